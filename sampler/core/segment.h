@@ -1,0 +1,254 @@
+/*
+ * segment.h - the shared segment: one file per process image, the only thing that target and reader share.
+ *
+ * Model: the target (writer of all tables) counts here, the controller (writer of the gate and of the
+ * capture slots) reads here. The file is sparse: its size is the bound `limit_bytes`, and only page 0
+ * exists until a capture starts. Tables hash into levels, each four times the size of the one before;
+ * a level is used only after all of its pages have been reserved, so that no access can raise SIGBUS.
+ *
+ * Threads: every shared field is accessed with the __atomic builtins (atomics.h); "writer" in a comment
+ * names who may store to it. All rows are append-only or claimed by one compare-and-swap, nobody waits
+ * for anybody's claim. Both sides treat what the other wrote as hostile: read once, check, then use.
+ *
+ * This header is read by the C compiler and, between the cffi marks, by bindings/mem_profiler/_build.py.
+ * A newer version only appends fields; readers accept any version >= their own with the same magic.
+ */
+#ifndef MP_SEGMENT_H
+#define MP_SEGMENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi: begin */
+#define MP_SEGMENT_MAGIC 0x31474553504d454dULL /* "MEMPSEG1", little-endian */
+#define MP_SEGMENT_VERSION 1
+#define MP_CONTROL_BYTES 4096      /* struct mp_control, all of page 0 */
+#define MP_GATE_SHIFT 40           /* gate of capture k is k << 40; draws stay below 1 << 40 */
+#define MP_CAPTURE_MAX 65535       /* captures of one process image */
+#define MP_DEPTH_MAX 512           /* frames of one stored stack, frame 0 (the hook) included */
+#define MP_DEPTH_DEFAULT 128
+#define MP_LEVELS 8                /* most levels of one table */
+#define MP_BUCKETS 8               /* time buckets of a capture */
+#define MP_EXEC_RANGES 4           /* executable mappings kept per module */
+#define MP_THREAD_ROWS 16384       /* row 0 stands for all threads past the last row */
+#define MP_MODULE_ROWS 2048
+#define MP_MODULE_PATH_BYTES 848
+#define MP_STACK_LOST_MAX 16       /* stack ids below this are not offsets but enum mp_stack_lost */
+#define MP_BUCKET_ROWS 8           /* rows of one hash bucket: one cache line of keys */
+#define MP_LOST_CAUSES 16
+
+/* Site keys: the whole identity of a site in one word, 0 = empty row.
+ * bits  0..25 stack id, 26..37 size class, 38..43 domain, 44..45 shard, 46..61 capture, 62..63 zero. */
+#define MP_KEY_STACK_SHIFT 0
+#define MP_KEY_STACK_BITS 26
+#define MP_KEY_CLASS_SHIFT 26
+#define MP_KEY_CLASS_BITS 12
+#define MP_KEY_DOMAIN_SHIFT 38
+#define MP_KEY_DOMAIN_BITS 6
+#define MP_KEY_SHARD_SHIFT 44
+#define MP_KEY_SHARD_BITS 2
+#define MP_KEY_CAPTURE_SHIFT 46
+#define MP_KEY_CAPTURE_BITS 16
+#define MP_KEY_RECYCLING 0xffffffffffffffffULL /* a row of an old capture being handed over: skip it */
+
+/* Live keys: the block's address; odd = claimed, not yet published; 0 = empty. */
+#define MP_LIVE_CLAIMED 1ULL
+
+enum mp_state {
+    MP_STATE_STARTING = 0, /* the constructor has not finished */
+    MP_STATE_READY = 1,    /* capture can be started */
+    MP_STATE_SHADOWED = 2, /* another object takes malloc: state_text holds its path */
+    MP_STATE_REFUSED = 3,  /* capture is impossible here: state_text holds the reason */
+    MP_STATE_EXITED = 4,   /* the destructor ran */
+};
+
+/* Sites without a usable stack: the stack id in the site key. They keep totals unbiased. */
+enum mp_stack_lost {
+    MP_STACK_LOST_NONE = 0,
+    MP_STACK_LOST_EMPTY = 1,      /* the unwinder found no frame */
+    MP_STACK_LOST_TABLE_FULL = 2, /* no room to store the stack */
+    MP_STACK_LOST_SITES_FULL = 3, /* no room for a site of its own */
+};
+
+/* Samples dropped whole, and events that make numbers less than complete: control.lost[]. */
+enum mp_lost {
+    MP_LOST_REENTRY = 0,       /* sample due while the thread was inside the sampler */
+    MP_LOST_LIVE_FULL = 1,     /* the live table had no room */
+    MP_LOST_SITE_FULL = 2,     /* not even the reserved sites had room */
+    MP_LOST_RESERVE = 3,       /* the file system refused a piece of the segment (event count) */
+    MP_LOST_MODULE_FULL = 4,   /* a module could not be recorded (event count) */
+    MP_LOST_THREAD_FULL = 5,   /* a thread shares row 0 (event count) */
+    MP_LOST_UNWIND_NO_MODULE = 6,  /* stack ended: return address in no known module (JIT code, ...) */
+    MP_LOST_UNWIND_NO_RULE = 7,    /* stack ended: module has no unwind table entry for it */
+    MP_LOST_UNWIND_BAD_RULE = 8,   /* stack ended: unwind table entry not understood */
+    MP_LOST_UNWIND_RANGE = 9,      /* stack ended: next frame outside the thread's stack */
+    MP_LOST_TRUNCATED = 10,        /* stack cut at the depth limit */
+};
+
+enum mp_controller_flags {
+    MP_FLAG_SECCOMP = 1, /* writer: controller, or constructor. No system call from a hook. */
+};
+
+/* One capture's parameters. Slot = capture number & 1. Written before the gate that publishes it. */
+struct mp_capture {
+    uint32_t number;
+    uint32_t owner_pid;    /* pid of the controller in its own namespace; 0: the target itself (START) */
+    uint64_t rate_bytes;   /* T; 0 or 1: every block */
+    uint64_t start_ns;     /* CLOCK_MONOTONIC */
+    uint64_t deadline_ns;  /* CLOCK_MONOTONIC; UINT64_MAX: none */
+    uint64_t stop_ns;      /* 0 while running; writer: whoever closed the gate */
+    uint64_t start_realtime_ns;
+    uint64_t bucket_end_ns[MP_BUCKETS]; /* time since start; block i is born in the first bucket with t < end */
+};
+
+/* One level of a hash table: `rows` keys of 8 bytes, then `rows` payload rows. */
+struct mp_level {
+    uint64_t offset;   /* of the keys, from the start of the file; 0: no such level */
+    uint32_t rows;     /* power of two */
+    uint32_t row_bytes; /* payload bytes per row; 0 for the stack index */
+    uint64_t reserved_bytes; /* prefix of the level that has pages; usable when it covers all */
+};
+
+struct mp_table {
+    struct mp_level level[MP_LEVELS];
+    uint32_t levels;       /* levels laid out; constant */
+    uint32_t levels_ready; /* levels that may be accessed; only grows */
+    uint32_t growing;      /* try-lock of who reserves next: 0 free, 1 target, 2 controller */
+    uint32_t wanted;       /* levels the target would like to have */
+};
+
+struct mp_control {
+    /* line 0: constant after the constructor */
+    uint64_t magic;
+    uint32_t version;
+    uint32_t header_bytes; /* sizeof(struct mp_control) */
+    uint64_t limit_bytes;  /* size of the file: the bound */
+    uint32_t pid;          /* in the target's own pid namespace */
+    uint32_t parent_pid;   /* of a followed fork child: the parent whose capture it continues; else 0 */
+    uint64_t start_ticks;  /* field 22 of /proc/PID/stat */
+    uint32_t exec_count;
+    uint32_t uid;
+    uint64_t pidns_inode;
+    uint32_t page_bytes;
+    uint32_t depth_limit;
+
+    /* line 1: the gate, alone on its line. INT64_MIN: off. k << MP_GATE_SHIFT: capture k is on.
+     * Writer: controller; the target closes it at the deadline by compare-and-swap. */
+    int64_t gate;
+    uint8_t gate_pad[56];
+
+    /* written by the controller */
+    struct mp_capture capture[2];
+    uint32_t capture_number; /* the latest capture; 0: none yet */
+    uint32_t controller_flags;
+    uint32_t written_capture; /* latest capture whose file was written after its end */
+    uint32_t controller_pad;
+    uint8_t controller_reserved[16];
+
+    /* written by the target at start-up */
+    uint32_t state;          /* enum mp_state */
+    uint32_t startup_flags;
+    uint64_t created_monotonic_ns;
+    uint64_t created_realtime_ns;
+    uint64_t sampler_base;   /* load bias of libmem_sampler.so */
+    char comm[16];
+    char unwinder[16];       /* "cfi", "fp", "libgcc" */
+    char exe[512];           /* readlink /proc/self/exe, cut, NUL-terminated */
+    char command[256];       /* command line, NULs turned to spaces, cut */
+    char allocator[256];     /* path of the object whose malloc is underneath */
+    char state_text[256];
+
+    /* tables */
+    struct mp_table stack_index;
+    struct mp_table sites;
+    struct mp_table live;
+    struct mp_level lost_sites;  /* sites with a stack id below MP_STACK_LOST_MAX only */
+    uint64_t arena_offset;   /* stacks: struct mp_stack records, back to back */
+    uint64_t arena_bytes;
+    uint64_t arena_reserved_bytes;
+    uint64_t threads_offset; /* struct mp_thread[MP_THREAD_ROWS] */
+    uint64_t modules_offset; /* struct mp_module_row[MP_MODULE_ROWS] */
+    uint64_t threads_reserved_bytes;
+    uint64_t modules_reserved_bytes;
+
+    /* cursors and counters, target only */
+    uint64_t arena_cursor;   /* bytes used; starts at MP_STACK_LOST_MAX * 8 */
+    uint32_t thread_count;
+    uint32_t module_count;
+    uint32_t generation;     /* bumped by each dlclose of a module that was in a stack */
+    uint32_t arena_growing;
+    uint64_t lost[MP_LOST_CAUSES]; /* since the current capture began; zeroed by who starts it */
+};
+
+/* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the hook (its first byte),
+ * frames[1..] are return addresses, innermost first. */
+struct mp_stack {
+    uint64_t hash;       /* written last: 0 = not published */
+    uint32_t depth;
+    uint16_t truncated;  /* 1: cut at the depth limit; 2: ended before the outermost frame */
+    uint16_t pad;
+    uint32_t generation;
+    uint32_t pad2;
+    /* uint64_t frames[depth] follows */
+};
+
+/* Counters of one site: atomic adds only. */
+struct mp_site_row {
+    uint64_t alloc_blocks;
+    uint64_t alloc_bytes;
+    uint64_t freed_blocks;
+    uint64_t freed_bytes;
+    uint32_t births[MP_BUCKETS]; /* alloc_blocks by time bucket */
+};
+
+struct mp_live_row {
+    uint64_t size_bytes;
+    uint64_t birth_ns;   /* CLOCK_MONOTONIC_COARSE */
+    uint64_t site_key;
+    uint32_t site;       /* level << 28 | row; level 15 = lost_sites */
+    uint32_t thread;     /* row in threads */
+};
+
+struct mp_thread {
+    uint32_t tid;        /* 0: unknown */
+    uint32_t pad;
+    char name[16];       /* empty: unknown (no system call was allowed) */
+    uint64_t first_ns;
+};
+
+struct mp_exec_range {
+    uint64_t start;
+    uint64_t end;
+    uint64_t file_offset;
+};
+
+struct mp_module_row {
+    uint32_t published;       /* 1 once the row may be read */
+    uint32_t first_generation;
+    uint32_t last_generation; /* UINT32_MAX while loaded */
+    uint32_t build_id_bytes;
+    uint8_t build_id[32];
+    uint64_t start;           /* whole mapped range */
+    uint64_t end;
+    uint64_t bias;            /* address - ELF virtual address */
+    uint32_t exec_ranges;
+    uint32_t path_bytes;
+    struct mp_exec_range exec[MP_EXEC_RANGES];
+    char path[MP_MODULE_PATH_BYTES];
+};
+/* cffi: end */
+
+_Static_assert(sizeof(struct mp_capture) == 112, "segment layout");
+_Static_assert(sizeof(struct mp_level) == 24, "segment layout");
+_Static_assert(sizeof(struct mp_table) == 208, "segment layout");
+_Static_assert(offsetof(struct mp_control, gate) == 64, "gate begins its line");
+_Static_assert(offsetof(struct mp_control, capture) == 128, "gate is alone on its line");
+_Static_assert(offsetof(struct mp_control, state) == 384, "segment layout");
+_Static_assert(sizeof(struct mp_control) <= MP_CONTROL_BYTES, "control fits page 0");
+_Static_assert(sizeof(struct mp_stack) == 24, "segment layout");
+_Static_assert(sizeof(struct mp_site_row) == 64, "a site is one cache line");
+_Static_assert(sizeof(struct mp_live_row) == 32, "two live rows a cache line");
+_Static_assert(sizeof(struct mp_thread) == 32, "segment layout");
+_Static_assert(sizeof(struct mp_module_row) == 1024, "segment layout");
+
+#endif

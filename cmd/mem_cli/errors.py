@@ -1,0 +1,111 @@
+"""How both commands end: one place that turns every failure into lines and an exit code.
+
+    error: what went wrong, in one line
+    hint:  what can be done, in one line (where there is something)
+
+Exit codes: 0 fine, 1 unexpected, 2 usage, 3 input file, 4 target process, 5 symbols, 130 interrupted; 128+13 where
+the reader of standard output went away. A command may also end with a code of its own by ``raise SystemExit(code)`` or
+``ctx.exit(code)``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from mem_parser.errors import MemError, one_line
+
+DEBUG_VARIABLE = "MEM_PROFILER_DEBUG"
+"""Set to anything: an unexpected error shows its traceback as well."""
+
+
+def say_error(message: str, hint: str | None = None) -> None:
+    """Print the two lines on stderr; never raises, even if stderr is closed."""
+    try:
+        click.echo(f"error: {one_line(message)}", err=True)
+        if hint:
+            click.echo(f"hint:  {one_line(hint)}", err=True)
+    except OSError:
+        pass
+
+
+def run_command(
+    command: click.Command, prog_name: str, arguments: Sequence[str] | None = None
+) -> int:
+    """Run a click command and return its exit code.
+
+    ``arguments`` defaults to those of the process. Used as ``sys.exit(run_command(cli, "mem_parser"))``.
+    """
+    try:
+        result = command.main(
+            args=list(arguments) if arguments is not None else None,
+            prog_name=prog_name,
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+    except SystemExit as end:
+        return _system_exit_code(end)
+    except BaseException as error:  # the outermost frame: every failure must become a line
+        return _report(error)
+    return result if isinstance(result, int) else 0
+
+
+def _system_exit_code(end: SystemExit) -> int:
+    if end.code is None:
+        return 0
+    if isinstance(end.code, int):
+        return end.code
+    say_error(str(end.code))
+    return 1
+
+
+def _report(error: BaseException) -> int:
+    if isinstance(error, MemError):
+        say_error(str(error), error.hint)
+        return error.exit_code
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return 2
+    if isinstance(error, click.ClickException):
+        say_error(_click_text(error), _click_hint(error))
+        return 2
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        say_error("interrupted")
+        return 130
+    if isinstance(error, BrokenPipeError):
+        # The interpreter flushes stdout once more at exit; give that flush somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return _report_unexpected(error)
+
+
+def _click_text(error: click.ClickException) -> str:
+    text = error.format_message().strip().rstrip(".")
+    return " ".join(text.split())
+
+
+def _click_hint(error: click.ClickException) -> str | None:
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{error.ctx.command_path} --help"
+    return None
+
+
+def _report_unexpected(error: BaseException) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        say_error(f"{where}{error.strerror or error}")
+    elif isinstance(error, MemoryError):
+        say_error("out of memory")
+    else:
+        say_error(
+            f"unexpected {type(error).__name__}: {error}",
+            f"{DEBUG_VARIABLE}=1 shows where; please report it with the input that caused it",
+        )
+    return 1

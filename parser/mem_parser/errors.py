@@ -1,0 +1,94 @@
+"""The one tree of errors that users see, shared by both commands.
+
+    MemError                  exit 1   anything that went wrong and can be said in one line
+    ├── UsageProblem          exit 2   options that do not fit together
+    ├── InputFileError        exit 3   the profile given
+    │   ├── NotAProfile                none of the known formats
+    │   ├── TruncatedProfile           cut: read as far as it goes
+    │   └── UnsupportedVersion         newer than this program
+    ├── TargetError           exit 4   the process to be profiled
+    │   ├── ProcessGone
+    │   ├── NoSampler                  it runs without the sampler
+    │   ├── PermissionDenied
+    │   ├── TargetUnsupported          static, set-uid, other architecture
+    │   └── TargetBusy                 another controller captures it
+    └── SymbolError           exit 5   names are missing (only an error with --strict)
+
+The text of an error is one line that names the place (file, line, pid); ``hint`` is one line that says what can be
+done. Both may be printed as they are: control characters from hostile input are replaced here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with every character that a terminal would act on made visible."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class MemError(Exception):
+    """One instance is one failure, told in one line, with an optional hint in another."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(one_line(message))
+        self.hint: str | None = one_line(hint) if hint else None
+
+
+class UsageProblem(MemError):
+    """Options or arguments that cannot be used as given."""
+
+    exit_code = 2
+
+
+class InputFileError(MemError):
+    """A profile that cannot be opened or understood."""
+
+    exit_code = 3
+
+
+class NotAProfile(InputFileError):
+    """The file is in none of the known formats."""
+
+
+class TruncatedProfile(InputFileError):
+    """The file was cut; what precedes the cut can be read."""
+
+
+class UnsupportedVersion(InputFileError):
+    """The file is of a version this program does not know."""
+
+
+class TargetError(MemError):
+    """A process that cannot be profiled."""
+
+    exit_code = 4
+
+
+class ProcessGone(TargetError):
+    """The process does not exist, or ended before anything could be done."""
+
+
+class NoSampler(TargetError):
+    """The process runs without the sampler, or another library stands before it."""
+
+
+class PermissionDenied(TargetError):
+    """The process belongs to someone else, or the system forbids touching it."""
+
+
+class TargetUnsupported(TargetError):
+    """The sampler cannot work in this program (static, set-uid, other architecture)."""
+
+
+class TargetBusy(TargetError):
+    """The process is being captured already."""
+
+
+class SymbolError(MemError):
+    """Symbols are missing or do not belong to the profile."""
+
+    exit_code = 5

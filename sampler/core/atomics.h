@@ -1,0 +1,34 @@
+/*
+ * atomics.h - the few atomic operations the sampler uses, on plain integers.
+ *
+ * The segment is mapped by two programs and read by cffi, so its fields are plain integers and not
+ * _Atomic; every access to a field that another thread may change goes through these. Acquire loads
+ * pair with release stores or with the release half of a successful compare-and-swap.
+ */
+#ifndef MP_ATOMICS_H
+#define MP_ATOMICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define mp_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define mp_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define mp_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define mp_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define mp_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+
+#define mp_likely(x) __builtin_expect(!!(x), 1)
+#define mp_unlikely(x) __builtin_expect(!!(x), 0)
+
+/* Both return true and store `desired` if *p was `expected`; acquire-release. */
+static inline bool mp_cas_u64(uint64_t *p, uint64_t expected, uint64_t desired) {
+    return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+
+static inline bool mp_cas_u32(uint32_t *p, uint32_t expected, uint32_t desired) {
+    return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+
+#endif

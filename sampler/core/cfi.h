@@ -1,0 +1,95 @@
+/*
+ * cfi.h - read the call frame information (.eh_frame) of one ELF image.
+ *
+ * Model: .eh_frame_hdr is a sorted table from code address to frame description entry (FDE); an FDE
+ * and its common entry (CIE) are two small programs which, run up to a code address, yield one row:
+ * how to compute the frame's end (CFA) and where the caller's registers lie. Of the registers only
+ * three are kept: frame pointer, return address and, through the CFA, the stack pointer.
+ * Format: Linux Standard Base 5, "Exception Frames", and DWARF 5, section 6.4.
+ *
+ * Everything read lies in readable segments of the image; other bytes are never touched, whatever the
+ * tables say. All functions are HOOK: no state, no allocation, no lock.
+ */
+#ifndef MP_CFI_H
+#define MP_CFI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MP_CFI_SEGMENTS 6
+
+struct mp_cfi_segment {
+    uintptr_t start;
+    uintptr_t end;
+};
+
+/* The bytes of one loaded image that may be read. */
+struct mp_cfi_image {
+    uintptr_t hdr; /* .eh_frame_hdr */
+    unsigned segments;
+    struct mp_cfi_segment segment[MP_CFI_SEGMENTS];
+};
+
+/* A frame description entry with what its CIE says. */
+struct mp_cfi_fde {
+    uintptr_t pc_start;
+    uintptr_t pc_end;
+    uint64_t code_align;
+    int64_t data_align;
+    uint64_t ra_register;
+    bool signal_frame;
+    uint8_t encoding; /* of code addresses: DW_EH_PE_* */
+    const uint8_t *cie_start, *cie_end; /* instructions */
+    const uint8_t *fde_start, *fde_end;
+};
+
+enum mp_cfi_where {
+    MP_CFI_SAME = 0,   /* still in its register */
+    MP_CFI_UNDEFINED,  /* lost; for the return address: this is the outermost frame */
+    MP_CFI_OFFSET,     /* saved at CFA + offset */
+    MP_CFI_VAL_OFFSET, /* is CFA + offset */
+    MP_CFI_REGISTER,   /* in another register */
+    MP_CFI_EXPR,       /* saved at the address an expression yields */
+    MP_CFI_VAL_EXPR,   /* is what an expression yields */
+};
+
+struct mp_cfi_rule {
+    enum mp_cfi_where where;
+    int64_t offset; /* or register number */
+    const uint8_t *expr, *expr_end;
+};
+
+struct mp_cfi_row {
+    uint64_t cfa_register; /* when cfa_expr is NULL: CFA = register + offset */
+    int64_t cfa_offset;
+    const uint8_t *cfa_expr, *cfa_expr_end;
+    struct mp_cfi_rule fp;
+    struct mp_cfi_rule ra;
+};
+
+/*
+ * Take the readable segments from the ELF header at `start` of an image loaded with `bias`.
+ * Returns 0, or -EBADMSG when there is no ELF header or no segment holds `hdr`.
+ */
+int mp_cfi_image(uintptr_t start, uintptr_t end, uintptr_t bias, const void *hdr,
+                 struct mp_cfi_image *out);
+
+/*
+ * Find the FDE that covers `pc`. Returns 0; -ENOENT: none does; -EBADMSG: the tables are malformed or
+ * use an encoding that is not understood.
+ */
+int mp_cfi_find(const struct mp_cfi_image *image, uintptr_t pc, struct mp_cfi_fde *out);
+
+/*
+ * Run the FDE up to `pc`, which it must cover. *next is where the row after this one begins (pc_end:
+ * none does). Returns 0, or -EBADMSG for an instruction that is not understood.
+ */
+int mp_cfi_row(const struct mp_cfi_fde *fde, uintptr_t pc, struct mp_cfi_row *out,
+               uintptr_t *next);
+
+/* Entries of the search table, for walking through all of them; 0 when malformed. */
+unsigned mp_cfi_count(const struct mp_cfi_image *image);
+/* Entry `i` < mp_cfi_count(): returns like mp_cfi_find(). */
+int mp_cfi_entry(const struct mp_cfi_image *image, unsigned i, struct mp_cfi_fde *out);
+
+#endif

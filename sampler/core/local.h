@@ -1,0 +1,85 @@
+/*
+ * local.h - what the sampler keeps in the target's own memory: per process and per thread.
+ *
+ * Model: `mp_local` is one page-aligned object under MADV_WIPEONFORK. A child of any kind of fork finds
+ * it zeroed: no segment, gate offset 0 (the static "off" word), empty filters; so it is off without
+ * having run a line of code. `mp_self` is the thread's countdown and guard, initial-exec TLS.
+ *
+ * Filter: two counting filters of the addresses that the slow path of free must look at (sampled live
+ * blocks, link maps of recorded modules). The small one fits the L1 cache and answers nearly every free
+ * while few blocks are live-sampled; behind it a large one stays useful with a million. A cell that
+ * reached 255 stays there: false positives cost a look-up, false negatives cannot happen.
+ *
+ * Threads: any. Everything is HOOK.
+ */
+#ifndef MP_LOCAL_H
+#define MP_LOCAL_H
+
+#include "sample.h"
+#include "table.h"
+
+#define MP_FILTER_SMALL_BITS 14 /* 16 KiB */
+#define MP_FILTER_LARGE_BITS 21 /* 2 MiB, touched only where blocks are */
+#define MP_LOCAL_ALIGN 65536    /* largest page size of the architectures served */
+
+struct mp_local {
+    intptr_t gate_offset; /* from mp_gate_off to the gate in the segment; 0: off */
+    struct mp_segment segment; /* base NULL: none */
+    uint64_t seed;             /* of the threads' random states */
+    uint32_t next_thread_seed; /* ordinal of the next thread to draw */
+    uint32_t pid_if_unwiped;   /* kernel without MADV_WIPEONFORK: pid to compare in the slow path */
+    uint8_t pad[64];
+    uint8_t filter_small[1u << MP_FILTER_SMALL_BITS];
+    uint8_t filter_large[1u << MP_FILTER_LARGE_BITS];
+} __attribute__((aligned(MP_LOCAL_ALIGN)));
+
+struct mp_thread_state {
+    struct mp_countdown countdown;
+    uintptr_t guard_sp;  /* address of the guard in force; 0: none */
+    uint32_t thread_row; /* row + 1; 0: none yet */
+    uint32_t pad;
+};
+
+extern struct mp_local mp_local;
+extern const int64_t mp_gate_off;
+extern __thread struct mp_thread_state mp_self __attribute__((tls_model("initial-exec")));
+
+/* The gate: one load of an offset that never changes, one load of the word. */
+static inline int64_t mp_gate(void) {
+    const int64_t *gate =
+        (const int64_t *)((const char *)&mp_gate_off + mp_load_relaxed(&mp_local.gate_offset));
+    return mp_load_relaxed(gate);
+}
+
+static inline uint64_t mp_filter_hash(const void *p) {
+    return ((uint64_t)(uintptr_t)p >> 4) * 0x9e3779b97f4a7c15ULL;
+}
+
+/* False: `p` is certainly none of ours. One load. */
+static inline bool mp_filter_hit(const void *p) {
+    uint64_t cell = mp_filter_hash(p) >> (64 - MP_FILTER_SMALL_BITS);
+    return mp_unlikely(mp_load_relaxed(&mp_local.filter_small[cell]) != 0);
+}
+
+/* The second look, after mp_filter_hit(). */
+static inline bool mp_filter_hit_large(const void *p) {
+    uint64_t cell = mp_filter_hash(p) >> (64 - MP_FILTER_LARGE_BITS);
+    return mp_load_acquire(&mp_local.filter_large[cell]) != 0;
+}
+
+void mp_filter_add(const void *p);
+void mp_filter_remove(const void *p);
+
+/*
+ * The re-entry guard. mp_guard_enter() fails while this thread is inside the sampler, except when the
+ * frame that holds the guard is gone (siglongjmp out of a signal handler that interrupted it): a
+ * shallower frame, or one that finds the guard's mark overwritten, takes it over.
+ */
+struct mp_guard {
+    volatile uintptr_t mark;
+};
+
+bool mp_guard_enter(struct mp_guard *guard);
+void mp_guard_leave(struct mp_guard *guard);
+
+#endif

@@ -1,0 +1,231 @@
+/*
+ * modtab.c - the table of modules in the segment, and the watch on their link maps. See modtab.h.
+ */
+#include "modtab.h"
+#include "local.h"
+
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+
+#define KNOWN_ROWS 4096u
+#define PROBE_ROWS 64u
+#define TOMBSTONE 1ULL
+#define NOT_RECORDED UINT32_MAX
+
+/* Modules this process has met, by link map (or by load address where the loader has none). */
+struct known_module {
+    uint64_t key; /* 0: empty */
+    uint64_t start;
+    uint32_t row; /* in the segment; NOT_RECORDED: only watched */
+    uint32_t pad;
+};
+static struct known_module known[KNOWN_ROWS];
+
+static uint64_t key_of(const struct mp_module *m) {
+    return m->link_map ? (uint64_t)(uintptr_t)m->link_map : (uint64_t)m->start;
+}
+
+static struct known_module *find(uint64_t key) {
+    uint32_t at = (uint32_t)mp_mix(key);
+    for (uint32_t i = 0; i < PROBE_ROWS; i++) {
+        struct known_module *k = &known[(at + i) & (KNOWN_ROWS - 1)];
+        uint64_t have = mp_load_acquire(&k->key);
+        if (have == key)
+            return k;
+        if (have == 0)
+            return NULL;
+    }
+    return NULL;
+}
+
+static struct known_module *add(uint64_t key, uint64_t start) {
+    uint32_t at = (uint32_t)mp_mix(key);
+    for (uint32_t i = 0; i < PROBE_ROWS; i++) {
+        struct known_module *k = &known[(at + i) & (KNOWN_ROWS - 1)];
+        uint64_t have = mp_load_acquire(&k->key);
+        if (have == key)
+            return k;
+        if ((have == 0 || have == TOMBSTONE) && mp_cas_u64(&k->key, have, key)) {
+            mp_store_relaxed(&k->row, NOT_RECORDED);
+            mp_store_relaxed(&k->start, start);
+            mp_filter_add((const void *)(uintptr_t)key);
+            return k;
+        }
+    }
+    return NULL;
+}
+
+static struct known_module *watch(const struct mp_module *m) {
+    struct known_module *k = find(key_of(m));
+    return k ? k : add(key_of(m), m->start);
+}
+
+void mp_modtab_watch(const struct mp_module *module) {
+    watch(module);
+}
+
+/* Copy the build-id out of a note segment that lies inside the mapping. */
+static void read_build_id(struct mp_module_row *row, const unsigned char *note, uint64_t bytes) {
+    while (bytes >= sizeof(ElfW(Nhdr))) {
+        ElfW(Nhdr) h;
+        memcpy(&h, note, sizeof h);
+        uint64_t name = (h.n_namesz + 3ULL) & ~3ULL, desc = (h.n_descsz + 3ULL) & ~3ULL;
+        if (name + desc + sizeof h > bytes)
+            return;
+        if (h.n_type == NT_GNU_BUILD_ID && h.n_namesz == 4 &&
+            memcmp(note + sizeof h, "GNU", 4) == 0) {
+            row->build_id_bytes = h.n_descsz < 32 ? h.n_descsz : 32;
+            memcpy(row->build_id, note + sizeof h + name, row->build_id_bytes);
+            return;
+        }
+        note += sizeof h + name + desc;
+        bytes -= sizeof h + name + desc;
+    }
+}
+
+static void read_headers(struct mp_module_row *row, const struct mp_module *m, uint64_t page) {
+    ElfW(Ehdr) ehdr;
+    uint64_t size = m->end - m->start;
+    if (size < sizeof ehdr)
+        return;
+    memcpy(&ehdr, (const void *)m->start, sizeof ehdr);
+    if (memcmp(ehdr.e_ident, ELFMAG, SELFMAG) != 0 || ehdr.e_phentsize != sizeof(ElfW(Phdr)) ||
+        ehdr.e_phoff + (uint64_t)ehdr.e_phnum * sizeof(ElfW(Phdr)) > page)
+        return;
+    const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)(m->start + ehdr.e_phoff);
+    for (unsigned i = 0; i < ehdr.e_phnum; i++) {
+        uint64_t start = m->bias + phdr[i].p_vaddr, end = start + phdr[i].p_memsz;
+        if (start < m->start || end > m->end || end < start)
+            continue;
+        if (phdr[i].p_type == PT_NOTE && row->build_id_bytes == 0)
+            read_build_id(row, (const unsigned char *)start, phdr[i].p_filesz);
+        if (phdr[i].p_type == PT_LOAD && (phdr[i].p_flags & PF_X) &&
+            row->exec_ranges < MP_EXEC_RANGES)
+            row->exec[row->exec_ranges++] = (struct mp_exec_range){
+                .start = start & ~(page - 1),
+                .end = (end + page - 1) & ~(page - 1),
+                .file_offset = phdr[i].p_offset & ~(page - 1)};
+    }
+}
+
+static void read_path(struct mp_module_row *row, const struct mp_module *m,
+                      const struct mp_control *c) {
+    const struct link_map *map = m->link_map;
+    const char *path = map ? map->l_name : "[vdso]";
+    size_t limit = MP_MODULE_PATH_BYTES - 1;
+    if (path == NULL || path[0] == '\0') { /* the main program */
+        path = c->exe;
+        limit = sizeof c->exe - 1;
+    }
+    size_t n = strnlen(path, limit);
+    memcpy(row->path, path, n);
+    row->path_bytes = (uint32_t)n;
+}
+
+static bool same_module(const struct mp_module_row *a, const struct mp_module_row *b) {
+    return a->start == b->start && a->end == b->end && a->bias == b->bias &&
+           a->path_bytes == b->path_bytes && a->build_id_bytes == b->build_id_bytes &&
+           memcmp(a->build_id, b->build_id, sizeof a->build_id) == 0 &&
+           memcmp(a->path, b->path, a->path_bytes) == 0;
+}
+
+/* A library that was closed and opened again at the same place gets its row back. */
+static uint32_t reopen_row(struct mp_module_row *rows, uint32_t count,
+                           const struct mp_module_row *want) {
+    for (uint32_t i = 0; i < count; i++)
+        if (mp_load_acquire(&rows[i].published) && same_module(&rows[i], want)) {
+            mp_store_release(&rows[i].last_generation, UINT32_MAX);
+            return i;
+        }
+    return NOT_RECORDED;
+}
+
+/* Take a new row in reserved pages, or NOT_RECORDED. */
+static uint32_t new_row(struct mp_segment *seg) {
+    struct mp_control *c = seg->control;
+    uint32_t row = mp_load_relaxed(&c->module_count);
+    do {
+        uint64_t end = ((uint64_t)row + 1) * sizeof(struct mp_module_row);
+        if (row >= MP_MODULE_ROWS)
+            return NOT_RECORDED;
+        if (end > mp_load_acquire(&c->modules_reserved_bytes))
+            mp_region_extend(seg, &c->arena_growing, c->modules_offset,
+                             (uint64_t)MP_MODULE_ROWS * sizeof(struct mp_module_row),
+                             &c->modules_reserved_bytes, 0);
+        if (end > mp_load_acquire(&c->modules_reserved_bytes))
+            return NOT_RECORDED;
+    } while (!__atomic_compare_exchange_n(&c->module_count, &row, row + 1, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    return row;
+}
+
+static uint32_t record(struct mp_segment *seg, const struct mp_module *m) {
+    struct mp_control *c = seg->control;
+    struct mp_module_row *rows = (struct mp_module_row *)(seg->base + c->modules_offset);
+    struct mp_module_row row = {.start = m->start,
+                                .end = m->end,
+                                .bias = m->bias,
+                                .first_generation = mp_load_relaxed(&c->generation),
+                                .last_generation = UINT32_MAX};
+    read_headers(&row, m, c->page_bytes);
+    read_path(&row, m, c);
+    uint32_t count = mp_load_acquire(&c->module_count);
+    uint32_t at = reopen_row(rows, count < MP_MODULE_ROWS ? count : MP_MODULE_ROWS, &row);
+    if (at != NOT_RECORDED)
+        return at;
+    at = new_row(seg);
+    if (at == NOT_RECORDED) {
+        mp_add_relaxed(&c->lost[MP_LOST_MODULE_FULL], 1);
+        return NOT_RECORDED;
+    }
+    memcpy(&rows[at].first_generation, &row.first_generation,
+           sizeof row - offsetof(struct mp_module_row, first_generation));
+    mp_store_release(&rows[at].published, 1u);
+    return at;
+}
+
+void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth) {
+    struct mp_module m = {0};
+    for (uint32_t i = 0; i < depth; i++) {
+        uintptr_t pc = frames[i] - (i > 0);
+        if (pc >= m.start && pc < m.end)
+            continue; /* same module as the frame before */
+        if (!mp_module_find(pc, &m)) {
+            m.start = m.end = 0;
+            continue;
+        }
+        struct known_module *k = watch(&m);
+        if (k != NULL && mp_load_relaxed(&k->row) == NOT_RECORDED)
+            mp_store_relaxed(&k->row, record(seg, &m));
+    }
+}
+
+bool mp_modtab_closed(struct mp_segment *seg, const void *block) {
+    uint64_t key = (uint64_t)(uintptr_t)block;
+    struct known_module *k = find(key);
+    if (k == NULL || key <= TOMBSTONE || k->start == key)
+        return false;
+    uint32_t row = mp_load_relaxed(&k->row);
+    if (!mp_cas_u64(&k->key, key, TOMBSTONE))
+        return false;
+    mp_filter_remove(block);
+    if (seg->control == NULL)
+        return true;
+    uint32_t generation = mp_add_relaxed(&seg->control->generation, 1);
+    if (row < MP_MODULE_ROWS) {
+        struct mp_module_row *rows =
+            (struct mp_module_row *)(seg->base + seg->control->modules_offset);
+        mp_store_release(&rows[row].last_generation, generation);
+    }
+    return true;
+}
+
+void mp_modtab_after_fork(void) {
+    for (uint32_t i = 0; i < KNOWN_ROWS; i++) {
+        uint64_t key = mp_load_relaxed(&known[i].key);
+        mp_store_relaxed(&known[i].row, NOT_RECORDED);
+        if (key > TOMBSTONE)
+            mp_filter_add((const void *)(uintptr_t)key);
+    }
+}

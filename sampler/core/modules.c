@@ -1,0 +1,248 @@
+/*
+ * modules.c - see modules.h.
+ *
+ * The table of our own has two copies and a version. Readers use copy[version & 1] and ask for the
+ * version again afterwards: the copy they read is rewritten only by the refresh after the next one,
+ * which changes the version first. Fields are relaxed atomics, so a torn row is read but never used.
+ *
+ * Limits: MODULES_MAX modules; more are unknown where _dl_find_object does not exist.
+ */
+#define _GNU_SOURCE
+#include "modules.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <stddef.h>
+#include <sys/auxv.h>
+
+#define MODULES_MAX 1024
+#define READ_TRIES 4
+
+/* The ABI of _dl_find_object, spelled out so that headers older than glibc 2.35 will do. */
+struct found_object {
+    unsigned long long flags;
+    void *map_start;
+    void *map_end;
+    struct link_map *link_map;
+    void *eh_frame;
+    unsigned long long reserved[7];
+};
+extern int find_object(void *pc, struct found_object *out) __asm__("_dl_find_object")
+    __attribute__((weak));
+
+struct row {
+    uintptr_t start;
+    uintptr_t end;
+    uintptr_t bias;
+    uintptr_t eh_frame_hdr;
+};
+
+struct copy {
+    unsigned count;
+    struct row row[MODULES_MAX]; /* sorted by start */
+};
+
+static struct copy startup; /* constant after mp_modules_init */
+static struct copy copies[2];
+static unsigned version; /* writer: who holds the loader's lock */
+static unsigned closing; /* calls that may unload modules, now running */
+static bool initialised;
+static bool table_forced;
+static struct row vdso;  /* constant after mp_modules_init */
+
+static inline uintptr_t get(const uintptr_t *field) {
+    return __atomic_load_n(field, __ATOMIC_RELAXED);
+}
+
+static inline void put(uintptr_t *field, uintptr_t value) {
+    __atomic_store_n(field, value, __ATOMIC_RELAXED);
+}
+
+static void describe(struct row *row, uintptr_t bias, const ElfW(Phdr) * phdr, unsigned count) {
+    uintptr_t start = UINTPTR_MAX, end = 0, hdr = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (phdr[i].p_type == PT_LOAD) {
+            uintptr_t from = bias + (phdr[i].p_vaddr & -(uintptr_t)4096);
+            uintptr_t to = bias + phdr[i].p_vaddr + phdr[i].p_memsz;
+            start = from < start ? from : start;
+            end = to > end ? to : end;
+        } else if (phdr[i].p_type == PT_GNU_EH_FRAME) {
+            hdr = bias + phdr[i].p_vaddr;
+        }
+    }
+    put(&row->start, start);
+    put(&row->end, end);
+    put(&row->bias, bias);
+    put(&row->eh_frame_hdr, hdr);
+}
+
+static void copy_row(struct row *to, const struct row *from) {
+    put(&to->start, get(&from->start));
+    put(&to->end, get(&from->end));
+    put(&to->bias, get(&from->bias));
+    put(&to->eh_frame_hdr, get(&from->eh_frame_hdr));
+}
+
+/* Insertion into a sorted array: a program has a few hundred modules at most. */
+static int add_module(struct dl_phdr_info *info, size_t size, void *data) {
+    struct copy *copy = data;
+    struct row added;
+    (void)size;
+    describe(&added, info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum);
+    unsigned count = __atomic_load_n(&copy->count, __ATOMIC_RELAXED);
+    if (added.start >= added.end || count == MODULES_MAX) {
+        return 0;
+    }
+    unsigned at = count;
+    for (; at > 0 && get(&copy->row[at - 1].start) > added.start; at--) {
+        copy_row(&copy->row[at], &copy->row[at - 1]);
+    }
+    copy_row(&copy->row[at], &added);
+    __atomic_store_n(&copy->count, count + 1, __ATOMIC_RELAXED);
+    return 0;
+}
+
+static bool search(const struct copy *copy, uintptr_t pc, struct row *out) {
+    unsigned low = 0, high = __atomic_load_n(&copy->count, __ATOMIC_RELAXED);
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        if (get(&copy->row[middle].start) <= pc) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low == 0) {
+        return false;
+    }
+    copy_row(out, &copy->row[low - 1]);
+    return pc >= out->start && pc < out->end;
+}
+
+static void find_vdso(void) {
+    const ElfW(Ehdr) *ehdr = (const ElfW(Ehdr) *)getauxval(AT_SYSINFO_EHDR);
+    if (ehdr == NULL) {
+        return;
+    }
+    const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)((uintptr_t)ehdr + ehdr->e_phoff);
+    for (unsigned i = 0; i < ehdr->e_phnum; i++) {
+        if (phdr[i].p_type == PT_LOAD) {
+            uintptr_t bias = (uintptr_t)ehdr + phdr[i].p_offset - phdr[i].p_vaddr;
+            describe(&vdso, bias, phdr, ehdr->e_phnum);
+            return;
+        }
+    }
+}
+
+static bool use_table(void) {
+    return find_object == NULL || __atomic_load_n(&table_forced, __ATOMIC_RELAXED);
+}
+
+void mp_modules_init(void) {
+    if (initialised) {
+        return;
+    }
+    initialised = true;
+    find_vdso();
+    dl_iterate_phdr(add_module, &startup);
+    mp_modules_refresh();
+}
+
+void mp_modules_none_permanent(void) {
+    __atomic_store_n(&startup.count, 0, __ATOMIC_RELAXED);
+    mp_modules_refresh();
+}
+
+static int refresh_locked(struct dl_phdr_info *info, size_t size, void *data) {
+    (void)info;
+    (void)size;
+    (void)data;
+    unsigned next = __atomic_load_n(&version, __ATOMIC_RELAXED) + 1;
+    struct copy *copy = &copies[next & 1];
+    __atomic_store_n(&copy->count, 0, __ATOMIC_RELAXED);
+    dl_iterate_phdr(add_module, copy);
+    __atomic_store_n(&version, next, __ATOMIC_SEQ_CST);
+    return 1;
+}
+
+/* The loader's lock is recursive and held during callbacks: taking it outside serialises writers. */
+void mp_modules_refresh(void) {
+    if (use_table()) {
+        dl_iterate_phdr(refresh_locked, NULL);
+    }
+}
+
+void mp_modules_close_begin(void) {
+    __atomic_fetch_add(&closing, 1, __ATOMIC_SEQ_CST);
+}
+
+void mp_modules_close_end(void) {
+    __atomic_fetch_sub(&closing, 1, __ATOMIC_SEQ_CST);
+}
+
+static void fill(struct mp_module *out, const struct row *row, bool permanent) {
+    out->start = row->start;
+    out->end = row->end;
+    out->bias = row->bias;
+    out->eh_frame_hdr = (const void *)row->eh_frame_hdr;
+    out->link_map = NULL;
+    out->permanent = permanent;
+}
+
+static bool is_permanent(uintptr_t pc) {
+    struct row row;
+    return search(&startup, pc, &row);
+}
+
+static bool find_in_loader(uintptr_t pc, struct mp_module *out) {
+    struct found_object found;
+    if (find_object((void *)pc, &found) != 0) {
+        return false;
+    }
+    out->start = (uintptr_t)found.map_start;
+    out->end = (uintptr_t)found.map_end;
+    out->bias = found.link_map->l_addr;
+    out->eh_frame_hdr = found.eh_frame;
+    out->link_map = found.link_map;
+    out->permanent = is_permanent(pc);
+    return true;
+}
+
+static bool find_in_table(uintptr_t pc, struct mp_module *out) {
+    struct row row;
+    if (search(&startup, pc, &row)) {
+        fill(out, &row, true);
+        return true;
+    }
+    for (unsigned i = 0; i < READ_TRIES; i++) {
+        unsigned before = __atomic_load_n(&version, __ATOMIC_ACQUIRE);
+        bool found = search(&copies[before & 1], pc, &row);
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (__atomic_load_n(&closing, __ATOMIC_RELAXED) != 0) {
+            return false;
+        }
+        if (__atomic_load_n(&version, __ATOMIC_RELAXED) == before) {
+            if (found) {
+                fill(out, &row, false);
+            }
+            return found;
+        }
+    }
+    return false;
+}
+
+bool mp_module_find(uintptr_t pc, struct mp_module *out) {
+    if (pc >= vdso.start && pc < vdso.end) {
+        fill(out, &vdso, true);
+        return true;
+    }
+    return use_table() ? find_in_table(pc, out) : find_in_loader(pc, out);
+}
+
+void mp_modules_force_table(bool force) {
+    __atomic_store_n(&table_forced, force, __ATOMIC_RELAXED);
+    if (force) {
+        mp_modules_refresh();
+    }
+}

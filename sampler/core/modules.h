@@ -1,0 +1,50 @@
+/*
+ * modules.h - from a code address to the loaded module that holds it, without a lock.
+ *
+ * Model: _dl_find_object (glibc 2.35 and later) answers from tables that its readers need not lock.
+ * On an older glibc a table of our own answers: it is filled by dl_iterate_phdr when the program
+ * starts and whenever mp_modules_refresh() is called, so there a module opened since then is unknown.
+ * The vdso, which neither of them reliably reports, is looked up apart.
+ */
+#ifndef MP_MODULES_H
+#define MP_MODULES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mp_module {
+    uintptr_t start;          /* first mapped byte: the ELF header, if the module maps it */
+    uintptr_t end;            /* one past the last mapped byte; there may be holes between */
+    uintptr_t bias;           /* address - ELF virtual address */
+    const void *eh_frame_hdr; /* NULL: none */
+    const void *link_map;     /* NULL: unknown (vdso, table of our own) */
+    bool permanent;           /* was loaded when the program started: cannot be unloaded */
+};
+
+/* INIT. Read the modules that are loaded now. Called by mp_unwind_init(); later calls do nothing. */
+void mp_modules_init(void);
+
+/* INIT. The library was loaded into a running program: no module found so far is permanent. */
+void mp_modules_none_permanent(void);
+
+/* HOOK, lock-free. False if no loaded module holds `pc`; then *out is untouched. */
+bool mp_module_find(uintptr_t pc, struct mp_module *out);
+
+/*
+ * From outside hooks only: takes the loader's lock. Read the loaded modules again. Does nothing where
+ * _dl_find_object exists.
+ */
+void mp_modules_refresh(void);
+
+/*
+ * HOOK. A call that may unload modules begins or ends. In between, a table of our own answers only for
+ * permanent modules; call mp_modules_refresh() before the end. mp_unwind_close_begin() and _end()
+ * include these two.
+ */
+void mp_modules_close_begin(void);
+void mp_modules_close_end(void);
+
+/* TEST. Use the table of our own even where _dl_find_object exists. */
+void mp_modules_force_table(bool force);
+
+#endif

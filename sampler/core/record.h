@@ -1,0 +1,67 @@
+/*
+ * record.h - what happens to a sampled block: the one path from a hook into the segment.
+ *
+ * Model: a hook subtracts the size from the thread's countdown (mp_sample_due). Once in about T bytes that
+ * says true, the hook calls the real allocator and then mp_record_alloc(), which unwinds, interns the
+ * stack and the site, inserts the live row, and only then adds to the site's counters. A free whose
+ * address hits the filter calls mp_record_free() before the real free.
+ *
+ * Losses: a stack that cannot be unwound or stored moves the sample to a reserved site; re-entry and a full
+ * live table drop it, counted in control.lost[].
+ *
+ * Threads: all functions are HOOK: no lock, no allocation, no stdio, errno preserved. What fails is
+ * counted in the segment, never reported to the caller.
+ */
+#ifndef MP_RECORD_H
+#define MP_RECORD_H
+
+#include "live.h"
+#include "local.h"
+#include "unwind.h"
+
+enum mp_hook {
+    MP_HOOK_MALLOC,
+    MP_HOOK_CALLOC,
+    MP_HOOK_REALLOC,
+    MP_HOOK_REALLOCARRAY,
+    MP_HOOK_POSIX_MEMALIGN,
+    MP_HOOK_ALIGNED_ALLOC,
+    MP_HOOK_MEMALIGN,
+    MP_HOOK_VALLOC,
+    MP_HOOK_PVALLOC,
+    MP_HOOKS,
+};
+
+/* INIT. First byte of each hook: frame 0 of the stacks recorded for it. */
+extern uintptr_t mp_hook_pc[MP_HOOKS];
+
+/* HOOK. Count down by `size`. True: call the slow path with this block, also when the allocation fails. */
+static inline bool mp_sample_due(size_t size) {
+    return mp_countdown_due(&mp_self.countdown, size, mp_gate());
+}
+
+/* HOOK. Finish the decision of mp_sample_due() and record the block. NULL: only draws anew. */
+void mp_record_alloc(const void *block, size_t size, enum mp_hook hook,
+                     const struct mp_frame *caller);
+
+/* HOOK. False: `block` needs no mp_record_free(). One load. */
+static inline bool mp_free_hit(const void *block) {
+    return mp_filter_hit(block);
+}
+
+/* HOOK. `block` is about to be freed. */
+void mp_record_free(const void *block);
+
+/* A block taken out ahead of a realloc that may still be refused. */
+struct mp_taken {
+    struct mp_live_row row;
+    bool found;
+};
+
+/* HOOK. As mp_record_free(), but remembers what it took... */
+void mp_record_take(const void *block, struct mp_taken *taken);
+
+/* ...and puts it back: the allocator refused, the block is still live. */
+void mp_record_put_back(const void *block, const struct mp_taken *taken);
+
+#endif

@@ -1,0 +1,52 @@
+/*
+ * sample.c - draws of the byte countdown. See sample.h for the model.
+ */
+#include "sample.h"
+
+#include <string.h>
+
+double mp_ln(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    int exponent = (int)(bits >> 52) - 1022;
+    bits = (bits & 0x000fffffffffffffULL) | 0x3fe0000000000000ULL; /* mantissa in [0.5, 1) */
+    double m;
+    memcpy(&m, &bits, sizeof m);
+    if (m < 0.70710678118654752440) {
+        m *= 2;
+        exponent -= 1;
+    }
+    /* ln m = 2 artanh((m-1)/(m+1)), |s| <= 0.1716: nine terms leave less than 1e-15. */
+    double s = (m - 1) / (m + 1), s2 = s * s, sum = 0;
+    for (int k = 19; k >= 1; k -= 2)
+        sum = sum * s2 + 1.0 / k;
+    return 2 * s * sum + exponent * 0.69314718055994530942;
+}
+
+uint64_t mp_random(uint64_t *state) {
+    uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+    return z ^ (z >> 31);
+}
+
+int64_t mp_draw_bytes(uint64_t *rng, uint64_t rate_bytes) {
+    if (rate_bytes <= 1)
+        return 0;
+    if (rate_bytes > MP_RATE_MAX_BYTES)
+        rate_bytes = MP_RATE_MAX_BYTES;
+    double u = (double)((mp_random(rng) >> 11) + 1) * 0x1p-53; /* (0, 1], 53 bits */
+    return (int64_t)(-mp_ln(u) * (double)rate_bytes);
+}
+
+bool mp_countdown_take(struct mp_countdown *c, uint64_t size, int64_t gate, uint64_t rate_bytes) {
+    if (c->gate_seen != gate) {
+        c->gate_seen = gate;
+        c->rate_bytes = rate_bytes;
+        c->value = gate + mp_draw_bytes(&c->rng, rate_bytes);
+        if (!mp_countdown_due(c, size, gate))
+            return false;
+    }
+    c->value = gate + mp_draw_bytes(&c->rng, c->rate_bytes);
+    return true;
+}

@@ -1,0 +1,127 @@
+/*
+ * stack_range.c - see stack_range.h.
+ *
+ * glibc's thread descriptor holds `stackblock` and, in the next word, `stackblock_size`; where, differs
+ * between versions. For the main thread glibc stores __libc_stack_end in the latter, so that the
+ * place is found by searching for that value. When the library is loaded by another thread, the pair
+ * is searched that encloses both the stack pointer and the descriptor. If the place is not found, or
+ * a descriptor makes no sense, the stack is foreign.
+ */
+#define _GNU_SOURCE
+#include "stack_range.h"
+
+#include <errno.h>
+#include <sys/auxv.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "unwind_arch.h"
+
+#define PAGE_BYTES 4096 /* of probes: the smallest page there is */
+#define PROBES_MAX 64
+#define MAIN_BYTES_MAX ((uintptr_t)64 << 20)
+#define BLOCK_BYTES_MAX ((uintptr_t)1 << 40)
+#define DESCRIPTOR_BYTES_MAX 65536 /* from the descriptor to the end of the block */
+
+extern void *__libc_stack_end __attribute__((weak));
+
+static uintptr_t main_low, main_high;
+static ptrdiff_t block_at; /* of stackblock, from the thread pointer; 0: unknown */
+static bool (*may_probe)(void);
+static bool probe_works;
+
+static bool plausible_block(uintptr_t start, uintptr_t bytes, uintptr_t thread) {
+    uintptr_t end = start + bytes;
+    return bytes < BLOCK_BYTES_MAX && start < thread && thread < end &&
+           end - thread < DESCRIPTOR_BYTES_MAX;
+}
+
+static uintptr_t word_at(uintptr_t thread, ptrdiff_t offset) {
+    return *(const uintptr_t *)(thread + (uintptr_t)offset);
+}
+
+static bool is_block_size(uintptr_t thread, ptrdiff_t at, bool main_thread) {
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t value = word_at(thread, at);
+    if (main_thread) {
+        return &__libc_stack_end != NULL && value == (uintptr_t)__libc_stack_end;
+    }
+    uintptr_t start = word_at(thread, at - 8);
+    return plausible_block(start, value, thread) && here > start && here < thread &&
+           start % PAGE_BYTES == 0;
+}
+
+static void find_block_offset(void) {
+    uintptr_t thread = mp_arch_thread_pointer();
+    bool main_thread = syscall(SYS_gettid) == getpid();
+    block_at = 0;
+    for (ptrdiff_t at = MP_ARCH_DESCRIPTOR_FROM + 8; at < MP_ARCH_DESCRIPTOR_TO; at += 8) {
+        if (!is_block_size(thread, at, main_thread)) {
+            continue;
+        }
+        if (block_at != 0) { /* twice: neither can be trusted */
+            block_at = 0;
+            return;
+        }
+        block_at = at - 8;
+    }
+}
+
+static void find_main_stack(void) {
+    struct rlimit limit;
+    uintptr_t bytes = MAIN_BYTES_MAX;
+    main_high = &__libc_stack_end != NULL ? (uintptr_t)__libc_stack_end : 0;
+    if (main_high == 0) { /* the kernel puts these bytes above everything the program pushes */
+        main_high = getauxval(AT_RANDOM) & ~(uintptr_t)15;
+    }
+    if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < bytes) {
+        bytes = limit.rlim_cur;
+    }
+    main_low = main_high > bytes ? main_high - bytes : 0;
+}
+
+void mp_stack_init(bool (*allowed)(void)) {
+    uintptr_t word = 0;
+    may_probe = allowed;
+    find_main_stack();
+    find_block_offset();
+    probe_works =
+        mp_arch_probe((uintptr_t)&word) == -EINVAL && mp_arch_probe(PAGE_BYTES / 2) == -EFAULT;
+}
+
+bool mp_stack_knows_threads(void) {
+    return block_at != 0;
+}
+
+void mp_stack_find(uintptr_t sp, bool in_use, struct mp_stack_range *out) {
+    uintptr_t thread = mp_arch_thread_pointer();
+    *out = (struct mp_stack_range){.low = sp};
+    if (block_at != 0) {
+        uintptr_t start = word_at(thread, block_at);
+        uintptr_t bytes = word_at(thread, block_at + 8);
+        if (sp > start && sp < thread && plausible_block(start, bytes, thread)) {
+            out->high = thread;
+            return;
+        }
+    }
+    if (sp > main_low && sp < main_high) {
+        out->high = main_high;
+        return;
+    }
+    out->foreign = true;
+    out->probes = PROBES_MAX;
+    out->high = in_use ? ((sp - 1) | (PAGE_BYTES - 1)) + 1 : sp & ~(uintptr_t)(PAGE_BYTES - 1);
+}
+
+bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end) {
+    while (range->high < end) {
+        if (!range->foreign || range->probes == 0 || !probe_works || may_probe == NULL ||
+            !may_probe() || mp_arch_probe(range->high) != -EINVAL) {
+            return false;
+        }
+        range->probes--;
+        range->high += PAGE_BYTES;
+    }
+    return true;
+}

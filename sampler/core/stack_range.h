@@ -1,0 +1,52 @@
+/*
+ * stack_range.h - which part of the stack around an address may be read.
+ *
+ * Model: a stack pointer lies in the block of the calling thread (glibc keeps its bounds in the thread
+ * descriptor), in the main thread's stack (known since start-up), or it is foreign: a coroutine, a
+ * signal stack, memory of unknown extent. The first two are mapped up to their top as long as the
+ * thread lives. A foreign stack is readable up to the end of the page in use; each further page is
+ * probed by a system call that cannot succeed, if the configuration allows system calls.
+ */
+#ifndef MP_STACK_RANGE_H
+#define MP_STACK_RANGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mp_stack_range {
+    uintptr_t low;  /* no read below: stack pointer when the range was made */
+    uintptr_t high; /* no read at or above */
+    bool foreign;   /* `high` may grow by mp_stack_extend() */
+    uint8_t probes; /* left */
+};
+
+/* INIT. `may_probe` as in struct mp_unwind_config. */
+void mp_stack_init(bool (*may_probe)(void));
+
+/*
+ * HOOK. The range that holds `sp`. `in_use`: the word below sp is known to be mapped, which is so for
+ * the stack the caller runs on.
+ */
+void mp_stack_find(uintptr_t sp, bool in_use, struct mp_stack_range *out);
+
+/* HOOK. Make everything below `end` readable; false if it is not known to be. */
+bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end);
+
+/* HOOK. Read an aligned word inside the range. */
+static inline __attribute__((no_sanitize("address", "thread"))) bool
+mp_stack_read(struct mp_stack_range *range, uintptr_t at, uintptr_t *out) {
+    if (at < range->low || at % sizeof(uintptr_t) != 0 || at > UINTPTR_MAX - sizeof(uintptr_t)) {
+        return false;
+    }
+    if (at + sizeof(uintptr_t) > range->high && !mp_stack_extend(range, at + sizeof(uintptr_t))) {
+        return false;
+    }
+    *out = *(const uintptr_t *)at;
+    return true;
+}
+
+/* TEST. Whether the bounds of thread stacks were found in the thread descriptor. */
+bool mp_stack_knows_threads(void);
+
+#endif

@@ -1,0 +1,134 @@
+/*
+ * stacks.c - the stack arena and its index. See stacks.h.
+ */
+#include "stacks.h"
+
+#include <string.h>
+
+#define ID_MASK ((1ULL << MP_KEY_STACK_BITS) - 1)
+#define AHEAD_BYTES (64u << 10) /* reserve the next piece while this much is left */
+
+static uint64_t hash_stack(const uintptr_t *frames, uint32_t depth, uint32_t generation) {
+    uint64_t h = 0x2545f4914f6cdd1dULL ^ ((uint64_t)generation << 32 | depth);
+    for (uint32_t i = 0; i < depth; i++) {
+        h = (h ^ frames[i]) * 0x9fb21c651e98df25ULL;
+        h ^= h >> 29;
+    }
+    h = mp_mix(h);
+    return h ? h : 1;
+}
+
+static bool same_stack(const struct mp_segment *seg, uint32_t id, uint64_t hash,
+                       const uintptr_t *frames, uint32_t depth, uint16_t truncated) {
+    uint64_t at = (uint64_t)id * 8;
+    const struct mp_control *c = seg->control;
+    if (at + sizeof(struct mp_stack) + (uint64_t)depth * 8 > mp_load_acquire(&c->arena_reserved_bytes))
+        return false;
+    const struct mp_stack *stack = (const struct mp_stack *)(seg->base + c->arena_offset + at);
+    return mp_load_acquire(&stack->hash) == hash && stack->depth == depth &&
+           stack->truncated == truncated && memcmp(stack + 1, frames, (size_t)depth * 8) == 0;
+}
+
+/* Copy the stack into the arena; its id, or 0 when there is no room. */
+static uint32_t store_stack(struct mp_segment *seg, uint64_t hash, const uintptr_t *frames,
+                            uint32_t depth, uint16_t truncated, uint32_t generation) {
+    struct mp_control *c = seg->control;
+    uint64_t need = sizeof(struct mp_stack) + (uint64_t)depth * 8;
+    uint64_t cursor = mp_load_relaxed(&c->arena_cursor);
+    uint64_t reserved = mp_load_acquire(&c->arena_reserved_bytes);
+    if (cursor + need + AHEAD_BYTES > reserved && reserved < c->arena_bytes)
+        mp_region_extend(seg, &c->arena_growing, c->arena_offset, c->arena_bytes,
+                         &c->arena_reserved_bytes, 0);
+    if (cursor + need > mp_load_acquire(&c->arena_reserved_bytes))
+        return 0;
+    uint64_t at = mp_add_relaxed(&c->arena_cursor, need);
+    if (at + need > mp_load_acquire(&c->arena_reserved_bytes))
+        return 0; /* others took the room in between; the hole is never read */
+    struct mp_stack *stack = (struct mp_stack *)(seg->base + c->arena_offset + at);
+    stack->depth = depth;
+    stack->truncated = truncated;
+    stack->generation = generation;
+    memcpy(stack + 1, frames, (size_t)depth * 8);
+    mp_store_release(&stack->hash, hash);
+    return (uint32_t)(at / 8);
+}
+
+static uint32_t find_in_level(const struct mp_segment *seg, const struct mp_level *level,
+                              uint64_t hash, const uintptr_t *frames, uint32_t depth,
+                              uint16_t truncated) {
+    const uint64_t *index = mp_level_keys(seg, level);
+    for (unsigned which = 0; which < 2; which++) {
+        uint32_t row = mp_bucket(level, hash, which);
+        for (unsigned i = 0; i < MP_BUCKET_ROWS; i++) {
+            uint64_t entry = mp_load_acquire(&index[row + i]);
+            if (entry == 0)
+                break;
+            uint32_t id = (uint32_t)(entry & ID_MASK);
+            if ((entry ^ hash) >> MP_KEY_STACK_BITS == 0 &&
+                same_stack(seg, id, hash, frames, depth, truncated))
+                return id;
+        }
+    }
+    return 0;
+}
+
+/* First free entry of the level for `hash`; NULL when both buckets are full. */
+static uint64_t *free_entry(const struct mp_segment *seg, const struct mp_level *level,
+                            uint64_t hash) {
+    uint64_t *index = mp_level_keys(seg, level);
+    for (unsigned which = 0; which < 2; which++) {
+        uint32_t row = mp_bucket(level, hash, which);
+        for (unsigned i = 0; i < MP_BUCKET_ROWS; i++)
+            if (mp_load_relaxed(&index[row + i]) == 0)
+                return &index[row + i];
+    }
+    return NULL;
+}
+
+/* Is there an index entry to take? Asks for the next level when the ready ones are full here. */
+static bool room_for(struct mp_segment *seg, uint64_t hash) {
+    struct mp_table *table = &seg->control->stack_index;
+    uint32_t ready = mp_table_ready(table);
+    for (uint32_t i = 0; i < ready; i++)
+        if (free_entry(seg, &table->level[i], hash) != NULL)
+            return true;
+    mp_store_relaxed(&table->wanted, ready + 1);
+    mp_table_grow(seg, table);
+    return mp_table_ready(table) > ready && free_entry(seg, &table->level[ready], hash) != NULL;
+}
+
+static bool publish(struct mp_segment *seg, uint64_t hash, uint32_t id) {
+    struct mp_table *table = &seg->control->stack_index;
+    uint64_t entry = (hash & ~ID_MASK) | id;
+    uint32_t ready = mp_table_ready(table);
+    for (uint32_t i = 0; i < ready; i++) {
+        uint64_t *slot;
+        while ((slot = free_entry(seg, &table->level[i], hash)) != NULL)
+            if (mp_cas_u64(slot, 0, entry))
+                return true;
+    }
+    return false;
+}
+
+uint32_t mp_stack_intern(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
+                         uint16_t truncated, uint32_t generation, bool *is_new) {
+    struct mp_table *table = &seg->control->stack_index;
+    *is_new = false;
+    if (depth == 0 || depth > MP_DEPTH_MAX)
+        return MP_STACK_LOST_EMPTY;
+    uint64_t hash = hash_stack(frames, depth, generation);
+    uint32_t ready = mp_table_ready(table);
+    for (uint32_t i = 0; i < ready; i++) {
+        uint32_t id = find_in_level(seg, &table->level[i], hash, frames, depth, truncated);
+        if (id != 0)
+            return id;
+    }
+    if (!room_for(seg, hash))
+        return MP_STACK_LOST_TABLE_FULL;
+    uint32_t id = store_stack(seg, hash, frames, depth, truncated, generation);
+    if (id == 0)
+        return MP_STACK_LOST_TABLE_FULL;
+    *is_new = true;
+    publish(seg, hash, id); /* lost to a race: the stack is stored, and found through its sites alone */
+    return id;
+}

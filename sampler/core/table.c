@@ -1,0 +1,162 @@
+/*
+ * table.c - layout, reservation and bucket search of the segment's tables. See table.h.
+ */
+#include "table.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define STACK_INDEX_ROWS 4096u
+#define SITE_ROWS 2048u
+#define LIVE_ROWS 4096u
+#define LOST_SITE_ROWS 2048u
+#define THREADS_FIRST_BYTES (64u << 10)
+#define MODULES_FIRST_BYTES (256u << 10)
+#define ARENA_FIRST_BYTES (1u << 20)
+#define ARENA_MAX_BYTES (8ULL << MP_KEY_STACK_BITS)
+
+static uint64_t round_up(uint64_t n, uint64_t to) {
+    return (n + to - 1) / to * to;
+}
+
+/* Lay out as many levels as fit `budget_bytes` (always at least one); returns the end offset. */
+static uint64_t lay_table(struct mp_table *table, uint64_t offset, uint64_t budget_bytes,
+                          uint32_t rows, uint32_t row_bytes, uint64_t page_bytes) {
+    uint64_t begin = offset;
+    for (unsigned i = 0; i < MP_LEVELS; i++, rows *= 4) {
+        uint64_t bytes = round_up((uint64_t)rows * (8 + row_bytes), page_bytes);
+        if (i > 0 && offset - begin + bytes > budget_bytes)
+            break;
+        table->level[i] = (struct mp_level){.offset = offset, .rows = rows, .row_bytes = row_bytes};
+        table->levels = i + 1;
+        offset += bytes;
+    }
+    return offset;
+}
+
+void mp_segment_layout(struct mp_control *control) {
+    uint64_t page = control->page_bytes < MP_CONTROL_BYTES ? MP_CONTROL_BYTES : control->page_bytes;
+    uint64_t at = page;
+
+    control->threads_offset = at;
+    at = round_up(at + (uint64_t)MP_THREAD_ROWS * sizeof(struct mp_thread), page);
+    control->modules_offset = at;
+    at = round_up(at + (uint64_t)MP_MODULE_ROWS * sizeof(struct mp_module_row), page);
+    control->lost_sites = (struct mp_level){
+        .offset = at, .rows = LOST_SITE_ROWS, .row_bytes = sizeof(struct mp_site_row)};
+    at = round_up(at + mp_level_bytes(&control->lost_sites), page);
+
+    uint64_t rest = control->limit_bytes - at;
+    at = lay_table(&control->stack_index, at, rest / 20, STACK_INDEX_ROWS, 0, page);
+    at = lay_table(&control->sites, at, rest / 4, SITE_ROWS, sizeof(struct mp_site_row), page);
+    at = lay_table(&control->live, at, rest * 2 / 5, LIVE_ROWS, sizeof(struct mp_live_row), page);
+    control->arena_offset = at;
+    uint64_t arena = (control->limit_bytes - at) / page * page;
+    control->arena_bytes = arena < ARENA_MAX_BYTES ? arena : ARENA_MAX_BYTES;
+    control->arena_cursor = MP_STACK_LOST_MAX * 8;
+}
+
+static void count_refusal(struct mp_segment *seg) {
+    mp_add_relaxed(&seg->control->lost[MP_LOST_RESERVE], 1);
+}
+
+int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes) {
+    if (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP)
+        return -EPERM; /* a filter may kill for a call that was not made before */
+    if (madvise(seg->base + offset, bytes, MADV_POPULATE_WRITE) == 0)
+        return 0;
+    int error = errno;
+    count_refusal(seg);
+    return -error;
+}
+
+int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, uint64_t bytes,
+                     uint64_t *reserved, uint64_t need) {
+    if (!mp_cas_u32(lock, 0, 1))
+        return -EAGAIN;
+    uint64_t have = mp_load_acquire(reserved);
+    uint64_t slice = need > MP_SLICE_BYTES ? round_up(need, MP_SLICE_BYTES) : MP_SLICE_BYTES;
+    int rc = -ENOSPC;
+    if (have < bytes) {
+        if (slice > bytes - have)
+            slice = bytes - have;
+        rc = mp_reserve(seg, offset + have, slice);
+        if (rc == 0)
+            mp_store_release(reserved, have + slice);
+    }
+    mp_store_release(lock, 0u);
+    return rc;
+}
+
+void mp_table_grow(struct mp_segment *seg, struct mp_table *table) {
+    uint32_t ready = mp_table_ready(table);
+    if (ready >= table->levels || ready >= MP_LEVELS)
+        return;
+    struct mp_level *level = &table->level[ready];
+    uint64_t bytes = round_up(mp_level_bytes(level), MP_CONTROL_BYTES);
+    if (mp_load_acquire(&level->reserved_bytes) < bytes)
+        mp_region_extend(seg, &table->growing, level->offset, bytes, &level->reserved_bytes, 0);
+    if (mp_load_acquire(&level->reserved_bytes) >= bytes)
+        mp_cas_u32(&table->levels_ready, ready, ready + 1);
+}
+
+uint32_t mp_level_find(const struct mp_segment *seg, const struct mp_level *level, uint64_t hash,
+                       uint64_t key) {
+    const uint64_t *keys = mp_level_keys(seg, level);
+    for (unsigned which = 0; which < 2; which++) {
+        uint32_t row = mp_bucket(level, hash, which);
+        for (unsigned i = 0; i < MP_BUCKET_ROWS; i++)
+            if (mp_load_acquire(&keys[row + i]) == key)
+                return row + i;
+    }
+    return MP_ROW_NONE;
+}
+
+/* Whole piece at once, before any hook uses it. */
+static int reserve_now(struct mp_segment *seg, int fd, uint64_t offset, uint64_t want,
+                       uint64_t *reserved) {
+    if (*reserved >= want)
+        return 0;
+    long rc;
+    if (fd >= 0)
+        rc = syscall(SYS_fallocate, fd, 0, (long)(offset + *reserved), (long)(want - *reserved));
+    else
+        rc = madvise(seg->base + offset + *reserved, want - *reserved, MADV_POPULATE_WRITE);
+    if (rc != 0) {
+        count_refusal(seg);
+        return -errno;
+    }
+    mp_store_release(reserved, want);
+    return 0;
+}
+
+static int reserve_level(struct mp_segment *seg, int fd, struct mp_level *level) {
+    uint64_t bytes = round_up(mp_level_bytes(level), MP_CONTROL_BYTES);
+    return reserve_now(seg, fd, level->offset, bytes, &level->reserved_bytes);
+}
+
+int mp_segment_reserve_first(struct mp_segment *seg, int fd) {
+    struct mp_control *c = seg->control;
+    struct mp_table *tables[] = {&c->stack_index, &c->sites, &c->live};
+    int rc = reserve_level(seg, fd, &c->lost_sites);
+    for (unsigned i = 0; rc == 0 && i < 3; i++) {
+        rc = reserve_level(seg, fd, &tables[i]->level[0]);
+        if (rc == 0)
+            mp_cas_u32(&tables[i]->levels_ready, 0, 1);
+    }
+    uint64_t arena = c->arena_bytes < ARENA_FIRST_BYTES ? c->arena_bytes : ARENA_FIRST_BYTES;
+    if (rc == 0)
+        rc = reserve_now(seg, fd, c->arena_offset, arena, &c->arena_reserved_bytes);
+    if (rc == 0)
+        rc = reserve_now(seg, fd, c->threads_offset, THREADS_FIRST_BYTES, &c->threads_reserved_bytes);
+    if (rc == 0)
+        rc = reserve_now(seg, fd, c->modules_offset, MODULES_FIRST_BYTES, &c->modules_reserved_bytes);
+    return rc;
+}

@@ -1,0 +1,96 @@
+/*
+ * table.h - laying out the segment, reserving its pages, and hashing keys into its levels.
+ *
+ * Model: a table has up to MP_LEVELS levels, each four times the size of the one before. A level is an
+ * array of 8-byte keys in buckets of one cache line, followed by an array of payload rows. A key may
+ * lie in two buckets of every ready level; there are no tombstones because every look-up reads both
+ * buckets whole. Nothing ever moves.
+ *
+ * Reserving: page 0 is written when the file is made. Any other page is touched only after it has been
+ * reserved, by the controller (fallocate from outside) or here by madvise(MADV_POPULATE_WRITE), one
+ * bounded slice per call. A refusal is counted in lost[MP_LOST_RESERVE] and is not an error.
+ *
+ * Threads: all functions but mp_segment_layout() may run in any number of threads at once. They are HOOK.
+ */
+#ifndef MP_TABLE_H
+#define MP_TABLE_H
+
+#include "atomics.h"
+#include "segment.h"
+
+#include <stddef.h>
+
+/* A mapped segment as the target sees it. */
+struct mp_segment {
+    unsigned char *base;         /* whole file, limit_bytes long */
+    struct mp_control *control;  /* == base */
+};
+
+#define MP_SLICE_BYTES (512u << 10) /* most bytes one hook call reserves */
+#define MP_LOST_SITES_LEVEL 15u
+#define MP_ROW_NONE UINT32_MAX
+
+/* INIT. Smallest file that can hold a capture, and the bound's granularity. */
+#define MP_LIMIT_MIN_BYTES (4ULL << 20)
+
+/* INIT. Fill in the tables of a fresh control page for a file of control->limit_bytes. */
+void mp_segment_layout(struct mp_control *control);
+
+/*
+ * INIT. Reserve what a capture needs from its first sample on: the first level of each table, the reserved
+ * sites, and the first pieces of arena, threads and modules. `fd` may be -1: then madvise is used.
+ * Returns 0 or -errno; pieces reserved before a failure stay reserved.
+ */
+int mp_segment_reserve_first(struct mp_segment *seg, int fd);
+
+/* HOOK. Give the piece [offset, offset+bytes) pages. 0 or -errno; never blocks on another thread. */
+int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes);
+
+/*
+ * HOOK. Extend the reserved prefix of a region by at least `need` bytes past *reserved, up to `bytes`.
+ * `lock` is the region's try-lock. 0, -EAGAIN if another thread holds the lock, -ENOSPC or -errno.
+ */
+int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, uint64_t bytes,
+                     uint64_t *reserved, uint64_t need);
+
+/* HOOK. Reserve one more slice of the level that `table` wants next; publishes the level when done. */
+void mp_table_grow(struct mp_segment *seg, struct mp_table *table);
+
+static inline uint64_t mp_level_bytes(const struct mp_level *level) {
+    return (uint64_t)level->rows * (8 + level->row_bytes);
+}
+
+/* HOOK. Mix 64 bits (the finaliser of splitmix64). */
+static inline uint64_t mp_mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+    return z ^ (z >> 31);
+}
+
+static inline uint64_t *mp_level_keys(const struct mp_segment *seg, const struct mp_level *level) {
+    return (uint64_t *)(seg->base + level->offset);
+}
+
+static inline void *mp_level_row(const struct mp_segment *seg, const struct mp_level *level,
+                                 uint32_t row) {
+    return seg->base + level->offset + (uint64_t)level->rows * 8 + (uint64_t)row * level->row_bytes;
+}
+
+/* First row of the which-th (0 or 1) bucket of `hash` in a level. */
+static inline uint32_t mp_bucket(const struct mp_level *level, uint64_t hash, unsigned which) {
+    uint32_t buckets = level->rows / MP_BUCKET_ROWS;
+    uint32_t h = which ? (uint32_t)(hash >> 32) : (uint32_t)hash;
+    return (h & (buckets - 1)) * MP_BUCKET_ROWS;
+}
+
+/* HOOK. Levels of `table` that may be read, whatever a hostile other side wrote. */
+static inline uint32_t mp_table_ready(const struct mp_table *table) {
+    uint32_t ready = mp_load_acquire(&table->levels_ready);
+    return ready < MP_LEVELS ? ready : MP_LEVELS;
+}
+
+/* HOOK. The row in `level` that holds `key`, or MP_ROW_NONE. */
+uint32_t mp_level_find(const struct mp_segment *seg, const struct mp_level *level, uint64_t hash,
+                       uint64_t key);
+
+#endif

@@ -1,0 +1,70 @@
+/*
+ * threads.c - rows of the thread table. See threads.h.
+ */
+#include "threads.h"
+#include "local.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TCB_FROM 256  /* the id lies behind the architecture's own header of the thread block */
+#define TCB_TO 1280
+
+static size_t tid_offset; /* of the thread id from pthread_self(); 0: unknown */
+
+void mp_threads_init(void) {
+    const unsigned char *tcb = (const unsigned char *)pthread_self();
+    int tid = (int)syscall(SYS_gettid);
+    for (size_t at = TCB_FROM; at < TCB_TO; at += sizeof tid) {
+        int value;
+        memcpy(&value, tcb + at, sizeof value);
+        if (value == tid) {
+            tid_offset = at;
+            return;
+        }
+    }
+}
+
+static uint32_t own_tid(void) {
+    uint32_t tid = 0;
+    if (tid_offset != 0)
+        memcpy(&tid, (const unsigned char *)pthread_self() + tid_offset, sizeof tid);
+    return tid;
+}
+
+/* True once the row lies in reserved pages. */
+static bool row_reserved(struct mp_segment *seg, uint32_t row) {
+    struct mp_control *c = seg->control;
+    uint64_t end = ((uint64_t)row + 1) * sizeof(struct mp_thread);
+    if (end > mp_load_acquire(&c->threads_reserved_bytes))
+        mp_region_extend(seg, &c->arena_growing, c->threads_offset,
+                         (uint64_t)MP_THREAD_ROWS * sizeof(struct mp_thread),
+                         &c->threads_reserved_bytes, 0);
+    return end <= mp_load_acquire(&c->threads_reserved_bytes);
+}
+
+uint32_t mp_thread_row(struct mp_segment *seg) {
+    if (mp_likely(mp_self.thread_row != 0))
+        return mp_self.thread_row - 1;
+    struct mp_control *c = seg->control;
+    uint32_t row = mp_add_relaxed(&c->thread_count, 1) + 1;
+    if (row >= MP_THREAD_ROWS || !row_reserved(seg, row)) {
+        mp_add_relaxed(&c->lost[MP_LOST_THREAD_FULL], 1);
+        row = 0;
+    } else {
+        struct mp_thread *t = (struct mp_thread *)(seg->base + c->threads_offset) + row;
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        t->first_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+        if (!(mp_load_relaxed(&c->controller_flags) & MP_FLAG_SECCOMP))
+            prctl(PR_GET_NAME, t->name, 0, 0, 0);
+        mp_store_release(&t->tid, own_tid());
+    }
+    mp_self.thread_row = row + 1;
+    return row;
+}

@@ -1,0 +1,25 @@
+/*
+ * unwind_arch.h - what the unwinder must know of the processor; one header each defines the same names:
+ *
+ * MP_ARCH_DWARF_FP, _SP, _RA     DWARF numbers of frame pointer, stack pointer, return address
+ * MP_ARCH_SP_ALIGN               alignment of a CFA in code that follows the ABI
+ * mp_arch_thread_pointer()       address of the thread control block
+ * mp_arch_descriptor_span        where glibc's thread descriptor lies, relative to that pointer
+ * mp_arch_return_address(word)   a saved return address without authentication bits
+ * mp_arch_rt_sigreturn           code of the signal return trampoline
+ * MP_ARCH_CONTEXT_*              offsets from the stack pointer at the trampoline to saved registers
+ * mp_arch_probe(address)         system call that reads 8 bytes: 0, or -errno as the kernel returns it
+ * mp_rule_*()                    how a rule word packs the places of RA and FP (unwind_rule.h)
+ */
+#ifndef MP_UNWIND_ARCH_H
+#define MP_UNWIND_ARCH_H
+
+#if defined(__x86_64__)
+#include "unwind_x86_64.h"
+#elif defined(__aarch64__)
+#include "unwind_aarch64.h"
+#else
+#error "only x86_64 and aarch64 are supported"
+#endif
+
+#endif

@@ -1,0 +1,257 @@
+/*
+ * hooks.c - the exported malloc family.
+ *
+ * Model: each hook counts down and jumps to the real function; only a block that is due, or a free whose
+ * address hits the filter, takes the slow function beside it. Allocations are recorded after the real call
+ * (the address is not known before), frees before it (the address may be reused right after).
+ *
+ * Threads: any, also before this library's constructor, in signal handlers, and inside the loader. Pointers,
+ * sizes, alignment and errno are those of the real functions.
+ */
+#include "hooks.h"
+#include "record.h"
+
+#include <errno.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define SLOW static __attribute__((noinline))
+
+static void *boot_malloc(size_t size);
+static void *boot_calloc(size_t n, size_t size);
+static void *boot_realloc(void *p, size_t size);
+static void boot_free(void *p);
+static int boot_posix_memalign(void **out, size_t alignment, size_t size);
+static void *boot_aligned_alloc(size_t alignment, size_t size);
+static void *boot_memalign(size_t alignment, size_t size);
+static void *boot_valloc(size_t size);
+static void *boot_pvalloc(size_t size);
+
+/* Until the first call has looked the real functions up, each of these does so and goes on. */
+struct mp_real mp_real = {
+    .malloc = boot_malloc,
+    .calloc = boot_calloc,
+    .realloc = boot_realloc,
+    .free = boot_free,
+    .posix_memalign = boot_posix_memalign,
+    .aligned_alloc = boot_aligned_alloc,
+    .memalign = boot_memalign,
+    .valloc = boot_valloc,
+    .pvalloc = boot_pvalloc,
+};
+
+static void *absent_aligned(size_t alignment, size_t size) {
+    (void)alignment;
+    (void)size;
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void *absent_paged(size_t size) {
+    (void)size;
+    errno = ENOMEM;
+    return NULL;
+}
+
+void mp_hooks_resolve(void) {
+    struct mp_real real = {0};
+    if (mp_real_resolve(&real) != 0)
+        __builtin_trap(); /* no malloc in the process at all: cannot happen while a C library is loaded */
+    if (real.aligned_alloc == NULL)
+        real.aligned_alloc = real.memalign ? real.memalign : absent_aligned;
+    if (real.memalign == NULL)
+        real.memalign = real.aligned_alloc;
+    if (real.valloc == NULL)
+        real.valloc = absent_paged;
+    if (real.pvalloc == NULL)
+        real.pvalloc = absent_paged;
+    mp_real = real;
+}
+
+static void *boot_malloc(size_t size) {
+    mp_hooks_resolve();
+    return mp_real.malloc(size);
+}
+
+static void *boot_calloc(size_t n, size_t size) {
+    mp_hooks_resolve();
+    return mp_real.calloc(n, size);
+}
+
+static void *boot_realloc(void *p, size_t size) {
+    mp_hooks_resolve();
+    return mp_real.realloc(p, size);
+}
+
+static void boot_free(void *p) {
+    mp_hooks_resolve();
+    mp_real.free(p);
+}
+
+static int boot_posix_memalign(void **out, size_t alignment, size_t size) {
+    mp_hooks_resolve();
+    return mp_real.posix_memalign(out, alignment, size);
+}
+
+static void *boot_aligned_alloc(size_t alignment, size_t size) {
+    mp_hooks_resolve();
+    return mp_real.aligned_alloc(alignment, size);
+}
+
+static void *boot_memalign(size_t alignment, size_t size) {
+    mp_hooks_resolve();
+    return mp_real.memalign(alignment, size);
+}
+
+static void *boot_valloc(size_t size) {
+    mp_hooks_resolve();
+    return mp_real.valloc(size);
+}
+
+static void *boot_pvalloc(size_t size) {
+    mp_hooks_resolve();
+    return mp_real.pvalloc(size);
+}
+
+SLOW void *malloc_slow(size_t size) {
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    void *p = mp_real.malloc(size);
+    mp_record_alloc(p, size, MP_HOOK_MALLOC, &caller);
+    return p;
+}
+
+EXPORT void *malloc(size_t size) {
+    if (mp_sample_due(size))
+        return malloc_slow(size);
+    return mp_real.malloc(size);
+}
+
+SLOW void *calloc_slow(size_t n, size_t size, size_t total) {
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    void *p = mp_real.calloc(n, size);
+    mp_record_alloc(p, total, MP_HOOK_CALLOC, &caller);
+    return p;
+}
+
+EXPORT void *calloc(size_t n, size_t size) {
+    size_t total;
+    if (mp_unlikely(__builtin_mul_overflow(n, size, &total)))
+        return mp_real.calloc(n, size); /* fails as it does without us */
+    if (mp_sample_due(total))
+        return calloc_slow(n, size, total);
+    return mp_real.calloc(n, size);
+}
+
+SLOW void *realloc_slow(void *old, size_t size, bool due, enum mp_hook hook) {
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    struct mp_taken taken;
+    mp_record_take(old, &taken);
+    void *p = mp_real.realloc(old, size);
+    if (p == NULL && size != 0)
+        mp_record_put_back(old, &taken);
+    if (due)
+        mp_record_alloc(p, size, hook, &caller);
+    return p;
+}
+
+EXPORT void *realloc(void *old, size_t size) {
+    bool due = mp_sample_due(size);
+    if (due || mp_free_hit(old))
+        return realloc_slow(old, size, due, MP_HOOK_REALLOC);
+    return mp_real.realloc(old, size);
+}
+
+/* Not forwarded to the C library's: that one would call our realloc and be counted there. */
+EXPORT void *reallocarray(void *old, size_t n, size_t size) {
+    size_t total;
+    if (mp_unlikely(__builtin_mul_overflow(n, size, &total))) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    bool due = mp_sample_due(total);
+    if (due || mp_free_hit(old))
+        return realloc_slow(old, total, due, MP_HOOK_REALLOCARRAY);
+    return mp_real.realloc(old, total);
+}
+
+SLOW void free_slow(void *p) {
+    mp_record_free(p);
+    mp_real.free(p);
+}
+
+EXPORT void free(void *p) {
+    if (mp_free_hit(p)) {
+        free_slow(p);
+        return;
+    }
+    mp_real.free(p);
+}
+
+SLOW int posix_memalign_slow(void **out, size_t alignment, size_t size) {
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    int error = mp_real.posix_memalign(out, alignment, size);
+    mp_record_alloc(error ? NULL : *out, size, MP_HOOK_POSIX_MEMALIGN, &caller);
+    return error;
+}
+
+EXPORT int posix_memalign(void **out, size_t alignment, size_t size) {
+    if (mp_sample_due(size))
+        return posix_memalign_slow(out, alignment, size);
+    return mp_real.posix_memalign(out, alignment, size);
+}
+
+SLOW void *aligned_slow(size_t alignment, size_t size, void *(*real)(size_t, size_t),
+                        enum mp_hook hook) {
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    void *p = real(alignment, size);
+    mp_record_alloc(p, size, hook, &caller);
+    return p;
+}
+
+EXPORT void *aligned_alloc(size_t alignment, size_t size) {
+    if (mp_sample_due(size))
+        return aligned_slow(alignment, size, mp_real.aligned_alloc, MP_HOOK_ALIGNED_ALLOC);
+    return mp_real.aligned_alloc(alignment, size);
+}
+
+EXPORT void *memalign(size_t alignment, size_t size) {
+    if (mp_sample_due(size))
+        return aligned_slow(alignment, size, mp_real.memalign, MP_HOOK_MEMALIGN);
+    return mp_real.memalign(alignment, size);
+}
+
+SLOW void *paged_slow(size_t size, void *(*real)(size_t), enum mp_hook hook) {
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    void *p = real(size);
+    mp_record_alloc(p, size, hook, &caller);
+    return p;
+}
+
+EXPORT void *valloc(size_t size) {
+    if (mp_sample_due(size))
+        return paged_slow(size, mp_real.valloc, MP_HOOK_VALLOC);
+    return mp_real.valloc(size);
+}
+
+EXPORT void *pvalloc(size_t size) {
+    if (mp_sample_due(size))
+        return paged_slow(size, mp_real.pvalloc, MP_HOOK_PVALLOC);
+    return mp_real.pvalloc(size);
+}
+
+void mp_hooks_name_frames(void) {
+    mp_hook_pc[MP_HOOK_MALLOC] = (uintptr_t)malloc;
+    mp_hook_pc[MP_HOOK_CALLOC] = (uintptr_t)calloc;
+    mp_hook_pc[MP_HOOK_REALLOC] = (uintptr_t)realloc;
+    mp_hook_pc[MP_HOOK_REALLOCARRAY] = (uintptr_t)reallocarray;
+    mp_hook_pc[MP_HOOK_POSIX_MEMALIGN] = (uintptr_t)posix_memalign;
+    mp_hook_pc[MP_HOOK_ALIGNED_ALLOC] = (uintptr_t)aligned_alloc;
+    mp_hook_pc[MP_HOOK_MEMALIGN] = (uintptr_t)memalign;
+    mp_hook_pc[MP_HOOK_VALLOC] = (uintptr_t)valloc;
+    mp_hook_pc[MP_HOOK_PVALLOC] = (uintptr_t)pvalloc;
+}

@@ -1,0 +1,110 @@
+/*
+ * options.c - reading MEM_PROFILER_* variables. See options.h.
+ */
+#include "options.h"
+#include "sample.h"
+#include "table.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_MAX_MEMORY (256ULL << 20)
+
+/* Plain digits with an optional K, M or G (powers of 1024). */
+static bool parse_bytes(const char *text, uint64_t *value) {
+    uint64_t n = 0;
+    const char *p = text;
+    for (; *p >= '0' && *p <= '9'; p++) {
+        if (n > UINT64_MAX / 16)
+            return false;
+        n = n * 10 + (uint64_t)(*p - '0');
+    }
+    if (p == text)
+        return false;
+    unsigned shift = 0;
+    switch (*p) {
+    case 'k':
+    case 'K':
+        shift = 10;
+        break;
+    case 'm':
+    case 'M':
+        shift = 20;
+        break;
+    case 'g':
+    case 'G':
+        shift = 30;
+        break;
+    default:
+        break;
+    }
+    p += shift != 0;
+    if (*p != '\0' || n > UINT64_MAX >> shift >> 1)
+        return false;
+    *value = n << shift;
+    return true;
+}
+
+static int refuse(char *error, size_t n, const char *name, const char *value, const char *expected) {
+    snprintf(error, n, "%s=%.64s: expected %s", name, value, expected);
+    return -EINVAL;
+}
+
+static int read_numbers(struct mp_options *o, char *error, size_t n) {
+    const char *value = getenv("MEM_PROFILER_START");
+    if (value != NULL && *value != '\0') {
+        if (!parse_bytes(value, &o->start_rate_bytes) || o->start_rate_bytes < 1 ||
+            o->start_rate_bytes > MP_RATE_MAX_BYTES)
+            return refuse(error, n, "MEM_PROFILER_START", value,
+                          "bytes per sample from 1 to 1G, such as 1024 or 512K");
+        o->start = true;
+    }
+    value = getenv("MEM_PROFILER_MAX_MEMORY");
+    if (value != NULL && *value != '\0' &&
+        (!parse_bytes(value, &o->max_memory_bytes) || o->max_memory_bytes < MP_LIMIT_MIN_BYTES ||
+         o->max_memory_bytes > 64ULL << 30))
+        return refuse(error, n, "MEM_PROFILER_MAX_MEMORY", value, "bytes from 4M to 64G");
+    value = getenv("MEM_PROFILER_SEED");
+    if (value != NULL && *value != '\0') {
+        if (!parse_bytes(value, &o->seed))
+            return refuse(error, n, "MEM_PROFILER_SEED", value, "a number");
+        o->seeded = true;
+    }
+    return 0;
+}
+
+static int read_words(struct mp_options *o, const char *exe, char *error, size_t n) {
+    const char *value = getenv("MEM_PROFILER_DIR");
+    if (value != NULL && *value != '\0') {
+        if (value[0] != '/' || strlen(value) >= sizeof o->dir)
+            return refuse(error, n, "MEM_PROFILER_DIR", value, "an absolute path below 256 bytes");
+        strcpy(o->dir, value);
+    }
+    value = getenv("MEM_PROFILER_FOLLOW_FORK");
+    if (value != NULL && *value != '\0') {
+        if (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
+            return refuse(error, n, "MEM_PROFILER_FOLLOW_FORK", value, "0 or 1");
+        o->follow_fork = value[0] == '1';
+    }
+    value = getenv("MEM_PROFILER_UNWIND");
+    if (value != NULL && *value != '\0') {
+        if (strcmp(value, "cfi") != 0 && strcmp(value, "fp") != 0 && strcmp(value, "libgcc") != 0)
+            return refuse(error, n, "MEM_PROFILER_UNWIND", value, "cfi, fp or libgcc");
+        strcpy(o->unwind, value);
+    }
+    value = getenv("MEM_PROFILER_ONLY");
+    if (value != NULL && *value != '\0') {
+        const char *slash = strrchr(exe, '/');
+        o->only_others = fnmatch(value, slash ? slash + 1 : exe, 0) != 0;
+    }
+    return 0;
+}
+
+int mp_options_read(struct mp_options *options, const char *exe, char *error, size_t n) {
+    *options = (struct mp_options){.dir = "/dev/shm", .max_memory_bytes = DEFAULT_MAX_MEMORY};
+    int rc = read_numbers(options, error, n);
+    return rc ? rc : read_words(options, exe, error, n);
+}

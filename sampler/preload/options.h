@@ -1,0 +1,29 @@
+/*
+ * options.h - what the environment tells the sampler, read once.
+ */
+#ifndef MP_OPTIONS_H
+#define MP_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mp_options {
+    char dir[256];            /* MEM_PROFILER_DIR; default /dev/shm */
+    uint64_t start_rate_bytes; /* MEM_PROFILER_START; valid if start */
+    bool start;
+    bool follow_fork;         /* MEM_PROFILER_FOLLOW_FORK=1 */
+    bool only_others;         /* MEM_PROFILER_ONLY is set and does not match this executable */
+    bool seeded;
+    uint64_t seed;            /* MEM_PROFILER_SEED, for tests */
+    uint64_t max_memory_bytes; /* MEM_PROFILER_MAX_MEMORY; default 256 MiB */
+    char unwind[16];          /* MEM_PROFILER_UNWIND=cfi|fp|libgcc; empty: default */
+};
+
+/*
+ * INIT. Fill *options from the environment; `exe` is the executable's path. 0, or -EINVAL with one line about
+ * the first unusable value in error[0..n): the target then runs unprofiled.
+ */
+int mp_options_read(struct mp_options *options, const char *exe, char *error, size_t n);
+
+#endif

@@ -1,0 +1,200 @@
+/*
+ * startup.c - the sampler's life in a process: constructor, destructor, fork.
+ *
+ * Model: the constructor reads the options, finds the real functions, redirects slots where another object
+ * takes malloc, makes the segment, and opens the way of the hot path by storing the offset from the static
+ * "off" word to the gate. Until then, and after any failure, the hooks only forward.
+ *
+ * A fork child wakes up with `mp_local` wiped. When children are followed, the atfork handler makes it a
+ * segment of its own and goes on at the parent's rate; otherwise it stays without one.
+ */
+#include "hooks.h"
+#include "modtab.h"
+#include "options.h"
+#include "record.h"
+#include "redirect.h"
+#include "segment_file.h"
+#include "threads.h"
+
+#include <errno.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+
+/* Survives fork, unlike mp_local. */
+static struct {
+    struct mp_options options;
+    char exe[512];
+    char segment_path[MP_SEGMENT_PATH_MAX];
+    enum mp_state state;
+    char state_text[256];
+    int64_t gate_at_fork;
+    uint64_t rate_at_fork;
+    uint32_t pid_at_fork;
+} process;
+
+static void say(const char *text) {
+    char line[512];
+    int n = snprintf(line, sizeof line, "mem_profiler: %s; %s runs unprofiled\n", text, process.exe);
+    if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0)
+        return; /* nobody listens: nothing else to tell */
+}
+
+static uint64_t clock_now(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* Start a capture without a controller: MEM_PROFILER_START, or a followed child of a capturing parent. */
+static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
+    static const uint64_t ends_s[MP_BUCKETS] = {1, 4, 16, 64, 256, 1024, 4096};
+    int rc = mp_segment_reserve_first(seg, fd);
+    if (rc != 0)
+        return rc;
+    struct mp_control *c = seg->control;
+    struct mp_capture *slot = &c->capture[1];
+    slot->number = 1;
+    slot->rate_bytes = rate_bytes;
+    slot->start_ns = clock_now(CLOCK_MONOTONIC);
+    slot->start_realtime_ns = clock_now(CLOCK_REALTIME);
+    slot->deadline_ns = UINT64_MAX;
+    for (unsigned i = 0; i < MP_BUCKETS; i++)
+        slot->bucket_end_ns[i] = ends_s[i] ? ends_s[i] * 1000000000 : UINT64_MAX;
+    mp_store_release(&c->capture_number, 1u);
+    mp_store_release(&c->gate, (int64_t)1 << MP_GATE_SHIFT);
+    return 0;
+}
+
+static void read_allocator(struct mp_control *c) {
+    struct mp_module m;
+    if (!mp_module_find((uintptr_t)mp_real.malloc, &m) || m.link_map == NULL)
+        return;
+    const char *name = ((const struct link_map *)m.link_map)->l_name;
+    snprintf(c->allocator, sizeof c->allocator, "%s", name && *name ? name : process.exe);
+}
+
+static uint64_t random_seed(void) {
+    if (process.options.seeded)
+        return process.options.seed;
+    uint64_t seed = clock_now(CLOCK_MONOTONIC) ^ ((uint64_t)getpid() << 40);
+    const void *random = (const void *)getauxval(AT_RANDOM);
+    uint64_t word = 0;
+    if (random != NULL)
+        memcpy(&word, random, sizeof word);
+    return mp_mix(seed ^ mp_mix(word));
+}
+
+/* Make the segment and open the hot path. `rate_bytes` 0: no capture yet. */
+static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) {
+    struct mp_segment seg;
+    int fd, rc = mp_segment_create(&process.options, process.exe, &seg, process.segment_path, &fd);
+    if (rc != 0)
+        return rc;
+    struct mp_control *c = seg.control;
+    c->parent_pid = parent_pid;
+    c->sampler_base = (uint64_t)(uintptr_t)__ehdr_start;
+    snprintf(c->unwinder, sizeof c->unwinder, "%s", mp_unwind_name());
+    snprintf(c->state_text, sizeof c->state_text, "%s", process.state_text);
+    read_allocator(c);
+    mp_local.seed = random_seed();
+    mp_local.segment = seg;
+    mp_store_release(&c->state, (uint32_t)process.state);
+    if (capture && process.state == MP_STATE_READY)
+        rc = start_capture(&seg, fd, rate_bytes);
+    close(fd);
+    if (process.state == MP_STATE_READY)
+        mp_store_release(&mp_local.gate_offset, (const char *)&c->gate - (const char *)&mp_gate_off);
+    return rc;
+}
+
+static void before_fork(void) {
+    struct mp_control *c = mp_local.segment.control;
+    process.gate_at_fork = mp_gate();
+    process.pid_at_fork = (uint32_t)getpid();
+    if (c != NULL && process.gate_at_fork != MP_GATE_OFF)
+        process.rate_at_fork =
+            mp_load_relaxed(&c->capture[(process.gate_at_fork >> MP_GATE_SHIFT) & 1].rate_bytes);
+}
+
+static void in_fork_child(void) {
+    if (mp_local.segment.base != NULL) /* the kernel does not know MADV_WIPEONFORK */
+        memset(&mp_local, 0, sizeof mp_local);
+    if (!process.options.follow_fork)
+        return;
+    int saved_errno = errno;
+    memset(&mp_self, 0, sizeof mp_self);
+    mp_modtab_after_fork();
+    open_segment(process.pid_at_fork, process.gate_at_fork != MP_GATE_OFF, process.rate_at_fork);
+    errno = saved_errno;
+}
+
+static void choose_state(void) {
+    char path[200];
+    if (mp_redirect_install(&mp_real, path, sizeof path) != 0) {
+        process.state = MP_STATE_SHADOWED;
+        snprintf(process.state_text, sizeof process.state_text, "%s", path);
+        return;
+    }
+    struct mp_unwind_config config = {
+        .mode = MP_UNWIND_CFI, .note_module = mp_modtab_watch, .find_symbol = mp_elf_find};
+    if (strcmp(process.options.unwind, "fp") == 0)
+        config.mode = MP_UNWIND_FP;
+    if (strcmp(process.options.unwind, "libgcc") == 0)
+        config.mode = MP_UNWIND_LIBGCC;
+    process.state = MP_STATE_READY;
+    if (mp_unwind_init(&config) != 0) {
+        process.state = MP_STATE_REFUSED;
+        snprintf(process.state_text, sizeof process.state_text,
+                 "MEM_PROFILER_UNWIND=libgcc needs a program that has libgcc_s loaded");
+    }
+}
+
+static void wipe_on_fork(void) {
+    if (madvise(&mp_local, sizeof mp_local, MADV_WIPEONFORK) != 0)
+        mp_local.pid_if_unwiped = (uint32_t)getpid();
+}
+
+__attribute__((constructor)) static void start(void) {
+    char error[256];
+    if (getauxval(AT_SECURE) != 0)
+        return;
+    int saved_errno = errno;
+    mp_hooks_resolve();
+    mp_read_exe(process.exe, sizeof process.exe);
+    int rc = mp_options_read(&process.options, process.exe, error, sizeof error);
+    if (rc != 0)
+        say(error);
+    if (rc == 0 && !process.options.only_others) {
+        wipe_on_fork();
+        mp_hooks_name_frames();
+        mp_threads_init();
+        choose_state();
+        rc = open_segment(0, process.options.start, process.options.start_rate_bytes);
+        if (rc != 0 && process.options.start) {
+            snprintf(error, sizeof error, "no capture in %s: %s", process.options.dir, strerror(-rc));
+            say(error);
+        }
+        pthread_atfork(before_fork, NULL, in_fork_child);
+    }
+    errno = saved_errno;
+}
+
+__attribute__((destructor)) static void stop(void) {
+    struct mp_segment *seg = &mp_local.segment;
+    if (seg->control == NULL || seg->control->pid != (uint32_t)getpid())
+        return;
+    mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
+    mp_segment_discard_unused(seg, process.segment_path);
+}

@@ -68,9 +68,15 @@ uint32_t mp_site_intern(struct mp_segment *seg, uint64_t key) {
     for (uint32_t i = 0; i < ready; i++)
         if ((row = mp_level_find(seg, &table->level[i], hash, key)) != MP_ROW_NONE)
             return i << 28 | row;
-    for (uint32_t i = 0; i < ready; i++)
-        if ((row = add_to_level(seg, &table->level[i], hash, key)) != MP_ROW_NONE)
-            return i << 28 | row;
+    if (mp_load_relaxed(&table->wanted) > ready)
+        mp_table_grow(seg, table);
+    for (uint32_t i = 0; i < ready; i++) {
+        if ((row = add_to_level(seg, &table->level[i], hash, key)) == MP_ROW_NONE)
+            continue;
+        if (i + 1 == ready && row - mp_bucket(&table->level[i], hash, 0) >= MP_BUCKET_ROWS)
+            mp_store_relaxed(&table->wanted, ready + 1); /* its first bucket was full: ask ahead */
+        return i << 28 | row;
+    }
     mp_store_relaxed(&table->wanted, ready + 1);
     mp_table_grow(seg, table);
     if (mp_table_ready(table) > ready &&

@@ -31,7 +31,7 @@ struct mp_segment {
 #define MP_ROW_NONE UINT32_MAX
 
 /* INIT. Smallest file that can hold a capture, and the bound's granularity. */
-#define MP_LIMIT_MIN_BYTES (4ULL << 20)
+#define MP_LIMIT_MIN_BYTES (8ULL << 20)
 
 /* INIT. Fill in the tables of a fresh control page for a file of control->limit_bytes. */
 void mp_segment_layout(struct mp_control *control);

@@ -66,7 +66,7 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
     if (value != NULL && *value != '\0' &&
         (!parse_bytes(value, &o->max_memory_bytes) || o->max_memory_bytes < MP_LIMIT_MIN_BYTES ||
          o->max_memory_bytes > 64ULL << 30))
-        return refuse(error, n, "MEM_PROFILER_MAX_MEMORY", value, "bytes from 4M to 64G");
+        return refuse(error, n, "MEM_PROFILER_MAX_MEMORY", value, "bytes from 8M to 64G");
     value = getenv("MEM_PROFILER_SEED");
     if (value != NULL && *value != '\0') {
         if (!parse_bytes(value, &o->seed))

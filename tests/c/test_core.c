@@ -1,0 +1,320 @@
+/*
+ * test_core.c - the sampler's tables without hooks: draws, classes, stacks, sites, live blocks, filter.
+ */
+#include "check.h"
+#include "live.h"
+#include "local.h"
+#include "sites.h"
+#include "stacks.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define LIMIT_BYTES (64ULL << 20)
+#define THREADS 4
+
+static struct mp_segment new_segment(uint64_t limit_bytes) {
+    struct mp_segment seg;
+    seg.base = mmap(NULL, limit_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    seg.control = (struct mp_control *)seg.base;
+    seg.control->limit_bytes = limit_bytes;
+    seg.control->page_bytes = 4096;
+    mp_segment_layout(seg.control);
+    CHECK_EQ(mp_segment_reserve_first(&seg, -1), 0);
+    return seg;
+}
+
+static void drop_segment(struct mp_segment *seg) {
+    munmap(seg->base, seg->control->limit_bytes);
+}
+
+static void test_logarithm(void) {
+    CASE("mp_ln agrees with libm to 1e-12");
+    uint64_t state = 1;
+    double worst = 0;
+    for (int i = 0; i < 100000; i++) {
+        double x = (double)((mp_random(&state) >> 11) + 1) * 0x1p-53;
+        double error = fabs(mp_ln(x) - log(x)) / fmax(1e-300, fabs(log(x)));
+        worst = x < 1 && error > worst ? error : worst;
+    }
+    CHECK(worst < 1e-12);
+    CHECK(mp_ln(1.0) == 0);
+    CHECK(fabs(mp_ln(0x1p-53) - log(0x1p-53)) < 1e-10);
+}
+
+static void test_sampling_probability(void) {
+    CASE("a block of s bytes is sampled with probability 1 - exp(-s/T)");
+    const uint64_t rates[] = {2, 64, 1024, 4096}, sizes[] = {1, 16, 300, 1024, 5000};
+    for (unsigned r = 0; r < 4; r++) {
+        for (unsigned s = 0; s < 5; s++) {
+            struct mp_countdown c = {.rng = 12345 + r * 10 + s};
+            int64_t gate = (int64_t)1 << MP_GATE_SHIFT;
+            int trials = 200000, taken = 0;
+            for (int i = 0; i < trials; i++)
+                if (mp_countdown_due(&c, sizes[s], gate))
+                    taken += mp_countdown_take(&c, sizes[s], gate, rates[r]);
+            double p = -expm1(-(double)sizes[s] / (double)rates[r]);
+            double sigma = sqrt(p * (1 - p) / trials);
+            CHECK(fabs((double)taken / trials - p) <= 5 * sigma + 1e-9);
+        }
+    }
+}
+
+static void test_first_block_of_a_thread(void) {
+    CASE("the first block of a thread has no special chance");
+    int taken = 0;
+    for (int i = 0; i < 100000; i++) {
+        struct mp_countdown c = {.rng = mp_mix((uint64_t)i + 1)};
+        int64_t gate = (int64_t)3 << MP_GATE_SHIFT;
+        if (mp_countdown_due(&c, 100, gate))
+            taken += mp_countdown_take(&c, 100, gate, 1000);
+    }
+    double p = -expm1(-0.1);
+    CHECK(fabs(taken / 1e5 - p) < 5 * sqrt(p * (1 - p) / 1e5));
+}
+
+static void test_gate(void) {
+    CASE("off: nothing is due, whatever is allocated");
+    struct mp_countdown c = {.rng = 7};
+    for (int i = 0; i < 1000; i++)
+        CHECK(!mp_countdown_due(&c, SIZE_MAX, MP_GATE_OFF));
+    CASE("rate 1: every block is due, also of 0 bytes");
+    int64_t gate = (int64_t)2 << MP_GATE_SHIFT;
+    for (int i = 0; i < 1000; i++)
+        CHECK(mp_countdown_due(&c, 0, gate) && mp_countdown_take(&c, 0, gate, 1));
+    CASE("a new capture is seen at the next block");
+    gate = (int64_t)3 << MP_GATE_SHIFT;
+    CHECK(mp_countdown_due(&c, 1, gate));
+}
+
+static void test_size_classes(void) {
+    CASE("size classes are monotonic and at most 1/64 wide");
+    uint32_t last = 0;
+    uint64_t first_of_class = 0;
+    for (uint64_t size = 0; size < 1 << 20; size++) {
+        uint32_t cls = mp_size_class(size);
+        CHECK(cls == last || cls == last + 1);
+        if (cls != last) {
+            last = cls;
+            first_of_class = size;
+        }
+        if (size >= 128 && (size - first_of_class) * 64 > first_of_class) {
+            CHECK(!"class too wide");
+            break;
+        }
+    }
+    CHECK(mp_size_class(1ULL << 39) > mp_size_class((1ULL << 39) - 1));
+    CHECK(mp_size_class(UINT64_MAX) < 1u << MP_KEY_CLASS_BITS);
+}
+
+static void test_stacks(void) {
+    CASE("a stack is stored once and found again");
+    struct mp_segment seg = new_segment(LIMIT_BYTES);
+    uintptr_t frames[64];
+    bool is_new;
+    uint32_t ids[20000];
+    for (uint32_t i = 0; i < 20000; i++) {
+        for (uint32_t j = 0; j < 64; j++)
+            frames[j] = i * 1000 + j;
+        ids[i] = mp_stack_intern(&seg, frames, 1 + i % 64, 0, 0, &is_new);
+        CHECK(is_new && ids[i] >= MP_STACK_LOST_MAX);
+    }
+    for (uint32_t i = 0; i < 20000; i++) {
+        for (uint32_t j = 0; j < 64; j++)
+            frames[j] = i * 1000 + j;
+        CHECK_EQ(mp_stack_intern(&seg, frames, 1 + i % 64, 0, 0, &is_new), ids[i]);
+        CHECK(!is_new);
+    }
+    CASE("another loader generation is another stack");
+    CHECK(mp_stack_intern(&seg, frames, 3, 0, 1, &is_new) != mp_stack_intern(&seg, frames, 3, 0, 2, &is_new));
+    CASE("an empty stack has no id");
+    CHECK_EQ(mp_stack_intern(&seg, frames, 0, 0, 0, &is_new), MP_STACK_LOST_EMPTY);
+    drop_segment(&seg);
+}
+
+static void test_full_arena(void) {
+    CASE("a full arena loses stacks, says so, and writes nothing outside");
+    struct mp_segment seg = new_segment(MP_LIMIT_MIN_BYTES);
+    uintptr_t frames[128];
+    bool is_new;
+    uint32_t lost = 0;
+    for (uint32_t i = 0; i < 100000; i++) {
+        for (uint32_t j = 0; j < 128; j++)
+            frames[j] = mp_mix(i) + j;
+        lost += mp_stack_intern(&seg, frames, 128, 0, 0, &is_new) == MP_STACK_LOST_TABLE_FULL;
+    }
+    CHECK(lost > 0 && lost < 100000);
+    drop_segment(&seg);
+}
+
+static void test_sites(void) {
+    CASE("a site is found again by its key, also past the first level");
+    struct mp_segment seg = new_segment(LIMIT_BYTES);
+    uint32_t n = 60000, none = 0;
+    uint32_t *refs = malloc(n * sizeof *refs);
+    for (uint32_t i = 0; i < n; i++)
+        refs[i] = mp_site_intern(&seg, mp_site_key(100 + i, 64, 0, 0, 1));
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t key = mp_site_key(100 + i, 64, 0, 0, 1);
+        none += refs[i] == MP_SITE_NONE;
+        if (refs[i] == MP_SITE_NONE)
+            continue;
+        CHECK_EQ(mp_site_intern(&seg, key), refs[i]);
+        CHECK(mp_site_at(&seg, refs[i], key) != NULL);
+        CHECK(mp_site_at(&seg, refs[i], key + 1) == NULL);
+    }
+    CHECK(none < 200); /* only while a new level was being reserved */
+    CASE("sites of lost stacks have room of their own");
+    CHECK_EQ(mp_site_intern(&seg, mp_site_key(MP_STACK_LOST_EMPTY, 64, 0, 0, 1)) >> 28, MP_LOST_SITES_LEVEL);
+    CASE("a reference out of bounds is refused");
+    CHECK(mp_site_at(&seg, 0x70000000, mp_site_key(100, 64, 0, 0, 1)) == NULL);
+    CHECK(mp_site_at(&seg, 0x0fffffff, mp_site_key(100, 64, 0, 0, 1)) == NULL);
+    free(refs);
+    drop_segment(&seg);
+}
+
+static void test_captures_reuse_rows(void) {
+    CASE("fifty captures of 1500 sites each do not fill the table");
+    struct mp_segment seg = new_segment(MP_LIMIT_MIN_BYTES);
+    for (uint32_t capture = 1; capture <= 50; capture++) {
+        uint32_t none = 0;
+        for (uint32_t i = 0; i < 1500; i++) {
+            uint64_t key = mp_site_key(1000 + i, 64, 0, 0, capture);
+            uint32_t site = mp_site_intern(&seg, key);
+            none += site == MP_SITE_NONE;
+            struct mp_site_row *row = mp_site_at(&seg, site, key);
+            CHECK(site == MP_SITE_NONE || (row != NULL && row->alloc_blocks == 0));
+            if (row != NULL)
+                mp_site_add(row, 64, 0);
+        }
+        CHECK_EQ(none, 0);
+    }
+    drop_segment(&seg);
+}
+
+static void test_live(void) {
+    CASE("a live block is found once, with what was stored");
+    struct mp_segment seg = new_segment(LIMIT_BYTES);
+    uint32_t n = 50000, missing = 0;
+    bool *stored = calloc(n, sizeof *stored);
+    for (uint32_t i = 0; i < n; i++) {
+        struct mp_live_row row = {.size_bytes = i, .site_key = mp_site_key(99, 1, 0, 0, 1), .thread = i};
+        stored[i] = mp_live_add(&seg, (void *)(uintptr_t)(0x10000 + 16 * i), &row, 1);
+        missing += !stored[i];
+    }
+    CHECK(missing < n / 100);
+    for (uint32_t i = 0; i < n; i++) {
+        struct mp_live_row row;
+        const void *block = (void *)(uintptr_t)(0x10000 + 16 * i);
+        CHECK(!stored[i] || mp_filter_hit(block));
+        CHECK_EQ(mp_live_take(&seg, block, &row), stored[i]);
+        CHECK(!stored[i] || (row.size_bytes == i && row.thread == i));
+        CHECK(!mp_live_take(&seg, block, &row));
+    }
+    CASE("the filter is empty when nothing is live");
+    uint32_t cells = 0;
+    for (uint32_t i = 0; i < sizeof mp_local.filter_small; i++)
+        cells += mp_local.filter_small[i] != 0 && mp_local.filter_small[i] != 255;
+    CHECK_EQ(cells, 0);
+    free(stored);
+    drop_segment(&seg);
+}
+
+static void test_live_evicts_old_captures(void) {
+    CASE("blocks of an old capture make room for new ones");
+    struct mp_segment seg = new_segment(MP_LIMIT_MIN_BYTES);
+    uint32_t n = 8000, refused = 0;
+    for (uint32_t capture = 1; capture <= 4; capture++)
+        for (uint32_t i = 0; i < n; i++) {
+            struct mp_live_row row = {.site_key = mp_site_key(99, 1, 0, 0, capture)};
+            refused += capture == 4 && !mp_live_add(&seg, (void *)(uintptr_t)(0x100000ULL * capture + 16 * i), &row, capture);
+            if (capture < 4)
+                mp_live_add(&seg, (void *)(uintptr_t)(0x100000ULL * capture + 16 * i), &row, capture);
+        }
+    CHECK(refused < n / 50);
+    drop_segment(&seg);
+}
+
+static struct mp_segment shared;
+
+static void *churn(void *arg) {
+    uintptr_t base = 0x1000000 * ((uintptr_t)arg + 1);
+    uint64_t rng = (uint64_t)base;
+    bool is_new;
+    for (int i = 0; i < 20000; i++) {
+        uintptr_t frames[8];
+        for (int j = 0; j < 8; j++)
+            frames[j] = mp_random(&rng) % 2 + 10 * (uintptr_t)j;
+        uint32_t stack = mp_stack_intern(&shared, frames, 8, 0, 0, &is_new);
+        struct mp_live_row row = {.size_bytes = 32, .site_key = mp_site_key(stack, 32, 0, 0, 1)};
+        row.site = mp_site_intern(&shared, row.site_key);
+        struct mp_site_row *counters = mp_site_at(&shared, row.site, row.site_key);
+        const void *block = (void *)(base + 16 * (uintptr_t)(i % 500));
+        if (counters == NULL || !mp_live_add(&shared, block, &row, 1))
+            continue;
+        mp_site_add(counters, 32, 0);
+        struct mp_live_row out;
+        if (mp_live_take(&shared, block, &out))
+            mp_site_free(mp_site_at(&shared, out.site, out.site_key), out.size_bytes);
+    }
+    return NULL;
+}
+
+static void test_threads(void) {
+    CASE("threads that meet in the tables lose no count");
+    shared = new_segment(LIMIT_BYTES);
+    pthread_t threads[THREADS];
+    for (uintptr_t i = 0; i < THREADS; i++)
+        pthread_create(&threads[i], NULL, churn, (void *)i);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    uint64_t alloc = 0, freed = 0;
+    for (uint32_t l = 0; l < shared.control->sites.levels_ready; l++) {
+        struct mp_level *level = &shared.control->sites.level[l];
+        for (uint32_t r = 0; r < level->rows; r++) {
+            struct mp_site_row *row = mp_level_row(&shared, level, r);
+            alloc += row->alloc_blocks;
+            freed += row->freed_blocks;
+        }
+    }
+    CHECK(alloc > THREADS * 19000);
+    CHECK_EQ(alloc, freed);
+    drop_segment(&shared);
+}
+
+static void test_guard(void) {
+    CASE("re-entry is refused, a guard whose frame is gone is taken over");
+    struct mp_guard outer, inner;
+    struct mp_guard *deep = &inner < &outer ? &inner : &outer, *shallow = &inner < &outer ? &outer : &inner;
+    CHECK(mp_guard_enter(shallow));
+    CHECK(!mp_guard_enter(deep));
+    mp_guard_leave(shallow);
+    CHECK(mp_guard_enter(deep)); /* as if longjmp had left it */
+    CHECK(mp_guard_enter(shallow));
+    mp_guard_leave(shallow);
+    CHECK(mp_guard_enter(deep));
+    deep->mark = 0; /* its memory was reused */
+    struct mp_guard deeper;
+    CHECK(mp_guard_enter(&deeper));
+    mp_guard_leave(&deeper);
+}
+
+int main(void) {
+    test_logarithm();
+    test_sampling_probability();
+    test_first_block_of_a_thread();
+    test_gate();
+    test_size_classes();
+    test_stacks();
+    test_full_arena();
+    test_sites();
+    test_captures_reuse_rows();
+    test_live();
+    test_live_evicts_old_captures();
+    test_threads();
+    test_guard();
+    return check_end();
+}

@@ -1,0 +1,62 @@
+"""Compile the C and C++ programs of the tests into build/tests/, once per set of sources and flags."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "tests"
+CORE = ROOT / "sampler" / "core"
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+
+
+def core_sources(*names: str) -> list[Path]:
+    """Sources of the sampler's core by stem; all of them without names."""
+    if names:
+        return [CORE / f"{name}.c" for name in names]
+    return sorted(CORE.glob("*.c"))
+
+
+def compile_program(
+    sources: list[Path] | Path,
+    flags: tuple[str, ...] = (),
+    *,
+    name: str | None = None,
+    compiler: str | None = None,
+    libs: tuple[str, ...] = (),
+) -> Path:
+    """Compile to build/tests/NAME-HASH and return its path; reused while no source or header is newer.
+
+    `flags` come before the sources, `libs` after them. The compiler is gcc, or g++ for C++ sources.
+    """
+    paths = [sources] if isinstance(sources, Path) else list(sources)
+    if compiler is None:
+        compiler = "g++" if any(p.suffix in {".cc", ".cpp"} for p in paths) else "gcc"
+    command = [compiler, *flags, *map(str, paths)]
+    key = hashlib.sha256(repr((command, libs)).encode()).hexdigest()[:12]
+    out = BUILD / f"{name or paths[0].stem}-{key}"
+    headers = [*CORE.glob("*.h"), *(ROOT / "tests" / "c").glob("*.h")]
+    newest = max(p.stat().st_mtime for p in [*paths, *headers])
+    if not out.exists() or out.stat().st_mtime < newest:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        partial = out.with_name(f"{out.name}.{os.getpid()}")
+        subprocess.run([*command, "-o", str(partial), *libs], check=True, timeout=300)
+        partial.rename(out)
+    return out
+
+
+def run_program(
+    path: Path, *args: str, env: dict[str, str] | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run a compiled program with a bounded time; its output is captured as text."""
+    return subprocess.run(
+        [str(path), *args],
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

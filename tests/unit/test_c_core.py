@@ -1,0 +1,31 @@
+"""The sampler's core tables, as a C program of their own, plain and under sanitizers."""
+
+from __future__ import annotations
+
+import pytest
+from c_build import CORE, ROOT, compile_program, core_sources, run_program
+
+SANITIZERS = {
+    "plain": (),
+    "asan-ubsan": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+    "tsan": ("-fsanitize=thread",),
+}
+
+
+@pytest.mark.parametrize("variant", SANITIZERS)
+def test_core_tables_hold_under(variant: str) -> None:
+    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
+    program = compile_program(
+        [
+            ROOT / "tests" / "c" / "test_core.c",
+            *core_sources("sample", "table", "local", "stacks", "sites", "live"),
+        ],
+        (*flags, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
+        name=f"core-{variant}",
+        libs=("-lm", "-lpthread"),
+    )
+
+    result = run_program(program)
+
+    assert result.returncode == 0, result.stderr
+    assert "0 failed" in result.stdout

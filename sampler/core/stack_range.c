@@ -22,7 +22,7 @@
 #define PROBES_MAX 64
 #define MAIN_BYTES_MAX ((uintptr_t)64 << 20)
 #define BLOCK_BYTES_MAX ((uintptr_t)1 << 40)
-#define DESCRIPTOR_BYTES_MAX 65536 /* from the descriptor to the end of the block */
+#define DESCRIPTOR_BYTES_MAX (16 << 20) /* from it to the end of the block: static TLS on aarch64 */
 
 extern void *__libc_stack_end __attribute__((weak));
 
@@ -33,7 +33,7 @@ static bool probe_works;
 
 static bool plausible_block(uintptr_t start, uintptr_t bytes, uintptr_t thread) {
     uintptr_t end = start + bytes;
-    return bytes < BLOCK_BYTES_MAX && start < thread && thread < end &&
+    return start != 0 && bytes < BLOCK_BYTES_MAX && start < thread && thread < end &&
            end - thread < DESCRIPTOR_BYTES_MAX;
 }
 

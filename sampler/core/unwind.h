@@ -101,9 +101,10 @@ unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
                    struct mp_unwind_result *result);
 
 /*
- * HOOK. Around a call that may unload modules (dlclose): between the two, nothing is remembered about
+ * Around a call that may unload modules (dlclose): between the two, nothing is remembered about
  * modules that could be among the unloaded ones, and what was remembered before is forgotten. Calls
- * nest and may overlap between threads.
+ * nest and may overlap between threads. Outside of hooks: with a glibc older than 2.35 the end reads
+ * the list of modules under the loader's lock.
  */
 void mp_unwind_close_begin(void);
 void mp_unwind_close_end(void);

@@ -1,0 +1,264 @@
+/*
+ * unwind.c - the loop over the frames, and the choice of the mode.
+ *
+ * Nearly every frame of a program that has run for a while is left by walk(): its rule is in the cache
+ * and is one of the two common kinds. Everything else is one call of step(): a miss, a rare kind, an
+ * edge of the readable range, the end. The loop keeps the place where the frame pointer was last saved
+ * and not its value, so that code that never uses it costs no load.
+ */
+#include "unwind.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "atomics.h"
+#include "unwind_cache.h"
+#include "unwind_walk.h"
+
+#define SIGNALS_MAX 8 /* signal frames in one stack */
+
+static enum mp_unwind_mode mode;
+static unsigned depth_limit;
+
+static bool fail(struct mp_walk *w, uint8_t cause) {
+    w->end = cause;
+    return false;
+}
+
+static bool check_pc(struct mp_walk *w, uintptr_t pc) {
+    if (pc == 0) {
+        return fail(w, MP_UNWIND_OUTERMOST);
+    }
+    return pc < MP_ARCH_PC_LIMIT || fail(w, MP_LOST_UNWIND_NO_MODULE);
+}
+
+bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp) {
+    /* Only an interrupted function may not have pushed anything yet. */
+    if (sp < w->sp + (w->exact ? 0 : 1) || sp % sizeof(uintptr_t) != 0 ||
+        sp > MP_ARCH_PC_LIMIT ||
+        (sp > w->range.high && !mp_stack_extend(&w->range, sp))) {
+        return fail(w, MP_LOST_UNWIND_RANGE);
+    }
+    if (!check_pc(w, pc)) {
+        return false;
+    }
+    w->pc = pc;
+    w->sp = sp;
+    w->fp = fp;
+    w->exact = false;
+    return true;
+}
+
+bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp,
+                               uintptr_t ra) {
+    if (++w->signals > SIGNALS_MAX || sp % sizeof(uintptr_t) != 0 || sp == 0) {
+        return fail(w, MP_LOST_UNWIND_RANGE);
+    }
+    if (!check_pc(w, pc)) {
+        return false;
+    }
+    w->pc = pc;
+    w->fp = fp;
+    w->ra = ra;
+    w->exact = true;
+    if (sp < w->sp || sp > w->range.high || w->range.foreign) {
+        mp_stack_find(sp, false, &w->range);
+    }
+    w->sp = sp;
+    return true;
+}
+
+static bool step_signal(struct mp_walk *w) {
+    uintptr_t pc, sp, fp, ra;
+    if (!mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_PC, &pc) ||
+        !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_SP, &sp) ||
+        !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_FP, &fp) ||
+        !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_RA, &ra)) {
+        return fail(w, MP_LOST_UNWIND_RANGE);
+    }
+    return mp_walk_enter_interrupted(w, pc, sp, fp, ra);
+}
+
+/* SP, FP and CHAIN, with every check. */
+static bool step_packed(struct mp_walk *w, uint32_t word) {
+    uintptr_t base = mp_rule_kind(word) == MP_RULE_SP ? w->sp : w->fp;
+    uintptr_t cfa = base + mp_rule_offset(word), pc, fp = w->fp;
+    if (!mp_stack_read(&w->range, mp_rule_ra_slot(word, cfa), &pc) ||
+        (mp_rule_saves_fp(word) && !mp_stack_read(&w->range, mp_rule_fp_slot(word, cfa), &fp))) {
+        return fail(w, MP_LOST_UNWIND_RANGE);
+    }
+    return mp_walk_enter(w, mp_arch_return_address(pc), cfa, fp);
+}
+
+static bool step_deref(struct mp_walk *w, uint32_t word) {
+    uintptr_t at = w->fp + (uintptr_t)(intptr_t)(int16_t)(word & 0xfff8u), cfa, pc, fp;
+    if (!mp_stack_read(&w->range, at, &cfa) || !mp_stack_read(&w->range, cfa - 8, &pc) ||
+        !mp_stack_read(&w->range, w->fp, &fp)) {
+        return fail(w, MP_LOST_UNWIND_RANGE);
+    }
+    return mp_walk_enter(w, mp_arch_return_address(pc), cfa, fp);
+}
+
+static bool step_lost(struct mp_walk *w, uint32_t word) {
+    w->end = mp_rule_cause(word);
+    if (mode != MP_UNWIND_FP) {
+        return false;
+    }
+    uint8_t cause = w->end;
+    if (mp_fp_step(w)) {
+        return true;
+    }
+    w->end = w->end == MP_UNWIND_OUTERMOST ? w->end : cause;
+    return false;
+}
+
+/* Leave one frame, whatever it takes. On false w->end says why the stack ends here. */
+static __attribute__((noinline, cold)) bool step(struct mp_walk *w) {
+    struct mp_wide_rule wide;
+    uintptr_t key = mp_walk_key(w);
+    uint64_t found = mp_cache_find(key, mp_cache_epoch(w->sequence));
+    uint32_t word = (uint32_t)found;
+    if (!mp_cache_hit(found)) {
+        word = mp_cfi_rule(key, w->sequence, &wide);
+    }
+    if (word == MP_RULE_WIDE) {
+        return mp_cfi_step(w, &wide);
+    }
+    switch (mp_rule_kind(word)) {
+    case MP_RULE_SP:
+    case MP_RULE_FP:
+    case MP_RULE_CHAIN:
+        return step_packed(w, word);
+    case MP_RULE_DEREF:
+        return step_deref(w, word);
+    case MP_RULE_SIGNAL:
+        return step_signal(w);
+    case MP_RULE_END:
+        return fail(w, MP_UNWIND_OUTERMOST);
+    case MP_RULE_LOST:
+        return step_lost(w, word);
+    default:
+        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+    }
+}
+
+MP_RAW_READS static unsigned walk(struct mp_walk *w, uintptr_t *pcs, unsigned max) {
+    uint64_t epoch = mp_cache_epoch(w->sequence);
+    uintptr_t pc = w->pc, sp = w->sp, high = w->range.high;
+    uintptr_t fp_at = (uintptr_t)&w->fp;
+    unsigned depth = 0;
+    pcs[depth++] = pc;
+    for (;;) {
+        uint64_t found = mp_cache_find(pc, epoch);
+        uint32_t word = (uint32_t)found;
+        uintptr_t cfa, ra_at;
+        if (mp_likely(mp_cache_hit(found) && mp_rule_kind(word) == MP_RULE_SP)) {
+            cfa = sp + mp_rule_offset(word);
+            ra_at = mp_rule_ra_slot(word, cfa);
+            if (mp_unlikely(cfa > high)) {
+                goto slow;
+            }
+            fp_at = mp_rule_saves_fp(word) ? mp_rule_fp_slot(word, cfa) : fp_at;
+        } else if (mp_cache_hit(found) && mp_rule_kind(word) == MP_RULE_CHAIN) {
+            uintptr_t fp = *(const uintptr_t *)fp_at;
+            cfa = fp + mp_rule_offset(word);
+            ra_at = fp + sizeof(uintptr_t);
+            if (mp_unlikely(fp < sp || fp >= high || cfa > high || fp % sizeof(uintptr_t) != 0)) {
+                goto slow;
+            }
+            fp_at = fp;
+        } else {
+            goto slow;
+        }
+        uintptr_t next = mp_arch_return_address(*(const uintptr_t *)ra_at);
+        sp = cfa;
+        if (mp_unlikely(next - 1 >= MP_ARCH_PC_LIMIT - 1)) {
+            check_pc(w, next);
+            return depth;
+        }
+        if (mp_unlikely(depth == max)) {
+            w->end = MP_LOST_TRUNCATED;
+            return depth;
+        }
+        pcs[depth++] = pc = next;
+        continue;
+    slow:
+        w->fp = *(const uintptr_t *)fp_at;
+        w->pc = pc;
+        w->sp = sp;
+        do {
+            if (!step(w)) {
+                return depth;
+            }
+            if (depth == max) {
+                w->end = MP_LOST_TRUNCATED;
+                return depth;
+            }
+            pcs[depth++] = w->pc;
+        } while (w->exact);
+        pc = w->pc;
+        sp = w->sp;
+        fp_at = (uintptr_t)&w->fp;
+        high = w->range.high;
+    }
+}
+
+unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
+                   struct mp_unwind_result *result) {
+    if (depth_limit != 0 && max > depth_limit) {
+        max = depth_limit;
+    }
+    if (max == 0) {
+        *result = (struct mp_unwind_result){0, MP_LOST_TRUNCATED};
+        return 0;
+    }
+    if (mode == MP_UNWIND_LIBGCC) {
+        return mp_libgcc_unwind(from, pcs, max, result);
+    }
+    struct mp_walk w = {.pc = from->pc, .sp = from->sp, .fp = from->fp};
+    w.sequence = mp_cache_sequence();
+    mp_stack_find(from->sp, true, &w.range);
+    result->depth = walk(&w, pcs, max);
+    result->end = w.end;
+    return result->depth;
+}
+
+int mp_unwind_init(const struct mp_unwind_config *config) {
+    if (config->mode == MP_UNWIND_LIBGCC) {
+        int rc = mp_libgcc_init(config->find_symbol);
+        if (rc != 0) {
+            return rc;
+        }
+    } else if (config->mode != MP_UNWIND_CFI && config->mode != MP_UNWIND_FP) {
+        return -EINVAL;
+    }
+    mp_modules_init();
+    if (config->attached) {
+        mp_modules_none_permanent();
+    }
+    mp_stack_init(config->may_probe);
+    mp_cfi_init(config->note_module);
+    mode = config->mode;
+    depth_limit = config->depth_limit;
+    return 0;
+}
+
+void mp_unwind_close_begin(void) {
+    mp_modules_close_begin();
+    mp_cache_close_begin();
+}
+
+void mp_unwind_close_end(void) {
+    mp_modules_refresh();
+    mp_cache_close_end();
+    mp_modules_close_end();
+}
+
+void mp_unwind_flush(void) {
+    mp_cache_flush();
+}
+
+const char *mp_unwind_name(void) {
+    static const char *const names[] = {"cfi", "fp", "libgcc"};
+    return names[mode];
+}

@@ -1,0 +1,236 @@
+/*
+ * unwind_cfi.c - from a code address to its rule, by the module's call frame information.
+ *
+ * Runs when the cache does not know an address: find the module, its FDE, the row; pack the row into a
+ * rule word if it fits and remember it. Rows that do not fit (0.1 % of all, mostly assembly code and
+ * huge frames) are evaluated in full each time by mp_cfi_step().
+ */
+#include "unwind_walk.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#include "cfi_expr.h"
+#include "unwind_cache.h"
+
+/* The start code of a program or of the loader: no table entry is its way to say "outermost". */
+#define ENTRY_CODE_BYTES 128
+#define NOTED_ENTRIES 64
+
+static void (*note_module)(const struct mp_module *module);
+static uintptr_t entry_code[2];
+
+/* Modules noted since the cache was last flushed, by start address; a collision notes one again. */
+static struct {
+    uintptr_t start;
+    uint32_t sequence;
+} noted[NOTED_ENTRIES];
+
+void mp_cfi_init(void (*note)(const struct mp_module *module)) {
+    const Elf64_Ehdr *loader = (const Elf64_Ehdr *)getauxval(AT_BASE);
+    note_module = note;
+    entry_code[0] = getauxval(AT_ENTRY);
+    entry_code[1] = loader != NULL ? (uintptr_t)loader + loader->e_entry : 0;
+}
+
+static void note(const struct mp_module *module, uint32_t sequence) {
+    unsigned i = (unsigned)(module->start >> 12) % NOTED_ENTRIES;
+    if (note_module == NULL ||
+        (__atomic_load_n(&noted[i].start, __ATOMIC_RELAXED) == module->start &&
+         __atomic_load_n(&noted[i].sequence, __ATOMIC_RELAXED) == sequence + 1)) {
+        return;
+    }
+    note_module(module);
+    __atomic_store_n(&noted[i].start, module->start, __ATOMIC_RELAXED);
+    __atomic_store_n(&noted[i].sequence, sequence + 1, __ATOMIC_RELAXED);
+}
+
+static bool is_entry_code(uintptr_t pc) {
+    for (unsigned i = 0; i < 2; i++) {
+        if (entry_code[i] != 0 && pc - entry_code[i] < ENTRY_CODE_BYTES) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is the code at `pc` the trampoline that returns from a signal handler? Some have no table entry. */
+static bool is_signal_return(const struct mp_cfi_image *image, uintptr_t pc) {
+    for (unsigned i = 0; i < image->segments; i++) {
+        const struct mp_cfi_segment *segment = &image->segment[i];
+        if (pc >= segment->start && pc < segment->end &&
+            segment->end - pc >= sizeof(mp_arch_rt_sigreturn)) {
+            return memcmp((const void *)pc, mp_arch_rt_sigreturn,
+                          sizeof(mp_arch_rt_sigreturn)) == 0;
+        }
+    }
+    return false;
+}
+
+static uint32_t pack_deref(const struct mp_cfi_row *row) {
+    int64_t at, fp_at;
+    if (!mp_expr_is_fp(row->cfa_expr, row->cfa_expr_end, true, &at) ||
+        row->fp.where != MP_CFI_EXPR ||
+        !mp_expr_is_fp(row->fp.expr, row->fp.expr_end, false, &fp_at) || fp_at != 0 ||
+        row->ra.where != MP_CFI_OFFSET || row->ra.offset != -8 || MP_ARCH_DWARF_FP != 6 ||
+        at % 8 != 0 || at < INT16_MIN || at > INT16_MAX) {
+        return MP_RULE_WIDE;
+    }
+    return MP_RULE_DEREF | ((uint32_t)at & 0xfff8u);
+}
+
+static uint32_t pack(const struct mp_cfi_row *row) {
+    if (row->ra.where == MP_CFI_UNDEFINED) {
+        return MP_RULE_END;
+    }
+    if (row->cfa_expr != NULL) {
+        return pack_deref(row);
+    }
+    bool by_fp = row->cfa_register == MP_ARCH_DWARF_FP;
+    bool saves_fp = row->fp.where == MP_CFI_OFFSET;
+    int64_t offset = row->cfa_offset;
+    if ((!by_fp && row->cfa_register != MP_ARCH_DWARF_SP) || row->ra.where != MP_CFI_OFFSET ||
+        (!saves_fp && row->fp.where != MP_CFI_SAME) || offset <= 0 ||
+        (offset & ~(int64_t)MP_RULE_OFFSET_MASK) != 0) {
+        return MP_RULE_WIDE;
+    }
+    uint32_t word = (uint32_t)offset;
+    if (!mp_rule_pack(&word, row->ra.offset, saves_fp, row->fp.offset)) {
+        return MP_RULE_WIDE;
+    }
+    if (by_fp) {
+        bool record =
+            saves_fp && row->fp.offset == -offset && row->ra.offset == row->fp.offset + 8;
+        return word | (record ? MP_RULE_CHAIN : MP_RULE_FP);
+    }
+    /* The loop reads both places unchecked: they must lie inside the frame. */
+    bool inside = row->ra.offset >= -offset && (!saves_fp || row->fp.offset >= -offset);
+    return inside ? word | MP_RULE_SP : MP_RULE_WIDE;
+}
+
+static uint32_t rule_in_module(const struct mp_module *module, uintptr_t key,
+                               struct mp_wide_rule *wide) {
+    struct mp_cfi_image image;
+    struct mp_cfi_fde fde;
+    uintptr_t next;
+    if (module->eh_frame_hdr == NULL ||
+        mp_cfi_image(module->start, module->end, module->bias, module->eh_frame_hdr, &image) !=
+            0) {
+        return mp_rule_lost(MP_LOST_UNWIND_NO_RULE);
+    }
+    int rc = mp_cfi_find(&image, key - 1, &fde);
+    if ((rc != 0 || fde.signal_frame) && is_signal_return(&image, key)) {
+        return MP_RULE_SIGNAL;
+    }
+    if (rc == 0) {
+        rc = mp_cfi_row(&fde, key - 1, &wide->row, &next);
+    }
+    if (rc != 0) {
+        return mp_rule_lost(rc == -ENOENT ? MP_LOST_UNWIND_NO_RULE : MP_LOST_UNWIND_BAD_RULE);
+    }
+    wide->signal_frame = fde.signal_frame;
+    if (fde.ra_register != MP_ARCH_DWARF_RA) {
+        return mp_rule_lost(MP_LOST_UNWIND_BAD_RULE);
+    }
+    return fde.signal_frame ? MP_RULE_WIDE : pack(&wide->row);
+}
+
+uint32_t mp_cfi_rule(uintptr_t key, uint32_t sequence, struct mp_wide_rule *wide) {
+    struct mp_module module;
+    if (!mp_module_find(key - 1, &module)) {
+        return mp_rule_lost(MP_LOST_UNWIND_NO_MODULE);
+    }
+    uint32_t word = rule_in_module(&module, key, wide);
+    if (mp_rule_kind(word) == MP_RULE_LOST && is_entry_code(key - 1)) {
+        word = MP_RULE_END;
+    }
+    note(&module, sequence);
+    if (word != MP_RULE_WIDE) {
+        mp_cache_store(key, word, sequence, module.permanent);
+    }
+    return word;
+}
+
+static bool fail(struct mp_walk *w, uint8_t cause) {
+    w->end = cause;
+    return false;
+}
+
+static bool eval(struct mp_walk *w, const uint8_t *expr, const uint8_t *end,
+                 const uintptr_t *initial, uintptr_t *out) {
+    struct mp_expr_input input = {
+        .pc = mp_walk_key(w) - 1,
+        .sp = w->sp,
+        .fp = w->fp,
+        .range = &w->range,
+        .initial = initial,
+    };
+    return mp_expr_eval(expr, end, &input, out) || fail(w, MP_LOST_UNWIND_BAD_RULE);
+}
+
+static bool find_cfa(struct mp_walk *w, const struct mp_cfi_row *row, uintptr_t *cfa) {
+    if (row->cfa_expr != NULL) {
+        return eval(w, row->cfa_expr, row->cfa_expr_end, NULL, cfa);
+    }
+    if (row->cfa_register == MP_ARCH_DWARF_SP) {
+        *cfa = w->sp + (uintptr_t)row->cfa_offset;
+    } else if (row->cfa_register == MP_ARCH_DWARF_FP) {
+        *cfa = w->fp + (uintptr_t)row->cfa_offset;
+    } else {
+        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+    }
+    return true;
+}
+
+/* The caller's value of one register; `same` is its value if the function left it alone. */
+static bool find_register(struct mp_walk *w, const struct mp_cfi_rule *rule, uintptr_t cfa,
+                          uintptr_t same, uintptr_t *out) {
+    uintptr_t at = cfa + (uintptr_t)rule->offset;
+    switch (rule->where) {
+    case MP_CFI_SAME:
+        *out = same;
+        return true;
+    case MP_CFI_VAL_OFFSET:
+        *out = at;
+        return true;
+    case MP_CFI_VAL_EXPR:
+        return eval(w, rule->expr, rule->expr_end, &cfa, out);
+    case MP_CFI_EXPR:
+        if (!eval(w, rule->expr, rule->expr_end, &cfa, &at)) {
+            return false;
+        }
+        break;
+    case MP_CFI_OFFSET:
+        break;
+    default:
+        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+    }
+    return mp_stack_read(&w->range, at, out) || fail(w, MP_LOST_UNWIND_RANGE);
+}
+
+bool mp_cfi_step(struct mp_walk *w, const struct mp_wide_rule *wide) {
+    const struct mp_cfi_row *row = &wide->row;
+    uintptr_t cfa, pc, fp = 0;
+    if (row->ra.where == MP_CFI_UNDEFINED) {
+        return fail(w, MP_UNWIND_OUTERMOST);
+    }
+    /* A return address still in the link register is known only where a signal interrupted. */
+    if (row->ra.where == MP_CFI_SAME && !w->exact) {
+        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+    }
+    if (!find_cfa(w, row, &cfa) || !find_register(w, &row->ra, cfa, w->ra, &pc)) {
+        return false;
+    }
+    /* A frame pointer that cannot be had is missed only if the caller needs it. */
+    if (row->fp.where != MP_CFI_UNDEFINED && row->fp.where != MP_CFI_REGISTER &&
+        !find_register(w, &row->fp, cfa, w->fp, &fp)) {
+        return false;
+    }
+    pc = mp_arch_return_address(pc);
+    if (wide->signal_frame) {
+        return mp_walk_enter_interrupted(w, pc, cfa, fp, 0);
+    }
+    return mp_walk_enter(w, pc, cfa, fp);
+}

@@ -1,0 +1,25 @@
+/*
+ * unwind_fp.c - one step by the frame record that the frame pointer register points to.
+ *
+ * Used only for code without call frame information (machine code made at run time, tables stripped):
+ * wherever there is a table, it is followed, so that code that keeps no frame pointer does not hide its
+ * caller. What code without a table keeps in the register cannot be known; a value that does not
+ * point up the stack is refused.
+ */
+#include "unwind_walk.h"
+
+#define RECORD_BYTES (2 * sizeof(uintptr_t))
+
+MP_RAW_READS bool mp_fp_step(struct mp_walk *w) {
+    uintptr_t record = w->fp, saved, word;
+    if (record < w->sp || record > UINTPTR_MAX - RECORD_BYTES ||
+        !mp_stack_read(&w->range, record, &saved) ||
+        !mp_stack_read(&w->range, record + sizeof(uintptr_t), &word)) {
+        return false;
+    }
+    uintptr_t pc = mp_arch_return_address(word);
+    if (pc >= MP_ARCH_PC_LIMIT) {
+        return false;
+    }
+    return mp_walk_enter(w, pc, record + RECORD_BYTES, saved);
+}

@@ -1,0 +1,89 @@
+# Everything a developer or a user of a clone runs. `make` alone lists it.
+#
+# Two stages of set-up, each done when it is needed: the virtual environment with what the commands
+# need (.venv/.run), and with the tools for tests as well (.venv/.dev).
+SHELL := /bin/bash
+VENV ?= .venv
+PY = $(VENV)/bin/python
+BUILD ?= build
+SAMPLER = $(BUILD)/sampler/libmem_sampler.so
+LOADED = bindings/mem_profiler/libmem_sampler.so
+PIP = $(PY) -m pip install -q --disable-pip-version-check --no-warn-script-location
+PACKAGING = pyproject.toml setup.py bindings/mem_profiler/_build.py sampler/core/segment.h
+C_FILES = $(wildcard sampler/*/*.[ch] tests/c/*.[ch])
+PYTHON_FILES = setup.py parser bindings cmd tests
+TEST_ARGS ?=
+DEMO_ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: system-test $(VENV)/.dev ## install what is missing: system packages, .venv with all tools
+
+build: system-build $(VENV)/.run library ## compile the sampler, install the commands into .venv
+
+demo: system-demo build ## profile a real redis-server, show its table, write demo/redis.svg
+	@$(PY) -m mem_cli.demo $(DEMO_ARGS)
+
+test: system-test $(VENV)/.dev library lint ## build, check and run every test
+	$(PY) -m pytest $(TEST_ARGS)
+
+soak: system-test $(VENV)/.dev library ## the long versions of tests; the result is kept in docs/soak.txt
+	set -o pipefail; $(PY) -m pytest -m soak -v --timeout 3600 $(TEST_ARGS) | tee docs/soak.txt
+
+bench: $(VENV)/.run library ## what the sampler costs; TEST_ARGS go to tests/bench/bench.py
+	$(PY) tests/bench/bench.py $(TEST_ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, clang-format (the C compiler's warnings are errors anyway)
+	$(VENV)/bin/ruff check -q $(PYTHON_FILES)
+	$(VENV)/bin/ruff format -q --check $(PYTHON_FILES)
+	$(VENV)/bin/mypy --no-error-summary
+	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+
+format: $(VENV)/.dev ## rewrite C and Python in the project's format
+	$(VENV)/bin/ruff check -q --fix-only $(PYTHON_FILES)
+	$(VENV)/bin/ruff format -q $(PYTHON_FILES)
+	$(VENV)/bin/clang-format -i $(C_FILES)
+
+clean: ## remove everything that was built, .venv and demo/ too
+	rm -rf $(BUILD) $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf *.egg-info */*.egg-info $(LOADED) bindings/mem_profiler/_core.c bindings/mem_profiler/_core.*so
+	find parser bindings cmd tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- how ---------------------------------------------------------------------------------------
+
+system-build:
+	@tests/system-packages.sh build
+
+system-demo:
+	@tests/system-packages.sh build demo
+
+system-test:
+	@tests/system-packages.sh build demo test
+
+# The sampler's own Makefile knows what is out of date. The library is replaced by a rename: a
+# process that has the old one mapped must keep it whole.
+library: $(VENV)/.run
+	@$(MAKE) --no-print-directory -C sampler BUILD=$(abspath $(BUILD))/sampler
+	@cmp -s $(SAMPLER) $(LOADED) || { cp $(SAMPLER) $(LOADED).new && mv $(LOADED).new $(LOADED); }
+
+# The first python3 that is new enough and can make virtual environments.
+$(PY): | system-build
+	@python=$${PYTHON:-$$(for p in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do \
+	    $$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+	    { echo $$p; break; }; done)}; \
+	[ -n "$$python" ] || { echo "error: no python3 >= 3.11 with venv; set PYTHON=" >&2; exit 1; }; \
+	"$$python" -m venv $(VENV) && $(PIP) 'setuptools>=77' 'cffi>=2.0'
+
+$(VENV)/.run: $(PACKAGING) | $(PY)
+	@echo "installing the commands into $(VENV)"
+	@$(PIP) 'setuptools>=77' && $(PIP) --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "installing the tools for tests into $(VENV)"
+	@$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
+.PHONY: help setup build demo test soak bench lint format clean library
+.PHONY: system-build system-demo system-test

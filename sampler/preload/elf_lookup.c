@@ -1,0 +1,290 @@
+/*
+ * elf_lookup.c - see elf_lookup.h. Sources: the System V ABI (dynamic linking, DT_HASH), the GNU hash
+ * section as ld.so reads it, and the LSB chapter on symbol versions.
+ */
+#include "elf_lookup.h"
+
+#include <sys/auxv.h>
+
+#define VERSION_HIDDEN 0x8000u
+#define WORD_BITS (8 * sizeof(ElfW(Addr)))
+#ifndef STT_GNU_IFUNC
+#define STT_GNU_IFUNC 10
+#endif
+
+static bool same(const char *a, const char *b) {
+    while (*a != '\0' && *a == *b) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+size_t mp_elf_segment_rest(const struct mp_elf *elf, uintptr_t address, uint32_t flags) {
+    for (unsigned i = 0; i < elf->phdrs; i++) {
+        const ElfW(Phdr) *p = &elf->phdr[i];
+        uintptr_t start = elf->base + p->p_vaddr;
+        if (p->p_type == PT_LOAD && (p->p_flags & flags) == flags && address >= start &&
+            address - start < p->p_memsz)
+            return p->p_memsz - (address - start);
+    }
+    return 0;
+}
+
+/* A table of the dynamic section: glibc relocates these pointers in place, musl and others do not. */
+static const void *table(const struct mp_elf *elf, ElfW(Addr) value, size_t *rest) {
+    uintptr_t address = value < elf->base ? elf->base + value : value;
+    *rest = mp_elf_segment_rest(elf, address, PF_R);
+    return *rest != 0 ? (const void *)address : NULL;
+}
+
+struct raw_dynamic {
+    ElfW(Addr) symbols, strings, versions, gnu_hash, sysv_hash, rela, plt_rela;
+    size_t strings_bytes, rela_bytes, plt_rela_bytes, soname;
+    bool plt_is_rela, symbolic;
+};
+
+static void read_dynamic(const struct mp_elf *elf, size_t entries, struct raw_dynamic *raw) {
+    for (const ElfW(Dyn) *d = elf->dynamic; entries > 0 && d->d_tag != DT_NULL; d++, entries--) {
+        switch (d->d_tag) {
+        case DT_SYMTAB: raw->symbols = d->d_un.d_ptr; break;
+        case DT_STRTAB: raw->strings = d->d_un.d_ptr; break;
+        case DT_STRSZ: raw->strings_bytes = d->d_un.d_val; break;
+        case DT_VERSYM: raw->versions = d->d_un.d_ptr; break;
+        case DT_GNU_HASH: raw->gnu_hash = d->d_un.d_ptr; break;
+        case DT_HASH: raw->sysv_hash = d->d_un.d_ptr; break;
+        case DT_RELA: raw->rela = d->d_un.d_ptr; break;
+        case DT_RELASZ: raw->rela_bytes = d->d_un.d_val; break;
+        case DT_JMPREL: raw->plt_rela = d->d_un.d_ptr; break;
+        case DT_PLTRELSZ: raw->plt_rela_bytes = d->d_un.d_val; break;
+        case DT_PLTREL: raw->plt_is_rela = d->d_un.d_val == DT_RELA; break;
+        case DT_SONAME: raw->soname = d->d_un.d_val; break;
+        case DT_SYMBOLIC: raw->symbolic = true; break;
+        case DT_FLAGS: raw->symbolic |= (d->d_un.d_val & DF_SYMBOLIC) != 0; break;
+        default: break;
+        }
+    }
+}
+
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static void set_tables(struct mp_elf *elf, const struct raw_dynamic *raw) {
+    size_t rest;
+    elf->strings = table(elf, raw->strings, &rest);
+    elf->strings_bytes = smaller(raw->strings_bytes, rest);
+    if (elf->strings == NULL || elf->strings_bytes == 0 ||
+        elf->strings[elf->strings_bytes - 1] != '\0')
+        return; /* no names: nothing can be found or matched in this module */
+    elf->symbols = table(elf, raw->symbols, &rest);
+    elf->symbols_max = elf->symbols != NULL ? rest / sizeof *elf->symbols : 0;
+    if (raw->versions != 0) {
+        elf->versions = table(elf, raw->versions, &rest);
+        elf->versions_max = elf->versions != NULL ? rest / sizeof *elf->versions : 0;
+    }
+    if (raw->gnu_hash != 0) {
+        elf->gnu_hash = table(elf, raw->gnu_hash, &rest);
+        elf->gnu_hash_words = rest / sizeof *elf->gnu_hash;
+    }
+    if (raw->sysv_hash != 0) {
+        elf->sysv_hash = table(elf, raw->sysv_hash, &rest);
+        elf->sysv_hash_words = rest / sizeof *elf->sysv_hash;
+    }
+    if (raw->rela_bytes != 0 && (elf->rela = table(elf, raw->rela, &rest)) != NULL)
+        elf->relas = smaller(raw->rela_bytes, rest) / sizeof *elf->rela;
+    if (raw->plt_rela_bytes != 0 && raw->plt_is_rela &&
+        (elf->plt_rela = table(elf, raw->plt_rela, &rest)) != NULL)
+        elf->plt_relas = smaller(raw->plt_rela_bytes, rest) / sizeof *elf->plt_rela;
+    elf->soname = raw->soname < elf->strings_bytes ? elf->strings + raw->soname : "";
+    elf->symbolic = raw->symbolic;
+}
+
+static bool read_module(const struct dl_phdr_info *info, struct mp_elf *elf) {
+    *elf = (struct mp_elf){.base = info->dlpi_addr,
+                           .path = info->dlpi_name != NULL ? info->dlpi_name : "",
+                           .phdr = info->dlpi_phdr,
+                           .phdrs = info->dlpi_phnum,
+                           .soname = ""};
+    for (unsigned i = 0; i < elf->phdrs; i++) {
+        const ElfW(Phdr) *p = &elf->phdr[i];
+        if (p->p_type != PT_DYNAMIC)
+            continue;
+        uintptr_t address = elf->base + p->p_vaddr;
+        size_t rest = mp_elf_segment_rest(elf, address, PF_R);
+        if (rest == 0)
+            return false;
+        elf->dynamic = (const ElfW(Dyn) *)address;
+        struct raw_dynamic raw = {0};
+        read_dynamic(elf, smaller(p->p_memsz, rest) / sizeof *elf->dynamic, &raw);
+        set_tables(elf, &raw);
+        return true;
+    }
+    return false;
+}
+
+struct visit {
+    bool (*visit)(const struct mp_elf *elf, void *arg);
+    void *arg;
+    uintptr_t vdso; /* address of its ELF header; 0: none */
+};
+
+static int visit_one(struct dl_phdr_info *info, size_t size, void *arg) {
+    const struct visit *v = arg;
+    struct mp_elf elf;
+    (void)size;
+    if (!read_module(info, &elf))
+        return 0;
+    if (v->vdso != 0 && mp_elf_segment_rest(&elf, v->vdso, 0) != 0)
+        return 0;
+    return v->visit(&elf, v->arg);
+}
+
+bool mp_elf_visit(bool (*visit)(const struct mp_elf *elf, void *arg), void *arg) {
+    struct visit v = {.visit = visit, .arg = arg, .vdso = getauxval(AT_SYSINFO_EHDR)};
+    return dl_iterate_phdr(visit_one, &v) != 0;
+}
+
+struct counts {
+    uint64_t added, removed;
+};
+
+static int read_counts(struct dl_phdr_info *info, size_t size, void *arg) {
+    struct counts *c = arg;
+    if (size >= offsetof(struct dl_phdr_info, dlpi_subs) + sizeof info->dlpi_subs) {
+        c->added = info->dlpi_adds;
+        c->removed = info->dlpi_subs;
+    }
+    return 1;
+}
+
+void mp_elf_counts(uint64_t *added, uint64_t *removed) {
+    struct counts c = {0};
+    dl_iterate_phdr(read_counts, &c);
+    *added = c.added;
+    *removed = c.removed;
+}
+
+bool mp_elf_is_self(const struct mp_elf *elf) {
+    return elf->dynamic == _DYNAMIC;
+}
+
+/* The address symbol `index` defines under `name`; 0 if it does not, or not as the default version. */
+static uintptr_t definition(const struct mp_elf *elf, size_t index, const char *name) {
+    if (index >= elf->symbols_max)
+        return 0;
+    const ElfW(Sym) *s = &elf->symbols[index];
+    unsigned type = ELF64_ST_TYPE(s->st_info), binding = ELF64_ST_BIND(s->st_info);
+    if (s->st_shndx == SHN_UNDEF || s->st_value == 0 || s->st_name >= elf->strings_bytes ||
+        binding == STB_LOCAL || type == STT_TLS || type == STT_SECTION || type == STT_FILE)
+        return 0;
+    if (!same(elf->strings + s->st_name, name))
+        return 0;
+    if (index < elf->versions_max &&
+        ((elf->versions[index] & VERSION_HIDDEN) != 0 || elf->versions[index] == VER_NDX_LOCAL))
+        return 0;
+    uintptr_t address = s->st_shndx == SHN_ABS ? s->st_value : elf->base + s->st_value;
+    if (type != STT_GNU_IFUNC)
+        return address;
+#if defined(__aarch64__)
+    return ((uintptr_t(*)(uint64_t))address)(getauxval(AT_HWCAP)); /* the resolver's argument there */
+#else
+    return ((uintptr_t(*)(void))address)();
+#endif
+}
+
+/* Header: buckets, index of the first hashed symbol, Bloom words, Bloom shift; then Bloom filter, buckets,
+ * one chain word per hashed symbol whose lowest bit ends its chain. */
+static uintptr_t lookup_gnu(const struct mp_elf *elf, const char *name) {
+    if (elf->gnu_hash_words < 4)
+        return 0;
+    uint64_t buckets = elf->gnu_hash[0], first = elf->gnu_hash[1], bloom_words = elf->gnu_hash[2];
+    uint64_t buckets_at = 4 + bloom_words * (WORD_BITS / 32), chains_at = buckets_at + buckets;
+    if (buckets == 0 || bloom_words == 0 || chains_at > elf->gnu_hash_words)
+        return 0;
+    uint32_t hash = 5381;
+    for (const char *c = name; *c != '\0'; c++)
+        hash = hash * 33 + (unsigned char)*c;
+    const ElfW(Addr) *bloom = (const ElfW(Addr) *)(elf->gnu_hash + 4);
+    ElfW(Addr) word = bloom[(hash / WORD_BITS) % bloom_words];
+    unsigned shift = elf->gnu_hash[3] & 31;
+    if (((word >> (hash % WORD_BITS)) & (word >> ((hash >> shift) % WORD_BITS)) & 1) == 0)
+        return 0;
+    uint64_t index = elf->gnu_hash[buckets_at + hash % buckets];
+    if (index < first)
+        return 0;
+    for (; chains_at + (index - first) < elf->gnu_hash_words; index++) {
+        uint32_t chain = elf->gnu_hash[chains_at + (index - first)];
+        uintptr_t address = ((chain ^ hash) >> 1) == 0 ? definition(elf, index, name) : 0;
+        if (address != 0 || (chain & 1) != 0)
+            return address;
+    }
+    return 0;
+}
+
+/* Header: buckets, chains; then the buckets, one chain word per symbol. Index 0 ends a chain. */
+static uintptr_t lookup_sysv(const struct mp_elf *elf, const char *name) {
+    if (elf->sysv_hash_words < 2)
+        return 0;
+    uint64_t buckets = elf->sysv_hash[0], chains = elf->sysv_hash[1];
+    if (buckets == 0 || 2 + buckets + chains > elf->sysv_hash_words)
+        return 0;
+    uint32_t hash = 0;
+    for (const char *c = name; *c != '\0'; c++) {
+        hash = (hash << 4) + (unsigned char)*c;
+        hash = (hash ^ ((hash & 0xf0000000u) >> 24)) & 0x0fffffffu;
+    }
+    uint64_t index = elf->sysv_hash[2 + hash % buckets];
+    for (uint64_t steps = 0; index != 0 && index < chains && steps < chains; steps++) {
+        uintptr_t address = definition(elf, index, name);
+        if (address != 0)
+            return address;
+        index = elf->sysv_hash[2 + buckets + index];
+    }
+    return 0;
+}
+
+uintptr_t mp_elf_lookup(const struct mp_elf *elf, const char *name) {
+    return elf->gnu_hash != NULL ? lookup_gnu(elf, name) : lookup_sysv(elf, name);
+}
+
+struct search {
+    const char *name;
+    enum mp_elf_scope scope;
+    const ElfW(Dyn) * only; /* NULL: every module of the scope */
+    bool self_seen;
+    struct mp_elf_symbol *out;
+};
+
+static bool search_module(const struct mp_elf *elf, void *arg) {
+    struct search *s = arg;
+    if (mp_elf_is_self(elf)) {
+        s->self_seen = true;
+        if (s->scope != MP_ELF_FIRST)
+            return false;
+    }
+    if ((s->scope == MP_ELF_AFTER_SELF && !s->self_seen) ||
+        (s->only != NULL && elf->dynamic != s->only))
+        return false;
+    uintptr_t address = mp_elf_lookup(elf, s->name);
+    if (address == 0)
+        return false;
+    *s->out = (struct mp_elf_symbol){
+        .address = address, .base = elf->base, .module = elf->dynamic, .path = elf->path};
+    return true;
+}
+
+bool mp_elf_find_symbol(enum mp_elf_scope scope, const char *name, struct mp_elf_symbol *out) {
+    struct search s = {.name = name, .scope = scope, .out = out};
+    return mp_elf_visit(search_module, &s);
+}
+
+bool mp_elf_find_in_module(const ElfW(Dyn) * module, const char *name, struct mp_elf_symbol *out) {
+    struct search s = {.name = name, .scope = MP_ELF_FIRST, .only = module, .out = out};
+    return mp_elf_visit(search_module, &s);
+}
+
+void *mp_elf_find(const char *name) {
+    struct mp_elf_symbol symbol;
+    return mp_elf_find_symbol(MP_ELF_FIRST, name, &symbol) ? (void *)symbol.address : NULL;
+}

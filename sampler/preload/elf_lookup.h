@@ -1,0 +1,89 @@
+/*
+ * elf_lookup.h - find loaded modules and the symbols they define, without dlsym.
+ *
+ * Model: dlsym lived in another library before glibc 2.34, allocates, and answers for its caller's place
+ * in the search order; the allocator hooks need none of that at their first call. So the modules are read
+ * as they lie in memory: program headers, the dynamic section, its hash, symbol and version tables.
+ *
+ * Search order: the order of the loader's list, which for everything loaded at start-up is the order of
+ * the global scope (program, preloaded libraries, then needed ones breadth first). Modules opened later
+ * follow at the end. The vdso is in the list but in nobody's scope, and is never visited.
+ *
+ * Limits: a table that does not lie inside a loadable segment of its module counts as absent. Only
+ * default versions are found.
+ *
+ * Threads: dl_iterate_phdr takes a recursive lock of the loader and allocates nothing. No function here
+ * allocates, or calls anything of another module except dl_iterate_phdr, getauxval and an IFUNC resolver.
+ */
+#ifndef MP_ELF_LOOKUP_H
+#define MP_ELF_LOOKUP_H
+
+#include <link.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One loaded module. Pointers belong to the loader: valid until the module is closed. */
+struct mp_elf {
+    uintptr_t base;            /* address - ELF virtual address */
+    const char *path;          /* as the loader has it; "" for the program */
+    const ElfW(Phdr) * phdr;
+    unsigned phdrs;
+    const ElfW(Dyn) * dynamic; /* never NULL; its address identifies the module */
+    const ElfW(Sym) * symbols;
+    size_t symbols_max;        /* bound of the index, not the exact count */
+    const char *strings;       /* NUL-terminated as a whole */
+    size_t strings_bytes;
+    const uint16_t *versions;  /* NULL: no versions */
+    size_t versions_max;
+    const uint32_t *gnu_hash;  /* NULL: none */
+    size_t gnu_hash_words;     /* up to the end of its segment */
+    const uint32_t *sysv_hash;
+    size_t sysv_hash_words;
+    const ElfW(Rela) * rela;
+    size_t relas;
+    const ElfW(Rela) * plt_rela;
+    size_t plt_relas;
+    const char *soname;        /* "" if none */
+    bool symbolic;             /* DT_SYMBOLIC or DF_SYMBOLIC */
+};
+
+struct mp_elf_symbol {
+    uintptr_t address;         /* IFUNC resolved */
+    uintptr_t base;
+    const ElfW(Dyn) * module;  /* mp_elf.dynamic of the module that defines it */
+    const char *path;
+};
+
+enum mp_elf_scope {
+    MP_ELF_FIRST,      /* the first definition anywhere: RTLD_DEFAULT */
+    MP_ELF_AFTER_SELF, /* the first one behind our own module: RTLD_NEXT */
+    MP_ELF_NOT_SELF,   /* the first one that is not ours */
+};
+
+/* INIT. Call `visit` for each module in search order until it returns true; returns that. */
+bool mp_elf_visit(bool (*visit)(const struct mp_elf *elf, void *arg), void *arg);
+
+/* INIT. How many modules were ever added to and removed from the loader's list; zeros if unknown. */
+void mp_elf_counts(uint64_t *added, uint64_t *removed);
+
+/* INIT. Find `name` in search order. False: no such definition, *out untouched. */
+bool mp_elf_find_symbol(enum mp_elf_scope scope, const char *name, struct mp_elf_symbol *out);
+
+/* INIT. Find `name` among the definitions of one module, given by its mp_elf.dynamic. */
+bool mp_elf_find_in_module(const ElfW(Dyn) * module, const char *name, struct mp_elf_symbol *out);
+
+/* INIT. First definition of `name` anywhere, or NULL. */
+void *mp_elf_find(const char *name);
+
+/* INIT. Is this our own module? */
+bool mp_elf_is_self(const struct mp_elf *elf);
+
+/* INIT. The default-version definition of `name` in this module; 0: none. */
+uintptr_t mp_elf_lookup(const struct mp_elf *elf, const char *name);
+
+/* INIT. Bytes from `address` to the end of the loadable segment that holds it and has all `flags` (PF_*);
+ * 0: no such segment. */
+size_t mp_elf_segment_rest(const struct mp_elf *elf, uintptr_t address, uint32_t flags);
+
+#endif

@@ -1,0 +1,61 @@
+/*
+ * real.c - see real.h.
+ */
+#include "real.h"
+
+#include <errno.h>
+
+static const struct {
+    const char *name;
+    size_t offset;
+    bool needed;
+} functions[] = {
+#define FUNCTION(name, needed) {#name, offsetof(struct mp_real, name), needed}
+    FUNCTION(malloc, true),          FUNCTION(calloc, true),
+    FUNCTION(realloc, true),         FUNCTION(reallocarray, false),
+    FUNCTION(free, true),            FUNCTION(posix_memalign, true),
+    FUNCTION(aligned_alloc, false),  FUNCTION(memalign, false),
+    FUNCTION(valloc, false),         FUNCTION(pvalloc, false),
+    FUNCTION(malloc_usable_size, false),
+#undef FUNCTION
+};
+#define FUNCTIONS (sizeof functions / sizeof functions[0])
+
+static void set(struct mp_real *real, size_t offset, uintptr_t address) {
+    *(uintptr_t *)((char *)real + offset) = address;
+}
+
+static bool find(const char *name, struct mp_elf_symbol *symbol) {
+    return mp_elf_find_symbol(MP_ELF_AFTER_SELF, name, symbol) ||
+           mp_elf_find_symbol(MP_ELF_NOT_SELF, name, symbol);
+}
+
+int mp_real_resolve(struct mp_real *real) {
+    struct mp_real found = {0};
+    for (size_t i = 0; i < FUNCTIONS; i++) {
+        struct mp_elf_symbol symbol;
+        if (find(functions[i].name, &symbol)) {
+            set(&found, functions[i].offset, symbol.address);
+            if (functions[i].offset == offsetof(struct mp_real, malloc)) {
+                found.module = symbol.module;
+                found.path = symbol.path;
+            }
+        } else if (functions[i].needed) {
+            return -ENOENT;
+        }
+    }
+    *real = found;
+    return 0;
+}
+
+int mp_real_take_from(struct mp_real *real, const ElfW(Dyn) * module) {
+    struct mp_elf_symbol symbol;
+    if (!mp_elf_find_in_module(module, "malloc", &symbol))
+        return -ENOENT;
+    real->module = symbol.module;
+    real->path = symbol.path;
+    for (size_t i = 0; i < FUNCTIONS; i++)
+        if (mp_elf_find_in_module(module, functions[i].name, &symbol))
+            set(real, functions[i].offset, symbol.address);
+    return 0;
+}

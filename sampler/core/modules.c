@@ -7,7 +7,6 @@
  *
  * Limits: MODULES_MAX modules; more are unknown where _dl_find_object does not exist.
  */
-#define _GNU_SOURCE
 #include "modules.h"
 
 #include <dlfcn.h>

@@ -7,7 +7,6 @@
  * is searched that encloses both the stack pointer and the descriptor. If the place is not found, or
  * a descriptor makes no sense, the stack is foreign.
  */
-#define _GNU_SOURCE
 #include "stack_range.h"
 
 #include <errno.h>

@@ -12,6 +12,8 @@
 #include "record.h"
 
 #include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
 
 #define EXPORT __attribute__((visibility("default")))
 #define SLOW static __attribute__((noinline))

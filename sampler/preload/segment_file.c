@@ -70,18 +70,19 @@ static uint64_t cgroup_limit_bytes(void) {
     char text[1024], path[1200], *line;
     if (read_file("/proc/self/cgroup", text, sizeof text) <= 0)
         return UINT64_MAX;
-    const char *format = "/sys/fs/cgroup%s/memory.max";
+    const char *root = "/sys/fs/cgroup", *file = "memory.max";
     line = strstr(text, "0::");
     if (line != NULL) {
         line += 3;
     } else if ((line = strstr(text, ":memory:")) != NULL) {
         line += 8;
-        format = "/sys/fs/cgroup/memory%s/memory.limit_in_bytes";
+        root = "/sys/fs/cgroup/memory";
+        file = "memory.limit_in_bytes";
     } else {
         return UINT64_MAX;
     }
     line[strcspn(line, "\n")] = '\0';
-    snprintf(path, sizeof path, format, strcmp(line, "/") == 0 ? "" : line);
+    snprintf(path, sizeof path, "%s%s/%s", root, strcmp(line, "/") == 0 ? "" : line, file);
     char value[64];
     if (read_file(path, value, sizeof value) <= 0 || value[0] < '0' || value[0] > '9')
         return UINT64_MAX;

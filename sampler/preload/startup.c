@@ -45,7 +45,7 @@ static struct {
 } process;
 
 static void say(const char *text) {
-    char line[512];
+    char line[1024];
     int n = snprintf(line, sizeof line, "mem_profiler: %s; %s runs unprofiled\n", text, process.exe);
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0)
         return; /* nobody listens: nothing else to tell */
@@ -82,7 +82,8 @@ static void read_allocator(struct mp_control *c) {
     if (!mp_module_find((uintptr_t)mp_real.malloc, &m) || m.link_map == NULL)
         return;
     const char *name = ((const struct link_map *)m.link_map)->l_name;
-    snprintf(c->allocator, sizeof c->allocator, "%s", name && *name ? name : process.exe);
+    snprintf(c->allocator, sizeof c->allocator, "%.*s", (int)sizeof c->allocator - 1,
+             name && *name ? name : process.exe);
 }
 
 static uint64_t random_seed(void) {
@@ -167,7 +168,7 @@ static void wipe_on_fork(void) {
 }
 
 __attribute__((constructor)) static void start(void) {
-    char error[256];
+    char error[384];
     if (getauxval(AT_SECURE) != 0)
         return;
     int saved_errno = errno;

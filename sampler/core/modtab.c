@@ -17,8 +17,8 @@
 struct known_module {
     uint64_t key; /* 0: empty */
     uint64_t start;
-    uint32_t row; /* in the segment; NOT_RECORDED: only watched */
-    uint32_t pad;
+    uint32_t row;     /* in the segment; NOT_RECORDED: only watched */
+    uint32_t watched; /* the key is in the filter: a module that can be closed */
 };
 static struct known_module known[KNOWN_ROWS];
 
@@ -39,7 +39,8 @@ static struct known_module *find(uint64_t key) {
     return NULL;
 }
 
-static struct known_module *add(uint64_t key, uint64_t start) {
+static struct known_module *add(const struct mp_module *m) {
+    uint64_t key = key_of(m);
     uint32_t at = (uint32_t)mp_mix(key);
     for (uint32_t i = 0; i < PROBE_ROWS; i++) {
         struct known_module *k = &known[(at + i) & (KNOWN_ROWS - 1)];
@@ -48,8 +49,10 @@ static struct known_module *add(uint64_t key, uint64_t start) {
             return k;
         if ((have == 0 || have == TOMBSTONE) && mp_cas_u64(&k->key, have, key)) {
             mp_store_relaxed(&k->row, NOT_RECORDED);
-            mp_store_relaxed(&k->start, start);
-            mp_filter_add((const void *)(uintptr_t)key);
+            mp_store_relaxed(&k->start, m->start);
+            mp_store_relaxed(&k->watched, m->link_map != NULL && !m->permanent);
+            if (k->watched)
+                mp_filter_add((const void *)(uintptr_t)key);
             return k;
         }
     }
@@ -58,7 +61,7 @@ static struct known_module *add(uint64_t key, uint64_t start) {
 
 static struct known_module *watch(const struct mp_module *m) {
     struct known_module *k = find(key_of(m));
-    return k ? k : add(key_of(m), m->start);
+    return k ? k : add(m);
 }
 
 void mp_modtab_watch(const struct mp_module *module) {
@@ -204,7 +207,7 @@ void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t 
 bool mp_modtab_closed(struct mp_segment *seg, const void *block) {
     uint64_t key = (uint64_t)(uintptr_t)block;
     struct known_module *k = find(key);
-    if (k == NULL || key <= TOMBSTONE || k->start == key)
+    if (k == NULL || key <= TOMBSTONE || !mp_load_relaxed(&k->watched))
         return false;
     uint32_t row = mp_load_relaxed(&k->row);
     if (!mp_cas_u64(&k->key, key, TOMBSTONE))
@@ -225,7 +228,7 @@ void mp_modtab_after_fork(void) {
     for (uint32_t i = 0; i < KNOWN_ROWS; i++) {
         uint64_t key = mp_load_relaxed(&known[i].key);
         mp_store_relaxed(&known[i].row, NOT_RECORDED);
-        if (key > TOMBSTONE)
+        if (key > TOMBSTONE && known[i].watched)
             mp_filter_add((const void *)(uintptr_t)key);
     }
 }

@@ -141,6 +141,12 @@ static void in_fork_child(void) {
     errno = saved_errno;
 }
 
+/* HOOK. May the unwinder ask the kernel whether a page is mapped? */
+static bool may_probe(void) {
+    const struct mp_control *c = mp_local.segment.control;
+    return c != NULL && !(mp_load_relaxed(&c->controller_flags) & MP_FLAG_SECCOMP);
+}
+
 static void choose_state(void) {
     char path[200];
     if (mp_redirect_install(&mp_real, path, sizeof path) != 0) {
@@ -148,8 +154,10 @@ static void choose_state(void) {
         snprintf(process.state_text, sizeof process.state_text, "%s", path);
         return;
     }
-    struct mp_unwind_config config = {
-        .mode = MP_UNWIND_CFI, .note_module = mp_modtab_watch, .find_symbol = mp_elf_find};
+    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI,
+                                      .note_module = mp_modtab_watch,
+                                      .find_symbol = mp_elf_find,
+                                      .may_probe = may_probe};
     if (strcmp(process.options.unwind, "fp") == 0)
         config.mode = MP_UNWIND_FP;
     if (strcmp(process.options.unwind, "libgcc") == 0)

@@ -64,6 +64,9 @@ bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, ui
     if (sp < w->sp || sp > w->range.high || w->range.foreign) {
         mp_stack_find(sp, false, &w->range);
     }
+    /* The page of sp only: the one below may be a guard page. */
+    uintptr_t page = sp & ~(uintptr_t)4095;
+    w->range.low = sp - MP_ARCH_RED_ZONE > page ? sp - MP_ARCH_RED_ZONE : page;
     w->sp = sp;
     return true;
 }

@@ -7,11 +7,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <ucontext.h>
 
 #define MP_ARCH_DWARF_FP 29
 #define MP_ARCH_DWARF_SP 31
 #define MP_ARCH_DWARF_RA 30
-#define MP_ARCH_SP_ALIGN 16
+#define MP_ARCH_RED_ZONE 0
 
 #define MP_ARCH_PC_LIMIT ((uintptr_t)1 << 48)
 
@@ -36,6 +37,11 @@ static inline uintptr_t mp_arch_thread_pointer(void) {
 /* Pointer authentication and tags use only bits above the 48 of a user address. */
 static inline uintptr_t mp_arch_return_address(uintptr_t word) {
     return word & (MP_ARCH_PC_LIMIT - 1);
+}
+
+/* Where the function of a context from makecontext() returns to. */
+static inline uintptr_t mp_arch_made_context_return(const ucontext_t *context) {
+    return context->uc_mcontext.regs[30];
 }
 
 /* rt_sigprocmask(-1, address, NULL, 8): the kernel reads the set before it rejects the first one. */

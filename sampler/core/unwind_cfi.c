@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <ucontext.h>
 
 #include "cfi_expr.h"
 #include "unwind_cache.h"
@@ -21,6 +22,7 @@
 
 static void (*note_module)(const struct mp_module *module);
 static uintptr_t entry_code[2];
+static uintptr_t coroutine_return;
 
 /* Modules noted since the cache was last flushed, by start address; a collision notes one again. */
 static struct {
@@ -28,11 +30,7 @@ static struct {
     uint32_t sequence;
 } noted[NOTED_ENTRIES];
 
-void mp_cfi_init(void (*note)(const struct mp_module *module)) {
-    const Elf64_Ehdr *loader = (const Elf64_Ehdr *)getauxval(AT_BASE);
-    note_module = note;
-    entry_code[0] = getauxval(AT_ENTRY);
-    entry_code[1] = loader != NULL ? (uintptr_t)loader + loader->e_entry : 0;
+static void coroutine(void) {
 }
 
 static void note(const struct mp_module *module, uint32_t sequence) {
@@ -47,13 +45,34 @@ static void note(const struct mp_module *module, uint32_t sequence) {
     __atomic_store_n(&noted[i].sequence, sequence + 1, __ATOMIC_RELAXED);
 }
 
-static bool is_entry_code(uintptr_t pc) {
+/* A coroutine of makecontext() returns to code of libc without a table entry: ask for its address. */
+static uintptr_t find_coroutine_return(void) {
+    static uintptr_t stack[64];
+    static ucontext_t context;
+    context.uc_stack.ss_sp = stack;
+    context.uc_stack.ss_size = sizeof(stack);
+    makecontext(&context, coroutine, 0);
+    return mp_arch_made_context_return(&context);
+}
+
+static bool is_start_code(uintptr_t pc) {
+    if (pc + 1 == coroutine_return) {
+        return true;
+    }
     for (unsigned i = 0; i < 2; i++) {
         if (entry_code[i] != 0 && pc - entry_code[i] < ENTRY_CODE_BYTES) {
             return true;
         }
     }
     return false;
+}
+
+void mp_cfi_init(void (*noted)(const struct mp_module *module)) {
+    const Elf64_Ehdr *loader = (const Elf64_Ehdr *)getauxval(AT_BASE);
+    note_module = noted;
+    coroutine_return = find_coroutine_return();
+    entry_code[0] = getauxval(AT_ENTRY);
+    entry_code[1] = loader != NULL ? (uintptr_t)loader + loader->e_entry : 0;
 }
 
 /* Is the code at `pc` the trampoline that returns from a signal handler? Some have no table entry. */
@@ -143,7 +162,7 @@ uint32_t mp_cfi_rule(uintptr_t key, uint32_t sequence, struct mp_wide_rule *wide
         return mp_rule_lost(MP_LOST_UNWIND_NO_MODULE);
     }
     uint32_t word = rule_in_module(&module, key, wide);
-    if (mp_rule_kind(word) == MP_RULE_LOST && is_entry_code(key - 1)) {
+    if (mp_rule_kind(word) == MP_RULE_LOST && is_start_code(key - 1)) {
         word = MP_RULE_END;
     }
     note(&module, sequence);
@@ -210,9 +229,27 @@ static bool find_register(struct mp_walk *w, const struct mp_cfi_rule *rule, uin
     return mp_stack_read(&w->range, at, out) || fail(w, MP_LOST_UNWIND_RANGE);
 }
 
+/* A frame pointer that cannot be had is missed only if the caller needs it. */
+static bool find_fp(struct mp_walk *w, const struct mp_cfi_rule *rule, uintptr_t cfa,
+                    uintptr_t *fp) {
+    if (rule->where == MP_CFI_UNDEFINED || rule->where == MP_CFI_REGISTER) {
+        *fp = 0;
+        return true;
+    }
+    uintptr_t at = cfa + (uintptr_t)rule->offset;
+    if (rule->where == MP_CFI_OFFSET && at < w->sp) {
+        /* Popped already: tables of gcc leave the rule in force until the end of the function. */
+        if (!mp_stack_read(&w->range, at, fp)) {
+            *fp = w->fp;
+        }
+        return true;
+    }
+    return find_register(w, rule, cfa, w->fp, fp);
+}
+
 bool mp_cfi_step(struct mp_walk *w, const struct mp_wide_rule *wide) {
     const struct mp_cfi_row *row = &wide->row;
-    uintptr_t cfa, pc, fp = 0;
+    uintptr_t cfa, pc, fp;
     if (row->ra.where == MP_CFI_UNDEFINED) {
         return fail(w, MP_UNWIND_OUTERMOST);
     }
@@ -223,9 +260,7 @@ bool mp_cfi_step(struct mp_walk *w, const struct mp_wide_rule *wide) {
     if (!find_cfa(w, row, &cfa) || !find_register(w, &row->ra, cfa, w->ra, &pc)) {
         return false;
     }
-    /* A frame pointer that cannot be had is missed only if the caller needs it. */
-    if (row->fp.where != MP_CFI_UNDEFINED && row->fp.where != MP_CFI_REGISTER &&
-        !find_register(w, &row->fp, cfa, w->fp, &fp)) {
+    if (!find_fp(w, &row->fp, cfa, &fp)) {
         return false;
     }
     pc = mp_arch_return_address(pc);

@@ -6,12 +6,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <ucontext.h>
 
 #define MP_ARCH_DWARF_FP 6
 #define MP_ARCH_DWARF_SP 7
 #define MP_ARCH_DWARF_RA 16
-#define MP_ARCH_SP_ALIGN 8
-#define MP_ARCH_CHAIN_DEPTH 2 /* words from the saved frame pointer to the CFA of push; mov */
+#define MP_ARCH_RED_ZONE 128 /* bytes below the stack pointer that a signal leaves alone */
 
 /* User addresses end at 2^47 unless a program asks for more by hints to mmap. */
 #define MP_ARCH_PC_LIMIT ((uintptr_t)1 << 47)
@@ -37,6 +37,11 @@ static inline uintptr_t mp_arch_thread_pointer(void) {
 
 static inline uintptr_t mp_arch_return_address(uintptr_t word) {
     return word;
+}
+
+/* Where the function of a context from makecontext() returns to. */
+static inline uintptr_t mp_arch_made_context_return(const ucontext_t *context) {
+    return *(const uintptr_t *)context->uc_mcontext.gregs[REG_RSP];
 }
 
 /* rt_sigprocmask(-1, address, NULL, 8): the kernel reads the set before it rejects the first one. */

@@ -2,7 +2,6 @@
  * Frames of every common shape: compiled by the test suite with many optimisation levels, with and
  * without frame pointers, by gcc and clang. Each case must equal libgcc's stack, frame by frame.
  */
-#define _GNU_SOURCE
 #include <alloca.h>
 #include <pthread.h>
 #include <setjmp.h>

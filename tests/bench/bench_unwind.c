@@ -1,0 +1,228 @@
+/*
+ * bench_unwind.c - nanoseconds per frame of the unwinder and of the ones it is compared with.
+ *
+ * Prints one line per measurement, `name ns_per_frame`, where name is unwinder.frames.depth:
+ *   cfi_hit, cfi_miss   ours, from the cache and with the cache forgotten before each stack
+ *   fp_walk             a bare walk over frame records (only right where frame pointers are kept)
+ *   libunwind           unw_backtrace;  libgcc  _Unwind_Backtrace
+ *   nofp / fp           code compiled without and with frame pointers
+ * The variants take turns in each round; the median of the rounds is printed.
+ *
+ * Build: gcc -O2 tests/bench/bench_unwind.c sampler/core/{unwind*,cfi*,modules,stack_range}.c -lunwind
+ * -DNO_LIBUNWIND leaves libunwind out.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unwind.h>
+#ifndef NO_LIBUNWIND
+#define UNW_LOCAL_ONLY
+#include <libunwind.h>
+#endif
+
+#include "../../sampler/core/unwind.h"
+
+#define ROUNDS 9
+#define FRAMES_MAX 160
+#define NOINLINE __attribute__((noinline))
+
+typedef void measure_function(void);
+static measure_function *at_the_bottom;
+static volatile int sink;
+
+/* 100 functions with different frames, twice; chain_*_<i> calls the one below it. */
+#define FRAME(kind, attribute, i, below)                                                           \
+    attribute NOINLINE static void kind##_##i(void) {                                              \
+        volatile char local[16 + (i % 7) * 24];                                                    \
+        local[0] = (char)i;                                                                        \
+        below();                                                                                   \
+        sink += local[0];                                                                          \
+    }
+#define TEN(kind, attribute, t, below)                                                             \
+    FRAME(kind, attribute, t##0, below)                                                            \
+    FRAME(kind, attribute, t##1, kind##_##t##0)                                                    \
+    FRAME(kind, attribute, t##2, kind##_##t##1)                                                    \
+    FRAME(kind, attribute, t##3, kind##_##t##2)                                                    \
+    FRAME(kind, attribute, t##4, kind##_##t##3)                                                    \
+    FRAME(kind, attribute, t##5, kind##_##t##4)                                                    \
+    FRAME(kind, attribute, t##6, kind##_##t##5)                                                    \
+    FRAME(kind, attribute, t##7, kind##_##t##6)                                                    \
+    FRAME(kind, attribute, t##8, kind##_##t##7)                                                    \
+    FRAME(kind, attribute, t##9, kind##_##t##8)
+#define HUNDRED(kind, attribute)                                                                   \
+    static NOINLINE attribute void kind##_bottom(void) {                                           \
+        at_the_bottom();                                                                           \
+        sink++;                                                                                    \
+    }                                                                                              \
+    TEN(kind, attribute, 1, kind##_bottom)                                                         \
+    TEN(kind, attribute, 2, kind##_19)                                                             \
+    TEN(kind, attribute, 3, kind##_29)                                                             \
+    TEN(kind, attribute, 4, kind##_39)                                                             \
+    TEN(kind, attribute, 5, kind##_49)                                                             \
+    TEN(kind, attribute, 6, kind##_59)                                                             \
+    TEN(kind, attribute, 7, kind##_69)                                                             \
+    TEN(kind, attribute, 8, kind##_79)                                                             \
+    TEN(kind, attribute, 9, kind##_89)
+
+HUNDRED(nofp, __attribute__((optimize("omit-frame-pointer"))))
+HUNDRED(fp, __attribute__((optimize("no-omit-frame-pointer"))))
+
+static double now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static uintptr_t pcs[FRAMES_MAX];
+static unsigned limit, repeats;
+static double ns_per_frame;
+
+static void finish(double start, unsigned long frames) {
+    ns_per_frame = (now_ns() - start) / (double)frames;
+}
+
+static NOINLINE void measure_cfi_hit(void) {
+    struct mp_frame frame;
+    struct mp_unwind_result result;
+    MP_CALLER(frame);
+    unsigned long frames = 0;
+    double start = now_ns();
+    for (unsigned i = 0; i < repeats; i++) {
+        frames += mp_unwind(&frame, pcs, limit, &result);
+    }
+    finish(start, frames);
+}
+
+static NOINLINE void measure_cfi_miss(void) {
+    struct mp_frame frame;
+    struct mp_unwind_result result;
+    MP_CALLER(frame);
+    unsigned long frames = 0;
+    double start = now_ns();
+    for (unsigned i = 0; i < repeats / 20; i++) {
+        mp_unwind_flush();
+        frames += mp_unwind(&frame, pcs, limit, &result);
+    }
+    finish(start, frames);
+}
+
+static NOINLINE unsigned walk_records(const struct mp_frame *from, uintptr_t *to, unsigned max,
+                                      uintptr_t top) {
+    uintptr_t fp = from->fp, sp = from->sp;
+    unsigned n = 0;
+    to[n++] = from->pc;
+    while (n < max && fp > sp && fp < top && (fp & 7) == 0) {
+        const uintptr_t *record = (const uintptr_t *)fp;
+        sp = fp;
+        to[n++] = record[1];
+        fp = record[0];
+    }
+    return n;
+}
+
+static NOINLINE void measure_fp_walk(void) {
+    struct mp_frame frame;
+    MP_CALLER(frame);
+    unsigned long frames = 0;
+    double start = now_ns();
+    for (unsigned i = 0; i < repeats; i++) {
+        frames += walk_records(&frame, pcs, limit, frame.sp + (8 << 20));
+    }
+    finish(start, frames);
+}
+
+static unsigned traced;
+static _Unwind_Reason_Code trace(struct _Unwind_Context *context, void *data) {
+    (void)data;
+    if (traced == limit) {
+        return _URC_NORMAL_STOP;
+    }
+    pcs[traced++] = _Unwind_GetIP(context);
+    return _URC_NO_REASON;
+}
+
+static NOINLINE void measure_libgcc(void) {
+    unsigned long frames = 0;
+    double start = now_ns();
+    for (unsigned i = 0; i < repeats / 20; i++) {
+        traced = 0;
+        _Unwind_Backtrace(trace, NULL);
+        frames += traced;
+    }
+    finish(start, frames);
+}
+
+#ifndef NO_LIBUNWIND
+static NOINLINE void measure_libunwind(void) {
+    unsigned long frames = 0;
+    double start = now_ns();
+    for (unsigned i = 0; i < repeats / 4; i++) {
+        frames += (unsigned)unw_backtrace((void **)pcs, (int)limit);
+    }
+    finish(start, frames);
+}
+#endif
+
+static const struct variant {
+    const char *name;
+    measure_function *measure;
+    void (*nofp[2])(void);
+    void (*fp[2])(void);
+} variants[] = {
+#define BOTH {nofp_32, nofp_99}, {fp_32, fp_99}
+    {"cfi_hit", measure_cfi_hit, BOTH},
+    {"cfi_miss", measure_cfi_miss, BOTH},
+    {"fp_walk", measure_fp_walk, {NULL, NULL}, {fp_32, fp_99}},
+    {"libgcc", measure_libgcc, BOTH},
+#ifndef NO_LIBUNWIND
+    {"libunwind", measure_libunwind, BOTH},
+#endif
+};
+#define VARIANTS (sizeof(variants) / sizeof(variants[0]))
+
+static double results[VARIANTS][4][ROUNDS];
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void one_round(unsigned round) {
+    static const unsigned limits[2] = {24, 90};
+    for (unsigned v = 0; v < VARIANTS; v++) {
+        for (unsigned which = 0; which < 4; which++) {
+            void (*enter)(void) = (which < 2 ? variants[v].nofp : variants[v].fp)[which & 1];
+            if (enter == NULL) {
+                continue;
+            }
+            at_the_bottom = variants[v].measure;
+            limit = limits[which & 1];
+            repeats = 480000 / limit;
+            enter();
+            results[v][which][round] = ns_per_frame;
+        }
+    }
+}
+
+int main(void) {
+    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI};
+    if (mp_unwind_init(&config) != 0) {
+        return 1;
+    }
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        one_round(round);
+    }
+    static const char *const names[4] = {"nofp.24", "nofp.90", "fp.24", "fp.90"};
+    for (unsigned v = 0; v < VARIANTS; v++) {
+        for (unsigned which = 0; which < 4; which++) {
+            if (variants[v].fp[0] == variants[v].nofp[0] || which >= 2 || variants[v].nofp[0]) {
+                qsort(results[v][which], ROUNDS, sizeof(double), by_value);
+                printf("%s.%s %.2f\n", variants[v].name, names[which],
+                       results[v][which][ROUNDS / 2]);
+            }
+        }
+    }
+    return 0;
+}

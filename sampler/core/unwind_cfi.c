@@ -67,9 +67,9 @@ static bool is_start_code(uintptr_t pc) {
     return false;
 }
 
-void mp_cfi_init(void (*noted)(const struct mp_module *module)) {
+void mp_cfi_init(void (*on_module)(const struct mp_module *module)) {
     const Elf64_Ehdr *loader = (const Elf64_Ehdr *)getauxval(AT_BASE);
-    note_module = noted;
+    note_module = on_module;
     coroutine_return = find_coroutine_return();
     entry_code[0] = getauxval(AT_ENTRY);
     entry_code[1] = loader != NULL ? (uintptr_t)loader + loader->e_entry : 0;

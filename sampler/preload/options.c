@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DEFAULT_MAX_MEMORY (256ULL << 20)
 
@@ -61,6 +62,13 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
             return refuse(error, n, "MEM_PROFILER_START", value,
                           "bytes per sample from 1 to 1G, such as 1024 or 512K");
         o->start = true;
+    }
+    value = getenv("MEM_PROFILER_START_PID"); /* `mem_profiler run` means one process, not its children */
+    if (value != NULL && *value != '\0') {
+        uint64_t pid;
+        if (!parse_bytes(value, &pid))
+            return refuse(error, n, "MEM_PROFILER_START_PID", value, "a process id");
+        o->start = o->start && pid == (uint64_t)getpid();
     }
     value = getenv("MEM_PROFILER_MAX_MEMORY");
     if (value != NULL && *value != '\0' &&

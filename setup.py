@@ -1,8 +1,8 @@
 """Build hook: sampler/Makefile makes the library, pyproject.toml holds all metadata.
 
 Three roots hold packages: parser/, bindings/ and cmd/. They are found here, sub-packages included,
-because setuptools' own search knows one root for a package name and cmd/ must never become a package
-itself (it would shadow the standard library's `cmd`).
+because setuptools' own search knows one root for a package name and cmd/ must never become a
+package itself (it would shadow the standard library's `cmd`).
 """
 
 import os

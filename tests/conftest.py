@@ -1,0 +1,44 @@
+"""What every test may ask for, and what every test is protected from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the caller's own settings out: preloads, sampler options, colours, segment folder."""
+    for name in list(os.environ):
+        if name.startswith(("MEM_PROFILER_", "LD_PRELOAD")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The top of the source tree."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def sampler() -> Path:
+    """The sampler as the commands load it; `make build` puts it there."""
+    library = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
+    if not library.exists():
+        pytest.fail(f"{library} is missing: run `make build`")
+    return library
+
+
+@pytest.fixture
+def segment_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A segment folder for this test alone, set for every process it starts."""
+    folder = tmp_path / "segments"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("MEM_PROFILER_DIR", str(folder))
+    return folder

@@ -1,0 +1,156 @@
+"""The shape of the source tree: folders, layers, and what must not be in it."""
+
+from __future__ import annotations
+
+import ast
+import cmd as stdlib_cmd
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "mem_parser": ROOT / "parser" / "mem_parser",
+    "mem_profiler": ROOT / "bindings" / "mem_profiler",
+    "mem_cli": ROOT / "cmd" / "mem_cli",
+}
+# What mem_profiler may take from mem_parser: errors, formulas and the version, nothing else.
+SHARED = {"mem_parser", "mem_parser.errors", "mem_parser.estimate", "mem_parser.version"}
+MACHINE_PATH = re.compile(r"/(?:work|root|home/[a-z]\w+|Users)/")
+NOT_TEXT = {".png", ".svg", ".gz", ".heap", ".bin"}
+
+
+def tracked_files() -> list[Path]:
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, timeout=60
+        ).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git work tree")
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def imports(path: Path, package: str, root: Path) -> Iterator[str]:
+    """Absolute names of the modules that a file imports, anywhere in it."""
+    parts = [package, *path.relative_to(root).with_suffix("").parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(parts[: len(parts) - node.level]) if node.level else ""
+            module = ".".join(name for name in (base, node.module) if name)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def imported_by(package: str) -> Iterator[tuple[Path, str]]:
+    folder = PACKAGES[package]
+    for path in sorted(folder.rglob("*.py")):
+        for name in imports(path, package, folder):
+            yield path.relative_to(ROOT), name
+
+
+@pytest.mark.parametrize("folder", ["cmd", "parser", "bindings", "tests"])
+def test_no_top_level_folder_is_a_package(folder: str) -> None:
+    assert not (ROOT / folder / "__init__.py").exists()
+
+
+def test_the_standard_library_keeps_its_cmd() -> None:
+    assert hasattr(stdlib_cmd, "Cmd")
+    done = subprocess.run(
+        [sys.executable, "-c", "import cmd, pdb; print(cmd.Cmd.__name__)"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("Cmd\n", 0), done.stderr
+
+
+def test_the_parser_knows_nothing_of_the_capture_side() -> None:
+    wrong = [
+        (path, name)
+        for path, name in imported_by("mem_parser")
+        if name.split(".")[0] in {"mem_profiler", "mem_cli"}
+    ]
+    assert wrong == []
+
+
+def test_the_capture_side_takes_only_what_is_shared_from_the_parser() -> None:
+    wrong = [
+        (path, name)
+        for path, name in imported_by("mem_profiler")
+        if name.split(".")[0] == "mem_cli"
+        or (
+            name.split(".")[0] == "mem_parser"
+            and not any(name == ok or name.startswith(f"{ok}.") for ok in SHARED - {"mem_parser"})
+            and name != "mem_parser"
+        )
+    ]
+    assert wrong == []
+
+
+def test_readers_and_the_model_know_nothing_of_reports() -> None:
+    lower = ("readers", "model", "maps", "errors", "estimate", "symbols", "version")
+    wrong = [
+        (path, name)
+        for path, name in imported_by("mem_parser")
+        if path.relative_to("parser/mem_parser").parts[0].removesuffix(".py") in lower
+        and name.startswith("mem_parser.reports")
+    ]
+    assert wrong == []
+
+
+def test_the_core_knows_nothing_of_the_preload_library() -> None:
+    local = re.compile(r'#include "([^"]+)"')
+    core = ROOT / "sampler" / "core"
+    wrong = [
+        (path.name, name)
+        for path in core.glob("*.[chS]")
+        for name in local.findall(path.read_text(encoding="utf-8"))
+        if not (core / name.removeprefix("core/")).exists()
+    ]
+    assert wrong == []
+
+
+def test_nothing_names_a_folder_of_somebodys_machine() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in tracked_files()
+        if path.suffix not in NOT_TEXT and path != Path(__file__)
+        for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1)
+        if MACHINE_PATH.search(line)
+    ]
+    assert wrong == []
+
+
+def test_no_file_is_too_long_to_hold_one_concept() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}: {lines} lines"
+        for path in tracked_files()
+        if path.suffix in {".c", ".h", ".py", ".S"}
+        and (lines := len(path.read_text(encoding="utf-8").splitlines())) > 600
+    ]
+    assert wrong == []
+
+
+def test_every_dependency_has_its_reason_in_the_docs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [
+        re.split(r"[<>=!~ ]", entry)[0]
+        for entry in project["dependencies"] + project["optional-dependencies"]["dev"]
+    ]
+    text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_target_of_the_makefile_is_in_its_help() -> None:
+    done = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    listed = re.findall(r"^ +make (\w+)", done.stdout, re.MULTILINE)
+    assert {
+        "help", "setup", "build", "demo", "test", "soak", "lint", "format", "clean"
+    } <= set(listed)  # fmt: skip

@@ -1,0 +1,213 @@
+/*
+ * slots.c - see slots.h. Relocation types: the psABI supplements of x86-64 and AArch64.
+ */
+#include "slots.h"
+
+#include "maps_prot.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+#if defined(__x86_64__)
+#define TYPE_JUMP_SLOT R_X86_64_JUMP_SLOT
+#define TYPE_GLOB_DAT R_X86_64_GLOB_DAT
+#define TYPE_ABSOLUTE R_X86_64_64
+#elif defined(__aarch64__)
+#define TYPE_JUMP_SLOT R_AARCH64_JUMP_SLOT
+#define TYPE_GLOB_DAT R_AARCH64_GLOB_DAT
+#define TYPE_ABSOLUTE R_AARCH64_ABS64
+#else
+#error "only x86_64 and aarch64 are supported"
+#endif
+
+/* What a module's RELRO part is doing. */
+struct relro {
+    uintptr_t start, end; /* whole pages; equal: none */
+    int closed, opened;   /* protections */
+    bool is_open, refused;
+};
+
+struct scan {
+    const struct mp_slot_table *table;
+    const struct mp_elf *elf;
+    unsigned mode;
+    struct relro relro;
+    struct mp_slot_counts *counts;
+};
+
+static uint8_t hash(const char *name) {
+    uint32_t h = 5381;
+    for (; *name != '\0'; name++)
+        h = h * 33 + (unsigned char)*name;
+    return (uint8_t)(h ^ h >> 8 ^ h >> 16);
+}
+
+void mp_slots_init(struct mp_slot_table *table) {
+    table->wants = 0;
+    table->skip = NULL;
+    for (unsigned i = 0; i < 256; i++)
+        table->head[i] = -1;
+}
+
+int mp_slots_add(struct mp_slot_table *table, const char *name, uintptr_t expected, uintptr_t hook) {
+    struct mp_elf_symbol symbol;
+    bool found = mp_elf_find_symbol(MP_ELF_FIRST, name, &symbol);
+    if (table->wants == MP_SLOTS_MAX)
+        return -ENOSPC;
+    if (expected == 0 && !found)
+        return -ENOENT;
+    unsigned i = table->wants++;
+    table->want[i] = (struct mp_slot_want){
+        .name = name, .expected = expected ? expected : symbol.address, .hook = hook};
+    table->is_default[i] = found && symbol.address == table->want[i].expected;
+    uint8_t h = hash(name);
+    table->next[i] = table->head[h];
+    table->head[h] = (int16_t)i;
+    return 0;
+}
+
+static int find_want(const struct mp_slot_table *table, const char *name) {
+    int i = table->head[hash(name)];
+    while (i >= 0 && strcmp(table->want[i].name, name) != 0)
+        i = table->next[i];
+    return i;
+}
+
+static bool begins(const char *text, const char *prefix) {
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+static bool is_left_alone(const struct mp_slot_table *table, const struct mp_elf *elf) {
+    static const char *const sonames[] = {"ld-linux",  "ld64.so",  "ld-musl", "ld.so",   "libasan.",
+                                          "libtsan.",  "liblsan.", "libmsan", "libubsan.",
+                                          "libhwasan.", "libclang_rt."};
+    if (mp_elf_is_self(elf) || elf->dynamic == table->skip)
+        return true;
+    uintptr_t loader = getauxval(AT_BASE);
+    if (loader != 0 && elf->base == loader)
+        return true;
+    for (size_t i = 0; i < sizeof sonames / sizeof sonames[0]; i++)
+        if (begins(elf->soname, sonames[i]))
+            return true;
+    return false;
+}
+
+/* The pages that ld.so makes read-only: PT_GNU_RELRO, both ends rounded down. */
+static struct relro relro_of(const struct mp_elf *elf) {
+    struct relro r = {0};
+    uintptr_t page = getauxval(AT_PAGESZ);
+    for (unsigned i = 0; i < elf->phdrs; i++) {
+        const ElfW(Phdr) *p = &elf->phdr[i];
+        if (p->p_type != PT_GNU_RELRO || page == 0)
+            continue;
+        r.start = (elf->base + p->p_vaddr) & -page;
+        r.end = (elf->base + p->p_vaddr + p->p_memsz) & -page;
+        bool executable = mp_elf_segment_rest(elf, elf->base + p->p_vaddr, PF_X) != 0;
+        r.closed = PROT_READ | (executable ? PROT_EXEC : 0);
+        r.opened = r.closed | PROT_WRITE;
+        if (r.end < r.start)
+            r.end = r.start;
+    }
+    return r;
+}
+
+/* May the slot be written now? Opens the RELRO part at the first slot that lies in it. */
+static bool make_writable(struct relro *r, uintptr_t slot) {
+    if (slot < r->start || slot >= r->end || r->is_open)
+        return true;
+    if (!r->refused)
+        r->is_open = mprotect((void *)r->start, r->end - r->start, r->opened) == 0;
+    r->refused = !r->is_open;
+    return r->is_open;
+}
+
+/* A slot of the PLT that the loader has not bound leads back into the code of its own module. */
+static bool is_unbound(const struct scan *s, unsigned type, const ElfW(Sym) * symbol,
+                       uintptr_t value) {
+    return type == TYPE_JUMP_SLOT && symbol->st_shndx == SHN_UNDEF &&
+           (s->mode & MP_SLOTS_NO_UNBOUND) == 0 && mp_elf_segment_rest(s->elf, value, PF_X) != 0;
+}
+
+static void treat(struct scan *s, unsigned type, const ElfW(Sym) * symbol, int want,
+                  uintptr_t address) {
+    const struct mp_slot_want *w = &s->table->want[want];
+    uintptr_t *slot = (uintptr_t *)address;
+    uintptr_t value = __atomic_load_n(slot, __ATOMIC_RELAXED);
+    if (value == w->hook) {
+        s->counts->already++;
+        return;
+    }
+    bool leads_there = value == w->expected ||
+                       (s->table->is_default[want] && is_unbound(s, type, symbol, value));
+    if (!leads_there) {
+        s->counts->foreign++;
+    } else if ((s->mode & MP_SLOTS_VERIFY) != 0 ||
+               mp_elf_segment_rest(s->elf, address, PF_R | PF_W) < sizeof *slot ||
+               !make_writable(&s->relro, address)) {
+        s->counts->failed++;
+    } else {
+        __atomic_store_n(slot, w->hook, __ATOMIC_RELEASE);
+        s->counts->patched++;
+    }
+}
+
+static void scan_relocations(struct scan *s, const ElfW(Rela) * rela, size_t n) {
+    const struct mp_elf *elf = s->elf;
+    for (size_t i = 0; i < n; i++) {
+        unsigned type = ELF64_R_TYPE(rela[i].r_info);
+        size_t index = ELF64_R_SYM(rela[i].r_info);
+        if ((type != TYPE_JUMP_SLOT && type != TYPE_GLOB_DAT && type != TYPE_ABSOLUTE) ||
+            index == 0 || index >= elf->symbols_max || rela[i].r_addend != 0)
+            continue;
+        const ElfW(Sym) *symbol = &elf->symbols[index];
+        if (symbol->st_name >= elf->strings_bytes)
+            continue;
+        int want = find_want(s->table, elf->strings + symbol->st_name);
+        uintptr_t address = elf->base + rela[i].r_offset;
+        if (want >= 0 && address % sizeof(uintptr_t) == 0 &&
+            mp_elf_segment_rest(elf, address, PF_R) >= sizeof(uintptr_t))
+            treat(s, type, symbol, want, address);
+    }
+}
+
+bool mp_slots_module(const struct mp_slot_table *table, const struct mp_elf *elf, unsigned mode,
+                     struct mp_slot_counts *counts) {
+    if (is_left_alone(table, elf))
+        return true;
+    struct scan s = {.table = table,
+                     .elf = elf,
+                     .mode = mode,
+                     .relro = relro_of(elf),
+                     .counts = counts};
+    /* Closing the RELRO part of a module that the loader still relocates would kill the process. */
+    if ((mode & MP_SLOTS_LOADER_RUNS) != 0 && s.relro.end > s.relro.start &&
+        mp_maps_writable(s.relro.start) != 0) {
+        counts->unready++;
+        return false;
+    }
+    counts->modules++;
+    scan_relocations(&s, elf->rela, elf->relas);
+    scan_relocations(&s, elf->plt_rela, elf->plt_relas);
+    if (s.relro.is_open)
+        mprotect((void *)s.relro.start, s.relro.end - s.relro.start, s.relro.closed);
+    return true;
+}
+
+struct all {
+    const struct mp_slot_table *table;
+    unsigned mode;
+    struct mp_slot_counts *counts;
+};
+
+static bool visit(const struct mp_elf *elf, void *arg) {
+    struct all *a = arg;
+    mp_slots_module(a->table, elf, a->mode, a->counts);
+    return false;
+}
+
+void mp_slots_all(const struct mp_slot_table *table, unsigned mode, struct mp_slot_counts *counts) {
+    struct all a = {.table = table, .mode = mode, .counts = counts};
+    mp_elf_visit(visit, &a);
+}

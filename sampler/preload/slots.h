@@ -1,0 +1,69 @@
+/*
+ * slots.h - redirect calls between modules, slot by slot.
+ *
+ * Model: a module calls a function of another one through a pointer that the loader filled in: a JUMP_SLOT
+ * or GLOB_DAT entry of its GOT, or a word of its data with an absolute relocation. Such a slot is found
+ * by the name of its symbol and changed only if it holds exactly the function that is to be replaced, or has not
+ * been bound yet and would be bound to it. So hooks of other tools, a module's own definitions, and the
+ * address of a program's PLT entry standing for the function are all left alone.
+ *
+ * Slots in the part that the loader made read-only (RELRO) are opened for the time of writing. Each slot
+ * is one aligned word and is written by one atomic store: a concurrent caller goes the old or the new way.
+ *
+ * Never touched: the loader (it keeps a malloc of its own and exchanges it by itself), the vdso, our own module,
+ * sanitizer runtimes.
+ *
+ * Threads: INIT; a caller that runs later must hold off other callers of these functions.
+ */
+#ifndef MP_SLOTS_H
+#define MP_SLOTS_H
+
+#include "elf_lookup.h"
+
+#define MP_SLOTS_MAX 128
+
+struct mp_slot_want {
+    const char *name;
+    uintptr_t expected; /* the real function; 0: what the first definition anywhere is */
+    uintptr_t hook;
+};
+
+struct mp_slot_counts {
+    uint32_t modules; /* scanned */
+    uint32_t patched;
+    uint32_t already; /* held the hook before */
+    uint32_t foreign; /* of that name, but leading elsewhere */
+    uint32_t failed;  /* leads to the real function and could not be changed */
+    uint32_t unready; /* modules whose relocation had not been finished */
+};
+
+struct mp_slot_table {
+    struct mp_slot_want want[MP_SLOTS_MAX];
+    bool is_default[MP_SLOTS_MAX]; /* an unbound slot of that name would be bound to `expected` */
+    int16_t next[MP_SLOTS_MAX];    /* of the same hash; -1: none */
+    int16_t head[256];
+    unsigned wants;
+    const ElfW(Dyn) * skip;        /* one more module to leave alone (mp_elf.dynamic); may be NULL */
+};
+
+/* INIT. An empty table. */
+void mp_slots_init(struct mp_slot_table *table);
+
+/* INIT. Add a name. Returns 0; -ENOENT when expected is 0 and nothing defines it; -ENOSPC. */
+int mp_slots_add(struct mp_slot_table *table, const char *name, uintptr_t expected, uintptr_t hook);
+
+enum mp_slots_mode {
+    MP_SLOTS_WRITE = 0,
+    MP_SLOTS_VERIFY = 1,      /* change nothing: what would have to be changed counts as failed */
+    MP_SLOTS_NO_UNBOUND = 2,  /* leave unbound slots alone: the module may be bound by RTLD_DEEPBIND */
+    MP_SLOTS_LOADER_RUNS = 4, /* the loader may be at work on a module: skip it while it is not sealed */
+};
+
+/* INIT. Treat one module; adds to *counts. False: it was not ready, try again later. */
+bool mp_slots_module(const struct mp_slot_table *table, const struct mp_elf *elf, unsigned mode,
+                     struct mp_slot_counts *counts);
+
+/* INIT. Treat all modules; adds to *counts. */
+void mp_slots_all(const struct mp_slot_table *table, unsigned mode, struct mp_slot_counts *counts);
+
+#endif

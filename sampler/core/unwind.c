@@ -13,6 +13,7 @@
 
 #include "atomics.h"
 #include "unwind_cache.h"
+#include "unwind_memo.h"
 #include "unwind_walk.h"
 
 #define SIGNALS_MAX 8 /* signal frames in one stack */
@@ -145,24 +146,61 @@ static __attribute__((noinline, cold)) bool step(struct mp_walk *w) {
     }
 }
 
-MP_RAW_READS static unsigned walk(struct mp_walk *w, uintptr_t *pcs, unsigned max) {
+/* A step outside of the loop, and further ones while frames are interrupted functions. */
+static bool step_slow(struct mp_walk *w, uintptr_t *pcs, unsigned max, unsigned *depth) {
+    do {
+        if (!step(w)) {
+            return false;
+        }
+        if (*depth == max) {
+            return fail(w, MP_LOST_TRUNCATED);
+        }
+        pcs[(*depth)++] = w->pc;
+    } while (w->exact);
+    return true;
+}
+
+/*
+ * The loop. `memo` is compared with, or, if `record`, filled; it may be NULL when not recording. The
+ * two variants are compiled apart.
+ */
+static inline __attribute__((always_inline)) MP_RAW_READS unsigned
+walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo, bool record) {
     uint64_t epoch = mp_cache_epoch(w->sequence);
     uintptr_t pc = w->pc, sp = w->sp, high = w->range.high;
     uintptr_t fp_at = (uintptr_t)&w->fp;
-    unsigned depth = 0;
+    unsigned depth = 0, at = 0, known = memo != NULL && !record ? memo->depth : 0, same = 0;
     pcs[depth++] = pc;
+    if (record) {
+        mp_memo_record(memo, pc, sp, 0, 0);
+    }
     for (;;) {
+        while (at < known && memo->frame[at].sp < sp) {
+            at++;
+        }
+        if (at < known && memo->frame[at].sp == sp && memo->frame[at].pc == pc) {
+            unsigned n = mp_memo_follow(memo, at, fp_at, high, pcs + depth, max - depth);
+            if (n != 0) {
+                at += n;
+                depth += n;
+                same += n;
+                pc = memo->frame[at].pc;
+                fp_at = memo->frame[at].fp_at >= sp ? memo->frame[at].fp_at : fp_at;
+                sp = memo->frame[at].sp;
+            }
+            at++;
+        }
         uint64_t found = mp_cache_find(pc, epoch);
-        uint32_t word = (uint32_t)found;
-        uintptr_t cfa, ra_at;
-        if (mp_likely(mp_cache_hit(found) && mp_rule_kind(word) == MP_RULE_SP)) {
+        uint32_t word = (uint32_t)found, kind = mp_rule_kind(word);
+        uintptr_t cfa, ra_at, chain = 0;
+        if (mp_likely(mp_cache_hit(found) && kind == MP_RULE_SP)) {
             cfa = sp + mp_rule_offset(word);
             ra_at = mp_rule_ra_slot(word, cfa);
             if (mp_unlikely(cfa > high)) {
                 goto slow;
             }
             fp_at = mp_rule_saves_fp(word) ? mp_rule_fp_slot(word, cfa) : fp_at;
-        } else if (mp_cache_hit(found) && mp_rule_kind(word) == MP_RULE_CHAIN) {
+        } else if (mp_cache_hit(found) && kind == MP_RULE_CHAIN) {
             uintptr_t fp = *(const uintptr_t *)fp_at;
             cfa = fp + mp_rule_offset(word);
             ra_at = fp + sizeof(uintptr_t);
@@ -170,6 +208,10 @@ MP_RAW_READS static unsigned walk(struct mp_walk *w, uintptr_t *pcs, unsigned ma
                 goto slow;
             }
             fp_at = fp;
+            chain = MP_MEMO_CHAIN;
+        } else if (mp_cache_hit(found) && kind == MP_RULE_END) {
+            w->end = MP_UNWIND_OUTERMOST;
+            break;
         } else {
             goto slow;
         }
@@ -177,33 +219,46 @@ MP_RAW_READS static unsigned walk(struct mp_walk *w, uintptr_t *pcs, unsigned ma
         sp = cfa;
         if (mp_unlikely(next - 1 >= MP_ARCH_PC_LIMIT - 1)) {
             check_pc(w, next);
-            return depth;
+            break;
         }
         if (mp_unlikely(depth == max)) {
             w->end = MP_LOST_TRUNCATED;
-            return depth;
+            break;
         }
         pcs[depth++] = pc = next;
+        if (record && w->signals == 0) {
+            mp_memo_record(memo, pc, sp, ra_at | chain, fp_at != (uintptr_t)&w->fp ? fp_at : 0);
+        }
         continue;
     slow:
         w->fp = *(const uintptr_t *)fp_at;
         w->pc = pc;
         w->sp = sp;
-        do {
-            if (!step(w)) {
-                return depth;
-            }
-            if (depth == max) {
-                w->end = MP_LOST_TRUNCATED;
-                return depth;
-            }
-            pcs[depth++] = w->pc;
-        } while (w->exact);
+        if (!step_slow(w, pcs, max, &depth)) {
+            break;
+        }
         pc = w->pc;
         sp = w->sp;
         fp_at = (uintptr_t)&w->fp;
         high = w->range.high;
+        if (record && w->signals == 0) {
+            mp_memo_record(memo, pc, sp, 0, 0);
+        }
     }
+    if (memo != NULL && !record) {
+        memo->outdated = 2 * same + 2 < depth;
+    }
+    return depth;
+}
+
+static __attribute__((noinline)) MP_RAW_READS unsigned
+walk(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo) {
+    return walk_frames(w, pcs, max, memo, false);
+}
+
+static __attribute__((noinline)) MP_RAW_READS unsigned
+walk_recording(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo) {
+    return walk_frames(w, pcs, max, memo, true);
 }
 
 unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
@@ -221,8 +276,13 @@ unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
     struct mp_walk w = {.pc = from->pc, .sp = from->sp, .fp = from->fp};
     w.sequence = mp_cache_sequence();
     mp_stack_find(from->sp, true, &w.range);
-    result->depth = walk(&w, pcs, max);
+    bool fresh = false;
+    struct mp_memo *memo = mp_memo_take(w.sequence, &fresh);
+    result->depth = fresh ? walk_recording(&w, pcs, max, memo) : walk(&w, pcs, max, memo);
     result->end = w.end;
+    if (memo != NULL) {
+        mp_memo_give_back(memo);
+    }
     return result->depth;
 }
 

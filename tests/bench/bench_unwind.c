@@ -2,16 +2,17 @@
  * bench_unwind.c - nanoseconds per frame of the unwinder and of the ones it is compared with.
  *
  * Prints one line per measurement, `name ns_per_frame`, where name is unwinder.frames.depth:
- *   cfi_hit, cfi_miss   ours, from the cache and with the cache forgotten before each stack
+ *   cfi_hit             ours, the stack being the one the thread had before
+ *   cfi_rules           ours, every rule in the cache but no stack remembered
+ *   cfi_miss            ours, all rules forgotten before each stack
  *   fp_walk             a bare walk over frame records (only right where frame pointers are kept)
  *   libunwind           unw_backtrace;  libgcc  _Unwind_Backtrace
  *   nofp / fp           code compiled without and with frame pointers
  * The variants take turns in each round; the median of the rounds is printed.
  *
- * Build: gcc -O2 tests/bench/bench_unwind.c sampler/core/{unwind*,cfi*,modules,stack_range}.c -lunwind
+ * Build: gcc -O2 -D_GNU_SOURCE tests/bench/bench_unwind.c sampler/core/{unwind*,cfi*,modules,stack_range}.c -lunwind
  * -DNO_LIBUNWIND leaves libunwind out.
  */
-#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #endif
 
 #include "../../sampler/core/unwind.h"
+#include "../../sampler/core/unwind_memo.h"
 
 #define ROUNDS 9
 #define FRAMES_MAX 160
@@ -93,6 +95,26 @@ static NOINLINE void measure_cfi_hit(void) {
         frames += mp_unwind(&frame, pcs, limit, &result);
     }
     finish(start, frames);
+}
+
+static void forbid_memos(uint32_t busy) {
+    for (unsigned i = 0; i < MP_MEMO_SLOTS; i++) {
+        mp_memos[i].busy = busy;
+    }
+}
+
+static NOINLINE void measure_cfi_rules(void) {
+    struct mp_frame frame;
+    struct mp_unwind_result result;
+    MP_CALLER(frame);
+    unsigned long frames = 0;
+    forbid_memos(1);
+    double start = now_ns();
+    for (unsigned i = 0; i < repeats; i++) {
+        frames += mp_unwind(&frame, pcs, limit, &result);
+    }
+    finish(start, frames);
+    forbid_memos(0);
 }
 
 static NOINLINE void measure_cfi_miss(void) {
@@ -173,6 +195,7 @@ static const struct variant {
 } variants[] = {
 #define BOTH {nofp_32, nofp_99}, {fp_32, fp_99}
     {"cfi_hit", measure_cfi_hit, BOTH},
+    {"cfi_rules", measure_cfi_rules, BOTH},
     {"cfi_miss", measure_cfi_miss, BOTH},
     {"fp_walk", measure_fp_walk, {NULL, NULL}, {fp_32, fp_99}},
     {"libgcc", measure_libgcc, BOTH},

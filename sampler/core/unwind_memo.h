@@ -1,0 +1,109 @@
+/*
+ * unwind_memo.h - the last stack of a thread, so that the part of the next one that is the same need
+ * only be compared.
+ *
+ * Model: following a rule is a chain of dependent loads: address, rule, frame size, next address. If
+ * the stack pointer and address of a frame are those of a remembered frame, its rule leads to the same
+ * place as before, and what was read there can be compared with what was remembered: loads that
+ * depend on nothing. As long as every word that led from frame to frame is unchanged, so are the
+ * frames; this is exact, not a guess. Code that uses the frame pointer adds the word it came from.
+ *
+ * Threads: a memo is used by one call at a time (`busy`); a call that finds it taken, by a thread of
+ * the same slot or by the call it interrupted, goes without. A memo whose user never came back (its
+ * thread was killed) stays taken: slower, not wrong. HOOK.
+ */
+#ifndef MP_UNWIND_MEMO_H
+#define MP_UNWIND_MEMO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "unwind_arch.h"
+
+#define MP_MEMO_SLOTS 64
+#define MP_MEMO_FRAMES 128
+#define MP_MEMO_CHAIN 1u /* in ra_at: the step into this frame followed the frame pointer */
+
+/* A frame, and how the walk came to it from the frame before. */
+struct mp_memo_frame {
+    uintptr_t pc;
+    uintptr_t sp;
+    uintptr_t ra_at; /* where pc was read; 0: the step cannot be compared */
+    uintptr_t fp_at; /* where the frame pointer of this frame is saved; 0: in no frame so far */
+};
+
+struct mp_memo {
+    uint32_t busy;
+    uint32_t sequence; /* of the rule cache when it was recorded */
+    uintptr_t thread;
+    uint32_t depth;
+    bool outdated; /* the last walk had little in common with it */
+    bool pad[11];
+    struct mp_memo_frame frame[MP_MEMO_FRAMES];
+};
+
+extern struct mp_memo mp_memos[MP_MEMO_SLOTS] __attribute__((visibility("hidden")));
+
+/* The memo of the calling thread, or NULL. Sets *fresh if it must be recorded anew. */
+static inline struct mp_memo *mp_memo_take(uint32_t sequence, bool *fresh) {
+    uintptr_t thread = mp_arch_thread_pointer();
+    struct mp_memo *memo = &mp_memos[(thread * 0x9e3779b97f4a7c15ULL) >> 58];
+    if (__atomic_exchange_n(&memo->busy, 1, __ATOMIC_ACQUIRE) != 0) {
+        return NULL;
+    }
+    *fresh = memo->thread != thread || memo->sequence != sequence || memo->outdated;
+    if (*fresh) {
+        memo->thread = thread;
+        memo->sequence = sequence;
+        memo->outdated = false;
+        memo->depth = 0;
+    }
+    return memo;
+}
+
+static inline void mp_memo_give_back(struct mp_memo *memo) {
+    __atomic_store_n(&memo->busy, 0, __ATOMIC_RELEASE);
+}
+
+static inline void mp_memo_record(struct mp_memo *memo, uintptr_t pc, uintptr_t sp,
+                                  uintptr_t ra_at, uintptr_t fp_at) {
+    if (memo->depth < MP_MEMO_FRAMES) {
+        memo->frame[memo->depth++] = (struct mp_memo_frame){pc, sp, ra_at, fp_at};
+    }
+}
+
+/*
+ * Frame `at` of the memo is the current one, whose frame pointer is at current_fp_at. Append the
+ * following frames to pcs[0..room) as long as the stack below `high` holds the words that led to them;
+ * returns how many.
+ */
+static inline __attribute__((always_inline, no_sanitize("address", "thread"))) unsigned
+mp_memo_follow(const struct mp_memo *memo, unsigned at, uintptr_t current_fp_at, uintptr_t high,
+               uintptr_t *pcs, unsigned room) {
+    const struct mp_memo_frame *f = &memo->frame[at];
+    uintptr_t low = f->sp;
+    unsigned left = memo->depth - at - 1, n;
+    left = left < room ? left : room;
+    for (n = 0; n < left; n++, f++) {
+        uintptr_t ra_at = f[1].ra_at;
+        if (f[1].sp > high || ra_at == 0) {
+            break;
+        }
+        if ((ra_at & MP_MEMO_CHAIN) != 0) {
+            /* What inner frames saved may lie elsewhere this time. */
+            uintptr_t fp_at = f->fp_at >= low ? f->fp_at : current_fp_at;
+            if (*(const uintptr_t *)fp_at != f[1].fp_at) {
+                break;
+            }
+            ra_at &= ~(uintptr_t)MP_MEMO_CHAIN;
+        }
+        if (mp_arch_return_address(*(const uintptr_t *)ra_at) != f[1].pc) {
+            break;
+        }
+        pcs[n] = f[1].pc;
+    }
+    return n;
+}
+
+#endif

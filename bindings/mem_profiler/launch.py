@@ -1,0 +1,313 @@
+"""Start a program with the sampler, follow it to its end, and write its file.
+ Model: every run has a base folder of its own for segments, in the usual place, so that no segment
+of its processes can be missed or taken for another's: a process that lived for a millisecond has
+left its file there. The program starts capturing by itself (MEM_PROFILER_START); the controller
+reads along. A wrapper that execs the program leaves one segment per image; the last image is the
+program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mem_profiler
+from mem_parser.errors import MemError, NoSampler, TargetUnsupported, UsageProblem
+from mem_profiler import capture, discovery, document, procfs, program, session
+from mem_profiler.death import Watch, describe
+from mem_profiler.recorder import Recorder
+from mem_profiler.segment import Segment
+from mem_profiler.session import Result
+
+FIRST_POLL_S = 0.005
+POLL_S = 0.1
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+LEFT_RUNNING_NOTE = "the process went on after the program had ended; its capture was stopped then"
+
+
+@dataclass
+class Options:
+    """What `mem_profiler run` was told. `prefix` is checked before anything is started."""
+
+    rate_bytes: int
+    prefix: str
+    children: bool = False
+    keep_pymalloc: bool = False
+
+
+@dataclass
+class Image:
+    """One segment of the run: one program image of one process.
+
+    `pid` is that of the process's own pid namespace; `process` tells processes apart.
+    """
+
+    segment: Segment
+    recorder: Recorder
+    target: document.Target
+    pid: int
+    process: tuple[int, int, int]
+    created_ns: int
+    clock_offset_ns: int
+
+
+@dataclass
+class Outcome:
+    """How a run ended. `status` is what a shell would give for the program."""
+
+    status: int
+    end: str
+    results: list[Result] = field(default_factory=list)
+    errors: list[MemError] = field(default_factory=list)
+
+
+def library() -> str:
+    """The sampler to preload. Raises MemError when it was not built."""
+    path = mem_profiler.library_path()
+    if not path.is_file():
+        raise MemError(f"the sampler {path} is missing", hint="make build")
+    return str(path)
+
+
+def make_base() -> Path:
+    """Make the base folder of this run. Raises UsageProblem.
+
+    Everyone may make folders in it, as in /dev/shm: a program may change its user.
+    """
+    base = Path(os.environ.get("MEM_PROFILER_DIR") or discovery.DEFAULT_DIR)
+    path = base / f"{discovery.RUN_FOLDER}{os.getpid()}-{procfs.start_ticks(os.getpid()) or 0}"
+    try:
+        path.mkdir()
+        path.chmod(0o1777)
+    except OSError as error:
+        raise UsageProblem(
+            f"cannot make a folder for segments in {base}: {error.strerror}",
+            hint="MEM_PROFILER_DIR=FOLDER names another place",
+        ) from None
+    return path
+
+
+def environment(options: Options, base: Path) -> dict[str, str]:
+    """The program's environment."""
+    variables = dict(os.environ)
+    preload = library()
+    if any(mark in preload for mark in " :"):
+        # The loader separates names by these; a link in the run's folder has neither.
+        link = base / discovery.LIBRARY_LINK
+        link.symlink_to(preload)
+        preload = str(link)
+    theirs = variables.get("LD_PRELOAD", "")
+    variables["LD_PRELOAD"] = f"{preload}:{theirs}" if theirs else preload
+    variables["MEM_PROFILER_DIR"] = str(base)
+    variables["MEM_PROFILER_START"] = str(options.rate_bytes)
+    if options.children:
+        variables["MEM_PROFILER_FOLLOW_FORK"] = "1"
+    if not options.keep_pymalloc:
+        variables["PYTHONMALLOC"] = "malloc"
+    return variables
+
+
+class Run:
+    """One program being run."""
+
+    def __init__(self, arguments: Sequence[str], options: Options) -> None:
+        """Start the program. Raises MemError before anything is started."""
+        path = program.check(arguments[0])
+        self.options = options
+        self.base = make_base()
+        self.images: dict[str, Image] = {}
+        self._unusable: set[str] = set()
+        try:
+            variables = environment(options, self.base)
+            self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
+            only = None if options.children else lambda: _exec(path, arguments, variables)
+            # Safe: this process has one thread.
+            self.child = subprocess.Popen(
+                arguments, executable=path, env=variables, preexec_fn=only
+            )
+        except OSError as error:
+            discovery.remove_run_folder(self.base)
+            raise UsageProblem(f"cannot start {path}: {error.strerror}") from None
+        except BaseException:
+            discovery.remove_run_folder(self.base)
+            raise
+        self.pid = self.child.pid
+        self.watch = Watch(self.pid)
+
+    # -- while it runs --------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Open the segments that appeared since the last look."""
+        for path in discovery.files_in(self.base):
+            name = str(path)
+            if name in self.images or name in self._unusable:
+                continue
+            try:
+                self._open(name)
+            except (OSError, MemError):
+                self._unusable.add(name)
+
+    def _open(self, name: str) -> None:
+        segment = Segment.open(name, writable=True)
+        control = segment.control()
+        inner = control.number("pid")
+        process = (inner, control.number("start_ticks"), control.number("pidns_inode"))
+        if control.number("created_monotonic_ns") == 0:
+            segment.close()  # just being made: the next look will see it whole
+            return
+        mine = inner == self.pid and control.number("pidns_inode") == procfs.pidns_inode()
+        if not mine and not self.options.children:
+            self._unusable.add(name)
+            segment.close()
+            return
+        segment.try_lock()
+        pid = inner if control.number("pidns_inode") == procfs.pidns_inode() else 0
+        target = document.Target.of(pid) if pid else document.Target(None)
+        offset = procfs.clock_offset_ns(pid) if pid else 0
+        created = control.number("created_monotonic_ns") - offset
+        recorder = Recorder(segment, pid)
+        self.images[name] = Image(segment, recorder, target, inner, process, created, offset)
+
+    def current(self) -> list[Image]:
+        """The last image of the program, and with --children of every other process, the program first."""
+        last: dict[tuple[int, int, int], Image] = {}
+        for image in self.images.values():
+            other = last.get(image.process)
+            if other is None or image.created_ns >= other.created_ns:
+                last[image.process] = image
+        return sorted(last.values(), key=lambda image: (image.pid != self.pid, image.created_ns))
+
+    def tick(self) -> None:
+        """Look for new segments, and read those that are due."""
+        self.look()
+        for image in self.current():
+            if image.recorder.due_in() == 0:
+                with contextlib.suppress(MemError):
+                    image.recorder.tick(time.monotonic_ns() + image.clock_offset_ns)
+                    if image.target.pid:
+                        capture.update_flags(image.segment, image.target.pid)
+
+    def follow(self, on_tick: Callable[[float], None]) -> int:
+        """Read along until the program ends; returns its wait status."""
+        began = time.monotonic()
+        while True:
+            self.tick()
+            on_tick(time.monotonic() - began)
+            if self.watch.ended(POLL_S if self.images else FIRST_POLL_S):
+                break
+        _, status, usage = os.wait4(self.pid, 0)
+        self.child.returncode = os.waitstatus_to_exitcode(status)
+        self.look()
+        for image in self.current()[:1]:
+            if image.pid == self.pid:
+                image.target.memory["peak_rss_bytes"] = usage.ru_maxrss * 1024
+        return status
+
+    def forward(self, number: int) -> None:
+        """Pass a signal on to the program."""
+        with contextlib.suppress(OSError):
+            self.child.send_signal(number)
+
+    # -- at the end -----------------------------------------------------------------------------
+
+    def _write(self, image: Image, end: str) -> Result:
+        control = image.segment.control()
+        number = control.number("capture_number")
+        if number == 0:
+            raise _never_captured(image)
+        notes = []
+        alive = image.pid != self.pid and _is_mapped(image)
+        if alive:
+            notes.append(LEFT_RUNNING_NOTE)
+            image.target.refresh()
+            end = "stopped"
+        else:
+            image.target.gone()
+        capture.stop(image.segment, image.target.pid or os.getpid(), number)
+        now = time.monotonic_ns() + image.clock_offset_ns
+        image.recorder.tick(now, final=True)
+        if image.target.pymalloc is None:
+            image.target.pymalloc = self.pymalloc if image.target.python else None
+        content = document.assemble(
+            image.segment,
+            image.target,
+            kind="capture",
+            end=end,
+            now_ns=now,
+            recorder=image.recorder,
+            notes=notes,
+        )
+        result = session.save(self.options.prefix, image.pid, content)
+        capture.mark_written(image.segment, number)
+        return result
+
+    def finish(self, status: int) -> Outcome:
+        """Write the files and tidy up. Files that cannot be written are in `errors`."""
+        outcome = Outcome(_shell_status(status), describe(status))
+        images = self.current()
+        if not images or images[0].pid != self.pid:
+            name = os.path.basename(str(self.child.args[0]))  # type: ignore[index]
+            outcome.errors.append(NoSampler(f"{name} ended without having loaded the sampler"))
+        for image in images:
+            end = outcome.end if image.pid == self.pid else "target ended"
+            try:
+                outcome.results.append(self._write(image, end))
+            except MemError as error:
+                outcome.errors.append(error)
+        self._tidy(failed=bool(outcome.errors))
+        return outcome
+
+    def _tidy(self, *, failed: bool) -> None:
+        for image in self.images.values():
+            image.segment.close()
+        self.watch.close()
+        written = {name for name, image in self.images.items() if image in self.current()}
+        for found in discovery.in_folders([self.base]):
+            if found.alive:
+                _stop_quietly(found.path)
+            elif not (failed and found.path in written and not found.written):
+                discovery.remove(found)
+        discovery.remove_run_folder(self.base)
+
+
+def _exec(path: str, arguments: Sequence[str], variables: dict[str, str]) -> None:
+    """In the child: become the program, told by its own pid that it alone shall capture.
+
+    After a failure the caller's own exec fails the same way and reports it.
+    """
+    with contextlib.suppress(OSError):
+        os.execve(path, list(arguments), {**variables, "MEM_PROFILER_START_PID": str(os.getpid())})  # noqa: S606
+
+
+def _never_captured(image: Image) -> MemError:
+    try:
+        capture.check_state(image.segment, image.pid)
+    except MemError as error:
+        return error
+    return TargetUnsupported(f"pid {image.pid} could not start its capture")
+
+
+def _is_mapped(image: Image) -> bool:
+    if not image.target.pid or procfs.is_gone(image.target.pid):
+        return False
+    with contextlib.suppress(PermissionError):
+        identity = image.segment.control().identity.encode()
+        return identity in procfs.raw_maps(image.target.pid)
+    return False
+
+
+def _stop_quietly(path: str) -> None:
+    with contextlib.suppress(OSError, MemError), Segment.open(path, writable=True) as segment:
+        control = segment.control()
+        capture.stop(segment, os.getpid(), control.number("capture_number"))
+
+
+def _shell_status(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code

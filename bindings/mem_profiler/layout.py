@@ -1,0 +1,123 @@
+"""numpy record types of the segment, derived from the C structures themselves.
+ Model: cffi knows every field's offset from the compiled header; this module turns a C structure
+into the numpy dtype with the same offsets, so that a table read from a segment file is one array
+view. Names are those of segment.h. `offset_of` gives byte offsets in the control page.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from mem_profiler._core import ffi, lib
+
+_PRIMITIVES = {
+    "uint8_t": "<u1",
+    "uint16_t": "<u2",
+    "uint32_t": "<u4",
+    "uint64_t": "<u8",
+    "int64_t": "<i8",
+}
+
+
+def _dtype_of(ctype: Any) -> Any:
+    """A dtype, or (dtype, shape) for arrays, of a cffi type."""
+    if ctype.kind == "primitive":
+        return _PRIMITIVES[ctype.cname]
+    if ctype.kind == "array":
+        if ctype.item.cname == "char":
+            return f"S{ctype.length}"
+        return (_dtype_of(ctype.item), (ctype.length,))
+    fields = ctype.fields
+    return np.dtype(
+        {
+            "names": [name for name, _ in fields],
+            "formats": [_dtype_of(field.type) for _, field in fields],
+            "offsets": [field.offset for _, field in fields],
+            "itemsize": ffi.sizeof(ctype),
+        }
+    )
+
+
+@functools.cache
+def dtype(struct: str) -> np.dtype[np.void]:
+    """The record dtype of `struct` (without the word struct), for example "mp_site_row"."""
+    result: np.dtype[np.void] = np.dtype(_dtype_of(ffi.typeof(f"struct {struct}")))
+    return result
+
+
+@functools.cache
+def offset_of(*path: str | int) -> int:
+    """Byte offset in struct mp_control of a field path such as ("capture", 1, "stop_ns")."""
+    return int(ffi.offsetof("struct mp_control", *path))
+
+
+CONTROL = dtype("mp_control")
+SITE_ROW = dtype("mp_site_row")
+LIVE_ROW = dtype("mp_live_row")
+STACK = dtype("mp_stack")
+THREAD = dtype("mp_thread")
+MODULE = dtype("mp_module_row")
+
+CONTROL_BYTES: int = lib.MP_CONTROL_BYTES
+MAGIC: int = lib.MP_SEGMENT_MAGIC
+VERSION: int = lib.MP_SEGMENT_VERSION
+GATE_SHIFT: int = lib.MP_GATE_SHIFT
+GATE_OFF = -(1 << 63)
+CAPTURE_MAX: int = lib.MP_CAPTURE_MAX
+BUCKETS: int = lib.MP_BUCKETS
+DEPTH_MAX: int = lib.MP_DEPTH_MAX
+STACK_LOST_MAX: int = lib.MP_STACK_LOST_MAX
+THREAD_ROWS: int = lib.MP_THREAD_ROWS
+MODULE_ROWS: int = lib.MP_MODULE_ROWS
+LEVELS: int = lib.MP_LEVELS
+U64_MAX = (1 << 64) - 1
+
+STACK_BITS: int = lib.MP_KEY_STACK_BITS
+DOMAIN_SHIFT: int = lib.MP_KEY_DOMAIN_SHIFT
+DOMAIN_MASK: int = (1 << lib.MP_KEY_DOMAIN_BITS) - 1
+CAPTURE_SHIFT: int = lib.MP_KEY_CAPTURE_SHIFT
+CAPTURE_MASK: int = (1 << lib.MP_KEY_CAPTURE_BITS) - 1
+# Stack id, class and domain: the identity of a site inside one capture, without the writer's shard.
+SITE_MASK: int = (1 << lib.MP_KEY_SHARD_SHIFT) - 1
+KEY_RECYCLING: int = lib.MP_KEY_RECYCLING
+
+# Index in control.lost -> name in the .heap file (docs/heap-format.md).
+LOST_NAMES = {
+    lib.MP_LOST_REENTRY: "reentry",
+    lib.MP_LOST_LIVE_FULL: "live_full",
+    lib.MP_LOST_SITE_FULL: "site_full",
+    lib.MP_LOST_RESERVE: "reserve",
+    lib.MP_LOST_MODULE_FULL: "module_full",
+    lib.MP_LOST_THREAD_FULL: "thread_full",
+    lib.MP_LOST_UNWIND_NO_MODULE: "unwind_no_module",
+    lib.MP_LOST_UNWIND_NO_RULE: "unwind_no_rule",
+    lib.MP_LOST_UNWIND_BAD_RULE: "unwind_bad_rule",
+    lib.MP_LOST_UNWIND_RANGE: "unwind_range",
+    lib.MP_LOST_TRUNCATED: "truncated",
+}
+# Samples that are in no total: what "lost" means in one number.
+LOST_SAMPLES = ("reentry", "live_full", "site_full")
+
+# Reserved stack id -> name of the loss. 15 is the reader's own: a stack record that made no sense.
+STACK_UNREADABLE = STACK_LOST_MAX - 1
+STACK_LOST_NAMES = {
+    lib.MP_STACK_LOST_EMPTY: "stack_empty",
+    lib.MP_STACK_LOST_TABLE_FULL: "stack_table_full",
+    lib.MP_STACK_LOST_SITES_FULL: "stack_sites_full",
+    STACK_UNREADABLE: "stack_unreadable",
+}
+
+STATE_STARTING: int = lib.MP_STATE_STARTING
+STATE_READY: int = lib.MP_STATE_READY
+STATE_SHADOWED: int = lib.MP_STATE_SHADOWED
+STATE_REFUSED: int = lib.MP_STATE_REFUSED
+STATE_EXITED: int = lib.MP_STATE_EXITED
+FLAG_SECCOMP: int = lib.MP_FLAG_SECCOMP
+
+
+def text(raw: bytes) -> str:
+    """A C string field as text; bytes that are not UTF-8 survive as surrogates."""
+    return bytes(raw).split(b"\0", 1)[0].decode("utf-8", "surrogateescape")

@@ -1,0 +1,258 @@
+"""Facts about a process that /proc tells: identity, mappings, memory, kind of program.
+ Model: every function takes the pid as seen from here and reads one file; a process that is gone
+gives None or an empty answer, because it may go at any moment. Errors of permission are raised by
+`maps` only, where the caller has to tell them from absence.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+INIT_PIDNS_INODE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace that sees everything
+AT_SECURE = 23
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One line of /proc/PID/maps. `device` is (major, minor); `line` is the text as it stood."""
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    device: tuple[int, int]
+    inode: int
+    path: str
+    line: bytes
+
+
+@dataclass(frozen=True)
+class Status:
+    """What /proc/PID/status says. Sizes in bytes, None where the kernel does not give them."""
+
+    uids: tuple[int, ...]
+    inner_pid: int
+    seccomp: bool
+    sizes: dict[str, int]
+
+
+def _read(pid: int | str, name: str) -> bytes | None:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return None
+
+
+def pids() -> list[int]:
+    """All processes visible here, in rising order."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the third on (state); empty when the process is gone."""
+    raw = _read(pid, "stat")
+    if raw is None:
+        return []
+    return raw[raw.rfind(b")") + 1 :].decode("ascii", "replace").split()
+
+
+def start_ticks(pid: int) -> int | None:
+    """Start time in clock ticks since boot (field 22); None when gone."""
+    fields = stat_fields(pid)
+    return int(fields[19]) if len(fields) > 19 else None
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended; one that only its parent has not yet noticed counts as ended."""
+    fields = stat_fields(pid)
+    return not fields or fields[0] in ("Z", "X", "x")
+
+
+def exit_code(pid: int) -> int | None:
+    """Wait status of a process not yet waited for (field 52); None where it cannot be known."""
+    fields = stat_fields(pid)
+    if len(fields) > 49 and fields[0] == "Z" and (code := int(fields[49])) > 0:
+        return code
+    return None
+
+
+def status(pid: int) -> Status | None:
+    """/proc/PID/status; None when gone."""
+    raw = _read(pid, "status")
+    if raw is None:
+        return None
+    pairs = dict(
+        line.split(":", 1) for line in raw.decode("utf-8", "replace").splitlines() if ":" in line
+    )
+    sizes = {
+        name: int(value.split()[0]) * 1024
+        for name, value in pairs.items()
+        if value.endswith(" kB") and value.split()[0].isdigit()
+    }
+    return Status(
+        uids=tuple(int(word) for word in pairs.get("Uid", "").split()),
+        inner_pid=int(pairs.get("NSpid", str(pid)).split()[-1]),
+        seccomp=pairs.get("Seccomp", "0").strip() not in ("", "0"),
+        sizes=sizes,
+    )
+
+
+def parse_maps(raw: bytes) -> list[Mapping]:
+    """The lines of a maps file; lines that make no sense are left out."""
+    found = []
+    for line in raw.splitlines():
+        words = line.split(None, 5)
+        if len(words) < 5:
+            continue
+        try:
+            start, end = (int(word, 16) for word in words[0].split(b"-"))
+            major, minor = (int(word, 16) for word in words[3].split(b":"))
+            offset, inode = int(words[2], 16), int(words[4])
+        except ValueError:
+            continue
+        path = words[5].decode("utf-8", "surrogateescape") if len(words) > 5 else ""
+        found.append(
+            Mapping(start, end, words[1].decode("ascii"), offset, (major, minor), inode, path, line)
+        )
+    return found
+
+
+def raw_maps(pid: int) -> bytes:
+    """/proc/PID/maps as it stands. Raises PermissionError; empty when the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/maps").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def maps(pid: int) -> list[Mapping]:
+    """Mappings of the process. Raises PermissionError; empty when it is gone."""
+    return parse_maps(raw_maps(pid))
+
+
+def exe(pid: int) -> str | None:
+    """Path of the program; None when gone, hidden, or a kernel thread."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except OSError:
+        return None
+
+
+def comm(pid: int) -> str:
+    """The process name; empty when gone."""
+    raw = _read(pid, "comm")
+    return raw.decode("utf-8", "replace").rstrip("\n") if raw else ""
+
+
+def pidns_inode(pid: int | str = "self") -> int | None:
+    """Inode of the pid namespace; None when it may not be seen."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+    except OSError:
+        return None
+
+
+def sees_all_processes() -> bool:
+    """Whether no process can hide from us: root in the first pid namespace."""
+    return os.geteuid() == 0 and pidns_inode() == INIT_PIDNS_INODE
+
+
+def is_secure_exec(pid: int) -> bool:
+    """Whether the program was started set-uid or with capabilities, so that LD_PRELOAD was ignored."""
+    raw = _read(pid, "auxv") or b""
+    words = struct.unpack(f"={len(raw) // 8}Q", raw[: len(raw) // 8 * 8])
+    return any(
+        tag == AT_SECURE and value for tag, value in zip(words[::2], words[1::2], strict=False)
+    )
+
+
+def environment(pid: int) -> dict[str, str] | None:
+    """The environment the program started with; None when it may not be read."""
+    raw = _read(pid, "environ")
+    if raw is None:
+        return None
+    pairs = (item.split(b"=", 1) for item in raw.split(b"\0") if b"=" in item)
+    return {
+        name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
+        for name, value in pairs
+    }
+
+
+def rss_bytes(pid: int) -> int | None:
+    """Resident memory now; None when gone."""
+    raw = _read(pid, "statm")
+    words = raw.split() if raw else []
+    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else None
+
+
+def _smaps_sizes(raw: bytes, name: bytes) -> int:
+    pattern = rb"^" + name + rb":\s+(\d+) kB"
+    return sum(int(kb) * 1024 for kb in re.findall(pattern, raw, re.MULTILINE))
+
+
+def _region_rss(raw: bytes, label: bytes) -> int:
+    """Resident bytes of the mappings of /proc/PID/smaps whose path is `label`."""
+    blocks = re.split(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", raw, flags=re.MULTILINE)
+    return sum(
+        _smaps_sizes(block, b"Rss") for block in blocks if block.split(b"\n", 1)[0].endswith(label)
+    )
+
+
+def memory(pid: int) -> dict[str, int | None]:
+    """Memory totals in bytes under the names of the %header's `memory`; None where unknown."""
+    facts = status(pid)
+    sizes = facts.sizes if facts else {}
+    rollup = _read(pid, "smaps_rollup") or b""
+    detail = _read(pid, "smaps") or b""
+    return {
+        "rss_bytes": sizes.get("VmRSS"),
+        "peak_rss_bytes": sizes.get("VmHWM"),
+        "pss_bytes": _smaps_sizes(rollup, b"Pss") if rollup else None,
+        "anon_bytes": sizes.get("RssAnon"),
+        "file_bytes": sizes.get("RssFile"),
+        "shmem_bytes": sizes.get("RssShmem"),
+        "heap_bytes": _region_rss(detail, b"[heap]") if detail else None,
+        "stack_bytes": _region_rss(detail, b"[stack]") if detail else None,
+    }
+
+
+def python_version(paths: list[str], exe_path: str | None) -> str | None:
+    """Version of CPython ("3.11") by the names of mapped files and of the program; None: no CPython."""
+    for path in paths:
+        name = os.path.basename(path).removesuffix(" (deleted)")
+        found = re.fullmatch(r"libpython(\d\.\d+)[a-z]*\.so.*", name)
+        if found:
+            return found.group(1)
+    found = re.fullmatch(r"python(\d\.\d+)[a-z]*(?:-dbg|-debug)?", os.path.basename(exe_path or ""))
+    return found.group(1) if found else None
+
+
+def pymalloc_active(pid: int) -> bool | None:
+    """Whether a CPython serves small objects from its own pools; None when that cannot be known."""
+    variables = environment(pid)
+    if variables is None:
+        return None
+    return variables.get("PYTHONMALLOC", "") not in ("malloc", "malloc_debug")
+
+
+def _monotonic_offset_ns(pid: int | str) -> int:
+    raw = _read(pid, "timens_offsets") or b""
+    for line in raw.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[0] in (b"monotonic", b"1"):
+            return int(words[1]) * 1_000_000_000 + int(words[2])
+    return 0
+
+
+def clock_offset_ns(pid: int) -> int:
+    """CLOCK_MONOTONIC of a process minus ours: not 0 only in a time namespace of its own."""
+    try:
+        if os.stat(f"/proc/{pid}/ns/time").st_ino == os.stat("/proc/self/ns/time").st_ino:
+            return 0
+    except OSError:
+        return 0
+    return _monotonic_offset_ns(pid) - _monotonic_offset_ns("self")

@@ -1,0 +1,281 @@
+"""One segment file: its control page, its tables, its lock.
+ Model: the control page is mapped, because the gate and the try-locks need atomic accesses; all
+tables are read with pread into arrays of our own. A read can then neither raise SIGBUS when the
+target cuts the file, nor give pages to holes of it, and what was read cannot change while it is
+being looked at.
+
+Everything in the file was written by the target and is checked before use: `Control` is one copy of
+the control page, and `Level` objects exist only for ranges that lie inside the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mem_parser.errors import NotAProfile, ProcessGone, UnsupportedVersion
+from mem_profiler import layout
+from mem_profiler._core import ffi, lib
+
+Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
+Records = NDArray[np.void]
+
+# No segment is larger; a forged size must not become an allocation of ours.
+FILE_MAX_BYTES = 1 << 36
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a table, inside the file. Offsets and sizes are bytes from the file's start."""
+
+    index: int
+    offset: int
+    rows: int
+    row_bytes: int
+
+    @property
+    def rows_offset(self) -> int:
+        """Where the payload rows begin."""
+        return self.offset + 8 * self.rows
+
+    @property
+    def total_bytes(self) -> int:
+        """Keys and rows, rounded up to the pages that reserving counts in."""
+        raw = self.rows * (8 + self.row_bytes)
+        return -(-raw // layout.CONTROL_BYTES) * layout.CONTROL_BYTES
+
+
+class Control:
+    """A copy of the control page, taken at one moment. Fields are those of struct mp_control."""
+
+    def __init__(self, page: bytes, file_bytes: int) -> None:
+        record: Records = np.frombuffer(page, layout.CONTROL, count=1)
+        self._record: Any = record[0]
+        self.limit_bytes = min(int(self["limit_bytes"]), file_bytes)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._record[name]
+
+    def number(self, name: str) -> int:
+        """An integer field."""
+        return int(self._record[name])
+
+    def text(self, name: str) -> str:
+        """A string field."""
+        return layout.text(self._record[name])
+
+    @property
+    def identity(self) -> str:
+        """The file name that this segment must have."""
+        return f"{self.number('pid')}-{self.number('start_ticks')}-{self.number('exec_count')}"
+
+    @property
+    def capture(self) -> Any:
+        """The slot of the latest capture (struct mp_capture)."""
+        return self._record["capture"][self.number("capture_number") & 1]
+
+    @property
+    def gate_capture(self) -> int:
+        """The capture whose gate is open; 0 when it is shut. A passed deadline does not shut it."""
+        gate = self.number("gate")
+        return gate >> layout.GATE_SHIFT if gate > 0 else 0
+
+    def running(self, now_ns: int) -> bool:
+        """Whether the latest capture goes on at `now_ns` (CLOCK_MONOTONIC)."""
+        number = self.number("capture_number")
+        return (
+            number > 0 and self.gate_capture == number and now_ns < int(self.capture["deadline_ns"])
+        )
+
+    def levels(self, table: str, row_struct: str | None) -> list[Level]:
+        """The levels of `table` that may be read, smallest first; those that make no sense are left out."""
+        record = self._record[table]
+        ready = min(int(record["levels_ready"]), layout.LEVELS)
+        wanted = layout.dtype(row_struct).itemsize if row_struct else 0
+        found = (self.level(record["level"][i], i, wanted) for i in range(ready))
+        return [level for level in found if level is not None]
+
+    def level(self, raw: Any, index: int, row_bytes: int) -> Level | None:
+        """`raw` (struct mp_level) as a checked level, or None."""
+        level = Level(index, int(raw["offset"]), int(raw["rows"]), int(raw["row_bytes"]))
+        sane = (
+            level.offset >= layout.CONTROL_BYTES
+            and level.offset % 8 == 0
+            and 8 <= level.rows <= 1 << 28
+            and level.row_bytes == row_bytes
+            and level.offset + level.rows * (8 + row_bytes) <= self.limit_bytes
+        )
+        return level if sane else None
+
+    def lost_level(self) -> Level | None:
+        """The level of the reserved sites, once it may be read."""
+        raw = self._record["lost_sites"]
+        level = self.level(raw, 15, layout.SITE_ROW.itemsize)
+        if level is None or int(raw["reserved_bytes"]) < level.rows * (8 + level.row_bytes):
+            return None
+        return level
+
+
+class Segment:
+    """An open segment file. Not safe for use from several threads at once."""
+
+    def __init__(self, fd: int, path: str, *, writable: bool) -> None:
+        """Take over `fd`.
+
+        Raises NotAProfile or UnsupportedVersion when it is no segment of ours.
+        """
+        self.fd = fd
+        self.path = path
+        self._base: Any = None
+        try:
+            self._check()
+            if writable:
+                self._base = lib.mp_control_map(fd)
+                if self._base == ffi.NULL:
+                    raise OSError(errno.ENOMEM, "cannot map the segment", path)
+        except BaseException:
+            self._base = None
+            os.close(fd)
+            raise
+
+    @classmethod
+    def open(cls, path: str | Path, *, writable: bool) -> Segment:
+        """Open `path` without following a link at its end.
+
+        Raises OSError, NotAProfile, UnsupportedVersion.
+        """
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
+        return cls(os.open(path, flags | os.O_NONBLOCK), str(path), writable=writable)
+
+    def _check(self) -> None:
+        status = os.fstat(self.fd)
+        if not stat.S_ISREG(status.st_mode) or not (
+            layout.CONTROL_BYTES <= status.st_size <= FILE_MAX_BYTES
+        ):
+            raise NotAProfile(f"{self.path} is not a segment of mem_profiler")
+        page: Records = np.frombuffer(self._pread(0, layout.CONTROL_BYTES), layout.CONTROL, count=1)
+        if int(page[0]["magic"]) != layout.MAGIC:
+            raise NotAProfile(f"{self.path} is not a segment of mem_profiler")
+        version = int(page[0]["version"])
+        if version < layout.VERSION:
+            raise UnsupportedVersion(f"{self.path} is a segment of version {version}, too old")
+
+    def close(self) -> None:
+        """Let go of the mapping, the lock and the file. May be called twice."""
+        if self._base is not None:
+            lib.mp_control_unmap(self._base)
+            self._base = None
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def _pread(self, offset: int, size: int) -> bytes:
+        data = os.pread(self.fd, size, offset)
+        return data if len(data) == size else data.ljust(size, b"\0")
+
+    def control(self) -> Control:
+        """A fresh copy of the control page."""
+        return Control(self._pread(0, layout.CONTROL_BYTES), os.fstat(self.fd).st_size)
+
+    def read(self, offset: int, size: int) -> Bytes:
+        """`size` bytes from `offset`; what lies past the file's end reads as zeros."""
+        buffer = np.zeros(size, np.uint8)
+        view = buffer.data
+        done = 0
+        while done < size:
+            got = os.preadv(self.fd, [view[done:]], offset + done)
+            if got == 0:
+                break
+            done += got
+        return buffer
+
+    def keys(self, level: Level) -> Words:
+        """The keys of a level, one u64 per row."""
+        return self.read(level.offset, 8 * level.rows).view(np.uint64)
+
+    def rows(self, level: Level, dtype: np.dtype[np.void]) -> Records:
+        """The payload rows of a level."""
+        return self.read(level.rows_offset, level.rows * level.row_bytes).view(dtype)
+
+    def used_bytes(self) -> int:
+        """Pages of the file in use, in bytes."""
+        return os.fstat(self.fd).st_blocks * 512
+
+    # -- atomic accesses to the control page -----------------------------------------------------
+
+    def _done(self, rc: int) -> int:
+        if rc < 0:
+            raise ProcessGone("the segment was cut off by its owner", hint=None)
+        return rc
+
+    def load(self, field: Sequence[str | int], bits: int = 64) -> int:
+        """Acquire-load of a control field given by its path."""
+        out = ffi.new(f"uint{bits}_t *")
+        call = lib.mp_load64 if bits == 64 else lib.mp_load32
+        self._done(call(self._base, layout.offset_of(*field), out))
+        return int(out[0])
+
+    def store(self, field: Sequence[str | int], value: int, bits: int = 64) -> None:
+        """Release-store of a control field; negative values are stored as two's complement."""
+        call = lib.mp_store64 if bits == 64 else lib.mp_store32
+        self._done(call(self._base, layout.offset_of(*field), value & ((1 << bits) - 1)))
+
+    def swap(self, field: Sequence[str | int], old: int, new: int, bits: int = 64) -> bool:
+        """Compare-and-swap of a control field; whether it was `old` and now is `new`."""
+        call = lib.mp_cas64 if bits == 64 else lib.mp_cas32
+        mask = (1 << bits) - 1
+        return self._done(call(self._base, layout.offset_of(*field), old & mask, new & mask)) == 1
+
+    # -- space and lock -----------------------------------------------------------------------
+
+    def allocate(self, offset: int, size: int) -> int:
+        """Give the range pages. 0, or the errno of the refusal (ENOSPC, EOPNOTSUPP, ...)."""
+        return -int(lib.mp_fallocate(self.fd, offset, size))
+
+    def try_lock(self) -> bool:
+        """Take the controllers' lock, which ends with close() or with this process."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise
+        return True
+
+    def unlock(self) -> None:
+        """Let another controller in."""
+        with contextlib.suppress(OSError):
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def lock_holder(self) -> int | None:
+        """Pid of the process that holds the lock, where /proc/locks shows it."""
+        status = os.fstat(self.fd)
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        try:
+            lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return None
+        for line in lines:
+            words = line.split()
+            if len(words) >= 6 and words[1] == "FLOCK" and words[5] == device:
+                return int(words[4]) or None
+        return None

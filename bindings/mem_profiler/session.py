@@ -1,0 +1,249 @@
+"""The everyday form: capture running processes for some time, and write a file for each.
+ Model: a `Session` is one process from the moment its segment is opened until its file is written.
+All sessions of one command run in one loop of ticks, which ends at the deadline, when asked to, or
+when no process is left. A process that dies keeps its segment: the file has all that was sampled up
+to then.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mem_parser.errors import MemError, ProcessGone
+from mem_profiler import capture, discovery, document, heapwrite, layout, output, procfs
+from mem_profiler.death import Watch
+from mem_profiler.heapwrite import Document
+from mem_profiler.recorder import Recorder
+from mem_profiler.segment import Segment
+
+ALIVE_CHECK_S = 1.0
+PAUSE_MAX_S = 0.1  # how late Ctrl-C may be noticed
+EXEC_NOTE = "the process started another program (exec); everything sampled up to then is here"
+
+
+@dataclass
+class Result:
+    """A file that was written, and what a user wants to know of it at once."""
+
+    path: str
+    pid: int
+    exe: str
+    end: str
+    duration_s: float
+    samples: int
+    lost: int
+    cut: int
+    size_bytes: int
+    notes: list[str]
+    depth_limit: int
+
+
+def save(prefix: str, pid: int, content: Document) -> Result:
+    """Write a document as the next file of `prefix` and `pid`. Raises MemError."""
+    path = output.write_file(prefix, pid, lambda out: heapwrite.write(content, out))
+    header = content.header
+    return Result(
+        path=path,
+        pid=pid,
+        exe=header["exe"],
+        end=header["end"],
+        duration_s=header["duration_s"],
+        samples=header["samples"],
+        lost=sum(header["lost"][name] for name in layout.LOST_SAMPLES),
+        cut=content.records.cut_stacks(),
+        size_bytes=os.stat(path).st_size,
+        notes=header["notes"],
+        depth_limit=header["depth_limit"],
+    )
+
+
+class Session:
+    """One process being captured. `ended` says how it went once that is known."""
+
+    def __init__(self, pid: int) -> None:
+        """Open and lock the segment of a process; nothing is changed in it yet. Raises MemError."""
+        self.pid = pid
+        self.segment: Segment = discovery.open_process(pid)
+        try:
+            capture.check_state(self.segment, pid)
+            capture.lock(self.segment, pid)
+            capture.check_idle(self.segment, pid)
+            self.control = self.segment.control()
+            self.target = document.Target.of(pid)
+            self.watch = Watch(pid)
+        except BaseException:
+            self.segment.close()
+            raise
+        self.recorder = Recorder(self.segment, pid)
+        self.number = 0
+        self.ended: str | None = None
+        self.notes: list[str] = []
+        self._clock_offset_ns = procfs.clock_offset_ns(pid)
+        self._next_check = 0.0
+
+    def now_ns(self) -> int:
+        """The target's clock; goes on when the target is gone."""
+        return time.monotonic_ns() + self._clock_offset_ns
+
+    def start(self, rate_bytes: int, seconds: float | None) -> None:
+        """Start the capture. Raises MemError."""
+        self.number = capture.start(self.segment, self.pid, rate_bytes, seconds)
+
+    def tick(self) -> None:
+        """Notice the process's end, and take a reading when one is due."""
+        if self.ended is None:
+            self._look_after()
+        if self.ended is None and self.recorder.due_in() == 0:
+            try:
+                self.recorder.tick(self.now_ns())
+            except ProcessGone as error:
+                self.ended = "unknown"
+                self.notes.append(str(error))
+
+    def _look_after(self) -> None:
+        if self.watch.ended():
+            self._close_capture()
+            self.ended = self.watch.how()
+            self.target.gone()
+            return
+        if time.monotonic() < self._next_check:
+            return
+        self._next_check = time.monotonic() + ALIVE_CHECK_S
+        capture.update_flags(self.segment, self.pid)
+        if self._runs_another_program():
+            self._close_capture()
+            self.ended = "target ended"
+            self.notes.append(EXEC_NOTE)
+            self.target.gone()
+
+    def _runs_another_program(self) -> bool:
+        try:
+            raw = procfs.raw_maps(self.pid)
+        except PermissionError:
+            return True
+        return bool(raw) and self.control.identity.encode() not in raw
+
+    def _close_capture(self) -> None:
+        try:
+            capture.stop(self.segment, self.pid, self.number)
+        except ProcessGone as error:
+            self.notes.append(str(error))
+
+    def finish(self, prefix: str, end: str) -> Result:
+        """End the capture and write its file.
+
+        `end` is why, where the target still lives. Raises MemError.
+        """
+        if self.ended is None:
+            self._look_after()
+        if self.ended is None:
+            self._close_capture()
+            self.target.refresh()
+        now = self.now_ns()
+        self.recorder.tick(now, final=True)
+        content = document.assemble(
+            self.segment,
+            self.target,
+            kind="capture",
+            end=self.ended or end,
+            now_ns=now,
+            recorder=self.recorder,
+            notes=self.notes,
+        )
+        result = save(prefix, self.pid, content)
+        capture.mark_written(self.segment, self.number)
+        if self.ended is not None:
+            self._remove_dead()
+        return result
+
+    def _remove_dead(self) -> None:
+        for found in discovery.in_folders():
+            if not found.alive and found.control.identity == self.control.identity:
+                discovery.remove(found)
+
+    def abandon(self) -> None:
+        """Give up before anything was written: leave the target as it was found."""
+        if self.number and self.ended is None:
+            self._close_capture()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the segment and its lock."""
+        self.watch.close()
+        self.segment.close()
+
+
+def open_all(pids: list[int]) -> list[Session]:
+    """Sessions for all processes, or none: every one is checked before any is started.
+
+    Raises MemError.
+    """
+    sessions: list[Session] = []
+    try:
+        for pid in pids:
+            sessions.append(Session(pid))  # noqa: PERF401 - those opened so far must be known
+    except BaseException:
+        for session in sessions:
+            session.close()
+        raise
+    return sessions
+
+
+def run(
+    sessions: list[Session],
+    rate_bytes: int,
+    seconds: float,
+    asked_to_end: Callable[[], bool],
+    on_tick: Callable[[float], None],
+) -> str:
+    """Capture until the deadline, until asked to end, or until no process is left.
+     `on_tick` gets the seconds gone. Returns the `end` of the sessions whose process lives. Raises
+    MemError.
+    """
+    for session in sessions:
+        session.start(rate_bytes, seconds)
+    began = time.monotonic()
+    while True:
+        for session in sessions:
+            session.tick()
+        gone = time.monotonic() - began
+        on_tick(gone)
+        if all(session.ended is not None for session in sessions):
+            return "target ended"
+        if asked_to_end():
+            return "interrupted"
+        if gone >= seconds:
+            return "deadline"
+        _pause(sessions, seconds - gone)
+
+
+def _pause(sessions: list[Session], left_s: float) -> None:
+    """Wait for the next tick, the deadline or a death, whichever comes first."""
+    living = [session for session in sessions if session.ended is None]
+    wait = min([left_s, PAUSE_MAX_S, *(max(0.01, s.recorder.due_in()) for s in living)])
+    if len(living) == 1:
+        living[0].watch.ended(wait)
+    else:
+        time.sleep(wait)
+
+
+def write_all(
+    sessions: list[Session], prefix: str, end: str
+) -> tuple[list[Result], list[MemError]]:
+    """Write a file for every session.
+
+    One that fails does not keep the others from being written.
+    """
+    results: list[Result] = []
+    errors: list[MemError] = []
+    for session in sessions:
+        try:
+            results.append(session.finish(prefix, end))
+        except MemError as error:
+            errors.append(error)
+        finally:
+            session.close()
+    return results, errors

@@ -1,0 +1,149 @@
+"""What the capturing command prints: results, next steps, the process list, progress.
+
+Model: functions from results to lines of text, and one progress bar. Nothing here knows segments.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from mem_parser.errors import one_line
+from mem_profiler.listing import Row
+from mem_profiler.session import Result, Session
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(value: float) -> str:
+    """Bytes in the largest unit that leaves at least 1: "214.6 MiB", "512 B"."""
+    unit = 0
+    while abs(value) >= 1024 and unit < len(UNITS) - 1:
+        value /= 1024
+        unit += 1
+    number = f"{value:.0f}" if unit == 0 or value == int(value) else f"{value:.1f}"
+    return f"{number} {UNITS[unit]}"
+
+
+def _ended(result: Result, *, awaited: bool) -> str | None:
+    words = result.end.split()
+    after = f"after {result.duration_s:.1f} s; everything sampled up to then is in the file"
+    if words[0] == "signal":
+        return f"target ended by signal {words[1]} ({words[2]}) {after}"
+    if result.end in ("exited", "target ended") and not awaited:
+        return f"target ended {after}"
+    if result.end == "interrupted":
+        return f"interrupted {after}"
+    return None
+
+
+def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
+    """The lines about one written file. `awaited`: the process's ordinary end is no news."""
+    ended = _ended(result, awaited=awaited)
+    if ended:
+        yield ended
+    for note in result.notes:
+        yield f"note: {one_line(note)}"
+    facts = [f"{result.samples} samples", f"{result.lost} lost"]
+    if result.cut:
+        facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
+    yield "succeeded in collecting memory data!"
+    yield f"  {result.path}   {size(result.size_bytes)}   {', '.join(facts)}"
+    if result.samples == 0:
+        yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
+    exe = shlex.quote(one_line(result.exe) or "BINARY")
+    path = shlex.quote(result.path)
+    picture = shlex.quote(f"{os.path.basename(result.exe) or 'heap'}.svg")
+    yield "next:"
+    yield f"  mem_parser -p {exe} -f {path} -t"
+    yield f"  mem_parser -p {exe} -f {path} -s -o {picture}"
+
+
+def target_line(session: Session, rate_bytes: int) -> str:
+    """What is about to be captured."""
+    control = session.control
+    allocator = os.path.basename(control.text("allocator")) or "unknown allocator"
+    name = one_line(control.text("comm"))
+    return f"{name} (pid {session.pid}, {one_line(allocator)})   1 sample / {rate_bytes} B"
+
+
+def process_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """The table of `ps`."""
+    head = ("PID", "USER", "COMMAND", "STATE", "RATE", "SAMPLES", "LIVE ≈", "LOST")
+    cells = [head]
+    for row in rows:
+        known = row.samples is not None
+        state = row.state
+        if row.dead and not row.written:
+            state = f"{row.state}: mem_profiler recover {row.pid}"
+        cells.append(
+            (
+                str(row.pid),
+                row.user,
+                one_line(row.command),
+                one_line(state),
+                size(row.rate_bytes or 1) if known else "-",
+                str(row.samples) if known else "-",
+                size(row.live_bytes or 0) if known else "-",
+                str(row.lost) if known else "-",
+            )
+        )
+    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    right = (0, 4, 5, 6, 7)
+    for line in cells:
+        parts = [
+            text.rjust(widths[i]) if i in right else text.ljust(widths[i])
+            for i, text in enumerate(line)
+        ]
+        yield "  ".join(parts).rstrip()
+
+
+class CaptureProgress:
+    """A bar on stderr while sessions capture; nothing where stderr is no terminal."""
+
+    def __init__(self, sessions: Sequence[Session], seconds: float) -> None:
+        self._sessions = sessions
+        self._seconds = seconds
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("capturing"),
+                BarColumn(bar_width=28),
+                TextColumn("{task.description}"),
+                console=Console(stderr=True),
+                transient=True,
+                auto_refresh=False,
+            )
+            self._task = self._bar.add_task("", total=seconds)
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, gone_s: float) -> None:
+        """Draw the state after `gone_s` seconds."""
+        if self._bar is None:
+            return
+        readings = [s.recorder.latest for s in self._sessions if s.recorder.latest is not None]
+        samples = sum(reading.samples for reading in readings)
+        live = size(sum(reading.estimate_bytes for reading in readings))
+        text = f"{gone_s:.0f} s of {self._seconds:g}   {samples} samples   live ≈ {live}"
+        self._bar.update(self._task, completed=min(gone_s, self._seconds), description=text)
+        self._bar.refresh()

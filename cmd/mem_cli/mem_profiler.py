@@ -1,0 +1,281 @@
+"""The command `mem_profiler`: capture the heap of running processes into .heap files.
+ Model: click checks every option before a process is touched; each command is a few calls into the
+capture side and prints what came of it. Results go to stdout (for `run`, whose program owns stdout,
+to stderr), progress goes to stderr. Exit codes are those of mem_cli.errors.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+import click
+
+from mem_cli import capture_view
+from mem_cli.errors import run_command, say_error
+from mem_parser.errors import MemError, UsageProblem
+from mem_profiler import __version__, discovery, launch, listing, output, recover, session, toggle
+from mem_profiler.session import Result
+
+RATE_MAX_BYTES = 1 << 30
+SECONDS_MAX = 1e8
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes, with K, M or G as powers of 1024."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number of bytes."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d{1,18})([KMG]?)(?:i?B)?", str(value), re.IGNORECASE | re.ASCII)
+        if found is None:
+            self.fail(f"{value!r} is not a number of bytes such as 1024, 512K or 1M", param, ctx)
+        number = int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
+        if not 1 <= number <= RATE_MAX_BYTES:
+            self.fail(f"{value!r} is not between 1 and 1G bytes", param, ctx)
+        return number
+
+
+class Seconds(click.ParamType[float]):
+    """A positive time in seconds; fractions are allowed."""
+
+    name = "SECONDS"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """The number of seconds."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        if not math.isfinite(number) or not 0 < number <= SECONDS_MAX:
+            self.fail(f"{value!r} is not a positive number of seconds", param, ctx)
+        return number
+
+
+PID = click.IntRange(1, (1 << 31) - 1)
+rate_option = click.option(
+    "-c", "rate", type=Bytes(), default=1024, show_default=True, help="Bytes per sample (512K, 1M)."
+)
+prefix_option = click.option(
+    "-o", "prefix", default="./custom_prof", show_default=True, help="Path and prefix of files."
+)
+
+
+class Stop:
+    """Turns signals into a wish to end, which the capture loop looks at."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        self.wanted = True
+
+    def asked(self) -> bool:
+        """Whether somebody asked to end."""
+        return self.wanted
+
+
+def _on_signals(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in numbers:
+        signal.signal(number, handler)
+
+
+def _finish(results: list[Result], errors: list[MemError], *, of_run: bool = False) -> int:
+    for result in results:
+        for line in capture_view.result_lines(result, awaited=of_run):
+            click.echo(line, err=of_run)
+    for error in errors:
+        say_error(str(error), error.hint)
+    return errors[0].exit_code if errors else 0
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-s", "seconds", type=Seconds(), help="Seconds to capture (required).")
+@rate_option
+@prefix_option
+@click.option("-p", "pid", type=PID, help="Process; default: the only one with a sampler.")
+@click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
+@click.version_option(__version__, prog_name="mem_profiler")
+@click.pass_context
+def cli(  # noqa: PLR0917 - click passes options by name
+    ctx: click.Context, seconds: float | None, rate: int, prefix: str, pid: int | None, every: bool
+) -> None:
+    """Capture the heap of a running process: mem_profiler -s 60 -c 1024 -p PID."""
+    if ctx.invoked_subcommand is not None:
+        _refuse_group_options(ctx)
+        return
+    if seconds is None:
+        raise UsageProblem(
+            "-s SECONDS is missing", hint="mem_profiler -s 60 -p PID; mem_profiler --help"
+        )
+    if pid is not None and every:
+        raise UsageProblem("-p and --all do not go together")
+    output.check_prefix(prefix)
+    ctx.exit(_capture(_choose(pid, every), seconds, rate, prefix))
+
+
+def _refuse_group_options(ctx: click.Context) -> None:
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageProblem(
+                f"{parameter.opts[0]} stands before the command {ctx.invoked_subcommand}",
+                hint=f"mem_profiler {ctx.invoked_subcommand} --help",
+            )
+
+
+def _choose(pid: int | None, every: bool) -> list[int]:
+    if pid is not None:
+        return [pid]
+    if not every:
+        return [discovery.the_only_process()]
+    pids = []
+    for found, segment in discovery.running():
+        segment.close()
+        pids.append(found)
+    if not pids:
+        discovery.the_only_process()  # says that there is none
+    return pids
+
+
+def _capture(pids: list[int], seconds: float, rate: int, prefix: str) -> int:
+    stop = Stop()
+    _on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
+    sessions = session.open_all(pids)
+    try:
+        for one in sessions:
+            click.echo(capture_view.target_line(one, rate), err=True)
+        with capture_view.CaptureProgress(sessions, seconds) as progress:
+            end = session.run(sessions, rate, seconds, stop.asked, progress.show)
+    except BaseException:
+        for one in sessions:
+            one.abandon()
+        raise
+    return _finish(*session.write_all(sessions, prefix, end))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@rate_option
+@prefix_option
+@click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
+@click.option("--keep-pymalloc", is_flag=True, help="Leave PYTHONMALLOC as it is.")
+@click.argument(
+    "arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROG [ARGS]..."
+)
+@click.pass_context
+def run(  # noqa: PLR0917 - click passes options by name
+    ctx: click.Context,
+    rate: int,
+    prefix: str,
+    children: bool,
+    keep_pymalloc: bool,
+    arguments: tuple[str, ...],
+) -> None:
+    """Start a program with the sampler and capture it from start to exit."""
+    output.check_prefix(prefix)
+    running: list[launch.Run] = []
+    early = Stop()
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        early(number, frame)
+        for one in running:
+            one.forward(number)
+
+    # A Ctrl-C reaches the program from the terminal; we live on to write the file.
+    _on_signals((signal.SIGINT, signal.SIGQUIT), lambda _number, _frame: None)
+    _on_signals((signal.SIGTERM, signal.SIGHUP), forward)
+    options = launch.Options(rate, prefix, children, keep_pymalloc)
+    one = launch.Run(arguments, options)
+    running.append(one)
+    if early.wanted:
+        one.forward(signal.SIGTERM)
+    outcome = one.finish(one.follow(lambda _gone: None))
+    code = _finish(outcome.results, outcome.errors, of_run=True)
+    ctx.exit(outcome.status or code)
+
+
+@cli.command()
+def ps() -> None:
+    """List every process with a sampler, and what dead ones left."""
+    rows = listing.rows()
+    if not rows:
+        click.echo("no process with a sampler; mem_profiler run -- PROG ARGS starts one")
+        return
+    for line in capture_view.process_lines(rows):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("pid", type=PID)
+@rate_option
+def start(pid: int, rate: int) -> None:
+    """Start a capture that goes on until it is stopped."""
+    number = toggle.start(pid, rate)
+    click.echo(f"capture {number} of pid {pid} runs, 1 sample / {rate} B")
+    click.echo(f"next:\n  mem_profiler stop {pid}")
+
+
+@cli.command()
+@click.argument("pid", type=PID)
+@prefix_option
+@click.pass_context
+def stop(ctx: click.Context, pid: int, prefix: str) -> None:
+    """End a capture and write its file."""
+    output.check_prefix(prefix)
+    ctx.exit(_finish([toggle.stop(pid, prefix)], []))
+
+
+@cli.command()
+@click.argument("pid", type=PID)
+@prefix_option
+@click.pass_context
+def snapshot(ctx: click.Context, pid: int, prefix: str) -> None:
+    """Write what a capture has so far; the capture goes on."""
+    output.check_prefix(prefix)
+    ctx.exit(_finish([toggle.snapshot(pid, prefix)], []))
+
+
+@cli.command(name="recover")
+@click.argument("what", required=False, metavar="[PID|SEGMENT-FILE]")
+@prefix_option
+@click.pass_context
+def recover_command(ctx: click.Context, what: str | None, prefix: str) -> None:
+    """Write files from segments whose process is gone."""
+    output.check_prefix(prefix)
+    if what is None:
+        results, errors = recover.recover_all(prefix)
+        if not results and not errors:
+            click.echo("nothing to recover")
+        ctx.exit(_finish(results, errors))
+    if what.isascii() and what.isdigit():
+        ctx.exit(_finish(recover.recover_pid(int(what), prefix), []))
+    ctx.exit(_finish([recover.recover_file(what, prefix)], []))
+
+
+@cli.command()
+@click.option("--all", "everything", is_flag=True, help="Also what was never written.")
+def clean(everything: bool) -> None:
+    """Remove the segments that dead processes left."""
+    count, held, kept = recover.clean(everything=everything)
+    click.echo(f"removed {count} segments, {capture_view.size(held)}")
+    for found in kept:
+        pid = found.control.number("pid")
+        click.echo(f"kept {found.path}, not written yet: mem_profiler recover {pid}")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_command(cli, "mem_profiler"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The everyday form of `mem_parser`: check the options, read the file, make one report."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.names import FrameRule
+from mem_parser.readers import read_profile
+from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
+from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
+from mem_parser.symbols.files import open_binary
+from mem_parser.symbols.symbolizer import symbolize
+from mem_parser.symbols.table import SymbolProblem, Symbols
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run made: the text to write, and what has to be said about it."""
+
+    text: str
+    problems: list[SymbolProblem]
+    incomplete: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Everyday:
+    """The checked options of one run."""
+
+    heap: str
+    binary: str | None
+    svg: bool
+    output: str | None
+    count: Count
+    unit: Unit
+    by_cum: bool
+    group: GroupBy
+    rows: int | None
+    plain_bytes: bool
+    rule: FrameRule
+    debug_dirs: tuple[str, ...]
+    strict: bool
+    partial: bool
+
+    @classmethod
+    def from_options(cls, given: dict[str, Any]) -> Everyday:
+        """Check options that do not fit together. Raises `UsageProblem`."""
+        if not given["heap"]:
+            raise UsageProblem("no profile given", hint="mem_parser -p BINARY -f FILE.heap -t")
+        if given["table"] == given["svg"]:
+            both = "-t and -s exclude each other" if given["svg"] else "neither -t nor -s given"
+            raise UsageProblem(both, hint="-t prints a table, -s draws the call graph as SVG")
+        for one, other in (("inuse", "alloc"), ("space", "objects"), ("all_frames", "jeprof_frames")):
+            if given[one] and given[other]:
+                names = (f"--{k.replace('_', '-')}" for k in (one, other))
+                raise UsageProblem(" and ".join(names) + " exclude each other")
+        rule = FrameRule.JEPROF if given["jeprof_frames"] else FrameRule.OWN
+        return cls(
+            heap=given["heap"],
+            binary=given["binary"],
+            svg=given["svg"],
+            output=given["output"],
+            count=Count.ALLOC if given["alloc"] else Count.INUSE,
+            unit=Unit.OBJECTS if given["objects"] else Unit.SPACE,
+            by_cum=given["cum"],
+            group=GroupBy.LINE if given["lines"] else GroupBy.FUNCTION,
+            rows=given["rows"],
+            plain_bytes=given["plain_bytes"],
+            rule=FrameRule.NONE if given["all_frames"] else rule,
+            debug_dirs=(*given["debug_dir"], *DEFAULT_DEBUG_DIRS),
+            strict=given["strict"],
+            partial=given["partial"],
+        )
+
+    def run(self) -> Result:
+        """Read, name and report. Raises `MemError`; writes nothing."""
+        if self.binary is not None:
+            open_binary(self.binary)
+        profile = read_profile(self.heap)
+        if self.binary is None:
+            check_recorded_binary(profile)
+        if not profile.has(self.count):
+            raise InputFileError(
+                f"{self.heap}: holds no counts of all allocations",
+                hint="jemalloc keeps them with MALLOC_CONF=prof_accum:true",
+            )
+        symbols = symbolize(profile, self.binary, debug_dirs=self.debug_dirs)
+        sums = sum_stacks(
+            profile, symbols, count=self.count, unit=self.unit, rule=self.rule, group=self.group
+        )
+        text = self._draw(profile, sums) if self.svg else self._table(profile, symbols, sums)
+        return Result(text, symbols.problems, profile.incomplete)
+
+    def _table(self, profile: Profile, symbols: Symbols, sums: StackSums) -> str:
+        from mem_parser.reports.table import TableOptions, format_table
+
+        options = TableOptions(self.count, self.unit, self.by_cum, self.rows, self.plain_bytes)
+        return "\n".join(format_table(profile, symbols, sums, options)) + "\n"
+
+    def _draw(self, profile: Profile, sums: StackSums) -> str:
+        from mem_parser.reports.graph import build_graph
+        from mem_parser.reports.svg import draw_svg
+
+        name = os.path.basename(self.binary or profile.capture.exe or self.heap)
+        return draw_svg(build_graph(profile, sums, self.count, self.unit, name))
+
+
+def check_recorded_binary(profile: Profile) -> None:
+    """Accept a profile without -p only if it names a binary that is still the one profiled."""
+    exe = profile.capture.exe
+    module = next((m for m in profile.modules if exe and m.path == exe), None)
+    if module is not None and module.build_id:
+        try:
+            if open_binary(exe).build_id == module.build_id:
+                return
+        except InputFileError:
+            pass
+    why = f"{exe} is not the file that was profiled" if exe else "the file names no program"
+    raise UsageProblem(f"no binary given, and {why}", hint="-p BINARY")

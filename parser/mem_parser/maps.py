@@ -1,0 +1,86 @@
+"""Lines of /proc/PID/maps, as they stand at the end of every text profile, to modules.
+
+Paths are whole (they may hold spaces), one trailing " (deleted)" is taken off and kept as a fact, and octal escapes
+(`\\012`) are undone. Lines that are not map lines are counted, not guessed at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from mem_parser.model import ExecRange, Module
+
+_LINE = re.compile(
+    r"\s*(?:0x)?([0-9a-fA-F]{1,16})-(?:0x)?([0-9a-fA-F]{1,16})\s+([-rwxsp]{4})\s+"
+    r"(?:0x)?([0-9a-fA-F]{1,16})\s+([0-9a-fA-F]+:[0-9a-fA-F]+)\s+(\d+)(?:[ \t]+(.*))?$"
+)
+_BRIEF = re.compile(r"\s*([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16}):\s+(\S.*)$")
+_OCTAL = re.compile(r"\\([0-3][0-7]{2})")
+_DELETED = " (deleted)"
+_MAX_MODULES = 200_000
+
+
+def parse_maps(lines: Iterable[str]) -> list[Module]:
+    """Return one module per mapped file with executable ranges, in the order of first appearance.
+
+    Anonymous executable memory (code made at run time) is no module. Two mappings of one path far apart, with the same
+    file offset, are two modules: the file was loaded twice.
+    """
+    modules: list[Module] = []
+    last_of_path: dict[tuple[str, str], Module] = {}
+    for line in lines:
+        parsed = _parse_line(line)
+        if parsed is None:
+            continue
+        path, exec_range, identity, deleted = parsed
+        known = last_of_path.get((path, identity))
+        if known is not None and _continues(known, exec_range):
+            known.ranges.append(exec_range)
+            continue
+        module = Module(path=path, ranges=[exec_range], deleted=deleted)
+        last_of_path[path, identity] = module
+        modules.append(module)
+        if len(modules) >= _MAX_MODULES:
+            break
+    return modules
+
+
+def _continues(module: Module, new: ExecRange) -> bool:
+    """Tell whether ``new`` belongs to the same loading of the file."""
+    return all(r.file_offset != new.file_offset for r in module.ranges)
+
+
+def _parse_line(line: str) -> tuple[str, ExecRange, str, bool] | None:
+    match = _LINE.match(line.rstrip("\r\n"))
+    if match is None:
+        return _parse_brief(line)
+    start, end, perms, offset, device, inode, path = match.groups()
+    if "x" not in perms or not path or path.startswith("//anon"):
+        return None
+    path, deleted = clean_path(path)
+    wanted = ExecRange(int(start, 16), int(end, 16), int(offset, 16))
+    if wanted.end <= wanted.start:
+        return None
+    return path, wanted, f"{device}:{inode}", deleted
+
+
+def _parse_brief(line: str) -> tuple[str, ExecRange, str, bool] | None:
+    """A line `start-end: path`, as jemalloc writes it where there is no /proc."""
+    match = _BRIEF.match(line.rstrip("\r\n"))
+    if match is None:
+        return None
+    wanted = ExecRange(int(match[1], 16), int(match[2], 16), 0)
+    if wanted.end <= wanted.start:
+        return None
+    path, deleted = clean_path(match[3])
+    return path, wanted, "", deleted
+
+
+def clean_path(text: str) -> tuple[str, bool]:
+    """Return the path a maps line means, and whether the file was deleted."""
+    path = text.strip(" \t")
+    deleted = path.endswith(_DELETED)
+    if deleted:
+        path = path[: -len(_DELETED)]
+    return _OCTAL.sub(lambda m: chr(int(m[1], 8)), path), deleted

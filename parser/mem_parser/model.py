@@ -1,0 +1,311 @@
+"""The one model that every reader fills and every report works on.
+
+A `Profile` is columns: row *i* of every site column belongs to site *i*, a site being one (stack, size class, domain).
+Stacks are one flat array of addresses with offsets into it, innermost frame first, so that a million sites cost arrays
+and not objects. Counts are sampled blocks and bytes as the file has them; `Profile.weigh` turns them into estimates, per
+site, before anything is added up.
+
+Filters are `Profile.where(mask)`: the same profile with fewer sites. Nothing here knows a file format or a symbol.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.estimate import Estimate, FloatArray, unsample
+
+IntArray = npt.NDArray[np.int64]
+AddressArray = npt.NDArray[np.uint64]
+BoolArray = npt.NDArray[np.bool_]
+
+STACK_CUT = 1
+"""Flag of a stack: it was cut at the depth limit."""
+STACK_ENDED_EARLY = 2
+"""Flag of a stack: unwinding stopped before the outermost frame."""
+STACK_LOST_SHIFT = 8
+"""A stack's flags from this bit on: why there is no stack at all; 0 where there is one."""
+LOST_CAUSES = {1: "empty", 2: "table full", 3: "sites full"}
+
+
+class Count(enum.StrEnum):
+    """Which blocks are meant."""
+
+    INUSE = "inuse"
+    ALLOC = "alloc"
+    FREED = "freed"
+    PEAK = "peak"
+
+
+class Unit(enum.StrEnum):
+    """What of the blocks is added up."""
+
+    SPACE = "space"
+    OBJECTS = "objects"
+
+
+@dataclass(slots=True)
+class StackTable:
+    """All stacks, back to back.
+
+    Stack *k* is ``frames[offsets[k]:offsets[k + 1]]``, innermost first. All frames but the innermost are return
+    addresses. The innermost is the address of the allocation function itself where ``leaf_exact``; in other
+    tools' files it mostly is a return address too.
+    """
+
+    offsets: IntArray
+    frames: AddressArray
+    flags: npt.NDArray[np.uint32]
+    generation: npt.NDArray[np.uint32]
+    leaf_exact: bool
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def depths(self) -> IntArray:
+        """Number of frames of each stack."""
+        return np.diff(self.offsets)
+
+    @property
+    def stack_of_frame(self) -> IntArray:
+        """For each frame, the index of its stack."""
+        return np.repeat(np.arange(len(self)), self.depths)
+
+    @property
+    def is_leaf(self) -> BoolArray:
+        """For each frame, whether it is the innermost of its stack."""
+        leaf = np.zeros(len(self.frames), dtype=np.bool_)
+        leaf[self.offsets[:-1][self.depths > 0]] = True
+        return leaf
+
+
+@dataclass(slots=True)
+class SiteTable:
+    """The counts of every site; all arrays have one entry per site.
+
+    ``inuse_*`` may be fractional or inconsistent with ``alloc_*`` in files of other tools; they are kept as found.
+    """
+
+    stack: IntArray
+    domain: npt.NDArray[np.int32]
+    inuse_blocks: IntArray
+    inuse_bytes: IntArray
+    alloc_blocks: IntArray
+    alloc_bytes: IntArray
+    peak_blocks: IntArray | None = None
+    peak_bytes: IntArray | None = None
+    births: npt.NDArray[np.uint32] | None = None
+    """Shape (sites, buckets): sampled allocations by time bucket."""
+    live_births: npt.NDArray[np.uint32] | None = None
+    """Shape (sites, buckets): of those, the ones still live."""
+    oldest_birth_s: FloatArray | None = None
+    """Seconds since the start at which the oldest live block was born; NaN: none."""
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    def take(self, index: npt.NDArray[Any]) -> SiteTable:
+        """Return the sites that ``index`` (positions or a mask) selects."""
+        columns = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return SiteTable(**{k: None if v is None else v[index] for k, v in columns.items()})
+
+
+@dataclass(slots=True)
+class ThreadBlocks:
+    """Blocks still live by the thread that allocated them: one entry per (site, thread)."""
+
+    site: IntArray
+    row: IntArray
+    blocks: IntArray
+    bytes: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class ExecRange:
+    """Addresses [start, end) that map the file from ``file_offset`` on, executable."""
+
+    start: int
+    end: int
+    file_offset: int
+
+
+@dataclass(slots=True)
+class Module:
+    """One file mapped into the profiled process.
+
+    ``bias`` is what was added to the file's own virtual addresses; None where the profile does not say it, so that
+    it has to be found from the file itself.
+    """
+
+    path: str
+    ranges: list[ExecRange]
+    build_id: str = ""
+    bias: int | None = None
+    first_generation: int = 0
+    last_generation: int | None = None
+    deleted: bool = False
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rsplit("/", 1)[-1] or self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A thread that allocated blocks."""
+
+    row: int
+    tid: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look of the controller at the running process."""
+
+    t_s: float
+    estimate_bytes: float
+    std_error_bytes: float
+    samples: int
+    rss_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the kernel said of the process at the end; bytes, None where unknown."""
+
+    rss_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    shmem_bytes: int | None = None
+    heap_bytes: int | None = None
+    stack_bytes: int | None = None
+    segment_bytes: int | None = None
+
+
+@dataclass(slots=True)
+class Capture:
+    """How the profile came to be; None or empty where the file does not say."""
+
+    writer: str = ""
+    pid: int | None = None
+    parent_pid: int | None = None
+    uid: int | None = None
+    host: str = ""
+    arch: str = ""
+    comm: str = ""
+    exe: str = ""
+    command: str = ""
+    allocator: str = ""
+    unwinder: str = ""
+    sampler: str = ""
+    capture: int | None = None
+    depth_limit: int | None = None
+    started: float | None = None
+    duration_s: float | None = None
+    kind: str = ""
+    end: str = ""
+    python: str | None = None
+    pymalloc: bool | None = None
+    samples: int | None = None
+    lost: dict[str, int] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    bucket_end_s: list[float | None] = field(default_factory=list)
+    peak_at_s: float | None = None
+    peak_estimate_bytes: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+MISSING_SAMPLES = ("reentry", "live_full", "site_full")
+"""Causes of loss whose samples are in no total; the others cost detail only."""
+
+
+@dataclass(slots=True)
+class Profile:
+    """One heap profile, whatever file it came from.
+
+    ``exact_samples`` is False where the counts are not numbers of samples (jemalloc adjusts them), so that no error bar
+    can be derived. ``incomplete`` says why part of the file is missing; ``warnings`` are sentences for the user.
+    """
+
+    format: str
+    rate_bytes: float
+    stacks: StackTable
+    sites: SiteTable
+    domains: list[str] = field(default_factory=lambda: ["host"])
+    modules: list[Module] = field(default_factory=list)
+    threads: list[Thread] = field(default_factory=list)
+    thread_blocks: ThreadBlocks | None = None
+    series: list[Reading] = field(default_factory=list)
+    capture: Capture = field(default_factory=Capture)
+    since_start: bool = False
+    has_alloc: bool = True
+    exact_samples: bool = True
+    incomplete: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def counts(self, count: Count) -> tuple[IntArray, IntArray]:
+        """Return sampled blocks and bytes per site. Empty of meaning where the file lacks them: see `has`."""
+        s = self.sites
+        if count is Count.INUSE:
+            return s.inuse_blocks, s.inuse_bytes
+        if count is Count.ALLOC:
+            return s.alloc_blocks, s.alloc_bytes
+        if count is Count.FREED:
+            blocks = np.maximum(s.alloc_blocks - s.inuse_blocks, 0)
+            return blocks, np.maximum(s.alloc_bytes - s.inuse_bytes, 0)
+        if s.peak_blocks is None or s.peak_bytes is None:
+            zero = np.zeros(len(s), dtype=np.int64)
+            return zero, zero
+        return s.peak_blocks, s.peak_bytes
+
+    def has(self, count: Count) -> bool:
+        """Tell whether the file holds this count."""
+        if count is Count.INUSE:
+            return True
+        if count is Count.PEAK:
+            return self.sites.peak_blocks is not None
+        return self.has_alloc
+
+    def weigh(self, count: Count, unit: Unit) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Return per site: the estimate (bytes or objects), its variance, and the samples behind it."""
+        blocks, size = self.counts(count)
+        estimates = unsample(blocks, size, self.rate_bytes)
+        if unit is Unit.SPACE:
+            return estimates.bytes, estimates.bytes_variance, blocks
+        return estimates.objects, estimates.objects_variance, blocks
+
+    def total(self, count: Count, unit: Unit) -> Estimate:
+        """Return the estimate of all sites together."""
+        value, variance, samples = self.weigh(count, unit)
+        error = math.sqrt(float(variance.sum())) if self.exact_samples else math.nan
+        return Estimate(float(value.sum()), error, int(samples.sum()))
+
+    def where(self, sites: BoolArray) -> Profile:
+        """Return the profile of only those sites; stacks and modules are shared with this one."""
+        blocks = self.thread_blocks
+        if blocks is not None:
+            new_position = np.cumsum(sites) - 1
+            kept = sites[blocks.site]
+            blocks = ThreadBlocks(
+                new_position[blocks.site[kept]],
+                blocks.row[kept],
+                blocks.blocks[kept],
+                blocks.bytes[kept],
+            )
+        return dataclasses.replace(self, sites=self.sites.take(sites), thread_blocks=blocks)
+
+    @property
+    def samples_missing(self) -> int:
+        """Samples that are in no total, by what the file says."""
+        return sum(self.capture.lost.get(cause, 0) for cause in MISSING_SAMPLES)

@@ -1,0 +1,98 @@
+"""Collect the records of a text profile, then make columns of them.
+
+Text readers meet records one by one; stacks are interned by their text, so that a stack that comes a thousand times is
+converted once.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+
+from mem_parser.errors import InputFileError
+from mem_parser.model import SiteTable, StackTable, ThreadBlocks
+
+COUNT_LIMIT = 1 << 62
+"""Counts above this are forged: no machine has so many bytes."""
+
+
+class ProfileBuilder:
+    """Records of one file, in order; `stacks` and `sites` make the tables at the end."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.bad_addresses = 0
+        self._stack_of_text: dict[bytes, int] = {}
+        self._frames: list[int] = []
+        self._offsets: list[int] = [0]
+        self._stack: list[int] = []
+        self._counts: list[tuple[int, int, int, int]] = []
+        self._threads: list[tuple[int, int, int, int]] = []
+
+    def fail(self, line: int, what: str) -> NoReturn:
+        """Raise the error that names this file and ``line``."""
+        raise InputFileError(f"{self.path}, line {line}: {what}")
+
+    def intern(self, text: bytes) -> int:
+        """Return the index of the stack written as ``text``: addresses between blanks."""
+        known = self._stack_of_text.get(text)
+        if known is not None:
+            return known
+        for token in text.split():
+            self._add_frame(token)
+        index = len(self._offsets) - 1
+        self._offsets.append(len(self._frames))
+        self._stack_of_text[text] = index
+        return index
+
+    def _add_frame(self, token: bytes) -> None:
+        try:
+            address = int(token, 16)
+        except ValueError:
+            address = -1
+        if not 0 <= address < 1 << 64:
+            self.bad_addresses += 1
+            return
+        self._frames.append(address)
+
+    def add(self, stack: int, counts: tuple[int, int, int, int], line: int) -> None:
+        """Add a site: in-use blocks and bytes, allocated blocks and bytes."""
+        if max(counts) > COUNT_LIMIT or min(counts) < -COUNT_LIMIT:
+            self.fail(line, "a count is too large to be one")
+        self._stack.append(stack)
+        self._counts.append(counts)
+
+    def add_thread(self, row: int, blocks: int, size: int) -> None:
+        """Say that thread ``row`` owns these in-use blocks of the site added last."""
+        if self._stack and 0 < blocks <= COUNT_LIMIT and 0 <= size <= COUNT_LIMIT:
+            self._threads.append((len(self._stack) - 1, row, blocks, size))
+
+    def __len__(self) -> int:
+        return len(self._stack)
+
+    def stacks(self, *, leaf_exact: bool) -> StackTable:
+        """Return the table of all stacks met."""
+        offsets = np.array(self._offsets, dtype=np.int64)
+        empty = np.zeros(len(offsets) - 1, dtype=np.uint32)
+        frames = np.array(self._frames, dtype=np.uint64)
+        return StackTable(offsets, frames, empty, empty.copy(), leaf_exact)
+
+    def sites(self) -> SiteTable:
+        """Return the table of all sites added."""
+        counts = np.array(self._counts, dtype=np.int64).reshape(-1, 4)
+        return SiteTable(
+            stack=np.array(self._stack, dtype=np.int64),
+            domain=np.zeros(len(self._stack), dtype=np.int32),
+            inuse_blocks=counts[:, 0].copy(),
+            inuse_bytes=counts[:, 1].copy(),
+            alloc_blocks=counts[:, 2].copy(),
+            alloc_bytes=counts[:, 3].copy(),
+        )
+
+    def thread_blocks(self) -> ThreadBlocks | None:
+        """Return who owns which blocks, if any line said so."""
+        if not self._threads:
+            return None
+        table = np.array(self._threads, dtype=np.int64)
+        return ThreadBlocks(*(table[:, k].copy() for k in range(4)))

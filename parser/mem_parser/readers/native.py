@@ -1,0 +1,373 @@
+"""Our own files: the section behind the part that every tool reads (`docs/heap-format.md`, 2).
+
+Counts and stacks come from the columns, which numpy decodes whole; the text records of part 1 are not looked at unless
+the section was cut. Nothing in the file is believed: every length is checked against what is really there before
+memory is taken for it, and unknown keys, columns and marks are skipped.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.errors import InputFileError, UnsupportedVersion
+from mem_parser.maps import parse_maps
+from mem_parser.model import (
+    Capture,
+    ExecRange,
+    Memory,
+    Module,
+    Profile,
+    Reading,
+    SiteTable,
+    StackTable,
+    Thread,
+    ThreadBlocks,
+)
+from mem_parser.readers.fields import Fields
+from mem_parser.readers.legacy import read_legacy
+
+SUPPORTED_VERSION = 1
+_MARK = b"\n%mem_profiler "
+_MAPS_MARK = b"\nMAPPED_LIBRARIES:"
+_DTYPES = {b"<u4": np.dtype("<u4"), b"<u8": np.dtype("<u8"), b"<f8": np.dtype("<f8")}
+_MOST_ZLIB_SHRINKS = 1040
+"""deflate cannot shrink data by more than 1032 times; a column that claims more is forged."""
+_COUNT_LIMIT = 1 << 62
+_MAX_JSON = 1 << 22
+_BUCKETS = 8
+
+Column = npt.NDArray[Any]
+
+
+class _CutError(Exception):
+    """The section ends too early; the text says where."""
+
+
+def find_section(data: Any) -> int | None:
+    """Return the offset at which our section begins in ``data`` (bytes or mmap); None without one."""
+    at = data.rfind(_MARK)
+    return at + 1 if at >= 0 else None
+
+
+def read_native(data: Any, section: int, path: str) -> Profile:
+    """Read the profile whose own section begins at byte ``section``.
+
+    A cut section costs its columns: counts then come from part 1 and `Profile.incomplete` is set.
+    """
+    text = bytes(data[section:])
+    reader = _SectionReader(text, path)
+    map_start = data.rfind(_MAPS_MARK, 0, section)
+    maps = _read_maps(bytes(data[map_start + 1 : section])) if map_start >= 0 else []
+    try:
+        reader.read()
+        profile = reader.profile()
+    except _CutError as cut:
+        profile = read_legacy(_lines_before(data, section), path)
+        profile.incomplete = str(cut)
+    profile.capture = reader.capture()
+    if profile.capture.lost or reader.header:
+        profile.stacks.leaf_exact = True
+        profile.since_start = False
+    profile.modules = _join_modules(reader.modules, maps)
+    profile.series = reader.series
+    profile.threads = reader.threads
+    return profile
+
+
+def _lines_before(data: Any, end: int) -> Iterator[bytes]:
+    start = 0
+    while start < end:
+        stop = data.find(b"\n", start, end)
+        stop = end if stop < 0 else stop + 1
+        yield bytes(data[start:stop])
+        start = stop
+
+
+def _read_maps(text: bytes) -> list[Module]:
+    return parse_maps(text.decode("utf-8", "surrogateescape").split("\n")[1:])
+
+
+def _join_modules(own: list[Module], mapped: list[Module]) -> list[Module]:
+    """Return the recorded modules, and those of the mappings that none of them covers."""
+    if not own:
+        return mapped
+    starts = np.sort(np.array([r.start for m in own for r in m.ranges], dtype=np.uint64))
+    extra = []
+    for module in mapped:
+        first, last = module.ranges[0].start, module.ranges[0].end
+        at = int(np.searchsorted(starts, np.uint64(first)))
+        covered = at < len(starts) and int(starts[at]) < last
+        if not covered and not any(r.start < last and first < r.end for m in own for r in m.ranges):
+            extra.append(module)
+    return own + extra
+
+
+class _SectionReader:
+    """One pass over the lines of the section, then the columns as tables."""
+
+    def __init__(self, text: bytes, path: str) -> None:
+        self.text = text
+        self.path = path
+        self.at = 0
+        self.header: dict[str, Any] = {}
+        self.modules: list[Module] = []
+        self.threads: list[Thread] = []
+        self.series: list[Reading] = []
+        self.columns: dict[str, Column] = {}
+        self.records: int | None = None
+
+    def fail(self, what: str) -> NoReturn:
+        raise InputFileError(f"{self.path}: {what}")
+
+    def read(self) -> None:
+        self._check_version(self._line())
+        mark, body = b"", b""
+        while self.records is None:
+            line = self._line()
+            if line.startswith(b"%+ "):
+                body += line[3:]
+                if len(body) > _MAX_JSON:
+                    self.fail("a line of its section is too long")
+                continue
+            self._take_object(mark, body)
+            mark, _, body = line.partition(b" ")
+            if mark == b"%column":
+                self._take_column(body)
+            elif mark == b"%end":
+                self.records = self._number(body)
+
+    def _line(self) -> bytes:
+        end = self.text.find(b"\n", self.at)
+        if end < 0:
+            raise _CutError("it ends within its second part")
+        line = self.text[self.at : end]
+        self.at = end + 1
+        return line
+
+    def _number(self, text: bytes) -> int:
+        if not text.isdigit() or len(text) > 18:
+            self.fail("a number of its section cannot be read")
+        return int(text)
+
+    def _check_version(self, line: bytes) -> None:
+        version = self._number(line.partition(b" ")[2].strip())
+        if version != SUPPORTED_VERSION:
+            raise UnsupportedVersion(
+                f"{self.path}: format version {version} is not known (only {SUPPORTED_VERSION})",
+                hint="a newer mem_parser reads it",
+            )
+
+    def _take_object(self, mark: bytes, body: bytes) -> None:
+        if mark not in (b"%header", b"%module", b"%thread", b"%sample"):
+            return
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise InputFileError(f"{self.path}: a {mark.decode()} line is no JSON") from error
+        if not isinstance(value, dict):
+            self.fail(f"a {mark.decode()} line holds no object")
+        fields = Fields(value)
+        if mark == b"%header":
+            self.header = value
+        elif mark == b"%module":
+            self.modules.append(_module(fields))
+        elif mark == b"%thread":
+            self.threads.append(Thread(fields.integer("row"), fields.integer("tid"), fields.text("name")))
+        else:
+            self.series.append(_reading(fields))
+
+    def _take_column(self, body: bytes) -> None:
+        words = body.split()
+        if len(words) < 4:
+            self.fail("a %column line cannot be read")
+        name = words[0].decode("ascii", "replace")
+        dtype = _DTYPES.get(words[1])
+        count, lines = self._number(words[2]), self._number(words[3])
+        packed = self._packed(lines)
+        if dtype is not None:
+            self.columns[name] = self._unpack(name, dtype, count, packed)
+
+    def _packed(self, lines: int) -> bytes:
+        """Return the base64 text of the next ``lines`` lines, joined."""
+        start = self.at
+        for _ in range(lines):
+            if not self._line().startswith(b"%| "):
+                self.fail("a column has fewer lines than it says")
+        return self.text[start : self.at].replace(b"\n", b"").replace(b"%| ", b"")
+
+    def _unpack(self, name: str, dtype: np.dtype[Any], count: int, packed: bytes) -> Column:
+        wanted = count * dtype.itemsize
+        if wanted > len(packed) * _MOST_ZLIB_SHRINKS + 64:
+            self.fail(f"column {name} cannot have {count} entries")
+        try:
+            raw = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
+            engine = zlib.decompressobj()
+            data = engine.decompress(raw, wanted + 1)
+        except (binascii.Error, zlib.error) as error:
+            raise InputFileError(f"{self.path}: column {name} is damaged") from error
+        if len(data) != wanted or not (engine.eof or wanted == 0):
+            self.fail(f"column {name} has not the {count} entries it says")
+        return np.frombuffer(data, dtype=dtype)
+
+    # The columns as tables.
+
+    def _column(self, name: str, count: int | None) -> Column:
+        column = self.columns.pop(name, None)
+        if column is None:
+            self.fail(f"column {name} is missing")
+        if count is not None and len(column) != count:
+            self.fail(f"column {name} has {len(column)} entries instead of {count}")
+        return column
+
+    def _optional(self, name: str, count: int) -> Column | None:
+        return self._column(name, count) if name in self.columns else None
+
+    def _counts(self, name: str, count: int) -> npt.NDArray[np.int64]:
+        column = self._column(name, count)
+        if column.dtype.kind != "u" or (len(column) and int(column.max()) > _COUNT_LIMIT):
+            self.fail(f"column {name} holds no counts")
+        return column.astype(np.int64, copy=False)
+
+    def _stacks(self) -> StackTable:
+        depth = self._counts("stack_depth", None)
+        count = len(depth)
+        frames = self._column("stack_frames", None)
+        offsets = np.zeros(count + 1, dtype=np.int64)
+        if count and int(depth.max()) > len(frames):
+            self.fail("a stack is deeper than there are frames")
+        np.cumsum(depth, out=offsets[1:])
+        if int(offsets[-1]) != len(frames) or frames.dtype.kind != "u":
+            self.fail("stack_depth and stack_frames do not fit together")
+        flags = self._counts("stack_flags", count).astype(np.uint32)
+        generation = self._counts("stack_generation", count).astype(np.uint32)
+        return StackTable(offsets, frames.astype(np.uint64), flags, generation, leaf_exact=True)
+
+    def profile(self) -> Profile:
+        """Return the profile that the columns make."""
+        stacks = self._stacks()
+        stack = self._counts("stack", None)
+        count = len(stack)
+        if count != self.records:
+            raise _CutError(f"it has {count} records where its last line says {self.records}")
+        if count and int(stack.max()) >= len(stacks):
+            self.fail("a record names a stack that is not there")
+        sites = self._sites(stack)
+        domain = Fields(self.header).text("domain") or "host"
+        return Profile(
+            format="mem_profiler",
+            rate_bytes=float(max(Fields(self.header).integer("rate_bytes"), 0)),
+            stacks=stacks,
+            sites=sites,
+            domains=[domain],
+            thread_blocks=self._thread_blocks(count),
+        )
+
+    def _sites(self, stack: npt.NDArray[np.int64]) -> SiteTable:
+        n = len(stack)
+        alloc_blocks = self._counts("alloc_blocks", n)
+        alloc_bytes = self._counts("alloc_bytes", n)
+        has_peak = "peak_blocks" in self.columns and "peak_bytes" in self.columns
+        oldest = self._optional("oldest_birth_s", n)
+        return SiteTable(
+            stack=stack,
+            domain=np.zeros(n, dtype=np.int32),
+            inuse_blocks=np.maximum(alloc_blocks - self._counts("freed_blocks", n), 0),
+            inuse_bytes=np.maximum(alloc_bytes - self._counts("freed_bytes", n), 0),
+            alloc_blocks=alloc_blocks,
+            alloc_bytes=alloc_bytes,
+            peak_blocks=self._counts("peak_blocks", n) if has_peak else None,
+            peak_bytes=self._counts("peak_bytes", n) if has_peak else None,
+            births=self._buckets("births", n),
+            live_births=self._buckets("live_births", n),
+            oldest_birth_s=None if oldest is None else oldest.astype(np.float64),
+        )
+
+    def _buckets(self, name: str, count: int) -> npt.NDArray[np.uint32] | None:
+        column = self._optional(name, count * _BUCKETS)
+        return None if column is None else column.astype(np.uint32).reshape(count, _BUCKETS)
+
+    def _thread_blocks(self, records: int) -> ThreadBlocks | None:
+        if "thread_record" not in self.columns:
+            return None
+        site = self._counts("thread_record", None)
+        count = len(site)
+        if count and int(site.max()) >= records:
+            self.fail("a thread's blocks belong to a record that is not there")
+        names = ("thread_row", "thread_blocks", "thread_bytes")
+        return ThreadBlocks(site, *(self._counts(name, count) for name in names))
+
+    def capture(self) -> Capture:
+        """Return what the header says of the capture."""
+        return _capture(Fields(self.header))
+
+
+def _module(fields: Fields) -> Module:
+    ranges = []
+    for entry in fields.items("exec"):
+        if isinstance(entry, list) and len(entry) == 3 and all(isinstance(v, int) for v in entry):
+            start, end, offset = entry
+            if 0 <= start < end <= 1 << 64 and 0 <= offset < 1 << 64:
+                ranges.append(ExecRange(start, end, offset))
+    start, end = fields.integer("start"), fields.integer("end")
+    if not ranges and 0 <= start < end <= 1 << 64:
+        ranges.append(ExecRange(start, end, 0))
+    path = fields.text("path")
+    deleted = path.endswith(" (deleted)")
+    return Module(
+        path=path.removesuffix(" (deleted)"),
+        ranges=ranges,
+        build_id=fields.hex_text("build_id"),
+        bias=fields.integer("bias"),
+        first_generation=fields.integer("first_generation"),
+        last_generation=fields.optional_int("last_generation"),
+        deleted=deleted,
+    )
+
+
+def _reading(fields: Fields) -> Reading:
+    return Reading(
+        t_s=fields.real("t_s"),
+        estimate_bytes=fields.real("estimate_bytes"),
+        std_error_bytes=fields.real("std_error_bytes"),
+        samples=fields.integer("samples"),
+        rss_bytes=fields.optional_int("rss_bytes"),
+    )
+
+
+_PLAIN_STRINGS = (
+    "writer host arch comm exe command allocator unwinder sampler kind end".split()  # noqa: SIM905
+)
+_PLAIN_INTS = ("pid", "parent_pid", "uid", "capture", "depth_limit", "samples")
+
+
+def _capture(fields: Fields) -> Capture:
+    values: dict[str, Any] = {name: fields.text(name) for name in _PLAIN_STRINGS}
+    values |= {name: fields.optional_int(name) for name in _PLAIN_INTS}
+    memory = Fields(fields.mapping("memory"))
+    peak = Fields(fields.mapping("peak"))
+    return Capture(
+        **values,
+        started=fields.optional_float("started"),
+        duration_s=fields.optional_float("duration_s"),
+        python=fields.text("python") or None,
+        pymalloc=fields.optional_bool("pymalloc"),
+        lost=_int_values(fields.mapping("lost")),
+        memory=Memory(**{f.name: memory.optional_int(f.name) for f in dataclasses.fields(Memory)}),
+        bucket_end_s=[v if isinstance(v, int | float) else None for v in fields.items("bucket_end_s")],
+        peak_at_s=peak.optional_float("at_s"),
+        peak_estimate_bytes=peak.optional_float("estimate_bytes"),
+        notes=[v for v in fields.items("notes") if isinstance(v, str)],
+    )
+
+
+def _int_values(value: Mapping[str, Any]) -> dict[str, int]:
+    return {k: v for k, v in value.items() if isinstance(v, int) and 0 <= v < _COUNT_LIMIT}

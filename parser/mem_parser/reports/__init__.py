@@ -1,0 +1,1 @@
+"""Reports: small functions of a profile and its symbols."""

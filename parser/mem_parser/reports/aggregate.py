@@ -1,0 +1,158 @@
+"""Flat and cumulative sums by function or by line: what the table and the graph are made of.
+
+Estimates are added up per stack first (records are weighed before that, see `Profile.weigh`), then every stack gives
+its sum to the function it ends in (*flat*) and once to every function on it (*cum*).
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.names import FrameRule, allocator_functions
+from mem_parser.symbols.table import Location, Symbols
+
+Keys = npt.NDArray[np.int64]
+
+
+class GroupBy(enum.StrEnum):
+    """What one row stands for."""
+
+    FUNCTION = "function"
+    LINE = "line"
+
+
+@dataclass(slots=True)
+class StackSums:
+    """Stacks spelled in keys, with what each stands for.
+
+    ``keys[offsets[k]:offsets[k + 1]]`` is stack *k*, innermost first; ``names[key]`` is what a key is called. ``values``
+    are estimates in bytes or objects, ``variances`` theirs, ``samples`` the sampled blocks.
+    """
+
+    names: list[str]
+    offsets: Keys
+    keys: Keys
+    values: FloatArray
+    variances: FloatArray
+    samples: Keys
+    exact_samples: bool
+
+    @property
+    def total(self) -> Estimate:
+        """The estimate of all stacks together."""
+        return _estimate(
+            float(self.values.sum()), float(self.variances.sum()), int(self.samples.sum()), self
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One function or line."""
+
+    name: str
+    flat: Estimate
+    cum: Estimate
+
+
+def sum_stacks(
+    profile: Profile,
+    symbols: Symbols,
+    *,
+    count: Count = Count.INUSE,
+    unit: Unit = Unit.SPACE,
+    rule: FrameRule = FrameRule.OWN,
+    group: GroupBy = GroupBy.FUNCTION,
+) -> StackSums:
+    """Return the stacks of ``profile`` without allocator frames, each with its estimate."""
+    value, variance, samples = profile.weigh(count, unit)
+    stacks = len(symbols.offsets) - 1
+    stack = profile.sites.stack
+    offsets, locations = _without_allocators(symbols, rule)
+    names, key_of_location = _keys(symbols, group)
+    return StackSums(
+        names=names,
+        offsets=offsets,
+        keys=key_of_location[locations],
+        values=np.bincount(stack, weights=value, minlength=stacks),
+        variances=np.bincount(stack, weights=variance, minlength=stacks),
+        samples=np.bincount(stack, weights=samples, minlength=stacks).astype(np.int64),
+        exact_samples=profile.exact_samples,
+    )
+
+
+def rows_of(sums: StackSums) -> list[Row]:
+    """Return every key with its flat and cum estimates, in no particular order."""
+    count = len(sums.names)
+    first, depth = sums.offsets[:-1], np.diff(sums.offsets)
+    leaf = sums.keys[first[depth > 0]]
+    flat = _sum_by(leaf, np.flatnonzero(depth > 0), sums, count)
+    stack, key = distinct_pairs(sums)
+    cum = _sum_by(key, stack, sums, count)
+    return [
+        Row(name, _estimate(*(c[k] for c in flat), sums), _estimate(*(c[k] for c in cum), sums))
+        for k, name in enumerate(sums.names)
+        if cum[0][k] or cum[2][k]
+    ]
+
+
+def distinct_pairs(sums: StackSums) -> tuple[Keys, Keys]:
+    """Return (stack, key) of every key that is on a stack, once however often it recurs there."""
+    width = max(len(sums.names), 1)
+    stack = np.repeat(np.arange(len(sums.offsets) - 1), np.diff(sums.offsets))
+    pairs = np.unique(stack * width + sums.keys)
+    return pairs // width, pairs % width
+
+
+def _sum_by(
+    key: Keys, stack: Keys, sums: StackSums, count: int
+) -> tuple[list[float], list[float], list[float]]:
+    columns = (sums.values, sums.variances, sums.samples)
+    value, variance, samples = (
+        np.bincount(key, weights=c[stack], minlength=count).tolist() for c in columns
+    )
+    return value, variance, samples
+
+
+def _estimate(value: float, variance: float, samples: float, sums: StackSums) -> Estimate:
+    error = math.sqrt(max(variance, 0.0)) if sums.exact_samples else math.nan
+    return Estimate(value, error, round(samples))
+
+
+def _without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, Keys]:
+    """Drop each stack's locations up to the outermost allocator's; a stack of nothing else keeps its last."""
+    offsets, locations = symbols.offsets, symbols.locations_of_stack
+    is_allocator = allocator_functions(symbols.functions, rule)
+    if not len(locations) or not is_allocator.any():
+        return offsets, locations.astype(np.int64)
+    dropped = is_allocator[symbols.function_of_location][locations]
+    position = np.where(dropped, np.arange(1, len(locations) + 1), 0)
+    last = np.maximum.reduceat(position, offsets[:-1]) if len(offsets) > 1 else position[:0]
+    start = np.minimum(np.maximum(offsets[:-1], last), offsets[1:] - 1)
+    lengths = offsets[1:] - start
+    new_offsets = np.concatenate(([0], np.cumsum(lengths)))
+    within = np.arange(int(new_offsets[-1])) - np.repeat(new_offsets[:-1], lengths)
+    return new_offsets, locations[np.repeat(start, lengths) + within].astype(np.int64)
+
+
+def _keys(symbols: Symbols, group: GroupBy) -> tuple[list[str], Keys]:
+    """Return the distinct names, and for each location the index of its name."""
+    index: dict[str, int] = {}
+    keys = np.empty(len(symbols.locations), dtype=np.int64)
+    for k, location in enumerate(symbols.locations):
+        name = _location_name(symbols, location, group)
+        keys[k] = index.setdefault(name, len(index))
+    return list(index), keys
+
+
+def _location_name(symbols: Symbols, location: Location, group: GroupBy) -> str:
+    name = symbols.functions[location.function].name
+    if group is GroupBy.FUNCTION or not location.line:
+        return name
+    return f"{name} {location.file}:{location.line}"

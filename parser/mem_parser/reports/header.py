@@ -1,0 +1,97 @@
+"""The lines above every report: the total with its error, what it covers, and what was lost."""
+
+from __future__ import annotations
+
+from mem_parser.errors import one_line
+from mem_parser.estimate import Estimate
+from mem_parser.model import Capture, Count, Profile, Unit
+from mem_parser.reports.units import format_bytes, format_total
+
+_WHICH = {
+    Count.INUSE: "in use",
+    Count.ALLOC: "allocated",
+    Count.FREED: "freed",
+    Count.PEAK: "at the peak",
+}
+_LOSS_TEXT = {
+    "truncated": "stacks cut at the depth limit",
+    "unwind_no_module": "stacks ended in unknown code",
+    "unwind_no_rule": "stacks ended where unwind tables are missing",
+    "unwind_bad_rule": "stacks ended at an unwind rule not understood",
+    "unwind_range": "stacks ended outside the thread's stack",
+    "stack_empty": "samples without a stack",
+    "stack_table_full": "samples whose stack found no room",
+    "stack_sites_full": "samples without a site of their own",
+    "reserve": "times the file system refused room",
+    "module_full": "modules not recorded",
+    "thread_full": "threads not told apart",
+    "reentry": "samples lost inside the sampler itself",
+    "live_full": "samples lost, table of live blocks full",
+    "site_full": "samples lost, table of sites full",
+}
+
+
+def header_lines(profile: Profile, total: Estimate, count: Count, unit: Unit) -> list[str]:
+    """Return the header; the first line begins `Total: `."""
+    lines = [_first_line(profile, total, count, unit), _coverage(profile, count)]
+    lines += _losses(profile.capture)
+    if profile.incomplete:
+        lines.append(f"INCOMPLETE: {profile.incomplete}")
+    if profile.capture.pymalloc:
+        lines.append("note: small objects of this CPython went through pymalloc; they are not in it")
+    lines += [f"note: {one_line(text)}" for text in profile.capture.notes + profile.warnings]
+    return [line for line in lines if line]
+
+
+def _first_line(profile: Profile, total: Estimate, count: Count, unit: Unit) -> str:
+    parts = [f"Total: {format_total(total, unit)} {_WHICH[count]}", _samples(profile, total)]
+    if profile.capture.lost:
+        parts.append(f"{profile.samples_missing} lost")
+    rss = profile.capture.memory.rss_bytes
+    if rss is not None:
+        parts.append(f"RSS {format_bytes(rss)}")
+    return "   ".join(parts)
+
+
+def _samples(profile: Profile, total: Estimate) -> str:
+    samples = profile.capture.samples if profile.capture.samples is not None else total.samples
+    if profile.rate_bytes <= 1:
+        return f"{samples} samples, every block"
+    if not profile.exact_samples:
+        return f"about {total.samples} samples at {_rate(profile.rate_bytes)}"
+    return f"{samples} samples at {_rate(profile.rate_bytes)}"
+
+
+def _rate(rate_bytes: float) -> str:
+    rate = round(rate_bytes)
+    for size, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+        if rate % size == 0 and rate > size:
+            return f"{rate // size} {name}"
+    return f"{rate} B"
+
+
+def _coverage(profile: Profile, count: Count) -> str:
+    duration = profile.capture.duration_s
+    if profile.since_start:
+        span = "since the program started"
+    elif duration is not None:
+        span = f"in these {duration:.1f} s"
+    else:
+        span = "since the capture began"
+    if count is Count.INUSE:
+        older = "" if profile.since_start else "; older blocks are not in it"
+        return f"allocated {span} and not freed at their end{older}"
+    if count is Count.PEAK:
+        at = profile.capture.peak_at_s
+        when = f" after {at:.1f} s" if at is not None else ""
+        return f"live at the highest reading{when}; shorter peaks can be missed"
+    return f"{'freed of what was ' if count is Count.FREED else ''}allocated {span}"
+
+
+def _losses(capture: Capture) -> list[str]:
+    found = [
+        f"{number} {_LOSS_TEXT.get(cause, one_line(cause))}"
+        for cause, number in capture.lost.items()
+        if number
+    ]
+    return ["; ".join(found)] if found else []

@@ -1,0 +1,105 @@
+"""The table: one row per function (or line), flat and cum.
+
+    flat    what the function itself allocated
+    cum     it and all it calls; recursion counts once
+    sum%    the flat percentages added up to this row
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.reports.aggregate import Row, StackSums, rows_of
+from mem_parser.reports.header import header_lines
+from mem_parser.reports.units import format_value, percent
+from mem_parser.symbols.table import Symbols
+
+SMALL_SHARE = 0.005
+"""Rows below this share of the total, in flat and in cum, are left out unless a number of rows is asked for."""
+MAX_NAMELESS_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TableOptions:
+    """How the table is made. ``rows`` None: those above `SMALL_SHARE`; 0: all."""
+
+    count: Count = Count.INUSE
+    unit: Unit = Unit.SPACE
+    by_cum: bool = False
+    rows: int | None = None
+    plain_bytes: bool = False
+
+
+def format_table(
+    profile: Profile, symbols: Symbols, sums: StackSums, options: TableOptions
+) -> Iterator[str]:
+    """Yield the lines of the table, without line ends."""
+    total = sums.total
+    yield from header_lines(profile, total, options.count, options.unit)
+    if not total.samples:
+        yield _nothing(options.count)
+        return
+    rows = sorted(rows_of(sums), key=_order(by_cum=options.by_cum))
+    shown = _choose(rows, total.value, options.rows)
+    yield from _format_rows(shown, total.value, options)
+    yield from _left_out(rows, shown, total.value, options)
+    yield from nameless_lines(symbols)
+
+
+def _nothing(count: Count) -> str:
+    what = {Count.INUSE: "in use", Count.PEAK: "live"}.get(count, str(count))
+    return f"0 samples: nothing to show ({what})"
+
+
+def _order(*, by_cum: bool):  # type: ignore[no-untyped-def]
+    if by_cum:
+        return lambda row: (-row.cum.value, -row.flat.value, row.name)
+    return lambda row: (-row.flat.value, -row.cum.value, row.name)
+
+
+def _choose(rows: list[Row], total: float, wanted: int | None) -> list[Row]:
+    if wanted is None:
+        return [r for r in rows if max(r.flat.value, r.cum.value) >= SMALL_SHARE * total]
+    return rows[:wanted] if wanted else rows
+
+
+def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterator[str]:
+    def text(value: float) -> str:
+        if options.plain_bytes:
+            return f"{value:.0f}"
+        return format_value(value, options.unit)
+
+    yield f"{'flat':>10} {'flat%':>7} {'sum%':>7} {'cum':>10} {'cum%':>7}  name"
+    running = 0.0
+    for row in rows:
+        running += row.flat.value
+        flat, cum = row.flat.value, row.cum.value
+        yield (
+            f"{text(flat):>10} {percent(flat, total):>7} {percent(running, total):>7} "
+            f"{text(cum):>10} {percent(cum, total):>7}  {row.name}"
+        )
+
+
+def _left_out(
+    rows: list[Row], shown: list[Row], total: float, options: TableOptions
+) -> Iterator[str]:
+    missing = rows[len(shown) :] if options.rows else [r for r in rows if r not in set(shown)]
+    if not missing:
+        return
+    flat = format_value(sum(r.flat.value for r in missing), options.unit)
+    why = "" if options.rows else f" below {100 * SMALL_SHARE:g} %"
+    noun = "row" if len(missing) == 1 else "rows"
+    yield f"{len(missing)} {noun}{why} not shown ({flat} flat): -n 0 shows all"
+
+
+def nameless_lines(symbols: Symbols) -> Iterator[str]:
+    """Yield which modules have addresses without names."""
+    counts = sorted(symbols.modules_without_names.items(), key=lambda item: (-item[1], item[0]))
+    broken = {p.module for p in symbols.problems}
+    found = [(m.rsplit("/", 1)[-1], n) for m, n in counts if m not in broken]
+    if found:
+        named = ", ".join(f"{name} ({n})" for name, n in found[:MAX_NAMELESS_LINES])
+        more = f" and {len(found) - MAX_NAMELESS_LINES} more" if len(found) > MAX_NAMELESS_LINES else ""
+        yield f"addresses without a symbol: {named}{more}"

@@ -1,0 +1,59 @@
+"""Numbers as reports print them: powers of 1024, four significant digits, no thousands separators."""
+
+from __future__ import annotations
+
+import math
+
+from mem_parser.estimate import Estimate
+from mem_parser.model import Unit
+
+_PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+MIB = 1024.0 * 1024.0
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """Return ``value`` with at least ``digits`` significant digits, never in exponent form.
+
+    Digits before the point are all kept, so large numbers have more.
+    """
+    if not math.isfinite(value):
+        return "?"
+    size = math.floor(math.log10(abs(value))) + 1 if value else 1
+    return f"{value:.{min(max(digits - size, 0), 12)}f}"
+
+
+def format_bytes(value: float) -> str:
+    """Return a size such as `214.6 MiB`, `1.500 KiB` or `17 B`."""
+    if not math.isfinite(value):
+        return "?"
+    step = 0
+    scaled = value
+    while step < len(_PREFIXES) - 1 and abs(scaled) >= 1024 * (1 - 0.5e-4):
+        scaled /= 1024
+        step += 1
+    if step == 0:
+        return f"{scaled:.0f} B"
+    return f"{significant(scaled)} {_PREFIXES[step]}"
+
+
+def format_value(value: float, unit: Unit) -> str:
+    """Return a size, or a number of objects as a plain whole number."""
+    return format_bytes(value) if unit is Unit.SPACE else f"{value:.0f}"
+
+
+def format_total(total: Estimate, unit: Unit) -> str:
+    """Return a total with its 95 % margin in the same unit: `214.6 MiB ± 0.3 (95 %)`."""
+    text = format_value(total.value, unit) + ("" if unit is Unit.SPACE else " objects")
+    if not total.std_error or math.isnan(total.std_error):
+        return text
+    margin = format_bytes(total.margin95) if unit is Unit.SPACE else f"{total.margin95:.0f}"
+    if unit is Unit.SPACE:
+        divisor = 1024.0 ** _PREFIXES.index(text.rsplit(" ", 1)[1])
+        scaled = total.margin95 / divisor
+        margin = significant(scaled, 2) if scaled >= 0.001 else margin
+    return f"{text} ± {margin} (95 %)"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share such as `44.8%`; of nothing it is 0."""
+    return f"{100.0 * part / whole if whole else 0.0:.1f}%"

@@ -1,0 +1,83 @@
+"""Find the file that holds a module's debug information when it is not in the module itself.
+
+By build-id under the debug folders, then by the name in `.gnu_debuglink` beside the module, in its `.debug` folder, and
+under the debug folders. Whatever is found is only used if its build-id, or failing that its CRC, is the right one.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mem_parser.symbols.elf import BadElf, ElfImage
+
+DEFAULT_DEBUG_DIRS = ("/usr/lib/debug",)
+_CRC_LIMIT = 4 << 30
+
+
+def find_debug_file(
+    build_id: str, image: ElfImage | None, debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS
+) -> ElfImage | None:
+    """Return the separate debug file of the module with ``build_id``, or None.
+
+    ``image`` is the module's own file where there is one: its debuglink is followed.
+    """
+    for path in _build_id_paths(build_id, debug_dirs):
+        found = _open_quietly(path)
+        if found is not None and found.build_id == build_id:
+            return found
+    if image is None or image.debuglink is None:
+        return None
+    name, crc = image.debuglink
+    for path in _debuglink_paths(image.path, name, debug_dirs):
+        found = _open_quietly(path)
+        if found is not None and _belongs(found, image, crc):
+            return found
+    return None
+
+
+def _build_id_paths(build_id: str, debug_dirs: Sequence[str]) -> Iterator[str]:
+    if len(build_id) > 2:
+        for folder in debug_dirs:
+            yield f"{folder}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
+
+
+def _debuglink_paths(module: str, name: str, debug_dirs: Sequence[str]) -> Iterator[str]:
+    if "/" in name or name in (".", ".."):
+        return  # a debuglink is a bare name; anything else would lead out of these folders
+    folder = os.path.dirname(os.path.realpath(module))
+    yield os.path.join(folder, name)
+    yield os.path.join(folder, ".debug", name)
+    for debug_dir in debug_dirs:
+        yield f"{debug_dir}{folder}/{name}"
+
+
+def _open_quietly(path: str) -> ElfImage | None:
+    try:
+        return ElfImage.open(path) if Path(path).is_file() else None
+    except (BadElf, OSError, ValueError):
+        return None
+
+
+def _belongs(found: ElfImage, image: ElfImage, crc: int) -> bool:
+    if os.path.realpath(found.path) == os.path.realpath(image.path):
+        return False
+    if found.build_id and image.build_id:
+        return found.build_id == image.build_id
+    return _crc_of(found.path) == crc
+
+
+def _crc_of(path: str) -> int | None:
+    crc, done = 0, 0
+    try:
+        with Path(path).open("rb") as file:
+            while chunk := file.read(1 << 20):
+                crc = zlib.crc32(chunk, crc)
+                done += len(chunk)
+                if done > _CRC_LIMIT:
+                    return None
+    except OSError:
+        return None
+    return crc

@@ -1,0 +1,124 @@
+"""C++ and Rust names as people write them, and the short names that reports group by.
+
+`full_name` is the library's (LLVM's) demangling. `short_name` is what jeprof and pprof show: without parameter lists,
+template arguments and return types, so that one template is one row.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+import pycxxfilt
+
+_LONGEST = 4096
+"""Longer mangled names are shown as they are: a demangler recurses on what it reads."""
+_RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
+_RUST_ESCAPES = {
+    "$SP$": "@", "$BP$": "*", "$RF$": "&", "$LT$": "<", "$GT$": ">",
+    "$LP$": "(", "$RP$": ")", "$C$": ",", "$u20$": " ", "$u27$": "'",
+    "$u5b$": "[", "$u5d$": "]", "$u7b$": "{", "$u7d$": "}", "$u7e$": "~", "$u3b$": ";", "$u2b$": "+",
+    "$u22$": '"', "..": "::",
+}  # fmt: skip
+_RUST_ESCAPE = re.compile("|".join(re.escape(k) for k in _RUST_ESCAPES))
+_OPERATOR_AT_END = re.compile(r"\boperator\s*$")
+_KEPT_GROUPS = ("(anonymous namespace)", "(anonymous class)")
+_CLONE_SUFFIX = re.compile(r" \[?\(?(?:\.|clone ).*$")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters, which a terminal or a page could act on, replaced."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+@lru_cache(maxsize=1 << 16)
+def full_name(symbol: str) -> str:
+    """Return the demangled form of ``symbol``, or the symbol itself."""
+    if not symbol.startswith(("_Z", "_R", "__Z")) or len(symbol) > _LONGEST:
+        return printable(symbol)
+    try:
+        name = pycxxfilt.demangle(symbol)
+    except (ValueError, UnicodeError):
+        name = None
+    if name is None:
+        return printable(symbol)
+    if _RUST_HASH.search(name):
+        name = _RUST_HASH.sub("", name)
+        name = _RUST_ESCAPE.sub(lambda m: _RUST_ESCAPES[m[0]], name).replace("::_<", "::<")
+        name = name[1:] if name.startswith("_<") else name
+    return printable(name)
+
+
+@lru_cache(maxsize=1 << 16)
+def short_name(symbol: str) -> str:
+    """Return the name under which reports group ``symbol`` (mangled or not)."""
+    full = full_name(symbol)
+    if symbol.startswith("_R") or full == symbol and not any(c in full for c in "(<"):
+        return full
+    if full.startswith("<"):
+        return full
+    short = _without_groups(_CLONE_SUFFIX.sub("", full)).strip()
+    return _without_return_type(short) or full
+
+
+def _without_groups(name: str) -> str:
+    """Take out every balanced (...) and <...> that is not part of an operator's name."""
+    kept: list[str] = []
+    at = 0
+    while at < len(name):
+        char = name[at]
+        if char in "(<":
+            group = next((g for g in _KEPT_GROUPS if name.startswith(g, at)), None)
+            operator = _operator_text(name, at, kept)
+            if group or operator:
+                text = group or operator or ""
+                kept.append(text)
+                at += len(text)
+                continue
+            at = _skip_group(name, at)
+            continue
+        kept.append(char)
+        at += 1
+    return re.sub(r"(?<!operator) const\b|(?<=[\w>)]) (?:const|volatile|&&?)(?=\s|$)", "", "".join(kept))
+
+
+def _operator_text(name: str, at: int, kept: list[str]) -> str | None:
+    """Return the symbol characters at ``at`` if they are the name of an operator."""
+    before = "".join(kept[-12:])
+    if not _OPERATOR_AT_END.search(before) and not before.endswith("operator-"):
+        return None
+    for text in ("()", "<=>", "<<=", "<<", "<=", "<"):
+        if name.startswith(text, at):
+            return text
+    return None
+
+
+def _skip_group(name: str, at: int) -> int:
+    """Return the position after the group that opens at ``at``; the end if it never closes."""
+    depth = 0
+    while at < len(name):
+        char = name[at]
+        if char in "(<":
+            depth += 1
+        elif char in ")>" and name[at - 1 : at + 1] != "->":
+            depth -= 1
+            if depth == 0:
+                return at + 1
+        at += 1
+    return at
+
+
+def _without_return_type(name: str) -> str:
+    """Take off the return type that templates and some functions carry in front."""
+    protected = name.replace("(anonymous namespace)", "\x01").replace("(anonymous class)", "\x02")
+    operator = re.search(r"(?:^|[\s:])operator(?!\w)", protected)
+    head, tail = (
+        (protected[: operator.start() + 1], protected[operator.start() + 1 :])
+        if operator and operator.start() > 0
+        else (protected, "")
+    )
+    if operator and operator.start() == 0 and protected.startswith("operator"):
+        head, tail = "", protected
+    head = head.rsplit(" ", 1)[-1] if not head.endswith(" ") else ""
+    text = (head + tail).lstrip("*&")
+    return text.replace("\x01", "(anonymous namespace)").replace("\x02", "(anonymous class)").strip()

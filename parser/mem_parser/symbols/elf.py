@@ -1,0 +1,226 @@
+"""One ELF file: what it is (build-id, segments) and its symbol tables as numpy arrays.
+
+pyelftools reads headers, notes and sections; the symbol tables themselves are decoded whole by numpy, because walking
+them symbol by symbol takes seconds per library. The file may be hostile: every failure is `BadElf`.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from elftools.elf.elffile import ELFFile
+
+from mem_parser.symbols.symtab import RawSymbols, SymbolTable
+
+_PF_X = 1
+_SHF_EXECINSTR = 4
+_MAX_SECTIONS = 100_000
+_MAX_DEBUGDATA = 256 << 20
+_DEBUG_SECTIONS = (".debug_info", ".zdebug_info", ".debug_line", ".zdebug_line")
+
+_SYMBOL64 = [("name", "u4"), ("info", "u1"), ("other", "u1"), ("shndx", "u2")]
+_SYMBOL64 += [("value", "u8"), ("size", "u8")]
+_SYMBOL32 = [("name", "u4"), ("value", "u4"), ("size", "u4"), ("info", "u1")]
+_SYMBOL32 += [("other", "u1"), ("shndx", "u2")]
+
+
+class BadElf(Exception):
+    """The file is no ELF file that can be read; the text says why, in a few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A PT_LOAD program header."""
+
+    vaddr: int
+    offset: int
+    file_size: int
+    mem_size: int
+    executable: bool
+
+
+class ElfImage:
+    """An open ELF file. Symbols are read when first asked for."""
+
+    def __init__(self, path: str, data: bytes | mmap.mmap, elf: Any) -> None:
+        self.path = path
+        self._data = data
+        self._elf = elf
+        self.segments = _segments(elf)
+        self.sections: dict[str, Any] = _sections(elf)
+        self.build_id = _build_id(elf, self.sections)
+
+    @classmethod
+    def open(cls, path: str) -> ElfImage:
+        """Open the file at ``path``. Raises `BadElf` or OSError."""
+        with Path(path).open("rb") as file:
+            if file.read(4) != b"\x7fELF":
+                raise BadElf("not an ELF file")
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return cls.from_data(path, data)
+
+    @classmethod
+    def from_data(cls, path: str, data: bytes | mmap.mmap) -> ElfImage:
+        """Make an image of bytes already read; ``path`` names it. Raises `BadElf`."""
+        stream: Any = data if isinstance(data, mmap.mmap) else io.BytesIO(data)
+        try:
+            return cls(path, data, _open_elf(stream))
+        except BadElf:
+            raise
+        except Exception as error:  # pyelftools fails on bad headers in many ways
+            raise BadElf("a damaged ELF file") from error
+
+    @property
+    def load_base(self) -> int:
+        """Lowest virtual address of the file; debug readers count from here."""
+        return min((s.vaddr for s in self.segments), default=0)
+
+    @property
+    def has_dwarf(self) -> bool:
+        """Tell whether line tables or debug entries are in this very file."""
+        return any(_size(self.sections.get(name)) for name in _DEBUG_SECTIONS)
+
+    @property
+    def debuglink(self) -> tuple[str, int] | None:
+        """Name and CRC-32 of the separate debug file, if the file names one."""
+        raw = self._section_bytes(self.sections.get(".gnu_debuglink"))
+        name, end, _ = raw.partition(b"\0")
+        at = (len(name) + 4) & ~3
+        if not name or not end or len(raw) < at + 4:
+            return None
+        order = "little" if self._elf.little_endian else "big"
+        text = name.decode("utf-8", "surrogateescape")
+        return text, int.from_bytes(raw[at : at + 4], order)  # type: ignore[arg-type]
+
+    def bias_of(self, start: int, file_offset: int, length: int) -> int | None:
+        """Return what was added to this file's addresses where a mapping puts ``file_offset`` at ``start``.
+
+        None if no executable segment of the file can have made the mapping: then it is another file.
+        """
+        for segment in self.segments:
+            first = segment.offset & ~0xFFF
+            last = (segment.offset + segment.mem_size + 0xFFFF) & ~0xFFF
+            if segment.executable and first <= file_offset and file_offset + length <= last:
+                return start - (segment.vaddr + file_offset - segment.offset)
+        return None
+
+    def symbols(self) -> SymbolTable:
+        """Return the function symbols of .symtab, .dynsym and .gnu_debugdata together."""
+        tables = [self._read_symbols(name) for name in (".symtab", ".dynsym")]
+        if not len(tables[0].values):
+            tables.append(self._debugdata_symbols())
+        return SymbolTable.merge([t for t in tables if len(t.values)])
+
+    def _debugdata_symbols(self) -> RawSymbols:
+        packed = self._section_bytes(self.sections.get(".gnu_debugdata"))
+        if not packed:
+            return RawSymbols.empty()
+        try:
+            data = lzma.LZMADecompressor(memlimit=_MAX_DEBUGDATA).decompress(packed, _MAX_DEBUGDATA)
+            return ElfImage.from_data(f"{self.path} (.gnu_debugdata)", data)._read_symbols(".symtab")
+        except (lzma.LZMAError, EOFError, BadElf):
+            return RawSymbols.empty()
+
+    def _read_symbols(self, name: str) -> RawSymbols:
+        section = self.sections.get(name)
+        if section is None:
+            return RawSymbols.empty()
+        try:
+            strings = self._section_bytes(self._elf.get_section(section["sh_link"]))
+            code = self._executable_sections()
+        except Exception:  # a link to nowhere: pyelftools fails in many ways
+            return RawSymbols.empty()
+        return _function_symbols(self._symbol_array(section), strings, code)
+
+    def _symbol_array(self, section: Any) -> npt.NDArray[Any]:
+        layout = _SYMBOL64 if self._elf.elfclass == 64 else _SYMBOL32
+        order = "<" if self._elf.little_endian else ">"
+        dtype = np.dtype([(field, order + kind) for field, kind in layout])
+        raw = self._section_bytes(section)
+        return np.frombuffer(raw[: len(raw) - len(raw) % dtype.itemsize], dtype=dtype)
+
+    def _executable_sections(self) -> npt.NDArray[np.bool_]:
+        code = np.zeros(1 << 16, dtype=np.bool_)
+        for index, section in enumerate(self._elf.iter_sections()):
+            if index < len(code) and section["sh_flags"] & _SHF_EXECINSTR:
+                code[index] = True
+        return code
+
+    def _section_bytes(self, section: Any) -> bytes:
+        if section is None or section["sh_type"] == "SHT_NOBITS":
+            return b""
+        start, size = section["sh_offset"], section["sh_size"]
+        return bytes(self._data[start : min(start + size, len(self._data))])
+
+
+def _open_elf(stream: BinaryIO) -> Any:
+    elf = ELFFile(stream)
+    if elf.num_sections() > _MAX_SECTIONS or elf.num_segments() > _MAX_SECTIONS:
+        raise BadElf("a damaged ELF file")
+    return elf
+
+
+def _size(section: Any) -> int:
+    if section is None or section["sh_type"] == "SHT_NOBITS":
+        return 0
+    return int(section["sh_size"])
+
+
+def _segments(elf: Any) -> list[Segment]:
+    found = []
+    for header in (elf.get_segment(k).header for k in range(elf.num_segments())):
+        if header["p_type"] == "PT_LOAD":
+            values = (header[k] for k in ("p_vaddr", "p_offset", "p_filesz", "p_memsz"))
+            found.append(Segment(*values, bool(header["p_flags"] & _PF_X)))
+    return found
+
+
+def _sections(elf: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for section in elf.iter_sections():
+        found.setdefault(section.name, section)
+    return found
+
+
+def _build_id(elf: Any, sections: dict[str, Any]) -> str:
+    holders = [sections.get(".note.gnu.build-id")]
+    holders += [s for s in elf.iter_segments() if s["p_type"] == "PT_NOTE"]
+    for holder in holders:
+        for note in holder.iter_notes() if hasattr(holder, "iter_notes") else ():
+            if note["n_type"] == "NT_GNU_BUILD_ID":
+                return str(note["n_desc"]).lower()
+    return ""
+
+
+def _function_symbols(
+    symbols: npt.NDArray[Any], strings: bytes, code: npt.NDArray[np.bool_]
+) -> RawSymbols:
+    """Keep defined functions, and untyped symbols that stand in code."""
+    kind = symbols["info"] & 0xF
+    in_code = code[symbols["shndx"]]
+    is_function = (kind == 2) | (kind == 10) | ((kind == 0) & in_code)
+    keep = is_function & (symbols["shndx"] != 0) & (symbols["value"] != 0)
+    keep &= (symbols["name"] > 0) & (symbols["name"] < len(strings))
+    kept = symbols[keep]
+    return RawSymbols(
+        values=kept["value"].astype(np.uint64),
+        sizes=kept["size"].astype(np.uint64),
+        names=kept["name"].astype(np.int64),
+        rank=_rank(kept["info"]),
+        strings=strings,
+    )
+
+
+def _rank(info: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return how much a symbol is preferred to others at its address; less is better."""
+    binding_rank = np.full(16, 3, dtype=np.uint8)
+    binding_rank[[1, 2, 0]] = (0, 1, 2)  # global, weak, local
+    untyped = ((info & 0xF) == 0).astype(np.uint8) * 4
+    return (binding_rank[info >> 4] + untyped).astype(np.uint8)

@@ -1,0 +1,167 @@
+"""Which file on this machine holds a module of the profile, and whether it still is the same.
+
+A file is used only if it has the recorded build-id. Where the profile knows none (other tools' files), the mapping must
+at least be one that this file can have made. Names are never guessed from a file that fails this.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mem_parser.errors import InputFileError
+from mem_parser.model import Module, Profile
+from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, find_debug_file
+from mem_parser.symbols.elf import BadElf, ElfImage
+from mem_parser.symbols.table import SymbolProblem
+
+_PSEUDO = ("[", "//anon", "memfd:", "/memfd:", "anon_inode:", "/dev/", "/SYSV")
+
+
+@dataclass(slots=True)
+class ModuleFiles:
+    """What was found for one module: its own file, its debug file, its bias, and what is wrong."""
+
+    image: ElfImage | None
+    debug: ElfImage | None
+    bias: int | None
+    problem: SymbolProblem | None = None
+
+
+class ModuleFinder:
+    """Finds files for the modules of one profile. ``binary`` is the user's word for the program's own file."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        binary: str | None = None,
+        debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS,
+    ) -> None:
+        self._profile = profile
+        self._debug_dirs = debug_dirs
+        self._binary = open_binary(binary) if binary is not None else None
+        self.main = self._find_main()
+        if self._binary is not None and self.main is None and profile.modules:
+            self._refuse_binary(self._binary)
+
+    def files_of(self, module: Module) -> ModuleFiles:
+        """Return what can be used for ``module``."""
+        if module.path.startswith(_PSEUDO):
+            return ModuleFiles(None, None, module.bias)
+        image, problem = self._open(module)
+        debug = find_debug_file(
+            module.build_id or (image.build_id if image else ""), image, self._debug_dirs
+        )
+        if debug is not None:
+            problem = None if module.build_id else problem
+        bias = module.bias
+        if bias is None and (image or debug) is not None:
+            bias = _bias(module, image or debug)
+        if image is None and debug is not None and problem is not None:
+            problem = None
+        return ModuleFiles(image, debug, bias, problem)
+
+    def _open(self, module: Module) -> tuple[ElfImage | None, SymbolProblem | None]:
+        if self._binary is not None and self._is_main(module):
+            return self._check(module, self._binary, given=True)
+        try:
+            image = ElfImage.open(module.path)
+        except (BadElf, OSError, ValueError) as error:
+            reason = str(error) if isinstance(error, BadElf) else _reason(error)
+            return None, SymbolProblem(
+                module.path, f"{module.path}: {reason}; it is shown without names"
+            )
+        return self._check(module, image, given=False)
+
+    def _is_main(self, module: Module) -> bool:
+        return self.main is not None and module.path == self.main.path
+
+    def _check(
+        self, module: Module, image: ElfImage, *, given: bool
+    ) -> tuple[ElfImage | None, SymbolProblem | None]:
+        if _same_file(module, image) and (given or module.build_id or not module.deleted):
+            return image, None
+        if module.build_id:
+            why = "is not the file that was profiled (its build-id differs)"
+        elif module.deleted:
+            why = "was replaced while the program ran"
+        else:
+            why = "is not the file that was profiled (it is mapped otherwise)"
+        return None, SymbolProblem(
+            module.path,
+            f"{image.path} {why}; it is shown without names",
+            f"it had build-id {module.build_id}" if module.build_id else None,
+        )
+
+    # The program itself.
+
+    def _find_main(self) -> Module | None:
+        modules = self._profile.modules
+        exe = self._profile.capture.exe
+        if self._binary is not None:
+            return self._match_binary(self._binary)
+        for module in modules:
+            if exe and module.path == exe.removesuffix(" (deleted)"):
+                return module
+        return next((m for m in modules if _is_program(m)), None)
+
+    def _match_binary(self, binary: ElfImage) -> Module | None:
+        """Return the module that the user's binary is: same build-id, same path, or same name."""
+        modules = self._profile.modules
+        real = os.path.realpath(binary.path)
+        by_id = (m for m in modules if m.build_id and m.build_id == binary.build_id)
+        by_path = (m for m in modules if os.path.realpath(m.path) == real)
+        by_name = (m for m in modules if m.name in (os.path.basename(real), _base(binary.path)))
+        named = next((m for k in (by_id, by_path, by_name) for m in k), None)
+        if named is not None:
+            return named
+        programs = [m for m in modules if _is_program(m) and not m.build_id]
+        return programs[0] if programs and _same_file(programs[0], binary) else None
+
+    def _refuse_binary(self, binary: ElfImage) -> None:
+        exe = self._profile.capture.exe or next(
+            (m.path for m in self._profile.modules if _is_program(m)), ""
+        )
+        raise InputFileError(
+            f"{binary.path}: not the program of this profile",
+            hint=f"the profile is of {exe}" if exe else None,
+        )
+
+
+def open_binary(path: str) -> ElfImage:
+    """Open the file given with -p. Raises `InputFileError`."""
+    try:
+        return ElfImage.open(path)
+    except BadElf as error:
+        raise InputFileError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise InputFileError(f"{path}: {_reason(error)}") from error
+
+
+def _base(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def _is_program(module: Module) -> bool:
+    return module.path.startswith("/") and ".so" not in module.name
+
+
+def _same_file(module: Module, image: ElfImage) -> bool:
+    if module.build_id:
+        return module.build_id == image.build_id
+    return all(
+        image.bias_of(r.start, r.file_offset, r.end - r.start) is not None for r in module.ranges
+    )
+
+
+def _bias(module: Module, image: ElfImage | None) -> int | None:
+    for r in module.ranges if image is not None else ():
+        bias = image.bias_of(r.start, r.file_offset, r.end - r.start) if image else None
+        if bias is not None:
+            return bias
+    return None

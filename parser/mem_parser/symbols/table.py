@@ -1,0 +1,93 @@
+"""The result of symbolization: functions, locations, and every stack spelled in locations.
+
+A *location* is one function at one line of one module; a frame's address stands for one or more of them, because inlined
+functions have no frame of their own. Stacks are again one flat array with offsets, innermost first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One function of one module.
+
+    ``name`` is what reports show and group by, ``full_name`` has parameters and template arguments too. Where nothing is
+    known, both are `module+0xoffset` and ``known`` is False.
+    """
+
+    name: str
+    full_name: str
+    module: str
+    file: str = ""
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a function; ``function`` is an index, ``line`` 0 where unknown."""
+
+    function: int
+    file: str = ""
+    line: int = 0
+    inlined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolProblem:
+    """Why names of one module are missing; ``hint`` says what would help."""
+
+    module: str
+    text: str
+    hint: str | None = None
+
+
+@dataclass(slots=True)
+class Symbols:
+    """Names for all stacks of a profile.
+
+    ``locations_of_stack`` with ``offsets`` (one more entry than stacks) index ``locations``. Every stack has at least
+    one location.
+    """
+
+    functions: list[Function]
+    locations: list[Location]
+    offsets: npt.NDArray[np.int64]
+    locations_of_stack: npt.NDArray[np.int32]
+    problems: list[SymbolProblem] = field(default_factory=list)
+    modules_without_names: dict[str, int] = field(default_factory=dict)
+    """Module path to number of distinct addresses that have no name."""
+
+    @property
+    def function_of_location(self) -> npt.NDArray[np.int32]:
+        """For each location, its function."""
+        return np.array([x.function for x in self.locations], dtype=np.int32)
+
+
+class SymbolTableBuilder:
+    """Interns functions and locations while modules are looked up one after the other."""
+
+    def __init__(self) -> None:
+        self.functions: list[Function] = []
+        self.locations: list[Location] = []
+        self._function_index: dict[Function, int] = {}
+        self._location_index: dict[Location, int] = {}
+
+    def location(
+        self, function: Function, file: str = "", line: int = 0, *, inlined: bool = False
+    ) -> int:
+        """Return the index of the location, new or known."""
+        index = self._function_index.get(function)
+        if index is None:
+            index = self._function_index[function] = len(self.functions)
+            self.functions.append(function)
+        location = Location(index, file, line, inlined)
+        known = self._location_index.get(location)
+        if known is None:
+            known = self._location_index[location] = len(self.locations)
+            self.locations.append(location)
+        return known

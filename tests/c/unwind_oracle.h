@@ -10,6 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+#define _Static_assert static_assert
+#endif
 #include "../../sampler/core/unwind.h"
 
 #define ORACLE_FRAMES 20000

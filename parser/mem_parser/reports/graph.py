@@ -1,0 +1,107 @@
+"""The call graph as data: which functions and calls are drawn, and what was left out.
+
+Nodes below 0.5 % of the total (cum) and edges below 0.1 % are pruned, and at most 80 nodes stay. A stack gives its weight
+once to each distinct edge on it; calls of a function to itself are no edge. Where functions between two drawn ones were
+pruned, the edge between those two is *indirect*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.reports.aggregate import Row, StackSums, rows_of
+from mem_parser.reports.header import header_lines
+from mem_parser.reports.units import MIB, significant
+
+NODE_SHARE = 0.005
+EDGE_SHARE = 0.001
+MAX_NODES = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Calls from one drawn node to another; both are positions in `CallGraph.nodes`."""
+
+    caller: int
+    callee: int
+    value: float
+    indirect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallGraph:
+    """What is drawn. ``legend`` is lines of text, the total first."""
+
+    nodes: list[Row]
+    edges: list[Edge]
+    total: float
+    unit: Unit
+    legend: list[str]
+
+
+def build_graph(
+    profile: Profile, sums: StackSums, count: Count, unit: Unit, title: str
+) -> CallGraph:
+    """Return the call graph of ``sums``; ``title`` names the program in the legend."""
+    total = sums.total
+    rows = [row for row in rows_of(sums) if row.cum.value > 0]
+    nodes, node_limit = _choose_nodes(rows, total.value)
+    key_of_name = {name: k for k, name in enumerate(sums.names)}
+    position = np.full(max(len(sums.names), 1), -1, dtype=np.int64)
+    position[[key_of_name[row.name] for row in nodes]] = np.arange(len(nodes))
+    edges = _edges(sums, position, len(nodes))
+    kept = [e for e in edges if e.value >= EDGE_SHARE * total.value]
+    legend = [total_line(total.value, unit), title]
+    legend += header_lines(profile, total, count, unit)
+    if not total.samples:
+        legend.append("0 samples: nothing to show")
+    if len(nodes) < len(rows):
+        legend.append(f"{len(rows) - len(nodes)} functions {node_limit} not drawn")
+    if len(kept) < len(edges):
+        legend.append(f"{len(edges) - len(kept)} calls below {100 * EDGE_SHARE:g} % not drawn")
+    return CallGraph(nodes, kept, total.value, unit, legend)
+
+
+def total_line(value: float, unit: Unit) -> str:
+    """Return the line in the top left corner: `Total MB: 25.7`, powers of 1024."""
+    if unit is Unit.OBJECTS:
+        return f"Total objects: {value:.0f}"
+    size = value / MIB
+    return f"Total MB: {f'{size:.1f}' if size >= 1 or not size else significant(size, 3)}"
+
+
+def _choose_nodes(rows: list[Row], total: float) -> tuple[list[Row], str]:
+    ordered = sorted(rows, key=lambda r: (-r.cum.value, -r.flat.value, r.name))
+    heavy = [row for row in ordered if row.cum.value >= NODE_SHARE * total]
+    if len(heavy) > MAX_NODES:
+        return heavy[:MAX_NODES], f"beyond the heaviest {MAX_NODES}"
+    return heavy, f"below {100 * NODE_SHARE:g} %"
+
+
+def _edges(sums: StackSums, position: npt.NDArray[np.int64], nodes: int) -> list[Edge]:
+    """Return every distinct edge between drawn nodes with its weight."""
+    if not len(sums.keys) or not nodes:
+        return []
+    drawn = position[sums.keys]
+    place = np.flatnonzero(drawn >= 0)
+    stack = np.repeat(np.arange(len(sums.offsets) - 1), np.diff(sums.offsets))[place]
+    node = drawn[place]
+    same_stack = stack[1:] == stack[:-1]
+    differs = node[1:] != node[:-1]
+    pair = np.flatnonzero(same_stack & differs)
+    direct = place[pair + 1] - place[pair] == 1
+    edge = node[pair + 1] * nodes + node[pair]  # the outer frame calls the inner one
+    once, first = np.unique(stack[pair] * (nodes * nodes) + edge, return_index=True)
+    of_stack, of_edge = once // (nodes * nodes), once % (nodes * nodes)
+    edges, inverse = np.unique(of_edge, return_inverse=True)
+    weight = np.bincount(inverse.reshape(-1), weights=sums.values[of_stack])
+    any_direct = np.bincount(inverse.reshape(-1), weights=direct[first]) > 0
+    return [
+        Edge(int(e) // nodes, int(e) % nodes, float(w), not d)
+        for e, w, d in zip(edges.tolist(), weight.tolist(), any_direct.tolist(), strict=True)
+        if w > 0
+    ]

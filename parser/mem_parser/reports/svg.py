@@ -1,0 +1,187 @@
+"""Draw a call graph as one SVG file that pans and zooms in a browser by itself.
+
+Graphviz lays it out: the system's `dot`, else the `graphviz-pure` program that pip installs. Labels are hostile input
+(they are symbol names): they are escaped for DOT here, by Graphviz for XML, and the drawing is parsed and written anew, so
+that nothing but elements Graphviz makes, and the script of this file, is in the result.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import xml.etree.ElementTree as ET
+from importlib import resources
+
+import graphviz
+
+from mem_parser.errors import MemError
+from mem_parser.reports.graph import CallGraph
+from mem_parser.reports.units import format_value, percent
+from mem_parser.reports.aggregate import Row
+
+DOT_VARIABLE = "MEM_PROFILER_DOT"
+"""Names the program that lays graphs out, before all others."""
+_LAYOUT_TIMEOUT_S = 120
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+_WRAP = 36
+_LONGEST_NAME = 240
+_SMALLEST_FONT, _LARGEST_FONT = 9.0, 34.0
+
+
+def draw_svg(graph: CallGraph) -> str:
+    """Return the SVG document. Raises `MemError` if there is nothing to draw with."""
+    return _finish(_lay_out(dot_source(graph)), graph)
+
+
+def dot_source(graph: CallGraph) -> str:
+    """Return the graph in DOT."""
+    dot = graphviz.Digraph(
+        "calls",
+        graph_attr={
+            "label": _text(graph.legend, "\\l"),
+            "labelloc": "t",
+            "labeljust": "l",
+            "fontsize": "16",
+            "fontname": "Helvetica",
+            "nodesep": "0.2",
+            "ranksep": "0.4",
+        },
+        node_attr={"shape": "box", "style": "filled", "fontname": "Helvetica"},
+        edge_attr={"fontname": "Helvetica", "fontsize": "11", "color": "#606060"},
+    )
+    for k, row in enumerate(graph.nodes):
+        dot.node(f"n{k}", _text(_node_label(row, graph), "\\n"), **_node_style(row, graph))
+    for edge in graph.edges:
+        share = edge.value / graph.total if graph.total else 0.0
+        dot.edge(
+            f"n{edge.caller}",
+            f"n{edge.callee}",
+            _text([" " + format_value(edge.value, graph.unit)], "\\n"),
+            penwidth=f"{1 + 5 * min(share, 1.0):.2f}",
+            weight=str(1 + int(100 * min(share, 1.0))),
+            style="dashed" if edge.indirect else "solid",
+        )
+    return str(dot.source)
+
+
+def _node_label(row: Row, graph: CallGraph) -> list[str]:
+    flat, cum = row.flat.value, row.cum.value
+    lines = _wrapped(row.name)
+    lines.append(f"{format_value(flat, graph.unit)} ({percent(flat, graph.total)})")
+    if cum - flat > 1e-9 * max(cum, 1.0):
+        lines.append(f"of {format_value(cum, graph.unit)} ({percent(cum, graph.total)})")
+    return lines
+
+
+def _node_style(row: Row, graph: CallGraph) -> dict[str, str]:
+    flat = row.flat.value / graph.total if graph.total else 0.0
+    cum = row.cum.value / graph.total if graph.total else 0.0
+    size = _SMALLEST_FONT + (_LARGEST_FONT - _SMALLEST_FONT) * math.sqrt(min(max(flat, 0.0), 1.0))
+    fill, line = _colours(min(max(cum, 0.0), 1.0))
+    return {"fontsize": f"{size:.1f}", "fillcolor": fill, "color": line}
+
+
+def _colours(share: float) -> tuple[str, str]:
+    """Return fill and line colour: from grey for little to red for all of the total."""
+    strength = math.sqrt(share)
+    fill = (245 - 8 * strength, 243 - 50 * strength, 240 - 65 * strength)
+    line = (130 + 50 * strength, 130 - 110 * strength, 130 - 120 * strength)
+    return _hex(fill), _hex(line)
+
+
+def _hex(colour: tuple[float, float, float]) -> str:
+    return "#" + "".join(f"{round(c):02x}" for c in colour)
+
+
+def _wrapped(name: str) -> list[str]:
+    """Return ``name`` in lines of a width that a box can have, broken after `::` and blanks."""
+    if len(name) > _LONGEST_NAME:
+        name = name[: _LONGEST_NAME - 1] + "…"
+    lines, current = [], ""
+    for piece in name.replace("::", "::\0").replace(" ", " \0").split("\0"):
+        if current and len(current) + len(piece) > _WRAP:
+            lines.append(current)
+            current = ""
+        current += piece
+    return [line.strip() for line in [*lines, current] if line.strip()] or [name]
+
+
+def _text(lines: list[str], end: str) -> str:
+    """Return a DOT label of ``lines``: backslashes and entities mean themselves, never markup."""
+    escaped = (line.replace("\\", "\\\\").replace("&", "&amp;") for line in lines)
+    text = "".join(line + end for line in escaped)
+    # A text in angle brackets would be markup to DOT; this one ends in an escape, so it never is.
+    return str(graphviz.nohtml(text))
+
+
+def find_layout_program() -> list[str] | None:
+    """Return the command that understands `-Tsvg`, or None."""
+    chosen = os.environ.get(DOT_VARIABLE)
+    if chosen:
+        return [chosen]
+    scripts = (sysconfig.get_path("scripts"), os.path.dirname(sys.executable))
+    for name in ("dot", "graphviz-pure"):
+        found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(filter(None, scripts)))
+        if found:
+            return [found]
+    return None
+
+
+def _lay_out(source: str) -> bytes:
+    hint = "install Debian's graphviz, or: pip install graphviz-pure"
+    program = find_layout_program()
+    if program is None:
+        raise MemError("dot is missing: the call graph cannot be drawn", hint=hint)
+    try:
+        done = subprocess.run(
+            [*program, "-Kdot", "-Tsvg"],
+            input=source.encode("utf-8", "replace"),
+            capture_output=True,
+            timeout=_LAYOUT_TIMEOUT_S,
+            check=False,
+        )
+    except OSError as error:
+        raise MemError(f"cannot run {program[0]}: {error.strerror}", hint=hint) from error
+    except subprocess.TimeoutExpired as error:
+        raise MemError(f"{program[0]} did not finish within {_LAYOUT_TIMEOUT_S} s") from error
+    if done.returncode or b"<svg" not in done.stdout:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise MemError(f"{program[0]} failed: {said[0] if said else done.returncode}")
+    return done.stdout
+
+
+def _finish(drawing: bytes, graph: CallGraph) -> str:
+    """Return the drawing filling its window, with tooltips and the script."""
+    ET.register_namespace("", _SVG)
+    ET.register_namespace("xlink", _XLINK)
+    try:
+        root = ET.fromstring(drawing)
+    except ET.ParseError as error:
+        raise MemError(f"the layout program wrote no SVG ({error})") from error
+    root.set("width", "100%")
+    root.set("height", "100%")
+    root.set("preserveAspectRatio", "xMidYMin meet")
+    root.set("style", "background:white")
+    _set_titles(root, graph)
+    script = ET.SubElement(root, f"{{{_SVG}}}script")
+    script.text = resources.files(__package__).joinpath("panzoom.js").read_text("utf-8")
+    body = ET.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'
+
+
+def _set_titles(root: ET.Element, graph: CallGraph) -> None:
+    """Make what a browser shows under the pointer the whole name instead of a node's number."""
+    names = {f"n{k}": row.name for k, row in enumerate(graph.nodes)}
+    for group in root.iter(f"{{{_SVG}}}g"):
+        title = group.find(f"{{{_SVG}}}title")
+        if title is None or title.text is None:
+            continue
+        ends = title.text.split("->")
+        title.text = " → ".join(names.get(end, end) for end in ends)
+        if group.get("class") == "graph":
+            group.remove(title)

@@ -1,0 +1,314 @@
+"""All stacks of a profile as one prefix tree, in columns.
+
+Node 0 is the root, above the outermost frames; every other node is one function called from its parent node. Nodes are
+numbered level by level, so a parent's number is smaller than its children's and sums towards the root are one pass.
+What the program allocated hangs on *rows*: one row per (node, domain) where blocks were allocated with that stack, and
+one *thread row* per (node, domain, thread) for the blocks in use. A row's numbers are five columns, already weighted:
+bytes and their variance, objects and their variance, samples. They add, so any subtree or selection is a sum.
+
+A base profile may share the tree: its rows stand in counts of their own (``base_inuse`` ...), for differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.estimate import FloatArray, unsample
+from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
+from mem_parser.symbols.table import Function, Symbols
+
+BYTES, BYTES_VARIANCE, OBJECTS, OBJECTS_VARIANCE, SAMPLES = range(5)
+"""Positions of a row's five columns."""
+COLUMNS = 5
+
+Key = Callable[[Function], object]
+
+
+def by_function(function: Function) -> object:
+    """Return what makes two functions of one profile the same node."""
+    return function.name, function.module, function.file
+
+
+def across_builds(function: Function) -> object:
+    """Return what makes two functions of different builds the same node: folders and offsets differ there."""
+    return function.name, function.module.rsplit("/", 1)[-1]
+
+
+@dataclass(slots=True)
+class Rows:
+    """What was allocated at nodes: ``counts[kind]`` has shape (rows, 5), see `BYTES` and following.
+
+    ``thread`` is -1 in rows that are not by thread.
+    """
+
+    node: IntArray
+    domain: IntArray
+    thread: IntArray
+    counts: dict[str, FloatArray]
+
+    def __len__(self) -> int:
+        return len(self.node)
+
+
+@dataclass(slots=True)
+class Tree:
+    """The prefix tree; all node arrays have one entry per node, the root first.
+
+    ``name`` indexes ``names`` (-1 at the root); ``line`` is the one source line of the node, 0 where it is unknown or there
+    are several; ``inlined`` is set where all of the node's frames are.
+    """
+
+    names: list[Function]
+    parent: IntArray
+    name: IntArray
+    line: IntArray
+    inlined: BoolArray
+    levels: IntArray
+    """Level *d* (root: 0) is nodes levels[d] to levels[d + 1] - 1."""
+    rows: Rows
+    thread_rows: Rows
+    domains: list[str]
+    threads: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    @property
+    def depth(self) -> IntArray:
+        """Level of each node."""
+        return np.repeat(np.arange(len(self.levels) - 1), np.diff(self.levels))
+
+    def own(self, kind: str) -> FloatArray:
+        """Return for each node what was allocated right there; shape (nodes, 5)."""
+        result = np.zeros((len(self), COLUMNS))
+        values = self.rows.counts[kind]
+        for column in range(COLUMNS):
+            result[:, column] = np.bincount(
+                self.rows.node, weights=values[:, column], minlength=len(self)
+            )
+        return result
+
+    def total(self, kind: str) -> FloatArray:
+        """Return for each node what was allocated there or below; shape (nodes, 5)."""
+        return self.sum_up(self.own(kind))
+
+    def sum_up(self, own: FloatArray) -> FloatArray:
+        """Add every node's numbers to all its ancestors'; shape (nodes,) or (nodes, k)."""
+        result = own.copy()
+        for depth in range(len(self.levels) - 2, 0, -1):
+            low, high = self.levels[depth], self.levels[depth + 1]
+            # Children of one parent are neighbours, so a segmented sum does.
+            first = np.flatnonzero(np.diff(self.parent[low:high], prepend=-1))
+            result[self.parent[low:high][first]] += np.add.reduceat(result[low:high], first, axis=0)
+        return result
+
+    def children(self) -> tuple[IntArray, IntArray]:
+        """Return (first, last + 1) child of every node; children are neighbours."""
+        first = np.searchsorted(self.parent[1:], np.arange(len(self))) + 1
+        last = np.searchsorted(self.parent[1:], np.arange(len(self)), side="right") + 1
+        return first, last
+
+
+@dataclass(slots=True)
+class _Stacks:
+    """Stacks of one or two profiles in one table of names."""
+
+    names: list[Function]
+    name: IntArray
+    line: IntArray
+    inlined: BoolArray
+    offsets: IntArray
+
+
+def build_tree(
+    profile: Profile,
+    symbols: Symbols,
+    base: tuple[Profile, Symbols] | None = None,
+    *,
+    key: Key | None = None,
+) -> Tree:
+    """Build the tree of ``profile``; with ``base``, of both.
+
+    ``key`` says which functions are one node; by default `by_function`, with a base `across_builds`.
+    """
+    key = key or (by_function if base is None else across_builds)
+    sources = [symbols] if base is None else [symbols, base[1]]
+    stacks = _join(sources, key)
+    parent, name, line, inlined, levels, leaf = _grow(stacks)
+    domains = list(profile.domains)
+    rows = _site_rows(profile, leaf, "")
+    threads = [t.name or str(t.tid) for t in profile.threads]
+    if base is not None:
+        other = _site_rows(base[0], leaf[len(symbols.offsets) - 1 :], "base_")
+        other.domain = _same_domains(domains, base[0].domains)[other.domain]
+        rows = _concatenate(rows, other)
+    tree = Tree(
+        stacks.names,
+        parent,
+        name,
+        line,
+        inlined,
+        levels,
+        _merge(rows),
+        _merge(_thread_rows(profile, leaf)),
+        domains,
+        threads,
+    )
+    tree.notes = [f"{p.module}: {p.text}" for p in symbols.problems]
+    return tree
+
+
+def _join(sources: Sequence[Symbols], key: Key) -> _Stacks:
+    table: dict[object, int] = {}
+    names: list[Function] = []
+    name, line, inlined, offsets = [], [], [], [np.zeros(1, dtype=np.int64)]
+    for symbols in sources:
+        of_function = np.zeros(len(symbols.functions), dtype=np.int64)
+        for k, function in enumerate(symbols.functions):
+            index = table.setdefault(key(function), len(names))
+            if index == len(names):
+                names.append(function)
+            of_function[k] = index
+        where = symbols.locations_of_stack
+        name.append(of_function[symbols.function_of_location][where])
+        line.append(np.array([x.line for x in symbols.locations], dtype=np.int64)[where])
+        inlined.append(np.array([x.inlined for x in symbols.locations], dtype=np.bool_)[where])
+        offsets.append(symbols.offsets[1:] + offsets[-1][-1])
+    return _Stacks(
+        names,
+        np.concatenate(name),
+        np.concatenate(line),
+        np.concatenate(inlined),
+        np.concatenate(offsets),
+    )
+
+
+def _grow(
+    stacks: _Stacks,
+) -> tuple[IntArray, IntArray, IntArray, BoolArray, IntArray, IntArray]:
+    """Grow the tree level by level, outermost frames first.
+
+    Returns parent, name, line and inlined per node, the level bounds, and the node where each stack ends.
+    """
+    depths = np.diff(stacks.offsets)
+    at = np.zeros(len(depths), dtype=np.int64)
+    parents = [np.array([-1])]
+    names, lines = [np.array([-1])], [np.array([0])]
+    inlined = [np.zeros(1, dtype=np.bool_)]
+    levels = [0, 1]
+    width = max(len(stacks.names), 1)
+    active = np.flatnonzero(depths > 0)
+    depth = 0
+    while len(active):
+        position = stacks.offsets[1:][active] - 1 - depth
+        keys = at[active] * width + stacks.name[position]
+        unique, inverse = np.unique(keys, return_inverse=True)
+        parents.append(unique // width)
+        names.append(unique % width)
+        low, high = np.full(len(unique), np.iinfo(np.int64).max), np.zeros(len(unique), np.int64)
+        np.minimum.at(low, inverse, stacks.line[position])
+        np.maximum.at(high, inverse, stacks.line[position])
+        lines.append(np.where(low == high, low, 0))
+        whole = np.ones(len(unique), dtype=np.bool_)
+        np.logical_and.at(whole, inverse, stacks.inlined[position])
+        inlined.append(whole)
+        at[active] = inverse + levels[-1]
+        levels.append(levels[-1] + len(unique))
+        depth += 1
+        active = active[depths[active] > depth]
+    return (
+        np.concatenate(parents),
+        np.concatenate(names),
+        np.concatenate(lines),
+        np.concatenate(inlined),
+        np.array(levels, dtype=np.int64),
+        at,
+    )
+
+
+def _site_rows(profile: Profile, leaf: IntArray, prefix: str) -> Rows:
+    counts = {}
+    for kind in (Count.INUSE, Count.FREED, Count.PEAK):
+        if not profile.has(kind):
+            continue
+        size, size_variance, samples = profile.weigh(kind, Unit.SPACE)
+        objects, objects_variance, _ = profile.weigh(kind, Unit.OBJECTS)
+        counts[prefix + str(kind)] = np.column_stack(
+            (size, size_variance, objects, objects_variance, samples)
+        ).astype(np.float64)
+    node = leaf[profile.sites.stack]
+    domain = profile.sites.domain.astype(np.int64)
+    return Rows(node, domain, np.full(len(node), -1, dtype=np.int64), counts)
+
+
+def _thread_rows(profile: Profile, leaf: IntArray) -> Rows:
+    blocks = profile.thread_blocks
+    if blocks is None:
+        nothing = np.zeros(0, dtype=np.int64)
+        return Rows(nothing, nothing, nothing, {str(Count.INUSE): np.zeros((0, COLUMNS))})
+    weighed = unsample(blocks.blocks, blocks.bytes, profile.rate_bytes)
+    values = np.column_stack(
+        (
+            weighed.bytes,
+            weighed.bytes_variance,
+            weighed.objects,
+            weighed.objects_variance,
+            blocks.blocks,
+        )
+    ).astype(np.float64)
+    position_of_row = {t.row: k for k, t in enumerate(profile.threads)}
+    thread = np.array([position_of_row.get(r, -1) for r in blocks.row.tolist()], dtype=np.int64)
+    domain = profile.sites.domain[blocks.site].astype(np.int64)
+    return Rows(leaf[profile.sites.stack[blocks.site]], domain, thread, {str(Count.INUSE): values})
+
+
+def _same_domains(domains: list[str], others: Sequence[str]) -> IntArray:
+    """Return the positions of ``others`` in ``domains``, which grows by the missing ones."""
+    for other in others:
+        if other not in domains:
+            domains.append(other)
+    return np.array([domains.index(other) for other in others], dtype=np.int64)
+
+
+def _concatenate(first: Rows, second: Rows) -> Rows:
+    counts = {}
+    for kind in (*first.counts, *second.counts):
+        above = first.counts.get(kind, np.zeros((len(first), COLUMNS)))
+        below = second.counts.get(kind, np.zeros((len(second), COLUMNS)))
+        counts[kind] = np.concatenate((above, below))
+    return Rows(
+        np.concatenate((first.node, second.node)),
+        np.concatenate((first.domain, second.domain)),
+        np.concatenate((first.thread, second.thread)),
+        counts,
+    )
+
+
+def _merge(rows: Rows) -> Rows:
+    """Add up rows of the same node, domain and thread; rows of nothing but zeros vanish."""
+    wanted: npt.NDArray[np.bool_] = np.zeros(len(rows), dtype=np.bool_)
+    for values in rows.counts.values():
+        wanted |= values.any(axis=1)
+    domains = int(rows.domain.max(initial=0)) + 1
+    threads = int(rows.thread.max(initial=-1)) + 2
+    keys = ((rows.node * domains + rows.domain) * threads + rows.thread + 1)[wanted]
+    unique, inverse = np.unique(keys, return_inverse=True)
+    counts = {}
+    for kind, values in rows.counts.items():
+        columns = [
+            np.bincount(inverse, weights=values[wanted, k], minlength=len(unique))
+            for k in range(COLUMNS)
+        ]
+        counts[kind] = np.column_stack(columns)
+    node_domain = unique // threads
+    return Rows(node_domain // domains, node_domain % domains, unique % threads - 1, counts)
+
+
+def regroup(rows: Rows, new_node: IntArray) -> Rows:
+    """Return ``rows`` moved from node *k* to node ``new_node[k]`` and merged there."""
+    return _merge(Rows(new_node[rows.node], rows.domain, rows.thread, rows.counts))

@@ -1,5 +1,6 @@
 """Build segment files by hand, as the sampler would have left them, for tests of the reading side.
- Model: a `FakeSegment` is an array of bytes with a valid control page and one level per table. Rows
+
+Model: a `FakeSegment` is an array of bytes with a valid control page and one level per table. Rows
 are put where the test says, not where a hash would, because readers must not rely on that.
 """
 

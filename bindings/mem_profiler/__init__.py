@@ -1,6 +1,7 @@
 """The capture side: find the sampler's segment in a process, switch it on and off, write .heap
 files.
- Layers, importing downwards only: `session`, `launch`, `recover` -> `capture`, `recorder`,
+
+Layers, importing downwards only: `session`, `launch`, `recover` -> `capture`, `recorder`,
 `discovery` -> `heapwrite`, `records`, `collect` -> `segment` -> `layout` (cffi). `procfs` and
 `death` know processes.
 """

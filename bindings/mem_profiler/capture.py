@@ -1,5 +1,6 @@
 """Switch captures on and off in a segment, one controller at a time.
- Model: a capture is a number, a slot with its parameters, and the gate that makes it visible to the
+
+Model: a capture is a number, a slot with its parameters, and the gate that makes it visible to the
 target's threads. The slot is written before the gate, with release order. The deadline stands in
 the slot, so the target stops by itself when nobody is left to shut the gate.
 

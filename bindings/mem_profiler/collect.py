@@ -1,10 +1,12 @@
 """Read the tables of a segment into arrays: sites, live blocks, stacks, threads, modules.
- Model: the target goes on counting while we read, so the order of the copies matters. Freed
+
+Model: the target goes on counting while we read, so the order of the copies matters. Freed
 counters are copied before allocated ones, so that in use (allocated - freed) is never negative;
 live rows come last. A site row counts only if it belongs to the wanted capture in both copies. Rows
 that are the same site (the shard bits of the key differ, or two threads inserted it at once) are
 merged here.
- Every number is untrusted. Rows whose counts or references make no sense are dropped, or pointed at
+
+Every number is untrusted. Rows whose counts or references make no sense are dropped, or pointed at
 a reserved stack, and counted; all checks are array operations, a million sites take about a second.
 """
 
@@ -28,8 +30,9 @@ BYTES_MAX = 1 << 43
 @dataclass
 class Sites:
     """Counts of one capture, one entry per (stack id, size class, domain), sorted by key.
-     `keys` are site keys without capture and shard; `births` has shape (n, 8); `skipped` rows made
-    sense.
+
+    `keys` are site keys without capture and shard; `births` has shape (n, 8); `skipped` rows
+    made no sense.
     """
 
     keys: Words
@@ -64,7 +67,8 @@ class LiveBlocks:
 @dataclass
 class Stacks:
     """Stacks back to back: stack i has `depth[i]` frames from `first[i]` on in `frames`.
-     `flags`: bit 0 cut at the depth limit, bit 1 ended early, bits 8-15 the lost cause (0: a real
+
+    `flags`: bit 0 cut at the depth limit, bit 1 ended early, bits 8-15 the lost cause (0: a real
     stack).
     """
 

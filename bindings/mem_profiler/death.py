@@ -1,5 +1,6 @@
 """Watch for a process's end, and learn how it ended where the kernel tells.
- Model: a pidfd becomes readable when the process ends, and cannot be confused by a reused pid. How
+
+Model: a pidfd becomes readable when the process ends, and cannot be confused by a reused pid. How
 it ended is known from the pidfd itself once the process has been waited for (Linux 6.15), before
 that from the last field of /proc/PID/stat where we may read it, or never.
 """

@@ -1,5 +1,6 @@
 """Find segments: that of a running process through its mappings, those of dead ones by their files.
- Model: a process maps the segment it writes to, so /proc/PID/maps names it. The file is opened
+
+Model: a process maps the segment it writes to, so /proc/PID/maps names it. The file is opened
 under /proc/PID/root, where the path means what it means to the process, and is believed only if
 device and inode are those of the mapping, the owner is the process's user, and the header carries
 the process's own pid and start time. A fork child that is not followed maps its parent's segment
@@ -185,7 +186,7 @@ def _without(pid: int, inherited: bool) -> MemError:
 
 
 def running() -> Iterator[tuple[int, Segment]]:
-    """Every process here that has a segment of its own, opened for reading; hidden ones left out."""
+    """Every process here that has a segment of its own, opened to read; hidden ones left out."""
     for pid in procfs.pids():
         with contextlib.suppress(PermissionError):
             raw = procfs.raw_maps(pid)
@@ -203,17 +204,21 @@ def running() -> Iterator[tuple[int, Segment]]:
 
 
 def base_folders() -> list[Path]:
-    """Where segments lie: $MEM_PROFILER_DIR, /dev/shm, and the folders of runs in them."""
-    names = dict.fromkeys([os.environ.get("MEM_PROFILER_DIR") or DEFAULT_DIR, DEFAULT_DIR])
-    bases = [Path(name) for name in names]
-    for base in list(bases):
-        with contextlib.suppress(OSError):
-            bases += [
-                Path(entry.path)
-                for entry in os.scandir(base)
-                if entry.name.startswith(RUN_FOLDER) and entry.is_dir(follow_symlinks=False)
-            ]
+    """Where segments lie: $MEM_PROFILER_DIR or /dev/shm, and the folders of runs in it."""
+    base = segment_dir()
+    bases = [base]
+    with contextlib.suppress(OSError):
+        bases += [
+            Path(entry.path)
+            for entry in os.scandir(base)
+            if entry.name.startswith(RUN_FOLDER) and entry.is_dir(follow_symlinks=False)
+        ]
     return bases
+
+
+def segment_dir() -> Path:
+    """The folder in which samplers make their segments."""
+    return Path(os.environ.get("MEM_PROFILER_DIR") or DEFAULT_DIR)
 
 
 def files_in(base: Path) -> list[Path]:

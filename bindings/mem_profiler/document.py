@@ -1,5 +1,6 @@
 """Put together everything that goes into one .heap file.
- Model: a `Target` holds the facts about the process that must be gathered while it lives;
+
+Model: a `Target` holds the facts about the process that must be gathered while it lives;
 `assemble` reads the segment once and joins both. It works the same for a process that is gone, from
 the segment alone.
 """

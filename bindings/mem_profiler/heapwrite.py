@@ -1,5 +1,6 @@
 """Write a .heap file: the part every reader knows, then our own section (docs/heap-format.md).
- Model: a `Document` holds everything that goes into one file; `write` streams it as bytes. Part 1
+
+Model: a `Document` holds everything that goes into one file; `write` streams it as bytes. Part 1
 has one line per record; each stack's frames are turned to text once. Our section consists of JSON
 lines and of columns, which are compressed arrays.
 """

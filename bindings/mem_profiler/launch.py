@@ -1,5 +1,6 @@
 """Start a program with the sampler, follow it to its end, and write its file.
- Model: every run has a base folder of its own for segments, in the usual place, so that no segment
+
+Model: every run has a base folder of its own for segments, in the usual place, so that no segment
 of its processes can be missed or taken for another's: a process that lived for a millisecond has
 left its file there. The program starts capturing by itself (MEM_PROFILER_START); the controller
 reads along. A wrapper that execs the program leaves one segment per image; the last image is the
@@ -80,7 +81,7 @@ def make_base() -> Path:
 
     Everyone may make folders in it, as in /dev/shm: a program may change its user.
     """
-    base = Path(os.environ.get("MEM_PROFILER_DIR") or discovery.DEFAULT_DIR)
+    base = discovery.segment_dir()
     path = base / f"{discovery.RUN_FOLDER}{os.getpid()}-{procfs.start_ticks(os.getpid()) or 0}"
     try:
         path.mkdir()
@@ -129,7 +130,10 @@ class Run:
             only = None if options.children else lambda: _exec(path, arguments, variables)
             # Safe: this process has one thread.
             self.child = subprocess.Popen(
-                arguments, executable=path, env=variables, preexec_fn=only
+                arguments,
+                executable=path,
+                env=variables,
+                preexec_fn=only,  # noqa: PLW1509
             )
         except OSError as error:
             discovery.remove_run_folder(self.base)
@@ -175,7 +179,7 @@ class Run:
         self.images[name] = Image(segment, recorder, target, inner, process, created, offset)
 
     def current(self) -> list[Image]:
-        """The last image of the program, and with --children of every other process, the program first."""
+        """The last image of every process of interest, that of the program first."""
         last: dict[tuple[int, int, int], Image] = {}
         for image in self.images.values():
             other = last.get(image.process)

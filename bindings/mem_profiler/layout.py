@@ -1,5 +1,6 @@
 """numpy record types of the segment, derived from the C structures themselves.
- Model: cffi knows every field's offset from the compiled header; this module turns a C structure
+
+Model: cffi knows every field's offset from the compiled header; this module turns a C structure
 into the numpy dtype with the same offsets, so that a table read from a segment file is one array
 view. Names are those of segment.h. `offset_of` gives byte offsets in the control page.
 """

@@ -13,7 +13,7 @@ from mem_profiler.segment import Control, Segment
 @dataclass(frozen=True)
 class Row:
     """One process. `rate_bytes`, `samples` and `live_bytes` are None where nothing was captured.
-    `dead` rows are segments whose process is gone; `written` says whether their capture is in a file.
+    `dead` rows are segments whose process is gone; `written`: it is in a file.
     """
 
     pid: int

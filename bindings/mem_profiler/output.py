@@ -1,5 +1,6 @@
 """Names of result files, and putting a file there whole or not at all.
- Model: a file is written under a temporary name beside its final one, flushed to the disk, and then
+
+Model: a file is written under a temporary name beside its final one, flushed to the disk, and then
 linked to PREFIX.<pid>.<n>.heap with the first free n. A link never replaces a file, so two writers
 get two names.
 """
@@ -53,7 +54,7 @@ def _publish(temporary: str, prefix: str, pid: int) -> str:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise
-            # A file system without hard links: hold the name with an empty file, then rename over it.
+            # No hard links here: hold the name with an empty file, then rename over it.
             try:
                 os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             except FileExistsError:

@@ -1,5 +1,6 @@
 """Facts about a process that /proc tells: identity, mappings, memory, kind of program.
- Model: every function takes the pid as seen from here and reads one file; a process that is gone
+
+Model: every function takes the pid as seen from here and reads one file; a process that is gone
 gives None or an empty answer, because it may go at any moment. Errors of permission are raised by
 `maps` only, where the caller has to tell them from absence.
 """
@@ -67,7 +68,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether the process has ended; one that only its parent has not yet noticed counts as ended."""
+    """Whether the process has ended; a zombie counts as ended."""
     fields = stat_fields(pid)
     return not fields or fields[0] in ("Z", "X", "x")
 
@@ -162,7 +163,7 @@ def sees_all_processes() -> bool:
 
 
 def is_secure_exec(pid: int) -> bool:
-    """Whether the program was started set-uid or with capabilities, so that LD_PRELOAD was ignored."""
+    """Whether the program was started set-uid or with capabilities, where LD_PRELOAD is off."""
     raw = _read(pid, "auxv") or b""
     words = struct.unpack(f"={len(raw) // 8}Q", raw[: len(raw) // 8 * 8])
     return any(
@@ -221,7 +222,7 @@ def memory(pid: int) -> dict[str, int | None]:
 
 
 def python_version(paths: list[str], exe_path: str | None) -> str | None:
-    """Version of CPython ("3.11") by the names of mapped files and of the program; None: no CPython."""
+    """Version of CPython ("3.11") by the names of mapped files and program; None: none."""
     for path in paths:
         name = os.path.basename(path).removesuffix(" (deleted)")
         found = re.fullmatch(r"libpython(\d\.\d+)[a-z]*\.so.*", name)

@@ -1,5 +1,6 @@
 """Can the sampler enter a program? What its file says before it is started.
- Model: LD_PRELOAD works in a dynamically linked ELF program of our own machine that is not set-uid.
+
+Model: LD_PRELOAD works in a dynamically linked ELF program of our own machine that is not set-uid.
 A script is judged by its interpreter, and what cannot be read is left for the kernel to judge.
 """
 
@@ -39,7 +40,7 @@ def _has_interpreter(data: bytes, file_class: int) -> bool:
 
 
 def unsupported(path: str) -> str | None:
-    """Why the sampler cannot be preloaded into an ELF file ("is statically linked"); None: it can."""
+    """Why the sampler cannot be preloaded into an ELF file ("is static..."); None: it can."""
     try:
         with open(path, "rb") as file:
             data = file.read(65536)

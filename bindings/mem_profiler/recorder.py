@@ -1,5 +1,6 @@
 """The time series and the peak of a running capture.
- Model: at every tick the site counters are read once and turned into an estimate of live bytes.
+
+Model: at every tick the site counters are read once and turned into an estimate of live bytes.
 When the estimate passes the last peak by 5 %, the counts are kept: they are the file's peak column.
 Peaks between two ticks are missed. A tick may cost 5 % of a core: the more sites there are, the
 rarer it comes.

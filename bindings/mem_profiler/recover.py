@@ -1,5 +1,6 @@
 """What dead processes left: write it to files, or remove it.
- Model: a segment outlives its process, so everything sampled up to the end can still be written.
+
+Model: a segment outlives its process, so everything sampled up to the end can still be written.
 Once the file is on disk the segment is removed. A copy of a segment file, made anywhere, is read
 the same way and left alone.
 """

@@ -1,5 +1,6 @@
 """Give a segment pages before the target needs them, from outside.
- Model: the file is sparse, and a page without memory behind it would raise SIGBUS in the target
+
+Model: the file is sparse, and a page without memory behind it would raise SIGBUS in the target
 when the file system is full. So the target uses only what is marked as reserved. The controller
 reserves by fallocate: the first pieces before a capture starts, then ahead of what is in use at
 every tick. Each table's try-lock `growing` keeps target and controller apart; who finds it taken

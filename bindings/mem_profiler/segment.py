@@ -1,5 +1,6 @@
 """One segment file: its control page, its tables, its lock.
- Model: the control page is mapped, because the gate and the try-locks need atomic accesses; all
+
+Model: the control page is mapped, because the gate and the try-locks need atomic accesses; all
 tables are read with pread into arrays of our own. A read can then neither raise SIGBUS when the
 target cuts the file, nor give pages to holes of it, and what was read cannot change while it is
 being looked at.
@@ -99,7 +100,7 @@ class Control:
         )
 
     def levels(self, table: str, row_struct: str | None) -> list[Level]:
-        """The levels of `table` that may be read, smallest first; those that make no sense are left out."""
+        """The levels of `table` that may be read, smallest first, without senseless ones."""
         record = self._record[table]
         ready = min(int(record["levels_ready"]), layout.LEVELS)
         wanted = layout.dtype(row_struct).itemsize if row_struct else 0

@@ -1,5 +1,6 @@
 """The everyday form: capture running processes for some time, and write a file for each.
- Model: a `Session` is one process from the moment its segment is opened until its file is written.
+
+Model: a `Session` is one process from the moment its segment is opened until its file is written.
 All sessions of one command run in one loop of ticks, which ends at the deadline, when asked to, or
 when no process is left. A process that dies keeps its segment: the file has all that was sampled up
 to then.
@@ -31,6 +32,8 @@ class Result:
     path: str
     pid: int
     exe: str
+    command: str
+    kind: str
     end: str
     duration_s: float
     samples: int
@@ -49,6 +52,8 @@ def save(prefix: str, pid: int, content: Document) -> Result:
         path=path,
         pid=pid,
         exe=header["exe"],
+        command=header["command"],
+        kind=header["kind"],
         end=header["end"],
         duration_s=header["duration_s"],
         samples=header["samples"],
@@ -200,7 +205,8 @@ def run(
     on_tick: Callable[[float], None],
 ) -> str:
     """Capture until the deadline, until asked to end, or until no process is left.
-     `on_tick` gets the seconds gone. Returns the `end` of the sessions whose process lives. Raises
+
+    `on_tick` gets the seconds gone. Returns the `end` of the sessions whose process lives. Raises
     MemError.
     """
     for session in sessions:

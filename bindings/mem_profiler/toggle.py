@@ -1,5 +1,6 @@
 """Captures by hand: start, stop and snapshot of one running process.
- Model: `start` leaves the capture running and the lock free, `stop` ends whatever runs and writes
+
+Model: `start` leaves the capture running and the lock free, `stop` ends whatever runs and writes
 it, `snapshot` only reads, so it works beside another controller and after a stop too.
 """
 

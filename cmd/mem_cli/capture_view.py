@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -33,6 +34,8 @@ def size(value: float) -> str:
 
 
 def _ended(result: Result, *, awaited: bool) -> str | None:
+    if result.kind == "recovered":
+        return f"pid {result.pid} had ended; everything sampled up to then is in the file"
     words = result.end.split()
     after = f"after {result.duration_s:.1f} s; everything sampled up to then is in the file"
     if words[0] == "signal":
@@ -42,6 +45,14 @@ def _ended(result: Result, *, awaited: bool) -> str | None:
     if result.end == "interrupted":
         return f"interrupted {after}"
     return None
+
+
+def binary(result: Result) -> str:
+    """The program by the name it was called by, where that still leads to the same file."""
+    called = shutil.which(result.command.split(" ", 1)[0])
+    if called and os.path.realpath(called) == os.path.realpath(result.exe):
+        return os.path.abspath(called)
+    return result.exe
 
 
 def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
@@ -58,9 +69,9 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
     yield f"  {result.path}   {size(result.size_bytes)}   {', '.join(facts)}"
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
-    exe = shlex.quote(one_line(result.exe) or "BINARY")
+    exe = shlex.quote(one_line(binary(result)) or "BINARY")
     path = shlex.quote(result.path)
-    picture = shlex.quote(f"{os.path.basename(result.exe) or 'heap'}.svg")
+    picture = shlex.quote(f"{os.path.basename(binary(result)) or 'heap'}.svg")
     yield "next:"
     yield f"  mem_parser -p {exe} -f {path} -t"
     yield f"  mem_parser -p {exe} -f {path} -s -o {picture}"

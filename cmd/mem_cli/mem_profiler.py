@@ -1,5 +1,6 @@
 """The command `mem_profiler`: capture the heap of running processes into .heap files.
- Model: click checks every option before a process is touched; each command is a few calls into the
+
+Model: click checks every option before a process is touched; each command is a few calls into the
 capture side and prints what came of it. Results go to stdout (for `run`, whose program owns stdout,
 to stderr), progress goes to stderr. Exit codes are those of mem_cli.errors.
 """

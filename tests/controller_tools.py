@@ -1,0 +1,180 @@
+"""What the controller's tests share: a target that obeys, the command as a child, a reader of files."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
+TIMEOUT_S = 30.0
+
+
+def build_stepper(folder: Path) -> Path:
+    """Compile tests/targets/stepper.c."""
+    program = folder / "stepper"
+    source = ROOT / "tests" / "targets" / "stepper.c"
+    subprocess.run(
+        ["cc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program)],
+        check=True,
+        timeout=60,
+    )
+    return program
+
+
+class Stepper:
+    """A running stepper. Use as a context manager; it is killed at the end."""
+
+    def __init__(self, program: Path, *, prefix: tuple[str, ...] = (), **variables: str) -> None:
+        environment = {**os.environ, "LD_PRELOAD": str(LIBRARY), **variables}
+        self.child = subprocess.Popen(
+            [*prefix, str(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+            bufsize=1,
+        )
+        self._answer()
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    def _answer(self) -> None:
+        assert self.child.stdout is not None
+        assert self.child.stdout.readline() == "ok\n"
+
+    def tell(self, line: str) -> None:
+        """Give one order and wait until it is done."""
+        self.send(line)
+        self._answer()
+
+    def send(self, line: str) -> None:
+        """Give one order that gets no answer."""
+        assert self.child.stdin is not None
+        self.child.stdin.write(line + "\n")
+
+    def end(self) -> int:
+        """Let it end by itself; returns its exit status."""
+        assert self.child.stdin is not None
+        self.child.stdin.close()
+        return self.child.wait(TIMEOUT_S)
+
+    def __enter__(self) -> Stepper:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.child.kill()
+        self.child.wait(TIMEOUT_S)
+        for pipe in (self.child.stdin, self.child.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    pass
+
+
+def command(*arguments: object) -> list[str]:
+    """The command line of mem_profiler."""
+    return [sys.executable, "-m", "mem_cli.mem_profiler", *map(str, arguments)]
+
+
+def command_environment() -> dict[str, str]:
+    """An environment in which a child finds the packages of this tree."""
+    folders = [str(ROOT / name) for name in ("parser", "bindings", "cmd")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+
+
+def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run mem_profiler to its end."""
+    return subprocess.run(
+        command(*arguments),
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        **options,
+    )
+
+
+def start_command(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """Start mem_profiler and go on."""
+    return subprocess.Popen(
+        command(*arguments),
+        env=command_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Poll for an event that has no descriptor to wait on."""
+    give_up = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < give_up, f"waited in vain until {what}"
+        time.sleep(0.01)
+
+
+class HeapFile:
+    """A .heap file taken apart by the words of docs/heap-format.md, without the parser."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        legacy, _, own = self.text.partition("%mem_profiler 1\n")
+        self.first_line, *rest = legacy.split("\n")
+        blank = rest.index("")
+        self.record_lines = rest[:blank]
+        self.maps = rest[rest.index("MAPPED_LIBRARIES:") + 1 : -2]
+        self.header: dict[str, Any] = {}
+        self.lists: dict[str, list[Any]] = {"%module": [], "%thread": [], "%sample": []}
+        self.columns: dict[str, np.ndarray[Any, Any]] = {}
+        self.end: int | None = None
+        self._own(own.splitlines())
+
+    def _own(self, lines: list[str]) -> None:
+        joined: list[str] = []
+        for line in lines:
+            assert len(line) < 4096
+            assert "=" not in line
+            if line.startswith("%+ "):
+                joined[-1] += line[3:]
+            elif line.startswith("%| "):
+                joined[-1] += "\n" + line[3:]
+            else:
+                joined.append(line)
+        for line in joined:
+            word, _, value = line.partition(" ")
+            if word == "%header":
+                self.header = json.loads(value)
+            elif word in self.lists:
+                self.lists[word].append(json.loads(value))
+            elif word == "%column":
+                self._column(value)
+            elif word == "%end":
+                self.end = int(value)
+
+    def _column(self, value: str) -> None:
+        head, _, body = value.partition("\n")
+        name, dtype, count, lines = head.split()
+        text = body.replace("\n", "")
+        assert int(lines) == (body.count("\n") + 1 if body else 0)
+        raw = zlib.decompress(base64.b64decode(text + "=" * (-len(text) % 4)))
+        self.columns[name] = np.frombuffer(raw, dtype)
+        assert len(self.columns[name]) == int(count)
+
+    def total(self, column: str) -> int:
+        """Sum of a column."""
+        return int(self.columns[column].sum())

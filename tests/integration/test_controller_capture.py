@@ -1,0 +1,292 @@
+"""The everyday form, start, stop and snapshot, on real processes with the real sampler."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from controller_tools import (
+    LIBRARY,
+    TIMEOUT_S,
+    HeapFile,
+    Stepper,
+    build_stepper,
+    run_command,
+    start_command,
+    wait_until,
+)
+from mem_profiler import discovery, layout, session
+
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_stepper(tmp_path_factory.mktemp("stepper"))
+
+
+def capturing(pid: int) -> bool:
+    with discovery.open_process(pid) as segment:
+        return segment.control().gate_capture > 0
+
+
+def written(stdout: str) -> HeapFile:
+    found = re.search(r"^  (\S+\.heap) ", stdout, re.MULTILINE)
+    assert found, stdout
+    return HeapFile(found[1])
+
+
+def test_ten_captures_in_a_row_each_hold_only_their_own_blocks(
+    stepper: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper) as target:
+        target.tell("a 500 64")
+        for number in range(1, 11):
+            one = session.Session(target.pid)
+            one.start(1, None)
+            target.tell(f"a {100 * number} {1000 + number}")
+            target.tell(f"c 50 {2000 + number}")
+            result = one.finish(str(tmp_path / "p"), "stopped")
+            one.close()
+            heap = HeapFile(result.path)
+            assert heap.header["capture"] == number
+            assert heap.total("alloc_blocks") == 100 * number + 50
+            assert heap.total("freed_blocks") == 50
+            in_use = heap.total("alloc_bytes") - heap.total("freed_bytes")
+            assert in_use == 100 * number * (1000 + number)
+            assert heap.total("live_births") == 100 * number
+            assert heap.end == len(heap.record_lines)
+        target.tell("f")
+
+
+def test_a_capture_by_pid_ends_with_the_promised_lines(stepper: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "with space"
+    with Stepper(stepper) as target:
+        done = run_command("-s", "0.3", "-c", "1", "-p", target.pid, "-o", prefix)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert lines[0] == "succeeded in collecting memory data!"
+        path = f"{prefix}.{target.pid}.1.heap"
+        assert lines[1].startswith(f"  {path} ")
+        assert f"  mem_parser -p {stepper} -f '{path}' -t" in lines
+        assert "0 samples" in done.stdout
+        again = run_command("-s", "0.1", "-c", "1", "-o", prefix)
+        assert again.returncode == 0, again.stderr
+        assert Path(f"{prefix}.{target.pid}.2.heap").exists()
+        assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+
+
+def test_a_killed_target_leaves_everything_in_the_file(stepper: Path, tmp_path: Path) -> None:
+    with Stepper(stepper) as target:
+        child = start_command("-s", "600", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+        wait_until(lambda: capturing(target.pid), "the capture runs")
+        target.tell("a 1000 100")
+        target.child.kill()
+        target.child.wait(TIMEOUT_S)
+        out, err = child.communicate(timeout=TIMEOUT_S)
+    assert child.returncode == 0, err
+    assert "target ended by signal 9 (SIGKILL) after" in out
+    heap = written(out)
+    assert heap.header["end"] == "signal 9 SIGKILL"
+    assert heap.total("alloc_blocks") == 1000
+    assert heap.header["memory"]["rss_bytes"]
+    assert any(line.endswith(str(stepper)) for line in heap.maps)
+
+
+def test_ctrl_c_ends_early_and_still_writes(stepper: Path, tmp_path: Path) -> None:
+    with Stepper(stepper) as target:
+        child = start_command("-s", "600", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+        wait_until(lambda: capturing(target.pid), "the capture runs")
+        target.tell("a 10 100")
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=TIMEOUT_S)
+        assert child.returncode == 0, err
+        assert written(out).header["end"] == "interrupted"
+        assert not capturing(target.pid)
+
+
+def test_a_target_stops_at_the_deadline_when_its_controller_was_killed(
+    stepper: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper) as target:
+        child = start_command("-s", "1.5", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+        wait_until(lambda: capturing(target.pid), "the capture runs")
+        target.tell("a 10 100")
+        child.kill()
+        child.communicate(timeout=TIMEOUT_S)
+
+        def closed() -> bool:
+            target.tell("c 10 100")
+            return not capturing(target.pid)
+
+        wait_until(closed, "the target has shut its gate")
+        assert "stopped, not written" in run_command("ps").stdout
+        done = run_command("stop", target.pid, "-o", tmp_path / "p")
+        assert done.returncode == 0, done.stderr
+        heap = written(done.stdout)
+        assert heap.header["end"] == "deadline"
+        assert heap.total("alloc_blocks") >= 10
+
+
+def test_two_controllers_cannot_meet(stepper: Path, tmp_path: Path) -> None:
+    with Stepper(stepper) as target:
+        first = start_command("-s", "600", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+        wait_until(lambda: capturing(target.pid), "the capture runs")
+        second = run_command("-s", "1", "-p", target.pid, "-o", tmp_path / "p")
+        assert second.returncode == 4
+        assert f"is being captured by mem_profiler (pid {first.pid}) since" in second.stderr
+        assert f"hint:  mem_profiler snapshot {target.pid}" in second.stderr
+        snapshot = run_command("snapshot", target.pid, "-o", tmp_path / "s")
+        assert snapshot.returncode == 0, snapshot.stderr
+        assert written(snapshot.stdout).header["kind"] == "snapshot"
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=TIMEOUT_S)
+        assert first.returncode == 0
+
+
+def test_start_stop_and_snapshot_by_hand(stepper: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "p"
+    with Stepper(stepper) as target:
+        assert run_command("stop", target.pid, "-o", prefix).returncode == 4
+        assert run_command("start", target.pid, "-c", "1").returncode == 0
+        busy = run_command("start", target.pid)
+        assert busy.returncode == 4
+        assert "captures already, by mem_profiler start" in busy.stderr
+        target.tell("a 7 100")
+        running = written(run_command("snapshot", target.pid, "-o", prefix).stdout)
+        assert (running.header["end"], running.total("alloc_blocks")) == ("running", 7)
+        target.tell("a 3 100")
+        stopped = written(run_command("stop", target.pid, "-o", prefix).stdout)
+        assert (stopped.header["end"], stopped.total("alloc_blocks")) == ("stopped", 10)
+        target.tell("f")
+        after = written(run_command("snapshot", target.pid, "-o", prefix).stdout)
+        assert (after.header["end"], after.total("freed_blocks")) == ("stopped", 10)
+        assert run_command("stop", target.pid, "-o", prefix).returncode == 4
+
+
+def test_several_processes_must_be_chosen_from_or_taken_all(stepper: Path, tmp_path: Path) -> None:
+    with Stepper(stepper) as one, Stepper(stepper) as two:
+        unclear = run_command("-s", "1", "-o", tmp_path / "p")
+        assert unclear.returncode != 0
+        assert f"{one.pid} (stepper)" in unclear.stderr
+        assert f"{two.pid} (stepper)" in unclear.stderr
+        both = run_command("-s", "0.2", "--all", "-o", tmp_path / "p")
+        assert both.returncode == 0, both.stderr
+        assert {int(path.name.split(".")[1]) for path in tmp_path.glob("p.*.heap")} == {
+            one.pid,
+            two.pid,
+        }
+
+
+def test_exec_in_the_same_process_ends_the_capture_of_the_old_image(
+    stepper: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper) as target:
+        one = session.Session(target.pid)
+        one.start(1, None)
+        target.tell("a 5 100")
+        target.tell(f"x {stepper}")
+        one.tick()
+        result = one.finish(str(tmp_path / "p"), "stopped")
+        one.close()
+        assert result.end == "target ended"
+        assert any("exec" in note for note in result.notes)
+        assert HeapFile(result.path).total("alloc_blocks") == 5
+        with discovery.open_process(target.pid) as fresh:
+            assert fresh.control().number("capture_number") == 0
+
+
+def test_a_forked_child_is_told_from_its_parent(stepper: Path, tmp_path: Path) -> None:
+    with Stepper(stepper) as target:
+        target.tell("k")
+        children = Path(f"/proc/{target.pid}/task/{target.pid}/children").read_text().split()
+        done = run_command("-s", "1", "-p", children[0], "-o", tmp_path / "p")
+        assert done.returncode == 4
+        assert "forked child" in done.stderr
+        assert "MEM_PROFILER_FOLLOW_FORK=1" in done.stderr
+        target.send("")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_root_profiles_another_users_process_and_not_the_other_way_round(
+    stepper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEM_PROFILER_DIR", "/dev/shm")
+    shared = Path("/tmp") / f"stepper-{os.getpid()}"
+    shutil.copy(stepper, shared)
+    shared.chmod(0o755)
+    drop = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    try:
+        with Stepper(shared, prefix=drop) as target:
+            done = run_command("-s", "0.2", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+            assert done.returncode == 0, done.stderr
+        with Stepper(stepper) as mine:
+            reader, writer = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+                text = ""
+                try:
+                    discovery.open_process(mine.pid)
+                except Exception as error:
+                    text = f"{type(error).__name__}: {error}"
+                os.write(writer, text.encode())
+                os._exit(0)
+            os.waitpid(child, 0)
+            os.close(writer)
+            with os.fdopen(reader) as pipe:
+                assert pipe.read().startswith("PermissionDenied: ")
+    finally:
+        shared.unlink()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_a_target_in_namespaces_of_its_own_is_captured_and_outlived(
+    stepper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MEM_PROFILER_DIR")
+    script = f"mount -t tmpfs none /dev/shm && LD_PRELOAD={LIBRARY} exec {stepper}"
+    shell = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c")
+    with Stepper(Path(script), prefix=shell, LD_PRELOAD="") as target:
+        children = Path(f"/proc/{target.pid}/task/{target.pid}/children").read_text().split()
+        inner = int(children[0])
+        assert f"{inner} " in run_command("ps").stdout
+        child = start_command("-s", "600", "-c", "1", "-p", inner, "-o", tmp_path / "p")
+        wait_until(lambda: capturing(inner), "the capture runs")
+        target.tell("a 20 100")
+        os.kill(inner, signal.SIGKILL)
+        out, err = child.communicate(timeout=TIMEOUT_S)
+        assert child.returncode == 0, err
+        heap = written(out)
+        assert heap.header["pid"] == 1
+        assert heap.total("alloc_blocks") == 20
+
+
+def test_the_peak_is_kept_when_blocks_are_gone_at_the_end(stepper: Path, tmp_path: Path) -> None:
+    with Stepper(stepper) as target:
+        one = session.Session(target.pid)
+        one.start(1, None)
+        target.tell("a 1000 1000")
+        one.recorder.tick(one.now_ns())
+        target.tell("f")
+        result = one.finish(str(tmp_path / "p"), "stopped")
+        one.close()
+    heap = HeapFile(result.path)
+    assert heap.total("alloc_blocks") == heap.total("freed_blocks") == 1000
+    assert heap.header["peak"]["estimate_bytes"] == 1_000_000
+    assert heap.total("peak_bytes") == 1_000_000
+    assert len(heap.lists["%sample"]) == 2
+
+
+def test_capture_numbers_end_before_they_overflow(stepper: Path) -> None:
+    with Stepper(stepper) as target, discovery.open_process(target.pid) as segment:
+        segment.store(("capture_number",), layout.CAPTURE_MAX, 32)
+        done = run_command("start", target.pid)
+        assert done.returncode == 4
+        assert "restart it" in done.stderr

@@ -1,0 +1,299 @@
+"""`mem_profiler run`, `recover`, `clean` and `ps` on real programs with the real sampler."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller_tools import (
+    LIBRARY,
+    TIMEOUT_S,
+    HeapFile,
+    Stepper,
+    build_stepper,
+    run_command,
+    start_command,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_stepper(tmp_path_factory.mktemp("stepper"))
+
+
+def heaps(folder: Path) -> list[HeapFile]:
+    return [HeapFile(path) for path in sorted(folder.glob("*.heap"))]
+
+
+def nothing_left(segment_dir: Path) -> bool:
+    return not [name for _, _, names in os.walk(segment_dir) for name in names]
+
+
+def test_run_captures_from_start_to_exit_and_passes_the_status_on(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    done = run_command(
+        "run", "-c", "1", "-o", tmp_path / "p", "--", stepper, input="a 100 50\nc 7 60\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "ok\nok\nok\n"
+    assert "succeeded in collecting memory data!" in done.stderr
+    [heap] = heaps(tmp_path)
+    assert (heap.total("alloc_blocks"), heap.total("freed_blocks")) == (107, 7)
+    assert heap.header["end"] == "exited"
+    assert heap.header["memory"]["peak_rss_bytes"] > 0
+    assert heap.maps
+    assert nothing_left(segment_dir)
+    failing = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", "exit 7")
+    assert failing.returncode == 7
+    killed = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", "kill -9 $$")
+    assert killed.returncode == 137
+    assert "target ended by signal 9 (SIGKILL)" in killed.stderr
+
+
+def test_run_follows_wrappers_that_exec_to_the_program_itself(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text(f"#!/bin/sh\nls / >/dev/null\nexec env sh -c 'exec {stepper}'\n")
+    wrapper.chmod(0o755)
+    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", wrapper, input="a 9 50\n")
+    assert done.returncode == 0, done.stderr
+    [heap] = heaps(tmp_path)
+    assert heap.header["comm"] == "stepper"
+    assert heap.total("alloc_blocks") == 9
+    assert nothing_left(segment_dir)
+
+
+def test_run_with_children_writes_a_file_for_each_process(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    script = f"echo 'a 5 50' | {stepper}; echo 'a 6 50' | {stepper}; true"
+    done = run_command(
+        "run", "-c", "1", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script
+    )
+    assert done.returncode == 0, done.stderr
+    totals = [h.total("alloc_blocks") for h in heaps(tmp_path) if h.header["comm"] == "stepper"]
+    assert sorted(totals) == [5, 6]
+    assert nothing_left(segment_dir)
+
+
+def test_a_followed_fork_child_names_its_parent(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    done = run_command(
+        "run",
+        "-c",
+        "1",
+        "--children",
+        "-o",
+        tmp_path / "p",
+        "--",
+        stepper,
+        input="a 5 50\nk\nc 3 50\n",
+    )
+    assert done.returncode == 0, done.stderr
+    files = {heap.header["pid"]: heap for heap in heaps(tmp_path)}
+    assert len(files) == 2
+    [child] = [heap for heap in files.values() if heap.header["parent_pid"]]
+    parent = files[child.header["parent_pid"]]
+    assert parent.total("alloc_blocks") == 5
+    assert child.total("alloc_blocks") == 3
+
+
+def test_a_shell_script_of_many_short_processes_leaves_no_files(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    script = "for i in $(seq 100); do ls / > /dev/null; (true); done"
+    done = run_command("run", "-o", tmp_path / "p", "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert len(heaps(tmp_path)) == 1
+    assert nothing_left(segment_dir)
+    environment = {**os.environ, "LD_PRELOAD": str(LIBRARY)}
+    subprocess.run(["sh", "-c", script], env=environment, check=True, timeout=60)
+    assert nothing_left(segment_dir)
+
+
+def test_python_runs_without_pymalloc_unless_told_otherwise(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    code = "import os; print(os.environ.get('PYTHONMALLOC'))"
+    program = os.path.realpath(sys.executable)
+    plain = run_command("run", "-o", tmp_path / "a", "--", program, "-c", code)
+    assert plain.stdout == "malloc\n", plain.stderr
+    kept = run_command("run", "--keep-pymalloc", "-o", tmp_path / "b", "--", program, "-c", code)
+    assert kept.stdout == "None\n", kept.stderr
+    assert "pymalloc" in kept.stderr
+    assert "pymalloc" not in plain.stderr
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert [h.header["python"] for h in heaps(tmp_path)] == [version, version]
+    assert [h.header["pymalloc"] for h in heaps(tmp_path)] == [False, True]
+
+
+def test_a_library_path_with_spaces_is_preloaded_all_the_same(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my libraries"
+    folder.mkdir()
+    shutil.copy(LIBRARY, folder)
+    code = (
+        "import mem_profiler, sys, pathlib\n"
+        f"mem_profiler.library_path = lambda: pathlib.Path({str(folder / LIBRARY.name)!r})\n"
+        "from mem_cli.mem_profiler import main\n"
+        f"sys.argv[1:] = ['run', '-c', '1', '-o', {str(tmp_path / 'p')!r}, '--', {str(stepper)!r}]\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        input="a 4 50\n",
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    assert heaps(tmp_path)[0].total("alloc_blocks") == 4
+
+
+def test_programs_that_the_sampler_cannot_enter_are_refused_before_they_start(
+    tmp_path: Path, segment_dir: Path
+) -> None:
+    source = tmp_path / "s.c"
+    source.write_text("int main(void) { return 0; }\n")
+    static = tmp_path / "static"
+    subprocess.run(["cc", "-static", str(source), "-o", str(static)], check=True, timeout=60)
+    done = run_command("run", "-o", tmp_path / "p", "--", static)
+    assert done.returncode == 4
+    assert "statically linked" in done.stderr
+    assert run_command("run", "-o", tmp_path / "p", "--", tmp_path / "none").returncode == 2
+    missing = run_command("run", "-o", tmp_path / "no" / "p", "--", "true")
+    assert missing.returncode == 2
+    assert "there is no folder" in missing.stderr
+
+
+def test_a_dead_process_is_listed_recovered_and_cleaned(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper, MEM_PROFILER_START="1") as target:
+        target.tell("a 30 100")
+        pid = target.pid
+        assert run_command("recover", pid, "-o", tmp_path / "p").returncode == 4
+    listed = run_command("ps").stdout
+    assert f"mem_profiler recover {pid}" in listed
+    [segment] = [path for path in segment_dir.glob("mem_profiler.*/*")]
+    copy = tmp_path / "copy"
+    shutil.copy(segment, copy)
+    kept = run_command("clean")
+    assert kept.returncode == 0
+    assert "not written yet" in kept.stdout
+    done = run_command("recover", pid, "-o", tmp_path / "p")
+    assert done.returncode == 0, done.stderr
+    [heap] = heaps(tmp_path)
+    assert heap.header["kind"] == "recovered"
+    assert heap.total("alloc_blocks") == 30
+    assert any(str(stepper) in line for line in heap.maps)
+    assert nothing_left(segment_dir)
+    again = run_command("recover", copy, "-o", tmp_path / "q")
+    assert again.returncode == 0, again.stderr
+    assert HeapFile(next(tmp_path.glob("q.*"))).record_lines == heap.record_lines
+    assert copy.exists()
+    assert run_command("recover", pid, "-o", tmp_path / "p").returncode == 4
+    assert run_command("recover", "-o", tmp_path / "p").stdout == "nothing to recover\n"
+
+
+def test_clean_all_removes_what_was_never_written(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    with Stepper(stepper, MEM_PROFILER_START="1") as living:
+        with Stepper(stepper, MEM_PROFILER_START="1"):
+            pass
+        assert "removed 0 segments" in run_command("clean").stdout
+        assert "removed 1 segments" in run_command("clean", "--all").stdout
+        assert f"{living.pid} " in run_command("ps").stdout
+
+
+def test_a_killed_run_can_be_recovered_without_naming_it(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    child = start_command(
+        "run", "-c", "1", "-o", tmp_path / "p", "--", stepper, stdin=subprocess.PIPE
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write("a 40 100\n")
+    child.stdin.flush()
+    assert [child.stdout.readline() for _ in range(2)] == ["ok\n", "ok\n"]
+    child.kill()
+    child.communicate(timeout=TIMEOUT_S)  # closes the stepper's input too: it ends
+    wait_until(lambda: "not written" in run_command("ps").stdout, "the program has ended")
+    done = run_command("recover", "-o", tmp_path / "p")
+    assert done.returncode == 0, done.stderr
+    assert heaps(tmp_path)[0].total("alloc_blocks") == 40
+    run_command("clean")
+    assert os.listdir(segment_dir) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount")
+def test_a_full_disk_leaves_nothing_half_written_and_the_capture_recoverable(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "none", str(small)]
+    if subprocess.run(mount, timeout=20, capture_output=True).returncode != 0:
+        pytest.skip("mount is not permitted here")
+    try:
+        done = run_command(
+            "run", "-c", "1", "-o", small / "p", "--", stepper, input="a 10 50\na 20 9000\n"
+        )
+        (small / "filler").unlink(missing_ok=True)
+        assert done.returncode == 1, done.stderr
+        assert "No space left on device" in done.stderr
+        assert os.listdir(small) == []
+        recovered = run_command("recover", "-o", tmp_path / "p")
+        assert recovered.returncode == 0, recovered.stderr
+        assert heaps(tmp_path)[0].total("alloc_blocks") == 30
+    finally:
+        subprocess.run(["umount", str(small)], check=False, timeout=20)
+
+
+def test_a_shadowed_sampler_is_named_with_the_right_order(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    code = "import json, os; print(json.dumps(os.environ['LD_PRELOAD']))"
+    theirs = str(tmp_path / "theirs.so")
+    source = tmp_path / "t.c"
+    source.write_text("int theirs(void) { return 1; }\n")
+    subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", theirs], check=True, timeout=60)
+    os.environ["LD_PRELOAD"] = theirs
+    try:
+        done = run_command("run", "-o", tmp_path / "p", "--", sys.executable, "-c", code)
+    finally:
+        del os.environ["LD_PRELOAD"]
+    assert json.loads(done.stdout) == f"{LIBRARY}:{theirs}"
+
+
+def test_sigterm_reaches_the_program_and_the_file_is_written(
+    stepper: Path, segment_dir: Path, tmp_path: Path
+) -> None:
+    child = start_command(
+        "run", "-c", "1", "-o", tmp_path / "p", "--", stepper, stdin=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ok\n"
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=TIMEOUT_S)
+    assert child.returncode == 128 + signal.SIGTERM
+    assert "signal 15 (SIGTERM)" in err
+    assert len(heaps(tmp_path)) == 1

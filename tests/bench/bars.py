@@ -1,0 +1,158 @@
+"""The bars the sampler is held to, and what the last measurement says of each.
+
+Every bar is a ratio or a difference inside one run. A bar whose parts were not measured says so.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rounds import Series, added, median, ratio, ratios
+
+Sections = dict[str, Series]
+ONE, TWO = "depth 24, 1 thread", "depth 24, 2 threads"
+PEERS = f"peers, {ONE}"
+CPU = "cpu_ns"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: what was asked, what was measured, and whether that meets it (None: not measured)."""
+
+    what: str
+    asked: str
+    measured: str
+    met: bool | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the JSON file."""
+        return asdict(self)
+
+
+def _bar(what: str, asked: str, value: float | None, text: str, *, met: bool) -> Bar:
+    if value is None or math.isnan(value):
+        return Bar(what, asked, "not measured", None)
+    return Bar(what, asked, text.format(value), met)
+
+
+def _at_most(what: str, asked: str, value: float | None, limit: float, text: str) -> Bar:
+    return _bar(what, asked, value, text, met=value is not None and value <= limit)
+
+
+def _at_least(what: str, asked: str, value: float | None, limit: float, text: str) -> Bar:
+    return _bar(what, asked, value, text, met=value is not None and value >= limit)
+
+
+def _hot_path(sections: Sections) -> list[Bar]:
+    series = sections.get(ONE, {})
+    idle = added(series, "idle", "forwarding", CPU)
+    slow = added(series, "512K", "forwarding", CPU)
+    pair = median(series, "forwarding", CPU) or 0.0
+    limit = max(1.0, pair / 10)
+    return [
+        _at_most("idle, over forwarding", f"<= {limit:.1f} ns", idle, limit, "{:.2f} ns"),
+        _at_most("at 512K, over forwarding", "<= 3 ns", slow, 3.0, "{:.2f} ns"),
+    ]
+
+
+def _against_peers(sections: Sections) -> list[Bar]:
+    series = sections.get(PEERS, {})
+    ours_1024 = added(series, "1024", "not loaded", CPU)
+    ours_every = added(series, "every block", "not loaded", CPU)
+    jemalloc = added(series, "jemalloc prof 1024", "jemalloc", CPU)
+    same = added(series, "ours on jemalloc 1024", "jemalloc", CPU)
+    heaptrack = added(series, "heaptrack", "not loaded", CPU)
+    memray = added(series, "python, memray --native", "python", CPU)
+    python = added(series, "python, ours every block", "python", CPU)
+    x1024, xsame = ratio(ours_1024, jemalloc), ratio(same, jemalloc)
+    xmemray, xpython = ratio(ours_every, memray), ratio(python, memray)
+    return [
+        _at_most("1024: added / jemalloc prof's", "<= 1/15", x1024, 1 / 15, "{:.3f}"),
+        _at_most("  the same, ours on jemalloc too", "<= 1/15", xsame, 1 / 15, "{:.3f}"),
+        _at_most("every: added / memray --native's", "<= 2/5", xmemray, 2 / 5, "{:.2f}"),
+        _at_most("  the same, both in Python", "<= 2/5", xpython, 2 / 5, "{:.2f}"),
+        _at_most(
+            "every: added / heaptrack's", "<= 1/8", ratio(ours_every, heaptrack), 1 / 8, "{:.2f}"
+        ),
+    ]
+
+
+def _unwinder(sections: Sections) -> list[Bar]:
+    series = sections.get("unwind", {})
+    case = "ns per frame"
+    hit, kept = median(series, case, "cfi_hit.nofp.24"), median(series, case, "cfi_hit.fp.24")
+    walk = median(series, case, "fp_walk.fp.24")
+    libunwind = median(series, case, "libunwind.nofp.24")
+    libunwind_kept = median(series, case, "libunwind.fp.24")
+    asked = "<= 2"
+    return [
+        _at_most("hit, per frame / frame-pointer walk", asked, ratio(kept, walk), 2, "{:.2f}"),
+        _at_most("  code without frame pointers", asked, ratio(hit, walk), 2, "{:.2f}"),
+        _at_least("unw_backtrace / hit", ">= 3", ratio(libunwind_kept, kept), 3, "{:.2f}"),
+        _at_least("  code without frame pointers", ">= 3", ratio(libunwind, hit), 3, "{:.2f}"),
+    ]
+
+
+def _threads(sections: Sections) -> Bar:
+    one = added(sections.get(ONE, {}), "1024", "not loaded", CPU)
+    two = added(sections.get(TWO, {}), "1024", "not loaded", CPU)
+    return _at_most("1024: added, 2 threads / 1 thread", "<= 1.3", ratio(two, one), 1.3, "{:.2f}")
+
+
+def paired_interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean of ratios with its 95 % interval (normal approximation of their logarithms)."""
+    logs = [math.log(v) for v in values]
+    mean = statistics.fmean(logs)
+    # Two-sided 95 % points of Student's t for n - 1 degrees of freedom, by the usual expansion.
+    degrees = len(logs) - 1
+    t = 1.96 + 2.37 / degrees + 2.82 / degrees**2
+    half = t * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
+def _redis(sections: Sections) -> list[Bar]:
+    series = sections.get("redis", {})
+    name = "all per second"
+    at_1024 = median(series, "1024", name)
+    plain, peer = median(series, "unprofiled", name), median(series, "jemalloc prof 1024", name)
+    bars = [
+        _at_least("redis at 1024 / unprofiled", ">= 0.85", ratio(at_1024, plain), 0.85, "{:.2f}"),
+        _at_least("redis at 1024 / jemalloc prof", ">= 3", ratio(at_1024, peer), 3, "{:.2f}"),
+    ]
+    pairs = ratios(sections.get("redis pairs", {}), "512K", "unprofiled", name)
+    what, asked = "redis at 512K / unprofiled", "1 inside"
+    if len(pairs) < 3:
+        return [*bars, Bar(what, asked, "not measured", None)]
+    mean, low, high = paired_interval(pairs)
+    return [*bars, Bar(what, asked, f"{mean:.3f} ({low:.3f}-{high:.3f})", low <= 1 <= high)]
+
+
+def _memory(sections: Sections) -> Bar:
+    value = added(sections.get("memory", {}), "512K", "not loaded", "rss_mib")
+    return _at_most("added resident at 512K, 1 GiB", "<= 8 MiB", value, 8.0, "{:.1f} MiB")
+
+
+def _parsing(sections: Sections) -> list[Bar]:
+    series = next((s for name, s in sections.items() if name.startswith("parse, ")), {})
+    cold = median(series, "mem_parser cold", "seconds")
+    warm = median(series, "mem_parser warm", "seconds")
+    return [
+        _at_most("mem_parser -t, no cache", "<= 2 s", cold, 2.0, "{:.2f} s"),
+        _at_most("mem_parser -t, symbols cached", "<= 0.5 s", warm, 0.5, "{:.2f} s"),
+    ]
+
+
+def judge(sections: Sections) -> list[Bar]:
+    """Every bar, in the order of the tables."""
+    return [
+        *_hot_path(sections),
+        *_against_peers(sections),
+        *_unwinder(sections),
+        _threads(sections),
+        *_redis(sections),
+        _memory(sections),
+        *_parsing(sections),
+    ]

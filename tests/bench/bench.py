@@ -1,0 +1,180 @@
+"""What the sampler costs, and what others cost: `make bench`.
+
+    bench.py [--quick] [--json FILE] [--record] [--only SECTION]... [--no-install] [--sampler LIB]
+
+Builds what it needs, installs the peers where it may, runs ours and theirs in turns, prints tables
+and writes every single measurement as JSON (build/bench/result.json, or FILE). --record also puts
+tables and measurements into docs/performance.md and docs/performance.json. --quick takes less than
+two minutes and leaves out depths, the long redis pairs and the largest snapshot.
+
+Reading order: rounds (how things are compared), tools (what is run), churn, unwinders, redis_load,
+interpreter, holding, parsing (what is measured), bars and report (what comes out).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import bars  # noqa: E402
+import churn  # noqa: E402
+import holding  # noqa: E402
+import interpreter  # noqa: E402
+import parsing  # noqa: E402
+import redis_load  # noqa: E402
+import report  # noqa: E402
+import tools  # noqa: E402
+import unwinders  # noqa: E402
+
+SECTIONS = {
+    "churn": churn.measure,
+    "unwind": unwinders.measure,
+    "redis": redis_load.measure,
+    "python": interpreter.measure,
+    "memory": holding.memory,
+    "snapshot": holding.snapshots,
+    "parse": parsing.measure,
+}
+DOCUMENT = tools.ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- last run: begin -->", "<!-- last run: end -->"
+
+
+def _version(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return lines[0] if lines and done.returncode == 0 else None
+
+
+def _package(name: str) -> str | None:
+    found = _version(["dpkg-query", "-W", "-f", "${Version}", name])
+    return f"{name} {found}" if found else None
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    models = [
+        line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")
+    ]
+    packages = [_package(name) for name in (*tools.DEBIAN.values(), "libc6")]
+    memray = _version([sys.executable, "-c", "import memray; print('memray', memray.__version__)"])
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "kernel": platform.release(),
+        "compiler": _version(["gcc", "--version"]),
+        "python": platform.python_version(),
+        "packages": [name for name in (*packages, memray) if name],
+    }
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The lines above the tables."""
+    m = result["machine"]
+    lines = [
+        f"{result['when']}, {result['minutes']:.1f} minutes{', quick' if result['quick'] else ''}",
+        f"load average before {result['load'][0]:.2f}, after {result['load'][1]:.2f}",
+        f"{m['cpu']}, {m['cpus']} CPUs, {m['memory_gib']} GiB, Linux {m['kernel']}",
+        f"{m['compiler']}, Python {m['python']}",
+        *m["packages"],
+    ]
+    if result["missing"]:
+        lines += ["", "Left out:", *(f"  {reason}" for reason in result["missing"])]
+    return "\n".join(lines)
+
+
+def record(text: str, result: dict[str, Any]) -> None:
+    """Put the run into the document between its two marks, and the JSON beside it."""
+    document = DOCUMENT.read_text(encoding="utf-8")
+    before, rest = document.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    DOCUMENT.write_text(f"{before}{BEGIN}\n```text\n{text}\n```\n{END}{after}", encoding="utf-8")
+    write_json(DOCUMENT.with_suffix(".json"), result)
+
+
+def _rounded(value: Any) -> Any:
+    """Six significant digits: more is noise."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Every measurement, one round a number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_rounded(result), indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the sections asked for."""
+    begin = dt.datetime.now(dt.UTC)
+    load = os.getloadavg()[0]
+    sections: bars.Sections = {}
+    with tools.scratch_folder() as scratch:
+        have = tools.prepare(scratch, sampler=options.sampler, install=not options.no_install)
+        for name, run_section in SECTIONS.items():
+            if options.only and name not in options.only:
+                continue
+            try:
+                sections |= run_section(have, quick=options.quick)
+            except Exception as error:
+                have.missing.append(f"{name}: {error}")
+    minutes = (dt.datetime.now(dt.UTC) - begin).total_seconds() / 60
+    return {
+        "when": begin.strftime("%Y-%m-%d %H:%M UTC"),
+        "minutes": minutes,
+        "quick": options.quick,
+        "load": [load, os.getloadavg()[0]],
+        "machine": machine(),
+        "missing": have.missing,
+        "bars": [bar.as_json() for bar in bars.judge(sections)],
+        "sections": sections,
+    }
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="What the sampler costs, beside its peers.")
+    parser.add_argument("--quick", action="store_true", help="less than two minutes")
+    parser.add_argument("--json", type=Path, default=tools.BUILD / "result.json", metavar="FILE")
+    parser.add_argument("--record", action="store_true", help="also into docs/performance.*")
+    parser.add_argument(
+        "--only", action="append", choices=SECTIONS, help="this section; repeatable"
+    )
+    parser.add_argument("--no-install", action="store_true", help="install no peers")
+    parser.add_argument(
+        "--sampler", type=Path, help="measure this library instead of building ours"
+    )
+    options = parser.parse_args()
+    result = measure(options)
+    texts = [describe(result), *report.tables(result["sections"], bars.judge(result["sections"]))]
+    text = "\n\n\n".join(texts)
+    print(text)
+    write_json(options.json, result)
+    print(f"\nevery measurement: {options.json}")
+    if options.record:
+        record(text, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

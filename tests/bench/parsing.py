@@ -1,0 +1,118 @@
+"""Time from a .heap file to a table: mem_parser without and with a symbol cache, and jeprof.
+
+The file is our own capture of a real program with large symbol tables: a Python process that
+imports PyTorch where there is one, else the C++ compiler at work. All read the same file.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rounds import Case, Numbers, Series, interleave
+from tools import Tools, child_environment, run
+
+SOURCE = """
+#include <iostream>
+#include <map>
+#include <regex>
+int main() {
+    std::map<int, std::string> names;
+    std::cout << names.size() << std::regex_match("a", std::regex("a|b"));
+}
+"""
+
+
+def _torch_python() -> str | None:
+    """A Python that has PyTorch."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        if shutil.which(python) is None:
+            continue
+        probe = [
+            python,
+            "-c",
+            "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is None)",
+        ]
+        if subprocess.run(probe, capture_output=True).returncode == 0:
+            return python
+    return None
+
+
+def _target(tools: Tools) -> tuple[str, list[str]]:
+    """Name and command of the program that is profiled."""
+    python = _torch_python()
+    if python is not None:
+        return "import torch", [python, "-c", "import torch"]
+    source = tools.scratch / "source.cc"
+    source.write_text(SOURCE, encoding="ascii")
+    compiler = run(["g++", "-print-prog-name=cc1plus"]).strip()
+    return "cc1plus", [compiler, "-quiet", "-O2", "-o", "/dev/null", str(source)]
+
+
+def _preprocess(command: list[str], tools: Tools) -> list[str]:
+    """cc1plus is given preprocessed text: only the driver knows the include folders."""
+    if not command[0].endswith("cc1plus"):
+        return command
+    out = tools.scratch / "source.ii"
+    run(["g++", "-E", "-o", str(out), str(tools.scratch / "source.cc")])
+    return [command[0], "-fpreprocessed", *command[1:-1], str(out)]
+
+
+def _capture(tools: Tools, command: list[str]) -> Path:
+    """One .heap file of the program from start to exit, at 1024 bytes per sample."""
+    prefix = tools.scratch / "parse"
+    profiler = str(Path(sys.executable).parent / "mem_profiler")
+    tools.segments()
+    extra = {"MEM_PROFILER_DIR": str(tools.scratch / "segments")}
+    run([profiler, "run", "-c", "1024", "-o", str(prefix), "--", *command], extra, timeout_s=300)
+    files = list(tools.scratch.glob("parse*.heap"))
+    if len(files) != 1:
+        raise RuntimeError("the capture wrote no file")
+    return files[0]
+
+
+def _timed(command: list[str], extra: dict[str, str]) -> Numbers:
+    begin = time.perf_counter()
+    done = subprocess.run(
+        command, env=child_environment(extra), capture_output=True, text=True, timeout=300
+    )
+    seconds = time.perf_counter() - begin
+    if done.returncode != 0 or not done.stdout:
+        raise RuntimeError((done.stderr or "no output").strip()[-160:])
+    return {"seconds": seconds}
+
+
+def measure(tools: Tools, *, quick: bool) -> dict[str, Series]:
+    """Cold, warm and jeprof on one file; nothing is run where a part is missing."""
+    name, command = _target(tools)
+    try:
+        heap = _capture(tools, _preprocess(command, tools))
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        print(f"parse: left out: {error}", file=sys.stderr)
+        return {}
+    cache = tools.scratch / "cache"
+    extra = {"XDG_CACHE_HOME": str(cache)}
+    parser = [str(Path(sys.executable).parent / "mem_parser")]
+    table = [*parser, "-p", command[0], "-f", str(heap), "-t"]
+
+    def cold() -> Numbers:
+        shutil.rmtree(cache, ignore_errors=True)
+        cache.mkdir()
+        return _timed(table, extra)
+
+    def warm() -> Numbers:
+        if not cache.exists() or not any(cache.iterdir()):
+            _timed(table, extra)
+        return _timed(table, extra)
+
+    rounds = 2 if quick else 5
+    result = interleave(
+        [Case("mem_parser cold", cold), Case("mem_parser warm", warm)], rounds, "parse"
+    )
+    if tools.jeprof and not quick:
+        jeprof = [tools.jeprof, "--text", "--show_bytes", command[0], str(heap)]
+        result |= interleave([Case("jeprof", lambda: _timed(jeprof, {}))], 1, "parse, jeprof")
+    return {f"parse, {name}": result}

@@ -1,0 +1,117 @@
+/*
+ * redirect_later.c - see redirect_later.h.
+ */
+#include "redirect_later.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <unistd.h>
+
+#define DONE_ROWS 4096u /* power of two */
+
+uintptr_t mp_redirect_loader[4];
+
+static struct {
+    const struct mp_slot_table *tables[MP_LATER_TABLES];
+    struct mp_slot_table loader_table;
+    struct mp_slot_counts *loader, *later;
+    uint64_t added, removed;     /* of the loader's list, at the last complete look */
+    uintptr_t done[DONE_ROWS];   /* hash set of mp_elf.dynamic; losing one only costs a second look */
+    int deep_binding;            /* some dlopen was called with RTLD_DEEPBIND */
+    int busy;                    /* pid of who is looking; 0: nobody */
+} follow;
+
+/* A forked child may find the flag held by a thread that it does not have: the pid tells. */
+static bool enter(void) {
+    int self = getpid(), holder = __atomic_load_n(&follow.busy, __ATOMIC_RELAXED);
+    if (holder == self)
+        return false;
+    return __atomic_compare_exchange_n(&follow.busy, &holder, self, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+static void leave(void) {
+    __atomic_store_n(&follow.busy, 0, __ATOMIC_RELEASE);
+}
+
+static uintptr_t *done_row(const struct mp_elf *elf) {
+    uint64_t hash = (uint64_t)(uintptr_t)elf->dynamic * 0x9e3779b97f4a7c15ULL;
+    return &follow.done[(hash >> 40) & (DONE_ROWS - 1)];
+}
+
+static bool treat(const struct mp_elf *elf, void *arg) {
+    bool *complete = arg;
+    uintptr_t *row = done_row(elf);
+    if (*row == (uintptr_t)elf->dynamic)
+        return false;
+    unsigned mode = MP_SLOTS_LOADER_RUNS;
+    if (__atomic_load_n(&follow.deep_binding, __ATOMIC_RELAXED))
+        mode |= MP_SLOTS_NO_UNBOUND;
+    bool ready = mp_slots_module(&follow.loader_table, elf, mode, follow.loader);
+    for (unsigned i = 0; i < MP_LATER_TABLES && ready; i++)
+        if (follow.tables[i] != NULL)
+            ready = mp_slots_module(follow.tables[i], elf, mode, follow.later);
+    if (ready)
+        *row = (uintptr_t)elf->dynamic;
+    else
+        *complete = false;
+    return false;
+}
+
+static void look(void) {
+    uint64_t added, removed;
+    mp_elf_counts(&added, &removed);
+    if (added == follow.added && removed == follow.removed)
+        return;
+    if (removed != follow.removed) /* another module may lie at the same address now */
+        for (unsigned i = 0; i < DONE_ROWS; i++)
+            follow.done[i] = 0;
+    bool complete = true;
+    mp_elf_visit(treat, &complete);
+    if (complete) {
+        follow.added = added;
+        follow.removed = removed;
+    }
+}
+
+void mp_redirect_before(int is_open, int flags) {
+    int saved_errno = errno;
+    if (is_open && (flags & RTLD_DEEPBIND) != 0)
+        __atomic_store_n(&follow.deep_binding, 1, __ATOMIC_RELAXED);
+    if (enter()) {
+        look();
+        leave();
+    }
+    errno = saved_errno;
+}
+
+static bool mark_done(const struct mp_elf *elf, void *arg) {
+    (void)arg;
+    *done_row(elf) = (uintptr_t)elf->dynamic;
+    return false;
+}
+
+void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES],
+                        struct mp_slot_counts *loader, struct mp_slot_counts *later) {
+    static const struct {
+        const char *name;
+        void (*tail)(void);
+    } functions[] = {{"dlopen", mp_tail_dlopen},
+                     {"dlmopen", mp_tail_dlmopen},
+                     {"dlsym", mp_tail_dlsym},
+                     {"dlvsym", mp_tail_dlvsym}};
+    for (unsigned i = 0; i < MP_LATER_TABLES; i++)
+        follow.tables[i] = tables[i];
+    follow.loader = loader;
+    follow.later = later;
+    mp_slots_init(&follow.loader_table);
+    for (unsigned i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        mp_redirect_loader[i] = (uintptr_t)mp_elf_find(functions[i].name);
+        if (mp_redirect_loader[i] != 0) /* absent before glibc 2.34 in a program without libdl */
+            mp_slots_add(&follow.loader_table, functions[i].name, mp_redirect_loader[i],
+                         (uintptr_t)functions[i].tail);
+    }
+    mp_elf_counts(&follow.added, &follow.removed);
+    mp_slots_all(&follow.loader_table, MP_SLOTS_WRITE, loader);
+    mp_elf_visit(mark_done, NULL);
+}

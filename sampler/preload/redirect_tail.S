@@ -1,0 +1,83 @@
+/*
+ * redirect_tail.S - stand-ins for dlopen, dlmopen, dlsym and dlvsym that end in a jump to the real function.
+ *
+ * Model: these functions ask who called them (their return address) to know the caller's namespace,
+ * search path and place in the search order. A stand-in therefore must leave no frame behind: it saves the
+ * argument registers, calls mp_redirect_before(is_open, flags), restores them, and jumps.
+ */
+#if defined(__x86_64__)
+
+    .text
+    .macro TAIL name, index, is_open
+    .globl \name
+    .hidden \name
+    .type \name, @function
+    .p2align 4
+\name:
+    .cfi_startproc
+    endbr64
+    push %rdi
+    .cfi_adjust_cfa_offset 8
+    push %rsi
+    .cfi_adjust_cfa_offset 8
+    push %rdx
+    .cfi_adjust_cfa_offset 8
+    mov $\is_open, %edi
+    call mp_redirect_before
+    pop %rdx
+    .cfi_adjust_cfa_offset -8
+    pop %rsi
+    .cfi_adjust_cfa_offset -8
+    pop %rdi
+    .cfi_adjust_cfa_offset -8
+    jmp *mp_redirect_loader+8*\index(%rip)
+    .cfi_endproc
+    .size \name, . - \name
+    .endm
+
+#elif defined(__aarch64__)
+
+    .text
+    .macro TAIL name, index, is_open
+    .globl \name
+    .hidden \name
+    .type \name, %function
+    .p2align 4
+\name:
+    .cfi_startproc
+    hint #34 /* bti c */
+    stp x29, x30, [sp, #-48]!
+    .cfi_adjust_cfa_offset 48
+    .cfi_rel_offset x29, 0
+    .cfi_rel_offset x30, 8
+    mov x29, sp
+    stp x0, x1, [sp, #16]
+    str x2, [sp, #32]
+    mov w0, #\is_open
+    bl mp_redirect_before
+    ldr x2, [sp, #32]
+    ldp x0, x1, [sp, #16]
+    ldp x29, x30, [sp], #48
+    .cfi_adjust_cfa_offset -48
+    .cfi_restore x29
+    .cfi_restore x30
+    adrp x16, mp_redirect_loader+8*\index
+    ldr x16, [x16, #:lo12:mp_redirect_loader+8*\index]
+    br x16
+    .cfi_endproc
+    .size \name, . - \name
+    .endm
+
+#else
+#error "only x86_64 and aarch64 are supported"
+#endif
+
+    .hidden mp_redirect_before
+    .hidden mp_redirect_loader
+
+    TAIL mp_tail_dlopen, 0, 1
+    TAIL mp_tail_dlmopen, 1, 0
+    TAIL mp_tail_dlsym, 2, 0
+    TAIL mp_tail_dlvsym, 3, 0
+
+    .section .note.GNU-stack, "", %progbits

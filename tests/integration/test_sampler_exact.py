@@ -1,0 +1,195 @@
+"""At rate 1 every block is counted, once, with its size; other programs' view of memory stays as it was."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from sampler_run import (
+    WAIT_S,
+    Controller,
+    Counts,
+    Target,
+    build,
+    environment,
+    only_counted,
+    run,
+    segments,
+)
+
+
+def test_a_thousand_blocks_of_one_byte_are_a_thousand_bytes(folder: Path) -> None:
+    with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+        assert target.line() == "ready"
+        assert target.ask("alloc 1000 1") == "done"
+        assert target.counted().by("alloc_kept") == Counts(1000, 1000, 1000, 1000)
+        target.ask("free")
+        assert target.counted().by("alloc_kept") == Counts(1000, 1000, 0, 0)
+
+
+@pytest.mark.skipif(shutil.which("jeprof") is None, reason="jeprof is not installed")
+def test_jeprof_reads_the_same_thousand_bytes(folder: Path, tmp_path: Path) -> None:
+    from mem_profiler import document, heapwrite
+    from mem_profiler.segment import Segment
+
+    program = build("blocks.c")
+    with Target([program], environment(folder, rate=1)) as target:
+        target.line()
+        target.ask("alloc 1000 1")
+        [path] = segments(folder)
+        heap = tmp_path / "x.heap"
+        with Segment.open(path, writable=False) as segment, heap.open("wb") as out:
+            content = document.assemble(
+                segment,
+                document.Target.of(target.pid),
+                kind="snapshot",
+                end="running",
+                now_ns=0,
+            )
+            heapwrite.write(content, out)
+    text = subprocess.run(
+        ["jeprof", "--text", "--show_bytes", str(program), str(heap)],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    ).stdout
+    flat = {line.split()[-1]: int(line.split()[0]) for line in text.splitlines() if "%" in line}
+    assert flat["alloc_kept"] == 1000, text
+
+
+def test_every_function_of_the_family_behaves_and_is_counted(folder: Path) -> None:
+    program = build("family.c")
+    plain = subprocess.run([program], capture_output=True, text=True, timeout=WAIT_S)
+    assert plain.returncode == 0, plain.stdout
+    for rate in (1, 64, None):
+        env = environment(folder, rate=rate)
+        assert run([program], env).stdout == plain.stdout, f"rate {rate}"
+        if rate == 1:
+            counted = only_counted(folder)
+            assert counted.missing == 0
+            wanted = re.findall(r"^(\w+) in use (\d+) (\d+)$", plain.stdout, re.MULTILINE)
+            assert len(wanted) == 8
+            for name, blocks, size in wanted:
+                here = counted.by(name)
+                assert (here.live_blocks, here.live_bytes) == (int(blocks), int(size)), name
+            freed = counted.by("check_freed")
+            assert (freed.blocks, freed.bytes) == (10, 10 + 30 + 5 + 70000 + 5 * 64 + 36)
+        for path in segments(folder):
+            path.unlink()
+
+
+def test_each_function_of_the_family_is_frame_0_under_its_own_name(folder: Path) -> None:
+    run([build("family.c")], environment(folder, rate=1))
+    hooks = {stack.names[0] for stack in only_counted(folder).stacks if "main" in stack.names}
+    assert hooks == {
+        "malloc",
+        "calloc",
+        "realloc",
+        "reallocarray",
+        "posix_memalign",
+        "aligned_alloc",
+        "memalign",
+        "valloc",
+        "pvalloc",
+    }
+
+
+def test_new_delete_and_exceptions_are_counted_and_work(folder: Path) -> None:
+    result = run([build("cxx.cc")], environment(folder, rate=1))
+    assert (result.returncode, result.stdout) == (0, "caught\n"), result.stderr
+    counted = only_counted(folder)
+    assert counted.missing == 0
+    kept = counted.under("_ZL8new_keptv")
+    assert (kept.live_blocks, kept.live_bytes) == (4, 1000 + 256 + 100 + 333)
+    assert counted.under("_ZL11new_deletedv") == Counts(3, 1000 + 256 + 55, 0, 0)
+    thrown = counted.under("_ZL10catch_manyi")
+    assert thrown.blocks >= 400 * (21 * 2 + 2)
+    assert thrown.live_blocks == 0
+
+
+def test_ten_captures_in_a_row_have_only_their_own_blocks(folder: Path) -> None:
+    with Target([build("blocks.c")], environment(folder)) as target:
+        target.line()
+        with Controller(target) as controller:
+            for i in range(1, 11):
+                target.ask("alloc 17 4000")  # outside of any capture
+                number = controller.start(1)
+                assert number == i
+                target.ask(f"alloc {i * 10} {i}")
+                target.ask(f"churn 5 {i}")
+                counted = controller.stop(number)
+                target.ask("alloc 17 4000")
+                assert counted.by("alloc_kept") == Counts(i * 10, i * i * 10, i * 10, i * i * 10)
+                assert counted.by("alloc_churned") == Counts(5, 5 * i, 0, 0)
+                assert counted.missing == 0
+        target.finish()
+
+
+def test_frees_after_a_stop_are_counted_until_the_next_start(folder: Path) -> None:
+    with Target([build("blocks.c")], environment(folder)) as target:
+        target.line()
+        with Controller(target) as controller:
+            number = controller.start(1)
+            target.ask("alloc 100 10")
+            assert controller.stop(number).by("alloc_kept").live_blocks == 100
+            target.ask("free")
+            assert target.counted().by("alloc_kept") == Counts(100, 1000, 0, 0)
+            controller.start(1)
+            assert target.counted().total() == Counts()
+
+
+def test_blocks_freed_in_the_next_capture_do_not_count_there(folder: Path) -> None:
+    with Target([build("blocks.c")], environment(folder)) as target:
+        target.line()
+        with Controller(target) as controller:
+            controller.stop(controller.start(1))
+            target.ask("alloc 50 10")
+            number = controller.start(1)
+            target.ask("alloc 60 10")
+            controller.stop(number)
+            number = controller.start(1)
+            target.ask("free")
+            target.ask("alloc 7 1")
+            assert controller.stop(number).by("alloc_kept") == Counts(7, 7, 7, 7)
+
+
+def test_a_deadline_ends_the_capture_without_a_controller(folder: Path) -> None:
+    with Target([build("blocks.c")], environment(folder)) as target:
+        target.line()
+        with Controller(target) as controller:
+            controller.start(1, seconds=0.05)
+        seen = 0
+        for _ in range(2000):  # bounded by the deadline, not by a sleep
+            target.ask("churn 1000 8")
+            now = target.counted().total().blocks
+            if now == seen:
+                break
+            seen = now
+        control = target.counted().control
+        assert not control.gate_capture
+        assert int(control.capture["stop_ns"]) >= int(control.capture["deadline_ns"])
+
+
+def test_many_live_blocks_grow_the_tables_and_stay_exact(folder: Path) -> None:
+    with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+        target.line()
+        target.ask("alloc 300000 3")
+        counted = target.counted()
+        assert counted.missing == 0, counted.lost
+        assert counted.by("alloc_kept") == Counts(300000, 900000, 300000, 900000)
+        target.ask("free")
+        assert target.counted().by("alloc_kept").live_blocks == 0
+
+
+def test_a_process_that_is_not_captured_has_one_page(folder: Path) -> None:
+    with Target([build("blocks.c")], environment(folder)) as target:
+        target.line()
+        target.ask("alloc 10000 100")
+        [path] = segments(folder)
+        assert path.stat().st_blocks * 512 == os.sysconf("SC_PAGESIZE")
+        target.finish()
+    assert segments(folder) == []

@@ -56,7 +56,8 @@ static uint32_t claim_old(struct mp_segment *seg, const struct mp_level *level, 
             !mp_cas_u64(&keys[row], old, key | MP_LIVE_CLAIMED))
             continue;
         if (mp_key_capture(mp_load_relaxed(&payload->site_key)) == capture) {
-            mp_store_release(&keys[row], old); /* freed and sampled anew at the same address meanwhile */
+            mp_store_release(&keys[row],
+                             old); /* freed and sampled anew at the same address meanwhile */
             continue;
         }
         mp_filter_remove((const void *)(uintptr_t)old);

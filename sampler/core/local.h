@@ -27,7 +27,7 @@ struct mp_local {
     struct mp_segment segment; /* base NULL: none */
     uint64_t seed;             /* of the threads' random states */
     uint32_t next_thread_seed; /* ordinal of the next thread to draw */
-    uint32_t pid_if_unwiped;   /* kernel without MADV_WIPEONFORK: pid to compare in the slow path */
+    uint32_t pid_if_unwiped; /* kernel without MADV_WIPEONFORK: pid to compare in the slow path */
     uint8_t pad[64];
     uint8_t filter_small[1u << MP_FILTER_SMALL_BITS];
     uint8_t filter_large[1u << MP_FILTER_LARGE_BITS];
@@ -35,7 +35,7 @@ struct mp_local {
 
 struct mp_thread_state {
     struct mp_countdown countdown;
-    uintptr_t guard_sp;  /* address of the guard in force; 0: none */
+    uintptr_t guard_sp; /* address of the guard in force; 0: none */
     uint32_t thread_row; /* row + 1; 0: none yet */
     uint32_t pad;
 };

@@ -105,10 +105,10 @@ static void read_headers(struct mp_module_row *row, const struct mp_module *m, u
             read_build_id(row, (const unsigned char *)start, phdr[i].p_filesz);
         if (phdr[i].p_type == PT_LOAD && (phdr[i].p_flags & PF_X) &&
             row->exec_ranges < MP_EXEC_RANGES)
-            row->exec[row->exec_ranges++] = (struct mp_exec_range){
-                .start = start & ~(page - 1),
-                .end = (end + page - 1) & ~(page - 1),
-                .file_offset = phdr[i].p_offset & ~(page - 1)};
+            row->exec[row->exec_ranges++] =
+                (struct mp_exec_range){.start = start & ~(page - 1),
+                                       .end = (end + page - 1) & ~(page - 1),
+                                       .file_offset = phdr[i].p_offset & ~(page - 1)};
     }
 }
 

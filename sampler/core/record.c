@@ -97,11 +97,12 @@ static void record_sample(struct mp_segment *seg, int64_t gate, const struct cap
                           const void *block, size_t size, enum mp_hook hook,
                           const struct mp_frame *caller) {
     if (mp_filter_hit(block))
-        mp_record_free(block); /* an earlier owner of the address was freed where we could not see it */
+        mp_record_free(
+            block); /* an earlier owner of the address was freed where we could not see it */
     struct mp_live_row row = {.size_bytes = size, .birth_ns = view->now_ns};
     row.thread = mp_thread_row(seg);
-    row.site = site_of(seg, stack_of(seg, hook, caller), size, row.thread, view->number,
-                       &row.site_key);
+    row.site =
+        site_of(seg, stack_of(seg, hook, caller), size, row.thread, view->number, &row.site_key);
     struct mp_site_row *counters =
         row.site == MP_SITE_NONE ? NULL : mp_site_at(seg, row.site, row.site_key);
     if (counters == NULL)

@@ -24,7 +24,7 @@
 struct mp_countdown {
     int64_t value;
     int64_t gate_seen; /* gate of the last draw */
-    uint64_t rng;      /* splitmix64 state; 0: not seeded */
+    uint64_t rng; /* splitmix64 state; 0: not seeded */
     uint64_t rate_bytes;
 };
 

@@ -33,8 +33,8 @@
 #define MP_THREAD_ROWS 16384       /* row 0 stands for all threads past the last row */
 #define MP_MODULE_ROWS 2048
 #define MP_MODULE_PATH_BYTES 848
-#define MP_STACK_LOST_MAX 16       /* stack ids below this are not offsets but enum mp_stack_lost */
-#define MP_BUCKET_ROWS 8           /* rows of one hash bucket: one cache line of keys */
+#define MP_STACK_LOST_MAX 16 /* stack ids below this are not offsets but enum mp_stack_lost */
+#define MP_BUCKET_ROWS 8 /* rows of one hash bucket: one cache line of keys */
 #define MP_LOST_CAUSES 16
 
 /* Site keys: the whole identity of a site in one word, 0 = empty row.
@@ -49,40 +49,42 @@
 #define MP_KEY_SHARD_BITS 2
 #define MP_KEY_CAPTURE_SHIFT 46
 #define MP_KEY_CAPTURE_BITS 16
-#define MP_KEY_RECYCLING 0xffffffffffffffffULL /* a row of an old capture being handed over: skip it */
+#define MP_KEY_RECYCLING                                                                           \
+    0xffffffffffffffffULL /* a row of an old capture being handed over: skip it */
 
 /* Live keys: the block's address; odd = claimed, not yet published; 0 = empty. */
 #define MP_LIVE_CLAIMED 1ULL
 
 enum mp_state {
     MP_STATE_STARTING = 0, /* the constructor has not finished */
-    MP_STATE_READY = 1,    /* capture can be started */
+    MP_STATE_READY = 1, /* capture can be started */
     MP_STATE_SHADOWED = 2, /* another object takes malloc: state_text holds its path */
-    MP_STATE_REFUSED = 3,  /* capture is impossible here: state_text holds the reason */
-    MP_STATE_EXITED = 4,   /* the destructor ran */
+    MP_STATE_REFUSED = 3, /* capture is impossible here: state_text holds the reason */
+    MP_STATE_EXITED = 4, /* the destructor ran */
 };
 
 /* Sites without a usable stack: the stack id in the site key. They keep totals unbiased. */
 enum mp_stack_lost {
     MP_STACK_LOST_NONE = 0,
-    MP_STACK_LOST_EMPTY = 1,      /* the unwinder found no frame */
+    MP_STACK_LOST_EMPTY = 1, /* the unwinder found no frame */
     MP_STACK_LOST_TABLE_FULL = 2, /* no room to store the stack */
     MP_STACK_LOST_SITES_FULL = 3, /* no room for a site of its own */
 };
 
 /* Samples dropped whole, and events that make numbers less than complete: control.lost[]. */
 enum mp_lost {
-    MP_LOST_REENTRY = 0,       /* sample due while the thread was inside the sampler */
-    MP_LOST_LIVE_FULL = 1,     /* the live table had no room */
-    MP_LOST_SITE_FULL = 2,     /* not even the reserved sites had room */
-    MP_LOST_RESERVE = 3,       /* the file system refused a piece of the segment (event count) */
-    MP_LOST_MODULE_FULL = 4,   /* a module could not be recorded (event count) */
-    MP_LOST_THREAD_FULL = 5,   /* a thread shares row 0 (event count) */
-    MP_LOST_UNWIND_NO_MODULE = 6,  /* stack ended: return address in no known module (JIT code, ...) */
-    MP_LOST_UNWIND_NO_RULE = 7,    /* stack ended: module has no unwind table entry for it */
-    MP_LOST_UNWIND_BAD_RULE = 8,   /* stack ended: unwind table entry not understood */
-    MP_LOST_UNWIND_RANGE = 9,      /* stack ended: next frame outside the thread's stack */
-    MP_LOST_TRUNCATED = 10,        /* stack cut at the depth limit */
+    MP_LOST_REENTRY = 0, /* sample due while the thread was inside the sampler */
+    MP_LOST_LIVE_FULL = 1, /* the live table had no room */
+    MP_LOST_SITE_FULL = 2, /* not even the reserved sites had room */
+    MP_LOST_RESERVE = 3, /* the file system refused a piece of the segment (event count) */
+    MP_LOST_MODULE_FULL = 4, /* a module could not be recorded (event count) */
+    MP_LOST_THREAD_FULL = 5, /* a thread shares row 0 (event count) */
+    MP_LOST_UNWIND_NO_MODULE =
+        6, /* stack ended: return address in no known module (JIT code, ...) */
+    MP_LOST_UNWIND_NO_RULE = 7, /* stack ended: module has no unwind table entry for it */
+    MP_LOST_UNWIND_BAD_RULE = 8, /* stack ended: unwind table entry not understood */
+    MP_LOST_UNWIND_RANGE = 9, /* stack ended: next frame outside the thread's stack */
+    MP_LOST_TRUNCATED = 10, /* stack cut at the depth limit */
 };
 
 enum mp_controller_flags {
@@ -92,29 +94,31 @@ enum mp_controller_flags {
 /* One capture's parameters. Slot = capture number & 1. Written before the gate that publishes it. */
 struct mp_capture {
     uint32_t number;
-    uint32_t owner_pid;    /* pid of the controller in its own namespace; 0: the target itself (START) */
-    uint64_t rate_bytes;   /* T; 0 or 1: every block */
-    uint64_t start_ns;     /* CLOCK_MONOTONIC */
-    uint64_t deadline_ns;  /* CLOCK_MONOTONIC; UINT64_MAX: none */
-    uint64_t stop_ns;      /* 0 while running; writer: whoever closed the gate */
+    uint32_t
+        owner_pid; /* pid of the controller in its own namespace; 0: the target itself (START) */
+    uint64_t rate_bytes; /* T; 0 or 1: every block */
+    uint64_t start_ns; /* CLOCK_MONOTONIC */
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; UINT64_MAX: none */
+    uint64_t stop_ns; /* 0 while running; writer: whoever closed the gate */
     uint64_t start_realtime_ns;
-    uint64_t bucket_end_ns[MP_BUCKETS]; /* time since start; block i is born in the first bucket with t < end */
+    uint64_t bucket_end_ns
+        [MP_BUCKETS]; /* time since start; block i is born in the first bucket with t < end */
 };
 
 /* One level of a hash table: `rows` keys of 8 bytes, then `rows` payload rows. */
 struct mp_level {
-    uint64_t offset;   /* of the keys, from the start of the file; 0: no such level */
-    uint32_t rows;     /* power of two */
+    uint64_t offset; /* of the keys, from the start of the file; 0: no such level */
+    uint32_t rows; /* power of two */
     uint32_t row_bytes; /* payload bytes per row; 0 for the stack index */
     uint64_t reserved_bytes; /* prefix of the level that has pages; usable when it covers all */
 };
 
 struct mp_table {
     struct mp_level level[MP_LEVELS];
-    uint32_t levels;       /* levels laid out; constant */
+    uint32_t levels; /* levels laid out; constant */
     uint32_t levels_ready; /* levels that may be accessed; only grows */
-    uint32_t growing;      /* try-lock of who reserves next: 0 free, 1 target, 2 controller */
-    uint32_t wanted;       /* levels the target would like to have */
+    uint32_t growing; /* try-lock of who reserves next: 0 free, 1 target, 2 controller */
+    uint32_t wanted; /* levels the target would like to have */
 };
 
 struct mp_control {
@@ -122,10 +126,11 @@ struct mp_control {
     uint64_t magic;
     uint32_t version;
     uint32_t header_bytes; /* sizeof(struct mp_control) */
-    uint64_t limit_bytes;  /* size of the file: the bound */
-    uint32_t pid;          /* in the target's own pid namespace */
-    uint32_t parent_pid;   /* of a followed fork child: the parent whose capture it continues; else 0 */
-    uint64_t start_ticks;  /* field 22 of /proc/PID/stat */
+    uint64_t limit_bytes; /* size of the file: the bound */
+    uint32_t pid; /* in the target's own pid namespace */
+    uint32_t
+        parent_pid; /* of a followed fork child: the parent whose capture it continues; else 0 */
+    uint64_t start_ticks; /* field 22 of /proc/PID/stat */
     uint32_t exec_count;
     uint32_t uid;
     uint64_t pidns_inode;
@@ -146,24 +151,24 @@ struct mp_control {
     uint8_t controller_reserved[16];
 
     /* written by the target at start-up */
-    uint32_t state;          /* enum mp_state */
+    uint32_t state; /* enum mp_state */
     uint32_t startup_flags;
     uint64_t created_monotonic_ns;
     uint64_t created_realtime_ns;
-    uint64_t sampler_base;   /* load bias of libmem_sampler.so */
+    uint64_t sampler_base; /* load bias of libmem_sampler.so */
     char comm[16];
-    char unwinder[16];       /* "cfi", "fp", "libgcc" */
-    char exe[512];           /* readlink /proc/self/exe, cut, NUL-terminated */
-    char command[256];       /* command line, NULs turned to spaces, cut */
-    char allocator[256];     /* path of the object whose malloc is underneath */
+    char unwinder[16]; /* "cfi", "fp", "libgcc" */
+    char exe[512]; /* readlink /proc/self/exe, cut, NUL-terminated */
+    char command[256]; /* command line, NULs turned to spaces, cut */
+    char allocator[256]; /* path of the object whose malloc is underneath */
     char state_text[256];
 
     /* tables */
     struct mp_table stack_index;
     struct mp_table sites;
     struct mp_table live;
-    struct mp_level lost_sites;  /* sites with a stack id below MP_STACK_LOST_MAX only */
-    uint64_t arena_offset;   /* stacks: struct mp_stack records, back to back */
+    struct mp_level lost_sites; /* sites with a stack id below MP_STACK_LOST_MAX only */
+    uint64_t arena_offset; /* stacks: struct mp_stack records, back to back */
     uint64_t arena_bytes;
     uint64_t arena_reserved_bytes;
     uint64_t threads_offset; /* struct mp_thread[MP_THREAD_ROWS] */
@@ -172,10 +177,10 @@ struct mp_control {
     uint64_t modules_reserved_bytes;
 
     /* cursors and counters, target only */
-    uint64_t arena_cursor;   /* bytes used; starts at MP_STACK_LOST_MAX * 8 */
+    uint64_t arena_cursor; /* bytes used; starts at MP_STACK_LOST_MAX * 8 */
     uint32_t thread_count;
     uint32_t module_count;
-    uint32_t generation;     /* bumped by each dlclose of a module that was in a stack */
+    uint32_t generation; /* bumped by each dlclose of a module that was in a stack */
     uint32_t arena_growing;
     uint64_t lost[MP_LOST_CAUSES]; /* since the current capture began; zeroed by who starts it */
 };
@@ -183,9 +188,9 @@ struct mp_control {
 /* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the hook (its first byte),
  * frames[1..] are return addresses, innermost first. */
 struct mp_stack {
-    uint64_t hash;       /* written last: 0 = not published */
+    uint64_t hash; /* written last: 0 = not published */
     uint32_t depth;
-    uint16_t truncated;  /* 1: cut at the depth limit; 2: ended before the outermost frame */
+    uint16_t truncated; /* 1: cut at the depth limit; 2: ended before the outermost frame */
     uint16_t pad;
     uint32_t generation;
     uint32_t pad2;
@@ -203,16 +208,16 @@ struct mp_site_row {
 
 struct mp_live_row {
     uint64_t size_bytes;
-    uint64_t birth_ns;   /* CLOCK_MONOTONIC_COARSE */
+    uint64_t birth_ns; /* CLOCK_MONOTONIC_COARSE */
     uint64_t site_key;
-    uint32_t site;       /* level << 28 | row; level 15 = lost_sites */
-    uint32_t thread;     /* row in threads */
+    uint32_t site; /* level << 28 | row; level 15 = lost_sites */
+    uint32_t thread; /* row in threads */
 };
 
 struct mp_thread {
-    uint32_t tid;        /* 0: unknown */
+    uint32_t tid; /* 0: unknown */
     uint32_t pad;
-    char name[16];       /* empty: unknown (no system call was allowed) */
+    char name[16]; /* empty: unknown (no system call was allowed) */
     uint64_t first_ns;
 };
 
@@ -223,14 +228,14 @@ struct mp_exec_range {
 };
 
 struct mp_module_row {
-    uint32_t published;       /* 1 once the row may be read */
+    uint32_t published; /* 1 once the row may be read */
     uint32_t first_generation;
     uint32_t last_generation; /* UINT32_MAX while loaded */
     uint32_t build_id_bytes;
     uint8_t build_id[32];
-    uint64_t start;           /* whole mapped range */
+    uint64_t start; /* whole mapped range */
     uint64_t end;
-    uint64_t bias;            /* address - ELF virtual address */
+    uint64_t bias; /* address - ELF virtual address */
     uint32_t exec_ranges;
     uint32_t path_bytes;
     struct mp_exec_range exec[MP_EXEC_RANGES];

@@ -3,7 +3,8 @@
  */
 #include "sites.h"
 
-static struct mp_site_row *row_at(struct mp_segment *seg, const struct mp_level *level, uint32_t row) {
+static struct mp_site_row *row_at(struct mp_segment *seg, const struct mp_level *level,
+                                  uint32_t row) {
     return mp_level_row(seg, level, row);
 }
 

@@ -22,7 +22,8 @@ static bool same_stack(const struct mp_segment *seg, uint32_t id, uint64_t hash,
                        const uintptr_t *frames, uint32_t depth, uint16_t truncated) {
     uint64_t at = (uint64_t)id * 8;
     const struct mp_control *c = seg->control;
-    if (at + sizeof(struct mp_stack) + (uint64_t)depth * 8 > mp_load_acquire(&c->arena_reserved_bytes))
+    if (at + sizeof(struct mp_stack) + (uint64_t)depth * 8 >
+        mp_load_acquire(&c->arena_reserved_bytes))
         return false;
     const struct mp_stack *stack = (const struct mp_stack *)(seg->base + c->arena_offset + at);
     return mp_load_acquire(&stack->hash) == hash && stack->depth == depth &&
@@ -129,6 +130,7 @@ uint32_t mp_stack_intern(struct mp_segment *seg, const uintptr_t *frames, uint32
     if (id == 0)
         return MP_STACK_LOST_TABLE_FULL;
     *is_new = true;
-    publish(seg, hash, id); /* lost to a race: the stack is stored, and found through its sites alone */
+    publish(seg, hash,
+            id); /* lost to a race: the stack is stored, and found through its sites alone */
     return id;
 }

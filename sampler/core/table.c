@@ -155,8 +155,10 @@ int mp_segment_reserve_first(struct mp_segment *seg, int fd) {
     if (rc == 0)
         rc = reserve_now(seg, fd, c->arena_offset, arena, &c->arena_reserved_bytes);
     if (rc == 0)
-        rc = reserve_now(seg, fd, c->threads_offset, THREADS_FIRST_BYTES, &c->threads_reserved_bytes);
+        rc = reserve_now(seg, fd, c->threads_offset, THREADS_FIRST_BYTES,
+                         &c->threads_reserved_bytes);
     if (rc == 0)
-        rc = reserve_now(seg, fd, c->modules_offset, MODULES_FIRST_BYTES, &c->modules_reserved_bytes);
+        rc = reserve_now(seg, fd, c->modules_offset, MODULES_FIRST_BYTES,
+                         &c->modules_reserved_bytes);
     return rc;
 }

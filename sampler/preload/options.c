@@ -49,7 +49,8 @@ static bool parse_bytes(const char *text, uint64_t *value) {
     return true;
 }
 
-static int refuse(char *error, size_t n, const char *name, const char *value, const char *expected) {
+static int refuse(char *error, size_t n, const char *name, const char *value,
+                  const char *expected) {
     snprintf(error, n, "%s=%.64s: expected %s", name, value, expected);
     return -EINVAL;
 }
@@ -63,7 +64,8 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
                           "bytes per sample from 1 to 1G, such as 1024 or 512K");
         o->start = true;
     }
-    value = getenv("MEM_PROFILER_START_PID"); /* `mem_profiler run` means one process, not its children */
+    value = getenv(
+        "MEM_PROFILER_START_PID"); /* `mem_profiler run` means one process, not its children */
     if (value != NULL && *value != '\0') {
         uint64_t pid;
         if (!parse_bytes(value, &pid))

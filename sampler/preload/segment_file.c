@@ -148,8 +148,8 @@ struct kernel_dirent {
 static void sweep(int folder, uint64_t own_ticks, uint64_t own_pidns) {
     _Alignas(8) char buffer[4096];
     long n;
-    for (int seen = 0; seen < SWEEP_FILES &&
-                       (n = syscall(SYS_getdents64, folder, buffer, sizeof buffer)) > 0;) {
+    for (int seen = 0;
+         seen < SWEEP_FILES && (n = syscall(SYS_getdents64, folder, buffer, sizeof buffer)) > 0;) {
         for (long at = 0; at < n; seen++) {
             const struct kernel_dirent *d = (const struct kernel_dirent *)(buffer + at);
             if (d->name[0] >= '0' && d->name[0] <= '9' &&
@@ -213,7 +213,8 @@ static int map_file(int fd, struct mp_control *c, struct mp_segment *seg) {
         return -errno;
     if (syscall(SYS_fallocate, fd, 0, 0L, (long)MP_CONTROL_BYTES) != 0 && errno != EOPNOTSUPP)
         return -errno; /* page 0 must exist before it is written through the mapping */
-    void *base = mmap(NULL, c->limit_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    void *base =
+        mmap(NULL, c->limit_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (base == MAP_FAILED)
         return -errno;
     mp_segment_layout(c);

@@ -46,7 +46,8 @@ static struct {
 
 static void say(const char *text) {
     char line[1024];
-    int n = snprintf(line, sizeof line, "mem_profiler: %s; %s runs unprofiled\n", text, process.exe);
+    int n =
+        snprintf(line, sizeof line, "mem_profiler: %s; %s runs unprofiled\n", text, process.exe);
     if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0)
         return; /* nobody listens: nothing else to tell */
 }
@@ -116,7 +117,8 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
         rc = start_capture(&seg, fd, rate_bytes);
     close(fd);
     if (process.state == MP_STATE_READY)
-        mp_store_release(&mp_local.gate_offset, (const char *)&c->gate - (const char *)&mp_gate_off);
+        mp_store_release(&mp_local.gate_offset,
+                         (const char *)&c->gate - (const char *)&mp_gate_off);
     return rc;
 }
 
@@ -192,7 +194,8 @@ __attribute__((constructor)) static void start(void) {
         choose_state();
         rc = open_segment(0, process.options.start, process.options.start_rate_bytes);
         if (rc != 0 && process.options.start) {
-            snprintf(error, sizeof error, "no capture in %s: %s", process.options.dir, strerror(-rc));
+            snprintf(error, sizeof error, "no capture in %s: %s", process.options.dir,
+                     strerror(-rc));
             say(error);
         }
         pthread_atfork(before_fork, NULL, in_fork_child);

@@ -129,7 +129,8 @@ static void test_stacks(void) {
         CHECK(!is_new);
     }
     CASE("another loader generation is another stack");
-    CHECK(mp_stack_intern(&seg, frames, 3, 0, 1, &is_new) != mp_stack_intern(&seg, frames, 3, 0, 2, &is_new));
+    CHECK(mp_stack_intern(&seg, frames, 3, 0, 1, &is_new) !=
+          mp_stack_intern(&seg, frames, 3, 0, 2, &is_new));
     CASE("an empty stack has no id");
     CHECK_EQ(mp_stack_intern(&seg, frames, 0, 0, 0, &is_new), MP_STACK_LOST_EMPTY);
     drop_segment(&seg);
@@ -168,7 +169,8 @@ static void test_sites(void) {
     }
     CHECK(none < 200); /* only while a new level was being reserved */
     CASE("sites of lost stacks have room of their own");
-    CHECK_EQ(mp_site_intern(&seg, mp_site_key(MP_STACK_LOST_EMPTY, 64, 0, 0, 1)) >> 28, MP_LOST_SITES_LEVEL);
+    CHECK_EQ(mp_site_intern(&seg, mp_site_key(MP_STACK_LOST_EMPTY, 64, 0, 0, 1)) >> 28,
+             MP_LOST_SITES_LEVEL);
     CASE("a reference out of bounds is refused");
     CHECK(mp_site_at(&seg, 0x70000000, mp_site_key(100, 64, 0, 0, 1)) == NULL);
     CHECK(mp_site_at(&seg, 0x0fffffff, mp_site_key(100, 64, 0, 0, 1)) == NULL);
@@ -201,7 +203,8 @@ static void test_live(void) {
     uint32_t n = 50000, missing = 0;
     bool *stored = calloc(n, sizeof *stored);
     for (uint32_t i = 0; i < n; i++) {
-        struct mp_live_row row = {.size_bytes = i, .site_key = mp_site_key(99, 1, 0, 0, 1), .thread = i};
+        struct mp_live_row row = {
+            .size_bytes = i, .site_key = mp_site_key(99, 1, 0, 0, 1), .thread = i};
         stored[i] = mp_live_add(&seg, (void *)(uintptr_t)(0x10000 + 16 * i), &row, 1);
         missing += !stored[i];
     }
@@ -230,9 +233,12 @@ static void test_live_evicts_old_captures(void) {
     for (uint32_t capture = 1; capture <= 4; capture++)
         for (uint32_t i = 0; i < n; i++) {
             struct mp_live_row row = {.site_key = mp_site_key(99, 1, 0, 0, capture)};
-            refused += capture == 4 && !mp_live_add(&seg, (void *)(uintptr_t)(0x100000ULL * capture + 16 * i), &row, capture);
+            refused += capture == 4 &&
+                       !mp_live_add(&seg, (void *)(uintptr_t)(0x100000ULL * capture + 16 * i), &row,
+                                    capture);
             if (capture < 4)
-                mp_live_add(&seg, (void *)(uintptr_t)(0x100000ULL * capture + 16 * i), &row, capture);
+                mp_live_add(&seg, (void *)(uintptr_t)(0x100000ULL * capture + 16 * i), &row,
+                            capture);
         }
     CHECK(refused < n / 50);
     drop_segment(&seg);
@@ -288,7 +294,8 @@ static void test_threads(void) {
 static void test_guard(void) {
     CASE("re-entry is refused, a guard whose frame is gone is taken over");
     struct mp_guard outer, inner;
-    struct mp_guard *deep = &inner < &outer ? &inner : &outer, *shallow = &inner < &outer ? &outer : &inner;
+    struct mp_guard *deep = &inner < &outer ? &inner : &outer,
+                    *shallow = &inner < &outer ? &outer : &inner;
     CHECK(mp_guard_enter(shallow));
     CHECK(!mp_guard_enter(deep));
     mp_guard_leave(shallow);

@@ -1,0 +1,137 @@
+"""Children by every route: off until followed, and never a mark in their parent's numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sampler_run import Counted, Counts, Target, build, environment, run, segments
+
+ROUTES = ("fork", "vfork", "_Fork", "clone", "atfork", "nested")
+PARENT = Counts(200, 2000, 200, 2000)
+
+
+def run_route(folder: Path, route: str, **settings: str) -> tuple[Counted, list[int]]:
+    """The parent's capture once its children are gone, and their pids."""
+    program = build("forks.c")
+    env = environment(folder, rate=1, **settings)
+    with Target([program, route, program], env) as target:
+        children = []
+        while (line := target.line()) != "done":
+            children.append(int(line.removeprefix("child ")))
+        counted = target.counted()
+        target.tell("go")
+        target.finish()
+    assert children
+    return counted, children
+
+
+def of_child(folder: Path, pid: int) -> list[Counted]:
+    """What segments of a child hold."""
+    return [Counted.read(p) for p in segments(folder) if p.name.startswith(f"{pid}-")]
+
+
+@pytest.mark.parametrize("follow", ["0", "1"])
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_child_leaves_its_parents_numbers_alone(folder: Path, route: str, follow: str) -> None:
+    counted, _ = run_route(folder, route, follow_fork=follow)
+    assert counted.by("alloc_parent") == PARENT
+    assert counted.by("alloc_child") == Counts()
+    assert counted.missing == 0
+    if route in {"fork", "_Fork", "clone", "atfork"}:
+        assert counted.by("child") == Counts(1, 77, 0, 0)  # freed by the parent, not by the child
+    if route == "atfork":
+        assert counted.by("alloc_in_handler").blocks == 2
+
+
+@pytest.mark.parametrize("route", ["fork", "_Fork", "clone", "atfork", "nested"])
+def test_a_child_that_is_not_followed_has_no_segment(folder: Path, route: str) -> None:
+    _, children = run_route(folder, route)
+    assert [of_child(folder, pid) for pid in children] == [[]] * len(children)
+
+
+@pytest.mark.parametrize("route", ["fork", "atfork"])
+def test_a_followed_child_starts_empty_and_names_its_parent(folder: Path, route: str) -> None:
+    parent, [pid] = run_route(folder, route, follow_fork="1")
+    [child] = of_child(folder, pid)
+    assert child.by("alloc_child") == Counts(51, 1020, 50, 1000)
+    assert child.by("alloc_parent") == Counts()
+    assert child.by("child") == Counts()
+    assert child.control.number("parent_pid") == parent.control.number("pid")
+    assert child.control.number("pid") == pid
+    assert child.missing == 0
+    if route == "atfork":
+        assert child.by("alloc_in_handler").blocks <= 1
+
+
+def test_a_followed_childs_child_is_followed_too(folder: Path) -> None:
+    _, (first, second) = run_route(folder, "nested", follow_fork="1")
+    [child], [grandchild] = of_child(folder, first), of_child(folder, second)
+    assert grandchild.by("alloc_grandchild") == Counts(25, 750, 25, 750)
+    assert grandchild.by("alloc_child") == Counts()
+    assert grandchild.control.number("parent_pid") == first
+    assert child.by("alloc_child").blocks == 51
+
+
+@pytest.mark.parametrize("route", ["_Fork", "clone"])
+def test_a_child_without_fork_handlers_stays_off(folder: Path, route: str) -> None:
+    _, [pid] = run_route(folder, route, follow_fork="1")
+    assert of_child(folder, pid) == []
+
+
+def test_an_executed_program_is_a_process_of_its_own(folder: Path) -> None:
+    _, [pid] = run_route(folder, "vfork")
+    [child] = of_child(folder, pid)
+    assert child.by("alloc_child") == Counts(51, 1020, 50, 1000)
+    assert child.control.number("parent_pid") == 0
+
+
+@pytest.mark.parametrize("follow", ["0", "1"])
+def test_forks_beside_allocating_threads_neither_hang_nor_mix(folder: Path, follow: str) -> None:
+    counted, children = run_route(folder, "threads", follow_fork=follow)
+    assert len(children) == 40
+    assert counted.by("alloc_parent") == PARENT
+    assert counted.by("child") == Counts(40, 40 * 77, 0, 0)
+    for pid in children:
+        found = of_child(folder, pid)
+        assert len(found) == int(follow)
+        for child in found:
+            assert child.by("alloc_child") == Counts(51, 1020, 50, 1000)
+            assert child.by("allocate_on") == Counts()
+
+
+def test_exec_in_the_same_process_starts_a_new_segment(folder: Path) -> None:
+    program = build("blocks.c")
+    with Target([program], environment(folder, rate=1)) as target:
+        target.line()
+        target.ask("alloc 10 10")
+        target.tell(f"exec {program}")
+        assert target.line() == "ready"
+        target.ask("alloc 20 20")
+        old, new = sorted(
+            (Counted.read(path) for path in segments(folder)),
+            key=lambda counted: counted.control.number("exec_count"),
+        )
+        assert old.by("alloc_kept") == Counts(10, 100, 10, 100)
+        assert new.by("alloc_kept") == Counts(20, 400, 20, 400)
+        assert new.control.number("exec_count") == 1
+        assert old.control.identity != new.control.identity
+
+
+def test_exec_leaves_nothing_of_an_image_that_was_not_captured(folder: Path) -> None:
+    program = build("blocks.c")
+    with Target([program], environment(folder)) as target:
+        target.line()
+        target.tell(f"exec {program}")
+        assert target.line() == "ready"
+        assert len(segments(folder)) == 1
+        target.finish()
+    assert segments(folder) == []
+
+
+def test_a_shell_wrapper_that_executes_ends_as_the_program(folder: Path) -> None:
+    program = build("forks.c")
+    result = run(["bash", "-c", f"x=$(true); exec {program} vfork-child"], environment(folder, rate=1))
+    assert result.returncode == 0, result.stderr
+    found = [Counted.read(path) for path in segments(folder)]
+    assert Counts(51, 1020, 50, 1000) in [counted.by("alloc_child") for counted in found]

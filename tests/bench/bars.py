@@ -20,7 +20,7 @@ CPU = "cpu_ns"
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what was asked, what was measured, and whether that meets it (None: not measured)."""
+    """One bar: what was asked, what was measured, whether that meets it (None: not measured)."""
 
     what: str
     asked: str

@@ -1,7 +1,7 @@
 """Time of one CPython program with all its objects from malloc, bare and under each profiler.
 
 The program builds, sorts, dumps and parses what ordinary programs do; with PYTHONMALLOC=malloc each
-of its objects is one malloc, so this is the heaviest use a Python program can make of a malloc hook.
+of its objects is one malloc: the heaviest use a Python program can make of a malloc hook.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Throughput of a redis-server pinned to one CPU, under SET, LPUSH and HSET, pipelined.
 
 Model: each measurement starts a fresh server on one CPU, loads it from another with redis-benchmark
-over a Unix socket, and ends it. Beside throughput stands the server's own CPU time per request, which
-does not depend on what else the machine does. Debian's redis-server is linked with jemalloc, so its built-in
-profiler is one variable away, and ours works on top of the same allocator.
+over a Unix socket, and ends it. Beside throughput stands the server's own CPU time per request,
+which does not depend on what else the machine does. Debian's redis-server is linked with jemalloc:
+its built-in profiler is one variable away, and ours works on top of the same allocator.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rounds import Case, Numbers, Series, interleave
 from tools import Tools, run, server
 
 COMMANDS = {"SET": "set", "LPUSH": "lpush", "HSET": "hset"}
-LOAD = ("-P", "32", "-c", "16", "-r", "100000", "-d", "100")
+LOAD = ("-P", "32", "-c", "50", "-r", "1000000", "-d", "300")
 READY_S = 10.0
 
 

@@ -1,8 +1,8 @@
 """What the benchmark runs: its own programs, compiled on first use, and the peers.
 
 Everything is built into build/bench/. Peers come from Debian (as root, or with a sudo that asks
-nothing) and PyPI (into the environment this Python belongs to); each that cannot be had is None, with
-the reason in `missing`.
+nothing) and PyPI (into the environment this Python belongs to); each that cannot be had is None,
+with the reason in `missing`.
 """
 
 from __future__ import annotations

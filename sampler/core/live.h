@@ -1,20 +1,22 @@
 /*
  * live.h - the table of sampled blocks that are still live: address -> site, size, birth, thread.
  *
- * Model: key = address; odd = claimed and not published, 0 = empty. Removing writes 0: look-ups read both
- * buckets whole, so no tombstone is needed. A block of an earlier capture may be evicted when its buckets
- * are full; its free then finds nothing, which is what ignoring it means. Every published row has its
- * address in the filter (local.h), so the caller of mp_live_take() has already seen a filter hit.
+ * Model: key = address; odd = claimed and not published, 0 = empty. Removing writes 0: look-ups
+ * read both buckets whole, so no tombstone is needed. A block of an earlier capture may be evicted
+ * when its buckets are full; its free then finds nothing, which is what ignoring it means. Every
+ * published row has its address in the filter (local.h), so the caller of mp_live_take() has
+ * already seen a filter hit.
  *
- * Threads: any number of HOOK callers. The caller owns the address: of two calls for one address at a time
- * the program itself would have freed a block twice.
+ * Threads: any number of HOOK callers. The caller owns the address: of two calls for one address at
+ * a time the program itself would have freed a block twice.
  */
 #ifndef MP_LIVE_H
 #define MP_LIVE_H
 
 #include "table.h"
 
-/* HOOK. Insert; false when there is no room (the caller counts it). Adds the address to the filter. */
+/* HOOK. Insert; false when there is no room (the caller counts it). Adds the address to the
+ * filter. */
 bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_row *row,
                  uint32_t capture);
 

@@ -1,14 +1,16 @@
 /*
  * local.h - what the sampler keeps in the target's own memory: per process and per thread.
  *
- * Model: `mp_local` is one page-aligned object under MADV_WIPEONFORK. A child of any kind of fork finds
- * it zeroed: no segment, gate offset 0 (the static "off" word), empty filters; so it is off without
- * having run a line of code. `mp_self` is the thread's countdown and guard, initial-exec TLS.
+ * Model: `mp_local` is one page-aligned object under MADV_WIPEONFORK. A child of any kind of fork
+ * finds it zeroed: no segment, gate offset 0 (the static "off" word), empty filters; so it is off
+ * without having run a line of code. `mp_self` is the thread's countdown and guard, initial-exec
+ * TLS.
  *
- * Filter: two counting filters of the addresses that the slow path of free must look at (sampled live
- * blocks, link maps of recorded modules). The small one fits the L1 cache and answers nearly every free
- * while few blocks are live-sampled; behind it a large one stays useful with a million. A cell that
- * reached 255 stays there: false positives cost a look-up, false negatives cannot happen.
+ * Filter: two counting filters of the addresses that the slow path of free must look at (sampled
+ * live blocks, link maps of recorded modules). The small one fits the L1 cache and answers nearly
+ * every free while few blocks are live-sampled; behind it a large one stays useful with a million.
+ * A cell that reached 255 stays there: false positives cost a look-up, false negatives cannot
+ * happen.
  *
  * Threads: any. Everything is HOOK.
  */
@@ -71,9 +73,9 @@ void mp_filter_add(const void *p);
 void mp_filter_remove(const void *p);
 
 /*
- * The re-entry guard. mp_guard_enter() fails while this thread is inside the sampler, except when the
- * frame that holds the guard is gone (siglongjmp out of a signal handler that interrupted it): a
- * shallower frame, or one that finds the guard's mark overwritten, takes it over.
+ * The re-entry guard. mp_guard_enter() fails while this thread is inside the sampler, except when
+ * the frame that holds the guard is gone (siglongjmp out of a signal handler that interrupted it):
+ * a shallower frame, or one that finds the guard's mark overwritten, takes it over.
  */
 struct mp_guard {
     volatile uintptr_t mark;

@@ -1,10 +1,11 @@
 /*
- * modtab.h - recording which modules own the frames of stored stacks, and noticing that one was closed.
+ * modtab.h - recording which modules own the frames of stored stacks, and noticing that one was
+ * closed.
  *
- * Model: a module is recorded in the segment from its in-memory ELF header when the first stack through it
- * is stored. Its link map, a heap block of ld.so, is put into the free filter: dlclose ends with ld.so
- * freeing that block, so the slow path of free sees it without any hook on dlclose. Closing bumps the
- * loader generation, which is part of a stack's identity.
+ * Model: a module is recorded in the segment from its in-memory ELF header when the first stack
+ * through it is stored. Its link map, a heap block of ld.so, is put into the free filter: dlclose
+ * ends with ld.so freeing that block, so the slow path of free sees it without any hook on dlclose.
+ * Closing bumps the loader generation, which is part of a stack's identity.
  *
  * Threads: any number of HOOK callers.
  */
@@ -14,16 +15,19 @@
 #include "modules.h"
 #include "table.h"
 
-/* HOOK. Watch the link map of a module whose addresses something remembers (a stack, an unwind rule). */
+/* HOOK. Watch the link map of a module whose addresses something remembers (a stack, an unwind
+ * rule). */
 void mp_modtab_watch(const struct mp_module *module);
 
 /* HOOK. Record the modules of frames[0..depth) that this segment does not know yet. */
 void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth);
 
-/* HOOK. `block` is about to be freed: true if it was the link map of a watched module, which is now closed. */
+/* HOOK. `block` is about to be freed: true if it was the link map of a watched module, which is
+ * now closed. */
 bool mp_modtab_closed(struct mp_segment *seg, const void *block);
 
-/* INIT, in a fork child that got a segment of its own: forget the rows, watch the link maps again. */
+/* INIT, in a fork child that got a segment of its own: forget the rows, watch the link
+ * maps again. */
 void mp_modtab_after_fork(void);
 
 #endif

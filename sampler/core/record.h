@@ -1,13 +1,13 @@
 /*
  * record.h - what happens to a sampled block: the one path from a hook into the segment.
  *
- * Model: a hook subtracts the size from the thread's countdown (mp_sample_due). Once in about T bytes that
- * says true, the hook calls the real allocator and then mp_record_alloc(), which unwinds, interns the
- * stack and the site, inserts the live row, and only then adds to the site's counters. A free whose
- * address hits the filter calls mp_record_free() before the real free.
+ * Model: a hook subtracts the size from the thread's countdown (mp_sample_due). Once in about T
+ * bytes that says true, the hook calls the real allocator and then mp_record_alloc(), which
+ * unwinds, interns the stack and the site, inserts the live row, and only then adds to the site's
+ * counters. A free whose address hits the filter calls mp_record_free() before the real free.
  *
- * Losses: a stack that cannot be unwound or stored moves the sample to a reserved site; re-entry and a full
- * live table drop it, counted in control.lost[].
+ * Losses: a stack that cannot be unwound or stored moves the sample to a reserved site; re-entry
+ * and a full live table drop it, counted in control.lost[].
  *
  * Threads: all functions are HOOK: no lock, no allocation, no stdio, errno preserved. What fails is
  * counted in the segment, never reported to the caller.
@@ -35,7 +35,8 @@ enum mp_hook {
 /* INIT. First byte of each hook: frame 0 of the stacks recorded for it. */
 extern uintptr_t mp_hook_pc[MP_HOOKS];
 
-/* HOOK. Count down by `size`. True: call the slow path with this block, also when the allocation fails. */
+/* HOOK. Count down by `size`. True: call the slow path with this block, also when the allocation
+ * fails. */
 static inline bool mp_sample_due(size_t size) {
     return mp_countdown_due(&mp_self.countdown, size, mp_gate());
 }

@@ -2,10 +2,12 @@
  * sample.h - when is an allocation sampled: the byte countdown of one thread.
  *
  * Model: bytes are sampled as a Poisson process of mean T. Each thread holds a countdown `c`; an
- * allocation of s bytes subtracts max(s, 1), and is sampled when c falls below the gate. The gate of
- * capture k is G = k << MP_GATE_SHIFT and a draw gives c = G + floor(Exp(T)), with every draw below
- * 1 << MP_GATE_SHIFT, so one comparison answers three questions: is a capture on (off is INT64_MIN),
- * has this thread drawn for this capture (an older c lies below G), and is this block sampled.
+ * allocation of s bytes subtracts max(s, 1), and is sampled when c falls below the gate. The gate
+ * of capture k is G = k << MP_GATE_SHIFT and a draw gives c = G + floor(Exp(T)), with every draw
+ * below
+ * 1 << MP_GATE_SHIFT, so one comparison answers three questions: is a capture on (off is
+ * INT64_MIN), has this thread drawn for this capture (an older c lies below G), and is this block
+ * sampled.
  *
  * P(sampled) = P(floor(Exp(T)) < s) = P(Exp(T) < s) = 1 - exp(-s/T) for whole s.
  *
@@ -36,7 +38,8 @@ static inline bool mp_countdown_due(struct mp_countdown *c, uint64_t size, int64
     return mp_unlikely(c->value < gate);
 }
 
-/* HOOK. Natural logarithm of x in (0, 1], relative error below 1e-12. No libm: its log changed version. */
+/* HOOK. Natural logarithm of x in (0, 1], relative error below 1e-12. No libm: its log changed
+ * version. */
 double mp_ln(double x);
 
 /* HOOK. Uniform 64 bits; advances *state (splitmix64). */

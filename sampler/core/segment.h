@@ -1,17 +1,21 @@
 /*
- * segment.h - the shared segment: one file per process image, the only thing that target and reader share.
+ * segment.h - the shared segment: one file per process image, the only thing that target and reader
+ * share.
  *
- * Model: the target (writer of all tables) counts here, the controller (writer of the gate and of the
- * capture slots) reads here. The file is sparse: its size is the bound `limit_bytes`, and only page 0
- * exists until a capture starts. Tables hash into levels, each four times the size of the one before;
- * a level is used only after all of its pages have been reserved, so that no access can raise SIGBUS.
+ * Model: the target (writer of all tables) counts here, the controller (writer of the gate and of
+ * the capture slots) reads here. The file is sparse: its size is the bound `limit_bytes`, and only
+ * page 0 exists until a capture starts. Tables hash into levels, each four times the size of the
+ * one before; a level is used only after all of its pages have been reserved, so that no access can
+ * raise SIGBUS.
  *
- * Threads: every shared field is accessed with the __atomic builtins (atomics.h); "writer" in a comment
- * names who may store to it. All rows are append-only or claimed by one compare-and-swap, nobody waits
- * for anybody's claim. Both sides treat what the other wrote as hostile: read once, check, then use.
+ * Threads: every shared field is accessed with the __atomic builtins (atomics.h); "writer" in a
+ * comment names who may store to it. All rows are append-only or claimed by one compare-and-swap,
+ * nobody waits for anybody's claim. Both sides treat what the other wrote as hostile: read once,
+ * check, then use.
  *
- * This header is read by the C compiler and, between the cffi marks, by bindings/mem_profiler/_build.py.
- * A newer version only appends fields; readers accept any version >= their own with the same magic.
+ * This header is read by the C compiler and, between the cffi marks, by
+ * bindings/mem_profiler/_build.py. A newer version only appends fields; readers accept any version
+ * >= their own with the same magic.
  */
 #ifndef MP_SEGMENT_H
 #define MP_SEGMENT_H
@@ -38,7 +42,8 @@
 #define MP_LOST_CAUSES 16
 
 /* Site keys: the whole identity of a site in one word, 0 = empty row.
- * bits  0..25 stack id, 26..37 size class, 38..43 domain, 44..45 shard, 46..61 capture, 62..63 zero. */
+ * bits  0..25 stack id, 26..37 size class, 38..43 domain, 44..45 shard, 46..61 capture, 62..63
+ * zero. */
 #define MP_KEY_STACK_SHIFT 0
 #define MP_KEY_STACK_BITS 26
 #define MP_KEY_CLASS_SHIFT 26
@@ -91,7 +96,8 @@ enum mp_controller_flags {
     MP_FLAG_SECCOMP = 1, /* writer: controller, or constructor. No system call from a hook. */
 };
 
-/* One capture's parameters. Slot = capture number & 1. Written before the gate that publishes it. */
+/* One capture's parameters. Slot = capture number & 1. Written before the gate that
+ * publishes it. */
 struct mp_capture {
     uint32_t number;
     uint32_t
@@ -185,7 +191,7 @@ struct mp_control {
     uint64_t lost[MP_LOST_CAUSES]; /* since the current capture began; zeroed by who starts it */
 };
 
-/* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the hook (its first byte),
+/* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the hook,
  * frames[1..] are return addresses, innermost first. */
 struct mp_stack {
     uint64_t hash; /* written last: 0 = not published */

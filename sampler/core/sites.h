@@ -1,12 +1,13 @@
 /*
- * sites.h - counters per site = (stack, size class, domain, capture), sharded so that threads seldom meet.
+ * sites.h - counters per site = (stack, size class, domain, capture), sharded so that threads
+ * seldom meet.
  *
- * Model: the key word is the whole identity (segment.h), so one compare-and-swap publishes a row. Rows are
- * never removed; a row of a capture two or more back is handed to a new key when its bucket is full. The
- * reader merges shards and the duplicates such a hand-over can leave.
+ * Model: the key word is the whole identity (segment.h), so one compare-and-swap publishes a row.
+ * Rows are never removed; a row of a capture two or more back is handed to a new key when its
+ * bucket is full. The reader merges shards and the duplicates such a hand-over can leave.
  *
- * Sites whose stack id is an enum mp_stack_lost value live in the level control.lost_sites, kept apart so
- * that a full table of sites cannot crowd them out.
+ * Sites whose stack id is an enum mp_stack_lost value live in the level control.lost_sites, kept
+ * apart so that a full table of sites cannot crowd them out.
  *
  * Threads: any number of HOOK callers.
  */
@@ -40,8 +41,9 @@ static inline uint32_t mp_key_capture(uint64_t key) {
 }
 
 /*
- * HOOK. The site of `key`, added if new: level << 28 | row, or MP_SITE_NONE when there is no room (for a
- * key of a lost stack: not even in lost_sites). Asks for the next level when the last one fills up.
+ * HOOK. The site of `key`, added if new: level << 28 | row, or MP_SITE_NONE when there is no room
+ * (for a key of a lost stack: not even in lost_sites). Asks for the next level when the last one
+ * fills up.
  */
 uint32_t mp_site_intern(struct mp_segment *seg, uint64_t key);
 

@@ -1,9 +1,11 @@
 /*
- * stacks.h - interning stacks: every distinct (stack, loader generation) is stored once and has an id.
+ * stacks.h - interning stacks: every distinct (stack, loader generation) is stored once and has an
+ * id.
  *
- * Model: an append-only arena of struct mp_stack records, and the table stack_index whose 64-bit entries
- * are 38 bits of the hash above the 26-bit id (byte offset in the arena / 8). An entry is published by one
- * compare-and-swap after its record is complete; the loser of a race wastes its record.
+ * Model: an append-only arena of struct mp_stack records, and the table stack_index whose 64-bit
+ * entries are 38 bits of the hash above the 26-bit id (byte offset in the arena / 8). An entry is
+ * published by one compare-and-swap after its record is complete; the loser of a race wastes its
+ * record.
  *
  * Threads: any number of HOOK callers.
  */
@@ -13,8 +15,8 @@
 #include "table.h"
 
 /*
- * HOOK. Id of frames[0..depth), added if new; *is_new tells. Returns an enum mp_stack_lost value, all of
- * which are below MP_STACK_LOST_MAX, when there is no room; nothing is published then.
+ * HOOK. Id of frames[0..depth), added if new; *is_new tells. Returns an enum mp_stack_lost value,
+ * all of which are below MP_STACK_LOST_MAX, when there is no room; nothing is published then.
  */
 uint32_t mp_stack_intern(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
                          uint16_t truncated, uint32_t generation, bool *is_new);

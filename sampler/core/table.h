@@ -1,16 +1,18 @@
 /*
  * table.h - laying out the segment, reserving its pages, and hashing keys into its levels.
  *
- * Model: a table has up to MP_LEVELS levels, each four times the size of the one before. A level is an
- * array of 8-byte keys in buckets of one cache line, followed by an array of payload rows. A key may
- * lie in two buckets of every ready level; there are no tombstones because every look-up reads both
- * buckets whole. Nothing ever moves.
+ * Model: a table has up to MP_LEVELS levels, each four times the size of the one before. A level is
+ * an array of 8-byte keys in buckets of one cache line, followed by an array of payload rows. A key
+ * may lie in two buckets of every ready level; there are no tombstones because every look-up reads
+ * both buckets whole. Nothing ever moves.
  *
- * Reserving: page 0 is written when the file is made. Any other page is touched only after it has been
- * reserved, by the controller (fallocate from outside) or here by madvise(MADV_POPULATE_WRITE), one
- * bounded slice per call. A refusal is counted in lost[MP_LOST_RESERVE] and is not an error.
+ * Reserving: page 0 is written when the file is made. Any other page is touched only after it has
+ * been reserved, by the controller (fallocate from outside) or here by
+ * madvise(MADV_POPULATE_WRITE), one bounded slice per call. A refusal is counted in
+ * lost[MP_LOST_RESERVE] and is not an error.
  *
- * Threads: all functions but mp_segment_layout() may run in any number of threads at once. They are HOOK.
+ * Threads: all functions but mp_segment_layout() may run in any number of threads at once. They are
+ * HOOK.
  */
 #ifndef MP_TABLE_H
 #define MP_TABLE_H
@@ -37,23 +39,26 @@ struct mp_segment {
 void mp_segment_layout(struct mp_control *control);
 
 /*
- * INIT. Reserve what a capture needs from its first sample on: the first level of each table, the reserved
- * sites, and the first pieces of arena, threads and modules. `fd` may be -1: then madvise is used.
- * Returns 0 or -errno; pieces reserved before a failure stay reserved.
+ * INIT. Reserve what a capture needs from its first sample on: the first level of each table, the
+ * reserved sites, and the first pieces of arena, threads and modules. `fd` may be -1: then madvise
+ * is used. Returns 0 or -errno; pieces reserved before a failure stay reserved.
  */
 int mp_segment_reserve_first(struct mp_segment *seg, int fd);
 
-/* HOOK. Give the piece [offset, offset+bytes) pages. 0 or -errno; never blocks on another thread. */
+/* HOOK. Give the piece [offset, offset+bytes) pages. 0 or -errno; never blocks on another
+ * thread. */
 int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes);
 
 /*
- * HOOK. Extend the reserved prefix of a region by at least `need` bytes past *reserved, up to `bytes`.
- * `lock` is the region's try-lock. 0, -EAGAIN if another thread holds the lock, -ENOSPC or -errno.
+ * HOOK. Extend the reserved prefix of a region by at least `need` bytes past *reserved, up to
+ * `bytes`. `lock` is the region's try-lock. 0, -EAGAIN if another thread holds the lock, -ENOSPC or
+ * -errno.
  */
 int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, uint64_t bytes,
                      uint64_t *reserved, uint64_t need);
 
-/* HOOK. Reserve one more slice of the level that `table` wants next; publishes the level when done. */
+/* HOOK. Reserve one more slice of the level that `table` wants next; publishes the level when
+ * done. */
 void mp_table_grow(struct mp_segment *seg, struct mp_table *table);
 
 static inline uint64_t mp_level_bytes(const struct mp_level *level) {

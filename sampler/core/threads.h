@@ -1,15 +1,16 @@
 /*
  * threads.h - the table of threads that own samples.
  *
- * A thread takes a row at its first sample and keeps it; rows are not reused. Row 0 stands for all threads
- * that came after the last row.
+ * A thread takes a row at its first sample and keeps it; rows are not reused. Row 0 stands for all
+ * threads that came after the last row.
  */
 #ifndef MP_THREADS_H
 #define MP_THREADS_H
 
 #include "table.h"
 
-/* INIT, on the main thread. Learn where the C library keeps a thread's id, so that hooks need no call. */
+/* INIT, on the main thread. Learn where the C library keeps a thread's id, so that hooks need no
+ * call. */
 void mp_threads_init(void);
 
 /* HOOK. Row of the calling thread in this segment, taking one if it has none. No system call when a

@@ -1,12 +1,13 @@
 /*
  * hooks.c - the exported malloc family.
  *
- * Model: each hook counts down and jumps to the real function; only a block that is due, or a free whose
- * address hits the filter, takes the slow function beside it. Allocations are recorded after the real call
- * (the address is not known before), frees before it (the address may be reused right after).
+ * Model: each hook counts down and jumps to the real function; only a block that is due, or a free
+ * whose address hits the filter, takes the slow function beside it. Allocations are recorded after
+ * the real call (the address is not known before), frees before it (the address may be reused right
+ * after).
  *
- * Threads: any, also before this library's constructor, in signal handlers, and inside the loader. Pointers,
- * sizes, alignment and errno are those of the real functions.
+ * Threads: any, also before this library's constructor, in signal handlers, and inside the loader.
+ * Pointers, sizes, alignment and errno are those of the real functions.
  */
 #include "hooks.h"
 #include "record.h"
@@ -57,7 +58,7 @@ static void *absent_paged(size_t size) {
 void mp_hooks_resolve(void) {
     struct mp_real real = {0};
     if (mp_real_resolve(&real) != 0)
-        __builtin_trap(); /* no malloc in the process at all: cannot happen while a C library is loaded */
+        __builtin_trap(); /* no malloc at all: cannot be while a C library is loaded */
     if (real.aligned_alloc == NULL)
         real.aligned_alloc = real.memalign ? real.memalign : absent_aligned;
     if (real.memalign == NULL)

@@ -6,7 +6,8 @@
 
 #include "real.h"
 
-/* The functions underneath. Before mp_hooks_resolve() they look themselves up at their first call. */
+/* The functions underneath. Before mp_hooks_resolve() they look themselves up at their
+ * first call. */
 extern struct mp_real mp_real;
 
 /* INIT. Look the real functions up now. Calls no allocator and no dlsym. */

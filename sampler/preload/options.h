@@ -21,8 +21,8 @@ struct mp_options {
 };
 
 /*
- * INIT. Fill *options from the environment; `exe` is the executable's path. 0, or -EINVAL with one line about
- * the first unusable value in error[0..n): the target then runs unprofiled.
+ * INIT. Fill *options from the environment; `exe` is the executable's path. 0, or -EINVAL with one
+ * line about the first unusable value in error[0..n): the target then runs unprofiled.
  */
 int mp_options_read(struct mp_options *options, const char *exe, char *error, size_t n);
 

@@ -1,8 +1,9 @@
 /*
  * segment_file.h - making, sizing and removing this process's segment file.
  *
- * All functions are INIT: they run in the constructor, the destructor, or the atfork handler of a followed
- * child, and use system calls directly, so that no symbol newer than the oldest C library served is needed.
+ * All functions are INIT: they run in the constructor, the destructor, or the atfork handler of a
+ * followed child, and use system calls directly, so that no symbol newer than the oldest C library
+ * served is needed.
  */
 #ifndef MP_SEGMENT_FILE_H
 #define MP_SEGMENT_FILE_H
@@ -13,9 +14,10 @@
 #define MP_SEGMENT_PATH_MAX 384
 
 /*
- * Create DIR/mem_profiler.<uid>/<pid>-<start ticks>-<n> with the smallest free n, lay its tables out and
- * map it. Removes on the way what dead processes left unused in that folder. On success fills *seg and
- * `path`, and *fd with a descriptor the caller closes; 0 or -errno, nothing is left behind on failure.
+ * Create DIR/mem_profiler.<uid>/<pid>-<start ticks>-<n> with the smallest free n, lay its tables
+ * out and map it. Removes on the way what dead processes left unused in that folder. On success
+ * fills *seg and `path`, and *fd with a descriptor the caller closes; 0 or -errno, nothing is left
+ * behind on failure.
  */
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
                       char path[MP_SEGMENT_PATH_MAX], int *fd);

@@ -1,12 +1,13 @@
 /*
  * startup.c - the sampler's life in a process: constructor, destructor, fork.
  *
- * Model: the constructor reads the options, finds the real functions, redirects slots where another object
- * takes malloc, makes the segment, and opens the way of the hot path by storing the offset from the static
- * "off" word to the gate. Until then, and after any failure, the hooks only forward.
+ * Model: the constructor reads the options, finds the real functions, redirects slots where another
+ * object takes malloc, makes the segment, and opens the way of the hot path by storing the offset
+ * from the static "off" word to the gate. Until then, and after any failure, the hooks only
+ * forward.
  *
- * A fork child wakes up with `mp_local` wiped. When children are followed, the atfork handler makes it a
- * segment of its own and goes on at the parent's rate; otherwise it stays without one.
+ * A fork child wakes up with `mp_local` wiped. When children are followed, the atfork handler makes
+ * it a segment of its own and goes on at the parent's rate; otherwise it stays without one.
  */
 #include "hooks.h"
 #include "modtab.h"
@@ -58,7 +59,8 @@ static uint64_t clock_now(clockid_t clock) {
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/* Start a capture without a controller: MEM_PROFILER_START, or a followed child of a capturing parent. */
+/* Start a capture without a controller: MEM_PROFILER_START, or a followed child of a capturing
+ * parent. */
 static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
     static const uint64_t ends_s[MP_BUCKETS] = {1, 4, 16, 64, 256, 1024, 4096};
     int rc = mp_segment_reserve_first(seg, fd);

@@ -1,5 +1,6 @@
 /*
- * test_core.c - the sampler's tables without hooks: draws, classes, stacks, sites, live blocks, filter.
+ * test_core.c - the sampler's tables without hooks: draws, classes, stacks, sites, live blocks,
+ * filter.
  */
 #include "check.h"
 #include "live.h"

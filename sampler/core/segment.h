@@ -191,8 +191,8 @@ struct mp_control {
     uint64_t lost[MP_LOST_CAUSES]; /* since the current capture began; zeroed by who starts it */
 };
 
-/* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the hook,
- * frames[1..] are return addresses, innermost first. */
+/* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the
+ * hook, frames[1..] are return addresses, innermost first. */
 struct mp_stack {
     uint64_t hash; /* written last: 0 = not published */
     uint32_t depth;

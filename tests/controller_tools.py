@@ -1,4 +1,4 @@
-"""What the controller's tests share: a target that obeys, the command as a child, a reader of files."""
+"""What the controller's tests share: a target that obeys, the command, a reader of files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class Stepper:
         self.child.stdin.close()
         return self.child.wait(TIMEOUT_S)
 
-    def __enter__(self) -> Stepper:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *unused: object) -> None:

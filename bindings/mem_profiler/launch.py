@@ -123,7 +123,7 @@ class Run:
         self.options = options
         self.base = make_base()
         self.images: dict[str, Image] = {}
-        self._unusable: set[str] = set()
+        self._others: set[str] = set()
         try:
             variables = environment(options, self.base)
             self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
@@ -150,12 +150,11 @@ class Run:
         """Open the segments that appeared since the last look."""
         for path in discovery.files_in(self.base):
             name = str(path)
-            if name in self.images or name in self._unusable:
+            if name in self.images or name in self._others:
                 continue
-            try:
+            # One that is just being made, or has just gone, gets another look.
+            with contextlib.suppress(OSError, MemError):
                 self._open(name)
-            except (OSError, MemError):
-                self._unusable.add(name)
 
     def _open(self, name: str) -> None:
         segment = Segment.open(name, writable=True)
@@ -167,7 +166,7 @@ class Run:
             return
         mine = inner == self.pid and control.number("pidns_inode") == procfs.pidns_inode()
         if not mine and not self.options.children:
-            self._unusable.add(name)
+            self._others.add(name)
             segment.close()
             return
         segment.try_lock()

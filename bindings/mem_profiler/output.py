@@ -82,5 +82,8 @@ def write_file(prefix: str, pid: int, fill: Callable[[IO[bytes]], None]) -> str:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
     except OSError as error:
-        raise MemError(f"cannot write {prefix}.{pid}.heap: {error.strerror}") from error
+        raise MemError(
+            f"cannot write {prefix}.{pid}.*.heap: {error.strerror}",
+            hint=f"nothing is lost yet: mem_profiler stop {pid} (recover, if it has ended) -o PREFIX",
+        ) from error
     return final

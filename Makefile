@@ -12,6 +12,7 @@ PIP = $(PY) -m pip install -q --disable-pip-version-check --no-warn-script-locat
 PACKAGING = pyproject.toml setup.py bindings/mem_profiler/_build.py sampler/core/segment.h
 C_FILES = $(wildcard sampler/*/*.[ch] tests/c/*.[ch])
 PYTHON_FILES = setup.py parser bindings cmd tests
+# V=1 shows the compiler's command lines.
 TEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -64,7 +65,7 @@ system-test:
 # The sampler's own Makefile knows what is out of date. The library is replaced by a rename: a
 # process that has the old one mapped must keep it whole.
 library: $(VENV)/.run
-	@$(MAKE) --no-print-directory -C sampler BUILD=$(abspath $(BUILD))/sampler
+	@$(MAKE) $(if $(V),,-s) --no-print-directory -C sampler BUILD=$(abspath $(BUILD))/sampler
 	@cmp -s $(SAMPLER) $(LOADED) || { cp $(SAMPLER) $(LOADED).new && mv $(LOADED).new $(LOADED); }
 
 # The first python3 that is new enough and can make virtual environments.

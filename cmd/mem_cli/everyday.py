@@ -77,8 +77,6 @@ class Everyday:
 
     def run(self) -> Result:
         """Read, name and report. Raises `MemError`; writes nothing."""
-        if self.binary is not None:
-            open_binary(self.binary)
         profile = read_profile(self.heap)
         if self.binary is None:
             check_recorded_binary(profile)
@@ -87,6 +85,7 @@ class Everyday:
                 f"{self.heap}: holds no counts of all allocations",
                 hint="jemalloc keeps them with MALLOC_CONF=prof_accum:true",
             )
+        profile = profile.used(self.count)
         symbols = symbolize(profile, self.binary, debug_dirs=self.debug_dirs)
         sums = sum_stacks(
             profile, symbols, count=self.count, unit=self.unit, rule=self.rule, group=self.group

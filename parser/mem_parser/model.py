@@ -31,6 +31,8 @@ STACK_ENDED_EARLY = 2
 """Flag of a stack: unwinding stopped before the outermost frame."""
 STACK_LOST_SHIFT = 8
 """A stack's flags from this bit on: why there is no stack at all; 0 where there is one."""
+SAMPLER_NAME = "libmem_sampler.so"
+"""File name of the sampler, whose functions are the innermost frames of our own files."""
 LOST_CAUSES = {1: "empty", 2: "table full", 3: "sites full"}
 
 
@@ -67,6 +69,17 @@ class StackTable:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def take(self, mask: BoolArray) -> StackTable:
+        """Return only the stacks that ``mask`` selects, numbered anew."""
+        depths = self.depths
+        return StackTable(
+            np.concatenate(([0], np.cumsum(depths[mask]))),
+            self.frames[np.repeat(mask, depths)],
+            self.flags[mask],
+            self.generation[mask],
+            self.leaf_exact,
+        )
 
     @property
     def depths(self) -> IntArray:
@@ -304,6 +317,17 @@ class Profile:
                 blocks.bytes[kept],
             )
         return dataclasses.replace(self, sites=self.sites.take(sites), thread_blocks=blocks)
+
+    def used(self, count: Count) -> Profile:
+        """Return the profile of the sites that have blocks of ``count``, without stacks that nobody uses then."""
+        blocks, _ = self.counts(count)
+        kept = self.where(blocks > 0)
+        used = np.zeros(len(self.stacks), dtype=np.bool_)
+        used[kept.sites.stack] = True
+        if used.all():
+            return kept
+        sites = dataclasses.replace(kept.sites, stack=(np.cumsum(used) - 1)[kept.sites.stack])
+        return dataclasses.replace(kept, sites=sites, stacks=self.stacks.take(used))
 
     @property
     def samples_missing(self) -> int:

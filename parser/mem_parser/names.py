@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.model import SAMPLER_NAME
 from mem_parser.symbols.table import Function
 
 
@@ -74,7 +75,6 @@ _OWN_PATTERN = re.compile(
     r"|<std::alloc::System as core::alloc::global::GlobalAlloc>::\w+"
     r")$"
 )
-_SAMPLER_MODULE = "libmem_sampler.so"
 _ALLOCATOR_MODULE = re.compile(r"^lib(?:jemalloc|tcmalloc\w*|mimalloc|snmalloc\w*)\b.*\.so")
 
 
@@ -92,10 +92,10 @@ def is_allocator(function: Function, rule: FrameRule) -> bool:
         return True
     module = function.module.rsplit("/", 1)[-1]
     if not function.known:
-        # Stripped allocators: what has no name there is one of its inner functions.
-        return bool(_ALLOCATOR_MODULE.match(module))
+        # What has no name in a stripped allocator is one of its inner functions; in the sampler, a hook.
+        return module == SAMPLER_NAME or bool(_ALLOCATOR_MODULE.match(module))
     if rule is FrameRule.JEPROF:
         return False
-    if module == _SAMPLER_MODULE:
+    if module == SAMPLER_NAME:
         return True
     return name in _OWN_FAMILY or bool(_OWN_PATTERN.match(name))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from mem_parser.errors import NotAProfile
 from mem_parser.maps import parse_maps
-from mem_parser.model import Profile
+from mem_parser.model import SAMPLER_NAME, Profile
 from mem_parser.readers.build import ProfileBuilder
 
 HEADER = re.compile(
@@ -28,7 +28,6 @@ _RECORD = re.compile(
 )
 _MAP_MARKS = (b"MAPPED_LIBRARIES:", b"--- Memory map: ---")
 _DEFAULT_V1_RATE = 128 * 1024
-SAMPLER_NAME = "libmem_sampler.so"
 
 
 def read_legacy(lines: Iterator[bytes], path: str) -> Profile:

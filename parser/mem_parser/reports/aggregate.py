@@ -106,7 +106,9 @@ def distinct_pairs(sums: StackSums) -> tuple[Keys, Keys]:
     """Return (stack, key) of every key that is on a stack, once however often it recurs there."""
     width = max(len(sums.names), 1)
     stack = np.repeat(np.arange(len(sums.offsets) - 1), np.diff(sums.offsets))
-    pairs = np.unique(stack * width + sums.keys)
+    pairs = np.sort(stack * width + sums.keys)
+    if len(pairs):
+        pairs = pairs[np.concatenate(([True], pairs[1:] != pairs[:-1]))]
     return pairs // width, pairs % width
 
 
@@ -132,6 +134,8 @@ def _without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, Keys]:
     if not len(locations) or not is_allocator.any():
         return offsets, locations.astype(np.int64)
     dropped = is_allocator[symbols.function_of_location][locations]
+    if rule is FrameRule.JEPROF:
+        dropped = _whole_addresses(symbols, locations, dropped)
     position = np.where(dropped, np.arange(1, len(locations) + 1), 0)
     last = np.maximum.reduceat(position, offsets[:-1]) if len(offsets) > 1 else position[:0]
     start = np.minimum(np.maximum(offsets[:-1], last), offsets[1:] - 1)
@@ -139,6 +143,16 @@ def _without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, Keys]:
     new_offsets = np.concatenate(([0], np.cumsum(lengths)))
     within = np.arange(int(new_offsets[-1])) - np.repeat(new_offsets[:-1], lengths)
     return new_offsets, locations[np.repeat(start, lengths) + within].astype(np.int64)
+
+
+def _whole_addresses(
+    symbols: Symbols, locations: npt.NDArray[np.int32], dropped: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Judge an address by its innermost function alone, and with it those that function is inlined into."""
+    inlined = np.array([x.inlined for x in symbols.locations], dtype=np.bool_)[locations]
+    begins = np.concatenate(([True], ~inlined[:-1]))
+    first = np.flatnonzero(begins)
+    return dropped[first][np.cumsum(begins) - 1]
 
 
 def _keys(symbols: Symbols, group: GroupBy) -> tuple[list[str], Keys]:

@@ -31,9 +31,12 @@ _LOSS_TEXT = {
 }
 
 
-def header_lines(profile: Profile, total: Estimate, count: Count, unit: Unit) -> list[str]:
-    """Return the header; the first line begins `Total: `."""
-    lines = [_first_line(profile, total, count, unit), _coverage(profile, count)]
+def header_lines(
+    profile: Profile, total: Estimate, count: Count, unit: Unit, *, plain: bool = False
+) -> list[str]:
+    """Return the header; the first line begins `Total: `. ``plain``: sizes as whole bytes."""
+    text = f"{total.value:.0f} B" if plain and unit is Unit.SPACE else format_total(total, unit)
+    lines = [_first_line(profile, text, total, count), _coverage(profile, count)]
     lines += _losses(profile.capture)
     if profile.incomplete:
         lines.append(f"INCOMPLETE: {profile.incomplete}")
@@ -43,8 +46,8 @@ def header_lines(profile: Profile, total: Estimate, count: Count, unit: Unit) ->
     return [line for line in lines if line]
 
 
-def _first_line(profile: Profile, total: Estimate, count: Count, unit: Unit) -> str:
-    parts = [f"Total: {format_total(total, unit)} {_WHICH[count]}", _samples(profile, total)]
+def _first_line(profile: Profile, text: str, total: Estimate, count: Count) -> str:
+    parts = [f"Total: {text} {_WHICH[count]}", _samples(profile, total)]
     if profile.capture.lost:
         parts.append(f"{profile.samples_missing} lost")
     rss = profile.capture.memory.rss_bytes
@@ -80,7 +83,8 @@ def _coverage(profile: Profile, count: Count) -> str:
         span = "since the capture began"
     if count is Count.INUSE:
         older = "" if profile.since_start else "; older blocks are not in it"
-        return f"allocated {span} and not freed at their end{older}"
+        end = "when the file was written" if profile.since_start else "at their end"
+        return f"allocated {span} and not freed {end}{older}"
     if count is Count.PEAK:
         at = profile.capture.peak_at_s
         when = f" after {at:.1f} s" if at is not None else ""

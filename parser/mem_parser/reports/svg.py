@@ -19,9 +19,9 @@ from importlib import resources
 import graphviz
 
 from mem_parser.errors import MemError
+from mem_parser.reports.aggregate import Row
 from mem_parser.reports.graph import CallGraph
 from mem_parser.reports.units import format_value, percent
-from mem_parser.reports.aggregate import Row
 
 DOT_VARIABLE = "MEM_PROFILER_DOT"
 """Names the program that lays graphs out, before all others."""
@@ -52,7 +52,7 @@ def dot_source(graph: CallGraph) -> str:
             "ranksep": "0.4",
         },
         node_attr={"shape": "box", "style": "filled", "fontname": "Helvetica"},
-        edge_attr={"fontname": "Helvetica", "fontsize": "11", "color": "#606060"},
+        edge_attr={"fontname": "Helvetica", "fontsize": "11", "color": "#606060", "arrowsize": "0.6"},
     )
     for k, row in enumerate(graph.nodes):
         dot.node(f"n{k}", _text(_node_label(row, graph), "\\n"), **_node_style(row, graph))

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mem_parser.model import Count, Profile, Unit
@@ -37,7 +37,8 @@ def format_table(
 ) -> Iterator[str]:
     """Yield the lines of the table, without line ends."""
     total = sums.total
-    yield from header_lines(profile, total, options.count, options.unit)
+    lines = header_lines(profile, total, options.count, options.unit, plain=options.plain_bytes)
+    yield from lines
     if not total.samples:
         yield _nothing(options.count)
         return
@@ -53,7 +54,7 @@ def _nothing(count: Count) -> str:
     return f"0 samples: nothing to show ({what})"
 
 
-def _order(*, by_cum: bool):  # type: ignore[no-untyped-def]
+def _order(*, by_cum: bool) -> Callable[[Row], tuple[float, float, str]]:
     if by_cum:
         return lambda row: (-row.cum.value, -row.flat.value, row.name)
     return lambda row: (-row.flat.value, -row.cum.value, row.name)
@@ -85,7 +86,8 @@ def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterat
 def _left_out(
     rows: list[Row], shown: list[Row], total: float, options: TableOptions
 ) -> Iterator[str]:
-    missing = rows[len(shown) :] if options.rows else [r for r in rows if r not in set(shown)]
+    names = {row.name for row in shown}
+    missing = [row for row in rows if row.name not in names]
     if not missing:
         return
     flat = format_value(sum(r.flat.value for r in missing), options.unit)

@@ -24,7 +24,7 @@ def find_debug_file(
 
     ``image`` is the module's own file where there is one: its debuglink is followed.
     """
-    for path in _build_id_paths(build_id, debug_dirs):
+    for path in build_id_paths(build_id, debug_dirs):
         found = _open_quietly(path)
         if found is not None and found.build_id == build_id:
             return found
@@ -38,7 +38,8 @@ def find_debug_file(
     return None
 
 
-def _build_id_paths(build_id: str, debug_dirs: Sequence[str]) -> Iterator[str]:
+def build_id_paths(build_id: str, debug_dirs: Sequence[str]) -> Iterator[str]:
+    """Yield where the debug file of a build-id may be."""
     if len(build_id) > 2:
         for folder in debug_dirs:
             yield f"{folder}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"

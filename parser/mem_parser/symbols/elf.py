@@ -54,7 +54,10 @@ class ElfImage:
         self._data = data
         self._elf = elf
         self.segments = _segments(elf)
-        self.sections: dict[str, Any] = _sections(elf)
+        self._all_sections: list[Any] = list(elf.iter_sections())
+        self.sections: dict[str, Any] = {}
+        for section in self._all_sections:
+            self.sections.setdefault(section.name, section)
         self.build_id = _build_id(elf, self.sections)
 
     @classmethod
@@ -133,10 +136,10 @@ class ElfImage:
         if section is None:
             return RawSymbols.empty()
         try:
-            strings = self._section_bytes(self._elf.get_section(section["sh_link"]))
-            code = self._executable_sections()
-        except Exception:  # a link to nowhere: pyelftools fails in many ways
+            strings = self._section_bytes(self._all_sections[section["sh_link"]])
+        except IndexError:
             return RawSymbols.empty()
+        code = self._executable_sections()
         return _function_symbols(self._symbol_array(section), strings, code)
 
     def _symbol_array(self, section: Any) -> npt.NDArray[Any]:
@@ -148,7 +151,7 @@ class ElfImage:
 
     def _executable_sections(self) -> npt.NDArray[np.bool_]:
         code = np.zeros(1 << 16, dtype=np.bool_)
-        for index, section in enumerate(self._elf.iter_sections()):
+        for index, section in enumerate(self._all_sections):
             if index < len(code) and section["sh_flags"] & _SHF_EXECINSTR:
                 code[index] = True
         return code
@@ -182,17 +185,9 @@ def _segments(elf: Any) -> list[Segment]:
     return found
 
 
-def _sections(elf: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for section in elf.iter_sections():
-        found.setdefault(section.name, section)
-    return found
-
-
 def _build_id(elf: Any, sections: dict[str, Any]) -> str:
-    holders = [sections.get(".note.gnu.build-id")]
-    holders += [s for s in elf.iter_segments() if s["p_type"] == "PT_NOTE"]
-    for holder in holders:
+    named = sections.get(".note.gnu.build-id")
+    for holder in [named] if named is not None else elf.iter_segments(type="PT_NOTE"):
         for note in holder.iter_notes() if hasattr(holder, "iter_notes") else ():
             if note["n_type"] == "NT_GNU_BUILD_ID":
                 return str(note["n_desc"]).lower()

@@ -39,7 +39,7 @@ class ModuleFinder:
         debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS,
     ) -> None:
         self._profile = profile
-        self._debug_dirs = debug_dirs
+        self.debug_dirs = debug_dirs
         self._binary = open_binary(binary) if binary is not None else None
         self.main = self._find_main()
         if self._binary is not None and self.main is None and profile.modules:
@@ -51,7 +51,7 @@ class ModuleFinder:
             return ModuleFiles(None, None, module.bias)
         image, problem = self._open(module)
         debug = find_debug_file(
-            module.build_id or (image.build_id if image else ""), image, self._debug_dirs
+            module.build_id or (image.build_id if image else ""), image, self.debug_dirs
         )
         if debug is not None:
             problem = None if module.build_id else problem
@@ -61,6 +61,11 @@ class ModuleFinder:
         if image is None and debug is not None and problem is not None:
             problem = None
         return ModuleFiles(image, debug, bias, problem)
+
+    def path_of(self, module: Module) -> str:
+        """Return the file that would be read for ``module``."""
+        given = self._binary is not None and self._is_main(module)
+        return self._binary.path if self._binary is not None and given else module.path
 
     def _open(self, module: Module) -> tuple[ElfImage | None, SymbolProblem | None]:
         if self._binary is not None and self._is_main(module):

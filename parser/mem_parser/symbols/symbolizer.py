@@ -7,25 +7,30 @@ exactly there, which a return address of an allocation never does.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.model import LOST_CAUSES, STACK_LOST_SHIFT, Module, Profile, StackTable
+from mem_parser.model import (
+    LOST_CAUSES,
+    SAMPLER_NAME,
+    STACK_LOST_SHIFT,
+    Module,
+    Profile,
+    StackTable,
+)
 from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
 from mem_parser.symbols.demangle import full_name, printable, short_name
-from mem_parser.symbols.dwarf import LineTable, SourceFrame, open_lines
-from mem_parser.symbols.files import ModuleFiles, ModuleFinder
-from mem_parser.symbols.symtab import SymbolTable
+from mem_parser.symbols.dwarf import SourceFrame
+from mem_parser.symbols.files import ModuleFinder
+from mem_parser.symbols.modulenames import ModuleNames
 from mem_parser.symbols.table import Function, SymbolProblem, Symbols, SymbolTableBuilder
 
 Addresses = npt.NDArray[np.uint64]
 Ids = npt.NDArray[np.int64]
-_CLONE = re.compile(r"(?:\.(?:cold|part|isra|constprop|lto_priv|llvm)(?:\.\d+)*)+$")
 _NO_STACK = "[no stack]"
 
 
@@ -64,15 +69,25 @@ def _distinct_addresses(stacks: StackTable, *, by_generation: bool) -> _Distinct
     if by_generation:
         generation = np.repeat(stacks.generation, stacks.depths)
     if not foreign.any() and not by_generation:
-        unique, inverse = np.unique(address, return_inverse=True)
+        unique = _sorted_distinct(address)
         zeros = np.zeros(len(unique), dtype=np.uint32)
-        return _Distinct(unique, zeros, zeros.astype(np.bool_), inverse.reshape(-1))
+        return _Distinct(
+            unique, zeros, zeros.astype(np.bool_), np.searchsorted(unique, address).astype(np.int64)
+        )
     key = np.empty(len(address), dtype=[("a", "u8"), ("g", "u4"), ("f", "?")])
     key["a"], key["g"], key["f"] = address, generation, foreign
     rows, inverse = np.unique(key, return_inverse=True)
     return _Distinct(
         rows["a"].copy(), rows["g"].copy(), rows["f"].copy(), np.asarray(inverse).reshape(-1)
     )
+
+
+def _sorted_distinct(values: Addresses) -> Addresses:
+    """Return the distinct values in order. Sorting beats numpy's hashing by far here."""
+    ordered = np.sort(values)
+    if not len(ordered):
+        return ordered
+    return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))]
 
 
 class _Symbolizer:
@@ -109,20 +124,13 @@ class _Symbolizer:
     ) -> list[tuple[int, ...]]:
         if module is None:
             return [self._unknown("", a) for a in addresses.tolist()]
-        files = self.finder.files_of(module)
-        if files.problem is not None and files.problem not in self.problems:
-            self.problems.append(files.problem)
-        names = _ModuleNames(module, files, self.cache)
-        virtual = names.virtual(addresses)
-        if foreign_leaf.any():
-            virtual = virtual + (foreign_leaf & names.starts(virtual + np.uint64(1)))
-        return self._spell_module(module, names, virtual)
-
-    def _spell_module(
-        self, module: Module, names: _ModuleNames, virtual: Addresses
-    ) -> list[tuple[int, ...]]:
+        names = ModuleNames(module, self.finder, self.cache)
+        virtual, found = names.find(addresses, foreign_leaf)
+        problem = names.problem
+        if problem is not None and problem not in self.problems and module.name != SAMPLER_NAME:
+            self.problems.append(problem)
         result = []
-        for address, frames in zip(virtual.tolist(), names.find(virtual), strict=True):
+        for address, frames in zip(virtual.tolist(), found, strict=True):
             if frames:
                 result.append(self._known(module, frames))
             else:
@@ -227,65 +235,3 @@ def _assign_modules(modules: list[Module], distinct: _Distinct) -> Ids:
         inside = (at >= 0) & (distinct.address[here] <= last[at])
         result[here[inside]] = index[at[inside]]
     return result
-
-
-class _ModuleNames:
-    """Names of one module, from the best file there is: line tables first, then symbols."""
-
-    def __init__(self, module: Module, files: ModuleFiles, cache: SymbolCache) -> None:
-        self._bias = files.bias
-        self._fallback = module.ranges[0] if module.ranges else None
-        usable = files.bias is not None
-        images = [i for i in (files.debug, files.image) if i is not None and usable]
-        self._symbols: list[SymbolTable] = [t for t in (i.symbols() for i in images) if len(t)]
-        self._lines: LineTable | None = None
-        for image in images:
-            self._lines = self._lines or open_lines(image, cache)
-
-    def virtual(self, addresses: Addresses) -> Addresses:
-        """Return the file's own addresses; where the bias is unknown, offsets into the file."""
-        if self._bias is not None:
-            return addresses - np.uint64(self._bias % (1 << 64))
-        first = self._fallback
-        shift = first.start - first.file_offset if first is not None else 0
-        return addresses - np.uint64(shift % (1 << 64))
-
-    def starts(self, virtual: Addresses) -> npt.NDArray[np.bool_]:
-        """Tell for each address whether a function begins there."""
-        found = np.zeros(len(virtual), dtype=np.bool_)
-        for table in self._symbols:
-            found |= table.starts(virtual)
-        return found
-
-    def find(self, virtual: Addresses) -> list[list[SourceFrame]]:
-        """Return the frames at each address, innermost first; empty where nothing is known."""
-        symbol = self._find_symbols(virtual)
-        if self._lines is None:
-            return [[SourceFrame(s, "", 0)] if s is not None else [] for s in symbol]
-        return [
-            _join(self._lines.find(a), s) for a, s in zip(virtual.tolist(), symbol, strict=True)
-        ]
-
-    def _find_symbols(self, virtual: Addresses) -> list[str | None]:
-        result: list[str | None] = [None] * len(virtual)
-        for table in self._symbols:
-            missing = [k for k, name in enumerate(result) if name is None]
-            if not missing:
-                break
-            for k, name in zip(missing, table.find(virtual[missing]), strict=True):
-                result[k] = name
-        return result
-
-
-def _join(frames: list[SourceFrame], symbol: str | None) -> list[SourceFrame]:
-    """Return the frames that debug information gives, the real function under its symbol's name.
-
-    Compilers split and clone functions (`f.cold`, `f.part.0`); with line tables at hand all parts are one function.
-    """
-    if symbol is None:
-        return frames
-    if not frames:
-        return [SourceFrame(symbol, "", 0)]
-    outermost = frames[-1]
-    name = _CLONE.sub("", symbol) or symbol
-    return [*frames[:-1], SourceFrame(name, outermost.file, outermost.line)]

@@ -44,7 +44,9 @@ class SymbolTable:
         self._names = raw.names[order]
         self._rank = raw.rank[order]
         self._strings = raw.strings
-        self._starts = np.unique(self._values)
+        first = np.ones(len(self._values), dtype=np.bool_)
+        first[1:] = self._values[1:] != self._values[:-1]
+        self._starts = self._values[first]
 
     @classmethod
     def merge(cls, tables: list[RawSymbols]) -> SymbolTable:

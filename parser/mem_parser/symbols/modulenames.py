@@ -1,0 +1,180 @@
+"""Names of the addresses of one module: from the cache, else from the best file there is.
+
+What was found once is kept by build-id, bound to the very files it came from (path, inode, size and time of the
+module's file and of its debug file). While those are unchanged, a file need not even be opened again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.model import Module
+from mem_parser.symbols.cache import SymbolCache
+from mem_parser.symbols.debugfiles import build_id_paths
+from mem_parser.symbols.dwarf import LineTable, SourceFrame, open_lines
+from mem_parser.symbols.elf import ElfImage
+from mem_parser.symbols.files import ModuleFiles, ModuleFinder
+from mem_parser.symbols.symtab import SymbolTable
+from mem_parser.symbols.table import SymbolProblem
+
+Addresses = npt.NDArray[np.uint64]
+_CLONE = re.compile(r"(?:\.(?:cold|part|isra|constprop|lto_priv|llvm)(?:\.\d+)*)+$")
+_MAX_CACHED = 200_000
+_VERSION = 1
+
+
+class ModuleNames:
+    """Look-ups in one module. ``problem`` is set by `find` where the module's file cannot be used."""
+
+    def __init__(self, module: Module, finder: ModuleFinder, cache: SymbolCache) -> None:
+        self._module = module
+        self._finder = finder
+        self._cache = cache
+        self.problem: SymbolProblem | None = None
+
+    def find(
+        self, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
+    ) -> tuple[Addresses, list[list[SourceFrame]]]:
+        """Return the file's own addresses, and the frames at each: innermost first, none if unknown.
+
+        ``foreign_leaf`` marks addresses that are taken one byte later if a function begins there.
+        """
+        if foreign_leaf.any() or self._module.bias is None or not self._module.build_id:
+            files = self._finder.files_of(self._module)
+            reader = self._open(files)
+            virtual = _virtual(self._module, files.bias, addresses)
+            if foreign_leaf.any():
+                virtual = virtual + (foreign_leaf & reader.starts(virtual + np.uint64(1)))
+            return virtual, reader.find(virtual)
+        virtual = _virtual(self._module, self._module.bias, addresses)
+        return virtual, self._find_cached(virtual)
+
+    def _open(self, files: ModuleFiles) -> _NameReader:
+        self.problem = files.problem
+        return _NameReader(files, self._cache)
+
+    def _find_cached(self, virtual: Addresses) -> list[list[SourceFrame]]:
+        key = f"{self._module.build_id}-names"
+        path = self._finder.path_of(self._module)
+        known = _load(self._cache.get(key), path, self._module.build_id, self._finder)
+        keys = [f"{a:x}" for a in virtual.tolist()]
+        missing = np.array([k not in known for k in keys], dtype=np.bool_)
+        if missing.any():
+            files = self._finder.files_of(self._module)
+            found = self._open(files).find(virtual[missing])
+            fresh = zip(virtual[missing].tolist(), found, strict=True)
+            known |= {f"{a:x}": frames for a, frames in fresh}
+            if files.image is not None and len(known) <= _MAX_CACHED:
+                self._cache.put(key, _dump(known, files))
+        return [known[k] for k in keys]
+
+
+class _NameReader:
+    """Names from files: line tables first, symbols for the rest."""
+
+    def __init__(self, files: ModuleFiles, cache: SymbolCache) -> None:
+        usable = files.bias is not None
+        images = [i for i in (files.debug, files.image) if i is not None and usable]
+        self._symbols: list[SymbolTable] = [t for t in (i.symbols() for i in images) if len(t)]
+        self._lines: LineTable | None = None
+        for image in images:
+            self._lines = self._lines or open_lines(image, cache)
+
+    def starts(self, virtual: Addresses) -> npt.NDArray[np.bool_]:
+        """Tell for each address whether a function begins there."""
+        found = np.zeros(len(virtual), dtype=np.bool_)
+        for table in self._symbols:
+            found |= table.starts(virtual)
+        return found
+
+    def find(self, virtual: Addresses) -> list[list[SourceFrame]]:
+        """Return the frames at each address, innermost first; empty where nothing is known."""
+        symbol = self._find_symbols(virtual)
+        if self._lines is None:
+            return [[SourceFrame(s, "", 0)] if s is not None else [] for s in symbol]
+        return [
+            _join(self._lines.find(a), s) for a, s in zip(virtual.tolist(), symbol, strict=True)
+        ]
+
+    def _find_symbols(self, virtual: Addresses) -> list[str | None]:
+        result: list[str | None] = [None] * len(virtual)
+        for table in self._symbols:
+            missing = [k for k, name in enumerate(result) if name is None]
+            if not missing:
+                break
+            for k, name in zip(missing, table.find(virtual[missing]), strict=True):
+                result[k] = name
+        return result
+
+
+def _virtual(module: Module, bias: int | None, addresses: Addresses) -> Addresses:
+    """Return the file's own addresses; where the bias is unknown, offsets into the file."""
+    if bias is None:
+        first = module.ranges[0] if module.ranges else None
+        bias = first.start - first.file_offset if first is not None else 0
+    return addresses - np.uint64(bias % (1 << 64))
+
+
+def _join(frames: list[SourceFrame], symbol: str | None) -> list[SourceFrame]:
+    """Return the frames that debug information gives, the real function under its symbol's name.
+
+    Compilers split and clone functions (`f.cold`, `f.part.0`); with line tables at hand all parts are one function.
+    """
+    if symbol is None:
+        return frames
+    if not frames:
+        return [SourceFrame(symbol, "", 0)]
+    outermost = frames[-1]
+    name = _CLONE.sub("", symbol) or symbol
+    return [*frames[:-1], SourceFrame(name, outermost.file, outermost.line)]
+
+
+def _identity(path: str) -> list[Any] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return [path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def _dump(known: dict[str, list[SourceFrame]], files: ModuleFiles) -> bytes:
+    def named(image: ElfImage | None) -> list[Any] | None:
+        return _identity(image.path) if image is not None else None
+
+    names = {k: [[f.symbol, f.file, f.line] for f in frames] for k, frames in known.items()}
+    entry = {
+        "version": _VERSION,
+        "image": named(files.image),
+        "debug": named(files.debug),
+        "names": names,
+    }
+    return json.dumps(entry).encode()
+
+
+def _load(
+    data: bytes | None, path: str, build_id: str, finder: ModuleFinder
+) -> dict[str, list[SourceFrame]]:
+    """Return the names kept, if they are of the files that would be read now."""
+    if data is None:
+        return {}
+    try:
+        entry = json.loads(data)
+        if entry["version"] != _VERSION or entry["image"] != _identity(path):
+            return {}
+        debug = entry["debug"]
+        if debug is not None and debug != _identity(debug[0]):
+            return {}
+        if debug is None and any(map(os.path.exists, build_id_paths(build_id, finder.debug_dirs))):
+            return {}
+        return {
+            k: [SourceFrame(str(s), str(f), int(n)) for s, f, n in frames]
+            for k, frames in entry["names"].items()
+        }
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return {}

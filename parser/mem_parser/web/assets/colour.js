@@ -1,0 +1,57 @@
+// Colours of frames. Hue tells the module, lightness varies by function; in a difference red grew and blue shrank.
+// Colour never stands alone: labels carry signs, the details line carries words.
+
+const MATCH_COLOUR = { light: "#ffd21f", dark: "#b58900" };
+
+function hashOf(text) {
+  let hash = 0x811c9dc5;
+  for (let k = 0; k < text.length; k += 1) hash = Math.imul(hash ^ text.charCodeAt(k), 0x01000193);
+  return hash >>> 0;
+}
+
+class Palette {
+  constructor(profile, dark) {
+    this.profile = profile;
+    this.dark = dark;
+    this.fills = new Array(profile.names.length).fill(null);
+    this.text = dark ? "#f2f2f2" : "#1a1a1a";
+    this.back = dark ? "#16181c" : "#ffffff";
+    this.edge = dark ? "#16181c" : "#ffffff";
+    this.rest = dark ? "#3a3d44" : "#d4d6da";
+    this.outline = dark ? "#ffffff" : "#000000";
+    this.match = dark ? MATCH_COLOUR.dark : MATCH_COLOUR.light;
+  }
+
+  ofName(name) {
+    return this.fills[name] ??= this.makeFill(name);
+  }
+
+  makeFill(name) {
+    if (name === 0 || this.profile.nameKind[name] & (KIND_ALLOCATOR | KIND_PSEUDO)) return this.rest;
+    const module = this.profile.nameModule[name] || this.profile.nameFile[name];
+    const hue = module ? hashOf(baseName(module)) % 360 : hashOf(this.profile.names[name]) % 360;
+    const step = hashOf(this.profile.names[name]) % 9 - 4;
+    return this.dark ? `hsl(${hue} 32% ${33 + step}%)` : `hsl(${hue} 58% ${78 + step}%)`;
+  }
+
+  // -1 (all gone) to 1 (all new); null: inside the noise.
+  ofChange(change) {
+    if (change === null) return this.rest;
+    const strength = Math.min(1, Math.abs(change));
+    const hue = change > 0 ? 4 : 215;
+    return this.dark
+      ? `hsl(${hue} ${35 + 40 * strength}% ${30 + 12 * strength}%)`
+      : `hsl(${hue} ${55 + 30 * strength}% ${88 - 26 * strength}%)`;
+  }
+}
+
+// How a node of a difference changed, from -1 to 1; null where the change is inside the noise (or, where the
+// error is unknown, below one percent).
+function changeOf(view, node, exact) {
+  const value = view.value[node], base = view.base[node];
+  const delta = value - base, larger = Math.max(value, base);
+  if (!(larger > 0)) return null;
+  const noise = exact ? Z95 * Math.sqrt(view.variance[node] + view.baseVariance[node]) : 0.01 * larger;
+  if (Math.abs(delta) <= noise) return null;
+  return delta / larger;
+}

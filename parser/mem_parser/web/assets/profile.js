@@ -1,0 +1,107 @@
+// The profile as the page holds it: the tree of all stacks in preorder, and rows of what was allocated where.
+// `measure` turns the rows into one set of numbers per node, for the count, thread and domain that the reader chose.
+
+const KIND_ALLOCATOR = 1, KIND_IMPORT = 2, KIND_PSEUDO = 4;
+const BYTES = 0, BYTES_VARIANCE = 1, OBJECTS = 2, OBJECTS_VARIANCE = 3, SAMPLES = 4;
+
+const COUNT_PARTS = {
+  inuse: ["inuse"], freed: ["freed"], alloc: ["inuse", "freed"], peak: ["peak"],
+};
+const COUNT_WORDS = { inuse: "in use", freed: "freed", alloc: "allocated", peak: "in use at the peak" };
+
+class Profile {
+  constructor(packed) {
+    const { head, columns } = unpackTree(packed);
+    this.names = head.functions;
+    this.nameFile = head.file.map((k) => head.files[k]);
+    this.nameModule = head.module.map((k) => head.modules[k]);
+    this.nameKind = Uint8Array.from(head.kind);
+    this.domains = head.domains;
+    this.threads = head.threads;
+    this.kinds = head.kinds;
+    this.depth = columns.get("depth");
+    this.name = columns.get("name");
+    this.line = columns.get("line");
+    this.inlined = columns.get("inlined");
+    this.size = this.depth.length;
+    this.parent = new Int32Array(this.size).fill(-1);
+    this.linkParents();
+    this.rows = this.readRows(columns, "row", head.kinds);
+    this.threadRows = this.readRows(columns, "thread", ["inuse"]);
+    this.hasDiff = head.kinds.some((kind) => kind.startsWith("base_"));
+  }
+
+  linkParents() {
+    const path = new Int32Array(this.depth.reduce((a, b) => Math.max(a, b), 0) + 1);
+    for (let node = 0; node < this.size; node += 1) {
+      const depth = this.depth[node];
+      path[depth] = node;
+      if (depth > 0) this.parent[node] = path[depth - 1];
+    }
+  }
+
+  readRows(columns, prefix, kinds) {
+    const step = columns.get(`${prefix}.step`);
+    const node = new Int32Array(step.length);
+    for (let k = 0, at = 0; k < step.length; k += 1) node[k] = at += step[k];
+    const counts = {};
+    for (const kind of kinds) counts[kind] = [0, 1, 2, 3, 4].map((k) => columns.get(`${prefix}.${kind}.${k}`));
+    return {
+      node, counts, domain: columns.get(`${prefix}.domain`), thread: columns.get(`${prefix}.thread`),
+      size: step.length,
+    };
+  }
+
+  // Which of in use, allocated, freed and peak the file has.
+  get counts() {
+    return Object.keys(COUNT_PARTS).filter((count) => COUNT_PARTS[count].every((part) => this.kinds.includes(part)));
+  }
+
+  // Own numbers of every node. options: count, unit, thread (-1: all), domain (-1: all), diff.
+  // `width` is what is drawn: the value, or in a difference the larger of both sides, so that nothing vanishes.
+  measure({ count, unit, thread, domain, diff }) {
+    const own = {
+      value: new Float64Array(this.size), variance: new Float64Array(this.size),
+      samples: new Float64Array(this.size), width: null, base: null, baseVariance: null,
+    };
+    const byThread = thread >= 0;
+    const rows = byThread ? this.threadRows : this.rows;
+    const parts = byThread ? ["inuse"] : COUNT_PARTS[count] ?? COUNT_PARTS.inuse;
+    const only = (k) => (domain < 0 || rows.domain[k] === domain) && (!byThread || rows.thread[k] === thread + 1);
+    this.addRows(rows, parts, unit, only, own.value, own.variance, own.samples);
+    own.width = own.value;
+    if (diff && this.hasDiff && !byThread) this.addBase(own, parts, unit, only);
+    return own;
+  }
+
+  addBase(own, parts, unit, only) {
+    const baseParts = parts.map((part) => `base_${part}`).filter((part) => this.kinds.includes(part));
+    own.base = new Float64Array(this.size);
+    own.baseVariance = new Float64Array(this.size);
+    this.addRows(this.rows, baseParts, unit, only, own.base, own.baseVariance, null);
+    own.width = own.value.map((value, node) => Math.max(value, own.base[node]));
+  }
+
+  addRows(rows, parts, unit, only, value, variance, samples) {
+    const column = unit === "objects" ? OBJECTS : BYTES;
+    for (const part of parts) {
+      const columns = rows.counts[part];
+      if (!columns) continue;
+      const amounts = columns[column], variances = columns[column + 1], taken = columns[SAMPLES];
+      for (let k = 0; k < rows.size; k += 1) {
+        if (!only(k)) continue;
+        const node = rows.node[k];
+        value[node] += amounts[k];
+        variance[node] += variances[k];
+        if (samples) samples[node] += taken[k];
+      }
+    }
+  }
+
+  // "file.c:12", "file.c" or "".
+  place(name, line) {
+    const file = this.nameFile[name];
+    if (!file) return "";
+    return line > 0 ? `${file}:${line}` : file;
+  }
+}

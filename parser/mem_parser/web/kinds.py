@@ -1,0 +1,31 @@
+"""What kind of frame a function is, for the switches of the pages."""
+
+from __future__ import annotations
+
+import re
+
+from mem_parser.names import FrameRule, is_allocator
+from mem_parser.symbols.table import Function
+
+ALLOCATOR = 1
+"""Of an allocator: blocks are charged to the caller of the outermost such frame."""
+IMPORT_SYSTEM = 2
+"""Of Python's import machinery."""
+PSEUDO = 4
+"""Not a function: a lost stack, a place where frames were left out."""
+
+_IMPORT_FILE = re.compile(r"importlib/(?:_bootstrap|__init__)|<frozen (?:importlib|zipimport)")
+_IMPORT_FUNCTION = re.compile(
+    r"_?PyImport_\w+|import_(?:find_and_load|name|from)|PyImport_\w+|_PyEval_Import\w+"
+    r"|_find_and_load\w*|_load_unlocked|_call_with_frames_removed|_handle_fromlist"
+)
+
+
+def kind_of(function: Function) -> int:
+    """Return the kind as the sum of this module's flags; 0 is an ordinary function."""
+    if function.name.startswith("["):
+        return PSEUDO
+    kind = ALLOCATOR if is_allocator(function, FrameRule.OWN) else 0
+    if _IMPORT_FILE.search(function.file) or _IMPORT_FUNCTION.fullmatch(function.name):
+        kind |= IMPORT_SYSTEM
+    return kind

@@ -1,0 +1,142 @@
+"""Data for the page: JSON and arrays, deflated and in base64, as ``assets/unpack.js`` reads them.
+
+A packed tree is, before deflating: the length of the head (4 bytes, little-endian), the head (JSON: names and the list of columns), and
+the columns one after the other. A column of *n* numbers of *b* bytes is stored as *b* planes of *n* bytes (all lowest
+bytes first), which deflates far better than numbers one by one. Numbers with a fraction are float32; of their mantissa
+only as many bits are kept as the page can show, and the rest are zeros that cost nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+
+from mem_parser.estimate import FloatArray
+from mem_parser.model import IntArray
+from mem_parser.tree import COLUMNS, SAMPLES, Rows, Tree
+from mem_parser.web.kinds import kind_of
+
+LONGEST_NAME = 1024
+"""Characters of a name that reach the page."""
+_VALUE_BITS = 16
+_VARIANCE_BITS = 7
+
+
+def pack_text(data: Any) -> str:  # noqa: ANN401 -- anything that JSON can say
+    """Return ``data`` as JSON, deflated, in base64."""
+    return _squeeze(json.dumps(data, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
+
+
+def pack_tree(tree: Tree) -> str:
+    """Return the tree, its names and its rows as the page reads them."""
+    order, number = _preorder(tree)
+    used, name = np.unique(tree.name[order], return_inverse=True)
+    columns = _Columns()
+    columns.integers("depth", tree.depth[order])
+    columns.integers("name", name)
+    columns.integers("line", tree.line[order])
+    columns.integers("inlined", tree.inlined[order].astype(np.int64))
+    _add_rows(columns, "row", tree.rows, number)
+    _add_rows(columns, "thread", tree.thread_rows, number)
+    head = {
+        **_names(tree, used),
+        "domains": [_cut(d) for d in tree.domains],
+        "threads": [_cut(t) for t in tree.threads],
+        "kinds": list(tree.rows.counts),
+        "columns": columns.list,
+    }
+    text = json.dumps(head, ensure_ascii=False).encode("utf-8", "replace")
+    return _squeeze(struct.pack("<I", len(text)) + text + b"".join(columns.planes))
+
+
+def _squeeze(data: bytes) -> str:
+    squeezer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = squeezer.compress(data) + squeezer.flush()
+    return f"{len(data)}:" + base64.b64encode(packed).decode("ascii")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+
+
+def _names(tree: Tree, used: IntArray) -> dict[str, list[Any]]:
+    """Return the names that occur, files and modules as tables of their own; name 0 is the root's."""
+    functions, files, modules, kinds = ["all"], [0], [0], [0]
+    file_table: dict[str, int] = {"": 0}
+    module_table: dict[str, int] = {"": 0}
+    for k in used.tolist():
+        if k < 0:
+            continue
+        function = tree.names[k]
+        functions.append(_cut(function.name))
+        files.append(file_table.setdefault(_cut(function.file), len(file_table)))
+        modules.append(module_table.setdefault(_cut(function.module), len(module_table)))
+        kinds.append(kind_of(function))
+    return {
+        "functions": functions,
+        "file": files,
+        "files": list(file_table),
+        "module": modules,
+        "modules": list(module_table),
+        "kind": kinds,
+    }
+
+
+def _preorder(tree: Tree) -> tuple[IntArray, IntArray]:
+    """Return the nodes in preorder, and each node's place in it."""
+    size = tree.sum_up(np.ones(len(tree))).astype(np.int64)
+    number = np.zeros(len(tree), dtype=np.int64)
+    for low, high in zip(tree.levels[1:-1], tree.levels[2:], strict=True):
+        parent = tree.parent[low:high]
+        before = np.cumsum(size[low:high]) - size[low:high]
+        first = np.flatnonzero(np.diff(parent, prepend=-1))
+        start = np.repeat(before[first], np.diff(np.append(first, high - low)))
+        number[low:high] = number[parent] + 1 + before - start
+    order = np.empty(len(tree), dtype=np.int64)
+    order[number] = np.arange(len(tree))
+    return order, number
+
+
+class _Columns:
+    """Columns collected so far: their planes and the list that describes them."""
+
+    def __init__(self) -> None:
+        self.planes: list[bytes] = []
+        self.list: list[list[Any]] = []
+
+    def integers(self, name: str, values: IntArray) -> None:
+        """Add a column of numbers from 0 to 2^32 - 1."""
+        data = np.clip(values, 0, 0xFFFFFFFF).astype("<u4")
+        width = max(1, (int(data.max(initial=0)).bit_length() + 7) // 8)
+        self._add(name, "i", data, width)
+
+    def numbers(self, name: str, values: FloatArray, bits: int) -> None:
+        """Add a column of numbers with a fraction, ``bits`` bits of their mantissa."""
+        raw = np.nan_to_num(values, nan=0.0, posinf=3e38).astype("<f4").view("<u4").astype(np.uint64)
+        spare = 23 - bits
+        rounded = (raw + (1 << (spare - 1))) >> spare << spare
+        self._add(name, "f", rounded.astype("<u4"), 4)
+
+    def _add(self, name: str, kind: str, data: np.ndarray, width: int) -> None:
+        table = data.view(np.uint8).reshape(-1, 4)
+        self.planes.extend(table[:, k].tobytes() for k in range(width))
+        self.list.append([name, kind, width, len(data)])
+
+
+def _add_rows(columns: _Columns, prefix: str, rows: Rows, number: IntArray) -> None:
+    order = np.argsort(number[rows.node], kind="stable")
+    columns.integers(f"{prefix}.step", np.diff(number[rows.node][order], prepend=0))
+    columns.integers(f"{prefix}.domain", rows.domain[order])
+    columns.integers(f"{prefix}.thread", rows.thread[order] + 1)
+    for kind, values in rows.counts.items():
+        for k in range(COLUMNS):
+            name = f"{prefix}.{kind}.{k}"
+            if k == SAMPLES:
+                columns.integers(name, values[order, k].astype(np.int64))
+            else:
+                columns.numbers(name, values[order, k], (_VALUE_BITS, _VARIANCE_BITS)[k % 2])

@@ -1,0 +1,64 @@
+"""Putting a page together: one file, nothing outside it, nothing in it that a name could turn into markup.
+
+Data stands in JSON blocks that no browser executes, with every ``<`` spelled ``\\u003c``. The page's policy
+(Content-Security-Policy) admits the one script by its hash and no address at all, so that even a mistake in a script
+could not load or run anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+SIZE_LIMIT = 5_000_000
+"""Bytes that a page is kept under."""
+
+
+@functools.cache
+def asset(name: str) -> str:
+    """Return the text of one file of ``assets/``."""
+    return (files("mem_parser.web") / "assets" / name).read_text(encoding="utf-8")
+
+
+def script_safe(data: Any) -> str:  # noqa: ANN401 -- anything that JSON can say
+    """Return ``data`` as JSON that may stand inside a script element."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def assemble(
+    title: str,
+    body: str,
+    styles: Sequence[str],
+    scripts: Sequence[str],
+    blocks: dict[str, Any],
+) -> str:
+    """Return the page.
+
+    ``body``, ``styles`` and ``scripts`` are names of assets; ``blocks`` are the data blocks by the id of their element.
+    """
+    style = "\n".join(asset(name) for name in styles)
+    code = '(() => {\n"use strict";\n' + "\n".join(asset(name) for name in scripts) + "\n})();\n"
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    data = "\n".join(
+        f'<script type="application/json" id="{html.escape(name)}">{script_safe(block)}</script>'
+        for name, block in blocks.items()
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
+        f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n{asset(body)}\n{data}\n<script>{code}</script>\n</body>\n</html>\n"
+    )

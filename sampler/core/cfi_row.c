@@ -303,6 +303,7 @@ int mp_cfi_row(const struct mp_cfi_fde *fde, uintptr_t pc, struct mp_cfi_row *ou
     m.location = fde->pc_start;
     memset(&m.row, 0, sizeof(m.row));
     m.row.cfa_register = MP_ARCH_DWARF_SP;
+    m.initial = m.row;
     run(&m, fde->cie_start, fde->cie_end, UINTPTR_MAX);
     if (m.c.bad) {
         return -EBADMSG;

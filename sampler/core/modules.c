@@ -3,7 +3,7 @@
  *
  * The table of our own has two copies and a version. Readers use copy[version & 1] and ask for the
  * version again afterwards: the copy they read is rewritten only by the refresh after the next one,
- * which changes the version first. Fields are relaxed atomics, so a torn row is read but never used.
+ * which changes the version first. Fields are atomics, so a torn row is read but never used.
  *
  * Limits: MODULES_MAX modules; more are unknown where _dl_find_object does not exist.
  */
@@ -50,8 +50,9 @@ static bool initialised;
 static bool table_forced;
 static struct row vdso;  /* constant after mp_modules_init */
 
+/* Acquire, so that the version asked for afterwards is not an older one. */
 static inline uintptr_t get(const uintptr_t *field) {
-    return __atomic_load_n(field, __ATOMIC_RELAXED);
+    return __atomic_load_n(field, __ATOMIC_ACQUIRE);
 }
 
 static inline void put(uintptr_t *field, uintptr_t value) {
@@ -217,8 +218,7 @@ static bool find_in_table(uintptr_t pc, struct mp_module *out) {
     for (unsigned i = 0; i < READ_TRIES; i++) {
         unsigned before = __atomic_load_n(&version, __ATOMIC_ACQUIRE);
         bool found = search(&copies[before & 1], pc, &row);
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        if (__atomic_load_n(&closing, __ATOMIC_RELAXED) != 0) {
+        if (__atomic_load_n(&closing, __ATOMIC_ACQUIRE) != 0) {
             return false;
         }
         if (__atomic_load_n(&version, __ATOMIC_RELAXED) == before) {

@@ -56,7 +56,7 @@ static inline uint64_t mp_cache_epoch(uint32_t sequence) {
 }
 
 /* Entry xor key: below 2^24 exactly when the entry is that of `pc` in this epoch; then it is the rule.
- * `pc` must be below 2^48. */
+ * `pc` must be below 2^48. 0 is no rule: an empty entry seems to be that of an address whose tag is 0. */
 static inline uint64_t mp_cache_find(uintptr_t pc, uint64_t epoch) {
     uint64_t hash = mp_cache_hash(pc);
     uint64_t entry = __atomic_load_n(mp_cache_slot(hash), __ATOMIC_RELAXED);
@@ -64,7 +64,7 @@ static inline uint64_t mp_cache_find(uintptr_t pc, uint64_t epoch) {
 }
 
 static inline bool mp_cache_hit(uint64_t found) {
-    return found >> MP_RULE_BITS == 0;
+    return found - 1 < (1u << MP_RULE_BITS) - 1;
 }
 
 /*

@@ -65,11 +65,13 @@ static inline bool cfi_file_open(const char *path, struct cfi_file *file) {
     }
     ssize_t got = read(fd, head.bytes, sizeof(head));
     const Elf64_Ehdr *ehdr = &head.ehdr;
-    const Elf64_Phdr *phdr = (const Elf64_Phdr *)(head.bytes + ehdr->e_phoff);
+    const Elf64_Phdr *phdr = NULL;
     uintptr_t low = UINTPTR_MAX, high = 0;
     bool ok = got > (ssize_t)sizeof(*ehdr) && ehdr->e_ident[0] == 0x7f &&
               ehdr->e_ident[EI_CLASS] == ELFCLASS64 && ehdr->e_machine == MP_TEST_MACHINE &&
-              ehdr->e_phoff + ehdr->e_phnum * sizeof(*phdr) <= (size_t)got;
+              ehdr->e_phoff < sizeof(head) &&
+              ehdr->e_phoff + ehdr->e_phnum * sizeof(Elf64_Phdr) <= (size_t)got;
+    phdr = ok ? (const Elf64_Phdr *)(head.bytes + ehdr->e_phoff) : NULL;
     for (unsigned i = 0; ok && i < ehdr->e_phnum; i++) {
         if (phdr[i].p_type == PT_LOAD) {
             low = phdr[i].p_vaddr < low ? phdr[i].p_vaddr : low;

@@ -1,0 +1,282 @@
+"""The unwinder of the sampler: programs of tests/c/ compiled in many ways, beside other readers.
+
+The oracle for stacks is libgcc's `_Unwind_Backtrace`, inside the programs; for rows of call frame
+information it is `readelf --debug-dump=frames-interp`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from c_build import ROOT, WARNINGS, compile_program, core_sources, run_program
+
+C = ROOT / "tests" / "c"
+BASE = ("-std=gnu11", "-D_GNU_SOURCE", "-g", *WARNINGS)
+CXX = ("-std=gnu++17", "-D_GNU_SOURCE", "-g", *WARNINGS)
+TABLES = ("cfi", "cfi_row", "cfi_expr", "stack_range")
+UNWINDER = (
+    *TABLES,
+    "modules",
+    "unwind",
+    "unwind_cache",
+    "unwind_memo",
+    "unwind_cfi",
+    "unwind_fp",
+    "unwind_libgcc",
+)
+ASAN = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+TSAN = ("-O1", "-fsanitize=thread")
+CROSS = "aarch64-linux-gnu-gcc"
+EMULATOR = ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
+
+VARIANTS = [
+    ("gcc", ("-O0",)),
+    ("gcc", ("-O2",)),
+    ("gcc", ("-O3", "-fomit-frame-pointer", "-mavx2")),
+    ("gcc", ("-O2", "-fno-omit-frame-pointer")),
+    ("gcc", ("-Os", "-fcf-protection=full")),
+    ("clang", ("-O0",)),
+    ("clang", ("-O2",)),
+]
+
+
+def variant_name(variant: tuple[str, tuple[str, ...]]) -> str:
+    return " ".join((variant[0], *variant[1]))
+
+
+def need(*tools: str) -> None:
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} not found")
+
+
+@functools.cache
+def oracle(compiler: str = "gcc") -> Path:
+    """The unwinder and its comparison with libgcc, as one library with fixed flags."""
+    sources = [*core_sources(*UNWINDER), C / "unwind_oracle.c"]
+    return compile_program(
+        sources,
+        (*BASE, "-O2", "-fPIC", "-shared"),
+        name=f"unwind_oracle-{compiler}.so",
+        compiler=compiler,
+    )
+
+
+def beside_libgcc(source: str, compiler: str, flags: tuple[str, ...]) -> Path:
+    base = CXX if source.endswith(".cc") else BASE
+    name = f"{Path(source).stem}-{compiler}"
+    cross = "aarch64-linux-gnu-gcc" if compiler.startswith("aarch64") else "gcc"
+    libs = (str(oracle(cross)), "-lpthread", "-ldl")
+    return compile_program(C / source, (*base, *flags), name=name, compiler=compiler, libs=libs)
+
+
+def expect_pass(path: Path, *args: str, timeout: float = 120) -> str:
+    done = run_program(path, *args, timeout=timeout)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=variant_name)
+@pytest.mark.parametrize("source", ["test_unwind_frames.c", "test_unwind_stacks.c"])
+def test_every_kind_of_frame_and_stack_is_unwound_like_libgcc_does(
+    source: str, variant: tuple[str, tuple[str, ...]]
+) -> None:
+    compiler, flags = variant
+    need(compiler)
+
+    expect_pass(beside_libgcc(source, compiler, flags))
+
+
+@pytest.mark.parametrize(
+    "variant", [("g++", ("-O0",)), ("g++", ("-O2",)), ("clang++", ("-O2",))], ids=variant_name
+)
+def test_exceptions_in_flight_do_not_change_the_stack(
+    variant: tuple[str, tuple[str, ...]],
+) -> None:
+    compiler, flags = variant
+    need(compiler)
+
+    expect_pass(beside_libgcc("test_unwind_cxx.cc", compiler, flags))
+
+
+def test_libraries_that_come_and_go_never_yield_a_wrong_stack() -> None:
+    plugins = [
+        compile_program(
+            C / "unwind_plugin.c",
+            (*BASE, "-O1", "-fPIC", "-shared", f"-DFRAME_BYTES={frame_bytes}"),
+            name=f"plugin-{frame_bytes}.so",
+        )
+        for frame_bytes in (400, 1200)
+    ]
+
+    program = beside_libgcc("test_unwind_dlopen.c", "gcc", ("-O1", "-rdynamic"))
+
+    expect_pass(program, *map(str, plugins))
+
+
+@pytest.mark.parametrize(
+    "flags", [("-O0",), ("-O2",), ASAN, TSAN], ids=["O0", "O2", "asan", "tsan"]
+)
+@pytest.mark.parametrize("source", ["test_unwind_random.c", "test_unwind_modes.c"])
+def test_random_stacks_and_modes_hold_under_sanitizers(source: str, flags: tuple[str, ...]) -> None:
+    sources = [C / source, *core_sources(*UNWINDER)]
+    program = compile_program(sources, (*BASE, *flags), libs=("-lpthread", "-ldl"))
+
+    expect_pass(program)
+
+
+@functools.cache
+def reader(source: str, flags: tuple[str, ...] = ASAN) -> Path:
+    return compile_program([C / source, *core_sources(*TABLES)], (*BASE, *flags))
+
+
+def shared_libraries(count: int | None) -> list[Path]:
+    """Shared libraries of this machine, spread over their sizes; all of them with None."""
+    folders = ["/usr/lib", "/usr/local/lib", "/opt"]
+    command = ["find", *[f for f in folders if Path(f).is_dir()], "-xdev", "-type", "f"]
+    done = subprocess.run(
+        [*command, "-name", "*.so*", "-printf", "%s %p\n"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    # One file of each size: drivers are often many names of one file.
+    by_size = {int(size): Path(path) for size, path in map(str.split, done.stdout.splitlines())}
+    paths = [by_size[size] for size in sorted(by_size)]
+    step = 1 if count is None else max(1, len(paths) // count)
+    return paths[::step]
+
+
+def read_corpus(paths: list[Path]) -> str:
+    done = subprocess.run(
+        [str(reader("test_unwind_corpus.c"))],
+        input="".join(f"{path}\n" for path in paths),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def test_entries_of_a_hundred_libraries_are_read_within_bounds_and_understood() -> None:
+    assert "0 malformed" in read_corpus(shared_libraries(100))
+
+
+@pytest.mark.soak
+def test_entries_of_all_libraries_are_read_within_bounds_and_understood() -> None:
+    read_corpus(shared_libraries(None))
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(120, marks=pytest.mark.soak)])
+def test_noise_as_a_table_is_never_read_out_of_bounds(seconds: int) -> None:
+    expect_pass(reader("test_unwind_fuzz.c"), "1", str(seconds), timeout=seconds + 60)
+
+
+REGISTERS = {
+    "rsp": "r7",
+    "rbp": "r6",
+    "rbx": "r3",
+    "rax": "r0",
+    "rcx": "r2",
+    "rdx": "r1",
+    "rsi": "r4",
+    "rdi": "r5",
+}
+ROW = re.compile(r"^[0-9a-f]{16} ")
+
+
+def as_number(text: str) -> str:
+    for name, number in REGISTERS.items():
+        text = text.replace(name, number)
+    return {"s": "u"}.get(text, text)
+
+
+def rows_by_readelf(path: Path) -> dict[int, tuple[str, str, str]]:
+    """Location -> (CFA, rbp, return address), columns that an entry lacks being `u`."""
+    done = subprocess.run(
+        ["readelf", "--debug-dump=frames-interp", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,  # 1 when it cannot follow a link to separate debug information
+    )
+    rows: dict[int, tuple[str, str, str]] = {}
+    columns: list[str] = []
+    for line in done.stdout.splitlines():
+        words = re.sub(r"(r\d+) \(\w+\)", r"\1", line).split()
+        if words[:2] == ["LOC", "CFA"]:
+            columns = words
+        elif "CIE" in words:
+            columns = []
+        elif ROW.match(line) and columns:
+            cell = dict(zip(columns, map(as_number, words), strict=False))
+            rows[int(words[0], 16)] = (cell["CFA"], cell.get("rbp", "u"), cell.get("ra", "u"))
+    return rows
+
+
+def rows_by_us(path: Path) -> dict[int, tuple[str, str, str]]:
+    rows: dict[int, tuple[str, str, str]] = {}
+    program = reader("test_unwind_corpus.c", ("-O2",))
+    for line in run_program(program, "--rows", str(path)).stdout.splitlines():
+        location, cfa, fp, ra = line.split()
+        rows[int(location, 16)] = (cfa, fp, ra)
+    return rows
+
+
+def test_rows_agree_with_readelf() -> None:
+    need("readelf")
+    library = next(p for p in Path("/").glob("lib/x86_64-linux-gnu/libc.so.6"))
+
+    theirs = rows_by_readelf(library)
+    ours = rows_by_us(library)
+
+    common = theirs.keys() & ours.keys()
+    assert len(common) > 0.95 * len(theirs) > 1000
+    assert {at: theirs[at] for at in common} == {at: ours[at] for at in common}
+
+
+@pytest.mark.parametrize("flags", [("-O0",), ("-O2",), ("-O3", "-fomit-frame-pointer")], ids=str)
+@pytest.mark.parametrize("source", ["test_unwind_frames.c", "test_unwind_stacks.c"])
+def test_aarch64_frames_are_unwound_like_libgcc_does(source: str, flags: tuple[str, ...]) -> None:
+    need(CROSS, EMULATOR[0])
+    program = beside_libgcc(source, CROSS, flags)
+
+    done = subprocess.run(
+        [*EMULATOR, str(program), "emulated"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+
+
+def test_aarch64_modes_and_random_stacks_hold() -> None:
+    need(CROSS, EMULATOR[0])
+    for source in ("test_unwind_modes.c", "test_unwind_random.c"):
+        sources = [C / source, *core_sources(*UNWINDER)]
+        program = compile_program(
+            sources,
+            (*BASE, "-O2"),
+            name=f"{source[:-2]}-aarch64",
+            compiler=CROSS,
+            libs=("-lpthread", "-ldl"),
+        )
+        done = subprocess.run(
+            [*EMULATOR, str(program), "500"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr[-4000:]

@@ -84,6 +84,6 @@ def write_file(prefix: str, pid: int, fill: Callable[[IO[bytes]], None]) -> str:
     except OSError as error:
         raise MemError(
             f"cannot write {prefix}.{pid}.*.heap: {error.strerror}",
-            hint=f"nothing is lost yet: mem_profiler stop {pid} (recover, if it has ended) -o PREFIX",
+            hint=f"nothing is lost yet: mem_profiler stop {pid} (recover, if it ended) -o PREFIX",
         ) from error
     return final

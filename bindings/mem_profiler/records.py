@@ -145,14 +145,17 @@ def _find(sorted_keys: Words, keys: Words) -> NDArray[np.int64]:
     return np.where(sorted_keys[at] == keys, at, -1).astype(np.int64)
 
 
+def _since(moments_ns: Words, start_ns: int) -> Words:
+    """Nanoseconds since the start; 0 for what seems earlier: births use the coarse clock."""
+    signed = (moments_ns - np.uint64(start_ns)).view(np.int64)
+    return np.maximum(signed, 0).view(np.uint64)
+
+
 def _count_live(
     live: LiveBlocks, record: NDArray[np.int64], count: int, start_ns: int, ends_ns: list[int]
 ) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
     """Live blocks by (record, bucket of birth), and the oldest birth of each record in seconds."""
-    age_ns = live.birth_ns.astype(np.int64) - start_ns
-    since_ns = np.maximum(age_ns, 0).astype(
-        np.uint64
-    )  # the coarse clock may lag a few milliseconds
+    since_ns = _since(live.birth_ns, start_ns)
     bucket = np.minimum(
         np.searchsorted(np.array(ends_ns, np.uint64), since_ns, side="right"), layout.BUCKETS - 1
     )
@@ -219,7 +222,7 @@ def build(segment: Segment, control: Control, peak: LiveCounts | None = None) ->
     ends = [int(end) for end in slot["bucket_end_ns"]]
     start_ns = int(slot["start_ns"])
     births, oldest = _count_live(live, record, count, start_ns, ends)
-    newest_ns = int(live.birth_ns.max()) - start_ns if len(live.birth_ns) else 0
+    newest_ns = int(_since(live.birth_ns, start_ns).max(initial=0))
     threads = _by_thread(live, record)
     result = Records(
         stacks,
@@ -230,7 +233,7 @@ def build(segment: Segment, control: Control, peak: LiveCounts | None = None) ->
         *threads,
         skipped=every.skipped,
         other_domains=int(every.alloc_blocks.sum()) - int(sites.alloc_blocks.sum()),
-        newest_birth_s=max(0, newest_ns) / 1e9,
+        newest_birth_s=newest_ns / 1e9,
     )
     if peak is not None:
         result.peak_blocks, result.peak_bytes = _peak_columns(peak, sites.keys, group, count)

@@ -151,7 +151,7 @@ def test_a_library_path_with_spaces_is_preloaded_all_the_same(
         "import mem_profiler, sys, pathlib\n"
         f"mem_profiler.library_path = lambda: pathlib.Path({str(folder / LIBRARY.name)!r})\n"
         "from mem_cli.mem_profiler import main\n"
-        f"sys.argv[1:] = ['run', '-c', '1', '-o', {str(tmp_path / 'p')!r}, '--', {str(stepper)!r}]\n"
+        f"sys.argv[1:] = ['run', '-c', '1', '-o', {str(tmp_path / 'p')!r}, {str(stepper)!r}]\n"
         "main()\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -192,7 +192,7 @@ def test_a_dead_process_is_listed_recovered_and_cleaned(
         assert run_command("recover", pid, "-o", tmp_path / "p").returncode == 4
     listed = run_command("ps").stdout
     assert f"mem_profiler recover {pid}" in listed
-    [segment] = [path for path in segment_dir.glob("mem_profiler.*/*")]
+    [segment] = segment_dir.glob("mem_profiler.*/*")
     copy = tmp_path / "copy"
     shutil.copy(segment, copy)
     kept = run_command("clean")

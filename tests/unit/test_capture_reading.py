@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from controller_tools import HeapFile
-from fake_segment import FakeSegment, site_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from controller_tools import HeapFile
+from fake_segment import FakeSegment, site_key
 from mem_parser.errors import MemError, NotAProfile
 from mem_profiler import collect, document, heapwrite, layout, records
 from mem_profiler.recorder import Recorder

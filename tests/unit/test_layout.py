@@ -146,6 +146,14 @@ def test_every_dependency_has_its_reason_in_the_docs() -> None:
     assert [name for name in names if f"`{name}`" not in text] == []
 
 
+def test_every_library_that_is_imported_is_a_declared_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=!~ ]", entry)[0] for entry in project["dependencies"]}
+    imported = {name.split(".")[0] for package in PACKAGES for _, name in imported_by(package)}
+    foreign = imported - set(sys.stdlib_module_names) - set(PACKAGES)
+    assert {{"elftools": "pyelftools"}.get(name, name) for name in foreign} - declared == set()
+
+
 def test_every_target_of_the_makefile_is_in_its_help() -> None:
     done = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True

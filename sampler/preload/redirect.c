@@ -74,28 +74,44 @@ static void end_trial(struct mp_real *real) {
 
 enum verdict { INDEPENDENT, CHAINED, MIXED };
 
+enum form { FORM_MALLOC, FORM_CALLOC, FORM_POSIX_MEMALIGN, FORMS };
+
+/* Does the other object bring this function itself, or is ours the first one anyway? */
+static bool brings(const struct mp_real *other, enum form form) {
+    if (form == FORM_MALLOC)
+        return other->malloc != trial.real.malloc;
+    if (form == FORM_CALLOC)
+        return other->calloc != trial.real.calloc;
+    return other->posix_memalign != trial.real.posix_memalign;
+}
+
+/* Get and free one block from the other object. True: it came through our exported hooks. */
+static bool passes(const struct mp_real *other, enum form form, size_t size) {
+    void *p = NULL;
+    trial.seen = 0;
+    if (form == FORM_MALLOC)
+        p = other->malloc(size);
+    else if (form == FORM_CALLOC)
+        p = other->calloc(1, size);
+    else if (other->posix_memalign(&p, TRIAL_ALIGN, size) != 0)
+        p = NULL;
+    bool seen = trial.seen != 0;
+    other->free(p);
+    return seen;
+}
+
 /* Does the malloc of `other` end in ours? Large and small blocks may go different ways. */
 static enum verdict try_family(struct mp_real *real, const struct mp_real *other) {
     static const size_t sizes[] = {TRIAL_BYTES, 5000, 3u << 20};
     unsigned chained = 0, independent = 0;
     begin_trial(real);
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        for (int form = 0; form < 3; form++) {
-            void *p = NULL;
-            trial.seen = 0;
-            if (form == 0)
-                p = other->malloc(sizes[i]);
-            else if (form == 1)
-                p = other->calloc(1, sizes[i]);
-            else if (other->posix_memalign(&p, TRIAL_ALIGN, sizes[i]) != 0)
-                p = NULL;
-            if (trial.seen != 0)
+    for (int form = 0; form < FORMS; form++)
+        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && brings(other, form); i++) {
+            if (passes(other, form, sizes[i]))
                 chained++;
             else
                 independent++;
-            other->free(p);
         }
-    }
     end_trial(real);
     return chained == 0 ? INDEPENDENT : independent == 0 ? CHAINED : MIXED;
 }

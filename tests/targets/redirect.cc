@@ -1,0 +1,142 @@
+/*
+ * redirect.cc - blocks from each entry point of an allocator, one function of ours per entry point.
+ *
+ * Each function allocates 10 blocks of a size of its own and frees 4 of them the matching way. With the path of a
+ * plugin as argument, that is opened and asked for blocks too. Built in many ways by the tests.
+ */
+#include "target.h"
+
+#include <dlfcn.h>
+#include <malloc.h>
+#include <new>
+
+#define N 10
+#define FREED 4
+#define EACH(allocate, release)                                                                    \
+    do {                                                                                           \
+        for (int i = 0; i < N; i++) {                                                              \
+            auto *p = static_cast<char *>(keep(allocate));                                         \
+            if (p == nullptr)                                                                      \
+                _exit(93);                                                                         \
+            if (i < FREED) {                                                                       \
+                release;                                                                           \
+            }                                                                                      \
+        }                                                                                          \
+    } while (0)
+
+extern "C" {
+void *mallocx(size_t, int) __attribute__((weak));
+void *rallocx(void *, size_t, int) __attribute__((weak));
+size_t xallocx(void *, size_t, size_t, int) __attribute__((weak));
+void dallocx(void *, int) __attribute__((weak));
+void sdallocx(void *, size_t, int) __attribute__((weak));
+void *tc_malloc(size_t) __attribute__((weak));
+void tc_free(void *) __attribute__((weak));
+
+void by_malloc() {
+    EACH(malloc(101), free(p));
+}
+
+void by_calloc() {
+    EACH(calloc(1, 102), free(p));
+}
+
+void by_realloc() {
+    EACH(realloc(malloc(11), 103), free(p));
+}
+
+void by_posix_memalign() {
+    void *q = nullptr;
+    EACH(posix_memalign(&q, 64, 104) == 0 ? q : nullptr, free(p));
+}
+
+void by_pointer() {
+    void *(*volatile allocate)(size_t) = &malloc;
+    void (*volatile release)(void *) = &free;
+    EACH(allocate(105), release(p));
+}
+
+void by_new() {
+    EACH(::operator new(106), ::operator delete(p));
+}
+
+void by_new_array() {
+    EACH(::operator new[](107), ::operator delete[](p));
+}
+
+void by_new_nothrow() {
+    EACH(::operator new(108, std::nothrow), ::operator delete(p, std::nothrow));
+}
+
+void by_new_aligned() {
+    EACH(::operator new(109, std::align_val_t(64)), ::operator delete(p, std::align_val_t(64)));
+}
+
+void by_new_sized() {
+    EACH(::operator new(110), ::operator delete(p, size_t(110)));
+}
+
+void by_table() {
+    static void *(*volatile table[])(size_t) = {malloc, ::operator new};
+    EACH(table[0](111), free(p));
+}
+
+void by_mallocx() {
+    EACH(mallocx(112, 0), (i % 2 ? dallocx(p, 0) : sdallocx(p, 112, 0)));
+}
+
+void by_rallocx() {
+    EACH(rallocx(mallocx(10000, 0), 113, 0), dallocx(p, 0));
+}
+
+void by_tc_malloc() {
+    EACH(tc_malloc(114), tc_free(p));
+}
+}
+
+static int refused() {
+    volatile size_t huge = size_t(1) << 62;
+    try {
+        keep(::operator new(huge));
+    } catch (const std::bad_alloc &) {
+        return ::operator new(huge, std::nothrow) == nullptr;
+    }
+    return 0;
+}
+
+static void ask_plugin(const char *path, int flags) {
+    void *library = dlopen(path, flags);
+    if (library == nullptr) {
+        say("%s", dlerror());
+        _exit(94);
+    }
+    auto *plugin = reinterpret_cast<void (*)()>(dlsym(library, "plugin_allocate"));
+    EXPECT(plugin != nullptr);
+    EXPECT(dlsym(RTLD_DEFAULT, "malloc") != nullptr);
+    plugin();
+}
+
+int main(int argc, char **argv) {
+    by_malloc();
+    by_calloc();
+    by_realloc();
+    by_posix_memalign();
+    by_pointer();
+    by_new();
+    by_new_array();
+    by_new_nothrow();
+    by_new_aligned();
+    by_new_sized();
+    by_table();
+    if (mallocx != nullptr) {
+        by_mallocx();
+        by_rallocx();
+    }
+    if (tc_malloc != nullptr)
+        by_tc_malloc();
+    EXPECT(refused() == 1);
+    if (argc > 1)
+        ask_plugin(argv[1], argc > 2 ? RTLD_NOW | RTLD_DEEPBIND : RTLD_LAZY);
+    say("mallocx %d tc_malloc %d", mallocx != nullptr, tc_malloc != nullptr);
+    return 0;
+}

@@ -41,7 +41,7 @@ from mem_parser.errors import InputFileError, SymbolError, UsageProblem, one_lin
 @click.version_option(package_name="mem-profiler")
 @click.pass_context
 def cli(ctx: click.Context, /, **options: object) -> None:
-    """Read a heap profile: table (-t) or call graph (-s).
+    r"""Read a heap profile: table (-t) or call graph (-s).
 
     \b
     mem_parser -p /usr/bin/redis-server -f custom_prof.4711.1.heap -t

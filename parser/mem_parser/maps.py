@@ -1,7 +1,7 @@
-"""Lines of /proc/PID/maps, as they stand at the end of every text profile, to modules.
+r"""Lines of /proc/PID/maps, as they stand at the end of every text profile, to modules.
 
 Paths are whole (they may hold spaces), one trailing " (deleted)" is taken off and kept as a fact, and octal escapes
-(`\\012`) are undone. Lines that are not map lines are counted, not guessed at.
+(`\012`) are undone. Lines that are not map lines are counted, not guessed at.
 """
 
 from __future__ import annotations

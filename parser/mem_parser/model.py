@@ -126,8 +126,9 @@ class SiteTable:
 
     def take(self, index: npt.NDArray[Any]) -> SiteTable:
         """Return the sites that ``index`` (positions or a mask) selects."""
-        columns = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return SiteTable(**{k: None if v is None else v[index] for k, v in columns.items()})
+        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        taken: dict[str, Any] = {k: None if v is None else v[index] for k, v in columns.items()}
+        return SiteTable(**taken)
 
 
 @dataclass(slots=True)

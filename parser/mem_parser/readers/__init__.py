@@ -1,8 +1,8 @@
 """Readers of heap profiles: one module per format, and `read_profile` that tells them apart.
 
-    native    our own files, by their second part (`docs/heap-format.md`)
-    legacy    gperftools' text, also the first part of our own files
-    jemalloc  jemalloc's text with threads
+native    our own files, by their second part (`docs/heap-format.md`)
+legacy    gperftools' text, also the first part of our own files
+jemalloc  jemalloc's text with threads
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ HEADER = re.compile(
 _RECORD = re.compile(
     rb"\s*(-?\d{1,20}):\s*(-?\d{1,20})\s*\[\s*(-?\d{1,20}):\s*(-?\d{1,20})\s*\]\s*@(.*)$"
 )
+_OUR_RECORD = re.compile(rb" \d{1,4}: \d")
+"""gperftools pads the first number to six places; our writer puts one blank before it."""
 _MAP_MARKS = (b"MAPPED_LIBRARIES:", b"--- Memory map: ---")
 _DEFAULT_V1_RATE = 128 * 1024
 
@@ -48,12 +50,13 @@ class _LegacyReader:
         self.dropped = 0
         self.v1_rate: float | None = None
         self.last: bytes = b""
+        self.unpadded = False
 
     def read(self) -> Profile:
         kind, rate = self._read_header()
         map_lines = self._read_records()
         modules = parse_maps(map_lines)
-        ours = any(m.name == SAMPLER_NAME for m in modules)
+        ours = self.unpadded or any(m.name == SAMPLER_NAME for m in modules)
         if ours and self.incomplete is None:
             self.incomplete = "its second part is missing"
         self._warn_of_losses()
@@ -136,6 +139,7 @@ class _LegacyReader:
             # The last address may be half of one.
             self.incomplete = f"it ends within line {number}"
             return
+        self.unpadded = self.unpadded or bool(_OUR_RECORD.match(match.string))
         if (not counts[0] and counts[1]) or (not counts[2] and counts[3]):
             self.dropped += 1
             return

@@ -38,7 +38,7 @@ from mem_parser.readers.legacy import read_legacy
 SUPPORTED_VERSION = 1
 _MARK = b"\n%mem_profiler "
 _MAPS_MARK = b"\nMAPPED_LIBRARIES:"
-_DTYPES = {b"<u4": np.dtype("<u4"), b"<u8": np.dtype("<u8"), b"<f8": np.dtype("<f8")}
+_DTYPES: dict[bytes, np.dtype[Any]] = {b"<u4": np.dtype("<u4"), b"<u8": np.dtype("<u8"), b"<f8": np.dtype("<f8")}
 _MOST_ZLIB_SHRINKS = 1040
 """deflate cannot shrink data by more than 1032 times; a column that claims more is forged."""
 _COUNT_LIMIT = 1 << 62
@@ -190,7 +190,7 @@ class _SectionReader:
         if len(words) < 4:
             self.fail("a %column line cannot be read")
         name = words[0].decode("ascii", "replace")
-        dtype = _DTYPES.get(words[1])
+        dtype: np.dtype[Any] | None = _DTYPES.get(words[1])
         count, lines = self._number(words[2]), self._number(words[3])
         packed = self._packed(lines)
         if dtype is not None:
@@ -231,7 +231,7 @@ class _SectionReader:
     def _optional(self, name: str, count: int) -> Column | None:
         return self._column(name, count) if name in self.columns else None
 
-    def _counts(self, name: str, count: int) -> npt.NDArray[np.int64]:
+    def _counts(self, name: str, count: int | None) -> npt.NDArray[np.int64]:
         column = self._column(name, count)
         if column.dtype.kind != "u" or (len(column) and int(column.max()) > _COUNT_LIMIT):
             self.fail(f"column {name} holds no counts")

@@ -80,8 +80,8 @@ def sum_stacks(
         names=names,
         offsets=offsets,
         keys=key_of_location[locations],
-        values=np.bincount(stack, weights=value, minlength=stacks),
-        variances=np.bincount(stack, weights=variance, minlength=stacks),
+        values=np.bincount(stack, weights=value, minlength=stacks).astype(np.float64),
+        variances=np.bincount(stack, weights=variance, minlength=stacks).astype(np.float64),
         samples=np.bincount(stack, weights=samples, minlength=stacks).astype(np.int64),
         exact_samples=profile.exact_samples,
     )
@@ -96,7 +96,11 @@ def rows_of(sums: StackSums) -> list[Row]:
     stack, key = distinct_pairs(sums)
     cum = _sum_by(key, stack, sums, count)
     return [
-        Row(name, _estimate(*(c[k] for c in flat), sums), _estimate(*(c[k] for c in cum), sums))
+        Row(
+            name,
+            _estimate(flat[0][k], flat[1][k], flat[2][k], sums),
+            _estimate(cum[0][k], cum[1][k], cum[2][k], sums),
+        )
         for k, name in enumerate(sums.names)
         if cum[0][k] or cum[2][k]
     ]
@@ -152,7 +156,7 @@ def _whole_addresses(
     inlined = np.array([x.inlined for x in symbols.locations], dtype=np.bool_)[locations]
     begins = np.concatenate(([True], ~inlined[:-1]))
     first = np.flatnonzero(begins)
-    return dropped[first][np.cumsum(begins) - 1]
+    return np.asarray(dropped[first][np.cumsum(begins) - 1], dtype=np.bool_)
 
 
 def _keys(symbols: Symbols, group: GroupBy) -> tuple[list[str], Keys]:

@@ -35,7 +35,11 @@
   }, { passive: false });
   svg.addEventListener("pointerdown", function (event) {
     pointers.set(event.pointerId, event);
-    svg.setPointerCapture(event.pointerId);
+    try {
+      svg.setPointerCapture(event.pointerId);
+    } catch (error) {
+      // A pointer made by a script has nothing to capture; dragging works without.
+    }
     svg.style.cursor = "grabbing";
   });
   svg.addEventListener("pointermove", function (event) {

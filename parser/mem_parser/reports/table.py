@@ -1,8 +1,8 @@
 """The table: one row per function (or line), flat and cum.
 
-    flat    what the function itself allocated
-    cum     it and all it calls; recursion counts once
-    sum%    the flat percentages added up to this row
+flat    what the function itself allocated
+cum     it and all it calls; recursion counts once
+sum%    the flat percentages added up to this row
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def format_table(
     rows = sorted(rows_of(sums), key=_order(by_cum=options.by_cum))
     shown = _choose(rows, total.value, options.rows)
     yield from _format_rows(shown, total.value, options)
-    yield from _left_out(rows, shown, total.value, options)
+    yield from _left_out(rows, shown, options)
     yield from nameless_lines(symbols)
 
 
@@ -83,9 +83,7 @@ def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterat
         )
 
 
-def _left_out(
-    rows: list[Row], shown: list[Row], total: float, options: TableOptions
-) -> Iterator[str]:
+def _left_out(rows: list[Row], shown: list[Row], options: TableOptions) -> Iterator[str]:
     names = {row.name for row in shown}
     missing = [row for row in rows if row.name not in names]
     if not missing:

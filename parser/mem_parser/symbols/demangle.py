@@ -53,7 +53,7 @@ def full_name(symbol: str) -> str:
 def short_name(symbol: str) -> str:
     """Return the name under which reports group ``symbol`` (mangled or not)."""
     full = full_name(symbol)
-    if symbol.startswith("_R") or full == symbol and not any(c in full for c in "(<"):
+    if symbol.startswith("_R") or (full == symbol and not any(c in full for c in "(<")):
         return full
     if full.startswith("<"):
         return full

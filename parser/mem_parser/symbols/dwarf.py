@@ -51,12 +51,12 @@ def open_lines(image: ElfImage, cache: SymbolCache) -> LineTable | None:
     """Return the line table of ``image``; None if it has no debug information that can be read."""
     if not image.has_dwarf or _debug_size(image) > DWARF_LIMIT_BYTES:
         return None
-    from symbolic.symcache import SYMCACHE_LATEST_VERSION, SymCache
+    from symbolic.symcache import SYMCACHE_LATEST_VERSION
 
     key = f"{image.build_id}-lines{SYMCACHE_LATEST_VERSION}-{_identity(image.path)}"
     try:
         data = cache.get_or_make(key, lambda: _build(image.path))
-        table = SymCache.from_bytes(data) if data else None
+        table = _symcache_class().from_bytes(data) if data else None
     except Exception:  # as above
         return None
     return None if table is None else LineTable(table, image.load_base)
@@ -68,12 +68,17 @@ def _identity(path: str) -> str:
     return f"{status.st_size:x}x{status.st_mtime_ns:x}"
 
 
+def _symcache_class() -> Any:
+    from symbolic.symcache import SymCache
+
+    return SymCache
+
+
 def _build(path: str) -> bytes | None:
     from symbolic.debuginfo import Archive
 
-    for image in Archive.open(path).iter_objects():
-        return bytes(image.make_symcache().open_stream().read())
-    return None
+    first: Any = next(Archive.open(path).iter_objects(), None)
+    return None if first is None else bytes(first.make_symcache().open_stream().read())
 
 
 def _debug_size(image: ElfImage) -> int:

@@ -116,7 +116,7 @@ class ElfImage:
 
     def symbols(self) -> SymbolTable:
         """Return the function symbols of .symtab, .dynsym and .gnu_debugdata together."""
-        tables = [self._read_symbols(name) for name in (".symtab", ".dynsym")]
+        tables = [self.read_symbols(name) for name in (".symtab", ".dynsym")]
         if not len(tables[0].values):
             tables.append(self._debugdata_symbols())
         return SymbolTable.merge([t for t in tables if len(t.values)])
@@ -127,11 +127,12 @@ class ElfImage:
             return RawSymbols.empty()
         try:
             data = lzma.LZMADecompressor(memlimit=_MAX_DEBUGDATA).decompress(packed, _MAX_DEBUGDATA)
-            return ElfImage.from_data(f"{self.path} (.gnu_debugdata)", data)._read_symbols(".symtab")
+            return ElfImage.from_data(f"{self.path} (.gnu_debugdata)", data).read_symbols(".symtab")
         except (lzma.LZMAError, EOFError, BadElf):
             return RawSymbols.empty()
 
-    def _read_symbols(self, name: str) -> RawSymbols:
+    def read_symbols(self, name: str) -> RawSymbols:
+        """Return the function symbols of one section, none if it is missing."""
         section = self.sections.get(name)
         if section is None:
             return RawSymbols.empty()
@@ -177,12 +178,18 @@ def _size(section: Any) -> int:
 
 
 def _segments(elf: Any) -> list[Segment]:
-    found = []
-    for header in (elf.get_segment(k).header for k in range(elf.num_segments())):
-        if header["p_type"] == "PT_LOAD":
-            values = (header[k] for k in ("p_vaddr", "p_offset", "p_filesz", "p_memsz"))
-            found.append(Segment(*values, bool(header["p_flags"] & _PF_X)))
-    return found
+    headers = (elf.get_segment(k).header for k in range(elf.num_segments()))
+    return [
+        Segment(
+            vaddr=header["p_vaddr"],
+            offset=header["p_offset"],
+            file_size=header["p_filesz"],
+            mem_size=header["p_memsz"],
+            executable=bool(header["p_flags"] & _PF_X),
+        )
+        for header in headers
+        if header["p_type"] == "PT_LOAD"
+    ]
 
 
 def _build_id(elf: Any, sections: dict[str, Any]) -> str:
@@ -218,4 +225,4 @@ def _rank(info: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     binding_rank = np.full(16, 3, dtype=np.uint8)
     binding_rank[[1, 2, 0]] = (0, 1, 2)  # global, weak, local
     untyped = ((info & 0xF) == 0).astype(np.uint8) * 4
-    return (binding_rank[info >> 4] + untyped).astype(np.uint8)
+    return np.asarray(binding_rank[info >> 4] + untyped, dtype=np.uint8)

@@ -1,0 +1,245 @@
+"""Every reader: right files, the quirks of the field, cut files and files that are none."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from heapfiles import HeapFile, Record, column, map_line
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import anything, damaged, heap_files
+
+from mem_parser.errors import InputFileError, MemError, NotAProfile, UnsupportedVersion
+from mem_parser.maps import parse_maps
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.readers import read_bytes, read_profile
+
+SAMPLE = HeapFile(
+    [
+        Record((0x7F0000001000, 0x401010, 0x402020), 10, 1000, 4, 400),
+        Record((0x7F0000001000, 0x401010, 0x402020), 2, 9000),
+        Record((0x7F0000001000, 0x403030), 5, 0),
+    ],
+    maps=[map_line(0x400000, 0x500000, 0, "/opt/my program")],
+    modules=[
+        {"path": "/opt/my program", "build_id": "AB" * 10, "start": 0x400000, "end": 0x500000,
+         "bias": 0, "exec": [[0x400000, 0x500000, 0]], "first_generation": 0,
+         "last_generation": None},
+    ],
+    header={"pid": 7, "samples": 17, "lost": {"reentry": 1}, "duration_s": 2.5},
+)  # fmt: skip
+
+
+def read(data: bytes) -> Profile:
+    return read_bytes(data, "x.heap")
+
+
+def frames_of(profile: Profile, site: int) -> list[int]:
+    stack = int(profile.sites.stack[site])
+    start, end = profile.stacks.offsets[stack : stack + 2]
+    return [int(f) for f in profile.stacks.frames[start:end]]
+
+
+def test_our_own_file_gives_back_counts_stacks_modules_and_header() -> None:
+    profile = read(SAMPLE.data)
+
+    assert profile.format == "mem_profiler"
+    assert profile.sites.inuse_blocks.tolist() == [6, 2, 5]
+    assert profile.sites.inuse_bytes.tolist() == [600, 9000, 0]
+    assert frames_of(profile, 0) == [0x7F0000001000, 0x401010, 0x402020]
+    assert len(profile.stacks) == 2
+    assert profile.modules[0].path == "/opt/my program"
+    assert profile.modules[0].build_id == "ab" * 10
+    assert (profile.capture.pid, profile.samples_missing) == (7, 1)
+    assert profile.incomplete is None
+
+
+def test_an_object_cut_over_two_lines_is_put_together() -> None:
+    whole = SAMPLE.data
+    cut = whole.replace(b'"duration_s"', b'"dura\n%+ tion_s"')
+
+    assert read(cut).capture.duration_s == 2.5
+
+
+def test_unknown_marks_keys_and_columns_are_skipped() -> None:
+    extra = ["%future {", "%+ more", *column("novel", "<u8", [1, 2]), "%column odd <c16 1 1", "%| AA"]
+    file = HeapFile(SAMPLE.records, header={"new_key": [1]}, extra_lines=extra)
+
+    assert read(file.data).sites.alloc_blocks.tolist() == [10, 2, 5]
+
+
+def test_a_newer_version_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedVersion, match="version 2"):
+        read(SAMPLE.data.replace(b"%mem_profiler 1", b"%mem_profiler 2"))
+
+
+@settings(max_examples=60)
+@given(heap_files)
+def test_both_parts_of_a_file_agree(file: HeapFile) -> None:
+    whole, first = read(file.data), read(file.first_part())
+
+    assert whole.incomplete is None
+    for count in (Count.INUSE, Count.ALLOC):
+        assert whole.total(count, Unit.OBJECTS).value == pytest.approx(
+            first.total(count, Unit.OBJECTS).value
+        )
+        assert whole.total(count, Unit.SPACE).value == pytest.approx(
+            first.total(count, Unit.SPACE).value, abs=3 * whole.total(count, Unit.OBJECTS).value
+        )
+
+
+def test_a_file_cut_at_any_byte_is_incomplete_and_never_wrong() -> None:
+    data = SAMPLE.data
+    for end in range(len(data) - 1):
+        try:
+            profile = read(data[:end])
+        except InputFileError:
+            assert end <= data.index(b"\n")
+            continue
+        assert profile.incomplete is not None, end
+        assert len(profile.sites) <= 3
+
+
+def test_a_file_that_lost_its_second_part_keeps_its_first() -> None:
+    cut = SAMPLE.data[: SAMPLE.data.index(b"%column stack_frames") + 100]
+    profile = read(cut)
+
+    assert profile.incomplete is not None
+    assert profile.sites.inuse_blocks.tolist() == [6, 2, 5]
+    assert profile.modules[0].build_id == "ab" * 10
+    assert profile.stacks.leaf_exact
+
+
+def test_a_column_that_claims_more_than_it_holds_takes_no_memory() -> None:
+    data = SAMPLE.data.replace(b"%column alloc_blocks <u8 3", b"%column alloc_blocks <u8 99999999999")
+
+    with pytest.raises(InputFileError, match="cannot have 99999999999 entries"):
+        read(data)
+
+
+def test_a_record_that_names_a_missing_stack_is_refused() -> None:
+    lines = b"\n".join(line.encode() for line in column("stack", "<u4", [0, 0, 7]))
+    start = SAMPLE.data.index(b"%column stack <u4")
+    end = SAMPLE.data.index(b"%column alloc_blocks")
+
+    with pytest.raises(InputFileError, match="a stack that is not there"):
+        read(SAMPLE.data[:start] + lines + b"\n" + SAMPLE.data[end:])
+
+
+def test_jemalloc_counts_are_those_of_all_threads_and_names_may_hold_anything() -> None:
+    profile = read(
+        b"heap_v2/1024\n  t*: 3: 300 [0: 0]\n  t0: 1: 100 [0: 0] a [b]: 3\n  t1: 2: 200 [0: 0]\n"
+        b"@ 0x10 0x20\n  t*: 2: 200 [0: 0]\n  t1: 2: 200 [0: 0]\n"
+        b"@\n  t*: 1: 100 [0: 0]\n  t0: 1: 100 [0: 0]\n\nMAPPED_LIBRARIES:\n"
+    )
+
+    assert profile.sites.inuse_bytes.tolist() == [200, 100]
+    assert profile.stacks.depths.tolist() == [2, 0]
+    assert [t.name for t in profile.threads] == ["a [b]: 3", ""]
+    assert profile.thread_blocks is not None
+    assert profile.thread_blocks.row.tolist() == [1, 0]
+    assert not profile.has_alloc
+    assert profile.incomplete is None
+
+
+def test_a_bare_at_sign_does_not_charge_the_stack_before_it() -> None:
+    profile = read(
+        b"heap profile: 3: 30 [3: 30] @ heapprofile\n1: 10 [1: 10] @ 0x10\n2: 20 [2: 20] @\n"
+        b"\nMAPPED_LIBRARIES:\n"
+    )
+
+    assert profile.sites.inuse_bytes.tolist() == [10, 20]
+    assert profile.stacks.depths.tolist() == [1, 0]
+
+
+def test_gperftools_paddings_warnings_and_carriage_returns_are_accepted() -> None:
+    profile = read(
+        b"%warn sampling is off\r\nheap profile:      1:    65552 [     1:    65552] @ heap_v2/524288\r\n"
+        b"     1:    65552 [     1:    65552] @ 0x00000010 0X20\r\n\r\nMAPPED_LIBRARIES:\r\n"
+    )
+
+    assert profile.rate_bytes == 524288
+    assert frames_of(profile, 0) == [0x10, 0x20]
+
+
+def test_blocks_without_bytes_weigh_nothing_and_bytes_without_blocks_are_left_out() -> None:
+    profile = read(
+        b"heap profile: 1: 0 [1: 0] @ heap_v2/1024\n 1: 0 [1: 0] @ 0x1\n 0: 5 [0: 5] @ 0x2\n\n"
+        b"MAPPED_LIBRARIES:\n"
+    )
+
+    assert profile.total(Count.INUSE, Unit.SPACE).value == 0
+    assert len(profile.sites) == 1
+    assert profile.warnings
+
+
+def test_the_first_version_of_the_format_scales_small_records_up_to_half_the_rate() -> None:
+    profile = read(
+        b"heap profile: 4: 64 [4: 64] @ heap/1024\n 4: 64 [4: 64] @ 0x1\n 1: 600 [1: 600] @ 0x2\n\n"
+        b"MAPPED_LIBRARIES:\n"
+    )
+
+    assert profile.sites.inuse_bytes.tolist() == [64 * 32, 600]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\n\n", b"hello\n", b"\x7fELF" + bytes(99), b"heap profile: nothing\n", b"heap_v2/x\n"]
+)
+def test_what_is_no_profile_is_called_so(data: bytes) -> None:
+    with pytest.raises(NotAProfile):
+        read(data)
+
+
+def test_a_missing_file_and_a_folder_are_input_errors(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(InputFileError):
+            read_profile(path)
+
+
+def test_a_packed_profile_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "x.heap.gz"
+    path.write_bytes(gzip.compress(SAMPLE.data))
+
+    assert len(read_profile(path).sites) == 3
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(anything)
+def test_any_bytes_give_a_profile_or_a_clean_error(data: bytes) -> None:
+    try:
+        profile = read(data)
+    except MemError:
+        return
+    assert np.isfinite(profile.total(Count.INUSE, Unit.SPACE).value)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_a_damaged_file_gives_a_profile_or_a_clean_error(data: st.DataObject) -> None:
+    try:
+        profile = read(data.draw(damaged(SAMPLE.data)))
+    except MemError:
+        return
+    assert np.isfinite(profile.total(Count.ALLOC, Unit.OBJECTS).value)
+
+
+def test_maps_keep_spaces_and_say_what_was_deleted() -> None:
+    modules = parse_maps(
+        [
+            map_line(0x1000, 0x2000, 0x1000, "/a b/c.so (deleted)"),
+            map_line(0x3000, 0x4000, 0, "/a\\012b"),
+            map_line(0x5000, 0x6000, 0, "/data", "r--p"),
+            map_line(0x7000, 0x8000, 0, "[vdso]"),
+            "7000-8000 r-xp 00000000 00:00 0",
+            "nonsense",
+        ]
+    )
+
+    assert [(m.path, m.deleted) for m in modules] == [
+        ("/a b/c.so", True),
+        ("/a\nb", False),
+        ("[vdso]", False),
+    ]

@@ -103,8 +103,7 @@ static uintptr_t read_address(struct mp_cursor *c, uint8_t encoding) {
 }
 
 /* The augmentation string says which fields the augmentation data hold, in its order. */
-static void read_augmentation(struct mp_cursor *c, const uint8_t *letters,
-                              struct mp_cfi_fde *out) {
+static void read_augmentation(struct mp_cursor *c, const uint8_t *letters, struct mp_cfi_fde *out) {
     uint64_t bytes = mp_cursor_uleb(c);
     struct mp_cursor data = *c;
     mp_cursor_skip(c, bytes);
@@ -216,8 +215,7 @@ static const uint8_t *search_table(const struct mp_cfi_image *image, unsigned *c
 static uintptr_t table_field(const struct mp_cfi_image *image, const uint8_t *table, unsigned row,
                              unsigned field) {
     int32_t offset;
-    memcpy(&offset, table + (uint64_t)row * HDR_ROW_BYTES + field * sizeof(offset),
-           sizeof(offset));
+    memcpy(&offset, table + (uint64_t)row * HDR_ROW_BYTES + field * sizeof(offset), sizeof(offset));
     return image->hdr + (uintptr_t)(intptr_t)offset;
 }
 

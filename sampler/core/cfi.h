@@ -84,8 +84,7 @@ int mp_cfi_find(const struct mp_cfi_image *image, uintptr_t pc, struct mp_cfi_fd
  * Run the FDE up to `pc`, which it must cover. *next is where the row after this one begins (pc_end:
  * none does). Returns 0, or -EBADMSG for an instruction that is not understood.
  */
-int mp_cfi_row(const struct mp_cfi_fde *fde, uintptr_t pc, struct mp_cfi_row *out,
-               uintptr_t *next);
+int mp_cfi_row(const struct mp_cfi_fde *fde, uintptr_t pc, struct mp_cfi_row *out, uintptr_t *next);
 
 /* Entries of the search table, for walking through all of them; 0 when malformed. */
 unsigned mp_cfi_count(const struct mp_cfi_image *image);

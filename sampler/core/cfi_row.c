@@ -64,8 +64,7 @@ static struct mp_cfi_rule *rule_in(const struct machine *m, struct mp_cfi_row *r
     return number == m->fde->ra_register ? &row->ra : NULL;
 }
 
-static void set_rule(struct machine *m, uint64_t number, enum mp_cfi_where where,
-                     uint64_t offset) {
+static void set_rule(struct machine *m, uint64_t number, enum mp_cfi_where where, uint64_t offset) {
     struct mp_cfi_rule *rule = rule_in(m, &m->row, number);
     if (rule != NULL) {
         *rule = (struct mp_cfi_rule){where, (int64_t)offset, NULL, NULL};

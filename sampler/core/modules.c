@@ -27,8 +27,7 @@ struct found_object {
     void *eh_frame;
     unsigned long long reserved[7];
 };
-extern int find_object(void *pc, struct found_object *out) __asm__("_dl_find_object")
-    __attribute__((weak));
+typedef int find_object_function(void *pc, struct found_object *out);
 
 struct row {
     uintptr_t start;
@@ -46,6 +45,8 @@ static struct copy startup; /* constant after mp_modules_init */
 static struct copy copies[2];
 static unsigned version; /* writer: who holds the loader's lock */
 static unsigned closing; /* calls that may unload modules, now running */
+static unsigned distrusted; /* a module has been unloaded since the last refresh */
+static find_object_function *find_object; /* constant after mp_modules_use_loader; NULL: none */
 static bool initialised;
 static bool table_forced;
 static struct row vdso;  /* constant after mp_modules_init */
@@ -149,6 +150,10 @@ void mp_modules_init(void) {
     mp_modules_refresh();
 }
 
+void mp_modules_use_loader(void *dl_find_object) {
+    find_object = (find_object_function *)(uintptr_t)dl_find_object;
+}
+
 void mp_modules_none_permanent(void) {
     __atomic_store_n(&startup.count, 0, __ATOMIC_RELAXED);
     mp_modules_refresh();
@@ -163,6 +168,7 @@ static int refresh_locked(struct dl_phdr_info *info, size_t size, void *data) {
     __atomic_store_n(&copy->count, 0, __ATOMIC_RELAXED);
     dl_iterate_phdr(add_module, copy);
     __atomic_store_n(&version, next, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&distrusted, 0, __ATOMIC_SEQ_CST);
     return 1;
 }
 
@@ -171,6 +177,10 @@ void mp_modules_refresh(void) {
     if (use_table()) {
         dl_iterate_phdr(refresh_locked, NULL);
     }
+}
+
+void mp_modules_distrust(void) {
+    __atomic_store_n(&distrusted, 1, __ATOMIC_SEQ_CST);
 }
 
 void mp_modules_close_begin(void) {
@@ -218,7 +228,8 @@ static bool find_in_table(uintptr_t pc, struct mp_module *out) {
     for (unsigned i = 0; i < READ_TRIES; i++) {
         unsigned before = __atomic_load_n(&version, __ATOMIC_ACQUIRE);
         bool found = search(&copies[before & 1], pc, &row);
-        if (__atomic_load_n(&closing, __ATOMIC_ACQUIRE) != 0) {
+        if (__atomic_load_n(&closing, __ATOMIC_ACQUIRE) != 0 ||
+            __atomic_load_n(&distrusted, __ATOMIC_ACQUIRE) != 0) {
             return false;
         }
         if (__atomic_load_n(&version, __ATOMIC_RELAXED) == before) {

@@ -24,6 +24,10 @@ struct mp_module {
 /* INIT. Read the modules that are loaded now. Called by mp_unwind_init(); later calls do nothing. */
 void mp_modules_init(void);
 
+/* INIT. The address of the loader's _dl_find_object; NULL: it has none. It is not linked, since a
+ * reference to its version would keep the library from being loaded with an older glibc. */
+void mp_modules_use_loader(void *dl_find_object);
+
 /* INIT. The library was loaded into a running program: no module found so far is permanent. */
 void mp_modules_none_permanent(void);
 
@@ -43,6 +47,10 @@ void mp_modules_refresh(void);
  */
 void mp_modules_close_begin(void);
 void mp_modules_close_end(void);
+
+/* HOOK. A module was unloaded: until the next mp_modules_refresh() a table of our own answers only for
+ * permanent modules. */
+void mp_modules_distrust(void);
 
 /* TEST. Use the table of our own even where _dl_find_object exists. */
 void mp_modules_force_table(bool force);

@@ -35,8 +35,7 @@ static bool check_pc(struct mp_walk *w, uintptr_t pc) {
 
 bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp) {
     /* Only an interrupted function may not have pushed anything yet. */
-    if (sp < w->sp + (w->exact ? 0 : 1) || sp % sizeof(uintptr_t) != 0 ||
-        sp > MP_ARCH_PC_LIMIT ||
+    if (sp < w->sp + (w->exact ? 0 : 1) || sp % sizeof(uintptr_t) != 0 || sp > MP_ARCH_PC_LIMIT ||
         (sp > w->range.high && !mp_stack_extend(&w->range, sp))) {
         return fail(w, MP_LOST_UNWIND_RANGE);
     }
@@ -251,8 +250,8 @@ walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *mem
     return depth;
 }
 
-static __attribute__((noinline)) MP_RAW_READS unsigned
-walk(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo) {
+static __attribute__((noinline)) MP_RAW_READS unsigned walk(struct mp_walk *w, uintptr_t *pcs,
+                                                            unsigned max, struct mp_memo *memo) {
     return walk_frames(w, pcs, max, memo, false);
 }
 
@@ -295,6 +294,9 @@ int mp_unwind_init(const struct mp_unwind_config *config) {
     } else if (config->mode != MP_UNWIND_CFI && config->mode != MP_UNWIND_FP) {
         return -EINVAL;
     }
+    if (config->find_symbol != NULL) {
+        mp_modules_use_loader(config->find_symbol("_dl_find_object"));
+    }
     mp_modules_init();
     if (config->attached) {
         mp_modules_none_permanent();
@@ -318,6 +320,7 @@ void mp_unwind_close_end(void) {
 }
 
 void mp_unwind_flush(void) {
+    mp_modules_distrust();
     mp_cache_flush();
 }
 

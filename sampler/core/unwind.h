@@ -73,7 +73,8 @@ struct mp_unwind_config {
      * perhaps again later. May be NULL. */
     void (*note_module)(const struct mp_module *module);
 
-    /* Look up a dynamic symbol in the loaded modules (INIT). Needed by MP_UNWIND_LIBGCC only. */
+    /* Look up a dynamic symbol in the loaded modules (INIT): _dl_find_object, without which modules are
+     * looked up in a table of our own, and the functions of libgcc for MP_UNWIND_LIBGCC. */
     void *(*find_symbol)(const char *name);
 
     /* May a hook make a system call right now (HOOK)? Asked only on stacks that belong to no thread

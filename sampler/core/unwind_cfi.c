@@ -81,8 +81,8 @@ static bool is_signal_return(const struct mp_cfi_image *image, uintptr_t pc) {
         const struct mp_cfi_segment *segment = &image->segment[i];
         if (pc >= segment->start && pc < segment->end &&
             segment->end - pc >= sizeof(mp_arch_rt_sigreturn)) {
-            return memcmp((const void *)pc, mp_arch_rt_sigreturn,
-                          sizeof(mp_arch_rt_sigreturn)) == 0;
+            return memcmp((const void *)pc, mp_arch_rt_sigreturn, sizeof(mp_arch_rt_sigreturn)) ==
+                   0;
         }
     }
     return false;
@@ -120,8 +120,7 @@ static uint32_t pack(const struct mp_cfi_row *row) {
         return MP_RULE_WIDE;
     }
     if (by_fp) {
-        bool record =
-            saves_fp && row->fp.offset == -offset && row->ra.offset == row->fp.offset + 8;
+        bool record = saves_fp && row->fp.offset == -offset && row->ra.offset == row->fp.offset + 8;
         return word | (record ? MP_RULE_CHAIN : MP_RULE_FP);
     }
     /* The loop reads both places unchecked: they must lie inside the frame. */
@@ -135,8 +134,7 @@ static uint32_t rule_in_module(const struct mp_module *module, uintptr_t key,
     struct mp_cfi_fde fde;
     uintptr_t next;
     if (module->eh_frame_hdr == NULL ||
-        mp_cfi_image(module->start, module->end, module->bias, module->eh_frame_hdr, &image) !=
-            0) {
+        mp_cfi_image(module->start, module->end, module->bias, module->eh_frame_hdr, &image) != 0) {
         return mp_rule_lost(MP_LOST_UNWIND_NO_RULE);
     }
     int rc = mp_cfi_find(&image, key - 1, &fde);

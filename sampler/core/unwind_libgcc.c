@@ -57,7 +57,7 @@ int mp_libgcc_init(void *(*find_symbol)(const char *name)) {
         return -ENOENT;
     }
     backtrace_of = (int (*)(trace_function *, void *))(uintptr_t)backtrace;
-    context_ip = (uintptr_t(*)(struct unwind_context *))(uintptr_t)ip;
+    context_ip = (uintptr_t (*)(struct unwind_context *))(uintptr_t)ip;
     uintptr_t pcs[4];
     struct trace trace = {.pcs = pcs, .max = 4};
     backtrace_of(trace_frame, &trace);
@@ -73,8 +73,7 @@ unsigned mp_libgcc_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned 
     if (trace.truncated) {
         result->end = MP_LOST_TRUNCATED;
     } else {
-        result->end =
-            reason == REASON_END_OF_STACK ? MP_UNWIND_OUTERMOST : MP_LOST_UNWIND_BAD_RULE;
+        result->end = reason == REASON_END_OF_STACK ? MP_UNWIND_OUTERMOST : MP_LOST_UNWIND_BAD_RULE;
     }
     if (trace.depth == 0) {
         pcs[trace.depth++] = from->pc;

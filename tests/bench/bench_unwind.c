@@ -13,6 +13,7 @@
  * Build: gcc -O2 -D_GNU_SOURCE tests/bench/bench_unwind.c sampler/core/{unwind*,cfi*,modules,stack_range}.c -lunwind
  * -DNO_LIBUNWIND leaves libunwind out.
  */
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,7 +194,10 @@ static const struct variant {
     void (*nofp[2])(void);
     void (*fp[2])(void);
 } variants[] = {
-#define BOTH {nofp_32, nofp_99}, {fp_32, fp_99}
+#define BOTH                                                                                       \
+    {nofp_32, nofp_99}, {                                                                          \
+        fp_32, fp_99                                                                               \
+    }
     {"cfi_hit", measure_cfi_hit, BOTH},
     {"cfi_rules", measure_cfi_rules, BOTH},
     {"cfi_miss", measure_cfi_miss, BOTH},
@@ -229,8 +233,12 @@ static void one_round(unsigned round) {
     }
 }
 
+static void *find_symbol(const char *name) {
+    return dlsym(RTLD_DEFAULT, name);
+}
+
 int main(void) {
-    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI};
+    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI, .find_symbol = find_symbol};
     if (mp_unwind_init(&config) != 0) {
         return 1;
     }

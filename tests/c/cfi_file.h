@@ -46,8 +46,8 @@ static inline void cfi_file_map_segments(struct cfi_file *file, int fd, const El
         }
         uintptr_t from = file->base + phdr[i].p_vaddr;
         size_t lead = from - page_down(from);
-        mmap((void *)(from - lead), phdr[i].p_filesz + lead, PROT_READ, MAP_PRIVATE | MAP_FIXED,
-             fd, (off_t)(phdr[i].p_offset - lead));
+        mmap((void *)(from - lead), phdr[i].p_filesz + lead, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd,
+             (off_t)(phdr[i].p_offset - lead));
         ASAN_UNPOISON_MEMORY_REGION((void *)from, phdr[i].p_filesz);
     }
 }
@@ -75,8 +75,8 @@ static inline bool cfi_file_open(const char *path, struct cfi_file *file) {
     for (unsigned i = 0; ok && i < ehdr->e_phnum; i++) {
         if (phdr[i].p_type == PT_LOAD) {
             low = phdr[i].p_vaddr < low ? phdr[i].p_vaddr : low;
-            high = phdr[i].p_vaddr + phdr[i].p_memsz > high ? phdr[i].p_vaddr + phdr[i].p_memsz
-                                                            : high;
+            high =
+                phdr[i].p_vaddr + phdr[i].p_memsz > high ? phdr[i].p_vaddr + phdr[i].p_memsz : high;
         }
     }
     ok = ok && low < high;

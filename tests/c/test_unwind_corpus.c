@@ -45,8 +45,7 @@ static bool row_is_known(const struct mp_cfi_row *row) {
     }
     bool cfa = row->cfa_expr != NULL
                    ? expression_is_known(row->cfa_expr, row->cfa_expr_end)
-                   : row->cfa_register == MP_ARCH_DWARF_SP ||
-                         row->cfa_register == MP_ARCH_DWARF_FP;
+                   : row->cfa_register == MP_ARCH_DWARF_SP || row->cfa_register == MP_ARCH_DWARF_FP;
     return cfa && rule_is_known(&row->ra) && rule_is_known(&row->fp);
 }
 

@@ -19,7 +19,9 @@ __attribute__((noinline)) void complete(const char *where) {
 }
 
 struct guard {
-    ~guard() { complete("destructor while unwinding"); }
+    ~guard() {
+        complete("destructor while unwinding");
+    }
 };
 
 __attribute__((noinline)) int thrower(int depth) {
@@ -77,7 +79,6 @@ void *thread(void *) {
 }
 
 } // namespace
-
 
 int main() {
     CASE("exceptions");

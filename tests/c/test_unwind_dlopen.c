@@ -121,8 +121,13 @@ static void note_module(const struct mp_module *module) {
     noted_start = module->start;
 }
 
+static void *find_symbol(const char *name) {
+    return dlsym(RTLD_DEFAULT, name);
+}
+
 static void notes(void) {
-    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI, .note_module = note_module};
+    struct mp_unwind_config config = {
+        .mode = MP_UNWIND_CFI, .note_module = note_module, .find_symbol = find_symbol};
     struct mp_module module;
     CHECK(mp_unwind_init(&config) == 0);
     mp_unwind_flush();

@@ -37,8 +37,12 @@ static NOINLINE void nested(unsigned depth) {
     AFTER_CALL();
 }
 
+static void *find(const char *name) {
+    return dlsym(RTLD_DEFAULT, name);
+}
+
 static void start(enum mp_unwind_mode mode, unsigned limit) {
-    struct mp_unwind_config config = {.mode = mode, .depth_limit = limit};
+    struct mp_unwind_config config = {.mode = mode, .depth_limit = limit, .find_symbol = find};
     CHECK(mp_unwind_init(&config) == 0);
 }
 
@@ -121,10 +125,6 @@ static void frame_pointers(void) {
         differing += by_fp[i] != pcs[i];
     }
     CHECK_EQ(differing, 1);
-}
-
-static void *find(const char *name) {
-    return dlsym(RTLD_DEFAULT, name);
 }
 
 static void *find_nothing(const char *name) {

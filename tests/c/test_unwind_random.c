@@ -3,6 +3,7 @@
  * forgotten now and then: whatever the caches remember, the stack must be that of libgcc.
  */
 #include <alloca.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,8 +160,12 @@ static void *thread(void *argument) {
     return NULL;
 }
 
+static void *find_symbol(const char *name) {
+    return dlsym(RTLD_DEFAULT, name);
+}
+
 int main(int argc, char **argv) {
-    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI};
+    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI, .find_symbol = find_symbol};
     unsigned nodes = argc > 1 ? (unsigned)atoi(argv[1]) : 3000;
     struct walker walkers[THREADS];
     pthread_t ids[THREADS];

@@ -11,8 +11,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "check.h"
 #include "../../sampler/core/stack_range.h"
+#include "check.h"
 #include "unwind_oracle.h"
 
 #define NOINLINE __attribute__((noinline))
@@ -168,8 +168,8 @@ static NOINLINE void jump_to_top(char *top) {
                      "pop %%rbp\n\t"
                      :
                      : "r"(top), "r"(bottomless)
-                     : "r12", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11",
-                       "memory", "cc");
+                     : "r12", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory",
+                       "cc");
 #else
     (void)top;
     (void)bottomless;

@@ -1,5 +1,6 @@
 #include "unwind_oracle.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,8 +22,13 @@ static bool may_probe(void) {
     return allowed;
 }
 
+static void *find_symbol(const char *name) {
+    return dlsym(RTLD_DEFAULT, name);
+}
+
 void oracle_init(enum mp_unwind_mode mode, bool probe) {
-    struct mp_unwind_config config = {.mode = mode, .may_probe = may_probe};
+    struct mp_unwind_config config = {
+        .mode = mode, .may_probe = may_probe, .find_symbol = find_symbol};
     allowed = probe;
     int rc = mp_unwind_init(&config);
     if (rc != 0) {

@@ -18,6 +18,7 @@ import datetime as dt
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,7 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
     """Every measurement, one round a number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_rounded(result), indent=1)
+    text = re.sub(r"\[[^][{}\"]*\]", lambda found: " ".join(found.group().split()), text)
     path.write_text(text + "\n", encoding="utf-8")
 
 

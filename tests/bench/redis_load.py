@@ -90,7 +90,7 @@ def measure(tools: Tools, *, quick: bool) -> dict[str, Series]:
     """All cases in turns; then more pairs of unprofiled and 512K, whose difference is small."""
     if not tools.redis:
         return {}
-    requests = 100_000 if quick else 500_000
+    requests = 100_000 if quick else 400_000
     cases = _cases(tools, requests)
     if quick:
         cases = [
@@ -100,5 +100,5 @@ def measure(tools: Tools, *, quick: bool) -> dict[str, Series]:
     pairs = [case for case in cases if case.name in {"unprofiled", "512K"}]
     return {
         "redis": interleave(cases, 5, "redis"),
-        "redis pairs": interleave(pairs, 15, "redis, 512K against unprofiled"),
+        "redis pairs": interleave(pairs, 12, "redis, 512K against unprofiled"),
     }

@@ -1,0 +1,61 @@
+"""The benchmark's own programs work, and its arithmetic is right. Nothing here looks at a time."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import bars
+import report
+import rounds
+import tools
+
+
+@pytest.fixture
+def built(tmp_path: Path, sampler: Path) -> tools.Tools:
+    return tools.prepare(tmp_path, sampler=sampler, install=False)
+
+
+def test_added_is_the_median_of_differences_inside_rounds() -> None:
+    series = {"base": {"ns": [10.0, 50.0, 12.0]}, "more": {"ns": [13.0, 52.0, 13.0]}}
+    assert rounds.added(series, "more", "base", "ns") == 2.0
+
+
+def test_a_case_that_fails_is_left_out_and_the_others_go_on() -> None:
+    def fail() -> rounds.Numbers:
+        raise RuntimeError("no")
+
+    cases = [rounds.Case("good", lambda: {"ns": 1.0}), rounds.Case("bad", fail)]
+    assert rounds.interleave(cases, 3, "test") == {"good": {"ns": [1.0, 1.0, 1.0]}}
+
+
+def test_bars_without_measurements_are_not_judged() -> None:
+    assert {bar.met for bar in bars.judge({})} == {None}
+
+
+def test_a_bar_is_judged_by_its_limit() -> None:
+    memory = {"not loaded": {"rss_mib": [1024.0]}, "512K": {"rss_mib": [1033.0]}}
+    judged = {bar.what: bar.met for bar in bars.judge({"memory": memory})}
+    assert judged["added resident at 512K, 1 GiB"] is False
+
+
+def test_an_interval_of_equal_pairs_holds_one() -> None:
+    _, low, high = bars.paired_interval([0.99, 1.01, 1.0, 1.02, 0.98])
+    assert low < 1 < high
+
+
+def test_tables_fit_eighty_columns() -> None:
+    texts = report.tables({}, bars.judge({}))
+    assert max(len(line) for text in texts for line in text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_churn_runs_bare_forwarded_and_sampled(built: tools.Tools, threads: str) -> None:
+    for extra in ({}, {"LD_PRELOAD": str(built.forward)}, built.sampled("1024")):
+        words = tools.run([str(built.churn), threads, "24", "0.002"], extra).split()
+        assert len(words) == 3
+        assert float(words[2]) > 0

@@ -1,8 +1,8 @@
-"""Whatever allocator there is and wherever it stands, every block is seen once, or the segment says why not.
+"""Whatever allocator there is and wherever it stands, each block is seen once, or it says why not.
 
-Model: redirect.cc allocates from each entry point in a function of its own: 10 blocks of a size that belongs
-to that function, 4 of them freed. At rate 1 the capture must hold exactly those, whatever way the program was
-linked and in whatever order the allocator and the sampler were loaded.
+Model: redirect.cc allocates from each entry point in a function of its own: 10 blocks of a size
+that belongs to that function, 4 of them freed. At rate 1 the capture must hold exactly those, in
+whatever way the program was linked and in whatever order allocator and sampler were loaded.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from sampler_run import (
     SAMPLER,
     Counted,

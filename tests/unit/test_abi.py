@@ -1,0 +1,135 @@
+"""The sampler loads wherever glibc 2.17 or later is, and defines the malloc family, no more.
+
+A library that asks for one symbol too new is refused by the loader, and the program then runs
+unprofiled. So what the sampler imports stands in tests/data/sampler_imports.txt with the library
+that had it in glibc 2.17, and a new line there is a decision.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
+from elftools.elf.sections import SymbolTableSection
+
+OLDEST = (2, 17)
+IMPORTS = Path(__file__).resolve().parent.parent / "data" / "sampler_imports.txt"
+FAMILY = {
+    "malloc",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "free",
+    "posix_memalign",
+    "aligned_alloc",
+    "memalign",
+    "valloc",
+    "pvalloc",
+}
+WEAK_VERSION = 2  # VER_FLG_WEAK: the loader only warns
+
+
+def is_too_new(version: str) -> bool:
+    """Whether a GLIBC_x.y version is newer than the oldest one served."""
+    numbers = re.fullmatch(r"GLIBC_(\d+)\.(\d+)(?:\.\d+)?", version)
+    return numbers is None or (int(numbers[1]), int(numbers[2])) > OLDEST
+
+
+def allowed() -> dict[str, tuple[str, str]]:
+    """Symbol -> (library, binding), from the stored list."""
+    lines = (line.split("#")[0].split() for line in IMPORTS.read_text().splitlines())
+    return {name: (library, binding) for name, library, binding in filter(None, lines)}
+
+
+@pytest.fixture(scope="module")
+def library(sampler: Path) -> Iterator[ELFFile]:
+    with sampler.open("rb") as stream:
+        yield ELFFile(stream)
+
+
+def versions(library: ELFFile) -> dict[int, tuple[str, str, int]]:
+    """Index of a needed version -> its name, its library, its flags."""
+    needed = library.get_section_by_name(".gnu.version_r")
+    assert isinstance(needed, GNUVerNeedSection)
+    return {
+        entry["vna_other"]: (entry.name, need.name, entry["vna_flags"])
+        for need, entries in needed.iter_versions()
+        for entry in entries
+    }
+
+
+def imports(library: ELFFile) -> dict[str, tuple[str, str, str]]:
+    """Undefined symbol -> version, library asked for it (`-` for both: any), binding."""
+    symbols = library.get_section_by_name(".dynsym")
+    indexes = library.get_section_by_name(".gnu.version")
+    assert isinstance(symbols, SymbolTableSection)
+    assert isinstance(indexes, GNUVerSymSection)
+    known = versions(library)
+    found = {}
+    for i, symbol in enumerate(symbols.iter_symbols()):
+        if symbol.name and symbol["st_shndx"] == "SHN_UNDEF":
+            version, where, _ = known.get(indexes.get_symbol(i)["ndx"], ("-", "-", 0))
+            binding = symbol["st_info"]["bind"].removeprefix("STB_").lower()
+            found[symbol.name] = (version, where, binding)
+    return found
+
+
+def test_exported_names_are_exactly_the_malloc_family(library: ELFFile) -> None:
+    symbols = library.get_section_by_name(".dynsym")
+
+    defined = {s.name for s in symbols.iter_symbols() if s.name and s["st_shndx"] != "SHN_UNDEF"}
+
+    assert defined == FAMILY
+
+
+def test_every_import_stands_in_the_stored_list(library: ELFFile) -> None:
+    listed = allowed()
+
+    for name, (_, where, binding) in imports(library).items():
+        assert name in listed, f"new import {name}: did {where} of glibc 2.17 have it?"
+        assert (where, binding) == listed[name], name
+
+
+def test_no_import_is_newer_than_the_oldest_c_library_served(library: ELFFile) -> None:
+    found = imports(library)
+    newer = {
+        name for name, (version, _, _) in found.items() if version != "-" and is_too_new(version)
+    }
+    unversioned = {name for name, (version, _, _) in found.items() if version == "-"}
+
+    assert newer == set()
+    assert {name for name in unversioned if found[name][2] != "weak"} == set()
+
+
+def test_no_needed_version_makes_an_old_loader_refuse(library: ELFFile) -> None:
+    """A weak symbol is not enough: the loader looks at the list of versions before any symbol."""
+    fatal = [
+        (name, where)
+        for name, where, flags in versions(library).values()
+        if is_too_new(name) and not flags & WEAK_VERSION
+    ]
+
+    assert fatal == []
+
+
+def test_only_the_c_library_is_needed(library: ELFFile) -> None:
+    dynamic = library.get_section_by_name(".dynamic")
+    assert isinstance(dynamic, DynamicSection)
+
+    needed = {tag.needed for tag in dynamic.iter_tags() if tag.entry.d_tag == "DT_NEEDED"}
+
+    assert needed == {"libc.so.6"}
+
+
+def test_library_is_bound_at_load_and_stays_loaded(library: ELFFile) -> None:
+    dynamic = library.get_section_by_name(".dynamic")
+    flags = {tag.entry.d_tag: tag.entry.d_val for tag in dynamic.iter_tags()}
+
+    assert flags["DT_FLAGS_1"] & 0x1, "bound now: no lazy binding inside a hook"
+    assert flags["DT_FLAGS_1"] & 0x8, "nodelete: a thread may stand in a hook for ever"
+    assert "DT_TEXTREL" not in flags

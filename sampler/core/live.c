@@ -33,11 +33,12 @@ static uint32_t claim_empty(struct mp_segment *seg, const struct mp_level *level
     uint64_t *keys = mp_level_keys(seg, level);
     for (unsigned which = 0; which < 2; which++) {
         uint32_t first = mp_bucket(level, hash, which);
-        for (uint32_t row = first; row < first + MP_BUCKET_ROWS; row++) {
-            if (mp_load_relaxed(&keys[row]) == 0 &&
-                mp_cas_u64(&keys[row], 0, key | MP_LIVE_CLAIMED))
+        unsigned empty = mp_bucket_matches(keys + first, 0);
+        *used += MP_BUCKET_ROWS - (unsigned)__builtin_popcount(empty);
+        for (; empty != 0; empty &= empty - 1) {
+            uint32_t row = first + (uint32_t)__builtin_ctz(empty);
+            if (mp_cas_u64(&keys[row], 0, key | MP_LIVE_CLAIMED))
                 return row;
-            ++*used;
         }
     }
     return MP_ROW_NONE;

@@ -16,10 +16,11 @@ double mp_ln(double x) {
         m *= 2;
         exponent -= 1;
     }
-    /* ln m = 2 artanh((m-1)/(m+1)), |s| <= 0.1716: nine terms leave less than 1e-15. */
-    double s = (m - 1) / (m + 1), s2 = s * s, sum = 0;
-    for (int k = 19; k >= 1; k -= 2)
-        sum = sum * s2 + 1.0 / k;
+    /* ln m = 2 artanh((m-1)/(m+1)), |s| <= 0.1716: ten terms leave less than 1e-15. */
+    double s = (m - 1) / (m + 1), q = s * s, q2 = q * q;
+    double low = 1 + q * (1.0 / 3) + q2 * (1.0 / 5 + q * (1.0 / 7));
+    double high = 1.0 / 9 + q * (1.0 / 11) + q2 * (1.0 / 13 + q * (1.0 / 15));
+    double sum = low + q2 * q2 * (high + q2 * q2 * (1.0 / 17 + q * (1.0 / 19)));
     return 2 * s * sum + exponent * 0.69314718055994530942;
 }
 

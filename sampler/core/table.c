@@ -112,9 +112,12 @@ uint32_t mp_level_find(const struct mp_segment *seg, const struct mp_level *leve
     const uint64_t *keys = mp_level_keys(seg, level);
     for (unsigned which = 0; which < 2; which++) {
         uint32_t row = mp_bucket(level, hash, which);
-        for (unsigned i = 0; i < MP_BUCKET_ROWS; i++)
-            if (mp_load_acquire(&keys[row + i]) == key)
-                return row + i;
+        unsigned same = mp_bucket_matches(keys + row, key);
+        for (; same != 0; same &= same - 1) {
+            uint32_t at = row + (uint32_t)__builtin_ctz(same);
+            if (mp_load_acquire(&keys[at]) == key)
+                return at;
+        }
     }
     return MP_ROW_NONE;
 }

@@ -88,6 +88,14 @@ static inline uint32_t mp_bucket(const struct mp_level *level, uint64_t hash, un
     return (h & (buckets - 1)) * MP_BUCKET_ROWS;
 }
 
+/* Bit i is set where keys[i] == key. All eight are compared, so that no branch has to be guessed. */
+static inline unsigned mp_bucket_matches(const uint64_t *keys, uint64_t key) {
+    unsigned same = 0;
+    for (unsigned i = 0; i < MP_BUCKET_ROWS; i++)
+        same |= (unsigned)(mp_load_relaxed(&keys[i]) == key) << i;
+    return same;
+}
+
 /* HOOK. Levels of `table` that may be read, whatever a hostile other side wrote. */
 static inline uint32_t mp_table_ready(const struct mp_table *table) {
     uint32_t ready = mp_load_acquire(&table->levels_ready);

@@ -47,21 +47,50 @@ struct raw_dynamic {
 static void read_dynamic(const struct mp_elf *elf, size_t entries, struct raw_dynamic *raw) {
     for (const ElfW(Dyn) *d = elf->dynamic; entries > 0 && d->d_tag != DT_NULL; d++, entries--) {
         switch (d->d_tag) {
-        case DT_SYMTAB: raw->symbols = d->d_un.d_ptr; break;
-        case DT_STRTAB: raw->strings = d->d_un.d_ptr; break;
-        case DT_STRSZ: raw->strings_bytes = d->d_un.d_val; break;
-        case DT_VERSYM: raw->versions = d->d_un.d_ptr; break;
-        case DT_GNU_HASH: raw->gnu_hash = d->d_un.d_ptr; break;
-        case DT_HASH: raw->sysv_hash = d->d_un.d_ptr; break;
-        case DT_RELA: raw->rela = d->d_un.d_ptr; break;
-        case DT_RELASZ: raw->rela_bytes = d->d_un.d_val; break;
-        case DT_JMPREL: raw->plt_rela = d->d_un.d_ptr; break;
-        case DT_PLTRELSZ: raw->plt_rela_bytes = d->d_un.d_val; break;
-        case DT_PLTREL: raw->plt_is_rela = d->d_un.d_val == DT_RELA; break;
-        case DT_SONAME: raw->soname = d->d_un.d_val; break;
-        case DT_SYMBOLIC: raw->symbolic = true; break;
-        case DT_FLAGS: raw->symbolic |= (d->d_un.d_val & DF_SYMBOLIC) != 0; break;
-        default: break;
+        case DT_SYMTAB:
+            raw->symbols = d->d_un.d_ptr;
+            break;
+        case DT_STRTAB:
+            raw->strings = d->d_un.d_ptr;
+            break;
+        case DT_STRSZ:
+            raw->strings_bytes = d->d_un.d_val;
+            break;
+        case DT_VERSYM:
+            raw->versions = d->d_un.d_ptr;
+            break;
+        case DT_GNU_HASH:
+            raw->gnu_hash = d->d_un.d_ptr;
+            break;
+        case DT_HASH:
+            raw->sysv_hash = d->d_un.d_ptr;
+            break;
+        case DT_RELA:
+            raw->rela = d->d_un.d_ptr;
+            break;
+        case DT_RELASZ:
+            raw->rela_bytes = d->d_un.d_val;
+            break;
+        case DT_JMPREL:
+            raw->plt_rela = d->d_un.d_ptr;
+            break;
+        case DT_PLTRELSZ:
+            raw->plt_rela_bytes = d->d_un.d_val;
+            break;
+        case DT_PLTREL:
+            raw->plt_is_rela = d->d_un.d_val == DT_RELA;
+            break;
+        case DT_SONAME:
+            raw->soname = d->d_un.d_val;
+            break;
+        case DT_SYMBOLIC:
+            raw->symbolic = true;
+            break;
+        case DT_FLAGS:
+            raw->symbolic |= (d->d_un.d_val & DF_SYMBOLIC) != 0;
+            break;
+        default:
+            break;
         }
     }
 }
@@ -187,9 +216,10 @@ static uintptr_t definition(const struct mp_elf *elf, size_t index, const char *
     if (type != STT_GNU_IFUNC)
         return address;
 #if defined(__aarch64__)
-    return ((uintptr_t(*)(uint64_t))address)(getauxval(AT_HWCAP)); /* the resolver's argument there */
+    return ((uintptr_t (*)(uint64_t))address)(
+        getauxval(AT_HWCAP)); /* the resolver's argument there */
 #else
-    return ((uintptr_t(*)(void))address)();
+    return ((uintptr_t (*)(void))address)();
 #endif
 }
 

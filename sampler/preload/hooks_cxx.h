@@ -12,7 +12,7 @@ enum mp_cxx_id {
 #define MP_CXX_ID(id, symbol, shape, hook, undo) MP_CXX_##id,
     MP_CXX_FAMILY(MP_CXX_ID)
 #undef MP_CXX_ID
-    MP_CXX_COUNT,
+        MP_CXX_COUNT,
     MP_CXX_none = MP_CXX_COUNT,
 };
 

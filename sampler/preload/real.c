@@ -11,11 +11,16 @@ static const struct {
     bool needed;
 } functions[] = {
 #define FUNCTION(name, needed) {#name, offsetof(struct mp_real, name), needed}
-    FUNCTION(malloc, true),          FUNCTION(calloc, true),
-    FUNCTION(realloc, true),         FUNCTION(reallocarray, false),
-    FUNCTION(free, true),            FUNCTION(posix_memalign, true),
-    FUNCTION(aligned_alloc, false),  FUNCTION(memalign, false),
-    FUNCTION(valloc, false),         FUNCTION(pvalloc, false),
+    FUNCTION(malloc, true),
+    FUNCTION(calloc, true),
+    FUNCTION(realloc, true),
+    FUNCTION(reallocarray, false),
+    FUNCTION(free, true),
+    FUNCTION(posix_memalign, true),
+    FUNCTION(aligned_alloc, false),
+    FUNCTION(memalign, false),
+    FUNCTION(valloc, false),
+    FUNCTION(pvalloc, false),
     FUNCTION(malloc_usable_size, false),
 #undef FUNCTION
 };

@@ -13,6 +13,7 @@
 #include "redirect_later.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #define TRIAL_BYTES 24
@@ -25,41 +26,47 @@ static struct mp_slot_table family_table, second_table;
 /* Behind our exported hooks during a trial. */
 static struct {
     struct mp_real real;
+    pthread_t thread; /* others may run already, and allocate meanwhile */
     unsigned seen;
 } trial;
 
+static void note(void) {
+    trial.seen += pthread_self() == trial.thread;
+}
+
 static void *note_malloc(size_t size) {
-    trial.seen++;
+    note();
     return trial.real.malloc(size);
 }
 
 static void *note_calloc(size_t n, size_t size) {
-    trial.seen++;
+    note();
     return trial.real.calloc(n, size);
 }
 
 static void *note_realloc(void *p, size_t size) {
-    trial.seen++;
+    note();
     return trial.real.realloc(p, size);
 }
 
 static int note_posix_memalign(void **out, size_t alignment, size_t size) {
-    trial.seen++;
+    note();
     return trial.real.posix_memalign(out, alignment, size);
 }
 
 static void *note_aligned_alloc(size_t alignment, size_t size) {
-    trial.seen++;
+    note();
     return trial.real.aligned_alloc(alignment, size);
 }
 
 static void *note_memalign(size_t alignment, size_t size) {
-    trial.seen++;
+    note();
     return trial.real.memalign(alignment, size);
 }
 
 static void begin_trial(struct mp_real *real) {
     trial.real = *real;
+    trial.thread = pthread_self();
     real->malloc = note_malloc;
     real->calloc = note_calloc;
     real->realloc = note_realloc;
@@ -138,9 +145,9 @@ static void name_of(const struct mp_elf_symbol *symbol, char *path, size_t n) {
 
 /* Lead all slots of the malloc family from `real` (the object before us) to our exported functions. */
 static bool redirect_family(const struct mp_real *real, const ElfW(Dyn) * self) {
-    static const char *const names[] = {"malloc",        "calloc",         "realloc",  "reallocarray",
-                                        "free",          "posix_memalign", "memalign", "aligned_alloc",
-                                        "valloc",        "pvalloc"};
+    static const char *const names[] = {"malloc", "calloc",         "realloc",  "reallocarray",
+                                        "free",   "posix_memalign", "memalign", "aligned_alloc",
+                                        "valloc", "pvalloc"};
     mp_slots_init(&family_table);
     family_table.skip = real->module;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

@@ -16,7 +16,9 @@ static struct {
     struct mp_slot_table loader_table;
     struct mp_slot_counts *loader, *later;
     uint64_t added, removed;     /* of the loader's list, at the last complete look */
-    uintptr_t done[DONE_ROWS];   /* hash set of mp_elf.dynamic; losing one only costs a second look */
+    /* Hash sets of mp_elf.dynamic; an entry lost to another costs a second look, no more. */
+    uintptr_t done[DONE_ROWS];
+    uintptr_t done_at_start[DONE_ROWS]; /* these are never unloaded */
     int deep_binding;            /* some dlopen was called with RTLD_DEEPBIND */
     int busy;                    /* pid of who is looking; 0: nobody */
 } follow;
@@ -34,15 +36,16 @@ static void leave(void) {
     __atomic_store_n(&follow.busy, 0, __ATOMIC_RELEASE);
 }
 
-static uintptr_t *done_row(const struct mp_elf *elf) {
+static unsigned row_of(const struct mp_elf *elf) {
     uint64_t hash = (uint64_t)(uintptr_t)elf->dynamic * 0x9e3779b97f4a7c15ULL;
-    return &follow.done[(hash >> 40) & (DONE_ROWS - 1)];
+    return (hash >> 40) & (DONE_ROWS - 1);
 }
 
 static bool treat(const struct mp_elf *elf, void *arg) {
     bool *complete = arg;
-    uintptr_t *row = done_row(elf);
-    if (*row == (uintptr_t)elf->dynamic)
+    unsigned row = row_of(elf);
+    if (follow.done[row] == (uintptr_t)elf->dynamic ||
+        follow.done_at_start[row] == (uintptr_t)elf->dynamic)
         return false;
     unsigned mode = MP_SLOTS_LOADER_RUNS;
     if (__atomic_load_n(&follow.deep_binding, __ATOMIC_RELAXED))
@@ -52,7 +55,7 @@ static bool treat(const struct mp_elf *elf, void *arg) {
         if (follow.tables[i] != NULL)
             ready = mp_slots_module(follow.tables[i], elf, mode, follow.later);
     if (ready)
-        *row = (uintptr_t)elf->dynamic;
+        follow.done[row] = (uintptr_t)elf->dynamic;
     else
         *complete = false;
     return false;
@@ -87,7 +90,7 @@ void mp_redirect_before(int is_open, int flags) {
 
 static bool mark_done(const struct mp_elf *elf, void *arg) {
     (void)arg;
-    *done_row(elf) = (uintptr_t)elf->dynamic;
+    follow.done_at_start[row_of(elf)] = (uintptr_t)elf->dynamic;
     return false;
 }
 

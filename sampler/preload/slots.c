@@ -51,7 +51,8 @@ void mp_slots_init(struct mp_slot_table *table) {
         table->head[i] = -1;
 }
 
-int mp_slots_add(struct mp_slot_table *table, const char *name, uintptr_t expected, uintptr_t hook) {
+int mp_slots_add(struct mp_slot_table *table, const char *name, uintptr_t expected,
+                 uintptr_t hook) {
     struct mp_elf_symbol symbol;
     bool found = mp_elf_find_symbol(MP_ELF_FIRST, name, &symbol);
     if (table->wants == MP_SLOTS_MAX)
@@ -80,9 +81,9 @@ static bool begins(const char *text, const char *prefix) {
 }
 
 static bool is_left_alone(const struct mp_slot_table *table, const struct mp_elf *elf) {
-    static const char *const sonames[] = {"ld-linux",  "ld64.so",  "ld-musl", "ld.so",   "libasan.",
-                                          "libtsan.",  "liblsan.", "libmsan", "libubsan.",
-                                          "libhwasan.", "libclang_rt."};
+    static const char *const sonames[] = {"ld-linux",  "ld64.so",    "ld-musl",     "ld.so",
+                                          "libasan.",  "libtsan.",   "liblsan.",    "libmsan",
+                                          "libubsan.", "libhwasan.", "libclang_rt."};
     if (mp_elf_is_self(elf) || elf->dynamic == table->skip)
         return true;
     uintptr_t loader = getauxval(AT_BASE);
@@ -139,8 +140,8 @@ static void treat(struct scan *s, unsigned type, const ElfW(Sym) * symbol, int w
         s->counts->already++;
         return;
     }
-    bool leads_there = value == w->expected ||
-                       (s->table->is_default[want] && is_unbound(s, type, symbol, value));
+    bool leads_there =
+        value == w->expected || (s->table->is_default[want] && is_unbound(s, type, symbol, value));
     if (!leads_there) {
         s->counts->foreign++;
     } else if ((s->mode & MP_SLOTS_VERIFY) != 0 ||
@@ -176,11 +177,8 @@ bool mp_slots_module(const struct mp_slot_table *table, const struct mp_elf *elf
                      struct mp_slot_counts *counts) {
     if (is_left_alone(table, elf))
         return true;
-    struct scan s = {.table = table,
-                     .elf = elf,
-                     .mode = mode,
-                     .relro = relro_of(elf),
-                     .counts = counts};
+    struct scan s = {
+        .table = table, .elf = elf, .mode = mode, .relro = relro_of(elf), .counts = counts};
     /* Closing the RELRO part of a module that the loader still relocates would kill the process. */
     if ((mode & MP_SLOTS_LOADER_RUNS) != 0 && s.relro.end > s.relro.start &&
         mp_maps_writable(s.relro.start) != 0) {

@@ -43,7 +43,7 @@ struct mp_slot_table {
     int16_t next[MP_SLOTS_MAX];    /* of the same hash; -1: none */
     int16_t head[256];
     unsigned wants;
-    const ElfW(Dyn) * skip;        /* one more module to leave alone (mp_elf.dynamic); may be NULL */
+    const ElfW(Dyn) * skip; /* one more module to leave alone (mp_elf.dynamic); may be NULL */
 };
 
 /* INIT. An empty table. */
@@ -54,9 +54,11 @@ int mp_slots_add(struct mp_slot_table *table, const char *name, uintptr_t expect
 
 enum mp_slots_mode {
     MP_SLOTS_WRITE = 0,
-    MP_SLOTS_VERIFY = 1,      /* change nothing: what would have to be changed counts as failed */
-    MP_SLOTS_NO_UNBOUND = 2,  /* leave unbound slots alone: the module may be bound by RTLD_DEEPBIND */
-    MP_SLOTS_LOADER_RUNS = 4, /* the loader may be at work on a module: skip it while it is not sealed */
+    MP_SLOTS_VERIFY = 1, /* change nothing: what would have to be changed counts as failed */
+    MP_SLOTS_NO_UNBOUND =
+        2, /* leave unbound slots alone: the module may be bound by RTLD_DEEPBIND */
+    MP_SLOTS_LOADER_RUNS =
+        4, /* the loader may be at work on a module: skip it while it is not sealed */
 };
 
 /* INIT. Treat one module; adds to *counts. False: it was not ready, try again later. */

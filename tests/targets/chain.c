@@ -17,7 +17,8 @@ void *malloc(size_t size) {
         next_malloc = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
 #ifdef TAKES_LARGE
     if (size >= 1u << 20) {
-        void *p = mmap(NULL, size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void *p =
+            mmap(NULL, size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         return p == MAP_FAILED ? NULL : (char *)p + 16;
     }
 #endif

@@ -42,7 +42,7 @@ void mp_filter_remove(const void *p) {
 /* The guard in force was taken deeper on this stack than `guard`, or its frame has been reused. */
 static bool guard_is_stale(const struct mp_guard *guard) {
     uintptr_t held = mp_self.guard_sp;
-    if ((uintptr_t)guard > held)
+    if ((uintptr_t)guard >= held) /* equal: the frame that held it was left by a jump */
         return true;
     return ((const struct mp_guard *)held)->mark != (GUARD_MARK ^ held);
 }

@@ -13,6 +13,7 @@ import click
 
 from mem_cli.errors import run_command, say_error
 from mem_cli.output import write_result
+from mem_cli.web_reports import commands as web_commands
 from mem_parser.errors import InputFileError, SymbolError, UsageProblem, one_line
 
 
@@ -68,6 +69,10 @@ def report(options: dict[str, object]) -> None:
             f"{everyday.heap}: incomplete: {result.incomplete}",
             hint="what could be read was reported; --partial accepts it",
         )
+
+
+for command in web_commands:
+    cli.add_command(command)
 
 
 def main() -> None:

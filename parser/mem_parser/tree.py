@@ -1,12 +1,14 @@
 """All stacks of a profile as one prefix tree, in columns.
 
-Node 0 is the root, above the outermost frames; every other node is one function called from its parent node. Nodes are
-numbered level by level, so a parent's number is smaller than its children's and sums towards the root are one pass.
-What the program allocated hangs on *rows*: one row per (node, domain) where blocks were allocated with that stack, and
-one *thread row* per (node, domain, thread) for the blocks in use. A row's numbers are five columns, already weighted:
-bytes and their variance, objects and their variance, samples. They add, so any subtree or selection is a sum.
+Node 0 is the root, above the outermost frames; every other node is one function called from its
+parent node. Nodes are numbered level by level, so a parent's number is smaller than its children's
+and sums towards the root are one pass. What the program allocated hangs on *rows*: one row per
+(node, domain) where blocks were allocated with that stack, and one *thread row* per (node, domain,
+thread) for the blocks in use. A row's numbers are five columns, already weighted: bytes and their
+variance, objects and their variance, samples. They add, so any subtree or selection is a sum.
 
-A base profile may share the tree: its rows stand in counts of their own (``base_inuse`` ...), for differences.
+A base profile may share the tree: its rows stand in counts of their own (``base_inuse`` ...), for
+differences.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ def by_function(function: Function) -> object:
 
 
 def across_builds(function: Function) -> object:
-    """Return what makes two functions of different builds the same node: folders and offsets differ there."""
+    """Return what makes two functions of different builds the same node: folders and offsets
+    differ there.
+    """
     return function.name, function.module.rsplit("/", 1)[-1]
 
 
@@ -58,8 +62,9 @@ class Rows:
 class Tree:
     """The prefix tree; all node arrays have one entry per node, the root first.
 
-    ``name`` indexes ``names`` (-1 at the root); ``line`` is the one source line of the node, 0 where it is unknown or there
-    are several; ``inlined`` is set where all of the node's frames are.
+    ``name`` indexes ``names`` (-1 at the root); ``line`` is the one source line of the node, 0
+    where it is unknown or there are several; ``inlined`` is set where all of the node's frames
+    are.
     """
 
     names: list[Function]
@@ -134,7 +139,8 @@ def build_tree(
 ) -> Tree:
     """Build the tree of ``profile``; with ``base``, of both.
 
-    ``key`` says which functions are one node; by default `by_function`, with a base `across_builds`.
+    ``key`` says which functions are one node; by default `by_function`, with a base
+    `across_builds`.
     """
     key = key or (by_function if base is None else across_builds)
     sources = [symbols] if base is None else [symbols, base[1]]
@@ -193,7 +199,8 @@ def _grow(
 ) -> tuple[IntArray, IntArray, IntArray, BoolArray, IntArray, IntArray]:
     """Grow the tree level by level, outermost frames first.
 
-    Returns parent, name, line and inlined per node, the level bounds, and the node where each stack ends.
+    Returns parent, name, line and inlined per node, the level bounds, and the node where each
+    stack ends.
     """
     depths = np.diff(stacks.offsets)
     at = np.zeros(len(depths), dtype=np.int64)
@@ -298,13 +305,13 @@ def _merge(rows: Rows) -> Rows:
     threads = int(rows.thread.max(initial=-1)) + 2
     keys = ((rows.node * domains + rows.domain) * threads + rows.thread + 1)[wanted]
     unique, inverse = np.unique(keys, return_inverse=True)
-    counts = {}
+    counts: dict[str, FloatArray] = {}
     for kind, values in rows.counts.items():
         columns = [
             np.bincount(inverse, weights=values[wanted, k], minlength=len(unique))
             for k in range(COLUMNS)
         ]
-        counts[kind] = np.column_stack(columns)
+        counts[kind] = np.column_stack(columns).astype(np.float64)
     node_domain = unique // threads
     return Rows(node_domain // domains, node_domain % domains, unique % threads - 1, counts)
 

@@ -3,6 +3,6 @@
     flamegraph  the flame graph alone
     report      everything, in tabs
 
-Python prepares numbers and names (`prune`, `pack`, `facts`, `tables`), the scripts under ``assets/`` draw them. `page` puts
-both into one file.
+Python prepares numbers and names (`prune`, `pack`, `facts`, `tables`), the scripts under
+``assets/`` draw them. `page` puts both into one file.
 """

@@ -1,9 +1,10 @@
 """Data for the page: JSON and arrays, deflated and in base64, as ``assets/unpack.js`` reads them.
 
-A packed tree is, before deflating: the length of the head (4 bytes, little-endian), the head (JSON: names and the list of columns), and
-the columns one after the other. A column of *n* numbers of *b* bytes is stored as *b* planes of *n* bytes (all lowest
-bytes first), which deflates far better than numbers one by one. Numbers with a fraction are float32; of their mantissa
-only as many bits are kept as the page can show, and the rest are zeros that cost nothing.
+A packed tree is, before deflating: the length of the head (4 bytes, little-endian), the head
+(JSON: names and the list of columns), and the columns one after the other. A column of *n* numbers
+of *b* bytes is stored as *b* planes of *n* bytes (all lowest bytes first), which deflates far
+better than numbers one by one. Numbers with a fraction are float32; of their mantissa only as many
+bits are kept as the page can show, and the rest are zeros that cost nothing.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ _VALUE_BITS = 16
 _VARIANCE_BITS = 7
 
 
-def pack_text(data: Any) -> str:  # noqa: ANN401 -- anything that JSON can say
+def pack_text(data: Any) -> str:
     """Return ``data`` as JSON, deflated, in base64."""
-    return _squeeze(json.dumps(data, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
+    return _squeeze(
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    )
 
 
 def pack_tree(tree: Tree) -> str:
@@ -65,7 +68,7 @@ def _cut(text: str) -> str:
 
 
 def _names(tree: Tree, used: IntArray) -> dict[str, list[Any]]:
-    """Return the names that occur, files and modules as tables of their own; name 0 is the root's."""
+    """Return the names that occur, files and modules as tables; name 0 is the root's."""
     functions, files, modules, kinds = ["all"], [0], [0], [0]
     file_table: dict[str, int] = {"": 0}
     module_table: dict[str, int] = {"": 0}
@@ -117,7 +120,9 @@ class _Columns:
 
     def numbers(self, name: str, values: FloatArray, bits: int) -> None:
         """Add a column of numbers with a fraction, ``bits`` bits of their mantissa."""
-        raw = np.nan_to_num(values, nan=0.0, posinf=3e38).astype("<f4").view("<u4").astype(np.uint64)
+        raw = (
+            np.nan_to_num(values, nan=0.0, posinf=3e38).astype("<f4").view("<u4").astype(np.uint64)
+        )
         spare = 23 - bits
         rounded = (raw + (1 << (spare - 1))) >> spare << spare
         self._add(name, "f", rounded.astype("<u4"), 4)

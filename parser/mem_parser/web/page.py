@@ -1,8 +1,9 @@
-"""Putting a page together: one file, nothing outside it, nothing in it that a name could turn into markup.
+"""Putting a page together: one file, nothing outside it, nothing in it that a name could turn into
+markup.
 
-Data stands in JSON blocks that no browser executes, with every ``<`` spelled ``\\u003c``. The page's policy
-(Content-Security-Policy) admits the one script by its hash and no address at all, so that even a mistake in a script
-could not load or run anything.
+Data stands in JSON blocks that no browser executes, with every ``<`` spelled an escape. The page's
+policy (Content-Security-Policy) admits the one script by its hash and no address at all, so that
+even a mistake in a script could not load or run anything.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def asset(name: str) -> str:
     return (files("mem_parser.web") / "assets" / name).read_text(encoding="utf-8")
 
 
-def script_safe(data: Any) -> str:  # noqa: ANN401 -- anything that JSON can say
+def script_safe(data: Any) -> str:
     """Return ``data`` as JSON that may stand inside a script element."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -41,14 +42,15 @@ def assemble(
 ) -> str:
     """Return the page.
 
-    ``body``, ``styles`` and ``scripts`` are names of assets; ``blocks`` are the data blocks by the id of their element.
+    ``body``, ``styles`` and ``scripts`` are names of assets; ``blocks`` are the data blocks by the
+    id of their element.
     """
     style = "\n".join(asset(name) for name in styles)
     code = '(() => {\n"use strict";\n' + "\n".join(asset(name) for name in scripts) + "\n})();\n"
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")
     policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     data = "\n".join(
         f'<script type="application/json" id="{html.escape(name)}">{script_safe(block)}</script>'

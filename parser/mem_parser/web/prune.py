@@ -1,8 +1,9 @@
 """Leaving out the narrowest parts of a tree, and saying so.
 
-A node's share is the largest part it has of any total that the page can show (bytes or objects, of any count). The nodes
-with the largest shares stay. A parent's share is never below its child's, so what stays is a tree. What was left out
-below a node becomes one child of it, named by `LEFT_OUT`: no byte is lost from any total.
+A node's share is the largest part it has of any total that the page can show (bytes or objects, of
+any count). The nodes with the largest shares stay. A parent's share is never below its child's, so
+what stays is a tree. What was left out below a node becomes one child of it, named by `LEFT_OUT`:
+no byte is lost from any total.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Pruned:
         if not self.left_out:
             return ""
         return (
-            f"{self.left_out:,} frames, each at most {100 * self.widest:.2g} % of the total, are drawn as "
-            f"“{LEFT_OUT}” under their callers to keep the file small; totals include them"
+            f"{self.left_out:,} frames, each at most {100 * self.widest:.2g} % of the total, are "
+            f"drawn as “{LEFT_OUT}” under their callers to keep the file small; totals include them"
         )
 
 
@@ -51,7 +52,9 @@ def shares(tree: Tree) -> FloatArray:
 
 
 def prune(tree: Tree, most_nodes: int, share: FloatArray | None = None) -> Pruned:
-    """Return ``tree`` with about ``most_nodes`` nodes at most; ``share`` saves computing `shares` again."""
+    """Return ``tree`` with about ``most_nodes`` nodes at most; ``share`` saves computing `shares`
+    again.
+    """
     share = shares(tree) if share is None else share
     kept = share > 0
     kept[0] = True

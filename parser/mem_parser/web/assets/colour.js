@@ -14,6 +14,7 @@ class Palette {
     this.profile = profile;
     this.dark = dark;
     this.fills = new Array(profile.names.length).fill(null);
+    this.hues = Palette.huesOf(profile);
     this.text = dark ? "#f2f2f2" : "#1a1a1a";
     this.back = dark ? "#16181c" : "#ffffff";
     this.edge = dark ? "#16181c" : "#ffffff";
@@ -22,15 +23,20 @@ class Palette {
     this.match = dark ? MATCH_COLOUR.dark : MATCH_COLOUR.light;
   }
 
+  // Neighbouring hues are a golden angle apart, so that few modules get very different ones.
+  static huesOf(profile) {
+    const modules = [...new Set(profile.nameModule.map(baseName))].sort();
+    return new Map(modules.map((module, k) => [module, (205 + k * 137.5) % 360]));
+  }
+
   ofName(name) {
     return this.fills[name] ??= this.makeFill(name);
   }
 
   makeFill(name) {
     if (name === 0 || this.profile.nameKind[name] & (KIND_ALLOCATOR | KIND_PSEUDO)) return this.rest;
-    const module = this.profile.nameModule[name] || this.profile.nameFile[name];
-    const hue = module ? hashOf(baseName(module)) % 360 : hashOf(this.profile.names[name]) % 360;
-    const step = hashOf(this.profile.names[name]) % 9 - 4;
+    const hue = this.hues.get(baseName(this.profile.nameModule[name]));
+    const step = hashOf(this.profile.names[name]) % 11 - 5;
     return this.dark ? `hsl(${hue} 32% ${33 + step}%)` : `hsl(${hue} 58% ${78 + step}%)`;
   }
 

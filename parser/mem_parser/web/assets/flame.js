@@ -177,7 +177,7 @@ class FlameCanvas {
     const room = wide - 9;
     let needed = this.labelWidths.get(text);
     if (needed === undefined) this.labelWidths.set(text, needed = pen.measureText(text).width);
-    const kept = needed <= room ? text : `${text.slice(0, Math.max(Math.floor(text.length * room / needed) - 1, 1))}\u2026`;
+    const kept = needed <= room ? text : `${text.slice(0, Math.max(Math.floor(text.length * (room - 12) / needed), 1))}\u2026`;
     pen.globalAlpha = Math.max(pen.globalAlpha, 0.75);
     pen.fillStyle = this.palette.text;
     pen.fillText(kept, x + 4, y + this.row / 2);

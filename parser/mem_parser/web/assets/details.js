@@ -1,0 +1,97 @@
+// What one frame is, in words: the tooltip beside the pointer and the line below the graph.
+
+// [label, text] pairs for a node of a view.
+function frameFacts(explorer, view, node) {
+  const { profile, unit, exact } = explorer;
+  const name = view.name[node];
+  const whole = view.width[0];
+  const facts = [];
+  if (view.hasBase) {
+    facts.push(["now", estimateText(view.value[node], view.variance[node], unit, exact)]);
+    facts.push(["base", estimateText(view.base[node], view.baseVariance[node], unit, exact)]);
+    facts.push(["change", changeText(view, node, unit, exact)]);
+  } else {
+    const share = percentText(view.value[node], whole);
+    facts.push([explorer.countWords, `${estimateText(view.value[node], view.variance[node], unit, exact)} (${share})`]);
+    if (node > 0 && view.ownValue[node] !== view.value[node]) {
+      facts.push(["own", `${amountText(view.ownValue[node], unit)} (${percentText(view.ownValue[node], whole)})`]);
+    }
+  }
+  facts.push(["samples", countText(view.samples[node])]);
+  if (node === 0 && name === 0) return facts;
+  const source = view.source[node];
+  const place = profile.place(name, source >= 0 ? profile.line[source] : 0);
+  if (place) facts.push(["at", place]);
+  if (profile.nameModule[name]) facts.push(["in", profile.nameModule[name]]);
+  if (source > 0 && profile.inlined[source]) facts.push(["", "inlined into its caller"]);
+  return facts;
+}
+
+function changeText(view, node, unit, exact) {
+  const delta = view.value[node] - view.base[node];
+  const variance = view.variance[node] + view.baseVariance[node];
+  const margin = exact && variance > 0 ? ` \u00b1 ${amountText(Z95 * Math.sqrt(variance), unit)}` : "";
+  return `${signedText(delta, unit)}${margin} \u2013 ${changeWord(view, node, exact)}`;
+}
+
+function changeWord(view, node, exact) {
+  const change = changeOf(view, node, exact);
+  if (change === null) return "inside the noise";
+  if (!(view.base[node] > 0)) return "new";
+  if (!(view.value[node] > 0)) return "gone";
+  return change > 0 ? "grown" : "shrunk";
+}
+
+function frameTitle(explorer, view, node) {
+  const name = view.name[node];
+  return name === 0 ? "everything" : explorer.profile.names[name];
+}
+
+class Tooltip {
+  constructor() {
+    this.box = element("div", "tooltip");
+    this.box.setAttribute("role", "tooltip");
+    this.box.hidden = true;
+    document.body.append(this.box);
+  }
+
+  show(title, facts, event) {
+    this.box.replaceChildren(element("strong", "", title), ...facts.map(([label, text]) =>
+      element("div", "", null, [element("span", "fact-label", label), element("span", "", text)])));
+    this.box.hidden = false;
+    const box = this.box.getBoundingClientRect();
+    const left = event.clientX + 14 + box.width > innerWidth ? event.clientX - box.width - 10 : event.clientX + 14;
+    const top = event.clientY + 16 + box.height > innerHeight ? event.clientY - box.height - 10 : event.clientY + 16;
+    this.box.style.left = `${Math.max(left, 2)}px`;
+    this.box.style.top = `${Math.max(top, 2)}px`;
+  }
+
+  hide() {
+    this.box.hidden = true;
+  }
+}
+
+// The line below the graph: the selected frame, else the zoomed one, with what can be done with it.
+class Details {
+  constructor(host, actions) {
+    this.title = element("strong", "details-title");
+    this.facts = element("span", "details-facts");
+    this.buttons = element("span", "details-buttons");
+    this.actions = actions;
+    this.line = element("div", "details", null, [this.title, this.facts, this.buttons]);
+    this.line.setAttribute("aria-live", "polite");
+    host.append(this.line);
+  }
+
+  show(title, facts, buttons) {
+    this.title.textContent = title;
+    this.facts.replaceChildren(...facts.map(([label, text]) =>
+      element("span", "fact", null, [element("span", "fact-label", label), element("span", "", text)])));
+    this.buttons.replaceChildren(...buttons.map(([label, act]) => {
+      const button = element("button", "move", label);
+      button.type = "button";
+      button.addEventListener("click", act);
+      return button;
+    }));
+  }
+}

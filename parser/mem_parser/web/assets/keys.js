@@ -1,0 +1,65 @@
+// The keyboard: single keys change the picture, arrows walk from frame to frame.
+
+const KEY_HELP = [
+  ["Click, Enter", "zoom to the frame"],
+  ["Backspace, Esc", "back to the picture before"],
+  ["0", "show everything"],
+  ["Arrows", "walk: to caller, callee and neighbours"],
+  ["/", "search; Enter and Shift+Enter step through matches, n and p too"],
+  ["f", "flame or icicle: root at the bottom or at the top"],
+  ["i", "invert: start from the functions that allocate"],
+  ["s, right click", "sandwich: callers and callees of one function"],
+  ["c", "collapse recursion"],
+  ["a", "hide allocator frames"],
+  ["m", "hide Python's import system"],
+  ["d", "difference to the base, where there is one"],
+  ["v", "next value: in use, allocated, freed"],
+  ["b", "bytes or objects"],
+  ["t", "dark or light"],
+];
+
+class Keys {
+  // actions by key; `active()` tells whether the graph is the thing on screen
+  constructor(actions, active) {
+    document.addEventListener("keydown", (event) => {
+      if (!active() || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.target.closest?.("input, select, textarea, dialog")) return;
+      const isButton = event.target.closest?.("button, a, summary, [role=tab]");
+      if (isButton && ["Enter", " ", "ArrowLeft", "ArrowRight"].includes(event.key)) return;
+      const act = actions[event.key];
+      if (!act) return;
+      event.preventDefault();
+      act();
+    });
+  }
+}
+
+class HelpDialog {
+  constructor(notes) {
+    this.dialog = element("dialog", "help");
+    this.dialog.setAttribute("aria-label", "Keys and meanings");
+    const close = element("button", "move", "Close");
+    close.type = "button";
+    close.addEventListener("click", () => this.dialog.close());
+    const keys = element("dl", "", null, KEY_HELP.flatMap(([key, text]) => [element("dt", "", key), element("dd", "", text)]));
+    this.dialog.append(element("h2", "", "Keys and meanings"), keys,
+      ...notes.map((note) => element("p", "", note)), close);
+    document.body.append(this.dialog);
+  }
+
+  toggle() {
+    if (this.dialog.open) this.dialog.close();
+    else this.dialog.showModal();
+  }
+}
+
+// The neighbour of `node` in one direction, or `node` itself. Never outside the zoomed part, except upwards.
+function neighbour(view, node, direction) {
+  const parent = view.parent[node];
+  if (direction === "parent") return parent >= 0 ? parent : node;
+  if (direction === "child") return view.childrenOf(node)[0] ?? node;
+  if (parent < 0) return node;
+  const siblings = view.childrenOf(parent);
+  const at = siblings.indexOf(node) + (direction === "next" ? 1 : -1);
+  return siblings[at] ?? node;
+}

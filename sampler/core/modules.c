@@ -65,7 +65,7 @@ static void describe(struct row *row, uintptr_t bias, const ElfW(Phdr) * phdr, u
     for (unsigned i = 0; i < count; i++) {
         if (phdr[i].p_type == PT_LOAD) {
             uintptr_t from = bias + (phdr[i].p_vaddr & -(uintptr_t)4096);
-            uintptr_t to = bias + phdr[i].p_vaddr + phdr[i].p_memsz;
+            uintptr_t to = bias + ((phdr[i].p_vaddr + phdr[i].p_memsz + 4095) & -(uintptr_t)4096);
             start = from < start ? from : start;
             end = to > end ? to : end;
         } else if (phdr[i].p_type == PT_GNU_EH_FRAME) {

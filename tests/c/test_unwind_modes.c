@@ -1,12 +1,15 @@
 /*
  * The modes, the limits, and what a caller may rely on.
  */
+#include <alloca.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
+#include "../../sampler/core/cfi.h"
 #include "../../sampler/core/unwind.h"
 #include "../../sampler/core/unwind_cache.h"
 #include "check.h"
@@ -157,6 +160,72 @@ static void libgcc(void) {
     max = FRAMES;
 }
 
+static NOINLINE void middle(size_t bytes) {
+    volatile char *p = alloca(bytes);
+    p[0] = 1;
+    here();
+    CHECK(p[0] == 1);
+}
+
+static NOINLINE void outer_a(size_t above, size_t below) {
+    volatile char *p = alloca(above);
+    p[0] = 1;
+    middle(below);
+    CHECK(p[0] == 1);
+}
+
+static NOINLINE void outer_b(size_t above, size_t below) {
+    volatile char *p = alloca(above);
+    p[0] = 2;
+    middle(below);
+    CHECK(p[0] == 2);
+}
+
+static void stale_frames(void) {
+    CASE("a frame of before that still lies in memory is not taken for the present one");
+    static const struct {
+        void (*outer)(size_t, size_t);
+        size_t above, below;
+        bool flush;
+    } calls[] = {
+        /* recorded, compared, recorded with all rules known, compared */
+        {outer_a, 64, 2048, true},
+        {outer_a, 64, 2048, false},
+        {outer_a, 64, 2048, false},
+        {outer_a, 64, 2048, false},
+        /* the same stack pointer at the innermost frame; the old frame of middle() above it */
+        {outer_b, 2048, 64, false},
+        {outer_b, 2048, 64, true},
+    };
+    uintptr_t before[FRAMES];
+    start(MP_UNWIND_CFI, 0);
+    for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        memcpy(before, pcs, sizeof(pcs));
+        if (calls[i].flush) {
+            mp_unwind_flush();
+        }
+        calls[i].outer(calls[i].above, calls[i].below);
+        CHECK(result.end == MP_UNWIND_OUTERMOST && result.depth > 4);
+        if (i == 1 || i == 2 || i == 3 || i == 5) {
+            CHECK(memcmp(before, pcs, sizeof(pcs)) == 0);
+        }
+    }
+}
+
+static void vdso(void) {
+    CASE("the vdso has rules like any module");
+    uintptr_t start_of_vdso = getauxval(AT_SYSINFO_EHDR);
+    struct mp_module module;
+    struct mp_cfi_image image;
+    if (start_of_vdso == 0) {
+        return;
+    }
+    CHECK(mp_module_find(start_of_vdso, &module) && module.permanent);
+    CHECK(module.start == start_of_vdso && module.eh_frame_hdr != NULL);
+    CHECK(mp_cfi_image(module.start, module.end, module.bias, module.eh_frame_hdr, &image) == 0);
+    CHECK(mp_cfi_count(&image) > 0);
+}
+
 static void cache(void) {
     CASE("an entry names one address of one epoch");
     uint32_t sequence = mp_cache_sequence();
@@ -190,6 +259,8 @@ int main(void) {
     limits();
     frame_pointers();
     libgcc();
+    stale_frames();
+    vdso();
     cache();
     return check_end();
 }

@@ -10,6 +10,7 @@ import functools
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,27 @@ def test_libraries_that_come_and_go_never_yield_a_wrong_stack() -> None:
     program = beside_libgcc("test_unwind_dlopen.c", "gcc", ("-O1", "-rdynamic"))
 
     expect_pass(program, *map(str, plugins))
+
+
+INTERPRETER = """
+import ctypes, sys, threading
+u = ctypes.CDLL(sys.argv[1])
+u.oracle_init(0, True)
+ends = [u.oracle_check(b"python")]
+def compare(a, b):
+    ends.append(u.oracle_check(b"callback"))
+    return 0
+callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(compare)
+ctypes.CDLL(None).qsort((ctypes.c_int * 6)(3, 2, 1, 5, 4, 6), 6, 4, callback)
+thread = threading.Thread(target=lambda: ends.append(u.oracle_check(b"thread")))
+thread.start()
+thread.join()
+assert len(ends) > 5 and set(ends) == {255} and u.oracle_failures() == 0, ends
+"""
+
+
+def test_stacks_of_an_interpreter_with_callbacks_equal_those_of_libgcc() -> None:
+    expect_pass(Path(sys.executable), "-c", INTERPRETER, str(oracle()))
 
 
 @pytest.mark.parametrize(

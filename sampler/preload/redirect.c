@@ -92,8 +92,9 @@ static bool brings(const struct mp_real *other, enum form form) {
     return other->posix_memalign != trial.real.posix_memalign;
 }
 
-/* Get and free one block from the other object. True: it came through our exported hooks. */
-static bool passes(const struct mp_real *other, enum form form, size_t size) {
+/* Get and free one block from the other object, and count which way it went. */
+static void try_one(const struct mp_real *other, enum form form, size_t size, unsigned *chained,
+                    unsigned *independent) {
     void *p = NULL;
     trial.seen = 0;
     if (form == FORM_MALLOC)
@@ -102,9 +103,12 @@ static bool passes(const struct mp_real *other, enum form form, size_t size) {
         p = other->calloc(1, size);
     else if (other->posix_memalign(&p, TRIAL_ALIGN, size) != 0)
         p = NULL;
-    bool seen = trial.seen != 0;
-    other->free(p);
-    return seen;
+    if (trial.seen != 0)
+        ++*chained;
+    else if (p != NULL)
+        ++*independent;
+    if (p != NULL)
+        other->free(p);
 }
 
 /* Does the malloc of `other` end in ours? Large and small blocks may go different ways. */
@@ -112,13 +116,11 @@ static enum verdict try_family(struct mp_real *real, const struct mp_real *other
     static const size_t sizes[] = {TRIAL_BYTES, 5000, 3u << 20};
     unsigned chained = 0, independent = 0;
     begin_trial(real);
-    for (int form = 0; form < FORMS; form++)
-        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && brings(other, form); i++) {
-            if (passes(other, form, sizes[i]))
-                chained++;
-            else
-                independent++;
-        }
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && brings(other, FORM_MALLOC); i++)
+        try_one(other, FORM_MALLOC, sizes[i], &chained, &independent);
+    for (int form = FORM_CALLOC; form < FORMS; form++)
+        if (brings(other, form))
+            try_one(other, form, TRIAL_BYTES, &chained, &independent);
     end_trial(real);
     return chained == 0 ? INDEPENDENT : independent == 0 ? CHAINED : MIXED;
 }

@@ -3,7 +3,7 @@
  */
 #include "target.h"
 
-static char memory[4 << 20];
+static char memory[64 << 20];
 static size_t used;
 
 void *malloc(size_t size) {

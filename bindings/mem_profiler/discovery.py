@@ -95,6 +95,7 @@ def _open_mapped(pid: int, mapping: Mapping, *, writable: bool) -> Segment:
     if mapping.path.endswith(" (deleted)"):
         raise NoSampler(f"the segment of pid {pid} was removed while it was in use")
     segment = Segment.open(f"/proc/{pid}/root{mapping.path}", writable=writable)
+    segment.path = mapping.path
     try:
         status = os.fstat(segment.fd)
         if not _same_file(pid, mapping, status):
@@ -108,6 +109,14 @@ def _open_mapped(pid: int, mapping: Mapping, *, writable: bool) -> Segment:
         segment.close()
         raise
     return segment
+
+
+def _named_for_another(pid: int, mapping: Mapping) -> bool:
+    """Whether the file's name says that it is another process's: that of a parent by fork."""
+    facts = procfs.status(pid)
+    return facts is not None and not os.path.basename(mapping.path).startswith(
+        f"{facts.inner_pid}-"
+    )
 
 
 def _belongs(control: Control, pid: int) -> bool:
@@ -136,6 +145,9 @@ def open_process(pid: int, *, writable: bool = True) -> Segment:
     inherited = False
     trouble: MemError | None = None
     for mapping in segment_mappings(mappings):
+        if _named_for_another(pid, mapping):
+            inherited = True
+            continue
         try:
             segment = _open_mapped(pid, mapping, writable=writable)
         except PermissionError:

@@ -89,7 +89,7 @@ def rows() -> list[Row]:
             continue
         try:
             with Segment.open(left.path, writable=False) as segment:
-                state = "dead" if left.written else "dead, not written"
+                state = "dead, written" if left.written else "dead, not written"
                 row = _row(left.control.number("pid"), segment, left.uid, state, dead=True)
                 found.append(row)
         except OSError:

@@ -34,6 +34,10 @@ Records = NDArray[np.void]
 
 # No segment is larger; a forged size must not become an allocation of ours.
 FILE_MAX_BYTES = 1 << 36
+LEVEL_ROWS_MAX = 1 << 26
+# Pages of a file that was copied with holes, or is compressed, stand for more than their number.
+ROOM_MIN_BYTES = 512 << 20
+ROOM_FACTOR = 16
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,11 @@ class Level:
 class Control:
     """A copy of the control page, taken at one moment. Fields are those of struct mp_control."""
 
-    def __init__(self, page: bytes, file_bytes: int) -> None:
+    def __init__(self, page: bytes, file_bytes: int, room_bytes: int) -> None:
         record: Records = np.frombuffer(page, layout.CONTROL, count=1)
         self._record: Any = record[0]
         self.limit_bytes = min(int(self["limit_bytes"]), file_bytes)
+        self._room_bytes = room_bytes
 
     def __getitem__(self, name: str) -> Any:
         return self._record[name]
@@ -105,7 +110,11 @@ class Control:
         ready = min(int(record["levels_ready"]), layout.LEVELS)
         wanted = layout.dtype(row_struct).itemsize if row_struct else 0
         found = (self.level(record["level"][i], i, wanted) for i in range(ready))
-        return [level for level in found if level is not None]
+        levels = [level for level in found if level is not None]
+        # Levels are reserved before use: they cannot hold much more than the file has pages.
+        while sum(level.total_bytes for level in levels) > self._room_bytes:
+            levels.pop()
+        return levels
 
     def level(self, raw: Any, index: int, row_bytes: int) -> Level | None:
         """`raw` (struct mp_level) as a checked level, or None."""
@@ -113,7 +122,7 @@ class Control:
         sane = (
             level.offset >= layout.CONTROL_BYTES
             and level.offset % 8 == 0
-            and 8 <= level.rows <= 1 << 28
+            and 8 <= level.rows <= LEVEL_ROWS_MAX
             and level.row_bytes == row_bytes
             and level.offset + level.rows * (8 + row_bytes) <= self.limit_bytes
         )
@@ -195,19 +204,34 @@ class Segment:
 
     def control(self) -> Control:
         """A fresh copy of the control page."""
-        return Control(self._pread(0, layout.CONTROL_BYTES), os.fstat(self.fd).st_size)
+        status = os.fstat(self.fd)
+        room = ROOM_MIN_BYTES + ROOM_FACTOR * status.st_blocks * 512
+        return Control(self._pread(0, layout.CONTROL_BYTES), status.st_size, room)
 
     def read(self, offset: int, size: int) -> Bytes:
         """`size` bytes from `offset`; what lies past the file's end reads as zeros."""
         buffer = np.zeros(size, np.uint8)
         view = buffer.data
-        done = 0
-        while done < size:
-            got = os.preadv(self.fd, [view[done:]], offset + done)
+        at = 0
+        while at < size:
+            data = self._next(offset + at, os.SEEK_DATA) - offset
+            if not at <= data < size:
+                break
+            hole = min(self._next(offset + data, os.SEEK_HOLE) - offset, size)
+            got = os.preadv(self.fd, [view[data : max(hole, data + 1)]], offset + data)
             if got == 0:
                 break
-            done += got
+            at = data + got
         return buffer
+
+    def _next(self, offset: int, what: int) -> int:
+        """Where data or a hole begins next: a forged, huge hole shall cost no memory of ours."""
+        try:
+            return os.lseek(self.fd, offset, what)
+        except OSError as error:
+            if error.errno == errno.ENXIO or what == os.SEEK_HOLE:
+                return FILE_MAX_BYTES
+            return offset
 
     def keys(self, level: Level) -> Words:
         """The keys of a level, one u64 per row."""

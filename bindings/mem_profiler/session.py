@@ -103,6 +103,7 @@ class Session:
             self._look_after()
         if self.ended is None and self.recorder.due_in() == 0:
             try:
+                capture.update_flags(self.segment, self.pid)
                 self.recorder.tick(self.now_ns())
             except ProcessGone as error:
                 self.ended = "unknown"
@@ -117,7 +118,6 @@ class Session:
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + ALIVE_CHECK_S
-        capture.update_flags(self.segment, self.pid)
         if self._runs_another_program():
             self._close_capture()
             self.ended = "target ended"

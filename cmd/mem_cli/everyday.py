@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from mem_cli.output import check_output
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
@@ -77,6 +78,7 @@ class Everyday:
 
     def run(self) -> Result:
         """Read, name and report. Raises `MemError`; writes nothing."""
+        check_output(self.output)
         profile = read_profile(self.heap)
         if self.binary is None:
             check_recorded_binary(profile)

@@ -11,10 +11,10 @@ import sys
 
 import click
 
-from mem_cli.errors import run_command, say_error
+from mem_cli.errors import run_command
 from mem_cli.output import write_result
 from mem_cli.web_reports import commands as web_commands
-from mem_parser.errors import InputFileError, SymbolError, UsageProblem, one_line
+from mem_parser.errors import InputFileError, SymbolError, one_line
 
 
 @click.group(
@@ -58,11 +58,11 @@ def report(options: dict[str, object]) -> None:
 
     everyday = Everyday.from_options(options)
     result = everyday.run()
-    for problem in result.problems:
-        click.echo(f"warning: {one_line(problem.text)}", err=True)
     if everyday.strict and result.problems:
         first = result.problems[0]
         raise SymbolError(first.text, hint=first.hint)
+    for problem in result.problems:
+        click.echo(f"warning: {one_line(problem.text)}", err=True)
     write_result(result.text, everyday.output)
     if result.incomplete and not everyday.partial:
         raise InputFileError(
@@ -78,9 +78,6 @@ for command in web_commands:
 def main() -> None:
     """Run the command; never returns."""
     sys.exit(run_command(cli, "mem_parser"))
-
-
-__all__ = ["UsageProblem", "cli", "main", "report", "say_error"]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def significant(value: float, digits: int = 4) -> str:
     """
     if not math.isfinite(value):
         return "?"
-    size = math.floor(math.log10(abs(value))) + 1 if value else 1
+    size = int(f"{value:.{digits - 1}e}".partition("e")[2]) + 1 if value else 1
     return f"{value:.{min(max(digits - size, 0), 12)}f}"
 
 

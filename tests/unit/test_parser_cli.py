@@ -1,0 +1,151 @@
+"""`mem_parser` as users meet it: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from heapfiles import HeapFile, Record
+
+from mem_parser.symbols.elf import ElfImage
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = "/bin/true"
+
+
+@pytest.fixture
+def heap(tmp_path: Path) -> Path:
+    path = tmp_path / "x.heap"
+    path.write_bytes(good_file())
+    return path
+
+
+def good_file(**changes: object) -> bytes:
+    image = ElfImage.open(PROGRAM)
+    module = {"path": PROGRAM, "build_id": image.build_id, "start": 0x10000, "end": 0x90000,
+              "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]], "first_generation": 0,
+              "last_generation": None} | changes  # fmt: skip
+    header = {"exe": PROGRAM, "samples": 1, "duration_s": 1.0}
+    records = [Record((0x1000, 0x15001), 1, 4 << 20)]
+    return HeapFile(records, modules=[module], header=header).data
+
+
+def parse(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings"))
+    return subprocess.run(
+        [sys.executable, "-m", "mem_cli.mem_parser", *map(str, arguments)],
+        capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""} | environment,
+    )  # fmt: skip
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], code: int, text: str) -> None:
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.splitlines()
+    assert re.match("error: .*" + text, lines[0]), done.stderr
+    assert all(line.startswith("hint:  ") for line in lines[1:])
+    assert len(lines) <= 2
+    assert done.stdout == ""
+
+
+def test_a_table_goes_to_standard_output(heap: Path) -> None:
+    done = parse("-p", PROGRAM, "-f", heap, "-t")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Total: 4.000 MiB")
+    assert "true+0x" in done.stdout
+
+
+def test_the_binary_may_be_left_out_while_it_is_unchanged(heap: Path) -> None:
+    assert parse("-f", heap, "-t").returncode == 0
+
+    heap.write_bytes(good_file(build_id="00" * 20))
+    assert_refused(parse("-f", heap, "-t"), 2, "no binary given")
+
+
+def test_a_graph_goes_to_its_file(heap: Path, tmp_path: Path) -> None:
+    done = parse("-p", PROGRAM, "-f", heap, "-s", "-o", tmp_path / "x.svg")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "x.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["-p", PROGRAM, "-f", "HEAP"], 2, "neither -t nor -s"),
+        (["-p", PROGRAM, "-f", "HEAP", "-t", "-s"], 2, "-t and -s"),
+        (["-p", PROGRAM, "-t"], 2, "no profile given"),
+        (["-p", PROGRAM, "-f", "HEAP", "-t", "--wrong"], 2, "No such option"),
+        (["-p", PROGRAM, "-f", "HEAP", "-t", "-n", "x"], 2, "Invalid value"),
+        (["-p", PROGRAM, "-f", "HEAP", "-t", "--inuse", "--alloc"], 2, "exclude each other"),
+        (["-p", PROGRAM, "-f", "HEAP", "-t", "-o", "/missing/x"], 2, "cannot write"),
+        (["-p", PROGRAM, "-f", "/missing.heap", "-t"], 3, "/missing.heap: no such file"),
+        (["-p", PROGRAM, "-f", PROGRAM, "-t"], 3, "not a heap profile"),
+        (["-p", "/missing", "-f", "HEAP", "-t"], 3, "/missing: no such file"),
+        (["-p", "HEAP", "-f", "HEAP", "-t"], 3, "not an ELF file"),
+        (["-p", "/bin/ls", "-f", "HEAP", "-t"], 3, "not the program of this profile"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_a_code(
+    heap: Path, arguments: list[str], code: int, text: str
+) -> None:
+    given = [str(heap) if a == "HEAP" else a for a in arguments]
+
+    assert_refused(parse(*given), code, text)
+
+
+def test_a_cut_file_is_read_as_far_as_it_goes(heap: Path) -> None:
+    heap.write_bytes(good_file()[:-20])
+
+    done = parse("-p", PROGRAM, "-f", heap, "-t")
+
+    assert done.returncode == 3
+    assert "INCOMPLETE" in done.stdout
+    assert "4.000 MiB" in done.stdout
+    assert done.stderr.startswith("error: ")
+    assert parse("-p", PROGRAM, "-f", heap, "-t", "--partial").returncode == 0
+
+
+def test_a_changed_binary_is_a_warning_and_with_strict_an_error(heap: Path) -> None:
+    heap.write_bytes(good_file(build_id="00" * 20))
+
+    mild = parse("-p", PROGRAM, "-f", heap, "-t")
+    assert mild.returncode == 0
+    assert mild.stderr.count("warning: ") == 1
+    assert_refused(parse("-p", PROGRAM, "-f", heap, "-t", "--strict"), 5, "build-id")
+
+
+def test_no_samples_are_no_error(heap: Path) -> None:
+    heap.write_bytes(HeapFile([], header={"exe": PROGRAM}).data)
+
+    done = parse("-p", PROGRAM, "-f", heap, "-t")
+
+    assert done.returncode == 0
+    assert "0 samples" in done.stdout
+
+
+def test_without_a_layout_program_nothing_is_written(heap: Path, tmp_path: Path) -> None:
+    done = parse("-p", PROGRAM, "-f", heap, "-s", "-o", tmp_path / "x.svg", MEM_PROFILER_DOT="/no/dot")
+
+    assert_refused(done, 1, "cannot run /no/dot")
+    assert not (tmp_path / "x.svg").exists()
+
+
+def test_a_full_disk_leaves_no_half_file(heap: Path) -> None:
+    assert_refused(parse("-p", PROGRAM, "-f", heap, "-t", "-o", "/dev/full"), 1, "no space left")
+
+
+def test_a_reader_that_goes_away_is_no_traceback(heap: Path) -> None:
+    paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd"))
+    done = subprocess.run(
+        f"{sys.executable} -m mem_cli.mem_parser -f {heap} -t | true",
+        shell=True, capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""},
+    )  # fmt: skip
+
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,235 @@
+"""The table and the graph, against sums done by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from heapfiles import HeapFile, Record
+
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.names import FrameRule, is_allocator
+from mem_parser.readers import read_bytes
+from mem_parser.reports.aggregate import Row, StackSums, rows_of, sum_stacks
+from mem_parser.reports.graph import build_graph, total_line
+from mem_parser.reports.svg import draw_svg, dot_source
+from mem_parser.reports.table import TableOptions, format_table
+from mem_parser.reports.units import format_bytes, format_total, significant
+from mem_parser.estimate import Estimate
+from mem_parser.symbols.table import Function, Location, Symbols
+
+
+def named(*stacks: tuple[str, int], rate: int = 1, blocks: int = 1) -> tuple[Profile, Symbols]:
+    """A profile whose stacks are spelled `malloc b a` (innermost first), each with its bytes."""
+    words = [text.split() for text, _ in stacks]
+    functions = sorted({w for line in words for w in line})
+    records = [
+        Record(tuple(0x1000 + functions.index(w) for w in line), blocks, size)
+        for line, (_, size) in zip(words, stacks, strict=True)
+    ]
+    profile = read_bytes(HeapFile(records, rate=rate).data, "x.heap")
+    symbols = Symbols(
+        [Function(f.replace("~", " "), f, "/bin/x") for f in functions],
+        [Location(k, "x.c", k + 1) for k in range(len(functions))],
+        profile.stacks.offsets,
+        (profile.stacks.frames - 0x1000).astype(np.int32),
+    )
+    return profile, symbols
+
+
+def sums(*stacks: tuple[str, int], rule: FrameRule = FrameRule.OWN) -> StackSums:
+    profile, symbols = named(*stacks)
+    return sum_stacks(profile, symbols, rule=rule)
+
+
+def values(found: StackSums) -> dict[str, tuple[float, float]]:
+    return {r.name: (r.flat.value, r.cum.value) for r in rows_of(found)}
+
+
+def test_flat_goes_to_the_caller_of_the_allocator_and_cum_to_all_above() -> None:
+    found = values(sums(("malloc b a", 10), ("malloc a", 5), ("malloc c a", 1)))
+
+    assert found == {"a": (5, 16), "b": (10, 10), "c": (1, 1)}
+
+
+def test_recursion_counts_once() -> None:
+    assert values(sums(("malloc a b a b a", 7))) == {"a": (7, 7), "b": (0, 7)}
+
+
+def test_everything_above_the_outermost_allocator_frame_is_dropped() -> None:
+    assert values(sums(("inner malloc wrap operator~new a", 3))) == {"a": (3, 3)}
+    assert values(sums(("malloc a", 3), rule=FrameRule.NONE)) == {"malloc": (3, 3), "a": (0, 3)}
+
+
+def test_a_stack_of_allocator_frames_only_keeps_its_last() -> None:
+    assert values(sums(("malloc calloc", 3))) == {"calloc": (3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("malloc", "oj"),
+        ("operator new[]", "oj"),
+        ("tcmalloc::allocate_full", "oj"),
+        ("std::__new_allocator::allocate", "o"),
+        ("__gnu_cxx::new_allocator::allocate", "o"),
+        ("std::allocator_traits::allocate", "o"),
+        ("std::_Vector_base::_M_allocate", "o"),
+        ("__rust_alloc", "o"),
+        ("PyObject_Malloc", "o"),
+        ("zmalloc", ""),
+        ("std::vector::push_back", ""),
+    ],
+)
+def test_which_functions_are_allocators(name: str, rules: str) -> None:
+    function = Function(name, name, "/bin/x")
+
+    assert is_allocator(function, FrameRule.OWN) == ("o" in rules)
+    assert is_allocator(function, FrameRule.JEPROF) == ("j" in rules)
+    assert not is_allocator(function, FrameRule.NONE)
+
+
+def test_records_are_weighed_before_they_are_added() -> None:
+    profile, symbols = named(("malloc a", 16), ("malloc a", 1 << 20), rate=65536)
+
+    found = rows_of(sum_stacks(profile, symbols))[0].flat
+
+    assert found.value == pytest.approx(16 / -np.expm1(-16 / 65536) + (1 << 20), rel=1e-6)
+    assert found.samples == 2
+
+
+def table(profile: Profile, symbols: Symbols, **options: object) -> list[str]:
+    chosen = TableOptions(**options)  # type: ignore[arg-type]
+    return list(format_table(profile, symbols, sum_stacks(profile, symbols), chosen))
+
+
+def test_the_table_reads_as_documented() -> None:
+    profile, symbols = named(("malloc b a", 3 << 20), ("malloc a", 1 << 20))
+
+    assert table(profile, symbols) == [
+        "Total: 4.000 MiB in use   0 samples, every block",
+        "allocated since the capture began and not freed at their end; older blocks are not in it",
+        "      flat   flat%    sum%        cum    cum%  name",
+        " 3.000 MiB   75.0%   75.0%  3.000 MiB   75.0%  b",
+        " 1.000 MiB   25.0%  100.0%  4.000 MiB  100.0%  a",
+    ]
+
+
+def test_cum_order_and_the_number_of_rows_are_chosen() -> None:
+    profile, symbols = named(("malloc b a", 3 << 20), ("malloc a", 1 << 20))
+
+    assert table(profile, symbols, by_cum=True)[3].endswith("  a")
+    assert table(profile, symbols, rows=1)[-1].startswith("1 row not shown (1.000 MiB flat)")
+
+
+def test_small_rows_are_left_out_with_a_word_and_n_0_brings_them_back() -> None:
+    profile, symbols = named(("malloc a", 1 << 20), ("malloc b", 100))
+
+    assert table(profile, symbols)[-1] == "1 row below 0.5 % not shown (100 B flat): -n 0 shows all"
+    assert table(profile, symbols, rows=0)[-1].endswith("  b")
+
+
+def test_the_header_says_losses_rss_and_incompleteness() -> None:
+    profile, symbols = named(("malloc a", 10))
+    profile.capture.lost = {"reentry": 2, "truncated": 3, "live_full": 0}
+    profile.capture.memory = dataclasses.replace(profile.capture.memory, rss_bytes=1 << 20)
+    profile.incomplete = "it ends within line 7"
+
+    text = "\n".join(table(profile, symbols))
+
+    assert "2 lost   RSS 1.000 MiB" in text
+    assert "3 stacks cut at the depth limit" in text
+    assert "INCOMPLETE: it ends within line 7" in text
+
+
+def test_no_samples_are_said_plainly() -> None:
+    profile = read_bytes(HeapFile([]).data, "x")
+    symbols = Symbols([], [], profile.stacks.offsets, np.zeros(0, np.int32))
+
+    assert table(profile, symbols)[-1].startswith("0 samples")
+    assert "0 samples" in draw_svg(build_graph(profile, sum_stacks(profile, symbols), Count.INUSE, Unit.SPACE, "x"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.000 KiB"), (1 << 20, "1.000 MiB"),
+     (214.6 * (1 << 20), "214.6 MiB"), (1023.99 * 1024, "1.000 MiB"), (1000.4 * 1024, "1000 KiB"),
+     (5 * 2**70, "5120 EiB"), (float("nan"), "?")],
+)  # fmt: skip
+def test_sizes_have_four_digits_and_powers_of_1024(value: float, text: str) -> None:
+    assert format_bytes(value) == text
+
+
+def test_totals_carry_their_error_in_the_same_unit() -> None:
+    assert format_total(Estimate(214.6 * 2**20, 0.153 * 2**20, 9), Unit.SPACE) == "214.6 MiB ± 0.30 (95 %)"
+    assert format_total(Estimate(1000, 10, 9), Unit.OBJECTS) == "1000 objects ± 20 (95 %)"
+    assert significant(0.012345) == "0.01235"
+
+
+def graph_of(*stacks: tuple[str, int]):  # noqa: ANN201
+    profile, symbols = named(*stacks)
+    return build_graph(profile, sum_stacks(profile, symbols), Count.INUSE, Unit.SPACE, "x")
+
+
+def test_edges_count_once_per_stack_and_never_lead_to_themselves() -> None:
+    graph = graph_of(("malloc a b a b b", 8))
+
+    names = [n.name for n in graph.nodes]
+    edges = {(names[e.caller], names[e.callee]): e.value for e in graph.edges}
+    assert edges == {("b", "a"): 8, ("a", "b"): 8}
+
+
+def test_small_nodes_are_pruned_and_the_legend_says_so() -> None:
+    graph = graph_of(("malloc a main", 100_000), ("malloc b main", 10))
+
+    assert [n.name for n in graph.nodes] == ["main", "a"] or [n.name for n in graph.nodes] == ["a", "main"]
+    assert "1 functions below 0.5 % not drawn" in graph.legend
+
+
+def test_at_most_eighty_nodes_are_drawn_and_gaps_are_dashed() -> None:
+    chain = " ".join(f"f{k}" for k in range(100))
+    graph = graph_of((f"malloc {chain}", 100), *((f"malloc g{k} f99 f0", 200) for k in range(3)))
+
+    assert len(graph.nodes) == 80
+    assert any(e.indirect for e in graph.edges)
+    assert any("beyond the heaviest 80" in line for line in graph.legend)
+
+
+def test_the_corner_shows_the_total_in_megabytes() -> None:
+    assert total_line(25.7 * 2**20, Unit.SPACE) == "Total MB: 25.7"
+    assert graph_of(("malloc a", 1)).legend[0].startswith("Total MB: ")
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<B>",
+    'a"];b[label="',
+    "back\\nslash\\",
+    "&lt;&amp;]]>",
+    "\\N\\G",
+    "x" * 5000,
+]
+
+
+def test_hostile_names_are_drawn_as_they_are_and_nothing_more() -> None:
+    rows = [Row(n, Estimate(10), Estimate(10)) for n in HOSTILE]
+    graph = dataclasses.replace(graph_of(("malloc a", 10)), nodes=rows, total=10.0, legend=HOSTILE)
+
+    root = ET.fromstring(draw_svg(graph))
+
+    texts = ["".join(t.itertext()) for t in root.iter("{http://www.w3.org/2000/svg}text")]
+    for name in HOSTILE[:-1]:
+        assert any(name in t.replace("\xa0", " ") for t in texts), name
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}script"))) == 1
+    assert len([g for g in root.iter() if g.get("class") == "node"]) == len(HOSTILE)
+    assert "http" not in dot_source(graph)
+
+
+def test_the_drawing_asks_nothing_of_the_network() -> None:
+    text = draw_svg(graph_of(("malloc a", 1)))
+
+    assert "<!DOCTYPE" not in text
+    assert "href=\"http" not in text
+    assert "src=" not in text

@@ -172,6 +172,26 @@ def test_library_opened_with_deepbind_goes_on_working(folder: Path, order: str) 
     check(only_counted(folder), FAMILY | NEW)
 
 
+@needs["jemalloc"]
+@pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-relro"])
+def test_threads_that_open_and_close_libraries_go_on_working(folder: Path, linking: str) -> None:
+    env = preloaded(folder, [LIBRARIES["jemalloc"], SAMPLER]) | {"MEM_PROFILER_START": "4096"}
+
+    result = run([build("redirect_threads.c"), plugin_of(linking)], env)
+
+    assert (result.returncode, result.stdout) == (0, "joined\n"), result.stderr
+
+
+def test_allocator_without_operators_is_redirected(folder: Path) -> None:
+    """A bump allocator before us forwards nothing, and new and delete are libstdc++'s."""
+    tool = build("own_malloc.c", "-shared", "-fPIC", "-Dmain=unused_main", out="own_malloc.so")
+
+    result = run([build("redirect.cc")], preloaded(folder, [tool, SAMPLER]))
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    check(only_counted(folder), FAMILY | NEW_OF_LIBSTDCXX)
+
+
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_tool_that_forwards_is_seen_once(folder: Path, order: str) -> None:
     tool = build("chain.c", "-shared", "-fPIC", out="chain.so")

@@ -56,6 +56,14 @@ class Watch:
         poll.register(self._fd, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
 
+    def send(self, number: int) -> None:
+        """Send a signal, if the process is still there. Never waits for it, unlike subprocess."""
+        with contextlib.suppress(OSError):
+            if self._fd >= 0:
+                signal.pidfd_send_signal(self._fd, number)
+            else:
+                os.kill(self.pid, number)
+
     def _wait_status(self) -> int | None:
         buffer = bytearray(PIDFD_INFO_BYTES)
         struct.pack_into("=Q", buffer, 0, PIDFD_INFO_EXIT)

@@ -214,8 +214,7 @@ class Run:
 
     def forward(self, number: int) -> None:
         """Pass a signal on to the program."""
-        with contextlib.suppress(OSError):
-            self.child.send_signal(number)
+        self.watch.send(number)
 
     # -- at the end -----------------------------------------------------------------------------
 

@@ -294,7 +294,8 @@ def test_sigterm_reaches_the_program_and_the_file_is_written(
     assert child.stdout is not None
     assert child.stdout.readline() == "ok\n"
     child.send_signal(signal.SIGTERM)
+    child.wait(TIMEOUT_S)  # while the program's input is still open
     _, err = child.communicate(timeout=TIMEOUT_S)
-    assert child.returncode == 128 + signal.SIGTERM
+    assert child.returncode == 128 + signal.SIGTERM, err
     assert "signal 15 (SIGTERM)" in err
     assert len(heaps(tmp_path)) == 1

@@ -32,6 +32,7 @@ from mem_parser.errors import MemError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 START_TIMEOUT_S = 30.0
+SEGMENTS = "/dev/shm"  # noqa: S108 - only a private folder is made in it
 MAX_MEMORY = "1gb"
 # Requests of every kind, over and over until it is stopped: strings, lists, hashes, sets.
 LOAD = "-l -q -c 20 -P 16 -n 60000 -r 1000000 -d 120 -t set,lpush,hset,sadd,zadd"
@@ -64,7 +65,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def child(arguments: list[str], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def child(arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program in the background and end it with the block, or with this process."""
     process = subprocess.Popen(
         arguments,
@@ -129,13 +130,18 @@ def capture(out: Path, seconds: float, programs: dict[str, str]) -> Path:
         server = [programs["redis-server"], "--port", str(port), "--bind", "127.0.0.1"]
         server += ["--dir", str(folder), "--logfile", str(log), "--save", ""]
         server += ["--maxmemory", MAX_MEMORY, "--maxmemory-policy", "allkeys-lru"]
-        redis = stack.enter_context(child(server, LD_PRELOAD=str(library)))
+        # Segments of the demo's own, so that nothing of it is left in the usual folder.
+        base = SEGMENTS if os.access(SEGMENTS, os.W_OK) else None
+        segments = stack.enter_context(tempfile.TemporaryDirectory(prefix="mem-demo-", dir=base))
+        environment = {"LD_PRELOAD": str(library), "MEM_PROFILER_DIR": segments}
+        redis = stack.enter_context(child(server, environment))
         wait_for_server(redis, port, log)
         click.echo(
             f"redis-server runs as pid {redis.pid}, on port {port}, with the sampler loaded:"
         )
         click.echo(f"  LD_PRELOAD={library} {PROGRAMS[0]} --port {port}")
-        stack.enter_context(child([programs["redis-benchmark"], "-p", str(port), *LOAD.split()]))
+        load = [programs["redis-benchmark"], "-p", str(port), *LOAD.split()]
+        stack.enter_context(child(load, {}))
         click.echo(f"redis-benchmark loads it: {LOAD}")
         prefix = os.path.relpath(out / "redis")
         rate = ["-c", "1024"]

@@ -1,4 +1,6 @@
-"""Write .heap files for tests, from the format document alone: a second opinion on what the format means."""
+"""Write .heap files for tests, from the format document alone: a second opinion on what the format
+means.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class HeapFile:
         for r in self.records:
             live = r.alloc_blocks - r.freed_blocks
             live_bytes = (r.alloc_bytes - r.freed_bytes) or live
-            rows.append((live, live_bytes, r.alloc_blocks, r.alloc_bytes or r.alloc_blocks, r.frames))
+            rows.append(
+                (live, live_bytes, r.alloc_blocks, r.alloc_bytes or r.alloc_blocks, r.frames)
+            )
         kind = f"heap_v2/{self.rate}" if self.rate > 1 else "heapprofile"
         sums = [sum(row[k] for row in rows) for k in range(4)]
         lines = [f"heap profile: {sums[0]}: {sums[1]} [{sums[2]}: {sums[3]}] @ {kind}"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from heapfiles import HeapFile, Record
 from hypothesis import strategies as st
+
+from heapfiles import HeapFile, Record
 
 addresses = st.integers(1, (1 << 47) - 1)
 frames = st.lists(addresses, min_size=1, max_size=8).map(tuple)

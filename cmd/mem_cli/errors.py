@@ -3,9 +3,9 @@
     error: what went wrong, in one line
     hint:  what can be done, in one line (where there is something)
 
-Exit codes: 0 fine, 1 unexpected, 2 usage, 3 input file, 4 target process, 5 symbols, 130 interrupted; 128+13 where
-the reader of standard output went away. A command may also end with a code of its own by ``raise SystemExit(code)`` or
-``ctx.exit(code)``.
+Exit codes: 0 fine, 1 unexpected, 2 usage, 3 input file, 4 target process, 5 symbols, 130
+interrupted; 128+13 where the reader of standard output went away. A command may also end with a
+code of its own by ``raise SystemExit(code)`` or ``ctx.exit(code)``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def run_command(
 ) -> int:
     """Run a click command and return its exit code.
 
-    ``arguments`` defaults to those of the process. Used as ``sys.exit(run_command(cli, "mem_parser"))``.
+    ``arguments`` defaults to those of the process. Used as ``sys.exit(run_command(cli,
+    "mem_parser"))``.
     """
     try:
         result = command.main(

@@ -54,7 +54,11 @@ class Everyday:
         if given["table"] == given["svg"]:
             both = "-t and -s exclude each other" if given["svg"] else "neither -t nor -s given"
             raise UsageProblem(both, hint="-t prints a table, -s draws the call graph as SVG")
-        for one, other in (("inuse", "alloc"), ("space", "objects"), ("all_frames", "jeprof_frames")):
+        for one, other in (
+            ("inuse", "alloc"),
+            ("space", "objects"),
+            ("all_frames", "jeprof_frames"),
+        ):
             if given[one] and given[other]:
                 names = (f"--{k.replace('_', '-')}" for k in (one, other))
                 raise UsageProblem(" and ".join(names) + " exclude each other")

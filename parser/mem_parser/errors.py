@@ -14,8 +14,9 @@
     │   └── TargetBusy                 another controller captures it
     └── SymbolError           exit 5   names are missing (only an error with --strict)
 
-The text of an error is one line that names the place (file, line, pid); ``hint`` is one line that says what can be
-done. Both may be printed as they are: control characters from hostile input are replaced here.
+The text of an error is one line that names the place (file, line, pid); ``hint`` is one line that
+says what can be done. Both may be printed as they are: control characters from hostile input are
+replaced here.
 """
 
 from __future__ import annotations

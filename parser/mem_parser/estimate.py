@@ -1,11 +1,12 @@
 """From sampled counts to estimates with error bars.
 
-The sampler takes a block of *s* bytes with probability ``p = 1 - exp(-s/T)``, *T* being the mean number of bytes
-between samples; at T <= 1 it takes every block. The unbiased (Horvitz-Thompson) weight of a sampled block is 1/p
-objects and s/p bytes, and an unbiased estimate of the variance it adds is (1-p)/p^2 objects^2 and s^2 (1-p)/p^2 bytes^2.
+The sampler takes a block of *s* bytes with probability ``p = 1 - exp(-s/T)``, *T* being the mean
+number of bytes between samples; at T <= 1 it takes every block. The unbiased (Horvitz-Thompson)
+weight of a sampled block is 1/p objects and s/p bytes, and an unbiased estimate of the variance it
+adds is (1-p)/p^2 objects^2 and s^2 (1-p)/p^2 bytes^2.
 
-Weights are applied to each record (one stack, one size class) and summed afterwards. Sums taken before weighing are
-biased, because 1/p is convex in s.
+Weights are applied to each record (one stack, one size class) and summed afterwards. Sums taken
+before weighing are biased, because 1/p is convex in s.
 
 Sizes below 1 byte count as 1, as they do in the sampler's countdown.
 """
@@ -29,8 +30,9 @@ Z95 = 1.959963984540054
 class Estimate:
     """A number measured by sampling.
 
-    ``value`` and ``std_error`` are in the same unit (bytes or objects); ``samples`` is the number of sampled blocks
-    behind them. Estimates of disjoint sets of blocks add: values and samples as they are, errors in squares.
+    ``value`` and ``std_error`` are in the same unit (bytes or objects); ``samples`` is the number
+    of sampled blocks behind them. Estimates of disjoint sets of blocks add: values and samples as
+    they are, errors in squares.
     """
 
     value: float

@@ -1,7 +1,7 @@
 r"""Lines of /proc/PID/maps, as they stand at the end of every text profile, to modules.
 
-Paths are whole (they may hold spaces), one trailing " (deleted)" is taken off and kept as a fact, and octal escapes
-(`\012`) are undone. Lines that are not map lines are counted, not guessed at.
+Paths are whole (they may hold spaces), one trailing " (deleted)" is taken off and kept as a fact,
+and octal escapes (`\012`) are undone. Lines that are not map lines are counted, not guessed at.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _MAX_MODULES = 200_000
 def parse_maps(lines: Iterable[str]) -> list[Module]:
     """Return one module per mapped file with executable ranges, in the order of first appearance.
 
-    Anonymous executable memory (code made at run time) is no module. Two mappings of one path far apart, with the same
-    file offset, are two modules: the file was loaded twice.
+    Anonymous executable memory (code made at run time) is no module. Two mappings of one path far
+    apart, with the same file offset, are two modules: the file was loaded twice.
     """
     modules: list[Module] = []
     last_of_path: dict[tuple[str, str], Module] = {}

@@ -1,11 +1,12 @@
 """The one model that every reader fills and every report works on.
 
-A `Profile` is columns: row *i* of every site column belongs to site *i*, a site being one (stack, size class, domain).
-Stacks are one flat array of addresses with offsets into it, innermost frame first, so that a million sites cost arrays
-and not objects. Counts are sampled blocks and bytes as the file has them; `Profile.weigh` turns them into estimates, per
-site, before anything is added up.
+A `Profile` is columns: row *i* of every site column belongs to site *i*, a site being one (stack,
+size class, domain). Stacks are one flat array of addresses with offsets into it, innermost frame
+first, so that a million sites cost arrays and not objects. Counts are sampled blocks and bytes as
+the file has them; `Profile.weigh` turns them into estimates, per site, before anything is added up.
 
-Filters are `Profile.where(mask)`: the same profile with fewer sites. Nothing here knows a file format or a symbol.
+Filters are `Profile.where(mask)`: the same profile with fewer sites. Nothing here knows a file
+format or a symbol.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ class Unit(enum.StrEnum):
 class StackTable:
     """All stacks, back to back.
 
-    Stack *k* is ``frames[offsets[k]:offsets[k + 1]]``, innermost first. All frames but the innermost are return
-    addresses. The innermost is the address of the allocation function itself where ``leaf_exact``; in other
-    tools' files it mostly is a return address too.
+    Stack *k* is ``frames[offsets[k]:offsets[k + 1]]``, innermost first. All frames but the
+    innermost are return addresses. The innermost is the address of the allocation function itself
+    where ``leaf_exact``; in other tools' files it mostly is a return address too.
     """
 
     offsets: IntArray
@@ -103,7 +104,8 @@ class StackTable:
 class SiteTable:
     """The counts of every site; all arrays have one entry per site.
 
-    ``inuse_*`` may be fractional or inconsistent with ``alloc_*`` in files of other tools; they are kept as found.
+    ``inuse_*`` may be fractional or inconsistent with ``alloc_*`` in files of other tools; they are
+    kept as found.
     """
 
     stack: IntArray
@@ -154,8 +156,8 @@ class ExecRange:
 class Module:
     """One file mapped into the profiled process.
 
-    ``bias`` is what was added to the file's own virtual addresses; None where the profile does not say it, so that
-    it has to be found from the file itself.
+    ``bias`` is what was added to the file's own virtual addresses; None where the profile does not
+    say it, so that it has to be found from the file itself.
     """
 
     path: str
@@ -248,8 +250,9 @@ MISSING_SAMPLES = ("reentry", "live_full", "site_full")
 class Profile:
     """One heap profile, whatever file it came from.
 
-    ``exact_samples`` is False where the counts are not numbers of samples (jemalloc adjusts them), so that no error bar
-    can be derived. ``incomplete`` says why part of the file is missing; ``warnings`` are sentences for the user.
+    ``exact_samples`` is False where the counts are not numbers of samples (jemalloc adjusts them),
+    so that no error bar can be derived. ``incomplete`` says why part of the file is missing;
+    ``warnings`` are sentences for the user.
     """
 
     format: str
@@ -269,7 +272,9 @@ class Profile:
     warnings: list[str] = field(default_factory=list)
 
     def counts(self, count: Count) -> tuple[IntArray, IntArray]:
-        """Return sampled blocks and bytes per site. Empty of meaning where the file lacks them: see `has`."""
+        """Return sampled blocks and bytes per site. Empty of meaning where the file lacks them: see
+        `has`.
+        """
         s = self.sites
         if count is Count.INUSE:
             return s.inuse_blocks, s.inuse_bytes
@@ -292,7 +297,9 @@ class Profile:
         return self.has_alloc
 
     def weigh(self, count: Count, unit: Unit) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Return per site: the estimate (bytes or objects), its variance, and the samples behind it."""
+        """Return per site: the estimate (bytes or objects), its variance, and the samples behind
+        it.
+        """
         blocks, size = self.counts(count)
         estimates = unsample(blocks, size, self.rate_bytes)
         if unit is Unit.SPACE:
@@ -320,7 +327,9 @@ class Profile:
         return dataclasses.replace(self, sites=self.sites.take(sites), thread_blocks=blocks)
 
     def used(self, count: Count) -> Profile:
-        """Return the profile of the sites that have blocks of ``count``, without stacks that nobody uses then."""
+        """Return the profile of the sites that have blocks of ``count``, without stacks that nobody
+        uses then.
+        """
         blocks, _ = self.counts(count)
         kept = self.where(blocks > 0)
         used = np.zeros(len(self.stacks), dtype=np.bool_)

@@ -1,8 +1,9 @@
 """Which frames are the allocator's own, so that blocks are charged to who asked for them.
 
-A stack is read from the innermost frame outwards; everything up to and including the outermost frame that is an
-allocator's is dropped, as jeprof does. `FrameRule.JEPROF` is jeprof's list alone; `OWN` adds the C++ and Rust standard
-allocators, CPython's allocation functions and the allocators' internal entry points; `NONE` keeps all frames.
+A stack is read from the innermost frame outwards; everything up to and including the outermost
+frame that is an allocator's is dropped, as jeprof does. `FrameRule.JEPROF` is jeprof's list alone;
+`OWN` adds the C++ and Rust standard allocators, CPython's allocation functions and the allocators'
+internal entry points; `NONE` keeps all frames.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def is_allocator(function: Function, rule: FrameRule) -> bool:
         return True
     module = function.module.rsplit("/", 1)[-1]
     if not function.known:
-        # What has no name in a stripped allocator is one of its inner functions; in the sampler, a hook.
+        # What has no name in a stripped allocator is one of its inner functions; in the
+        # sampler, a hook.
         return module == SAMPLER_NAME or bool(_ALLOCATOR_MODULE.match(module))
     if rule is FrameRule.JEPROF:
         return False

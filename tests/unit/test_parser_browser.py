@@ -30,7 +30,8 @@ function note() { seen.push(svg.getAttribute("viewBox")); }
 function pointer(kind, x, y) {
   svg.dispatchEvent(new PointerEvent(kind, {clientX: x, clientY: y, pointerId: 1, bubbles: true}));
 }
-svg.dispatchEvent(new WheelEvent("wheel", {deltaY: -400, clientX: 100, clientY: 100, cancelable: true}));
+svg.dispatchEvent(new WheelEvent("wheel",
+  {deltaY: -400, clientX: 100, clientY: 100, cancelable: true}));
 note();
 pointer("pointerdown", 100, 100); pointer("pointermove", 150, 130); pointer("pointerup", 150, 130);
 note();
@@ -48,7 +49,8 @@ def test_the_drawing_pans_and_zooms_by_itself(tmp_path: Path) -> None:
     page.write_text(draw_svg(GRAPH).replace("</svg>", USE), encoding="utf-8")
 
     done = subprocess.run(
-        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/u",
+        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
+         f"--user-data-dir={tmp_path}/u",
          "--window-size=800,600", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip

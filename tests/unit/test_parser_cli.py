@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from heapfiles import HeapFile, Record
 
+from heapfiles import HeapFile, Record
 from mem_parser.symbols.elf import ElfImage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,7 +130,9 @@ def test_no_samples_are_no_error(heap: Path) -> None:
 
 
 def test_without_a_layout_program_nothing_is_written(heap: Path, tmp_path: Path) -> None:
-    done = parse("-p", PROGRAM, "-f", heap, "-s", "-o", tmp_path / "x.svg", MEM_PROFILER_DOT="/no/dot")
+    done = parse(
+        "-p", PROGRAM, "-f", heap, "-s", "-o", tmp_path / "x.svg", MEM_PROFILER_DOT="/no/dot"
+    )
 
     assert_refused(done, 1, "cannot run /no/dot")
     assert not (tmp_path / "x.svg").exists()

@@ -38,7 +38,9 @@ def test_estimates_are_unbiased_and_their_error_is_the_spread_over_seeded_runs()
     for _ in range(300):
         taken = sizes[rng.random(len(sizes)) < sampling_probability(sizes, 4096)]
         blocks = [int((taken == s).sum()) for s in (16, 300, 5000)]
-        found = unsample(blocks, [n * s for n, s in zip(blocks, (16, 300, 5000), strict=True)], 4096)
+        found = unsample(
+            blocks, [n * s for n, s in zip(blocks, (16, 300, 5000), strict=True)], 4096
+        )
         estimates.append(found.bytes.sum())
         errors.append(math.sqrt(found.bytes_variance.sum()))
     standard_error = np.std(estimates) / math.sqrt(len(estimates))

@@ -1,4 +1,6 @@
-"""The readers of the field as oracles: jeprof and google-pprof on our files, and we on files of their allocators."""
+"""The readers of the field as oracles: jeprof and google-pprof on our files, and we on files of
+their allocators.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from heapfiles import HeapFile, Record
 
+from heapfiles import HeapFile, Record
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.readers import read_profile
@@ -29,14 +31,17 @@ SOURCE = """
 static std::vector<void *> kept;
 static std::map<int, std::string> names;
 #define KEEP __attribute__((noinline, noclone))
-extern "C" KEEP void *leaf(size_t n) { void *p = malloc(n); asm volatile("" ::: "memory"); return p; }
+extern "C" KEEP void *leaf(size_t n) {
+    void *p = malloc(n); asm volatile("" ::: "memory"); return p; }
 extern "C" KEEP void deep(int d) {
     if (d) deep(d - 1);
     else for (int i = 0; i < 500; i++) kept.push_back(leaf(100 + i % 700));
     asm volatile("" ::: "memory");
 }
 extern "C" KEEP void wide() {
-    for (int i = 0; i < 50; i++) { kept.push_back(new char[40000]); asm volatile("" ::: "memory"); deep(0); }
+    for (int i = 0; i < 50; i++) {
+        kept.push_back(new char[40000]);
+        asm volatile("" ::: "memory"); deep(0); }
 }
 int main() {
     for (int i = 0; i < 5000; i++) names[i] = std::string(50 + i % 100, 'x');
@@ -46,7 +51,9 @@ int main() {
 }
 """
 needs_jeprof = pytest.mark.skipif(not shutil.which("jeprof"), reason="jeprof is not installed")
-needs_pprof = pytest.mark.skipif(not shutil.which("google-pprof"), reason="google-pprof is not installed")
+needs_pprof = pytest.mark.skipif(
+    not shutil.which("google-pprof"), reason="google-pprof is not installed"
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,9 @@ def run_under(program: Path, **environment: object) -> None:
 
 
 def rewritten(profile: Profile, source: Path) -> HeapFile:
-    """The records of an exact profile as our sampler would have written them, with an exported malloc as frame 0."""
+    """The records of an exact profile as our sampler would have written them, with an exported
+    malloc as frame 0.
+    """
     library = next(m for m in profile.modules if m.name.startswith("libtcmalloc.so"))
     code = library.ranges[0]
     bias = ElfImage.open(library.path).bias_of(code.start, code.file_offset, 1) or 0
@@ -106,7 +115,9 @@ def rewritten(profile: Profile, source: Path) -> HeapFile:
     return HeapFile(records, rate=4096, maps=maps)
 
 
-def their_table(tool: str, program: Path, heap: Path, *options: str) -> tuple[int, dict[str, list[int]]]:
+def their_table(
+    tool: str, program: Path, heap: Path, *options: str
+) -> tuple[int, dict[str, list[int]]]:
     command = [tool, "--text", "--show_bytes", *options, str(program), str(heap)]
     text = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     total = int(re.search(r"Total: (\d+)", text)[1])  # type: ignore[index]
@@ -152,7 +163,8 @@ def test_jeprof_agrees(dumps: Dumps, which: str, option: str, count: Count, unit
     theirs = their_table("jeprof", dumps.program, heap, option)
     ours = our_table(dumps.program, heap, count, unit)
     if which != "ours":
-        # jeprof misnames the innermost frame of `new` there: a return address that it does not lower,
+        # jeprof misnames the innermost frame of `new` there: a return address that it
+        # does not lower,
         # or a function without a symbol in a stripped libjemalloc.
         theirs[1]["wide"][0] = ours[1]["wide"][0]  # type: ignore[call-overload]
 

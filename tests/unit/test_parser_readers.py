@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from heapfiles import HeapFile, Record, column, map_line
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import anything, damaged, heap_files
 
+from heapfiles import HeapFile, Record, column, map_line
 from mem_parser.errors import InputFileError, MemError, NotAProfile, UnsupportedVersion
 from mem_parser.maps import parse_maps
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_bytes, read_profile
+from strategies import anything, damaged, heap_files
 
 SAMPLE = HeapFile(
     [
@@ -65,7 +65,13 @@ def test_an_object_cut_over_two_lines_is_put_together() -> None:
 
 
 def test_unknown_marks_keys_and_columns_are_skipped() -> None:
-    extra = ["%future {", "%+ more", *column("novel", "<u8", [1, 2]), "%column odd <c16 1 1", "%| AA"]
+    extra = [
+        "%future {",
+        "%+ more",
+        *column("novel", "<u8", [1, 2]),
+        "%column odd <c16 1 1",
+        "%| AA",
+    ]
     file = HeapFile(SAMPLE.records, header={"new_key": [1]}, extra_lines=extra)
 
     assert read(file.data).sites.alloc_blocks.tolist() == [10, 2, 5]
@@ -114,7 +120,9 @@ def test_a_file_that_lost_its_second_part_keeps_its_first() -> None:
 
 
 def test_a_column_that_claims_more_than_it_holds_takes_no_memory() -> None:
-    data = SAMPLE.data.replace(b"%column alloc_blocks <u8 3", b"%column alloc_blocks <u8 99999999999")
+    data = SAMPLE.data.replace(
+        b"%column alloc_blocks <u8 3", b"%column alloc_blocks <u8 99999999999"
+    )
 
     with pytest.raises(InputFileError, match="cannot have 99999999999 entries"):
         read(data)
@@ -157,7 +165,8 @@ def test_a_bare_at_sign_does_not_charge_the_stack_before_it() -> None:
 
 def test_gperftools_paddings_warnings_and_carriage_returns_are_accepted() -> None:
     profile = read(
-        b"%warn sampling is off\r\nheap profile:      1:    65552 [     1:    65552] @ heap_v2/524288\r\n"
+        b"%warn sampling is off\r\n"
+        b"heap profile:      1:    65552 [     1:    65552] @ heap_v2/524288\r\n"
         b"     1:    65552 [     1:    65552] @ 0x00000010 0X20\r\n\r\nMAPPED_LIBRARIES:\r\n"
     )
 
@@ -186,7 +195,8 @@ def test_the_first_version_of_the_format_scales_small_records_up_to_half_the_rat
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\n\n", b"hello\n", b"\x7fELF" + bytes(99), b"heap profile: nothing\n", b"heap_v2/x\n"]
+    "data",
+    [b"", b"\n\n", b"hello\n", b"\x7fELF" + bytes(99), b"heap profile: nothing\n", b"heap_v2/x\n"],
 )
 def test_what_is_no_profile_is_called_so(data: bytes) -> None:
     with pytest.raises(NotAProfile):

@@ -7,17 +7,17 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from heapfiles import HeapFile, Record
 
+from heapfiles import HeapFile, Record
+from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.readers import read_bytes
 from mem_parser.reports.aggregate import Row, StackSums, rows_of, sum_stacks
 from mem_parser.reports.graph import build_graph, total_line
-from mem_parser.reports.svg import draw_svg, dot_source
+from mem_parser.reports.svg import dot_source, draw_svg
 from mem_parser.reports.table import TableOptions, format_table
 from mem_parser.reports.units import format_bytes, format_total, significant
-from mem_parser.estimate import Estimate
 from mem_parser.symbols.table import Function, Location, Symbols
 
 
@@ -149,7 +149,9 @@ def test_no_samples_are_said_plainly() -> None:
     symbols = Symbols([], [], profile.stacks.offsets, np.zeros(0, np.int32))
 
     assert table(profile, symbols)[-1].startswith("0 samples")
-    assert "0 samples" in draw_svg(build_graph(profile, sum_stacks(profile, symbols), Count.INUSE, Unit.SPACE, "x"))
+    assert "0 samples" in draw_svg(
+        build_graph(profile, sum_stacks(profile, symbols), Count.INUSE, Unit.SPACE, "x")
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,12 +165,15 @@ def test_sizes_have_four_digits_and_powers_of_1024(value: float, text: str) -> N
 
 
 def test_totals_carry_their_error_in_the_same_unit() -> None:
-    assert format_total(Estimate(214.6 * 2**20, 0.153 * 2**20, 9), Unit.SPACE) == "214.6 MiB ± 0.30 (95 %)"
+    assert (
+        format_total(Estimate(214.6 * 2**20, 0.153 * 2**20, 9), Unit.SPACE)
+        == "214.6 MiB ± 0.30 (95 %)"
+    )
     assert format_total(Estimate(1000, 10, 9), Unit.OBJECTS) == "1000 objects ± 20 (95 %)"
     assert significant(0.012345) == "0.01235"
 
 
-def graph_of(*stacks: tuple[str, int]):  # noqa: ANN201
+def graph_of(*stacks: tuple[str, int]):
     profile, symbols = named(*stacks)
     return build_graph(profile, sum_stacks(profile, symbols), Count.INUSE, Unit.SPACE, "x")
 
@@ -184,7 +189,10 @@ def test_edges_count_once_per_stack_and_never_lead_to_themselves() -> None:
 def test_small_nodes_are_pruned_and_the_legend_says_so() -> None:
     graph = graph_of(("malloc a main", 100_000), ("malloc b main", 10))
 
-    assert [n.name for n in graph.nodes] == ["main", "a"] or [n.name for n in graph.nodes] == ["a", "main"]
+    assert [n.name for n in graph.nodes] == ["main", "a"] or [n.name for n in graph.nodes] == [
+        "a",
+        "main",
+    ]
     assert "1 functions below 0.5 % not drawn" in graph.legend
 
 
@@ -231,5 +239,5 @@ def test_the_drawing_asks_nothing_of_the_network() -> None:
     text = draw_svg(graph_of(("malloc a", 1)))
 
     assert "<!DOCTYPE" not in text
-    assert "href=\"http" not in text
+    assert 'href="http' not in text
     assert "src=" not in text

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from heapfiles import HeapFile, Record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heapfiles import HeapFile, Record
 from mem_parser.errors import InputFileError
 from mem_parser.model import ExecRange, Module
 from mem_parser.readers import read_bytes
@@ -26,8 +26,10 @@ from mem_parser.symbols.table import Symbols
 SOURCE = """
 #include <stdlib.h>
 static inline __attribute__((always_inline)) void *inlined(int n) { return malloc(n); }
-__attribute__((noinline)) void *alpha(int n) { void *p = inlined(n); __asm__ volatile("" ::: "memory"); return p; }
-__attribute__((noinline)) void *beta(int n) { void *p = alpha(n + 1); __asm__ volatile("" ::: "memory"); return p; }
+__attribute__((noinline))
+void *alpha(int n) { void *p = inlined(n); __asm__ volatile("" ::: "memory"); return p; }
+__attribute__((noinline))
+void *beta(int n) { void *p = alpha(n + 1); __asm__ volatile("" ::: "memory"); return p; }
 int main(void) { return beta(3) == 0; }
 """
 BIAS = 0x5500_0000_0000
@@ -41,7 +43,9 @@ def run(*command: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Programs `pie` and `fixed` with debug information, `stripped`, and `split` with its in split.debug."""
+    """Programs `pie` and `fixed` with debug information, `stripped`, and `split` with its in
+    split.debug.
+    """
     folder = tmp_path_factory.mktemp("a folder")
     source = folder / "source.c"
     source.write_text(SOURCE)
@@ -55,7 +59,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def symbol_address(program: Path, name: str) -> int:
-    return next(int(x.split()[0], 16) for x in run("nm", program).splitlines() if x.endswith(" " + name))
+    return next(
+        int(x.split()[0], 16) for x in run("nm", program).splitlines() if x.endswith(" " + name)
+    )
 
 
 def module_of(program: Path, bias: int, **changes: object) -> dict[str, object]:
@@ -69,12 +75,16 @@ def module_of(program: Path, bias: int, **changes: object) -> dict[str, object]:
     return module | changes
 
 
-def name_stack(module: dict[str, object], *frames: int, binary: str | None = None) -> tuple[list[str], Symbols]:
+def name_stack(
+    module: dict[str, object], *frames: int, binary: str | None = None
+) -> tuple[list[str], Symbols]:
     profile = read_bytes(
         HeapFile([Record((0x1000, *frames), 1, 10)], modules=[module]).data, "x.heap"
     )
     symbols = symbolize(profile, binary, cache=SymbolCache(None))
-    names = [symbols.functions[symbols.locations[k].function].name for k in symbols.locations_of_stack]
+    names = [
+        symbols.functions[symbols.locations[k].function].name for k in symbols.locations_of_stack
+    ]
     return names[1:], symbols
 
 
@@ -225,7 +235,9 @@ def test_libc_names_agree_with_nm() -> None:
         ("_Znot_a_name", "_Znot_a_name"),
     ],
 )
-def test_short_names_have_neither_parameters_nor_template_arguments(symbol: str, short: str) -> None:
+def test_short_names_have_neither_parameters_nor_template_arguments(
+    symbol: str, short: str
+) -> None:
     assert short_name(symbol) == short
 
 
@@ -299,11 +311,16 @@ def test_names_come_from_the_cache_until_the_file_changes(programs: Path, tmp_pa
 def test_a_lost_stack_and_an_empty_one_say_so() -> None:
     data = HeapFile([Record((1,), 1, 10, lost_cause=2)]).data
     symbols = symbolize(read_bytes(data, "x"), cache=SymbolCache(None))
-    assert [f.name for f in symbols.functions if "[" in f.name] == ["[stack lost: table full]", "[no stack]"]
+    assert [f.name for f in symbols.functions if "[" in f.name] == [
+        "[stack lost: table full]",
+        "[no stack]",
+    ]
 
 
 def test_modules_that_shared_an_address_are_told_apart_by_generation(programs: Path) -> None:
-    profile = read_bytes(HeapFile([Record((0x1000, 0x2001), 1, 1), Record((0x1000, 0x2001, 0x9), 1, 1)]).data, "x")
+    profile = read_bytes(
+        HeapFile([Record((0x1000, 0x2001), 1, 1), Record((0x1000, 0x2001, 0x9), 1, 1)]).data, "x"
+    )
     profile.stacks.generation[:] = [1, 5]
     profile.modules = [
         Module("/old.so", [ExecRange(0x2000, 0x3000, 0)], bias=0x2000, last_generation=3),
@@ -312,5 +329,7 @@ def test_modules_that_shared_an_address_are_told_apart_by_generation(programs: P
 
     symbols = symbolize(profile, cache=SymbolCache(None))
 
-    names = [symbols.functions[symbols.locations[k].function].name for k in symbols.locations_of_stack]
+    names = [
+        symbols.functions[symbols.locations[k].function].name for k in symbols.locations_of_stack
+    ]
     assert names == ["0x1000", "old.so+0x0", "0x1000", "new.so+0x0", "0x8"]

@@ -31,8 +31,8 @@ Data = bytes | mmap.mmap
 def read_profile(path: str | os.PathLike[str]) -> Profile:
     """Read the profile in file ``path``, whatever known format it is in.
 
-    A cut file is read as far as it goes, with `Profile.incomplete` set. Raises `InputFileError`: `NotAProfile` for
-    anything else, `UnsupportedVersion` for a format of the future.
+    A cut file is read as far as it goes, with `Profile.incomplete` set. Raises `InputFileError`:
+    `NotAProfile` for anything else, `UnsupportedVersion` for a format of the future.
     """
     name = os.fspath(path)
     data = _open(name)

@@ -1,7 +1,7 @@
 """Collect the records of a text profile, then make columns of them.
 
-Text readers meet records one by one; stacks are interned by their text, so that a stack that comes a thousand times is
-converted once.
+Text readers meet records one by one; stacks are interned by their text, so that a stack that comes
+a thousand times is converted once.
 """
 
 from __future__ import annotations

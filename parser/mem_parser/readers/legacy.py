@@ -1,10 +1,11 @@
-"""The text dialect of gperftools: `heap profile: ... @ heapprofile`, `heap_v2/T`, `heap/T`, `growth`.
+"""The text dialect of gperftools: `heap profile: ... @ heapprofile`, `heap_v2/T`, `heap/T`,
+`growth`.
 
-It is also the first part of our own files, and all of one that was cut before its second part. What the readers of the
-field do with each header is kept:
+It is also the first part of our own files, and all of one that was cut before its second part. What
+the readers of the field do with each header is kept:
 
     heap_v2/T, heapz_v2/T   records are divided by 1 - exp(-(bytes/blocks)/T)
-    heap/T                  jeprof's older rule: a record whose mean size is below T/2 is scaled up to T/2
+    heap/T                  jeprof's older rule: records of a mean size below T/2 are scaled up
     heapprofile, growth     no scaling
     no type                 heap/131072 if both pairs of the first line are equal, else no scaling
 """
@@ -162,5 +163,3 @@ def _scale_v1(blocks: int, size: int, rate: float) -> tuple[int, int]:
     if 0 < ratio < 1:
         return round(blocks / ratio), round(size / ratio)
     return blocks, size
-
-

@@ -1,8 +1,9 @@
 """Our own files: the section behind the part that every tool reads (`docs/heap-format.md`, 2).
 
-Counts and stacks come from the columns, which numpy decodes whole; the text records of part 1 are not looked at unless
-the section was cut. Nothing in the file is believed: every length is checked against what is really there before
-memory is taken for it, and unknown keys, columns and marks are skipped.
+Counts and stacks come from the columns, which numpy decodes whole; the text records of part 1 are
+not looked at unless the section was cut. Nothing in the file is believed: every length is checked
+against what is really there before memory is taken for it, and unknown keys, columns and marks are
+skipped.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ from mem_parser.readers.legacy import read_legacy
 SUPPORTED_VERSION = 1
 _MARK = b"\n%mem_profiler "
 _MAPS_MARK = b"\nMAPPED_LIBRARIES:"
-_DTYPES: dict[bytes, np.dtype[Any]] = {b"<u4": np.dtype("<u4"), b"<u8": np.dtype("<u8"), b"<f8": np.dtype("<f8")}
+_DTYPES: dict[bytes, np.dtype[Any]] = {
+    b"<u4": np.dtype("<u4"),
+    b"<u8": np.dtype("<u8"),
+    b"<f8": np.dtype("<f8"),
+}
 _MOST_ZLIB_SHRINKS = 1040
 """deflate cannot shrink data by more than 1032 times; a column that claims more is forged."""
 _COUNT_LIMIT = 1 << 62
@@ -53,7 +58,7 @@ class _CutError(Exception):
 
 
 def find_section(data: Any) -> int | None:
-    """Return the offset at which our section begins in ``data`` (bytes or mmap); None without one."""
+    """Return where our section begins in ``data`` (bytes or mmap); None without one."""
     at = data.rfind(_MARK)
     return at + 1 if at >= 0 else None
 
@@ -181,7 +186,9 @@ class _SectionReader:
         elif mark == b"%module":
             self.modules.append(_module(fields))
         elif mark == b"%thread":
-            self.threads.append(Thread(fields.integer("row"), fields.integer("tid"), fields.text("name")))
+            self.threads.append(
+                Thread(fields.integer("row"), fields.integer("tid"), fields.text("name"))
+            )
         else:
             self.series.append(_reading(fields))
 
@@ -362,7 +369,9 @@ def _capture(fields: Fields) -> Capture:
         pymalloc=fields.optional_bool("pymalloc"),
         lost=_int_values(fields.mapping("lost")),
         memory=Memory(**{f.name: memory.optional_int(f.name) for f in dataclasses.fields(Memory)}),
-        bucket_end_s=[v if isinstance(v, int | float) else None for v in fields.items("bucket_end_s")],
+        bucket_end_s=[
+            v if isinstance(v, int | float) else None for v in fields.items("bucket_end_s")
+        ],
         peak_at_s=peak.optional_float("at_s"),
         peak_estimate_bytes=peak.optional_float("estimate_bytes"),
         notes=[v for v in fields.items("notes") if isinstance(v, str)],

@@ -1,7 +1,8 @@
 """Flat and cumulative sums by function or by line: what the table and the graph are made of.
 
-Estimates are added up per stack first (records are weighed before that, see `Profile.weigh`), then every stack gives
-its sum to the function it ends in (*flat*) and once to every function on it (*cum*).
+Estimates are added up per stack first (records are weighed before that, see `Profile.weigh`), then
+every stack gives its sum to the function it ends in (*flat*) and once to every function on it
+(*cum*).
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ class GroupBy(enum.StrEnum):
 class StackSums:
     """Stacks spelled in keys, with what each stands for.
 
-    ``keys[offsets[k]:offsets[k + 1]]`` is stack *k*, innermost first; ``names[key]`` is what a key is called. ``values``
-    are estimates in bytes or objects, ``variances`` theirs, ``samples`` the sampled blocks.
+    ``keys[offsets[k]:offsets[k + 1]]`` is stack *k*, innermost first; ``names[key]`` is what a key
+    is called. ``values`` are estimates in bytes or objects, ``variances`` theirs, ``samples`` the
+    sampled blocks.
     """
 
     names: list[str]
@@ -132,7 +134,9 @@ def _estimate(value: float, variance: float, samples: float, sums: StackSums) ->
 
 
 def _without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, Keys]:
-    """Drop each stack's locations up to the outermost allocator's; a stack of nothing else keeps its last."""
+    """Drop each stack's locations up to the outermost allocator's; a stack of nothing else keeps
+    its last.
+    """
     offsets, locations = symbols.offsets, symbols.locations_of_stack
     is_allocator = allocator_functions(symbols.functions, rule)
     if not len(locations) or not is_allocator.any():
@@ -152,7 +156,9 @@ def _without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, Keys]:
 def _whole_addresses(
     symbols: Symbols, locations: npt.NDArray[np.int32], dropped: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """Judge an address by its innermost function alone, and with it those that function is inlined into."""
+    """Judge an address by its innermost function alone, and with it those that function is inlined
+    into.
+    """
     inlined = np.array([x.inlined for x in symbols.locations], dtype=np.bool_)[locations]
     begins = np.concatenate(([True], ~inlined[:-1]))
     first = np.flatnonzero(begins)

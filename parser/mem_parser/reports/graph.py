@@ -1,8 +1,8 @@
 """The call graph as data: which functions and calls are drawn, and what was left out.
 
-Nodes below 0.5 % of the total (cum) and edges below 0.1 % are pruned, and at most 80 nodes stay. A stack gives its weight
-once to each distinct edge on it; calls of a function to itself are no edge. Where functions between two drawn ones were
-pruned, the edge between those two is *indirect*.
+Nodes below 0.5 % of the total (cum) and edges below 0.1 % are pruned, and at most 80 nodes stay. A
+stack gives its weight once to each distinct edge on it; calls of a function to itself are no edge.
+Where functions between two drawn ones were pruned, the edge between those two is *indirect*.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ def header_lines(
     if profile.incomplete:
         lines.append(f"INCOMPLETE: {profile.incomplete}")
     if profile.capture.pymalloc:
-        lines.append("note: small objects of this CPython went through pymalloc; they are not in it")
+        lines.append(
+            "note: small objects of this CPython went through pymalloc; they are not in it"
+        )
     lines += [f"note: {one_line(text)}" for text in profile.capture.notes + profile.warnings]
     return [line for line in lines if line]
 

@@ -1,8 +1,9 @@
 """Draw a call graph as one SVG file that pans and zooms in a browser by itself.
 
-Graphviz lays it out: the system's `dot`, else the `graphviz-pure` program that pip installs. Labels are hostile input
-(they are symbol names): they are escaped for DOT here, by Graphviz for XML, and the drawing is parsed and written anew, so
-that nothing but elements Graphviz makes, and the script of this file, is in the result.
+Graphviz lays it out: the system's `dot`, else the `graphviz-pure` program that pip installs. Labels
+are hostile input (they are symbol names): they are escaped for DOT here, by Graphviz for XML, and
+the drawing is parsed and written anew, so that nothing but elements Graphviz makes, and the script
+of this file, is in the result.
 """
 
 from __future__ import annotations
@@ -52,7 +53,12 @@ def dot_source(graph: CallGraph) -> str:
             "ranksep": "0.4",
         },
         node_attr={"shape": "box", "style": "filled", "fontname": "Helvetica"},
-        edge_attr={"fontname": "Helvetica", "fontsize": "11", "color": "#606060", "arrowsize": "0.6"},
+        edge_attr={
+            "fontname": "Helvetica",
+            "fontsize": "11",
+            "color": "#606060",
+            "arrowsize": "0.6",
+        },
     )
     for k, row in enumerate(graph.nodes):
         dot.node(f"n{k}", _text(_node_label(row, graph), "\\n"), **_node_style(row, graph))
@@ -126,7 +132,9 @@ def find_layout_program() -> list[str] | None:
         return [chosen]
     scripts = (sysconfig.get_path("scripts"), os.path.dirname(sys.executable))
     for name in ("dot", "graphviz-pure"):
-        found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(filter(None, scripts)))
+        found = shutil.which(name) or shutil.which(
+            name, path=os.pathsep.join(filter(None, scripts))
+        )
         if found:
             return [found]
     return None

@@ -17,7 +17,9 @@ from mem_parser.reports.units import format_value, percent
 from mem_parser.symbols.table import Symbols
 
 SMALL_SHARE = 0.005
-"""Rows below this share of the total, in flat and in cum, are left out unless a number of rows is asked for."""
+"""Rows below this share of the total, in flat and in cum, are left out unless a number of rows is
+asked for.
+"""
 MAX_NAMELESS_LINES = 5
 
 
@@ -101,5 +103,9 @@ def nameless_lines(symbols: Symbols) -> Iterator[str]:
     found = [(m.rsplit("/", 1)[-1], n) for m, n in counts if m not in broken]
     if found:
         named = ", ".join(f"{name} ({n})" for name, n in found[:MAX_NAMELESS_LINES])
-        more = f" and {len(found) - MAX_NAMELESS_LINES} more" if len(found) > MAX_NAMELESS_LINES else ""
+        more = (
+            f" and {len(found) - MAX_NAMELESS_LINES} more"
+            if len(found) > MAX_NAMELESS_LINES
+            else ""
+        )
         yield f"addresses without a symbol: {named}{more}"

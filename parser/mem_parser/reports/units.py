@@ -1,4 +1,4 @@
-"""Numbers as reports print them: powers of 1024, four significant digits, no thousands separators."""
+"""Numbers as reports print them: powers of 1024, four significant digits, no separators."""
 
 from __future__ import annotations
 

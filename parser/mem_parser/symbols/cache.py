@@ -1,8 +1,8 @@
 """Symbol caches on disk, one file per build-id, in the user's cache folder.
 
-Writers make a file of their own and rename it, so two may run at once; readers check a header and throw away what does
-not fit. The folder is bounded: the files unused longest are removed first. A cache that cannot be used costs time,
-never a report.
+Writers make a file of their own and rename it, so two may run at once; readers check a header and
+throw away what does not fit. The folder is bounded: the files unused longest are removed first. A
+cache that cannot be used costs time, never a report.
 """
 
 from __future__ import annotations

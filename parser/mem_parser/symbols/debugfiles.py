@@ -1,7 +1,8 @@
 """Find the file that holds a module's debug information when it is not in the module itself.
 
-By build-id under the debug folders, then by the name in `.gnu_debuglink` beside the module, in its `.debug` folder, and
-under the debug folders. Whatever is found is only used if its build-id, or failing that its CRC, is the right one.
+By build-id under the debug folders, then by the name in `.gnu_debuglink` beside the module, in its
+`.debug` folder, and under the debug folders. Whatever is found is only used if its build-id, or
+failing that its CRC, is the right one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """C++ and Rust names as people write them, and the short names that reports group by.
 
-`full_name` is the library's (LLVM's) demangling. `short_name` is what jeprof and pprof show: without parameter lists,
-template arguments and return types, so that one template is one row.
+`full_name` is the library's (LLVM's) demangling. `short_name` is what jeprof and pprof show:
+without parameter lists, template arguments and return types, so that one template is one row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ _RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
 _RUST_ESCAPES = {
     "$SP$": "@", "$BP$": "*", "$RF$": "&", "$LT$": "<", "$GT$": ">",
     "$LP$": "(", "$RP$": ")", "$C$": ",", "$u20$": " ", "$u27$": "'",
-    "$u5b$": "[", "$u5d$": "]", "$u7b$": "{", "$u7d$": "}", "$u7e$": "~", "$u3b$": ";", "$u2b$": "+",
+    "$u5b$": "[", "$u5d$": "]", "$u7b$": "{", "$u7d$": "}", "$u7e$": "~", "$u3b$": ";",
+    "$u2b$": "+",
     "$u22$": '"', "..": "::",
 }  # fmt: skip
 _RUST_ESCAPE = re.compile("|".join(re.escape(k) for k in _RUST_ESCAPES))
@@ -27,7 +28,7 @@ _CLONE_SUFFIX = re.compile(r" \[?\(?(?:\.|clone ).*$")
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with control characters, which a terminal or a page could act on, replaced."""
+    """Return ``text`` with the control characters that a terminal could act on replaced."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -79,7 +80,9 @@ def _without_groups(name: str) -> str:
             continue
         kept.append(char)
         at += 1
-    return re.sub(r"(?<!operator) const\b|(?<=[\w>)]) (?:const|volatile|&&?)(?=\s|$)", "", "".join(kept))
+    return re.sub(
+        r"(?<!operator) const\b|(?<=[\w>)]) (?:const|volatile|&&?)(?=\s|$)", "", "".join(kept)
+    )
 
 
 def _operator_text(name: str, at: int, kept: list[str]) -> str | None:
@@ -121,4 +124,6 @@ def _without_return_type(name: str) -> str:
         head, tail = "", protected
     head = head.rsplit(" ", 1)[-1] if not head.endswith(" ") else ""
     text = (head + tail).lstrip("*&")
-    return text.replace("\x01", "(anonymous namespace)").replace("\x02", "(anonymous class)").strip()
+    return (
+        text.replace("\x01", "(anonymous namespace)").replace("\x02", "(anonymous class)").strip()
+    )

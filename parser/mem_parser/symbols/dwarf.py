@@ -1,8 +1,8 @@
 """Source lines and inlined frames, from DWARF, by the library `symbolic`.
 
-It turns the debug information of a file into a compact table once (the slow part, kept in the cache by build-id) and
-answers look-ups from that. Addresses are counted from the file's lowest segment there; here they are the file's
-virtual addresses.
+It turns the debug information of a file into a compact table once (the slow part, kept in the cache
+by build-id) and answers look-ups from that. Addresses are counted from the file's lowest segment
+there; here they are the file's virtual addresses.
 """
 
 from __future__ import annotations

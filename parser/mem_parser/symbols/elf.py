@@ -1,7 +1,8 @@
 """One ELF file: what it is (build-id, segments) and its symbol tables as numpy arrays.
 
-pyelftools reads headers, notes and sections; the symbol tables themselves are decoded whole by numpy, because walking
-them symbol by symbol takes seconds per library. The file may be hostile: every failure is `BadElf`.
+pyelftools reads headers, notes and sections; the symbol tables themselves are decoded whole by
+numpy, because walking them symbol by symbol takes seconds per library. The file may be hostile:
+every failure is `BadElf`.
 """
 
 from __future__ import annotations
@@ -103,9 +104,11 @@ class ElfImage:
         return text, int.from_bytes(raw[at : at + 4], order)  # type: ignore[arg-type]
 
     def bias_of(self, start: int, file_offset: int, length: int) -> int | None:
-        """Return what was added to this file's addresses where a mapping puts ``file_offset`` at ``start``.
+        """Return what was added to this file's addresses where a mapping puts ``file_offset`` at
+        ``start``.
 
-        None if no executable segment of the file can have made the mapping: then it is another file.
+        None if no executable segment of the file can have made the mapping: then it is another
+        file.
         """
         for segment in self.segments:
             first = segment.offset & ~0xFFF

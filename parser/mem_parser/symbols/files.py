@@ -1,7 +1,8 @@
 """Which file on this machine holds a module of the profile, and whether it still is the same.
 
-A file is used only if it has the recorded build-id. Where the profile knows none (other tools' files), the mapping must
-at least be one that this file can have made. Names are never guessed from a file that fails this.
+A file is used only if it has the recorded build-id. Where the profile knows none (other tools'
+files), the mapping must at least be one that this file can have made. Names are never guessed from
+a file that fails this.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class ModuleFiles:
 
 
 class ModuleFinder:
-    """Finds files for the modules of one profile. ``binary`` is the user's word for the program's own file."""
+    """Finds files for the modules of one profile. ``binary`` is the user's word for the program's
+    own file.
+    """
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """Names of the addresses of one module: from the cache, else from the best file there is.
 
-What was found once is kept by build-id, bound to the very files it came from (path, inode, size and time of the
-module's file and of its debug file). While those are unchanged, a file need not even be opened again.
+What was found once is kept by build-id, bound to the very files it came from (path, inode, size and
+time of the module's file and of its debug file). While those are unchanged, a file need not even be
+opened again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _VERSION = 1
 
 
 class ModuleNames:
-    """Look-ups in one module. ``problem`` is set by `find` where the module's file cannot be used."""
+    """Look-ups in one module. `find` sets ``problem`` where the file cannot be used."""
 
     def __init__(self, module: Module, finder: ModuleFinder, cache: SymbolCache) -> None:
         self._module = module
@@ -41,7 +42,8 @@ class ModuleNames:
     def find(
         self, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
     ) -> tuple[Addresses, list[list[SourceFrame]]]:
-        """Return the file's own addresses, and the frames at each: innermost first, none if unknown.
+        """Return the file's own addresses, and the frames at each: innermost first, none if
+        unknown.
 
         ``foreign_leaf`` marks addresses that are taken one byte later if a function begins there.
         """
@@ -124,7 +126,8 @@ def _virtual(module: Module, bias: int | None, addresses: Addresses) -> Addresse
 def _join(frames: list[SourceFrame], symbol: str | None) -> list[SourceFrame]:
     """Return the frames that debug information gives, the real function under its symbol's name.
 
-    Compilers split and clone functions (`f.cold`, `f.part.0`); with line tables at hand all parts are one function.
+    Compilers split and clone functions (`f.cold`, `f.part.0`); with line tables at hand all parts
+    are one function.
     """
     if symbol is None:
         return frames

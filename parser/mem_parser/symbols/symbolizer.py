@@ -1,8 +1,8 @@
 """From addresses to names: `symbolize` gives every stack of a profile its functions and lines.
 
-Every distinct address is looked up once, module by module. Return addresses are looked up one byte earlier, inside
-the call. In files of other tools the innermost frame may be either; it is taken as it stands if a function begins
-exactly there, which a return address of an allocation never does.
+Every distinct address is looked up once, module by module. Return addresses are looked up one byte
+earlier, inside the call. In files of other tools the innermost frame may be either; it is taken as
+it stands if a function begins exactly there, which a return address of an allocation never does.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def symbolize(
 ) -> Symbols:
     """Name all stacks of ``profile``.
 
-    ``binary`` is the program's own file if it is not where the profile says. Raises `InputFileError` if that
-    cannot be read or is another program's; everything else that is missing is in `Symbols.problems`.
+    ``binary`` is the program's own file if it is not where the profile says. Raises
+    `InputFileError` if that cannot be read or is another program's; everything else that is missing
+    is in `Symbols.problems`.
     """
     finder = ModuleFinder(profile, binary, debug_dirs)
     return _Symbolizer(profile, finder, cache or SymbolCache(default_folder())).run()
@@ -52,7 +53,9 @@ def symbolize(
 
 @dataclass(slots=True)
 class _Distinct:
-    """The distinct (address, generation, is it a foreign leaf) of all frames, and each frame's index in them."""
+    """The distinct (address, generation, is it a foreign leaf) of all frames, and each frame's
+    index in them.
+    """
 
     address: Addresses
     generation: npt.NDArray[np.uint32]
@@ -114,7 +117,9 @@ class _Symbolizer:
             if not len(which):
                 continue
             chosen = modules[index] if index >= 0 else None
-            found = self._name_addresses(chosen, distinct.address[which], distinct.foreign_leaf[which])
+            found = self._name_addresses(
+                chosen, distinct.address[which], distinct.foreign_leaf[which]
+            )
             for k, locations in zip(which.tolist(), found, strict=True):
                 expansion[k] = locations
         return self._spell(distinct.of_frame, expansion)
@@ -142,9 +147,7 @@ class _Symbolizer:
         last = len(frames) - 1
         return tuple(
             self.builder.location(
-                Function(
-                    short_name(f.symbol), full_name(f.symbol), module.path, printable(f.file)
-                ),
+                Function(short_name(f.symbol), full_name(f.symbol), module.path, printable(f.file)),
                 printable(f.file),
                 f.line,
                 inlined=k < last,
@@ -226,7 +229,8 @@ def _assign_modules(modules: list[Module], distinct: _Distinct) -> Ids:
         ]
         if not ranges:
             continue
-        # Of overlapping ranges the one that begins last wins; a later module wins over an earlier one.
+        # Of overlapping ranges the one that begins last wins; a later module wins over an
+        # earlier one.
         table = sorted(ranges, key=lambda r: (r[0], r[2]))
         start = np.array([r[0] for r in table], dtype=np.uint64)
         last = np.array([r[1] - 1 for r in table], dtype=np.uint64)

@@ -1,8 +1,8 @@
 """Function symbols of one file as sorted arrays, and look-ups that respect their sizes.
 
-An address belongs to a symbol only if the symbol covers it. A symbol of size 0 (hand-written assembler) covers what is
-left up to the next symbol. Of several names at one address the exported, plain one is taken: `malloc` before
-`__libc_malloc`.
+An address belongs to a symbol only if the symbol covers it. A symbol of size 0 (hand-written
+assembler) covers what is left up to the next symbol. Of several names at one address the exported,
+plain one is taken: `malloc` before `__libc_malloc`.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class SymbolTable:
         return np.asarray(self._starts[at] == addresses)
 
     def find(self, addresses: npt.NDArray[np.uint64]) -> list[str | None]:
-        """Return for each address the name of the function that covers it, as the file spells it."""
+        """Return for each address the name, as in the file, of the function that covers it."""
         found = self._covering_start(addresses)
         cache: dict[int, str] = {}
         return [self._name_at(int(k), cache) if k >= 0 else None for k in found]
 
     def _covering_start(self, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """Return for each address the index (into ``_starts``) of the covering function; -1: none."""
+        """Return for each address the covering function's index in ``_starts``; -1: none."""
         result = np.full(len(addresses), -1, dtype=np.int64)
         if not len(self._starts):
             return result
@@ -99,7 +99,7 @@ class SymbolTable:
         return result
 
     def _ends(self) -> npt.NDArray[np.uint64]:
-        """Return for each start the end of the longest symbol there; size 0 reaches the next start."""
+        """Return for each start the end of its longest symbol; size 0 reaches the next."""
         first = np.searchsorted(self._values, self._starts)
         sizes = np.maximum.reduceat(self._sizes, first)
         following = np.append(self._starts[1:], self._starts[-1] + np.uint64(16))

@@ -1,7 +1,8 @@
 """The result of symbolization: functions, locations, and every stack spelled in locations.
 
-A *location* is one function at one line of one module; a frame's address stands for one or more of them, because inlined
-functions have no frame of their own. Stacks are again one flat array with offsets, innermost first.
+A *location* is one function at one line of one module; a frame's address stands for one or more of
+them, because inlined functions have no frame of their own. Stacks are again one flat array with
+offsets, innermost first.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy.typing as npt
 class Function:
     """One function of one module.
 
-    ``name`` is what reports show and group by, ``full_name`` has parameters and template arguments too. Where nothing is
-    known, both are `module+0xoffset` and ``known`` is False.
+    ``name`` is what reports show and group by, ``full_name`` has parameters and template arguments
+    too. Where nothing is known, both are `module+0xoffset` and ``known`` is False.
     """
 
     name: str
@@ -50,8 +51,8 @@ class SymbolProblem:
 class Symbols:
     """Names for all stacks of a profile.
 
-    ``locations_of_stack`` with ``offsets`` (one more entry than stacks) index ``locations``. Every stack has at least
-    one location.
+    ``locations_of_stack`` with ``offsets`` (one more entry than stacks) index ``locations``. Every
+    stack has at least one location.
     """
 
     functions: list[Function]

@@ -4,7 +4,7 @@
  *   churn THREADS DEPTH SECONDS [LIVE]     prints `cpu_ns wall_ns pairs`, the slowest thread's
  *
  * Model: each thread keeps LIVE blocks (1024) of 208 to 400 bytes. It walks down a chain of DEPTH functions
- * without frame pointers, no function twice on a stack, on one of 64 paths; at the bottom it replaces 32
+ * without frame pointers, no function twice on a stack, on one of 64 paths; at the bottom it replaces 8
  * blocks chosen at random (free, malloc, two bytes written), from one of four call sites; then it walks
  * up again. 256 stacks and 13 sizes give a sampler 3,328 sites to keep apart.
  *
@@ -22,8 +22,8 @@
 #include <time.h>
 
 #define NOINLINE __attribute__((noinline))
-#define PAIRS_PER_WALK 32
-#define WALKS_PER_LOOK 16 /* the clock is read once in so many walks */
+#define PAIRS_PER_WALK 8
+#define WALKS_PER_LOOK 64 /* the clock is read once in so many walks */
 #define THREADS_MAX 64
 #define DEPTH_MAX 100
 #define FRAMES_BELOW                                                                               \

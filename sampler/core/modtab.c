@@ -133,14 +133,33 @@ static bool same_module(const struct mp_module_row *a, const struct mp_module_ro
            memcmp(a->path, b->path, a->path_bytes) == 0;
 }
 
-/* A library that was closed and opened again at the same place gets its row back. */
+/* The earliest generation in which addresses of `mine` can mean it: after all that lay there before. */
+static uint32_t first_generation(const struct mp_module_row *rows, uint32_t count,
+                                 const struct mp_module_row *mine) {
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!mp_load_acquire(&rows[i].published) || rows[i].start >= mine->end ||
+            mine->start >= rows[i].end)
+            continue;
+        uint32_t closed = mp_load_acquire(&rows[i].last_generation);
+        if (closed != UINT32_MAX && closed >= first)
+            first = closed + 1;
+    }
+    return first;
+}
+
+/* A library that was closed and opened again, with no other at its place between, gets its row back. */
 static uint32_t reopen_row(struct mp_module_row *rows, uint32_t count,
                            const struct mp_module_row *want) {
-    for (uint32_t i = 0; i < count; i++)
-        if (mp_load_acquire(&rows[i].published) && same_module(&rows[i], want)) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (!mp_load_acquire(&rows[i].published) || !same_module(&rows[i], want))
+            continue;
+        uint32_t last = mp_load_acquire(&rows[i].last_generation);
+        if (last == UINT32_MAX || last + 1 == want->first_generation) {
             mp_store_release(&rows[i].last_generation, UINT32_MAX);
             return i;
         }
+    }
     return NOT_RECORDED;
 }
 
@@ -169,12 +188,13 @@ static uint32_t record(struct mp_segment *seg, const struct mp_module *m) {
     struct mp_module_row row = {.start = m->start,
                                 .end = m->end,
                                 .bias = m->bias,
-                                .first_generation = mp_load_relaxed(&c->generation),
                                 .last_generation = UINT32_MAX};
     read_headers(&row, m, c->page_bytes);
     read_path(&row, m, c);
     uint32_t count = mp_load_acquire(&c->module_count);
-    uint32_t at = reopen_row(rows, count < MP_MODULE_ROWS ? count : MP_MODULE_ROWS, &row);
+    count = count < MP_MODULE_ROWS ? count : MP_MODULE_ROWS;
+    row.first_generation = first_generation(rows, count, &row);
+    uint32_t at = reopen_row(rows, count, &row);
     if (at != NOT_RECORDED)
         return at;
     at = new_row(seg);
@@ -204,23 +224,28 @@ void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t 
     }
 }
 
+/* All open rows at that place: two threads that met a module at once may have made one each. */
+static void close_rows(struct mp_segment *seg, uint64_t start, uint32_t generation) {
+    struct mp_module_row *rows = (struct mp_module_row *)(seg->base + seg->control->modules_offset);
+    uint32_t count = mp_load_acquire(&seg->control->module_count);
+    uint64_t reserved = mp_load_acquire(&seg->control->modules_reserved_bytes) / sizeof *rows;
+    for (uint32_t i = 0; i < count && i < reserved && i < MP_MODULE_ROWS; i++)
+        if (mp_load_acquire(&rows[i].published) && rows[i].start == start &&
+            mp_load_relaxed(&rows[i].last_generation) == UINT32_MAX)
+            mp_store_release(&rows[i].last_generation, generation);
+}
+
 bool mp_modtab_closed(struct mp_segment *seg, const void *block) {
     uint64_t key = (uint64_t)(uintptr_t)block;
     struct known_module *k = find(key);
     if (k == NULL || key <= TOMBSTONE || !mp_load_relaxed(&k->watched))
         return false;
-    uint32_t row = mp_load_relaxed(&k->row);
+    uint64_t start = mp_load_relaxed(&k->start);
     if (!mp_cas_u64(&k->key, key, TOMBSTONE))
         return false;
     mp_filter_remove(block);
-    if (seg->control == NULL)
-        return true;
-    uint32_t generation = mp_add_relaxed(&seg->control->generation, 1);
-    if (row < MP_MODULE_ROWS) {
-        struct mp_module_row *rows =
-            (struct mp_module_row *)(seg->base + seg->control->modules_offset);
-        mp_store_release(&rows[row].last_generation, generation);
-    }
+    if (seg->control != NULL)
+        close_rows(seg, start, mp_add_relaxed(&seg->control->generation, 1));
     return true;
 }
 

@@ -162,3 +162,18 @@ def test_every_target_of_the_makefile_is_in_its_help() -> None:
     assert {
         "help", "setup", "build", "demo", "test", "soak", "lint", "format", "clean"
     } <= set(listed)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_document_links_to_exists(name: str) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_both_readmes_show_the_same_commands_and_numbers() -> None:
+    def code(name: str) -> list[str]:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        lines = re.findall(r"^(?:```[^`]*```| {4}\S.*)$", text, re.MULTILINE)
+        return [re.sub(r"#.*|\S*PID\S*", "", line).rstrip() for line in lines]
+
+    assert code("README.md") == code("README.zh-CN.md")

@@ -127,7 +127,7 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
 static void before_fork(void) {
     struct mp_control *c = mp_local.segment.control;
     process.gate_at_fork = mp_gate();
-    process.pid_at_fork = (uint32_t)getpid();
+    process.pid_at_fork = c != NULL ? c->pid : 0; /* no system call: a filter may stand over us */
     if (c != NULL && process.gate_at_fork != MP_GATE_OFF)
         process.rate_at_fork =
             mp_load_relaxed(&c->capture[(process.gate_at_fork >> MP_GATE_SHIFT) & 1].rate_bytes);
@@ -207,8 +207,12 @@ __attribute__((constructor)) static void start(void) {
 
 __attribute__((destructor)) static void stop(void) {
     struct mp_segment *seg = &mp_local.segment;
-    if (seg->control == NULL || seg->control->pid != (uint32_t)getpid())
+    if (seg->control == NULL)
         return;
+    bool filtered = (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0;
+    if (!filtered && seg->control->pid != (uint32_t)getpid())
+        return; /* a vfork child that calls exit() */
     mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
-    mp_segment_discard_unused(seg, process.segment_path);
+    if (!filtered)
+        mp_segment_discard_unused(seg, process.segment_path);
 }

@@ -128,10 +128,10 @@ class Target:
         self.process.communicate(timeout=WAIT_S)
 
     def counted(self) -> Counted:
-        """What its one segment holds now."""
+        """What the segment of its present program holds now."""
         mine = [path for path in segments(self.folder) if path.name.startswith(f"{self.pid}-")]
-        assert len(mine) == 1, f"segments of {self.pid}: {mine}"
-        return Counted.read(mine[0])
+        assert mine, f"no segment of {self.pid}"
+        return Counted.read(max(mine, key=lambda path: int(path.name.rpartition("-")[2])))
 
 
 def run(

@@ -1,0 +1,269 @@
+"""What must never break a target: a full folder, filters, closed descriptors, sudden death, forged segments."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mem_profiler import capture, layout
+from mem_profiler.segment import Segment
+from sampler_run import (
+    SAMPLER,
+    Controller,
+    Counted,
+    Counts,
+    Target,
+    build,
+    environment,
+    only_counted,
+    run,
+    segments,
+)
+
+
+@pytest.fixture
+def small_folder(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB for segments."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=777", "tmpfs", folder],
+        capture_output=True,
+        timeout=20,
+    )
+    if made.returncode != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], timeout=20, check=True)
+
+
+def fill(folder: Path, leave: int) -> None:
+    """Fill a file system up to `leave` bytes."""
+    free = os.statvfs(folder)
+    size = free.f_bavail * free.f_bsize - leave
+    with (folder / "filler").open("wb") as out:
+        out.write(b"\0" * size)
+
+
+def test_a_full_folder_loses_samples_and_not_the_target(small_folder: Path) -> None:
+    with Target([build("blocks.c")], environment(small_folder, rate=1)) as target:
+        assert target.line() == "ready"
+        fill(small_folder, 0)
+        assert target.ask("alloc 200000 8") == "done"
+        counted = target.counted()
+        assert counted.lost["reserve"] > 0
+        kept = counted.by("alloc_kept")
+        assert kept.blocks + counted.missing == 200000, counted.lost
+        assert kept.blocks >= 4000
+        (small_folder / "filler").unlink()
+        target.ask("free")
+        assert target.counted().by("alloc_kept").live_blocks == 0
+        target.finish()
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 65536, 400_000])
+def test_a_program_starts_unprofiled_where_nothing_fits(small_folder: Path, leave: int) -> None:
+    fill(small_folder, leave)
+    program = build("family.c")
+    plain = subprocess.run([program], capture_output=True, text=True, timeout=30).stdout
+    result = run([program], environment(small_folder, rate=1))
+    assert (result.returncode, result.stdout) == (0, plain)
+    assert len(result.stderr.splitlines()) == 1
+    assert "no capture in" in result.stderr
+
+
+def test_a_program_that_is_not_captured_says_nothing_in_a_full_folder(small_folder: Path) -> None:
+    fill(small_folder, 0)
+    result = run([build("family.c")], environment(small_folder))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_filtered_program_lives_on_under_a_controller(folder: Path) -> None:
+    with Target([build("seccomp.c")], environment(folder)) as target:
+        assert target.line() == "filtered"
+        with Controller(target) as controller:
+            number = controller.start(1)
+            assert target.ask("go") == "allocated"
+            counted = controller.stop(number)
+            found, lost = counted.by("alloc_filtered"), counted.missing
+            assert found.blocks + lost >= 30000
+            assert found.blocks >= 4000
+        target.tell("end")
+        target.finish()
+
+
+def test_a_program_that_captures_itself_lives_on_once_its_filter_was_seen(folder: Path) -> None:
+    with Target([build("seccomp.c")], environment(folder, rate=1)) as target:
+        assert target.line() == "filtered"
+        with Controller(target) as controller:
+            capture.update_flags(controller.segment, target.pid)
+        assert target.ask("go") == "allocated"
+        counted = target.counted()
+        assert counted.by("alloc_filtered").blocks + counted.missing >= 30000
+        target.tell("end")
+        target.finish()
+
+
+def test_a_filter_from_before_the_start_is_known_without_a_controller(folder: Path) -> None:
+    program = build("seccomp.c")
+    with Target([program, program], environment(folder, rate=1)) as target:
+        assert target.line() == "filtered"
+        assert target.ask("go") == "allocated"
+        assert target.counted().control.number("controller_flags") & layout.FLAG_SECCOMP
+        target.tell("end")
+        target.finish()
+
+
+def test_a_daemon_that_closes_all_descriptors_finds_only_its_own_data(
+    folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with Target([build("daemon.c"), out], environment(folder, rate=1)) as target:
+        assert target.line() == "written"
+        counted = target.counted()
+        assert counted.by("alloc_daemon") == Counts(40100, 40100 * 50, 40100, 40100 * 50)
+        assert counted.missing == 0
+        target.tell("end")
+        target.finish()
+    assert out.read_bytes() == b"line\n" * 61
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_what_was_counted_outlives_the_process(folder: Path, number: int) -> None:
+    with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+        target.line()
+        target.ask("alloc 1234 56")
+        target.kill(number)
+    assert only_counted(folder).by("alloc_kept") == Counts(1234, 1234 * 56, 1234, 1234 * 56)
+
+
+def test_death_in_the_middle_of_allocating_leaves_a_readable_segment(folder: Path) -> None:
+    for _ in range(5):
+        with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+            target.line()
+            target.tell("churn 100000000 16")
+            with Controller(target) as controller:
+                while Counted.of(controller.segment).total().blocks < 3000:
+                    pass
+            target.kill()
+        counted = only_counted(folder)
+        churned = counted.by("alloc_churned")
+        assert churned.blocks >= 3000
+        assert churned.live_blocks <= 1
+        segments(folder)[0].unlink()
+
+
+def test_a_script_of_hundreds_of_short_processes_leaves_no_files(folder: Path) -> None:
+    script = 'for i in $(seq 150); do /bin/true; x=$(echo "$i" | cat); done; (exit 3); echo $?'
+    result = run(["bash", "-c", script], environment(folder))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "3\n", "")
+    assert segments(folder) == []
+
+
+def test_what_killed_processes_left_unused_is_swept_by_the_next(folder: Path) -> None:
+    for _ in range(5):
+        with Target([build("blocks.c")], environment(folder)) as target:
+            target.line()
+            target.kill()
+    run([build("family.c")], environment(folder))
+    assert segments(folder) == []
+
+
+def test_a_shell_that_ends_without_destructors_leaves_nothing_after_a_sweep(folder: Path) -> None:
+    dash = shutil.which("dash")
+    if dash is None:
+        pytest.skip("dash is not installed")
+    from mem_profiler import discovery
+
+    result = run([dash, "-c", "for i in 1 2 3 4 5 6; do /bin/true; done"], environment(folder))
+    assert result.returncode == 0
+    assert discovery.sweep(discovery.in_folders([folder])) == []
+    assert segments(folder) == []
+
+
+def test_captured_segments_are_never_swept(folder: Path) -> None:
+    with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+        target.line()
+        target.ask("alloc 9 9")
+        target.kill()
+    for _ in range(3):
+        run([build("family.c")], environment(folder))
+    assert only_counted(folder).by("alloc_kept") == Counts(9, 81, 9, 81)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_forged_control_page_does_not_break_the_target(folder: Path, seed: int) -> None:
+    """Only the capture slots and the gate are the controller's to write; here they hold nonsense."""
+    import random
+
+    draw = random.Random(seed)
+    with Target([build("blocks.c")], environment(folder)) as target:
+        target.line()
+        with Controller(target) as controller:
+            for _ in range(30):
+                number = controller.start(1)
+                slot = ("capture", draw.choice([0, 1]))
+                value = draw.choice([0, 1, 2**63, 2**64 - 1, draw.getrandbits(64)])
+                name = draw.choice(["rate_bytes", "start_ns", "deadline_ns", "stop_ns"])
+                controller.segment.store((*slot, name), value)
+                if draw.random() < 0.5:
+                    controller.segment.store(("gate",), draw.getrandbits(64))
+                if draw.random() < 0.3:
+                    controller.segment.store((*slot, "number"), draw.getrandbits(32), 32)
+                assert target.ask("churn 500 16") == "done"
+                assert target.ask("alloc 50 16") == "done"
+                controller.stop(number)
+        target.ask("free")
+        target.finish()
+
+
+def test_a_folder_that_others_may_write_is_not_trusted(folder: Path) -> None:
+    own = folder / f"mem_profiler.{os.geteuid()}"
+    own.mkdir()
+    own.chmod(0o777)
+    result = run([build("blocks.c")], environment(folder, rate=1), input="")
+    assert (result.returncode, result.stdout) == (0, "ready\n")
+    assert "no capture in" in result.stderr
+    assert list(own.iterdir()) == []
+
+
+def test_a_folder_that_is_a_link_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (folder / f"mem_profiler.{os.geteuid()}").symlink_to(elsewhere)
+    result = run([build("blocks.c")], environment(folder, rate=1), input="")
+    assert (result.returncode, result.stdout) == (0, "ready\n")
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_missing_folder_costs_one_line_only_when_a_capture_was_asked_for(tmp_path: Path) -> None:
+    for rate, lines in ((None, 0), (1, 1)):
+        result = run([build("blocks.c")], environment(tmp_path / "none", rate=rate), input="")
+        assert (result.returncode, result.stdout) == (0, "ready\n")
+        assert len(result.stderr.splitlines()) == lines
+
+
+def test_segments_are_private(folder: Path) -> None:
+    with Target([build("blocks.c")], environment(folder)) as target:
+        target.line()
+        [path] = segments(folder)
+        assert path.stat().st_mode & 0o7777 == 0o600
+        assert path.parent.stat().st_mode & 0o7777 == 0o700
+        with Segment.open(path, writable=False) as segment:
+            assert segment.control().number("pid") == target.pid
+
+
+def test_a_process_that_drops_its_rights_goes_on_counting(folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    script = "import os; os.setgid(65534); os.setuid(65534); x = [bytes(5000) for _ in range(500)]; print(len(x))"
+    result = run([sys.executable, "-c", script], environment(folder, rate=1))
+    assert (result.returncode, result.stdout) == (0, "500\n"), result.stderr
+    assert only_counted(folder).total().blocks > 500
+    assert SAMPLER.exists()

@@ -27,6 +27,13 @@ static void read_row(struct mp_live_row *to, const struct mp_live_row *from) {
     to->thread = mp_load_relaxed(&from->thread);
 }
 
+/* Bits set in the low byte; the builtin would be a call without a newer instruction set. */
+static unsigned bits_of(unsigned x) {
+    x -= x >> 1 & 0x55;
+    x = (x & 0x33) + (x >> 2 & 0x33);
+    return (x + (x >> 4)) & 0x0f;
+}
+
 /* Claim an empty row of the level; *used counts the occupied rows seen on the way. */
 static uint32_t claim_empty(struct mp_segment *seg, const struct mp_level *level, uint64_t key,
                             uint64_t hash, unsigned *used) {
@@ -34,7 +41,7 @@ static uint32_t claim_empty(struct mp_segment *seg, const struct mp_level *level
     for (unsigned which = 0; which < 2; which++) {
         uint32_t first = mp_bucket(level, hash, which);
         unsigned empty = mp_bucket_matches(keys + first, 0);
-        *used += MP_BUCKET_ROWS - (unsigned)__builtin_popcount(empty);
+        *used += MP_BUCKET_ROWS - bits_of(empty);
         for (; empty != 0; empty &= empty - 1) {
             uint32_t row = first + (uint32_t)__builtin_ctz(empty);
             if (mp_cas_u64(&keys[row], 0, key | MP_LIVE_CLAIMED))

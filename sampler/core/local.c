@@ -2,7 +2,9 @@
  * local.c - process-local and thread-local state of the sampler. See local.h.
  */
 #include "local.h"
+#include "stack_range.h"
 
+#define GUARD_REFUSALS_MAX 64
 #define GUARD_MARK ((uintptr_t)0x6d656d2d67756172ULL)
 
 struct mp_local mp_local;
@@ -29,29 +31,50 @@ static void cell_remove(uint8_t *cell) {
 
 void mp_filter_add(const void *p) {
     uint64_t h = mp_filter_hash(p);
-    cell_add(&mp_local.filter_large[h >> (64 - MP_FILTER_LARGE_BITS)]);
+    cell_add(&mp_local.filter_large[mp_filter_large_cell(p)]);
     cell_add(&mp_local.filter_small[h >> (64 - MP_FILTER_SMALL_BITS)]);
 }
 
 void mp_filter_remove(const void *p) {
     uint64_t h = mp_filter_hash(p);
     cell_remove(&mp_local.filter_small[h >> (64 - MP_FILTER_SMALL_BITS)]);
-    cell_remove(&mp_local.filter_large[h >> (64 - MP_FILTER_LARGE_BITS)]);
+    cell_remove(&mp_local.filter_large[mp_filter_large_cell(p)]);
 }
 
-/* The guard in force was taken deeper on this stack than `guard`, or its frame has been reused. */
+/*
+ * Is the frame that holds the guard gone? It is when the guard lies deeper on this stack than ours, and
+ * when its memory was reused. A guard on another stack (a handler on a sigaltstack interrupted the
+ * sampler, or was left by siglongjmp) may lie in memory that is gone: it is not read, and counts as gone
+ * after a few refusals in a row. Taking over from a sampler that is only interrupted does no harm.
+ */
 static bool guard_is_stale(const struct mp_guard *guard) {
     uintptr_t held = mp_self.guard_sp;
-    if ((uintptr_t)guard >= held) /* equal: the frame that held it was left by a jump */
+    struct mp_stack_range stack;
+    if ((uintptr_t)guard >= held)
         return true;
-    return ((const struct mp_guard *)held)->mark != (GUARD_MARK ^ held);
+    mp_stack_find((uintptr_t)guard, true, &stack);
+    if (held < stack.high)
+        return ((const struct mp_guard *)held)->mark != (GUARD_MARK ^ held);
+    return ++mp_self.guard_refusals > GUARD_REFUSALS_MAX;
+}
+
+/* What the abandoned frame left behind: a lock that nobody else would ever open. */
+static void release_growth_lock(void) {
+    if (mp_self.growth_lock != NULL) {
+        mp_store_release(mp_self.growth_lock, 0u);
+        mp_self.growth_lock = NULL;
+    }
 }
 
 bool mp_guard_enter(struct mp_guard *guard) {
-    if (mp_unlikely(mp_self.guard_sp != 0) && !guard_is_stale(guard))
-        return false;
+    if (mp_unlikely(mp_self.guard_sp != 0)) {
+        if (!guard_is_stale(guard))
+            return false;
+        release_growth_lock();
+    }
     guard->mark = GUARD_MARK ^ (uintptr_t)guard;
     mp_self.guard_sp = (uintptr_t)guard;
+    mp_self.guard_refusals = 0;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     return true;
 }

@@ -37,9 +37,10 @@ struct mp_local {
 
 struct mp_thread_state {
     struct mp_countdown countdown;
-    uintptr_t guard_sp; /* address of the guard in force; 0: none */
-    uint32_t thread_row; /* row + 1; 0: none yet */
-    uint32_t pad;
+    uintptr_t guard_sp;      /* address of the guard in force; 0: none */
+    uint32_t *growth_lock;   /* try-lock of the segment that this thread holds; NULL: none */
+    uint32_t thread_row;     /* row + 1; 0: none yet */
+    uint32_t guard_refusals; /* in a row, by a guard on another stack */
 };
 
 extern struct mp_local mp_local;
@@ -63,10 +64,15 @@ static inline bool mp_filter_hit(const void *p) {
     return mp_unlikely(mp_load_relaxed(&mp_local.filter_small[cell]) != 0);
 }
 
+/* Addresses of one page share four cache lines of the large filter, so it is as local as the heap. */
+static inline uint64_t mp_filter_large_cell(const void *p) {
+    uint64_t page = (uint64_t)(uintptr_t)p >> 12, group = page * 0x9e3779b97f4a7c15ULL;
+    return group >> (64 - MP_FILTER_LARGE_BITS + 8) << 8 | ((uintptr_t)p >> 4 & 0xff);
+}
+
 /* The second look, after mp_filter_hit(). */
 static inline bool mp_filter_hit_large(const void *p) {
-    uint64_t cell = mp_filter_hash(p) >> (64 - MP_FILTER_LARGE_BITS);
-    return mp_load_acquire(&mp_local.filter_large[cell]) != 0;
+    return mp_load_acquire(&mp_local.filter_large[mp_filter_large_cell(p)]) != 0;
 }
 
 void mp_filter_add(const void *p);
@@ -78,7 +84,7 @@ void mp_filter_remove(const void *p);
  * a shallower frame, or one that finds the guard's mark overwritten, takes it over.
  */
 struct mp_guard {
-    volatile uintptr_t mark;
+    volatile uintptr_t mark; /* tells a guard in force from memory that was reused */
 };
 
 bool mp_guard_enter(struct mp_guard *guard);

@@ -8,22 +8,29 @@
 #define ID_MASK ((1ULL << MP_KEY_STACK_BITS) - 1)
 #define AHEAD_BYTES (64u << 10) /* reserve the next piece while this much is left */
 
-#define LANES 4
-
-/* Four chains at once: one multiplication after the other would wait for each. */
+/* Four independent chains, each a variable of its own: as an array the compiler would make vectors of
+ * them, for which the machine has no 64-bit product. */
 static uint64_t hash_stack(const uintptr_t *frames, uint32_t depth, uint32_t generation) {
-    static const uint64_t odd[LANES] = {0x9fb21c651e98df25ULL, 0xd6e8feb86659fd93ULL,
-                                        0xa0761d6478bd642fULL, 0xe7037ed1a0b428dbULL};
-    uint64_t lane[LANES] = {0x2545f4914f6cdd1dULL ^ ((uint64_t)generation << 32 | depth)};
+    const uint64_t k0 = 0x9fb21c651e98df25ULL, k1 = 0xd6e8feb86659fd93ULL,
+                   k2 = 0xa0761d6478bd642fULL, k3 = 0xe7037ed1a0b428dbULL;
+    uint64_t h0 = 0x2545f4914f6cdd1dULL ^ ((uint64_t)generation << 32 | depth);
+    uint64_t h1 = 0, h2 = 0, h3 = 0;
     uint32_t i = 0;
-    for (; i + LANES <= depth; i += LANES)
-        for (uint32_t k = 0; k < LANES; k++) {
-            uint64_t h = (lane[k] ^ frames[i + k]) * odd[k];
-            lane[k] = h ^ h >> 29;
-        }
-    for (; i < depth; i++)
-        lane[0] = (lane[0] ^ frames[i]) * odd[0] ^ lane[0] >> 31;
-    uint64_t h = mp_mix(lane[0] + mp_mix(lane[1] + 1)) ^ mp_mix(lane[2] + mp_mix(lane[3] + 3));
+    for (; i + 4 <= depth; i += 4) {
+        h0 = (h0 ^ frames[i]) * k0;
+        h1 = (h1 ^ frames[i + 1]) * k1;
+        h2 = (h2 ^ frames[i + 2]) * k2;
+        h3 = (h3 ^ frames[i + 3]) * k3;
+        h0 ^= h0 >> 29;
+        h1 ^= h1 >> 29;
+        h2 ^= h2 >> 29;
+        h3 ^= h3 >> 29;
+    }
+    for (; i < depth; i++) {
+        h0 = (h0 ^ frames[i]) * k0;
+        h0 ^= h0 >> 29;
+    }
+    uint64_t h = mp_mix(h0 + mp_mix(h1 + 1)) ^ mp_mix(h2 + mp_mix(h3 + 3));
     return h ? h : 1;
 }
 
@@ -70,6 +77,7 @@ static uint32_t find_in_level(const struct mp_segment *seg, const struct mp_leve
     for (unsigned which = 0; which < 2; which++) {
         const uint64_t *entries = index + mp_bucket(level, hash, which);
         unsigned alike = 0;
+#pragma GCC unroll 8
         for (unsigned i = 0; i < MP_BUCKET_ROWS; i++)
             alike |= (unsigned)((mp_load_relaxed(&entries[i]) ^ hash) >> MP_KEY_STACK_BITS == 0)
                      << i;

@@ -2,6 +2,7 @@
  * table.c - layout, reservation and bucket search of the segment's tables. See table.h.
  */
 #include "table.h"
+#include "local.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -81,6 +82,7 @@ int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, ui
                      uint64_t *reserved, uint64_t need) {
     if (!mp_cas_u32(lock, 0, 1))
         return -EAGAIN;
+    mp_self.growth_lock = lock; /* released by the next guard if a signal handler jumps away */
     uint64_t have = mp_load_acquire(reserved);
     uint64_t slice = need > MP_SLICE_BYTES ? round_up(need, MP_SLICE_BYTES) : MP_SLICE_BYTES;
     int rc = -ENOSPC;
@@ -91,6 +93,7 @@ int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, ui
         if (rc == 0)
             mp_store_release(reserved, have + slice);
     }
+    mp_self.growth_lock = NULL;
     mp_store_release(lock, 0u);
     return rc;
 }

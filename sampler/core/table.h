@@ -91,6 +91,7 @@ static inline uint32_t mp_bucket(const struct mp_level *level, uint64_t hash, un
 /* Bit i is set where keys[i] == key. All eight are compared, so that no branch has to be guessed. */
 static inline unsigned mp_bucket_matches(const uint64_t *keys, uint64_t key) {
     unsigned same = 0;
+#pragma GCC unroll 8
     for (unsigned i = 0; i < MP_BUCKET_ROWS; i++)
         same |= (unsigned)(mp_load_relaxed(&keys[i]) == key) << i;
     return same;

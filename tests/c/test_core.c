@@ -6,6 +6,7 @@
 #include "live.h"
 #include "local.h"
 #include "sites.h"
+#include "stack_range.h"
 #include "stacks.h"
 
 #include <math.h>
@@ -308,9 +309,24 @@ static void test_guard(void) {
     struct mp_guard deeper;
     CHECK(mp_guard_enter(&deeper));
     mp_guard_leave(&deeper);
+    CASE("a lock that an abandoned frame held is opened by the next guard");
+    uint32_t lock = 1;
+    CHECK(mp_guard_enter(deep));
+    mp_self.growth_lock = &lock;
+    CHECK(mp_guard_enter(shallow));
+    CHECK_EQ(lock, 0);
+    mp_guard_leave(shallow);
+    CASE("a guard on a stack that is gone is not read, and given up after a while");
+    mp_self.guard_sp = UINTPTR_MAX - 4095;
+    unsigned refused = 0;
+    while (!mp_guard_enter(deep) && refused < 1000)
+        refused++;
+    CHECK(refused > 0 && refused < 1000);
+    mp_guard_leave(deep);
 }
 
 int main(void) {
+    mp_stack_init(NULL);
     test_logarithm();
     test_sampling_probability();
     test_first_block_of_a_thread();

@@ -18,7 +18,7 @@ def test_core_tables_hold_under(variant: str) -> None:
     program = compile_program(
         [
             ROOT / "tests" / "c" / "test_core.c",
-            *core_sources("sample", "table", "local", "stacks", "sites", "live"),
+            *core_sources("sample", "table", "local", "stacks", "sites", "live", "stack_range"),
         ],
         (*flags, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
         name=f"core-{variant}",

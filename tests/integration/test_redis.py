@@ -1,0 +1,129 @@
+"""A real server under load: the demonstration, redis's own count of its memory, many captures."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from controller_tools import HeapFile, command_environment, run_command
+from mem_cli import demo
+from mem_parser.estimate import unsample
+from sampler_run import SAMPLER
+
+pytestmark = pytest.mark.skipif(
+    not all(map(shutil.which, demo.PROGRAMS)), reason="redis is not installed"
+)
+SOAK_CAPTURES = 60
+
+
+class Redis:
+    """A redis-server of the test's own, with the sampler in it."""
+
+    def __init__(self, pid: int, port: int) -> None:
+        self.pid, self.port = pid, port
+
+    def ask(self, words: str) -> str:
+        """The answer to one inline command."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
+            client.sendall(f"{words}\r\nQUIT\r\n".encode())
+            answer = b""
+            while part := client.recv(65536):
+                answer += part
+        return answer.decode()
+
+    def used_memory(self) -> int:
+        """Bytes that redis counts as allocated: usable sizes of all its blocks."""
+        found = re.search(r"used_memory:(\d+)", self.ask("INFO memory"))
+        assert found is not None
+        return int(found[1])
+
+    def load(self, *arguments: str) -> None:
+        subprocess.run(
+            ["redis-benchmark", "-p", str(self.port), "-q", *arguments],
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=120,
+        )
+
+
+@contextmanager
+def redis_server(folder: Path, work: Path) -> Iterator[Redis]:
+    port, log = demo.free_port(), work / "redis.log"
+    arguments = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    arguments += ["--dir", str(work), "--logfile", str(log), "--maxmemory", "1gb"]
+    arguments += ["--maxmemory-policy", "allkeys-lru"]
+    environment = {"LD_PRELOAD": str(SAMPLER), "MEM_PROFILER_DIR": str(folder)}
+    with demo.child(arguments, environment) as process:
+        demo.wait_for_server(process, port, log)
+        yield Redis(process.pid, port)
+
+
+def test_the_demonstration_leaves_a_table_and_a_picture_and_nothing_running(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mem_cli.demo", "--seconds", "1", "--out", str(tmp_path / "demo")],
+        cwd=tmp_path,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = (tmp_path / "demo" / "redis.txt").read_text()
+    assert re.match(r"Total: \d[\d.]* MiB ± ", table)
+    assert "processCommand" in table
+    assert "Total MB: " in (tmp_path / "demo" / "redis.svg").read_text()
+    assert "succeeded in collecting memory data!" in done.stdout
+    pid = re.search(r"runs as pid (\d+)", done.stdout)
+    assert pid is not None
+    assert not Path(f"/proc/{pid[1]}").exists()
+
+
+def test_the_estimate_agrees_with_what_redis_counts_itself(folder: Path, tmp_path: Path) -> None:
+    with redis_server(folder, tmp_path) as redis:
+        before = redis.used_memory()
+        assert run_command("start", redis.pid, "-c", "1024").returncode == 0
+        redis.load("-n", "200000", "-r", "1000000", "-d", "300", "-P", "16", "-t", "set")
+        grown = redis.used_memory() - before
+        done = run_command("stop", redis.pid, "-o", tmp_path / "redis")
+        assert done.returncode == 0, done.stderr
+
+    heap = HeapFile(next(tmp_path.glob("redis.*.heap")))
+    blocks = heap.columns["alloc_blocks"] - heap.columns["freed_blocks"]
+    bytes_ = heap.columns["alloc_bytes"] - heap.columns["freed_bytes"]
+    live = unsample(blocks, bytes_, 1024).bytes.sum()
+    print(f"redis counts {grown} bytes, the estimate is {live:.0f}")
+    # Redis counts whole size classes of jemalloc, at most a quarter above what was asked for.
+    assert 0.78 * grown < live < 1.01 * grown
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_many_captures_of_a_loaded_server_lose_nothing_and_stay_bounded(
+    folder: Path, tmp_path: Path
+) -> None:
+    lost, samples, segment, answered = 0, 0, 0, 0
+    with redis_server(folder, tmp_path) as redis:
+        load = ["redis-benchmark", "-p", str(redis.port), *demo.LOAD.split()]
+        with demo.child(load, {}):
+            for _ in range(SOAK_CAPTURES):
+                done = run_command("-s", "3", "-p", redis.pid, "-o", tmp_path / "soak")
+                assert done.returncode == 0, done.stderr
+                answered += redis.ask("PING").startswith("+PONG")
+                heap = HeapFile(max(tmp_path.glob("soak.*.heap"), key=os.path.getmtime))
+                samples += heap.header["samples"]
+                lost += sum(heap.header["lost"][k] for k in ("reentry", "live_full", "site_full"))
+                segment = max(segment, heap.header["memory"]["segment_bytes"])
+    print(f"{SOAK_CAPTURES} captures, {samples} samples, {lost} lost, segment {segment >> 20} MiB")
+    assert answered == SOAK_CAPTURES
+    assert lost * 10_000 <= samples
+    assert segment <= 256 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from c_build import CORE, ROOT, compile_program, core_sources, run_program
 
 SANITIZERS = {

@@ -1,4 +1,4 @@
-"""Compile the C and C++ programs of the tests into build/tests/, once per set of sources and flags."""
+"""Compile the C and C++ programs of the tests into build/tests/, once per sources and flags."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def compile_program(
     compiler: str | None = None,
     libs: tuple[str, ...] = (),
 ) -> Path:
-    """Compile to build/tests/NAME-HASH and return its path; reused while no source or header is newer.
+    """Compile to build/tests/NAME-HASH and return its path; reused until a source or header changes.
 
     `flags` come before the sources, `libs` after them. The compiler is gcc, or g++ for C++ sources.
     """

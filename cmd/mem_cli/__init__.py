@@ -1,1 +1,1 @@
-"""The commands `mem_profiler` and `mem_parser`: click declarations, and calls into the two packages."""
+"""The commands `mem_profiler` and `mem_parser`: click declarations that call the two packages."""

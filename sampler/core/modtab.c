@@ -185,10 +185,8 @@ static uint32_t new_row(struct mp_segment *seg) {
 static uint32_t record(struct mp_segment *seg, const struct mp_module *m) {
     struct mp_control *c = seg->control;
     struct mp_module_row *rows = (struct mp_module_row *)(seg->base + c->modules_offset);
-    struct mp_module_row row = {.start = m->start,
-                                .end = m->end,
-                                .bias = m->bias,
-                                .last_generation = UINT32_MAX};
+    struct mp_module_row row = {
+        .start = m->start, .end = m->end, .bias = m->bias, .last_generation = UINT32_MAX};
     read_headers(&row, m, c->page_bytes);
     read_path(&row, m, c);
     uint32_t count = mp_load_acquire(&c->module_count);

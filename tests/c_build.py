@@ -28,7 +28,7 @@ def compile_program(
     compiler: str | None = None,
     libs: tuple[str, ...] = (),
 ) -> Path:
-    """Compile to build/tests/NAME-HASH and return its path; reused until a source or header changes.
+    """Compile to build/tests/NAME-HASH and return its path; reused until an input changes.
 
     `flags` come before the sources, `libs` after them. The compiler is gcc, or g++ for C++ sources.
     """

@@ -63,6 +63,30 @@ def flamegraph(file: str, output: str | None, **options: Any) -> None:
     _finish(page, output, file, profile, partial=options["partial"])
 
 
+@click.command("report")
+@_shared_options
+def report(file: str, output: str | None, **options: Any) -> None:
+    r"""Make a report for people who will not install anything: one HTML file with all views.
+
+    \b
+    mem_parser report custom_prof.4711.1.heap -o redis.html
+    mem_parser report new.heap --base old.heap --confidential -o for-the-vendor.html
+    """
+    from mem_parser.web.report import render
+
+    output = output or _page_name(file, "report")
+    check_output(output)
+    profile, symbols, base = _load_all(file, options)
+    page = render(
+        profile,
+        symbols,
+        name=os.path.basename(file),
+        base=base,
+        confidential=options["confidential"],
+    )
+    _finish(page, output, file, profile, partial=options["partial"])
+
+
 def _page_name(file: str, kind: str) -> str:
     """Return the page's name beside the profile: `x.heap` becomes `x.flamegraph.html`."""
     stem = file.removesuffix(".gz").removesuffix(".heap")
@@ -102,5 +126,5 @@ def _finish(page: str, output: str, file: str, profile: Profile, *, partial: boo
         )
 
 
-commands = (flamegraph,)
+commands = (flamegraph, report)
 """What the group `mem_parser` takes in."""

@@ -165,7 +165,7 @@ def build_tree(
         domains,
         threads,
     )
-    tree.notes = [f"{p.module}: {p.text}" for p in symbols.problems]
+    tree.notes = [p.text for p in symbols.problems]
     return tree
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mem_parser.model import Profile
 from mem_parser.symbols.table import Symbols
 from mem_parser.tree import Tree, build_tree
-from mem_parser.web.confidential import confidential_symbols
-from mem_parser.web.facts import page_facts
+from mem_parser.web.confidential import confidential_profile, confidential_symbols
+from mem_parser.web.facts import page_facts, without_paths
 from mem_parser.web.pack import pack_tree
 from mem_parser.web.page import SIZE_LIMIT, assemble
 from mem_parser.web.prune import Pruned, prune, shares
@@ -51,7 +51,8 @@ def render(
     line. The page is below ``size_limit`` bytes; what had to be left out for that is stated on it.
     """
     if confidential:
-        symbols = confidential_symbols(symbols)
+        profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
+        name = without_paths(name)
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
     tree = build_tree(profile, symbols, base)
     packed, pruned = pack_within(tree, size_limit - _TEXT_BYTES, most_nodes)
@@ -80,7 +81,7 @@ def pack_within(tree: Tree, most_bytes: int, most_nodes: int = MOST_NODES) -> tu
 
 def symbol_notes(symbols: Symbols, pruned: Pruned | None = None) -> Sequence[str]:
     """Return what the reader has to know of names and pruning, in sentences."""
-    notes = [f"{p.module}: {p.text}" + (f" ({p.hint})" if p.hint else "") for p in symbols.problems]
+    notes = [p.text + (f" ({p.hint})" if p.hint else "") for p in symbols.problems]
     if pruned is not None:
         notes.append(pruned.sentence)
     return notes

@@ -1,0 +1,121 @@
+// The call graph: the SVG of the graph report, taken apart and put together again from known shapes only, with
+// zoom by wheel, pinch, keys and buttons. Scripts, links, styles and everything else in the drawing stay out.
+
+const GRAPH_SHAPES = new Set(["g", "path", "polygon", "polyline", "ellipse", "rect", "line", "text", "tspan", "title"]);
+const GRAPH_ATTRIBUTES = new Set([
+  "transform", "d", "points", "cx", "cy", "rx", "ry", "x", "y", "x1", "y1", "x2", "y2", "width", "height", "fill", "stroke",
+  "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity", "opacity", "font-family", "font-size", "font-weight",
+  "text-anchor", "dominant-baseline", "xml:space",
+]);
+
+function copyShapes(from, to) {
+  for (const child of from.childNodes) {
+    if (child.nodeType === Node.TEXT_NODE) to.append(child.nodeValue);
+    else if (child.nodeType === Node.ELEMENT_NODE) {
+      // Links are dropped, what they wrap is kept.
+      if (child.localName === "a" || child.localName === "svg") { copyShapes(child, to); continue; }
+      if (child.namespaceURI !== SVG_SPACE || !GRAPH_SHAPES.has(child.localName)) continue;
+      const made = shape(child.localName);
+      for (const { name, value } of child.attributes) {
+        if (GRAPH_ATTRIBUTES.has(name) && !/url\s*\(|:\/\//i.test(value)) made.setAttribute(name, value);
+      }
+      copyShapes(child, made);
+      to.append(made);
+    }
+  }
+}
+
+class GraphTab {
+  constructor(host, text) {
+    this.tools = element("div", "table-tools");
+    this.frame = element("div", "call-graph");
+    this.frame.tabIndex = 0;
+    this.frame.setAttribute("role", "img");
+    this.frame.setAttribute("aria-label", "Call graph; plus, minus and arrow keys move, 0 shows all of it");
+    this.svg = shape("svg", { class: "call-graph-svg" });
+    this.layer = shape("g");
+    this.svg.append(this.layer);
+    this.frame.append(this.svg);
+    const button = (label, id, act) => {
+      const made = element("button", "move", label);
+      Object.assign(made, { type: "button", id });
+      made.addEventListener("click", act);
+      return made;
+    };
+    this.tools.append(button("+", "graph-in", () => this.zoomBy(1.4)), button("\u2212", "graph-out", () => this.zoomBy(1 / 1.4)),
+      button("Fit", "graph-fit", () => this.fit()), element("span", "faint", "wheel or pinch zooms, dragging moves"));
+    host.append(this.tools, this.frame);
+    const parsed = new DOMParser().parseFromString(text, "image/svg+xml");
+    copyShapes(parsed.documentElement, this.layer);
+    this.pointers = new Map();
+    this.view = { x: 0, y: 0, scale: 1 };
+    this.listen();
+    new ResizeObserver(() => { if (!this.fitted) this.fit(); }).observe(this.frame);
+  }
+
+  fit() {
+    const room = this.frame.getBoundingClientRect();
+    if (!room.width || !room.height) return;
+    const box = this.layer.getBBox();
+    if (!box.width || !box.height) return;
+    const scale = Math.min(room.width / box.width, room.height / box.height, 2) * 0.97;
+    this.fitted = true;
+    this.apply({ scale, x: (room.width - box.width * scale) / 2 - box.x * scale, y: 4 - box.y * scale });
+  }
+
+  apply(view) {
+    this.view = view;
+    this.layer.setAttribute("transform", `translate(${view.x} ${view.y}) scale(${view.scale})`);
+    this.svg.dataset.scale = view.scale.toFixed(4);
+  }
+
+  zoomBy(factor, clientX = null, clientY = null) {
+    const room = this.frame.getBoundingClientRect();
+    const atX = clientX === null ? room.width / 2 : clientX - room.left;
+    const atY = clientY === null ? room.height / 2 : clientY - room.top;
+    const scale = Math.min(Math.max(this.view.scale * factor, 0.01), 40);
+    const grown = scale / this.view.scale;
+    this.apply({ scale, x: atX - (atX - this.view.x) * grown, y: atY - (atY - this.view.y) * grown });
+  }
+
+  moveBy(dx, dy) {
+    this.apply({ ...this.view, x: this.view.x + dx, y: this.view.y + dy });
+  }
+
+  listen() {
+    this.frame.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      this.zoomBy(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), event.clientX, event.clientY);
+    }, { passive: false });
+    this.frame.addEventListener("pointerdown", (event) => {
+      this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
+      this.frame.setPointerCapture?.(event.pointerId);
+    });
+    this.frame.addEventListener("pointermove", (event) => this.dragged(event));
+    for (const name of ["pointerup", "pointercancel"]) {
+      this.frame.addEventListener(name, (event) => this.pointers.delete(event.pointerId));
+    }
+    const keys = {
+      "+": () => this.zoomBy(1.3), "=": () => this.zoomBy(1.3), "-": () => this.zoomBy(1 / 1.3), 0: () => this.fit(),
+      ArrowLeft: () => this.moveBy(60, 0), ArrowRight: () => this.moveBy(-60, 0),
+      ArrowUp: () => this.moveBy(0, 60), ArrowDown: () => this.moveBy(0, -60),
+    };
+    this.frame.addEventListener("keydown", (event) => {
+      if (!keys[event.key] || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      keys[event.key]();
+    });
+  }
+
+  dragged(event) {
+    const before = this.pointers.get(event.pointerId);
+    if (!before) return;
+    const others = [...this.pointers].filter(([id]) => id !== event.pointerId).map(([, at]) => at);
+    if (others.length) {
+      const [fixedX, fixedY] = others[0];
+      const was = Math.hypot(before[0] - fixedX, before[1] - fixedY), is = Math.hypot(event.clientX - fixedX, event.clientY - fixedY);
+      if (was > 0 && is > 0) this.zoomBy(is / was, fixedX, fixedY);
+    } else this.moveBy(event.clientX - before[0], event.clientY - before[1]);
+    this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
+  }
+}

@@ -1,0 +1,189 @@
+// The report: a header that always shows, and tabs that are filled when they are first looked at.
+// The tab of the URL, Summary without one, is complete before the load event.
+
+class ReportPage {
+  constructor() {
+    this.facts = readBlock("facts");
+    this.account = readBlock("account");
+    this.series = readBlock("series");
+    this.tables = unpackJson(readBlock("tables"));
+    this.blocks = { leaks: readBlock("leaks"), diff: readBlock("diff"), svg: readBlock("svg") };
+    this.profile = new Profile(readBlock("tree"));
+    this.filled = new Set();
+    this.panels = {};
+    this.buttons = {};
+    this.tabs = this.listTabs();
+    const settings = explorerSettings(this.profile);
+    settings.tab = setting.choice("summary", this.tabs.map(([key]) => key));
+    this.state = new State(settings, () => this.refresh());
+    this.makeHeader(document.getElementById("header"));
+    this.makeTabs(document.getElementById("tabs"), document.getElementById("panels"));
+  }
+
+  listTabs() {
+    const tabs = [["summary", "Summary"], ["table", "Table"], ["flame", "Flame graph"]];
+    if (this.blocks.svg) tabs.push(["graph", "Call graph"]);
+    tabs.push(["tree", "Tree"]);
+    if (this.tables.threads.length) tabs.push(["threads", "Threads"]);
+    if (this.blocks.leaks) tabs.push(["leaks", "Leaks"]);
+    if (this.blocks.diff || this.profile.hasDiff) tabs.push(["diff", "Diff"]);
+    return tabs;
+  }
+
+  makeHeader(host) {
+    const theme = element("button", "move theme", "\u25d0");
+    Object.assign(theme, { type: "button", id: "theme-button", title: "Dark or light (t)" });
+    theme.setAttribute("aria-label", "Dark or light");
+    theme.addEventListener("click", () => this.state.set({ theme: isDark(this.state.get("theme")) ? "light" : "dark" }));
+    host.append(element("div", "title-line", null, [element("h1", "", this.facts.title), theme]),
+      element("p", "headline", this.facts.headline));
+    if (this.facts.warnings.length) {
+      host.append(element("div", "warnings", null, this.facts.warnings.map((text) => element("p", "", text))));
+    }
+  }
+
+  makeTabs(bar, host) {
+    bar.setAttribute("role", "tablist");
+    bar.setAttribute("aria-label", "Parts of the report");
+    for (const [key, label] of this.tabs) {
+      const button = element("button", "tab", label);
+      Object.assign(button, { type: "button", id: `tab-${key}` });
+      button.setAttribute("role", "tab");
+      button.setAttribute("aria-controls", `panel-${key}`);
+      button.addEventListener("click", () => this.open(key));
+      const panel = element("section", `tab-panel panel-${key}`);
+      panel.id = `panel-${key}`;
+      panel.setAttribute("role", "tabpanel");
+      panel.setAttribute("aria-labelledby", button.id);
+      this.buttons[key] = button;
+      this.panels[key] = panel;
+      bar.append(button);
+      host.append(panel);
+    }
+    bar.addEventListener("keydown", (event) => {
+      const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!by) return;
+      event.preventDefault();
+      const keys = this.tabs.map(([key]) => key);
+      const next = keys[(keys.indexOf(this.state.get("tab")) + by + keys.length) % keys.length];
+      this.open(next);
+      this.buttons[next].focus();
+    });
+  }
+
+  open(tab) {
+    if (tab !== this.state.get("tab")) this.state.set({ tab }, { step: true });
+  }
+
+  // The flame graph, made when it or the tree is first needed.
+  get explorer() {
+    if (!this.made) {
+      const host = element("div", "explorer");
+      this.panels.flame.append(host);
+      this.made = new Explorer(host, this.profile, this.state, this.facts.exact);
+    }
+    return this.made;
+  }
+
+  refresh() {
+    const tab = this.state.get("tab");
+    applyTheme(this.state.get("theme"));
+    for (const [key, panel] of Object.entries(this.panels)) {
+      panel.hidden = key !== tab;
+      this.buttons[key].setAttribute("aria-selected", String(key === tab));
+      this.buttons[key].tabIndex = key === tab ? 0 : -1;
+    }
+    document.documentElement.dataset.tab = tab;
+    if (!this.filled.has(tab)) {
+      this.filled.add(tab);
+      this.fill(tab, this.panels[tab]);
+    }
+    if (tab === "flame") this.explorer.refresh();
+    if (tab === "tree") { this.explorer.rebuild(); this.treeTab.show(); }
+  }
+
+  fill(tab, host) {
+    const makers = {
+      summary: () => summaryTab(host, this), table: () => this.functionTable(host), flame: () => this.explorer,
+      graph: () => new GraphTab(host, unpackJson(this.blocks.svg)),
+      tree: () => { this.treeTab = new TreeTab(host, this.explorer); },
+      threads: () => this.threadTable(host), leaks: () => leaksTab(host, unpackJson(this.blocks.leaks)), diff: () => this.diffTab(host),
+    };
+    makers[tab]();
+  }
+
+  functionTable(host) {
+    const { rows, left_out: leftOut, keys } = this.tables.functions;
+    const totals = this.tables.totals;
+    const amount = (key, label, title) => {
+      const [kind] = key.split(".");
+      const unit = kind === "objects" || kind === "allocations" ? "objects" : "space";
+      const whole = totals[kind]?.[0] ?? 0;
+      return {
+        key, label, title, kind: "number", value: (row) => row[key][0], text: (row) => pairText(row[key], unit),
+        bar: (row) => row[key][0] / (whole || 1), hint: (row) => percentText(row[key][0], whole),
+      };
+    };
+    const columns = [
+      amount("inuse.own", "Own", "In use, allocated by the function itself (or by the allocator for it)"),
+      amount("inuse.total", "Total", "In use, allocated by the function and all it calls"),
+      amount("objects.total", "Objects", "Blocks in use, of the function and all it calls"),
+      amount("alloc.own", "Own allocated", "Allocated in all by the function itself, freed or not"),
+      amount("alloc.total", "Allocated", "Allocated in all by the function and what it calls"),
+    ].filter((column) => keys.includes(column.key));
+    columns.push({ key: "name", label: "Function", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.functionLink(row) });
+    if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", text: (row) => row.file ? baseName(row.file) : "", hint: (row) => row.file });
+    columns.push({ key: "module", label: "Module", kind: "text", text: (row) => baseName(row.module), hint: (row) => row.module });
+    const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
+    host.append(element("p", "faint", `\u00b1 is the half width of the 95 % interval${note}.`));
+    new DataTable(host, columns, rows, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "inuse.own", name: "functions" });
+  }
+
+  functionLink(row) {
+    const button = element("button", "link", row.name);
+    Object.assign(button, { type: "button", title: "Show in the flame graph" });
+    button.addEventListener("click", () => this.searchFlame(row.name));
+    return button;
+  }
+
+  searchFlame(name) {
+    const query = `^${name.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")}$`;
+    this.state.set({ tab: "flame", q: query, zoom: 0, sandwich: 0 }, { step: true });
+  }
+
+  threadTable(host) {
+    const threads = this.tables.threads;
+    const known = threads.reduce((sum, row) => sum + row.bytes[0], 0);
+    const whole = this.tables.totals.inuse[0];
+    host.append(element("p", "faint", "Blocks in use by the thread that allocated them, whichever thread holds them now."));
+    const rest = whole - known;
+    if (rest > 0.001 * whole) host.append(element("p", "faint", `${bytesText(rest)} are not known by thread.`));
+    new DataTable(host, [
+      { key: "bytes", label: "In use", kind: "number", value: (row) => row.bytes[0], text: (row) => pairText(row.bytes, "space"), bar: (row) => row.bytes[0] / (whole || 1) },
+      { key: "share", label: "Share", kind: "number", value: (row) => row.bytes[0], text: (row) => percentText(row.bytes[0], whole) },
+      { key: "objects", label: "Objects", kind: "number", value: (row) => row.objects[0], text: (row) => pairText(row.objects, "objects") },
+      { key: "samples", label: "Samples", kind: "number", value: (row) => row.samples, text: (row) => countText(row.samples) },
+      { key: "name", label: "Thread", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.threadLink(row) },
+    ], threads, { search: (row) => row.name, sort: "bytes", name: "threads" });
+  }
+
+  threadLink(row) {
+    const button = element("button", "link", row.name);
+    Object.assign(button, { type: "button", title: "Show this thread in the flame graph" });
+    button.addEventListener("click", () => this.state.set({ tab: "flame", thread: row.index, zoom: 0, q: "" }, { step: true }));
+    return button;
+  }
+
+  diffTab(host) {
+    if (this.profile.hasDiff) {
+      const show = element("button", "move", "Show the difference as a flame graph");
+      show.type = "button";
+      show.addEventListener("click", () => this.state.set({ tab: "flame", diff: true, thread: -1 }, { step: true }));
+      host.append(show);
+    }
+    if (this.blocks.diff) diffTab(host, unpackJson(this.blocks.diff));
+  }
+}
+
+new ReportPage().refresh();
+document.documentElement.dataset.ready = "1";

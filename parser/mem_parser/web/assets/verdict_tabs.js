@@ -1,0 +1,69 @@
+// The tabs Leaks and Diff: rows that end in a word. The word is always text; its colour only repeats it.
+
+const VERDICT_ORDER = ["leak", "new", "grown", "inconclusive", "cache-like", "young", "shrunk", "gone", "noise"];
+
+function verdictMark(verdict) {
+  const known = VERDICT_ORDER.includes(verdict) ? verdict : "other";
+  return element("span", `verdict verdict-${known}`, String(verdict ?? ""));
+}
+
+function verdictCounts(rows) {
+  const counts = new Map();
+  for (const row of rows) counts.set(row.verdict, (counts.get(row.verdict) ?? 0) + 1);
+  const words = [...counts].sort((a, b) => VERDICT_ORDER.indexOf(a[0]) - VERDICT_ORDER.indexOf(b[0]));
+  return element("p", "verdict-counts", null, words.flatMap(([verdict, count]) =>
+    [verdictMark(verdict), element("span", "", ` ${countText(count)}  `)]));
+}
+
+function notesOf(block) {
+  return (block.notes ?? []).map((note) => element("p", "faint", String(note)));
+}
+
+function frameText(frame) {
+  const place = frame.file ? `${baseName(String(frame.file))}${frame.line > 0 ? `:${frame.line}` : ""}` : "";
+  return place ? `${frame.function}  ${place}` : String(frame.function ?? "??");
+}
+
+function stackCell(row) {
+  const stack = row.stack ?? [];
+  if (!stack.length) return element("span", "", "??");
+  const top = stack.slice(0, 2).map((frame) => frame.function).reverse().join(" \u2192 ");
+  return element("details", "stack", null, [
+    element("summary", "", top),
+    element("ol", "", null, stack.map((frame) => element("li", "", frameText(frame)))),
+  ]);
+}
+
+function leaksTab(host, block) {
+  const rows = block.rows ?? [];
+  host.append(verdictCounts(rows), ...notesOf(block));
+  const margin = (row) => row.std_error > 0 ? ` \u00b1 ${bytesText(Z95 * row.std_error)}` : "";
+  const perHour = (row) => {
+    if (row.bytes_per_hour === null || row.bytes_per_hour === undefined) return "";
+    const error = row.bytes_per_hour_error > 0 ? ` \u00b1 ${bytesText(row.bytes_per_hour_error)}` : "";
+    return `${signedText(row.bytes_per_hour, "space")}/h${error}`;
+  };
+  const table = new DataTable(host, [
+    { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
+    { key: "bytes", label: "Live", kind: "number", value: (row) => row.bytes, text: (row) => bytesText(row.bytes ?? 0) + margin(row) },
+    { key: "rate", label: "Per hour", kind: "number", value: (row) => row.bytes_per_hour ?? null, text: perHour },
+    { key: "stack", label: "Stack", kind: "text", main: true, text: (row) => (row.stack ?? []).map(frameText).join(" < "), cell: stackCell },
+    { key: "evidence", label: "Evidence", kind: "text", text: (row) => String(row.evidence ?? "") },
+  ], rows, { search: (row) => `${row.verdict} ${(row.stack ?? []).map(frameText).join(" ")} ${row.evidence ?? ""}`, name: "leaks" });
+  return table;
+}
+
+function diffTab(host, block) {
+  const rows = block.rows ?? [];
+  const unit = block.unit === "objects" ? "objects" : "space";
+  if (block.base_name) host.append(element("p", "faint", `Base: ${block.base_name}`));
+  host.append(verdictCounts(rows), ...notesOf(block));
+  const change = (row) => signedText(row.delta ?? 0, unit) + (row.delta_error > 0 ? ` \u00b1 ${amountText(Z95 * row.delta_error, unit)}` : "");
+  return new DataTable(host, [
+    { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
+    { key: "delta", label: "Change", kind: "number", value: (row) => row.delta, text: change },
+    { key: "new", label: "Now", kind: "number", value: (row) => row.new, text: (row) => amountText(row.new ?? 0, unit) },
+    { key: "base", label: "Base", kind: "number", value: (row) => row.base, text: (row) => amountText(row.base ?? 0, unit) },
+    { key: "function", label: "Function", kind: "text", main: true, text: frameText, hint: (row) => String(row.file ?? "") },
+  ], rows, { search: (row) => `${row.verdict} ${frameText(row)} ${row.file ?? ""}`, name: "diff" });
+}

@@ -1,0 +1,162 @@
+"""The report: everything about one profile on one page, in tabs.
+
+Besides the profile, the page takes blocks that other parts of the parser make. Both are optional,
+and a tab appears only with its block:
+
+``leaks``  {"rows": [{"verdict": "leak" | "cache-like" | "young" | "inconclusive", "bytes": float,
+"std_error": float | null, "bytes_per_hour": float | null, "bytes_per_hour_error": float | null (95
+%), "evidence": str, "stack": [{"function": str, "file": str, "line": int}, ...] (innermost
+first)}, ...], "notes": [str, ...]} ``diff``   {"rows": [{"verdict": "new" | "gone" | "grown" |
+"shrunk" | "noise", "function": str, "file": str, "line": int, "base": float, "new": float,
+"delta": float, "delta_error": float | null (standard error)}, ...], "unit": "space" | "objects",
+"base_name": str, "notes": [str, ...]}
+
+Unknown keys are ignored, missing ones are blank. ``svg`` is the call graph as
+`mem_parser.reports.svg` draws it; the page keeps only its shapes and texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.symbols.table import Symbols
+from mem_parser.tree import build_tree
+from mem_parser.web.confidential import confidential_profile, confidential_symbols
+from mem_parser.web.facts import memory_account, page_facts, without_paths
+from mem_parser.web.flamegraph import EXPLORER_SCRIPTS, MOST_NODES, pack_within, symbol_notes
+from mem_parser.web.pack import pack_text
+from mem_parser.web.page import SIZE_LIMIT, assemble
+from mem_parser.web.tables import tables
+
+_SCRIPTS = (
+    *EXPLORER_SCRIPTS,
+    "table.js",
+    "charts.js",
+    "summary_tab.js",
+    "tree_tab.js",
+    "graph_tab.js",
+    "verdict_tabs.js",
+    "report_page.js",
+)
+_TEXT_BYTES = 300_000
+"""Room kept for scripts, styles and the header."""
+_MOST_SVG = 1_200_000
+_MOST_VERDICTS = 2000
+_MOST_READINGS = 600
+
+
+def render(
+    profile: Profile,
+    symbols: Symbols,
+    *,
+    name: str = "profile",
+    base: tuple[Profile, Symbols] | None = None,
+    leaks: Mapping[str, Any] | None = None,
+    diff: Mapping[str, Any] | None = None,
+    svg: str | None = None,
+    confidential: bool = False,
+    most_nodes: int = MOST_NODES,
+    size_limit: int = SIZE_LIMIT,
+) -> str:
+    """Return the page.
+
+    ``name`` is what to call the profile where it does not say itself; ``base`` adds the difference
+    to the flame graph. In ``confidential`` mode ``svg`` must be drawn from a profile that
+    `mem_parser.web.confidential` made; without an ``svg`` the page draws one itself. The page is
+    below ``size_limit`` bytes; what was left out for that is stated on it.
+    """
+    if confidential:
+        profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
+        name = without_paths(name)
+        base = (base[0], confidential_symbols(base[1])) if base is not None else None
+    notes: list[str] = []
+    drawing = svg if svg is not None else _draw(profile, symbols, name, notes)
+    tree = build_tree(profile, symbols, base)
+    blocks: dict[str, Any] = {
+        "account": memory_account(profile),
+        "series": _series(profile),
+        "tables": pack_text(tables(profile, symbols, tree)),
+    }
+    if drawing is not None:
+        _add_drawing(blocks, drawing, notes)
+    _add_verdicts(blocks, "leaks", leaks, notes, confidential=confidential)
+    _add_verdicts(blocks, "diff", diff, notes, confidential=confidential)
+    used = sum(len(b) if isinstance(b, str) else len(str(b)) for b in blocks.values())
+    packed, pruned = pack_within(tree, size_limit - _TEXT_BYTES - used, most_nodes)
+    notes = [*symbol_notes(symbols, pruned), *notes]
+    facts = page_facts(profile, name, notes, confidential=confidential)
+    return assemble(
+        f"{facts['title']} – memory report",
+        "report.html",
+        ("base.css", "flame.css", "report.css"),
+        _SCRIPTS,
+        {"facts": facts, "tree": packed, **blocks},
+    )
+
+
+def _draw(profile: Profile, symbols: Symbols, name: str, notes: list[str]) -> str | None:
+    """Draw the call graph; where that is not possible the page says why and does without."""
+    from mem_parser.errors import MemError
+    from mem_parser.reports.aggregate import sum_stacks
+    from mem_parser.reports.graph import build_graph
+    from mem_parser.reports.svg import draw_svg
+
+    title = (profile.capture.comm or name).rsplit("/", 1)[-1]
+    try:
+        sums = sum_stacks(profile, symbols)
+        return draw_svg(build_graph(profile, sums, Count.INUSE, Unit.SPACE, title))
+    except MemError as error:
+        notes.append(f"no call graph: {error}")
+        return None
+
+
+def _add_drawing(blocks: dict[str, Any], svg: str, notes: list[str]) -> None:
+    packed = pack_text(svg)
+    if len(packed) > _MOST_SVG:
+        notes.append("no call graph: the drawing is too large for this page")
+    else:
+        blocks["svg"] = packed
+
+
+def _add_verdicts(
+    blocks: dict[str, Any],
+    key: str,
+    given: Mapping[str, Any] | None,
+    notes: list[str],
+    *,
+    confidential: bool,
+) -> None:
+    if given is None:
+        return
+    rows = list(given.get("rows", ()))
+    if len(rows) > _MOST_VERDICTS:
+        notes.append(f"{key}: the first {_MOST_VERDICTS} of {len(rows)} rows are on the page")
+    block = {**given, "rows": rows[:_MOST_VERDICTS]}
+    blocks[key] = pack_text(_without_source(block) if confidential else block)
+
+
+def _without_source(data: Any) -> Any:
+    """Return JSON data without files and lines, and without folders in its texts."""
+    if isinstance(data, Mapping):
+        hidden = {"file": "", "line": 0}
+        return {k: hidden[k] if k in hidden else _without_source(v) for k, v in data.items()}
+    if isinstance(data, str):
+        return without_paths(data)
+    if isinstance(data, Sequence):
+        return [_without_source(v) for v in data]
+    return data
+
+
+def _series(profile: Profile) -> list[list[float | None]]:
+    """Return readings as [seconds, estimate, ± 95 %, RSS or null], thinned evenly to what a chart
+    shows.
+    """
+    from mem_parser.estimate import Z95
+
+    step = max(1, -(-len(profile.series) // _MOST_READINGS))
+    kept = profile.series[::step]
+    if profile.series and kept[-1] is not profile.series[-1]:
+        kept.append(profile.series[-1])
+    return [[r.t_s, r.estimate_bytes, Z95 * r.std_error_bytes, r.rss_bytes] for r in kept]

@@ -1,9 +1,10 @@
 """Run programs with the sampler in them, in step with the test, and read what they counted.
 
-Model: a `Target` is a child with the sampler preloaded and a private segment folder. It prints a line when it
-has done something and waits for a line before it goes on, so that no test sleeps; every wait is bounded and
-ends in the death of the child. A `Counted` is one capture read from a segment file with the controller's own
-reader, its frames named by the symbol tables of the recorded modules.
+Model: a `Target` is a child with the sampler preloaded and a private segment folder. It prints a
+line when it has done something and waits for a line before it goes on, so that no test sleeps;
+every wait is bounded and ends in the death of the child. A `Counted` is one capture read from a
+segment file with the controller's own reader, its frames named by the symbol tables of the recorded
+modules.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+
 from c_build import ROOT, WARNINGS, compile_program
 from mem_profiler import capture, collect, layout, records
 from mem_profiler.collect import Module
@@ -34,7 +36,9 @@ WAIT_S = 40.0
 FLAGS = ("-O1", "-g", "-fno-inline", "-fno-optimize-sibling-calls", "-fno-builtin", *WARNINGS)
 
 
-def build(name: str, *flags: str, libs: tuple[str, ...] = ("-lpthread", "-ldl"), out: str = "") -> Path:
+def build(
+    name: str, *flags: str, libs: tuple[str, ...] = ("-lpthread", "-ldl"), out: str = ""
+) -> Path:
     """Compile tests/targets/NAME once; flags are added to the common ones."""
     standard = "-std=gnu11" if name.endswith(".c") else "-std=gnu++17"
     return compile_program(
@@ -52,7 +56,10 @@ def environment(
     preload: Sequence[Path] = (),
     **settings: str,
 ) -> dict[str, str]:
-    """Environment of a process with the sampler. `rate` captures from the start; settings are MEM_PROFILER_*."""
+    """Environment of a process with the sampler; settings are MEM_PROFILER_*.
+
+    `rate` captures from the start; `preload` come behind the sampler.
+    """
     env = {**os.environ, "LD_PRELOAD": " ".join(map(str, [SAMPLER, *preload]))}
     env["MEM_PROFILER_DIR"] = str(folder)
     if rate is not None:
@@ -77,7 +84,7 @@ class Target:
         self.pid = self.process.pid
         self._rest = b""
 
-    def __enter__(self) -> Target:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *unused: object) -> None:
@@ -117,7 +124,7 @@ class Target:
         return self.line()
 
     def finish(self, code: int = 0) -> str:
-        """Close its input, wait for its end and return what it printed since; its status must be `code`."""
+        """Close its input, wait for its end with status `code`, return what it printed since."""
         output, errors = self.process.communicate(timeout=WAIT_S)
         assert self.process.returncode == code, errors.decode(errors="replace")
         return (self._rest + output).decode(errors="replace")
@@ -162,7 +169,7 @@ def only_counted(folder: Path) -> Counted:
 
 
 class Controller:
-    """The controller of one process: starts and stops captures in its segment, as mem_profiler does."""
+    """The controller of one process: starts and stops captures in its segment."""
 
     def __init__(self, target: Target) -> None:
         """Open the segment of a running target."""
@@ -170,7 +177,7 @@ class Controller:
         self.segment = Segment.open(path, writable=True)
         self.pid = target.pid
 
-    def __enter__(self) -> Controller:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *unused: object) -> None:

@@ -1,4 +1,4 @@
-"""Libraries that come and go: right names for every stack, private C++ works, nothing is promised that is not there."""
+"""Libraries that come and go: every stack has its right names, and private C++ works."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from sampler_run import SAMPLER, Counts, Target, build, environment, only_counted, run
 
 NAMES = "abcd"
@@ -15,7 +16,14 @@ NAMES = "abcd"
 def plugins() -> dict[str, Path]:
     """Libraries alike in everything but their names and the sizes of their blocks."""
     return {
-        name: build("plugin.c", "-shared", "-fPIC", f"-DNAME={name}", f"-DSIZE={1000 + i}", out=f"plugin_{name}")
+        name: build(
+            "plugin.c",
+            "-shared",
+            "-fPIC",
+            f"-DNAME={name}",
+            f"-DSIZE={1000 + i}",
+            out=f"plugin_{name}",
+        )
         for i, name in enumerate(NAMES)
     }
 
@@ -23,7 +31,9 @@ def plugins() -> dict[str, Path]:
 @pytest.mark.parametrize("rounds", [1, 50])
 def test_libraries_at_one_address_are_never_taken_for_each_other(folder: Path, rounds: int) -> None:
     paths = plugins()
-    result = run([build("dlloop.c"), "loop", str(rounds), *paths.values()], environment(folder, rate=1))
+    result = run(
+        [build("dlloop.c"), "loop", str(rounds), *paths.values()], environment(folder, rate=1)
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert int(result.stdout) < len(paths), "the loader gave each library an address of its own"
     counted = only_counted(folder)
@@ -37,8 +47,12 @@ def test_libraries_at_one_address_are_never_taken_for_each_other(folder: Path, r
     assert counted.control.number("generation") >= rounds * len(paths)
 
 
-def test_threads_that_open_and_close_beside_threads_that_allocate_do_not_deadlock(folder: Path) -> None:
-    result = run([build("dlloop.c"), "hunt", "400", *plugins().values()], environment(folder, rate=1))
+def test_threads_that_open_and_close_beside_threads_that_allocate_do_not_deadlock(
+    folder: Path,
+) -> None:
+    result = run(
+        [build("dlloop.c"), "hunt", "400", *plugins().values()], environment(folder, rate=1)
+    )
     assert (result.returncode, result.stdout) == (0, "survived\n"), result.stderr
     counted = only_counted(folder)
     assert counted.missing == 0, counted.lost
@@ -90,7 +104,10 @@ def test_the_library_exports_the_malloc_family_and_nothing_else() -> None:
         ["nm", "-D", "--defined-only", SAMPLER], capture_output=True, text=True, timeout=30
     ).stdout
     exported = {line.split()[-1].split("@")[0] for line in text.splitlines()}
-    family = "malloc calloc realloc reallocarray free posix_memalign aligned_alloc memalign valloc pvalloc"
+    family = (
+        "malloc calloc realloc reallocarray free "
+        "posix_memalign aligned_alloc memalign valloc pvalloc"
+    )
     optional = {"free_sized", "free_aligned_sized"}
     assert exported - optional == set(family.split())
 

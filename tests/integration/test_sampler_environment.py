@@ -1,4 +1,4 @@
-"""What the environment asks for: every unusable value is one line, and the program runs as it would."""
+"""What the environment asks for: an unusable value is one line, and the program runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from sampler_run import SAMPLER, Counts, build, environment, only_counted, run, segments
 
 BAD = {
@@ -35,7 +36,14 @@ def test_an_unusable_value_is_one_line_and_the_program_runs(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("START", "1k"), ("START", "1G"), ("MAX_MEMORY", "8M"), ("FOLLOW_FORK", "1"), ("SEED", "0"), ("ONLY", "")],
+    [
+        ("START", "1k"),
+        ("START", "1G"),
+        ("MAX_MEMORY", "8M"),
+        ("FOLLOW_FORK", "1"),
+        ("SEED", "0"),
+        ("ONLY", ""),
+    ],
 )
 def test_a_usable_value_says_nothing(folder: Path, name: str, value: str) -> None:
     env = environment(folder, rate=1) | {f"MEM_PROFILER_{name}": value}
@@ -49,7 +57,9 @@ def test_the_rate_is_the_one_asked_for(folder: Path) -> None:
     assert int(only_counted(folder).control.capture["rate_bytes"]) == 512 << 10
 
 
-@pytest.mark.parametrize(("pattern", "counted"), [("answer-*", True), ("answer", False), ("*x", False), ("*", True)])
+@pytest.mark.parametrize(
+    ("pattern", "counted"), [("answer-*", True), ("answer", False), ("*x", False), ("*", True)]
+)
 def test_only_names_the_executables_to_enter(folder: Path, pattern: str, counted: bool) -> None:
     result = run([build("answer.c")], environment(folder, rate=1, only=pattern))
     assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
@@ -97,8 +107,14 @@ def test_a_set_uid_program_ignores_every_variable(
     library = open_folder / "libmem_sampler.so"
     shutil.copy(SAMPLER, library)
     library.chmod(0o755)
-    linked = build("answer.c", "-Wl,--no-as-needed", f"-L{open_folder}", f"-Wl,-rpath,{open_folder}",
-                   libs=("-lmem_sampler",), out="answer-linked")
+    linked = build(
+        "answer.c",
+        "-Wl,--no-as-needed",
+        f"-L{open_folder}",
+        f"-Wl,-rpath,{open_folder}",
+        libs=("-lmem_sampler",),
+        out="answer-linked",
+    )
     program = open_folder / "answer"
     shutil.copy(linked, program)
     program.chmod(0o4755 if secure else 0o755)
@@ -117,7 +133,10 @@ def test_a_static_program_runs_as_ever(folder: Path) -> None:
 
 def test_programs_of_a_shell_pipeline_each_have_their_own(folder: Path) -> None:
     program = build("answer.c")
-    result = run(["bash", "-c", f"{program} | {program}; {program} | cat"], environment(folder, rate=1, only="answer-*"))
+    result = run(
+        ["bash", "-c", f"{program} | {program}; {program} | cat"],
+        environment(folder, rate=1, only="answer-*"),
+    )
     assert result.returncode == 0
     assert result.stderr == ""
     assert len(segments(folder)) == 3
@@ -125,6 +144,12 @@ def test_programs_of_a_shell_pipeline_each_have_their_own(folder: Path) -> None:
 
 def test_standard_output_and_error_stay_untouched(folder: Path) -> None:
     plain = subprocess.run(["ls", "-l", "/"], capture_output=True, timeout=20)
-    loaded = subprocess.run(["ls", "-l", "/"], capture_output=True, timeout=20, env=environment(folder, rate=64))
-    assert (loaded.stdout, loaded.stderr, loaded.returncode) == (plain.stdout, plain.stderr, plain.returncode)
+    loaded = subprocess.run(
+        ["ls", "-l", "/"], capture_output=True, timeout=20, env=environment(folder, rate=64)
+    )
+    assert (loaded.stdout, loaded.stderr, loaded.returncode) == (
+        plain.stdout,
+        plain.stderr,
+        plain.returncode,
+    )
     assert os.path.exists(SAMPLER)

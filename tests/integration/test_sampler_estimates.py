@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mem_parser.estimate import unsample
 from sampler_run import Counted, build, environment, only_counted, run, segments, sizes_of
 
@@ -30,14 +31,16 @@ def measure(folder: Path, seed: int, *args: int) -> tuple[dict[str, tuple[int, i
 
 
 @pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, tuple[int, int]], Counted]]:
+def seeded(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[tuple[dict[str, tuple[int, int]], Counted]]:
     """Runs with seeds of their own."""
     folder = tmp_path_factory.mktemp("segments")
     return [measure(folder, seed, ROUNDS) for seed in range(1, RUNS + 1)]
 
 
 def summed(runs: list[tuple[dict[str, tuple[int, int]], Counted]], place: str) -> dict[str, float]:
-    """Over all runs: true blocks and bytes, their estimates and standard errors, and the bytes weighed late."""
+    """Over all runs: true blocks and bytes, estimates and variances, the bytes weighed late."""
     total = dict.fromkeys(
         ("blocks", "bytes", "objects", "objects_var", "estimate", "bytes_var", "late"), 0.0
     )

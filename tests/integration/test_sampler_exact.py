@@ -1,4 +1,4 @@
-"""At rate 1 every block is counted, once, with its size; other programs' view of memory stays as it was."""
+"""At rate 1 every block is counted once, with its size; the program sees what it always saw."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from sampler_run import (
     WAIT_S,
     Controller,

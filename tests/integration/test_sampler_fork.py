@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sampler_run import Counted, Counts, Target, build, environment, run, segments
 
 ROUTES = ("fork", "vfork", "_Fork", "clone", "atfork", "nested")
@@ -131,7 +132,9 @@ def test_exec_leaves_nothing_of_an_image_that_was_not_captured(folder: Path) -> 
 
 def test_a_shell_wrapper_that_executes_ends_as_the_program(folder: Path) -> None:
     program = build("forks.c")
-    result = run(["bash", "-c", f"x=$(true); exec {program} vfork-child"], environment(folder, rate=1))
+    result = run(
+        ["bash", "-c", f"x=$(true); exec {program} vfork-child"], environment(folder, rate=1)
+    )
     assert result.returncode == 0, result.stderr
     found = [Counted.read(path) for path in segments(folder)]
     assert Counts(51, 1020, 50, 1000) in [counted.by("alloc_child") for counted in found]

@@ -1,4 +1,4 @@
-"""What must never break a target: a full folder, filters, closed descriptors, sudden death, forged segments."""
+"""What must never break a target: full folders, filters, closed descriptors, death, forgery."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from mem_profiler import capture, layout
 from mem_profiler.segment import Segment
 from sampler_run import (
@@ -199,7 +200,7 @@ def test_captured_segments_are_never_swept(folder: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_forged_control_page_does_not_break_the_target(folder: Path, seed: int) -> None:
-    """Only the capture slots and the gate are the controller's to write; here they hold nonsense."""
+    """The capture slots and the gate are the controller's to write; here they hold nonsense."""
     import random
 
     draw = random.Random(seed)
@@ -262,7 +263,10 @@ def test_segments_are_private(folder: Path) -> None:
 def test_a_process_that_drops_its_rights_goes_on_counting(folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    script = "import os; os.setgid(65534); os.setuid(65534); x = [bytes(5000) for _ in range(500)]; print(len(x))"
+    script = (
+        "import os; os.setgid(65534); os.setuid(65534); "
+        "x = [bytes(5000) for _ in range(500)]; print(len(x))"
+    )
     result = run([sys.executable, "-c", script], environment(folder, rate=1))
     assert (result.returncode, result.stdout) == (0, "500\n"), result.stderr
     assert only_counted(folder).total().blocks > 500

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sampler_run import Counted, Counts, build, environment, only_counted, run
 
 
@@ -59,7 +60,9 @@ def test_a_process_may_exit_while_threads_allocate(folder: Path) -> None:
 def test_stacks_that_no_unwinder_expects_cost_frames_and_not_samples(
     folder: Path, what: str, unwinder: str
 ) -> None:
-    program = build("odd_stacks.c", "-fomit-frame-pointer" if unwinder == "cfi" else "-fno-omit-frame-pointer")
+    program = build(
+        "odd_stacks.c", "-fomit-frame-pointer" if unwinder == "cfi" else "-fno-omit-frame-pointer"
+    )
     result = run([program, what], environment(folder, rate=1, unwind=unwinder))
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
     counted = only_counted(folder)

@@ -43,7 +43,8 @@ static void *alloc_jit(size_t size) {
 
 /* sub $8, %rsp; call *%rsi; add $8, %rsp; ret: no unwind table knows it. */
 static void call_from_nowhere(void) {
-    static const unsigned char code[] = {0x48, 0x83, 0xec, 0x08, 0xff, 0xd6, 0x48, 0x83, 0xc4, 0x08, 0xc3};
+    static const unsigned char code[] = {0x48, 0x83, 0xec, 0x08, 0xff, 0xd6,
+                                         0x48, 0x83, 0xc4, 0x08, 0xc3};
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     EXPECT(page != MAP_FAILED);
     memcpy(page, code, sizeof code);

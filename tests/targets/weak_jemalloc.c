@@ -11,7 +11,8 @@ extern void *tc_malloc(size_t size) __attribute__((weak));
 extern void *_Znwm(size_t size) __attribute__((weak));
 
 int main(void) {
-    const char *names[] = {"mallocx", "sdallocx", "nallocx", "mallctl", "tc_malloc", "_Znwm", "_ZdlPv"};
+    const char *names[] = {"mallocx",   "sdallocx", "nallocx", "mallctl",
+                           "tc_malloc", "_Znwm",    "_ZdlPv"};
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         EXPECT(dlsym(RTLD_DEFAULT, names[i]) == NULL);
     EXPECT(mallocx == NULL && mallctl == NULL && tc_malloc == NULL && _Znwm == NULL);

@@ -35,8 +35,15 @@ def build_stepper(folder: Path) -> Path:
 class Stepper:
     """A running stepper. Use as a context manager; it is killed at the end."""
 
-    def __init__(self, program: Path, *, prefix: tuple[str, ...] = (), **variables: str) -> None:
-        environment = {**os.environ, "LD_PRELOAD": str(LIBRARY), **variables}
+    def __init__(
+        self,
+        program: Path,
+        *,
+        prefix: tuple[str, ...] = (),
+        library: Path = LIBRARY,
+        **variables: str,
+    ) -> None:
+        environment = {**os.environ, "LD_PRELOAD": str(library), **variables}
         self.child = subprocess.Popen(
             [*prefix, str(program)],
             stdin=subprocess.PIPE,
@@ -45,7 +52,11 @@ class Stepper:
             text=True,
             bufsize=1,
         )
-        self._answer()
+        try:
+            self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
 
     @property
     def pid(self) -> int:

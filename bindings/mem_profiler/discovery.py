@@ -61,7 +61,7 @@ class Found:
 
     @property
     def written(self) -> bool:
-        """Whether its last capture is in a file."""
+        """Whether its last capture is in a file, or there was none."""
         return self.control.number("written_capture") == self.control.number("capture_number")
 
 
@@ -328,8 +328,8 @@ def remove_run_folder(base: Path) -> None:
 
 
 def sweep(every: Iterable[Found]) -> list[Found]:
-    """Remove what dead processes left without ever being captured; returns the rest."""
-    return [found for found in every if found.alive or found.captured or not remove(found)]
+    """Remove what dead processes left: never captured, or in a file already. Returns the rest."""
+    return [found for found in every if found.alive or not found.written or not remove(found)]
 
 
 def name_and_close(segment: Segment) -> str:

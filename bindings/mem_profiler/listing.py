@@ -77,7 +77,7 @@ def _row(pid: int, segment: Segment, uid: int, state: str, *, dead: bool) -> Row
 
 
 def rows() -> list[Row]:
-    """All rows, living processes first. Removes what dead processes left unused."""
+    """All rows, living processes first. Removes what dead processes left that nobody needs."""
     found = []
     for pid, segment in discovery.running():
         with segment:
@@ -89,8 +89,8 @@ def rows() -> list[Row]:
             continue
         try:
             with Segment.open(left.path, writable=False) as segment:
-                state = "dead, written" if left.written else "dead, not written"
-                row = _row(left.control.number("pid"), segment, left.uid, state, dead=True)
+                pid = left.control.number("pid")
+                row = _row(pid, segment, left.uid, "dead, not written", dead=True)
                 found.append(row)
         except OSError:
             continue

@@ -5,7 +5,7 @@
 #include "local.h"
 #include "sites.h"
 
-#define GROW_AHEAD 12 /* of the 16 rows of two buckets: ask for the next level from here on */
+#define GROW_AHEAD (MP_BUCKET_ROWS + 1) /* rows in use in two buckets: ask for the next level */
 
 static uint64_t key_of(const void *block) {
     return (uint64_t)(uintptr_t)block & ~MP_LIVE_CLAIMED;

@@ -120,8 +120,8 @@ static bool segment_is_ours(const struct mp_segment *seg) {
     return pid == 0 || pid == (uint32_t)getpid();
 }
 
-__attribute__((noinline)) void mp_record_alloc(const void *block, size_t size, enum mp_hook hook,
-                                               const struct mp_frame *caller) {
+MP_REALIGN __attribute__((noinline)) void
+mp_record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_frame *caller) {
     struct mp_segment *seg = &mp_local.segment;
     int64_t gate = mp_gate();
     struct capture_view view;
@@ -155,7 +155,7 @@ static struct mp_site_row *counters_of(struct mp_segment *seg, const struct mp_l
     return mp_site_at(seg, row->site, row->site_key);
 }
 
-void mp_record_take(const void *block, struct mp_taken *taken) {
+MP_REALIGN void mp_record_take(const void *block, struct mp_taken *taken) {
     struct mp_segment *seg = &mp_local.segment;
     taken->found = false;
     if (block == NULL || !mp_filter_hit_large(block))
@@ -175,7 +175,7 @@ void mp_record_free(const void *block) {
     mp_record_take(block, &taken);
 }
 
-void mp_record_put_back(const void *block, const struct mp_taken *taken) {
+MP_REALIGN void mp_record_put_back(const void *block, const struct mp_taken *taken) {
     struct mp_segment *seg = &mp_local.segment;
     if (!taken->found)
         return;

@@ -19,6 +19,16 @@
 #include "local.h"
 #include "unwind.h"
 
+/*
+ * Some callers break the ABI and enter malloc with a stack that is not 16-byte aligned; the allocators
+ * bear it, so the slow path does too.
+ */
+#if defined(__x86_64__)
+#define MP_REALIGN __attribute__((force_align_arg_pointer))
+#else
+#define MP_REALIGN
+#endif
+
 enum mp_hook {
     MP_HOOK_MALLOC,
     MP_HOOK_CALLOC,

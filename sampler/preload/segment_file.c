@@ -119,7 +119,7 @@ static int open_folder(const struct mp_options *options) {
     return fd;
 }
 
-/* Is the file a segment nobody captured, of a process image of our pid namespace that is gone? */
+/* Is the file a segment that nobody captured, or whose capture is in a file, of a process image of our pid namespace that is gone? */
 static bool unused_and_dead(int folder, const char *name, uint64_t own_ticks, uint64_t own_pidns) {
     struct mp_control c;
     int fd = sys_openat(folder, name, O_RDONLY | O_NOFOLLOW, 0);
@@ -127,7 +127,7 @@ static bool unused_and_dead(int folder, const char *name, uint64_t own_ticks, ui
         return false;
     long n = read(fd, &c, sizeof c);
     close(fd);
-    if (n != sizeof c || c.magic != MP_SEGMENT_MAGIC || c.capture_number != 0 ||
+    if (n != sizeof c || c.magic != MP_SEGMENT_MAGIC || c.capture_number != c.written_capture ||
         c.pidns_inode != own_pidns)
         return false;
     if (c.pid == (uint32_t)getpid() && c.start_ticks == own_ticks)
@@ -255,6 +255,7 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
 }
 
 void mp_segment_discard_unused(const struct mp_segment *seg, const char *path) {
-    if (mp_load_acquire(&seg->control->capture_number) == 0)
+    if (mp_load_acquire(&seg->control->capture_number) ==
+        mp_load_relaxed(&seg->control->written_capture))
         syscall(SYS_unlinkat, AT_FDCWD, path, 0);
 }

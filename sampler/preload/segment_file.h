@@ -22,7 +22,7 @@
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
                       char path[MP_SEGMENT_PATH_MAX], int *fd);
 
-/* Remove the file if no capture was ever started in it. */
+/* Remove the file if no capture was started in it, or the last one has been written. */
 void mp_segment_discard_unused(const struct mp_segment *seg, const char *path);
 
 /* Link of /proc/self/exe into exe[0..n), NUL-terminated; empty when unknown. */

@@ -236,11 +236,13 @@ def test_root_profiles_another_users_process_and_not_the_other_way_round(
 ) -> None:
     monkeypatch.setenv("MEM_PROFILER_DIR", "/dev/shm")
     shared = Path("/tmp") / f"stepper-{os.getpid()}"
-    shutil.copy(stepper, shared)
-    shared.chmod(0o755)
+    library = Path("/tmp") / f"stepper-{os.getpid()}.so"
+    for source, copy in ((stepper, shared), (LIBRARY, library)):
+        shutil.copy(source, copy)
+        copy.chmod(0o755)
     drop = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     try:
-        with Stepper(shared, prefix=drop) as target:
+        with Stepper(shared, prefix=drop, library=library) as target:
             done = run_command("-s", "0.2", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
             assert done.returncode == 0, done.stderr
         with Stepper(stepper) as mine:
@@ -262,6 +264,7 @@ def test_root_profiles_another_users_process_and_not_the_other_way_round(
                 assert pipe.read().startswith("PermissionDenied: ")
     finally:
         shared.unlink()
+        library.unlink()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")

@@ -75,21 +75,23 @@ class Unsampled(NamedTuple):
     bytes_variance: FloatArray
 
 
-def sampling_probability(size_bytes: npt.ArrayLike, rate_bytes: float) -> FloatArray:
+def sampling_probability(size_bytes: npt.ArrayLike, rate_bytes: npt.ArrayLike) -> FloatArray:
     """Return the probability that a block of each size is sampled, in (0, 1].
 
-    ``rate_bytes`` is T; at T <= 1 every block is sampled.
+    ``rate_bytes`` is T, one for all or one for each; at T <= 1 every block is sampled.
     """
     size = np.maximum(np.asarray(size_bytes, dtype=np.float64), 1.0)
-    if rate_bytes <= 1:
-        return np.ones_like(size)
-    return -np.expm1(-size / rate_bytes)
+    rate = np.asarray(rate_bytes, dtype=np.float64)
+    return np.where(rate <= 1, 1.0, -np.expm1(-size / np.maximum(rate, 1.0)))
 
 
-def unsample(blocks: npt.ArrayLike, size_bytes: npt.ArrayLike, rate_bytes: float) -> Unsampled:
+def unsample(
+    blocks: npt.ArrayLike, size_bytes: npt.ArrayLike, rate_bytes: npt.ArrayLike
+) -> Unsampled:
     """Return what the sampled ``blocks`` and ``size_bytes`` (sums per record) stand for.
 
-    Arrays of equal length. A record without blocks gives 0 whatever its bytes are.
+    Arrays of equal length; ``rate_bytes`` may be one number for all. A record without blocks gives
+    0 whatever its bytes are.
     """
     n = np.asarray(blocks, dtype=np.float64)
     total = np.asarray(size_bytes, dtype=np.float64)

@@ -15,12 +15,15 @@ import dataclasses
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.estimate import Estimate, FloatArray, unsample
+
+if TYPE_CHECKING:
+    from mem_parser.symbols.embedded import EmbeddedNames
 
 IntArray = npt.NDArray[np.int64]
 AddressArray = npt.NDArray[np.uint64]
@@ -122,6 +125,8 @@ class SiteTable:
     """Shape (sites, buckets): of those, the ones still live."""
     oldest_birth_s: FloatArray | None = None
     """Seconds since the start at which the oldest live block was born; NaN: none."""
+    rate_bytes: FloatArray | None = None
+    """Bytes per sample of each site, where they differ (merged files)."""
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -270,6 +275,13 @@ class Profile:
     exact_samples: bool = True
     incomplete: str | None = None
     warnings: list[str] = field(default_factory=list)
+    embedded: EmbeddedNames | None = None
+    """Names that the file itself gives its addresses."""
+
+    @property
+    def rates(self) -> FloatArray | float:
+        """Bytes per sample: of each site where they differ, else of all."""
+        return self.rate_bytes if self.sites.rate_bytes is None else self.sites.rate_bytes
 
     def counts(self, count: Count) -> tuple[IntArray, IntArray]:
         """Return sampled blocks and bytes per site. Empty of meaning where the file lacks them: see
@@ -301,7 +313,7 @@ class Profile:
         it.
         """
         blocks, size = self.counts(count)
-        estimates = unsample(blocks, size, self.rate_bytes)
+        estimates = unsample(blocks, size, self.rates)
         if unit is Unit.SPACE:
             return estimates.bytes, estimates.bytes_variance, blocks
         return estimates.objects, estimates.objects_variance, blocks

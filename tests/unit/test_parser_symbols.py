@@ -309,7 +309,7 @@ def test_names_come_from_the_cache_until_the_file_changes(programs: Path, tmp_pa
 
 
 def test_a_lost_stack_and_an_empty_one_say_so() -> None:
-    data = HeapFile([Record((1,), 1, 10, lost_cause=2)]).data
+    data = HeapFile([Record((1,), 1, 10, lost_cause=2), Record((), 1, 10)]).data
     symbols = symbolize(read_bytes(data, "x"), cache=SymbolCache(None))
     assert [f.name for f in symbols.functions if "[" in f.name] == [
         "[stack lost: table full]",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from mem_parser.errors import InputFileError
 from mem_parser.model import Module, Profile
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, find_debug_file
+from mem_parser.symbols.debuginfod import Debuginfod
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.table import SymbolProblem
 
@@ -40,8 +41,10 @@ class ModuleFinder:
         profile: Profile,
         binary: str | None = None,
         debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS,
+        debuginfod: Debuginfod | None = None,
     ) -> None:
         self._profile = profile
+        self.debuginfod = debuginfod
         self.debug_dirs = debug_dirs
         self._binary = open_binary(binary) if binary is not None else None
         self.main = self._find_main()
@@ -53,9 +56,10 @@ class ModuleFinder:
         if module.path.startswith(_PSEUDO):
             return ModuleFiles(None, None, module.bias)
         image, problem = self._open(module)
-        debug = find_debug_file(
-            module.build_id or (image.build_id if image else ""), image, self.debug_dirs
-        )
+        build_id = module.build_id or (image.build_id if image else "")
+        debug = find_debug_file(build_id, image, self.debug_dirs)
+        if debug is None and self.debuginfod is not None and not (image and image.has_dwarf):
+            debug = self.debuginfod.find(build_id)
         if debug is not None:
             problem = None if module.build_id else problem
         bias = module.bias

@@ -173,6 +173,8 @@ def _load(
         debug = entry["debug"]
         if debug is not None and debug != _identity(debug[0]):
             return {}
+        if debug is None and finder.debuginfod is not None:
+            return {}
         if debug is None and any(map(os.path.exists, build_id_paths(build_id, finder.debug_dirs))):
             return {}
         return {

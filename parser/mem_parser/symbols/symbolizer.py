@@ -23,8 +23,10 @@ from mem_parser.model import (
 )
 from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
+from mem_parser.symbols.debuginfod import Debuginfod
 from mem_parser.symbols.demangle import full_name, printable, short_name
 from mem_parser.symbols.dwarf import SourceFrame
+from mem_parser.symbols.embedded import EmbeddedFrame
 from mem_parser.symbols.files import ModuleFinder
 from mem_parser.symbols.modulenames import ModuleNames
 from mem_parser.symbols.table import Function, SymbolProblem, Symbols, SymbolTableBuilder
@@ -40,19 +42,34 @@ def symbolize(
     *,
     debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS,
     cache: SymbolCache | None = None,
+    debuginfod: Debuginfod | None = None,
 ) -> Symbols:
     """Name all stacks of ``profile``.
 
     ``binary`` is the program's own file if it is not where the profile says. Raises
     `InputFileError` if that cannot be read or is another program's; everything else that is missing
-    is in `Symbols.problems`.
+    is in `Symbols.problems`. ``debuginfod`` is asked for debug files that are not here.
     """
-    finder = ModuleFinder(profile, binary, debug_dirs)
+    return name_addresses(
+        profile, binary, debug_dirs=debug_dirs, cache=cache, debuginfod=debuginfod
+    ).spell()
+
+
+def name_addresses(
+    profile: Profile,
+    binary: str | None = None,
+    *,
+    debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS,
+    cache: SymbolCache | None = None,
+    debuginfod: Debuginfod | None = None,
+) -> AddressNames:
+    """Name every distinct address of ``profile``; arguments and errors as of `symbolize`."""
+    finder = ModuleFinder(profile, binary, debug_dirs, debuginfod)
     return _Symbolizer(profile, finder, cache or SymbolCache(default_folder())).run()
 
 
 @dataclass(slots=True)
-class _Distinct:
+class Distinct:
     """The distinct (address, generation, is it a foreign leaf) of all frames, and each frame's
     index in them.
     """
@@ -63,7 +80,10 @@ class _Distinct:
     of_frame: Ids
 
 
-def _distinct_addresses(stacks: StackTable, *, by_generation: bool) -> _Distinct:
+def distinct_addresses(profile: Profile) -> Distinct:
+    """Return what is to be looked up: return addresses one byte before where they point."""
+    stacks = profile.stacks
+    by_generation = any(m.last_generation is not None for m in profile.modules)
     leaf = stacks.is_leaf
     exact = leaf if stacks.leaf_exact else np.zeros_like(leaf)
     address = stacks.frames - np.where(exact | (stacks.frames == 0), 0, 1).astype(np.uint64)
@@ -74,13 +94,13 @@ def _distinct_addresses(stacks: StackTable, *, by_generation: bool) -> _Distinct
     if not foreign.any() and not by_generation:
         unique = _sorted_distinct(address)
         zeros = np.zeros(len(unique), dtype=np.uint32)
-        return _Distinct(
+        return Distinct(
             unique, zeros, zeros.astype(np.bool_), np.searchsorted(unique, address).astype(np.int64)
         )
     key = np.empty(len(address), dtype=[("a", "u8"), ("g", "u4"), ("f", "?")])
     key["a"], key["g"], key["f"] = address, generation, foreign
     rows, inverse = np.unique(key, return_inverse=True)
-    return _Distinct(
+    return Distinct(
         rows["a"].copy(), rows["g"].copy(), rows["f"].copy(), np.asarray(inverse).reshape(-1)
     )
 
@@ -104,11 +124,10 @@ class _Symbolizer:
         self.problems: list[SymbolProblem] = []
         self.nameless: dict[str, int] = {}
 
-    def run(self) -> Symbols:
+    def run(self) -> AddressNames:
         modules = self.profile.modules
-        by_generation = any(m.last_generation is not None for m in modules)
-        distinct = _distinct_addresses(self.profile.stacks, by_generation=by_generation)
-        module_of = _assign_modules(modules, distinct)
+        distinct = distinct_addresses(self.profile)
+        module_of = assign_modules(modules, distinct)
         expansion: list[tuple[int, ...]] = [()] * len(distinct.address)
         order = np.argsort(module_of, kind="stable")
         bounds = np.searchsorted(module_of[order], np.arange(-1, len(modules) + 1))
@@ -116,32 +135,71 @@ class _Symbolizer:
             which = order[bounds[index + 1] : bounds[index + 2]]
             if not len(which):
                 continue
-            chosen = modules[index] if index >= 0 else None
             found = self._name_addresses(
-                chosen, distinct.address[which], distinct.foreign_leaf[which]
+                index, distinct.address[which], distinct.foreign_leaf[which]
             )
             for k, locations in zip(which.tolist(), found, strict=True):
                 expansion[k] = locations
-        return self._spell(distinct.of_frame, expansion)
+        return AddressNames(
+            self.profile.stacks,
+            distinct,
+            module_of,
+            expansion,
+            self.builder,
+            self.problems,
+            self.nameless,
+        )
 
     def _name_addresses(
-        self, module: Module | None, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
+        self, index: int, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
     ) -> list[tuple[int, ...]]:
+        module = self.profile.modules[index] if index >= 0 else None
+        inside = self._embedded(index, addresses)
         if module is None:
-            return [self._unknown("", a) for a in addresses.tolist()]
+            return [
+                e or self._unknown("", a) for e, a in zip(inside, addresses.tolist(), strict=True)
+            ]
+        if all(inside) and not module.build_id:
+            return inside  # nothing could vouch for a file that is here
         names = ModuleNames(module, self.finder, self.cache)
         virtual, found = names.find(addresses, foreign_leaf)
-        problem = names.problem
-        if problem is not None and problem not in self.problems and module.name != SAMPLER_NAME:
-            self.problems.append(problem)
         result = []
-        for address, frames in zip(virtual.tolist(), found, strict=True):
+        nameless = 0
+        for address, frames, embedded in zip(virtual.tolist(), found, inside, strict=True):
             if frames:
                 result.append(self._known(module, frames))
+            elif embedded:
+                result.append(embedded)
             else:
-                self.nameless[module.path] = self.nameless.get(module.path, 0) + 1
+                nameless += 1
                 result.append(self._unknown(module.name, address, module.path))
+        if nameless:
+            self.nameless[module.path] = self.nameless.get(module.path, 0) + nameless
+        if nameless or not any(inside):
+            self._note(module, names.problem)
         return result
+
+    def _note(self, module: Module, problem: SymbolProblem | None) -> None:
+        """Keep why names are missing; the sampler's own frames are no loss."""
+        if problem is not None and problem not in self.problems and module.name != SAMPLER_NAME:
+            self.problems.append(problem)
+
+    def _embedded(self, index: int, addresses: Addresses) -> list[tuple[int, ...]]:
+        """Return what the profile itself says of each address; empty where it says nothing."""
+        names = self.profile.embedded
+        if names is None:
+            return [()] * len(addresses)
+        path = self.profile.modules[index].path if index >= 0 else ""
+        return [self._given(names.find(index, a), path) for a in addresses.tolist()]
+
+    def _given(self, frames: Sequence[EmbeddedFrame], path: str) -> tuple[int, ...]:
+        last = len(frames) - 1
+        return tuple(
+            self.builder.location(
+                Function(f.name, f.full_name, path, f.file), f.file, f.line, inlined=k < last
+            )
+            for k, f in enumerate(frames)
+        )
 
     def _known(self, module: Module, frames: list[SourceFrame]) -> tuple[int, ...]:
         last = len(frames) - 1
@@ -159,12 +217,24 @@ class _Symbolizer:
         name = printable(f"{module}+0x{address:x}" if module else f"0x{address:x}")
         return (self.builder.location(Function(name, name, path, known=False)),)
 
-    def _special(self, name: str) -> int:
-        return self.builder.location(Function(name, name, "", known=False))
 
-    def _spell(self, of_frame: Ids, expansion: list[tuple[int, ...]]) -> Symbols:
+@dataclass(slots=True)
+class AddressNames:
+    """What is known of each distinct address: its module (-1: none) and its locations, innermost
+    first, at least one.
+    """
+
+    stacks: StackTable
+    distinct: Distinct
+    module_of: Ids
+    expansion: list[tuple[int, ...]]
+    builder: SymbolTableBuilder
+    problems: list[SymbolProblem]
+    nameless: dict[str, int]
+
+    def spell(self) -> Symbols:
         """Put the locations of every frame in the place of its address."""
-        stacks = self.profile.stacks
+        stacks, expansion, of_frame = self.stacks, self.expansion, self.distinct.of_frame
         lengths = np.array([len(e) for e in expansion], dtype=np.int64)
         starts = np.concatenate(([0], np.cumsum(lengths)))[: len(lengths)]
         flat = np.array([x for e in expansion for x in e], dtype=np.int32)
@@ -187,12 +257,7 @@ class _Symbolizer:
         self, offsets: Ids, spelled: npt.NDArray[np.int32]
     ) -> tuple[Ids, npt.NDArray[np.int32]]:
         """Give stacks that were lost, or are empty, the one location that says so."""
-        stacks = self.profile.stacks
-        cause = stacks.flags >> STACK_LOST_SHIFT & 0xFF
-        one_frame = stacks.depths == 1
-        marker = np.zeros(len(stacks), dtype=np.bool_)
-        marker[one_frame] = stacks.frames[stacks.offsets[:-1][one_frame]] == 1
-        special = (cause > 0) | marker | (stacks.depths == 0)
+        special = lost_stacks(self.stacks)
         if not special.any():
             return offsets, spelled
         lengths = np.where(special, 1, np.diff(offsets))
@@ -201,21 +266,31 @@ class _Symbolizer:
         result = np.zeros(int(new_offsets[-1]), dtype=np.int32)
         is_special = np.repeat(special, lengths)
         result[~is_special] = spelled[keep]
-        names = {int(c): self._special(_lost_name(int(c))) for c in np.unique(cause[special])}
-        empty = self._special(_NO_STACK)
-        chosen = [
-            empty if not c and not m else names[c]
-            for c, m in zip(cause[special].tolist(), marker[special].tolist(), strict=True)
-        ]
-        result[is_special] = chosen
+        result[is_special] = [self.lost_location(k) for k in np.flatnonzero(special).tolist()]
         return new_offsets, result
+
+    def lost_location(self, stack: int) -> int:
+        """Return the location that stands for ``stack``, which is none: see `lost_stacks`."""
+        cause = int(self.stacks.flags[stack] >> STACK_LOST_SHIFT & 0xFF)
+        empty = not cause and int(self.stacks.depths[stack]) == 0
+        name = _NO_STACK if empty else _lost_name(cause)
+        return self.builder.location(Function(name, name, "", known=False))
+
+
+def lost_stacks(stacks: StackTable) -> npt.NDArray[np.bool_]:
+    """Tell for each stack whether it was lost or is empty."""
+    one_frame = stacks.depths == 1
+    marker = np.zeros(len(stacks), dtype=np.bool_)
+    marker[one_frame] = stacks.frames[stacks.offsets[:-1][one_frame]] == 1
+    cause = stacks.flags >> STACK_LOST_SHIFT & 0xFF
+    return np.asarray((cause > 0) | marker | (stacks.depths == 0), dtype=np.bool_)
 
 
 def _lost_name(cause: int) -> str:
     return f"[stack lost: {LOST_CAUSES.get(cause, f'cause {cause}')}]" if cause else "[stack lost]"
 
 
-def _assign_modules(modules: list[Module], distinct: _Distinct) -> Ids:
+def assign_modules(modules: list[Module], distinct: Distinct) -> Ids:
     """Return for each distinct address the index of its module, -1 for none."""
     result = np.full(len(distinct.address), -1, dtype=np.int64)
     for generation in np.unique(distinct.generation).tolist():

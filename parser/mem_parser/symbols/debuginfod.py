@@ -1,0 +1,111 @@
+"""Debug files by build-id from debuginfod servers; only when a user asks for it.
+
+The servers are those of `DEBUGINFOD_URLS`, as for every other client. A module may cost 5 seconds
+in all; what came is kept beside the symbol cache and used without asking again. What a server
+sends is believed only if it is an ELF file with the build-id asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mem_parser.errors import UsageProblem
+from mem_parser.symbols.cache import default_folder
+from mem_parser.symbols.elf import BadElf, ElfImage
+
+URLS_VARIABLE = "DEBUGINFOD_URLS"
+TIMEOUT_S = 5.0
+"""What one module may cost, all servers together."""
+SIZE_LIMIT_BYTES = 1 << 30
+_CHUNK = 1 << 18
+_BUILD_ID = re.compile(r"[0-9a-f]{8,128}$")
+
+
+class Debuginfod:
+    """The servers at ``urls``; files are kept in ``folder``, or in a temporary one."""
+
+    def __init__(
+        self, urls: Sequence[str], folder: Path | None, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self.urls = list(urls)
+        self.timeout_s = timeout_s
+        self._temporary = tempfile.TemporaryDirectory() if folder is None else None
+        self._folder = folder or Path(self._temporary.name if self._temporary else "")
+        self._asked: set[str] = set()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Debuginfod:
+        """Return the servers the user has set. Raises `UsageProblem` if there are none."""
+        words = environment.get(URLS_VARIABLE, "").split()
+        urls = [w.rstrip("/") for w in words if w.startswith(("http://", "https://"))]
+        if not urls:
+            raise UsageProblem(
+                f"--debuginfod, but {URLS_VARIABLE} names no server",
+                hint=f"{URLS_VARIABLE}=https://debuginfod.debian.net",
+            )
+        cache = default_folder()
+        return cls(urls, None if cache is None else cache / "debuginfod")
+
+    def find(self, build_id: str) -> ElfImage | None:
+        """Return the debug file of ``build_id``, fetched if need be; None if no server has it."""
+        if not _BUILD_ID.match(build_id):
+            return None
+        path = self._folder / f"{build_id}.debug"
+        image = _open_checked(path, build_id)
+        if image is not None or build_id in self._asked:
+            return image
+        self._asked.add(build_id)
+        deadline = time.monotonic() + self.timeout_s
+        for url in self.urls:
+            if self._fetch(f"{url}/buildid/{build_id}/debuginfo", path, deadline):
+                image = _open_checked(path, build_id)
+            if image is not None:
+                return image
+        return None
+
+    def _fetch(self, url: str, path: Path, deadline: float) -> bool:
+        """Write what ``url`` holds to ``path``; tell whether all of it came in time."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        temporary = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            request = urllib.request.Request(url, headers={"User-Agent": "mem_parser"})  # noqa: S310 - the scheme was checked
+            with urllib.request.urlopen(request, timeout=left) as answer:  # noqa: S310 - same
+                _save(answer, temporary, deadline)
+            os.replace(temporary, path)
+        except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError):
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            return False
+        return True
+
+
+def _save(answer: http.client.HTTPResponse, path: Path, deadline: float) -> None:
+    size = 0
+    with path.open("wb") as file:
+        while chunk := answer.read1(_CHUNK):
+            size += len(chunk)
+            if size > SIZE_LIMIT_BYTES:
+                raise OSError("too large")
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            file.write(chunk)
+
+
+def _open_checked(path: Path, build_id: str) -> ElfImage | None:
+    try:
+        image = ElfImage.open(str(path)) if path.is_file() else None
+    except (BadElf, OSError, ValueError):
+        return None
+    return image if image is not None and image.build_id == build_id else None

@@ -1,0 +1,40 @@
+"""Names that a profile carries itself: of files that were symbolized where they were written, and
+of formats that hold names instead of addresses.
+
+The key of a name is the address that is looked up (one byte before a return address) together with
+the module it lies in, because libraries that come and go may share an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+NO_MODULE = -1
+"""Of an address that lies in no module."""
+FIRST_INVENTED = 1 << 62
+"""Where addresses begin that stand for names alone; no process on Linux has any so high."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedFrame:
+    """One function at an address, named as reports show it (``name``) and in full."""
+
+    name: str
+    full_name: str
+    file: str = ""
+    line: int = 0
+
+
+Frames = tuple[EmbeddedFrame, ...]
+
+
+@dataclass(slots=True)
+class EmbeddedNames:
+    """Frames by (module index, look-up address), innermost first."""
+
+    frames: dict[tuple[int, int], Frames] = field(default_factory=dict)
+
+    def find(self, module: int, address: int) -> Sequence[EmbeddedFrame]:
+        """Return the frames at ``address`` in the module of that index; none if not known."""
+        return self.frames.get((module, address), ())

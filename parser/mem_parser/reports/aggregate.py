@@ -76,7 +76,7 @@ def sum_stacks(
     value, variance, samples = profile.weigh(count, unit)
     stacks = len(symbols.offsets) - 1
     stack = profile.sites.stack
-    offsets, locations = _without_allocators(symbols, rule)
+    offsets, locations = without_allocators(symbols, rule)
     names, key_of_location = _keys(symbols, group)
     return StackSums(
         names=names,
@@ -133,7 +133,7 @@ def _estimate(value: float, variance: float, samples: float, sums: StackSums) ->
     return Estimate(value, error, round(samples))
 
 
-def _without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, Keys]:
+def without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, Keys]:
     """Drop each stack's locations up to the outermost allocator's; a stack of nothing else keeps
     its last.
     """

@@ -1,0 +1,256 @@
+"""What part of a profile a report shows: filters applied to the model, once, before any report.
+
+    --focus RE        only stacks on which a function, file or module matches
+    --ignore RE       no stack on which one matches
+    --hide RE         matching frames are taken out of their stacks; the blocks stay
+    --thread NAME     only blocks in use that this thread (tid or name) allocated
+    --domain NAME     only blocks of this memory domain
+    --min-samples N   no stack with fewer samples
+
+A stack is kept or dropped whole, so every number that is left is still an unbiased estimate of what
+it names. Regular expressions are Python's and match anywhere in the text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
+from mem_parser.names import FrameRule
+from mem_parser.reports.aggregate import without_allocators
+from mem_parser.reports.units import format_value, percent
+from mem_parser.symbols.table import Function, Location, Symbols
+
+HIDDEN = "[hidden]"
+"""What a stack consists of when all its frames are hidden."""
+
+Matches = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """One choice of what to show; the default is everything that is in use, in bytes."""
+
+    count: Count = Count.INUSE
+    unit: Unit = Unit.SPACE
+    focus: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+    threads: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    min_samples: int = 0
+    rule: FrameRule = FrameRule.OWN
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a profile. Raises `UsageProblem`."""
+        for option in ("focus", "ignore", "hide"):
+            for pattern in getattr(self, option):
+                compile_pattern(pattern, f"--{option}")
+        if self.threads and self.count is not Count.INUSE:
+            raise UsageProblem(
+                f"--thread and --{self.count} exclude each other",
+                hint="only blocks in use are known by thread",
+            )
+
+    @property
+    def words(self) -> list[str]:
+        """The filters that narrow what is shown, as they were given."""
+        found = [
+            f"--{option} {value}"
+            for option, values in (
+                ("focus", self.focus),
+                ("ignore", self.ignore),
+                ("hide", self.hide),
+                ("thread", self.threads),
+                ("domain", self.domains),
+            )
+            for value in values
+        ]
+        return [*found, *([f"--min-samples {self.min_samples}"] if self.min_samples else [])]
+
+    def apply(self, profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
+        """Return what is left of ``profile``, and its stacks without hidden and allocator frames.
+
+        Stacks keep their numbers. Where something was filtered, the profile's warnings say how much
+        is left. Raises `InputFileError` if the file lacks the count, `UsageProblem` for a thread or
+        domain that it does not know.
+        """
+        check_count(profile, self.count)
+        whole = profile.total(self.count, self.unit)
+        left = self._of_threads(profile)
+        left = left.where(self._sites(left, symbols))
+        shown = self._without_hidden(symbols)
+        offsets, locations = without_allocators(shown, self.rule)
+        named = dataclasses.replace(
+            shown, offsets=offsets, locations_of_stack=locations.astype(np.int32)
+        )
+        if self.words:
+            total = left.total(self.count, self.unit)
+            note = (
+                f"only {' '.join(self.words)}: {format_value(total.value, self.unit)} of "
+                f"{format_value(whole.value, self.unit)} "
+                f"({percent(total.value, whole.value)})"
+            )
+            left = dataclasses.replace(left, warnings=[*left.warnings, note])
+        return left, named
+
+    def _sites(self, profile: Profile, symbols: Symbols) -> BoolArray:
+        """Return the sites that are shown, as a mask."""
+        kept = np.ones(len(symbols.offsets) - 1, dtype=np.bool_)
+        for pattern in self.focus:
+            kept &= stacks_with(symbols, matching_locations(symbols, pattern, "--focus"))
+        for pattern in self.ignore:
+            kept &= ~stacks_with(symbols, matching_locations(symbols, pattern, "--ignore"))
+        sites = kept[profile.sites.stack]
+        if self.domains:
+            sites &= np.isin(profile.sites.domain, _domains(profile, self.domains))
+        if self.min_samples > 1:
+            blocks = np.where(sites, profile.counts(self.count)[0], 0)
+            samples = np.bincount(profile.sites.stack, weights=blocks, minlength=len(kept))
+            sites &= (samples >= self.min_samples)[profile.sites.stack]
+        return np.asarray(sites, dtype=np.bool_)
+
+    def _of_threads(self, profile: Profile) -> Profile:
+        """Return the profile of the blocks in use that the threads allocated."""
+        if not self.threads:
+            return profile
+        blocks = profile.thread_blocks
+        if blocks is None:
+            raise InputFileError("--thread: the file does not tell threads apart")
+        chosen = np.isin(blocks.row, _threads(profile, self.threads))
+        of_site = blocks.site[chosen]
+        count = len(profile.sites)
+        number, size = (
+            np.bincount(of_site, weights=c[chosen], minlength=count).astype(np.int64)
+            for c in (blocks.blocks, blocks.bytes)
+        )
+        sites = dataclasses.replace(
+            profile.sites,
+            inuse_blocks=number,
+            inuse_bytes=size,
+            alloc_blocks=number,
+            alloc_bytes=size,
+            peak_blocks=None,
+            peak_bytes=None,
+            births=None,
+            live_births=None,
+        )
+        kept = dataclasses.replace(
+            blocks,
+            site=of_site,
+            row=blocks.row[chosen],
+            blocks=blocks.blocks[chosen],
+            bytes=blocks.bytes[chosen],
+        )
+        return dataclasses.replace(profile, sites=sites, thread_blocks=kept, has_alloc=False)
+
+    def _without_hidden(self, symbols: Symbols) -> Symbols:
+        """Return ``symbols`` whose stacks lack the hidden frames; none becomes empty."""
+        if not self.hide:
+            return symbols
+        hidden = np.zeros(len(symbols.locations), dtype=np.bool_)
+        for pattern in self.hide:
+            hidden |= matching_locations(symbols, pattern, "--hide")
+        functions = [*symbols.functions, Function(HIDDEN, HIDDEN, "", known=False)]
+        locations = [*symbols.locations, Location(len(symbols.functions))]
+        spelled = symbols.locations_of_stack.copy()
+        shown = ~hidden[spelled]
+        stack = np.repeat(np.arange(len(symbols.offsets) - 1), np.diff(symbols.offsets))
+        empty = np.bincount(stack[shown], minlength=len(symbols.offsets) - 1) == 0
+        first = symbols.offsets[:-1][empty]
+        spelled[first] = len(symbols.locations)
+        shown[first] = True
+        lengths = np.bincount(stack[shown], minlength=len(symbols.offsets) - 1)
+        return dataclasses.replace(
+            symbols,
+            functions=functions,
+            locations=locations,
+            offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+            locations_of_stack=spelled[shown],
+        )
+
+
+def compile_pattern(pattern: str, option: str) -> re.Pattern[str]:
+    """Compile a regular expression given with ``option``. Raises `UsageProblem`."""
+    try:
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        reason = str(error) or type(error).__name__
+        raise UsageProblem(
+            f"{option} {pattern}: not a regular expression: {reason}",
+            hint="a \\ before a special character takes it as it is",
+        ) from error
+
+
+def check_count(profile: Profile, count: Count) -> None:
+    """Refuse a count that the file does not hold. Raises `InputFileError`."""
+    if profile.has(count):
+        return
+    if count is Count.PEAK:
+        raise InputFileError("the file holds no peak: it was written without one")
+    raise InputFileError(
+        "the file holds no counts of all allocations",
+        hint="jemalloc keeps them with MALLOC_CONF=prof_accum:true",
+    )
+
+
+def matching_functions(symbols: Symbols, matches: Matches) -> BoolArray:
+    """Return for each function whether its name, full name, file or module matches."""
+    return np.array(
+        [any(map(matches, (f.name, f.full_name, f.file, f.module))) for f in symbols.functions],
+        dtype=np.bool_,
+    )
+
+
+def matching_locations(symbols: Symbols, pattern: str, option: str) -> BoolArray:
+    """Return for each location whether its function, file or module matches ``pattern``."""
+    matches = compile_pattern(pattern, option).search
+    functions = matching_functions(symbols, matches)[symbols.function_of_location]
+    files: dict[str, bool] = {}
+    for location in symbols.locations:
+        if location.file not in files:
+            files[location.file] = matches(location.file) is not None
+    by_file = np.array([files[x.file] for x in symbols.locations], dtype=np.bool_)
+    return np.asarray(functions | by_file, dtype=np.bool_)
+
+
+def stacks_with(symbols: Symbols, locations: BoolArray) -> BoolArray:
+    """Return for each stack whether one of ``locations`` (a mask) is on it."""
+    stacks = len(symbols.offsets) - 1
+    stack = np.repeat(np.arange(stacks), np.diff(symbols.offsets))
+    return np.bincount(stack[locations[symbols.locations_of_stack]], minlength=stacks) > 0
+
+
+def _threads(profile: Profile, wanted: Sequence[str]) -> list[int]:
+    """Return the rows of the threads that are called or numbered so."""
+    rows: list[int] = []
+    for name in wanted:
+        found = [t.row for t in profile.threads if name in (t.name, str(t.tid))]
+        if not found:
+            known = ", ".join(_first_few(f"{t.name or '?'} ({t.tid})" for t in profile.threads))
+            raise UsageProblem(
+                f"--thread {name}: no such thread in the file", hint=f"it has: {known or 'none'}"
+            )
+        rows += found
+    return rows
+
+
+def _domains(profile: Profile, wanted: Sequence[str]) -> IntArray:
+    for name in wanted:
+        if name not in profile.domains:
+            known = ", ".join(_first_few(profile.domains))
+            raise UsageProblem(
+                f"--domain {name}: no such domain in the file", hint=f"it has: {known}"
+            )
+    return np.array([profile.domains.index(name) for name in wanted], dtype=np.int64)
+
+
+def _first_few(names: Sequence[str] | Iterator[str], most: int = 8) -> list[str]:
+    found = list(names)
+    return [*found[:most], "…"] if len(found) > most else found

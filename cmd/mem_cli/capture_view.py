@@ -21,6 +21,7 @@ from mem_profiler.listing import Row
 from mem_profiler.session import Result, Session
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+STATE_COLUMN = 3
 
 
 def size(value: float) -> str:
@@ -106,12 +107,19 @@ def process_lines(rows: Sequence[Row]) -> Iterator[str]:
                 str(row.lost) if known else "-",
             )
         )
-    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    # What is said of a dead process runs on after STATE instead of widening the column for all.
+    running_on = [row.dead and not row.written for row in rows]
+    widths = [
+        max(len(line[i]) for line, on in zip(cells, [False, *running_on], strict=True) if not on)
+        if i >= STATE_COLUMN
+        else max(len(line[i]) for line in cells)
+        for i in range(len(head))
+    ]
     right = (0, 4, 5, 6, 7)
-    for line in cells:
+    for line, on in zip(cells, [False, *running_on], strict=True):
         parts = [
             text.rjust(widths[i]) if i in right else text.ljust(widths[i])
-            for i, text in enumerate(line)
+            for i, text in enumerate(line[: STATE_COLUMN + 1] if on else line)
         ]
         yield "  ".join(parts).rstrip()
 

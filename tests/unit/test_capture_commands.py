@@ -229,6 +229,18 @@ def test_the_process_list_lines_up_and_names_what_to_do() -> None:
     assert "\x1b" not in lines[2]
 
 
+def test_a_dead_process_does_not_widen_the_list_beyond_80_columns() -> None:
+    rows = [
+        Row(4711, "redis", "redis-server", "capturing", 1024, 612301, 214.6 * 2**20, 0),
+        Row(3990, "redis", "redis-server", "dead, not written", 1024, 612301, 9e8, 0, dead=True),
+    ]
+    head, living, dead = process_lines(rows)
+    assert max(len(head), len(living)) <= 80
+    assert head.index("LOST") + 4 == len(living)
+    assert dead.endswith("  dead, not written: mem_profiler recover 3990")
+    assert dead.index("dead,") == head.index("STATE")
+
+
 def test_sizes_are_in_powers_of_1024() -> None:
     assert [size(n) for n in (0, 1023, 1024, 1536, 2**30)] == [
         *("0 B", "1023 B", "1 KiB", "1.5 KiB", "1 GiB")

@@ -30,7 +30,7 @@ test: system-test $(VENV)/.dev library lint ## build, check and run every test
 	$(PY) -m pytest $(TEST_ARGS)
 
 soak: system-test $(VENV)/.dev library ## the long versions of tests; the result is kept in docs/soak.txt
-	set -o pipefail; $(PY) -m pytest -m soak -v -rP --timeout 3600 $(TEST_ARGS) | tee docs/soak.txt
+	set -o pipefail; $(PY) -m pytest --no-header -m soak -v -rP --timeout 3600 $(TEST_ARGS) | tee docs/soak.txt
 
 bench: $(VENV)/.run library ## what the sampler costs; TEST_ARGS go to tests/bench/bench.py
 	$(PY) tests/bench/bench.py $(TEST_ARGS)

@@ -1,4 +1,4 @@
-"""After sudden death: the commands make a profile of what is left, and parser and jeprof read it."""
+"""After sudden death: what is left becomes a profile, and parser and jeprof read it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from sampler_run import WAIT_S, Target, build, environment, segments
 
 

@@ -7,6 +7,7 @@ its folders, and what names a machine or a person is left out.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -99,52 +100,46 @@ def _private(capture: Capture, name: str) -> list[list[str]]:
     ]
 
 
-_LIVE = "Live heap (estimate)"
-
-
 def memory_account(profile: Profile) -> dict[str, Any]:
     """Return how the resident memory is made up: block `account` of the report.
 
-    RSS = live heap ± e + allocator's slack + other mappings + stacks + files + the sampler's own.
-    Only what the capture stored is stated; ``rows`` are (label, bytes, ± bytes or None), ``note``
-    says what does not follow from them. The slack is what anonymous memory holds beyond live
-    blocks and stacks; blocks older than the capture are in it.
+    RSS = live heap ± e + allocator's slack + stack + files + shared memory + the sampler's own.
+    ``rows`` are (label, bytes, ± bytes or None), the last one the RSS that the others add up to;
+    ``note`` says what has to be known of them. Only the live heap and what the capture stored are
+    known; the slack is what remains, with blocks older than the capture in it.
     """
     memory = profile.capture.memory
     live = profile.total(Count.INUSE, Unit.SPACE)
     if memory.rss_bytes is None:
         return {"rows": [], "note": "the file does not say how large the process was"}
-    rows: list[list[Any]] = [[_LIVE, live.value, _finite(live.margin95)]]
-    stacks, own = memory.stack_bytes or 0, memory.segment_bytes or 0
-    if memory.anon_bytes is not None:
-        rest = memory.anon_bytes - live.value - stacks
-        rows.append(
-            [
-                "Allocator's slack, older blocks, other anonymous memory",
-                rest,
-                _finite(live.margin95),
-            ]
-        )
-    if stacks:
-        rows.append(["Stack", stacks, None])
-    if memory.file_bytes is not None:
-        rows.append(["Files (code, mapped data)", memory.file_bytes, None])
-    if memory.shmem_bytes is not None:
-        rows.append(["Shared memory", max(memory.shmem_bytes - own, 0), None])
-    if own:
-        rows.append(["The sampler's own segment", own, None])
-    rows.append(["Resident (RSS)", memory.rss_bytes, None])
-    note = []
-    if memory.anon_bytes is None:
-        note.append("the file does not tell anonymous memory from files")
-    if memory.anon_bytes is not None and live.value + stacks > memory.anon_bytes:
-        note.append(
-            "more is live than resident: blocks never touched, or swapped out, take no memory"
-        )
+    own = memory.segment_bytes
+    shared = memory.shmem_bytes
+    if own is not None and shared is not None:
+        own, shared = min(own, shared), max(shared - own, 0)
+    parts = [
+        ("Stack of the main thread", "stacks", memory.stack_bytes),
+        ("Files (code, mapped data)", "files", memory.file_bytes),
+        ("Shared memory", "shared memory", shared),
+        ("The sampler's own", "the sampler's own", own),
+    ]
+    known: list[list[Any]] = [[label, size, None] for label, _, size in parts if size is not None]
+    unknown = [word for _, word, size in parts if size is None]
+    slack = memory.rss_bytes - live.value - sum(row[1] for row in known)
+    slack_label = ", ".join(["Allocator's slack, older blocks, other anonymous memory", *unknown])
+    margin = _finite(live.margin95)
+    rows = [
+        ["Live heap (estimate)", live.value, margin],
+        [slack_label, slack, margin],
+        *known,
+        ["Resident (RSS)", memory.rss_bytes, None],
+    ]
+    notes = []
+    if slack < 0:
+        notes.append("blocks never touched or swapped out are live, but take no memory")
     if memory.peak_rss_bytes is not None:
-        note.append(f"highest RSS so far {format_bytes(memory.peak_rss_bytes)}")
-    return {"rows": rows, "note": "; ".join(note)}
+        notes.append(f"highest RSS of the process so far: {format_bytes(memory.peak_rss_bytes)}")
+    return {"rows": rows, "note": "; ".join(notes)}
 
 
 def _finite(value: float) -> float | None:
-    return value if value == value and abs(value) != float("inf") else None  # noqa: PLR0124 -- NaN
+    return value if math.isfinite(value) else None

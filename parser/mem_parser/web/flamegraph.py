@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mem_parser.model import Profile
 from mem_parser.symbols.table import Symbols
@@ -30,8 +30,8 @@ EXPLORER_SCRIPTS = (
     "keys.js",
     "explorer.js",
 )
-_TEXT_BYTES = 400_000
-"""Room kept for scripts, styles and the header."""
+_SENTENCE_BYTES = 1000
+"""Room kept for the sentence that says what was pruned."""
 
 
 def render(
@@ -55,28 +55,37 @@ def render(
         name = without_paths(name)
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
     tree = build_tree(profile, symbols, base)
-    packed, pruned = pack_within(tree, size_limit - _TEXT_BYTES, most_nodes)
-    facts = page_facts(profile, name, symbol_notes(symbols, pruned), confidential=confidential)
-    return assemble(
-        f"{facts['title']} – flame graph",
-        "flamegraph.html",
-        ("base.css", "flame.css"),
-        (*EXPLORER_SCRIPTS, "flame_page.js"),
-        {"facts": facts, "tree": packed},
-    )
+
+    def page(packed: str, pruned: Pruned) -> str:
+        notes = symbol_notes(symbols, pruned)
+        facts = page_facts(profile, name, notes, confidential=confidential)
+        return assemble(
+            f"{facts['title']} – flame graph",
+            "flamegraph.html",
+            ("base.css", "flame.css"),
+            (*EXPLORER_SCRIPTS, "flame_page.js"),
+            {"facts": facts, "tree": packed},
+        )
+
+    return page_within(tree, page, size_limit, most_nodes)
 
 
-def pack_within(tree: Tree, most_bytes: int, most_nodes: int = MOST_NODES) -> tuple[str, Pruned]:
-    """Return the packed tree and what was pruned to get it into ``most_bytes``."""
+def page_within(
+    tree: Tree, page: Callable[[str, Pruned], str], size_limit: int, most_nodes: int
+) -> str:
+    """Return ``page(packed tree, what was pruned)``, pruned until it is below ``size_limit`` bytes.
+
+    A page that is larger without any tree is returned with a tree of one node.
+    """
+    room = size_limit - len(page("", Pruned(tree)).encode()) - _SENTENCE_BYTES
     share = shares(tree)
-    limit = most_nodes
+    limit = min(most_nodes, len(tree))
     while True:
         pruned = prune(tree, limit, share)
         packed = pack_tree(pruned.tree)
-        if len(packed) <= most_bytes or limit <= 1:
-            return packed, pruned
-        smaller = int(len(pruned.tree) * most_bytes / len(packed) * 0.9)
-        limit = max(1, min(smaller, limit - 1))
+        if len(packed) <= room or limit <= 1:
+            return page(packed, pruned)
+        limit = max(1, int(limit * min(0.9 * max(room, 0) / len(packed), 0.9)))
 
 
 def symbol_notes(symbols: Symbols, pruned: Pruned | None = None) -> Sequence[str]:

@@ -25,9 +25,10 @@ from mem_parser.symbols.table import Symbols
 from mem_parser.tree import build_tree
 from mem_parser.web.confidential import confidential_profile, confidential_symbols
 from mem_parser.web.facts import memory_account, page_facts, without_paths
-from mem_parser.web.flamegraph import EXPLORER_SCRIPTS, MOST_NODES, pack_within, symbol_notes
+from mem_parser.web.flamegraph import EXPLORER_SCRIPTS, MOST_NODES, page_within, symbol_notes
 from mem_parser.web.pack import pack_text
 from mem_parser.web.page import SIZE_LIMIT, assemble
+from mem_parser.web.prune import Pruned
 from mem_parser.web.tables import tables
 
 _SCRIPTS = (
@@ -40,8 +41,6 @@ _SCRIPTS = (
     "verdict_tabs.js",
     "report_page.js",
 )
-_TEXT_BYTES = 300_000
-"""Room kept for scripts, styles and the header."""
 _MOST_SVG = 1_200_000
 _MOST_VERDICTS = 2000
 _MOST_READINGS = 600
@@ -83,17 +82,19 @@ def render(
         _add_drawing(blocks, drawing, notes)
     _add_verdicts(blocks, "leaks", leaks, notes, confidential=confidential)
     _add_verdicts(blocks, "diff", diff, notes, confidential=confidential)
-    used = sum(len(b) if isinstance(b, str) else len(str(b)) for b in blocks.values())
-    packed, pruned = pack_within(tree, size_limit - _TEXT_BYTES - used, most_nodes)
-    notes = [*symbol_notes(symbols, pruned), *notes]
-    facts = page_facts(profile, name, notes, confidential=confidential)
-    return assemble(
-        f"{facts['title']} – memory report",
-        "report.html",
-        ("base.css", "flame.css", "report.css"),
-        _SCRIPTS,
-        {"facts": facts, "tree": packed, **blocks},
-    )
+
+    def page(packed: str, pruned: Pruned) -> str:
+        every_note = [*symbol_notes(symbols, pruned), *notes]
+        facts = page_facts(profile, name, every_note, confidential=confidential)
+        return assemble(
+            f"{facts['title']} – memory report",
+            "report.html",
+            ("base.css", "flame.css", "report.css"),
+            _SCRIPTS,
+            {"facts": facts, "tree": packed, **blocks},
+        )
+
+    return page_within(tree, page, size_limit, most_nodes)
 
 
 def _draw(profile: Profile, symbols: Symbols, name: str, notes: list[str]) -> str | None:

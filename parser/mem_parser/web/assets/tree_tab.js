@@ -81,7 +81,8 @@ class TreeTab {
     if (item.leaf || item.querySelector(":scope > ul")) return;
     item.firstChild.setAttribute("aria-expanded", "true");
     item.firstChild.querySelector(".tree-mark").textContent = "\u25be";
-    const below = element("ul");
+    // A chain of single calls stays at one depth: deep stacks would leave the screen otherwise.
+    const below = element("ul", this.view.childrenOf(item.node).length === 1 ? "chain" : "");
     below.setAttribute("role", "group");
     item.append(below);
     this.addChildren(item, below, 0);

@@ -1,0 +1,310 @@
+"""The pages without a browser: one file, nothing outside it, nothing a name can turn into markup,
+a bounded size.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from heapfiles import HeapFile, Record
+from mem_cli.mem_parser import cli
+from mem_parser.model import Count, Unit
+from mem_parser.symbols.table import Function, SymbolProblem
+from mem_parser.web import flamegraph, report
+from mem_parser.web.facts import memory_account, without_paths
+from mem_parser.web.kinds import ALLOCATOR, IMPORT_SYSTEM, PSEUDO, kind_of
+from mem_parser.web.page import SIZE_LIMIT, script_safe
+from web_profiles import BASE, SERVER, Site, blocks_of, make_profile, wide_profile
+
+HOSTILE = "</script><script>alert(1)</script><img/src=x onerror=alert(1)>&lt;\u2028'\""
+LEAKS = {
+    "rows": [
+        {
+            "verdict": "leak", "bytes": 5e6, "std_error": 1e5, "bytes_per_hour": 4e6,
+            "evidence": "grew in 6 of 6 windows, see /var/log/grown.txt",
+            "stack": [{"function": "new_node", "file": "/home/dev/src/new_node.c", "line": 14}],
+        }
+    ],
+    "notes": [],
+}  # fmt: skip
+RENDERERS = {"flamegraph": flamegraph.render, "report": report.render}
+
+
+class Page(HTMLParser):
+    """What a browser's parser sees in a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.inside = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts[-1] += data
+
+    def attributes(self, *names: str) -> list[str]:
+        return [v or "" for _, attrs in self.tags for k, v in attrs.items() if k in names]
+
+
+@pytest.fixture(params=sorted(RENDERERS))
+def render(request: pytest.FixtureRequest) -> Any:
+    return RENDERERS[request.param]
+
+
+def test_a_page_has_no_address_outside_itself(render: Any) -> None:
+    page = Page(render(*make_profile(SERVER), base=make_profile(BASE)))
+
+    assert page.attributes("src") == []
+    assert page.attributes("href") == ["data:,"]
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "content" in a
+                  and a.get("http-equiv") == "Content-Security-Policy")  # fmt: skip
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    assert "http" not in policy
+    assert "script-src 'unsafe" not in policy
+
+
+def test_the_policy_admits_just_the_one_script(render: Any) -> None:
+    text = render(*make_profile(SERVER))
+    page = Page(text)
+
+    code = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert code
+    digest = base64.b64encode(hashlib.sha256(code[1].encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in text
+    kinds = [a.get("type") for t, a in page.tags if t == "script"]
+    assert [k for k in kinds if k != "application/json"] == [None]
+
+
+def test_hostile_names_stay_text(render: Any) -> None:
+    function = Function(HOSTILE, HOSTILE, HOSTILE, "https://evil.example/" + HOSTILE)
+    profile, symbols = make_profile(SERVER, functions={"parse": function})
+    profile.capture.comm = profile.capture.command = HOSTILE
+    profile.domains[1] = HOSTILE
+    profile.warnings = [HOSTILE]
+    plain = Page(render(*make_profile(SERVER)))
+
+    text = render(profile, symbols, name=HOSTILE)
+
+    page = Page(text)
+    assert [t for t, _ in page.tags] == [t for t, _ in plain.tags]
+    assert page.attributes("src", "onerror") == []
+    assert page.attributes("href") == ["data:,"]
+    assert "<img" not in text
+    for script in page.scripts[:-1]:
+        assert "<" not in script
+        json.loads(script)
+    assert HOSTILE in blocks_of(text)["tree"][0]["functions"]
+
+
+def test_script_safe_survives_every_end_of_a_script() -> None:
+    for text in ("</script>", "<!--<script>", "\u2028\u2029", "]]>", "&amp;"):
+        safe = script_safe([text])
+        assert not set("<>&\u2028\u2029") & set(safe)
+        assert json.loads(safe) == [text]
+
+
+def test_the_packed_tree_holds_the_profile() -> None:
+    profile, symbols = wide_profile(1500)
+    head, columns = blocks_of(flamegraph.render(profile, symbols))["tree"]
+
+    for unit, column in ((Unit.SPACE, 0), (Unit.OBJECTS, 2)):
+        total = profile.total(Count.INUSE, unit)
+        sums = columns[f"row.inuse.{column}"].astype(float).sum()
+        variance = columns[f"row.inuse.{column + 1}"].astype(float).sum()
+        assert sums == pytest.approx(total.value, rel=1e-4)
+        assert variance == pytest.approx(total.std_error**2, rel=1e-2)
+    assert columns["row.inuse.4"].sum() == profile.total(Count.INUSE, Unit.SPACE).samples
+    assert head["threads"] == ["main", "worker"]
+    depth = columns["depth"].astype(int)
+    assert depth[0] == 0
+    assert (np.diff(depth) <= 1).all()
+    assert columns["row.step"].astype(int).sum() < len(depth)
+
+
+@pytest.mark.timeout(120)
+def test_a_large_profile_stays_below_the_limit_and_says_what_it_left_out() -> None:
+    profile, symbols = wide_profile(60000)
+
+    text = flamegraph.render(profile, symbols)
+
+    assert len(text.encode()) < SIZE_LIMIT
+    blocks = blocks_of(text)
+    assert len(blocks["tree"][1]["depth"]) > 200_000
+    assert any("narrower frames" in w for w in blocks["facts"]["warnings"])
+
+
+@pytest.mark.parametrize("limit", [450_000, 600_000])
+def test_a_smaller_limit_prunes_more(render: Any, limit: int) -> None:
+    profile, symbols = wide_profile(12000)
+
+    text = render(profile, symbols, size_limit=limit)
+
+    assert len(text.encode()) < limit
+    blocks = blocks_of(text)
+    assert any("are drawn as" in w for w in blocks["facts"]["warnings"])
+    assert blocks["tree"][1]["row.inuse.0"].astype(float).sum() == pytest.approx(
+        profile.total(Count.INUSE, Unit.SPACE).value, rel=1e-4
+    )
+
+
+def everything_in(page: str) -> str:
+    blocks = blocks_of(page)
+    blocks["tree"] = blocks["tree"][0]
+    outside = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    return json.dumps(blocks, ensure_ascii=False) + outside
+
+
+def test_a_confidential_page_has_no_path_source_host_or_command(render: Any) -> None:
+    profile, symbols = make_profile(SERVER)
+    profile.warnings = ["cannot open /opt/app/lib/secret_name.so.debug"]
+    symbols.problems.append(SymbolProblem("/opt/app/x.so", "/opt/app/x.so: no such file", "look"))
+    more = {"leaks": LEAKS} if render is report.render else {}
+
+    open_text = everything_in(render(profile, symbols, name="/tmp/in/x.heap", **more))
+    text = everything_in(render(profile, symbols, name="/tmp/in/x.heap", confidential=True, **more))
+
+    private = (
+        "/opt/",
+        "/home/",
+        "/var/",
+        "/tmp/",
+        "/usr/",
+        "/etc/",
+        '.c"',
+        "build-host-7",
+        "--key",
+        "4711",
+    )
+    assert [word for word in private if word in text] == []
+    assert all(word in open_text for word in ("/opt/app/bin/server", "build-host-7", "--key"))
+    assert "new_node" in text
+    assert "server" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("/opt/app/x.so: no such file", "x.so: no such file"),
+        ("see /etc/passwd, and /a/b/c", "see passwd, and c"),
+        ("operator/(Vec, Vec)", "operator/(Vec, Vec)"),
+        ("a/b of rate 1/2", "a/b of rate 1/2"),
+        ("~/src/x.c:12", "x.c:12"),
+        ("", ""),
+    ],
+)
+def test_paths_are_cut_to_their_last_part(text: str, short: str) -> None:
+    assert without_paths(text) == short
+
+
+def test_the_memory_account_adds_up_to_the_resident_size() -> None:
+    profile, _ = make_profile(SERVER)
+
+    account = memory_account(profile)
+
+    *parts, (label, resident, _) = account["rows"]
+    assert label == "Resident (RSS)"
+    assert resident == 9 << 20
+    assert sum(row[1] for row in parts) == pytest.approx(resident)
+    assert parts[0][1] == profile.total(Count.INUSE, Unit.SPACE).value
+
+
+def test_the_function_table_counts_recursion_once() -> None:
+    blocks = blocks_of(report.render(*make_profile(SERVER)))
+
+    rows = {row["name"]: row for row in blocks["tables"]["functions"]["rows"]}
+    assert rows["parse"]["inuse.total"][0] == (32 + 10) * 65536
+    assert rows["parse"]["inuse.own"][0] == 0
+    assert rows["new_node"]["inuse.own"][0] == (32 + 10) * 65536
+    assert rows["load"]["inuse.own"][0] == 4 * 4096
+    assert rows["reply"]["inuse.total"][0] == 0
+    assert rows["reply"]["alloc.own"][0] == 16 * 32768
+    assert "malloc" not in rows
+
+
+def test_the_report_charges_modules_and_threads() -> None:
+    blocks = blocks_of(report.render(*make_profile(SERVER)))
+
+    tables = blocks["tables"]
+    assert [m["name"] for m in tables["modules"]] == ["/opt/app/bin/server"]
+    threads = {t["name"]: t["bytes"][0] for t in tables["threads"]}
+    assert threads == {"main": 42 * 65536 + 4 * 4096, "worker": 8 * 262144}
+    assert sum(s["objects"][0] for s in tables["sizes"]) == 32 + 10 + 8 + 4
+
+
+def test_optional_blocks_are_there_only_when_given() -> None:
+    plain = blocks_of(report.render(*make_profile(SERVER)))
+    full = blocks_of(report.render(*make_profile(SERVER), leaks=LEAKS, diff={"rows": []}))
+
+    assert not {"leaks", "diff"} & set(plain)
+    assert full["leaks"]["rows"][0]["verdict"] == "leak"
+    assert full["diff"]["rows"] == []
+
+
+def test_unknown_errors_are_not_made_up() -> None:
+    profile, symbols = make_profile(SERVER, rate=4096.0)
+    profile.exact_samples = False
+
+    blocks = blocks_of(report.render(profile, symbols))
+
+    assert blocks["facts"]["exact"] is False
+    assert blocks["tables"]["functions"]["rows"][0]["inuse.own"][1] is None
+    assert blocks["tables"]["totals"]["inuse"][1] is None
+    assert blocks["account"]["rows"][0][2] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "kind"),
+    [
+        ("malloc", "", ALLOCATOR),
+        ("operator new", "", ALLOCATOR),
+        ("my_malloc", "", 0),
+        ("_find_and_load", "<frozen importlib._bootstrap>", IMPORT_SYSTEM),
+        ("[stack lost: table full]", "", PSEUDO),
+    ],
+)
+def test_frames_have_kinds(name: str, file: str, kind: int) -> None:
+    assert kind_of(Function(name, name, "/bin/x", file)) == kind
+
+
+@pytest.mark.parametrize("command", ["flamegraph", "report"])
+def test_the_commands_write_beside_the_profile(command: str, tmp_path: Path) -> None:
+    heap = tmp_path / "x.heap"
+    heap.write_bytes(HeapFile([Record((0x1000, 0x2000), 3, 300)]).data)
+
+    done = CliRunner().invoke(cli, [command, str(heap)])
+
+    assert done.exit_code == 0, done.output
+    page = tmp_path / f"x.{command}.html"
+    assert f"wrote {page}" in done.output
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_profile_without_blocks_still_makes_a_page(render: Any) -> None:
+    profile, symbols = make_profile([Site("main", 2, 64, freed=2)])
+
+    blocks = blocks_of(render(profile, symbols))
+
+    assert blocks["tree"][1]["row.inuse.0"].sum() == 0

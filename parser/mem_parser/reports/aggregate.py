@@ -49,7 +49,7 @@ class StackSums:
     @property
     def total(self) -> Estimate:
         """The estimate of all stacks together."""
-        return _estimate(
+        return estimate(
             float(self.values.sum()), float(self.variances.sum()), int(self.samples.sum()), self
         )
 
@@ -100,8 +100,8 @@ def rows_of(sums: StackSums) -> list[Row]:
     return [
         Row(
             name,
-            _estimate(flat[0][k], flat[1][k], flat[2][k], sums),
-            _estimate(cum[0][k], cum[1][k], cum[2][k], sums),
+            estimate(flat[0][k], flat[1][k], flat[2][k], sums),
+            estimate(cum[0][k], cum[1][k], cum[2][k], sums),
         )
         for k, name in enumerate(sums.names)
         if cum[0][k] or cum[2][k]
@@ -128,7 +128,8 @@ def _sum_by(
     return value, variance, samples
 
 
-def _estimate(value: float, variance: float, samples: float, sums: StackSums) -> Estimate:
+def estimate(value: float, variance: float, samples: float, sums: StackSums) -> Estimate:
+    """Return the sum of estimates from the sums of their values, variances and samples."""
     error = math.sqrt(max(variance, 0.0)) if sums.exact_samples else math.nan
     return Estimate(value, error, round(samples))
 

@@ -1,0 +1,126 @@
+"""Options that several commands share, and how a profile is opened with them.
+
+`@filter_options` adds what `mem_parser.filters` needs; `filters_from` makes `Filters` of the
+values. `@file_options` adds the profile, its binary and where debug files are; `open_profile` reads
+and names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mem_parser.errors import InputFileError, UsageProblem, one_line
+
+if TYPE_CHECKING:
+    from mem_parser.filters import Filters
+    from mem_parser.model import Count, Profile
+    from mem_parser.symbols.table import Symbols
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+COUNTS = ("inuse", "alloc", "freed", "peak")
+
+
+def filter_options(command: Command) -> Command:
+    """Add the filters and the choice of what is counted."""
+    many: dict[str, Any] = {"multiple": True}
+    options = [
+        click.option("--focus", metavar="REGEX", help="Only stacks with such a frame.", **many),
+        click.option("--ignore", metavar="REGEX", help="No stack with such a frame.", **many),
+        click.option("--hide", metavar="REGEX", help="Take such frames out.", **many),
+        click.option("--thread", metavar="NAME", help="Only this thread (name or tid).", **many),
+        click.option("--domain", metavar="NAME", help="Only this memory domain.", **many),
+        click.option(
+            "--min-samples", type=click.IntRange(min=0), default=0, metavar="N",
+            help="No stack with fewer samples.",
+        ),
+        click.option("--inuse", is_flag=True, help="Blocks not freed (the default)."),
+        click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not."),
+        click.option("--freed", is_flag=True, help="Blocks allocated and freed."),
+        click.option("--peak", is_flag=True, help="Blocks live at the highest reading."),
+        click.option("--space", is_flag=True, help="Count bytes (the default)."),
+        click.option("--objects", is_flag=True, help="Count blocks."),
+        click.option("--all-frames", is_flag=True, help="Keep the allocator's own frames."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def file_options(command: Command) -> Command:
+    """Add the profile, the program's own file, debug folders, and `--partial`."""
+    options = [
+        click.argument("file", metavar="FILE"),
+        click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled."),
+        click.option(
+            "--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too."
+        ),
+        click.option("--partial", is_flag=True, help="A cut file is no error."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def filters_from(given: dict[str, Any]) -> Filters:
+    """Make the filters of the values that click gives. Raises `UsageProblem`."""
+    from mem_parser.filters import Filters
+    from mem_parser.model import Unit
+    from mem_parser.names import FrameRule
+
+    if given["space"] and given["objects"]:
+        raise UsageProblem("--space and --objects exclude each other")
+    return Filters(
+        count=_count(given),
+        unit=Unit.OBJECTS if given["objects"] else Unit.SPACE,
+        focus=given["focus"],
+        ignore=given["ignore"],
+        hide=given["hide"],
+        threads=given["thread"],
+        domains=given["domain"],
+        min_samples=given["min_samples"],
+        rule=FrameRule.NONE if given["all_frames"] else FrameRule.OWN,
+    )
+
+
+def _count(given: dict[str, Any]) -> Count:
+    from mem_parser.model import Count
+
+    chosen = [name for name in COUNTS if given[name]]
+    if len(chosen) > 1:
+        raise UsageProblem(f"--{chosen[0]} and --{chosen[1]} exclude each other")
+    return Count(chosen[0]) if chosen else Count.INUSE
+
+
+def open_profile(
+    file: str, binary: str | None, debug_dirs: tuple[str, ...], count: Count | None = None
+) -> tuple[Profile, Symbols]:
+    """Read and name a profile; what names are missing is said on stderr.
+
+    With ``count`` only the sites that have such blocks are named, which is less work. Raises
+    `InputFileError`.
+    """
+    from mem_parser.filters import check_count
+    from mem_parser.readers import read_profile
+    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
+    from mem_parser.symbols.symbolizer import symbolize
+
+    profile = read_profile(file)
+    if count is not None:
+        check_count(profile, count)
+        profile = profile.used(count)
+    symbols = symbolize(profile, binary, debug_dirs=(*debug_dirs, *DEFAULT_DEBUG_DIRS))
+    for problem in symbols.problems:
+        click.echo(f"warning: {one_line(problem.text)}", err=True)
+    return profile, symbols
+
+
+def check_whole(file: str, profile: Profile, *, partial: bool) -> None:
+    """Refuse a cut file, after what could be read was reported. Raises `InputFileError`."""
+    if profile.incomplete and not partial:
+        raise InputFileError(
+            f"{file}: incomplete: {profile.incomplete}",
+            hint="what could be read was reported; --partial accepts it",
+        )

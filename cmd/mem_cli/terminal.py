@@ -1,0 +1,100 @@
+"""How reports reach the screen: by rich on a terminal, as plain text anywhere else.
+
+On a terminal tables fit its width (the flexible column gives way, with `…`), heads are bold and
+rows inside the noise faint. Piped or written to a file, nothing is cut and nothing is coloured.
+Every cell is printed as it is: no markup, no control characters.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mem_cli.output import write_result
+from mem_parser.errors import one_line
+from mem_parser.reports.grid import Block, Grid
+
+Record = dict[str, Any]
+
+
+def show(blocks: Iterable[Block], output: str | None = None) -> None:
+    """Print blocks, or write them to the file ``output``. Raises `MemError`."""
+    blocks = list(blocks)
+    if output in (None, "-") and sys.stdout.isatty():
+        _show_on_terminal(blocks)
+    else:
+        write_result("".join(f"{line}\n" for line in plain_lines(blocks)), output)
+
+
+def _show_on_terminal(blocks: Sequence[Block]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    for block in blocks:
+        if isinstance(block, str):
+            console.print(Text(one_line(block)))
+            continue
+        if block.title:
+            console.print()
+            console.print(Text(one_line(block.title), style="bold"))
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        for column in block.columns:
+            table.add_column(
+                Text(column.title),
+                justify="right" if column.right else "left",
+                no_wrap=True,
+                overflow="ellipsis",
+                min_width=None if column.flexible else _width(block, column.title),
+                ratio=1 if column.flexible else None,
+            )
+        for k, row in enumerate(block.rows):
+            style = "dim" if k in block.faint else ""
+            table.add_row(*(Text(one_line(cell)) for cell in row), style=style)
+        console.print(table)
+
+
+def _width(grid: Grid, title: str) -> int:
+    """Return the width of a column that is never cut."""
+    k = next(i for i, column in enumerate(grid.columns) if column.title == title)
+    return max(len(title), *(len(row[k]) for row in grid.rows), 0) if grid.rows else len(title)
+
+
+def plain_lines(blocks: Iterable[Block]) -> Iterable[str]:
+    """Yield the lines of plain text."""
+    for block in blocks:
+        if isinstance(block, str):
+            yield one_line(block)
+            continue
+        if block.title:
+            yield ""
+            yield one_line(block.title)
+        heads = [column.title for column in block.columns]
+        rows = [heads, *([one_line(cell) for cell in row] for row in block.rows)]
+        widths = [max(len(row[k]) for row in rows) for k in range(len(heads))]
+        for row in rows:
+            cells = [
+                cell.rjust(width) if column.right else cell.ljust(width)
+                for cell, width, column in zip(row, widths, block.columns, strict=True)
+            ]
+            yield " ".join(cells).rstrip()
+
+
+def write_json(record: Record, output: str | None = None) -> None:
+    """Write one JSON object, and nothing else. Raises `MemError`."""
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    write_result(text + "\n", output)
+
+
+def write_csv(records: Sequence[Record], keys: Sequence[str], output: str | None = None) -> None:
+    """Write rows as CSV with a head; fields that a row lacks are empty. Raises `MemError`."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, keys, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    write_result(text.getvalue(), output)

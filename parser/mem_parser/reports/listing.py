@@ -1,0 +1,237 @@
+"""`list`: the source lines of one function with what they allocated.
+
+Lines come from the debug information of the modules. The text of a source file is shown where the
+file is found: where the debug information says, or below a given folder under the last parts of
+that path. Only plain files of a bounded size are read, and what a terminal would act on is
+replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mem_parser.errors import one_line
+from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.model import BoolArray, IntArray
+from mem_parser.reports.aggregate import StackSums, estimate
+from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
+from mem_parser.reports.peek import chosen_rows
+from mem_parser.reports.units import format_value
+from mem_parser.reports.view import View
+from mem_parser.symbols.demangle import printable
+from mem_parser.symbols.table import Symbols
+
+CONTEXT = 2
+"""Lines shown around each line that allocated."""
+MOST_FUNCTIONS = 5
+_LARGEST_SOURCE = 16 << 20
+_TAB = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One source line; ``flat`` is what it allocated itself, ``cum`` with what it calls."""
+
+    number: int
+    flat: Estimate
+    cum: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One function in one file. ``file`` is empty and the only line 0 where nothing is known.
+
+    ``text`` has the lines of the source, or None; ``problem`` says why.
+    """
+
+    function: str
+    file: str
+    module: str
+    flat: Estimate
+    cum: Estimate
+    lines: list[Line]
+    text: list[str] | None
+    problem: str
+
+
+def listing(view: View, function: str, source_dirs: Sequence[str] = ()) -> list[Listing]:
+    """Return the functions called ``function``, or that it matches, the heaviest first.
+
+    Raises `UsageProblem` if there is none.
+    """
+    chosen = {r.name: r for r in chosen_rows(view.sums(), function)}
+    symbols = view.symbols
+    wanted: dict[tuple[str, str], list[int]] = {}
+    for k, location in enumerate(symbols.locations):
+        name = symbols.functions[location.function].name
+        if name in chosen:
+            wanted.setdefault((name, location.file if location.line else ""), []).append(k)
+    found = [
+        _list(view, name, file, members, source_dirs) for (name, file), members in wanted.items()
+    ]
+    kept = [x for x in found if x.cum.samples]
+    return sorted(kept, key=lambda x: (-x.cum.value, x.function, x.file))
+
+
+def _list(
+    view: View, name: str, file: str, members: list[int], source_dirs: Sequence[str]
+) -> Listing:
+    symbols = view.symbols
+    line_of = np.full(len(symbols.locations), -1, dtype=np.int64)
+    line_of[members] = [symbols.locations[k].line if file else 0 for k in members]
+    sums = view.sums()
+    lines = _lines(symbols, sums, line_of)
+    whole = _lines(symbols, sums, np.where(line_of >= 0, 0, -1))
+    function = symbols.functions[symbols.locations[members[0]].function]
+    text, problem = None, "the debug information of its module has no lines"
+    if file:
+        text, problem = read_source(file, source_dirs)
+    nothing = Estimate(0.0)
+    return Listing(
+        name,
+        file,
+        function.module,
+        whole[0].flat if whole else nothing,
+        whole[0].cum if whole else nothing,
+        lines,
+        text,
+        problem,
+    )
+
+
+def _lines(symbols: Symbols, sums: StackSums, line_of: IntArray) -> list[Line]:
+    """Add up stacks by the lines on them; ``line_of`` a location is -1 where it does not count."""
+    line = line_of[symbols.locations_of_stack]
+    place = np.flatnonzero(line >= 0)
+    if not len(place):
+        return []
+    stack = (np.searchsorted(symbols.offsets, place, side="right") - 1).astype(np.int64)
+    width = int(line.max()) + 1
+    pairs = np.unique(stack * width + line[place])
+    leaf = symbols.offsets[stack] == place
+    cum = _sum(sums, pairs // width, pairs % width, width)
+    flat = _sum(sums, stack[leaf], line[place[leaf]], width)
+    present: BoolArray = np.bincount(pairs % width, minlength=width) > 0
+    return [
+        Line(k, _estimate(flat[k], sums), _estimate(cum[k], sums))
+        for k in np.flatnonzero(present).tolist()
+        if cum[k][2]
+    ]
+
+
+def _sum(sums: StackSums, stack: IntArray, line: IntArray, width: int) -> FloatArray:
+    columns = [
+        np.bincount(line, weights=c[stack], minlength=width)
+        for c in (sums.values, sums.variances, sums.samples)
+    ]
+    return np.column_stack(columns).astype(np.float64)
+
+
+def _estimate(columns: FloatArray, sums: StackSums) -> Estimate:
+    value, variance, samples = columns.tolist()
+    return estimate(value, variance, samples, sums)
+
+
+def read_source(file: str, source_dirs: Sequence[str]) -> tuple[list[str] | None, str]:
+    """Return the lines of a source file, or None and the reason."""
+    parts = [p for p in file.split("/") if p not in ("", ".", "..")]
+    candidates = [file] if file.startswith("/") else []
+    for folder in source_dirs:
+        candidates += [os.path.join(folder, *parts[k:]) for k in range(len(parts))]
+    for path in candidates:
+        with contextlib.suppress(OSError, ValueError):
+            return _read(path), ""
+    return None, f"source not found: {one_line(file)}; --source-dir DIR looks elsewhere"
+
+
+def _read(path: str) -> list[str]:
+    # Not blocking: the path may be a pipe, which is refused below.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as source:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_SOURCE:
+            raise OSError
+        data = source.read(_LARGEST_SOURCE)
+    text = data.decode("utf-8", "replace")
+    return [printable(line.rstrip().expandtabs(_TAB)) for line in text.split("\n")]
+
+
+def blocks(view: View, found: list[Listing]) -> Iterator[Block]:
+    """Yield the report for people."""
+    yield from view.header
+    unit = view.filters.unit
+    for one in found[:MOST_FUNCTIONS]:
+        title = f"{one.function}   {printable(one.file)}".rstrip()
+        columns = (
+            Column("flat"),
+            Column("cum"),
+            Column("line"),
+            Column("", right=False, flexible=True),
+        )
+        shown = _shown_numbers(one)
+        known = {x.number: x for x in one.lines}
+        flat = amounts((x.flat for x in one.lines), unit)
+        cum = amounts((x.cum for x in one.lines), unit)
+        position = {x.number: k for k, x in enumerate(one.lines)}
+        rows: list[tuple[str, ...]] = []
+        before = None
+        for number in shown:
+            if before is not None and number != before + 1:
+                rows.append(("", "", "⋮", ""))
+            before = number
+            k = position.get(number)
+            text = _source_line(one, number)
+            value = ("", "") if k is None else (flat[k] if known[number].flat.value else "", cum[k])
+            rows.append((*value, str(number) if number else "?", text))
+        yield Grid(columns, list(rows), title)
+        if one.problem:
+            yield one.problem
+        yield (
+            f"{format_value(one.flat.value, unit)} flat, {format_value(one.cum.value, unit)} cum "
+            f"in this function"
+        )
+    if len(found) > MOST_FUNCTIONS:
+        yield f"{len(found) - MOST_FUNCTIONS} more functions match: give a narrower FUNCTION"
+
+
+def _shown_numbers(one: Listing) -> list[int]:
+    if one.text is None:
+        return [x.number for x in one.lines]
+    last = max(len(one.text), *(x.number for x in one.lines))
+    near = {
+        n
+        for x in one.lines
+        for n in range(max(x.number - CONTEXT, 1), min(x.number + CONTEXT, last) + 1)
+    }
+    return sorted(near)
+
+
+def _source_line(one: Listing, number: int) -> str:
+    if one.text is None or not 0 < number <= len(one.text):
+        return ""
+    return one.text[number - 1]
+
+
+def records(found: list[Listing]) -> list[Record]:
+    """Return the functions for programs, with the lines that allocated."""
+    return [
+        {"function": one.function, "file": one.file, "module": one.module}
+        | numbers("flat", one.flat)
+        | numbers("cum", one.cum)
+        | {
+            "lines": [
+                {"line": x.number or None, "text": _source_line(one, x.number) or None}
+                | numbers("flat", x.flat)
+                | numbers("cum", x.cum)
+                | {"samples": x.cum.samples}
+                for x in one.lines
+            ]
+        }
+        for one in found
+    ]

@@ -1,0 +1,142 @@
+"""`peek`: one function between its callers and what it calls.
+
+A stack counts once for each distinct caller, callee or function on it, so with recursion the
+callers may add up to more than the function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mem_parser.errors import UsageProblem
+from mem_parser.estimate import Estimate
+from mem_parser.filters import compile_pattern
+from mem_parser.model import IntArray
+from mem_parser.reports.aggregate import Row, StackSums, estimate, rows_of
+from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
+from mem_parser.reports.units import percent
+from mem_parser.reports.view import View
+
+OUTERMOST = "[outermost: called by nobody]"
+OWN = "[its own]"
+MOST_FUNCTIONS = 5
+MOST_NEIGHBOURS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A caller or callee and what is allocated through it."""
+
+    name: str
+    value: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """One function with its callers and callees, the heaviest first."""
+
+    row: Row
+    callers: list[Neighbour]
+    callees: list[Neighbour]
+
+
+def peek(view: View, function: str) -> list[Peek]:
+    """Return the functions called ``function``, or that it matches as a regular expression; the
+    heaviest first. Raises `UsageProblem` if there is none.
+    """
+    sums = view.sums()
+    rows = sorted(chosen_rows(sums, function), key=lambda r: (-r.cum.value, r.name))
+    keys = {name: k for k, name in enumerate(sums.names)}
+    return [
+        Peek(row, *(_neighbours(sums, keys[row.name], step) for step in (1, -1))) for row in rows
+    ]
+
+
+def chosen_rows(sums: StackSums, function: str) -> list[Row]:
+    """Return the rows of that name, else those that it matches."""
+    rows = rows_of(sums)
+    exact = [r for r in rows if r.name == function]
+    if exact:
+        return exact
+    pattern = compile_pattern(function, "FUNCTION")
+    found = [r for r in rows if pattern.search(r.name)]
+    if not found:
+        raise UsageProblem(
+            f"{function}: no such function in the profile", hint="`mem_parser top` lists them"
+        )
+    return found
+
+
+def _neighbours(sums: StackSums, key: int, step: int) -> list[Neighbour]:
+    """Return what stands ``step`` frames further out (1) or in (-1) wherever ``key`` stands."""
+    place = np.flatnonzero(sums.keys == key)
+    stack = (np.searchsorted(sums.offsets, place, side="right") - 1).astype(np.int64)
+    beside = place + step
+    inside = (beside >= sums.offsets[stack]) & (beside < sums.offsets[stack + 1])
+    nobody = len(sums.names)
+    other = np.full(len(place), nobody, dtype=np.int64)
+    other[inside] = sums.keys[beside[inside]]
+    pairs = np.unique(stack * (nobody + 1) + other)
+    return _sum(sums, pairs // (nobody + 1), pairs % (nobody + 1), OUTERMOST if step > 0 else OWN)
+
+
+def _sum(sums: StackSums, stack: IntArray, key: IntArray, end: str) -> list[Neighbour]:
+    value, variance, samples = (
+        np.bincount(key, weights=c[stack], minlength=len(sums.names) + 1)
+        for c in (sums.values, sums.variances, sums.samples)
+    )
+    names = [*sums.names, end]
+    found = [
+        Neighbour(names[k], estimate(value[k], variance[k], samples[k], sums))
+        for k in np.flatnonzero(samples).tolist()
+    ]
+    return sorted(found, key=lambda n: (-n.value.value, n.name))
+
+
+def blocks(view: View, found: list[Peek]) -> Iterator[Block]:
+    """Yield the report for people."""
+    yield from view.header
+    unit, total = view.filters.unit, view.total.value
+    for one in found[:MOST_FUNCTIONS]:
+        callers, callees = one.callers[:MOST_NEIGHBOURS], one.callees[:MOST_NEIGHBOURS]
+        lines = [
+            *((n.value, f"  {n.name}") for n in reversed(callers)),
+            (one.row.cum, one.row.name),
+            *((n.value, f"    {n.name}") for n in callees),
+        ]
+        values = amounts((value for value, _ in lines), unit)
+        rows = [
+            (values[k], percent(value.value, total), name) for k, (value, name) in enumerate(lines)
+        ]
+        rows[len(callers)] = (*rows[len(callers)][:2], f"─ {one.row.name}")
+        columns = (
+            Column("cum"),
+            Column("cum%"),
+            Column("callers, ─ function, callees", right=False, flexible=True),
+        )
+        yield Grid(columns, list(rows), one.row.name)
+        more = len(one.callers) - len(callers) + len(one.callees) - len(callees)
+        if more:
+            yield f"{more} lighter callers and callees not shown: --json has all"
+    if len(found) > MOST_FUNCTIONS:
+        yield f"{len(found) - MOST_FUNCTIONS} more functions match: give a narrower FUNCTION"
+
+
+def records(found: list[Peek]) -> list[Record]:
+    """Return the functions for programs."""
+    return [
+        {"function": one.row.name}
+        | numbers("flat", one.row.flat)
+        | numbers("cum", one.row.cum)
+        | {
+            kind: [
+                {"function": n.name} | numbers("cum", n.value) | {"samples": n.value.samples}
+                for n in neighbours
+            ]
+            for kind, neighbours in (("callers", one.callers), ("callees", one.callees))
+        }
+        for one in found
+    ]

@@ -1,0 +1,290 @@
+"""`stats`: totals, sizes, and what is largest by function, module, thread and domain.
+
+Blocks are charged to the innermost function outside the allocator, and to that function's module.
+Sizes are those that the program asked for, in powers of two. By thread only blocks in use are
+known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.estimate import Estimate, FloatArray, unsample
+from mem_parser.model import Count, IntArray, Profile, Unit
+from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
+from mem_parser.reports.header import header_lines
+from mem_parser.reports.units import format_bytes, percent
+from mem_parser.reports.view import View
+
+BAR_WIDTH = 20
+_OF = {Count.INUSE: "in use", Count.ALLOC: "allocated", Count.FREED: "freed", Count.PEAK: "peak"}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What goes by one name: a function, a module, a size."""
+
+    name: str
+    bytes: Estimate
+    objects: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """All tables; the groups are sorted as they are shown, all of them."""
+
+    view: View
+    most: int
+    totals: list[Group]
+    sizes: list[Group]
+    by_size: list[Group]
+    by_count: list[Group]
+    calls: list[Group]
+    modules: list[Group]
+    threads: list[Group]
+    domains: list[Group]
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """Five columns of equal length: what entries stand for."""
+
+    bytes: FloatArray
+    bytes_variance: FloatArray
+    objects: FloatArray
+    objects_variance: FloatArray
+    samples: IntArray
+    exact: bool
+
+    def grouped(self, group: npt.NDArray[np.integer], names: Sequence[str]) -> list[Group]:
+        """Add up by ``group``, which indexes ``names``; the largest first."""
+        columns = (
+            self.bytes,
+            self.bytes_variance,
+            self.objects,
+            self.objects_variance,
+            self.samples,
+        )
+        sums = [np.bincount(group, weights=c, minlength=len(names)) for c in columns]
+        found = [
+            Group(
+                names[k],
+                self._estimate(sums[0][k], sums[1][k], sums[4][k]),
+                self._estimate(sums[2][k], sums[3][k], sums[4][k]),
+            )
+            for k in np.flatnonzero(sums[4]).tolist()
+        ]
+        return sorted(found, key=lambda g: (-g.bytes.value, g.name))
+
+    def _estimate(self, value: float, variance: float, samples: float) -> Estimate:
+        error = math.sqrt(max(float(variance), 0.0)) if self.exact else math.nan
+        return Estimate(float(value), error, round(float(samples)))
+
+
+def stats(view: View, most: int = 5) -> Stats:
+    """Return the statistics of ``view``; ``most`` rows of each table are shown, 0: all."""
+    profile, count = view.profile, view.filters.count
+    blocks, size = profile.counts(count)
+    weights = _weigh(blocks, size, profile)
+    leaf = _leaf(view)[profile.sites.stack]
+    functions = view.symbols.functions
+    names, of_function = _index([f.name for f in functions])
+    modules, of_module = _index([f.module or "?" for f in functions])
+    by_size = weights.grouped(of_function[leaf], names)
+    return Stats(
+        view=view,
+        most=most,
+        totals=_totals(profile),
+        sizes=_sizes(weights, blocks, size),
+        by_size=by_size,
+        by_count=sorted(by_size, key=lambda g: (-g.objects.value, g.name)),
+        calls=_calls(view, weights),
+        modules=weights.grouped(of_module[leaf], modules),
+        threads=_threads(profile) if count is Count.INUSE else [],
+        domains=weights.grouped(profile.sites.domain, profile.domains),
+    )
+
+
+def _weigh(blocks: IntArray, size: IntArray, profile: Profile) -> _Weights:
+    e = unsample(blocks, size, profile.rate_bytes)
+    return _Weights(
+        e.bytes,
+        e.bytes_variance,
+        e.objects,
+        e.objects_variance,
+        blocks,
+        profile.exact_samples,
+    )
+
+
+def _totals(profile: Profile) -> list[Group]:
+    order = (Count.ALLOC, Count.FREED, Count.INUSE, Count.PEAK)
+    return [
+        Group(_OF[c], profile.total(c, Unit.SPACE), profile.total(c, Unit.OBJECTS))
+        for c in order
+        if profile.has(c)
+    ]
+
+
+def _sizes(weights: _Weights, blocks: IntArray, size: IntArray) -> list[Group]:
+    """Return the histogram: every power of two between the smallest and the largest size."""
+    present = blocks > 0
+    if not present.any():
+        return []
+    mean = np.divide(size, blocks, out=np.ones(len(blocks)), where=present)
+    step = np.floor(np.log2(np.maximum(mean, 1))).astype(np.int64)
+    last = int(step[present].max())
+    found = {g.name: g for g in weights.grouped(step, [str(k) for k in range(int(step.max()) + 1)])}
+    nothing = Estimate(0.0)
+    return [
+        Group(_size_text(k), *((g.bytes, g.objects) if g else (nothing, nothing)))
+        for k in range(int(step[present].min()), last + 1)
+        for g in [found.get(str(k))]
+    ]
+
+
+def _size_text(step: int) -> str:
+    return f"{_plain(2**step)} to {_plain(2 ** (step + 1) - 1, 2 ** (step + 1))}"
+
+
+def _plain(value: int, shown: int | None = None) -> str:
+    """Return `512 B`, `4 KiB`; the upper end of a range stands for the size below it."""
+    if value < 1024:
+        return f"{value} B"
+    text = format_bytes(shown or value)
+    number, _, prefix = text.partition(" ")
+    return f"{float(number):.0f} {prefix}"
+
+
+def _leaf(view: View) -> IntArray:
+    """Return for each stack the function that its blocks are charged to."""
+    symbols = view.symbols
+    first = symbols.locations_of_stack[symbols.offsets[:-1]]
+    return symbols.function_of_location[first].astype(np.int64)
+
+
+def _index(texts: Sequence[str]) -> tuple[list[str], IntArray]:
+    known: dict[str, int] = {}
+    numbers_ = [known.setdefault(text, len(known)) for text in texts]
+    return list(known), np.array(numbers_, dtype=np.int64)
+
+
+def _calls(view: View, weights: _Weights) -> list[Group]:
+    """Return what the blocks were allocated with (malloc, calloc ...), where stacks say so."""
+    raw = view.raw
+    location = raw.locations_of_stack[raw.offsets[:-1]]
+    names, of_function = _index([f.name for f in raw.functions])
+    outer = view.symbols.locations_of_stack[view.symbols.offsets[:-1]]
+    if np.array_equal(location, outer):
+        return []
+    return weights.grouped(
+        of_function[raw.function_of_location[location]][view.profile.sites.stack], names
+    )
+
+
+def _threads(profile: Profile) -> list[Group]:
+    blocks = profile.thread_blocks
+    if blocks is None or not profile.threads:
+        return []
+    weights = _weigh(blocks.blocks, blocks.bytes, profile)
+    position = {t.row: k for k, t in enumerate(profile.threads)}
+    names = [f"{t.name or '?'} ({t.tid})" for t in profile.threads] + ["?"]
+    group = np.array([position.get(r, len(names) - 1) for r in blocks.row.tolist()], dtype=np.int64)
+    return weights.grouped(group, names) if len(group) else []
+
+
+def blocks(found: Stats) -> Iterator[Block]:
+    """Yield the report for people."""
+    view = found.view
+    count = view.filters.count
+    total = view.profile.total(count, Unit.SPACE)
+    yield from header_lines(view.profile, total, count, Unit.SPACE)
+    capture = view.profile.capture
+    if capture.peak_estimate_bytes is not None and capture.peak_at_s is not None:
+        highest = format_bytes(capture.peak_estimate_bytes)
+        yield f"highest reading: {highest} after {capture.peak_at_s:.1f} s"
+    yield _grid("Totals", "", found.totals, None)
+    if not total.samples:
+        yield "0 samples: nothing more to show"
+        return
+    yield _histogram(found.sizes, _OF[count])
+    most = found.most
+    yield from _top("By size", "function", found.by_size, total, most)
+    yield from _top("By count", "function", found.by_count, total, most)
+    yield from _top("By call", "call", found.calls, total, most)
+    yield from _top("By module", "module", found.modules, total, most)
+    yield from _top("By thread (in use)", "thread", found.threads, total, most)
+    yield from _top("By domain", "domain", found.domains, total, most)
+
+
+def _grid(title: str, what: str, groups: Sequence[Group], total: Estimate | None) -> Grid:
+    size = amounts((g.bytes for g in groups), Unit.SPACE)
+    objects = amounts((g.objects for g in groups), Unit.OBJECTS)
+    share = [percent(g.bytes.value, total.value) if total else "" for g in groups]
+    rows = [
+        (size[k], *([share[k]] if total else []), objects[k], g.name) for k, g in enumerate(groups)
+    ]
+    heads = ("bytes", *(["%"] if total else []), "blocks")
+    name = Column(what, right=False, flexible=True)
+    return Grid((*map(Column, heads), name), list(rows), title)
+
+
+def _top(title: str, what: str, groups: list[Group], total: Estimate, most: int) -> Iterator[Block]:
+    if not groups:
+        return
+    shown = groups[:most] if most else groups
+    yield _grid(title, what, shown, total)
+    if len(shown) < len(groups):
+        yield f"{len(groups) - len(shown)} more not shown: -n 0 shows all"
+
+
+def _histogram(sizes: Sequence[Group], what: str) -> Grid:
+    most = max((g.objects.value for g in sizes), default=0.0)
+    objects = amounts((g.objects for g in sizes), Unit.OBJECTS)
+    size = amounts((g.bytes for g in sizes), Unit.SPACE)
+    rows = [(g.name, objects[k], size[k], _bar(g.objects.value, most)) for k, g in enumerate(sizes)]
+    columns = (
+        Column("size of a block"),
+        Column("blocks"),
+        Column("bytes"),
+        Column("", right=False, flexible=True),
+    )
+    return Grid(columns, list(rows), f"Sizes ({what}; the bar is the number of blocks)")
+
+
+def _bar(value: float, most: float) -> str:
+    length = round(BAR_WIDTH * value / most) if most else 0
+    return "█" * max(length, 1) if value else ""
+
+
+def record(found: Stats) -> Record:
+    """Return all tables for programs, every group of them."""
+    capture = found.view.profile.capture
+    tables = {
+        "totals": found.totals,
+        "sizes": found.sizes,
+        "functions": found.by_size,
+        "calls": found.calls,
+        "modules": found.modules,
+        "threads": found.threads,
+        "domains": found.domains,
+    }
+    result: Record = {
+        name: [
+            {"name": g.name}
+            | numbers("bytes", g.bytes)
+            | numbers("blocks", g.objects)
+            | {"samples": g.bytes.samples}
+            for g in groups
+        ]
+        for name, groups in tables.items()
+    }
+    return result | {
+        "peak_reading_bytes": capture.peak_estimate_bytes,
+        "peak_reading_at_s": capture.peak_at_s,
+    }

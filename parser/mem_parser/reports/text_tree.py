@@ -1,0 +1,239 @@
+"""`tree`: who called whom, from the outermost function down, as indented text.
+
+The tree grows level by level over whole columns of stacks; stacks below a branch that is too small
+to be drawn leave at once, so that a million of them cost nothing further down. What was left out
+is said, per branch and below the tree. A function with one drawn callee has it on the next line
+without further indent, so that deep stacks stay on the screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.model import IntArray
+from mem_parser.reports.aggregate import StackSums, estimate
+from mem_parser.reports.grid import (
+    MARK,
+    NOISE_MARK,
+    Block,
+    Column,
+    Grid,
+    Record,
+    amounts,
+    in_noise,
+    noise_line,
+    numbers,
+)
+from mem_parser.reports.table import nameless_lines
+from mem_parser.reports.units import format_value, percent
+from mem_parser.reports.view import View
+
+MOST_NODES = 200
+LEAST_SHARE = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class TreeOptions:
+    """What is drawn: branches of at least ``share`` of the total, the ``most`` heaviest (0: all),
+    down to ``depth`` (0: all). ``inverted``: from the allocating functions to their callers.
+    """
+
+    share: float = LEAST_SHARE
+    most: int = MOST_NODES
+    depth: int = 0
+    inverted: bool = False
+
+
+@dataclass(slots=True)
+class Node:
+    """A function below its caller; ``total`` is it and all below, ``own`` what ends here."""
+
+    name: str
+    total: Estimate
+    own: Estimate
+    children: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class TextTree:
+    """The drawn nodes below a root, and how many of the ones seen were left out."""
+
+    view: View
+    options: TreeOptions
+    root: Node
+    left_out: int
+
+
+@dataclass(slots=True)
+class _Level:
+    """The kept nodes of one level: parents are positions in the level above."""
+
+    parent: IntArray
+    name: IntArray
+    total: FloatArray
+    own: FloatArray
+
+
+def text_tree(view: View, options: TreeOptions) -> TextTree:
+    """Return the tree of ``view``."""
+    sums = view.sums()
+    levels, left_out = _grow(sums, options)
+    if options.most:
+        left_out += _keep_heaviest(levels, options.most)
+    root = Node("all", sums.total, Estimate(0.0))
+    above = [root]
+    for level in levels:
+        nodes = [
+            Node(
+                sums.names[name],
+                _estimate(level.total[k], sums),
+                _estimate(level.own[k], sums),
+            )
+            for k, name in enumerate(level.name.tolist())
+        ]
+        for node, parent in zip(nodes, level.parent.tolist(), strict=True):
+            above[parent].children.append(node)
+        above = nodes
+    _sort(root)
+    return TextTree(view, options, root, left_out)
+
+
+def _grow(sums: StackSums, options: TreeOptions) -> tuple[list[_Level], int]:
+    """Return the levels of branches that are large enough, and the number of those that are not."""
+    depths = np.diff(sums.offsets)
+    least = options.share * sums.total.value
+    deepest = options.depth or int(depths.max(initial=0))
+    weights = np.column_stack((sums.values, sums.variances, sums.samples)).astype(np.float64)
+    active = np.flatnonzero(depths > 0)
+    at = np.zeros(len(depths), dtype=np.int64)
+    width = max(len(sums.names), 1)
+    levels: list[_Level] = []
+    left_out = 0
+    for depth in range(deepest):
+        if not len(active):
+            break
+        if options.inverted:
+            place = sums.offsets[active] + depth
+        else:
+            place = sums.offsets[active + 1] - 1 - depth
+        unique, inverse = np.unique(at[active] * width + sums.keys[place], return_inverse=True)
+        total = _add(inverse, weights[active], len(unique))
+        ends = depths[active] == depth + 1
+        own = _add(inverse[ends], weights[active][ends], len(unique))
+        kept = (total[:, 0] >= least) & (total[:, 2] > 0)
+        left_out += int(np.count_nonzero(~kept))
+        number = np.cumsum(kept) - 1
+        at[active] = number[inverse]
+        levels.append(_Level(unique[kept] // width, unique[kept] % width, total[kept], own[kept]))
+        active = active[kept[inverse] & ~ends]
+    return levels, left_out
+
+
+def _add(group: IntArray, weights: FloatArray, count: int) -> FloatArray:
+    columns = [np.bincount(group, weights=weights[:, k], minlength=count) for k in range(3)]
+    return np.column_stack(columns).astype(np.float64)
+
+
+def _keep_heaviest(levels: list[_Level], most: int) -> int:
+    """Keep only the ``most`` heaviest nodes; returns how many went.
+
+    A node is never heavier than its parent, and levels come first in a stable order, so what is
+    kept is a tree.
+    """
+    values = np.concatenate([x.total[:, 0] for x in levels]) if levels else np.zeros(0)
+    chosen = np.zeros(len(values), dtype=np.bool_)
+    # Sums of the same numbers in another order differ in the last digit.
+    chosen[np.argsort(-np.round(values, 3), kind="stable")[:most]] = True
+    start = 0
+    number_above = np.zeros(1, dtype=np.int64)
+    kept_above = np.ones(1, dtype=np.bool_)
+    for k, level in enumerate(levels):
+        keep = chosen[start : start + len(level.name)] & kept_above[level.parent]
+        start += len(level.name)
+        parent = number_above[level.parent[keep]]
+        levels[k] = _Level(parent, level.name[keep], level.total[keep], level.own[keep])
+        number_above, kept_above = np.cumsum(keep) - 1, keep
+    return len(values) - sum(len(x.name) for x in levels)
+
+
+def _estimate(columns: FloatArray, sums: StackSums) -> Estimate:
+    value, variance, samples = columns.tolist()
+    return estimate(value, variance, samples, sums)
+
+
+def _sort(root: Node) -> None:
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        node.children.sort(key=lambda n: (-n.total.value, n.name))
+        waiting += node.children
+
+
+def blocks(found: TextTree) -> Iterator[Block]:
+    """Yield the report for people."""
+    view = found.view
+    yield from view.header
+    if not view.total.samples:
+        yield "0 samples: nothing to show"
+        return
+    unit, whole = view.filters.unit, view.total.value
+    lines = list(_lines(found.root))
+    noisy = {k for k, (_, node) in enumerate(lines) if in_noise(node.total)}
+    totals = amounts((node.total for _, node in lines), unit)
+    rows = [
+        (
+            NOISE_MARK if k in noisy else "",
+            totals[k],
+            percent(node.total.value, whole),
+            format_value(node.own.value, unit) if node.own.value else "",
+            f"{guide}{node.name}",
+        )
+        for k, (guide, node) in enumerate(lines)
+    ]
+    name = Column(
+        "callers below" if found.options.inverted else "function", right=False, flexible=True
+    )
+    heads = ("total", "%", "ends here" if found.options.inverted else "own")
+    yield Grid((MARK, *map(Column, heads), name), list(rows), faint=noisy)
+    yield from noise_line(len(noisy))
+    if found.left_out:
+        why = f"below {100 * found.options.share:g} % or beyond the heaviest {found.options.most}"
+        if not found.options.most:
+            why = f"below {100 * found.options.share:g} %"
+        yield f"{found.left_out} branches {why} not shown: --min-share 0 -n 0 shows all"
+    yield from nameless_lines(view.symbols)
+
+
+def _lines(root: Node) -> Iterator[tuple[str, Node]]:
+    """Yield (guide, node) in the order of the lines."""
+    waiting: list[tuple[str, str, Node]] = [("", "", root)]
+    while waiting:
+        guide, below, node = waiting.pop()
+        yield guide, node
+        if len(node.children) == 1:
+            waiting.append((below, below, node.children[0]))
+            continue
+        last = len(node.children) - 1
+        for k in range(last, -1, -1):
+            branch, rest = ("└─ ", "   ") if k == last else ("├─ ", "│  ")
+            waiting.append((below + branch, below + rest, node.children[k]))
+
+
+def records(found: TextTree) -> list[Record]:
+    """Return one row per node for programs, callers first; ``depth`` is 0 at the root."""
+    result: list[Record] = []
+    waiting = [(0, found.root)]
+    while waiting:
+        depth, node = waiting.pop()
+        result.append(
+            {"depth": depth, "function": node.name}
+            | numbers("total", node.total)
+            | numbers("own", node.own)
+            | {"samples": node.total.samples}
+        )
+        waiting += [(depth + 1, child) for child in reversed(node.children)]
+    return result

@@ -1,0 +1,65 @@
+"""A profile as one report sees it: filtered, named, and ready to be added up.
+
+Allocator frames are gone from ``symbols``; ``raw`` still has them. Stacks have the same numbers in
+both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mem_parser.estimate import Estimate
+from mem_parser.filters import Filters
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.names import FrameRule
+from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
+from mem_parser.reports.header import header_lines
+from mem_parser.symbols.table import Function, Symbols
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What `make_view` returns: one profile under one choice of filters."""
+
+    profile: Profile
+    symbols: Symbols
+    raw: Symbols
+    filters: Filters
+
+    def sums(
+        self,
+        group: GroupBy = GroupBy.FUNCTION,
+        *,
+        count: Count | None = None,
+        unit: Unit | None = None,
+    ) -> StackSums:
+        """Return the stacks with what each stands for; by default in the filters' count, unit."""
+        return sum_stacks(
+            self.profile,
+            self.symbols,
+            count=count or self.filters.count,
+            unit=unit or self.filters.unit,
+            rule=FrameRule.NONE,
+            group=group,
+        )
+
+    @property
+    def total(self) -> Estimate:
+        """The estimate of everything that the filters leave."""
+        return self.profile.total(self.filters.count, self.filters.unit)
+
+    @property
+    def header(self) -> list[str]:
+        """The lines above the report."""
+        return header_lines(self.profile, self.total, self.filters.count, self.filters.unit)
+
+    @property
+    def function_of_name(self) -> dict[str, Function]:
+        """The first function of every name that reports group by."""
+        return {f.name: f for f in reversed(self.symbols.functions)}
+
+
+def make_view(profile: Profile, symbols: Symbols, filters: Filters) -> View:
+    """Apply ``filters``. Raises as `Filters.apply` does."""
+    left, named = filters.apply(profile, symbols)
+    return View(left, named, symbols, filters)

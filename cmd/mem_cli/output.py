@@ -13,7 +13,11 @@ from mem_parser.errors import MemError, UsageProblem
 
 def write_result(text: str, path: str | None) -> None:
     """Write ``text`` to ``path``; None or `-` is standard output. Raises `MemError`."""
-    data = text.encode("utf-8", "replace")
+    write_bytes(text.encode("utf-8", "replace"), path)
+
+
+def write_bytes(data: bytes, path: str | None) -> None:
+    """Write ``data`` to ``path``; None or `-` is standard output. Raises `MemError`."""
     if path is None or path == "-":
         sys.stdout.flush()
         sys.stdout.buffer.write(data)

@@ -35,6 +35,7 @@ from mem_parser.model import (
 )
 from mem_parser.readers.fields import Fields
 from mem_parser.readers.legacy import read_legacy
+from mem_parser.readers.symbolcolumns import read_symbols
 
 SUPPORTED_VERSION = 1
 _MARK = b"\n%mem_profiler "
@@ -43,6 +44,7 @@ _DTYPES: dict[bytes, np.dtype[Any]] = {
     b"<u4": np.dtype("<u4"),
     b"<u8": np.dtype("<u8"),
     b"<f8": np.dtype("<f8"),
+    b"|u1": np.dtype("|u1"),
 }
 _MOST_ZLIB_SHRINKS = 1040
 """deflate cannot shrink data by more than 1032 times; a column that claims more is forged."""
@@ -80,8 +82,7 @@ def read_native(data: Any, section: int, path: str) -> Profile:
         profile.incomplete = str(cut)
     profile.capture = reader.capture()
     if profile.capture.lost or reader.header:
-        profile.stacks.leaf_exact = True
-        profile.since_start = False
+        reader.apply_traits(profile)
     profile.modules = _join_modules(reader.modules, maps)
     profile.series = reader.series
     profile.threads = reader.threads
@@ -276,7 +277,19 @@ class _SectionReader:
             sites=sites,
             domains=[domain],
             thread_blocks=self._thread_blocks(count),
+            embedded=read_symbols(self.columns, self.fail),
         )
+
+    def apply_traits(self, profile: Profile) -> None:
+        """Take from the header what kind of counts and stacks these are.
+
+        Only files made from other formats say it; our sampler's are exact throughout.
+        """
+        fields = Fields(self.header)
+        profile.stacks.leaf_exact = fields.optional_bool("leaf_exact") is not False
+        profile.exact_samples = fields.optional_bool("exact_samples") is not False
+        profile.has_alloc = fields.optional_bool("has_alloc") is not False
+        profile.since_start = fields.optional_bool("since_start") is True
 
     def _sites(self, stack: npt.NDArray[np.int64]) -> SiteTable:
         n = len(stack)
@@ -296,7 +309,17 @@ class _SectionReader:
             births=self._buckets("births", n),
             live_births=self._buckets("live_births", n),
             oldest_birth_s=None if oldest is None else oldest.astype(np.float64),
+            rate_bytes=self._rates(n),
         )
+
+    def _rates(self, count: int) -> npt.NDArray[np.float64] | None:
+        column = self._optional("rate_bytes", count)
+        if column is None:
+            return None
+        rates = column.astype(np.float64)
+        if not np.all(np.isfinite(rates) & (rates >= 0)):
+            self.fail("column rate_bytes holds no rates")
+        return rates
 
     def _buckets(self, name: str, count: int) -> npt.NDArray[np.uint32] | None:
         column = self._optional(name, count * _BUCKETS)
@@ -333,7 +356,7 @@ def _module(fields: Fields) -> Module:
         path=path.removesuffix(" (deleted)"),
         ranges=ranges,
         build_id=fields.hex_text("build_id"),
-        bias=fields.integer("bias"),
+        bias=fields.optional_int("bias"),
         first_generation=fields.integer("first_generation"),
         last_generation=fields.optional_int("last_generation"),
         deleted=deleted,

@@ -1,0 +1,152 @@
+"""`mem_parser convert`: from any format that can be read to any that can be written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mem_cli.output import check_output, write_bytes
+from mem_parser.errors import InputFileError, UsageProblem, one_line
+
+if TYPE_CHECKING:
+    from mem_parser.model import Profile
+    from mem_parser.symbols.debuginfod import Debuginfod
+    from mem_parser.symbols.symbolizer import AddressNames
+
+Command = Callable[..., None]
+FORMATS = ("pprof", "heap", "speedscope", "collapsed", "csv", "json")
+_BY_END = {
+    ".pb.gz": "pprof", ".pb": "pprof", ".pprof": "pprof", ".heap": "heap",
+    ".speedscope.json": "speedscope", ".speedscope": "speedscope", ".collapsed": "collapsed",
+    ".folded": "collapsed", ".csv": "csv", ".json": "json",
+}  # fmt: skip
+
+
+def symbol_options(command: Command) -> Command:
+    """Add the options that say where names come from."""
+    options = [
+        click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled."),
+        click.option(
+            "--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here."
+        ),
+        click.option(
+            "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS, 5 s a module."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+partial_option = click.option("--partial", is_flag=True, help="A cut file is no error.")
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("-o", "--output", required=True, metavar="OUT", help="Write here; `-`: stdout.")
+@click.option("--to", "to", type=click.Choice(FORMATS), help="Format, if OUT's name does not say.")
+@click.option("--alloc", is_flag=True, help="collapsed: all blocks allocated, freed or not.")
+@click.option("--objects", is_flag=True, help="collapsed: count blocks instead of bytes.")
+@symbol_options
+@partial_option
+def convert(file: str, output: str, to: str | None, **options: Any) -> None:
+    r"""Write a profile in another format, chosen by the end of OUT's name or by --to.
+
+    \b
+    .pb.gz .pb .pprof   pprof's profile.proto: estimates, with names
+    .heap               our own, and what jeprof and google-pprof read
+    .speedscope.json    speedscope
+    .collapsed .folded  one line per stack, for flame graph programs
+    .csv .json          one row per stack, with standard errors
+    """
+    kind = to or _format_of(output)
+    if kind != "collapsed" and (options["alloc"] or options["objects"]):
+        raise UsageProblem("--alloc and --objects go with collapsed only: it holds one number")
+    check_output(output)
+    from mem_parser.readers import read_profile
+
+    profile = read_profile(file)
+    write_bytes(_converted(profile, kind, file, options), output)
+    finish(file, profile, partial=options["partial"])
+
+
+def _format_of(output: str) -> str:
+    name = output.lower()
+    kind = next((kind for end, kind in _BY_END.items() if name.endswith(end)), None)
+    if kind is None:
+        raise UsageProblem(f"{output}: its name says no format", hint=f"--to {'|'.join(FORMATS)}")
+    return kind
+
+
+def _converted(profile: Profile, kind: str, file: str, options: dict[str, Any]) -> bytes:
+    from mem_parser.model import Count, Unit
+
+    if kind == "heap":
+        from mem_parser.writers.heap import write_heap
+
+        return write_heap(profile)
+    names = named(profile, options)
+    if kind == "pprof":
+        from mem_parser.writers.pprof import write_pprof
+
+        return write_pprof(profile, names)
+    symbols = names.spell()
+    if kind == "speedscope":
+        from mem_parser.writers.speedscope import write_speedscope
+
+        text = write_speedscope(profile, symbols, os.path.basename(file))
+    elif kind == "collapsed":
+        from mem_parser.writers.collapsed import write_collapsed
+
+        count = Count.ALLOC if options["alloc"] else Count.INUSE
+        if not profile.has(count):
+            raise InputFileError(f"{file}: holds no counts of all allocations")
+        unit = Unit.OBJECTS if options["objects"] else Unit.SPACE
+        text = write_collapsed(profile, symbols, count, unit)
+    else:
+        from mem_parser.writers.rows import write_csv, write_json
+
+        text = (write_csv if kind == "csv" else write_json)(profile, symbols)
+    return text.encode("utf-8", "replace")
+
+
+def named(profile: Profile, options: dict[str, Any]) -> AddressNames:
+    """Name the addresses as the options say; what is missing is warned of."""
+    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
+    from mem_parser.symbols.symbolizer import name_addresses
+
+    names = name_addresses(
+        profile,
+        options["binary"],
+        debug_dirs=(*options["debug_dir"], *DEFAULT_DEBUG_DIRS),
+        debuginfod=_servers(options),
+    )
+    for problem in names.problems:
+        click.echo(f"warning: {one_line(problem.text)}", err=True)
+    return names
+
+
+def _servers(options: dict[str, Any]) -> Debuginfod | None:
+    if not options["debuginfod"]:
+        return None
+    from mem_parser.symbols.debuginfod import Debuginfod
+
+    return Debuginfod.from_environment()
+
+
+def finish(file: str, profile: Profile, *, partial: bool) -> None:
+    """Say what the file lacked. Raises `InputFileError` for a cut one unless that is accepted."""
+    for warning in profile.warnings:
+        click.echo(f"warning: {one_line(warning)}", err=True)
+    if profile.incomplete and not partial:
+        raise InputFileError(
+            f"{file}: incomplete: {profile.incomplete}",
+            hint="what could be read was written; --partial accepts it",
+        )
+
+
+commands = (convert,)
+"""What the group `mem_parser` takes in."""

@@ -1,0 +1,201 @@
+"""Write our own `.heap` file from any profile (docs/heap-format.md).
+
+Part 1 is for jeprof and pprof, part 2 holds what the model knows. Where sites differ in their rate,
+part 1 holds estimates instead of sampled counts, for its readers know only one rate per file.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import itertools
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.estimate import unsample
+from mem_parser.model import Module, Profile
+from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
+from mem_parser.version import __version__
+
+_TEXT_CHARS = 4000
+_NO_INDEX = (1 << 32) - 1
+_MOST = float(1 << 61)
+_LOST_FRAME = "0x1"
+_CAPTURE_KEYS = (
+    "pid", "parent_pid", "uid", "host", "arch", "comm", "exe", "command", "allocator", "unwinder",
+    "sampler", "capture", "depth_limit", "started", "duration_s", "kind", "end", "python",
+    "pymalloc", "samples", "bucket_end_s", "notes", "lost",
+)  # fmt: skip
+Counts = npt.NDArray[np.int64]
+
+
+def write_heap(profile: Profile) -> bytes:
+    """Return the file."""
+    return b"".join(_lines(profile))
+
+
+def _lines(profile: Profile) -> Iterator[bytes]:
+    yield from _first_part(profile)
+    yield b"\nMAPPED_LIBRARIES:\n"
+    for module in profile.modules:
+        for r in module.ranges:
+            head = f"{r.start:x}-{r.end:x} r-xp {r.file_offset:08x} 00:00 0".ljust(73)
+            path = module.path.replace("\n", "\\012")
+            yield f"{head}{path}\n".encode("utf-8", "surrogateescape")
+    yield b"\n%mem_profiler 1\n"
+    yield from json_lines("%header", _header(profile))
+    for module in profile.modules:
+        yield from json_lines("%module", _module(module))
+    for thread in profile.threads:
+        yield from json_lines("%thread", dataclasses.asdict(thread))
+    for reading in profile.series:
+        yield from json_lines("%sample", dataclasses.asdict(reading))
+    yield from _columns(profile)
+    if profile.embedded is not None:
+        yield from symbol_lines(profile.embedded)
+    yield f"%end {len(profile.sites)}\n".encode()
+
+
+def _first_part(profile: Profile) -> Iterator[bytes]:
+    live, live_bytes, every, every_bytes = _printed_counts(profile)
+    live_bytes = np.where((live_bytes == 0) & (live > 0), live, live_bytes)
+    every_bytes = np.where((every_bytes == 0) & (every > 0), every, every_bytes)
+    sampled = profile.sites.rate_bytes is None and profile.rate_bytes > 1
+    kind = f"heap_v2/{round(profile.rate_bytes)}" if sampled else "heapprofile"
+    yield (
+        f"heap profile: {live.sum()}: {live_bytes.sum()} [{every.sum()}: {every_bytes.sum()}]"
+        f" @ {kind}\n"
+    ).encode()
+    frames = [f"0x{frame:x}" for frame in profile.stacks.frames.tolist()]
+    bounds = profile.stacks.offsets.tolist()
+    texts = [" ".join(frames[a:b]) or _LOST_FRAME for a, b in itertools.pairwise(bounds)]
+    columns = (live, live_bytes, every, every_bytes, profile.sites.stack)
+    for a, b, c, d, stack in zip(*(column.tolist() for column in columns), strict=True):
+        yield f" {a}: {b} [{c}: {d}] @ {texts[stack]}\n".encode()
+
+
+def _printed_counts(profile: Profile) -> tuple[Counts, Counts, Counts, Counts]:
+    live, live_bytes, every, every_bytes = _sampled_counts(profile)
+    if profile.sites.rate_bytes is None:
+        return live, live_bytes, every, every_bytes
+    in_use = unsample(live, live_bytes, profile.rates)
+    allocated = unsample(every, every_bytes, profile.rates)
+    rounded = [
+        np.rint(np.minimum(c, _MOST)).astype(np.int64)
+        for c in (in_use.objects, in_use.bytes, allocated.objects, allocated.bytes)
+    ]
+    return rounded[0], rounded[1], rounded[2], rounded[3]
+
+
+def _sampled_counts(profile: Profile) -> tuple[Counts, Counts, Counts, Counts]:
+    """Return in-use and allocated counts, none negative, and never more in use than allocated."""
+    s = profile.sites
+    live, live_bytes = np.maximum(s.inuse_blocks, 0), np.maximum(s.inuse_bytes, 0)
+    return live, live_bytes, np.maximum(s.alloc_blocks, live), np.maximum(s.alloc_bytes, live_bytes)
+
+
+def _header(profile: Profile) -> dict[str, Any]:
+    c = profile.capture
+    peak = {"at_s": c.peak_at_s, "estimate_bytes": c.peak_estimate_bytes}
+    return {name: getattr(c, name) for name in _CAPTURE_KEYS} | {
+        "writer": f"mem_parser {__version__}",
+        "rate_bytes": max(round(profile.rate_bytes), 1),
+        "domain": profile.domains[0] if profile.domains else "host",
+        "complete": profile.incomplete is None,
+        "memory": dataclasses.asdict(c.memory),
+        "peak": peak if c.peak_at_s is not None else None,
+        "leaf_exact": profile.stacks.leaf_exact,
+        "exact_samples": profile.exact_samples,
+        "has_alloc": profile.has_alloc,
+        "since_start": profile.since_start,
+    }
+
+
+def _module(module: Module) -> dict[str, Any]:
+    return {
+        "path": module.path + (" (deleted)" if module.deleted else ""),
+        "build_id": module.build_id,
+        "start": min((r.start for r in module.ranges), default=0),
+        "end": max((r.end for r in module.ranges), default=0),
+        "bias": module.bias,
+        "exec": [[r.start, r.end, r.file_offset] for r in module.ranges],
+        "first_generation": module.first_generation,
+        "last_generation": module.last_generation,
+    }
+
+
+def _columns(profile: Profile) -> Iterator[bytes]:
+    stacks, sites = profile.stacks, profile.sites
+    live, live_bytes, every, every_bytes = _sampled_counts(profile)
+    yield from _column("stack_depth", "<u4", stacks.depths)
+    yield from _column("stack_flags", "<u4", stacks.flags)
+    yield from _column("stack_generation", "<u4", stacks.generation)
+    yield from _column("stack_frames", "<u8", stacks.frames)
+    yield from _column("stack", "<u4", sites.stack)
+    yield from _column("alloc_blocks", "<u8", every)
+    yield from _column("alloc_bytes", "<u8", every_bytes)
+    yield from _column("freed_blocks", "<u8", every - live)
+    yield from _column("freed_bytes", "<u8", every_bytes - live_bytes)
+    optional = {
+        "births": ("<u4", sites.births),
+        "live_births": ("<u4", sites.live_births),
+        "oldest_birth_s": ("<f8", sites.oldest_birth_s),
+        "peak_blocks": ("<u8", sites.peak_blocks),
+        "peak_bytes": ("<u8", sites.peak_bytes),
+        "rate_bytes": ("<f8", sites.rate_bytes),
+    }
+    for name, (dtype, values) in optional.items():
+        if values is not None:
+            yield from _column(name, dtype, values)
+    if profile.thread_blocks is not None:
+        blocks = profile.thread_blocks
+        yield from _column("thread_record", "<u4", blocks.site)
+        yield from _column("thread_row", "<u4", blocks.row)
+        yield from _column("thread_blocks", "<u8", blocks.blocks)
+        yield from _column("thread_bytes", "<u8", blocks.bytes)
+
+
+def symbol_lines(names: EmbeddedNames) -> Iterator[bytes]:
+    """Yield the columns that give addresses their names."""
+    strings: dict[str, int] = {}
+    order = sorted(names.frames)
+    frames = [frame for key in order for frame in names.frames[key]]
+
+    def indices(texts: Iterator[str]) -> list[int]:
+        return [strings.setdefault(t.replace("\n", "?"), len(strings)) for t in texts]
+
+    columns = {
+        "symbol_name": indices(f.name for f in frames),
+        "symbol_full_name": indices(f.full_name for f in frames),
+        "symbol_file": indices(f.file for f in frames),
+        "symbol_line": [f.line for f in frames],
+    }
+    modules = [_NO_INDEX if m == NO_MODULE else m for m, _ in order]
+    yield from _column("symbol_module", "<u4", modules)
+    yield from _column("symbol_address", "<u8", [a for _, a in order])
+    yield from _column("symbol_depth", "<u4", [len(names.frames[k]) for k in order])
+    for name, values in columns.items():
+        yield from _column(name, "<u4", values)
+    text = "\n".join(strings).encode("utf-8", "surrogateescape")
+    yield from _column("symbol_text", "|u1", np.frombuffer(text, dtype=np.uint8))
+
+
+def json_lines(mark: str, value: object) -> Iterator[bytes]:
+    """Yield a JSON text behind ``mark``, cut into lines."""
+    text = json.dumps(value, separators=(",", ":")).replace("=", "\\u003d")
+    for at in range(0, max(len(text), 1), _TEXT_CHARS):
+        yield f"{mark if at == 0 else '%+'} {text[at : at + _TEXT_CHARS]}\n".encode()
+
+
+def _column(name: str, dtype: str, values: npt.ArrayLike) -> Iterator[bytes]:
+    flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
+    text = base64.b64encode(zlib.compress(flat.tobytes(), 3)).rstrip(b"=")
+    lines = [text[at : at + _TEXT_CHARS] for at in range(0, len(text), _TEXT_CHARS)]
+    yield f"%column {name} {dtype} {len(flat)} {len(lines)}\n".encode()
+    for line in lines:
+        yield b"%| " + line + b"\n"

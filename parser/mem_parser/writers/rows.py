@@ -1,0 +1,79 @@
+"""Write one row per stack, as CSV or JSON, with estimates and their standard errors.
+
+A row has the estimates of every count the profile holds; errors are empty (CSV) or null (JSON)
+where the file's counts are not numbers of samples.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.reports.aggregate import StackSums, sum_stacks
+from mem_parser.symbols.table import Symbols
+from mem_parser.writers.collapsed import frame_text
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _columns(profile: Profile, symbols: Symbols) -> dict[str, StackSums]:
+    counts = [c for c in (Count.INUSE, Count.ALLOC) if profile.has(c)]
+    return {
+        f"{count}_{unit}": sum_stacks(profile, symbols, count=count, unit=unit)
+        for count in counts
+        for unit in Unit
+    }
+
+
+def _rows(columns: dict[str, StackSums]) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """Yield the frames of each stack, outermost first, with its numbers."""
+    first = next(iter(columns.values()))
+    keys, bounds = first.keys.tolist(), first.offsets.tolist()
+    for k in range(len(bounds) - 1):
+        numbers: dict[str, Any] = {}
+        for name, sums in columns.items():
+            error = math.sqrt(float(sums.variances[k])) if sums.exact_samples else None
+            numbers[name] = round(float(sums.values[k]))
+            numbers[f"{name}_std_error"] = None if error is None else round(error, 1)
+            numbers[f"{name}_samples"] = int(sums.samples[k])
+        if any(numbers[name] for name in columns):
+            frames = [first.names[x] for x in reversed(keys[bounds[k] : bounds[k + 1]])]
+            yield frames, numbers
+
+
+def write_csv(profile: Profile, symbols: Symbols) -> str:
+    """Return the file's text: a header line, then one line per stack."""
+    columns = _columns(profile, symbols)
+    names = [f"{c}{part}" for c in columns for part in ("", "_std_error", "_samples")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*names, "stack"])
+    for frames, numbers in _rows(columns):
+        stack = ";".join(frame_text(f) for f in frames)
+        # A spreadsheet would take such a text for a formula.
+        safe = f"'{stack}" if stack.startswith(_FORMULA_STARTS) else stack
+        writer.writerow([*(numbers[n] for n in names), safe])
+    return text.getvalue()
+
+
+def write_json(profile: Profile, symbols: Symbols) -> str:
+    """Return the file's text: one object whose `stacks` are sorted as they are in the profile."""
+    stacks = [n | {"stack": f} for f, n in _rows(_columns(profile, symbols))]
+    capture = profile.capture
+    document = {
+        "format": profile.format,
+        "rate_bytes": profile.rate_bytes,
+        "host": capture.host,
+        "pid": capture.pid,
+        "command": capture.command,
+        "duration_s": capture.duration_s,
+        "exact_samples": profile.exact_samples,
+        "incomplete": profile.incomplete,
+        "stacks": stacks,
+    }
+    return json.dumps(document, separators=(",", ":")) + "\n"

@@ -148,7 +148,8 @@ def wide_profile(stacks: int, depth: int = 26, names: int = 4000) -> tuple[Profi
 
 def blocks_of(page: str) -> dict[str, Any]:
     """Return the data blocks of a page, packed ones unpacked (the tree as (head, columns))."""
-    found = re.findall(r'<script type="application/json" id="(\w+)">(.*?)</script>', page, re.DOTALL)
+    block_of = r'<script type="application/json" id="(\w+)">(.*?)</script>'
+    found = re.findall(block_of, page, re.DOTALL)
     blocks = {name: json.loads(text) for name, text in found}
     for name, block in blocks.items():
         if name == "tree":

@@ -13,7 +13,8 @@ function frameFacts(explorer, view, node) {
   } else {
     const share = percentText(view.value[node], whole);
     facts.push([explorer.countWords, `${estimateText(view.value[node], view.variance[node], unit, exact)} (${share})`]);
-    if (node > 0 && view.ownValue[node] !== view.value[node]) {
+    const downward = !explorer.state.get("invert") && view === explorer.views[0];
+    if (node > 0 && downward && view.ownValue[node] !== view.value[node]) {
       facts.push(["own", `${amountText(view.ownValue[node], unit)} (${percentText(view.ownValue[node], whole)})`]);
     }
   }
@@ -57,7 +58,7 @@ class Tooltip {
 
   show(title, facts, event) {
     this.box.replaceChildren(element("strong", "", title), ...facts.map(([label, text]) =>
-      element("div", "", null, [element("span", "fact-label", label), element("span", "", text)])));
+      element("div", "", null, [element("span", "fact-label", label), " ", element("span", "", text)])));
     this.box.hidden = false;
     const box = this.box.getBoundingClientRect();
     const left = event.clientX + 14 + box.width > innerWidth ? event.clientX - box.width - 10 : event.clientX + 14;
@@ -86,7 +87,7 @@ class Details {
   show(title, facts, buttons) {
     this.title.textContent = title;
     this.facts.replaceChildren(...facts.map(([label, text]) =>
-      element("span", "fact", null, [element("span", "fact-label", label), element("span", "", text)])));
+      element("span", "fact", null, [element("span", "fact-label", label), " ", element("span", "", text)])));
     this.buttons.replaceChildren(...buttons.map(([label, act]) => {
       const button = element("button", "move", label);
       button.type = "button";

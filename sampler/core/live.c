@@ -74,39 +74,41 @@ static uint32_t claim_old(struct mp_segment *seg, const struct mp_level *level, 
     return MP_ROW_NONE;
 }
 
-static uint32_t claim(struct mp_segment *seg, const struct mp_table *table, uint32_t ready,
-                      uint64_t key, uint64_t hash, uint32_t capture, uint32_t *number) {
+static uint32_t claim(struct mp_segment *seg, uint32_t ready, uint64_t key, uint64_t hash,
+                      uint32_t capture, uint32_t *number) {
+    const struct mp_levels *levels = &seg->layout.live;
     uint32_t row;
     for (*number = 0; *number < ready; ++*number) {
         unsigned used = 0;
-        if ((row = claim_empty(seg, &table->level[*number], key, hash, &used)) != MP_ROW_NONE) {
+        if ((row = claim_empty(seg, &levels->level[*number], key, hash, &used)) != MP_ROW_NONE) {
             if (*number + 1 == ready && used >= GROW_AHEAD)
                 mp_store_relaxed(&seg->control->live.wanted, ready + 1);
             return row;
         }
     }
     for (*number = 0; *number < ready; ++*number)
-        if ((row = claim_old(seg, &table->level[*number], key, hash, capture)) != MP_ROW_NONE)
+        if ((row = claim_old(seg, &levels->level[*number], key, hash, capture)) != MP_ROW_NONE)
             return row;
     return MP_ROW_NONE;
 }
 
 bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_row *row,
                  uint32_t capture) {
+    const struct mp_levels *levels = &seg->layout.live;
     struct mp_table *table = &seg->control->live;
     uint64_t key = key_of(block), hash = mp_mix(key);
-    uint32_t ready = mp_table_ready(table), number;
+    uint32_t ready = mp_table_ready(levels, &seg->control->live), number;
     if (mp_load_relaxed(&table->wanted) > ready)
-        mp_table_grow(seg, table);
-    uint32_t at = claim(seg, table, ready, key, hash, capture, &number);
+        mp_table_grow(seg, levels, table);
+    uint32_t at = claim(seg, ready, key, hash, capture, &number);
     if (at == MP_ROW_NONE) {
         mp_store_relaxed(&table->wanted, ready + 1);
-        mp_table_grow(seg, table);
-        at = claim(seg, table, mp_table_ready(table), key, hash, capture, &number);
+        mp_table_grow(seg, levels, table);
+        at = claim(seg, mp_table_ready(levels, &seg->control->live), key, hash, capture, &number);
     }
     if (at == MP_ROW_NONE)
         return false;
-    const struct mp_level *level = &table->level[number];
+    const struct mp_level *level = &levels->level[number];
     write_row(mp_level_row(seg, level, at), row);
     mp_filter_add((const void *)(uintptr_t)key);
     mp_store_release(&mp_level_keys(seg, level)[at], key);
@@ -114,13 +116,13 @@ bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live
 }
 
 bool mp_live_take(struct mp_segment *seg, const void *block, struct mp_live_row *out) {
-    const struct mp_table *table = &seg->control->live;
+    const struct mp_levels *levels = &seg->layout.live;
     uint64_t key = key_of(block), hash = mp_mix(key);
-    uint32_t ready = mp_table_ready(table);
+    uint32_t ready = mp_table_ready(levels, &seg->control->live);
     if (key == 0)
         return false;
     for (uint32_t i = 0; i < ready; i++) {
-        const struct mp_level *level = &table->level[i];
+        const struct mp_level *level = &levels->level[i];
         uint32_t row = mp_level_find(seg, level, hash, key);
         if (row == MP_ROW_NONE)
             continue;

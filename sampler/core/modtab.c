@@ -189,7 +189,7 @@ static uint32_t record(struct mp_segment *seg, const struct mp_module *m) {
     struct mp_module_row *rows = (struct mp_module_row *)(seg->base + seg->layout.modules_offset);
     struct mp_module_row row = {
         .start = m->start, .end = m->end, .bias = m->bias, .last_generation = UINT32_MAX};
-    read_headers(&row, m, c->page_bytes);
+    read_headers(&row, m, seg->layout.page_bytes);
     read_path(&row, m, c);
     uint32_t count = mp_load_acquire(&c->module_count);
     count = count < MP_MODULE_ROWS ? count : MP_MODULE_ROWS;

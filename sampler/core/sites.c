@@ -52,7 +52,7 @@ static uint32_t add_to_level(struct mp_segment *seg, const struct mp_level *leve
 }
 
 static uint32_t intern_lost(struct mp_segment *seg, uint64_t hash, uint64_t key) {
-    const struct mp_level *level = &seg->control->lost_sites;
+    const struct mp_level *level = &seg->layout.lost_sites;
     uint32_t row = mp_level_find(seg, level, hash, key);
     if (row == MP_ROW_NONE)
         row = add_to_level(seg, level, hash, key);
@@ -60,28 +60,29 @@ static uint32_t intern_lost(struct mp_segment *seg, uint64_t hash, uint64_t key)
 }
 
 uint32_t mp_site_intern(struct mp_segment *seg, uint64_t key) {
+    const struct mp_levels *levels = &seg->layout.sites;
     struct mp_table *table = &seg->control->sites;
     uint64_t hash = mp_mix(key);
     if ((key & ((1ULL << MP_KEY_STACK_BITS) - 1)) < MP_STACK_LOST_MAX)
         return intern_lost(seg, hash, key);
 
-    uint32_t ready = mp_table_ready(table), row;
+    uint32_t ready = mp_table_ready(levels, table), row;
     for (uint32_t i = 0; i < ready; i++)
-        if ((row = mp_level_find(seg, &table->level[i], hash, key)) != MP_ROW_NONE)
+        if ((row = mp_level_find(seg, &levels->level[i], hash, key)) != MP_ROW_NONE)
             return i << 28 | row;
     if (mp_load_relaxed(&table->wanted) > ready)
-        mp_table_grow(seg, table);
+        mp_table_grow(seg, levels, table);
     for (uint32_t i = 0; i < ready; i++) {
-        if ((row = add_to_level(seg, &table->level[i], hash, key)) == MP_ROW_NONE)
+        if ((row = add_to_level(seg, &levels->level[i], hash, key)) == MP_ROW_NONE)
             continue;
-        if (i + 1 == ready && row - mp_bucket(&table->level[i], hash, 0) >= MP_BUCKET_ROWS)
+        if (i + 1 == ready && row - mp_bucket(&levels->level[i], hash, 0) >= MP_BUCKET_ROWS)
             mp_store_relaxed(&table->wanted, ready + 1); /* its first bucket was full: ask ahead */
         return i << 28 | row;
     }
     mp_store_relaxed(&table->wanted, ready + 1);
-    mp_table_grow(seg, table);
-    if (mp_table_ready(table) > ready &&
-        (row = add_to_level(seg, &table->level[ready], hash, key)) != MP_ROW_NONE)
+    mp_table_grow(seg, levels, table);
+    if (mp_table_ready(levels, table) > ready &&
+        (row = add_to_level(seg, &levels->level[ready], hash, key)) != MP_ROW_NONE)
         return ready << 28 | row;
     return MP_SITE_NONE;
 }
@@ -90,9 +91,9 @@ struct mp_site_row *mp_site_at(struct mp_segment *seg, uint32_t site, uint64_t k
     uint32_t number = site >> 28, row = site & 0x0fffffff;
     const struct mp_level *level;
     if (number == MP_LOST_SITES_LEVEL)
-        level = &seg->control->lost_sites;
-    else if (number < mp_table_ready(&seg->control->sites))
-        level = &seg->control->sites.level[number];
+        level = &seg->layout.lost_sites;
+    else if (number < mp_table_ready(&seg->layout.sites, &seg->control->sites))
+        level = &seg->layout.sites.level[number];
     else
         return NULL;
     if (row >= level->rows || mp_load_acquire(&mp_level_keys(seg, level)[row]) != key)

@@ -34,14 +34,24 @@ static uint64_t hash_stack(const uintptr_t *frames, uint32_t depth, uint32_t gen
     return h ? h : 1;
 }
 
+/* May the arena's bytes [at, at + need) be used? Says no to what a forged cursor or id would give. */
+static bool in_arena(const struct mp_segment *seg, uint64_t at, uint64_t need) {
+    uint64_t room = mp_load_acquire(&seg->control->arena_reserved_bytes);
+    if (room > seg->layout.arena_bytes)
+        room = seg->layout.arena_bytes;
+    return at <= room && need <= room - at && at % 8 == 0;
+}
+
+static struct mp_stack *stack_at(const struct mp_segment *seg, uint64_t at) {
+    return (struct mp_stack *)(seg->base + seg->layout.arena_offset + at);
+}
+
 static bool same_stack(const struct mp_segment *seg, uint32_t id, uint64_t hash,
                        const uintptr_t *frames, uint32_t depth, uint16_t truncated) {
     uint64_t at = (uint64_t)id * 8;
-    const struct mp_control *c = seg->control;
-    if (at + sizeof(struct mp_stack) + (uint64_t)depth * 8 >
-        mp_load_acquire(&c->arena_reserved_bytes))
+    if (!in_arena(seg, at, sizeof(struct mp_stack) + (uint64_t)depth * 8))
         return false;
-    const struct mp_stack *stack = (const struct mp_stack *)(seg->base + c->arena_offset + at);
+    const struct mp_stack *stack = stack_at(seg, at);
     return mp_load_acquire(&stack->hash) == hash && stack->depth == depth &&
            stack->truncated == truncated && memcmp(stack + 1, frames, (size_t)depth * 8) == 0;
 }
@@ -51,17 +61,16 @@ static uint32_t store_stack(struct mp_segment *seg, uint64_t hash, const uintptr
                             uint32_t depth, uint16_t truncated, uint32_t generation) {
     struct mp_control *c = seg->control;
     uint64_t need = sizeof(struct mp_stack) + (uint64_t)depth * 8;
-    uint64_t cursor = mp_load_relaxed(&c->arena_cursor);
-    uint64_t reserved = mp_load_acquire(&c->arena_reserved_bytes);
-    if (cursor + need + AHEAD_BYTES > reserved && reserved < c->arena_bytes)
-        mp_region_extend(seg, &c->arena_growing, c->arena_offset, c->arena_bytes,
+    uint64_t at = mp_load_relaxed(&c->arena_cursor);
+    if (!in_arena(seg, at, need + AHEAD_BYTES))
+        mp_region_extend(seg, &c->arena_growing, seg->layout.arena_offset, seg->layout.arena_bytes,
                          &c->arena_reserved_bytes, 0);
-    if (cursor + need > mp_load_acquire(&c->arena_reserved_bytes))
+    if (!in_arena(seg, at, need))
         return 0;
-    uint64_t at = mp_add_relaxed(&c->arena_cursor, need);
-    if (at + need > mp_load_acquire(&c->arena_reserved_bytes))
+    at = mp_add_relaxed(&c->arena_cursor, need);
+    if (!in_arena(seg, at, need))
         return 0; /* others took the room in between; the hole is never read */
-    struct mp_stack *stack = (struct mp_stack *)(seg->base + c->arena_offset + at);
+    struct mp_stack *stack = stack_at(seg, at);
     stack->depth = depth;
     stack->truncated = truncated;
     stack->generation = generation;
@@ -105,23 +114,26 @@ static uint64_t *free_entry(const struct mp_segment *seg, const struct mp_level 
 
 /* Is there an index entry to take? Asks for the next level when the ready ones are full here. */
 static bool room_for(struct mp_segment *seg, uint64_t hash) {
+    const struct mp_levels *levels = &seg->layout.stack_index;
     struct mp_table *table = &seg->control->stack_index;
-    uint32_t ready = mp_table_ready(table);
+    uint32_t ready = mp_table_ready(levels, table);
     for (uint32_t i = 0; i < ready; i++)
-        if (free_entry(seg, &table->level[i], hash) != NULL)
+        if (free_entry(seg, &levels->level[i], hash) != NULL)
             return true;
     mp_store_relaxed(&table->wanted, ready + 1);
-    mp_table_grow(seg, table);
-    return mp_table_ready(table) > ready && free_entry(seg, &table->level[ready], hash) != NULL;
+    mp_table_grow(seg, levels, table);
+    return mp_table_ready(levels, table) > ready &&
+           free_entry(seg, &levels->level[ready], hash) != NULL;
 }
 
 static bool publish(struct mp_segment *seg, uint64_t hash, uint32_t id) {
+    const struct mp_levels *levels = &seg->layout.stack_index;
     struct mp_table *table = &seg->control->stack_index;
     uint64_t entry = (hash & ~ID_MASK) | id;
-    uint32_t ready = mp_table_ready(table);
+    uint32_t ready = mp_table_ready(levels, table);
     for (uint32_t i = 0; i < ready; i++) {
         uint64_t *slot;
-        while ((slot = free_entry(seg, &table->level[i], hash)) != NULL)
+        while ((slot = free_entry(seg, &levels->level[i], hash)) != NULL)
             if (mp_cas_u64(slot, 0, entry))
                 return true;
     }
@@ -130,14 +142,15 @@ static bool publish(struct mp_segment *seg, uint64_t hash, uint32_t id) {
 
 uint32_t mp_stack_intern(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
                          uint16_t truncated, uint32_t generation, bool *is_new) {
+    const struct mp_levels *levels = &seg->layout.stack_index;
     struct mp_table *table = &seg->control->stack_index;
     *is_new = false;
     if (depth == 0 || depth > MP_DEPTH_MAX)
         return MP_STACK_LOST_EMPTY;
     uint64_t hash = hash_stack(frames, depth, generation);
-    uint32_t ready = mp_table_ready(table);
+    uint32_t ready = mp_table_ready(levels, table);
     for (uint32_t i = 0; i < ready; i++) {
-        uint32_t id = find_in_level(seg, &table->level[i], hash, frames, depth, truncated);
+        uint32_t id = find_in_level(seg, &levels->level[i], hash, frames, depth, truncated);
         if (id != 0)
             return id;
     }

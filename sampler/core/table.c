@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -64,6 +65,25 @@ void mp_segment_layout(struct mp_control *control) {
     control->arena_cursor = MP_STACK_LOST_MAX * 8;
 }
 
+static void copy_levels(struct mp_levels *to, const struct mp_table *from) {
+    memcpy(to->level, from->level, sizeof to->level);
+    to->count = from->levels;
+}
+
+void mp_segment_attach(struct mp_segment *seg, void *base) {
+    const struct mp_control *c = base;
+    *seg = (struct mp_segment){.base = base, .control = base};
+    copy_levels(&seg->layout.stack_index, &c->stack_index);
+    copy_levels(&seg->layout.sites, &c->sites);
+    copy_levels(&seg->layout.live, &c->live);
+    seg->layout.lost_sites = c->lost_sites;
+    seg->layout.arena_offset = c->arena_offset;
+    seg->layout.arena_bytes = c->arena_bytes;
+    seg->layout.threads_offset = c->threads_offset;
+    seg->layout.modules_offset = c->modules_offset;
+    seg->layout.page_bytes = c->page_bytes;
+}
+
 static void count_refusal(struct mp_segment *seg) {
     mp_add_relaxed(&seg->control->lost[MP_LOST_RESERVE], 1);
 }
@@ -98,15 +118,16 @@ int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, ui
     return rc;
 }
 
-void mp_table_grow(struct mp_segment *seg, struct mp_table *table) {
-    uint32_t ready = mp_table_ready(table);
-    if (ready >= table->levels || ready >= MP_LEVELS)
+void mp_table_grow(struct mp_segment *seg, const struct mp_levels *levels, struct mp_table *table) {
+    uint32_t ready = mp_table_ready(levels, table);
+    if (ready >= levels->count)
         return;
-    struct mp_level *level = &table->level[ready];
+    const struct mp_level *level = &levels->level[ready];
+    uint64_t *reserved = &table->level[ready].reserved_bytes;
     uint64_t bytes = round_up(mp_level_bytes(level), MP_CONTROL_BYTES);
-    if (mp_load_acquire(&level->reserved_bytes) < bytes)
-        mp_region_extend(seg, &table->growing, level->offset, bytes, &level->reserved_bytes, 0);
-    if (mp_load_acquire(&level->reserved_bytes) >= bytes)
+    if (mp_load_acquire(reserved) < bytes)
+        mp_region_extend(seg, &table->growing, level->offset, bytes, reserved, 0);
+    if (mp_load_acquire(reserved) >= bytes)
         mp_cas_u32(&table->levels_ready, ready, ready + 1);
 }
 

@@ -22,10 +22,30 @@
 
 #include <stddef.h>
 
+/* Where one table's levels lie. */
+struct mp_levels {
+    struct mp_level level[MP_LEVELS]; /* reserved_bytes is not kept here */
+    uint32_t count;
+};
+
+/* The constant part of the control page, copied before anybody else could write there. */
+struct mp_layout {
+    struct mp_levels stack_index;
+    struct mp_levels sites;
+    struct mp_levels live;
+    struct mp_level lost_sites;
+    uint64_t arena_offset;
+    uint64_t arena_bytes;
+    uint64_t threads_offset;
+    uint64_t modules_offset;
+    uint64_t page_bytes;
+};
+
 /* A mapped segment as the target sees it. */
 struct mp_segment {
-    unsigned char *base;         /* whole file, limit_bytes long */
-    struct mp_control *control;  /* == base */
+    unsigned char *base;        /* whole file, limit_bytes long */
+    struct mp_control *control; /* == base */
+    struct mp_layout layout;    /* not read from the control page again: that may be forged */
 };
 
 #define MP_SLICE_BYTES (512u << 10) /* most bytes one hook call reserves */
@@ -37,6 +57,9 @@ struct mp_segment {
 
 /* INIT. Fill in the tables of a fresh control page for a file of control->limit_bytes. */
 void mp_segment_layout(struct mp_control *control);
+
+/* INIT. Make *seg out of a fresh file mapped at `base`, whose control page has its layout. */
+void mp_segment_attach(struct mp_segment *seg, void *base);
 
 /*
  * INIT. Reserve what a capture needs from its first sample on: the first level of each table, the
@@ -57,9 +80,11 @@ int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes);
 int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, uint64_t bytes,
                      uint64_t *reserved, uint64_t need);
 
-/* HOOK. Reserve one more slice of the level that `table` wants next; publishes the level when
- * done. */
-void mp_table_grow(struct mp_segment *seg, struct mp_table *table);
+/*
+ * HOOK. Reserve one more slice of the level that `table` (in the control page) wants next; publishes
+ * the level when done. `levels` is the table's layout.
+ */
+void mp_table_grow(struct mp_segment *seg, const struct mp_levels *levels, struct mp_table *table);
 
 static inline uint64_t mp_level_bytes(const struct mp_level *level) {
     return (uint64_t)level->rows * (8 + level->row_bytes);
@@ -98,9 +123,10 @@ static inline unsigned mp_bucket_matches(const uint64_t *keys, uint64_t key) {
 }
 
 /* HOOK. Levels of `table` that may be read, whatever a hostile other side wrote. */
-static inline uint32_t mp_table_ready(const struct mp_table *table) {
+static inline uint32_t mp_table_ready(const struct mp_levels *levels,
+                                      const struct mp_table *table) {
     uint32_t ready = mp_load_acquire(&table->levels_ready);
-    return ready < MP_LEVELS ? ready : MP_LEVELS;
+    return ready < levels->count ? ready : levels->count;
 }
 
 /* HOOK. The row in `level` that holds `key`, or MP_ROW_NONE. */

@@ -42,7 +42,7 @@ static bool row_reserved(struct mp_segment *seg, uint32_t row) {
     struct mp_control *c = seg->control;
     uint64_t end = ((uint64_t)row + 1) * sizeof(struct mp_thread);
     if (end > mp_load_acquire(&c->threads_reserved_bytes))
-        mp_region_extend(seg, &c->arena_growing, c->threads_offset,
+        mp_region_extend(seg, &c->arena_growing, seg->layout.threads_offset,
                          (uint64_t)MP_THREAD_ROWS * sizeof(struct mp_thread),
                          &c->threads_reserved_bytes, 0);
     return end <= mp_load_acquire(&c->threads_reserved_bytes);
@@ -57,7 +57,7 @@ uint32_t mp_thread_row(struct mp_segment *seg) {
         mp_add_relaxed(&c->lost[MP_LOST_THREAD_FULL], 1);
         row = 0;
     } else {
-        struct mp_thread *t = (struct mp_thread *)(seg->base + c->threads_offset) + row;
+        struct mp_thread *t = (struct mp_thread *)(seg->base + seg->layout.threads_offset) + row;
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
         t->first_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;

@@ -219,8 +219,7 @@ static int map_file(int fd, struct mp_control *c, struct mp_segment *seg) {
         return -errno;
     mp_segment_layout(c);
     memcpy(base, c, sizeof *c);
-    seg->base = base;
-    seg->control = base;
+    mp_segment_attach(seg, base);
     return 0;
 }
 

@@ -20,11 +20,13 @@
 
 static struct mp_segment new_segment(uint64_t limit_bytes) {
     struct mp_segment seg;
-    seg.base = mmap(NULL, limit_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    seg.control = (struct mp_control *)seg.base;
-    seg.control->limit_bytes = limit_bytes;
-    seg.control->page_bytes = 4096;
-    mp_segment_layout(seg.control);
+    void *base =
+        mmap(NULL, limit_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct mp_control *control = base;
+    control->limit_bytes = limit_bytes;
+    control->page_bytes = 4096;
+    mp_segment_layout(control);
+    mp_segment_attach(&seg, base);
     CHECK_EQ(mp_segment_reserve_first(&seg, -1), 0);
     return seg;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define ID_MASK ((1ULL << MP_KEY_STACK_BITS) - 1)
-#define AHEAD_BYTES (64u << 10) /* reserve the next piece while this much is left */
+#define AHEAD_BYTES (256u << 10) /* reserve the next piece while this much is left */
 
 /* Four independent chains, each a variable of its own: as an array the compiler would make vectors of
  * them, for which the machine has no 64-bit product. */

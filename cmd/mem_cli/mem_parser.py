@@ -13,6 +13,7 @@ import click
 
 from mem_cli.convert import commands as format_commands
 from mem_cli.errors import run_command
+from mem_cli.findings import commands as finding_commands
 from mem_cli.output import write_result
 from mem_cli.reports import commands as report_commands
 from mem_cli.web_reports import commands as web_commands
@@ -30,6 +31,7 @@ from mem_parser.errors import InputFileError, SymbolError, one_line
 @click.option("-o", "--output", metavar="FILE", help="Write here instead of to standard output.")
 @click.option("--inuse", is_flag=True, help="Blocks not freed (the default).")
 @click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not.")
+@click.option("--peak", is_flag=True, help="Blocks live at the highest reading.")
 @click.option("--space", is_flag=True, help="Count bytes (the default).")
 @click.option("--objects", is_flag=True, help="Count blocks.")
 @click.option("--cum", is_flag=True, help="Sort the table by cum instead of flat.")
@@ -77,6 +79,9 @@ for command in (*report_commands, *web_commands):
     cli.add_command(command)
 
 for command in format_commands:
+    cli.add_command(command)
+
+for command in finding_commands:
     cli.add_command(command)
 
 

@@ -1,0 +1,360 @@
+"""`mem_parser diff`, `leaks` and `rss`: reports that end in a word."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mem_cli.output import check_output, write_result
+from mem_parser.errors import InputFileError, UsageProblem, one_line
+
+if TYPE_CHECKING:
+    from mem_parser.diff import Diff, DiffRow
+    from mem_parser.estimate import Estimate
+    from mem_parser.leaks import Finding, LeakReport
+    from mem_parser.model import Profile, Unit
+    from mem_parser.places import Frame
+    from mem_parser.symbols.table import Symbols
+
+Command = Callable[..., None]
+LEAK_FOUND = 6
+"""Exit code of `--fail-on leak`."""
+_WIDTH = 80
+
+
+def _shared_options(command: Command) -> Command:
+    options = [
+        click.option("-o", "--output", metavar="FILE", help="Write here."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        click.option("--partial", is_flag=True, help="A cut file is no error."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _symbol_options(command: Command) -> Command:
+    options = [
+        click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled."),
+        click.option(
+            "--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _read(path: str) -> Profile:
+    from mem_parser.readers import read_profile
+
+    return read_profile(path)
+
+
+def _symbols(profile: Profile, options: dict[str, Any]) -> Symbols:
+    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
+    from mem_parser.symbols.symbolizer import symbolize
+
+    folders = (*options["debug_dir"], *DEFAULT_DEBUG_DIRS)
+    symbols = symbolize(profile, options["binary"], debug_dirs=folders)
+    for problem in symbols.problems:
+        click.echo(f"warning: {one_line(problem.text)}", err=True)
+    return symbols
+
+
+def _print(
+    block: dict[str, Any], lines: Iterator[str], output: str | None, *, as_json: bool
+) -> None:
+    text = json.dumps(block, allow_nan=False) if as_json else "\n".join(lines)
+    write_result(text + "\n", output)
+
+
+def _check_complete(path: str, profile: Profile, *, partial: bool) -> None:
+    if profile.incomplete and not partial:
+        raise InputFileError(
+            f"{path}: incomplete: {profile.incomplete}",
+            hint="what could be read was reported; --partial accepts it",
+        )
+
+
+# leaks
+
+
+class _Window(click.ParamType[tuple[float, float]]):
+    """`A:B`, seconds since the start of the capture."""
+
+    name = "A:B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        low, colon, high = str(value).partition(":")
+        try:
+            window = float(low), float(high)
+        except ValueError:
+            window = math.nan, math.nan
+        if not colon or not 0 <= window[0] < window[1]:
+            self.fail(f"{value!r} is not A:B with 0 <= A < B", param, ctx)
+        return window
+
+
+@click.command("leaks")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@_symbol_options
+@click.option("--born", type=_Window(), help="Only blocks allocated from A to B seconds.")
+@click.option("--suppressions", metavar="FILE", help="Stacks to pass over (leak:PATTERN lines).")
+@click.option("--fail-on", type=click.Choice(["leak"]), help="Exit with 6 if there is a leak.")
+@_shared_options
+def leaks(
+    files: tuple[str, ...],
+    born: tuple[float, float] | None,
+    suppressions: str | None,
+    fail_on: str | None,
+    **options: Any,
+) -> None:
+    r"""Say which stacks leak, and which only look so.
+
+    \b
+    mem_parser leaks custom_prof.4711.1.heap
+    mem_parser leaks first.heap second.heap last.heap     snapshots of one capture
+    mem_parser leaks --born 20:40 custom_prof.4711.1.heap
+    """
+    from mem_parser.leaks import find_leaks
+    from mem_parser.suppressions import Suppressions, read_suppressions
+
+    check_output(options["output"])
+    listed = Suppressions(read_suppressions(suppressions)) if suppressions else None
+    profiles = _in_order(files)
+    path, profile = profiles[-1]
+    report = find_leaks(
+        profile,
+        _symbols(profile, options),
+        earlier=[p for _, p in profiles[:-1]],
+        window=born,
+        suppressions=listed,
+    )
+    lines = _leak_lines(report, profile, fail_on)
+    _print(report.as_json(), lines, options["output"], as_json=options["as_json"])
+    _check_complete(path, profile, partial=options["partial"])
+    if fail_on and report.leaks:
+        raise SystemExit(LEAK_FOUND)
+
+
+def _in_order(files: tuple[str, ...]) -> list[tuple[str, Profile]]:
+    """Read snapshots, the oldest first. Raises `UsageProblem` if they are not of one capture."""
+    from mem_parser.places import same_capture
+
+    profiles = [(path, _read(path)) for path in files]
+    if len(profiles) > 1 and not same_capture([p for _, p in profiles]):
+        raise UsageProblem(
+            "these files are not snapshots of one capture",
+            hint="mem_profiler start, then mem_profiler snapshot; or give one file",
+        )
+    return sorted(profiles, key=lambda item: item[1].capture.duration_s or 0.0)
+
+
+def _leak_lines(report: LeakReport, profile: Profile, fail_on: str | None) -> Iterator[str]:
+    from mem_parser.leaks import Verdict
+
+    for finding in report.findings:
+        if finding.verdict is Verdict.LEAK:
+            yield from _leak_text(finding)
+    for verdict in (Verdict.CACHE_LIKE, Verdict.YOUNG):
+        found = [f for f in report.findings if f.verdict is verdict]
+        yield from _some(found)
+    yield from _unclear([f for f in report.findings if f.verdict is Verdict.INCONCLUSIVE])
+    if report.suppressed:
+        yield f"{'suppressed':<13} {_stacks(report.suppressed)}"
+    for note in report.notes:
+        yield f"note: {one_line(note)}"
+    if profile.samples_missing:
+        yield f"note: {profile.samples_missing} samples were lost"
+    count = len(report.leaks)
+    text = f"{count or 'no'} {'leak' if count == 1 else 'leaks'}"
+    failing = f"exit code {LEAK_FOUND} (--fail-on leak)" if fail_on and count else ""
+    yield f"{text:<{_WIDTH - len(failing)}}{failing}".rstrip()
+
+
+def _leak_text(finding: Finding) -> Iterator[str]:
+    first = finding.frames[0] if finding.frames else None
+    yield f"{'LEAK':<13} {_named(finding.frames, first.spot if first else '')}"
+    rate = _rate(finding.per_hour) if finding.per_hour is not None else ""
+    yield f"{'':<13} {rate}   {_bytes(finding.live)} live"
+    yield f"{'':<13} {finding.evidence}"
+
+
+_SHOWN = 10
+
+
+def _some(findings: list[Finding]) -> Iterator[str]:
+    """Yield the largest of a harmless verdict, and how many more there are."""
+    for finding in findings[:_SHOWN]:
+        yield f"{finding.verdict!s:<13} {_named(finding.frames, _bytes(finding.live))}"
+        yield f"{'':<13} {finding.evidence}"
+    if len(findings) > _SHOWN:
+        rest = findings[_SHOWN:]
+        yield f"{findings[0].verdict!s:<13} {_stacks(rest)} more"
+
+
+def _unclear(findings: list[Finding]) -> Iterator[str]:
+    if findings:
+        what = "capture longer or at a finer rate"
+        yield f"{'inconclusive':<13} {_stacks(findings)}: {what}"
+        largest = findings[0]
+        yield f"{'':<13} largest: {_named(largest.frames, _bytes(largest.live), used=23)}"
+        yield f"{'':<13} {largest.evidence}"
+
+
+def _stacks(findings: list[Finding]) -> str:
+    from mem_parser.reports.units import format_bytes
+
+    count = sum(f.stacks for f in findings)
+    size = format_bytes(sum(f.live.value for f in findings))
+    return f"{count} {'stack' if count == 1 else 'stacks'}, {size}"
+
+
+def _named(frames: tuple[Frame, ...], tail: str, *, used: int = 14) -> str:
+    """Return `caller → function  tail`, cut so that a line keeps its width."""
+    names = [one_line(f.function) for f in reversed(frames[:2])]
+    name = " → ".join(names) or "[no stack]"
+    room = max(_WIDTH - used - 2 - len(tail), 20)
+    if len(name) > room:
+        name = "…" + name[-(room - 1) :]
+    return f"{name:<{room}}  {one_line(tail)}"
+
+
+def _bytes(value: Estimate) -> str:
+    from mem_parser.model import Unit
+    from mem_parser.reports.units import format_total
+
+    return format_total(value, Unit.SPACE).removesuffix(" (95 %)")
+
+
+def _rate(per_hour: Estimate) -> str:
+    return f"+{_bytes(per_hour)} per hour"
+
+
+# diff
+
+
+@click.command("diff")
+@click.argument("base", metavar="BASE")
+@click.argument("new", metavar="NEW")
+@_symbol_options
+@click.option(
+    "--by", type=click.Choice(["function", "line", "stack"]), default="function",
+    show_default=True, help="What a row stands for.",
+)  # fmt: skip
+@click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not.")
+@click.option("--objects", is_flag=True, help="Count blocks instead of bytes.")
+@click.option("-n", "--rows", type=click.IntRange(min=0), default=20, help="Rows; 0: all.")
+@_shared_options
+def diff(
+    base: str, new: str, *, by: str, alloc: bool, objects: bool, rows: int, **options: Any
+) -> None:
+    r"""Say what changed from one profile to another, and what of it is more than noise.
+
+    \b
+    mem_parser diff monday.heap tuesday.heap
+    mem_parser diff --by line first.heap second.heap
+    """
+    from mem_parser.diff import Level, diff_profiles
+    from mem_parser.model import Count, Unit
+
+    check_output(options["output"])
+    profiles = [(path, _read(path)) for path in (base, new)]
+    count = Count.ALLOC if alloc else Count.INUSE
+    for path, profile in profiles:
+        if not profile.has(count):
+            raise InputFileError(f"{path}: holds no counts of all allocations")
+    old, recent = profiles[0][1], profiles[1][1]
+    result = diff_profiles(
+        (old, _symbols(old, {**options, "binary": None})),
+        (recent, _symbols(recent, options)),
+        level=Level(by),
+        count=count,
+        unit=Unit.OBJECTS if objects else Unit.SPACE,
+        base_name=base,
+    )
+    lines = _diff_lines(result, rows)
+    _print(result.as_json(), lines, options["output"], as_json=options["as_json"])
+    for path, profile in profiles:
+        _check_complete(path, profile, partial=options["partial"])
+
+
+def _diff_lines(result: Diff, rows: int) -> Iterator[str]:
+    from mem_parser.diff import Change
+
+    real = [r for r in result.rows if r.change is not Change.NOISE]
+    noise = [r for r in result.rows if r.change is Change.NOISE]
+    yield f"Change: {_signed(result.total, result.unit)} (95 %)   {len(real)} rows beyond noise"
+    if real:
+        yield f"{'change':>11} {'±':>9} {'base':>10} {'new':>10}  {'':<6}  name"
+    shown = real[:rows] if rows else real
+    for row in shown:
+        yield _diff_row(row, result.unit)
+    if len(real) > len(shown):
+        yield f"{len(real) - len(shown)} more rows: -n 0 shows all"
+    if noise:
+        net = sum(r.delta.value for r in noise)
+        yield f"{len(noise)} rows within the noise ({_plain(net, result.unit)} together)"
+    for note in result.notes:
+        yield f"note: {one_line(note)}"
+
+
+def _diff_row(row: DiffRow, unit: Unit) -> str:
+    from mem_parser.reports.units import format_value
+
+    margin = row.delta.margin95
+    error = format_value(margin, unit) if math.isfinite(margin) and margin else ""
+    spot = row.frames[0].spot if row.frames else ""
+    head = (
+        f"{_plain(row.delta.value, unit):>11} {error:>9} {format_value(row.base.value, unit):>10} "
+        f"{format_value(row.new.value, unit):>10}  {row.change!s:<6}  "
+    )
+    names = " ← ".join(one_line(f.function) for f in row.frames) or "[no stack]"
+    return f"{head}{names}  {one_line(spot)}".rstrip()
+
+
+def _plain(value: float, unit: Unit) -> str:
+    from mem_parser.reports.units import format_value
+
+    return ("+" if value >= 0 else "-") + format_value(abs(value), unit)
+
+
+def _signed(value: Estimate, unit: Unit) -> str:
+    from mem_parser.reports.units import format_value
+
+    margin = f" ± {format_value(value.margin95, unit)}" if math.isfinite(value.std_error) else ""
+    return _plain(value.value, unit) + margin
+
+
+# rss
+
+
+@click.command("rss")
+@click.argument("file", metavar="FILE")
+@_shared_options
+def rss(file: str, output: str | None, *, as_json: bool, partial: bool) -> None:
+    r"""Say where the resident memory is: heap, slack, stacks, files, the sampler's own.
+
+    \b
+    mem_parser rss custom_prof.4711.1.heap
+    """
+    from mem_parser.rss import account, format_account
+
+    check_output(output)
+    profile = _read(file)
+    result = account(profile)
+    _print(result.as_json(), format_account(result), output, as_json=as_json)
+    _check_complete(file, profile, partial=partial)
+
+
+commands = (diff, leaks, rss)
+"""What the group `mem_parser` takes in."""

@@ -1,0 +1,112 @@
+"""The time buckets of a capture, and how a leak verdict divides them.
+
+    |warm-up|------ early ------|------- late -------|young|
+    0                      about half                      end
+
+Young: the last buckets that make a tenth of the capture. Warm-up: buckets that end within its first
+eighth. The rest is split as near to the middle as bucket bounds allow. A capture of known length
+has eight equal buckets; one that went on until it was stopped has bounds at powers of four, so the
+parts differ in length and every rate is taken over its real width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mem_parser.estimate import FloatArray
+from mem_parser.model import BoolArray, Capture
+
+YOUNG_SHARE = 0.1
+_YOUNG_MOST = 0.3
+_WARM_UP_SHARE = 0.13
+_OLD_ENOUGH = 0.78
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Buckets as [start, end) in seconds; the masks say which part a bucket belongs to.
+
+    ``aging`` are the buckets whose survivors tell whether blocks die with age: those of which all
+    blocks are a quarter of the capture old.
+    """
+
+    start: FloatArray
+    end: FloatArray
+    warm_up: BoolArray
+    early: BoolArray
+    late: BoolArray
+    young: BoolArray
+    aging: BoolArray
+    duration_s: float
+
+    @property
+    def width(self) -> FloatArray:
+        """Length of each bucket in seconds."""
+        return self.end - self.start
+
+    @property
+    def mature(self) -> BoolArray:
+        """The buckets that are not young."""
+        return ~self.young & (self.width > 0)
+
+    def span(self, mask: BoolArray) -> float:
+        """Seconds that the buckets of ``mask`` cover."""
+        return float(self.width[mask].sum())
+
+
+def timeline(capture: Capture) -> Timeline | None:
+    """Return the buckets of a capture; None where the file does not tell times."""
+    ends, duration = capture.bucket_end_s, capture.duration_s
+    if not ends or duration is None or not duration > 0:
+        return None
+    end = np.array([np.inf if e is None else e for e in ends], dtype=np.float64)
+    end = np.minimum(np.maximum.accumulate(np.maximum(end, 0.0)), duration)
+    # Blocks born after the last bound are counted in the last bucket.
+    end[-1] = duration
+    start = np.concatenate(([0.0], end[:-1]))
+    return divide(start, end, duration)
+
+
+def divide(start: FloatArray, end: FloatArray, duration: float) -> Timeline:
+    """Return the buckets divided into warm-up, early, late and young."""
+    filled = end > start
+    young = filled & (start >= _young_from(start, end, duration))
+    mature = filled & ~young
+    split = _split(start, end, mature)
+    warm_up = mature & (end <= _WARM_UP_SHARE * duration) & (end < split)
+    early = mature & ~warm_up & (end <= split)
+    late = mature & (start >= split)
+    aging = (early | late) & (end <= _OLD_ENOUGH * duration)
+    if aging.sum() < 2:
+        aging = early | late
+    return Timeline(start, end, warm_up, early, late, young, aging, duration)
+
+
+def _young_from(start: FloatArray, end: FloatArray, duration: float) -> float:
+    """Return where the young part begins; ``duration`` where no bucket is small enough for it."""
+    found = duration
+    for k in range(len(start) - 1, -1, -1):
+        if end[k] <= start[k]:
+            continue
+        covered = 1 - start[k] / duration
+        if covered > _YOUNG_MOST:
+            break
+        found = float(start[k])
+        if covered >= YOUNG_SHARE:
+            break
+    return found
+
+
+def _split(start: FloatArray, end: FloatArray, mature: BoolArray) -> float:
+    """Return the inner bucket bound nearest to the middle of the mature time; its end where there
+    is none.
+    """
+    if not mature.any():
+        return 0.0
+    last = float(end[mature].max())
+    inner = start[mature & (start > 0)]
+    if not len(inner):
+        return last
+    return float(inner[np.argmin(np.abs(inner - last / 2))])

@@ -1,0 +1,464 @@
+"""Leak verdicts by survival: which stacks keep growing while their old blocks stay.
+
+    leak          grew early and late at comparable rates, and its old blocks do not die
+    cache-like    grew, then flat; or old blocks make way for new ones
+    young         only blocks of the last tenth of the capture
+    inconclusive  too few samples, or growth in bursts
+
+What is tested, on the survivors born in the early and the late part of the capture (see `ages`):
+neither part's rate is at most a quarter of the other's. Each of the two hypotheses is rejected by
+the exact test of `significance.p_rate_above`; the larger p-value counts, and Holm's correction over
+all stacks keeps the chance of any false leak among stacks that are at that limit below `ALPHA`.
+Three more observations forbid the verdict: survival falls with age, growth slowed down, or growth
+came in bursts. With snapshots of one capture, growth between them must be there as well, tested on
+births and deaths alone.
+
+Stacks too thin for a verdict of their own are pooled by the line that allocates, and tested again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mem_parser.ages import YOUNG_SHARE, Timeline, divide, timeline
+from mem_parser.estimate import Estimate, FloatArray, sampling_probability, unsample
+from mem_parser.growth import Growth
+from mem_parser.model import BoolArray, Count, IntArray, Profile
+from mem_parser.places import Frame, Places, find_places
+from mem_parser.reports.units import format_bytes
+from mem_parser.significance import holm, p_rate_above, trend
+from mem_parser.suppressions import Suppressions
+from mem_parser.symbols.table import Symbols
+
+ALPHA = 0.05
+"""Chance of any false leak among all stacks of one report."""
+MIN_SAMPLES = 12
+"""Survivors that a leak needs at least."""
+COMPARABLE = 0.25
+"""A part of the capture grew comparably to the other if its rate is above this share of it."""
+_FLAT = 0.5
+_SURE = 0.01
+_VETO_Z = 2.326
+"""One-sided 1 % of the normal distribution."""
+_STEADY_SHARE = 0.6
+_STEADY_RATE = 0.125
+_HOUR_S = 3600.0
+
+
+class Verdict(enum.StrEnum):
+    """What is said of a stack; in the order of reports."""
+
+    LEAK = "leak"
+    INCONCLUSIVE = "inconclusive"
+    CACHE_LIKE = "cache-like"
+    YOUNG = "young"
+
+
+_ORDER = list(Verdict)
+
+
+@dataclass(slots=True)
+class Finding:
+    """One stack, or the common part of several, and what is thought of it.
+
+    ``per_hour`` is the growth in bytes, with a standard error that holds the chance in the program
+    as well as that of sampling; None where the file tells no times.
+    """
+
+    verdict: Verdict
+    live: Estimate
+    per_hour: Estimate | None
+    frames: tuple[Frame, ...]
+    evidence: str
+    stacks: int = 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as JSON tools and pages take it; margins of None are unknown."""
+        growth = self.per_hour
+        return {
+            "verdict": str(self.verdict),
+            "bytes": self.live.value,
+            "std_error": _finite(self.live.std_error),
+            "bytes_per_hour": None if growth is None else growth.value,
+            "bytes_per_hour_error": None if growth is None else _finite(growth.margin95),
+            "samples": self.live.samples,
+            "stacks": self.stacks,
+            "evidence": self.evidence,
+            "stack": [f.as_json() for f in self.frames],
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@dataclass(slots=True)
+class LeakReport:
+    """All findings, leaks first, the largest first among equals."""
+
+    findings: list[Finding]
+    suppressed: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def leaks(self) -> list[Finding]:
+        """The findings that are leaks."""
+        return [f for f in self.findings if f.verdict is Verdict.LEAK]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the block of `leaks --json` and of the page's tab."""
+        return {
+            "rows": [f.as_json() for f in self.findings],
+            "leaks": len(self.leaks),
+            "suppressed": len(self.suppressed),
+            "notes": self.notes,
+        }
+
+
+@dataclass(slots=True)
+class _Group:
+    """One candidate: its survivors and births by bucket, in samples and in weighed bytes."""
+
+    frames: tuple[Frame, ...]
+    members: IntArray
+    live: Estimate
+    survivors: FloatArray
+    births: FloatArray
+    bytes_by_bucket: FloatArray
+    variance_by_bucket: FloatArray
+    oldest_s: float
+    stacks: int = 1
+
+
+def find_leaks(
+    profile: Profile,
+    symbols: Symbols,
+    *,
+    earlier: Sequence[Profile] = (),
+    window: tuple[float, float] | None = None,
+    suppressions: Suppressions | None = None,
+) -> LeakReport:
+    """Return a verdict for every stack with live blocks.
+
+    ``earlier`` are older snapshots of the same capture, in order of time. ``window`` (seconds since
+    the start) restricts the question to blocks born in it. ``symbols`` are those of ``profile``.
+    """
+    report = LeakReport([])
+    times = timeline(profile.capture) if profile.sites.live_births is not None else None
+    if times is None:
+        report.notes.append("the file tells no ages of blocks, so nothing can be said of leaks")
+    keep: BoolArray | None = None
+    if window is not None and times is not None:
+        times, keep = _restrict(times, window, report.notes)
+    places = find_places(profile, symbols)
+    table = _SiteColumns(profile, places, keep)
+    growth = Growth(profile, earlier) if earlier else None
+    judge = _Judge(table, times, growth)
+    findings = judge.run()
+    for finding in findings:
+        hidden = suppressions is not None and suppressions.match(finding.frames)
+        (report.suppressed if hidden else report.findings).append(finding)
+    report.findings.sort(key=_by_weight)
+    return report
+
+
+def _by_weight(finding: Finding) -> tuple[int, float]:
+    per_hour = finding.per_hour.value if finding.per_hour is not None else 0.0
+    leak = finding.verdict is Verdict.LEAK
+    return _ORDER.index(finding.verdict), -(per_hour if leak else finding.live.value)
+
+
+def _restrict(
+    times: Timeline, window: tuple[float, float], notes: list[str]
+) -> tuple[Timeline, BoolArray]:
+    """Return the timeline of the buckets that lie in ``window``, widened to bucket bounds."""
+    keep = (times.end > window[0]) & (times.start < window[1]) & (times.width > 0)
+    if not keep.any():
+        notes.append("nothing was captured in that window")
+        return times, keep
+    first, last = float(times.start[keep].min()), float(times.end[keep].max())
+    notes.append(f"blocks born from {first:.4g} s to {last:.4g} s, still live at the end")
+    inner = divide(
+        np.where(keep, times.start - first, 0.0), np.where(keep, times.end - first, 0.0),
+        last - first,
+    )  # fmt: skip
+    # What the window leaves out of the end is older than young already.
+    gap = times.duration_s - last
+    if gap >= YOUNG_SHARE * times.duration_s:
+        inner.late |= inner.young
+        inner.young = np.zeros_like(inner.young)
+    inner.warm_up = np.zeros_like(inner.warm_up)
+    return dataclasses.replace(inner, duration_s=times.duration_s), keep
+
+
+class _SiteColumns:
+    """What verdicts need of every site with live blocks, ready to be added up by group."""
+
+    def __init__(self, profile: Profile, places: Places, keep: BoolArray | None) -> None:
+        sites = profile.sites
+        blocks, size = profile.counts(Count.INUSE)
+        self.index = np.flatnonzero(sites.alloc_blocks + blocks > 0)
+        mean = np.divide(size, blocks, out=np.zeros(len(blocks)), where=blocks > 0)[self.index]
+        self.place = places.place[sites.stack[self.index]]
+        self.frames = places.frames
+        self.exact = profile.exact_samples
+        self.survivors = self._buckets(sites.live_births, keep)
+        self.births = self._buckets(sites.births, keep)
+        if keep is None:
+            self.blocks = blocks[self.index].astype(np.float64)
+        else:
+            self.blocks = self.survivors.sum(axis=1)
+        weighed = unsample(self.blocks, self.blocks * mean, profile.rate_bytes)
+        self.live, self.variance = weighed.bytes, weighed.bytes_variance
+        # One survivor stands for this many bytes.
+        self.weight = mean / sampling_probability(mean, profile.rate_bytes)
+        oldest = sites.oldest_birth_s
+        self.oldest = np.full(len(self.index), np.nan) if oldest is None else oldest[self.index]
+
+    def _buckets(self, column: Any, keep: BoolArray | None) -> FloatArray:
+        if column is None:
+            return np.zeros((len(self.index), 1))
+        values: FloatArray = column[self.index].astype(np.float64)
+        return values if keep is None else values * keep
+
+    def group(self, members: IntArray, frames: tuple[Frame, ...], stacks: int) -> _Group:
+        """Add up the sites ``members``, which are positions in these columns."""
+        survivors = self.survivors[members]
+        weight = self.weight[members]
+        variance = float(self.variance[members].sum())
+        oldest = self.oldest[members][self.blocks[members] > 0]
+        known = oldest[np.isfinite(oldest)]
+        return _Group(
+            frames,
+            members,
+            Estimate(
+                float(self.live[members].sum()),
+                math.sqrt(variance) if self.exact else math.nan,
+                round(float(self.blocks[members].sum())),
+            ),
+            survivors.sum(axis=0),
+            self.births[members].sum(axis=0),
+            weight @ survivors,
+            weight**2 @ survivors,
+            float(known.min()) if len(known) else math.nan,
+            stacks,
+        )
+
+    def by_place(self) -> list[_Group]:
+        """Return a group for every place that has live blocks."""
+        order = np.argsort(self.place, kind="stable")
+        bounds = np.flatnonzero(np.diff(self.place[order], prepend=-1))
+        parts = np.split(order, bounds[1:])
+        groups = [
+            self.group(part, self.frames[int(self.place[part[0]])], 1)
+            for part in parts
+            if len(part) and self.blocks[part].any()
+        ]
+        return [g for g in groups if g.live.samples > 0]
+
+
+class _Judge:
+    """Gives every group its verdict."""
+
+    def __init__(self, table: _SiteColumns, times: Timeline | None, growth: Growth | None) -> None:
+        self.table = table
+        self.times = times
+        self.growth = growth
+
+    def run(self) -> list[Finding]:
+        """Judge stack by stack, then what is left pooled by allocating line."""
+        groups = self.table.by_place()
+        times = self.times
+        if times is None:
+            return [_finding(g, Verdict.INCONCLUSIVE, "no ages recorded", None) for g in groups]
+        alone = [self.p_leak(g, times) for g in groups]
+        pools = self._pools([g for g, p in zip(groups, alone, strict=True) if p > ALPHA], times)
+        pooled = [self.p_leak(g, times) for g in pools]
+        candidates = [p for p in alone + pooled if p < 1]
+        stands = holm(candidates, ALPHA)
+        worst = max((p for p, s in zip(candidates, stands, strict=True) if s), default=-1.0)
+        leaks = [g for g, p in zip(pools, pooled, strict=True) if p <= worst]
+        taken = {int(m) for g in leaks for m in g.members}
+        findings = [_finding(g, Verdict.LEAK, self._leak_text(g, times), times) for g in leaks]
+        for group, p in zip(groups, alone, strict=True):
+            if p <= worst:
+                text = self._leak_text(group, times)
+                findings.append(_finding(group, Verdict.LEAK, text, times))
+            elif int(group.members[0]) not in taken:
+                findings.append(_finding(group, *self.otherwise(group, times), times))
+        return findings
+
+    def _pools(self, groups: list[_Group], times: Timeline) -> list[_Group]:
+        """Return the groups joined by their innermost line, where there are several to join.
+
+        A line that serves caches too is a wrapper of everybody's; its sum says nothing.
+        """
+        by_line: dict[object, list[_Group]] = {}
+        for group in groups:
+            if group.frames:
+                by_line.setdefault((group.frames[0], group.frames[0].line), []).append(group)
+        return [
+            self.table.group(
+                np.concatenate([g.members for g in same]), _common([g.frames for g in same]),
+                len(same),
+            )
+            for same in by_line.values()
+            if len(same) > 1
+            and all(self.otherwise(g, times)[0] is not Verdict.CACHE_LIKE for g in same)
+        ]  # fmt: skip
+
+    def p_leak(self, group: _Group, times: Timeline) -> float:
+        """Return the p-value against "no leak"; 1 where an observation forbids the verdict."""
+        early, late = _count(group, times.early), _count(group, times.late)
+        if early + late < MIN_SAMPLES or not times.late.any():
+            return 1.0
+        if self.dying(group, times) or not steady(group, times) or slowed(group, times):
+            return 1.0
+        v, w = times.span(times.early), times.span(times.late)
+        p = max(
+            p_rate_above(late, w, early, v, COMPARABLE),
+            p_rate_above(early, v, late, w, COMPARABLE),
+        )
+        if self.growth is not None:
+            p = max(p, self.growth.p_growing(self.table.index[group.members]))
+        return min(p, 1.0 - 1e-12)
+
+    @staticmethod
+    def dying(group: _Group, times: Timeline) -> bool:
+        """Tell whether blocks die with age: survival rises with the time of birth."""
+        middle = (times.start + times.end) / 2
+        mask = times.aging
+        return trend(middle[mask], group.survivors[mask], group.births[mask]) > _VETO_Z
+
+    def otherwise(self, group: _Group, times: Timeline) -> tuple[Verdict, str]:
+        """Return the verdict of a group that is no leak, with its evidence."""
+        end = times.duration_s
+        mature = _count(group, times.mature)
+        if group.oldest_s >= (1 - YOUNG_SHARE) * end or (not mature and times.young.any()):
+            return Verdict.YOUNG, f"nothing older than {_time(end - group.oldest_s)}"
+        early, late = _count(group, times.early), _count(group, times.late)
+        before = early + _count(group, times.warm_up)
+        v = times.span(times.early) + times.span(times.warm_up)
+        w = times.span(times.late)
+        # "The late rate is at least half the early one" rejected: growth ended.
+        if before and w and p_rate_above(before, v, late, w, 1 / _FLAT) < _SURE:
+            return Verdict.CACHE_LIKE, _flat_text(group, times, late)
+        born = float(group.births[times.early | times.warm_up].sum())
+        replaced = born >= MIN_SAMPLES and (
+            self.dying(group, times) or p_rate_above(late, w, before, v, 1 / _FLAT) < _SURE
+        )
+        if replaced:
+            share = 1 - before / born
+            young = float(group.survivors[times.young].sum())
+            if mature <= COMPARABLE * young * times.span(times.mature) / max(
+                times.span(times.young), 1e-9
+            ):
+                return Verdict.YOUNG, f"{_percent(share)} of what is older was freed"
+            return Verdict.CACHE_LIKE, f"old ones make way: {_percent(share)} of them freed"
+        return Verdict.INCONCLUSIVE, self._doubt(group, times, early + late)
+
+    def _doubt(self, group: _Group, times: Timeline, tested: float) -> str:
+        if tested < MIN_SAMPLES:
+            return f"{group.live.samples} samples are too few"
+        if not steady(group, times):
+            return "grew in bursts"
+        if slowed(group, times):
+            return "still grows, but ever more slowly"
+        if self.growth is not None:
+            return "no sure growth between the snapshots"
+        return "grows, but not surely in both halves of the capture"
+
+    def _leak_text(self, group: _Group, times: Timeline) -> str:
+        born = float(group.births[times.mature].sum())
+        kept = _count(group, times.mature)
+        freed = max(born - kept, 0.0)
+        old = times.duration_s - group.oldest_s
+        oldest = f"oldest block {_time(old)}, " if math.isfinite(old) else ""
+        what = "none freed" if not freed else f"{_percent(freed / born)} freed"
+        where = f", by {group.stacks} stacks" if group.stacks > 1 else ""
+        return f"{oldest}{what}{where}"
+
+
+def steady(group: _Group, times: Timeline) -> bool:
+    """Tell whether growth went on through most of the early and late time, not in a few bursts."""
+    mask = times.early | times.late
+    rate = _count(group, mask) / max(times.span(mask), 1e-9)
+    width = times.width[mask]
+    busy = group.survivors[mask] >= _STEADY_RATE * rate * width
+    return bool(width[busy & (group.survivors[mask] > 0)].sum() >= _STEADY_SHARE * width.sum())
+
+
+def slowed(group: _Group, times: Timeline) -> bool:
+    """Tell whether the late rate is surely below the early one and below two thirds of it."""
+    early, late = _count(group, times.early), _count(group, times.late)
+    v, w = times.span(times.early), times.span(times.late)
+    if not early or not v or not w or late / w >= early / v * 2 / 3:
+        return False
+    return p_rate_above(early, v, late, w, 1.0) < _SURE
+
+
+def _count(group: _Group, mask: BoolArray) -> float:
+    return float(group.survivors[mask].sum())
+
+
+def _common(stacks: list[tuple[Frame, ...]]) -> tuple[Frame, ...]:
+    """Return the innermost frames that all stacks share."""
+    shared = []
+    for frames in zip(*stacks, strict=False):
+        if any(f != frames[0] for f in frames):
+            break
+        shared.append(frames[0])
+    return tuple(shared)
+
+
+def _finding(group: _Group, verdict: Verdict, evidence: str, times: Timeline | None) -> Finding:
+    return Finding(
+        verdict, group.live, _per_hour(group, times), group.frames, evidence, group.stacks
+    )
+
+
+def _per_hour(group: _Group, times: Timeline | None) -> Estimate | None:
+    """Return the survivors' bytes per hour of the time in which growth is judged.
+
+    Of a compound Poisson process the variance is the sum of squared weights, w = s/p each: chance
+    of the program (s^2/p) and of sampling (s^2 (1-p)/p^2) together.
+    """
+    if times is None:
+        return None
+    mask = times.early | times.late if times.late.any() else times.mature
+    span = times.span(mask)
+    if span <= 0:
+        return None
+    scale = _HOUR_S / span
+    value = float(group.bytes_by_bucket[mask].sum()) * scale
+    error = math.sqrt(float(group.variance_by_bucket[mask].sum())) * scale
+    return Estimate(value, error, round(_count(group, mask)))
+
+
+def _flat_text(group: _Group, times: Timeline, late: float) -> str:
+    """Say by when most of it was there."""
+    filled = np.cumsum(group.bytes_by_bucket)
+    total = float(filled[-1])
+    by = int(np.searchsorted(filled, 0.9 * total))
+    grown = format_bytes(float(filled[min(by, len(filled) - 1)]))
+    when = _time(float(times.end[min(by, len(filled) - 1)]))
+    return f"grew to {grown} in the first {when}, {'flat' if not late else 'nearly flat'} since"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share > 0.01 else f"{100 * share:.2g} %"
+
+
+def _time(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "the last tenth"
+    if seconds >= 2 * _HOUR_S:
+        return f"{seconds / _HOUR_S:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(seconds, 0):.2g} s"

@@ -1,0 +1,168 @@
+"""Where the resident memory is: RSS = live heap ± e + allocator's slack and other anonymous memory
++ stacks + files + shared memory + the sampler's own.
+
+The kernel's numbers (smaps at the end of the capture) are exact, the live heap is an estimate.
+Slack is what anonymous memory holds beyond live blocks and stacks: it inherits the estimate's
+error, and blocks older than the capture are in it because nobody saw them being allocated. The part
+of anonymous memory in `[heap]` is stated beside the part that was mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mem_parser.estimate import Estimate
+from mem_parser.model import Count, Memory, Profile, Unit
+from mem_parser.reports.units import format_bytes, percent
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One summand in bytes; ``margin`` is the half width of its 95 % interval, 0 where exact."""
+
+    key: str
+    label: str
+    bytes: float
+    margin: float = 0.0
+
+
+@dataclass(slots=True)
+class RssAccount:
+    """The sum and its parts; ``rss_bytes`` None where the file does not know it.
+
+    ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
+    readings.
+    """
+
+    rss_bytes: int | None
+    peak_rss_bytes: int | None
+    parts: list[Part]
+    slope_heap: float | None = None
+    slope_rss: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `rss --json` prints."""
+        return {
+            "rows": [
+                {"key": p.key, "label": p.label, "bytes": p.bytes, "margin95": p.margin}
+                for p in self.parts
+            ],
+            "rss_bytes": self.rss_bytes,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "heap_bytes_per_hour": self.slope_heap,
+            "rss_bytes_per_hour": self.slope_rss,
+            "notes": self.notes,
+        }
+
+
+def account(profile: Profile) -> RssAccount:
+    """Return the account; the parts add up to RSS exactly where the file tells all of them."""
+    memory = profile.capture.memory
+    live = profile.total(Count.INUSE, Unit.SPACE)
+    result = RssAccount(memory.rss_bytes, memory.peak_rss_bytes, [])
+    result.slope_heap, result.slope_rss = _slopes(profile)
+    if memory.rss_bytes is None:
+        result.notes.append("the file does not say how large the process was")
+        result.parts.append(_live(live))
+        return result
+    result.parts = list(_parts(memory, live, memory.rss_bytes))
+    result.notes = list(_notes(profile, memory, result.parts))
+    return result
+
+
+def _live(live: Estimate) -> Part:
+    margin = live.margin95 if np.isfinite(live.margin95) else 0.0
+    return Part("live", "live heap of this capture", live.value, margin)
+
+
+def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
+    heap = _live(live)
+    stacks, own = memory.stack_bytes or 0, memory.segment_bytes or 0
+    files = memory.file_bytes
+    shared = memory.shmem_bytes
+    anonymous = memory.anon_bytes
+    if anonymous is None:
+        anonymous = rss - (files or 0) - (shared or 0)
+    yield heap
+    slack = anonymous - heap.bytes - stacks
+    arena = memory.heap_bytes
+    label = "allocator's slack, older blocks, other mapped memory"
+    yield Part("slack", label, slack, heap.margin)
+    if arena is not None:
+        yield Part("of_which_brk", "  (anonymous memory in [heap])", float(arena))
+        mapped = max(anonymous - arena - stacks, 0)
+        yield Part("of_which_mmap", "  (anonymous memory mapped)", float(mapped))
+    if memory.stack_bytes is not None:
+        yield Part("stacks", "stacks", float(stacks))
+    if files is not None:
+        yield Part("files", "files (code, mapped data)", float(files))
+    if shared is not None:
+        # The segment of the sampler is shared memory of the process.
+        yield Part("shared", "shared memory", float(max(shared - own, 0)))
+        own = min(own, shared)
+    if memory.segment_bytes is not None:
+        yield Part("sampler", "the sampler's own", float(own))
+    told = anonymous + (files or 0) + (shared or 0)
+    if rss != told:
+        yield Part("rest", "not told apart by the kernel", float(rss - told))
+
+
+def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]:
+    slack = next(p for p in parts if p.key == "slack")
+    if slack.bytes + slack.margin < 0:
+        yield "more is live than resident: blocks never touched or swapped out take no memory"
+    if memory.anon_bytes is None:
+        yield "the file does not tell anonymous memory from files"
+    if not profile.since_start and profile.capture.kind != "recovered":
+        yield "blocks allocated before the capture count as slack"
+    if profile.capture.pymalloc:
+        yield "small objects of this CPython went through pymalloc; they count as slack"
+
+
+def _slopes(profile: Profile) -> tuple[float | None, float | None]:
+    """Return growth per hour of the estimate and of RSS, by least squares over the second half."""
+    series = profile.series
+    if len(series) < 4:
+        return None, None
+    half = series[len(series) // 2 :]
+    heap = _slope([(r.t_s, r.estimate_bytes) for r in half])
+    return heap, _slope([(r.t_s, float(r.rss_bytes)) for r in half if r.rss_bytes is not None])
+
+
+def _slope(points: list[tuple[float, float]]) -> float | None:
+    t = np.array([p[0] for p in points], dtype=np.float64)
+    y = np.array([p[1] for p in points], dtype=np.float64)
+    spread = float(((t - t.mean()) ** 2).sum()) if len(t) > 1 else 0.0
+    if spread <= 0:
+        return None
+    return float(((t - t.mean()) * (y - y.mean())).sum() / spread) * 3600.0
+
+
+def format_account(result: RssAccount) -> Iterator[str]:
+    """Yield the lines of the report."""
+    if result.rss_bytes is None:
+        yield f"RSS unknown   live heap {format_bytes(result.parts[0].bytes)}"
+    else:
+        peak = result.peak_rss_bytes
+        high = f"   highest so far {format_bytes(peak)}" if peak is not None else ""
+        yield f"RSS {format_bytes(result.rss_bytes)}{high}"
+        for part in result.parts:
+            share = percent(part.bytes, result.rss_bytes)
+            inner = part.label.startswith(" ")
+            margin = f"± {format_bytes(part.margin)}" if part.margin else ""
+            sign = " " if inner else "+" if part.key != "live" else "="
+            yield f"{sign} {format_bytes(part.bytes):>10} {margin:<12} {share:>6}  {part.label}"
+    if result.slope_heap is not None:
+        rss = f", RSS {_per_hour(result.slope_rss)}" if result.slope_rss is not None else ""
+        yield f"second half of the capture: live heap {_per_hour(result.slope_heap)}{rss}"
+    for note in result.notes:
+        yield f"note: {note}"
+
+
+def _per_hour(value: float) -> str:
+    return f"{'+' if value >= 0 else '-'}{format_bytes(abs(value))}/h"

@@ -1,0 +1,125 @@
+"""Tests on numbers of samples: is one rate really above a share of another, and how sure is that
+when many are asked at once.
+
+Samples come as a Poisson process, so two counts x and y over exposures v and w, given their sum n,
+are binomial: x ~ Bin(n, v a / (v a + w b)) with rates a and b. That gives an exact test of a
+against b without knowing either (J. Przyborowski, H. Wilenski, "Homogeneity of results in testing
+samples from Poisson series", Biometrika 31, 1940).
+
+Several tests at once are corrected by Holm's method, which bounds the chance of even one false
+finding (S. Holm, Scandinavian Journal of Statistics 6, 1979), or by Benjamini and Hochberg's, which
+bounds the share of false ones among the findings (J. R. Statist. Soc. B 57, 1995).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.estimate import FloatArray
+
+_STEPS = 10_000
+_TINY = 1e-300
+
+
+def p_rate_above(x: float, v: float, y: float, w: float, ratio: float) -> float:
+    """Return the p-value of "the rate of x is at most ``ratio`` times the rate of y".
+
+    ``x`` and ``y`` are counts, ``v`` and ``w`` their exposures (seconds, say). Small values say
+    that the rate of x is above that share. 1 where an exposure is 0.
+    """
+    if v <= 0 or w <= 0 or x <= 0:
+        return 1.0
+    share = ratio * v / (ratio * v + w)
+    return binomial_tail(round(x), round(x + y), share)
+
+
+def binomial_tail(k: int, n: int, p: float) -> float:
+    """Return P(X >= k) for X ~ Bin(n, p): the regularized incomplete beta function
+    I_p(k, n - k + 1).
+    """
+    if k <= 0:
+        return 1.0
+    if k > n:
+        return 0.0
+    return _incomplete_beta(float(k), float(n - k + 1), p)
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    if x <= 0:
+        return 0.0
+    if x >= 1:
+        return 1.0
+    scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    front = math.exp(min(scale + a * math.log(x) + b * math.log1p(-x), 0.0))
+    # The fraction converges fast below the mean only; above it the complement does.
+    if x < (a + 1) / (a + b + 2):
+        return min(front * _fraction(a, b, x) / a, 1.0)
+    return max(1.0 - front * _fraction(b, a, 1 - x) / b, 0.0)
+
+
+def _fraction(a: float, b: float, x: float) -> float:
+    """The continued fraction of the incomplete beta function (DLMF 8.17.22), by Lentz's method."""
+    c, d = 1.0, 1.0 / _away_from_zero(1 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, _STEPS):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        step = 1.0
+        for term in (even, odd):
+            d = 1.0 / _away_from_zero(1 + term * d)
+            c = _away_from_zero(1 + term / c)
+            step = c * d
+            value *= step
+        if abs(step - 1) < 1e-14:
+            break
+    return value
+
+
+def _away_from_zero(value: float) -> float:
+    return value if abs(value) > _TINY else _TINY
+
+
+def normal_tail(z: float) -> float:
+    """Return P(Z >= z) of the standard normal distribution."""
+    return 0.5 * math.erfc(z / math.sqrt(2))
+
+
+def trend(times: FloatArray, survivors: FloatArray, births: FloatArray) -> float:
+    """Return how many standard errors the share of survivors rises with the time of birth.
+
+    One entry per time bucket; 0 where nothing can be said. The Cochran-Armitage test (P. Armitage,
+    Biometrics 11, 1955).
+    """
+    total = float(births.sum())
+    if total <= 0:
+        return 0.0
+    share = float(survivors.sum()) / total
+    spread = float(births @ times**2) - float(births @ times) ** 2 / total
+    variance = share * (1 - share) * spread
+    if variance <= 0:
+        return 0.0
+    return float(times @ (survivors - births * share)) / math.sqrt(variance)
+
+
+def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
+    """Return which findings stand so that with chance 1 - ``alpha`` none of them is false."""
+    order = sorted(range(len(p_values)), key=lambda k: p_values[k])
+    stands = [False] * len(p_values)
+    for rank, k in enumerate(order):
+        if p_values[k] > alpha / (len(p_values) - rank):
+            break
+        stands[k] = True
+    return stands
+
+
+def benjamini_hochberg(p_values: FloatArray, rate: float) -> npt.NDArray[np.bool_]:
+    """Return which findings stand so that about a share ``rate`` of them at most is false."""
+    count = len(p_values)
+    ordered = np.sort(p_values)
+    below = np.flatnonzero(ordered <= rate * np.arange(1, count + 1) / max(count, 1))
+    limit = float(ordered[below[-1]]) if len(below) else -1.0
+    return np.asarray(p_values <= limit, dtype=np.bool_)

@@ -9,6 +9,7 @@
  * A fork child wakes up with `mp_local` wiped. When children are followed, the atfork handler makes
  * it a segment of its own and goes on at the parent's rate; otherwise it stays without one.
  */
+#include "filter_watch.h"
 #include "hooks.h"
 #include "modtab.h"
 #include "options.h"
@@ -194,6 +195,7 @@ __attribute__((constructor)) static void start(void) {
         mp_hooks_name_frames();
         mp_threads_init();
         choose_state();
+        mp_filter_watch_install();
         rc = open_segment(0, process.options.start, process.options.start_rate_bytes);
         if (rc != 0 && process.options.start) {
             snprintf(error, sizeof error, "no capture in %s: %s", process.options.dir,

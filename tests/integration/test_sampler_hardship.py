@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler import capture, layout
+from mem_profiler import layout
 from mem_profiler.segment import Segment
 from sampler_run import (
     SAMPLER,
@@ -99,11 +99,17 @@ def test_a_filtered_program_lives_on_under_a_controller(folder: Path) -> None:
         target.finish()
 
 
-def test_a_program_that_captures_itself_lives_on_once_its_filter_was_seen(folder: Path) -> None:
+def test_an_idle_program_that_filters_itself_ends_as_it_would(folder: Path) -> None:
+    with Target([build("seccomp.c")], environment(folder)) as target:
+        assert target.line() == "filtered"
+        assert target.ask("go") == "allocated"
+        target.tell("end")
+        target.finish()
+
+
+def test_a_program_that_filters_itself_is_captured_without_a_controller(folder: Path) -> None:
     with Target([build("seccomp.c")], environment(folder, rate=1)) as target:
         assert target.line() == "filtered"
-        with Controller(target) as controller:
-            capture.update_flags(controller.segment, target.pid)
         assert target.ask("go") == "allocated"
         counted = target.counted()
         assert counted.by("alloc_filtered").blocks + counted.missing >= 30000

@@ -1,0 +1,46 @@
+/*
+ * filter_watch.c - stand-ins for prctl and syscall. See filter_watch.h.
+ */
+#include "filter_watch.h"
+#include "local.h"
+#include "slots.h"
+
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+/* Both are variadic; a call passes its arguments in registers, whether there are that many or not. */
+static int (*real_prctl)(int option, long a, long b, long c, long d);
+static long (*real_syscall)(long number, long a, long b, long c, long d, long e, long f);
+
+static void expect_filter(void) {
+    struct mp_control *c = mp_local.segment.control;
+    if (c != NULL)
+        __atomic_fetch_or(&c->controller_flags, MP_FLAG_SECCOMP, __ATOMIC_RELEASE);
+}
+
+static int watched_prctl(int option, long a, long b, long c, long d) {
+    if (option == PR_SET_SECCOMP)
+        expect_filter();
+    return real_prctl(option, a, b, c, d);
+}
+
+static long watched_syscall(long number, long a, long b, long c, long d, long e, long f) {
+    if (number == SYS_seccomp || (number == SYS_prctl && a == PR_SET_SECCOMP))
+        expect_filter();
+    return real_syscall(number, a, b, c, d, e, f);
+}
+
+void mp_filter_watch_install(void) {
+    static struct mp_slot_table table;
+    struct mp_slot_counts counts = {0};
+    struct mp_elf_symbol prctl_found, syscall_found;
+    if (!mp_elf_find_symbol(MP_ELF_FIRST, "prctl", &prctl_found) ||
+        !mp_elf_find_symbol(MP_ELF_FIRST, "syscall", &syscall_found))
+        return;
+    real_prctl = (int (*)(int, long, long, long, long))prctl_found.address;
+    real_syscall = (long (*)(long, long, long, long, long, long, long))syscall_found.address;
+    mp_slots_init(&table);
+    mp_slots_add(&table, "prctl", prctl_found.address, (uintptr_t)watched_prctl);
+    mp_slots_add(&table, "syscall", syscall_found.address, (uintptr_t)watched_syscall);
+    mp_slots_all(&table, MP_SLOTS_WRITE, &counts);
+}

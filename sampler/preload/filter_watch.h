@@ -1,0 +1,17 @@
+/*
+ * filter_watch.h - notice that the program is about to put itself under a seccomp filter.
+ *
+ * Model: a filter may kill for any system call that the program did not make before, so from then
+ * on no hook may make one (MP_FLAG_SECCOMP). A controller sees a filter in /proc at its next look;
+ * nothing else could tell the hooks of a process that has none, or in time. So the program's calls
+ * of prctl and syscall, through which filters are set (libseccomp's too), are redirected to stand-
+ * ins that look at the number, set the flag, and forward. A filter set by a system call instruction
+ * of the program's own, or by a library opened later, is not noticed here.
+ */
+#ifndef MP_FILTER_WATCH_H
+#define MP_FILTER_WATCH_H
+
+/* INIT. Redirect the calls of all modules loaded now; what cannot be redirected is left alone. */
+void mp_filter_watch_install(void);
+
+#endif

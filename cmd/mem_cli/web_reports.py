@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mem_cli.options import check_whole, file_options, filter_options, filters_from, open_profile
 from mem_cli.output import check_output, write_result
-from mem_parser.errors import InputFileError, one_line
 
 if TYPE_CHECKING:
+    from mem_parser.filters import Filters
     from mem_parser.model import Profile
     from mem_parser.symbols.table import Symbols
+    from mem_parser.web.facts import Opening
 
-Command = Callable[..., None]
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _shared_options(command: Command) -> Command:
+def _shared(command: Command) -> Command:
     options = [
-        click.argument("file", metavar="FILE"),
-        click.option("-o", "--output", metavar="FILE", help="Write here; `-` is standard output."),
-        click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled."),
+        click.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write here, `-` is standard output (default: beside FILE).",
+        ),
         click.option("--base", metavar="FILE", help="Show the difference to this older profile."),
         click.option(
             "--confidential",
             is_flag=True,
             help="Leave out paths, source files, host and command line.",
         ),
-        click.option(
-            "--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here."
-        ),
-        click.option("--partial", is_flag=True, help="A cut file is no error."),
     ]
     for option in reversed(options):
         command = option(command)
-    return command
+    return file_options(filter_options(command))
 
 
 @click.command("flamegraph")
-@_shared_options
-def flamegraph(file: str, output: str | None, **options: Any) -> None:
+@_shared
+def flamegraph(file: str, **options: Any) -> None:
     r"""Draw a flame graph: one HTML file that works anywhere, without a network.
 
     \b
@@ -50,23 +53,22 @@ def flamegraph(file: str, output: str | None, **options: Any) -> None:
     """
     from mem_parser.web.flamegraph import render
 
-    output = output or _page_name(file, "flamegraph")
-    check_output(output)
-    profile, symbols, base = _load_all(file, options)
+    given = _open(file, "flamegraph", options)
     page = render(
-        profile,
-        symbols,
+        given.profile,
+        given.symbols,
         name=os.path.basename(file),
-        base=base,
+        base=given.base,
+        start=given.start,
         confidential=options["confidential"],
     )
-    _finish(page, output, file, profile, partial=options["partial"])
+    _finish(page, given, file, options)
 
 
 @click.command("report")
-@_shared_options
-def report(file: str, output: str | None, **options: Any) -> None:
-    r"""Make a report for people who will not install anything: one HTML file with all views.
+@_shared
+def report(file: str, **options: Any) -> None:
+    r"""Make a report for people who install nothing: one HTML file with all views.
 
     \b
     mem_parser report custom_prof.4711.1.heap -o redis.html
@@ -74,17 +76,48 @@ def report(file: str, output: str | None, **options: Any) -> None:
     """
     from mem_parser.web.report import render
 
-    output = output or _page_name(file, "report")
-    check_output(output)
-    profile, symbols, base = _load_all(file, options)
+    given = _open(file, "report", options)
     page = render(
-        profile,
-        symbols,
+        given.profile,
+        given.symbols,
         name=os.path.basename(file),
-        base=base,
+        base=given.base,
+        start=given.start,
+        leaks=_leaks(given),
+        diff=_diff(given, options["base"]),
         confidential=options["confidential"],
     )
-    _finish(page, output, file, profile, partial=options["partial"])
+    _finish(page, given, file, options)
+
+
+@dataclass(slots=True)
+class _Given:
+    """What a page is made of, filtered, and where it goes."""
+
+    profile: Profile
+    symbols: Symbols
+    base: tuple[Profile, Symbols] | None
+    filters: Filters
+    start: Opening
+    output: str
+
+
+def _open(file: str, kind: str, options: dict[str, Any]) -> _Given:
+    from mem_parser.names import FrameRule
+    from mem_parser.web.facts import Opening
+
+    filters = filters_from(options)
+    output = options["output"] or _page_name(file, kind)
+    check_output(output)
+    # The page hides allocator frames itself, so that its reader can have them back.
+    keep_frames = dataclasses.replace(filters, rule=FrameRule.NONE)
+    debug_dirs = options["debug_dir"]
+    profile, symbols = keep_frames.apply(*open_profile(file, options["binary"], debug_dirs))
+    base = None
+    if options["base"]:
+        base = keep_frames.apply(*open_profile(options["base"], None, debug_dirs))
+    start = Opening(filters.count, filters.unit, filters.rule is not FrameRule.NONE)
+    return _Given(profile, symbols, base, filters, start, output)
 
 
 def _page_name(file: str, kind: str) -> str:
@@ -93,37 +126,36 @@ def _page_name(file: str, kind: str) -> str:
     return f"{stem}.{kind}.html"
 
 
-def _load_all(
-    file: str, options: dict[str, Any]
-) -> tuple[Profile, Symbols, tuple[Profile, Symbols] | None]:
-    debug_dirs = options["debug_dir"]
-    profile, symbols = _load(file, options["binary"], debug_dirs)
-    base = _load(options["base"], None, debug_dirs) if options["base"] else None
-    return profile, symbols, base
+def _leaks(given: _Given) -> dict[str, Any] | None:
+    """Return the verdicts for the page; None where the file tells no ages of blocks."""
+    from mem_parser.leaks import find_leaks
+
+    if given.profile.sites.live_births is None:
+        return None
+    return find_leaks(given.profile, given.symbols).as_json()
 
 
-def _load(file: str, binary: str | None, debug_dirs: tuple[str, ...]) -> tuple[Profile, Symbols]:
-    from mem_parser.readers import read_profile
-    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
-    from mem_parser.symbols.symbolizer import symbolize
+def _diff(given: _Given, base_name: str | None) -> dict[str, Any] | None:
+    from mem_parser.diff import diff_profiles
 
-    profile = read_profile(file)
-    symbols = symbolize(profile, binary, debug_dirs=(*debug_dirs, *DEFAULT_DEBUG_DIRS))
-    for problem in symbols.problems:
-        click.echo(f"warning: {one_line(problem.text)}", err=True)
-    return profile, symbols
+    if given.base is None or base_name is None:
+        return None
+    found = diff_profiles(
+        given.base,
+        (given.profile, given.symbols),
+        count=given.filters.count,
+        unit=given.filters.unit,
+        base_name=os.path.basename(base_name),
+    )
+    return found.as_json()
 
 
-def _finish(page: str, output: str, file: str, profile: Profile, *, partial: bool) -> None:
-    write_result(page, output)
-    if output != "-":
+def _finish(page: str, given: _Given, file: str, options: dict[str, Any]) -> None:
+    write_result(page, given.output)
+    if given.output != "-":
         size = len(page.encode("utf-8", "replace"))
-        click.echo(f"wrote {output} ({size / 1e6:.1f} MB); open it in a browser", err=True)
-    if profile.incomplete and not partial:
-        raise InputFileError(
-            f"{file}: incomplete: {profile.incomplete}",
-            hint="what could be read is on the page; --partial accepts it",
-        )
+        click.echo(f"wrote {given.output} ({size / 1e6:.1f} MB); open it in a browser", err=True)
+    check_whole(file, given.profile, partial=options["partial"])
 
 
 commands = (flamegraph, report)

@@ -224,11 +224,10 @@ def test_the_memory_account_adds_up_to_the_resident_size() -> None:
 
     account = memory_account(profile)
 
-    *parts, (label, resident, _) = account["rows"]
-    assert label == "Resident (RSS)"
-    assert resident == 9 << 20
-    assert sum(row[1] for row in parts) == pytest.approx(resident)
-    assert parts[0][1] == profile.total(Count.INUSE, Unit.SPACE).value
+    parts = [row for row in account["rows"] if not row["inner"]]
+    assert account["rss"] == 9 << 20
+    assert sum(row["bytes"] for row in parts) == pytest.approx(9 << 20)
+    assert parts[0]["bytes"] == profile.total(Count.INUSE, Unit.SPACE).value
 
 
 def test_the_function_table_counts_recursion_once() -> None:
@@ -272,7 +271,7 @@ def test_unknown_errors_are_not_made_up() -> None:
     assert blocks["facts"]["exact"] is False
     assert blocks["tables"]["functions"]["rows"][0]["inuse.own"][1] is None
     assert blocks["tables"]["totals"]["inuse"][1] is None
-    assert blocks["account"]["rows"][0][2] is None
+    assert blocks["account"]["rows"][0]["margin"] is None
 
 
 @pytest.mark.parametrize(
@@ -289,17 +288,52 @@ def test_frames_have_kinds(name: str, file: str, kind: int) -> None:
     assert kind_of(Function(name, name, "/bin/x", file)) == kind
 
 
-@pytest.mark.parametrize("command", ["flamegraph", "report"])
-def test_the_commands_write_beside_the_profile(command: str, tmp_path: Path) -> None:
-    heap = tmp_path / "x.heap"
-    heap.write_bytes(HeapFile([Record((0x1000, 0x2000), 3, 300)]).data)
+@pytest.fixture
+def heap(tmp_path: Path) -> Path:
+    path = tmp_path / "x.heap"
+    records = [Record((0x1000, 0x2000), 3, 300), Record((0x1000, 0x3000), 5, 640, 2, 256)]
+    path.write_bytes(HeapFile(records).data)
+    return path
 
-    done = CliRunner().invoke(cli, [command, str(heap)])
 
+def run(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(cli, [str(a) for a in arguments])
     assert done.exit_code == 0, done.output
-    page = tmp_path / f"x.{command}.html"
-    assert f"wrote {page}" in done.output
+    return done.output
+
+
+@pytest.mark.parametrize("command", ["flamegraph", "report"])
+def test_the_commands_write_beside_the_profile(command: str, heap: Path) -> None:
+    output = run(command, heap)
+
+    page = heap.with_name(f"x.{command}.html")
+    assert f"wrote {page}" in output
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_the_options_choose_what_opens_and_what_is_in_it(heap: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    run("flamegraph", heap, "-o", page, "--alloc", "--objects", "--all-frames", "--focus", "0x2fff")
+
+    blocks = blocks_of(page.read_text(encoding="utf-8"))
+    assert blocks["facts"]["start"] == {
+        "count": "alloc",
+        "unit": "objects",
+        "hideAllocators": False,
+    }
+    assert blocks["tree"][1]["row.inuse.4"].sum() == 3
+    assert any("only --focus 0x2fff" in w for w in blocks["facts"]["warnings"])
+
+
+def test_a_base_makes_the_diff_tab(heap: Path, tmp_path: Path) -> None:
+    old, page = tmp_path / "old.heap", tmp_path / "page.html"
+    old.write_bytes(HeapFile([Record((0x1000, 0x2000), 1, 100)]).data)
+    run("report", heap, "--base", old, "-o", page)
+
+    blocks = blocks_of(page.read_text(encoding="utf-8"))
+    assert blocks["diff"]["base_name"] == "old.heap"
+    assert [row["verdict"] for row in blocks["diff"]["rows"]] == ["grown"]
+    assert "base_inuse" in blocks["tree"][0]["kinds"]
 
 
 def test_a_profile_without_blocks_still_makes_a_page(render: Any) -> None:

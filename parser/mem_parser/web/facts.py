@@ -7,16 +7,17 @@ its folders, and what names a machine or a person is left out.
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mem_parser.errors import one_line
 from mem_parser.model import Capture, Count, Profile, Unit
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.units import format_bytes
+from mem_parser.rss import account
 from mem_parser.version import __version__
 
 _PATH = re.compile(
@@ -25,13 +26,39 @@ _PATH = re.compile(
 _TOP_PATH = re.compile(r"(?<![\w/])[/\\]([^\s/\\:;,'\"()<>\[\]]+)")
 
 
+_GROWTH_FROM_S = 60.0
+"""Of shorter captures growth by the hour says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the flame graph shows first; the reader may change all of it."""
+
+    count: Count = Count.INUSE
+    unit: Unit = Unit.SPACE
+    hide_allocators: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings under the names that the page has for them."""
+        return {
+            "count": str(self.count),
+            "unit": str(self.unit),
+            "hideAllocators": self.hide_allocators,
+        }
+
+
 def without_paths(text: str) -> str:
     """Return ``text`` with every absolute path in it cut to its last part."""
     return _TOP_PATH.sub(r"\1", _PATH.sub(r"\1", text))
 
 
 def page_facts(
-    profile: Profile, name: str, notes: Sequence[str] = (), *, confidential: bool = False
+    profile: Profile,
+    name: str,
+    notes: Sequence[str] = (),
+    *,
+    start: Opening | None = None,
+    confidential: bool = False,
 ) -> dict[str, Any]:
     """Return the block `facts` of a page.
 
@@ -53,6 +80,7 @@ def page_facts(
         "warnings": warnings,
         "facts": _facts(profile, name, confidential=confidential),
         "exact": profile.exact_samples,
+        "start": (start or Opening()).as_json(),
         "confidential": confidential,
     }
 
@@ -103,43 +131,27 @@ def _private(capture: Capture, name: str) -> list[list[str]]:
 def memory_account(profile: Profile) -> dict[str, Any]:
     """Return how the resident memory is made up: block `account` of the report.
 
-    RSS = live heap ± e + allocator's slack + stack + files + shared memory + the sampler's own.
-    ``rows`` are (label, bytes, ± bytes or None), the last one the RSS that the others add up to;
-    ``note`` says what has to be known of them. Only the live heap and what the capture stored are
-    known; the slack is what remains, with blocks older than the capture in it.
+    ``rows`` are {label, bytes, margin, inner} as `mem_parser.rss` accounts for them (inner rows
+    are parts of the row above), ``rss`` their sum, None where the file does not know it; ``notes``
+    are sentences.
     """
-    memory = profile.capture.memory
-    live = profile.total(Count.INUSE, Unit.SPACE)
-    if memory.rss_bytes is None:
-        return {"rows": [], "note": "the file does not say how large the process was"}
-    own = memory.segment_bytes
-    shared = memory.shmem_bytes
-    if own is not None and shared is not None:
-        own, shared = min(own, shared), max(shared - own, 0)
-    parts = [
-        ("Stack of the main thread", "stacks", memory.stack_bytes),
-        ("Files (code, mapped data)", "files", memory.file_bytes),
-        ("Shared memory", "shared memory", shared),
-        ("The sampler's own", "the sampler's own", own),
-    ]
-    known: list[list[Any]] = [[label, size, None] for label, _, size in parts if size is not None]
-    unknown = [word for _, word, size in parts if size is None]
-    slack = memory.rss_bytes - live.value - sum(row[1] for row in known)
-    slack_label = ", ".join(["Allocator's slack, older blocks, other anonymous memory", *unknown])
-    margin = _finite(live.margin95)
+    found = account(profile)
     rows = [
-        ["Live heap (estimate)", live.value, margin],
-        [slack_label, slack, margin],
-        *known,
-        ["Resident (RSS)", memory.rss_bytes, None],
+        {
+            "label": part.label.strip().strip("()"),
+            "bytes": part.bytes,
+            "margin": part.margin or None,
+            "inner": part.label.startswith(" "),
+        }
+        for part in found.parts
     ]
-    notes = []
-    if slack < 0:
-        notes.append("blocks never touched or swapped out are live, but take no memory")
-    if memory.peak_rss_bytes is not None:
-        notes.append(f"highest RSS of the process so far: {format_bytes(memory.peak_rss_bytes)}")
-    return {"rows": rows, "note": "; ".join(notes)}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    notes = list(found.notes)
+    if found.peak_rss_bytes is not None:
+        notes.append(f"highest RSS of the process so far: {format_bytes(found.peak_rss_bytes)}")
+    long_enough = (profile.capture.duration_s or 0) >= _GROWTH_FROM_S
+    for what, slope in (("live heap", found.slope_heap), ("RSS", found.slope_rss)):
+        if slope and long_enough:
+            sign = "+" if slope > 0 else "-"
+            rate = f"{sign}{format_bytes(abs(slope))}/h"
+            notes.append(f"second half of the capture: {what} {rate}")
+    return {"rows": rows, "rss": found.rss_bytes, "notes": notes}

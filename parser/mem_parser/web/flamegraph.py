@@ -8,7 +8,7 @@ from mem_parser.model import Profile
 from mem_parser.symbols.table import Symbols
 from mem_parser.tree import Tree, build_tree
 from mem_parser.web.confidential import confidential_profile, confidential_symbols
-from mem_parser.web.facts import page_facts, without_paths
+from mem_parser.web.facts import Opening, page_facts, without_paths
 from mem_parser.web.pack import pack_tree
 from mem_parser.web.page import SIZE_LIMIT, assemble
 from mem_parser.web.prune import Pruned, prune, shares
@@ -40,6 +40,7 @@ def render(
     *,
     name: str = "profile",
     base: tuple[Profile, Symbols] | None = None,
+    start: Opening | None = None,
     confidential: bool = False,
     most_nodes: int = MOST_NODES,
     size_limit: int = SIZE_LIMIT,
@@ -58,7 +59,7 @@ def render(
 
     def page(packed: str, pruned: Pruned) -> str:
         notes = symbol_notes(symbols, pruned)
-        facts = page_facts(profile, name, notes, confidential=confidential)
+        facts = page_facts(profile, name, notes, start=start, confidential=confidential)
         return assemble(
             f"{facts['title']} – flame graph",
             "flamegraph.html",

@@ -24,7 +24,7 @@ from mem_parser.model import Count, Profile, Unit
 from mem_parser.symbols.table import Symbols
 from mem_parser.tree import build_tree
 from mem_parser.web.confidential import confidential_profile, confidential_symbols
-from mem_parser.web.facts import memory_account, page_facts, without_paths
+from mem_parser.web.facts import Opening, memory_account, page_facts, without_paths
 from mem_parser.web.flamegraph import EXPLORER_SCRIPTS, MOST_NODES, page_within, symbol_notes
 from mem_parser.web.pack import pack_text
 from mem_parser.web.page import SIZE_LIMIT, assemble
@@ -55,6 +55,7 @@ def render(
     leaks: Mapping[str, Any] | None = None,
     diff: Mapping[str, Any] | None = None,
     svg: str | None = None,
+    start: Opening | None = None,
     confidential: bool = False,
     most_nodes: int = MOST_NODES,
     size_limit: int = SIZE_LIMIT,
@@ -85,7 +86,7 @@ def render(
 
     def page(packed: str, pruned: Pruned) -> str:
         every_note = [*symbol_notes(symbols, pruned), *notes]
-        facts = page_facts(profile, name, every_note, confidential=confidential)
+        facts = page_facts(profile, name, every_note, start=start, confidential=confidential)
         return assemble(
             f"{facts['title']} – memory report",
             "report.html",

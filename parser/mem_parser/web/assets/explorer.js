@@ -5,17 +5,18 @@ const HELP_NOTES = [
   "Grey strips are frames too narrow to see: zoom in, or search.",
 ];
 
-function explorerSettings(profile) {
+// start: what the page was made to show first
+function explorerSettings(profile, start) {
   const counts = profile.counts;
   return {
-    count: setting.choice(counts[0], counts),
-    unit: setting.choice("space", ["space", "objects"]),
+    count: setting.choice(counts.includes(start.count) ? start.count : counts[0], counts),
+    unit: setting.choice(start.unit, ["space", "objects"]),
     thread: setting.number(-1, profile.threads.length),
     domain: setting.number(-1, profile.domains.length),
     flip: setting.flag(false),
     invert: setting.flag(false),
     collapse: setting.flag(false),
-    hideAllocators: setting.flag(true),
+    hideAllocators: setting.flag(start.hideAllocators),
     hideImports: setting.flag(false),
     diff: setting.flag(profile.hasDiff),
     sandwich: setting.number(0, profile.names.length),

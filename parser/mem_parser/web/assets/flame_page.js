@@ -20,7 +20,7 @@ function startFlamePage() {
   showHeader(document.getElementById("header"), facts);
   const profile = new Profile(readBlock("tree"));
   let explorer = null;
-  const state = new State(explorerSettings(profile), () => explorer.refresh());
+  const state = new State(explorerSettings(profile, facts.start), () => explorer.refresh());
   explorer = new Explorer(document.getElementById("explorer"), profile, state, facts.exact);
   explorer.refresh();
   document.documentElement.dataset.ready = "1";

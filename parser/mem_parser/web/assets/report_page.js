@@ -13,7 +13,7 @@ class ReportPage {
     this.panels = {};
     this.buttons = {};
     this.tabs = this.listTabs();
-    const settings = explorerSettings(this.profile);
+    const settings = explorerSettings(this.profile, this.facts.start);
     settings.tab = setting.choice("summary", this.tabs.map(([key]) => key));
     this.state = new State(settings, () => this.refresh());
     this.makeHeader(document.getElementById("header"));

@@ -67,17 +67,17 @@ function sizeBars(sizes) {
 }
 
 function accountRows(account) {
-  const rows = account.rows;
-  const note = account.note ? [element("p", "faint", account.note)] : [];
-  if (!rows.length) return element("div", "", null, note);
-  const whole = rows[rows.length - 1][1];
-  const table = element("table", "account", null, [element("tbody", "", null, rows.map(([label, value, margin], k) =>
-    element("tr", k === rows.length - 1 ? "sum" : "", null, [
-      element("th", "", k === 0 || k === rows.length - 1 ? label : `+ ${label}`),
-      element("td", "number", bytesText(value)), element("td", "faint", margin ? `\u00b1 ${bytesText(margin)}` : ""),
-      element("td", "number faint", percentText(value, whole))])))]);
+  const notes = account.notes.map((note) => element("p", "faint", note));
+  if (account.rss === null) return element("div", "", null, notes);
+  const line = (label, value, margin, className) => element("tr", className, null, [
+    element("th", "", label), element("td", "number", bytesText(value)),
+    element("td", "faint", margin ? `\u00b1 ${bytesText(margin)}` : ""),
+    element("td", "number faint", percentText(value, account.rss))]);
+  const lines = account.rows.map(({ label, bytes, margin, inner }, k) =>
+    line(inner ? `of it: ${label}` : k === 0 ? label : `+ ${label}`, bytes, margin, inner ? "inner" : ""));
+  const table = element("table", "account", null, [element("tbody", "", null, [...lines, line("Resident (RSS)", account.rss, null, "sum")])]);
   table.querySelectorAll("th").forEach((cell) => { cell.scope = "row"; });
-  return element("div", "", null, [table, ...note]);
+  return element("div", "", null, [table, ...notes]);
 }
 
 function seriesChart(series) {

@@ -1,4 +1,4 @@
-"""`mem_parser convert`: from any format that can be read to any that can be written."""
+"""`mem_parser convert` and `symbolize`: other formats, and files that explain themselves."""
 
 from __future__ import annotations
 
@@ -148,5 +148,27 @@ def finish(file: str, profile: Profile, *, partial: bool) -> None:
         )
 
 
-commands = (convert,)
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("-o", "--output", required=True, metavar="OUT", help="Write here; may be FILE.")
+@symbol_options
+@partial_option
+def symbolize(file: str, output: str, **options: Any) -> None:
+    r"""Write a .heap file that holds the names of its addresses, so that any machine can read it.
+
+    \b
+    mem_parser symbolize custom_prof.4711.1.heap -o named.heap
+    """
+    check_output(output)
+    from mem_parser.readers import read_profile
+    from mem_parser.symbols.embed import embedded_names
+    from mem_parser.writers.heap import write_heap
+
+    profile = read_profile(file)
+    profile.embedded = embedded_names(named(profile, options))
+    write_bytes(write_heap(profile), output)
+    finish(file, profile, partial=options["partial"])
+
+
+commands = (convert, symbolize)
 """What the group `mem_parser` takes in."""

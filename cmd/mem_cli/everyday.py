@@ -8,6 +8,7 @@ from typing import Any
 
 from mem_cli.output import check_output
 from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.filters import check_count
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.readers import read_profile
@@ -56,6 +57,8 @@ class Everyday:
             raise UsageProblem(both, hint="-t prints a table, -s draws the call graph as SVG")
         for one, other in (
             ("inuse", "alloc"),
+            ("inuse", "peak"),
+            ("alloc", "peak"),
             ("space", "objects"),
             ("all_frames", "jeprof_frames"),
         ):
@@ -68,7 +71,7 @@ class Everyday:
             binary=given["binary"],
             svg=given["svg"],
             output=given["output"],
-            count=Count.ALLOC if given["alloc"] else Count.INUSE,
+            count=_count(given),
             unit=Unit.OBJECTS if given["objects"] else Unit.SPACE,
             by_cum=given["cum"],
             group=GroupBy.LINE if given["lines"] else GroupBy.FUNCTION,
@@ -86,11 +89,7 @@ class Everyday:
         profile = read_profile(self.heap)
         if self.binary is None:
             check_recorded_binary(profile)
-        if not profile.has(self.count):
-            raise InputFileError(
-                f"{self.heap}: holds no counts of all allocations",
-                hint="jemalloc keeps them with MALLOC_CONF=prof_accum:true",
-            )
+        check_count(profile, self.count)
         profile = profile.used(self.count)
         symbols = symbolize(profile, self.binary, debug_dirs=self.debug_dirs)
         sums = sum_stacks(
@@ -113,8 +112,18 @@ class Everyday:
         return draw_svg(build_graph(profile, sums, self.count, self.unit, name))
 
 
+def _count(given: dict[str, Any]) -> Count:
+    if given["peak"]:
+        return Count.PEAK
+    return Count.ALLOC if given["alloc"] else Count.INUSE
+
+
 def check_recorded_binary(profile: Profile) -> None:
-    """Accept a profile without -p only if it names a binary that is still the one profiled."""
+    """Accept a profile without -p only if it names a binary that is still the one profiled, or
+    holds its names itself.
+    """
+    if profile.embedded is not None:
+        return
     exe = profile.capture.exe
     module = next((m for m in profile.modules if exe and m.path == exe), None)
     if module is not None and module.build_id:

@@ -3,6 +3,8 @@
 native    our own files, by their second part (`docs/heap-format.md`)
 legacy    gperftools' text, also the first part of our own files
 jemalloc  jemalloc's text with threads
+pprof     profile.proto of pprof, Go and tcmalloc
+collapsed stacks of names, one per line
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from pathlib import Path
 
 from mem_parser.errors import InputFileError, NotAProfile
 from mem_parser.model import Profile
+from mem_parser.readers.collapsed import looks_like_collapsed, read_collapsed
 from mem_parser.readers.jemalloc import read_jemalloc
 from mem_parser.readers.legacy import read_legacy
 from mem_parser.readers.native import find_section, read_native
+from mem_parser.readers.pprof import looks_like_pprof, read_pprof
 
-KNOWN_FORMATS = "mem_profiler, jemalloc heap_v2, gperftools heapprofile"
+KNOWN_FORMATS = "mem_profiler, jemalloc, gperftools, pprof, collapsed stacks"
 _LONGEST_LINE = 1 << 20
 _HEAD_BYTES = 64 * 1024
 _UNPACKED_LIMIT = 4 << 30
@@ -52,6 +56,10 @@ def read_bytes(data: Data, name: str) -> Profile:
         if section is not None:
             return read_native(data, section, name)
         return read_legacy(_lines(data, name), name)
+    if looks_like_pprof(head):
+        return read_pprof(data, name)
+    if looks_like_collapsed(head):
+        return read_collapsed(_lines(data, name), name)
     if not head.strip():
         raise NotAProfile(f"{name}: the file is empty")
     raise NotAProfile(f"{name}: not a heap profile", hint=f"known formats: {KNOWN_FORMATS}")

@@ -362,6 +362,8 @@ def test_dark_and_light_switch(desktop: Any, pages: dict[str, str]) -> None:
 
     assert "theme=dark" in fragment(desktop)
     assert desktop.execute_script(back) != light
+    element(desktop, "#theme-button").click()
+    assert desktop.execute_script(back) == light
 
 
 def test_a_quarter_million_nodes_do_not_freeze(desktop: Any, pages: dict[str, str]) -> None:
@@ -397,6 +399,8 @@ def test_hostile_names_run_nothing(desktop: Any, pages: dict[str, str]) -> None:
 def test_the_summary_answers_first(desktop: Any, pages: dict[str, str]) -> None:
     open_page(desktop, pages["report"])
 
+    assert "build-host-7" in text_of(desktop, "#header")
+    assert "--key /etc/secret/key" in text_of(desktop, "#header")
     panel = text_of(desktop, "#panel-summary")
     assert "4.64 MiB" in panel
     assert "new_node" in panel

@@ -26,6 +26,15 @@ _PATH = re.compile(
 _TOP_PATH = re.compile(r"(?<![\w/])[/\\]([^\s/\\:;,'\"()<>\[\]]+)")
 
 
+def _local_time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
 _GROWTH_FROM_S = 60.0
 """Of shorter captures growth by the hour says nothing."""
 
@@ -77,12 +86,24 @@ def page_facts(
     return {
         "title": title,
         "headline": f"{re.sub(' {2,}', ' · ', headline)} \N{EM DASH} {coverage}",
+        "origin": "" if confidential else _origin(capture),
         "warnings": warnings,
         "facts": _facts(profile, name, confidential=confidential),
         "exact": profile.exact_samples,
         "start": (start or Opening()).as_json(),
         "confidential": confidential,
     }
+
+
+def _origin(capture: Capture) -> str:
+    """Return command, host, start and duration in one line."""
+    parts = [
+        capture.command or capture.exe,
+        f"on {capture.host}" if capture.host else "",
+        _local_time(capture.started),
+        f"for {capture.duration_s:.1f} s" if capture.duration_s is not None else "",
+    ]
+    return one_line(" · ".join(part for part in parts if part))
 
 
 def _facts(profile: Profile, name: str, *, confidential: bool) -> list[list[str]]:
@@ -112,19 +133,13 @@ def _facts(profile: Profile, name: str, *, confidential: bool) -> list[list[str]
 
 
 def _private(capture: Capture, name: str) -> list[list[str]]:
-    started = ""
-    if capture.started is not None:
-        try:
-            started = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(capture.started))
-        except (OverflowError, ValueError, OSError):
-            started = ""
     return [
         ["File", name],
         ["Command", capture.command],
         ["Program", capture.exe],
         ["Host", capture.host],
         ["Pid", str(capture.pid) if capture.pid is not None else ""],
-        ["Started", started],
+        ["Started", _local_time(capture.started)],
     ]
 
 

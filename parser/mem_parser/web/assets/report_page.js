@@ -31,15 +31,7 @@ class ReportPage {
   }
 
   makeHeader(host) {
-    const theme = element("button", "move theme", "\u25d0");
-    Object.assign(theme, { type: "button", id: "theme-button", title: "Dark or light (t)" });
-    theme.setAttribute("aria-label", "Dark or light");
-    theme.addEventListener("click", () => this.state.set({ theme: isDark(this.state.get("theme")) ? "light" : "dark" }));
-    host.append(element("div", "title-line", null, [element("h1", "", this.facts.title), theme]),
-      element("p", "headline", this.facts.headline));
-    if (this.facts.warnings.length) {
-      host.append(element("div", "warnings", null, this.facts.warnings.map((text) => element("p", "", text))));
-    }
+    host.append(titleLine(this.facts.title, this.state), ...headerLines(this.facts));
   }
 
   makeTabs(bar, host) {
@@ -122,6 +114,7 @@ class ReportPage {
       return {
         key, label, title, kind: "number", value: (row) => row[key][0], text: (row) => pairText(row[key], unit),
         bar: (row) => row[key][0] / (whole || 1), hint: (row) => percentText(row[key][0], whole),
+        noise: (row) => row[key][0] > 0 && row[key][1] >= row[key][0],
       };
     };
     const columns = [

@@ -2,7 +2,7 @@
 
 const PAGE_ROWS = 150;
 
-// columns: { key, label, kind: "text" | "number", text(row), value(row), title?, bar?(row), hint?(row), cell?(row), main? }
+// columns: { key, label, kind: "text" | "number", text(row), value(row), title?, bar?(row), hint?(row), noise?(row), cell?(row), main? }
 // On a narrow screen every row is a card, headed by its `main` cell.
 class DataTable {
   constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", onSort = null } = {}) {
@@ -97,9 +97,13 @@ class DataTable {
       if (column.cell) cell.append(column.cell(row));
       else cell.textContent = column.text(row);
       cell.dataset.label = column.label;
+      if (column.hint) cell.title = column.hint(row);
+      if (column.noise?.(row)) {
+        cell.classList.add("noise");
+        cell.title = "inside the noise: the error is as large as the value";
+      }
       if (column.main) cell.classList.add("main");
       if (!column.cell && cell.textContent === "") cell.classList.add("empty");
-      if (column.hint) cell.title = column.hint(row);
       if (column.bar) {
         const share = Math.max(0, Math.min(1, column.bar(row)));
         cell.classList.add("bar");

@@ -16,7 +16,7 @@ from typing import Any
 
 from mem_cli.output import write_result
 from mem_parser.errors import one_line
-from mem_parser.reports.grid import Block, Grid
+from mem_parser.reports.grid import Block
 
 Record = dict[str, Any]
 
@@ -48,21 +48,14 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
             table.add_column(
                 Text(column.title),
                 justify="right" if column.right else "left",
-                no_wrap=True,
-                overflow="ellipsis",
-                min_width=None if column.flexible else _width(block, column.title),
-                ratio=1 if column.flexible else None,
+                # rich narrows columns that may wrap first; cells themselves never do.
+                no_wrap=not column.flexible,
             )
         for k, row in enumerate(block.rows):
             style = "dim" if k in block.faint else ""
-            table.add_row(*(Text(one_line(cell)) for cell in row), style=style)
+            cells = (Text(one_line(c), no_wrap=True, overflow="ellipsis") for c in row)
+            table.add_row(*cells, style=style)
         console.print(table)
-
-
-def _width(grid: Grid, title: str) -> int:
-    """Return the width of a column that is never cut."""
-    k = next(i for i, column in enumerate(grid.columns) if column.title == title)
-    return max(len(title), *(len(row[k]) for row in grid.rows), 0) if grid.rows else len(title)
 
 
 def plain_lines(blocks: Iterable[Block]) -> Iterable[str]:

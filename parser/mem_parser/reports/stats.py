@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mem_parser.estimate import Estimate, FloatArray, unsample
 from mem_parser.model import Count, IntArray, Profile, Unit
+from mem_parser.names import FrameRule, allocator_functions
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.units import format_bytes, percent
@@ -177,14 +178,18 @@ def _index(texts: Sequence[str]) -> tuple[list[str], IntArray]:
 def _calls(view: View, weights: _Weights) -> list[Group]:
     """Return what the blocks were allocated with (malloc, calloc ...), where stacks say so."""
     raw = view.raw
-    location = raw.locations_of_stack[raw.offsets[:-1]]
-    names, of_function = _index([f.name for f in raw.functions])
-    outer = view.symbols.locations_of_stack[view.symbols.offsets[:-1]]
-    if np.array_equal(location, outer):
+    whole = np.flatnonzero(~np.array([x.inlined for x in raw.locations])[raw.locations_of_stack])
+    if not len(whole):
         return []
-    return weights.grouped(
-        of_function[raw.function_of_location[location]][view.profile.sites.stack], names
-    )
+    # The function of the innermost frame itself, not what is inlined into it.
+    place = whole[np.minimum(np.searchsorted(whole, raw.offsets[:-1]), len(whole) - 1)]
+    function = raw.function_of_location[raw.locations_of_stack[place]]
+    of_site = function[view.profile.sites.stack]
+    known = np.array([f.known for f in raw.functions], dtype=np.bool_)
+    if not (known & allocator_functions(raw.functions, FrameRule.OWN))[of_site].any():
+        return []
+    names, of_function = _index([f.name for f in raw.functions])
+    return weights.grouped(of_function[of_site], names)
 
 
 def _threads(profile: Profile) -> list[Group]:
@@ -193,7 +198,8 @@ def _threads(profile: Profile) -> list[Group]:
         return []
     weights = _weigh(blocks.blocks, blocks.bytes, profile)
     position = {t.row: k for k, t in enumerate(profile.threads)}
-    names = [f"{t.name or '?'} ({t.tid})" for t in profile.threads] + ["?"]
+    names = [f"{t.name} ({t.tid})" if t.tid else "unnamed thread" for t in profile.threads]
+    names.append("unknown thread")
     group = np.array([position.get(r, len(names) - 1) for r in blocks.row.tolist()], dtype=np.int64)
     return weights.grouped(group, names) if len(group) else []
 

@@ -112,6 +112,20 @@ def test_pruning_keeps_every_total_and_says_what_it_left_out() -> None:
     assert LEFT_OUT in pruned.sentence
 
 
+def test_pruning_moves_nothing_to_another_caller() -> None:
+    tree = build_tree(*wide_profile(800))
+
+    small = prune(tree, 300).tree
+
+    for kind in tree.rows.counts:
+        before, after = totals_by_path(tree, kind), totals_by_path(small, kind)
+        left_out = [path for path in after if path and path[-1] == LEFT_OUT]
+        assert left_out
+        for path, total in after.items():
+            if path not in left_out:
+                assert total == pytest.approx(before[path])
+
+
 def test_a_tree_that_fits_is_left_alone() -> None:
     tree = build_tree(*make_profile(SERVER))
 

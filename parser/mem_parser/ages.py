@@ -78,9 +78,9 @@ def divide(start: FloatArray, end: FloatArray, duration: float) -> Timeline:
     warm_up = mature & (end <= _WARM_UP_SHARE * duration) & (end < split)
     early = mature & ~warm_up & (end <= split)
     late = mature & (start >= split)
-    aging = (early | late) & (end <= _OLD_ENOUGH * duration)
+    aging = mature & (end <= _OLD_ENOUGH * duration)
     if aging.sum() < 2:
-        aging = early | late
+        aging = mature
     return Timeline(start, end, warm_up, early, late, young, aging, duration)
 
 

@@ -9,8 +9,8 @@ What is tested, on the survivors born in the early and the late part of the capt
 neither part's rate is at most a quarter of the other's. Each of the two hypotheses is rejected by
 the exact test of `significance.p_rate_above`; the larger p-value counts, and Holm's correction over
 all stacks keeps the chance of any false leak among stacks that are at that limit below `ALPHA`.
-Three more observations forbid the verdict: survival falls with age, growth slowed down, or growth
-came in bursts. With snapshots of one capture, growth between them must be there as well, tested on
+More observations forbid the verdict, each at 5 %: survival falls with age, growth slowed down, had
+stopped at the end, or came in bursts. With snapshots of one capture, growth between them must be there as well, tested on
 births and deaths alone.
 
 Stacks too thin for a verdict of their own are pooled by the line that allocates, and tested again.
@@ -45,8 +45,12 @@ COMPARABLE = 0.25
 """A part of the capture grew comparably to the other if its rate is above this share of it."""
 _FLAT = 0.5
 _SURE = 0.01
-_VETO_Z = 2.326
-"""One-sided 1 % of the normal distribution."""
+_DOUBT = 0.05
+_DOUBT_Z = 1.645
+"""One-sided 5 % of the normal distribution: enough to doubt a leak."""
+_TRIFLE = 0.85
+_SURE_Z = 2.326
+"""One-sided 1 %: enough to call something replaced."""
 _STEADY_SHARE = 0.6
 _STEADY_RATE = 0.125
 _HOUR_S = 3600.0
@@ -319,7 +323,9 @@ class _Judge:
         early, late = _count(group, times.early), _count(group, times.late)
         if early + late < MIN_SAMPLES or not times.late.any():
             return 1.0
-        if self.dying(group, times) or not steady(group, times) or slowed(group, times):
+        if not steady(group, times) or slowed(group, times) or stopped(group, times):
+            return 1.0
+        if dying(group, times) or not kept(group, times):
             return 1.0
         v, w = times.span(times.early), times.span(times.late)
         p = max(
@@ -329,13 +335,6 @@ class _Judge:
         if self.growth is not None:
             p = max(p, self.growth.p_growing(self.table.index[group.members]))
         return min(p, 1.0 - 1e-12)
-
-    @staticmethod
-    def dying(group: _Group, times: Timeline) -> bool:
-        """Tell whether blocks die with age: survival rises with the time of birth."""
-        middle = (times.start + times.end) / 2
-        mask = times.aging
-        return trend(middle[mask], group.survivors[mask], group.births[mask]) > _VETO_Z
 
     def otherwise(self, group: _Group, times: Timeline) -> tuple[Verdict, str]:
         """Return the verdict of a group that is no leak, with its evidence."""
@@ -351,17 +350,12 @@ class _Judge:
         if before and w and p_rate_above(before, v, late, w, 1 / _FLAT) < _SURE:
             return Verdict.CACHE_LIKE, _flat_text(group, times, late)
         born = float(group.births[times.early | times.warm_up].sum())
-        replaced = born >= MIN_SAMPLES and (
-            self.dying(group, times) or p_rate_above(late, w, before, v, 1 / _FLAT) < _SURE
-        )
-        if replaced:
-            share = 1 - before / born
-            young = float(group.survivors[times.young].sum())
-            if mature <= COMPARABLE * young * times.span(times.mature) / max(
-                times.span(times.young), 1e-9
-            ):
-                return Verdict.YOUNG, f"{_percent(share)} of what is older was freed"
-            return Verdict.CACHE_LIKE, f"old ones make way: {_percent(share)} of them freed"
+        if born >= MIN_SAMPLES:
+            freed = f"{_percent(1 - before / born)} of what is older was freed"
+            if _only_recent(group, times, mature):
+                return Verdict.YOUNG, freed
+            if aging(group, times) > _SURE_Z or p_rate_above(late, w, before, v, 2) < _SURE:
+                return Verdict.CACHE_LIKE, f"old ones make way: {freed}"
         return Verdict.INCONCLUSIVE, self._doubt(group, times, early + late)
 
     def _doubt(self, group: _Group, times: Timeline, tested: float) -> str:
@@ -371,6 +365,10 @@ class _Judge:
             return "grew in bursts"
         if slowed(group, times):
             return "still grows, but ever more slowly"
+        if stopped(group, times):
+            return "grew, but not at the end"
+        if dying(group, times) or not kept(group, times):
+            return "grows, but its old blocks seem to be freed"
         if self.growth is not None:
             return "no sure growth between the snapshots"
         return "grows, but not surely in both halves of the capture"
@@ -401,7 +399,58 @@ def slowed(group: _Group, times: Timeline) -> bool:
     v, w = times.span(times.early), times.span(times.late)
     if not early or not v or not w or late / w >= early / v * 2 / 3:
         return False
-    return p_rate_above(early, v, late, w, 1.0) < _SURE
+    return p_rate_above(early, v, late, w, 1.0) < _DOUBT
+
+
+def stopped(group: _Group, times: Timeline) -> bool:
+    """Tell whether the youngest blocks are too few for growth that goes on: less than half the late
+    rate, and surely below it. Of a leak they are more, because what is freed soon is among them.
+    """
+    late, young = _count(group, times.late), _count(group, times.young)
+    v, w = times.span(times.late), times.span(times.young)
+    if not w or not v or young / w >= _FLAT * late / v:
+        return False
+    return p_rate_above(late, v, young, w, 1.0) < _DOUBT
+
+
+def aging(group: _Group, times: Timeline) -> float:
+    """Return how surely blocks die with age, in standard errors: survival rises with the time of
+    birth.
+    """
+    mask = times.aging
+    middle = (times.start + times.end) / 2
+    return trend(middle[mask], group.survivors[mask], group.births[mask])
+
+
+def dying(group: _Group, times: Timeline) -> bool:
+    """Tell whether survival falls with age, by more than chance and by more than a trifle."""
+    old, late = times.early | times.warm_up, times.late
+    born = [float(group.births[m].sum()) for m in (old, late)]
+    if not born[0] or not born[1]:
+        return False
+    share = [_count(group, m) / b for m, b in zip((old, late), born, strict=True)]
+    return aging(group, times) > _DOUBT_Z and share[0] < _TRIFLE * share[1]
+
+
+def kept(group: _Group, times: Timeline) -> bool:
+    """Tell whether, where blocks are freed at all, early ones surely survive at more than half the
+    rate of late ones.
+    """
+    early, late = _count(group, times.early), _count(group, times.late)
+    v, w = (float(group.births[m].sum()) for m in (times.early, times.late))
+    if early >= v and late >= w:
+        return True
+    return p_rate_above(early, v, late, w, _FLAT) < _DOUBT
+
+
+def _only_recent(group: _Group, times: Timeline, mature: float) -> bool:
+    """Tell whether survivors are mostly of the youngest blocks, and the older ones surely died."""
+    young = _count(group, times.young)
+    share = times.span(times.mature) / max(times.span(times.young), 1e-9)
+    middle = (times.start + times.end) / 2
+    if mature > COMPARABLE * young * share:
+        return False
+    return trend(middle, group.survivors, group.births) > _SURE_Z
 
 
 def _count(group: _Group, mask: BoolArray) -> float:

@@ -188,12 +188,15 @@ def _absent(tools: Tools) -> list[str]:
 
 
 def prepare(scratch: Path, *, sampler: Path | None, install: bool) -> Tools:
-    """Build our programs, find the peers, install what is absent if `install`."""
+    """Build our programs, find the peers, install what is absent if `install`.
+
+    The library is copied, so that building another one meanwhile changes nothing.
+    """
     churn = HERE / "churn.c"
     plain = ("-fomit-frame-pointer", "-pthread")
     tools = Tools(
         scratch=scratch,
-        sampler=sampler or build_sampler(),
+        sampler=Path(shutil.copy(sampler or build_sampler(), scratch / "libmem_sampler.so")),
         forward=compile_c(
             "forward.so", [HERE / "forward.c"], "-fPIC", "-shared", "-fno-builtin", "-Wl,-z,now"
         ),

@@ -1,4 +1,4 @@
-"""`mem_parser convert` and `symbolize`: other formats, and files that explain themselves."""
+"""`mem_parser convert`, `symbolize` and `merge`: from profiles to other files."""
 
 from __future__ import annotations
 
@@ -170,5 +170,31 @@ def symbolize(file: str, output: str, **options: Any) -> None:
     finish(file, profile, partial=options["partial"])
 
 
-commands = (convert, symbolize)
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("-o", "--output", required=True, metavar="OUT", help="Write this .heap file.")
+@partial_option
+def merge(files: tuple[str, ...], output: str, *, partial: bool) -> None:
+    r"""Add up profiles of many processes and hosts into one .heap file.
+
+    Frames are the same by build-id and offset, or by path and offset; each file's records keep
+    their own sampling rate.
+
+    \b
+    mem_parser merge web1/*.heap web2/*.heap -o all.heap
+    """
+    check_output(output)
+    from mem_parser.merge import Merger
+    from mem_parser.readers import read_profile
+    from mem_parser.writers.heap import write_heap
+
+    merger = Merger()
+    for file in files:
+        merger.add(read_profile(file), os.path.basename(file))
+    result = merger.result()
+    write_bytes(write_heap(result), output)
+    finish(output, result, partial=partial)
+
+
+commands = (convert, symbolize, merge)
 """What the group `mem_parser` takes in."""

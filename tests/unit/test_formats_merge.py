@@ -1,0 +1,177 @@
+"""Profiles of several processes and hosts, added up."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import strategies
+from heapfiles import HeapFile, Record
+from mem_parser.merge import Merger
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.readers import read_bytes
+from mem_parser.symbols.cache import SymbolCache
+from mem_parser.symbols.embed import embedded_names
+from mem_parser.symbols.symbolizer import name_addresses
+from mem_parser.writers.collapsed import write_collapsed
+from mem_parser.writers.heap import write_heap
+
+ONE, TWO = 0x5500_0000_0000, 0x7E12_3456_7000
+ID = "cd" * 20
+
+
+def module(bias: int, path: str = "/opt/server", build_id: str = ID) -> dict[str, Any]:
+    return {"path": path, "build_id": build_id, "start": bias, "end": bias + 0x9000, "bias": bias,
+            "exec": [[bias + 0x1000, bias + 0x9000, 0x1000]], "first_generation": 0,
+            "last_generation": None}  # fmt: skip
+
+
+def host(bias: int, rate: int = 4096, name: str = "web1", **where: str) -> Profile:
+    frames = (bias + 0x1400, bias + 0x1501, bias + 0x1601)
+    records = [Record(frames, 10, 1000, 4, 400), Record(frames[:2], 3, 3 * 70000)]
+    header = {"host": name, "exe": "/opt/server", "samples": 13, "duration_s": 2.0}
+    file = HeapFile(records, rate=rate, modules=[module(bias, **where)], header=header)
+    return read_bytes(file.data, "x")
+
+
+def merged(*profiles: Profile) -> Profile:
+    merger = Merger()
+    for k, profile in enumerate(profiles):
+        merger.add(profile, f"file {k}")
+    return read_bytes(write_heap(merger.result()), "merged")
+
+
+def offsets(profile: Profile) -> list[list[int]]:
+    bias = profile.modules[0].bias or 0
+    bounds = profile.stacks.offsets.tolist()
+    frames = [f - bias for f in profile.stacks.frames.tolist()]
+    return [frames[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def test_equal_stacks_of_two_hosts_are_one_however_the_loader_placed_them() -> None:
+    total = merged(host(ONE), host(TWO, name="web2"))
+
+    assert offsets(total) == [[0x1400, 0x1501, 0x1601], [0x1400, 0x1501]]
+    assert total.sites.alloc_blocks.tolist() == [20, 6]
+    assert total.sites.inuse_bytes.tolist() == [1200, 6 * 70000]
+    assert total.capture.notes == ["merged from 2 files of web1, web2"]
+    assert (total.capture.samples, total.capture.exe) == (26, "/opt/server")
+
+
+def test_another_build_of_the_same_path_stays_apart() -> None:
+    total = merged(host(ONE), host(ONE, build_id="ef" * 20))
+    assert (len(total.modules), len(total.stacks)) == (2, 4)
+
+
+def test_without_build_ids_paths_decide() -> None:
+    same = merged(host(ONE, build_id=""), host(TWO, build_id=""))
+    other = merged(host(ONE, build_id=""), host(TWO, build_id="", path="/opt/other"))
+    assert (len(same.stacks), len(other.stacks)) == (2, 4)
+
+
+@pytest.mark.parametrize("rates", [(4096, 4096), (1024, 65536), (1, 4096)])
+def test_estimates_and_variances_of_the_sum_are_the_sums(rates: tuple[int, int]) -> None:
+    files = [host(ONE, rates[0]), host(TWO, rates[1])]
+    total = merged(*files)
+    for count in (Count.INUSE, Count.ALLOC):
+        for unit in Unit:
+            parts = [f.total(count, unit) for f in files]
+            whole = total.total(count, unit)
+            assert whole.value == pytest.approx(sum(p.value for p in parts))
+            error = math.hypot(*(p.std_error for p in parts))
+            assert whole.std_error == pytest.approx(error)
+            assert whole.samples == sum(p.samples for p in parts)
+
+
+def test_part_one_of_a_file_of_mixed_rates_holds_estimates() -> None:
+    merger = Merger()
+    for profile in (host(ONE, 1024), host(TWO, 65536)):
+        merger.add(profile, "x")
+    result = merger.result()
+    first = write_heap(result).splitlines()[0]
+    blocks = int(first.split()[2].rstrip(b":"))
+
+    assert first.endswith(b"@ heapprofile")
+    assert blocks == pytest.approx(result.total(Count.INUSE, Unit.OBJECTS).value, abs=4)
+
+
+def test_merging_merged_files_changes_nothing() -> None:
+    parts = [host(ONE, 1024), host(TWO, 65536), host(ONE + 0x1000000, 1024)]
+    at_once = merged(*parts)
+    in_steps = merged(merged(*parts[:2]), parts[2])
+    for unit in Unit:
+        one, two = at_once.total(Count.ALLOC, unit), in_steps.total(Count.ALLOC, unit)
+        assert (one.value, one.std_error) == pytest.approx((two.value, two.std_error))
+    assert offsets(at_once) == offsets(in_steps)
+
+
+def test_jemalloc_files_of_two_runs_meet_by_path_and_offset() -> None:
+    def dump(base: int) -> Profile:
+        text = (
+            f"heap_v2/4096\n  t*: 3: 300 [0: 0]\n@ {base + 0x1501:#x} {base + 0x1601:#x}\n"
+            f"  t*: 3: 300 [0: 0]\n\nMAPPED_LIBRARIES:\n"
+            f"{base + 0x1000:x}-{base + 0x9000:x} r-xp 00001000 08:01 7  /opt/server\n"
+        )
+        return read_bytes(text.encode(), "x")
+
+    total = merged(dump(ONE), dump(TWO))
+    assert total.sites.inuse_blocks.tolist() == [6]
+    assert (total.exact_samples, total.has_alloc) == (False, False)
+    both = merged(dump(ONE), host(TWO, build_id=""))
+    assert len(both.modules) == 1
+    assert both.stacks.leaf_exact is False
+
+
+def test_names_given_by_files_survive() -> None:
+    text = b"main;beta 10\nmain;alpha 20\n"
+    total = merged(read_bytes(text, "x"), read_bytes(text, "y"), host(ONE))
+    symbols = name_addresses(total, cache=SymbolCache(None)).spell()
+    lines = write_collapsed(total, symbols, Count.INUSE, Unit.SPACE).splitlines()
+
+    assert {"main;alpha 40", "main;beta 20"} <= set(lines)
+
+
+def test_lost_stacks_stay_lost() -> None:
+    lost = read_bytes(HeapFile([Record((1,), 1, 10, lost_cause=2), Record((), 1, 10)]).data, "x")
+    jemalloc = read_bytes(b"heap_v2/64\n@ 0x1 0x2\n  t*: 1: 2 [3: 4]\n", "y")
+    for total in (merged(lost, lost), merged(lost, jemalloc)):
+        symbols = name_addresses(total, cache=SymbolCache(None)).spell()
+        names = {f.name for f in symbols.functions}
+        assert {"[stack lost: table full]", "[no stack]"} <= names
+
+
+def test_memory_depends_on_what_is_distinct_only() -> None:
+    merger = Merger()
+    for k in range(50):
+        merger.add(host(ONE + k * 0x100000), str(k))
+    assert len(merger._sums) == 2
+    assert len(merger._frame_index) == 3
+
+
+def test_embedded_names_follow_their_addresses() -> None:
+    profile = host(ONE)
+    names = name_addresses(profile, cache=SymbolCache(None))
+    profile.embedded = embedded_names(names)
+    assert profile.embedded.frames == {}
+    from mem_parser.symbols.embedded import EmbeddedFrame
+
+    profile.embedded.frames[0, ONE + 0x1500] = (EmbeddedFrame("beta", "beta(int)", "b.c", 7),)
+    total = merged(profile, host(TWO))
+    found = name_addresses(total, cache=SymbolCache(None)).spell()
+    assert [f.full_name for f in found.functions if f.known] == ["beta(int)"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(strategies.heap_files, min_size=1, max_size=3))
+def test_any_files_add_up(files: list[HeapFile]) -> None:
+    profiles = [read_bytes(f.data, "x") for f in files]
+    total = merged(*profiles)
+    value = sum(p.total(Count.ALLOC, Unit.SPACE).value for p in profiles)
+    assert total.total(Count.ALLOC, Unit.SPACE).value == pytest.approx(value, rel=0.01, abs=1)
+    assert np.all(total.sites.inuse_blocks <= total.sites.alloc_blocks)

@@ -252,21 +252,37 @@ def list_lines(file: str, function: str, **options: Any) -> None:
 
 @click.command("graph")
 @_shared
+@click.option("--base", metavar="FILE", help="Colour what changed since this older profile.")
 def graph(file: str, **options: Any) -> None:
     r"""Draw the call graph as SVG.
 
     \b
     mem_parser graph custom_prof.4711.1.heap -o redis.svg --focus net
+    mem_parser graph new.heap --base old.heap -o change.svg
     """
     from mem_parser.reports.graph import build_graph
+    from mem_parser.reports.graph_diff import build_diff_graph
     from mem_parser.reports.svg import draw_svg
 
     view = _view(file, options)
     filters = view.filters
     name = os.path.basename(options["binary"] or view.profile.capture.exe or file)
-    drawn = build_graph(view.profile, view.sums(), filters.count, filters.unit, name)
+    base = _view(options["base"], options | {"binary": None}) if options["base"] else None
+    if base is not None:
+        drawn = build_diff_graph(
+            view.profile,
+            view.sums(),
+            base.sums(),
+            count=filters.count,
+            unit=filters.unit,
+            title=name,
+        )
+    else:
+        drawn = build_graph(view.profile, view.sums(), filters.count, filters.unit, name)
     write_result(draw_svg(drawn), options["output"])
     _end(view, file, options)
+    if base is not None:
+        _end(base, options["base"], options)
 
 
 commands = (top, summary, tree, stats, peek, list_lines, graph)

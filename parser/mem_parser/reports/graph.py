@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.aggregate import Row, StackSums, rows_of
 from mem_parser.reports.header import header_lines
@@ -30,17 +31,22 @@ class Edge:
     callee: int
     value: float
     indirect: bool
+    change: float | None = None
+    """Since the base, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallGraph:
-    """What is drawn. ``legend`` is lines of text, the total first."""
+    """What is drawn. ``legend`` is lines of text, the total first; ``changes`` are those of the
+    nodes' cum since a base, where there is one.
+    """
 
     nodes: list[Row]
     edges: list[Edge]
     total: float
     unit: Unit
     legend: list[str]
+    changes: list[Estimate] | None = None
 
 
 def build_graph(
@@ -49,21 +55,24 @@ def build_graph(
     """Return the call graph of ``sums``; ``title`` names the program in the legend."""
     total = sums.total
     rows = [row for row in rows_of(sums) if row.cum.value > 0]
-    nodes, node_limit = _choose_nodes(rows, total.value)
+    nodes, node_limit = choose_nodes(rows, total.value)
     key_of_name = {name: k for k, name in enumerate(sums.names)}
     position = np.full(max(len(sums.names), 1), -1, dtype=np.int64)
     position[[key_of_name[row.name] for row in nodes]] = np.arange(len(nodes))
-    edges = _edges(sums, position, len(nodes))
+    edges = edges_between(sums, position, len(nodes))
     kept = [e for e in edges if e.value >= EDGE_SHARE * total.value]
     legend = [total_line(total.value, unit), title]
     legend += header_lines(profile, total, count, unit)
     if not total.samples:
         legend.append("0 samples: nothing to show")
-    if len(nodes) < len(rows):
-        legend.append(f"{len(rows) - len(nodes)} functions {node_limit} not drawn")
-    if len(kept) < len(edges):
-        legend.append(f"{len(edges) - len(kept)} calls below {100 * EDGE_SHARE:g} % not drawn")
+    legend += pruned_lines(len(rows) - len(nodes), node_limit, len(edges) - len(kept))
     return CallGraph(nodes, kept, total.value, unit, legend)
+
+
+def pruned_lines(nodes: int, limit: str, edges: int) -> list[str]:
+    """Return what was left out: so many nodes, for the reason ``limit``, and edges."""
+    lines = [f"{nodes} functions {limit} not drawn"] if nodes else []
+    return [*lines, *([f"{edges} calls below {100 * EDGE_SHARE:g} % not drawn"] if edges else [])]
 
 
 def total_line(value: float, unit: Unit) -> str:
@@ -74,7 +83,8 @@ def total_line(value: float, unit: Unit) -> str:
     return f"Total MB: {f'{size:.1f}' if size >= 1 or not size else significant(size, 3)}"
 
 
-def _choose_nodes(rows: list[Row], total: float) -> tuple[list[Row], str]:
+def choose_nodes(rows: list[Row], total: float) -> tuple[list[Row], str]:
+    """Return the rows that are drawn, and the words for why others are not."""
     ordered = sorted(rows, key=lambda r: (-r.cum.value, -r.flat.value, r.name))
     heavy = [row for row in ordered if row.cum.value >= NODE_SHARE * total]
     if len(heavy) > MAX_NODES:
@@ -82,7 +92,7 @@ def _choose_nodes(rows: list[Row], total: float) -> tuple[list[Row], str]:
     return heavy, f"below {100 * NODE_SHARE:g} %"
 
 
-def _edges(sums: StackSums, position: npt.NDArray[np.int64], nodes: int) -> list[Edge]:
+def edges_between(sums: StackSums, position: npt.NDArray[np.int64], nodes: int) -> list[Edge]:
     """Return every distinct edge between drawn nodes with its weight."""
     if not len(sums.keys) or not nodes:
         return []

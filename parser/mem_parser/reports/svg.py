@@ -20,8 +20,10 @@ from importlib import resources
 import graphviz
 
 from mem_parser.errors import MemError
+from mem_parser.estimate import Estimate
 from mem_parser.reports.aggregate import Row
-from mem_parser.reports.graph import CallGraph
+from mem_parser.reports.graph import CallGraph, Edge
+from mem_parser.reports.grid import amount, in_noise
 from mem_parser.reports.units import format_value, percent
 
 DOT_VARIABLE = "MEM_PROFILER_DOT"
@@ -61,13 +63,15 @@ def dot_source(graph: CallGraph) -> str:
         },
     )
     for k, row in enumerate(graph.nodes):
-        dot.node(f"n{k}", _text(_node_label(row, graph), "\\n"), **_node_style(row, graph))
+        change = graph.changes[k] if graph.changes else None
+        label = _node_label(row, graph, change)
+        dot.node(f"n{k}", _text(label, "\\n"), **_node_style(row, graph, change))
     for edge in graph.edges:
         share = edge.value / graph.total if graph.total else 0.0
         dot.edge(
             f"n{edge.caller}",
             f"n{edge.callee}",
-            _text([" " + format_value(edge.value, graph.unit)], "\\n"),
+            _text([" " + _edge_label(edge, graph)], "\\n"),
             penwidth=f"{1 + 5 * min(share, 1.0):.2f}",
             weight=str(1 + int(100 * min(share, 1.0))),
             style="dashed" if edge.indirect else "solid",
@@ -75,20 +79,34 @@ def dot_source(graph: CallGraph) -> str:
     return str(dot.source)
 
 
-def _node_label(row: Row, graph: CallGraph) -> list[str]:
+def _edge_label(edge: Edge, graph: CallGraph) -> str:
+    text = format_value(edge.value, graph.unit)
+    if not edge.change:
+        return text
+    sign = "+" if edge.change > 0 else ""
+    return f"{text} ({sign}{format_value(edge.change, graph.unit)})"
+
+
+def _node_label(row: Row, graph: CallGraph, change: Estimate | None) -> list[str]:
     flat, cum = row.flat.value, row.cum.value
     lines = _wrapped(row.name)
     lines.append(f"{format_value(flat, graph.unit)} ({percent(flat, graph.total)})")
     if cum - flat > 1e-9 * max(cum, 1.0):
         lines.append(f"of {format_value(cum, graph.unit)} ({percent(cum, graph.total)})")
+    if change is not None:
+        mark = "~" if in_noise(change) else "+" if change.value > 0 else ""
+        lines.append(f"{mark}{amount(change, graph.unit)}" if change.value else "unchanged")
     return lines
 
 
-def _node_style(row: Row, graph: CallGraph) -> dict[str, str]:
+def _node_style(row: Row, graph: CallGraph, change: Estimate | None) -> dict[str, str]:
     flat = row.flat.value / graph.total if graph.total else 0.0
     cum = row.cum.value / graph.total if graph.total else 0.0
     size = _SMALLEST_FONT + (_LARGEST_FONT - _SMALLEST_FONT) * math.sqrt(min(max(flat, 0.0), 1.0))
-    fill, line = _colours(min(max(cum, 0.0), 1.0))
+    if change is None:
+        fill, line = _colours(min(max(cum, 0.0), 1.0))
+    else:
+        fill, line = _change_colours(change, graph)
     return {"fontsize": f"{size:.1f}", "fillcolor": fill, "color": line}
 
 
@@ -97,6 +115,19 @@ def _colours(share: float) -> tuple[str, str]:
     strength = math.sqrt(share)
     fill = (245 - 8 * strength, 243 - 50 * strength, 240 - 65 * strength)
     line = (130 + 50 * strength, 130 - 110 * strength, 130 - 120 * strength)
+    return _hex(fill), _hex(line)
+
+
+def _change_colours(change: Estimate, graph: CallGraph) -> tuple[str, str]:
+    """Return red for what grew and blue for what shrank, the stronger the more; grey for noise."""
+    most = max((abs(c.value) for c in graph.changes or []), default=0.0)
+    if in_noise(change) or not change.value or not most:
+        return _colours(0.0)
+    strength = math.sqrt(abs(change.value) / most)
+    if change.value > 0:
+        return _colours(strength**2)
+    fill = (240 - 65 * strength, 243 - 33 * strength, 245 - 3 * strength)
+    line = (130 - 110 * strength, 130 - 60 * strength, 130 + 60 * strength)
     return _hex(fill), _hex(line)
 
 

@@ -1,0 +1,103 @@
+"""The call graph of a profile with what changed since an older one, the *base*.
+
+Functions are the same if they have the same name, whatever build they are of. Nodes and calls are
+chosen by their weight in both profiles together, so that what is gone is drawn as well as what is
+new; the numbers in a node are those of the new profile, with the change below.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from mem_parser.estimate import Estimate
+from mem_parser.model import BoolArray, Count, Profile, Unit
+from mem_parser.reports.aggregate import Row, StackSums, rows_of
+from mem_parser.reports.graph import (
+    EDGE_SHARE,
+    CallGraph,
+    choose_nodes,
+    edges_between,
+    pruned_lines,
+    total_line,
+)
+from mem_parser.reports.grid import amount
+from mem_parser.reports.header import header_lines
+
+
+def build_diff_graph(
+    profile: Profile, new: StackSums, base: StackSums, *, count: Count, unit: Unit, title: str
+) -> CallGraph:
+    """Return the graph of ``new`` (sums of ``profile``) with its changes since ``base``."""
+    both, is_new = _join(new, base)
+    now, before = _only(both, is_new), _only(both, ~is_new)
+    rows = [row for row in rows_of(both) if row.cum.value > 0]
+    chosen, limit = choose_nodes(rows, both.total.value)
+    new_rows = {row.name: row for row in rows_of(now)}
+    base_rows = {row.name: row for row in rows_of(before)}
+    nodes = [_row(row.name, new_rows) for row in chosen]
+    changes = [node.cum - _row(node.name, base_rows).cum for node in nodes]
+    position = np.full(max(len(both.names), 1), -1, dtype=np.int64)
+    key_of_name = {name: k for k, name in enumerate(both.names)}
+    position[[key_of_name[node.name] for node in nodes]] = np.arange(len(nodes))
+    weighed = {
+        which: {(e.caller, e.callee): e.value for e in edges_between(sums, position, len(nodes))}
+        for which, sums in (("new", now), ("base", before))
+    }
+    edges = edges_between(both, position, len(nodes))
+    kept = [
+        dataclasses.replace(
+            e,
+            value=weighed["new"].get((e.caller, e.callee), 0.0),
+            change=weighed["new"].get((e.caller, e.callee), 0.0)
+            - weighed["base"].get((e.caller, e.callee), 0.0),
+        )
+        for e in edges
+        if e.value >= EDGE_SHARE * both.total.value
+    ]
+    legend = [total_line(new.total.value, unit), title]
+    legend += header_lines(profile, new.total, count, unit)
+    legend.append(f"change since the base: {change_text(new.total - base.total, unit)}")
+    legend.append("red and +: grew; blue and -: shrank; grey and ~: inside the noise")
+    legend += pruned_lines(len(rows) - len(nodes), limit, len(edges) - len(kept))
+    return CallGraph(nodes, kept, new.total.value, unit, legend, changes)
+
+
+def change_text(change: Estimate, unit: Unit) -> str:
+    """Return `+3.000 MiB ±0.49`."""
+    return ("+" if change.value > 0 else "") + amount(change, unit)
+
+
+def _row(name: str, rows: dict[str, Row]) -> Row:
+    nothing = Estimate(0.0)
+    return rows.get(name) or Row(name, nothing, nothing)
+
+
+def _join(new: StackSums, base: StackSums) -> tuple[StackSums, BoolArray]:
+    """Return the stacks of both in one table of names, and which of them are of ``new``."""
+    index = {name: k for k, name in enumerate(new.names)}
+    of_base = [index.setdefault(name, len(index)) for name in base.names]
+    keys = np.array(of_base, dtype=np.int64)[base.keys]
+    is_new = np.zeros(len(new.values) + len(base.values), dtype=np.bool_)
+    is_new[: len(new.values)] = True
+    both = StackSums(
+        names=list(index),
+        offsets=np.concatenate((new.offsets, base.offsets[1:] + new.offsets[-1])),
+        keys=np.concatenate((new.keys, keys)),
+        values=np.concatenate((new.values, base.values)),
+        variances=np.concatenate((new.variances, base.variances)),
+        samples=np.concatenate((new.samples, base.samples)),
+        exact_samples=new.exact_samples and base.exact_samples,
+    )
+    return both, is_new
+
+
+def _only(sums: StackSums, stacks: BoolArray) -> StackSums:
+    """Return ``sums`` in which all other stacks weigh nothing."""
+    return dataclasses.replace(
+        sums,
+        values=sums.values * stacks,
+        variances=sums.variances * stacks,
+        samples=sums.samples * stacks,
+    )

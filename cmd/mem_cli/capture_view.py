@@ -22,6 +22,7 @@ from mem_profiler.session import Result, Session
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STATE_COLUMN = 3
+WIDEST_STATE = 20
 
 
 def size(value: float) -> str:
@@ -107,8 +108,12 @@ def process_lines(rows: Sequence[Row]) -> Iterator[str]:
                 str(row.lost) if known else "-",
             )
         )
-    # What is said of a dead process runs on after STATE instead of widening the column for all.
-    running_on = [row.dead and not row.written for row in rows]
+    # A long state runs on over columns that have nothing to say, instead of widening its own.
+    running_on = [
+        (row.dead and not row.written)
+        or (row.samples is None and len(line[STATE_COLUMN]) > WIDEST_STATE)
+        for row, line in zip(rows, cells[1:], strict=True)
+    ]
     widths = [
         max(len(line[i]) for line, on in zip(cells, [False, *running_on], strict=True) if not on)
         if i >= STATE_COLUMN

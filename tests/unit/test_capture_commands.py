@@ -233,8 +233,10 @@ def test_a_dead_process_does_not_widen_the_list_beyond_80_columns() -> None:
     rows = [
         Row(4711, "redis", "redis-server", "capturing", 1024, 612301, 214.6 * 2**20, 0),
         Row(3990, "redis", "redis-server", "dead, not written", 1024, 612301, 9e8, 0, dead=True),
+        Row(5, "web", "x", f"refused: {'no room ' * 9}", None, None, None, None),
     ]
-    head, living, dead = process_lines(rows)
+    head, living, dead, refused = process_lines(rows)
+    assert refused.endswith("no room")
     assert max(len(head), len(living)) <= 80
     assert head.index("LOST") + 4 == len(living)
     assert dead.endswith("  dead, not written: mem_profiler recover 3990")

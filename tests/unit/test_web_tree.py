@@ -103,11 +103,10 @@ def test_pruning_keeps_every_total_and_says_what_it_left_out() -> None:
         np.testing.assert_allclose(small.total(kind)[0], tree.total(kind)[0])
     rows, before = small.thread_rows.counts["inuse"], tree.thread_rows.counts["inuse"]
     np.testing.assert_allclose(rows.sum(axis=0), before.sum(axis=0))
-    assert len(small) <= 1000
+    assert 490 <= len(small) <= 500
     kept = sum(1 for k in small.name if k < 0 or small.names[k].name != LEFT_OUT)
-    assert kept == 500
-    assert pruned.left_out == len(tree) - 500
-    assert pruned.widest <= np.sort(share)[-500]
+    assert pruned.left_out == len(tree) - kept
+    assert pruned.widest <= np.sort(share)[-kept]
     assert f"{pruned.left_out:,} frames" in pruned.sentence
     assert LEFT_OUT in pruned.sentence
 

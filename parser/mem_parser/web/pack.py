@@ -24,6 +24,8 @@ from mem_parser.web.kinds import kind_of
 
 LONGEST_NAME = 1024
 """Characters of a name that reach the page."""
+_LEVEL = 6
+"""zlib's: above it files shrink by a percent and take four times as long."""
 _VALUE_BITS = 16
 _VARIANCE_BITS = 7
 
@@ -58,7 +60,7 @@ def pack_tree(tree: Tree) -> str:
 
 
 def _squeeze(data: bytes) -> str:
-    squeezer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    squeezer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15)
     packed = squeezer.compress(data) + squeezer.flush()
     return f"{len(data)}:" + base64.b64encode(packed).decode("ascii")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.estimate import FloatArray
+from mem_parser.model import BoolArray, IntArray
 from mem_parser.symbols.table import Function
 from mem_parser.tree import BYTES, OBJECTS, Tree, regroup
 
@@ -52,26 +53,48 @@ def shares(tree: Tree) -> FloatArray:
 
 
 def prune(tree: Tree, most_nodes: int, share: FloatArray | None = None) -> Pruned:
-    """Return ``tree`` with about ``most_nodes`` nodes at most; ``share`` saves computing `shares`
-    again.
+    """Return ``tree`` with ``most_nodes`` nodes at most, those for what was left out included.
+
+    ``share`` saves computing `shares` again. The root always stays, and one node below it.
     """
     share = shares(tree) if share is None else share
-    kept = share > 0
-    kept[0] = True
-    if int(kept.sum()) > most_nodes:
-        order = np.lexsort((np.arange(len(tree)), -share))
-        kept = np.zeros(len(tree), dtype=np.bool_)
-        kept[order[: max(most_nodes, 1)]] = True
-        kept[0] = True
-    if kept.all():
+    present = share > 0
+    present[0] = True
+    if present.all() and len(tree) <= most_nodes:
         return Pruned(tree)
-    dropped = ~kept
-    edge = dropped & kept[np.maximum(tree.parent, 0)] & (share > 0)
-    holder = np.unique(tree.parent[edge])
+    rank = np.empty(len(tree), dtype=np.int64)
+    rank[np.argsort(-share, kind="stable")] = np.arange(len(tree))
+    # A root of nothing ties with its children, and the stable sort still puts it first.
+    last = _last_child(tree, np.where(present, rank, -1))
+    kept = rank < _how_many(rank, last, int(present.sum()), most_nodes)
+    holder = np.flatnonzero(kept & (last >= int(kept.sum())))
     return _cut(tree, kept, holder, share)
 
 
-def _cut(tree: Tree, kept: np.ndarray, holder: np.ndarray, share: FloatArray) -> Pruned:
+def _last_child(tree: Tree, rank: IntArray) -> IntArray:
+    """Return for each node the largest of its children's ranks, -1 without children."""
+    result = np.full(len(tree), -1, dtype=np.int64)
+    first = np.flatnonzero(np.diff(tree.parent[1:], prepend=-1))
+    if len(first):
+        result[tree.parent[1:][first]] = np.maximum.reduceat(rank[1:], first)
+    return result
+
+
+def _how_many(rank: IntArray, last: IntArray, present: int, most_nodes: int) -> int:
+    """Return how many nodes of the lowest ranks may stay.
+
+    With *k* of them, every node of rank below *k* whose last child has rank *k* or above gets one
+    child for what it lost; the sum of both must not pass ``most_nodes``.
+    """
+    parents = last > rank
+    change = np.bincount(rank[parents] + 1, minlength=len(rank) + 2)
+    change -= np.bincount(last[parents] + 1, minlength=len(rank) + 2)
+    nodes = np.arange(len(rank) + 2) + np.cumsum(change)
+    fitting = np.flatnonzero(nodes[: present + 1] <= most_nodes)
+    return max(int(fitting[-1]), 1)
+
+
+def _cut(tree: Tree, kept: BoolArray, holder: IntArray, share: FloatArray) -> Pruned:
     old = np.concatenate((np.flatnonzero(kept), np.full(len(holder), -1)))
     old_parent = np.concatenate((tree.parent[kept], holder))
     depth = np.concatenate((tree.depth[kept], tree.depth[holder] + 1))

@@ -14,6 +14,7 @@ from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.aggregate import Row, StackSums, rows_of
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.units import format_value, percent
+from mem_parser.symbols.reasons import why_nameless
 from mem_parser.symbols.table import Symbols
 
 SMALL_SHARE = 0.005
@@ -97,10 +98,11 @@ def _left_out(rows: list[Row], shown: list[Row], options: TableOptions) -> Itera
 
 
 def nameless_lines(symbols: Symbols) -> Iterator[str]:
-    """Yield which modules have addresses without names."""
+    """Yield which modules have addresses without names, and why where that is known."""
     counts = sorted(symbols.modules_without_names.items(), key=lambda item: (-item[1], item[0]))
     broken = {p.module for p in symbols.problems}
-    found = [(m.rsplit("/", 1)[-1], n) for m, n in counts if m not in broken]
+    shown = [(m, n) for m, n in counts if m not in broken]
+    found = [(m.rsplit("/", 1)[-1], n) for m, n in shown]
     if found:
         named = ", ".join(f"{name} ({n})" for name, n in found[:MAX_NAMELESS_LINES])
         more = (
@@ -109,3 +111,5 @@ def nameless_lines(symbols: Symbols) -> Iterator[str]:
             else ""
         )
         yield f"addresses without a symbol: {named}{more}"
+        reasons = why_nameless([m for m, _ in shown[:MAX_NAMELESS_LINES]])
+        yield from (f"  {path.rsplit('/', 1)[-1]}: {reason}" for path, reason in reasons.items())

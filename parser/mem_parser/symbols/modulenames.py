@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mem_parser.model import Module
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debugfiles import build_id_paths
-from mem_parser.symbols.dwarf import LineTable, SourceFrame, open_lines
+from mem_parser.symbols.dwarf import LinesFailed, LineTable, SourceFrame, open_lines
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.files import ModuleFiles, ModuleFinder
 from mem_parser.symbols.symtab import SymbolTable
@@ -58,8 +58,9 @@ class ModuleNames:
         return virtual, self._find_cached(virtual)
 
     def _open(self, files: ModuleFiles) -> _NameReader:
-        self.problem = files.problem
-        return _NameReader(files, self._cache)
+        reader = _NameReader(files, self._cache)
+        self.problem = files.problem or reader.problem
+        return reader
 
     def _find_cached(self, virtual: Addresses) -> list[list[SourceFrame]]:
         key = f"{self._module.build_id}-names"
@@ -69,10 +70,11 @@ class ModuleNames:
         missing = np.array([k not in known for k in keys], dtype=np.bool_)
         if missing.any():
             files = self._finder.files_of(self._module)
-            found = self._open(files).find(virtual[missing])
+            reader = self._open(files)
+            found = reader.find(virtual[missing])
             fresh = zip(virtual[missing].tolist(), found, strict=True)
             known |= {f"{a:x}": frames for a, frames in fresh}
-            if files.image is not None and len(known) <= _MAX_CACHED:
+            if files.image is not None and not reader.problem and len(known) <= _MAX_CACHED:
                 self._cache.put(key, _dump(known, files))
         return [known[k] for k in keys]
 
@@ -85,8 +87,15 @@ class _NameReader:
         images = [i for i in (files.debug, files.image) if i is not None and usable]
         self._symbols: list[SymbolTable] = [t for t in (i.symbols() for i in images) if len(t)]
         self._lines: LineTable | None = None
+        self.problem: SymbolProblem | None = None
         for image in images:
-            self._lines = self._lines or open_lines(image, cache)
+            try:
+                self._lines = self._lines or open_lines(image, cache)
+            except LinesFailed as failure:
+                self.problem = SymbolProblem(
+                    image.path,
+                    f"{image.path}: its debug information {failure}; names are from symbol tables",
+                )
 
     def starts(self, virtual: Addresses) -> npt.NDArray[np.bool_]:
         """Tell for each address whether a function begins there."""

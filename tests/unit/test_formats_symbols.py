@@ -1,0 +1,222 @@
+"""Where names come from when things go wrong: a reader that dies, a file elsewhere, no file."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heapfiles import HeapFile, Record
+from mem_parser.errors import UsageProblem
+from mem_parser.readers import read_bytes
+from mem_parser.symbols import dwarf
+from mem_parser.symbols.cache import SymbolCache
+from mem_parser.symbols.debuginfod import Debuginfod
+from mem_parser.symbols.elf import ElfImage
+from mem_parser.symbols.reasons import why_nameless
+from mem_parser.symbols.symbolizer import symbolize
+from mem_parser.symbols.table import Symbols
+
+ROOT = Path(__file__).resolve().parents[2]
+BIAS = 0x5500_0000_0000
+SOURCE = """
+#include <stdlib.h>
+__attribute__((noinline))
+void *beta(int n) { void *p = malloc(n); __asm__ volatile("" ::: "memory"); return p; }
+int main(void) { return beta(3) == 0; }
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A program with debug information, `p`, and its parts apart: `stripped` and `debug`."""
+    (tmp_path / "p.c").write_text(SOURCE)
+    commands = (
+        ["gcc", "-g", "-O1", "-pie", "-fPIE", "-Wl,--build-id", "-o", "p", "p.c"],
+        ["objcopy", "--only-keep-debug", "p", "debug"],
+        ["strip", "-o", "stripped", "p"],
+    )
+    for command in commands:
+        subprocess.run(command, check=True, timeout=60, cwd=tmp_path)
+    return tmp_path / "p"
+
+
+def heap_of(program: Path, path: Path) -> bytes:
+    """A profile with one block of `beta`'s, of the program as if it lay at ``path``."""
+    nm = subprocess.check_output(["nm", program], text=True, timeout=60).splitlines()
+    beta = next(int(x.split()[0], 16) for x in nm if x.endswith(" beta"))
+    image = ElfImage.open(str(program))
+    module = {"path": str(path), "build_id": image.build_id, "start": BIAS, "end": BIAS + 0x9000,
+              "bias": BIAS, "exec": [[BIAS, BIAS + 0x9000, 0]], "first_generation": 0,
+              "last_generation": None}  # fmt: skip
+    return HeapFile([Record((0x1000, BIAS + beta + 6), 1, 100)], modules=[module]).data
+
+
+def names(symbols: Symbols) -> list[str]:
+    return [f.name for f in symbols.functions]
+
+
+@pytest.mark.parametrize(
+    ("script", "what"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed its reader (SIGSEGV)"),
+        ("import signal; signal.pause()", "took longer than 1 s to read"),
+        ("raise SystemExit(1)", "cannot be read"),
+    ],
+)
+def test_a_reader_that_dies_costs_lines_but_no_names(
+    script: str, what: str, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reader.py").write_text(script)
+    monkeypatch.setattr(dwarf, "_BUILDER", str(tmp_path / "reader.py"))
+    monkeypatch.setattr(dwarf, "BUILD_TIMEOUT_S", 1.0)
+    cache = SymbolCache(tmp_path / "cache")
+    profile = read_bytes(heap_of(program, program), "x")
+    symbols = symbolize(profile, cache=cache)
+
+    assert "beta" in names(symbols)
+    assert not any(x.line for x in symbols.locations)
+    assert [p.text for p in symbols.problems] == [
+        f"{program}: its debug information {what}; names are from symbol tables"
+    ]
+
+    monkeypatch.undo()
+    again = symbolize(profile, cache=cache)
+    assert again.problems == []
+    assert any(x.line for x in again.locations)
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    content = b""
+    asked: list[str]
+    stall: threading.Event | None = None
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.stall is not None:
+            self.stall.wait(30)
+        found = self.path.endswith("/debuginfo")
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        if found:
+            self.wfile.write(self.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, type[_Server]]]:
+    handler = type("Handler", (_Server,), {"asked": []})
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=served.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{served.server_address[1]}", handler
+    if handler.stall is not None:
+        handler.stall.set()
+    served.shutdown()
+    served.server_close()
+    thread.join(10)
+
+
+def test_debuginfod_gives_names_and_lines_and_is_asked_once(
+    server: tuple[str, type[_Server]], program: Path, tmp_path: Path
+) -> None:
+    url, handler = server
+    stripped = tmp_path / "stripped"
+    handler.content = (tmp_path / "debug").read_bytes()
+    profile = read_bytes(heap_of(program, stripped), "x")
+    cache = SymbolCache(tmp_path / "cache")
+
+    without = symbolize(profile, cache=cache)
+    assert "beta" not in names(without)
+    assert handler.asked == []
+
+    for _ in range(2):
+        servers = Debuginfod([url], tmp_path / "kept")
+        symbols = symbolize(profile, cache=cache, debuginfod=servers)
+        assert "beta" in names(symbols)
+        assert any(x.line for x in symbols.locations)
+    build_id = ElfImage.open(str(program)).build_id
+    assert handler.asked == [f"/buildid/{build_id}/debuginfo"]
+
+
+def test_a_server_that_sends_another_file_is_not_believed(
+    server: tuple[str, type[_Server]], program: Path, tmp_path: Path
+) -> None:
+    url, handler = server
+    handler.content = Path("/bin/true").read_bytes()
+    servers = Debuginfod([url], tmp_path / "kept")
+    assert servers.find(ElfImage.open(str(program)).build_id) is None
+    assert servers.find("../../etc/passwd") is None
+    assert len(handler.asked) == 1
+
+
+def test_a_server_that_stalls_costs_no_more_than_its_time(
+    server: tuple[str, type[_Server]], tmp_path: Path
+) -> None:
+    url, handler = server
+    handler.stall = threading.Event()
+    servers = Debuginfod([url, url, url], tmp_path / "kept", timeout_s=0.3)
+    assert servers.find("ab" * 20) is None
+    assert len(handler.asked) == 1
+
+
+def test_debuginfod_without_servers_is_a_usage_problem() -> None:
+    for value in ("", "ftp://x file:///etc"):
+        with pytest.raises(UsageProblem, match="DEBUGINFOD_URLS names no server"):
+            Debuginfod.from_environment({"DEBUGINFOD_URLS": value})
+
+
+def test_a_stripped_file_is_said_to_be_stripped(program: Path, tmp_path: Path) -> None:
+    stripped = str(tmp_path / "stripped")
+    reasons = why_nameless([stripped, str(program), "/nowhere"])
+    assert reasons == {stripped: "stripped; pass --debug-dir"}
+
+
+def test_the_package_of_debug_symbols_is_named() -> None:
+    if subprocess.run(["dpkg-query", "-S", "/bin/true"], capture_output=True).returncode:
+        pytest.skip("the system has no dpkg that knows /bin/true")
+    assert why_nameless(["/bin/true"]) == {
+        "/bin/true": "stripped; install coreutils-dbgsym or pass --debug-dir"
+    }
+
+
+def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings"))
+    return subprocess.run(
+        [sys.executable, "-m", "mem_cli.mem_parser", *map(str, arguments)],
+        capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""},
+    )  # fmt: skip
+
+
+def test_the_commands_convert_symbolize_and_merge(program: Path, tmp_path: Path) -> None:
+    heap = tmp_path / "x.heap"
+    heap.write_bytes(heap_of(program, program))
+    for arguments in (
+        ("convert", heap, "-o", tmp_path / "x.pb.gz"),
+        ("symbolize", heap, "-o", tmp_path / "named.heap"),
+        ("merge", heap, heap, "-o", tmp_path / "sum.heap"),
+    ):
+        done = parse(*arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), arguments
+    program.unlink()
+    for name in ("x.pb.gz", "named.heap"):
+        done = parse("-f", tmp_path / name, "-t")
+        assert done.returncode == 0, done.stderr
+        assert "beta" in done.stdout
+    table = parse("convert", tmp_path / "named.heap", "--to", "collapsed", "-o", "-")
+    assert table.stdout.startswith("beta")
+
+
+def test_a_name_without_a_format_is_a_usage_problem(tmp_path: Path) -> None:
+    done = parse("convert", "/dev/null", "-o", tmp_path / "x.what")
+    assert done.returncode == 2
+    assert "its name says no format" in done.stderr

@@ -52,7 +52,7 @@ def make_profile(
         if name not in known:
             known[name] = len(table)
             made = (functions or {}).get(name)
-            where = f"/home/dev/src/{name}.c"
+            where = f"/code/src/{name}.c"
             table.append(made or Function(name, name, "/opt/app/bin/server", where))
         return known[name]
 

@@ -336,7 +336,7 @@ def test_a_tooltip_has_the_error_and_the_place(desktop: Any, tmp_path: Path) -> 
     tip = until(desktop, lambda d: element(d, ".tooltip").is_displayed() and element(d, ".tooltip"))
     assert "serve" in tip.text
     assert "\u00b1" in tip.text
-    assert "/home/dev/src/serve.c:" in tip.text
+    assert "/code/src/serve.c:" in tip.text
     assert "/opt/app/bin/server" in tip.text
 
 

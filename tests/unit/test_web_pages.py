@@ -32,7 +32,7 @@ LEAKS = {
         {
             "verdict": "leak", "bytes": 5e6, "std_error": 1e5, "bytes_per_hour": 4e6,
             "evidence": "grew in 6 of 6 windows, see /var/log/grown.txt",
-            "stack": [{"function": "new_node", "file": "/home/dev/src/new_node.c", "line": 14}],
+            "stack": [{"function": "new_node", "file": "/code/src/new_node.c", "line": 14}],
         }
     ],
     "notes": [],
@@ -188,7 +188,7 @@ def test_a_confidential_page_has_no_path_source_host_or_command(render: Any) -> 
 
     private = (
         "/opt/",
-        "/home/",
+        "/code/",
         "/var/",
         "/tmp/",
         "/usr/",

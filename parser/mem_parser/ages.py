@@ -74,8 +74,9 @@ def divide(start: FloatArray, end: FloatArray, duration: float) -> Timeline:
     filled = end > start
     young = filled & (start >= _young_from(start, end, duration))
     mature = filled & ~young
-    split = _split(start, end, mature)
-    warm_up = mature & (end <= _WARM_UP_SHARE * duration) & (end < split)
+    warm = end <= _WARM_UP_SHARE * duration
+    split = _split(start, end, mature, warm)
+    warm_up = mature & warm & (end < split)
     early = mature & ~warm_up & (end <= split)
     late = mature & (start >= split)
     aging = mature & (end <= _OLD_ENOUGH * duration)
@@ -99,14 +100,17 @@ def _young_from(start: FloatArray, end: FloatArray, duration: float) -> float:
     return found
 
 
-def _split(start: FloatArray, end: FloatArray, mature: BoolArray) -> float:
-    """Return the inner bucket bound nearest to the middle of the mature time; its end where there
-    is none.
+def _split(start: FloatArray, end: FloatArray, mature: BoolArray, warm: BoolArray) -> float:
+    """Return the inner bucket bound nearest to the middle of the mature time after warm-up; its end
+    where there is none.
     """
     if not mature.any():
         return 0.0
     last = float(end[mature].max())
-    inner = start[mature & (start > 0)]
+    low = float(end[mature & warm].max(initial=0.0))
+    inner = start[mature & (start > low)]
+    if not len(inner):
+        inner = start[mature & (start > 0)]
     if not len(inner):
         return last
-    return float(inner[np.argmin(np.abs(inner - last / 2))])
+    return float(inner[np.argmin(np.abs(inner - (low + last) / 2))])

@@ -10,8 +10,8 @@ neither part's rate is at most a quarter of the other's. Each of the two hypothe
 the exact test of `significance.p_rate_above`; the larger p-value counts, and Holm's correction over
 all stacks keeps the chance of any false leak among stacks that are at that limit below `ALPHA`.
 More observations forbid the verdict, each at 5 %: survival falls with age, growth slowed down, had
-stopped at the end, or came in bursts. With snapshots of one capture, growth between them must be there as well, tested on
-births and deaths alone.
+stopped at the end, or came in bursts. With snapshots of one capture, growth between them must be
+there as well, tested on births and deaths alone.
 
 Stacks too thin for a verdict of their own are pooled by the line that allocates, and tested again.
 """

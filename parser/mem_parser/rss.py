@@ -91,7 +91,7 @@ def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
     yield heap
     slack = anonymous - heap.bytes - stacks
     arena = memory.heap_bytes
-    label = "allocator's slack, older blocks, other mapped memory"
+    label = "slack, older blocks, other mappings"
     yield Part("slack", label, slack, heap.margin)
     if arena is not None:
         yield Part("of_which_brk", "  (anonymous memory in [heap])", float(arena))

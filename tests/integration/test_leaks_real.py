@@ -1,0 +1,142 @@
+"""Leak verdicts on a real program that leaks in places and only looks so in others."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller_tools import LIBRARY, ROOT, TIMEOUT_S, command_environment, run_command
+from mem_profiler import session
+
+pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(150)]
+PLANTED = {"leak_steady", "leak_some", "leak_callers"}
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("leaky") / "leaky"
+    source = ROOT / "tests" / "targets" / "leaky.c"
+    subprocess.run(
+        ["cc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program)],
+        check=True,
+        timeout=60,
+    )
+    return program
+
+
+def start(program: Path, seconds: float, scale: int) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [str(program), str(seconds), str(scale)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        env={**os.environ, "LD_PRELOAD": str(LIBRARY)},
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def go(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.write("go\n")
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    child.kill()
+    child.wait(TIMEOUT_S)
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def capture(program: Path, prefix: Path, seconds: float, scale: int, rate: int) -> Path:
+    """Capture the whole of the program's work, as one capture of known length."""
+    child = start(program, seconds, scale)
+    try:
+        one = session.Session(child.pid)
+        one.start(rate, seconds)
+        go(child)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "done\n"
+        result = one.finish(str(prefix), "stopped")
+        one.close()
+    finally:
+        end(child)
+    return Path(result.path)
+
+
+def parser(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mem_cli.mem_parser", *map(str, words)],
+        env=command_environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def leaking(*words: object) -> set[str]:
+    done = parser("leaks", "--json", *words)
+    assert done.returncode == 0, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
+    return {
+        next(f["function"] for f in r["stack"] if f["function"] != "main")
+        for r in rows
+        if r["verdict"] == "leak"
+    }
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_planted_leaks_are_found_and_nothing_else(leaky: Path, tmp_path: Path) -> None:
+    file = capture(leaky, tmp_path / "p", 4, 1, 1024)
+    assert leaking(file) == PLANTED
+    assert leaking("--born", "1:3", file) == PLANTED
+    failing = parser("leaks", "--fail-on", "leak", file)
+    assert failing.returncode == 6
+    assert "LEAK" in failing.stdout
+    assert failing.stdout.rstrip().endswith("exit code 6 (--fail-on leak)")
+    assert all(len(line) <= 80 for line in failing.stdout.splitlines())
+    listed = tmp_path / "known"
+    listed.write_text("leak:^leak_\n")
+    quiet = parser("leaks", "--fail-on", "leak", "--suppressions", listed, file)
+    assert quiet.returncode == 0
+    assert "suppressed" in quiet.stdout
+    account = json.loads(parser("rss", "--json", file).stdout)
+    parts = [r["bytes"] for r in account["rows"] if not r["key"].startswith("of_which")]
+    assert sum(parts) == pytest.approx(account["rss_bytes"])
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_snapshots_of_one_capture_find_the_same(leaky: Path, tmp_path: Path) -> None:
+    child = start(leaky, 4, 1)
+    try:
+        assert run_command("start", "-c", "1024", child.pid).returncode == 0
+        go(child)
+        files = []
+        for name in ("a", "b"):
+            done = run_command("snapshot", "-o", tmp_path / name, child.pid)
+            assert done.returncode == 0, done.stderr
+            files += list(tmp_path.glob(f"{name}.*.heap"))
+        assert child.stdout is not None
+        assert child.stdout.readline() == "done\n"
+        done = run_command("snapshot", "-o", tmp_path / "c", child.pid)
+        assert done.returncode == 0, done.stderr
+        files += list(tmp_path.glob("c.*.heap"))
+    finally:
+        end(child)
+    assert len(files) == 3
+    assert leaking(files[2], files[0]) <= PLANTED
+    done = parser("diff", "--json", files[1], files[2])
+    block = json.loads(done.stdout)
+    assert block["paired"]
+    grown = {r["function"] for r in block["rows"] if r["verdict"] in ("grown", "new")}
+    assert grown >= PLANTED
+    assert "use_buffers" not in grown
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("segment_dir")
+def test_a_minute_at_64_kib_finds_every_planted_leak(leaky: Path, tmp_path: Path) -> None:
+    assert leaking(capture(leaky, tmp_path / "p", 60, 1, 65536)) == PLANTED

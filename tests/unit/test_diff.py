@@ -1,0 +1,170 @@
+"""Differences of profiles and the account of RSS, from simulated programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from heapfiles import HeapFile, Record
+from mem_parser.diff import Change, Level, diff_profiles
+from mem_parser.model import Capture, Memory, Profile, Unit
+from mem_parser.rss import account, format_account
+from mem_parser.symbols.table import Symbols
+from simulated import Program, Source, burst, filled_cache, leak, lru
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_parser(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd"))
+    return subprocess.run(
+        [sys.executable, "-m", "mem_cli.mem_parser", *map(str, arguments)],
+        capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": paths},
+    )  # fmt: skip
+
+
+def another_run(profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
+    """The same as from another process."""
+    capture = dataclasses.replace(profile.capture, pid=2)
+    return dataclasses.replace(profile, capture=capture), symbols
+
+
+def changes(result: object) -> dict[str, Change]:
+    return {r.frames[0].function: r.change for r in result.rows}  # type: ignore[attr-defined]
+
+
+def program(seed: int, *extra: Source) -> Program:
+    random = np.random.default_rng(seed)
+    steady = [burst(random, 1.0, 3000, f"f{k}") for k in range(200)]
+    return Program([*steady, *extra])
+
+
+@pytest.mark.parametrize("level", Level)
+def test_a_profile_does_not_differ_from_itself(level: Level) -> None:
+    one = program(1).capture(np.random.default_rng(1))
+    for other in (one, another_run(*one)):
+        result = diff_profiles(one, other, level=level)
+        assert {r.change for r in result.rows} == {Change.NOISE}
+        assert result.total.value == 0
+    assert diff_profiles(one, one).total.std_error == 0
+
+
+def test_two_runs_of_the_same_program_differ_by_noise_only() -> None:
+    a = program(1).capture(np.random.default_rng(1))
+    b = another_run(*program(1).capture(np.random.default_rng(2)))
+    found = [r for r in diff_profiles(a, b).rows if r.change is not Change.NOISE]
+    assert len(found) <= 1
+
+
+def test_what_is_new_gone_grown_or_shrunk_is_told() -> None:
+    random = np.random.default_rng(5)
+
+    def blocks(count: int, name: str) -> Source:
+        return burst(random, 1.0, count, name)
+
+    before = Program([blocks(9000, "gone"), blocks(3000, "grown"), blocks(9000, "shrunk")])
+    after = Program([blocks(9000, "new"), blocks(9000, "grown"), blocks(3000, "shrunk")])
+    a, b = before.capture(random), another_run(*after.capture(random))
+    for unit in Unit:
+        result = diff_profiles(a, b, unit=unit)
+        assert changes(result) == {n: Change(n) for n in ("new", "gone", "grown", "shrunk")}
+        row = next(r for r in result.rows if r.change is Change.NEW)
+        truth = 9000 * (4096 if unit is Unit.SPACE else 1)
+        assert abs(row.delta.value - truth) < 3 * row.delta.std_error
+
+
+def test_snapshots_of_one_capture_are_compared_by_births_and_deaths_only() -> None:
+    random = np.random.default_rng(8)
+    programme = Program([
+        filled_cache(random, 5000, 10, "cache"), leak(random, 50), lru(random, 300, 5, "queue"),
+    ])  # fmt: skip
+    blocks = programme.sampled(random)
+    a, b = programme.snapshot(blocks, 30.0), programme.snapshot(blocks, 60.0)
+    paired = diff_profiles(a, b)
+    alone = diff_profiles(a, another_run(*b))
+    assert paired.paired
+    assert not alone.paired
+    error = {r.frames[0].function: r.delta.std_error for r in paired.rows}
+    wide = {r.frames[0].function: r.delta.std_error for r in alone.rows}
+    assert error["cache"] == 0 < wide["cache"]
+    assert error["leak"] < 0.8 * wide["leak"]
+    assert changes(paired) == {
+        "cache": Change.NOISE, "leak": Change.GROWN, "queue": Change.NOISE,
+    }  # fmt: skip
+
+
+def test_the_paired_error_covers_the_truth() -> None:
+    inside = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        programme = Program([leak(random, 60), lru(random, 100, 20, "ring")])
+        blocks = programme.sampled(random)
+        result = diff_profiles(programme.snapshot(blocks, 30.0), programme.snapshot(blocks, 60.0))
+        truth = sum(
+            4096 * (int(((s.born <= 60) & (s.died > 60)).sum())
+                    - int(((s.born <= 30) & (s.died > 30)).sum()))
+            for s in programme.sources
+        )  # fmt: skip
+        inside += abs(result.total.value - truth) <= result.total.margin95
+    assert inside >= 52
+
+
+def test_lines_of_one_function_are_rows_of_their_own() -> None:
+    random = np.random.default_rng(1)
+    one = Program([burst(random, 1.0, 3000, "f")]).capture(random)
+    moved = dataclasses.replace(
+        one[1], locations=[dataclasses.replace(x, line=x.line + 5) for x in one[1].locations]
+    )
+    other = another_run(one[0], moved)
+    assert {r.change for r in diff_profiles(one, other).rows} == {Change.NOISE}
+    by_line = diff_profiles(one, other, level=Level.LINE)
+    assert sorted(r.change for r in by_line.rows) == [Change.GONE, Change.NEW]
+
+
+def test_the_account_adds_up_to_rss() -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 3000, "f")]).capture(random)
+    mib = 1 << 20
+    profile.capture = Capture(memory=Memory(
+        rss_bytes=40 * mib, peak_rss_bytes=50 * mib, anon_bytes=25 * mib, file_bytes=10 * mib,
+        shmem_bytes=5 * mib, heap_bytes=20 * mib, stack_bytes=mib, segment_bytes=2 * mib,
+    ))  # fmt: skip
+    result = account(profile)
+    summed = sum(p.bytes for p in result.parts if not p.key.startswith("of_which"))
+    assert summed == pytest.approx(40 * mib)
+    part = {p.key: p for p in result.parts}
+    assert part["sampler"].bytes == 2 * mib
+    assert part["slack"].margin == part["live"].margin > 0
+    lines = list(format_account(result))
+    assert lines[0].startswith("RSS 40.00 MiB")
+    assert max(map(len, lines)) <= 80
+    profile.capture = Capture()
+    assert next(format_account(account(profile))).startswith("RSS unknown")
+
+
+def test_commands_print_one_object_and_end_with_their_codes(tmp_path: Path) -> None:
+    file = tmp_path / "x.heap"
+    header = {"duration_s": 60.0, "bucket_end_s": [7.5 * (k + 1) for k in range(8)]}
+    file.write_bytes(HeapFile([Record((0x1000, 0x2001), 5, 5000)], header=header).data)
+    for words in (["leaks", file], ["diff", file, file], ["rss", file]):
+        done = run_parser(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        assert next(iter(json.loads(done.stdout))) == "rows"
+        plain = run_parser(*words)
+        assert plain.returncode == 0
+        assert all(len(line) <= 80 for line in plain.stdout.splitlines() if os.sep not in line)
+    done = run_parser("leaks", "--born", "9:3", file)
+    assert done.returncode == 2
+    assert "A:B" in done.stderr
+    other = tmp_path / "y.heap"
+    other.write_bytes(file.read_bytes().replace(b"60.0", b"50.0"))
+    done = run_parser("leaks", file, other)
+    assert done.returncode == 2
+    assert "not snapshots of one capture" in done.stderr

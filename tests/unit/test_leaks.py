@@ -1,0 +1,237 @@
+"""Leak verdicts, held against programs whose every block is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from mem_parser.ages import timeline
+from mem_parser.errors import UsageProblem
+from mem_parser.leaks import LeakReport, Verdict, find_leaks
+from mem_parser.model import Capture
+from mem_parser.places import Frame
+from mem_parser.significance import binomial_tail, holm, p_rate_above
+from mem_parser.suppressions import Suppressions, parse_suppressions
+from simulated import (
+    Program,
+    Source,
+    burst,
+    filled_cache,
+    leak,
+    lru,
+    random_cache,
+    saturating,
+)
+
+Maker = Callable[[np.random.Generator, str], Source]
+HARMLESS: dict[str, Maker] = {
+    "a cache filled early": lambda r, n: filled_cache(r, 300, 15, n),
+    "globals": lambda r, n: burst(r, 0.0, 2000, n),
+    "a cache filled half way": lambda r, n: filled_cache(r, 300, 30, n),
+    "a queue": lambda r, n: lru(r, 300, 2, n),
+    "a slow queue": lambda r, n: lru(r, 300, 12, n),
+    "a cache that replaces its oldest": lambda r, n: lru(r, 300, 40, n),
+    "a cache that replaces any": lambda r, n: random_cache(r, 300, 20, n),
+    "a cache of keys met at random": lambda r, n: saturating(r, 300, 15, n),
+    "something loaded once": lambda r, n: burst(r, 33.0, 3000, n),
+}
+
+
+def verdicts(report: LeakReport) -> dict[str, Verdict]:
+    return {f.frames[0].function: f.verdict for f in report.findings}
+
+
+def judge(program: Program, seed: int = 1) -> LeakReport:
+    profile, symbols = program.capture(np.random.default_rng(seed))
+    return find_leaks(profile, symbols)
+
+
+@pytest.mark.parametrize("open_end", [False, True])
+@pytest.mark.parametrize("what", HARMLESS)
+def test_what_only_looks_like_a_leak_is_none(what: str, *, open_end: bool) -> None:
+    random = np.random.default_rng(7)
+    sources = [HARMLESS[what](random, f"f{k}") for k in range(60)]
+    report = judge(Program(sources, open_end=open_end))
+    assert not report.leaks, report.leaks[0].evidence
+
+
+@pytest.mark.parametrize("open_end", [False, True])
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_leaks_are_found_among_everything_else(share: float, *, open_end: bool) -> None:
+    random = np.random.default_rng(3)
+    sources = [make(random, name) for name, make in HARMLESS.items()]
+    sources += [leak(random, 100 / share, f"leak{k}", share=share) for k in range(10)]
+    found = verdicts(judge(Program(sources, open_end=open_end)))
+    assert {n for n, v in found.items() if v is Verdict.LEAK} == {f"leak{k}" for k in range(10)}
+
+
+def test_five_thousand_stacks_give_no_false_leak() -> None:
+    random = np.random.default_rng(11)
+    sources = [random_cache(random, random.uniform(1, 40), 12, f"r{k}") for k in range(2500)] + [
+        filled_cache(random, random.uniform(1, 80), 15, f"c{k}") for k in range(2500)
+    ]
+    assert Counter(f.verdict for f in judge(Program(sources)).findings)[Verdict.LEAK] == 0
+
+
+def test_a_leak_called_from_many_places_is_found_by_its_line() -> None:
+    random = np.random.default_rng(5)
+    sources = []
+    for k in range(40):
+        one = leak(random, 3.0, "leaky")
+        sources.append(Source(("leaky", f"caller{k}", "main"), 4096, one.born, one.died))
+    report = judge(Program(sources))
+    [found] = report.leaks
+    assert [f.function for f in found.frames] == ["leaky"]
+    assert found.stacks > 30
+
+
+def test_bytes_and_rate_of_a_leak_are_within_their_margins() -> None:
+    inside_bytes = inside_rate = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        source = leak(random, 100, duration=60.0)
+        [found] = judge(Program([source]), seed).leaks
+        inside_bytes += abs(found.live.value - 4096 * len(source.born)) < found.live.margin95
+        assert found.per_hour is not None
+        inside_rate += abs(found.per_hour.value - 4096 * 100 * 3600) < found.per_hour.margin95
+    assert inside_bytes >= 34
+    assert inside_rate >= 34
+
+
+def test_the_youngest_tenth_is_young_and_caches_say_when_they_were_full() -> None:
+    random = np.random.default_rng(2)
+    sources = [burst(random, 57.0, 3000, "new"), filled_cache(random, 300, 14, "cache")]
+    report = judge(Program(sources))
+    assert verdicts(report) == {"new": Verdict.YOUNG, "cache": Verdict.CACHE_LIKE}
+    texts = {f.frames[0].function: f.evidence for f in report.findings}
+    assert "in the first 15 s, flat since" in texts["cache"]
+
+
+def test_too_few_samples_are_inconclusive() -> None:
+    random = np.random.default_rng(2)
+    [found] = judge(Program([leak(random, 2)])).findings
+    assert found.verdict is Verdict.INCONCLUSIVE
+
+
+def test_snapshots_must_show_the_growth_too() -> None:
+    random = np.random.default_rng(4)
+    program = Program([leak(random, 100), lru(random, 400, 30, "ring")], open_end=True)
+    blocks = program.sampled(random)
+    first, _ = program.snapshot(blocks, 30.0)
+    middle, _ = program.snapshot(blocks, 45.0)
+    last, symbols = program.snapshot(blocks, 60.0)
+    for earlier in ([first], [first, middle]):
+        assert verdicts(find_leaks(last, symbols, earlier=earlier))["leak"] is Verdict.LEAK
+    # A newest snapshot like the one before it: nothing has grown in between.
+    stuck = find_leaks(last, symbols, earlier=[last])
+    assert not stuck.leaks
+    assert any("between the snapshots" in f.evidence for f in stuck.findings)
+
+
+def test_a_window_asks_only_for_blocks_born_in_it() -> None:
+    random = np.random.default_rng(6)
+    sources = [filled_cache(random, 300, 14, "cache"), leak(random, 100), lru(random, 300, 3, "q")]
+    profile, symbols = Program(sources).capture(random)
+    report = find_leaks(profile, symbols, window=(15.0, 45.0))
+    assert verdicts(report) == {"leak": Verdict.LEAK}
+    truth = 4096 * int(((sources[1].born > 15) & (sources[1].born < 45)).sum())
+    assert report.leaks[0].live.value == pytest.approx(truth, rel=0.3)
+
+
+def test_a_file_without_ages_gets_no_verdict() -> None:
+    profile, symbols = Program([leak(np.random.default_rng(1), 50)]).capture(
+        np.random.default_rng(1)
+    )
+    profile.sites.live_births = None
+    report = find_leaks(profile, symbols)
+    assert {f.verdict for f in report.findings} == {Verdict.INCONCLUSIVE}
+    assert report.as_json()["rows"][0]["bytes_per_hour"] is None
+
+
+def test_json_rows_come_first_and_hold_what_is_promised() -> None:
+    block = judge(Program([leak(np.random.default_rng(1), 50)])).as_json()
+    assert next(iter(block)) == "rows"
+    [row] = block["rows"]
+    assert row["verdict"] == "leak"
+    assert row["stack"] == [
+        {"function": "leak", "file": "target.c", "line": 1},
+        {"function": "main", "file": "target.c", "line": 7},
+    ]
+    assert row["bytes"] > 0
+    assert row["std_error"] > 0
+    assert row["bytes_per_hour"] > 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "duration", "early", "late", "young"),
+    [
+        ([60 * (k + 1) / 8 for k in range(8)], 60.0, (7.5, 30), (30, 52.5), (52.5, 60)),
+        ([1, 4, 16, 64, 256, 1024, 4096, None], 300.0, (16, 64), (64, 256), (256, 300)),
+        ([1, 4, 16, 64, 256, 1024, 4096, None], 60.0, (4, 16), (16, 60), None),
+        ([60 * (k + 1) / 8 for k in range(8)], 20.0, (0, 7.5), (7.5, 15), (15, 20)),
+    ],
+)
+def test_time_is_divided_at_bucket_bounds(
+    ends: list[float | None],
+    duration: float,
+    early: tuple[float, float],
+    late: tuple[float, float],
+    young: tuple[float, float] | None,
+) -> None:
+    times = timeline(Capture(duration_s=duration, bucket_end_s=ends))
+    assert times is not None
+    for mask, expected in ((times.early, early), (times.late, late), (times.young, young)):
+        if expected is None:
+            assert not mask.any()
+        else:
+            assert (times.start[mask].min(), times.end[mask].max()) == expected
+
+
+def test_a_suppression_hides_any_stack_it_matches() -> None:
+    profile, symbols = Program([leak(np.random.default_rng(1), 50)]).capture(
+        np.random.default_rng(1)
+    )
+    for pattern, hidden in (
+        ("eak", True), ("^leak$", True), ("l*k", True), ("^eak", False), ("target.c", True),
+        ("/opt/*get$", True), ("^ma$", False), ("other", False),
+    ):  # fmt: skip
+        report = find_leaks(profile, symbols, suppressions=Suppressions([pattern]))
+        assert bool(report.suppressed) is hidden, pattern
+        assert bool(report.leaks) is not hidden
+
+
+def test_suppression_files_are_read_as_leaksanitizer_reads_them() -> None:
+    text = "# known\n\nleak:^foo*bar$\nrace:other\n  leak:lib.so  \n"
+    assert parse_suppressions(text, "x") == ["^foo*bar$", "lib.so"]
+    with pytest.raises(UsageProblem, match="x, line 1"):
+        parse_suppressions("nonsense\n", "x")
+
+
+def test_stars_cannot_make_matching_slow() -> None:
+    many = Suppressions(["a*" * 12 + "b$"])
+    assert not many.match([Frame("a" * 60, "", 0, "")])
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "p", "expected"),
+    [(3, 10, 0.2, 0.3222004736), (10, 10, 0.5, 0.0009765625), (0, 5, 0.1, 1.0),
+     (600, 1000, 0.5, 1.364232e-10)],
+)  # fmt: skip
+def test_binomial_tails_agree_with_sums(k: int, n: int, p: float, expected: float) -> None:
+    assert binomial_tail(k, n, p) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_rate_test_rejects_a_true_hypothesis_no_more_often_than_it_says() -> None:
+    random = np.random.default_rng(9)
+    x, y = random.poisson(20 * 0.25, 4000), random.poisson(20, 4000)
+    p = [p_rate_above(a, 1, b, 1, 0.25) for a, b in zip(x, y, strict=True)]
+    for level in (0.05, 0.01):
+        assert np.mean(np.array(p) <= level) <= level * 1.3
+
+
+def test_holm_lets_nothing_stand_behind_a_failure() -> None:
+    assert holm([0.001, 0.03, 0.02, 0.9], 0.05) == [True, False, False, False]
+    assert holm([], 0.05) == []

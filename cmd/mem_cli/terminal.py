@@ -16,7 +16,7 @@ from typing import Any
 
 from mem_cli.output import write_result
 from mem_parser.errors import one_line
-from mem_parser.reports.grid import Block
+from mem_parser.reports.grid import Block, Grid
 
 Record = dict[str, Any]
 
@@ -44,16 +44,16 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
             console.print()
             console.print(Text(one_line(block.title), style="bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-        for column in block.columns:
+        rows = _aligned(block)
+        for column, head in zip(block.columns, rows[0], strict=True):
             table.add_column(
-                Text(column.title),
-                justify="right" if column.right else "left",
+                Text(head),
                 # rich narrows columns that may wrap first; cells themselves never do.
                 no_wrap=not column.flexible,
             )
-        for k, row in enumerate(block.rows):
+        for k, row in enumerate(rows[1:]):
             style = "dim" if k in block.faint else ""
-            cells = (Text(one_line(c), no_wrap=True, overflow="ellipsis") for c in row)
+            cells = (Text(c, no_wrap=True, overflow="ellipsis") for c in row)
             table.add_row(*cells, style=style)
         console.print(table)
 
@@ -67,15 +67,23 @@ def plain_lines(blocks: Iterable[Block]) -> Iterable[str]:
         if block.title:
             yield ""
             yield one_line(block.title)
-        heads = [column.title for column in block.columns]
-        rows = [heads, *([one_line(cell) for cell in row] for row in block.rows)]
-        widths = [max(len(row[k]) for row in rows) for k in range(len(heads))]
+        for row in _aligned(block):
+            yield " ".join(row).rstrip()
+
+
+def _aligned(grid: Grid) -> list[list[str]]:
+    """Return heads and rows with numbers moved to the right and all cells made printable.
+
+    Done here for rich too, which would strip the blanks that line margins up.
+    """
+    rows = [[column.title for column in grid.columns]]
+    rows += [[one_line(cell) for cell in row] for row in grid.rows]
+    for k, column in enumerate(grid.columns):
+        width = max(len(row[k]) for row in rows)
         for row in rows:
-            cells = [
-                cell.rjust(width) if column.right else cell.ljust(width)
-                for cell, width, column in zip(row, widths, block.columns, strict=True)
-            ]
-            yield " ".join(cells).rstrip()
+            row[k] = row[k].rjust(width) if column.right else row[k].ljust(width)
+            row[k] = row[k].rstrip() if column.flexible else row[k]
+    return rows
 
 
 def write_json(record: Record, output: str | None = None) -> None:

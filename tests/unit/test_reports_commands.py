@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -88,6 +89,14 @@ def test_a_terminal_of_80_columns_is_enough(heap: Path, command: str) -> None:
     lines = text.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
     assert max(map(len, lines)) <= 80
     assert any("true+0x5000" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_wide_terminal_shows_the_same_text_as_a_pipe(heap: Path, command: str) -> None:
+    text = on_terminal("-m", "mem_cli.mem_parser", command, heap, columns=200, NO_COLOR="1")
+    text = re.sub("\x1b\\[[0-9;]*m", "", text)
+
+    assert [x.rstrip() for x in text.splitlines()] == parse(command, heap).stdout.splitlines()
 
 
 def test_long_and_hostile_names_neither_widen_a_table_nor_reach_the_terminal() -> None:

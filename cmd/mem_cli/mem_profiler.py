@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from mem_cli import capture_view
+from mem_cli.embedding import embed_names
 from mem_cli.errors import run_command, say_error
 from mem_parser.errors import MemError, UsageProblem
 from mem_profiler import __version__, discovery, launch, listing, output, recover, session, toggle
@@ -68,6 +69,9 @@ rate_option = click.option(
 prefix_option = click.option(
     "-o", "prefix", default="./custom_prof", show_default=True, help="Path and prefix of files."
 )
+symbolize_option = click.option(
+    "--symbolize", is_flag=True, help="Put names into the file, for machines without the program."
+)
 
 
 class Stop:
@@ -105,10 +109,17 @@ def _finish(results: list[Result], errors: list[MemError], *, of_run: bool = Fal
 @prefix_option
 @click.option("-p", "pid", type=PID, help="Process; default: the only one with a sampler.")
 @click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
+@symbolize_option
 @click.version_option(__version__, prog_name="mem_profiler")
 @click.pass_context
 def cli(  # noqa: PLR0917 - click passes options by name
-    ctx: click.Context, seconds: float | None, rate: int, prefix: str, pid: int | None, every: bool
+    ctx: click.Context,
+    seconds: float | None,
+    rate: int,
+    prefix: str,
+    pid: int | None,
+    every: bool,
+    symbolize: bool,
 ) -> None:
     """Capture the heap of a running process: mem_profiler -s 60 -c 1024 -p PID."""
     if ctx.invoked_subcommand is not None:
@@ -121,7 +132,7 @@ def cli(  # noqa: PLR0917 - click passes options by name
     if pid is not None and every:
         raise UsageProblem("-p and --all do not go together")
     output.check_prefix(prefix)
-    ctx.exit(_capture(_choose(pid, every), seconds, rate, prefix))
+    ctx.exit(_capture(_choose(pid, every), seconds, rate, prefix, symbolize=symbolize))
 
 
 def _refuse_group_options(ctx: click.Context) -> None:
@@ -148,7 +159,7 @@ def _choose(pid: int | None, every: bool) -> list[int]:
     return pids
 
 
-def _capture(pids: list[int], seconds: float, rate: int, prefix: str) -> int:
+def _capture(pids: list[int], seconds: float, rate: int, prefix: str, *, symbolize: bool) -> int:
     stop = Stop()
     _on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
     sessions = session.open_all(pids)
@@ -161,7 +172,10 @@ def _capture(pids: list[int], seconds: float, rate: int, prefix: str) -> int:
         for one in sessions:
             one.abandon()
         raise
-    return _finish(*session.write_all(sessions, prefix, end))
+    results, errors = session.write_all(sessions, prefix, end)
+    if symbolize:
+        embed_names(results)
+    return _finish(results, errors)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -169,6 +183,7 @@ def _capture(pids: list[int], seconds: float, rate: int, prefix: str) -> int:
 @prefix_option
 @click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
 @click.option("--keep-pymalloc", is_flag=True, help="Leave PYTHONMALLOC as it is.")
+@symbolize_option
 @click.argument(
     "arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROG [ARGS]..."
 )
@@ -179,6 +194,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     prefix: str,
     children: bool,
     keep_pymalloc: bool,
+    symbolize: bool,
     arguments: tuple[str, ...],
 ) -> None:
     """Start a program with the sampler and capture it from start to exit."""
@@ -200,6 +216,8 @@ def run(  # noqa: PLR0917 - click passes options by name
     if early.wanted:
         one.forward(signal.SIGTERM)
     outcome = one.finish(one.follow(lambda _gone: None))
+    if symbolize:
+        embed_names(outcome.results)
     code = _finish(outcome.results, outcome.errors, of_run=True)
     ctx.exit(outcome.status or code)
 

@@ -53,6 +53,14 @@ def _is_special(path: str) -> bool:
         return False
 
 
+def _mode_of(path: str, otherwise: int) -> int:
+    """Return the permissions of the file that is replaced: only its owner may read it, perhaps."""
+    try:
+        return stat.S_IMODE(os.stat(path).st_mode) & 0o777
+    except OSError:
+        return otherwise
+
+
 def _write_renamed(path: str, data: bytes) -> None:
     target = os.path.realpath(path)
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".mem_parser-")
@@ -61,7 +69,7 @@ def _write_renamed(path: str, data: bytes) -> None:
             file.write(data)
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        os.chmod(temporary, _mode_of(target, 0o666 & ~mask))
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -1,0 +1,41 @@
+"""`--symbolize`: put names into files once they are written, on the machine that has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import click
+
+from mem_cli.output import write_bytes
+from mem_parser.errors import MemError, one_line
+from mem_profiler.session import Result
+
+
+def embed_names(results: Iterable[Result]) -> None:
+    """Rewrite each file with the names of its addresses.
+
+    A file that cannot be rewritten stays as it was captured, and a warning says so.
+    """
+    for result in results:
+        try:
+            _embed(result.path)
+            result.size_bytes = os.path.getsize(result.path)
+        except (MemError, OSError) as error:
+            click.echo(
+                f"warning: {one_line(result.path)} holds no names: {one_line(str(error))}", err=True
+            )
+
+
+def _embed(path: str) -> None:
+    from mem_parser.readers import read_profile
+    from mem_parser.symbols.embed import embedded_names
+    from mem_parser.symbols.symbolizer import name_addresses
+    from mem_parser.writers.heap import write_heap
+
+    profile = read_profile(path)
+    names = name_addresses(profile)
+    profile.embedded = embedded_names(names)
+    for problem in names.problems:
+        click.echo(f"warning: {one_line(problem.text)}", err=True)
+    write_bytes(write_heap(profile), path)

@@ -11,6 +11,7 @@ parts differ in length and every rate is taken over its real width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,17 +57,28 @@ class Timeline:
         return float(self.width[mask].sum())
 
 
-def timeline(capture: Capture) -> Timeline | None:
-    """Return the buckets of a capture; None where the file does not tell times."""
+def timeline(capture: Capture, buckets: int) -> Timeline | None:
+    """Return the buckets of a capture; None where the file does not tell times, or not of so many
+    buckets.
+    """
     ends, duration = capture.bucket_end_s, capture.duration_s
-    if not ends or duration is None or not duration > 0:
+    if len(ends) != buckets or duration is None or not 1e-3 <= duration < math.inf:
         return None
-    end = np.array([np.inf if e is None else e for e in ends], dtype=np.float64)
+    end = np.array([_bound(e) for e in ends], dtype=np.float64)
     end = np.minimum(np.maximum.accumulate(np.maximum(end, 0.0)), duration)
     # Blocks born after the last bound are counted in the last bucket.
     end[-1] = duration
     start = np.concatenate(([0.0], end[:-1]))
     return divide(start, end, duration)
+
+
+def _bound(value: float | None) -> float:
+    """Return a bound as the file has it; what is no time counts as no bound."""
+    try:
+        found = math.inf if value is None else float(value)
+    except OverflowError:
+        return math.inf
+    return math.inf if math.isnan(found) else found
 
 
 def divide(start: FloatArray, end: FloatArray, duration: float) -> Timeline:

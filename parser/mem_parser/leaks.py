@@ -90,7 +90,7 @@ class Finding:
             "verdict": str(self.verdict),
             "bytes": self.live.value,
             "std_error": _finite(self.live.std_error),
-            "bytes_per_hour": None if growth is None else growth.value,
+            "bytes_per_hour": None if growth is None else _finite(growth.value),
             "bytes_per_hour_error": None if growth is None else _finite(growth.margin95),
             "samples": self.live.samples,
             "stacks": self.stacks,
@@ -155,7 +155,8 @@ def find_leaks(
     the start) restricts the question to blocks born in it. ``symbols`` are those of ``profile``.
     """
     report = LeakReport([])
-    times = timeline(profile.capture) if profile.sites.live_births is not None else None
+    live = profile.sites.live_births
+    times = timeline(profile.capture, live.shape[1]) if live is not None else None
     if times is None:
         report.notes.append("the file tells no ages of blocks, so nothing can be said of leaks")
     keep: BoolArray | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from mem_parser.ages import timeline
+from mem_parser.diff import diff_profiles
 from mem_parser.errors import UsageProblem
 from mem_parser.leaks import LeakReport, Verdict, find_leaks
 from mem_parser.model import Capture
@@ -151,6 +154,24 @@ def test_a_file_without_ages_gets_no_verdict() -> None:
     assert report.as_json()["rows"][0]["bytes_per_hour"] is None
 
 
+@pytest.mark.parametrize(
+    ("ends", "duration"),
+    [([1.0], 5.0), ([], 5.0), ([math.nan] * 8, 5.0), ([10**400] * 8, 5.0), ([-1.0] * 8, 5.0),
+     ([9.0, 1.0] * 4, 5.0), ([1.0] * 8, math.inf), ([1.0] * 8, math.nan), ([0.0] * 8, 1e-300)],
+)  # fmt: skip
+def test_forged_times_do_no_harm(ends: list[float | None], duration: float) -> None:
+    random = np.random.default_rng(1)
+    profile, symbols = Program([leak(random, 50), burst(random, 2.0, 50, "b")]).capture(random)
+    profile.capture.bucket_end_s, profile.capture.duration_s = ends, duration
+    json.dumps(find_leaks(profile, symbols).as_json(), allow_nan=False)
+
+
+def test_a_profile_of_nothing_has_no_findings() -> None:
+    profile, symbols = Program([]).capture(np.random.default_rng(1))
+    assert not find_leaks(profile, symbols).findings
+    assert not diff_profiles((profile, symbols), (profile, symbols)).rows
+
+
 def test_json_rows_come_first_and_hold_what_is_promised() -> None:
     block = judge(Program([leak(np.random.default_rng(1), 50)])).as_json()
     assert next(iter(block)) == "rows"
@@ -181,7 +202,7 @@ def test_time_is_divided_at_bucket_bounds(
     late: tuple[float, float],
     young: tuple[float, float] | None,
 ) -> None:
-    times = timeline(Capture(duration_s=duration, bucket_end_s=ends))
+    times = timeline(Capture(duration_s=duration, bucket_end_s=ends), 8)
     assert times is not None
     for mask, expected in ((times.early, early), (times.late, late), (times.young, young)):
         if expected is None:

@@ -59,7 +59,7 @@ class FakeSegment:
         c["arena_offset"], c["arena_bytes"] = arena, ARENA_BYTES
         c["arena_reserved_bytes"] = ARENA_BYTES
         c["arena_cursor"] = layout.STACK_LOST_MAX * 8
-        c["thread_count"] = 1
+        c["thread_count"] = 0
         self._level(c["lost_sites"], lost, 64, 64)
         self._table("stack_index", [(index, 4096)], 0)
         self._table("sites", [(sites, site_rows), (next_sites, 4 * site_rows)], 64)
@@ -141,9 +141,9 @@ class FakeSegment:
 
     def thread(self, tid: int, name: bytes) -> int:
         """Record a thread; returns its row."""
-        row = int(self.control["thread_count"])
+        row = int(self.control["thread_count"]) + 1
         self.threads[row]["tid"], self.threads[row]["name"] = tid, name
-        self.control["thread_count"] = row + 1
+        self.control["thread_count"] = row
         return row
 
     def module(self, path: bytes, start: int, end: int, bias: int = 0) -> None:

@@ -252,7 +252,7 @@ def read_stacks(segment: Segment, control: Control, ids: Ints) -> Stacks:
 def read_threads(segment: Segment, control: Control) -> list[tuple[int, str]]:
     """(tid, name) of every recorded thread, by row. Row 0 stands for all that had no row."""
     size = layout.THREAD.itemsize
-    count = min(control.number("thread_count"), layout.THREAD_ROWS)
+    count = min(control.number("thread_count") + 1, layout.THREAD_ROWS)
     count = min(count, control.number("threads_reserved_bytes") // size)
     offset = control.number("threads_offset")
     if not 0 < offset <= control.limit_bytes - count * size:

@@ -184,7 +184,7 @@ struct mp_control {
 
     /* cursors and counters, target only */
     uint64_t arena_cursor; /* bytes used; starts at MP_STACK_LOST_MAX * 8 */
-    uint32_t thread_count;
+    uint32_t thread_count; /* rows taken: 1 to this, row 0 is the shared one */
     uint32_t module_count;
     uint32_t generation; /* bumped by each dlclose of a module that was in a stack */
     uint32_t arena_growing;

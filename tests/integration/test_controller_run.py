@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from c_build import ROOT, compile_program
 from controller_tools import (
     LIBRARY,
     TIMEOUT_S,
@@ -37,6 +38,17 @@ def heaps(folder: Path) -> list[HeapFile]:
 
 def nothing_left(segment_dir: Path) -> bool:
     return not [name for _, _, names in os.walk(segment_dir) for name in names]
+
+
+def test_a_thread_that_has_ended_keeps_its_id_and_name(tmp_path: Path) -> None:
+    program = compile_program(ROOT / "tests" / "targets" / "threads.c", libs=("-lpthread",))
+    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program, "churn", "3")
+    assert done.returncode == 0, done.stderr
+    [heap] = heaps(tmp_path)
+    owners = {row["tid"]: row["name"] for row in heap.lists["%thread"]}
+    assert len(owners) > 3, owners
+    assert 0 not in owners
+    assert set(owners.values()) == {program.name[:15]}
 
 
 def test_run_captures_from_start_to_exit_and_passes_the_status_on(

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import strategies
 from heapfiles import HOOK, HeapFile, Record
-from mem_parser.errors import InputFileError, MemError
+from mem_parser.errors import InputFileError, MemError, TruncatedProfile
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.cache import SymbolCache
@@ -150,6 +150,8 @@ def test_the_official_runtime_reads_the_values_and_tables_we_wrote() -> None:
     assert message.duration_nanos == 12_500_000_000
     assert (text[message.mapping[0].filename], text[message.mapping[0].build_id]) == (
         "/opt/app/server", "ab" * 20)  # fmt: skip
+    first_mapping = message.mapping[0]
+    assert (first_mapping.memory_start, first_mapping.memory_limit) == (BASE, BASE + 0x100000)
     p = 1 - np.exp(-100 / 4096)
     first = message.sample[0]
     assert list(first.value) == [round(7 / p), round(700 / p), round(5 / p), round(500 / p)]
@@ -193,6 +195,21 @@ def test_what_went_into_a_pprof_file_comes_out_with_its_error_bars(rate: int) ->
                 assert theirs.std_error == pytest.approx(ours.std_error, rel=0.01)
     names = [f.name for f in symbols_of(back).spell().functions]
     assert "[stack lost: table full]" in names
+    frames = set(profile.stacks.frames.tolist()) - {1}
+    assert frames <= set(back.stacks.frames.tolist())
+    assert [m.path for m in back.modules] == [m.path for m in profile.modules]
+    assert back.modules[0].build_id == profile.modules[0].build_id
+
+
+def test_a_flood_of_empty_entries_is_refused_before_it_costs_memory() -> None:
+    flood = gzip.compress(b"\x0a\x04\x08\x01\x10\x02" + b"\x12\x00" * 3_000_000)
+    with pytest.raises(InputFileError, match="no heap profile"):
+        read_bytes(flood, "x.pb.gz")
+
+
+def test_a_cut_profile_proto_says_so() -> None:
+    with pytest.raises(TruncatedProfile, match="it ends within a message"):
+        read_bytes(GOOD[: GOOD.index(b"inuse_space") + 3], "x.pb")
 
 
 def test_values_that_were_never_sampled_get_no_error_bars() -> None:

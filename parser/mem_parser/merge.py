@@ -150,6 +150,9 @@ class Merger:
         known.capture.notes = [
             f"merged from {known.files} files" + (f" of {hosts}" if hosts else "")
         ]
+        if mixed:
+            span = f"{rates.min():.0f} to {rates.max():.0f} B"
+            known.capture.notes.append(f"sampled at {span}; each record weighs by its own rate")
         lookup, names = self._addresses()
         return Profile(
             format="mem_profiler",

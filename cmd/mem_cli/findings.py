@@ -295,7 +295,7 @@ def _diff_lines(result: Diff, rows: int) -> Iterator[str]:
     noise = [r for r in result.rows if r.change is Change.NOISE]
     yield f"Change: {_signed(result.total, result.unit)} (95 %)   {len(real)} rows beyond noise"
     if real:
-        yield f"{'change':>11} {'±':>9} {'base':>10} {'new':>10}  {'':<6}  name"
+        yield f"{'change':>11} {'±':>9} {'now':>10}  {'':<6}  name"
     shown = real[:rows] if rows else real
     for row in shown:
         yield _diff_row(row, result.unit)
@@ -315,11 +315,13 @@ def _diff_row(row: DiffRow, unit: Unit) -> str:
     error = format_value(margin, unit) if math.isfinite(margin) and margin else ""
     spot = row.frames[0].spot if row.frames else ""
     head = (
-        f"{_plain(row.delta.value, unit):>11} {error:>9} {format_value(row.base.value, unit):>10} "
-        f"{format_value(row.new.value, unit):>10}  {row.change!s:<6}  "
+        f"{_plain(row.delta.value, unit):>11} {error:>9} {format_value(row.new.value, unit):>10}  "
+        f"{row.change!s:<6}  "
     )
     names = " ← ".join(one_line(f.function) for f in row.frames) or "[no stack]"
-    return f"{head}{names}  {one_line(spot)}".rstrip()
+    text = f"{names}  {one_line(spot)}".rstrip()
+    room = _WIDTH - len(head)
+    return head + (text if len(text) <= room else text[: room - 1] + "…")
 
 
 def _plain(value: float, unit: Unit) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.growth import match_stacks, stack_index
-from mem_parser.model import Count, IntArray, Profile, Unit
+from mem_parser.model import SAMPLER_NAME, Count, IntArray, Profile, Unit
 from mem_parser.places import Frame, find_places, same_capture
 from mem_parser.significance import benjamini_hochberg, normal_tail
 from mem_parser.symbols.table import Symbols
@@ -269,7 +269,10 @@ def _notes(base: Profile, new: Profile, level: Level, *, paired: bool) -> list[s
     a, b = base.capture.duration_s, new.capture.duration_s
     if not paired and a and b and max(a, b) > 1.1 * min(a, b):
         notes.append(f"base covers {a:.1f} s, new {b:.1f} s: growth with time is in the change")
-    builds = [{m.name: m.build_id for m in p.modules if m.build_id} for p in (base, new)]
+    builds = [
+        {m.name: m.build_id for m in p.modules if m.build_id and m.name != SAMPLER_NAME}
+        for p in (base, new)
+    ]
     other = sorted(n for n in builds[0] if builds[1].get(n, builds[0][n]) != builds[0][n])
     if other:
         what = "; lines may have moved" if level is Level.LINE else ""

@@ -276,6 +276,7 @@ class _Judge:
         self.table = table
         self.times = times
         self.growth = growth
+        self.activity: FloatArray = table.births.sum(axis=0)
 
     def run(self) -> list[Finding]:
         """Judge stack by stack, then what is left pooled by allocating line."""
@@ -324,7 +325,7 @@ class _Judge:
         early, late = _count(group, times.early), _count(group, times.late)
         if early + late < MIN_SAMPLES or not times.late.any():
             return 1.0
-        if not steady(group, times) or slowed(group, times) or stopped(group, times):
+        if not steady(group, times) or slowed(group, times) or stopped(group, times, self.activity):
             return 1.0
         if dying(group, times) or not kept(group, times):
             return 1.0
@@ -366,7 +367,7 @@ class _Judge:
             return "grew in bursts"
         if slowed(group, times):
             return "still grows, but ever more slowly"
-        if stopped(group, times):
+        if stopped(group, times, self.activity):
             return "grew, but not at the end"
         if dying(group, times) or not kept(group, times):
             return "grows, but its old blocks seem to be freed"
@@ -403,12 +404,18 @@ def slowed(group: _Group, times: Timeline) -> bool:
     return p_rate_above(early, v, late, w, 1.0) < _DOUBT
 
 
-def stopped(group: _Group, times: Timeline) -> bool:
+def stopped(group: _Group, times: Timeline, activity: FloatArray) -> bool:
     """Tell whether the youngest blocks are too few for growth that goes on: less than half the late
     rate, and surely below it. Of a leak they are more, because what is freed soon is among them.
+
+    ``activity`` are the births of all stacks: a program that comes to rest as a whole says nothing
+    of one stack.
     """
     late, young = _count(group, times.late), _count(group, times.young)
     v, w = times.span(times.late), times.span(times.young)
+    busy = float(activity[times.late].sum())
+    if v and w and busy:
+        w *= min(1.0, float(activity[times.young].sum()) / w / (busy / v))
     if not w or not v or young / w >= _FLAT * late / v:
         return False
     return p_rate_above(late, v, young, w, 1.0) < _DOUBT

@@ -91,6 +91,14 @@ def test_a_leak_called_from_many_places_is_found_by_its_line() -> None:
     assert found.stacks > 30
 
 
+def test_a_program_that_comes_to_rest_before_the_end_has_its_leak_all_the_same() -> None:
+    random = np.random.default_rng(3)
+    working = [leak(random, 100, duration=51.0), lru(random, 300, 2, "queue", duration=51.0)]
+    assert verdicts(judge(Program(working)))["leak"] is Verdict.LEAK
+    others = [*working, lru(random, 3000, 0.1, "busy")]
+    assert verdicts(judge(Program(others)))["leak"] is not Verdict.LEAK
+
+
 def test_bytes_and_rate_of_a_leak_are_within_their_margins() -> None:
     inside_bytes = inside_rate = 0
     for seed in range(40):

@@ -37,6 +37,7 @@ HARMLESS: dict[str, Maker] = {
     "a queue": lambda r, n: lru(r, 300, 2, n),
     "a slow queue": lambda r, n: lru(r, 300, 12, n),
     "a cache that replaces its oldest": lambda r, n: lru(r, 300, 40, n),
+    "a cache that replaces any, slowly": lambda r, n: random_cache(r, 1000, 30, n),
     "a cache that replaces any": lambda r, n: random_cache(r, 300, 20, n),
     "a cache of keys met at random": lambda r, n: saturating(r, 300, 15, n),
     "something loaded once": lambda r, n: burst(r, 33.0, 3000, n),
@@ -119,6 +120,15 @@ def test_the_youngest_tenth_is_young_and_caches_say_when_they_were_full() -> Non
     assert verdicts(report) == {"new": Verdict.YOUNG, "cache": Verdict.CACHE_LIKE}
     texts = {f.frames[0].function: f.evidence for f in report.findings}
     assert "in the first 15 s, flat since" in texts["cache"]
+
+
+def test_a_cache_loaded_three_times_is_no_leak() -> None:
+    random = np.random.default_rng(2)
+    times = np.concatenate([burst(random, at, 2000, "x").born for at in (15.0, 45.0, 58.0)])
+    sources = [Source(("loaded", "main"), 4096, times, np.full(len(times), np.inf))]
+    sources.append(lru(random, 3000, 0.1, "busy"))
+    [found] = [f for f in judge(Program(sources)).findings if f.frames[0].function == "loaded"]
+    assert found.verdict is Verdict.INCONCLUSIVE
 
 
 def test_too_few_samples_are_inconclusive() -> None:

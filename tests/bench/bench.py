@@ -1,11 +1,14 @@
 """What the sampler costs, and what others cost: `make bench`.
 
     bench.py [--quick] [--json FILE] [--record] [--only SECTION]... [--no-install] [--sampler LIB]
+    bench.py --render
 
 Builds what it needs, installs the peers where it may, runs ours and theirs in turns, prints tables
 and writes every single measurement as JSON (build/bench/result.json, or FILE). --record also puts
 tables and measurements into docs/performance.md and docs/performance.json. --quick takes less than
-two minutes and leaves out depths, the long redis pairs and the largest snapshot.
+two minutes and leaves out depths, the long redis pairs and the largest snapshot. --only with
+--record renews these sections and keeps the others of the document; --render measures nothing and
+makes tables and bars again from docs/performance.json.
 
 Reading order: rounds (how things are compared), tools (what is run), churn, unwinders, redis_load,
 interpreter, holding, parsing (what is measured), bars and report (what comes out).
@@ -83,12 +86,17 @@ def machine() -> dict[str, Any]:
     }
 
 
+def _describe_run(run: dict[str, Any]) -> str:
+    before, after = run["load"]
+    what = f"{run['when']}: {' '.join(run['sections'])}, {run['minutes']:.1f} min"
+    return f"{what}{', quick' if run['quick'] else ''}; load {before:.1f} to {after:.1f}"
+
+
 def describe(result: dict[str, Any]) -> str:
     """The lines above the tables."""
     m = result["machine"]
     lines = [
-        f"{result['when']}, {result['minutes']:.1f} minutes{', quick' if result['quick'] else ''}",
-        f"load average before {result['load'][0]:.2f}, after {result['load'][1]:.2f}",
+        *(_describe_run(run) for run in result["runs"]),
         f"{m['cpu']}, {m['cpus']} CPUs, {m['memory_gib']} GiB, Linux {m['kernel']}",
         f"{m['compiler']}, Python {m['python']}",
         *m["packages"],
@@ -140,17 +148,47 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 sections |= run_section(have, quick=options.quick)
             except Exception as error:
                 have.missing.append(f"{name}: {error}")
-    minutes = (dt.datetime.now(dt.UTC) - begin).total_seconds() / 60
-    return {
+    run = {
         "when": begin.strftime("%Y-%m-%d %H:%M UTC"),
-        "minutes": minutes,
+        "minutes": (dt.datetime.now(dt.UTC) - begin).total_seconds() / 60,
         "quick": options.quick,
         "load": [load, os.getloadavg()[0]],
+        "sections": options.only or list(SECTIONS),
+    }
+    return {
+        "runs": [run],
         "machine": machine(),
         "missing": have.missing,
         "bars": [bar.as_json() for bar in bars.judge(sections)],
         "sections": sections,
     }
+
+
+def recorded() -> dict[str, Any]:
+    """What docs/performance.json holds."""
+    loaded: dict[str, Any] = json.loads(DOCUMENT.with_suffix(".json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def renewed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The recorded result with the sections of `new` in place of its own."""
+    done = set(new["runs"][0]["sections"])
+    kept = [
+        {**run, "sections": [s for s in run["sections"] if s not in done]} for run in old["runs"]
+    ]
+    sections = {**old["sections"], **new["sections"]}
+    return {
+        **new,
+        "runs": [*(run for run in kept if run["sections"]), *new["runs"]],
+        "bars": [bar.as_json() for bar in bars.judge(sections)],
+        "sections": sections,
+    }
+
+
+def render(result: dict[str, Any]) -> str:
+    """The whole text: what was run on what, the tables, the bars."""
+    judged = bars.judge(result["sections"])
+    return "\n\n\n".join([describe(result), *report.tables(result["sections"], judged)])
 
 
 def main() -> int:
@@ -166,15 +204,21 @@ def main() -> int:
     parser.add_argument(
         "--sampler", type=Path, help="measure this library instead of building ours"
     )
+    parser.add_argument("--render", action="store_true", help="only tables from what is recorded")
     options = parser.parse_args()
-    result = measure(options)
-    texts = [describe(result), *report.tables(result["sections"], bars.judge(result["sections"]))]
-    text = "\n\n\n".join(texts)
-    print(text)
-    write_json(options.json, result)
-    print(f"\nevery measurement: {options.json}")
-    if options.record:
-        record(text, result)
+    if options.render:
+        result = recorded()
+        result["bars"] = [bar.as_json() for bar in bars.judge(result["sections"])]
+    else:
+        result = measure(options)
+        write_json(options.json, result)
+        if options.only and options.record and DOCUMENT.with_suffix(".json").exists():
+            result = renewed(recorded(), result)
+    print(render(result))
+    if not options.render:
+        print(f"\nevery measurement: {options.json}")
+    if options.record or options.render:
+        record(render(result), result)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bars import CPU, Bar, Sections
-from rounds import Series, added, median
+from rounds import Series, added, median, ratio
 
 RATES = ("forwarding", "idle", "512K", "1024", "every block")
 
@@ -104,17 +104,16 @@ def _unwind(sections: Sections) -> str:
 
 def _redis(series: Series) -> str:
     names = ("SET", "LPUSH", "HSET", "all")
+    base = median(series, "unprofiled", "all cpu_ns")
     rows = []
     for case in series:
-        cells = [
-            f"{(median(series, case, f'{name} per second') or 0) / 1000:,.0f}" for name in names
-        ]
-        cpu = _n(median(series, case, "all cpu_ns"), 0)
-        base = median(series, "unprofiled", "all per second") or 1.0
-        share = (median(series, case, "all per second") or 0) / base
-        rows.append([case, *cells, f"{share:.2f}", cpu])
-    head = ["1000 requests/s", *names, "of unprof.", "CPU ns/req."]
-    return table("redis-server on one CPU, pipelined by 32", head, rows)
+        rates = [(median(series, case, f"{name} per second") or 0) / 1000 for name in names]
+        cpu = [median(series, case, f"{name} cpu_ns") for name in names]
+        share = _n(ratio(base, cpu[-1]), 2)
+        rows.append([case, *(_n(c, 0) for c in cpu), share, *(_n(rate, 0) for rate in rates[-1:])])
+    head = ["server CPU ns per request", *names, "throughput", "1000/s seen"]
+    title = "redis-server pinned, pipelined by 32; throughput: 1 / CPU time, of unprofiled"
+    return table(title, head, rows)
 
 
 def _python(series: Series) -> str:

@@ -87,7 +87,7 @@ def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
     shared = memory.shmem_bytes
     anonymous = memory.anon_bytes
     if anonymous is None:
-        anonymous = rss - (files or 0) - (shared or 0)
+        anonymous = rss - (files or 0) - (own if shared is None else shared)
     yield heap
     slack = anonymous - heap.bytes - stacks
     arena = memory.heap_bytes
@@ -107,7 +107,8 @@ def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
         own = min(own, shared)
     if memory.segment_bytes is not None:
         yield Part("sampler", "the sampler's own", float(own))
-    told = anonymous + (files or 0) + (shared or 0)
+    # Where shared memory is not told apart, the sampler's own pages are all that is known of it.
+    told = anonymous + (files or 0) + (own if shared is None else shared)
     if rss != told:
         yield Part("rest", "not told apart by the kernel", float(rss - told))
 

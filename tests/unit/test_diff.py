@@ -149,6 +149,14 @@ def test_the_account_adds_up_to_rss() -> None:
     assert next(format_account(account(profile))).startswith("RSS unknown")
 
 
+def test_the_account_adds_up_where_only_the_segment_is_known() -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 3000, "f")]).capture(random)
+    profile.capture = Capture(memory=Memory(rss_bytes=40 << 20, segment_bytes=3 << 20))
+    parts = account(profile).parts
+    assert sum(p.bytes for p in parts) == pytest.approx(40 << 20)
+
+
 def test_commands_print_one_object_and_end_with_their_codes(tmp_path: Path) -> None:
     file = tmp_path / "x.heap"
     header = {"duration_s": 60.0, "bucket_end_s": [7.5 * (k + 1) for k in range(8)]}

@@ -64,8 +64,7 @@ static uint32_t claim_old(struct mp_segment *seg, const struct mp_level *level, 
             !mp_cas_u64(&keys[row], old, key | MP_LIVE_CLAIMED))
             continue;
         if (mp_key_capture(mp_load_relaxed(&payload->site_key)) == capture) {
-            mp_store_release(&keys[row],
-                             old); /* freed and sampled anew at the same address meanwhile */
+            mp_store_release(&keys[row], old); /* meanwhile freed, and sampled anew there */
             continue;
         }
         mp_filter_remove((const void *)(uintptr_t)old);
@@ -74,11 +73,12 @@ static uint32_t claim_old(struct mp_segment *seg, const struct mp_level *level, 
     return MP_ROW_NONE;
 }
 
+/* The last level first: it has most of the room, and holds most of the blocks. */
 static uint32_t claim(struct mp_segment *seg, uint32_t ready, uint64_t key, uint64_t hash,
                       uint32_t capture, uint32_t *number) {
     const struct mp_levels *levels = &seg->layout.live;
     uint32_t row;
-    for (*number = 0; *number < ready; ++*number) {
+    for (*number = ready; (*number)-- > 0;) {
         unsigned used = 0;
         if ((row = claim_empty(seg, &levels->level[*number], key, hash, &used)) != MP_ROW_NONE) {
             if (*number + 1 == ready && used >= GROW_AHEAD)
@@ -86,10 +86,23 @@ static uint32_t claim(struct mp_segment *seg, uint32_t ready, uint64_t key, uint
             return row;
         }
     }
-    for (*number = 0; *number < ready; ++*number)
+    for (*number = ready; (*number)-- > 0;)
         if ((row = claim_old(seg, &levels->level[*number], key, hash, capture)) != MP_ROW_NONE)
             return row;
     return MP_ROW_NONE;
+}
+
+void mp_live_prefetch(const struct mp_segment *seg, const void *block) {
+    const struct mp_levels *levels = &seg->layout.live;
+    uint32_t ready = mp_table_ready(levels, &seg->control->live);
+    uint64_t hash = mp_mix(key_of(block));
+    mp_filter_prefetch(block);
+    for (uint32_t i = ready; i-- > 0 && i + 2 >= ready;) {
+        const struct mp_level *level = &levels->level[i];
+        const uint64_t *keys = mp_level_keys(seg, level);
+        __builtin_prefetch(keys + mp_bucket(level, hash, 0), 1);
+        __builtin_prefetch(keys + mp_bucket(level, hash, 1), 1);
+    }
 }
 
 bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_row *row,
@@ -121,7 +134,7 @@ bool mp_live_take(struct mp_segment *seg, const void *block, struct mp_live_row 
     uint32_t ready = mp_table_ready(levels, &seg->control->live);
     if (key == 0)
         return false;
-    for (uint32_t i = 0; i < ready; i++) {
+    for (uint32_t i = ready; i-- > 0;) {
         const struct mp_level *level = &levels->level[i];
         uint32_t row = mp_level_find(seg, level, hash, key);
         if (row == MP_ROW_NONE)

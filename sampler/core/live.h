@@ -15,6 +15,9 @@
 
 #include "table.h"
 
+/* HOOK. The block will be added soon: ask for the memory that takes. */
+void mp_live_prefetch(const struct mp_segment *seg, const void *block);
+
 /* HOOK. Insert; false when there is no room (the caller counts it). Adds the address to the
  * filter. */
 bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_row *row,

@@ -75,6 +75,10 @@ static inline bool mp_filter_hit_large(const void *p) {
     return mp_load_acquire(&mp_local.filter_large[mp_filter_large_cell(p)]) != 0;
 }
 
+static inline void mp_filter_prefetch(const void *p) {
+    __builtin_prefetch(&mp_local.filter_large[mp_filter_large_cell(p)], 1);
+}
+
 void mp_filter_add(const void *p);
 void mp_filter_remove(const void *p);
 

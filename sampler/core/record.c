@@ -99,6 +99,7 @@ static void record_sample(struct mp_segment *seg, int64_t gate, const struct cap
     if (mp_filter_hit(block))
         mp_record_free(
             block); /* an earlier owner of the address was freed where we could not see it */
+    mp_live_prefetch(seg, block);
     struct mp_live_row row = {.size_bytes = size, .birth_ns = view->now_ns};
     row.thread = mp_thread_row(seg);
     row.site =

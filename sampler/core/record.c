@@ -180,9 +180,11 @@ MP_REALIGN void mp_record_put_back(const void *block, const struct mp_taken *tak
     struct mp_segment *seg = &mp_local.segment;
     if (!taken->found)
         return;
+    int saved_errno = errno; /* the refused realloc's: adding may try to reserve pages in vain */
     struct mp_site_row *counters = counters_of(seg, &taken->row);
     if (!mp_live_add(seg, block, &taken->row, mp_key_capture(taken->row.site_key)))
         lose(seg, MP_LOST_LIVE_FULL);
     else if (counters != NULL)
         mp_site_unfree(counters, taken->row.size_bytes);
+    errno = saved_errno;
 }

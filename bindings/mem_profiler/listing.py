@@ -13,7 +13,7 @@ from mem_profiler.segment import Control, Segment
 @dataclass(frozen=True)
 class Row:
     """One process. `rate_bytes`, `samples` and `live_bytes` are None where nothing was captured.
-    `dead` rows are segments whose process is gone; `written`: it is in a file.
+    `dead` rows are segments whose process is gone and whose capture is in no file yet.
     """
 
     pid: int
@@ -25,7 +25,6 @@ class Row:
     live_bytes: float | None
     lost: int | None
     dead: bool = False
-    written: bool = False
 
 
 def _user(uid: int) -> str:
@@ -72,7 +71,6 @@ def _row(pid: int, segment: Segment, uid: int, state: str, *, dead: bool) -> Row
         live_bytes=live,
         lost=lost,
         dead=dead,
-        written=captured and control.number("written_capture") == number,
     )
 
 
@@ -85,7 +83,7 @@ def rows() -> list[Row]:
             state = _state(control, capture.target_now_ns(pid))
             found.append(_row(pid, segment, control.number("uid"), state, dead=False))
     for left in discovery.sweep(discovery.in_folders()):
-        if left.alive or not left.captured:
+        if left.alive or left.written:  # written and still there: another user's
             continue
         try:
             with Segment.open(left.path, writable=False) as segment:

@@ -94,7 +94,7 @@ def process_lines(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         known = row.samples is not None
         state = row.state
-        if row.dead and not row.written:
+        if row.dead:
             state = f"{row.state}: mem_profiler recover {row.pid}"
         cells.append(
             (
@@ -110,8 +110,7 @@ def process_lines(rows: Sequence[Row]) -> Iterator[str]:
         )
     # A long state runs on over columns that have nothing to say, instead of widening its own.
     running_on = [
-        (row.dead and not row.written)
-        or (row.samples is None and len(line[STATE_COLUMN]) > WIDEST_STATE)
+        row.dead or (row.samples is None and len(line[STATE_COLUMN]) > WIDEST_STATE)
         for row, line in zip(rows, cells[1:], strict=True)
     ]
     widths = [

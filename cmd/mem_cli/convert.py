@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mem_cli.options import address_names, partial_option, symbol_options
 from mem_cli.output import check_output, write_bytes
 from mem_parser.errors import InputFileError, UsageProblem, one_line
 
 if TYPE_CHECKING:
     from mem_parser.model import Profile
-    from mem_parser.symbols.debuginfod import Debuginfod
-    from mem_parser.symbols.symbolizer import AddressNames
 
-Command = Callable[..., None]
 FORMATS = ("pprof", "heap", "speedscope", "collapsed", "csv", "json")
 _BY_END = {
     ".pb.gz": "pprof", ".pb": "pprof", ".pprof": "pprof", ".heap": "heap",
     ".speedscope.json": "speedscope", ".speedscope": "speedscope", ".collapsed": "collapsed",
     ".folded": "collapsed", ".csv": "csv", ".json": "json",
 }  # fmt: skip
-
-
-def symbol_options(command: Command) -> Command:
-    """Add the options that say where names come from."""
-    options = [
-        click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled."),
-        click.option(
-            "--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here."
-        ),
-        click.option(
-            "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS, 5 s a module."
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-partial_option = click.option("--partial", is_flag=True, help="A cut file is no error.")
 
 
 @click.command()
@@ -88,7 +66,7 @@ def _converted(profile: Profile, kind: str, file: str, options: dict[str, Any]) 
         from mem_parser.writers.heap import write_heap
 
         return write_heap(profile)
-    names = named(profile, options)
+    names = address_names(profile, options)
     if kind == "pprof":
         from mem_parser.writers.pprof import write_pprof
 
@@ -111,30 +89,6 @@ def _converted(profile: Profile, kind: str, file: str, options: dict[str, Any]) 
 
         text = (write_csv if kind == "csv" else write_json)(profile, symbols)
     return text.encode("utf-8", "replace")
-
-
-def named(profile: Profile, options: dict[str, Any]) -> AddressNames:
-    """Name the addresses as the options say; what is missing is warned of."""
-    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
-    from mem_parser.symbols.symbolizer import name_addresses
-
-    names = name_addresses(
-        profile,
-        options["binary"],
-        debug_dirs=(*options["debug_dir"], *DEFAULT_DEBUG_DIRS),
-        debuginfod=_servers(options),
-    )
-    for problem in names.problems:
-        click.echo(f"warning: {one_line(problem.text)}", err=True)
-    return names
-
-
-def _servers(options: dict[str, Any]) -> Debuginfod | None:
-    if not options["debuginfod"]:
-        return None
-    from mem_parser.symbols.debuginfod import Debuginfod
-
-    return Debuginfod.from_environment()
 
 
 def finish(file: str, profile: Profile, *, partial: bool) -> None:
@@ -165,7 +119,7 @@ def symbolize(file: str, output: str, **options: Any) -> None:
     from mem_parser.writers.heap import write_heap
 
     profile = read_profile(file)
-    profile.embedded = embedded_names(named(profile, options))
+    profile.embedded = embedded_names(address_names(profile, options))
     write_bytes(write_heap(profile), output)
     finish(file, profile, partial=options["partial"])
 

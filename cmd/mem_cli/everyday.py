@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from mem_cli.options import debug_servers
 from mem_cli.output import check_output
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.filters import check_count
@@ -44,6 +45,7 @@ class Everyday:
     plain_bytes: bool
     rule: FrameRule
     debug_dirs: tuple[str, ...]
+    debuginfod: bool
     strict: bool
     partial: bool
 
@@ -79,6 +81,7 @@ class Everyday:
             plain_bytes=given["plain_bytes"],
             rule=FrameRule.NONE if given["all_frames"] else rule,
             debug_dirs=(*given["debug_dir"], *DEFAULT_DEBUG_DIRS),
+            debuginfod=given["debuginfod"],
             strict=given["strict"],
             partial=given["partial"],
         )
@@ -91,7 +94,12 @@ class Everyday:
             check_recorded_binary(profile)
         check_count(profile, self.count)
         profile = profile.used(self.count)
-        symbols = symbolize(profile, self.binary, debug_dirs=self.debug_dirs)
+        symbols = symbolize(
+            profile,
+            self.binary,
+            debug_dirs=self.debug_dirs,
+            debuginfod=debug_servers(asked=self.debuginfod),
+        )
         sums = sum_stacks(
             profile, symbols, count=self.count, unit=self.unit, rule=self.rule, group=self.group
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mem_cli.options import address_names, partial_option, symbol_options
 from mem_cli.output import check_output, write_result
 from mem_parser.errors import InputFileError, UsageProblem, one_line
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from mem_parser.leaks import Finding, LeakReport
     from mem_parser.model import Profile, Unit
     from mem_parser.places import Frame
-    from mem_parser.symbols.table import Symbols
 
 Command = Callable[..., None]
 LEAK_FOUND = 6
@@ -30,19 +30,7 @@ def _shared_options(command: Command) -> Command:
     options = [
         click.option("-o", "--output", metavar="FILE", help="Write here."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-        click.option("--partial", is_flag=True, help="A cut file is no error."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _symbol_options(command: Command) -> Command:
-    options = [
-        click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled."),
-        click.option(
-            "--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here."
-        ),
+        partial_option,
     ]
     for option in reversed(options):
         command = option(command)
@@ -53,17 +41,6 @@ def _read(path: str) -> Profile:
     from mem_parser.readers import read_profile
 
     return read_profile(path)
-
-
-def _symbols(profile: Profile, options: dict[str, Any]) -> Symbols:
-    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
-    from mem_parser.symbols.symbolizer import symbolize
-
-    folders = (*options["debug_dir"], *DEFAULT_DEBUG_DIRS)
-    symbols = symbolize(profile, options["binary"], debug_dirs=folders)
-    for problem in symbols.problems:
-        click.echo(f"warning: {one_line(problem.text)}", err=True)
-    return symbols
 
 
 def _print(
@@ -106,7 +83,7 @@ class _Window(click.ParamType[tuple[float, float]]):
 
 @click.command("leaks")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@_symbol_options
+@symbol_options
 @click.option("--born", type=_Window(), help="Only blocks allocated from A to B seconds.")
 @click.option("--suppressions", metavar="FILE", help="Stacks to pass over (leak:PATTERN lines).")
 @click.option("--fail-on", type=click.Choice(["leak"]), help="Exit with 6 if there is a leak.")
@@ -134,7 +111,7 @@ def leaks(
     path, profile = profiles[-1]
     report = find_leaks(
         profile,
-        _symbols(profile, options),
+        address_names(profile, options).spell(),
         earlier=[p for _, p in profiles[:-1]],
         window=born,
         suppressions=listed,
@@ -246,7 +223,7 @@ def _rate(per_hour: Estimate) -> str:
 @click.command("diff")
 @click.argument("base", metavar="BASE")
 @click.argument("new", metavar="NEW")
-@_symbol_options
+@symbol_options
 @click.option(
     "--by", type=click.Choice(["function", "line", "stack"]), default="function",
     show_default=True, help="What a row stands for.",
@@ -275,8 +252,8 @@ def diff(
             raise InputFileError(f"{path}: holds no counts of all allocations")
     old, recent = profiles[0][1], profiles[1][1]
     result = diff_profiles(
-        (old, _symbols(old, {**options, "binary": None})),
-        (recent, _symbols(recent, options)),
+        (old, address_names(old, {**options, "binary": None}).spell()),
+        (recent, address_names(recent, options).spell()),
         level=Level(by),
         count=count,
         unit=Unit.OBJECTS if objects else Unit.SPACE,

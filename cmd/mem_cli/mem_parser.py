@@ -41,6 +41,9 @@ from mem_parser.errors import InputFileError, SymbolError, one_line
 @click.option("--all-frames", is_flag=True, help="Keep the allocator's own frames.")
 @click.option("--jeprof-frames", is_flag=True, help="Drop exactly the frames that jeprof drops.")
 @click.option("--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too.")
+@click.option(
+    "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS, 5 s a module."
+)
 @click.option("--strict", is_flag=True, help="Missing or changed binaries are errors (exit 5).")
 @click.option("--partial", is_flag=True, help="A cut file is no error.")
 @click.version_option(package_name="mem-profiler")

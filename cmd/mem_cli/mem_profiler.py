@@ -94,7 +94,11 @@ def _on_signals(numbers: Iterable[int], handler: Callable[[int, FrameType | None
         signal.signal(number, handler)
 
 
-def _finish(results: list[Result], errors: list[MemError], *, of_run: bool = False) -> int:
+def _finish(
+    results: list[Result], errors: list[MemError], *, symbolize: bool, of_run: bool = False
+) -> int:
+    if symbolize:
+        embed_names(results)
     for result in results:
         for line in capture_view.result_lines(result, awaited=of_run):
             click.echo(line, err=of_run)
@@ -173,9 +177,7 @@ def _capture(pids: list[int], seconds: float, rate: int, prefix: str, *, symboli
             one.abandon()
         raise
     results, errors = session.write_all(sessions, prefix, end)
-    if symbolize:
-        embed_names(results)
-    return _finish(results, errors)
+    return _finish(results, errors, symbolize=symbolize)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -216,9 +218,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     if early.wanted:
         one.forward(signal.SIGTERM)
     outcome = one.finish(one.follow(lambda _gone: None))
-    if symbolize:
-        embed_names(outcome.results)
-    code = _finish(outcome.results, outcome.errors, of_run=True)
+    code = _finish(outcome.results, outcome.errors, symbolize=symbolize, of_run=True)
     ctx.exit(outcome.status or code)
 
 
@@ -246,38 +246,42 @@ def start(pid: int, rate: int) -> None:
 @cli.command()
 @click.argument("pid", type=PID)
 @prefix_option
+@symbolize_option
 @click.pass_context
-def stop(ctx: click.Context, pid: int, prefix: str) -> None:
+def stop(ctx: click.Context, pid: int, prefix: str, *, symbolize: bool) -> None:
     """End a capture and write its file."""
     output.check_prefix(prefix)
-    ctx.exit(_finish([toggle.stop(pid, prefix)], []))
+    ctx.exit(_finish([toggle.stop(pid, prefix)], [], symbolize=symbolize))
 
 
 @cli.command()
 @click.argument("pid", type=PID)
 @prefix_option
+@symbolize_option
 @click.pass_context
-def snapshot(ctx: click.Context, pid: int, prefix: str) -> None:
+def snapshot(ctx: click.Context, pid: int, prefix: str, *, symbolize: bool) -> None:
     """Write what a capture has so far; the capture goes on."""
     output.check_prefix(prefix)
-    ctx.exit(_finish([toggle.snapshot(pid, prefix)], []))
+    ctx.exit(_finish([toggle.snapshot(pid, prefix)], [], symbolize=symbolize))
 
 
 @cli.command(name="recover")
 @click.argument("what", required=False, metavar="[PID|SEGMENT-FILE]")
 @prefix_option
+@symbolize_option
 @click.pass_context
-def recover_command(ctx: click.Context, what: str | None, prefix: str) -> None:
+def recover_command(ctx: click.Context, what: str | None, prefix: str, *, symbolize: bool) -> None:
     """Write files from segments whose process is gone."""
     output.check_prefix(prefix)
     if what is None:
         results, errors = recover.recover_all(prefix)
         if not results and not errors:
             click.echo("nothing to recover")
-        ctx.exit(_finish(results, errors))
-    if what.isascii() and what.isdigit():
-        ctx.exit(_finish(recover.recover_pid(int(what), prefix), []))
-    ctx.exit(_finish([recover.recover_file(what, prefix)], []))
+    elif what.isascii() and what.isdigit():
+        results, errors = recover.recover_pid(int(what), prefix), []
+    else:
+        results, errors = [recover.recover_file(what, prefix)], []
+    ctx.exit(_finish(results, errors, symbolize=symbolize))
 
 
 @cli.command()

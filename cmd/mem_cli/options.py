@@ -1,8 +1,8 @@
 """Options that several commands share, and how a profile is opened with them.
 
 `@filter_options` adds what `mem_parser.filters` needs; `filters_from` makes `Filters` of the
-values. `@file_options` adds the profile, its binary and where debug files are; `open_profile` reads
-and names it.
+values. `@symbol_options` says where names come from and `address_names` gives them; `@file_options`
+adds the profile itself as well, and `open_profile` reads and names it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from mem_parser.errors import InputFileError, UsageProblem, one_line
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
     from mem_parser.model import Count, Profile
+    from mem_parser.symbols.debuginfod import Debuginfod
+    from mem_parser.symbols.symbolizer import AddressNames
     from mem_parser.symbols.table import Symbols
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,19 +51,28 @@ def filter_options(command: Command) -> Command:
     return command
 
 
-def file_options(command: Command) -> Command:
-    """Add the profile, the program's own file, debug folders, and `--partial`."""
+partial_option = click.option("--partial", is_flag=True, help="A cut file is no error.")
+
+
+def symbol_options(command: Command) -> Command:
+    """Add the options that say where names come from."""
     options = [
-        click.argument("file", metavar="FILE"),
         click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled."),
         click.option(
             "--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too."
         ),
-        click.option("--partial", is_flag=True, help="A cut file is no error."),
+        click.option(
+            "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS, 5 s a module."
+        ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def file_options(command: Command) -> Command:
+    """Add the profile, where its names come from, and `--partial`."""
+    return click.argument("file", metavar="FILE")(symbol_options(partial_option(command)))
 
 
 def filters_from(given: dict[str, Any]) -> Filters:
@@ -94,27 +105,50 @@ def _count(given: dict[str, Any]) -> Count:
     return Count(chosen[0]) if chosen else Count.INUSE
 
 
+def address_names(profile: Profile, given: dict[str, Any]) -> AddressNames:
+    """Name the addresses of ``profile`` as the values of `symbol_options` say.
+
+    What names are missing is said on stderr. Raises `InputFileError` and `UsageProblem`.
+    """
+    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
+    from mem_parser.symbols.symbolizer import name_addresses
+
+    names = name_addresses(
+        profile,
+        given["binary"],
+        debug_dirs=(*given["debug_dir"], *DEFAULT_DEBUG_DIRS),
+        debuginfod=debug_servers(asked=given["debuginfod"]),
+    )
+    for problem in names.problems:
+        click.echo(f"warning: {one_line(problem.text)}", err=True)
+    return names
+
+
+def debug_servers(*, asked: bool) -> Debuginfod | None:
+    """Return the servers to ask for debug files, if any are ``asked``. Raises `UsageProblem`."""
+    if not asked:
+        return None
+    from mem_parser.symbols.debuginfod import Debuginfod
+
+    return Debuginfod.from_environment()
+
+
 def open_profile(
-    file: str, binary: str | None, debug_dirs: tuple[str, ...], count: Count | None = None
+    file: str, given: dict[str, Any], count: Count | None = None
 ) -> tuple[Profile, Symbols]:
-    """Read and name a profile; what names are missing is said on stderr.
+    """Read and name a profile, as `address_names` does.
 
     With ``count`` only the sites that have such blocks are named, which is less work. Raises
     `InputFileError`.
     """
     from mem_parser.filters import check_count
     from mem_parser.readers import read_profile
-    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
-    from mem_parser.symbols.symbolizer import symbolize
 
     profile = read_profile(file)
     if count is not None:
         check_count(profile, count)
         profile = profile.used(count)
-    symbols = symbolize(profile, binary, debug_dirs=(*debug_dirs, *DEFAULT_DEBUG_DIRS))
-    for problem in symbols.problems:
-        click.echo(f"warning: {one_line(problem.text)}", err=True)
-    return profile, symbols
+    return profile, address_names(profile, given).spell()
 
 
 def check_whole(file: str, profile: Profile, *, partial: bool) -> None:

@@ -38,7 +38,7 @@ def _view(file: str, options: dict[str, Any], *, all_counts: bool = False) -> Vi
     filters = filters_from(options)
     check_output(options["output"])
     count = None if all_counts else filters.count
-    profile, symbols = open_profile(file, options["binary"], options["debug_dir"], count)
+    profile, symbols = open_profile(file, options, count)
     return make_view(profile, symbols, filters)
 
 

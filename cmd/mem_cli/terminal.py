@@ -17,6 +17,7 @@ from typing import Any
 from mem_cli.output import write_result
 from mem_parser.errors import one_line
 from mem_parser.reports.grid import Block, Grid
+from mem_parser.writers.rows import spreadsheet_safe
 
 Record = dict[str, Any]
 
@@ -93,9 +94,15 @@ def write_json(record: Record, output: str | None = None) -> None:
 
 
 def write_csv(records: Sequence[Record], keys: Sequence[str], output: str | None = None) -> None:
-    """Write rows as CSV with a head; fields that a row lacks are empty. Raises `MemError`."""
+    """Write rows as CSV with a head; fields that a row lacks are empty. Raises `MemError`.
+
+    No text is a formula to a spreadsheet.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, keys, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows(
+        {k: spreadsheet_safe(v) if isinstance(v, str) else v for k, v in record.items()}
+        for record in records
+    )
     write_result(text.getvalue(), output)

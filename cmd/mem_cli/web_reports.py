@@ -111,11 +111,10 @@ def _open(file: str, kind: str, options: dict[str, Any]) -> _Given:
     check_output(output)
     # The page hides allocator frames itself, so that its reader can have them back.
     keep_frames = dataclasses.replace(filters, rule=FrameRule.NONE)
-    debug_dirs = options["debug_dir"]
-    profile, symbols = keep_frames.apply(*open_profile(file, options["binary"], debug_dirs))
+    profile, symbols = keep_frames.apply(*open_profile(file, options))
     base = None
     if options["base"]:
-        base = keep_frames.apply(*open_profile(options["base"], None, debug_dirs))
+        base = keep_frames.apply(*open_profile(options["base"], options | {"binary": None}))
     start = Opening(filters.count, filters.unit, filters.rule is not FrameRule.NONE)
     return _Given(profile, symbols, base, filters, start, output)
 

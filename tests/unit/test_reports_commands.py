@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from heapfiles import HeapFile, Record
+from mem_cli.terminal import write_csv
 from mem_parser.symbols.elf import ElfImage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +132,14 @@ def test_csv_has_a_head_and_a_row_per_function(heap: Path) -> None:
     assert len(rows) == 3
     assert rows[0]["function"] == "true+0x5000"
     assert float(rows[0]["flat"]) == pytest.approx(6 << 20, rel=0.01)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_no_name_in_csv_is_a_formula(start: str, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    write_csv([{"function": f"{start}1+1", "flat": -1.5}], ("function", "flat"), str(out))
+
+    assert list(csv.reader(out.read_text().splitlines()))[1] == [f"'{start}1+1", "-1.5"]
 
 
 def test_a_report_goes_to_its_file(heap: Path, tmp_path: Path) -> None:

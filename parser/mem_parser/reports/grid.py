@@ -7,7 +7,7 @@ margin in the same unit (`96.10 MiB ±0.21`), or, for programs, three numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mem_parser.estimate import Estimate
@@ -77,6 +77,18 @@ def numbers(key: str, estimate: Estimate) -> Record:
         f"{key}_std_error": round(estimate.std_error, 3) if known else None,
         f"{key}_margin95": round(estimate.margin95, 3) if known else None,
     }
+
+
+def marked(
+    columns: Sequence[Column], rows: Iterable[Sequence[str]], judged: Iterable[Estimate]
+) -> Iterator[Block]:
+    """Yield a table in which rows are marked whose ``judged`` number is inside the noise, and the
+    line that explains the mark.
+    """
+    noisy = {k for k, estimate in enumerate(judged) if in_noise(estimate)}
+    cells = [(NOISE_MARK if k in noisy else "", *row) for k, row in enumerate(rows)]
+    yield Grid((MARK, *columns), list(cells), faint=noisy)
+    yield from noise_line(len(noisy))
 
 
 def noise_line(number: int) -> list[str]:

@@ -15,19 +15,15 @@ from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
 from mem_parser.reports.aggregate import rows_of
 from mem_parser.reports.grid import (
-    MARK,
     NAME,
-    NOISE_MARK,
     Block,
     Column,
-    Grid,
     Record,
     amounts,
     in_noise,
-    noise_line,
+    marked,
     numbers,
 )
-from mem_parser.reports.table import nameless_lines
 from mem_parser.reports.units import percent
 from mem_parser.reports.view import View
 
@@ -65,6 +61,11 @@ class Summary:
     rows: list[SummaryRow]
     left_out: int
 
+    def judged(self, row: SummaryRow) -> Estimate:
+        """Return the number that says whether the row is noise: the one the rows are sorted by."""
+        result: Estimate = getattr(row, self.sort)
+        return result
+
 
 def summary(view: View, sort: Sort = Sort.TOTAL, limit: int = 0) -> Summary:
     """Return the summary; ``limit`` is the most rows, 0 for all."""
@@ -81,18 +82,15 @@ def summary(view: View, sort: Sort = Sort.TOTAL, limit: int = 0) -> Summary:
 
 def blocks(found: Summary) -> Iterator[Block]:
     """Yield the report for people."""
-    view = found.view
-    yield from view.header
-    if not found.rows:
-        yield "0 samples: nothing to show"
-        return
-    whole = view.profile.total(view.filters.count, Unit.SPACE).value
-    noisy = {k for k, r in enumerate(found.rows) if in_noise(getattr(r, found.sort))}
+    return found.view.framed(_body(found))
+
+
+def _body(found: Summary) -> Iterator[Block]:
+    whole = found.view.profile.total(found.view.filters.count, Unit.SPACE).value
     total = amounts((r.total for r in found.rows), Unit.SPACE)
     own = amounts((r.own for r in found.rows), Unit.SPACE)
-    rows = [
+    rows = (
         (
-            NOISE_MARK if k in noisy else "",
             total[k],
             percent(row.total.value, whole),
             own[k],
@@ -101,13 +99,11 @@ def blocks(found: Summary) -> Iterator[Block]:
             row.name,
         )
         for k, row in enumerate(found.rows)
-    ]
+    )
     heads = ("total", "%", "own", "%", "count")
-    yield Grid((MARK, *map(Column, heads), NAME), list(rows), faint=noisy)
-    yield from noise_line(len(noisy))
+    yield from marked((*map(Column, heads), NAME), rows, map(found.judged, found.rows))
     if found.left_out:
         yield f"{found.left_out} more functions not shown: -n 0 shows all"
-    yield from nameless_lines(view.symbols)
 
 
 def records(found: Summary) -> list[Record]:
@@ -121,6 +117,6 @@ def records(found: Summary) -> list[Record]:
             | numbers("total", row.total)
             | numbers("own", row.own)
             | numbers("count", row.count)
-            | {"noise": in_noise(getattr(row, found.sort))}
+            | {"noise": in_noise(found.judged(row))}
         )
     return result

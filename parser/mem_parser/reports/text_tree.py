@@ -16,19 +16,7 @@ import numpy as np
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import IntArray
 from mem_parser.reports.aggregate import StackSums, estimate
-from mem_parser.reports.grid import (
-    MARK,
-    NOISE_MARK,
-    Block,
-    Column,
-    Grid,
-    Record,
-    amounts,
-    in_noise,
-    noise_line,
-    numbers,
-)
-from mem_parser.reports.table import nameless_lines
+from mem_parser.reports.grid import Block, Column, Record, amounts, marked, numbers
 from mem_parser.reports.units import format_value, percent
 from mem_parser.reports.view import View
 
@@ -175,37 +163,30 @@ def _sort(root: Node) -> None:
 
 def blocks(found: TextTree) -> Iterator[Block]:
     """Yield the report for people."""
-    view = found.view
-    yield from view.header
-    if not view.total.samples:
-        yield "0 samples: nothing to show"
-        return
-    unit, whole = view.filters.unit, view.total.value
+    return found.view.framed(_body(found))
+
+
+def _body(found: TextTree) -> Iterator[Block]:
+    unit, whole = found.view.filters.unit, found.view.total.value
+    options = found.options
     lines = list(_lines(found.root))
-    noisy = {k for k, (_, node) in enumerate(lines) if in_noise(node.total)}
     totals = amounts((node.total for _, node in lines), unit)
-    rows = [
+    rows = (
         (
-            NOISE_MARK if k in noisy else "",
             totals[k],
             percent(node.total.value, whole),
             format_value(node.own.value, unit) if node.own.value else "",
             f"{guide}{node.name}",
         )
         for k, (guide, node) in enumerate(lines)
-    ]
-    name = Column(
-        "callers below" if found.options.inverted else "function", right=False, flexible=True
     )
-    heads = ("total", "%", "ends here" if found.options.inverted else "own")
-    yield Grid((MARK, *map(Column, heads), name), list(rows), faint=noisy)
-    yield from noise_line(len(noisy))
+    name = Column("callers below" if options.inverted else "function", right=False, flexible=True)
+    heads = ("total", "%", "ends here" if options.inverted else "own")
+    yield from marked((*map(Column, heads), name), rows, (node.total for _, node in lines))
     if found.left_out:
-        why = f"below {100 * found.options.share:g} % or beyond the heaviest {found.options.most}"
-        if not found.options.most:
-            why = f"below {100 * found.options.share:g} %"
+        beyond = f" or beyond the heaviest {options.most}" if options.most else ""
+        why = f"below {100 * options.share:g} %{beyond}"
         yield f"{found.left_out} branches {why} not shown: --min-share 0 -n 0 shows all"
-    yield from nameless_lines(view.symbols)
 
 
 def _lines(root: Node) -> Iterator[tuple[str, Node]]:

@@ -13,19 +13,16 @@ from dataclasses import dataclass
 from mem_parser.estimate import Estimate
 from mem_parser.reports.aggregate import GroupBy, Row, rows_of
 from mem_parser.reports.grid import (
-    MARK,
     NAME,
-    NOISE_MARK,
     Block,
     Column,
-    Grid,
     Record,
     amounts,
     in_noise,
-    noise_line,
+    marked,
     numbers,
 )
-from mem_parser.reports.table import SMALL_SHARE, nameless_lines
+from mem_parser.reports.table import SMALL_SHARE
 from mem_parser.reports.units import format_value, percent
 from mem_parser.reports.view import View
 
@@ -79,37 +76,30 @@ def top(view: View, options: TopOptions) -> Top:
 
 def blocks(found: Top) -> Iterator[Block]:
     """Yield the report for people."""
-    view = found.view
-    yield from view.header
-    unit, total = view.filters.unit, view.total.value
-    if not view.total.samples:
-        yield "0 samples: nothing to show"
-        return
-    noisy = {k for k, row in enumerate(found.shown) if in_noise(found.judged(row))}
-    columns = (
-        amounts((r.flat for r in found.shown), unit),
-        amounts((r.cum for r in found.shown), unit),
-    )
-    rows = [
+    return found.view.framed(_body(found))
+
+
+def _body(found: Top) -> Iterator[Block]:
+    unit, total = found.view.filters.unit, found.view.total.value
+    flat = amounts((r.flat for r in found.shown), unit)
+    cum = amounts((r.cum for r in found.shown), unit)
+    rows = (
         (
-            NOISE_MARK if k in noisy else "",
-            columns[0][k],
+            flat[k],
             percent(row.flat.value, total),
-            columns[1][k],
+            cum[k],
             percent(row.cum.value, total),
             row.name,
         )
         for k, row in enumerate(found.shown)
-    ]
+    )
     heads = ("flat", "flat%", "cum", "cum%")
-    yield Grid((MARK, *map(Column, heads), NAME), list(rows), faint=noisy)
-    yield from noise_line(len(noisy))
+    yield from marked((*map(Column, heads), NAME), rows, map(found.judged, found.shown))
     if found.left_out:
-        flat = format_value(sum(r.flat.value for r in found.left_out), unit)
+        rest = format_value(sum(r.flat.value for r in found.left_out), unit)
         noun = "row" if len(found.left_out) == 1 else "rows"
         why = "" if found.options.rows else f" below {100 * SMALL_SHARE:g} %"
-        yield f"{len(found.left_out)} {noun}{why} not shown ({flat} flat): -n 0 shows all"
-    yield from nameless_lines(view.symbols)
+        yield f"{len(found.left_out)} {noun}{why} not shown ({rest} flat): -n 0 shows all"
 
 
 def records(found: Top) -> list[Record]:

@@ -6,6 +6,7 @@ both.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mem_parser.estimate import Estimate
@@ -13,7 +14,9 @@ from mem_parser.filters import Filters
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
+from mem_parser.reports.grid import Block
 from mem_parser.reports.header import header_lines
+from mem_parser.reports.table import nameless_lines
 from mem_parser.symbols.table import Function, Symbols
 
 
@@ -52,6 +55,17 @@ class View:
     def header(self) -> list[str]:
         """The lines above the report."""
         return header_lines(self.profile, self.total, self.filters.count, self.filters.unit)
+
+    def framed(self, body: Iterable[Block]) -> Iterator[Block]:
+        """Yield a report: the header, ``body``, and which names are missing. Without samples there
+        is no body.
+        """
+        yield from self.header
+        if not self.total.samples:
+            yield "0 samples: nothing to show"
+            return
+        yield from body
+        yield from nameless_lines(self.symbols)
 
     @property
     def function_of_name(self) -> dict[str, Function]:

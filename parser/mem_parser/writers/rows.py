@@ -18,7 +18,12 @@ from mem_parser.reports.aggregate import StackSums, sum_stacks
 from mem_parser.symbols.table import Symbols
 from mem_parser.writers.collapsed import frame_text
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def spreadsheet_safe(text: str) -> str:
+    """Return ``text`` with a `'` in front if a spreadsheet would take it for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def _columns(profile: Profile, symbols: Symbols) -> dict[str, StackSums]:
@@ -55,9 +60,7 @@ def write_csv(profile: Profile, symbols: Symbols) -> str:
     writer.writerow([*names, "stack"])
     for frames, numbers in _rows(columns):
         stack = ";".join(frame_text(f) for f in frames)
-        # A spreadsheet would take such a text for a formula.
-        safe = f"'{stack}" if stack.startswith(_FORMULA_STARTS) else stack
-        writer.writerow([*(numbers[n] for n in names), safe])
+        writer.writerow([*(numbers[n] for n in names), spreadsheet_safe(stack)])
     return text.getvalue()
 
 

@@ -1,0 +1,71 @@
+/*
+ * attach.h - begin and end sampling in a process that runs already.
+ *
+ * Model: somebody outside puts this library into the process (dlopen of /proc/PID/fd/N by a thread of its
+ * own) and then calls mem_profiler_attach() on that thread, once per command. A library opened so does
+ * nothing by itself: its constructor returns at once.
+ *
+ *   BEGIN   find the real functions, make the segment, lead every slot of the malloc family here. After it
+ *           the segment's state is READY and a capture can be started from outside.
+ *   RESCAN  the same for modules that were opened since, and for slots that the loader has bound since.
+ *   DETACH  the segment lets go, every slot that still leads here gets back what it held, where the same
+ *           module still lies there. Code and data stay mapped and cold, and a later BEGIN works again.
+ *
+ * Where the allocator is part of a program and no slot leads to it, the caller may hand a plan (entry_plan.h):
+ * the entry points of that allocator, decoded outside.
+ *
+ * Threads: all others of the process run meanwhile. Calls of this function itself are refused with -EBUSY
+ * while one is at work. It allocates nothing from the process's heap, except what the loader's own
+ * functions do.
+ */
+#ifndef MP_ATTACH_H
+#define MP_ATTACH_H
+
+#include <stdint.h>
+
+#define MP_ATTACH_VERSION 1
+
+enum mp_attach_command {
+    MP_ATTACH_BEGIN = 1,
+    MP_ATTACH_RESCAN = 2,
+    MP_ATTACH_DETACH = 3,
+};
+
+/* Plain words and bytes, written from outside: no pointer but `plan`, the same on every architecture. */
+struct mp_attach_request {
+    uint32_t version;         /* MP_ATTACH_VERSION */
+    uint32_t command;         /* enum mp_attach_command */
+    uint32_t flags;           /* 0 */
+    int32_t result;           /* out: what the function returned */
+    char installed_path
+        [512]; /* BEGIN: where the library lives as a file; named in the .heap. May be "" */
+    char dir[256];            /* BEGIN: folder of segments, absolute; "": /dev/shm */
+    char options
+        [1024]; /* BEGIN: "NAME=value" lines, names as in the environment without MEM_PROFILER_:
+                               * MAX_MEMORY, UNWIND, SEED */
+    char text[256]; /* out: one plain line; why it failed, or what cannot be seen */
+    uint32_t slots_patched; /* out: changed by this call */
+    uint32_t slots_restored; /* out: DETACH */
+    uint32_t slots_failed; /* out: lead to the real function and could not be changed */
+    uint32_t modules; /* out: looked at */
+    uint64_t plan; /* BEGIN: address of a struct mp_entry_plan in this process; 0: none */
+    uint64_t plan_bytes;
+    uint64_t slots_held; /* out: slots and entries that lead here after this call */
+    uint64_t
+        slots_kept; /* out, DETACH: left to others: another tool's hook, a module that is gone */
+    uint64_t reserved[4]; /* 0 */
+};
+
+/*
+ * INIT, on a thread of its own that holds no lock of the process. Returns 0 or -errno; request->text says
+ * why in one line:
+ *   -EINVAL   unknown version, command or option
+ *   -EBUSY    another call is at work
+ *   -EALREADY BEGIN after BEGIN, DETACH after DETACH, and RESCAN while not attached
+ *   -ENOTSUP  allocations cannot be seen here: nothing was changed
+ *   others    the segment could not be made, a page not opened: nothing was changed
+ * A failed BEGIN leaves the process as it was; a DETACH undoes what it can and reports the rest.
+ */
+int mem_profiler_attach(struct mp_attach_request *request);
+
+#endif

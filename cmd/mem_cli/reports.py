@@ -260,29 +260,36 @@ def graph(file: str, **options: Any) -> None:
     mem_parser graph custom_prof.4711.1.heap -o redis.svg --focus net
     mem_parser graph new.heap --base old.heap -o change.svg
     """
+    from mem_parser.diff import variance_between
+    from mem_parser.model import Count
     from mem_parser.reports.graph import build_graph
     from mem_parser.reports.graph_diff import build_diff_graph
     from mem_parser.reports.svg import draw_svg
 
-    view = _view(file, options)
+    older = options["base"]
+    # What was freed since the base tells how sure its changes are.
+    view = _view(file, options, all_counts=older is not None)
     filters = view.filters
     name = os.path.basename(options["binary"] or view.profile.capture.exe or file)
-    base = _view(options["base"], options | {"binary": None}) if options["base"] else None
-    if base is not None:
-        drawn = build_diff_graph(
-            view.profile,
-            view.sums(),
-            base.sums(),
-            count=filters.count,
-            unit=filters.unit,
-            title=name,
-        )
-    else:
+    if older is None:
         drawn = build_graph(view.profile, view.sums(), filters.count, filters.unit, name)
+        write_result(draw_svg(drawn), options["output"])
+        _end(view, file, options)
+        return
+    base = _view(older, options | {"binary": None}, all_counts=True)
+    paired = filters.count is Count.INUSE
+    drawn = build_diff_graph(
+        view.profile,
+        view.sums(),
+        base.sums(),
+        count=filters.count,
+        unit=filters.unit,
+        title=name,
+        between=variance_between(base.profile, view.profile, filters.unit) if paired else None,
+    )
     write_result(draw_svg(drawn), options["output"])
     _end(view, file, options)
-    if base is not None:
-        _end(base, options["base"], options)
+    _end(base, older, options)
 
 
 commands = (top, summary, tree, stats, peek, list_lines, graph)

@@ -117,7 +117,8 @@ def diff_profiles(
     """Return the difference between two profiles. Raises nothing: what is missing is in the
     notes.
     """
-    paired = count is Count.INUSE and same_capture([base[0], new[0]])
+    between = variance_between(base[0], new[0], unit) if count is Count.INUSE else None
+    paired = between is not None
     keys: dict[Hashable, int] = {}
     frames: list[tuple[Frame, ...]] = []
     rows = [_row_of_stack(*side, level, keys, frames) for side in (base, new)]
@@ -126,10 +127,10 @@ def diff_profiles(
         for (profile, _), row in zip((base, new), rows, strict=True)
     ]
     variance = sums[0].variance + sums[1].variance
-    if paired:
-        between = _births_and_deaths(base[0], new[0], rows[1], unit, len(frames))
+    if between is not None:
+        by_row = np.bincount(rows[1], weights=between.sum(axis=1), minlength=len(frames))
         # The independent formula bounds the paired one too: what both hold only cancels.
-        variance = np.minimum(variance, between)
+        variance = np.minimum(variance, by_row)
     exact = base[0].exact_samples and new[0].exact_samples
     result = _judge(frames, sums, variance, exact=exact)
     total = Estimate(
@@ -187,30 +188,29 @@ def _sum(profile: Profile, row: IntArray, count: Count, unit: Unit, rows: int) -
     )
 
 
-def _births_and_deaths(
-    base: Profile, new: Profile, row: IntArray, unit: Unit, rows: int
-) -> FloatArray:
-    """Return the variance per row of what was born and what was freed between two snapshots.
+def variance_between(base: Profile, new: Profile, unit: Unit) -> FloatArray | None:
+    """Return, for each stack and domain of ``new``, the variance of what was born and what was
+    freed since ``base``; None if the two are not snapshots of one capture with counts of both.
 
     Both counts only ever grow, so the variance of what came in between is the difference of
     variances.
     """
-    index = stack_index(new)
-    result = np.zeros(rows)
+    if not (base.has_alloc and new.has_alloc and same_capture([base, new])):
+        return None
+    stack = match_stacks(base, stack_index(new))[base.sites.stack]
+    known = np.array([d in new.domains for d in base.domains], dtype=np.bool_)
+    position = np.array([new.domains.index(d) if d in new.domains else 0 for d in base.domains])
+    shown = (stack >= 0) & known[base.sites.domain]
+    result = np.zeros((len(new.stacks), len(new.domains)))
     for count in (Count.ALLOC, Count.FREED):
-        after = _by_stack(new, new.sites.stack, count, unit, len(new.stacks))
-        there = match_stacks(base, index)[base.sites.stack]
-        before = _by_stack(base, there, count, unit, len(new.stacks))
-        result += np.bincount(row, weights=np.maximum(after - before, 0.0), minlength=rows)
+        after, before = np.zeros_like(result), np.zeros_like(result)
+        _, variance, _ = new.weigh(count, unit)
+        np.add.at(after, (new.sites.stack, new.sites.domain), variance)
+        _, variance, _ = base.weigh(count, unit)
+        at = stack[shown], position[base.sites.domain[shown]]
+        np.add.at(before, at, variance[shown])
+        result += np.maximum(after - before, 0.0)
     return result
-
-
-def _by_stack(
-    profile: Profile, stack: IntArray, count: Count, unit: Unit, stacks: int
-) -> FloatArray:
-    _, variance, _ = profile.weigh(count, unit)
-    known = stack >= 0
-    return np.bincount(stack[known], weights=variance[known], minlength=stacks).astype(np.float64)
 
 
 def _judge(

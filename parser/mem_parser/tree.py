@@ -8,7 +8,8 @@ thread) for the blocks in use. A row's numbers are five columns, already weighte
 variance, objects and their variance, samples. They add, so any subtree or selection is a sum.
 
 A base profile may share the tree: its rows stand in counts of their own (``base_inuse`` ...), for
-differences.
+differences. Of two snapshots of one capture, the variances of the count `BETWEEN` are those of what
+was born and freed since the base: blocks alive in both cancel.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.diff import variance_between
 from mem_parser.estimate import FloatArray, unsample
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.symbols.table import Function, Symbols
@@ -26,6 +28,8 @@ from mem_parser.symbols.table import Function, Symbols
 BYTES, BYTES_VARIANCE, OBJECTS, OBJECTS_VARIANCE, SAMPLES = range(5)
 """Positions of a row's five columns."""
 COLUMNS = 5
+BETWEEN = "between"
+"""Count that has nothing but the variances of changes since the base."""
 
 Key = Callable[[Function], object]
 
@@ -153,6 +157,8 @@ def build_tree(
         other = _site_rows(base[0], leaf[len(symbols.offsets) - 1 :], "base_")
         other.domain = _same_domains(domains, base[0].domains)[other.domain]
         rows = _concatenate(rows, other)
+        between = _between_rows(base[0], profile, leaf)
+        rows = rows if between is None else _concatenate(rows, between)
     tree = Tree(
         stacks.names,
         parent,
@@ -251,6 +257,17 @@ def _site_rows(profile: Profile, leaf: IntArray, prefix: str) -> Rows:
     node = leaf[profile.sites.stack]
     domain = profile.sites.domain.astype(np.int64)
     return Rows(node, domain, np.full(len(node), -1, dtype=np.int64), counts)
+
+
+def _between_rows(base: Profile, new: Profile, leaf: IntArray) -> Rows | None:
+    variances = [variance_between(base, new, unit) for unit in (Unit.SPACE, Unit.OBJECTS)]
+    if variances[0] is None or variances[1] is None:
+        return None
+    stack, domain = np.nonzero(variances[0] + variances[1])
+    values = np.zeros((len(stack), COLUMNS))
+    values[:, BYTES_VARIANCE] = variances[0][stack, domain]
+    values[:, OBJECTS_VARIANCE] = variances[1][stack, domain]
+    return Rows(leaf[stack], domain, np.full(len(stack), -1, dtype=np.int64), {BETWEEN: values})
 
 
 def _thread_rows(profile: Profile, leaf: IntArray) -> Rows:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mem_parser.diff import variance_between
+from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.filters import Filters
-from mem_parser.model import Count, Unit
+from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.graph import CallGraph
 from mem_parser.reports.graph_diff import build_diff_graph
+from mem_parser.reports.grid import in_noise
 from mem_parser.reports.svg import dot_source
 from mem_parser.reports.view import make_view
+from mem_parser.symbols.table import Symbols
+from mem_parser.tree import BETWEEN, BYTES, BYTES_VARIANCE, build_tree
 from reportview import named
+from simulated import Program, Source
 
 
 def diff(
@@ -46,3 +57,42 @@ def test_signs_say_what_colours_say() -> None:
 def test_a_change_inside_the_noise_is_grey_and_marked() -> None:
     source = dot_source(diff((("malloc a", 30), ("malloc b", 1 << 20)), (), rate=1 << 16))
     assert "~64.01 KiB ±" in source
+
+
+def snapshots() -> list[tuple[Profile, Symbols]]:
+    """Two of one capture: 3000 large blocks are alive in both, 40 were born in between."""
+    random = np.random.default_rng(3)
+    born = np.concatenate((np.ones(3000), np.linspace(31, 59, 40)))
+    program = Program([Source(("loaded", "main"), 16384, born, np.full(len(born), np.inf))])
+    blocks = program.sampled(random)
+    return [program.snapshot(blocks, now) for now in (30.0, 60.0)]
+
+
+def test_blocks_alive_in_both_snapshots_cancel() -> None:
+    old, new = (make_view(*one, Filters()) for one in snapshots())
+    between = variance_between(old.profile, new.profile, Unit.SPACE)
+    assert between is not None
+
+    def change(paired: FloatArray | None) -> Estimate:
+        graph = build_diff_graph(
+            new.profile, new.sums(), old.sums(), count=Count.INUSE, unit=Unit.SPACE, title="x",
+            between=paired,
+        )  # fmt: skip
+        assert graph.changes is not None
+        return graph.changes[[n.name for n in graph.nodes].index("loaded")]
+
+    assert in_noise(change(None))
+    assert not in_noise(change(between))
+    assert change(between).value == change(None).value
+
+
+def test_pages_know_what_came_and_went_between_snapshots() -> None:
+    old, new = snapshots()
+    tree = build_tree(*new, old)
+    between = variance_between(old[0], new[0], Unit.SPACE)
+
+    assert between is not None
+    assert tree.total(BETWEEN)[0, BYTES_VARIANCE] == pytest.approx(between.sum())
+    assert tree.total(BETWEEN)[0, BYTES] == 0
+    other = dataclasses.replace(old[0], capture=dataclasses.replace(old[0].capture, pid=2))
+    assert BETWEEN not in build_tree(*new, (other, old[1])).rows.counts

@@ -8,12 +8,13 @@ new; the numbers in a node are those of the new profile, with the change below.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
-from mem_parser.estimate import Estimate
+from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import BoolArray, Count, Profile, Unit
-from mem_parser.reports.aggregate import Row, StackSums, rows_of
+from mem_parser.reports.aggregate import Row, StackSums, distinct_pairs, rows_of
 from mem_parser.reports.graph import (
     EDGE_SHARE,
     CallGraph,
@@ -27,9 +28,20 @@ from mem_parser.reports.header import header_lines
 
 
 def build_diff_graph(
-    profile: Profile, new: StackSums, base: StackSums, *, count: Count, unit: Unit, title: str
+    profile: Profile,
+    new: StackSums,
+    base: StackSums,
+    *,
+    count: Count,
+    unit: Unit,
+    title: str,
+    between: FloatArray | None = None,
 ) -> CallGraph:
-    """Return the graph of ``new`` (sums of ``profile``) with its changes since ``base``."""
+    """Return the graph of ``new`` (sums of ``profile``) with its changes since ``base``.
+
+    ``between`` is what `mem_parser.diff.variance_between` says of two snapshots of one capture:
+    blocks alive in both cancel then.
+    """
     both, is_new = _join(new, base)
     now, before = _only(both, is_new), _only(both, ~is_new)
     rows = [row for row in rows_of(both) if row.cum.value > 0]
@@ -37,7 +49,12 @@ def build_diff_graph(
     new_rows = {row.name: row for row in rows_of(now)}
     base_rows = {row.name: row for row in rows_of(before)}
     nodes = [_row(row.name, new_rows) for row in chosen]
-    changes = [node.cum - _row(node.name, base_rows).cum for node in nodes]
+    error_of = _errors_between(new, between)
+    changes = [
+        _paired(node.cum - _row(node.name, base_rows).cum, error_of.get(node.name))
+        for node in nodes
+    ]
+    whole = _paired(new.total - base.total, None if between is None else _root(between.sum()))
     position = np.full(max(len(both.names), 1), -1, dtype=np.int64)
     key_of_name = {name: k for k, name in enumerate(both.names)}
     position[[key_of_name[node.name] for node in nodes]] = np.arange(len(nodes))
@@ -58,10 +75,32 @@ def build_diff_graph(
     ]
     legend = [total_line(new.total.value, unit), title]
     legend += header_lines(profile, new.total, count, unit)
-    legend.append(f"change since the base: {change_text(new.total - base.total, unit)}")
+    legend.append(f"change since the base: {change_text(whole, unit)}")
+    if between is not None:
+        legend.append("snapshots of one capture: what is live in both cancels")
     legend.append("red and +: grew; blue and -: shrank; grey and ~: inside the noise")
     legend += pruned_lines(len(rows) - len(nodes), limit, len(edges) - len(kept))
     return CallGraph(nodes, kept, new.total.value, unit, legend, changes)
+
+
+def _errors_between(new: StackSums, between: FloatArray | None) -> dict[str, float]:
+    """Return by name the standard error of what was born and freed below each function."""
+    if between is None:
+        return {}
+    stack, key = distinct_pairs(new)
+    variance = np.bincount(key, weights=between.sum(axis=1)[stack], minlength=len(new.names))
+    return {name: _root(v) for name, v in zip(new.names, variance.tolist(), strict=True)}
+
+
+def _root(variance: float) -> float:
+    return math.sqrt(max(float(variance), 0.0))
+
+
+def _paired(change: Estimate, error: float | None) -> Estimate:
+    """Return ``change`` with the smaller of its own standard error and ``error``."""
+    if error is None or not error < change.std_error:
+        return change
+    return dataclasses.replace(change, std_error=error)
 
 
 def change_text(change: Estimate, unit: Unit) -> str:

@@ -63,16 +63,16 @@ def render(
     """Return the page.
 
     ``name`` is what to call the profile where it does not say itself; ``base`` adds the difference
-    to the flame graph. In ``confidential`` mode ``svg`` must be drawn from a profile that
-    `mem_parser.web.confidential` made; without an ``svg`` the page draws one itself. The page is
-    below ``size_limit`` bytes; what was left out for that is stated on it.
+    to the flame graph and the call graph. In ``confidential`` mode ``svg`` must be drawn from a
+    profile that `mem_parser.web.confidential` made; without an ``svg`` the page draws one itself.
+    The page is below ``size_limit`` bytes; what was left out for that is stated on it.
     """
     if confidential:
         profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
         name = without_paths(name)
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
     notes: list[str] = []
-    drawing = svg if svg is not None else _draw(profile, symbols, name, notes)
+    drawing = svg if svg is not None else _draw(profile, symbols, name, notes, base)
     tree = build_tree(profile, symbols, base)
     blocks: dict[str, Any] = {
         "account": memory_account(profile),
@@ -98,17 +98,39 @@ def render(
     return page_within(tree, page, size_limit, most_nodes)
 
 
-def _draw(profile: Profile, symbols: Symbols, name: str, notes: list[str]) -> str | None:
-    """Draw the call graph; where that is not possible the page says why and does without."""
+def _draw(
+    profile: Profile,
+    symbols: Symbols,
+    name: str,
+    notes: list[str],
+    base: tuple[Profile, Symbols] | None,
+) -> str | None:
+    """Draw the call graph, with the changes since a base; where that is not possible the page says
+    why and does without.
+    """
+    from mem_parser.diff import variance_between
     from mem_parser.errors import MemError
     from mem_parser.reports.aggregate import sum_stacks
     from mem_parser.reports.graph import build_graph
+    from mem_parser.reports.graph_diff import build_diff_graph
     from mem_parser.reports.svg import draw_svg
 
     title = (profile.capture.comm or name).rsplit("/", 1)[-1]
+    sums = sum_stacks(profile, symbols)
+    if base is None:
+        graph = build_graph(profile, sums, Count.INUSE, Unit.SPACE, title)
+    else:
+        graph = build_diff_graph(
+            profile,
+            sums,
+            sum_stacks(*base),
+            count=Count.INUSE,
+            unit=Unit.SPACE,
+            title=title,
+            between=variance_between(base[0], profile, Unit.SPACE),
+        )
     try:
-        sums = sum_stacks(profile, symbols)
-        return draw_svg(build_graph(profile, sums, Count.INUSE, Unit.SPACE, title))
+        return draw_svg(graph)
     except MemError as error:
         notes.append(f"no call graph: {error}")
         return None

@@ -57,7 +57,12 @@ function changeOf(view, node, exact) {
   const value = view.value[node], base = view.base[node];
   const delta = value - base, larger = Math.max(value, base);
   if (!(larger > 0)) return null;
-  const noise = exact ? Z95 * Math.sqrt(view.variance[node] + view.baseVariance[node]) : 0.01 * larger;
+  const noise = exact ? Z95 * Math.sqrt(changeVariance(view, node)) : 0.01 * larger;
   if (Math.abs(delta) <= noise) return null;
   return delta / larger;
+}
+
+// What both snapshots hold only cancels, so the variance of a change is never above that of independent profiles.
+function changeVariance(view, node) {
+  return Math.min(view.between[node], view.variance[node] + view.baseVariance[node]);
 }

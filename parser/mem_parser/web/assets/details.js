@@ -30,7 +30,7 @@ function frameFacts(explorer, view, node) {
 
 function changeText(view, node, unit, exact) {
   const delta = view.value[node] - view.base[node];
-  const variance = view.variance[node] + view.baseVariance[node];
+  const variance = changeVariance(view, node);
   const margin = exact && variance > 0 ? ` \u00b1 ${amountText(Z95 * Math.sqrt(variance), unit)}` : "";
   return `${signedText(delta, unit)}${margin} \u2013 ${changeWord(view, node, exact)}`;
 }

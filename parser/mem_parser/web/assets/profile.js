@@ -62,7 +62,7 @@ class Profile {
   measure({ count, unit, thread, domain, diff }) {
     const own = {
       value: new Float64Array(this.size), variance: new Float64Array(this.size),
-      samples: new Float64Array(this.size), width: null, base: null, baseVariance: null,
+      samples: new Float64Array(this.size), width: null, base: null, baseVariance: null, between: null,
     };
     const byThread = thread >= 0;
     const rows = byThread ? this.threadRows : this.rows;
@@ -80,6 +80,10 @@ class Profile {
     own.baseVariance = new Float64Array(this.size);
     this.addRows(this.rows, baseParts, unit, only, own.base, own.baseVariance, null);
     own.width = own.value.map((value, node) => Math.max(value, own.base[node]));
+    // Snapshots of one capture: what is alive in both cancels, births and deaths are all the doubt there is.
+    if (!parts.includes("inuse") || parts.length > 1 || !this.kinds.includes("between")) return;
+    own.between = new Float64Array(this.size);
+    this.addRows(this.rows, ["between"], unit, only, new Float64Array(this.size), own.between, null);
   }
 
   addRows(rows, parts, unit, only, value, variance, samples) {

@@ -68,6 +68,8 @@ class ViewTree {
     if (own.base) {
       this.base[node] += own.base[from];
       this.baseVariance[node] += own.baseVariance[from];
+      // Without births and deaths to go by, both sides are independent.
+      this.between[node] += own.between ? own.between[from] : own.variance[from] + own.baseVariance[from];
     }
   }
 
@@ -111,7 +113,7 @@ class ViewTree {
     return nodes.reverse();
   }
 }
-ViewTree.NUMBERS = ["width", "value", "variance", "samples", "base", "baseVariance"];
+ViewTree.NUMBERS = ["width", "value", "variance", "samples", "base", "baseVariance", "between"];
 
 // Which nodes of the profile are not drawn: everything from the outermost allocator frame inwards, import machinery.
 function hiddenNodes(profile, { hideAllocators, hideImports }) {

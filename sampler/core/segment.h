@@ -40,6 +40,10 @@
 #define MP_STACK_LOST_MAX 16 /* stack ids below this are not offsets but enum mp_stack_lost */
 #define MP_BUCKET_ROWS 8 /* rows of one hash bucket: one cache line of keys */
 #define MP_LOST_CAUSES 16
+#define MP_DOMAIN_ROWS 64 /* row 0 is the host's and stays empty */
+#define MP_DOMAIN_NAME_BYTES 64
+#define MP_MARK_TEXT_BYTES 192
+#define MP_MARK_DOMAIN_BYTES 32
 
 /* Site keys: the whole identity of a site in one word, 0 = empty row.
  * bits  0..25 stack id, 26..37 size class, 38..43 domain, 44..45 shard, 46..61 capture, 62..63
@@ -90,6 +94,7 @@ enum mp_lost {
     MP_LOST_UNWIND_BAD_RULE = 8, /* stack ended: unwind table entry not understood */
     MP_LOST_UNWIND_RANGE = 9, /* stack ended: next frame outside the thread's stack */
     MP_LOST_TRUNCATED = 10, /* stack cut at the depth limit */
+    MP_LOST_DOMAIN_FULL = 11, /* device block of a domain that has no row */
 };
 
 enum mp_controller_flags {
@@ -154,7 +159,7 @@ struct mp_control {
     uint32_t controller_flags;
     uint32_t written_capture; /* latest capture whose file was written after its end */
     uint32_t controller_pad;
-    uint8_t controller_reserved[16];
+    uint64_t device_rate_bytes[2]; /* T of all device domains, by slot; 0 or 1: every block */
 
     /* written by the target at start-up */
     uint32_t state; /* enum mp_state */
@@ -189,6 +194,21 @@ struct mp_control {
     uint32_t generation; /* bumped by each dlclose of a module that was in a stack */
     uint32_t arena_growing;
     uint64_t lost[MP_LOST_CAUSES]; /* since the current capture began; zeroed by who starts it */
+
+    /* device memory: laid out always, given pages when the first domain appears */
+    struct mp_table device_sites;
+    struct mp_table device_live;
+    struct mp_level device_lost_sites; /* as lost_sites */
+    uint64_t domains_offset; /* struct mp_domain[MP_DOMAIN_ROWS] */
+    uint64_t domains_reserved_bytes;
+    uint64_t marks_offset; /* struct mp_mark[mark_rows] */
+    uint64_t marks_reserved_bytes;
+    uint32_t mark_rows; /* power of two */
+    uint32_t device_wanted; /* 1: the target needs the first pieces of the device tables */
+    uint64_t mark_count; /* marks ever added; mark n is in row n % mark_rows */
+    uint64_t
+        marks_before[2]; /* mark_count when the capture of the slot began; writer: its starter */
+    uint64_t device_lost[MP_LOST_CAUSES]; /* as lost, of all device domains together */
 };
 
 /* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the
@@ -218,6 +238,66 @@ struct mp_live_row {
     uint64_t site_key;
     uint32_t site; /* level << 28 | row; level 15 = lost_sites */
     uint32_t thread; /* row in threads */
+};
+
+/* Counters of one site of device memory: atomic adds only. Failed blocks are counted one by one,
+ * whatever the rate. */
+struct mp_device_site_row {
+    uint64_t alloc_blocks;
+    uint64_t alloc_bytes; /* as asked for */
+    uint64_t alloc_taken_bytes; /* as the device gave; a block whose size is not known adds 0 */
+    uint64_t freed_blocks;
+    uint64_t freed_bytes;
+    uint64_t freed_taken_bytes;
+    uint64_t failed_blocks;
+    uint64_t failed_bytes;
+    uint32_t births[MP_BUCKETS];
+};
+
+/* A sampled block of device memory. Its key is a hash of (space, address); odd = claimed, 0 = empty. */
+struct mp_device_live_row {
+    uint64_t state; /* generation << 32 | owners; 0 owners: being written or removed */
+    uint64_t address;
+    uint64_t container;
+    uint64_t asked_bytes;
+    uint64_t taken_bytes;
+    uint64_t birth_ns;
+    uint64_t site_key;
+    uint32_t site; /* level << 28 | row; level 15 = device_lost_sites */
+    uint32_t thread;
+    uint32_t space; /* enum mp_address_space */
+    uint32_t pad;
+};
+
+/* One kind of memory of one device. Rows are never removed. */
+struct mp_domain {
+    uint64_t key; /* hash of family, device and kind; 0: free */
+    uint32_t published; /* 1 once name, family, device and kind may be read */
+    uint32_t kind; /* enum mp_memory_kind */
+    int32_t device; /* -1: of no single device */
+    uint32_t last_capture; /* the latest capture in which it was used */
+    char name[MP_DOMAIN_NAME_BYTES];
+    char family[MP_DOMAIN_NAME_BYTES];
+    uint64_t alloc_calls; /* while captures ran; sampled or not */
+    uint64_t failed_calls;
+    uint64_t freed_calls; /* of blocks that were known */
+    uint64_t actual_used_bytes; /* as the driver told, of the whole device */
+    uint64_t actual_total_bytes;
+    uint64_t actual_ns; /* when; 0: never */
+    int64_t reserved_bytes; /* held by a pool, used or not */
+    uint64_t reserved_peak_bytes;
+    uint64_t pad[5];
+};
+
+/* A mark of the program. */
+struct mp_mark {
+    uint64_t sequence; /* its number + 1, written last; 0: being written */
+    uint64_t time_ns; /* CLOCK_MONOTONIC */
+    uint64_t id;
+    uint32_t thread;
+    uint32_t kind; /* enum mp_mark_kind */
+    char domain[MP_MARK_DOMAIN_BYTES];
+    char text[MP_MARK_TEXT_BYTES];
 };
 
 struct mp_thread {
@@ -259,6 +339,10 @@ _Static_assert(sizeof(struct mp_control) <= MP_CONTROL_BYTES, "control fits page
 _Static_assert(sizeof(struct mp_stack) == 24, "segment layout");
 _Static_assert(sizeof(struct mp_site_row) == 64, "a site is one cache line");
 _Static_assert(sizeof(struct mp_live_row) == 32, "two live rows a cache line");
+_Static_assert(sizeof(struct mp_device_site_row) == 96, "segment layout");
+_Static_assert(sizeof(struct mp_device_live_row) == 72, "segment layout");
+_Static_assert(sizeof(struct mp_domain) == 256, "segment layout");
+_Static_assert(sizeof(struct mp_mark) == 256, "segment layout");
 _Static_assert(sizeof(struct mp_thread) == 32, "segment layout");
 _Static_assert(sizeof(struct mp_module_row) == 1024, "segment layout");
 

@@ -19,6 +19,10 @@
 #define SITE_ROWS 2048u
 #define LIVE_ROWS 4096u
 #define LOST_SITE_ROWS 2048u
+#define DEVICE_SITE_ROWS 512u
+#define DEVICE_LIVE_ROWS 1024u
+#define DEVICE_LOST_SITE_ROWS 256u
+#define MARK_ROWS_MAX 4096u
 #define THREADS_FIRST_BYTES (64u << 10)
 #define MODULES_FIRST_BYTES (256u << 10)
 #define ARENA_FIRST_BYTES (1u << 20)
@@ -43,6 +47,25 @@ static uint64_t lay_table(struct mp_table *table, uint64_t offset, uint64_t budg
     return offset;
 }
 
+/* Device memory: few blocks, beside the host's millions. Returns the end offset. */
+static uint64_t lay_devices(struct mp_control *control, uint64_t at, uint64_t rest, uint64_t page) {
+    control->domains_offset = at;
+    at = round_up(at + MP_DOMAIN_ROWS * sizeof(struct mp_domain), page);
+    control->device_lost_sites = (struct mp_level){.offset = at,
+                                                   .rows = DEVICE_LOST_SITE_ROWS,
+                                                   .row_bytes = sizeof(struct mp_device_site_row)};
+    at = round_up(at + mp_level_bytes(&control->device_lost_sites), page);
+    control->marks_offset = at;
+    control->mark_rows = MARK_ROWS_MAX;
+    while (control->mark_rows * sizeof(struct mp_mark) > rest / 64)
+        control->mark_rows /= 2;
+    at = round_up(at + control->mark_rows * sizeof(struct mp_mark), page);
+    at = lay_table(&control->device_sites, at, rest / 32, DEVICE_SITE_ROWS,
+                   sizeof(struct mp_device_site_row), page);
+    return lay_table(&control->device_live, at, rest / 16, DEVICE_LIVE_ROWS,
+                     sizeof(struct mp_device_live_row), page);
+}
+
 void mp_segment_layout(struct mp_control *control) {
     uint64_t page = control->page_bytes < MP_CONTROL_BYTES ? MP_CONTROL_BYTES : control->page_bytes;
     uint64_t at = page;
@@ -59,6 +82,7 @@ void mp_segment_layout(struct mp_control *control) {
     at = lay_table(&control->stack_index, at, rest / 20, STACK_INDEX_ROWS, 0, page);
     at = lay_table(&control->sites, at, rest / 4, SITE_ROWS, sizeof(struct mp_site_row), page);
     at = lay_table(&control->live, at, rest * 2 / 5, LIVE_ROWS, sizeof(struct mp_live_row), page);
+    at = lay_devices(control, at, rest, page);
     control->arena_offset = at;
     uint64_t arena = (control->limit_bytes - at) / page * page;
     control->arena_bytes = arena < ARENA_MAX_BYTES ? arena : ARENA_MAX_BYTES;
@@ -82,6 +106,12 @@ void mp_segment_attach(struct mp_segment *seg, void *base) {
     seg->layout.threads_offset = c->threads_offset;
     seg->layout.modules_offset = c->modules_offset;
     seg->layout.page_bytes = c->page_bytes;
+    copy_levels(&seg->layout.device_sites, &c->device_sites);
+    copy_levels(&seg->layout.device_live, &c->device_live);
+    seg->layout.device_lost_sites = c->device_lost_sites;
+    seg->layout.domains_offset = c->domains_offset;
+    seg->layout.marks_offset = c->marks_offset;
+    seg->layout.mark_rows = c->mark_rows;
 }
 
 static void count_refusal(struct mp_segment *seg) {

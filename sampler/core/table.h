@@ -39,6 +39,12 @@ struct mp_layout {
     uint64_t threads_offset;
     uint64_t modules_offset;
     uint64_t page_bytes;
+    struct mp_levels device_sites;
+    struct mp_levels device_live;
+    struct mp_level device_lost_sites;
+    uint64_t domains_offset;
+    uint64_t marks_offset;
+    uint32_t mark_rows;
 };
 
 /* A mapped segment as the target sees it. */

@@ -3,6 +3,8 @@
  */
 #include "redirect_later.h"
 
+#include "atomics.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <unistd.h>
@@ -15,6 +17,9 @@ static struct {
     const struct mp_slot_table *tables[MP_LATER_TABLES];
     struct mp_slot_table loader_table;
     struct mp_slot_counts *loader, *later;
+    const struct mp_later_watch *watch;
+    const struct mp_slot_table *watch_table; /* of the last changed() */
+    bool following;
     uint64_t added, removed;     /* of the loader's list, at the last complete look */
     /* Hash sets of mp_elf.dynamic; an entry lost to another costs a second look, no more. */
     uintptr_t done[DONE_ROWS];
@@ -54,6 +59,8 @@ static bool treat(const struct mp_elf *elf, void *arg) {
     for (unsigned i = 0; i < MP_LATER_TABLES && ready; i++)
         if (follow.tables[i] != NULL)
             ready = mp_slots_module(follow.tables[i], elf, mode, follow.later);
+    if (follow.watch_table != NULL && ready)
+        ready = mp_slots_module(follow.watch_table, elf, mode, follow.later);
     if (ready)
         follow.done[row] = (uintptr_t)elf->dynamic;
     else
@@ -61,31 +68,60 @@ static bool treat(const struct mp_elf *elf, void *arg) {
     return false;
 }
 
+static bool list_changed(uint64_t *added, uint64_t *removed) {
+    mp_elf_counts(added, removed);
+    return *added != mp_load_relaxed(&follow.added) || *removed != mp_load_relaxed(&follow.removed);
+}
+
 static void look(void) {
     uint64_t added, removed;
-    mp_elf_counts(&added, &removed);
-    if (added == follow.added && removed == follow.removed)
+    if (!list_changed(&added, &removed))
         return;
+    if (follow.watch != NULL)
+        follow.watch_table = follow.watch->changed();
     if (removed != follow.removed) /* another module may lie at the same address now */
         for (unsigned i = 0; i < DONE_ROWS; i++)
             follow.done[i] = 0;
     bool complete = true;
     mp_elf_visit(treat, &complete);
     if (complete) {
-        follow.added = added;
-        follow.removed = removed;
+        mp_store_relaxed(&follow.added, added);
+        mp_store_relaxed(&follow.removed, removed);
     }
 }
 
 void mp_redirect_before(int is_open, int flags) {
     int saved_errno = errno;
+    uint64_t added, removed;
     if (is_open && (flags & RTLD_DEEPBIND) != 0)
         __atomic_store_n(&follow.deep_binding, 1, __ATOMIC_RELAXED);
-    if (enter()) {
+    if (list_changed(&added, &removed) && enter()) {
         look();
         leave();
     }
     errno = saved_errno;
+}
+
+/* The answer of the real function. Called from here it cannot tell who asked: good for a handle that the
+ * program got from dlopen, and for the part of the global scope that is everybody's. */
+static void *ask(void *handle, const char *name, const char *version) {
+    if (version != NULL)
+        return ((void *(*)(void *, const char *, const char *))mp_redirect_loader[3])(handle, name,
+                                                                                      version);
+    return ((void *(*)(void *, const char *))mp_redirect_loader[2])(handle, name);
+}
+
+struct mp_later_answer mp_redirect_symbol(void *handle, const char *name, const char *version) {
+    struct mp_later_answer answer = {0};
+    mp_redirect_before(0, 0);
+    const struct mp_later_watch *watch = follow.watch;
+    if (watch == NULL || name == NULL || handle == RTLD_NEXT || !watch->knows(name) ||
+        (handle == RTLD_DEFAULT && mp_load_relaxed(&follow.deep_binding)))
+        return answer;
+    void *real = ask(handle, name, version);
+    answer.symbol = watch->replace(real);
+    answer.given = handle != RTLD_DEFAULT || answer.symbol != real;
+    return answer;
 }
 
 static bool mark_done(const struct mp_elf *elf, void *arg) {
@@ -105,6 +141,7 @@ void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES
                      {"dlvsym", mp_tail_dlvsym}};
     for (unsigned i = 0; i < MP_LATER_TABLES; i++)
         follow.tables[i] = tables[i];
+    follow.following = true;
     follow.loader = loader;
     follow.later = later;
     mp_slots_init(&follow.loader_table);
@@ -117,4 +154,13 @@ void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES
     mp_elf_counts(&follow.added, &follow.removed);
     mp_slots_all(&follow.loader_table, MP_SLOTS_WRITE, loader);
     mp_elf_visit(mark_done, NULL);
+}
+
+void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts *loader) {
+    static struct mp_slot_counts later;
+    static const struct mp_slot_table *const none[MP_LATER_TABLES];
+    follow.watch_table = watch->changed();
+    follow.watch = watch;
+    if (!follow.following)
+        mp_redirect_follow(none, loader, &later);
 }

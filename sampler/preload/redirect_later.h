@@ -5,6 +5,12 @@
  * the loader's list has grown since the last look (a counter) and treat the modules that are new. What
  * a dlopen brought is thus treated at the next such call: normally the dlsym that follows it.
  *
+ * A watch (mp_redirect_watch) adds functions that are not known at start: it is told when the list has changed,
+ * finds them, and hands back the table that leads to their wrappers. For the names it knows, a dlsym or dlvsym
+ * is answered by us: the real function is asked, and its answer exchanged if it is a function that the watch
+ * knows. What depends on who asks is left to the real function and its answer with it: RTLD_NEXT always,
+ * RTLD_DEFAULT where the global scope of our own place gives no answer that we would exchange.
+ *
  * Threads: the stand-ins run on any; one at a time looks at modules, the others go on without waiting.
  */
 #ifndef MP_REDIRECT_LATER_H
@@ -21,8 +27,26 @@
 void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES],
                         struct mp_slot_counts *loader, struct mp_slot_counts *later);
 
+struct mp_later_watch {
+    /* One thread at a time: modules were added or removed. Treats the modules there are for functions
+     * that are new, and returns the table for modules to come; NULL: none yet. */
+    const struct mp_slot_table *(*changed)(void);
+    bool (*knows)(const char *name); /* HOOK */
+    void *(*replace)(void *real);    /* HOOK. The wrapper of `real`, or itself */
+};
+
+/* INIT. At most one watch (kept, not copied); calls changed() once. Starts to follow if nothing was followed. */
+void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts *loader);
+
 /* Called by redirect_tail.S before the real function. errno is kept. */
 void mp_redirect_before(int is_open, int flags);
+
+/* Called by redirect_tail.S instead of mp_redirect_before() for dlsym and dlvsym (version NULL: dlsym). */
+struct mp_later_answer {
+    void *symbol;
+    uintptr_t given; /* 0: jump to the real function */
+};
+struct mp_later_answer mp_redirect_symbol(void *handle, const char *name, const char *version);
 
 /* The real dlopen, dlmopen, dlsym, dlvsym, in the order that redirect_tail.S counts on. */
 extern uintptr_t mp_redirect_loader[4];

@@ -20,7 +20,7 @@
 
 #include "elf_lookup.h"
 
-#define MP_SLOTS_MAX 128
+#define MP_SLOTS_MAX 640 /* names of one table */
 
 struct mp_slot_want {
     const char *name;

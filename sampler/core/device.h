@@ -48,8 +48,8 @@ enum mp_address_space {
 
 /*
  * The domain of a memory kind of a device; made at the first call with these arguments. `family` is a short
- * constant ("cuda"); device < 0: the memory belongs to no single device. MP_DOMAIN_NONE when the table
- * is full or there is no segment.
+ * text ("cuda"; of a pool, its name); device < 0: the memory belongs to no single device. MP_DOMAIN_NONE
+ * when no capture runs or the table is full. Ask each time: a child of fork has other numbers.
  */
 uint32_t mp_domain_intern(const char *family, int device, enum mp_memory_kind kind);
 
@@ -87,6 +87,9 @@ bool mp_device_retain(uint32_t space, uint64_t address);
 
 /* A context, device or pool came to its end: frees its blocks of that space. Returns how many. */
 uint32_t mp_device_drop_container(uint32_t space, uint64_t container);
+
+/* True when the driver may be asked for used and total bytes: at most every 100 ms, while a capture runs. */
+bool mp_device_actual_due(uint32_t domain);
 
 /* Used and total bytes of a device as its driver tells them; stored with the domain. */
 void mp_device_actual(uint32_t domain, uint64_t used_bytes, uint64_t total_bytes);

@@ -30,7 +30,8 @@ struct mp_local {
     uint64_t seed;             /* of the threads' random states */
     uint32_t next_thread_seed; /* ordinal of the next thread to draw */
     uint32_t pid_if_unwiped; /* kernel without MADV_WIPEONFORK: pid to compare in the slow path */
-    uint8_t pad[64];
+    uint64_t next_device_draw; /* ordinal of the next device block to be drawn for */
+    uint8_t pad[56];
     uint8_t filter_small[1u << MP_FILTER_SMALL_BITS];
     uint8_t filter_large[1u << MP_FILTER_LARGE_BITS];
 } __attribute__((aligned(MP_LOCAL_ALIGN)));

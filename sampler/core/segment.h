@@ -284,9 +284,10 @@ struct mp_domain {
     uint64_t actual_used_bytes; /* as the driver told, of the whole device */
     uint64_t actual_total_bytes;
     uint64_t actual_ns; /* when; 0: never */
+    uint64_t asked_ns; /* when somebody last set out to ask the driver */
     int64_t reserved_bytes; /* held by a pool, used or not */
     uint64_t reserved_peak_bytes;
-    uint64_t pad[5];
+    uint64_t pad[4];
 };
 
 /* A mark of the program. */

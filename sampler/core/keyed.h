@@ -1,0 +1,34 @@
+/*
+ * keyed.h - rows found by a site key that is their whole identity, in any table of levels.
+ *
+ * Model: the key word of segment.h names stack, size class, domain, shard and capture, so one
+ * compare-and-swap publishes a row. Rows are never removed; a row of a capture two or more back is zeroed
+ * and handed to a new key when its bucket is full. The reader merges shards and the duplicates such a
+ * hand-over can leave.
+ *
+ * Threads: any number of HOOK callers.
+ */
+#ifndef MP_KEYED_H
+#define MP_KEYED_H
+
+#include "table.h"
+
+#define MP_KEYED_NONE UINT32_MAX
+
+struct mp_keyed {
+    const struct mp_levels *levels; /* of the layout */
+    struct mp_table *table;         /* in the control page */
+    const struct mp_level *lost;    /* rows of keys whose stack id is below MP_STACK_LOST_MAX */
+};
+
+/*
+ * HOOK. The row of `key`, added if new: level << 28 | row, or MP_KEYED_NONE when there is no room. Asks for
+ * the next level when the last one fills up.
+ */
+uint32_t mp_keyed_intern(struct mp_segment *seg, const struct mp_keyed *keyed, uint64_t key);
+
+/* HOOK. Payload of a reference if it is in bounds and still belongs to `key`, else NULL. */
+void *mp_keyed_at(struct mp_segment *seg, const struct mp_keyed *keyed, uint32_t reference,
+                  uint64_t key);
+
+#endif

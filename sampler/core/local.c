@@ -4,6 +4,10 @@
 #include "local.h"
 #include "stack_range.h"
 
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
 #define GUARD_REFUSALS_MAX 64
 #define GUARD_MARK ((uintptr_t)0x6d656d2d67756172ULL)
 
@@ -39,6 +43,19 @@ void mp_filter_remove(const void *p) {
     uint64_t h = mp_filter_hash(p);
     cell_remove(&mp_local.filter_small[h >> (64 - MP_FILTER_SMALL_BITS)]);
     cell_remove(&mp_local.filter_large[mp_filter_large_cell(p)]);
+}
+
+void mp_filter_clear(void) {
+    uint8_t *large = mp_local.filter_large;
+    memset(mp_local.filter_small, 0, sizeof mp_local.filter_small);
+    uintptr_t page = getauxval(AT_PAGESZ), start = ((uintptr_t)large + page - 1) & -page;
+    uintptr_t end = ((uintptr_t)large + sizeof mp_local.filter_large) & -page;
+    if (madvise((void *)start, end - start, MADV_DONTNEED) != 0) {
+        memset(large, 0, sizeof mp_local.filter_large);
+        return;
+    }
+    memset(large, 0, start - (uintptr_t)large);
+    memset((void *)end, 0, (uintptr_t)large + sizeof mp_local.filter_large - end);
 }
 
 /*

@@ -30,6 +30,7 @@ struct mp_local {
     uint64_t seed;             /* of the threads' random states */
     uint32_t next_thread_seed; /* ordinal of the next thread to draw */
     uint32_t pid_if_unwiped; /* kernel without MADV_WIPEONFORK: pid to compare in the slow path */
+    uint32_t epoch;          /* moves with each segment that this process image gets */
     uint64_t next_device_draw; /* ordinal of the next device block to be drawn for */
     uint8_t pad[56];
     uint8_t filter_small[1u << MP_FILTER_SMALL_BITS];
@@ -41,6 +42,7 @@ struct mp_thread_state {
     uintptr_t guard_sp;      /* address of the guard in force; 0: none */
     uint32_t *growth_lock;   /* try-lock of the segment that this thread holds; NULL: none */
     uint32_t thread_row;     /* row + 1; 0: none yet */
+    uint32_t thread_epoch;   /* mp_local.epoch when it was taken */
     uint32_t guard_refusals; /* in a row, by a guard on another stack */
 };
 
@@ -82,6 +84,9 @@ static inline void mp_filter_prefetch(const void *p) {
 
 void mp_filter_add(const void *p);
 void mp_filter_remove(const void *p);
+
+/* INIT. Empty both filters and give their pages back. What other threads add meanwhile may be lost. */
+void mp_filter_clear(void);
 
 /*
  * The re-entry guard. mp_guard_enter() fails while this thread is inside the sampler, except when

@@ -24,6 +24,9 @@ struct known_module {
 };
 static struct known_module known[KNOWN_ROWS];
 
+static uintptr_t renamed_pc; /* 0: none */
+static const char *renamed_path;
+
 static uint64_t key_of(const struct mp_module *m) {
     return m->link_map ? (uint64_t)(uintptr_t)m->link_map : (uint64_t)m->start;
 }
@@ -119,6 +122,8 @@ static void read_path(struct mp_module_row *row, const struct mp_module *m,
     const struct link_map *map = m->link_map;
     const char *path = map ? map->l_name : "[vdso]";
     size_t limit = MP_MODULE_PATH_BYTES - 1;
+    if (renamed_pc >= m->start && renamed_pc < m->end)
+        path = renamed_path;
     if (path == NULL || path[0] == '\0') { /* the main program */
         path = c->exe;
         limit = sizeof c->exe - 1;
@@ -256,4 +261,15 @@ void mp_modtab_after_fork(void) {
         if (key > TOMBSTONE && known[i].watched)
             mp_filter_add((const void *)(uintptr_t)key);
     }
+}
+
+void mp_modtab_forget(void) {
+    for (uint32_t i = 0; i < KNOWN_ROWS; i++)
+        if (mp_load_relaxed(&known[i].key) != 0)
+            mp_store_relaxed(&known[i].key, 0u);
+}
+
+void mp_modtab_rename(uintptr_t pc, const char *path) {
+    renamed_path = path;
+    renamed_pc = pc;
 }

@@ -30,4 +30,10 @@ bool mp_modtab_closed(struct mp_segment *seg, const void *block);
  * maps again. */
 void mp_modtab_after_fork(void);
 
+/* INIT, before a new segment in a process that did not watch for a while: forget all modules. */
+void mp_modtab_forget(void);
+
+/* INIT. The module that holds `pc` is named `path` in segments, whatever the loader calls it. `path` stays. */
+void mp_modtab_rename(uintptr_t pc, const char *path);
+
 #endif

@@ -97,6 +97,10 @@ enum mp_lost {
     MP_LOST_DOMAIN_FULL = 11, /* device block of a domain that has no row */
 };
 
+enum mp_startup_flags {
+    MP_STARTUP_ATTACHED = 1, /* the sampler was put into a running process and leaves it again */
+};
+
 enum mp_controller_flags {
     MP_FLAG_SECCOMP = 1, /* writer: controller, or constructor. No system call from a hook. */
 };
@@ -163,7 +167,7 @@ struct mp_control {
 
     /* written by the target at start-up */
     uint32_t state; /* enum mp_state */
-    uint32_t startup_flags;
+    uint32_t startup_flags; /* enum mp_startup_flags */
     uint64_t created_monotonic_ns;
     uint64_t created_realtime_ns;
     uint64_t sampler_base; /* load bias of libmem_sampler.so */

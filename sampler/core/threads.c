@@ -49,7 +49,7 @@ static bool row_reserved(struct mp_segment *seg, uint32_t row) {
 }
 
 uint32_t mp_thread_row(struct mp_segment *seg) {
-    if (mp_likely(mp_self.thread_row != 0))
+    if (mp_likely(mp_self.thread_row != 0 && mp_self.thread_epoch == mp_local.epoch))
         return mp_self.thread_row - 1;
     struct mp_control *c = seg->control;
     uint32_t row = mp_add_relaxed(&c->thread_count, 1) + 1;
@@ -66,5 +66,6 @@ uint32_t mp_thread_row(struct mp_segment *seg) {
         mp_store_release(&t->tid, own_tid());
     }
     mp_self.thread_row = row + 1;
+    mp_self.thread_epoch = mp_local.epoch;
     return row;
 }

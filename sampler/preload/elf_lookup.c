@@ -152,6 +152,50 @@ static bool read_module(const struct dl_phdr_info *info, struct mp_elf *elf) {
     return false;
 }
 
+/* FNV-1a. */
+static uint64_t mix(uint64_t hash, const void *data, size_t n) {
+    const unsigned char *byte = data;
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ byte[i]) * 0x100000001b3ULL;
+    return hash;
+}
+
+/* The build-id in a note segment of `rest` bytes, or NULL. */
+static const unsigned char *build_id(const unsigned char *note, size_t rest, size_t *bytes) {
+    while (rest >= sizeof(ElfW(Nhdr))) {
+        const ElfW(Nhdr) *h = (const ElfW(Nhdr) *)note;
+        size_t name = (h->n_namesz + (size_t)3) & ~(size_t)3;
+        size_t desc = (h->n_descsz + (size_t)3) & ~(size_t)3;
+        if (name > rest || desc > rest || sizeof *h + name + desc > rest)
+            break;
+        if (h->n_type == NT_GNU_BUILD_ID && h->n_namesz == 4 &&
+            same((const char *)(h + 1), "GNU")) {
+            *bytes = h->n_descsz;
+            return note + sizeof *h + name;
+        }
+        note += sizeof *h + name + desc;
+        rest -= sizeof *h + name + desc;
+    }
+    return NULL;
+}
+
+uint64_t mp_elf_identity(const struct mp_elf *elf) {
+    uint64_t hash = 0xcbf29ce484222325ULL;
+    for (unsigned i = 0; i < elf->phdrs; i++) {
+        const ElfW(Phdr) *p = &elf->phdr[i];
+        uintptr_t address = elf->base + p->p_vaddr;
+        size_t rest = p->p_type == PT_NOTE ? mp_elf_segment_rest(elf, address, PF_R) : 0, bytes;
+        const unsigned char *id =
+            build_id((const unsigned char *)address, smaller(rest, p->p_memsz), &bytes);
+        if (id != NULL)
+            return mix(hash, id, bytes) | 1;
+    }
+    hash = mix(hash, elf->phdr, elf->phdrs * sizeof *elf->phdr);
+    for (const char *c = elf->path; *c != '\0'; c++)
+        hash = mix(hash, c, 1);
+    return hash | 1;
+}
+
 struct visit {
     bool (*visit)(const struct mp_elf *elf, void *arg);
     void *arg;

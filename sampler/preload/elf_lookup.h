@@ -79,6 +79,12 @@ void *mp_elf_find(const char *name);
 /* INIT. Is this our own module? */
 bool mp_elf_is_self(const struct mp_elf *elf);
 
+/*
+ * INIT. Tells a module from any other that could come to lie at its place: a hash of its build-id, or of its
+ * path and program headers where it has none. Never 0.
+ */
+uint64_t mp_elf_identity(const struct mp_elf *elf);
+
 /* INIT. The default-version definition of `name` in this module; 0: none. */
 uintptr_t mp_elf_lookup(const struct mp_elf *elf, const char *name);
 

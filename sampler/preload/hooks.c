@@ -55,10 +55,7 @@ static void *absent_paged(size_t size) {
     return NULL;
 }
 
-void mp_hooks_resolve(void) {
-    struct mp_real real = {0};
-    if (mp_real_resolve(&real) != 0)
-        __builtin_trap(); /* no malloc at all: cannot be while a C library is loaded */
+static void use(struct mp_real real) {
     if (real.aligned_alloc == NULL)
         real.aligned_alloc = real.memalign ? real.memalign : absent_aligned;
     if (real.memalign == NULL)
@@ -68,6 +65,21 @@ void mp_hooks_resolve(void) {
     if (real.pvalloc == NULL)
         real.pvalloc = absent_paged;
     mp_real = real;
+}
+
+void mp_hooks_resolve(void) {
+    struct mp_real real = {0};
+    if (mp_real_resolve(&real) != 0)
+        __builtin_trap(); /* no malloc at all: cannot be while a C library is loaded */
+    use(real);
+}
+
+int mp_hooks_resolve_late(void) {
+    struct mp_real real = {0};
+    int rc = mp_real_resolve_late(&real);
+    if (rc == 0)
+        use(real);
+    return rc;
 }
 
 static void *boot_malloc(size_t size) {

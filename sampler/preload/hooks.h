@@ -13,6 +13,9 @@ extern struct mp_real mp_real;
 /* INIT. Look the real functions up now. Calls no allocator and no dlsym. */
 void mp_hooks_resolve(void);
 
+/* INIT, in a process that the library was put into: the same, by mp_real_resolve_late(). 0 or -ENOENT. */
+int mp_hooks_resolve_late(void);
+
 /* INIT. Tell record.h the address of each hook: frame 0 of its stacks. */
 void mp_hooks_name_frames(void);
 

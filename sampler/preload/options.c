@@ -14,6 +14,26 @@
 
 #define DEFAULT_MAX_MEMORY (256ULL << 20)
 
+/* Where values come from: the environment, or lines of text that were cut into strings. */
+static const char *from_text;
+static size_t from_text_bytes;
+
+static const char *value_of(const char *name) {
+    static const char *const at_start[] = {"MEM_PROFILER_START", "MEM_PROFILER_START_PID",
+                                           "MEM_PROFILER_ONLY", "MEM_PROFILER_FOLLOW_FORK"};
+    if (from_text == NULL)
+        return getenv(name);
+    for (size_t i = 0; i < sizeof at_start / sizeof at_start[0]; i++)
+        if (strcmp(name, at_start[i]) == 0)
+            return NULL;
+    name += strlen("MEM_PROFILER_");
+    size_t length = strlen(name);
+    for (size_t at = 0; at < from_text_bytes; at += strlen(from_text + at) + 1)
+        if (strncmp(from_text + at, name, length) == 0 && from_text[at + length] == '=')
+            return from_text + at + length + 1;
+    return NULL;
+}
+
 /* Plain digits with an optional K, M or G (powers of 1024). */
 static bool parse_bytes(const char *text, uint64_t *value) {
     uint64_t n = 0;
@@ -56,7 +76,7 @@ static int refuse(char *error, size_t n, const char *name, const char *value,
 }
 
 static int read_numbers(struct mp_options *o, char *error, size_t n) {
-    const char *value = getenv("MEM_PROFILER_START");
+    const char *value = value_of("MEM_PROFILER_START");
     if (value != NULL && *value != '\0') {
         if (!parse_bytes(value, &o->start_rate_bytes) || o->start_rate_bytes < 1 ||
             o->start_rate_bytes > MP_RATE_MAX_BYTES)
@@ -64,7 +84,7 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
                           "bytes per sample from 1 to 1G, such as 1024 or 512K");
         o->start = true;
     }
-    value = getenv(
+    value = value_of(
         "MEM_PROFILER_START_PID"); /* `mem_profiler run` means one process, not its children */
     if (value != NULL && *value != '\0') {
         uint64_t pid;
@@ -72,12 +92,12 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
             return refuse(error, n, "MEM_PROFILER_START_PID", value, "a process id");
         o->start = o->start && pid == (uint64_t)getpid();
     }
-    value = getenv("MEM_PROFILER_MAX_MEMORY");
+    value = value_of("MEM_PROFILER_MAX_MEMORY");
     if (value != NULL && *value != '\0' &&
         (!parse_bytes(value, &o->max_memory_bytes) || o->max_memory_bytes < MP_LIMIT_MIN_BYTES ||
          o->max_memory_bytes > 64ULL << 30))
         return refuse(error, n, "MEM_PROFILER_MAX_MEMORY", value, "bytes from 8M to 64G");
-    value = getenv("MEM_PROFILER_SEED");
+    value = value_of("MEM_PROFILER_SEED");
     if (value != NULL && *value != '\0') {
         if (!parse_bytes(value, &o->seed))
             return refuse(error, n, "MEM_PROFILER_SEED", value, "a number");
@@ -87,25 +107,25 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
 }
 
 static int read_words(struct mp_options *o, const char *exe, char *error, size_t n) {
-    const char *value = getenv("MEM_PROFILER_DIR");
+    const char *value = value_of("MEM_PROFILER_DIR");
     if (value != NULL && *value != '\0') {
         if (value[0] != '/' || strlen(value) >= sizeof o->dir)
             return refuse(error, n, "MEM_PROFILER_DIR", value, "an absolute path below 256 bytes");
         strcpy(o->dir, value);
     }
-    value = getenv("MEM_PROFILER_FOLLOW_FORK");
+    value = value_of("MEM_PROFILER_FOLLOW_FORK");
     if (value != NULL && *value != '\0') {
         if (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
             return refuse(error, n, "MEM_PROFILER_FOLLOW_FORK", value, "0 or 1");
         o->follow_fork = value[0] == '1';
     }
-    value = getenv("MEM_PROFILER_UNWIND");
+    value = value_of("MEM_PROFILER_UNWIND");
     if (value != NULL && *value != '\0') {
         if (strcmp(value, "cfi") != 0 && strcmp(value, "fp") != 0 && strcmp(value, "libgcc") != 0)
             return refuse(error, n, "MEM_PROFILER_UNWIND", value, "cfi, fp or libgcc");
         strcpy(o->unwind, value);
     }
-    value = getenv("MEM_PROFILER_ONLY");
+    value = value_of("MEM_PROFILER_ONLY");
     if (value != NULL && *value != '\0') {
         const char *slash = strrchr(exe, '/');
         o->only_others = fnmatch(value, slash ? slash + 1 : exe, 0) != 0;
@@ -117,4 +137,15 @@ int mp_options_read(struct mp_options *options, const char *exe, char *error, si
     *options = (struct mp_options){.dir = "/dev/shm", .max_memory_bytes = DEFAULT_MAX_MEMORY};
     int rc = read_numbers(options, error, n);
     return rc ? rc : read_words(options, exe, error, n);
+}
+
+int mp_options_read_text(struct mp_options *options, char *text, char *error, size_t n) {
+    from_text_bytes = strlen(text);
+    for (size_t i = 0; i < from_text_bytes; i++)
+        if (text[i] == '\n')
+            text[i] = '\0';
+    from_text = text;
+    int rc = mp_options_read(options, "", error, n);
+    from_text = NULL;
+    return rc;
 }

@@ -1,5 +1,5 @@
 /*
- * options.h - what the environment tells the sampler, read once.
+ * options.h - what the environment, or who attaches, tells the sampler; read once.
  */
 #ifndef MP_OPTIONS_H
 #define MP_OPTIONS_H
@@ -25,5 +25,11 @@ struct mp_options {
  * line about the first unusable value in error[0..n): the target then runs unprofiled.
  */
 int mp_options_read(struct mp_options *options, const char *exe, char *error, size_t n);
+
+/*
+ * INIT. The same from `text`: "NAME=value" lines, names without MEM_PROFILER_. Those that speak about the start
+ * of a program (START, ONLY, FOLLOW_FORK) count as absent. `text` is changed and must stay.
+ */
+int mp_options_read_text(struct mp_options *options, char *text, char *error, size_t n);
 
 #endif

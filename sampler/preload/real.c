@@ -30,16 +30,16 @@ static void set(struct mp_real *real, size_t offset, uintptr_t address) {
     *(uintptr_t *)((char *)real + offset) = address;
 }
 
-static bool find(const char *name, struct mp_elf_symbol *symbol) {
-    return mp_elf_find_symbol(MP_ELF_AFTER_SELF, name, symbol) ||
+static bool find(const char *name, bool late, struct mp_elf_symbol *symbol) {
+    return (!late && mp_elf_find_symbol(MP_ELF_AFTER_SELF, name, symbol)) ||
            mp_elf_find_symbol(MP_ELF_NOT_SELF, name, symbol);
 }
 
-int mp_real_resolve(struct mp_real *real) {
+static int resolve(struct mp_real *real, bool late) {
     struct mp_real found = {0};
     for (size_t i = 0; i < FUNCTIONS; i++) {
         struct mp_elf_symbol symbol;
-        if (find(functions[i].name, &symbol)) {
+        if (find(functions[i].name, late, &symbol)) {
             set(&found, functions[i].offset, symbol.address);
             if (functions[i].offset == offsetof(struct mp_real, malloc)) {
                 found.module = symbol.module;
@@ -51,6 +51,14 @@ int mp_real_resolve(struct mp_real *real) {
     }
     *real = found;
     return 0;
+}
+
+int mp_real_resolve(struct mp_real *real) {
+    return resolve(real, false);
+}
+
+int mp_real_resolve_late(struct mp_real *real) {
+    return resolve(real, true);
 }
 
 int mp_real_take_from(struct mp_real *real, const ElfW(Dyn) * module) {

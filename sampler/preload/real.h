@@ -35,10 +35,16 @@ struct mp_real {
 
 /*
  * INIT, also inside the first malloc of the process. Fill *real with the definitions behind our own
- * module, or, for a library that was opened late, with the first ones that are not ours.
+ * module, or with the first ones that are not ours where it is the last module.
  * Returns 0; -ENOENT when malloc, calloc, realloc, free or posix_memalign is missing (*real untouched).
  */
 int mp_real_resolve(struct mp_real *real);
+
+/*
+ * INIT. The same for a library that was opened in a running process: the first definitions that are not
+ * ours. Those behind our own module belong to whatever was opened after it.
+ */
+int mp_real_resolve_late(struct mp_real *real);
 
 /*
  * INIT. Take from `module` (mp_elf.dynamic) every function it defines, keeping the others.

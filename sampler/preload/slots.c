@@ -3,12 +3,12 @@
  */
 #include "slots.h"
 
-#include "maps_prot.h"
+#include "relro.h"
+#include "slots_kept.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/mman.h>
 
 #if defined(__x86_64__)
 #define TYPE_JUMP_SLOT R_X86_64_JUMP_SLOT
@@ -22,18 +22,12 @@
 #error "only x86_64 and aarch64 are supported"
 #endif
 
-/* What a module's RELRO part is doing. */
-struct relro {
-    uintptr_t start, end; /* whole pages; equal: none */
-    int closed, opened;   /* protections */
-    bool is_open, refused;
-};
-
 struct scan {
     const struct mp_slot_table *table;
     const struct mp_elf *elf;
     unsigned mode;
-    struct relro relro;
+    struct mp_relro relro;
+    uint64_t identity; /* while slots are kept */
     struct mp_slot_counts *counts;
 };
 
@@ -95,35 +89,6 @@ static bool is_left_alone(const struct mp_slot_table *table, const struct mp_elf
     return false;
 }
 
-/* The pages that ld.so makes read-only: PT_GNU_RELRO, both ends rounded down. */
-static struct relro relro_of(const struct mp_elf *elf) {
-    struct relro r = {0};
-    uintptr_t page = getauxval(AT_PAGESZ);
-    for (unsigned i = 0; i < elf->phdrs; i++) {
-        const ElfW(Phdr) *p = &elf->phdr[i];
-        if (p->p_type != PT_GNU_RELRO || page == 0)
-            continue;
-        r.start = (elf->base + p->p_vaddr) & -page;
-        r.end = (elf->base + p->p_vaddr + p->p_memsz) & -page;
-        bool executable = mp_elf_segment_rest(elf, elf->base + p->p_vaddr, PF_X) != 0;
-        r.closed = PROT_READ | (executable ? PROT_EXEC : 0);
-        r.opened = r.closed | PROT_WRITE;
-        if (r.end < r.start)
-            r.end = r.start;
-    }
-    return r;
-}
-
-/* May the slot be written now? Opens the RELRO part at the first slot that lies in it. */
-static bool make_writable(struct relro *r, uintptr_t slot) {
-    if (slot < r->start || slot >= r->end || r->is_open)
-        return true;
-    if (!r->refused)
-        r->is_open = mprotect((void *)r->start, r->end - r->start, r->opened) == 0;
-    r->refused = !r->is_open;
-    return r->is_open;
-}
-
 /* A slot of the PLT that the loader has not bound leads back into the code of its own module. */
 static bool is_unbound(const struct scan *s, unsigned type, const ElfW(Sym) * symbol,
                        uintptr_t value) {
@@ -138,6 +103,8 @@ static void treat(struct scan *s, unsigned type, const ElfW(Sym) * symbol, int w
     uintptr_t value = __atomic_load_n(slot, __ATOMIC_RELAXED);
     if (value == w->hook) {
         s->counts->already++;
+        if (mp_kept_is_on())
+            mp_kept_adopt(s->elf, s->identity, address, w->expected, w->hook);
         return;
     }
     bool leads_there =
@@ -146,7 +113,8 @@ static void treat(struct scan *s, unsigned type, const ElfW(Sym) * symbol, int w
         s->counts->foreign++;
     } else if ((s->mode & MP_SLOTS_VERIFY) != 0 ||
                mp_elf_segment_rest(s->elf, address, PF_R | PF_W) < sizeof *slot ||
-               !make_writable(&s->relro, address)) {
+               !mp_relro_open(&s->relro, address) ||
+               (mp_kept_is_on() && !mp_kept_note(s->elf, s->identity, address, value, w->hook))) {
         s->counts->failed++;
     } else {
         __atomic_store_n(slot, w->hook, __ATOMIC_RELEASE);
@@ -177,19 +145,22 @@ bool mp_slots_module(const struct mp_slot_table *table, const struct mp_elf *elf
                      struct mp_slot_counts *counts) {
     if (is_left_alone(table, elf))
         return true;
-    struct scan s = {
-        .table = table, .elf = elf, .mode = mode, .relro = relro_of(elf), .counts = counts};
+    struct scan s = {.table = table,
+                     .elf = elf,
+                     .mode = mode,
+                     .relro = mp_relro_of(elf, mp_kept_is_on()),
+                     .counts = counts};
     /* Closing the RELRO part of a module that the loader still relocates would kill the process. */
-    if ((mode & MP_SLOTS_LOADER_RUNS) != 0 && s.relro.end > s.relro.start &&
-        mp_maps_writable(s.relro.start) != 0) {
+    if ((mode & MP_SLOTS_LOADER_RUNS) != 0 && mp_relro_is_unsealed(&s.relro)) {
         counts->unready++;
         return false;
     }
     counts->modules++;
+    if (mp_kept_is_on())
+        s.identity = mp_elf_identity(elf);
     scan_relocations(&s, elf->rela, elf->relas);
     scan_relocations(&s, elf->plt_rela, elf->plt_relas);
-    if (s.relro.is_open)
-        mprotect((void *)s.relro.start, s.relro.end - s.relro.start, s.relro.closed);
+    mp_relro_close(&s.relro);
     return true;
 }
 

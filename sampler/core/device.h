@@ -97,6 +97,10 @@ void mp_device_actual(uint32_t domain, uint64_t used_bytes, uint64_t total_bytes
 /* Bytes that a pool holds, used or not (MP_MEMORY_POOL); `delta` may be negative. */
 void mp_device_reserved(uint32_t domain, int64_t delta);
 
+/* What became of a backend (enum mp_backend, below MP_BACKEND_ROWS), for who asks why nothing was seen. */
+void mp_device_backend_seen(unsigned backend, bool asked, bool loaded);
+void mp_device_backend_call(unsigned backend);
+
 enum mp_mark_kind {
     MP_MARK_POINT = 0,
     MP_MARK_BEGIN = 1, /* of a range; ended by END with the same id */

@@ -179,3 +179,19 @@ void mp_device_reserved(uint32_t domain, int64_t delta) {
         raise_peak(&row->reserved_peak_bytes, (uint64_t)now);
     mp_store_relaxed(&row->last_capture, capture.number);
 }
+
+void mp_device_backend_seen(unsigned backend, bool asked, bool loaded) {
+    struct mp_segment *seg = mp_device_segment();
+    if (seg == NULL || backend >= MP_BACKEND_ROWS)
+        return;
+    if (asked)
+        mp_store_relaxed(&seg->control->backend[backend].asked, 1u);
+    if (loaded)
+        mp_store_relaxed(&seg->control->backend[backend].loaded, 1u);
+}
+
+void mp_device_backend_call(unsigned backend) {
+    struct mp_segment *seg = mp_device_segment();
+    if (seg != NULL && backend < MP_BACKEND_ROWS)
+        mp_add_relaxed(&seg->control->backend[backend].calls, 1);
+}

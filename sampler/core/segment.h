@@ -42,6 +42,7 @@
 #define MP_LOST_CAUSES 16
 #define MP_DOMAIN_ROWS 64 /* row 0 is the host's and stays empty */
 #define MP_DOMAIN_NAME_BYTES 64
+#define MP_BACKEND_ROWS 8
 #define MP_MARK_TEXT_BYTES 192
 #define MP_MARK_DOMAIN_BYTES 32
 
@@ -136,6 +137,13 @@ struct mp_table {
     uint32_t wanted; /* levels the target would like to have */
 };
 
+/* What became of one device backend in this process. */
+struct mp_backend_seen {
+    uint64_t calls; /* of its wrapped functions, captured or not */
+    uint32_t asked; /* 1: MEM_PROFILER_DEVICE named it */
+    uint32_t loaded; /* 1: its library was seen */
+};
+
 struct mp_control {
     /* line 0: constant after the constructor */
     uint64_t magic;
@@ -213,6 +221,7 @@ struct mp_control {
     uint64_t
         marks_before[2]; /* mark_count when the capture of the slot began; writer: its starter */
     uint64_t device_lost[MP_LOST_CAUSES]; /* as lost, of all device domains together */
+    struct mp_backend_seen backend[MP_BACKEND_ROWS]; /* by enum mp_backend */
 };
 
 /* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the

@@ -41,6 +41,8 @@ enum mp_address_space {
     MP_SPACE_ZE_POINTER,
     MP_SPACE_ZE_HANDLE,
     MP_SPACE_POOL,
+    MP_SPACE_HAL_REGISTERED, /* host ranges: blocks beside the ranges' own */
+    MP_SPACE_CUDA_REGISTERED,
     MP_SPACES,
 };
 

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "atomics.h"
+#include "device.h"
 
 enum mp_backend {
     MP_BACKEND_HAL,
@@ -68,6 +69,9 @@ struct mp_device_library {
  */
 void mp_device_start(unsigned mask, bool by_name);
 
+/* INIT. After each new segment: tell it which backends were asked for, and which are loaded. */
+void mp_device_announce(void);
+
 /* In a forked child that gets a segment of its own: device memory of the parent is not the child's. */
 void mp_device_after_fork(void);
 
@@ -81,8 +85,10 @@ void *mp_device_replace(void *real);
  */
 void *mp_device_adopt(const struct mp_device_library *library, const char *symbol, void *real);
 
-/* HOOK. Count a call of a wrapper of this backend. */
-void mp_device_called(enum mp_backend backend);
+/* HOOK. Count a call of a wrapper. */
+static inline void mp_device_called(enum mp_backend backend) {
+    mp_device_backend_call(backend);
+}
 
 /* HOOK. Does `pc` lie in the module that defines the row's real function? A driver that calls itself may
  * hold its locks then. */

@@ -2,6 +2,7 @@
  * options.c - reading MEM_PROFILER_* variables. See options.h.
  */
 #include "options.h"
+#include "backend.h"
 #include "sample.h"
 #include "table.h"
 
@@ -106,6 +107,46 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
     return 0;
 }
 
+/* The backend whose name is text[0..length); -1: none. */
+static int backend_named(const char *text, size_t length) {
+    for (int i = 0; i < MP_BACKENDS; i++)
+        if (strlen(mp_backend_names[i]) == length &&
+            strncmp(mp_backend_names[i], text, length) == 0)
+            return i;
+    return -1;
+}
+
+static int refuse_device(char *error, size_t n, const char *value) {
+    char expected[128] = "auto, none, or of";
+    for (int i = 0; i < MP_BACKENDS; i++) {
+        size_t used = strlen(expected);
+        snprintf(expected + used, sizeof expected - used, "%s %s", i != 0 ? "," : "",
+                 mp_backend_names[i]);
+    }
+    return refuse(error, n, "MEM_PROFILER_DEVICE", value, expected);
+}
+
+static int read_devices(struct mp_options *o, char *error, size_t n) {
+    const char *value = getenv("MEM_PROFILER_DEVICE");
+    o->devices = MP_BACKENDS_AUTO;
+    if (value == NULL || *value == '\0' || strcmp(value, "auto") == 0)
+        return 0;
+    o->devices = 0;
+    if (strcmp(value, "none") == 0)
+        return 0;
+    o->devices_by_name = true;
+    for (const char *word = value;; word++) {
+        size_t length = strcspn(word, ",");
+        int backend = backend_named(word, length);
+        if (backend < 0)
+            return refuse_device(error, n, value);
+        o->devices |= 1u << backend;
+        word += length;
+        if (*word == '\0')
+            return 0;
+    }
+}
+
 static int read_words(struct mp_options *o, const char *exe, char *error, size_t n) {
     const char *value = value_of("MEM_PROFILER_DIR");
     if (value != NULL && *value != '\0') {
@@ -136,6 +177,8 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
 int mp_options_read(struct mp_options *options, const char *exe, char *error, size_t n) {
     *options = (struct mp_options){.dir = "/dev/shm", .max_memory_bytes = DEFAULT_MAX_MEMORY};
     int rc = read_numbers(options, error, n);
+    if (rc == 0)
+        rc = read_devices(options, error, n);
     return rc ? rc : read_words(options, exe, error, n);
 }
 

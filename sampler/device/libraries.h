@@ -1,0 +1,15 @@
+/*
+ * libraries.h - every library that is described by rows. A new one gets its line in both lists.
+ */
+#ifndef MP_LIBRARIES_H
+#define MP_LIBRARIES_H
+
+#include "backend.h"
+
+extern const struct mp_device_library mp_library_hal; /* hal.c: libascend_hal.so, counts bytes */
+extern const struct mp_device_library mp_library_runtime; /* acl.c: libruntime.so, names only */
+extern const struct mp_device_library mp_library_acl; /* acl.c: libascendcl.so, names only */
+
+#define MP_DEVICE_LIBRARIES &mp_library_hal, &mp_library_runtime, &mp_library_acl
+
+#endif

@@ -1,7 +1,9 @@
 """pprof's `profile.proto`, plain (`readers` unpacks gzip), as Go, tcmalloc and we write it.
 
-The file is walked field by field and each message is decoded and let go of, so that a forged file
-costs little more memory than its own size; how many of each there may be is bounded too.
+Samples, locations and functions are read in columns (`wire`), some at a time, so that a million
+samples take a second or two and a forged file costs little more memory than its own size; how many
+entries there may be is bounded too. What is odd in them, and all other messages, is decoded by the
+official runtime.
 
 Values are estimates. Where a period in bytes and the label `bytes` say how they were un-sampled,
 the sampled counts are found again (k = n p, p = 1 - exp(-bytes/period)) and with them the error
@@ -11,25 +13,37 @@ looked up, one byte before a return address.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.errors import InputFileError, NotAProfile, TruncatedProfile
+from mem_parser.errors import InputFileError, NotAProfile
 from mem_parser.estimate import sampling_probability
 from mem_parser.model import Capture, Profile, SiteTable, StackTable
 from mem_parser.profileproto import message_class
-from mem_parser.readers.pproflocations import LocationTable
+from mem_parser.readers.pproflocations import LocationTable, Scanned
+from mem_parser.readers.wire import (
+    BadVarints,
+    Messages,
+    count_varints,
+    read_fields,
+    split,
+    varints,
+)
 
 SIZE_LIMIT_BYTES = 256 << 20
-_MOST_MESSAGES = 10_000_000
+DOMAIN_LABEL = "domain"
+"""Label of a sample that names its memory domain."""
 _MOST_MESSAGE_BYTES = 1 << 22
 _VALUE_LIMIT = 1 << 61
 _BLOCKS = {"inuse_objects": "inuse", "objects": "inuse", "alloc_objects": "alloc"}
 _BYTES = {"inuse_space": "inuse", "space": "inuse", "alloc_space": "alloc"}
+_TYPE, _SAMPLE, _MAPPING, _LOCATION, _FUNCTION, _STRING, _PERIOD_TYPE = 1, 2, 3, 4, 5, 6, 11
+_INNER = {_SAMPLE: 3, _LOCATION: 4}
+"""Fields that are messages themselves: labels, lines."""
+_AT_A_TIME = 1 << 18
 _NAMES = {1: "ValueType", 2: "Sample", 3: "Mapping", 4: "Location", 5: "Function", 11: "ValueType"}
 Counts = npt.NDArray[np.int64]
 
@@ -41,42 +55,21 @@ def looks_like_pprof(head: bytes) -> bool:
     return len(head) > 2 and head[0] == 0x0A and head[1] < 0x40 and head[2] in (0x08, 0x10)
 
 
+def _parts(messages: Messages) -> Iterator[tuple[int, int]]:
+    for low in range(0, len(messages), _AT_A_TIME):
+        yield low, min(low + _AT_A_TIME, len(messages))
+
+
+def _joined(stretches: Collection[bytes]) -> tuple[bytes, Counts]:
+    """Return the stretches back to back, and how long each is."""
+    return b"".join(stretches), np.fromiter(map(len, stretches), np.int64, len(stretches))
+
+
 def read_pprof(data: Any, path: str) -> Profile:
     """Read a profile from bytes or a mapping. Raises `InputFileError`."""
     if len(data) > SIZE_LIMIT_BYTES:
         raise InputFileError(f"{path}: more than {SIZE_LIMIT_BYTES >> 20} MiB of profile.proto")
-    return _PprofReader(path).read(memoryview(data))
-
-
-def _fields(data: memoryview, path: str) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield number and content of every field at the top: an integer or a stretch of bytes."""
-    at, size = 0, len(data)
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while at < size and shift < 70:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-        raise TruncatedProfile(f"{path}: it ends within a number, at byte {at}")
-
-    while at < size:
-        tag = varint()
-        kind = tag & 7
-        if kind == 0:
-            yield tag >> 3, varint()
-        elif kind in (1, 2, 5):
-            length = varint() if kind == 2 else {1: 8, 5: 4}[kind]
-            if length > size - at:
-                raise TruncatedProfile(f"{path}: it ends within a message, at byte {at}")
-            yield tag >> 3, data[at : at + length]
-            at += length
-        else:
-            raise InputFileError(f"{path}: no profile.proto from byte {at} on")
+    return _PprofReader(path).read(bytes(data))
 
 
 class _PprofReader:
@@ -89,68 +82,72 @@ class _PprofReader:
         self.numbers: dict[int, int] = {}
         self.period_type: Any = None
         self.table = LocationTable(self.text)
-        self.samples: list[bytes] = []
-        self.values = array("q")
-        self.sizes = array("q")
-        self.stack_of_sample = array("q")
-        self.frames = array("Q")
-        self.offsets = array("q", [0])
+        self.values: list[Counts] = []
+        self.sizes: list[Counts] = []
+        self.domain_texts: list[Counts] = []
+        self.stack_of_sample: list[int] = []
         self.stack_index: dict[bytes, int] = {}
-        self.classes = {n: message_class(name) for n, name in _NAMES.items()}
 
     def text(self, index: int) -> str:
         """Return a string of the table; empty where there is none."""
         return self.strings[index] if 0 <= index < len(self.strings) else ""
 
-    def read(self, data: memoryview) -> Profile:
-        counted: dict[int, int] = {}
-        for number, content in _fields(data, self.path):
-            counted[number] = counted.get(number, 0) + 1
-            if counted[number] > _MOST_MESSAGES:
-                raise InputFileError(f"{self.path}: more entries than any profile has")
-            if isinstance(content, int):
-                self.numbers[number] = content
-            elif number == 6:
-                self.strings.append(bytes(content).decode("utf-8", "replace"))
-            elif number in _NAMES:
-                self._take(number, content)
-        return self._profile(data)
+    def read(self, data: bytes) -> Profile:
+        messages, self.numbers = split(data, self.path)
+        none = Messages(data, np.zeros(0, np.int64), np.zeros(0, np.int64))
+        self.strings = [s.decode("utf-8", "replace") for s in messages.get(_STRING, none)]
+        self.types = [self._decode(_TYPE, m) for m in messages.get(_TYPE, none)]
+        for message in messages.get(_PERIOD_TYPE, none):
+            self.period_type = self._decode(_PERIOD_TYPE, message)
+        columns = self._columns()
+        for message in messages.get(_MAPPING, none):
+            self.table.add_mapping(self._decode(_MAPPING, message))
+        for low, high in _parts(messages.get(_FUNCTION, none)):
+            self.table.add_functions(self._fields(_FUNCTION, messages[_FUNCTION].part(low, high)))
+        for low, high in _parts(messages.get(_LOCATION, none)):
+            self.table.add_locations(self._fields(_LOCATION, messages[_LOCATION].part(low, high)))
+        self.table.build()
+        for low, high in _parts(messages.get(_SAMPLE, none)):
+            self._add_samples(self._fields(_SAMPLE, messages[_SAMPLE].part(low, high)))
+        return self._profile(columns)
 
-    def _take(self, number: int, content: memoryview) -> None:
-        if number == 2:
-            return  # its labels are named by strings that stand further on
-        message = self._decode(number, content)
-        if number == 1:
-            self.types.append(message)
-        elif number == 11:
-            self.period_type = message
-        else:
-            self.table.add(message, number)
-
-    def _decode(self, number: int, content: memoryview) -> Any:
+    def _decode(self, number: int, content: bytes) -> Any:
         if len(content) > _MOST_MESSAGE_BYTES:
             raise InputFileError(f"{self.path}: a message is too long to be one")
         from google.protobuf.message import DecodeError
 
         try:
-            return self.classes[number].FromString(bytes(content))
+            return message_class(_NAMES[number]).FromString(content)
         except DecodeError as error:
-            raise InputFileError(f"{self.path}: a {_NAMES[number]} cannot be read") from error
+            raise self._unreadable(number) from error
 
-    def _profile(self, data: memoryview) -> Profile:
-        columns = self._columns()
-        self.table.build()
-        for number, content in _fields(data, self.path):
-            if number == 2 and not isinstance(content, int):
-                self._add_sample(self._decode(2, content))
-        values = np.frombuffer(self.values, dtype=np.int64).reshape(-1, len(self.types))
+    def _unreadable(self, number: int) -> InputFileError:
+        return InputFileError(f"{self.path}: a {_NAMES[number]} cannot be read")
+
+    def _fields(self, number: int, messages: Messages) -> Scanned:
+        """Return the fields of messages and of those within, in columns."""
+        if int((messages.end - messages.start).max()) > _MOST_MESSAGE_BYTES:
+            raise InputFileError(f"{self.path}: a message is too long to be one")
+
+        def plain(content: bytes) -> bytes:
+            message = self._decode(number, content)
+            message.DiscardUnknownFields()
+            return bytes(message.SerializeToString())
+
+        try:
+            return read_fields(messages, _INNER.get(number, 0), plain)
+        except BadVarints as error:
+            raise self._unreadable(number) from error
+
+    def _profile(self, columns: dict[str, int]) -> Profile:
+        values = np.concatenate([np.zeros((0, len(self.types)), np.int64), *self.values])
         warnings = []
         if (values < 0).any():
             warnings.append("negative values (a difference of profiles?) count as 0")
         values = np.clip(values, 0, _VALUE_LIMIT)
         sites, rate = self._sites(values, columns)
         used = "alloc_blocks" if "alloc_blocks" in columns else "alloc_bytes"
-        return Profile(
+        profile = Profile(
             format="pprof",
             rate_bytes=rate,
             stacks=self._stacks(),
@@ -163,6 +160,8 @@ class _PprofReader:
             warnings=warnings,
             embedded=self.table.names,
         )
+        self._set_domains(profile)
+        return profile
 
     def _columns(self) -> dict[str, int]:
         """Return which value of a sample is which count."""
@@ -178,42 +177,67 @@ class _PprofReader:
             raise NotAProfile(f"{self.path}: no heap profile; its values are: {types}")
         return found
 
-    def _add_sample(self, sample: Any) -> None:
-        if len(sample.value) != len(self.types):
-            raise InputFileError(f"{self.path}: a sample has not one value for each type")
-        self.values.extend(sample.value)
-        size = -1
-        for label in sample.label:
-            if label.num and self.text(label.key) == "bytes":
-                size = label.num
+    def _add_samples(self, found: Scanned) -> None:
+        fields, owner, labels = found
+        try:
+            packed, lengths = _joined(fields.packed(2))
+            if (count_varints(packed, lengths) != len(self.types)).any():
+                raise InputFileError(f"{self.path}: a sample has not one value for each type")
+            values = np.concatenate([np.zeros(0, np.uint64), *varints(packed)])
+        except BadVarints as error:
+            raise self._unreadable(_SAMPLE) from error
+        self.values.append(values.view(np.int64).reshape(-1, len(self.types)))
+        key, number = labels.integers(1).view(np.int64), labels.integers(3).view(np.int64)
+        size = np.full(fields.messages, -1, dtype=np.int64)
+        chosen = np.isin(key, self._indices("bytes")) & (number != 0)
+        size[owner[chosen]] = number[chosen]
         self.sizes.append(size)
-        self.stack_of_sample.append(self._stack(array("Q", sample.location_id)))
+        domain = np.zeros(fields.messages, dtype=np.int64)
+        chosen = np.isin(key, self._indices(DOMAIN_LABEL))
+        domain[owner[chosen]] = labels.integers(2).view(np.int64)[chosen]
+        self.domain_texts.append(domain)
+        index = self.stack_index
+        self.stack_of_sample += [index.setdefault(s, len(index)) for s in fields.packed(1)]
 
-    def _stack(self, ids: array[int]) -> int:
-        key = ids.tobytes()
-        known = self.stack_index.get(key)
-        if known is not None:
-            return known
-        for k, number in enumerate(ids):
-            address = self.table.address_of.get(number)
-            if address is None:
-                raise InputFileError(f"{self.path}: a sample names location {number}, not there")
-            self.frames.append(address + (k > 0))
-        self.offsets.append(len(self.frames))
-        index = self.stack_index[key] = len(self.stack_index)
-        return index
+    def _indices(self, text: str) -> list[int]:
+        return [k for k, known in enumerate(self.strings) if known == text]
 
     def _stacks(self) -> StackTable:
-        empty = np.zeros(len(self.offsets) - 1, dtype=np.uint32)
-        return StackTable(
-            np.frombuffer(self.offsets, dtype=np.int64),
-            np.frombuffer(self.frames, dtype=np.uint64)
-            if self.frames
-            else np.zeros(0, dtype=np.uint64),
-            empty,
-            empty.copy(),
-            leaf_exact=True,
-        )
+        try:
+            packed, lengths = _joined(self.stack_index)
+            self.stack_index = {}
+            depths = count_varints(packed, lengths)
+            offsets = np.concatenate(([0], np.cumsum(depths))).astype(np.int64)
+            frames = np.empty(int(offsets[-1]), dtype=np.uint64)
+            at = 0
+            for numbers in varints(packed):
+                frames[at : at + len(numbers)] = self._addresses(numbers)
+                at += len(numbers)
+        except BadVarints as error:
+            raise self._unreadable(_SAMPLE) from error
+        # Addresses are looked up as they stand: the innermost is, of others their successor.
+        frames += np.uint64(1)
+        frames[offsets[:-1][depths > 0]] -= np.uint64(1)
+        nothing = np.zeros(len(depths), dtype=np.uint32)
+        return StackTable(offsets, frames, nothing, nothing.copy(), leaf_exact=True)
+
+    def _addresses(self, locations: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        address, there = self.table.addresses_of(locations)
+        if not there.all():
+            number = int(locations[~there][0])
+            raise InputFileError(f"{self.path}: a sample names location {number}, not there")
+        return address
+
+    def _set_domains(self, profile: Profile) -> None:
+        """Take the domains that the label `domain` gives; what has none is of the host."""
+        if not self._indices(DOMAIN_LABEL) or not self.domain_texts:
+            return
+        texts = np.concatenate(self.domain_texts)
+        used, index = np.unique(texts, return_inverse=True)
+        names = [self.text(k) or "host" for k in used.tolist()]
+        profile.domains = list(dict.fromkeys(["host", *names]))
+        number = np.array([profile.domains.index(name) for name in names], dtype=np.int32)
+        profile.sites.domain = number[index]
 
     def _sites(self, values: Counts, columns: dict[str, int]) -> tuple[SiteTable, float]:
         counts = {}
@@ -246,7 +270,7 @@ class _PprofReader:
         self, counts: dict[str, tuple[Counts, Counts]], rate: float
     ) -> dict[str, tuple[Counts, Counts]] | None:
         """Return the sampled counts; None if the values cannot have come from such."""
-        sizes = np.array(self.sizes, dtype=np.int64)
+        sizes = np.concatenate([np.zeros(0, np.int64), *self.sizes])
         if (sizes <= 0).any():
             return None
         p = sampling_probability(sizes, rate)

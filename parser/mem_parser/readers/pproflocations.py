@@ -11,8 +11,12 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from mem_parser.maps import clean_path
 from mem_parser.model import ExecRange, Module
+from mem_parser.readers.wire import Fields
 from mem_parser.symbols.demangle import full_name, printable, short_name
 from mem_parser.symbols.embedded import (
     FIRST_INVENTED,
@@ -22,8 +26,11 @@ from mem_parser.symbols.embedded import (
     Frames,
 )
 
-_MAPPING, _LOCATION, _FUNCTION = 3, 4, 5
 _BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){1,64}$")
+
+
+Scanned = tuple[Fields, npt.NDArray[np.int64], Fields]
+"""Messages in columns, then the messages within them with the message that each is in."""
 
 
 class _Place(NamedTuple):
@@ -35,7 +42,7 @@ class _Place(NamedTuple):
 
 
 class LocationTable:
-    """Filled message by message, then `build` makes ``address_of``, ``modules`` and ``names``."""
+    """Filled with messages, then `build` makes ``address_of``, ``modules`` and ``names``."""
 
     def __init__(self, text: Callable[[int], str]) -> None:
         self._text = text
@@ -46,24 +53,44 @@ class LocationTable:
         """The address that is looked up for each location's number."""
         self.modules: list[Module] = []
         self.names = EmbeddedNames()
+        self._numbers = self._addresses = np.zeros(0, dtype=np.uint64)
+        self._position = np.zeros(0, dtype=np.int64)
 
-    def add(self, message: Any, field: int) -> None:
-        """Take one message of the profile's field number ``field``."""
-        if field == _FUNCTION:
-            self._functions[message.id] = (message.name, message.system_name, message.filename)
-        elif field == _LOCATION:
-            lines = tuple((x.function_id, x.line) for x in message.line)
-            self._places.append(_Place(message.id, message.address, lines))
+    def add_mapping(self, message: Any) -> None:
+        """Take one `Mapping`."""
+        limits = message.memory_start, message.memory_limit, message.file_offset
+        self._mappings.append((*limits, message.filename, message.build_id))
+
+    def add_functions(self, found: Scanned) -> None:
+        """Take messages `Function`."""
+        fields = found[0]
+        name, system_name, file = (fields.integers(k).view(np.int64).tolist() for k in (2, 3, 4))
+        numbers = fields.integers(1).tolist()
+        self._functions.update(zip(numbers, zip(name, system_name, file, strict=True), strict=True))
+
+    def add_locations(self, found: Scanned) -> None:
+        """Take messages `Location` with their lines."""
+        fields, owner, lines = found
+        named: list[list[tuple[int, int]]] = [[] for _ in range(fields.messages)]
+        columns = owner.tolist(), lines.integers(1).tolist(), lines.integers(2).view(np.int64)
+        for k, function, line in zip(*columns[:2], columns[2].tolist(), strict=True):
+            named[k].append((function, line))
+        numbers, addresses = fields.integers(1).tolist(), fields.integers(3).tolist()
+        self._places += [
+            _Place(n, a, tuple(x)) for n, a, x in zip(numbers, addresses, named, strict=True)
+        ]
+
+    def addresses_of(
+        self, locations: npt.NDArray[np.uint64]
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+        """Return the address that is looked up for each location, and whether it is there."""
+        if not len(self._numbers):
+            return np.zeros(len(locations), np.uint64), np.zeros(len(locations), np.bool_)
+        if int(self._numbers[-1]) < 4 * len(self._numbers):  # numbered from 1 on, as usual
+            at = self._position[np.minimum(locations, len(self._position) - 1).astype(np.int64)]
         else:
-            self._mappings.append(
-                (
-                    message.memory_start,
-                    message.memory_limit,
-                    message.file_offset,
-                    message.filename,
-                    message.build_id,
-                )
-            )
+            at = np.minimum(np.searchsorted(self._numbers, locations), len(self._numbers) - 1)
+        return self._addresses[at], self._numbers[at] == locations
 
     def build(self) -> None:
         """Make the tables, once all strings are known."""
@@ -87,6 +114,16 @@ class LocationTable:
                 at = bisect.bisect_right(starts, address) - 1
                 inside = at >= 0 and address < ranges[at][1]
                 self.names.frames[ranges[at][2] if inside else NO_MODULE, address] = named
+        self._sort()
+
+    def _sort(self) -> None:
+        """Make the columns that `addresses_of` looks into."""
+        found = sorted(self.address_of.items())
+        self._numbers = np.array([n for n, _ in found], dtype=np.uint64)
+        self._addresses = np.array([a for _, a in found], dtype=np.uint64)
+        if found and found[-1][0] < 4 * len(found):
+            self._position = np.zeros(found[-1][0] + 1, dtype=np.int64)
+            self._position[self._numbers.astype(np.int64)] = np.arange(len(found))
 
     def _frame(self, name: int, system_name: int, file: int) -> EmbeddedFrame:
         shown, system = self._text(name), self._text(system_name)

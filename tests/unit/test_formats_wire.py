@@ -1,0 +1,162 @@
+"""profile.proto in columns: what the official protobuf runtime says of the same bytes is right."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import strategies
+from mem_parser.errors import InputFileError
+from mem_parser.model import Count, Unit
+from mem_parser.profileproto import message_class
+from mem_parser.readers import read_bytes
+from mem_parser.readers.wire import BadVarints, Messages, read_fields, varints
+
+SAMPLE = message_class("Sample")
+MASK = (1 << 64) - 1
+
+
+def varint(value: int, padding: int = 0) -> bytes:
+    """``value``, with so many bytes more than it needs."""
+    groups = [value >> shift & 0x7F for shift in range(0, max(value.bit_length(), 1), 7)]
+    groups += [0] * padding
+    return bytes([*(g | 0x80 for g in groups[:-1]), groups[-1]])
+
+
+numbers = st.one_of(st.integers(0, 300), st.integers(0, MASK))
+coded = st.builds(varint, numbers, st.sampled_from([0, 0, 0, 1, 4]))
+packed = st.lists(coded, max_size=6).map(b"".join)
+
+
+def field(number: int, kind: int, content: bytes) -> bytes:
+    return varint(number << 3 | kind) + (varint(len(content)) if kind == 2 else b"") + content
+
+
+labels = st.lists(
+    st.builds(field, st.integers(1, 5), st.just(0), coded), max_size=5
+).map(b"".join)  # fmt: skip
+fields = st.one_of(
+    st.builds(field, st.sampled_from([1, 2]), st.just(2), packed),
+    st.builds(field, st.integers(1, 9), st.just(0), coded),
+    st.builds(field, st.just(3), st.just(2), labels),
+    st.builds(field, st.integers(1, 9), st.just(1), st.binary(min_size=8, max_size=8)),
+    st.builds(field, st.integers(1, 9), st.just(5), st.binary(min_size=4, max_size=4)),
+    st.builds(field, st.integers(3, 9), st.just(2), st.binary(max_size=12)),
+    st.just(b"\x3b\x08\x07\x3c"),  # a group
+)
+good_messages = st.lists(fields, max_size=7).map(b"".join)
+messages = st.one_of(
+    good_messages, good_messages.flatmap(strategies.damaged), st.binary(max_size=20)
+)
+
+
+def in_columns(raw: list[bytes]) -> list[Any]:
+    def rewrite(content: bytes) -> bytes:
+        message = SAMPLE.FromString(content)
+        message.DiscardUnknownFields()
+        return bytes(message.SerializeToString())
+
+    end = np.cumsum([len(r) for r in raw], dtype=np.int64)
+    given = Messages(b"".join(raw), end - [len(r) for r in raw], end)
+    found, owner, label = read_fields(given, 3, rewrite)
+    columns = [label.integers(k).view(np.int64).tolist() for k in (1, 2, 3, 4)]
+    told = list(zip(owner.tolist(), *columns, strict=True))
+    return [
+        (
+            [x for part in varints(ids) for x in part.tolist()],
+            [x for part in varints(values) for x in part.view(np.int64).tolist()],
+            [row[1:] for row in told if row[0] == k],
+        )
+        for k, (ids, values) in enumerate(zip(found.packed(1), found.packed(2), strict=True))
+    ]
+
+
+def by_runtime(raw: list[bytes]) -> list[Any]:
+    parsed = [SAMPLE.FromString(r) for r in raw]
+    return [
+        (
+            list(m.location_id),
+            list(m.value),
+            [(x.key, x.str, x.num, x.num_unit) for x in m.label],
+        )
+        for m in parsed
+    ]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(messages, max_size=6))
+@example([b"\x12\x0a" + b"\xff" * 9 + b"\x7f"])
+@example([b"\x0a\x02\x80\x80"])
+@example([b"\x08\x01\x0a\x01\x02\x08\x03"])
+def test_samples_in_columns_are_what_the_runtime_says(raw: list[bytes]) -> None:
+    try:
+        expected = by_runtime(raw)
+    except DecodeError:
+        with pytest.raises((DecodeError, BadVarints)):
+            in_columns(raw)
+    else:
+        assert in_columns(raw) == expected
+
+
+def test_a_message_of_too_many_fields_is_refused() -> None:
+    with pytest.raises(BadVarints):
+        in_columns([b"\x1a\x00" * 5000])
+    assert in_columns([b"\x08\x01" * 5000])[0][0] == [1] * 5000
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(numbers, st.integers(1, 3)), max_size=30), st.integers(1, 20))
+def test_numbers_are_the_same_however_they_are_cut(
+    given_numbers: list[tuple[int, int]], chunk: int
+) -> None:
+    from mem_parser.readers import wire
+
+    data = b"".join(varint(n) * k for n, k in given_numbers)
+    expected = [n for n, k in given_numbers for _ in range(k)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "_CHUNK_BYTES", chunk)
+        assert [x for part in varints(data) for x in part.tolist()] == expected
+        lengths = np.array([len(varint(n)) * k for n, k in given_numbers], dtype=np.int64)
+        counts = wire.count_varints(data, lengths).tolist()
+    assert counts == [k for _, k in given_numbers]
+
+
+def profile_proto(**label: int) -> Any:
+    message = message_class("Profile")()
+    message.string_table.extend(["", "inuse_space", "bytes", "main", "domain", "cuda:0", "other"])
+    message.sample_type.add(type=1, unit=2)
+    message.function.add(id=1, name=3)
+    message.location.add(id=1 << 40, address=0x1000).line.add(function_id=1, line=3)
+    message.location.add(id=7, address=0x2000)
+    message.sample.add(location_id=[1 << 40, 7], value=[4096]).label.add(**label)
+    message.sample.add(location_id=[7], value=[100])
+    message.sample.add(value=[1])
+    return message
+
+
+def test_locations_may_have_any_numbers() -> None:
+    profile = read_bytes(gzip.compress(profile_proto().SerializeToString()), "x")
+
+    stacks = profile.stacks
+    # Callers are return addresses: one behind what is looked up.
+    assert stacks.frames.tolist() == [0x1000, 0x2001, 0x2000]
+    assert stacks.depths.tolist() == [2, 1, 0]
+    assert profile.total(Count.INUSE, Unit.SPACE).value == 4197
+
+    message = profile_proto()
+    message.sample.add(location_id=[9], value=[1])
+    with pytest.raises(InputFileError, match="a sample names location 9, not there"):
+        read_bytes(message.SerializeToString(), "x")
+
+
+def test_the_domain_of_a_sample_is_read_from_its_label() -> None:
+    profile = read_bytes(profile_proto(key=4, str=5).SerializeToString(), "x")
+    assert profile.domains == ["host", "cuda:0"]
+    assert profile.sites.domain.tolist() == [1, 0, 0]
+    assert read_bytes(profile_proto(key=6, str=5).SerializeToString(), "x").domains == ["host"]

@@ -10,19 +10,27 @@
 
 static __thread struct mp_device_scope *innermost __attribute__((tls_model("initial-exec")));
 
+/* Covers every pointer that is followed, so that memory which was partly used again is found out. */
+static uintptr_t mark_of(const struct mp_device_scope *scope) {
+    return SCOPE_MARK ^ (uintptr_t)scope ^ (uintptr_t)scope->outer << 1 ^
+           (uintptr_t)scope->top << 2 ^ (uintptr_t)scope->family << 3;
+}
+
 /*
- * The thread's innermost scope if its frame is surely still there: it lies further out on this stack and
- * carries its mark. A scope on another stack (a signal handler interrupted a driver call) is left alone.
+ * The thread's innermost scope if its frame is surely still there: it lies in a frame around our caller's,
+ * on this stack, and carries its mark. A scope on another stack (a signal handler interrupted a driver call)
+ * is left alone.
  */
-static struct mp_device_scope *in_force(const struct mp_device_scope *mine) {
+static struct mp_device_scope *in_force(const struct mp_frame *caller) {
     struct mp_device_scope *scope = innermost;
     struct mp_stack_range stack;
-    if (scope == NULL || (uintptr_t)scope <= (uintptr_t)mine)
+    if (scope == NULL || (uintptr_t)scope < caller->sp)
         return NULL;
-    mp_stack_find((uintptr_t)mine, true, &stack);
-    if ((uintptr_t)scope + sizeof *scope > stack.high)
+    uintptr_t end = (uintptr_t)scope + sizeof *scope;
+    mp_stack_find(caller->sp, true, &stack);
+    if (end > stack.high && !mp_stack_extend(&stack, end))
         return NULL;
-    return scope->mark == (SCOPE_MARK ^ (uintptr_t)scope) ? scope : NULL;
+    return scope->mark == mark_of(scope) ? scope : NULL;
 }
 
 static struct mp_device_scope *next_of_family(const struct mp_device_scope *scope) {
@@ -34,7 +42,7 @@ static struct mp_device_scope *next_of_family(const struct mp_device_scope *scop
 
 void mp_device_enter(struct mp_device_scope *scope, enum mp_device_family family, uintptr_t api_pc,
                      const struct mp_frame *caller) {
-    scope->outer = in_force(scope);
+    scope->outer = in_force(caller);
     scope->before = innermost;
     scope->family = family;
     scope->counted = scope->refused = false;
@@ -44,7 +52,7 @@ void mp_device_enter(struct mp_device_scope *scope, enum mp_device_family family
     scope->caller = *caller;
     const struct mp_device_scope *around = next_of_family(scope);
     scope->top = around != NULL ? around->top : scope;
-    scope->mark = SCOPE_MARK ^ (uintptr_t)scope;
+    scope->mark = mark_of(scope);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     innermost = scope;
 }

@@ -1,0 +1,218 @@
+"""Device memory in the segment: a C program of cases, and random operations against a model."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from c_build import CORE, ROOT, compile_program, core_sources, run_program
+
+SANITIZERS = {
+    "asan-ubsan": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+    "tsan": ("-fsanitize=thread",),
+}
+FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
+
+
+def _program(variant: str) -> str:
+    program = compile_program(
+        [ROOT / "tests" / "c" / "test_device.c", *core_sources()],
+        (*FLAGS, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
+        name=f"device-{variant}",
+        libs=("-lpthread", "-ldl", "-lm"),
+    )
+    return str(program)
+
+
+@pytest.mark.parametrize("variant", SANITIZERS)
+def test_device_tables_hold_under(variant: str) -> None:
+    result = run_program(_program(variant))
+
+    assert result.returncode == 0, result.stderr
+    assert "0 failed" in result.stdout
+
+
+@dataclass
+class Block:
+    """A live block as a user thinks of it."""
+
+    domain: int
+    asked: int
+    taken: int
+    container: int
+    capture: int
+    owners: int = 1
+
+
+@dataclass
+class Model:
+    """What the segment has to say, kept in dictionaries. Sums are by (domain, capture)."""
+
+    live: dict[tuple[int, int], Block] = field(default_factory=dict)
+    sums: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    capture: int = 0
+    running: bool = False
+    taken: list[tuple[tuple[int, int], Block, bool] | None] = field(default_factory=list)
+
+    def _add(self, block: Block, at: int, *values: int) -> None:
+        row = self.sums.setdefault((block.domain, block.capture), [0] * 8)
+        for i, value in enumerate(values):
+            row[at + i] += value
+
+    def _free(self, block: Block, sign: int = 1) -> None:
+        if block.capture == self.capture:
+            self._add(block, 3, sign, sign * block.asked, sign * block.taken)
+
+    def alloc(self, domain: int, space: int, at: int, container: int, size: tuple[int, int]) -> int:
+        old = self.live.pop((space, at), None)
+        if old is not None:
+            self._free(old)
+        if self.running:
+            block = Block(domain, *size, container, self.capture)
+            self._add(block, 0, 1, *size)
+            self.live[space, at] = block
+        return 0
+
+    def fail(self, domain: int, size: int) -> int:
+        if self.running:
+            self._add(Block(domain, 0, 0, 0, self.capture), 6, 1, size)
+        return 0
+
+    def take(self, space: int, at: int) -> int:
+        block = self.live.get((space, at))
+        if block is None:
+            self.taken.append(None)
+            return 0
+        block.owners -= 1
+        self.taken.append(((space, at), block, block.owners == 0))
+        if block.owners == 0:
+            del self.live[space, at]
+            self._free(block)
+        return 1
+
+    def put(self) -> int:
+        """Undo the latest take, which nothing came after."""
+        latest = self.taken[-1]
+        if latest is not None:
+            key, block, was_last = latest
+            block.owners += 1
+            if was_last:
+                self.live[key] = block
+                self._free(block, -1)
+        return 0
+
+    def retain(self, space: int, at: int) -> int:
+        block = self.live.get((space, at))
+        if block is not None:
+            block.owners += 1
+        return int(block is not None)
+
+    def drop(self, space: int, container: int) -> int:
+        gone = [
+            key
+            for key, block in self.live.items()
+            if container and key[0] == space and block.container == container
+        ]
+        for key in gone:
+            self._free(self.live.pop(key))
+        return len(gone)
+
+
+class Script:
+    """The C program at the other end of two pipes."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [_program("asan-ubsan"), "script"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, *words: object) -> list[int]:
+        """Send an operation and return the numbers it is answered with."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        return [int(word) for word in self.process.stdout.readline().split()]
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Script]:
+    one = Script()
+    yield one
+    one.process.communicate(timeout=20)
+    assert one.process.returncode == 0
+
+
+SPACES = st.integers(1, 3)
+ADDRESSES = st.sampled_from([0, 1, 2, 0x1000, 0x1040, (1 << 64) - 1, 1 << 58])
+CONTAINERS = st.integers(0, 2)
+DOMAINS = st.integers(0, 2)
+SIZES = st.tuples(st.integers(0, 1 << 40), st.integers(0, 1 << 40))
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("alloc"), DOMAINS, SPACES, ADDRESSES, CONTAINERS, SIZES),
+        st.tuples(st.just("alloc"), DOMAINS, SPACES, ADDRESSES, CONTAINERS, SIZES),
+        st.tuples(st.just("fail"), DOMAINS, SIZES),
+        st.tuples(st.just("take"), SPACES, ADDRESSES),
+        st.tuples(st.just("refused"), SPACES, ADDRESSES),
+        st.tuples(st.just("retain"), SPACES, ADDRESSES),
+        st.tuples(st.just("drop"), SPACES, CONTAINERS),
+        st.tuples(st.just("start")),
+        st.tuples(st.just("stop")),
+    ),
+    min_size=5,
+    max_size=60,
+)
+
+
+def _one(script: Script, model: Model, name: str, *args: Any) -> None:
+    """Do one operation in both; they must answer alike."""
+    if name == "start":
+        model.capture, model.running = model.capture + 1, True
+        script.ask("start", model.capture)
+    elif name == "stop":
+        model.running = False
+        script.ask("stop")
+    elif name == "alloc":
+        *words, size = args
+        script.ask("alloc", *words, *size)
+        model.alloc(*words, size)
+    elif name == "fail":
+        domain, size = args
+        script.ask("fail", domain, size[0])
+        model.fail(domain, size[0])
+    elif name == "refused":
+        assert script.ask("take", *args) == [model.take(*args)]
+        script.ask("put", (len(model.taken) - 1) % 64)
+        model.put()
+    else:
+        assert script.ask(name, *args) == [getattr(model, name)(*args)], (name, args)
+
+
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(operations=OPERATIONS)
+def test_random_operations_agree_with_a_model(
+    script: Script, operations: list[tuple[Any, ...]]
+) -> None:
+    script.ask("new")
+    model = Model()
+    _one(script, model, "start")
+
+    for name, *args in operations:
+        _one(script, model, str(name), *args)
+
+    assert script.ask("live") == [len(model.live)]
+    _one(script, model, "start")  # the domains keep their numbers only while a capture runs
+    for (domain, capture), sums in model.sums.items():
+        assert script.ask("sums", domain, capture) == sums

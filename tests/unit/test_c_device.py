@@ -183,9 +183,9 @@ def _one(script: Script, model: Model, name: str, *args: Any) -> None:
         model.running = False
         script.ask("stop")
     elif name == "alloc":
-        *words, size = args
-        script.ask("alloc", *words, *size)
-        model.alloc(*words, size)
+        domain, space, at, container, size = args
+        script.ask("alloc", domain, space, at, container, *size)
+        model.alloc(domain, space, at, container, size)
     elif name == "fail":
         domain, size = args
         script.ask("fail", domain, size[0])

@@ -81,14 +81,18 @@ def exit_code(pid: int) -> int | None:
     return None
 
 
+def status_words(pid: int | str) -> dict[str, str]:
+    """The lines of /proc/PID/status as words; empty when gone."""
+    raw = _read(pid, "status") or b""
+    lines = raw.decode("utf-8", "replace").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 def status(pid: int) -> Status | None:
     """/proc/PID/status; None when gone."""
-    raw = _read(pid, "status")
-    if raw is None:
+    pairs = status_words(pid)
+    if not pairs:
         return None
-    pairs = dict(
-        line.split(":", 1) for line in raw.decode("utf-8", "replace").splitlines() if ":" in line
-    )
     sizes = {
         name: int(value.split()[0]) * 1024
         for name, value in pairs.items()
@@ -97,7 +101,7 @@ def status(pid: int) -> Status | None:
     return Status(
         uids=tuple(int(word) for word in pairs.get("Uid", "").split()),
         inner_pid=int(pairs.get("NSpid", str(pid)).split()[-1]),
-        seccomp=pairs.get("Seccomp", "0").strip() not in ("", "0"),
+        seccomp=pairs.get("Seccomp", "0") not in ("", "0"),
         sizes=sizes,
     )
 

@@ -62,8 +62,21 @@ def _interpreter(path: str) -> str | None:
             first = file.readline(256)
     except OSError:
         return None
-    words = first[2:].split() if first.startswith(b"#!") else []
-    return os.fsdecode(words[0]) if words else None
+    words = [os.fsdecode(word) for word in first[2:].split()] if first.startswith(b"#!") else []
+    if len(words) > 1 and os.path.basename(words[0]) == "env":
+        named = next((word for word in words[1:] if not word.startswith("-")), "")
+        return shutil.which(named) or words[0]
+    return words[0] if words else None
+
+
+def judged_file(path: str) -> str:
+    """The ELF file that runs when ``path`` is started: itself, or a script's interpreter."""
+    for _ in range(INTERPRETERS_MAX):
+        script = _interpreter(path)
+        if script is None:
+            break
+        path = script
+    return path
 
 
 def check(name: str) -> str:
@@ -72,12 +85,7 @@ def check(name: str) -> str:
     if path is None:
         what = "may not be executed" if os.path.exists(name) else "was not found"
         raise UsageProblem(f"the program {name} {what}")
-    judged = path
-    for _ in range(INTERPRETERS_MAX):
-        script = _interpreter(judged)
-        if script is None:
-            break
-        judged = script
+    judged = judged_file(path)
     mode = os.stat(judged).st_mode if os.path.exists(judged) else 0
     if mode & stat.S_ISUID and os.stat(judged).st_uid != os.geteuid():
         raise TargetUnsupported(f"{judged} is set-uid, where preloading is off")

@@ -7,6 +7,7 @@ to stderr), progress goes to stderr. Exit codes are those of mem_cli.errors.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import signal
@@ -18,6 +19,8 @@ from typing import Any
 import click
 
 from mem_cli import capture_view
+from mem_cli.budget import Gate, output_options, refuse_outputs
+from mem_cli.doctor import doctor
 from mem_cli.embedding import embed_names
 from mem_cli.errors import run_command, say_error
 from mem_parser.errors import MemError, UsageProblem
@@ -63,8 +66,14 @@ class Seconds(click.ParamType[float]):
 
 
 PID = click.IntRange(1, (1 << 31) - 1)
+DEFAULT_RATE = 1024
 rate_option = click.option(
-    "-c", "rate", type=Bytes(), default=1024, show_default=True, help="Bytes per sample (512K, 1M)."
+    "-c",
+    "rate",
+    type=Bytes(),
+    default=DEFAULT_RATE,
+    show_default=True,
+    help="Bytes per sample (512K, 1M).",
 )
 prefix_option = click.option(
     "-o", "prefix", default="./custom_prof", show_default=True, help="Path and prefix of files."
@@ -181,26 +190,67 @@ def _capture(pids: list[int], seconds: float, rate: int, prefix: str, *, symboli
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@rate_option
+@click.option(
+    "-c",
+    "rate",
+    type=Bytes(),
+    help="Bytes per sample (512K, 1M): 1024, or what the budget needs.",
+)
 @prefix_option
 @click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
 @click.option("--keep-pymalloc", is_flag=True, help="Leave PYTHONMALLOC as it is.")
 @symbolize_option
+@click.option("--budget", metavar="CHECK.toml", help="Hold the capture against a memory budget.")
+@click.option(
+    "--tries",
+    type=click.IntRange(1, 20),
+    metavar="N",
+    help="With --budget: run at most so often while it is inconclusive (3).",
+)
+@output_options
 @click.argument(
     "arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROG [ARGS]..."
 )
 @click.pass_context
 def run(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
-    rate: int,
+    rate: int | None,
     prefix: str,
     children: bool,
     keep_pymalloc: bool,
     symbolize: bool,
+    budget: str | None,
+    tries: int | None,
     arguments: tuple[str, ...],
+    **outputs: Any,
 ) -> None:
     """Start a program with the sampler and capture it from start to exit."""
     output.check_prefix(prefix)
+    options = launch.Options(rate or DEFAULT_RATE, prefix, children, keep_pymalloc)
+    if budget is None:
+        refuse_outputs({"tries": tries, **outputs})
+        outcome = _run(arguments, options)
+        ctx.exit(outcome.status or _finish_run(outcome, symbolize=symbolize))
+    gate = Gate(budget, rate, tries, outputs)
+    while True:
+        outcome = _run(arguments, dataclasses.replace(options, rate_bytes=gate.rate))
+        code = _finish_run(outcome, symbolize=symbolize, quiet=True)
+        again = gate.take([result.path for result in outcome.results])
+        if outcome.status or code or not again:
+            break
+    # The program's own exit code comes first, then what went wrong with its capture.
+    verdict = gate.finish()
+    ctx.exit(outcome.status or code or verdict)
+
+
+def _finish_run(outcome: launch.Outcome, *, symbolize: bool, quiet: bool = False) -> int:
+    if symbolize:
+        embed_names(outcome.results)
+    return _finish(outcome.results, outcome.errors, of_run=True, quiet=quiet)
+
+
+def _run(arguments: tuple[str, ...], options: launch.Options) -> launch.Outcome:
+    """Run a program once, to its end."""
     running: list[launch.Run] = []
     early = Stop()
 
@@ -293,6 +343,9 @@ def clean(everything: bool) -> None:
     for found in kept:
         pid = found.control.number("pid")
         click.echo(f"kept {found.path}, not written yet: mem_profiler recover {pid}")
+
+
+cli.add_command(doctor)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import lzma
 import mmap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -80,6 +81,33 @@ class ElfImage:
             raise
         except Exception as error:  # pyelftools fails on bad headers in many ways
             raise BadElf("a damaged ELF file") from error
+
+    @property
+    def header(self) -> Any:
+        """The file header by pyelftools' field names."""
+        return self._elf.header
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return len(self._data)
+
+    @property
+    def has_interpreter(self) -> bool:
+        """Tell whether a loader is named: the program is linked dynamically."""
+        return any(True for _ in self._elf.iter_segments(type="PT_INTERP"))
+
+    def addresses_of(self, section: str, names: Iterable[str]) -> dict[str, int]:
+        """Return the functions of ``names`` that a symbol section defines, with their values."""
+        raw, found = self.read_symbols(section), {}
+        for name in names:
+            text, at = name.encode() + b"\0", -1
+            while (at := raw.strings.find(text, at + 1)) >= 0:
+                here = np.flatnonzero(raw.names == at)
+                if len(here):
+                    found[name] = int(raw.values[here[0]])
+                    break
+        return found
 
     @property
     def load_base(self) -> int:

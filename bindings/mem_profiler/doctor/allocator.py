@@ -1,0 +1,128 @@
+"""Which allocator answers malloc, and where its code lies.
+
+Model: the loader's order is followed by the files alone: the program, what LD_PRELOAD names, then
+the libraries breadth first by DT_NEEDED. The first that exports malloc is the one in use. An
+allocator that is linked into the program and exports nothing is found by its own symbols.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass
+
+from mem_profiler.doctor.findings import Finding
+from mem_profiler.doctor.images import Image
+
+_BY_FILE = {
+    "libjemalloc": "jemalloc",
+    "libtcmalloc": "tcmalloc",
+    "libmimalloc": "mimalloc",
+    "libc.so": "glibc",
+    "libc-2.": "glibc",
+}
+# A function that only this allocator has, by the names under which programs link it in.
+_OWN_SYMBOLS = {
+    "_rjem_malloc": "jemalloc",
+    "je_malloc": "jemalloc",
+    "mallocx": "jemalloc",
+    "_rjem_mallocx": "jemalloc",
+    "mi_malloc": "mimalloc",
+    "tc_malloc": "tcmalloc",
+}
+_LARGE_LIBRARY_BYTES = 32 << 20  # where a private allocator would hide, beside the program itself
+
+
+@dataclass(frozen=True, slots=True)
+class Allocator:
+    """The allocator in use. ``inside`` is true where it is part of the program or of a library
+    that is more than an allocator; ``symbolic`` where that library calls its own functions
+    without a slot.
+    """
+
+    name: str
+    image: Image
+    inside: bool
+    symbolic: bool
+
+
+def load_order(images: list[Image], program: Image, preloaded: list[str]) -> list[Image]:
+    """The images in the order in which the loader looks names up; later ones stand at the end."""
+    by_name = {image.name: image for image in reversed(images)}
+    order: dict[int, Image] = {id(program): program}
+    queue = deque(os.path.basename(path) for path in preloaded)
+    queue.extend(program.needed)
+    while queue:
+        image = by_name.get(queue.popleft())
+        if image is not None and id(image) not in order:
+            order[id(image)] = image
+            queue.extend(image.needed)
+    for image in images:
+        order.setdefault(id(image), image)
+    return list(order.values())
+
+
+def _own_name(image: Image, section: str) -> str | None:
+    if image.elf is None:
+        return None
+    found = image.elf.addresses_of(section, _OWN_SYMBOLS)
+    return next((_OWN_SYMBOLS[name] for name in _OWN_SYMBOLS if name in found), None)
+
+
+def _file_name(image: Image) -> str | None:
+    return next((name for start, name in _BY_FILE.items() if image.name.startswith(start)), None)
+
+
+def allocator_in(order: list[Image]) -> Allocator | None:
+    """The allocator that answers malloc in this load order; None where no file exports it."""
+    for image in order:
+        elf = image.elf
+        if elf is None or "malloc" not in elf.addresses_of(".dynsym", ["malloc"]):
+            continue
+        name = _file_name(image) or _own_name(image, ".dynsym") or _own_name(image, ".symtab")
+        inside = _file_name(image) is None
+        symbolic = image.flag("DT_SYMBOLIC") or image is order[0]
+        return Allocator(name or "an allocator of its own", image, inside, symbolic)
+    return None
+
+
+def hidden_allocators(order: list[Image]) -> list[Allocator]:
+    """Allocators linked into the program or a large library under names of their own."""
+    found = []
+    for image in order:
+        elf = image.elf
+        if elf is None or "malloc" in elf.addresses_of(".dynsym", ["malloc"]):
+            continue
+        if image is order[0] or elf.size_bytes >= _LARGE_LIBRARY_BYTES:
+            name = _own_name(image, ".symtab")
+            if name is not None:
+                found.append(Allocator(name, image, inside=True, symbolic=True))
+    return found
+
+
+def check(order: list[Image]) -> list[Finding]:
+    """What is said of the allocators of a process, or of a program with its libraries."""
+    findings = []
+    used = allocator_in(order)
+    if used is None:
+        text = "no loaded file exports malloc"
+        findings.append(Finding("allocator", "warning", text))
+    elif not used.inside:
+        findings.append(Finding("allocator", "ok", f"allocator: {used.image.name} ({used.name})"))
+    elif used.image is order[0]:
+        text = f"allocator: {used.name} inside the program"
+        findings.append(
+            Finding("allocator", "warning", text, "calls inside the program pass no slot")
+        )
+    else:
+        text = f"allocator: {used.name} in {used.image.name}"
+        if used.symbolic:
+            cure = "its own calls are bound inside it (-Bsymbolic)"
+            findings.append(Finding("allocator", "warning", text, cure))
+        else:
+            findings.append(Finding("allocator", "ok", text))
+    for hidden in hidden_allocators(order):
+        text = f"{hidden.name} is linked into {hidden.image.name} under its own names"
+        cure = "its blocks are seen only if its functions can be patched on attach"
+        findings.append(Finding("hidden_allocator", "warning", text, cure))
+    return findings

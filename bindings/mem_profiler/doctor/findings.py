@@ -1,0 +1,53 @@
+"""What an examination found: one line each, and what can be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mem_parser.errors import MemError, PermissionDenied, TargetUnsupported, one_line
+
+_PERMISSIONS = {"user", "ptrace_scope", "tracer", "access"}
+
+Status = Literal["ok", "warning", "blocker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's screen.
+
+    ``check`` is a stable word for machines ("libc", "ptrace_scope"), ``text`` what was found, and
+    ``cure`` what can be done; it is empty where nothing has to be.
+    """
+
+    check: str
+    status: Status
+    text: str
+    cure: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """The finding as one JSON object."""
+        return {
+            "check": self.check,
+            "status": self.status,
+            "text": one_line(self.text),
+            "cure": one_line(self.cure),
+        }
+
+
+def first_blocker(findings: Iterable[Finding]) -> Finding | None:
+    """The first finding that makes a capture impossible; None: nothing does."""
+    return next((finding for finding in findings if finding.status == "blocker"), None)
+
+
+def raise_blocker(subject: str, findings: Sequence[Finding]) -> None:
+    """Fail with the words of the first blocker. ``subject`` is "pid 4711" or a program.
+
+    Raises PermissionDenied (the system forbids it), TargetUnsupported (it cannot work here).
+    """
+    blocker = first_blocker(findings)
+    if blocker is None:
+        return
+    kind: type[MemError] = PermissionDenied if blocker.check in _PERMISSIONS else TargetUnsupported
+    raise kind(f"{subject}: {blocker.text}", hint=blocker.cure or None)

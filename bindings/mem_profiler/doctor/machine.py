@@ -1,0 +1,121 @@
+"""Can the sampler's code live in the process: architecture, loader, C library, restrictions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+
+from mem_profiler import procfs
+from mem_profiler.doctor.findings import Finding
+from mem_profiler.doctor.images import Image
+
+_START_IT = "start it under `mem_profiler run -- PROG`"
+_GLIBC_MIN = (2, 17)  # the newest symbol version that libmem_sampler.so asks for
+_POPULATE_WRITE = (5, 14)
+_VERSION_TEXT = re.compile(rb"GNU C Library [^\n]{0,80}?version (\d+)\.(\d+)")
+_LIBC = re.compile(r"libc(?:\.so\.6|-\d+\.\d+\.so)$")
+_MUSL = re.compile(r"(?:ld-musl-|libc\.musl-)")
+_MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
+
+
+def kind_of_program(exe: Image | None) -> list[Finding]:
+    """Architecture and linkage of the program's file."""
+    elf = exe.elf if exe else None
+    if exe is None or elf is None:
+        return [Finding("program", "warning", "the program's file cannot be read", "run as root")]
+    header = elf.header
+    machine = _MACHINES.get(header["e_machine"], header["e_machine"])
+    bits = 64 if header["e_ident"]["EI_CLASS"] == "ELFCLASS64" else 32
+    if machine != platform.machine() or bits != 64:
+        text = f"a {bits}-bit program for {machine}; the sampler is {platform.machine()}"
+        return [Finding("program", "blocker", text)]
+    go = ".go.buildinfo" in elf.sections
+    if not elf.has_interpreter:
+        text = "a Go program, linked statically" if go else "statically linked: it has no loader"
+        cure = "use Go's own heap profile (net/http/pprof)" if go else "link it dynamically"
+        return [Finding("program", "blocker", text, cure)]
+    findings = [Finding("program", "ok", f"{machine}, dynamic")]
+    if go:
+        text = "a Go program: only what its C code allocates is seen"
+        findings.append(Finding("go", "warning", text, "for Go's heap: net/http/pprof"))
+    return findings
+
+
+def libc_version(image: Image) -> tuple[int, int] | None:
+    """Version of the GNU C library by the text in its file; None where it cannot be read."""
+    try:
+        found = _VERSION_TEXT.search(Path(image.readable).read_bytes())
+    except OSError:
+        return None
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def libc(images: list[Image]) -> list[Finding]:
+    """Which C library the process runs on."""
+    for image in images:
+        if _MUSL.search(image.name):
+            text = "musl: the sampler is built for the GNU C library"
+            return [Finding("libc", "blocker", text, "run the program on a glibc image")]
+    found = next((image for image in images if _LIBC.search(image.name)), None)
+    if found is None:
+        return [Finding("libc", "blocker", "no C library is loaded (yet)", _START_IT)]
+    version = libc_version(found)
+    if version is None:
+        return [Finding("libc", "warning", f"{found.path}: version unknown")]
+    text = f"glibc {version[0]}.{version[1]}"
+    if version < _GLIBC_MIN:
+        return [Finding("libc", "blocker", f"{text}: older than 2.17")]
+    return [Finding("libc", "ok", text)]
+
+
+def restrictions(pid: int) -> list[Finding]:
+    """What the process may not do: seccomp filters, shadow stacks, set-uid."""
+    words = procfs.status_words(pid)
+    findings = []
+    if "shstk" in words.get("x86_Thread_features", ""):
+        text = "runs with a hardware shadow stack (CET)"
+        cure = "start it with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK"
+        findings.append(Finding("shadow_stack", "blocker", text, cure))
+    if words.get("Seccomp", "0") == "1":
+        text = "strict seccomp: it may only read, write and exit"
+        findings.append(Finding("seccomp", "blocker", text, _START_IT))
+    elif words.get("Seccomp", "0") == "2":
+        text = "under a seccomp filter, which may refuse what attaching needs"
+        findings.append(Finding("seccomp", "warning", text, f"if it does: {_START_IT}"))
+    if procfs.is_secure_exec(pid):
+        text = "started set-uid or with capabilities: preloading is off, attaching needs root"
+        findings.append(Finding("secure_exec", "ok" if os.geteuid() == 0 else "warning", text, ""))
+    return findings or [Finding("restrictions", "ok", "no seccomp filter, no shadow stack")]
+
+
+def kernel() -> list[Finding]:
+    """Whether this kernel can reserve memory safely from inside the process."""
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    if found and (int(found[1]), int(found[2])) < _POPULATE_WRITE:
+        text = f"Linux {found[0]}: tables grow only while mem_profiler runs (5.14 needed)"
+        return [Finding("kernel", "warning", text, "keep the controller running: -s, not start")]
+    return []
+
+
+def namespaces(pid: int) -> list[Finding]:
+    """Whether the process lives in a container; it does not need anything, but is worth a word."""
+    different = [
+        name
+        for name in ("mnt", "pid", "user")
+        if (theirs := _namespace(pid, name)) and theirs != _namespace("self", name)
+    ]
+    if not different:
+        return []
+    facts = procfs.status(pid)
+    inner = facts.inner_pid if facts else pid
+    text = f"in a container (own {', '.join(different)} namespace), there pid {inner}"
+    return [Finding("namespaces", "ok", text)]
+
+
+def _namespace(pid: int | str, name: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{name}")
+    except OSError:
+        return ""

@@ -1,0 +1,45 @@
+"""Will the addresses get names: symbols and build-ids of what is loaded."""
+
+from __future__ import annotations
+
+from mem_profiler.doctor.findings import Finding
+from mem_profiler.doctor.images import Image
+
+_NAMED_MAX = 3  # libraries listed by name in one line
+
+
+def _list(images: list[Image]) -> str:
+    shown = ", ".join(image.name for image in images[:_NAMED_MAX])
+    rest = len(images) - _NAMED_MAX
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def _has_symbols(image: Image) -> bool:
+    sections = image.elf.sections if image.elf else {}
+    return any(name in sections for name in (".symtab", ".gnu_debugdata"))
+
+
+def check(program: Image, images: list[Image]) -> list[Finding]:
+    """Symbols and build-ids of the program and its libraries."""
+    findings = []
+    if program.elf is not None:
+        if program.elf.has_dwarf:
+            findings.append(Finding("symbols", "ok", f"{program.name}: functions and lines"))
+        elif _has_symbols(program):
+            text = f"{program.name}: functions, no source lines"
+            findings.append(Finding("symbols", "ok", text))
+        else:
+            text = f"{program.name} is stripped: only exported functions get names"
+            cure = "install its -dbgsym package, or pass mem_parser --debug-dir"
+            findings.append(Finding("symbols", "warning", text, cure))
+    nameless = [image for image in images if image.elf is not None and not image.elf.build_id]
+    if nameless:
+        text = f"no build-id in {_list(nameless)}"
+        cure = "a changed file will not be noticed; link with -Wl,--build-id"
+        findings.append(Finding("build_ids", "warning", text, cure))
+    else:
+        findings.append(Finding("build_ids", "ok", f"build-ids in all {len(images)} files"))
+    unread = [image for image in images if image.elf is None]
+    if unread:
+        findings.append(Finding("files", "warning", f"cannot be read: {_list(unread)}"))
+    return findings

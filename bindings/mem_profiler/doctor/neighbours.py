@@ -1,0 +1,82 @@
+"""Who else is in the process: our own sampler, other profilers, sanitizers, interpreters."""
+
+from __future__ import annotations
+
+import re
+
+from mem_parser.errors import MemError
+from mem_profiler import discovery, layout, procfs
+from mem_profiler.doctor.findings import Finding
+from mem_profiler.doctor.images import Image
+
+# Words in file names of libraries that hook allocators too.
+_PROFILERS = {
+    "libheaptrack_": "heaptrack",
+    "_memray": "memray",
+    "libbytehound": "bytehound",
+    "libasyncProfiler": "async-profiler",
+    "libdd_profiling": "ddprof",
+    "libleak_analyze_hook": "msMemScope",
+    "libmemscope": "msMemScope",
+    "libfilpreload": "Fil",
+    "libcuda_hook": "a CUDA hook",
+}
+_SANITIZERS = re.compile(r"lib(?:clang_rt\.)?(asan|tsan|msan|hwasan|lsan)\b")
+_ALLOCATOR_PROFILING = {
+    "MALLOC_CONF": re.compile(r"prof:true"),
+    "_RJEM_MALLOC_CONF": re.compile(r"prof:true"),
+    "HEAPPROFILE": re.compile(r"."),
+}
+
+
+def sampler(pid: int) -> list[Finding]:
+    """Whether our own library is in the process already, and whether it can be used."""
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            control = segment.control()
+    except MemError:
+        return []
+    state = control.number("state")
+    if state == layout.STATE_READY:
+        return [Finding("sampler", "ok", "the sampler is in it: a capture needs no attaching")]
+    text = control.text("state_text")
+    return [Finding("sampler", "warning", f"the sampler is in it, and cannot be used: {text}")]
+
+
+def profilers(pid: int | None, images: list[Image]) -> list[Finding]:
+    """Other tools that hook the allocator."""
+    findings = []
+    for image in images:
+        found = _SANITIZERS.search(image.name)
+        if found:
+            text = f"built with a sanitizer ({image.name}), whose allocator must not be hooked"
+            findings.append(Finding("sanitizer", "blocker", text, "use a build without it"))
+        if image.name.startswith("vgpreload_"):
+            text = "runs under valgrind"
+            findings.append(Finding("valgrind", "blocker", text, "run it without valgrind"))
+        for word, name in _PROFILERS.items():
+            if word in image.name:
+                text = f"{name} is in it: both will see each other's blocks"
+                findings.append(Finding("profiler", "warning", text, "take one at a time"))
+    environment = procfs.environment(pid) if pid is not None else None
+    for name, pattern in _ALLOCATOR_PROFILING.items():
+        if environment and pattern.search(environment.get(name, "")):
+            text = f"its allocator profiles itself ({name}), which costs much more than we do"
+            findings.append(Finding("profiler", "warning", text, f"start it without {name}"))
+    return _unique(findings)
+
+
+def _unique(findings: list[Finding]) -> list[Finding]:
+    return list(dict.fromkeys(findings))
+
+
+def interpreter(pid: int, images: list[Image]) -> list[Finding]:
+    """What an interpreter keeps from us: small Python objects come from pools of their own."""
+    version = procfs.python_version([image.path for image in images], procfs.exe(pid))
+    if version is None:
+        return []
+    if procfs.pymalloc_active(pid) is False:
+        return [Finding("python", "ok", f"Python {version}, small objects come from malloc")]
+    text = f"Python {version}: objects up to 512 bytes come from its own pools, unseen"
+    cure = "to see them, restart it with PYTHONMALLOC=malloc"
+    return [Finding("python", "warning", text, cure)]

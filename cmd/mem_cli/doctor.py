@@ -1,0 +1,79 @@
+"""`mem_profiler doctor`: will it work, said before anything is touched."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import textwrap
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from mem_parser.errors import TargetUnsupported, UsageProblem, one_line
+from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
+
+_LABELS = {"ok": "ok", "warning": "warning", "blocker": "BLOCKER"}
+_STYLES = {"ok": "green", "warning": "yellow", "blocker": "bold red"}
+_INDENT = 9
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
+def _lines(finding: Finding, width: int) -> list[Text]:
+    """The finding, and its cure beside it where both fit, else below it."""
+    text, cure = one_line(finding.text), one_line(finding.cure)
+    label = Text(f"{_LABELS[finding.status]:<{_INDENT}}", style=_STYLES[finding.status])
+    body = _wrap(text, width - _INDENT) or [""]
+    lines = [label + body[0], *(Text(" " * _INDENT + part) for part in body[1:])]
+    cures = _wrap(cure, width - _INDENT - 3)
+    lines.extend(Text(" " * _INDENT + "   " + part, style="cyan") for part in cures)
+    return lines
+
+
+def _say(findings: list[Finding], subject: str) -> None:
+    console = Console(highlight=False, markup=False, emoji=False)
+    width = min(shutil.get_terminal_size((80, 24)).columns, 100)
+    for finding in sorted(findings, key=lambda found: list(_LABELS).index(found.status)):
+        for line in _lines(finding, width):
+            console.print(line, soft_wrap=True)
+    blockers = sum(finding.status == "blocker" for finding in findings)
+    warnings = sum(finding.status == "warning" for finding in findings)
+    if blockers:
+        verdict = f"{subject} cannot be captured: {blockers} blocker{'s' * (blockers > 1)}"
+    else:
+        rest = f", with {warnings} warning{'s' * (warnings > 1)}" if warnings else ""
+        verdict = f"{subject} can be captured{rest}"
+    console.print(Text(verdict, style="bold"), soft_wrap=True)
+
+
+def _next(pid: int | None, program: tuple[str, ...]) -> str:
+    if pid is not None:
+        return f"mem_profiler -s 60 -c 1024 -p {pid}"
+    return f"mem_profiler run -c 1024 -- {shlex.join(program)}"
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the screen.")
+@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PID | -- PROG")
+@click.pass_context
+def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> None:
+    """Say whether a process can be captured, or a program run, before touching it."""
+    pid = int(target[0]) if len(target) == 1 and target[0].isdecimal() else None
+    if pid is not None and pid > (1 << 31) - 1:
+        raise UsageProblem(f"{pid} is no process number")
+    findings = examine_process(pid) if pid is not None else examine_program(target)
+    subject = f"pid {pid}" if pid is not None else target[0]
+    blocked = first_blocker(findings) is not None
+    if as_json:
+        rows = [finding.as_json() for finding in findings]
+        click.echo(json.dumps({"target": subject, "ok": not blocked, "findings": rows}, indent=1))
+    else:
+        _say(findings, one_line(subject))
+        if not blocked:
+            command = one_line(_next(pid, target))
+            click.echo(f"next:\n  {command}")
+    ctx.exit(TargetUnsupported.exit_code if blocked else 0)

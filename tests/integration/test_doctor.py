@@ -1,0 +1,264 @@
+"""What the doctor says of real processes and programs, and that it touches none of them."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c_build import ROOT, compile_program, run_program
+from controller_tools import run_command, wait_until
+from mem_profiler import procfs
+from mem_profiler.doctor import examine_process, examine_program, first_blocker
+from mem_profiler.doctor.findings import Finding
+
+TARGETS = ROOT / "tests" / "targets"
+CAT = "/bin/cat"
+
+
+@contextmanager
+def living(*arguments: str | Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that reads its standard input until the test is over."""
+    process = subprocess.Popen(
+        [str(a) for a in arguments], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, **options
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+def state_of(pid: int) -> str:
+    return (procfs.stat_fields(pid) or ["-"])[0]
+
+
+def asleep(pid: int, name: str) -> None:
+    wait_until(lambda: procfs.comm(pid) == name and state_of(pid) == "S", f"{name} waits")
+
+
+def of(findings: list[Finding], check: str) -> Finding:
+    return next(finding for finding in findings if finding.check == check)
+
+
+def source(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+READER = "#include <unistd.h>\nint main(void) { char c; return (int)read(0, &c, 1); }\n"
+
+
+def test_an_ordinary_process_can_be_captured() -> None:
+    with living(CAT) as process:
+        asleep(process.pid, "cat")
+        findings = examine_process(process.pid)
+        assert first_blocker(findings) is None
+        assert of(findings, "libc").text.startswith("glibc 2.")
+        assert of(findings, "allocator").text == "allocator: libc.so.6 (glibc)"
+        assert state_of(process.pid) == "S"
+        assert procfs.status_words(process.pid)["TracerPid"] == "0"
+
+
+def test_json_and_exit_codes() -> None:
+    with living(CAT) as process:
+        asleep(process.pid, "cat")
+        done = run_command("doctor", "--json", process.pid)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["ok"]) == (0, True)
+    assert {"check", "status", "text", "cure"} == set(answer["findings"][0])
+    done = run_command("doctor", "--json", process.pid)
+    assert (done.returncode, json.loads(done.stdout)["ok"]) == (4, False)
+
+
+def test_the_screen_fits_eighty_columns() -> None:
+    done = run_command("doctor", "--", sys.executable)
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert done.stdout.splitlines()[-1].startswith("  mem_profiler run -c 1024 -- /")
+
+
+@pytest.mark.parametrize(
+    ("pid", "text"), [(os.getpid(), "mem_profiler itself"), (999_999_999, "there is no process")]
+)
+def test_what_cannot_be_a_target(pid: int, text: str) -> None:
+    blocker = first_blocker(examine_process(pid))
+    assert blocker is not None
+    assert text in blocker.text
+
+
+def test_a_zombie() -> None:
+    process = subprocess.Popen(["true"])
+    wait_until(lambda: state_of(process.pid) == "Z", "it has ended")
+    blocker = first_blocker(examine_process(process.pid))
+    process.wait(timeout=30)
+    assert blocker is not None
+    assert "zombie" in blocker.text
+
+
+def test_a_stopped_process_is_a_warning() -> None:
+    with living(CAT) as process:
+        asleep(process.pid, "cat")
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: state_of(process.pid) == "T", "it is stopped")
+        findings = examine_process(process.pid)
+        assert of(findings, "process").status == "warning"
+        assert first_blocker(findings) is None
+        assert state_of(process.pid) == "T"
+
+
+def test_a_traced_process_names_its_tracer() -> None:
+    seize, detach = 0x4206, 17
+    libc = ctypes.CDLL(None, use_errno=True)
+    with living(CAT) as process:
+        asleep(process.pid, "cat")
+        assert libc.ptrace(seize, process.pid, None, None) == 0
+        blocker = first_blocker(examine_process(process.pid))
+        libc.ptrace(detach, process.pid, None, None)
+        assert blocker is not None
+        assert blocker.check == "tracer"
+        assert f"traced by pid {os.getpid()}" in blocker.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_another_users_process() -> None:
+    with living(CAT) as process:
+        asleep(process.pid, "cat")
+        as_nobody, answer = multiprocessing.get_context("fork").Pipe()
+        child = multiprocessing.get_context("fork").Process(
+            target=_examine_as_nobody, args=(process.pid, answer)
+        )
+        child.start()
+        assert as_nobody.poll(60)
+        blocker = as_nobody.recv()
+        child.join(60)
+    assert (blocker.check, blocker.text) == ("user", "a process of uid 0")
+
+
+def _examine_as_nobody(pid: int, answer: Connection) -> None:
+    os.setgid(65534)
+    os.setuid(65534)
+    answer.send(first_blocker(examine_process(pid)))
+
+
+def test_static_foreign_and_go_programs(tmp_path: Path) -> None:
+    static = compile_program(source(tmp_path, "still.c", READER), ("-static",))
+    with living(static) as process:
+        asleep(process.pid, static.name[:15])
+        blocker = first_blocker(examine_process(process.pid))
+        assert blocker is not None
+        assert "statically linked" in blocker.text
+    foreign = tmp_path / "foreign"
+    image = bytearray(Path(CAT).read_bytes())
+    image[18:20] = (243).to_bytes(2, "little")  # EM_RISCV
+    foreign.write_bytes(image)
+    foreign.chmod(0o755)
+    blocker = first_blocker(examine_program((str(foreign),)))
+    assert blocker is not None
+    assert "another architecture" in blocker.text
+
+
+def test_sanitizers_and_musl_are_refused(tmp_path: Path) -> None:
+    reader = source(tmp_path, "asan.c", READER)
+    program = compile_program(reader, ("-fsanitize=address",))
+    with living(program) as process:
+        wait_until(lambda: state_of(process.pid) == "S", "it waits")
+        assert of(examine_process(process.pid), "sanitizer").status == "blocker"
+    library = tmp_path / "libc.musl-x86_64.so.1"
+    empty = source(tmp_path, "empty.c", "int nothing(void) { return 0; }\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", empty, "-o", library], check=True, timeout=60)
+    with living(CAT, env={**os.environ, "LD_PRELOAD": str(library)}) as process:
+        asleep(process.pid, "cat")
+        assert "musl" in of(examine_process(process.pid), "libc").text
+
+
+def test_a_seccomp_filter_is_a_warning() -> None:
+    program = compile_program(TARGETS / "seccomp.c", ("-O1", "-g"))
+    with living(program, CAT) as process:
+        asleep(process.pid, "cat")
+        assert of(examine_process(process.pid), "seccomp").status == "warning"
+
+
+def test_allocators_are_named_where_they_are(tmp_path: Path) -> None:
+    jemalloc = next(Path("/usr/lib").glob("*/libjemalloc.so.2"))
+    with living(CAT, env={**os.environ, "LD_PRELOAD": str(jemalloc)}) as process:
+        asleep(process.pid, "cat")
+        found = of(examine_process(process.pid), "allocator")
+    assert (found.status, found.text) == ("ok", "allocator: libjemalloc.so.2 (jemalloc)")
+    own = source(
+        tmp_path,
+        "own.c",
+        "#include <stddef.h>\n#include <unistd.h>\n"
+        "void *mi_malloc(size_t n) { return sbrk((long)n); }\n"
+        "int main(void) { char c; return mi_malloc(8) == 0 || read(0, &c, 1); }\n",
+    )
+    found = of(examine_program((str(compile_program(own)),)), "hidden_allocator")
+    assert found.status == "warning"
+    assert found.text.startswith("mimalloc is linked into own-")
+
+
+def test_python_says_where_its_small_objects_are() -> None:
+    program = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+    for value, status in (("default", "warning"), ("malloc", "ok")):
+        environment = {**os.environ, "PYTHONMALLOC": value}
+        with living(program, "-c", "input()", env=environment) as process:
+            wait_until(lambda pid=process.pid: state_of(pid) == "S", "it waits")  # type: ignore[misc]
+            assert of(examine_process(process.pid), "python").status == status
+
+
+def test_no_free_descriptor_blocks() -> None:
+    with living(CAT) as process:
+        asleep(process.pid, "cat")
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, 3))
+        found = of(examine_process(process.pid), "files")
+        assert found.status == "blocker"
+        assert f"prlimit --nofile={67} --pid {process.pid}" == found.cure
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a mount namespace")
+@pytest.mark.parametrize(("options", "text"), [("ro", "mounted read-only"), ("size=4k", "is full")])
+def test_shared_memory_is_judged_as_the_target_sees_it(options: str, text: str) -> None:
+    script = f"mount -t tmpfs -o {options} none /dev/shm && exec cat"
+    with living("unshare", "-m", "sh", "-c", script) as process:
+        asleep(process.pid, "cat")
+        findings = examine_process(process.pid)
+        assert text in of(findings, "shm").text
+        assert of(findings, "shm").status == "blocker"
+        assert "own mnt namespace" in of(findings, "namespaces").text
+
+
+@pytest.mark.parametrize("make", [lambda name: name, lambda name: f"{name} -u", lambda _: ""])
+def test_a_script_is_judged_by_what_runs_it(tmp_path: Path, make: Callable[[str], str]) -> None:
+    named = make("cat")
+    script = source(tmp_path, "script", f"#!/usr/bin/env {named}\n")
+    script.chmod(0o755)
+    runs = shutil.which("cat") if named else "/usr/bin/env"
+    assert of(examine_program((str(script),)), "script").text == f"a script of {runs}"
+
+
+def test_the_doctor_of_nothing_is_a_usage_error() -> None:
+    assert run_command("doctor", "--", "no-such-program").returncode == 2
+    assert run_command("doctor").returncode == 2
+
+
+def test_targets_survive_the_examination() -> None:
+    program = compile_program(TARGETS / "mix.c", ("-O1", "-g", "-pthread"))
+    before = run_program(program).returncode
+    process = subprocess.Popen([str(program)], stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        examine_process(process.pid)
+    assert process.returncode == before

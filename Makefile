@@ -9,7 +9,8 @@ BUILD ?= build
 SAMPLER = $(BUILD)/sampler/libmem_sampler.so
 LOADED = bindings/mem_profiler/libmem_sampler.so
 PIP = $(PY) -m pip install -q --disable-pip-version-check --no-warn-script-location
-PACKAGING = pyproject.toml setup.py bindings/mem_profiler/_build.py sampler/core/segment.h
+PACKAGING = pyproject.toml setup.py $(wildcard bindings/mem_profiler/_build*.py) \
+	sampler/core/segment.h sampler/preload/attach.h $(wildcard sampler/inject/*.[ch])
 C_FILES = $(wildcard sampler/*/*.[ch] tests/c/*.[ch])
 PYTHON_FILES = setup.py parser bindings cmd tests
 # V=1 shows the compiler's command lines.
@@ -48,7 +49,8 @@ format: $(VENV)/.dev ## rewrite C and Python in the project's format
 
 clean: ## remove everything that was built, .venv and demo/ too
 	rm -rf $(BUILD) $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -rf *.egg-info */*.egg-info $(LOADED) bindings/mem_profiler/_core.c bindings/mem_profiler/_core.*so
+	rm -rf *.egg-info */*.egg-info $(LOADED) bindings/mem_profiler/_core.c bindings/mem_profiler/_core.*so \
+	    bindings/mem_profiler/_inject.c bindings/mem_profiler/_inject.*so
 	find parser bindings cmd tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- how ---------------------------------------------------------------------------------------

@@ -49,5 +49,8 @@ setup(
     packages=list(package_dirs()),
     package_dir=package_dirs(),
     cmdclass={"build_py": BuildPy},
-    cffi_modules=["bindings/mem_profiler/_build.py:ffibuilder"],
+    cffi_modules=[
+        "bindings/mem_profiler/_build.py:ffibuilder",
+        "bindings/mem_profiler/_build_inject.py:ffibuilder",
+    ],
 )

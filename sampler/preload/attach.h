@@ -23,6 +23,7 @@
 
 #include <stdint.h>
 
+/* cffi: begin */
 #define MP_ATTACH_VERSION 1
 
 enum mp_attach_command {
@@ -55,6 +56,7 @@ struct mp_attach_request {
         slots_kept; /* out, DETACH: left to others: another tool's hook, a module that is gone */
     uint64_t reserved[4]; /* 0 */
 };
+/* cffi: end */
 
 /*
  * INIT, on a thread of its own that holds no lock of the process. Returns 0 or -errno; request->text says

@@ -1,0 +1,65 @@
+"""Build the cffi extension `mem_profiler._inject`: the ptrace engine of sampler/inject.
+
+Model: as in `_build`, what lies between the cffi marks of the C headers is declared as it stands. The
+engine's sources are compiled into the extension, since it runs in the controller; only bytes of it
+are copied into a target. Those bytes may not refer to anything outside of themselves, which is what
+the compiler flags are for.
+
+setup.py names `ffibuilder`; paths of sources are relative to the repository's root.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+SAMPLER = Path(__file__).resolve().parent.parent.parent / "sampler"
+HEADERS = ("preload/attach.h", "inject/payload.h", "inject/inject.h")
+CORE = ("cfi", "cfi_expr", "cfi_row", "stack_range")
+FLAGS = (
+    "-O2",
+    "-fno-builtin",
+    "-fno-jump-tables",
+    "-fno-stack-protector",
+    "-fno-tree-loop-distribute-patterns",
+    "-fcf-protection=none",
+    "-fvisibility=hidden",
+)
+
+FUNCTIONS = """
+uint64_t mp_inject_pad_bytes(void);
+int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *frame);
+"""
+
+
+def declarations(header: Path) -> str:
+    """The text between the cffi marks of `header`; ValueError when the marks are missing."""
+    text = header.read_text(encoding="utf-8")
+    found = re.search(r"/\* cffi: begin \*/(.*?)/\* cffi: end \*/", text, re.DOTALL)
+    if found is None:
+        raise ValueError(f"{header} has no cffi marks")
+    return found.group(1)
+
+
+def flags() -> list[str]:
+    """Compiler flags; -fcf-protection exists on x86 only."""
+    import platform
+
+    return [f for f in FLAGS if platform.machine() == "x86_64" or "cf-protection" not in f]
+
+
+ffibuilder = FFI()
+ffibuilder.cdef("".join(declarations(SAMPLER / name) for name in HEADERS) + FUNCTIONS)
+ffibuilder.set_source(
+    "mem_profiler._inject",
+    '#include "inject/inject.h"\n',
+    include_dirs=[str(SAMPLER)],
+    sources=[
+        *(f"sampler/inject/{path.name}" for path in sorted((SAMPLER / "inject").glob("*.c"))),
+        *(f"sampler/core/{name}.c" for name in CORE),
+    ],
+    extra_compile_args=flags(),
+    define_macros=[("_GNU_SOURCE", None)],
+)

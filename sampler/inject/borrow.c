@@ -1,0 +1,380 @@
+/*
+ * borrow.c - one borrowing of a thread, from PTRACE_SEIZE to PTRACE_DETACH: see inject.h.
+ *
+ * Model: a list of steps (enum mp_inject_step). The order is chosen by what happens if the controller
+ * dies between two of them: ptrace then lets the thread go on with the registers it has, so these always
+ * lead to code that finds its way back. No breakpoint is ever set, since one that outlives us would kill.
+ * The thread is followed by its system calls: each stop tells by the instruction pointer where it is.
+ *
+ * At the end the registers are put back at a stop on the way out of the kernel, where the kernel
+ * decides about an interrupted system call and about signals: it finds everything as it left it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "inject.h"
+#include "remote.h"
+#include "remote_unwind.h"
+#include "safe_point.h"
+
+#define SYSCALL_STOP (SIGTRAP | 0x80)
+#define STOP_LIMIT_NS 2000000000ULL /* until a thread answers to PTRACE_INTERRUPT */
+#define RESCUE_LIMIT_NS 1000000000ULL
+
+struct borrow {
+    struct mp_inject_job *job;
+    const struct mp_payload_frame *frame;
+    int tid;
+    int mem_fd;
+    uint64_t began_ns;
+    uint64_t deadline_ns;
+    struct mp_regs regs; /* as the thread was found */
+    uint64_t mask;
+    unsigned char xstate[MP_XSTATE_BYTES];
+    size_t xstate_bytes;
+    unsigned char *pad; /* what will lie at job->pad */
+    unsigned char *pad_before;
+    uint64_t pad_bytes;
+    bool pad_written;
+    bool traced;
+    uint64_t region; /* 0: unmapped again */
+    long code;       /* 0: the loader was made; -errno */
+};
+
+uint64_t mp_inject_pad_bytes(void) {
+    return (uint64_t)(mp_pad_code_end - mp_pad_code);
+}
+
+static uint64_t in_pad(const struct borrow *b, const unsigned char *label) {
+    return b->job->pad + (uint64_t)(label - mp_pad_code);
+}
+
+static void reached(struct borrow *b, uint32_t step) {
+    b->job->step = step;
+    if (b->job->kill_at == step)
+        kill(getpid(), SIGKILL);
+}
+
+__attribute__((format(printf, 3, 4))) static int fail(struct borrow *b, int error,
+                                                      const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(b->job->text, sizeof b->job->text, format, arguments);
+    va_end(arguments);
+    return error;
+}
+
+static int ended(struct borrow *b) {
+    b->traced = false;
+    return fail(b, -ESRCH, "thread %d ended meanwhile", b->tid);
+}
+
+static int resume(struct borrow *b, int request, int signal_number) {
+    if (ptrace(request, b->tid, NULL, (void *)(intptr_t)signal_number) == 0)
+        return 0;
+    return errno == ESRCH ? ended(b) : fail(b, -errno, "cannot resume thread %d", b->tid);
+}
+
+/* The next stop that is not the delivery of a signal: those are passed on. `how` resumes after one. */
+static int next_stop(struct borrow *b, uint64_t deadline_ns, int how, int *status) {
+    for (;;) {
+        int rc = mp_wait(b->tid, deadline_ns, status);
+        if (rc == -ESRCH)
+            return ended(b);
+        if (rc != 0)
+            return rc;
+        int event = *status >> 16, number = WSTOPSIG(*status);
+        if (event == PTRACE_EVENT_EXEC)
+            return fail(b, -ESRCH, "the process started another program meanwhile");
+        if (event != 0 || number == SYSCALL_STOP)
+            return 0;
+        rc = resume(b, how, number);
+        if (rc != 0)
+            return rc;
+    }
+}
+
+/* Stop the thread on its way out of the kernel. A group stop counts: it is such a place too. `held`:
+ * it stands at another stop now. */
+static int stop(struct borrow *b, uint64_t limit_ns, bool held, int *status) {
+    if (ptrace(PTRACE_INTERRUPT, b->tid, NULL, NULL) != 0)
+        return errno == ESRCH ? ended(b) : fail(b, -errno, "cannot stop thread %d", b->tid);
+    uint64_t deadline_ns = mp_now_ns() + limit_ns;
+    if (held) {
+        int rc = resume(b, PTRACE_CONT, 0);
+        if (rc != 0)
+            return rc;
+    }
+    for (;;) {
+        int rc = next_stop(b, deadline_ns, PTRACE_CONT, status);
+        if (rc == -ETIMEDOUT)
+            return fail(b, rc, "thread %d does not answer: it is held up in the kernel", b->tid);
+        if (rc != 0 || *status >> 16 == PTRACE_EVENT_STOP)
+            return rc;
+        rc = resume(b, PTRACE_CONT, 0); /* a system call's stop that was on its way */
+        if (rc != 0)
+            return rc;
+    }
+}
+
+static int seize(struct borrow *b) {
+    long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC;
+    if (ptrace(PTRACE_SEIZE, b->tid, NULL, (void *)options) != 0)
+        return fail(b, -errno, "ptrace of thread %d is refused: %s", b->tid, strerror(errno));
+    b->traced = true;
+    reached(b, MP_STEP_SEIZED);
+    int status;
+    int rc = stop(b, STOP_LIMIT_NS, false, &status);
+    if (rc != 0)
+        return rc;
+    if (WSTOPSIG(status) != SIGTRAP) {
+        b->job->unsafe = MP_UNSAFE_STOPPED;
+        return fail(b, -EAGAIN, "the process is stopped");
+    }
+    return 0;
+}
+
+static int look(struct borrow *b) {
+    b->began_ns = mp_now_ns();
+    int rc = mp_regs_get(b->tid, &b->regs);
+    if (rc == -ENOEXEC)
+        return fail(b, rc, "thread %d runs 32-bit code", b->tid);
+    b->xstate_bytes = sizeof b->xstate;
+    if (rc == 0)
+        rc = mp_mask_get(b->tid, &b->mask);
+    if (rc == 0)
+        rc = mp_xstate_get(b->tid, b->xstate, &b->xstate_bytes);
+    if (rc != 0)
+        return fail(b, rc, "the registers of thread %d cannot be read", b->tid);
+    if (mp_has_shadow_stack(b->tid))
+        return fail(b, -ENOTSUP, "thread %d keeps a shadow stack (CET)", b->tid);
+    rc = mp_safe_point(b->job, &b->regs);
+    if (rc != 0)
+        return fail(b, rc, "thread %d is not at a safe point", b->tid);
+    mp_regs_hide_stop(&b->regs);
+    reached(b, MP_STEP_STOPPED);
+    return 0;
+}
+
+static int write_pad(struct borrow *b) {
+    b->pad_bytes = mp_inject_pad_bytes();
+    if (b->job->pad_bytes < b->pad_bytes || !mp_pad_can_return(b->job->pad, &b->regs))
+        return fail(b, -ENOTSUP, "no room for code within reach of thread %d", b->tid);
+    b->pad = malloc(b->pad_bytes);
+    b->pad_before = malloc(b->pad_bytes);
+    if (b->pad == NULL || b->pad_before == NULL)
+        return fail(b, -ENOMEM, "out of memory");
+    struct mp_pad_data data;
+    mp_pad_fill(&data, &b->regs, b->mask);
+    memcpy(b->pad, mp_pad_code, b->pad_bytes);
+    memcpy(b->pad + (mp_pad_data - mp_pad_code), &data, sizeof data);
+    mp_pad_link(b->pad, b->job->pad, &b->regs);
+    int rc = mp_remote_read(b->job->pid, b->job->pad, b->pad_before, b->pad_bytes);
+    if (rc == 0) {
+        b->pad_written = true; /* in part, if the write fails */
+        rc = mp_remote_write(b->tid, b->mem_fd, b->job->pad, b->pad, b->pad_bytes);
+    }
+    if (rc != 0)
+        return fail(b, rc, "the memory of pid %d cannot be written", b->job->pid);
+    reached(b, MP_STEP_PAD_WRITTEN);
+    return 0;
+}
+
+static int enter(struct borrow *b, uint64_t pc, uint64_t region, long code) {
+    struct mp_regs regs;
+    int rc = mp_regs_get(b->tid, &regs);
+    if (rc == 0) {
+        mp_regs_enter(&regs, pc, region, code);
+        rc = mp_regs_set(b->tid, &regs);
+    }
+    if (rc == -ESRCH)
+        return ended(b);
+    return rc == 0 ? 0 : fail(b, rc, "the registers of thread %d cannot be written", b->tid);
+}
+
+/* The region is mapped, its code executable: fill it. */
+static int write_region(struct borrow *b) {
+    struct mp_payload_frame *frame = malloc(sizeof *frame);
+    if (frame == NULL)
+        return fail(b, -ENOMEM, "out of memory");
+    *frame = *b->frame;
+    frame->region = b->region;
+    frame->xsave = mp_has_xsave();
+    frame->pad_leave = in_pad(b, mp_pad_leave);
+    frame->pad_unused = in_pad(b, mp_pad_unused);
+    if (b->job->plan != NULL) {
+        frame->request.plan = b->region + MP_REGION_PLAN;
+        frame->request.plan_bytes = b->job->plan_bytes;
+    }
+    int rc = mp_remote_write(b->tid, b->mem_fd, b->region + MP_REGION_FRAME, frame, sizeof *frame);
+    free(frame);
+    if (rc == 0)
+        rc = mp_remote_write(b->tid, b->mem_fd, b->region + MP_REGION_CODE, __start_mp_payload,
+                             (size_t)(__stop_mp_payload - __start_mp_payload));
+    if (rc == 0 && b->job->plan != NULL)
+        rc = mp_remote_write(b->tid, b->mem_fd, b->region + MP_REGION_PLAN, b->job->plan,
+                             b->job->plan_bytes);
+    if (rc != 0)
+        return fail(b, rc, "the new memory of pid %d cannot be written", b->job->pid);
+    reached(b, MP_STEP_REGION_WRITTEN);
+    return 0;
+}
+
+/* After mprotect: fill the region and lead the thread there; after a failure it finds back by itself. */
+static int divert(struct borrow *b, const struct mp_regs *regs) {
+    b->region = mp_regs_region(regs);
+    reached(b, MP_STEP_PROTECTED);
+    if (mp_regs_result(regs) != 0)
+        return 0;
+    int rc = write_region(b);
+    if (rc == 0)
+        rc = enter(b, b->region + MP_REGION_CODE + (uint64_t)(mp_payload_start - __start_mp_payload),
+                   b->region, 0);
+    if (rc != 0)
+        return enter(b, in_pad(b, mp_pad_unused), b->region, rc) == 0 ? 0 : rc;
+    reached(b, MP_STEP_DIVERTED);
+    return 0;
+}
+
+/* Look at one stop of a system call. *done: the thread is at the checkpoint. */
+static int at_syscall(struct borrow *b, bool *done) {
+    struct mp_regs regs;
+    int rc = mp_regs_get(b->tid, &regs);
+    if (rc != 0)
+        return rc == -ESRCH ? ended(b) : fail(b, rc, "thread %d cannot be read", b->tid);
+    uint64_t pc = mp_regs_pc(&regs);
+    if (mp_regs_at_entry(&regs)) {
+        if (b->job->step == MP_STEP_DIVERTED && pc != in_pad(b, mp_pad_checkpoint))
+            reached(b, MP_STEP_CREATING);
+        return 0;
+    }
+    if (pc == in_pad(b, mp_pad_mapped))
+        reached(b, MP_STEP_MAPPED);
+    if (pc == in_pad(b, mp_pad_protected))
+        return divert(b, &regs);
+    if (pc == in_pad(b, mp_pad_checkpoint)) {
+        b->region = mp_regs_region(&regs);
+        b->code = mp_regs_code(&regs);
+        *done = true;
+    }
+    return 0;
+}
+
+/* Follow the thread to the checkpoint. */
+static int follow(struct borrow *b, uint64_t deadline_ns) {
+    bool done = false;
+    while (!done) {
+        int status;
+        int rc = resume(b, PTRACE_SYSCALL, 0);
+        if (rc == 0)
+            rc = next_stop(b, deadline_ns, PTRACE_SYSCALL, &status);
+        if (rc == 0 && status >> 16 == 0)
+            rc = at_syscall(b, &done);
+        if (rc != 0)
+            return rc;
+    }
+    reached(b, MP_STEP_CREATED);
+    return 0;
+}
+
+/* The thread waits in vain for a lock: lead it out by force. It unmaps the region on its way. */
+static int rescue(struct borrow *b) {
+    int status;
+    int rc = stop(b, RESCUE_LIMIT_NS, false, &status);
+    const unsigned char *way = b->region != 0 ? mp_pad_unused : mp_pad_leave;
+    if (rc == 0)
+        rc = enter(b, in_pad(b, way), b->region, -ETIMEDOUT);
+    return rc == 0 ? follow(b, mp_now_ns() + RESCUE_LIMIT_NS) : rc;
+}
+
+/* At the checkpoint, all signals blocked: put everything back where the kernel looks at it next. */
+static int put_back(struct borrow *b) {
+    int status;
+    int rc = stop(b, STOP_LIMIT_NS, true, &status);
+    if (rc != 0)
+        return rc;
+    /* From here to the registers, the pad still does the rest if we die. */
+    mp_xstate_set(b->tid, b->xstate, b->xstate_bytes);
+    mp_mask_set(b->tid, b->mask);
+    reached(b, MP_STEP_MASK_RESTORED);
+    rc = mp_regs_set(b->tid, &b->regs);
+    if (rc != 0)
+        return rc == -ESRCH ? ended(b) : fail(b, rc, "thread %d cannot be put back", b->tid);
+    b->job->held_ns = mp_now_ns() - b->began_ns;
+    reached(b, MP_STEP_RESTORED);
+    if (b->region != 0) {
+        const uint32_t left = 1;
+        mp_remote_write(b->tid, b->mem_fd, b->region + offsetof(struct mp_payload_frame, left), &left,
+                        sizeof left);
+    }
+    return 0;
+}
+
+static void restore_pad(struct borrow *b) {
+    if (!b->pad_written)
+        return;
+    mp_remote_write(b->tid, b->mem_fd, b->job->pad, b->pad_before, b->pad_bytes);
+    b->pad_written = false;
+    reached(b, MP_STEP_PAD_RESTORED);
+}
+
+static int visit(struct borrow *b) {
+    int rc = write_pad(b);
+    if (rc == 0)
+        rc = enter(b, b->job->pad, 0, 0);
+    if (rc != 0) {
+        if (b->traced)
+            restore_pad(b);
+        return rc;
+    }
+    reached(b, MP_STEP_PAD_ENTERED);
+    rc = follow(b, b->deadline_ns);
+    if (rc == -ETIMEDOUT)
+        rc = rescue(b);
+    if (rc == 0)
+        rc = put_back(b);
+    if (rc != 0)
+        return rc; /* the pad stays: the thread may still be in it */
+    restore_pad(b);
+    return b->code == 0 ? 0 : fail(b, (int)b->code, "%s", strerror((int)-b->code));
+}
+
+int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *frame) {
+    struct borrow *b = calloc(1, sizeof *b);
+    if (b == NULL)
+        return -ENOMEM;
+    *b = (struct borrow){.job = job, .frame = frame, .tid = job->tid};
+    b->deadline_ns = mp_now_ns() + (uint64_t)job->timeout_ms * 1000000;
+    job->step = MP_STEP_NONE;
+    job->unsafe = MP_UNSAFE_NOT;
+    job->region = 0;
+    job->text[0] = '\0';
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/mem", job->pid);
+    b->mem_fd = open(path, O_RDWR | O_CLOEXEC);
+    int rc = seize(b);
+    if (rc == 0)
+        rc = look(b);
+    if (rc == 0)
+        rc = visit(b);
+    if (b->traced)
+        ptrace(PTRACE_DETACH, b->tid, NULL, NULL);
+    if (rc == 0)
+        reached(b, MP_STEP_DETACHED);
+    if (rc == 0)
+        job->region = b->region;
+    if (b->mem_fd >= 0)
+        close(b->mem_fd);
+    free(b->pad);
+    free(b->pad_before);
+    free(b);
+    return rc;
+}

@@ -1,0 +1,112 @@
+/*
+ * payload.h - the code that runs inside the target, and the memory it works on.
+ *
+ * Model: two pieces of code. The *pad* is a few hundred bytes in the unused tail of an executable page
+ * of the target; it maps the *region*, and at the end puts back every register of the thread that was
+ * borrowed, from values written beside it beforehand. The region holds a frame of data, the code of
+ * payload.c, and a stack. All that the borrowed thread does there is to create a thread of its own
+ * kind, the *loader*, which opens the library and calls into it while the borrowed thread has long
+ * gone back to its work.
+ *
+ * Nothing here needs the controller to live on: left alone at any instruction, the borrowed thread
+ * finds its way back by itself, and the loader gives up after PATIENCE_MS and removes the region.
+ *
+ * The functions are copied into the target as bytes, so they use no data, no call and no address
+ * outside of their section (tests/unit/test_inject_payload.py reads the relocations).
+ */
+#ifndef MP_PAYLOAD_H
+#define MP_PAYLOAD_H
+
+#include <stdint.h>
+
+#include "../preload/attach.h"
+
+/* cffi: begin */
+/* Parts of the region, each 64 KiB: a multiple of every page size. */
+#define MP_PART_BYTES 0x10000
+#define MP_REGION_FRAME 0x00000
+#define MP_REGION_CODE 0x10000
+#define MP_REGION_XSTATE 0x20000 /* vector registers of the borrowed thread */
+#define MP_REGION_PLAN 0x30000   /* what mp_attach_request.plan points to */
+#define MP_REGION_STACK 0x40000
+#define MP_REGION_BYTES 0x50000
+
+#define MP_PATIENCE_MS 20000 /* how long the loader waits for an answer from outside */
+
+/* How far the loader came: it counts up, or jumps to DONE with an error. */
+enum mp_loader_stage {
+    MP_LOADER_NONE = 0,
+    MP_LOADER_STARTED = 1,
+    MP_LOADER_WANTS_LIBRARY = 2, /* `fd` is an empty memory file: fill it, then set `go` */
+    MP_LOADER_LOADING = 3,       /* in dlopen */
+    MP_LOADER_CALLING = 4,       /* in mem_profiler_attach */
+    MP_LOADER_DONE = 5,          /* `error` and the request say how; waits for `ack` */
+};
+
+/* What an `error` of the loader belongs to. */
+enum mp_loader_failure {
+    MP_FAILED_NOT = 0,
+    MP_FAILED_MEMFD = 1,  /* no memory file: error is -errno */
+    MP_FAILED_WAIT = 2,   /* nobody filled it in time, or told to give up */
+    MP_FAILED_DLOPEN = 3, /* text says why */
+    MP_FAILED_SYMBOL = 4, /* the library has no such function */
+    MP_FAILED_CALL = 5,   /* the function returned an error; the request has its text */
+};
+
+/* The start of the region. The first words are read and written from outside while threads run. */
+struct mp_payload_frame {
+    uint32_t left;   /* 1: the borrowed thread is out of the region for good */
+    uint32_t stage;  /* enum mp_loader_stage */
+    uint32_t go;     /* from outside: 1 the library is written, 2 give up */
+    uint32_t ack;    /* from outside: the result was read */
+    int32_t created; /* what pthread_create returned: 0 or an errno */
+    int32_t fd;
+    int32_t error;
+    uint32_t failure;         /* enum mp_loader_failure */
+    uint64_t xsave;           /* 1: xsave and xrstor exist; 0: fxsave */
+    uint64_t pad_leave;       /* in the pad: go back, the region stays */
+    uint64_t pad_unused;      /* in the pad: unmap the region, go back */
+    uint64_t region;
+    uint64_t pthread_attr_init;
+    uint64_t pthread_attr_setdetachstate;
+    uint64_t pthread_attr_setstacksize;
+    uint64_t pthread_create;
+    uint64_t munmap;
+    uint64_t dlopen; /* 0: the library is there, `entry` is its function */
+    uint64_t dlsym;
+    uint64_t dlerror;
+    uint64_t entry;
+    uint64_t dlopen_flags;
+    char memfd_name[32];
+    char proc_self[16]; /* "/proc/self" */
+    char proc[16];      /* "/proc/" */
+    char fd_folder[16]; /* "/fd/" */
+    char symbol[32];
+    char path[512]; /* in: a path instead of a memory file; out: what was opened */
+    char text[512];
+    struct mp_attach_request request;
+};
+
+/* cffi: end */
+
+_Static_assert(sizeof(struct mp_payload_frame) <= MP_PART_BYTES, "the frame fits its part");
+
+#pragma GCC visibility push(hidden)
+
+/* The section with all code of the region: copied whole. The borrowed thread enters at
+ * mp_payload_start, the thread it makes at mp_payload_loader. */
+extern const unsigned char __start_mp_payload[], __stop_mp_payload[];
+extern const unsigned char mp_payload_start[], mp_payload_loader[];
+
+/* The pad's code and, behind it, its data; copied whole. See pad_x86_64.c, pad_aarch64.c. */
+extern const unsigned char mp_pad_code[], mp_pad_code_end[];
+extern const unsigned char mp_pad_mapped[];     /* after the system call mmap */
+extern const unsigned char mp_pad_protected[];  /* after mprotect */
+extern const unsigned char mp_pad_unused[];
+extern const unsigned char mp_pad_leave[];
+extern const unsigned char mp_pad_checkpoint[]; /* after the system call that says "about to leave" */
+extern const unsigned char mp_pad_data[];
+
+#pragma GCC visibility pop
+
+#endif

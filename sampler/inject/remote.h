@@ -1,0 +1,47 @@
+/*
+ * remote.h - the memory and the registers of another thread.
+ *
+ * Model: reads use process_vm_readv, which needs no stop. Writes go through /proc/PID/mem or, where the
+ * system forbids that, through ptrace word by word: both reach pages that the process itself may not
+ * write. Waits are bounded by a deadline on CLOCK_MONOTONIC.
+ */
+#ifndef MP_INJECT_REMOTE_H
+#define MP_INJECT_REMOTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arch.h"
+
+uint64_t mp_now_ns(void);
+
+/* 0, or -errno where not all bytes could be had. */
+int mp_remote_read(int pid, uint64_t from, void *to, size_t bytes);
+
+/* The same for writing; `tid` is stopped by us. */
+int mp_remote_write(int tid, int mem_fd, uint64_t to, const void *from, size_t bytes);
+
+int mp_regs_get(int tid, struct mp_regs *out);
+int mp_regs_set(int tid, const struct mp_regs *regs);
+
+/* Vector registers: *bytes is the room, then what was used. */
+int mp_xstate_get(int tid, void *out, size_t *bytes);
+int mp_xstate_set(int tid, const void *state, size_t bytes);
+
+int mp_mask_get(int tid, uint64_t *out);
+int mp_mask_set(int tid, uint64_t mask);
+
+/* Whether the thread keeps a shadow stack, which would not survive a detour. */
+bool mp_has_shadow_stack(int tid);
+
+/* Address of the running restartable sequence; 0: none, or the kernel cannot tell. */
+uint64_t mp_rseq_section(int tid, int pid);
+
+/*
+ * Wait for the next report of a traced thread. 0 and the wait status; -ETIMEDOUT; -ESRCH: it ended
+ * (then *status is how).
+ */
+int mp_wait(int tid, uint64_t deadline_ns, int *status);
+
+#endif

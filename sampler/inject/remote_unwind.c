@@ -1,0 +1,227 @@
+/*
+ * remote_unwind.c - see remote_unwind.h.
+ */
+#include "remote_unwind.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "../core/cfi.h"
+#include "../core/cfi_expr.h"
+#include "../core/unwind_arch.h"
+
+#define HEADER_BYTES 4096
+#define IMAGE_MAX_BYTES (1ULL << 32)
+
+/* A module's copy: as large as the module, filled where unwind tables lie. */
+struct mp_remote_image {
+    bool tried;
+    unsigned char *copy; /* NULL: no tables */
+    uint64_t bytes;
+    uint64_t offset; /* address in the target - address in the copy */
+    struct mp_cfi_image cfi;
+};
+
+struct place {
+    uint64_t pc, sp, fp, ra;
+    bool exact; /* pc is the next instruction, not a return address */
+};
+
+int mp_remote_unwind_open(struct mp_remote_unwind *u, int pid, const struct mp_inject_module *modules,
+                          uint64_t count) {
+    *u = (struct mp_remote_unwind){.pid = pid, .modules = modules, .count = count};
+    u->images = calloc(count + 1, sizeof *u->images);
+    return u->images != NULL ? 0 : -ENOMEM;
+}
+
+void mp_remote_unwind_close(struct mp_remote_unwind *u) {
+    for (uint64_t i = 0; u->images != NULL && i < u->count; i++)
+        if (u->images[i].copy != NULL)
+            munmap(u->images[i].copy, u->images[i].bytes);
+    free(u->images);
+    u->images = NULL;
+}
+
+static const Elf64_Phdr *program_headers(const unsigned char *page, unsigned *count) {
+    const Elf64_Ehdr *ehdr = (const Elf64_Ehdr *)page;
+    if (memcmp(ehdr->e_ident, ELFMAG, SELFMAG) != 0 || ehdr->e_ident[EI_CLASS] != ELFCLASS64 ||
+        ehdr->e_phentsize != sizeof(Elf64_Phdr) || ehdr->e_phoff > HEADER_BYTES ||
+        ehdr->e_phnum > (HEADER_BYTES - ehdr->e_phoff) / sizeof(Elf64_Phdr))
+        return NULL;
+    *count = ehdr->e_phnum;
+    return (const Elf64_Phdr *)(page + ehdr->e_phoff);
+}
+
+/* Where the tables lie, as an ELF address, and the first loaded address. */
+static bool find_tables(const Elf64_Phdr *phdr, unsigned count, uint64_t *hdr, uint64_t *first) {
+    bool found = false;
+    *hdr = 0;
+    *first = UINT64_MAX;
+    for (unsigned i = 0; i < count; i++) {
+        if (phdr[i].p_type == PT_GNU_EH_FRAME) {
+            *hdr = phdr[i].p_vaddr;
+            found = true;
+        }
+        if (phdr[i].p_type == PT_LOAD && phdr[i].p_vaddr - phdr[i].p_offset < *first)
+            *first = phdr[i].p_vaddr - phdr[i].p_offset;
+    }
+    return found && *first != UINT64_MAX;
+}
+
+static bool copy_tables(struct mp_remote_unwind *u, const struct mp_inject_module *m,
+                        struct mp_remote_image *image) {
+    _Alignas(Elf64_Ehdr) unsigned char header[HEADER_BYTES];
+    const Elf64_Phdr *phdr;
+    unsigned count;
+    uint64_t hdr, first;
+    if (mp_remote_read(u->pid, m->start, header, sizeof header) != 0 ||
+        (phdr = program_headers(header, &count)) == NULL ||
+        !find_tables(phdr, count, &hdr, &first))
+        return false;
+    memcpy(image->copy, header, sizeof header);
+    uint64_t bias = (uint64_t)(uintptr_t)image->copy - first;
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t from = phdr[i].p_vaddr - first;
+        if (phdr[i].p_type != PT_LOAD || hdr - phdr[i].p_vaddr >= phdr[i].p_filesz)
+            continue;
+        if (from > image->bytes || phdr[i].p_filesz > image->bytes - from)
+            return false;
+        if (mp_remote_read(u->pid, m->start + from, image->copy + from, phdr[i].p_filesz) != 0)
+            return false;
+    }
+    return mp_cfi_image((uintptr_t)image->copy, (uintptr_t)image->copy + image->bytes, bias,
+                        (const void *)(uintptr_t)(bias + hdr), &image->cfi) == 0;
+}
+
+static struct mp_remote_image *image_of(struct mp_remote_unwind *u, uint64_t pc) {
+    for (uint64_t i = 0; i < u->count; i++) {
+        const struct mp_inject_module *m = &u->modules[i];
+        struct mp_remote_image *image = &u->images[i];
+        if (pc < m->start || pc >= m->end)
+            continue;
+        if (!image->tried && m->end - m->start >= HEADER_BYTES &&
+            m->end - m->start < IMAGE_MAX_BYTES) {
+            image->bytes = m->end - m->start;
+            void *copy = mmap(NULL, image->bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            image->copy = copy == MAP_FAILED ? NULL : copy;
+            image->offset = m->start - (uint64_t)(uintptr_t)image->copy;
+            if (image->copy != NULL && !copy_tables(u, m, image)) {
+                munmap(image->copy, image->bytes);
+                image->copy = NULL;
+            }
+        }
+        image->tried = true;
+        return image->copy != NULL ? image : NULL;
+    }
+    return NULL;
+}
+
+static bool word_at(struct mp_remote_unwind *u, uint64_t at, uint64_t *out) {
+    return mp_remote_read(u->pid, at, out, sizeof *out) == 0;
+}
+
+/* The kernel's frame under a signal handler: the interrupted registers lie on the stack. */
+static bool leave_signal(struct mp_remote_unwind *u, struct place *p) {
+    struct place next = {.exact = true};
+    if (!word_at(u, p->sp + MP_ARCH_CONTEXT_PC, &next.pc) ||
+        !word_at(u, p->sp + MP_ARCH_CONTEXT_SP, &next.sp) ||
+        !word_at(u, p->sp + MP_ARCH_CONTEXT_FP, &next.fp) ||
+        !word_at(u, p->sp + MP_ARCH_CONTEXT_RA, &next.ra))
+        return false;
+    *p = next;
+    return true;
+}
+
+static bool at_signal_return(struct mp_remote_unwind *u, const struct place *p) {
+    unsigned char code[sizeof mp_arch_rt_sigreturn];
+    return mp_remote_read(u->pid, p->pc, code, sizeof code) == 0 &&
+           memcmp(code, mp_arch_rt_sigreturn, sizeof code) == 0;
+}
+
+static bool frame_end(struct mp_remote_unwind *u, const struct mp_cfi_row *row, const struct place *p,
+                      uint64_t *cfa) {
+    int64_t offset;
+    if (row->cfa_expr != NULL) {
+        if (mp_expr_is_fp(row->cfa_expr, row->cfa_expr_end, true, &offset))
+            return word_at(u, p->fp + (uint64_t)offset, cfa);
+        struct mp_stack_range none = {0, 0, false, 0}; /* such an expression reads no memory */
+        struct mp_expr_input input = {.pc = p->pc, .sp = p->sp, .fp = p->fp, .range = &none};
+        uintptr_t value;
+        if (!mp_expr_eval(row->cfa_expr, row->cfa_expr_end, &input, &value))
+            return false;
+        *cfa = value;
+        return true;
+    }
+    if (row->cfa_register != MP_ARCH_DWARF_SP && row->cfa_register != MP_ARCH_DWARF_FP)
+        return false;
+    *cfa = (row->cfa_register == MP_ARCH_DWARF_SP ? p->sp : p->fp) + (uint64_t)row->cfa_offset;
+    return true;
+}
+
+static bool saved(struct mp_remote_unwind *u, const struct mp_cfi_rule *rule, uint64_t cfa,
+                  const struct place *p, uint64_t same, uint64_t *out) {
+    int64_t offset;
+    *out = same;
+    switch (rule->where) {
+    case MP_CFI_SAME:
+        return true;
+    case MP_CFI_OFFSET:
+        return word_at(u, cfa + (uint64_t)rule->offset, out);
+    case MP_CFI_VAL_OFFSET:
+        *out = cfa + (uint64_t)rule->offset;
+        return true;
+    case MP_CFI_EXPR:
+        return mp_expr_is_fp(rule->expr, rule->expr_end, false, &offset) &&
+               word_at(u, p->fp + (uint64_t)offset, out);
+    default:
+        return false;
+    }
+}
+
+enum step { STEP_ON, STEP_OUTERMOST, STEP_LOST };
+
+static enum step step_out(struct mp_remote_unwind *u, struct place *p) {
+    struct mp_cfi_fde fde;
+    struct mp_cfi_row row;
+    uintptr_t row_end;
+    if (at_signal_return(u, p))
+        return leave_signal(u, p) ? STEP_ON : STEP_LOST;
+    uint64_t key = p->exact ? p->pc : p->pc - 1;
+    struct mp_remote_image *image = image_of(u, key);
+    if (image == NULL || mp_cfi_find(&image->cfi, key - image->offset, &fde) != 0 ||
+        fde.ra_register != MP_ARCH_DWARF_RA ||
+        mp_cfi_row(&fde, key - image->offset, &row, &row_end) != 0)
+        return STEP_LOST;
+    if (row.ra.where == MP_CFI_UNDEFINED)
+        return STEP_OUTERMOST;
+    struct place next = {.exact = false};
+    if (!frame_end(u, &row, p, &next.sp) || next.sp < p->sp ||
+        !saved(u, &row.ra, next.sp, p, p->ra, &next.pc))
+        return STEP_LOST;
+    if (!saved(u, &row.fp, next.sp, p, p->fp, &next.fp))
+        next.fp = 0; /* missed only if a caller needs it */
+    next.pc = mp_arch_return_address(next.pc);
+    if (next.pc == 0)
+        return STEP_OUTERMOST;
+    if (next.sp == p->sp && !p->exact)
+        return STEP_LOST; /* no frame: it would not end */
+    *p = next;
+    return STEP_ON;
+}
+
+unsigned mp_remote_unwind(struct mp_remote_unwind *u, const struct mp_regs *regs, uint64_t *frames,
+                          unsigned max, bool *complete) {
+    struct place p = {mp_regs_pc(regs), mp_regs_sp(regs), mp_regs_fp(regs), mp_regs_ra(regs), true};
+    enum step how = STEP_ON;
+    unsigned n = 0;
+    while (n < max && how == STEP_ON) {
+        frames[n++] = p.exact ? p.pc : p.pc - 1;
+        how = step_out(u, &p);
+    }
+    *complete = how == STEP_OUTERMOST;
+    return n;
+}

@@ -1,0 +1,36 @@
+/*
+ * remote_unwind.h - the callers of a stopped thread, from outside.
+ *
+ * Model: the call frame information of a module is copied out of the target's memory when it is first
+ * needed, so that deleted files and other mount namespaces make no difference; the sampler's own reader
+ * (core/cfi.h) works on the copy. Saved registers are read from the thread's stack.
+ */
+#ifndef MP_INJECT_REMOTE_UNWIND_H
+#define MP_INJECT_REMOTE_UNWIND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "inject.h"
+#include "remote.h"
+
+struct mp_remote_unwind {
+    int pid;
+    const struct mp_inject_module *modules;
+    uint64_t count;
+    struct mp_remote_image *images; /* one for each module, made when needed */
+};
+
+/* 0, or -ENOMEM. */
+int mp_remote_unwind_open(struct mp_remote_unwind *u, int pid, const struct mp_inject_module *modules,
+                          uint64_t count);
+void mp_remote_unwind_close(struct mp_remote_unwind *u);
+
+/*
+ * Fill frames[0..max) with code addresses, innermost first; return addresses are reduced by one, so each
+ * lies in the function it belongs to. *complete: the outermost frame was reached.
+ */
+unsigned mp_remote_unwind(struct mp_remote_unwind *u, const struct mp_regs *regs, uint64_t *frames,
+                          unsigned max, bool *complete);
+
+#endif

@@ -1,0 +1,18 @@
+/*
+ * safe_point.h - may this stopped thread be borrowed?
+ *
+ * Creating a thread takes locks of the C library, of its allocator and of the loader. The thread must
+ * hold none of them. So: it merely waits in a system call, and none of its callers is inside one of the
+ * three; or, where the caller allows it (may_run), it runs code of its own, known up to the outermost
+ * frame.
+ */
+#ifndef MP_INJECT_SAFE_POINT_H
+#define MP_INJECT_SAFE_POINT_H
+
+#include "inject.h"
+#include "remote.h"
+
+/* 0; -EAGAIN with job->unsafe, and its callers in job->frames; -ENOMEM. */
+int mp_safe_point(struct mp_inject_job *job, const struct mp_regs *regs);
+
+#endif

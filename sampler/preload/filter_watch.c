@@ -3,7 +3,6 @@
  */
 #include "filter_watch.h"
 #include "local.h"
-#include "slots.h"
 
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -30,17 +29,25 @@ static long watched_syscall(long number, long a, long b, long c, long d, long e,
     return real_syscall(number, a, b, c, d, e, f);
 }
 
-void mp_filter_watch_install(void) {
+const struct mp_slot_table *mp_filter_watch_table(void) {
     static struct mp_slot_table table;
-    struct mp_slot_counts counts = {0};
     struct mp_elf_symbol prctl_found, syscall_found;
+    if (real_prctl != NULL)
+        return &table;
     if (!mp_elf_find_symbol(MP_ELF_FIRST, "prctl", &prctl_found) ||
         !mp_elf_find_symbol(MP_ELF_FIRST, "syscall", &syscall_found))
-        return;
-    real_prctl = (int (*)(int, long, long, long, long))prctl_found.address;
+        return NULL;
     real_syscall = (long (*)(long, long, long, long, long, long, long))syscall_found.address;
+    real_prctl = (int (*)(int, long, long, long, long))prctl_found.address;
     mp_slots_init(&table);
     mp_slots_add(&table, "prctl", prctl_found.address, (uintptr_t)watched_prctl);
     mp_slots_add(&table, "syscall", syscall_found.address, (uintptr_t)watched_syscall);
-    mp_slots_all(&table, MP_SLOTS_WRITE, &counts);
+    return &table;
+}
+
+void mp_filter_watch_install(void) {
+    struct mp_slot_counts counts = {0};
+    const struct mp_slot_table *table = mp_filter_watch_table();
+    if (table != NULL)
+        mp_slots_all(table, MP_SLOTS_WRITE, &counts);
 }

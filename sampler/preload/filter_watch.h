@@ -11,7 +11,13 @@
 #ifndef MP_FILTER_WATCH_H
 #define MP_FILTER_WATCH_H
 
+#include "slots.h"
+
 /* INIT. Redirect the calls of all modules loaded now; what cannot be redirected is left alone. */
 void mp_filter_watch_install(void);
+
+/* INIT. What mp_filter_watch_install() redirects, made at the first call; NULL: nothing can be. Redirect its
+ * slots only when it came from here. */
+const struct mp_slot_table *mp_filter_watch_table(void);
 
 #endif

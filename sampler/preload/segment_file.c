@@ -207,14 +207,17 @@ static bool is_filtered(void) {
     return line != NULL && line[strcspn(line, "012")] != '0';
 }
 
-static int map_file(int fd, struct mp_control *c, struct mp_segment *seg) {
+static int map_file(int fd, struct mp_control *c, struct mp_segment *seg,
+                    const struct mp_segment_place *place) {
+    if (place->base != NULL && c->limit_bytes > place->bytes)
+        c->limit_bytes = place->bytes;
     c->limit_bytes = c->limit_bytes < MP_LIMIT_MIN_BYTES ? MP_LIMIT_MIN_BYTES : c->limit_bytes;
     if (syscall(SYS_ftruncate, fd, (long)c->limit_bytes) != 0)
         return -errno;
     if (syscall(SYS_fallocate, fd, 0, 0L, (long)MP_CONTROL_BYTES) != 0 && errno != EOPNOTSUPP)
         return -errno; /* page 0 must exist before it is written through the mapping */
-    void *base =
-        mmap(NULL, c->limit_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    int flags = MAP_SHARED | MAP_NORESERVE | (place->base != NULL ? MAP_FIXED : 0);
+    void *base = mmap(place->base, c->limit_bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
     if (base == MAP_FAILED)
         return -errno;
     mp_segment_layout(c);
@@ -224,7 +227,8 @@ static int map_file(int fd, struct mp_control *c, struct mp_segment *seg) {
 }
 
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
-                      char path[MP_SEGMENT_PATH_MAX], int *fd) {
+                      char path[MP_SEGMENT_PATH_MAX], int *fd,
+                      const struct mp_segment_place *place) {
     struct mp_control c = {0};
     char name[64];
     int folder = open_folder(options);
@@ -241,7 +245,7 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
     int rc = *fd = create_file(folder, &c, name, sizeof name);
     if (rc >= 0) {
         c.limit_bytes = limit_bytes(options, *fd);
-        rc = map_file(*fd, &c, seg);
+        rc = map_file(*fd, &c, seg, place);
         if (rc != 0) {
             close(*fd);
             syscall(SYS_unlinkat, folder, name, 0);

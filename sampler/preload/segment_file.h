@@ -13,14 +13,21 @@
 
 #define MP_SEGMENT_PATH_MAX 384
 
+/* Where a segment must lie: part of the address space that is ours alone. */
+struct mp_segment_place {
+    void *base; /* NULL: anywhere */
+    uint64_t bytes;
+};
+
 /*
  * Create DIR/mem_profiler.<uid>/<pid>-<start ticks>-<n> with the smallest free n, lay its tables
- * out and map it. Removes on the way what dead processes left unused in that folder. On success
- * fills *seg and `path`, and *fd with a descriptor the caller closes; 0 or -errno, nothing is left
- * behind on failure.
+ * out and map it, at `place`, whose size bounds it too. Removes on the way what dead processes left unused in that folder. On success
+ * fills *seg and `path`, and *fd with a descriptor the caller closes; 0 or -errno, no file is left
+ * behind on failure, but `place` may have become a hole.
  */
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
-                      char path[MP_SEGMENT_PATH_MAX], int *fd);
+                      char path[MP_SEGMENT_PATH_MAX], int *fd,
+                      const struct mp_segment_place *place);
 
 /* Remove the file if no capture was started in it, or the last one has been written. */
 void mp_segment_discard_unused(const struct mp_segment *seg, const char *path);

@@ -6,9 +6,14 @@
  * from the static "off" word to the gate. Until then, and after any failure, the hooks only
  * forward.
  *
+ * A library that was opened from a descriptor, thus put into a running process, does nothing until
+ * it is told to (startup.h, attach.h).
+ *
  * A fork child wakes up with `mp_local` wiped. When children are followed, the atfork handler makes
  * it a segment of its own and goes on at the parent's rate; otherwise it stays without one.
  */
+#include "startup.h"
+#include "backend.h"
 #include "filter_watch.h"
 #include "hooks.h"
 #include "modtab.h"
@@ -44,6 +49,10 @@ static struct {
     int64_t gate_at_fork;
     uint64_t rate_at_fork;
     uint32_t pid_at_fork;
+    bool started;                  /* by the constructor */
+    struct mp_segment_place place; /* of the segments of a process that was attached to */
+    uint32_t captures;             /* number of the latest one in the segments before */
+    uint32_t epoch;
 } process;
 
 static void say(const char *text) {
@@ -101,13 +110,21 @@ static uint64_t random_seed(void) {
     return mp_mix(seed ^ mp_mix(word));
 }
 
+/* Let hooks see the gate. */
+static void open_way(const struct mp_control *c) {
+    mp_store_release(&mp_local.gate_offset, (const char *)&c->gate - (const char *)&mp_gate_off);
+}
+
 /* Make the segment and open the hot path. `rate_bytes` 0: no capture yet. */
 static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) {
     struct mp_segment seg;
-    int fd, rc = mp_segment_create(&process.options, process.exe, &seg, process.segment_path, &fd);
+    int fd, rc = mp_segment_create(&process.options, process.exe, &seg, process.segment_path, &fd,
+                                   &process.place);
     if (rc != 0)
         return rc;
     struct mp_control *c = seg.control;
+    c->startup_flags = process.started ? 0 : MP_STARTUP_ATTACHED;
+    c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
     c->sampler_base = (uint64_t)(uintptr_t)__ehdr_start;
     snprintf(c->unwinder, sizeof c->unwinder, "%s", mp_unwind_name());
@@ -119,9 +136,9 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     if (capture && process.state == MP_STATE_READY)
         rc = start_capture(&seg, fd, rate_bytes);
     close(fd);
+    mp_device_announce();
     if (process.state == MP_STATE_READY)
-        mp_store_release(&mp_local.gate_offset,
-                         (const char *)&c->gate - (const char *)&mp_gate_off);
+        open_way(c);
     return rc;
 }
 
@@ -142,6 +159,7 @@ static void in_fork_child(void) {
     int saved_errno = errno;
     memset(&mp_self, 0, sizeof mp_self);
     mp_modtab_after_fork();
+    mp_device_after_fork();
     open_segment(process.pid_at_fork, process.gate_at_fork != MP_GATE_OFF, process.rate_at_fork);
     errno = saved_errno;
 }
@@ -152,14 +170,9 @@ static bool may_probe(void) {
     return c != NULL && !(mp_load_relaxed(&c->controller_flags) & MP_FLAG_SECCOMP);
 }
 
-static void choose_state(void) {
-    char path[200];
-    if (mp_redirect_install(&mp_real, path, sizeof path) != 0) {
-        process.state = MP_STATE_SHADOWED;
-        snprintf(process.state_text, sizeof process.state_text, "%s", path);
-        return;
-    }
+static int start_unwinder(bool attached) {
     struct mp_unwind_config config = {.mode = MP_UNWIND_CFI,
+                                      .attached = attached,
                                       .note_module = mp_modtab_watch,
                                       .find_symbol = mp_elf_find,
                                       .may_probe = may_probe};
@@ -167,11 +180,21 @@ static void choose_state(void) {
         config.mode = MP_UNWIND_FP;
     if (strcmp(process.options.unwind, "libgcc") == 0)
         config.mode = MP_UNWIND_LIBGCC;
+    return mp_unwind_init(&config);
+}
+
+static const char no_libgcc[] =
+    "MEM_PROFILER_UNWIND=libgcc needs a program that has libgcc_s loaded";
+
+static void choose_state(void) {
+    char path[200];
     process.state = MP_STATE_READY;
-    if (mp_unwind_init(&config) != 0) {
+    if (mp_redirect_install(&mp_real, path, sizeof path) != 0) {
+        process.state = MP_STATE_SHADOWED;
+        snprintf(process.state_text, sizeof process.state_text, "%s", path);
+    } else if (start_unwinder(false) != 0) {
         process.state = MP_STATE_REFUSED;
-        snprintf(process.state_text, sizeof process.state_text,
-                 "MEM_PROFILER_UNWIND=libgcc needs a program that has libgcc_s loaded");
+        snprintf(process.state_text, sizeof process.state_text, "%s", no_libgcc);
     }
 }
 
@@ -180,11 +203,26 @@ static void wipe_on_fork(void) {
         mp_local.pid_if_unwiped = (uint32_t)getpid();
 }
 
+static bool note_path(const struct mp_elf *elf, void *arg) {
+    const char **path = arg;
+    if (mp_elf_is_self(elf))
+        *path = elf->path;
+    return *path != NULL;
+}
+
+/* Was the library opened as /proc/PID/fd/N? Whoever did will say what to do. */
+static bool opened_from_descriptor(void) {
+    const char *path = NULL;
+    mp_elf_visit(note_path, &path);
+    return path != NULL && strncmp(path, "/proc/", 6) == 0 && strstr(path, "/fd/") != NULL;
+}
+
 __attribute__((constructor)) static void start(void) {
     char error[384];
-    if (getauxval(AT_SECURE) != 0)
+    if (getauxval(AT_SECURE) != 0 || opened_from_descriptor())
         return;
     int saved_errno = errno;
+    process.started = true;
     mp_hooks_resolve();
     mp_read_exe(process.exe, sizeof process.exe);
     int rc = mp_options_read(&process.options, process.exe, error, sizeof error);
@@ -196,6 +234,8 @@ __attribute__((constructor)) static void start(void) {
         mp_threads_init();
         choose_state();
         mp_filter_watch_install();
+        if (process.state == MP_STATE_READY)
+            mp_device_start(process.options.devices, process.options.devices_by_name);
         rc = open_segment(0, process.options.start, process.options.start_rate_bytes);
         if (rc != 0 && process.options.start) {
             snprintf(error, sizeof error, "no capture in %s: %s", process.options.dir,
@@ -217,4 +257,102 @@ __attribute__((destructor)) static void stop(void) {
     mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
     if (!filtered)
         mp_segment_discard_unused(seg, process.segment_path);
+}
+
+bool mp_startup_by_constructor(void) {
+    return process.started;
+}
+
+/* Private pages that no other use can take, and that cost nothing while they are empty. */
+static int fill_place(struct mp_segment_place *place) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (place->base != NULL ? MAP_FIXED : 0);
+    void *base = mmap(place->base, place->bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (base == MAP_FAILED)
+        return -errno;
+    place->base = base;
+    return 0;
+}
+
+/* A larger place than before leaves the old one to whoever may still write there. */
+static int take_place(uint64_t bytes) {
+    if (process.place.base != NULL && process.place.bytes >= bytes)
+        return 0;
+    struct mp_segment_place place = {.bytes = bytes};
+    int rc = fill_place(&place);
+    if (rc == 0)
+        process.place = place;
+    return rc;
+}
+
+/* Also what a parent counted that was attached to when it forked: threads kept their countdowns. */
+static void learn_captures(void) {
+    if (process.place.base == NULL)
+        return;
+    uint32_t n = mp_load_relaxed(&((struct mp_control *)process.place.base)->capture_number);
+    n = n < MP_CAPTURE_MAX ? n : MP_CAPTURE_MAX;
+    process.captures = n > process.captures ? n : process.captures;
+}
+
+static void prepare_hooks(void) {
+    static bool done;
+    wipe_on_fork();
+    if (!done) {
+        mp_read_exe(process.exe, sizeof process.exe);
+        mp_hooks_name_frames();
+        mp_threads_init();
+        done = true;
+    }
+    mp_filter_clear();
+    mp_modtab_forget();
+    mp_unwind_flush();
+    mp_local.epoch = ++process.epoch;
+}
+
+int mp_startup_late_open(const struct mp_options *options, const char *installed_path, char *text,
+                         size_t n) {
+    process.options = *options;
+    process.state = MP_STATE_STARTING;
+    process.state_text[0] = '\0';
+    if (start_unwinder(true) != 0) {
+        snprintf(text, n, "%s", no_libgcc);
+        return -EINVAL;
+    }
+    learn_captures();
+    int rc = take_place((options->max_memory_bytes + 0xffff) & ~0xffffULL);
+    if (rc != 0) {
+        snprintf(text, n, "no address space for the segment: %s", strerror(-rc));
+        return rc;
+    }
+    prepare_hooks();
+    mp_modtab_rename(installed_path[0] != '\0' ? (uintptr_t)__ehdr_start : 0, installed_path);
+    rc = open_segment(0, false, 0);
+    if (rc != 0) {
+        fill_place(&process.place);
+        snprintf(text, n, "no segment in %s: %s", process.options.dir, strerror(-rc));
+    }
+    return rc;
+}
+
+void mp_startup_late_ready(void) {
+    struct mp_control *c = mp_local.segment.control;
+    process.state = MP_STATE_READY;
+    mp_store_release(&c->state, (uint32_t)MP_STATE_READY);
+    open_way(c);
+}
+
+void mp_startup_late_shut(void) {
+    struct mp_control *c = mp_local.segment.control;
+    mp_store_release(&mp_local.gate_offset, (intptr_t)0);
+    int64_t gate = __atomic_exchange_n(&c->gate, MP_GATE_OFF, __ATOMIC_ACQ_REL);
+    if (gate != MP_GATE_OFF)
+        mp_store_relaxed(&c->capture[(gate >> MP_GATE_SHIFT) & 1].stop_ns,
+                         clock_now(CLOCK_MONOTONIC));
+}
+
+void mp_startup_late_close(void) {
+    learn_captures();
+    mp_store_release(&mp_local.segment.control->state, (uint32_t)MP_STATE_EXITED);
+    mp_segment_discard_unused(&mp_local.segment, process.segment_path);
+    fill_place(&process.place);
+    mp_filter_clear();
 }

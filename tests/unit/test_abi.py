@@ -31,6 +31,9 @@ FAMILY = {
     "valloc",
     "pvalloc",
 }
+ATTACH = {"mem_profiler_attach"}
+DRIVERS = {"clGetLayerInfo", "clInitLayer", "vkNegotiateLoaderLayerInterfaceVersion"}
+STATIC_TLS_MAX_BYTES = 128  # dlopen in a running process finds room for little more
 WEAK_VERSION = 2  # VER_FLG_WEAK: the loader only warns
 
 
@@ -79,12 +82,12 @@ def imports(library: ELFFile) -> dict[str, tuple[str, str, str]]:
     return found
 
 
-def test_exported_names_are_exactly_the_malloc_family(library: ELFFile) -> None:
+def test_exported_names_are_the_malloc_family_and_what_outsiders_call(library: ELFFile) -> None:
     symbols = library.get_section_by_name(".dynsym")
 
     defined = {s.name for s in symbols.iter_symbols() if s.name and s["st_shndx"] != "SHN_UNDEF"}
 
-    assert defined == FAMILY
+    assert defined == FAMILY | ATTACH | DRIVERS
 
 
 def test_every_import_stands_in_the_stored_list(library: ELFFile) -> None:
@@ -133,3 +136,9 @@ def test_library_is_bound_at_load_and_stays_loaded(library: ELFFile) -> None:
     assert flags["DT_FLAGS_1"] & 0x1, "bound now: no lazy binding inside a hook"
     assert flags["DT_FLAGS_1"] & 0x8, "nodelete: a thread may stand in a hook for ever"
     assert "DT_TEXTREL" not in flags
+
+
+def test_static_tls_is_small_enough_for_a_running_process(library: ELFFile) -> None:
+    [tls] = [segment for segment in library.iter_segments() if segment["p_type"] == "PT_TLS"]
+
+    assert tls["p_memsz"] <= STATIC_TLS_MAX_BYTES

@@ -1,0 +1,154 @@
+/*
+ * attach.c - see attach.h.
+ */
+#include "attach.h"
+
+#include "modules.h"
+#include "redirect_attach.h"
+#include "slots_kept.h"
+#include "startup.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct {
+    int busy;     /* pid of the process whose call is at work; 0: none */
+    int attached; /* pid of the process that is attached to; a fork child is another one */
+    char installed_path[sizeof((struct mp_attach_request *)0)->installed_path];
+    char options[sizeof((struct mp_attach_request *)0)->options];
+} attach;
+
+/* A fork child may find the lock held by a thread that it does not have: the pid tells. */
+static bool enter(void) {
+    int self = getpid(), holder = __atomic_load_n(&attach.busy, __ATOMIC_RELAXED);
+    if (holder == self)
+        return false;
+    return __atomic_compare_exchange_n(&attach.busy, &holder, self, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+static void leave(void) {
+    __atomic_store_n(&attach.busy, 0, __ATOMIC_RELEASE);
+}
+
+static int refuse(struct mp_attach_request *r, int error, const char *why) {
+    snprintf(r->text, sizeof r->text, "%s", why);
+    return error;
+}
+
+/* What comes from outside ends in a NUL, whoever wrote it. */
+static void copy_text(char *to, const char *from, size_t n) {
+    memcpy(to, from, n);
+    to[n - 1] = '\0';
+}
+
+static int read_options(struct mp_attach_request *r, struct mp_options *options) {
+    copy_text(attach.installed_path, r->installed_path, sizeof attach.installed_path);
+    copy_text(attach.options, r->options, sizeof attach.options);
+    int rc = mp_options_read_text(options, attach.options, r->text, sizeof r->text);
+    r->dir[sizeof r->dir - 1] = '\0';
+    if (rc != 0 || r->dir[0] == '\0')
+        return rc;
+    if (r->dir[0] != '/')
+        return refuse(r, -EINVAL, "the folder of segments must be an absolute path");
+    memcpy(options->dir, r->dir, sizeof options->dir);
+    return 0;
+}
+
+static void tell(struct mp_attach_request *r, const struct mp_slot_counts *counts) {
+    r->slots_patched = counts->patched;
+    r->slots_failed = counts->failed;
+    r->modules = counts->modules;
+    r->slots_held = mp_kept_count();
+}
+
+static void undo(struct mp_attach_request *r) {
+    struct mp_kept_counts counts;
+    mp_startup_late_shut();
+    mp_kept_restore(&counts);
+    mp_startup_late_close();
+    r->slots_restored = counts.restored;
+    r->slots_failed = counts.failed;
+    r->slots_kept = counts.foreign + counts.gone;
+    r->slots_held = 0;
+}
+
+static int begin(struct mp_attach_request *r) {
+    struct mp_options options;
+    struct mp_slot_counts counts = {0};
+    if (mp_startup_by_constructor())
+        return refuse(r, -EALREADY, "the sampler has been in the process since its start");
+    if (attach.attached == getpid())
+        return refuse(r, -EALREADY, "the process is attached to already");
+    int rc = read_options(r, &options);
+    if (rc == 0)
+        rc = mp_redirect_attach_prepare(r->text, sizeof r->text);
+    if (rc == 0)
+        rc = mp_startup_late_open(&options, attach.installed_path, r->text, sizeof r->text);
+    if (rc != 0)
+        return rc;
+    mp_kept_begin();
+    mp_redirect_attached(&counts);
+    tell(r, &counts);
+    rc = mp_redirect_attach_unseen(&counts, r->text, sizeof r->text);
+    if (rc != 0) {
+        undo(r);
+        return rc;
+    }
+    attach.attached = getpid();
+    mp_startup_late_ready();
+    return 0;
+}
+
+static int rescan(struct mp_attach_request *r) {
+    struct mp_slot_counts counts = {0};
+    mp_modules_refresh();
+    mp_kept_prune();
+    mp_redirect_attached(&counts);
+    tell(r, &counts);
+    return 0;
+}
+
+static int detach(struct mp_attach_request *r) {
+    undo(r);
+    attach.attached = 0;
+    if (r->slots_failed != 0)
+        snprintf(r->text, sizeof r->text,
+                 "%u slots could not be written and lead to the sampler, which forwards",
+                 r->slots_failed);
+    return 0;
+}
+
+static int run(struct mp_attach_request *r) {
+    bool attached = attach.attached == getpid();
+    switch (r->command) {
+    case MP_ATTACH_BEGIN:
+        return begin(r);
+    case MP_ATTACH_RESCAN:
+        return attached ? rescan(r) : refuse(r, -EALREADY, "the process is not attached to");
+    case MP_ATTACH_DETACH:
+        return attached ? detach(r) : refuse(r, -EALREADY, "the process is not attached to");
+    default:
+        return refuse(r, -EINVAL, "unknown command");
+    }
+}
+
+__attribute__((visibility("default"))) int mem_profiler_attach(struct mp_attach_request *request) {
+    struct mp_attach_request *r = request;
+    int saved_errno = errno;
+    r->text[0] = '\0';
+    r->slots_patched = r->slots_restored = r->slots_failed = r->modules = 0;
+    r->slots_held = r->slots_kept = 0;
+    if (r->version != MP_ATTACH_VERSION) {
+        r->result = refuse(r, -EINVAL, "the library in the process is of another version");
+    } else if (!enter()) {
+        r->result = refuse(r, -EBUSY, "another attach or detach is at work in the process");
+    } else {
+        r->result = run(r);
+        leave();
+    }
+    errno = saved_errno;
+    return r->result;
+}

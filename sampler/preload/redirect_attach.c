@@ -1,0 +1,177 @@
+/*
+ * redirect_attach.c - see redirect_attach.h.
+ */
+#include "redirect_attach.h"
+
+#include "filter_watch.h"
+#include "hooks.h"
+#include "hooks_cxx.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#define TABLES 3
+
+static struct mp_slot_table family, second;
+static const struct mp_slot_table *tables[TABLES];
+static bool prepared;
+
+/* The first module that defines one of these stands for what its name says. */
+static bool is_sanitized(char *text, size_t n) {
+    static const struct {
+        const char *symbol, *name;
+    } sanitizers[] = {{"__asan_init", "AddressSanitizer"},
+                      {"__hwasan_init", "HWAddressSanitizer"},
+                      {"__tsan_init", "ThreadSanitizer"},
+                      {"__msan_init", "MemorySanitizer"},
+                      {"__lsan_init", "LeakSanitizer"}};
+    for (size_t i = 0; i < sizeof sanitizers / sizeof sanitizers[0]; i++) {
+        if (mp_elf_find(sanitizers[i].symbol) != NULL) {
+            snprintf(text, n, "the program runs under %s, whose allocator is left alone",
+                     sanitizers[i].name);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_program_or_libc(const struct mp_real *real) {
+    struct mp_elf_symbol symbol;
+    return real->path[0] == '\0' ||
+           mp_elf_find_in_module(real->module, "gnu_get_libc_version", &symbol) ||
+           mp_elf_find_in_module(real->module, "__libc_start_main", &symbol);
+}
+
+static void make_family(const struct mp_real *real, const ElfW(Dyn) * skip) {
+    const struct {
+        const char *name;
+        uintptr_t address;
+    } functions[] = {{"malloc", (uintptr_t)real->malloc},
+                     {"calloc", (uintptr_t)real->calloc},
+                     {"realloc", (uintptr_t)real->realloc},
+                     {"reallocarray", (uintptr_t)real->reallocarray},
+                     {"free", (uintptr_t)real->free},
+                     {"posix_memalign", (uintptr_t)real->posix_memalign},
+                     {"aligned_alloc", (uintptr_t)real->aligned_alloc},
+                     {"memalign", (uintptr_t)real->memalign},
+                     {"valloc", (uintptr_t)real->valloc},
+                     {"pvalloc", (uintptr_t)real->pvalloc}};
+    mp_slots_init(&family);
+    family.skip = skip;
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        struct mp_elf_symbol ours;
+        if (functions[i].address != 0 && mp_elf_find_in_module(_DYNAMIC, functions[i].name, &ours))
+            mp_slots_add(&family, functions[i].name, functions[i].address, ours.address);
+    }
+}
+
+static void make_second(const struct mp_real *real, const ElfW(Dyn) * skip) {
+    mp_slots_init(&second);
+    second.skip = skip;
+    for (int i = 0; i < MP_CXX_COUNT; i++) {
+        struct mp_elf_symbol symbol;
+        if (!mp_elf_find_in_module(real->module, mp_cxx_entries[i].symbol, &symbol))
+            continue;
+        mp_cxx_real[i] = symbol.address;
+        mp_slots_add(&second, mp_cxx_entries[i].symbol, symbol.address, mp_cxx_entries[i].hook);
+    }
+}
+
+int mp_redirect_attach_prepare(char *text, size_t n) {
+    if (prepared)
+        return 0;
+    if (is_sanitized(text, n))
+        return -ENOTSUP;
+    if (mp_hooks_resolve_late() != 0) {
+        snprintf(text, n, "no malloc was found in the process");
+        return -ENOTSUP;
+    }
+    const ElfW(Dyn) *skip = is_program_or_libc(&mp_real) ? NULL : mp_real.module;
+    make_family(&mp_real, skip);
+    make_second(&mp_real, skip);
+    tables[0] = &family;
+    tables[1] = second.wants != 0 ? &second : NULL;
+    tables[2] = mp_filter_watch_table();
+    prepared = true;
+    return 0;
+}
+
+/* One pass over all modules, in the order of the loader's list. */
+struct pass {
+    struct mp_slot_counts *counts;
+    bool several;      /* more than one module defines malloc */
+    bool after_loader; /* what comes before ld.so was there when the program started */
+    bool after_self;   /* and what comes before us is complete */
+};
+
+static bool is_loader(const struct mp_elf *elf) {
+    uintptr_t loader = getauxval(AT_BASE);
+    return loader != 0 && elf->base == loader;
+}
+
+struct definers {
+    unsigned count;
+};
+
+static bool count_definer(const struct mp_elf *elf, void *arg) {
+    struct definers *d = arg;
+    d->count += !mp_elf_is_self(elf) && !is_loader(elf) && mp_elf_lookup(elf, "malloc") != 0;
+    return false;
+}
+
+static bool treat(const struct mp_elf *elf, void *arg) {
+    struct pass *p = arg;
+    unsigned mode = MP_SLOTS_WRITE;
+    p->after_loader |= is_loader(elf);
+    p->after_self |= mp_elf_is_self(elf);
+    if (p->several && p->after_loader)
+        mode |= MP_SLOTS_NO_UNBOUND;
+    if (p->after_self)
+        mode |= MP_SLOTS_LOADER_RUNS;
+    struct mp_slot_counts counts = {0};
+    for (unsigned i = 0; i < TABLES; i++)
+        if (tables[i] != NULL && !mp_slots_module(tables[i], elf, mode, &counts))
+            break;
+    p->counts->modules += counts.modules != 0;
+    p->counts->patched += counts.patched;
+    p->counts->already += counts.already;
+    p->counts->foreign += counts.foreign;
+    p->counts->failed += counts.failed;
+    p->counts->unready += counts.unready;
+    return false;
+}
+
+void mp_redirect_attached(struct mp_slot_counts *counts) {
+    struct definers definers = {0};
+    mp_elf_visit(count_definer, &definers);
+    struct pass pass = {.counts = counts, .several = definers.count > 1};
+    mp_elf_visit(treat, &pass);
+}
+
+/* The first module with a malloc of its own that is not the real one, nor the C library. */
+static bool other_definer(const struct mp_elf *elf, void *arg) {
+    const char **path = arg;
+    if (mp_elf_is_self(elf) || is_loader(elf) || elf->dynamic == mp_real.module ||
+        mp_elf_lookup(elf, "malloc") == 0 || mp_elf_lookup(elf, "gnu_get_libc_version") != 0)
+        return false;
+    *path = elf->path;
+    return true;
+}
+
+int mp_redirect_attach_unseen(const struct mp_slot_counts *counts, char *text, size_t n) {
+    const char *other = NULL;
+    text[0] = '\0';
+    if (mp_real.path[0] == '\0') {
+        bool any = counts->patched + counts->already != 0;
+        snprintf(text, n,
+                 any ? "malloc is part of the program: its own calls are not seen, those of "
+                       "libraries are"
+                     : "malloc is part of the program and no library calls it");
+        return any ? 0 : -ENOTSUP;
+    }
+    if (mp_elf_visit(other_definer, &other))
+        snprintf(text, n, "%s has a malloc of its own: calls of that are not seen", other);
+    return 0;
+}

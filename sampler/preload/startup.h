@@ -1,0 +1,39 @@
+/*
+ * startup.h - the sampler's life in a process that ran already when the library was opened.
+ *
+ * Model: the constructor of a library opened from a descriptor does nothing; these functions, in this order, do
+ * what it does elsewhere: open, ready, close; and again. Segments follow each other at one place of the
+ * address space, which between them holds empty private pages: a thread that was inside a hook all
+ * the while writes there and harms nobody.
+ *
+ * Capture numbers go on from one segment to the next, so that no countdown drawn for an earlier capture
+ * counts in a later one.
+ *
+ * Threads: INIT; one caller at a time. All other threads run, also inside hooks.
+ */
+#ifndef MP_STARTUP_H
+#define MP_STARTUP_H
+
+#include "options.h"
+
+/* Has the constructor started the sampler, as in a preloaded library? */
+bool mp_startup_by_constructor(void);
+
+/*
+ * Make the segment, in state STARTING. Modules named in it say `installed_path` for our own, unless that is
+ * empty; both strings stay. 0 or -errno with one line in text[0..n); then nothing is left.
+ */
+int mp_startup_late_open(const struct mp_options *options, const char *installed_path, char *text,
+                         size_t n);
+
+/* All slots lead here: let captures begin. */
+void mp_startup_late_ready(void);
+
+/* End the capture that may be running and let no other begin: hooks only forward from now on. */
+void mp_startup_late_shut(void);
+
+/* Let the segment go, after mp_startup_late_shut(). Its file is removed unless it holds a capture that is
+ * in no file yet. */
+void mp_startup_late_close(void);
+
+#endif

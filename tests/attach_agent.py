@@ -1,0 +1,112 @@
+"""Targets that the sampler is put into while they run, without an injector.
+
+Model: `attach_agent.so` is preloaded to the target. Its thread waits at a fifo for commands and does inside
+what an injector has done: opens the sampler from a descriptor and calls `mem_profiler_attach`. A target
+that is held begins its main only after `go`, so that a program of a few lines can be attached to.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from sampler_run import SAMPLER, WAIT_S, Target, build
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one call of mem_profiler_attach said."""
+
+    result: int
+    patched: int
+    restored: int
+    failed: int
+    modules: int
+    held: int
+    kept: int
+    text: str
+
+    @classmethod
+    def of(cls, line: str) -> Self:
+        """Read the agent's line."""
+        numbers, _, text = line.partition(": ")
+        return cls(*map(int, numbers.rstrip(":").split()), text)
+
+
+class Attached(Target):
+    """A running program with the agent in it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        argv: Sequence[str | Path],
+        *,
+        hold: bool = False,
+        preload: Sequence[str | Path] = (),
+        library: Path = SAMPLER,
+        **variables: str,
+    ) -> None:
+        """Start it; `preload` come before the agent, `variables` into its environment."""
+        agent = build("attach_agent.c", "-shared", "-fPIC", out="attach_agent.so")
+        paths = [folder / "agent.in", folder / "agent.out"]
+        for path in paths:
+            path.unlink(missing_ok=True)
+            os.mkfifo(path)
+        env: dict[str, Any] = {
+            **os.environ,
+            **variables,
+            "LD_PRELOAD": " ".join(map(str, [*preload, agent])),
+            "AGENT_LIBRARY": str(library),
+            "AGENT_IN": str(paths[0]),
+            "AGENT_OUT": str(paths[1]),
+            "MEM_PROFILER_DIR": str(folder),
+        }
+        if hold:
+            env["AGENT_HOLD"] = "1"
+        super().__init__(argv, env)
+        self._in = os.open(paths[0], os.O_RDWR)
+        self._out = os.open(paths[1], os.O_RDWR)
+
+    def __exit__(self, *unused: object) -> None:
+        """Kill the target, close the fifos."""
+        super().__exit__(*unused)
+        os.close(self._in)
+        os.close(self._out)
+
+    def command(self, line: str, wait_s: float = WAIT_S) -> str:
+        """Send the agent a line and return its answer."""
+        os.write(self._in, line.encode() + b"\n")
+        data = b""
+        while not data.endswith(b"\n"):
+            ready, _, _ = select.select([self._out], [], [], wait_s)
+            if not ready:
+                self._fail(f"the agent does not answer {line!r}")
+            data += os.read(self._out, 65536)
+        return data.decode().rstrip("\n")
+
+    def begin(self, options: str = "") -> Answer:
+        """Attach."""
+        return Answer.of(self.command(f"begin {self.folder} {options}".rstrip()))
+
+    def rescan(self) -> Answer:
+        """Look for what came since."""
+        return Answer.of(self.command("rescan"))
+
+    def detach(self) -> Answer:
+        """Let go."""
+        return Answer.of(self.command("detach"))
+
+    def go(self) -> None:
+        """Let a held program begin."""
+        os.write(self._in, b"go\n")
+
+    def slots(self) -> dict[tuple[str, str], str]:
+        """Every slot: (module, offset) -> value; and (module, "relro") -> permissions."""
+        path = self.folder / "slots"
+        assert self.command(f"slots {path}") == "dumped"
+        rows = (line.rsplit(" ", 2) for line in path.read_text().splitlines())
+        return {(module, offset): value for module, offset, value in rows}

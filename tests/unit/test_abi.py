@@ -1,4 +1,5 @@
-"""The sampler loads wherever glibc 2.17 or later is, and defines the malloc family, no more.
+"""The sampler loads wherever glibc 2.17 or later is, and defines the malloc family and the
+entries of its layers, no more.
 
 A library that asks for one symbol too new is refused by the loader, and the program then runs
 unprofiled. So what the sampler imports stands in tests/data/sampler_imports.txt with the library
@@ -31,6 +32,8 @@ FAMILY = {
     "valloc",
     "pvalloc",
 }
+# By these names the loaders of OpenCL and Vulkan find a layer in a library.
+LAYERS = {"clGetLayerInfo", "clInitLayer", "vkNegotiateLoaderLayerInterfaceVersion"}
 ATTACH = {"mem_profiler_attach"}
 DRIVERS = {"clGetLayerInfo", "clInitLayer", "vkNegotiateLoaderLayerInterfaceVersion"}
 STATIC_TLS_MAX_BYTES = 128  # dlopen in a running process finds room for little more

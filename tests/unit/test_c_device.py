@@ -152,8 +152,8 @@ def script() -> Iterator[Script]:
     assert one.process.returncode == 0
 
 
-SPACES = st.integers(1, 3)
-ADDRESSES = st.sampled_from([0, 1, 2, 0x1000, 0x1040, (1 << 64) - 1, 1 << 58])
+SPACES = st.integers(1, 2)
+ADDRESSES = st.sampled_from([0, 1, (1 << 64) - 1])
 CONTAINERS = st.integers(0, 2)
 DOMAINS = st.integers(0, 2)
 SIZES = st.tuples(st.integers(0, 1 << 40), st.integers(0, 1 << 40))

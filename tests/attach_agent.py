@@ -1,7 +1,7 @@
 """Targets that the sampler is put into while they run, without an injector.
 
-Model: `attach_agent.so` is preloaded to the target. Its thread waits at a fifo for commands and does
-inside what an injector has done: opens the sampler from a descriptor and calls
+Model: `attach_agent.so` is preloaded to the target. Its thread waits at a fifo for commands and
+does inside what an injector has done: opens the sampler from a descriptor and calls
 `mem_profiler_attach`. A target that is held begins its main only after `go`, so that a program of
 a few lines can be attached to.
 """

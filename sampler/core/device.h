@@ -17,14 +17,8 @@
 #ifndef MP_DEVICE_H
 #define MP_DEVICE_H
 
+#include "segment.h" /* enum mp_memory_kind, enum mp_mark_kind */
 #include "unwind.h"
-
-enum mp_memory_kind {
-    MP_MEMORY_DEVICE = 0, /* "cuda-0" */
-    MP_MEMORY_PINNED = 1, /* page-locked host memory: "cuda-pinned" */
-    MP_MEMORY_MANAGED = 2, /* migrates between host and device: "cuda-0-managed" */
-    MP_MEMORY_POOL = 3, /* announced by a pool of the program: "pool-<name>" */
-};
 
 /* Name spaces of addresses; a backend takes the ones it needs. Bit 6 of none is set. */
 enum mp_address_space {
@@ -102,12 +96,6 @@ void mp_device_reserved(uint32_t domain, int64_t delta);
 /* What became of a backend (enum mp_backend, below MP_BACKEND_ROWS), for who asks why nothing was seen. */
 void mp_device_backend_seen(unsigned backend, bool asked, bool loaded);
 void mp_device_backend_call(unsigned backend);
-
-enum mp_mark_kind {
-    MP_MARK_POINT = 0,
-    MP_MARK_BEGIN = 1, /* of a range; ended by END with the same id */
-    MP_MARK_END = 2,
-};
 
 /* A mark of the program: time and thread are added. `text` is cut at MP_MARK_TEXT_BYTES. */
 void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const char *text);

@@ -102,6 +102,20 @@ enum mp_startup_flags {
     MP_STARTUP_ATTACHED = 1, /* the sampler was put into a running process and leaves it again */
 };
 
+/* What kind of memory a domain is. */
+enum mp_memory_kind {
+    MP_MEMORY_DEVICE = 0, /* "cuda-0" */
+    MP_MEMORY_PINNED = 1, /* page-locked host memory: "cuda-pinned" */
+    MP_MEMORY_MANAGED = 2, /* migrates between host and device: "cuda-0-managed" */
+    MP_MEMORY_POOL = 3, /* announced by a pool of the program: "pool-<name>" */
+};
+
+enum mp_mark_kind {
+    MP_MARK_POINT = 0,
+    MP_MARK_BEGIN = 1, /* of a range; ended by END with the same id */
+    MP_MARK_END = 2,
+};
+
 enum mp_controller_flags {
     MP_FLAG_SECCOMP = 1, /* writer: controller, or constructor. No system call from a hook. */
 };

@@ -19,6 +19,7 @@ _PRIMITIVES = {
     "uint16_t": "<u2",
     "uint32_t": "<u4",
     "uint64_t": "<u8",
+    "int32_t": "<i4",
     "int64_t": "<i8",
 }
 
@@ -59,6 +60,10 @@ CONTROL = dtype("mp_control")
 SITE_ROW = dtype("mp_site_row")
 LIVE_ROW = dtype("mp_live_row")
 STACK = dtype("mp_stack")
+DEVICE_SITE_ROW = dtype("mp_device_site_row")
+DEVICE_LIVE_ROW = dtype("mp_device_live_row")
+DOMAIN = dtype("mp_domain")
+MARK = dtype("mp_mark")
 THREAD = dtype("mp_thread")
 MODULE = dtype("mp_module_row")
 
@@ -73,6 +78,7 @@ DEPTH_MAX: int = lib.MP_DEPTH_MAX
 STACK_LOST_MAX: int = lib.MP_STACK_LOST_MAX
 THREAD_ROWS: int = lib.MP_THREAD_ROWS
 MODULE_ROWS: int = lib.MP_MODULE_ROWS
+DOMAIN_ROWS: int = lib.MP_DOMAIN_ROWS
 LEVELS: int = lib.MP_LEVELS
 U64_MAX = (1 << 64) - 1
 
@@ -98,6 +104,7 @@ LOST_NAMES = {
     lib.MP_LOST_UNWIND_BAD_RULE: "unwind_bad_rule",
     lib.MP_LOST_UNWIND_RANGE: "unwind_range",
     lib.MP_LOST_TRUNCATED: "truncated",
+    lib.MP_LOST_DOMAIN_FULL: "domain_full",
 }
 # Samples that are in no total: what "lost" means in one number.
 LOST_SAMPLES = ("reentry", "live_full", "site_full")
@@ -110,6 +117,15 @@ STACK_LOST_NAMES = {
     lib.MP_STACK_LOST_SITES_FULL: "stack_sites_full",
     STACK_UNREADABLE: "stack_unreadable",
 }
+
+# enum mp_memory_kind and enum mp_mark_kind -> names in the .heap file.
+MEMORY_KINDS = {
+    lib.MP_MEMORY_DEVICE: "device",
+    lib.MP_MEMORY_PINNED: "pinned",
+    lib.MP_MEMORY_MANAGED: "managed",
+    lib.MP_MEMORY_POOL: "pool",
+}
+MARK_KINDS = {lib.MP_MARK_POINT: "point", lib.MP_MARK_BEGIN: "begin", lib.MP_MARK_END: "end"}
 
 STATE_STARTING: int = lib.MP_STATE_STARTING
 STATE_READY: int = lib.MP_STATE_READY

@@ -22,6 +22,7 @@ from mem_profiler.session import Result, Session
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STATE_COLUMN = 3
+SUCCESS = "succeeded in collecting memory data!"
 WIDEST_STATE = 20
 
 
@@ -67,7 +68,7 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
     facts = [f"{result.samples} samples", f"{result.lost} lost"]
     if result.cut:
         facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
-    yield "succeeded in collecting memory data!"
+    yield SUCCESS
     yield f"  {result.path}   {size(result.size_bytes)}   {', '.join(facts)}"
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"

@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from mem_cli.budget import commands as budget_commands
 from mem_cli.convert import commands as format_commands
 from mem_cli.errors import run_command
 from mem_cli.findings import commands as finding_commands
@@ -84,7 +85,7 @@ for command in (*report_commands, *web_commands):
 for command in format_commands:
     cli.add_command(command)
 
-for command in finding_commands:
+for command in (*finding_commands, *budget_commands):
     cli.add_command(command)
 
 

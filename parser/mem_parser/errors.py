@@ -5,14 +5,18 @@
     ├── InputFileError        exit 3   the profile given
     │   ├── NotAProfile                none of the known formats
     │   ├── TruncatedProfile           cut: read as far as it goes
-    │   └── UnsupportedVersion         newer than this program
+    │   ├── UnsupportedVersion         newer than this program
+    │   ├── BudgetFileError            a budget file: unknown or malformed words
+    │   └── BaselineError              a baseline: missing, broken, of another program
     ├── TargetError           exit 4   the process to be profiled
     │   ├── ProcessGone
     │   ├── NoSampler                  it runs without the sampler
     │   ├── PermissionDenied
     │   ├── TargetUnsupported          static, set-uid, other architecture
     │   └── TargetBusy                 another controller captures it
-    └── SymbolError           exit 5   names are missing (only an error with --strict)
+    ├── SymbolError           exit 5   names are missing (only an error with --strict)
+    ├── OverBudget            exit 6   a limit is exceeded
+    └── Undecided             exit 7   the samples do not tell which side of a limit it is
 
 The text of an error is one line that names the place (file, line, pid); ``hint`` is one line that
 says what can be done. Both may be printed as they are: control characters from hostile input are
@@ -63,6 +67,14 @@ class UnsupportedVersion(InputFileError):
     """The file is of a version this program does not know."""
 
 
+class BudgetFileError(InputFileError):
+    """A budget file that cannot be read; the text names line and column."""
+
+
+class BaselineError(InputFileError):
+    """A baseline that is missing, broken, or of another program."""
+
+
 class TargetError(MemError):
     """A process that cannot be profiled."""
 
@@ -93,3 +105,15 @@ class SymbolError(MemError):
     """Symbols are missing or do not belong to the profile."""
 
     exit_code = 5
+
+
+class OverBudget(MemError):
+    """A capture is surely above a limit of its budget."""
+
+    exit_code = 6
+
+
+class Undecided(MemError):
+    """A budget was checked, and its capture may lie on either side of a limit."""
+
+    exit_code = 7

@@ -148,11 +148,13 @@ def find_leaks(
     earlier: Sequence[Profile] = (),
     window: tuple[float, float] | None = None,
     suppressions: Suppressions | None = None,
+    alpha: float = ALPHA,
 ) -> LeakReport:
     """Return a verdict for every stack with live blocks.
 
     ``earlier`` are older snapshots of the same capture, in order of time. ``window`` (seconds since
     the start) restricts the question to blocks born in it. ``symbols`` are those of ``profile``.
+    ``alpha`` is the chance of any false leak.
     """
     report = LeakReport([])
     live = profile.sites.live_births
@@ -165,7 +167,7 @@ def find_leaks(
     places = find_places(profile, symbols)
     table = _SiteColumns(profile, places, keep)
     growth = Growth(profile, earlier) if earlier else None
-    judge = _Judge(table, times, growth)
+    judge = _Judge(table, times, growth, alpha)
     findings = judge.run()
     for finding in findings:
         hidden = suppressions is not None and suppressions.match(finding.frames)
@@ -272,7 +274,10 @@ class _SiteColumns:
 class _Judge:
     """Gives every group its verdict."""
 
-    def __init__(self, table: _SiteColumns, times: Timeline | None, growth: Growth | None) -> None:
+    def __init__(
+        self, table: _SiteColumns, times: Timeline | None, growth: Growth | None, alpha: float
+    ) -> None:
+        self.alpha = alpha
         self.table = table
         self.times = times
         self.growth = growth
@@ -285,10 +290,11 @@ class _Judge:
         if times is None:
             return [_finding(g, Verdict.INCONCLUSIVE, "no ages recorded", None) for g in groups]
         alone = [self.p_leak(g, times) for g in groups]
-        pools = self._pools([g for g, p in zip(groups, alone, strict=True) if p > ALPHA], times)
+        weak = [g for g, p in zip(groups, alone, strict=True) if p > self.alpha]
+        pools = self._pools(weak, times)
         pooled = [self.p_leak(g, times) for g in pools]
         candidates = [p for p in alone + pooled if p < 1]
-        stands = holm(candidates, ALPHA)
+        stands = holm(candidates, self.alpha)
         worst = max((p for p, s in zip(candidates, stands, strict=True) if s), default=-1.0)
         leaks = [g for g, p in zip(pools, pooled, strict=True) if p <= worst]
         taken = {int(m) for g in leaks for m in g.members}

@@ -1,6 +1,6 @@
 """The report: everything about one profile on one page, in tabs.
 
-Besides the profile, the page takes blocks that other parts of the parser make. Both are optional,
+Besides the profile, the page takes blocks that other parts of the parser make. All are optional,
 and a tab appears only with its block:
 
 ``leaks``  {"rows": [{"verdict": "leak" | "cache-like" | "young" | "inconclusive", "bytes": float,
@@ -9,7 +9,8 @@ and a tab appears only with its block:
 first)}, ...], "notes": [str, ...]} ``diff``   {"rows": [{"verdict": "new" | "gone" | "grown" |
 "shrunk" | "noise", "function": str, "file": str, "line": int, "base": float, "new": float,
 "delta": float, "delta_error": float | null (standard error)}, ...], "unit": "space" | "objects",
-"base_name": str, "notes": [str, ...]}
+"base_name": str, "notes": [str, ...]} ``budget``  what `mem_parser.budget.CaptureReport.as_json`
+returns.
 
 Unknown keys are ignored, missing ones are blank. ``svg`` is the call graph as
 `mem_parser.reports.svg` draws it; the page keeps only its shapes and texts.
@@ -39,6 +40,7 @@ _SCRIPTS = (
     "tree_tab.js",
     "graph_tab.js",
     "verdict_tabs.js",
+    "budget_tab.js",
     "report_page.js",
 )
 _MOST_SVG = 1_200_000
@@ -54,6 +56,7 @@ def render(
     base: tuple[Profile, Symbols] | None = None,
     leaks: Mapping[str, Any] | None = None,
     diff: Mapping[str, Any] | None = None,
+    budget: Mapping[str, Any] | None = None,
     svg: str | None = None,
     start: Opening | None = None,
     confidential: bool = False,
@@ -83,6 +86,7 @@ def render(
         _add_drawing(blocks, drawing, notes)
     _add_verdicts(blocks, "leaks", leaks, notes, confidential=confidential)
     _add_verdicts(blocks, "diff", diff, notes, confidential=confidential)
+    _add_verdicts(blocks, "budget", budget, notes, confidential=confidential)
 
     def page(packed: str, pruned: Pruned) -> str:
         every_note = [*symbol_notes(symbols, pruned), *notes]

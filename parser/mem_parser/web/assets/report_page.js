@@ -7,7 +7,7 @@ class ReportPage {
     this.account = readBlock("account");
     this.series = readBlock("series");
     this.tables = unpackJson(readBlock("tables"));
-    this.blocks = { leaks: readBlock("leaks"), diff: readBlock("diff"), svg: readBlock("svg") };
+    this.blocks = { leaks: readBlock("leaks"), diff: readBlock("diff"), budget: readBlock("budget"), svg: readBlock("svg") };
     this.profile = new Profile(readBlock("tree"));
     this.filled = new Set();
     this.panels = {};
@@ -27,6 +27,7 @@ class ReportPage {
     if (this.tables.threads.length) tabs.push(["threads", "Threads"]);
     if (this.blocks.leaks) tabs.push(["leaks", "Leaks"]);
     if (this.blocks.diff || this.profile.hasDiff) tabs.push(["diff", "Diff"]);
+    if (this.blocks.budget) tabs.push(["budget", "Budget"]);
     return tabs;
   }
 
@@ -100,6 +101,7 @@ class ReportPage {
       graph: () => new GraphTab(host, unpackJson(this.blocks.svg)),
       tree: () => { this.treeTab = new TreeTab(host, this.explorer); },
       threads: () => this.threadTable(host), leaks: () => leaksTab(host, unpackJson(this.blocks.leaks)), diff: () => this.diffTab(host),
+      budget: () => budgetTab(host, unpackJson(this.blocks.budget)),
     };
     makers[tab]();
   }

@@ -1,6 +1,6 @@
-// The tabs Leaks and Diff: rows that end in a word. The word is always text; its colour only repeats it.
+// The tabs Leaks, Diff and (with budget_tab.js) Budget: rows that end in a word. The word is always text; its colour only repeats it.
 
-const VERDICT_ORDER = ["leak", "new", "grown", "inconclusive", "cache-like", "young", "shrunk", "gone", "noise"];
+const VERDICT_ORDER = ["fail", "leak", "new", "grown", "inconclusive", "cache-like", "young", "shrunk", "gone", "noise", "pass"];
 
 function verdictMark(verdict) {
   const known = VERDICT_ORDER.includes(verdict) ? verdict : "other";

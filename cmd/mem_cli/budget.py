@@ -1,0 +1,263 @@
+"""`mem_parser budget`, and what `mem_profiler run --budget` adds to a run.
+
+Both print the same report and write the same files; see `mem_parser.budget` for the test itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mem_cli.output import check_output, write_result
+from mem_parser.errors import InputFileError, MemError, UsageProblem, one_line
+
+if TYPE_CHECKING:
+    from mem_parser.budget import BudgetFile, Report, Subject, Verdict
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FORMATS = ("json", "junit", "sarif", "markdown", "html")
+_STYLES = {"fail": "red", "pass": "green", "inconclusive": "yellow"}
+
+
+def output_options(command: Command) -> Command:
+    """Add the files that a report can be written to."""
+    options = [
+        click.option("--json", metavar="FILE", help="Write JSON (`-`: standard output)."),
+        click.option("--junit", metavar="FILE", help="Write JUnit XML."),
+        click.option("--sarif", metavar="FILE", help="Write SARIF 2.1.0."),
+        click.option("--markdown", metavar="FILE", help="Write a pull-request comment."),
+        click.option("--html", metavar="FILE", help="Write the report page of the first capture."),
+        click.option(
+            "--github", is_flag=True, help="Annotate source lines, write GitHub's step summary."
+        ),
+        click.option(
+            "--update-baseline", is_flag=True,
+            help="Write the baseline of these captures; growth is not checked.",
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def check_outputs(options: dict[str, Any]) -> None:
+    """Refuse outputs that cannot be written, before any work. Raises `UsageProblem`."""
+    for name in FORMATS:
+        check_output(options[name])
+    to_stdout = [f"--{name}" for name in FORMATS if options[name] == "-"]
+    if len(to_stdout) > 1:
+        raise UsageProblem(f"{' and '.join(to_stdout)} cannot both go to standard output")
+
+
+def refuse_outputs(options: dict[str, Any]) -> None:
+    """Refuse the options of a budget where none is given. Raises `UsageProblem`."""
+    for name, value in options.items():
+        if value:
+            raise UsageProblem(f"--{name.replace('_', '-')} needs --budget CHECK.toml")
+
+
+@click.command("budget")
+@click.argument("budget", metavar="CHECK.toml")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled.")
+@click.option("--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too.")
+@output_options
+def budget_command(budget: str, files: tuple[str, ...], **options: Any) -> None:
+    r"""Hold captures against a memory budget: pass (0), over budget (6), inconclusive (7).
+
+    \b
+    mem_parser budget CHECK.toml custom_prof.4711.1.heap
+    mem_parser budget CHECK.toml custom_prof.4711.1.heap --update-baseline
+    mem_parser budget CHECK.toml *.heap --junit budget.xml --github
+    """
+    from mem_parser.budget import check_subjects, load, open_subject
+
+    check_outputs(options)
+    rules = load(budget)
+    subjects = [open_subject(path, options["binary"], options["debug_dir"]) for path in files]
+    for subject in subjects:
+        for problem in subject.symbols.problems:
+            click.echo(f"warning: {one_line(problem.text)}", err=True)
+    if options["update_baseline"]:
+        write_baselines(rules, subjects)
+    report = check_subjects(rules, subjects)
+    present(report, subjects, options)
+    if report.exit_code:
+        raise SystemExit(report.exit_code)
+
+
+def write_baselines(rules: BudgetFile, subjects: Sequence[Subject]) -> None:
+    """Write the baselines of captures, all or none of them changed. Raises `MemError`."""
+    from mem_parser.budget import update_baseline
+
+    for subject in subjects:
+        if subject.profile.incomplete:
+            raise InputFileError(f"{subject.path}: incomplete: {subject.profile.incomplete}")
+    texts = update_baseline(rules, subjects)
+    for path in texts:
+        check_output(path)
+    for path, text in texts.items():
+        write_result(text, path)
+        click.echo(f"wrote {one_line(path)}", err=True)
+
+
+def present(
+    report: Report, subjects: Sequence[Subject], options: dict[str, Any], *, err: bool = False
+) -> None:
+    """Print a report and write the files that were asked for. Raises `MemError`.
+
+    ``err``: print to standard error, because standard output is the program's. The text is left out
+    where a format goes to standard output.
+    """
+    if not any(options[name] == "-" for name in FORMATS):
+        _print(report, err=err)
+    for name in FORMATS:
+        if options[name]:
+            write_result(_rendered(name, report, subjects), options[name])
+    if options["github"]:
+        _github(report, err=err)
+
+
+def _print(report: Report, *, err: bool) -> None:
+    from mem_parser.budget.outputs.text import lines
+
+    stream: IO[str] = sys.stderr if err else sys.stdout
+    if not stream.isatty():
+        for line, _ in lines(report):
+            click.echo(line, err=err)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=err, highlight=False, markup=False, emoji=False)
+    for line, verdict in lines(report):
+        console.print(_styled(Text(line), verdict))
+
+
+def _styled(text: Any, verdict: Verdict | None) -> Any:
+    if verdict is not None:
+        text.stylize(f"bold {_STYLES[str(verdict)]}", 0, 5)
+    return text
+
+
+def _rendered(name: str, report: Report, subjects: Sequence[Subject]) -> str:
+    if name == "json":
+        import json
+
+        return json.dumps(report.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if name == "html":
+        return _page(report, subjects)
+    if name == "junit":
+        from mem_parser.budget.outputs import junit
+
+        return junit.render(report)
+    if name == "sarif":
+        from mem_parser.budget.outputs import sarif
+
+        return sarif.render(report)
+    from mem_parser.budget.outputs import markdown
+
+    return markdown.render(report)
+
+
+def _page(report: Report, subjects: Sequence[Subject]) -> str:
+    from mem_parser.leaks import find_leaks
+    from mem_parser.web.report import render
+
+    subject = subjects[0]
+    leaks = None
+    if subject.profile.sites.live_births is not None:
+        leaks = find_leaks(subject.profile, subject.symbols).as_json()
+    return render(
+        subject.profile,
+        subject.symbols,
+        name=os.path.basename(subject.path),
+        leaks=leaks,
+        budget=report.captures[0].as_json(),
+    )
+
+
+def _github(report: Report, *, err: bool) -> None:
+    """Print annotations, and append the summary to the file that the runner names."""
+    from mem_parser.budget.outputs import github, markdown
+
+    for line in github.commands(report):
+        click.echo(line, err=err)
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(markdown.render(report))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise MemError(f"cannot write {path}: {reason}") from error
+
+
+class Gate:
+    """What `mem_profiler run --budget` decides: the rate of each try, and when to stop.
+
+    `take` gets the captures of a try and returns whether to run again; `finish` prints and writes.
+    """
+
+    def __init__(self, path: str, rate: int | None, tries: int | None, options: dict[str, Any]):
+        """Read the budget before anything is run. Raises `MemError`."""
+        from mem_parser.budget import load
+        from mem_parser.budget.rules import first_rate
+
+        check_outputs(options)
+        self.rules: BudgetFile = load(path)
+        self.options = options
+        self.tries = 1 if options["update_baseline"] else tries or self.rules.plan.tries
+        self.rate = rate or self.rules.plan.rate_bytes or first_rate(self.rules.every_budget)
+        self.attempt = 0
+        self.report: Report | None = None
+        self.subjects: list[Subject] = []
+        if not options["update_baseline"]:
+            self._check_baselines()
+
+    def _check_baselines(self) -> None:
+        from mem_parser.budget.baseline import read
+
+        for budget in self.rules.every_budget:
+            if budget.needs_baseline and budget.baseline:
+                read(budget.baseline)
+
+    def take(self, files: Sequence[str]) -> bool:
+        """Check the captures of one try. Returns whether another one may decide more. Raises
+        `MemError`.
+        """
+        from mem_parser.budget import check_subjects, combine, needed_rate, open_subject
+
+        self.attempt += 1
+        self.subjects = [open_subject(path) for path in files]
+        if self.options["update_baseline"]:
+            write_baselines(self.rules, self.subjects)
+        report = check_subjects(self.rules, self.subjects, tries=self.tries, attempt=self.attempt)
+        self.report = report if self.report is None else combine(self.report, report)
+        if not self.report.may_be_decided or self.attempt >= self.tries:
+            return False
+        self.rate = max(round(needed_rate(self.report, self.rate)), 1)
+        click.echo(
+            f"inconclusive at try {self.attempt} of {self.tries}: "
+            f"running again at 1 sample / {self.rate} B",
+            err=True,
+        )
+        return True
+
+    def finish(self) -> int:
+        """Print the report to standard error and write what was asked for; returns its exit code.
+        Raises `MemError`.
+        """
+        if self.report is None:
+            return 0
+        present(self.report, self.subjects, self.options, err=True)
+        return self.report.exit_code
+
+
+commands = (budget_command,)
+"""What the group `mem_parser` takes in."""

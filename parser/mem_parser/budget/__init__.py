@@ -1,0 +1,115 @@
+"""Memory budgets: is a capture within its limits, and if not, who is to blame.
+
+    budget = load("CHECK.toml")
+    report = check_subjects(budget, [open_subject("a.heap"), open_subject("b.heap")])
+    report.verdict, report.exit_code
+
+or without a file, as a test would:
+
+    limit = Limit(Measure.PEAK, parse_bytes("24 MB"), text="24 MB")
+    report = check([(Subject(profile, symbols), Budget((limit,)))])
+
+`verdict` has the test and how its error is divided, `bounds` the formulas, `outputs` the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mem_parser.budget.baseline import Baseline
+from mem_parser.budget.file import BudgetFile, load, parse_match
+from mem_parser.budget.quantity import (
+    Allowance,
+    parse_allowance,
+    parse_bytes,
+    parse_rate,
+    parse_share,
+)
+from mem_parser.budget.rules import Budget, Kind, Limit, Match, Measure, RunPlan, Site, first_rate
+from mem_parser.budget.subject import Subject
+from mem_parser.budget.verdict import (
+    CaptureReport,
+    Report,
+    Result,
+    Verdict,
+    check,
+    combine,
+    needed_rate,
+)
+
+__all__ = [
+    "Allowance",
+    "Baseline",
+    "Budget",
+    "BudgetFile",
+    "CaptureReport",
+    "Kind",
+    "Limit",
+    "Match",
+    "Measure",
+    "Report",
+    "Result",
+    "RunPlan",
+    "Site",
+    "Subject",
+    "Verdict",
+    "check",
+    "check_subjects",
+    "combine",
+    "first_rate",
+    "load",
+    "needed_rate",
+    "open_subject",
+    "parse_allowance",
+    "parse_bytes",
+    "parse_match",
+    "parse_rate",
+    "parse_share",
+    "update_baseline",
+]
+
+
+def open_subject(path: str, binary: str | None = None, debug_dirs: Sequence[str] = ()) -> Subject:
+    """Read and name a capture. Raises `InputFileError`."""
+    from mem_parser.readers import read_profile
+    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
+    from mem_parser.symbols.symbolizer import symbolize
+
+    profile = read_profile(path)
+    symbols = symbolize(profile, binary, debug_dirs=(*debug_dirs, *DEFAULT_DEBUG_DIRS))
+    return Subject(profile, symbols, path)
+
+
+def check_subjects(
+    budget: BudgetFile, subjects: Sequence[Subject], *, tries: int = 1, attempt: int = 1
+) -> Report:
+    """Hold captures against the budget file's words for their programs. Raises as `check`."""
+    pairs = [(s, budget.for_program(s.program)) for s in subjects]
+    return check(pairs, tries=tries, attempt=attempt)
+
+
+def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str, str]:
+    """Return the texts of the baseline files, by path, that the captures make; nothing is written.
+
+    Lines that changed by no more than chance keep their old text. Raises `BaselineError` for an old
+    baseline that is broken, `UsageProblem` for two captures of one program.
+    """
+    from mem_parser.budget import baseline as baselines
+    from mem_parser.errors import UsageProblem
+
+    files: dict[str, Baseline] = {}
+    seen: set[str] = set()
+    for subject in subjects:
+        name, rules = subject.program, budget.for_program(subject.program)
+        if name in seen:
+            raise UsageProblem(
+                f"{subject.path}: a second capture of {name}",
+                hint="a baseline is made of one capture of each program",
+            )
+        seen.add(name)
+        path = rules.baseline or "budget.baseline"
+        if path not in files:
+            files[path] = baselines.read_or_empty(path)
+        old = files[path].programs.get(name)
+        files[path].programs[name] = baselines.renewed(old, baselines.of_capture(subject, rules))
+    return {path: baselines.render(found) for path, found in files.items()}

@@ -1,0 +1,341 @@
+"""Baselines: what a program held when it was last accepted, as a small text file to be committed.
+
+    mem_parser baseline 1
+
+    program   redis-server
+    build     3f2c1a9b20de
+    rate      16384
+    measure   peak
+    total     211.604 MiB   1.21000 MiB   13541   52
+    site      8.10000 MiB   240.000 KiB   518     1    module:libparser
+    function  103.720 MiB   840.000 KiB   6638    1    sdsnewlen  sds.c  createObject < main
+
+Columns are separated by tabs: estimate, standard error, samples, number of readings it is the
+highest of, and what it is of; a function with its file and the callers of its largest stack, by
+which it is known again when it was renamed. One file may hold many programs. Lines are sorted by
+name, and one that changed by no more than chance is kept as it was when the baseline is renewed,
+so that a difference between two baselines shows what changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mem_parser.budget.bounds import Sampled, of_reading, sampled
+from mem_parser.budget.measure import Highest, highest
+from mem_parser.budget.quantity import parse_bytes
+from mem_parser.budget.rules import Budget, Kind, Site
+from mem_parser.budget.subject import Subject
+from mem_parser.errors import BaselineError, one_line
+from mem_parser.estimate import Estimate
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.places import Frame
+from mem_parser.reports.units import format_bytes, significant
+from mem_parser.significance import normal_tail
+
+HEAD = "mem_parser baseline 1"
+CALLERS = 4
+"""Callers that a function is known by."""
+LEAST_SHARE = 0.002
+"""Functions with less of the total are not in the file."""
+_LEAST_SAMPLES = 4
+_MOST_BYTES = 16 << 20
+_NOISE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Bytes as a baseline keeps them; ``looks`` is the number of readings it is the highest of."""
+
+    value: float
+    std_error: float
+    samples: int
+    looks: int = 1
+
+    @property
+    def estimate(self) -> Estimate:
+        """The same as estimates elsewhere."""
+        return Estimate(self.value, self.std_error, self.samples)
+
+    def bounded(self, rate: float) -> Highest:
+        """Return it with its bounds."""
+        one = of_reading(self.value, self.std_error, self.samples, rate)
+        return Highest((one,), self.looks)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRow:
+    """What one function allocated itself. ``file`` is its source file's name, or where the function
+    has no name its module and build-id; ``callers`` are of its largest stack, innermost first.
+    """
+
+    function: str
+    file: str
+    amount: Amount
+    callers: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What stays the same in another run or build."""
+        return self.file, self.function
+
+
+@dataclass(slots=True)
+class Program:
+    """The baseline of one program; ``measure`` says what of it was measured."""
+
+    name: str
+    build: str = ""
+    rate: float = 0.0
+    measure: Count = Count.INUSE
+    total: Amount = Amount(0.0, 0.0, 0)
+    sites: dict[str, Amount] = field(default_factory=dict)
+    functions: list[FunctionRow] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Baseline:
+    """A baseline file: programs by name."""
+
+    path: str
+    programs: dict[str, Program] = field(default_factory=dict)
+
+    def of(self, name: str) -> Program:
+        """Return the baseline of a program. Raises `BaselineError` where it is of others."""
+        found = self.programs.get(name)
+        if found is None:
+            held = ", ".join(sorted(self.programs)) or "no program"
+            raise BaselineError(
+                f"{self.path}: is a baseline of {held}, not of {name}",
+                hint="--update-baseline adds this program to it",
+            )
+        return found
+
+
+def basis(profile: Profile) -> Count:
+    """Return what growth is measured by: the peak of a program that has ended, since little is left
+    in use then; else what is in use.
+    """
+    ended = profile.capture.end.split(" ")[0] in ("exited", "signal", "target")
+    return Count.PEAK if ended and profile.has(Count.PEAK) else Count.INUSE
+
+
+def amount_of(profile: Profile, part: Profile, measure: Count) -> Sampled | Highest:
+    """Return what a part (or the whole) holds by ``measure``."""
+    if measure is not Count.PEAK:
+        return sampled(part, measure)
+    return highest(profile, part)
+
+
+def functions_of(subject: Subject, measure: Count) -> list[tuple[FunctionRow, tuple[Frame, ...]]]:
+    """Return every function that allocated, with its largest stack, the largest first."""
+    profile, places = subject.profile, subject.places
+    value, variance, blocks = profile.weigh(measure, Unit.SPACE)
+    place = places.place[profile.sites.stack]
+    count = len(places)
+    sums = [np.bincount(place, weights=w, minlength=count) for w in (value, variance, blocks)]
+    by_key: dict[tuple[str, str], list[int]] = {}
+    for k in np.flatnonzero(sums[2]).tolist():
+        by_key.setdefault(_key(places.frames[k][0]), []).append(k)
+    rows = []
+    for (file, function), members in by_key.items():
+        frames = places.frames[max(members, key=lambda k: float(sums[0][k]))]
+        total = [float(s[members].sum()) for s in sums]
+        amount = Amount(total[0], math.sqrt(total[1]), round(total[2]))
+        callers = tuple(dict.fromkeys(_name(f) for f in frames[1:]))[:CALLERS]
+        rows.append((FunctionRow(function, file, amount, callers), frames))
+    rows.sort(key=lambda r: (-r[0].amount.value, r[0].key))
+    return rows
+
+
+def of_capture(subject: Subject, budget: Budget) -> Program:
+    """Return the baseline that a capture makes."""
+    profile = subject.profile
+    measure = basis(profile)
+    result = Program(subject.program, subject.build, profile.rate_bytes, measure)
+    result.total = _stored(amount_of(profile, profile, measure))
+    for site in budget.sites:
+        part = subject.part(site)
+        if part is not None and not _by_thread(site, measure):
+            result.sites[site.key] = _stored(amount_of(profile, part, measure))
+    least = LEAST_SHARE * result.total.value
+    for row, _ in functions_of(subject, measure):
+        if row.amount.value >= least and (
+            row.amount.samples >= _LEAST_SAMPLES or row.amount.std_error == 0
+        ):
+            result.functions.append(row)
+    return result
+
+
+def renewed(old: Program | None, new: Program) -> Program:
+    """Return ``new`` with the lines of ``old`` that differ by no more than chance."""
+    if old is None or old.rate != new.rate or old.measure is not new.measure:
+        return new
+    known = {row.key: row for row in old.functions}
+    return dataclasses.replace(
+        new,
+        total=_kept(old.total, new.total),
+        sites={k: _kept(old.sites.get(k), v) for k, v in new.sites.items()},
+        functions=[_kept_row(known.get(row.key), row) for row in new.functions],
+    )
+
+
+def read(path: str) -> Baseline:
+    """Read a baseline file. Raises `BaselineError`: missing, or no baseline."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(_MOST_BYTES)
+    except FileNotFoundError:
+        raise BaselineError(
+            f"{path}: there is no such baseline", hint="--update-baseline makes it from a capture"
+        ) from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BaselineError(f"{path}: {reason}") from error
+    return parse(text, path)
+
+
+def read_or_empty(path: str) -> Baseline:
+    """Return a baseline file, or one without programs where it does not exist yet. Raises
+    `BaselineError` where it is broken.
+    """
+    return read(path) if os.path.exists(path) else Baseline(path)
+
+
+def parse(text: str, path: str) -> Baseline:
+    """Return the baselines in ``text``. Raises `BaselineError` naming the line."""
+    result = Baseline(path)
+    program: Program | None = None
+    lines = text.split("\n")
+    if lines[0].strip() != HEAD:
+        raise BaselineError(f"{path}:1: no baseline: its first line is not {HEAD!r}")
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip() or line.startswith("#"):
+            continue
+        words = [word.strip() for word in line.split("\t")]
+        try:
+            if words[0] == "program":
+                program = result.programs.setdefault(words[1], Program(words[1]))
+            elif program is None:
+                raise ValueError("no program before it")
+            else:
+                _read_line(program, words)
+        except (ValueError, IndexError) as error:
+            reason = str(error) if isinstance(error, ValueError) else "a column is missing"
+            raise BaselineError(f"{path}:{number}: {reason}") from None
+    return result
+
+
+def render(baseline: Baseline) -> str:
+    """Return the text of a baseline file."""
+    lines = [HEAD, "# Renew it with --update-baseline; see docs/budgets.md."]
+    for name in sorted(baseline.programs):
+        lines += ["", *_program_lines(baseline.programs[name])]
+    return "\n".join(lines) + "\n"
+
+
+def _program_lines(program: Program) -> Iterator[str]:
+    yield f"program\t{_word(program.name)}"
+    if program.build:
+        yield f"build\t{_word(program.build)}"
+    yield f"rate\t{program.rate:.0f}"
+    yield f"measure\t{program.measure}"
+    yield f"total\t{_columns(program.total)}"
+    for key in sorted(program.sites):
+        yield f"site\t{_columns(program.sites[key])}\t{_word(key)}"
+    for row in sorted(program.functions, key=lambda r: (r.function, r.file)):
+        callers = " < ".join(_word(c) for c in row.callers)
+        name = f"{_word(row.function)}\t{_word(row.file)}"
+        yield f"function\t{_columns(row.amount)}\t{name}\t{callers}".rstrip()
+
+
+def _read_line(program: Program, words: list[str]) -> None:
+    match words[0]:
+        case "build":
+            program.build = words[1]
+        case "rate":
+            program.rate = _number(words[1])
+        case "measure":
+            program.measure = Count(words[1])
+        case "total":
+            program.total = _amount(words)
+        case "site":
+            program.sites[words[5]] = _amount(words)
+        case "function":
+            callers = tuple(words[7].split(" < ")) if len(words) > 7 and words[7] else ()
+            program.functions.append(FunctionRow(words[5], words[6], _amount(words), callers))
+        case _:
+            raise ValueError(f"unknown word {words[0][:40]!r}")
+
+
+def _amount(words: list[str]) -> Amount:
+    looks = max(int(_number(words[4])), 1)
+    return Amount(parse_bytes(words[1]), parse_bytes(words[2]), int(_number(words[3])), looks)
+
+
+def _number(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 2.0**53:
+        raise ValueError(f"{word[:40]!r} is not a number")
+    return value
+
+
+def _columns(amount: Amount) -> str:
+    return f"{_size(amount.value)}\t{_size(amount.std_error)}\t{amount.samples}\t{amount.looks}"
+
+
+def _size(value: float) -> str:
+    """Return a size with six digits, so that reading it back changes nothing that matters."""
+    unit = format_bytes(value).rsplit(" ", 1)[-1]
+    step = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB").index(unit)
+    return f"{significant(value / 1024**step, 6)} {unit}"
+
+
+def _word(text: str) -> str:
+    return one_line(text.replace(" < ", " <  "))
+
+
+def _stored(found: Sampled | Highest) -> Amount:
+    top = found if isinstance(found, Sampled) else found.top
+    looks = 1 if isinstance(found, Sampled) else found.looks
+    return Amount(top.value, math.sqrt(top.variance), top.samples, looks)
+
+
+def _kept(old: Amount | None, new: Amount) -> Amount:
+    if old is None:
+        return new
+    error = math.hypot(old.std_error, new.std_error)
+    distance = abs(new.value - old.value)
+    # Two readings of a peak differ in their numbers of looks, which is no change.
+    if distance <= 1e-5 * old.value or (error and 2 * normal_tail(distance / error) > _NOISE):
+        return old
+    return new
+
+
+def _kept_row(old: FunctionRow | None, new: FunctionRow) -> FunctionRow:
+    if old is None or _kept(old.amount, new.amount) is not old.amount:
+        return new
+    return old
+
+
+def _by_thread(site: Site, measure: Count) -> bool:
+    return measure is Count.PEAK and any(m.kind is Kind.THREAD for m in site.matches)
+
+
+def _key(frame: Frame) -> tuple[str, str]:
+    if frame.build_id:
+        return f"{os.path.basename(frame.module)}@{frame.build_id[:12]}", _name(frame)
+    return os.path.basename(frame.file) or os.path.basename(frame.module), _name(frame)
+
+
+def _name(frame: Frame) -> str:
+    return _word(frame.function)

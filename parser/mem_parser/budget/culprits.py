@@ -1,0 +1,127 @@
+"""Who makes an excess up: the stacks behind a limit that does not hold, with lines and callers.
+
+With a baseline they are the functions that grew since, the largest first; without one, or where
+nothing surely grew, the largest stacks. Enough are named to make the excess up, five at most.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mem_parser.budget.baseline import Program
+from mem_parser.budget.growth import FunctionChange, changes
+from mem_parser.budget.subject import Subject
+from mem_parser.diff import Change
+from mem_parser.estimate import Estimate
+from mem_parser.leaks import Finding
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.places import Frame
+
+MOST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """One stack (innermost frame first) and its part of an excess: ``bytes`` held, and ``delta``
+    since the baseline where there is one. ``text`` says more in a few words.
+    """
+
+    frames: tuple[Frame, ...]
+    bytes: Estimate
+    delta: Estimate | None = None
+    text: str = ""
+
+    @property
+    def amount(self) -> Estimate:
+        """What it adds to the excess."""
+        return self.bytes if self.delta is None else self.delta
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as JSON tools and pages take it."""
+        return {
+            "bytes": self.bytes.value,
+            "std_error": _finite(self.bytes.std_error),
+            "delta": None if self.delta is None else self.delta.value,
+            "delta_error": None if self.delta is None else _finite(self.delta.std_error),
+            "samples": self.bytes.samples,
+            "text": self.text,
+            "stack": [f.as_json() | {"module": f.module} for f in self.frames],
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def largest(
+    subject: Subject, part: Profile, count: Count, excess: float, scale: float = 1.0
+) -> list[Culprit]:
+    """Return the largest lines of ``part`` by ``count``, each with its largest stack, until they
+    make ``excess`` up. ``scale`` turns bytes into what is limited (per second).
+    """
+    value, variance, blocks = part.weigh(count, Unit.SPACE)
+    places = subject.places
+    place = places.place[part.sites.stack]
+    sums = [np.bincount(place, weights=w, minlength=len(places)) for w in (value, variance, blocks)]
+    by_line: dict[object, list[int]] = {}
+    for k in np.flatnonzero(sums[2]).tolist():
+        by_line.setdefault(places.frames[k][0].line_key, []).append(k)
+    rows = []
+    for members in by_line.values():
+        total = [float(s[members].sum()) for s in sums]
+        top = max(members, key=lambda k: float(sums[0][k]))
+        amount = Estimate(scale * total[0], scale * math.sqrt(total[1]), round(total[2]))
+        text = f"the largest of {len(members)} stacks" if len(members) > 1 else ""
+        rows.append(Culprit(places.frames[top], amount, text=text))
+    rows.sort(key=lambda c: -c.bytes.value)
+    return _enough(rows, excess)
+
+
+def grown(subject: Subject, part: Profile, program: Program, excess: float) -> list[Culprit]:
+    """Return the functions of ``part`` that surely grew since the baseline, if any."""
+    within = _innermost(subject, part, program.measure)
+    rows = [
+        Culprit(c.frames, c.row.amount.estimate, c.delta, _since(c, program))
+        for c in changes(subject, program)
+        if c.change in (Change.NEW, Change.GROWN) and c.frames[0].function_key in within
+    ]
+    return _enough(rows, excess)
+
+
+def leaking(findings: list[Finding]) -> list[Culprit]:
+    """Return leaks with what they gain, the fastest first."""
+    rows = []
+    for finding in findings[:MOST]:
+        rate = ""
+        if finding.per_hour is not None:
+            from mem_parser.reports.units import format_total
+
+            gained = format_total(finding.per_hour, Unit.SPACE).removesuffix(" (95 %)")
+            rate = f"+{gained} per hour, "
+        rows.append(Culprit(finding.frames, finding.live, text=f"{rate}{finding.evidence}"))
+    return rows
+
+
+def _enough(rows: list[Culprit], excess: float) -> list[Culprit]:
+    kept: list[Culprit] = []
+    for row in rows[:MOST]:
+        if kept and sum(c.amount.value for c in kept) >= excess:
+            break
+        kept.append(row)
+    return kept
+
+
+def _innermost(subject: Subject, part: Profile, count: Count) -> set[tuple[str, str]]:
+    blocks, _ = part.counts(count)
+    used = np.unique(subject.places.place[part.sites.stack[blocks > 0]])
+    return {subject.places.frames[k][0].function_key for k in used.tolist()}
+
+
+def _since(change: FunctionChange, program: Program) -> str:
+    of = f"the baseline of {program.build[:7]}" if program.build else "the baseline"
+    was = f", then called {change.was}" if change.was else ""
+    return f"{change.change} since {of}{was}"

@@ -1,0 +1,339 @@
+"""Budget files: TOML with `[budget]`, `[target.NAME]`, `[run]` and `include`.
+
+Whatever is unknown or malformed is an error that names file, line and column, before anything is
+run or read. Included files come first; the including file's own words win. A `[target.NAME]` (a
+glob, matched against the program's file name) is laid over `[budget]` in the same way: its limits
+replace those of the same name, its sites are added, and replace those of the same match.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mem_parser.budget import locate
+from mem_parser.budget.quantity import (
+    Allowance,
+    parse_allowance,
+    parse_bytes,
+    parse_rate,
+    parse_share,
+)
+from mem_parser.budget.rules import (
+    ERROR,
+    Budget,
+    Kind,
+    Limit,
+    Match,
+    Measure,
+    RunPlan,
+    Section,
+    Site,
+)
+from mem_parser.errors import BudgetFileError
+
+_MOST_BYTES = 1 << 20
+_DEEPEST = 16
+_MOST_TRIES = 20
+_LIMIT_KEYS = [str(m) for m in Measure]
+_SECTION_KEYS = [*_LIMIT_KEYS, "tolerance", "baseline", "suppressions", "site"]
+_SITE_KEYS = ["match", "own", "name", "tolerance", *_LIMIT_KEYS]
+_TOP_KEYS = ["include", "budget", "target", "run"]
+_RUN_KEYS = ["tries", "rate"]
+
+
+@dataclass(slots=True)
+class BudgetFile:
+    """A budget file with all it includes. `for_program` gives what a capture is held against."""
+
+    path: str
+    common: Section = field(default_factory=Section)
+    targets: dict[str, Section] = field(default_factory=dict)
+    plan: RunPlan = field(default_factory=RunPlan)
+
+    def for_program(self, name: str) -> Budget:
+        """Return the budget of a program called ``name`` (the last part of its path)."""
+        joined = _laid_over(Section(), self.common)
+        for pattern, section in self.targets.items():
+            if fnmatch.fnmatchcase(name, pattern):
+                joined = _laid_over(joined, section)
+        tolerance = joined.tolerance or Allowance()
+        sites = [_with_tolerance(site, joined, tolerance) for site in joined.sites]
+        return Budget(
+            tuple(dataclasses.replace(x, tolerance=tolerance) for x in joined.limits.values()),
+            tuple(sites),
+            joined.baseline or f"{os.path.splitext(self.path)[0]}.baseline",
+            joined.suppressions,
+            ERROR if joined.error is None else joined.error,
+        )
+
+    @property
+    def every_budget(self) -> list[Budget]:
+        """The budget of a program that is named nowhere, and that of every target."""
+        return [self.for_program(name) for name in ("", *self.targets)]
+
+
+def load(path: str | os.PathLike[str]) -> BudgetFile:
+    """Read a budget file. Raises `BudgetFileError` naming line and column."""
+    try:
+        result = _load(os.fspath(path), ())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BudgetFileError(f"{os.fspath(path)}: {reason}") from error
+    if not any(b.limits or b.sites for b in result.every_budget):
+        raise BudgetFileError(
+            f"{result.path}: it holds no limit", hint='[budget] peak = "256 MiB", for instance'
+        )
+    return result
+
+
+def parse_match(text: str) -> Match:
+    """Return `module:libparser` as a `Match`. Raises `ValueError`."""
+    kind, colon, pattern = text.partition(":")
+    if not colon or kind.strip() not in list(Kind) or not pattern.strip():
+        kinds = ", ".join(f"{k}:" for k in Kind)
+        raise ValueError(f"{text!r} is not one of {kinds} with a regular expression behind it")
+    try:
+        return Match(Kind(kind.strip()), re.compile(pattern.strip()))
+    except (re.error, RecursionError, OverflowError) as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{text!r} holds no regular expression: {reason}") from None
+
+
+def _load(path: str, above: tuple[str, ...]) -> BudgetFile:
+    reader = _Reader(path, _text(path))
+    result = BudgetFile(path)
+    document = reader.document
+    reader.check_keys(document, (), _TOP_KEYS)
+    real = os.path.realpath(path)
+    for k, name in enumerate(reader.texts(document, ("include",))):
+        where: locate.Path = ("include", k)
+        if os.path.realpath(_beside(path, name)) in (*above, real) or len(above) >= _DEEPEST:
+            raise reader.error(where, f"{name} includes itself", value=True)
+        try:
+            _include(result, _load(_beside(path, name), (*above, real)))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise reader.error(where, f"cannot read {name}: {reason}", value=True) from None
+    common = reader.section(reader.table(document, ("budget",)), ("budget",), error=True)
+    result.common = _laid_over(result.common, common)
+    for name, given in reader.table(document, ("target",)).items():
+        if not isinstance(given, dict):
+            raise reader.error(("target", name), f"target.{name} is not a table")
+        section = reader.section(given, ("target", name))
+        result.targets[name] = _laid_over(result.targets.get(name, Section()), section)
+    result.plan = reader.plan(reader.table(document, ("run",)), result.plan)
+    return result
+
+
+def _text(path: str) -> str:
+    """Return the text of a file. Raises `OSError`, or `BudgetFileError` where it is no text."""
+    with open(path, "rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise BudgetFileError(f"{path}: larger than a budget file can be (1 MiB)")
+    try:
+        return data.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        raise BudgetFileError(f"{path}:{line}:{column}: not UTF-8") from None
+
+
+def _beside(path: str, name: str) -> str:
+    return os.path.join(os.path.dirname(path), os.path.expanduser(name))
+
+
+def _include(into: BudgetFile, other: BudgetFile) -> None:
+    into.common = _laid_over(into.common, other.common)
+    for name, section in other.targets.items():
+        into.targets[name] = _laid_over(into.targets.get(name, Section()), section)
+    into.plan = other.plan
+
+
+def _laid_over(below: Section, above: Section) -> Section:
+    replaced = {site.key for site in above.sites}
+    return Section(
+        {**below.limits, **above.limits},
+        [*(s for s in below.sites if s.key not in replaced), *above.sites],
+        {**below.site_tolerance, **above.site_tolerance},
+        above.tolerance or below.tolerance,
+        above.baseline or below.baseline,
+        tuple(dict.fromkeys((*below.suppressions, *above.suppressions))),
+        below.error if above.error is None else above.error,
+    )
+
+
+def _with_tolerance(site: Site, joined: Section, otherwise: Allowance) -> Site:
+    tolerance = joined.site_tolerance.get(site.key, otherwise)
+    limits = tuple(dataclasses.replace(x, tolerance=tolerance) for x in site.limits)
+    return dataclasses.replace(site, limits=limits)
+
+
+class _Reader:
+    """One file: its values, and errors that know where in it they are."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.text = text
+        try:
+            self.document: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            at, reason = locate.of_syntax_error(text, error)
+            raise BudgetFileError(
+                f"{path}:{at.line}:{at.column}: no TOML: {reason[:1].lower()}{reason[1:]}"
+            ) from None
+        except RecursionError:
+            raise BudgetFileError(f"{path}: no TOML: nested too deeply") from None
+
+    def where(self, path: locate.Path, *, value: bool = False) -> str:
+        """Return `FILE:LINE:COLUMN`."""
+        at = locate.find(self.text, path, value=value)
+        return f"{self.path}:{at.line}:{at.column}"
+
+    def error(
+        self, path: locate.Path, text: str, hint: str | None = None, *, value: bool = False
+    ) -> BudgetFileError:
+        return BudgetFileError(f"{self.where(path, value=value)}: {text}", hint=hint)
+
+    def check_keys(self, table: dict[str, Any], path: locate.Path, known: list[str]) -> None:
+        for key in table:
+            if key in known:
+                continue
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+            raise self.error((*path, key), f"unknown key {key[:60]!r}", hint)
+
+    def table(self, document: dict[str, Any], path: tuple[str]) -> dict[str, Any]:
+        value = document.get(path[0], {})
+        if not isinstance(value, dict):
+            raise self.error(path, f"{path[0]} is not a table", hint=f"write [{path[0]}]")
+        return value
+
+    def parsed(
+        self, table: dict[str, Any], path: locate.Path, key: str, parse: Callable[[Any], Any]
+    ) -> Any:
+        """Return the value of ``key`` as ``parse`` reads it; None where it is not there."""
+        if key not in table:
+            return None
+        try:
+            return parse(table[key])
+        except ValueError as error:
+            raise self.error((*path, key), f"{key}: {error}", value=True) from None
+
+    def texts(self, table: dict[str, Any], path: locate.Path) -> list[str]:
+        """Return a text or a list of them, empty where there is none."""
+        value = table.get(str(path[-1]), [])
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list) or not all(isinstance(v, str) and v for v in values):
+            raise self.error(path, f"{path[-1]} is neither a text nor a list of texts", value=True)
+        return values
+
+    def section(self, table: dict[str, Any], path: locate.Path, *, error: bool = False) -> Section:
+        self.check_keys(table, path, [*_SECTION_KEYS, *(["error"] if error else [])])
+        result = Section(
+            {limit.measure: limit for limit in self.limits(table, path)},
+            tolerance=self.parsed(table, path, "tolerance", parse_allowance),
+            baseline=self.parsed(table, path, "baseline", self._file),
+            suppressions=tuple(
+                _beside(self.path, name) for name in self.texts(table, (*path, "suppressions"))
+            ),
+            error=self.parsed(table, path, "error", _error_share),
+        )
+        sites = table.get("site", [])
+        if not isinstance(sites, list) or not all(isinstance(s, dict) for s in sites):
+            word = ".".join(map(str, path))
+            raise self.error((*path, "site"), "site is not a list", hint=f"write [[{word}.site]]")
+        for k, given in enumerate(sites):
+            site, tolerance = self.site(given, (*path, "site", k))
+            result.sites.append(site)
+            if tolerance is not None:
+                result.site_tolerance[site.key] = tolerance
+        return result
+
+    def _file(self, value: Any) -> str:
+        if not isinstance(value, str) or not value:
+            raise ValueError("not the name of a file")
+        return _beside(self.path, value)
+
+    def limits(self, table: dict[str, Any], path: locate.Path) -> list[Limit]:
+        found = []
+        for measure in Measure:
+            given = self.parsed(table, path, measure, _LIMIT_OF[measure])
+            if given is None:
+                continue
+            where = self.where((*path, str(measure)))
+            limit = Limit(measure, text=str(table[measure]), where=where)
+            value = {"growth" if measure is Measure.GROWTH else "amount": given}
+            found.append(dataclasses.replace(limit, **value))
+        return found
+
+    def site(self, table: dict[str, Any], path: locate.Path) -> tuple[Site, Allowance | None]:
+        self.check_keys(table, path, _SITE_KEYS)
+        words = self.texts(table, (*path, "match"))
+        if not words:
+            raise self.error(path, "a site without match", hint='match = "module:libparser"')
+        try:
+            matches = tuple(parse_match(word) for word in words)
+        except ValueError as error:
+            raise self.error((*path, "match"), f"match: {error}", value=True) from None
+        own, name = table.get("own", False), table.get("name", "")
+        if not isinstance(own, bool):
+            raise self.error((*path, "own"), "own is neither true nor false", value=True)
+        if not isinstance(name, str):
+            raise self.error((*path, "name"), "name is not a text", value=True)
+        limits = self.limits(table, path)
+        if not limits:
+            raise self.error(path, "a site without a limit", hint='inuse = "8 MiB", for instance')
+        by_thread = any(m.kind is Kind.THREAD for m in matches)
+        for limit in limits:
+            if by_thread and limit.measure is not Measure.INUSE:
+                raise self.error(
+                    (*path, str(limit.measure)),
+                    f"{limit.measure} cannot be told by thread",
+                    hint="only blocks in use are known by thread",
+                )
+        tolerance = self.parsed(table, path, "tolerance", parse_allowance)
+        return Site(matches, tuple(limits), own, name), tolerance
+
+    def plan(self, table: dict[str, Any], below: RunPlan) -> RunPlan:
+        self.check_keys(table, ("run",), _RUN_KEYS)
+        tries = self.parsed(table, ("run",), "tries", _tries)
+        rate = self.parsed(table, ("run",), "rate", _rate)
+        return RunPlan(tries or below.tries, rate or below.rate_bytes)
+
+
+_LIMIT_OF: dict[Measure, Callable[[Any], Any]] = {
+    Measure.PEAK: parse_bytes,
+    Measure.INUSE: parse_bytes,
+    Measure.ALLOC_RATE: parse_rate,
+    Measure.LEAKS: parse_bytes,
+    Measure.GROWTH: parse_allowance,
+}
+
+
+def _tries(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_TRIES:
+        raise ValueError(f"not a whole number from 1 to {_MOST_TRIES}")
+    return value
+
+
+def _rate(value: Any) -> int:
+    rate = round(parse_bytes(value))
+    if not 1 <= rate <= 1 << 30:
+        raise ValueError("not between 1 and 1 GiB per sample")
+    return rate
+
+
+def _error_share(value: Any) -> float:
+    share = parse_share(value)
+    if not 1e-6 <= share <= 0.5:
+        raise ValueError("not between 0.0001 % and 50 %")
+    return share

@@ -1,0 +1,181 @@
+"""Growth since a baseline: of the whole, of sites, and function by function.
+
+Functions are matched by name and source file (build-id and offset where they have no name). What is
+left on both sides is matched once more: a function of the same name in another file was moved; one
+that is called from the same places, in the same file or of a like size, was renamed. Whether a
+change is more than chance is decided as in `diff`: two-sided, with a false discovery rate of 5 %
+over all functions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mem_parser.budget.baseline import FunctionRow, Program, amount_of, functions_of
+from mem_parser.budget.bounds import Bounded, difference_lower, difference_upper
+from mem_parser.budget.measure import Measured
+from mem_parser.budget.rules import Site
+from mem_parser.budget.subject import Subject
+from mem_parser.diff import RATE, Change
+from mem_parser.estimate import Estimate
+from mem_parser.model import Count
+from mem_parser.places import Frame
+from mem_parser.significance import benjamini_hochberg, normal_tail
+
+_SIMILAR = 0.6
+_CALLERS_WEIGHT = 0.5
+_FILE_WEIGHT = 0.25
+_SIZE_WEIGHT = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What the new total is held against: ``factor`` times the baseline's."""
+
+    new: Bounded
+    base: Bounded
+    factor: float
+
+    @property
+    def value(self) -> float:
+        """The new estimate."""
+        return self.new.value
+
+    @property
+    def estimate(self) -> Estimate:
+        """The new estimate with the error of both."""
+        error = math.hypot(self.new.estimate.std_error, self.factor * self.base.estimate.std_error)
+        return Estimate(self.new.value, error, self.new.estimate.samples)
+
+    def lower(self, alpha: float) -> float:
+        """Return the lower bound of the difference, put on top of what is allowed."""
+        return self.allowed + difference_lower(self.new, self.base, self.factor, alpha)
+
+    def upper(self, alpha: float) -> float:
+        """Return the upper bound of the difference, put on top of what is allowed."""
+        return self.allowed + difference_upper(self.new, self.base, self.factor, alpha)
+
+    @property
+    def allowed(self) -> float:
+        """What the baseline allows."""
+        return self.factor * self.base.value
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionChange:
+    """One function before and after; ``was`` is its old name where it was renamed or moved."""
+
+    change: Change
+    row: FunctionRow
+    frames: tuple[Frame, ...]
+    base: Estimate
+    delta: Estimate
+    was: str = ""
+
+
+def measure_growth(
+    subject: Subject, site: Site | None, program: Program, factor: float
+) -> Measured:
+    """Measure a part of a capture against ``factor`` times its baseline. Raises nothing."""
+    profile, part = subject.profile, subject.part(site)
+    if part is None:
+        return Measured(None, "the file does not tell threads apart")
+    if not profile.has(program.measure):
+        return Measured(None, f"the baseline is of the {program.measure}, which the file lacks")
+    stored = program.total if site is None else program.sites.get(site.key)
+    if stored is None:
+        return Measured(
+            None, "the baseline has no line for this site: renew it with --update-baseline"
+        )
+    new = amount_of(profile, part, program.measure)
+    note = f"{'peak' if program.measure is Count.PEAK else 'in use'} against the baseline"
+    return Measured(Grown(new, stored.bounded(program.rate), factor), notes=[note])
+
+
+def changes(subject: Subject, program: Program) -> list[FunctionChange]:
+    """Return what became of every function since the baseline, the largest growth first."""
+    rows = functions_of(subject, program.measure)
+    pairs = _match([row for row, _ in rows], program.functions)
+    found = []
+    for (row, frames), base in zip(rows, pairs, strict=True):
+        before = base.amount.estimate if base else Estimate(0.0)
+        was = "" if base is None or base.key == row.key else _old_name(base, row)
+        found.append((row, frames, before, row.amount.estimate - before, was))
+    p = np.array([_p_value(delta) for *_, delta, _ in found])
+    sure = benjamini_hochberg(p, RATE).tolist() if len(p) else []
+    result = [
+        FunctionChange(_change(base, delta, sure=bool(s)), row, frames, base, delta, was)
+        for (row, frames, base, delta, was), s in zip(found, sure, strict=True)
+    ]
+    result.sort(key=lambda c: -c.delta.value)
+    return result
+
+
+def _p_value(delta: Estimate) -> float:
+    if delta.std_error <= 0:
+        return 0.0 if delta.value else 1.0
+    return 2 * normal_tail(abs(delta.value) / delta.std_error)
+
+
+def _change(base: Estimate, delta: Estimate, *, sure: bool) -> Change:
+    if not sure:
+        return Change.NOISE
+    if delta.value <= 0:
+        return Change.SHRUNK
+    return Change.GROWN if base.samples else Change.NEW
+
+
+def _old_name(base: FunctionRow, row: FunctionRow) -> str:
+    return base.function if base.function != row.function else base.file
+
+
+def _match(rows: list[FunctionRow], base: list[FunctionRow]) -> list[FunctionRow | None]:
+    """Return for each of ``rows`` the one of ``base`` that it is."""
+    known = {row.key: row for row in base}
+    result = [known.pop(row.key, None) for row in rows]
+    left = list(known.values())
+    open_rows = [k for k, found in enumerate(result) if found is None]
+    by_name: dict[str, list[FunctionRow]] = {}
+    for row in left:
+        by_name.setdefault(row.function, []).append(row)
+    names = [rows[k].function for k in open_rows]
+    for k in list(open_rows):
+        same = by_name.get(rows[k].function, [])
+        if len(same) == 1 and names.count(rows[k].function) == 1:
+            result[k] = same[0]
+            left.remove(same[0])
+            open_rows.remove(k)
+    _match_renamed(rows, left, open_rows, result)
+    return result
+
+
+def _match_renamed(
+    rows: list[FunctionRow],
+    left: list[FunctionRow],
+    open_rows: list[int],
+    result: list[FunctionRow | None],
+) -> None:
+    scored = sorted(
+        ((_similarity(rows[k], row), k, j) for k in open_rows for j, row in enumerate(left)),
+        reverse=True,
+    )
+    used: set[int] = set()
+    for score, k, j in scored:
+        if score < _SIMILAR:
+            break
+        if result[k] is None and j not in used:
+            result[k] = left[j]
+            used.add(j)
+
+
+def _similarity(a: FunctionRow, b: FunctionRow) -> float:
+    """Return from 0 to 1 how alike two functions of different names are."""
+    callers = difflib.SequenceMatcher(None, a.callers, b.callers).ratio()
+    larger = max(a.amount.value, b.amount.value)
+    size = min(a.amount.value, b.amount.value) / larger if larger else 1.0
+    same_file = float(a.file.split("@")[0] == b.file.split("@")[0])
+    return _CALLERS_WEIGHT * callers + _FILE_WEIGHT * same_file + _SIZE_WEIGHT * size

@@ -1,0 +1,166 @@
+"""The limit on leaks: what has the verdict `leak`, and the smallest leak that would have had it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mem_parser.ages import Timeline, timeline
+from mem_parser.budget.bounds import Sampled, sampled
+from mem_parser.budget.measure import Measured
+from mem_parser.leaks import COMPARABLE, MIN_SAMPLES, Finding, LeakReport, find_leaks
+from mem_parser.model import Count, Profile
+from mem_parser.places import find_places
+from mem_parser.reports.units import format_bytes
+from mem_parser.significance import p_rate_above
+from mem_parser.suppressions import Suppressions
+from mem_parser.symbols.table import Symbols
+
+POWER = 0.9
+"""Chance with which a leak of the size that is named would have been found."""
+_MOST_SAMPLES = 400
+
+
+@dataclass(slots=True)
+class Leaks:
+    """Findings with the verdict leak, and the smallest one that would have been seen: bytes over
+    the capture, infinite where none would.
+    """
+
+    found: list[Finding]
+    smallest_bytes: float
+    measured: Measured
+
+
+def measure_leaks(
+    profile: Profile, symbols: Symbols, suppressions: tuple[str, ...], alpha: float
+) -> Leaks:
+    """Look for leaks among the blocks of ``profile``, with chance ``alpha`` of naming a false one.
+
+    ``suppressions`` are patterns of stacks to pass over.
+    """
+    known = Suppressions(suppressions) if suppressions else None
+    report = find_leaks(profile, symbols, suppressions=known, alpha=alpha)
+    if report.leaks:
+        return Leaks(report.leaks, 0.0, Measured(_sum_of(report, profile)))
+    nothing = Sampled(0.0, 0.0, 0.0, 0, 0.0)
+    live = int(profile.counts(Count.INUSE)[0].sum())
+    if not live:
+        smallest = -math.log(1 - POWER) * max(profile.rate_bytes, 1.0)
+        return Leaks([], smallest, Measured(nothing, notes=[_named(profile, smallest)]))
+    times = _times(profile)
+    if times is None:
+        unknown = "the file tells no ages of blocks, so nothing can be said of leaks"
+        return Leaks([], math.inf, Measured(nothing, unknown))
+    smallest = smallest_leak(profile, symbols, alpha)
+    if math.isfinite(smallest):
+        return Leaks([], smallest, Measured(nothing, notes=[_named(profile, smallest)]))
+    # What leaked is in use: nothing more than that can have.
+    most = sampled(profile, Count.INUSE).upper(alpha)
+    note = (
+        f"{times.duration_s:.3g} s are too short to see growth: a leak of more than the "
+        f"{format_bytes(most)} in use would have been seen, no smaller one"
+    )
+    return Leaks([], most, Measured(nothing, notes=[note]))
+
+
+def smallest_leak(profile: Profile, symbols: Symbols, alpha: float) -> float:
+    """Return how many bytes a steady leak of one stack must come to within the capture to be found
+    in 9 of 10 captures; infinite where none would be. For blocks small against the rate; larger
+    ones need more bytes, but fewer blocks.
+    """
+    times = _times(profile)
+    if times is None or not times.late.any() or not times.early.any():
+        return math.inf
+    blocks, _ = profile.counts(Count.INUSE)
+    places = find_places(profile, symbols)
+    stacks = len(np.unique(places.place[profile.sites.stack[blocks > 0]]))
+    samples = samples_needed(times.span(times.early), times.span(times.late), alpha / (stacks + 1))
+    tested = times.span(times.early) + times.span(times.late)
+    return samples * max(profile.rate_bytes, 1.0) * times.duration_s / tested
+
+
+@functools.lru_cache(maxsize=64)
+def samples_needed(early_s: float, late_s: float, alpha: float) -> float:
+    """Return the mean number of survivors at which a steady leak's p-value is below ``alpha`` with
+    chance `POWER`. Survivors come as a Poisson process; given their number, those of the late part
+    are binomial.
+    """
+    share = late_s / (early_s + late_s)
+    regions = [_region(n, early_s, late_s, alpha) for n in range(_MOST_SAMPLES + 1)]
+    powers = np.array([_between(n, share, *r) if r else 0.0 for n, r in enumerate(regions)])
+    if not powers.any():
+        return math.inf
+    low, high = float(MIN_SAMPLES), float(_MOST_SAMPLES) / 2
+    if _power(powers, high) < POWER:
+        return math.inf
+    while high - low > 0.25:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _power(powers, middle) >= POWER else (middle, high)
+    return high
+
+
+def _region(n: int, early_s: float, late_s: float, alpha: float) -> tuple[int, int] | None:
+    """Return the smallest and the largest late count of ``n`` that make a leak."""
+    if n < MIN_SAMPLES:
+        return None
+    low = _first(n, lambda x: p_rate_above(x, late_s, n - x, early_s, COMPARABLE) <= alpha)
+    high = n - _first(n, lambda y: p_rate_above(y, early_s, n - y, late_s, COMPARABLE) <= alpha)
+    return (low, high) if low <= high else None
+
+
+def _first(n: int, holds: Callable[[int], bool]) -> int:
+    """Return the smallest number for which ``holds``, which stays true above it; n + 1: none."""
+    low, high = 0, n + 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
+
+
+def _between(n: int, share: float, low: int, high: int) -> float:
+    """Return P(low <= X <= high), X ~ Bin(n, share)."""
+    k = np.arange(low, high + 1)
+    logs = (
+        math.lgamma(n + 1)
+        - np.array([math.lgamma(a + 1) + math.lgamma(n - a + 1) for a in k.tolist()])
+        + k * math.log(share)
+        + (n - k) * math.log1p(-share)
+    )
+    return float(np.exp(logs).sum())
+
+
+def _power(powers: np.ndarray[tuple[int], np.dtype[np.float64]], mean: float) -> float:
+    n = np.arange(len(powers))
+    logs = n * math.log(mean) - mean - np.array([math.lgamma(k + 1) for k in n.tolist()])
+    return float(np.exp(logs) @ powers)
+
+
+def _sum_of(report: LeakReport, profile: Profile) -> Sampled:
+    """Return the live bytes of all leaks together; blocks count as small, which is on the safe side
+    of both bounds.
+    """
+    rate = profile.rate_bytes if profile.rate_bytes > 1 else 0.0
+    value = sum(f.live.value for f in report.leaks)
+    samples = sum(f.live.samples for f in report.leaks)
+    if not rate:
+        return Sampled(value, 0.0, 0.0, samples, 0.0)
+    variance = sum(f.live.std_error**2 for f in report.leaks)
+    if not math.isfinite(variance) or variance <= 0:
+        return Sampled(value, 0.0, 0.0, samples, rate)
+    return Sampled(0.0, value, variance, samples, rate)
+
+
+def _named(profile: Profile, smallest: float) -> str:
+    span = profile.capture.duration_s
+    over = f" in these {span:.3g} s" if span else ""
+    return f"a leak of {format_bytes(smallest)}{over} would have been seen"
+
+
+def _times(profile: Profile) -> Timeline | None:
+    live = profile.sites.live_births
+    return None if live is None else timeline(profile.capture, live.shape[1])

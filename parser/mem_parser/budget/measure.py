@@ -1,0 +1,198 @@
+"""What a capture says of each limit: an estimate, one-sided bounds, and what stands in the way.
+
+    peak        the highest reading of live bytes
+    inuse       bytes in use at the end of the capture
+    alloc_rate  all bytes allocated, over the capture's duration
+
+Bounds are those of `bounds`; the ones for leaks are in `leakage`, for growth in `baseline`.
+
+The peak is the highest of many noisy readings, and the highest of many is high by chance alone. So
+its lower bound is asked of every reading at the allowed error over the number of readings; its
+upper bound is the highest upper bound of any, which needs no such care: it can be wrong only if it
+is wrong of the reading that truly was the highest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mem_parser.budget.bounds import Bounded, Sampled, of_reading, sampled
+from mem_parser.budget.rules import Measure
+from mem_parser.estimate import Estimate
+from mem_parser.model import Count, Profile
+from mem_parser.reports.units import percent
+
+MOST_LOST = 0.01
+"""Share of samples that may be lost; above it a capture cannot pass."""
+FEWEST_LOOKS = 3
+"""With fewer readings than this the peak is not known."""
+_LIKELY = 6.0
+_MOST_LIKELY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Highest:
+    """The highest of ``looks`` readings, of which ``likely`` are those that may be it."""
+
+    likely: tuple[Sampled, ...]
+    looks: int
+
+    @property
+    def value(self) -> float:
+        """The highest estimate."""
+        return self.top.value
+
+    @property
+    def estimate(self) -> Estimate:
+        """The highest estimate with its error."""
+        return self.top.estimate
+
+    @property
+    def top(self) -> Sampled:
+        """The reading with the highest estimate."""
+        return max(self.likely, key=lambda s: s.value)
+
+    def lower(self, alpha: float) -> float:
+        """Return the highest lower bound, each at its part of ``alpha``."""
+        return max(s.lower(alpha / self.looks) for s in self.likely)
+
+    def upper(self, alpha: float) -> float:
+        """Return the highest upper bound."""
+        return max(s.upper(alpha) for s in self.likely)
+
+
+@dataclass(slots=True)
+class Measured:
+    """``what`` was measured; ``obstacle`` says why it must not pass, whatever its bounds; ``notes``
+    are for the reader. None where the file does not hold it at all.
+    """
+
+    what: Bounded | None
+    obstacle: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
+    """Measure peak, in use or allocation rate of ``part`` of ``profile`` (of all of it, where they
+    are the same). Raises nothing.
+    """
+    if part is None:
+        return Measured(None, "the file does not tell threads apart")
+    if what is Measure.PEAK:
+        return _peak(profile, part)
+    if what is Measure.INUSE:
+        return Measured(sampled(part, Count.INUSE))
+    duration = profile.capture.duration_s
+    if not profile.has_alloc:
+        return Measured(None, "the file holds no counts of all allocations")
+    if not duration or duration <= 0:
+        return Measured(None, "the file does not tell how long the capture was")
+    return Measured(sampled(part, Count.ALLOC).scaled(1 / duration))
+
+
+def highest(profile: Profile, part: Profile) -> Highest:
+    """Return the highest live total of the whole, or what a part held at the program's peak."""
+    found = [sampled(part, Count.INUSE)]
+    if part.has(Count.PEAK):
+        found.append(sampled(part, Count.PEAK))
+    if part is not profile:
+        return Highest(tuple(found), len(found))
+    rate = profile.rate_bytes
+    readings = [
+        of_reading(r.estimate_bytes, r.std_error_bytes, r.samples, rate) for r in profile.series
+    ]
+    every = sorted([*found, *readings], key=lambda s: -s.value)
+    floor = every[0].value - _LIKELY * every[0].variance ** 0.5
+    likely = [s for s in every if s.value + _LIKELY * s.variance**0.5 >= floor]
+    return Highest(tuple(likely[:_MOST_LIKELY]), len(every))
+
+
+def _peak(profile: Profile, part: Profile) -> Measured:
+    found = highest(profile, part)
+    if part is not profile:
+        return _part_peak(profile, part, found)
+    if len(profile.series) >= FEWEST_LOOKS:
+        return Measured(found)
+    # What was never allocated cannot have been live.
+    ever = sampled(part, Count.ALLOC) if profile.has_alloc else None
+    short = f"only {len(profile.series)} looks at it: shorter peaks than 0.1 s are missed"
+    if not part.has(Count.PEAK):
+        short = "the file holds no peak"
+    if ever is None:
+        return Measured(found, short)
+    return Measured(
+        _Between(found, ever), notes=[f"{short}; bounded by all that was ever allocated"]
+    )
+
+
+def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
+    if not part.has(Count.PEAK):
+        return Measured(found, "the file holds no peak")
+    whole = highest(profile, profile)
+    kept = sampled(profile, Count.PEAK).value
+    # The counts by site are kept at a reading up to 5 % below the highest one.
+    behind = max(whole.value - max(kept, sampled(profile, Count.INUSE).value), 0.0)
+    return Measured(_Behind(found, behind) if behind else found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Between:
+    """Something seen too rarely, and something that is surely more."""
+
+    seen: Highest
+    ever: Sampled
+
+    @property
+    def value(self) -> float:
+        return self.seen.value
+
+    @property
+    def estimate(self) -> Estimate:
+        return self.seen.estimate
+
+    def lower(self, alpha: float) -> float:
+        return self.seen.lower(alpha)
+
+    def upper(self, alpha: float) -> float:
+        return self.ever.upper(alpha)
+
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """A part's peak, to which at most ``extra`` bytes may have been added until the whole's."""
+
+    seen: Highest
+    extra: float
+
+    @property
+    def value(self) -> float:
+        return self.seen.value
+
+    @property
+    def estimate(self) -> Estimate:
+        return self.seen.estimate
+
+    def lower(self, alpha: float) -> float:
+        return self.seen.lower(alpha)
+
+    def upper(self, alpha: float) -> float:
+        return self.seen.upper(alpha) + self.extra
+
+
+def lost_share(profile: Profile) -> float:
+    """Return the share of samples that are in no total."""
+    missing = profile.samples_missing
+    samples = profile.capture.samples or 0
+    return missing / (missing + samples) if missing else 0.0
+
+
+def obstacle_of(profile: Profile) -> str | None:
+    """Return why nothing about this capture may pass; None where nothing stands in the way."""
+    lost = lost_share(profile)
+    if lost > MOST_LOST:
+        return f"{percent(lost, 1.0)} of the samples were lost, more than {MOST_LOST:.0%}"
+    if profile.incomplete:
+        return f"the file is incomplete: {profile.incomplete}"
+    if not profile.exact_samples and profile.rate_bytes > 1:
+        return "the file does not tell numbers of samples, so errors are not known"
+    return None

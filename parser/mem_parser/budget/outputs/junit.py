@@ -1,0 +1,54 @@
+"""JUnit XML, in the form that Jenkins, GitLab and GitHub's actions read: a test suite for every
+capture, a test case for every limit. A failed limit is a failure, an inconclusive one an error.
+"""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+from mem_parser.budget.outputs.text import result_lines
+from mem_parser.budget.outputs.words import sentence
+from mem_parser.budget.verdict import CaptureReport, Report, Verdict
+from mem_parser.errors import one_line
+
+
+def render(report: Report) -> str:
+    """Return the document."""
+    root = ET.Element("testsuites", name="memory budget")
+    for capture in report.captures:
+        root.append(_suite(capture))
+    _count(root, [r.verdict for _, r in report.results])
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
+
+
+def _suite(capture: CaptureReport) -> ET.Element:
+    suite = ET.Element("testsuite", name=_clean(capture.program))
+    _count(suite, [r.verdict for r in capture.results])
+    for result in capture.results:
+        case = ET.SubElement(
+            suite, "testcase", classname=_clean(f"memory.{capture.program}"),
+            name=_clean(result.name), time="0",
+        )  # fmt: skip
+        text = _clean(sentence(result))
+        lines = "\n".join(map(_clean, result_lines(result)))
+        if result.verdict is Verdict.FAIL:
+            failure = ET.SubElement(case, "failure", message=text, type="over budget")
+            failure.text = lines
+        elif result.verdict is Verdict.INCONCLUSIVE:
+            ET.SubElement(case, "error", message=text, type="inconclusive").text = lines
+        else:
+            ET.SubElement(case, "system-out").text = lines
+    return suite
+
+
+def _count(element: ET.Element, verdicts: list[Verdict]) -> None:
+    element.set("tests", str(len(verdicts)))
+    element.set("failures", str(verdicts.count(Verdict.FAIL)))
+    element.set("errors", str(verdicts.count(Verdict.INCONCLUSIVE)))
+    element.set("time", "0")
+
+
+def _clean(text: str) -> str:
+    """Return ``text`` without what XML 1.0 forbids."""
+    return one_line(text).encode("utf-8", "replace").decode()

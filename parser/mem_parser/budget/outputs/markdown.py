@@ -1,0 +1,106 @@
+"""The report as Markdown: a comment for a pull request, a job's step summary."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+
+from mem_parser.budget.culprits import Culprit
+from mem_parser.budget.outputs.words import (
+    amount,
+    estimate,
+    gain,
+    place,
+    reason,
+    samples_text,
+    sentence,
+)
+from mem_parser.budget.rules import Measure
+from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
+from mem_parser.errors import one_line
+
+_WORD = {Verdict.FAIL: "❌ over", Verdict.INCONCLUSIVE: "❔ inconclusive", Verdict.PASS: "✅ pass"}
+_TITLE = {
+    Verdict.FAIL: "over budget",
+    Verdict.INCONCLUSIVE: "inconclusive",
+    Verdict.PASS: "within budget",
+}
+MARKER = "<!-- mem_parser budget -->"
+"""First line of a comment, by which the next run can find and replace it."""
+
+
+def render(report: Report) -> str:
+    """Return the text."""
+    lines = [MARKER, f"### Memory: {_TITLE[report.verdict]}"]
+    for capture in report.captures:
+        lines += ["", *_capture(capture)]
+    return "\n".join(lines) + "\n"
+
+
+def _capture(capture: CaptureReport) -> Iterator[str]:
+    samples = samples_text(capture.samples, capture.rate_bytes)
+    yield f"**{_text(capture.program)}** · {samples}"
+    for note in capture.notes:
+        yield f"> {_text(note)}"
+    yield ""
+    yield "| | limit of | measured | limit | |"
+    yield "|---|---|--:|--:|---|"
+    for result in capture.results:
+        yield _row(result)
+    for result in capture.results:
+        if result.culprits:
+            yield from _details(result)
+
+
+def _row(result: Result) -> str:
+    known = "" if result.estimate is None else estimate(result.estimate, result)
+    limit = "" if result.amount is None else amount(result.amount, result)
+    more = "; ".join(result.notes)
+    if result.verdict is Verdict.FAIL:
+        more = f"by {amount(result.excess, result)}"
+    elif result.verdict is Verdict.INCONCLUSIVE:
+        more = reason(result)
+    cells = (_WORD[result.verdict], result.name, known, limit, more)
+    return "| " + " | ".join(_text(cell) for cell in cells) + " |"
+
+
+def _details(result: Result) -> Iterator[str]:
+    yield ""
+    title = _html(f"{result.name}: {sentence(result)}")
+    opened = " open" if result.verdict is Verdict.FAIL else ""
+    yield f"<details{opened}><summary>{title}</summary>"
+    yield ""
+    for culprit in result.culprits:
+        yield from _culprit(culprit, rate=result.limit.measure is Measure.ALLOC_RATE)
+    yield ""
+    yield "</details>"
+
+
+def _culprit(culprit: Culprit, *, rate: bool) -> Iterator[str]:
+    first, *callers = culprit.frames or (None,)
+    where = "" if first is None else f" {_code(place(first))}"
+    name = "no stack" if first is None else first.function
+    text = f" – {_text(culprit.text)}" if culprit.text else ""
+    yield f"- {gain(culprit, rate=rate)} {_code(name)}{where}{text}"
+    names = [c.function for c in callers if c is not None]
+    if names:
+        yield f"  called by {' ← '.join(_code(n) for n in names[:4])}"
+
+
+def _code(text: str) -> str:
+    """Return a code span that no text can end early."""
+    text = one_line(text).replace("|", "\\|")
+    runs = [len(run) for run in re.findall(r"`+", text)]
+    fence = "`" * (max(runs, default=0) + 1)
+    return f"{fence} {text} {fence}" if runs else f"`{text}`"
+
+
+def _text(text: str) -> str:
+    """Return ``text`` with what Markdown or HTML would act on made plain."""
+    return re.sub(r"([\\`*_\[\]|@#])", r"\\\1", _html(text))
+
+
+def _html(text: str) -> str:
+    """Return ``text`` with what HTML would act on made plain."""
+    return html.escape(one_line(text), quote=False)

@@ -1,0 +1,123 @@
+"""Words that every format shares: amounts of a result, its sentence, and source lines."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+from mem_parser.budget.culprits import Culprit
+from mem_parser.budget.rules import Measure
+from mem_parser.budget.verdict import Result, Verdict
+from mem_parser.errors import one_line
+from mem_parser.estimate import Z95, Estimate
+from mem_parser.model import Unit
+from mem_parser.places import Frame
+from mem_parser.reports.units import format_bytes, format_total
+
+ANOTHER_TRY = "capture longer, or at a finer rate"
+
+
+def amount(value: float, result: Result) -> str:
+    """Return bytes, or bytes per second."""
+    rate = "/s" if result.limit.measure is Measure.ALLOC_RATE else ""
+    return format_bytes(value) + rate
+
+
+def estimate(value: Estimate, result: Result) -> str:
+    """Return `67.10 MiB ± 0.40`, the margin being that of 95 %."""
+    text = format_total(value, Unit.SPACE).removesuffix(" (95 %)")
+    return per_second(text) if result.limit.measure is Measure.ALLOC_RATE else text
+
+
+def per_second(text: str) -> str:
+    """Return bytes with their margin as bytes per second."""
+    value, plus_minus, margin = text.partition(" ±")
+    return f"{value}/s{plus_minus}{margin}"
+
+
+def sentence(result: Result) -> str:
+    """Return what there is to say of a limit: `67.10 MiB ± 0.40 over 64 MiB by 3.1 MiB`."""
+    if result.estimate is None or result.amount is None:
+        return result.reason
+    what, limit = estimate(result.estimate, result), amount(result.amount, result)
+    limit += _allowed(result)
+    if result.limit.measure is Measure.LEAKS:
+        return _of_leaks(result, limit)
+    if result.verdict is Verdict.FAIL:
+        return f"{what} over {limit} by {amount(result.excess, result)}"
+    if result.verdict is Verdict.PASS:
+        return f"{what} under {limit}"
+    return f"{what}, limit {limit}: {reason(result)}"
+
+
+def reason(result: Result) -> str:
+    """Return why a result is inconclusive."""
+    if result.reason:
+        return result.reason
+    upper, lower = amount(result.upper, result), amount(max(result.lower, 0.0), result)
+    if not result.estimate or not result.estimate.samples:
+        return f"0 samples, which leaves up to {upper}: {ANOTHER_TRY}"
+    return f"between {lower} and {upper}: {ANOTHER_TRY}"
+
+
+def _of_leaks(result: Result, limit: str) -> str:
+    if result.verdict is Verdict.INCONCLUSIVE:
+        return reason(result)
+    assert result.estimate is not None
+    if not result.estimate.samples:
+        return f"none found, limit {limit}"
+    what = f"{estimate(result.estimate, result)} leaking"
+    over = "over" if result.verdict is Verdict.FAIL else "under"
+    return f"{what}, {over} {limit}"
+
+
+def _allowed(result: Result) -> str:
+    """Say what the amount is made of where it is not the one in the file."""
+    if result.limit.measure is Measure.GROWTH:
+        return f" (baseline + {result.limit.text})"
+    if result.amount is not None and not math.isclose(result.amount, result.limit.amount):
+        return f" ({result.limit.text} and tolerance)"
+    return ""
+
+
+def gain(culprit: Culprit, *, rate: bool = False) -> str:
+    """Return a culprit's part: `+3.000 MiB ± 0.2`; ``rate``: of bytes per second."""
+    text = format_total(culprit.amount, Unit.SPACE).removesuffix(" (95 %)")
+    return ("+" if culprit.delta is not None else "") + (per_second(text) if rate else text)
+
+
+def place(frame: Frame) -> str:
+    """Return `src/header.c:88`, or the module where there is no source line."""
+    if frame.file:
+        path = relative(frame.file)
+        return one_line(f"{path}:{frame.line}" if frame.line else path)
+    return one_line(os.path.basename(frame.module))
+
+
+def relative(path: str) -> str:
+    """Return a source file relative to the working folder where it lies in it, else as it is."""
+    return path.removeprefix(os.getcwd() + os.sep)
+
+
+def source_frame(frames: Sequence[Frame]) -> Frame | None:
+    """Return the innermost frame whose source lies in the working folder, for annotations; else the
+    innermost with a line.
+    """
+    known = [f for f in frames if f.file and f.line]
+    for frame in known:
+        if os.path.exists(relative(frame.file)) and not os.path.isabs(relative(frame.file)):
+            return frame
+    return known[0] if known else None
+
+
+def margin95(value: Estimate) -> float:
+    """Return the half width of the 95 % interval."""
+    return Z95 * value.std_error
+
+
+def samples_text(report_samples: int, rate_bytes: float) -> str:
+    """Return `12345 samples at 16.00 KiB`."""
+    if rate_bytes <= 1:
+        return f"{report_samples} samples, every block"
+    return f"{report_samples} samples at {format_bytes(rate_bytes)}"

@@ -1,0 +1,157 @@
+"""What a budget says, whoever wrote it: a file, a test mark, a call.
+
+A `Budget` is what one capture is held against: limits of the whole, and of sites. `Limit.amount` is
+bytes (bytes per second for `ALLOC_RATE`); growth is an allowance on top of the baseline instead.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+
+from mem_parser.budget.quantity import Allowance
+
+_NOTHING = Allowance()
+ERROR = 0.05
+"""Chance of a wrong verdict, over all tries and all limits that are checked together."""
+
+
+class Measure(enum.StrEnum):
+    """What a limit is about."""
+
+    PEAK = "peak"
+    INUSE = "inuse"
+    ALLOC_RATE = "alloc_rate"
+    LEAKS = "leaks"
+    GROWTH = "growth"
+
+
+class Kind(enum.StrEnum):
+    """What of a stack a site is known by."""
+
+    FUNCTION = "function"
+    FILE = "file"
+    MODULE = "module"
+    STACK = "stack"
+    THREAD = "thread"
+    DOMAIN = "domain"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit. ``text`` is the amount as it was written, ``where`` the file, line and column."""
+
+    measure: Measure
+    amount: float = 0.0
+    growth: Allowance = _NOTHING
+    tolerance: Allowance = _NOTHING
+    text: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """``kind:pattern``; the pattern is a regular expression that may match anywhere. A stack is
+    spelled in function names, outermost first, with `;` between them.
+    """
+
+    kind: Kind
+    pattern: re.Pattern[str]
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.pattern.pattern}"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Blocks of the stacks on which all ``matches`` hold; with ``own`` the innermost frame (after
+    allocators) must be the one that matches, instead of any.
+    """
+
+    matches: tuple[Match, ...]
+    limits: tuple[Limit, ...] = ()
+    own: bool = False
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the site is called in baselines and where it has no name."""
+        return " and ".join(map(str, self.matches)) + (" (own)" if self.own else "")
+
+    @property
+    def title(self) -> str:
+        """What the site is called in reports."""
+        return self.name or self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Everything one capture is held against.
+
+    ``baseline`` is the path of the baseline file, which need not exist unless a limit is about
+    growth. ``suppressions`` are LeakSanitizer files of known leaks. ``error`` is divided over all
+    that is checked together.
+    """
+
+    limits: tuple[Limit, ...] = ()
+    sites: tuple[Site, ...] = ()
+    baseline: str | None = None
+    suppressions: tuple[str, ...] = ()
+    error: float = ERROR
+
+    @property
+    def every_limit(self) -> list[tuple[Site | None, Limit]]:
+        """All limits with their site; None is the whole program."""
+        whole: list[tuple[Site | None, Limit]] = [(None, limit) for limit in self.limits]
+        return whole + [(site, limit) for site in self.sites for limit in site.limits]
+
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether a limit is about growth."""
+        return any(limit.measure is Measure.GROWTH for _, limit in self.every_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """How `mem_profiler run --budget` goes about it: most tries, and the rate of the first; None is
+    derived from the limits.
+    """
+
+    tries: int = 3
+    rate_bytes: int | None = None
+
+
+FINEST_FIRST_RATE = 256
+COARSEST_FIRST_RATE = 16384
+_SAMPLES_AT_LIMIT = 1024
+
+
+def first_rate(budgets: list[Budget]) -> int:
+    """Return the bytes per sample of a first try: a power of two that gives a value at the smallest
+    limit about 1024 samples (3 % standard error), within bounds that keep it cheap.
+    """
+    amounts = [
+        limit.tolerance.raised(limit.amount)
+        for budget in budgets
+        for _, limit in budget.every_limit
+        if limit.measure in (Measure.PEAK, Measure.INUSE) and limit.amount > 0
+    ]
+    rate = COARSEST_FIRST_RATE
+    smallest = min(amounts, default=0.0)
+    while amounts and rate > FINEST_FIRST_RATE and smallest < rate * _SAMPLES_AT_LIMIT:
+        rate //= 2
+    return rate
+
+
+@dataclass(slots=True)
+class Section:
+    """`[budget]` or one `[target.NAME]`, before they are joined for a program."""
+
+    limits: dict[Measure, Limit] = field(default_factory=dict)
+    sites: list[Site] = field(default_factory=list)
+    site_tolerance: dict[str, Allowance] = field(default_factory=dict)
+    tolerance: Allowance | None = None
+    baseline: str | None = None
+    suppressions: tuple[str, ...] = ()
+    error: float | None = None

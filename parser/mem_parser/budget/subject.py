@@ -1,0 +1,107 @@
+"""What is held against a budget: one capture with its names, and the parts that sites mean."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from mem_parser.budget.rules import Kind, Match, Site
+from mem_parser.filters import Filters, stacks_with
+from mem_parser.model import BoolArray, Profile
+from mem_parser.names import FrameRule
+from mem_parser.places import Places, find_places
+from mem_parser.reports.aggregate import without_allocators
+from mem_parser.symbols.table import Symbols
+
+
+@dataclass
+class Subject:
+    """One capture. ``path`` is what reports call it."""
+
+    profile: Profile
+    symbols: Symbols
+    path: str = ""
+    _parts: dict[str, Profile | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def program(self) -> str:
+        """The program's file name: what target sections and baselines go by."""
+        capture = self.profile.capture
+        return os.path.basename(capture.exe) or capture.comm or os.path.basename(self.path)
+
+    @property
+    def build(self) -> str:
+        """The first digits of the program's build-id; empty where it is not known."""
+        name = self.program
+        return next((m.build_id[:12] for m in self.profile.modules if m.name == name), "")
+
+    @cached_property
+    def places(self) -> Places:
+        """The stacks as verdicts name them."""
+        return find_places(self.profile, self.symbols)
+
+    def part(self, site: Site | None) -> Profile | None:
+        """Return the profile of a site's blocks (of all without one); None where the file cannot
+        tell, because it does not know blocks by thread.
+        """
+        if site is None:
+            return self.profile
+        if site.key not in self._parts:
+            self._parts[site.key] = self._part(site)
+        return self._parts[site.key]
+
+    def _part(self, site: Site) -> Profile | None:
+        threads = [m for m in site.matches if m.kind is Kind.THREAD]
+        profile = self.profile
+        if threads:
+            if profile.thread_blocks is None:
+                return None
+            profile = self._of_threads(profile, threads)
+        kept = np.ones(len(profile.sites), dtype=np.bool_)
+        for match in site.matches:
+            if match.kind is Kind.DOMAIN:
+                known = [bool(match.pattern.search(d)) for d in profile.domains]
+                kept &= np.array(known, dtype=np.bool_)[profile.sites.domain]
+            elif match.kind is not Kind.THREAD:
+                kept &= self._stacks(match, own=site.own)[profile.sites.stack]
+        return profile.where(kept)
+
+    def _of_threads(self, profile: Profile, matches: list[Match]) -> Profile:
+        wanted = tuple(
+            str(t.tid)
+            for t in profile.threads
+            if all(m.pattern.search(t.name) or m.pattern.fullmatch(str(t.tid)) for m in matches)
+        )
+        if not wanted:
+            return profile.where(np.zeros(len(profile.sites), dtype=np.bool_))
+        return Filters(threads=wanted).apply(profile, self.symbols)[0]
+
+    def _stacks(self, match: Match, *, own: bool) -> BoolArray:
+        if match.kind is Kind.STACK:
+            spelled = [
+                ";".join(f.function for f in reversed(frames)) for frames in self.places.frames
+            ]
+            found = [bool(match.pattern.search(text)) for text in spelled]
+            return np.array(found, dtype=np.bool_)[self.places.place]
+        locations = self._locations(match)
+        if not own:
+            return np.asarray(stacks_with(self.symbols, locations), dtype=np.bool_)
+        offsets, kept = without_allocators(self.symbols, FrameRule.OWN)
+        return np.asarray(locations[kept[offsets[:-1]]], dtype=np.bool_)
+
+    def _locations(self, match: Match) -> BoolArray:
+        """Return for each location whether its function, file or module matches."""
+        symbols, matches = self.symbols, match.pattern.search
+        if match.kind is Kind.FILE:
+            files = [x.file or symbols.functions[x.function].file for x in symbols.locations]
+            return np.array([bool(matches(f)) for f in files], dtype=np.bool_)
+        names = (
+            [bool(matches(f.module)) for f in symbols.functions]
+            if match.kind is Kind.MODULE
+            else [bool(matches(f.name) or matches(f.full_name)) for f in symbols.functions]
+        )
+        found = np.array(names, dtype=np.bool_)[symbols.function_of_location]
+        return np.asarray(found, dtype=np.bool_)

@@ -1,0 +1,366 @@
+"""The verdict on every limit, and on all of them together.
+
+    pass          the upper bound is not above the limit
+    fail          the lower bound is above it
+    inconclusive  neither: the samples do not tell; or something forbids to pass
+
+The chance of a wrong verdict, `Budget.error` (5 %), is divided like this:
+
+- over tries: each gets an equal part, since any of them may be the one that decides (Bonferroni),
+  so repeating does not buy a verdict;
+- fail, over limits: one limit that fails is enough to fail the whole, so each gets an equal part of
+  what the try has (Bonferroni);
+- pass, not over limits: the whole passes only if every limit does. If it should not, at least one
+  limit is truly exceeded, and the chance that this one passes already bounds the chance that all do
+  (the intersection-union test: R. L. Berger, Technometrics 24, 1982).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mem_parser.budget import baseline as baselines
+from mem_parser.budget import culprits, growth, leakage
+from mem_parser.budget.baseline import Baseline, Program
+from mem_parser.budget.culprits import Culprit
+from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of
+from mem_parser.budget.rules import Budget, Limit, Measure, Site
+from mem_parser.budget.subject import Subject
+from mem_parser.errors import BaselineError, OverBudget, Undecided
+from mem_parser.estimate import Estimate
+from mem_parser.model import Count, Profile
+from mem_parser.suppressions import read_suppressions
+
+
+class Verdict(enum.StrEnum):
+    """What is said of a limit; in the order of reports."""
+
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    PASS = "pass"  # noqa: S105 - no password
+
+
+ORDER = list(Verdict)
+EXIT_CODES = {
+    Verdict.PASS: 0,
+    Verdict.FAIL: OverBudget.exit_code,
+    Verdict.INCONCLUSIVE: Undecided.exit_code,
+}
+
+
+@dataclass(slots=True)
+class Result:
+    """One limit and what is said of it.
+
+    ``amount`` is what the value is held against, in bytes (per second for rates), tolerance
+    included; None where a growth limit has no baseline amount to stand on. ``lower`` and ``upper``
+    are one-sided bounds at the error they were allowed. ``reason`` says why it is inconclusive.
+    """
+
+    limit: Limit
+    site: Site | None
+    verdict: Verdict
+    amount: float | None
+    estimate: Estimate | None
+    lower: float = 0.0
+    upper: float = math.inf
+    reason: str = ""
+    notes: list[str] = field(default_factory=list)
+    culprits: list[Culprit] = field(default_factory=list)
+    attempt: int = 1
+
+    @property
+    def name(self) -> str:
+        """What the limit is called: `peak`, or `inuse of module:libparser`."""
+        word = str(self.limit.measure)
+        return word if self.site is None else f"{word} of {self.site.title}"
+
+    @property
+    def excess(self) -> float:
+        """How far the estimate is above the limit; negative below."""
+        if self.estimate is None or self.amount is None:
+            return 0.0
+        return self.estimate.value - self.amount
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as JSON tools and pages take it."""
+        known = self.estimate
+        return {
+            "verdict": str(self.verdict),
+            "measure": str(self.limit.measure),
+            "name": self.name,
+            "site": self.site.key if self.site else None,
+            "limit": self.amount,
+            "limit_text": self.limit.text,
+            "where": self.limit.where,
+            "value": None if known is None else known.value,
+            "std_error": None if known is None else _finite(known.std_error),
+            "samples": None if known is None else known.samples,
+            "lower": _finite(self.lower),
+            "upper": _finite(self.upper),
+            "excess": self.excess,
+            "reason": self.reason,
+            "notes": self.notes,
+            "attempt": self.attempt,
+            "culprits": [c.as_json() for c in self.culprits],
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@dataclass(slots=True)
+class CaptureReport:
+    """All results of one capture."""
+
+    path: str
+    program: str
+    results: list[Result]
+    rate_bytes: float
+    samples: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all."""
+        return min((r.verdict for r in self.results), key=ORDER.index, default=Verdict.PASS)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the block of `budget --json` and of the page's tab."""
+        return {
+            "rows": [r.as_json() for r in self.results],
+            "file": self.path,
+            "program": self.program,
+            "verdict": str(self.verdict),
+            "rate_bytes": self.rate_bytes,
+            "samples": self.samples,
+            "notes": self.notes,
+        }
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked together: one report for each capture."""
+
+    captures: list[CaptureReport]
+    error: float
+    tries: int = 1
+    attempt: int = 1
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all captures."""
+        return min((c.verdict for c in self.captures), key=ORDER.index, default=Verdict.PASS)
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 6 over budget, 7 inconclusive."""
+        return EXIT_CODES[self.verdict]
+
+    @property
+    def may_be_decided(self) -> bool:
+        """Whether nothing failed, and a finer rate may decide what is inconclusive."""
+        undecided = [r for _, r in self.results if r.verdict is Verdict.INCONCLUSIVE]
+        return self.verdict is Verdict.INCONCLUSIVE and all(
+            not r.reason and (r.estimate is not None) for r in undecided
+        )
+
+    @property
+    def results(self) -> list[tuple[CaptureReport, Result]]:
+        """All results with their captures."""
+        return [(c, r) for c in self.captures for r in c.results]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `budget --json` prints."""
+        return {
+            "rows": [c.as_json() for c in self.captures],
+            "verdict": str(self.verdict),
+            "exit_code": self.exit_code,
+            "error": self.error,
+            "tries": self.tries,
+            "attempt": self.attempt,
+        }
+
+
+def check(pairs: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: int = 1) -> Report:
+    """Hold captures against budgets, all together.
+
+    ``tries`` is how often it may be repeated in all, ``attempt`` which of them this is; the error
+    is divided over the tries. Raises `BaselineError` for a baseline that a limit needs and that is
+    missing, broken, or of another program; `UsageProblem` for a broken list of suppressions.
+    """
+    checks = sum(len(budget.every_limit) for _, budget in pairs)
+    error = min((budget.error for _, budget in pairs), default=0.0)
+    reports = []
+    for subject, budget in pairs:
+        judge = _Judge(subject, budget, budget.error / tries, checks)
+        reports.append(judge.run(attempt))
+    return Report(reports, error, tries, attempt)
+
+
+def combine(earlier: Report, later: Report) -> Report:
+    """Return the report of a repetition together with what was decided before it.
+
+    A limit that was inconclusive takes its new verdict; one that passed stays, unless it fails now.
+    Captures are matched by their order and program.
+    """
+    reports = list(later.captures)
+    for k, (old, new) in enumerate(zip(earlier.captures, later.captures, strict=False)):
+        if old.program != new.program or len(old.results) != len(new.results):
+            continue
+        kept = [
+            a if a.verdict is Verdict.PASS and b.verdict is Verdict.INCONCLUSIVE else b
+            for a, b in zip(old.results, new.results, strict=True)
+        ]
+        reports[k] = dataclasses.replace(new, results=kept)
+    return dataclasses.replace(later, captures=reports)
+
+
+def needed_rate(report: Report, rate: float) -> float:
+    """Return the bytes per sample at which the nearest undecided limit would likely be decided: the
+    error falls with the root of the rate. From a quarter to a 64th of ``rate``.
+    """
+    share = 0.25
+    for _, result in report.results:
+        if result.verdict is not Verdict.INCONCLUSIVE or result.estimate is None:
+            continue
+        if result.reason or result.amount is None:
+            continue
+        gap = abs(result.excess)
+        width = max(result.upper - result.estimate.value, result.estimate.value - result.lower)
+        if width > 0:
+            share = min(share, 0.5 * (gap / width) ** 2)
+    return max(rate * max(share, 1 / 64), 1.0)
+
+
+class _Judge:
+    """Holds one capture against its budget."""
+
+    def __init__(self, subject: Subject, budget: Budget, error: float, checks: int) -> None:
+        self.subject = subject
+        self.budget = budget
+        self.pass_alpha = error
+        self.fail_alpha = error / max(checks, 1)
+        self.program = self._baseline()
+        self.suppressions = tuple(
+            pattern for path in budget.suppressions for pattern in read_suppressions(path)
+        )
+
+    def _baseline(self) -> Program | None:
+        """Return the baseline; one that no limit needs may be missing, but not broken."""
+        path = self.budget.baseline
+        if path is None:
+            return None
+        try:
+            found: Baseline = baselines.read(path)
+            return found.of(self.subject.program)
+        except BaselineError:
+            if self.budget.needs_baseline:
+                raise
+            return None
+
+    def run(self, attempt: int) -> CaptureReport:
+        profile = self.subject.profile
+        obstacle = obstacle_of(profile)
+        results = [self._result(site, limit, obstacle) for site, limit in self.budget.every_limit]
+        for result in results:
+            result.attempt = attempt
+        samples = profile.capture.samples
+        report = CaptureReport(
+            self.subject.path, self.subject.program, results, profile.rate_bytes,
+            int(profile.counts(Count.ALLOC)[0].sum()) if samples is None else samples,
+        )  # fmt: skip
+        if obstacle:
+            report.notes.append(obstacle)
+        if profile.capture.pymalloc:
+            report.notes.append(
+                "small objects of this CPython went through pymalloc; they are not in it"
+            )
+        return report
+
+    def _result(self, site: Site | None, limit: Limit, obstacle: str | None) -> Result:
+        findings = None
+        if limit.measure is Measure.LEAKS:
+            part = self.subject.part(site)
+            if part is None:
+                measured = Measured(None, "the file does not tell threads apart")
+            else:
+                leaks = leakage.measure_leaks(
+                    part, self.subject.symbols, self.suppressions, self.fail_alpha
+                )
+                measured, findings = leaks.measured, leaks.found
+            amount: float | None = limit.tolerance.raised(limit.amount)
+        elif limit.measure is Measure.GROWTH:
+            measured, amount = self._growth(site, limit)
+        else:
+            measured = measure(self.subject.profile, self.subject.part(site), limit.measure)
+            amount = limit.tolerance.raised(limit.amount)
+        result = self._judge(site, limit, measured, amount, obstacle)
+        if result.verdict is not Verdict.PASS and amount is not None:
+            result.culprits = self._culprits(result, findings)
+        return result
+
+    def _growth(self, site: Site | None, limit: Limit) -> tuple[Measured, float | None]:
+        assert self.program is not None, "needs_baseline made sure of it"
+        factor = (1 + limit.growth.share) * (1 + limit.tolerance.share)
+        found = growth.measure_growth(self.subject, site, self.program, factor)
+        if not isinstance(found.what, growth.Grown):
+            return found, None
+        return found, found.what.allowed + limit.growth.bytes + limit.tolerance.bytes
+
+    def _judge(
+        self,
+        site: Site | None,
+        limit: Limit,
+        measured: Measured,
+        amount: float | None,
+        obstacle: str | None,
+    ) -> Result:
+        what = measured.what
+        if what is None or amount is None:
+            reason = measured.obstacle or obstacle or ""
+            return Result(limit, site, Verdict.INCONCLUSIVE, amount, None, reason=reason)
+        known = self.subject.profile.exact_samples or self.subject.profile.rate_bytes <= 1
+        lower = what.lower(self.fail_alpha) if known else 0.0
+        # Lost samples can only have added.
+        upper = what.upper(self.pass_alpha) / (1 - min(lost_share(self.subject.profile), 0.99))
+        stops = obstacle or measured.obstacle
+        verdict, reason = Verdict.INCONCLUSIVE, ""
+        if lower > amount:
+            verdict = Verdict.FAIL
+        elif stops:
+            reason = stops
+        elif upper <= amount:
+            verdict = Verdict.PASS
+        return Result(
+            limit, site, verdict, amount, what.estimate, lower, upper, reason, list(measured.notes)
+        )
+
+    def _culprits(self, result: Result, findings: list[Any] | None) -> list[Culprit]:
+        if findings is not None:
+            return culprits.leaking(findings)
+        part = self.subject.part(result.site)
+        if part is None:
+            return []
+        kind = result.limit.measure
+        count = {
+            Measure.PEAK: Count.PEAK if part.has(Count.PEAK) else Count.INUSE,
+            Measure.ALLOC_RATE: Count.ALLOC,
+        }.get(kind, Count.INUSE)
+        if kind is Measure.GROWTH and self.program is not None:
+            count = self.program.measure
+        excess = max(result.excess, 0.0)
+        if self.program is not None and self.program.measure is count:
+            found = culprits.grown(self.subject, part, self.program, excess)
+            if found:
+                return found
+        return culprits.largest(self.subject, part, count, excess, self._scale(part, kind))
+
+    def _scale(self, part: Profile, kind: Measure) -> float:
+        return 1 / (part.capture.duration_s or 1.0) if kind is Measure.ALLOC_RATE else 1.0

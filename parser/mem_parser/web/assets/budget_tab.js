@@ -1,0 +1,37 @@
+// The tab Budget: every limit with its verdict, and who makes an excess up.
+
+function culpritItem(culprit, rate) {
+  const first = (culprit.stack ?? [])[0];
+  const grew = culprit.delta !== null && culprit.delta !== undefined;
+  const bytes = grew ? signedText(culprit.delta, "space") : bytesText(culprit.bytes ?? 0);
+  const error = grew ? culprit.delta_error : culprit.std_error;
+  const margin = error > 0 ? ` \u00b1 ${bytesText(Z95 * error)}` : "";
+  const name = first ? frameText(first) : "[no stack]";
+  const parts = [element("div", "", `${bytes}${margin}${rate}  ${name}`)];
+  if (culprit.text) parts.push(element("div", "faint", String(culprit.text)));
+  if ((culprit.stack ?? []).length > 1) parts.push(stackCell(culprit));
+  return element("li", "", null, parts);
+}
+
+function budgetTab(host, block) {
+  const rows = block.rows ?? [];
+  const rateOf = (row) => row.measure === "alloc_rate" ? "/s" : "";
+  const amount = (row, value) => value === null || value === undefined ? "" : bytesText(value) + rateOf(row);
+  const measured = (row) => amount(row, row.value) + (row.std_error > 0 ? ` \u00b1 ${bytesText(Z95 * row.std_error)}` : "");
+  const words = (row) => [row.reason, ...(row.notes ?? [])].filter(Boolean).join("; ");
+  host.append(verdictCounts(rows), ...notesOf(block));
+  const table = new DataTable(host, [
+    { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
+    { key: "name", label: "Limit of", kind: "text", main: true, text: (row) => String(row.name ?? ""), hint: (row) => String(row.where ?? "") },
+    { key: "value", label: "Measured", kind: "number", value: (row) => row.value ?? null, text: measured },
+    { key: "limit", label: "Limit", kind: "number", value: (row) => row.limit ?? null, text: (row) => amount(row, row.limit) },
+    { key: "excess", label: "Over", kind: "number", value: (row) => row.excess ?? null, text: (row) => row.excess > 0 ? amount(row, row.excess) : "" },
+    { key: "note", label: "Note", kind: "text", text: words },
+  ], rows, { search: (row) => `${row.verdict} ${row.name} ${words(row)}`, name: "budget" });
+  for (const row of rows) {
+    if (!(row.culprits ?? []).length) continue;
+    host.append(element("h3", "", `${row.name}: who makes it up`),
+      element("ul", "culprits", null, row.culprits.map((culprit) => culpritItem(culprit, rateOf(row)))));
+  }
+  return table;
+}

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mem_cli.errors import say_error
 from mem_cli.output import check_output, write_result
 from mem_parser.errors import InputFileError, MemError, UsageProblem, one_line
 
@@ -201,7 +202,7 @@ def _github(report: Report, *, err: bool) -> None:
 class Gate:
     """What `mem_profiler run --budget` decides: the rate of each try, and when to stop.
 
-    `take` gets the captures of a try and returns whether to run again; `finish` prints and writes.
+    `take` gets the captures of a try and returns whether to run again.
     """
 
     def __init__(self, path: str, rate: int | None, tries: int | None, options: dict[str, Any]):
@@ -227,11 +228,28 @@ class Gate:
             if budget.needs_baseline and budget.baseline:
                 read(budget.baseline)
 
-    def take(self, files: Sequence[str]) -> bool:
-        """Check the captures of one try. Returns whether another one may decide more. Raises
-        `MemError`.
+    def take(self, files: Sequence[str], *, last: bool, code: int) -> bool:
+        """Check the captures of one try; returns whether to run again.
+
+        ``last``: there shall be no other. ``code`` is what the command already ends with; then what
+        goes wrong here is only printed. Raises `MemError`. The report of the last try is printed to
+        standard error, and written to what was asked for.
         """
-        from mem_parser.budget import check_subjects, combine, needed_rate, open_subject
+        try:
+            again = self._check(files) and not last
+            if again:
+                self._announce()
+            else:
+                self._finish()
+        except MemError as error:
+            if not code:
+                raise
+            say_error(str(error), error.hint)
+            return False
+        return again
+
+    def _check(self, files: Sequence[str]) -> bool:
+        from mem_parser.budget import check_subjects, combine, open_subject
 
         self.attempt += 1
         self.subjects = [open_subject(path) for path in files]
@@ -239,24 +257,27 @@ class Gate:
             write_baselines(self.rules, self.subjects)
         report = check_subjects(self.rules, self.subjects, tries=self.tries, attempt=self.attempt)
         self.report = report if self.report is None else combine(self.report, report)
-        if not self.report.may_be_decided or self.attempt >= self.tries:
-            return False
+        return self.report.may_be_decided and self.attempt < self.tries
+
+    def _announce(self) -> None:
+        from mem_parser.budget import needed_rate
+
+        assert self.report is not None
         self.rate = max(round(needed_rate(self.report, self.rate)), 1)
         click.echo(
             f"inconclusive at try {self.attempt} of {self.tries}: "
             f"running again at 1 sample / {self.rate} B",
             err=True,
         )
-        return True
 
-    def finish(self) -> int:
-        """Print the report to standard error and write what was asked for; returns its exit code.
-        Raises `MemError`.
-        """
-        if self.report is None:
-            return 0
-        present(self.report, self.subjects, self.options, err=True)
-        return self.report.exit_code
+    def _finish(self) -> None:
+        if self.report is not None and self.subjects:
+            present(self.report, self.subjects, self.options, err=True)
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code of the verdict."""
+        return self.report.exit_code if self.report else 0
 
 
 commands = (budget_command,)

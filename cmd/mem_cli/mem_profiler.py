@@ -104,12 +104,20 @@ def _on_signals(numbers: Iterable[int], handler: Callable[[int, FrameType | None
 
 
 def _finish(
-    results: list[Result], errors: list[MemError], *, symbolize: bool, of_run: bool = False
+    results: list[Result],
+    errors: list[MemError],
+    *,
+    symbolize: bool,
+    of_run: bool = False,
+    quiet: bool = False,
 ) -> int:
+    """Print what became of captures; ``quiet``: only what is no ordinary success."""
     if symbolize:
         embed_names(results)
     for result in results:
         for line in capture_view.result_lines(result, awaited=of_run):
+            if quiet and line.startswith(capture_view.SUCCESS):
+                break
             click.echo(line, err=of_run)
     for error in errors:
         say_error(str(error), error.hint)
@@ -214,6 +222,7 @@ def _capture(pids: list[int], seconds: float, rate: int, prefix: str, *, symboli
 @click.pass_context
 def run(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
+    /,
     rate: int | None,
     prefix: str,
     children: bool,
@@ -229,28 +238,24 @@ def run(  # noqa: PLR0917 - click passes options by name
     options = launch.Options(rate or DEFAULT_RATE, prefix, children, keep_pymalloc)
     if budget is None:
         refuse_outputs({"tries": tries, **outputs})
-        outcome = _run(arguments, options)
-        ctx.exit(outcome.status or _finish_run(outcome, symbolize=symbolize))
+        outcome, _ = _run(arguments, options)
+        code = _finish(outcome.results, outcome.errors, symbolize=symbolize, of_run=True)
+        ctx.exit(outcome.status or code)
     gate = Gate(budget, rate, tries, outputs)
     while True:
-        outcome = _run(arguments, dataclasses.replace(options, rate_bytes=gate.rate))
-        code = _finish_run(outcome, symbolize=symbolize, quiet=True)
-        again = gate.take([result.path for result in outcome.results])
-        if outcome.status or code or not again:
+        outcome, stopped = _run(arguments, dataclasses.replace(options, rate_bytes=gate.rate))
+        results, errors = outcome.results, outcome.errors
+        code = _finish(results, errors, symbolize=symbolize, of_run=True, quiet=True)
+        # The program's own exit code comes first, then what went wrong with its capture.
+        code = outcome.status or code
+        last = stopped or bool(code)
+        if not gate.take([result.path for result in results], last=last, code=code):
             break
-    # The program's own exit code comes first, then what went wrong with its capture.
-    verdict = gate.finish()
-    ctx.exit(outcome.status or code or verdict)
+    ctx.exit(code or gate.exit_code)
 
 
-def _finish_run(outcome: launch.Outcome, *, symbolize: bool, quiet: bool = False) -> int:
-    if symbolize:
-        embed_names(outcome.results)
-    return _finish(outcome.results, outcome.errors, of_run=True, quiet=quiet)
-
-
-def _run(arguments: tuple[str, ...], options: launch.Options) -> launch.Outcome:
-    """Run a program once, to its end."""
+def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Outcome, bool]:
+    """Run a program once, to its end. Returns how it went, and whether somebody asked to end."""
     running: list[launch.Run] = []
     early = Stop()
 
@@ -260,16 +265,13 @@ def _run(arguments: tuple[str, ...], options: launch.Options) -> launch.Outcome:
             one.forward(number)
 
     # A Ctrl-C reaches the program from the terminal; we live on to write the file.
-    _on_signals((signal.SIGINT, signal.SIGQUIT), lambda _number, _frame: None)
+    _on_signals((signal.SIGINT, signal.SIGQUIT), early)
     _on_signals((signal.SIGTERM, signal.SIGHUP), forward)
-    options = launch.Options(rate, prefix, children, keep_pymalloc)
     one = launch.Run(arguments, options)
     running.append(one)
     if early.wanted:
         one.forward(signal.SIGTERM)
-    outcome = one.finish(one.follow(lambda _gone: None))
-    code = _finish(outcome.results, outcome.errors, symbolize=symbolize, of_run=True)
-    ctx.exit(outcome.status or code)
+    return one.finish(one.follow(lambda _gone: None)), early.wanted
 
 
 @cli.command()

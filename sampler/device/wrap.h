@@ -82,8 +82,9 @@
     struct mp_device_taken taken;                                                                  \
     mp_device_scope_take(&scope, block.space, block.address, &taken)
 #define MP_AFTER_free(...)                                                                         \
-    if (!ok)                                                                                       \
-    mp_device_put_back(&taken)
+    if (!ok) {                                                                                     \
+        mp_device_put_back(&taken);                                                                \
+    }
 
 #define MP_BEFORE_create(...)
 #define MP_AFTER_create(...)                                                                       \
@@ -98,37 +99,43 @@
     struct mp_physical_released released;                                                          \
     mp_physical_release(block.space, block.address, &released)
 #define MP_AFTER_release(...)                                                                      \
-    if (!ok)                                                                                       \
-    mp_physical_put_back(&released)
+    if (!ok) {                                                                                     \
+        mp_physical_put_back(&released);                                                           \
+    }
 
 #define MP_BEFORE_retain(...)
 #define MP_AFTER_retain(...)                                                                       \
     struct mp_device_block block = {__VA_ARGS__};                                                  \
-    if (ok)                                                                                        \
-    mp_physical_retain(block.space, block.address, block.container)
+    if (ok) {                                                                                      \
+        mp_physical_retain(block.space, block.address, block.container);                           \
+    }
 
 #define MP_BEFORE_import(...)
 #define MP_AFTER_import(...)                                                                       \
     struct mp_device_block block = {__VA_ARGS__};                                                  \
-    if (ok)                                                                                        \
-    mp_physical_import(block.space, block.address)
+    if (ok) {                                                                                      \
+        mp_physical_import(block.space, block.address);                                            \
+    }
 
 #define MP_BEFORE_map(...)
 #define MP_AFTER_map(...)                                                                          \
     struct mp_device_block block = {__VA_ARGS__};                                                  \
-    if (ok)                                                                                        \
-    mp_physical_map(block.space, block.address, block.container, block.asked_bytes)
+    if (ok) {                                                                                      \
+        mp_physical_map(block.space, block.address, block.container, block.asked_bytes);           \
+    }
 
 #define MP_BEFORE_unmap(...)
 #define MP_AFTER_unmap(...)                                                                        \
     struct mp_device_block block = {__VA_ARGS__};                                                  \
-    if (ok)                                                                                        \
-    mp_physical_unmap(block.space, block.address, block.asked_bytes)
+    if (ok) {                                                                                      \
+        mp_physical_unmap(block.space, block.address, block.asked_bytes);                          \
+    }
 
 #define MP_BEFORE_ended(...)
 #define MP_AFTER_ended(expression)                                                                 \
-    if (ok)                                                                                        \
-    expression
+    if (ok) {                                                                                      \
+        expression;                                                                                \
+    }
 
 #define MP_BEFORE_name(...)
 #define MP_AFTER_name(...)

@@ -89,10 +89,12 @@ static bool is_left_alone(const struct mp_slot_table *table, const struct mp_elf
     return false;
 }
 
-/* A slot of the PLT that the loader has not bound leads back into the code of its own module. */
+/* A slot of the PLT that the loader has not bound leads back into the code of its own module. So does one
+ * that was bound to the module's own function, unless that is the one we look for. */
 static bool is_unbound(const struct scan *s, unsigned type, const ElfW(Sym) * symbol,
-                       uintptr_t value) {
-    return type == TYPE_JUMP_SLOT && symbol->st_shndx == SHN_UNDEF &&
+                       uintptr_t value, uintptr_t expected) {
+    return type == TYPE_JUMP_SLOT &&
+           (symbol->st_shndx == SHN_UNDEF || s->elf->base + symbol->st_value == expected) &&
            (s->mode & MP_SLOTS_NO_UNBOUND) == 0 && mp_elf_segment_rest(s->elf, value, PF_X) != 0;
 }
 
@@ -107,8 +109,8 @@ static void treat(struct scan *s, unsigned type, const ElfW(Sym) * symbol, int w
             mp_kept_adopt(s->elf, s->identity, address, w->expected, w->hook);
         return;
     }
-    bool leads_there =
-        value == w->expected || (s->table->is_default[want] && is_unbound(s, type, symbol, value));
+    bool leads_there = value == w->expected || (s->table->is_default[want] &&
+                                                is_unbound(s, type, symbol, value, w->expected));
     if (!leads_there) {
         s->counts->foreign++;
     } else if ((s->mode & MP_SLOTS_VERIFY) != 0 ||

@@ -1,0 +1,71 @@
+/*
+ * acl.c - a stub of ACL, libascendcl.so, on top of libruntime.so. Sizes grow on the way down as they do there:
+ * 32 bytes of padding, multiples of 32.
+ */
+#include "ascend.h"
+
+static uint64_t padded(size_t size, size_t padding) {
+    return (size + 32 + padding - 1) / 32 * 32;
+}
+
+aclError aclrtMalloc(void **devPtr, size_t size, aclrtMemMallocPolicy policy) {
+    (void)policy;
+    return rtMalloc(devPtr, padded(size, 32), RT_MEMORY_HBM, APP_MODULE_ID);
+}
+
+aclError aclrtMallocAlign32(void **devPtr, size_t size, aclrtMemMallocPolicy policy) {
+    (void)policy;
+    return rtMalloc(devPtr, padded(size, 0), RT_MEMORY_HBM, APP_MODULE_ID);
+}
+
+aclError aclrtFree(void *devPtr) {
+    return rtFree(devPtr);
+}
+
+aclError aclrtMallocHost(void **hostPtr, size_t size) {
+    return rtMallocHost(hostPtr, size, APP_MODULE_ID);
+}
+
+aclError aclrtFreeHost(void *hostPtr) {
+    return rtFreeHost(hostPtr);
+}
+
+aclError aclrtMemAllocManaged(void **ptr, uint64_t size, uint32_t flag) {
+    return rtMemAllocManaged(ptr, size, flag, APP_MODULE_ID);
+}
+
+aclError aclrtReserveMemAddress(void **virPtr, size_t size, size_t alignment, void *expectPtr,
+                                uint64_t flags) {
+    return rtReserveMemAddress(virPtr, size, alignment, expectPtr, flags);
+}
+
+aclError aclrtReleaseMemAddress(void *virPtr) {
+    return rtReleaseMemAddress(virPtr);
+}
+
+aclError aclrtMallocPhysical(aclrtDrvMemHandle *handle, size_t size,
+                             const aclrtPhysicalMemProp *prop, uint64_t flags) {
+    (void)flags;
+    return rtMallocPhysical(handle, size, (int32_t)prop->location.id);
+}
+
+aclError aclrtFreePhysical(aclrtDrvMemHandle handle) {
+    return rtFreePhysical(handle);
+}
+
+aclError aclrtMapMem(void *virPtr, size_t size, size_t offset, aclrtDrvMemHandle handle,
+                     uint64_t flags) {
+    return rtMapMem(virPtr, size, offset, handle, flags);
+}
+
+aclError aclrtUnmapMem(void *virPtr) {
+    return rtUnmapMem(virPtr);
+}
+
+aclError aclrtSetDevice(int32_t deviceId) {
+    return rtSetDevice(deviceId);
+}
+
+aclError aclrtResetDevice(int32_t deviceId) {
+    return rtDeviceReset(deviceId);
+}

@@ -1,0 +1,127 @@
+/*
+ * runtime.c - a stub of Ascend's runtime, libruntime.so, on top of libascend_hal.so.
+ *
+ * As CANN's: what a driver may lack is declared weak and tested by its address; huge pages are tried first and
+ * normal ones when they are refused; the last user of a device closes it.
+ */
+#include "ascend.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define WEAK __attribute__((weak))
+
+drvError_t WEAK halMemCreate(drv_mem_handle_t **handle, size_t size,
+                             const struct drv_mem_prop *prop, uint64_t flag);
+drvError_t WEAK halMemRelease(drv_mem_handle_t *handle);
+drvError_t WEAK halMemAddressReserve(void **ptr, size_t size, size_t alignment, void *addr,
+                                     uint64_t flag);
+drvError_t WEAK halMemAddressFree(void *ptr);
+drvError_t WEAK halMemMap(void *ptr, size_t size, size_t offset, drv_mem_handle_t *handle,
+                          uint64_t flag);
+drvError_t WEAK halMemUnmap(void *ptr);
+drvError_t WEAK halDeviceClose(uint32_t devid, halDevCloseIn *in);
+drvError_t WEAK drvDeviceClose(uint32_t devId);
+
+static atomic_int users[2];
+static _Thread_local int current;
+
+static rtError_t status(drvError_t rc) {
+    if (rc == DRV_ERROR_NONE)
+        return RT_ERROR_NONE;
+    if (rc == DRV_ERROR_OUT_OF_MEMORY)
+        return ACL_ERROR_RT_MEMORY_ALLOCATION;
+    return rc == DRV_ERROR_NOT_SUPPORT ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT
+                                       : ACL_ERROR_RT_PARAM_INVALID;
+}
+
+static uint64_t flag_of(uint64_t type, uint16_t module) {
+    return type | (uint64_t)current | (uint64_t)module << MEM_MODULE_ID_BIT;
+}
+
+rtError_t rtMalloc(void **devPtr, uint64_t size, rtMemType_t type, const uint16_t moduleId) {
+    (void)type;
+    uint64_t flag = flag_of(MEM_DEV | MEM_TYPE_HBM, moduleId);
+    drvError_t rc = DRV_ERROR_OUT_OF_MEMORY;
+    if (size > 1 << 20)
+        rc = halMemAlloc(devPtr, size, flag | MEM_PAGE_HUGE);
+    if (rc != DRV_ERROR_NONE)
+        rc = halMemAlloc(devPtr, size, flag);
+    return status(rc);
+}
+
+rtError_t rtFree(void *devPtr) {
+    return status(halMemFree(devPtr));
+}
+
+rtError_t rtMallocHost(void **hostPtr, uint64_t size, const uint16_t moduleId) {
+    return status(halMemAlloc(hostPtr, size, flag_of(MEM_HOST, moduleId)));
+}
+
+rtError_t rtFreeHost(void *hostPtr) {
+    return status(halMemFree(hostPtr));
+}
+
+rtError_t rtMemAllocManaged(void **ptr, uint64_t size, uint32_t flag, const uint16_t moduleId) {
+    (void)flag;
+    return status(halMemAlloc(ptr, size, flag_of(MEM_SVM, moduleId)));
+}
+
+rtError_t rtMallocPhysical(rtDrvMemHandle *handle, size_t size, int32_t device) {
+    if (&halMemCreate == NULL)
+        return ACL_ERROR_RT_FEATURE_NOT_SUPPORT;
+    struct drv_mem_prop prop = {.side = MEM_DEV_SIDE,
+                                .devid = (uint32_t)device,
+                                .module_id = APP_MODULE_ID,
+                                .pg_type = MEM_HUGE_PAGE_TYPE};
+    return status(halMemCreate((drv_mem_handle_t **)handle, size, &prop, 0));
+}
+
+rtError_t rtFreePhysical(rtDrvMemHandle handle) {
+    return &halMemRelease == NULL ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT
+                                  : status(halMemRelease(handle));
+}
+
+rtError_t rtReserveMemAddress(void **devPtr, size_t size, size_t alignment, void *devAddr,
+                              uint64_t flags) {
+    return &halMemAddressReserve == NULL
+               ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT
+               : status(halMemAddressReserve(devPtr, size, alignment, devAddr, flags));
+}
+
+rtError_t rtReleaseMemAddress(void *devPtr) {
+    return &halMemAddressFree == NULL ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT
+                                      : status(halMemAddressFree(devPtr));
+}
+
+rtError_t rtMapMem(void *devPtr, size_t size, size_t offset, rtDrvMemHandle handle,
+                   uint64_t flags) {
+    return &halMemMap == NULL ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT
+                              : status(halMemMap(devPtr, size, offset, handle, flags));
+}
+
+rtError_t rtUnmapMem(void *devPtr) {
+    return &halMemUnmap == NULL ? ACL_ERROR_RT_FEATURE_NOT_SUPPORT : status(halMemUnmap(devPtr));
+}
+
+rtError_t rtSetDevice(int32_t device) {
+    if (device < 0 || device > 1)
+        return ACL_ERROR_RT_PARAM_INVALID;
+    current = device;
+    atomic_fetch_add(&users[device], 1);
+    return RT_ERROR_NONE;
+}
+
+rtError_t rtDeviceReset(int32_t device) {
+    if (device < 0 || device > 1)
+        return ACL_ERROR_RT_PARAM_INVALID;
+    if (atomic_fetch_sub(&users[device], 1) > 1)
+        return RT_ERROR_NONE;
+    atomic_store(&users[device], 0);
+    if (&halDeviceClose != NULL) {
+        halDevCloseIn in = {0};
+        return status(halDeviceClose((uint32_t)device, &in));
+    }
+    return &drvDeviceClose != NULL ? status(drvDeviceClose((uint32_t)device))
+                                   : ACL_ERROR_RT_FEATURE_NOT_SUPPORT;
+}

@@ -87,9 +87,7 @@ class Filters:
         left = left.where(self._sites(left, symbols))
         shown = self._without_hidden(symbols)
         offsets, locations = without_allocators(shown, self.rule)
-        named = dataclasses.replace(
-            shown, offsets=offsets, locations_of_stack=locations.astype(np.int32)
-        )
+        named = dataclasses.replace(shown, offsets=offsets, locations_of_stack=locations)
         if self.words:
             total = left.total(self.count, self.unit)
             note = (

@@ -1,11 +1,11 @@
 """All stacks of a profile as one prefix tree, in columns.
 
-Node 0 is the root, above the outermost frames; every other node is one function called from its
-parent node. Nodes are numbered level by level, so a parent's number is smaller than its children's
-and sums towards the root are one pass. What the program allocated hangs on *rows*: one row per
-(node, domain) where blocks were allocated with that stack, and one *thread row* per (node, domain,
-thread) for the blocks in use. A row's numbers are five columns, already weighted: bytes and their
-variance, objects and their variance, samples. They add, so any subtree or selection is a sum.
+Node 0 is the root, above the outermost frames; every other node is one function at one line, called
+from its parent node. Nodes are numbered level by level, so a parent's number is smaller than its
+children's and sums towards the root are one pass. What the program allocated hangs on *rows*: one
+row per (node, domain) where blocks were allocated with that stack, and one *thread row* per (node,
+domain, thread) for the blocks in use. A row's numbers are five columns, already weighted: bytes and
+their variance, objects and their variance, samples. They add, so any subtree or selection is a sum.
 
 A base profile may share the tree: its rows stand in counts of their own (``base_inuse`` ...), for
 differences. Of two snapshots of one capture, the variances of the count `BETWEEN` are those of what
@@ -28,6 +28,8 @@ from mem_parser.symbols.table import Function, Symbols
 BYTES, BYTES_VARIANCE, OBJECTS, OBJECTS_VARIANCE, SAMPLES = range(5)
 """Positions of a row's five columns."""
 COLUMNS = 5
+LEFT_OUT = "[narrower frames]"
+"""Name of a node that stands for all that was left out below its parent."""
 BETWEEN = "between"
 """Count that has nothing but the variances of changes since the base."""
 
@@ -66,9 +68,9 @@ class Rows:
 class Tree:
     """The prefix tree; all node arrays have one entry per node, the root first.
 
-    ``name`` indexes ``names`` (-1 at the root); ``line`` is the one source line of the node, 0
-    where it is unknown or there are several; ``inlined`` is set where all of the node's frames
-    are.
+    ``name`` indexes ``names`` (-1 at the root); ``line`` is the source line, 0 where it is unknown.
+    ``left_out`` is the number of branches that a node of the name `LEFT_OUT` stands for, 0 in all
+    others; ``widest`` is the largest share of any total (see `shares`) that one of them has.
     """
 
     names: list[Function]
@@ -82,6 +84,8 @@ class Tree:
     thread_rows: Rows
     domains: list[str]
     threads: list[str]
+    left_out: IntArray
+    widest: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -125,12 +129,16 @@ class Tree:
 
 @dataclass(slots=True)
 class _Stacks:
-    """Stacks of one or two profiles in one table of names."""
+    """Stacks of one or two profiles, spelled in *steps*: a function, its line, and whether it is
+    inlined there. ``step[locations[k]]`` is the step of frame *k*.
+    """
 
     names: list[Function]
     name: IntArray
     line: IntArray
     inlined: BoolArray
+    step: IntArray
+    locations: npt.NDArray[np.int32]
     offsets: IntArray
 
 
@@ -140,37 +148,43 @@ def build_tree(
     base: tuple[Profile, Symbols] | None = None,
     *,
     key: Key | None = None,
+    most_nodes: int = 0,
 ) -> Tree:
     """Build the tree of ``profile``; with ``base``, of both.
 
     ``key`` says which functions are one node; by default `by_function`, with a base
-    `across_builds`.
+    `across_builds`. With ``most_nodes`` at least so many nodes of the largest shares are in the
+    tree; branches that cannot be among them need not be grown (see `LEFT_OUT`).
     """
     key = key or (by_function if base is None else across_builds)
     sources = [symbols] if base is None else [symbols, base[1]]
     stacks = _join(sources, key)
-    parent, name, line, inlined, levels, leaf = _grow(stacks)
     domains = list(profile.domains)
-    rows = _site_rows(profile, leaf, "")
-    threads = [t.name or str(t.tid) for t in profile.threads]
+    sites = [_site_rows(profile, "")]
     if base is not None:
-        other = _site_rows(base[0], leaf[len(symbols.offsets) - 1 :], "base_")
-        other.domain = _same_domains(domains, base[0].domains)[other.domain]
-        rows = _concatenate(rows, other)
-        between = _between_rows(base[0], profile, leaf)
-        rows = rows if between is None else _concatenate(rows, between)
+        sites.append(_site_rows(base[0], "base_"))
+        sites[1].domain = _same_domains(domains, base[0].domains)[sites[1].domain]
+        sites[1].node += len(symbols.offsets) - 1
+    rows = sites[0] if base is None else _concatenate(*sites)
+    grown = _grow(stacks, _weights(rows, len(stacks.offsets) - 1), most_nodes)
+    rows.node = grown.leaf[rows.node]
+    between = None if base is None else _between_rows(base[0], profile, grown.leaf)
     tree = Tree(
-        stacks.names,
-        parent,
-        name,
-        line,
-        inlined,
-        levels,
-        _merge(rows),
-        _merge(_thread_rows(profile, leaf)),
+        [*stacks.names, Function(LEFT_OUT, LEFT_OUT, "", known=False)],
+        grown.parent,
+        np.append(stacks.name, len(stacks.names))[grown.step],
+        np.append(stacks.line, 0)[grown.step],
+        np.append(stacks.inlined, False)[grown.step],
+        grown.levels,
+        _merge(rows if between is None else _concatenate(rows, between)),
+        _merge(_thread_rows(profile, grown.leaf)),
         domains,
-        threads,
+        [t.name or str(t.tid) for t in profile.threads],
+        grown.left_out,
+        grown.widest,
     )
+    tree.name[0] = -1
+    tree.line[0], tree.inlined[0] = 0, False
     tree.notes = [p.text for p in symbols.problems]
     return tree
 
@@ -178,73 +192,131 @@ def build_tree(
 def _join(sources: Sequence[Symbols], key: Key) -> _Stacks:
     table: dict[object, int] = {}
     names: list[Function] = []
-    name, line, inlined, offsets = [], [], [], [np.zeros(1, dtype=np.int64)]
+    steps: dict[tuple[int, int, bool], int] = {}
+    step: list[int] = []
+    locations, offsets = [], [np.zeros(1, dtype=np.int64)]
     for symbols in sources:
-        of_function = np.zeros(len(symbols.functions), dtype=np.int64)
-        for k, function in enumerate(symbols.functions):
+        of_function = []
+        for function in symbols.functions:
             index = table.setdefault(key(function), len(names))
             if index == len(names):
                 names.append(function)
-            of_function[k] = index
-        where = symbols.locations_of_stack
-        name.append(of_function[symbols.function_of_location][where])
-        line.append(np.array([x.line for x in symbols.locations], dtype=np.int64)[where])
-        inlined.append(np.array([x.inlined for x in symbols.locations], dtype=np.bool_)[where])
+            of_function.append(index)
+        shift = len(step)
+        step += [
+            steps.setdefault((of_function[x.function], x.line, x.inlined), len(steps))
+            for x in symbols.locations
+        ]
+        here = symbols.locations_of_stack.astype(np.int32, copy=False)
+        locations.append(here + np.int32(shift) if shift else here)
         offsets.append(symbols.offsets[1:] + offsets[-1][-1])
+    whole = len(sources) == 1
     return _Stacks(
         names,
-        np.concatenate(name),
-        np.concatenate(line),
-        np.concatenate(inlined),
+        np.array([s[0] for s in steps], dtype=np.int64),
+        np.array([s[1] for s in steps], dtype=np.int64),
+        np.array([s[2] for s in steps], dtype=np.bool_),
+        np.array(step, dtype=np.int64),
+        locations[0] if whole else np.concatenate(locations),
         np.concatenate(offsets),
     )
 
 
-def _grow(
-    stacks: _Stacks,
-) -> tuple[IntArray, IntArray, IntArray, BoolArray, IntArray, IntArray]:
+def _weights(rows: Rows, stacks: int) -> FloatArray:
+    """Return for each stack its part of every total that is not nothing: bytes and objects of each
+    count. ``rows`` still have stacks for nodes.
+    """
+    columns = []
+    for values in rows.counts.values():
+        for column in (BYTES, OBJECTS):
+            total = float(values[:, column].sum())
+            if total > 0:
+                columns.append(
+                    np.bincount(rows.node, weights=values[:, column] / total, minlength=stacks)
+                )
+    return np.column_stack(columns) if columns else np.zeros((stacks, 0))
+
+
+@dataclass(slots=True)
+class _Grown:
+    """What `_grow` returns; ``leaf`` is the node where each stack ends."""
+
+    parent: IntArray
+    step: IntArray
+    levels: IntArray
+    left_out: IntArray
+    widest: float
+    leaf: IntArray
+
+
+def _grow(stacks: _Stacks, weights: FloatArray, most: int) -> _Grown:
     """Grow the tree level by level, outermost frames first.
 
-    Returns parent, name, line and inlined per node, the level bounds, and the node where each
-    stack ends.
+    A node's share is never above its parent's. So a node that is not among the ``most`` largest of
+    those found so far will not be at the end, and neither will what is below it.
     """
     depths = np.diff(stacks.offsets)
-    at = np.zeros(len(depths), dtype=np.int64)
-    parents = [np.array([-1])]
-    names, lines = [np.array([-1])], [np.array([0])]
-    inlined = [np.zeros(1, dtype=np.bool_)]
-    levels = [0, 1]
-    width = max(len(stacks.names), 1)
+    leaf = np.zeros(len(depths), dtype=np.int64)
+    rest = len(stacks.name)
+    width = rest + 1
+    parents, steps = [np.array([-1])], [np.array([0])]
+    counts = [np.zeros(1, dtype=np.int64)]
+    levels, widest = [0, 1], 0.0
+    largest = np.zeros(0)
     active = np.flatnonzero(depths > 0)
     depth = 0
     while len(active):
-        position = stacks.offsets[1:][active] - 1 - depth
-        keys = at[active] * width + stacks.name[position]
+        frame = stacks.offsets[1:][active] - 1 - depth
+        keys = leaf[active] * width + stacks.step[stacks.locations[frame]]
         unique, inverse = np.unique(keys, return_inverse=True)
-        parents.append(unique // width)
-        names.append(unique % width)
-        low, high = np.full(len(unique), np.iinfo(np.int64).max), np.zeros(len(unique), np.int64)
-        np.minimum.at(low, inverse, stacks.line[position])
-        np.maximum.at(high, inverse, stacks.line[position])
-        lines.append(np.where(low == high, low, 0))
-        whole = np.ones(len(unique), dtype=np.bool_)
-        np.logical_and.at(whole, inverse, stacks.inlined[position])
-        inlined.append(whole)
-        at[active] = inverse + levels[-1]
-        levels.append(levels[-1] + len(unique))
+        share = _largest_share(inverse, weights[active], len(unique))
+        keep, largest = _keep_largest(share, largest, most)
+        held = np.where(keep, unique, unique // width * width + rest)
+        table = unique if keep.all() else np.unique(held)
+        place = np.searchsorted(table, held)
+        parents.append(table // width)
+        steps.append(table % width)
+        counts.append(np.bincount(place[~keep], minlength=len(table)))
+        widest = max(widest, float(share[~keep].max(initial=0.0)))
+        leaf[active] = place[inverse] + levels[-1]
+        levels.append(levels[-1] + len(table))
         depth += 1
-        active = active[depths[active] > depth]
-    return (
+        active = active[keep[inverse] & (depths[active] > depth)]
+    return _Grown(
         np.concatenate(parents),
-        np.concatenate(names),
-        np.concatenate(lines),
-        np.concatenate(inlined),
+        np.concatenate(steps),
         np.array(levels, dtype=np.int64),
-        at,
+        np.concatenate(counts),
+        widest,
+        leaf,
     )
 
 
-def _site_rows(profile: Profile, leaf: IntArray, prefix: str) -> Rows:
+def _largest_share(group: IntArray, weights: FloatArray, groups: int) -> FloatArray:
+    result = np.zeros(groups)
+    for column in weights.T:
+        np.maximum(result, np.bincount(group, weights=column, minlength=groups), out=result)
+    return result
+
+
+def _keep_largest(
+    share: FloatArray, largest: FloatArray, most: int
+) -> tuple[BoolArray, FloatArray]:
+    """Return which of the nodes with these shares may be among the ``most`` largest (0: all), and
+    the largest shares so far.
+    """
+    if not most:
+        return np.ones(len(share), dtype=np.bool_), largest
+    both = np.concatenate((largest, share))
+    if len(both) <= most:
+        return np.ones(len(share), dtype=np.bool_), both
+    both = np.partition(both, len(both) - most)[len(both) - most :]
+    # Sums of the same numbers in another order differ in the last digit.
+    return (share >= both[0] * (1 - 1e-9)) & (share > 0), both
+
+
+def _site_rows(profile: Profile, prefix: str) -> Rows:
+    """Return the rows of every site, with its stack for the node."""
     counts = {}
     for kind in (Count.INUSE, Count.FREED, Count.PEAK):
         if not profile.has(kind):
@@ -254,9 +326,9 @@ def _site_rows(profile: Profile, leaf: IntArray, prefix: str) -> Rows:
         counts[prefix + str(kind)] = np.column_stack(
             (size, size_variance, objects, objects_variance, samples)
         ).astype(np.float64)
-    node = leaf[profile.sites.stack]
+    stack = profile.sites.stack.astype(np.int64)
     domain = profile.sites.domain.astype(np.int64)
-    return Rows(node, domain, np.full(len(node), -1, dtype=np.int64), counts)
+    return Rows(stack, domain, np.full(len(stack), -1, dtype=np.int64), counts)
 
 
 def _between_rows(base: Profile, new: Profile, leaf: IntArray) -> Rows | None:

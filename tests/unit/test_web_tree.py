@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mem_parser.model import Count, Unit
-from mem_parser.tree import BYTES, BYTES_VARIANCE, SAMPLES, Tree, build_tree
-from mem_parser.web.prune import LEFT_OUT, prune, shares
+from mem_parser.tree import BYTES, BYTES_VARIANCE, LEFT_OUT, SAMPLES, Tree, build_tree
+from mem_parser.web.prune import prune, shares
 from web_profiles import BASE, SERVER, Site, make_profile, wide_profile
 
 
@@ -18,7 +18,10 @@ def totals_by_path(tree: Tree, kind: str, column: int = BYTES) -> dict[tuple[str
     paths: list[tuple[str, ...]] = [()]
     for node in range(1, len(tree)):
         paths.append((*paths[tree.parent[node]], tree.names[tree.name[node]].name))
-    return dict(zip(paths, total.tolist(), strict=True))
+    sums: dict[tuple[str, ...], float] = defaultdict(float)
+    for path, value in zip(paths, total.tolist(), strict=True):
+        sums[path] += value
+    return dict(sums)
 
 
 def by_hand(sites: list[Site], *, freed: bool) -> dict[tuple[str, ...], float]:
@@ -63,7 +66,7 @@ def test_threads_and_domains_keep_their_own_rows() -> None:
     assert device == 8 * 262144
 
 
-def test_a_line_is_kept_where_it_is_the_only_one() -> None:
+def test_every_line_is_a_node_of_its_own() -> None:
     profile, symbols = make_profile([Site("main work", 1, 10), Site("main work", 2, 20)])
     names = {f.name: k for k, f in enumerate(symbols.functions)}
     second = symbols.locations[names["work"]]
@@ -72,9 +75,11 @@ def test_a_line_is_kept_where_it_is_the_only_one() -> None:
 
     tree = build_tree(profile, symbols)
 
-    lines = {tree.names[tree.name[k]].name: int(tree.line[k]) for k in range(1, len(tree))}
-    assert lines["work"] == 0
-    assert lines["main"] == symbols.locations[names["main"]].line
+    lines: dict[str, list[int]] = {}
+    for k in range(1, len(tree)):
+        lines.setdefault(tree.names[tree.name[k]].name, []).append(int(tree.line[k]))
+    assert sorted(lines["work"]) == sorted((second.line, 99))
+    assert lines["main"] == [symbols.locations[names["main"]].line]
 
 
 def test_a_base_shares_the_tree_across_builds() -> None:
@@ -105,10 +110,28 @@ def test_pruning_keeps_every_total_and_says_what_it_left_out() -> None:
     np.testing.assert_allclose(rows.sum(axis=0), before.sum(axis=0))
     assert 490 <= len(small) <= 500
     kept = sum(1 for k in small.name if k < 0 or small.names[k].name != LEFT_OUT)
-    assert pruned.left_out == len(tree) - kept
+    assert 0 < pruned.left_out < len(tree) - kept
+    assert pruned.left_out == small.left_out.sum()
     assert pruned.widest <= np.sort(share)[-kept]
-    assert f"{pruned.left_out:,} frames" in pruned.sentence
+    assert f"{pruned.left_out:,} branches" in pruned.sentence
     assert LEFT_OUT in pruned.sentence
+
+
+@pytest.mark.parametrize("most", [5, 60, 500])
+def test_a_tree_grown_only_where_it_is_wide_is_pruned_to_the_same(most: int) -> None:
+    profile, symbols = wide_profile(1500)
+    late = prune(build_tree(profile, symbols), most)
+    grown = build_tree(profile, symbols, most_nodes=most)
+    early = prune(grown, most)
+    twice = prune(prune(grown, 3 * most).tree, most)
+
+    assert most <= len(grown) < len(build_tree(profile, symbols)) / 2
+    for kind in ("inuse", "freed"):
+        expected = totals_by_path(late.tree, kind)
+        for other in (early, twice):
+            assert totals_by_path(other.tree, kind) == pytest.approx(expected)
+    assert early.left_out == late.left_out == twice.left_out
+    assert early.widest == pytest.approx(late.widest)
 
 
 def test_pruning_moves_nothing_to_another_caller() -> None:

@@ -134,14 +134,14 @@ def estimate(value: float, variance: float, samples: float, sums: StackSums) -> 
     return Estimate(value, error, round(samples))
 
 
-def without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, Keys]:
+def without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, npt.NDArray[np.int32]]:
     """Drop each stack's locations up to the outermost allocator's; a stack of nothing else keeps
     its last.
     """
     offsets, locations = symbols.offsets, symbols.locations_of_stack
     is_allocator = allocator_functions(symbols.functions, rule)
     if not len(locations) or not is_allocator.any():
-        return offsets, locations.astype(np.int64)
+        return offsets, locations
     dropped = is_allocator[symbols.function_of_location][locations]
     if rule is FrameRule.JEPROF:
         dropped = _whole_addresses(symbols, locations, dropped)
@@ -151,7 +151,7 @@ def without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, Keys]:
     lengths = offsets[1:] - start
     new_offsets = np.concatenate(([0], np.cumsum(lengths)))
     within = np.arange(int(new_offsets[-1])) - np.repeat(new_offsets[:-1], lengths)
-    return new_offsets, locations[np.repeat(start, lengths) + within].astype(np.int64)
+    return new_offsets, locations[np.repeat(start, lengths) + within]
 
 
 def _whole_addresses(

@@ -55,7 +55,7 @@ def render(
         profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
         name = without_paths(name)
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
-    tree = build_tree(profile, symbols, base)
+    tree = build_tree(profile, symbols, base, most_nodes=most_nodes)
 
     def page(packed: str, pruned: Pruned) -> str:
         notes = symbol_notes(symbols, pruned)

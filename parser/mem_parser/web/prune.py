@@ -15,9 +15,7 @@ import numpy as np
 from mem_parser.estimate import FloatArray
 from mem_parser.model import BoolArray, IntArray
 from mem_parser.symbols.table import Function
-from mem_parser.tree import BYTES, OBJECTS, Tree, regroup
-
-LEFT_OUT = "[narrower frames]"
+from mem_parser.tree import BYTES, LEFT_OUT, OBJECTS, Tree, regroup
 
 
 @dataclass(slots=True)
@@ -26,7 +24,7 @@ class Pruned:
 
     tree: Tree
     left_out: int = 0
-    """Nodes that are not in the tree any more."""
+    """Branches that are not in the tree any more."""
     widest: float = 0.0
     """Share of the widest of them, 0 to 1."""
 
@@ -36,7 +34,7 @@ class Pruned:
         if not self.left_out:
             return ""
         return (
-            f"{self.left_out:,} frames, each at most {100 * self.widest:.2g} % of the total, are "
+            f"{self.left_out:,} branches, each at most {100 * self.widest:.2g} % of the total, are "
             f"drawn as “{LEFT_OUT}” under their callers to keep the file small; totals include them"
         )
 
@@ -58,14 +56,15 @@ def prune(tree: Tree, most_nodes: int, share: FloatArray | None = None) -> Prune
     ``share`` saves computing `shares` again. The root always stays, and one node below it.
     """
     share = shares(tree) if share is None else share
-    present = share > 0
+    rest = tree.left_out > 0
+    present = (share > 0) & ~rest
     present[0] = True
-    if present.all() and len(tree) <= most_nodes:
-        return Pruned(tree)
+    if (present | rest).all() and len(tree) <= most_nodes:
+        return Pruned(tree, int(tree.left_out.sum()), tree.widest)
     rank = np.empty(len(tree), dtype=np.int64)
-    rank[np.argsort(-share, kind="stable")] = np.arange(len(tree))
+    rank[np.argsort(-np.where(rest, -1.0, share), kind="stable")] = np.arange(len(tree))
     # A root of nothing ties with its children, and the stable sort still puts it first.
-    last = _last_child(tree, np.where(present, rank, -1))
+    last = _last_child(tree, np.where(present | rest, rank, -1))
     kept = rank < _how_many(rank, last, int(present.sum()), most_nodes)
     holder = np.flatnonzero(kept & (last >= int(kept.sum())))
     return _cut(tree, kept, holder, share)
@@ -113,6 +112,14 @@ def _cut(tree: Tree, kept: BoolArray, holder: IntArray, share: FloatArray) -> Pr
     names, name, line, inlined = list(tree.names), tree.name[old], tree.line[old], tree.inlined[old]
     name[~is_old], line[~is_old], inlined[~is_old] = len(names), 0, False
     names.append(Function(LEFT_OUT, LEFT_OUT, "", known=False))
+    # What hangs on a kept node was left out as a whole, or is what was left out there before.
+    branch = np.flatnonzero(~kept & (share > 0) & kept[tree.parent])
+    counts = np.bincount(
+        rest_of[tree.parent[branch]],
+        weights=np.maximum(tree.left_out[branch], 1),
+        minlength=len(old),
+    ).astype(np.int64)
+    widest = float(share[branch[tree.left_out[branch] == 0]].max(initial=tree.widest))
     pruned = Tree(
         names,
         np.where(old_parent >= 0, new_of_old[old_parent], -1),
@@ -124,7 +131,8 @@ def _cut(tree: Tree, kept: BoolArray, holder: IntArray, share: FloatArray) -> Pr
         regroup(tree.thread_rows, target),
         tree.domains,
         tree.threads,
+        counts,
+        widest,
         tree.notes,
     )
-    left = ~kept & (share > 0)
-    return Pruned(pruned, int(left.sum()), float(share[left].max(initial=0.0)))
+    return Pruned(pruned, int(counts.sum()), widest)

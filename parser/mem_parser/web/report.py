@@ -76,7 +76,7 @@ def render(
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
     notes: list[str] = []
     drawing = svg if svg is not None else _draw(profile, symbols, name, notes, base)
-    tree = build_tree(profile, symbols, base)
+    tree = build_tree(profile, symbols, base, most_nodes=most_nodes)
     blocks: dict[str, Any] = {
         "account": memory_account(profile),
         "series": _series(profile),

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from mem_parser.estimate import Z95, FloatArray
 from mem_parser.model import Count, IntArray, Profile, Unit
-from mem_parser.reports.aggregate import distinct_pairs, sum_stacks
+from mem_parser.names import FrameRule
+from mem_parser.reports.aggregate import distinct_pairs, sum_stacks, without_allocators
 from mem_parser.symbols.table import Function, Symbols
 from mem_parser.tree import BYTES, BYTES_VARIANCE, OBJECTS, OBJECTS_VARIANCE, SAMPLES, Tree
-from mem_parser.web.kinds import ALLOCATOR, kind_of
 
 MOST_FUNCTIONS = 3000
 """Rows of the function table that reach the page."""
@@ -35,7 +35,7 @@ def tables(profile: Profile, symbols: Symbols, tree: Tree) -> dict[str, Any]:
     """Return the block `tables` of a report: functions, modules, domains, threads, sizes."""
     return {
         "functions": function_table(profile, symbols),
-        "modules": module_table(tree, exact=profile.exact_samples),
+        "modules": module_table(profile, symbols),
         "domains": _grouped(tree, tree.rows.domain, tree.domains, exact=profile.exact_samples),
         "threads": thread_table(tree, exact=profile.exact_samples),
         "sizes": size_table(profile),
@@ -102,27 +102,25 @@ def _amounts(
     }
 
 
-def charged_nodes(tree: Tree) -> IntArray:
-    """Return for each node the node its blocks are charged to: itself, or the caller of the
-    allocator.
-    """
-    is_allocator = np.array([bool(kind_of(f) & ALLOCATOR) for f in tree.names] + [False])
-    inside = is_allocator[tree.name]
-    charged = np.arange(len(tree))
-    for low, high in zip(tree.levels[1:-1], tree.levels[2:], strict=True):
-        parent = tree.parent[low:high]
-        inside[low:high] |= inside[parent]
-        charged[low:high] = np.where(inside[low:high], charged[parent], charged[low:high])
-    return charged
-
-
-def module_table(tree: Tree, *, exact: bool) -> list[dict[str, Any]]:
+def module_table(profile: Profile, symbols: Symbols) -> list[dict[str, Any]]:
     """Return what the functions of each module own, the largest first."""
     modules: dict[str, int] = {}
-    of_name = [modules.setdefault(f.module, len(modules)) for f in tree.names]
+    of_function = [modules.setdefault(f.module, len(modules)) for f in symbols.functions]
     none = modules.setdefault("", len(modules))
-    group = np.array([*of_name, none], dtype=np.int64)[tree.name[charged_nodes(tree)]]
-    return _grouped(tree, group[tree.rows.node], list(modules), exact=exact)
+    of_location = np.array([of_function[x.function] for x in symbols.locations], dtype=np.int64)
+    offsets, locations = without_allocators(symbols, FrameRule.OWN)
+    of_stack = np.full(len(offsets) - 1, none, dtype=np.int64)
+    ended = np.diff(offsets) > 0
+    of_stack[ended] = of_location[locations[offsets[:-1][ended]]]
+    group = of_stack[profile.sites.stack]
+    columns = (
+        column
+        for unit in (Unit.SPACE, Unit.OBJECTS)
+        for column in profile.weigh(Count.INUSE, unit)[:2]
+    )
+    weights = [*columns, profile.counts(Count.INUSE)[0]]
+    sums = [_sum_by(group, c, len(modules)) for c in weights]
+    return _group_rows(sums, list(modules), exact=profile.exact_samples)
 
 
 def _grouped(

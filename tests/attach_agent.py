@@ -52,7 +52,8 @@ class Attached(Target):
         **variables: str,
     ) -> None:
         """Start it; `preload` come before the agent, `variables` into its environment."""
-        agent = build("attach_agent.c", "-shared", "-fPIC", out="attach_agent.so")
+        flags = ("-shared", "-fPIC", "-Wl,-z,now")
+        agent = build("attach_agent.c", *flags, out="attach_agent.so")
         paths = [folder / "agent.in", folder / "agent.out"]
         for path in paths:
             path.unlink(missing_ok=True)

@@ -88,6 +88,11 @@ int mp_redirect_attach_prepare(char *text, size_t n) {
         snprintf(text, n, "no malloc was found in the process");
         return -ENOTSUP;
     }
+    struct mp_elf_symbol symbol;
+    if (mp_elf_find_in_module(mp_real.module, "mem_profiler_attach", &symbol)) {
+        snprintf(text, n, "the sampler has been in the process since its start");
+        return -EALREADY;
+    }
     const ElfW(Dyn) *skip = is_program_or_libc(&mp_real) ? NULL : mp_real.module;
     make_family(&mp_real, skip);
     make_second(&mp_real, skip);

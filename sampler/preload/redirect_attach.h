@@ -22,8 +22,8 @@
 #include "slots.h"
 
 /*
- * At the first call, find the real functions and make the tables. 0; -ENOTSUP, with one line in
- * text[0..n), where nothing should be changed: a sanitizer's allocator, no C library.
+ * At the first call, find the real functions and make the tables. 0; with one line in text[0..n), and nothing
+ * changed, -ENOTSUP for a sanitizer's allocator or no allocator, -EALREADY for a preloaded sampler.
  */
 int mp_redirect_attach_prepare(char *text, size_t n);
 
@@ -31,8 +31,8 @@ int mp_redirect_attach_prepare(char *text, size_t n);
 void mp_redirect_attached(struct mp_slot_counts *counts);
 
 /*
- * What stays unseen, as one line in text[0..n), or "". -ENOTSUP: the program has a malloc of its own, and
- * no other module calls it.
+ * What stays unseen, as one line in text[0..n), or "". -ENOTSUP: all of it, no slot leads to the real
+ * malloc.
  */
 int mp_redirect_attach_unseen(const struct mp_slot_counts *counts, char *text, size_t n);
 

@@ -28,6 +28,7 @@ struct scan {
     unsigned mode;
     struct mp_relro relro;
     uint64_t identity; /* while slots are kept */
+    size_t number;     /* of the relocation in its table */
     struct mp_slot_counts *counts;
 };
 
@@ -89,13 +90,50 @@ static bool is_left_alone(const struct mp_slot_table *table, const struct mp_elf
     return false;
 }
 
-/* A slot of the PLT that the loader has not bound leads back into the code of its own module. So does one
- * that was bound to the module's own function, unless that is the one we look for. */
+/*
+ * Is this the code that an unbound slot leads to? x86-64: its own entry, which pushes the number of its
+ * relocation (GNU ld, lld), or the common head, which begins by pushing that (mold). AArch64: the common
+ * head.
+ */
+static bool is_plt_code(const unsigned char *code, size_t rest, size_t number) {
+#if defined(__x86_64__)
+    static const unsigned char endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa};
+    static const unsigned char mold_head[] = {0x41, 0x53, 0xff, 0x35};
+    uint32_t pushed;
+    if (rest >= sizeof endbr64 && memcmp(code, endbr64, sizeof endbr64) == 0) {
+        code += sizeof endbr64;
+        rest -= sizeof endbr64;
+    }
+    if (rest < 1 + sizeof pushed)
+        return false;
+    memcpy(&pushed, code + 1, sizeof pushed);
+    return (code[0] == 0x68 && pushed == number) || memcmp(code, mold_head, sizeof mold_head) == 0;
+#else
+    static const unsigned char bti_c[] = {0x5f, 0x24, 0x03, 0xd5};
+    static const unsigned char stp_x16_x30[] = {0xf0, 0x7b, 0xbf, 0xa9};
+    (void)number;
+    if (rest >= sizeof bti_c && memcmp(code, bti_c, sizeof bti_c) == 0) {
+        code += sizeof bti_c;
+        rest -= sizeof bti_c;
+    }
+    return rest >= sizeof stp_x16_x30 && memcmp(code, stp_x16_x30, sizeof stp_x16_x30) == 0;
+#endif
+}
+
+/*
+ * A slot of the PLT that the loader has not bound leads back into the code of its own module. So does one
+ * that was bound to the module's own function, unless that is the one we look for; and in a process that
+ * ran already, one in which the module itself put a hook: there the code must be that of a PLT.
+ */
 static bool is_unbound(const struct scan *s, unsigned type, const ElfW(Sym) * symbol,
                        uintptr_t value, uintptr_t expected) {
-    return type == TYPE_JUMP_SLOT &&
-           (symbol->st_shndx == SHN_UNDEF || s->elf->base + symbol->st_value == expected) &&
-           (s->mode & MP_SLOTS_NO_UNBOUND) == 0 && mp_elf_segment_rest(s->elf, value, PF_X) != 0;
+    if (type != TYPE_JUMP_SLOT || (s->mode & MP_SLOTS_NO_UNBOUND) != 0 ||
+        (symbol->st_shndx != SHN_UNDEF && s->elf->base + symbol->st_value != expected) ||
+        mp_elf_segment_rest(s->elf, value, PF_X) == 0)
+        return false;
+    return !mp_kept_is_on() ||
+           is_plt_code((const unsigned char *)value,
+                       mp_elf_segment_rest(s->elf, value, PF_R | PF_X), s->number);
 }
 
 static void treat(struct scan *s, unsigned type, const ElfW(Sym) * symbol, int want,
@@ -137,6 +175,7 @@ static void scan_relocations(struct scan *s, const ElfW(Rela) * rela, size_t n) 
             continue;
         int want = find_want(s->table, elf->strings + symbol->st_name);
         uintptr_t address = elf->base + rela[i].r_offset;
+        s->number = i;
         if (want >= 0 && address % sizeof(uintptr_t) == 0 &&
             mp_elf_segment_rest(elf, address, PF_R) >= sizeof(uintptr_t))
             treat(s, type, symbol, want, address);

@@ -1,76 +1,39 @@
 """Whatever allocator there is and wherever it stands, each block is seen once, or it says why not.
 
-Model: redirect.cc allocates from each entry point in a function of its own: 10 blocks of a size
-that belongs to that function, 4 of them freed. At rate 1 the capture must hold exactly those, in
-whatever way the program was linked and in whatever order allocator and sampler were loaded.
+Model: redirect.cc allocates from each entry point in a function of its own (redirect_facts.py). At
+rate 1 the capture must hold exactly those blocks, in whatever way the program was linked and in
+whatever order allocator and sampler were loaded.
 """
 
 from __future__ import annotations
 
-import ctypes.util
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from sampler_run import (
-    SAMPLER,
-    Counted,
-    Target,
-    build,
-    environment,
-    only_counted,
-    run,
+from redirect_facts import (
+    ALLOCATORS,
+    FAMILY,
+    LIBRARIES,
+    LINKING,
+    NEW,
+    NEW_OF_LIBSTDCXX,
+    PLUGIN,
+    check,
+    needs,
+    plugin_of,
+    text,
+    under,
 )
+from sampler_run import SAMPLER, Target, build, environment, only_counted, run
 
-FAMILY = {
-    "by_malloc": 101,
-    "by_calloc": 102,
-    "by_posix_memalign": 104,
-    "by_pointer": 105,
-    "by_table": 111,
-}
-NEW = {
-    "by_new": 106,
-    "by_new_array": 107,
-    "by_new_nothrow": 108,
-    "by_new_aligned": 109,
-    "by_new_sized": 110,
-}
-# libstdc++ rounds the size up to the alignment before it asks the C library.
-NEW_OF_LIBSTDCXX = NEW | {"by_new_aligned": 128}
-PLUGIN = {"plugin_by_malloc": 201, "plugin_by_new": 202}
-LIBRARIES = {"jemalloc": "libjemalloc.so.2", "tcmalloc": "libtcmalloc_minimal.so.4"}
 SHADOWED = 2
-
-needs = {
-    name: pytest.mark.skipif(ctypes.util.find_library(short) is None, reason=f"no {name}")
-    for name, short in (("jemalloc", "jemalloc"), ("tcmalloc", "tcmalloc_minimal"))
-}
-ALLOCATORS = [pytest.param(name, marks=needs[name]) for name in LIBRARIES]
 
 
 def preloaded(folder: Path, libraries: Sequence[str | Path]) -> dict[str, str]:
     """Environment that captures from the start with exactly these libraries preloaded."""
     return environment(folder, rate=1) | {"LD_PRELOAD": " ".join(map(str, libraries))}
-
-
-def under(counted: Counted, function: str) -> tuple[int, int, int]:
-    """Blocks, bytes and blocks in use below one function."""
-    counts = counted.under(function)
-    return counts.blocks, counts.bytes, counts.live_blocks
-
-
-def text(counted: Counted, field: str) -> str:
-    """A text field of the control page."""
-    return bytes(counted.control[field]).split(b"\0")[0].decode()
-
-
-def check(counted: Counted, sizes: dict[str, int]) -> None:
-    """Each function has its 10 blocks, 6 in use."""
-    assert counted.missing == 0
-    found = {name: under(counted, name) for name in sizes}
-    assert found == {name: (10, 10 * size, 6) for name, size in sizes.items()}
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
@@ -108,16 +71,6 @@ def test_linked_allocator_is_seen_completely_and_once(folder: Path, allocator: s
     check(only_counted(folder), FAMILY | NEW)
 
 
-LINKING = {
-    "full-relro": ("-Wl,-z,relro,-z,now",),
-    "lazy": ("-Wl,-z,relro,-z,lazy",),
-    "no-relro": ("-Wl,-z,norelro,-z,lazy",),
-    "no-plt": ("-fno-plt",),
-    "no-pie": ("-no-pie", "-fno-pie"),
-    "no-pie-lazy": ("-no-pie", "-fno-pie", "-Wl,-z,lazy"),
-}
-
-
 @needs["jemalloc"]
 @pytest.mark.parametrize("linking", LINKING)
 def test_every_way_of_linking_is_redirected(folder: Path, linking: str) -> None:
@@ -137,12 +90,6 @@ def test_every_way_of_linking_is_seen_on_the_c_library(folder: Path, linking: st
 
     assert result.stdout == "mallocx 0 tc_malloc 0\n", result.stderr
     check(only_counted(folder), FAMILY | NEW_OF_LIBSTDCXX)
-
-
-def plugin_of(linking: str) -> Path:
-    """The plugin, linked one way."""
-    flags = ("-shared", "-fPIC", *LINKING[linking])
-    return build("redirect_plugin.cc", *flags, out=f"redirect_plugin-{linking}.so")
 
 
 @needs["jemalloc"]

@@ -7,7 +7,7 @@
  * Commands: begin DIR [OPTION], rescan, detach: answered by "result patched restored failed modules held kept: text".
  *           cycle N DIR: N times begin and detach, answered by the failures and the last text.
  *           slots FILE: write "path offset value" of every slot of every module, and "path relro PERMISSIONS".
- *           go: let main begin. end: no more commands.
+ *           go: let main begin. end: no more commands here; a fork child that calls agent_in_child() may follow.
  */
 #include "../../sampler/preload/attach.h"
 
@@ -195,22 +195,33 @@ static bool obey(char *line) {
 
 static void *serve(void *unused) {
     char line[1024];
-    in = open(getenv("AGENT_IN"), O_RDONLY | O_CLOEXEC);
-    out = open(getenv("AGENT_OUT"), O_WRONLY | O_CLOEXEC);
+    in = open(getenv("AGENT_IN"), O_RDWR | O_CLOEXEC);
+    out = open(getenv("AGENT_OUT"), O_RDWR | O_CLOEXEC);
     while (hear(line, sizeof line) && obey(line))
         continue;
+    answer("ended");
     close(in);
     close(out);
     return unused;
 }
 
-__attribute__((constructor)) static void start(void) {
+static void start_thread(void) {
     pthread_t thread;
+    pthread_create(&thread, NULL, serve, NULL);
+    pthread_detach(thread);
+}
+
+/* In a fork child, which takes over: its parent's thread must not hear anything any more. */
+void agent_in_child(void);
+void agent_in_child(void) {
+    start_thread();
+}
+
+__attribute__((constructor)) static void start(void) {
     const char *hold = getenv("AGENT_HOLD");
     unsetenv("LD_PRELOAD"); /* children are nobody's targets */
     sem_init(&may_begin, 0, 0);
-    pthread_create(&thread, NULL, serve, NULL);
-    pthread_detach(thread);
+    start_thread();
     if (hold != NULL)
         while (sem_wait(&may_begin) != 0 && errno == EINTR)
             continue;

@@ -1,0 +1,369 @@
+"""What happens inside a process that the sampler is put into: all is seen once, and all is put back.
+
+The injector is not part of this: a thread of the target itself opens the library from a descriptor
+and calls what an injector calls (attach_agent.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attach_agent import Attached
+from mem_profiler import capture
+from redirect_facts import (
+    ALLOCATORS,
+    FAMILY,
+    LIBRARIES,
+    LINKING,
+    NEW,
+    NEW_OF_LIBSTDCXX,
+    check,
+    text,
+    under,
+)
+from sampler_run import (
+    SAMPLER,
+    Controller,
+    Counted,
+    Counts,
+    build,
+    environment,
+    only_counted,
+    run,
+    segments,
+)
+
+EALREADY, EINVAL, ENOENT, ENOTSUP = 114, 22, 2, 95
+EXITED = 4
+RTLD_LAZY, RTLD_NOW, RTLD_DEEPBIND = 1, 2, 8
+LAZY = ("-Wl,-z,relro,-z,lazy",)
+
+
+def steps(folder: Path, *flags: str) -> Attached:
+    """attach_steps.c, lazily bound unless flags say otherwise; ready for its first line."""
+    name = "attach_steps" + "".join(re.sub(r"\W", "", flag) for flag in flags)
+    target = Attached(folder, [build("attach_steps.c", *(flags or LAZY), out=name)])
+    assert target.line() == "ready"
+    return target
+
+
+def plugin(name: str = "a", *flags: str) -> Path:
+    """A library that allocates one block per call; all names have the same shape."""
+    size = 1000 + ord(name)
+    return build(
+        "plugin.c", "-shared", "-fPIC", f"-DNAME={name}", f"-DSIZE={size}", *(flags or LAZY),
+        out=f"attach_plugin_{name}{''.join(re.sub(r'[^a-z]', '', flag) for flag in flags)}.so",
+    )  # fmt: skip
+
+
+def captured(target: Attached, action: Callable[[], object], rate: int = 1) -> Counted:
+    """One capture around an action."""
+    with Controller(target) as controller:
+        number = controller.start(rate)
+        action()
+        counted = controller.stop(number)
+        capture.mark_written(controller.segment, number)
+        return counted
+
+
+def held_to_its_end(target: Attached) -> Counted:
+    """Capture a held program from before its main to its end."""
+    answer = target.begin()
+    assert (answer.result, answer.failed, answer.text) == (0, 0, "")
+    with Controller(target) as controller:
+        controller.start(1)
+    target.go()
+    target.finish()
+    return only_counted(target.folder)
+
+
+@pytest.mark.parametrize("linking", LINKING)
+def test_every_way_of_linking_is_seen(folder: Path, linking: str) -> None:
+    program = build("redirect.cc", *LINKING[linking], out=f"redirect-{linking}")
+    with Attached(folder, [program], hold=True) as target:
+        check(held_to_its_end(target), FAMILY | NEW_OF_LIBSTDCXX)
+
+
+@pytest.mark.parametrize("linking", ["full-relro", "lazy"])
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_an_allocator_that_is_a_library_is_seen_once(
+    folder: Path, allocator: str, linking: str
+) -> None:
+    library = LIBRARIES[allocator]
+    program = build("redirect.cc", *LINKING[linking], out=f"redirect-{linking}")
+    with Attached(folder, [program], hold=True, preload=[library]) as target:
+        counted = held_to_its_end(target)
+    check(counted, FAMILY | NEW)
+    assert under(counted, "by_realloc") == (20, 10 * 114, 6)
+    assert library in text(counted, "allocator")
+    if allocator == "jemalloc":
+        check(counted, {"by_mallocx": 112})
+        assert under(counted, "by_rallocx") == (20, 10 * 10113, 6)
+    else:
+        check(counted, {"by_tc_malloc": 114})
+
+
+def test_the_same_as_by_preload(folder: Path) -> None:
+    """Function by function, on a program of one thread that does the same each time."""
+    program = build("mix.c")
+    run([program, "40"], environment(folder, rate=1))
+    preloaded = only_counted(folder).callers()
+    for path in segments(folder):
+        path.unlink()
+    with Attached(folder, [program, "40"], hold=True) as target:
+        attached = held_to_its_end(target).callers()
+
+    mine = {"small_blocks", "even_blocks", "large_blocks", "mixed_blocks"}
+    assert {name: attached[name] for name in mine} == {name: preloaded[name] for name in mine}
+    assert attached["small_blocks"].blocks == 20 * 40
+
+
+@pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-plt", "no-pie-lazy"])
+def test_detach_leaves_every_slot_as_it_was(folder: Path, linking: str) -> None:
+    with steps(folder, *LINKING[linking]) as target:
+        assert target.ask("alloc 10") == "done"
+        before = target.slots()
+        begun = target.begin()
+        during = target.slots()
+        assert target.ask("alloc 10") == "done"
+        ended = target.detach()
+        after = target.slots()
+
+        changed = {at for at in before if before[at] != during[at]}
+        assert len(changed) >= begun.patched >= 6
+        assert all(before[at] == during[at] for at in before if at[1] == "relro")
+        assert (ended.result, ended.restored, ended.kept) == (0, begun.patched, 0)
+        assert {at: (before[at], after[at]) for at in before if before[at] != after[at]} == {}
+        assert segments(folder) == []
+
+
+def test_calls_inside_the_c_library_are_seen(folder: Path) -> None:
+    with steps(folder) as target:
+        assert target.begin().result == 0
+        counted = captured(target, lambda: target.ask("dup"))
+        assert counted.under("strdup_inside") == Counts(1, 22, 1, 22)
+        assert counted.under("getline_inside").blocks >= 2
+        assert str(SAMPLER) in {module.path for module in counted.modules}
+
+
+def test_blocks_from_before_are_freed_as_if_nothing_was(folder: Path) -> None:
+    with steps(folder) as target:
+        target.ask("keep 100")
+        target.begin()
+
+        def exchange() -> None:
+            target.ask("drop")
+            target.ask("keep 50")
+
+        counted = captured(target, exchange)
+        assert counted.under("kept_blocks") == Counts(50, 25000, 50, 25000)
+        target.detach()
+        assert target.ask("drop") == "done"
+        target.begin()
+        counted = captured(target, exchange)
+        assert counted.under("kept_blocks") == Counts(50, 25000, 50, 25000)
+        assert counted.missing == 0
+
+
+@pytest.mark.parametrize("mode", [RTLD_LAZY, RTLD_NOW | RTLD_DEEPBIND])
+@pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-relro"])
+def test_libraries_opened_later_are_seen_after_a_rescan(
+    folder: Path, linking: str, mode: int
+) -> None:
+    with steps(folder) as target:
+        target.begin()
+        assert target.rescan().patched == 0
+        target.ask(f"open {plugin('a', *LINKING[linking])} {mode}")
+        assert target.rescan().patched >= 1
+        counted = captured(target, lambda: target.ask("call"))
+        assert counted.under("ask_plugin").blocks == 1
+        target.ask("close")
+        assert target.rescan().held == target.begin().held or True
+        assert target.detach().kept == 0
+
+
+def test_a_slot_that_the_loader_bound_over_the_hook_is_taken_again(folder: Path) -> None:
+    with steps(folder) as target:
+        target.begin()
+        assert captured(target, lambda: target.ask("alloc 10")).under("step_alloc").blocks == 10
+        target.ask("bind")
+        assert captured(target, lambda: target.ask("alloc 10")).under("step_alloc").blocks == 0
+        assert target.rescan().patched == 1
+        assert captured(target, lambda: target.ask("alloc 10")).under("step_alloc").blocks == 10
+
+
+def test_a_hook_that_another_tool_put_over_ours_stays(folder: Path) -> None:
+    with steps(folder) as target:
+        begun = target.begin()
+        target.ask("tool")
+        ended = target.detach()
+        assert (ended.result, ended.restored, ended.kept) == (0, begun.patched - 1, 1)
+        target.ask("alloc 10")
+        assert target.ask("tooled") == "10 1"
+        assert target.begin().result == 0
+        counted = captured(target, lambda: target.ask("alloc 10"))
+        assert counted.under("step_alloc").blocks == 10
+        target.detach()
+        assert target.ask("tooled") == "20 1"
+
+
+def test_a_library_closed_meanwhile_is_left_alone_and_so_is_what_came_after_it(
+    folder: Path,
+) -> None:
+    with steps(folder) as target:
+        base = target.ask(f"open {plugin('a')} {RTLD_NOW}")
+        target.begin()
+        target.ask("close")
+        again = [target.ask(f"open {plugin(name)} {RTLD_NOW}") for name in "ba"]
+        assert base in again, "nothing came to lie at the place of the library"
+        ended = target.detach()
+        assert ended.result == 0 and ended.kept >= 1
+        assert target.ask("call") == "done"
+
+
+def test_a_thousand_times_without_growth(folder: Path) -> None:
+    def size(pid: int) -> tuple[int, int]:
+        lines = Path(f"/proc/{pid}/maps").read_text().count("\n")
+        return lines, len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+    def resident_kib(pid: int) -> int:
+        text = Path(f"/proc/{pid}/status").read_text()
+        found = re.search(r"RssAnon:\s+(\d+)", text)
+        assert found is not None
+        return int(found[1])
+
+    with steps(folder) as target:
+        assert target.ask("threads 3") == "started"
+        assert target.command(f"cycle 20 {folder}") == "0 "
+        before, kib = size(target.pid), resident_kib(target.pid)
+        assert target.command(f"cycle 1000 {folder}", wait_s=120) == "0 "
+        assert size(target.pid) == before
+        assert resident_kib(target.pid) < kib + 1024
+        assert int(target.ask("stop")) > 0
+        assert segments(folder) == []
+
+
+def test_captures_under_threads_while_it_comes_and_goes(folder: Path) -> None:
+    with steps(folder) as target:
+        target.ask("threads 3")
+        for number in range(1, 9):
+            assert target.begin().result == 0
+            with Controller(target) as controller:
+                assert controller.start(64) == number
+                target.ask("alloc 100")
+                counted = controller.stop(number)
+                capture.mark_written(controller.segment, number)
+            assert counted.under("step_alloc").blocks > 0
+            assert counted.missing == 0, counted.lost
+            assert target.detach().result == 0
+        target.ask("stop")
+        assert segments(folder) == []
+
+
+def test_what_is_in_no_file_yet_is_kept(folder: Path) -> None:
+    with steps(folder) as target:
+        target.begin()
+        with Controller(target) as controller:
+            controller.start(1)
+        target.ask("alloc 10")
+        target.detach()
+        counted = only_counted(folder)
+        assert counted.under("step_alloc").blocks == 10
+        assert counted.control["state"] == EXITED
+        target.begin()
+        assert len(segments(folder)) == 2
+
+
+def test_a_child_of_an_attached_process_goes_on_and_can_be_attached_to_itself(
+    folder: Path,
+) -> None:
+    with steps(folder) as target:
+        target.begin()
+        counted = captured(target, lambda: target.ask("fork"))
+        assert counted.under("step_alloc").blocks == 0
+        assert target.command("end") == "ended"
+        child = int(target.ask("linger"))
+        assert target.detach().result == -EALREADY
+        assert target.begin().result == 0
+        [path] = [path for path in segments(folder) if path.name.startswith(f"{child}-")]
+        target.pid = child
+        counted = captured(target, lambda: target.ask("alloc 10"))
+        assert counted.under("step_alloc").blocks == 10
+        assert target.detach().result == 0
+        assert not path.exists()
+        target.finish()
+
+
+def test_the_library_does_nothing_until_it_is_told_to(folder: Path) -> None:
+    with steps(folder) as target:
+        before = target.slots()
+        assert target.rescan().result == -EALREADY
+        assert target.detach().result == -EALREADY
+        assert segments(folder) == []
+        assert target.slots() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ("UNWIND=dwarf", EINVAL, "MEM_PROFILER_UNWIND=dwarf: expected cfi, fp or libgcc"),
+        ("MAX_MEMORY=1K", EINVAL, "MEM_PROFILER_MAX_MEMORY=1K: expected bytes from 8M to 64G"),
+        ("UNWIND=libgcc", EINVAL, "libgcc_s"),
+    ],
+)
+def test_what_cannot_be_is_said_and_changes_nothing(
+    folder: Path, options: str, code: int, words: str
+) -> None:
+    with steps(folder) as target:
+        before = target.slots()
+        answer = target.begin(options)
+        assert answer.result == -code and words in answer.text
+        assert target.slots() == before
+        assert segments(folder) == []
+        assert target.begin().result == 0
+        assert target.begin().result == -EALREADY
+
+
+def test_a_folder_that_is_not_there_is_said(folder: Path) -> None:
+    with steps(folder) as target:
+        target.folder = folder / "missing"
+        answer = target.begin()
+        assert (answer.result, answer.patched) == (-ENOENT, 0)
+        assert answer.text == f"no segment in {target.folder}: No such file or directory"
+
+
+def test_a_malloc_inside_the_program_is_said(folder: Path) -> None:
+    program = build("own_malloc.c", "-rdynamic")
+    with Attached(folder, [program]) as target:
+        assert target.line() == "ready"
+        answer = target.begin()
+        assert answer.result == 0
+        assert answer.text == (
+            "malloc is part of the program: its own calls are not seen, those of libraries are"
+        )
+
+
+def test_a_sanitized_program_is_refused(folder: Path) -> None:
+    program = build("attach_steps.c", "-fsanitize=address", out="steps-asan")
+    asan = Attached(folder, [program], ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=0")
+    with asan as target:
+        assert target.line() == "ready"
+        answer = target.begin()
+        assert answer.result == -ENOTSUP
+        assert "AddressSanitizer" in answer.text
+        assert segments(folder) == []
+
+
+def test_a_process_that_has_the_sampler_from_its_start_is_left_alone(folder: Path) -> None:
+    program = build("attach_steps.c", *LAZY, out="attach_steps-lazy")
+    with Attached(folder, [program], preload=[SAMPLER]) as target:
+        assert target.line() == "ready"
+        answer = target.begin()
+        assert answer.result == -EALREADY
+        assert answer.text == "the sampler has been in the process since its start"
+        counted = captured(target, lambda: target.ask("alloc 10"))
+        assert counted.under("step_alloc").blocks == 10

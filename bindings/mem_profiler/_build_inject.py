@@ -29,6 +29,7 @@ FLAGS = (
 )
 
 FUNCTIONS = """
+const void *mp_inject_pad_code(void);
 uint64_t mp_inject_pad_bytes(void);
 int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *frame);
 """

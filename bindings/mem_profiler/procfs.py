@@ -106,6 +106,12 @@ def status(pid: int) -> Status | None:
     )
 
 
+def tracer(pid: int) -> int | None:
+    """The process that traces `pid`; None: none does, or it is gone or out of sight."""
+    found = re.search(rb"^TracerPid:\s+(\d+)", _read(pid, "status") or b"", re.MULTILINE)
+    return int(found[1]) or None if found else None
+
+
 def parse_maps(raw: bytes) -> list[Mapping]:
     """The lines of a maps file; lines that make no sense are left out."""
     found = []

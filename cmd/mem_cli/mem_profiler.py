@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from mem_cli import capture_view
+from mem_cli import attaching, capture_view
 from mem_cli.budget import Gate, output_options, refuse_outputs
 from mem_cli.doctor import doctor
 from mem_cli.embedding import embed_names
@@ -180,20 +180,41 @@ def _choose(pid: int | None, every: bool) -> list[int]:
     return pids
 
 
-def _capture(pids: list[int], seconds: float, rate: int, prefix: str, *, symbolize: bool) -> int:
-    stop = Stop()
-    _on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
+def _capture_sessions(
+    pids: list[int],
+    seconds: float,
+    rate: int,
+    prefix: str,
+    stop: Stop,
+    attached: attaching.Attached,
+) -> tuple[list[Result], list[MemError]]:
     sessions = session.open_all(pids)
     try:
         for one in sessions:
             click.echo(capture_view.target_line(one, rate), err=True)
         with capture_view.CaptureProgress(sessions, seconds) as progress:
-            end = session.run(sessions, rate, seconds, stop.asked, progress.show)
+
+            def on_tick(gone: float) -> None:
+                progress.show(gone)
+                attached.tick()
+
+            end = session.run(sessions, rate, seconds, stop.asked, on_tick)
     except BaseException:
         for one in sessions:
             one.abandon()
         raise
-    results, errors = session.write_all(sessions, prefix, end)
+    return session.write_all(sessions, prefix, end)
+
+
+def _capture(pids: list[int], seconds: float, rate: int, prefix: str, *, symbolize: bool) -> int:
+    stop = Stop()
+    _on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
+    attached = attaching.Attached()
+    attached.where_needed(pids, stop.asked)
+    try:
+        results, errors = _capture_sessions(pids, seconds, rate, prefix, stop, attached)
+    finally:
+        attached.detach()
     return _finish(results, errors, symbolize=symbolize)
 
 
@@ -283,6 +304,23 @@ def ps() -> None:
         return
     for line in capture_view.process_lines(rows):
         click.echo(line)
+
+
+@cli.command()
+@click.argument("pid", type=PID)
+@click.option("-c", "rate", type=Bytes(), help="Start a capture too, with so many bytes per sample.")
+def attach(pid: int, rate: int | None) -> None:
+    """Put the sampler into a process that runs without it."""
+    stop = Stop()
+    _on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
+    attaching.attach_by_hand(pid, rate, stop.asked)
+
+
+@cli.command()
+@click.argument("pid", type=PID)
+def detach(pid: int) -> None:
+    """Take the sampler's hooks out of a process that was attached to."""
+    attaching.detach_by_hand(pid)
 
 
 @cli.command()

@@ -49,6 +49,10 @@ struct borrow {
     long code;       /* 0: the loader was made; -errno */
 };
 
+const void *mp_inject_pad_code(void) {
+    return mp_pad_code;
+}
+
 uint64_t mp_inject_pad_bytes(void) {
     return (uint64_t)(mp_pad_code_end - mp_pad_code);
 }
@@ -157,9 +161,11 @@ static int look(struct borrow *b) {
     if (mp_has_shadow_stack(b->tid))
         return fail(b, -ENOTSUP, "thread %d keeps a shadow stack (CET)", b->tid);
     rc = mp_safe_point(b->job, &b->regs);
-    if (rc != 0)
-        return fail(b, rc, "thread %d is not at a safe point", b->tid);
     mp_regs_hide_stop(&b->regs);
+    if (rc != 0) {
+        mp_regs_set(b->tid, &b->regs);
+        return fail(b, rc, "thread %d is not at a safe point", b->tid);
+    }
     reached(b, MP_STEP_STOPPED);
     return 0;
 }

@@ -103,7 +103,8 @@ struct mp_inject_job {
 };
 /* cffi: end */
 
-/* Bytes of the pad. */
+/* The pad's code, to recognize one that was left behind, and its length. */
+const void *mp_inject_pad_code(void);
 uint64_t mp_inject_pad_bytes(void);
 
 /*

@@ -128,7 +128,7 @@ static inline __attribute__((always_inline)) uint32_t open_library(struct mp_pay
     reach(frame, MP_LOADER_LOADING);
     void *handle = ((dlopen_fn)frame->dlopen)(frame->path, (int)frame->dlopen_flags);
     if (handle == 0) {
-        const char *why = ((dlerror_fn)frame->dlerror)();
+        const char *why = frame->dlerror != 0 ? ((dlerror_fn)frame->dlerror)() : 0;
         if (why != 0)
             append(frame->text, frame->text + sizeof frame->text - 1, why);
         return fail(frame, MP_FAILED_DLOPEN, -ELIBACC);
@@ -150,6 +150,8 @@ IN_PAYLOAD void *mp_payload_load(struct mp_payload_frame *frame) {
     }
     if (frame->fd >= 0)
         mp_syscall4(SYS_close, frame->fd, 0, 0, 0);
+    if (failure == MP_FAILED_NOT && __atomic_load_n(&frame->ack, __ATOMIC_ACQUIRE) != 0)
+        failure = fail(frame, MP_FAILED_WAIT, -ECANCELED);
     if (failure == MP_FAILED_NOT) {
         reach(frame, MP_LOADER_CALLING);
         int rc = ((attach_fn)frame->entry)(&frame->request);

@@ -1,0 +1,175 @@
+"""Attach to a process, look after it while it is captured, detach from it.
+
+Model: attaching makes no capture. It puts the sampler in and leads the process's calls of malloc to
+it; then the process is like one that was started with the sampler. Libraries that the process opens
+later are led there when `Attachment.tick` sees new code in its maps. Detaching takes the hooks out
+again; the library stays, cold.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+
+import mem_profiler
+from mem_parser.errors import MemError, NoSampler, TargetBusy, TargetError, TargetUnsupported
+from mem_parser.symbols.elf import ElfImage
+from mem_profiler import discovery, doctor, layout, procfs
+from mem_profiler.attach import picture, remote
+from mem_profiler.attach.images import images_of
+from mem_profiler.attach.memory import Memory
+from mem_profiler.attach.remote import Answer, Command, never
+
+LOOK_S = 0.5  # between two looks at the maps of a process that is captured
+
+
+class Attachment:
+    """A process that we attached to, for the time of a capture."""
+
+    def __init__(self, pid: int, answer: Answer) -> None:
+        self.pid = pid
+        self.answer = answer
+        self.rescans = 0
+        self._code = _code(pid)
+        self._next_look = time.monotonic() + LOOK_S
+
+    def tick(self) -> None:
+        """Lead new modules to the sampler where the process has opened any. Raises nothing: what
+        cannot be done now is tried again at the next look.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_S
+        try:
+            code = _code(self.pid)
+            if code - self._code:
+                remote.run(self.pid, Command(remote.RESCAN))
+                self.rescans += 1
+            self._code = code
+        except (MemError, PermissionError):
+            return
+
+    def detach(self) -> Answer | None:
+        """Take the hooks out; None when the process has ended. Raises MemError."""
+        return None if procfs.is_gone(self.pid) else detach(self.pid)
+
+
+def _code(pid: int) -> frozenset[tuple[int, int, int]]:
+    """The mapped files with code: (device, inode, address)."""
+    return frozenset(
+        (os.makedev(*mapping.device), mapping.inode, mapping.start)
+        for mapping in procfs.maps(pid)
+        if "x" in mapping.permissions and mapping.inode != 0
+    )
+
+
+def is_attached(pid: int) -> bool:
+    """Whether hooks of an attach are in the process now. Raises MemError."""
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            return _by_attach(segment.control().number("startup_flags"))
+    except NoSampler:
+        return False
+
+
+def _by_attach(flags: int) -> bool:
+    return bool(flags & layout.STARTUP_ATTACHED)
+
+
+def _options() -> str:
+    names = ("MAX_MEMORY", "UNWIND", "SEED")
+    pairs = ((name, os.environ.get(f"MEM_PROFILER_{name}")) for name in names)
+    return "".join(f"{name}={value}\n" for name, value in pairs if value)
+
+
+def _folder(pid: int) -> str:
+    """The base folder of segments that the target shall use: ours, where both see the same files."""
+    wanted = str(discovery.segment_dir())
+    if wanted == discovery.DEFAULT_DIR:
+        return ""
+    try:
+        there, here = os.stat(f"/proc/{pid}/root{wanted}"), os.stat(wanted)
+    except OSError:
+        return ""
+    return wanted if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) else ""
+
+
+def attach(pid: int, asked_to_stop: Callable[[], bool] = never) -> Attachment:
+    """Put the sampler into a process that has none. Raises TargetError and its kinds, `Stopped`."""
+    if pid == os.getpid():
+        raise TargetUnsupported("a process cannot attach to itself")
+    doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid, quick=True))
+    _check_absent(pid)
+    _check_version(pid)
+    installed = mem_profiler.library_path()
+    if not installed.is_file():
+        raise MemError(f"the sampler {installed} is missing", hint="make build")
+    command = Command(remote.BEGIN, str(installed), _folder(pid), _options())
+    answer = remote.run(pid, command, asked_to_stop)
+    if answer.result == -errno.EALREADY:
+        raise TargetBusy(
+            f"pid {pid} is attached to already", hint=f"mem_profiler detach {pid} ends that"
+        )
+    if answer.result == -errno.EBUSY:
+        raise TargetBusy(f"somebody else attaches to pid {pid} at this moment")
+    if answer.result == -errno.ENOTSUP:
+        raise TargetUnsupported(f"pid {pid}: {answer.text}")
+    if answer.result != 0:
+        why = answer.text or os.strerror(-answer.result)
+        raise TargetError(f"attaching to pid {pid} failed: {why}")
+    return Attachment(pid, answer)
+
+
+def _check_absent(pid: int) -> None:
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            attached = _by_attach(segment.control().number("startup_flags"))
+    except NoSampler:
+        return
+    if attached:
+        raise TargetBusy(
+            f"pid {pid} is attached to already",
+            hint=f"mem_profiler -s 60 -p {pid} captures, mem_profiler detach {pid} detaches",
+        )
+    raise TargetBusy(
+        f"pid {pid} was started with the sampler; there is no need to attach",
+        hint=f"mem_profiler -s 60 -p {pid}",
+    )
+
+
+def _check_version(pid: int) -> None:
+    """Refuse where another build of the sampler lies in the process: it cannot be taken out."""
+    try:
+        with Memory(pid) as memory:
+            images = images_of(procfs.maps(pid), memory)
+    except OSError:
+        return  # the attach itself will say why
+    theirs = next((i for i in images if picture.LIBRARY.fullmatch(i.name)), None)
+    ours = ElfImage.open(str(mem_profiler.library_path())).build_id
+    if theirs is not None and theirs.build_id.hex() != ours:
+        raise TargetUnsupported(
+            f"another version of the sampler lies in pid {pid} since an earlier attach",
+            hint="use that version of mem_profiler, or restart the process",
+        )
+
+
+def detach(pid: int) -> Answer:
+    """Take the hooks out of a process that was attached to. Raises TargetError and its kinds."""
+    with discovery.open_process(pid, writable=False) as segment:
+        if not _by_attach(segment.control().number("startup_flags")):
+            raise TargetUnsupported(
+                f"pid {pid} was started with the sampler, which stays for its life",
+                hint=f"mem_profiler stop {pid} ends a capture",
+            )
+    answer = remote.run(pid, Command(remote.DETACH))
+    if answer.result == -errno.EALREADY:
+        raise NoSampler(f"pid {pid} is not attached to")
+    if answer.result == -errno.EBUSY:
+        raise TargetBusy(f"somebody else attaches to pid {pid} at this moment")
+    if answer.result != 0:
+        why = answer.text or os.strerror(-answer.result)
+        raise TargetError(f"detaching from pid {pid} failed: {why}")
+    return answer

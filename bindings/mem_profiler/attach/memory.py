@@ -1,0 +1,55 @@
+"""The memory of another process, through /proc/PID/mem: no stop, no ptrace."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from types import TracebackType
+from typing import Self
+
+PART_BYTES = 1 << 20
+
+
+class Memory:
+    """An open /proc/PID/mem. Use as a context manager."""
+
+    def __init__(self, pid: int) -> None:
+        """Open it for reading and writing. Raises OSError."""
+        self.pid = pid
+        self._fd = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Exactly `size` bytes at `address`. Raises OSError where they are not all mapped."""
+        parts = []
+        while size > 0:
+            part = os.pread(self._fd, min(size, PART_BYTES), address)
+            if not part:
+                raise OSError(5, "the process has ended")
+            parts.append(part)
+            address += len(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def try_read(self, address: int, size: int) -> bytes | None:
+        """As `read`; None where that is not possible."""
+        with contextlib.suppress(OSError, OverflowError, ValueError):
+            return self.read(address, size)
+        return None
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write all of `data`. Raises OSError."""
+        while data:
+            n = os.pwrite(self._fd, data, address)
+            address += n
+            data = data[n:]

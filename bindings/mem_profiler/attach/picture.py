@@ -1,0 +1,178 @@
+"""What must be known of a process before one of its threads is borrowed.
+
+Model: one reading of /proc/PID/maps and of the images in memory gives the functions that the injected
+code calls, the code in which a borrowed thread must not be, the functions in which it may wait, and a
+place for the pad: bytes behind the end of an image's code, up to the end of its last page, which no
+program uses.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from mem_parser.errors import TargetUnsupported
+from mem_profiler import procfs
+from mem_profiler._inject import ffi, lib
+from mem_profiler.attach.images import Image, images_of
+from mem_profiler.attach.memory import Memory
+
+FUNCTION = "mem_profiler_attach"
+RTLD_NOW, RTLD_NODELETE, RTLD_DLOPEN = 2, 0x1000, 0x80000000
+PAD_ALIGN = 16
+SIGNATURE_BYTES = 16
+LIBRARY = re.compile(r"(?:memfd:)?libmem_sampler\.so")
+LOADER = re.compile(r"ld-linux.*\.so\.\d+|ld-\d\.\d+\.so|ld64\.so\.\d+")
+MUSL = re.compile(r"ld-musl-.*|libc\.musl-.*")
+LIBC_NAME = re.compile(r"libc\.so\.6|libc-\d\.\d+\.so")
+THREADS_NAME = re.compile(r"libpthread\.so\.0|libpthread-\d\.\d+\.so")
+DL_NAME = re.compile(r"libdl\.so\.2|libdl-\d\.\d+\.so")
+
+# A thread in one of these may hold, or be about to take, what creating a thread needs.
+FORBIDDEN = (
+    "malloc", "calloc", "realloc", "free", "cfree", "memalign", "aligned_alloc", "posix_memalign",
+    "valloc", "pvalloc", "reallocarray", "malloc_trim", "malloc_info", "malloc_stats", "mallinfo",
+    "mallinfo2", "mallopt", "malloc_usable_size", "__libc_malloc", "__libc_calloc",
+    "__libc_realloc", "__libc_free", "__libc_memalign", "__libc_freeres", "pthread_create",
+    "pthread_exit", "pthread_getattr_np", "dlopen", "dlclose", "dlsym", "dlvsym", "dlmopen",
+    "dl_iterate_phdr", "fork", "vfork", "_Fork", "__libc_fork", "posix_spawn", "posix_spawnp",
+    "system", "popen", "clone", "exit", "_exit", "quick_exit", "execve",
+)  # fmt: skip
+# A thread in one of these waits for something other than a lock. `syscall` is how Rust and
+# others wait on futexes of their own.
+WAITING = (
+    "pthread_cond_wait", "pthread_cond_timedwait", "pthread_cond_clockwait", "cnd_wait",
+    "cnd_timedwait", "sem_wait", "sem_timedwait", "sem_clockwait", "pthread_join",
+    "pthread_timedjoin_np", "pthread_clockjoin_np", "thrd_join", "pthread_barrier_wait", "syscall",
+)  # fmt: skip
+
+
+@dataclass
+class Picture:
+    """One process at one moment. All numbers are addresses in it."""
+
+    pid: int
+    images: list[Image]
+    libc: Image
+    library: Image | None
+    functions: dict[str, int]
+    dlopen_flags: int
+    ranges: list[tuple[int, int, int]] = field(default_factory=list)
+    pad: int = 0
+    pad_bytes: int = 0
+
+
+def take(pid: int, memory: Memory) -> Picture:
+    """Look at a process. Raises TargetUnsupported, PermissionError."""
+    images = images_of(procfs.maps(pid), memory)
+    libc = _first(images, LIBC_NAME)
+    if libc is None:
+        kind = "musl" if _first(images, MUSL) else "no C library that is known here"
+        raise TargetUnsupported(
+            f"pid {pid} uses {kind}; the sampler needs glibc",
+            hint="start it with `mem_profiler run` in an environment with glibc",
+        )
+    functions, flags = _functions(pid, images, libc)
+    library = next((i for i in images if LIBRARY.fullmatch(i.name)), None)
+    picture = Picture(pid, images, libc, library, functions, flags)
+    picture.ranges = list(_ranges(picture))
+    _find_pad(picture, memory)
+    return picture
+
+
+def _first(images: list[Image], pattern: re.Pattern[str]) -> Image | None:
+    return next((image for image in images if pattern.fullmatch(image.name)), None)
+
+
+def _functions(pid: int, images: list[Image], libc: Image) -> tuple[dict[str, int], int]:
+    """Addresses of what the injected code calls, and the flags for dlopen.
+
+    glibc before 2.34 has threads and dlopen in libraries of their own, which a program may lack; libc
+    itself has a private form of dlopen there.
+    """
+    parts = [image for image in (libc, _first(images, THREADS_NAME)) if image is not None]
+    openers = [image for image in (libc, _first(images, DL_NAME)) if image is not None]
+
+    def find(name: str, where: list[Image]) -> int:
+        return next((at for image in where if (at := image.address_of(name))), 0)
+
+    found = {
+        name: find(name, parts)
+        for name in (
+            "pthread_attr_init",
+            "pthread_attr_setdetachstate",
+            "pthread_attr_setstacksize",
+            "pthread_create",
+            "munmap",
+        )
+    }
+    flags = RTLD_NOW | RTLD_NODELETE
+    found |= {name: find(name, openers) for name in ("dlopen", "dlsym", "dlerror")}
+    if not found["dlopen"] or not found["dlsym"]:
+        found["dlopen"] = libc.address_of("__libc_dlopen_mode")
+        found["dlsym"] = libc.address_of("__libc_dlsym")
+        found["dlerror"] = 0
+        flags |= RTLD_DLOPEN
+    lacking = [name for name, at in found.items() if not at and name != "dlerror"]
+    if lacking:
+        raise TargetUnsupported(
+            f"pid {pid} has no {lacking[0]}: its glibc is older than 2.34 and it is linked without"
+            " threads",
+            hint="restart it with `mem_profiler run`, or with LD_PRELOAD of the sampler",
+        )
+    return found, flags
+
+
+def _ranges(picture: Picture) -> list[tuple[int, int, int]]:
+    """(start, end, kind) of code in which a borrowed thread may or must not be."""
+    forbidden, waiting, core = (
+        lib.MP_RANGE_FORBIDDEN,
+        lib.MP_RANGE_WAITING,
+        lib.MP_RANGE_CORE,
+    )
+    found = [(picture.libc.start, picture.libc.end, core)]
+    program = procfs.exe(picture.pid)
+    for image in picture.images:
+        if LOADER.fullmatch(image.name) or image is picture.library:
+            found.append((image.start, image.end, forbidden))
+            continue
+        if image is not picture.libc and image.find("malloc") and image.find("free"):
+            # A whole allocator; in a program that contains one, only its entry points are known.
+            kind = core if image.path == program else forbidden
+            found.append((image.start, image.end, kind))
+        found += _of_names(image, FORBIDDEN, forbidden)
+        if image is picture.libc or THREADS_NAME.fullmatch(image.name):
+            found += _of_names(image, WAITING, waiting)
+    return found
+
+
+def _of_names(image: Image, names: tuple[str, ...], kind: int) -> list[tuple[int, int, int]]:
+    return [
+        (symbol.address, symbol.address + max(symbol.size, 1), kind)
+        for name in names
+        for symbol in image.find(name)
+    ]
+
+
+def _find_pad(picture: Picture, memory: Memory) -> None:
+    """Choose unused bytes of code, the C library's first since it is never unloaded."""
+    needed = int(lib.mp_inject_pad_bytes())
+    order = sorted(picture.images, key=lambda image: image is not picture.libc)
+    for image in order:
+        for segment in image.segments:
+            mapping = next((m for m in image.mappings if m.start <= segment.start < m.end), None)
+            if not segment.executable or mapping is None or mapping.permissions != "r-xp":
+                continue
+            at = -(-segment.file_end // PAD_ALIGN) * PAD_ALIGN
+            while at + needed <= mapping.end:
+                if not _is_pad(memory, at):
+                    picture.pad, picture.pad_bytes = at, mapping.end - at
+                    return
+                at += -(-needed // PAD_ALIGN) * PAD_ALIGN
+    raise TargetUnsupported(f"pid {picture.pid} has no unused bytes of code to start from")
+
+
+def _is_pad(memory: Memory, at: int) -> bool:
+    """Whether an earlier controller that died left its pad here; its thread may be in it yet."""
+    own = bytes(ffi.buffer(lib.mp_inject_pad_code(), SIGNATURE_BYTES))
+    return memory.try_read(at, SIGNATURE_BYTES) == own

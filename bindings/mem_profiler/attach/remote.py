@@ -1,0 +1,382 @@
+"""Run one command of the sampler inside another process.
+
+Model: `run` takes a picture, tries threads until one lends itself, and follows the loader that it
+made through the frame in the target's memory: hand over the library, wait for the answer, let the
+loader go. Every wait ends; when the user asks to stop, the loader is told to give up, which it does
+unless it is inside the sampler already.
+
+Where the sampler lies in the process already (it is never unloaded), nothing is opened: its function is
+called where it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mem_profiler
+from mem_parser.errors import (
+    PermissionDenied,
+    ProcessGone,
+    TargetBusy,
+    TargetError,
+    TargetUnsupported,
+)
+from mem_profiler import procfs
+from mem_profiler._inject import ffi, lib
+from mem_profiler.attach import kill_points, picture, threads
+from mem_profiler.attach.memory import Memory
+from mem_profiler.attach.picture import Picture
+
+BORROW_MS = 3000  # one thread: far longer than creating a thread takes
+SEARCH_S = 5.0  # for a thread at a safe point
+ANSWER_S = 15.0  # for dlopen and the sampler's own work
+LEAVE_S = 2.0  # for the loader to remove the region
+POLL_S = 0.0005
+POLL_MAX_S = 0.01
+ROUND_S = 0.02
+TRIES_PER_ROUND = 6
+RUNNING_FROM_ROUND = 3  # from then on, threads that run their own code are tried too
+PLAN_MAX_BYTES = 0x10000
+
+BEGIN, RESCAN, DETACH = lib.MP_ATTACH_BEGIN, lib.MP_ATTACH_RESCAN, lib.MP_ATTACH_DETACH
+
+_UNSAFE = {
+    lib.MP_UNSAFE_RUNNING: "runs",
+    lib.MP_UNSAFE_SYSCALL: "is in a system call that must not be disturbed",
+    lib.MP_UNSAFE_FORBIDDEN: "is inside the allocator or the loader",
+    lib.MP_UNSAFE_FUTEX: "waits for a lock",
+    lib.MP_UNSAFE_UNKNOWN: "has callers that cannot be known",
+    lib.MP_UNSAFE_SEQUENCE: "is in a restartable sequence",
+    lib.MP_UNSAFE_STOPPED: "is stopped",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the sampler's function said. `held_ns`: how long a thread was kept from its work."""
+
+    result: int
+    text: str
+    patched: int
+    restored: int
+    failed: int
+    modules: int
+    held: int
+    kept: int
+    held_ns: int
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: BEGIN, RESCAN or DETACH. Paths as the target sees them."""
+
+    number: int
+    installed_path: str = ""
+    folder: str = ""
+    options: str = ""
+    plan: bytes = b""
+
+
+class Stopped(Exception):
+    """The user asked to stop before anything was done in the process."""
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
+def run(pid: int, command: Command, asked_to_stop: Callable[[], bool] = never) -> Answer:
+    """Run a command in a process and return its answer, whatever it is.
+
+    Raises TargetError and its kinds where it could not be run, `Stopped` where the user did not wait.
+    """
+    try:
+        with Memory(pid) as memory:
+            return _run(pid, command, memory, asked_to_stop)
+    except PermissionError:
+        raise PermissionDenied(
+            f"pid {pid} may not be traced by this user",
+            hint=f"mem_profiler doctor {pid} says why; as root it works",
+        ) from None
+    except (ProcessLookupError, FileNotFoundError):
+        raise ProcessGone(f"pid {pid} has ended") from None
+    except OSError as error:
+        if procfs.is_gone(pid):
+            raise ProcessGone(f"pid {pid} has ended") from None
+        raise TargetError(f"the memory of pid {pid} cannot be read: {error.strerror}") from None
+
+
+def _run(pid: int, command: Command, memory: Memory, asked_to_stop: Callable[[], bool]) -> Answer:
+    here = picture.take(pid, memory)
+    frame = _frame(here, command)
+    borrowed = _borrow(here, frame, command.plan, asked_to_stop)
+    talk = _Talk(pid, borrowed, memory, asked_to_stop)
+    talk.follow()
+    failure = talk.field("failure")
+    if failure == lib.MP_FAILED_MEMFD and _same_mounts(pid):
+        # The kernel gives no memory file: the library's own path means the same to the target.
+        frame.path = str(mem_profiler.library_path()).encode()
+        borrowed = _borrow(here, frame, command.plan, asked_to_stop)
+        talk = _Talk(pid, borrowed, memory, asked_to_stop)
+        talk.follow()
+        failure = talk.field("failure")
+    if failure in (lib.MP_FAILED_NOT, lib.MP_FAILED_CALL):
+        return talk.answer()
+    raise talk.error()
+
+
+def _same_mounts(pid: int) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}/ns/mnt").st_ino == os.stat("/proc/self/ns/mnt").st_ino
+    except OSError:
+        return False
+
+
+def _frame(here: Picture, command: Command) -> Any:
+    frame = ffi.new("struct mp_payload_frame *")
+    for name, address in here.functions.items():
+        setattr(frame, name, address)
+    frame.dlopen_flags = here.dlopen_flags
+    frame.memfd_name = b"libmem_sampler.so"
+    frame.proc_self, frame.proc, frame.fd_folder = b"/proc/self", b"/proc/", b"/fd/"
+    frame.symbol = picture.FUNCTION.encode()
+    if here.library is not None:
+        frame.dlopen = 0
+        frame.entry = here.library.address_of(picture.FUNCTION)
+    request = frame.request
+    request.version = lib.MP_ATTACH_VERSION
+    request.command = command.number
+    request.installed_path = os.fsencode(command.installed_path)
+    request.dir = os.fsencode(command.folder)
+    request.options = command.options.encode()
+    return frame
+
+
+@dataclass
+class _Borrowed:
+    """A thread was borrowed: the region it left behind."""
+
+    tid: int
+    region: int
+    held_ns: int
+
+
+def _job(here: Picture, plan: bytes) -> tuple[Any, list[Any]]:
+    """The engine's job but for the thread, and what must live as long as it."""
+    modules = ffi.new(
+        "struct mp_inject_module[]", [(image.start, image.end) for image in here.images]
+    )
+    ranges = ffi.new("struct mp_inject_range[]", [(*row, 0) for row in here.ranges])
+    waits = ffi.new("int64_t[]", list(threads.WAIT_RANK))
+    job = ffi.new("struct mp_inject_job *")
+    job.pid, job.pad, job.pad_bytes = here.pid, here.pad, here.pad_bytes
+    job.modules, job.module_count = modules, len(here.images)
+    job.ranges, job.range_count = ranges, len(here.ranges)
+    job.waits, job.wait_count, job.futex = waits, len(threads.WAIT_RANK), threads.FUTEX
+    job.timeout_ms = BORROW_MS
+    job.kill_at = kill_points.of_engine()
+    keep = [modules, ranges, waits]
+    if plan:
+        if len(plan) > PLAN_MAX_BYTES:
+            raise TargetUnsupported(f"the allocator of pid {here.pid} has too many entry points")
+        data = ffi.new("char[]", plan)
+        job.plan, job.plan_bytes = data, len(plan)
+        keep.append(data)
+    return job, keep
+
+
+def _candidates(here: Picture, round_number: int) -> list[tuple[int, bool]]:
+    """(thread, whether it may be borrowed while it runs) to try in this round."""
+    found = [(tid, False) for tid in threads.waiting(here.pid)]
+    # Another one first each time, so that a hopeless thread does not hide the others.
+    shift = round_number % len(found) if found and round_number > 0 else 0
+    found = found[shift:] + found[:shift]
+    if round_number >= RUNNING_FROM_ROUND:
+        waiting = {tid for tid, _ in found}
+        running = [tid for tid in threads.ids(here.pid) if tid not in waiting]
+        shift = round_number % len(running) if running else 0
+        found += [(tid, True) for tid in running[shift:] + running[:shift]]
+    return found[:TRIES_PER_ROUND]
+
+
+def _borrow(here: Picture, frame: Any, plan: bytes, asked_to_stop: Callable[[], bool]) -> _Borrowed:
+    job, keep = _job(here, plan)
+    give_up = time.monotonic() + SEARCH_S
+    unsafe = 0
+    for round_number in range(10**6):
+        for tid, may_run in _candidates(here, round_number):
+            job.tid, job.may_run = tid, may_run
+            code = lib.mp_inject_borrow(job, frame)
+            if code == 0:
+                del keep
+                return _Borrowed(tid, job.region, job.held_ns)
+            if code == -errno.EAGAIN:
+                unsafe = job.unsafe
+            elif code != -errno.ESRCH or procfs.is_gone(here.pid):
+                raise _refused(here.pid, -code, ffi.string(job.text).decode())
+        if asked_to_stop():
+            raise Stopped
+        if procfs.is_gone(here.pid):
+            raise ProcessGone(f"pid {here.pid} has ended")
+        if time.monotonic() > give_up:
+            break
+        time.sleep(ROUND_S)
+    why = _UNSAFE.get(unsafe, "is in a system call that must not be disturbed")
+    raise TargetBusy(
+        f"pid {here.pid} was at no safe point for {SEARCH_S:.0f} s: its thread {why}",
+        hint="try again, or start it with `mem_profiler run`",
+    )
+
+
+def _refused(pid: int, code: int, text: str) -> TargetError:
+    if code == errno.ESRCH:
+        return ProcessGone(f"pid {pid} has ended")
+    if code == errno.EPERM:
+        tracer = procfs.tracer(pid)
+        if tracer:
+            name = procfs.comm(tracer)
+            return TargetBusy(
+                f"pid {pid} is being traced by pid {tracer} ({name})",
+                hint="one process can be traced by one other at a time: end that first",
+            )
+        return PermissionDenied(
+            f"pid {pid}: {text}", hint=f"mem_profiler doctor {pid} says why; as root it works"
+        )
+    if code in (errno.ENOEXEC, errno.ENOTSUP):
+        return TargetUnsupported(f"pid {pid}: {text}")
+    if code == errno.EAGAIN:
+        return TargetError(
+            f"pid {pid} may have no more threads", hint="raise ulimit -u, or the container's limit"
+        )
+    if code == errno.ETIMEDOUT:
+        return TargetBusy(f"pid {pid} made no new thread in time; it was put back as it was")
+    return TargetError(f"pid {pid}: {text}; it was put back as it was")
+
+
+class _Talk:
+    """The conversation with the loader through its frame."""
+
+    def __init__(
+        self, pid: int, borrowed: _Borrowed, memory: Memory, asked_to_stop: Callable[[], bool]
+    ) -> None:
+        self.pid = pid
+        self._borrowed = borrowed
+        self._memory = memory
+        self._asked_to_stop = asked_to_stop
+        self._frame = ffi.new("struct mp_payload_frame *")
+        self._handed = False
+
+    def field(self, name: str) -> int:
+        """A number of the frame as it was last read."""
+        return int(getattr(self._frame, name))
+
+    def _read(self) -> None:
+        raw = self._memory.read(self._borrowed.region, ffi.sizeof("struct mp_payload_frame"))
+        ffi.memmove(self._frame, raw, len(raw))
+
+    def _set(self, name: str, value: int) -> None:
+        offset = ffi.offsetof("struct mp_payload_frame", name)
+        self._memory.write(self._borrowed.region + offset, value.to_bytes(4, "little"))
+
+    def follow(self) -> None:
+        """Go with the loader to its end. Raises TargetError, `Stopped`."""
+        give_up = time.monotonic() + ANSWER_S
+        nap = POLL_S
+        while True:
+            self._read()
+            stage = self.field("stage")
+            kill_points.at(f"stage-{stage}")
+            if stage == lib.MP_LOADER_DONE:
+                break
+            if stage == lib.MP_LOADER_WANTS_LIBRARY and not self._handed:
+                self._hand_over()
+                nap = POLL_S
+            if stage < lib.MP_LOADER_CALLING and self._asked_to_stop():
+                self._give_up()
+                raise Stopped
+            if procfs.is_gone(self.pid):
+                raise ProcessGone(f"pid {self.pid} has ended")
+            if time.monotonic() > give_up:
+                self._give_up()
+                raise self._late(stage)
+            time.sleep(nap)
+            nap = min(nap * 1.5, POLL_MAX_S)
+        self._set("ack", 1)
+        kill_points.at("acknowledged")
+        self._await_removal()
+
+    def _hand_over(self) -> None:
+        """Write the library into the memory file that the loader made."""
+        path = f"/proc/{self.pid}/task/{self._borrowed.tid}/fd/{self.field('fd')}"
+        data = mem_profiler.library_path().read_bytes()
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # that thread has ended; the file is the process's
+            fd = os.open(path.replace(f"/task/{self._borrowed.tid}", ""), os.O_WRONLY)
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+        kill_points.at("library-written")
+        self._set("go", 1)
+        self._handed = True
+
+    def _give_up(self) -> None:
+        self._set("ack", 1)
+        self._set("go", 2)
+
+    def _late(self, stage: int) -> TargetError:
+        doing = {
+            lib.MP_LOADER_NONE: "did not get to run",
+            lib.MP_LOADER_LOADING: "waits in dlopen: another thread holds the loader's lock",
+            lib.MP_LOADER_CALLING: "is still changing slots",
+        }.get(stage, "did not answer")
+        return TargetBusy(
+            f"pid {self.pid}: the thread that opens the sampler {doing}, for {ANSWER_S:.0f} s",
+            hint="it gives up by itself; the process goes on",
+        )
+
+    def _await_removal(self) -> None:
+        """Wait until the loader has removed the region, so that nothing of it is left to be seen."""
+        give_up = time.monotonic() + LEAVE_S
+        while time.monotonic() < give_up:
+            if self._memory.try_read(self._borrowed.region, 1) is None:
+                return
+            time.sleep(POLL_S)
+
+    def answer(self) -> Answer:
+        """What the sampler's function said."""
+        request = self._frame.request
+        return Answer(
+            result=self.field("error"),
+            text=ffi.string(request.text).decode("utf-8", "replace"),
+            patched=request.slots_patched,
+            restored=request.slots_restored,
+            failed=request.slots_failed,
+            modules=request.modules,
+            held=request.slots_held,
+            kept=request.slots_kept,
+            held_ns=self._borrowed.held_ns,
+        )
+
+    def error(self) -> TargetError:
+        """Why the library could not be brought in."""
+        failure, code = self.field("failure"), -self.field("error")
+        text = ffi.string(self._frame.text).decode("utf-8", "replace")
+        if failure == lib.MP_FAILED_DLOPEN:
+            return TargetUnsupported(f"pid {self.pid} cannot open the sampler: {text}")
+        if failure == lib.MP_FAILED_MEMFD:
+            return TargetUnsupported(
+                f"pid {self.pid} may not make a memory file: {os.strerror(code)}",
+                hint="start it with `mem_profiler run`, or with LD_PRELOAD of the sampler",
+            )
+        if failure == lib.MP_FAILED_SYMBOL:
+            return TargetUnsupported(f"the sampler opened in pid {self.pid} cannot be attached")
+        return TargetBusy(f"pid {self.pid} gave up waiting for this command")

@@ -1,0 +1,69 @@
+"""Which threads of a process merely wait, in the order in which they are asked to lend themselves.
+
+Model: /proc/PID/task/TID/syscall tells the system call that a thread is blocked in. Calls that wait for
+the outside world come first, then timers, then futexes, whose callers the engine has to look at.
+A call that changes memory or loads code never qualifies. Numbers: the kernel's tables for the two
+architectures (asm/unistd_64.h, asm-generic/unistd.h).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+
+# name: (x86_64, aarch64); -1: the architecture has no such call
+_WAITS = {
+    "epoll_wait": (232, -1), "epoll_pwait": (281, 22), "epoll_pwait2": (441, 441),
+    "poll": (7, -1), "ppoll": (271, 73), "select": (23, -1), "pselect6": (270, 72),
+    "accept": (43, 202), "accept4": (288, 242), "recvfrom": (45, 207), "recvmsg": (47, 212),
+    "recvmmsg": (299, 243), "read": (0, 63), "readv": (19, 65),
+    "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "pause": (34, -1),
+    "rt_sigsuspend": (130, 133), "rt_sigtimedwait": (128, 137), "wait4": (61, 260),
+    "waitid": (247, 95), "semtimedop": (220, 192), "semop": (65, 193), "msgrcv": (70, 188),
+    "mq_timedreceive": (243, 183), "io_getevents": (208, 4), "restart_syscall": (219, 128),
+    "write": (1, 64), "writev": (20, 66), "sendto": (44, 206), "sendmsg": (46, 211),
+    "futex": (202, 98),
+}  # fmt: skip
+_COLUMN = {"x86_64": 0, "aarch64": 1}
+
+
+def _numbers() -> dict[int, int]:
+    """System call number -> rank, the smaller the better."""
+    column = _COLUMN.get(platform.machine(), 0)
+    rows = [pair[column] for pair in _WAITS.values()]
+    return {number: rank for rank, number in enumerate(rows) if number >= 0}
+
+
+WAIT_RANK = _numbers()
+FUTEX = _WAITS["futex"][_COLUMN.get(platform.machine(), 0)]
+
+
+def ids(pid: int) -> list[int]:
+    """All threads of a process, in rising order; empty when it is gone."""
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return []
+
+
+def waiting(pid: int) -> list[int]:
+    """Threads that wait in a system call in which they may be borrowed, the best first."""
+    ranked = []
+    for tid in ids(pid):
+        try:
+            with open(f"/proc/{pid}/task/{tid}/syscall", "rb") as file:
+                words = file.read().split()
+        except OSError:
+            continue
+        if words and words[0].isdigit() and (rank := WAIT_RANK.get(int(words[0]))) is not None:
+            ranked.append((rank, tid))
+    return [tid for _, tid in sorted(ranked)]
+
+
+def state(pid: int, tid: int) -> str:
+    """One letter: R, S, D, T, t, Z, X; empty when gone."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode("ascii", "replace")
+    except (OSError, IndexError):
+        return ""

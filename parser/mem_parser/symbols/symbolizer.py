@@ -7,7 +7,7 @@ it stands if a function begins exactly there, which a return address of an alloc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ from mem_parser.symbols.table import Function, SymbolProblem, Symbols, SymbolTab
 Addresses = npt.NDArray[np.uint64]
 Ids = npt.NDArray[np.int64]
 _NO_STACK = "[no stack]"
+_FRAMES_AT_A_TIME = 1 << 20
 
 
 def symbolize(
@@ -77,13 +78,15 @@ class Distinct:
     address: Addresses
     generation: npt.NDArray[np.uint32]
     foreign_leaf: npt.NDArray[np.bool_]
-    of_frame: Ids
+    of_frame: npt.NDArray[np.int32]
 
 
 def distinct_addresses(profile: Profile) -> Distinct:
     """Return what is to be looked up: return addresses one byte before where they point."""
     stacks = profile.stacks
     by_generation = any(m.last_generation is not None for m in profile.modules)
+    if stacks.leaf_exact and not by_generation:
+        return _plain_distinct(stacks)
     leaf = stacks.is_leaf
     exact = leaf if stacks.leaf_exact else np.zeros_like(leaf)
     address = stacks.frames - np.where(exact | (stacks.frames == 0), 0, 1).astype(np.uint64)
@@ -91,18 +94,42 @@ def distinct_addresses(profile: Profile) -> Distinct:
     generation = np.zeros(len(address), dtype=np.uint32)
     if by_generation:
         generation = np.repeat(stacks.generation, stacks.depths)
-    if not foreign.any() and not by_generation:
-        unique = _sorted_distinct(address)
-        zeros = np.zeros(len(unique), dtype=np.uint32)
-        return Distinct(
-            unique, zeros, zeros.astype(np.bool_), np.searchsorted(unique, address).astype(np.int64)
-        )
     key = np.empty(len(address), dtype=[("a", "u8"), ("g", "u4"), ("f", "?")])
     key["a"], key["g"], key["f"] = address, generation, foreign
     rows, inverse = np.unique(key, return_inverse=True)
     return Distinct(
-        rows["a"].copy(), rows["g"].copy(), rows["f"].copy(), np.asarray(inverse).reshape(-1)
+        rows["a"].copy(),
+        rows["g"].copy(),
+        rows["f"].copy(),
+        np.asarray(inverse).reshape(-1).astype(np.int32),
     )
+
+
+def _plain_distinct(stacks: StackTable) -> Distinct:
+    """Return the distinct addresses of stacks that all are of one generation; some frames at a
+    time, because there may be many millions.
+    """
+    address = np.zeros(0, dtype=np.uint64)
+    for part in _looked_up(stacks):
+        address = _sorted_distinct(np.concatenate((address, _sorted_distinct(part))))
+    of_frame = np.empty(len(stacks.frames), dtype=np.int32)
+    at = 0
+    for part in _looked_up(stacks):
+        of_frame[at : at + len(part)] = np.searchsorted(address, part)
+        at += len(part)
+    zeros = np.zeros(len(address), dtype=np.uint32)
+    return Distinct(address, zeros, zeros.astype(np.bool_), of_frame)
+
+
+def _looked_up(stacks: StackTable) -> Iterator[Addresses]:
+    """Yield the look-up addresses of all frames in order; innermost ones stand as they are."""
+    leaf = stacks.offsets[:-1][stacks.depths > 0]
+    for low in range(0, len(stacks.frames), _FRAMES_AT_A_TIME):
+        part = stacks.frames[low : low + _FRAMES_AT_A_TIME]
+        address = part - (part > 0)
+        mine = leaf[slice(*np.searchsorted(leaf, (low, low + len(part))))] - low
+        address[mine] = part[mine]
+        yield address
 
 
 def _sorted_distinct(values: Addresses) -> Addresses:
@@ -234,15 +261,7 @@ class AddressNames:
 
     def spell(self) -> Symbols:
         """Put the locations of every frame in the place of its address."""
-        stacks, expansion, of_frame = self.stacks, self.expansion, self.distinct.of_frame
-        lengths = np.array([len(e) for e in expansion], dtype=np.int64)
-        starts = np.concatenate(([0], np.cumsum(lengths)))[: len(lengths)]
-        flat = np.array([x for e in expansion for x in e], dtype=np.int32)
-        per_frame = lengths[of_frame] if len(of_frame) else np.zeros(0, dtype=np.int64)
-        frame_offsets = np.concatenate(([0], np.cumsum(per_frame)))
-        within = np.arange(int(frame_offsets[-1])) - np.repeat(frame_offsets[:-1], per_frame)
-        spelled = flat[np.repeat(starts[of_frame], per_frame) + within] if len(flat) else flat
-        offsets = frame_offsets[stacks.offsets]
+        offsets, spelled = self._expand()
         offsets, spelled = self._replace_lost(offsets, spelled)
         return Symbols(
             self.builder.functions,
@@ -252,6 +271,29 @@ class AddressNames:
             self.problems,
             self.nameless,
         )
+
+    def _expand(self) -> tuple[Ids, npt.NDArray[np.int32]]:
+        """Return every stack's locations; some frames at a time, see `distinct_addresses`."""
+        of_frame, bounds = self.distinct.of_frame, self.stacks.offsets
+        lengths = np.array([len(e) for e in self.expansion], dtype=np.int64)
+        flat = np.array([x for e in self.expansion for x in e], dtype=np.int32)
+        if (lengths == 1).all():
+            return bounds, flat[of_frame]
+        starts = np.cumsum(lengths) - lengths
+        total = int(np.bincount(of_frame, minlength=len(lengths)) @ lengths)
+        spelled = np.empty(total, dtype=np.int32)
+        offsets = np.full(len(bounds), total, dtype=np.int64)
+        done = 0
+        for low in range(0, len(of_frame), _FRAMES_AT_A_TIME):
+            part = of_frame[low : low + _FRAMES_AT_A_TIME]
+            count = lengths[part]
+            behind = np.cumsum(count)
+            within = np.arange(int(behind[-1])) - np.repeat(behind - count, count)
+            spelled[done : done + len(within)] = flat[np.repeat(starts[part], count) + within]
+            mine = slice(*np.searchsorted(bounds, (low, low + len(part))))
+            offsets[mine] = done + (behind - count)[bounds[mine] - low]
+            done += len(within)
+        return offsets, spelled
 
     def _replace_lost(
         self, offsets: Ids, spelled: npt.NDArray[np.int32]

@@ -1,4 +1,4 @@
-"""What happens inside a process that the sampler is put into: all is seen once, and all is put back.
+"""Inside a process that the sampler is put into: all is seen once, and all is put back.
 
 The injector is not part of this: a thread of the target itself opens the library from a descriptor
 and calls what an injector calls (attach_agent.py).

@@ -116,11 +116,18 @@ def bucket_ends_ns(seconds: float | None) -> list[int]:
     return [int(seconds * 1e9 * (i + 1) / layout.BUCKETS) for i in range(layout.BUCKETS)]
 
 
-def start(segment: Segment, pid: int, rate_bytes: int, seconds: float | None) -> int:
+def start(
+    segment: Segment,
+    pid: int,
+    rate_bytes: int,
+    seconds: float | None,
+    device_rate_bytes: int = 1,
+) -> int:
     """Start the next capture and return its number. The caller holds the lock and checked the
     state.
 
-    `seconds` None: until somebody stops it. Raises TargetError when the segment has no room.
+    `device_rate_bytes` is the rate of device memory, 1: every block. `seconds` None: until
+    somebody stops it. Raises TargetError when the segment has no room.
     """
     number = segment.load(("capture_number",), 32) + 1
     if number > layout.CAPTURE_MAX:
@@ -129,11 +136,14 @@ def start(segment: Segment, pid: int, rate_bytes: int, seconds: float | None) ->
     update_flags(segment, pid)
     for cause in range(len(segment.control()["lost"])):
         segment.store(("lost", cause), 0)
+        segment.store(("device_lost", cause), 0)
     now = target_now_ns(pid)
     slot: tuple[str | int, ...] = ("capture", number & 1)
     segment.store((*slot, "number"), number, 32)
     segment.store((*slot, "owner_pid"), os.getpid(), 32)
     segment.store((*slot, "rate_bytes"), rate_bytes)
+    segment.store(("device_rate_bytes", number & 1), device_rate_bytes)
+    segment.store(("marks_before", number & 1), segment.load(("mark_count",)))
     segment.store((*slot, "start_ns"), now)
     deadline = layout.U64_MAX if seconds is None else now + int(seconds * 1e9)
     segment.store((*slot, "deadline_ns"), deadline)

@@ -25,6 +25,61 @@ Ints = NDArray[np.int64]
 # No honest counter comes near these; sums of a million such rows still fit 64 bits.
 BLOCKS_MAX = 1 << 40
 BYTES_MAX = 1 << 43
+OWNERS_MASK = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which tables hold the sites and the live blocks of a kind of memory.
+
+    `counts` are the columns of a site row but for the births, the four that every kind has first;
+    `freed` those of them that are copied before the others.
+    """
+
+    sites: str
+    lost_sites: str
+    site_row: str
+    live: str
+    live_row: str
+    size: str
+    counts: tuple[str, ...]
+    freed: tuple[str, ...]
+
+
+COMMON = ("alloc_blocks", "alloc_bytes", "freed_blocks", "freed_bytes")
+HOST = Source(
+    "sites", "lost_sites", "mp_site_row", "live", "mp_live_row", "size_bytes",
+    COMMON, ("freed_blocks", "freed_bytes"),
+)  # fmt: skip
+DEVICES = Source(
+    "device_sites", "device_lost_sites", "mp_device_site_row",
+    "device_live", "mp_device_live_row", "asked_bytes",
+    (*COMMON, "alloc_taken_bytes", "freed_taken_bytes", "failed_blocks", "failed_bytes"),
+    ("freed_blocks", "freed_bytes", "freed_taken_bytes"),
+)  # fmt: skip
+
+
+@dataclass
+class DeviceCounts:
+    """What sites of device memory count beyond the common: one entry per site.
+
+    Taken bytes are what the device gave up for the sampled blocks, 0 where that is not known.
+    Failed blocks were refused; each is counted, sampled or not.
+    """
+
+    alloc_taken: Words
+    freed_taken: Words
+    failed_blocks: Words
+    failed_bytes: Words
+
+    def pick(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> DeviceCounts:
+        """The entries that `index` selects."""
+        return DeviceCounts(
+            self.alloc_taken[index],
+            self.freed_taken[index],
+            self.failed_blocks[index],
+            self.failed_bytes[index],
+        )
 
 
 @dataclass
@@ -32,7 +87,7 @@ class Sites:
     """Counts of one capture, one entry per (stack id, size class, domain), sorted by key.
 
     `keys` are site keys without capture and shard; `births` has shape (n, 8); `skipped` rows
-    made no sense.
+    made no sense. `device` is None for the host.
     """
 
     keys: Words
@@ -42,6 +97,7 @@ class Sites:
     freed_bytes: Words
     births: Words
     skipped: int = 0
+    device: DeviceCounts | None = None
 
     @property
     def live_blocks(self) -> Words:
@@ -116,10 +172,10 @@ def _of_capture(keys: Words, capture: int) -> NDArray[np.bool_]:
     return np.asarray(valid & (capture_of(keys) == capture))
 
 
-def site_levels(control: Control) -> list[Level]:
+def site_levels(control: Control, source: Source = HOST) -> list[Level]:
     """All levels that hold sites: those of the table, then the reserved sites."""
-    lost = control.lost_level()
-    return control.levels("sites", "mp_site_row") + ([lost] if lost else [])
+    lost = control.lost_level(source.lost_sites, source.site_row)
+    return control.levels(source.sites, source.site_row) + ([lost] if lost else [])
 
 
 def _merge(keys: Words, columns: Words) -> tuple[Words, Words]:
@@ -134,74 +190,94 @@ def _merge(keys: Words, columns: Words) -> tuple[Words, Words]:
     return keys[firsts], np.add.reduceat(columns[order], firsts, axis=0)
 
 
-def _columns(rows: Records, freed: Records) -> Words:
-    """(n, 12) array: allocated blocks and bytes, freed blocks and bytes, births."""
-    table = np.empty((len(rows), 4 + layout.BUCKETS), np.uint64)
-    table[:, 0] = rows["alloc_blocks"]
-    table[:, 1] = rows["alloc_bytes"]
-    table[:, 2] = freed["freed_blocks"]
-    table[:, 3] = freed["freed_bytes"]
-    table[:, 4:] = rows["births"]
+def _columns(source: Source, rows: Records, freed: Records) -> Words:
+    """(n, c + 8) array: the counts of the source in their order, then the births."""
+    width = len(source.counts)
+    table = np.empty((len(rows), width + layout.BUCKETS), np.uint64)
+    for i, name in enumerate(source.counts):
+        table[:, i] = (freed if name in source.freed else rows)[name]
+    table[:, width:] = rows["births"]
     return table
 
 
-def _read_level(segment: Segment, level: Level, capture: int) -> tuple[Words, Words]:
+def _read_level(
+    segment: Segment, level: Level, capture: int, source: Source
+) -> tuple[Words, Words]:
+    dtype = layout.dtype(source.site_row)
     early_keys = segment.keys(level)
     used = _of_capture(early_keys, capture)
-    freed = segment.rows(level, layout.SITE_ROW)
+    freed = segment.rows(level, dtype)
     keys = segment.keys(level)
-    rows = segment.rows(level, layout.SITE_ROW)
+    rows = segment.rows(level, dtype)
     now_used = _of_capture(keys, capture)
     # A row that was claimed between the copies had freed nothing of this capture in the first.
     freed[~used | (early_keys != keys)] = 0
     at = np.flatnonzero(now_used)
-    return keys[at] & np.uint64(layout.SITE_MASK), _columns(rows[at], freed[at])
+    return keys[at] & np.uint64(layout.SITE_MASK), _columns(source, rows[at], freed[at])
 
 
-def read_sites(segment: Segment, control: Control, capture: int) -> Sites:
+def _within(freed: Words, whole: Words, all_freed: NDArray[np.bool_]) -> Words:
+    """Blocks and bytes are counters of their own: when no block is left, no byte is."""
+    return np.where(all_freed, whole, np.minimum(freed, whole))
+
+
+def read_sites(segment: Segment, control: Control, capture: int, source: Source = HOST) -> Sites:
     """All sites of `capture`."""
-    parts = [_read_level(segment, level, capture) for level in site_levels(control)]
-    width = 4 + layout.BUCKETS
+    parts = [_read_level(segment, level, capture, source) for level in site_levels(control, source)]
+    counts = len(source.counts)
+    width = counts + layout.BUCKETS
     keys = np.concatenate([part[0] for part in parts] or [np.empty(0, np.uint64)])
     table = np.concatenate([part[1] for part in parts] or [np.empty((0, width), np.uint64)])
+    # Freed counts are cut below; the others are believed only as far as an honest one could come.
     sane = (table[:, 0] <= BLOCKS_MAX) & (table[:, 1] <= BYTES_MAX)
+    sane &= np.all(table[:, 4:counts] <= BYTES_MAX, axis=1)
     sane &= (table[:, 0] > 0) | ((table[:, 1] == 0) & (table[:, 2] == 0))
     keys, table = _merge(keys[sane], table[sane])
     some = table[:, 0] > 0
+    if source is not HOST:
+        some |= table[:, 6] > 0
     keys, table = keys[some], table[some]
     freed_blocks = np.minimum(table[:, 2], table[:, 0])
-    # Blocks and bytes are two counters: when no block is left, no byte is.
-    freed_bytes = np.where(
-        freed_blocks == table[:, 0], table[:, 1], np.minimum(table[:, 3], table[:, 1])
-    )
+    all_freed = freed_blocks == table[:, 0]
     return Sites(
         keys=keys,
         alloc_blocks=table[:, 0].copy(),
         alloc_bytes=table[:, 1].copy(),
         freed_blocks=freed_blocks,
-        freed_bytes=freed_bytes,
-        births=np.minimum(table[:, 4:], np.uint64(0xFFFFFFFF)),
+        freed_bytes=_within(table[:, 3], table[:, 1], all_freed),
+        births=np.minimum(table[:, counts:], np.uint64(0xFFFFFFFF)),
         skipped=int(np.count_nonzero(~sane)),
+        device=None if source is HOST else _device_counts(table, all_freed),
     )
 
 
-def read_live(segment: Segment, control: Control, capture: int) -> LiveBlocks:
+def _device_counts(table: Words, all_freed: NDArray[np.bool_]) -> DeviceCounts:
+    freed = _within(table[:, 5], table[:, 4], all_freed)
+    return DeviceCounts(table[:, 4].copy(), freed, table[:, 6].copy(), table[:, 7].copy())
+
+
+def read_live(
+    segment: Segment, control: Control, capture: int, source: Source = HOST
+) -> LiveBlocks:
     """Live rows of `capture`. A row that changed hands between two looks at its key is left out."""
     parts: list[Records] = []
-    for level in control.levels("live", "mp_live_row"):
+    dtype = layout.dtype(source.live_row)
+    for level in control.levels(source.live, source.live_row):
         keys = segment.keys(level)
         if not keys.any():
             continue
-        rows = segment.rows(level, layout.LIVE_ROW)
+        rows = segment.rows(level, dtype)
         settled = (keys != 0) & (keys & np.uint64(1) == 0) & (segment.keys(level) == keys)
         settled &= _of_capture(rows["site_key"], capture)
-        settled &= rows["size_bytes"] <= BYTES_MAX
+        settled &= rows[source.size] <= BYTES_MAX
         settled &= rows["thread"] < layout.THREAD_ROWS
+        if source is not HOST:
+            settled &= rows["state"] & np.uint64(OWNERS_MASK) != 0
         parts.append(rows[settled])
-    rows = np.concatenate(parts) if parts else np.empty(0, layout.LIVE_ROW)
+    rows = np.concatenate(parts) if parts else np.empty(0, dtype)
     return LiveBlocks(
         site=rows["site_key"] & np.uint64(layout.SITE_MASK),
-        size_bytes=rows["size_bytes"].astype(np.uint64),
+        size_bytes=rows[source.size].astype(np.uint64),
         birth_ns=rows["birth_ns"].astype(np.uint64),
         thread=rows["thread"].astype(np.uint32),
     )
@@ -310,13 +386,12 @@ class QuickCounts:
 
 
 def read_quick(segment: Segment, control: Control, capture: int) -> QuickCounts:
-    """Live counts of the host domain, read in one pass, for time series and progress."""
+    """Live counts of the host, read in one pass, for time series and progress."""
     parts: list[tuple[Words, Words, Words]] = []
     samples = 0
-    host = np.uint64(layout.DOMAIN_MASK << layout.DOMAIN_SHIFT)
     for level in site_levels(control):
         keys = segment.keys(level)
-        at = np.flatnonzero(_of_capture(keys, capture) & (keys & host == 0))
+        at = np.flatnonzero(_of_capture(keys, capture))
         if len(at) == 0:
             continue
         rows = segment.rows(level, layout.SITE_ROW)[at]

@@ -1,8 +1,8 @@
 """Put together everything that goes into one .heap file.
 
 Model: a `Target` holds the facts about the process that must be gathered while it lives;
-`assemble` reads the segment once and joins both. It works the same for a process that is gone, from
-the segment alone.
+`assemble` joins both to one document for the host's memory, and one for each domain of device
+memory that the capture saw. It works the same for a process that is gone, from the segment alone.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mem_profiler
-from mem_profiler import collect, heapwrite, layout, procfs, records
+from mem_profiler import collect, devices, heapwrite, layout, procfs, records
 from mem_profiler.collect import Module
-from mem_profiler.heapwrite import Document
+from mem_profiler.devices import Domain, Mark, MarkLog
+from mem_profiler.heapwrite import Document, MarkColumns
 from mem_profiler.procfs import Mapping
-from mem_profiler.recorder import Recorder
+from mem_profiler.recorder import Recorder, Track
 from mem_profiler.segment import Control, Segment
 
 NS = 1e9
@@ -101,8 +102,8 @@ def _sampler_path(modules: list[Module], mappings: list[Mapping]) -> str:
     return ""
 
 
-def _lost(control: Control, found: records.Records) -> dict[str, int]:
-    lost = {name: int(control["lost"][index]) for index, name in layout.LOST_NAMES.items()}
+def _lost(field_name: str, control: Control, found: records.Records) -> dict[str, int]:
+    lost = {name: int(control[field_name][index]) for index, name in layout.LOST_NAMES.items()}
     return lost | found.lost_stacks()
 
 
@@ -112,20 +113,12 @@ def _notes(target: Target, found: records.Records, extra: list[str]) -> list[str
         notes.append(PYMALLOC_NOTE)
     if found.skipped:
         notes.append(f"{found.skipped} rows of the segment made no sense and were left out")
-    if found.other_domains:
-        notes.append(f"{found.other_domains} samples of device memory are not in this file")
     return notes
 
 
-def _header(
-    control: Control, target: Target, found: records.Records, recorder: Recorder | None
-) -> dict[str, Any]:
+def _header(control: Control, target: Target, found: records.Records) -> dict[str, Any]:
     slot = control.capture
-    start_ns = int(slot["start_ns"])
     ends = [int(end) for end in slot["bucket_end_ns"]]
-    peak = None
-    if recorder is not None and recorder.peak is not None:
-        peak = {"at_s": recorder.peak_at_s, "estimate_bytes": round(recorder.peak_bytes, 1)}
     return {
         "writer": f"mem_profiler {mem_profiler.__version__}",
         "pid": control.number("pid"),
@@ -146,11 +139,101 @@ def _header(
         "pymalloc": target.pymalloc,
         "domain": "host",
         "samples": found.samples,
-        "lost": _lost(control, found),
+        "lost": _lost("lost", control, found),
         "bucket_end_s": [None if end == layout.U64_MAX else end / NS for end in ends],
-        "start_ns": start_ns,
-        "peak": peak,
     }
+
+
+def _peak(track: Track | None) -> dict[str, float] | None:
+    if track is None or track.peak is None:
+        return None
+    return {"at_s": track.peak_at_s, "estimate_bytes": round(track.peak_bytes, 1)}
+
+
+def _device(domain: Domain, actual: devices.Actual | None, start_ns: int) -> dict[str, Any]:
+    """The `device` of a header."""
+    told = None
+    if actual is not None:
+        told = {
+            "used_bytes": actual.used_bytes,
+            "total_bytes": actual.total_bytes,
+            "at_s": max(0, actual.at_ns - start_ns) / NS,
+        }
+    pool = domain.kind == "pool"
+    return {
+        "family": domain.family,
+        "index": domain.device,
+        "kind": domain.kind,
+        "alloc_calls": domain.alloc_calls,
+        "failed_calls": domain.failed_calls,
+        "freed_calls": domain.freed_calls,
+        "actual": told,
+        "reserved_bytes": domain.reserved_bytes if pool else None,
+        "reserved_peak_bytes": domain.reserved_peak_bytes if pool else None,
+    }
+
+
+def _mark_columns(log: MarkLog, start_ns: int) -> MarkColumns | None:
+    if not log.marks:
+        return None
+    texts: dict[str, int] = {}
+
+    def index(text: str) -> int:
+        return texts.setdefault(text, len(texts))
+
+    kinds = {name: number for number, name in layout.MARK_KINDS.items()}
+
+    def rows(get: Any) -> list[Any]:
+        return [get(mark) for mark in log.marks]
+
+    def time_s(mark: Mark) -> float:
+        return max(0, mark.time_ns - start_ns) / NS
+
+    return MarkColumns(
+        time_s=rows(time_s),
+        id=rows(lambda mark: mark.id),
+        kind=rows(lambda mark: kinds[mark.kind]),
+        thread=rows(lambda mark: mark.thread),
+        domain=rows(lambda mark: index(mark.domain)),
+        text=rows(lambda mark: index(mark.text)),
+        texts=list(texts),
+    )
+
+
+@dataclass
+class _Shared:
+    """What all documents of one capture have in common."""
+
+    modules: list[Module]
+    threads: list[tuple[int, str]]
+    maps: list[bytes]
+    marks: MarkLog
+    memory: dict[str, int | None]
+    domains: list[Domain]
+
+
+def _read_shared(
+    segment: Segment, control: Control, target: Target, recorder: Recorder | None
+) -> _Shared:
+    modules = collect.read_modules(segment, control)
+    if target.python is None:
+        paths = [module.path for module in modules]
+        target.python = procfs.python_version(paths, control.text("exe"))
+    if recorder is not None and target.memory["rss_bytes"] is None:
+        target.memory["rss_bytes"] = recorder.rss_bytes
+    marks = recorder.marks if recorder is not None else MarkLog()
+    marks.update(segment, control)
+    lines = heapwrite.map_lines(target.mappings)
+    lines += heapwrite.module_lines(modules, [(m.start, m.end) for m in target.mappings])
+    every = devices.read_domains(segment, control)
+    return _Shared(
+        modules=modules,
+        threads=collect.read_threads(segment, control),
+        maps=lines,
+        marks=marks,
+        memory=target.memory | {"segment_bytes": segment.used_bytes()},
+        domains=devices.used_in(every, control.number("capture_number")),
+    )
 
 
 def assemble(
@@ -162,36 +245,60 @@ def assemble(
     now_ns: int | None,
     recorder: Recorder | None = None,
     notes: list[str] | None = None,
-) -> Document:
-    """Read the latest capture of `segment`, which must have one, into a document."""
+) -> list[Document]:
+    """Read the latest capture of `segment`, which must have one: the document of the host's memory,
+    then one for each domain of device memory.
+    """
     control = segment.control()
-    found = records.build(segment, control, recorder.peak if recorder else None)
+    track = recorder.host if recorder else None
+    found = records.build(segment, control, track.peak if track else None)
     control = segment.control()
-    modules = collect.read_modules(segment, control)
-    if target.python is None:
-        paths = [module.path for module in modules]
-        target.python = procfs.python_version(paths, control.text("exe"))
-    if recorder is not None and target.memory["rss_bytes"] is None:
-        target.memory["rss_bytes"] = recorder.rss_bytes
-    header = _header(control, target, found, recorder)
-    start_ns = header.pop("start_ns")
-    header |= {
-        "sampler": _sampler_path(modules, target.mappings),
+    shared = _read_shared(segment, control, target, recorder)
+    start_ns = int(control.capture["start_ns"])
+    header = _header(control, target, found) | {
+        "peak": _peak(track),
+        "sampler": _sampler_path(shared.modules, target.mappings),
         "duration_s": (end_ns(control, found, now_ns) - start_ns) / NS,
         "kind": kind,
         "end": end,
         "complete": found.skipped == 0,
-        "memory": target.memory | {"segment_bytes": segment.used_bytes()},
+        "memory": shared.memory,
         "notes": _notes(target, found, notes or []),
+        "domains": ["host", *(domain.name for domain in shared.domains)],
+        "marks_lost": shared.marks.lost,
     }
-    lines = heapwrite.map_lines(target.mappings)
-    taken = [(mapping.start, mapping.end) for mapping in target.mappings]
-    lines += heapwrite.module_lines(modules, taken)
-    return Document(
-        header=header,
-        records=found,
-        modules=modules,
-        threads=collect.read_threads(segment, control),
-        series=recorder.series if recorder else [],
-        maps=lines,
-    )
+    marks = _mark_columns(shared.marks, start_ns)
+    series = track.series if track else []
+    document = Document(header, found, shared.modules, shared.threads, series, shared.maps, marks)
+    more = [
+        _of_domain(segment, domain, document, recorder, notes or []) for domain in shared.domains
+    ]
+    return [document, *more]
+
+
+def _of_domain(
+    segment: Segment,
+    domain: Domain,
+    host: Document,
+    recorder: Recorder | None,
+    notes: list[str],
+) -> Document:
+    """The document of one domain: what differs from the host's."""
+    control = segment.control()
+    track = recorder.devices.get(domain.number) if recorder else None
+    found = records.build(segment, control, track.peak if track else None, domain.number)
+    actual = recorder.actual_of(domain) if recorder else domain.actual
+    capture = control.number("capture_number")
+    header = host.header | {
+        "domain": domain.name,
+        "device": _device(domain, actual, int(control.capture["start_ns"])),
+        "rate_bytes": max(1, int(control["device_rate_bytes"][capture & 1])),
+        "samples": found.samples,
+        "lost": _lost("device_lost", control, found),
+        "peak": _peak(track),
+        "pymalloc": None,
+        "complete": found.skipped == 0,
+        "notes": _notes(Target(None), found, notes),
+    }
+    series = track.series if track else []
+    return Document(header, found, host.modules, host.threads, series, host.maps, host.marks)

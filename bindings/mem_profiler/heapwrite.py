@@ -38,6 +38,35 @@ class Reading:
     rss_bytes: int | None
 
 
+@dataclass(frozen=True)
+class DeviceReading(Reading):
+    """A point of the series of a device domain.
+
+    `taken_bytes` is what the device gave up for the live blocks (of those whose size is known),
+    `failed` how many blocks were refused so far; used, total and reserved bytes are None where
+    nobody tells them.
+    """
+
+    taken_bytes: float
+    failed: int
+    actual_used_bytes: int | None
+    actual_total_bytes: int | None
+    reserved_bytes: int | None
+
+
+@dataclass
+class MarkColumns:
+    """Marks of the program, one entry each. `texts` are what the two indices name."""
+
+    time_s: list[float]
+    id: list[int]
+    kind: list[int]
+    thread: list[int]
+    domain: list[int]
+    text: list[int]
+    texts: list[str]
+
+
 @dataclass
 class Document:
     """The content of one file. `header` has the keys of the documented %header."""
@@ -48,6 +77,7 @@ class Document:
     threads: list[tuple[int, str]]
     series: list[Reading] = field(default_factory=list)
     maps: list[bytes] = field(default_factory=list)
+    marks: MarkColumns | None = None
 
 
 def map_lines(mappings: list[Mapping]) -> list[bytes]:
@@ -138,10 +168,27 @@ def _columns(records: Records) -> Iterator[bytes]:
     if records.peak_blocks is not None and records.peak_bytes is not None:
         yield from _column_lines("peak_blocks", "<u8", records.peak_blocks)
         yield from _column_lines("peak_bytes", "<u8", records.peak_bytes)
+    if sites.device is not None:
+        yield from _column_lines("alloc_taken_bytes", "<u8", sites.device.alloc_taken)
+        yield from _column_lines("freed_taken_bytes", "<u8", sites.device.freed_taken)
+        yield from _column_lines("failed_blocks", "<u8", sites.device.failed_blocks)
+        yield from _column_lines("failed_bytes", "<u8", sites.device.failed_bytes)
     yield from _column_lines("thread_record", "<u4", records.thread_record)
     yield from _column_lines("thread_row", "<u4", records.thread_row)
     yield from _column_lines("thread_blocks", "<u8", records.thread_blocks)
     yield from _column_lines("thread_bytes", "<u8", records.thread_bytes)
+
+
+def _mark_columns(marks: MarkColumns) -> Iterator[bytes]:
+    text = "\n".join(text.replace("\n", " ") for text in marks.texts)
+    packed = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
+    yield from _column_lines("mark_time_s", "<f8", np.array(marks.time_s))
+    yield from _column_lines("mark_id", "<u8", np.array(marks.id, np.uint64))
+    yield from _column_lines("mark_kind", "<u4", np.array(marks.kind, np.uint32))
+    yield from _column_lines("mark_thread", "<u4", np.array(marks.thread, np.uint32))
+    yield from _column_lines("mark_domain", "<u4", np.array(marks.domain, np.uint32))
+    yield from _column_lines("mark_name", "<u4", np.array(marks.text, np.uint32))
+    yield from _column_lines("mark_text", "|u1", packed)
 
 
 def _module_value(module: Module) -> dict[str, object]:
@@ -162,12 +209,16 @@ def _own_section(document: Document) -> Iterator[bytes]:
     yield from _json_lines("%header", document.header)
     for module in document.modules:
         yield from _json_lines("%module", _module_value(module))
-    for row in np.unique(document.records.thread_row).tolist():
+    named = set(np.unique(document.records.thread_row).tolist())
+    named |= set(document.marks.thread) if document.marks else set()
+    for row in sorted(named):
         tid, name = document.threads[row] if row < len(document.threads) else (0, "")
         yield from _json_lines("%thread", {"row": row, "tid": tid, "name": name})
     for reading in document.series:
         yield from _json_lines("%sample", vars(reading))
     yield from _columns(document.records)
+    if document.marks is not None:
+        yield from _mark_columns(document.marks)
     yield f"%end {len(document.records.stack)}\n".encode()
 
 

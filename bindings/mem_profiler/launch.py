@@ -236,7 +236,7 @@ class Run:
         image.recorder.tick(now, final=True)
         if image.target.pymalloc is None:
             image.target.pymalloc = self.pymalloc if image.target.python else None
-        content = document.assemble(
+        contents = document.assemble(
             image.segment,
             image.target,
             kind="capture",
@@ -245,7 +245,7 @@ class Run:
             recorder=image.recorder,
             notes=notes,
         )
-        result = session.save(self.options.prefix, image.pid, content)
+        result = session.save(self.options.prefix, image.pid, contents)
         capture.mark_written(image.segment, number)
         return result
 

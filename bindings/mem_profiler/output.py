@@ -38,52 +38,78 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
-def _temporary(prefix: str, pid: int) -> str:
+def _temporary(prefix: str, pid: int, part: int = 0) -> str:
     folder, name = os.path.split(prefix)
-    return os.path.join(folder, f".{name[:100]}.{pid}.{os.getpid()}.tmp")
+    return os.path.join(folder, f".{name[:100]}.{pid}.{os.getpid()}.{part}.tmp")
 
 
-def _publish(temporary: str, prefix: str, pid: int) -> str:
-    """Give the file its final name, and return that."""
+def _link(temporary: str, final: str) -> None:
+    """Give a file its final name. Raises FileExistsError when it is taken, OSError."""
+    try:
+        os.link(temporary, final, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # No hard links here: hold the name with an empty file, then rename over it.
+        os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.rename(temporary, final)
+
+
+def _link_all(temporaries: list[str], finals: list[str]) -> bool:
+    """Give all files their final names, or none: False when one of them is taken by now."""
+    done: list[tuple[str, str]] = []
+    try:
+        for temporary, final in zip(temporaries, finals, strict=True):
+            _link(temporary, final)
+            done.append((temporary, final))
+    except OSError as error:
+        for temporary, final in done:
+            if os.path.lexists(temporary):
+                os.unlink(final)
+            else:
+                os.rename(final, temporary)
+        if isinstance(error, FileExistsError):
+            return False
+        raise
+    return True
+
+
+def _publish(temporaries: list[str], prefix: str, pid: int, domains: list[str]) -> list[str]:
+    """Give the files their final names, all with the same number, and return those."""
     for number in range(1, NAMES_TRIED):
-        final = f"{prefix}.{pid}.{number}.heap"
-        try:
-            os.link(temporary, final, follow_symlinks=False)
-        except FileExistsError:
+        stem = f"{prefix}.{pid}.{number}"
+        finals = [f"{stem}.{domain}.heap" if domain else f"{stem}.heap" for domain in domains]
+        if any(os.path.lexists(final) for final in finals):
             continue
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                raise
-            # No hard links here: hold the name with an empty file, then rename over it.
-            try:
-                os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            except FileExistsError:
-                continue
-            os.rename(temporary, final)
-        return final
+        if _link_all(temporaries, finals):
+            return finals
     raise MemError(f"all names {prefix}.{pid}.<n>.heap are taken")
 
 
-def write_file(prefix: str, pid: int, fill: Callable[[IO[bytes]], None]) -> str:
-    """Write PREFIX.<pid>.<n>.heap through `fill` and return its path.
+def write_files(prefix: str, pid: int, fills: dict[str, Callable[[IO[bytes]], None]]) -> list[str]:
+    """Write PREFIX.<pid>.<n>.heap, and PREFIX.<pid>.<n>.<domain>.heap for every domain but "".
 
-    Raises MemError when the file cannot be written; then nothing is left behind.
+    `fills` write the contents, by domain; the paths come back in their order. Raises MemError when
+    a file cannot be written; then nothing is left behind.
     """
-    temporary = _temporary(prefix, pid)
+    temporaries = [_temporary(prefix, pid, part) for part in range(len(fills))]
     try:
-        fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            with open(fd, "wb") as out:
-                fill(out)
-                out.flush()
-                os.fsync(out.fileno())
-            final = _publish(temporary, prefix, pid)
+            for temporary, fill in zip(temporaries, fills.values(), strict=True):
+                fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+                with open(fd, "wb") as out:
+                    fill(out)
+                    out.flush()
+                    os.fsync(out.fileno())
+            return _publish(temporaries, prefix, pid, list(fills))
         finally:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+            for temporary in temporaries:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
     except OSError as error:
         raise MemError(
             f"cannot write {prefix}.{pid}.*.heap: {error.strerror}",
             hint=f"nothing is lost yet: mem_profiler stop {pid} (recover, if it ended) -o PREFIX",
         ) from error
-    return final

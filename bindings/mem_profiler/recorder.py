@@ -1,18 +1,21 @@
-"""The time series and the peak of a running capture.
+"""The time series and the peaks of a running capture.
 
-Model: at every tick the site counters are read once and turned into an estimate of live bytes.
-When the estimate passes the last peak by 5 %, the counts are kept: they are the file's peak column.
-Peaks between two ticks are missed. A tick may cost 5 % of a core: the more sites there are, the
-rarer it comes.
+Model: at every tick the site counters are read once and turned into estimates of live bytes, one
+for the host and one for each domain of device memory. A `Track` is one of these: when its estimate
+passes the last peak by 5 %, the counts are kept: they are the file's peak column. Peaks between two
+ticks are missed. A tick may cost 5 % of a core: the more sites there are, the rarer it comes.
 """
 
 from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from mem_parser import estimate
-from mem_profiler import collect, procfs, reserve
-from mem_profiler.heapwrite import Reading
+from mem_profiler import actual, collect, devices, procfs, reserve
+from mem_profiler.devices import Domain, DomainCounts, MarkLog
+from mem_profiler.heapwrite import DeviceReading, Reading
 from mem_profiler.records import LiveCounts
 from mem_profiler.segment import Control, Segment
 
@@ -23,26 +26,64 @@ PEAK_GROWTH = 1.05
 SERIES_MAX = 4096
 
 
+class Track:
+    """Readings of one kind of memory: a thinned series, the latest one, and the peak."""
+
+    def __init__(self) -> None:
+        self.series: list[Reading] = []
+        self.latest: Reading | None = None
+        self.peak: LiveCounts | None = None
+        self.peak_bytes = 0.0
+        self.peak_at_s = 0.0
+        self._every = 1
+        self._count = 0
+
+    def add(self, reading: Reading, counts: LiveCounts, *, final: bool) -> None:
+        """Take a reading with the counts behind it; the final one keeps any new peak."""
+        self.latest = reading
+        self._append(reading, final)
+        live = reading.estimate_bytes
+        if live > self.peak_bytes * (1.0 if final else PEAK_GROWTH):
+            self.peak = counts
+            self.peak_bytes, self.peak_at_s = live, reading.t_s
+
+    def _append(self, reading: Reading, final: bool) -> None:
+        self._count += 1
+        if final or self._count % self._every == 0:
+            self.series.append(reading)
+        if len(self.series) >= SERIES_MAX:
+            del self.series[::2]
+            self._every *= 2
+
+
 class Recorder:
     """Readings of one capture of one segment. `pid` is as seen from here."""
 
     def __init__(self, segment: Segment, pid: int) -> None:
         self.segment = segment
         self.pid = pid
-        self.series: list[Reading] = []
-        self.latest: Reading | None = None
-        self.peak: LiveCounts | None = None
-        self.peak_bytes = 0.0
-        self.peak_at_s = 0.0
+        self.host = Track()
+        self.devices: dict[int, Track] = {}
+        self.domains: list[Domain] = []
+        self.marks = MarkLog()
         self.rss_bytes: int | None = None
-        self._next = 0.0
-        self._every = 1
-        self._count = 0
         self.full = False
+        self._next = 0.0
+        self._actual = actual.Asker(pid)
+
+    @property
+    def latest(self) -> Reading | None:
+        """The latest reading of the host."""
+        return self.host.latest
 
     def due_in(self) -> float:
         """Seconds until the next tick should come."""
         return max(0.0, self._next - time.monotonic())
+
+    def forget_peaks(self) -> None:
+        """One reading at the end says nothing about the peak."""
+        for track in (self.host, *self.devices.values()):
+            track.peak = None
 
     def tick(self, now_ns: int, *, final: bool = False) -> None:
         """Take a reading and reserve ahead.
@@ -60,27 +101,55 @@ class Recorder:
 
     def _read(self, control: Control, now_ns: int, final: bool) -> None:
         slot = control.capture
-        quick = collect.read_quick(self.segment, control, control.number("capture_number"))
+        number = control.number("capture_number")
+        t_s = round(max(0, now_ns - int(slot["start_ns"])) / 1e9, 6)
+        quick = collect.read_quick(self.segment, control, number)
         sums = estimate.unsample(quick.blocks, quick.bytes, float(slot["rate_bytes"]))
-        live = float(sums.bytes.sum())
         self.rss_bytes = procfs.rss_bytes(self.pid) or self.rss_bytes
         reading = Reading(
-            t_s=round(max(0, now_ns - int(slot["start_ns"])) / 1e9, 6),
-            estimate_bytes=round(live, 1),
+            t_s=t_s,
+            estimate_bytes=round(float(sums.bytes.sum()), 1),
             std_error_bytes=round(float(sums.bytes_variance.sum()) ** 0.5, 1),
             samples=quick.samples,
             rss_bytes=self.rss_bytes,
         )
-        self.latest = reading
-        self._append(reading, final)
-        if live > self.peak_bytes * (1.0 if final else PEAK_GROWTH):
-            self.peak = LiveCounts(quick.keys, quick.blocks, quick.bytes)
-            self.peak_bytes, self.peak_at_s = live, reading.t_s
+        self.host.add(reading, LiveCounts(quick.keys, quick.blocks, quick.bytes), final=final)
+        self.marks.update(self.segment, control)
+        self._read_devices(control, number, t_s, final)
 
-    def _append(self, reading: Reading, final: bool) -> None:
-        self._count += 1
-        if final or self._count % self._every == 0:
-            self.series.append(reading)
-        if len(self.series) >= SERIES_MAX:
-            del self.series[::2]
-            self._every *= 2
+    def _read_devices(self, control: Control, number: int, t_s: float, final: bool) -> None:
+        self.domains = devices.read_domains(self.segment, control)
+        used = devices.used_in(self.domains, number)
+        if not used:
+            return
+        rate = float(control["device_rate_bytes"][number & 1])
+        counts = devices.read_quick(self.segment, control, number)
+        self._actual.look(used)
+        for domain in used:
+            mine = counts.get(domain.number, devices.NO_COUNTS)
+            reading = self._device_reading(domain, mine, rate, t_s)
+            track = self.devices.setdefault(domain.number, Track())
+            track.add(reading, LiveCounts(mine.keys, mine.blocks, mine.bytes), final=final)
+
+    def _device_reading(
+        self, domain: Domain, counts: DomainCounts, rate: float, t_s: float
+    ) -> DeviceReading:
+        sums = estimate.unsample(counts.blocks, counts.bytes, rate)
+        taken = counts.taken * sums.objects / np.maximum(counts.blocks, 1)
+        found = self._actual.of(domain)
+        return DeviceReading(
+            t_s=t_s,
+            estimate_bytes=round(float(sums.bytes.sum()), 1),
+            std_error_bytes=round(float(sums.bytes_variance.sum()) ** 0.5, 1),
+            samples=counts.samples,
+            rss_bytes=self.rss_bytes,
+            taken_bytes=round(float(taken.sum()), 1),
+            failed=counts.failed,
+            actual_used_bytes=found.used_bytes if found else None,
+            actual_total_bytes=found.total_bytes if found else None,
+            reserved_bytes=domain.reserved_bytes if domain.kind == "pool" else None,
+        )
+
+    def actual_of(self, domain: Domain) -> devices.Actual | None:
+        """Used and total bytes of the domain's device, as last known."""
+        return self._actual.of(domain)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem_profiler import collect, layout
-from mem_profiler.collect import LiveBlocks, Sites, Stacks
+from mem_profiler.collect import DeviceCounts, LiveBlocks, Sites, Stacks
 from mem_profiler.segment import Control, Segment, Words
 
 HOST_DOMAIN = 0
@@ -33,8 +33,7 @@ class Records:
     """R records and their S stacks; columns as docs/heap-format.md has them.
 
     `births` and `live_births` have shape (R, 8). `skipped` rows of the segment made no sense,
-    `other_domains` sampled blocks belong to a domain other than the host's, `newest_birth_s` is the
-    birth of the youngest live block in seconds since the start.
+    `newest_birth_s` is the birth of the youngest live block in seconds since the start.
     """
 
     stacks: Stacks
@@ -49,7 +48,6 @@ class Records:
     peak_blocks: Words | None = None
     peak_bytes: Words | None = None
     skipped: int = 0
-    other_domains: int = 0
     newest_birth_s: float = 0.0
 
     @property
@@ -70,21 +68,18 @@ class Records:
         return int(self.sites.alloc_blocks[(self.stacks.flags & 1)[self.stack] != 0].sum())
 
 
-def _pick(sites: Sites, index: NDArray[np.int64] | NDArray[np.bool_]) -> Sites:
+def _of_domain(sites: Sites, domain: int) -> Sites:
+    at = collect.domains(sites.keys) == domain
     return Sites(
-        sites.keys[index],
-        sites.alloc_blocks[index],
-        sites.alloc_bytes[index],
-        sites.freed_blocks[index],
-        sites.freed_bytes[index],
-        sites.births[index],
+        sites.keys[at],
+        sites.alloc_blocks[at],
+        sites.alloc_bytes[at],
+        sites.freed_blocks[at],
+        sites.freed_bytes[at],
+        sites.births[at],
         sites.skipped,
+        None if sites.device is None else sites.device.pick(at),
     )
-
-
-def host_only(sites: Sites) -> Sites:
-    """The sites of ordinary memory."""
-    return _pick(sites, collect.domains(sites.keys) == HOST_DOMAIN)
 
 
 def _fingerprints(stacks: Stacks) -> NDArray[np.uint64]:
@@ -134,7 +129,16 @@ def _regroup(sites: Sites, group: NDArray[np.int64], size: int) -> Sites:
     )
     total = _sum_by(group, plain, size)
     births = _sum_by(group, sites.births, size)
-    return Sites(keys, total[:, 0], total[:, 1], total[:, 2], total[:, 3], births, sites.skipped)
+    device = None if sites.device is None else _regroup_device(sites.device, group, size)
+    return Sites(
+        keys, total[:, 0], total[:, 1], total[:, 2], total[:, 3], births, sites.skipped, device
+    )
+
+
+def _regroup_device(counts: DeviceCounts, group: NDArray[np.int64], size: int) -> DeviceCounts:
+    columns = (counts.alloc_taken, counts.freed_taken, counts.failed_blocks, counts.failed_bytes)
+    total = _sum_by(group, np.column_stack(columns), size)
+    return DeviceCounts(*(total[:, i] for i in range(4)))
 
 
 def _find(sorted_keys: Words, keys: Words) -> NDArray[np.int64]:
@@ -193,12 +197,14 @@ def _peak_columns(
     return total[:, 0], total[:, 1]
 
 
-def build(segment: Segment, control: Control, peak: LiveCounts | None = None) -> Records:
-    """Read the latest capture of a segment. `peak` adds the peak columns."""
+def build(
+    segment: Segment, control: Control, peak: LiveCounts | None = None, domain: int = HOST_DOMAIN
+) -> Records:
+    """Read one domain of the latest capture of a segment. `peak` adds the peak columns."""
     capture = control.number("capture_number")
-    every = collect.read_sites(segment, control, capture)
-    sites = host_only(every)
-    live = collect.read_live(segment, control, capture)
+    source = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
+    sites = _of_domain(collect.read_sites(segment, control, capture, source), domain)
+    live = collect.read_live(segment, control, capture, source)
     fresh = segment.control()  # stacks were stored before the sites that name them
     ids, of_site = np.unique(collect.stack_ids(sites.keys), return_inverse=True)
     stacks, of_id = merge_equal_stacks(collect.read_stacks(segment, fresh, ids))
@@ -231,8 +237,7 @@ def build(segment: Segment, control: Control, peak: LiveCounts | None = None) ->
         births,
         oldest,
         *threads,
-        skipped=every.skipped,
-        other_domains=int(every.alloc_blocks.sum()) - int(sites.alloc_blocks.sum()),
+        skipped=sites.skipped,
         newest_birth_s=newest_ns / 1e9,
     )
     if peak is not None:

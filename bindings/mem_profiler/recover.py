@@ -26,10 +26,10 @@ def _end_of(control: Control) -> str:
 
 def _write(segment: Segment, prefix: str) -> Result:
     control = segment.control()
-    content = document.assemble(
+    contents = document.assemble(
         segment, document.Target(None), kind="recovered", end=_end_of(control), now_ns=None
     )
-    return save(prefix, control.number("pid"), content)
+    return save(prefix, control.number("pid"), contents)
 
 
 def _recover_dead(found: Found, prefix: str) -> Result:

@@ -19,6 +19,9 @@ from mem_profiler import layout
 from mem_profiler.segment import Control, Level, Segment
 
 TABLES = {"stack_index": None, "sites": "mp_site_row", "live": "mp_live_row"}
+# Made when the target wants them first: most programs have no device.
+DEVICE_TABLES = {"device_sites": "mp_device_site_row", "device_live": "mp_device_live_row"}
+ROWS = TABLES | DEVICE_TABLES
 REGIONS_FIRST_BYTES = {"threads": 64 << 10, "modules": 256 << 10, "arena": 1 << 20}
 ARENA_AHEAD_BYTES = 1 << 20
 FILL_LIMIT = 0.25
@@ -71,7 +74,7 @@ def _extend(segment: Segment, control: Control, region: str, want: int) -> int:
 
 def _publish_level(segment: Segment, control: Control, table: str, index: int) -> int:
     """Reserve level `index` of a table and let the target use it; 0 or the errno."""
-    row_struct = TABLES[table]
+    row_struct = ROWS[table]
     row_bytes = layout.dtype(row_struct).itemsize if row_struct else 0
     level = control.level(control[table]["level"][index], index, row_bytes)
     if level is None:
@@ -91,7 +94,7 @@ def _publish_level(segment: Segment, control: Control, table: str, index: int) -
 
 def release_stale_locks(segment: Segment) -> None:
     """Free the try-locks that a killed controller held. Only for the holder of the file lock."""
-    for table in TABLES:
+    for table in ROWS:
         segment.swap((table, "growing"), GROWING_CONTROLLER, GROWING_FREE, 32)
     segment.swap(("arena_growing",), GROWING_CONTROLLER, GROWING_FREE, 32)
 
@@ -103,7 +106,7 @@ def first_pieces(segment: Segment) -> None:
     """
     control = segment.control()
     codes = [_extend(segment, control, name, size) for name, size in REGIONS_FIRST_BYTES.items()]
-    codes.append(_reserve_lost(segment, control))
+    codes.append(_reserve_lost(segment, control, "lost_sites", "mp_site_row"))
     for table in TABLES:
         if int(control[table]["levels_ready"]) == 0:
             codes.append(_publish_level(segment, control, table, 0))  # noqa: PERF401
@@ -112,17 +115,43 @@ def first_pieces(segment: Segment) -> None:
             raise _refused(segment, code)
 
 
-def _reserve_lost(segment: Segment, control: Control) -> int:
-    raw = control["lost_sites"]
-    level = control.level(raw, 15, layout.SITE_ROW.itemsize)
+def _reserve_lost(segment: Segment, control: Control, name: str, row_struct: str) -> int:
+    raw = control[name]
+    level = control.level(raw, 15, layout.dtype(row_struct).itemsize)
     if level is None:
         return errno.EINVAL
     if int(raw["reserved_bytes"]) >= level.total_bytes:
         return 0
     code = segment.allocate(level.offset, level.total_bytes)
     if code == 0:
-        segment.store(("lost_sites", "reserved_bytes"), level.total_bytes)
+        segment.store((name, "reserved_bytes"), level.total_bytes)
     return code
+
+
+def _reserve_whole(segment: Segment, control: Control, region: str, rows: int, row: int) -> int:
+    """Reserve a region of device memory that is used whole or not at all."""
+    offset, size = control.number(f"{region}_offset"), rows * row
+    if not 0 < offset <= control.limit_bytes - size:
+        return errno.EINVAL
+    if control.number(f"{region}_reserved_bytes") >= size:
+        return 0
+    code = segment.allocate(offset, size)
+    if code == 0:
+        segment.store((f"{region}_reserved_bytes",), size)
+    return code
+
+
+def _first_of_devices(segment: Segment, control: Control) -> list[int]:
+    """What the target could not reserve by itself (a seccomp filter): everything at once."""
+    marks, row = control.number("mark_rows"), layout.MARK.itemsize
+    codes = [
+        _reserve_lost(segment, control, "device_lost_sites", "mp_device_site_row"),
+        _reserve_whole(segment, control, "marks", marks, row),
+        *(_publish_level(segment, control, table, 0) for table in DEVICE_TABLES),
+        _reserve_whole(segment, control, "domains", layout.DOMAIN_ROWS, layout.DOMAIN.itemsize),
+    ]
+    segment.store(("device_wanted",), 0, 32)
+    return codes
 
 
 def _fill(segment: Segment, level: Level) -> float:
@@ -137,7 +166,7 @@ def _ahead_of_table(segment: Segment, control: Control, table: str) -> int:
     ready = int(record["levels_ready"])
     if not 0 < ready < min(int(record["levels"]), layout.LEVELS):
         return 0
-    levels = control.levels(table, TABLES[table])
+    levels = control.levels(table, ROWS[table])
     wanted = int(record["wanted"]) > ready
     if wanted or (levels and _fill(segment, levels[-1]) > FILL_LIMIT):
         return _publish_level(segment, control, table, ready)
@@ -146,7 +175,9 @@ def _ahead_of_table(segment: Segment, control: Control, table: str) -> int:
 
 def ahead(segment: Segment, control: Control) -> bool:
     """Reserve ahead of what is in use; False when the file system refused something."""
-    codes = [_ahead_of_table(segment, control, table) for table in TABLES]
+    codes = [_ahead_of_table(segment, control, table) for table in ROWS]
+    if control.number("device_wanted"):
+        codes += _first_of_devices(segment, control)
     used = control.number("arena_cursor")
     if used < 1 << 40:
         free = max(ARENA_AHEAD_BYTES, used // 4)

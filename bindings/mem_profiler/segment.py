@@ -128,10 +128,10 @@ class Control:
         )
         return level if sane else None
 
-    def lost_level(self) -> Level | None:
-        """The level of the reserved sites, once it may be read."""
-        raw = self._record["lost_sites"]
-        level = self.level(raw, 15, layout.SITE_ROW.itemsize)
+    def lost_level(self, name: str, row_struct: str) -> Level | None:
+        """The level of reserved sites in field `name`, once it may be read."""
+        raw = self._record[name]
+        level = self.level(raw, 15, layout.dtype(row_struct).itemsize)
         if level is None or int(raw["reserved_bytes"]) < level.rows * (8 + level.row_bytes):
             return None
         return level

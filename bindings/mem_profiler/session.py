@@ -8,10 +8,12 @@ to then.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import IO
 
 from mem_parser.errors import MemError, ProcessGone
 from mem_profiler import capture, discovery, document, heapwrite, layout, output, procfs
@@ -42,12 +44,30 @@ class Result:
     size_bytes: int
     notes: list[str]
     depth_limit: int
+    domain: str
+    failed: int = 0
+    devices: list[Result] = field(default_factory=list)
 
 
-def save(prefix: str, pid: int, content: Document) -> Result:
-    """Write a document as the next file of `prefix` and `pid`. Raises MemError."""
-    path = output.write_file(prefix, pid, lambda out: heapwrite.write(content, out))
-    header = content.header
+def save(prefix: str, pid: int, contents: list[Document]) -> Result:
+    """Write the documents of a capture as the next files of `prefix` and `pid`. Raises MemError.
+
+    The result is that of the first one, the host's; those of device memory are its `devices`.
+    """
+    fills: dict[str, Callable[[IO[bytes]], None]] = {
+        "" if k == 0 else str(content.header["domain"]): functools.partial(heapwrite.write, content)
+        for k, content in enumerate(contents)
+    }
+    paths = output.write_files(prefix, pid, fills)
+    host, *others = [
+        _result(path, pid, content) for path, content in zip(paths, contents, strict=True)
+    ]
+    host.devices = others
+    return host
+
+
+def _result(path: str, pid: int, content: Document) -> Result:
+    header, counts = content.header, content.records.sites.device
     return Result(
         path=path,
         pid=pid,
@@ -62,6 +82,8 @@ def save(prefix: str, pid: int, content: Document) -> Result:
         size_bytes=os.stat(path).st_size,
         notes=header["notes"],
         depth_limit=header["depth_limit"],
+        domain=header["domain"],
+        failed=0 if counts is None else int(counts.failed_blocks.sum()),
     )
 
 
@@ -93,9 +115,9 @@ class Session:
         """The target's clock; goes on when the target is gone."""
         return time.monotonic_ns() + self._clock_offset_ns
 
-    def start(self, rate_bytes: int, seconds: float | None) -> None:
+    def start(self, rate_bytes: int, seconds: float | None, device_rate_bytes: int = 1) -> None:
         """Start the capture. Raises MemError."""
-        self.number = capture.start(self.segment, self.pid, rate_bytes, seconds)
+        self.number = capture.start(self.segment, self.pid, rate_bytes, seconds, device_rate_bytes)
 
     def tick(self) -> None:
         """Notice the process's end, and take a reading when one is due."""
@@ -149,7 +171,7 @@ class Session:
             self.target.refresh()
         now = self.now_ns()
         self.recorder.tick(now, final=True)
-        content = document.assemble(
+        contents = document.assemble(
             self.segment,
             self.target,
             kind="capture",
@@ -158,7 +180,7 @@ class Session:
             recorder=self.recorder,
             notes=self.notes,
         )
-        result = save(prefix, self.pid, content)
+        result = save(prefix, self.pid, contents)
         capture.mark_written(self.segment, self.number)
         if self.ended is not None:
             self._remove_dead()
@@ -203,6 +225,8 @@ def run(
     seconds: float,
     asked_to_end: Callable[[], bool],
     on_tick: Callable[[float], None],
+    *,
+    device_rate_bytes: int = 1,
 ) -> str:
     """Capture until the deadline, until asked to end, or until no process is left.
 
@@ -210,7 +234,7 @@ def run(
     MemError.
     """
     for session in sessions:
-        session.start(rate_bytes, seconds)
+        session.start(rate_bytes, seconds, device_rate_bytes)
     began = time.monotonic()
     while True:
         for session in sessions:

@@ -20,13 +20,13 @@ def how_it_ended(control: Control) -> str:
     return "stopped" if 0 < stop < int(slot["deadline_ns"]) else "deadline"
 
 
-def start(pid: int, rate_bytes: int) -> int:
+def start(pid: int, rate_bytes: int, device_rate_bytes: int = 1) -> int:
     """Start an open-ended capture; returns its number. Raises MemError."""
     with discovery.open_process(pid) as segment:
         capture.check_state(segment, pid)
         capture.lock(segment, pid)
         capture.check_idle(segment, pid)
-        return capture.start(segment, pid, rate_bytes, None)
+        return capture.start(segment, pid, rate_bytes, None, device_rate_bytes)
 
 
 def _write(segment: Segment, pid: int, prefix: str, kind: str, end: str) -> Result:
@@ -35,9 +35,9 @@ def _write(segment: Segment, pid: int, prefix: str, kind: str, end: str) -> Resu
     recorder = Recorder(segment, pid)
     now = capture.target_now_ns(pid)
     recorder.tick(now, final=True)
-    recorder.peak = None  # one reading at the end says nothing about the peak
-    content = document.assemble(segment, target, kind=kind, end=end, now_ns=now, recorder=recorder)
-    return save(prefix, pid, content)
+    recorder.forget_peaks()
+    contents = document.assemble(segment, target, kind=kind, end=end, now_ns=now, recorder=recorder)
+    return save(prefix, pid, contents)
 
 
 def stop(pid: int, prefix: str) -> Result:

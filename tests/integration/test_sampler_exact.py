@@ -44,7 +44,7 @@ def test_jeprof_reads_the_same_thousand_bytes(folder: Path, tmp_path: Path) -> N
         [path] = segments(folder)
         heap = tmp_path / "x.heap"
         with Segment.open(path, writable=False) as segment, heap.open("wb") as out:
-            content = document.assemble(
+            [content] = document.assemble(
                 segment,
                 document.Target.of(target.pid),
                 kind="snapshot",

@@ -20,7 +20,7 @@ from mem_profiler.segment import Segment
 
 def heap_of(path: Path, out: Path, recorder: Recorder | None = None) -> HeapFile:
     with Segment.open(path, writable=False) as segment:
-        content = document.assemble(
+        content, *_ = document.assemble(
             segment,
             document.Target(None),
             kind="recovered",
@@ -157,7 +157,7 @@ def test_a_long_series_is_thinned_and_never_long(fake: FakeSegment, tmp_path: Pa
         recorder = Recorder(segment, 0)
         for second in range(10_000):
             recorder._read(segment.control(), second * 10**9, final=False)
-        times = [reading.t_s for reading in recorder.series]
+        times = [reading.t_s for reading in recorder.host.series]
     assert 1000 < len(times) < 4096
     assert times == sorted(times)
 
@@ -218,10 +218,10 @@ def test_any_bytes_in_a_segment_give_a_file_or_a_clean_error(
     try:
         with Segment.open(path, writable=False) as segment:
             Recorder(segment, 0).tick(0, final=True)
-            content = document.assemble(
+            for content in document.assemble(
                 segment, document.Target(None), kind="recovered", end="unknown", now_ns=None
-            )
-            heapwrite.write(content, io.BytesIO())
+            ):
+                heapwrite.write(content, io.BytesIO())
     except MemError:
         pass
 

@@ -1,0 +1,121 @@
+"""How much of a device is in use by all that runs on it, asked from outside.
+
+Model: an `Asker` knows the management libraries of devices (NVML, DCMI), where they are installed,
+and asks them at most every `EVERY_S`. Their devices are numbered otherwise than the program's: a
+device is believed to be the program's only if the library sees the process on as many devices as
+the program uses, and if the size fits what the program's own driver said. Else, and without a
+library, the numbers are those that the driver's wrappers stored in the segment.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mem_profiler.devices import Actual, Domain
+
+EVERY_S = 0.5
+SIZE_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A device that a management library knows. `mine`: the process in question runs on it."""
+
+    used_bytes: int
+    total_bytes: int
+    mine: bool
+
+
+class Library(Protocol):
+    """A management library; devices come in its own order."""
+
+    def devices(self, pid: int) -> list[Seen]:
+        """All devices now. Raises OSError when it cannot tell."""
+
+
+class Nvml:
+    """NVIDIA's, through its own Python package where that is installed (nvidia-ml-py)."""
+
+    def __init__(self) -> None:
+        try:
+            self._nvml: Any = importlib.import_module("pynvml")
+            self._nvml.nvmlInit()
+        except ImportError as error:
+            raise OSError("nvidia-ml-py is not installed") from error
+        except Exception as error:  # the package has a tree of errors of its own
+            raise OSError(f"NVML: {error}") from error
+
+    def devices(self, pid: int) -> list[Seen]:
+        """All devices now. Raises OSError when it cannot tell."""
+        nvml = self._nvml
+        try:
+            return [self._one(k, pid) for k in range(nvml.nvmlDeviceGetCount())]
+        except nvml.NVMLError as error:
+            raise OSError(f"NVML: {error}") from error
+
+    def _one(self, index: int, pid: int) -> Seen:
+        nvml = self._nvml
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        return Seen(int(memory.used), int(memory.total), any(p.pid == pid for p in running))
+
+
+def _libraries(family: str) -> Library | None:
+    try:
+        if family == "cuda":
+            return Nvml()
+    except OSError:
+        return None
+    return None
+
+
+class Asker:
+    """What devices of one process hold. `pid` is as seen from here; 0: only what wrappers say."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._libraries: dict[str, Library | None] = {}
+        self._found: dict[tuple[str, int], Actual] = {}
+        self._next = 0.0
+
+    def look(self, domains: list[Domain]) -> None:
+        """Ask for the devices of `domains`, if it is time."""
+        now = time.monotonic()
+        if now < self._next or not self._pid:
+            return
+        self._next = now + EVERY_S
+        for family in {domain.family for domain in domains if domain.device is not None}:
+            mine = [domain for domain in domains if domain.family == family]
+            if family not in self._libraries:
+                self._libraries[family] = _libraries(family)
+            library = self._libraries[family]
+            if library is not None:
+                try:
+                    self._match(mine, library.devices(self._pid))
+                except OSError:
+                    self._libraries[family] = None
+
+    def _match(self, domains: list[Domain], seen: list[Seen]) -> None:
+        """Give the library's devices, in their order, to the program's."""
+        numbers = sorted({domain.device for domain in domains if domain.device is not None})
+        own = [device for device in seen if device.mine] if len(seen) > 1 else seen
+        if len(own) != len(numbers):
+            return
+        told = {d.device: d.actual for d in domains if d.actual is not None}
+        for number, device in zip(numbers, own, strict=True):
+            wrapper = told.get(number)
+            off = abs(device.total_bytes - wrapper.total_bytes) if wrapper else 0
+            if wrapper is None or off <= SIZE_TOLERANCE * wrapper.total_bytes:
+                at_ns = time.monotonic_ns()
+                key = (domains[0].family, number)
+                self._found[key] = Actual(device.used_bytes, device.total_bytes, at_ns)
+
+    def of(self, domain: Domain) -> Actual | None:
+        """The latest numbers of the domain's device; None where nobody knows them."""
+        if domain.device is None or domain.kind != "device":
+            return domain.actual
+        return self._found.get((domain.family, domain.device), domain.actual)

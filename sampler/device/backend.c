@@ -8,6 +8,7 @@
 #include "libraries.h"
 #include "modules.h"
 #include "physical.h"
+#include "pools.h"
 #include "redirect_later.h"
 
 #include <string.h>
@@ -33,6 +34,10 @@ static struct {
 
 bool mp_backend_on(enum mp_backend backend) {
     return (mp_load_relaxed(&state.mask) >> backend & 1) != 0;
+}
+
+bool mp_device_marks_on(void) {
+    return mp_load_relaxed(&state.mask) != 0;
 }
 
 static uint32_t hash(const char *name) {
@@ -202,4 +207,5 @@ void mp_device_announce(void) {
 
 void mp_device_after_fork(void) {
     mp_physical_after_fork();
+    mp_pool_after_fork();
 }

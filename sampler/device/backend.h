@@ -47,6 +47,9 @@ extern const char *const mp_backend_names[MP_BACKENDS];
 /* Is it to be watched? False before mp_device_start(). */
 bool mp_backend_on(enum mp_backend backend);
 
+/* Are marks and pools that the program announces recorded? Wherever device memory may be. */
+bool mp_device_marks_on(void);
+
 /* One function of a driver. */
 struct mp_device_row {
     const char *symbol;

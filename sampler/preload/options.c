@@ -85,6 +85,13 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
                           "bytes per sample from 1 to 1G, such as 1024 or 512K");
         o->start = true;
     }
+    value = value_of("MEM_PROFILER_DEVICE_RATE");
+    o->device_rate_bytes = 1;
+    if (value != NULL && *value != '\0' &&
+        (!parse_bytes(value, &o->device_rate_bytes) || o->device_rate_bytes < 1 ||
+         o->device_rate_bytes > MP_RATE_MAX_BYTES))
+        return refuse(error, n, "MEM_PROFILER_DEVICE_RATE", value,
+                      "bytes per sample from 1 to 1G, such as 1 or 512K");
     value = value_of(
         "MEM_PROFILER_START_PID"); /* `mem_profiler run` means one process, not its children */
     if (value != NULL && *value != '\0') {

@@ -80,6 +80,7 @@ static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
     struct mp_capture *slot = &c->capture[1];
     slot->number = 1;
     slot->rate_bytes = rate_bytes;
+    c->device_rate_bytes[1] = process.options.device_rate_bytes;
     slot->start_ns = clock_now(CLOCK_MONOTONIC);
     slot->start_realtime_ns = clock_now(CLOCK_REALTIME);
     slot->deadline_ns = UINT64_MAX;
@@ -146,9 +147,11 @@ static void before_fork(void) {
     struct mp_control *c = mp_local.segment.control;
     process.gate_at_fork = mp_gate();
     process.pid_at_fork = c != NULL ? c->pid : 0; /* no system call: a filter may stand over us */
-    if (c != NULL && process.gate_at_fork != MP_GATE_OFF)
-        process.rate_at_fork =
-            mp_load_relaxed(&c->capture[(process.gate_at_fork >> MP_GATE_SHIFT) & 1].rate_bytes);
+    if (c == NULL || process.gate_at_fork == MP_GATE_OFF)
+        return;
+    unsigned slot = (process.gate_at_fork >> MP_GATE_SHIFT) & 1;
+    process.rate_at_fork = mp_load_relaxed(&c->capture[slot].rate_bytes);
+    process.options.device_rate_bytes = mp_load_relaxed(&c->device_rate_bytes[slot]);
 }
 
 static void in_fork_child(void) {

@@ -85,7 +85,7 @@ def budget_command(budget: str, files: tuple[str, ...], **options: Any) -> None:
             click.echo(f"warning: {one_line(problem.text)}", err=True)
     if options["update_baseline"]:
         write_baselines(rules, subjects)
-    report = check_subjects(rules, subjects)
+    report = check_subjects(rules, subjects, growth=not options["update_baseline"])
     present(report, subjects, options)
     if report.exit_code:
         raise SystemExit(report.exit_code)
@@ -213,8 +213,10 @@ class Gate:
         check_outputs(options)
         self.rules: BudgetFile = load(path)
         self.options = options
-        self.tries = 1 if options["update_baseline"] else tries or self.rules.plan.tries
-        self.rate = rate or self.rules.plan.rate_bytes or first_rate(self.rules.every_budget)
+        self.tries = tries or self.rules.plan.tries
+        first = self.rules.plan.rate_bytes or first_rate(self.rules.every_budget)
+        # Every later growth carries the error of its baseline.
+        self.rate = rate or (max(first // 4, 1) if options["update_baseline"] else first)
         self.attempt = 0
         self.report: Report | None = None
         self.subjects: list[Subject] = []
@@ -253,9 +255,13 @@ class Gate:
 
         self.attempt += 1
         self.subjects = [open_subject(path) for path in files]
-        if self.options["update_baseline"]:
-            write_baselines(self.rules, self.subjects)
-        report = check_subjects(self.rules, self.subjects, tries=self.tries, attempt=self.attempt)
+        report = check_subjects(
+            self.rules,
+            self.subjects,
+            tries=self.tries,
+            attempt=self.attempt,
+            growth=not self.options["update_baseline"],
+        )
         self.report = report if self.report is None else combine(self.report, report)
         return self.report.may_be_decided and self.attempt < self.tries
 
@@ -271,6 +277,8 @@ class Gate:
         )
 
     def _finish(self) -> None:
+        if self.options["update_baseline"]:
+            write_baselines(self.rules, self.subjects)
         if self.report is not None and self.subjects:
             present(self.report, self.subjects, self.options, err=True)
 

@@ -64,6 +64,14 @@ class Grown:
         """What the baseline allows."""
         return self.factor * self.base.value
 
+    def blurred(self, amount: float, alpha: float) -> bool:
+        """Tell whether the baseline's own error would leave it undecided, however well the new
+        value were known. ``amount`` is what the value is held against.
+        """
+        more = amount - self.allowed
+        low, high = self.base.lower(alpha), self.base.upper(alpha)
+        return self.factor * low + more < self.new.value < self.factor * high + more
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionChange:

@@ -6,6 +6,7 @@ bytes (bytes per second for `ALLOC_RATE`); growth is an allowance on top of the 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import re
 from dataclasses import dataclass, field
@@ -105,6 +106,15 @@ class Budget:
         """All limits with their site; None is the whole program."""
         whole: list[tuple[Site | None, Limit]] = [(None, limit) for limit in self.limits]
         return whole + [(site, limit) for site in self.sites for limit in site.limits]
+
+    def without_growth(self) -> Budget:
+        """Return the budget without its limits on growth."""
+
+        def kept(limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+            return tuple(limit for limit in limits if limit.measure is not Measure.GROWTH)
+
+        sites = (dataclasses.replace(site, limits=kept(site.limits)) for site in self.sites)
+        return dataclasses.replace(self, limits=kept(self.limits), sites=tuple(sites))
 
     @property
     def needs_baseline(self) -> bool:

@@ -338,6 +338,8 @@ class _Judge:
             reason = stops
         elif upper <= amount:
             verdict = Verdict.PASS
+        elif isinstance(what, growth.Grown) and what.blurred(amount, self.pass_alpha):
+            reason = "the baseline itself is not known well enough: renew it at a finer rate (-c)"
         return Result(
             limit, site, verdict, amount, what.estimate, lower, upper, reason, list(measured.notes)
         )

@@ -1,0 +1,415 @@
+"""Verdicts, sites, baselines and culprits on captures of known samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import simulated
+from budget_profiles import RATE, Made, Row
+from mem_parser.budget import (
+    Allowance,
+    Budget,
+    BudgetFile,
+    Limit,
+    Measure,
+    Report,
+    Result,
+    Site,
+    Subject,
+    Verdict,
+    check,
+    check_subjects,
+    load,
+    parse_match,
+    update_baseline,
+)
+from mem_parser.budget import baseline as baselines
+from mem_parser.budget.growth import changes
+from mem_parser.budget.leakage import samples_needed, smallest_leak
+from mem_parser.diff import Change
+from mem_parser.errors import BaselineError, UsageProblem
+from mem_parser.model import Count
+
+KIB = 1024
+SMALL = 16
+PARSE = Row(("parse_header", "load_index", "main"), 3000, SMALL, line=88)
+NET = Row(
+    ("conn_open", "accept_all", "main"), 1000, SMALL, file="net.c", line=5, module="/opt/libnet.so"
+)
+BUFFERS = Row(("grow", "append", "worker"), 500, SMALL, thread="worker-1")  # fmt: skip
+
+
+def one(subject: Subject, limit: Limit, site: Site | None = None, **budget: object) -> Result:
+    """The result of a single limit."""
+    rules = Budget((limit,)) if site is None else Budget((), (site,))
+    if site is not None:
+        rules = Budget((), (dataclasses.replace(site, limits=(limit,)),))
+    rules = dataclasses.replace(rules, **budget)  # type: ignore[arg-type]
+    [(_, result)] = check([(subject, rules)]).results
+    return result
+
+
+def inuse(kib: float) -> Limit:
+    return Limit(Measure.INUSE, kib * KIB, text=f"{kib} KiB")
+
+
+@pytest.mark.parametrize(
+    ("kib", "verdict"),
+    [
+        (4000, Verdict.PASS), (3200, Verdict.PASS), (3005, Verdict.INCONCLUSIVE),
+        (2800, Verdict.FAIL),
+    ],
+)  # fmt: skip
+def test_the_verdict_follows_the_bounds(kib: float, verdict: Verdict) -> None:
+    """3000 samples of small blocks stand for about 3000 KiB, with a standard error of 55."""
+    result = one(Made([PARSE]).subject(), inuse(kib))
+    assert result.verdict is verdict
+    assert result.estimate is not None
+    assert result.lower < result.estimate.value < result.upper
+    assert (result.excess > 0) == (kib < 3007)
+
+
+def test_tolerance_raises_a_limit() -> None:
+    strict, loose = inuse(2800), dataclasses.replace(inuse(2800), tolerance=Allowance(0.15, 1024))
+    assert one(Made([PARSE]).subject(), strict).verdict is Verdict.FAIL
+    found = one(Made([PARSE]).subject(), loose)
+    assert (found.verdict, found.amount) == (Verdict.PASS, pytest.approx((2800 * 1.15 + 1) * KIB))
+
+
+@pytest.mark.parametrize(
+    ("matches", "samples"),
+    [
+        (["function:^parse_"], 3000),
+        (["function:main"], 4000),
+        (["file:net\\.c$"], 1000),
+        (["module:libnet"], 1000),
+        (["stack:^main;accept_all;"], 1000),
+        (["stack:worker.*grow$"], 500),
+        (["thread:worker"], 500),
+        (["domain:host"], 4500),
+        (["domain:cuda"], 0),
+        (["function:main", "module:libnet"], 1000),
+        (["thread:nobody"], 0),
+    ],
+)
+def test_a_site_is_what_matches_anywhere_on_its_stacks(matches: list[str], samples: int) -> None:
+    site = Site(tuple(map(parse_match, matches)))
+    result = one(Made([PARSE, NET, BUFFERS]).subject(), inuse(1 << 20), site)
+    assert result.estimate is not None
+    assert result.estimate.samples == samples
+    assert result.verdict is Verdict.PASS
+
+
+def test_own_blocks_are_those_the_innermost_frame_asked_for() -> None:
+    rows = [PARSE, dataclasses.replace(NET, names=("load_index", "main"), module="/opt/server")]
+    site = Site((parse_match("function:load_index"),))
+    for own, samples in ((False, 4000), (True, 1000)):
+        found = one(Made(rows).subject(), inuse(1), dataclasses.replace(site, own=own))
+        assert found.estimate is not None
+        assert found.estimate.samples == samples
+
+
+def test_a_file_without_threads_cannot_be_asked_by_thread() -> None:
+    found = one(Made([PARSE]).subject(), inuse(9999), Site((parse_match("thread:x"),)))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "threads" in found.reason
+
+
+def test_allocation_rate_is_over_the_captures_duration() -> None:
+    made = Made([dataclasses.replace(PARSE, alloc=20_000)], duration=10.0)
+    for kib, verdict in ((2200, Verdict.PASS), (1800, Verdict.FAIL)):
+        found = one(made.subject(), Limit(Measure.ALLOC_RATE, kib * KIB))
+        assert found.verdict is verdict
+        assert found.estimate is not None
+        assert found.estimate.value == pytest.approx(2000 * KIB, rel=0.02)
+    assert found.culprits[0].bytes.value == pytest.approx(2000 * KIB, rel=0.02)
+
+
+def test_the_peak_is_the_highest_reading_and_short_programs_are_bounded_by_all_they_allocated() -> (
+    None
+):
+    row = dataclasses.replace(PARSE, blocks=10, peak=2900, alloc=5000)
+    readings = [(1000.0 * KIB, 32.0 * KIB), (3000.0 * KIB, 55.0 * KIB), (500.0 * KIB, 22.0 * KIB)]
+    seen = Made([row], readings=readings)
+    found = one(seen.subject(), Limit(Measure.PEAK, 3400 * KIB))
+    assert found.estimate is not None
+    assert (found.verdict, found.estimate.value) == (Verdict.PASS, 3000 * KIB)
+    assert one(seen.subject(), Limit(Measure.PEAK, 2700 * KIB)).verdict is Verdict.FAIL
+    short = Made([row], readings=readings[1:]).subject()
+    found = one(short, Limit(Measure.PEAK, 3400 * KIB))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "only 2 looks" in found.notes[0]
+    assert one(short, Limit(Measure.PEAK, 5500 * KIB)).verdict is Verdict.PASS
+
+
+def test_losses_above_one_percent_forbid_to_pass_but_not_to_fail() -> None:
+    lossy = Made([PARSE], lost={"live_full": 40, "reentry": 0}).subject()
+    found = one(lossy, inuse(1 << 20))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "1.3% of the samples were lost" in found.reason
+    assert one(lossy, inuse(2000)).verdict is Verdict.FAIL
+    few = Made([PARSE], lost={"live_full": 15}).subject()
+    assert one(few, inuse(1 << 20)).verdict is Verdict.PASS
+    assert one(few, inuse(1 << 20)).upper > one(Made([PARSE]).subject(), inuse(1 << 20)).upper
+
+
+def test_files_that_cannot_tell_their_errors_never_pass_or_fail() -> None:
+    for kib in (1, 1 << 20):
+        found = one(Made([PARSE], exact=False).subject(), inuse(kib))
+        assert found.verdict is Verdict.INCONCLUSIVE
+        assert "errors are not known" in found.reason
+
+
+def test_nothing_sampled_passes_only_above_three_times_the_rate() -> None:
+    empty = Made([dataclasses.replace(PARSE, blocks=0)]).subject()
+    assert one(empty, inuse(3)).verdict is Verdict.PASS
+    found = one(empty, inuse(2.99))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.upper == pytest.approx(3 * RATE, rel=0.002)
+
+
+def test_at_rate_one_the_limit_itself_is_still_within() -> None:
+    exact = Made([Row(("f",), 100, 10)], rate=1).subject()
+    assert one(exact, Limit(Measure.INUSE, 1000)).verdict is Verdict.PASS
+    assert one(exact, Limit(Measure.INUSE, 999)).verdict is Verdict.FAIL
+
+
+# leaks
+
+
+def leaking(per_minute: float, seed: int = 1, rate: int = 16384) -> Subject:
+    """A service of one minute that leaks so many bytes in blocks of 200, beside a cache."""
+    random, minute = np.random.default_rng(seed), 60.0
+    born = simulated.arrivals(random, per_minute / 200 / minute, 0, minute)
+    cache = simulated.arrivals(random, 40_000, 0, 2.0)
+    never = np.full
+    sources = [
+        simulated.Source(("conn_open", "main"), 200, born, never(len(born), np.inf), 212),
+        simulated.Source(("fill", "main"), 400, cache, never(len(cache), np.inf)),
+    ]
+    return Subject(*simulated.Program(sources, rate=rate, duration=minute).capture(random), "x")
+
+
+LEAKS = Limit(Measure.LEAKS, 0.0, text="0")
+
+
+def test_a_mebibyte_a_minute_is_found_in_a_minute_and_named_with_its_line() -> None:
+    found = one(leaking(1 << 20), LEAKS)
+    assert found.verdict is Verdict.FAIL
+    frame = found.culprits[0].frames[0]
+    assert (frame.function, frame.line) == ("conn_open", 212)
+    assert re.match(r"\+\S+ MiB ± \S+ per hour, oldest block", found.culprits[0].text)
+
+
+def test_the_smallest_leak_that_would_have_been_seen_is_named_and_is_so() -> None:
+    clean = leaking(0)
+    found = one(clean, LEAKS)
+    assert found.verdict is Verdict.PASS
+    [note] = found.notes
+    assert re.fullmatch(r"a leak of \S+ [KM]iB in these 60 s would have been seen", note)
+    smallest = smallest_leak(clean.profile, clean.symbols, 0.05)
+    assert 12 * 16384 < smallest < 60 * 16384
+    seen = sum(one(leaking(smallest, k), LEAKS).verdict is Verdict.FAIL for k in range(60))
+    assert seen >= 45
+    missed = sum(one(leaking(smallest / 4, k), LEAKS).verdict is Verdict.FAIL for k in range(60))
+    assert missed < 15
+
+
+def test_fewer_samples_are_needed_where_more_error_is_allowed() -> None:
+    assert samples_needed(20.0, 20.0, 0.05) < samples_needed(20.0, 20.0, 0.001)
+
+
+def test_a_capture_too_short_for_leaks_says_so() -> None:
+    subject = leaking(0)
+    subject.profile.capture.bucket_end_s = [60.0] * 7 + [None]
+    found = one(subject, LEAKS)
+    assert found.verdict is Verdict.PASS
+    assert "too short to see growth" in found.notes[0]
+    subject.profile.sites.live_births = None
+    assert one(subject, LEAKS).verdict is Verdict.INCONCLUSIVE
+
+
+def test_known_leaks_are_suppressed(tmp_path: Path) -> None:
+    (tmp_path / "known").write_text("leak:^conn_open$\n")
+    found = one(leaking(1 << 20), LEAKS, suppressions=(str(tmp_path / "known"),))
+    assert found.verdict is Verdict.PASS
+
+
+# baselines
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> BudgetFile:
+    """Growth of 5 %, of the whole and of one library."""
+    path = tmp_path / "check.toml"
+    path.write_text(
+        '[budget]\ngrowth = "5 %"\n[[budget.site]]\nmatch = "module:libnet"\ngrowth = "10 %"\n'
+    )
+    return load(path)
+
+
+BIG = [
+    dataclasses.replace(PARSE, blocks=30_000),
+    dataclasses.replace(NET, blocks=20_000),
+    dataclasses.replace(BUFFERS, blocks=20_000),
+]
+
+
+def accept(rules: BudgetFile, subject: Subject) -> str:
+    [(path, text)] = update_baseline(rules, [subject]).items()
+    Path(path).write_text(text)
+    return text
+
+
+def growth(rules: BudgetFile, made: Made) -> Report:
+    return check_subjects(rules, [made.subject()])
+
+
+def scaled(row: Row, factor: float, **other: object) -> Row:
+    blocks = round(row.blocks * factor)
+    return dataclasses.replace(row, blocks=blocks, **other)  # type: ignore[arg-type]
+
+
+def test_a_baseline_says_the_same_when_it_is_read_back(rules: BudgetFile) -> None:
+    text = accept(rules, Made(BIG).subject())
+    path = rules.for_program("server").baseline
+    assert path is not None
+    assert baselines.render(baselines.read(path)) == text
+    found = baselines.read(path).of("server")
+    assert found.build == "3f2c1a9b20de"
+    assert found.measure is Count.INUSE
+    assert found.total.value == pytest.approx(70_000 * KIB, rel=0.01)
+    assert found.sites["module:libnet"].samples == 20_000
+    [parse] = [r for r in found.functions if r.function == "parse_header"]
+    assert (parse.file, parse.callers) == ("server.c", ("load_index", "main"))
+
+
+def test_renewing_keeps_lines_that_changed_only_by_chance(rules: BudgetFile) -> None:
+    old = accept(rules, Made(BIG).subject())
+    noisy = [scaled(row, 1 + k / 500) for k, row in enumerate(BIG)]
+    assert accept(rules, Made(noisy).subject()) == old
+    new = accept(rules, Made([scaled(BIG[0], 1.2), *BIG[1:]]).subject())
+    changed = set(new.splitlines()) ^ set(old.splitlines())
+    assert {line.split("\t")[0] for line in changed} == {"total", "function"}
+    assert sum("function" in line for line in changed) == 2
+
+
+def test_growth_is_told_from_noise(rules: BudgetFile) -> None:
+    accept(rules, Made(BIG).subject())
+    assert growth(rules, Made(BIG)).verdict is Verdict.PASS
+    grown = growth(rules, Made([BIG[0], BIG[1], scaled(BIG[2], 1.6)]))
+    assert [r.verdict for _, r in grown.results] == [Verdict.FAIL, Verdict.PASS]
+    [culprit] = grown.captures[0].results[0].culprits
+    assert culprit.frames[0].function == "grow"
+    assert culprit.delta is not None
+    assert culprit.delta.value == pytest.approx(12_000 * KIB, rel=0.05)
+    assert culprit.text == "grown since the baseline of 3f2c1a9"
+    library = growth(rules, Made([BIG[0], scaled(BIG[1], 1.3), BIG[2]]))
+    assert library.captures[0].results[1].verdict is Verdict.FAIL
+
+
+def test_a_new_function_is_called_new(rules: BudgetFile) -> None:
+    accept(rules, Made(BIG).subject())
+    new = Row(("decode", "load_index", "main"), 9000, SMALL, file="decode.c")
+    report = growth(rules, Made([*BIG, new]))
+    assert report.captures[0].results[0].culprits[0].text.startswith("new since the baseline")
+
+
+def test_renamed_and_moved_functions_are_the_same_ones(rules: BudgetFile) -> None:
+    accept(rules, Made(BIG).subject())
+    renamed = scaled(BIG[0], 1.0, names=("parse_head", "load_index", "main"), line=91)
+    moved = scaled(BIG[1], 1.0, file="sockets.c")
+    subject = Made([renamed, moved, BIG[2]]).subject()
+    assert check_subjects(rules, [subject]).verdict is Verdict.PASS
+    program = baselines.read(str(rules.for_program("server").baseline)).of("server")
+    found = {c.row.function: c for c in changes(subject, program)}
+    assert {c.change for c in found.values()} == {Change.NOISE}
+    assert found["parse_head"].was == "parse_header"
+    assert found["conn_open"].was == "net.c"
+
+
+def test_what_ended_is_measured_by_its_peak(rules: BudgetFile) -> None:
+    ended = [dataclasses.replace(r, blocks=5, peak=r.blocks) for r in BIG]
+    readings = [(70_000.0 * KIB, 265.0 * KIB)] * 5
+    accept(rules, Made(ended, end="exited", readings=readings).subject())
+    program = baselines.read(str(rules.for_program("server").baseline)).of("server")
+    assert (program.measure, program.total.looks) == (Count.PEAK, 7)
+    assert growth(rules, Made(ended, end="exited", readings=readings)).verdict is Verdict.PASS
+
+
+def test_a_baseline_that_is_too_coarse_says_so_instead_of_asking_for_more_runs(
+    rules: BudgetFile,
+) -> None:
+    few = [scaled(r, 0.01) for r in BIG]
+    accept(rules, Made(few).subject())
+    report = growth(rules, Made([scaled(r, 0.145) for r in BIG], rate=RATE / 16))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "renew it at a finer rate" in report.captures[0].results[0].reason
+    assert not report.may_be_decided
+
+
+def test_a_site_that_the_baseline_does_not_know_is_inconclusive(rules: BudgetFile) -> None:
+    accept(rules, Made(BIG).subject())
+    other = BudgetFile(rules.path, dataclasses.replace(rules.common, sites=[]))
+    other.common.sites = [
+        Site((parse_match("function:grow"),), (Limit(Measure.GROWTH, growth=Allowance(0.1)),))
+    ]
+    [_, (_, result)] = growth(other, Made(BIG)).results
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "--update-baseline" in result.reason
+
+
+def test_a_missing_baseline_and_one_of_another_program(rules: BudgetFile) -> None:
+    with pytest.raises(BaselineError, match="there is no such baseline") as missing:
+        growth(rules, Made(BIG))
+    assert missing.value.hint is not None
+    accept(rules, Made(BIG).subject())
+    with pytest.raises(BaselineError, match="is a baseline of server, not of nginx"):
+        growth(rules, Made(BIG, exe="/opt/nginx"))
+    both = accept(rules, Made(BIG, exe="/opt/nginx").subject())
+    assert both.count("\nprogram\t") == 2
+    with pytest.raises(UsageProblem, match="a second capture of server"):
+        update_baseline(rules, [Made(BIG).subject(), Made(BIG).subject()])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("function\t1 MiB\t1 KiB\t5\t1\tf", ":7: a column is missing"),
+        ("total\t1 MoB\t1 KiB\t5\t1", ":7: '1 MoB' is not a size"),
+        ("measure\tfreedom", ":7: 'freedom' is not a valid Count"),
+        ("total\t1 MiB\t1 KiB\tmany\t1", ":7: 'many' is not a number"),
+        ("what\t1", ":7: unknown word 'what'"),
+    ],
+)
+def test_a_broken_baseline_names_its_line(rules: BudgetFile, line: str, words: str) -> None:
+    path = Path(str(rules.for_program("server").baseline))
+    path.write_text(f"{baselines.HEAD}\n\nprogram\tserver\nrate\t1\n\n\n{line}\n")
+    with pytest.raises(BaselineError, match=re.escape(words)):
+        growth(rules, Made(BIG))
+    path.write_text("heap profile: 1\n")
+    with pytest.raises(BaselineError, match=":1: no baseline"):
+        growth(rules, Made(BIG))
+
+
+# several captures
+
+
+def test_passed_limits_stay_passed_in_a_repetition_unless_they_fail() -> None:
+    from mem_parser.budget import combine
+
+    budget = Budget((inuse(4000), inuse(3005)))
+    first = check([(Made([PARSE]).subject(), budget)], tries=2, attempt=1)
+    assert [r.verdict for _, r in first.results] == [Verdict.PASS, Verdict.INCONCLUSIVE]
+    assert first.exit_code == 7
+    assert first.may_be_decided
+    worse = check([(Made([scaled(PARSE, 1.5)]).subject(), budget)], tries=2, attempt=2)
+    assert [r.verdict for _, r in combine(first, worse).results] == [Verdict.FAIL, Verdict.FAIL]
+    better = check([(Made([scaled(PARSE, 0.5)]).subject(), budget)], tries=2, attempt=2)
+    both = combine(first, better)
+    assert (both.verdict, both.exit_code) == (Verdict.PASS, 0)

@@ -59,7 +59,7 @@ void mp_cl_memory_made(const struct mp_cl_call *call, const struct mp_cl_made *m
     if (errcode != NULL)
         *errcode = made->error;
     mp_device_backend_call(MP_BACKEND_OPENCL);
-    bool shortage = made->memory == NULL && is_shortage(made->error);
+    bool shortage = made->memory == NULL && made->asked_bytes != 0 && is_shortage(made->error);
     bool ours = made->memory != NULL && !made->alias && !(made->flags & MP_CL_MEM_USE_HOST_PTR);
     if ((!shortage && !ours) || mp_gate() == MP_GATE_OFF)
         return;

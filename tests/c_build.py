@@ -27,10 +27,12 @@ def compile_program(
     name: str | None = None,
     compiler: str | None = None,
     libs: tuple[str, ...] = (),
+    depends: tuple[Path, ...] = (),
 ) -> Path:
     """Compile to build/tests/NAME-HASH and return its path; reused until an input changes.
 
-    `flags` come before the sources, `libs` after them. The compiler is gcc, or g++ for C++ sources.
+    `flags` come before the sources, `libs` after them; `depends` are further inputs. The compiler
+    is gcc, or g++ for C++ sources.
     """
     paths = [sources] if isinstance(sources, Path) else list(sources)
     if compiler is None:
@@ -39,7 +41,7 @@ def compile_program(
     key = hashlib.sha256(repr((command, libs)).encode()).hexdigest()[:12]
     out = BUILD / f"{name or paths[0].stem}-{key}"
     headers = [*CORE.glob("*.h"), *(ROOT / "tests" / "c").glob("*.h")]
-    newest = max(p.stat().st_mtime for p in [*paths, *headers])
+    newest = max(p.stat().st_mtime for p in [*paths, *headers, *depends])
     if not out.exists() or out.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)
         partial = out.with_name(f"{out.name}.{os.getpid()}")

@@ -16,6 +16,7 @@ struct mp_tool_domain {
     uint32_t state;     /* 0: free, 1: being written, 2: its name may be read */
     bool tells_totals;  /* a heap is the sum of all there are */
     char name[NAME_BYTES];
+    char label[NAME_BYTES]; /* the name as a domain of the segment may be called */
     int64_t reserved_bytes;       /* of all heaps */
     int64_t reserved_told_bytes;  /* as the segment has it */
     int64_t total_bytes[DEVICES]; /* where tells_totals */
@@ -38,6 +39,12 @@ static bool tells_totals(const char *name) {
     return false;
 }
 
+static void set_letter(struct mp_tool_domain *domain, unsigned at, char c) {
+    bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    domain->name[at] = c;
+    domain->label[at] = plain || c == '_' ? c : '-';
+}
+
 struct mp_tool_domain *mp_tool_domain(const char *name) {
     if (name == NULL || *name == '\0')
         return &domains[0];
@@ -49,7 +56,7 @@ struct mp_tool_domain *mp_tool_domain(const char *name) {
         if (state != 0 || !mp_cas_u32(&domain->state, 0, 1))
             continue; /* one that is being written may get this name too: two rows then, no harm */
         for (unsigned k = 0; k < NAME_BYTES - 1 && name[k] != '\0'; k++)
-            domain->name[k] = name[k];
+            set_letter(domain, k, name[k]);
         domain->tells_totals = tells_totals(domain->name);
         mp_store_release(&domain->state, 2u);
         return domain;

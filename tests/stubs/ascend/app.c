@@ -9,7 +9,7 @@
  * rtfree R | host R SIZE | freehost R | managed R SIZE | hal R SIZE FLAG | halfree R | reserve R SIZE |
  * addrfree R | physical R SIZE DEVICE | create R SIZE SIDE DEVICE | release R | retain R MAPPED | import R SIZE |
  * map ADDRESS SIZE HANDLE | unmap ADDRESS | register R SIZE | unregister R | sample DEVICE | set DEVICE |
- * reset DEVICE | has NAME | info | race | fork | close | exit | die
+ * reset DEVICE | has NAME | race | fork | close | open | exit STATUS | die
  */
 #include "ascend.h"
 
@@ -27,9 +27,10 @@
 /* Every function of the drivers that lines may call: kept in a table, filled by reference or by name. */
 #define FUNCTIONS(X)                                                                               \
     X(aclrtMalloc)                                                                                 \
-    X(aclrtMallocAlign32) X(aclrtFree) X(rtMalloc) X(rtFree) X(aclrtMallocHost) X(aclrtFreeHost)   \
-        X(aclrtMemAllocManaged) X(halMemAlloc) X(halMemFree) X(aclrtReserveMemAddress)             \
-            X(aclrtReleaseMemAddress) X(aclrtMallocPhysical) X(halMemCreate) X(halMemRelease)      \
+    X(aclrtMallocAlign32)                                                                          \
+    X(aclrtFree) X(rtMalloc) X(rtFree) X(aclrtMallocHost) X(aclrtFreeHost) X(aclrtMemAllocManaged) \
+        X(halMemAlloc) X(halMemFree) X(aclrtReserveMemAddress) X(aclrtReleaseMemAddress)           \
+            X(aclrtMallocPhysical) X(halMemCreate) X(halMemRelease)                                \
                 X(halMemRetainAllocationHandle) X(halMemImportFromShareableHandle) X(halMemMap)    \
                     X(halMemUnmap) X(halHostRegister) X(halHostUnregister) X(prof_sample_start)    \
                         X(aclrtSetDevice) X(aclrtResetDevice)
@@ -57,11 +58,13 @@ static void bind_linked(void) {
 }
 #endif
 
+static char **paths;
+static int library_count, open_mode;
+static bool by_handle;
 static void *libraries[8];
-static int library_count;
 
 static void *look_up(const char *name) {
-    if (library_count == 0)
+    if (!by_handle)
         return dlsym(RTLD_DEFAULT, name);
     for (int i = library_count - 1; i >= 0; i--) {
         void *found = dlsym(libraries[i], name);
@@ -74,6 +77,18 @@ static void *look_up(const char *name) {
 static void bind_by_name(void) {
 #define LOOK_UP(name) api.name = (__typeof__(api.name))look_up(#name);
     FUNCTIONS(LOOK_UP)
+}
+
+static int open_libraries(void) {
+    for (int i = 0; i < library_count; i++) {
+        libraries[i] = dlopen(paths[i], open_mode);
+        if (libraries[i] == NULL) {
+            fprintf(stderr, "%s\n", dlerror());
+            return 1;
+        }
+    }
+    bind_by_name();
+    return 0;
 }
 
 static void *registers[REGISTERS];
@@ -174,10 +189,12 @@ static int other(const char *word, unsigned long a, unsigned long b) {
         return 0;
     }
     if (strcmp(word, "close") == 0) {
-        while (library_count > 0)
-            dlclose(libraries[--library_count]);
-        return 0;
+        for (int i = library_count; i > 0; i--)
+            dlclose(libraries[i - 1]);
+        return dlopen(paths[0], RTLD_LAZY | RTLD_NOLOAD) != NULL;
     }
+    if (strcmp(word, "open") == 0)
+        return open_libraries();
     return -2;
 }
 
@@ -218,22 +235,18 @@ static int obey(const char *line) {
 
 int main(int argc, char **argv) {
     char line[256];
-    bool local = argc > 2 && strcmp(argv[2], "local") == 0;
     setvbuf(stdin, NULL, _IONBF, 0);
     if (argc > 1 && strcmp(argv[1], "link") == 0) {
         bind_linked();
     } else {
-        bool by_handle = argc > 1 && strcmp(argv[1], "open") == 0;
-        for (int i = by_handle ? 3 : 2; i < argc; i++) {
-            void *library = dlopen(argv[i], RTLD_NOW | (local ? RTLD_LOCAL : RTLD_GLOBAL));
-            if (library == NULL) {
-                fprintf(stderr, "%s\n", dlerror());
-                return 2;
-            }
-            if (by_handle)
-                libraries[library_count++] = library;
-        }
-        bind_by_name();
+        by_handle = argc > 1 && strcmp(argv[1], "open") == 0;
+        bool local = by_handle && argc > 2 && strcmp(argv[2], "local") == 0;
+        open_mode = RTLD_NOW | (local ? RTLD_LOCAL : RTLD_GLOBAL);
+        int first = by_handle ? 3 : 2;
+        paths = argv + first;
+        library_count = argc > first ? argc - first : 0;
+        if (library_count > 8 || open_libraries() != 0)
+            return 2;
     }
     while (fgets(line, sizeof line, stdin) != NULL) {
         int rc = obey(line);

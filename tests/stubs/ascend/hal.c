@@ -47,10 +47,7 @@ struct mapping {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct block blocks[BLOCKS], registered[BLOCKS];
-static struct mapping mappings[BLOCKS];
-static drv_mem_handle_t *handles[BLOCKS];
 static unsigned long used[DEVICES];
-static unsigned long long last_id;
 
 /* Addresses: a free one is used again at once. */
 static uintptr_t spare[BLOCKS];
@@ -232,6 +229,10 @@ DVresult halMemGetInfo(DVdevice device, unsigned int type, struct MemInfo *info)
 }
 
 #ifndef OLD_DRIVER
+static struct mapping mappings[BLOCKS];
+static drv_mem_handle_t *handles[BLOCKS];
+static unsigned long long last_id;
+
 static void end_physical(struct physical *p) {
     if (!p->foreign) {
         if (p->device >= 0)

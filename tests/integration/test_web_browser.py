@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from mem_parser.symbols.table import Function
 from mem_parser.web import flamegraph, report
-from web_profiles import BASE, SERVER, make_profile, wide_profile
+from web_profiles import BASE, SERVER, Site, make_profile, wide_profile
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 By = pytest.importorskip("selenium.webdriver.common.by").By
@@ -260,6 +261,26 @@ def test_hiding_allocators_is_on_and_can_be_taken_back(desktop: Any, pages: dict
 
     assert title(desktop) == "malloc"
     assert "in /usr/lib/libmem_sampler.so" in text_of(desktop, ".details-facts")
+
+
+def test_lines_of_a_function_part_and_come_together(desktop: Any, tmp_path: Path) -> None:
+    profile, symbols = make_profile([Site("main work", 1, 1 << 20), Site("main work", 3, 1 << 20)])
+    work = next(k for k, x in enumerate(symbols.locations) if x.file.endswith("/work.c"))
+    symbols.locations.append(dataclasses.replace(symbols.locations[work], line=99))
+    symbols.locations_of_stack[symbols.offsets[1] + 1] = len(symbols.locations) - 1
+    page = tmp_path / "lines.html"
+    page.write_text(flamegraph.render(profile, symbols), encoding="utf-8")
+    open_page(desktop, page.as_uri())
+    click_graph(desktop, 2)
+    assert title(desktop) == "work"
+    assert "4.00 MiB" in text_of(desktop, ".details-facts")
+
+    press(desktop, "l")
+    assert title(desktop) == "work:99"
+    assert "3.00 MiB" in text_of(desktop, ".details-facts")
+    assert "work.c:99" in text_of(desktop, ".details-facts")
+    assert "lines=1" in fragment(desktop)
+    assert_quiet(desktop)
 
 
 def test_recursion_collapses(desktop: Any, pages: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -174,6 +175,26 @@ def test_functions_and_lines_are_in_the_file(program: Path) -> None:
     assert [names[x.line[0].function_id] for x in stack[1:]] == ["alpha", "beta", "main"]
     assert all(x.line[0].line > 0 for x in stack[1:])
     assert text[message.function[0].filename].endswith("p.c")
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
+def test_go_reads_what_we_wrote_and_we_what_go_writes(program: Path, tmp_path: Path) -> None:
+    profile = read_bytes(named_file(program).data, "x")
+    (tmp_path / "x.pb.gz").write_bytes(write_pprof(profile, symbols_of(profile)))
+    pprof = ["go", "tool", "pprof"]
+    own = {**os.environ, "HOME": str(tmp_path), "PPROF_TMPDIR": str(tmp_path)}
+    text = subprocess.run(
+        [*pprof, "-top", "-unit=b", tmp_path / "x.pb.gz"],
+        capture_output=True, text=True, timeout=60, env=own, check=True,
+    ).stdout  # fmt: skip
+    total = profile.total(Count.INUSE, Unit.SPACE)
+    assert float(re.search(r"of (\d+)B total", text)[1]) == pytest.approx(total.value, abs=9)  # type: ignore[index]
+    subprocess.run(
+        [*pprof, "-proto", f"-output={tmp_path / 'y.pb.gz'}", tmp_path / "x.pb.gz"],
+        capture_output=True, timeout=60, env=own, check=True,
+    )  # fmt: skip
+    back = read_bytes((tmp_path / "y.pb.gz").read_bytes(), "y").total(Count.INUSE, Unit.SPACE)
+    assert (back.value, back.std_error) == pytest.approx((total.value, total.std_error), abs=9)
 
 
 def test_the_same_profile_gives_the_same_bytes() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mem_parser.errors import one_line
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.profileproto import message_class
@@ -79,7 +80,7 @@ class _Writer:
         message.time_nanos = _nanos(capture.started)
         message.duration_nanos = _nanos(capture.duration_s)
         message.comment.extend(
-            self.text(note) for note in (capture.command, *capture.notes) if note
+            self.text(one_line(note)) for note in (capture.command, *capture.notes) if note
         )
 
     def _dropped(self) -> str:

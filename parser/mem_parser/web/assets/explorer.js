@@ -15,6 +15,7 @@ function explorerSettings(profile, start) {
     domain: setting.number(-1, profile.domains.length),
     flip: setting.flag(false),
     invert: setting.flag(false),
+    lines: setting.flag(false),
     collapse: setting.flag(false),
     hideAllocators: setting.flag(start.hideAllocators),
     hideImports: setting.flag(false),
@@ -26,7 +27,7 @@ function explorerSettings(profile, start) {
   };
 }
 
-const VIEW_SETTINGS = ["count", "unit", "thread", "domain", "invert", "collapse", "hideAllocators", "hideImports", "diff", "sandwich"];
+const VIEW_SETTINGS = ["count", "unit", "thread", "domain", "invert", "lines", "collapse", "hideAllocators", "hideImports", "diff", "sandwich"];
 
 class Explorer {
   constructor(host, profile, state, exact) {
@@ -67,9 +68,10 @@ class Explorer {
 
   // A change of what is drawn forgets the zoom but follows its path by name where that still exists.
   change(changes, step = false) {
+    if ("lines" in changes && this.state.get("sandwich") > 0) changes = { sandwich: 0, ...changes };
     const redraws = VIEW_SETTINGS.some((name) => name in changes && changes[name] !== this.state.get(name));
     const keeps = redraws && !("invert" in changes) && !("sandwich" in changes) && this.views;
-    const names = keeps ? this.views[0].path(this.zoom).slice(1).map((node) => this.views[0].name[node]) : [];
+    const names = keeps ? this.views[0].path(this.zoom).slice(1).map((node) => this.functionAt(node)) : [];
     if (redraws) {
       this.selected = -1;
       Object.assign(this.state.values, changes, { zoom: 0 });
@@ -79,11 +81,15 @@ class Explorer {
     this.state.set(changes, { step: step || "sandwich" in changes });
   }
 
+  functionAt(node) {
+    return this.profile.functionOf[this.views[0].name[node]];
+  }
+
   follow(names) {
     const view = this.views[0];
     let node = 0;
     for (const name of names) {
-      const next = view.childrenOf(node).find((child) => view.name[child] === name);
+      const next = view.childrenOf(node).find((child) => this.functionAt(child) === name);
       if (next !== undefined) node = next;
     }
     return node;
@@ -94,6 +100,7 @@ class Explorer {
     const key = JSON.stringify(VIEW_SETTINGS.map((name) => values[name]));
     if (key === this.viewKey) return;
     this.viewKey = key;
+    this.profile.byLine(values.lines);
     const own = this.profile.measure(values);
     if (values.sandwich > 0) {
       const { callers, callees } = buildSandwich(this.profile, own, values, values.sandwich);
@@ -263,7 +270,7 @@ class Explorer {
       ArrowUp: vertical(true), ArrowDown: vertical(false),
       ArrowLeft: () => this.walk("previous"), ArrowRight: () => this.walk("next"),
       "/": () => this.toolbar.input.focus(), n: () => this.stepMatch(1), p: () => this.stepMatch(-1),
-      f: toggle("flip"), i: toggle("invert"), c: toggle("collapse"), a: toggle("hideAllocators"), m: toggle("hideImports"),
+      f: toggle("flip"), i: toggle("invert"), c: toggle("collapse"), l: toggle("lines"), a: toggle("hideAllocators"), m: toggle("hideImports"),
       d: toggle("diff"), s: sandwich, v: next("count", this.profile.counts), b: next("unit", ["space", "objects"]),
       t: () => this.state.set({ theme: isDark(this.state.get("theme")) ? "light" : "dark" }), "?": () => this.help.toggle(),
     };

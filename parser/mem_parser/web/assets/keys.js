@@ -9,6 +9,7 @@ const KEY_HELP = [
   ["f", "flame or icicle: root at the bottom or at the top"],
   ["i", "invert: start from the functions that allocate"],
   ["s, right click", "sandwich: callers and callees of one function"],
+  ["l", "one frame for every source line of a function"],
   ["c", "collapse recursion"],
   ["a", "hide allocator frames"],
   ["m", "hide Python's import system"],

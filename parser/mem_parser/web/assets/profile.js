@@ -29,6 +29,37 @@ class Profile {
     this.rows = this.readRows(columns, "row", head.kinds);
     this.threadRows = this.readRows(columns, "thread", ["inuse"]);
     this.hasDiff = head.kinds.some((kind) => kind.startsWith("base_"));
+    this.addLineNames();
+  }
+
+  // One more name for every function at a known line: "parse:22". `byLine` says which of a node's two names is its own.
+  addLineNames() {
+    const functions = this.names.length;
+    const known = new Map();
+    this.functionOf = this.names.map((_, name) => name);
+    this.lineOf = this.names.map(() => 0);
+    this.functionName = this.name;
+    this.lineName = Int32Array.from(this.name);
+    for (let node = 1; node < this.size; node += 1) {
+      const name = this.name[node], line = this.line[node];
+      if (!(line > 0)) continue;
+      const key = line * functions + name;
+      if (!known.has(key)) {
+        known.set(key, this.names.length);
+        this.names.push(`${this.names[name]}:${line}`);
+        this.nameFile.push(this.nameFile[name]);
+        this.nameModule.push(this.nameModule[name]);
+        this.functionOf.push(name);
+        this.lineOf.push(line);
+      }
+      this.lineName[node] = known.get(key);
+    }
+    this.hasLines = known.size > 0;
+    this.nameKind = Uint8Array.from(this.functionOf, (name) => this.nameKind[name]);
+  }
+
+  byLine(wanted) {
+    this.name = wanted ? this.lineName : this.functionName;
   }
 
   linkParents() {
@@ -106,6 +137,7 @@ class Profile {
   place(name, line) {
     const file = this.nameFile[name];
     if (!file) return "";
-    return line > 0 ? `${file}:${line}` : file;
+    const known = this.lineOf[name] || line;
+    return known > 0 ? `${file}:${known}` : file;
   }
 }

@@ -24,6 +24,7 @@ function toggleControl(id, label, title, onClick) {
 const TOGGLES = [
   ["flip", "Flame", "Root at the bottom instead of the top (f)"],
   ["invert", "Invert", "Callers below callees: start from the functions that allocate (i)"],
+  ["lines", "By line", "One frame for every source line of a function (l)"],
   ["collapse", "Collapse recursion", "Draw repeated calls of a function to itself as one (c)"],
   ["hideAllocators", "Hide allocator", "Leave out malloc, operator new and what they call (a)"],
   ["hideImports", "Hide imports", "Leave out the frames of Python's import system (m)"],
@@ -81,6 +82,7 @@ class Toolbar {
   addToggles(profile, actions) {
     for (const [name, label, title] of TOGGLES) {
       if (name === "diff" && !profile.hasDiff) continue;
+      if (name === "lines" && !profile.hasLines) continue;
       if (name === "hideImports" && !profile.nameKind.some((kind) => kind & KIND_IMPORT)) continue;
       const button = toggleControl(`toggle-${name}`, label, title, () => actions.set({ [name]: !this.state.get(name) }));
       this.buttons[name] = button;

@@ -40,6 +40,7 @@ class Options:
     prefix: str
     children: bool = False
     keep_pymalloc: bool = False
+    device_rate_bytes: int = 1
 
 
 @dataclass
@@ -107,6 +108,7 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     variables["LD_PRELOAD"] = f"{preload}:{theirs}" if theirs else preload
     variables["MEM_PROFILER_DIR"] = str(base)
     variables["MEM_PROFILER_START"] = str(options.rate_bytes)
+    variables["MEM_PROFILER_DEVICE_RATE"] = str(options.device_rate_bytes)
     if options.children:
         variables["MEM_PROFILER_FOLLOW_FORK"] = "1"
     if not options.keep_pymalloc:

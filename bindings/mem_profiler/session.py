@@ -27,6 +27,14 @@ PAUSE_MAX_S = 0.1  # how late Ctrl-C may be noticed
 EXEC_NOTE = "the process started another program (exec); everything sampled up to then is here"
 
 
+@dataclass(frozen=True)
+class Rates:
+    """Bytes per sample of the host's memory and of devices'; 1: every block."""
+
+    host_bytes: int
+    device_bytes: int = 1
+
+
 @dataclass
 class Result:
     """A file that was written, and what a user wants to know of it at once."""
@@ -115,9 +123,11 @@ class Session:
         """The target's clock; goes on when the target is gone."""
         return time.monotonic_ns() + self._clock_offset_ns
 
-    def start(self, rate_bytes: int, seconds: float | None, device_rate_bytes: int = 1) -> None:
+    def start(self, rates: Rates, seconds: float | None) -> None:
         """Start the capture. Raises MemError."""
-        self.number = capture.start(self.segment, self.pid, rate_bytes, seconds, device_rate_bytes)
+        self.number = capture.start(
+            self.segment, self.pid, rates.host_bytes, seconds, rates.device_bytes
+        )
 
     def tick(self) -> None:
         """Notice the process's end, and take a reading when one is due."""
@@ -221,12 +231,10 @@ def open_all(pids: list[int]) -> list[Session]:
 
 def run(
     sessions: list[Session],
-    rate_bytes: int,
+    rates: Rates,
     seconds: float,
     asked_to_end: Callable[[], bool],
     on_tick: Callable[[float], None],
-    *,
-    device_rate_bytes: int = 1,
 ) -> str:
     """Capture until the deadline, until asked to end, or until no process is left.
 
@@ -234,7 +242,7 @@ def run(
     MemError.
     """
     for session in sessions:
-        session.start(rate_bytes, seconds, device_rate_bytes)
+        session.start(rates, seconds)
     began = time.monotonic()
     while True:
         for session in sessions:

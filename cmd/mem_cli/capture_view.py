@@ -58,6 +58,15 @@ def binary(result: Result) -> str:
     return result.exe
 
 
+def _file_line(result: Result) -> str:
+    facts = [f"{result.samples} samples", f"{result.lost} lost"]
+    if result.cut:
+        facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
+    if result.failed:
+        facts.append(f"{result.failed} refused")
+    return f"  {result.path}   {size(result.size_bytes)}   {', '.join(facts)}"
+
+
 def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
     """The lines about one written file. `awaited`: the process's ordinary end is no news."""
     ended = _ended(result, awaited=awaited)
@@ -65,11 +74,9 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
         yield ended
     for note in result.notes:
         yield f"note: {one_line(note)}"
-    facts = [f"{result.samples} samples", f"{result.lost} lost"]
-    if result.cut:
-        facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
     yield SUCCESS
-    yield f"  {result.path}   {size(result.size_bytes)}   {', '.join(facts)}"
+    for one in (result, *result.devices):
+        yield _file_line(one)
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
     exe = shlex.quote(one_line(binary(result)) or "BINARY")
@@ -78,6 +85,9 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
     yield "next:"
     yield f"  mem_parser -p {exe} -f {path} -t"
     yield f"  mem_parser -p {exe} -f {path} -s -o {picture}"
+    if result.devices:
+        files = " ".join(f"-f {shlex.quote(one.path)}" for one in (result, *result.devices))
+        yield f"  mem_parser -p {exe} {files} --by domain"
 
 
 def target_line(session: Session, rate_bytes: int) -> str:
@@ -169,5 +179,17 @@ class CaptureProgress:
         samples = sum(reading.samples for reading in readings)
         live = size(sum(reading.estimate_bytes for reading in readings))
         text = f"{gone_s:.0f} s of {self._seconds:g}   {samples} samples   live ≈ {live}"
+        text += "".join(f"   {name} ≈ {size(held)}" for name, held in self._devices().items())
         self._bar.update(self._task, completed=min(gone_s, self._seconds), description=text)
         self._bar.refresh()
+
+    def _devices(self) -> dict[str, float]:
+        """Live bytes of every domain of device memory, of all sessions together."""
+        held: dict[str, float] = {}
+        for one in self._sessions:
+            names = {domain.number: domain.name for domain in one.recorder.domains}
+            for number, track in one.recorder.devices.items():
+                if track.latest is not None and number in names:
+                    name = names[number]
+                    held[name] = held.get(name, 0.0) + track.latest.estimate_bytes
+        return held

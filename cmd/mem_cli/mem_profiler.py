@@ -25,7 +25,7 @@ from mem_cli.embedding import embed_names
 from mem_cli.errors import run_command, say_error
 from mem_parser.errors import MemError, UsageProblem
 from mem_profiler import __version__, discovery, launch, listing, output, recover, session, toggle
-from mem_profiler.session import Result
+from mem_profiler.session import Rates, Result
 
 RATE_MAX_BYTES = 1 << 30
 SECONDS_MAX = 1e8
@@ -75,6 +75,12 @@ rate_option = click.option(
     show_default=True,
     help="Bytes per sample (512K, 1M).",
 )
+device_rate_option = click.option(
+    "--device-rate",
+    type=Bytes(),
+    default=1,
+    help="Bytes per sample of device memory; by default every block.",
+)
 prefix_option = click.option(
     "-o", "prefix", default="./custom_prof", show_default=True, help="Path and prefix of files."
 )
@@ -113,7 +119,7 @@ def _finish(
 ) -> int:
     """Print what became of captures; ``quiet``: only what is no ordinary success."""
     if symbolize:
-        embed_names(results)
+        embed_names(one for result in results for one in (result, *result.devices))
     for result in results:
         for line in capture_view.result_lines(result, awaited=of_run):
             if quiet and line.startswith(capture_view.SUCCESS):
@@ -127,6 +133,7 @@ def _finish(
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-s", "seconds", type=Seconds(), help="Seconds to capture (required).")
 @rate_option
+@device_rate_option
 @prefix_option
 @click.option("-p", "pid", type=PID, help="Process; default: the only one with a sampler.")
 @click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
@@ -137,6 +144,7 @@ def cli(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
     seconds: float | None,
     rate: int,
+    device_rate: int,
     prefix: str,
     pid: int | None,
     every: bool,
@@ -153,7 +161,8 @@ def cli(  # noqa: PLR0917 - click passes options by name
     if pid is not None and every:
         raise UsageProblem("-p and --all do not go together")
     output.check_prefix(prefix)
-    ctx.exit(_capture(_choose(pid, every), seconds, rate, prefix, symbolize=symbolize))
+    rates = Rates(rate, device_rate)
+    ctx.exit(_capture(_choose(pid, every), seconds, rates, prefix, symbolize=symbolize))
 
 
 def _refuse_group_options(ctx: click.Context) -> None:
@@ -183,7 +192,7 @@ def _choose(pid: int | None, every: bool) -> list[int]:
 def _capture_sessions(
     pids: list[int],
     seconds: float,
-    rate: int,
+    rates: Rates,
     prefix: str,
     stop: Stop,
     attached: attaching.Attached,
@@ -191,14 +200,14 @@ def _capture_sessions(
     sessions = session.open_all(pids)
     try:
         for one in sessions:
-            click.echo(capture_view.target_line(one, rate), err=True)
+            click.echo(capture_view.target_line(one, rates.host_bytes), err=True)
         with capture_view.CaptureProgress(sessions, seconds) as progress:
 
             def on_tick(gone: float) -> None:
                 progress.show(gone)
                 attached.tick()
 
-            end = session.run(sessions, rate, seconds, stop.asked, on_tick)
+            end = session.run(sessions, rates, seconds, stop.asked, on_tick)
     except BaseException:
         for one in sessions:
             one.abandon()
@@ -206,13 +215,13 @@ def _capture_sessions(
     return session.write_all(sessions, prefix, end)
 
 
-def _capture(pids: list[int], seconds: float, rate: int, prefix: str, *, symbolize: bool) -> int:
+def _capture(pids: list[int], seconds: float, rates: Rates, prefix: str, *, symbolize: bool) -> int:
     stop = Stop()
     _on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
     attached = attaching.Attached()
     attached.where_needed(pids, stop.asked)
     try:
-        results, errors = _capture_sessions(pids, seconds, rate, prefix, stop, attached)
+        results, errors = _capture_sessions(pids, seconds, rates, prefix, stop, attached)
     finally:
         attached.detach()
     return _finish(results, errors, symbolize=symbolize)
@@ -225,6 +234,7 @@ def _capture(pids: list[int], seconds: float, rate: int, prefix: str, *, symboli
     type=Bytes(),
     help="Bytes per sample (512K, 1M): 1024, or what the budget needs.",
 )
+@device_rate_option
 @prefix_option
 @click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
 @click.option("--keep-pymalloc", is_flag=True, help="Leave PYTHONMALLOC as it is.")
@@ -245,6 +255,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
     /,
     rate: int | None,
+    device_rate: int,
     prefix: str,
     children: bool,
     keep_pymalloc: bool,
@@ -256,7 +267,7 @@ def run(  # noqa: PLR0917 - click passes options by name
 ) -> None:
     """Start a program with the sampler and capture it from start to exit."""
     output.check_prefix(prefix)
-    options = launch.Options(rate or DEFAULT_RATE, prefix, children, keep_pymalloc)
+    options = launch.Options(rate or DEFAULT_RATE, prefix, children, keep_pymalloc, device_rate)
     if budget is None:
         refuse_outputs({"tries": tries, **outputs})
         outcome, _ = _run(arguments, options)
@@ -308,7 +319,9 @@ def ps() -> None:
 
 @cli.command()
 @click.argument("pid", type=PID)
-@click.option("-c", "rate", type=Bytes(), help="Start a capture too, with so many bytes per sample.")
+@click.option(
+    "-c", "rate", type=Bytes(), help="Start a capture too, with so many bytes per sample."
+)
 def attach(pid: int, rate: int | None) -> None:
     """Put the sampler into a process that runs without it."""
     stop = Stop()
@@ -326,9 +339,10 @@ def detach(pid: int) -> None:
 @cli.command()
 @click.argument("pid", type=PID)
 @rate_option
-def start(pid: int, rate: int) -> None:
+@device_rate_option
+def start(pid: int, rate: int, device_rate: int) -> None:
     """Start a capture that goes on until it is stopped."""
-    number = toggle.start(pid, rate)
+    number = toggle.start(pid, rate, device_rate)
     click.echo(f"capture {number} of pid {pid} runs, 1 sample / {rate} B")
     click.echo(f"next:\n  mem_profiler stop {pid}")
 

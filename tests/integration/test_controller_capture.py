@@ -48,7 +48,7 @@ def test_ten_captures_in_a_row_each_hold_only_their_own_blocks(
         target.tell("a 500 64")
         for number in range(1, 11):
             one = session.Session(target.pid)
-            one.start(1, None)
+            one.start(session.Rates(1), None)
             target.tell(f"a {100 * number} {1000 + number}")
             target.tell(f"c 50 {2000 + number}")
             result = one.finish(str(tmp_path / "p"), "stopped")
@@ -193,7 +193,7 @@ def test_several_processes_are_captured_at_once_and_deaths_do_not_disturb(
                 one.child.kill()
                 one.child.wait(TIMEOUT_S)
 
-        end = session.run(sessions, 1, 0.3, lambda: False, feed)
+        end = session.run(sessions, session.Rates(1), 0.3, lambda: False, feed)
         results, errors = session.write_all(sessions, str(tmp_path / "p"), end)
         assert not errors
         ends = {result.pid: result.end for result in results}
@@ -206,7 +206,7 @@ def test_exec_in_the_same_process_ends_the_capture_of_the_old_image(
 ) -> None:
     with Stepper(stepper) as target:
         one = session.Session(target.pid)
-        one.start(1, None)
+        one.start(session.Rates(1), None)
         target.tell("a 5 100")
         target.tell(f"x {stepper}")
         one.tick()
@@ -292,7 +292,7 @@ def test_a_target_in_namespaces_of_its_own_is_captured_and_outlived(
 def test_the_peak_is_kept_when_blocks_are_gone_at_the_end(stepper: Path, tmp_path: Path) -> None:
     with Stepper(stepper) as target:
         one = session.Session(target.pid)
-        one.start(1, None)
+        one.start(session.Rates(1), None)
         target.tell("a 1000 1000")
         one.recorder.tick(one.now_ns())
         target.tell("f")

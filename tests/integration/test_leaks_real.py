@@ -59,7 +59,7 @@ def capture(program: Path, prefix: Path, seconds: float, scale: int, rate: int) 
     child = start(program, seconds, scale)
     try:
         one = session.Session(child.pid)
-        one.start(rate, seconds)
+        one.start(session.Rates(rate), seconds)
         go(child)
         assert child.stdout is not None
         assert child.stdout.readline() == "done\n"

@@ -1,9 +1,9 @@
 """Build the cffi extension `mem_profiler._inject`: the ptrace engine of sampler/inject.
 
-Model: as in `_build`, what lies between the cffi marks of the C headers is declared as it stands. The
-engine's sources are compiled into the extension, since it runs in the controller; only bytes of it
-are copied into a target. Those bytes may not refer to anything outside of themselves, which is what
-the compiler flags are for.
+Model: as in `_build`, what lies between the cffi marks of the C headers is declared as it stands.
+The engine's sources are compiled into the extension, since it runs in the controller; only bytes of
+it are copied into a target. Those bytes may not refer to anything outside of themselves, which is
+what the compiler flags are for.
 
 setup.py names `ffibuilder`; paths of sources are relative to the repository's root.
 """
@@ -32,6 +32,7 @@ FUNCTIONS = """
 const void *mp_inject_pad_code(void);
 uint64_t mp_inject_pad_bytes(void);
 int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *frame);
+void mp_inject_close(struct mp_inject_job *job);
 """
 
 

@@ -192,8 +192,9 @@ def _choose(pid: int | None, every: bool) -> list[int]:
 def _capture_sessions(
     pids: list[int],
     seconds: float,
-    rates: Rates,
+    rate: int,
     prefix: str,
+    *,
     stop: Stop,
     attached: attaching.Attached,
 ) -> tuple[list[Result], list[MemError]]:

@@ -116,8 +116,8 @@ static inline void mp_regs_hide_stop(struct mp_regs *r) {
 
 static inline void mp_pad_fill(struct mp_pad_data *d, const struct mp_regs *r, uint64_t mask) {
     const struct user_regs_struct *u = &r->user;
-    *d = (struct mp_pad_data){u->rax, u->rbx, u->rcx, u->rdx, u->rsi, u->rdi,    u->rbp,
-                              u->rsp, u->r8,  u->r9,  u->r10, u->r11, u->r12,    u->r13,
+    *d = (struct mp_pad_data){u->rax, u->rbx, u->rcx, u->rdx,    u->rsi, u->rdi, u->rbp,
+                              u->rsp, u->r8,  u->r9,  u->r10,    u->r11, u->r12, u->r13,
                               u->r14, u->r15, u->rip, u->eflags, mask};
     if ((long)u->orig_rax < 0)
         return;

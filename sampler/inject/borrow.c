@@ -242,8 +242,9 @@ static int divert(struct borrow *b, const struct mp_regs *regs) {
         return 0;
     int rc = write_region(b);
     if (rc == 0)
-        rc = enter(b, b->region + MP_REGION_CODE + (uint64_t)(mp_payload_start - __start_mp_payload),
-                   b->region, 0);
+        rc =
+            enter(b, b->region + MP_REGION_CODE + (uint64_t)(mp_payload_start - __start_mp_payload),
+                  b->region, 0);
     if (rc != 0)
         return enter(b, in_pad(b, mp_pad_unused), b->region, rc) == 0 ? 0 : rc;
     reached(b, MP_STEP_DIVERTED);
@@ -318,8 +319,8 @@ static int put_back(struct borrow *b) {
     reached(b, MP_STEP_RESTORED);
     if (b->region != 0) {
         const uint32_t left = 1;
-        mp_remote_write(b->tid, b->mem_fd, b->region + offsetof(struct mp_payload_frame, left), &left,
-                        sizeof left);
+        mp_remote_write(b->tid, b->mem_fd, b->region + offsetof(struct mp_payload_frame, left),
+                        &left, sizeof left);
     }
     return 0;
 }
@@ -366,7 +367,9 @@ int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *f
     char path[32];
     snprintf(path, sizeof path, "/proc/%d/mem", job->pid);
     b->mem_fd = open(path, O_RDWR | O_CLOEXEC);
-    int rc = seize(b);
+    int rc = mp_safe_point_prepare(job);
+    if (rc == 0)
+        rc = seize(b);
     if (rc == 0)
         rc = look(b);
     if (rc == 0)

@@ -47,13 +47,13 @@ struct mp_inject_module {
 /* Why a thread was not borrowed. */
 enum mp_inject_unsafe {
     MP_UNSAFE_NOT = 0,
-    MP_UNSAFE_RUNNING = 1,   /* not in a system call */
-    MP_UNSAFE_SYSCALL = 2,   /* in a system call that is not known to be a mere wait */
+    MP_UNSAFE_RUNNING = 1, /* not in a system call */
+    MP_UNSAFE_SYSCALL = 2, /* in a system call that is not known to be a mere wait */
     MP_UNSAFE_FORBIDDEN = 3, /* inside the allocator, the loader or the sampler */
-    MP_UNSAFE_FUTEX = 4,     /* waits for a lock */
-    MP_UNSAFE_UNKNOWN = 5,   /* its callers cannot be known */
-    MP_UNSAFE_SEQUENCE = 6,  /* in a restartable sequence (rseq) */
-    MP_UNSAFE_STOPPED = 7,   /* the process was stopped by a signal */
+    MP_UNSAFE_FUTEX = 4, /* waits for a lock */
+    MP_UNSAFE_UNKNOWN = 5, /* its callers cannot be known */
+    MP_UNSAFE_SEQUENCE = 6, /* in a restartable sequence (rseq) */
+    MP_UNSAFE_STOPPED = 7, /* the process was stopped by a signal */
 };
 
 /* The steps of one borrowing, in order. Tests end the controller after each of them. */
@@ -78,7 +78,7 @@ enum mp_inject_step {
 struct mp_inject_job {
     int32_t pid;
     int32_t tid;
-    uint64_t pad;       /* unused bytes in an executable page of the target */
+    uint64_t pad; /* unused bytes in an executable page of the target */
     uint64_t pad_bytes; /* how many */
     const struct mp_inject_module *modules;
     uint64_t module_count;
@@ -86,18 +86,20 @@ struct mp_inject_job {
     uint64_t range_count;
     const int64_t *waits; /* system calls in which a thread merely waits */
     uint64_t wait_count;
-    int64_t futex;        /* number of the system call futex */
-    uint32_t may_run;     /* 1: a thread that runs its own code may be borrowed too */
-    uint32_t timeout_ms;  /* for the whole */
-    const void *plan;     /* copied to the region; NULL: none */
+    int64_t futex; /* number of the system call futex */
+    uint32_t may_run; /* 1: a thread that runs its own code may be borrowed too */
+    uint32_t timeout_ms; /* for the whole */
+    const void *plan; /* copied to the region; NULL: none */
     uint64_t plan_bytes;
-    uint32_t kill_at;     /* TEST: enum mp_inject_step after which the controller dies */
+    uint32_t kill_at; /* TEST: enum mp_inject_step after which the controller dies */
+    uint32_t pad_word;
+    void *unwinder; /* the engine's own, kept from one try to the next; NULL at first */
     /* results */
-    uint32_t step;        /* how far it came */
-    uint32_t unsafe;      /* enum mp_inject_unsafe, with -EAGAIN */
+    uint32_t step; /* how far it came */
+    uint32_t unsafe; /* enum mp_inject_unsafe, with -EAGAIN */
     uint32_t frame_count;
-    uint64_t region;      /* where the frame lies; 0: there is none */
-    uint64_t held_ns;     /* how long the thread was kept from its work */
+    uint64_t region; /* where the frame lies; 0: there is none */
+    uint64_t held_ns; /* how long the thread was kept from its work */
     uint64_t frames[MP_INJECT_FRAMES]; /* code addresses of the thread, innermost first */
     char text[MP_INJECT_TEXT_BYTES];
 };
@@ -116,5 +118,8 @@ uint64_t mp_inject_pad_bytes(void);
  * as it was. -ESRCH: the thread or its process ended.
  */
 int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *frame);
+
+/* Free what the engine keeps in a job. */
+void mp_inject_close(struct mp_inject_job *job);
 
 #endif

@@ -47,7 +47,8 @@ IN_PAYLOAD void mp_payload_create(struct mp_payload_frame *frame) {
     if (rc == 0)
         rc = ((attr_set_fn)frame->pthread_attr_setstacksize)(attributes, LOADER_STACK_BYTES);
     if (rc == 0)
-        rc = ((create_fn)frame->pthread_create)(&thread, attributes, (void *)mp_payload_loader, frame);
+        rc = ((create_fn)frame->pthread_create)(&thread, attributes, (void *)mp_payload_loader,
+                                                frame);
     frame->created = rc;
 }
 
@@ -90,8 +91,8 @@ static inline __attribute__((always_inline)) char *append_number(char *to, const
 static inline __attribute__((always_inline)) void name_of_fd(struct mp_payload_frame *frame) {
     char pid[16];
     char *end = frame->path + sizeof frame->path - 1;
-    long n = mp_syscall4(SYS_readlinkat, AT_FDCWD, (long)frame->proc_self, (long)pid,
-                         sizeof pid - 1);
+    long n =
+        mp_syscall4(SYS_readlinkat, AT_FDCWD, (long)frame->proc_self, (long)pid, sizeof pid - 1);
     char *to;
     if (n > 0) {
         pid[n] = 0;
@@ -105,7 +106,8 @@ static inline __attribute__((always_inline)) void name_of_fd(struct mp_payload_f
 }
 
 static inline __attribute__((always_inline)) uint32_t fail(struct mp_payload_frame *frame,
-                                                           enum mp_loader_failure what, long error) {
+                                                           enum mp_loader_failure what,
+                                                           long error) {
     frame->error = (int32_t)error;
     return what;
 }

@@ -104,7 +104,8 @@ extern const unsigned char mp_pad_mapped[];     /* after the system call mmap */
 extern const unsigned char mp_pad_protected[];  /* after mprotect */
 extern const unsigned char mp_pad_unused[];
 extern const unsigned char mp_pad_leave[];
-extern const unsigned char mp_pad_checkpoint[]; /* after the system call that says "about to leave" */
+extern const unsigned char
+    mp_pad_checkpoint[]; /* after the system call that says "about to leave" */
 extern const unsigned char mp_pad_data[];
 
 #pragma GCC visibility pop

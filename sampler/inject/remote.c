@@ -112,7 +112,8 @@ uint64_t mp_rseq_section(int tid, int pid) {
         uint32_t size, signature, flags, pad;
     } configuration;
     uint64_t section = 0;
-    if (ptrace((enum __ptrace_request)GET_RSEQ_CONFIGURATION, tid, (void *)sizeof configuration, &configuration) <= 0 ||
+    if (ptrace((enum __ptrace_request)GET_RSEQ_CONFIGURATION, tid, (void *)sizeof configuration,
+               &configuration) <= 0 ||
         configuration.address == 0 ||
         mp_remote_read(pid, configuration.address + RSEQ_CS_OFFSET, &section, sizeof section) != 0)
         return 0;

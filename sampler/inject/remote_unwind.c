@@ -15,6 +15,7 @@
 
 #define HEADER_BYTES 4096
 #define IMAGE_MAX_BYTES (1ULL << 32)
+#define PREPARE_BYTES (64ULL << 20) /* of modules; their tables are a fraction of it */
 
 /* A module's copy: as large as the module, filled where unwind tables lie. */
 struct mp_remote_image {
@@ -30,8 +31,8 @@ struct place {
     bool exact; /* pc is the next instruction, not a return address */
 };
 
-int mp_remote_unwind_open(struct mp_remote_unwind *u, int pid, const struct mp_inject_module *modules,
-                          uint64_t count) {
+int mp_remote_unwind_open(struct mp_remote_unwind *u, int pid,
+                          const struct mp_inject_module *modules, uint64_t count) {
     *u = (struct mp_remote_unwind){.pid = pid, .modules = modules, .count = count};
     u->images = calloc(count + 1, sizeof *u->images);
     return u->images != NULL ? 0 : -ENOMEM;
@@ -78,8 +79,7 @@ static bool copy_tables(struct mp_remote_unwind *u, const struct mp_inject_modul
     unsigned count;
     uint64_t hdr, first;
     if (mp_remote_read(u->pid, m->start, header, sizeof header) != 0 ||
-        (phdr = program_headers(header, &count)) == NULL ||
-        !find_tables(phdr, count, &hdr, &first))
+        (phdr = program_headers(header, &count)) == NULL || !find_tables(phdr, count, &hdr, &first))
         return false;
     memcpy(image->copy, header, sizeof header);
     uint64_t bias = (uint64_t)(uintptr_t)image->copy - first;
@@ -96,28 +96,40 @@ static bool copy_tables(struct mp_remote_unwind *u, const struct mp_inject_modul
                         (const void *)(uintptr_t)(bias + hdr), &image->cfi) == 0;
 }
 
-static struct mp_remote_image *image_of(struct mp_remote_unwind *u, uint64_t pc) {
-    for (uint64_t i = 0; i < u->count; i++) {
-        const struct mp_inject_module *m = &u->modules[i];
-        struct mp_remote_image *image = &u->images[i];
-        if (pc < m->start || pc >= m->end)
-            continue;
-        if (!image->tried && m->end - m->start >= HEADER_BYTES &&
-            m->end - m->start < IMAGE_MAX_BYTES) {
-            image->bytes = m->end - m->start;
-            void *copy = mmap(NULL, image->bytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-            image->copy = copy == MAP_FAILED ? NULL : copy;
-            image->offset = m->start - (uint64_t)(uintptr_t)image->copy;
-            if (image->copy != NULL && !copy_tables(u, m, image)) {
-                munmap(image->copy, image->bytes);
-                image->copy = NULL;
-            }
+static struct mp_remote_image *image_at(struct mp_remote_unwind *u, uint64_t i) {
+    const struct mp_inject_module *m = &u->modules[i];
+    struct mp_remote_image *image = &u->images[i];
+    if (!image->tried && m->end - m->start >= HEADER_BYTES && m->end - m->start < IMAGE_MAX_BYTES) {
+        image->bytes = m->end - m->start;
+        void *copy = mmap(NULL, image->bytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        image->copy = copy == MAP_FAILED ? NULL : copy;
+        image->offset = m->start - (uint64_t)(uintptr_t)image->copy;
+        if (image->copy != NULL && !copy_tables(u, m, image)) {
+            munmap(image->copy, image->bytes);
+            image->copy = NULL;
         }
-        image->tried = true;
-        return image->copy != NULL ? image : NULL;
     }
+    image->tried = true;
+    return image->copy != NULL ? image : NULL;
+}
+
+static struct mp_remote_image *image_of(struct mp_remote_unwind *u, uint64_t pc) {
+    for (uint64_t i = 0; i < u->count; i++)
+        if (pc >= u->modules[i].start && pc < u->modules[i].end)
+            return image_at(u, i);
     return NULL;
+}
+
+void mp_remote_unwind_prepare(struct mp_remote_unwind *u) {
+    uint64_t room = PREPARE_BYTES;
+    for (uint64_t i = 0; i < u->count; i++) {
+        uint64_t bytes = u->modules[i].end - u->modules[i].start;
+        if (bytes > room)
+            continue;
+        room -= bytes;
+        image_at(u, i);
+    }
 }
 
 static bool word_at(struct mp_remote_unwind *u, uint64_t at, uint64_t *out) {
@@ -142,8 +154,8 @@ static bool at_signal_return(struct mp_remote_unwind *u, const struct place *p) 
            memcmp(code, mp_arch_rt_sigreturn, sizeof code) == 0;
 }
 
-static bool frame_end(struct mp_remote_unwind *u, const struct mp_cfi_row *row, const struct place *p,
-                      uint64_t *cfa) {
+static bool frame_end(struct mp_remote_unwind *u, const struct mp_cfi_row *row,
+                      const struct place *p, uint64_t *cfa) {
     int64_t offset;
     if (row->cfa_expr != NULL) {
         if (mp_expr_is_fp(row->cfa_expr, row->cfa_expr_end, true, &offset))

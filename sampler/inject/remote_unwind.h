@@ -22,9 +22,12 @@ struct mp_remote_unwind {
 };
 
 /* 0, or -ENOMEM. */
-int mp_remote_unwind_open(struct mp_remote_unwind *u, int pid, const struct mp_inject_module *modules,
-                          uint64_t count);
+int mp_remote_unwind_open(struct mp_remote_unwind *u, int pid,
+                          const struct mp_inject_module *modules, uint64_t count);
 void mp_remote_unwind_close(struct mp_remote_unwind *u);
+
+/* Copy the tables of as many modules as is reasonable now, while no thread is held for it. */
+void mp_remote_unwind_prepare(struct mp_remote_unwind *u);
 
 /*
  * Fill frames[0..max) with code addresses, innermost first; return addresses are reduced by one, so each

@@ -4,6 +4,7 @@
 #include "safe_point.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "remote_unwind.h"
 
@@ -49,14 +50,32 @@ static enum mp_inject_unsafe judge(const struct mp_inject_job *job, const struct
     return kinds_at(job, job->frames[0]) & MP_RANGE_CORE ? MP_UNSAFE_FORBIDDEN : MP_UNSAFE_NOT;
 }
 
-int mp_safe_point(struct mp_inject_job *job, const struct mp_regs *regs) {
-    struct mp_remote_unwind unwind;
-    bool complete = false;
-    if (mp_remote_unwind_open(&unwind, job->pid, job->modules, job->module_count) != 0)
+int mp_safe_point_prepare(struct mp_inject_job *job) {
+    if (job->unwinder != NULL)
+        return 0;
+    struct mp_remote_unwind *unwind = malloc(sizeof *unwind);
+    if (unwind == NULL ||
+        mp_remote_unwind_open(unwind, job->pid, job->modules, job->module_count) != 0) {
+        free(unwind);
         return -ENOMEM;
+    }
+    mp_remote_unwind_prepare(unwind);
+    job->unwinder = unwind;
+    return 0;
+}
+
+void mp_inject_close(struct mp_inject_job *job) {
+    if (job->unwinder == NULL)
+        return;
+    mp_remote_unwind_close(job->unwinder);
+    free(job->unwinder);
+    job->unwinder = NULL;
+}
+
+int mp_safe_point(struct mp_inject_job *job, const struct mp_regs *regs) {
+    bool complete = false;
     job->frame_count =
-        mp_remote_unwind(&unwind, regs, job->frames, MP_INJECT_FRAMES, &complete);
-    mp_remote_unwind_close(&unwind);
+        mp_remote_unwind(job->unwinder, regs, job->frames, MP_INJECT_FRAMES, &complete);
     job->unsafe = judge(job, regs, complete);
     if (job->unsafe == MP_UNSAFE_NOT && mp_regs_syscall(regs) < 0 &&
         mp_rseq_section(job->tid, job->pid) != 0)

@@ -12,7 +12,10 @@
 #include "inject.h"
 #include "remote.h"
 
-/* 0; -EAGAIN with job->unsafe, and its callers in job->frames; -ENOMEM. */
+/* Before the thread is stopped: copy the unwind tables that will be needed. 0, or -ENOMEM. */
+int mp_safe_point_prepare(struct mp_inject_job *job);
+
+/* 0; -EAGAIN with job->unsafe, and its callers in job->frames. */
 int mp_safe_point(struct mp_inject_job *job, const struct mp_regs *regs);
 
 #endif

@@ -86,7 +86,7 @@ def _options() -> str:
 
 
 def _folder(pid: int) -> str:
-    """The base folder of segments that the target shall use: ours, where both see the same files."""
+    """The base folder that the target shall use: ours, where both see the same files."""
     wanted = str(discovery.segment_dir())
     if wanted == discovery.DEFAULT_DIR:
         return ""

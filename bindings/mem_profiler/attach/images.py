@@ -1,8 +1,8 @@
 """The ELF images of a process as they lie in its memory: symbols, build-ids, gaps.
 
 Model: everything is read from the memory of the target, not from files: a library that was deleted
-by an upgrade, or lies in another mount namespace, is there all the same. Only what the loader itself
-uses is needed: program headers, the dynamic section, its hash table of symbols. All of it is
+by an upgrade, or lies in another mount namespace, is there all the same. Only what the loader
+itself uses is needed: program headers, the dynamic section, its hash table of symbols. All of it is
 untrusted: what makes no sense gives no symbols.
 
 Formats: System V ABI, "Program Loading and Dynamic Linking"; the GNU hash table as written by
@@ -63,7 +63,7 @@ class Image:
     segments: list[Segment] = field(default_factory=list)
     build_id: bytes = b""
     bias: int = 0
-    _dynamic: dict[int, int] = field(default_factory=dict)
+    dynamic: dict[int, int] = field(default_factory=dict)
 
     @property
     def start(self) -> int:
@@ -83,7 +83,7 @@ class Image:
     def find(self, name: str) -> list[Symbol]:
         """All versions of a symbol that this image defines, functions and objects alike."""
         wanted = name.encode()
-        if DT_GNU_HASH in self._dynamic:
+        if DT_GNU_HASH in self.dynamic:
             indices: Iterable[int] = self._gnu_chain(wanted)
         else:
             indices = self._old_chain(wanted)
@@ -100,8 +100,8 @@ class Image:
         return found[0].address if found else 0
 
     def _symbol(self, index: int, wanted: bytes) -> Symbol | None:
-        strings, size = self._dynamic[DT_STRTAB], self._dynamic.get(DT_STRSZ, 0)
-        raw = self.memory.try_read(self._dynamic[DT_SYMTAB] + index * SYMBOL_BYTES, SYMBOL_BYTES)
+        strings, size = self.dynamic[DT_STRTAB], self.dynamic.get(DT_STRSZ, 0)
+        raw = self.memory.try_read(self.dynamic[DT_SYMTAB] + index * SYMBOL_BYTES, SYMBOL_BYTES)
         if raw is None:
             return None
         name, _info, _other, section, value, length = struct.unpack("=IBBHQQ", raw)
@@ -116,7 +116,7 @@ class Image:
         return struct.unpack(f"={count}I", raw) if raw is not None else (0,) * count
 
     def _gnu_chain(self, name: bytes) -> Iterator[int]:
-        table = self._dynamic[DT_GNU_HASH]
+        table = self.dynamic[DT_GNU_HASH]
         buckets, first, blooms, _shift = self._words(table, 4)
         if buckets == 0:
             return
@@ -137,7 +137,7 @@ class Image:
             index += 1
 
     def _old_chain(self, name: bytes) -> Iterator[int]:
-        table = self._dynamic.get(DT_HASH, 0)
+        table = self.dynamic.get(DT_HASH, 0)
         buckets, chains = self._words(table, 2) if table else (0, 0)
         if buckets == 0:
             return
@@ -204,9 +204,9 @@ def _read_dynamic(image: Image, address: int, size: int) -> None:
         if tag in (DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH):
             # glibc adds the load bias to these in place; the vdso is left as it is.
             value = value if value >= image.start else image.bias + value  # noqa: PLW2901
-        image._dynamic.setdefault(tag, value)
-    if not {DT_STRTAB, DT_SYMTAB} <= image._dynamic.keys():
-        image._dynamic.clear()
+        image.dynamic.setdefault(tag, value)
+    if not {DT_STRTAB, DT_SYMTAB} <= image.dynamic.keys():
+        image.dynamic.clear()
 
 
 def _build_id(image: Image, address: int, size: int) -> bytes:

@@ -1,9 +1,9 @@
 """What must be known of a process before one of its threads is borrowed.
 
-Model: one reading of /proc/PID/maps and of the images in memory gives the functions that the injected
-code calls, the code in which a borrowed thread must not be, the functions in which it may wait, and a
-place for the pad: bytes behind the end of an image's code, up to the end of its last page, which no
-program uses.
+Model: one reading of /proc/PID/maps and of the images in memory gives the functions that the
+injected code calls, the code in which a borrowed thread must not be, the functions in which it may
+wait, and a place for the pad: bytes behind the end of an image's code, up to the end of its last
+page, which no program uses.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def _first(images: list[Image], pattern: re.Pattern[str]) -> Image | None:
 def _functions(pid: int, images: list[Image], libc: Image) -> tuple[dict[str, int], int]:
     """Addresses of what the injected code calls, and the flags for dlopen.
 
-    glibc before 2.34 has threads and dlopen in libraries of their own, which a program may lack; libc
-    itself has a private form of dlopen there.
+    glibc before 2.34 has threads and dlopen in libraries of their own, which a program may lack;
+    libc itself has a private form of dlopen there.
     """
     parts = [image for image in (libc, _first(images, THREADS_NAME)) if image is not None]
     openers = [image for image in (libc, _first(images, DL_NAME)) if image is not None]

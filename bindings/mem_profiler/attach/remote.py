@@ -5,8 +5,8 @@ made through the frame in the target's memory: hand over the library, wait for t
 loader go. Every wait ends; when the user asks to stop, the loader is told to give up, which it does
 unless it is inside the sampler already.
 
-Where the sampler lies in the process already (it is never unloaded), nothing is opened: its function is
-called where it is.
+Where the sampler lies in the process already (it is never unloaded), nothing is opened: its
+function is called where it is.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def never() -> bool:
 def run(pid: int, command: Command, asked_to_stop: Callable[[], bool] = never) -> Answer:
     """Run a command in a process and return its answer, whatever it is.
 
-    Raises TargetError and its kinds where it could not be run, `Stopped` where the user did not wait.
+    Raises TargetError and its kinds where it could not be run, `Stopped` where the user did not
+    wait.
     """
     try:
         with Memory(pid) as memory:
@@ -207,29 +208,40 @@ def _candidates(here: Picture, round_number: int) -> list[tuple[int, bool]]:
 
 def _borrow(here: Picture, frame: Any, plan: bytes, asked_to_stop: Callable[[], bool]) -> _Borrowed:
     job, keep = _job(here, plan)
+    try:
+        return _search(here, job, frame, asked_to_stop)
+    finally:
+        lib.mp_inject_close(job)
+        del keep
+
+
+def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Callable[[], bool]) -> _Borrowed:
+    """Try threads until one can be borrowed. Raises TargetError, `Stopped`."""
     give_up = time.monotonic() + SEARCH_S
-    unsafe = 0
-    for round_number in range(10**6):
+    unsafe = lib.MP_UNSAFE_SYSCALL
+    round_number = 0
+    while time.monotonic() < give_up:
         for tid, may_run in _candidates(here, round_number):
             job.tid, job.may_run = tid, may_run
             code = lib.mp_inject_borrow(job, frame)
             if code == 0:
-                del keep
                 return _Borrowed(tid, job.region, job.held_ns)
             if code == -errno.EAGAIN:
                 unsafe = job.unsafe
             elif code != -errno.ESRCH or procfs.is_gone(here.pid):
                 raise _refused(here.pid, -code, ffi.string(job.text).decode())
+            if unsafe == lib.MP_UNSAFE_STOPPED:
+                raise TargetBusy(
+                    f"pid {here.pid} is stopped", hint=f"kill -CONT {here.pid} lets it go on"
+                )
         if asked_to_stop():
             raise Stopped
         if procfs.is_gone(here.pid):
             raise ProcessGone(f"pid {here.pid} has ended")
-        if time.monotonic() > give_up:
-            break
         time.sleep(ROUND_S)
-    why = _UNSAFE.get(unsafe, "is in a system call that must not be disturbed")
+        round_number += 1
     raise TargetBusy(
-        f"pid {here.pid} was at no safe point for {SEARCH_S:.0f} s: its thread {why}",
+        f"pid {here.pid} was at no safe point for {SEARCH_S:.0f} s: its thread {_UNSAFE[unsafe]}",
         hint="try again, or start it with `mem_profiler run`",
     )
 
@@ -344,7 +356,7 @@ class _Talk:
         )
 
     def _await_removal(self) -> None:
-        """Wait until the loader has removed the region, so that nothing of it is left to be seen."""
+        """Wait until the loader has removed the region: nothing of it is left to be seen."""
         give_up = time.monotonic() + LEAVE_S
         while time.monotonic() < give_up:
             if self._memory.try_read(self._borrowed.region, 1) is None:

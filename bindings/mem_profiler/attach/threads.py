@@ -1,9 +1,10 @@
 """Which threads of a process merely wait, in the order in which they are asked to lend themselves.
 
-Model: /proc/PID/task/TID/syscall tells the system call that a thread is blocked in. Calls that wait for
-the outside world come first, then timers, then futexes, whose callers the engine has to look at.
-A call that changes memory or loads code never qualifies. Numbers: the kernel's tables for the two
-architectures (asm/unistd_64.h, asm-generic/unistd.h).
+Model: /proc/PID/task/TID/syscall tells the system call that a thread is blocked in. Calls that wait
+for the outside world come first, then timers, then futexes, whose callers the engine has to look
+at; last those in which a stop could be noticed (see _LIMITS). A call that changes memory or loads
+code never qualifies. Numbers: the kernel's tables for the two architectures (asm/unistd_64.h,
+asm-generic/unistd.h).
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ _WAITS = {
     "futex": (202, 98),
 }  # fmt: skip
 _COLUMN = {"x86_64": 0, "aarch64": 1}
+# Calls whose time limit starts anew when a stop ends them: the argument that holds it, and how many
+# of its bits count. Where there is no limit nothing can be noticed.
+_LIMITS = {
+    "epoll_wait": (3, 32), "epoll_pwait": (3, 32), "epoll_pwait2": (3, 64),
+    "semtimedop": (3, 64), "rt_sigtimedwait": (2, 64), "io_getevents": (4, 64),
+}  # fmt: skip
+_LAST_RANK = 1000
 
 
 def _numbers() -> dict[int, int]:
@@ -35,6 +43,7 @@ def _numbers() -> dict[int, int]:
 
 
 WAIT_RANK = _numbers()
+LIMITED = {_WAITS[name][_COLUMN.get(platform.machine(), 0)]: at for name, at in _LIMITS.items()}
 FUTEX = _WAITS["futex"][_COLUMN.get(platform.machine(), 0)]
 
 
@@ -55,15 +64,18 @@ def waiting(pid: int) -> list[int]:
                 words = file.read().split()
         except OSError:
             continue
-        if words and words[0].isdigit() and (rank := WAIT_RANK.get(int(words[0]))) is not None:
-            ranked.append((rank, tid))
+        if len(words) == 9 and words[0].isdigit():
+            number = int(words[0])
+            rank = WAIT_RANK.get(number)
+            if rank is not None:
+                ranked.append((rank + _LAST_RANK * _has_limit(number, words[1:7]), tid))
     return [tid for _, tid in sorted(ranked)]
 
 
-def state(pid: int, tid: int) -> str:
-    """One letter: R, S, D, T, t, Z, X; empty when gone."""
-    try:
-        with open(f"/proc/{pid}/task/{tid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0].decode("ascii", "replace")
-    except (OSError, IndexError):
-        return ""
+def _has_limit(number: int, arguments: list[bytes]) -> bool:
+    """Whether the call would begin its time limit anew after a stop."""
+    if number not in LIMITED:
+        return False
+    position, bits = LIMITED[number]
+    value = int(arguments[position], 16) & ((1 << bits) - 1)
+    return value not in ((0,) if bits == 64 else (0, 0xFFFFFFFF))

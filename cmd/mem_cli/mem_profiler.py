@@ -192,7 +192,7 @@ def _choose(pid: int | None, every: bool) -> list[int]:
 def _capture_sessions(
     pids: list[int],
     seconds: float,
-    rate: int,
+    rates: Rates,
     prefix: str,
     *,
     stop: Stop,
@@ -222,7 +222,9 @@ def _capture(pids: list[int], seconds: float, rates: Rates, prefix: str, *, symb
     attached = attaching.Attached()
     attached.where_needed(pids, stop.asked)
     try:
-        results, errors = _capture_sessions(pids, seconds, rates, prefix, stop, attached)
+        results, errors = _capture_sessions(
+            pids, seconds, rates, prefix, stop=stop, attached=attached
+        )
     finally:
         attached.detach()
     return _finish(results, errors, symbolize=symbolize)

@@ -40,9 +40,10 @@ struct mp_local {
 struct mp_thread_state {
     struct mp_countdown countdown;
     uintptr_t guard_sp;      /* address of the guard in force; 0: none */
-    uint32_t *growth_lock;   /* try-lock of the segment that this thread holds; NULL: none */
-    uint32_t thread_row;     /* row + 1; 0: none yet */
-    uint32_t thread_epoch;   /* mp_local.epoch when it was taken */
+    uintptr_t entry_sp; /* in the frame of the outermost hook of an entry point; 0: in none */
+    uint32_t *growth_lock; /* try-lock of the segment that this thread holds; NULL: none */
+    uint32_t thread_row; /* row + 1; 0: none yet */
+    uint32_t thread_epoch; /* mp_local.epoch when it was taken */
     uint32_t guard_refusals; /* in a row, by a guard on another stack */
 };
 

@@ -3,6 +3,7 @@
  */
 #include "attach.h"
 
+#include "entry_patch.h"
 #include "modules.h"
 #include "redirect_attach.h"
 #include "slots_kept.h"
@@ -61,23 +62,42 @@ static void tell(struct mp_attach_request *r, const struct mp_slot_counts *count
     r->slots_patched = counts->patched;
     r->slots_failed = counts->failed;
     r->modules = counts->modules;
-    r->slots_held = mp_kept_count();
+    r->slots_held = mp_kept_count() + mp_entry_count();
 }
 
 static void undo(struct mp_attach_request *r) {
-    struct mp_kept_counts counts;
+    struct mp_kept_counts slots;
+    struct mp_entry_counts entries = {0};
     mp_startup_late_shut();
-    mp_kept_restore(&counts);
+    mp_entry_restore(&entries);
+    mp_kept_restore(&slots);
     mp_startup_late_close();
-    r->slots_restored = counts.restored;
-    r->slots_failed = counts.failed;
-    r->slots_kept = counts.foreign + counts.gone;
-    r->slots_held = 0;
+    r->slots_restored = slots.restored + entries.restored;
+    r->slots_failed = slots.failed + entries.failed;
+    r->slots_kept = slots.foreign + slots.gone + entries.foreign;
+    r->slots_held = entries.failed;
+}
+
+/* Lead here what the plan says, then what passes through slots. */
+static int redirect(struct mp_attach_request *r) {
+    struct mp_slot_counts slots = {0};
+    struct mp_entry_counts entries = {0};
+    int rc = 0;
+    if (r->plan != 0)
+        rc = mp_entry_install((const struct mp_entry_plan *)(uintptr_t)r->plan, r->plan_bytes,
+                              &entries, r->text, sizeof r->text);
+    if (rc != 0)
+        return rc;
+    mp_kept_begin();
+    mp_redirect_attached(&slots);
+    rc = mp_redirect_attach_unseen(&slots, r->text, sizeof r->text);
+    tell(r, &slots);
+    r->slots_patched += entries.patched;
+    return rc;
 }
 
 static int begin(struct mp_attach_request *r) {
     struct mp_options options;
-    struct mp_slot_counts counts = {0};
     if (mp_startup_by_constructor())
         return refuse(r, -EALREADY, "the sampler has been in the process since its start");
     if (attach.attached == getpid())
@@ -89,10 +109,7 @@ static int begin(struct mp_attach_request *r) {
         rc = mp_startup_late_open(&options, attach.installed_path, r->text, sizeof r->text);
     if (rc != 0)
         return rc;
-    mp_kept_begin();
-    mp_redirect_attached(&counts);
-    tell(r, &counts);
-    rc = mp_redirect_attach_unseen(&counts, r->text, sizeof r->text);
+    rc = redirect(r);
     if (rc != 0) {
         undo(r);
         return rc;
@@ -116,7 +133,7 @@ static int detach(struct mp_attach_request *r) {
     attach.attached = 0;
     if (r->slots_failed != 0)
         snprintf(r->text, sizeof r->text,
-                 "%u slots could not be written and lead to the sampler, which forwards",
+                 "%u places could not be written and lead to the sampler, which forwards",
                  r->slots_failed);
     return 0;
 }

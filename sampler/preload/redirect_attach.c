@@ -3,6 +3,7 @@
  */
 #include "redirect_attach.h"
 
+#include "entry_patch.h"
 #include "filter_watch.h"
 #include "hooks.h"
 #include "hooks_cxx.h"
@@ -13,6 +14,7 @@
 #include <sys/auxv.h>
 
 #define TABLES 3
+#define WATCH_TABLE 2 /* the one that is not about the real allocator */
 
 static struct mp_slot_table family, second;
 static const struct mp_slot_table *tables[TABLES];
@@ -98,7 +100,7 @@ int mp_redirect_attach_prepare(char *text, size_t n) {
     make_second(&mp_real, skip);
     tables[0] = &family;
     tables[1] = second.wants != 0 ? &second : NULL;
-    tables[2] = mp_filter_watch_table();
+    tables[WATCH_TABLE] = mp_filter_watch_table();
     prepared = true;
     return 0;
 }
@@ -109,6 +111,7 @@ struct pass {
     bool several;      /* more than one module defines malloc */
     bool after_loader; /* what comes before ld.so was there when the program started */
     bool after_self;   /* and what comes before us is complete */
+    unsigned first_table;
 };
 
 static bool is_loader(const struct mp_elf *elf) {
@@ -136,7 +139,7 @@ static bool treat(const struct mp_elf *elf, void *arg) {
     if (p->after_self)
         mode |= MP_SLOTS_LOADER_RUNS;
     struct mp_slot_counts counts = {0};
-    for (unsigned i = 0; i < TABLES; i++)
+    for (unsigned i = p->first_table; i < TABLES; i++)
         if (tables[i] != NULL && !mp_slots_module(tables[i], elf, mode, &counts))
             break;
     p->counts->modules += counts.modules != 0;
@@ -151,7 +154,9 @@ static bool treat(const struct mp_elf *elf, void *arg) {
 void mp_redirect_attached(struct mp_slot_counts *counts) {
     struct definers definers = {0};
     mp_elf_visit(count_definer, &definers);
-    struct pass pass = {.counts = counts, .several = definers.count > 1};
+    struct pass pass = {.counts = counts,
+                        .several = definers.count > 1,
+                        .first_table = mp_entry_covers(mp_real.module) ? WATCH_TABLE : 0};
     mp_elf_visit(treat, &pass);
 }
 

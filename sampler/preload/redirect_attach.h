@@ -6,6 +6,8 @@
  * it are its own. Two or three tables say what leads where: the malloc family, the allocator's operator new
  * and their like, and the calls that set a seccomp filter. What was there is kept (slots_kept.h).
  *
+ * Functions that lead here from their entry points (entry_patch.h) need no slots.
+ *
  * The loader: a module that came into its list before ours is complete, because our own dlopen waited
  * for the one that brought it. Later ones may be half relocated: they are left until their RELRO part is
  * closed, or their slots hold what they should. dlopen is not redirected; mp_redirect_attached() again

@@ -1,0 +1,150 @@
+/*
+ * entry_hooks.c - see entry_hooks.h.
+ */
+#include "entry_hooks.h"
+
+#include "record.h"
+
+typedef uintptr_t word;
+typedef word function(word a, word b, word c, word d, word e);
+
+#define ARGUMENTS word a, word b, word c, word d, word e, const struct mp_entry_record *r
+#define REAL ((function *)r->real)
+
+/* Marks this frame as the outermost hook of the thread. */
+static inline word enter(void) {
+    word before = mp_self.entry_sp;
+    mp_self.entry_sp = (word)__builtin_frame_address(0);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return before;
+}
+
+/* A frame below ours is gone (an exception passed through it); one above was interrupted by a signal. */
+static inline void leave(word before) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    mp_self.entry_sp = before > (word)__builtin_frame_address(0) ? before : 0;
+}
+
+static inline word argument(const word *arguments, uint8_t index) {
+    return index < 5 ? arguments[index] : 0;
+}
+
+/* False: the product is no size, and the function will fail. */
+static inline bool size_of(const word *arguments, const struct mp_entry_record *r, size_t *size) {
+    size_t count = r->count_argument < 5 ? arguments[r->count_argument] : 1;
+    return !__builtin_mul_overflow(argument(arguments, r->size_argument), count, size);
+}
+
+static enum mp_hook frame_of(const struct mp_entry_record *r) {
+    return r->count_argument < 5 ? MP_HOOK_CALLOC : MP_HOOK_MALLOC;
+}
+
+static __attribute__((noinline)) word on_alloc(ARGUMENTS) {
+    word arguments[] = {a, b, c, d, e}, before = enter();
+    size_t size;
+    bool due = size_of(arguments, r, &size) && mp_sample_due(size);
+    word block = REAL(a, b, c, d, e);
+    if (due) {
+        struct mp_frame caller;
+        MP_CALLER(caller);
+        mp_record_alloc((void *)block, size, frame_of(r), &caller);
+    }
+    leave(before);
+    return block;
+}
+
+static __attribute__((noinline)) word on_posix(ARGUMENTS) {
+    word arguments[] = {a, b, c, d, e}, before = enter();
+    size_t size;
+    bool due = size_of(arguments, r, &size) && mp_sample_due(size);
+    word error = REAL(a, b, c, d, e);
+    if (due) {
+        struct mp_frame caller;
+        MP_CALLER(caller);
+        void **out = (void **)argument(arguments, r->block_argument);
+        mp_record_alloc((int)error == 0 ? *out : NULL, size, MP_HOOK_POSIX_MEMALIGN, &caller);
+    }
+    leave(before);
+    return error;
+}
+
+static __attribute__((noinline)) word on_realloc(ARGUMENTS) {
+    word arguments[] = {a, b, c, d, e}, before = enter();
+    void *old = (void *)argument(arguments, r->block_argument);
+    size_t size = 0;
+    bool fits = size_of(arguments, r, &size), due = fits && mp_sample_due(size);
+    bool hit = mp_free_hit(old);
+    struct mp_taken taken = {0};
+    if (hit)
+        mp_record_take(old, &taken);
+    word block = REAL(a, b, c, d, e);
+    if (hit && block == 0 && (size != 0 || !fits) && !(r->flags & MP_ENTRY_FREES_ON_FAILURE))
+        mp_record_put_back(old, &taken);
+    if (due) {
+        struct mp_frame caller;
+        MP_CALLER(caller);
+        mp_record_alloc((void *)block, size, MP_HOOK_REALLOC, &caller);
+    }
+    leave(before);
+    return block;
+}
+
+/* `block_argument` points to the block; an int tells success. */
+static __attribute__((noinline)) word on_realloc_at(ARGUMENTS) {
+    word arguments[] = {a, b, c, d, e}, before = enter();
+    void **at = (void **)argument(arguments, r->block_argument);
+    void *old = at != NULL ? *at : NULL;
+    size_t size = 0;
+    bool due = size_of(arguments, r, &size) && mp_sample_due(size);
+    struct mp_taken taken;
+    mp_record_take(old, &taken);
+    word error = REAL(a, b, c, d, e);
+    if ((int)error != 0)
+        mp_record_put_back(old, &taken);
+    if (due) {
+        struct mp_frame caller;
+        MP_CALLER(caller);
+        mp_record_alloc((int)error == 0 && at != NULL ? *at : NULL, size, MP_HOOK_REALLOC, &caller);
+    }
+    leave(before);
+    return error;
+}
+
+static __attribute__((noinline)) word on_resize(ARGUMENTS) {
+    word arguments[] = {a, b, c, d, e}, before = enter();
+    void *block = (void *)argument(arguments, r->block_argument);
+    size_t size = 0;
+    bool due = size_of(arguments, r, &size) && mp_sample_due(size);
+    struct mp_taken taken = {0};
+    bool hit = mp_free_hit(block);
+    if (due || hit)
+        mp_record_take(block, &taken);
+    word usable = REAL(a, b, c, d, e);
+    if (usable < size)
+        mp_record_put_back(block, &taken);
+    if (due) {
+        struct mp_frame caller;
+        MP_CALLER(caller);
+        mp_record_alloc(usable < size ? NULL : block, size, MP_HOOK_REALLOC, &caller);
+    }
+    leave(before);
+    return usable;
+}
+
+static __attribute__((noinline)) word on_free(ARGUMENTS) {
+    word arguments[] = {a, b, c, d, e}, before = enter();
+    void *block = (void *)argument(arguments, r->block_argument);
+    if (mp_free_hit(block))
+        mp_record_free(block);
+    word result = REAL(a, b, c, d, e);
+    leave(before);
+    return result;
+}
+
+uintptr_t mp_entry_hook(enum mp_entry_kind kind) {
+    static word (*const hooks[MP_ENTRY_KINDS])(ARGUMENTS) = {
+        [MP_ENTRY_ALLOC] = on_alloc,     [MP_ENTRY_POSIX] = on_posix,
+        [MP_ENTRY_REALLOC] = on_realloc, [MP_ENTRY_RESIZE] = on_resize,
+        [MP_ENTRY_FREE] = on_free,       [MP_ENTRY_REALLOC_AT] = on_realloc_at};
+    return (uintptr_t)hooks[kind];
+}

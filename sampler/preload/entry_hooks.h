@@ -1,0 +1,27 @@
+/*
+ * entry_hooks.h - hooks for functions that are led here from their first instruction (entry_plan.h).
+ *
+ * Model: one hook for each kind of function. Which argument is the size is told by a record, whose address the stub
+ * before the hook (entry_patch.c) puts into the sixth argument register; the functions have five
+ * arguments at most. The hook calls the real function through the copy of its beginning.
+ *
+ * Functions of one allocator call each other. While a thread is in a hook, mp_self.entry_sp holds an
+ * address of the hook's frame, and stubs that find it above their own stack pointer go on in the real function with
+ * all registers as they are: the block is counted once, by the outermost function.
+ *
+ * Threads: any; HOOK.
+ */
+#ifndef MP_ENTRY_HOOKS_H
+#define MP_ENTRY_HOOKS_H
+
+#include "entry_plan.h"
+
+struct mp_entry_record {
+    uintptr_t real; /* the copy of the function's beginning, which goes on in the function */
+    uint8_t kind, flags, size_argument, count_argument, block_argument;
+};
+
+/* The hook of a kind. */
+uintptr_t mp_entry_hook(enum mp_entry_kind kind);
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * entry_patch.h - lead the functions of a plan (entry_plan.h) to the hooks, and let them go again.
+ *
+ * Model: for each function a stub is made near enough for a jump, which undoes what was pushed, passes calls
+ * inside the allocator on, and goes to the hook; behind it lies the copy of the function's beginning. Then
+ * the jump is written by one store. Letting go writes the old bytes the same way. Stubs stay for
+ * ever: threads may be in them, and the next time they are used again.
+ *
+ * x86-64 only.
+ *
+ * Threads: INIT; one caller at a time. All others run, also inside the functions.
+ */
+#ifndef MP_ENTRY_PATCH_H
+#define MP_ENTRY_PATCH_H
+
+#include "elf_lookup.h"
+#include "entry_plan.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct mp_entry_counts {
+    uint32_t patched;
+    uint32_t restored;
+    uint32_t foreign; /* changed by somebody else since: left */
+    uint32_t failed;
+};
+
+/*
+ * Lead every function of the plan here, or none. Returns 0 or, with one line in text[0..n), -EINVAL (not a
+ * plan for this process), -ENOTSUP (no point of some function has room; other architectures), -ENOSPC,
+ * or -errno of mprotect.
+ */
+int mp_entry_install(const struct mp_entry_plan *plan, size_t bytes, struct mp_entry_counts *counts,
+                     char *text, size_t n);
+
+/* Let go of all functions that still lead here and whose module is still there. */
+void mp_entry_restore(struct mp_entry_counts *counts);
+
+/* Functions that lead here now. */
+uint32_t mp_entry_count(void);
+
+/* Do functions of this module (mp_elf.dynamic) lead here? */
+bool mp_entry_covers(const ElfW(Dyn) * module);
+
+#endif

@@ -1,0 +1,90 @@
+/*
+ * entry_plan.h - the entry points of an allocator inside a program, as decoded from outside.
+ *
+ * Model: calls of such an allocator pass through no slot, so the first instruction of each of its functions is
+ * led here. Decoding instructions is the caller's work, which knows the symbols and has a decoder; it
+ * offers points, of which the sampler takes the first for which it finds room.
+ *
+ * A point is one instruction at the beginning of the function, preceded by pushes of registers at most. Of
+ * that instruction `write_bytes` are overwritten, by one store into one aligned word, with the beginning of a
+ * jump; the rest of the jump's distance is made of the bytes that follow and stay. So no thread
+ * can stand between the bytes that change, and no thread has to be stopped:
+ *
+ *     push %rbp                 55            55
+ *     push %r15                 41 57         e9 xx      jmp to where ...56415641xx says
+ *     push %r14                 41 56         41 56
+ *     push %r13                 41 55         41 55
+ *
+ * Where the jump may land is thus bounded: to 256^(write_bytes - 1) addresses. What was pushed is undone there.
+ *
+ * Offsets and sizes are in bytes. This header is also read by whoever makes plans: no pointers.
+ */
+#ifndef MP_ENTRY_PLAN_H
+#define MP_ENTRY_PLAN_H
+
+#include <stdint.h>
+
+#define MP_PLAN_MAGIC 0x4e4c504dU /* "MPLN" */
+#define MP_PLAN_VERSION 1
+#define MP_PLAN_ENTRIES_MAX 192
+#define MP_PLAN_POINTS 6
+#define MP_PLAN_CODE_BYTES 32
+#define MP_PLAN_COPY_BYTES 40
+#define MP_ARGUMENT_NONE 0xff
+
+enum mp_entry_kind {
+    MP_ENTRY_ALLOC = 0,      /* returns the block */
+    MP_ENTRY_POSIX = 1,      /* returns 0 and stores the block through `block_argument` */
+    MP_ENTRY_REALLOC = 2,    /* moves or frees `block_argument`, returns the new block */
+    MP_ENTRY_RESIZE = 3,     /* in place or not at all, returns the size that there is */
+    MP_ENTRY_FREE = 4,       /* frees `block_argument` */
+    MP_ENTRY_REALLOC_AT = 5, /* as REALLOC, with a pointer to the block, returns 0 */
+    MP_ENTRY_KINDS,
+};
+
+enum mp_entry_flags {
+    MP_ENTRY_FREES_ON_FAILURE = 1, /* a REALLOC that keeps no block it cannot enlarge */
+};
+
+/* A distance in `copy`: the 4 bytes at `at` become target - (address of the copy + end). */
+struct mp_entry_fixup {
+    uint32_t at;
+    uint32_t end;
+    uint64_t target;
+};
+
+struct mp_entry_point {
+    uint8_t offset;      /* of the instruction from the function's first byte */
+    uint8_t length;      /* of the instruction */
+    uint8_t write_bytes; /* 1 to 5, at most `length`, inside one aligned 8-byte word */
+    uint8_t pushed_words; /* by what precedes it */
+    uint8_t copy_bytes;
+    uint8_t fixups;
+    uint8_t pad[2];
+    uint8_t copy[MP_PLAN_COPY_BYTES]; /* the pushes and the instruction, to be run elsewhere */
+    struct mp_entry_fixup fixup[2];
+};
+
+struct mp_entry {
+    uint64_t address;
+    uint8_t kind;           /* enum mp_entry_kind */
+    uint8_t flags;          /* enum mp_entry_flags */
+    uint8_t size_argument;  /* 0 to 4; MP_ARGUMENT_NONE for FREE */
+    uint8_t count_argument; /* the size is multiplied by it; or MP_ARGUMENT_NONE */
+    uint8_t block_argument; /* or MP_ARGUMENT_NONE for ALLOC */
+    uint8_t points;
+    uint8_t pad[2];
+    uint8_t code[MP_PLAN_CODE_BYTES]; /* what lies at `address`; anything else refuses the plan */
+    char name[40];
+    struct mp_entry_point point[MP_PLAN_POINTS];
+};
+
+struct mp_entry_plan {
+    uint32_t magic;
+    uint32_t version;
+    uint32_t entries;
+    uint32_t entry_bytes; /* sizeof(struct mp_entry) */
+    struct mp_entry entry[];
+};
+
+#endif

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.devices import Device, Mark
 from mem_parser.estimate import Estimate, FloatArray, unsample
 
 if TYPE_CHECKING:
@@ -127,6 +128,13 @@ class SiteTable:
     """Seconds since the start at which the oldest live block was born; NaN: none."""
     rate_bytes: FloatArray | None = None
     """Bytes per sample of each site, where they differ (merged files)."""
+    inuse_taken_bytes: IntArray | None = None
+    alloc_taken_bytes: IntArray | None = None
+    """What a device gave up for the sampled blocks, of which ``*_bytes`` were asked for; 0 where
+    that is not known."""
+    failed_blocks: IntArray | None = None
+    failed_bytes: IntArray | None = None
+    """Blocks that a device refused, with the bytes asked for: each of them, whatever the rate."""
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -190,13 +198,22 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look of the controller at the running process."""
+    """One look of the controller at the running process.
+
+    The fields from ``taken_bytes`` on belong to device memory: estimated bytes taken, refusals so
+    far, the use of the whole device, and what a pool holds.
+    """
 
     t_s: float
     estimate_bytes: float
     std_error_bytes: float
     samples: int
     rss_bytes: int | None
+    taken_bytes: float | None = None
+    failed: int | None = None
+    actual_used_bytes: int | None = None
+    actual_total_bytes: int | None = None
+    reserved_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +262,10 @@ class Capture:
     peak_at_s: float | None = None
     peak_estimate_bytes: float | None = None
     notes: list[str] = field(default_factory=list)
+    device: Device | None = None
+    domains: list[str] = field(default_factory=list)
+    """All domains of the capture, each of which is a file."""
+    marks_lost: int = 0
 
 
 MISSING_SAMPLES = ("reentry", "live_full", "site_full")
@@ -277,6 +298,9 @@ class Profile:
     warnings: list[str] = field(default_factory=list)
     embedded: EmbeddedNames | None = None
     """Names that the file itself gives its addresses."""
+    marks: list[Mark] = field(default_factory=list)
+    parts: dict[str, Profile] = field(default_factory=dict)
+    """Of a profile that was joined from several domains: the profile of each, by name."""
 
     @property
     def rates(self) -> FloatArray | float:
@@ -350,6 +374,26 @@ class Profile:
             return kept
         sites = dataclasses.replace(kept.sites, stack=(np.cumsum(used) - 1)[kept.sites.stack])
         return dataclasses.replace(kept, sites=sites, stacks=self.stacks.take(used))
+
+    def total_taken(self, count: Count) -> Estimate | None:
+        """Return the estimate of the bytes that devices gave up for the blocks of ``count``; None
+        where they are not known of any block, or not kept for this count.
+
+        A record's taken bytes stand for as many as its blocks do: they weigh by the same factor.
+        """
+        s = self.sites
+        taken = {Count.INUSE: s.inuse_taken_bytes, Count.ALLOC: s.alloc_taken_bytes}.get(count)
+        if taken is None or not taken.any():
+            return None
+        objects, _, samples = self.weigh(count, Unit.OBJECTS)
+        factor = objects / np.maximum(samples, 1)
+        _, variance, _ = self.weigh(count, Unit.SPACE)
+        asked = np.maximum(self.counts(count)[1], 1)
+        error = math.sqrt(float((variance * (taken / asked) ** 2).sum()))
+        known = int(samples[taken > 0].sum())
+        return Estimate(
+            float((taken * factor).sum()), error if self.exact_samples else math.nan, known
+        )
 
     @property
     def samples_missing(self) -> int:

@@ -33,6 +33,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
+from mem_parser.readers.devicecolumns import read_device, read_marks
 from mem_parser.readers.fields import Fields
 from mem_parser.readers.legacy import read_legacy
 from mem_parser.readers.symbolcolumns import read_symbols
@@ -278,6 +279,7 @@ class _SectionReader:
             domains=[domain],
             thread_blocks=self._thread_blocks(count),
             embedded=read_symbols(self.columns, self.fail),
+            marks=read_marks(self.columns, self.fail),
         )
 
     def apply_traits(self, profile: Profile) -> None:
@@ -296,7 +298,11 @@ class _SectionReader:
         alloc_blocks = self._counts("alloc_blocks", n)
         alloc_bytes = self._counts("alloc_bytes", n)
         has_peak = "peak_blocks" in self.columns and "peak_bytes" in self.columns
+        has_taken = "alloc_taken_bytes" in self.columns and "freed_taken_bytes" in self.columns
+        has_failed = "failed_blocks" in self.columns and "failed_bytes" in self.columns
         oldest = self._optional("oldest_birth_s", n)
+        taken = self._counts("alloc_taken_bytes", n) if has_taken else None
+        given_back = self._counts("freed_taken_bytes", n) if has_taken else 0
         return SiteTable(
             stack=stack,
             domain=np.zeros(n, dtype=np.int32),
@@ -310,6 +316,10 @@ class _SectionReader:
             live_births=self._buckets("live_births", n),
             oldest_birth_s=None if oldest is None else oldest.astype(np.float64),
             rate_bytes=self._rates(n),
+            inuse_taken_bytes=None if taken is None else np.maximum(taken - given_back, 0),
+            alloc_taken_bytes=taken,
+            failed_blocks=self._counts("failed_blocks", n) if has_failed else None,
+            failed_bytes=self._counts("failed_bytes", n) if has_failed else None,
         )
 
     def _rates(self, count: int) -> npt.NDArray[np.float64] | None:
@@ -370,6 +380,11 @@ def _reading(fields: Fields) -> Reading:
         std_error_bytes=fields.real("std_error_bytes"),
         samples=fields.integer("samples"),
         rss_bytes=fields.optional_int("rss_bytes"),
+        taken_bytes=fields.optional_float("taken_bytes"),
+        failed=fields.optional_int("failed"),
+        actual_used_bytes=fields.optional_int("actual_used_bytes"),
+        actual_total_bytes=fields.optional_int("actual_total_bytes"),
+        reserved_bytes=fields.optional_int("reserved_bytes"),
     )
 
 
@@ -398,6 +413,9 @@ def _capture(fields: Fields) -> Capture:
         peak_at_s=peak.optional_float("at_s"),
         peak_estimate_bytes=peak.optional_float("estimate_bytes"),
         notes=[v for v in fields.items("notes") if isinstance(v, str)],
+        device=read_device(fields),
+        domains=[v for v in fields.items("domains") if isinstance(v, str)],
+        marks_lost=max(fields.integer("marks_lost"), 0),
     )
 
 

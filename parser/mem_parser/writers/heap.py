@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.devices import MARK_KINDS, Device, Mark
 from mem_parser.estimate import unsample
 from mem_parser.model import Module, Profile
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
@@ -29,7 +30,7 @@ _LOST_FRAME = "0x1"
 _CAPTURE_KEYS = (
     "pid", "parent_pid", "uid", "host", "arch", "comm", "exe", "command", "allocator", "unwinder",
     "sampler", "capture", "depth_limit", "started", "duration_s", "kind", "end", "python",
-    "pymalloc", "samples", "bucket_end_s", "notes", "lost",
+    "pymalloc", "samples", "bucket_end_s", "notes", "lost", "domains", "marks_lost",
 )  # fmt: skip
 Counts = npt.NDArray[np.int64]
 
@@ -54,8 +55,11 @@ def _lines(profile: Profile) -> Iterator[bytes]:
     for thread in profile.threads:
         yield from json_lines("%thread", dataclasses.asdict(thread))
     for reading in profile.series:
-        yield from json_lines("%sample", dataclasses.asdict(reading))
+        known = {k: v for k, v in dataclasses.asdict(reading).items() if v is not None}
+        yield from json_lines("%sample", {"rss_bytes": None} | known)
     yield from _columns(profile)
+    if profile.marks:
+        yield from _mark_columns(profile.marks)
     if profile.embedded is not None:
         yield from symbol_lines(profile.embedded)
     yield f"%end {len(profile.sites)}\n".encode()
@@ -102,18 +106,28 @@ def _sampled_counts(profile: Profile) -> tuple[Counts, Counts, Counts, Counts]:
 def _header(profile: Profile) -> dict[str, Any]:
     c = profile.capture
     peak = {"at_s": c.peak_at_s, "estimate_bytes": c.peak_estimate_bytes}
-    return {name: getattr(c, name) for name in _CAPTURE_KEYS} | {
-        "writer": f"mem_parser {__version__}",
-        "rate_bytes": max(round(profile.rate_bytes), 1),
-        "domain": profile.domains[0] if profile.domains else "host",
-        "complete": profile.incomplete is None,
-        "memory": dataclasses.asdict(c.memory),
-        "peak": peak if c.peak_at_s is not None else None,
-        "leaf_exact": profile.stacks.leaf_exact,
-        "exact_samples": profile.exact_samples,
-        "has_alloc": profile.has_alloc,
-        "since_start": profile.since_start,
-    }
+    return (
+        {name: getattr(c, name) for name in _CAPTURE_KEYS}
+        | {
+            "writer": f"mem_parser {__version__}",
+            "rate_bytes": max(round(profile.rate_bytes), 1),
+            "domain": profile.domains[0] if profile.domains else "host",
+            "complete": profile.incomplete is None,
+            "memory": dataclasses.asdict(c.memory),
+            "peak": peak if c.peak_at_s is not None else None,
+            "leaf_exact": profile.stacks.leaf_exact,
+            "exact_samples": profile.exact_samples,
+            "has_alloc": profile.has_alloc,
+            "since_start": profile.since_start,
+        }
+        | ({"device": _device(c.device)} if c.device is not None else {})
+    )
+
+
+def _device(device: Device) -> dict[str, Any]:
+    flat = dataclasses.asdict(device)
+    actual = {name: flat.pop(f"actual_{name}") for name in ("used_bytes", "total_bytes", "at_s")}
+    return flat | {"actual": actual if device.actual_used_bytes is not None else None}
 
 
 def _module(module: Module) -> dict[str, Any]:
@@ -141,14 +155,20 @@ def _columns(profile: Profile) -> Iterator[bytes]:
     yield from _column("alloc_bytes", "<u8", every_bytes)
     yield from _column("freed_blocks", "<u8", every - live)
     yield from _column("freed_bytes", "<u8", every_bytes - live_bytes)
-    optional = {
+    optional: dict[str, tuple[str, npt.NDArray[Any] | None]] = {
         "births": ("<u4", sites.births),
         "live_births": ("<u4", sites.live_births),
         "oldest_birth_s": ("<f8", sites.oldest_birth_s),
         "peak_blocks": ("<u8", sites.peak_blocks),
         "peak_bytes": ("<u8", sites.peak_bytes),
         "rate_bytes": ("<f8", sites.rate_bytes),
+        "failed_blocks": ("<u8", sites.failed_blocks),
+        "failed_bytes": ("<u8", sites.failed_bytes),
     }
+    if sites.alloc_taken_bytes is not None and sites.inuse_taken_bytes is not None:
+        freed = sites.alloc_taken_bytes - sites.inuse_taken_bytes
+        optional["alloc_taken_bytes"] = ("<u8", sites.alloc_taken_bytes)
+        optional["freed_taken_bytes"] = ("<u8", np.maximum(freed, 0))
     for name, (dtype, values) in optional.items():
         if values is not None:
             yield from _column(name, dtype, values)
@@ -158,6 +178,22 @@ def _columns(profile: Profile) -> Iterator[bytes]:
         yield from _column("thread_row", "<u4", blocks.row)
         yield from _column("thread_blocks", "<u8", blocks.blocks)
         yield from _column("thread_bytes", "<u8", blocks.bytes)
+
+
+def _mark_columns(marks: list[Mark]) -> Iterator[bytes]:
+    texts: dict[str, int] = {}
+    columns: dict[str, tuple[str, list[Any]]] = {
+        "mark_time_s": ("<f8", [mark.time_s for mark in marks]),
+        "mark_id": ("<u8", [mark.id for mark in marks]),
+        "mark_kind": ("<u4", [MARK_KINDS.index(mark.kind) for mark in marks]),
+        "mark_thread": ("<u4", [mark.thread for mark in marks]),
+        "mark_domain": ("<u4", [texts.setdefault(m.domain, len(texts)) for m in marks]),
+        "mark_name": ("<u4", [texts.setdefault(m.text, len(texts)) for m in marks]),
+    }
+    for name, (dtype, values) in columns.items():
+        yield from _column(name, dtype, values)
+    text = "\n".join(texts).encode("utf-8", "replace")
+    yield from _column("mark_text", "|u1", np.frombuffer(text, dtype=np.uint8))
 
 
 def symbol_lines(names: EmbeddedNames) -> Iterator[bytes]:

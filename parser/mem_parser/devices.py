@@ -1,0 +1,75 @@
+"""Device memory: what a file says of its domain beyond the sites, and the program's marks.
+
+A *domain* is one kind of memory of one device. Bytes *asked* for are what the program wanted and
+what sampling is by; bytes *taken* are what the device gave up for them, where that is known.
+*Actual* bytes are those in use on the whole device by all that runs there, so that
+
+    actual - tracked = untracked
+
+is what nobody's allocation explains: the driver's contexts and modules, other processes, and
+blocks that are older than the capture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HOST = "host"
+"""The domain of ordinary memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The domain of a file of device memory; bytes, None where unknown.
+
+    ``index`` is the device's number, None where the memory belongs to no single device. ``kind``
+    is one of device, pinned, managed and pool. Calls were counted whenever a capture ran.
+    """
+
+    family: str
+    index: int | None
+    kind: str
+    alloc_calls: int = 0
+    failed_calls: int = 0
+    freed_calls: int = 0
+    actual_used_bytes: int | None = None
+    actual_total_bytes: int | None = None
+    actual_at_s: float | None = None
+    reserved_bytes: int | None = None
+    reserved_peak_bytes: int | None = None
+
+    @property
+    def held(self) -> tuple[str, int] | None:
+        """What tracked bytes are held against, and what it is called: the pool's reserve, or the
+        device's use.
+        """
+        if self.reserved_bytes is not None:
+            return "reserved", self.reserved_bytes
+        if self.actual_used_bytes is not None:
+            return "used", self.actual_used_bytes
+        return None
+
+    @property
+    def remainder_name(self) -> str:
+        """What the bytes are called that are held and not tracked."""
+        if self.reserved_bytes is not None:
+            return "[unused: reserved by the pool]"
+        return "[untracked: driver context, modules, other processes, older blocks]"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A mark of the program. ``kind``: point, begin, end; a range's two share their ``id``.
+
+    ``time_s`` counts from the start of the capture; ``thread`` is the row of a thread.
+    """
+
+    time_s: float
+    id: int
+    kind: str
+    thread: int
+    domain: str
+    text: str
+
+
+MARK_KINDS = ("point", "begin", "end")

@@ -107,15 +107,20 @@ def write_baselines(rules: BudgetFile, subjects: Sequence[Subject]) -> None:
 
 
 def present(
-    report: Report, subjects: Sequence[Subject], options: dict[str, Any], *, err: bool = False
+    report: Report,
+    subjects: Sequence[Subject],
+    options: dict[str, Any],
+    *,
+    err: bool = False,
+    exit_code: int = 0,
 ) -> None:
     """Print a report and write the files that were asked for. Raises `MemError`.
 
-    ``err``: print to standard error, because standard output is the program's. The text is left out
+    ``exit_code`` is what the command ends with where that is not the verdict's. ``err``: print to standard error, because standard output is the program's. The text is left out
     where a format goes to standard output.
     """
     if not any(options[name] == "-" for name in FORMATS):
-        _print(report, err=err)
+        _print(report, exit_code, err=err)
     for name in FORMATS:
         if options[name]:
             write_result(_rendered(name, report, subjects), options[name])
@@ -123,19 +128,19 @@ def present(
         _github(report, err=err)
 
 
-def _print(report: Report, *, err: bool) -> None:
+def _print(report: Report, exit_code: int, *, err: bool) -> None:
     from mem_parser.budget.outputs.text import lines
 
     stream: IO[str] = sys.stderr if err else sys.stdout
     if not stream.isatty():
-        for line, _ in lines(report):
+        for line, _ in lines(report, exit_code):
             click.echo(line, err=err)
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(stderr=err, highlight=False, markup=False, emoji=False)
-    for line, verdict in lines(report):
+    for line, verdict in lines(report, exit_code):
         console.print(_styled(Text(line), verdict))
 
 
@@ -242,7 +247,7 @@ class Gate:
             if again:
                 self._announce()
             else:
-                self._finish()
+                self._finish(code)
         except MemError as error:
             if not code:
                 raise
@@ -276,11 +281,11 @@ class Gate:
             err=True,
         )
 
-    def _finish(self) -> None:
+    def _finish(self, code: int) -> None:
         if self.options["update_baseline"]:
             write_baselines(self.rules, self.subjects)
         if self.report is not None and self.subjects:
-            present(self.report, self.subjects, self.options, err=True)
+            present(self.report, self.subjects, self.options, err=True, exit_code=code)
 
     @property
     def exit_code(self) -> int:

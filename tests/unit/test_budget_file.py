@@ -251,6 +251,6 @@ def test_rates_and_allowances() -> None:
 
 
 def test_the_first_rate_follows_the_smallest_limit(tmp_path: Path) -> None:
-    for limit, rate in (("1 GiB", 16384), ("8 MiB", 8192), ("1 KiB", 256)):
+    for limit, rate in (("1 GiB", 32768), ("8 MiB", 8192), ("1 KiB", 256)):
         file = budget(tmp_path, f'[budget]\npeak = "2 GiB"\ninuse = "{limit}"\n')
         assert first_rate(file.every_budget) == rate

@@ -224,7 +224,8 @@ def combine(earlier: Report, later: Report) -> Report:
 
 def needed_rate(report: Report, rate: float) -> float:
     """Return the bytes per sample at which the nearest undecided limit would likely be decided: the
-    error falls with the root of the rate. From a quarter to a 64th of ``rate``.
+    error falls with the root of the rate. From a quarter to a 64th of ``rate``; the distance to the
+    limit is taken a standard error shorter than it looks, since it is only an estimate.
     """
     share = 0.25
     for _, result in report.results:
@@ -232,7 +233,7 @@ def needed_rate(report: Report, rate: float) -> float:
             continue
         if result.reason or result.amount is None:
             continue
-        gap = abs(result.excess)
+        gap = max(abs(result.excess) - result.estimate.std_error, 0.0)
         width = max(result.upper - result.estimate.value, result.estimate.value - result.lower)
         if width > 0:
             share = min(share, 0.5 * (gap / width) ** 2)

@@ -90,7 +90,7 @@ def _culprit(culprit: Culprit, *, rate: bool) -> Iterator[str]:
 
 def _code(text: str) -> str:
     """Return a code span that no text can end early."""
-    text = one_line(text).replace("|", "\\|")
+    text = one_line(text)
     runs = [len(run) for run in re.findall(r"`+", text)]
     fence = "`" * (max(runs, default=0) + 1)
     return f"{fence} {text} {fence}" if runs else f"`{text}`"

@@ -25,15 +25,18 @@ _CALLERS = 3
 _WIDTH = 80
 
 
-def lines(report: Report) -> Iterator[tuple[str, Verdict | None]]:
-    """Yield the lines, each with the verdict that its first word names, for colour."""
+def lines(report: Report, exit_code: int = 0) -> Iterator[tuple[str, Verdict | None]]:
+    """Yield the lines, each with the verdict that its first word names, for colour.
+
+    ``exit_code`` is what the command ends with where that is not the verdict's.
+    """
     for capture in report.captures:
         yield _head(capture), None
         for note in capture.notes:
             yield f"note: {one_line(note)}", None
         for result in sorted(capture.results, key=lambda r: list(MARKS).index(r.verdict)):
             yield from _result(result)
-    yield _last(report), None
+    yield _last(report, exit_code), None
 
 
 def result_lines(result: Result) -> list[str]:
@@ -76,7 +79,7 @@ def _culprit(culprit: Culprit, result: Result) -> Iterator[str]:
         first = caller
 
 
-def _last(report: Report) -> str:
+def _last(report: Report, exit_code: int) -> str:
     counts = {v: sum(r.verdict is v for _, r in report.results) for v in Verdict}
     words = {
         Verdict.FAIL: "over budget",
@@ -85,6 +88,8 @@ def _last(report: Report) -> str:
     }
     text = ", ".join(f"{counts[v]} {words[v]}" for v in Verdict if counts[v]) or "no limits"
     code = f"exit code {report.exit_code}" if report.exit_code else ""
+    if exit_code and exit_code != report.exit_code:
+        code = f"exit code {exit_code}, the program's own"
     return f"{text:<{_WIDTH - len(code)}}{code}".rstrip()
 
 

@@ -88,9 +88,12 @@ def gain(culprit: Culprit, *, rate: bool = False) -> str:
 
 
 def place(frame: Frame) -> str:
-    """Return `src/header.c:88`, or the module where there is no source line."""
+    """Return `src/header.c:88`, or the module where there is no source line. Of a file outside the
+    working folder it is the last part.
+    """
     if frame.file:
         path = relative(frame.file)
+        path = os.path.basename(path) if os.path.isabs(path) else path
         return one_line(f"{path}:{frame.line}" if frame.line else path)
     return one_line(os.path.basename(frame.module))
 

@@ -1,0 +1,210 @@
+"""`mem_profiler run --budget` on real programs: verdicts, repeats, baselines, crashes, leaks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from c_build import ROOT, compile_program
+from controller_tools import command_environment, run_command
+from mem_parser.budget.measure import highest
+from mem_parser.readers import read_profile
+
+pytestmark = [
+    pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(150)
+]  # fmt: skip
+HELD = 4 << 20
+HOLD_MS = 330
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    source = ROOT / "tests" / "targets" / "budgeted.c"
+    return compile_program(source, ("-O1", "-g"), depends=(source.with_name("target.h"),))
+
+
+@dataclasses.dataclass
+class Gated:
+    """How a gated run went."""
+
+    code: int
+    text: str
+    output: str
+
+
+def gated(folder: Path, rules: str, *arguments: object, options: Sequence[object] = ()) -> Gated:
+    """Run a program against a budget of these lines."""
+    budget = folder / "check.toml"
+    budget.write_text(f"[budget]\n{rules}\n")
+    words = ("run", "--budget", budget, "-o", folder / "p", *options, "--", *arguments)
+    done = run_command(*words)
+    return Gated(done.returncode, done.stderr, done.stdout)
+
+
+def true_peak(folder: Path, program: Path, held: int) -> int:
+    """The highest live total of the program, every block counted."""
+    done = run_command("run", "-c", 1, "-o", folder / "e", "--", program, "hold", held, HOLD_MS)
+    assert done.returncode == 0, done.stderr
+    profile = read_profile(next(folder.glob("e.*.heap")))
+    return round(highest(profile, profile).value)
+
+
+def verdicts(folder: Path, program: Path, share: float, runs: int) -> list[int]:
+    """Exit codes of runs of a program that holds ``share`` of its limit."""
+    truth = true_peak(folder, program, HELD)
+    limit = round(truth / share)
+    found = [
+        gated(folder, f"peak = {limit}", program, "hold", HELD, HOLD_MS).code for _ in range(runs)
+    ]
+    for path in folder.glob("*.heap"):
+        path.unlink()
+    return found
+
+
+@pytest.mark.parametrize(("share", "code", "runs"), [(0.9, 0, 7), (1.1, 6, 7)])
+def test_ten_percent_off_is_never_judged_wrongly(
+    tmp_path: Path, program: Path, share: float, code: int, runs: int
+) -> None:
+    assert verdicts(tmp_path, program, share, runs) == [code] * runs
+
+
+def test_on_the_limit_nothing_is_claimed_more_often_than_allowed(
+    tmp_path: Path, program: Path
+) -> None:
+    """Of six runs three would be wrong once in 400 times at an error of 5 %."""
+    found = verdicts(tmp_path, program, 1.0, 6)
+    assert set(found) <= {0, 6, 7}
+    assert found.count(0) <= 2
+    assert found.count(6) <= 2
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_verdicts_over_200_runs(tmp_path: Path, program: Path) -> None:
+    """On the limit, ten of 70 would be wrong once in 800 times at an error of 5 %."""
+    assert verdicts(tmp_path, program, 0.9, 65) == [0] * 65
+    assert verdicts(tmp_path, program, 1.1, 65) == [6] * 65
+    found = verdicts(tmp_path, program, 1.0, 70)
+    print(f"on the limit: {found.count(0)} passed, {found.count(6)} failed of 70")
+    assert found.count(0) <= 9
+    assert found.count(6) <= 9
+
+
+def test_an_undecided_run_is_repeated_at_a_finer_rate_and_no_oftener_than_said(
+    tmp_path: Path, program: Path
+) -> None:
+    truth = true_peak(tmp_path, program, HELD)
+    hold = (program, "hold", HELD, HOLD_MS)
+    near = gated(tmp_path, f"peak = {round(truth * 1.02)}", *hold, options=("-c", "64K"))
+    assert near.code == 0, near.text
+    assert "inconclusive at try 1 of 3: running again at 1 sample / " in near.text
+    [rate] = re.findall(r"try 1 of 3: running again at 1 sample / (\d+) B", near.text)
+    assert 1024 <= int(rate) <= 16384
+    one = gated(
+        tmp_path, f"peak = {round(truth * 1.02)}", *hold, options=("-c", "64K", "--tries", 1)
+    )
+    assert one.code == 7
+    assert "running again" not in one.text
+
+
+def test_what_is_over_is_named_with_its_line_and_callers(tmp_path: Path, program: Path) -> None:
+    done = gated(tmp_path, 'peak = "2 MiB"', program, "hold", HELD, HOLD_MS)
+    assert done.code == 6
+    assert re.search(
+        r"^FAIL  peak  \S+ MiB ± \S+ over 2\.000 MiB by \S+ MiB$", done.text, re.MULTILINE
+    )
+    assert re.search(r"parse_header  \S*budgeted\.c:\d+$", done.text, re.MULTILINE)
+    assert re.search(r"called by load_index  \S*budgeted\.c:\d+$", done.text, re.MULTILINE)
+    assert done.text.rstrip().endswith("exit code 6")
+
+
+def test_a_crash_keeps_its_exit_code_and_the_budget_is_printed(
+    tmp_path: Path, program: Path
+) -> None:
+    crash = (program, "hold", HELD, HOLD_MS, "abort")
+    for limit, word in (("2 MiB", "FAIL"), ("200 MiB", "PASS")):
+        done = gated(tmp_path, f'peak = "{limit}"', *crash)
+        assert done.code == 134
+        assert "target ended by signal 6 (SIGABRT)" in done.text
+        assert f"{word}  peak" in done.text
+        assert done.text.rstrip().endswith("exit code 134, the program's own")
+
+
+def test_a_broken_budget_or_a_missing_baseline_starts_nothing(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    for rules, words in (
+        ('peek = "1 MiB"', ":2:1: unknown key 'peek'"),
+        ('growth = "5 %"', "there is no such baseline"),
+    ):
+        done = gated(tmp_path, rules, "touch", mark)
+        assert done.code == 3
+        assert words in done.text
+        assert not mark.exists()
+    refused = run_command("run", "--junit", tmp_path / "x", "--", "true")
+    assert (refused.returncode, "--junit needs --budget" in refused.stderr) == (2, True)
+
+
+def test_a_baseline_is_made_held_against_and_outgrown(tmp_path: Path, program: Path) -> None:
+    rules = 'growth = "20 %"'
+    small = (program, "hold", HELD, HOLD_MS)
+    made = gated(tmp_path, rules, *small, options=("--update-baseline",))
+    assert made.code == 0, made.text
+    assert "parse_header\tbudgeted.c\tload_index" in (tmp_path / "check.baseline").read_text()
+    assert gated(tmp_path, rules, *small).code == 0
+    report = tmp_path / "out.json"
+    large = (program, "hold", HELD * 3 // 2, HOLD_MS)
+    grown = gated(tmp_path, rules, *large, options=("--json", report))
+    assert grown.code == 6
+    [row] = json.loads(report.read_text())["rows"][0]["rows"]
+    assert row["culprits"][0]["stack"][0]["function"] == "parse_header"
+    assert row["culprits"][0]["text"].startswith("grown since the baseline of ")
+    other = gated(tmp_path, rules, "true")
+    assert other.code == 3
+    assert re.search(r"is a baseline of budgeted-\w+, not of true", other.text)
+
+
+def test_a_leak_of_a_service_is_named_with_its_line(tmp_path: Path, program: Path) -> None:
+    done = gated(tmp_path, 'leaks = "0"', program, "serve", 4000, 24 << 20)
+    assert done.code == 6, done.text
+    assert re.search(r"^FAIL  leaks  \S+ MiB ± \S+ leaking, over 0 B$", done.text, re.MULTILINE)
+    assert re.search(r"conn_open  \S*budgeted\.c:\d+$", done.text, re.MULTILINE)
+    clean = gated(tmp_path, 'leaks = "0"', program, "serve", 3000, 0)
+    assert clean.code == 0, clean.text
+    assert re.search(r"a leak of \S+ [KM]iB in these 3\S* s would have been seen", clean.text)
+
+
+@pytest.mark.soak
+def test_a_mebibyte_a_minute_is_named_within_a_minute(tmp_path: Path, program: Path) -> None:
+    for _ in range(3):
+        done = gated(tmp_path, 'leaks = "0"', program, "serve", 58_000, 1 << 20)
+        assert done.code == 6, done.text
+        assert re.search(r"conn_open  \S*budgeted\.c:\d+$", done.text, re.MULTILINE)
+
+
+def test_captures_of_children_are_each_held_against_their_own_target(
+    tmp_path: Path, program: Path
+) -> None:
+    rules = f'inuse = "1 GiB"\n[target."{program.name}"]\npeak = "2 MiB"'
+    script = f"{program} hold {HELD} {HOLD_MS}; true"
+    done = gated(tmp_path, rules, "sh", "-c", script, options=("--children",))
+    assert done.code == 6, done.text
+    assert done.text.count("PASS  inuse") == 2
+    assert done.text.count("FAIL  peak") == 1
+
+
+def test_the_parser_alone_says_the_same_of_the_file(tmp_path: Path, program: Path) -> None:
+    done = gated(tmp_path, 'peak = "2 MiB"', program, "hold", HELD, HOLD_MS)
+    [heap] = tmp_path.glob("p.*.heap")
+    alone = subprocess.run(
+        [sys.executable, "-m", "mem_cli.mem_parser", "budget", tmp_path / "check.toml", heap],
+        env=command_environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert alone.returncode == done.code == 6
+    assert "FAIL  peak" in alone.stdout

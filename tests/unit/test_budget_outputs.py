@@ -1,0 +1,290 @@
+"""The report in every format, held against the rules of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+import heapfiles
+from budget_profiles import Made, Row
+from mem_parser.budget import Budget, Limit, Measure, Report, Site, Verdict, check, parse_match
+from mem_parser.budget.outputs import github, junit, markdown, sarif, text
+from mem_parser.web.report import render as render_page
+
+ROOT = Path(__file__).resolve().parents[2]
+KIB = 1024
+ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings")),
+    "MEM_PROFILER_CACHE": "",
+}
+HOSTILE = "a<b>|`x`\x1b]0;owned\x07::error::%0A,:\n@everyone\ufffe"
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A working folder with the source file of the culprit."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "header file.c").write_text("int x;\n")
+    monkeypatch.chdir(tmp_path)
+    return str(tmp_path / "src" / "header file.c")
+
+
+def report_of(file: str = "server.c", name: str = "parse_header") -> Report:
+    """One limit that fails, one that passes, one that is inconclusive."""
+    rows = [
+        Row((name, "load_index", "main"), 3000, 16, file=file, line=88),
+        Row(("grow", "main"), 500, 16, file="/usr/include/vec.h", line=5),
+    ]
+    site = Site((parse_match("function:grow"),), (Limit(Measure.INUSE, 500 * KIB, text="500 KiB"),))
+    limits = (
+        Limit(Measure.INUSE, 2000 * KIB, text="2000 KiB"),
+        Limit(Measure.ALLOC_RATE, 4000 * KIB, text="4000 KiB/s"),
+    )
+    subject = Made(rows).subject()
+    return check([(subject, Budget(limits, (site,)))])
+
+
+def test_the_text_says_who_and_by_how_much_within_80_columns() -> None:
+    lines = [line for line, _ in text.lines(report_of())]
+
+    assert max(map(len, lines)) <= 80
+    joined = "\n".join(lines)
+    assert re.search(
+        r"^FAIL  inuse  3\.4\d\d MiB ± 0\.1\d over 1\.953 MiB by 1\.\d+ MiB$", joined, re.MULTILINE
+    )
+    assert re.search(r"^ {6}2\.9\S+ MiB ± \S+  parse_header  server\.c:88$", joined, re.MULTILINE)
+    assert "        called by load_index  server.c:7" in lines
+    assert re.search(
+        r"^PASS  alloc_rate  \S+ KiB/s ± \S+ under 3\.906 MiB/s$", joined, re.MULTILINE
+    )
+    assert re.search(r"^\?     inuse of function:grow .* limit 500\.0 KiB:", joined, re.MULTILINE)
+    assert lines[-1].endswith("exit code 6")
+
+
+def test_a_failure_comes_first_and_verdicts_are_marked_for_colour() -> None:
+    marked = [v for _, v in text.lines(report_of()) if v is not None]
+    assert marked == [Verdict.FAIL, Verdict.PASS, Verdict.INCONCLUSIVE]
+
+
+def test_junit_has_a_case_for_every_limit() -> None:
+    root = ET.fromstring(junit.render(report_of()))
+
+    assert root.tag == "testsuites"
+    [suite] = root
+    for element in (root, suite):
+        counts = {k: element.get(k) for k in ("tests", "failures", "errors")}
+        assert counts == {"tests": "3", "failures": "1", "errors": "1"}
+    children = {c.get("name"): [x.tag for x in c] for c in suite}
+    assert children == {
+        "inuse": ["failure"], "alloc_rate": ["system-out"], "inuse of function:grow": ["error"]
+    }  # fmt: skip
+    for case in suite:
+        assert set(case.attrib) == {"classname", "name", "time"}
+    failure = suite[0][0]
+    assert failure.get("type") == "over budget"
+    assert "over 1.953 MiB" in str(failure.get("message"))
+    assert "parse_header  server.c:88" in str(failure.text)
+
+
+# What the standard says of the objects that are used: all keys it knows, and those it demands
+# (OASIS SARIF 2.1.0, sections 3.13 to 3.52).
+SARIF_OBJECTS: dict[str, tuple[set[str], set[str]]] = {
+    "document": ({"$schema", "version", "runs"}, {"version", "runs"}),
+    "run": ({"tool", "results", "columnKind"}, {"tool"}),
+    "driver": ({"name", "version", "rules", "informationUri"}, {"name"}),
+    "rule": ({"id", "shortDescription"}, {"id"}),
+    "result": (
+        {"ruleId", "ruleIndex", "kind", "level", "message", "locations", "stacks",
+         "partialFingerprints"},
+        {"message"},
+    ),
+    "location": ({"physicalLocation", "logicalLocations"}, set()),
+    "physical": ({"artifactLocation", "region"}, {"artifactLocation"}),
+    "stack": ({"message", "frames"}, {"frames"}),
+    "frame": ({"location"}, set()),
+}  # fmt: skip
+
+
+def sarif_check(kind: str, found: dict[str, Any]) -> dict[str, Any]:
+    known, needed = SARIF_OBJECTS[kind]
+    assert set(found) <= known, kind
+    assert needed <= set(found), kind
+    return found
+
+
+def sarif_location(found: dict[str, Any]) -> None:
+    sarif_check("location", found)
+    if "physicalLocation" in found:
+        place = sarif_check("physical", found["physicalLocation"])
+        assert re.fullmatch(r"[A-Za-z0-9_.~/:%-]+", place["artifactLocation"]["uri"])
+        assert place.get("region", {"startLine": 1})["startLine"] >= 1
+
+
+def test_sarif_keeps_to_the_standard(source: str) -> None:
+    document = sarif_check("document", json.loads(sarif.render(report_of(source))))
+    assert document["version"] == "2.1.0"
+    [run] = document["runs"]
+    driver = sarif_check("driver", sarif_check("run", run)["tool"]["driver"])
+    rules = [sarif_check("rule", r)["id"] for r in driver["rules"]]
+    assert len(run["results"]) == 2
+    for result in run["results"]:
+        sarif_check("result", result)
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+        # A level other than none is for results of kind fail only (3.27.10).
+        assert (result["kind"], result["level"]) in {("fail", "error"), ("open", "none")}
+        for location in result["locations"]:
+            sarif_location(location)
+        for stack in result["stacks"]:
+            for frame in sarif_check("stack", stack)["frames"]:
+                sarif_location(sarif_check("frame", frame)["location"])
+    place = run["results"][0]["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "src/header%20file.c"
+    assert place["region"] == {"startLine": 88}
+
+
+def test_annotations_stand_on_the_source_line_in_the_working_folder(source: str) -> None:
+    failed, undecided = github.commands(report_of(source))
+
+    assert failed.startswith("::error file=src/header file.c,line=88,title=server%3A inuse::FAIL")
+    assert "%0A" in failed
+    assert undecided.startswith("::warning file=/usr/include/vec.h,line=5,title=server%3A inuse of")
+
+
+def test_markdown_is_a_table_with_the_failures_opened() -> None:
+    lines = markdown.render(report_of()).splitlines()
+
+    assert lines[:2] == [markdown.MARKER, "### Memory: over budget"]
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 5
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+    assert sum(line.startswith("<details open>") for line in lines) == 1
+    assert any("`parse_header` `server.c:88`" in line for line in lines)
+
+
+def test_hostile_names_break_no_format() -> None:
+    report = report_of(file=HOSTILE, name=HOSTILE)
+    assert ET.fromstring(junit.render(report)) is not None
+    assert json.loads(sarif.render(report))
+    lines = [line for line, _ in text.lines(report)]
+    assert all(c.isprintable() for line in lines for c in line)
+    for command in github.commands(report):
+        assert command.count("::") >= 2
+        assert "\n" not in command
+        head = command.removeprefix("::").split("::", 1)[0]
+        assert re.fullmatch(r"(?:error|warning) (?:file=[^,:]*,line=\d+,)?title=[^,:]*", head)
+    said = markdown.render(report)
+    assert "<b>" not in re.sub(r"(`+) .*? \1", "", said)  # code spans show it as it is
+    rows = [line for line in said.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+
+
+def test_the_page_has_a_budget_tab() -> None:
+    report = report_of()
+    profile, symbols = Made([Row(("parse", "main"), 3000, 16)]).profile()
+    page = render_page(profile, symbols, budget=report.captures[0].as_json())
+    assert '<script type="application/json" id="budget">' in page
+    assert 'id="budget"' not in render_page(profile, symbols)
+
+
+# the command
+
+
+@pytest.fixture
+def heap(tmp_path: Path) -> Path:
+    records = [heapfiles.Record((0x1000, 0x2001), 4000, 64000)]
+    path = tmp_path / "x.heap"
+    header = {"exe": "/opt/none", "duration_s": 1.0, "samples": 4000}
+    path.write_bytes(heapfiles.HeapFile(records, header=header).data)
+    return path
+
+
+def parse(folder: Path, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mem_cli.mem_parser", "budget", *map(str, arguments)], cwd=folder,
+        capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT | more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "word"),
+    [("5 MiB", 0, "PASS"), ("3 MiB", 6, "FAIL"), ("3.95 MiB", 7, "?")],
+)
+def test_exit_codes_of_the_command(
+    tmp_path: Path, heap: Path, limit: str, code: int, word: str
+) -> None:
+    (tmp_path / "check.toml").write_text(f'[budget]\ninuse = "{limit}"\n')
+    done = parse(tmp_path, "check.toml", heap)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout.splitlines()[1].startswith(f"{word} ")
+    assert "\x1b" not in done.stdout
+
+
+def test_all_outputs_at_once(tmp_path: Path, heap: Path) -> None:
+    (tmp_path / "check.toml").write_text('[budget]\ninuse = "3 MiB"\n')
+    files = {name: f"out.{name}" for name in ("json", "junit", "sarif", "markdown", "html")}
+    options = [word for name, path in files.items() for word in (f"--{name}", path)]
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    done = parse(
+        tmp_path, "check.toml", heap, *options, "--github", GITHUB_STEP_SUMMARY=str(summary)
+    )
+    assert done.returncode == 6
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert (found["verdict"], found["exit_code"]) == ("fail", 6)
+    assert next(iter(found)) == "rows"
+    assert found["rows"][0]["rows"][0]["culprits"]
+    assert "::error title=none%3A inuse::FAIL" in done.stdout
+    assert summary.read_text().startswith(f"before\n{markdown.MARKER}")
+    assert (tmp_path / "out.markdown").read_text() == summary.read_text().removeprefix("before\n")
+    assert 'id="budget"' in (tmp_path / "out.html").read_text()
+
+
+def test_a_format_on_standard_output_is_alone_there(tmp_path: Path, heap: Path) -> None:
+    (tmp_path / "check.toml").write_text('[budget]\ninuse = "5 MiB"\n')
+    assert json.loads(parse(tmp_path, "check.toml", heap, "--json", "-").stdout)
+    done = parse(tmp_path, "check.toml", heap, "--json", "-", "--junit", "-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot both go to standard output" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[budget]\npeek = "1 MiB"\n', "check.toml:2:1: unknown key 'peek'"),
+        ('[budget]\ngrowth = "5 %"\n', "check.baseline: there is no such baseline"),
+    ],
+)
+def test_what_is_broken_is_one_line_and_code_3(
+    tmp_path: Path, heap: Path, text: str, said: str
+) -> None:
+    (tmp_path / "check.toml").write_text(text)
+    done = parse(tmp_path, "check.toml", heap)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"error: {said}")
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_the_baseline_is_made_and_then_held_against(tmp_path: Path, heap: Path) -> None:
+    (tmp_path / "check.toml").write_text('[budget]\ngrowth = "20 %"\n')
+    made = parse(tmp_path, "check.toml", heap, "--update-baseline")
+    assert (made.returncode, made.stderr) == (0, "wrote check.baseline\n")
+    assert (tmp_path / "check.baseline").read_text().startswith("mem_parser baseline 1\n")
+    assert parse(tmp_path, "check.toml", heap).returncode == 0
+
+
+def test_a_cut_capture_neither_passes_nor_makes_a_baseline(tmp_path: Path, heap: Path) -> None:
+    heap.write_bytes(heap.read_bytes()[:-20])
+    (tmp_path / "check.toml").write_text('[budget]\ninuse = "1 GiB"\n')
+    done = parse(tmp_path, "check.toml", heap)
+    assert done.returncode == 7
+    assert "incomplete" in done.stdout
+    assert parse(tmp_path, "check.toml", heap, "--update-baseline").returncode == 3
+    assert not (tmp_path / "check.baseline").exists()

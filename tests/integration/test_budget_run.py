@@ -182,8 +182,9 @@ def test_a_leak_of_a_service_is_named_with_its_line(tmp_path: Path, program: Pat
 
 @pytest.mark.soak
 def test_a_mebibyte_a_minute_is_named_within_a_minute(tmp_path: Path, program: Path) -> None:
+    rules = 'leaks = "0"\n[run]\nrate = "8 KiB"'
     for _ in range(3):
-        done = gated(tmp_path, 'leaks = "0"', program, "serve", 58_000, 1 << 20)
+        done = gated(tmp_path, rules, program, "serve", 58_000, 1 << 20)
         assert done.code == 6, done.text
         assert re.search(r"conn_open  \S*budgeted\.c:\d+$", done.text, re.MULTILINE)
 

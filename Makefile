@@ -7,7 +7,8 @@ VENV ?= .venv
 PY = $(VENV)/bin/python
 BUILD ?= build
 SAMPLER = $(BUILD)/sampler/libmem_sampler.so
-LOADED = bindings/mem_profiler/libmem_sampler.so
+GATE = $(BUILD)/sampler/libmem_sampler_libascend_kernel_hook.so
+LOADED = bindings/mem_profiler/libmem_sampler*.so
 PIP = $(PY) -m pip install -q --disable-pip-version-check --no-warn-script-location
 PACKAGING = pyproject.toml setup.py $(wildcard bindings/mem_profiler/_build*.py) \
 	sampler/core/segment.h sampler/preload/attach.h $(wildcard sampler/inject/*.[ch])
@@ -68,7 +69,8 @@ system-test:
 # process that has the old one mapped must keep it whole.
 library: $(VENV)/.run
 	@$(MAKE) $(if $(V),,-s) --no-print-directory -C sampler BUILD=$(abspath $(BUILD))/sampler
-	@cmp -s $(SAMPLER) $(LOADED) || { cp $(SAMPLER) $(LOADED).new && mv $(LOADED).new $(LOADED); }
+	@for built in $(SAMPLER) $(GATE); do loaded=bindings/mem_profiler/$${built##*/}; \
+	cmp -s $$built $$loaded || { cp $$built $$loaded.new && mv $$loaded.new $$loaded; }; done
 
 # The first python3 that is new enough and can make virtual environments.
 $(PY): | system-build

@@ -15,7 +15,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 ROOTS = ("parser", "bindings", "cmd")
-LIBRARY = "libmem_sampler.so"
+LIBRARIES = ("libmem_sampler.so", "libmem_sampler_libascend_kernel_hook.so")
 
 
 def package_dirs() -> dict[str, str]:
@@ -29,7 +29,7 @@ class BuildPy(build_py):
     """Builds the C library first and puts it beside the Python code that loads it."""
 
     def run(self) -> None:
-        """Make the library, build the packages, then place the library in mem_profiler."""
+        """Make the libraries, place them in mem_profiler, then build the packages."""
         out = HERE / "build" / "sampler"
         jobs = f"-j{os.cpu_count() or 1}"
         subprocess.run(
@@ -39,9 +39,10 @@ class BuildPy(build_py):
             env={k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MFLAGS"}},
         )
         # By a rename: a process that has an older one mapped must keep it whole.
-        place = HERE / "bindings" / "mem_profiler" / LIBRARY
-        shutil.copy2(out / LIBRARY, place.with_suffix(".new"))
-        place.with_suffix(".new").replace(place)
+        for library in LIBRARIES:
+            place = HERE / "bindings" / "mem_profiler" / library
+            shutil.copy2(out / library, place.with_suffix(".new"))
+            place.with_suffix(".new").replace(place)
         super().run()
 
 

@@ -1,8 +1,8 @@
 """Stub drivers: built once, run under the sampler, their ledger compared with the profile.
 
-Model: a stub (tests/stubs/) has the true interface of a driver and writes one line for each block that
-it really gave or took back. A `Ledger` adds them up by domain; `agrees` holds it against what the
-sampler counted. `App` is a program on top of a stub, which obeys the lines it is told.
+Model: a stub (tests/stubs/) has the true interface of a driver and writes one line for each block
+that it really gave or took back. A `Ledger` adds them up by domain; `agrees` holds it against what
+the sampler counted. `App` is a program on top of a stub, which obeys the lines it is told.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from mem_parser.errors import (
     TargetError,
     TargetUnsupported,
 )
-from mem_profiler import layout, procfs, program
+from mem_profiler import device_choice, layout, procfs, program
 from mem_profiler.procfs import Mapping
 from mem_profiler.segment import Control, Segment
 
@@ -319,11 +319,12 @@ def remove_run_folder(base: Path) -> None:
                 if entry.is_symlink():
                     continue
                 os.rmdir(entry.path)
-        for name in os.listdir(base):
-            if name != LIBRARY_LINK:
-                return
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(base / LIBRARY_LINK)
+        links = (LIBRARY_LINK, *device_choice.COMPANIONS)
+        if not set(os.listdir(base)).issubset(links):
+            return
+        for name in links:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(base / name)
         base.rmdir()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mem_profiler
-from mem_profiler import collect, devices, heapwrite, layout, procfs, records
+from mem_profiler import collect, device_choice, devices, heapwrite, layout, procfs, records
 from mem_profiler.collect import Module
 from mem_profiler.devices import Domain, Mark, MarkLog
 from mem_profiler.heapwrite import Document, MarkColumns
@@ -263,7 +263,7 @@ def assemble(
         "end": end,
         "complete": found.skipped == 0,
         "memory": shared.memory,
-        "notes": _notes(target, found, notes or []),
+        "notes": _notes(target, found, [*(notes or []), *device_choice.unseen(control)]),
         "domains": ["host", *(domain.name for domain in shared.domains)],
         "marks_lost": shared.marks.lost,
     }

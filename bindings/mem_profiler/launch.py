@@ -20,8 +20,17 @@ from pathlib import Path
 
 import mem_profiler
 from mem_parser.errors import MemError, NoSampler, TargetUnsupported, UsageProblem
-from mem_profiler import capture, discovery, document, procfs, program, session
+from mem_profiler import (
+    capture,
+    device_choice,
+    discovery,
+    document,
+    procfs,
+    program,
+    session,
+)
 from mem_profiler.death import Watch, describe
+from mem_profiler.device_choice import Choice
 from mem_profiler.recorder import Recorder
 from mem_profiler.segment import Segment
 from mem_profiler.session import Result
@@ -41,6 +50,7 @@ class Options:
     children: bool = False
     keep_pymalloc: bool = False
     device_rate_bytes: int = 1
+    device: Choice | None = None  # None: as the environment says, else auto
 
 
 @dataclass
@@ -96,19 +106,22 @@ def make_base() -> Path:
 
 
 def environment(options: Options, base: Path) -> dict[str, str]:
-    """The program's environment."""
+    """The program's environment. Raises UsageProblem where MEM_PROFILER_DEVICE is unusable."""
     variables = dict(os.environ)
     preload = library()
     if any(mark in preload for mark in " :"):
         # The loader separates names by these; a link in the run's folder has neither.
         link = base / discovery.LIBRARY_LINK
         link.symlink_to(preload)
+        device_choice.link_companions(link, Path(preload))
         preload = str(link)
     theirs = variables.get("LD_PRELOAD", "")
     variables["LD_PRELOAD"] = f"{preload}:{theirs}" if theirs else preload
     variables["MEM_PROFILER_DIR"] = str(base)
     variables["MEM_PROFILER_START"] = str(options.rate_bytes)
     variables["MEM_PROFILER_DEVICE_RATE"] = str(options.device_rate_bytes)
+    chosen = options.device or device_choice.parse(os.environ.get("MEM_PROFILER_DEVICE") or "auto")
+    variables |= device_choice.environment(chosen, Path(preload), variables)
     if options.children:
         variables["MEM_PROFILER_FOLLOW_FORK"] = "1"
     if not options.keep_pymalloc:

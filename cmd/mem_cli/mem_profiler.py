@@ -24,7 +24,17 @@ from mem_cli.doctor import doctor
 from mem_cli.embedding import embed_names
 from mem_cli.errors import run_command, say_error
 from mem_parser.errors import MemError, UsageProblem
-from mem_profiler import __version__, discovery, launch, listing, output, recover, session, toggle
+from mem_profiler import (
+    __version__,
+    device_choice,
+    discovery,
+    launch,
+    listing,
+    output,
+    recover,
+    session,
+    toggle,
+)
 from mem_profiler.session import Rates, Result
 
 RATE_MAX_BYTES = 1 << 30
@@ -80,6 +90,11 @@ device_rate_option = click.option(
     type=Bytes(),
     default=1,
     help="Bytes per sample of device memory; by default every block.",
+)
+device_option = click.option(
+    "--device",
+    metavar="LIST",
+    help="Device memory to follow: auto, none, or of hal,cuda,hip,opencl,vulkan,ze.",
 )
 prefix_option = click.option(
     "-o", "prefix", default="./custom_prof", show_default=True, help="Path and prefix of files."
@@ -237,6 +252,7 @@ def _capture(pids: list[int], seconds: float, rates: Rates, prefix: str, *, symb
     type=Bytes(),
     help="Bytes per sample (512K, 1M): 1024, or what the budget needs.",
 )
+@device_option
 @device_rate_option
 @prefix_option
 @click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
@@ -258,6 +274,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
     /,
     rate: int | None,
+    device: str | None,
     device_rate: int,
     prefix: str,
     children: bool,
@@ -270,7 +287,10 @@ def run(  # noqa: PLR0917 - click passes options by name
 ) -> None:
     """Start a program with the sampler and capture it from start to exit."""
     output.check_prefix(prefix)
-    options = launch.Options(rate or DEFAULT_RATE, prefix, children, keep_pymalloc, device_rate)
+    chosen = None if device is None else device_choice.parse(device)
+    options = launch.Options(
+        rate or DEFAULT_RATE, prefix, children, keep_pymalloc, device_rate, chosen
+    )
     if budget is None:
         refuse_outputs({"tries": tries, **outputs})
         outcome, _ = _run(arguments, options)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,12 @@ def segment_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("MEM_PROFILER_DIR", str(folder))
     return folder
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A segment folder on a tmpfs for this test alone, open to targets of other users."""
+    path = Path(tempfile.mkdtemp(prefix="mem_profiler-test-", dir="/dev/shm"))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

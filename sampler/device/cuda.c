@@ -34,6 +34,9 @@ static struct mp_device_row row_info = {.symbol = "cuMemGetInfo_v2"};
 
 extern const struct mp_device_library mp_library_cuda;
 
+/* What the driver's own look-up answers; 0: nothing. */
+static uintptr_t look_up(const char *symbol, int version);
+
 /* The primary context of each device, as the program was given it; NULL: not seen. */
 static CUcontext primary[DEVICES_MAX];
 
@@ -164,8 +167,18 @@ static const char *exported_name(const char *symbol, int version, cuuint64_t fla
     return name;
 }
 
+/* A driver that does not export what the wrappers themselves ask gives it by its look-up. */
+static void find_helpers(int version) {
+    static struct mp_device_row *const helpers[] = {&row_current, &row_device, &row_capturing,
+                                                    &row_primary};
+    for (unsigned i = 0; i < sizeof helpers / sizeof helpers[0]; i++)
+        if (mp_row_real(helpers[i]) == 0)
+            mp_store_release(&helpers[i]->real, look_up(helpers[i]->symbol, version));
+}
+
 static void mp_cuda_answer(const char *symbol, void **answer, int version, cuuint64_t flags) {
     char name[NAME_MAX_BYTES];
+    find_helpers(version);
     if (symbol == NULL || answer == NULL || *answer == NULL)
         return;
     void *replaced = mp_device_replace(*answer);
@@ -197,6 +210,19 @@ static void ask_totals(const struct mp_device_scope *scope, const struct mp_devi
 }
 
 MP_CUDA_ROWS(MP_ROW_WRAPPER)
+
+static uintptr_t look_up(const char *symbol, int version) {
+    __typeof__(&cuGetProcAddress_v2) second =
+        (__typeof__(second))mp_row_real(&mp_row_cuGetProcAddress_v2);
+    __typeof__(&cuGetProcAddress) first = (__typeof__(first))mp_row_real(&mp_row_cuGetProcAddress);
+    CUdriverProcAddressQueryResult status;
+    void *found = NULL;
+    if (second != NULL)
+        second(symbol, &found, version, 0, &status);
+    else if (first != NULL)
+        first(symbol, &found, version, 0);
+    return (uintptr_t)found;
+}
 
 static struct mp_device_row *const rows[] = {MP_CUDA_ROWS(MP_ROW_POINTER) & row_current,
                                              &row_device,

@@ -1,0 +1,90 @@
+"""The same programs on a real CUDA driver: sizes are known from what the programs were told.
+
+Skipped where no driver starts. `tests/device/cuda_real.sh` builds what is needed and runs this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from c_build import compile_program
+from device_run import Tally, device_counted
+from stub_driver import FLAGS, STUBS, App
+
+MIB = 1 << 20
+
+
+def _driver_starts() -> bool:
+    try:
+        return bool(ctypes.CDLL("libcuda.so.1").cuInit(0) == 0)
+    except OSError:
+        return False
+
+
+pytestmark = pytest.mark.skipif(not _driver_starts(), reason="no CUDA driver starts here")
+nvidia = pytest.importorskip("nvidia", reason="the package nvidia-cuda-runtime-cu12 is absent")
+TOOLKIT = Path(next(iter(nvidia.__path__))) / "cuda_runtime"
+INCLUDES = (f"-I{STUBS / 'cuda'}", f"-I{TOOLKIT / 'include'}")
+
+
+def app(folder: Path, way: str) -> App:
+    """The program of the stub tests, bound to whatever driver and runtime are installed."""
+    sources, flags = STUBS / "cuda" / "app.c", (*FLAGS, *INCLUDES)
+    name = f"cuda-real-{way.replace(' ', '-')}"
+    library = TOOLKIT / "lib"
+    if way == "lookup":
+        built = compile_program(sources, flags, name=name)
+        return App((built, "lookup", "0"), folder, device="cuda")
+    libs = {
+        "shared runtime": (str(library / "libcudart.so.12"), f"-Wl,-rpath,{library}"),
+        "static runtime": (str(library / "libcudart_static.a"), "-ldl", "-lrt", "-lpthread"),
+    }[way]
+    built = compile_program(sources, (*flags, "-DRUNTIME"), name=name, libs=libs)
+    return App((built,), folder, device="cuda")
+
+
+def test_driver_blocks(folder: Path) -> None:
+    with app(folder, "lookup") as target:
+        done = target.do("context 0 0", f"alloc 1 {3 * MIB}", "alloc 2 5000", "free 1",
+                         "managed 3 70000", "host 4 3000", "async 5 9000 3", "freeasync 5 3",
+                         "array 6 100 50", "alloc 7 4000000000000")  # fmt: skip
+        assert done == [0] * 9 + [2]
+        found = device_counted(target).by_domain()
+        assert found["cuda-0"].live_bytes == 5000 + 100 * 50 * 2 * 4
+        assert found["cuda-0"].failed_bytes == 4000000000000
+        assert found["cuda-0-managed"].live_bytes == 70000
+        assert found["cuda-pinned"].live_bytes == 3000
+        actual = device_counted(target).domains["cuda-0"].actual
+        assert actual is not None
+        assert actual.used_bytes > 5000
+        assert target.do("destroy 0") == [0]
+        left = device_counted(target).total()
+        assert left.live_bytes == 0
+
+
+def test_physical_memory(folder: Path) -> None:
+    size = 2 * MIB
+    with app(folder, "lookup") as target:
+        done = target.do("context 0 0", f"create 1 {size} 0", f"reserve 2 {4 * size}")
+        done += target.do(f"map 2 {size} 1", "release 1", "retain 3 2", f"unmap 2 {size}")
+        assert done == [0] * 7
+        assert device_counted(target).total("cuda-0").live_bytes == size
+        assert target.do("release 3") == [0]
+        assert device_counted(target).total("cuda-0").live_bytes == 0
+
+
+@pytest.mark.parametrize("way", ["shared runtime", "static runtime"])
+def test_runtime_blocks(folder: Path, way: str) -> None:
+    with app(folder, way) as target:
+        done = target.do("malloc 1 4096", "malloc 2 5000", "cudafree 1", "mallochost 3 100",
+                         "mallocasync 4 300 0")  # fmt: skip
+        assert done == [0] * 5
+        counted = device_counted(target)
+        api = "cudaMalloc" if way == "shared runtime" else "cuMemAlloc_v2"
+        assert counted.apis()[api].live_bytes == 5000
+        assert counted.total("cuda-0").live_bytes == 5300
+        assert counted.under("runtime_line") != Tally()
+        assert target.do("devicereset") == [0]

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import http.server
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pycxxfilt
 import pytest
 
 from heapfiles import HeapFile, Record
 from mem_parser.errors import UsageProblem
 from mem_parser.readers import read_bytes
-from mem_parser.symbols import dwarf
+from mem_parser.symbols import demangle, dwarf
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debuginfod import Debuginfod
 from mem_parser.symbols.elf import ElfImage
+from mem_parser.symbols.isolation import Crash, in_child
 from mem_parser.symbols.reasons import why_nameless
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import Symbols
@@ -47,15 +52,21 @@ def program(tmp_path: Path) -> Path:
     return tmp_path / "p"
 
 
-def heap_of(program: Path, path: Path) -> bytes:
-    """A profile with one block of `beta`'s, of the program as if it lay at ``path``."""
+def heap_of(program: Path, *paths: Path) -> bytes:
+    """A profile with one stack of `beta` and `main`, each of the program as if it lay at one of
+    the ``paths``, one after the other.
+    """
     nm = subprocess.check_output(["nm", program], text=True, timeout=60).splitlines()
-    beta = next(int(x.split()[0], 16) for x in nm if x.endswith(" beta"))
-    image = ElfImage.open(str(program))
-    module = {"path": str(path), "build_id": image.build_id, "start": BIAS, "end": BIAS + 0x9000,
-              "bias": BIAS, "exec": [[BIAS, BIAS + 0x9000, 0]], "first_generation": 0,
-              "last_generation": None}  # fmt: skip
-    return HeapFile([Record((0x1000, BIAS + beta + 6), 1, 100)], modules=[module]).data
+    at = {x.split()[2]: int(x.split()[0], 16) for x in nm if len(x.split()) == 3}
+    build_id = ElfImage.open(str(program)).build_id
+    modules, frames = [], [0x1000]
+    for k, (path, name) in enumerate(zip(paths, ("beta", "main"), strict=False)):
+        bias = BIAS + k * 0x10000
+        modules.append({"path": str(path), "build_id": build_id, "start": bias,
+                        "end": bias + 0x9000, "bias": bias, "exec": [[bias, bias + 0x9000, 0]],
+                        "first_generation": 0, "last_generation": None})  # fmt: skip
+        frames.append(bias + at[name] + 6)
+    return HeapFile([Record(tuple(frames), 1, 100)], modules=modules).data
 
 
 def names(symbols: Symbols) -> list[str]:
@@ -90,6 +101,64 @@ def test_a_reader_that_dies_costs_lines_but_no_names(
     again = symbolize(profile, cache=cache)
     assert again.problems == []
     assert any(x.line for x in again.locations)
+
+
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_file_that_kills_its_reader_costs_the_names_of_one_module(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = tmp_path / "bad.so", tmp_path / "good.so"
+    shutil.copy(program, bad)
+    shutil.copy(program, good)
+    read = ElfImage.symbols
+    monkeypatch.setattr(
+        ElfImage, "symbols", lambda image: killed() if image.path == str(bad) else read(image)
+    )
+    symbols = symbolize(read_bytes(heap_of(program, bad, good), "x"), cache=SymbolCache(None))
+
+    assert "main" in names(symbols)
+    assert "beta" not in names(symbols)
+    assert [p.text for p in symbols.problems] == [
+        f"{bad} crashed its reader (SIGKILL); it is shown without names"
+    ]
+
+
+def test_a_name_that_kills_the_demangler_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = pycxxfilt.demangle
+    monkeypatch.setattr(
+        pycxxfilt, "demangle", lambda name: killed() if name == "_Z3badv" else made(name)
+    )
+    monkeypatch.setattr(demangle, "_AT_A_TIME", 2)
+    known = demangle.demangled(["_Z1av", "_Z1bv", "_Z3badv", "_Z1cv", "_Z1dv"])
+
+    assert known["_Z1av"] == ("a", "a()")
+    assert known["_Z3badv"] == ("_Z3badv", "_Z3badv")
+    assert known["_Z1dv"] == ("d", "d()")
+    embedded = read_bytes(b"main;_Z1av 5\nmain;_Z3badv 10\n_Z1bv;c 3\n", "x").embedded
+    assert embedded is not None
+    found = {f.name for frames in embedded.frames.values() for f in frames}
+    assert found == {"main", "_Z1av", "_Z3badv", "b", "c"}
+
+
+def test_what_the_child_finds_or_raises_comes_back() -> None:
+    def work(number: int) -> int:
+        if number == 3:
+            raise UsageProblem("three", hint="take four")
+        if number == 9:
+            time.sleep(60)
+        return os.getpid() if number == 0 else number * number
+
+    child, *squares = in_child([0, 1, 2], work)
+    assert child != os.getpid()
+    assert squares == [1, 4]
+    with pytest.raises(UsageProblem, match="three") as raised:
+        list(in_child([1, 3], work))
+    assert raised.value.hint == "take four"
+    found = list(in_child([1, 9, 2], work, timeout_s=0.3))
+    assert found == [1, Crash("took longer than 0 s to read"), 4]
 
 
 class _Server(http.server.BaseHTTPRequestHandler):

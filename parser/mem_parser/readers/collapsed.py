@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from mem_parser.model import Profile
 from mem_parser.readers.build import COUNT_LIMIT, ProfileBuilder
-from mem_parser.symbols.demangle import full_name, printable, short_name
+from mem_parser.symbols.demangle import demangled, is_mangled, printable
 from mem_parser.symbols.embedded import (
     FIRST_INVENTED,
     NO_MODULE,
@@ -80,9 +80,8 @@ def _intern(builder: ProfileBuilder, addresses: dict[str, int], stack: str) -> i
 
 def _names(addresses: dict[str, int]) -> EmbeddedNames:
     frames: dict[tuple[int, int], Frames] = {}
+    known = demangled(text for text in addresses if is_mangled(text))
     for text, address in addresses.items():
-        mangled = text.startswith(("_Z", "_R"))
-        name = short_name(text) if mangled else printable(text)
-        full = full_name(text) if mangled else name
-        frames[NO_MODULE, address] = (EmbeddedFrame(name, full),)
+        short, full = known.get(text) or (printable(text),) * 2
+        frames[NO_MODULE, address] = (EmbeddedFrame(short, full),)
     return EmbeddedNames(frames)

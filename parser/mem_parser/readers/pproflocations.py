@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mem_parser.maps import clean_path
 from mem_parser.model import ExecRange, Module
 from mem_parser.readers.wire import Fields
-from mem_parser.symbols.demangle import full_name, printable, short_name
+from mem_parser.symbols.demangle import demangled, is_mangled, printable
 from mem_parser.symbols.embedded import (
     FIRST_INVENTED,
     NO_MODULE,
@@ -97,7 +97,8 @@ class LocationTable:
         self._build_modules()
         ranges = sorted((r.start, r.end, k) for k, m in enumerate(self.modules) for r in m.ranges)
         starts = [r[0] for r in ranges]
-        frames = {n: self._frame(*f) for n, f in self._functions.items()}
+        known = self._demangle()
+        frames = {n: self._frame(known, *f) for n, f in self._functions.items()}
         taken: dict[int, Frames] = {}
         for k, place in enumerate(self._places):
             named = tuple(
@@ -125,13 +126,20 @@ class LocationTable:
             self._position = np.zeros(found[-1][0] + 1, dtype=np.int64)
             self._position[self._numbers.astype(np.int64)] = np.arange(len(found))
 
-    def _frame(self, name: int, system_name: int, file: int) -> EmbeddedFrame:
-        shown, system = self._text(name), self._text(system_name)
-        shown = shown or system
-        if shown.startswith(("_Z", "_R")):
-            return EmbeddedFrame(short_name(shown), full_name(shown), printable(self._text(file)))
-        full = full_name(system) if system else shown
-        return EmbeddedFrame(printable(shown), printable(full), printable(self._text(file)))
+    def _demangle(self) -> dict[str, tuple[str, str]]:
+        texts = (self._text(k) for f in self._functions.values() for k in f[:2])
+        return demangled(text for text in texts if is_mangled(text))
+
+    def _frame(
+        self, known: dict[str, tuple[str, str]], name: int, system_name: int, file: int
+    ) -> EmbeddedFrame:
+        system = self._text(system_name)
+        shown = self._text(name) or system
+        place = printable(self._text(file))
+        if shown in known:
+            return EmbeddedFrame(*known[shown], place)
+        full = known[system][1] if system in known else printable(system or shown)
+        return EmbeddedFrame(printable(shown), full, place)
 
     def _build_modules(self) -> None:
         known: dict[tuple[str, str], Module] = {}

@@ -7,12 +7,17 @@ without parameter lists, template arguments and return types, so that one templa
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 import pycxxfilt
 
+from mem_parser.symbols.isolation import Crash, in_child
+
 _LONGEST = 4096
 """Longer mangled names are shown as they are: a demangler recurses on what it reads."""
+_AT_A_TIME = 2000
+"""Symbols that share the fate of one that crashes the demangler."""
 _RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
 _RUST_ESCAPES = {
     "$SP$": "@", "$BP$": "*", "$RF$": "&", "$LT$": "<", "$GT$": ">",
@@ -32,10 +37,33 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
+def is_mangled(symbol: str) -> bool:
+    """Tell whether ``symbol`` looks like a name that a C++ or Rust compiler made."""
+    return symbol.startswith(("_Z", "_R", "__Z"))
+
+
+def demangled(symbols: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return the short and the full name of every symbol, made in a child process: what crashes the
+    demangler stays as it is.
+    """
+    wanted = list(dict.fromkeys(symbols))
+    parts = [wanted[k : k + _AT_A_TIME] for k in range(0, len(wanted), _AT_A_TIME)]
+    result: dict[str, tuple[str, str]] = {}
+    for part, names in zip(parts, in_child(parts, _names_of), strict=True):
+        as_they_are = [(printable(s), printable(s)) for s in part]
+        found = as_they_are if isinstance(names, Crash) else names
+        result.update(zip(part, found, strict=True))
+    return result
+
+
+def _names_of(symbols: list[str]) -> list[tuple[str, str]]:
+    return [(short_name(s), full_name(s)) for s in symbols]
+
+
 @lru_cache(maxsize=1 << 16)
 def full_name(symbol: str) -> str:
     """Return the demangled form of ``symbol``, or the symbol itself."""
-    if not symbol.startswith(("_Z", "_R", "__Z")) or len(symbol) > _LONGEST:
+    if not is_mangled(symbol) or len(symbol) > _LONGEST:
         return printable(symbol)
     try:
         name = pycxxfilt.demangle(symbol)

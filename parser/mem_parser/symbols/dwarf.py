@@ -9,7 +9,6 @@ the file's lowest segment there; here they are the file's virtual addresses.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.elf import ElfImage
+from mem_parser.symbols.isolation import signal_name
 
 DWARF_LIMIT_BYTES = 2 << 30
 """A file with more debug information than this is named by its symbols only."""
@@ -109,17 +109,10 @@ def _build(path: str) -> bytes | None:
         except OSError as error:
             raise LinesFailed(f"was not read: no process for it ({error.strerror})") from error
         if done.returncode < 0:
-            raise LinesFailed(f"crashed its reader ({_signal_name(-done.returncode)})")
+            raise LinesFailed(f"crashed its reader ({signal_name(-done.returncode)})")
         if done.returncode:
             raise LinesFailed("cannot be read")
         return Path(out).read_bytes() or None
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _debug_size(image: ElfImage) -> int:

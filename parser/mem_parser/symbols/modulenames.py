@@ -50,11 +50,11 @@ class ModuleNames:
         if foreign_leaf.any() or self._module.bias is None or not self._module.build_id:
             files = self._finder.files_of(self._module)
             reader = self._open(files)
-            virtual = _virtual(self._module, files.bias, addresses)
+            virtual = file_addresses(self._module, files.bias, addresses)
             if foreign_leaf.any():
                 virtual = virtual + (foreign_leaf & reader.starts(virtual + np.uint64(1)))
             return virtual, reader.find(virtual)
-        virtual = _virtual(self._module, self._module.bias, addresses)
+        virtual = file_addresses(self._module, self._module.bias, addresses)
         return virtual, self._find_cached(virtual)
 
     def _open(self, files: ModuleFiles) -> _NameReader:
@@ -124,8 +124,10 @@ class _NameReader:
         return result
 
 
-def _virtual(module: Module, bias: int | None, addresses: Addresses) -> Addresses:
-    """Return the file's own addresses; where the bias is unknown, offsets into the file."""
+def file_addresses(module: Module, bias: int | None, addresses: Addresses) -> Addresses:
+    """Return ``addresses`` of the module as its file numbers them; where the bias is unknown,
+    offsets into the file.
+    """
     if bias is None:
         first = module.ranges[0] if module.ranges else None
         bias = first.start - first.file_offset if first is not None else 0

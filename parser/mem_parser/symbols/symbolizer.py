@@ -3,6 +3,7 @@
 Every distinct address is looked up once, module by module. Return addresses are looked up one byte
 earlier, inside the call. In files of other tools the innermost frame may be either; it is taken as
 it stands if a function begins exactly there, which a return address of an allocation never does.
+Files are read, and names demangled, in a child process: see `isolation`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
 from mem_parser.symbols.debuginfod import Debuginfod
 from mem_parser.symbols.demangle import full_name, printable, short_name
-from mem_parser.symbols.dwarf import SourceFrame
-from mem_parser.symbols.embedded import EmbeddedFrame
+from mem_parser.symbols.embedded import EmbeddedFrame, Frames
 from mem_parser.symbols.files import ModuleFinder
-from mem_parser.symbols.modulenames import ModuleNames
+from mem_parser.symbols.isolation import Crash, in_child
+from mem_parser.symbols.modulenames import ModuleNames, file_addresses
 from mem_parser.symbols.table import Function, SymbolProblem, Symbols, SymbolTableBuilder
 
 Addresses = npt.NDArray[np.uint64]
@@ -140,6 +141,26 @@ def _sorted_distinct(values: Addresses) -> Addresses:
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))]
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What to look up in the files of one module: positions in `Distinct`, and the locations that
+    the profile itself gives for each.
+    """
+
+    index: int
+    which: Ids
+    inside: list[tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """For each address of a question the file's own address and the frames there."""
+
+    virtual: list[int]
+    frames: list[Frames]
+    problem: SymbolProblem | None
+
+
 class _Symbolizer:
     """One run over one profile."""
 
@@ -158,15 +179,21 @@ class _Symbolizer:
         expansion: list[tuple[int, ...]] = [()] * len(distinct.address)
         order = np.argsort(module_of, kind="stable")
         bounds = np.searchsorted(module_of[order], np.arange(-1, len(modules) + 1))
+        asked = []
         for index in range(-1, len(modules)):
             which = order[bounds[index + 1] : bounds[index + 2]]
             if not len(which):
                 continue
-            found = self._name_addresses(
-                index, distinct.address[which], distinct.foreign_leaf[which]
-            )
-            for k, locations in zip(which.tolist(), found, strict=True):
-                expansion[k] = locations
+            inside = self._embedded(index, distinct.address[which])
+            if index < 0 or (all(inside) and not modules[index].build_id):
+                # Nothing could vouch for a file that is here.
+                self._fill(expansion, which, self._without_file(inside, distinct.address[which]))
+            else:
+                asked.append(_Question(index, which, inside))
+        answers = in_child(asked, lambda q: self._look_up(q, distinct))
+        for question, found in zip(asked, answers, strict=True):
+            answer = self._crashed(question, distinct, found) if isinstance(found, Crash) else found
+            self._fill(expansion, question.which, self._named(question, answer))
         return AddressNames(
             self.profile.stacks,
             distinct,
@@ -177,24 +204,46 @@ class _Symbolizer:
             self.nameless,
         )
 
-    def _name_addresses(
-        self, index: int, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
+    @staticmethod
+    def _fill(
+        expansion: list[tuple[int, ...]], which: Ids, locations: list[tuple[int, ...]]
+    ) -> None:
+        for k, found in zip(which.tolist(), locations, strict=True):
+            expansion[k] = found
+
+    def _without_file(
+        self, inside: list[tuple[int, ...]], addresses: Addresses
     ) -> list[tuple[int, ...]]:
-        module = self.profile.modules[index] if index >= 0 else None
-        inside = self._embedded(index, addresses)
-        if module is None:
-            return [
-                e or self._unknown("", a) for e, a in zip(inside, addresses.tolist(), strict=True)
-            ]
-        if all(inside) and not module.build_id:
-            return inside  # nothing could vouch for a file that is here
-        names = ModuleNames(module, self.finder, self.cache)
-        virtual, found = names.find(addresses, foreign_leaf)
+        return [e or self._unknown("", a) for e, a in zip(inside, addresses.tolist(), strict=True)]
+
+    def _look_up(self, question: _Question, distinct: Distinct) -> _Answer:
+        """Read the files of one module; in a child process."""
+        names = ModuleNames(self.profile.modules[question.index], self.finder, self.cache)
+        which = question.which
+        virtual, found = names.find(distinct.address[which], distinct.foreign_leaf[which])
+        frames = [
+            tuple(
+                EmbeddedFrame(short_name(f.symbol), full_name(f.symbol), printable(f.file), f.line)
+                for f in one
+            )
+            for one in found
+        ]
+        return _Answer(virtual.tolist(), frames, names.problem)
+
+    def _crashed(self, question: _Question, distinct: Distinct, crash: Crash) -> _Answer:
+        module = self.profile.modules[question.index]
+        virtual = file_addresses(module, module.bias, distinct.address[question.which])
+        text = f"{module.path} {crash.text}; it is shown without names"
+        return _Answer(virtual.tolist(), [()] * len(virtual), SymbolProblem(module.path, text))
+
+    def _named(self, question: _Question, answer: _Answer) -> list[tuple[int, ...]]:
+        module = self.profile.modules[question.index]
         result = []
         nameless = 0
-        for address, frames, embedded in zip(virtual.tolist(), found, inside, strict=True):
+        columns = (answer.virtual, answer.frames, question.inside)
+        for address, frames, embedded in zip(*columns, strict=True):
             if frames:
-                result.append(self._known(module, frames))
+                result.append(self._given(frames, module.path))
             elif embedded:
                 result.append(embedded)
             else:
@@ -202,8 +251,8 @@ class _Symbolizer:
                 result.append(self._unknown(module.name, address, module.path))
         if nameless:
             self.nameless[module.path] = self.nameless.get(module.path, 0) + nameless
-        if nameless or not any(inside):
-            self._note(module, names.problem)
+        if nameless or not any(question.inside):
+            self._note(module, answer.problem)
         return result
 
     def _note(self, module: Module, problem: SymbolProblem | None) -> None:
@@ -224,18 +273,6 @@ class _Symbolizer:
         return tuple(
             self.builder.location(
                 Function(f.name, f.full_name, path, f.file), f.file, f.line, inlined=k < last
-            )
-            for k, f in enumerate(frames)
-        )
-
-    def _known(self, module: Module, frames: list[SourceFrame]) -> tuple[int, ...]:
-        last = len(frames) - 1
-        return tuple(
-            self.builder.location(
-                Function(short_name(f.symbol), full_name(f.symbol), module.path, printable(f.file)),
-                printable(f.file),
-                f.line,
-                inlined=k < last,
             )
             for k, f in enumerate(frames)
         )

@@ -167,6 +167,14 @@ def open_process(pid: int, *, writable: bool = True) -> Segment:
     raise _without(pid, inherited)
 
 
+def inherits(pid: int) -> bool:
+    """Whether the process maps a segment of its parent: a fork child that is not followed."""
+    try:
+        return any(_named_for_another(pid, m) for m in segment_mappings(procfs.maps(pid)))
+    except PermissionError:
+        return False
+
+
 def _denied(pid: int) -> MemError:
     facts = procfs.status(pid)
     owner = f" of uid {facts.uids[0]}" if facts and facts.uids else ""
@@ -193,7 +201,7 @@ def _without(pid: int, inherited: bool) -> MemError:
         return TargetUnsupported(f"pid {pid} ({exe}) {reason}")
     return NoSampler(
         f"pid {pid} ({name}) runs without the sampler",
-        hint=f"mem_profiler run -- {exe} ...   or restart it with LD_PRELOAD=libmem_sampler.so",
+        hint=f"mem_profiler attach {pid} puts it in; mem_profiler run -- {exe} ... starts with it",
     )
 
 

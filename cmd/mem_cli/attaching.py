@@ -85,6 +85,8 @@ def _has_sampler(pid: int) -> bool:
     try:
         discovery.open_process(pid, writable=False).close()
     except NoSampler:
+        if discovery.inherits(pid):
+            raise
         return False
     return True
 
@@ -107,7 +109,11 @@ def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[],
 
 def detach_by_hand(pid: int) -> None:
     """Detach from a process that is not being captured. Raises MemError."""
-    with discovery.open_process(pid) as segment:
+    try:
+        opened = discovery.open_process(pid)
+    except NoSampler:
+        raise NoSampler(f"{_name(pid)} is not attached to") from None
+    with opened as segment:
         # Whoever captures holds the lock, or left an open capture behind.
         capture.lock(segment, pid)
         capture.check_idle(segment, pid)

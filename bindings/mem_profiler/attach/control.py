@@ -128,6 +128,8 @@ def _check_absent(pid: int) -> None:
         with discovery.open_process(pid, writable=False) as segment:
             attached = _by_attach(segment.control().number("startup_flags"))
     except NoSampler:
+        if discovery.inherits(pid):
+            raise
         return
     if attached:
         raise TargetBusy(

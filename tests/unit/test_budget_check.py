@@ -92,7 +92,6 @@ def test_tolerance_raises_a_limit() -> None:
         (["stack:worker.*grow$"], 500),
         (["thread:worker"], 500),
         (["domain:host"], 4500),
-        (["domain:cuda"], 0),
         (["function:main", "module:libnet"], 1000),
         (["thread:nobody"], 0),
     ],
@@ -413,3 +412,19 @@ def test_passed_limits_stay_passed_in_a_repetition_unless_they_fail() -> None:
     better = check([(Made([scaled(PARSE, 0.5)]).subject(), budget)], tries=2, attempt=2)
     both = combine(first, better)
     assert (both.verdict, both.exit_code) == (Verdict.PASS, 0)
+
+
+def test_device_memory_is_limited_only_by_sites_that_name_its_domain() -> None:
+    made = Made([PARSE]).subject()
+    made.profile.domains = ["cuda:0"]
+    sites = tuple(
+        Site((parse_match(word),), (inuse(1),)) for word in ("domain:cuda", "function:main")
+    )
+    report = check([(made, Budget((inuse(1),), sites)), (Made([PARSE]).subject(), Budget())])
+    assert [(c.program, r.name) for c, r in report.results] == [
+        ("server cuda:0", "inuse of domain:cuda")
+    ]
+    assert report.captures[0].notes == ["function:main: no capture of such memory"]
+    host = check([(Made([PARSE]).subject(), Budget((inuse(1),), sites))])
+    assert [r.name for _, r in host.results] == ["inuse", "inuse of function:main"]
+    assert host.captures[0].notes == ["domain:cuda: no capture of such memory"]

@@ -88,11 +88,20 @@ def check_subjects(
     attempt: int = 1,
     growth: bool = True,
 ) -> Report:
-    """Hold captures against the budget file's words for their programs. Raises as `check`.
+    """Hold captures against the budget file's words for their programs.
 
-    Without ``growth`` limits on it are passed over: there is no baseline yet.
+    Without ``growth`` limits on it are passed over: there is no baseline yet. Raises as `check`,
+    and `BudgetFileError` where the file asks nothing of any of them.
     """
+    from mem_parser.errors import BudgetFileError
+
     pairs = [(s, budget.for_program(s.program)) for s in subjects]
+    if pairs and not any(r.for_domains(s.profile.domains).every_limit for s, r in pairs):
+        names = ", ".join(dict.fromkeys(s.title for s in subjects))
+        raise BudgetFileError(
+            f"{budget.path}: no limit is about {names}",
+            hint="[budget] is about every program, [target.NAME] about those called NAME",
+        )
     if not growth:
         pairs = [(s, rules.without_growth()) for s, rules in pairs]
     return check(pairs, tries=tries, attempt=attempt)
@@ -110,7 +119,8 @@ def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str
     files: dict[str, Baseline] = {}
     seen: set[str] = set()
     for subject in subjects:
-        name, rules = subject.program, budget.for_program(subject.program)
+        name = subject.title
+        rules = budget.for_program(subject.program).for_domains(subject.profile.domains)
         if name in seen:
             raise UsageProblem(
                 f"{subject.path}: a second capture of {name}",

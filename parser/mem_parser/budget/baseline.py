@@ -158,7 +158,7 @@ def of_capture(subject: Subject, budget: Budget) -> Program:
     """Return the baseline that a capture makes."""
     profile = subject.profile
     measure = basis(profile)
-    result = Program(subject.program, subject.build, profile.rate_bytes, measure)
+    result = Program(subject.title, subject.build, profile.rate_bytes, measure)
     result.total = _stored(amount_of(profile, profile, measure))
     for site in budget.sites:
         part = subject.part(site)

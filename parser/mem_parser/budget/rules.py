@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mem_parser.budget.quantity import Allowance
@@ -75,6 +76,13 @@ class Site:
     own: bool = False
     name: str = ""
 
+    def is_about(self, domains: Sequence[str]) -> bool:
+        """Tell whether it is about a capture of these memory domains."""
+        wanted = [m.pattern for m in self.matches if m.kind is Kind.DOMAIN]
+        if not wanted:
+            return "host" in domains
+        return any(all(p.search(d) for p in wanted) for d in domains)
+
     @property
     def key(self) -> str:
         """What the site is called in baselines and where it has no name."""
@@ -106,6 +114,16 @@ class Budget:
         """All limits with their site; None is the whole program."""
         whole: list[tuple[Site | None, Limit]] = [(None, limit) for limit in self.limits]
         return whole + [(site, limit) for site in self.sites for limit in site.limits]
+
+    def for_domains(self, domains: Sequence[str]) -> Budget:
+        """Return what is asked of a capture of these memory domains.
+
+        Limits of the whole, and sites that name no domain, are about the host's memory; a device's
+        memory has files of its own, and is limited by sites that name its domain.
+        """
+        host = "host" in domains
+        sites = tuple(site for site in self.sites if site.is_about(domains))
+        return dataclasses.replace(self, limits=self.limits if host else (), sites=sites)
 
     def without_growth(self) -> Budget:
         """Return the budget without its limits on growth."""

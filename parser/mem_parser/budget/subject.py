@@ -28,9 +28,17 @@ class Subject:
 
     @property
     def program(self) -> str:
-        """The program's file name: what target sections and baselines go by."""
+        """The program's file name, by which target sections are chosen."""
         capture = self.profile.capture
         return os.path.basename(capture.exe) or capture.comm or os.path.basename(self.path)
+
+    @property
+    def title(self) -> str:
+        """The program, and the memory domain where it is not the host's: what baselines and reports
+        call a capture.
+        """
+        domains = self.profile.domains
+        return self.program if "host" in domains else f"{self.program} {' '.join(domains)}"
 
     @property
     def build(self) -> str:

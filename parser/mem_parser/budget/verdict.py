@@ -188,20 +188,32 @@ class Report:
         }
 
 
-def check(pairs: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: int = 1) -> Report:
+def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: int = 1) -> Report:
     """Hold captures against budgets, all together.
 
     ``tries`` is how often it may be repeated in all, ``attempt`` which of them this is; the error
-    is divided over the tries. Raises `BaselineError` for a baseline that a limit needs and that is
+    is divided over the tries. A capture of which nothing is asked (a device's, mostly) is left out.
+    Raises `BaselineError` for a baseline that a limit needs and that is
     missing, broken, or of another program; `UsageProblem` for a broken list of suppressions.
     """
+    asked = [(s, budget.for_domains(s.profile.domains)) for s, budget in given]
+    pairs = [(s, budget) for s, budget in asked if budget.every_limit]
     checks = sum(len(budget.every_limit) for _, budget in pairs)
     error = min((budget.error for _, budget in pairs), default=0.0)
     reports = []
     for subject, budget in pairs:
         judge = _Judge(subject, budget, budget.error / tries, checks)
         reports.append(judge.run(attempt))
+    if reports:
+        reports[0].notes += _nowhere(asked, [budget for _, budget in given])
     return Report(reports, error, tries, attempt)
+
+
+def _nowhere(asked: Sequence[tuple[Subject, Budget]], given: Sequence[Budget]) -> list[str]:
+    """Say of which sites no capture holds the memory domain."""
+    found = {site.key for _, budget in asked for site in budget.sites}
+    every = dict.fromkeys(site.key for budget in given for site in budget.sites)
+    return [f"{key}: no capture of such memory" for key in every if key not in found]
 
 
 def combine(earlier: Report, later: Report) -> Report:
@@ -260,7 +272,7 @@ class _Judge:
             return None
         try:
             found: Baseline = baselines.read(path)
-            return found.of(self.subject.program)
+            return found.of(self.subject.title)
         except BaselineError:
             if self.budget.needs_baseline:
                 raise
@@ -274,7 +286,7 @@ class _Judge:
             result.attempt = attempt
         samples = profile.capture.samples
         report = CaptureReport(
-            self.subject.path, self.subject.program, results, profile.rate_bytes,
+            self.subject.path, self.subject.title, results, profile.rate_bytes,
             int(profile.counts(Count.ALLOC)[0].sum()) if samples is None else samples,
         )  # fmt: skip
         if obstacle:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mem_cli.options import debug_servers
 from mem_cli.output import check_output
+from mem_parser.domains import join
 from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.filters import check_count
 from mem_parser.model import Count, Profile, Unit
@@ -18,6 +19,9 @@ from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
 from mem_parser.symbols.files import open_binary
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import SymbolProblem, Symbols
+
+if TYPE_CHECKING:
+    from mem_parser.reports.table import TableOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class Result:
 class Everyday:
     """The checked options of one run."""
 
-    heap: str
+    heaps: tuple[str, ...]
+    by_domain: bool
     binary: str | None
     svg: bool
     output: str | None
@@ -54,7 +59,13 @@ class Everyday:
         """Check options that do not fit together. Raises `UsageProblem`."""
         if not given["heap"]:
             raise UsageProblem("no profile given", hint="mem_parser -p BINARY -f FILE.heap -t")
-        if given["table"] == given["svg"]:
+        if given["by"] and (given["svg"] or len(given["heap"]) < 2):
+            raise UsageProblem(
+                "--by domain is a table of several files", hint="-f HOST.heap -f DEVICE.heap"
+            )
+        if given["svg"] and len(given["heap"]) > 1:
+            raise UsageProblem("-s draws one file: the bytes of domains are not added up")
+        if given["table"] == given["svg"] and not given["by"]:
             both = "-t and -s exclude each other" if given["svg"] else "neither -t nor -s given"
             raise UsageProblem(both, hint="-t prints a table, -s draws the call graph as SVG")
         for one, other in (
@@ -69,7 +80,8 @@ class Everyday:
                 raise UsageProblem(" and ".join(names) + " exclude each other")
         rule = FrameRule.JEPROF if given["jeprof_frames"] else FrameRule.OWN
         return cls(
-            heap=given["heap"],
+            heaps=given["heap"],
+            by_domain=bool(given["by"]),
             binary=given["binary"],
             svg=given["svg"],
             output=given["output"],
@@ -89,34 +101,64 @@ class Everyday:
     def run(self) -> Result:
         """Read, name and report. Raises `MemError`; writes nothing."""
         check_output(self.output)
-        profile = read_profile(self.heap)
+        profiles = [(heap, read_profile(heap)) for heap in self.heaps]
+        joined = join(profiles)
         if self.binary is None:
-            check_recorded_binary(profile)
-        check_count(profile, self.count)
-        profile = profile.used(self.count)
-        symbols = symbolize(
+            check_recorded_binary(profiles[0][1])
+        for _, profile in profiles:
+            check_count(profile, self.count)
+        if self.by_domain:
+            return self._run_merged(joined)
+        results = [self._run_one(heap, profile) for heap, profile in profiles]
+        return Result(
+            "\n".join(result.text for result in results),
+            list(dict.fromkeys(problem for result in results for problem in result.problems)),
+            joined.incomplete,
+        )
+
+    def _symbols(self, profile: Profile) -> Symbols:
+        return symbolize(
             profile,
             self.binary,
             debug_dirs=self.debug_dirs,
             debuginfod=debug_servers(asked=self.debuginfod),
         )
+
+    def _run_one(self, heap: str, profile: Profile) -> Result:
+        profile = profile.used(self.count)
+        symbols = self._symbols(profile)
         sums = sum_stacks(
             profile, symbols, count=self.count, unit=self.unit, rule=self.rule, group=self.group
         )
-        text = self._draw(profile, sums) if self.svg else self._table(profile, symbols, sums)
+        draw = self.svg
+        text = self._draw(heap, profile, sums) if draw else self._table(profile, symbols, sums)
         return Result(text, symbols.problems, profile.incomplete)
 
+    def _run_merged(self, joined: Profile) -> Result:
+        from mem_parser.reports.domain_table import format_domains
+
+        profile = joined.used(self.count)
+        symbols = self._symbols(profile)
+        lines = format_domains(profile, symbols, self._options(), self.group)
+        return Result("\n".join(lines) + "\n", symbols.problems, joined.incomplete)
+
+    def _options(self) -> TableOptions:
+        from mem_parser.reports.table import TableOptions
+
+        return TableOptions(
+            self.count, self.unit, self.by_cum, self.rows, self.plain_bytes, self.rule
+        )
+
     def _table(self, profile: Profile, symbols: Symbols, sums: StackSums) -> str:
-        from mem_parser.reports.table import TableOptions, format_table
+        from mem_parser.reports.table import format_table
 
-        options = TableOptions(self.count, self.unit, self.by_cum, self.rows, self.plain_bytes)
-        return "\n".join(format_table(profile, symbols, sums, options)) + "\n"
+        return "\n".join(format_table(profile, symbols, sums, self._options())) + "\n"
 
-    def _draw(self, profile: Profile, sums: StackSums) -> str:
+    def _draw(self, heap: str, profile: Profile, sums: StackSums) -> str:
         from mem_parser.reports.graph import build_graph
         from mem_parser.reports.svg import draw_svg
 
-        name = os.path.basename(self.binary or profile.capture.exe or self.heap)
+        name = os.path.basename(self.binary or profile.capture.exe or heap)
         return draw_svg(build_graph(profile, sums, self.count, self.unit, name))
 
 

@@ -26,7 +26,15 @@ from mem_parser.errors import InputFileError, SymbolError, one_line
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled.")
-@click.option("-f", "--file", "heap", metavar="FILE", help="The .heap file.")
+@click.option(
+    "-f",
+    "--file",
+    "heap",
+    metavar="FILE",
+    multiple=True,
+    help="The .heap file; several: the domains of one capture.",
+)
+@click.option("--by", type=click.Choice(["domain"]), help="One table, a column for each -f.")
 @click.option("-t", "--table", is_flag=True, help="Print a table.")
 @click.option("-s", "--svg", is_flag=True, help="Draw the call graph as SVG.")
 @click.option("-o", "--output", metavar="FILE", help="Write here instead of to standard output.")
@@ -74,7 +82,7 @@ def report(options: dict[str, object]) -> None:
     write_result(result.text, everyday.output)
     if result.incomplete and not everyday.partial:
         raise InputFileError(
-            f"{everyday.heap}: incomplete: {result.incomplete}",
+            f"{everyday.heaps[0]}: incomplete: {result.incomplete}",
             hint="what could be read was reported; --partial accepts it",
         )
 

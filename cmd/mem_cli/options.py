@@ -70,9 +70,16 @@ def symbol_options(command: Command) -> Command:
     return command
 
 
+with_option = click.option(
+    "--with", "with_files", multiple=True, metavar="FILE",
+    help="Another domain of the same capture.",
+)  # fmt: skip
+
+
 def file_options(command: Command) -> Command:
-    """Add the profile, where its names come from, and `--partial`."""
-    return click.argument("file", metavar="FILE")(symbol_options(partial_option(command)))
+    """Add the profile, its other domains, where names come from, and `--partial`."""
+    command = with_option(symbol_options(partial_option(command)))
+    return click.argument("file", metavar="FILE")(command)
 
 
 def filters_from(given: dict[str, Any]) -> Filters:
@@ -141,10 +148,12 @@ def open_profile(
     With ``count`` only the sites that have such blocks are named, which is less work. Raises
     `InputFileError`.
     """
+    from mem_parser.domains import join
     from mem_parser.filters import check_count
     from mem_parser.readers import read_profile
 
-    profile = read_profile(file)
+    files = (file, *given.get("with_files", ()))
+    profile = join([(name, read_profile(name)) for name in files])
     if count is not None:
         check_count(profile, count)
         profile = profile.used(count)

@@ -48,6 +48,7 @@ def _end(view: View, file: str, options: dict[str, Any]) -> None:
 
 def _object(view: View, rows: list[Record] | None, **more: object) -> Record:
     """Return what `--json` prints: the rows first, then what they are of."""
+    from mem_parser.reports.device import record
     from mem_parser.reports.grid import numbers
 
     about: Record = {
@@ -60,7 +61,8 @@ def _object(view: View, rows: list[Record] | None, **more: object) -> Record:
         "incomplete": view.profile.incomplete,
     }
     first: Record = {} if rows is None else {"rows": rows}
-    return first | more | numbers("total", view.total) | about
+    of_device = record(view.profile, view.raw, view.filters.count)
+    return first | more | numbers("total", view.total) | about | of_device
 
 
 def _one_form(options: dict[str, Any]) -> None:

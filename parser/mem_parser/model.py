@@ -363,11 +363,12 @@ class Profile:
         return dataclasses.replace(self, sites=self.sites.take(sites), thread_blocks=blocks)
 
     def used(self, count: Count) -> Profile:
-        """Return the profile of the sites that have blocks of ``count``, without stacks that nobody
-        uses then.
+        """Return the profile of the sites that have blocks of ``count`` or refused ones, without
+        stacks that nobody uses then.
         """
         blocks, _ = self.counts(count)
-        kept = self.where(blocks > 0)
+        failed = self.sites.failed_blocks
+        kept = self.where((blocks > 0) if failed is None else (blocks > 0) | (failed > 0))
         used = np.zeros(len(self.stacks), dtype=np.bool_)
         used[kept.sites.stack] = True
         if used.all():
@@ -375,8 +376,8 @@ class Profile:
         sites = dataclasses.replace(kept.sites, stack=(np.cumsum(used) - 1)[kept.sites.stack])
         return dataclasses.replace(kept, sites=sites, stacks=self.stacks.take(used))
 
-    def total_taken(self, count: Count) -> Estimate | None:
-        """Return the estimate of the bytes that devices gave up for the blocks of ``count``; None
+    def weigh_taken(self, count: Count) -> FloatArray | None:
+        """Return per site the estimate of the bytes that a device gave up for its blocks; None
         where they are not known of any block, or not kept for this count.
 
         A record's taken bytes stand for as many as its blocks do: they weigh by the same factor.
@@ -386,14 +387,7 @@ class Profile:
         if taken is None or not taken.any():
             return None
         objects, _, samples = self.weigh(count, Unit.OBJECTS)
-        factor = objects / np.maximum(samples, 1)
-        _, variance, _ = self.weigh(count, Unit.SPACE)
-        asked = np.maximum(self.counts(count)[1], 1)
-        error = math.sqrt(float((variance * (taken / asked) ** 2).sum()))
-        known = int(samples[taken > 0].sum())
-        return Estimate(
-            float((taken * factor).sum()), error if self.exact_samples else math.nan, known
-        )
+        return np.asarray(taken * (objects / np.maximum(samples, 1)), dtype=np.float64)
 
     @property
     def samples_missing(self) -> int:

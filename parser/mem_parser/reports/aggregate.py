@@ -45,6 +45,9 @@ class StackSums:
     variances: FloatArray
     samples: Keys
     exact_samples: bool
+    taken: FloatArray | None = None
+    """Estimated bytes that a device gave up for the stack's blocks; None where they are not known.
+    """
 
     @property
     def total(self) -> Estimate:
@@ -61,6 +64,7 @@ class Row:
     name: str
     flat: Estimate
     cum: Estimate
+    flat_taken: float | None = None
 
 
 def sum_stacks(
@@ -78,15 +82,21 @@ def sum_stacks(
     stack = profile.sites.stack
     offsets, locations = without_allocators(symbols, rule)
     names, key_of_location = _keys(symbols, group)
+    taken = profile.weigh_taken(count)
     return StackSums(
         names=names,
         offsets=offsets,
         keys=key_of_location[locations],
-        values=np.bincount(stack, weights=value, minlength=stacks).astype(np.float64),
-        variances=np.bincount(stack, weights=variance, minlength=stacks).astype(np.float64),
+        values=_by_stack(stack, value, stacks),
+        variances=_by_stack(stack, variance, stacks),
         samples=np.bincount(stack, weights=samples, minlength=stacks).astype(np.int64),
         exact_samples=profile.exact_samples,
+        taken=None if taken is None else _by_stack(stack, taken, stacks),
     )
+
+
+def _by_stack(stack: Keys, weights: FloatArray, stacks: int) -> FloatArray:
+    return np.bincount(stack, weights=weights, minlength=stacks).astype(np.float64)
 
 
 def rows_of(sums: StackSums) -> list[Row]:
@@ -97,11 +107,16 @@ def rows_of(sums: StackSums) -> list[Row]:
     flat = _sum_by(leaf, np.flatnonzero(depth > 0), sums, count)
     stack, key = distinct_pairs(sums)
     cum = _sum_by(key, stack, sums, count)
+    taken: list[float] | None = None
+    if sums.taken is not None:
+        weights = sums.taken[np.flatnonzero(depth > 0)]
+        taken = np.bincount(leaf, weights=weights, minlength=count).tolist()
     return [
         Row(
             name,
             estimate(flat[0][k], flat[1][k], flat[2][k], sums),
             estimate(cum[0][k], cum[1][k], cum[2][k], sums),
+            None if taken is None else taken[k],
         )
         for k, name in enumerate(sums.names)
         if cum[0][k] or cum[2][k]

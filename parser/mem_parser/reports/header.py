@@ -5,6 +5,7 @@ from __future__ import annotations
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Capture, Count, Profile, Unit
+from mem_parser.reports.device import header_line
 from mem_parser.reports.units import format_bytes, format_total
 
 _WHICH = {
@@ -22,6 +23,7 @@ _LOSS_TEXT = {
     "stack_empty": "samples without a stack",
     "stack_table_full": "samples whose stack found no room",
     "stack_sites_full": "samples without a site of their own",
+    "domain_full": "device blocks lost, table of domains full",
     "reserve": "times the file system refused room",
     "module_full": "modules not recorded",
     "thread_full": "threads not told apart",
@@ -36,7 +38,8 @@ def header_lines(
 ) -> list[str]:
     """Return the header; the first line begins `Total: `. ``plain``: sizes as whole bytes."""
     text = f"{total.value:.0f} B" if plain and unit is Unit.SPACE else format_total(total, unit)
-    lines = [_first_line(profile, text, total, count), _coverage(profile, count)]
+    lines = [_first_line(profile, text, total, count)]
+    lines += [header_line(profile, count), _coverage(profile, count)]
     lines += _losses(profile.capture)
     if profile.incomplete:
         lines.append(f"INCOMPLETE: {profile.incomplete}")
@@ -53,7 +56,7 @@ def _first_line(profile: Profile, text: str, total: Estimate, count: Count) -> s
     if profile.capture.lost:
         parts.append(f"{profile.samples_missing} lost")
     rss = profile.capture.memory.rss_bytes
-    if rss is not None:
+    if rss is not None and profile.capture.device is None:
         parts.append(f"RSS {format_bytes(rss)}")
     return "   ".join(parts)
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mem_parser.model import Count, Profile, Unit
+from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import Row, StackSums, rows_of
+from mem_parser.reports.device import refusal_lines, remainder
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.units import format_value, percent
 from mem_parser.symbols.reasons import why_nameless
@@ -33,6 +35,7 @@ class TableOptions:
     by_cum: bool = False
     rows: int | None = None
     plain_bytes: bool = False
+    rule: FrameRule = FrameRule.OWN
 
 
 def format_table(
@@ -42,14 +45,18 @@ def format_table(
     total = sums.total
     lines = header_lines(profile, total, options.count, options.unit, plain=options.plain_bytes)
     yield from lines
-    if not total.samples:
+    if total.samples:
+        rows = sorted(rows_of(sums), key=_order(by_cum=options.by_cum))
+        shown = _choose(rows, total.value, options.rows)
+        yield from _format_rows(shown, total.value, options)
+        yield from _remainder(profile, options, with_taken=sums.taken is not None)
+        yield from _left_out(rows, shown, options)
+    else:
         yield _nothing(options.count)
-        return
-    rows = sorted(rows_of(sums), key=_order(by_cum=options.by_cum))
-    shown = _choose(rows, total.value, options.rows)
-    yield from _format_rows(shown, total.value, options)
-    yield from _left_out(rows, shown, options)
-    yield from nameless_lines(symbols)
+        yield from _remainder(profile, options, with_taken=False)
+    yield from refusal_lines(profile, symbols, options.rule)
+    if total.samples:
+        yield from nameless_lines(symbols)
 
 
 def _nothing(count: Count) -> str:
@@ -75,15 +82,28 @@ def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterat
             return f"{value:.0f}"
         return format_value(value, options.unit)
 
-    yield f"{'flat':>10} {'flat%':>7} {'sum%':>7} {'cum':>10} {'cum%':>7}  name"
+    with_taken = options.unit is Unit.SPACE and any(row.flat_taken is not None for row in rows)
+    head = f" {'taken':>10}" if with_taken else ""
+    yield f"{'flat':>10} {'flat%':>7} {'sum%':>7} {'cum':>10} {'cum%':>7}{head}  name"
     running = 0.0
     for row in rows:
         running += row.flat.value
         flat, cum = row.flat.value, row.cum.value
+        taken = f" {text(row.flat_taken or 0.0):>10}" if with_taken else ""
         yield (
             f"{text(flat):>10} {percent(flat, total):>7} {percent(running, total):>7} "
-            f"{text(cum):>10} {percent(cum, total):>7}  {row.name}"
+            f"{text(cum):>10} {percent(cum, total):>7}{taken}  {row.name}"
         )
+
+
+def _remainder(profile: Profile, options: TableOptions, *, with_taken: bool) -> Iterator[str]:
+    """Yield the row of what the device holds beyond the rows; it is no part of their total."""
+    rest = remainder(profile) if options.count is Count.INUSE else None
+    if rest is None or options.unit is not Unit.SPACE:
+        return
+    value = f"{rest.bytes:.0f}" if options.plain_bytes else format_value(rest.bytes, options.unit)
+    filler = f"{'-':>7} {'-':>7} {'-':>10} {'-':>7}" + (f" {'-':>10}" if with_taken else "")
+    yield f"{value:>10} {filler}  {rest.name}"
 
 
 def _left_out(rows: list[Row], shown: list[Row], options: TableOptions) -> Iterator[str]:

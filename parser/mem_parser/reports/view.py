@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from mem_parser.domains import as_part
+from mem_parser.errors import UsageProblem
 from mem_parser.estimate import Estimate
 from mem_parser.filters import Filters
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
+from mem_parser.reports.device import refusal_lines, remainder_line
 from mem_parser.reports.grid import Block
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.table import nameless_lines
@@ -63,9 +68,14 @@ class View:
         yield from self.header
         if not self.total.samples:
             yield "0 samples: nothing to show"
-            return
-        yield from body
-        yield from nameless_lines(self.symbols)
+        else:
+            yield from body
+        filters = self.filters
+        rest = "" if filters.words else remainder_line(self.profile, filters.count, filters.unit)
+        yield from filter(None, [rest])
+        yield from refusal_lines(self.profile, self.raw, filters.rule)
+        if self.total.samples:
+            yield from nameless_lines(self.symbols)
 
     @property
     def function_of_name(self) -> dict[str, Function]:
@@ -74,6 +84,16 @@ class View:
 
 
 def make_view(profile: Profile, symbols: Symbols, filters: Filters) -> View:
-    """Apply ``filters``. Raises as `Filters.apply` does."""
+    """Apply ``filters``. Raises as `Filters.apply` does, and `UsageProblem` when blocks of several
+    domains are left: host and device bytes are not added up.
+    """
     left, named = filters.apply(profile, symbols)
+    names = [left.domains[k] for k in np.unique(left.sites.domain)]
+    if len(names) > 1:
+        raise UsageProblem(
+            f"{' and '.join(names)} are different memories and are not added up",
+            hint=f"--domain {names[0]} shows one of them",
+        )
+    if left.parts and names:
+        left = as_part(left, names[0])
     return View(left, named, symbols, filters)

@@ -25,6 +25,8 @@ Ints = NDArray[np.int64]
 # No honest counter comes near these; sums of a million such rows still fit 64 bits.
 BLOCKS_MAX = 1 << 40
 BYTES_MAX = 1 << 43
+# Of one device site: a training loop takes gigabytes a step. Programs ask in vain for any size.
+DEVICE_BYTES_MAX = 1 << 52
 OWNERS_MASK = 0xFFFFFFFF
 
 
@@ -229,8 +231,11 @@ def read_sites(segment: Segment, control: Control, capture: int, source: Source 
     keys = np.concatenate([part[0] for part in parts] or [np.empty(0, np.uint64)])
     table = np.concatenate([part[1] for part in parts] or [np.empty((0, width), np.uint64)])
     # Freed counts are cut below; the others are believed only as far as an honest one could come.
-    sane = (table[:, 0] <= BLOCKS_MAX) & (table[:, 1] <= BYTES_MAX)
-    sane &= np.all(table[:, 4:counts] <= BYTES_MAX, axis=1)
+    most = BYTES_MAX if source is HOST else DEVICE_BYTES_MAX
+    sane = (table[:, 0] <= BLOCKS_MAX) & (table[:, 1] <= most)
+    if source is not HOST:
+        sane &= (table[:, 4] <= most) & (table[:, 6] <= BLOCKS_MAX)
+        table[:, 7] = np.minimum(table[:, 7], np.uint64(DEVICE_BYTES_MAX))
     sane &= (table[:, 0] > 0) | ((table[:, 1] == 0) & (table[:, 2] == 0))
     keys, table = _merge(keys[sane], table[sane])
     some = table[:, 0] > 0
@@ -269,7 +274,7 @@ def read_live(
         rows = segment.rows(level, dtype)
         settled = (keys != 0) & (keys & np.uint64(1) == 0) & (segment.keys(level) == keys)
         settled &= _of_capture(rows["site_key"], capture)
-        settled &= rows[source.size] <= BYTES_MAX
+        settled &= rows[source.size] <= (BYTES_MAX if source is HOST else DEVICE_BYTES_MAX)
         settled &= rows["thread"] < layout.THREAD_ROWS
         if source is not HOST:
             settled &= rows["state"] & np.uint64(OWNERS_MASK) != 0

@@ -225,6 +225,9 @@ void mp_device_put_back(const struct mp_device_taken *taken) {
         struct mp_device_site_row *site = counters_of(seg, &row);
         if (site != NULL)
             count_free(site, &row, UINT64_MAX);
+        struct mp_domain *domain = mp_domain_at(seg, domain_of_key(row.site_key));
+        if (domain != NULL)
+            mp_add_relaxed(&domain->freed_calls, UINT64_MAX);
     }
     errno = saved_errno;
 }

@@ -112,17 +112,19 @@ static inline __attribute__((always_inline)) uint32_t fail(struct mp_payload_fra
     return what;
 }
 
+/* Nothing is opened or called before somebody outside has said so: it may have died meanwhile. */
 static inline __attribute__((always_inline)) uint32_t get_library(struct mp_payload_frame *frame) {
-    if (frame->path[0] != 0)
-        return MP_FAILED_NOT;
-    long fd = mp_syscall4(SYS_memfd_create, (long)frame->memfd_name, MEMFD_CLOEXEC, 0, 0);
-    if (fd < 0)
-        return fail(frame, MP_FAILED_MEMFD, fd);
-    frame->fd = (int32_t)fd;
+    if (frame->dlopen != 0 && frame->path[0] == 0) {
+        long fd = mp_syscall4(SYS_memfd_create, (long)frame->memfd_name, MEMFD_CLOEXEC, 0, 0);
+        if (fd < 0)
+            return fail(frame, MP_FAILED_MEMFD, fd);
+        frame->fd = (int32_t)fd;
+    }
     reach(frame, MP_LOADER_WANTS_LIBRARY);
     if (!wait_for(&frame->go) || __atomic_load_n(&frame->go, __ATOMIC_ACQUIRE) != 1)
         return fail(frame, MP_FAILED_WAIT, -ETIMEDOUT);
-    name_of_fd(frame);
+    if (frame->fd >= 0)
+        name_of_fd(frame);
     return MP_FAILED_NOT;
 }
 
@@ -144,12 +146,9 @@ static inline __attribute__((always_inline)) uint32_t open_library(struct mp_pay
 IN_PAYLOAD void *mp_payload_load(struct mp_payload_frame *frame) {
     frame->fd = -1;
     reach(frame, MP_LOADER_STARTED);
-    uint32_t failure = MP_FAILED_NOT;
-    if (frame->dlopen != 0) {
-        failure = get_library(frame);
-        if (failure == MP_FAILED_NOT)
-            failure = open_library(frame);
-    }
+    uint32_t failure = get_library(frame);
+    if (failure == MP_FAILED_NOT && frame->dlopen != 0)
+        failure = open_library(frame);
     if (frame->fd >= 0)
         mp_syscall4(SYS_close, frame->fd, 0, 0, 0);
     if (failure == MP_FAILED_NOT && __atomic_load_n(&frame->ack, __ATOMIC_ACQUIRE) != 0)

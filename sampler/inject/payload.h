@@ -37,7 +37,7 @@
 enum mp_loader_stage {
     MP_LOADER_NONE = 0,
     MP_LOADER_STARTED = 1,
-    MP_LOADER_WANTS_LIBRARY = 2, /* `fd` is an empty memory file: fill it, then set `go` */
+    MP_LOADER_WANTS_LIBRARY = 2, /* `fd` is an empty memory file, or -1: fill it, set `go` */
     MP_LOADER_LOADING = 3,       /* in dlopen */
     MP_LOADER_CALLING = 4,       /* in mem_profiler_attach */
     MP_LOADER_DONE = 5,          /* `error` and the request say how; waits for `ack` */

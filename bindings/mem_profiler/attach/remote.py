@@ -324,21 +324,26 @@ class _Talk:
         self._await_removal()
 
     def _hand_over(self) -> None:
-        """Write the library into the memory file that the loader made."""
-        path = f"/proc/{self.pid}/task/{self._borrowed.tid}/fd/{self.field('fd')}"
+        """Write the library into the memory file that the loader made, if any; let it go on."""
+        fd = self.field("fd")
+        if fd >= 0:
+            self._write_library(fd)
+        kill_points.at("library-written")
+        self._set("go", 1)
+        self._handed = True
+
+    def _write_library(self, number: int) -> None:
         data = mem_profiler.library_path().read_bytes()
         try:
+            path = f"/proc/{self.pid}/task/{self._borrowed.tid}/fd/{number}"
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:  # that thread has ended; the file is the process's
-            fd = os.open(path.replace(f"/task/{self._borrowed.tid}", ""), os.O_WRONLY)
+            fd = os.open(f"/proc/{self.pid}/fd/{number}", os.O_WRONLY | os.O_CLOEXEC)
         try:
             while data:
                 data = data[os.write(fd, data) :]
         finally:
             os.close(fd)
-        kill_points.at("library-written")
-        self._set("go", 1)
-        self._handed = True
 
     def _give_up(self) -> None:
         self._set("ack", 1)

@@ -1,0 +1,89 @@
+"""`mem_profiler run --device`: what it sets, what it says of a backend that was never seen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from controller_tools import LIBRARY, HeapFile, run_command
+from mem_parser.errors import UsageProblem
+from mem_profiler import device_choice
+from stub_driver import Ascend, Ledger
+
+LINES = "set 0\nmalloc 0 1000\nmalloc 1 3000\nfree 0\n"
+
+
+def test_device_memory_comes_into_files_of_its_own(
+    segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Ascend.build().program(linked=True)
+    monkeypatch.setenv("STUB_LEDGER", str(tmp_path / "ledger"))
+
+    done = run_command("run", "-c", "1", "--device", "hal", "-o", tmp_path / "p", "--",
+                       program, "link", input=LINES)  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert "note: device" not in done.stderr
+    names = sorted(path.name.split(".", 2)[2] for path in tmp_path.glob("p.*.heap"))
+    assert names == ["1.hal-0.heap", "1.heap"]
+    [heap] = [HeapFile(path) for path in tmp_path.glob("p.*.hal-0.heap")]
+    tally = Ledger.read(tmp_path / "ledger").tallies["hal-0"]
+    assert (heap.total("alloc_blocks"), heap.total("alloc_bytes")) == (2, tally.bytes)
+
+
+@pytest.mark.parametrize("asked", ["cuda", "hal,cuda"])
+def test_a_backend_of_which_nothing_was_seen_is_told_with_reasons(
+    segment_dir: Path, tmp_path: Path, asked: str
+) -> None:
+    program = Ascend.build().program(linked=True)
+
+    done = run_command("run", "--device", asked, "-o", tmp_path / "p", "--", program, "link",
+                       input=LINES)  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: device")]
+    [note] = notes
+    assert note.startswith("note: device cuda was asked for, and 0 calls of it were seen; ")
+    assert "linked statically" in note
+
+
+def test_auto_says_nothing_of_what_is_not_there(segment_dir: Path, tmp_path: Path) -> None:
+    done = run_command("run", "-o", tmp_path / "p", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert "note: device" not in done.stderr
+
+
+def test_an_unknown_backend_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    done = run_command("run", "--device", "gpu", "-o", tmp_path / "p", "--", "true")
+    assert done.returncode == UsageProblem("").exit_code
+    assert "there is no backend 'gpu'" in done.stderr
+    assert "hal, cuda, hip, opencl, vulkan, ze" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_choice_sets_what_it_needs() -> None:
+    preload = {"LD_PRELOAD": f"{LIBRARY}:/other.so /third.so"}
+    hal = device_choice.environment(device_choice.parse("hal"), LIBRARY, preload)
+    gate = LIBRARY.with_name(device_choice.GATE_NAME)
+    assert hal == {
+        "MEM_PROFILER_DEVICE": "hal",
+        "LD_PRELOAD": f"{LIBRARY}:/other.so:/third.so:{gate}",
+    }
+    assert os.path.realpath(gate).endswith("libascend_kernel_hook.so")
+    cuda = device_choice.environment(device_choice.parse("cuda"), LIBRARY, preload)
+    assert cuda == {"MEM_PROFILER_DEVICE": "cuda", "NVTX_INJECTION64_PATH": str(LIBRARY)}
+    taken = device_choice.environment(
+        device_choice.parse("cuda"), LIBRARY, {"NVTX_INJECTION64_PATH": "/nsys.so"}
+    )
+    assert taken == {"MEM_PROFILER_DEVICE": "cuda"}
+    none = device_choice.environment(device_choice.parse("none"), LIBRARY, preload)
+    assert none == {"MEM_PROFILER_DEVICE": "none"}
+    auto = device_choice.environment(device_choice.AUTO, LIBRARY, preload)
+    assert auto["MEM_PROFILER_DEVICE"] == "auto"
+    assert "LD_PRELOAD" not in auto
+    assert auto["OPENCL_LAYERS"] == str(LIBRARY)
+    on_ascend = preload | {"ASCEND_HOME_PATH": "/usr/local/Ascend"}
+    auto = device_choice.environment(device_choice.AUTO, LIBRARY, on_ascend)
+    assert auto["LD_PRELOAD"].endswith(device_choice.GATE_NAME)

@@ -37,6 +37,8 @@ enum mp_address_space {
     MP_SPACE_POOL,
     MP_SPACE_HAL_REGISTERED, /* host ranges: blocks beside the ranges' own */
     MP_SPACE_CUDA_REGISTERED,
+    MP_SPACE_HIP_REGISTERED,
+    MP_SPACE_HIP_POOLED,
     MP_SPACES,
 };
 

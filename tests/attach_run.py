@@ -1,0 +1,88 @@
+"""Processes that nobody prepared, and attaching to them from this process.
+
+Model: an `Unprepared` is a `Target` without the sampler in its environment. The attaching itself is
+called here, not through the command, which takes a third of a second to start; the commands have
+tests of their own. A controller that dies is a forked child of the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mem_profiler import attach as attaching
+from mem_profiler import procfs
+from mem_profiler.attach import kill_points, remote, threads
+from sampler_run import Target, build
+
+SPAN_MS = 400
+
+
+class Unprepared(Target):
+    """A running program without the sampler. Use as a context manager."""
+
+    def __init__(self, argv: Sequence[str | Path], folder: Path, **options: Any) -> None:
+        super().__init__(argv, {**os.environ, "MEM_PROFILER_DIR": str(folder)}, **options)
+
+
+@pytest.fixture
+def segments_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's folder of segments is that of the attaching side too."""
+    monkeypatch.setenv("MEM_PROFILER_DIR", str(folder))
+    return folder
+
+
+def waits(kind: str, folder: Path, span_ms: int = SPAN_MS) -> Unprepared:
+    """waits.c in one kind of system call; its main thread has begun."""
+    target = Unprepared([build("waits.c"), kind, str(span_ms)], folder)
+    assert target.line() == "ready"
+    return target
+
+
+def storm(kind: str, folder: Path, *arguments: Path) -> Unprepared:
+    """storm.c doing one thing."""
+    target = Unprepared([build("storm.c"), kind, *arguments], folder)
+    assert target.line() == "ready"
+    return target
+
+
+def end_storm(target: Target) -> int:
+    """Let a storm end; how many rounds it made, none of them with a wrong result."""
+    words = target.finish().split()
+    assert words[0] == "rounds"
+    assert words[3] == "0", words
+    return int(words[1])
+
+
+@contextlib.contextmanager
+def only_thread(monkeypatch: pytest.MonkeyPatch, tid: int) -> Iterator[None]:
+    """Only this thread may be borrowed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "waiting", lambda _pid: [tid])
+        patch.setattr(remote, "RUNNING_FROM_ROUND", 10**9)
+        yield
+
+
+def mappings(pid: int) -> set[str]:
+    """Names of what a process has mapped."""
+    return {mapping.path for mapping in procfs.maps(pid)}
+
+
+def die_at(point: str, pid: int) -> None:
+    """Attach in a child that is killed at `point`; fails if it was not."""
+    child = os.fork()
+    if child == 0:
+        os.environ[kill_points.VARIABLE] = point
+        try:
+            attaching.attach(pid)
+        finally:
+            os._exit(99)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), (point, status)
+    assert os.WTERMSIG(status) == signal.SIGKILL

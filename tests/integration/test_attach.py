@@ -1,0 +1,307 @@
+"""Attach to a process that nobody prepared: nothing it does changes, and everything is put back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from attach_run import (
+    SPAN_MS,
+    Unprepared,
+    die_at,
+    end_storm,
+    mappings,
+    only_thread,
+    segments_here,
+    storm,
+    waits,
+)
+from controller_tools import HeapFile, command, command_environment, run_command
+from mem_parser.errors import TargetBusy
+from mem_profiler import attach as attaching
+from mem_profiler import procfs
+from mem_profiler._inject import lib
+from sampler_run import Controller, Target, build, environment
+
+__all__ = ["segments_here"]
+
+# kind of wait: result and errno when its time is over
+WAITS = {
+    "nanosleep": (0, 0),
+    "until": (0, 0),
+    "poll": (0, 0),
+    "select": (0, 0),
+    "cond": (-1, errno.ETIMEDOUT),
+    "sem": (-1, errno.ETIMEDOUT),
+    "epoll": (0, 0),
+    "semop": (-1, errno.EAGAIN),
+    "signal": (-1, errno.EAGAIN),
+    "socket": (-1, errno.EAGAIN),
+}
+# Their time limit begins anew when the kernel stops them: at most one limit more per stop.
+BEGIN_ANEW = {"epoll", "semop", "signal", "socket"}
+STEPS = [str(step) for step in range(1, lib.MP_STEP_DETACHED + 1)]
+MOMENTS = ["stage-2", "library-written", "stage-5", "acknowledged"]
+
+
+def blocks(target: Unprepared) -> list[list[str]]:
+    """End waits.c: its rounds, after a look at its blocks."""
+    lines = [line.split() for line in target.finish().splitlines()]
+    _, allocated, freed, wrong = lines.pop()
+    assert (allocated, wrong) == (freed, "0")
+    return lines
+
+
+@pytest.mark.parametrize("kind", WAITS)
+def test_an_interrupted_wait_ends_as_if_nothing_had_been(
+    kind: str, segments_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with waits(kind, segments_here) as target:
+        with only_thread(monkeypatch, target.pid):
+            attaching.attach(target.pid)
+            attaching.detach(target.pid)
+        target.tell("end")
+        rounds = blocks(target)
+
+    assert rounds
+    for _, result, error, span in rounds:
+        assert (int(result), int(error)) == WAITS[kind]
+        assert int(span) >= SPAN_MS
+        stops = 3 if kind in BEGIN_ANEW else 1
+        assert int(span) < stops * SPAN_MS + 300
+
+
+def test_every_register_is_as_it_was(segments_here: Path) -> None:
+    with Unprepared([build("registers.c")], segments_here) as target:
+        assert target.line() == "ready"
+        for _ in range(3):
+            attaching.attach(target.pid)
+            assert target.ask("hello") == "same 6"
+            attaching.detach(target.pid)
+            assert target.ask("hello") == "same 6"
+        target.finish()
+
+
+def test_a_controller_that_dies_at_any_step_leaves_every_register_as_it_was(
+    segments_here: Path,
+) -> None:
+    for step in STEPS[: lib.MP_STEP_CREATED]:
+        with Unprepared([build("registers.c")], segments_here) as target:
+            assert target.line() == "ready"
+            die_at(step, target.pid)
+            assert target.ask("hello") == "same 6", step
+            target.finish()
+
+
+@pytest.mark.parametrize("point", STEPS + MOMENTS)
+def test_the_target_goes_on_when_the_controller_dies(point: str, segments_here: Path) -> None:
+    with waits("nanosleep", segments_here, 50) as target:
+        die_at(point, target.pid)
+        target.line()
+        if not attaching.is_attached(target.pid):
+            attaching.attach(target.pid)
+        attaching.detach(target.pid)
+        target.tell("end")
+        assert all(words[1:3] == ["0", "0"] for words in blocks(target))
+
+
+@pytest.mark.parametrize("kind", ["malloc", "compute", "threads", "forks", "alarms", "handler"])
+def test_a_busy_process_is_captured_and_left(kind: str, segments_here: Path) -> None:
+    with storm(kind, segments_here) as target:
+        for _ in range(3):
+            attaching.attach(target.pid)
+            attaching.detach(target.pid)
+        assert end_storm(target) > 0
+
+
+def test_libraries_that_come_and_go_meanwhile_do_no_harm(segments_here: Path) -> None:
+    plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=a", "-DSIZE=500", out="storm_plugin.so")
+    with storm("dlopen", segments_here, plugin) as target:
+        for _ in range(3):
+            attached = attaching.attach(target.pid)
+            attached.tick()
+            attaching.detach(target.pid)
+        assert end_storm(target) > 0
+
+
+def test_attaching_again_opens_nothing_again(segments_here: Path) -> None:
+    with storm("handler", segments_here) as target:
+        before = mappings(target.pid)
+        attaching.attach(target.pid)
+        attaching.detach(target.pid)
+        after = mappings(target.pid)
+        assert after - before == {"/memfd:libmem_sampler.so (deleted)"}
+        count = len(procfs.maps(target.pid))
+        for _ in range(5):
+            attaching.attach(target.pid)
+            attaching.detach(target.pid)
+        assert mappings(target.pid) == after
+        assert abs(len(procfs.maps(target.pid)) - count) <= 2
+        fds = os.listdir(f"/proc/{target.pid}/fd")
+        assert not [fd for fd in fds if "memfd" in os.readlink(f"/proc/{target.pid}/fd/{fd}")]
+        end_storm(target)
+
+
+def test_no_thread_of_ours_stays(segments_here: Path) -> None:
+    with storm("handler", segments_here) as target:
+        before = sorted(os.listdir(f"/proc/{target.pid}/task"))
+        attaching.attach(target.pid)
+        assert sorted(os.listdir(f"/proc/{target.pid}/task")) == before
+        attaching.detach(target.pid)
+        end_storm(target)
+
+
+def test_two_at_once_are_told_apart(segments_here: Path) -> None:
+    with storm("handler", segments_here) as target:
+        ends = [
+            subprocess.Popen(
+                command("attach", target.pid),
+                env=command_environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        errors = [end.communicate(timeout=60)[1] for end in ends]
+        assert sorted(end.returncode for end in ends) == [0, 4]
+        assert re.search("traced by|attached to already|attaches to", "".join(errors))
+        attaching.detach(target.pid)
+        end_storm(target)
+
+
+def stepped(target: Target) -> tuple[int, int, int, int]:
+    """Have stepper.c allocate and free what is known; blocks and bytes by it, all of main's."""
+    with Controller(target) as controller:
+        number = controller.start(1)
+        for line in ("a 1000 40", "c 500 300", "a 20 100000"):
+            assert target.ask(line) == "ok"
+        counted = controller.stop(number)
+    assert counted.missing == 0
+    kept, all_ = counted.by("allocate"), counted.under("main")
+    return kept.live_blocks, kept.live_bytes, all_.blocks, all_.bytes
+
+
+def test_a_capture_by_attach_agrees_with_one_by_preload(segments_here: Path) -> None:
+    program = build("stepper.c")
+    with Unprepared([program], segments_here) as target:
+        assert target.line() == "ok"
+        attaching.attach(target.pid)
+        attached = stepped(target)
+        attaching.detach(target.pid)
+        target.finish()
+    with Target([program], environment(segments_here)) as target:
+        assert target.line() == "ok"
+        preloaded = stepped(target)
+        target.finish()
+    assert attached == preloaded == (1020, 2040000, 1520, 2190000)
+
+
+def test_the_everyday_form_attaches_captures_and_detaches(
+    segments_here: Path, tmp_path: Path
+) -> None:
+    with storm("malloc", segments_here) as target:
+        done = run_command("-s", "0.5", "-c", "512", "-p", target.pid, "-o", tmp_path / "p")
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"attached to \S+ \(pid \d+\): \d+ slots in \d+ modules", done.stderr)
+        assert "detached from storm" in done.stderr
+        assert not attaching.is_attached(target.pid)
+        end_storm(target)
+    heap = HeapFile(next(tmp_path.glob("p.*.heap")))
+    assert heap.header["samples"] > 1000
+
+
+def test_libraries_opened_during_a_capture_are_seen(segments_here: Path, tmp_path: Path) -> None:
+    plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
+    with Unprepared([build("late.c"), plugin], segments_here) as target:
+        assert target.line() == "ready"
+        attached = attaching.attach(target.pid)
+        with Controller(target) as controller:
+            number = controller.start(1)
+            assert target.ask("open") == "opened"
+            give_up = time.monotonic() + 20
+            while attached.rescans == 0 and time.monotonic() < give_up:
+                attached.tick()
+            assert target.ask("allocate") == "allocated"
+            counted = controller.stop(number)
+        assert counted.by("inner_b").blocks == 100
+        attaching.detach(target.pid)
+        target.finish()
+
+
+def test_one_who_asks_to_stop_finds_the_process_as_it_was(segments_here: Path) -> None:
+    with storm("handler", segments_here) as target:
+        before = mappings(target.pid)
+        with pytest.raises(attaching.Stopped):
+            attaching.attach(target.pid, asked_to_stop=lambda: True)
+        give_up = time.monotonic() + 20
+        while len(os.listdir(f"/proc/{target.pid}/task")) > 2 and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert mappings(target.pid) == before
+        end_storm(target)
+
+
+def test_attaching_twice_is_refused_in_plain_words(segments_here: Path) -> None:
+    with storm("handler", segments_here) as target:
+        attaching.attach(target.pid)
+        with pytest.raises(TargetBusy, match="attached to already"):
+            attaching.attach(target.pid)
+        attaching.detach(target.pid)
+        done = run_command("detach", target.pid)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert "is not attached to" in done.stderr
+        end_storm(target)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_thousand_times_in_and_out_of_one_process(segments_here: Path) -> None:
+    rss: list[int] = []
+    held: list[float] = []
+    with storm("malloc", segments_here) as target:
+        for i in range(1000):
+            held.append(attaching.attach(target.pid).answer.held_ns / 1e6)
+            attaching.detach(target.pid)
+            if i % 100 == 99:
+                rss.append(procfs.rss_bytes(target.pid) or 0)
+        rounds = end_storm(target)
+    held.sort()
+    print(f"{rounds} rounds, held {held[500]:.2f} ms median, {held[-1]:.2f} ms at most, RSS {rss}")
+    assert rss[-1] < rss[0] + (4 << 20)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["malloc", "compute", "threads", "forks", "dlopen", "alarms"])
+def test_many_times_in_and_out_of_busy_processes(kind: str, segments_here: Path) -> None:
+    plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=a", "-DSIZE=500", out="storm_plugin.so")
+    with storm(kind, segments_here, plugin) as target:
+        for _ in range(40):
+            attached = attaching.attach(target.pid)
+            attached.tick()
+            attaching.detach(target.pid)
+        print(f"{kind}: {end_storm(target)} rounds")
+
+
+def test_threads_of_the_test_itself_do_not_disturb(segments_here: Path) -> None:
+    results: list[int] = []
+
+    def work() -> None:
+        with storm("handler", segments_here) as target:
+            results.append(attaching.attach(target.pid).answer.result)
+            attaching.detach(target.pid)
+            end_storm(target)
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert results == [0, 0]

@@ -31,6 +31,7 @@ UNKNOWN_MEMORY: dict[str, int | None] = dict.fromkeys(
         "file_bytes",
         "shmem_bytes",
         "heap_bytes",
+        "arena_bytes",
         "stack_bytes",
     )
 )

@@ -7,6 +7,8 @@ gives None or an empty answer, because it may go at any moment. Errors of permis
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
 import re
 import struct
@@ -15,6 +17,7 @@ from pathlib import Path
 
 INIT_PIDNS_INODE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace that sees everything
 AT_SECURE = 23
+ARENA_BYTES = 64 << 20  # HEAP_MAX_SIZE of glibc's malloc on 64-bit machines
 
 
 @dataclass(frozen=True)
@@ -205,12 +208,75 @@ def _smaps_sizes(raw: bytes, name: bytes) -> int:
     return sum(int(kb) * 1024 for kb in re.findall(pattern, raw, re.MULTILINE))
 
 
-def _region_rss(raw: bytes, label: bytes) -> int:
-    """Resident bytes of the mappings of /proc/PID/smaps whose path is `label`."""
+@dataclass(frozen=True)
+class _Region:
+    """One mapping of /proc/PID/smaps with its resident bytes."""
+
+    mapping: Mapping
+    rss_bytes: int
+
+
+def _regions(raw: bytes) -> list[_Region]:
     blocks = re.split(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", raw, flags=re.MULTILINE)
+    heads = [parse_maps(block.split(b"\n", 1)[0]) for block in blocks]
+    return [
+        _Region(head[0], _smaps_sizes(block, b"Rss"))
+        for head, block in zip(heads, blocks, strict=True)
+        if head
+    ]
+
+
+def _arena_rss(regions: list[_Region]) -> int:
+    """Resident bytes of glibc's thread arenas: each lies in 64 MiB of its own, of which the rest
+    may not be touched.
+    """
+    found = 0
+    for region, behind in itertools.pairwise([*regions, None]):
+        mapping = region.mapping if region is not None else None
+        if region is None or mapping is None or mapping.inode or mapping.path:
+            continue
+        size = mapping.end - mapping.start
+        rest = behind.mapping if behind is not None else None
+        reserved = (
+            rest is not None
+            and rest.start == mapping.end
+            and rest.permissions == "---p"
+            and (rest.end - mapping.start) % ARENA_BYTES == 0
+        )
+        if mapping.permissions == "rw-p" and not mapping.start % ARENA_BYTES:
+            found += region.rss_bytes if reserved or not size % ARENA_BYTES else 0
+    return found
+
+
+def _stack_rss(pid: int, regions: list[_Region]) -> int:
+    """Resident bytes of the main thread's stack, and of those that a thread's stack pointer is in,
+    where the kernel tells them.
+    """
+    pointers = sorted(stack_pointers(pid))
+
+    def holds_one(mapping: Mapping) -> bool:
+        at = bisect.bisect_left(pointers, mapping.start)
+        return at < len(pointers) and pointers[at] < mapping.end
+
     return sum(
-        _smaps_sizes(block, b"Rss") for block in blocks if block.split(b"\n", 1)[0].endswith(label)
+        region.rss_bytes
+        for region in regions
+        if region.mapping.path == "[stack]" or holds_one(region.mapping)
     )
+
+
+def stack_pointers(pid: int) -> list[int]:
+    """Where the stacks of waiting threads are; those that run just now are not known."""
+    found = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    for thread in threads:
+        words = (_read(f"{pid}/task/{thread}", "syscall") or b"").split()
+        if len(words) >= 3:
+            found.append(int(words[-2], 16))
+    return found
 
 
 def memory(pid: int) -> dict[str, int | None]:
@@ -218,7 +284,8 @@ def memory(pid: int) -> dict[str, int | None]:
     facts = status(pid)
     sizes = facts.sizes if facts else {}
     rollup = _read(pid, "smaps_rollup") or b""
-    detail = _read(pid, "smaps") or b""
+    regions = _regions(_read(pid, "smaps") or b"")
+    heap = sum(r.rss_bytes for r in regions if r.mapping.path == "[heap]")
     return {
         "rss_bytes": sizes.get("VmRSS"),
         "peak_rss_bytes": sizes.get("VmHWM"),
@@ -226,8 +293,9 @@ def memory(pid: int) -> dict[str, int | None]:
         "anon_bytes": sizes.get("RssAnon"),
         "file_bytes": sizes.get("RssFile"),
         "shmem_bytes": sizes.get("RssShmem"),
-        "heap_bytes": _region_rss(detail, b"[heap]") if detail else None,
-        "stack_bytes": _region_rss(detail, b"[stack]") if detail else None,
+        "heap_bytes": heap if regions else None,
+        "arena_bytes": _arena_rss(regions) if regions else None,
+        "stack_bytes": _stack_rss(pid, regions) if regions else None,
     }
 
 

@@ -227,6 +227,7 @@ class Memory:
     file_bytes: int | None = None
     shmem_bytes: int | None = None
     heap_bytes: int | None = None
+    arena_bytes: int | None = None
     stack_bytes: int | None = None
     segment_bytes: int | None = None
 

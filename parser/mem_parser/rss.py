@@ -3,21 +3,31 @@
 
 The kernel's numbers (smaps at the end of the capture) are exact, the live heap is an estimate.
 Slack is what anonymous memory holds beyond live blocks and stacks: it inherits the estimate's
-error, and blocks older than the capture are in it because nobody saw them being allocated. The part
-of anonymous memory in `[heap]` is stated beside the part that was mapped.
+error, and blocks older than the capture are in it because nobody saw them being allocated. Live
+heap and slack together are anonymous memory in `[heap]`, in glibc's thread arenas, and mapped
+otherwise.
+
+glibc maps blocks of 128 KiB and more apart (or keeps them in its arenas, as it learns), smaller
+ones never. So what `[heap]` and arenas hold beyond live blocks below 128 KiB is free there, older
+than the capture, or a larger block that was put there.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from mem_parser.estimate import Estimate
+from mem_parser.estimate import Estimate, unsample
 from mem_parser.model import Count, Memory, Profile, Unit
 from mem_parser.reports.units import format_bytes, percent
+
+MMAP_THRESHOLD_BYTES = 128 << 10
+"""Least size of a block that glibc's malloc maps by itself (M_MMAP_THRESHOLD)."""
+_GLIBC = re.compile(r"(?:^|/)libc(?:\.so\.6|-2\.\d+\.so)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +45,13 @@ class RssAccount:
     """The sum and its parts; ``rss_bytes`` None where the file does not know it.
 
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
-    readings.
+    readings. ``arena_slack`` is what glibc's `[heap]` and arenas hold beyond small live blocks.
     """
 
     rss_bytes: int | None
     peak_rss_bytes: int | None
     parts: list[Part]
+    arena_slack: Estimate | None = None
     slope_heap: float | None = None
     slope_rss: float | None = None
     notes: list[str] = field(default_factory=list)
@@ -54,6 +65,7 @@ class RssAccount:
             ],
             "rss_bytes": self.rss_bytes,
             "peak_rss_bytes": self.peak_rss_bytes,
+            "arena_slack_bytes": None if self.arena_slack is None else self.arena_slack.value,
             "heap_bytes_per_hour": self.slope_heap,
             "rss_bytes_per_hour": self.slope_rss,
             "notes": self.notes,
@@ -71,8 +83,25 @@ def account(profile: Profile) -> RssAccount:
         result.parts.append(_live(live))
         return result
     result.parts = list(_parts(memory, live, memory.rss_bytes))
+    result.arena_slack = _arena_slack(profile, memory)
     result.notes = list(_notes(profile, memory, result.parts))
     return result
+
+
+def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
+    """Return what `[heap]` and thread arenas hold beyond live blocks that can be nowhere else."""
+    if memory.heap_bytes is None or memory.arena_bytes is None:
+        return None
+    if not _GLIBC.search(profile.capture.allocator):
+        return None
+    blocks, size = profile.counts(Count.INUSE)
+    small = size < MMAP_THRESHOLD_BYTES * blocks
+    rates = profile.rates
+    rates = rates if isinstance(rates, float) else rates[small]
+    found = unsample(blocks[small], size[small], rates)
+    held = memory.heap_bytes + memory.arena_bytes
+    error = float(np.sqrt(found.bytes_variance.sum())) if profile.exact_samples else float("nan")
+    return Estimate(held - float(found.bytes.sum()), error, int(blocks[small].sum()))
 
 
 def _live(live: Estimate) -> Part:
@@ -90,12 +119,15 @@ def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
         anonymous = rss - (files or 0) - (own if shared is None else shared)
     yield heap
     slack = anonymous - heap.bytes - stacks
-    arena = memory.heap_bytes
+    arena, arenas = memory.heap_bytes, memory.arena_bytes or 0
     label = "slack, older blocks, other mappings"
     yield Part("slack", label, slack, heap.margin)
     if arena is not None:
+        # These divide live heap and slack together.
         yield Part("of_which_brk", "  (anonymous memory in [heap])", float(arena))
-        mapped = max(anonymous - arena - stacks, 0)
+        if arenas:
+            yield Part("of_which_arenas", "  (anonymous memory in thread arenas)", float(arenas))
+        mapped = max(anonymous - arena - arenas - stacks, 0)
         yield Part("of_which_mmap", "  (anonymous memory mapped)", float(mapped))
     if memory.stack_bytes is not None:
         yield Part("stacks", "stacks", float(stacks))
@@ -161,8 +193,16 @@ def format_account(result: RssAccount) -> Iterator[str]:
     if result.slope_heap is not None:
         rss = f", RSS {_per_hour(result.slope_rss)}" if result.slope_rss is not None else ""
         yield f"second half of the capture: live heap {_per_hour(result.slope_heap)}{rss}"
+    if result.arena_slack is not None:
+        slack = result.arena_slack
+        margin = f" ± {format_bytes(slack.margin95)}" if np.isfinite(slack.std_error) else ""
+        yield f"[heap] and arenas beyond live blocks below 128 KiB: {_signed(slack.value)}{margin}"
     for note in result.notes:
         yield f"note: {note}"
+
+
+def _signed(value: float) -> str:
+    return f"{'-' if value < 0 else ''}{format_bytes(abs(value))}"
 
 
 def _per_hour(value: float) -> str:

@@ -1,0 +1,97 @@
+"""Where resident memory is: what the kernel says of mappings, and what follows for the slack."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from mem_parser.model import Capture, Memory
+from mem_parser.rss import account, format_account
+from mem_profiler import procfs
+from simulated import Program, burst
+
+MIB = 1 << 20
+ARENA = 0x7F1200000000
+
+
+def smaps(*mappings: tuple[int, int, str, str, int]) -> bytes:
+    """The text of smaps for (start, size, permissions, path, resident bytes)."""
+    lines = []
+    for start, size, permissions, path, resident in mappings:
+        lines.append(f"{start:x}-{start + size:x} {permissions} 00000000 00:00 0    {path}\n")
+        lines.append(f"Size: {size >> 10} kB\nRss: {resident >> 10} kB\nAnonymous: 0 kB\n")
+    return "".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    ("mappings", "found"),
+    [
+        # An arena, and the rest of its 64 MiB.
+        ([(ARENA, MIB, "rw-p", "", MIB), (ARENA + MIB, 63 * MIB, "---p", "", 0)], MIB),
+        # One that is full, and two that the kernel shows as one.
+        ([(ARENA, 64 * MIB, "rw-p", "", 9 * MIB)], 9 * MIB),
+        (
+            [(ARENA, 65 * MIB, "rw-p", "", 9 * MIB), (ARENA + 65 * MIB, 63 * MIB, "---p", "", 0)],
+            9 * MIB,
+        ),
+        # A stack with its guard, a mapping without, one of a file, one that begins elsewhere.
+        ([(ARENA, 8 * MIB, "rw-p", "", MIB), (ARENA + 8 * MIB, 4096, "---p", "", 0)], 0),
+        ([(ARENA, 8 * MIB, "rw-p", "", MIB)], 0),
+        ([(ARENA, 64 * MIB, "rw-p", "/memfd:x", MIB)], 0),
+        ([(ARENA + MIB, MIB, "rw-p", "", MIB), (ARENA + 2 * MIB, 62 * MIB, "---p", "", 0)], 0),
+    ],
+)
+def test_arenas_are_known_by_their_place(
+    mappings: list[tuple[int, int, str, str, int]], found: int
+) -> None:
+    assert procfs._arena_rss(procfs._regions(smaps(*mappings))) == found
+
+
+def test_the_stacks_of_waiting_threads_are_found() -> None:
+    go = threading.Event()
+    thread = threading.Thread(target=go.wait, args=(60,))
+    before = procfs.memory(os.getpid())["stack_bytes"]
+    thread.start()
+    try:
+        pointers = procfs.stack_pointers(os.getpid())
+        inside = [
+            m for m in procfs.maps(os.getpid()) if any(m.start <= p < m.end for p in pointers)
+        ]
+        after = procfs.memory(os.getpid())["stack_bytes"]
+    finally:
+        go.set()
+        thread.join(60)
+    if not pointers:
+        pytest.skip("the kernel does not tell stack pointers here")
+    assert any(not m.path and m.permissions == "rw-p" for m in inside)
+    assert before is not None
+    assert after is not None
+    assert after > before > 0
+
+
+def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
+    random = np.random.default_rng(1)
+    small, large = burst(random, 1.0, 2000, "f"), burst(random, 1.0, 40, "g", size=MIB)
+    profile, _ = Program([small, large], rate=4096).capture(random)
+    profile.capture = Capture(
+        allocator="/lib/x86_64-linux-gnu/libc.so.6",
+        memory=Memory(
+            rss_bytes=70 * MIB, anon_bytes=60 * MIB, file_bytes=10 * MIB, heap_bytes=9 * MIB,
+            arena_bytes=2 * MIB, stack_bytes=MIB, shmem_bytes=0,
+        ),
+    )  # fmt: skip
+    result = account(profile)
+    assert result.arena_slack is not None
+    truth = 11 * MIB - 2000 * 4096
+    assert result.arena_slack.value == pytest.approx(truth, abs=2 * result.arena_slack.margin95)
+    assert 0 < result.arena_slack.margin95 < MIB
+    part = {p.key: p.bytes for p in result.parts}
+    inner = sum(v for k, v in part.items() if k.startswith("of_which"))
+    assert inner == pytest.approx(part["live"] + part["slack"])
+    assert max(map(len, format_account(result))) <= 80
+
+    profile.capture.allocator = "/usr/lib/libjemalloc.so.2"
+    assert account(profile).arena_slack is None

@@ -74,6 +74,11 @@ class Filters:
         ]
         return [*found, *([f"--min-samples {self.min_samples}"] if self.min_samples else [])]
 
+    @property
+    def narrows(self) -> bool:
+        """Whether some filter leaves out part of a domain."""
+        return self.words != [f"--domain {name}" for name in self.domains]
+
     def apply(self, profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
         """Return what is left of ``profile``, and its stacks without hidden and allocator frames.
 
@@ -82,13 +87,15 @@ class Filters:
         domain that it does not know.
         """
         check_count(profile, self.count)
+        if self.domains:
+            profile = profile.where(np.isin(profile.sites.domain, _domains(profile, self.domains)))
         whole = profile.total(self.count, self.unit)
         left = self._of_threads(profile)
         left = left.where(self._sites(left, symbols))
         shown = self._without_hidden(symbols)
         offsets, locations = without_allocators(shown, self.rule)
         named = dataclasses.replace(shown, offsets=offsets, locations_of_stack=locations)
-        if self.words:
+        if self.narrows:
             total = left.total(self.count, self.unit)
             note = (
                 f"only {' '.join(self.words)}: {format_value(total.value, self.unit)} of "
@@ -106,8 +113,6 @@ class Filters:
         for pattern in self.ignore:
             kept &= ~stacks_with(symbols, matching_locations(symbols, pattern, "--ignore"))
         sites = kept[profile.sites.stack]
-        if self.domains:
-            sites &= np.isin(profile.sites.domain, _domains(profile, self.domains))
         if self.min_samples > 1:
             blocks = np.where(sites, profile.counts(self.count)[0], 0)
             samples = np.bincount(profile.sites.stack, weights=blocks, minlength=len(kept))

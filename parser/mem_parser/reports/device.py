@@ -20,11 +20,13 @@ from mem_parser.symbols.table import Symbols
 
 MOST_REFUSALS = 10
 FRAMES_SHOWN = 4
+STALE_S = 1.0
+"""A reading of the device's use that is older than this says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remainder:
-    """Bytes that are held and not tracked. Negative where tracked blocks are not resident."""
+    """Bytes that are held and not tracked."""
 
     bytes: float
     name: str
@@ -49,11 +51,16 @@ def tracked_bytes(profile: Profile) -> float:
 
 
 def remainder(profile: Profile) -> Remainder | None:
-    """Return what the device or the pool holds beyond the blocks in use; None where unknown."""
+    """Return what the device or the pool holds beyond the blocks in use; None where unknown.
+
+    The device's use is a reading of a moment. One that is smaller than what is tracked now is older
+    than some of the blocks, and says nothing.
+    """
     device = profile.capture.device
     if device is None or device.held is None:
         return None
-    return Remainder(device.held[1] - tracked_bytes(profile), device.remainder_name)
+    rest = device.held[1] - tracked_bytes(profile)
+    return Remainder(rest, device.remainder_name) if rest >= 0 else None
 
 
 def refusals(profile: Profile, symbols: Symbols, rule: FrameRule) -> list[Refusal]:
@@ -84,8 +91,20 @@ def header_line(profile: Profile, count: Count) -> str:
         parts.append(f"{format_bytes(device.reserved_bytes)} reserved by the pool")
     elif device.actual_used_bytes is not None and device.actual_total_bytes is not None:
         used, total = device.actual_used_bytes, device.actual_total_bytes
-        parts.append(f"{format_bytes(used)} of {format_bytes(total)} in use on the whole device")
+        whole = f"{format_bytes(used)} of {format_bytes(total)} in use on the whole device"
+        parts.append(whole + _when(profile))
     return "; ".join(parts)
+
+
+def _when(profile: Profile) -> str:
+    """Return at which moment the device's use was read, where that was not the end."""
+    device, duration = profile.capture.device, profile.capture.duration_s
+    if device is None or device.actual_at_s is None or duration is None:
+        return ""
+    late = duration - device.actual_at_s
+    if late < STALE_S and remainder(profile) is not None:
+        return ""
+    return f" {max(late, 0.0):.1f} s before the end"
 
 
 def remainder_line(profile: Profile, count: Count, unit: Unit) -> str:

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.estimate import Estimate, FloatArray, unsample
+from mem_parser.marks import group_marks
 from mem_parser.model import Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule, allocator_functions
+from mem_parser.reports.device import refusal_lines, remainder_line
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.units import format_bytes, percent
@@ -215,6 +217,10 @@ def blocks(found: Stats) -> Iterator[Block]:
         highest = format_bytes(capture.peak_estimate_bytes)
         yield f"highest reading: {highest} after {capture.peak_at_s:.1f} s"
     yield _grid("Totals", "", found.totals, None)
+    rest = "" if view.filters.narrows else remainder_line(view.profile, count, Unit.SPACE)
+    yield from filter(None, [rest])
+    yield from refusal_lines(view.profile, view.raw, view.filters.rule)
+    yield from _marks(view.profile, found.most)
     if not total.samples:
         yield "0 samples: nothing more to show"
         return
@@ -226,6 +232,29 @@ def blocks(found: Stats) -> Iterator[Block]:
     yield from _top("By module", "module", found.modules, total, most)
     yield from _top("By thread (in use)", "thread", found.threads, total, most)
     yield from _top("By domain", "domain", found.domains, total, most)
+
+
+def _marks(profile: Profile, most: int) -> Iterator[Block]:
+    """Yield the program's marks; nothing where it made none."""
+    groups = group_marks(profile.marks)
+    if profile.capture.marks_lost:
+        yield f"{profile.capture.marks_lost} marks of the program lost"
+    if not groups:
+        return
+    rows = [
+        (
+            str(g.count),
+            f"{g.range_s:.3f} s" if g.ranges else "",
+            f"{g.first_s:.3f} s",
+            f"{g.last_s:.3f} s",
+            " ".join(filter(None, (g.domain, g.text))),
+        )
+        for g in groups[: most or None]
+    ]
+    heads = map(Column, ("marks", "in ranges", "first", "last"))
+    yield Grid((*heads, Column("mark", right=False, flexible=True)), list(rows), "Marks")
+    if len(rows) < len(groups):
+        yield f"{len(groups) - len(rows)} more not shown: -n 0 shows all"
 
 
 def _grid(title: str, what: str, groups: Sequence[Group], total: Estimate | None) -> Grid:
@@ -290,7 +319,21 @@ def record(found: Stats) -> Record:
         ]
         for name, groups in tables.items()
     }
+    marks = [
+        {
+            "domain": g.domain,
+            "text": g.text,
+            "count": g.count,
+            "ranges": g.ranges,
+            "range_s": round(g.range_s, 6),
+            "first_s": g.first_s,
+            "last_s": g.last_s,
+        }
+        for g in group_marks(found.view.profile.marks)
+    ]
     return result | {
+        "marks": marks,
+        "marks_lost": capture.marks_lost,
         "peak_reading_bytes": capture.peak_estimate_bytes,
         "peak_reading_at_s": capture.peak_at_s,
     }

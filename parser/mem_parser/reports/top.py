@@ -2,6 +2,7 @@
 
 flat    what the function itself allocated
 cum     it and all it calls; recursion counts once
+taken   what a device gave up for the flat bytes, where it is known
 ~       the row's number is inside the noise: its 95 % interval reaches 0
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mem_parser.estimate import Estimate
+from mem_parser.model import Unit
 from mem_parser.reports.aggregate import GroupBy, Row, rows_of
 from mem_parser.reports.grid import (
     NAME,
@@ -83,17 +85,19 @@ def _body(found: Top) -> Iterator[Block]:
     unit, total = found.view.filters.unit, found.view.total.value
     flat = amounts((r.flat for r in found.shown), unit)
     cum = amounts((r.cum for r in found.shown), unit)
+    taken = unit is Unit.SPACE and any(row.flat_taken is not None for row in found.shown)
     rows = (
         (
             flat[k],
             percent(row.flat.value, total),
             cum[k],
             percent(row.cum.value, total),
+            *([format_value(row.flat_taken or 0.0, unit)] if taken else []),
             row.name,
         )
         for k, row in enumerate(found.shown)
     )
-    heads = ("flat", "flat%", "cum", "cum%")
+    heads = ("flat", "flat%", "cum", "cum%", *(["taken"] if taken else []))
     yield from marked((*map(Column, heads), NAME), rows, map(found.judged, found.shown))
     if found.left_out:
         rest = format_value(sum(r.flat.value for r in found.left_out), unit)
@@ -114,6 +118,8 @@ def records(found: Top) -> list[Record]:
         else:
             record |= _of_line(row.name, found.view)
         record |= numbers("flat", row.flat) | numbers("cum", row.cum)
+        if row.flat_taken is not None:
+            record["flat_taken"] = round(row.flat_taken, 3)
         record |= {
             "flat_samples": row.flat.samples,
             "cum_samples": row.cum.samples,

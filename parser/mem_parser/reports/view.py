@@ -71,7 +71,7 @@ class View:
         else:
             yield from body
         filters = self.filters
-        rest = "" if filters.words else remainder_line(self.profile, filters.count, filters.unit)
+        rest = "" if filters.narrows else remainder_line(self.profile, filters.count, filters.unit)
         yield from filter(None, [rest])
         yield from refusal_lines(self.profile, self.raw, filters.rule)
         if self.total.samples:

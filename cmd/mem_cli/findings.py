@@ -103,19 +103,21 @@ def leaks(
     mem_parser leaks --born 20:40 custom_prof.4711.1.heap
     """
     from mem_parser.leaks import find_leaks
-    from mem_parser.suppressions import Suppressions, read_suppressions
+    from mem_parser.suppressions import Suppressions, own_list, read_suppressions
 
     check_output(options["output"])
-    listed = Suppressions(read_suppressions(suppressions)) if suppressions else None
+    given = read_suppressions(suppressions) if suppressions else []
     profiles = _in_order(files)
     path, profile = profiles[-1]
+    own = own_list(profile, options["binary"])
     report = find_leaks(
         profile,
         address_names(profile, options).spell(),
         earlier=[p for _, p in profiles[:-1]],
         window=born,
-        suppressions=listed,
+        suppressions=Suppressions([*given, *own.patterns]),
     )
+    report.notes += own.notes
     lines = _leak_lines(report, profile, fail_on)
     _print(report.as_json(), lines, options["output"], as_json=options["as_json"])
     _check_complete(path, profile, partial=options["partial"])

@@ -96,6 +96,7 @@ class _Given:
 
     profile: Profile
     symbols: Symbols
+    binary: str | None
     base: tuple[Profile, Symbols] | None
     filters: Filters
     start: Opening
@@ -116,7 +117,7 @@ def _open(file: str, kind: str, options: dict[str, Any]) -> _Given:
     if options["base"]:
         base = keep_frames.apply(*open_profile(options["base"], options | {"binary": None}))
     start = Opening(filters.count, filters.unit, filters.rule is not FrameRule.NONE)
-    return _Given(profile, symbols, base, filters, start, output)
+    return _Given(profile, symbols, options["binary"], base, filters, start, output)
 
 
 def _page_name(file: str, kind: str) -> str:
@@ -128,10 +129,14 @@ def _page_name(file: str, kind: str) -> str:
 def _leaks(given: _Given) -> dict[str, Any] | None:
     """Return the verdicts for the page; None where the file tells no ages of blocks."""
     from mem_parser.leaks import find_leaks
+    from mem_parser.suppressions import Suppressions, own_list
 
     if given.profile.sites.live_births is None:
         return None
-    return find_leaks(given.profile, given.symbols).as_json()
+    own = own_list(given.profile, given.binary)
+    report = find_leaks(given.profile, given.symbols, suppressions=Suppressions(own.patterns))
+    report.notes += own.notes
+    return report.as_json()
 
 
 def _diff(given: _Given, base_name: str | None) -> dict[str, Any] | None:

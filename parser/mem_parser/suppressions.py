@@ -2,16 +2,34 @@
 
 A pattern is looked for anywhere in the name of a function, source file or module of any frame of a
 stack; `*` stands for any text, `^` at the front and `$` at the end bind it to the name's ends.
+
+A program may bring a list of its own, the constant that its `__lsan_default_suppressions` returns;
+`own_list` reads it from the program's file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from mem_parser.errors import UsageProblem
+from mem_parser.model import Module, Profile
 from mem_parser.places import Frame
+from mem_parser.symbols.constant import ConstantText, returned_text
+from mem_parser.symbols.files import ModuleFinder
+from mem_parser.symbols.isolation import Crash, in_child
 
 _MOST_BYTES = 1 << 20
+OWN_LIST = "__lsan_default_suppressions"
+"""Function by which LeakSanitizer asks a program for its list."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnList:
+    """The patterns that a program brings, and what is to be said of them."""
+
+    patterns: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Suppressions:
@@ -51,6 +69,37 @@ def _matches(pattern: str, name: str) -> bool:
     return not pattern.endswith("$") or at == len(name)
 
 
+def own_list(profile: Profile, binary: str | None = None) -> OwnList:
+    """Return the program's own list; empty where its file is not here or is another build.
+
+    ``binary`` is the program's file if it is not where the profile says.
+    """
+    finder = ModuleFinder(profile, binary)
+    if finder.main is None:
+        return OwnList()
+    (found,) = in_child([finder.main], lambda main: _returned(finder, main))
+    if found is None:
+        return OwnList()
+    if isinstance(found, Crash) or found.text is None:
+        why = found.text if isinstance(found, Crash) else found.problem
+        return OwnList(notes=[f"the program's {OWN_LIST} is not applied: {why}"])
+    # What its author got wrong is passed over, as the sanitizer has it checked already.
+    patterns = [p for line in found.text.splitlines() if (p := _pattern(line))]
+    count = f"{len(patterns)} suppression{'' if len(patterns) == 1 else 's'}"
+    return OwnList(patterns, [f"{count} of the program's own ({OWN_LIST})"])
+
+
+def _returned(finder: ModuleFinder, main: Module) -> ConstantText | None:
+    image = finder.files_of(main).image
+    return None if image is None else returned_text(image, OWN_LIST)
+
+
+def _pattern(line: str) -> str | None:
+    """Return what a line suppresses for leaks, if anything."""
+    kind, _, pattern = line.strip().partition(":")
+    return pattern.strip() if kind == "leak" and pattern.strip("^$ ") else None
+
+
 def read_suppressions(path: str) -> list[str]:
     """Return the patterns of a file. Raises `UsageProblem` naming the line that is none."""
     try:
@@ -69,11 +118,11 @@ def parse_suppressions(text: str, path: str) -> list[str]:
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
-        kind, colon, pattern = line.partition(":")
+        kind, colon, _ = line.partition(":")
         if not colon or not kind.replace("_", "").replace("-", "").isalnum():
             raise UsageProblem(
                 f"{path}, line {number}: no suppression: {line[:80]}", hint="leak:FUNCTION"
             )
-        if kind == "leak" and pattern.strip("^$ "):
-            patterns.append(pattern.strip())
+        if found := _pattern(line):
+            patterns.append(found)
     return patterns

@@ -145,6 +145,18 @@ class ElfImage:
                 return start - (segment.vaddr + file_offset - segment.offset)
         return None
 
+    def bytes_at(self, address: int, most: int) -> bytes:
+        """Return up to ``most`` bytes that the file puts at a virtual address; none if it puts none
+        there.
+        """
+        for segment in self.segments:
+            at = address - segment.vaddr
+            if 0 <= at < segment.file_size:
+                start = segment.offset + at
+                end = min(segment.offset + segment.file_size, start + most, len(self._data))
+                return bytes(self._data[start:end])
+        return b""
+
     def symbols(self) -> SymbolTable:
         """Return the function symbols of .symtab, .dynsym and .gnu_debugdata together."""
         tables = [self.read_symbols(name) for name in (".symtab", ".dynsym")]

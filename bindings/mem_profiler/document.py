@@ -48,6 +48,7 @@ class Target:
     pid: int | None
     python: str | None = None
     pymalloc: bool | None = None
+    suppressions: str = ""
     mappings: list[Mapping] = field(default_factory=list)
     memory: dict[str, int | None] = field(default_factory=lambda: dict(UNKNOWN_MEMORY))
 
@@ -59,6 +60,7 @@ class Target:
         paths = [mapping.path for mapping in target.mappings if mapping.inode]
         target.python = procfs.python_version(paths, procfs.exe(pid))
         target.pymalloc = procfs.pymalloc_active(pid) if target.python else None
+        target.suppressions = procfs.leak_suppressions(pid)
         return target
 
     def refresh_mappings(self) -> None:
@@ -138,6 +140,7 @@ def _header(control: Control, target: Target, found: records.Records) -> dict[st
         "started": int(slot["start_realtime_ns"]) / NS,
         "python": target.python,
         "pymalloc": target.pymalloc,
+        "suppressions": target.suppressions,
         "domain": "host",
         "samples": found.samples,
         "lost": _lost("lost", control, found),

@@ -196,6 +196,13 @@ def environment(pid: int) -> dict[str, str] | None:
     }
 
 
+def leak_suppressions(pid: int) -> str:
+    """The file that LSAN_OPTIONS of the process names for suppressions; empty: none, or unknown."""
+    options = (environment(pid) or {}).get("LSAN_OPTIONS", "")
+    found = re.search(r"(?:^|[:,\s])suppressions=(?:'([^']*)'|\"([^\"]*)\"|([^:,\s'\"]*))", options)
+    return next((text for text in found.groups() if text), "") if found else ""
+
+
 def rss_bytes(pid: int) -> int | None:
     """Resident memory now; None when gone."""
     raw = _read(pid, "statm")

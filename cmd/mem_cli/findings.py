@@ -118,6 +118,9 @@ def leaks(
         suppressions=Suppressions([*given, *own.patterns]),
     )
     report.notes += own.notes
+    if profile.capture.suppressions and not suppressions:
+        named = one_line(profile.capture.suppressions)
+        report.notes.append(f"its LSAN_OPTIONS name a list: --suppressions {named} applies it")
     lines = _leak_lines(report, profile, fail_on)
     _print(report.as_json(), lines, options["output"], as_json=options["as_json"])
     _check_complete(path, profile, partial=options["partial"])

@@ -248,6 +248,8 @@ class Capture:
     allocator: str = ""
     unwinder: str = ""
     sampler: str = ""
+    suppressions: str = ""
+    """File of suppressions that the program's LSAN_OPTIONS name."""
     capture: int | None = None
     depth_limit: int | None = None
     started: float | None = None

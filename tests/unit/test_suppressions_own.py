@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from heapfiles import HeapFile, Record
+from mem_parser.model import Profile
 from mem_parser.readers import read_bytes
 from mem_parser.suppressions import own_list
 from mem_parser.symbols.constant import loaded_address
 from mem_parser.symbols.elf import ElfImage
+from mem_profiler import procfs
 
 LIST = r'"# known\nleak:^cache_fill$\nleak:libold\nrace:x\nleak:\n"'
 CONSTANT = f"const char *__lsan_default_suppressions(void) {{ return {LIST}; }}"
@@ -30,7 +32,7 @@ def program(folder: Path, source: str, *flags: str) -> Path:
     return folder / "p"
 
 
-def profile_of(path: Path) -> object:
+def profile_of(path: Path) -> Profile:
     module = {"path": str(path), "build_id": ElfImage.open(str(path)).build_id, "start": 0x10000,
               "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
               "first_generation": 0, "last_generation": None}  # fmt: skip
@@ -76,3 +78,20 @@ def test_without_a_list_or_with_another_build_nothing_is_said(tmp_path: Path) ->
 )
 def test_only_a_load_and_a_return_are_a_constant(code: list[str], address: int | None) -> None:
     assert loaded_address(code) == address
+
+
+@pytest.mark.parametrize(
+    ("options", "file"),
+    [
+        ("suppressions=/etc/x.supp", "/etc/x.supp"),
+        ("verbosity=1:suppressions=a.txt:print_suppressions=0", "a.txt"),
+        ("suppressions='with blank.txt',x=1", "with blank.txt"),
+        ("print_suppressions=0", ""),
+        ("", ""),
+    ],
+)
+def test_the_list_that_the_environment_names_is_kept(
+    options: str, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procfs, "environment", lambda _pid: {"LSAN_OPTIONS": options})
+    assert procfs.leak_suppressions(1) == file

@@ -389,7 +389,7 @@ def _reading(fields: Fields) -> Reading:
 
 
 _PLAIN_STRINGS = (
-    "writer host arch comm exe command allocator unwinder sampler kind end".split()  # noqa: SIM905
+    "writer host arch comm exe command allocator unwinder sampler kind end suppressions".split()  # noqa: SIM905
 )
 _PLAIN_INTS = ("pid", "parent_pid", "uid", "capture", "depth_limit", "samples")
 

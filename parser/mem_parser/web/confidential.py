@@ -59,6 +59,7 @@ def confidential_profile(profile: Profile) -> Profile:
         comm=without_paths(capture.comm),
         allocator=without_paths(capture.allocator),
         sampler=without_paths(capture.sampler),
+        suppressions="",
         end=without_paths(capture.end),
         writer=without_paths(capture.writer),
         notes=[without_paths(note) for note in capture.notes],

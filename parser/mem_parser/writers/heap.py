@@ -29,8 +29,8 @@ _MOST = float(1 << 61)
 _LOST_FRAME = "0x1"
 _CAPTURE_KEYS = (
     "pid", "parent_pid", "uid", "host", "arch", "comm", "exe", "command", "allocator", "unwinder",
-    "sampler", "capture", "depth_limit", "started", "duration_s", "kind", "end", "python",
-    "pymalloc", "samples", "bucket_end_s", "notes", "lost", "domains", "marks_lost",
+    "sampler", "suppressions", "capture", "depth_limit", "started", "duration_s", "kind", "end",
+    "python", "pymalloc", "samples", "bucket_end_s", "notes", "lost", "domains", "marks_lost",
 )  # fmt: skip
 Counts = npt.NDArray[np.int64]
 

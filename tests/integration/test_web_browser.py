@@ -51,6 +51,20 @@ DIFF = {
     ],
     "unit": "space",
 }  # fmt: skip
+BUDGET = {
+    "rows": [
+        {"verdict": "fail", "measure": "alloc_rate", "name": "alloc_rate of <b>x</b>",
+         "limit": 1e6, "value": 3e6, "std_error": 1e5, "excess": 2e6, "notes": [], "reason": "",
+         "culprits": [{"bytes": 3e6, "std_error": 1e5, "delta": None, "text": "the largest",
+                       "stack": [{"function": "new_node", "file": "/src/n.c", "line": 14},
+                                 {"function": "main", "file": "/src/m.c", "line": 2}]}]},
+        {"verdict": "pass", "measure": "leaks", "name": "leaks", "limit": 0, "value": 0,
+         "std_error": 0, "excess": 0, "notes": ["a leak of 1 MiB would have been seen"]},
+        {"verdict": "inconclusive", "measure": "growth", "name": "growth", "limit": None,
+         "value": None, "std_error": None, "excess": 0, "reason": "no line for this site"},
+    ],
+    "notes": [],
+}  # fmt: skip
 
 
 def start(width: int, height: int, *, phone: bool = False) -> Any:
@@ -95,7 +109,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "diff": flamegraph.render(*make_profile(SERVER), base=make_profile(BASE)),
         "hostile": report.render(*hostile, leaks=LEAKS),
         "report": report.render(
-            *make_profile(SERVER), base=make_profile(BASE), leaks=LEAKS, diff=DIFF
+            *make_profile(SERVER), base=make_profile(BASE), leaks=LEAKS, diff=DIFF, budget=BUDGET
         ),
         "wide": flamegraph.render(*wide_profile(60000)),
     }
@@ -515,6 +529,19 @@ def test_leaks_and_diff_show_their_verdicts(desktop: Any, pages: dict[str, str])
     assert_quiet(desktop)
 
 
+def test_the_budget_names_who_is_over(desktop: Any, pages: dict[str, str]) -> None:
+    open_page(desktop, pages["report"], "#tab=budget")
+    rows = text_of(desktop, "#budget-rows")
+    assert "alloc_rate of <b>x</b>" in rows
+    assert "2.86 MiB/s \u00b1 191.4 KiB" in rows
+    assert "1.91 MiB/s" in rows
+    assert "a leak of 1 MiB would have been seen" in rows
+    assert "no line for this site" in rows
+    who = " ".join(text_of(desktop, "#panel-budget .culprits").split())
+    assert "2.86 MiB/s \u00b1 191.4 KiB new_node n.c:14 the largest main \u2192 new_node" in who
+    assert_quiet(desktop)
+
+
 def test_tabs_answer_to_arrow_keys(desktop: Any, pages: dict[str, str]) -> None:
     open_page(desktop, pages["report"])
     element(desktop, "#tab-summary").send_keys(Keys.ARROW_RIGHT)
@@ -523,7 +550,7 @@ def test_tabs_answer_to_arrow_keys(desktop: Any, pages: dict[str, str]) -> None:
     assert desktop.switch_to.active_element.get_attribute("id") == "tab-table"
 
 
-TABS = ("summary", "table", "flame", "graph", "tree", "threads", "leaks", "diff")
+TABS = ("summary", "table", "flame", "graph", "tree", "threads", "leaks", "diff", "budget")
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

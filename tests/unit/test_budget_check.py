@@ -303,7 +303,12 @@ def test_growth_is_told_from_noise(rules: BudgetFile) -> None:
     assert growth(rules, Made(BIG)).verdict is Verdict.PASS
     grown = growth(rules, Made([BIG[0], BIG[1], scaled(BIG[2], 1.6)]))
     assert [r.verdict for _, r in grown.results] == [Verdict.FAIL, Verdict.PASS]
-    [culprit] = grown.captures[0].results[0].culprits
+    whole = grown.captures[0].results[0]
+    assert whole.estimate is not None
+    assert whole.estimate.std_error == pytest.approx(
+        KIB * (82_000 + 1.05**2 * 70_000) ** 0.5, rel=0.02
+    )
+    [culprit] = whole.culprits
     assert culprit.frames[0].function == "grow"
     assert culprit.delta is not None
     assert culprit.delta.value == pytest.approx(12_000 * KIB, rel=0.05)

@@ -180,6 +180,7 @@ def test_hostile_names_break_no_format() -> None:
         assert "\n" not in command
         head = command.removeprefix("::").split("::", 1)[0]
         assert re.fullmatch(r"(?:error|warning) (?:file=[^,:]*,line=\d+,)?title=[^,:]*", head)
+    assert "%250A" in next(github.commands(report))
     said = markdown.render(report)
     assert "<b>" not in re.sub(r"(`+) .*? \1", "", said)  # code spans show it as it is
     rows = [line for line in said.splitlines() if line.startswith("|")]

@@ -7,7 +7,7 @@ function culpritItem(culprit, rate) {
   const error = grew ? culprit.delta_error : culprit.std_error;
   const margin = error > 0 ? ` \u00b1 ${bytesText(Z95 * error)}` : "";
   const name = first ? frameText(first) : "[no stack]";
-  const parts = [element("div", "", `${bytes}${margin}${rate}  ${name}`)];
+  const parts = [element("div", "", `${bytes}${rate}${margin}  ${name}`)];
   if (culprit.text) parts.push(element("div", "faint", String(culprit.text)));
   if ((culprit.stack ?? []).length > 1) parts.push(stackCell(culprit));
   return element("li", "", null, parts);

@@ -8,6 +8,7 @@ PY = $(VENV)/bin/python
 BUILD ?= build
 SAMPLER = $(BUILD)/sampler/libmem_sampler.so
 GATE = $(BUILD)/sampler/libmem_sampler_libascend_kernel_hook.so
+LAYERS = $(BUILD)/sampler/libmem_sampler_layers.so
 LOADED = bindings/mem_profiler/libmem_sampler*.so
 PIP = $(PY) -m pip install -q --disable-pip-version-check --no-warn-script-location
 PACKAGING = pyproject.toml setup.py $(wildcard bindings/mem_profiler/_build*.py) \
@@ -69,7 +70,7 @@ system-test:
 # process that has the old one mapped must keep it whole.
 library: $(VENV)/.run
 	@$(MAKE) $(if $(V),,-s) --no-print-directory -C sampler BUILD=$(abspath $(BUILD))/sampler
-	@for built in $(SAMPLER) $(GATE); do loaded=bindings/mem_profiler/$${built##*/}; \
+	@for built in $(SAMPLER) $(GATE) $(LAYERS); do loaded=bindings/mem_profiler/$${built##*/}; \
 	cmp -s $$built $$loaded || { cp $$built $$loaded.new && mv $$loaded.new $$loaded; }; done
 
 # The first python3 that is new enough and can make virtual environments.

@@ -15,7 +15,11 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 ROOTS = ("parser", "bindings", "cmd")
-LIBRARIES = ("libmem_sampler.so", "libmem_sampler_libascend_kernel_hook.so")
+LIBRARIES = (
+    "libmem_sampler.so",
+    "libmem_sampler_libascend_kernel_hook.so",
+    "libmem_sampler_layers.so",
+)
 
 
 def package_dirs() -> dict[str, str]:

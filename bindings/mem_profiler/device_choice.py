@@ -20,7 +20,7 @@ from mem_profiler.segment import Control
 BACKENDS = ("hal", "cuda", "hip", "opencl", "vulkan", "ze")
 # The library whose name makes torch_npu tell of its pool; it does nothing itself.
 GATE_NAME = "libmem_sampler_libascend_kernel_hook.so"
-COMPANIONS = (GATE_NAME, device_layers.MANIFEST_NAME)
+COMPANIONS = (GATE_NAME, *device_layers.FILES)
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,9 @@ AUTO = Choice(BACKENDS, by_name=False)
 
 def link_companions(link: Path, library: Path) -> None:
     """Put links to what has to lie beside the sampler beside `link`, a link to it. OSError."""
-    if device_layers.manifest_path(library).is_file():
-        device_layers.link_manifest(link, library)
-    if (gate := library.with_name(GATE_NAME)).is_file():
-        link.with_name(GATE_NAME).symlink_to(gate)
+    for name in COMPANIONS:
+        if (file := library.with_name(name)).is_file():
+            link.with_name(name).symlink_to(file)
 
 
 def parse(text: str) -> Choice:
@@ -73,7 +72,7 @@ def _wants_gate(choice: Choice, present: Mapping[str, str]) -> bool:
 def environment(choice: Choice, library: Path, present: Mapping[str, str]) -> dict[str, str]:
     """Variables to be laid over `present`, whose LD_PRELOAD begins with `library` already.
 
-    What lies beside `library` (manifest, gate) is used; what does not is left out.
+    What lies beside `library` (COMPANIONS) is used; what does not is left out.
     """
     found = {"MEM_PROFILER_DEVICE": choice.value}
     found |= device_layers.environment(choice.backends, library, present)

@@ -5,7 +5,8 @@ driver, a layer, and find it by environment variables. `environment` returns wha
 on top of what is set already: a user's own layers stay, and keep their places. OpenCL puts the
 last one named next to the program, Vulkan the first one.
 
-The loader opens the very file that LD_PRELOAD names, so that one sampler is in the process.
+What the loaders open is a small library beside the sampler, which leads them to the sampler that
+was preloaded; in a process without one the layer declines.
 """
 
 from __future__ import annotations
@@ -15,19 +16,10 @@ from pathlib import Path
 
 VULKAN_LAYER = "VK_LAYER_MEM_PROFILER_memory"
 MANIFEST_NAME = "VkLayer_mem_profiler.json"
+LAYERS_NAME = "libmem_sampler_layers.so"
+# What has to lie beside the sampler.
+FILES = (LAYERS_NAME, MANIFEST_NAME)
 LAYERED = ("opencl", "vulkan")
-
-
-def manifest_path(library: Path) -> Path:
-    """The manifest by which Vulkan's loader finds `library`; it lies beside it."""
-    return library.parent / MANIFEST_NAME
-
-
-def link_manifest(link: Path, library: Path) -> Path:
-    """Put the manifest of `library` beside `link`, a link to it; returns where. OSError if not."""
-    place = manifest_path(link)
-    place.symlink_to(manifest_path(library))
-    return place
 
 
 def _extended(value: str, entry: str) -> str:
@@ -36,12 +28,12 @@ def _extended(value: str, entry: str) -> str:
     return ":".join(entries if entry in entries else [*entries, entry])
 
 
-def _opencl(library: Path, present: Mapping[str, str]) -> dict[str, str]:
-    return {"OPENCL_LAYERS": _extended(present.get("OPENCL_LAYERS", ""), str(library))}
+def _opencl(layers: Path, present: Mapping[str, str]) -> dict[str, str]:
+    return {"OPENCL_LAYERS": _extended(present.get("OPENCL_LAYERS", ""), str(layers))}
 
 
-def _vulkan(library: Path, present: Mapping[str, str]) -> dict[str, str]:
-    folder = str(library.parent)
+def _vulkan(layers: Path, present: Mapping[str, str]) -> dict[str, str]:
+    folder = str(layers.parent)
     found = {
         "VK_INSTANCE_LAYERS": _extended(present.get("VK_INSTANCE_LAYERS", ""), VULKAN_LAYER),
         "VK_ADD_LAYER_PATH": _extended(present.get("VK_ADD_LAYER_PATH", ""), folder),
@@ -57,12 +49,13 @@ def environment(
 ) -> dict[str, str]:
     """Variables that the layers among `backends` need, to be laid over `present`.
 
-    `library` is the sampler as LD_PRELOAD names it; without its manifest beside it Vulkan is left
-    out (`link_manifest`). The path must be free of colons: the loaders' lists cannot quote one.
+    `library` is the sampler as LD_PRELOAD names it. A layer of which a file does not lie beside it
+    is left out. The path must be free of colons: the loaders' lists cannot quote one.
     """
+    layers = library.with_name(LAYERS_NAME)
     found: dict[str, str] = {}
-    if "opencl" in backends:
-        found |= _opencl(library, present)
-    if "vulkan" in backends and manifest_path(library).is_file():
-        found |= _vulkan(library, present)
+    if "opencl" in backends and layers.is_file():
+        found |= _opencl(layers, present)
+    if "vulkan" in backends and layers.is_file() and library.with_name(MANIFEST_NAME).is_file():
+        found |= _vulkan(layers, present)
     return found

@@ -1,7 +1,7 @@
 /*
  * opencl.h - the OpenCL layer: what its files share.
  *
- * Model: an OpenCL loader that finds our library in OPENCL_LAYERS hands us its table of functions, and
+ * Model: an OpenCL loader that finds libmem_sampler_layers.so in OPENCL_LAYERS hands us its table of functions, and
  * sends the program's calls through the one we return (opencl_layer.c). A process may hold several
  * loaders, a Python wheel brings its own; each gets a table and a copy of the hooks (opencl_hooks.h). A
  * hook calls the function underneath and reports what came of it here.

@@ -1,5 +1,6 @@
 /*
- * opencl_layer.c - the entry points by which an OpenCL loader takes us in, and the hooks of each loader.
+ * opencl_layer.c - how an OpenCL loader takes us in (called from companion/layers.c), and the hooks of each
+ * loader.
  */
 #include "backend.h"
 #include "opencl.h"
@@ -90,28 +91,12 @@ static bool is_above_itself(const struct mp_cl_layer *layer) {
     return false;
 }
 
-EXPORT int32_t clGetLayerInfo(uint32_t what, size_t size, void *value, size_t *size_ret);
-EXPORT int32_t clInitLayer(uint32_t entries, const void *const *target, uint32_t *entries_ret,
-                           const void *const **table_ret);
-
-EXPORT int32_t clGetLayerInfo(uint32_t what, size_t size, void *value, size_t *size_ret) {
-    static const char name[] = "mem_profiler";
-    static const uint32_t version = MP_CL_LAYER_API_VERSION_100;
-    const void *answer = what == MP_CL_LAYER_NAME ? (const void *)name : (const void *)&version;
-    size_t bytes = what == MP_CL_LAYER_NAME ? sizeof name : sizeof version;
-    if ((what != MP_CL_LAYER_NAME && what != MP_CL_LAYER_API_VERSION) ||
-        (value != NULL && size < bytes))
-        return MP_CL_INVALID_VALUE;
-    if (value != NULL)
-        memcpy(value, answer, bytes);
-    if (size_ret != NULL)
-        *size_ret = bytes;
-    return MP_CL_SUCCESS;
-}
+EXPORT int32_t mem_profiler_opencl_layer(uint32_t entries, const void *const *target,
+                                         uint32_t *entries_ret, const void *const **table_ret);
 
 /* A refusal leaves the loader without us; what is not hooked is handed through. */
-EXPORT int32_t clInitLayer(uint32_t entries, const void *const *target, uint32_t *entries_ret,
-                           const void *const **table_ret) {
+EXPORT int32_t mem_profiler_opencl_layer(uint32_t entries, const void *const *target,
+                                         uint32_t *entries_ret, const void *const **table_ret) {
     if (target == NULL || entries_ret == NULL || table_ret == NULL || entries > MP_CL_TABLE_MAX)
         return MP_CL_INVALID_VALUE;
     uint32_t number = mp_add_relaxed(&layers_used, 1);

@@ -1,7 +1,7 @@
 /*
  * vulkan.h - the Vulkan layer: what its files share.
  *
- * Model: the Vulkan loader finds the layer by its manifest, asks vkNegotiateLoaderLayerInterfaceVersion and
+ * Model: the Vulkan loader finds the layer by its manifest, negotiates (companion/layers.c), and
  * then sends vkCreateInstance and vkCreateDevice through us. For each instance and each device that is
  * made so, a row holds the functions of the layer below; it is found by the dispatch key, the first word
  * of every handle (vulkan_chain.c). Programs that fetch pointers with vkGetDeviceProcAddr get ours.

@@ -291,10 +291,10 @@ static mp_vk_function vkGetDeviceProcAddr(void *device, const char *name) {
     return row->next(device, name);
 }
 
-EXPORT int32_t vkNegotiateLoaderLayerInterfaceVersion(struct mp_vk_negotiate *negotiate);
+EXPORT int32_t mem_profiler_vulkan_layer(struct mp_vk_negotiate *negotiate);
 
-/* A refusal makes the loader go on without us. */
-EXPORT int32_t vkNegotiateLoaderLayerInterfaceVersion(struct mp_vk_negotiate *negotiate) {
+/* Called from companion/layers.c. A refusal makes the loader go on without us. */
+EXPORT int32_t mem_profiler_vulkan_layer(struct mp_vk_negotiate *negotiate) {
     if (negotiate == NULL || negotiate->type != MP_VK_NEGOTIATE_INTERFACE ||
         negotiate->version < MP_VK_LAYER_INTERFACE_VERSION || !mp_backend_on(MP_BACKEND_VULKAN))
         return MP_VK_ERROR_INITIALIZATION_FAILED;

@@ -39,10 +39,9 @@ MARKS = {
     "InitializeInjectionNvtx2",
     "InitializeInjectionNvtxExtension",
 }
-# By these names the loaders of OpenCL and Vulkan find a layer in a library.
-LAYERS = {"clGetLayerInfo", "clInitLayer", "vkNegotiateLoaderLayerInterfaceVersion"}
 ATTACH = {"mem_profiler_attach"}
-DRIVERS = {"clGetLayerInfo", "clInitLayer", "vkNegotiateLoaderLayerInterfaceVersion"}
+# Where the library of layers leads its loaders.
+DRIVERS = {"mem_profiler_opencl_layer", "mem_profiler_vulkan_layer"}
 STATIC_TLS_MAX_BYTES = 128  # dlopen in a running process finds room for little more
 WEAK_VERSION = 2  # VER_FLG_WEAK: the loader only warns
 

@@ -10,21 +10,22 @@ from pathlib import Path
 import pytest
 
 from c_build import ROOT
-from mem_profiler import device_layers
+from mem_profiler import device_choice, device_layers
 
 DEVICE = ROOT / "sampler" / "device"
 LIBRARY = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
+LAYERS = LIBRARY.with_name("libmem_sampler_layers.so")
 
 
 def test_nothing_is_set_for_other_backends() -> None:
     assert device_layers.environment(["hal", "cuda"], LIBRARY, {"OPENCL_LAYERS": "/x.so"}) == {}
 
 
-def test_what_each_loader_needs_names_the_preloaded_file() -> None:
+def test_what_each_loader_needs_names_the_library_of_layers() -> None:
     found = device_layers.environment(["opencl", "vulkan"], LIBRARY, {})
 
     assert found == {
-        "OPENCL_LAYERS": str(LIBRARY),
+        "OPENCL_LAYERS": str(LAYERS),
         "VK_INSTANCE_LAYERS": "VK_LAYER_MEM_PROFILER_memory",
         "VK_ADD_LAYER_PATH": str(LIBRARY.parent),
     }
@@ -39,7 +40,7 @@ def test_a_users_own_layers_stay_in_their_places() -> None:
 
     found = device_layers.environment(device_layers.LAYERED, LIBRARY, own)
 
-    assert found["OPENCL_LAYERS"] == f"/a.so:/b.so:{LIBRARY}"
+    assert found["OPENCL_LAYERS"] == f"/a.so:/b.so:{LAYERS}"
     assert found["VK_INSTANCE_LAYERS"] == "VK_LAYER_X:VK_LAYER_MEM_PROFILER_memory"
     assert found["VK_LAYER_PATH"] == f"/layers:{LIBRARY.parent}"
     assert found["VK_ADD_LAYER_PATH"] == str(LIBRARY.parent)
@@ -51,22 +52,24 @@ def test_a_second_run_inside_the_first_adds_nothing() -> None:
     assert device_layers.environment(device_layers.LAYERED, LIBRARY, once) == once
 
 
-def test_without_the_manifest_vulkan_is_left_out_and_a_link_brings_it_back(tmp_path: Path) -> None:
+def test_files_that_are_not_there_are_not_named_and_links_to_them_are(tmp_path: Path) -> None:
     link = tmp_path / LIBRARY.name
     link.symlink_to(LIBRARY)
-    assert set(device_layers.environment(device_layers.LAYERED, link, {})) == {"OPENCL_LAYERS"}
+    assert device_layers.environment(device_layers.LAYERED, link, {}) == {}
 
-    device_layers.link_manifest(link, LIBRARY)
+    device_choice.link_companions(link, LIBRARY)
 
     found = device_layers.environment(device_layers.LAYERED, link, {})
     assert found["VK_ADD_LAYER_PATH"] == str(tmp_path)
+    assert found["OPENCL_LAYERS"] == str(tmp_path / LAYERS.name)
 
 
 def test_the_manifest_names_the_library_beside_it() -> None:
-    layer = json.loads(device_layers.manifest_path(LIBRARY).read_text())["layer"]
+    manifest = LIBRARY.with_name(device_layers.MANIFEST_NAME)
+    layer = json.loads(manifest.read_text())["layer"]
 
     assert layer["name"] == device_layers.VULKAN_LAYER
-    assert layer["library_path"] == f"./{LIBRARY.name}"
+    assert layer["library_path"] == f"./{LAYERS.name}"
     assert layer["enable_environment"]
     assert layer["disable_environment"], "an implicit layer needs a way to switch it off"
 
@@ -113,9 +116,6 @@ SAME(CL_DEVICE_PARENT_DEVICE, MP_CL_DEVICE_PARENT_DEVICE);
 SAME(CL_CONTEXT_REFERENCE_COUNT, MP_CL_CONTEXT_REFERENCE_COUNT);
 SAME(CL_CONTEXT_DEVICES, MP_CL_CONTEXT_DEVICES);
 SAME(CL_MEM_SIZE, MP_CL_MEM_SIZE);
-SAME(CL_LAYER_API_VERSION, MP_CL_LAYER_API_VERSION);
-SAME(CL_LAYER_NAME, MP_CL_LAYER_NAME);
-SAME(CL_LAYER_API_VERSION_100, MP_CL_LAYER_API_VERSION_100);
 SAME(CL_DEVICE_TYPE_ALL, MP_CL_DEVICE_TYPE_ALL);
 SAME(CL_MEM_USE_HOST_PTR, MP_CL_MEM_USE_HOST_PTR);
 SAME(CL_MEM_ALLOC_HOST_PTR, MP_CL_MEM_ALLOC_HOST_PTR);

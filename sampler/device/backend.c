@@ -191,12 +191,17 @@ void mp_device_start(unsigned mask, bool by_name) {
         return;
     mp_store_relaxed(&state.mask, mask);
     state.asked = by_name;
-    for (unsigned i = 0; i < LIBRARIES; i++)
-        for (struct mp_device_row *const *row = libraries[i]->rows;
-             *row != NULL && mp_backend_on(libraries[i]->backend); row++)
+    unsigned watched = 0;
+    for (unsigned i = 0; i < LIBRARIES; i++) {
+        if (!mp_backend_on(libraries[i]->backend))
+            continue;
+        watched++;
+        for (struct mp_device_row *const *row = libraries[i]->rows; *row != NULL; row++)
             if ((*row)->wrapper != 0)
                 remember_name(*row);
-    mp_redirect_watch(&watch, &loader);
+    }
+    if (watched != 0)
+        mp_redirect_watch(&watch, &loader);
 }
 
 void mp_device_announce(void) {

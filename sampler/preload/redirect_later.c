@@ -7,7 +7,6 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <unistd.h>
 
 #define DONE_ROWS 4096u /* power of two */
 
@@ -25,20 +24,21 @@ static struct {
     uintptr_t done[DONE_ROWS];
     uintptr_t done_at_start[DONE_ROWS]; /* these are never unloaded */
     int deep_binding;            /* some dlopen was called with RTLD_DEEPBIND */
-    int busy;                    /* pid of who is looking; 0: nobody */
+    int busy;                    /* somebody is looking */
 } follow;
 
-/* A forked child may find the flag held by a thread that it does not have: the pid tells. */
 static bool enter(void) {
-    int self = getpid(), holder = __atomic_load_n(&follow.busy, __ATOMIC_RELAXED);
-    if (holder == self)
-        return false;
-    return __atomic_compare_exchange_n(&follow.busy, &holder, self, false, __ATOMIC_ACQUIRE,
+    int nobody = 0;
+    return __atomic_compare_exchange_n(&follow.busy, &nobody, 1, false, __ATOMIC_ACQUIRE,
                                        __ATOMIC_RELAXED);
 }
 
 static void leave(void) {
     __atomic_store_n(&follow.busy, 0, __ATOMIC_RELEASE);
+}
+
+void mp_redirect_after_fork(void) {
+    leave();
 }
 
 static unsigned row_of(const struct mp_elf *elf) {

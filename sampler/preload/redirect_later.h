@@ -38,6 +38,9 @@ struct mp_later_watch {
 /* INIT. At most one watch (kept, not copied); calls changed() once. Starts to follow if nothing was followed. */
 void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts *loader);
 
+/* In a forked child: the thread that was looking at modules may not be here. */
+void mp_redirect_after_fork(void);
+
 /* Called by redirect_tail.S before the real function. errno is kept. */
 void mp_redirect_before(int is_open, int flags);
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from elftools.elf.elffile import ELFFile
+
 from sampler_run import SAMPLER, WAIT_S, Target, build
 
 
@@ -93,6 +95,22 @@ class Attached(Target):
     def begin(self, options: str = "") -> Answer:
         """Attach."""
         return Answer.of(self.command(f"begin {self.folder} {options}".rstrip()))
+
+    def hand(self, plan: bytes) -> None:
+        """Give the next calls a plan of entry points."""
+        path = self.folder / "plan"
+        path.write_bytes(plan)
+        assert self.command(f"plan {path}") == "read"
+
+    def bias(self) -> int:
+        """Where the program lies: address - address in its file."""
+        assert self.command("plan /dev/null") == "read"  # so it is loaded
+        exe = os.readlink(f"/proc/{self.pid}/exe")
+        lines = Path(f"/proc/{self.pid}/maps").read_text().splitlines()
+        start = min(int(line.split("-")[0], 16) for line in lines if line.endswith(f" {exe}"))
+        with open(exe, "rb") as file:
+            loads = [s["p_vaddr"] for s in ELFFile(file).iter_segments("PT_LOAD")]
+        return start - min(loads)
 
     def rescan(self) -> Answer:
         """Look for what came since."""

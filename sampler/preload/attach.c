@@ -17,6 +17,7 @@
 static struct {
     int busy;     /* pid of the process whose call is at work; 0: none */
     int attached; /* pid of the process that is attached to; a fork child is another one */
+    int adopted;  /* pid of a fork child of a preloaded process that was attached to once */
     char installed_path[sizeof((struct mp_attach_request *)0)->installed_path];
     char options[sizeof((struct mp_attach_request *)0)->options];
 } attach;
@@ -98,29 +99,34 @@ static int redirect(struct mp_attach_request *r) {
 
 static int begin(struct mp_attach_request *r) {
     struct mp_options options;
-    if (mp_startup_by_constructor())
+    bool preloaded = mp_startup_by_constructor();
+    if (preloaded && attach.adopted != getpid() && !mp_startup_is_orphan())
         return refuse(r, -EALREADY, "the sampler has been in the process since its start");
     if (attach.attached == getpid())
         return refuse(r, -EALREADY, "the process is attached to already");
     int rc = read_options(r, &options);
-    if (rc == 0)
+    if (rc == 0 && !preloaded)
         rc = mp_redirect_attach_prepare(r->text, sizeof r->text);
     if (rc == 0)
         rc = mp_startup_late_open(&options, attach.installed_path, r->text, sizeof r->text);
     if (rc != 0)
         return rc;
-    rc = redirect(r);
+    if (!preloaded)
+        rc = redirect(r);
     if (rc != 0) {
         undo(r);
         return rc;
     }
     attach.attached = getpid();
+    attach.adopted = preloaded ? getpid() : 0;
     mp_startup_late_ready();
     return 0;
 }
 
 static int rescan(struct mp_attach_request *r) {
     struct mp_slot_counts counts = {0};
+    if (attach.adopted == getpid())
+        return 0;
     mp_modules_refresh();
     mp_kept_prune();
     mp_redirect_attached(&counts);

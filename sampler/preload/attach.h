@@ -11,6 +11,8 @@
  *   DETACH  the segment lets go, every slot that still leads here gets back what it held, where the same
  *           module still lies there. Code and data stay mapped and cold, and a later BEGIN works again.
  *
+ * In a fork child of a process that has the sampler, all calls lead here already; BEGIN gives it a segment.
+ *
  * Where the allocator is part of a program and no slot leads to it, the caller may hand a plan (entry_plan.h):
  * the entry points of that allocator, decoded outside.
  *

@@ -239,7 +239,7 @@ static bool use_point(struct row *row, const struct mp_entry *e, const struct mp
 /* Everything that comes from outside is checked before it is used. */
 static bool point_is_sound(const struct mp_entry *e, const struct mp_entry_point *p) {
     if (p->length == 0 || p->write_bytes == 0 || p->write_bytes > 5 || p->write_bytes > p->length ||
-        p->offset + 5u > MP_PLAN_CODE_BYTES || p->offset + p->length > MP_PLAN_CODE_BYTES ||
+        p->offset + 5u > e->code_bytes || p->offset + p->length > e->code_bytes ||
         p->pushed_words > 15 || p->copy_bytes > MP_PLAN_COPY_BYTES || p->copy_bytes == 0 ||
         p->fixups > 2)
         return false;
@@ -251,6 +251,7 @@ static bool point_is_sound(const struct mp_entry *e, const struct mp_entry_point
 
 static bool entry_is_sound(const struct mp_entry *e) {
     bool sound = e->kind < MP_ENTRY_KINDS && e->points <= MP_PLAN_POINTS &&
+                 e->code_bytes <= MP_PLAN_CODE_BYTES &&
                  memchr(e->name, '\0', sizeof e->name) != NULL;
     for (unsigned i = 0; sound && i < e->points; i++)
         sound = point_is_sound(e, &e->point[i]);
@@ -267,11 +268,11 @@ struct owner {
 
 static bool find_owner(const struct mp_elf *elf, void *arg) {
     struct owner *o = arg;
-    if (mp_elf_segment_rest(elf, o->entry->address, PF_R | PF_X) < MP_PLAN_CODE_BYTES)
+    if (mp_elf_segment_rest(elf, o->entry->address, PF_R | PF_X) < o->entry->code_bytes)
         return false;
     o->dynamic = elf->dynamic;
     o->identity = mp_elf_identity(elf);
-    o->same = memcmp((const void *)o->entry->address, o->entry->code, MP_PLAN_CODE_BYTES) == 0;
+    o->same = memcmp((const void *)o->entry->address, o->entry->code, o->entry->code_bytes) == 0;
     return true;
 }
 

@@ -27,7 +27,7 @@
 #define MP_PLAN_MAGIC 0x4e4c504dU /* "MPLN" */
 #define MP_PLAN_VERSION 1
 #define MP_PLAN_ENTRIES_MAX 192
-#define MP_PLAN_POINTS 6
+#define MP_PLAN_POINTS 4
 #define MP_PLAN_CODE_BYTES 32
 #define MP_PLAN_COPY_BYTES 40
 #define MP_ARGUMENT_NONE 0xff
@@ -73,7 +73,8 @@ struct mp_entry {
     uint8_t count_argument; /* the size is multiplied by it; or MP_ARGUMENT_NONE */
     uint8_t block_argument; /* or MP_ARGUMENT_NONE for ALLOC */
     uint8_t points;
-    uint8_t pad[2];
+    uint8_t code_bytes; /* known of `code`: less at the end of a segment */
+    uint8_t pad;
     uint8_t code[MP_PLAN_CODE_BYTES]; /* what lies at `address`; anything else refuses the plan */
     char name[40];
     struct mp_entry_point point[MP_PLAN_POINTS];

@@ -172,16 +172,20 @@ static bool other_definer(const struct mp_elf *elf, void *arg) {
 
 int mp_redirect_attach_unseen(const struct mp_slot_counts *counts, char *text, size_t n) {
     const char *other = NULL;
+    bool in_program = mp_real.path[0] == '\0';
     text[0] = '\0';
-    if (mp_real.path[0] == '\0') {
-        bool any = counts->patched + counts->already != 0;
-        snprintf(text, n,
-                 any ? "malloc is part of the program: its own calls are not seen, those of "
-                       "libraries are"
-                     : "malloc is part of the program and no library calls it");
-        return any ? 0 : -ENOTSUP;
+    if (mp_entry_covers(mp_real.module))
+        return 0;
+    if (counts->patched + counts->already == 0) {
+        snprintf(text, n, "no call leads to the malloc of %s",
+                 in_program ? "the program" : mp_real.path);
+        return -ENOTSUP;
     }
-    if (mp_elf_visit(other_definer, &other))
+    if (in_program)
+        snprintf(text, n,
+                 "malloc is part of the program: its own calls are not seen, those of "
+                 "libraries are");
+    else if (mp_elf_visit(other_definer, &other))
         snprintf(text, n, "%s has a malloc of its own: calls of that are not seen", other);
     return 0;
 }

@@ -20,6 +20,7 @@
 #include "options.h"
 #include "record.h"
 #include "redirect.h"
+#include "redirect_later.h"
 #include "segment_file.h"
 #include "threads.h"
 
@@ -124,7 +125,7 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     if (rc != 0)
         return rc;
     struct mp_control *c = seg.control;
-    c->startup_flags = process.started ? 0 : MP_STARTUP_ATTACHED;
+    c->startup_flags = process.place.base != NULL ? MP_STARTUP_ATTACHED : 0;
     c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
     c->sampler_base = (uint64_t)(uintptr_t)__ehdr_start;
@@ -155,6 +156,7 @@ static void before_fork(void) {
 }
 
 static void in_fork_child(void) {
+    mp_redirect_after_fork();
     if (mp_local.segment.base != NULL) /* the kernel does not know MADV_WIPEONFORK */
         memset(&mp_local, 0, sizeof mp_local);
     if (!process.options.follow_fork)
@@ -213,16 +215,16 @@ static bool note_path(const struct mp_elf *elf, void *arg) {
     return *path != NULL;
 }
 
-/* Was the library opened as /proc/PID/fd/N? Whoever did will say what to do. */
-static bool opened_from_descriptor(void) {
+/* Was the library opened through /proc (PID/fd/N, self/root/...)? Whoever did will say what to do. */
+static bool opened_through_proc(void) {
     const char *path = NULL;
     mp_elf_visit(note_path, &path);
-    return path != NULL && strncmp(path, "/proc/", 6) == 0 && strstr(path, "/fd/") != NULL;
+    return path != NULL && strncmp(path, "/proc/", 6) == 0;
 }
 
 __attribute__((constructor)) static void start(void) {
     char error[384];
-    if (getauxval(AT_SECURE) != 0 || opened_from_descriptor())
+    if (getauxval(AT_SECURE) != 0 || opened_through_proc())
         return;
     int saved_errno = errno;
     process.started = true;
@@ -264,6 +266,10 @@ __attribute__((destructor)) static void stop(void) {
 
 bool mp_startup_by_constructor(void) {
     return process.started;
+}
+
+bool mp_startup_is_orphan(void) {
+    return process.started && process.state == MP_STATE_READY && mp_local.segment.control == NULL;
 }
 
 /* Private pages that no other use can take, and that cost nothing while they are empty. */

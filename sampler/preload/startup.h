@@ -1,7 +1,7 @@
 /*
  * startup.h - the sampler's life in a process that ran already when the library was opened.
  *
- * Model: the constructor of a library opened from a descriptor does nothing; these functions, in this order, do
+ * Model: the constructor of a library opened through /proc does nothing; these functions, in this order, do
  * what it does elsewhere: open, ready, close; and again. Segments follow each other at one place of the
  * address space, which between them holds empty private pages: a thread that was inside a hook all
  * the while writes there and harms nobody.
@@ -18,6 +18,9 @@
 
 /* Has the constructor started the sampler, as in a preloaded library? */
 bool mp_startup_by_constructor(void);
+
+/* And is this a fork child of such a process: all calls lead here, but it has no segment? */
+bool mp_startup_is_orphan(void);
 
 /*
  * Make the segment, in state STARTING. Modules named in it say `installed_path` for our own, unless that is

@@ -2,9 +2,10 @@
  * attach_agent.c - puts the sampler into the process it is preloaded to, the way an injector does: a thread of its
  * own opens the library from a descriptor and calls mem_profiler_attach().
  *
- * Environment: AGENT_LIBRARY, the sampler; AGENT_IN and AGENT_OUT, fifos for command and answer lines;
+ * Environment: AGENT_LIBRARY, the sampler, used where none is preloaded or AGENT_SECOND is set; AGENT_IN and AGENT_OUT, fifos for command and answer lines;
  * AGENT_HOLD=1: main begins only after the command "go".
  * Commands: begin DIR [OPTION], rescan, detach: answered by "result patched restored failed modules held kept: text".
+ *           plan FILE: what the next calls hand over as their plan.
  *           cycle N DIR: N times begin and detach, answered by the failures and the last text.
  *           slots FILE: write "path offset value" of every slot of every module, and "path relro PERMISSIONS".
  *           go: let main begin. end: no more commands here; a fork child that calls agent_in_child() may follow.
@@ -27,6 +28,8 @@
 static sem_t may_begin;
 static int (*attach)(struct mp_attach_request *);
 static int in = -1, out = -1;
+static uint64_t plan[1 << 14];
+static size_t plan_bytes;
 
 static void answer(const char *text) {
     char line[1200];
@@ -52,6 +55,9 @@ static bool hear(char *text, size_t n) {
 /* Bytes of the file in a memfd, opened as /proc/PID/fd/N. */
 static void load(void) {
     char path[64];
+    attach = (int (*)(struct mp_attach_request *))dlsym(RTLD_DEFAULT, "mem_profiler_attach");
+    if (attach != NULL && getenv("AGENT_SECOND") == NULL)
+        return;
     static char buffer[1 << 16];
     int from = open(getenv("AGENT_LIBRARY"), O_RDONLY | O_CLOEXEC);
     int to = memfd_create("mem_profiler", MFD_CLOEXEC);
@@ -80,6 +86,8 @@ static void call(struct mp_attach_request *r, uint32_t command, const char *dir,
     snprintf(r->installed_path, sizeof r->installed_path, "%s", getenv("AGENT_LIBRARY"));
     snprintf(r->dir, sizeof r->dir, "%s", dir);
     snprintf(r->options, sizeof r->options, "%s", options);
+    r->plan = plan_bytes != 0 ? (uintptr_t)plan : 0;
+    r->plan_bytes = plan_bytes;
     attach(r);
 }
 
@@ -173,6 +181,14 @@ static void dump_slots(const char *path) {
     answer("dumped");
 }
 
+static void read_plan(const char *path) {
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = read(file, plan, sizeof plan);
+    close(file);
+    plan_bytes = n > 0 ? (size_t)n : 0;
+    answer("read");
+}
+
 static bool obey(char *line) {
     char *rest = line;
     char *word = strsep(&rest, " "), *first = rest ? strsep(&rest, " ") : "";
@@ -186,6 +202,8 @@ static bool obey(char *line) {
         cycle((unsigned)atoi(first), rest);
     else if (strcmp(word, "slots") == 0)
         dump_slots(first);
+    else if (strcmp(word, "plan") == 0)
+        read_plan(first);
     else if (strcmp(word, "go") == 0)
         sem_post(&may_begin);
     else

@@ -1,0 +1,142 @@
+"""The functions of allocators that programs link in, and what their arguments mean.
+
+A signature is a kind and one letter per argument: s size, n count (the size is multiplied by it), b
+block, - anything else. Kinds: A allocates, P as posix_memalign, R as realloc, r as realloc but
+frees what it cannot enlarge, Z resizes in place, F frees, I as realloc with a pointer to the
+block.
+
+For one allocator the list must hold every function that frees, or blocks would seem to live on.
+Sources: the C standard, malloc(3), jemalloc(3) 5.3, gperftools' tcmalloc.h 2.16, mimalloc.h 1.8 to
+2.2, and the Itanium C++ ABI for LP64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NONE = 0xFF  # MP_ARGUMENT_NONE
+KINDS = {"A": 0, "P": 1, "R": 2, "r": 2, "Z": 3, "F": 4, "I": 5}  # enum mp_entry_kind
+FREE = KINDS["F"]
+FREES_ON_FAILURE = 1
+
+_STANDARD = """
+malloc A:s              calloc A:ns             realloc R:bs            reallocarray R:bns
+free F:b                cfree F:b               posix_memalign P:b-s    aligned_alloc A:-s
+memalign A:-s           valloc A:s              pvalloc A:s             reallocf r:bs
+free_sized F:b-         free_aligned_sized F:b--
+"""
+_OPERATORS = """
+_Znwm A:s               _ZnwmRKSt9nothrow_t A:s-        _ZnwmSt11align_val_t A:s-
+_Znam A:s               _ZnamRKSt9nothrow_t A:s-        _ZnamSt11align_val_t A:s-
+_ZnwmSt11align_val_tRKSt9nothrow_t A:s--        _ZnamSt11align_val_tRKSt9nothrow_t A:s--
+_ZdlPv F:b              _ZdlPvm F:b-                    _ZdlPvRKSt9nothrow_t F:b-
+_ZdaPv F:b              _ZdaPvm F:b-                    _ZdaPvRKSt9nothrow_t F:b-
+_ZdlPvSt11align_val_t F:b-                      _ZdlPvmSt11align_val_t F:b--
+_ZdaPvSt11align_val_t F:b-                      _ZdaPvmSt11align_val_t F:b--
+_ZdlPvSt11align_val_tRKSt9nothrow_t F:b--       _ZdaPvSt11align_val_tRKSt9nothrow_t F:b--
+"""
+_EXTENDED = """
+mallocx A:s-            rallocx R:bs-           xallocx Z:bs--
+dallocx F:b-            sdallocx F:b--          sdallocx_noflags F:b-
+"""
+_TCMALLOC = """
+tc_malloc A:s           tc_malloc_skip_new_handler A:s  tc_calloc A:ns          tc_realloc R:bs
+tc_memalign A:-s        tc_posix_memalign P:b-s tc_valloc A:s           tc_pvalloc A:s
+tc_aligned_alloc A:-s   tc_free F:b             tc_cfree F:b            tc_free_sized F:b-
+tc_free_aligned_sized F:b--
+tc_new A:s              tc_new_nothrow A:s-     tc_new_aligned A:s-     tc_new_aligned_nothrow A:s--
+tc_newarray A:s         tc_newarray_nothrow A:s-        tc_newarray_aligned A:s-
+tc_newarray_aligned_nothrow A:s--
+tc_delete F:b           tc_delete_nothrow F:b-  tc_delete_sized F:b-    tc_delete_aligned F:b-
+tc_delete_aligned_nothrow F:b--                 tc_delete_sized_aligned F:b--
+tc_deletearray F:b      tc_deletearray_nothrow F:b-     tc_deletearray_sized F:b-
+tc_deletearray_aligned F:b-                     tc_deletearray_aligned_nothrow F:b--
+tc_deletearray_sized_aligned F:b--
+"""
+_MIMALLOC = """
+mi_malloc A:s           mi_zalloc A:s           mi_malloc_small A:s     mi_zalloc_small A:s
+mi_calloc A:ns          mi_mallocn A:ns         mi_realloc R:bs         mi_reallocn R:bns
+mi_reallocf r:bs        mi_rezalloc R:bs        mi_recalloc R:bns       mi_expand R:bs
+mi_reallocarray R:bns   mi_reallocarr I:bns     mi_free F:b             mi_cfree F:b
+mi_free_size F:b-       mi_free_size_aligned F:b--      mi_free_aligned F:b-
+mi_malloc_aligned A:s-  mi_malloc_aligned_at A:s--      mi_zalloc_aligned A:s-
+mi_zalloc_aligned_at A:s--      mi_calloc_aligned A:ns-         mi_calloc_aligned_at A:ns--
+mi_realloc_aligned R:bs-        mi_realloc_aligned_at R:bs--    mi_rezalloc_aligned R:bs-
+mi_rezalloc_aligned_at R:bs--   mi_recalloc_aligned R:bns-      mi_recalloc_aligned_at R:bns--
+mi_posix_memalign P:b-s mi_memalign A:-s        mi_valloc A:s           mi_pvalloc A:s
+mi_aligned_alloc A:-s   mi_new A:s              mi_new_aligned A:s-     mi_new_nothrow A:s
+mi_new_aligned_nothrow A:s-     mi_new_n A:ns   mi_new_realloc R:bs     mi_new_reallocn R:bns
+mi_heap_malloc A:-s     mi_heap_zalloc A:-s     mi_heap_malloc_small A:-s
+mi_heap_zalloc_small A:-s       mi_heap_calloc A:-ns    mi_heap_mallocn A:-ns
+mi_heap_realloc R:-bs   mi_heap_reallocn R:-bns mi_heap_reallocf r:-bs  mi_heap_rezalloc R:-bs
+mi_heap_recalloc R:-bns mi_heap_malloc_aligned A:-s-    mi_heap_malloc_aligned_at A:-s--
+mi_heap_zalloc_aligned A:-s-    mi_heap_zalloc_aligned_at A:-s--
+mi_heap_calloc_aligned A:-ns-   mi_heap_calloc_aligned_at A:-ns--
+mi_heap_realloc_aligned R:-bs-  mi_heap_realloc_aligned_at R:-bs--
+mi_heap_rezalloc_aligned R:-bs- mi_heap_rezalloc_aligned_at R:-bs--
+mi_heap_recalloc_aligned R:-bns-
+mi_heap_alloc_new A:-s  mi_heap_alloc_new_n A:-ns
+"""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What one function does with which of its arguments; indexes, or NONE."""
+
+    kind: int
+    flags: int
+    size: int
+    count: int
+    block: int
+
+    @classmethod
+    def of(cls, text: str) -> Signature:
+        """Read "A:-s" and the like."""
+        kind, _, letters = text.partition(":")
+
+        def index(letter: str) -> int:
+            return letters.index(letter) if letter in letters else NONE
+
+        flags = FREES_ON_FAILURE if kind == "r" else 0
+        return cls(KINDS[kind], flags, index("s"), index("n"), index("b"))
+
+
+def _read(text: str, prefix: str = "") -> dict[str, Signature]:
+    words = text.split()
+    return {
+        prefix + name: Signature.of(signature)
+        for name, signature in zip(words[::2], words[1::2], strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class Family:
+    """One allocator's functions. It is in a file that defines all of `marks` and a function that
+    frees.
+    """
+
+    allocator: str
+    marks: tuple[str, ...]
+    functions: dict[str, Signature]
+
+    def is_in(self, defined: set[str]) -> bool:
+        """Whether a file that defines these names has it."""
+        frees = {name for name, signature in self.functions.items() if signature.kind == FREE}
+        return defined.issuperset(self.marks) and not defined.isdisjoint(frees)
+
+
+def families(jemalloc_prefixes: set[str]) -> list[Family]:
+    """The allocators to look for; a jemalloc may have been given any prefix."""
+    standard = _read(_STANDARD) | _read(_OPERATORS) | _read(_EXTENDED)
+    found = [
+        Family(f"jemalloc ({prefix})", (f"{prefix}malloc", f"{prefix}mallocx"),
+               _read(_STANDARD, prefix) | _read(_EXTENDED, prefix))
+        for prefix in sorted(jemalloc_prefixes - {""})
+    ]  # fmt: skip
+    return [
+        *found,
+        Family("mimalloc", ("mi_malloc",), _read(_MIMALLOC)),
+        Family("tcmalloc", ("tc_malloc",), _read(_TCMALLOC)),
+        Family("jemalloc", ("malloc", "mallocx"), standard),
+        Family("malloc", ("malloc",), standard),
+    ]

@@ -1,0 +1,164 @@
+"""From the file of a program to the plan that the sampler patches its allocator by.
+
+Layout: `sampler/preload/entry_plan.h`, little-endian. Either every function of an allocator can be
+led to the sampler, or the allocator is refused: a free that is not seen would be a leak in the
+report.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from mem_parser.errors import TargetUnsupported
+from mem_profiler.entries import decode, names
+from mem_profiler.entries.symbols import Function, Program
+
+_MAGIC, _VERSION = 0x4E4C504D, 1
+_HEAD = struct.Struct("<IIII")
+_ENTRY = struct.Struct("<Q7Bx32s40s")
+_POINT = struct.Struct("<6B2x40s")
+_FIXUP = struct.Struct("<IIQ")
+_POINT_BYTES = _POINT.size + 2 * _FIXUP.size
+_ENTRY_BYTES = _ENTRY.size + decode.POINTS_MAX * _POINT_BYTES
+ENTRIES_MAX = 192  # MP_PLAN_ENTRIES_MAX
+_BODY_MAX_BYTES = 1 << 16
+_CLONE = re.compile(r"\.(constprop|isra)\.\d+$")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to patch. `data` is a struct mp_entry_plan; `functions` their names."""
+
+    allocator: str
+    functions: tuple[str, ...]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Inside:
+    """An allocator that is part of a program, and its functions with what they do."""
+
+    allocator: str
+    functions: tuple[tuple[Function, names.Signature], ...]
+
+
+def _pattern(families: list[names.Family]) -> str:
+    every = {re.escape(name) for family in families for name in family.functions}
+    return "(?:" + "|".join(sorted(every)) + r")(?:\.(?:constprop|isra)\.\d+)?"
+
+
+def _usable(found: list[Function], family: names.Family) -> list[Function]:
+    # A static function that happens to be called `free` is nobody's allocator.
+    plain = "malloc" in family.marks
+    return [f for f in found if f.name in family.functions and not (plain and f.is_local)]
+
+
+def find(program: Program) -> Inside | None:
+    """The allocators inside a program; None where it brings none.
+
+    Raises TargetUnsupported where the compiler made copies of its functions for single callers.
+    """
+    prefixes = {f.name.removesuffix("mallocx") for f in program.functions(r"\w*mallocx")}
+    families = names.families(prefixes)
+    defined = program.functions(_pattern(families))
+    present = {f.name for f in defined}
+    chosen: dict[int, tuple[Function, names.Signature]] = {}
+    allocators: list[str] = []
+    for family in families:
+        usable = _usable(defined, family)
+        if not family.is_in({f.name for f in usable}):
+            continue
+        if not (family.allocator == "malloc" and allocators):
+            allocators.append(family.allocator)
+        for function in usable:
+            chosen.setdefault(function.address, (function, family.functions[function.name]))
+    if not chosen:
+        return None
+    wanted = {function.name for function, _ in chosen.values()}
+    for name in sorted(present):
+        if _CLONE.search(name) and _CLONE.sub("", name) in wanted:
+            raise TargetUnsupported(
+                f"the program's allocator was optimized across its functions ({name})"
+            )
+    return Inside(", ".join(allocators), tuple(chosen[at] for at in sorted(chosen)))
+
+
+def _pack_point(point: decode.Point, bias: int) -> bytes:
+    packed = _POINT.pack(
+        point.offset, point.length, point.write_bytes, point.pushed_words,
+        len(point.copy), len(point.fixups), point.copy,
+    )  # fmt: skip
+    fixups = [_FIXUP.pack(f.at, f.end, f.target + bias) for f in point.fixups]
+    return (packed + b"".join(fixups)).ljust(_POINT_BYTES, b"\0")
+
+
+def _pack_entry(
+    function: Function, signature: names.Signature, code: bytes, points: list[decode.Point],
+    bias: int,
+) -> bytes:  # fmt: skip
+    packed = _ENTRY.pack(
+        function.address + bias, signature.kind, signature.flags, signature.size,
+        signature.count, signature.block, len(points), len(code), code, function.name[:39].encode(),
+    )  # fmt: skip
+    return (packed + b"".join(_pack_point(p, bias) for p in points)).ljust(_ENTRY_BYTES, b"\0")
+
+
+def _refuse(inside: Inside, function: Function, why: str) -> TargetUnsupported:
+    return TargetUnsupported(
+        f"{inside.allocator} is part of the program, and its {function.name} {why}"
+    )
+
+
+def _points(program: Program, inside: Inside, function: Function) -> list[decode.Point]:
+    if function.is_ifunc:
+        raise _refuse(inside, function, "is chosen when the program starts")
+    size = min(max(function.size, decode.CODE_BYTES), _BODY_MAX_BYTES)
+    points = decode.points(program.code(function.address, size), function.address)
+    # The bytes that make a jump's distance must stay as they are: no other function begins there.
+    others = [other.address for other, _ in inside.functions if other is not function]
+    points = [
+        p
+        for p in points
+        if not any(
+            function.address + p.offset < other < function.address + p.offset + decode.JUMP_BYTES
+            for other in others
+        )
+    ]
+    if not points:
+        raise _refuse(inside, function, "begins in a way that cannot be led elsewhere safely")
+    return points
+
+
+def of_program(path: str | Path, bias: int, symbols: str | Path | None = None) -> Plan | None:
+    """The plan for a program at `path`, loaded at `bias` above the addresses in its file.
+
+    `symbols` is a file with its symbols, where it has none itself. None: no allocator is part of
+    it. Raises TargetUnsupported where one is and cannot be led to the sampler; OSError.
+    """
+    with Program(path) as program:
+        if symbols is not None:
+            with Program(symbols) as debug:
+                inside = find(debug)
+        else:
+            inside = find(program)
+        if inside is None:
+            return None
+        if program.machine != "EM_X86_64":
+            raise TargetUnsupported(
+                f"{inside.allocator} is part of the program, which can be seen on x86-64 only"
+            )
+        if len(inside.functions) > ENTRIES_MAX:
+            raise TargetUnsupported(f"{inside.allocator} has too many functions to be followed")
+        entries = [
+            _pack_entry(
+                function, signature, program.code(function.address, decode.CODE_BYTES),
+                _points(program, inside, function), bias,
+            )
+            for function, signature in inside.functions
+        ]  # fmt: skip
+    head = _HEAD.pack(_MAGIC, _VERSION, len(entries), _ENTRY_BYTES)
+    listed = tuple(function.name for function, _ in inside.functions)
+    return Plan(inside.allocator, listed, head + b"".join(entries))

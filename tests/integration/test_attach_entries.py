@@ -1,0 +1,200 @@
+"""Allocators that are part of a program: led to the sampler at their entry points, and let go."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from attach_agent import Answer, Attached
+from c_build import BUILD, compile_program
+from mem_parser.errors import TargetUnsupported
+from mem_profiler import capture
+from mem_profiler.entries import plan
+from redirect_facts import FAMILY, NEW, check, under
+from sampler_run import (
+    FLAGS,
+    TARGETS,
+    Controller,
+    Counted,
+    Counts,
+    build,
+    only_counted,
+    segments,
+)
+
+STATIC = {
+    "jemalloc": ("-l:libjemalloc.a", "-lpthread", "-ldl", "-lm"),
+    "tcmalloc": ("-l:libtcmalloc_minimal.a", "-lpthread", "-ldl"),
+}
+ODD = {
+    "by_malloc": 101, "by_zalloc": 102, "by_calloc": 102, "by_small": 103, "by_heap": 104,
+    "by_new": 105,
+}  # fmt: skip
+ENOTSUP = 95
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 only")
+
+
+def odd(*flags: str) -> Path:
+    """odd_entries.c with its entry points."""
+    sources = [TARGETS / "odd_entries.c", TARGETS / "odd_entries.S"]
+    depends = (TARGETS / "target.h",)
+    return compile_program(sources, (*FLAGS, *flags), libs=("-lpthread",), depends=depends)
+
+
+def attach(target: Attached) -> tuple[plan.Plan, Answer]:
+    """Attach with the plan for the target's program."""
+    made = plan.of_program(f"/proc/{target.pid}/exe", target.bias())
+    assert made is not None
+    target.hand(made.data)
+    return made, target.begin()
+
+
+def code(target: Attached) -> bytes:
+    """The program's code as it lies in memory."""
+    lines = Path(f"/proc/{target.pid}/maps").read_text().splitlines()
+    exe = str(Path(f"/proc/{target.pid}/exe").readlink())
+    found = b""
+    with open(f"/proc/{target.pid}/mem", "rb") as memory:
+        for line in lines:
+            if line.endswith(f" {exe}") and " r-xp " in line:
+                start, end = (int(part, 16) for part in line.split(" ")[0].split("-"))
+                memory.seek(start)
+                found += memory.read(end - start)
+    return found
+
+
+def to_its_end(target: Attached) -> Counted:
+    """Capture a held program from before its main to its end."""
+    with Controller(target) as controller:
+        controller.start(1)
+    target.go()
+    target.finish()
+    return only_counted(target.folder)
+
+
+@pytest.mark.parametrize("allocator", STATIC)
+def test_a_static_allocator_is_seen_completely_and_once(folder: Path, allocator: str) -> None:
+    program = build("redirect.cc", libs=STATIC[allocator], out=f"redirect-static-{allocator}")
+    with Attached(folder, [program], hold=True) as target:
+        made, answer = attach(target)
+        assert made.allocator == allocator
+        assert (answer.result, answer.failed, answer.text) == (0, 0, "")
+        assert answer.patched >= len(made.functions)
+        counted = to_its_end(target)
+    check(counted, FAMILY | NEW)
+    assert under(counted, "by_realloc") == (20, 10 * 114, 6)
+    if allocator == "jemalloc":
+        check(counted, {"by_mallocx": 112})
+        assert under(counted, "by_rallocx") == (20, 10 * 10113, 6)
+    else:
+        check(counted, {"by_tc_malloc": 114})
+
+
+@pytest.mark.parametrize("linking", [(), ("-no-pie",)])
+def test_every_beginning_of_a_function_is_led_here_and_back(
+    folder: Path, linking: Sequence[str]
+) -> None:
+    with Attached(folder, [odd(*linking)], hold=True) as target:
+        before = code(target)
+        made, answer = attach(target)
+        assert (made.allocator, answer.result) == ("mimalloc", 0), answer
+        changed = sum(a != b for a, b in zip(before, code(target), strict=True))
+        assert 1 <= changed <= 5 * len(made.functions)
+        ended = target.detach()
+        assert (ended.result, ended.restored, ended.kept) == (0, answer.patched, 0)
+        assert code(target) == before
+        assert target.begin().result == 0
+        check(to_its_end(target), ODD)
+
+
+def test_what_cannot_be_led_elsewhere_is_refused_with_the_reason(folder: Path) -> None:
+    with pytest.raises(TargetUnsupported) as refused:
+        plan.of_program(odd("-DREFUSED"), 0)
+    assert str(refused.value) == (
+        "mimalloc is part of the program, and its mi_realloc begins in a way that cannot be led "
+        "elsewhere safely"
+    )
+
+
+def test_a_program_without_an_allocator_needs_no_plan() -> None:
+    assert plan.of_program(build("attach_steps.c"), 0) is None
+
+
+def test_code_that_another_tool_changed_is_left_alone(folder: Path) -> None:
+    with Attached(folder, [odd()], hold=True) as target:
+        made = plan.of_program(odd(), target.bias())
+        assert made is not None
+        target.hand(made.data.replace(b"\xe9", b"\xea", 1))
+        before = code(target)
+        answer = target.begin()
+        assert answer.result < 0 and "another tool changed it" in answer.text
+        assert code(target) == before
+        assert segments(folder) == []
+
+
+def test_threads_go_on_while_entry_points_change_a_thousand_times(folder: Path) -> None:
+    with Attached(folder, [odd(), "3"]) as target:
+        assert target.line() == "running"
+        _, answer = attach(target)
+        assert answer.result == 0
+        with Controller(target) as controller:
+            number = controller.start(4096)
+            counted = controller.stop(number)
+            capture.mark_written(controller.segment, number)
+        assert counted.missing == 0
+        assert target.detach().result == 0
+        maps = Path(f"/proc/{target.pid}/maps").read_text().count("\n")
+        assert target.command(f"cycle 1000 {folder}", wait_s=120) == "0 "
+        assert Path(f"/proc/{target.pid}/maps").read_text().count("\n") == maps
+        assert target.ask("stop") == "done"
+        target.finish()
+
+
+@pytest.fixture(scope="module")
+def rust_program() -> Path:
+    """A Rust program whose global allocator is a jemalloc of another prefix, linked in."""
+    rustc = shutil.which("rustc")
+    if rustc is None:
+        pytest.skip("no rustc")
+    folder = BUILD / "rust"
+    program = folder / "rust_alloc"
+    source = TARGETS / "rust_alloc.rs"
+    archive = folder / "libprefixed.a"
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        folder.mkdir(parents=True, exist_ok=True)
+        defined = subprocess.run(
+            ["nm", "--defined-only", "-g", "/usr/lib/x86_64-linux-gnu/libjemalloc.a"],
+            capture_output=True, text=True, timeout=60, check=True,
+        ).stdout  # fmt: skip
+        names = {line.split()[-1] for line in defined.splitlines() if len(line.split()) == 3}
+        pairs = [f"{name} _rjem_{name}" for name in names if not name.startswith(("_Z", "__"))]
+        (folder / "names").write_text("\n".join(pairs) + "\n")
+        subprocess.run(
+            ["objcopy", f"--redefine-syms={folder / 'names'}",
+             "/usr/lib/x86_64-linux-gnu/libjemalloc.a", str(archive)],
+            check=True, timeout=60,
+        )  # fmt: skip
+        subprocess.run(
+            [rustc, "-O", "-C", "force-frame-pointers=no", f"-Clink-arg={archive}",
+             "-Clink-arg=-lm", "-Clink-arg=-lstdc++", "-o", str(program), str(source)],
+            check=True, timeout=120,
+        )  # fmt: skip
+    return program
+
+
+def test_a_rust_program_with_a_jemalloc_of_its_own(folder: Path, rust_program: Path) -> None:
+    with Attached(folder, [rust_program], hold=True) as target:
+        made, answer = attach(target)
+        assert made.allocator == "jemalloc (_rjem_)"
+        assert answer.result == 0
+        counted = to_its_end(target)
+    assert counted.missing == 0
+    assert counted.under("rust_boxes") == Counts(100, 100 * 48, 60, 60 * 48)
+    assert counted.under("rust_vector").live_bytes == 4096
+    assert counted.under("rust_libc") == Counts(1, 77, 1, 77)

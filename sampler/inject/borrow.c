@@ -24,6 +24,7 @@
 #include "remote.h"
 #include "remote_unwind.h"
 #include "safe_point.h"
+#include "seccomp_filter.h"
 
 #define SYSCALL_STOP (SIGTRAP | 0x80)
 #define STOP_LIMIT_NS 2000000000ULL /* until a thread answers to PTRACE_INTERRUPT */
@@ -146,6 +147,16 @@ static int seize(struct borrow *b) {
     return 0;
 }
 
+static int check_filters(struct borrow *b) {
+    char call[32];
+    int rc = b->job->filtered != 0 ? mp_seccomp_check(b->tid, call, sizeof call) : 0;
+    if (rc == -EPERM)
+        return fail(b, -ENOTSUP, "its seccomp filter would end it for the call %s", call);
+    if (rc != 0 && b->job->filtered == 1)
+        return fail(b, -EACCES, "its seccomp filter cannot be read");
+    return 0;
+}
+
 static int look(struct borrow *b) {
     b->began_ns = mp_now_ns();
     int rc = mp_regs_get(b->tid, &b->regs);
@@ -160,6 +171,9 @@ static int look(struct borrow *b) {
         return fail(b, rc, "the registers of thread %d cannot be read", b->tid);
     if (mp_has_shadow_stack(b->tid))
         return fail(b, -ENOTSUP, "thread %d keeps a shadow stack (CET)", b->tid);
+    rc = check_filters(b);
+    if (rc != 0)
+        return rc;
     rc = mp_safe_point(b->job, &b->regs);
     mp_regs_hide_stop(&b->regs);
     if (rc != 0) {

@@ -121,8 +121,9 @@ def _run(pid: int, command: Command, memory: Memory, asked_to_stop: Callable[[],
     talk.follow()
     failure = talk.field("failure")
     if failure == lib.MP_FAILED_MEMFD and _same_mounts(pid):
-        # The kernel gives no memory file: the library's own path means the same to the target.
-        frame.path = str(mem_profiler.library_path()).encode()
+        # The kernel gives no memory file, but the library's path means the same to the target.
+        # Through /proc: opened from there, the sampler begins nothing by itself.
+        frame.path = os.fsencode(f"/proc/self/root{mem_profiler.library_path()}")
         borrowed = _borrow(here, frame, command.plan, asked_to_stop)
         talk = _Talk(pid, borrowed, memory, asked_to_stop)
         talk.follow()
@@ -181,6 +182,7 @@ def _job(here: Picture, plan: bytes) -> tuple[Any, list[Any]]:
     job.ranges, job.range_count = ranges, len(here.ranges)
     job.waits, job.wait_count, job.futex = waits, len(threads.WAIT_RANK), threads.FUTEX
     job.timeout_ms = BORROW_MS
+    job.filtered = _filtered(here.pid)
     job.kill_at = kill_points.of_engine()
     keep = [modules, ranges, waits]
     if plan:
@@ -190,6 +192,19 @@ def _job(here: Picture, plan: bytes) -> tuple[Any, list[Any]]:
         job.plan, job.plan_bytes = data, len(plan)
         keep.append(data)
     return job, keep
+
+
+def _filtered(pid: int) -> int:
+    """0: no seccomp filter; 1: filters that must be read first; 2: the same as over ourselves.
+
+    In a container without the right to read filters, the target's are those of the container: as
+    many as over us, and we live.
+    """
+    theirs, ours = procfs.status_words(pid), procfs.status_words(os.getpid())
+    if theirs.get("Seccomp", "0") != "2":
+        return 0
+    count = theirs.get("Seccomp_filters")
+    return 2 if count is not None and count == ours.get("Seccomp_filters") else 1
 
 
 def _candidates(here: Picture, round_number: int) -> list[tuple[int, bool]]:
@@ -229,7 +244,7 @@ def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Callable[[], boo
             if code == -errno.EAGAIN:
                 unsafe = job.unsafe
             elif code != -errno.ESRCH or procfs.is_gone(here.pid):
-                raise _refused(here.pid, -code, ffi.string(job.text).decode())
+                raise _refused(here.pid, -code, ffi.string(job.text).decode(), job.step)
             if unsafe == lib.MP_UNSAFE_STOPPED:
                 raise TargetBusy(
                     f"pid {here.pid} is stopped", hint=f"kill -CONT {here.pid} lets it go on"
@@ -246,9 +261,16 @@ def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Callable[[], boo
     )
 
 
-def _refused(pid: int, code: int, text: str) -> TargetError:
+def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
     if code == errno.ESRCH:
         return ProcessGone(f"pid {pid} has ended")
+    if code == errno.ETIMEDOUT:
+        return TargetBusy(f"pid {pid} made no new thread in time; it was put back as it was")
+    if step >= lib.MP_STEP_CREATED:
+        return TargetError(
+            f"pid {pid} can make no new thread: {text}",
+            hint="see ulimit -u, and the limits and the seccomp profile of its container",
+        )
     if code == errno.EPERM:
         tracer = procfs.tracer(pid)
         if tracer:
@@ -260,14 +282,12 @@ def _refused(pid: int, code: int, text: str) -> TargetError:
         return PermissionDenied(
             f"pid {pid}: {text}", hint=f"mem_profiler doctor {pid} says why; as root it works"
         )
+    if code == errno.EACCES:
+        return PermissionDenied(
+            f"pid {pid}: {text}", hint="as root (CAP_SYS_ADMIN) it can be read, and judged"
+        )
     if code in (errno.ENOEXEC, errno.ENOTSUP):
         return TargetUnsupported(f"pid {pid}: {text}")
-    if code == errno.EAGAIN:
-        return TargetError(
-            f"pid {pid} may have no more threads", hint="raise ulimit -u, or the container's limit"
-        )
-    if code == errno.ETIMEDOUT:
-        return TargetBusy(f"pid {pid} made no new thread in time; it was put back as it was")
     return TargetError(f"pid {pid}: {text}; it was put back as it was")
 
 

@@ -1,0 +1,253 @@
+"""Attach where it cannot work, or hardly: refused in plain words, and the process goes on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attach_run import Unprepared, end_storm, mappings, segments_here, storm
+from controller_tools import run_command
+from mem_parser.errors import (
+    MemError,
+    PermissionDenied,
+    ProcessGone,
+    TargetBusy,
+    TargetError,
+    TargetUnsupported,
+)
+from mem_profiler import attach as attaching
+from mem_profiler import procfs
+from sampler_run import build
+
+__all__ = ["segments_here"]
+
+NOBODY = 65534
+MEMFD_CREATE, CLONE3, MUNMAP, UNUSED = 319, 435, 11, 500
+x86_64_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86_64")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Fails when the condition does not come true in time."""
+    give_up = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+
+
+def in_child(action: Callable[[], object], uid: int | None = None) -> str:
+    """Do it in a forked child, as another user: "" or the kind and text of the error."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = ""
+        try:
+            if uid is not None:
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+            action()
+        except MemError as error:
+            said = f"{type(error).__name__}: {error}"
+        except BaseException as error:
+            said = f"unexpected {error!r}"
+        finally:
+            os.write(write, said.encode())
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_stopped_process_is_refused_and_stays_stopped(segments_here: Path) -> None:
+    with storm("handler", segments_here) as target:
+        os.kill(target.pid, signal.SIGSTOP)
+        wait_until(lambda: procfs.stat_fields(target.pid)[0] == "T")
+        with pytest.raises(TargetBusy, match=r"is stopped") as caught:
+            attaching.attach(target.pid)
+        assert "kill -CONT" in (caught.value.hint or "")
+        assert procfs.stat_fields(target.pid)[0] == "T"
+        os.kill(target.pid, signal.SIGCONT)
+        end_storm(target)
+
+
+def test_a_zombie_a_dead_process_and_a_kernel_thread_are_told_apart(segments_here: Path) -> None:
+    child = subprocess.Popen(["true"])
+    wait_until(lambda: procfs.stat_fields(child.pid)[0] == "Z")
+    with pytest.raises(TargetError, match="ended"):
+        attaching.attach(child.pid)
+    child.wait()
+    with pytest.raises(TargetError, match="no process"):
+        attaching.attach(child.pid)
+    with pytest.raises(TargetError, match="kernel"):
+        attaching.attach(2)
+
+
+def test_nobody_attaches_to_himself() -> None:
+    with pytest.raises(TargetUnsupported, match="itself"):
+        attaching.attach(os.getpid())
+
+
+def test_a_static_program_is_refused(segments_here: Path) -> None:
+    program = build("storm.c", "-static", out="storm-static")
+    with Unprepared([program, "handler"], segments_here) as target:
+        assert target.line() == "ready"
+        with pytest.raises(TargetUnsupported, match="static"):
+            attaching.attach(target.pid)
+        end_storm(target)
+
+
+def test_a_32_bit_program_is_refused(segments_here: Path, tmp_path: Path) -> None:
+    source, program = tmp_path / "pause.c", tmp_path / "pause32"
+    # No C library for 32 bits is needed: one system call, again and again.
+    source.write_text(
+        "void _start(void) { for (;;) { int n = 29;"
+        ' __asm__ volatile("int $0x80" : "+a"(n) : : "memory"); } }\n'
+    )
+    flags = "-m32 -O1 -static -nostdlib -fno-pie -no-pie".split()
+    made = subprocess.run(["gcc", *flags, "-o", program, source], capture_output=True, timeout=60)
+    if made.returncode != 0:
+        pytest.skip("this compiler makes no 32-bit programs")
+    with subprocess.Popen([program]) as child:
+        try:
+            with pytest.raises(TargetUnsupported):
+                attaching.attach(child.pid)
+            assert child.poll() is None
+        finally:
+            child.kill()
+
+
+def test_a_process_that_dies_at_once_is_gone(segments_here: Path) -> None:
+    for _ in range(5):
+        child = subprocess.Popen(["true"])
+        try:
+            attaching.attach(child.pid)
+        except TargetError:
+            pass
+        assert child.wait(20) == 0
+
+
+def test_a_process_killed_meanwhile_is_gone(segments_here: Path) -> None:
+    with storm("handler", segments_here) as target:
+
+        def kill_it() -> bool:
+            target.kill()
+            return False
+
+        with pytest.raises(ProcessGone):
+            attaching.attach(target.pid, asked_to_stop=kill_it)
+
+
+@pytest.mark.parametrize("tracer", ["strace", "gdb"])
+def test_one_that_is_being_debugged_is_left_to_the_debugger(
+    tracer: str, segments_here: Path, tmp_path: Path
+) -> None:
+    with storm("handler", segments_here) as target:
+        arguments = {
+            "strace": ["strace", "-o", "/dev/null", "-p", str(target.pid)],
+            "gdb": ["gdb", "-q", "-nx", "-p", str(target.pid)],
+        }[tracer]
+        with subprocess.Popen(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as debugger:
+            try:
+                wait_until(lambda: procfs.tracer(target.pid) == debugger.pid)
+                with pytest.raises(TargetError, match=rf"traced by pid {debugger.pid} \({tracer}"):
+                    attaching.attach(target.pid)
+            finally:
+                debugger.terminate()
+                debugger.wait(20)
+        wait_until(lambda: procfs.tracer(target.pid) is None)
+        attaching.attach(target.pid)
+        attaching.detach(target.pid)
+        end_storm(target)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_users_process_is_refused_and_ones_own_is_not(segments_here: Path) -> None:
+    with storm("handler", segments_here) as target:
+        said = in_child(lambda: attaching.attach(target.pid), NOBODY)
+        assert said.startswith(PermissionDenied.__name__), said
+        end_storm(target)
+
+    drop = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    with Unprepared([build("storm.c"), "handler"], segments_here, **drop) as target:
+        assert target.line() == "ready"
+
+        def both() -> None:
+            attaching.attach(target.pid)
+            attaching.detach(target.pid)
+
+        assert in_child(both, NOBODY) == ""
+        both()  # as root
+        end_storm(target)
+
+
+@x86_64_only
+@pytest.mark.parametrize("action", ["kill", "trap"])
+def test_a_filter_that_would_kill_is_seen_beforehand(action: str, segments_here: Path) -> None:
+    filtered = build("filtered.c")
+    with Unprepared([filtered, action, str(MEMFD_CREATE)], segments_here) as target:
+        assert target.line() == "ready"
+        with pytest.raises(TargetUnsupported, match="memfd_create"):
+            attaching.attach(target.pid)
+        assert "libmem_sampler" not in " ".join(mappings(target.pid))
+        target.finish()
+
+
+@x86_64_only
+def test_a_filter_that_refuses_is_coped_with_or_told(segments_here: Path) -> None:
+    filtered = build("filtered.c")
+    for number, fails in ((UNUSED, ""), (MEMFD_CREATE, ""), (CLONE3, "no new thread")):
+        with Unprepared([filtered, "errno", str(number)], segments_here) as target:
+            assert target.line() == "ready"
+            if fails:
+                with pytest.raises(TargetError, match=fails):
+                    attaching.attach(target.pid)
+            else:
+                attaching.attach(target.pid)
+                attaching.detach(target.pid)
+            target.finish()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs namespaces of its own")
+def test_a_container_needs_no_file_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other mount and pid namespaces, an empty /dev/shm, none of the folders of this tree."""
+    program = build("storm.c")
+    script = (
+        'cp "$0" /run/target && mount -t tmpfs none /tmp && mount -t tmpfs none /dev/shm'
+        f" && mount -t tmpfs none {program.parents[2]} && exec /run/target handler"
+    )
+    shell = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]
+    monkeypatch.delenv("MEM_PROFILER_DIR", raising=False)
+    with Unprepared([*shell, f"mount -t tmpfs none /run && {script}", program], tmp_path) as outer:
+        assert outer.line() == "ready"
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        [pid] = map(int, children.read_text().split())
+        done = run_command("-s", "0.3", "-c", "1", "-p", pid, "-o", tmp_path / "c")
+        assert done.returncode == 0, done.stderr
+        assert list(tmp_path.glob(f"c.{pid}.1.heap"))
+        assert outer.finish().startswith("rounds")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs namespaces of its own")
+def test_a_user_namespace_is_no_hindrance(segments_here: Path) -> None:
+    shell = ["unshare", "--user", "--map-root-user", "--kill-child", "--fork"]
+    with Unprepared([*shell, build("storm.c"), "handler"], segments_here) as outer:
+        assert outer.line() == "ready"
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        [pid] = map(int, children.read_text().split())
+        attaching.attach(pid)
+        attaching.detach(pid)
+        assert outer.finish().startswith("rounds")

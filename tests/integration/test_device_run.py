@@ -83,7 +83,7 @@ def test_each_choice_sets_what_it_needs() -> None:
     auto = device_choice.environment(device_choice.AUTO, LIBRARY, preload)
     assert auto["MEM_PROFILER_DEVICE"] == "auto"
     assert "LD_PRELOAD" not in auto
-    assert auto["OPENCL_LAYERS"] == str(LIBRARY)
+    assert auto["OPENCL_LAYERS"] == str(LIBRARY.with_name("libmem_sampler_layers.so"))
     on_ascend = preload | {"ASCEND_HOME_PATH": "/usr/local/Ascend"}
     auto = device_choice.environment(device_choice.AUTO, LIBRARY, on_ascend)
     assert auto["LD_PRELOAD"].endswith(device_choice.GATE_NAME)

@@ -112,7 +112,7 @@ def test_a_32_bit_program_is_refused(segments_here: Path, tmp_path: Path) -> Non
         "void _start(void) { for (;;) { int n = 29;"
         ' __asm__ volatile("int $0x80" : "+a"(n) : : "memory"); } }\n'
     )
-    flags = "-m32 -O1 -static -nostdlib -fno-pie -no-pie".split()
+    flags = ["-m32", "-O1", "-static", "-nostdlib", "-fno-pie", "-no-pie"]
     made = subprocess.run(["gcc", *flags, "-o", program, source], capture_output=True, timeout=60)
     if made.returncode != 0:
         pytest.skip("this compiler makes no 32-bit programs")

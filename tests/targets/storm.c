@@ -170,8 +170,8 @@ int main(int argc, char **argv) {
     static const struct {
         const char *name;
         void (*run)(void);
-    } storms[] = {{"malloc", malloc_storm},   {"compute", compute_storm}, {"threads", thread_storm},
-                  {"forks", fork_storm},      {"dlopen", dlopen_storm},   {"alarms", alarm_storm},
+    } storms[] = {{"malloc", malloc_storm},  {"compute", compute_storm}, {"threads", thread_storm},
+                  {"forks", fork_storm},     {"dlopen", dlopen_storm},   {"alarms", alarm_storm},
                   {"handler", handler_storm}};
     library = argc > 2 ? argv[2] : NULL;
     for (unsigned i = 0; argc > 1 && i < sizeof storms / sizeof *storms; i++) {

@@ -169,6 +169,7 @@ int main(int argc, char **argv) {
     }
     atomic_store(&over, 1);
     pthread_join(worker, NULL);
-    printf("blocks %ld %ld %ld\n", atomic_load(&allocated), atomic_load(&freed), atomic_load(&wrong));
+    printf("blocks %ld %ld %ld\n", atomic_load(&allocated), atomic_load(&freed),
+           atomic_load(&wrong));
     return 0;
 }

@@ -12,6 +12,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -43,9 +44,14 @@ static void end_capture(void) {
     mp_store_release(&mp_local.segment.control->gate, MP_GATE_OFF);
 }
 
-static void open_segment(uint64_t limit_bytes) {
-    void *base = mmap(NULL, limit_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+/* `fd` -1: in memory only. */
+static void open_segment_in(int fd, uint64_t limit_bytes) {
+    void *base = mmap(NULL, limit_bytes, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
     struct mp_control *control = base;
+    control->magic = MP_SEGMENT_MAGIC;
+    control->version = MP_SEGMENT_VERSION;
+    control->header_bytes = sizeof *control;
     control->limit_bytes = limit_bytes;
     control->page_bytes = 4096;
     control->gate = MP_GATE_OFF;
@@ -54,6 +60,17 @@ static void open_segment(uint64_t limit_bytes) {
     CHECK_EQ(mp_segment_reserve_first(&mp_local.segment, -1), 0);
     mp_local.seed = 12345;
     mp_local.gate_offset = (const char *)&control->gate - (const char *)&mp_gate_off;
+}
+
+static void open_segment(uint64_t limit_bytes) {
+    open_segment_in(-1, limit_bytes);
+}
+
+static void open_segment_file(const char *path) {
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    CHECK(fd >= 0 && ftruncate(fd, MP_LIMIT_MIN_BYTES) == 0);
+    open_segment_in(fd, MP_LIMIT_MIN_BYTES);
+    close(fd);
 }
 
 static void close_segment(void) {
@@ -521,23 +538,32 @@ static void test_fork(void) {
 
 /*
  * One operation a line: alloc D S A C ASKED TAKEN | fail D ASKED | take S A | put N | retain S A | drop S C |
- * start N | stop | sums D N | live | new. Each is answered by one line of numbers.
+ * start N | stop | mark ID | actual D USED TOTAL | sums D N | live | new PATH. Each is answered by one line of
+ * numbers.
  */
 static void script(void) {
     static struct mp_device_taken taken[TAKEN_MAX];
     unsigned n_taken = 0;
-    char line[256], word[16];
+    char line[512], word[16];
     while (fgets(line, sizeof line, stdin) != NULL) {
         unsigned long long a[6] = {0};
         int n = sscanf(line, "%15s %llu %llu %llu %llu %llu %llu", word, &a[0], &a[1], &a[2], &a[3],
                        &a[4], &a[5]);
         uint64_t answer = 0;
-        uint32_t domain = n > 1 ? mp_domain_intern("hal", (int)a[0], MP_MEMORY_DEVICE) : 0;
+        bool of_domain = strcmp(word, "alloc") == 0 || strcmp(word, "fail") == 0 ||
+                         strcmp(word, "actual") == 0 || strcmp(word, "sums") == 0;
+        uint32_t domain =
+            of_domain && n > 1 ? mp_domain_intern("hal", (int)a[0], MP_MEMORY_DEVICE) : 0;
         if (strcmp(word, "new") == 0) {
             if (mp_local.segment.base != NULL)
                 close_segment();
-            open_segment(LIMIT_BYTES);
+            line[strcspn(line, "\n")] = '\0';
+            open_segment_file(line + strlen("new "));
             n_taken = 0;
+        } else if (strcmp(word, "mark") == 0) {
+            mp_mark_add(MP_MARK_BEGIN, a[0], "test", "a mark");
+        } else if (strcmp(word, "actual") == 0) {
+            mp_device_actual(domain, a[1], a[2]);
         } else if (strcmp(word, "start") == 0) {
             begin_capture((uint32_t)a[0], 1);
         } else if (strcmp(word, "stop") == 0) {

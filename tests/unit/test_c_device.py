@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from c_build import CORE, ROOT, compile_program, core_sources, run_program
+from mem_parser.errors import MemError
+from mem_parser.readers import read_bytes
+from mem_profiler import devices, document, heapwrite, layout, records
+from mem_profiler.recorder import Recorder
+from mem_profiler.segment import Segment
 
 SANITIZERS = {
     "asan-ubsan": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
@@ -152,11 +159,16 @@ def script() -> Iterator[Script]:
     assert one.process.returncode == 0
 
 
+@pytest.fixture(scope="module")
+def segment_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("device") / "segment"
+
+
 SPACES = st.integers(1, 2)
 ADDRESSES = st.sampled_from([0, 1, (1 << 64) - 1])
 CONTAINERS = st.integers(0, 2)
 DOMAINS = st.integers(0, 2)
-SIZES = st.tuples(st.integers(0, 1 << 40), st.integers(0, 1 << 40))
+SIZES = st.tuples(st.integers(0, 1 << 40), st.integers(0, 1 << 40))  # asked and taken
 OPERATIONS = st.lists(
     st.one_of(
         st.tuples(st.just("alloc"), DOMAINS, SPACES, ADDRESSES, CONTAINERS, SIZES),
@@ -203,9 +215,9 @@ def _one(script: Script, model: Model, name: str, *args: Any) -> None:
 )
 @given(operations=OPERATIONS)
 def test_random_operations_agree_with_a_model(
-    script: Script, operations: list[tuple[Any, ...]]
+    script: Script, segment_path: Path, operations: list[tuple[Any, ...]]
 ) -> None:
-    script.ask("new")
+    script.ask("new", segment_path)
     model = Model()
     _one(script, model, "start")
 
@@ -213,6 +225,93 @@ def test_random_operations_agree_with_a_model(
         _one(script, model, str(name), *args)
 
     assert script.ask("live") == [len(model.live)]
+    assert _as_read(segment_path) == _as_meant(model)
     _one(script, model, "start")  # the domains keep their numbers only while a capture runs
     for (domain, capture), sums in model.sums.items():
         assert script.ask("sums", domain, capture) == sums
+
+
+def _as_read(path: Path) -> dict[str, list[int]]:
+    """By domain, what the controller finds of the latest capture: sums as the model's, then live
+    blocks and bytes.
+    """
+    with Segment.open(path, writable=False) as segment:
+        control = segment.control()
+        number = control.number("capture_number")
+        found = {}
+        for domain in devices.used_in(devices.read_domains(segment, control), number):
+            rows = records.build(segment, control, domain=domain.number)
+            counts = rows.sites.device
+            assert counts is not None
+            columns = (
+                rows.sites.alloc_blocks, rows.sites.alloc_bytes, counts.alloc_taken,
+                rows.sites.freed_blocks, rows.sites.freed_bytes, counts.freed_taken,
+                counts.failed_blocks, counts.failed_bytes, rows.thread_blocks, rows.thread_bytes,
+            )  # fmt: skip
+            found[domain.name] = [int(column.sum()) for column in columns]
+            assert rows.live_births.sum() == rows.thread_blocks.sum()
+        return found
+
+
+def _as_meant(model: Model) -> dict[str, list[int]]:
+    found = {}
+    for (domain, capture), sums in model.sums.items():
+        if capture == model.capture:
+            live = [
+                b.asked for b in model.live.values() if (b.domain, b.capture) == (domain, capture)
+            ]
+            found[f"hal-{domain}"] = [*sums, len(live), sum(live)]
+    return found
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_a_forged_segment_is_read_without_harm(
+    script: Script, segment_path: Path, data: st.DataObject
+) -> None:
+    script.ask("new", segment_path)
+    script.ask("start", 1)
+    for k in range(20):
+        script.ask("alloc", k % 2, 1, 64 * k, 0, 1000, 2000)
+        script.ask("fail", k % 2, 500)
+        script.ask("mark", k)
+    script.ask("actual", 0, 5, 10)
+    forged = bytearray(segment_path.read_bytes())
+    with Segment.open(segment_path, writable=False) as segment:
+        control = segment.control()
+        regions = [(layout.offset_of("device_sites"), layout.CONTROL.itemsize)]
+        for name in ("domains", "marks"):
+            start = control.number(f"{name}_offset")
+            regions.append((start, start + 2048))
+        for table in ("device_sites", "device_live"):
+            level = control[table]["level"][0]
+            start = int(level["offset"])
+            regions.append((start, start + int(level["rows"]) * (8 + int(level["row_bytes"]))))
+    for _ in range(data.draw(st.integers(1, 12))):
+        start, end = data.draw(st.sampled_from(regions))
+        at = data.draw(st.integers(start, end - 8))
+        forged[at : at + 8] = data.draw(
+            st.one_of(st.binary(min_size=8, max_size=8), st.just(b"\xff" * 8), st.just(bytes(8)))
+        )
+    path = segment_path.with_name("forged")
+    path.write_bytes(forged)
+
+    try:
+        with Segment.open(path, writable=False) as segment:
+            recorder = Recorder(segment, 0)
+            recorder.tick(0, final=True)
+            documents = document.assemble(
+                segment, document.Target(None), kind="recovered", end="unknown", now_ns=None,
+                recorder=recorder,
+            )  # fmt: skip
+    except MemError:
+        return
+    names = [one.header["domain"] for one in documents]
+    assert len(set(names)) == len(names)
+    assert all(devices.NAME.fullmatch(name) for name in names)
+    for one in documents:
+        out = io.BytesIO()
+        heapwrite.write(one, out)
+        read_bytes(out.getvalue(), "forged")

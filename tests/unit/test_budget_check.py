@@ -317,6 +317,23 @@ def test_growth_is_told_from_noise(rules: BudgetFile) -> None:
     assert library.captures[0].results[1].verdict is Verdict.FAIL
 
 
+def test_what_did_not_grow_is_named_for_the_rest_of_an_excess(rules: BudgetFile) -> None:
+    accept(rules, Made(BIG).subject())
+    baseline = rules.for_program("server").baseline
+    subject = Made([BIG[0], BIG[1], scaled(BIG[2], 1.6)]).subject()
+    found = one(subject, inuse(45_000), baseline=baseline)
+    assert [c.frames[0].function for c in found.culprits] == ["grow", "parse_header"]
+    assert [c.delta is None for c in found.culprits] == [False, True]
+
+
+def test_a_baseline_that_no_limit_needs_may_be_missing_but_not_broken(tmp_path: Path) -> None:
+    path = tmp_path / "x.baseline"
+    assert one(Made(BIG).subject(), inuse(1), baseline=str(path)).verdict is Verdict.FAIL
+    path.write_text("{}")
+    with pytest.raises(BaselineError, match="no baseline"):
+        one(Made(BIG).subject(), inuse(1), baseline=str(path))
+
+
 def test_a_new_function_is_called_new(rules: BudgetFile) -> None:
     accept(rules, Made(BIG).subject())
     new = Row(("decode", "load_index", "main"), 9000, SMALL, file="decode.c")

@@ -1,7 +1,7 @@
 """Who makes an excess up: the stacks behind a limit that does not hold, with lines and callers.
 
-With a baseline they are the functions that grew since, the largest first; without one, or where
-nothing surely grew, the largest stacks. Enough are named to make the excess up, five at most.
+With a baseline they are the functions that surely grew since, the largest growth first; then, and
+without one, the largest lines. Enough are named to make the excess up, five at most.
 """
 
 from __future__ import annotations
@@ -81,8 +81,23 @@ def largest(
     return _enough(rows, excess)
 
 
-def grown(subject: Subject, part: Profile, program: Program, excess: float) -> list[Culprit]:
-    """Return the functions of ``part`` that surely grew since the baseline, if any."""
+def grown_and_largest(
+    subject: Subject, part: Profile, program: Program, excess: float
+) -> list[Culprit]:
+    """Return the functions of ``part`` that surely grew since the baseline, and the largest other
+    lines for what is left of ``excess``.
+    """
+    found = _grown(subject, part, program, excess)
+    left = excess - sum(c.amount.value for c in found)
+    if found and left <= 0:
+        return found
+    named = {c.frames[0].function_key for c in found}
+    others = largest(subject, part, program.measure, math.inf)
+    rest = [c for c in others if c.frames[0].function_key not in named]
+    return found + _enough(rest[: MOST - len(found)], left)
+
+
+def _grown(subject: Subject, part: Profile, program: Program, excess: float) -> list[Culprit]:
     within = _innermost(subject, part, program.measure)
     rows = [
         Culprit(c.frames, c.row.amount.estimate, c.delta, _since(c, program))

@@ -26,7 +26,7 @@ from typing import Any
 
 from mem_parser.budget import baseline as baselines
 from mem_parser.budget import culprits, growth, leakage
-from mem_parser.budget.baseline import Baseline, Program
+from mem_parser.budget.baseline import Program
 from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.measure import Measured, lost_share, measure, obstacle_of
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
@@ -193,8 +193,8 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
 
     ``tries`` is how often it may be repeated in all, ``attempt`` which of them this is; the error
     is divided over the tries. A capture of which nothing is asked (a device's, mostly) is left out.
-    Raises `BaselineError` for a baseline that a limit needs and that is
-    missing, broken, or of another program; `UsageProblem` for a broken list of suppressions.
+    Raises `BaselineError` for a baseline that is broken, or that a limit needs and that is missing
+    or of another program; `UsageProblem` for a broken list of suppressions.
     """
     asked = [(s, budget.for_domains(s.profile.domains)) for s, budget in given]
     pairs = [(s, budget) for s, budget in asked if budget.every_limit]
@@ -267,16 +267,12 @@ class _Judge:
 
     def _baseline(self) -> Program | None:
         """Return the baseline; one that no limit needs may be missing, but not broken."""
-        path = self.budget.baseline
-        if path is None:
-            return None
-        try:
-            found: Baseline = baselines.read(path)
-            return found.of(self.subject.title)
-        except BaselineError:
-            if self.budget.needs_baseline:
-                raise
-            return None
+        path, title = self.budget.baseline, self.subject.title
+        if self.budget.needs_baseline:
+            if path is None:
+                raise BaselineError("a limit on growth, and no baseline")
+            return baselines.read(path).of(title)
+        return None if path is None else baselines.read_or_empty(path).programs.get(title)
 
     def run(self, attempt: int) -> CaptureReport:
         profile = self.subject.profile
@@ -372,9 +368,7 @@ class _Judge:
             count = self.program.measure
         excess = max(result.excess, 0.0)
         if self.program is not None and self.program.measure is count:
-            found = culprits.grown(self.subject, part, self.program, excess)
-            if found:
-                return found
+            return culprits.grown_and_largest(self.subject, part, self.program, excess)
         return culprits.largest(self.subject, part, count, excess, self._scale(part, kind))
 
     def _scale(self, part: Profile, kind: Measure) -> float:

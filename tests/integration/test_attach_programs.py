@@ -1,0 +1,188 @@
+"""Attach to real programs under load: no reply is lost, no result changes, the file names them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from attach_run import Unprepared, segments_here
+from controller_tools import HeapFile, run_command
+from mem_cli import demo
+from mem_profiler import attach as attaching
+from sampler_run import build
+
+__all__ = ["segments_here"]
+
+POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
+NOBODY = 65534
+WAIT_S = 60
+
+
+def captured(pid: int, folder: Path, seconds: float = 0.5) -> HeapFile:
+    """One capture by the everyday form."""
+    done = run_command("-s", seconds, "-c", "1024", "-p", pid, "-o", folder / "p")
+    assert done.returncode == 0, done.stderr
+    assert "attached to" in done.stderr
+    assert "detached from" in done.stderr
+    return HeapFile(max(folder.glob(f"p.{pid}.*.heap"), key=os.path.getmtime))
+
+
+def attach_and_detach(pid: int, times: int) -> None:
+    for _ in range(times):
+        attaching.attach(pid)
+        attaching.detach(pid)
+
+
+@contextmanager
+def redis(work: Path) -> Iterator[tuple[int, int]]:
+    """A redis-server that nobody prepared: pid and port."""
+    port, log = demo.free_port(), work / "redis.log"
+    arguments = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    arguments += ["--dir", str(work), "--logfile", str(log)]
+    with demo.child(arguments, {}) as process:
+        demo.wait_for_server(process, port, log)
+        yield process.pid, port
+
+
+def benchmark(port: int, requests: int) -> subprocess.Popen[str]:
+    load = ["redis-benchmark", "-p", str(port), "-q", "-n", str(requests), "-r", "100000"]
+    return subprocess.Popen(
+        [*load, "-d", "200", "-P", "8", "-t", "set,lpush,incr"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(not all(map(shutil.which, demo.PROGRAMS)), reason="redis is not installed")
+def test_redis_answers_every_request_meanwhile(segments_here: Path, tmp_path: Path) -> None:
+    with redis(tmp_path) as (pid, port), benchmark(port, 150000) as load:
+        heap = captured(pid, tmp_path)
+        attach_and_detach(pid, 5)
+        output, _ = load.communicate(timeout=WAIT_S)
+        assert load.returncode == 0, output
+        assert "rror" not in output
+        assert len(re.findall("requests per second", output)) == 3
+    assert heap.header["samples"] > 1000
+    assert "jemalloc" in heap.header["allocator"]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_redis_a_hundred_times_under_load(segments_here: Path, tmp_path: Path) -> None:
+    with redis(tmp_path) as (pid, port), benchmark(port, 3000000) as load:
+        for _ in range(100):
+            attach_and_detach(pid, 1)
+        load.send_signal(signal.SIGINT)
+        load.communicate(timeout=WAIT_S)
+        with benchmark(port, 10000) as again:
+            output, _ = again.communicate(timeout=WAIT_S)
+        assert again.returncode == 0
+        assert "rror" not in output
+
+
+PYTHON = """
+import json, sys, threading, zlib
+print("ready", flush=True)
+rounds = wrong = 0
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+while not over.is_set():
+    text = json.dumps({str(i): [i] * 20 for i in range(200)})
+    back = json.loads(zlib.decompress(zlib.compress(text.encode())))
+    wrong += back["77"] != [77] * 20
+    rounds += 1
+print("rounds", rounds, "wrong", wrong)
+"""
+
+
+@pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="Debian's python3 is missing")
+def test_cpython_goes_on_computing(segments_here: Path, tmp_path: Path) -> None:
+    with Unprepared(["/usr/bin/python3", "-c", PYTHON], segments_here) as target:
+        assert target.line() == "ready"
+        heap = captured(target.pid, tmp_path)
+        attach_and_detach(target.pid, 5)
+        words = target.finish().split()
+    assert int(words[1]) > 0
+    assert words[3] == "0"
+    assert heap.header["samples"] > 0
+
+
+def test_a_cxx_program_is_seen_by_operator_new(segments_here: Path, tmp_path: Path) -> None:
+    with Unprepared([build("cxx_storm.cc")], segments_here) as target:
+        assert target.line() == "ready"
+        heap = captured(target.pid, tmp_path)
+        attach_and_detach(target.pid, 5)
+        words = target.finish().split()
+    assert int(words[1]) > 0
+    assert words[3] == "0"
+    assert heap.header["samples"] > 1000
+
+
+class Postgres:
+    """A server of its own for this test, run by an unprivileged user, on a socket only."""
+
+    def __init__(self, folder: Path) -> None:
+        assert POSTGRES is not None
+        self.data = folder / "data"
+        self.folder = folder
+        self.bin = POSTGRES
+        self.run("initdb", "-D", self.data, "-A", "trust", "-N", "--no-locale")
+        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+        self.run("pg_ctl", "-D", self.data, "-w", "-o", options, "-l", folder / "log", "start")
+
+    def command(self, name: str, *arguments: object) -> list[str]:
+        drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        words = [str(self.bin / name), *map(str, arguments)]
+        return [*drop, *words] if os.geteuid() == 0 else words
+
+    def run(self, name: str, *arguments: object) -> None:
+        subprocess.run(
+            self.command(name, *arguments), check=True, timeout=WAIT_S, cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def backends(self) -> list[int]:
+        """Processes that serve a connection of pgbench."""
+        parent = int((self.data / "postmaster.pid").read_text().split()[0])
+        words = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [
+            pid
+            for pid in map(int, words)
+            if b"[local]" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
+
+@pytest.mark.skipif(POSTGRES is None, reason="PostgreSQL is not installed")
+def test_postgresql_fails_no_transaction(segments_here: Path, tmp_path: Path) -> None:
+    folder = segments_here / "postgres"
+    folder.mkdir()
+    folder.chmod(0o777)
+    server = Postgres(folder)
+    try:
+        server.run("pgbench", "-h", folder, "-i", "-q", "-s", "1", "postgres")
+        arguments = ("pgbench", "-h", folder, "-n", "-T", "7", "-c", "2", "postgres")
+        with subprocess.Popen(
+            server.command(*arguments), cwd=folder, stdout=subprocess.PIPE, text=True
+        ) as load:
+            give_up = time.monotonic() + 20
+            while len(server.backends()) < 2 and time.monotonic() < give_up:
+                time.sleep(0.01)
+            first, second = server.backends()[:2]
+            heap = captured(first, tmp_path)
+            attach_and_detach(second, 5)
+            output, _ = load.communicate(timeout=WAIT_S)
+        assert load.returncode == 0
+        assert "number of failed transactions: 0 " in output
+        assert heap.header["samples"] > 0
+    finally:
+        server.run("pg_ctl", "-D", server.data, "-m", "immediate", "-w", "stop")

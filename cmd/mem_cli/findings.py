@@ -189,6 +189,8 @@ def _unclear(findings: list[Finding]) -> Iterator[str]:
         what = "capture longer or at a finer rate"
         yield f"{'inconclusive':<13} {_stacks(findings)}: {what}"
         largest = findings[0]
+        if largest.stacks > 1 and not largest.frames:
+            return
         yield f"{'':<13} largest: {_named(largest.frames, _bytes(largest.live), used=23)}"
         yield f"{'':<13} {largest.evidence}"
 

@@ -28,19 +28,18 @@ from typing import Any
 import numpy as np
 
 from mem_parser.ages import YOUNG_SHARE, Timeline, divide, timeline
-from mem_parser.estimate import Estimate, FloatArray, sampling_probability, unsample
+from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.growth import Growth
-from mem_parser.model import BoolArray, Count, IntArray, Profile
-from mem_parser.places import Frame, Places, find_places
+from mem_parser.model import BoolArray, Profile
+from mem_parser.places import Frame, find_places
 from mem_parser.reports.units import format_bytes
 from mem_parser.significance import holm, p_rate_above, trend
 from mem_parser.suppressions import Suppressions
+from mem_parser.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
 from mem_parser.symbols.table import Symbols
 
 ALPHA = 0.05
 """Chance of any false leak among all stacks of one report."""
-MIN_SAMPLES = 12
-"""Survivors that a leak needs at least."""
 COMPARABLE = 0.25
 """A part of the capture grew comparably to the other if its rate is above this share of it."""
 _FLAT = 0.5
@@ -126,21 +125,6 @@ class LeakReport:
         }
 
 
-@dataclass(slots=True)
-class _Group:
-    """One candidate: its survivors and births by bucket, in samples and in weighed bytes."""
-
-    frames: tuple[Frame, ...]
-    members: IntArray
-    live: Estimate
-    survivors: FloatArray
-    births: FloatArray
-    bytes_by_bucket: FloatArray
-    variance_by_bucket: FloatArray
-    oldest_s: float
-    stacks: int = 1
-
-
 def find_leaks(
     profile: Profile,
     symbols: Symbols,
@@ -165,7 +149,7 @@ def find_leaks(
     if window is not None and times is not None:
         times, keep = _restrict(times, window, report.notes)
     places = find_places(profile, symbols)
-    table = _SiteColumns(profile, places, keep)
+    table = SiteColumns(profile, places, keep)
     growth = Growth(profile, earlier) if earlier else None
     judge = _Judge(table, times, growth, alpha)
     findings = judge.run()
@@ -176,10 +160,12 @@ def find_leaks(
     return report
 
 
-def _by_weight(finding: Finding) -> tuple[int, float]:
+def _by_weight(finding: Finding) -> tuple[int, bool, float]:
     per_hour = finding.per_hour.value if finding.per_hour is not None else 0.0
     leak = finding.verdict is Verdict.LEAK
-    return _ORDER.index(finding.verdict), -(per_hour if leak else finding.live.value)
+    of_many = finding.stacks > 1 and not finding.frames
+    weight = per_hour if leak else finding.live.value
+    return _ORDER.index(finding.verdict), of_many, -weight
 
 
 def _restrict(
@@ -205,77 +191,11 @@ def _restrict(
     return dataclasses.replace(inner, duration_s=times.duration_s), keep
 
 
-class _SiteColumns:
-    """What verdicts need of every site with live blocks, ready to be added up by group."""
-
-    def __init__(self, profile: Profile, places: Places, keep: BoolArray | None) -> None:
-        sites = profile.sites
-        blocks, size = profile.counts(Count.INUSE)
-        self.index = np.flatnonzero(sites.alloc_blocks + blocks > 0)
-        mean = np.divide(size, blocks, out=np.zeros(len(blocks)), where=blocks > 0)[self.index]
-        self.place = places.place[sites.stack[self.index]]
-        self.frames = places.frames
-        self.exact = profile.exact_samples
-        self.survivors = self._buckets(sites.live_births, keep)
-        self.births = self._buckets(sites.births, keep)
-        if keep is None:
-            self.blocks = blocks[self.index].astype(np.float64)
-        else:
-            self.blocks = self.survivors.sum(axis=1)
-        weighed = unsample(self.blocks, self.blocks * mean, profile.rate_bytes)
-        self.live, self.variance = weighed.bytes, weighed.bytes_variance
-        # One survivor stands for this many bytes.
-        self.weight = mean / sampling_probability(mean, profile.rate_bytes)
-        oldest = sites.oldest_birth_s
-        self.oldest = np.full(len(self.index), np.nan) if oldest is None else oldest[self.index]
-
-    def _buckets(self, column: Any, keep: BoolArray | None) -> FloatArray:
-        if column is None:
-            return np.zeros((len(self.index), 1))
-        values: FloatArray = column[self.index].astype(np.float64)
-        return values if keep is None else values * keep
-
-    def group(self, members: IntArray, frames: tuple[Frame, ...], stacks: int) -> _Group:
-        """Add up the sites ``members``, which are positions in these columns."""
-        survivors = self.survivors[members]
-        weight = self.weight[members]
-        variance = float(self.variance[members].sum())
-        oldest = self.oldest[members][self.blocks[members] > 0]
-        known = oldest[np.isfinite(oldest)]
-        return _Group(
-            frames,
-            members,
-            Estimate(
-                float(self.live[members].sum()),
-                math.sqrt(variance) if self.exact else math.nan,
-                round(float(self.blocks[members].sum())),
-            ),
-            survivors.sum(axis=0),
-            self.births[members].sum(axis=0),
-            weight @ survivors,
-            weight**2 @ survivors,
-            float(known.min()) if len(known) else math.nan,
-            stacks,
-        )
-
-    def by_place(self) -> list[_Group]:
-        """Return a group for every place that has live blocks."""
-        order = np.argsort(self.place, kind="stable")
-        bounds = np.flatnonzero(np.diff(self.place[order], prepend=-1))
-        parts = np.split(order, bounds[1:])
-        groups = [
-            self.group(part, self.frames[int(self.place[part[0]])], 1)
-            for part in parts
-            if len(part) and self.blocks[part].any()
-        ]
-        return [g for g in groups if g.live.samples > 0]
-
-
 class _Judge:
     """Gives every group its verdict."""
 
     def __init__(
-        self, table: _SiteColumns, times: Timeline | None, growth: Growth | None, alpha: float
+        self, table: SiteColumns, times: Timeline | None, growth: Growth | None, alpha: float
     ) -> None:
         self.alpha = alpha
         self.table = table
@@ -285,19 +205,24 @@ class _Judge:
 
     def run(self) -> list[Finding]:
         """Judge stack by stack, then what is left pooled by allocating line."""
-        groups = self.table.by_place()
+        groups, rest = self.table.by_place()
         times = self.times
         if times is None:
-            return [_finding(g, Verdict.INCONCLUSIVE, "no ages recorded", None) for g in groups]
+            findings = [_finding(g, Verdict.INCONCLUSIVE, "no ages recorded", None) for g in groups]
+            return [*findings, *self._of_rest(rest, None)]
         alone = [self.p_leak(g, times) for g in groups]
         weak = [g for g, p in zip(groups, alone, strict=True) if p > self.alpha]
-        pools = self._pools(weak, times)
+        pools = self._pools(weak, rest, times)
         pooled = [self.p_leak(g, times) for g in pools]
         candidates = [p for p in alone + pooled if p < 1]
         stands = holm(candidates, self.alpha)
         worst = max((p for p, s in zip(candidates, stands, strict=True) if s), default=-1.0)
         leaks = [g for g, p in zip(pools, pooled, strict=True) if p <= worst]
-        taken = {int(m) for g in leaks for m in g.members}
+        members = [g.members for g in leaks]
+        taken = {int(m) for part in members for m in part}
+        for group in leaks:
+            places = np.unique(self.table.place[group.members]).tolist()
+            group.frames = _common([self.table.frames[k] for k in places])
         findings = [_finding(g, Verdict.LEAK, self._leak_text(g, times), times) for g in leaks]
         for group, p in zip(groups, alone, strict=True):
             if p <= worst:
@@ -305,28 +230,51 @@ class _Judge:
                 findings.append(_finding(group, Verdict.LEAK, text, times))
             elif int(group.members[0]) not in taken:
                 findings.append(_finding(group, *self.otherwise(group, times), times))
-        return findings
+        left = rest.without(np.concatenate(members)) if members else rest
+        return [*findings, *self._of_rest(left, times)]
 
-    def _pools(self, groups: list[_Group], times: Timeline) -> list[_Group]:
-        """Return the groups joined by their innermost line, where there are several to join.
+    def _of_rest(self, rest: Rest, times: Timeline | None) -> list[Finding]:
+        """Return one finding for all thin stacks that were not looked at one by one."""
+        if not len(rest.members):
+            return []
+        group = self.table.group(rest.members, (), rest.places)
+        text = f"fewer than {MIN_SAMPLES} samples in each of {rest.places} stacks"
+        return [_finding(group, Verdict.INCONCLUSIVE, text, times)]
+
+    def _pools(self, groups: list[Group], rest: Rest, times: Timeline) -> list[Group]:
+        """Return the stacks joined by their innermost line, where there are several to join.
 
         A line that serves caches too is a wrapper of everybody's; its sum says nothing.
         """
-        by_line: dict[object, list[_Group]] = {}
+        by_line: dict[int, list[Group]] = {}
         for group in groups:
             if group.frames:
-                by_line.setdefault((group.frames[0], group.frames[0].line), []).append(group)
-        return [
-            self.table.group(
-                np.concatenate([g.members for g in same]), _common([g.frames for g in same]),
-                len(same),
-            )
-            for same in by_line.values()
-            if len(same) > 1
-            and all(self.otherwise(g, times)[0] is not Verdict.CACHE_LIKE for g in same)
-        ]  # fmt: skip
+                line = int(self.table.line_of(group.members[:1])[0])
+                by_line.setdefault(line, []).append(group)
+        others = self._rest_by_line(rest)
+        nothing = Rest(rest.members[:0], rest.place[:0])
+        pools = []
+        for line in [*by_line, *(k for k in others if k not in by_line)]:
+            same = by_line.get(line, [])
+            more = others.get(line, nothing)
+            count = len(same) + more.places
+            if count < 2 or any(self.otherwise(g, times)[0] is Verdict.CACHE_LIKE for g in same):
+                continue
+            members = np.concatenate([more.members, *(g.members for g in same)])
+            pools.append(self.table.group(members, (), count))
+        return pools
 
-    def p_leak(self, group: _Group, times: Timeline) -> float:
+    def _rest_by_line(self, rest: Rest) -> dict[int, Rest]:
+        """Return the thin stacks by line, those lines that have samples enough."""
+        line = self.table.line_of(rest.members)
+        order = np.argsort(line, kind="stable")
+        found: dict[int, Rest] = {}
+        for part in np.split(order, np.flatnonzero(np.diff(line[order])) + 1):
+            if len(part) and self.table.blocks[rest.members[part]].sum() >= MIN_SAMPLES:
+                found[int(line[part[0]])] = Rest(rest.members[part], rest.place[part])
+        return found
+
+    def p_leak(self, group: Group, times: Timeline) -> float:
         """Return the p-value against "no leak"; 1 where an observation forbids the verdict."""
         early, late = _count(group, times.early), _count(group, times.late)
         if early + late < MIN_SAMPLES or not times.late.any():
@@ -344,7 +292,7 @@ class _Judge:
             p = max(p, self.growth.p_growing(self.table.index[group.members]))
         return min(p, 1.0 - 1e-12)
 
-    def otherwise(self, group: _Group, times: Timeline) -> tuple[Verdict, str]:
+    def otherwise(self, group: Group, times: Timeline) -> tuple[Verdict, str]:
         """Return the verdict of a group that is no leak, with its evidence."""
         end = times.duration_s
         mature = _count(group, times.mature)
@@ -366,7 +314,7 @@ class _Judge:
                 return Verdict.CACHE_LIKE, f"old ones make way: {freed}"
         return Verdict.INCONCLUSIVE, self._doubt(group, times, early + late)
 
-    def _doubt(self, group: _Group, times: Timeline, tested: float) -> str:
+    def _doubt(self, group: Group, times: Timeline, tested: float) -> str:
         if tested < MIN_SAMPLES:
             return f"{group.live.samples} samples are too few"
         if not steady(group, times):
@@ -381,7 +329,7 @@ class _Judge:
             return "no sure growth between the snapshots"
         return "grows, but not surely in both halves of the capture"
 
-    def _leak_text(self, group: _Group, times: Timeline) -> str:
+    def _leak_text(self, group: Group, times: Timeline) -> str:
         born = float(group.births[times.mature].sum())
         kept = _count(group, times.mature)
         freed = max(born - kept, 0.0)
@@ -392,7 +340,7 @@ class _Judge:
         return f"{oldest}{what}{where}"
 
 
-def steady(group: _Group, times: Timeline) -> bool:
+def steady(group: Group, times: Timeline) -> bool:
     """Tell whether growth went on through most of the early and late time, not in a few bursts."""
     mask = times.early | times.late
     rate = _count(group, mask) / max(times.span(mask), 1e-9)
@@ -401,7 +349,7 @@ def steady(group: _Group, times: Timeline) -> bool:
     return bool(width[busy & (group.survivors[mask] > 0)].sum() >= _STEADY_SHARE * width.sum())
 
 
-def slowed(group: _Group, times: Timeline) -> bool:
+def slowed(group: Group, times: Timeline) -> bool:
     """Tell whether the late rate is surely below the early one and below two thirds of it."""
     early, late = _count(group, times.early), _count(group, times.late)
     v, w = times.span(times.early), times.span(times.late)
@@ -410,7 +358,7 @@ def slowed(group: _Group, times: Timeline) -> bool:
     return p_rate_above(early, v, late, w, 1.0) < _DOUBT
 
 
-def stopped(group: _Group, times: Timeline, activity: FloatArray) -> bool:
+def stopped(group: Group, times: Timeline, activity: FloatArray) -> bool:
     """Tell whether the youngest blocks are too few for growth that goes on: less than half the late
     rate, and surely below it. Of a leak they are more, because what is freed soon is among them.
 
@@ -427,7 +375,7 @@ def stopped(group: _Group, times: Timeline, activity: FloatArray) -> bool:
     return p_rate_above(late, v, young, w, 1.0) < _DOUBT
 
 
-def aging(group: _Group, times: Timeline) -> float:
+def aging(group: Group, times: Timeline) -> float:
     """Return how surely blocks die with age, in standard errors: survival rises with the time of
     birth.
     """
@@ -436,7 +384,7 @@ def aging(group: _Group, times: Timeline) -> float:
     return trend(middle[mask], group.survivors[mask], group.births[mask])
 
 
-def dying(group: _Group, times: Timeline) -> bool:
+def dying(group: Group, times: Timeline) -> bool:
     """Tell whether survival falls with age, by more than chance and by more than a trifle."""
     old, late = times.early | times.warm_up, times.late
     born = [float(group.births[m].sum()) for m in (old, late)]
@@ -446,7 +394,7 @@ def dying(group: _Group, times: Timeline) -> bool:
     return aging(group, times) > _DOUBT_Z and share[0] < _TRIFLE * share[1]
 
 
-def kept(group: _Group, times: Timeline) -> bool:
+def kept(group: Group, times: Timeline) -> bool:
     """Tell whether, where blocks are freed at all, early ones surely survive at more than half the
     rate of late ones.
     """
@@ -457,7 +405,7 @@ def kept(group: _Group, times: Timeline) -> bool:
     return p_rate_above(early, v, late, w, _FLAT) < _DOUBT
 
 
-def _only_recent(group: _Group, times: Timeline, mature: float) -> bool:
+def _only_recent(group: Group, times: Timeline, mature: float) -> bool:
     """Tell whether survivors are mostly of the youngest blocks, and the older ones surely died."""
     young = _count(group, times.young)
     share = times.span(times.mature) / max(times.span(times.young), 1e-9)
@@ -467,7 +415,7 @@ def _only_recent(group: _Group, times: Timeline, mature: float) -> bool:
     return trend(middle, group.survivors, group.births) > _SURE_Z
 
 
-def _count(group: _Group, mask: BoolArray) -> float:
+def _count(group: Group, mask: BoolArray) -> float:
     return float(group.survivors[mask].sum())
 
 
@@ -481,13 +429,13 @@ def _common(stacks: list[tuple[Frame, ...]]) -> tuple[Frame, ...]:
     return tuple(shared)
 
 
-def _finding(group: _Group, verdict: Verdict, evidence: str, times: Timeline | None) -> Finding:
+def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | None) -> Finding:
     return Finding(
         verdict, group.live, _per_hour(group, times), group.frames, evidence, group.stacks
     )
 
 
-def _per_hour(group: _Group, times: Timeline | None) -> Estimate | None:
+def _per_hour(group: Group, times: Timeline | None) -> Estimate | None:
     """Return the survivors' bytes per hour of the time in which growth is judged.
 
     Of a compound Poisson process the variance is the sum of squared weights, w = s/p each: chance
@@ -505,7 +453,7 @@ def _per_hour(group: _Group, times: Timeline | None) -> Estimate | None:
     return Estimate(value, error, round(_count(group, mask)))
 
 
-def _flat_text(group: _Group, times: Timeline, late: float) -> str:
+def _flat_text(group: Group, times: Timeline, late: float) -> str:
     """Say by when most of it was there."""
     filled = np.cumsum(group.bytes_by_bucket)
     total = float(filled[-1])

@@ -8,10 +8,11 @@ by name by function and file, what is not by the build-id of its module and its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from mem_parser.model import IntArray, Profile
 from mem_parser.names import FrameRule, allocator_functions
@@ -55,14 +56,47 @@ def _last(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
+class Spelled(Sequence[tuple[Frame, ...]]):
+    """The frames of every place, innermost first; put together when asked for, because there may be
+    a million places of the same few frames.
+    """
+
+    def __init__(
+        self,
+        frames: list[Frame],
+        locations: npt.NDArray[np.int32],
+        low: IntArray,
+        high: IntArray,
+    ) -> None:
+        self._frames = frames
+        self._locations = locations
+        self._low, self._high = low, high
+
+    def __len__(self) -> int:
+        return len(self._low)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Frame, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[Frame, ...]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[Frame, ...] | list[tuple[Frame, ...]]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = self._locations[self._low[index] : self._high[index]]
+        return tuple(self._frames[k] for k in part.tolist())
+
+
 @dataclass(slots=True)
 class Places:
-    """``place[k]`` is the place of stack *k*; ``frames[p]`` are a place's frames, innermost
-    first.
+    """``place[k]`` is the place of stack *k*; ``frames[p]`` are a place's frames, innermost first,
+    and ``line[p]`` is a number that places share whose innermost frames are one line.
     """
 
     place: IntArray
-    frames: list[tuple[Frame, ...]] = field(default_factory=list)
+    frames: Sequence[tuple[Frame, ...]]
+    line: IntArray
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -73,17 +107,25 @@ def find_places(profile: Profile, symbols: Symbols) -> Places:
     frames = _frames(profile, symbols)
     begin = _first_kept(symbols)
     spelled = symbols.locations_of_stack
+    width = spelled.itemsize
+    data = memoryview(spelled.tobytes())
     index: dict[bytes, int] = {}
-    result = Places(np.zeros(len(begin), dtype=np.int64))
-    for k, (low, high) in enumerate(zip(begin.tolist(), symbols.offsets[1:].tolist(), strict=True)):
-        locations = spelled[low:high]
-        key = locations.tobytes()
-        known = index.get(key)
-        if known is None:
-            known = index[key] = len(result.frames)
-            result.frames.append(tuple(frames[j] for j in locations.tolist()))
-        result.place[k] = known
-    return result
+    first: list[int] = []
+    place = np.zeros(len(begin), dtype=np.int64)
+    bounds = zip((begin * width).tolist(), (symbols.offsets[1:] * width).tolist(), strict=True)
+    for k, (low, high) in enumerate(bounds):
+        number = index.setdefault(bytes(data[low:high]), len(first))
+        if number == len(first):
+            first.append(k)
+        place[k] = number
+    chosen = np.array(first, dtype=np.int64)
+    low, high = begin[chosen], symbols.offsets[1:][chosen]
+    lines: dict[tuple[Frame, int], int] = {}
+    line_of = np.array([lines.setdefault((f, f.line), len(lines)) for f in frames], dtype=np.int64)
+    line = np.full(len(chosen), len(lines), dtype=np.int64)
+    filled = high > low
+    line[filled] = line_of[spelled[low[filled]]]
+    return Places(place, Spelled(frames, spelled, low, high), line)
 
 
 def _frames(profile: Profile, symbols: Symbols) -> list[Frame]:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from mem_parser import survivors
 from mem_parser.ages import timeline
 from mem_parser.diff import diff_profiles
 from mem_parser.errors import UsageProblem
 from mem_parser.leaks import LeakReport, Verdict, find_leaks
-from mem_parser.model import Capture
+from mem_parser.model import Capture, Count, Unit
 from mem_parser.places import Frame
 from mem_parser.significance import binomial_tail, holm, p_rate_above
 from mem_parser.suppressions import Suppressions, parse_suppressions
@@ -274,3 +275,28 @@ def test_the_rate_test_rejects_a_true_hypothesis_no_more_often_than_it_says() ->
 def test_holm_lets_nothing_stand_behind_a_failure() -> None:
     assert holm([0.001, 0.03, 0.02, 0.9], 0.05) == [True, False, False, False]
     assert holm([], 0.05) == []
+
+
+def test_thin_stacks_beyond_number_are_one_row_and_still_pooled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(4)
+    leaking = [leak(random, 0.5, "node") for _ in range(60)]
+    for k, source in enumerate(leaking):
+        source.names = ("node", f"caller{k}", "main")
+    thin = [burst(random, 30.0, 20, f"thin{k}") for k in range(40)]
+    profile, symbols = Program([*leaking, *thin]).capture(random)
+    whole = find_leaks(profile, symbols)
+    monkeypatch.setattr(survivors, "MOST_THIN", 5)
+    few = find_leaks(profile, symbols)
+
+    assert [f.stacks for f in few.leaks] == [f.stacks for f in whole.leaks]
+    assert [f.frames[0].function for f in few.leaks] == ["node"]
+    (rest,) = [f for f in few.findings if not f.frames]
+    assert rest.stacks > 20
+    assert "fewer than 12 samples in each" in rest.evidence
+    for report in (few, whole):
+        assert sum(f.live.value for f in report.findings) == pytest.approx(
+            profile.total(Count.INUSE, Unit.SPACE).value
+        )
+    assert len(few.findings) < len(whole.findings)

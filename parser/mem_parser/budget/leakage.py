@@ -12,12 +12,13 @@ import numpy as np
 from mem_parser.ages import Timeline, timeline
 from mem_parser.budget.bounds import Sampled, sampled
 from mem_parser.budget.measure import Measured
-from mem_parser.leaks import COMPARABLE, MIN_SAMPLES, Finding, LeakReport, find_leaks
+from mem_parser.leaks import COMPARABLE, Finding, LeakReport, find_leaks
 from mem_parser.model import Count, Profile
 from mem_parser.places import find_places
 from mem_parser.reports.units import format_bytes
 from mem_parser.significance import p_rate_above
 from mem_parser.suppressions import Suppressions
+from mem_parser.survivors import MIN_SAMPLES
 from mem_parser.symbols.table import Symbols
 
 POWER = 0.9

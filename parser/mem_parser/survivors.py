@@ -1,0 +1,142 @@
+"""What leak verdicts are made of: survivors and births by time bucket, site by site and by place.
+
+A profile may have a million places, most of them with a sample or two that no test can tell
+anything of. Of those only the heaviest are looked at one by one; the rest stay columns.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mem_parser.estimate import Estimate, FloatArray, sampling_probability, unsample
+from mem_parser.model import BoolArray, Count, IntArray, Profile
+from mem_parser.places import Frame, Places
+
+MIN_SAMPLES = 12
+"""Survivors that a leak needs at least, and births that any judgement by age needs."""
+MOST_THIN = 5000
+"""Places with fewer samples that are looked at one by one."""
+
+
+@dataclass(slots=True)
+class Group:
+    """One candidate: its survivors and births by bucket, in samples and in weighed bytes."""
+
+    frames: tuple[Frame, ...]
+    members: IntArray
+    live: Estimate
+    survivors: FloatArray
+    births: FloatArray
+    bytes_by_bucket: FloatArray
+    variance_by_bucket: FloatArray
+    oldest_s: float
+    stacks: int = 1
+
+
+class SiteColumns:
+    """What verdicts need of every site with live blocks, ready to be added up by group."""
+
+    def __init__(self, profile: Profile, places: Places, keep: BoolArray | None) -> None:
+        sites = profile.sites
+        blocks, size = profile.counts(Count.INUSE)
+        self.index = np.flatnonzero(sites.alloc_blocks + blocks > 0)
+        mean = np.divide(size, blocks, out=np.zeros(len(blocks)), where=blocks > 0)[self.index]
+        self.place = places.place[sites.stack[self.index]]
+        self.frames = places.frames
+        self.line = places.line
+        self.exact = profile.exact_samples
+        self.survivors = self._buckets(sites.live_births, keep)
+        self.births = self._buckets(sites.births, keep)
+        if keep is None:
+            self.blocks = blocks[self.index].astype(np.float64)
+        else:
+            self.blocks = self.survivors.sum(axis=1)
+        weighed = unsample(self.blocks, self.blocks * mean, profile.rate_bytes)
+        self.live, self.variance = weighed.bytes, weighed.bytes_variance
+        # One survivor stands for this many bytes.
+        self.weight = mean / sampling_probability(mean, profile.rate_bytes)
+        oldest = sites.oldest_birth_s
+        self.oldest = np.full(len(self.index), np.nan) if oldest is None else oldest[self.index]
+
+    def _buckets(self, column: Any, keep: BoolArray | None) -> FloatArray:
+        if column is None:
+            return np.zeros((len(self.index), 1))
+        values: FloatArray = column[self.index].astype(np.float64)
+        return values if keep is None else values * keep
+
+    def group(self, members: IntArray, frames: tuple[Frame, ...], stacks: int) -> Group:
+        """Add up the sites ``members``, which are positions in these columns."""
+        survivors = self.survivors[members]
+        weight = self.weight[members]
+        variance = float(self.variance[members].sum())
+        oldest = self.oldest[members][self.blocks[members] > 0]
+        known = oldest[np.isfinite(oldest)]
+        return Group(
+            frames,
+            members,
+            Estimate(
+                float(self.live[members].sum()),
+                math.sqrt(variance) if self.exact else math.nan,
+                round(float(self.blocks[members].sum())),
+            ),
+            survivors.sum(axis=0),
+            self.births[members].sum(axis=0),
+            weight @ survivors,
+            weight**2 @ survivors,
+            float(known.min()) if len(known) else math.nan,
+            stacks,
+        )
+
+    def by_place(self) -> tuple[list[Group], Rest]:
+        """Return a group for every place that has live blocks, but for the lightest of the thin
+        ones.
+        """
+        order = np.argsort(self.place, kind="stable")
+        first = np.flatnonzero(np.diff(self.place[order], prepend=-1))
+        if not len(first):
+            return [], Rest(order[:0], order[:0])
+        born, blocks, size = (
+            np.add.reduceat(column[order], first)
+            for column in (self.births.sum(axis=1), self.blocks, self.live)
+        )
+        shown = np.round(blocks) > 0
+        thin = np.flatnonzero(shown & (born < MIN_SAMPLES) & (blocks < MIN_SAMPLES))
+        lightest = thin[np.argsort(-size[thin], kind="stable")[MOST_THIN:]]
+        alone = shown.copy()
+        alone[lightest] = False
+        bounds = np.append(first, len(order)).tolist()
+        groups = []
+        for k in np.flatnonzero(alone).tolist():
+            part = order[bounds[k] : bounds[k + 1]]
+            groups.append(self.group(part, self.frames[int(self.place[part[0]])], 1))
+        number = np.repeat(np.arange(len(first)), np.diff(bounds))
+        left = np.zeros(len(first), dtype=np.bool_)
+        left[lightest] = True
+        mine = left[number]
+        return groups, Rest(order[mine], number[mine])
+
+    def line_of(self, members: IntArray) -> IntArray:
+        """Return the number of the line that allocated, for each of the sites."""
+        return self.line[self.place[members]]
+
+
+@dataclass(slots=True)
+class Rest:
+    """Sites of thin places that are no groups: positions, and the number of the place of each."""
+
+    members: IntArray
+    place: IntArray
+
+    def without(self, taken: IntArray) -> Rest:
+        """Return the rest of the rest."""
+        kept = ~np.isin(self.members, taken)
+        return Rest(self.members[kept], self.place[kept])
+
+    @property
+    def places(self) -> int:
+        """Number of places."""
+        return len(np.unique(self.place))

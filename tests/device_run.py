@@ -138,6 +138,18 @@ def _stacks(domain: str, rows: records.Records, modules: list[Module]) -> Iterat
         yield DeviceStack(domain, names, int(stacks.flags[k]), tally)
 
 
+def read_ledger(target: Target) -> dict[tuple[str, str], Tally]:
+    """What a target of tests/targets/ledger.h really allocated, by (function, domain).
+
+    The target waits for a line afterwards.
+    """
+    found = {}
+    while (line := target.line()) != "end":
+        function, domain, *numbers = line.split()
+        found[function, domain] = Tally(*map(int, numbers))
+    return found
+
+
 def device_counted(target: Target) -> DeviceCounted:
     """What the segment of a target's present program holds now."""
     mine = [path for path in segments(target.folder) if path.name.startswith(f"{target.pid}-")]

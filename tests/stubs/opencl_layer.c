@@ -1,0 +1,158 @@
+/*
+ * opencl_layer.c - an OpenCL layer for tests, to stand between the sampler's layer and a real driver. It gives the driver
+ * what it lacks, and lets it fail on demand:
+ *
+ *   pointers of cl_intel_unified_shared_memory, made of malloc
+ *   STUB_FAIL=clCreateBuffer:3   the third call fails, without reaching the driver; several after commas
+ *   STUB_NO_CALLBACKS=1          takes no destructor callbacks, as a driver that is out of memory
+ */
+#define CL_TARGET_OPENCL_VERSION 300
+#include <CL/cl.h>
+#include <CL/cl_ext.h>
+#include <CL/cl_layer.h>
+
+#include <malloc.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POINTERS 64
+#define LARGEST ((size_t)1 << 30)
+
+static struct _cl_icd_dispatch table;
+static const struct _cl_icd_dispatch *below;
+static void *pointers[POINTERS];
+
+/* Is this call one that STUB_FAIL names? Counts it. */
+static bool fails(const char *function, unsigned *calls) {
+    const char *at = getenv("STUB_FAIL");
+    unsigned number = ++*calls;
+    size_t length = strlen(function);
+    for (; at != NULL && *at != '\0'; at += strcspn(at, ","), at += *at == ',')
+        if (strncmp(at, function, length) == 0 && at[length] == ':' &&
+            strtoul(at + length + 1, NULL, 10) == number)
+            return true;
+    return false;
+}
+
+static cl_mem CL_API_CALL create_buffer(cl_context context, cl_mem_flags flags, size_t size,
+                                        void *host, cl_int *error) {
+    static unsigned calls;
+    if (!fails("clCreateBuffer", &calls))
+        return below->clCreateBuffer(context, flags, size, host, error);
+    if (error != NULL)
+        *error = CL_MEM_OBJECT_ALLOCATION_FAILURE;
+    return NULL;
+}
+
+static cl_int CL_API_CALL release_memory(cl_mem memory) {
+    static unsigned calls;
+    return fails("clReleaseMemObject", &calls) ? CL_OUT_OF_RESOURCES
+                                               : below->clReleaseMemObject(memory);
+}
+
+static cl_int CL_API_CALL watch_memory(cl_mem memory, void(CL_CALLBACK *notify)(cl_mem, void *),
+                                       void *user_data) {
+    return getenv("STUB_NO_CALLBACKS") != NULL
+               ? CL_OUT_OF_HOST_MEMORY
+               : below->clSetMemObjectDestructorCallback(memory, notify, user_data);
+}
+
+static cl_int CL_API_CALL watch_context(cl_context context,
+                                        void(CL_CALLBACK *notify)(cl_context, void *),
+                                        void *user_data) {
+    return getenv("STUB_NO_CALLBACKS") != NULL
+               ? CL_OUT_OF_HOST_MEMORY
+               : below->clSetContextDestructorCallback(context, notify, user_data);
+}
+
+/* --- cl_intel_unified_shared_memory --------------------------------------------------------- */
+
+static void *usm_alloc(size_t size, cl_int *error) {
+    for (unsigned i = 0; i < POINTERS && size <= LARGEST; i++)
+        if (pointers[i] == NULL) {
+            if (error != NULL)
+                *error = CL_SUCCESS;
+            return pointers[i] = malloc(size);
+        }
+    if (error != NULL)
+        *error = CL_OUT_OF_RESOURCES;
+    return NULL;
+}
+
+static void *CL_API_CALL host_alloc(cl_context context, const cl_mem_properties_intel *properties,
+                                    size_t size, cl_uint alignment, cl_int *error) {
+    (void)context, (void)properties, (void)alignment;
+    return usm_alloc(size, error);
+}
+
+static void *CL_API_CALL device_alloc(cl_context context, cl_device_id device,
+                                      const cl_mem_properties_intel *properties, size_t size,
+                                      cl_uint alignment, cl_int *error) {
+    (void)context, (void)device, (void)properties, (void)alignment;
+    return usm_alloc(size, error);
+}
+
+static cl_int CL_API_CALL usm_free(cl_context context, void *p) {
+    (void)context;
+    for (unsigned i = 0; p != NULL && i < POINTERS; i++)
+        if (pointers[i] == p) {
+            pointers[i] = NULL;
+            free(p);
+            return CL_SUCCESS;
+        }
+    return p == NULL ? CL_SUCCESS : CL_INVALID_VALUE;
+}
+
+static void *CL_API_CALL extension(cl_platform_id platform, const char *name) {
+    static const struct {
+        const char *name;
+        void *function;
+    } own[] = {{"clHostMemAllocINTEL", (void *)host_alloc},
+               {"clDeviceMemAllocINTEL", (void *)device_alloc},
+               {"clSharedMemAllocINTEL", (void *)device_alloc},
+               {"clMemFreeINTEL", (void *)usm_free},
+               {"clMemBlockingFreeINTEL", (void *)usm_free}};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        if (strcmp(own[i].name, name) == 0)
+            return own[i].function;
+    return below->clGetExtensionFunctionAddressForPlatform(platform, name);
+}
+
+CL_API_ENTRY cl_int CL_API_CALL clGetLayerInfo(cl_layer_info what, size_t size, void *value,
+                                               size_t *size_ret) {
+    if (what != CL_LAYER_API_VERSION || size < sizeof(cl_layer_api_version))
+        return CL_INVALID_VALUE;
+    *(cl_layer_api_version *)value = CL_LAYER_API_VERSION_100;
+    if (size_ret != NULL)
+        *size_ret = sizeof(cl_layer_api_version);
+    return CL_SUCCESS;
+}
+
+CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispatch *target,
+                                            cl_uint *entries_ret, const cl_icd_dispatch **ret) {
+    if (entries < sizeof table / sizeof(void *))
+        return CL_INVALID_VALUE;
+    below = target;
+    table = *target;
+    table.clCreateBuffer = create_buffer;
+    table.clReleaseMemObject = release_memory;
+    table.clSetMemObjectDestructorCallback = watch_memory;
+    table.clSetContextDestructorCallback = watch_context;
+    table.clGetExtensionFunctionAddressForPlatform = extension;
+    *entries_ret = sizeof table / sizeof(void *);
+    *ret = &table;
+    return CL_SUCCESS;
+}
+
+/* Loaders of later days ask for these two. */
+cl_int CL_API_CALL clInitLayerWithProperties(cl_uint entries, const cl_icd_dispatch *target,
+                                             cl_uint *entries_ret, const cl_icd_dispatch **ret,
+                                             const cl_ulong *properties) {
+    (void)properties;
+    return clInitLayer(entries, target, entries_ret, ret);
+}
+
+cl_int CL_API_CALL clDeinitLayer(void) {
+    return CL_SUCCESS;
+}

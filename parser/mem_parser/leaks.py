@@ -303,7 +303,8 @@ class _Judge:
         v = times.span(times.early) + times.span(times.warm_up)
         w = times.span(times.late)
         # "The late rate is at least half the early one" rejected: growth ended.
-        if before and w and p_rate_above(before, v, late, w, 1 / _FLAT) < _SURE:
+        flat = before and w and p_rate_above(before, v, late, w, 1 / _FLAT) < _SURE
+        if flat and _full_at(group, times) < int(np.flatnonzero(times.mature)[-1]):
             return Verdict.CACHE_LIKE, _flat_text(group, times, late)
         born = float(group.births[times.early | times.warm_up].sum())
         if born >= MIN_SAMPLES:
@@ -453,13 +454,17 @@ def _per_hour(group: Group, times: Timeline | None) -> Estimate | None:
     return Estimate(value, error, round(_count(group, mask)))
 
 
+def _full_at(group: Group, times: Timeline) -> int:
+    """Return the bucket in which nine tenths of what is no longer young was there."""
+    filled = np.cumsum(np.where(times.mature, group.bytes_by_bucket, 0.0))
+    return min(int(np.searchsorted(filled, 0.9 * filled[-1])), len(filled) - 1)
+
+
 def _flat_text(group: Group, times: Timeline, late: float) -> str:
     """Say by when most of it was there."""
-    filled = np.cumsum(group.bytes_by_bucket)
-    total = float(filled[-1])
-    by = int(np.searchsorted(filled, 0.9 * total))
-    grown = format_bytes(float(filled[min(by, len(filled) - 1)]))
-    when = _time(float(times.end[min(by, len(filled) - 1)]))
+    by = _full_at(group, times)
+    grown = format_bytes(float(group.bytes_by_bucket[: by + 1].sum()))
+    when = _time(float(times.end[by]))
     return f"grew to {grown} in the first {when}, {'flat' if not late else 'nearly flat'} since"
 
 

@@ -116,8 +116,9 @@ def present(
 ) -> None:
     """Print a report and write the files that were asked for. Raises `MemError`.
 
-    ``exit_code`` is what the command ends with where that is not the verdict's. ``err``: print to standard error, because standard output is the program's. The text is left out
-    where a format goes to standard output.
+    ``exit_code`` is what the command ends with where that is not the verdict's. ``err``: print to
+    standard error, because standard output is the program's. The text is left out where a format
+    goes to standard output.
     """
     if not any(options[name] == "-" for name in FORMATS):
         _print(report, exit_code, err=err)

@@ -21,6 +21,7 @@ _Static_assert(offsetof(struct mp_payload_frame, pad_unused) == 48, "used below"
 _Static_assert(offsetof(struct mp_payload_frame, munmap) == 96, "used below");
 _Static_assert(offsetof(struct mp_payload_frame, left) == 0, "used below");
 _Static_assert(sizeof(struct mp_pad_data) == 19 * 8, "the data below");
+_Static_assert(MP_REGION_BYTES == 0x60000 && MP_REGION_CODE == 0x10000, "used below");
 
 /* clang-format off */
 __asm__(
@@ -32,7 +33,7 @@ __asm__(
     ".hidden mp_pad_checkpoint, mp_pad_data, mp_pad_code_end\n"
     "mp_pad_code:\n"
     "    xor %edi, %edi\n"
-    "    mov $0x50000, %esi\n"        /* MP_REGION_BYTES */
+    "    mov $0x60000, %esi\n"        /* MP_REGION_BYTES */
     "    mov $3, %edx\n"              /* PROT_READ | PROT_WRITE */
     "    mov $0x22, %r10d\n"          /* MAP_PRIVATE | MAP_ANONYMOUS */
     "    mov $-1, %r8\n"
@@ -55,7 +56,7 @@ __asm__(
     "mp_pad_unused:\n"
     "    mov 56+mp_pad_data(%rip), %rsp\n" /* a signal may come when the region is gone */
     "    mov %rbx, %rdi\n"
-    "    mov $0x50000, %esi\n"
+    "    mov $0x60000, %esi\n"
     "    mov $11, %eax\n"             /* munmap */
     "    syscall\n"
     "    xor %ebx, %ebx\n"
@@ -109,7 +110,7 @@ __asm__(
     ".global mp_payload_start, mp_payload_loader\n"
     ".hidden mp_payload_start, mp_payload_loader\n"
     "mp_payload_start:\n"
-    "    lea 0x50000(%rbx), %rsp\n"
+    "    lea 0x60000(%rbx), %rsp\n"
     "    cld\n"
     "    lea 0x20000(%rbx), %rcx\n"   /* MP_REGION_XSTATE */
     "    mov $-1, %eax\n"
@@ -144,7 +145,7 @@ __asm__(
     "    test %rax, %rax\n"
     "    jz 6f\n"
     "    mov %rax, %rdi\n"
-    "    mov $0x50000, %esi\n"
+    "    mov $0x60000, %esi\n"
     "    jmp *%rdx\n"                 /* returns 0 to the code that started this thread */
     "6:  xor %eax, %eax\n"
     "    ret\n"

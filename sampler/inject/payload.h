@@ -22,14 +22,15 @@
 #include "../preload/attach.h"
 
 /* cffi: begin */
-/* Parts of the region, each 64 KiB: a multiple of every page size. */
+/* Parts of the region, of 64 KiB or more: a multiple of every page size. */
 #define MP_PART_BYTES 0x10000
 #define MP_REGION_FRAME 0x00000
 #define MP_REGION_CODE 0x10000
 #define MP_REGION_XSTATE 0x20000 /* vector registers of the borrowed thread */
 #define MP_REGION_PLAN 0x30000   /* what mp_attach_request.plan points to */
-#define MP_REGION_STACK 0x40000
-#define MP_REGION_BYTES 0x50000
+#define MP_PLAN_BYTES 0x20000
+#define MP_REGION_STACK 0x50000
+#define MP_REGION_BYTES 0x60000
 
 #define MP_PATIENCE_MS 20000 /* how long the loader waits for an answer from outside */
 

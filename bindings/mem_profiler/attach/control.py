@@ -18,9 +18,10 @@ from mem_parser.errors import MemError, NoSampler, TargetBusy, TargetError, Targ
 from mem_parser.symbols.elf import ElfImage
 from mem_profiler import discovery, doctor, layout, procfs
 from mem_profiler.attach import picture, remote
-from mem_profiler.attach.images import images_of
+from mem_profiler.attach.images import images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.remote import Answer, Command, never
+from mem_profiler.entries import plan as entries_plan
 
 LOOK_S = 0.5  # between two looks at the maps of a process that is captured
 
@@ -107,7 +108,8 @@ def attach(pid: int, asked_to_stop: Callable[[], bool] = never) -> Attachment:
     installed = mem_profiler.library_path()
     if not installed.is_file():
         raise MemError(f"the sampler {installed} is missing", hint="make build")
-    command = Command(remote.BEGIN, str(installed), _folder(pid), _options())
+    folder, options = _folder(pid), _options()
+    command = Command(remote.BEGIN, str(installed), folder, options, _plan(pid))
     answer = remote.run(pid, command, asked_to_stop)
     if answer.result == -errno.EALREADY:
         raise TargetBusy(
@@ -121,6 +123,22 @@ def attach(pid: int, asked_to_stop: Callable[[], bool] = never) -> Attachment:
         why = answer.text or os.strerror(-answer.result)
         raise TargetError(f"attaching to pid {pid} failed: {why}")
     return Attachment(pid, answer)
+
+
+def _plan(pid: int) -> bytes:
+    """How to see an allocator that is part of the program; empty where there is none.
+
+    Raises TargetUnsupported where it cannot be seen.
+    """
+    try:
+        with Memory(pid) as memory:
+            program = program_of(pid, images_of(procfs.maps(pid), memory))
+    except OSError:
+        return b""  # the attach itself will say why
+    if program is None:
+        return b""
+    plan = entries_plan.of_program(f"/proc/{pid}/exe", program.bias)
+    return plan.data if plan is not None else b""
 
 
 def _check_absent(pid: int) -> None:

@@ -232,3 +232,18 @@ def images_of(mappings: Iterable[Mapping], memory: Memory) -> list[Image]:
         if _load(image):
             found.append(image)
     return found
+
+
+def program_of(pid: int, images: Iterable[Image]) -> Image | None:
+    """The image of the program itself; None where it cannot be told."""
+    try:
+        status = os.stat(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+    device = (os.major(status.st_dev), os.minor(status.st_dev))
+    path = os.readlink(f"/proc/{pid}/exe")
+    for image in images:
+        first = image.mappings[0]
+        if first.inode == status.st_ino and (first.device == device or first.path == path):
+            return image
+    return None

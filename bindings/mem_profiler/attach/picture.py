@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from mem_parser.errors import TargetUnsupported
 from mem_profiler import procfs
 from mem_profiler._inject import ffi, lib
-from mem_profiler.attach.images import Image, images_of
+from mem_profiler.attach.images import Image, images_of, program_of
 from mem_profiler.attach.memory import Memory
 
 FUNCTION = "mem_profiler_attach"
@@ -131,14 +131,14 @@ def _ranges(picture: Picture) -> list[tuple[int, int, int]]:
         lib.MP_RANGE_CORE,
     )
     found = [(picture.libc.start, picture.libc.end, core)]
-    program = procfs.exe(picture.pid)
+    program = program_of(picture.pid, picture.images)
     for image in picture.images:
         if LOADER.fullmatch(image.name) or image is picture.library:
             found.append((image.start, image.end, forbidden))
             continue
         if image is not picture.libc and image.find("malloc") and image.find("free"):
             # A whole allocator; in a program that contains one, only its entry points are known.
-            kind = core if image.path == program else forbidden
+            kind = core if image is program else forbidden
             found.append((image.start, image.end, kind))
         found += _of_names(image, FORBIDDEN, forbidden)
         if image is picture.libc or THREADS_NAME.fullmatch(image.name):

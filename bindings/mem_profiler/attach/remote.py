@@ -41,7 +41,7 @@ POLL_MAX_S = 0.01
 ROUND_S = 0.02
 TRIES_PER_ROUND = 6
 RUNNING_FROM_ROUND = 3  # from then on, threads that run their own code are tried too
-PLAN_MAX_BYTES = 0x10000
+PLAN_MAX_BYTES = int(lib.MP_PLAN_BYTES)
 
 BEGIN, RESCAN, DETACH = lib.MP_ATTACH_BEGIN, lib.MP_ATTACH_RESCAN, lib.MP_ATTACH_DETACH
 

@@ -9,8 +9,10 @@ library, the numbers are those that the driver's wrappers stored in the segment.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +20,13 @@ from mem_profiler.devices import Actual, Domain
 
 EVERY_S = 0.5
 SIZE_TOLERANCE = 0.02
+DCMI_NAMES = (
+    "libdcmi.so",
+    "/usr/local/dcmi/libdcmi.so",
+    "/usr/local/Ascend/driver/lib64/driver/libdcmi.so",
+)
+DCMI_MOST = 64
+"""Cards, chips of a card, and processes of a device that there is room for."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,79 @@ class Nvml:
         return Seen(int(memory.used), int(memory.total), any(p.pid == pid for p in running))
 
 
-def _libraries(family: str) -> Library | None:
+class _Hbm(ctypes.Structure):
+    """struct dcmi_hbm_info; sizes in MiB."""
+
+    _fields_ = (
+        ("memory_size", ctypes.c_ulonglong),
+        ("freq", ctypes.c_uint),
+        ("memory_usage", ctypes.c_ulonglong),
+        ("temp", ctypes.c_int),
+        ("bandwidth_util_rate", ctypes.c_uint),
+    )
+
+
+class _Process(ctypes.Structure):
+    """struct dcmi_proc_mem_info."""
+
+    _fields_ = (("pid", ctypes.c_int), ("bytes", ctypes.c_ulong))
+
+
+class Dcmi:
+    """Ascend's, a C library of the driver."""
+
+    def __init__(self) -> None:
+        self._library = self._open()
+        self._call("dcmi_init")
+
+    @staticmethod
+    def _open() -> ctypes.CDLL:
+        error = OSError("no libdcmi.so")
+        for name in DCMI_NAMES:
+            try:
+                return ctypes.CDLL(name)
+            except OSError as found:
+                error = found
+        raise error
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        function = getattr(self._library, name, None)
+        code = function(*arguments) if function is not None else None
+        if code != 0:
+            raise OSError(f"{name}: {code}")
+
+    def devices(self, pid: int) -> list[Seen]:
+        """All devices now, by logic id. Raises OSError when it cannot tell."""
+        count, cards = ctypes.c_int(), (ctypes.c_int * DCMI_MOST)()
+        self._call("dcmi_get_card_list", ctypes.byref(count), cards, DCMI_MOST)
+        found: dict[int, Seen] = {}
+        for card in cards[: min(count.value, DCMI_MOST)]:
+            chips = ctypes.c_int()
+            self._call("dcmi_get_device_num_in_card", card, ctypes.byref(chips))
+            for chip in range(min(chips.value, DCMI_MOST)):
+                logic = ctypes.c_int()
+                self._call("dcmi_get_device_logic_id", ctypes.byref(logic), card, chip)
+                found[logic.value] = self._one(card, chip, pid)
+        return [found[logic] for logic in sorted(found)]
+
+    def _one(self, card: int, chip: int, pid: int) -> Seen:
+        memory, count = _Hbm(), ctypes.c_int()
+        running = (_Process * DCMI_MOST)()
+        self._call("dcmi_get_device_hbm_info", card, chip, ctypes.byref(memory))
+        self._call("dcmi_get_device_resource_info", card, chip, running, ctypes.byref(count))
+        mine = any(one.pid == pid for one in running[: min(max(count.value, 0), DCMI_MOST)])
+        return Seen(memory.memory_usage << 20, memory.memory_size << 20, mine)
+
+
+LIBRARIES: dict[str, Callable[[], Library]] = {"cuda": Nvml, "hal": Dcmi}
+"""By the family of the domains that they know."""
+
+
+def _open_library(family: str) -> Library | None:
     try:
-        if family == "cuda":
-            return Nvml()
+        return LIBRARIES[family]() if family in LIBRARIES else None
     except OSError:
         return None
-    return None
 
 
 class Asker:
@@ -91,7 +166,7 @@ class Asker:
         for family in {domain.family for domain in domains if domain.device is not None}:
             mine = [domain for domain in domains if domain.family == family]
             if family not in self._libraries:
-                self._libraries[family] = _libraries(family)
+                self._libraries[family] = _open_library(family)
             library = self._libraries[family]
             if library is not None:
                 try:

@@ -46,6 +46,7 @@ struct borrow {
     uint64_t pad_bytes;
     bool pad_written;
     bool traced;
+    bool diverted;
     uint64_t region; /* 0: unmapped again */
     long code;       /* 0: the loader was made; -errno */
 };
@@ -262,25 +263,26 @@ static int divert(struct borrow *b, const struct mp_regs *regs) {
     if (rc != 0)
         return enter(b, in_pad(b, mp_pad_unused), b->region, rc) == 0 ? 0 : rc;
     reached(b, MP_STEP_DIVERTED);
+    b->diverted = true;
     return 0;
 }
 
-/* Look at one stop of a system call. *done: the thread is at the checkpoint. */
+/* Look at one stop of a system call. *done: the thread is at the checkpoint, or diverted. */
 static int at_syscall(struct borrow *b, bool *done) {
     struct mp_regs regs;
     int rc = mp_regs_get(b->tid, &regs);
     if (rc != 0)
         return rc == -ESRCH ? ended(b) : fail(b, rc, "thread %d cannot be read", b->tid);
     uint64_t pc = mp_regs_pc(&regs);
-    if (mp_regs_at_entry(&regs)) {
-        if (b->job->step == MP_STEP_DIVERTED && pc != in_pad(b, mp_pad_checkpoint))
-            reached(b, MP_STEP_CREATING);
+    if (mp_regs_at_entry(&regs))
         return 0;
-    }
     if (pc == in_pad(b, mp_pad_mapped))
         reached(b, MP_STEP_MAPPED);
-    if (pc == in_pad(b, mp_pad_protected))
-        return divert(b, &regs);
+    if (pc == in_pad(b, mp_pad_protected)) {
+        rc = divert(b, &regs);
+        *done = b->diverted;
+        return rc;
+    }
     if (pc == in_pad(b, mp_pad_checkpoint)) {
         b->region = mp_regs_region(&regs);
         b->code = mp_regs_code(&regs);
@@ -289,7 +291,7 @@ static int at_syscall(struct borrow *b, bool *done) {
     return 0;
 }
 
-/* Follow the thread to the checkpoint. */
+/* Follow the thread through the pad: until it is diverted, or at the checkpoint. */
 static int follow(struct borrow *b, uint64_t deadline_ns) {
     bool done = false;
     while (!done) {
@@ -302,26 +304,85 @@ static int follow(struct borrow *b, uint64_t deadline_ns) {
         if (rc != 0)
             return rc;
     }
+    return 0;
+}
+
+/* A report that comes while the loader is being made: a signal that cannot be blocked, or the end. */
+static int pass_report(struct borrow *b) {
+    int status;
+    int rc = mp_poll(b->tid, &status);
+    if (rc == -EAGAIN)
+        return 0;
+    if (rc != 0)
+        return ended(b);
+    int event = status >> 16;
+    if (event == PTRACE_EVENT_EXEC)
+        return fail(b, -ESRCH, "the process started another program meanwhile");
+    return resume(b, PTRACE_CONT, event == 0 ? WSTOPSIG(status) : 0);
+}
+
+/* The thread runs in the region, unwatched, until the loader was made or refused. */
+static int await_loader(struct borrow *b) {
+    uint64_t frame = b->region + MP_REGION_FRAME;
+    long nap_ns = MP_NAP_FIRST_NS;
+    int32_t created;
+    uint32_t ready = 0;
+    int rc = resume(b, PTRACE_CONT, 0);
+    if (rc != 0)
+        return rc;
+    reached(b, MP_STEP_CREATING);
+    for (;;) {
+        rc = mp_remote_read(b->job->pid, frame + offsetof(struct mp_payload_frame, ready), &ready,
+                            sizeof ready);
+        if (rc == 0 && ready != 0)
+            break;
+        rc = pass_report(b);
+        if (rc != 0)
+            return rc;
+        if (mp_now_ns() >= b->deadline_ns)
+            return -ETIMEDOUT;
+        mp_nap(&nap_ns);
+    }
+    rc = mp_remote_read(b->job->pid, frame + offsetof(struct mp_payload_frame, created), &created,
+                        sizeof created);
+    b->code = rc == 0 ? -created : rc;
     reached(b, MP_STEP_CREATED);
     return 0;
 }
 
-/* The thread waits in vain for a lock: lead it out by force. It unmaps the region on its way. */
-static int rescue(struct borrow *b) {
+/* Is the thread still where only we have put it? */
+static bool is_borrowed(const struct borrow *b, const struct mp_regs *regs) {
+    uint64_t pc = mp_regs_pc(regs);
+    return pc - b->job->pad <= b->pad_bytes || (b->region != 0 && pc - b->region < MP_REGION_BYTES);
+}
+
+/* No loader was made: lead the thread out by force, even if it waits for a lock in there. It unmaps the
+ * region on its way to the checkpoint. */
+static int rescue(struct borrow *b, long code) {
     int status;
     int rc = stop(b, RESCUE_LIMIT_NS, false, &status);
     const unsigned char *way = b->region != 0 ? mp_pad_unused : mp_pad_leave;
     if (rc == 0)
-        rc = enter(b, in_pad(b, way), b->region, -ETIMEDOUT);
+        rc = enter(b, in_pad(b, way), b->region, code);
     return rc == 0 ? follow(b, mp_now_ns() + RESCUE_LIMIT_NS) : rc;
 }
 
-/* At the checkpoint, all signals blocked: put everything back where the kernel looks at it next. */
-static int put_back(struct borrow *b) {
+/* In the region, or at the checkpoint, all signals blocked: put everything back where the kernel looks
+ * at it next. `held`: it stands at a stop. */
+static int put_back(struct borrow *b, bool held) {
+    struct mp_regs regs;
     int status;
-    int rc = stop(b, STOP_LIMIT_NS, true, &status);
+    int rc = stop(b, STOP_LIMIT_NS, held, &status);
+    if (rc == 0)
+        rc = mp_regs_get(b->tid, &regs);
     if (rc != 0)
         return rc;
+    if (!is_borrowed(b, &regs)) {
+        /* We were too slow: it has gone back by itself. */
+        mp_regs_hide_stop(&regs);
+        mp_regs_set(b->tid, &regs);
+        return 0;
+    }
     /* From here to the registers, the pad still does the rest if we die. */
     mp_xstate_set(b->tid, b->xstate, b->xstate_bytes);
     mp_mask_set(b->tid, b->mask);
@@ -358,10 +419,13 @@ static int visit(struct borrow *b) {
     }
     reached(b, MP_STEP_PAD_ENTERED);
     rc = follow(b, b->deadline_ns);
-    if (rc == -ETIMEDOUT)
-        rc = rescue(b);
+    if (rc == 0 && b->diverted)
+        rc = await_loader(b);
+    bool in_region = rc == 0 && b->diverted && b->code == 0;
+    if (rc == -ETIMEDOUT || (rc == 0 && b->diverted && !in_region))
+        rc = rescue(b, rc == 0 ? b->code : rc);
     if (rc == 0)
-        rc = put_back(b);
+        rc = put_back(b, !in_region);
     if (rc != 0)
         return rc; /* the pad stays: the thread may still be in it */
     restore_pad(b);

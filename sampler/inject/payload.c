@@ -20,6 +20,7 @@
 #define LOADER_STACK_BYTES (1u << 20)
 #define ATTRIBUTE_BYTES 64 /* sizeof(pthread_attr_t): 56 on x86_64, 64 on aarch64 */
 #define MEMFD_CLOEXEC 1u
+#define YIELDS 20000 /* some 10 ms */
 #define NAP_NS 500000
 #define NAPS_PER_MS 2
 
@@ -50,6 +51,11 @@ IN_PAYLOAD void mp_payload_create(struct mp_payload_frame *frame) {
         rc = ((create_fn)frame->pthread_create)(&thread, attributes, (void *)mp_payload_loader,
                                                 frame);
     frame->created = rc;
+    __atomic_store_n(&frame->ready, 1, __ATOMIC_RELEASE);
+    /* Somebody takes the thread away from here now; if not, it leaves by itself. No call that waits:
+     * the kernel keeps one place for what it must restart, and that is the program's. */
+    for (unsigned i = 0; i < YIELDS && rc == 0; i++)
+        mp_syscall4(SYS_sched_yield, 0, 0, 0, 0);
 }
 
 static inline __attribute__((always_inline)) bool wait_for(const uint32_t *word) {

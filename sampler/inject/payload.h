@@ -78,6 +78,8 @@ struct mp_payload_frame {
     uint64_t dlerror;
     uint64_t entry;
     uint64_t dlopen_flags;
+    uint32_t ready; /* `created` is valid; the borrowed thread waits a moment to be put back */
+    uint32_t pad;
     char memfd_name[32];
     char proc_self[16]; /* "/proc/self" */
     char proc[16];      /* "/proc/" */

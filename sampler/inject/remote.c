@@ -12,7 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define POLL_FIRST_NS 20000
 #define POLL_MAX_NS 1000000
 #define GET_RSEQ_CONFIGURATION 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION, since Linux 5.13 */
 #define RSEQ_CS_OFFSET 8 /* of rseq_cs in struct rseq */
@@ -120,17 +119,28 @@ uint64_t mp_rseq_section(int tid, int pid) {
     return section;
 }
 
+int mp_poll(int tid, int *status) {
+    int rc = waitpid(tid, status, __WALL | WNOHANG);
+    if (rc < 0)
+        return errno == EINTR ? -EAGAIN : -ESRCH;
+    if (rc == 0)
+        return -EAGAIN;
+    return WIFSTOPPED(*status) ? 0 : -ESRCH;
+}
+
+void mp_nap(long *nap_ns) {
+    nanosleep(&(struct timespec){.tv_nsec = *nap_ns}, NULL);
+    *nap_ns = *nap_ns * 3 / 2 < POLL_MAX_NS ? *nap_ns * 3 / 2 : POLL_MAX_NS;
+}
+
 int mp_wait(int tid, uint64_t deadline_ns, int *status) {
-    long nap_ns = POLL_FIRST_NS;
+    long nap_ns = MP_NAP_FIRST_NS;
     for (;;) {
-        int rc = waitpid(tid, status, __WALL | WNOHANG);
-        if (rc < 0 && errno != EINTR)
-            return -ESRCH;
-        if (rc == tid)
-            return WIFSTOPPED(*status) ? 0 : -ESRCH;
+        int rc = mp_poll(tid, status);
+        if (rc != -EAGAIN)
+            return rc;
         if (mp_now_ns() >= deadline_ns)
             return -ETIMEDOUT;
-        nanosleep(&(struct timespec){.tv_nsec = nap_ns}, NULL);
-        nap_ns = nap_ns * 3 / 2 < POLL_MAX_NS ? nap_ns * 3 / 2 : POLL_MAX_NS;
+        mp_nap(&nap_ns);
     }
 }

@@ -16,6 +16,10 @@
 
 uint64_t mp_now_ns(void);
 
+/* Sleep for *nap_ns, and make the next nap longer, up to a millisecond. */
+#define MP_NAP_FIRST_NS 20000
+void mp_nap(long *nap_ns);
+
 /* 0, or -errno where not all bytes could be had. */
 int mp_remote_read(int pid, uint64_t from, void *to, size_t bytes);
 
@@ -37,6 +41,9 @@ bool mp_has_shadow_stack(int tid);
 
 /* Address of the running restartable sequence; 0: none, or the kernel cannot tell. */
 uint64_t mp_rseq_section(int tid, int pid);
+
+/* As mp_wait(), without waiting: -EAGAIN where there is no report. */
+int mp_poll(int tid, int *status);
 
 /*
  * Wait for the next report of a traced thread. 0 and the wait status; -ETIMEDOUT; -ESRCH: it ended

@@ -217,6 +217,8 @@ class Gate:
         from mem_parser.budget.rules import first_rate
 
         check_outputs(options)
+        if any(options[name] == "-" for name in FORMATS):
+            raise UsageProblem("standard output is the program's", hint="name a file instead of -")
         self.rules: BudgetFile = load(path)
         self.options = options
         self.tries = tries or self.rules.plan.tries

@@ -149,6 +149,8 @@ def test_a_broken_budget_or_a_missing_baseline_starts_nothing(tmp_path: Path) ->
         assert done.code == 3
         assert words in done.text
         assert not mark.exists()
+    taken = gated(tmp_path, "peak = 1", "touch", mark, options=("--json", "-"))
+    assert (taken.code, mark.exists()) == (2, False)
     refused = run_command("run", "--junit", tmp_path / "x", "--", "true")
     assert (refused.returncode, "--junit needs --budget" in refused.stderr) == (2, True)
 

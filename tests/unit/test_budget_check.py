@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import simulated
 from budget_profiles import RATE, Made, Row
@@ -286,6 +288,21 @@ def test_a_baseline_says_the_same_when_it_is_read_back(rules: BudgetFile) -> Non
     assert found.sites["module:libnet"].samples == 20_000
     [parse] = [r for r in found.functions if r.function == "parse_header"]
     assert (parse.file, parse.callers) == ("server.c", ("load_index", "main"))
+
+
+hostile = st.text(min_size=1, max_size=12) | st.sampled_from(
+    [" < ", "a\tb", "", "operator < ", "@"]
+)
+
+
+@given(st.lists(st.tuples(hostile, hostile, hostile), min_size=1, max_size=5))
+def test_any_names_can_be_read_back(names: list[tuple[str, str, str]]) -> None:
+    rows = [Row((f, c, "main"), 50, SMALL, file=path) for f, c, path in names]
+    program = baselines.of_capture(Made(rows).subject(), Budget())
+    text = baselines.render(baselines.Baseline("x", {program.name: program}))
+    found = baselines.parse(text, "x").of("server")
+    by_name = sorted(program.functions, key=lambda r: (r.function, r.file))
+    assert [(r.key, r.callers) for r in found.functions] == [(r.key, r.callers) for r in by_name]
 
 
 def test_renewing_keeps_lines_that_changed_only_by_chance(rules: BudgetFile) -> None:

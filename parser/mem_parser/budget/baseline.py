@@ -8,11 +8,11 @@
     measure   peak
     total     211.604 MiB   1.21000 MiB   13541   52
     site      8.10000 MiB   240.000 KiB   518     1    module:libparser
-    function  103.720 MiB   840.000 KiB   6638    1    sdsnewlen  sds.c  createObject < main
+    function  103.720 MiB   840.000 KiB   6638    1    sdsnewlen  sds.c  createObject  main
 
 Columns are separated by tabs: estimate, standard error, samples, number of readings it is the
-highest of, and what it is of; a function with its file and the callers of its largest stack, by
-which it is known again when it was renamed. One file may hold many programs. Lines are sorted by
+highest of, and what it is of; a function with its file and the callers of its largest stack, the
+innermost first, by which it is known again when it was renamed. One file may hold many programs. Lines are sorted by
 name, and one that changed by no more than chance is kept as it was when the baseline is renewed,
 so that a difference between two baselines shows what changed.
 """
@@ -47,6 +47,7 @@ LEAST_SHARE = 0.002
 _LEAST_SAMPLES = 4
 _MOST_BYTES = 16 << 20
 _NOISE = 0.05
+_NOTHING = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,9 +251,8 @@ def _program_lines(program: Program) -> Iterator[str]:
     for key in sorted(program.sites):
         yield f"site\t{_columns(program.sites[key])}\t{_word(key)}"
     for row in sorted(program.functions, key=lambda r: (r.function, r.file)):
-        callers = " < ".join(_word(c) for c in row.callers)
-        name = f"{_word(row.function)}\t{_word(row.file)}"
-        yield f"function\t{_columns(row.amount)}\t{name}\t{callers}".rstrip()
+        names = "\t".join(map(_word, (row.function, row.file, *row.callers)))
+        yield f"function\t{_columns(row.amount)}\t{names}"
 
 
 def _read_line(program: Program, words: list[str]) -> None:
@@ -268,8 +268,8 @@ def _read_line(program: Program, words: list[str]) -> None:
         case "site":
             program.sites[words[5]] = _amount(words)
         case "function":
-            callers = tuple(words[7].split(" < ")) if len(words) > 7 and words[7] else ()
-            program.functions.append(FunctionRow(words[5], words[6], _amount(words), callers))
+            row = FunctionRow(words[5], words[6], _amount(words), tuple(words[7:]))
+            program.functions.append(row)
         case _:
             raise ValueError(f"unknown word {words[0][:40]!r}")
 
@@ -301,7 +301,8 @@ def _size(value: float) -> str:
 
 
 def _word(text: str) -> str:
-    return one_line(text.replace(" < ", " <  "))
+    """Return a text as a column may hold it: no tab, no blank at its ends, never empty."""
+    return one_line(text).strip() or _NOTHING
 
 
 def _stored(found: Sampled | Highest) -> Amount:
@@ -333,8 +334,9 @@ def _by_thread(site: Site, measure: Count) -> bool:
 
 def _key(frame: Frame) -> tuple[str, str]:
     if frame.build_id:
-        return f"{os.path.basename(frame.module)}@{frame.build_id[:12]}", _name(frame)
-    return os.path.basename(frame.file) or os.path.basename(frame.module), _name(frame)
+        module = os.path.basename(frame.module)
+        return _word(f"{module}@{frame.build_id[:12]}"), _name(frame)
+    return _word(os.path.basename(frame.file) or os.path.basename(frame.module)), _name(frame)
 
 
 def _name(frame: Frame) -> str:

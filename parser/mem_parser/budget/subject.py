@@ -19,17 +19,22 @@ from mem_parser.symbols.table import Symbols
 
 @dataclass
 class Subject:
-    """One capture. ``path`` is what reports call it."""
+    """One capture. ``path`` is what reports call it; ``name``, where it is not the program that is
+    judged but a part of it (a test), what that part is called.
+    """
 
     profile: Profile
     symbols: Symbols
     path: str = ""
+    name: str = ""
     _parts: dict[str, Profile | None] = field(default_factory=dict, repr=False)
 
     @property
     def program(self) -> str:
         """The program's file name, by which target sections are chosen."""
         capture = self.profile.capture
+        if self.name:
+            return self.name
         return os.path.basename(capture.exe) or capture.comm or os.path.basename(self.path)
 
     @property

@@ -12,9 +12,9 @@
 
 Columns are separated by tabs: estimate, standard error, samples, number of readings it is the
 highest of, and what it is of; a function with its file and the callers of its largest stack, the
-innermost first, by which it is known again when it was renamed. One file may hold many programs. Lines are sorted by
-name, and one that changed by no more than chance is kept as it was when the baseline is renewed,
-so that a difference between two baselines shows what changed.
+innermost first, by which it is known again when it was renamed. One file may hold many programs.
+Lines are sorted by name, and one that changed by no more than chance is kept as it was when the
+baseline is renewed, so that a difference between two baselines shows what changed.
 """
 
 from __future__ import annotations

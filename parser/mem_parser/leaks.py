@@ -317,7 +317,8 @@ class _Judge:
 
     def _doubt(self, group: Group, times: Timeline, tested: float) -> str:
         if tested < MIN_SAMPLES:
-            return f"{group.live.samples} samples are too few"
+            count = group.live.samples
+            return f"{count} {'sample is' if count == 1 else 'samples are'} too few"
         if not steady(group, times):
             return "grew in bursts"
         if slowed(group, times):

@@ -131,12 +131,13 @@ def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
         yield Part("of_which_mmap", "  (anonymous memory mapped)", float(mapped))
     if memory.stack_bytes is not None:
         yield Part("stacks", "stacks", float(stacks))
+    # The sampler's segment is shared memory of the process, or a file where its folder is on disk.
+    on_disk = shared is not None and shared < own <= (files or 0)
     if files is not None:
-        yield Part("files", "files (code, mapped data)", float(files))
+        yield Part("files", "files (code, mapped data)", float(files - (own if on_disk else 0)))
     if shared is not None:
-        # The segment of the sampler is shared memory of the process.
-        yield Part("shared", "shared memory", float(max(shared - own, 0)))
-        own = min(own, shared)
+        yield Part("shared", "shared memory", float(shared if on_disk else max(shared - own, 0)))
+        own = own if on_disk else min(own, shared)
     if memory.segment_bytes is not None:
         yield Part("sampler", "the sampler's own", float(own))
     # Where shared memory is not told apart, the sampler's own pages are all that is known of it.

@@ -153,7 +153,7 @@ def memory_account(profile: Profile) -> dict[str, Any]:
     found = account(profile)
     rows = [
         {
-            "label": part.label.strip().strip("()"),
+            "label": part.label.strip().strip("()") if part.label.startswith(" ") else part.label,
             "bytes": part.bytes,
             "margin": part.margin or None,
             "inner": part.label.startswith(" "),

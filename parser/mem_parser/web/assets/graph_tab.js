@@ -2,6 +2,7 @@
 // zoom by wheel, pinch, keys and buttons. Scripts, links, styles and everything else in the drawing stay out.
 
 const GRAPH_SHAPES = new Set(["g", "path", "polygon", "polyline", "ellipse", "rect", "line", "text", "tspan", "title"]);
+const READABLE = 0.7;
 const GRAPH_ATTRIBUTES = new Set([
   "transform", "d", "points", "cx", "cy", "rx", "ry", "x", "y", "x1", "y1", "x2", "y2", "width", "height", "fill", "stroke",
   "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity", "opacity", "font-family", "font-size", "font-weight",
@@ -50,17 +51,23 @@ class GraphTab {
     this.pointers = new Map();
     this.view = { x: 0, y: 0, scale: 1 };
     this.listen();
-    new ResizeObserver(() => { if (!this.fitted) this.fit(); }).observe(this.frame);
+    new ResizeObserver(() => { if (!this.fitted) this.fit(READABLE); }).observe(this.frame);
   }
 
-  fit() {
+  // Shows all of the graph, or at this scale at least its top.
+  fit(least = 0) {
     const room = this.frame.getBoundingClientRect();
     if (!room.width || !room.height) return;
     const box = this.layer.getBBox();
     if (!box.width || !box.height) return;
-    const scale = Math.min(room.width / box.width, room.height / box.height, 2) * 0.97;
+    const whole = Math.min(room.width / box.width, room.height / box.height, 2) * 0.97;
+    const scale = Math.max(whole, least);
     this.fitted = true;
-    this.apply({ scale, x: (room.width - box.width * scale) / 2 - box.x * scale, y: 4 - box.y * scale });
+    const view = { scale, x: (room.width - box.width * scale) / 2 - box.x * scale, y: 4 - box.y * scale };
+    this.apply(view);
+    // Where it is too wide, the first box, which is the outermost function, comes to the middle.
+    const first = box.width * scale > room.width ? this.layer.querySelector(":scope > g > g polygon")?.getBoundingClientRect() : null;
+    if (first) this.moveBy(room.left + room.width / 2 - first.left - first.width / 2, 0);
   }
 
   apply(view) {

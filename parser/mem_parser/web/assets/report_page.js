@@ -84,6 +84,7 @@ class ReportPage {
     for (const [key, panel] of Object.entries(this.panels)) {
       panel.hidden = key !== tab;
       this.buttons[key].setAttribute("aria-selected", String(key === tab));
+      if (key === tab) this.buttons[key].scrollIntoView?.({ block: "nearest", inline: "center" });
       this.buttons[key].tabIndex = key === tab ? 0 : -1;
     }
     document.documentElement.dataset.tab = tab;

@@ -27,19 +27,26 @@ SANITIZERS = {
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
 
 
-def _program(variant: str) -> str:
+def _program(name: str, variant: str) -> str:
     program = compile_program(
-        [ROOT / "tests" / "c" / "test_device.c", *core_sources()],
+        [ROOT / "tests" / "c" / f"{name}.c", *core_sources()],
         (*FLAGS, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
-        name=f"device-{variant}",
+        name=f"{name}-{variant}",
         libs=("-lpthread", "-ldl", "-lm"),
     )
     return str(program)
 
 
-@pytest.mark.parametrize("variant", SANITIZERS)
-def test_device_tables_hold_under(variant: str) -> None:
-    result = run_program(_program(variant))
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("test_device", "asan-ubsan"),
+        ("test_device", "tsan"),
+        ("test_device_scopes", "asan-ubsan"),
+    ],
+)
+def test_device_memory_holds_under(name: str, variant: str) -> None:
+    result = run_program(_program(name, variant))
 
     assert result.returncode == 0, result.stderr
     assert "0 failed" in result.stdout
@@ -136,7 +143,7 @@ class Script:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [_program("asan-ubsan"), "script"],
+            [_program("device_script", "asan-ubsan")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

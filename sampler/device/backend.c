@@ -7,7 +7,6 @@
 #include "elf_lookup.h"
 #include "libraries.h"
 #include "modules.h"
-#include "physical.h"
 #include "pools.h"
 #include "redirect_later.h"
 
@@ -211,6 +210,5 @@ void mp_device_announce(void) {
 }
 
 void mp_device_after_fork(void) {
-    mp_physical_after_fork();
     mp_pool_after_fork();
 }

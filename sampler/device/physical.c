@@ -9,12 +9,8 @@
 
 #include "atomics.h"
 
-#include <string.h>
-#include <sys/mman.h>
-
 #define ROWS 65536u /* power of two; a row is used for each handle, or each mapping */
 #define WINDOW 64u  /* rows a key may lie in */
-#define PAGE_MAX 65536
 #define NOBODYS UINT64_MAX /* the number of memory that is not ours: it never names a block */
 
 struct row {
@@ -27,8 +23,8 @@ struct row {
     uint32_t space;
 };
 
-static struct row handles[ROWS] __attribute__((aligned(PAGE_MAX)));
-static struct row mappings[ROWS] __attribute__((aligned(PAGE_MAX)));
+static struct row handles[ROWS];
+static struct row mappings[ROWS];
 static uint64_t last_number;
 static uint32_t used; /* anything was ever written */
 
@@ -203,14 +199,4 @@ void mp_physical_drop(uint32_t space, uint64_t container) {
                 clear(row);
         }
     mp_device_drop_container(space, container);
-}
-
-void mp_physical_after_fork(void) {
-    if (mp_load_relaxed(&used) == 0)
-        return;
-    if (madvise(handles, sizeof handles, MADV_DONTNEED) != 0)
-        memset(handles, 0, sizeof handles);
-    if (madvise(mappings, sizeof mappings, MADV_DONTNEED) != 0)
-        memset(mappings, 0, sizeof mappings);
-    mp_store_relaxed(&used, 0u);
 }

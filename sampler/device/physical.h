@@ -11,6 +11,9 @@
  * capture runs or not, and whether the block was sampled or not. An entry that finds no room is not
  * recorded: its memory is then never seen freed by that reference.
  *
+ * A forked child has no use for its parent's handles; what the tables hold of them does no harm, since their
+ * numbers name no block of its own segment.
+ *
  * Handles of memory that was imported from another process are unknown here, and so is what happens to them; a
  * handle of our own memory that comes back by an import is one more reference.
  *
@@ -51,8 +54,5 @@ void mp_physical_unmap(uint32_t space, uint64_t address, uint64_t bytes);
 
 /* A device came to its end, and with it all that it held. */
 void mp_physical_drop(uint32_t space, uint64_t container);
-
-/* In a forked child: forget everything. */
-void mp_physical_after_fork(void);
 
 #endif

@@ -85,6 +85,10 @@ uint64_t mp_cl_image_bytes(const struct mp_cl_image_format *format,
 /* Do these properties (pairs, ended by 0; or NULL) import memory? */
 bool mp_cl_imports(const uint64_t *properties);
 
+/* The process ends: from now on only the program's own calls free anything. */
+void mp_cl_exit(void);
+bool mp_cl_exiting(void);
+
 /* Where a context's memory lies. */
 struct mp_cl_place {
     void *platform; /* NULL: unknown */

@@ -46,6 +46,8 @@ static void remember(void *context, struct mp_cl_place place, bool watched) {
 /* HOOK, perhaps on a thread of the driver. Pointers of a context can be freed by nobody after its end. */
 static void ended(void *context, void *user_data) {
     (void)user_data;
+    if (mp_cl_exiting())
+        return;
     mp_device_drop_container(MP_SPACE_OPENCL_POINTER, (uintptr_t)context);
     mp_device_drop_container(MP_SPACE_OPENCL_OBJECT, (uintptr_t)context);
     struct context_row *row = row_of(context);

@@ -5,6 +5,7 @@
 #include "backend.h"
 #include "opencl.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -109,6 +110,9 @@ EXPORT int32_t mem_profiler_opencl_layer(uint32_t entries, const void *const *ta
     if (mp_backend_on(MP_BACKEND_OPENCL) && can_record(layer) && !is_above_itself(layer)) {
         installers[number]();
         mp_device_backend_seen(MP_BACKEND_OPENCL, false, true);
+        /* Behind the drivers, which the loader has opened by now: so it runs before their ends. */
+        if (number == 0)
+            atexit(mp_cl_exit);
     }
     *entries_ret = entries;
     *table_ret = layer->table;

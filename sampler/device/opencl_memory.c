@@ -9,10 +9,23 @@
 
 #define TAKEN_AT_ONCE 32 /* pointers of one clEnqueueSVMFree that can be put back */
 
+/* Some drivers free all that is left while the process ends: what the program left is to be seen. */
+static bool exiting;
+
+void mp_cl_exit(void) {
+    mp_store_relaxed(&exiting, true);
+}
+
+bool mp_cl_exiting(void) {
+    return mp_load_relaxed(&exiting);
+}
+
 /* HOOK, on a thread of the driver: the last reference is gone, the memory is about to be freed. */
 static void destroyed(void *memory, void *user_data) {
     (void)user_data;
     struct mp_device_taken taken;
+    if (mp_cl_exiting())
+        return;
     mp_device_take(MP_SPACE_OPENCL_OBJECT, (uintptr_t)memory, &taken);
 }
 
@@ -85,8 +98,18 @@ int32_t mp_cl_memory_retain(struct mp_cl_layer *layer, void *memory) {
     return rc;
 }
 
+/* While the process ends: does this release, the program's own, give up the last reference? */
+static bool is_last(const struct mp_cl_layer *layer, void *memory) {
+    uint32_t references = 0;
+    return mp_cl_exiting() &&
+           MP_CL_REAL(layer, clGetMemObjectInfo)(memory, MP_CL_MEM_REFERENCE_COUNT,
+                                                 sizeof references, &references,
+                                                 NULL) == MP_CL_SUCCESS &&
+           references == 1;
+}
+
 int32_t mp_cl_memory_release(struct mp_cl_layer *layer, void *memory) {
-    if (!mp_load_relaxed(&layer->by_reference))
+    if (!mp_load_relaxed(&layer->by_reference) && !is_last(layer, memory))
         return MP_CL_REAL(layer, clReleaseMemObject)(memory);
     struct mp_device_taken taken;
     mp_device_take(MP_SPACE_OPENCL_OBJECT, (uintptr_t)memory, &taken);

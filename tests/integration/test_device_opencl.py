@@ -133,6 +133,17 @@ def test_a_program_that_never_frees_leaves_its_blocks_in_the_profile(folder: Pat
         assert device_counted(target).total("opencl-0").live_bytes == 1 << 20
 
 
+def test_what_a_driver_frees_at_the_end_of_the_process_was_left_by_the_program(
+    folder: Path,
+) -> None:
+    env = settings(folder, stub(), STUB_RELEASE_AT_EXIT="1")
+    with Target([program(), "atexit"], env) as target:
+        ledger = read_ledger(target)
+        target.tell("on")
+        target.finish()
+        assert device_counted(target).callers() == ledger
+
+
 def test_blocks_of_before_a_capture_are_not_in_it_and_free_without_a_trace(folder: Path) -> None:
     with Target([program(), "kinds"], settings(folder, rate=None)) as target:
         read_ledger(target)

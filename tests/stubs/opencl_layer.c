@@ -4,6 +4,7 @@
  *
  *   pointers of cl_intel_unified_shared_memory, made of malloc
  *   STUB_FAIL=clCreateBuffer:3   the third call fails, without reaching the driver; several after commas
+ *   STUB_RELEASE_AT_EXIT=1       frees what is left when the process ends, as some drivers do
  *   STUB_NO_CALLBACKS=1          takes no destructor callbacks, as a driver that is out of memory
  */
 #define CL_TARGET_OPENCL_VERSION 300
@@ -22,6 +23,7 @@
 static struct _cl_icd_dispatch table;
 static const struct _cl_icd_dispatch *below;
 static void *pointers[POINTERS];
+static cl_mem left[POINTERS];
 
 /* Is this call one that STUB_FAIL names? Counts it. */
 static bool fails(const char *function, unsigned *calls) {
@@ -35,11 +37,26 @@ static bool fails(const char *function, unsigned *calls) {
     return false;
 }
 
+static void release_left(void) {
+    for (unsigned i = 0; i < POINTERS; i++)
+        if (left[i] != NULL)
+            below->clReleaseMemObject(left[i]);
+}
+
+static cl_mem remember(cl_mem memory) {
+    for (unsigned i = 0; i < POINTERS && getenv("STUB_RELEASE_AT_EXIT") != NULL; i++)
+        if (left[i] == NULL) {
+            left[i] = memory;
+            break;
+        }
+    return memory;
+}
+
 static cl_mem CL_API_CALL create_buffer(cl_context context, cl_mem_flags flags, size_t size,
                                         void *host, cl_int *error) {
     static unsigned calls;
     if (!fails("clCreateBuffer", &calls))
-        return below->clCreateBuffer(context, flags, size, host, error);
+        return remember(below->clCreateBuffer(context, flags, size, host, error));
     if (error != NULL)
         *error = CL_MEM_OBJECT_ALLOCATION_FAILURE;
     return NULL;
@@ -47,8 +64,12 @@ static cl_mem CL_API_CALL create_buffer(cl_context context, cl_mem_flags flags, 
 
 static cl_int CL_API_CALL release_memory(cl_mem memory) {
     static unsigned calls;
-    return fails("clReleaseMemObject", &calls) ? CL_OUT_OF_RESOURCES
-                                               : below->clReleaseMemObject(memory);
+    if (fails("clReleaseMemObject", &calls))
+        return CL_OUT_OF_RESOURCES;
+    for (unsigned i = 0; i < POINTERS; i++)
+        if (left[i] == memory)
+            left[i] = NULL;
+    return below->clReleaseMemObject(memory);
 }
 
 static cl_int CL_API_CALL watch_memory(cl_mem memory, void(CL_CALLBACK *notify)(cl_mem, void *),
@@ -140,6 +161,8 @@ CL_API_ENTRY cl_int CL_API_CALL clInitLayer(cl_uint entries, const cl_icd_dispat
     table.clSetMemObjectDestructorCallback = watch_memory;
     table.clSetContextDestructorCallback = watch_context;
     table.clGetExtensionFunctionAddressForPlatform = extension;
+    if (getenv("STUB_RELEASE_AT_EXIT") != NULL)
+        atexit(release_left);
     *entries_ret = sizeof table / sizeof(void *);
     *ret = &table;
     return CL_SUCCESS;

@@ -7,6 +7,7 @@
  *   opencl_blocks references, failures   with a driver that takes no callbacks, or refuses
  *   opencl_blocks threads   four threads allocate, free and free for each other
  *   opencl_blocks leave     ends without having freed anything
+ *   opencl_blocks atexit    frees one of two buffers while it ends
  *
  * Without an argument after the mode the program is linked to its loader; with one, that loader is opened too, and
  * `kinds` makes one more buffer through it.
@@ -352,6 +353,20 @@ static void *worker(void *arg) {
     return NULL;
 }
 
+static cl_mem late;
+
+static void release_late(void) {
+    CHECK(clReleaseMemObject(late));
+}
+
+static void at_exit(void) {
+    buffer(1 << 20);
+    late = buffer(1 << 21);
+    EXPECT(atexit(release_late) == 0);
+    ledger_free("buffer", DEVICE, 1 << 21);
+    ledger_tell();
+}
+
 static void threads(void) {
     pthread_t ids[THREADS];
     for (uintptr_t i = 0; i < THREADS; i++)
@@ -379,6 +394,8 @@ int main(int argc, char **argv) {
         failures();
     else if (strcmp(what, "usm") == 0)
         usm();
+    else if (strcmp(what, "atexit") == 0)
+        at_exit();
     else if (strcmp(what, "threads") == 0)
         threads();
     else {

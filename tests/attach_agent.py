@@ -92,6 +92,10 @@ class Attached(Target):
             data += os.read(self._out, 65536)
         return data.decode().rstrip("\n")
 
+    def send(self, line: str) -> None:
+        """Send the agent a line that it may not live to answer."""
+        os.write(self._in, line.encode() + b"\n")
+
     def begin(self, options: str = "") -> Answer:
         """Attach."""
         return Answer.of(self.command(f"begin {self.folder} {options}".rstrip()))

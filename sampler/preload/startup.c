@@ -215,7 +215,7 @@ static bool note_path(const struct mp_elf *elf, void *arg) {
     return *path != NULL;
 }
 
-/* Was the library opened through /proc (PID/fd/N, self/root/...)? Whoever did will say what to do. */
+/* Was the library opened by a name in /proc? Whoever did will say what to do. */
 static bool opened_through_proc(void) {
     const char *path = NULL;
     mp_elf_visit(note_path, &path);

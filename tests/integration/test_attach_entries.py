@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import platform
 import shutil
 import subprocess
@@ -24,6 +26,7 @@ from sampler_run import (
     Counts,
     build,
     only_counted,
+    run,
     segments,
 )
 
@@ -154,6 +157,83 @@ def test_threads_go_on_while_entry_points_change_a_thousand_times(folder: Path) 
         assert Path(f"/proc/{target.pid}/maps").read_text().count("\n") == maps
         assert target.ask("stop") == "done"
         target.finish()
+
+
+def rust_source(items: int) -> str:
+    """Code that keeps a compiler busy."""
+    item = """#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct S@ { a: Vec<u16>, b: Option<Box<S@>>, c: String, d: BTreeMap<u32, String> }
+pub fn f@(n: usize) -> HashMap<S@, Vec<S@>> {
+    (0..n).map(|k| (S@ { a: vec![k as u16; k], ..S@::default() }, vec![S@::default()])).collect()
+}
+"""
+    return "use std::collections::*;\n" + "".join(item.replace("@", str(i)) for i in range(items))
+
+
+@functools.cache
+def compiler() -> Path:
+    """rustc itself, not rustup's stand-in: its allocator is a jemalloc that it brings along."""
+    if shutil.which("rustc") is None:
+        pytest.skip("no rustc")
+    asked = subprocess.run(
+        ["rustc", "--print", "sysroot"], capture_output=True, text=True, timeout=60, check=True
+    )
+    return Path(asked.stdout.strip()) / "bin" / "rustc"
+
+
+@pytest.fixture
+def compilation(folder: Path) -> tuple[list[str], Path, bytes]:
+    """A compilation: its command, its output, and what that holds when nobody looks."""
+    source, out = folder / "lib.rs", folder / "lib.o"
+    source.write_text(rust_source(40))
+    command = [compiler(), "--crate-type", "lib", "--emit=obj", "-o", out, source]
+    assert run(command, {**os.environ}).returncode == 0
+    expected = out.read_bytes()
+    out.unlink()
+    return [str(part) for part in command], out, expected
+
+
+def test_a_compiler_with_a_jemalloc_of_its_own(
+    folder: Path, compilation: tuple[list[str], Path, bytes]
+) -> None:
+    command, out, expected = compilation
+    blocks = {}
+    for way in ("slots", "entry points"):
+        with Attached(folder, command, hold=True) as target:
+            if way == "slots":
+                answer = target.begin()
+                assert "its own calls are not seen, those of libraries are" in answer.text
+            else:
+                made, answer = attach(target)
+                assert (made.allocator, answer.text) == ("malloc", "")
+            assert answer.result == 0
+            with Controller(target) as controller:
+                controller.start(1 << 16)
+            target.go()
+            target.finish()
+        counted = only_counted(folder)
+        assert counted.missing == 0
+        blocks[way] = counted.total().blocks
+        for path in segments(folder):
+            path.unlink()
+        assert out.read_bytes() == expected
+        out.unlink()
+    assert min(blocks.values()) > 300
+    # two counts of samples of nearly the same blocks
+    assert abs(blocks["slots"] - blocks["entry points"]) < 5 * sum(blocks.values()) ** 0.5
+
+
+def test_a_compiler_goes_on_while_its_allocator_is_led_here_and_back(
+    folder: Path, compilation: tuple[list[str], Path, bytes]
+) -> None:
+    command, out, expected = compilation
+    with Attached(folder, command, hold=True) as target:
+        attach(target)
+        assert target.detach().result == 0
+        target.go()
+        target.send(f"churn 1000000 {folder}")
+        target.finish()
+    assert out.read_bytes() == expected
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ and calls what an injector calls (attach_agent.py).
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,20 +171,51 @@ def test_blocks_from_before_are_freed_as_if_nothing_was(folder: Path) -> None:
         assert counted.missing == 0
 
 
+@pytest.mark.parametrize("tool", ["forwards", "allocates itself"])
+def test_a_preloaded_tool_that_takes_malloc_is_counted_once(folder: Path, tool: str) -> None:
+    if tool == "forwards":
+        library = build("chain.c", "-shared", "-fPIC", out="chain.so")
+    else:
+        flags = ("-shared", "-fPIC", "-Dmain=unused_main")
+        library = build("own_malloc.c", *flags, out="own_malloc.so")
+    with Attached(folder, [build("redirect.cc")], hold=True, preload=[library]) as target:
+        check(held_to_its_end(target), FAMILY | NEW_OF_LIBSTDCXX)
+
+
+@pytest.mark.parametrize("scanning", [True, False], ids=["rescan", "attach and detach"])
+@pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-relro"])
+def test_libraries_open_and_close_beside_it(folder: Path, linking: str, scanning: bool) -> None:
+    """Threads bind, open and close while slots are looked through, taken and restored, and the
+    process ends in the middle of it.
+    """
+    plugin = build(
+        "redirect_plugin.cc", "-shared", "-fPIC", *LINKING[linking],
+        out=f"redirect_plugin-{linking}.so",
+    )  # fmt: skip
+    with Attached(folder, [build("redirect_threads.c"), plugin], hold=True) as target:
+        if scanning:
+            target.begin()
+            with Controller(target) as controller:
+                controller.start(4096)
+        target.go()
+        target.send("scan 1000000" if scanning else f"churn 1000000 {folder}")
+        assert target.finish() == "joined\n"
+
+
 @pytest.mark.parametrize("mode", [RTLD_LAZY, RTLD_NOW | RTLD_DEEPBIND])
 @pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-relro"])
 def test_libraries_opened_later_are_seen_after_a_rescan(
     folder: Path, linking: str, mode: int
 ) -> None:
     with steps(folder) as target:
-        target.begin()
+        begun = target.begin()
         assert target.rescan().patched == 0
         target.ask(f"open {plugin('a', *LINKING[linking])} {mode}")
         assert target.rescan().patched >= 1
         counted = captured(target, lambda: target.ask("call"))
         assert counted.under("ask_plugin").blocks == 1
         target.ask("close")
-        assert target.rescan().held == target.begin().held or True
+        assert target.rescan().held == begun.held
         assert target.detach().kept == 0
 
 
@@ -300,7 +332,7 @@ def test_a_child_of_an_attached_process_goes_on_and_can_be_attached_to_itself(
 
 
 def test_the_library_does_nothing_until_it_is_told_to(folder: Path) -> None:
-    with steps(folder) as target:
+    with steps(folder, *LINKING["full-relro"]) as target:
         before = target.slots()
         assert target.rescan().result == -EALREADY
         assert target.detach().result == -EALREADY
@@ -341,6 +373,17 @@ def test_a_folder_that_is_not_there_is_said(folder: Path) -> None:
         assert answer.text == f"no segment in {target.folder}: No such file or directory"
 
 
+def test_no_room_for_the_segment_is_said(folder: Path) -> None:
+    with steps(folder) as target:
+        target.rescan()
+        used = int(Path(f"/proc/{target.pid}/statm").read_text().split()[0]) * 4096
+        resource.prlimit(target.pid, resource.RLIMIT_AS, (used + (64 << 20), used + (64 << 20)))
+        answer = target.begin()
+        assert answer.result < 0
+        assert answer.text == "no address space for the segment: Cannot allocate memory"
+        assert target.begin("MAX_MEMORY=8M").result == 0
+
+
 def test_a_malloc_inside_the_program_is_said(folder: Path) -> None:
     program = build("own_malloc.c", "-rdynamic")
     with Attached(folder, [program]) as target:
@@ -363,12 +406,12 @@ def test_a_sanitized_program_is_refused(folder: Path) -> None:
         assert segments(folder) == []
 
 
-@pytest.mark.parametrize("second", [{}, {"AGENT_SECOND": "1"}], ids=["its own", "another copy"])
+@pytest.mark.parametrize("asked", [{}, {"AGENT_PRELOADED": "1"}], ids=["another copy", "itself"])
 def test_a_process_that_has_the_sampler_from_its_start_is_left_alone(
-    folder: Path, second: dict[str, str]
+    folder: Path, asked: dict[str, str]
 ) -> None:
     program = build("attach_steps.c", *LAZY, out="attach_steps-lazy")
-    with Attached(folder, [program], preload=[SAMPLER], **second) as target:
+    with Attached(folder, [program], preload=[SAMPLER], **asked) as target:
         assert target.line() == "ready"
         answer = target.begin()
         assert answer.result == -EALREADY
@@ -379,7 +422,7 @@ def test_a_process_that_has_the_sampler_from_its_start_is_left_alone(
 
 def test_a_child_of_a_process_with_the_sampler_can_be_attached_to(folder: Path) -> None:
     program = build("attach_steps.c", *LAZY, out="attach_steps-lazy")
-    with Attached(folder, [program], preload=[SAMPLER]) as target:
+    with Attached(folder, [program], preload=[SAMPLER], AGENT_PRELOADED="1") as target:
         assert target.line() == "ready"
         assert target.command("end") == "ended"
         target.pid = int(target.ask("linger"))

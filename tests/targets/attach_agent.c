@@ -2,11 +2,13 @@
  * attach_agent.c - puts the sampler into the process it is preloaded to, the way an injector does: a thread of its
  * own opens the library from a descriptor and calls mem_profiler_attach().
  *
- * Environment: AGENT_LIBRARY, the sampler, used where none is preloaded or AGENT_SECOND is set; AGENT_IN and AGENT_OUT, fifos for command and answer lines;
+ * Environment: AGENT_LIBRARY, the sampler, or AGENT_PRELOADED for the one that is there; AGENT_IN and AGENT_OUT, fifos for command and answer lines;
  * AGENT_HOLD=1: main begins only after the command "go".
  * Commands: begin DIR [OPTION], rescan, detach: answered by "result patched restored failed modules held kept: text".
  *           plan FILE: what the next calls hand over as their plan.
  *           cycle N DIR: N times begin and detach, answered by the failures and the last text.
+ *           churn N DIR: the same while libraries come and go: only refusals are failures.
+ *           scan N: N times rescan, answered by the failures.
  *           slots FILE: write "path offset value" of every slot of every module, and "path relro PERMISSIONS".
  *           go: let main begin. end: no more commands here; a fork child that calls agent_in_child() may follow.
  */
@@ -55,10 +57,11 @@ static bool hear(char *text, size_t n) {
 /* Bytes of the file in a memfd, opened as /proc/PID/fd/N. */
 static void load(void) {
     char path[64];
-    attach = (int (*)(struct mp_attach_request *))dlsym(RTLD_DEFAULT, "mem_profiler_attach");
-    if (attach != NULL && getenv("AGENT_SECOND") == NULL)
-        return;
     static char buffer[1 << 16];
+    if (getenv("AGENT_PRELOADED") != NULL) {
+        attach = (int (*)(struct mp_attach_request *))dlsym(RTLD_DEFAULT, "mem_profiler_attach");
+        return;
+    }
     int from = open(getenv("AGENT_LIBRARY"), O_RDONLY | O_CLOEXEC);
     int to = memfd_create("mem_profiler", MFD_CLOEXEC);
     ssize_t n;
@@ -101,16 +104,28 @@ static void call_and_answer(uint32_t command, const char *dir, const char *optio
     answer(line);
 }
 
-static void cycle(unsigned n, const char *dir) {
+static void scan(unsigned n) {
+    struct mp_attach_request r = {0};
+    unsigned failures = 0;
+    char line[64];
+    for (unsigned i = 0; i < n; i++) {
+        call(&r, MP_ATTACH_RESCAN, "", "");
+        failures += r.result != 0;
+    }
+    snprintf(line, sizeof line, "%u", failures);
+    answer(line);
+}
+
+static void cycle(unsigned n, const char *dir, bool steady) {
     struct mp_attach_request r = {0};
     unsigned failures = 0;
     char line[512];
     for (unsigned i = 0; i < n; i++) {
         call(&r, MP_ATTACH_BEGIN, dir, "");
-        failures += r.result != 0 || r.slots_failed != 0 || r.slots_patched == 0;
+        failures += r.result != 0 || (steady && (r.slots_failed != 0 || r.slots_patched == 0));
         uint32_t patched = r.slots_patched;
         call(&r, MP_ATTACH_DETACH, "", "");
-        failures += r.result != 0 || r.slots_restored != patched;
+        failures += r.result != 0 || (steady && r.slots_restored != patched);
     }
     snprintf(line, sizeof line, "%u %s", failures, r.text);
     answer(line);
@@ -199,7 +214,11 @@ static bool obey(char *line) {
     else if (strcmp(word, "detach") == 0)
         call_and_answer(MP_ATTACH_DETACH, "", "");
     else if (strcmp(word, "cycle") == 0)
-        cycle((unsigned)atoi(first), rest);
+        cycle((unsigned)atoi(first), rest, true);
+    else if (strcmp(word, "churn") == 0)
+        cycle((unsigned)atoi(first), rest, false);
+    else if (strcmp(word, "scan") == 0)
+        scan((unsigned)atoi(first));
     else if (strcmp(word, "slots") == 0)
         dump_slots(first);
     else if (strcmp(word, "plan") == 0)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Protocol
 
 import numpy as np
@@ -150,27 +151,32 @@ def difference_upper(new: Bounded, base: Bounded, factor: float, alpha: float) -
 def gamma_quantile(q: float, mean: float, variance: float) -> float:
     """Return the ``q`` quantile of the gamma distribution of that mean and variance, both > 0."""
     shape, scale = mean * mean / variance, variance / mean
-    if shape > _EXACT_SHAPE:
-        c = 1 / (9 * shape)
-        return shape * scale * float((1 - c + _normal_quantile(q) * math.sqrt(c)) ** 3)
-    low, high = 0.0, shape + 10 * math.sqrt(shape) + 10
-    while _gamma_cdf(shape, high) < q:
-        high *= 2
+    c = 1 / (9 * shape)
+    near = shape * max(1 - c + NormalDist().inv_cdf(q) * math.sqrt(c), 0.0) ** 3
+    return scale * (near if shape > _EXACT_SHAPE else _solve(shape, q, near))
+
+
+def _solve(shape: float, q: float, near: float) -> float:
+    """Return where the distribution function is ``q``, to 12 digits.
+
+    Newton's steps in the logarithm, from ``near``; halving where a step would leave what is known
+    to hold the answer.
+    """
+    # Since e^-t <= 1, the function is at most x^shape / Gamma(shape + 1).
+    low = math.exp(max((math.log(q) + math.lgamma(shape + 1)) / shape, -700.0))
+    high = math.inf
+    x = max(near, low)
     for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if _gamma_cdf(shape, middle) < q:
-            low = middle
-        else:
-            high = middle
-        if high - low <= 1e-12 * high:
-            break
-    return high * scale
-
-
-def _normal_quantile(q: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(q)
+        excess = _gamma_cdf(shape, x) - q
+        low, high = (low, min(high, x)) if excess > 0 else (max(low, x), high)
+        slope = math.exp(shape * math.log(x) - x - math.lgamma(shape))
+        step = x * math.exp(min(-excess / slope, 1.0)) if slope > 0 else math.inf
+        if not low <= step <= high:
+            step = math.sqrt(low) * math.sqrt(high) if high < math.inf else 2 * x
+        if abs(step - x) <= 1e-12 * x:
+            return step
+        x = step
+    return x
 
 
 def _gamma_cdf(a: float, x: float) -> float:

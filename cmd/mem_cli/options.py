@@ -7,7 +7,7 @@ adds the profile itself as well, and `open_profile` reads and names it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -74,12 +74,12 @@ with_option = click.option(
     "--with", "with_files", multiple=True, metavar="FILE",
     help="Another domain of the same capture.",
 )  # fmt: skip
+"""For reports that keep the domains of a profile apart."""
 
 
 def file_options(command: Command) -> Command:
-    """Add the profile, its other domains, where names come from, and `--partial`."""
-    command = with_option(symbol_options(partial_option(command)))
-    return click.argument("file", metavar="FILE")(command)
+    """Add the profile, where its names come from, and `--partial`."""
+    return click.argument("file", metavar="FILE")(symbol_options(partial_option(command)))
 
 
 def filters_from(given: dict[str, Any]) -> Filters:
@@ -141,9 +141,10 @@ def debug_servers(*, asked: bool) -> Debuginfod | None:
 
 
 def open_profile(
-    file: str, given: dict[str, Any], count: Count | None = None
+    file: str, given: dict[str, Any], count: Count | None = None, *, also: Sequence[str] = ()
 ) -> tuple[Profile, Symbols]:
-    """Read and name a profile, as `address_names` does.
+    """Read and name a profile, as `address_names` does; together with the other domains of the same
+    capture that the files ``also`` hold.
 
     With ``count`` only the sites that have such blocks are named, which is less work. Raises
     `InputFileError`.

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mem_cli.options import check_whole, file_options, filter_options, filters_from, open_profile
+from mem_cli.options import (
+    check_whole,
+    file_options,
+    filter_options,
+    filters_from,
+    open_profile,
+    with_option,
+)
 from mem_cli.output import check_output, write_result
 
 if TYPE_CHECKING:
@@ -30,6 +37,12 @@ def _shared(command: Command) -> Command:
             metavar="FILE",
             help="Write here, `-` is standard output (default: beside FILE).",
         ),
+        click.option(
+            "--also",
+            multiple=True,
+            metavar="FILE",
+            help="Another domain of the same capture, for the flame graph.",
+        ),
         click.option("--base", metavar="FILE", help="Show the difference to this older profile."),
         click.option(
             "--confidential",
@@ -44,6 +57,7 @@ def _shared(command: Command) -> Command:
 
 @click.command("flamegraph")
 @_shared
+@with_option
 def flamegraph(file: str, **options: Any) -> None:
     r"""Draw a flame graph: one HTML file that works anywhere, without a network.
 
@@ -60,6 +74,7 @@ def flamegraph(file: str, **options: Any) -> None:
         name=os.path.basename(file),
         base=given.base,
         start=given.start,
+        domains=given.domains,
         confidential=options["confidential"],
     )
     _finish(page, given, file, options)
@@ -83,6 +98,7 @@ def report(file: str, **options: Any) -> None:
         name=os.path.basename(file),
         base=given.base,
         start=given.start,
+        domains=given.domains,
         leaks=_leaks(given),
         diff=_diff(given, options["base"]),
         confidential=options["confidential"],
@@ -98,12 +114,14 @@ class _Given:
     symbols: Symbols
     binary: str | None
     base: tuple[Profile, Symbols] | None
+    domains: Profile | None
     filters: Filters
     start: Opening
     output: str
 
 
 def _open(file: str, kind: str, options: dict[str, Any]) -> _Given:
+    from mem_parser.domains import as_part
     from mem_parser.names import FrameRule
     from mem_parser.web.facts import Opening
 
@@ -112,12 +130,18 @@ def _open(file: str, kind: str, options: dict[str, Any]) -> _Given:
     check_output(output)
     # The page hides allocator frames itself, so that its reader can have them back.
     keep_frames = dataclasses.replace(filters, rule=FrameRule.NONE)
-    profile, symbols = keep_frames.apply(*open_profile(file, options))
+    profile, symbols = keep_frames.apply(*open_profile(file, options, also=options["also"]))
+    domains = None
+    if options["also"] and len(profile.domains) > 1:
+        domains = profile
+        profile = as_part(profile.where(profile.sites.domain == 0), profile.domains[0])
     base = None
     if options["base"]:
-        base = keep_frames.apply(*open_profile(options["base"], options | {"binary": None}))
-    start = Opening(filters.count, filters.unit, filters.rule is not FrameRule.NONE)
-    return _Given(profile, symbols, options["binary"], base, filters, start, output)
+        others = {"binary": None, "with_files": ()}
+        base = keep_frames.apply(*open_profile(options["base"], options | others))
+    hide = filters.rule is not FrameRule.NONE
+    start = Opening(filters.count, filters.unit, hide, apart=domains is not None)
+    return _Given(profile, symbols, options["binary"], base, domains, filters, start, output)
 
 
 def _page_name(file: str, kind: str) -> str:

@@ -19,12 +19,17 @@ from heapfiles import HeapFile, Record, column
 from mem_parser.devices import Mark
 from mem_parser.domains import join
 from mem_parser.errors import MemError, UsageProblem
+from mem_parser.filters import Filters
 from mem_parser.marks import group_marks
 from mem_parser.model import Count, Unit
-from mem_parser.readers import read_bytes
+from mem_parser.readers import read_bytes, read_profile
+from mem_parser.reports.view import make_view
+from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.elf import ElfImage
+from mem_parser.symbols.symbolizer import name_addresses
 from mem_parser.writers.heap import write_heap
 from strategies import damaged
+from web_profiles import blocks_of
 
 PROGRAM = "/bin/true"
 MIB = 1 << 20
@@ -200,22 +205,34 @@ def test_one_table_has_a_column_for_each_domain(files: tuple[Path, Path]) -> Non
     assert str(12 * MIB) not in done.stdout  # nothing is added up over domains
 
 
-def test_reports_show_one_domain_at_a_time(files: tuple[Path, Path]) -> None:
-    host, device = files
-    refused = parse("top", host, "--with", device)
-    assert refused.returncode == 2
-    assert "host and cuda-0 are different memories and are not added up" in refused.stderr
+def test_reports_for_programs_say_what_the_device_says(files: tuple[Path, Path]) -> None:
+    found = json.loads(parse("top", files[1], "--json").stdout)
 
-    done = parse("top", host, "--with", device, "--domain", "cuda-0", "--json")
-    found = json.loads(done.stdout)
     assert found["total"] == 8 * MIB
     assert found["rows"][0]["flat_taken"] == 10 * MIB
     assert found["untracked_bytes"] == 54 * MIB
-    assert found["refused"] == [
-        {"blocks": 3, "bytes": 96 * MIB, "stack": ["true+0x7000"]},
-    ]
-    alone = json.loads(parse("top", device, "--json").stdout)
-    assert alone | {"filters": 0} == found | {"filters": 0}
+    assert found["refused"] == [{"blocks": 3, "bytes": 96 * MIB, "stack": ["true+0x7000"]}]
+
+
+def test_domains_are_never_added_up(files: tuple[Path, Path]) -> None:
+    joined = join([(str(path), read_profile(path)) for path in files])
+    symbols = name_addresses(joined, cache=SymbolCache(None)).spell()
+
+    with pytest.raises(UsageProblem, match="host and cuda-0 are different memories"):
+        make_view(joined, symbols, Filters())
+    view = make_view(joined, symbols, Filters(domains=("cuda-0",)))
+
+    assert view.total.value == 8 * MIB
+    assert view.profile.capture.device is not None
+    assert not any("only --domain" in line for line in view.header)
+
+
+def test_a_flame_graph_holds_several_domains(files: tuple[Path, Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = parse("flamegraph", files[0], "--with", files[1], "-o", page)
+    assert done.returncode == 0, done.stderr
+    head, _ = blocks_of(page.read_text(encoding="utf-8"))["tree"]
+    assert head["domains"] == ["host", "cuda-0"]
 
 
 def test_stats_lists_marks(files: tuple[Path, Path]) -> None:

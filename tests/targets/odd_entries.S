@@ -99,4 +99,10 @@
     ret
     END mi_new
 
+#ifdef CLONED
+    BEGIN mi_free.constprop.0
+    jmp odd_free
+    END mi_free.constprop.0
+#endif
+
     .section .note.GNU-stack, "", %progbits

@@ -1,0 +1,172 @@
+"""Entry points of allocators: which functions, and where they can be led elsewhere."""
+
+from __future__ import annotations
+
+import ctypes.util
+import functools
+import struct
+import subprocess
+from pathlib import Path
+
+import capstone
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from c_build import WARNINGS, compile_program
+from mem_parser.errors import TargetUnsupported
+from mem_profiler.entries import decode, names, plan
+from mem_profiler.entries.symbols import Program
+
+TARGETS = Path(__file__).parents[1] / "targets"
+AT = 0x1000  # begins a word
+
+
+def odd(*flags: str) -> Path:
+    """odd_entries.c with its entry points."""
+    sources = [TARGETS / "odd_entries.c", TARGETS / "odd_entries.S"]
+    depends = (TARGETS / "target.h",)
+    return compile_program(sources, (*WARNINGS, *flags), libs=("-lpthread",), depends=depends)
+
+
+def test_every_list_has_functions_that_free_and_arguments_that_are_passed_in_registers() -> None:
+    for family in names.families({"", "je_", "_rjem_"}):
+        kinds = {signature.kind for signature in family.functions.values()}
+        assert names.FREE in kinds and names.KINDS["A"] in kinds
+        for name, signature in family.functions.items():
+            arguments = (signature.size, signature.count, signature.block)
+            assert all(index < 5 or index == names.NONE for index in arguments), name
+            assert (signature.size == names.NONE) == (signature.kind == names.FREE), name
+            assert (signature.block == names.NONE) == (signature.kind == names.KINDS["A"]), name
+
+
+# code, address -> (offset, bytes written, words pushed before) of each point, the freest first
+BEGINNINGS = {
+    "one long instruction": ("4881ff01100000", AT, [(0, 5, 0)]),
+    "pushes and a frame": (
+        "5541574156415541544889e5", AT,
+        [(9, 3, 5), (1, 2, 1), (3, 2, 2), (5, 2, 3)],
+    ),
+    "marker first": ("f30f1efa4881ec98000000", AT + 2, [(4, 2, 0)]),
+    "the word ends": ("31c04889f8c3", AT + 7, [(0, 1, 0)]),
+    "a jump at once": ("e900010000", AT + 3, [(0, 5, 0)]),
+    "a call at once": ("e800010000c3", AT, []),
+    "nothing but a return": ("c3cccccccc", AT, []),
+    "a jump without a long form": ("e3054889f8c3", AT, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_points_of_known_beginnings(name: str) -> None:
+    code, address, expected = BEGINNINGS[name]
+    body = bytes.fromhex(code).ljust(48, b"\x90")
+
+    found = [(p.offset, p.write_bytes, p.pushed_words) for p in decode.points(body, address)]
+
+    assert found == expected
+
+
+def test_a_function_that_jumps_back_behind_its_pushes_is_led_elsewhere_before_them() -> None:
+    # push %rbx; inc %eax; cmp; jne to the inc
+    body = bytes.fromhex("53ffc083f80975f9").ljust(48, b"\x90")
+
+    assert [p.offset for p in decode.points(body, AT)] == [0]
+
+
+def test_a_short_conditional_jump_gets_its_long_form() -> None:
+    [point] = decode.points(bytes.fromhex("7410").ljust(48, b"\x90"), AT)
+
+    assert (point.copy, point.length) == (b"\x0f\x84\0\0\0\0", 2)
+    assert point.fixups == (decode.Fixup(2, 6, AT + 0x12),)
+
+
+def moved(point: decode.Point, base: int) -> bytes:
+    """The copy as it lies at `base`."""
+    copy = bytearray(point.copy)
+    for fixup in point.fixups:
+        distance = fixup.target - (base + fixup.end)
+        copy[fixup.at : fixup.at + 4] = struct.pack("<i", distance)
+    return bytes(copy)
+
+
+def meaning(code: bytes, address: int) -> list[tuple[str, object]]:
+    """Instructions by mnemonic and operands, distances by where they lead."""
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    decoder.detail = True
+    found: list[tuple[str, object]] = []
+    for insn in decoder.disasm(code, address):
+        operands: object = insn.op_str
+        if "rip" in insn.op_str:
+            memory = next(o.mem for o in insn.operands if o.type == capstone.x86.X86_OP_MEM)
+            before, _, after = insn.op_str.partition("[")
+            operands = (before, after.partition("]")[2], insn.address + insn.size + memory.disp)
+        found.append((insn.mnemonic, operands))
+    return found
+
+
+@functools.cache
+def real_functions() -> list[tuple[int, bytes]]:
+    """Address and code of some thousand functions of the C library and of jemalloc."""
+    found: list[tuple[int, bytes]] = []
+    for library in ("libc.so.6", ctypes.util.find_library("jemalloc") or "libm.so.6"):
+        with Program(Path("/lib/x86_64-linux-gnu") / library) as program:
+            found += [(f.address, program.code(f.address, 256)) for f in program.functions(r"\w+")]
+    assert len(found) > 1000
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(index=st.integers(0, 1 << 20), away=st.integers(-(1 << 30), 1 << 30))
+def test_what_is_moved_means_the_same(index: int, away: int) -> None:
+    address, body = real_functions()[index % len(real_functions())]
+    address += 1 << 40
+    for point in decode.points(body, address):
+        here = address + point.offset
+        assert 1 <= point.write_bytes <= min(5, point.length)
+        assert here % 8 + point.write_bytes <= 8
+        assert len(point.copy) <= decode.COPY_BYTES
+        before = [m for m in meaning(body[: point.offset], address) if m[0] == "push"]
+        assert len(before) == point.pushed_words
+        original = meaning(body[point.offset : point.offset + point.length], here)
+        assert meaning(moved(point, address + away), address + away) == before + original
+
+
+def test_copies_made_for_single_callers_refuse_the_program() -> None:
+    with pytest.raises(TargetUnsupported, match=r"optimized across .*mi_free\.constprop\.0"):
+        plan.of_program(odd("-DCLONED"), 0)
+
+
+def test_a_static_function_of_that_name_is_no_allocator(tmp_path: Path) -> None:
+    source = tmp_path / "own.c"
+    source.write_text(
+        "static __attribute__((noinline)) void *malloc(unsigned long n) { return (void *)n; }\n"
+        'static __attribute__((noinline)) void free(void *p) { __asm__("" : : "r"(p)); }\n'
+        "int main(void) { free(malloc(3)); return 0; }\n"
+    )
+    program = compile_program(source, ("-O1", "-fno-builtin"))
+
+    assert plan.of_program(program, 0) is None
+
+
+def test_symbols_may_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
+    program, bare, debug = odd(), tmp_path / "bare", tmp_path / "debug"
+    for command in (
+        ["objcopy", "--only-keep-debug", program, debug],
+        ["objcopy", "--strip-all", program, bare],
+    ):
+        subprocess.run(command, check=True, timeout=60)
+
+    whole = plan.of_program(program, 0x5000)
+
+    assert plan.of_program(bare, 0x5000) is None
+    assert plan.of_program(bare, 0x5000, symbols=debug) == whole
+    assert whole is not None and "mi_heap_malloc" in whole.functions
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF" + b"\xff" * 60])
+def test_what_is_no_program_is_said(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+
+    with pytest.raises(TargetUnsupported, match="is no ELF program"):
+        plan.of_program(path, 0)

@@ -40,6 +40,7 @@ def run_command(
     ``arguments`` defaults to those of the process. Used as ``sys.exit(run_command(cli,
     "mem_parser"))``.
     """
+    _keep_examples(command)
     try:
         result = command.main(
             args=list(arguments) if arguments is not None else None,
@@ -52,6 +53,16 @@ def run_command(
     except BaseException as error:  # the outermost frame: every failure must become a line
         return _report(error)
     return result if isinstance(result, int) else 0
+
+
+def _keep_examples(command: click.Command) -> None:
+    """Tell click which paragraphs of help texts to leave as they are: the docstrings are raw, so
+    its mark for that stands in them as two characters.
+    """
+    command.help = command.help and command.help.replace("\\b\n", "\b\n")
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            _keep_examples(one)
 
 
 def _system_exit_code(end: SystemExit) -> int:

@@ -228,6 +228,11 @@ def test_exit_codes_of_the_command(
     assert "\x1b" not in done.stdout
 
 
+def test_the_help_shows_its_examples_line_by_line(tmp_path: Path) -> None:
+    lines = parse(tmp_path, "--help").stdout.splitlines()
+    assert "  mem_parser budget CHECK.toml custom_prof.4711.1.heap" in lines
+
+
 def test_all_outputs_at_once(tmp_path: Path, heap: Path) -> None:
     (tmp_path / "check.toml").write_text('[budget]\ninuse = "3 MiB"\n')
     files = {name: f"out.{name}" for name in ("json", "junit", "sarif", "markdown", "html")}

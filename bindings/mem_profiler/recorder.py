@@ -9,6 +9,7 @@ ticks are missed. A tick may cost 5 % of a core: the more sites there are, the r
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -56,12 +57,21 @@ class Track:
             self._every *= 2
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How often readings are taken: every `tick_s`, but for no more than a share of a core."""
+
+    tick_s: float = TICK_S
+    cost_share: float = COST_SHARE
+
+
 class Recorder:
     """Readings of one capture of one segment. `pid` is as seen from here."""
 
-    def __init__(self, segment: Segment, pid: int) -> None:
+    def __init__(self, segment: Segment, pid: int, pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
         self.segment = segment
         self.pid = pid
+        self.pace = pace
         self.host = Track()
         self.devices: dict[int, Track] = {}
         self.domains: list[Domain] = []
@@ -97,7 +107,7 @@ class Recorder:
         if not final:
             self.full |= not reserve.ahead(self.segment, control)
         cost = time.monotonic() - began
-        self._next = began + max(TICK_S, cost / COST_SHARE)
+        self._next = began + max(self.pace.tick_s, cost / self.pace.cost_share)
 
     def _read(self, control: Control, now_ns: int, final: bool) -> None:
         slot = control.capture

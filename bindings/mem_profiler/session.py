@@ -19,7 +19,7 @@ from mem_parser.errors import MemError, ProcessGone
 from mem_profiler import capture, discovery, document, heapwrite, layout, output, procfs
 from mem_profiler.death import Watch
 from mem_profiler.heapwrite import Document
-from mem_profiler.recorder import Recorder
+from mem_profiler.recorder import Pace, Recorder
 from mem_profiler.segment import Segment
 
 ALIVE_CHECK_S = 1.0
@@ -98,7 +98,7 @@ def _result(path: str, pid: int, content: Document) -> Result:
 class Session:
     """One process being captured. `ended` says how it went once that is known."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
         """Open and lock the segment of a process; nothing is changed in it yet. Raises MemError."""
         self.pid = pid
         self.segment: Segment = discovery.open_process(pid)
@@ -112,7 +112,7 @@ class Session:
         except BaseException:
             self.segment.close()
             raise
-        self.recorder = Recorder(self.segment, pid)
+        self.recorder = Recorder(self.segment, pid, pace)
         self.number = 0
         self.ended: str | None = None
         self.notes: list[str] = []

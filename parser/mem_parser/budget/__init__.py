@@ -70,14 +70,14 @@ __all__ = [
 
 
 def open_subject(path: str, binary: str | None = None, debug_dirs: Sequence[str] = ()) -> Subject:
-    """Read and name a capture. Raises `InputFileError`."""
+    """Read a capture; it is named when names are first needed. Raises `InputFileError`."""
     from mem_parser.readers import read_profile
     from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
     from mem_parser.symbols.symbolizer import symbolize
 
     profile = read_profile(path)
-    symbols = symbolize(profile, binary, debug_dirs=(*debug_dirs, *DEFAULT_DEBUG_DIRS))
-    return Subject(profile, symbols, path)
+    folders = (*debug_dirs, *DEFAULT_DEBUG_DIRS)
+    return Subject(profile, lambda: symbolize(profile, binary, debug_dirs=folders), path)
 
 
 def check_subjects(

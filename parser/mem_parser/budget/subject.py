@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,14 +21,20 @@ from mem_parser.symbols.table import Symbols
 @dataclass
 class Subject:
     """One capture. ``path`` is what reports call it; ``name``, where it is not the program that is
-    judged but a part of it (a test), what that part is called.
+    judged but a part of it (a test), what that part is called. ``naming`` is the names, or gives
+    them when they are first needed.
     """
 
     profile: Profile
-    symbols: Symbols
+    naming: Symbols | Callable[[], Symbols]
     path: str = ""
     name: str = ""
     _parts: dict[str, Profile | None] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """The names of the profile's addresses."""
+        return self.naming if isinstance(self.naming, Symbols) else self.naming()
 
     @property
     def program(self) -> str:

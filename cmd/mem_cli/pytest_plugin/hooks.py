@@ -1,0 +1,149 @@
+"""Where the plugin meets pytest."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mem_cli.pytest_plugin import loading
+from mem_cli.pytest_plugin.marks import DOCUMENTED, Wanted, wanted_of
+from mem_cli.pytest_plugin.settings import Settings, add_options, read_settings
+from mem_parser.errors import MemError
+from mem_parser.reports.units import format_bytes
+
+if TYPE_CHECKING:
+    from mem_cli.pytest_plugin.measure import Meter, Outcome
+    from mem_parser.budget.baseline import Program
+
+PEAK = "mem_peak_bytes"
+ALLOCATED = "mem_allocated_bytes"
+_LARGEST = 5
+
+
+class MemoryLimitWarning(pytest.PytestWarning):
+    """A limit that was not, or could not be, checked."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the plugin's options."""
+    add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Start again under the sampler, before anything is imported that would be imported twice."""
+    known = early_config.known_args_namespace
+    asked = known.mem or known.mem_budget or known.mem_limit or known.fail_on_increase
+    if (asked or known.mem_update_baseline) and not loading.is_loaded():
+        loading.start_again(early_config)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Describe the marks, and take part in the run."""
+    for line in DOCUMENTED:
+        config.addinivalue_line("markers", line)
+    config.pluginmanager.register(Plugin(read_settings(config)), "mem_limits_run")
+
+
+class Plugin:
+    """The part of one run: limits of tests are checked where the sampler is in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.active = loading.is_loaded()
+        self.warned = False
+        self.programs: dict[str, Program] = {}
+        self._meter: Meter | None = None
+
+    @property
+    def meter(self) -> Meter:
+        """What captures; made when the first test needs it."""
+        if self._meter is None:
+            from mem_cli.pytest_plugin.measure import Meter
+
+            self._meter = Meter(self.settings)
+        return self._meter
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Run the body of a test under capture, where it has a limit."""
+        wanted = wanted_of(item, self.settings)
+        if wanted.nothing and not self.settings.update_baseline:
+            return (yield)
+        if not self.active:
+            self._say_unchecked()
+            return (yield)
+        body = item.runtest
+        item.runtest = lambda: self._check(item, wanted, body)  # type: ignore[method-assign]
+        try:
+            return (yield)
+        finally:
+            del item.runtest  # the class's own again
+
+    def _say_unchecked(self) -> None:
+        if not self.warned:
+            self.warned = True
+            text = "tests have memory limits, which are checked by: pytest --mem"
+            warnings.warn(MemoryLimitWarning(text), stacklevel=1)
+
+    def _check(self, item: pytest.Item, wanted: Wanted, body: Callable[[], object]) -> None:
+        failed = ""
+        try:
+            self._take(item, wanted, self.meter.check(item, wanted, body))
+        except MemError as error:
+            failed = str(error)
+        if failed:
+            pytest.fail(f"memory limit: {failed}", pytrace=False)
+
+    def _take(self, item: pytest.Item, wanted: Wanted, outcome: Outcome) -> None:
+        from mem_parser.budget import Verdict
+
+        if outcome.subject is not None:
+            item.user_properties.append((PEAK, round(outcome.peak_bytes)))
+            item.user_properties.append((ALLOCATED, round(outcome.allocated_bytes)))
+            if self.settings.update_baseline:
+                from mem_parser.budget.baseline import of_capture
+
+                self.programs[item.nodeid] = of_capture(outcome.subject, wanted.budget)
+        text = "\n".join(outcome.lines)
+        if outcome.verdict is Verdict.FAIL or (
+            outcome.verdict is Verdict.INCONCLUSIVE and self.settings.strict
+        ):
+            pytest.fail(f"memory limit\n{text}", pytrace=False)
+        if outcome.verdict is Verdict.INCONCLUSIVE:
+            message = f"{item.nodeid}: memory limit undecided\n{text}"
+            warnings.warn(MemoryLimitWarning(message), stacklevel=1)
+
+    def pytest_sessionfinish(self) -> None:
+        """Write the baseline, and end the capturing process."""
+        if self._meter is not None:
+            self._meter.close()
+        if self.programs:
+            _write_baseline(self.settings.baseline, self.programs)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say which tests took most."""
+        measured = []
+        for reports in terminalreporter.stats.values():
+            for report in reports:
+                found = dict(getattr(report, "user_properties", ()))
+                if PEAK in found and report.when == "call":
+                    measured.append((found[PEAK], found[ALLOCATED], report.nodeid))
+        if measured:
+            terminalreporter.section("memory")
+            for peak, allocated, nodeid in sorted(measured, reverse=True)[:_LARGEST]:
+                sizes = f"{format_bytes(peak):>11} peak {format_bytes(allocated):>11} allocated"
+                terminalreporter.write_line(f"{sizes}  {nodeid}")
+
+
+def _write_baseline(path: str, programs: dict[str, Program]) -> None:
+    from mem_parser.budget import baseline as baselines
+
+    stored = baselines.read_or_empty(path)
+    for name, program in programs.items():
+        stored.programs[name] = baselines.renewed(stored.programs.get(name), program)
+    Path(path).write_text(baselines.render(stored), encoding="utf-8")

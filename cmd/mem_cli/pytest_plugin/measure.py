@@ -1,0 +1,195 @@
+"""Running a test's body under capture, and holding the capture against its limits."""
+
+from __future__ import annotations
+
+import gc
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import NormalDist
+
+import pytest
+
+from mem_cli.pytest_plugin.marks import LeakLimit, Wanted
+from mem_cli.pytest_plugin.settings import Settings
+from mem_cli.pytest_plugin.sidecar import Sidecar
+from mem_parser.budget import Report, Subject, Verdict, check, first_rate, needed_rate, open_subject
+from mem_parser.budget.outputs.text import result_lines
+from mem_parser.budget.outputs.words import place
+from mem_parser.diff import Change, Diff, Level, diff_profiles
+from mem_parser.estimate import Estimate
+from mem_parser.model import Count, Unit
+from mem_parser.reports.units import format_bytes
+
+_ERROR = 0.05
+_SAMPLES_AT_LEAK_LIMIT = 256
+
+
+@dataclass
+class Outcome:
+    """What became of the limits of one test."""
+
+    verdict: Verdict = Verdict.PASS
+    lines: list[str] = field(default_factory=list)
+    peak_bytes: float = 0.0
+    allocated_bytes: float = 0.0
+    subject: Subject | None = None
+
+    def add(self, verdict: Verdict, lines: list[str]) -> None:
+        """Take one more verdict in; the worst of them counts."""
+        order = [Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL]
+        self.verdict = max(self.verdict, verdict, key=order.index)
+        if verdict is not Verdict.PASS:
+            self.lines += lines
+
+
+class Meter:
+    """Captures of tests of this process, one at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = Path(settings.keep or tempfile.mkdtemp(prefix="pytest-mem-"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._sidecar: Sidecar | None = None
+
+    @property
+    def sidecar(self) -> Sidecar:
+        """The capturing process."""
+        if self._sidecar is None:
+            self._sidecar = Sidecar()
+        return self._sidecar
+
+    def close(self) -> None:
+        """End the capturing process."""
+        if self._sidecar is not None:
+            self._sidecar.close()
+        if not self.settings.keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def prefix(self, item: pytest.Item) -> Path:
+        """Where the files of a test go."""
+        name = re.sub(r"[^\w.-]+", "_", item.nodeid.rpartition("/")[2])
+        return self.folder / name[:120]
+
+    def captured(self, item: pytest.Item, rate: int, body: Callable[[], object]) -> Subject:
+        """Run `body` under capture. What it raises is raised, after the capture has ended."""
+        self.sidecar.start(rate)
+        try:
+            body()
+        finally:
+            path = self.sidecar.stop(self.prefix(item))
+        return self._subject(path, item)
+
+    def _subject(self, path: str, item: pytest.Item) -> Subject:
+        subject = open_subject(path)
+        subject.name = item.nodeid
+        if not self.settings.keep:
+            Path(path).unlink()
+        return subject
+
+    def check(self, item: pytest.Item, wanted: Wanted, body: Callable[[], object]) -> Outcome:
+        """Run a test and check everything that is wanted of it; the first run is the test itself.
+
+        Raises what the test raises.
+        """
+        outcome = Outcome()
+        if wanted.budget.every_limit or self.settings.update_baseline:
+            self._check_budget(item, wanted, body, outcome)
+        if wanted.leaks is not None:
+            self._check_leaks(item, wanted.leaks, body, outcome)
+        return outcome
+
+    def _check_budget(
+        self, item: pytest.Item, wanted: Wanted, body: Callable[[], object], outcome: Outcome
+    ) -> None:
+        rate = self.settings.rate_bytes or first_rate([wanted.budget])
+        report: Report | None = None
+        for attempt in range(1, self.settings.tries + 1):
+            subject = self.captured(item, rate, body)
+            report = check([(subject, wanted.budget)], tries=self.settings.tries, attempt=attempt)
+            if attempt == 1:
+                outcome.subject = subject
+                _facts(subject, outcome)
+            if not report.may_be_decided or rate <= 1:
+                break
+            rate = max(int(needed_rate(report, rate)), 1)
+        assert report is not None
+        for _, result in report.results:
+            outcome.add(result.verdict, result_lines(result))
+
+    def _check_leaks(
+        self, item: pytest.Item, limit: LeakLimit, body: Callable[[], object], outcome: Outcome
+    ) -> None:
+        for _ in range(limit.warmups):
+            body()
+        share = limit.amount * (limit.repeat - 1) / _SAMPLES_AT_LEAK_LIMIT
+        rate = self.settings.rate_bytes or max(1, 1 << int(math.log2(max(share, 1.0))))
+        self.sidecar.start(rate)
+        try:
+            body()
+            gc.collect()
+            first = self.sidecar.look(self.prefix(item))
+            for _ in range(limit.repeat - 1):
+                body()
+            gc.collect()
+        finally:
+            last = self.sidecar.stop(self.prefix(item))
+        before, after = self._subject(first, item), self._subject(last, item)
+        growth = diff_profiles(
+            (before.profile, before.symbols),
+            (after.profile, after.symbols),
+            level=Level.STACK,
+            count=Count.INUSE,
+        )
+        outcome.add(*_leak_verdict(growth, limit, rate))
+
+
+def _facts(subject: Subject, outcome: Outcome) -> None:
+    profile = subject.profile
+    readings = [reading.estimate_bytes for reading in profile.series]
+    outcome.peak_bytes = max([*readings, profile.total(Count.INUSE, Unit.SPACE).value])
+    outcome.allocated_bytes = (
+        profile.total(Count.ALLOC, Unit.SPACE).value if profile.has_alloc else 0.0
+    )
+
+
+def _leak_verdict(growth: Diff, limit: LeakLimit, rate: int) -> tuple[Verdict, list[str]]:
+    """Hold what grew for each run against the limit, at 5 % on either side.
+
+    The bounds are normal ones, widened by the sample that has not come (T; see `budget.bounds`).
+    """
+    runs = limit.repeat - 1
+    error = math.hypot(growth.total.std_error, rate if rate > 1 else 0.0)
+    margin = NormalDist().inv_cdf(1 - _ERROR) * error / runs
+    each = growth.total.value / runs
+    verdict = Verdict.INCONCLUSIVE
+    if each - margin > limit.amount:
+        verdict = Verdict.FAIL
+    elif each + margin <= limit.amount:
+        verdict = Verdict.PASS
+    word = "FAIL  " if verdict is Verdict.FAIL else "?     "
+    shown = Estimate(each, error / runs, growth.total.samples)
+    text = f"{word}leaks  {_signed(shown)} for each run, limit {limit.text}"
+    return verdict, [text, *_culprits(growth, runs)]
+
+
+def _signed(value: Estimate) -> str:
+    return f"{format_bytes(value.value)} ± {format_bytes(1.96 * value.std_error)}"
+
+
+def _culprits(growth: Diff, runs: int) -> list[str]:
+    lines = []
+    for row in growth.rows[:3]:
+        if row.delta.value <= 0 or row.change is Change.NOISE:
+            break
+        first, *callers = row.frames
+        gain = format_bytes(row.delta.value / runs)
+        lines.append(f"      +{gain}  {first.function}  {place(first)}".rstrip())
+        lines += [
+            f"        called by {frame.function}  {place(frame)}".rstrip() for frame in callers[:3]
+        ]
+    return lines

@@ -1,0 +1,150 @@
+"""The process beside the tests that captures them, and the test process's end of it.
+
+Model: one line of JSON for each command and one for each answer, over a pipe. Between commands it
+reads the counters every few milliseconds, so that the peaks of short tests are seen. It ends when
+its input does, thus with the test process.
+
+    start RATE     begins a capture                     {"ok": true}
+    look PREFIX    writes what the capture has so far   {"path": "..."}
+    stop PREFIX    ends it and writes its file          {"path": "..."}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mem_parser.errors import MemError
+from mem_profiler import discovery, toggle
+from mem_profiler.recorder import Pace
+from mem_profiler.session import Rates, Session
+
+PACE = Pace(tick_s=0.002, cost_share=0.5)
+ANSWER_S = 60.0
+END = "target test ended"
+
+
+class _Server:
+    """The commands, in the process beside the tests."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.session: Session | None = None
+
+    def start(self, rate: int) -> dict[str, Any]:
+        """Begin a capture."""
+        self.session = Session(self.pid, PACE)
+        self.session.start(Rates(rate), None)
+        return {"ok": True}
+
+    def look(self, prefix: str) -> dict[str, Any]:
+        """Write a snapshot."""
+        return {"path": toggle.snapshot(self.pid, prefix).path}
+
+    def stop(self, prefix: str) -> dict[str, Any]:
+        """End the capture and write its file."""
+        if self.session is None:
+            raise MemError("no capture runs")
+        session, self.session = self.session, None
+        try:
+            return {"path": session.finish(prefix, END).path}
+        finally:
+            session.close()
+
+    def serve(self) -> None:
+        """Obey until the input ends."""
+        rest = b""
+        while True:
+            wait = None
+            if self.session is not None:
+                self.session.tick()
+                wait = self.session.recorder.due_in()
+            if not select.select([0], [], [], wait)[0]:
+                continue
+            data = os.read(0, 65536)
+            if not data:
+                break
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                os.write(1, json.dumps(self._answer(json.loads(line))).encode() + b"\n")
+        if self.session is not None:
+            self.session.abandon()
+
+    def _answer(self, command: list[Any]) -> dict[str, Any]:
+        name, *arguments = command
+        try:
+            answer: dict[str, Any] = getattr(self, name)(*arguments)
+        except MemError as error:
+            return {"error": str(error)}
+        return answer
+
+
+class Sidecar:
+    """The process beside this one; started when first needed. Every answer is waited for, bounded.
+
+    A Python that forks has two owners of the pipe: only the process that started it may use it.
+    """
+
+    def __init__(self) -> None:
+        variables = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "PYTHONMALLOC")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mem_cli.pytest_plugin.sidecar", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=variables,
+        )
+
+    def _ask(self, *command: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+            ready = select.select([self._process.stdout], [], [], ANSWER_S)[0]
+            line = self._process.stdout.readline() if ready else b""
+        except OSError:
+            line = b""
+        if not line:
+            raise MemError("the process that captures the tests has ended, or does not answer")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise MemError(answer["error"])
+        return answer
+
+    def start(self, rate_bytes: int) -> None:
+        """Begin a capture of this process. Raises MemError."""
+        self._ask("start", rate_bytes)
+
+    def look(self, prefix: Path) -> str:
+        """Write a snapshot; its path. Raises MemError."""
+        return str(self._ask("look", str(prefix))["path"])
+
+    def stop(self, prefix: Path) -> str:
+        """End the capture; the path of its file. Raises MemError."""
+        return str(self._ask("stop", str(prefix))["path"])
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(timeout=10)
+
+
+def main() -> None:
+    """Serve the process whose number is the argument."""
+    pid = int(sys.argv[1])
+    discovery.open_process(pid).close()
+    _Server(pid).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The pytest plugin, run as users run it: pytest in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+TESTS = """
+import json, os, time
+import pytest
+
+kept = []
+
+@pytest.mark.limit_memory("10 MB")
+def test_small():
+    bytearray(2 << 20)
+
+@pytest.mark.limit_memory("10 MB")
+def test_big():
+    block = bytearray(30 << 20)
+    assert len(block)
+
+@pytest.mark.limit_memory(inuse="1 MB")
+def test_keeps():
+    kept.append(bytearray(3 << 20))
+
+@pytest.mark.limit_leaks("100 KB")
+def test_leaks():
+    kept.append([object() for _ in range(20000)])
+
+@pytest.mark.limit_leaks("100 KB")
+def test_fills_a_cache_once():
+    kept.append(1) if "once" in os.environ else kept.extend(object() for _ in range(20000))
+    os.environ["once"] = "1"
+
+@pytest.mark.limit_sites("function:PyByteArray_Resize", peak="1 MB")
+def test_site():
+    block = bytearray(4 << 20)
+    time.sleep(0.1)
+    assert len(block)
+
+@pytest.mark.limit_alloc_rate("1 TB/s")
+def test_rate():
+    [object() for _ in range(20000)]
+
+@pytest.mark.limit_memory("10 MB")
+def test_fails_by_itself():
+    block = bytearray(30 << 20)
+    assert not block, "its own failure"
+
+def test_free():
+    kept.clear()
+"""
+OUTCOMES = {
+    "test_small": None,
+    "test_big": "peak  30.0",
+    "test_keeps": "inuse",
+    "test_leaks": "leaks",
+    "test_fills_a_cache_once": None,
+    "test_site": "function:PyByteArray_Resize",
+    "test_rate": None,
+    "test_fails_by_itself": "its own failure",
+    "test_free": None,
+}
+
+
+def run(folder: Path, *arguments: str, code: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run pytest in the folder, bounded."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert code is None or done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def outcomes(path: Path) -> dict[str, str | None]:
+    """Each test of a JUnit file, with the text of its failure."""
+    cases = ET.parse(path).getroot().iter("testcase")
+    found = {}
+    for case in cases:
+        failure = case.find("failure")
+        found[case.get("name", "")] = (
+            None if failure is None else f"{failure.get('message')}\n{failure.text}"
+        )
+    return found
+
+
+@pytest.fixture
+def folder_of_tests(tmp_path: Path) -> Path:
+    """A folder with tests of each kind."""
+    (tmp_path / "test_limits.py").write_text(TESTS, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_every_kind_of_limit(folder_of_tests: Path, workers: tuple[str, ...]) -> None:
+    done = run(folder_of_tests, "--mem", "--junit-xml=out.xml", *workers, code=1)
+    found = outcomes(folder_of_tests / "out.xml")
+    assert set(found) == set(OUTCOMES)
+    for name, text in OUTCOMES.items():
+        if text is None:
+            assert found[name] is None, found[name]
+        else:
+            assert text in (found[name] or ""), (name, found[name])
+    assert "called by" in (found["test_big"] or "")
+    assert "30.00 MiB peak" in done.stdout
+
+
+def test_without_mem_limits_are_named_and_not_checked(folder_of_tests: Path) -> None:
+    done = run(folder_of_tests, "-k", "big or keeps", code=0)
+    assert "pytest --mem" in done.stdout
+    assert "2 passed, 7 deselected, 1 warning" in done.stdout
+
+
+def test_the_session_default_and_the_budget_file(folder_of_tests: Path) -> None:
+    (folder_of_tests / "test_limits.py").write_text(
+        "def test_a(): bytearray(9 << 20)\ndef test_b(): bytearray(9 << 20)\n"
+    )
+    run(folder_of_tests, "--mem-limit", "32 MiB", code=0)
+    done = run(folder_of_tests, "--mem-limit", "4 MiB", code=1)
+    assert "2 failed" in done.stdout
+    (folder_of_tests / "memory.toml").write_text(
+        '[target."*::test_b"]\npeak = "1 MiB"\n', encoding="utf-8"
+    )
+    done = run(folder_of_tests, "--mem-budget", "memory.toml", code=1)
+    assert "1 failed, 1 passed" in done.stdout
+
+
+def test_an_increase_over_the_baseline_fails(folder_of_tests: Path) -> None:
+    tests = folder_of_tests / "test_limits.py"
+    text = "def test_a():\n    block = bytearray({} << 20)\n    assert block is not None\n"
+    tests.write_text(text.format(8))
+    run(folder_of_tests, "--mem-update-baseline", code=0)
+    assert "test_limits.py::test_a" in (folder_of_tests / "pytest_mem.baseline").read_text()
+    run(folder_of_tests, "--fail-on-increase", code=0)
+    tests.write_text(text.format(12))
+    done = run(folder_of_tests, "--fail-on-increase", code=1)
+    assert "growth" in done.stdout
+    tests.write_text(text.format(4))
+    run(folder_of_tests, "--fail-on-increase", code=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--mem-limit", "much"), "--mem-limit"),
+        (("--mem-budget", "none.toml"), "none.toml"),
+        (("--mem", "--mem-tries", "0"), "at least 1"),
+        (("--mem-update-baseline", "-n", "2"), "leave -n away"),
+        (("--fail-on-increase",), "pytest_mem.baseline"),
+    ],
+)
+def test_bad_options_are_usage_errors(
+    folder_of_tests: Path, arguments: tuple[str, ...], text: str
+) -> None:
+    done = run(folder_of_tests, *arguments)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert text in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_bad_mark_fails_its_test(folder_of_tests: Path) -> None:
+    (folder_of_tests / "test_limits.py").write_text(
+        'import pytest\n@pytest.mark.limit_memory("12 parsecs")\ndef test_a(): pass\n'
+    )
+    done = run(folder_of_tests, "--mem", code=1)
+    assert "test_limits.py::test_a: " in done.stdout
+    assert "12 parsecs" in done.stdout
+
+
+def test_files_are_kept_where_asked(folder_of_tests: Path) -> None:
+    run(folder_of_tests, "--mem", "-k", "small", "--mem-keep", "kept", "--mem-rate", "1", code=0)
+    (heap,) = (folder_of_tests / "kept").glob("*.heap")
+    shown = subprocess.run(
+        [sys.executable, "-m", "mem_cli.mem_parser", "summary", "--json", heap],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert json.loads(shown.stdout)
+
+
+def test_pytest_called_by_a_program_says_what_to_do(folder_of_tests: Path) -> None:
+    program = "import pytest, sys; sys.exit(pytest.main(['--mem', '-q']))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder_of_tests, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "mem_profiler run" in done.stderr

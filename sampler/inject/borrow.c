@@ -228,6 +228,8 @@ static int write_region(struct borrow *b) {
         return fail(b, -ENOMEM, "out of memory");
     *frame = *b->frame;
     frame->region = b->region;
+    frame->nap[1] = MP_NAP_NS;
+    frame->loader = b->region + MP_REGION_CODE + (uint64_t)(mp_payload_loader - __start_mp_payload);
     frame->xsave = mp_has_xsave();
     frame->pad_leave = in_pad(b, mp_pad_leave);
     frame->pad_unused = in_pad(b, mp_pad_unused);

@@ -2,10 +2,8 @@
  * payload.c - what runs in the region: see payload.h. No string, no table, no call out of this section
  * but through addresses in the frame.
  */
-#if defined(__x86_64__)
 /* A constant in a vector register would be loaded from outside the section. */
 #pragma GCC target("general-regs-only")
-#endif
 
 #include "payload.h"
 
@@ -21,8 +19,6 @@
 #define ATTRIBUTE_BYTES 64 /* sizeof(pthread_attr_t): 56 on x86_64, 64 on aarch64 */
 #define MEMFD_CLOEXEC 1u
 #define YIELDS 20000 /* some 10 ms */
-#define NAP_NS 500000
-#define NAPS_PER_MS 2
 
 typedef int (*attr_init_fn)(void *);
 typedef int (*attr_set_fn)(void *, long);
@@ -48,8 +44,7 @@ IN_PAYLOAD void mp_payload_create(struct mp_payload_frame *frame) {
     if (rc == 0)
         rc = ((attr_set_fn)frame->pthread_attr_setstacksize)(attributes, LOADER_STACK_BYTES);
     if (rc == 0)
-        rc = ((create_fn)frame->pthread_create)(&thread, attributes, (void *)mp_payload_loader,
-                                                frame);
+        rc = ((create_fn)frame->pthread_create)(&thread, attributes, (void *)frame->loader, frame);
     frame->created = rc;
     __atomic_store_n(&frame->ready, 1, __ATOMIC_RELEASE);
     /* Somebody takes the thread away from here now; if not, it leaves by itself. No call that waits:
@@ -58,12 +53,12 @@ IN_PAYLOAD void mp_payload_create(struct mp_payload_frame *frame) {
         mp_syscall4(SYS_sched_yield, 0, 0, 0, 0);
 }
 
-static inline __attribute__((always_inline)) bool wait_for(const uint32_t *word) {
-    const long nap[2] = {0, NAP_NS};
-    for (unsigned i = 0; i < MP_PATIENCE_MS * NAPS_PER_MS; i++) {
+static inline __attribute__((always_inline)) bool wait_for(const struct mp_payload_frame *frame,
+                                                           const uint32_t *word) {
+    for (unsigned i = 0; i < MP_PATIENCE_MS * (1000000 / MP_NAP_NS); i++) {
         if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != 0)
             return true;
-        mp_syscall4(SYS_nanosleep, (long)nap, 0, 0, 0);
+        mp_syscall4(SYS_nanosleep, (long)frame->nap, 0, 0, 0);
     }
     return false;
 }
@@ -127,7 +122,7 @@ static inline __attribute__((always_inline)) uint32_t get_library(struct mp_payl
         frame->fd = (int32_t)fd;
     }
     reach(frame, MP_LOADER_WANTS_LIBRARY);
-    if (!wait_for(&frame->go) || __atomic_load_n(&frame->go, __ATOMIC_ACQUIRE) != 1)
+    if (!wait_for(frame, &frame->go) || __atomic_load_n(&frame->go, __ATOMIC_ACQUIRE) != 1)
         return fail(frame, MP_FAILED_WAIT, -ETIMEDOUT);
     if (frame->fd >= 0)
         name_of_fd(frame);
@@ -167,6 +162,6 @@ IN_PAYLOAD void *mp_payload_load(struct mp_payload_frame *frame) {
     }
     frame->failure = failure;
     reach(frame, MP_LOADER_DONE);
-    wait_for(&frame->ack);
-    return wait_for(&frame->left) ? (void *)frame->region : 0;
+    wait_for(frame, &frame->ack);
+    return wait_for(frame, &frame->left) ? (void *)frame->region : 0;
 }

@@ -32,6 +32,7 @@
 #define MP_REGION_STACK 0x50000
 #define MP_REGION_BYTES 0x60000
 
+#define MP_NAP_NS 500000 /* between two looks of the loader at a word */
 #define MP_PATIENCE_MS 20000 /* how long the loader waits for an answer from outside */
 
 /* How far the loader came: it counts up, or jumps to DONE with an error. */
@@ -78,6 +79,8 @@ struct mp_payload_frame {
     uint64_t dlerror;
     uint64_t entry;
     uint64_t dlopen_flags;
+    uint64_t loader; /* mp_payload_loader as copied */
+    int64_t nap[2];  /* a struct timespec: MP_NAP_NS */
     uint32_t ready; /* `created` is valid; the borrowed thread waits a moment to be put back */
     uint32_t pad;
     char memfd_name[32];

@@ -26,6 +26,7 @@ from mem_parser.symbols.symbolizer import assign_modules, distinct_addresses
 
 Counts = npt.NDArray[np.int64]
 _COLUMNS = ("inuse_blocks", "inuse_bytes", "alloc_blocks", "alloc_bytes")
+_DEVICE_COLUMNS = ("inuse_taken_bytes", "alloc_taken_bytes", "failed_blocks", "failed_bytes")
 _LOST_MARKER = 1
 _COUNT_LIMIT = 1 << 62
 _NOTED_HOSTS = 20
@@ -41,6 +42,7 @@ class _Known:
     has_alloc: bool = True
     since_start: bool = True
     domain: str | None = None
+    device: bool = False
     incomplete: str | None = None
     hosts: dict[str, None] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
@@ -69,7 +71,9 @@ class Merger:
         s = profile.sites
         classes = (_size_class(s.inuse_blocks, s.inuse_bytes),
                    _size_class(s.alloc_blocks, s.alloc_bytes))  # fmt: skip
-        columns = [np.maximum(getattr(s, c), 0).tolist() for c in _COLUMNS]
+        nothing = np.zeros(len(s), dtype=np.int64)
+        found = [getattr(s, c) for c in (*_COLUMNS, *_DEVICE_COLUMNS)]
+        columns = [np.maximum(nothing if c is None else c, 0).tolist() for c in found]
         keys = zip(
             stacks[s.stack].tolist(),
             *(c.tolist() for c in classes),
@@ -94,6 +98,7 @@ class Merger:
         if known.domain not in (None, domain) or len(profile.domains) > 1:
             raise UsageProblem(f"{name}: blocks of another kind ({domain}) than in the first file")
         known.domain = domain
+        known.device |= profile.sites.failed_blocks is not None
         known.exact_samples &= profile.exact_samples
         known.leaf_exact &= profile.stacks.leaf_exact
         known.has_alloc &= profile.has_alloc
@@ -200,7 +205,10 @@ class Merger:
 
     def _sites(self, rates: npt.NDArray[np.float64] | None) -> SiteTable:
         clipped = [[min(v, _COUNT_LIMIT) for v in row] for row in self._sums]
-        sums = np.array(clipped, dtype=np.int64).reshape(-1, len(_COLUMNS))
+        sums = np.array(clipped, dtype=np.int64).reshape(-1, len(_COLUMNS) + len(_DEVICE_COLUMNS))
+        of_device = {
+            name: sums[:, len(_COLUMNS) + k].copy() for k, name in enumerate(_DEVICE_COLUMNS)
+        }
         return SiteTable(
             stack=np.array(self._site_stack, dtype=np.int64),
             domain=np.zeros(len(sums), dtype=np.int32),
@@ -209,6 +217,7 @@ class Merger:
             alloc_blocks=sums[:, 2].copy(),
             alloc_bytes=sums[:, 3].copy(),
             rate_bytes=rates,
+            **(of_device if self._known.device else {}),
         )
 
 

@@ -21,6 +21,7 @@ from mem_parser.domains import join
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.filters import Filters
 from mem_parser.marks import group_marks
+from mem_parser.merge import Merger
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_bytes, read_profile
 from mem_parser.reports.view import make_view
@@ -141,6 +142,22 @@ def test_a_device_file_survives_being_written_again() -> None:
     assert second.marks == first.marks
     for name in ("inuse_taken_bytes", "alloc_taken_bytes", "failed_blocks", "failed_bytes"):
         assert np.array_equal(getattr(second.sites, name), getattr(first.sites, name)), name
+
+
+def test_merging_adds_up_what_devices_say() -> None:
+    merger = Merger()
+    for name in ("a", "b"):
+        merger.add(read_bytes(device_file().data, name), name)
+    merged = merger.result()
+
+    assert merged.domains == ["cuda-0"]
+    taken = merged.weigh_taken(Count.INUSE)
+    assert taken is not None
+    assert taken.sum() == 20 * MIB
+    assert merged.sites.failed_bytes is not None
+    assert merged.sites.failed_bytes.sum() == 2 * 96 * MIB
+    with pytest.raises(UsageProblem):
+        merger.add(read_bytes(host_file().data, "c"), "c")
 
 
 DATA = device_file().data

@@ -206,10 +206,7 @@ class Merger:
     def _sites(self, rates: npt.NDArray[np.float64] | None) -> SiteTable:
         clipped = [[min(v, _COUNT_LIMIT) for v in row] for row in self._sums]
         sums = np.array(clipped, dtype=np.int64).reshape(-1, len(_COLUMNS) + len(_DEVICE_COLUMNS))
-        of_device = {
-            name: sums[:, len(_COLUMNS) + k].copy() for k, name in enumerate(_DEVICE_COLUMNS)
-        }
-        return SiteTable(
+        table = SiteTable(
             stack=np.array(self._site_stack, dtype=np.int64),
             domain=np.zeros(len(sums), dtype=np.int32),
             inuse_blocks=sums[:, 0].copy(),
@@ -217,8 +214,11 @@ class Merger:
             alloc_blocks=sums[:, 2].copy(),
             alloc_bytes=sums[:, 3].copy(),
             rate_bytes=rates,
-            **(of_device if self._known.device else {}),
         )
+        if self._known.device:
+            for k, name in enumerate(_DEVICE_COLUMNS, start=len(_COLUMNS)):
+                setattr(table, name, sums[:, k].copy())
+        return table
 
 
 def _size_class(blocks: Counts, size: Counts) -> Counts:

@@ -7,7 +7,7 @@ adds the profile itself as well, and `open_profile` reads and names it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -141,10 +141,10 @@ def debug_servers(*, asked: bool) -> Debuginfod | None:
 
 
 def open_profile(
-    file: str, given: dict[str, Any], count: Count | None = None, *, also: Sequence[str] = ()
+    file: str, given: dict[str, Any], count: Count | None = None
 ) -> tuple[Profile, Symbols]:
-    """Read and name a profile, as `address_names` does; together with the other domains of the same
-    capture that the files ``also`` hold.
+    """Read and name a profile, as `address_names` does; together with other domains of the same
+    capture where files of them are given.
 
     With ``count`` only the sites that have such blocks are named, which is less work. Raises
     `InputFileError`.

@@ -37,12 +37,6 @@ def _shared(command: Command) -> Command:
             metavar="FILE",
             help="Write here, `-` is standard output (default: beside FILE).",
         ),
-        click.option(
-            "--also",
-            multiple=True,
-            metavar="FILE",
-            help="Another domain of the same capture, for the flame graph.",
-        ),
         click.option("--base", metavar="FILE", help="Show the difference to this older profile."),
         click.option(
             "--confidential",
@@ -82,6 +76,7 @@ def flamegraph(file: str, **options: Any) -> None:
 
 @click.command("report")
 @_shared
+@with_option
 def report(file: str, **options: Any) -> None:
     r"""Make a report for people who install nothing: one HTML file with all views.
 
@@ -130,9 +125,9 @@ def _open(file: str, kind: str, options: dict[str, Any]) -> _Given:
     check_output(output)
     # The page hides allocator frames itself, so that its reader can have them back.
     keep_frames = dataclasses.replace(filters, rule=FrameRule.NONE)
-    profile, symbols = keep_frames.apply(*open_profile(file, options, also=options["also"]))
+    profile, symbols = keep_frames.apply(*open_profile(file, options))
     domains = None
-    if options["also"] and len(profile.domains) > 1:
+    if profile.parts and len(profile.domains) > 1:
         domains = profile
         profile = as_part(profile.where(profile.sites.domain == 0), profile.domains[0])
     base = None

@@ -347,7 +347,9 @@ def _thread_rows(profile: Profile, leaf: IntArray) -> Rows:
     if blocks is None:
         nothing = np.zeros(0, dtype=np.int64)
         return Rows(nothing, nothing, nothing, {str(Count.INUSE): np.zeros((0, COLUMNS))})
-    weighed = unsample(blocks.blocks, blocks.bytes, profile.rate_bytes)
+    rates = profile.rates
+    rate = rates if isinstance(rates, float) else rates[blocks.site]
+    weighed = unsample(blocks.blocks, blocks.bytes, rate)
     values = np.column_stack(
         (
             weighed.bytes,

@@ -320,9 +320,34 @@ def test_the_options_choose_what_opens_and_what_is_in_it(heap: Path, tmp_path: P
         "count": "alloc",
         "unit": "objects",
         "hideAllocators": False,
+        "apart": False,
     }
     assert blocks["tree"][1]["row.inuse.4"].sum() == 3
     assert any("only --focus 0x2fff" in w for w in blocks["facts"]["warnings"])
+
+
+@pytest.mark.parametrize("command", ["flamegraph", "report"])
+def test_domains_of_one_capture_stay_apart_on_a_page(command: str, tmp_path: Path) -> None:
+    same = {"pid": 7, "capture": 1, "started": 5.0}
+    files = []
+    for name, size in (("host", 300), ("cuda:0", 5000)):
+        files.append(tmp_path / f"{name}.heap")
+        heap = HeapFile([Record((0x1000, 0x2000), 1, size)], rate=1, header=same | {"domain": name})
+        files[-1].write_bytes(heap.data)
+    page = tmp_path / "page.html"
+    run(command, files[0], "--with", files[1], "-o", page)
+
+    blocks = blocks_of(page.read_text(encoding="utf-8"))
+    head, columns = blocks["tree"]
+    assert head["domains"] == ["host", "cuda:0"]
+    assert sorted(zip(columns["row.domain"], columns["row.inuse.0"], strict=True)) == [
+        (0, pytest.approx(300, rel=0.3)), (1, pytest.approx(5000, rel=0.3)),
+    ]  # fmt: skip
+    assert blocks["facts"]["start"]["apart"] is True
+    assert blocks["facts"]["headline"].startswith("Total: 3")
+    if command == "report":
+        assert {d["name"] for d in blocks["tables"]["domains"]} == {"host", "cuda:0"}
+        assert blocks["tables"]["totals"]["inuse"][0] < 500
 
 
 def test_a_base_makes_the_diff_tab(heap: Path, tmp_path: Path) -> None:

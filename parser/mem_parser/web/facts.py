@@ -46,6 +46,8 @@ class Opening:
     count: Count = Count.INUSE
     unit: Unit = Unit.SPACE
     hide_allocators: bool = True
+    apart: bool = False
+    """Domains are looked at one by one, beginning with the first: their bytes do not add up."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings under the names that the page has for them."""
@@ -53,6 +55,7 @@ class Opening:
             "count": str(self.count),
             "unit": str(self.unit),
             "hideAllocators": self.hide_allocators,
+            "apart": self.apart,
         }
 
 

@@ -41,6 +41,7 @@ def render(
     name: str = "profile",
     base: tuple[Profile, Symbols] | None = None,
     start: Opening | None = None,
+    domains: Profile | None = None,
     confidential: bool = False,
     most_nodes: int = MOST_NODES,
     size_limit: int = SIZE_LIMIT,
@@ -49,13 +50,16 @@ def render(
 
     ``name`` is what to call the profile where it does not say itself. With ``base`` the page opens
     on the difference to it. ``confidential`` leaves out paths, source files, host and command
-    line. The page is below ``size_limit`` bytes; what had to be left out for that is stated on it.
+    line. ``domains`` is the same capture together with its other domains of memory, with stacks
+    numbered alike: the reader may look at each. The page is below ``size_limit`` bytes; what had to
+    be left out for that is stated on it.
     """
     if confidential:
         profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
+        domains = None if domains is None else confidential_profile(domains)
         name = without_paths(name)
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
-    tree = build_tree(profile, symbols, base, most_nodes=most_nodes)
+    tree = build_tree(domains or profile, symbols, base, most_nodes=most_nodes)
 
     def page(packed: str, pruned: Pruned) -> str:
         notes = symbol_notes(symbols, pruned)

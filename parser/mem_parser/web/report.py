@@ -59,6 +59,7 @@ def render(
     budget: Mapping[str, Any] | None = None,
     svg: str | None = None,
     start: Opening | None = None,
+    domains: Profile | None = None,
     confidential: bool = False,
     most_nodes: int = MOST_NODES,
     size_limit: int = SIZE_LIMIT,
@@ -68,15 +69,17 @@ def render(
     ``name`` is what to call the profile where it does not say itself; ``base`` adds the difference
     to the flame graph and the call graph. In ``confidential`` mode ``svg`` must be drawn from a
     profile that `mem_parser.web.confidential` made; without an ``svg`` the page draws one itself.
-    The page is below ``size_limit`` bytes; what was left out for that is stated on it.
+    ``domains`` is as of the flame graph; all other tabs are of ``profile`` alone. The page is below
+    ``size_limit`` bytes; what was left out for that is stated on it.
     """
     if confidential:
         profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
+        domains = None if domains is None else confidential_profile(domains)
         name = without_paths(name)
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
     notes: list[str] = []
     drawing = svg if svg is not None else _draw(profile, symbols, name, notes, base)
-    tree = build_tree(profile, symbols, base, most_nodes=most_nodes)
+    tree = build_tree(domains or profile, symbols, base, most_nodes=most_nodes)
     blocks: dict[str, Any] = {
         "account": memory_account(profile),
         "series": _series(profile),

@@ -12,7 +12,7 @@ function explorerSettings(profile, start) {
     count: setting.choice(counts.includes(start.count) ? start.count : counts[0], counts),
     unit: setting.choice(start.unit, ["space", "objects"]),
     thread: setting.number(-1, profile.threads.length),
-    domain: setting.number(-1, profile.domains.length),
+    domain: setting.number(start.apart ? 0 : -1, profile.domains.length),
     flip: setting.flag(false),
     invert: setting.flag(false),
     lines: setting.flag(false),
@@ -36,7 +36,7 @@ class Explorer {
       set: (changes) => this.change(changes), back: () => state.back(), forward: () => history.forward(),
       reset: () => this.reset(), step: (by) => this.stepMatch(by), help: () => this.help.toggle(),
     };
-    this.toolbar = new Toolbar(host, profile, state, actions);
+    this.toolbar = new Toolbar(host, profile, state, actions, state.settings.domain.initial < 0);
     this.banner = element("div", "banner");
     this.graph = element("div", "graph");
     this.graph.tabIndex = 0;

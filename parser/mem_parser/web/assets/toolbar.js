@@ -33,8 +33,10 @@ const TOGGLES = [
 
 class Toolbar {
   // actions: set(changes), back(), forward(), reset(), step(direction), help()
-  constructor(host, profile, state, actions) {
+  // together: bytes of all domains may be looked at in one
+  constructor(host, profile, state, actions, together) {
     this.state = state;
+    this.together = together;
     this.buttons = {};
     this.selects = {};
     this.bar = element("div", "toolbar");
@@ -76,7 +78,7 @@ class Toolbar {
       add("thread", "Thread", [[-1, "all threads"], ...words], Number);
     }
     group("domain", "Domain", profile.domains.length > 1
-      ? [[-1, "all domains"], ...profile.domains.map((domain, k) => [k, domain])] : [], Number);
+      ? [...(this.together ? [[-1, "all domains"]] : []), ...profile.domains.map((domain, k) => [k, domain])] : [], Number);
   }
 
   addToggles(profile, actions) {

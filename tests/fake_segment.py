@@ -25,7 +25,7 @@ def site_key(
     stack: int, size_class: int = 1, domain: int = 0, shard: int = 0, capture: int = 1
 ) -> int:
     """A site key as segment.h packs it."""
-    return stack | size_class << 26 | domain << 38 | shard << 44 | capture << 46
+    return stack | size_class << 26 | domain << 38 | shard << 44 | capture << 47
 
 
 class FakeSegment:
@@ -40,7 +40,7 @@ class FakeSegment:
         index = self._take(4096 * 8)
         sites = self._take(site_rows * 72)
         next_sites = self._take(4 * site_rows * 72)
-        live = self._take(live_rows * 40)
+        live = self._take(live_rows * 32)
         arena = self._take(ARENA_BYTES)
         self.data = np.zeros(self.at, np.uint8)
         self.control: Any = self.data[: layout.CONTROL.itemsize].view(layout.CONTROL)[0]
@@ -63,10 +63,10 @@ class FakeSegment:
         self._level(c["lost_sites"], lost, 64, 64)
         self._table("stack_index", [(index, 4096)], 0)
         self._table("sites", [(sites, site_rows), (next_sites, 4 * site_rows)], 64)
-        self._table("live", [(live, live_rows)], 32)
+        self._table("live", [(live, live_rows)], 24)
         self.site_keys, self.site_rows = self._views(sites, site_rows, layout.SITE_ROW)
         self.lost_keys, self.lost_rows = self._views(lost, 64, layout.SITE_ROW)
-        self.live_keys, self.live_rows = self._views(live, live_rows, layout.LIVE_ROW)
+        self.live_rows = self.data[live : live + live_rows * 32].view(layout.LIVE_ROW)
         self.threads = self.data[threads:][: 64 << 10].view(layout.THREAD)
         self.modules = self.data[modules:][: 256 << 10].view(layout.MODULE)
         self.arena = self.data[arena:].view(np.uint64)
@@ -133,10 +133,10 @@ class FakeSegment:
         """Add a live row born `age_s` seconds after the capture's start."""
         at, self._live = self._live, self._live + 1
         start = int(self.control["capture"][int(self.control["capture_number"]) & 1]["start_ns"])
-        self.live_keys[at] = address
         row = self.live_rows[at]
-        row["size_bytes"], row["site_key"], row["thread"] = size, key, thread
-        row["birth_ns"] = start + int(age_s * 1e9)
+        row["key"], row["site_key"] = address, key
+        row["size_thread"] = size | thread << layout.LIVE_SIZE_BITS
+        row["birth"] = (start + int(age_s * 1e9) >> layout.LIVE_BIRTH_SHIFT) & 0xFFFFFFFF
         return at
 
     def thread(self, tid: int, name: bytes) -> int:

@@ -261,6 +261,26 @@ def _device_counts(table: Words, all_freed: NDArray[np.bool_]) -> DeviceCounts:
     return DeviceCounts(table[:, 4].copy(), freed, table[:, 6].copy(), table[:, 7].copy())
 
 
+UNPACKED = np.dtype(
+    [("size_bytes", "<u8"), ("birth_ns", "<u8"), ("site_key", "<u8"), ("thread", "<u4")]
+)
+
+
+def _unpacked(packed: Records, start_ns: int) -> Records:
+    """Live rows of the host as columns. Births are the low bits of a count of 2^22 ns: what lies
+    nearer than 2^31 of them to the capture's start is told right, 104 days.
+    """
+    rows = np.empty(len(packed), UNPACKED)
+    rows["size_bytes"] = packed["size_thread"] & np.uint64((1 << layout.LIVE_SIZE_BITS) - 1)
+    rows["thread"] = packed["size_thread"] >> np.uint64(layout.LIVE_SIZE_BITS)
+    rows["site_key"] = packed["site_key"]
+    start = start_ns >> layout.LIVE_BIRTH_SHIFT
+    since = (packed["birth"] - np.uint32(start & 0xFFFFFFFF)).view(np.int32).astype(np.int64)
+    moment = np.maximum(since + start, 0).astype(np.uint64)
+    rows["birth_ns"] = moment << np.uint64(layout.LIVE_BIRTH_SHIFT)
+    return rows
+
+
 def read_live(
     segment: Segment, control: Control, capture: int, source: Source = HOST
 ) -> LiveBlocks:
@@ -272,6 +292,8 @@ def read_live(
         if not keys.any():
             continue
         rows = segment.rows(level, dtype)
+        if source is HOST:
+            rows = _unpacked(rows, int(control.capture["start_ns"]))
         settled = (keys != 0) & (keys & np.uint64(1) == 0) & (segment.keys(level) == keys)
         settled &= _of_capture(rows["site_key"], capture)
         settled &= rows[source.size] <= (BYTES_MAX if source is HOST else DEVICE_BYTES_MAX)
@@ -279,7 +301,7 @@ def read_live(
         if source is not HOST:
             settled &= rows["state"] & np.uint64(OWNERS_MASK) != 0
         parts.append(rows[settled])
-    rows = np.concatenate(parts) if parts else np.empty(0, dtype)
+    rows = np.concatenate(parts) if parts else np.empty(0, UNPACKED if source is HOST else dtype)
     return LiveBlocks(
         site=rows["site_key"] & np.uint64(layout.SITE_MASK),
         size_bytes=rows[source.size].astype(np.uint64),

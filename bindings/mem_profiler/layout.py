@@ -50,6 +50,17 @@ def dtype(struct: str) -> np.dtype[np.void]:
     return result
 
 
+# Rows of these tables begin with their key; those of the others lie behind all keys of the level.
+KEY_IN_ROW = frozenset({"mp_live_row"})
+
+
+def payload_bytes(struct: str | None) -> int:
+    """Bytes that a row of a table has beside its key; `struct` as for dtype(), None: nothing."""
+    if struct is None:
+        return 0
+    return dtype(struct).itemsize - (8 if struct in KEY_IN_ROW else 0)
+
+
 @functools.cache
 def offset_of(*path: str | int) -> int:
     """Byte offset in struct mp_control of a field path such as ("capture", 1, "stop_ns")."""
@@ -126,6 +137,10 @@ MEMORY_KINDS = {
     lib.MP_MEMORY_POOL: "pool",
 }
 MARK_KINDS = {lib.MP_MARK_POINT: "point", lib.MP_MARK_BEGIN: "begin", lib.MP_MARK_END: "end"}
+
+SHARDS: int = 1 << lib.MP_KEY_SHARD_BITS
+LIVE_SIZE_BITS: int = lib.MP_LIVE_SIZE_BITS
+LIVE_BIRTH_SHIFT: int = lib.MP_LIVE_BIRTH_SHIFT
 
 STATE_STARTING: int = lib.MP_STATE_STARTING
 STATE_READY: int = lib.MP_STATE_READY

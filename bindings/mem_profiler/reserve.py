@@ -75,8 +75,7 @@ def _extend(segment: Segment, control: Control, region: str, want: int) -> int:
 def _publish_level(segment: Segment, control: Control, table: str, index: int) -> int:
     """Reserve level `index` of a table and let the target use it; 0 or the errno."""
     row_struct = ROWS[table]
-    row_bytes = layout.dtype(row_struct).itemsize if row_struct else 0
-    level = control.level(control[table]["level"][index], index, row_bytes)
+    level = control.level(control[table]["level"][index], index, row_struct)
     if level is None:
         return errno.EINVAL
     if not segment.swap((table, "growing"), GROWING_FREE, GROWING_CONTROLLER, 32):
@@ -117,7 +116,7 @@ def first_pieces(segment: Segment) -> None:
 
 def _reserve_lost(segment: Segment, control: Control, name: str, row_struct: str) -> int:
     raw = control[name]
-    level = control.level(raw, 15, layout.dtype(row_struct).itemsize)
+    level = control.level(raw, 15, row_struct)
     if level is None:
         return errno.EINVAL
     if int(raw["reserved_bytes"]) >= level.total_bytes:
@@ -157,7 +156,7 @@ def _first_of_devices(segment: Segment, control: Control) -> list[int]:
 def _fill(segment: Segment, level: Level) -> float:
     """Share of rows in use; of a large level, its first keys stand for all (keys are hashed)."""
     count = min(level.rows, KEYS_SAMPLED)
-    keys = segment.read(level.offset, 8 * count).view(np.uint64)
+    keys = segment.keys(level, count)
     return float(np.count_nonzero(keys)) / count
 
 

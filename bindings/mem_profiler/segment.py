@@ -48,11 +48,12 @@ class Level:
     offset: int
     rows: int
     row_bytes: int
+    key_in_row: bool = False
 
     @property
     def rows_offset(self) -> int:
-        """Where the payload rows begin."""
-        return self.offset + 8 * self.rows
+        """Where the payload rows begin, or the rows with their keys."""
+        return self.offset + (0 if self.key_in_row else 8 * self.rows)
 
     @property
     def total_bytes(self) -> int:
@@ -108,17 +109,17 @@ class Control:
         """The levels of `table` that may be read, smallest first, without senseless ones."""
         record = self._record[table]
         ready = min(int(record["levels_ready"]), layout.LEVELS)
-        wanted = layout.dtype(row_struct).itemsize if row_struct else 0
-        found = (self.level(record["level"][i], i, wanted) for i in range(ready))
+        found = (self.level(record["level"][i], i, row_struct) for i in range(ready))
         levels = [level for level in found if level is not None]
         # Levels are reserved before use: they cannot hold much more than the file has pages.
         while sum(level.total_bytes for level in levels) > self._room_bytes:
             levels.pop()
         return levels
 
-    def level(self, raw: Any, index: int, row_bytes: int) -> Level | None:
-        """`raw` (struct mp_level) as a checked level, or None."""
-        level = Level(index, int(raw["offset"]), int(raw["rows"]), int(raw["row_bytes"]))
+    def level(self, raw: Any, index: int, row_struct: str | None) -> Level | None:
+        """`raw` (struct mp_level) as a checked level of such rows, or None."""
+        row_bytes, in_row = layout.payload_bytes(row_struct), row_struct in layout.KEY_IN_ROW
+        level = Level(index, int(raw["offset"]), int(raw["rows"]), int(raw["row_bytes"]), in_row)
         sane = (
             level.offset >= layout.CONTROL_BYTES
             and level.offset % 8 == 0
@@ -131,7 +132,7 @@ class Control:
     def lost_level(self, name: str, row_struct: str) -> Level | None:
         """The level of reserved sites in field `name`, once it may be read."""
         raw = self._record[name]
-        level = self.level(raw, 15, layout.dtype(row_struct).itemsize)
+        level = self.level(raw, 15, row_struct)
         if level is None or int(raw["reserved_bytes"]) < level.rows * (8 + level.row_bytes):
             return None
         return level
@@ -233,13 +234,16 @@ class Segment:
                 return FILE_MAX_BYTES
             return offset
 
-    def keys(self, level: Level) -> Words:
-        """The keys of a level, one u64 per row."""
-        return self.read(level.offset, 8 * level.rows).view(np.uint64)
+    def keys(self, level: Level, count: int | None = None) -> Words:
+        """The keys of a level, one u64 per row; only the first `count` of them if given."""
+        rows = level.rows if count is None else min(count, level.rows)
+        stride = 8 + level.row_bytes if level.key_in_row else 8
+        words = self.read(level.offset, stride * rows).view(np.uint64)
+        return np.ascontiguousarray(words[:: stride // 8])
 
     def rows(self, level: Level, dtype: np.dtype[np.void]) -> Records:
-        """The payload rows of a level."""
-        return self.read(level.rows_offset, level.rows * level.row_bytes).view(dtype)
+        """The payload rows of a level, with their keys where those are part of them."""
+        return self.read(level.rows_offset, level.rows * dtype.itemsize).view(dtype)
 
     def used_bytes(self) -> int:
         """Pages of the file in use, in bytes."""

@@ -5,147 +5,197 @@
 #include "local.h"
 #include "sites.h"
 
-#define GROW_AHEAD (MP_BUCKET_ROWS + 1) /* rows in use in two buckets: ask for the next level */
+#define NEAR_SHIFT 10 /* blocks of one kilobyte share their first bucket */
+#define PAGE_SHIFT 12 /* and those of a page lie side by side */
+
+#define CHOICES 3
+
+/* The buckets of a block in every level, before they are cut to the level's size. */
+struct place {
+    uint32_t bucket[CHOICES];
+};
 
 static uint64_t key_of(const void *block) {
     return (uint64_t)(uintptr_t)block & ~MP_LIVE_CLAIMED;
 }
 
-static void write_row(struct mp_live_row *to, const struct mp_live_row *from) {
-    mp_store_relaxed(&to->size_bytes, from->size_bytes);
-    mp_store_relaxed(&to->birth_ns, from->birth_ns);
+static struct place place_of(uint64_t key) {
+    uint32_t page = (uint32_t)((key >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ULL >> 32);
+    uint32_t near = (uint32_t)(key >> NEAR_SHIFT) & ((1u << (PAGE_SHIFT - NEAR_SHIFT)) - 1);
+    uint64_t hash = key * 0xd6e8feb86659fd93ULL;
+    return (struct place){
+        {page << (PAGE_SHIFT - NEAR_SHIFT) | near, (uint32_t)(hash >> 32), (uint32_t)(hash >> 12)}};
+}
+
+static struct mp_live_row *bucket_at(const struct mp_segment *seg, const struct mp_level *level,
+                                     uint32_t bucket) {
+    uint32_t row = bucket * MP_LIVE_BUCKET_ROWS & (level->rows - 1);
+    return (struct mp_live_row *)(seg->base + level->offset) + row;
+}
+
+/* Bit i is set where the key of row i is `key`. */
+static unsigned matches(const struct mp_live_row *rows, uint64_t key) {
+    unsigned same = 0;
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < MP_LIVE_BUCKET_ROWS; i++)
+        same |= (unsigned)(mp_load_relaxed(&rows[i].key) == key) << i;
+    return same;
+}
+
+static void write_row(struct mp_live_row *to, const struct mp_live_block *from) {
+    uint64_t size = from->size_bytes, most = (1ULL << MP_LIVE_SIZE_BITS) - 1;
+    mp_store_relaxed(&to->size_thread,
+                     (size < most ? size : most) | (uint64_t)from->thread << MP_LIVE_SIZE_BITS);
     mp_store_relaxed(&to->site_key, from->site_key);
     mp_store_relaxed(&to->site, from->site);
-    mp_store_relaxed(&to->thread, from->thread);
+    mp_store_relaxed(&to->birth, (uint32_t)(from->birth_ns >> MP_LIVE_BIRTH_SHIFT));
 }
 
-static void read_row(struct mp_live_row *to, const struct mp_live_row *from) {
-    to->size_bytes = mp_load_relaxed(&from->size_bytes);
-    to->birth_ns = mp_load_relaxed(&from->birth_ns);
+static void read_row(struct mp_live_block *to, const struct mp_live_row *from) {
+    uint64_t size_thread = mp_load_relaxed(&from->size_thread);
+    to->size_bytes = size_thread & ((1ULL << MP_LIVE_SIZE_BITS) - 1);
+    to->thread = (uint32_t)(size_thread >> MP_LIVE_SIZE_BITS);
     to->site_key = mp_load_relaxed(&from->site_key);
     to->site = mp_load_relaxed(&from->site);
-    to->thread = mp_load_relaxed(&from->thread);
+    to->birth_ns = (uint64_t)mp_load_relaxed(&from->birth) << MP_LIVE_BIRTH_SHIFT;
 }
 
-/* Bits set in the low byte; the builtin would be a call without a newer instruction set. */
-static unsigned bits_of(unsigned x) {
-    x -= x >> 1 & 0x55;
-    x = (x & 0x33) + (x >> 2 & 0x33);
-    return (x + (x >> 4)) & 0x0f;
-}
-
-/* Claim an empty row of the level; *used counts the occupied rows seen on the way. */
-static uint32_t claim_empty(struct mp_segment *seg, const struct mp_level *level, uint64_t key,
-                            uint64_t hash, unsigned *used) {
-    uint64_t *keys = mp_level_keys(seg, level);
-    for (unsigned which = 0; which < 2; which++) {
-        uint32_t first = mp_bucket(level, hash, which);
-        unsigned empty = mp_bucket_matches(keys + first, 0);
-        *used += MP_BUCKET_ROWS - bits_of(empty);
-        for (; empty != 0; empty &= empty - 1) {
-            uint32_t row = first + (uint32_t)__builtin_ctz(empty);
-            if (mp_cas_u64(&keys[row], 0, key | MP_LIVE_CLAIMED))
+/*
+ * Claim an empty row of the level, or NULL. A row that is claimed for this very address was left behind by a
+ * signal handler that jumped away: the block is the caller's, so nobody else is at it. *last: the
+ * buckets before the last choice were full.
+ */
+static struct mp_live_row *claim_empty(struct mp_segment *seg, const struct mp_level *level,
+                                       uint64_t key, const struct place *at, bool *last) {
+    for (unsigned which = 0; which < CHOICES; which++) {
+        struct mp_live_row *rows = bucket_at(seg, level, at->bucket[which]);
+        unsigned abandoned = matches(rows, key | MP_LIVE_CLAIMED);
+        if (mp_unlikely(abandoned != 0))
+            return rows + __builtin_ctz(abandoned);
+        for (unsigned empty = matches(rows, 0); empty != 0; empty &= empty - 1) {
+            struct mp_live_row *row = rows + __builtin_ctz(empty);
+            *last = which == CHOICES - 1;
+            if (mp_cas_u64(&row->key, 0, key | MP_LIVE_CLAIMED))
                 return row;
         }
     }
-    return MP_ROW_NONE;
+    *last = true;
+    return NULL;
 }
 
-/* Evict a block of an earlier capture from the two buckets and claim its row. */
-static uint32_t claim_old(struct mp_segment *seg, const struct mp_level *level, uint64_t key,
-                          uint64_t hash, uint32_t capture) {
-    uint64_t *keys = mp_level_keys(seg, level);
-    for (unsigned i = 0; i < 2 * MP_BUCKET_ROWS; i++) {
-        uint32_t row = mp_bucket(level, hash, i / MP_BUCKET_ROWS) + i % MP_BUCKET_ROWS;
-        struct mp_live_row *payload = mp_level_row(seg, level, row);
-        uint64_t old = mp_load_acquire(&keys[row]);
+/* Evict a block of an earlier capture from the buckets and claim its row. */
+static struct mp_live_row *claim_old(struct mp_segment *seg, const struct mp_level *level,
+                                     uint64_t key, const struct place *at, uint32_t capture) {
+    for (unsigned i = 0; i < CHOICES * MP_LIVE_BUCKET_ROWS; i++) {
+        struct mp_live_row *row =
+            bucket_at(seg, level, at->bucket[i / MP_LIVE_BUCKET_ROWS]) + i % MP_LIVE_BUCKET_ROWS;
+        uint64_t old = mp_load_acquire(&row->key);
         if (old == 0 || (old & MP_LIVE_CLAIMED) ||
-            mp_key_capture(mp_load_relaxed(&payload->site_key)) == capture ||
-            !mp_cas_u64(&keys[row], old, key | MP_LIVE_CLAIMED))
+            mp_key_capture(mp_load_relaxed(&row->site_key)) == capture ||
+            !mp_cas_u64(&row->key, old, key | MP_LIVE_CLAIMED))
             continue;
-        if (mp_key_capture(mp_load_relaxed(&payload->site_key)) == capture) {
-            mp_store_release(&keys[row], old); /* meanwhile freed, and sampled anew there */
+        if (mp_key_capture(mp_load_relaxed(&row->site_key)) == capture) {
+            mp_store_release(&row->key, old); /* meanwhile freed, and sampled anew there */
             continue;
         }
         mp_filter_remove((const void *)(uintptr_t)old);
         return row;
     }
-    return MP_ROW_NONE;
+    return NULL;
+}
+
+/* Ask for the next level as soon as a block came to its last choice in the first one, and in others once that
+ * happened about as often as they have rows / 256: a fifth to a half of them are in use then, and the levels
+ * before were left like that, so there is room until the new one is there. */
+static void ask_ahead(struct mp_table *table, const struct mp_level *last, uint32_t ready,
+                      uint32_t bucket) {
+    uint32_t random = bucket * 0x9e3779b9u >> 8, often = ready > 1 ? last->rows / 256 : 1;
+    if ((random & (often - 1)) == 0 && mp_load_relaxed(&table->wanted) <= ready)
+        mp_store_relaxed(&table->wanted, ready + 1);
 }
 
 /* The last level first: it has most of the room, and holds most of the blocks. */
-static uint32_t claim(struct mp_segment *seg, uint32_t ready, uint64_t key, uint64_t hash,
-                      uint32_t capture, uint32_t *number) {
+static struct mp_live_row *claim(struct mp_segment *seg, uint32_t ready, uint64_t key,
+                                 const struct place *at, uint32_t capture) {
     const struct mp_levels *levels = &seg->layout.live;
-    uint32_t row;
-    for (*number = ready; (*number)-- > 0;) {
-        unsigned used = 0;
-        if ((row = claim_empty(seg, &levels->level[*number], key, hash, &used)) != MP_ROW_NONE) {
-            if (*number + 1 == ready && used >= GROW_AHEAD)
-                mp_store_relaxed(&seg->control->live.wanted, ready + 1);
+    struct mp_live_row *row;
+    for (uint32_t i = ready; i-- > 0;) {
+        bool last = false;
+        row = claim_empty(seg, &levels->level[i], key, at, &last);
+        if (mp_unlikely(last) && i + 1 == ready)
+            ask_ahead(&seg->control->live, &levels->level[i], ready, at->bucket[1]);
+        if (row != NULL)
             return row;
-        }
     }
-    for (*number = ready; (*number)-- > 0;)
-        if ((row = claim_old(seg, &levels->level[*number], key, hash, capture)) != MP_ROW_NONE)
+    for (uint32_t i = ready; i-- > 0;)
+        if ((row = claim_old(seg, &levels->level[i], key, at, capture)) != NULL)
             return row;
-    return MP_ROW_NONE;
+    return NULL;
+}
+
+static void prefetch_rows(const struct mp_segment *seg, const struct place *at) {
+    const struct mp_levels *levels = &seg->layout.live;
+    uint32_t ready = mp_table_ready(levels, &seg->control->live);
+    if (ready == 0)
+        return;
+    const struct mp_live_row *rows = bucket_at(seg, &levels->level[ready - 1], at->bucket[0]);
+    __builtin_prefetch(rows, 1);
+    __builtin_prefetch(rows + MP_LIVE_BUCKET_ROWS / 2, 1);
 }
 
 void mp_live_prefetch(const struct mp_segment *seg, const void *block) {
-    const struct mp_levels *levels = &seg->layout.live;
-    uint32_t ready = mp_table_ready(levels, &seg->control->live);
-    uint64_t hash = mp_mix(key_of(block));
+    struct place at = place_of(key_of(block));
     mp_filter_prefetch(block);
-    for (uint32_t i = ready; i-- > 0 && i + 2 >= ready;) {
-        const struct mp_level *level = &levels->level[i];
-        const uint64_t *keys = mp_level_keys(seg, level);
-        __builtin_prefetch(keys + mp_bucket(level, hash, 0), 1);
-        __builtin_prefetch(keys + mp_bucket(level, hash, 1), 1);
-    }
+    prefetch_rows(seg, &at);
 }
 
-bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_row *row,
+bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_block *row,
                  uint32_t capture) {
     const struct mp_levels *levels = &seg->layout.live;
     struct mp_table *table = &seg->control->live;
-    uint64_t key = key_of(block), hash = mp_mix(key);
-    uint32_t ready = mp_table_ready(levels, &seg->control->live), number;
-    if (mp_load_relaxed(&table->wanted) > ready)
+    uint64_t key = key_of(block);
+    struct place at = place_of(key);
+    uint32_t ready = mp_table_ready(levels, table);
+    if (mp_unlikely(mp_load_relaxed(&table->wanted) > ready))
         mp_table_grow(seg, levels, table);
-    uint32_t at = claim(seg, ready, key, hash, capture, &number);
-    if (at == MP_ROW_NONE) {
+    struct mp_live_row *to = claim(seg, ready, key, &at, capture);
+    if (mp_unlikely(to == NULL)) {
         mp_store_relaxed(&table->wanted, ready + 1);
         mp_table_grow(seg, levels, table);
-        at = claim(seg, mp_table_ready(levels, &seg->control->live), key, hash, capture, &number);
+        to = claim(seg, mp_table_ready(levels, table), key, &at, capture);
     }
-    if (at == MP_ROW_NONE)
+    if (to == NULL)
         return false;
-    const struct mp_level *level = &levels->level[number];
-    write_row(mp_level_row(seg, level, at), row);
-    mp_filter_add((const void *)(uintptr_t)key);
-    mp_store_release(&mp_level_keys(seg, level)[at], key);
-    return true;
+    write_row(to, row);
+    bool added = mp_filter_add((const void *)(uintptr_t)key);
+    mp_store_release(&to->key, added ? key : 0);
+    return added;
 }
 
-bool mp_live_take(struct mp_segment *seg, const void *block, struct mp_live_row *out) {
+/* The block's owner alone may add its address, so a row that still has it was not touched in between. */
+static bool take_from(struct mp_live_row *row, uint64_t key, struct mp_live_block *out) {
+    if (mp_load_acquire(&row->key) != key)
+        return false;
+    read_row(out, row);
+    return mp_cas_u64(&row->key, key, 0); /* else evicted under us */
+}
+
+bool mp_live_take(struct mp_segment *seg, const void *block, struct mp_live_block *out) {
     const struct mp_levels *levels = &seg->layout.live;
-    uint64_t key = key_of(block), hash = mp_mix(key);
+    uint64_t key = key_of(block);
+    struct place at = place_of(key);
     uint32_t ready = mp_table_ready(levels, &seg->control->live);
     if (key == 0)
         return false;
-    for (uint32_t i = ready; i-- > 0;) {
-        const struct mp_level *level = &levels->level[i];
-        uint32_t row = mp_level_find(seg, level, hash, key);
-        if (row == MP_ROW_NONE)
-            continue;
-        uint64_t *keys = mp_level_keys(seg, level);
-        if (!mp_cas_u64(&keys[row], key, key | MP_LIVE_CLAIMED))
-            continue; /* evicted under us */
-        read_row(out, mp_level_row(seg, level, row));
-        mp_store_release(&keys[row], 0ULL);
-        mp_filter_remove((const void *)(uintptr_t)key);
-        return true;
+    for (uint32_t i = 0; i < CHOICES * ready; i++) {
+        const struct mp_level *level = &levels->level[ready - 1 - i / CHOICES];
+        struct mp_live_row *rows = bucket_at(seg, level, at.bucket[i % CHOICES]);
+        for (unsigned same = matches(rows, key); same != 0; same &= same - 1) {
+            if (take_from(rows + __builtin_ctz(same), key, out)) {
+                mp_filter_remove(block);
+                return true;
+            }
+        }
     }
     return false;
 }

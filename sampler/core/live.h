@@ -2,7 +2,8 @@
  * live.h - the table of sampled blocks that are still live: address -> site, size, birth, thread.
  *
  * Model: key = address; odd = claimed and not published, 0 = empty. Removing writes 0: look-ups
- * read both buckets whole, so no tombstone is needed. A block of an earlier capture may be evicted
+ * read its three buckets whole, so no tombstone is needed. The first bucket of a block is chosen by the
+ * kilobyte it lies in, so that blocks allocated together are found together; the others by its address. A block of an earlier capture may be evicted
  * when its buckets are full; its free then finds nothing, which is what ignoring it means. Every
  * published row has its address in the filter (local.h), so the caller of mp_live_take() has
  * already seen a filter hit.
@@ -15,15 +16,24 @@
 
 #include "table.h"
 
+/* A row as it is handed around: what struct mp_live_row packs. */
+struct mp_live_block {
+    uint64_t size_bytes;
+    uint64_t birth_ns; /* CLOCK_MONOTONIC_COARSE; comes back rounded to 2^MP_LIVE_BIRTH_SHIFT */
+    uint64_t site_key;
+    uint32_t site; /* level << 28 | row; level 15 = lost_sites */
+    uint32_t thread; /* row in threads */
+};
+
 /* HOOK. The block will be added soon: ask for the memory that takes. */
 void mp_live_prefetch(const struct mp_segment *seg, const void *block);
 
 /* HOOK. Insert; false when there is no room (the caller counts it). Adds the address to the
  * filter. */
-bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_row *row,
+bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live_block *row,
                  uint32_t capture);
 
 /* HOOK. Remove the block and copy its row to *out; false when it is not in the table. */
-bool mp_live_take(struct mp_segment *seg, const void *block, struct mp_live_row *out);
+bool mp_live_take(struct mp_segment *seg, const void *block, struct mp_live_block *out);
 
 #endif

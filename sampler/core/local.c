@@ -15,38 +15,8 @@ struct mp_local mp_local;
 const int64_t mp_gate_off = MP_GATE_OFF;
 __thread struct mp_thread_state mp_self __attribute__((tls_model("initial-exec")));
 
-static void cell_add(uint8_t *cell) {
-    uint8_t n = mp_load_relaxed(cell);
-    do {
-        if (n == UINT8_MAX)
-            return;
-    } while (!__atomic_compare_exchange_n(cell, &n, (uint8_t)(n + 1), true, __ATOMIC_RELEASE,
-                                          __ATOMIC_RELAXED));
-}
-
-static void cell_remove(uint8_t *cell) {
-    uint8_t n = mp_load_relaxed(cell);
-    do {
-        if (n == UINT8_MAX || n == 0)
-            return;
-    } while (!__atomic_compare_exchange_n(cell, &n, (uint8_t)(n - 1), true, __ATOMIC_RELEASE,
-                                          __ATOMIC_RELAXED));
-}
-
-void mp_filter_add(const void *p) {
-    uint64_t h = mp_filter_hash(p);
-    cell_add(&mp_local.filter_large[mp_filter_large_cell(p)]);
-    cell_add(&mp_local.filter_small[h >> (64 - MP_FILTER_SMALL_BITS)]);
-}
-
-void mp_filter_remove(const void *p) {
-    uint64_t h = mp_filter_hash(p);
-    cell_remove(&mp_local.filter_small[h >> (64 - MP_FILTER_SMALL_BITS)]);
-    cell_remove(&mp_local.filter_large[mp_filter_large_cell(p)]);
-}
-
 void mp_filter_clear(void) {
-    uint8_t *large = mp_local.filter_large;
+    uint16_t *large = mp_local.filter_large;
     memset(mp_local.filter_small, 0, sizeof mp_local.filter_small);
     uintptr_t page = getauxval(AT_PAGESZ), start = ((uintptr_t)large + page - 1) & -page;
     uintptr_t end = ((uintptr_t)large + sizeof mp_local.filter_large) & -page;

@@ -9,19 +9,21 @@
  * Filter: two counting filters of the addresses that the slow path of free must look at (sampled
  * live blocks, link maps of recorded modules). The small one fits the L1 cache and answers nearly
  * every free while few blocks are live-sampled; behind it a large one stays useful with a million.
- * A cell that reached 255 stays there: false positives cost a look-up, false negatives cannot
- * happen.
+ * False positives cost a look-up, false negatives cannot happen.
  *
  * Threads: any. Everything is HOOK.
  */
 #ifndef MP_LOCAL_H
 #define MP_LOCAL_H
 
+#include "known.h"
 #include "sample.h"
 #include "table.h"
 
-#define MP_FILTER_SMALL_BITS 14 /* 16 KiB */
-#define MP_FILTER_LARGE_BITS 21 /* 2 MiB, touched only where blocks are */
+#define MP_FILTER_SMALL_BITS 13 /* 16 KiB */
+#define MP_FILTER_LARGE_BITS 20 /* 2 MiB, touched only where blocks are */
+#define MP_FILTER_CELL_MAX 60000 /* no block is added to a fuller cell, so none ever wraps */
+#define MP_SITE_MEMO_BITS 13
 #define MP_LOCAL_ALIGN 65536    /* largest page size of the architectures served */
 
 struct mp_local {
@@ -33,8 +35,11 @@ struct mp_local {
     uint32_t epoch;          /* moves with each segment that this process image gets */
     uint64_t next_device_draw; /* ordinal of the next device block to be drawn for */
     uint8_t pad[56];
-    uint8_t filter_small[1u << MP_FILTER_SMALL_BITS];
-    uint8_t filter_large[1u << MP_FILTER_LARGE_BITS];
+    uint16_t filter_small[1u << MP_FILTER_SMALL_BITS];
+    uint16_t filter_large[1u << MP_FILTER_LARGE_BITS];
+    struct mp_known known;
+    uint32_t
+        site_memo[1u << MP_SITE_MEMO_BITS]; /* hash of a site's key -> where it was found last */
 } __attribute__((aligned(MP_LOCAL_ALIGN)));
 
 struct mp_thread_state {
@@ -58,20 +63,25 @@ static inline int64_t mp_gate(void) {
     return mp_load_relaxed(gate);
 }
 
-static inline uint64_t mp_filter_hash(const void *p) {
-    return ((uint64_t)(uintptr_t)p >> 4) * 0x9e3779b97f4a7c15ULL;
+/*
+ * Addresses of one page share one cache line of the small filter and four of the large one: both are as local
+ * as the heap, and threads whose blocks lie apart seldom write to the same line.
+ */
+static inline uint64_t mp_filter_page(const void *p) {
+    return ((uint64_t)(uintptr_t)p >> 12) * 0x9e3779b97f4a7c15ULL;
+}
+
+static inline uint64_t mp_filter_small_cell(const void *p) {
+    return mp_filter_page(p) >> (64 - MP_FILTER_SMALL_BITS + 5) << 5 | ((uintptr_t)p >> 4 & 0x1f);
+}
+
+static inline uint64_t mp_filter_large_cell(const void *p) {
+    return mp_filter_page(p) >> (64 - MP_FILTER_LARGE_BITS + 7) << 7 | ((uintptr_t)p >> 5 & 0x7f);
 }
 
 /* False: `p` is certainly none of ours. One load. */
 static inline bool mp_filter_hit(const void *p) {
-    uint64_t cell = mp_filter_hash(p) >> (64 - MP_FILTER_SMALL_BITS);
-    return mp_unlikely(mp_load_relaxed(&mp_local.filter_small[cell]) != 0);
-}
-
-/* Addresses of one page share four cache lines of the large filter, so it is as local as the heap. */
-static inline uint64_t mp_filter_large_cell(const void *p) {
-    uint64_t page = (uint64_t)(uintptr_t)p >> 12, group = page * 0x9e3779b97f4a7c15ULL;
-    return group >> (64 - MP_FILTER_LARGE_BITS + 8) << 8 | ((uintptr_t)p >> 4 & 0xff);
+    return mp_unlikely(mp_load_relaxed(&mp_local.filter_small[mp_filter_small_cell(p)]) != 0);
 }
 
 /* The second look, after mp_filter_hit(). */
@@ -83,8 +93,23 @@ static inline void mp_filter_prefetch(const void *p) {
     __builtin_prefetch(&mp_local.filter_large[mp_filter_large_cell(p)], 1);
 }
 
-void mp_filter_add(const void *p);
-void mp_filter_remove(const void *p);
+/* False, and nothing is added, when a cell is full. */
+static inline bool mp_filter_add(const void *p) {
+    uint16_t *small = &mp_local.filter_small[mp_filter_small_cell(p)];
+    uint16_t *large = &mp_local.filter_large[mp_filter_large_cell(p)];
+    if (mp_unlikely(mp_load_relaxed(small) > MP_FILTER_CELL_MAX) ||
+        mp_unlikely(mp_load_relaxed(large) > MP_FILTER_CELL_MAX))
+        return false;
+    __atomic_fetch_add(large, 1, __ATOMIC_RELEASE);
+    __atomic_fetch_add(small, 1, __ATOMIC_RELEASE);
+    return true;
+}
+
+/* Take back what mp_filter_add() added. */
+static inline void mp_filter_remove(const void *p) {
+    __atomic_fetch_sub(&mp_local.filter_small[mp_filter_small_cell(p)], 1, __ATOMIC_RELEASE);
+    __atomic_fetch_sub(&mp_local.filter_large[mp_filter_large_cell(p)], 1, __ATOMIC_RELEASE);
+}
 
 /* INIT. Empty both filters and give their pages back. What other threads add meanwhile may be lost. */
 void mp_filter_clear(void);

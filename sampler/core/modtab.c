@@ -55,9 +55,8 @@ static struct known_module *add(const struct mp_module *m) {
         if ((have == 0 || have == TOMBSTONE) && mp_cas_u64(&k->key, have, key)) {
             mp_store_relaxed(&k->row, NOT_RECORDED);
             mp_store_relaxed(&k->start, m->start);
-            mp_store_relaxed(&k->watched, m->link_map != NULL && !m->permanent);
-            if (k->watched)
-                mp_filter_add((const void *)(uintptr_t)key);
+            mp_store_relaxed(&k->watched, m->link_map != NULL && !m->permanent &&
+                                              mp_filter_add((const void *)(uintptr_t)key));
             return k;
         }
     }
@@ -259,7 +258,7 @@ void mp_modtab_after_fork(void) {
         uint64_t key = mp_load_relaxed(&known[i].key);
         mp_store_relaxed(&known[i].row, NOT_RECORDED);
         if (key > TOMBSTONE && known[i].watched)
-            mp_filter_add((const void *)(uintptr_t)key);
+            known[i].watched = mp_filter_add((const void *)(uintptr_t)key);
     }
 }
 

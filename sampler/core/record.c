@@ -19,6 +19,7 @@ struct capture_view {
     uint64_t rate_bytes;
     uint64_t start_ns;
     uint64_t now_ns;
+    uint64_t birth_ns; /* now, as a live row can hold it */
 };
 
 static void lose(struct mp_segment *seg, enum mp_lost cause) {
@@ -41,6 +42,7 @@ static bool view_capture(struct mp_segment *seg, int64_t gate, struct capture_vi
     view->number = (uint32_t)(gate >> MP_GATE_SHIFT);
     view->start_ns = mp_load_relaxed(&slot->start_ns);
     view->now_ns = now_ns();
+    view->birth_ns = view->now_ns >> MP_LIVE_BIRTH_SHIFT << MP_LIVE_BIRTH_SHIFT;
     if (view->number == 0 || view->number > MP_CAPTURE_MAX ||
         mp_load_relaxed(&slot->number) != view->number)
         return false;
@@ -51,9 +53,10 @@ static bool view_capture(struct mp_segment *seg, int64_t gate, struct capture_vi
     return false;
 }
 
+/* From the birth as it is stored, so that a reader comes to the same bucket. */
 static unsigned bucket_of(struct mp_segment *seg, int64_t gate, const struct capture_view *view) {
     const struct mp_capture *slot = slot_of(seg, gate);
-    uint64_t age = view->now_ns > view->start_ns ? view->now_ns - view->start_ns : 0;
+    uint64_t age = view->birth_ns > view->start_ns ? view->birth_ns - view->start_ns : 0;
     unsigned bucket = 0;
     while (bucket < MP_BUCKETS - 1 && age >= mp_load_relaxed(&slot->bucket_end_ns[bucket]))
         bucket++;
@@ -64,8 +67,13 @@ static unsigned bucket_of(struct mp_segment *seg, int64_t gate, const struct cap
 static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct mp_frame *caller) {
     uintptr_t frames[1 + MP_DEPTH_DEFAULT];
     struct mp_unwind_result end;
+    struct mp_unwind_trace trace;
+    struct mp_known_key key;
     uint32_t generation = mp_load_acquire(&seg->control->generation);
-    unsigned depth = mp_unwind(caller, frames + 1, MP_DEPTH_DEFAULT, &end);
+    uint32_t known = mp_known_find(caller, hook, generation, &key);
+    if (mp_likely(known != 0))
+        return known;
+    unsigned depth = mp_unwind_traced(caller, frames + 1, MP_DEPTH_DEFAULT, &end, &trace);
     if (depth == 0)
         return MP_STACK_LOST_EMPTY;
     uint16_t truncated = 0;
@@ -78,16 +86,18 @@ static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct
     uint32_t id = mp_stack_intern(seg, frames, depth + 1, truncated, generation, &is_new);
     if (is_new)
         mp_modtab_record(seg, frames, depth + 1);
+    if (id >= MP_STACK_LOST_MAX)
+        mp_known_learn(&key, caller, hook, generation, &trace, frames + 1, id);
     return id;
 }
 
 /* The site for the sample: its own, or the reserved one of its size when there is no room. */
 static uint32_t site_of(struct mp_segment *seg, uint32_t stack, uint64_t size, uint32_t thread,
                         uint32_t capture, uint64_t *key) {
-    *key = mp_site_key(stack, size, 0, thread, capture);
+    *key = mp_site_key(stack, size, 0, mp_shard_of(thread), capture);
     uint32_t site = mp_site_intern(seg, *key);
     if (site == MP_SITE_NONE && stack >= MP_STACK_LOST_MAX) {
-        *key = mp_site_key(MP_STACK_LOST_SITES_FULL, size, 0, thread, capture);
+        *key = mp_site_key(MP_STACK_LOST_SITES_FULL, size, 0, mp_shard_of(thread), capture);
         site = mp_site_intern(seg, *key);
     }
     return site;
@@ -100,7 +110,7 @@ static void record_sample(struct mp_segment *seg, int64_t gate, const struct cap
         mp_record_free(
             block); /* an earlier owner of the address was freed where we could not see it */
     mp_live_prefetch(seg, block);
-    struct mp_live_row row = {.size_bytes = size, .birth_ns = view->now_ns};
+    struct mp_live_block row = {.size_bytes = size, .birth_ns = view->birth_ns};
     row.thread = mp_thread_row(seg);
     row.site =
         site_of(seg, stack_of(seg, hook, caller), size, row.thread, view->number, &row.site_key);
@@ -111,7 +121,7 @@ static void record_sample(struct mp_segment *seg, int64_t gate, const struct cap
     else if (!mp_live_add(seg, block, &row, view->number))
         lose(seg, MP_LOST_LIVE_FULL);
     else
-        mp_site_add(counters, size, bucket_of(seg, gate, view));
+        mp_site_add(counters, size, bucket_of(seg, gate, view), mp_key_owned(row.site_key));
 }
 
 static bool segment_is_ours(const struct mp_segment *seg) {
@@ -150,7 +160,7 @@ mp_record_alloc(const void *block, size_t size, enum mp_hook hook, const struct 
 }
 
 /* Counters to which a free of `row` belongs; NULL when its capture is over. */
-static struct mp_site_row *counters_of(struct mp_segment *seg, const struct mp_live_row *row) {
+static struct mp_site_row *counters_of(struct mp_segment *seg, const struct mp_live_block *row) {
     if (mp_key_capture(row->site_key) != mp_load_relaxed(&seg->control->capture_number))
         return NULL;
     return mp_site_at(seg, row->site, row->site_key);

@@ -65,7 +65,7 @@ void mp_record_free(const void *block);
 
 /* A block taken out ahead of a realloc that may still be refused. */
 struct mp_taken {
-    struct mp_live_row row;
+    struct mp_live_block row;
     bool found;
 };
 

@@ -47,8 +47,7 @@
 #define MP_MARK_DOMAIN_BYTES 32
 
 /* Site keys: the whole identity of a site in one word, 0 = empty row.
- * bits  0..25 stack id, 26..37 size class, 38..43 domain, 44..45 shard, 46..61 capture, 62..63
- * zero. */
+ * bits  0..25 stack id, 26..37 size class, 38..43 domain, 44..46 shard, 47..62 capture, 63 zero. */
 #define MP_KEY_STACK_SHIFT 0
 #define MP_KEY_STACK_BITS 26
 #define MP_KEY_CLASS_SHIFT 26
@@ -56,14 +55,18 @@
 #define MP_KEY_DOMAIN_SHIFT 38
 #define MP_KEY_DOMAIN_BITS 6
 #define MP_KEY_SHARD_SHIFT 44
-#define MP_KEY_SHARD_BITS 2
-#define MP_KEY_CAPTURE_SHIFT 46
+#define MP_KEY_SHARD_BITS 3
+#define MP_SHARDS_OWNED 4 /* shards below belong to one thread each */
+#define MP_KEY_CAPTURE_SHIFT 47
 #define MP_KEY_CAPTURE_BITS 16
 #define MP_KEY_RECYCLING                                                                           \
     0xffffffffffffffffULL /* a row of an old capture being handed over: skip it */
 
 /* Live keys: the block's address; odd = claimed, not yet published; 0 = empty. */
 #define MP_LIVE_CLAIMED 1ULL
+#define MP_LIVE_BUCKET_ROWS 4 /* rows of one hash bucket: two cache lines side by side */
+#define MP_LIVE_SIZE_BITS 48
+#define MP_LIVE_BIRTH_SHIFT 22 /* births are counted in 2^22 ns, about the coarse clock's step */
 
 enum mp_state {
     MP_STATE_STARTING = 0, /* the constructor has not finished */
@@ -135,7 +138,8 @@ struct mp_capture {
         [MP_BUCKETS]; /* time since start; block i is born in the first bucket with t < end */
 };
 
-/* One level of a hash table: `rows` keys of 8 bytes, then `rows` payload rows. */
+/* One level of a hash table: `rows` keys of 8 bytes, then `rows` payload rows. In the table of live blocks
+ * the two alternate: each row is a struct mp_live_row. */
 struct mp_level {
     uint64_t offset; /* of the keys, from the start of the file; 0: no such level */
     uint32_t rows; /* power of two */
@@ -250,7 +254,8 @@ struct mp_stack {
     /* uint64_t frames[depth] follows */
 };
 
-/* Counters of one site: atomic adds only. */
+/* Counters of one site. To those of allocations of an owned shard its thread alone adds, all other adds are
+ * atomic. */
 struct mp_site_row {
     uint64_t alloc_blocks;
     uint64_t alloc_bytes;
@@ -259,12 +264,13 @@ struct mp_site_row {
     uint32_t births[MP_BUCKETS]; /* alloc_blocks by time bucket */
 };
 
+/* A live block. Unlike in the other tables, the key is part of the row. */
 struct mp_live_row {
-    uint64_t size_bytes;
-    uint64_t birth_ns; /* CLOCK_MONOTONIC_COARSE */
+    uint64_t key;
+    uint64_t size_thread; /* size in bytes | row in threads << MP_LIVE_SIZE_BITS */
     uint64_t site_key;
     uint32_t site; /* level << 28 | row; level 15 = lost_sites */
-    uint32_t thread; /* row in threads */
+    uint32_t birth; /* CLOCK_MONOTONIC_COARSE >> MP_LIVE_BIRTH_SHIFT, low bits */
 };
 
 /* Counters of one site of device memory: atomic adds only. Failed blocks are counted one by one,

@@ -2,6 +2,7 @@
  * sites.c - the table of sites. See sites.h.
  */
 #include "sites.h"
+#include "local.h"
 
 static struct mp_site_row *row_at(struct mp_segment *seg, const struct mp_level *level,
                                   uint32_t row) {
@@ -59,10 +60,9 @@ static uint32_t intern_lost(struct mp_segment *seg, uint64_t hash, uint64_t key)
     return row == MP_ROW_NONE ? MP_SITE_NONE : MP_LOST_SITES_LEVEL << 28 | row;
 }
 
-uint32_t mp_site_intern(struct mp_segment *seg, uint64_t key) {
+static uint32_t intern(struct mp_segment *seg, uint64_t hash, uint64_t key) {
     const struct mp_levels *levels = &seg->layout.sites;
     struct mp_table *table = &seg->control->sites;
-    uint64_t hash = mp_mix(key);
     if ((key & ((1ULL << MP_KEY_STACK_BITS) - 1)) < MP_STACK_LOST_MAX)
         return intern_lost(seg, hash, key);
 
@@ -87,6 +87,18 @@ uint32_t mp_site_intern(struct mp_segment *seg, uint64_t key) {
     return MP_SITE_NONE;
 }
 
+uint32_t mp_site_intern(struct mp_segment *seg, uint64_t key) {
+    uint64_t hash = mp_mix(key);
+    uint32_t *memo = &mp_local.site_memo[hash >> (64 - MP_SITE_MEMO_BITS)];
+    uint32_t site = mp_load_relaxed(memo);
+    if (mp_likely(mp_site_at(seg, site, key) != NULL))
+        return site;
+    site = intern(seg, hash, key);
+    if (site != MP_SITE_NONE)
+        mp_store_relaxed(memo, site);
+    return site;
+}
+
 struct mp_site_row *mp_site_at(struct mp_segment *seg, uint32_t site, uint64_t key) {
     uint32_t number = site >> 28, row = site & 0x0fffffff;
     const struct mp_level *level;
@@ -99,20 +111,4 @@ struct mp_site_row *mp_site_at(struct mp_segment *seg, uint32_t site, uint64_t k
     if (row >= level->rows || mp_load_acquire(&mp_level_keys(seg, level)[row]) != key)
         return NULL;
     return row_at(seg, level, row);
-}
-
-void mp_site_add(struct mp_site_row *row, uint64_t size, unsigned bucket) {
-    mp_add_relaxed(&row->births[bucket], 1);
-    mp_add_relaxed(&row->alloc_bytes, size);
-    __atomic_fetch_add(&row->alloc_blocks, 1, __ATOMIC_RELEASE);
-}
-
-void mp_site_free(struct mp_site_row *row, uint64_t size) {
-    mp_add_relaxed(&row->freed_bytes, size);
-    __atomic_fetch_add(&row->freed_blocks, 1, __ATOMIC_RELEASE);
-}
-
-void mp_site_unfree(struct mp_site_row *row, uint64_t size) {
-    __atomic_fetch_sub(&row->freed_blocks, 1, __ATOMIC_RELEASE);
-    __atomic_fetch_sub(&row->freed_bytes, size, __ATOMIC_RELAXED);
 }

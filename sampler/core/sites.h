@@ -36,6 +36,16 @@ static inline uint64_t mp_site_key(uint32_t stack, uint64_t size, uint32_t domai
            (uint64_t)capture << MP_KEY_CAPTURE_SHIFT;
 }
 
+/* HOOK. The shard of a thread's row: the first threads own one each, the others share the rest. */
+static inline uint32_t mp_shard_of(uint32_t thread) {
+    uint32_t shared = (1u << MP_KEY_SHARD_BITS) - MP_SHARDS_OWNED;
+    return thread - 1 < MP_SHARDS_OWNED ? thread - 1 : MP_SHARDS_OWNED + thread % shared;
+}
+
+static inline bool mp_key_owned(uint64_t key) {
+    return (uint32_t)(key >> MP_KEY_SHARD_SHIFT) % (1u << MP_KEY_SHARD_BITS) < MP_SHARDS_OWNED;
+}
+
 static inline uint32_t mp_key_capture(uint64_t key) {
     return (uint32_t)(key >> MP_KEY_CAPTURE_SHIFT) & ((1u << MP_KEY_CAPTURE_BITS) - 1);
 }
@@ -50,11 +60,30 @@ uint32_t mp_site_intern(struct mp_segment *seg, uint64_t key);
 /* HOOK. Counters of a site reference if it is in bounds and still belongs to `key`, else NULL. */
 struct mp_site_row *mp_site_at(struct mp_segment *seg, uint32_t site, uint64_t key);
 
-/* HOOK. Count one allocated block, born in time bucket `bucket`. */
-void mp_site_add(struct mp_site_row *row, uint64_t size, unsigned bucket);
+/* HOOK. Count one allocated block, born in time bucket `bucket`. `owned`: the row's shard is that of the
+ * calling thread and of no other (mp_key_owned() of its own key). */
+static inline void mp_site_add(struct mp_site_row *row, uint64_t size, unsigned bucket,
+                               bool owned) {
+    if (owned) {
+        mp_add_own_u32(&row->births[bucket], 1);
+        mp_add_own_u64(&row->alloc_bytes, size);
+        mp_add_own_u64(&row->alloc_blocks, 1);
+    } else {
+        mp_add_relaxed(&row->births[bucket], 1);
+        mp_add_relaxed(&row->alloc_bytes, size);
+        __atomic_fetch_add(&row->alloc_blocks, 1, __ATOMIC_RELEASE);
+    }
+}
 
-/* HOOK. Count one freed block; mp_site_unfree() takes that back. */
-void mp_site_free(struct mp_site_row *row, uint64_t size);
-void mp_site_unfree(struct mp_site_row *row, uint64_t size);
+/* HOOK. Count one freed block; mp_site_unfree() takes that back. Any thread. */
+static inline void mp_site_free(struct mp_site_row *row, uint64_t size) {
+    mp_add_relaxed(&row->freed_bytes, size);
+    __atomic_fetch_add(&row->freed_blocks, 1, __ATOMIC_RELEASE);
+}
+
+static inline void mp_site_unfree(struct mp_site_row *row, uint64_t size) {
+    __atomic_fetch_sub(&row->freed_blocks, 1, __ATOMIC_RELEASE);
+    __atomic_fetch_sub(&row->freed_bytes, size, __ATOMIC_RELAXED);
+}
 
 #endif

@@ -81,7 +81,8 @@ void mp_segment_layout(struct mp_control *control) {
     uint64_t rest = control->limit_bytes - at;
     at = lay_table(&control->stack_index, at, rest / 20, STACK_INDEX_ROWS, 0, page);
     at = lay_table(&control->sites, at, rest / 4, SITE_ROWS, sizeof(struct mp_site_row), page);
-    at = lay_table(&control->live, at, rest * 2 / 5, LIVE_ROWS, sizeof(struct mp_live_row), page);
+    at = lay_table(&control->live, at, rest * 2 / 5, LIVE_ROWS, sizeof(struct mp_live_row) - 8,
+                   page);
     at = lay_devices(control, at, rest, page);
     control->arena_offset = at;
     uint64_t arena = (control->limit_bytes - at) / page * page;

@@ -159,15 +159,42 @@ static bool step_slow(struct mp_walk *w, uintptr_t *pcs, unsigned max, unsigned 
     return true;
 }
 
+/* Note that the address `pcs[depth]` was read at ra_at, having followed the frame pointer saved at fp_at
+ * (0: followed none; `in_register`: the caller's). */
+static inline void note_step(struct mp_unwind_trace *trace, uintptr_t sp, unsigned depth,
+                             uintptr_t ra_at, uintptr_t fp_at, bool in_register) {
+    uintptr_t ra = (ra_at - sp) / sizeof(uintptr_t), fp = 0;
+    if (fp_at != 0)
+        fp = in_register ? MP_TRACE_REGISTER : (fp_at - sp) / sizeof(uintptr_t) + 1;
+    if (ra >= MP_TRACE_REGISTER || fp > MP_TRACE_REGISTER ||
+        (fp == MP_TRACE_REGISTER && !in_register))
+        trace->complete = false;
+    trace->step[(depth - 1) % MP_TRACE_STEPS] = (uint32_t)ra | (uint32_t)fp << 16;
+}
+
+/* The same for frames that the memo gave: frame[0] of `memo_frame` is the one before. */
+static void note_memo_steps(struct mp_unwind_trace *trace, uintptr_t sp, unsigned depth,
+                            const struct mp_memo_frame *f, unsigned n, uintptr_t current_fp_at,
+                            uintptr_t register_at) {
+    uintptr_t low = f->sp;
+    for (unsigned i = 0; i < n; i++, f++) {
+        uintptr_t ra_at = f[1].ra_at & ~(uintptr_t)MP_MEMO_CHAIN, fp_at = 0;
+        if ((f[1].ra_at & MP_MEMO_CHAIN) != 0)
+            fp_at = f->fp_at >= low ? f->fp_at : current_fp_at;
+        note_step(trace, sp, depth + i, ra_at, fp_at, fp_at == register_at);
+    }
+}
+
 /*
  * The loop. `memo` is compared with, or, if `record`, filled; it may be NULL when not recording. The
  * two variants are compiled apart.
  */
 static inline __attribute__((always_inline)) MP_RAW_READS unsigned
-walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo, bool record) {
+walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo, bool record,
+            struct mp_unwind_trace *trace) {
     uint64_t epoch = mp_cache_epoch(w->sequence);
     uintptr_t pc = w->pc, sp = w->sp, high = w->range.high;
-    uintptr_t fp_at = (uintptr_t)&w->fp;
+    uintptr_t fp_at = (uintptr_t)&w->fp, sp0 = sp;
     unsigned depth = 0, at = 0, known = memo != NULL && !record ? memo->depth : 0, same = 0;
     pcs[depth++] = pc;
     if (record) {
@@ -180,6 +207,9 @@ walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *mem
         if (at < known && memo->frame[at].sp == sp && memo->frame[at].pc == pc) {
             unsigned n = mp_memo_follow(memo, at, fp_at, high, pcs + depth, max - depth);
             if (n != 0) {
+                if (trace != NULL)
+                    note_memo_steps(trace, sp0, depth, &memo->frame[at], n, fp_at,
+                                    (uintptr_t)&w->fp);
                 at += n;
                 depth += n;
                 same += n;
@@ -191,7 +221,7 @@ walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *mem
         }
         uint64_t found = mp_cache_find(pc, epoch);
         uint32_t word = (uint32_t)found, kind = mp_rule_kind(word);
-        uintptr_t cfa, ra_at, chain = 0;
+        uintptr_t cfa, ra_at, chain = 0, followed = 0;
         if (mp_likely(mp_cache_hit(found) && kind == MP_RULE_SP)) {
             cfa = sp + mp_rule_offset(word);
             ra_at = mp_rule_ra_slot(word, cfa);
@@ -206,6 +236,7 @@ walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *mem
             if (mp_unlikely(fp < sp || fp >= high || cfa > high || fp % sizeof(uintptr_t) != 0)) {
                 goto slow;
             }
+            followed = fp_at;
             fp_at = fp;
             chain = MP_MEMO_CHAIN;
         } else if (mp_cache_hit(found) && kind == MP_RULE_END) {
@@ -218,18 +249,24 @@ walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *mem
         sp = cfa;
         if (mp_unlikely(next - 1 >= MP_ARCH_PC_LIMIT - 1)) {
             check_pc(w, next);
+            if (trace != NULL)
+                trace->complete = false; /* nothing tells this word apart from a later one */
             break;
         }
         if (mp_unlikely(depth == max)) {
             w->end = MP_LOST_TRUNCATED;
             break;
         }
+        if (trace != NULL)
+            note_step(trace, sp0, depth, ra_at, followed, followed == (uintptr_t)&w->fp);
         pcs[depth++] = pc = next;
         if (record && w->signals == 0) {
             mp_memo_record(memo, pc, sp, ra_at | chain, fp_at != (uintptr_t)&w->fp ? fp_at : 0);
         }
         continue;
     slow:
+        if (trace != NULL)
+            trace->complete = false;
         w->fp = *(const uintptr_t *)fp_at;
         w->pc = pc;
         w->sp = sp;
@@ -252,22 +289,43 @@ walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *mem
 
 static __attribute__((noinline)) MP_RAW_READS unsigned walk(struct mp_walk *w, uintptr_t *pcs,
                                                             unsigned max, struct mp_memo *memo) {
-    return walk_frames(w, pcs, max, memo, false);
+    return walk_frames(w, pcs, max, memo, false, NULL);
 }
 
 static __attribute__((noinline)) MP_RAW_READS unsigned
 walk_recording(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo) {
-    return walk_frames(w, pcs, max, memo, true);
+    return walk_frames(w, pcs, max, memo, true, NULL);
+}
+
+static __attribute__((noinline)) MP_RAW_READS unsigned
+walk_traced(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo, bool record,
+            struct mp_unwind_trace *trace) {
+    return walk_frames(w, pcs, max, memo, record, trace);
+}
+
+static unsigned walk_any(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo,
+                         bool fresh, struct mp_unwind_trace *trace) {
+    if (trace != NULL)
+        return walk_traced(w, pcs, max, memo, fresh, trace);
+    return fresh ? walk_recording(w, pcs, max, memo) : walk(w, pcs, max, memo);
 }
 
 unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
                    struct mp_unwind_result *result) {
+    return mp_unwind_traced(from, pcs, max, result, NULL);
+}
+
+unsigned mp_unwind_traced(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
+                          struct mp_unwind_result *result, struct mp_unwind_trace *trace) {
     if (depth_limit != 0 && max > depth_limit) {
         max = depth_limit;
     }
     if (max == 0) {
         *result = (struct mp_unwind_result){0, MP_LOST_TRUNCATED};
         return 0;
+    }
+    if (trace != NULL) {
+        trace->complete = false;
     }
     if (mode == MP_UNWIND_LIBGCC) {
         return mp_libgcc_unwind(from, pcs, max, result);
@@ -277,8 +335,16 @@ unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
     mp_stack_find(from->sp, true, &w.range);
     bool fresh = false;
     struct mp_memo *memo = mp_memo_take(w.sequence, &fresh);
-    result->depth = fresh ? walk_recording(&w, pcs, max, memo) : walk(&w, pcs, max, memo);
+    if (trace != NULL) {
+        trace->complete = true;
+        trace->sequence = w.sequence;
+    }
+    result->depth = walk_any(&w, pcs, max, memo, fresh, trace);
     result->end = w.end;
+    if (trace != NULL) {
+        trace->steps = result->depth - 1;
+        trace->complete &= w.end == MP_UNWIND_OUTERMOST;
+    }
     if (memo != NULL) {
         mp_memo_give_back(memo);
     }

@@ -59,6 +59,21 @@ struct mp_unwind_result {
     uint8_t end;    /* MP_UNWIND_OUTERMOST, MP_LOST_UNWIND_* or MP_LOST_TRUNCATED */
 };
 
+/*
+ * Where the words lay that led from frame to frame. A step's low half is the place of the return
+ * address, in words from the stack pointer of the first frame; the high half is 0, or 1 + the place of
+ * the frame pointer that was followed to it, which then points to the word before the return address.
+ */
+#define MP_TRACE_STEPS 128
+#define MP_TRACE_REGISTER 0xffffu /* high half: the caller's frame pointer register */
+
+struct mp_unwind_trace {
+    bool complete; /* down to the outermost frame, and every step is one of the above */
+    uint32_t steps; /* depth - 1 */
+    uint32_t sequence; /* of the rule cache when the walk began */
+    uint32_t step[MP_TRACE_STEPS];
+};
+
 enum mp_unwind_mode {
     MP_UNWIND_CFI = 0,    /* .eh_frame only: a stack ends at the first code without it */
     MP_UNWIND_FP = 1,     /* as CFI, and frame pointers are followed through code without it */
@@ -100,6 +115,10 @@ int mp_unwind_init(const struct mp_unwind_config *config);
  */
 unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
                    struct mp_unwind_result *result);
+
+/* HOOK. The same; also fills *trace, which may be NULL. max <= MP_TRACE_STEPS. */
+unsigned mp_unwind_traced(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
+                          struct mp_unwind_result *result, struct mp_unwind_trace *trace);
 
 /*
  * Around a call that may unload modules (dlclose): between the two, nothing is remembered about

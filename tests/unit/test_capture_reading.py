@@ -91,11 +91,11 @@ def test_live_rows_give_ages_and_threads(fake: FakeSegment, tmp_path: Path) -> N
     fake.live(65, key, 100)  # odd: claimed, not published
     heap = heap_of(fake.save(tmp_path), tmp_path / "x.heap")
     assert heap.columns["live_births"].tolist() == [1, 1, 0, 1, 0, 0, 0, 0]
-    assert heap.columns["oldest_birth_s"].tolist() == [0.5]
+    assert heap.columns["oldest_birth_s"].tolist() == pytest.approx([0.5], abs=0.005)
     assert heap.columns["thread_row"].tolist() == [0, worker]
     assert heap.columns["thread_bytes"].tolist() == [100, 200]
     assert {"row": worker, "tid": 42, "name": "worker"} in heap.lists["%thread"]
-    assert heap.header["duration_s"] == 20
+    assert heap.header["duration_s"] == pytest.approx(20, abs=0.005)
 
 
 def test_lost_stacks_keep_their_samples(fake: FakeSegment, tmp_path: Path) -> None:
@@ -233,10 +233,10 @@ def test_a_million_sites_are_read_in_a_few_seconds(tmp_path: Path) -> None:
     stacks = [fake.stack(list(range(i, i + 10))) for i in range(5000)]
     number = np.arange(rows, dtype=np.uint64)
     ids = np.array(stacks, np.uint64)[number % 5000]
-    fake.site_keys[:] = ids | (number // 5000) << 26 | np.uint64(1 << 46)
+    fake.site_keys[:] = ids | (number // 5000) << 26 | np.uint64(1 << 47)
     fake.site_rows["alloc_blocks"], fake.site_rows["alloc_bytes"] = 1, 100
-    fake.live_keys[:] = (number + 1) * 16
-    fake.live_rows["site_key"], fake.live_rows["size_bytes"] = fake.site_keys, 100
+    fake.live_rows["key"] = (number + 1) * 16
+    fake.live_rows["site_key"], fake.live_rows["size_thread"] = fake.site_keys, 100
     path = fake.save(tmp_path)
     with Segment.open(path, writable=False) as segment:
         found = records.build(segment, segment.control())

@@ -1,0 +1,82 @@
+/*
+ * known.h - recognising a stack that was recorded before, without unwinding it.
+ *
+ * Model: which rule leaves a frame depends on its address alone, and nearly all rules are offsets from
+ * the stack pointer or from a saved frame pointer. So a stack that was unwound once also tells where, as
+ * offsets from the stack pointer, every word lay that led from frame to frame. If the same words lie at
+ * the same offsets again, the walk would find the same frames again: this is exact, not a guess, and
+ * holds at any depth of the stack. Comparing takes loads that do not wait for one another, and
+ * gives the id of the stack at once: no hash of all frames, no look-up, no comparison with what is stored.
+ *
+ * What cannot be told by such words is not learned: frames with other rules, signal frames, stacks that
+ * were cut or ended early. An entry is good for the state of the rule cache (sequence) and of the loader
+ * (generation) it was learned in. Entries lie in `mp_local`: a fork child starts without any.
+ *
+ * Threads: any, HOOK. An entry is written by one thread at a time, under an odd version; readers look at
+ * the version before and after and take nothing from an entry that changed. Offsets are checked against
+ * the stack's end before they are used. An entry whose writer never came back is never used again.
+ */
+#ifndef MP_KNOWN_H
+#define MP_KNOWN_H
+
+#include "table.h"
+#include "unwind.h"
+
+#define MP_KNOWN_SETS 256
+#define MP_KNOWN_PLACES 1024
+#define MP_KNOWN_PREFIX_STEP 3
+#define MP_KNOWN_PREFIX_MAX 12
+#define MP_KNOWN_WAYS 8
+#define MP_KNOWN_WORDS 123
+#define MP_KNOWN_PC_BITS 48
+
+struct mp_known_stack {
+    uint32_t version; /* odd: being written */
+    uint32_t sequence;
+    uint32_t generation;
+    uint32_t stack; /* id */
+    uint32_t epoch; /* of the segment the id is good for: mp_local.epoch */
+    uint16_t pad[2];
+    uint64_t pc;    /* of the first frame */
+    uint16_t steps; /* frames after the first */
+    uint16_t hook;
+    uint16_t place;
+    uint8_t prefix; /* of its place when it was learned */
+    bool chained;   /* a frame pointer was followed somewhere */
+    /* One word a step: the return address, and above it the place it lies at. Then, if `chained`, the
+     * places of the frame pointers, four a word. */
+    uint64_t word[MP_KNOWN_WORDS];
+};
+
+/* What is looked at first, of all ways at once: a word that tells an entry from others of its tag. */
+struct mp_known_way {
+    uint32_t tag; /* 0: empty */
+    uint32_t probe_at; /* as the low half of a step */
+    uint64_t probe_pc;
+};
+
+struct mp_known {
+    struct mp_known_way way[MP_KNOWN_SETS][MP_KNOWN_WAYS];
+    struct mp_known_stack stack[MP_KNOWN_SETS][MP_KNOWN_WAYS];
+    uint8_t prefix[MP_KNOWN_PLACES]; /* frames that tell the stacks of a place apart */
+    uint32_t turn; /* of the entries that make room */
+};
+
+/* Where a stack is looked for. */
+struct mp_known_key {
+    uint32_t set, tag;
+    uint32_t place, prefix;
+    uintptr_t words; /* of the stack above the frame */
+};
+
+/* HOOK. Id of the stack above `caller`, whose frame 0 is hook number `hook`; 0 if it is not known. *key is
+ * what mp_known_learn() wants then. */
+uint32_t mp_known_find(const struct mp_frame *caller, unsigned hook, uint32_t generation,
+                       struct mp_known_key *key);
+
+/* HOOK. Remember what an unwinding from `caller` found: pcs[0..trace->steps]; `stack` is its id. */
+void mp_known_learn(const struct mp_known_key *key, const struct mp_frame *caller, unsigned hook,
+                    uint32_t generation, const struct mp_unwind_trace *trace, const uintptr_t *pcs,
+                    uint32_t stack);
+
+#endif

@@ -173,7 +173,7 @@ class MarkLog:
         first = max(self._next, total - len(rows))
         if not 0 <= first <= total:
             return
-        numbers = np.arange(first, total, dtype=np.uint64)
+        numbers = np.uint64(first) + np.arange(total - first, dtype=np.uint64)
         taken = rows[numbers % np.uint64(max(1, len(rows)))] if len(rows) else rows[:0]
         fresh = taken[taken["sequence"] == numbers[: len(taken)] + np.uint64(1)]
         start_ns = int(control.capture["start_ns"])

@@ -58,7 +58,8 @@ fold_prefix(uint64_t hash, const struct mp_frame *caller, uintptr_t high, unsign
  * Depth tells most ways to one call site apart, and threads of one kind meet at equal depths. Where more
  * stacks than two share caller and depth, the innermost frames are asked as well.
  */
-static inline struct mp_known_key key_of(const struct mp_frame *caller, unsigned hook) {
+static inline MP_RAW_READS struct mp_known_key key_of(const struct mp_frame *caller,
+                                                      unsigned hook) {
     struct mp_stack_range range;
     mp_stack_find(caller->sp, true, &range);
     struct mp_known_key key = {.words = (range.high - caller->sp) / sizeof(uintptr_t)};
@@ -112,8 +113,9 @@ static uint32_t words_needed(uint32_t steps, bool chained) {
     return steps + (chained ? (steps + 3) / 4 : 0);
 }
 
-static inline uint32_t check(const struct mp_known_stack *e, const struct mp_frame *caller,
-                             unsigned hook, uint32_t generation, uintptr_t words) {
+static inline MP_RAW_READS uint32_t check(const struct mp_known_stack *e,
+                                          const struct mp_frame *caller, unsigned hook,
+                                          uint32_t generation, uintptr_t words) {
     uint32_t version = mp_load_acquire(&e->version);
     uint32_t stack = mp_load_acquire(&e->stack), steps = mp_load_acquire(&e->steps);
     bool chained = mp_load_relaxed(&e->chained);
@@ -148,8 +150,8 @@ candidates(const struct mp_known_key *key, const struct mp_frame *caller) {
     return found;
 }
 
-uint32_t mp_known_find(const struct mp_frame *caller, unsigned hook, uint32_t generation,
-                       struct mp_known_key *key) {
+MP_RAW_READS uint32_t mp_known_find(const struct mp_frame *caller, unsigned hook,
+                                    uint32_t generation, struct mp_known_key *key) {
     *key = key_of(caller, hook);
     if (mp_unlikely(key->words == 0))
         return 0;

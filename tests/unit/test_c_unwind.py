@@ -153,6 +153,18 @@ def test_random_stacks_and_modes_hold_under_sanitizers(source: str, flags: tuple
     expect_pass(program)
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [("-O2",), ("-O2", "-fno-omit-frame-pointer"), ASAN],
+    ids=["O2", "frame pointers", "asan"],
+)
+def test_a_known_stack_is_the_stack_that_unwinding_finds(flags: tuple[str, ...]) -> None:
+    sources = [C / "test_known.c", *core_sources(*UNWINDER, "known", "local", "sample")]
+    program = compile_program(sources, (*BASE, *flags), libs=("-lpthread", "-ldl"))
+
+    expect_pass(program)
+
+
 @functools.cache
 def reader(source: str, flags: tuple[str, ...] = ASAN) -> Path:
     return compile_program([C / source, *core_sources(*TABLES)], (*BASE, *flags))

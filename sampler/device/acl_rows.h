@@ -32,6 +32,10 @@
     ROW(name, rtError_t, rtFreeHostSharedMemory, (void *in), (in)) \
     ROW(name, rtError_t, rtIpcOpenMemory, (void **ptr, const char *name), (ptr, name)) \
     ROW(name, rtError_t, rtIpcCloseMemory, (const void *ptr), (ptr)) \
+    ROW(name, rtError_t, rtMallocPhysical, \
+        (rtDrvMemHandle *handle, size_t size, void *prop, uint64_t flags), \
+        (handle, size, prop, flags)) \
+    ROW(name, rtError_t, rtFreePhysical, (rtDrvMemHandle handle), (handle)) \
     ROW(name, rtError_t, rtReserveMemAddress, \
         (void **devPtr, size_t size, size_t alignment, void *devAddr, uint64_t flags), \
         (devPtr, size, alignment, devAddr, flags)) \

@@ -182,15 +182,12 @@ static const struct mp_slot_table *changed(void) {
     return state.table.wants != 0 ? &state.table : NULL;
 }
 
-void mp_device_start(unsigned mask, bool by_name) {
-    static const struct mp_later_watch watch = {
-        .changed = changed, .knows = knows, .replace = mp_device_replace};
-    static struct mp_slot_counts loader;
-    if (mask == 0)
-        return;
+/* How many libraries of those backends are described. */
+static unsigned choose(unsigned mask, bool by_name) {
+    unsigned watched = 0;
     mp_store_relaxed(&state.mask, mask);
     state.asked = by_name;
-    unsigned watched = 0;
+    memset(state.by_name, 0, sizeof state.by_name);
     for (unsigned i = 0; i < LIBRARIES; i++) {
         if (!mp_backend_on(libraries[i]->backend))
             continue;
@@ -199,7 +196,14 @@ void mp_device_start(unsigned mask, bool by_name) {
             if ((*row)->wrapper != 0)
                 remember_name(*row);
     }
-    if (watched != 0)
+    return watched;
+}
+
+void mp_device_start(unsigned mask, bool by_name) {
+    static const struct mp_later_watch watch = {
+        .changed = changed, .knows = knows, .replace = mp_device_replace};
+    static struct mp_slot_counts loader;
+    if (choose(mask, by_name) != 0)
         mp_redirect_watch(&watch, &loader);
 }
 
@@ -207,6 +211,16 @@ void mp_device_announce(void) {
     for (unsigned i = 0; i < MP_BACKENDS; i++)
         if (mp_backend_on((enum mp_backend)i))
             mp_device_backend_seen(i, state.asked, (state.loaded >> i & 1) != 0);
+}
+
+void mp_device_attach(unsigned mask, bool by_name) {
+    choose(mask, by_name);
+    mp_device_announce();
+}
+
+void mp_device_look(void) {
+    if (changed() != NULL)
+        mp_slots_all(&state.table, MP_SLOTS_WRITE | MP_SLOTS_LOADER_RUNS, &state.slots);
 }
 
 void mp_device_after_fork(void) {

@@ -72,6 +72,14 @@ struct mp_device_library {
  */
 void mp_device_start(unsigned mask, bool by_name);
 
+/*
+ * INIT. The same for a process that is attached to: chooses only. Then, and again after libraries were opened,
+ * mp_device_look() redirects what passes through slots; dlsym is left alone, and so is what it has
+ * answered.
+ */
+void mp_device_attach(unsigned mask, bool by_name);
+void mp_device_look(void);
+
 /* INIT. After each new segment: tell it which backends were asked for, and which are loaded. */
 void mp_device_announce(void);
 

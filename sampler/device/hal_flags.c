@@ -8,8 +8,7 @@ struct mp_hal_memory mp_hal_memory_of_flag(uint64_t flag) {
                                    .kind = MP_MEMORY_DEVICE,
                                    .page = (flag >> 31 & 1) != 0   ? MP_HAL_PAGE_GIANT
                                            : (flag >> 17 & 1) != 0 ? MP_HAL_PAGE_HUGE
-                                                                   : MP_HAL_PAGE_NORMAL,
-                                   .module = (uint32_t)(flag >> 56)};
+                                                                   : MP_HAL_PAGE_NORMAL};
     switch (flag >> 10 & 15) {
     case MP_HAL_SVM:
     case MP_HAL_UVM:
@@ -34,7 +33,6 @@ struct mp_hal_memory mp_hal_memory_of_prop(const struct drv_mem_prop *prop) {
     struct mp_hal_memory memory = {.device = -1, .kind = MP_MEMORY_DEVICE};
     if (prop == NULL)
         return memory;
-    memory.module = prop->module_id;
     memory.page =
         prop->pg_type <= MP_HAL_PAGE_GIANT ? (enum hal_page)prop->pg_type : MP_HAL_PAGE_NORMAL;
     if (prop->side == MP_HAL_SIDE_DEVICE)

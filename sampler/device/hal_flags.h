@@ -11,11 +11,10 @@ struct mp_hal_memory {
     int device;               /* -1: of no device */
     enum mp_memory_kind kind;
     enum hal_page page;
-    uint32_t module;          /* who asked within CANN: 33 is the application */
     bool none;                /* only addresses are reserved: no memory */
 };
 
-/* HOOK. Of halMemAlloc: bits 0..9 device, 10..13 virtual type, 17 huge and 31 giant pages, 56..63 module. */
+/* HOOK. Of halMemAlloc: bits 0..9 device, 10..13 virtual type, 17 huge and 31 giant pages. */
 struct mp_hal_memory mp_hal_memory_of_flag(uint64_t flag);
 
 /* HOOK. Of halMemCreate, whose flag is another one. NULL: nothing is known. */

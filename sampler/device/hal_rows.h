@@ -68,6 +68,11 @@
         (ptr, size, alignment, addr, flag)) \
     ROW(name, drvError_t, halMemAddressFree, (void *ptr), (ptr)) \
     ROW(name, DVresult, halShmemOpenHandle, (const char *name, DVdeviceptr *vptr), (name, vptr)) \
+    ROW(name, DVresult, halShmemOpenHandleByDevId, \
+        (DVdevice dev_id, const char *name, DVdeviceptr *vptr), (dev_id, name, vptr)) \
+    ROW(name, DVresult, halShmemOpenHandleV2, \
+        (DVdevice dev_id, const char *name, DVdeviceptr *vptr, uint64_t flag), \
+        (dev_id, name, vptr, flag)) \
     ROW(name, DVresult, halShmemCloseHandle, (DVdeviceptr vptr), (vptr)) \
     ROW(ended, drvError_t, halDeviceClose, (uint32_t devid, halDevCloseIn *in), (devid, in), \
         mp_hal_device_closed(devid, in)) \

@@ -3,6 +3,7 @@
  */
 #include "attach.h"
 
+#include "backend.h"
 #include "entry_patch.h"
 #include "modules.h"
 #include "redirect_attach.h"
@@ -10,8 +11,10 @@
 #include "startup.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct {
@@ -91,6 +94,7 @@ static int redirect(struct mp_attach_request *r) {
         return rc;
     mp_kept_begin();
     mp_redirect_attached(&slots);
+    mp_device_look();
     rc = mp_redirect_attach_unseen(&slots, r->text, sizeof r->text);
     tell(r, &slots);
     r->slots_patched += entries.patched;
@@ -111,8 +115,10 @@ static int begin(struct mp_attach_request *r) {
         rc = mp_startup_late_open(&options, attach.installed_path, r->text, sizeof r->text);
     if (rc != 0)
         return rc;
-    if (!preloaded)
+    if (!preloaded) {
+        mp_device_attach(options.devices, options.devices_by_name);
         rc = redirect(r);
+    }
     if (rc != 0) {
         undo(r);
         return rc;
@@ -130,6 +136,7 @@ static int rescan(struct mp_attach_request *r) {
     mp_modules_refresh();
     mp_kept_prune();
     mp_redirect_attached(&counts);
+    mp_device_look();
     tell(r, &counts);
     return 0;
 }
@@ -158,9 +165,22 @@ static int run(struct mp_attach_request *r) {
     }
 }
 
+static uint64_t set_signal_mask(uint64_t mask) {
+    uint64_t before = 0;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &before, sizeof mask);
+    return before;
+}
+
+/* Handlers of the process are not run by a thread that is none of its own. glibc's own two signals pass: setuid()
+ * waits until every thread has had one. */
+static uint64_t block_signals(void) {
+    return set_signal_mask(~(1ULL << (32 - 1) | 1ULL << (33 - 1)));
+}
+
 __attribute__((visibility("default"))) int mem_profiler_attach(struct mp_attach_request *request) {
     struct mp_attach_request *r = request;
     int saved_errno = errno;
+    uint64_t before = block_signals();
     r->text[0] = '\0';
     r->slots_patched = r->slots_restored = r->slots_failed = r->modules = 0;
     r->slots_held = r->slots_kept = 0;
@@ -172,6 +192,7 @@ __attribute__((visibility("default"))) int mem_profiler_attach(struct mp_attach_
         r->result = run(r);
         leave();
     }
+    set_signal_mask(before);
     errno = saved_errno;
     return r->result;
 }

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from attach_agent import Attached
 from device_run import DeviceCounted, device_counted, only_device_counted
-from sampler_run import segments
+from mem_profiler import capture
+from sampler_run import Controller, segments
 from stub_driver import App, Ascend, agrees
 
 MIB = 1 << 20
@@ -245,6 +247,35 @@ def test_the_driver_is_asked_for_totals_but_not_while_it_calls_itself(folder: Pa
             assert time.monotonic() < give_up, actual
         assert actual.total_bytes == 64 * MIB
         app.finish()
+
+
+def test_a_process_that_is_attached_to(folder: Path) -> None:
+    ascend = Ascend.build()
+    program = ascend.program(linked=True)
+    variables = {"STUB_LEDGER": str(folder / "ledger"), "LD_BIND_NOW": "1"}
+    with Attached(folder, [program, "link"], **variables) as app:
+        assert [app.ask(line) for line in ("set 0", "malloc 0 1000")] == ["0", "0"]
+        before = app.slots()
+        for _ in range(2):
+            assert app.begin().result == 0
+            with Controller(app) as controller:
+                number = controller.start(1)
+                lines = ("malloc 1 3000", "free 0", "physical 2 4096 0", "malloc 0 1000")
+                assert [app.ask(line) for line in lines] == ["0"] * 4
+                counted = device_counted(app)
+                controller.stop(number)
+                capture.mark_written(controller.segment, number)
+            apis = counted.apis()
+            # The program took its pointers before: it is the libraries that are seen calling.
+            assert {name: tally.bytes for name, tally in apis.items()} == {
+                "rtMalloc": 3040 + 1056,
+                "rtMallocPhysical": 4096,
+            }
+            assert counted.total().live_bytes == 3040 + 1056 + 4096
+            answer = app.detach()
+            assert (answer.result, answer.failed) == (0, 0)
+            assert app.slots() == before
+        assert app.ask("malloc 3 50") == "0"
 
 
 def test_switched_off_it_leaves_the_driver_alone(folder: Path) -> None:

@@ -45,8 +45,11 @@ aclError aclrtReleaseMemAddress(void *virPtr) {
 
 aclError aclrtMallocPhysical(aclrtDrvMemHandle *handle, size_t size,
                              const aclrtPhysicalMemProp *prop, uint64_t flags) {
-    (void)flags;
-    return rtMallocPhysical(handle, size, (int32_t)prop->location.id);
+    rtDrvMemProp_t runtime_prop = {.side = MEM_DEV_SIDE,
+                                   .devid = prop->location.id,
+                                   .module_id = APP_MODULE_ID,
+                                   .pg_type = MEM_HUGE_PAGE_TYPE};
+    return rtMallocPhysical(handle, size, &runtime_prop, flags);
 }
 
 aclError aclrtFreePhysical(aclrtDrvMemHandle handle) {

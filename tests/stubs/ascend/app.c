@@ -31,12 +31,12 @@
     X(aclrtMallocAlign32)                                                                          \
     X(aclrtFree)                                                                                   \
     X(rtMalloc)                                                                                    \
-    X(rtFree) X(aclrtMallocHost) X(aclrtFreeHost) X(aclrtMemAllocManaged) X(halMemAlloc)           \
-        X(halMemFree) X(aclrtReserveMemAddress) X(aclrtReleaseMemAddress) X(aclrtMallocPhysical)   \
-            X(halMemCreate) X(halMemRelease) X(halMemRetainAllocationHandle)                       \
-                X(halMemImportFromShareableHandle) X(halMemMap) X(halMemUnmap) X(halHostRegister)  \
-                    X(halHostUnregister) X(prof_sample_start) X(aclrtSetDevice)                    \
-                        X(aclrtResetDevice)
+    X(rtFree)                                                                                      \
+    X(aclrtMallocHost) X(aclrtFreeHost) X(aclrtMemAllocManaged) X(halMemAlloc) X(halMemFree)       \
+        X(aclrtReserveMemAddress) X(aclrtReleaseMemAddress) X(aclrtMallocPhysical) X(halMemCreate) \
+            X(halMemRelease) X(halMemRetainAllocationHandle) X(halMemImportFromShareableHandle)    \
+                X(halMemMap) X(halMemUnmap) X(halHostRegister) X(halHostUnregister)                \
+                    X(prof_sample_start) X(aclrtSetDevice) X(aclrtResetDevice)
 
 #define FIELD(name) __typeof__(&name) name;
 static struct {

@@ -145,7 +145,16 @@ rtError_t rtFree(void *devPtr);
 rtError_t rtMallocHost(void **hostPtr, uint64_t size, const uint16_t moduleId);
 rtError_t rtFreeHost(void *hostPtr);
 rtError_t rtMemAllocManaged(void **ptr, uint64_t size, uint32_t flag, const uint16_t moduleId);
-rtError_t rtMallocPhysical(rtDrvMemHandle *handle, size_t size, int32_t device);
+typedef struct {
+    uint32_t side;
+    uint32_t devid;
+    uint32_t module_id;
+    uint32_t pg_type;
+    uint32_t mem_type;
+    uint64_t reserve;
+} rtDrvMemProp_t;
+rtError_t rtMallocPhysical(rtDrvMemHandle *handle, size_t size, rtDrvMemProp_t *prop,
+                           uint64_t flags);
 rtError_t rtFreePhysical(rtDrvMemHandle handle);
 rtError_t rtReserveMemAddress(void **devPtr, size_t size, size_t alignment, void *devAddr,
                               uint64_t flags);

@@ -67,14 +67,16 @@ rtError_t rtMemAllocManaged(void **ptr, uint64_t size, uint32_t flag, const uint
     return status(halMemAlloc(ptr, size, flag_of(MEM_SVM, moduleId)));
 }
 
-rtError_t rtMallocPhysical(rtDrvMemHandle *handle, size_t size, int32_t device) {
+rtError_t rtMallocPhysical(rtDrvMemHandle *handle, size_t size, rtDrvMemProp_t *prop,
+                           uint64_t flags) {
     if (&halMemCreate == NULL)
         return ACL_ERROR_RT_FEATURE_NOT_SUPPORT;
-    struct drv_mem_prop prop = {.side = MEM_DEV_SIDE,
-                                .devid = (uint32_t)device,
-                                .module_id = APP_MODULE_ID,
-                                .pg_type = MEM_HUGE_PAGE_TYPE};
-    return status(halMemCreate((drv_mem_handle_t **)handle, size, &prop, 0));
+    struct drv_mem_prop driver_prop = {.side = prop->side,
+                                       .devid = prop->devid,
+                                       .module_id = prop->module_id,
+                                       .pg_type = prop->pg_type,
+                                       .mem_type = prop->mem_type};
+    return status(halMemCreate((drv_mem_handle_t **)handle, size, &driver_prop, flags));
 }
 
 rtError_t rtFreePhysical(rtDrvMemHandle handle) {

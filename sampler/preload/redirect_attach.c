@@ -170,6 +170,20 @@ static bool other_definer(const struct mp_elf *elf, void *arg) {
     return true;
 }
 
+/* Beside an allocator that is a library, do modules call the C library's malloc (RTLD_DEEPBIND)? */
+static bool calls_libc_too(void) {
+    static struct mp_slot_table probe;
+    struct mp_slot_counts counts = {0};
+    struct mp_elf_symbol libc, theirs;
+    if (!mp_elf_find_symbol(MP_ELF_FIRST, "gnu_get_libc_version", &libc) ||
+        libc.module == mp_real.module || !mp_elf_find_in_module(libc.module, "malloc", &theirs))
+        return false;
+    mp_slots_init(&probe);
+    mp_slots_add(&probe, "malloc", theirs.address, (uintptr_t)calls_libc_too);
+    mp_slots_all(&probe, MP_SLOTS_VERIFY, &counts);
+    return counts.failed != 0;
+}
+
 int mp_redirect_attach_unseen(const struct mp_slot_counts *counts, char *text, size_t n) {
     const char *other = NULL;
     bool in_program = mp_real.path[0] == '\0';
@@ -187,5 +201,8 @@ int mp_redirect_attach_unseen(const struct mp_slot_counts *counts, char *text, s
                  "libraries are");
     else if (mp_elf_visit(other_definer, &other))
         snprintf(text, n, "%s has a malloc of its own: calls of that are not seen", other);
+    else if (calls_libc_too())
+        snprintf(text, n, "some libraries call the C library's malloc beside %s: not seen",
+                 mp_real.path);
     return 0;
 }

@@ -207,6 +207,20 @@ static bool is_filtered(void) {
     return line != NULL && line[strcspn(line, "012")] != '0';
 }
 
+/* mlockall(MCL_FUTURE) fills a mapping when it is made, unless it may not be accessed yet. */
+void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd) {
+    void *base = mmap(at, bytes, PROT_NONE, flags, fd, 0);
+    if (base == MAP_FAILED)
+        return base;
+    munlock(base, bytes);
+    if (mprotect(base, bytes, PROT_READ | PROT_WRITE) == 0)
+        return base;
+    int saved_errno = errno;
+    munmap(base, bytes);
+    errno = saved_errno;
+    return MAP_FAILED;
+}
+
 static int map_file(int fd, struct mp_control *c, struct mp_segment *seg,
                     const struct mp_segment_place *place) {
     if (place->base != NULL && c->limit_bytes > place->bytes)
@@ -217,7 +231,7 @@ static int map_file(int fd, struct mp_control *c, struct mp_segment *seg,
     if (syscall(SYS_fallocate, fd, 0, 0L, (long)MP_CONTROL_BYTES) != 0 && errno != EOPNOTSUPP)
         return -errno; /* page 0 must exist before it is written through the mapping */
     int flags = MAP_SHARED | MAP_NORESERVE | (place->base != NULL ? MAP_FIXED : 0);
-    void *base = mmap(place->base, c->limit_bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+    void *base = mp_map_lazily(place->base, c->limit_bytes, flags, fd);
     if (base == MAP_FAILED)
         return -errno;
     mp_segment_layout(c);

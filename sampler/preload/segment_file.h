@@ -32,6 +32,12 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
 /* Remove the file if no capture was started in it, or the last one has been written. */
 void mp_segment_discard_unused(const struct mp_segment *seg, const char *path);
 
+/*
+ * INIT. As mmap() with PROT_READ|PROT_WRITE, but no page is made beforehand, even in a process that locked all
+ * its future memory. MAP_FAILED and errno on failure; with MAP_FIXED there may then be a hole.
+ */
+void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd);
+
 /* Link of /proc/self/exe into exe[0..n), NUL-terminated; empty when unknown. */
 void mp_read_exe(char *exe, size_t n);
 

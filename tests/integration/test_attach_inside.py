@@ -384,6 +384,36 @@ def test_no_room_for_the_segment_is_said(folder: Path) -> None:
         assert target.begin("MAX_MEMORY=8M").result == 0
 
 
+def test_a_process_that_locks_its_memory_does_not_get_more_than_it_needs(folder: Path) -> None:
+    with steps(folder) as target:
+        target.rescan()
+        if target.ask("lock") != "0":
+            pytest.skip("this user may not lock memory")
+
+        def locked_kib() -> int:
+            status = Path(f"/proc/{target.pid}/status").read_text()
+            return int(re.search(r"VmLck:\s+(\d+)", status)[1])  # type: ignore[index]
+
+        before = locked_kib()
+        assert target.begin().result == 0
+        [path] = segments(folder)
+        assert path.stat().st_blocks * 512 <= 1 << 20
+        assert target.detach().result == 0
+        assert locked_kib() <= before + 4096
+
+
+def test_libraries_that_bypass_the_allocator_are_said(folder: Path) -> None:
+    library, names = LIBRARIES["jemalloc"], ["attach_steps.c", *LAZY]
+    program = build(*names, out="attach_steps-lazy")
+    with Attached(folder, [program], preload=[library]) as target:
+        assert target.line() == "ready"
+        target.ask(f"open {plugin('a', *LINKING['full-relro'])} {RTLD_NOW | RTLD_DEEPBIND}")
+        answer = target.begin()
+        assert answer.result == 0
+        assert answer.text.startswith("some libraries call the C library's malloc beside ")
+        assert target.ask("call") == "done"
+
+
 def test_a_malloc_inside_the_program_is_said(folder: Path) -> None:
     program = build("own_malloc.c", "-rdynamic")
     with Attached(folder, [program]) as target:

@@ -13,6 +13,7 @@
  *   tooled         calls that the counting hook has seen, and whether the slot still leads to it
  *   threads N      N threads allocate, check what they wrote, and free
  *   stop           join them; answers the blocks they had
+ *   lock           lock all memory of the process, now and in future; answers the errno
  *   fork           a child allocates and ends; answers its status
  *   linger         fork a child that goes on with these commands instead of us; we wait for it
  */
@@ -23,6 +24,7 @@
 #include <link.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #define THREADS_MAX 16
@@ -195,6 +197,8 @@ static void obey(const char *word, char *rest) {
         return put_tool();
     if (strcmp(word, "tooled") == 0)
         return say("%u %d", tool_calls, *slot_of("malloc") == (uintptr_t)tool_malloc);
+    if (strcmp(word, "lock") == 0)
+        return say("%d", mlockall(MCL_CURRENT | MCL_FUTURE) == 0 ? 0 : errno);
     if (strcmp(word, "fork") == 0)
         return fork_child();
     if (strcmp(word, "linger") == 0)

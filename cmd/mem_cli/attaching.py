@@ -68,6 +68,11 @@ class Attached:
         for one in self.attachments:
             one.tick()
 
+    def notes(self, pid: int) -> list[str]:
+        """What the file of a process must say about the attaching."""
+        said = [one.note() for one in self.attachments if one.pid == pid]
+        return [note for note in said if note is not None]
+
     def detach(self) -> None:
         """Detach from all; one that fails is told and does not keep the others attached."""
         while self.attachments:

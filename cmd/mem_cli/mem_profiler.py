@@ -224,6 +224,8 @@ def _capture_sessions(
                 attached.tick()
 
             end = session.run(sessions, rates, seconds, stop.asked, on_tick)
+        for one in sessions:
+            one.notes += attached.notes(one.pid)
     except BaseException:
         for one in sessions:
             one.abandon()

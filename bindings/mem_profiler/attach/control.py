@@ -33,8 +33,10 @@ class Attachment:
         self.pid = pid
         self.answer = answer
         self.rescans = 0
+        self.late_s = 0.0  # the longest time that new code may have been there unseen
         self._code = _code(pid)
-        self._next_look = time.monotonic() + LOOK_S
+        self._last_look = time.monotonic()
+        self._next_look = self._last_look + LOOK_S
 
     def tick(self) -> None:
         """Lead new modules to the sampler where the process has opened any. Raises nothing: what
@@ -49,9 +51,21 @@ class Attachment:
             if code - self._code:
                 remote.run(self.pid, Command(remote.RESCAN))
                 self.rescans += 1
+                self.late_s = max(self.late_s, time.monotonic() - self._last_look)
             self._code = code
+            self._last_look = now
         except (MemError, PermissionError):
             return
+
+    def note(self) -> str | None:
+        """What a file must say about code that came during its capture; None: there was none."""
+        if self.rescans == 0:
+            return None
+        times = "once" if self.rescans == 1 else f"{self.rescans} times"
+        return (
+            f"libraries were opened during the capture, {times}; what they allocated in their first"
+            f" {self.late_s:.1f} s may be missing"
+        )
 
     def detach(self) -> Answer | None:
         """Take the hooks out; None when the process has ended. Raises MemError."""

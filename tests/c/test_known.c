@@ -4,11 +4,11 @@
  * Functions with frames of several sizes call each other in random order, so that many stacks meet at
  * the same caller and depth. Ids are indices into a table of our own.
  */
+#include "../../sampler/core/known.h"
+#include "../../sampler/core/local.h"
+#include "../../sampler/core/sample.h"
+#include "../../sampler/core/unwind_cache.h"
 #include "check.h"
-#include "known.h"
-#include "local.h"
-#include "sample.h"
-#include "unwind_cache.h"
 
 #include <string.h>
 

@@ -86,3 +86,25 @@ def test_filters_are_run_as_the_kernel_runs_them() -> None:
     done = run_program(program)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "0 failed" in done.stdout
+
+
+@pytest.mark.parametrize("machine", COMPILERS)
+def test_the_pad_finds_its_way_back_with_every_register(machine: str) -> None:
+    native = machine == platform.machine()
+    compiler = "gcc" if native else COMPILERS[machine]
+    emulator = shutil.which(f"qemu-{machine}")
+    if shutil.which(compiler) is None or not (native or emulator):
+        pytest.skip(f"{compiler} or qemu-{machine} is not installed")
+    sources = [ROOT / "tests" / "c" / "test_pad.c", *sorted(INJECT.glob("pad_*.c"))]
+    program = compile_program(
+        [*sources, INJECT / "payload.c"],
+        ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", *WARNINGS, "-fno-builtin", "-no-pie",
+         f"-I{INJECT}", f"-I{ROOT / 'tests' / 'c'}"),
+        name=f"pad-{machine}", compiler=compiler, libs=("-lpthread",),
+    )  # fmt: skip
+    if native:
+        done = run_program(program)
+    else:
+        done = run_program(Path(emulator or ""), "-L", f"/usr/{machine}-linux-gnu", str(program))
+    assert done.returncode == 0, done.stderr[:2000] + done.stdout
+    assert "0 failed" in done.stdout

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mem_parser.reports.table import TableOptions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """What one run made: the text to write, and what has to be said about it."""
 
@@ -110,6 +110,9 @@ class Everyday:
         if self.by_domain:
             return self._run_merged(joined)
         results = [self._run_one(heap, profile) for heap, profile in profiles]
+        if len(results) > 1:
+            for result, (_, profile) in zip(results, profiles, strict=True):
+                result.text = f"{profile.domains[0]}:\n{result.text}"
         return Result(
             "\n".join(result.text for result in results),
             list(dict.fromkeys(problem for result in results for problem in result.problems)),

@@ -193,10 +193,10 @@ def test_files_side_by_side_have_a_table_each(files: tuple[Path, Path]) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     host, device = done.stdout.split("\n\n")
-    assert host.startswith("Total: 4.000 MiB")
+    assert host.startswith("host:\nTotal: 4.000 MiB")
     assert "RSS 99.00 MiB" in host
     assert "untracked" not in host
-    assert device.startswith("Total: 8.000 MiB in use   5 samples, every block")
+    assert device.startswith("cuda-0:\nTotal: 8.000 MiB in use   5 samples, every block")
     assert (
         "memory of cuda-0; 10.00 MiB taken by the device for it; 64.00 MiB of 256.0 MiB" in device
     )

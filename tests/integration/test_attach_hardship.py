@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from attach_run import Unprepared, end_storm, mappings, segments_here, storm
-from controller_tools import run_command
+from controller_tools import command, command_environment, run_command
 from mem_parser.errors import (
     MemError,
     PermissionDenied,
@@ -23,7 +24,7 @@ from mem_parser.errors import (
     TargetUnsupported,
 )
 from mem_profiler import attach as attaching
-from mem_profiler import procfs
+from mem_profiler import discovery, procfs
 from sampler_run import build
 
 __all__ = ["segments_here"]
@@ -251,3 +252,72 @@ def test_a_user_namespace_is_no_hindrance(segments_here: Path) -> None:
         attaching.attach(pid)
         attaching.detach(pid)
         assert outer.finish().startswith("rounds")
+
+
+def test_ctrl_c_ends_a_capture_early_writes_the_file_and_detaches(
+    segments_here: Path, tmp_path: Path
+) -> None:
+    with storm("threads", segments_here) as target:
+        with subprocess.Popen(
+            command("-s", "60", "-p", target.pid, "-o", tmp_path / "p"),
+            env=command_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as capture:
+            wait_until(lambda: is_capturing(target.pid))
+            capture.send_signal(signal.SIGINT)
+            output, errors = capture.communicate(timeout=60)
+        assert capture.returncode == 0, errors
+        assert "interrupted" in output
+        assert "detached from" in errors
+        assert not attaching.is_attached(target.pid)
+        end_storm(target)
+
+
+def is_capturing(pid: int) -> bool:
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            return segment.control().gate_capture != 0
+    except TargetError:
+        return False
+
+
+def test_a_process_that_starts_another_program_meanwhile_is_left_alone(
+    segments_here: Path,
+) -> None:
+    with Unprepared([build("stepper.c")], segments_here) as target:
+        assert target.line() == "ok"
+        program = build("stepper.c")
+
+        def exec_it() -> bool:
+            target.tell(f"x {program}")
+            assert target.line() == "ok"
+            return False
+
+        with pytest.raises(TargetError):
+            attaching.attach(target.pid, asked_to_stop=exec_it)
+        assert target.ask("a 1 40") == "ok"
+        target.finish()
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+def test_a_debugger_finds_nothing_of_ours_on_any_stack_afterwards(segments_here: Path) -> None:
+    with storm("malloc", segments_here) as target:
+        attaching.attach(target.pid)
+        time.sleep(0.05)  # let every thread go through the hooks
+        attaching.detach(target.pid)
+        wait_until(lambda: "mp_" not in stacks_of(target.pid))
+        text = stacks_of(target.pid)
+        assert text.count("sit_in_malloc") >= 1
+        assert "libmem_sampler" not in text
+        end_storm(target)
+
+
+def stacks_of(pid: int) -> str:
+    return subprocess.run(
+        ["gdb", "-q", "-nx", "-batch", "-p", str(pid), "-ex", "thread apply all bt"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout

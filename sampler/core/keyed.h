@@ -13,7 +13,7 @@
 
 #include "table.h"
 
-#define MP_KEYED_NONE UINT32_MAX
+#define MP_KEYED_NONE UINT32_MAX /* == MP_SITE_NONE */
 
 struct mp_keyed {
     const struct mp_levels *levels; /* of the layout */

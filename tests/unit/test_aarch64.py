@@ -45,7 +45,9 @@ def core_test() -> Path:
     return compile_program(
         [
             ROOT / "tests" / "c" / "test_core.c",
-            *core_sources("sample", "table", "local", "stacks", "sites", "live", "stack_range"),
+            *core_sources(
+                "sample", "table", "local", "stacks", "keyed", "sites", "live", "stack_range"
+            ),
         ],
         (
             "-std=gnu11",

@@ -19,7 +19,9 @@ def test_core_tables_hold_under(variant: str) -> None:
     program = compile_program(
         [
             ROOT / "tests" / "c" / "test_core.c",
-            *core_sources("sample", "table", "local", "stacks", "sites", "live", "stack_range"),
+            *core_sources(
+                "sample", "table", "local", "stacks", "keyed", "sites", "live", "stack_range"
+            ),
         ],
         (*flags, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
         name=f"core-{variant}",

@@ -126,7 +126,9 @@ class SiteColumns:
 
 @dataclass(slots=True)
 class Rest:
-    """Sites of thin places that are no groups: positions, and the number of the place of each."""
+    """Sites of thin places that are no groups: positions, and the number of the place of each, in
+    rising order.
+    """
 
     members: IntArray
     place: IntArray
@@ -139,4 +141,4 @@ class Rest:
     @property
     def places(self) -> int:
         """Number of places."""
-        return len(np.unique(self.place))
+        return int(np.count_nonzero(np.diff(self.place, prepend=-1)))

@@ -57,12 +57,12 @@ static struct mp_device_site_row *site_of(const struct mp_device_capture *captur
     struct mp_segment *seg = capture->segment;
     struct mp_keyed sites = sites_of(seg);
     uint32_t stack = stack_of(seg, block);
-    row->site_key =
-        mp_site_key(stack, block->asked_bytes, block->domain, row->thread, capture->number);
+    row->site_key = mp_site_key(stack, block->asked_bytes, block->domain, mp_shard_of(row->thread),
+                                capture->number);
     row->site = mp_keyed_intern(seg, &sites, row->site_key);
     if (row->site == MP_KEYED_NONE && stack >= MP_STACK_LOST_MAX) {
         row->site_key = mp_site_key(MP_STACK_LOST_SITES_FULL, block->asked_bytes, block->domain,
-                                    row->thread, capture->number);
+                                    mp_shard_of(row->thread), capture->number);
         row->site = mp_keyed_intern(seg, &sites, row->site_key);
     }
     return row->site == MP_KEYED_NONE ? NULL : mp_keyed_at(seg, &sites, row->site, row->site_key);
@@ -118,7 +118,7 @@ static bool chosen(uint64_t bytes, uint64_t rate_bytes) {
 /* What the three ways into a site have in common: a capture, a domain that exists, the guard. */
 static bool enter(const struct mp_device_block *block, struct mp_device_capture *capture,
                   struct mp_domain **domain, struct mp_guard *guard) {
-    if (!mp_device_capture_open(capture))
+    if (block->domain == MP_DOMAIN_IGNORED || !mp_device_capture_open(capture))
         return false;
     *domain = mp_domain_at(capture->segment, block->domain);
     if (*domain == NULL) {

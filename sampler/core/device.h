@@ -39,10 +39,13 @@ enum mp_address_space {
     MP_SPACE_CUDA_REGISTERED,
     MP_SPACE_HIP_REGISTERED,
     MP_SPACE_HIP_POOLED,
+    MP_SPACE_ZE_IMAGE,
     MP_SPACES,
 };
 
 #define MP_DOMAIN_NONE 0u /* the host's number: no device block is ever there */
+#define MP_DOMAIN_IGNORED                                                                          \
+    UINT32_MAX /* a block or refusal that is not to be recorded, and is no loss */
 
 /*
  * The domain of a memory kind of a device; made at the first call with these arguments. `family` is a short

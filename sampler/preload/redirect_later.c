@@ -111,16 +111,44 @@ static void *ask(void *handle, const char *name, const char *version) {
     return ((void *(*)(void *, const char *))mp_redirect_loader[2])(handle, name);
 }
 
-struct mp_later_answer mp_redirect_symbol(void *handle, const char *name, const char *version) {
+struct behind {
+    const char *name;
+    uintptr_t caller;
+    bool caller_seen;
+    uintptr_t found;
+};
+
+/* Modules that were there at start stand in the list in the order of everybody's scope. */
+static bool look_behind(const struct mp_elf *elf, void *arg) {
+    struct behind *b = arg;
+    if (follow.done_at_start[row_of(elf)] != (uintptr_t)elf->dynamic)
+        return false;
+    if (b->caller_seen)
+        b->found = mp_elf_lookup(elf, b->name);
+    b->caller_seen |= mp_elf_segment_rest(elf, b->caller, PF_X) != 0;
+    return b->found != 0;
+}
+
+static void *next_behind(uintptr_t caller, const char *name) {
+    struct behind b = {.name = name, .caller = caller};
+    mp_elf_visit(look_behind, &b);
+    return (void *)b.found;
+}
+
+struct mp_later_answer mp_redirect_symbol(void *handle, const char *name, const char *version,
+                                          uintptr_t caller) {
     struct mp_later_answer answer = {0};
     mp_redirect_before(0, 0);
     const struct mp_later_watch *watch = follow.watch;
-    if (watch == NULL || name == NULL || handle == RTLD_NEXT || !watch->knows(name) ||
-        (handle == RTLD_DEFAULT && mp_load_relaxed(&follow.deep_binding)))
+    bool deep = mp_load_relaxed(&follow.deep_binding) != 0;
+    if (watch == NULL || name == NULL || !watch->knows(name) || (handle == RTLD_DEFAULT && deep) ||
+        (handle == RTLD_NEXT && (deep || version != NULL)))
         return answer;
-    void *real = ask(handle, name, version);
+    void *real = handle == RTLD_NEXT ? next_behind(caller, name) : ask(handle, name, version);
     answer.symbol = watch->replace(real);
-    answer.given = handle != RTLD_DEFAULT || answer.symbol != real;
+    answer.given = (handle != RTLD_DEFAULT && handle != RTLD_NEXT) || answer.symbol != real;
+    if (handle == RTLD_NEXT && answer.given)
+        ask(RTLD_DEFAULT, name, NULL); /* finds one too, and clears what dlerror() would tell */
     return answer;
 }
 

@@ -8,8 +8,10 @@
  * A watch (mp_redirect_watch) adds functions that are not known at start: it is told when the list has changed,
  * finds them, and hands back the table that leads to their wrappers. For the names it knows, a dlsym or dlvsym
  * is answered by us: the real function is asked, and its answer exchanged if it is a function that the watch
- * knows. What depends on who asks is left to the real function and its answer with it: RTLD_NEXT always,
- * RTLD_DEFAULT where the global scope of our own place gives no answer that we would exchange.
+ * knows. What depends on who asks cannot be asked for by us. RTLD_DEFAULT is answered where everybody's part
+ * of the scope has such a function, RTLD_NEXT where the first definition behind the caller is one and both were there
+ * when the program started; in all other cases the real function is asked by its caller, and its
+ * answer stands.
  *
  * Threads: the stand-ins run on any; one at a time looks at modules, the others go on without waiting.
  */
@@ -49,7 +51,8 @@ struct mp_later_answer {
     void *symbol;
     uintptr_t given; /* 0: jump to the real function */
 };
-struct mp_later_answer mp_redirect_symbol(void *handle, const char *name, const char *version);
+struct mp_later_answer mp_redirect_symbol(void *handle, const char *name, const char *version,
+                                          uintptr_t caller);
 
 /* The real dlopen, dlmopen, dlsym, dlvsym, in the order that redirect_tail.S counts on. */
 extern uintptr_t mp_redirect_loader[4];

@@ -4,7 +4,7 @@
  * Model: these functions ask who called them (their return address) to know the caller's namespace,
  * search path and place in the search order. A stand-in therefore must leave no frame behind: it saves the
  * argument registers, calls mp_redirect_before(is_open, flags), restores them, and jumps.
- * Those of dlsym and dlvsym call mp_redirect_symbol(handle, name, version) and return what it gives, if it does.
+ * Those of dlsym and dlvsym call mp_redirect_symbol(handle, name, version, caller) and return what it gives, if it does.
  */
 #if defined(__x86_64__)
 
@@ -53,6 +53,7 @@
     .if \has_version == 0
     xor %edx, %edx
     .endif
+    mov 24(%rsp), %rcx
     call mp_redirect_symbol
     test %rdx, %rdx
     pop %rdx
@@ -119,6 +120,7 @@
     .if \has_version == 0
     mov x2, #0
     .endif
+    mov x3, x30
     bl mp_redirect_symbol
     cbnz x1, 1f
     ldr x2, [sp, #32]

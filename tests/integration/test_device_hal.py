@@ -16,8 +16,8 @@ import pytest
 from attach_agent import Attached
 from device_run import DeviceCounted, device_counted, only_device_counted
 from mem_profiler import capture
-from sampler_run import Controller, segments
-from stub_driver import App, Ascend, agrees
+from sampler_run import SAMPLER, Controller, segments
+from stub_driver import STUBS, App, Ascend, agrees, library
 
 MIB = 1 << 20
 FLAG_SVM, FLAG_DEVICE, FLAG_HOST, FLAG_DVPP, FLAG_RESERVE, FLAG_UVM = (
@@ -276,6 +276,17 @@ def test_a_process_that_is_attached_to(folder: Path) -> None:
             assert (answer.result, answer.failed) == (0, 0)
             assert app.slots() == before
         assert app.ask("malloc 3 50") == "0"
+
+
+@pytest.mark.parametrize("order", ["before", "behind"])
+def test_another_tool_that_finds_the_driver_behind_itself(folder: Path, order: str) -> None:
+    other = library(folder, "libinterposer.so", STUBS / "ascend" / "interposer.c", libs=("-ldl",))
+    preload = [str(SAMPLER), str(other)] if order == "behind" else [str(other), str(SAMPLER)]
+    with start(folder, variables={"LD_PRELOAD": " ".join(preload)}) as app:
+        assert app.do("set 0", "malloc 0 1000", "malloc 1 5000000", "free 0") == [0] * 4
+        agrees(app.ledger(), device_counted(app))
+        _, errors = app.process.communicate(timeout=20)
+        assert errors.decode() == "interposer 2\n"
 
 
 def test_switched_off_it_leaves_the_driver_alone(folder: Path) -> None:

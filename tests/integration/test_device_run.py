@@ -33,6 +33,24 @@ def test_device_memory_comes_into_files_of_its_own(
     assert (heap.total("alloc_blocks"), heap.total("alloc_bytes")) == (2, tally.bytes)
 
 
+PYTHON = """
+import ctypes, sys
+acl = ctypes.CDLL(sys.argv[1])
+block = ctypes.c_void_p()
+assert acl.aclrtSetDevice(0) == 0
+assert acl.aclrtMalloc(ctypes.byref(block), ctypes.c_size_t(123456), 0) == 0
+"""
+
+
+def test_a_python_program_that_opens_the_driver(segment_dir: Path, tmp_path: Path) -> None:
+    done = run_command("run", "-o", tmp_path / "p", "--", "/usr/bin/python3", "-c", PYTHON,
+                       Ascend.build().acl)  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    [heap] = [HeapFile(path) for path in tmp_path.glob("p.*.hal-0.heap")]
+    assert (heap.total("alloc_blocks"), heap.total("alloc_bytes")) == (1, (123456 + 63) // 32 * 32)
+
+
 @pytest.mark.parametrize("asked", ["cuda", "hal,cuda"])
 def test_a_backend_of_which_nothing_was_seen_is_told_with_reasons(
     segment_dir: Path, tmp_path: Path, asked: str

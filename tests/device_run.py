@@ -82,6 +82,8 @@ class DeviceCounted:
     def lost(self) -> dict[str, int]:
         """Losses of device samples by cause, only those that happened."""
         counts = {n: int(self.control["device_lost"][i]) for i, n in layout.LOST_NAMES.items()}
+        names = {n: i for i, n in layout.LOST_NAMES.items()}
+        counts["domain_full"] = int(self.control["lost"][names["domain_full"]])
         return {name: n for name, n in counts.items() if n}
 
     def total(self, domain: str | None = None) -> Tally:

@@ -56,7 +56,7 @@ static int current_device(void) {
 /* Only running out of memory is a refusal: a call without a context says nothing about memory. */
 static uint32_t domain_here(CUresult rc, enum mp_memory_kind kind) {
     if (rc != MP_CUDA_SUCCESS && rc != MP_CUDA_OUT_OF_MEMORY)
-        return MP_DOMAIN_NONE;
+        return MP_DOMAIN_IGNORED;
     return mp_domain_intern("cuda", kind == MP_MEMORY_PINNED ? -1 : current_device(), kind);
 }
 
@@ -66,14 +66,14 @@ static uint32_t domain_here(CUresult rc, enum mp_memory_kind kind) {
 /* Sparse and deferred arrays get their memory by cuMemMapArrayAsync, from handles. */
 #define MP_CUDA_ARRAY_BLOCK(rc, array)                                                             \
     .domain = ((array)->Flags & (MP_CUDA_ARRAY_SPARSE | MP_CUDA_ARRAY_DEFERRED))                   \
-                  ? MP_DOMAIN_NONE                                                                 \
+                  ? MP_DOMAIN_IGNORED                                                              \
                   : domain_here(rc, MP_MEMORY_DEVICE),                                             \
     .container = (uint64_t)(uintptr_t)current_context()
 
 /* Memory of a stream's pool outlives contexts. */
 #define MP_CUDA_STREAM_BLOCK(rc, stream, per_thread)                                               \
-    .domain =                                                                                      \
-        mp_cuda_records(stream, per_thread) ? MP_DOMAIN_NONE : domain_here(rc, MP_MEMORY_DEVICE)
+    .domain = mp_cuda_records(stream, per_thread) ? MP_DOMAIN_IGNORED                              \
+                                                  : domain_here(rc, MP_MEMORY_DEVICE)
 
 /* Is the stream recording into a graph? The legacy stream cannot. */
 static bool mp_cuda_records(CUstream stream, bool per_thread) {
@@ -89,7 +89,7 @@ static bool mp_cuda_records(CUstream stream, bool per_thread) {
 /* Physical memory says itself where it lies: on a device, or on a NUMA node of the host. */
 static uint32_t mp_cuda_domain_of_prop(CUresult rc, const CUmemAllocationProp *prop) {
     if (prop == NULL || (rc != MP_CUDA_SUCCESS && rc != MP_CUDA_OUT_OF_MEMORY))
-        return MP_DOMAIN_NONE;
+        return MP_DOMAIN_IGNORED;
     if (prop->location.type == MP_CUDA_LOCATION_DEVICE)
         return mp_domain_intern("cuda", prop->location.id, MP_MEMORY_DEVICE);
     return mp_domain_intern("cuda", -1, MP_MEMORY_PINNED);

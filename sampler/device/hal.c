@@ -18,7 +18,7 @@ static int last_device; /* of the last block */
 
 static uint32_t domain_of(struct mp_hal_memory memory) {
     if (memory.none)
-        return MP_DOMAIN_NONE;
+        return MP_DOMAIN_IGNORED;
     if (memory.device >= 0)
         mp_store_relaxed(&last_device, memory.device);
     return mp_domain_intern("hal", memory.device, memory.kind);

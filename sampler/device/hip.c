@@ -16,13 +16,13 @@ static struct mp_device_row row_info = {.symbol = "hipMemGetInfo"};
 static uint32_t mp_hip_pinned(hipError_t rc) {
     return rc == MP_HIP_SUCCESS || rc == MP_HIP_OUT_OF_MEMORY
                ? mp_domain_intern("hip", -1, MP_MEMORY_PINNED)
-               : MP_DOMAIN_NONE;
+               : MP_DOMAIN_IGNORED;
 }
 
 static uint32_t mp_hip_in_pools(hipError_t rc) {
     return rc == MP_HIP_SUCCESS || rc == MP_HIP_OUT_OF_MEMORY
                ? mp_domain_intern("hip", -1, MP_MEMORY_POOL)
-               : MP_DOMAIN_NONE;
+               : MP_DOMAIN_IGNORED;
 }
 
 static void ask_totals(const struct mp_device_scope *scope, bool ok) {

@@ -14,7 +14,7 @@
 
 static uint32_t mp_hsa_domain(hsa_status_t rc, uint64_t pool) {
     if (rc != MP_HSA_SUCCESS && rc != MP_HSA_OUT_OF_RESOURCES && rc != MP_HSA_INVALID_ALLOCATION)
-        return MP_DOMAIN_NONE;
+        return MP_DOMAIN_IGNORED;
     int device = mp_hsa_device_of(pool);
     return mp_domain_intern("hip", device, device < 0 ? MP_MEMORY_PINNED : MP_MEMORY_DEVICE);
 }

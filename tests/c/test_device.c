@@ -49,6 +49,8 @@ static void test_domains(void) {
     CHECK_EQ(none, 100 - (MP_DOMAIN_ROWS - 1 - 4));
     alloc_block(MP_DOMAIN_NONE, SPACE, 0x1000, 0, 10, 10);
     CHECK_EQ(mp_local.segment.control->lost[MP_LOST_DOMAIN_FULL], 1);
+    alloc_block(MP_DOMAIN_IGNORED, SPACE, 0x2000, 0, 10, 10);
+    CHECK_EQ(mp_local.segment.control->lost[MP_LOST_DOMAIN_FULL], 1);
     CASE("actual and reserved bytes");
     CHECK(mp_device_actual_due(cuda0) && !mp_device_actual_due(cuda0));
     mp_device_actual(cuda0, 70, 100);

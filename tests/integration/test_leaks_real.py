@@ -128,7 +128,7 @@ def test_snapshots_of_one_capture_find_the_same(leaky: Path, tmp_path: Path) -> 
         end(child)
     assert len(files) == 3
     assert leaking(files[2], files[0]) <= PLANTED
-    done = parser("diff", "--json", files[1], files[2])
+    done = parser("diff", "--json", files[0], files[2])
     block = json.loads(done.stdout)
     assert block["paired"]
     grown = {r["function"] for r in block["rows"] if r["verdict"] in ("grown", "new")}

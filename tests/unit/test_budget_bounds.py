@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget_profiles import Made, Row
@@ -73,6 +73,7 @@ def test_where_every_block_is_sampled_the_bounds_are_the_value() -> None:
     assert (everything.lower(0.001), everything.upper(0.001)) == (5000, 5000)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-5, 1 - 1e-5), st.floats(1e-3, 1e9), st.floats(-5, 5))
 def test_a_quantile_is_where_the_distribution_reaches_it(
     q: float, mean: float, magnitude: float

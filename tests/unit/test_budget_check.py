@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simulated
@@ -295,6 +295,7 @@ hostile = st.text(min_size=1, max_size=12) | st.sampled_from(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(hostile, hostile, hostile), min_size=1, max_size=5))
 def test_any_names_can_be_read_back(names: list[tuple[str, str, str]]) -> None:
     rows = [Row((f, c, "main"), 50, SMALL, file=path) for f, c, path in names]
@@ -467,3 +468,37 @@ def test_device_memory_is_limited_only_by_sites_that_name_its_domain() -> None:
     host = check([(Made([PARSE]).subject(), Budget((inuse(1),), sites))])
     assert [r.name for _, r in host.results] == ["inuse", "inuse of function:main"]
     assert host.captures[0].notes == ["domain:cuda: no capture of such memory"]
+
+
+@pytest.mark.parametrize(
+    ("exe", "comm", "command", "name"),
+    [
+        ("/usr/bin/redis-check-rdb", "redis-server", "/usr/bin/redis-server *:1", "redis-server"),
+        (
+            "/opt/a-very-long-program-name",
+            "a-very-long-pro",
+            "./a-very",
+            "a-very-long-program-name",
+        ),
+        ("/usr/bin/python3.11", "python3", "python3 -m x", "python3.11"),
+        ("/opt/server", "worker-7", "/opt/server --x", "worker-7"),
+        ("", "x", "", "x"),
+    ],
+)
+def test_a_program_goes_by_the_name_it_was_started_by(
+    exe: str, comm: str, command: str, name: str
+) -> None:
+    subject = Made([PARSE], exe=exe).subject()
+    subject.profile.capture.comm, subject.profile.capture.command = comm, command
+    assert subject.program == name
+    assert {n for n in (exe.rsplit("/", 1)[-1], comm) if n} <= set(subject.names)
+
+
+def test_target_sections_know_a_program_by_any_of_its_names(tmp_path: Path) -> None:
+    path = tmp_path / "check.toml"
+    path.write_text("[target.redis-server]\ninuse = 5\n[target.redis-check-rdb]\npeak = 5\n")
+    subject = Made([PARSE], exe="/usr/bin/redis-check-rdb").subject()
+    subject.profile.capture.comm = "redis-server"
+    report = check_subjects(load(path), [subject])
+    assert {r.name for _, r in report.results} == {"inuse", "peak"}
+    assert report.captures[0].program == "redis-server"

@@ -198,7 +198,7 @@ def lines_of(value: dict[str, Any], path: tuple[str | int, ...]) -> list[tuple[s
     return out
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(tables)
 def test_every_key_is_found_on_its_line(value: dict[str, Any]) -> None:
     lines = lines_of(value, ())
@@ -209,7 +209,7 @@ def test_every_key_is_found_on_its_line(value: dict[str, Any]) -> None:
         assert find(text, path) == Position(2 + 2 * number, 1 + indent), (text, path)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.one_of(st.binary(max_size=80), tables.map(spell).map(str.encode)))
 def test_any_bytes_are_a_budget_or_one_line(
     tmp_path_factory: pytest.TempPathFactory, data: bytes

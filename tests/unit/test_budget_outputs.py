@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,8 @@ import heapfiles
 from budget_profiles import Made, Row
 from mem_parser.budget import Budget, Limit, Measure, Report, Site, Verdict, check, parse_match
 from mem_parser.budget.outputs import github, junit, markdown, sarif, text
+from mem_parser.budget.outputs.words import source_frame
+from mem_parser.places import Frame
 from mem_parser.web.report import render as render_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +75,40 @@ def test_the_text_says_who_and_by_how_much_within_80_columns() -> None:
 def test_a_failure_comes_first_and_verdicts_are_marked_for_colour() -> None:
     marked = [v for _, v in text.lines(report_of()) if v is not None]
     assert marked == [Verdict.FAIL, Verdict.PASS, Verdict.INCONCLUSIVE]
+
+
+def test_captures_that_pass_with_next_to_nothing_share_a_line() -> None:
+    budget = Budget((Limit(Measure.INUSE, 2000 * KIB),))
+    rows = [Row(("f", "main"), 5, 16)]
+    small = [
+        (Made(rows, exe=f"/bin/{name}").subject(), budget) for name in ("date", "sleep", "date")
+    ]
+    large = (Made([Row(("f", "main"), 3000, 16)]).subject(), budget)
+    lines = [line for line, _ in text.lines(check([*small, large]))]
+    assert "PASS  3 more with next to no samples: date (×2), sleep" in lines
+    assert sum(line.startswith(("date", "sleep")) for line in lines) == 0
+    assert lines[-1].startswith("1 over budget, 3 passed")
+    assert sum(line.startswith("PASS  inuse") for line, _ in text.lines(check(small))) == 3
+
+
+def test_callers_go_on_to_the_programs_own_source() -> None:
+    inner = [Frame(f"std::f{k}", "/usr/include/c++/map.h", 5, "server") for k in range(6)]
+    own = [Frame("add", "/src/wordcount.cc", 4, "server"), Frame("main", "/src/m.cc", 9, "server")]
+    libc = [Frame("__libc_start_main", "/src/libc.c", 1, "libc.so")]
+    report = report_of()
+    culprit = report.captures[0].results[0].culprits[0]
+    for frames, last in (
+        (inner + own + libc, "… called by add  wordcount.cc:4"),
+        (inner, "map.h:5"),
+    ):
+        changed = dataclasses.replace(culprit, frames=tuple(frames))
+        report.captures[0].results[0].culprits = [changed]
+        said = [x for x in text.result_lines(report.captures[0].results[0]) if "called by" in x]
+        assert said[-1].strip().endswith(last)
+        assert len(said) == 3 + last.startswith("…")
+    frame = source_frame(inner + own)
+    assert frame is not None
+    assert frame.function == "add"
 
 
 def test_junit_has_a_case_for_every_limit() -> None:

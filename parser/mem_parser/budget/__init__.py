@@ -95,7 +95,7 @@ def check_subjects(
     """
     from mem_parser.errors import BudgetFileError
 
-    pairs = [(s, budget.for_program(s.program)) for s in subjects]
+    pairs = [(s, budget.for_program(*s.names)) for s in subjects]
     if pairs and not any(r.for_domains(s.profile.domains).every_limit for s, r in pairs):
         names = ", ".join(dict.fromkeys(s.title for s in subjects))
         raise BudgetFileError(
@@ -120,7 +120,7 @@ def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str
     seen: set[str] = set()
     for subject in subjects:
         name = subject.title
-        rules = budget.for_program(subject.program).for_domains(subject.profile.domains)
+        rules = budget.for_program(*subject.names).for_domains(subject.profile.domains)
         if name in seen:
             raise UsageProblem(
                 f"{subject.path}: a second capture of {name}",

@@ -2,7 +2,7 @@
 
 Whatever is unknown or malformed is an error that names file, line and column, before anything is
 run or read. Included files come first; the including file's own words win. A `[target.NAME]` (a
-glob, matched against the program's file name) is laid over `[budget]` in the same way: its limits
+glob, matched against the program's name) is laid over `[budget]` in the same way: its limits
 replace those of the same name, its sites are added, and replace those of the same match.
 """
 
@@ -58,11 +58,11 @@ class BudgetFile:
     targets: dict[str, Section] = field(default_factory=dict)
     plan: RunPlan = field(default_factory=RunPlan)
 
-    def for_program(self, name: str) -> Budget:
-        """Return the budget of a program called ``name`` (the last part of its path)."""
+    def for_program(self, *names: str) -> Budget:
+        """Return the budget of a program that goes by ``names`` (without folders)."""
         joined = _laid_over(Section(), self.common)
         for pattern, section in self.targets.items():
-            if fnmatch.fnmatchcase(name, pattern):
+            if any(fnmatch.fnmatchcase(name, pattern) for name in names):
                 joined = _laid_over(joined, section)
         tolerance = joined.tolerance or Allowance()
         sites = [_with_tolerance(site, joined, tolerance) for site in joined.sites]

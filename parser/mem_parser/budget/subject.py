@@ -38,11 +38,30 @@ class Subject:
 
     @property
     def program(self) -> str:
-        """The program's file name, by which target sections are chosen."""
-        capture = self.profile.capture
+        """What the program is called: its file's name, or where the process goes by another (a link
+        was started), that one.
+        """
         if self.name:
             return self.name
-        return os.path.basename(capture.exe) or capture.comm or os.path.basename(self.path)
+        comm, file, called = self._spellings
+        other = comm and not file.startswith(comm)
+        called = called if called.startswith(comm) else comm
+        return (called if other else file) or comm or os.path.basename(self.path)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that target sections may know the program by."""
+        every = (self.program, *(() if self.name else self._spellings))
+        return tuple(dict.fromkeys(name for name in every if name))
+
+    @property
+    def _spellings(self) -> tuple[str, str, str]:
+        """The process's name (the kernel cuts it after 15 bytes), its file's, and what it was
+        started as.
+        """
+        capture = self.profile.capture
+        called = capture.command.split(" ", 1)[0]
+        return capture.comm, os.path.basename(capture.exe), os.path.basename(called)
 
     @property
     def title(self) -> str:
@@ -55,8 +74,8 @@ class Subject:
     @property
     def build(self) -> str:
         """The first digits of the program's build-id; empty where it is not known."""
-        name = self.program
-        return next((m.build_id[:12] for m in self.profile.modules if m.name == name), "")
+        exe = self.profile.capture.exe
+        return next((m.build_id[:12] for m in self.profile.modules if m.path == exe), "")
 
     @cached_property
     def places(self) -> Places:

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from mem_parser.budget.culprits import Culprit
-from mem_parser.budget.outputs.words import gain, place, samples_text, sentence
+from mem_parser.budget.outputs.words import gain, own_frame, place, samples_text, sentence
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
 from mem_parser.errors import one_line
+from mem_parser.places import Frame
 
 MARKS = {Verdict.FAIL: "FAIL", Verdict.PASS: "PASS", Verdict.INCONCLUSIVE: "?"}
 _INDENT = 6
 _CALLERS = 3
+_FEW = 30
 _WIDTH = 80
 
 
@@ -30,13 +33,31 @@ def lines(report: Report, exit_code: int = 0) -> Iterator[tuple[str, Verdict | N
 
     ``exit_code`` is what the command ends with where that is not the verdict's.
     """
+    small = _with_next_to_nothing(report)
     for capture in report.captures:
+        if capture in small:
+            continue
         yield _head(capture), None
         for note in capture.notes:
             yield f"note: {one_line(note)}", None
         for result in sorted(capture.results, key=lambda r: list(MARKS).index(r.verdict)):
             yield from _result(result)
+    if small:
+        names = Counter(capture.program for capture in small)
+        words = (name if count == 1 else f"{name} (×{count})" for name, count in names.items())
+        text = one_line(f"PASS  {len(small)} more with next to no samples: {', '.join(words)}")
+        yield from ((line, None) for line in _wrap(text))
     yield _last(report, exit_code), None
+
+
+def _with_next_to_nothing(report: Report) -> list[CaptureReport]:
+    """Return the captures that passed with so few samples that one line says it all; never all."""
+    few = [
+        capture
+        for capture in report.captures
+        if capture.verdict is Verdict.PASS and capture.samples < _FEW and not capture.notes
+    ]
+    return few if 1 < len(few) < len(report.captures) else []
 
 
 def result_lines(result: Result) -> list[str]:
@@ -65,18 +86,29 @@ def _result(result: Result) -> Iterator[tuple[str, Verdict | None]]:
 def _culprit(culprit: Culprit, result: Result) -> Iterator[str]:
     pad = " " * _INDENT
     rate = result.limit.measure is Measure.ALLOC_RATE
-    first, *callers = culprit.frames or (None,)
+    first = culprit.frames[0] if culprit.frames else None
     name = "[no stack]" if first is None else one_line(first.function)
     where = "" if first is None else place(first)
     yield f"{pad}{gain(culprit, rate=rate)}  {name}  {where}".rstrip()
     if culprit.text:
         for line in _wrap(one_line(culprit.text)):
             yield f"{pad}  {line}"
-    for caller in callers[:_CALLERS]:
-        if caller is None or first is None or first.function == "main":
-            break
-        yield f"{pad}  called by {one_line(caller.function)}  {place(caller)}".rstrip()
-        first = caller
+    yield from (f"{pad}  {line}" for line in _called_by(culprit.frames))
+
+
+def _called_by(frames: Sequence[Frame]) -> Iterator[str]:
+    """Yield a few callers, up to `main`; if those are all of libraries, the first of the program's
+    own source as well.
+    """
+    names = [f.function for f in frames]
+    end = names.index("main") + 1 if "main" in names else len(frames)
+    near = frames[: min(1 + _CALLERS, end)]
+    shown = [(f, "") for f in near[1:]]
+    own = own_frame(frames[:end])
+    if own is not None and own not in near:
+        shown.append((own, "… "))
+    for frame, skipped in shown:
+        yield f"{skipped}called by {one_line(frame.function)}  {place(frame)}".rstrip()
 
 
 def _last(report: Report, exit_code: int) -> str:

@@ -15,6 +15,7 @@ from mem_parser.model import Unit
 from mem_parser.places import Frame
 from mem_parser.reports.units import format_bytes, format_total
 
+_SYSTEM = ("/usr/", "/build/", "/rustc/")
 ANOTHER_TRY = "capture longer, or at a finer rate"
 
 
@@ -104,14 +105,25 @@ def relative(path: str) -> str:
 
 
 def source_frame(frames: Sequence[Frame]) -> Frame | None:
-    """Return the innermost frame whose source lies in the working folder, for annotations; else the
-    innermost with a line.
+    """Return the innermost frame of the program's own source, for annotations; else the innermost
+    with a line.
+    """
+    known = [f for f in frames if f.file and f.line]
+    own = own_frame(known)
+    return own or (known[0] if known else None)
+
+
+def own_frame(frames: Sequence[Frame]) -> Frame | None:
+    """Return the innermost frame whose source lies in the working folder, else the innermost whose
+    source is not the system's; None where there is no such.
     """
     known = [f for f in frames if f.file and f.line]
     for frame in known:
-        if os.path.exists(relative(frame.file)) and not os.path.isabs(relative(frame.file)):
+        path = relative(frame.file)
+        if not os.path.isabs(path) and os.path.exists(path):
             return frame
-    return known[0] if known else None
+    other = (f for f in known if os.path.isabs(f.file) and not f.file.startswith(_SYSTEM))
+    return next(other, None)
 
 
 def margin95(value: Estimate) -> float:

@@ -2,7 +2,7 @@
  * test_known.c - a stack that mp_known_find() names is always the stack that unwinding finds.
  *
  * Functions with frames of several sizes call each other in random order, so that many stacks meet at
- * the same caller and depth. Ids are indices into a table of our own.
+ * the same caller and depth. Ids are hashes of all frames.
  */
 #include "../../sampler/core/known.h"
 #include "../../sampler/core/local.h"
@@ -10,29 +10,21 @@
 #include "../../sampler/core/unwind_cache.h"
 #include "check.h"
 
-#include <string.h>
+#include <pthread.h>
 
-#define STACKS_MAX 4096
 #define FRAMES_MAX 120
-#define FIRST_ID 100 /* 0 means not known */
+#define THREADS 4
 
-static struct {
-    unsigned depth;
-    uintptr_t pcs[FRAMES_MAX];
-} stacks[STACKS_MAX];
-static unsigned count, hits, misses;
-static uint64_t rng;
+static __thread unsigned hits, misses;
+static __thread uint64_t rng;
+static unsigned all_hits;
 static uint32_t generation;
 
 static uint32_t id_of(const uintptr_t *pcs, unsigned depth) {
-    for (unsigned i = 0; i < count; i++)
-        if (stacks[i].depth == depth && memcmp(stacks[i].pcs, pcs, depth * sizeof *pcs) == 0)
-            return FIRST_ID + i;
-    if (count == STACKS_MAX)
-        return 0;
-    stacks[count].depth = depth;
-    memcpy(stacks[count].pcs, pcs, depth * sizeof *pcs);
-    return FIRST_ID + count++;
+    uint64_t hash = depth;
+    for (unsigned i = 0; i < depth; i++)
+        hash = mp_mix(hash ^ pcs[i]);
+    return (uint32_t)hash | 1; /* 0 means not known */
 }
 
 static __attribute__((noinline)) void sample(void) {
@@ -49,7 +41,7 @@ static __attribute__((noinline)) void sample(void) {
         CHECK_EQ(known, id);
     hits += known != 0;
     misses += known == 0;
-    if (known == 0 && id != 0)
+    if (known == 0)
         mp_known_learn(&key, &caller, 0, generation, &trace, pcs, id);
 }
 
@@ -90,6 +82,12 @@ static void random_walks(unsigned walks, unsigned seeds, unsigned depth) {
     }
 }
 
+static void *walk_beside_others(void *unused) {
+    random_walks(20000, 900, 40);
+    __atomic_fetch_add(&all_hits, hits, __ATOMIC_RELAXED);
+    return unused;
+}
+
 int main(void) {
     struct mp_unwind_config config = {.mode = MP_UNWIND_CFI};
     CHECK_EQ(mp_unwind_init(&config), 0);
@@ -111,5 +109,17 @@ int main(void) {
     mp_unwind_flush();
     random_walks(1, 1, 20);
     CHECK_EQ(hits, before);
+
+    CASE("threads that learn and ask at once, while rules are forgotten");
+    pthread_t threads[THREADS];
+    for (unsigned i = 0; i < THREADS; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, walk_beside_others, NULL), 0);
+    for (unsigned i = 0; i < 10; i++) {
+        random_walks(1000, 50, 40);
+        mp_unwind_flush();
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(all_hits > THREADS * 5000);
     return check_end();
 }

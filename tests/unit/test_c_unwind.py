@@ -155,8 +155,8 @@ def test_random_stacks_and_modes_hold_under_sanitizers(source: str, flags: tuple
 
 @pytest.mark.parametrize(
     "flags",
-    [("-O2",), ("-O2", "-fno-omit-frame-pointer"), ASAN],
-    ids=["O2", "frame pointers", "asan"],
+    [("-O2",), ("-O2", "-fno-omit-frame-pointer"), ASAN, TSAN],
+    ids=["O2", "frame pointers", "asan", "tsan"],
 )
 def test_a_known_stack_is_the_stack_that_unwinding_finds(flags: tuple[str, ...]) -> None:
     sources = [C / "test_known.c", *core_sources(*UNWINDER, "known", "local", "sample")]

@@ -110,19 +110,23 @@ struct finding {
     bool changed;
 };
 
-static void find_rows(const struct mp_elf *elf, const struct mp_device_library *library,
+/* False: a library of that name, and nothing of it is known. */
+static bool find_rows(const struct mp_elf *elf, const struct mp_device_library *library,
                       struct finding *finding) {
+    bool any = false;
     for (struct mp_device_row *const *rows = library->rows; *rows != NULL; rows++) {
         struct mp_device_row *row = *rows;
+        any |= row->module == elf->dynamic;
         if (row->module != NULL)
             continue;
         uintptr_t real = mp_elf_lookup(elf, row->symbol);
         if (real == 0)
             continue;
         row->module = elf->dynamic;
-        finding->changed = true;
+        any = finding->changed = true;
         mp_store_release(&row->real, real);
     }
+    return any;
 }
 
 static void note_loaded(enum mp_backend backend) {
@@ -134,10 +138,9 @@ static void note_loaded(enum mp_backend backend) {
 
 static bool find_in(const struct mp_elf *elf, void *arg) {
     for (unsigned i = 0; i < LIBRARIES && !mp_elf_is_self(elf); i++)
-        if (mp_backend_on(libraries[i]->backend) && is_named(elf, libraries[i]->sonames)) {
+        if (mp_backend_on(libraries[i]->backend) && is_named(elf, libraries[i]->sonames) &&
+            find_rows(elf, libraries[i], arg))
             note_loaded(libraries[i]->backend);
-            find_rows(elf, libraries[i], arg);
-        }
     return false;
 }
 

@@ -69,6 +69,15 @@ def only_thread(monkeypatch: pytest.MonkeyPatch, tid: int) -> Iterator[None]:
         yield
 
 
+def signal_masks(pid: int) -> dict[int, tuple[str, str]]:
+    """Blocked signals, and those that wait for them to be unblocked, by thread."""
+    found = {}
+    for tid in threads.ids(pid):
+        words = procfs.status_words(f"{pid}/task/{tid}")
+        found[tid] = words["SigBlk"], words["SigPnd"]
+    return found
+
+
 def mappings(pid: int) -> set[str]:
     """Names of what a process has mapped."""
     return {mapping.path for mapping in procfs.maps(pid)}

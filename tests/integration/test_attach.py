@@ -20,6 +20,7 @@ from attach_run import (
     mappings,
     only_thread,
     segments_here,
+    signal_masks,
     storm,
     waits,
 )
@@ -78,14 +79,16 @@ def test_an_interrupted_wait_ends_as_if_nothing_had_been(
         assert int(span) < stops * SPAN_MS + 300
 
 
-def test_every_register_is_as_it_was(segments_here: Path) -> None:
+def test_every_register_and_the_signal_mask_are_as_they_were(segments_here: Path) -> None:
     with Unprepared([build("registers.c")], segments_here) as target:
         assert target.line() == "ready"
+        masks = signal_masks(target.pid)
         for _ in range(3):
             attaching.attach(target.pid)
             assert target.ask("hello") == "same 6"
             attaching.detach(target.pid)
             assert target.ask("hello") == "same 6"
+            assert signal_masks(target.pid) == masks
         target.finish()
 
 
@@ -95,8 +98,10 @@ def test_a_controller_that_dies_at_any_step_leaves_every_register_as_it_was(
     for step in STEPS[: lib.MP_STEP_CREATED]:
         with Unprepared([build("registers.c")], segments_here) as target:
             assert target.line() == "ready"
+            masks = signal_masks(target.pid)
             die_at(step, target.pid)
             assert target.ask("hello") == "same 6", step
+            assert signal_masks(target.pid)[target.pid] == masks[target.pid], step
             target.finish()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from mem_parser.ages import Timeline, timeline
 from mem_parser.budget.bounds import Sampled, sampled
+from mem_parser.budget.culprits import MOST
 from mem_parser.budget.measure import Measured
 from mem_parser.leaks import COMPARABLE, Finding, LeakReport, find_leaks
 from mem_parser.model import Count, Profile
@@ -47,7 +48,9 @@ def measure_leaks(
     known = Suppressions(suppressions) if suppressions else None
     report = find_leaks(profile, symbols, suppressions=known, alpha=alpha)
     if report.leaks:
-        return Leaks(report.leaks, 0.0, Measured(_sum_of(report, profile)))
+        more = len(report.leaks) - MOST
+        notes = [f"{more} more of {len(report.leaks)} leaks are not shown"] if more > 0 else []
+        return Leaks(report.leaks, 0.0, Measured(_sum_of(report, profile), notes=notes))
     nothing = Sampled(0.0, 0.0, 0.0, 0, 0.0)
     live = int(profile.counts(Count.INUSE)[0].sum())
     if not live:

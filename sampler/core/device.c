@@ -93,15 +93,11 @@ static struct mp_device_site_row *counters_of(struct mp_segment *seg,
     return mp_keyed_at(seg, &sites, row->site, row->site_key);
 }
 
-static uint32_t domain_of_key(uint64_t key) {
-    return (uint32_t)(key >> MP_KEY_DOMAIN_SHIFT) & ((1u << MP_KEY_DOMAIN_BITS) - 1);
-}
-
 static void freed(struct mp_segment *seg, const struct mp_device_live_row *row) {
     struct mp_device_site_row *site = counters_of(seg, row);
     if (site != NULL)
         count_free(site, row, 1);
-    struct mp_domain *domain = mp_domain_at(seg, domain_of_key(row->site_key));
+    struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row->site_key));
     if (domain != NULL)
         mp_add_relaxed(&domain->freed_calls, 1);
 }
@@ -225,7 +221,7 @@ void mp_device_put_back(const struct mp_device_taken *taken) {
         struct mp_device_site_row *site = counters_of(seg, &row);
         if (site != NULL)
             count_free(site, &row, UINT64_MAX);
-        struct mp_domain *domain = mp_domain_at(seg, domain_of_key(row.site_key));
+        struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row.site_key));
         if (domain != NULL)
             mp_add_relaxed(&domain->freed_calls, UINT64_MAX);
     }

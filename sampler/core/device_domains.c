@@ -7,7 +7,6 @@
 
 #include <errno.h>
 
-#define ACTUAL_EVERY_NS 100000000u
 #define DOMAINS_BYTES (MP_DOMAIN_ROWS * sizeof(struct mp_domain))
 
 /* Two threads may give a piece its pages at once: the second finds them there. */
@@ -135,30 +134,6 @@ struct mp_domain *mp_domain_at(struct mp_segment *seg, uint32_t domain) {
         return NULL;
     struct mp_domain *row = rows_of(seg) + domain;
     return mp_load_acquire(&row->key) != 0 ? row : NULL;
-}
-
-bool mp_device_actual_due(uint32_t domain) {
-    struct mp_device_capture capture;
-    if (!mp_device_capture_open(&capture))
-        return false;
-    struct mp_domain *row = mp_domain_at(capture.segment, domain);
-    if (row == NULL)
-        return false;
-    uint64_t last = mp_load_relaxed(&row->asked_ns);
-    return (last == 0 || capture.now_ns - last >= ACTUAL_EVERY_NS) &&
-           mp_cas_u64(&row->asked_ns, last, capture.now_ns);
-}
-
-void mp_device_actual(uint32_t domain, uint64_t used_bytes, uint64_t total_bytes) {
-    struct mp_device_capture capture;
-    if (!mp_device_capture_open(&capture))
-        return;
-    struct mp_domain *row = mp_domain_at(capture.segment, domain);
-    if (row == NULL)
-        return;
-    mp_store_relaxed(&row->actual_used_bytes, used_bytes);
-    mp_store_relaxed(&row->actual_total_bytes, total_bytes);
-    mp_store_release(&row->actual_ns, capture.now_ns);
 }
 
 static void raise_peak(uint64_t *peak, uint64_t value) {

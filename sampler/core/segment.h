@@ -316,11 +316,12 @@ struct mp_domain {
     uint64_t freed_calls; /* of blocks that were known */
     uint64_t actual_used_bytes; /* as the driver told, of the whole device */
     uint64_t actual_total_bytes;
+    uint64_t actual_tracked_bytes; /* estimate of what this domain's blocks held at that moment */
     uint64_t actual_ns; /* when; 0: never */
     uint64_t asked_ns; /* when somebody last set out to ask the driver */
     int64_t reserved_bytes; /* held by a pool, used or not */
     uint64_t reserved_peak_bytes;
-    uint64_t pad[4];
+    uint64_t pad[3];
 };
 
 /* A mark of the program. */

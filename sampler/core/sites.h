@@ -50,6 +50,10 @@ static inline uint32_t mp_key_capture(uint64_t key) {
     return (uint32_t)(key >> MP_KEY_CAPTURE_SHIFT) & ((1u << MP_KEY_CAPTURE_BITS) - 1);
 }
 
+static inline uint32_t mp_key_domain(uint64_t key) {
+    return (uint32_t)(key >> MP_KEY_DOMAIN_SHIFT) & ((1u << MP_KEY_DOMAIN_BITS) - 1);
+}
+
 /*
  * HOOK. The site of `key`, added if new: level << 28 | row, or MP_SITE_NONE when there is no room
  * (for a key of a lost stack: not even in lost_sites). Asks for the next level when the last one

@@ -60,6 +60,20 @@ static void test_domains(void) {
     const struct mp_domain *rows = (struct mp_domain *)(seg->base + seg->layout.domains_offset);
     CHECK_EQ(rows[cuda0].actual_used_bytes, 70);
     CHECK_EQ(rows[cuda0].actual_total_bytes, 100);
+    CHECK_EQ(rows[cuda0].actual_tracked_bytes, 0);
+    alloc_block(cuda0, SPACE, 0x1000, 0, 10, 16);
+    alloc_block(cuda0, SPACE, 0x2000, 0, 20, 0);
+    alloc_block(pinned, SPACE, 0x3000, 0, 40, 64);
+    mp_device_actual(cuda0, 70, 100);
+    CHECK_EQ(rows[cuda0].actual_tracked_bytes, 16 + 20);
+    CASE("tracked bytes are an estimate where blocks are sampled");
+    begin_capture(2, 4096);
+    for (unsigned i = 0; i < 10000; i++)
+        alloc_block(cuda0, SPACE, 0x100000 + 64 * i, 0, 1024, 2048);
+    mp_device_actual(cuda0, 70, 100);
+    double tracked = (double)rows[cuda0].actual_tracked_bytes, truth = 10000 * 2048.0;
+    CHECK(tracked > truth * 0.85 && tracked < truth * 1.15);
+    CHECK(tracked != truth);
     CHECK_EQ(rows[pool].reserved_bytes, 30);
     CHECK_EQ(rows[pool].reserved_peak_bytes, 50);
     close_segment();

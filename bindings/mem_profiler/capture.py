@@ -122,12 +122,15 @@ def start(
     rate_bytes: int,
     seconds: float | None,
     device_rate_bytes: int = 1,
+    *,
+    exact_peak: bool = False,
 ) -> int:
     """Start the next capture and return its number. The caller holds the lock and checked the
     state.
 
     `device_rate_bytes` is the rate of device memory, 1: every block. `seconds` None: until
-    somebody stops it. Raises TargetError when the segment has no room.
+    somebody stops it. With `exact_peak` the sampler itself keeps the highest total, at the cost of
+    two contended operations for each sample. Raises TargetError when the segment has no room.
     """
     number = segment.load(("capture_number",), 32) + 1
     if number > layout.CAPTURE_MAX:
@@ -144,6 +147,11 @@ def start(
     segment.store((*slot, "rate_bytes"), rate_bytes)
     segment.store(("device_rate_bytes", number & 1), device_rate_bytes)
     segment.store(("marks_before", number & 1), segment.load(("mark_count",)))
+    peak: tuple[str | int, ...] = ("peak", number & 1)
+    segment.store((*peak, "capture"), 0, 32)
+    for name in ("live_bytes", "high_bytes", "high_ns"):
+        segment.store((*peak, name), 0)
+    segment.store((*peak, "capture"), number if exact_peak else 0, 32)
     segment.store((*slot, "start_ns"), now)
     deadline = layout.U64_MAX if seconds is None else now + int(seconds * 1e9)
     segment.store((*slot, "deadline_ns"), deadline)

@@ -154,6 +154,16 @@ def _peak(track: Track | None) -> dict[str, float] | None:
     return {"at_s": track.peak_at_s, "estimate_bytes": round(track.peak_bytes, 1)}
 
 
+def _highest(control: Control) -> dict[str, float] | None:
+    """The highest total that the sampler itself kept; None where it was not asked to."""
+    number = control.number("capture_number")
+    kept = control["peak"][number & 1]
+    if int(kept["capture"]) != number or not 0 <= int(kept["high_bytes"]) <= collect.BYTES_MAX:
+        return None
+    at_ns = int(kept["high_ns"]) - int(control.capture["start_ns"])
+    return {"at_s": max(at_ns, 0) / NS, "estimate_bytes": float(kept["high_bytes"])}
+
+
 def _device(domain: Domain, actual: devices.Actual | None, start_ns: int) -> dict[str, Any]:
     """The `device` of a header."""
     told = None
@@ -261,6 +271,7 @@ def assemble(
     start_ns = int(control.capture["start_ns"])
     header = _header(control, target, found) | {
         "peak": _peak(track),
+        "highest": _highest(control),
         "sampler": _sampler_path(shared.modules, target.mappings),
         "duration_s": (end_ns(control, found, now_ns) - start_ns) / NS,
         "kind": kind,
@@ -300,6 +311,7 @@ def _of_domain(
         "samples": found.samples,
         "lost": _lost("device_lost", control, found),
         "peak": _peak(track),
+        "highest": None,
         "pymalloc": None,
         "complete": found.skipped == 0,
         "notes": _notes(Target(None), found, notes),

@@ -59,16 +59,20 @@ class Track:
 
 @dataclass(frozen=True)
 class Pace:
-    """How often readings are taken: every `tick_s`, but for no more than a share of a core."""
+    """How often readings are taken: every `tick_s`, but for no more than a share of a core.
+
+    `exact_peak` asks the sampler to keep the highest total itself (see `capture.start`).
+    """
 
     tick_s: float = TICK_S
     cost_share: float = COST_SHARE
+    exact_peak: bool = False
 
 
 class Recorder:
     """Readings of one capture of one segment. `pid` is as seen from here."""
 
-    def __init__(self, segment: Segment, pid: int, pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
+    def __init__(self, segment: Segment, pid: int, pace: Pace = Pace()) -> None:
         self.segment = segment
         self.pid = pid
         self.pace = pace

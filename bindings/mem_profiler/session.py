@@ -126,7 +126,12 @@ class Session:
     def start(self, rates: Rates, seconds: float | None) -> None:
         """Start the capture. Raises MemError."""
         self.number = capture.start(
-            self.segment, self.pid, rates.host_bytes, seconds, rates.device_bytes
+            self.segment,
+            self.pid,
+            rates.host_bytes,
+            seconds,
+            rates.device_bytes,
+            exact_peak=self.recorder.pace.exact_peak,
         )
 
     def tick(self) -> None:

@@ -291,8 +291,9 @@ def run(  # noqa: PLR0917 - click passes options by name
     output.check_prefix(prefix)
     chosen = None if device is None else device_choice.parse(device)
     options = launch.Options(
-        rate or DEFAULT_RATE, prefix, children, keep_pymalloc, device_rate, chosen
-    )
+        rate or DEFAULT_RATE, prefix, children, keep_pymalloc, device_rate,
+        exact_peak=budget is not None, device=chosen,
+    )  # fmt: skip
     if budget is None:
         refuse_outputs({"tries": tries, **outputs})
         outcome, _ = _run(arguments, options)

@@ -264,6 +264,8 @@ class Capture:
     bucket_end_s: list[float | None] = field(default_factory=list)
     peak_at_s: float | None = None
     peak_estimate_bytes: float | None = None
+    highest_bytes: float | None = None
+    """The highest live total, where the sampler itself kept it; without counts by site."""
     notes: list[str] = field(default_factory=list)
     device: Device | None = None
     domains: list[str] = field(default_factory=list)

@@ -3,6 +3,7 @@
  */
 #include "record.h"
 #include "modtab.h"
+#include "peak.h"
 #include "sites.h"
 #include "stacks.h"
 #include "threads.h"
@@ -63,6 +64,10 @@ static unsigned bucket_of(struct mp_segment *seg, int64_t gate, const struct cap
     return bucket;
 }
 
+static uint64_t rate_of(struct mp_segment *seg, uint32_t capture) {
+    return mp_load_relaxed(&seg->control->capture[capture & 1].rate_bytes);
+}
+
 /* Unwind and intern; an enum mp_stack_lost value when there is no stack to name. */
 static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct mp_frame *caller) {
     uintptr_t frames[1 + MP_DEPTH_DEFAULT];
@@ -120,8 +125,11 @@ static void record_sample(struct mp_segment *seg, int64_t gate, const struct cap
         lose(seg, MP_LOST_SITE_FULL);
     else if (!mp_live_add(seg, block, &row, view->number))
         lose(seg, MP_LOST_LIVE_FULL);
-    else
+    else {
         mp_site_add(counters, size, bucket_of(seg, gate, view), mp_key_owned(row.site_key));
+        if (mp_peak_kept(seg, view->number))
+            mp_peak_add(seg, view->number, size, rate_of(seg, view->number), view->now_ns);
+    }
 }
 
 static bool segment_is_ours(const struct mp_segment *seg) {
@@ -177,8 +185,12 @@ MP_REALIGN void mp_record_take(const void *block, struct mp_taken *taken) {
         return;
     taken->found = true;
     struct mp_site_row *counters = counters_of(seg, &taken->row);
-    if (counters != NULL)
-        mp_site_free(counters, taken->row.size_bytes);
+    if (counters == NULL)
+        return;
+    mp_site_free(counters, taken->row.size_bytes);
+    uint32_t capture = mp_key_capture(taken->row.site_key);
+    if (mp_peak_kept(seg, capture))
+        mp_peak_remove(seg, capture, taken->row.size_bytes, rate_of(seg, capture));
 }
 
 void mp_record_free(const void *block) {
@@ -191,10 +203,14 @@ MP_REALIGN void mp_record_put_back(const void *block, const struct mp_taken *tak
     if (!taken->found)
         return;
     int saved_errno = errno; /* the refused realloc's: adding may try to reserve pages in vain */
+    uint32_t capture = mp_key_capture(taken->row.site_key);
     struct mp_site_row *counters = counters_of(seg, &taken->row);
-    if (!mp_live_add(seg, block, &taken->row, mp_key_capture(taken->row.site_key)))
+    if (!mp_live_add(seg, block, &taken->row, capture)) {
         lose(seg, MP_LOST_LIVE_FULL);
-    else if (counters != NULL)
+    } else if (counters != NULL) {
         mp_site_unfree(counters, taken->row.size_bytes);
+        if (mp_peak_kept(seg, capture))
+            mp_peak_add(seg, capture, taken->row.size_bytes, rate_of(seg, capture), now_ns());
+    }
     errno = saved_errno;
 }

@@ -24,6 +24,30 @@ double mp_ln(double x) {
     return 2 * s * sum + exponent * 0.69314718055994530942;
 }
 
+double mp_exp_minus(double x) {
+    if (!(x < 700))
+        return 0;
+    /* exp(-x) = 2^-k exp(-r) with 0 <= r < ln 2; sixteen terms leave less than 1e-16. */
+    uint64_t k = (uint64_t)(x * 1.44269504088896340736);
+    double r = x - (double)k * 0.69314718055994530942, sum = 1;
+    for (int n = 16; n > 0; n--)
+        sum = 1 - r / n * sum;
+    uint64_t bits = (1023 - k) << 52;
+    double scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return sum * scale;
+}
+
+int64_t mp_weight_bytes(uint64_t size_bytes, uint64_t rate_bytes) {
+    uint64_t size = size_bytes < MP_STEP_MAX_BYTES ? size_bytes + (size_bytes == 0) : size_bytes;
+    if (rate_bytes <= 1 || size / 64 >= rate_bytes)
+        return (int64_t)size;
+    double x = (double)size / (double)rate_bytes;
+    /* Near 0 the difference from 1 has no digits left: x / (1 - exp(-x)) = 1 + x/2 + x^2/12 - ... */
+    double weight = x < 1e-4 ? 1 + x / 2 + x * x / 12 : x / (1 - mp_exp_minus(x));
+    return (int64_t)(weight * (double)rate_bytes + 0.5);
+}
+
 uint64_t mp_random(uint64_t *state) {
     uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;

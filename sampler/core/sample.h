@@ -42,6 +42,12 @@ static inline bool mp_countdown_due(struct mp_countdown *c, uint64_t size, int64
  * version. */
 double mp_ln(double x);
 
+/* HOOK. exp(-x) for x >= 0, absolute error below 1e-12. */
+double mp_exp_minus(double x);
+
+/* HOOK. What one sampled block of `size_bytes` stands for at a rate: size / (1 - exp(-size/rate)), rounded. */
+int64_t mp_weight_bytes(uint64_t size_bytes, uint64_t rate_bytes);
+
 /* HOOK. Uniform 64 bits; advances *state (splitmix64). */
 uint64_t mp_random(uint64_t *state);
 

@@ -162,6 +162,16 @@ struct mp_backend_seen {
     uint32_t loaded; /* 1: its library was seen */
 };
 
+/* The highest live total of one capture, kept by the target where its starter asks for it: readings from
+ * outside miss what lives between two of them. Slot = capture number & 1. */
+struct mp_peak {
+    uint32_t capture; /* number; of another capture: not kept */
+    uint32_t pad;
+    int64_t live_bytes; /* estimate of the sampled blocks alive */
+    int64_t high_bytes; /* its maximum */
+    uint64_t high_ns;   /* CLOCK_MONOTONIC */
+};
+
 struct mp_control {
     /* line 0: constant after the constructor */
     uint64_t magic;
@@ -240,6 +250,8 @@ struct mp_control {
         marks_before[2]; /* mark_count when the capture of the slot began; writer: its starter */
     uint64_t device_lost[MP_LOST_CAUSES]; /* as lost, of all device domains together */
     struct mp_backend_seen backend[MP_BACKEND_ROWS]; /* by enum mp_backend */
+
+    struct mp_peak peak[2]; /* host memory; zeroed by who starts the capture */
 };
 
 /* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the
@@ -371,6 +383,7 @@ _Static_assert(offsetof(struct mp_control, gate) == 64, "gate begins its line");
 _Static_assert(offsetof(struct mp_control, capture) == 128, "gate is alone on its line");
 _Static_assert(offsetof(struct mp_control, state) == 384, "segment layout");
 _Static_assert(sizeof(struct mp_control) <= MP_CONTROL_BYTES, "control fits page 0");
+_Static_assert(sizeof(struct mp_peak) == 32, "segment layout");
 _Static_assert(sizeof(struct mp_stack) == 24, "segment layout");
 _Static_assert(sizeof(struct mp_site_row) == 64, "a site is one cache line");
 _Static_assert(sizeof(struct mp_live_row) == 32, "two live rows a cache line");

@@ -21,7 +21,8 @@ static size_t from_text_bytes;
 
 static const char *value_of(const char *name) {
     static const char *const at_start[] = {"MEM_PROFILER_START", "MEM_PROFILER_START_PID",
-                                           "MEM_PROFILER_ONLY", "MEM_PROFILER_FOLLOW_FORK"};
+                                           "MEM_PROFILER_ONLY", "MEM_PROFILER_FOLLOW_FORK",
+                                           "MEM_PROFILER_EXACT_PEAK"};
     if (from_text == NULL)
         return getenv(name);
     for (size_t i = 0; i < sizeof at_start / sizeof at_start[0]; i++)
@@ -154,6 +155,15 @@ static int read_devices(struct mp_options *o, char *error, size_t n) {
     }
 }
 
+/* False: its value is neither 0 nor 1. */
+static bool read_switch(const char *name, bool *on, char *error, size_t n) {
+    const char *value = value_of(name);
+    if (value == NULL || *value == '\0')
+        return true;
+    *on = strcmp(value, "1") == 0;
+    return *on || strcmp(value, "0") == 0 || refuse(error, n, name, value, "0 or 1") == 0;
+}
+
 static int read_words(struct mp_options *o, const char *exe, char *error, size_t n) {
     const char *value = value_of("MEM_PROFILER_DIR");
     if (value != NULL && *value != '\0') {
@@ -161,12 +171,9 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
             return refuse(error, n, "MEM_PROFILER_DIR", value, "an absolute path below 256 bytes");
         strcpy(o->dir, value);
     }
-    value = value_of("MEM_PROFILER_FOLLOW_FORK");
-    if (value != NULL && *value != '\0') {
-        if (strcmp(value, "0") != 0 && strcmp(value, "1") != 0)
-            return refuse(error, n, "MEM_PROFILER_FOLLOW_FORK", value, "0 or 1");
-        o->follow_fork = value[0] == '1';
-    }
+    if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n) ||
+        !read_switch("MEM_PROFILER_EXACT_PEAK", &o->exact_peak, error, n))
+        return -EINVAL;
     value = value_of("MEM_PROFILER_UNWIND");
     if (value != NULL && *value != '\0') {
         if (strcmp(value, "cfi") != 0 && strcmp(value, "fp") != 0 && strcmp(value, "libgcc") != 0)

@@ -45,6 +45,14 @@ static void test_logarithm(void) {
         worst = x < 1 && error > worst ? error : worst;
     }
     CHECK(worst < 1e-12);
+    CASE("a block's weight agrees with libm");
+    for (double x = 1e-9; x < 100; x *= 1.7) {
+        uint64_t rate = 1 << 20, size = (uint64_t)fmax(1, x * (double)rate);
+        double s = (double)size, true_weight = s / -expm1(-s / (double)rate);
+        CHECK(fabs((double)mp_weight_bytes(size, rate) - true_weight) <= 1 + 1e-9 * true_weight);
+        CHECK(fabs(mp_exp_minus(x) - exp(-x)) < 1e-12);
+    }
+    CHECK(mp_weight_bytes(100, 1) == 100 && mp_weight_bytes(0, 1) == 1);
     CHECK(mp_ln(1.0) == 0);
     CHECK(fabs(mp_ln(0x1p-53) - log(0x1p-53)) < 1e-10);
 }

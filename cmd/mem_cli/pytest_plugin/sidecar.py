@@ -24,7 +24,7 @@ from mem_profiler import discovery, toggle
 from mem_profiler.recorder import Pace
 from mem_profiler.session import Rates, Session
 
-PACE = Pace(tick_s=0.002, cost_share=0.5)
+PACE = Pace(tick_s=0.002, cost_share=0.5, exact_peak=True)
 ANSWER_S = 60.0
 END = "target test ended"
 

@@ -6,6 +6,10 @@
 
 Bounds are those of `bounds`; the ones for leaks are in `leakage`, for growth in `baseline`.
 
+The sampler itself keeps the highest total where it was asked to, after every sample; of that one
+there is no standard error, but none of its blocks adds more than T times its weight to the
+variance (s^2 (1-p)/p^2 <= T s/p), so the root of T times the total bounds it.
+
 The peak is the highest of many noisy readings, and the highest of many is high by chance alone. So
 its lower bound is asked of every reading at the allowed error over the number of readings; its
 upper bound is the highest upper bound of any, which needs no such care: it can be wrong only if it
@@ -14,6 +18,7 @@ is wrong of the reading that truly was the highest.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from mem_parser.budget.bounds import Bounded, Sampled, of_reading, sampled
@@ -101,17 +106,23 @@ def highest(profile: Profile, part: Profile) -> Highest:
     readings = [
         of_reading(r.estimate_bytes, r.std_error_bytes, r.samples, rate) for r in profile.series
     ]
+    kept = profile.capture.highest_bytes
+    if kept is not None:
+        readings.append(of_reading(kept, math.sqrt(rate * kept), round(kept / rate), rate))
     every = sorted([*found, *readings], key=lambda s: -s.value)
     floor = every[0].value - _LIKELY * every[0].variance ** 0.5
     likely = [s for s in every if s.value + _LIKELY * s.variance**0.5 >= floor]
-    return Highest(tuple(likely[:_MOST_LIKELY]), len(every))
+    looks = len(every)
+    if kept is not None and profile.has_alloc:
+        looks += int(profile.counts(Count.ALLOC)[0].sum())
+    return Highest(tuple(likely[:_MOST_LIKELY]), looks)
 
 
 def _peak(profile: Profile, part: Profile) -> Measured:
     found = highest(profile, part)
     if part is not profile:
         return _part_peak(profile, part, found)
-    if len(profile.series) >= FEWEST_LOOKS:
+    if len(profile.series) >= FEWEST_LOOKS or profile.capture.highest_bytes is not None:
         return Measured(found)
     # What was never allocated cannot have been live.
     ever = sampled(part, Count.ALLOC) if profile.has_alloc else None
@@ -126,13 +137,17 @@ def _peak(profile: Profile, part: Profile) -> Measured:
 
 
 def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
+    ever = sampled(part, Count.ALLOC) if profile.has_alloc else None
     if not part.has(Count.PEAK):
-        return Measured(found, "the file holds no peak")
+        if ever is None:
+            return Measured(found, "the file holds no peak")
+        note = "the file holds no peak; bounded by all that was ever allocated"
+        return Measured(_Between(found, ever), notes=[note])
     whole = highest(profile, profile)
     kept = sampled(profile, Count.PEAK).value
-    # The counts by site are kept at a reading up to 5 % below the highest one.
+    # Counts by site are those of a reading, which may be below the highest total.
     behind = max(whole.value - max(kept, sampled(profile, Count.INUSE).value), 0.0)
-    return Measured(_Behind(found, behind) if behind else found)
+    return Measured(_Behind(found, behind, ever) if behind else found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +174,13 @@ class _Between:
 
 @dataclass(frozen=True, slots=True)
 class _Behind:
-    """A part's peak, to which at most ``extra`` bytes may have been added until the whole's."""
+    """A part's peak, to which at most ``extra`` bytes may have been added until the whole's, and no
+    more than was ``ever`` allocated.
+    """
 
     seen: Highest
     extra: float
+    ever: Sampled | None
 
     @property
     def value(self) -> float:
@@ -176,7 +194,8 @@ class _Behind:
         return self.seen.lower(alpha)
 
     def upper(self, alpha: float) -> float:
-        return self.seen.upper(alpha) + self.extra
+        more = self.seen.upper(alpha) + self.extra
+        return more if self.ever is None else min(more, self.ever.upper(alpha))
 
 
 def lost_share(profile: Profile) -> float:

@@ -412,6 +412,7 @@ def _capture(fields: Fields) -> Capture:
         ],
         peak_at_s=peak.optional_float("at_s"),
         peak_estimate_bytes=peak.optional_float("estimate_bytes"),
+        highest_bytes=Fields(fields.mapping("highest")).optional_float("estimate_bytes"),
         notes=[v for v in fields.items("notes") if isinstance(v, str)],
         device=read_device(fields),
         domains=[v for v in fields.items("domains") if isinstance(v, str)],

@@ -154,17 +154,21 @@ class Asker:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._libraries: dict[str, Library | None] = {}
-        self._found: dict[tuple[str, int], Actual] = {}
+        self._found: dict[int, Actual] = {}
         self._next = 0.0
 
-    def look(self, domains: list[Domain]) -> None:
-        """Ask for the devices of `domains`, if it is time."""
-        now = time.monotonic()
-        if now < self._next or not self._pid:
+    def look(self, tracked: list[tuple[Domain, int]], *, now: bool = False) -> None:
+        """Ask for the devices of domains, each given with the bytes tracked in it.
+
+        Nothing happens before it is time, unless it has to be `now`.
+        """
+        began = time.monotonic()
+        if (began < self._next and not now) or not self._pid:
             return
-        self._next = now + EVERY_S
-        for family in {domain.family for domain in domains if domain.device is not None}:
-            mine = [domain for domain in domains if domain.family == family]
+        self._next = began + EVERY_S
+        whole = [(domain, held) for domain, held in tracked if domain.kind == "device"]
+        for family in {domain.family for domain, _ in whole}:
+            mine = [(domain, held) for domain, held in whole if domain.family == family]
             if family not in self._libraries:
                 self._libraries[family] = _open_library(family)
             library = self._libraries[family]
@@ -174,23 +178,21 @@ class Asker:
                 except OSError:
                     self._libraries[family] = None
 
-    def _match(self, domains: list[Domain], seen: list[Seen]) -> None:
+    def _match(self, tracked: list[tuple[Domain, int]], seen: list[Seen]) -> None:
         """Give the library's devices, in their order, to the program's."""
-        numbers = sorted({domain.device for domain in domains if domain.device is not None})
+        tracked = sorted(tracked, key=lambda pair: pair[0].device or 0)
         own = [device for device in seen if device.mine] if len(seen) > 1 else seen
-        if len(own) != len(numbers):
+        if len(own) != len(tracked):
             return
-        told = {d.device: d.actual for d in domains if d.actual is not None}
-        for number, device in zip(numbers, own, strict=True):
-            wrapper = told.get(number)
-            off = abs(device.total_bytes - wrapper.total_bytes) if wrapper else 0
-            if wrapper is None or off <= SIZE_TOLERANCE * wrapper.total_bytes:
+        for (domain, held), device in zip(tracked, own, strict=True):
+            told = domain.actual
+            off = abs(device.total_bytes - told.total_bytes) if told else 0
+            if told is None or off <= SIZE_TOLERANCE * told.total_bytes:
                 at_ns = time.monotonic_ns()
-                key = (domains[0].family, number)
-                self._found[key] = Actual(device.used_bytes, device.total_bytes, at_ns)
+                self._found[domain.number] = Actual(
+                    device.used_bytes, device.total_bytes, held, at_ns
+                )
 
     def of(self, domain: Domain) -> Actual | None:
         """The latest numbers of the domain's device; None where nobody knows them."""
-        if domain.device is None or domain.kind != "device":
-            return domain.actual
-        return self._found.get((domain.family, domain.device), domain.actual)
+        return self._found.get(domain.number, domain.actual)

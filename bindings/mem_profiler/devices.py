@@ -25,10 +25,14 @@ MARKS_MAX = 20_000
 
 @dataclass(frozen=True)
 class Actual:
-    """Used and total bytes of a whole device, at a moment of the target's CLOCK_MONOTONIC."""
+    """Used and total bytes of a whole device, at a moment of the target's CLOCK_MONOTONIC.
+
+    `tracked_bytes` is what the domain's blocks held at that moment, by estimate.
+    """
 
     used_bytes: int
     total_bytes: int
+    tracked_bytes: int
     at_ns: int
 
 
@@ -52,9 +56,9 @@ class Domain:
 
 def _actual(row: np.void) -> Actual | None:
     used, total = int(row["actual_used_bytes"]), int(row["actual_total_bytes"])
-    at_ns = int(row["actual_ns"])
-    sane = at_ns > 0 and used <= collect.BYTES_MAX and total <= collect.BYTES_MAX
-    return Actual(used, total, at_ns) if sane else None
+    tracked, at_ns = int(row["actual_tracked_bytes"]), int(row["actual_ns"])
+    sane = at_ns > 0 and max(used, total, tracked) <= collect.DEVICE_BYTES_MAX
+    return Actual(used, total, tracked, at_ns) if sane else None
 
 
 def _name(raw: bytes, number: int, taken: set[str]) -> str:

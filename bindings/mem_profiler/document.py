@@ -171,6 +171,7 @@ def _device(domain: Domain, actual: devices.Actual | None, start_ns: int) -> dic
         told = {
             "used_bytes": actual.used_bytes,
             "total_bytes": actual.total_bytes,
+            "tracked_bytes": actual.tracked_bytes,
             "at_s": max(0, actual.at_ns - start_ns) / NS,
         }
     pool = domain.kind == "pool"

@@ -8,6 +8,7 @@ ticks are missed. A tick may cost 5 % of a core: the more sites there are, the r
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -138,32 +139,54 @@ class Recorder:
             return
         rate = float(control["device_rate_bytes"][number & 1])
         counts = devices.read_quick(self.segment, control, number)
-        self._actual.look(used)
-        for domain in used:
-            mine = counts.get(domain.number, devices.NO_COUNTS)
-            reading = self._device_reading(domain, mine, rate, t_s)
-            track = self.devices.setdefault(domain.number, Track())
-            track.add(reading, LiveCounts(mine.keys, mine.blocks, mine.bytes), final=final)
-
-    def _device_reading(
-        self, domain: Domain, counts: DomainCounts, rate: float, t_s: float
-    ) -> DeviceReading:
-        sums = estimate.unsample(counts.blocks, counts.bytes, rate)
-        taken = counts.taken * sums.objects / np.maximum(counts.blocks, 1)
-        found = self._actual.of(domain)
-        return DeviceReading(
-            t_s=t_s,
-            estimate_bytes=round(float(sums.bytes.sum()), 1),
-            std_error_bytes=round(float(sums.bytes_variance.sum()) ** 0.5, 1),
-            samples=counts.samples,
-            rss_bytes=self.rss_bytes,
-            taken_bytes=round(float(taken.sum()), 1),
-            failed=counts.failed,
-            actual_used_bytes=found.used_bytes if found else None,
-            actual_total_bytes=found.total_bytes if found else None,
-            reserved_bytes=domain.reserved_bytes if domain.kind == "pool" else None,
+        readings = [
+            (
+                domain,
+                _device_reading(domain, counts.get(domain.number, devices.NO_COUNTS), rate, t_s),
+            )
+            for domain in used
+        ]
+        self._actual.look(
+            [(domain, round(found.held_bytes)) for domain, found in readings], now=final
         )
+        for domain, found in readings:
+            mine = counts.get(domain.number, devices.NO_COUNTS)
+            track = self.devices.setdefault(domain.number, Track())
+            told = self._actual.of(domain)
+            reading = dataclasses.replace(
+                found.reading,
+                rss_bytes=self.rss_bytes,
+                actual_used_bytes=told.used_bytes if told else None,
+                actual_total_bytes=told.total_bytes if told else None,
+            )
+            track.add(reading, LiveCounts(mine.keys, mine.blocks, mine.bytes), final=final)
 
     def actual_of(self, domain: Domain) -> devices.Actual | None:
         """Used and total bytes of the domain's device, as last known."""
         return self._actual.of(domain)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A reading of a domain, and what its blocks hold: bytes taken, or asked for where unknown."""
+
+    reading: DeviceReading
+    held_bytes: float
+
+
+def _device_reading(domain: Domain, counts: DomainCounts, rate: float, t_s: float) -> _Held:
+    sums = estimate.unsample(counts.blocks, counts.bytes, rate)
+    taken = counts.taken * sums.objects / np.maximum(counts.blocks, 1)
+    reading = DeviceReading(
+        t_s=t_s,
+        estimate_bytes=round(float(sums.bytes.sum()), 1),
+        std_error_bytes=round(float(sums.bytes_variance.sum()) ** 0.5, 1),
+        samples=counts.samples,
+        rss_bytes=None,
+        taken_bytes=round(float(taken.sum()), 1),
+        failed=counts.failed,
+        actual_used_bytes=None,
+        actual_total_bytes=None,
+        reserved_bytes=domain.reserved_bytes if domain.kind == "pool" else None,
+    )
+    return _Held(reading, float(np.where(taken > 0, taken, sums.bytes).sum()))

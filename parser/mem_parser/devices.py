@@ -34,20 +34,10 @@ class Device:
     freed_calls: int = 0
     actual_used_bytes: int | None = None
     actual_total_bytes: int | None = None
+    actual_tracked_bytes: int | None = None
     actual_at_s: float | None = None
     reserved_bytes: int | None = None
     reserved_peak_bytes: int | None = None
-
-    @property
-    def held(self) -> tuple[str, int] | None:
-        """What tracked bytes are held against, and what it is called: the pool's reserve, or the
-        device's use.
-        """
-        if self.reserved_bytes is not None:
-            return "reserved", self.reserved_bytes
-        if self.actual_used_bytes is not None:
-            return "used", self.actual_used_bytes
-        return None
 
     @property
     def remainder_name(self) -> str:

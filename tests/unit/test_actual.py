@@ -48,7 +48,7 @@ def ask(
     """Used and total bytes by domain after one look."""
     monkeypatch.setattr(actual, "LIBRARIES", {"cuda": lambda: Fake(seen)})
     asker = Asker(42)
-    asker.look(domains)
+    asker.look([(one, 3 * MIB) for one in domains])
     found = {one.name: asker.of(one) for one in domains}
     return {k: (v.used_bytes, v.total_bytes) if v else None for k, v in found.items()}
 
@@ -62,7 +62,7 @@ def test_a_device_is_known_by_the_process_that_runs_on_it(monkeypatch: pytest.Mo
 
 
 def test_what_does_not_fit_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = Actual(7, 64 * MIB, 1)
+    told = Actual(7, 64 * MIB, 5, 1)
     assert ask(monkeypatch, [MINE], [domain(0, told)]) == {"cuda-0": (7, 64 * MIB)}
     assert ask(monkeypatch, [OTHER, OTHER], [domain(0)]) == {"cuda-0": None}
     assert ask(monkeypatch, [MINE, MINE], [domain(0)]) == {"cuda-0": None}
@@ -76,8 +76,12 @@ def test_it_is_asked_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actual, "LIBRARIES", {"cuda": lambda: fake})
     asker = Asker(42)
     for _ in range(20):
-        asker.look([domain(0)])
+        asker.look([(domain(0), 0)])
     assert fake.asked == 1
+    asker.look([(domain(0), 7)], now=True)
+    found = asker.of(domain(0))
+    assert found is not None
+    assert (fake.asked, found.tracked_bytes) == (2, 7)
 
 
 def _pynvml(pids: list[list[int]]) -> types.ModuleType:

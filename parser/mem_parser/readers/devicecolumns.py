@@ -35,6 +35,7 @@ def read_device(fields: Fields) -> Device | None:
         freed_calls=device.integer("freed_calls"),
         actual_used_bytes=_size(actual, "used_bytes"),
         actual_total_bytes=_size(actual, "total_bytes"),
+        actual_tracked_bytes=_size(actual, "tracked_bytes"),
         actual_at_s=actual.optional_float("at_s"),
         reserved_bytes=_size(device, "reserved_bytes"),
         reserved_peak_bytes=_size(device, "reserved_peak_bytes"),

@@ -53,13 +53,19 @@ def tracked_bytes(profile: Profile) -> float:
 def remainder(profile: Profile) -> Remainder | None:
     """Return what the device or the pool holds beyond the blocks in use; None where unknown.
 
-    The device's use is a reading of a moment. One that is smaller than what is tracked now is older
-    than some of the blocks, and says nothing.
+    A driver's answer is older than the file; what was tracked when it came stands beside it. Where
+    it does not (other writers' files), an answer that is smaller than what is tracked says nothing.
     """
     device = profile.capture.device
-    if device is None or device.held is None:
+    if device is None:
         return None
-    rest = device.held[1] - tracked_bytes(profile)
+    if device.reserved_bytes is not None:
+        rest = device.reserved_bytes - tracked_bytes(profile)
+    elif device.actual_used_bytes is not None:
+        tracked = device.actual_tracked_bytes
+        rest = device.actual_used_bytes - (tracked_bytes(profile) if tracked is None else tracked)
+    else:
+        return None
     return Remainder(rest, device.remainder_name) if rest >= 0 else None
 
 

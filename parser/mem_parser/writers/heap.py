@@ -126,7 +126,8 @@ def _header(profile: Profile) -> dict[str, Any]:
 
 def _device(device: Device) -> dict[str, Any]:
     flat = dataclasses.asdict(device)
-    actual = {name: flat.pop(f"actual_{name}") for name in ("used_bytes", "total_bytes", "at_s")}
+    names = ("used_bytes", "total_bytes", "tracked_bytes", "at_s")
+    actual = {name: flat.pop(f"actual_{name}") for name in names}
     return flat | {"actual": actual if device.actual_used_bytes is not None else None}
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from c_build import ROOT, WARNINGS, compile_program
+from controller_tools import run_command
 from device_run import DeviceCounted, Tally, device_counted, only_device_counted, read_ledger
+from mem_parser.model import Count, Unit
+from mem_parser.readers import read_profile
 from mem_profiler import device_layers
 from sampler_run import SAMPLER, Controller, Target, build, environment, run, segments
 
@@ -183,6 +186,22 @@ def test_switched_off_the_layer_hands_through(folder: Path) -> None:
         assert device_counted(target).stacks == []
         target.tell("on")
         target.finish()
+
+
+def test_run_needs_no_variables_and_writes_a_file_for_each_domain(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    done = run_command(
+        "run", "-c", "1", "--device", "opencl", "-o", tmp_path / "p", "--", program(), "leave",
+        input="on\n",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    found = {path.name.split(".", 3)[3]: read_profile(path) for path in tmp_path.glob("p.*.heap")}
+    in_use = {name: f.total(Count.INUSE, Unit.SPACE).value for name, f in found.items()}
+    assert in_use.pop("heap") > 0
+    assert in_use == {"opencl-0.heap": 1 << 20, "opencl-0-managed.heap": 1 << 16}
+    assert "note: device" not in done.stderr
 
 
 # --- pyopencl -----------------------------------------------------------------------------------

@@ -4,13 +4,18 @@ the program's own ledger says, byte for byte."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from c_build import ROOT, WARNINGS, compile_program
+from controller_tools import run_command
 from device_run import DeviceCounted, device_counted, read_ledger
+from mem_parser.model import Count, Unit
+from mem_parser.readers import read_profile
 from mem_profiler import device_layers
 from sampler_run import SAMPLER, Controller, Target, build, environment, run, segments
 
@@ -109,6 +114,18 @@ def test_what_a_killed_program_held_is_still_there(folder: Path) -> None:
         assert device_counted(target).callers() == ledger
 
 
+def test_a_killed_program_is_recovered_with_its_devices(segment_dir: Path, tmp_path: Path) -> None:
+    with Target([program(), "leave"], settings(segment_dir)) as target:
+        ledger = read_ledger(target)
+        target.kill()
+    done = run_command("recover", target.pid, "-o", tmp_path / "p")
+
+    assert done.returncode == 0, done.stderr
+    profile = read_profile(tmp_path / f"p.{target.pid}.1.vulkan-0.heap")
+    held = sum(tally.live_bytes for tally in ledger.values())
+    assert profile.total(Count.INUSE, Unit.SPACE).value == held
+
+
 def test_a_program_that_never_frees_leaves_its_blocks_in_the_profile(folder: Path) -> None:
     with Target([program(), "leave"], settings(folder)) as target:
         ledger = read_ledger(target)
@@ -127,6 +144,30 @@ def test_blocks_of_before_a_capture_are_not_in_it(folder: Path) -> None:
             controller.stop(number)
         assert device_counted(target).callers() == {}
         target.kill()
+
+
+def test_run_finds_the_layer_beside_a_library_whose_path_has_spaces(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my libraries"
+    folder.mkdir()
+    for name in (SAMPLER.name, *device_layers.FILES):
+        shutil.copy(SAMPLER.with_name(name), folder)
+    code = (
+        "import mem_profiler, sys, pathlib\n"
+        f"mem_profiler.library_path = lambda: pathlib.Path({str(folder / SAMPLER.name)!r})\n"
+        "from mem_cli.mem_profiler import main\n"
+        f"sys.argv[1:] = ['run', '-c', '1', '-o', {str(tmp_path / 'p')!r}, '--',"
+        f" {str(program())!r}, 'leave']\n"
+        "main()\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "VK_ICD_FILENAMES": str(DRIVER)}
+
+    done = run([sys.executable, "-c", code], env, input="on\n")
+
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("p.*.vulkan-0.heap"))) == 1
+    assert list(segment_dir.iterdir()) == [], "the links are gone, too"
 
 
 def test_as_an_implicit_layer_it_needs_no_name(folder: Path) -> None:

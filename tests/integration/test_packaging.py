@@ -65,6 +65,8 @@ def test_the_wheel_carries_the_sampler_the_extension_and_every_module(
     }
 
     assert "mem_profiler/libmem_sampler.so" in names
+    beside = {"libmem_sampler_layers.so", "VkLayer_mem_profiler.json"}
+    assert {f"mem_profiler/{name}" for name in beside} <= names
     assert any(name.startswith("mem_profiler/_core.") and ".so" in name for name in names)
     assert modules - names == set()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {

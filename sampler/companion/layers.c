@@ -1,10 +1,12 @@
 /*
- * layers.c - all of libmem_sampler_layers.so: the library that OPENCL_LAYERS and the Vulkan manifest name.
+ * layers.c - all of libmem_sampler_layers.so: the library that OPENCL_LAYERS and the Vulkan
+ * manifest name.
  *
- * Loaders look for a layer by names that every layer has. A preloaded library that exported them would come
- * before other layers' own definitions and take the calls these make to themselves; so they are exported here, in
- * a library that is never preloaded, and lead to the sampler that is in the process, by names of its
- * own. Where there is none the layer declines, and the loader goes on without it.
+ * Loaders look for a layer by names that every layer has. A preloaded library that exported them
+ * would come before other layers' own definitions and take the calls these make to themselves; so
+ * they are exported here, in a library that is never preloaded, and lead to the sampler that is in
+ * the process, by names of its own. Where there is none the layer declines, and the loader goes on
+ * without it.
  */
 #include <stddef.h>
 #include <stdint.h>

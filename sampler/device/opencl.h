@@ -1,16 +1,17 @@
 /*
  * opencl.h - the OpenCL layer: what its files share.
  *
- * Model: an OpenCL loader that finds libmem_sampler_layers.so in OPENCL_LAYERS hands us its table of functions, and
- * sends the program's calls through the one we return (opencl_layer.c). A process may hold several
- * loaders, a Python wheel brings its own; each gets a table and a copy of the hooks (opencl_hooks.h). A
- * hook calls the function underneath and reports what came of it here.
+ * Model: an OpenCL loader that finds libmem_sampler_layers.so in OPENCL_LAYERS hands us its table
+ * of functions, and sends the program's calls through the one we return (opencl_layer.c). A process
+ * may hold several loaders, a Python wheel brings its own; each gets a table and a copy of the
+ * hooks (opencl_hooks.h). A hook calls the function underneath and reports what came of it here.
  *
- * A memory object is freed when the driver says so (destructor callback), not when it is released: kernels
- * and queues hold references of their own. SVM and USM pointers are freed by the call.
+ * A memory object is freed when the driver says so (destructor callback), not when it is released:
+ * kernels and queues hold references of their own. SVM and USM pointers are freed by the call.
  *
- * Threads: everything but the entry points of the layer runs in the program's calls and in callbacks on
- * the driver's threads: no lock, no allocation of ours. Driver queries are made where a block is recorded.
+ * Threads: everything but the entry points of the layer runs in the program's calls and in
+ * callbacks on the driver's threads: no lock, no allocation of ours. Driver queries are made where
+ * a block is recorded.
  */
 #ifndef MP_OPENCL_H
 #define MP_OPENCL_H
@@ -63,7 +64,8 @@ void mp_cl_memory_made(const struct mp_cl_call *call, const struct mp_cl_made *m
 int32_t mp_cl_memory_retain(struct mp_cl_layer *layer, void *memory);
 int32_t mp_cl_memory_release(struct mp_cl_layer *layer, void *memory);
 
-/* A pointer of a context was allocated, or refused when it is NULL. `device` NULL: the context's. */
+/* A pointer of a context was allocated, or refused when it is NULL. `device` NULL: the
+ * context's. */
 struct mp_cl_pointer {
     void *context;
     void *device;

@@ -1,9 +1,9 @@
 /*
  * opencl_abi.h - the part of OpenCL's binary interface that the layer touches.
  *
- * The layer is built without OpenCL's headers, so that installing the sampler needs none; a test compiles
- * this file against them. Handles (cl_mem, cl_context...) are void *; a dispatch table is an array of
- * function pointers in an order that never changes, newer versions append.
+ * The layer is built without OpenCL's headers, so that installing the sampler needs none; a test
+ * compiles this file against them. Handles (cl_mem, cl_context...) are void *; a dispatch table is
+ * an array of function pointers in an order that never changes, newer versions append.
  */
 #ifndef MP_OPENCL_ABI_H
 #define MP_OPENCL_ABI_H
@@ -74,7 +74,8 @@ typedef void (*mp_cl_free_callback)(void *queue, uint32_t n, void **pointers, vo
        const struct mp_cl_image_desc *, void *, int32_t *))                                        \
     X(clSetContextDestructorCallback, 148, int32_t, (void *, mp_cl_object_callback, void *))
 
-/* X(name, number, result, parameters): found by name through clGetExtensionFunctionAddress* only. */
+/* X(name, number, result, parameters): found by name through clGetExtensionFunctionAddress*
+ * only. */
 #define MP_CL_EXTENSIONS(X)                                                                        \
     X(clHostMemAllocINTEL, 0, void *, (void *, const uint64_t *, size_t, uint32_t, int32_t *))     \
     X(clDeviceMemAllocINTEL, 1, void *,                                                            \
@@ -118,7 +119,8 @@ enum {
 #define MP_CL_MEM_USE_HOST_PTR (1ULL << 3)
 #define MP_CL_MEM_ALLOC_HOST_PTR (1ULL << 4)
 
-/* Properties that make a memory object of what somebody else allocated: handles of files and buffers. */
+/* Properties that make a memory object of what somebody else allocated: handles of files and
+ * buffers. */
 #define MP_CL_EXTERNAL_MEMORY_FIRST 0x2060
 #define MP_CL_EXTERNAL_MEMORY_LAST 0x2070
 

@@ -1,6 +1,6 @@
 /*
- * opencl_context.c - contexts of OpenCL: which device their memory is on, and when they end; and the
- * functions that a platform has beyond the table.
+ * opencl_context.c - contexts of OpenCL: which device their memory is on, and when they end; and
+ * the functions that a platform has beyond the table.
  */
 #include "atomics.h"
 #include "opencl.h"
@@ -43,7 +43,8 @@ static void remember(void *context, struct mp_cl_place place, bool watched) {
     }
 }
 
-/* HOOK, perhaps on a thread of the driver. Pointers of a context can be freed by nobody after its end. */
+/* HOOK, perhaps on a thread of the driver. Pointers of a context can be freed by nobody after
+ * its end. */
 static void ended(void *context, void *user_data) {
     (void)user_data;
     if (mp_cl_exiting())

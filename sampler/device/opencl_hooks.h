@@ -1,7 +1,7 @@
 /*
- * opencl_hooks.h - the hooks of one OpenCL loader. opencl_layer.c includes this file once per loader, with
- * LAYER its number and HOOK(name) the name of the function: the plain one for the first loader, whose
- * functions name the API in every stack.
+ * opencl_hooks.h - the hooks of one OpenCL loader. opencl_layer.c includes this file once per
+ * loader, with LAYER its number and HOOK(name) the name of the function: the plain one for the
+ * first loader, whose functions name the API in every stack.
  *
  * No include guard: it is meant to be read more than once.
  */

@@ -1,6 +1,6 @@
 /*
- * opencl_layer.c - how an OpenCL loader takes us in (called from companion/layers.c), and the hooks of each
- * loader.
+ * opencl_layer.c - how an OpenCL loader takes us in (called from companion/layers.c), and the hooks
+ * of each loader.
  */
 #include "backend.h"
 #include "opencl.h"

@@ -9,7 +9,8 @@
 
 #define TAKEN_AT_ONCE 32 /* pointers of one clEnqueueSVMFree that can be put back */
 
-/* Some drivers free all that is left while the process ends: what the program left is to be seen. */
+/* Some drivers free all that is left while the process ends: what the program left is to be
+ * seen. */
 static bool exiting;
 
 void mp_cl_exit(void) {
@@ -165,7 +166,8 @@ bool mp_cl_imports(const uint64_t *properties) {
     return false;
 }
 
-/* Bytes of one element. Unknown formats count as one byte: the driver is asked for the truth anyway. */
+/* Bytes of one element. Unknown formats count as one byte: the driver is asked for the truth
+ * anyway. */
 static uint64_t element_bytes(const struct mp_cl_image_format *format) {
     static const uint8_t channels[] = {1, 1, 2, 2, 3, 4, 4, 4, 1, 1, 1, 2, 3, 1, 1, 3, 4, 4, 4, 4};
     static const uint8_t bytes[] = {1, 2, 1, 2, 0, 0, 0, 1, 2, 4, 1, 2, 4, 2, 4, 0, 0};

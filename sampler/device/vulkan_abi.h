@@ -1,9 +1,9 @@
 /*
  * vulkan_abi.h - the part of Vulkan's binary interface that the layer touches.
  *
- * The layer is built without Vulkan's headers, so that installing the sampler needs none; a test compiles
- * this file against them. Dispatchable handles (VkInstance, VkPhysicalDevice, VkDevice) are void *, their
- * first word is the dispatch key; VkDeviceMemory is a number.
+ * The layer is built without Vulkan's headers, so that installing the sampler needs none; a test
+ * compiles this file against them. Dispatchable handles (VkInstance, VkPhysicalDevice, VkDevice)
+ * are void *, their first word is the dispatch key; VkDeviceMemory is a number.
  */
 #ifndef MP_VULKAN_ABI_H
 #define MP_VULKAN_ABI_H
@@ -70,7 +70,8 @@ struct mp_vk_memory_allocate_info {
     uint32_t memory_type;
 };
 
-/* VkImportMemoryFdInfoKHR, VkImportMemoryHostPointerInfoEXT: nothing is imported when the kind is 0. */
+/* VkImportMemoryFdInfoKHR, VkImportMemoryHostPointerInfoEXT: nothing is imported when the kind
+ * is 0. */
 struct mp_vk_import_info {
     uint32_t type;
     const void *next;
@@ -140,7 +141,8 @@ typedef void (*mp_vkFreeMemory_fn)(void *device, uint64_t memory, const void *al
 #define MP_VK_NEGOTIATE_INTERFACE 1
 #define MP_VK_LAYER_INTERFACE_VERSION 2
 
-/* In vkCreateInstance: how to reach the layer below. The loader's own copy: to be advanced by one. */
+/* In vkCreateInstance: how to reach the layer below. The loader's own copy: to be advanced by
+ * one. */
 struct mp_vk_instance_link {
     struct mp_vk_instance_link *next;
     mp_vk_get_proc_addr instance_proc_addr;
@@ -153,7 +155,8 @@ struct mp_vk_device_link {
     mp_vk_get_proc_addr device_proc_addr;
 };
 
-/* VkLayerInstanceCreateInfo, VkLayerDeviceCreateInfo: `chain` is a link when function is LINK_INFO. */
+/* VkLayerInstanceCreateInfo, VkLayerDeviceCreateInfo: `chain` is a link when function is
+ * LINK_INFO. */
 struct mp_vk_layer_create_info {
     uint32_t type;
     const void *next;

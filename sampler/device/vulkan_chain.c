@@ -1,5 +1,6 @@
 /*
- * vulkan_chain.c - the layer's place in the chain: instances, devices, and the look-up of functions.
+ * vulkan_chain.c - the layer's place in the chain: instances, devices, and the look-up of
+ * functions.
  */
 #include "atomics.h"
 #include "backend.h"
@@ -34,7 +35,8 @@ static void *more_pages(size_t bytes) {
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* The row of a handle; NULL: it was not made through us. Instances and devices never share a key. */
+/* The row of a handle; NULL: it was not made through us. Instances and devices never share a
+ * key. */
 static union row *row_of(void *handle) {
     uint64_t key = mp_vk_key(handle);
     for (struct block *b = &first; b != NULL; b = mp_load_acquire(&b->next))
@@ -76,7 +78,8 @@ static void give_back(uint64_t *key) {
     mp_store_release(key, 0);
 }
 
-/* The loader's structure in a chain that holds the link to the layer below; NULL: no loader calls us. */
+/* The loader's structure in a chain that holds the link to the layer below; NULL: no loader
+ * calls us. */
 static struct mp_vk_layer_create_info *link_in(const void *chain, uint32_t type) {
     for (const struct mp_vk_link *at = chain; at != NULL; at = at->next) {
         struct mp_vk_layer_create_info *info = (struct mp_vk_layer_create_info *)(uintptr_t)at;

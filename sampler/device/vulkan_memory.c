@@ -1,5 +1,6 @@
 /*
- * vulkan_memory.c - VkDeviceMemory, from the layer into the segment; what the driver says is in use.
+ * vulkan_memory.c - VkDeviceMemory, from the layer into the segment; what the driver says is in
+ * use.
  */
 #include "backend.h"
 #include "local.h"
@@ -8,8 +9,8 @@
 #include <errno.h>
 
 /*
- * A handle is unique in its device only. Handles of the first device are kept as they are; those of others
- * are moved to places of their own by a one-to-one mapping.
+ * A handle is unique in its device only. Handles of the first device are kept as they are; those of
+ * others are moved to places of their own by a one-to-one mapping.
  */
 static uint64_t address_of(const struct mp_vk_device *row, uint64_t memory) {
     if (row->container == 1)

@@ -1,8 +1,8 @@
 /*
  * ze.c - wrappers of Level Zero, libze_loader.so.1.
  *
- * A device is numbered as the drivers list theirs, one after another; a sub-device has the number of
- * the device it is a part of.
+ * A device is numbered as the drivers list theirs, one after another; a sub-device has the number
+ * of the device it is a part of.
  */
 #include "wrap.h"
 #include "ze_abi.h"

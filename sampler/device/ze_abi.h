@@ -1,6 +1,6 @@
 /*
- * ze_abi.h - the part of Level Zero's binary interface that the wrappers touch. Handles are void *; a test
- * compiles this file against the published header.
+ * ze_abi.h - the part of Level Zero's binary interface that the wrappers touch. Handles are void *;
+ * a test compiles this file against the published header.
  */
 #ifndef MP_ZE_ABI_H
 #define MP_ZE_ABI_H

@@ -1,9 +1,9 @@
 /*
- * opencl_layer.c - an OpenCL layer for tests, to stand between the sampler's layer and a real driver. It gives the driver
- * what it lacks, and lets it fail on demand:
+ * opencl_layer.c - an OpenCL layer for tests, to stand between the sampler's layer and a real
+ * driver. It gives the driver what it lacks, and lets it fail on demand:
  *
  *   pointers of cl_intel_unified_shared_memory, made of malloc
- *   STUB_FAIL=clCreateBuffer:3   the third call fails, without reaching the driver; several after commas
+ *   STUB_FAIL=clCreateBuffer:3   the third call fails and never reaches the driver; several: commas
  *   STUB_RELEASE_AT_EXIT=1       frees what is left when the process ends, as some drivers do
  *   STUB_NO_CALLBACKS=1          takes no destructor callbacks, as a driver that is out of memory
  */

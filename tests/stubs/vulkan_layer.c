@@ -1,6 +1,6 @@
 /*
- * vulkan_layer.c - a Vulkan layer for tests, to stand between the sampler's layer and a real driver. It gives the
- * driver what it lacks:
+ * vulkan_layer.c - a Vulkan layer for tests, to stand between the sampler's layer and a real
+ * driver. It gives the driver what it lacks:
  *
  *   VK_EXT_memory_budget: what was allocated here and 1 MiB of the driver's own is in use
  *   handles of memory that are unique in their device only: 1, 2, 3 in each

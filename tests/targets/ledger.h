@@ -1,7 +1,7 @@
 /*
- * ledger.h - what a target really allocated on a device, told by the target itself: the truth that a profile is
- * compared with. A line "FUNCTION DOMAIN blocks bytes taken live_blocks live_bytes failed_blocks failed_bytes"
- * for each function that allocates, then "end".
+ * ledger.h - what a target really allocated on a device, told by the target itself: the truth that
+ * a profile is compared with. A line "FUNCTION DOMAIN blocks bytes taken live_blocks live_bytes
+ * failed_blocks failed_bytes" for each function that allocates, then "end".
  */
 #ifndef LEDGER_H
 #define LEDGER_H

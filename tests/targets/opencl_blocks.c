@@ -9,8 +9,8 @@
  *   opencl_blocks leave     ends without having freed anything
  *   opencl_blocks atexit    frees one of two buffers while it ends
  *
- * Without an argument after the mode the program is linked to its loader; with one, that loader is opened too, and
- * `kinds` makes one more buffer through it.
+ * Without an argument after the mode the program is linked to its loader; with one, that loader is
+ * opened too, and `kinds` makes one more buffer through it.
  */
 #include "ledger.h"
 
@@ -86,8 +86,8 @@ static cl_mem buffer_of_ours(size_t bytes, void *host) {
 
 static cl_mem sub_buffer(cl_mem of, size_t bytes) {
     cl_buffer_region region = {0, bytes};
-    cl_mem memory = clCreateSubBuffer(of, CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION, &region,
-                                      &error);
+    cl_mem memory =
+        clCreateSubBuffer(of, CL_MEM_READ_WRITE, CL_BUFFER_CREATE_TYPE_REGION, &region, &error);
     CHECK(error);
     return memory;
 }
@@ -98,10 +98,10 @@ static cl_mem image(cl_image_desc desc, size_t asked) {
 }
 
 static cl_mem image_with_properties(size_t side) {
-    cl_image_desc desc = {.image_type = CL_MEM_OBJECT_IMAGE2D, .image_width = side,
-                          .image_height = side};
-    cl_mem memory = clCreateImageWithProperties(context, NULL, CL_MEM_READ_WRITE, &rgba, &desc,
-                                                NULL, &error);
+    cl_image_desc desc = {
+        .image_type = CL_MEM_OBJECT_IMAGE2D, .image_width = side, .image_height = side};
+    cl_mem memory =
+        clCreateImageWithProperties(context, NULL, CL_MEM_READ_WRITE, &rgba, &desc, NULL, &error);
     return made("image_with_properties", DEVICE, memory, side * side * 4);
 }
 
@@ -112,15 +112,15 @@ static cl_mem image_old_2d(size_t width, size_t height) {
 }
 
 static cl_mem image_old_3d(size_t side) {
-    cl_mem memory = clCreateImage3D(context, CL_MEM_READ_WRITE, &rgba, side, side, side, 0, 0, NULL,
-                                    &error);
+    cl_mem memory =
+        clCreateImage3D(context, CL_MEM_READ_WRITE, &rgba, side, side, side, 0, 0, NULL, &error);
     return made("image_old_3d", DEVICE, memory, side * side * side * 4);
 }
 
 /* Another view of a buffer: not counted. */
 static cl_mem image_of_buffer(cl_mem of, size_t width) {
-    cl_image_desc desc = {.image_type = CL_MEM_OBJECT_IMAGE1D_BUFFER, .image_width = width,
-                          .buffer = of};
+    cl_image_desc desc = {
+        .image_type = CL_MEM_OBJECT_IMAGE1D_BUFFER, .image_width = width, .buffer = of};
     return clCreateImage(context, CL_MEM_READ_WRITE, &rgba, &desc, NULL, &error);
 }
 
@@ -196,13 +196,16 @@ static void kinds(const char *other_loader) {
     cl_mem a = buffer(100000), b = buffer_copied(sizeof host, host);
     cl_mem c = buffer_with_properties(3 << 16), d = buffer_of_locked_memory(77777);
     cl_mem e = buffer_of_ours(sizeof host, host), part = sub_buffer(a, 4096);
-    cl_image_desc flat = {.image_type = CL_MEM_OBJECT_IMAGE2D, .image_width = 100,
-                          .image_height = 30};
-    cl_image_desc row = {.image_type = CL_MEM_OBJECT_IMAGE1D_ARRAY, .image_width = 64,
-                         .image_array_size = 5};
-    cl_image_desc stack = {.image_type = CL_MEM_OBJECT_IMAGE2D_ARRAY, .image_width = 16,
-                           .image_height = 8, .image_array_size = 3};
-    cl_mem f = image(flat, 100 * 30 * 4), g = image(row, 64 * 5 * 4), h = image(stack, 16 * 8 * 3 * 4);
+    cl_image_desc flat = {
+        .image_type = CL_MEM_OBJECT_IMAGE2D, .image_width = 100, .image_height = 30};
+    cl_image_desc row = {
+        .image_type = CL_MEM_OBJECT_IMAGE1D_ARRAY, .image_width = 64, .image_array_size = 5};
+    cl_image_desc stack = {.image_type = CL_MEM_OBJECT_IMAGE2D_ARRAY,
+                           .image_width = 16,
+                           .image_height = 8,
+                           .image_array_size = 3};
+    cl_mem f = image(flat, 100 * 30 * 4), g = image(row, 64 * 5 * 4),
+           h = image(stack, 16 * 8 * 3 * 4);
     cl_mem i = image_with_properties(33), k = image_old_2d(21, 10), l = image_old_3d(9);
     cl_mem view = image_of_buffer(a, 64);
     cl_mem other = other_loader != NULL ? through_loader(other_loader) : NULL;

@@ -2,7 +2,7 @@
  * vulkan_blocks.c - device memory by every way of Vulkan that runs on a CPU, with a ledger.
  *
  *   vulkan_blocks kinds     one of each kind; then a device destroyed with live memory
- *   vulkan_blocks devices   two devices in turn and at once, more instances than one block of rows holds
+ *   vulkan_blocks devices   two devices at once, more instances than a block of rows holds
  *   vulkan_blocks threads   four threads allocate, free and free for each other
  *   vulkan_blocks leave     ends without having freed anything
  */
@@ -41,13 +41,10 @@ static VkDevice make_device(VkPhysicalDevice of) {
     const char *extensions[] = {VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME,
                                 VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME};
     float priority = 1;
-    VkDeviceQueueCreateInfo queue = {VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
-                                     .queueCount = 1,
+    VkDeviceQueueCreateInfo queue = {VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .queueCount = 1,
                                      .pQueuePriorities = &priority};
-    VkDeviceCreateInfo info = {VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-                               .queueCreateInfoCount = 1,
-                               .pQueueCreateInfos = &queue,
-                               .enabledExtensionCount = 2,
+    VkDeviceCreateInfo info = {VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .queueCreateInfoCount = 1,
+                               .pQueueCreateInfos = &queue, .enabledExtensionCount = 2,
                                .ppEnabledExtensionNames = extensions};
     VkDevice made;
     CHECK(vkCreateDevice(of, &info, NULL, &made));
@@ -78,8 +75,7 @@ static VkDeviceMemory by_pointer(VkDevice device, uint64_t bytes) {
 }
 
 static VkBuffer make_buffer(VkDevice device, uint64_t bytes) {
-    VkBufferCreateInfo info = {VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
-                               .size = bytes,
+    VkBufferCreateInfo info = {VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = bytes,
                                .usage = VK_BUFFER_USAGE_TRANSFER_DST_BIT};
     VkBuffer buffer;
     CHECK(vkCreateBuffer(device, &info, NULL, &buffer));
@@ -160,8 +156,7 @@ static VkDeviceMemory imported_fd(VkDevice device, uint64_t bytes, int fd) {
 static VkDeviceMemory imported_host(VkDevice device, uint64_t bytes, void *host) {
     VkImportMemoryHostPointerInfoEXT from = {
         VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT,
-        .handleType = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
-        .pHostPointer = host};
+        .handleType = VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT, .pHostPointer = host};
     VkMemoryAllocateInfo info = {VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .pNext = &from,
                                  .allocationSize = bytes};
     VkDeviceMemory memory;

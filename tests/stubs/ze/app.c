@@ -1,13 +1,15 @@
 /*
- * app.c - a program on Level Zero: does to it what the lines of its input say, and prints each result.
+ * app.c - a program on Level Zero: does to it what the lines of its input say, and prints each
+ * result.
  *
  *   app linked       calls through its own references
  *   app opened       dlopen of libze_loader.so.1 and dlsym
  *
- * Lines, where R is a register (0..63) and D a device (0, 1; 2: a part of device 0; 3: none); sizes are in bytes:
- * device R SIZE D | shared R SIZE D | host R SIZE | import R SIZE | free R | freeext R | create R SIZE D | destroy R |
- * reserve R SIZE | unreserve R SIZE | map R SIZE CREATED | unmap R SIZE | flat R WIDTH HEIGHT | solid R SIDE |
- * line R SIZE | noimage R | context (all from now on in a new one) | end (destroys the context) | die
+ * Lines, where R is a register (0..63) and D a device (0, 1; 2: a part of device 0; 3: none); sizes
+ * are in bytes: device R SIZE D | shared R SIZE D | host R SIZE | import R SIZE | free R | freeext
+ * R | create R SIZE D | destroy R | reserve R SIZE | unreserve R SIZE | map R SIZE CREATED | unmap
+ * R SIZE | flat R WIDTH HEIGHT | solid R SIDE | line R SIZE | noimage R | context (all from now on
+ * in a new one) | end (destroys the context) | die
  */
 #include <level_zero/ze_api.h>
 
@@ -79,8 +81,12 @@ static int start(void) {
 
 static int make_image(void **r, ze_image_type_t type, ze_image_format_layout_t layout,
                       uint64_t width, uint32_t height, uint32_t depth) {
-    ze_image_desc_t desc = {.stype = ZE_STRUCTURE_TYPE_IMAGE_DESC, .type = type, .width = width,
-                            .height = height, .depth = depth, .format.layout = layout};
+    ze_image_desc_t desc = {.stype = ZE_STRUCTURE_TYPE_IMAGE_DESC,
+                            .type = type,
+                            .width = width,
+                            .height = height,
+                            .depth = depth,
+                            .format.layout = layout};
     return api.zeImageCreate(context, devices[0], &desc, (ze_image_handle_t *)r);
 }
 
@@ -124,8 +130,8 @@ static int physical_line(const char *word, void **r, const unsigned long long *a
 
 static int other_line(const char *word, void **r, const unsigned long long *a) {
     if (IS("flat"))
-        return make_image(r, ZE_IMAGE_TYPE_2D, ZE_IMAGE_FORMAT_LAYOUT_8_8_8_8, a[1],
-                          (uint32_t)a[2], 7);
+        return make_image(r, ZE_IMAGE_TYPE_2D, ZE_IMAGE_FORMAT_LAYOUT_8_8_8_8, a[1], (uint32_t)a[2],
+                          7);
     if (IS("solid"))
         return make_image(r, ZE_IMAGE_TYPE_3D, ZE_IMAGE_FORMAT_LAYOUT_16, a[1], (uint32_t)a[1],
                           (uint32_t)a[1]);

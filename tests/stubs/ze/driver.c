@@ -1,6 +1,7 @@
 /*
- * driver.c - a Level Zero driver of two devices, one of them in two parts, for ZE_ENABLE_ALT_DRIVERS. Memory is that of
- * the process; each block that is really given or taken back is a line of the ledger (../ledger.h).
+ * driver.c - a Level Zero driver of two devices, one of them in two parts, for
+ * ZE_ENABLE_ALT_DRIVERS. Memory is that of the process; each block that is really given or taken
+ * back is a line of the ledger (../ledger.h).
  */
 #include "../ledger.h"
 
@@ -267,9 +268,9 @@ static ze_result_t ZE_APICALL context_destroy(ze_context_handle_t context) {
 
 /* --- the tables that the loader asks for ------------------------------------------------------ */
 
-#define TABLE_OF(prefix, Name, type, ...)                                                                     \
-    EXPORT ze_result_t ZE_APICALL prefix##Get##Name##ProcAddrTable(ze_api_version_t version,             \
-                                                             type *table) {                        \
+#define TABLE_OF(prefix, Name, type, ...)                                                          \
+    EXPORT ze_result_t ZE_APICALL prefix##Get##Name##ProcAddrTable(ze_api_version_t version,       \
+                                                                   type *table) {                  \
         (void)version;                                                                             \
         *table = (type){__VA_ARGS__};                                                              \
         return ZE_RESULT_SUCCESS;                                                                  \

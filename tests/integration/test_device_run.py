@@ -67,6 +67,19 @@ def test_a_backend_of_which_nothing_was_seen_is_told_with_reasons(
     assert "linked statically" in note
 
 
+def test_a_library_that_is_loaded_and_never_called_is_told_so(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    ascend = Ascend.build()
+    program = ascend.program(linked=False)
+    done = run_command("run", "--device", "hal", "-o", tmp_path / "p", "--", program, "open",
+                       "local", *ascend.libraries(), input="")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [note] = [line for line in done.stderr.splitlines() if line.startswith("note: device")]
+    assert "its library was loaded" in note
+    assert "RTLD_DEEPBIND" in note
+
+
 def test_auto_says_nothing_of_what_is_not_there(segment_dir: Path, tmp_path: Path) -> None:
     done = run_command("run", "-o", tmp_path / "p", "--", "true")
     assert done.returncode == 0, done.stderr

@@ -29,6 +29,7 @@
 #define SYSCALL_STOP (SIGTRAP | 0x80)
 #define STOP_LIMIT_NS 2000000000ULL /* until a thread answers to PTRACE_INTERRUPT */
 #define RESCUE_LIMIT_NS 1000000000ULL
+#define RESCUES 5
 
 struct borrow {
     struct mp_inject_job *job;
@@ -47,6 +48,8 @@ struct borrow {
     bool pad_written;
     bool traced;
     bool diverted;
+    bool made;      /* the loader */
+    bool gone_back; /* the thread, by itself */
     uint64_t region; /* 0: unmapped again */
     long code;       /* 0: the loader was made; -errno */
 };
@@ -323,50 +326,94 @@ static int pass_report(struct borrow *b) {
     return resume(b, PTRACE_CONT, event == 0 ? WSTOPSIG(status) : 0);
 }
 
-/* The thread runs in the region, unwatched, until the loader was made or refused. */
-static int await_loader(struct borrow *b) {
-    uint64_t frame = b->region + MP_REGION_FRAME;
-    long nap_ns = MP_NAP_FIRST_NS;
-    int32_t created;
+/* Has the thread said whether the loader was made? Then b->code tells. If it was not, and we come too
+ * late, the region is gone: a limit is the usual reason. */
+static bool is_ready(struct borrow *b) {
+    const uint64_t frame = b->region + MP_REGION_FRAME;
     uint32_t ready = 0;
+    int32_t created = 0;
+    int rc = mp_remote_read(b->job->pid, frame + offsetof(struct mp_payload_frame, ready), &ready,
+                            sizeof ready);
+    if (rc == 0 && ready == 0)
+        return false;
+    if (rc == 0)
+        rc = mp_remote_read(b->job->pid, frame + offsetof(struct mp_payload_frame, created),
+                            &created, sizeof created);
+    if (rc != 0 && rc != -EFAULT)
+        return false; /* the process is ending: its reports tell */
+    b->code = rc == 0 ? -created : -EAGAIN;
+    return true;
+}
+
+/* The thread runs in the region, unwatched, until the loader was made or refused. */
+static int await_loader(struct borrow *b, uint64_t deadline_ns) {
+    long nap_ns = MP_NAP_FIRST_NS;
     int rc = resume(b, PTRACE_CONT, 0);
     if (rc != 0)
         return rc;
     reached(b, MP_STEP_CREATING);
-    for (;;) {
-        rc = mp_remote_read(b->job->pid, frame + offsetof(struct mp_payload_frame, ready), &ready,
-                            sizeof ready);
-        if (rc == 0 && ready != 0)
-            break;
+    while (!is_ready(b)) {
         rc = pass_report(b);
         if (rc != 0)
             return rc;
-        if (mp_now_ns() >= b->deadline_ns)
+        if (mp_now_ns() >= deadline_ns)
             return -ETIMEDOUT;
         mp_nap(&nap_ns);
     }
-    rc = mp_remote_read(b->job->pid, frame + offsetof(struct mp_payload_frame, created), &created,
-                        sizeof created);
-    b->code = rc == 0 ? -created : rc;
+    b->made = b->code == 0;
     reached(b, MP_STEP_CREATED);
     return 0;
 }
 
-/* Is the thread still where only we have put it? */
+/* Is the thread still where only we have put it: in the pad, or on the region's stack? */
 static bool is_borrowed(const struct borrow *b, const struct mp_regs *regs) {
-    uint64_t pc = mp_regs_pc(regs);
-    return pc - b->job->pad <= b->pad_bytes || (b->region != 0 && pc - b->region < MP_REGION_BYTES);
+    return mp_regs_pc(regs) - b->job->pad <= b->pad_bytes ||
+           (b->region != 0 && mp_regs_sp(regs) - b->region <= MP_REGION_BYTES);
 }
 
-/* No loader was made: lead the thread out by force, even if it waits for a lock in there. It unmaps the
- * region on its way to the checkpoint. */
-static int rescue(struct borrow *b, long code) {
+/* It has gone back by itself, before we came; only our stop must not be noticed. */
+static int leave_alone(struct borrow *b, struct mp_regs *regs) {
+    mp_regs_hide_stop(regs);
+    mp_regs_set(b->tid, regs);
+    b->gone_back = true;
+    return 0;
+}
+
+/*
+ * No loader was made: lead the thread out by force. That may be done where the loader was refused, in the
+ * pad, and where it waits for a lock, which it does before it makes a thread, never after. The
+ * region is unmapped on its way to the checkpoint. Anywhere else it is only slow: `*slow` is set.
+ */
+static int lead_out(struct borrow *b, bool refused, bool *slow) {
+    struct mp_regs regs;
     int status;
     int rc = stop(b, RESCUE_LIMIT_NS, false, &status);
-    const unsigned char *way = b->region != 0 ? mp_pad_unused : mp_pad_leave;
     if (rc == 0)
-        rc = enter(b, in_pad(b, way), b->region, code);
+        rc = mp_regs_get(b->tid, &regs);
+    if (rc != 0)
+        return rc;
+    if (!is_borrowed(b, &regs))
+        return leave_alone(b, &regs);
+    *slow = !refused && b->diverted && mp_regs_syscall(&regs) != b->job->futex;
+    if (*slow)
+        return 0;
+    const unsigned char *way = b->region != 0 ? mp_pad_unused : mp_pad_leave;
+    rc = enter(b, in_pad(b, way), b->region, refused ? b->code : -ETIMEDOUT);
     return rc == 0 ? follow(b, mp_now_ns() + RESCUE_LIMIT_NS) : rc;
+}
+
+/* After a refusal or in vain: until it is out, or at least on its way. */
+static int rescue(struct borrow *b, int why) {
+    bool slow = false;
+    int rc = lead_out(b, why == 0, &slow);
+    for (unsigned i = 0; rc == 0 && slow && i < RESCUES; i++) {
+        rc = await_loader(b, mp_now_ns() + RESCUE_LIMIT_NS);
+        if (rc == 0 && b->made)
+            return 0;
+        if (rc == 0 || rc == -ETIMEDOUT)
+            rc = lead_out(b, rc == 0, &slow);
+    }
+    return rc == 0 && slow ? fail(b, -ETIMEDOUT, "thread %d is held up in the kernel", b->tid) : rc;
 }
 
 /* In the region, or at the checkpoint, all signals blocked: put everything back where the kernel looks
@@ -379,12 +426,8 @@ static int put_back(struct borrow *b, bool held) {
         rc = mp_regs_get(b->tid, &regs);
     if (rc != 0)
         return rc;
-    if (!is_borrowed(b, &regs)) {
-        /* We were too slow: it has gone back by itself. */
-        mp_regs_hide_stop(&regs);
-        mp_regs_set(b->tid, &regs);
-        return 0;
-    }
+    if (!is_borrowed(b, &regs))
+        return leave_alone(b, &regs);
     /* From here to the registers, the pad still does the rest if we die. */
     mp_xstate_set(b->tid, b->xstate, b->xstate_bytes);
     mp_mask_set(b->tid, b->mask);
@@ -422,15 +465,16 @@ static int visit(struct borrow *b) {
     reached(b, MP_STEP_PAD_ENTERED);
     rc = follow(b, b->deadline_ns);
     if (rc == 0 && b->diverted)
-        rc = await_loader(b);
-    bool in_region = rc == 0 && b->diverted && b->code == 0;
-    if (rc == -ETIMEDOUT || (rc == 0 && b->diverted && !in_region))
-        rc = rescue(b, rc == 0 ? b->code : rc);
-    if (rc == 0)
-        rc = put_back(b, !in_region);
+        rc = await_loader(b, b->deadline_ns);
+    if (rc == -ETIMEDOUT || (rc == 0 && b->diverted && !b->made))
+        rc = rescue(b, rc);
+    if (rc == 0 && !b->gone_back)
+        rc = put_back(b, !b->made);
     if (rc != 0)
         return rc; /* the pad stays: the thread may still be in it */
     restore_pad(b);
+    if (b->gone_back && !b->made && b->code == 0)
+        b->code = -ETIMEDOUT;
     return b->code == 0 ? 0 : fail(b, (int)b->code, "%s", strerror((int)-b->code));
 }
 

@@ -49,7 +49,7 @@ IN_PAYLOAD void mp_payload_create(struct mp_payload_frame *frame) {
     __atomic_store_n(&frame->ready, 1, __ATOMIC_RELEASE);
     /* Somebody takes the thread away from here now; if not, it leaves by itself. No call that waits:
      * the kernel keeps one place for what it must restart, and that is the program's. */
-    for (unsigned i = 0; i < YIELDS && rc == 0; i++)
+    for (unsigned i = 0; i < YIELDS; i++)
         mp_syscall4(SYS_sched_yield, 0, 0, 0, 0);
 }
 

@@ -241,7 +241,7 @@ def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Callable[[], boo
             code = lib.mp_inject_borrow(job, frame)
             if code == 0:
                 return _Borrowed(tid, job.region, job.held_ns)
-            if code == -errno.EAGAIN:
+            if code == -errno.EAGAIN and job.unsafe != lib.MP_UNSAFE_NOT:
                 unsafe = job.unsafe
             elif code != -errno.ESRCH or procfs.is_gone(here.pid):
                 raise _refused(here.pid, -code, ffi.string(job.text).decode(), job.step)

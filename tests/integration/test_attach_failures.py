@@ -1,0 +1,140 @@
+"""Attaching that fails half-way: one line says why, and the target is put back as it was found."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import mem_profiler
+from attach_run import Unprepared, mappings, segments_here, signal_masks
+from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
+from mem_profiler import attach as attaching
+from mem_profiler import procfs
+from mem_profiler.attach import remote
+from mem_profiler.attach.remote import BEGIN, Command
+from sampler_run import build
+
+__all__ = ["segments_here"]
+
+
+@contextmanager
+def put_back(folder: Path, program: str = "registers.c") -> Iterator[Unprepared]:
+    """A target in which an attach fails; at the end it is looked at, and attached to after all."""
+    with Unprepared([build(program)], folder) as target:
+        assert target.line() == "ready"
+        before, masks = mappings(target.pid), signal_masks(target.pid)
+        yield target
+        assert mappings(target.pid) == before
+        assert signal_masks(target.pid) == masks
+        assert target.ask("hello").startswith("same")
+        if program == "registers.c":
+            attaching.attach(target.pid)
+            attaching.detach(target.pid)
+            assert target.ask("hello").startswith("same")
+        target.finish()
+
+
+@contextmanager
+def address_space(pid: int, more_bytes: int) -> Iterator[None]:
+    """The process may map so much more."""
+    size = procfs.status(pid)
+    assert size is not None
+    old = resource.prlimit(pid, resource.RLIMIT_AS)
+    resource.prlimit(pid, resource.RLIMIT_AS, (size.sizes["VmSize"] + more_bytes, old[1]))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_AS, old)
+
+
+@pytest.mark.parametrize(
+    ("more_bytes", "message"),
+    [(64 << 10, "Cannot allocate memory"), (800 << 10, "can make no new thread")],
+)
+def test_no_memory_for_the_region_or_for_a_thread(
+    more_bytes: int, message: str, segments_here: Path
+) -> None:
+    with (
+        put_back(segments_here) as target,
+        address_space(target.pid, more_bytes),
+        pytest.raises(TargetError, match=message),
+    ):
+        attaching.attach(target.pid)
+
+
+def test_a_lock_that_the_borrowed_thread_itself_holds(
+    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "BORROW_MS", 300)
+    with (
+        put_back(segments_here, "held_lock.c") as target,
+        pytest.raises(TargetBusy, match="put back"),
+    ):
+        remote.run(target.pid, Command(BEGIN))
+
+
+def test_a_library_that_cannot_be_opened(
+    segments_here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "libmem_sampler.so"
+    wrong.write_bytes(b"\x7fELF" + bytes(1000))
+    with put_back(segments_here) as target, monkeypatch.context() as patch:
+        patch.setattr(mem_profiler, "library_path", lambda: wrong)
+        with pytest.raises(TargetUnsupported, match=r"cannot open the sampler: .*ELF"):
+            remote.run(target.pid, Command(BEGIN))
+
+
+def test_a_library_without_the_function(
+    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = build("plugin.c", "-shared", "-fPIC", "-DNAME=c", "-DSIZE=9", out="not_sampler.so")
+    with (
+        Unprepared([build("registers.c")], segments_here) as target,
+        monkeypatch.context() as patch,
+    ):
+        assert target.line() == "ready"
+        patch.setattr(mem_profiler, "library_path", lambda: other)
+        with pytest.raises(TargetUnsupported, match="cannot be attached"):
+            remote.run(target.pid, Command(BEGIN))
+        assert target.ask("hello").startswith("same")
+        target.finish()
+
+
+def test_another_version_of_the_sampler_is_not_mixed_with_the_first(
+    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = build("plugin.c", "-shared", "-fPIC", "-DNAME=c", "-DSIZE=9", "-Wl,--build-id")
+    with Unprepared([build("registers.c")], segments_here) as target:
+        assert target.line() == "ready"
+        attaching.attach(target.pid)
+        attaching.detach(target.pid)
+        with monkeypatch.context() as patch:
+            patch.setattr(mem_profiler, "library_path", lambda: other)
+            with pytest.raises(TargetUnsupported, match="another version"):
+                attaching.attach(target.pid)
+        attaching.attach(target.pid)
+        attaching.detach(target.pid)
+        target.finish()
+
+
+def test_a_loader_that_gets_no_answer_gives_up_by_itself(
+    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_written: Callable[[object], None] = lambda _self: None  # noqa: E731
+    with put_back(segments_here) as target, monkeypatch.context() as patch:
+        patch.setattr(remote._Talk, "_hand_over", never_written)
+        patch.setattr(remote, "ANSWER_S", 0.2)
+        with pytest.raises(TargetBusy, match=r"gives up|did not answer"):
+            attaching.attach(target.pid)
+        wait_for_one_thread(target.pid)
+
+
+def wait_for_one_thread(pid: int) -> None:
+    give_up = time.monotonic() + 30
+    while len(os.listdir(f"/proc/{pid}/task")) > 1:
+        assert time.monotonic() < give_up
+        time.sleep(0.005)

@@ -99,7 +99,10 @@ def test_threads_free_each_others_blocks(folder: Path) -> None:
 
 def test_what_the_driver_says_is_in_use_stands_beside_what_is_tracked(folder: Path) -> None:
     with Target([program(), "leave"], settings(folder, **stub(folder))) as target:
-        actual = agree(target).domains["vulkan-0"].actual
+        counted = agree(target)
+        assert counted.by("locked", "vulkan-pinned").live_bytes == 4321
+        assert counted.domains["vulkan-pinned"].kind == "pinned"
+        actual = counted.domains["vulkan-0"].actual
         assert actual is not None
         # Asked at most every 100 ms: after the first block, and perhaps after the second.
         assert actual.used_bytes - OWN_BYTES in {1 << 20, (1 << 20) + (1 << 16)}

@@ -3,6 +3,7 @@
  * driver. It gives the driver what it lacks:
  *
  *   VK_EXT_memory_budget: what was allocated here and 1 MiB of the driver's own is in use
+ *   a second memory type, of host memory that is not the device's own
  *   handles of memory that are unique in their device only: 1, 2, 3 in each
  *
  * Programs under it may allocate and free, nothing else that takes memory.
@@ -20,6 +21,7 @@
 static PFN_vkGetInstanceProcAddr next_instance;
 static PFN_vkEnumerateDeviceExtensionProperties next_extensions;
 static PFN_vkGetPhysicalDeviceMemoryProperties2 next_properties;
+static PFN_vkGetPhysicalDeviceMemoryProperties next_plain_properties;
 static VkInstance instance;
 
 static struct device {
@@ -65,6 +67,8 @@ static VkResult VKAPI_CALL create_instance(const VkInstanceCreateInfo *info,
     instance = *made;
     next_extensions = (PFN_vkEnumerateDeviceExtensionProperties)next_instance(
         instance, "vkEnumerateDeviceExtensionProperties");
+    next_plain_properties = (PFN_vkGetPhysicalDeviceMemoryProperties)next_instance(
+        instance, "vkGetPhysicalDeviceMemoryProperties");
     next_properties = (PFN_vkGetPhysicalDeviceMemoryProperties2)next_instance(
         instance, "vkGetPhysicalDeviceMemoryProperties2");
     return rc;
@@ -102,8 +106,10 @@ static VkResult VKAPI_CALL allocate(VkDevice device, const VkMemoryAllocateInfo 
     for (unsigned i = 0; i < HANDLES; i++) {
         if (row->real[i] != VK_NULL_HANDLE)
             continue;
-        VkResult rc = next(device, info, allocator, &row->real[i]);
-        row->bytes[i] = rc == VK_SUCCESS ? info->allocationSize : 0;
+        VkMemoryAllocateInfo real = *info;
+        real.memoryTypeIndex = 0;
+        VkResult rc = next(device, &real, allocator, &row->real[i]);
+        row->bytes[i] = rc == VK_SUCCESS && info->memoryTypeIndex == 0 ? info->allocationSize : 0;
         *made = (VkDeviceMemory)(uintptr_t)(i + 1);
         return rc;
     }
@@ -135,14 +141,30 @@ static VkResult VKAPI_CALL extensions(VkPhysicalDevice physical, const char *lay
     return rc;
 }
 
+/* The driver has one heap, all of it the device's own. */
+static void add_host_heap(VkPhysicalDeviceMemoryProperties *out) {
+    out->memoryTypes[out->memoryTypeCount++] =
+        (VkMemoryType){VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT,
+                       out->memoryHeapCount};
+    out->memoryHeaps[out->memoryHeapCount++] = (VkMemoryHeap){1ULL << 34, 0};
+}
+
+static void VKAPI_CALL plain_properties(VkPhysicalDevice physical,
+                                        VkPhysicalDeviceMemoryProperties *out) {
+    next_plain_properties(physical, out);
+    add_host_heap(out);
+}
+
 static void VKAPI_CALL properties(VkPhysicalDevice physical,
                                   VkPhysicalDeviceMemoryProperties2 *out) {
     next_properties(physical, out);
+    add_host_heap(&out->memoryProperties);
     VkPhysicalDeviceMemoryBudgetPropertiesEXT *budget = out->pNext;
     if (budget == NULL ||
         budget->sType != VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT)
         return;
     budget->heapUsage[0] = OWN_BYTES;
+    budget->heapUsage[1] = 12345; /* not the device's: not to be added */
     for (unsigned i = 0; i < DEVICES; i++)
         for (unsigned k = 0; k < HANDLES; k++)
             budget->heapUsage[0] += devices[i].bytes[k];
@@ -160,6 +182,7 @@ static PFN_vkVoidFunction own(const char *name) {
         {"vkAllocateMemory", (PFN_vkVoidFunction)allocate},
         {"vkFreeMemory", (PFN_vkVoidFunction)release},
         {"vkEnumerateDeviceExtensionProperties", (PFN_vkVoidFunction)extensions},
+        {"vkGetPhysicalDeviceMemoryProperties", (PFN_vkVoidFunction)plain_properties},
         {"vkGetPhysicalDeviceMemoryProperties2", (PFN_vkVoidFunction)properties},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)

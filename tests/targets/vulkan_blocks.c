@@ -64,6 +64,22 @@ static void free_plain(VkDevice device, VkDeviceMemory memory, uint64_t bytes) {
     vkFreeMemory(device, memory, NULL);
 }
 
+/* Of the first memory type that is not the device's own; nothing where there is none. */
+static void locked(VkDevice device, uint64_t bytes) {
+    VkPhysicalDeviceMemoryProperties memory;
+    vkGetPhysicalDeviceMemoryProperties(physical, &memory);
+    for (uint32_t i = 0; i < memory.memoryTypeCount; i++) {
+        if (memory.memoryTypes[i].propertyFlags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT)
+            continue;
+        VkMemoryAllocateInfo info = {VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+                                     .allocationSize = bytes, .memoryTypeIndex = i};
+        VkDeviceMemory made;
+        CHECK(vkAllocateMemory(device, &info, NULL, &made));
+        ledger_alloc("locked", "vulkan-pinned", bytes, 0);
+        return;
+    }
+}
+
 static VkDeviceMemory by_pointer(VkDevice device, uint64_t bytes) {
     PFN_vkAllocateMemory allocate =
         (PFN_vkAllocateMemory)vkGetDeviceProcAddr(device, "vkAllocateMemory");
@@ -273,6 +289,7 @@ int main(int argc, char **argv) {
         VkDevice device = make_device(physical);
         plain(device, 1 << 20);
         by_pointer(device, 1 << 16);
+        locked(device, 4321);
         ledger_tell();
     }
     return 0;

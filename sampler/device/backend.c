@@ -154,8 +154,8 @@ static bool mark_present(const struct mp_elf *elf, void *arg) {
     return false;
 }
 
-/* Forget the modules that were unloaded. The real functions stay as they are: a thread may be on its way to
- * one, and whoever calls a wrapper later calls a function that is gone either way. */
+/* Forget the modules that were unloaded. The real functions stay as they are: a thread may be on
+ * its way to one, and whoever calls a wrapper later calls a function that is gone either way. */
 static void forget_unloaded(void) {
     mp_elf_visit(mark_present, NULL);
     for (unsigned i = 0; i < LIBRARIES; i++)

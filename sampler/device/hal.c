@@ -1,8 +1,9 @@
 /*
  * hal.c - wrappers of the Ascend driver, libascend_hal.so.
  *
- * A reset of a device frees its memory without calling halMemFree; it ends in halDeviceClose or drvDeviceClose. What
- * ACL calls a reset only counts down until the last user, and is a name here.
+ * A reset of a device frees its memory without calling halMemFree; it ends in halDeviceClose or
+ * drvDeviceClose. What ACL calls a reset only counts down until the last user, and is a name
+ * here.
  */
 #include "hal.h"
 
@@ -33,7 +34,8 @@ static uint64_t container_of(struct mp_hal_memory memory) {
     .domain = domain_of(memory), .container = container_of(memory), .asked_bytes = (bytes),        \
     .taken_bytes = mp_hal_taken_bytes((bytes), (memory).page)
 
-/* Host memory that a device may read becomes page-locked; device memory that the host may read is no more memory. */
+/* Host memory that a device may read becomes page-locked; device memory that the host may read is
+ * no more memory. */
 static struct mp_hal_memory mp_hal_registered(unsigned int flag) {
     unsigned int type = flag & 0xff;
     return (struct mp_hal_memory){.device = -1,

@@ -1,9 +1,9 @@
 /*
  * hal_abi.h - what the wrappers need to know of Ascend's interfaces: types, flags and structures.
  *
- * Source: the published headers of CANN, ascend_hal_base.h, ascend_hal_define.h, ascend_hal_error.h (driver),
- * acl/acl_rt.h and runtime/mem.h (runtime). Enumerations are passed as int; handles of which only the value
- * matters are void pointers.
+ * Source: the published headers of CANN, ascend_hal_base.h, ascend_hal_define.h,
+ * ascend_hal_error.h (driver), acl/acl_rt.h and runtime/mem.h (runtime). Enumerations are passed
+ * as int; handles of which only the value matters are void pointers.
  */
 #ifndef MP_HAL_ABI_H
 #define MP_HAL_ABI_H
@@ -58,7 +58,8 @@ enum hal_virtual {
     MP_HAL_UVM = 7,
 };
 
-/* Kinds of halHostRegister; these map device memory to the host, all others host memory to a device. */
+/* Kinds of halHostRegister; these map device memory to the host, all others host memory to a
+ * device. */
 enum hal_register { MP_HAL_DEV_SVM_MAP_HOST = 2, MP_HAL_DEV_MEM_MAP_HOST = 4 };
 
 #define MP_HAL_INFO_DDR 1u

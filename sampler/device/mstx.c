@@ -1,10 +1,10 @@
 /*
  * mstx.c - marks, ranges and memory pools that Ascend programs announce through mstx.
  *
- * How it gets here: the first mstx call of each shared object looks up InitInjectionMstx, in the library that
- * MSTX_INJECTION_PATH names or else by dlsym in the global scope. So that one name is exported; it is a tool's
- * name, no driver's, and no program tests for it to learn what a device can do. Where two tools export it, the
- * first one in LD_PRELOAD is asked.
+ * How it gets here: the first mstx call of each shared object looks up InitInjectionMstx, in the
+ * library that MSTX_INJECTION_PATH names or else by dlsym in the global scope. So that one name
+ * is exported; it is a tool's name, no driver's, and no program tests for it to learn what a
+ * device can do. Where two tools export it, the first one in LD_PRELOAD is asked.
  *
  * Interface: ms_tools_ext.h, ms_tools_ext_mem.h and mstx_detail/mstx_types.h of mstx.
  */

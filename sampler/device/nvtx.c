@@ -1,10 +1,11 @@
 /*
  * nvtx.c - marks, ranges and memory pools that CUDA programs announce through NVTX.
  *
- * How it gets here: the first NVTX call of each shared object opens the library that NVTX_INJECTION64_PATH names,
- * which is ours again, and looks up InitializeInjectionNvtx2 in it (version 2 of NVTX: InitializeInjectionNvtx).
- * Being preloaded is not enough. Extensions, of which we serve the one for memory, look up
- * InitializeInjectionNvtxExtension. These names are exported; none is a driver's.
+ * How it gets here: the first NVTX call of each shared object opens the library that
+ * NVTX_INJECTION64_PATH names, which is ours again, and looks up InitializeInjectionNvtx2 in it
+ * (version 2 of NVTX: InitializeInjectionNvtx). Being preloaded is not enough. Extensions, of
+ * which we serve the one for memory, look up InitializeInjectionNvtxExtension. These names are
+ * exported; none is a driver's.
  *
  * Interface: nvToolsExt.h, nvToolsExtMem.h and nvtxDetail/nvtxTypes.h, nvtxExtTypes.h of NVTX 3.
  */
@@ -53,8 +54,8 @@ struct string {
 static struct string strings[STRINGS];
 static uint64_t last_range;
 
-/* How many pushed ranges of each domain are open in this thread; domains past the last counter share it, and
- * their ranges pair up as long as they nest. Static TLS is scarce. */
+/* How many pushed ranges of each domain are open in this thread; domains past the last counter
+ * share it, and their ranges pair up as long as they nest. Static TLS is scarce. */
 #define COUNTERS 8
 static __thread uint16_t depth[COUNTERS] __attribute__((tls_model("initial-exec")));
 

@@ -1,8 +1,9 @@
 /*
- * nvtx_memory.c - NVTX's extension for memory: heaps and regions of pools. How it gets here: nvtx.c.
+ * nvtx_memory.c - NVTX's extension for memory: heaps and regions of pools. How it gets here:
+ * nvtx.c.
  *
- * Interface: nvToolsExtMem.h and nvtxDetail/nvtxExtTypes.h of NVTX 3. Element sizes are told by the caller, so that
- * descriptions may grow.
+ * Interface: nvToolsExtMem.h and nvtxDetail/nvtxExtTypes.h of NVTX 3. Element sizes are told by
+ * the caller, so that descriptions may grow.
  */
 #include "backend.h"
 #include "pools.h"

@@ -1,9 +1,9 @@
 /*
  * physical.c - see physical.h.
  *
- * Tables: open addressing over a window that every look-up reads whole, so that removal is a store of 0 and nothing
- * ever moves. A row is claimed by a compare-and-swap of its key and published by the store of its
- * number.
+ * Tables: open addressing over a window that every look-up reads whole, so that removal is a
+ * store of 0 and nothing ever moves. A row is claimed by a compare-and-swap of its key and
+ * published by the store of its number.
  */
 #include "physical.h"
 

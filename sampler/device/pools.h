@@ -1,16 +1,17 @@
 /*
  * pools.h - pools of memory that the program announces through mstx or NVTX.
  *
- * Model: both interfaces have domains (a name that the program chose), heaps (memory that a pool holds) and regions
- * (what it gave out of a heap). A domain with regions or heaps is a pool: the domain "pool-<name>" of the
- * segment, each region a block of it, the heaps' bytes its reserved bytes.
+ * Model: both interfaces have domains (a name that the program chose), heaps (memory that a pool
+ * holds) and regions (what it gave out of a heap). A domain with regions or heaps is a pool: the
+ * domain "pool-<name>" of the segment, each region a block of it, the heaps' bytes its reserved
+ * bytes.
  *
- * torch_npu, ATB and MindSpore announce differently: before each region they register a "heap" whose size
- * is what the pool holds of that device now. Such a pool is known by its name; a heap then replaces what was
- * told before.
+ * torch_npu, ATB and MindSpore announce differently: before each region they register a "heap"
+ * whose size is what the pool holds of that device now. Such a pool is known by its name; a heap
+ * then replaces what was told before.
  *
- * Threads: HOOK. Tables are append-only; what finds no room belongs to the domain without a name, or is not
- * recorded.
+ * Threads: HOOK. Tables are append-only; what finds no room belongs to the domain without a name,
+ * or is not recorded.
  */
 #ifndef MP_POOLS_H
 #define MP_POOLS_H
@@ -23,8 +24,8 @@ struct mp_tool_domain;
 /* The domain of that name; NULL or "": the one without a name. */
 struct mp_tool_domain *mp_tool_domain(const char *name);
 
-/* What a handle that we gave out, and that the program hands back, stands for; anything else: the domain without
- * a name. */
+/* What a handle that we gave out, and that the program hands back, stands for; anything else: the
+ * domain without a name. */
 struct mp_tool_domain *mp_tool_domain_of(const void *handle);
 
 const char *mp_tool_domain_name(const struct mp_tool_domain *domain);

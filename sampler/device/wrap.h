@@ -5,28 +5,30 @@
  *
  *   #define ROWS(ROW) ROW(role, result, name, (parameters), (arguments), operands) ...
  *
- * `result` and `parameters` are the true C signature. `operands` depend on the role; they are expressions in the
- * parameters, and say where size, pointer or handle, device and container are. Where a role says "after", they
- * may also use `ok` (the call succeeded) and `rc` (its result), and must not read what the driver
- * writes unless ok: MP_OUT(pointer) is 0 then.
+ * `result` and `parameters` are the true C signature. `operands` depend on the role; they are
+ * expressions in the parameters, and say where size, pointer or handle, device and container are.
+ * Where a role says "after", they may also use `ok` (the call succeeded) and `rc` (its result),
+ * and must not read what the driver writes unless ok: MP_OUT(pointer) is 0 then.
  *
- *   role        operands                          what is recorded
- *   allocate    fields of struct mp_device_block  after: a block; a refusal when the call failed
- *   free        .space, .address                  before: the block is taken; put back when refused
- *   create      fields of struct mp_device_block  after: as allocate, but physical memory known by a handle
- *               (.address: the handle)            (physical.h)
- *   release     .space, .address                  before: the handle drops its reference
- *   retain      .space, .address, .container      after: one more reference; .container: an address that is mapped
- *   import      .space, .address                  after: a handle of another process's memory: no bytes
- *   map         .space, .address, .container,     after: .address (a handle) is mapped at .container, for
- *               .asked_bytes                      asked_bytes
- *   unmap       .space, .address, .asked_bytes    after: what is mapped in the range; 0 bytes: the one mapping
- *   ended       an expression                     after success it is evaluated: a container came to its end
- *   name        none                              nothing but the API's name for what is called inside
+ *   role      operands                          what is recorded
+ *   allocate  fields of struct mp_device_block  after: a block; a refusal when the call failed
+ *   free      .space, .address                  before: the block is taken; put back when refused
+ *   create    fields of struct mp_device_block  after: as allocate, but physical memory known by
+ *             (.address: the handle)            a handle (physical.h)
+ *   release   .space, .address                  before: the handle drops its reference
+ *   retain    .space, .address, .container      after: one more reference, had by an address that
+ *                                               is mapped (.container)
+ *   import    .space, .address                  after: another process's memory: no bytes
+ *   map       .space, .address, .container,     after: a handle (.address) is mapped at an address
+ *             .asked_bytes                      (.container)
+ *   unmap     .space, .address, .asked_bytes    after: what is mapped in the range; 0 bytes: the
+ *                                               one mapping
+ *   ended     an expression                     after success it is evaluated: a container ended
+ *   name      none                              only the API's name, for what is called inside
  *
  * Before the table is expanded the file defines
  *   MP_ROW_BACKEND      enum mp_backend
- *   MP_ROW_FAMILY       enum mp_device_family: calls nested within one family are one call (device_scope.h)
+ *   MP_ROW_FAMILY       enum mp_device_family: calls nested within one are one (device_scope.h)
  *   MP_ROW_OK(rc)       what counts as success
  *   MP_ROW_TAIL(scope, row)  evaluated last, outside of the scope; it may call the driver
  * and writes

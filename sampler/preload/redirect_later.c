@@ -102,8 +102,8 @@ void mp_redirect_before(int is_open, int flags) {
     errno = saved_errno;
 }
 
-/* The answer of the real function. Called from here it cannot tell who asked: good for a handle that the
- * program got from dlopen, and for the part of the global scope that is everybody's. */
+/* The answer of the real function. Called from here it cannot tell who asked: good for a handle
+ * that the program got from dlopen, and for the part of the global scope that is everybody's. */
 static void *ask(void *handle, const char *name, const char *version) {
     if (version != NULL)
         return ((void *(*)(void *, const char *, const char *))mp_redirect_loader[3])(handle, name,

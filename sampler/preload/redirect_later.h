@@ -1,19 +1,22 @@
 /*
  * redirect_later.h - carry a redirection into modules that are opened later.
  *
- * Model: slots of dlopen, dlmopen, dlsym and dlvsym lead to redirect_tail.S, whose stand-ins first look whether
- * the loader's list has grown since the last look (a counter) and treat the modules that are new. What
- * a dlopen brought is thus treated at the next such call: normally the dlsym that follows it.
+ * Model: slots of dlopen, dlmopen, dlsym and dlvsym lead to redirect_tail.S, whose stand-ins
+ * first look whether the loader's list has grown since the last look (a counter) and treat the
+ * modules that are new. What a dlopen brought is thus treated at the next such call: normally the
+ * dlsym that follows it.
  *
- * A watch (mp_redirect_watch) adds functions that are not known at start: it is told when the list has changed,
- * finds them, and hands back the table that leads to their wrappers. For the names it knows, a dlsym or dlvsym
- * is answered by us: the real function is asked, and its answer exchanged if it is a function that the watch
- * knows. What depends on who asks cannot be asked for by us. RTLD_DEFAULT is answered where everybody's part
- * of the scope has such a function, RTLD_NEXT where the first definition behind the caller is one and both were there
- * when the program started; in all other cases the real function is asked by its caller, and its
- * answer stands.
+ * A watch (mp_redirect_watch) adds functions that are not known at start: it is told when the
+ * list has changed, finds them, and hands back the table that leads to their wrappers. For the
+ * names it knows, a dlsym or dlvsym is answered by us: the real function is asked, and its answer
+ * exchanged if it is a function that the watch knows. What depends on who asks cannot be asked
+ * for by us. RTLD_DEFAULT is answered where everybody's part of the scope has such a function,
+ * RTLD_NEXT where the first definition behind the caller is one and both were there when the
+ * program started; in all other cases the real function is asked by its caller, and its answer
+ * stands.
  *
- * Threads: the stand-ins run on any; one at a time looks at modules, the others go on without waiting.
+ * Threads: the stand-ins run on any; one at a time looks at modules, the others go on without
+ * waiting.
  */
 #ifndef MP_REDIRECT_LATER_H
 #define MP_REDIRECT_LATER_H
@@ -23,21 +26,23 @@
 #define MP_LATER_TABLES 2
 
 /*
- * INIT. From now on apply `tables` (kept, not copied) to modules as they are added. Adds what was done to the
- * slots of the loader's functions to *loader, and later what is done in new modules to *later.
+ * INIT. From now on apply `tables` (kept, not copied) to modules as they are added. Adds what was
+ * done to the slots of the loader's functions to *loader, and later what is done in new modules
+ * to *later.
  */
 void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES],
                         struct mp_slot_counts *loader, struct mp_slot_counts *later);
 
 struct mp_later_watch {
-    /* One thread at a time: modules were added or removed. Treats the modules there are for functions
-     * that are new, and returns the table for modules to come; NULL: none yet. */
+    /* One thread at a time: modules were added or removed. Treats the modules there are for
+     * functions that are new, and returns the table for modules to come; NULL: none yet. */
     const struct mp_slot_table *(*changed)(void);
     bool (*knows)(const char *name); /* HOOK */
     void *(*replace)(void *real);    /* HOOK. The wrapper of `real`, or itself */
 };
 
-/* INIT. At most one watch (kept, not copied); calls changed() once. Starts to follow if nothing was followed. */
+/* INIT. At most one watch (kept, not copied); calls changed() once. Starts to follow if nothing
+ * was followed. */
 void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts *loader);
 
 /* In a forked child: the thread that was looking at modules may not be here. */
@@ -46,7 +51,8 @@ void mp_redirect_after_fork(void);
 /* Called by redirect_tail.S before the real function. errno is kept. */
 void mp_redirect_before(int is_open, int flags);
 
-/* Called by redirect_tail.S instead of mp_redirect_before() for dlsym and dlvsym (version NULL: dlsym). */
+/* Called by redirect_tail.S instead of mp_redirect_before() for dlsym and dlvsym (version NULL:
+ * dlsym). */
 struct mp_later_answer {
     void *symbol;
     uintptr_t given; /* 0: jump to the real function */

@@ -1,10 +1,11 @@
 /*
- * redirect_tail.S - stand-ins for dlopen, dlmopen, dlsym and dlvsym that end in a jump to the real function.
+ * redirect_tail.S - stand-ins for dlopen, dlmopen, dlsym, dlvsym that end in a jump to them.
  *
- * Model: these functions ask who called them (their return address) to know the caller's namespace,
- * search path and place in the search order. A stand-in therefore must leave no frame behind: it saves the
- * argument registers, calls mp_redirect_before(is_open, flags), restores them, and jumps.
- * Those of dlsym and dlvsym call mp_redirect_symbol(handle, name, version, caller) and return what it gives, if it does.
+ * Model: these functions ask who called them (their return address) to know the caller's
+ * namespace, search path and place in the search order. A stand-in therefore must leave no frame
+ * behind: it saves the argument registers, calls mp_redirect_before(is_open, flags), restores them,
+ * and jumps. Those of dlsym and dlvsym call mp_redirect_symbol(handle, name, version, caller) and
+ * return what it gives, if it does.
  */
 #if defined(__x86_64__)
 

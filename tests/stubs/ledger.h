@@ -1,12 +1,14 @@
 /*
- * ledger.h - what a stub driver really allocated and freed, for the test to compare with the profile.
+ * ledger.h - what a stub driver really allocated and freed, for the test to compare with the
+ * profile.
  *
- * Model: one line for each true event is appended to the file that STUB_LEDGER names, by one write(2), so that it
- * survives SIGKILL and can be read while the program runs:
+ * Model: one line for each true event is appended to the file that STUB_LEDGER names, by one
+ * write(2), so that it survives SIGKILL and can be read while the program runs:
  *   alloc DOMAIN KEY BYTES     memory was given (DOMAIN as the profile names it: hal-0)
  *   free DOMAIN KEY BYTES      it was given back, by whatever way
  *   fail DOMAIN FUNCTION BYTES the function refused
- * STUB_FAIL=FUNCTION:N[:M] makes calls N to M of a function (counted from 1) fail; several are joined by commas.
+ * STUB_FAIL=FUNCTION:N[:M] makes calls N to M of a function (counted from 1) fail; several are
+ * joined by commas.
  */
 #ifndef STUB_LEDGER_H
 #define STUB_LEDGER_H

@@ -1,6 +1,6 @@
 /*
- * acl.c - a stub of ACL, libascendcl.so, on top of libruntime.so. Sizes grow on the way down as they do there:
- * 32 bytes of padding, multiples of 32.
+ * acl.c - a stub of ACL, libascendcl.so, on top of libruntime.so. Sizes grow on the way down as
+ * they do there: 32 bytes of padding, multiples of 32.
  */
 #include "ascend.h"
 

@@ -1,15 +1,17 @@
 /*
- * app.c - a program on Ascend: does to the drivers what the lines of its input say, and prints each result.
+ * app.c - a program on Ascend: does to the drivers what the lines of its input say, and prints
+ * each result.
  *
  *   app link              calls through its own references (built with the libraries)
- *   app open MODE LIB...  dlopen each LIB with MODE (local, global), then dlsym in the last that has it
+ *   app open MODE LIB...  dlopen each LIB with MODE (local, global), dlsym in the last that has it
  *   app default LIB...    dlopen each LIB globally, then dlsym(RTLD_DEFAULT, ...)
  *
- * Lines, where R is a register (0..63), sizes are in bytes: malloc R SIZE | align32 R SIZE | free R | rtmalloc R SIZE |
- * rtfree R | host R SIZE | freehost R | managed R SIZE | hal R SIZE FLAG | halfree R | reserve R SIZE |
- * addrfree R | physical R SIZE DEVICE | create R SIZE SIDE DEVICE | release R | retain R MAPPED | import R SIZE |
- * map ADDRESS SIZE HANDLE | unmap ADDRESS | register R SIZE | unregister R | sample DEVICE | set DEVICE |
- * reset DEVICE | has NAME | race | fork | close | open | exit STATUS | die
+ * Lines, where R is a register (0..63), sizes are in bytes: malloc R SIZE | align32 R SIZE | free
+ * R | rtmalloc R SIZE | rtfree R | host R SIZE | freehost R | managed R SIZE | hal R SIZE FLAG |
+ * halfree R | reserve R SIZE | addrfree R | physical R SIZE DEVICE | create R SIZE SIDE DEVICE |
+ * release R | retain R MAPPED | import R SIZE | map ADDRESS SIZE HANDLE | unmap ADDRESS |
+ * register R SIZE | unregister R | sample DEVICE | set DEVICE | reset DEVICE | has NAME | race |
+ * fork | close | open | exit STATUS | die
  */
 #include "ascend.h"
 
@@ -25,18 +27,17 @@
 
 #define REGISTERS 64
 
-/* Every function of the drivers that lines may call: kept in a table, filled by reference or by name. */
-#define FUNCTIONS(X)                                                                               \
-    X(aclrtMalloc)                                                                                 \
-    X(aclrtMallocAlign32)                                                                          \
-    X(aclrtFree)                                                                                   \
-    X(rtMalloc)                                                                                    \
-    X(rtFree)                                                                                      \
-    X(aclrtMallocHost) X(aclrtFreeHost) X(aclrtMemAllocManaged) X(halMemAlloc) X(halMemFree)       \
-        X(aclrtReserveMemAddress) X(aclrtReleaseMemAddress) X(aclrtMallocPhysical) X(halMemCreate) \
-            X(halMemRelease) X(halMemRetainAllocationHandle) X(halMemImportFromShareableHandle)    \
-                X(halMemMap) X(halMemUnmap) X(halHostRegister) X(halHostUnregister)                \
-                    X(prof_sample_start) X(aclrtSetDevice) X(aclrtResetDevice)
+/* Every function of the drivers that lines may call: kept in a table, filled by reference or by
+ * name. */
+/* clang-format off */
+#define FUNCTIONS(X) \
+    X(aclrtMalloc) X(aclrtMallocAlign32) X(aclrtFree) X(rtMalloc) X(rtFree) X(aclrtMallocHost) \
+    X(aclrtFreeHost) X(aclrtMemAllocManaged) X(halMemAlloc) X(halMemFree) \
+    X(aclrtReserveMemAddress) X(aclrtReleaseMemAddress) X(aclrtMallocPhysical) X(halMemCreate) \
+    X(halMemRelease) X(halMemRetainAllocationHandle) X(halMemImportFromShareableHandle) \
+    X(halMemMap) X(halMemUnmap) X(halHostRegister) X(halHostUnregister) X(prof_sample_start) \
+    X(aclrtSetDevice) X(aclrtResetDevice)
+/* clang-format on */
 
 #define FIELD(name) __typeof__(&name) name;
 static struct {

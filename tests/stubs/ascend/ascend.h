@@ -1,9 +1,11 @@
 /*
- * ascend.h - the interfaces of Ascend's driver, runtime and ACL that the stubs provide and the target calls.
+ * ascend.h - the interfaces of Ascend's driver, runtime and ACL that the stubs provide and the
+ * target calls.
  *
  * Written from the published headers of CANN: pkg_inc/ascend_hal_base.h, ascend_hal_define.h and
- * ascend_hal_error.h of the driver, include/external/acl/acl_rt.h and pkg_inc/runtime/runtime/mem.h of the
- * runtime. Nothing of the sampler is included: stub and wrapper must not share a mistake.
+ * ascend_hal_error.h of the driver, include/external/acl/acl_rt.h and
+ * pkg_inc/runtime/runtime/mem.h of the runtime. Nothing of the sampler is included: stub and
+ * wrapper must not share a mistake.
  */
 #ifndef STUB_ASCEND_H
 #define STUB_ASCEND_H
@@ -128,7 +130,8 @@ drvError_t halDeviceOpen(uint32_t devid, halDevOpenIn *in, halDevOpenOut *out);
 drvError_t halDeviceClose(uint32_t devid, halDevCloseIn *in);
 drvError_t drvDeviceOpen(uint32_t devId);
 drvError_t drvDeviceClose(uint32_t devId);
-/* Of the driver itself: takes a sample buffer by halMemAlloc while it holds its lock, as its profiling channel. */
+/* Of the driver itself: takes a sample buffer by halMemAlloc while it holds its lock, as its
+ * profiling channel. */
 drvError_t prof_sample_start(uint32_t devid);
 
 typedef int32_t rtError_t;

@@ -1,11 +1,12 @@
 /*
  * hal.c - a stub of Ascend's driver, libascend_hal.so: gives addresses, keeps the ledger.
  *
- *   -DWITH_INNER  halMemAlloc and halMemFree go on to exported *Inner functions, as one line of drivers does
- *   -DOLD_DRIVER  no physical memory, no halDeviceClose: what the runtime tests by weak references is absent
+ *   -DWITH_INNER  halMemAlloc and halMemFree go on to exported *Inner functions
+ *   -DOLD_DRIVER  no physical memory, no halDeviceClose: the runtime tests for them
  *
- * Two devices of 64 MiB, whose huge pages may be exhausted first (STUB_HUGE_BYTES). A freed address is the next
- * one given. halMemGetInfo needs a lock that the driver holds while it calls itself: who asks then hangs.
+ * Two devices of 64 MiB, whose huge pages may be exhausted first (STUB_HUGE_BYTES). A freed
+ * address is the next one given. halMemGetInfo needs a lock that the driver holds while it calls
+ * itself: who asks then hangs.
  */
 #include "../ledger.h"
 #include "ascend.h"
@@ -170,7 +171,8 @@ drvError_t halMemFree(void *pp) {
 }
 #endif
 
-/* The driver's own profiling: calls through the PLT with a lock held that halMemGetInfo wants too. */
+/* The driver's own profiling: calls through the PLT with a lock held that halMemGetInfo wants
+ * too. */
 static pthread_mutex_t profiling = PTHREAD_MUTEX_INITIALIZER;
 static void *sample_buffer;
 

@@ -1,6 +1,6 @@
 /*
- * interposer.c - another tool that is preloaded: exports a function of the driver, and finds the real one behind
- * itself. It counts calls, and says so at its end.
+ * interposer.c - another tool that is preloaded: exports a function of the driver, and finds the
+ * real one behind itself. It counts calls, and says so at its end.
  */
 #include "ascend.h"
 

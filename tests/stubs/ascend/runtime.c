@@ -1,8 +1,8 @@
 /*
  * runtime.c - a stub of Ascend's runtime, libruntime.so, on top of libascend_hal.so.
  *
- * As CANN's: what a driver may lack is declared weak and tested by its address; huge pages are tried first and
- * normal ones when they are refused; the last user of a device closes it.
+ * As CANN's: what a driver may lack is declared weak and tested by its address; huge pages are
+ * tried first and normal ones when they are refused; the last user of a device closes it.
  */
 #include "ascend.h"
 

@@ -1,9 +1,10 @@
 /*
- * mstx.h - the mstx interface as programs include it: header-only, a tool is looked up at the first call.
+ * mstx.h - the mstx interface as programs include it: header-only, a tool is looked up at the
+ * first call.
  *
- * Written from the published headers of mstx: ms_tools_ext.h, ms_tools_ext_mem.h, mstx_detail/mstx_types.h.
- * The state is one per shared object, so that a tool is asked once by each. Nothing of the sampler is
- * included.
+ * Written from the published headers of mstx: ms_tools_ext.h, ms_tools_ext_mem.h,
+ * mstx_detail/mstx_types.h. The state is one per shared object, so that a tool is asked once by
+ * each. Nothing of the sampler is included.
  */
 #ifndef STUB_MSTX_H
 #define STUB_MSTX_H

@@ -1,9 +1,9 @@
 /*
- * mstx_app.c - a program that marks its steps by mstx, and announces pools as torch_npu does and as mstx's manual
- * says. Waits for a line at its end.
+ * mstx_app.c - a program that marks its steps by mstx, and announces pools as torch_npu does and
+ * as mstx's manual says. Waits for a line at its end.
  *
  *   mstx_app marks         points and ranges, in and outside of a domain
- *   mstx_app pool          the caching pool of torch_npu, if LD_PRELOAD passes its test; prints whether
+ *   mstx_app pool          torch_npu's caching pool, if LD_PRELOAD passes its test; prints whether
  *   mstx_app heap          a heap with regions, referred to by pointer and by handle
  */
 #include "mstx.h"
@@ -69,7 +69,8 @@ static void withdraw(mstxDomainHandle_t domain, uint32_t device, const void *blo
     mstxMemRegionsUnregister(domain, &batch);
 }
 
-/* Five blocks of two devices; two are given back; the pool shrinks. ATB has a block of the pool's as its own. */
+/* Five blocks of two devices; two are given back; the pool shrinks. ATB has a block of the pool's
+ * as its own. */
 static void do_pool(void) {
     mstxDomainHandle_t pool = mstxDomainCreateA("ptaCaching"), atb = mstxDomainCreateA("atb");
     for (int i = 0; i < BLOCKS; i++)

@@ -1,8 +1,10 @@
 /*
- * nvtx_app.c - a program that marks its steps by NVTX and announces a pool by its extension for memory.
+ * nvtx_app.c - a program that marks its steps by NVTX and announces a pool by its extension for
+ * memory.
  *
- * Built against NVTX's own headers. The extension's header is in no package: what is needed of it is written here
- * from c/include/nvtx3/nvToolsExtMem.h and nvtxDetail/nvtxExtTypes.h, nvtxExtInit.h of NVTX, development branch.
+ * Built against NVTX's own headers. The extension's header is in no package: what is needed of it
+ * is written here from c/include/nvtx3/nvToolsExtMem.h and nvtxDetail/nvtxExtTypes.h,
+ * nvtxExtInit.h of NVTX, development branch.
  */
 #include <nvtx3/nvToolsExt.h>
 

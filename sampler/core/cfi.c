@@ -49,18 +49,49 @@ static bool cursor_at(const struct mp_cfi_image *image, uintptr_t at, struct mp_
     return true;
 }
 
+static bool (*is_mapped)(uintptr_t at, size_t bytes);
+
+void mp_cfi_use_probe(bool (*probe)(uintptr_t at, size_t bytes)) {
+    is_mapped = probe;
+}
+
+/* Moved headers name their own place, and it is where the file has them. */
+static bool are_moved_headers(const Elf64_Ehdr *ehdr, uintptr_t start, uintptr_t end) {
+    size_t bytes = ehdr->e_phnum * sizeof(Elf64_Phdr);
+    if (is_mapped == NULL || bytes == 0 || ehdr->e_phoff % 8 != 0 || ehdr->e_phoff > end - start ||
+        bytes > end - start - ehdr->e_phoff || !is_mapped(start + ehdr->e_phoff, bytes)) {
+        return false;
+    }
+    const Elf64_Phdr *first = (const Elf64_Phdr *)(start + ehdr->e_phoff);
+    return first->p_type == PT_PHDR && first->p_offset == ehdr->e_phoff &&
+           first->p_vaddr == ehdr->e_phoff && first->p_filesz == bytes;
+}
+
+const Elf64_Phdr *mp_cfi_headers(uintptr_t start, uintptr_t end, unsigned *count) {
+    const Elf64_Ehdr *ehdr = (const Elf64_Ehdr *)start;
+    if (end - start < FIRST_PAGE_BYTES || memcmp(ehdr->e_ident, ELFMAG, SELFMAG) != 0 ||
+        ehdr->e_phentsize != sizeof(Elf64_Phdr)) {
+        return NULL;
+    }
+    if ((ehdr->e_phoff > FIRST_PAGE_BYTES ||
+         ehdr->e_phnum > (FIRST_PAGE_BYTES - ehdr->e_phoff) / sizeof(Elf64_Phdr)) &&
+        !are_moved_headers(ehdr, start, end)) {
+        return NULL;
+    }
+    *count = ehdr->e_phnum;
+    return (const Elf64_Phdr *)(start + ehdr->e_phoff);
+}
+
 int mp_cfi_image(uintptr_t start, uintptr_t end, uintptr_t bias, const void *hdr,
                  struct mp_cfi_image *out) {
-    const Elf64_Ehdr *ehdr = (const Elf64_Ehdr *)start;
+    unsigned count = 0;
+    const Elf64_Phdr *phdr = mp_cfi_headers(start, end, &count);
     out->hdr = (uintptr_t)hdr;
     out->segments = 0;
-    if (end - start < FIRST_PAGE_BYTES || memcmp(ehdr->e_ident, ELFMAG, SELFMAG) != 0 ||
-        ehdr->e_phentsize != sizeof(Elf64_Phdr) || ehdr->e_phoff > FIRST_PAGE_BYTES ||
-        ehdr->e_phnum > (FIRST_PAGE_BYTES - ehdr->e_phoff) / sizeof(Elf64_Phdr)) {
+    if (phdr == NULL) {
         return -EBADMSG;
     }
-    const Elf64_Phdr *phdr = (const Elf64_Phdr *)(start + ehdr->e_phoff);
-    for (unsigned i = 0; i < ehdr->e_phnum && out->segments < MP_CFI_SEGMENTS; i++) {
+    for (unsigned i = 0; i < count && out->segments < MP_CFI_SEGMENTS; i++) {
         uintptr_t from = bias + phdr[i].p_vaddr;
         uintptr_t to = from + phdr[i].p_filesz;
         if (phdr[i].p_type == PT_LOAD && (phdr[i].p_flags & PF_R) != 0 && from >= start &&

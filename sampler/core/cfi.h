@@ -13,7 +13,9 @@
 #ifndef MP_CFI_H
 #define MP_CFI_H
 
+#include <elf.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define MP_CFI_SEGMENTS 6
@@ -66,6 +68,15 @@ struct mp_cfi_row {
     struct mp_cfi_rule fp;
     struct mp_cfi_rule ra;
 };
+
+/*
+ * HOOK. The program headers of a module mapped at [start, end), or NULL. They lie in its first page, unless a tool
+ * that rewrites files (BOLT) moved them: then they are read only where `is_mapped` says they are.
+ */
+const Elf64_Phdr *mp_cfi_headers(uintptr_t start, uintptr_t end, unsigned *count);
+
+/* INIT. How to ask whether memory is mapped; without, only the first page is read. */
+void mp_cfi_use_probe(bool (*is_mapped)(uintptr_t at, size_t bytes));
 
 /*
  * Take the readable segments from the ELF header at `start` of an image loaded with `bias`.

@@ -2,6 +2,7 @@
  * modtab.c - the table of modules in the segment, and the watch on their link maps. See modtab.h.
  */
 #include "modtab.h"
+#include "cfi.h"
 #include "local.h"
 
 #include <elf.h>
@@ -92,16 +93,9 @@ static void read_build_id(struct mp_module_row *row, const unsigned char *note, 
 }
 
 static void read_headers(struct mp_module_row *row, const struct mp_module *m, uint64_t page) {
-    ElfW(Ehdr) ehdr;
-    uint64_t size = m->end - m->start;
-    if (size < sizeof ehdr)
-        return;
-    memcpy(&ehdr, (const void *)m->start, sizeof ehdr);
-    if (memcmp(ehdr.e_ident, ELFMAG, SELFMAG) != 0 || ehdr.e_phentsize != sizeof(ElfW(Phdr)) ||
-        ehdr.e_phoff + (uint64_t)ehdr.e_phnum * sizeof(ElfW(Phdr)) > page)
-        return;
-    const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)(m->start + ehdr.e_phoff);
-    for (unsigned i = 0; i < ehdr.e_phnum; i++) {
+    unsigned count = 0;
+    const ElfW(Phdr) *phdr = mp_cfi_headers(m->start, m->end, &count);
+    for (unsigned i = 0; phdr != NULL && i < count; i++) {
         uint64_t start = m->bias + phdr[i].p_vaddr, end = start + phdr[i].p_memsz;
         if (start < m->start || end > m->end || end < start)
             continue;

@@ -124,3 +124,9 @@ bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end) {
     }
     return true;
 }
+
+bool mp_stack_is_mapped(uintptr_t at, size_t bytes) {
+    struct mp_stack_range range = {
+        .low = at, .high = at & ~(uintptr_t)(PAGE_BYTES - 1), .foreign = true, .probes = 4};
+    return mp_stack_extend(&range, at + bytes);
+}

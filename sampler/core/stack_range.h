@@ -33,6 +33,9 @@ void mp_stack_find(uintptr_t sp, bool in_use, struct mp_stack_range *out);
 /* HOOK. Make everything below `end` readable; false if it is not known to be. */
 bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end);
 
+/* HOOK. Is [at, at + bytes) mapped, as the kernel says? False where it may not be asked. A few pages at most. */
+bool mp_stack_is_mapped(uintptr_t at, size_t bytes);
+
 /* HOOK. Read an aligned word inside the range. */
 static inline __attribute__((no_sanitize("address", "thread"))) bool
 mp_stack_read(struct mp_stack_range *range, uintptr_t at, uintptr_t *out) {

@@ -70,6 +70,7 @@ static bool is_start_code(uintptr_t pc) {
 void mp_cfi_init(void (*on_module)(const struct mp_module *module)) {
     const Elf64_Ehdr *loader = (const Elf64_Ehdr *)getauxval(AT_BASE);
     note_module = on_module;
+    mp_cfi_use_probe(mp_stack_is_mapped);
     coroutine_return = find_coroutine_return();
     entry_code[0] = getauxval(AT_ENTRY);
     entry_code[1] = loader != NULL ? (uintptr_t)loader + loader->e_entry : 0;

@@ -214,6 +214,8 @@ def test_a_compiler_with_a_jemalloc_of_its_own(
         counted = only_counted(folder)
         assert counted.missing == 0
         blocks[way] = counted.total().blocks
+        # BOLT moved the program headers of its libraries, and with them the way to unwind tables
+        assert counted.lost.get("unwind_no_rule", 0) < blocks[way] / 10
         for path in segments(folder):
             path.unlink()
         assert out.read_bytes() == expected

@@ -39,6 +39,7 @@ FILE = re.compile(r"\d+-\d+-\d+")
 # Base folder of one `mem_profiler run`: segments of a run are told from all others by lying in it.
 RUN_FOLDER = "mem_profiler.run-"
 LIBRARY_LINK = "libmem_sampler.so"
+PLAN_FILE = "plan"  # of a run: how to see the allocator inside its program
 # A process that has just started may have made its file and not yet mapped it.
 SETTLE_S = 2.0
 
@@ -167,14 +168,6 @@ def open_process(pid: int, *, writable: bool = True) -> Segment:
     raise _without(pid, inherited)
 
 
-def inherits(pid: int) -> bool:
-    """Whether the process maps a segment of its parent: a fork child that is not followed."""
-    try:
-        return any(_named_for_another(pid, m) for m in segment_mappings(procfs.maps(pid)))
-    except PermissionError:
-        return False
-
-
 def _denied(pid: int) -> MemError:
     facts = procfs.status(pid)
     owner = f" of uid {facts.uids[0]}" if facts and facts.uids else ""
@@ -189,7 +182,7 @@ def _without(pid: int, inherited: bool) -> MemError:
     if inherited:
         return NoSampler(
             f"pid {pid} ({name}) is a forked child, and children are not followed",
-            hint="start the parent with MEM_PROFILER_FOLLOW_FORK=1",
+            hint=f"mem_profiler attach {pid}, or start with MEM_PROFILER_FOLLOW_FORK=1",
         )
     exe = procfs.exe(pid)
     if exe is None:
@@ -327,7 +320,7 @@ def remove_run_folder(base: Path) -> None:
                 if entry.is_symlink():
                     continue
                 os.rmdir(entry.path)
-        links = (LIBRARY_LINK, *device_choice.COMPANIONS)
+        links = (LIBRARY_LINK, PLAN_FILE, *device_choice.COMPANIONS)
         if not set(os.listdir(base)).issubset(links):
             return
         for name in links:

@@ -90,8 +90,6 @@ def _has_sampler(pid: int) -> bool:
     try:
         discovery.open_process(pid, writable=False).close()
     except NoSampler:
-        if discovery.inherits(pid):
-            raise
         return False
     return True
 

@@ -27,9 +27,9 @@ from attach_run import (
 from controller_tools import HeapFile, command, command_environment, run_command
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
-from mem_profiler import procfs
+from mem_profiler import capture, discovery, procfs
 from mem_profiler._inject import lib
-from sampler_run import Controller, Target, build, environment
+from sampler_run import Controller, Counted, Target, build, environment
 
 __all__ = ["segments_here"]
 
@@ -251,6 +251,26 @@ def test_one_who_asks_to_stop_finds_the_process_as_it_was(segments_here: Path) -
             time.sleep(0.01)
         assert mappings(target.pid) == before
         end_storm(target)
+
+
+def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segments_here: Path) -> None:
+    with Unprepared([build("stepper.c")], segments_here) as target:
+        assert target.line() == "ok"
+        attaching.attach(target.pid)
+        assert target.ask("k") == "ok"
+        children = Path(f"/proc/{target.pid}/task/{target.pid}/children")
+        [child] = map(int, children.read_text().split())
+        assert not attaching.is_attached(child)
+        attaching.attach(child)
+        with discovery.open_process(child) as segment:
+            number = capture.start(segment, child, 1, None)
+            assert target.ask("a 100 40") == "ok"
+            capture.stop(segment, child, number)
+            assert Counted.of(segment).by("allocate").live_bytes == 4000
+            capture.mark_written(segment, number)
+        attaching.detach(child)
+        attaching.detach(target.pid)
+        target.finish()
 
 
 def test_attaching_twice_is_refused_in_plain_words(segments_here: Path) -> None:

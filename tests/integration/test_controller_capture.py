@@ -223,10 +223,13 @@ def test_a_forked_child_is_told_from_its_parent(stepper: Path, tmp_path: Path) -
     with Stepper(stepper) as target:
         target.tell("k")
         children = Path(f"/proc/{target.pid}/task/{target.pid}/children").read_text().split()
-        done = run_command("-s", "1", "-p", children[0], "-o", tmp_path / "p")
+        done = run_command("start", children[0])
         assert done.returncode == 4
         assert "forked child" in done.stderr
         assert "MEM_PROFILER_FOLLOW_FORK=1" in done.stderr
+        done = run_command("-s", "0.2", "-p", children[0], "-o", tmp_path / "p")
+        assert done.returncode == 0, done.stderr
+        assert "attached to stepper" in done.stderr
         target.send("")
 
 

@@ -123,7 +123,8 @@ def attach(pid: int, asked_to_stop: Callable[[], bool] = never) -> Attachment:
     if not installed.is_file():
         raise MemError(f"the sampler {installed} is missing", hint="make build")
     folder, options = _folder(pid), _options()
-    command = Command(remote.BEGIN, str(installed), folder, options, _plan(pid))
+    plan, refusal = _plan(pid)
+    command = Command(remote.BEGIN, str(installed), folder, options, plan)
     answer = remote.run(pid, command, asked_to_stop)
     if answer.result == -errno.EALREADY:
         raise TargetBusy(
@@ -132,27 +133,30 @@ def attach(pid: int, asked_to_stop: Callable[[], bool] = never) -> Attachment:
     if answer.result == -errno.EBUSY:
         raise TargetBusy(f"somebody else attaches to pid {pid} at this moment")
     if answer.result == -errno.ENOTSUP:
-        raise TargetUnsupported(f"pid {pid}: {answer.text}")
+        raise TargetUnsupported(f"pid {pid}: {refusal or answer.text}")
     if answer.result != 0:
         why = answer.text or os.strerror(-answer.result)
         raise TargetError(f"attaching to pid {pid} failed: {why}")
     return Attachment(pid, answer)
 
 
-def _plan(pid: int) -> bytes:
-    """How to see an allocator that is part of the program; empty where there is none.
+def _plan(pid: int) -> tuple[bytes, str]:
+    """How to see an allocator that is part of the program, and why that is impossible.
 
-    Raises TargetUnsupported where it cannot be seen.
+    Both are empty where it has none. A refusal is not the end: libraries may call that allocator
+    through slots, which the sampler sees and says.
     """
     try:
         with Memory(pid) as memory:
             program = program_of(pid, images_of(procfs.maps(pid), memory))
+        if program is None:
+            return b"", ""
+        plan = entries_plan.of_program(f"/proc/{pid}/exe", program.bias)
     except OSError:
-        return b""  # the attach itself will say why
-    if program is None:
-        return b""
-    plan = entries_plan.of_program(f"/proc/{pid}/exe", program.bias)
-    return plan.data if plan is not None else b""
+        return b"", ""  # the attach itself will say why
+    except TargetUnsupported as error:
+        return b"", str(error)
+    return (plan.data if plan is not None else b""), ""
 
 
 def _check_absent(pid: int) -> None:
@@ -160,8 +164,6 @@ def _check_absent(pid: int) -> None:
         with discovery.open_process(pid, writable=False) as segment:
             attached = _by_attach(segment.control().number("startup_flags"))
     except NoSampler:
-        if discovery.inherits(pid):
-            raise
         return
     if attached:
         raise TargetBusy(

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import run_command
+from controller_tools import run_command, wait_until
 from mem_parser.domains import join
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_profile
-from mem_profiler import layout, reserve, session
+from mem_profiler import devices, layout, reserve, session
 from sampler_run import Controller
 from stub_driver import App, Ascend, Ledger
 
@@ -178,6 +178,14 @@ def test_without_system_calls_the_controller_gives_the_pages(folder: Path, progr
         app.finish()
 
 
+def told(one: session.Session, app: App) -> int:
+    """What the driver said is in use, after another allocation and free."""
+    assert app.do("rtmalloc 9 64", "rtfree 9") == [0, 0]
+    control = one.segment.control()
+    [domain] = devices.read_domains(one.segment, control)
+    return domain.actual.used_bytes if domain.actual else 0
+
+
 def test_a_series_follows_a_domain(folder: Path, program: Path) -> None:
     with App((program, "link"), folder, rate=None) as app:
         assert app.do("set 0") == [0]
@@ -187,6 +195,8 @@ def test_a_series_follows_a_domain(folder: Path, program: Path) -> None:
             for k, size in enumerate((1000, 3 * MIB, 1000)):
                 assert app.do(f"rtmalloc {k} {size}") == [0]
                 one.recorder.tick(one.now_ns())
+            # The driver is asked again once 100 ms are over: then both numbers are of one moment.
+            wait_until(lambda: told(one, app) > 3 * MIB, "the driver was asked again")
             assert app.do("rtfree 1") == [0]
             result = one.finish(str(folder / "p"), "stopped")
         finally:
@@ -195,6 +205,12 @@ def test_a_series_follows_a_domain(folder: Path, program: Path) -> None:
         [path] = [device.path for device in result.devices]
         device = read_profile(path)
         sizes = [round(reading.estimate_bytes) for reading in device.series]
+        about = device.capture.device
+        assert about is not None
+        assert about.actual_total_bytes == 64 * MIB
+        assert about.actual_used_bytes in {2000 + 3 * MIB, 2064 + 3 * MIB}
+        # Whole pages: two huge ones, and a small one for each small block.
+        assert about.actual_tracked_bytes in {4 * MIB + 2 * 4096, 4 * MIB + 3 * 4096}
         assert sizes == [1000, 1000 + 3 * MIB, 2000 + 3 * MIB, 2000]
         assert device.capture.peak_estimate_bytes == 1000 + 3 * MIB
         assert device.total(Count.PEAK, Unit.SPACE).value == 1000 + 3 * MIB

@@ -108,9 +108,7 @@ def _when(profile: Profile) -> str:
     if device is None or device.actual_at_s is None or duration is None:
         return ""
     late = duration - device.actual_at_s
-    if late < STALE_S and remainder(profile) is not None:
-        return ""
-    return f" {max(late, 0.0):.1f} s before the end"
+    return f" {late:.1f} s before the end" if late >= STALE_S else ""
 
 
 def remainder_line(profile: Profile, count: Count, unit: Unit) -> str:

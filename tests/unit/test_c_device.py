@@ -218,7 +218,7 @@ def _one(script: Script, model: Model, name: str, *args: Any) -> None:
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(operations=OPERATIONS)
 def test_random_operations_agree_with_a_model(
@@ -272,7 +272,7 @@ def _as_meant(model: Model) -> dict[str, list[int]]:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_a_forged_segment_is_read_without_harm(

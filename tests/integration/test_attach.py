@@ -29,6 +29,7 @@ from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler import capture, discovery, procfs
 from mem_profiler._inject import lib
+from mem_profiler.attach import control
 from sampler_run import Controller, Counted, Target, build, environment
 
 __all__ = ["segments_here"]
@@ -283,6 +284,30 @@ def test_attaching_twice_is_refused_in_plain_words(segments_here: Path) -> None:
         assert (done.returncode, done.stdout) == (4, "")
         assert "is not attached to" in done.stderr
         end_storm(target)
+
+
+def test_a_library_opened_again_where_it_lay_is_noticed(
+    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "LOOK_S", 0.01)
+    plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
+    with Unprepared([build("late.c"), plugin], segments_here) as target:
+        assert target.line() == "ready"
+        assert target.ask("open") == "opened"
+        attached = attaching.attach(target.pid)
+        with Controller(target) as controller:
+            number = controller.start(1)
+            assert target.ask("close") == "closed"
+            assert target.ask("open") == "opened"
+            give_up = time.monotonic() + 20
+            while attached.rescans == 0 and time.monotonic() < give_up:
+                attached.tick()
+            assert target.ask("allocate") == "allocated"
+            counted = controller.stop(number)
+        assert counted.by("inner_b").blocks == 100
+        assert "once" in (attached.note() or "")
+        attaching.detach(target.pid)
+        target.finish()
 
 
 @pytest.mark.soak

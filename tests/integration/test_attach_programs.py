@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from attach_run import Unprepared, segments_here
 from controller_tools import HeapFile, run_command
 from mem_cli import demo
 from mem_profiler import attach as attaching
+from mem_profiler import procfs
 from sampler_run import build
 
 __all__ = ["segments_here"]
@@ -88,6 +90,36 @@ def test_redis_a_hundred_times_under_load(segments_here: Path, tmp_path: Path) -
             output, _ = again.communicate(timeout=WAIT_S)
         assert again.returncode == 0
         assert "rror" not in output
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = procfs.stat_fields(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_after_a_detach_redis_costs_what_it_cost_before(
+    segments_here: Path, tmp_path: Path
+) -> None:
+    """CPU time of two servers for the same load in turns; one was attached to three times."""
+    folders = [tmp_path / name for name in ("never", "detached")]
+    for folder in folders:
+        folder.mkdir()
+    with redis(folders[0]) as never, redis(folders[1]) as detached:
+        attach_and_detach(detached[0], 3)
+        ratios = []
+        for i in range(24):
+            spent = {}
+            for pid, port in (never, detached) if i % 2 else (detached, never):
+                start = cpu_seconds(pid)
+                with benchmark(port, 300000) as load:
+                    load.communicate(timeout=WAIT_S)
+                spent[pid] = cpu_seconds(pid) - start
+            ratios.append(spent[detached[0]] / spent[never[0]] - 1)
+    mean, error = statistics.mean(ratios), statistics.stdev(ratios) / len(ratios) ** 0.5
+    print(f"after a detach: {100 * mean:+.2f} % CPU time a request, ± {200 * error:.2f} (95 %)")
+    assert mean - 2 * error < 0.01
 
 
 PYTHON = """

@@ -1,7 +1,7 @@
 /*
  * late.c - opens a library when told to, and has it allocate 100 blocks when told to.
  *
- * late LIBRARY   lines on stdin: "open", "allocate"; each is answered
+ * late LIBRARY   lines on stdin: "open", "close", "allocate"; each is answered
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@ int main(int argc, char **argv) {
     static char in[1 << 12], out[1 << 12]; /* stdio shall not allocate */
     char line[64];
     void *(*block)(void) = NULL;
+    void *handle = NULL;
     setvbuf(stdin, in, _IOLBF, sizeof in);
     setvbuf(stdout, out, _IOLBF, sizeof out);
     if (argc != 2)
@@ -19,9 +20,11 @@ int main(int argc, char **argv) {
     puts("ready");
     while (fgets(line, sizeof line, stdin) != NULL) {
         if (strncmp(line, "open", 4) == 0) {
-            void *handle = dlopen(argv[1], RTLD_NOW);
+            handle = dlopen(argv[1], RTLD_NOW);
             block = handle != NULL ? (void *(*)(void))dlsym(handle, "plugin_block") : NULL;
             puts(block != NULL ? "opened" : "refused");
+        } else if (strncmp(line, "close", 5) == 0) {
+            puts(dlclose(handle) == 0 ? "closed" : "refused");
         } else {
             for (int i = 0; i < 100; i++)
                 free(block());

@@ -12,6 +12,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import mem_profiler
 from mem_parser.errors import MemError, NoSampler, TargetBusy, TargetError, TargetUnsupported
@@ -24,6 +25,7 @@ from mem_profiler.attach.remote import Answer, Command, never
 from mem_profiler.entries import plan as entries_plan
 
 LOOK_S = 0.5  # between two looks at the maps of a process that is captured
+ALLOCATOR = ("malloc", "free", "calloc", "realloc", "_Znwm", "_ZdlPv")
 
 
 class Attachment:
@@ -34,7 +36,7 @@ class Attachment:
         self.answer = answer
         self.rescans = 0
         self.late_s = 0.0  # the longest time that new code may have been there unseen
-        self._code = _code(pid)
+        self._slots = _slots(pid)
         self._last_look = time.monotonic()
         self._next_look = self._last_look + LOOK_S
 
@@ -47,14 +49,15 @@ class Attachment:
             return
         self._next_look = now + LOOK_S
         try:
-            code = _code(self.pid)
-            if code - self._code:
+            slots = _slots(self.pid, self._slots)
+            if any(self._slots.get(key) != slot for key, slot in slots.items()):
                 remote.run(self.pid, Command(remote.RESCAN))
                 self.rescans += 1
                 self.late_s = max(self.late_s, time.monotonic() - self._last_look)
-            self._code = code
+                slots = _slots(self.pid, slots)
+            self._slots = slots
             self._last_look = now
-        except (MemError, PermissionError):
+        except (MemError, OSError):
             return
 
     def note(self) -> str | None:
@@ -72,13 +75,36 @@ class Attachment:
         return None if procfs.is_gone(self.pid) else detach(self.pid)
 
 
-def _code(pid: int) -> frozenset[tuple[int, int, int]]:
-    """The mapped files with code: (device, inode, address)."""
-    return frozenset(
-        (os.makedev(*mapping.device), mapping.inode, mapping.start)
-        for mapping in procfs.maps(pid)
-        if "x" in mapping.permissions and mapping.inode != 0
-    )
+@dataclass(frozen=True)
+class _Slot:
+    """One slot of an image through which it calls the allocator; `address` 0: it has none.
+
+    A library that was closed and opened again lies where it lay, but its slot tells.
+    """
+
+    address: int
+    value: int
+
+
+_Slots = dict[tuple[int, int, int, str], _Slot]
+
+
+def _slots(pid: int, known: _Slots | None = None) -> _Slots:
+    """A slot of each image with code, by (device, inode, address, path). `known` spares looking
+    for those that were found before. Raises OSError, PermissionError.
+    """
+    found: _Slots = {}
+    with Memory(pid) as memory:
+        for image in images_of(procfs.maps(pid), memory):
+            first = image.mappings[0]
+            key = (os.makedev(*first.device), first.inode, image.start, image.path)
+            if known is not None and key in known:
+                address = known[key].address
+            else:
+                address = image.slot_of(ALLOCATOR)
+            word = memory.try_read(address, 8) if address else None
+            found[key] = _Slot(address, int.from_bytes(word or b"", "little"))
+    return found
 
 
 def is_attached(pid: int) -> bool:

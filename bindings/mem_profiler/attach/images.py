@@ -13,19 +13,23 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mem_profiler.attach.memory import Memory
 from mem_profiler.procfs import Mapping
 
 PT_LOAD, PT_DYNAMIC, PT_NOTE = 1, 2, 4
-DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ, DT_GNU_HASH = 4, 5, 6, 10, 0x6FFFFEF5
+DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_STRSZ = 2, 4, 5, 6, 7, 10
+DT_PLTREL, DT_JMPREL, DT_GNU_HASH = 20, 23, 0x6FFFFEF5
+ADDRESSES = (DT_HASH, DT_STRTAB, DT_SYMTAB, DT_JMPREL, DT_GNU_HASH)
 PF_X = 1
 NT_GNU_BUILD_ID = 3
 SYMBOL_BYTES = 24
 HEADER_BYTES = 4096
 CHAIN_MAX = 100_000
+RELOCATION_BYTES = 24
+RELOCATIONS_MAX_BYTES = 1 << 26
 NOTES_MAX_BYTES = 1 << 16
 VDSO = "[vdso]"
 
@@ -98,6 +102,30 @@ class Image:
         """The address of a symbol; 0 where it is not defined here."""
         found = self.find(name)
         return found[0].address if found else 0
+
+    def slot_of(self, names: Collection[str]) -> int:
+        """The address of a slot through which this image calls one of the functions; 0: none.
+
+        Only slots of calls are looked at (DT_JMPREL), which is where nearly all images have theirs.
+        """
+        table, size = self.dynamic.get(DT_JMPREL, 0), self.dynamic.get(DT_PLTRELSZ, 0)
+        if not table or self.dynamic.get(DT_PLTREL) != DT_RELA or size > RELOCATIONS_MAX_BYTES:
+            return 0
+        rows = self.memory.try_read(table, size // RELOCATION_BYTES * RELOCATION_BYTES) or b""
+        entries = [(int(at), int(info) >> 32) for at, info, _ in struct.iter_unpack("=QQq", rows)]
+        if not entries:
+            return 0
+        last = max(index for _, index in entries)
+        symbols = self.memory.try_read(self.dynamic[DT_SYMTAB], (last + 1) * SYMBOL_BYTES)
+        strings = self.memory.try_read(self.dynamic[DT_STRTAB], self.dynamic.get(DT_STRSZ, 0))
+        if symbols is None or strings is None:
+            return 0
+        for at, index in entries:
+            name = int(struct.unpack_from("=I", symbols, index * SYMBOL_BYTES)[0])
+            end = strings.find(b"\0", name)
+            if strings[name:end].decode("ascii", "replace") in names:
+                return self.bias + at
+        return 0
 
     def _symbol(self, index: int, wanted: bytes) -> Symbol | None:
         strings, size = self.dynamic[DT_STRTAB], self.dynamic.get(DT_STRSZ, 0)
@@ -201,7 +229,7 @@ def _read_dynamic(image: Image, address: int, size: int) -> None:
     for tag, value in struct.iter_unpack("=QQ", raw or b""):
         if tag == 0:
             break
-        if tag in (DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH):
+        if tag in ADDRESSES:
             # glibc adds the load bias to these in place; the vdso is left as it is.
             value = value if value >= image.start else image.bias + value  # noqa: PLW2901
         image.dynamic.setdefault(tag, value)

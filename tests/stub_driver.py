@@ -82,13 +82,21 @@ def agrees(ledger: Ledger, counted: DeviceCounted) -> None:
     assert given(counted) == ledger.given()
 
 
-def library(folder: Path, name: str, source: Path, *flags: str, libs: tuple[str, ...] = ()) -> Path:
+def library(
+    folder: Path,
+    name: str,
+    source: Path,
+    *flags: str,
+    libs: tuple[str, ...] = (),
+    compiler: str | None = None,
+) -> Path:
     """Build a shared library of that soname into `folder`, as a link to the kept file."""
     folder.mkdir(parents=True, exist_ok=True)
     built = compile_program(
         source,
         (*FLAGS, "-fPIC", "-shared", f"-Wl,-soname,{name}", *flags),
         name=f"{folder.name}-{name}",
+        compiler=compiler,
         libs=(f"-L{folder}", "-Wl,-rpath,$ORIGIN", *libs, "-lpthread"),
         depends=tuple(STUBS.rglob("*.h")),
     )
@@ -108,17 +116,19 @@ class Ascend:
     driver: Path
     runtime: Path
     acl: Path
+    compiler: str | None
 
     @classmethod
-    def build(cls, variant: str = "plain", *flags: str) -> Self:
+    def build(cls, variant: str = "plain", *flags: str, compiler: str | None = None) -> Self:
         """Build one variant of the driver, with the runtime and ACL over it."""
         folder = BUILD / f"ascend-{variant}"
         source = STUBS / "ascend"
-        driver = library(folder, "libascend_hal.so", source / "hal.c", *flags)
-        runtime = library(folder, "libruntime.so", source / "runtime.c", libs=("-lascend_hal",))
+        driver = library(folder, "libascend_hal.so", source / "hal.c", *flags, compiler=compiler)
+        runtime = library(folder, "libruntime.so", source / "runtime.c", libs=("-lascend_hal",),
+                          compiler=compiler)  # fmt: skip
         acl = library(folder, "libascendcl.so", source / "acl.c", "-Wl,-Bsymbolic",
-                      libs=("-lruntime",))  # fmt: skip
-        return cls(folder, driver, runtime, acl)
+                      libs=("-lruntime",), compiler=compiler)  # fmt: skip
+        return cls(folder, driver, runtime, acl, compiler)
 
     def program(self, *, linked: bool, flags: tuple[str, ...] = ()) -> Path:
         """The program app.c, linked with the libraries or to open them."""
@@ -128,6 +138,7 @@ class Ascend:
             STUBS / "ascend" / "app.c",
             (*FLAGS, *(("-DLINKED",) if linked else ()), *flags),
             name=f"{self.folder.name}-app",
+            compiler=self.compiler,
             libs=(*libs, "-ldl", "-lpthread"),
             depends=tuple(STUBS.rglob("*.h")),
         )

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from c_build import CORE, ROOT, compile_program, core_sources, run_program
+from device_run import only_device_counted
+from stub_driver import Ascend, Ledger, agrees
 
 COMPILER = "aarch64-linux-gnu-gcc"
 LIBRARIES = "/usr/aarch64-linux-gnu"
@@ -20,13 +22,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_the_whole_library_builds(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def sampler_aarch64(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sampler, built for aarch64."""
+    out = tmp_path_factory.mktemp("sampler-aarch64")
     result = subprocess.run(
         [
             "make",
             "-C",
             ROOT / "sampler",
-            f"BUILD={tmp_path}",
+            f"BUILD={out}",
             f"CC={COMPILER}",
             "AR=aarch64-linux-gnu-ar",
         ],
@@ -36,7 +41,11 @@ def test_the_whole_library_builds(tmp_path: Path) -> None:
         env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")},
     )
     assert result.returncode == 0, result.stderr
-    header = (tmp_path / "libmem_sampler.so").read_bytes()[:20]
+    return out / "libmem_sampler.so"
+
+
+def test_the_whole_library_builds(sampler_aarch64: Path) -> None:
+    header = sampler_aarch64.read_bytes()[:20]
     assert header[:4] == b"\x7fELF"
     assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64
 
@@ -74,3 +83,21 @@ def test_the_core_holds_under_qemu() -> None:
     result = run_program(Path(qemu), "-L", LIBRARIES, str(core_test()))
     assert result.returncode == 0, result.stderr
     assert "0 failed" in result.stdout
+
+
+@pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-user is not installed")
+@pytest.mark.parametrize("way", ["link", "local"])
+def test_a_driver_is_followed_under_qemu(sampler_aarch64: Path, folder: Path, way: str) -> None:
+    ascend = Ascend.build("aarch64", compiler=COMPILER)
+    arguments = ["link"] if way == "link" else ["open", "local", *map(str, ascend.libraries())]
+    lines = "set 0\nmalloc 0 1000\nhas nothing\nhas halMemAlloc\nmalloc 1 5000000\nfree 0\n"
+    variables = {"LD_PRELOAD": str(sampler_aarch64), "MEM_PROFILER_START": "1"}
+    result = subprocess.run(
+        ["qemu-aarch64", "-L", LIBRARIES,
+         *(part for name, value in variables.items() for part in ("-E", f"{name}={value}")),
+         str(ascend.program(linked=way == "link")), *arguments],
+        input=lines, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "MEM_PROFILER_DIR": str(folder), "STUB_LEDGER": str(folder / "ledger")},
+    )  # fmt: skip
+    assert (result.stdout, result.returncode) == ("0\n0\n0\n1\n0\n0\n", 0), result.stderr
+    agrees(Ledger.read(folder / "ledger"), only_device_counted(folder))

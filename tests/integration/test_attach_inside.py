@@ -297,6 +297,36 @@ def test_captures_under_threads_while_it_comes_and_goes(folder: Path) -> None:
         assert segments(folder) == []
 
 
+@pytest.mark.soak
+def test_a_thousand_captures_by_as_many_attaches(folder: Path) -> None:
+    """Threads allocate, children fork, libraries come and go; each capture is complete."""
+    with steps(folder) as target:
+        target.ask("threads 3")
+        for number in range(1, 1001):
+            begun = target.begin()
+            assert (begun.result, begun.failed) == (0, 0), begun
+            if number % 5 == 0:
+                target.ask(f"open {plugin('ab'[number // 5 % 2])} {RTLD_NOW}")
+                assert target.rescan().result == 0
+            with Controller(target) as controller:
+                assert controller.start(64) == number
+                target.ask("alloc 100")
+                if number % 5 == 0:
+                    target.ask("call")
+                if number % 10 == 0:
+                    assert target.ask("fork") == str(7 << 8)
+                counted = controller.stop(number)
+                capture.mark_written(controller.segment, number)
+            assert counted.missing == 0, counted.lost
+            assert counted.under("step_alloc").blocks > 50
+            if number % 5 == 0:
+                assert counted.under("ask_plugin").blocks == 1
+                target.ask("close")
+            assert target.detach().result == 0
+            assert segments(folder) == []
+        target.ask("stop")
+
+
 def test_what_is_in_no_file_yet_is_kept(folder: Path) -> None:
     with steps(folder) as target:
         target.begin()

@@ -279,6 +279,50 @@ static void test_owners(void) {
     close_segment();
 }
 
+#define CONTEXT 5
+static bool contexts_end;
+
+static void *end_contexts(void *unused) {
+    (void)unused;
+    while (!__atomic_load_n(&contexts_end, __ATOMIC_ACQUIRE))
+        mp_device_drop_container(SPACE, CONTEXT);
+    return NULL;
+}
+
+static void *use_contexts(void *arg) {
+    for (uint64_t i = 0; i < 20000; i++) {
+        uint64_t address = ((uint64_t)(uintptr_t)arg << 32) + 64 * (i % 7 + 1);
+        alloc_block(race_domain, SPACE, address, CONTEXT, 100, 100);
+        if (i % 3 == 0)
+            mp_device_retain(SPACE, address);
+        free_block(SPACE, address);
+        free_block(SPACE, address);
+    }
+    return NULL;
+}
+
+static void test_containers(void) {
+    CASE("a container that ends while its blocks are freed: each is freed once");
+    open_segment(LIMIT_BYTES);
+    begin_capture(1, 1);
+    race_domain = mp_domain_intern("cuda", 0, MP_MEMORY_DEVICE);
+    pthread_t threads[4];
+    for (uintptr_t i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, i < 2 ? end_contexts : use_contexts, (void *)i);
+    pthread_join(threads[2], NULL);
+    pthread_join(threads[3], NULL);
+    __atomic_store_n(&contexts_end, true, __ATOMIC_RELEASE);
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    mp_device_drop_container(SPACE, CONTEXT);
+    struct mp_device_site_row total = sums(race_domain, 1);
+    CHECK_EQ(total.alloc_blocks, 40000);
+    CHECK_EQ(total.freed_blocks, 40000);
+    CHECK_EQ(total.freed_bytes, total.alloc_bytes);
+    CHECK_EQ(live_rows(), 0);
+    close_segment();
+}
+
 static void test_fork(void) {
     CASE("a child whose copy was wiped counts nothing");
     open_segment(LIMIT_BYTES);
@@ -309,6 +353,7 @@ int main(void) {
     test_marks();
     test_reused_addresses();
     test_owners();
+    test_containers();
     test_fork();
     return check_end();
 }

@@ -45,6 +45,10 @@ def check_state(segment: Segment, pid: int) -> Control:
         )
     if state == layout.STATE_REFUSED:
         raise TargetUnsupported(f"pid {pid} cannot be captured: {why}")
+    if state == layout.STATE_EXITED and why and control.number("capture_number") == 0:
+        raise NoSampler(
+            f"the sampler in pid {pid} was shadowed by {why}, which takes malloc before it"
+        )
     if state == layout.STATE_EXITED:
         raise ProcessGone(f"pid {pid} is just ending")
     if state != layout.STATE_READY:

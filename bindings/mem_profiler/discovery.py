@@ -348,7 +348,8 @@ def the_only_process() -> int:
     candidates = [(pid, name_and_close(segment)) for pid, segment in running()]
     if not candidates:
         raise NoSampler(
-            "no process with a sampler was found", hint="mem_profiler run -- PROG ARGS starts one"
+            "no process with a sampler was found",
+            hint="mem_profiler run -- PROG ARGS starts one, -p PID attaches to one",
         )
     if len(candidates) > 1:
         names = ", ".join(f"{pid} ({name})" for pid, name in candidates[:20])

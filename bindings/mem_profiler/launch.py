@@ -31,6 +31,7 @@ from mem_profiler import (
 )
 from mem_profiler.death import Watch, describe
 from mem_profiler.device_choice import Choice
+from mem_profiler.entries import plan
 from mem_profiler.recorder import Recorder
 from mem_profiler.segment import Segment
 from mem_profiler.session import Result
@@ -142,8 +143,10 @@ class Run:
         self.base = make_base()
         self.images: dict[str, Image] = {}
         self._others: set[str] = set()
+        self.plan_problem = ""
         try:
             variables = environment(options, self.base)
+            self._write_plan(path, variables)
             self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
             only = None if options.children else lambda: _exec(path, arguments, variables)
             # Safe: this process has one thread.
@@ -161,6 +164,20 @@ class Run:
             raise
         self.pid = self.child.pid
         self.watch = Watch(self.pid)
+
+    def _write_plan(self, path: str, variables: dict[str, str]) -> None:
+        """Make the plan for an allocator that is part of the program; name it to the sampler."""
+        try:
+            made = plan.of_program(program.judged_file(path), 0)
+        except TargetUnsupported as error:
+            self.plan_problem = str(error)
+            return
+        except OSError:
+            return  # not readable, so not looked into
+        if made is not None:
+            file = self.base / discovery.PLAN_FILE
+            file.write_bytes(made.data)
+            variables["MEM_PROFILER_PLAN"] = str(file)
 
     # -- while it runs --------------------------------------------------------------------------
 
@@ -241,7 +258,7 @@ class Run:
         number = control.number("capture_number")
         if number == 0:
             raise _never_captured(image)
-        notes = []
+        notes = [f"not everything is seen: {self.plan_problem}"] if self.plan_problem else []
         alive = image.pid != self.pid and _is_mapped(image)
         if alive:
             notes.append(LEFT_RUNNING_NOTE)

@@ -179,7 +179,7 @@ def check_recorded_binary(profile: Profile) -> None:
         return
     exe = profile.capture.exe
     module = next((m for m in profile.modules if exe and m.path == exe), None)
-    if module is not None and module.build_id:
+    if module is not None:
         try:
             if open_binary(exe).build_id == module.build_id:
                 return

@@ -20,9 +20,9 @@ static const char *from_text;
 static size_t from_text_bytes;
 
 static const char *value_of(const char *name) {
-    static const char *const at_start[] = {"MEM_PROFILER_START", "MEM_PROFILER_START_PID",
-                                           "MEM_PROFILER_ONLY", "MEM_PROFILER_FOLLOW_FORK",
-                                           "MEM_PROFILER_EXACT_PEAK"};
+    static const char *const at_start[] = {"MEM_PROFILER_START",      "MEM_PROFILER_START_PID",
+                                           "MEM_PROFILER_ONLY",       "MEM_PROFILER_FOLLOW_FORK",
+                                           "MEM_PROFILER_EXACT_PEAK", "MEM_PROFILER_PLAN"};
     if (from_text == NULL)
         return getenv(name);
     for (size_t i = 0; i < sizeof at_start / sizeof at_start[0]; i++)
@@ -171,6 +171,9 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
             return refuse(error, n, "MEM_PROFILER_DIR", value, "an absolute path below 256 bytes");
         strcpy(o->dir, value);
     }
+    value = value_of("MEM_PROFILER_PLAN");
+    if (value != NULL && strlen(value) < sizeof o->plan)
+        strcpy(o->plan, value);
     if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n) ||
         !read_switch("MEM_PROFILER_EXACT_PEAK", &o->exact_peak, error, n))
         return -EINVAL;

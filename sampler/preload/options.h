@@ -19,6 +19,7 @@ struct mp_options {
     bool seeded;
     uint64_t seed;            /* MEM_PROFILER_SEED, for tests */
     uint64_t max_memory_bytes; /* MEM_PROFILER_MAX_MEMORY; default 256 MiB */
+    char plan[256];           /* MEM_PROFILER_PLAN (plan_file.h); "": none */
     unsigned devices;         /* MEM_PROFILER_DEVICE, bits of enum mp_backend; default all */
     bool devices_by_name;     /* it lists backends */
     char unwind[16];          /* MEM_PROFILER_UNWIND=cfi|fp|libgcc; empty: default */

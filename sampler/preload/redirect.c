@@ -9,6 +9,7 @@
  */
 #include "redirect.h"
 
+#include "entry_patch.h"
 #include "hooks_cxx.h"
 #include "redirect_later.h"
 
@@ -268,4 +269,9 @@ int mp_redirect_install(struct mp_real *real, char *shadow_path, size_t n) {
     }
     errno = saved_errno;
     return shadowed;
+}
+
+bool mp_redirect_first_covered(void) {
+    struct mp_elf_symbol first;
+    return mp_elf_find_symbol(MP_ELF_FIRST, "malloc", &first) && mp_entry_covers(first.module);
 }

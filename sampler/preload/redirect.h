@@ -42,4 +42,7 @@ extern struct mp_redirect_report mp_redirect_report;
  */
 int mp_redirect_install(struct mp_real *real, char *shadow_path, size_t n);
 
+/* INIT. Do the functions of the object that takes malloc lead here from their first instruction (entry_patch.h)? */
+bool mp_redirect_first_covered(void);
+
 #endif

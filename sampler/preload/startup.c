@@ -18,6 +18,7 @@
 #include "hooks.h"
 #include "modtab.h"
 #include "options.h"
+#include "plan_file.h"
 #include "record.h"
 #include "redirect.h"
 #include "redirect_later.h"
@@ -195,7 +196,10 @@ static const char no_libgcc[] =
 static void choose_state(void) {
     char path[200];
     process.state = MP_STATE_READY;
-    if (mp_redirect_install(&mp_real, path, sizeof path) != 0) {
+    bool planned =
+        process.options.plan[0] != '\0' && mp_plan_file_install(process.options.plan) == 0;
+    if (mp_redirect_install(&mp_real, path, sizeof path) != 0 &&
+        !(planned && mp_redirect_first_covered())) {
         process.state = MP_STATE_SHADOWED;
         snprintf(process.state_text, sizeof process.state_text, "%s", path);
     } else if (start_unwinder(false) != 0) {

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mem_profiler.entries import plan
 from redirect_facts import (
     ALLOCATORS,
     FAMILY,
@@ -26,9 +27,9 @@ from redirect_facts import (
     text,
     under,
 )
-from sampler_run import SAMPLER, Target, build, environment, only_counted, run
+from sampler_run import SAMPLER, Counts, Target, build, environment, only_counted, run
 
-SHADOWED = 2
+READY, SHADOWED = 1, 2
 
 
 def preloaded(folder: Path, libraries: Sequence[str | Path]) -> dict[str, str]:
@@ -167,3 +168,44 @@ def test_malloc_inside_the_program_is_named(folder: Path) -> None:
         counted = target.counted()
         assert counted.control["state"] == SHADOWED
         assert text(counted, "state_text") == str(program)
+
+
+def static_jemalloc(*flags: str) -> Path:
+    """A program with jemalloc linked into it."""
+    libs = ("-Wl,-Bstatic", "-ljemalloc", "-lstdc++", "-Wl,-Bdynamic", "-lm", "-lpthread", "-ldl")
+    return build("blocks.c", *flags, libs=libs, out=f"static_jemalloc{len(flags)}")
+
+
+@pytest.mark.parametrize("flags", [("-rdynamic",), ()])
+def test_malloc_inside_the_program_is_seen_by_a_plan(
+    folder: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """`run` decodes the functions beforehand; the sampler follows them from the first call on."""
+    program = static_jemalloc(*flags)
+    made = plan.of_program(program, 0)
+    assert made is not None
+    (tmp_path / "plan").write_bytes(made.data)
+    env = environment(folder, rate=1, plan=str(tmp_path / "plan"))
+    with Target([program], env) as target:
+        assert target.line() == "ready"
+        assert target.ask("alloc 1000 100") == "done"
+        assert target.ask("churn 500 100") == "done"
+        counted = target.counted()
+        assert counted.control["state"] == READY
+        assert counted.by("alloc_kept") == Counts(1000, 100000, 1000, 100000)
+        assert counted.by("alloc_churned") == Counts(500, 50000, 0, 0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "nothing"])
+def test_a_plan_that_does_not_fit_changes_nothing(
+    folder: Path, tmp_path: Path, damage: str
+) -> None:
+    program = static_jemalloc("-rdynamic")
+    made = plan.of_program(program, 0)
+    assert made is not None
+    data = {"cut": made.data[:-1], "other": bytes(len(made.data)), "nothing": b""}[damage]
+    (tmp_path / "plan").write_bytes(data)
+    env = environment(folder, plan=str(tmp_path / "plan"))
+    with Target([program], env) as target:
+        assert target.line() == "ready"
+        assert target.counted().control["state"] == SHADOWED

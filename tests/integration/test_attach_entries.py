@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ ODD = {
     "by_malloc": 101, "by_zalloc": 102, "by_calloc": 102, "by_small": 103, "by_heap": 104,
     "by_new": 105,
 }  # fmt: skip
-ENOTSUP = 95
+EINVAL = 22
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 only")
 
@@ -137,6 +137,29 @@ def test_code_that_another_tool_changed_is_left_alone(folder: Path) -> None:
         before = code(target)
         answer = target.begin()
         assert answer.result < 0 and "another tool changed it" in answer.text
+        assert code(target) == before
+        assert segments(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda plan: plan[:-1], "another version"),
+        (lambda plan: b"\0" + plan[1:], "another version"),
+        (lambda plan: plan[:24] + b"\xff" + plan[25:], "damaged"),  # kind of the first entry
+    ],
+    ids=["cut", "no plan", "no kind"],
+)
+def test_a_damaged_plan_changes_nothing(
+    folder: Path, damage: Callable[[bytes], bytes], words: str
+) -> None:
+    with Attached(folder, [odd()], hold=True) as target:
+        made = plan.of_program(odd(), target.bias())
+        assert made is not None
+        target.hand(damage(made.data))
+        before = code(target)
+        answer = target.begin()
+        assert answer.result == -EINVAL and words in answer.text
         assert code(target) == before
         assert segments(folder) == []
 

@@ -24,6 +24,7 @@ from controller_tools import run_command, wait_until
 from mem_profiler import procfs
 from mem_profiler.doctor import examine_process, examine_program, first_blocker
 from mem_profiler.doctor.findings import Finding
+from sampler_run import build
 
 TARGETS = ROOT / "tests" / "targets"
 CAT = "/bin/cat"
@@ -193,22 +194,20 @@ def test_a_seccomp_filter_is_a_warning() -> None:
         assert of(examine_process(process.pid), "seccomp").status == "warning"
 
 
-def test_allocators_are_named_where_they_are(tmp_path: Path) -> None:
+def test_allocators_are_named_where_they_are() -> None:
     jemalloc = next(Path("/usr/lib").glob("*/libjemalloc.so.2"))
     with living(CAT, env={**os.environ, "LD_PRELOAD": str(jemalloc)}) as process:
         asleep(process.pid, "cat")
         found = of(examine_process(process.pid), "allocator")
     assert (found.status, found.text) == ("ok", "allocator: libjemalloc.so.2 (jemalloc)")
-    own = source(
-        tmp_path,
-        "own.c",
-        "#include <stddef.h>\n#include <unistd.h>\n"
-        "void *mi_malloc(size_t n) { return sbrk((long)n); }\n"
-        "int main(void) { char c; return mi_malloc(8) == 0 || read(0, &c, 1); }\n",
-    )
-    found = of(examine_program((str(compile_program(own)),)), "hidden_allocator")
-    assert found.status == "warning"
-    assert found.text.startswith("mimalloc is linked into own-")
+    static = build("blocks.c", libs=("-l:libjemalloc.a", "-lstdc++", "-lm"), out="doctor_jemalloc")
+    found = of(examine_program((str(static),)), "inside")
+    assert found.status == "ok"
+    assert "jemalloc" in found.text
+    assert found.text.endswith("functions followed")
+    found = of(examine_program((str(build("own_malloc.c", "-rdynamic")),)), "inside")
+    assert found.status == "blocker"
+    assert "cannot be led elsewhere safely" in found.text
 
 
 def test_python_says_where_its_small_objects_are() -> None:

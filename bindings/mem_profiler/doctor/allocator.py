@@ -11,8 +11,11 @@ import os
 from collections import deque
 from dataclasses import dataclass
 
-from mem_profiler.doctor.findings import Finding
+from mem_parser.errors import TargetUnsupported
+from mem_parser.symbols.elf import BadElf
+from mem_profiler.doctor.findings import Finding, Status
 from mem_profiler.doctor.images import Image
+from mem_profiler.entries import plan
 
 _BY_FILE = {
     "libjemalloc": "jemalloc",
@@ -30,7 +33,7 @@ _OWN_SYMBOLS = {
     "mi_malloc": "mimalloc",
     "tc_malloc": "tcmalloc",
 }
-_LARGE_LIBRARY_BYTES = 32 << 20  # where a private allocator would hide, beside the program itself
+_LARGE_LIBRARY_BYTES = 32 << 20  # where a private allocator would hide
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +90,13 @@ def allocator_in(order: list[Image]) -> Allocator | None:
 
 
 def hidden_allocators(order: list[Image]) -> list[Allocator]:
-    """Allocators linked into the program or a large library under names of their own."""
+    """Allocators linked into a large library under names of their own."""
     found = []
     for image in order:
         elf = image.elf
         if elf is None or "malloc" in elf.addresses_of(".dynsym", ["malloc"]):
             continue
-        if image is order[0] or elf.size_bytes >= _LARGE_LIBRARY_BYTES:
+        if elf.size_bytes >= _LARGE_LIBRARY_BYTES:
             name = _own_name(image, ".symtab")
             if name is not None:
                 found.append(Allocator(name, image, inside=True, symbolic=True))
@@ -102,27 +105,46 @@ def hidden_allocators(order: list[Image]) -> list[Allocator]:
 
 def check(order: list[Image]) -> list[Finding]:
     """What is said of the allocators of a process, or of a program with its libraries."""
-    findings = []
     used = allocator_in(order)
     if used is None:
-        text = "no loaded file exports malloc"
-        findings.append(Finding("allocator", "warning", text))
-    elif not used.inside:
-        findings.append(Finding("allocator", "ok", f"allocator: {used.image.name} ({used.name})"))
+        findings = [Finding("allocator", "warning", "no loaded file exports malloc")]
     elif used.image is order[0]:
-        text = f"allocator: {used.name} inside the program"
-        findings.append(
-            Finding("allocator", "warning", text, "calls inside the program pass no slot")
-        )
+        findings = []  # said below
     else:
-        text = f"allocator: {used.name} in {used.image.name}"
-        if used.symbolic:
-            cure = "its own calls are bound inside it (-Bsymbolic)"
-            findings.append(Finding("allocator", "warning", text, cure))
-        else:
-            findings.append(Finding("allocator", "ok", text))
-    for hidden in hidden_allocators(order):
+        findings = [_of_library(used)]
+    findings += _inside(order[0], exported=used is not None and used.image is order[0])
+    for hidden in hidden_allocators(order[1:]):
         text = f"{hidden.name} is linked into {hidden.image.name} under its own names"
-        cure = "its blocks are seen only if its functions can be patched on attach"
-        findings.append(Finding("hidden_allocator", "warning", text, cure))
+        findings.append(Finding("hidden_allocator", "warning", text, "its blocks are not seen"))
     return findings
+
+
+def _of_library(used: Allocator) -> Finding:
+    if not used.inside:
+        return Finding("allocator", "ok", f"allocator: {used.image.name} ({used.name})")
+    text = f"allocator: {used.name} in {used.image.name}"
+    if used.symbolic:
+        cure = "its own calls are bound inside it (-Bsymbolic)"
+        return Finding("allocator", "warning", text, cure)
+    return Finding("allocator", "ok", text)
+
+
+def _inside(program: Image, *, exported: bool) -> list[Finding]:
+    """An allocator that is part of the program: seen if all of its functions can be followed."""
+    try:
+        made = plan.of_program(program.readable, 0)
+    except TargetUnsupported as error:
+        status: Status = "blocker" if exported else "warning"
+        return [Finding("inside", status, str(error), "link the allocator as a shared library")]
+    except (OSError, BadElf):
+        return []
+    if made is None:
+        if not exported:
+            return []
+        text = f"{program.name} exports a malloc of its own that has no symbols to follow"
+        return [Finding("inside", "blocker", text, "use a build with its symbols")]
+    name = "an allocator of its own" if made.allocator == "malloc" else made.allocator
+    count = len(made.functions)
+    return [
+        Finding("inside", "ok", f"allocator: {name} in the program, {count} functions followed")
+    ]

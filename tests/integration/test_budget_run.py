@@ -78,9 +78,9 @@ def off_the_limit(folder: Path, program: Path, share: float, runs: int) -> list[
 
 
 def claims_on_the_limit(folder: Path, program: Path, runs: int) -> tuple[int, int]:
-    """How many runs passed and failed by samples. What saw every block passes, and truly so."""
+    """How many runs passed and failed by samples. What saw every block may pass, and truly so."""
     found = verdicts(folder, program, 1.0, runs)
-    assert {code for code, exact in found if exact} <= {0}
+    assert (6, True) not in found
     sampled = [code for code, exact in found if not exact]
     return sampled.count(0), sampled.count(6)
 

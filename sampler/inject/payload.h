@@ -86,7 +86,7 @@ struct mp_payload_frame {
     char memfd_name[32];
     char proc_self[16]; /* "/proc/self" */
     char proc[16];      /* "/proc/" */
-    char fd_folder[16]; /* "/fd/" */
+    char fd_folder[16]; /* "/fd/", or another spelling of it */
     char symbol[32];
     char path[512]; /* in: a path instead of a memory file; out: what was opened */
     char text[512];

@@ -224,6 +224,24 @@ def test_the_everyday_form_attaches_captures_and_detaches(
     assert heap.header["samples"] > 1000
 
 
+def test_the_halves_by_hand(segments_here: Path, tmp_path: Path) -> None:
+    with Unprepared([build("stepper.c")], segments_here) as target:
+        assert target.line() == "ok"
+        done = run_command("attach", target.pid, "-c", "1")
+        assert done.returncode == 0, done.stderr
+        assert f"mem_profiler stop {target.pid}" in done.stdout
+        assert target.ask("a 100 40") == "ok"
+        refused = run_command("detach", target.pid)
+        assert (refused.returncode, refused.stdout) == (4, "")
+        assert f"mem_profiler stop {target.pid}" in refused.stderr
+        assert run_command("stop", target.pid, "-o", tmp_path / "p").returncode == 0
+        done = run_command("detach", target.pid)
+        assert done.returncode == 0, done.stderr
+        assert "slots as they were" in done.stdout
+        target.finish()
+    assert HeapFile(next(tmp_path.glob("p.*.heap"))).total("alloc_blocks") >= 100
+
+
 def test_libraries_opened_during_a_capture_are_seen(segments_here: Path, tmp_path: Path) -> None:
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
     with Unprepared([build("late.c"), plugin], segments_here) as target:

@@ -160,6 +160,47 @@ def test_a_cxx_program_is_seen_by_operator_new(segments_here: Path, tmp_path: Pa
     assert heap.header["samples"] > 1000
 
 
+def rustc() -> Path | None:
+    """The compiler itself, which brings a jemalloc of its own; not rustup's stand-in for it."""
+    if shutil.which("rustc") is None:
+        return None
+    root = subprocess.run(
+        ["rustc", "--print", "sysroot"], capture_output=True, text=True, timeout=WAIT_S
+    ).stdout.strip()
+    program = Path(root) / "bin" / "rustc"
+    return program if program.is_file() else None
+
+
+RUST = """
+pub fn f{0}(x: &str) -> std::collections::BTreeMap<String, Vec<u64>> {{
+    let mut m = std::collections::BTreeMap::new();
+    for (k, c) in x.chars().enumerate() {{
+        m.entry(format!("{{}}{{}}", c, k + {0})).or_insert_with(Vec::new).push((k * {0}) as u64);
+    }}
+    m
+}}
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(rustc() is None, reason="rustc is not installed")
+def test_rustc_with_its_own_jemalloc_compiles_on(segments_here: Path, tmp_path: Path) -> None:
+    program = rustc()
+    assert program is not None
+    source = tmp_path / "many.rs"
+    source.write_text("".join(RUST.format(i) for i in range(1500)))
+    arguments = [program, "-O", "--crate-type", "lib", source, "-o", tmp_path / "libmany.rlib"]
+    libraries = {**os.environ, "LD_LIBRARY_PATH": str(program.parents[1] / "lib")}
+    with subprocess.Popen(arguments, env=libraries, stderr=subprocess.PIPE, text=True) as compiler:
+        time.sleep(0.5)  # it opens its libraries at first
+        heap = captured(compiler.pid, tmp_path, 1.0)
+        attach_and_detach(compiler.pid, 2)
+        _, errors = compiler.communicate(timeout=2 * WAIT_S)
+    assert compiler.returncode == 0, errors
+    assert (tmp_path / "libmany.rlib").exists()
+    assert heap.header["samples"] > 1000
+
+
 class Postgres:
     """A server of its own for this test, run by an unprivileged user, on a socket only."""
 

@@ -146,7 +146,8 @@ def _frame(here: Picture, command: Command) -> Any:
         setattr(frame, name, address)
     frame.dlopen_flags = here.dlopen_flags
     frame.memfd_name = b"libmem_sampler.so"
-    frame.proc_self, frame.proc, frame.fd_folder = b"/proc/self", b"/proc/", b"/fd/"
+    # The loader knows libraries by name: "/./" keeps ours apart from those of other injectors.
+    frame.proc_self, frame.proc, frame.fd_folder = b"/proc/self", b"/proc/", b"/./fd/"
     frame.symbol = picture.FUNCTION.encode()
     if here.library is not None:
         frame.dlopen = 0

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from mem_parser.errors import InputFileError
 from mem_parser.estimate import Estimate, unsample
 from mem_parser.model import Count, Memory, Profile, Unit
 from mem_parser.reports.units import format_bytes, percent
@@ -73,7 +74,15 @@ class RssAccount:
 
 
 def account(profile: Profile) -> RssAccount:
-    """Return the account; the parts add up to RSS exactly where the file tells all of them."""
+    """Return the account; the parts add up to RSS exactly where the file tells all of them.
+
+    Raises `InputFileError` for device memory.
+    """
+    if profile.capture.device is not None:
+        raise InputFileError(
+            f"the file is of {profile.domains[0]}: device memory is no part of the resident memory",
+            hint="the file of the host's memory, without a domain in its name",
+        )
     memory = profile.capture.memory
     live = profile.total(Count.INUSE, Unit.SPACE)
     result = RssAccount(memory.rss_bytes, memory.peak_rss_bytes, [])

@@ -15,6 +15,7 @@ from typing import Any
 
 from mem_parser.errors import one_line
 from mem_parser.model import Capture, Count, Profile, Unit
+from mem_parser.reports.device import header_line, remainder_line
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.units import format_bytes
 from mem_parser.rss import account
@@ -151,8 +152,14 @@ def memory_account(profile: Profile) -> dict[str, Any]:
 
     ``rows`` are {label, bytes, margin, inner} as `mem_parser.rss` accounts for them (inner rows
     are parts of the row above), ``rss`` their sum, None where the file does not know it; ``notes``
-    are sentences.
+    are sentences. Of device memory there are only notes: it is no part of the resident memory.
     """
+    if profile.capture.device is not None:
+        told = (
+            header_line(profile, Count.INUSE),
+            remainder_line(profile, Count.INUSE, Unit.SPACE),
+        )
+        return {"rows": [], "rss": None, "notes": [text for text in told if text]}
     found = account(profile)
     rows = [
         {

@@ -29,7 +29,7 @@ SYMBOL_BYTES = 24
 HEADER_BYTES = 4096
 CHAIN_MAX = 100_000
 RELOCATION_BYTES = 24
-RELOCATIONS_MAX_BYTES = 1 << 26
+TABLE_MAX_BYTES = 1 << 26
 NOTES_MAX_BYTES = 1 << 16
 VDSO = "[vdso]"
 
@@ -109,15 +109,18 @@ class Image:
         Only slots of calls are looked at (DT_JMPREL), which is where nearly all images have theirs.
         """
         table, size = self.dynamic.get(DT_JMPREL, 0), self.dynamic.get(DT_PLTRELSZ, 0)
-        if not table or self.dynamic.get(DT_PLTREL) != DT_RELA or size > RELOCATIONS_MAX_BYTES:
+        if not table or self.dynamic.get(DT_PLTREL) != DT_RELA or size > TABLE_MAX_BYTES:
             return 0
         rows = self.memory.try_read(table, size // RELOCATION_BYTES * RELOCATION_BYTES) or b""
         entries = [(int(at), int(info) >> 32) for at, info, _ in struct.iter_unpack("=QQq", rows)]
         if not entries:
             return 0
         last = max(index for _, index in entries)
+        strings_bytes = self.dynamic.get(DT_STRSZ, 0)
+        if max(strings_bytes, last * SYMBOL_BYTES) > TABLE_MAX_BYTES:
+            return 0
         symbols = self.memory.try_read(self.dynamic[DT_SYMTAB], (last + 1) * SYMBOL_BYTES)
-        strings = self.memory.try_read(self.dynamic[DT_STRTAB], self.dynamic.get(DT_STRSZ, 0))
+        strings = self.memory.try_read(self.dynamic[DT_STRTAB], strings_bytes)
         if symbols is None or strings is None:
             return 0
         for at, index in entries:

@@ -194,7 +194,8 @@ def test_the_highest_of_many_readings_is_not_over_by_chance_alone() -> None:
         readings = [(float(n) * rate, math.sqrt(n) * rate) for n in counts]
         top = int(counts.max())
         size = 1  # so small that a sample stands for T bytes
-        made = Made([Row(("f",), int(counts[-1]), size, peak=top)], rate, readings=readings)
+        row = Row(("f",), int(counts[-1]), size, peak=top, alloc=int(counts.sum()))
+        made = Made([row], rate, readings=readings)
         profile, _ = made.profile()
         report = check([(made.subject(), budget)])
         failed += report.verdict is Verdict.FAIL
@@ -203,6 +204,29 @@ def test_the_highest_of_many_readings_is_not_over_by_chance_alone() -> None:
     assert naive > 0.9 * runs  # what would happen without care
     assert failed <= allowed(0.05, runs)
     assert passed == 0
+
+
+@pytest.mark.parametrize(("samples", "turnovers"), [(40, 30), (1000, 1), (1000, 30)])
+def test_the_highest_total_after_any_sample_is_not_over_by_chance_alone(
+    samples: int, turnovers: int
+) -> None:
+    """Always 1 MiB live, the oldest byte freed for every new one, looked at after each sample."""
+    random, runs = RNG(14), 200
+    rate = MIB / samples
+    failed = naive = 0
+    for _ in range(runs):
+        at = np.sort(
+            random.uniform(0, (turnovers + 1) * MIB, random.poisson((turnovers + 1) * samples))
+        )
+        live = np.arange(1, len(at) + 1) - np.searchsorted(at, at - MIB)
+        row = Row(("f",), int(live[-1]), 1, alloc=len(at))
+        profile, _ = Made([row], rate, readings=[]).profile()
+        profile.capture.highest_bytes = float(live.max()) * rate
+        found = highest(profile, profile)
+        failed += found.lower(0.05) > MIB
+        naive += found.top.lower(0.05) > MIB
+    assert naive > 0.1 * runs
+    assert failed <= allowed(0.05, runs)
 
 
 @pytest.mark.parametrize("samples", [8, 100, 3000])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,17 @@ def only_thread(monkeypatch: pytest.MonkeyPatch, tid: int) -> Iterator[None]:
         yield
 
 
-def signal_masks(pid: int) -> dict[int, tuple[str, str]]:
-    """Blocked signals, and those that wait for them to be unblocked, by thread."""
+def await_threads(pid: int, count: int) -> None:
+    """Wait until the process has so many threads: a loader ends a moment after its answer."""
+    give_up = time.monotonic() + 30
+    while len(threads.ids(pid)) != count:
+        assert time.monotonic() < give_up, threads.ids(pid)
+        time.sleep(0.001)
+
+
+def signal_masks(pid: int, count: int) -> dict[int, tuple[str, str]]:
+    """Blocked signals, and those that wait for them to be unblocked, by thread; `count` of them."""
+    await_threads(pid, count)
     found = {}
     for tid in threads.ids(pid):
         words = procfs.status_words(f"{pid}/task/{tid}")

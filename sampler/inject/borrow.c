@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,39 +19,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "inject.h"
-#include "remote.h"
-#include "remote_unwind.h"
+#include "held.h"
 #include "safe_point.h"
 #include "seccomp_filter.h"
 
-#define SYSCALL_STOP (SIGTRAP | 0x80)
 #define STOP_LIMIT_NS 2000000000ULL /* until a thread answers to PTRACE_INTERRUPT */
 #define RESCUE_LIMIT_NS 1000000000ULL
 #define RESCUES 5
-
-struct borrow {
-    struct mp_inject_job *job;
-    const struct mp_payload_frame *frame;
-    int tid;
-    int mem_fd;
-    uint64_t began_ns;
-    uint64_t deadline_ns;
-    struct mp_regs regs; /* as the thread was found */
-    uint64_t mask;
-    unsigned char xstate[MP_XSTATE_BYTES];
-    size_t xstate_bytes;
-    unsigned char *pad; /* what will lie at job->pad */
-    unsigned char *pad_before;
-    uint64_t pad_bytes;
-    bool pad_written;
-    bool traced;
-    bool diverted;
-    bool made;      /* the loader */
-    bool gone_back; /* the thread, by itself */
-    uint64_t region; /* 0: unmapped again */
-    long code;       /* 0: the loader was made; -errno */
-};
 
 const void *mp_inject_pad_code(void) {
     return mp_pad_code;
@@ -62,91 +35,20 @@ uint64_t mp_inject_pad_bytes(void) {
     return (uint64_t)(mp_pad_code_end - mp_pad_code);
 }
 
-static uint64_t in_pad(const struct borrow *b, const unsigned char *label) {
-    return b->job->pad + (uint64_t)(label - mp_pad_code);
-}
-
-static void reached(struct borrow *b, uint32_t step) {
-    b->job->step = step;
-    if (b->job->kill_at == step)
-        kill(getpid(), SIGKILL);
-}
-
-__attribute__((format(printf, 3, 4))) static int fail(struct borrow *b, int error,
-                                                      const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(b->job->text, sizeof b->job->text, format, arguments);
-    va_end(arguments);
-    return error;
-}
-
-static int ended(struct borrow *b) {
-    b->traced = false;
-    return fail(b, -ESRCH, "thread %d ended meanwhile", b->tid);
-}
-
-static int resume(struct borrow *b, int request, int signal_number) {
-    if (ptrace(request, b->tid, NULL, (void *)(intptr_t)signal_number) == 0)
-        return 0;
-    return errno == ESRCH ? ended(b) : fail(b, -errno, "cannot resume thread %d", b->tid);
-}
-
-/* The next stop that is not the delivery of a signal: those are passed on. `how` resumes after one. */
-static int next_stop(struct borrow *b, uint64_t deadline_ns, int how, int *status) {
-    for (;;) {
-        int rc = mp_wait(b->tid, deadline_ns, status);
-        if (rc == -ESRCH)
-            return ended(b);
-        if (rc != 0)
-            return rc;
-        int event = *status >> 16, number = WSTOPSIG(*status);
-        if (event == PTRACE_EVENT_EXEC)
-            return fail(b, -ESRCH, "the process started another program meanwhile");
-        if (event != 0 || number == SYSCALL_STOP)
-            return 0;
-        rc = resume(b, how, number);
-        if (rc != 0)
-            return rc;
-    }
-}
-
-/* Stop the thread on its way out of the kernel. A group stop counts: it is such a place too. `held`:
- * it stands at another stop now. */
-static int stop(struct borrow *b, uint64_t limit_ns, bool held, int *status) {
-    if (ptrace(PTRACE_INTERRUPT, b->tid, NULL, NULL) != 0)
-        return errno == ESRCH ? ended(b) : fail(b, -errno, "cannot stop thread %d", b->tid);
-    uint64_t deadline_ns = mp_now_ns() + limit_ns;
-    if (held) {
-        int rc = resume(b, PTRACE_CONT, 0);
-        if (rc != 0)
-            return rc;
-    }
-    for (;;) {
-        int rc = next_stop(b, deadline_ns, PTRACE_CONT, status);
-        if (rc == -ETIMEDOUT)
-            return fail(b, rc, "thread %d does not answer: it is held up in the kernel", b->tid);
-        if (rc != 0 || *status >> 16 == PTRACE_EVENT_STOP)
-            return rc;
-        rc = resume(b, PTRACE_CONT, 0); /* a system call's stop that was on its way */
-        if (rc != 0)
-            return rc;
-    }
-}
-
 static int seize(struct borrow *b) {
     long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC;
     if (ptrace(PTRACE_SEIZE, b->tid, NULL, (void *)options) != 0)
-        return fail(b, -errno, "ptrace of thread %d is refused: %s", b->tid, strerror(errno));
+        return mp_held_fail(b, -errno, "ptrace of thread %d is refused: %s", b->tid,
+                            strerror(errno));
     b->traced = true;
-    reached(b, MP_STEP_SEIZED);
+    mp_held_reached(b, MP_STEP_SEIZED);
     int status;
-    int rc = stop(b, STOP_LIMIT_NS, false, &status);
+    int rc = mp_held_stop(b, STOP_LIMIT_NS, false, &status);
     if (rc != 0)
         return rc;
     if (WSTOPSIG(status) != SIGTRAP) {
         b->job->unsafe = MP_UNSAFE_STOPPED;
-        return fail(b, -EAGAIN, "the process is stopped");
+        return mp_held_fail(b, -EAGAIN, "the process is stopped");
     }
     return 0;
 }
@@ -155,9 +57,9 @@ static int check_filters(struct borrow *b) {
     char call[32];
     int rc = b->job->filtered != 0 ? mp_seccomp_check(b->tid, call, sizeof call) : 0;
     if (rc == -EPERM)
-        return fail(b, -ENOTSUP, "its seccomp filter would end it for the call %s", call);
+        return mp_held_fail(b, -ENOTSUP, "its seccomp filter would end it for the call %s", call);
     if (rc != 0 && b->job->filtered == 1)
-        return fail(b, -EACCES, "its seccomp filter cannot be read");
+        return mp_held_fail(b, -EACCES, "its seccomp filter cannot be read");
     return 0;
 }
 
@@ -165,16 +67,16 @@ static int look(struct borrow *b) {
     b->began_ns = mp_now_ns();
     int rc = mp_regs_get(b->tid, &b->regs);
     if (rc == -ENOEXEC)
-        return fail(b, rc, "thread %d runs 32-bit code", b->tid);
+        return mp_held_fail(b, rc, "thread %d runs 32-bit code", b->tid);
     b->xstate_bytes = sizeof b->xstate;
     if (rc == 0)
         rc = mp_mask_get(b->tid, &b->mask);
     if (rc == 0)
         rc = mp_xstate_get(b->tid, b->xstate, &b->xstate_bytes);
     if (rc != 0)
-        return fail(b, rc, "the registers of thread %d cannot be read", b->tid);
+        return mp_held_fail(b, rc, "the registers of thread %d cannot be read", b->tid);
     if (mp_has_shadow_stack(b->tid))
-        return fail(b, -ENOTSUP, "thread %d keeps a shadow stack (CET)", b->tid);
+        return mp_held_fail(b, -ENOTSUP, "thread %d keeps a shadow stack (CET)", b->tid);
     rc = check_filters(b);
     if (rc != 0)
         return rc;
@@ -182,20 +84,20 @@ static int look(struct borrow *b) {
     mp_regs_hide_stop(&b->regs);
     if (rc != 0) {
         mp_regs_set(b->tid, &b->regs);
-        return fail(b, rc, "thread %d is not at a safe point", b->tid);
+        return mp_held_fail(b, rc, "thread %d is not at a safe point", b->tid);
     }
-    reached(b, MP_STEP_STOPPED);
+    mp_held_reached(b, MP_STEP_STOPPED);
     return 0;
 }
 
 static int write_pad(struct borrow *b) {
     b->pad_bytes = mp_inject_pad_bytes();
     if (b->job->pad_bytes < b->pad_bytes || !mp_pad_can_return(b->job->pad, &b->regs))
-        return fail(b, -ENOTSUP, "no room for code within reach of thread %d", b->tid);
+        return mp_held_fail(b, -ENOTSUP, "no room for code within reach of thread %d", b->tid);
     b->pad = malloc(b->pad_bytes);
     b->pad_before = malloc(b->pad_bytes);
     if (b->pad == NULL || b->pad_before == NULL)
-        return fail(b, -ENOMEM, "out of memory");
+        return mp_held_fail(b, -ENOMEM, "out of memory");
     struct mp_pad_data data;
     mp_pad_fill(&data, &b->regs, b->mask);
     memcpy(b->pad, mp_pad_code, b->pad_bytes);
@@ -207,35 +109,23 @@ static int write_pad(struct borrow *b) {
         rc = mp_remote_write(b->tid, b->mem_fd, b->job->pad, b->pad, b->pad_bytes);
     }
     if (rc != 0)
-        return fail(b, rc, "the memory of pid %d cannot be written", b->job->pid);
-    reached(b, MP_STEP_PAD_WRITTEN);
+        return mp_held_fail(b, rc, "the memory of pid %d cannot be written", b->job->pid);
+    mp_held_reached(b, MP_STEP_PAD_WRITTEN);
     return 0;
-}
-
-static int enter(struct borrow *b, uint64_t pc, uint64_t region, long code) {
-    struct mp_regs regs;
-    int rc = mp_regs_get(b->tid, &regs);
-    if (rc == 0) {
-        mp_regs_enter(&regs, pc, region, code);
-        rc = mp_regs_set(b->tid, &regs);
-    }
-    if (rc == -ESRCH)
-        return ended(b);
-    return rc == 0 ? 0 : fail(b, rc, "the registers of thread %d cannot be written", b->tid);
 }
 
 /* The region is mapped, its code executable: fill it. */
 static int write_region(struct borrow *b) {
     struct mp_payload_frame *frame = malloc(sizeof *frame);
     if (frame == NULL)
-        return fail(b, -ENOMEM, "out of memory");
+        return mp_held_fail(b, -ENOMEM, "out of memory");
     *frame = *b->frame;
     frame->region = b->region;
     frame->nap[1] = MP_NAP_NS;
     frame->loader = b->region + MP_REGION_CODE + (uint64_t)(mp_payload_loader - __start_mp_payload);
     frame->xsave = mp_has_xsave();
-    frame->pad_leave = in_pad(b, mp_pad_leave);
-    frame->pad_unused = in_pad(b, mp_pad_unused);
+    frame->pad_leave = mp_held_pad(b, mp_pad_leave);
+    frame->pad_unused = mp_held_pad(b, mp_pad_unused);
     if (b->job->plan != NULL) {
         frame->request.plan = b->region + MP_REGION_PLAN;
         frame->request.plan_bytes = b->job->plan_bytes;
@@ -249,25 +139,25 @@ static int write_region(struct borrow *b) {
         rc = mp_remote_write(b->tid, b->mem_fd, b->region + MP_REGION_PLAN, b->job->plan,
                              b->job->plan_bytes);
     if (rc != 0)
-        return fail(b, rc, "the new memory of pid %d cannot be written", b->job->pid);
-    reached(b, MP_STEP_REGION_WRITTEN);
+        return mp_held_fail(b, rc, "the new memory of pid %d cannot be written", b->job->pid);
+    mp_held_reached(b, MP_STEP_REGION_WRITTEN);
     return 0;
 }
 
 /* After mprotect: fill the region and lead the thread there; after a failure it finds back by itself. */
 static int divert(struct borrow *b, const struct mp_regs *regs) {
     b->region = mp_regs_region(regs);
-    reached(b, MP_STEP_PROTECTED);
+    mp_held_reached(b, MP_STEP_PROTECTED);
     if (mp_regs_result(regs) != 0)
         return 0;
     int rc = write_region(b);
     if (rc == 0)
-        rc =
-            enter(b, b->region + MP_REGION_CODE + (uint64_t)(mp_payload_start - __start_mp_payload),
-                  b->region, 0);
+        rc = mp_held_enter(
+            b, b->region + MP_REGION_CODE + (uint64_t)(mp_payload_start - __start_mp_payload),
+            b->region, 0);
     if (rc != 0)
-        return enter(b, in_pad(b, mp_pad_unused), b->region, rc) == 0 ? 0 : rc;
-    reached(b, MP_STEP_DIVERTED);
+        return mp_held_enter(b, mp_held_pad(b, mp_pad_unused), b->region, rc) == 0 ? 0 : rc;
+    mp_held_reached(b, MP_STEP_DIVERTED);
     b->diverted = true;
     return 0;
 }
@@ -277,18 +167,19 @@ static int at_syscall(struct borrow *b, bool *done) {
     struct mp_regs regs;
     int rc = mp_regs_get(b->tid, &regs);
     if (rc != 0)
-        return rc == -ESRCH ? ended(b) : fail(b, rc, "thread %d cannot be read", b->tid);
+        return rc == -ESRCH ? mp_held_ended(b)
+                            : mp_held_fail(b, rc, "thread %d cannot be read", b->tid);
     uint64_t pc = mp_regs_pc(&regs);
     if (mp_regs_at_entry(&regs))
         return 0;
-    if (pc == in_pad(b, mp_pad_mapped))
-        reached(b, MP_STEP_MAPPED);
-    if (pc == in_pad(b, mp_pad_protected)) {
+    if (pc == mp_held_pad(b, mp_pad_mapped))
+        mp_held_reached(b, MP_STEP_MAPPED);
+    if (pc == mp_held_pad(b, mp_pad_protected)) {
         rc = divert(b, &regs);
         *done = b->diverted;
         return rc;
     }
-    if (pc == in_pad(b, mp_pad_checkpoint)) {
+    if (pc == mp_held_pad(b, mp_pad_checkpoint)) {
         b->region = mp_regs_region(&regs);
         b->code = mp_regs_code(&regs);
         *done = true;
@@ -301,9 +192,9 @@ static int follow(struct borrow *b, uint64_t deadline_ns) {
     bool done = false;
     while (!done) {
         int status;
-        int rc = resume(b, PTRACE_SYSCALL, 0);
+        int rc = mp_held_resume(b, PTRACE_SYSCALL, 0);
         if (rc == 0)
-            rc = next_stop(b, deadline_ns, PTRACE_SYSCALL, &status);
+            rc = mp_held_next_stop(b, deadline_ns, PTRACE_SYSCALL, &status);
         if (rc == 0 && status >> 16 == 0)
             rc = at_syscall(b, &done);
         if (rc != 0)
@@ -319,11 +210,11 @@ static int pass_report(struct borrow *b) {
     if (rc == -EAGAIN)
         return 0;
     if (rc != 0)
-        return ended(b);
+        return mp_held_ended(b);
     int event = status >> 16;
     if (event == PTRACE_EVENT_EXEC)
-        return fail(b, -ESRCH, "the process started another program meanwhile");
-    return resume(b, PTRACE_CONT, event == 0 ? WSTOPSIG(status) : 0);
+        return mp_held_fail(b, -ESRCH, "the process started another program meanwhile");
+    return mp_held_resume(b, PTRACE_CONT, event == 0 ? WSTOPSIG(status) : 0);
 }
 
 /* Has the thread said whether the loader was made? Then b->code tells. If it was not, and we come too
@@ -348,10 +239,10 @@ static bool is_ready(struct borrow *b) {
 /* The thread runs in the region, unwatched, until the loader was made or refused. */
 static int await_loader(struct borrow *b, uint64_t deadline_ns) {
     long nap_ns = MP_NAP_FIRST_NS;
-    int rc = resume(b, PTRACE_CONT, 0);
+    int rc = mp_held_resume(b, PTRACE_CONT, 0);
     if (rc != 0)
         return rc;
-    reached(b, MP_STEP_CREATING);
+    mp_held_reached(b, MP_STEP_CREATING);
     while (!is_ready(b)) {
         rc = pass_report(b);
         if (rc != 0)
@@ -361,7 +252,7 @@ static int await_loader(struct borrow *b, uint64_t deadline_ns) {
         mp_nap(&nap_ns);
     }
     b->made = b->code == 0;
-    reached(b, MP_STEP_CREATED);
+    mp_held_reached(b, MP_STEP_CREATED);
     return 0;
 }
 
@@ -387,7 +278,7 @@ static int leave_alone(struct borrow *b, struct mp_regs *regs) {
 static int lead_out(struct borrow *b, bool refused, bool *slow) {
     struct mp_regs regs;
     int status;
-    int rc = stop(b, RESCUE_LIMIT_NS, false, &status);
+    int rc = mp_held_stop(b, RESCUE_LIMIT_NS, false, &status);
     if (rc == 0)
         rc = mp_regs_get(b->tid, &regs);
     if (rc != 0)
@@ -398,7 +289,7 @@ static int lead_out(struct borrow *b, bool refused, bool *slow) {
     if (*slow)
         return 0;
     const unsigned char *way = b->region != 0 ? mp_pad_unused : mp_pad_leave;
-    rc = enter(b, in_pad(b, way), b->region, refused ? b->code : -ETIMEDOUT);
+    rc = mp_held_enter(b, mp_held_pad(b, way), b->region, refused ? b->code : -ETIMEDOUT);
     return rc == 0 ? follow(b, mp_now_ns() + RESCUE_LIMIT_NS) : rc;
 }
 
@@ -413,7 +304,9 @@ static int rescue(struct borrow *b, int why) {
         if (rc == 0 || rc == -ETIMEDOUT)
             rc = lead_out(b, rc == 0, &slow);
     }
-    return rc == 0 && slow ? fail(b, -ETIMEDOUT, "thread %d is held up in the kernel", b->tid) : rc;
+    return rc == 0 && slow
+               ? mp_held_fail(b, -ETIMEDOUT, "thread %d is held up in the kernel", b->tid)
+               : rc;
 }
 
 /* In the region, or at the checkpoint, all signals blocked: put everything back where the kernel looks
@@ -421,7 +314,7 @@ static int rescue(struct borrow *b, int why) {
 static int put_back(struct borrow *b, bool held) {
     struct mp_regs regs;
     int status;
-    int rc = stop(b, STOP_LIMIT_NS, held, &status);
+    int rc = mp_held_stop(b, STOP_LIMIT_NS, held, &status);
     if (rc == 0)
         rc = mp_regs_get(b->tid, &regs);
     if (rc != 0)
@@ -431,12 +324,13 @@ static int put_back(struct borrow *b, bool held) {
     /* From here to the registers, the pad still does the rest if we die. */
     mp_xstate_set(b->tid, b->xstate, b->xstate_bytes);
     mp_mask_set(b->tid, b->mask);
-    reached(b, MP_STEP_MASK_RESTORED);
+    mp_held_reached(b, MP_STEP_MASK_RESTORED);
     rc = mp_regs_set(b->tid, &b->regs);
     if (rc != 0)
-        return rc == -ESRCH ? ended(b) : fail(b, rc, "thread %d cannot be put back", b->tid);
+        return rc == -ESRCH ? mp_held_ended(b)
+                            : mp_held_fail(b, rc, "thread %d cannot be put back", b->tid);
     b->job->held_ns = mp_now_ns() - b->began_ns;
-    reached(b, MP_STEP_RESTORED);
+    mp_held_reached(b, MP_STEP_RESTORED);
     if (b->region != 0) {
         const uint32_t left = 1;
         mp_remote_write(b->tid, b->mem_fd, b->region + offsetof(struct mp_payload_frame, left),
@@ -450,19 +344,19 @@ static void restore_pad(struct borrow *b) {
         return;
     mp_remote_write(b->tid, b->mem_fd, b->job->pad, b->pad_before, b->pad_bytes);
     b->pad_written = false;
-    reached(b, MP_STEP_PAD_RESTORED);
+    mp_held_reached(b, MP_STEP_PAD_RESTORED);
 }
 
 static int visit(struct borrow *b) {
     int rc = write_pad(b);
     if (rc == 0)
-        rc = enter(b, b->job->pad, 0, 0);
+        rc = mp_held_enter(b, b->job->pad, 0, 0);
     if (rc != 0) {
         if (b->traced)
             restore_pad(b);
         return rc;
     }
-    reached(b, MP_STEP_PAD_ENTERED);
+    mp_held_reached(b, MP_STEP_PAD_ENTERED);
     rc = follow(b, b->deadline_ns);
     if (rc == 0 && b->diverted)
         rc = await_loader(b, b->deadline_ns);
@@ -475,7 +369,7 @@ static int visit(struct borrow *b) {
     restore_pad(b);
     if (b->gone_back && !b->made && b->code == 0)
         b->code = -ETIMEDOUT;
-    return b->code == 0 ? 0 : fail(b, (int)b->code, "%s", strerror((int)-b->code));
+    return b->code == 0 ? 0 : mp_held_fail(b, (int)b->code, "%s", strerror((int)-b->code));
 }
 
 int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *frame) {
@@ -501,7 +395,7 @@ int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *f
     if (b->traced)
         ptrace(PTRACE_DETACH, b->tid, NULL, NULL);
     if (rc == 0)
-        reached(b, MP_STEP_DETACHED);
+        mp_held_reached(b, MP_STEP_DETACHED);
     if (rc == 0)
         job->region = b->region;
     if (b->mem_fd >= 0)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mem_profiler
-from attach_run import Unprepared, mappings, segments_here, signal_masks
+from attach_run import Unprepared, await_threads, mappings, segments_here, signal_masks
 from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
 from mem_profiler import attach as attaching
 from mem_profiler import procfs
@@ -28,10 +26,10 @@ def put_back(folder: Path, program: str = "registers.c") -> Iterator[Unprepared]
     """A target in which an attach fails; at the end it is looked at, and attached to after all."""
     with Unprepared([build(program)], folder) as target:
         assert target.line() == "ready"
-        before, masks = mappings(target.pid), signal_masks(target.pid)
+        before, masks = mappings(target.pid), signal_masks(target.pid, 1)
         yield target
         assert mappings(target.pid) == before
-        assert signal_masks(target.pid) == masks
+        assert signal_masks(target.pid, 1) == masks
         assert target.ask("hello").startswith("same")
         if program == "registers.c":
             attaching.attach(target.pid)
@@ -130,11 +128,4 @@ def test_a_loader_that_gets_no_answer_gives_up_by_itself(
         patch.setattr(remote, "ANSWER_S", 0.2)
         with pytest.raises(TargetBusy, match=r"gives up|did not answer"):
             attaching.attach(target.pid)
-        wait_for_one_thread(target.pid)
-
-
-def wait_for_one_thread(pid: int) -> None:
-    give_up = time.monotonic() + 30
-    while len(os.listdir(f"/proc/{pid}/task")) > 1:
-        assert time.monotonic() < give_up
-        time.sleep(0.005)
+        await_threads(target.pid, 1)

@@ -17,7 +17,7 @@ import pycxxfilt
 import pytest
 
 from heapfiles import HeapFile, Record
-from mem_parser.errors import UsageProblem
+from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.readers import read_bytes
 from mem_parser.symbols import demangle, dwarf
 from mem_parser.symbols.cache import SymbolCache
@@ -101,6 +101,40 @@ def test_a_reader_that_dies_costs_lines_but_no_names(
     again = symbolize(profile, cache=cache)
     assert again.problems == []
     assert any(x.line for x in again.locations)
+
+
+def test_names_that_are_kept_need_no_file_and_no_child(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, gone, other = (tmp_path / name for name in ("moved", "gone.so", "other.so"))
+    shutil.copy(program, moved)
+    shutil.copy("/bin/true", other)
+    cache = SymbolCache(tmp_path / "cache")
+    profiles = [read_bytes(heap_of(program, program, missing), "x") for missing in (gone, other)]
+
+    def report() -> list[object]:
+        symbols = [symbolize(profile, str(moved), cache=cache) for profile in profiles]
+        return [*symbols, why_nameless([str(other), str(moved)], cache)]
+
+    first = report()
+    for symbols in first[:2]:
+        assert isinstance(symbols, Symbols)
+        assert "beta" in names(symbols)
+        assert any(x.line for x in symbols.locations)
+        assert len(symbols.problems) == 1
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a file was opened, or a process started")
+
+    for owner, name in ((ElfImage, "open"), (os, "fork"), (subprocess, "run")):
+        monkeypatch.setattr(owner, name, refuse)
+    again = report()
+    assert str(again) == str(first)
+    monkeypatch.undo()
+
+    shutil.copy("/bin/true", moved)
+    with pytest.raises(InputFileError, match="not the program of this profile"):
+        symbolize(read_bytes(heap_of(program, tmp_path / "a"), "x"), str(moved), cache=cache)
 
 
 def killed(*_: object) -> None:

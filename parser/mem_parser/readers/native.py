@@ -244,7 +244,7 @@ class _SectionReader:
         column = self._column(name, count)
         if column.dtype.kind != "u" or (len(column) and int(column.max()) > _COUNT_LIMIT):
             self.fail(f"column {name} holds no counts")
-        return column.astype(np.int64, copy=False)
+        return column.view(np.int64) if column.itemsize == 8 else column.astype(np.int64)
 
     def _stacks(self) -> StackTable:
         depth = self._counts("stack_depth", None)
@@ -258,7 +258,9 @@ class _SectionReader:
             self.fail("stack_depth and stack_frames do not fit together")
         flags = self._counts("stack_flags", count).astype(np.uint32)
         generation = self._counts("stack_generation", count).astype(np.uint32)
-        return StackTable(offsets, frames.astype(np.uint64), flags, generation, leaf_exact=True)
+        return StackTable(
+            offsets, frames.astype(np.uint64, copy=False), flags, generation, leaf_exact=True
+        )
 
     def profile(self) -> Profile:
         """Return the profile that the columns make."""
@@ -333,7 +335,11 @@ class _SectionReader:
 
     def _buckets(self, name: str, count: int) -> npt.NDArray[np.uint32] | None:
         column = self._optional(name, count * _BUCKETS)
-        return None if column is None else column.astype(np.uint32).reshape(count, _BUCKETS)
+        return (
+            None
+            if column is None
+            else column.astype(np.uint32, copy=False).reshape(count, _BUCKETS)
+        )
 
     def _thread_blocks(self, records: int) -> ThreadBlocks | None:
         if "thread_record" not in self.columns:

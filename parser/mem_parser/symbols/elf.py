@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from elftools.elf.elffile import ELFFile
 
 from mem_parser.symbols.symtab import RawSymbols, SymbolTable
 
@@ -208,6 +207,8 @@ class ElfImage:
 
 
 def _open_elf(stream: BinaryIO) -> Any:
+    from elftools.elf.elffile import ELFFile  # slow to load; a warm run opens no file
+
     elf = ELFFile(stream)
     if elf.num_sections() > _MAX_SECTIONS or elf.num_segments() > _MAX_SECTIONS:
         raise BadElf("a damaged ELF file")

@@ -10,14 +10,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mem_parser.errors import InputFileError
 from mem_parser.model import Module, Profile
-from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, find_debug_file
-from mem_parser.symbols.debuginfod import Debuginfod
+from mem_parser.symbols.cache import SymbolCache
+from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, build_id_paths, find_debug_file
 from mem_parser.symbols.elf import BadElf, ElfImage
+from mem_parser.symbols.filefacts import FileFact
 from mem_parser.symbols.table import SymbolProblem
 
+if TYPE_CHECKING:
+    from mem_parser.symbols.debuginfod import Debuginfod
+
+BUILD_ID_FACT = "buildid"
 _PSEUDO = ("[", "//anon", "memfd:", "/memfd:", "anon_inode:", "/dev/", "/SYSV")
 
 
@@ -31,6 +37,29 @@ class ModuleFiles:
     problem: SymbolProblem | None = None
 
 
+class Binary:
+    """The program's own file as the user gave it; opened only when more than its build-id is asked
+    for that is not in ``cache``.
+    """
+
+    def __init__(self, path: str, cache: SymbolCache) -> None:
+        """Raises `InputFileError` for what is no ELF file."""
+        self.path = path
+        self._image: ElfImage | None = None
+        fact = FileFact(cache, path, BUILD_ID_FACT)
+        kept = fact.get()
+        self.build_id = self.image.build_id if kept is None else kept
+        if kept is None:
+            fact.put(self.build_id)
+
+    @property
+    def image(self) -> ElfImage:
+        """The open file. Raises `InputFileError`."""
+        if self._image is None:
+            self._image = open_binary(self.path)
+        return self._image
+
+
 class ModuleFinder:
     """Finds files for the modules of one profile. ``binary`` is the user's word for the program's
     own file.
@@ -42,18 +71,20 @@ class ModuleFinder:
         binary: str | None = None,
         debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS,
         debuginfod: Debuginfod | None = None,
+        cache: SymbolCache | None = None,
     ) -> None:
         self._profile = profile
         self.debuginfod = debuginfod
         self.debug_dirs = debug_dirs
-        self._binary = open_binary(binary) if binary is not None else None
+        self._cache = cache or SymbolCache(None)
+        self._binary = Binary(binary, self._cache) if binary is not None else None
         self.main = self._find_main()
         if self._binary is not None and self.main is None and profile.modules:
             self._refuse_binary(self._binary)
 
     def files_of(self, module: Module) -> ModuleFiles:
         """Return what can be used for ``module``."""
-        if module.path.startswith(_PSEUDO):
+        if not may_have_file(module):
             return ModuleFiles(None, None, module.bias)
         image, problem = self._open(module)
         build_id = module.build_id or (image.build_id if image else "")
@@ -76,15 +107,29 @@ class ModuleFinder:
 
     def _open(self, module: Module) -> tuple[ElfImage | None, SymbolProblem | None]:
         if self._binary is not None and self._is_main(module):
-            return self._check(module, self._binary, given=True)
+            return self._check(module, self._binary.image, given=True)
+        fact = FileFact(self._cache, module.path, BUILD_ID_FACT)
         try:
             image = ElfImage.open(module.path)
         except (BadElf, OSError, ValueError) as error:
-            reason = str(error) if isinstance(error, BadElf) else _reason(error)
-            return None, SymbolProblem(
-                module.path, f"{module.path}: {reason}; it is shown without names"
-            )
+            return None, _unreadable(module, error)
+        fact.put(image.build_id)
         return self._check(module, image, given=False)
+
+    def refused(self, module: Module) -> SymbolProblem | None:
+        """Return why there are no names for ``module``, if that is so and can be told without
+        opening a file.
+        """
+        given = self._binary is not None and self._is_main(module)
+        paths = build_id_paths(module.build_id, self.debug_dirs)
+        if given or not module.build_id or self.debuginfod or any(map(os.path.exists, paths)):
+            return None
+        try:
+            os.stat(module.path)
+        except (OSError, ValueError) as error:
+            return _unreadable(module, error)
+        found = FileFact(self._cache, module.path, BUILD_ID_FACT).get()
+        return None if found in (None, module.build_id) else _changed(module, module.path)
 
     def _is_main(self, module: Module) -> bool:
         return self.main is not None and module.path == self.main.path
@@ -94,17 +139,7 @@ class ModuleFinder:
     ) -> tuple[ElfImage | None, SymbolProblem | None]:
         if _same_file(module, image) and (given or module.build_id or not module.deleted):
             return image, None
-        if module.build_id:
-            why = "is not the file that was profiled (its build-id differs)"
-        elif module.deleted:
-            why = "was replaced while the program ran"
-        else:
-            why = "is not the file that was profiled (it is mapped otherwise)"
-        return None, SymbolProblem(
-            module.path,
-            f"{image.path} {why}; it is shown without names",
-            f"it had build-id {module.build_id}" if module.build_id else None,
-        )
+        return None, _changed(module, image.path)
 
     # The program itself.
 
@@ -118,7 +153,7 @@ class ModuleFinder:
                 return module
         return next((m for m in modules if _is_program(m)), None)
 
-    def _match_binary(self, binary: ElfImage) -> Module | None:
+    def _match_binary(self, binary: Binary) -> Module | None:
         """Return the module that the user's binary is: same build-id, same path, or same name."""
         modules = self._profile.modules
         real = os.path.realpath(binary.path)
@@ -129,9 +164,9 @@ class ModuleFinder:
         if named is not None:
             return named
         programs = [m for m in modules if _is_program(m) and not m.build_id]
-        return programs[0] if programs and _same_file(programs[0], binary) else None
+        return programs[0] if programs and _same_file(programs[0], binary.image) else None
 
-    def _refuse_binary(self, binary: ElfImage) -> None:
+    def _refuse_binary(self, binary: Binary) -> None:
         exe = self._profile.capture.exe or next(
             (m.path for m in self._profile.modules if _is_program(m)), ""
         )
@@ -139,6 +174,11 @@ class ModuleFinder:
             f"{binary.path}: not the program of this profile",
             hint=f"the profile is of {exe}" if exe else None,
         )
+
+
+def may_have_file(module: Module) -> bool:
+    """Tell whether the module's path can be that of a file: not the vdso, or shared memory."""
+    return not module.path.startswith(_PSEUDO)
 
 
 def open_binary(path: str) -> ElfImage:
@@ -161,6 +201,25 @@ def _reason(error: Exception) -> str:
 
 def _is_program(module: Module) -> bool:
     return module.path.startswith("/") and ".so" not in module.name
+
+
+def _unreadable(module: Module, error: Exception) -> SymbolProblem:
+    reason = str(error) if isinstance(error, BadElf) else _reason(error)
+    return SymbolProblem(module.path, f"{module.path}: {reason}; it is shown without names")
+
+
+def _changed(module: Module, path: str) -> SymbolProblem:
+    if module.build_id:
+        why = "is not the file that was profiled (its build-id differs)"
+    elif module.deleted:
+        why = "was replaced while the program ran"
+    else:
+        why = "is not the file that was profiled (it is mapped otherwise)"
+    return SymbolProblem(
+        module.path,
+        f"{path} {why}; it is shown without names",
+        f"it had build-id {module.build_id}" if module.build_id else None,
+    )
 
 
 def _same_file(module: Module, image: ElfImage) -> bool:

@@ -1,37 +1,33 @@
 """Names of the addresses of one module: from the cache, else from the best file there is.
 
-What was found once is kept by build-id, bound to the very files it came from (path, inode, size and
-time of the module's file and of its debug file). While those are unchanged, a file need not even be
-opened again.
+What was found once is kept by build-id (see `keptnames`); while the files are unchanged, they need
+not even be opened again.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.model import Module
 from mem_parser.symbols.cache import SymbolCache
-from mem_parser.symbols.debugfiles import build_id_paths
+from mem_parser.symbols.demangle import full_name, printable, short_name
 from mem_parser.symbols.dwarf import LinesFailed, LineTable, SourceFrame, open_lines
-from mem_parser.symbols.elf import ElfImage
-from mem_parser.symbols.files import ModuleFiles, ModuleFinder
+from mem_parser.symbols.embedded import EmbeddedFrame, Frames
+from mem_parser.symbols.files import ModuleFiles, ModuleFinder, may_have_file
+from mem_parser.symbols.keptnames import KeptNames, dump_names, load_names
 from mem_parser.symbols.symtab import SymbolTable
 from mem_parser.symbols.table import SymbolProblem
 
 Addresses = npt.NDArray[np.uint64]
 _CLONE = re.compile(r"(?:\.(?:cold|part|isra|constprop|lto_priv|llvm)(?:\.\d+)*)+$")
 _MAX_CACHED = 200_000
-_VERSION = 1
 
 
 class ModuleNames:
-    """Look-ups in one module. `find` sets ``problem`` where the file cannot be used."""
+    """Look-ups in one module; they set ``problem`` where the file cannot be used."""
 
     def __init__(self, module: Module, finder: ModuleFinder, cache: SymbolCache) -> None:
         self._module = module
@@ -39,9 +35,25 @@ class ModuleNames:
         self._cache = cache
         self.problem: SymbolProblem | None = None
 
+    def remembered(
+        self, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
+    ) -> tuple[Addresses, list[Frames]] | None:
+        """Return what `find` would, if it can be said without opening a file; else None."""
+        module = self._module
+        virtual = file_addresses(module, module.bias, addresses)
+        if not may_have_file(module):
+            return virtual, [()] * len(virtual)
+        if foreign_leaf.any() or module.bias is None or not module.build_id:
+            return None
+        self.problem = self._finder.refused(module)
+        if self.problem is not None:
+            return virtual, [()] * len(virtual)
+        found = self._kept().frames_at(virtual)
+        return None if found is None else (virtual, found)
+
     def find(
         self, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
-    ) -> tuple[Addresses, list[list[SourceFrame]]]:
+    ) -> tuple[Addresses, list[Frames]]:
         """Return the file's own addresses, and the frames at each: innermost first, none if
         unknown.
 
@@ -62,21 +74,25 @@ class ModuleNames:
         self.problem = files.problem or reader.problem
         return reader
 
-    def _find_cached(self, virtual: Addresses) -> list[list[SourceFrame]]:
-        key = f"{self._module.build_id}-names"
+    @property
+    def _key(self) -> str:
+        return f"{self._module.build_id}-names"
+
+    def _kept(self) -> KeptNames:
         path = self._finder.path_of(self._module)
-        known = _load(self._cache.get(key), path, self._module.build_id, self._finder)
-        keys = [f"{a:x}" for a in virtual.tolist()]
-        missing = np.array([k not in known for k in keys], dtype=np.bool_)
-        if missing.any():
+        return load_names(self._cache.get(self._key), path, self._module.build_id, self._finder)
+
+    def _find_cached(self, virtual: Addresses) -> list[Frames]:
+        known = self._kept()
+        missing = known.missing(virtual)
+        if len(missing):
             files = self._finder.files_of(self._module)
             reader = self._open(files)
-            found = reader.find(virtual[missing])
-            fresh = zip(virtual[missing].tolist(), found, strict=True)
-            known |= {f"{a:x}": frames for a, frames in fresh}
+            known.add(missing, reader.find(missing))
             if files.image is not None and not reader.problem and len(known) <= _MAX_CACHED:
-                self._cache.put(key, _dump(known, files))
-        return [known[k] for k in keys]
+                self._cache.put(self._key, dump_names(known, files))
+        found = known.frames_at(virtual)
+        return [()] * len(virtual) if found is None else found
 
 
 class _NameReader:
@@ -104,13 +120,14 @@ class _NameReader:
             found |= table.starts(virtual)
         return found
 
-    def find(self, virtual: Addresses) -> list[list[SourceFrame]]:
+    def find(self, virtual: Addresses) -> list[Frames]:
         """Return the frames at each address, innermost first; empty where nothing is known."""
         symbol = self._find_symbols(virtual)
         if self._lines is None:
-            return [[SourceFrame(s, "", 0)] if s is not None else [] for s in symbol]
+            return [_spelled([SourceFrame(s, "", 0)]) if s is not None else () for s in symbol]
         return [
-            _join(self._lines.find(a), s) for a, s in zip(virtual.tolist(), symbol, strict=True)
+            _spelled(_join(self._lines.find(a), s))
+            for a, s in zip(virtual.tolist(), symbol, strict=True)
         ]
 
     def _find_symbols(self, virtual: Addresses) -> list[str | None]:
@@ -149,48 +166,9 @@ def _join(frames: list[SourceFrame], symbol: str | None) -> list[SourceFrame]:
     return [*frames[:-1], SourceFrame(name, outermost.file, outermost.line)]
 
 
-def _identity(path: str) -> list[Any] | None:
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return [path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
-
-
-def _dump(known: dict[str, list[SourceFrame]], files: ModuleFiles) -> bytes:
-    def named(image: ElfImage | None) -> list[Any] | None:
-        return _identity(image.path) if image is not None else None
-
-    names = {k: [[f.symbol, f.file, f.line] for f in frames] for k, frames in known.items()}
-    entry = {
-        "version": _VERSION,
-        "image": named(files.image),
-        "debug": named(files.debug),
-        "names": names,
-    }
-    return json.dumps(entry).encode()
-
-
-def _load(
-    data: bytes | None, path: str, build_id: str, finder: ModuleFinder
-) -> dict[str, list[SourceFrame]]:
-    """Return the names kept, if they are of the files that would be read now."""
-    if data is None:
-        return {}
-    try:
-        entry = json.loads(data)
-        if entry["version"] != _VERSION or entry["image"] != _identity(path):
-            return {}
-        debug = entry["debug"]
-        if debug is not None and debug != _identity(debug[0]):
-            return {}
-        if debug is None and finder.debuginfod is not None:
-            return {}
-        if debug is None and any(map(os.path.exists, build_id_paths(build_id, finder.debug_dirs))):
-            return {}
-        return {
-            k: [SourceFrame(str(s), str(f), int(n)) for s, f, n in frames]
-            for k, frames in entry["names"].items()
-        }
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return {}
+def _spelled(frames: list[SourceFrame]) -> Frames:
+    """Return the frames with their symbols as people write them."""
+    return tuple(
+        EmbeddedFrame(short_name(f.symbol), full_name(f.symbol), printable(f.file), f.line)
+        for f in frames
+    )

@@ -6,36 +6,63 @@ Only said where it is known: the file is here, unchanged, and holds no symbol ta
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 
+from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.elf import BadElf, ElfImage
+from mem_parser.symbols.filefacts import FileFact
 
 _PACKAGE_TIMEOUT_S = 5.0
 
 
-def why_nameless(paths: Sequence[str]) -> dict[str, str]:
-    """Return for each of the ``paths`` whose reason is known a phrase that says it."""
-    stripped = [p for p in paths if _is_stripped(p)]
-    packages = _packages_of(stripped) if stripped else {}
-    return {
-        path: f"stripped; install {packages[path]}-dbgsym or pass --debug-dir"
-        if path in packages
-        else "stripped; pass --debug-dir"
-        for path in stripped
-    }
+def why_nameless(paths: Sequence[str], cache: SymbolCache | None = None) -> dict[str, str]:
+    """Return for each of the ``paths`` whose reason is known a phrase that says it.
+
+    What was found once is kept in ``cache`` (the user's) while the files are unchanged.
+    """
+    cache = cache or SymbolCache(default_folder())
+    found: dict[str, str] = {}
+    unknown: dict[str, FileFact] = {}
+    for path in paths:
+        fact = FileFact(cache, path, "nameless")
+        kept = fact.get()
+        if kept is None:
+            unknown[path] = fact
+        else:
+            found[path] = kept
+    fresh = _reasons_of(list(unknown))
+    for path, reason in fresh.items():
+        unknown[path].put(reason)
+    found |= fresh
+    return {path: found[path] for path in paths if found.get(path)}
 
 
-def _is_stripped(path: str) -> bool:
+def _reasons_of(paths: Sequence[str]) -> dict[str, str]:
+    """Return for each of the ``paths`` that can be read why it gives no names; empty: unknown."""
+    stripped = {p: known for p in paths if (known := _is_stripped(p)) is not None}
+    asked = [p for p in stripped if stripped[p]]
+    packages = _packages_of(asked) if asked else {}
+    return {path: _phrase(packages.get(path)) if stripped[path] else "" for path in stripped}
+
+
+def _phrase(package: str | None) -> str:
+    install = f"install {package}-dbgsym or " if package else ""
+    return f"stripped; {install}pass --debug-dir"
+
+
+def _is_stripped(path: str) -> bool | None:
+    """Tell whether the file has no names of its own; None if it cannot be read."""
     try:
         image = ElfImage.open(path)
     except (BadElf, OSError, ValueError):
-        return False
+        return None
     return ".symtab" not in image.sections and not image.has_dwarf
 
 
 def _packages_of(paths: Sequence[str]) -> dict[str, str]:
     """Return which Debian package each file is of, where the system knows."""
+    import subprocess  # what is kept needs none
+
     spelled = {name: p for p in paths for name in _spellings(p)}
     try:
         done = subprocess.run(

@@ -3,13 +3,15 @@
 Every distinct address is looked up once, module by module. Return addresses are looked up one byte
 earlier, inside the call. In files of other tools the innermost frame may be either; it is taken as
 it stands if a function begins exactly there, which a return address of an allocation never does.
-Files are read, and names demangled, in a child process: see `isolation`.
+Files are read, and names demangled, in a child process (see `isolation`); what the cache knows of
+all addresses of a module needs neither.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +26,19 @@ from mem_parser.model import (
 )
 from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
-from mem_parser.symbols.debuginfod import Debuginfod
-from mem_parser.symbols.demangle import full_name, printable, short_name
+from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.embedded import EmbeddedFrame, Frames
 from mem_parser.symbols.files import ModuleFinder
 from mem_parser.symbols.isolation import Crash, in_child
 from mem_parser.symbols.modulenames import ModuleNames, file_addresses
 from mem_parser.symbols.table import Function, SymbolProblem, Symbols, SymbolTableBuilder
 
+if TYPE_CHECKING:
+    from mem_parser.symbols.debuginfod import Debuginfod
+
 Addresses = npt.NDArray[np.uint64]
 Ids = npt.NDArray[np.int64]
+_Number = TypeVar("_Number", bound=np.generic)
 _NO_STACK = "[no stack]"
 _FRAMES_AT_A_TIME = 1 << 20
 
@@ -66,8 +71,9 @@ def name_addresses(
     debuginfod: Debuginfod | None = None,
 ) -> AddressNames:
     """Name every distinct address of ``profile``; arguments and errors as of `symbolize`."""
-    finder = ModuleFinder(profile, binary, debug_dirs, debuginfod)
-    return _Symbolizer(profile, finder, cache or SymbolCache(default_folder())).run()
+    cache = cache or SymbolCache(default_folder())
+    finder = ModuleFinder(profile, binary, debug_dirs, debuginfod, cache)
+    return _Symbolizer(profile, finder, cache).run()
 
 
 @dataclass(slots=True)
@@ -133,8 +139,10 @@ def _looked_up(stacks: StackTable) -> Iterator[Addresses]:
         yield address
 
 
-def _sorted_distinct(values: Addresses) -> Addresses:
-    """Return the distinct values in order. Sorting beats numpy's hashing by far here."""
+def _sorted_distinct(values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """Return the distinct values in order. Sorting beats numpy's hashing by far here, and its
+    `unique` loads masked arrays, which cost more than both.
+    """
     ordered = np.sort(values)
     if not len(ordered):
         return ordered
@@ -190,9 +198,7 @@ class _Symbolizer:
                 self._fill(expansion, which, self._without_file(inside, distinct.address[which]))
             else:
                 asked.append(_Question(index, which, inside))
-        answers = in_child(asked, lambda q: self._look_up(q, distinct))
-        for question, found in zip(asked, answers, strict=True):
-            answer = self._crashed(question, distinct, found) if isinstance(found, Crash) else found
+        for question, answer in self._answers(asked, distinct):
             self._fill(expansion, question.which, self._named(question, answer))
         return AddressNames(
             self.profile.stacks,
@@ -203,6 +209,20 @@ class _Symbolizer:
             self.problems,
             self.nameless,
         )
+
+    def _answers(
+        self, asked: list[_Question], distinct: Distinct
+    ) -> Iterator[tuple[_Question, _Answer]]:
+        """Yield each question with its answer, in order: from the cache, else from a child."""
+        known = [self._remembered(question, distinct) for question in asked]
+        open_ones = [q for q, answer in zip(asked, known, strict=True) if answer is None]
+        found = in_child(open_ones, lambda q: self._look_up(q, distinct))
+        for question, answer in zip(asked, known, strict=True):
+            given = next(found) if answer is None else answer
+            if isinstance(given, Crash):
+                given = self._crashed(question, distinct, given)
+            yield question, given
+        next(found, None)  # ends the child
 
     @staticmethod
     def _fill(
@@ -216,18 +236,18 @@ class _Symbolizer:
     ) -> list[tuple[int, ...]]:
         return [e or self._unknown("", a) for e, a in zip(inside, addresses.tolist(), strict=True)]
 
+    def _remembered(self, question: _Question, distinct: Distinct) -> _Answer | None:
+        """Return what is known of one module without reading its files; None if that is not all."""
+        names = ModuleNames(self.profile.modules[question.index], self.finder, self.cache)
+        which = question.which
+        found = names.remembered(distinct.address[which], distinct.foreign_leaf[which])
+        return None if found is None else _Answer(found[0].tolist(), found[1], names.problem)
+
     def _look_up(self, question: _Question, distinct: Distinct) -> _Answer:
         """Read the files of one module; in a child process."""
         names = ModuleNames(self.profile.modules[question.index], self.finder, self.cache)
         which = question.which
-        virtual, found = names.find(distinct.address[which], distinct.foreign_leaf[which])
-        frames = [
-            tuple(
-                EmbeddedFrame(short_name(f.symbol), full_name(f.symbol), printable(f.file), f.line)
-                for f in one
-            )
-            for one in found
-        ]
+        virtual, frames = names.find(distinct.address[which], distinct.foreign_leaf[which])
         return _Answer(virtual.tolist(), frames, names.problem)
 
     def _crashed(self, question: _Question, distinct: Distinct, crash: Crash) -> _Answer:
@@ -269,12 +289,17 @@ class _Symbolizer:
         return [self._given(names.find(index, a), path) for a in addresses.tolist()]
 
     def _given(self, frames: Sequence[EmbeddedFrame], path: str) -> tuple[int, ...]:
-        last = len(frames) - 1
+        last, builder = len(frames) - 1, self.builder
         return tuple(
-            self.builder.location(
-                Function(f.name, f.full_name, path, f.file), f.file, f.line, inlined=k < last
-            )
-            for k, f in enumerate(frames)
+            [
+                builder.location_of(
+                    builder.function(f.name, f.full_name, path, f.file),
+                    f.file,
+                    f.line,
+                    inlined=k < last,
+                )
+                for k, f in enumerate(frames)
+            ]
         )
 
     def _unknown(self, module: str, address: int, path: str = "") -> tuple[int, ...]:
@@ -372,7 +397,7 @@ def _lost_name(cause: int) -> str:
 def assign_modules(modules: list[Module], distinct: Distinct) -> Ids:
     """Return for each distinct address the index of its module, -1 for none."""
     result = np.full(len(distinct.address), -1, dtype=np.int64)
-    for generation in np.unique(distinct.generation).tolist():
+    for generation in _sorted_distinct(distinct.generation).tolist():
         here = np.flatnonzero(distinct.generation == generation)
         ranges = [
             (r.start, r.end, k)

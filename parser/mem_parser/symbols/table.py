@@ -75,20 +75,36 @@ class SymbolTableBuilder:
     def __init__(self) -> None:
         self.functions: list[Function] = []
         self.locations: list[Location] = []
-        self._function_index: dict[Function, int] = {}
-        self._location_index: dict[Location, int] = {}
+        # By their fields: a hash of a tuple is many times faster than one of a dataclass.
+        self._function_index: dict[tuple[str, str, str, str, bool], int] = {}
+        self._location_index: dict[tuple[int, str, int, bool], int] = {}
 
     def location(
         self, function: Function, file: str = "", line: int = 0, *, inlined: bool = False
     ) -> int:
         """Return the index of the location, new or known."""
-        index = self._function_index.get(function)
+        f = function
+        index = self.function(f.name, f.full_name, f.module, f.file, known=f.known)
+        return self.location_of(index, file, line, inlined=inlined)
+
+    def function(
+        self, name: str, full_name: str, module: str, file: str = "", *, known: bool = True
+    ) -> int:
+        """Return the index of the function, new or known."""
+        key = (name, full_name, module, file, known)
+        index = self._function_index.get(key)
         if index is None:
-            index = self._function_index[function] = len(self.functions)
-            self.functions.append(function)
-        location = Location(index, file, line, inlined)
-        known = self._location_index.get(location)
-        if known is None:
-            known = self._location_index[location] = len(self.locations)
-            self.locations.append(location)
-        return known
+            index = self._function_index[key] = len(self.functions)
+            self.functions.append(Function(*key))
+        return index
+
+    def location_of(
+        self, function: int, file: str = "", line: int = 0, *, inlined: bool = False
+    ) -> int:
+        """Return the index of the location in the function of that index, new or known."""
+        key = (function, file, line, inlined)
+        index = self._location_index.get(key)
+        if index is None:
+            index = self._location_index[key] = len(self.locations)
+            self.locations.append(Location(*key))
+        return index

@@ -1,0 +1,117 @@
+"""Names of a module's addresses as the cache keeps them: bound to the very files they came from, by
+path, inode, size and time of the module's file and of its debug file.
+
+An entry is JSON: every distinct frame once, and for each address which frames are there. Names are
+kept as reports show them, so that reading them again needs no demangler.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.symbols.debugfiles import build_id_paths
+from mem_parser.symbols.elf import ElfImage
+from mem_parser.symbols.embedded import EmbeddedFrame, Frames
+from mem_parser.symbols.filefacts import identity_of
+from mem_parser.symbols.files import ModuleFiles, ModuleFinder
+
+Addresses = npt.NDArray[np.uint64]
+_Frame = tuple[str, str, str, int]
+_VERSION = 2
+
+
+class KeptNames:
+    """Frames by address of the file; an address without frames is known to have none."""
+
+    def __init__(self) -> None:
+        self.frames: list[_Frame] = []
+        self.at: dict[int, Sequence[int]] = {}
+        self._made: dict[int, EmbeddedFrame] = {}
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def missing(self, addresses: Addresses) -> Addresses:
+        """Return those of ``addresses`` that are not known."""
+        return np.array([a for a in addresses.tolist() if a not in self.at], dtype=np.uint64)
+
+    def frames_at(self, addresses: Addresses) -> list[Frames] | None:
+        """Return the frames at each address, innermost first; None if one is not known."""
+        found = [self.at.get(a) for a in addresses.tolist()]
+        spelled: list[Frames] = []
+        for numbers in found:
+            if numbers is None:
+                return None
+            spelled.append(tuple([self._frame(k) for k in numbers]))
+        return spelled
+
+    def add(self, addresses: Addresses, frames: list[Frames]) -> None:
+        """Add what was found at ``addresses``."""
+        index = {frame: k for k, frame in enumerate(self.frames)}
+        for address, found in zip(addresses.tolist(), frames, strict=True):
+            numbers = []
+            for f in found:
+                key = (f.name, f.full_name, f.file, f.line)
+                number = index.setdefault(key, len(index))
+                if number == len(self.frames):
+                    self.frames.append(key)
+                numbers.append(number)
+            self.at[address] = numbers
+
+    def _frame(self, number: int) -> EmbeddedFrame:
+        made = self._made.get(number)
+        if made is None:
+            made = self._made[number] = EmbeddedFrame(*self.frames[number])
+        return made
+
+
+def dump_names(known: KeptNames, files: ModuleFiles) -> bytes:
+    """Return the entry for names that came from ``files``."""
+
+    def identity(image: ElfImage | None) -> list[Any] | None:
+        return identity_of(image.path) if image is not None else None
+
+    entry = {
+        "version": _VERSION,
+        "image": identity(files.image),
+        "debug": identity(files.debug),
+        "frames": known.frames,
+        "addresses": list(known.at),
+        "at": list(known.at.values()),
+    }
+    return json.dumps(entry).encode()
+
+
+def load_names(data: bytes | None, path: str, build_id: str, finder: ModuleFinder) -> KeptNames:
+    """Return the names of entry ``data``, none if they are not of the files that would be read now:
+    the one at ``path`` and the debug file that ``finder`` would take.
+    """
+    known = KeptNames()
+    if data is None:
+        return known
+    try:
+        entry = json.loads(data)
+        if entry["version"] != _VERSION or entry["image"] != identity_of(path):
+            return known
+        debug = entry["debug"]
+        if debug is not None and debug != identity_of(debug[0]):
+            return known
+        if debug is None and finder.debuginfod is not None:
+            return known
+        if debug is None and any(map(os.path.exists, build_id_paths(build_id, finder.debug_dirs))):
+            return known
+        at = dict(zip(entry["addresses"], entry["at"], strict=True))
+        frames = [
+            (str(n), str(full), str(file), int(line)) for n, full, file, line in entry["frames"]
+        ]
+        if all(0 <= k < len(frames) for numbers in at.values() for k in numbers):
+            known.frames, known.at = frames, at
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return known
+    return known

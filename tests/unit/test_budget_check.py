@@ -24,6 +24,7 @@ from mem_parser.budget import (
     Site,
     Subject,
     Verdict,
+    baseline_rate,
     check,
     check_subjects,
     load,
@@ -381,6 +382,27 @@ def test_what_ended_is_measured_by_its_peak(rules: BudgetFile) -> None:
     assert growth(rules, Made(ended, end="exited", readings=readings)).verdict is Verdict.PASS
 
 
+def test_a_program_too_short_for_any_look_is_measured_by_what_the_sampler_kept(
+    rules: BudgetFile,
+) -> None:
+    def short(factor: float) -> Subject:
+        rows = [dataclasses.replace(scaled(r, factor), alloc=round(r.blocks * factor)) for r in BIG]
+        ended = [dataclasses.replace(r, blocks=0) for r in rows]
+        subject = Made(ended, end="exited").subject()
+        subject.profile.sites.peak_blocks = subject.profile.sites.peak_bytes = None
+        subject.profile.capture.highest_bytes = 70_000 * KIB * factor
+        return subject
+
+    rules = BudgetFile(rules.path, dataclasses.replace(rules.common, sites=[]))
+    accept(rules, short(1))
+    assert check_subjects(rules, [short(1)]).verdict is Verdict.PASS
+    grown = check_subjects(rules, [short(1.4)])
+    assert grown.verdict is Verdict.FAIL
+    [(_, result)] = grown.results
+    assert [c.frames[0].function for c in result.culprits] == ["parse_header", "conn_open"]
+    assert "no look caught the peak" in result.notes[-1]
+
+
 def test_a_baseline_that_is_too_coarse_says_so_instead_of_asking_for_more_runs(
     rules: BudgetFile,
 ) -> None:
@@ -390,6 +412,29 @@ def test_a_baseline_that_is_too_coarse_says_so_instead_of_asking_for_more_runs(
     assert report.verdict is Verdict.INCONCLUSIVE
     assert "renew it at a finer rate" in report.captures[0].results[0].reason
     assert not report.may_be_decided
+
+
+def test_a_baseline_is_taken_so_finely_that_the_unchanged_program_passes(
+    rules: BudgetFile,
+) -> None:
+    few = [scaled(r, 0.03, size=1) for r in BIG]
+    coarse = baseline_rate(rules, [Made(few).subject()], 3)
+    assert RATE / 64 <= coarse < RATE / 2
+    fine = [dataclasses.replace(r, blocks=round(r.blocks * RATE / coarse)) for r in few]
+    made = Made(fine, rate=coarse)
+    assert baseline_rate(rules, [made.subject()], 3) == coarse
+    accept(rules, made.subject())
+    finer = Made([dataclasses.replace(r, blocks=4 * r.blocks) for r in fine], rate=coarse / 4)
+    assert check_subjects(rules, [finer.subject()], tries=3).verdict is Verdict.PASS
+
+
+def test_a_growth_too_small_for_a_baseline_is_not_named(rules: BudgetFile) -> None:
+    exact = [Row(("tick", "main"), 1, 1000 * KIB, file="a.c"), *BIG]
+    accept(rules, Made(exact).subject())
+    program = baselines.read(str(rules.for_program("server").baseline)).of("server")
+    more = dataclasses.replace(exact[0], size=1000 * KIB + 3)
+    found = changes(Made([more, *BIG]).subject(), program)
+    assert {c.change for c in found} == {Change.NOISE}
 
 
 def test_a_site_that_the_baseline_does_not_know_is_inconclusive(rules: BudgetFile) -> None:

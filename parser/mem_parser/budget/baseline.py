@@ -124,7 +124,8 @@ def basis(profile: Profile) -> Count:
     in use then; else what is in use.
     """
     ended = profile.capture.end.split(" ")[0] in ("exited", "signal", "target")
-    return Count.PEAK if ended and profile.has(Count.PEAK) else Count.INUSE
+    known = profile.has(Count.PEAK) or profile.capture.highest_bytes is not None
+    return Count.PEAK if ended and known else Count.INUSE
 
 
 def amount_of(profile: Profile, part: Profile, measure: Count) -> Sampled | Highest:

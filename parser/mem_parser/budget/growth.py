@@ -15,10 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mem_parser.budget.baseline import FunctionRow, Program, amount_of, functions_of
+from mem_parser.budget.baseline import (
+    LEAST_SHARE,
+    Amount,
+    FunctionRow,
+    Program,
+    amount_of,
+    functions_of,
+)
 from mem_parser.budget.bounds import Bounded, difference_lower, difference_upper
 from mem_parser.budget.measure import Measured
-from mem_parser.budget.rules import Site
+from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.diff import RATE, Change
 from mem_parser.estimate import Estimate
@@ -30,6 +37,10 @@ _SIMILAR = 0.6
 _CALLERS_WEIGHT = 0.5
 _FILE_WEIGHT = 0.25
 _SIZE_WEIGHT = 0.25
+_MOST_OF_ROOM = 0.5
+"""Of what a limit allows, the part that the error of the baseline may take."""
+_AIM_OF_ROOM = 0.4
+_FINEST_STEP = 1 / 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,8 @@ def measure_growth(
     profile, part = subject.profile, subject.part(site)
     if part is None:
         return Measured(None, "the file does not tell threads apart")
-    if not profile.has(program.measure):
+    kept = site is None and program.measure is Count.PEAK and profile.capture.highest_bytes
+    if not profile.has(program.measure) and not kept:
         return Measured(None, f"the baseline is of the {program.measure}, which the file lacks")
     stored = program.total if site is None else program.sites.get(site.key)
     if stored is None:
@@ -104,8 +116,40 @@ def measure_growth(
     return Measured(Grown(new, stored.bounded(program.rate), factor), notes=[note])
 
 
+def allowed_factor(limit: Limit) -> float:
+    """Return by what a limit on growth multiplies its baseline."""
+    return (1 + limit.growth.share) * (1 + limit.tolerance.share)
+
+
+def needed_baseline_rate(program: Program, budget: Budget, tries: int) -> float:
+    """Return the bytes per sample at which ``program``, made a baseline, would leave its limits on
+    growth room to be decided in ``tries`` tries; its own rate where it does.
+
+    The error falls with the root of the rate. Never below a 64th of it at once.
+    """
+    rate = program.rate
+    for site, limit in budget.every_limit:
+        stored = program.total if site is None else program.sites.get(site.key)
+        if limit.measure is not Measure.GROWTH or stored is None or not stored.std_error:
+            continue
+        width = _missing_below(stored, program.rate, allowed_factor(limit), budget.error / tries)
+        room = (allowed_factor(limit) - 1) * stored.value
+        room += limit.growth.bytes + limit.tolerance.bytes
+        if width > _MOST_OF_ROOM * room:
+            rate = min(rate, program.rate * max((_AIM_OF_ROOM * room / width) ** 2, _FINEST_STEP))
+    return max(rate, min(program.rate, 1.0))
+
+
+def _missing_below(stored: Amount, rate: float, factor: float, alpha: float) -> float:
+    return factor * (stored.value - stored.bounded(rate).lower(alpha))
+
+
 def changes(subject: Subject, program: Program) -> list[FunctionChange]:
-    """Return what became of every function since the baseline, the largest growth first."""
+    """Return what became of every function since the baseline, the largest growth first.
+
+    What is too little to be in a baseline is noise, however well it is known.
+    """
+    least = LEAST_SHARE * program.total.value
     rows = functions_of(subject, program.measure)
     pairs = _match([row for row, _ in rows], program.functions)
     found = []
@@ -116,9 +160,12 @@ def changes(subject: Subject, program: Program) -> list[FunctionChange]:
     p = np.array([_p_value(delta) for *_, delta, _ in found])
     sure = benjamini_hochberg(p, RATE).tolist() if len(p) else []
     result = [
-        FunctionChange(_change(base, delta, sure=bool(s)), row, frames, base, delta, was)
+        FunctionChange(
+            _change(base, delta, sure=bool(s) and abs(delta.value) >= least),
+            row, frames, base, delta, was,
+        )
         for (row, frames, base, delta, was), s in zip(found, sure, strict=True)
-    ]
+    ]  # fmt: skip
     result.sort(key=lambda c: -c.delta.value)
     return result
 

@@ -18,7 +18,7 @@ wrong of the reading that truly was the highest.
 Looks that share their live blocks share their errors. Over a time in which the live total is turned
 over R times, the highest of all looks exceeds a bound of z standard errors about 1 + z^2 R times as
 often as a single look does (the scan statistic of a Poisson process: S. E. Alm, Journal of Applied
-Probability 20, 1983), so no more than that many are counted, with z = 4.
+Probability 20, 1983), so no more than that many are counted, with z^2 = 20.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
 FEWEST_LOOKS = 3
 """With fewer readings than this the peak is not known."""
-_LOOKS_PER_TURNOVER = 16.0
+_LOOKS_PER_TURNOVER = 20.0
 _LIKELY = 6.0
 _MOST_LIKELY = 64
 

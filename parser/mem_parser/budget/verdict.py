@@ -46,6 +46,7 @@ class Verdict(enum.StrEnum):
 
 
 ORDER = list(Verdict)
+_WITHOUT_A_LOOK = 2
 EXIT_CODES = {
     Verdict.PASS: 0,
     Verdict.FAIL: OverBudget.exit_code,
@@ -317,7 +318,7 @@ class _Judge:
 
     def _growth(self, site: Site | None, limit: Limit) -> tuple[Measured, float | None]:
         assert self.program is not None, "needs_baseline made sure of it"
-        factor = (1 + limit.growth.share) * (1 + limit.tolerance.share)
+        factor = growth.allowed_factor(limit)
         found = growth.measure_growth(self.subject, site, self.program, factor)
         if not isinstance(found.what, growth.Grown):
             return found, None
@@ -360,12 +361,12 @@ class _Judge:
         if part is None:
             return []
         kind = result.limit.measure
-        count = {
-            Measure.PEAK: Count.PEAK if part.has(Count.PEAK) else Count.INUSE,
-            Measure.ALLOC_RATE: Count.ALLOC,
-        }.get(kind, Count.INUSE)
+        count = {Measure.PEAK: Count.PEAK, Measure.ALLOC_RATE: Count.ALLOC}.get(kind, Count.INUSE)
         if kind is Measure.GROWTH and self.program is not None:
             count = self.program.measure
+        if count is Count.PEAK and not part.has(count) and part.has_alloc:
+            result.notes.append("stacks by all they ever allocated: no look caught the peak")
+            return culprits.largest(self.subject, part, Count.ALLOC, math.inf)[:_WITHOUT_A_LOOK]
         excess = max(result.excess, 0.0)
         if self.program is not None and self.program.measure is count:
             return culprits.grown_and_largest(self.subject, part, self.program, excess)

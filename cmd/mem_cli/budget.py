@@ -84,16 +84,18 @@ def budget_command(budget: str, files: tuple[str, ...], **options: Any) -> None:
         for problem in subject.symbols.problems:
             click.echo(f"warning: {one_line(problem.text)}", err=True)
     if options["update_baseline"]:
-        write_baselines(rules, subjects)
+        write_baselines(rules, subjects, rules.plan.tries)
     report = check_subjects(rules, subjects, growth=not options["update_baseline"])
     present(report, subjects, options)
     if report.exit_code:
         raise SystemExit(report.exit_code)
 
 
-def write_baselines(rules: BudgetFile, subjects: Sequence[Subject]) -> None:
-    """Write the baselines of captures, all or none of them changed. Raises `MemError`."""
-    from mem_parser.budget import update_baseline
+def write_baselines(rules: BudgetFile, subjects: Sequence[Subject], tries: int) -> None:
+    """Write the baselines of captures, all or none of them changed, and warn where checks of
+    ``tries`` tries would find them too coarse. Raises `MemError`.
+    """
+    from mem_parser.budget import baseline_rate, update_baseline
 
     for subject in subjects:
         if subject.profile.incomplete:
@@ -104,6 +106,9 @@ def write_baselines(rules: BudgetFile, subjects: Sequence[Subject]) -> None:
     for path, text in texts.items():
         write_result(text, path)
         click.echo(f"wrote {one_line(path)}", err=True)
+    needed = baseline_rate(rules, subjects, tries)
+    if needed < min(subject.profile.rate_bytes for subject in subjects):
+        click.echo(f"warning: too coarse for its limit on growth: take -c {needed:.0f}", err=True)
 
 
 def present(
@@ -225,6 +230,8 @@ class Gate:
         first = self.rules.plan.rate_bytes or first_rate(self.rules.every_budget)
         # Every later growth carries the error of its baseline.
         self.rate = rate or (max(first // 4, 1) if options["update_baseline"] else first)
+        self.next_rate = float(self.rate)
+        self.why = ""
         self.attempt = 0
         self.report: Report | None = None
         self.subjects: list[Subject] = []
@@ -259,7 +266,13 @@ class Gate:
         return again
 
     def _check(self, files: Sequence[str]) -> bool:
-        from mem_parser.budget import check_subjects, combine, open_subject
+        from mem_parser.budget import (
+            baseline_rate,
+            check_subjects,
+            combine,
+            needed_rate,
+            open_subject,
+        )
 
         self.attempt += 1
         self.subjects = [open_subject(path) for path in files]
@@ -271,22 +284,26 @@ class Gate:
             growth=not self.options["update_baseline"],
         )
         self.report = report if self.report is None else combine(self.report, report)
-        return self.report.may_be_decided and self.attempt < self.tries
+        self.next_rate = float(self.rate)
+        if self.report.may_be_decided:
+            self.next_rate = needed_rate(self.report, self.rate)
+            self.why = "inconclusive"
+        elif self.options["update_baseline"]:
+            self.next_rate = baseline_rate(self.rules, self.subjects, self.tries)
+            self.why = "too coarse for the limit on growth"
+        return self.next_rate < self.rate and self.attempt < self.tries
 
     def _announce(self) -> None:
-        from mem_parser.budget import needed_rate
-
-        assert self.report is not None
-        self.rate = max(round(needed_rate(self.report, self.rate)), 1)
+        self.rate = max(round(self.next_rate), 1)
         click.echo(
-            f"inconclusive at try {self.attempt} of {self.tries}: "
+            f"{self.why} at try {self.attempt} of {self.tries}: "
             f"running again at 1 sample / {self.rate} B",
             err=True,
         )
 
     def _finish(self, code: int) -> None:
         if self.options["update_baseline"]:
-            write_baselines(self.rules, self.subjects)
+            write_baselines(self.rules, self.subjects, self.tries)
         if self.report is not None and self.subjects:
             present(self.report, self.subjects, self.options, err=True, exit_code=code)
 

@@ -192,7 +192,13 @@ def test_annotations_stand_on_the_source_line_in_the_working_folder(source: str)
 
     assert failed.startswith("::error file=src/header file.c,line=88,title=server%3A inuse::FAIL")
     assert "%0A" in failed
-    assert undecided.startswith("::warning file=/usr/include/vec.h,line=5,title=server%3A inuse of")
+    assert undecided.startswith("::warning title=server%3A inuse of")
+
+
+@pytest.mark.parametrize("file", ["/usr/include/vec.h", "sysdeps/nptl/start.h", ""])
+def test_no_annotation_stands_on_a_line_that_is_not_the_programs(source: str, file: str) -> None:
+    failed, _ = github.commands(report_of(file))
+    assert failed.startswith("::error title=")
 
 
 def test_markdown_is_a_table_with_the_failures_opened() -> None:

@@ -53,6 +53,7 @@ __all__ = [
     "Site",
     "Subject",
     "Verdict",
+    "baseline_rate",
     "check",
     "check_subjects",
     "combine",
@@ -105,6 +106,20 @@ def check_subjects(
     if not growth:
         pairs = [(s, rules.without_growth()) for s, rules in pairs]
     return check(pairs, tries=tries, attempt=attempt)
+
+
+def baseline_rate(budget: BudgetFile, subjects: Sequence[Subject], tries: int) -> float:
+    """Return the bytes per sample at which captures of these programs would make baselines that
+    leave their limits on growth room to be decided; that of the finest where they do already.
+    """
+    from mem_parser.budget.baseline import of_capture
+    from mem_parser.budget.growth import needed_baseline_rate
+
+    rates = []
+    for subject in subjects:
+        rules = budget.for_program(*subject.names).for_domains(subject.profile.domains)
+        rates.append(needed_baseline_rate(of_capture(subject, rules), rules, tries))
+    return min(rates, default=1.0)
 
 
 def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str, str]:

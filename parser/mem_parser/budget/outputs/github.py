@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mem_parser.budget.outputs.text import result_lines
-from mem_parser.budget.outputs.words import relative, source_frame
+from mem_parser.budget.outputs.words import own_frame, relative
 from mem_parser.budget.verdict import Report, Result, Verdict
 
 _LEVEL = {Verdict.FAIL: "error", Verdict.INCONCLUSIVE: "warning"}
@@ -23,7 +23,7 @@ def commands(report: Report) -> Iterator[str]:
 
 def _annotation(program: str, result: Result) -> str:
     properties = []
-    frame = source_frame(result.culprits[0].frames) if result.culprits else None
+    frame = own_frame(result.culprits[0].frames) if result.culprits else None
     if frame is not None:
         properties += [f"file={_property(relative(frame.file))}", f"line={frame.line}"]
     properties.append(f"title={_property(f'{program}: {result.name}')}")

@@ -207,18 +207,21 @@ static bool is_filtered(void) {
     return line != NULL && line[strcspn(line, "012")] != '0';
 }
 
-/* mlockall(MCL_FUTURE) fills a mapping when it is made, unless it may not be accessed yet. */
+/* mlockall(MCL_FUTURE) fills a mapping when it is made, unless it may not be accessed yet. It is put in its place
+ * when it may: threads that use what lies there never meet a hole. */
 void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd) {
-    void *base = mmap(at, bytes, PROT_NONE, flags, fd, 0);
+    void *base = mmap(NULL, bytes, PROT_NONE, flags, fd, 0), *placed = MAP_FAILED;
     if (base == MAP_FAILED)
         return base;
     munlock(base, bytes);
     if (mprotect(base, bytes, PROT_READ | PROT_WRITE) == 0)
-        return base;
-    int saved_errno = errno;
-    munmap(base, bytes);
-    errno = saved_errno;
-    return MAP_FAILED;
+        placed = at == NULL ? base : mremap(base, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at);
+    if (placed == MAP_FAILED) {
+        int saved_errno = errno;
+        munmap(base, bytes);
+        errno = saved_errno;
+    }
+    return placed;
 }
 
 static int map_file(int fd, struct mp_control *c, struct mp_segment *seg,
@@ -230,8 +233,7 @@ static int map_file(int fd, struct mp_control *c, struct mp_segment *seg,
         return -errno;
     if (syscall(SYS_fallocate, fd, 0, 0L, (long)MP_CONTROL_BYTES) != 0 && errno != EOPNOTSUPP)
         return -errno; /* page 0 must exist before it is written through the mapping */
-    int flags = MAP_SHARED | MAP_NORESERVE | (place->base != NULL ? MAP_FIXED : 0);
-    void *base = mp_map_lazily(place->base, c->limit_bytes, flags, fd);
+    void *base = mp_map_lazily(place->base, c->limit_bytes, MAP_SHARED | MAP_NORESERVE, fd);
     if (base == MAP_FAILED)
         return -errno;
     mp_segment_layout(c);

@@ -22,8 +22,8 @@ struct mp_segment_place {
 /*
  * Create DIR/mem_profiler.<uid>/<pid>-<start ticks>-<n> with the smallest free n, lay its tables
  * out and map it, at `place`, whose size bounds it too. Removes on the way what dead processes left unused in that folder. On success
- * fills *seg and `path`, and *fd with a descriptor the caller closes; 0 or -errno, no file is left
- * behind on failure, but `place` may have become a hole.
+ * fills *seg and `path`, and *fd with a descriptor the caller closes; 0 or -errno, nothing is left
+ * behind on failure.
  */
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
                       char path[MP_SEGMENT_PATH_MAX], int *fd,
@@ -34,7 +34,8 @@ void mp_segment_discard_unused(const struct mp_segment *seg, const char *path);
 
 /*
  * INIT. As mmap() with PROT_READ|PROT_WRITE, but no page is made beforehand, even in a process that locked all
- * its future memory. MAP_FAILED and errno on failure; with MAP_FIXED there may then be a hole.
+ * its future memory. `at`: replace what is mapped there, at once for all threads; NULL: anywhere.
+ * MAP_FAILED and errno on failure.
  */
 void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd);
 

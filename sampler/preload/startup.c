@@ -279,8 +279,8 @@ bool mp_startup_is_orphan(void) {
 
 /* Private pages that no other use can take, and that cost nothing while they are empty. */
 static int fill_place(struct mp_segment_place *place) {
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (place->base != NULL ? MAP_FIXED : 0);
-    void *base = mp_map_lazily(place->base, place->bytes, flags, -1);
+    void *base =
+        mp_map_lazily(place->base, place->bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
     if (base == MAP_FAILED)
         return -errno;
     place->base = base;

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from attach_agent import Attached
-from mem_profiler import capture
+from mem_profiler import capture, collect
 from redirect_facts import (
     ALLOCATORS,
     FAMILY,
@@ -278,6 +278,20 @@ def test_a_thousand_times_without_growth(folder: Path) -> None:
         assert resident_kib(target.pid) < kib + 1024
         assert int(target.ask("stop")) > 0
         assert segments(folder) == []
+
+
+def test_threads_are_named_in_each_segment(folder: Path) -> None:
+    with steps(folder) as target:
+        for _ in range(3):
+            assert target.begin().result == 0
+            with Controller(target) as controller:
+                number = controller.start(1)
+                target.ask("alloc 10")
+                counted = controller.stop(number)
+                capture.mark_written(controller.segment, number)
+                threads = collect.read_threads(controller.segment, counted.control)
+            assert target.pid in [tid for tid, _ in threads]
+            target.detach()
 
 
 def test_captures_under_threads_while_it_comes_and_goes(folder: Path) -> None:

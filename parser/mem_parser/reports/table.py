@@ -52,16 +52,19 @@ def format_table(
         yield from _remainder(profile, options, with_taken=sums.taken is not None)
         yield from _left_out(rows, shown, options)
     else:
-        yield _nothing(options.count)
+        yield _nothing(profile, options.count)
         yield from _remainder(profile, options, with_taken=False)
     yield from refusal_lines(profile, symbols, options.rule)
     if total.samples:
         yield from nameless_lines(symbols)
 
 
-def _nothing(count: Count) -> str:
+def _nothing(profile: Profile, count: Count) -> str:
     what = {Count.INUSE: "in use", Count.PEAK: "live"}.get(count, str(count))
-    return f"0 samples: nothing to show ({what})"
+    line = f"0 samples: nothing to show ({what})"
+    if count is Count.INUSE and profile.has_alloc and int(profile.counts(Count.ALLOC)[0].sum()):
+        line += "; --alloc shows what was allocated and freed"
+    return line
 
 
 def _order(*, by_cum: bool) -> Callable[[Row], tuple[float, float, str]]:

@@ -61,7 +61,7 @@ def refuse_outputs(options: dict[str, Any]) -> None:
             raise UsageProblem(f"--{name.replace('_', '-')} needs --budget CHECK.toml")
 
 
-@click.command("budget")
+@click.command("budget", short_help="Hold captures against a memory budget.")
 @click.argument("budget", metavar="CHECK.toml")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled.")

@@ -59,7 +59,7 @@ def binary(result: Result) -> str:
 
 
 def _file_line(result: Result) -> str:
-    facts = [f"{result.samples} samples", f"{result.lost} lost"]
+    facts = [f"{result.samples} sample{'' if result.samples == 1 else 's'}", f"{result.lost} lost"]
     if result.cut:
         facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
     if result.failed:

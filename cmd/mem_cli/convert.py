@@ -22,7 +22,7 @@ _BY_END = {
 }  # fmt: skip
 
 
-@click.command()
+@click.command(short_help="Write a profile in another format.")
 @click.argument("file", metavar="FILE")
 @click.option("-o", "--output", required=True, metavar="OUT", help="Write here; `-`: stdout.")
 @click.option("--to", "to", type=click.Choice(FORMATS), help="Format, if OUT's name does not say.")
@@ -102,7 +102,7 @@ def finish(file: str, profile: Profile, *, partial: bool) -> None:
         )
 
 
-@click.command()
+@click.command(short_help="Write a .heap file that holds the names of its addresses.")
 @click.argument("file", metavar="FILE")
 @click.option("-o", "--output", required=True, metavar="OUT", help="Write here; may be FILE.")
 @symbol_options
@@ -124,7 +124,7 @@ def symbolize(file: str, output: str, **options: Any) -> None:
     finish(file, profile, partial=options["partial"])
 
 
-@click.command()
+@click.command(short_help="Add up profiles of many processes and hosts.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("-o", "--output", required=True, metavar="OUT", help="Write this .heap file.")
 @partial_option

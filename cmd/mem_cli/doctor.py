@@ -56,7 +56,10 @@ def _next(pid: int | None, program: tuple[str, ...]) -> str:
     return f"mem_profiler run -c 1024 -- {shlex.join(program)}"
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    short_help="Say whether a process or a program can be captured.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the screen.")
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PID | -- PROG")
 @click.pass_context

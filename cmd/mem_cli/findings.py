@@ -227,7 +227,7 @@ def _rate(per_hour: Estimate) -> str:
 # diff
 
 
-@click.command("diff")
+@click.command("diff", short_help="Say what changed between two profiles, and what is noise.")
 @click.argument("base", metavar="BASE")
 @click.argument("new", metavar="NEW")
 @symbol_options
@@ -272,12 +272,16 @@ def diff(
         _check_complete(path, profile, partial=options["partial"])
 
 
+def _rows(number: int) -> str:
+    return f"{number} row" if number == 1 else f"{number} rows"
+
+
 def _diff_lines(result: Diff, rows: int) -> Iterator[str]:
     from mem_parser.diff import Change
 
     real = [r for r in result.rows if r.change is not Change.NOISE]
     noise = [r for r in result.rows if r.change is Change.NOISE]
-    yield f"Change: {_signed(result.total, result.unit)} (95 %)   {len(real)} rows beyond noise"
+    yield f"Change: {_signed(result.total, result.unit)} (95 %)   {_rows(len(real))} beyond noise"
     if real:
         yield f"{'change':>11} {'±':>9} {'now':>10}  {'':<6}  name"
     shown = real[:rows] if rows else real
@@ -287,7 +291,7 @@ def _diff_lines(result: Diff, rows: int) -> Iterator[str]:
         yield f"{len(real) - len(shown)} more rows: -n 0 shows all"
     if noise:
         net = sum(r.delta.value for r in noise)
-        yield f"{len(noise)} rows within the noise ({_plain(net, result.unit)} together)"
+        yield f"{_rows(len(noise))} within the noise ({_plain(net, result.unit)} together)"
     for note in result.notes:
         yield f"note: {one_line(note)}"
 
@@ -324,7 +328,7 @@ def _signed(value: Estimate, unit: Unit) -> str:
 # rss
 
 
-@click.command("rss")
+@click.command("rss", short_help="Say what the resident memory is made of.")
 @click.argument("file", metavar="FILE")
 @_shared_options
 def rss(file: str, output: str | None, *, as_json: bool, partial: bool) -> None:

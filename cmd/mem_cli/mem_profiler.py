@@ -287,7 +287,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     arguments: tuple[str, ...],
     **outputs: Any,
 ) -> None:
-    """Start a program with the sampler and capture it from start to exit."""
+    """Start a program with the sampler; capture it from start to exit."""
     output.check_prefix(prefix)
     chosen = None if device is None else device_choice.parse(device)
     options = launch.Options(

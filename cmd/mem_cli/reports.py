@@ -77,7 +77,7 @@ def _file_first(file: str, function: str) -> tuple[str, str]:
     return file, function
 
 
-@click.command("top")
+@click.command("top", short_help="Who allocated: one row per function.")
 @_shared
 @click.option("--cum", is_flag=True, help="Sort by cum instead of flat.")
 @click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
@@ -181,7 +181,7 @@ def tree(file: str, **options: Any) -> None:
     _end(view, file, options)
 
 
-@click.command("stats")
+@click.command("stats", short_help="Totals, sizes, largest functions, modules and threads.")
 @_shared
 @click.option("-n", "--rows", type=click.IntRange(min=0), default=5, help="Rows (5); 0: all.")
 @_json_option
@@ -205,7 +205,7 @@ def stats(file: str, **options: Any) -> None:
     _end(view, file, options)
 
 
-@click.command("peek")
+@click.command("peek", short_help="Show the callers and callees of FUNCTION.")
 @_shared
 @click.argument("function", metavar="FUNCTION")
 @_json_option

@@ -20,6 +20,7 @@ from mem_parser.reports.grid import Block, Grid
 from mem_parser.writers.rows import spreadsheet_safe
 
 Record = dict[str, Any]
+_BETWEEN_FACTS = "   "
 
 
 def show(blocks: Iterable[Block], output: str | None = None) -> None:
@@ -39,7 +40,8 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     for block in blocks:
         if isinstance(block, str):
-            console.print(Text(one_line(block)))
+            for line in _folded(one_line(block), console.width):
+                console.print(Text(line))
             continue
         if block.title:
             console.print()
@@ -57,6 +59,18 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
             cells = (Text(c, no_wrap=True, overflow="ellipsis") for c in row)
             table.add_row(*cells, style=style)
         console.print(table)
+
+
+def _folded(text: str, width: int) -> Iterable[str]:
+    """Yield a line of facts in lines of ``width``, broken only between facts."""
+    line = ""
+    for fact in text.split(_BETWEEN_FACTS):
+        longer = f"{line}{_BETWEEN_FACTS}{fact}" if line else fact
+        if line and len(longer) > width:
+            yield line
+            longer = fact
+        line = longer
+    yield line
 
 
 def plain_lines(blocks: Iterable[Block]) -> Iterable[str]:

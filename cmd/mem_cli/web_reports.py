@@ -49,7 +49,7 @@ def _shared(command: Command) -> Command:
     return file_options(filter_options(command))
 
 
-@click.command("flamegraph")
+@click.command("flamegraph", short_help="Draw a flame graph: one HTML file that works offline.")
 @_shared
 @with_option
 def flamegraph(file: str, **options: Any) -> None:
@@ -74,7 +74,7 @@ def flamegraph(file: str, **options: Any) -> None:
     _finish(page, given, file, options)
 
 
-@click.command("report")
+@click.command("report", short_help="Make one HTML page for people who install nothing.")
 @_shared
 @with_option
 def report(file: str, **options: Any) -> None:

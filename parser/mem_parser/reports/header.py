@@ -43,7 +43,8 @@ def header_lines(
     lines += _losses(profile.capture)
     if profile.incomplete:
         lines.append(f"INCOMPLETE: {profile.incomplete}")
-    if profile.capture.pymalloc:
+    # The file's own note says the same, and what to do about it.
+    if profile.capture.pymalloc and not any("pymalloc" in n for n in profile.capture.notes):
         lines.append(
             "note: small objects of this CPython went through pymalloc; they are not in it"
         )

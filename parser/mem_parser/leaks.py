@@ -221,8 +221,7 @@ class _Judge:
         members = [g.members for g in leaks]
         taken = {int(m) for part in members for m in part}
         for group in leaks:
-            places = np.unique(self.table.place[group.members]).tolist()
-            group.frames = _common([self.table.frames[k] for k in places])
+            group.frames = self.table.frames.common(self.table.place[group.members])
         findings = [_finding(g, Verdict.LEAK, self._leak_text(g, times), times) for g in leaks]
         for group, p in zip(groups, alone, strict=True):
             if p <= worst:
@@ -419,16 +418,6 @@ def _only_recent(group: Group, times: Timeline, mature: float) -> bool:
 
 def _count(group: Group, mask: BoolArray) -> float:
     return float(group.survivors[mask].sum())
-
-
-def _common(stacks: list[tuple[Frame, ...]]) -> tuple[Frame, ...]:
-    """Return the innermost frames that all stacks share."""
-    shared = []
-    for frames in zip(*stacks, strict=False):
-        if any(f != frames[0] for f in frames):
-            break
-        shared.append(frames[0])
-    return tuple(shared)
 
 
 def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | None) -> Finding:

@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.model import IntArray, Profile
+from mem_parser.model import BoolArray, IntArray, Profile
 from mem_parser.names import FrameRule, allocator_functions
 from mem_parser.symbols.table import Symbols
 
@@ -85,7 +85,18 @@ class Spelled(Sequence[tuple[Frame, ...]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         part = self._locations[self._low[index] : self._high[index]]
-        return tuple(self._frames[k] for k in part.tolist())
+        return tuple([self._frames[k] for k in part.tolist()])
+
+    def common(self, which: IntArray) -> tuple[Frame, ...]:
+        """Return the innermost frames that all of these places share."""
+        shared: list[Frame] = []
+        low, depth = self._low[which], self._high[which] - self._low[which]
+        for k in range(int(depth.min()) if len(depth) else 0):
+            met = {self._frames[x] for x in set(self._locations[low + k].tolist())}
+            if len(met) > 1:
+                break
+            shared += met
+        return tuple(shared)
 
 
 @dataclass(slots=True)
@@ -95,7 +106,7 @@ class Places:
     """
 
     place: IntArray
-    frames: Sequence[tuple[Frame, ...]]
+    frames: Spelled
     line: IntArray
 
     def __len__(self) -> int:
@@ -154,11 +165,19 @@ def _first_kept(symbols: Symbols) -> IntArray:
     dropped = allocator_functions(symbols.functions, FrameRule.OWN)
     if not len(spelled) or not dropped.any():
         return offsets[:-1]
-    position = np.where(
-        dropped[symbols.function_of_location][spelled], np.arange(1, len(spelled) + 1), 0
-    )
-    last = np.maximum.reduceat(position, offsets[:-1])
-    return np.minimum(np.maximum(offsets[:-1], last), offsets[1:] - 1)
+    return first_kept(dropped[symbols.function_of_location][spelled], offsets)
+
+
+def first_kept(dropped: BoolArray, offsets: IntArray) -> IntArray:
+    """Return where each stack begins once everything up to its outermost frame that is ``dropped``
+    is gone; a stack of nothing else keeps its last frame.
+    """
+    begin = offsets[:-1].copy()
+    place = np.flatnonzero(dropped)
+    stack = np.searchsorted(offsets, place, side="right") - 1
+    outermost = np.flatnonzero(np.diff(stack, append=-1))
+    begin[stack[outermost]] = place[outermost] + 1
+    return np.minimum(begin, offsets[1:] - 1)
 
 
 def same_capture(profiles: Sequence[Profile]) -> bool:

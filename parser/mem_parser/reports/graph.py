@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.estimate import Estimate
-from mem_parser.model import Count, Profile, Unit
-from mem_parser.reports.aggregate import Row, StackSums, rows_of
+from mem_parser.model import BoolArray, Count, Profile, Unit
+from mem_parser.reports.aggregate import Keys, Row, StackSums, rows_of, stack_parts
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.units import MIB, significant
 
@@ -96,22 +96,35 @@ def edges_between(sums: StackSums, position: npt.NDArray[np.int64], nodes: int) 
     """Return every distinct edge between drawn nodes with its weight."""
     if not len(sums.keys) or not nodes:
         return []
-    drawn = position[sums.keys]
+    weight = np.zeros(nodes * nodes)
+    direct = np.zeros(nodes * nodes, dtype=np.bool_)
+    for low, high in stack_parts(sums.offsets):
+        stack, edge, is_direct = _edges_of(sums, position, nodes, low, high)
+        np.add.at(weight, edge, sums.values[stack])
+        direct[edge[is_direct]] = True
+    return [
+        Edge(k // nodes, k % nodes, float(weight[k]), not direct[k])
+        for k in np.flatnonzero(weight > 0).tolist()
+    ]
+
+
+def _edges_of(
+    sums: StackSums, position: npt.NDArray[np.int64], nodes: int, low: int, high: int
+) -> tuple[Keys, Keys, BoolArray]:
+    """Return (stack, edge, is it direct where it is innermost) of every edge on the stacks of [low,
+    high), once per stack; an edge is caller * nodes + callee.
+    """
+    offsets = sums.offsets[low : high + 1]
+    drawn = position[sums.keys[offsets[0] : offsets[-1]]]
     place = np.flatnonzero(drawn >= 0)
-    stack = np.repeat(np.arange(len(sums.offsets) - 1), np.diff(sums.offsets))[place]
+    stack = np.repeat(np.arange(high - low), np.diff(offsets))[place]
     node = drawn[place]
-    same_stack = stack[1:] == stack[:-1]
-    differs = node[1:] != node[:-1]
-    pair = np.flatnonzero(same_stack & differs)
+    pair = np.flatnonzero((stack[1:] == stack[:-1]) & (node[1:] != node[:-1]))
     direct = place[pair + 1] - place[pair] == 1
     edge = node[pair + 1] * nodes + node[pair]  # the outer frame calls the inner one
-    once, first = np.unique(stack[pair] * (nodes * nodes) + edge, return_index=True)
-    of_stack, of_edge = once // (nodes * nodes), once % (nodes * nodes)
-    edges, inverse = np.unique(of_edge, return_inverse=True)
-    weight = np.bincount(inverse.reshape(-1), weights=sums.values[of_stack])
-    any_direct = np.bincount(inverse.reshape(-1), weights=direct[first]) > 0
-    return [
-        Edge(int(e) // nodes, int(e) % nodes, float(w), not d)
-        for e, w, d in zip(edges.tolist(), weight.tolist(), any_direct.tolist(), strict=True)
-        if w > 0
-    ]
+    # With its position an entry sorts behind the same edge further inside.
+    count = max(len(pair), 1)
+    order = np.sort((stack[pair] * (nodes * nodes) + edge) * count + np.arange(len(pair)))
+    key = order // count
+    first = order[np.flatnonzero(np.diff(key, prepend=-1))] % count
+    return stack[pair][first] + low, edge[first], direct[first]

@@ -14,7 +14,7 @@ import numpy as np
 
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import BoolArray, Count, Profile, Unit
-from mem_parser.reports.aggregate import Row, StackSums, distinct_pairs, rows_of
+from mem_parser.reports.aggregate import Row, StackSums, rows_of, sum_by_key
 from mem_parser.reports.graph import (
     EDGE_SHARE,
     CallGraph,
@@ -87,8 +87,7 @@ def _errors_between(new: StackSums, between: FloatArray | None) -> dict[str, flo
     """Return by name the standard error of what was born and freed below each function."""
     if between is None:
         return {}
-    stack, key = distinct_pairs(new)
-    variance = np.bincount(key, weights=between.sum(axis=1)[stack], minlength=len(new.names))
+    (variance,) = sum_by_key(new, [between.sum(axis=1)])
     return {name: _root(v) for name, v in zip(new.names, variance.tolist(), strict=True)}
 
 
@@ -117,7 +116,7 @@ def _join(new: StackSums, base: StackSums) -> tuple[StackSums, BoolArray]:
     """Return the stacks of both in one table of names, and which of them are of ``new``."""
     index = {name: k for k, name in enumerate(new.names)}
     of_base = [index.setdefault(name, len(index)) for name in base.names]
-    keys = np.array(of_base, dtype=np.int64)[base.keys]
+    keys = np.array(of_base, dtype=np.int32)[base.keys]
     is_new = np.zeros(len(new.values) + len(base.values), dtype=np.bool_)
     is_new[: len(new.values)] = True
     both = StackSums(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mem_parser.estimate import Z95, FloatArray
 from mem_parser.model import Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
-from mem_parser.reports.aggregate import distinct_pairs, sum_stacks, without_allocators
+from mem_parser.reports.aggregate import sum_by_key, sum_stacks, without_allocators
 from mem_parser.symbols.table import Function, Symbols
 from mem_parser.tree import BYTES, BYTES_VARIANCE, OBJECTS, OBJECTS_VARIANCE, SAMPLES, Tree
 
@@ -57,22 +57,26 @@ def function_table(profile: Profile, symbols: Symbols) -> dict[str, Any]:
     depth = np.diff(sums.offsets)
     ended = np.flatnonzero(depth > 0)
     leaf = sums.keys[sums.offsets[:-1][ended]]
-    stack, key = distinct_pairs(sums)
     names, stacks = len(sums.names), len(depth)
+    labels: list[str] = []
+    per_stack: list[FloatArray] = []
+    for label, count, unit in _MEASURES:
+        if profile.has(count):
+            labels.append(label)
+            weighed = profile.weigh(count, unit)
+            per_stack += [_sum_by(profile.sites.stack, c, stacks) for c in weighed]
+    own = [_sum_by(leaf, c[ended], names) for c in per_stack]
+    all_ = sum_by_key(sums, per_stack)
     columns: dict[str, tuple[FloatArray, FloatArray]] = {}
     weight = np.zeros(names)
     samples = np.zeros(names)
-    for label, count, unit in _MEASURES:
-        if not profile.has(count):
-            continue
-        value, variance, taken = profile.weigh(count, unit)
-        per_stack = [_sum_by(profile.sites.stack, c, stacks) for c in (value, variance, taken)]
-        own = [_sum_by(leaf, c[ended], names) for c in per_stack]
-        all_ = [_sum_by(key, c[stack], names) for c in per_stack]
-        columns[f"{label}.own"] = (own[0], own[1])
-        columns[f"{label}.total"] = (all_[0], all_[1])
-        weight = np.maximum(weight, all_[0] / max(float(per_stack[0].sum()), 1e-300))
-        samples = np.maximum(samples, all_[2])
+    for k, label in enumerate(labels):
+        value, variance, taken = range(3 * k, 3 * k + 3)
+        columns[f"{label}.own"] = (own[value], own[variance])
+        columns[f"{label}.total"] = (all_[value], all_[variance])
+        whole = max(float(per_stack[value].sum()), 1e-300)
+        weight = np.maximum(weight, all_[value] / whole)
+        samples = np.maximum(samples, all_[taken])
     order = np.argsort(-weight, kind="stable")
     order = order[weight[order] > 0]
     first = {f.name: f for f in reversed(symbols.functions)}
@@ -185,7 +189,7 @@ def size_table(profile: Profile) -> list[dict[str, Any]]:
     ]
 
 
-def _sum_by(group: IntArray, weights: npt.NDArray[Any], groups: int) -> FloatArray:
+def _sum_by(group: npt.NDArray[Any], weights: npt.NDArray[Any], groups: int) -> FloatArray:
     return np.bincount(group, weights=weights, minlength=groups).astype(np.float64)
 
 

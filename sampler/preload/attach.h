@@ -36,26 +36,26 @@ enum mp_attach_command {
 
 /* Plain words and bytes, written from outside: no pointer but `plan`, the same on every architecture. */
 struct mp_attach_request {
-    uint32_t version;         /* MP_ATTACH_VERSION */
-    uint32_t command;         /* enum mp_attach_command */
-    uint32_t flags;           /* 0 */
-    int32_t result;           /* out: what the function returned */
-    char installed_path
-        [512]; /* BEGIN: where the library lives as a file; named in the .heap. May be "" */
-    char dir[256];            /* BEGIN: folder of segments, absolute; "": /dev/shm */
-    char options
-        [1024]; /* BEGIN: "NAME=value" lines, names as in the environment without MEM_PROFILER_:
-                               * MAX_MEMORY, UNWIND, SEED */
+    uint32_t version; /* MP_ATTACH_VERSION */
+    uint32_t command; /* enum mp_attach_command */
+    uint32_t flags;   /* 0 */
+    int32_t result;   /* out: what the function returned */
+
+    /* BEGIN: where the library lives as a file, named in the .heap, or ""; the folder of segments, absolute, or ""
+     * for /dev/shm; "NAME=value" lines, names as in the environment without MEM_PROFILER_. */
+    char installed_path[512];
+    char dir[256];
+    char options[1024];
+
     char text[256]; /* out: one plain line; why it failed, or what cannot be seen */
-    uint32_t slots_patched; /* out: changed by this call */
+    uint32_t slots_patched; /* out: changed by this call, entry points included */
     uint32_t slots_restored; /* out: DETACH */
     uint32_t slots_failed; /* out: lead to the real function and could not be changed */
     uint32_t modules; /* out: looked at */
     uint64_t plan; /* BEGIN: address of a struct mp_entry_plan in this process; 0: none */
     uint64_t plan_bytes;
-    uint64_t slots_held; /* out: slots and entries that lead here after this call */
-    uint64_t
-        slots_kept; /* out, DETACH: left to others: another tool's hook, a module that is gone */
+    uint64_t slots_held; /* out: slots and entry points that lead here after this call */
+    uint64_t slots_kept; /* out, DETACH: left: another tool's hook, a module that is gone */
     uint64_t reserved[4]; /* 0 */
 };
 /* cffi: end */

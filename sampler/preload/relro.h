@@ -2,8 +2,8 @@
  * relro.h - write into the part of a module that the loader made read-only.
  *
  * Model: the pages of PT_GNU_RELRO, whole ones only, are opened at the first slot that lies in them and closed
- * when the module is done. Asked to be careful, it leaves
- * pages open that it found open: another tool may count on that.
+ * when the module is done. Asked to be careful, it leaves pages open that it found open: another tool may
+ * count on that.
  *
  * Threads: INIT; one at a time for a module.
  */

@@ -132,13 +132,24 @@ def test_the_session_default_and_the_budget_file(folder_of_tests: Path) -> None:
     assert "1 failed, 1 passed" in done.stdout
 
 
+def test_a_limit_that_cannot_be_read_is_one_line(folder_of_tests: Path) -> None:
+    mark = '@pytest.mark.limit_memory("4 XB")'
+    (folder_of_tests / "test_limits.py").write_text(f"import pytest\n{mark}\ndef test_a(): ...\n")
+    for options in ((), ("--mem",)):
+        done = run(folder_of_tests, *options, code=1)
+        assert "test_limits.py::test_a: '4 XB' is not a size" in done.stdout
+        assert "marks.py" not in done.stdout
+
+
 def test_an_increase_over_the_baseline_fails(folder_of_tests: Path) -> None:
     tests = folder_of_tests / "test_limits.py"
     text = "def test_a():\n    block = bytearray({} << 20)\n    assert block is not None\n"
     tests.write_text(text.format(8))
     run(folder_of_tests, "--mem-update-baseline", code=0)
     assert "test_limits.py::test_a" in (folder_of_tests / "pytest_mem.baseline").read_text()
-    run(folder_of_tests, "--fail-on-increase", code=0)
+    for _ in range(3):
+        same = run(folder_of_tests, "--fail-on-increase", "--mem-strict", code=0)
+        assert "undecided" not in same.stdout
     tests.write_text(text.format(12))
     done = run(folder_of_tests, "--fail-on-increase", code=1)
     assert "growth" in done.stdout

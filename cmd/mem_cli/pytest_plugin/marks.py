@@ -14,6 +14,8 @@ from mem_parser.budget.quantity import Allowance, parse_bytes, parse_rate
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.errors import MemError
 
+NO_INCREASE = Limit(Measure.GROWTH, growth=Allowance(), text="no increase")
+"""Of `--fail-on-increase`: what does not surely exceed the baseline is within it."""
 DOCUMENTED = (
     'limit_memory(peak, inuse=None): peak of live bytes while the test runs, such as "24 MB"',
     "limit_leaks(size, warmups=1, repeat=5): bytes that stay in use for each run of the test",
@@ -46,20 +48,20 @@ class Wanted:
 
 
 def wanted_of(item: pytest.Item, settings: Settings) -> Wanted:
-    """The limits of a test. Raises `pytest.UsageError` that names the test."""
+    """The limits of a test. One that cannot be read fails the test, in one line."""
     try:
         limits = list(_limits(item))
         sites = [_site(mark) for mark in item.iter_markers("limit_sites")]
         leaks = next((_leaks(mark) for mark in item.iter_markers("limit_leaks")), None)
     except (MemError, TypeError, ValueError) as error:
-        raise pytest.UsageError(f"{item.nodeid}: {error}") from None
+        pytest.fail(f"{item.nodeid}: {error}", pytrace=False)
     budget = settings.budget.for_program(item.nodeid) if settings.budget else Budget()
     own = {limit.measure for limit in limits}
     limits += [limit for limit in budget.limits if limit.measure not in own]
     if settings.limit_text and Measure.PEAK not in {limit.measure for limit in limits}:
         limits.append(_limit(Measure.PEAK, settings.limit_text))
     if item.nodeid in settings.known:
-        limits.append(Limit(Measure.GROWTH, growth=Allowance(), text="no increase"))
+        limits.append(NO_INCREASE)
     return Wanted(
         dataclasses.replace(
             budget,

@@ -14,10 +14,11 @@ from statistics import NormalDist
 
 import pytest
 
-from mem_cli.pytest_plugin.marks import LeakLimit, Wanted
+from mem_cli.pytest_plugin.marks import NO_INCREASE, LeakLimit, Wanted
 from mem_cli.pytest_plugin.settings import Settings
 from mem_cli.pytest_plugin.sidecar import Sidecar
 from mem_parser.budget import Report, Subject, Verdict, check, first_rate, needed_rate, open_subject
+from mem_parser.budget.measure import obstacle_of
 from mem_parser.budget.outputs.text import result_lines
 from mem_parser.budget.outputs.words import place
 from mem_parser.diff import Change, Diff, Level, diff_profiles
@@ -111,6 +112,7 @@ class Meter:
         for attempt in range(1, self.settings.tries + 1):
             subject = self.captured(item, rate, body)
             report = check([(subject, wanted.budget)], tries=self.settings.tries, attempt=attempt)
+            _pass_what_chance_explains(report, subject)
             if attempt == 1:
                 outcome.subject = subject
                 _facts(subject, outcome)
@@ -146,6 +148,15 @@ class Meter:
             count=Count.INUSE,
         )
         outcome.add(*_leak_verdict(growth, limit, rate))
+
+
+def _pass_what_chance_explains(report: Report, subject: Subject) -> None:
+    """An unchanged program lies at its baseline, which no number of samples tells from above it."""
+    if obstacle_of(subject.profile):
+        return
+    for _, result in report.results:
+        if result.limit == NO_INCREASE and result.verdict is Verdict.INCONCLUSIVE:
+            result.verdict = Verdict.PASS if result.estimate is not None else result.verdict
 
 
 def _facts(subject: Subject, outcome: Outcome) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -30,7 +31,9 @@ from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler import capture, discovery, procfs
 from mem_profiler._inject import lib
-from mem_profiler.attach import control
+from mem_profiler.attach import control, remote, turn
+from mem_profiler.attach.memory import Memory
+from mem_profiler.attach.picture import Picture
 from sampler_run import Controller, Counted, Target, build, environment
 
 __all__ = ["segments_here"]
@@ -186,6 +189,41 @@ def test_two_at_once_are_told_apart(segments_here: Path) -> None:
         errors = [end.communicate(timeout=60)[1] for end in ends]
         assert sorted(end.returncode for end in ends) == [0, 4]
         assert re.search("traced by|attached to already|attaches to", "".join(errors))
+        attaching.detach(target.pid)
+        end_storm(target)
+
+
+def test_only_one_at_a_time_has_the_turn(segments_here: Path) -> None:
+    with storm("handler", segments_here) as target:
+        with (
+            turn.taken(target.pid),
+            pytest.raises(TargetBusy, match="somebody else"),
+        ):
+            attaching.attach(target.pid)
+        attaching.attach(target.pid)
+        attaching.detach(target.pid)
+        end_storm(target)
+
+
+def test_the_file_of_one_who_is_out_of_sight_is_seen(
+    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Controllers that know nothing of each other: the second finds the sampler of the first."""
+    with storm("handler", segments_here) as target:
+        picture = remote.picture.take
+
+        def late(pid: int, memory: Memory) -> Picture:
+            taken = picture(pid, memory)
+            monkeypatch.undo()
+            monkeypatch.setenv("MEM_PROFILER_DIR", str(segments_here))
+            monkeypatch.setattr(turn, "taken", lambda _pid: contextlib.nullcontext())
+            attaching.attach(pid)
+            return taken
+
+        monkeypatch.setattr(remote.picture, "take", late)
+        with pytest.raises(TargetBusy, match="somebody else"):
+            remote.run(target.pid, remote.Command(remote.BEGIN))
+        await_threads(target.pid, 2)
         attaching.detach(target.pid)
         end_storm(target)
 

@@ -143,6 +143,8 @@ def attach(pid: int, asked_to_stop: Callable[[], bool] = never) -> Attachment:
     if pid == os.getpid():
         raise TargetUnsupported("a process cannot attach to itself")
     doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid, quick=True))
+    if procfs.stat_fields(pid)[:1] == ["T"]:
+        raise TargetBusy(f"pid {pid} is stopped", hint=f"kill -CONT {pid} lets it go on")
     _check_absent(pid)
     _check_version(pid)
     installed = mem_profiler.library_path()

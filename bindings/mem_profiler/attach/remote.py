@@ -28,7 +28,7 @@ from mem_parser.errors import (
 )
 from mem_profiler import procfs
 from mem_profiler._inject import ffi, lib
-from mem_profiler.attach import kill_points, picture, threads
+from mem_profiler.attach import kill_points, picture, threads, turn
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.picture import Picture
 
@@ -98,7 +98,7 @@ def run(pid: int, command: Command, asked_to_stop: Callable[[], bool] = never) -
     wait.
     """
     try:
-        with Memory(pid) as memory:
+        with turn.taken(pid), Memory(pid) as memory:
             return _run(pid, command, memory, asked_to_stop)
     except PermissionError:
         raise PermissionDenied(
@@ -292,6 +292,10 @@ def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
     return TargetError(f"pid {pid}: {text}; it was put back as it was")
 
 
+def _base(path: str) -> str:
+    return os.path.basename(path.removesuffix(" (deleted)"))
+
+
 class _Talk:
     """The conversation with the loader through its frame."""
 
@@ -348,10 +352,17 @@ class _Talk:
         """Write the library into the memory file that the loader made, if any; let it go on."""
         fd = self.field("fd")
         if fd >= 0:
+            self._check_first()
             self._write_library(fd)
         kill_points.at("library-written")
         self._set("go", 1)
         self._handed = True
+
+    def _check_first(self) -> None:
+        """Raise TargetBusy where another's sampler has come into the process meanwhile."""
+        if any(picture.LIBRARY.fullmatch(_base(m.path)) for m in procfs.maps(self.pid)):
+            self._give_up()
+            raise TargetBusy(f"somebody else attaches to pid {self.pid} at this moment")
 
     def _write_library(self, number: int) -> None:
         data = mem_profiler.library_path().read_bytes()

@@ -62,7 +62,7 @@ def format_table(
 def _nothing(profile: Profile, count: Count) -> str:
     what = {Count.INUSE: "in use", Count.PEAK: "live"}.get(count, str(count))
     line = f"0 samples: nothing to show ({what})"
-    if count is Count.INUSE and profile.has_alloc and int(profile.counts(Count.ALLOC)[0].sum()):
+    if count is Count.INUSE and profile.has_alloc and profile.capture.samples:
         line += "; --alloc shows what was allocated and freed"
     return line
 

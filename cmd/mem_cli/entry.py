@@ -1,0 +1,31 @@
+"""Entry points of the console scripts.
+
+Importing a command takes a few tenths of a second, in which Python would answer a Ctrl-C with a
+traceback. Here it ends the process as it ends any other; later `run_command` says so in a line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+
+
+def _run(name: str) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    heeded = handler is signal.default_int_handler  # a shell lets background jobs ignore it
+    if heeded:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    command = importlib.import_module(f"mem_cli.{name}")
+    if heeded:
+        signal.signal(signal.SIGINT, handler)
+    command.main()
+
+
+def mem_profiler() -> None:
+    """Run `mem_profiler`; never returns."""
+    _run("mem_profiler")
+
+
+def mem_parser() -> None:
+    """Run `mem_parser`; never returns."""
+    _run("mem_parser")

@@ -8,8 +8,9 @@
  *
  * Filter: two counting filters of the addresses that the slow path of free must look at (sampled
  * live blocks, link maps of recorded modules). The small one fits the L1 cache and answers nearly
- * every free while few blocks are live-sampled; behind it a large one stays useful with a million.
- * False positives cost a look-up, false negatives cannot happen.
+ * every free while few blocks are live-sampled; behind it a large one stays useful with a million: its
+ * cells also add up a mark of each address, so that another address in the cell of a single one is told
+ * from it. False positives cost a look-up of a dozen cache lines, false negatives cannot happen.
  *
  * Threads: any. Everything is HOOK.
  */
@@ -22,7 +23,9 @@
 
 #define MP_FILTER_SMALL_BITS 13 /* 16 KiB */
 #define MP_FILTER_LARGE_BITS 20 /* 2 MiB, touched only where blocks are */
-#define MP_FILTER_CELL_MAX 60000 /* no block is added to a fuller cell, so none ever wraps */
+#define MP_FILTER_COUNT_BITS 9 /* of a large cell; above them: the sum of the addresses' marks */
+#define MP_FILTER_SMALL_MAX 60000 /* no block is added to a fuller cell, so none ever wraps, */
+#define MP_FILTER_LARGE_MAX 200   /* and full tables do not come near */
 #define MP_SITE_MEMO_BITS 13
 #define MP_LOCAL_ALIGN 65536    /* largest page size of the architectures served */
 
@@ -75,8 +78,23 @@ static inline uint64_t mp_filter_small_cell(const void *p) {
     return mp_filter_page(p) >> (64 - MP_FILTER_SMALL_BITS + 5) << 5 | ((uintptr_t)p >> 4 & 0x1f);
 }
 
+/* The page also shuffles its cells, so that blocks that begin a page do not meet in a few of them. */
 static inline uint64_t mp_filter_large_cell(const void *p) {
-    return mp_filter_page(p) >> (64 - MP_FILTER_LARGE_BITS + 7) << 7 | ((uintptr_t)p >> 5 & 0x7f);
+    uint64_t page = mp_filter_page(p);
+    return page >> (64 - MP_FILTER_LARGE_BITS + 7) << 7 | (((uintptr_t)p >> 5 ^ page >> 37) & 0x7f);
+}
+
+/*
+ * What one address adds to its large cell: 1, and above the count a mark that tells it from most others
+ * that share the cell. A cell that counts one address thus holds exactly what that address added.
+ */
+static inline uint16_t mp_filter_unit(const void *p) {
+    uint64_t mark = mp_filter_page(p) >> 44 ^ (uintptr_t)p >> 3;
+    return (uint16_t)(mark << MP_FILTER_COUNT_BITS | 1);
+}
+
+static inline unsigned mp_filter_count(uint16_t cell) {
+    return cell & ((1u << MP_FILTER_COUNT_BITS) - 1);
 }
 
 /* False: `p` is certainly none of ours. One load. */
@@ -86,7 +104,8 @@ static inline bool mp_filter_hit(const void *p) {
 
 /* The second look, after mp_filter_hit(). */
 static inline bool mp_filter_hit_large(const void *p) {
-    return mp_load_acquire(&mp_local.filter_large[mp_filter_large_cell(p)]) != 0;
+    uint16_t cell = mp_load_acquire(&mp_local.filter_large[mp_filter_large_cell(p)]);
+    return mp_filter_count(cell) == 1 ? cell == mp_filter_unit(p) : cell != 0;
 }
 
 static inline void mp_filter_prefetch(const void *p) {
@@ -97,10 +116,10 @@ static inline void mp_filter_prefetch(const void *p) {
 static inline bool mp_filter_add(const void *p) {
     uint16_t *small = &mp_local.filter_small[mp_filter_small_cell(p)];
     uint16_t *large = &mp_local.filter_large[mp_filter_large_cell(p)];
-    if (mp_unlikely(mp_load_relaxed(small) > MP_FILTER_CELL_MAX) ||
-        mp_unlikely(mp_load_relaxed(large) > MP_FILTER_CELL_MAX))
+    if (mp_unlikely(mp_load_relaxed(small) > MP_FILTER_SMALL_MAX) ||
+        mp_unlikely(mp_filter_count(mp_load_relaxed(large)) > MP_FILTER_LARGE_MAX))
         return false;
-    __atomic_fetch_add(large, 1, __ATOMIC_RELEASE);
+    __atomic_fetch_add(large, mp_filter_unit(p), __ATOMIC_RELEASE);
     __atomic_fetch_add(small, 1, __ATOMIC_RELEASE);
     return true;
 }
@@ -108,7 +127,8 @@ static inline bool mp_filter_add(const void *p) {
 /* Take back what mp_filter_add() added. */
 static inline void mp_filter_remove(const void *p) {
     __atomic_fetch_sub(&mp_local.filter_small[mp_filter_small_cell(p)], 1, __ATOMIC_RELEASE);
-    __atomic_fetch_sub(&mp_local.filter_large[mp_filter_large_cell(p)], 1, __ATOMIC_RELEASE);
+    __atomic_fetch_sub(&mp_local.filter_large[mp_filter_large_cell(p)], mp_filter_unit(p),
+                       __ATOMIC_RELEASE);
 }
 
 /* INIT. Empty both filters and give their pages back. What other threads add meanwhile may be lost. */

@@ -233,9 +233,63 @@ static void test_live(void) {
     uint32_t cells = 0;
     for (uint32_t i = 0; i < 1u << MP_FILTER_SMALL_BITS; i++)
         cells += mp_local.filter_small[i] != 0;
+    for (uint32_t i = 0; i < 1u << MP_FILTER_LARGE_BITS; i++)
+        cells += mp_local.filter_large[i] != 0;
     CHECK_EQ(cells, 0);
     free(stored);
     drop_segment(&seg);
+}
+
+/* Addresses that share the large filter's cell of `first`, itself included. */
+static void find_cell_mates(const void *first, const void **mates, uint32_t n) {
+    uint64_t cell = mp_filter_large_cell(first);
+    uint32_t found = 0;
+    for (uintptr_t page = (uintptr_t)first & -4096; found < n; page += 4096)
+        for (uintptr_t p = page; p < page + 4096 && found < n; p += 16) {
+            uint64_t other = mp_filter_large_cell((void *)p);
+            if (other >> 7 != cell >> 7)
+                break; /* all of the page lie elsewhere */
+            if (other == cell && (found > 0 || p == (uintptr_t)first))
+                mates[found++] = (void *)p;
+        }
+}
+
+static void test_filter(void) {
+    enum { MATES = MP_FILTER_LARGE_MAX + 1 };
+    const void *mates[MATES + 1];
+    uint32_t wrong = 0, missing = 0;
+    find_cell_mates((void *)(uintptr_t)0x7f0000001230, mates, MATES + 1);
+
+    CASE("a cell with one address tells it from others of the cell");
+    CHECK(mp_filter_add(mates[0]));
+    for (uint32_t i = 1; i < MATES; i++)
+        wrong += mp_filter_hit_large(mates[i]);
+    CHECK(mp_filter_hit_large(mates[0]));
+    CHECK(wrong < MATES / 20);
+
+    CASE("a cell with several never denies one of them, and is full before it wraps");
+    for (uint32_t i = 1; i < MATES; i++)
+        CHECK(mp_filter_add(mates[i]));
+    CHECK(!mp_filter_add(mates[MATES]));
+    for (uint32_t gone = 0; gone < MATES; gone++) {
+        for (uint32_t i = gone; i < MATES; i++)
+            missing += !mp_filter_hit_large(mates[i]);
+        mp_filter_remove(mates[gone]);
+    }
+    CHECK_EQ(missing, 0);
+    CHECK_EQ(mp_local.filter_large[mp_filter_large_cell(mates[0])], 0);
+
+    CASE("blocks that begin pages spread over all cells");
+    uint32_t blocks = 100000, most = 0;
+    for (uintptr_t i = 0; i < blocks; i++)
+        CHECK(mp_filter_add((void *)(0x7e0000000000 + (i << 12))));
+    for (uintptr_t i = 0; i < blocks; i++) {
+        const void *p = (void *)(0x7e0000000000 + (i << 12));
+        uint32_t count = mp_filter_count(mp_local.filter_large[mp_filter_large_cell(p)]);
+        most = count > most ? count : most;
+        mp_filter_remove(p);
+    }
+    CHECK(most < 8);
 }
 
 static void test_live_evicts_old_captures(void) {
@@ -349,6 +403,7 @@ int main(void) {
     test_sites();
     test_captures_reuse_rows();
     test_live();
+    test_filter();
     test_live_evicts_old_captures();
     test_threads();
     test_guard();

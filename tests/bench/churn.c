@@ -1,15 +1,16 @@
 /*
  * churn.c - nanoseconds of one malloc+free pair in a program with a call tree.
  *
- *   churn THREADS DEPTH SECONDS [LIVE]     prints `cpu_ns wall_ns pairs`, the slowest thread's
+ *   churn THREADS DEPTH SECONDS [LIVE]     prints `cpu_ns wall_ns pairs all_pairs`
  *
  * Model: each thread keeps LIVE blocks (1024) of 208 to 400 bytes. It walks down a chain of DEPTH functions
  * without frame pointers, no function twice on a stack, on one of 64 paths; at the bottom it replaces 8
  * blocks chosen at random (free, malloc, two bytes written), from one of four call sites; then it walks
  * up again. 256 stacks and 13 sizes give a sampler 3,328 sites to keep apart.
  *
- * Time is counted after a warm-up of a quarter of SECONDS, as CPU time of the thread (what other
- * programs on the machine take is not in it) and as wall time. Also built as a library: churn_run()
+ * Time is counted after a warm-up of a quarter of SECONDS, as CPU time of the slowest thread (what other
+ * programs on the machine take is not in it) and as wall time, both per pair, over `pairs` of them;
+ * `all_pairs` are those of all threads with the warm-up, for who looks at the process from outside. Also built as a library: churn_run()
  * is what a Python program calls through ctypes.
  *
  * Build: gcc -O2 -fomit-frame-pointer churn.c -pthread; with -shared -fPIC for the library.
@@ -37,7 +38,7 @@ struct worker {
     unsigned depth;
     double seconds;
     double cpu_ns, wall_ns;
-    uint64_t pairs;
+    uint64_t warm_up_pairs, pairs;
     volatile char sink;
     pthread_barrier_t *start;
 };
@@ -130,7 +131,7 @@ static NOINLINE void *churn_thread(void *argument) {
         abort();
     uint64_t span_ns = (uint64_t)(w->seconds * 1e9);
     pthread_barrier_wait(w->start);
-    walk_until(w, now_ns(CLOCK_MONOTONIC) + span_ns / 4);
+    w->warm_up_pairs = walk_until(w, now_ns(CLOCK_MONOTONIC) + span_ns / 4);
     pthread_barrier_wait(w->start);
     uint64_t wall = now_ns(CLOCK_MONOTONIC), cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
     w->pairs = walk_until(w, wall + span_ns);
@@ -143,8 +144,8 @@ static NOINLINE void *churn_thread(void *argument) {
     return NULL;
 }
 
-/* result: {CPU ns, wall ns, pairs} of the slowest thread. 0, or -1 on bad arguments. */
-int churn_run(unsigned threads, unsigned depth, double seconds, unsigned live, double result[3]) {
+/* result: {CPU ns, wall ns, pairs} of the slowest thread, pairs of all. 0, or -1 on bad arguments. */
+int churn_run(unsigned threads, unsigned depth, double seconds, unsigned live, double result[4]) {
     static struct worker workers[THREADS_MAX];
     pthread_t ids[THREADS_MAX];
     pthread_barrier_t start;
@@ -160,9 +161,11 @@ int churn_run(unsigned threads, unsigned depth, double seconds, unsigned live, d
     if (threads == 1)
         churn_thread(&workers[0]);
     double worst = -1;
+    result[3] = 0;
     for (unsigned i = 0; i < threads; i++) {
         if (threads > 1)
             pthread_join(ids[i], NULL);
+        result[3] += (double)(workers[i].warm_up_pairs + workers[i].pairs);
         double each = workers[i].cpu_ns / (double)workers[i].pairs;
         if (each > worst) {
             worst = each;
@@ -177,14 +180,14 @@ int churn_run(unsigned threads, unsigned depth, double seconds, unsigned live, d
 
 #ifndef CHURN_LIBRARY
 int main(int argc, char **argv) {
-    double result[3];
+    double result[4];
     unsigned live = argc > 4 ? (unsigned)atoi(argv[4]) : 1024;
     if (argc < 4 || churn_run((unsigned)atoi(argv[1]), (unsigned)atoi(argv[2]), atof(argv[3]), live,
                               result) != 0) {
         fprintf(stderr, "usage: churn THREADS DEPTH SECONDS [LIVE]\n");
         return 2;
     }
-    printf("%.3f %.3f %.0f\n", result[0], result[1], result[2]);
+    printf("%.3f %.3f %.0f %.0f\n", result[0], result[1], result[2], result[3]);
     return 0;
 }
 #endif

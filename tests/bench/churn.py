@@ -1,22 +1,28 @@
-"""Nanoseconds that profilers add to one malloc+free pair of the churn program (churn.c)."""
+"""Nanoseconds that profilers add to one malloc+free pair of the churn program (churn.c): to the
+thread that allocates, and to all processes of a profiler together.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rounds import Case, Numbers, Series, interleave
-from tools import Tools, run
+from tools import Tools, children_cpu_s, run
 
 RATES = {"512K": "512K", "1024": "1024", "every block": "1"}
 LIVE = 1024
 LIVE_MANY = 131072
+WHOLE = "all processes, depth 24, 1 thread"
+SHORTEST_S = 0.001
 
 # What a Python program runs that memray watches: the same loop, through ctypes.
 SCRIPT = """
 import ctypes, sys
-out = (ctypes.c_double * 3)()
+out = (ctypes.c_double * 4)()
 threads, depth, live = (int(v) for v in sys.argv[2:5])
 ctypes.CDLL(sys.argv[1]).churn_run(threads, depth, ctypes.c_double(float(sys.argv[5])), live, out)
 print(*out)
@@ -24,8 +30,37 @@ print(*out)
 
 
 def _numbers(printed: str) -> Numbers:
-    cpu, wall, pairs = (float(v) for v in printed.split()[:3])
-    return {"cpu_ns": cpu, "wall_ns": wall, "pairs": pairs}
+    cpu, wall, pairs, all_pairs = (float(v) for v in printed.split()[:4])
+    return {"cpu_ns": cpu, "wall_ns": wall, "pairs": pairs, "all_pairs": all_pairs}
+
+
+def _from_outside(run_once: Callable[[], Numbers]) -> Numbers:
+    cpu_s, begin = children_cpu_s(), time.perf_counter()
+    numbers = run_once()
+    wall_s = time.perf_counter() - begin
+    return {**numbers, "process_cpu_s": children_cpu_s() - cpu_s, "process_wall_s": wall_s}
+
+
+def whole(case: Case, shortest: Case) -> Case:
+    """The case with `all_cpu_ns` and `all_wall_ns`: CPU time of all its processes, and time from
+    its start to its end, both per pair.
+
+    What starting and ending costs is taken out: it is that of the run `shortest`.
+    """
+
+    def run_both() -> Numbers:
+        little, much = _from_outside(shortest.run), _from_outside(case.run)
+        pairs = much["all_pairs"] - little["all_pairs"]
+        if pairs < 10 * little["all_pairs"]:
+            raise RuntimeError("it had hardly begun when its time was over")
+
+        def per_pair(number: str) -> float:
+            return 1e9 * (much[number] - little[number]) / pairs
+
+        costs = {f"all_{n}_ns": per_pair(f"process_{n}_s") for n in ("cpu", "wall")}
+        return {**much, **costs}
+
+    return Case(case.name, run_both)
 
 
 class Shape:
@@ -132,7 +167,14 @@ class Shape:
 
 
 def _is_result(words: list[str]) -> bool:
-    return len(words) == 3 and all(word.replace(".", "", 1).isdigit() for word in words)
+    return len(words) == 4 and all(word.replace(".", "", 1).isdigit() for word in words)
+
+
+def _whole(tools: Tools, seconds: float, rounds: int) -> Series:
+    """Every case at 24 frames in one thread, with the CPU time of all its processes."""
+    long, short = (Shape(tools, 1, 24, s, LIVE) for s in (seconds, SHORTEST_S))
+    pairs = zip(long.ours() + long.peers(), short.ours() + short.peers(), strict=True)
+    return interleave([whole(*pair) for pair in pairs], rounds, f"churn, {WHOLE}")
 
 
 def measure(tools: Tools, *, quick: bool) -> dict[str, Series]:
@@ -152,6 +194,7 @@ def measure(tools: Tools, *, quick: bool) -> dict[str, Series]:
                 peers = [shape.ours()[0], *shape.ours()[4:], *shape.peers()]
                 name = f"peers, {shape.name}"
                 result[name] = interleave(peers, peer_rounds, f"churn, {name}")
+    result[WHOLE] = _whole(tools, 0.5 if quick else 1.0, 3 if quick else 5)
     if not quick:
         shape = Shape(tools, 1, 24, seconds, LIVE_MANY)
         cases = shape.ours() + shape.peers()[:4]

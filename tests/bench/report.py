@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bars import CPU, Bar, Sections
+from churn import WHOLE
 from rounds import Series, added, median, ratio
 
 RATES = ("forwarding", "idle", "512K", "1024", "every block")
@@ -64,6 +65,21 @@ def _peers(sections: Sections) -> str:
             rows.append([name, *(_n(value, 0) for value in found)])
     head = ["added ns per pair, each over its own base", *(s.split(", ")[1] for s in shapes)]
     return table("One thread, ours and theirs in turns, CPU ns", head, rows)
+
+
+def _whole(series: Series) -> str:
+    """What a case adds to its thread, to all processes, and to the time that passes."""
+    numbers = (CPU, "all_cpu_ns", "all_wall_ns")
+    rows = [
+        [name, *(_n(added(series, case, base, number), 0) for number in numbers)]
+        for case, (base, name) in {
+            **{r: ("not loaded", f"ours, {r}") for r in RATES[1:3]},
+            **PEERS,
+        }.items()
+        if case in series and base in series
+    ]
+    title = "What all processes pay: one thread, 24 frames, each over its own base"
+    return table(title, ["added ns per pair", "thread's CPU", "CPU of all", "wall"], rows)
 
 
 def _live(sections: Sections) -> str | None:
@@ -155,8 +171,9 @@ def _snapshot(series: Series) -> str:
 
 
 def _parse(name: str, series: Series) -> str:
-    rows = [[case, _n(median(series, case, "seconds"), 2)] for case in series]
-    return table(f"From file to table ({name})", ["", "s"], rows)
+    numbers = ("seconds", "cpu_s")
+    rows = [[case, *(_n(median(series, case, n), 2) for n in numbers)] for case in series]
+    return table(f"From file to table ({name})", ["", "wall s", "CPU s"], rows)
 
 
 def bars_table(bars: list[Bar]) -> str:
@@ -173,6 +190,8 @@ def tables(sections: Sections, bars: list[Bar]) -> list[str]:
         texts.append(_churn(sections))
     if any(name.startswith("peers, ") for name in sections):
         texts.append(_peers(sections))
+    if sections.get(WHOLE):
+        texts.append(_whole(sections[WHOLE]))
     live = _live(sections)
     if live:
         texts.append(live)

@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import bars
+import churn
 import report
 import rounds
 import tools
@@ -57,5 +58,32 @@ def test_tables_fit_eighty_columns() -> None:
 def test_the_churn_runs_bare_forwarded_and_sampled(built: tools.Tools, threads: str) -> None:
     for extra in ({}, {"LD_PRELOAD": str(built.forward)}, built.sampled("1024")):
         words = tools.run([str(built.churn), threads, "24", "0.002"], extra).split()
-        assert len(words) == 3
-        assert float(words[2]) > 0
+        assert len(words) == 4
+        assert float(words[3]) > float(words[2]) > 0
+
+
+def test_the_cpu_of_all_processes_is_without_what_starting_costs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spent = [10.0]
+    monkeypatch.setattr(churn, "children_cpu_s", lambda: spent[0])
+
+    def case(seconds: float, pairs: float) -> rounds.Case:
+        def run() -> rounds.Numbers:
+            spent[0] += seconds
+            return {"cpu_ns": 5.0, "all_pairs": pairs}
+
+        return rounds.Case("x", run)
+
+    found = churn.whole(case(3.0, 1e9 + 50), case(1.0, 50)).run()
+    assert found["all_cpu_ns"] == 2.0
+    assert found["cpu_ns"] == 5.0
+    with pytest.raises(RuntimeError, match="hardly begun"):
+        churn.whole(case(3.0, 512), case(1.0, 512)).run()
+
+
+def test_the_cpu_of_a_childs_child_is_counted() -> None:
+    loop = "import time\nwhile time.process_time() < 0.05: pass"
+    command = ["sh", "-c", f"{sys.executable} -c '{loop}' | cat; echo"]
+    found = churn._from_outside(lambda: {"n": float(len(tools.run(command)))})
+    assert found["process_cpu_s"] >= 0.05

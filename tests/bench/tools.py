@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,12 @@ def run(
             f"{Path(command[0]).name} ended with {done.returncode}: {lines[-1][:160]}"
         )
     return done.stdout
+
+
+def children_cpu_s() -> float:
+    """CPU time so far of all children that ended, and of theirs that they waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def compile_c(name: str, sources: list[Path], *flags: str, libs: tuple[str, ...] = ()) -> Path:

@@ -93,8 +93,8 @@ def unseen(control: Control) -> list[str]:
         if not int(row["asked"]) or int(row["calls"]):
             continue
         why = (
-            "its library was loaded, but every call went past us: bound by RTLD_DEEPBIND,"
-            " or made inside the library"
+            "its library was loaded: the program took no memory of it, or its calls went past us"
+            " (bound by RTLD_DEEPBIND, or made inside the library)"
             if int(row["loaded"])
             else "its library never was: the program did not use the device, has the runtime and"
             " driver linked statically, or opened it in a namespace of its own (dlmopen)"

@@ -82,8 +82,9 @@ def permission(pid: int) -> list[Finding]:
 def _user(words: dict[str, str]) -> Finding:
     uids = [int(word) for word in words.get("Uid", "").split()]
     if may_trace_all():
-        same = bool(uids) and uids[0] == os.geteuid()
-        return Finding("user", "ok", "same user" if same else f"uid {uids[:1] or '?'} seen as root")
+        if uids and uids[0] == os.geteuid():
+            return Finding("user", "ok", "same user")
+        return Finding("user", "ok", f"of uid {uids[0] if uids else '?'}, asked as root")
     if uids and all(uid == os.geteuid() for uid in uids[:3]):
         return Finding("user", "ok", "same user")
     return Finding("user", "blocker", f"a process of uid {uids[0] if uids else '?'}", _AS_ROOT)

@@ -30,12 +30,15 @@
 #endif
 
 #define STUB_BYTES 128
+#define STUB_FIXED_BYTES 66 /* all but the copy, with pushes to undo */
 #define PAGES_MAX (2 * MP_PLAN_ENTRIES_MAX)
 #define REACH ((int64_t)0x7fff0000) /* of a 32-bit distance, with room for a stub */
 #define LOWEST ((int64_t)0x10000)   /* address that may be mapped */
 #define HIGHEST ((int64_t)0x7ffffff00000)
 #define STEP_MAX_BYTES ((int64_t)1 << 20)
 #define STEPS 1500 /* on either side: most of the reach */
+
+_Static_assert(STUB_FIXED_BYTES + MP_PLAN_COPY_BYTES <= STUB_BYTES, "room for the longest copy");
 
 /* A function that leads here, or did. */
 struct row {
@@ -357,11 +360,12 @@ static int write_jumps(bool frees, struct mp_entry_counts *counts, char *text, s
         if (!row->planned || row->on || frees != (row->record.kind == MP_ENTRY_FREE))
             continue;
         int rc = exchange(row, row->old, row->jump);
+        /* Written, but the page could not be closed: then it is undone like the others. */
+        row->on = memcmp((const void *)(uintptr_t)row->at, row->jump, row->bytes) == 0;
         if (rc != 0) {
             snprintf(text, n, "the code of the allocator cannot be changed: %s", strerror(-rc));
             return rc;
         }
-        row->on = true;
         counts->patched++;
     }
     return 0;

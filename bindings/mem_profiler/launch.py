@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import mem_profiler
-from mem_parser.errors import MemError, NoSampler, TargetUnsupported, UsageProblem
+from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetUnsupported, UsageProblem
 from mem_profiler import (
     capture,
     device_choice,
@@ -38,6 +38,7 @@ from mem_profiler.session import Result
 
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
+_ROOM_BYTES = 1 << 20  # what a segment cannot do without, about
 FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 LEFT_RUNNING_NOTE = "the process went on after the program had ended; its capture was stopped then"
 
@@ -290,7 +291,8 @@ class Run:
         images = self.current()
         if not images or images[0].pid != self.pid:
             name = os.path.basename(str(self.child.args[0]))  # type: ignore[index]
-            outcome.errors.append(NoSampler(f"{name} ended without having loaded the sampler"))
+            text = f"{name} ended without having loaded the sampler"
+            outcome.errors.append(NoSampler(text, hint=_room_hint()))
         for image in images:
             end = outcome.end if image.pid == self.pid else "target ended"
             try:
@@ -325,9 +327,23 @@ def _exec(path: str, arguments: Sequence[str], variables: dict[str, str]) -> Non
 def _never_captured(image: Image) -> MemError:
     try:
         capture.check_state(image.segment, image.pid)
+    except ProcessGone:
+        pass  # as expected: it has ended; the sampler said on its stderr why it could not capture
     except MemError as error:
         return error
-    return TargetUnsupported(f"pid {image.pid} could not start its capture")
+    return TargetUnsupported(f"pid {image.pid} could not start its capture", hint=_room_hint())
+
+
+def _room_hint() -> str | None:
+    """What to do where there is no room for a segment; None where that is not what was missing."""
+    folder = discovery.segment_dir()
+    try:
+        room = os.statvfs(folder)
+    except OSError:
+        return None
+    if room.f_bavail * room.f_frsize >= _ROOM_BYTES:
+        return None
+    return f"{folder} is full: make room, or set MEM_PROFILER_DIR to another folder"
 
 
 def _is_mapped(image: Image) -> bool:

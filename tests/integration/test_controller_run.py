@@ -281,6 +281,26 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_capture_recoverable(
         subprocess.run(["umount", str(small)], check=False, timeout=20)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount")
+@pytest.mark.parametrize("size", ["64k", "512k"])
+def test_no_room_for_the_capture_is_said_with_the_cure(
+    segment_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(small)]
+    if subprocess.run(mount, timeout=20, capture_output=True).returncode != 0:
+        pytest.skip("mount is not permitted here")
+    try:
+        monkeypatch.setenv("MEM_PROFILER_DIR", str(small))
+        done = run_command("run", "-o", tmp_path / "p", "--", "/bin/echo", "still runs")
+        assert (done.returncode, done.stdout) == (4, "still runs\n")
+        assert f"hint:  {small} is full: make room" in done.stderr
+        assert heaps(tmp_path) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=False, timeout=20)
+
+
 def test_the_sampler_is_preloaded_before_what_the_user_preloads(
     segment_dir: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ Command = Callable[..., None]
 LEAK_FOUND = 6
 """Exit code of `--fail-on leak`."""
 _WIDTH = 80
+_UNCUT = 1 << 20
 
 
 def _shared_options(command: Command) -> Command:
@@ -35,6 +38,13 @@ def _shared_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _room(output: str | None) -> int:
+    """Return the width that names are cut to: the terminal's; elsewhere nothing is cut."""
+    if output in {None, "-"} and sys.stdout.isatty():
+        return max(shutil.get_terminal_size().columns, _WIDTH)
+    return _UNCUT
 
 
 def _read(path: str) -> Profile:
@@ -121,7 +131,7 @@ def leaks(
     if profile.capture.suppressions and not suppressions:
         named = one_line(profile.capture.suppressions)
         report.notes.append(f"its LSAN_OPTIONS name a list: --suppressions {named} applies it")
-    lines = _leak_lines(report, profile, fail_on)
+    lines = _leak_lines(report, profile, fail_on, _room(options["output"]))
     _print(report.as_json(), lines, options["output"], as_json=options["as_json"])
     _check_complete(path, profile, partial=options["partial"])
     if fail_on and report.leaks:
@@ -141,16 +151,18 @@ def _in_order(files: tuple[str, ...]) -> list[tuple[str, Profile]]:
     return sorted(profiles, key=lambda item: item[1].capture.duration_s or 0.0)
 
 
-def _leak_lines(report: LeakReport, profile: Profile, fail_on: str | None) -> Iterator[str]:
+def _leak_lines(
+    report: LeakReport, profile: Profile, fail_on: str | None, width: int
+) -> Iterator[str]:
     from mem_parser.leaks import Verdict
 
     for finding in report.findings:
         if finding.verdict is Verdict.LEAK:
-            yield from _leak_text(finding)
+            yield from _leak_text(finding, width)
     for verdict in (Verdict.CACHE_LIKE, Verdict.YOUNG):
         found = [f for f in report.findings if f.verdict is verdict]
-        yield from _some(found)
-    yield from _unclear([f for f in report.findings if f.verdict is Verdict.INCONCLUSIVE])
+        yield from _some(found, width)
+    yield from _unclear([f for f in report.findings if f.verdict is Verdict.INCONCLUSIVE], width)
     if report.suppressed:
         yield f"{'suppressed':<13} {_stacks(report.suppressed)}"
     for note in report.notes:
@@ -163,9 +175,9 @@ def _leak_lines(report: LeakReport, profile: Profile, fail_on: str | None) -> It
     yield f"{text:<{_WIDTH - len(failing)}}{failing}".rstrip()
 
 
-def _leak_text(finding: Finding) -> Iterator[str]:
+def _leak_text(finding: Finding, width: int) -> Iterator[str]:
     first = finding.frames[0] if finding.frames else None
-    yield f"{'LEAK':<13} {_named(finding.frames, first.spot if first else '')}"
+    yield f"{'LEAK':<13} {_named(finding.frames, first.spot if first else '', width)}"
     rate = _rate(finding.per_hour) if finding.per_hour is not None else ""
     yield f"{'':<13} {rate}   {_bytes(finding.live)} live"
     yield f"{'':<13} {finding.evidence}"
@@ -174,24 +186,25 @@ def _leak_text(finding: Finding) -> Iterator[str]:
 _SHOWN = 10
 
 
-def _some(findings: list[Finding]) -> Iterator[str]:
+def _some(findings: list[Finding], width: int) -> Iterator[str]:
     """Yield the largest of a harmless verdict, and how many more there are."""
     for finding in findings[:_SHOWN]:
-        yield f"{finding.verdict!s:<13} {_named(finding.frames, _bytes(finding.live))}"
+        yield f"{finding.verdict!s:<13} {_named(finding.frames, _bytes(finding.live), width)}"
         yield f"{'':<13} {finding.evidence}"
     if len(findings) > _SHOWN:
         rest = findings[_SHOWN:]
         yield f"{findings[0].verdict!s:<13} {_stacks(rest)} more"
 
 
-def _unclear(findings: list[Finding]) -> Iterator[str]:
+def _unclear(findings: list[Finding], width: int) -> Iterator[str]:
     if findings:
         what = "capture longer or at a finer rate"
         yield f"{'inconclusive':<13} {_stacks(findings)}: {what}"
         largest = findings[0]
         if largest.stacks > 1 and not largest.frames:
             return
-        yield f"{'':<13} largest: {_named(largest.frames, _bytes(largest.live), used=23)}"
+        named = _named(largest.frames, _bytes(largest.live), width, used=23)
+        yield f"{'':<13} largest: {named}"
         yield f"{'':<13} {largest.evidence}"
 
 
@@ -203,14 +216,15 @@ def _stacks(findings: list[Finding]) -> str:
     return f"{count} {'stack' if count == 1 else 'stacks'}, {size}"
 
 
-def _named(frames: tuple[Frame, ...], tail: str, *, used: int = 14) -> str:
-    """Return `caller → function  tail`, cut so that a line keeps its width."""
+def _named(frames: tuple[Frame, ...], tail: str, width: int, *, used: int = 14) -> str:
+    """Return `caller → function  tail`, cut where a line would be longer than ``width``."""
     names = [one_line(f.function) for f in reversed(frames[:2])]
     name = " → ".join(names) or "[no stack]"
-    room = max(_WIDTH - used - 2 - len(tail), 20)
+    room = max(width - used - 2 - len(tail), 20)
     if len(name) > room:
         name = "…" + name[-(room - 1) :]
-    return f"{name:<{room}}  {one_line(tail)}"
+    column = max(_WIDTH - used - 2 - len(tail), 20)
+    return f"{name:<{column}}  {one_line(tail)}"
 
 
 def _bytes(value: Estimate) -> str:
@@ -266,7 +280,7 @@ def diff(
         unit=Unit.OBJECTS if objects else Unit.SPACE,
         base_name=base,
     )
-    lines = _diff_lines(result, rows)
+    lines = _diff_lines(result, rows, _room(options["output"]))
     _print(result.as_json(), lines, options["output"], as_json=options["as_json"])
     for path, profile in profiles:
         _check_complete(path, profile, partial=options["partial"])
@@ -276,7 +290,7 @@ def _rows(number: int) -> str:
     return f"{number} row" if number == 1 else f"{number} rows"
 
 
-def _diff_lines(result: Diff, rows: int) -> Iterator[str]:
+def _diff_lines(result: Diff, rows: int, width: int) -> Iterator[str]:
     from mem_parser.diff import Change
 
     real = [r for r in result.rows if r.change is not Change.NOISE]
@@ -286,7 +300,7 @@ def _diff_lines(result: Diff, rows: int) -> Iterator[str]:
         yield f"{'change':>11} {'±':>9} {'now':>10}  {'':<6}  name"
     shown = real[:rows] if rows else real
     for row in shown:
-        yield _diff_row(row, result.unit)
+        yield _diff_row(row, result.unit, width)
     if len(real) > len(shown):
         yield f"{len(real) - len(shown)} more rows: -n 0 shows all"
     if noise:
@@ -296,7 +310,7 @@ def _diff_lines(result: Diff, rows: int) -> Iterator[str]:
         yield f"note: {one_line(note)}"
 
 
-def _diff_row(row: DiffRow, unit: Unit) -> str:
+def _diff_row(row: DiffRow, unit: Unit, width: int) -> str:
     from mem_parser.reports.units import format_value
 
     margin = row.delta.margin95
@@ -308,7 +322,7 @@ def _diff_row(row: DiffRow, unit: Unit) -> str:
     )
     names = " ← ".join(one_line(f.function) for f in row.frames) or "[no stack]"
     text = f"{names}  {one_line(spot)}".rstrip()
-    room = _WIDTH - len(head)
+    room = width - len(head)
     return head + (text if len(text) <= room else text[: room - 1] + "…")
 
 

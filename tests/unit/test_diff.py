@@ -157,6 +157,15 @@ def test_the_account_adds_up_where_only_the_segment_is_known() -> None:
     assert sum(p.bytes for p in parts) == pytest.approx(40 << 20)
 
 
+def test_names_are_cut_on_terminals_only(tmp_path: Path) -> None:
+    name, file = "f" * 90, tmp_path / "x.folded"
+    file.write_text(f"main;{name} 5000\n")
+    other = tmp_path / "y.folded"
+    other.write_text(f"main;{name} 50000\n")
+    for words in (["leaks", other], ["diff", "--by", "stack", file, other]):
+        assert name in run_parser(*words).stdout
+
+
 def test_commands_print_one_object_and_end_with_their_codes(tmp_path: Path) -> None:
     file = tmp_path / "x.heap"
     header = {"duration_s": 60.0, "bucket_end_s": [7.5 * (k + 1) for k in range(8)]}

@@ -9,6 +9,7 @@ from mem_parser.model import Unit
 
 _PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 MIB = 1024.0 * 1024.0
+_LEAST_MARGIN = 0.5
 
 
 def significant(value: float, digits: int = 4) -> str:
@@ -42,9 +43,12 @@ def format_value(value: float, unit: Unit) -> str:
 
 
 def format_total(total: Estimate, unit: Unit) -> str:
-    """Return a total with its 95 % margin in the same unit: `214.6 MiB ± 0.3 (95 %)`."""
+    """Return a total with its 95 % margin in the same unit: `214.6 MiB ± 0.3 (95 %)`.
+
+    A margin below half a byte or object is none.
+    """
     text = format_value(total.value, unit) + ("" if unit is Unit.SPACE else " objects")
-    if not total.std_error or math.isnan(total.std_error):
+    if math.isnan(total.std_error) or total.margin95 < _LEAST_MARGIN:
         return text
     margin = format_bytes(total.margin95) if unit is Unit.SPACE else f"{total.margin95:.0f}"
     if unit is Unit.SPACE:

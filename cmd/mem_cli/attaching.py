@@ -101,13 +101,13 @@ def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[],
     except Stopped:
         raise KeyboardInterrupt from None
     click.echo(attached_line(pid, one.answer))
-    click.echo("next:")
-    if rate_bytes is None:
-        click.echo(f"  mem_profiler -s 60 -c 1024 -p {pid}")
-    else:
-        toggle.start(pid, rate_bytes)
-        click.echo(f"  mem_profiler stop {pid}")
-    click.echo(f"  mem_profiler detach {pid}")
+    command = f"mem_profiler -s 60 -c 1024 -p {pid}"
+    try:
+        if rate_bytes is not None:
+            toggle.start(pid, rate_bytes)
+            command = f"mem_profiler stop {pid}"
+    finally:
+        click.echo(f"next:\n  {command}\n  mem_profiler detach {pid}")
 
 
 def detach_by_hand(pid: int) -> None:

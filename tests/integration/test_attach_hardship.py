@@ -226,9 +226,10 @@ def test_a_filter_that_refuses_is_coped_with_or_told(segments_here: Path) -> Non
 def test_a_container_needs_no_file_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other mount and pid namespaces, an empty /dev/shm, none of the folders of this tree."""
     program = build("storm.c")
+    tree = program.parents[2]
     script = (
-        'cp "$0" /run/target && mount -t tmpfs none /tmp && mount -t tmpfs none /dev/shm'
-        f" && mount -t tmpfs none {program.parents[2]} && exec /run/target handler"
+        f'cp "$0" /run/target && mount -t tmpfs none {tree} && mount -t tmpfs none /tmp'
+        " && mount -t tmpfs none /dev/shm && exec /run/target handler"
     )
     shell = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]
     monkeypatch.delenv("MEM_PROFILER_DIR", raising=False)

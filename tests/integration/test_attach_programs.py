@@ -68,7 +68,7 @@ def benchmark(port: int, requests: int) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(not all(map(shutil.which, demo.PROGRAMS)), reason="redis is not installed")
 def test_redis_answers_every_request_meanwhile(segments_here: Path, tmp_path: Path) -> None:
-    with redis(tmp_path) as (pid, port), benchmark(port, 150000) as load:
+    with redis(tmp_path) as (pid, port), benchmark(port, 500000) as load:
         heap = captured(pid, tmp_path)
         attach_and_detach(pid, 5)
         output, _ = load.communicate(timeout=WAIT_S)

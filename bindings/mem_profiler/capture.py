@@ -96,6 +96,8 @@ def check_idle(segment: Segment, pid: int) -> None:
     slot = control.capture
     owner = int(slot["owner_pid"])
     who = f"mem_profiler start (pid {owner})" if owner else "MEM_PROFILER_START"
+    if owner and int(slot["deadline_ns"]) != layout.U64_MAX:
+        who = f"mem_profiler -s (pid {owner}), which has ended,"
     raise TargetBusy(
         f"pid {pid} captures already, by {who} since {since(int(slot['start_realtime_ns']))}",
         hint=f"mem_profiler snapshot {pid} writes what it has, mem_profiler stop {pid} ends it",

@@ -77,11 +77,14 @@ class Grown:
 
     def blurred(self, amount: float, alpha: float) -> bool:
         """Tell whether the baseline's own error would leave it undecided, however well the new
-        value were known. ``amount`` is what the value is held against.
+        value were known: wherever within its bounds it truly is. ``amount`` is what it is held
+        against.
         """
         more = amount - self.allowed
         low, high = self.base.lower(alpha), self.base.upper(alpha)
-        return self.factor * low + more < self.new.value < self.factor * high + more
+        below = self.new.lower(alpha) <= self.factor * low + more
+        above = self.new.upper(alpha) >= self.factor * high + more
+        return not (below or above)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ def run_command(
     "mem_parser"))``.
     """
     _keep_examples(command)
+    _fill_closed_streams()
     try:
         result = command.main(
             args=list(arguments) if arguments is not None else None,
@@ -53,6 +54,13 @@ def run_command(
     except BaseException as error:  # the outermost frame: every failure must become a line
         return _report(error)
     return result if isinstance(result, int) else 0
+
+
+def _fill_closed_streams() -> None:
+    """Open what a daemon or `>&-` has closed, where Python has None instead of a stream."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _keep_examples(command: click.Command) -> None:

@@ -1,4 +1,4 @@
-"""The console scripts while they are still being imported."""
+"""The console scripts while they are still being imported, and with closed streams."""
 
 from __future__ import annotations
 
@@ -24,13 +24,29 @@ entry.{name}()
 """
 
 
+def environment() -> dict[str, str]:
+    """One in which a child finds the packages of this tree."""
+    folders = [str(ROOT / part) for part in ("parser", "bindings", "cmd")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(tmp_path: Path, closed: str) -> None:
+    profile = tmp_path / "x.folded"
+    profile.write_text("main;f 5000\n")
+    line = f'"$0" -c "from mem_cli import entry; entry.mem_parser()" top "$1" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, profile],
+        env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["mem_profiler", "mem_parser"])
 def test_ctrl_c_during_the_imports_ends_without_a_traceback(name: str) -> None:
-    folders = [str(ROOT / part) for part in ("parser", "bindings", "cmd")]
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED.format(name=name)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
-        capture_output=True, text=True, timeout=60,
+        env=environment(), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == -signal.SIGINT
     assert done.stderr == ""

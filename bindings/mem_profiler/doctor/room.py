@@ -33,7 +33,9 @@ def shared_memory(pid: int | None) -> list[Finding]:
         cure = "set MEM_PROFILER_DIR to a writable folder"
         return [Finding("shm", "blocker", f"{folder} is mounted read-only", cure)]
     if free < _MIB:
-        return [Finding("shm", "blocker", f"{folder} is full", "make room, or --shm-size=256m")]
+        return [
+            Finding("shm", "blocker", f"{folder} is full", "make room; docker: --shm-size=256m")
+        ]
     if free < _LITTLE_BYTES:
         text = f"{folder}: {_amount(free)} free, so only few stacks fit"
         return [Finding("shm", "warning", text, "docker: --shm-size=256m")]

@@ -17,7 +17,16 @@ import pytest
 from mem_cli.pytest_plugin.marks import NO_INCREASE, LeakLimit, Wanted
 from mem_cli.pytest_plugin.settings import Settings
 from mem_cli.pytest_plugin.sidecar import Sidecar
-from mem_parser.budget import Report, Subject, Verdict, check, first_rate, needed_rate, open_subject
+from mem_parser.budget import (
+    Report,
+    Subject,
+    Verdict,
+    check,
+    combine,
+    first_rate,
+    needed_rate,
+    open_subject,
+)
 from mem_parser.budget.measure import obstacle_of
 from mem_parser.budget.outputs.text import result_lines
 from mem_parser.budget.outputs.words import place
@@ -111,8 +120,9 @@ class Meter:
         report: Report | None = None
         for attempt in range(1, self.settings.tries + 1):
             subject = self.captured(item, rate, body)
-            report = check([(subject, wanted.budget)], tries=self.settings.tries, attempt=attempt)
-            _pass_what_chance_explains(report, subject)
+            found = check([(subject, wanted.budget)], tries=self.settings.tries, attempt=attempt)
+            _pass_what_chance_explains(found, subject)
+            report = found if report is None else combine(report, found)
             if attempt == 1:
                 outcome.subject = subject
                 _facts(subject, outcome)

@@ -67,6 +67,9 @@ def _file_line(result: Result) -> str:
     return f"  {result.path}   {size(result.size_bytes)}   {', '.join(facts)}"
 
 
+LEAKS_FROM_S = 10.0  # shorter captures say little of growth
+
+
 def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
     """The lines about one written file. `awaited`: the process's ordinary end is no news."""
     ended = _ended(result, awaited=awaited)
@@ -85,6 +88,8 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
     yield "next:"
     yield f"  mem_parser -p {exe} -f {path} -t"
     yield f"  mem_parser -p {exe} -f {path} -s -o {picture}"
+    if result.duration_s >= LEAKS_FROM_S and not awaited:
+        yield f"  mem_parser leaks {path}"
     if result.devices:
         files = " ".join(f"-f {shlex.quote(one.path)}" for one in (result, *result.devices))
         yield f"  mem_parser -p {exe} {files} --by domain"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -132,6 +135,8 @@ def leaks(
         named = one_line(profile.capture.suppressions)
         report.notes.append(f"its LSAN_OPTIONS name a list: --suppressions {named} applies it")
     lines = _leak_lines(report, profile, fail_on, _room(options["output"]))
+    if not fail_on:
+        lines = itertools.chain(lines, _whole_stack(report, path))
     _print(report.as_json(), lines, options["output"], as_json=options["as_json"])
     _check_complete(path, profile, partial=options["partial"])
     if fail_on and report.leaks:
@@ -173,6 +178,15 @@ def _leak_lines(
     text = f"{count or 'no'} {'leak' if count == 1 else 'leaks'}"
     failing = f"exit code {LEAK_FOUND} (--fail-on leak)" if fail_on and count else ""
     yield f"{text:<{_WIDTH - len(failing)}}{failing}".rstrip()
+
+
+def _whole_stack(report: LeakReport, path: str) -> Iterator[str]:
+    """The command that shows the whole stack of the largest leak."""
+    if report.leaks and report.leaks[0].frames:
+        function = re.escape(report.leaks[0].frames[0].function)
+        command = ["mem_parser", "tree", path, "--focus", f"^{function}$"]
+        yield "next:"
+        yield f"  {one_line(shlex.join(command))}"
 
 
 def _leak_text(finding: Finding, width: int) -> Iterator[str]:

@@ -92,6 +92,8 @@ def is_allocator(function: Function, rule: FrameRule) -> bool:
     if name in _JEPROF_FAMILY or _JEPROF_PATTERN.search(name):
         return True
     module = function.module.rsplit("/", 1)[-1]
+    # An attached sampler is mapped from a memfd; a file cut early knows it by that name alone.
+    module = module.removeprefix("memfd:").removesuffix(" (deleted)")
     if not function.known:
         # What has no name in a stripped allocator is one of its inner functions; in the
         # sampler, a hook.

@@ -143,8 +143,8 @@ static void treat(struct scan *s, unsigned type, const ElfW(Sym) * symbol, int w
     uintptr_t value = __atomic_load_n(slot, __ATOMIC_RELAXED);
     if (value == w->hook) {
         s->counts->already++;
-        if (mp_kept_is_on())
-            mp_kept_adopt(s->elf, s->identity, address, w->expected, w->hook);
+        if (mp_kept_is_on() && !mp_kept_adopt(s->elf, s->identity, address, w->expected, w->hook))
+            s->counts->failed++;
         return;
     }
     bool leads_there = value == w->expected || (s->table->is_default[want] &&

@@ -65,12 +65,13 @@ bool mp_kept_note(const struct mp_elf *elf, uint64_t identity, uintptr_t slot, u
         .slot = slot, .old = old, .hook = hook, .dynamic = elf->dynamic, .identity = identity});
 }
 
-void mp_kept_adopt(const struct mp_elf *elf, uint64_t identity, uintptr_t slot, uintptr_t old,
+bool mp_kept_adopt(const struct mp_elf *elf, uint64_t identity, uintptr_t slot, uintptr_t old,
                    uintptr_t hook) {
     uint32_t at = *place_of(slot);
     const struct kept_row *row = at != 0 ? &kept.row[at - 1] : NULL;
-    if (row == NULL || row->dynamic != elf->dynamic || row->identity != identity)
-        mp_kept_note(elf, identity, slot, old, hook);
+    if (row != NULL && row->dynamic == elf->dynamic && row->identity == identity)
+        return true;
+    return mp_kept_note(elf, identity, slot, old, hook);
 }
 
 /* Call `visit_row` for each row whose module still is the same one. */

@@ -34,8 +34,9 @@ bool mp_kept_is_on(void);
 bool mp_kept_note(const struct mp_elf *elf, uint64_t identity, uintptr_t slot, uintptr_t old,
                   uintptr_t hook);
 
-/* A slot leads to `hook` that we have no row of: remember that `old` belongs there. */
-void mp_kept_adopt(const struct mp_elf *elf, uint64_t identity, uintptr_t slot, uintptr_t old,
+/* A slot leads to `hook` that we have no row of: remember that `old` belongs there. False: no room, it will
+ * not get it back. */
+bool mp_kept_adopt(const struct mp_elf *elf, uint64_t identity, uintptr_t slot, uintptr_t old,
                    uintptr_t hook);
 
 /* Forget rows of modules that are gone. */

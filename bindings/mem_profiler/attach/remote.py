@@ -25,6 +25,7 @@ from mem_parser.errors import (
     TargetBusy,
     TargetError,
     TargetUnsupported,
+    UsageProblem,
 )
 from mem_profiler import procfs
 from mem_profiler._inject import ffi, lib
@@ -155,10 +156,18 @@ def _frame(here: Picture, command: Command) -> Any:
     request = frame.request
     request.version = lib.MP_ATTACH_VERSION
     request.command = command.number
-    request.installed_path = os.fsencode(command.installed_path)
-    request.dir = os.fsencode(command.folder)
-    request.options = command.options.encode()
+    request.installed_path = _fitting(os.fsencode(command.installed_path), request.installed_path)
+    request.dir = _fitting(os.fsencode(command.folder), request.dir)
+    request.options = _fitting(command.options.encode(), request.options)
     return frame
+
+
+def _fitting(text: bytes, array: Any) -> bytes:
+    room = len(array) - 1
+    if len(text) > room:
+        shown = text.decode("utf-8", "replace")
+        raise UsageProblem(f"{shown} is longer than {room} bytes, which an attach cannot hand over")
+    return text
 
 
 @dataclass

@@ -50,4 +50,6 @@ def raise_blocker(subject: str, findings: Sequence[Finding]) -> None:
     if blocker is None:
         return
     kind: type[MemError] = PermissionDenied if blocker.check in _PERMISSIONS else TargetUnsupported
-    raise kind(f"{subject}: {blocker.text}", hint=blocker.cure or None)
+    named = blocker.check == "process"  # such a text says itself whom it is about
+    text = blocker.text if named else f"{subject}: {blocker.text}"
+    raise kind(text, hint=blocker.cure or None)

@@ -24,7 +24,7 @@ from mem_parser.budget.baseline import (
     functions_of,
 )
 from mem_parser.budget.bounds import Bounded, difference_lower, difference_upper
-from mem_parser.budget.measure import Measured
+from mem_parser.budget.measure import Measured, look_note
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.diff import RATE, Change
@@ -115,8 +115,10 @@ def measure_growth(
             None, "the baseline has no line for this site: renew it with --update-baseline"
         )
     new = amount_of(profile, part, program.measure)
-    note = f"{'peak' if program.measure is Count.PEAK else 'in use'} against the baseline"
-    return Measured(Grown(new, stored.bounded(program.rate), factor), notes=[note])
+    notes = [f"{'peak' if program.measure is Count.PEAK else 'in use'} against the baseline"]
+    if program.measure is Count.PEAK:
+        notes += filter(None, [look_note(profile, amount_of(profile, profile, Count.PEAK).value)])
+    return Measured(Grown(new, stored.bounded(program.rate), factor), notes=notes)
 
 
 def allowed_factor(limit: Limit) -> float:

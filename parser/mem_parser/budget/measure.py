@@ -30,7 +30,7 @@ from mem_parser.budget.bounds import Bounded, Sampled, of_reading, sampled
 from mem_parser.budget.rules import Measure
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Profile
-from mem_parser.reports.units import percent
+from mem_parser.reports.units import format_bytes, percent
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
@@ -38,6 +38,7 @@ FEWEST_LOOKS = 3
 """With fewer readings than this the peak is not known."""
 _LOOKS_PER_TURNOVER = 20.0
 _LIKELY = 6.0
+_MET = 0.1
 _MOST_LIKELY = 64
 
 
@@ -153,10 +154,26 @@ def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
         note = "the file holds no peak; bounded by all that was ever allocated"
         return Measured(_Between(found, ever), notes=[note])
     whole = highest(profile, profile)
-    kept = sampled(profile, Count.PEAK).value
-    # Counts by site are those of a reading, which may be below the highest total.
-    behind = max(whole.value - max(kept, sampled(profile, Count.INUSE).value), 0.0)
-    return Measured(_Behind(found, behind, ever) if behind else found)
+    behind = peak_unseen(profile, whole.value)
+    note = look_note(profile, whole.value)
+    return Measured(_Behind(found, behind, ever) if behind else found, notes=[note] if note else [])
+
+
+def peak_unseen(profile: Profile, highest_bytes: float) -> float:
+    """Return the bytes by which the highest total is above those of which counts by site are kept:
+    they are of a reading, and what lived between two readings is in the total alone.
+    """
+    seen = max(sampled(profile, Count.PEAK).value, sampled(profile, Count.INUSE).value)
+    return max(highest_bytes - seen, 0.0)
+
+
+def look_note(profile: Profile, highest_bytes: float) -> str:
+    """Say that sites are known of a time well before the peak; empty where a reading met it."""
+    unseen = peak_unseen(profile, highest_bytes)
+    if not profile.has(Count.PEAK) or unseen <= _MET * highest_bytes:
+        return ""
+    seen = format_bytes(highest_bytes - unseen)
+    return f"no look met the peak: sites are those of {seen} of its {format_bytes(highest_bytes)}"
 
 
 @dataclass(frozen=True, slots=True)

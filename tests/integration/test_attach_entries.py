@@ -14,6 +14,7 @@ import pytest
 
 from attach_agent import Answer, Attached
 from c_build import BUILD, compile_program
+from controller_tools import wait_until
 from mem_parser.errors import TargetUnsupported
 from mem_profiler import capture
 from mem_profiler.entries import plan
@@ -58,9 +59,23 @@ def attach(target: Attached) -> tuple[plan.Plan, Answer]:
     return made, target.begin()
 
 
+def settled_maps(pid: int) -> list[str]:
+    """The mappings once two looks agree: one that is just split or joined may be shown twice."""
+    path = Path(f"/proc/{pid}/maps")
+    before, now = "", path.read_text()
+
+    def settled() -> bool:
+        nonlocal before, now
+        before, now = now, path.read_text()
+        return before == now
+
+    wait_until(settled, "the mappings are settled")
+    return now.splitlines()
+
+
 def code(target: Attached) -> bytes:
     """The program's code as it lies in memory."""
-    lines = Path(f"/proc/{target.pid}/maps").read_text().splitlines()
+    lines = settled_maps(target.pid)
     exe = str(Path(f"/proc/{target.pid}/exe").readlink())
     found = b""
     with open(f"/proc/{target.pid}/mem", "rb") as memory:

@@ -59,7 +59,10 @@ static struct mp_device_site_row *site_of(const struct mp_device_capture *captur
     uint32_t stack = stack_of(seg, block);
     row->site_key = mp_site_key(stack, block->asked_bytes, block->domain, mp_shard_of(row->thread),
                                 capture->number);
+    uint32_t ready = mp_table_ready(sites.levels, sites.table);
     row->site = mp_keyed_intern(seg, &sites, row->site_key);
+    if (row->site == MP_KEYED_NONE && mp_device_add_level(seg, sites.levels, sites.table, ready))
+        row->site = mp_keyed_intern(seg, &sites, row->site_key);
     if (row->site == MP_KEYED_NONE && stack >= MP_STACK_LOST_MAX) {
         row->site_key = mp_site_key(MP_STACK_LOST_SITES_FULL, block->asked_bytes, block->domain,
                                     mp_shard_of(row->thread), capture->number);

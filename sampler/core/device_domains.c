@@ -23,16 +23,17 @@ static bool give_pages(struct mp_segment *seg, uint64_t offset, uint64_t bytes,
     return true;
 }
 
-static bool first_level(struct mp_segment *seg, const struct mp_levels *levels,
-                        struct mp_table *table) {
-    if (mp_likely(mp_table_ready(levels, table) > 0))
+bool mp_device_add_level(struct mp_segment *seg, const struct mp_levels *levels,
+                         struct mp_table *table, uint32_t ready) {
+    if (mp_likely(mp_table_ready(levels, table) > ready))
         return true;
-    const struct mp_level *level = &levels->level[0];
-    if (levels->count == 0 ||
-        !give_pages(seg, level->offset, mp_level_bytes(level), &table->level[0].reserved_bytes))
+    if (ready >= levels->count)
         return false;
-    mp_cas_u32(&table->levels_ready, 0, 1);
-    return mp_table_ready(levels, table) > 0;
+    const struct mp_level *level = &levels->level[ready];
+    if (!give_pages(seg, level->offset, mp_level_bytes(level), &table->level[ready].reserved_bytes))
+        return false;
+    mp_cas_u32(&table->levels_ready, ready, ready + 1);
+    return mp_table_ready(levels, table) > ready;
 }
 
 bool mp_device_ready(struct mp_segment *seg) {
@@ -43,8 +44,8 @@ bool mp_device_ready(struct mp_segment *seg) {
            give_pages(seg, layout->device_lost_sites.offset,
                       mp_level_bytes(&layout->device_lost_sites),
                       &c->device_lost_sites.reserved_bytes) &&
-           first_level(seg, &layout->device_sites, &c->device_sites) &&
-           first_level(seg, &layout->device_live, &c->device_live);
+           mp_device_add_level(seg, &layout->device_sites, &c->device_sites, 0) &&
+           mp_device_add_level(seg, &layout->device_live, &c->device_live, 0);
 }
 
 static struct mp_domain *rows_of(struct mp_segment *seg) {

@@ -16,6 +16,13 @@
 /* HOOK. Are the device tables usable? Gives them their first pages if they have none yet. */
 bool mp_device_ready(struct mp_segment *seg);
 
+/*
+ * HOOK. Make level `ready` usable, at once and whatever other threads are doing: driver calls are slow and
+ * few, so a piece may be given pages twice, where a hook of malloc would go on without. True: it is.
+ */
+bool mp_device_add_level(struct mp_segment *seg, const struct mp_levels *levels,
+                         struct mp_table *table, uint32_t ready);
+
 /* HOOK. Row of a domain that this segment knows, or NULL. */
 struct mp_domain *mp_domain_at(struct mp_segment *seg, uint32_t domain);
 

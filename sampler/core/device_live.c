@@ -2,6 +2,8 @@
  * device_live.c - live blocks of device memory. See device_live.h.
  */
 #include "device_live.h"
+
+#include "device_domains.h"
 #include "sites.h"
 
 #define OWNERS_MASK 0xffffffffULL
@@ -108,9 +110,7 @@ bool mp_device_live_add(struct mp_segment *seg, const struct mp_device_live_row 
     if (mp_load_relaxed(&table->wanted) > ready)
         mp_table_grow(seg, levels, table);
     uint32_t at = claim(seg, ready, key, hash, capture, &number);
-    if (at == MP_ROW_NONE) {
-        mp_store_relaxed(&table->wanted, ready + 1);
-        mp_table_grow(seg, levels, table);
+    if (at == MP_ROW_NONE && mp_device_add_level(seg, levels, table, ready)) {
         at = claim(seg, mp_table_ready(levels, table), key, hash, capture, &number);
     }
     if (at == MP_ROW_NONE)

@@ -68,8 +68,10 @@ uint32_t mp_keyed_intern(struct mp_segment *seg, const struct mp_keyed *keyed, u
     for (uint32_t i = 0; i < ready; i++)
         if ((row = mp_level_find(seg, &levels->level[i], hash, key)) != MP_ROW_NONE)
             return i << 28 | row;
-    if (mp_load_relaxed(&table->wanted) > ready)
+    if (mp_load_relaxed(&table->wanted) > ready) {
         mp_table_grow(seg, levels, table);
+        ready = mp_table_ready(levels, table);
+    }
     for (uint32_t i = 0; i < ready; i++) {
         if ((row = add_to_level(seg, &levels->level[i], hash, key)) == MP_ROW_NONE)
             continue;

@@ -259,7 +259,9 @@ class Run:
         number = control.number("capture_number")
         if number == 0:
             raise _never_captured(image)
-        notes = [f"not everything is seen: {self.plan_problem}"] if self.plan_problem else []
+        notes = []
+        if self.plan_problem and image.pid == self.pid:
+            notes.append(f"not everything is seen: {self.plan_problem}")
         alive = image.pid != self.pid and _is_mapped(image)
         if alive:
             notes.append(LEFT_RUNNING_NOTE)

@@ -203,10 +203,8 @@ static void ask_totals(const struct mp_device_scope *scope, const struct mp_devi
     size_t free_bytes = 0, total_bytes = 0;
     if (domain == MP_DOMAIN_NONE || !mp_device_actual_due(domain))
         return;
-    int saved_errno = errno;
     if (ask(&free_bytes, &total_bytes) == MP_CUDA_SUCCESS && free_bytes <= total_bytes)
         mp_device_actual(domain, total_bytes - free_bytes, total_bytes);
-    errno = saved_errno;
 }
 
 MP_CUDA_ROWS(MP_ROW_WRAPPER)

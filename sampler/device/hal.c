@@ -76,7 +76,6 @@ void mp_hal_ask_totals(const struct mp_device_scope *scope) {
     if (domain == MP_DOMAIN_NONE || !mp_device_actual_due(domain))
         return;
     static const unsigned types[] = {MP_HAL_INFO_HBM, MP_HAL_INFO_DDR};
-    int saved_errno = errno;
     for (unsigned i = 0; i < 2; i++) {
         struct MemInfo info = {0};
         if (ask((DVdevice)device, types[i], &info) != 0)
@@ -88,5 +87,4 @@ void mp_hal_ask_totals(const struct mp_device_scope *scope) {
         mp_device_actual(domain, total - free, total);
         break;
     }
-    errno = saved_errno;
 }

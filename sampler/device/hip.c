@@ -37,10 +37,8 @@ static void ask_totals(const struct mp_device_scope *scope, bool ok) {
     uint32_t domain = mp_domain_intern("hip", device, MP_MEMORY_DEVICE);
     if (domain == MP_DOMAIN_NONE || !mp_device_actual_due(domain))
         return;
-    int saved_errno = errno;
     if (ask(&free_bytes, &total_bytes) == MP_HIP_SUCCESS && free_bytes <= total_bytes)
         mp_device_actual(domain, total_bytes - free_bytes, total_bytes);
-    errno = saved_errno;
 }
 
 #define MP_ROW_FAMILY MP_FAMILY_HIP

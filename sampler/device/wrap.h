@@ -64,10 +64,12 @@
         mp_device_enter(&scope, MP_ROW_FAMILY, (uintptr_t)name, &caller);                          \
         MP_BEFORE_##role(__VA_ARGS__);                                                             \
         result rc = ((__typeof__(&name))mp_row_real(&mp_row_##name))args;                          \
+        int saved_errno = errno; /* what is recorded may ask the driver */                         \
         bool ok = MP_ROW_OK(rc);                                                                   \
         MP_AFTER_##role(__VA_ARGS__);                                                              \
         mp_device_leave(&scope, ok);                                                               \
         MP_ROW_TAIL(&scope, &mp_row_##name);                                                       \
+        errno = saved_errno;                                                                       \
         return rc;                                                                                 \
     }
 

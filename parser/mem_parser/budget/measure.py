@@ -142,7 +142,7 @@ def _peak(profile: Profile, part: Profile) -> Measured:
     if ever is None:
         return Measured(found, short)
     return Measured(
-        _Between(found, ever), notes=[f"{short}; bounded by all that was ever allocated"]
+        _Glimpsed(found, ever), notes=[f"{short}; bounded by all that was ever allocated"]
     )
 
 
@@ -152,11 +152,13 @@ def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
         if ever is None:
             return Measured(found, "the file holds no peak")
         note = "the file holds no peak; bounded by all that was ever allocated"
-        return Measured(_Between(found, ever), notes=[note])
+        return Measured(_Glimpsed(found, ever), notes=[note])
     whole = highest(profile, profile)
     behind = peak_unseen(profile, whole.value)
     note = look_note(profile, whole.value)
-    return Measured(_Behind(found, behind, ever) if behind else found, notes=[note] if note else [])
+    return Measured(
+        _Glimpsed(found, ever, behind) if behind else found, notes=[note] if note else []
+    )
 
 
 def peak_unseen(profile: Profile, highest_bytes: float) -> float:
@@ -177,36 +179,14 @@ def look_note(profile: Profile, highest_bytes: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Between:
-    """Something seen too rarely, and something that is surely more."""
-
-    seen: Highest
-    ever: Sampled
-
-    @property
-    def value(self) -> float:
-        return self.seen.value
-
-    @property
-    def estimate(self) -> Estimate:
-        return self.seen.estimate
-
-    def lower(self, alpha: float) -> float:
-        return self.seen.lower(alpha)
-
-    def upper(self, alpha: float) -> float:
-        return self.ever.upper(alpha)
-
-
-@dataclass(frozen=True, slots=True)
-class _Behind:
-    """A part's peak, to which at most ``extra`` bytes may have been added until the whole's, and no
-    more than was ``ever`` allocated.
+class _Glimpsed:
+    """A peak that no reading met: at most ``unseen`` bytes more than was ``seen``, and no more than
+    was ``ever`` allocated.
     """
 
     seen: Highest
-    extra: float
     ever: Sampled | None
+    unseen: float = math.inf
 
     @property
     def value(self) -> float:
@@ -220,7 +200,7 @@ class _Behind:
         return self.seen.lower(alpha)
 
     def upper(self, alpha: float) -> float:
-        more = self.seen.upper(alpha) + self.extra
+        more = self.seen.upper(alpha) + self.unseen
         return more if self.ever is None else min(more, self.ever.upper(alpha))
 
 

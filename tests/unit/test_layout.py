@@ -21,8 +21,8 @@ PACKAGES = {
 }
 # What mem_profiler may take from mem_parser: errors, formulas, the version, the ELF reader.
 SHARED = {
-    "mem_parser", "mem_parser.errors", "mem_parser.estimate", "mem_parser.version",
-    "mem_parser.symbols.elf",
+    "mem_parser", "mem_parser.errors", "mem_parser.estimate", "mem_parser.plainfile",
+    "mem_parser.version", "mem_parser.symbols.elf",
 }  # fmt: skip
 MACHINE_PATH = re.compile(r"/(?:work|root|home/[a-z]\w+|Users)/")
 NOT_TEXT = {".png", ".svg", ".gz", ".heap", ".bin"}

@@ -19,7 +19,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
@@ -31,6 +31,8 @@ GRACE_S = 5.0  # for a child that was asked to stop
 POLL_S = 0.05
 
 Asked = Callable[[], bool]
+# Gives up rights; gets the descriptors that the child still needs.
+Enter = Callable[[Sequence[int]], None]
 
 
 class Stopped(Exception):
@@ -48,70 +50,105 @@ def call(
     deadline_s: float,
     asked_to_stop: Asked = never,
     *,
-    enter: Callable[[], None] | None = None,
+    enter: Enter | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Any:
     """Return what `work` returns in a child: something that JSON can tell.
 
-    `work` gets a function that says whether the user asked to stop. `what` begins the message of a
-    failure ("pid 4711"); `enter` is called in the child first, to give up rights. Raises what
-    `work` raises of MemError's kinds and `Stopped`; TargetBusy where the child did not answer
-    in `deadline_s` or ended without an answer.
+    Parameters and errors are those of `Child` and its `result`.
     """
-    answer, result = os.pipe2(os.O_CLOEXEC)
-    wish, stop = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        os.close(answer)
-        os.close(stop)
-        _serve(work, wish, result, enter, memory_bytes)
-    os.close(result)
-    os.close(wish)
-    try:
-        message = _await(answer, stop, what, deadline_s, asked_to_stop)
-    finally:
-        os.close(answer)
-        os.close(stop)
+    with Child(work, what, enter=enter, memory_bytes=memory_bytes) as child:
+        return child.result(deadline_s, asked_to_stop)
+
+
+class Child:
+    """A forked process at work. Use as a context manager: it never outlives that."""
+
+    def __init__(
+        self,
+        work: Callable[[Asked], Any],
+        what: str,
+        *,
+        enter: Enter | None = None,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        """Begin. `work` gets a function that says whether the user asked to stop.
+
+        `what` begins the message of a failure ("pid 4711"). `enter` is called in the child first,
+        to give up rights; the child ends where it fails. Raises OSError where there can be none.
+        """
+        self._what = what
+        self._answer, result = os.pipe2(os.O_CLOEXEC)
+        wish, self._wish = os.pipe2(os.O_CLOEXEC)
+        parent = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._answer)
+            os.close(self._wish)
+            _serve(parent, work, (wish, result), enter, memory_bytes)
+        os.close(result)
+        os.close(wish)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        os.close(self._answer)
+        os.close(self._wish)
+        self._end()
+
+    def _end(self) -> int:
+        """End it if need be; its wait status, 0 where it was waited for before."""
+        if not self._pid:
+            return 0
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-    if message is None:
-        ended = os.waitstatus_to_exitcode(status)
-        how = "without an answer" if ended >= 0 else f"by {_signal_name(-ended)}"
-        raise TargetBusy(f"{what}: the part of mem_profiler that looks at it ended {how}")
-    return _unpacked(message)
+            os.kill(self._pid, signal.SIGKILL)
+        pid, self._pid = self._pid, 0
+        return os.waitpid(pid, 0)[1]
 
+    def result(self, deadline_s: float, asked_to_stop: Asked = never) -> Any:
+        """What the work returned, once it has.
 
-def _await(
-    answer: int, stop: int, what: str, deadline_s: float, asked_to_stop: Asked
-) -> bytes | None:
-    """The child's message; None: it ended without one. Raises TargetBusy, Stopped."""
-    give_up = time.monotonic() + deadline_s
-    told = False
-    message = bytearray()
-    poll = select.poll()
-    poll.register(answer, select.POLLIN)
-    while True:
-        left = give_up - time.monotonic()
-        if left <= 0:
-            if told:
-                raise Stopped
-            raise TargetBusy(
-                f"{what} did not answer for {deadline_s:.0f} s",
-                hint="its memory may lie on a file system that does not answer",
-            )
-        if not told and asked_to_stop():
-            told = True
-            os.write(stop, b"!")
-            give_up = min(give_up, time.monotonic() + GRACE_S)
-        if not poll.poll(min(POLL_S, left) * 1000):
-            continue
-        part = os.read(answer, 1 << 16)
-        if not part:
-            return bytes(message) if message.endswith(b"\n") else None
-        message += part
-        if len(message) > MESSAGE_MAX_BYTES:
-            raise TargetBusy(f"{what}: the part of mem_profiler that looks at it says too much")
+        Raises what it raised of MemError's kinds and `Stopped`; TargetBusy where there was no
+        answer in `deadline_s`, or the child ended without one.
+        """
+        message = self._await(deadline_s, asked_to_stop)
+        if message is None:
+            ended = os.waitstatus_to_exitcode(self._end())
+            how = "without an answer" if ended >= 0 else f"by {_signal_name(-ended)}"
+            raise TargetBusy(f"{self._what}: the part of mem_profiler that looks at it ended {how}")
+        return _unpacked(message)
+
+    def _await(self, deadline_s: float, asked_to_stop: Asked) -> bytes | None:
+        """The child's message; None: it ended without one. Raises TargetBusy, Stopped."""
+        give_up = time.monotonic() + deadline_s
+        told = False
+        message = bytearray()
+        poll = select.poll()
+        poll.register(self._answer, select.POLLIN)
+        while True:
+            left = give_up - time.monotonic()
+            if left <= 0:
+                raise Stopped if told else self._late(deadline_s)
+            if not told and asked_to_stop():
+                told = True
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(self._wish, b"!")
+                give_up = min(give_up, time.monotonic() + GRACE_S)
+            if not poll.poll(min(POLL_S, left) * 1000):
+                continue
+            part = os.read(self._answer, 1 << 16)
+            if not part:
+                return bytes(message) if message.endswith(b"\n") else None
+            message += part
+            if len(message) > MESSAGE_MAX_BYTES:
+                raise MemError(f"{self._what}: the part of mem_profiler that looks at it babbles")
+
+    def _late(self, deadline_s: float) -> TargetBusy:
+        return TargetBusy(
+            f"{self._what} did not answer for {deadline_s:.0f} s",
+            hint="its memory may lie on a file system that does not answer",
+        )
 
 
 def _signal_name(number: int) -> str:
@@ -122,22 +159,29 @@ def _signal_name(number: int) -> str:
 
 
 def _serve(
+    parent: int,
     work: Callable[[Asked], Any],
-    wish: int,
-    result: int,
-    enter: Callable[[], None] | None,
+    pipes: tuple[int, int],
+    enter: Enter | None,
     memory_bytes: int,
 ) -> NoReturn:
-    """Do the work and end; nothing of the parent's is flushed or cleaned up twice."""
+    """Do the work and end; nothing of the parent's is flushed or cleaned up twice.
+
+    `pipes`: the end that tells of the user's wish, the end for the answer.
+    """
+    wish, result = pipes
     try:
-        system.die_with_parent()
+        system.die_with_parent(parent)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)  # the parent hears them, and says so
         limit_memory(memory_bytes)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         poll = select.poll()
         poll.register(wish, select.POLLIN)
-        message = _outcome(lambda: work(lambda: bool(poll.poll(0))), enter)
+        if enter is not None:
+            enter(pipes)
+            system.die_with_parent(parent)
+        message = _outcome(lambda: work(lambda: bool(poll.poll(0))))
         view = memoryview(message)
         while view:
             view = view[os.write(result, view) :]
@@ -145,10 +189,8 @@ def _serve(
         os._exit(0)
 
 
-def _outcome(work: Callable[[], Any], enter: Callable[[], None] | None) -> bytes:
+def _outcome(work: Callable[[], Any]) -> bytes:
     try:
-        if enter is not None:
-            enter()
         told = {"result": work()}
     except Stopped:
         told = {"error": "Stopped"}

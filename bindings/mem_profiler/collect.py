@@ -334,6 +334,7 @@ def read_stacks(segment: Segment, control: Control, ids: Ints) -> Stacks:
     depth = heads["depth"].astype(np.int64)
     real &= (heads["hash"] != 0) & (depth > 0) & (depth <= layout.DEPTH_MAX)
     real &= at + words + depth <= len(arena)
+    real &= _apart(at, np.where(real, words + depth, 0))
     depth = np.where(real, depth, 1)
     first = np.concatenate(([0], np.cumsum(depth)))[:-1].astype(np.int64)
     frames = np.ones(int(depth.sum()), np.uint64)
@@ -350,6 +351,17 @@ def read_stacks(segment: Segment, control: Control, ids: Ints) -> Stacks:
         first=first,
         frames=frames,
     )
+
+
+def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
+    """Which records begin where no record before them is: records lie back to back, and forged ones
+    that overlap would stand for more memory than there is. `at` may come in any order.
+    """
+    order = np.argsort(at, kind="stable")
+    ends = np.maximum.accumulate((at + length)[order])
+    apart = np.ones(len(at), np.bool_)
+    apart[order[1:]] = at[order[1:]] >= ends[:-1]
+    return np.asarray(apart | (length == 0))
 
 
 def read_threads(segment: Segment, control: Control) -> list[tuple[int, str]]:

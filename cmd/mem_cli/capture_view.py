@@ -18,7 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from mem_parser.errors import one_line
 from mem_profiler.listing import Row
-from mem_profiler.session import Result, Session
+from mem_profiler.saving import Result
+from mem_profiler.session import Session
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STATE_COLUMN = 3

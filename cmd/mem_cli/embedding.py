@@ -9,7 +9,7 @@ import click
 
 from mem_cli.output import write_bytes
 from mem_parser.errors import MemError, one_line
-from mem_profiler.session import Result
+from mem_profiler.saving import Result
 
 
 def embed_names(results: Iterable[Result]) -> None:

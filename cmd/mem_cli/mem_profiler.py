@@ -35,7 +35,8 @@ from mem_profiler import (
     session,
     toggle,
 )
-from mem_profiler.session import Rates, Result
+from mem_profiler.saving import Result
+from mem_profiler.session import Rates
 
 RATE_MAX_BYTES = 1 << 30
 SECONDS_MAX = 1e8
@@ -335,12 +336,17 @@ def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Ou
 @cli.command()
 def ps() -> None:
     """List every process with a sampler, and what dead ones left."""
-    rows = listing.rows()
-    if not rows:
+    found = listing.listing()
+    if not found.rows:
         click.echo("no process with a sampler; mem_profiler run -- PROG ARGS starts one")
         return
-    for line in capture_view.process_lines(rows):
+    for line in capture_view.process_lines(found.rows):
         click.echo(line)
+    if found.more:
+        click.echo(
+            f"and {found.more} more of dead processes: mem_profiler recover writes them,"
+            " mem_profiler clean --all removes them"
+        )
 
 
 @cli.command()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler import layout
+from mem_profiler import layout, leftovers
 from mem_profiler.segment import Segment
 from sampler_run import (
     SAMPLER,
@@ -182,15 +182,16 @@ def test_what_killed_processes_left_unused_is_swept_by_the_next(folder: Path) ->
     assert segments(folder) == []
 
 
-def test_a_shell_that_ends_without_destructors_leaves_nothing_after_a_sweep(folder: Path) -> None:
+def test_a_shell_that_ends_without_destructors_leaves_nothing_after_a_sweep(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dash = shutil.which("dash")
     if dash is None:
         pytest.skip("dash is not installed")
-    from mem_profiler import discovery
-
     result = run([dash, "-c", "for i in 1 2 3 4 5 6; do /bin/true; done"], environment(folder))
     assert result.returncode == 0
-    assert discovery.sweep(discovery.in_folders([folder])) == []
+    monkeypatch.setenv("MEM_PROFILER_DIR", str(folder))
+    assert leftovers.sweep(leftovers.in_folders()) == []
     assert segments(folder) == []
 
 

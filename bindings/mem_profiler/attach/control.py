@@ -29,7 +29,7 @@ from mem_parser.errors import (
     TargetUnsupported,
 )
 from mem_parser.symbols.elf import ElfImage
-from mem_profiler import child, discovery, doctor, layout, procfs
+from mem_profiler import child, discovery, doctor, folders, layout, procfs
 from mem_profiler.attach import picture, remote
 from mem_profiler.attach.images import images_of, program_of
 from mem_profiler.attach.memory import Memory
@@ -164,8 +164,8 @@ def _options() -> str:
 
 def _folder(pid: int) -> str:
     """The base folder that the target shall use: ours, where both see the same files."""
-    wanted = str(discovery.segment_dir())
-    if wanted == discovery.DEFAULT_DIR:
+    wanted = str(folders.segment_dir())
+    if wanted == folders.DEFAULT_DIR:
         return ""
     try:
         there, here = os.stat(f"/proc/{pid}/root{wanted}"), os.stat(wanted)

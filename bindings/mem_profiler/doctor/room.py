@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from mem_profiler import discovery, procfs
+from mem_profiler import folders, procfs
 from mem_profiler.doctor.findings import Finding
 
 _WANTED_BYTES = 256 << 20  # the bound of a segment; a smaller file system only lowers it
@@ -21,7 +21,7 @@ def _amount(size: int) -> str:
 
 def shared_memory(pid: int | None) -> list[Finding]:
     """The folder in which the segment will lie, as the process sees it (``pid`` None: as we do)."""
-    folder = str(discovery.segment_dir())
+    folder = str(folders.segment_dir())
     seen = folder if pid is None else f"/proc/{pid}/root{folder}"
     try:
         room = os.statvfs(seen)

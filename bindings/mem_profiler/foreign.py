@@ -25,7 +25,7 @@ LIMIT_S = 5.0
 
 def open_mapped(pid: int, mapping: Mapping, flags: int) -> int:
     """A descriptor of the regular file that a process has mapped. Raises OSError, MemError."""
-    if not is_strange(pid):
+    if not procfs.is_strange(pid):
         return _open(pid, mapping, flags)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
@@ -48,19 +48,6 @@ def open_mapped(pid: int, mapping: Mapping, flags: int) -> int:
         raise MemError(f"pid {pid}: the part of mem_profiler that looks at it says nonsense")
     os.set_inheritable(fds[0], False)
     return fds[0]
-
-
-def is_strange(pid: int) -> bool:
-    """Whether the process may arrange things that we see and its user could not do to us else."""
-    if os.geteuid() != 0:
-        return False  # whoever we may look into is ourselves
-    facts = procfs.status(pid)
-    if facts is None or any(uid != 0 for uid in facts.uids):
-        return True
-    try:
-        return not os.path.samefile(f"/proc/{pid}/ns/mnt", "/proc/self/ns/mnt")
-    except OSError:
-        return True
 
 
 def _open(pid: int, mapping: Mapping, flags: int) -> int:

@@ -22,7 +22,7 @@ from mem_profiler.segment import Control, Segment
 
 # A process that has just started may have made its file and not yet mapped it.
 SETTLE_S = 2.0
-FILES_MAX = 4000  # of one folder that are opened by one look
+FILES_MAX = 2000  # of one folder that are opened by one look
 
 
 @dataclass

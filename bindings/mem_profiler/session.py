@@ -19,6 +19,7 @@ from mem_profiler import (
     capture,
     discovery,
     document,
+    guardrail,
     leftovers,
     procfs,
     saving,
@@ -30,6 +31,10 @@ from mem_profiler.segment import Segment
 
 ALIVE_CHECK_S = 1.0
 PAUSE_MAX_S = 0.1  # how late Ctrl-C may be noticed
+TOO_LARGE_NOTE = (
+    "mem_profiler itself came to need more memory than it may have"
+    f" ({guardrail.VARIABLE}); the capture was ended then"
+)
 EXEC_NOTE = "the process started another program (exec); everything sampled up to then is here"
 
 
@@ -91,6 +96,10 @@ class Session:
             except ProcessGone as error:
                 self.ended = "unknown"
                 self.notes.append(str(error))
+            if self.recorder.too_large and self.ended is None:
+                self._close_capture()
+                self.ended = "stopped"
+                self.notes.append(TOO_LARGE_NOTE)
 
     def _look_after(self) -> None:
         if self.watch.ended():

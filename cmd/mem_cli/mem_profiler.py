@@ -106,14 +106,23 @@ symbolize_option = click.option(
 
 
 class Stop:
-    """Turns signals into a wish to end, which the capture loop looks at."""
+    """Turns signals into a wish to end, which the capture loop looks at.
 
-    def __init__(self) -> None:
+    Who asks once more than `patience` does not want to wait for the file: the process ends at
+    once. What was captured is still in the segment.
+    """
+
+    def __init__(self, patience: float = 2) -> None:
         self.wanted = False
+        self._patience = patience
 
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
         self.wanted = True
+        self._patience -= 1
+        if self._patience < 0:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     def asked(self) -> bool:
         """Whether somebody asked to end."""
@@ -316,7 +325,7 @@ def run(  # noqa: PLR0917 - click passes options by name
 def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Outcome, bool]:
     """Run a program once, to its end. Returns how it went, and whether somebody asked to end."""
     running: list[launch.Run] = []
-    early = Stop()
+    early = Stop(math.inf)  # the program may want every one of them for itself
 
     def forward(number: int, frame: FrameType | None) -> None:
         early(number, frame)

@@ -11,12 +11,14 @@ import bisect
 import itertools
 import os
 import re
+import signal
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 INIT_PIDNS_INODE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace that sees everything
 AT_SECURE = 23
+PF_EXITING = 4
 ARENA_BYTES = 64 << 20  # HEAP_MAX_SIZE of glibc's malloc on 64-bit machines
 
 
@@ -74,6 +76,16 @@ def is_gone(pid: int) -> bool:
     """Whether the process has ended; a zombie counts as ended."""
     fields = stat_fields(pid)
     return not fields or fields[0] in ("Z", "X", "x")
+
+
+def is_ending(pid: int) -> bool:
+    """Whether the process has ended, or was killed and is about to."""
+    fields = stat_fields(pid)
+    if not fields or fields[0] in ("Z", "X", "x") or int(fields[6]) & PF_EXITING:
+        return True
+    words = status_words(pid)
+    pending = int(words.get("SigPnd", "0"), 16) | int(words.get("ShdPnd", "0"), 16)
+    return bool(pending >> (signal.SIGKILL - 1) & 1)
 
 
 def exit_code(pid: int) -> int | None:

@@ -132,7 +132,7 @@ def _inside(program: Image, *, exported: bool) -> list[Finding]:
     except TargetUnsupported as error:
         status: Status = "blocker" if exported else "warning"
         return [Finding("inside", status, str(error), "link the allocator as a shared library")]
-    except (OSError, BadElf):
+    except (OSError, MemoryError, BadElf):
         return []
     if made is None:
         if not exported:

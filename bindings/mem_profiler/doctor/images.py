@@ -90,7 +90,7 @@ class Image:
                     is_go=".go.buildinfo" in elf.sections,
                     size_bytes=elf.size_bytes,
                 )
-        except (OSError, ValueError, BadElf):
+        except (OSError, ValueError, MemoryError, BadElf):
             return None
 
     def defines(self, section: str, names: Collection[str]) -> set[str]:
@@ -98,7 +98,7 @@ class Image:
         try:
             with self.opened() as fd:
                 return set(ElfImage.open(held(fd)).addresses_of(section, names))
-        except (OSError, ValueError, BadElf):
+        except (OSError, ValueError, MemoryError, BadElf):
             return set()
 
     @cached_property

@@ -64,7 +64,10 @@ def _next(pid: int | None, program: tuple[str, ...]) -> str:
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PID | -- PROG")
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> None:
-    """Say whether a process can be captured, or a program run, before touching it."""
+    """Say whether a process can be captured, or a program run, before touching it.
+
+    Nothing of the program is executed: its libraries are found by reading files.
+    """
     pid = int(target[0]) if len(target) == 1 and target[0].isdecimal() else None
     if pid is not None and pid > (1 << 31) - 1:
         raise UsageProblem(f"{pid} is no process number")

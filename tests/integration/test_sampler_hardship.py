@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -278,3 +279,20 @@ def test_a_process_that_drops_its_rights_goes_on_counting(folder: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "500\n"), result.stderr
     assert only_counted(folder).total().blocks > 500
     assert SAMPLER.exists()
+
+
+def deny_executable_memory() -> None:
+    """For the time between fork and exec: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)."""
+    ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)
+
+
+def test_a_program_that_denies_new_executable_memory_is_captured_from_its_start(
+    folder: Path,
+) -> None:
+    with Target(
+        [build("blocks.c")], environment(folder, rate=1), preexec_fn=deny_executable_memory
+    ) as target:
+        assert target.line() == "ready"
+        assert target.ask("alloc 1000 8") == "done"
+        assert target.counted().by("alloc_kept").blocks == 1000
+        target.finish()

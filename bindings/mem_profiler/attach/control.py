@@ -31,7 +31,7 @@ from mem_parser.errors import (
 from mem_parser.symbols.elf import ElfImage
 from mem_profiler import child, discovery, doctor, folders, layout, procfs
 from mem_profiler.attach import picture, remote
-from mem_profiler.attach.images import images_of, program_of
+from mem_profiler.attach.images import Budget, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.remote import Answer, Command
 from mem_profiler.child import Asked, never
@@ -52,7 +52,13 @@ class Attachment:
         self.answer = answer
         self.rescans = 0
         self.late_s = 0.0  # the longest time that new code may have been there unseen
-        self._slots = _slots(pid)
+        # Without them, the first tick leads all modules to the sampler once more.
+        self._slots: _Slots = {}
+        try:
+            self._slots = _slots(pid)
+        except MemError:
+            if procfs.is_ending(pid):
+                raise ProcessGone(f"pid {pid} has ended") from None
         self._last_look = time.monotonic()
         self._next_look = self._last_look + LOOK_S
 
@@ -121,7 +127,8 @@ def _slots(pid: int, known: _Slots | None = None) -> _Slots:
 def _read_slots(pid: int, known: _Slots) -> list[Any]:
     found = []
     with _reading(pid), Memory(pid) as memory:
-        for image in images_of(procfs.maps(pid), memory):
+        budget = Budget(f"pid {pid}", span_s=LOOK_LIMIT_S / 2)
+        for image in images_of(procfs.maps(pid), memory, budget):
             first = image.mappings[0]
             key = (os.makedev(*first.device), first.inode, image.start, image.path)
             address = known[key].address if key in known else image.slot_of(ALLOCATOR)
@@ -138,7 +145,7 @@ def _reading(pid: int) -> Iterator[None]:
     except PermissionError:
         raise PermissionDenied(f"pid {pid} may not be looked into by this user") from None
     except OSError as error:
-        if procfs.is_gone(pid):
+        if procfs.is_ending(pid):
             raise ProcessGone(f"pid {pid} has ended") from None
         raise TargetError(f"pid {pid} cannot be read: {error.strerror}") from None
 

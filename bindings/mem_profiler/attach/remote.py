@@ -318,7 +318,10 @@ def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
             f"pid {pid}: {text}", hint="as root (CAP_SYS_ADMIN) it can be read, and judged"
         )
     if code in (errno.ENOEXEC, errno.ENOTSUP):
-        return TargetUnsupported(f"pid {pid}: {text}")
+        return TargetUnsupported(
+            f"pid {pid}: {text}",
+            hint="start it with `mem_profiler run`, or with LD_PRELOAD of the sampler",
+        )
     return TargetError(f"pid {pid}: {text}; it was put back as it was")
 
 

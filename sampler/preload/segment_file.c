@@ -238,7 +238,7 @@ static int map_file(int fd, struct mp_control *c, struct mp_segment *seg,
         return -errno;
     mp_segment_layout(c);
     memcpy(base, c, sizeof *c);
-    mp_segment_attach(seg, base);
+    mp_segment_attach(seg, base, c);
     return 0;
 }
 

@@ -232,32 +232,6 @@ def test_a_forged_control_page_does_not_break_the_target(folder: Path, seed: int
         target.finish()
 
 
-def test_a_folder_that_others_may_write_is_not_trusted(folder: Path) -> None:
-    own = folder / f"mem_profiler.{os.geteuid()}"
-    own.mkdir()
-    own.chmod(0o777)
-    result = run([build("blocks.c")], environment(folder, rate=1), input="")
-    assert (result.returncode, result.stdout) == (0, "ready\n")
-    assert "no capture in" in result.stderr
-    assert list(own.iterdir()) == []
-
-
-def test_a_folder_that_is_a_link_is_not_followed(folder: Path, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir(mode=0o700)
-    (folder / f"mem_profiler.{os.geteuid()}").symlink_to(elsewhere)
-    result = run([build("blocks.c")], environment(folder, rate=1), input="")
-    assert (result.returncode, result.stdout) == (0, "ready\n")
-    assert list(elsewhere.iterdir()) == []
-
-
-def test_a_missing_folder_costs_one_line_only_when_a_capture_was_asked_for(tmp_path: Path) -> None:
-    for rate, lines in ((None, 0), (1, 1)):
-        result = run([build("blocks.c")], environment(tmp_path / "none", rate=rate), input="")
-        assert (result.returncode, result.stdout) == (0, "ready\n")
-        assert len(result.stderr.splitlines()) == lines
-
-
 def test_segments_are_private(folder: Path) -> None:
     with Target([build("blocks.c")], environment(folder)) as target:
         target.line()

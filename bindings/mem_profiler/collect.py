@@ -367,7 +367,7 @@ def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
 def read_threads(segment: Segment, control: Control) -> list[tuple[int, str]]:
     """(tid, name) of every recorded thread, by row. Row 0 stands for all that had no row."""
     size = layout.THREAD.itemsize
-    count = min(control.number("thread_count") + 1, layout.THREAD_ROWS)
+    count = min(control.number("thread_count") + 1, control.rows("thread_rows", layout.THREAD_ROWS))
     count = min(count, control.number("threads_reserved_bytes") // size)
     offset = control.number("threads_offset")
     if not 0 < offset <= control.limit_bytes - count * size:
@@ -402,7 +402,7 @@ def _module(row: np.void) -> Module | None:
 def read_modules(segment: Segment, control: Control) -> list[Module]:
     """All published modules that make sense, in the order they were recorded."""
     size = layout.MODULE.itemsize
-    count = min(control.number("module_count"), layout.MODULE_ROWS)
+    count = min(control.number("module_count"), control.rows("module_rows", layout.MODULE_ROWS))
     count = min(count, control.number("modules_reserved_bytes") // size)
     offset = control.number("modules_offset")
     if not 0 < offset <= control.limit_bytes - count * size:

@@ -105,9 +105,11 @@ def is_private(status: os.stat_result, uid: int) -> bool:
     return status.st_uid == uid and not status.st_mode & 0o077
 
 
-def everywhere() -> Iterator[UserFolder]:
-    """All users' folders, those of runs too, each open until the next is asked for."""
-    base = segment_dir()
+def everywhere(base: Path | None = None) -> Iterator[UserFolder]:
+    """All users' folders below a base (`segment_dir()`), those of runs too, each open until the
+    next is asked for.
+    """
+    base = segment_dir() if base is None else base
     try:
         # The base itself may be a link: it is named by whoever runs this command.
         base_fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

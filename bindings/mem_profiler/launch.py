@@ -16,7 +16,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -190,7 +190,7 @@ class Run:
         if not self._users or self._elsewhere(self.images):
             return
         mine = f"{self.pid}-{self._start_ticks}-"
-        for folder in folders.everywhere():
+        for folder in _usual_folders():
             if folder.uid in self._users:
                 self._look_in(folder, [f for f in folder.files() if f.startswith(mine)])
 
@@ -328,9 +328,10 @@ class Run:
     def _remove_elsewhere(self, written: set[str]) -> None:
         """What the program left in another user's folder, once it is in a file."""
         names = self._elsewhere(written)
-        if names:
-            found = [one for one in leftovers.in_folders() if one.path in names]
-            leftovers.remove_all(one for one in found if not one.alive and one.written)
+        for folder in _usual_folders() if names else ():
+            for one in leftovers.in_folders([folder]):
+                if one.path in names and not one.alive and one.written:
+                    folder.remove(os.path.basename(one.path), one.inode)
 
 
 def _exec(path: str, arguments: Sequence[str], variables: dict[str, str]) -> None:
@@ -371,6 +372,12 @@ def _is_mapped(image: Image) -> bool:
         identity = image.segment.control().identity.encode()
         return identity in procfs.raw_maps(image.target.pid)
     return False
+
+
+def _usual_folders() -> Iterator[UserFolder]:
+    """Where a program has its segment that cannot enter the folder of the run."""
+    for base in dict.fromkeys((folders.segment_dir(), Path(folders.DEFAULT_DIR))):
+        yield from folders.everywhere(base)
 
 
 def _stop_quietly(folder: UserFolder, name: str) -> None:

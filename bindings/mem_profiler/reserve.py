@@ -34,8 +34,8 @@ def _region_limit(control: Control, region: str) -> int:
     if region == "arena":
         return control.number("arena_bytes")
     if region == "threads":
-        return layout.THREAD_ROWS * layout.THREAD.itemsize
-    return layout.MODULE_ROWS * layout.MODULE.itemsize
+        return control.rows("thread_rows", layout.THREAD_ROWS) * layout.THREAD.itemsize
+    return control.rows("module_rows", layout.MODULE_ROWS) * layout.MODULE.itemsize
 
 
 def _refused(segment: Segment, code: int) -> TargetError:

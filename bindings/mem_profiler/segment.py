@@ -84,6 +84,10 @@ class Control:
         """A string field."""
         return layout.text(self._record[name])
 
+    def rows(self, name: str, most: int) -> int:
+        """How many rows a fixed table has; older segments say 0 for the most."""
+        return min(self.number(name) or most, most)
+
     @property
     def identity(self) -> str:
         """The file name that this segment must have."""

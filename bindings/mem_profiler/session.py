@@ -20,6 +20,7 @@ from mem_profiler import (
     discovery,
     document,
     guardrail,
+    layout,
     leftovers,
     procfs,
     saving,
@@ -110,6 +111,12 @@ class Session:
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + ALIVE_CHECK_S
+        control = self.segment.control()
+        if control.number("state") == layout.STATE_REFUSED:
+            self._close_capture()
+            self.ended = "stopped"
+            self.notes.append(f"the capture ended early: {control.text('state_text')}")
+            return
         if self._runs_another_program():
             self._close_capture()
             self.ended = "target ended"

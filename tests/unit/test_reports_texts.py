@@ -126,7 +126,7 @@ def test_list_shows_the_lines_around_what_was_allocated(tmp_path: Path) -> None:
 
     assert (found.cum.value, found.flat.value) == (140, 0)
     number = found.lines[0].number
-    allocating = next(line for line in text if f"line {number}?" in line)
+    allocating = next(line for line in text if f"line {number}\\x1b" in line)
     assert allocating.split()[:3] == ["140", "B", str(number)]
     assert "\x1b" not in "".join(text)
 

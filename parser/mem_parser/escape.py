@@ -183,7 +183,7 @@ def _without_links(text: str) -> str:
 
 def markdown_code(text: str) -> str:
     """Return a code span that no text can end early."""
-    text = _MARKED.sub(r"#\\x23", one_line(text))
+    text = _MARKED.sub(r"#\\x23", one_line(text)) or " "
     runs = [len(run) for run in re.findall(r"`+", text)]
     fence = "`" * (max(runs, default=0) + 1)
     return f"{fence} {text} {fence}" if runs else f"`{text}`"

@@ -7,14 +7,17 @@ import gzip
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
 
 import hostile
+from mem_cli.capture_view import CaptureProgress
 from mem_cli.errors import run_command
 from mem_cli.mem_parser import cli
 from mem_parser.profileproto import message_class
@@ -298,3 +301,45 @@ def test_the_next_command_can_be_pasted(parse: Parse) -> None:
     )  # fmt: skip
     words = done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]
     assert words[:2] == ["tree", HEAP]
+
+
+@pytest.mark.parametrize("columns", ["80", "33"])
+@pytest.mark.parametrize(
+    "command", ["top", "stats", "tree", "list", "peek", "diff", "-t", "budget"]
+)
+def test_a_terminal_gets_colours_and_nothing_else(
+    parse: Parse, command: str, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TERM": "xterm", "COLUMNS": columns, "NO_COLOR": "", "CI": ""}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    arguments = {
+        "list": ["list", HEAP, FUNCTION], "peek": ["peek", HEAP, FUNCTION],
+        "-t": ["-f", HEAP, "-t"],
+        "diff": ["diff", OLDER, HEAP], "budget": ["budget", "budget.toml", HEAP],
+    }.get(command, [command, HEAP, "-n", "0"])  # fmt: skip
+    code, out = parse(*arguments)
+    assert code in (0, 6)
+    plain = re.sub(rb"\x1b\[[\d;]*m", b"", out)
+    assert hostile.spoilt(plain) == []
+    assert (plain != out) is (command in {"top", "stats", "tree", "list", "peek", "budget"})
+
+
+def test_the_progress_bar_shows_the_name_of_a_domain_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    name = "[link=http://evil.example]a[/link]\x1b]0;owned\x07\n::error::b"
+    reading = SimpleNamespace(samples=1, estimate_bytes=512.0)
+    recorder = SimpleNamespace(
+        latest=reading,
+        domains=[SimpleNamespace(number=1, name=name)],
+        devices={1: SimpleNamespace(latest=reading)},
+    )
+    with CaptureProgress([SimpleNamespace(recorder=recorder)], 5.0) as progress:  # type: ignore[list-item]
+        progress.show(1.0)
+    said = capfdbinary.readouterr().err
+    assert b"[link=http://evil.example]a[/link]\\x1b]0;owned\\x07\\n::error::b" in said
+    assert b"\x1b]" not in said

@@ -159,7 +159,8 @@ def _write_renamed(place: Place, data: bytes) -> None:
 def _mode(place: Place) -> int:
     """Return the permissions of the file that is replaced: only its owner may read it, perhaps."""
     if place.status is not None:
-        return stat.S_IMODE(place.status.st_mode) & 0o777
+        mode = stat.S_IMODE(place.status.st_mode) & 0o777
+        return mode if place.status.st_uid == os.geteuid() else mode & ~0o022
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask

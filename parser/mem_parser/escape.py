@@ -36,6 +36,7 @@ _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """Characters that count as printable and show nothing: comparisons by language pass over them."""
+_NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 _MARKED = re.compile(r"##(?=\w*\[)")
 _COMMAND = re.compile(r"^( *):(?=:)")
 _XML_COMMAND = re.compile(r"^([ \t]*):(?=:)", re.MULTILINE)
@@ -49,11 +50,16 @@ def _shown(char: str) -> bool:
     return char.isprintable() and not _UNSEEN.match(char)
 
 
+def _spelled(found: re.Match[str]) -> str:
+    char = found[0]
+    return char if _shown(char) else char.encode("unicode_escape").decode()
+
+
 def one_line(text: str) -> str:
     """Return ``text`` with every character visible that a terminal would act on or not show."""
-    if text.isprintable() and (text.isascii() or not _UNSEEN.search(text)):
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(c if _shown(c) else c.encode("unicode_escape").decode() for c in text)
+    return _NOT_PLAIN.sub(_spelled, text)
 
 
 def log_line(text: str) -> str:
@@ -90,12 +96,13 @@ def json_text(data: Any, *, indent: int | None = None) -> str:
         data, indent=indent, ensure_ascii=False, allow_nan=False, separators=separators
     )
     text = _MARKED.sub(r"#\\u0023", text)
-    if text.isprintable() and (text.isascii() or not _UNSEEN.search(text)):
-        return text
-    return "".join(c if c == "\n" or _shown(c) else _json_char(c) for c in text)
+    return _NOT_PLAIN.sub(_json_char, text)
 
 
-def _json_char(char: str) -> str:
+def _json_char(found: re.Match[str]) -> str:
+    char = found[0]
+    if char == "\n" or _shown(char):
+        return char
     if "\ud800" <= char <= "\udfff":
         return f"\\\\u{ord(char):04x}"
     return json.dumps(char)[1:-1] if ord(char) > 0x7F else f"\\u{ord(char):04x}"
@@ -178,7 +185,7 @@ def markdown_html(text: str) -> str:
 
 def _without_links(text: str) -> str:
     text = re.sub(r"(?<!&)#|@", rf"\g<0>{_NOTHING_WIDE}", text)
-    return re.sub(r"(?i):(?=//)|\bwww(?=\.)|\bgh(?=-\d)", rf"\g<0>{_NOTHING_WIDE}", text)
+    return re.sub(r"(?i):(?=//)|www(?=\.)|\bgh(?=-\d)", rf"\g<0>{_NOTHING_WIDE}", text)
 
 
 def markdown_code(text: str) -> str:

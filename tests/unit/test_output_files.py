@@ -101,6 +101,15 @@ def test_the_folder_of_another_user_is_one_that_others_can_write(tmp_path: Path)
     refused(theirs / "x", "is a link in a folder that others can write")
     results.write_result("new", str(theirs / "y"))
     assert (theirs / "y").read_text() == "new"
+    (theirs / "baseline").touch()
+    (theirs / "baseline").chmod(0o666)
+    by_nobody(theirs / "baseline")
+    results.write_result("new", str(theirs / "baseline"))
+    assert (theirs / "baseline").read_text() == "new"
+    assert stat.S_IMODE((theirs / "baseline").stat().st_mode) == 0o644
+    (theirs / "third").touch()
+    os.chown(theirs / "third", 1234, 1234)
+    refused(theirs / "third", "another user's file")
 
 
 @as_root

@@ -246,9 +246,9 @@ class Run:
             on_tick(time.monotonic() - began)
             if self.watch.ended(POLL_S if self.images else FIRST_POLL_S):
                 break
+        self.look()  # until it is waited for, its user can be told
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
-        self.look()
         for image in self.current()[:1]:
             if image.pid == self.pid:
                 image.target.memory["peak_rss_bytes"] = usage.ru_maxrss * 1024

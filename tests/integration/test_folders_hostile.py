@@ -131,7 +131,7 @@ def test_a_program_that_changes_its_user_is_followed(shared: Path, tmp_path: Pat
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     [heap] = tmp_path.glob("x.*.heap")
-    assert f'"uid": {NOBODY}' in heap.read_text("utf-8", "replace"), done.stderr
+    assert f'"uid":{NOBODY},' in heap.read_text("utf-8", "replace"), done.stderr
 
 
 @pytest.mark.parametrize("forge", ["owner", "mode", "link", "name"])

@@ -1,9 +1,11 @@
 """Work in a child process that can neither hang its parent nor take its memory.
 
 Model: what is read of a foreign process may never come: its memory may lie on a file system that
-does not answer, and the kernel then waits where no signal but SIGKILL is heard. So such work is
-done by a forked child. The parent waits for one message, with a deadline, and listens to the user
-meanwhile; a child that does not answer is killed. The child ends with its parent.
+does not answer, and the kernel then waits where no signal is heard, not even SIGKILL. So such work
+is done by a forked child. The parent waits for one message, with a deadline, and listens to the
+user meanwhile; a child that does not answer is killed, and where that does not help it is left
+behind: it ends when the kernel lets go of it. So that nobody waits for it, it holds nothing open
+but what it was given: no terminal, no pipe, no lock. The child ends with its parent.
 
 The message is JSON, never a pickle: the child may have been taken over by what it read, and the
 parent may have more rights than it.
@@ -28,11 +30,10 @@ from mem_profiler import system
 MEMORY_BYTES = 1 << 30  # beyond what the parent has: enough for the tables of any honest process
 MESSAGE_MAX_BYTES = 64 << 20
 GRACE_S = 5.0  # for a child that was asked to stop
+REAP_S = 0.5  # for a child that was killed
 POLL_S = 0.05
 
 Asked = Callable[[], bool]
-# Gives up rights; gets the descriptors that the child still needs.
-Enter = Callable[[Sequence[int]], None]
 
 
 class Stopped(Exception):
@@ -50,14 +51,15 @@ def call(
     deadline_s: float,
     asked_to_stop: Asked = never,
     *,
-    enter: Enter | None = None,
+    keep: Sequence[int] = (),
+    enter: Callable[[], None] | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Any:
     """Return what `work` returns in a child: something that JSON can tell.
 
     Parameters and errors are those of `Child` and its `result`.
     """
-    with Child(work, what, enter=enter, memory_bytes=memory_bytes) as child:
+    with Child(work, what, keep=keep, enter=enter, memory_bytes=memory_bytes) as child:
         return child.result(deadline_s, asked_to_stop)
 
 
@@ -69,13 +71,15 @@ class Child:
         work: Callable[[Asked], Any],
         what: str,
         *,
-        enter: Enter | None = None,
+        keep: Sequence[int] = (),
+        enter: Callable[[], None] | None = None,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         """Begin. `work` gets a function that says whether the user asked to stop.
 
-        `what` begins the message of a failure ("pid 4711"). `enter` is called in the child first,
-        to give up rights; the child ends where it fails. Raises OSError where there can be none.
+        `what` begins the message of a failure ("pid 4711"). `keep` are descriptors that the child
+        needs. `enter` is called in it first, to give up rights; the child ends where that fails.
+        Raises OSError where there can be none.
         """
         self._what = what
         self._answer, result = os.pipe2(os.O_CLOEXEC)
@@ -85,6 +89,7 @@ class Child:
         if self._pid == 0:
             os.close(self._answer)
             os.close(self._wish)
+            close_all_but((wish, result, *keep))
             _serve(parent, work, (wish, result), enter, memory_bytes)
         os.close(result)
         os.close(wish)
@@ -98,13 +103,20 @@ class Child:
         self._end()
 
     def _end(self) -> int:
-        """End it if need be; its wait status, 0 where it was waited for before."""
+        """End it if need be; its wait status, 0 where there is none."""
         if not self._pid:
             return 0
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
+        give_up = time.monotonic() + REAP_S
         pid, self._pid = self._pid, 0
-        return os.waitpid(pid, 0)[1]
+        nap_s = 0.0005
+        while True:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended or time.monotonic() >= give_up:
+                return status
+            time.sleep(nap_s)
+            nap_s = min(nap_s * 1.5, 0.02)
 
     def result(self, deadline_s: float, asked_to_stop: Asked = never) -> Any:
         """What the work returned, once it has.
@@ -162,7 +174,7 @@ def _serve(
     parent: int,
     work: Callable[[Asked], Any],
     pipes: tuple[int, int],
-    enter: Enter | None,
+    enter: Callable[[], None] | None,
     memory_bytes: int,
 ) -> NoReturn:
     """Do the work and end; nothing of the parent's is flushed or cleaned up twice.
@@ -179,7 +191,7 @@ def _serve(
         poll = select.poll()
         poll.register(wish, select.POLLIN)
         if enter is not None:
-            enter(pipes)
+            enter()
             system.die_with_parent(parent)
         message = _outcome(lambda: work(lambda: bool(poll.poll(0))))
         view = memoryview(message)
@@ -236,7 +248,11 @@ def limit_memory(more_bytes: int) -> None:
 
 
 def close_all_but(keep: Sequence[int]) -> None:
-    """Close every descriptor but the standard ones and those in `keep`."""
+    """Close every descriptor but those in `keep`; the standard ones lead nowhere then."""
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in range(3 if not os.environ.get("MEM_PROFILER_DEBUG") else 2):
+        if fd not in keep:
+            os.dup2(nowhere, fd)
     first = 3
     for fd in [*sorted({fd for fd in keep if fd >= first}), 1 << 20]:
         os.closerange(first, fd)

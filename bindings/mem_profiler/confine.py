@@ -16,11 +16,9 @@ import os
 import platform
 import resource
 import struct
-from collections.abc import Sequence
 
 from mem_profiler import system
 from mem_profiler._core import ffi, lib
-from mem_profiler.child import close_all_but
 
 NOBODY = 65534
 CPU_S = 600
@@ -70,13 +68,12 @@ def user_for(owner: int) -> int:
     return NOBODY
 
 
-def enter(uid: int, keep: Sequence[int], cpu_s: int = CPU_S) -> None:
-    """Give up every right but to read, to compute, and to use the descriptors in `keep`.
+def enter(uid: int, cpu_s: int = CPU_S) -> None:
+    """Give up every right but to read, to compute, and to use what is open.
 
     For a child that was just forked and has one thread. Raises OSError where a right could not be
     given up.
     """
-    close_all_but(keep)
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(uid, uid, uid)

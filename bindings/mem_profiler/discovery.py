@@ -24,7 +24,7 @@ from mem_parser.errors import (
     TargetError,
     TargetUnsupported,
 )
-from mem_profiler import bound, foreign, procfs, program
+from mem_profiler import bound, child, foreign, procfs, program
 from mem_profiler.folders import FILE, FOLDER
 from mem_profiler.procfs import Mapping
 from mem_profiler.segment import Control, Segment
@@ -135,7 +135,7 @@ def _without(pid: int, inherited: bool) -> MemError:
     exe = procfs.exe(pid)
     if exe is None:
         return NoSampler(f"pid {pid} ({name}) is no program that a sampler could be in")
-    reason = program.unsupported(f"/proc/{pid}/exe")
+    reason = _unsupported(pid)
     if reason is None and procfs.is_secure_exec(pid):
         reason = "runs set-uid or with capabilities, where preloading is off"
     if reason is not None:
@@ -144,6 +144,16 @@ def _without(pid: int, inherited: bool) -> MemError:
         f"pid {pid} ({name}) runs without the sampler",
         hint=f"mem_profiler attach {pid} puts it in; mem_profiler run -- {exe} ... starts with it",
     )
+
+
+def _unsupported(pid: int) -> str | None:
+    """Why the sampler cannot be in that program; None: it can, or its file cannot be read."""
+    with contextlib.suppress(MemError):
+        told = child.call(
+            lambda _: program.unsupported(f"/proc/{pid}/exe"), f"pid {pid}", foreign.LIMIT_S
+        )
+        return None if told is None else str(told)
+    return None
 
 
 def running() -> Iterator[tuple[int, Segment]]:

@@ -39,7 +39,7 @@ def open_mapped(pid: int, mapping: Mapping, flags: int) -> int:
             socket.send_fds(theirs, [b"!"], [fd])
             return None
 
-        code = child.call(hand_over, f"pid {pid}", LIMIT_S)
+        code = child.call(hand_over, f"pid {pid}", LIMIT_S, keep=(theirs.fileno(),))
         if code is not None:
             raise OSError(int(code), os.strerror(int(code)), mapping.path)
         ours.setblocking(False)
@@ -65,7 +65,10 @@ def _open(pid: int, mapping: Mapping, flags: int) -> int:
 
 
 def _refuse_served(fd: int, pid: int, mapping: Mapping) -> None:
-    kind = system.file_system_of(fd)
+    try:
+        kind = system.file_system_of(fd)
+    except OSError:  # an ordinary one always answers
+        kind = "FUSE"
     if kind in system.SERVED_FILE_SYSTEMS:
         name = Path(mapping.path).name
         raise TargetUnsupported(

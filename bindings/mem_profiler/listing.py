@@ -137,7 +137,8 @@ def _read(batch: list[_Entry]) -> list[Row]:
         lambda _: [_row(entry) for entry in batch],
         "the segments",
         READ_LIMIT_S,
-        enter=lambda own: confine.enter(confine.NOBODY, (*own, *held)),
+        keep=held,
+        enter=lambda: confine.enter(confine.NOBODY),
     )
     try:
         return [_checked(row) for row in told]

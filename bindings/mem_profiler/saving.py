@@ -17,7 +17,7 @@ import os
 import re
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, NoReturn
 
@@ -69,16 +69,19 @@ def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
     read, write = os.pipe2(os.O_CLOEXEC)
     uid = confine.user_for(os.fstat(segment.fd).st_uid)
 
-    def give_up(own: Sequence[int]) -> None:
-        confine.enter(uid, (*own, segment.fd, write))
-
     def work(_asked: Asked) -> list[dict[str, Any]]:
         documents = make()
         _send(write, documents)
         return [_facts(document) for document in documents]
 
     try:
-        with Child(work, f"pid {pid}", enter=give_up, memory_bytes=MEMORY_BYTES) as child:
+        with Child(
+            work,
+            f"pid {pid}",
+            keep=(segment.fd, write),
+            enter=lambda: confine.enter(uid),
+            memory_bytes=MEMORY_BYTES,
+        ) as child:
             os.close(write)
             write = -1
             return _receive(prefix, pid, _Pieces(read, child))

@@ -77,7 +77,7 @@ def test_it_ends_with_its_parent() -> None:
     if parent == 0:
         os.close(read)
         try:
-            child.call(lambda _: (os.write(write, b"!"), signal.pause()), "work", 60)
+            child.call(lambda _: (os.write(write, b"!"), signal.pause()), "work", 60, keep=[write])
         finally:
             os._exit(0)
     os.close(write)
@@ -86,3 +86,18 @@ def test_it_ends_with_its_parent() -> None:
     os.waitpid(parent, 0)
     assert os.read(read, 1) == b""  # the last one who held the other end is gone
     os.close(read)
+
+
+def test_it_holds_nothing_open_but_what_it_was_given() -> None:
+    read, write = os.pipe()
+    held = child.call(lambda _: sorted(map(int, os.listdir("/proc/self/fd"))), "work", 10)
+    kept = child.call(
+        lambda _: sorted(map(int, os.listdir("/proc/self/fd"))), "work", 10, keep=[read]
+    )
+    assert len(kept) == len(held) + 1
+    assert read in kept
+    assert write not in kept
+    standard = child.call(lambda _: [os.readlink(f"/proc/self/fd/{n}") for n in (0, 1, 2)], "x", 10)
+    assert standard == [os.devnull] * 3
+    os.close(read)
+    os.close(write)

@@ -30,7 +30,7 @@ def refused(work: Callable[[], object], keep: tuple[int, ...] = ()) -> int | Non
             return error.errno
         return None
 
-    answer = child.call(attempt, "work", 30, enter=lambda own: confine.enter(1000, (*own, *keep)))
+    answer = child.call(attempt, "work", 30, keep=keep, enter=lambda: confine.enter(1000))
     return None if answer is None else int(answer)
 
 
@@ -94,7 +94,7 @@ def test_root_becomes_the_user_and_cannot_come_back() -> None:
             return [os.getresuid(), os.getresgid(), os.getgroups()]
         return []
 
-    answer = child.call(ids, "work", 30, enter=lambda own: confine.enter(1000, own))
+    answer = child.call(ids, "work", 30, enter=lambda: confine.enter(1000))
     assert answer == [[1000] * 3, [1000] * 3, []]
 
 

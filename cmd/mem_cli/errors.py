@@ -10,13 +10,14 @@ command may also end with a code of its own by ``raise SystemExit(code)`` or ``c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
 import click
 
-from mem_cli.say import say
+from mem_cli.say import say, warn
 from mem_parser.errors import MemError
 
 DEBUG_VARIABLE = "MEM_PROFILER_DEBUG"
@@ -54,7 +55,17 @@ def run_command(
         return _system_exit_code(end)
     except BaseException as error:  # the outermost frame: every failure must become a line
         return _report(error)
+    finally:
+        _say_problems()
     return result if isinstance(result, int) else 0
+
+
+def _say_problems() -> None:
+    """Warn of caches that were not used, where a command looked at one."""
+    folders = sys.modules.get("mem_parser.symbols.ownfolder")
+    with contextlib.suppress(OSError):
+        for text in folders.problems if folders else ():
+            warn(text)
 
 
 def _fill_closed_streams() -> None:

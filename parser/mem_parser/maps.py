@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.model import ExecRange, Module
 
 _LINE = re.compile(
@@ -19,36 +20,33 @@ _BRIEF = re.compile(r"\s*([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16}):\s+(\S.*)$")
 _OCTAL = re.compile(r"\\([0-3][0-7]{2})")
 _DELETED = " (deleted)"
 _MAX_MODULES = 200_000
+_RANGE_BYTES = 900
 
 
-def parse_maps(lines: Iterable[str]) -> list[Module]:
+def parse_maps(lines: Iterable[str], allowance: MemoryAllowance | None = None) -> list[Module]:
     """Return one module per mapped file with executable ranges, in the order of first appearance.
 
     Anonymous executable memory (code made at run time) is no module. Two mappings of one path far
     apart, with the same file offset, are two modules: the file was loaded twice.
     """
     modules: list[Module] = []
-    last_of_path: dict[tuple[str, str], Module] = {}
+    last_of_path: dict[tuple[str, str], tuple[Module, set[int]]] = {}
     for line in lines:
-        parsed = _parse_line(line)
+        parsed = _parse_line(line) if len(modules) < _MAX_MODULES else None
         if parsed is None:
             continue
         path, exec_range, identity, deleted = parsed
-        known = last_of_path.get((path, identity))
-        if known is not None and _continues(known, exec_range):
-            known.ranges.append(exec_range)
+        if allowance is not None:
+            allowance.take(_RANGE_BYTES + 4 * len(path))
+        module, offsets = last_of_path.get((path, identity), (None, set()))
+        if module is not None and exec_range.file_offset not in offsets:  # of the same loading
+            module.ranges.append(exec_range)
+            offsets.add(exec_range.file_offset)
             continue
         module = Module(path=path, ranges=[exec_range], deleted=deleted)
-        last_of_path[path, identity] = module
+        last_of_path[path, identity] = module, {exec_range.file_offset}
         modules.append(module)
-        if len(modules) >= _MAX_MODULES:
-            break
     return modules
-
-
-def _continues(module: Module, new: ExecRange) -> bool:
-    """Tell whether ``new`` belongs to the same loading of the file."""
-    return all(r.file_offset != new.file_offset for r in module.ranges)
 
 
 def _parse_line(line: str) -> tuple[str, ExecRange, str, bool] | None:

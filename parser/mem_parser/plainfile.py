@@ -1,17 +1,22 @@
-"""Open files whose names somebody else chose: regular ones only, without ever waiting.
+"""Open and read files whose names somebody else chose: regular ones only, without ever waiting.
 
 A name may lead to a FIFO (whose open waits for a writer), to a device (whose open alone may do
 something), or to one of these from one moment to the next. So what is opened first is the place
 (O_PATH, which calls no driver and waits for nobody), that is looked at, and the very same file is
 then opened through its descriptor.
+
+Such a file is read and never mapped: one that somebody cuts meanwhile gives fewer bytes, where a
+mapping would give a signal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from pathlib import Path
+from typing import Protocol, Self
 
 _KINDS = {
     stat.S_IFDIR: "is a folder",
@@ -21,6 +26,8 @@ _KINDS = {
     stat.S_IFBLK: "is a device",
     stat.S_IFLNK: "is a link",
 }
+_BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system
+_MOST_AT_ONCE = 1 << 30
 
 
 class NotPlainError(OSError):
@@ -53,3 +60,92 @@ def open_plain(
         return os.open(f"/proc/self/fd/{place}", plain)
     finally:
         os.close(place)
+
+
+def stored_bytes(*paths: str) -> int:
+    """Return how much is stored of files; one that cannot be looked at counts nothing."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            total += stored_size(os.stat(path))
+    return total
+
+
+def stored_size(status: os.stat_result) -> int:
+    """Return how much is stored of the file with that status: a sparse one says any size."""
+    return min(status.st_size, status.st_blocks * _BLOCK_BYTES)
+
+
+def read_plain(path: str | bytes | Path, most_bytes: int) -> bytes:
+    """Return what a regular file begins with. Raises NotPlainError, OSError."""
+    with PlainFile(path) as file:
+        return file.read(0, min(most_bytes, file.size_bytes))
+
+
+class Readable(Protocol):
+    """Something that is read by place."""
+
+    size_bytes: int
+    stored_bytes: int
+    """How much of it is really there: a sparse file says any size."""
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return the bytes from ``offset`` on; fewer, or none, where there are no more."""
+        ...
+
+
+class HeldBytes:
+    """Bytes that were read already, as a `Readable`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size_bytes = self.stored_bytes = len(data)
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """As `Readable.read`."""
+        return self._data[offset : offset + max(size_bytes, 0)] if offset >= 0 else b""
+
+
+class PlainFile:
+    """An open regular file, read by place. Use as a context manager, or let go of it."""
+
+    def __init__(self, path: str | bytes | Path, *, dir_fd: int | None = None) -> None:
+        """Open it; below ``dir_fd`` no link is followed. Raises NotPlainError, OSError."""
+        self._fd = -1
+        self._fd = open_plain(path, dir_fd=dir_fd, follow=dir_fd is None)
+        self.status = os.fstat(self._fd)
+        self.size_bytes = self.status.st_size
+        self.stored_bytes = stored_size(self.status)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """As `Readable.read`. Raises OSError."""
+        left = min(size_bytes, self.size_bytes - offset)
+        parts: list[bytes] = []
+        while left > 0 and offset >= 0:
+            part = os.pread(self._fd, min(left, _MOST_AT_ONCE), offset)
+            if not part:
+                break
+            parts.append(part)
+            offset += len(part)
+            left -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close it; a second time does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            self.close()

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from mem_parser.errors import UsageProblem
 from mem_parser.model import Module, Profile
 from mem_parser.places import Frame
+from mem_parser.plainfile import read_plain
 from mem_parser.symbols.constant import ConstantText, returned_text
 from mem_parser.symbols.files import ModuleFinder
-from mem_parser.symbols.isolation import Crash, in_child
+from mem_parser.symbols.isolation import Crash, Job, Json, in_child
 
 _MOST_BYTES = 1 << 20
 OWN_LIST = "__lsan_default_suppressions"
@@ -77,7 +78,8 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
     finder = ModuleFinder(profile, binary)
     if finder.main is None:
         return OwnList()
-    (found,) = in_child([finder.main], lambda main: _returned(finder, main))
+    job = Job(lambda main: _returned(finder, main), _understood, finder.stored_bytes)
+    (found,) = in_child([finder.main], job)
     if found is None:
         return OwnList()
     if isinstance(found, Crash) or found.text is None:
@@ -89,9 +91,17 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
     return OwnList(patterns, [f"{count} of the program's own ({OWN_LIST})"])
 
 
-def _returned(finder: ModuleFinder, main: Module) -> ConstantText | None:
+def _returned(finder: ModuleFinder, main: Module) -> Json:
     image = finder.files_of(main).image
-    return None if image is None else returned_text(image, OWN_LIST)
+    found = None if image is None else returned_text(image, OWN_LIST)
+    return found and [found.text, found.problem]
+
+
+def _understood(answer: Json) -> ConstantText | None:
+    if answer is None:
+        return None
+    text, problem = answer
+    return ConstantText(None if text is None else str(text), str(problem))
 
 
 def _pattern(line: str) -> str | None:
@@ -100,15 +110,21 @@ def _pattern(line: str) -> str | None:
     return pattern.strip() if kind == "leak" and pattern.strip("^$ ") else None
 
 
-def read_suppressions(path: str) -> list[str]:
-    """Return the patterns of a file. Raises `UsageProblem` naming the line that is none."""
+def read_suppressions(path: str, *, chosen_by_user: bool = True) -> list[str]:
+    """Return the patterns of a file. Raises `UsageProblem` naming the line that is none.
+
+    What the user chose may be a pipe; what another file names may not.
+    """
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(_MOST_BYTES)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        if chosen_by_user:
+            with open(path, "rb") as file:
+                data = file.read(_MOST_BYTES)
+        else:
+            data = read_plain(path, _MOST_BYTES)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise UsageProblem(f"{path}: cannot be read: {reason}") from error
-    return parse_suppressions(text, path)
+    return parse_suppressions(data.decode("utf-8", "replace"), path)
 
 
 def parse_suppressions(text: str, path: str) -> list[str]:

@@ -23,7 +23,7 @@ from mem_parser.symbols import demangle, dwarf
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debuginfod import Debuginfod
 from mem_parser.symbols.elf import ElfImage
-from mem_parser.symbols.isolation import Crash, in_child
+from mem_parser.symbols.isolation import Crash, Job, in_child
 from mem_parser.symbols.reasons import why_nameless
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import Symbols
@@ -185,13 +185,14 @@ def test_what_the_child_finds_or_raises_comes_back() -> None:
             time.sleep(60)
         return os.getpid() if number == 0 else number * number
 
-    child, *squares = in_child([0, 1, 2], work)
+    job: Job[int, int] = Job(work, int)
+    child, *squares = in_child([0, 1, 2], job)
     assert child != os.getpid()
     assert squares == [1, 4]
     with pytest.raises(UsageProblem, match="three") as raised:
-        list(in_child([1, 3], work))
+        list(in_child([1, 3], job))
     assert raised.value.hint == "take four"
-    found = list(in_child([1, 9, 2], work, timeout_s=0.3))
+    found = list(in_child([1, 9, 2], Job(work, int, timeout_s=0.3)))
     assert found == [1, Crash("took longer than 0 s to read"), 4]
 
 

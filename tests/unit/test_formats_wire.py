@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import strategies
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError
 from mem_parser.model import Count, Unit
 from mem_parser.profileproto import message_class
@@ -64,7 +65,7 @@ def in_columns(raw: list[bytes]) -> list[Any]:
 
     end = np.cumsum([len(r) for r in raw], dtype=np.int64)
     given = Messages(b"".join(raw), end - [len(r) for r in raw], end)
-    found, owner, label = read_fields(given, 3, rewrite)
+    found, owner, label = read_fields(given, 3, rewrite, MemoryAllowance("x", len(given.data)))
     columns = [label.integers(k).view(np.int64).tolist() for k in (1, 2, 3, 4)]
     told = list(zip(owner.tolist(), *columns, strict=True))
     return [

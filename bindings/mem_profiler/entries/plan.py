@@ -25,6 +25,7 @@ _POINT_BYTES = _POINT.size + 2 * _FIXUP.size
 _ENTRY_BYTES = _ENTRY.size + decode.POINTS_MAX * _POINT_BYTES
 ENTRIES_MAX = 192  # MP_PLAN_ENTRIES_MAX
 _BODY_MAX_BYTES = 1 << 16
+_LONGEST_PREFIX = 32
 _CLONE = re.compile(r"\.(constprop|isra)\.\d+$")
 
 
@@ -61,7 +62,10 @@ def find(program: Program) -> Inside | None:
 
     Raises TargetUnsupported where the compiler made copies of its functions for single callers.
     """
-    prefixes = {f.name.removesuffix("mallocx") for f in program.functions(r"\w*mallocx")}
+    prefixes = {
+        f.name.removesuffix("mallocx")
+        for f in program.functions(rf"\w{{0,{_LONGEST_PREFIX}}}mallocx")
+    }
     families = names.families(prefixes)
     defined = program.functions(_pattern(families))
     present = {f.name for f in defined}

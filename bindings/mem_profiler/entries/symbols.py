@@ -1,11 +1,10 @@
 """The functions that a file defines, by name, read as arrays: programs have 10⁵ symbols.
 
-Layout: ELF-64 (System V ABI, chapter 4). Input is hostile: what does not fit the file is absent.
+Input is hostile: what does not fit the file is absent.
 """
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,19 +12,12 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import Section
 
 from mem_parser.errors import TargetUnsupported
+from mem_parser.symbols.elf import BadElf, ElfImage
 
-_SYMBOL = np.dtype(
-    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"),
-     ("size", "<u8")]
-)  # fmt: skip
 _FUNCTION, _NO_TYPE, _IFUNC = 2, 0, 10
 _LOCAL = 0
-_LOADED, _EXECUTABLE = 1, 1
 
 
 @dataclass(frozen=True)
@@ -44,34 +36,25 @@ class Program:
 
     def __init__(self, path: str | Path) -> None:
         """Open it. Raises OSError; TargetUnsupported for a file that is no ELF program."""
-        self._file = open(path, "rb")  # noqa: SIM115 - closed by __exit__
+        self._path = path
         try:
-            self._data = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._elf = ELFFile(self._file)
-        except (ELFError, ValueError) as error:
-            self._file.close()
+            self._image = ElfImage.open(str(path))
+        except (BadElf, ValueError) as error:
             raise TargetUnsupported(f"{path} is no ELF program: {error}") from None
-        self.machine: str = self._elf["e_machine"]
+        self.machine = str(self._image.header["e_machine"])
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *unused: object) -> None:
-        self._data.close()
-        self._file.close()
-
-    def _table(self, section: Section) -> tuple[np.ndarray, bytes]:
-        names = self._elf.get_section(section["sh_link"])
-        start, size = section["sh_offset"], section["sh_size"]
-        rows = np.frombuffer(self._data[start : start + size // 24 * 24], _SYMBOL)
-        text = self._data[names["sh_offset"] : names["sh_offset"] + names["sh_size"]]
-        return rows, text
+        self._image.close()
 
     def _tables(self) -> Iterable[tuple[np.ndarray, bytes]]:
         for name in (".symtab", ".dynsym"):
-            section = self._elf.get_section_by_name(name)
-            if section is not None and section["sh_type"] in ("SHT_SYMTAB", "SHT_DYNSYM"):
-                yield self._table(section)
+            try:
+                yield self._image.symbol_rows(name)
+            except BadElf as error:
+                raise TargetUnsupported(f"{self._path}: {error}") from None
 
     def functions(self, pattern: str) -> list[Function]:
         """Defined functions whose whole names match a regular expression."""
@@ -83,7 +66,7 @@ class Program:
             kinds = rows["info"] & 15
             wanted = (
                 np.isin(rows["name"], np.fromiter(at, np.uint32, len(at)))
-                & (rows["section"] != 0)
+                & (rows["shndx"] != 0)
                 & (rows["value"] != 0)
                 & ((kinds == _FUNCTION) | (kinds == _IFUNC) | (kinds == _NO_TYPE))
             )
@@ -98,9 +81,4 @@ class Program:
 
     def code(self, address: int, size: int) -> bytes:
         """Bytes of code at an address of the file; shorter where the segment ends."""
-        for segment in self._elf.iter_segments("PT_LOAD"):
-            start = segment["p_vaddr"]
-            if segment["p_flags"] & _EXECUTABLE and start <= address < start + segment["p_filesz"]:
-                at = segment["p_offset"] + address - start
-                return self._data[at : min(at + size, segment["p_offset"] + segment["p_filesz"])]
-        return b""
+        return self._image.bytes_at(address, size, executable=True)

@@ -36,6 +36,7 @@ from mem_parser.errors import BaselineError, one_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.places import Frame
+from mem_parser.plainfile import read_plain
 from mem_parser.reports.units import format_bytes, significant
 from mem_parser.significance import normal_tail
 
@@ -191,8 +192,7 @@ def renewed(old: Program | None, new: Program) -> Program:
 def read(path: str) -> Baseline:
     """Read a baseline file. Raises `BaselineError`: missing, or no baseline."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(_MOST_BYTES)
+        text = read_plain(path, _MOST_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         raise BaselineError(
             f"{path}: there is no such baseline", hint="--update-baseline makes it from a capture"

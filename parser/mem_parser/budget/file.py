@@ -38,6 +38,7 @@ from mem_parser.budget.rules import (
     Site,
 )
 from mem_parser.errors import BudgetFileError
+from mem_parser.plainfile import read_plain
 
 _MOST_BYTES = 1 << 20
 _DEEPEST = 16
@@ -108,7 +109,7 @@ def parse_match(text: str) -> Match:
 
 
 def _load(path: str, above: tuple[str, ...]) -> BudgetFile:
-    reader = _Reader(path, _text(path))
+    reader = _Reader(path, _text(path, chosen_by_user=not above))
     result = BudgetFile(path)
     document = reader.document
     reader.check_keys(document, (), _TOP_KEYS)
@@ -133,10 +134,15 @@ def _load(path: str, above: tuple[str, ...]) -> BudgetFile:
     return result
 
 
-def _text(path: str) -> str:
-    """Return the text of a file. Raises `OSError`, or `BudgetFileError` where it is no text."""
-    with open(path, "rb") as file:
-        data = file.read(_MOST_BYTES + 1)
+def _text(path: str, *, chosen_by_user: bool) -> str:
+    """Return the text of a file: a regular one, unless the user chose it. Raises `OSError`, or
+    `BudgetFileError` where it is no text.
+    """
+    if chosen_by_user:
+        with open(path, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    else:
+        data = read_plain(path, _MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise BudgetFileError(f"{path}: larger than a budget file can be (1 MiB)")
     try:

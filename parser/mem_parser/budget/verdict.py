@@ -263,7 +263,9 @@ class _Judge:
         self.fail_alpha = error / max(checks, 1)
         self.program = self._baseline()
         self.suppressions = tuple(
-            pattern for path in budget.suppressions for pattern in read_suppressions(path)
+            pattern
+            for path in budget.suppressions
+            for pattern in read_suppressions(path, chosen_by_user=False)
         )
 
     def _baseline(self) -> Program | None:

@@ -9,15 +9,15 @@ collapsed stacks of names, one per line
 
 from __future__ import annotations
 
-import gzip
-import mmap
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from io import FileIO
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError, NotAProfile
 from mem_parser.model import Profile
+from mem_parser.plainfile import stored_size
 from mem_parser.readers.collapsed import looks_like_collapsed, read_collapsed
 from mem_parser.readers.jemalloc import read_jemalloc
 from mem_parser.readers.legacy import read_legacy
@@ -27,41 +27,47 @@ from mem_parser.readers.pprof import looks_like_pprof, read_pprof
 KNOWN_FORMATS = "mem_profiler, jemalloc, gperftools, pprof, collapsed stacks"
 _LONGEST_LINE = 1 << 20
 _HEAD_BYTES = 64 * 1024
-_UNPACKED_LIMIT = 4 << 30
-
-Data = bytes | mmap.mmap
+_AT_A_TIME = 1 << 22
+_MOST_PIPED = 1 << 30
+_MOST_GZIP_SHRINKS = 8
+"""Honest profiles seldom shrink by more; what goes beyond does not raise the allowance."""
 
 
 def read_profile(path: str | os.PathLike[str]) -> Profile:
     """Read the profile in file ``path``, whatever known format it is in.
 
     A cut file is read as far as it goes, with `Profile.incomplete` set. Raises `InputFileError`:
-    `NotAProfile` for anything else, `UnsupportedVersion` for a format of the future.
+    `NotAProfile` for anything else, `UnsupportedVersion` for a format of the future,
+    `AllowanceExceeded` for a file that takes more memory than one of its size may.
     """
     name = os.fspath(path)
-    data, owner = _open(name)
-    profile = read_bytes(data, name)
+    data, owner, allowance = _open(name)
+    profile = _read(data, name, allowance)
     profile.file_uid = owner
     return profile
 
 
-def read_bytes(data: Data, name: str) -> Profile:
+def read_bytes(data: bytes, name: str) -> Profile:
     """Read a profile from memory; ``name`` is what errors call it."""
+    return _read(data, name, MemoryAllowance(name, len(data)))
+
+
+def _read(data: bytes, name: str, allowance: MemoryAllowance) -> Profile:
     if data[:2] == b"\x1f\x8b":
-        data = _unpack(data, name)
-    head = bytes(data[:_HEAD_BYTES])
+        data = _unpack(data, name, allowance)
+    head = data[:_HEAD_BYTES]
     first = _first_line(head)
     if first.startswith(b"heap_v2/"):
-        return read_jemalloc(_lines(data, name), name)
+        return read_jemalloc(_lines(data, name), name, allowance)
     if b"heap profile:" in first:
         section = find_section(data)
         if section is not None:
-            return read_native(data, section, name)
-        return read_legacy(_lines(data, name), name)
+            return read_native(data, section, name, allowance)
+        return read_legacy(_lines(data, name), name, allowance)
     if looks_like_pprof(head):
-        return read_pprof(data, name)
+        return read_pprof(data, name, allowance)
     if looks_like_collapsed(head):
-        return read_collapsed(_lines(data, name), name)
+        return read_collapsed(_lines(data, name), name, allowance)
     if not head.strip():
         raise NotAProfile(f"{name}: the file is empty")
     raise NotAProfile(f"{name}: not a heap profile", hint=f"known formats: {KNOWN_FORMATS}")
@@ -74,38 +80,61 @@ def _first_line(head: bytes) -> bytes:
     return b""
 
 
-def _open(name: str) -> tuple[Data, int | None]:
+def _open(name: str) -> tuple[bytes, int | None, MemoryAllowance]:
+    """Return what is in a file of the user's choice, which may be a pipe; its owner, if only he can
+    write it; its allowance.
+    """
     try:
-        with Path(name).open("rb") as file:
+        with open(name, "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             if stat.S_ISDIR(status.st_mode):
                 raise InputFileError(f"{name}: is a directory")
             owner = None if status.st_mode & stat.S_IWOTH else status.st_uid
-            if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
-                return file.read(_UNPACKED_LIMIT), owner
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), owner
+            if stat.S_ISREG(status.st_mode) and status.st_size:
+                allowance = MemoryAllowance(name, stored_size(status))
+                allowance.take(status.st_size)
+                return _whole(file, status.st_size), owner, allowance
+            data = _whole(file, _MOST_PIPED + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputFileError(f"{name}: {reason}") from error
     except ValueError as error:  # a path with a NUL byte
         raise InputFileError(f"{name}: {error}") from error
+    if len(data) > _MOST_PIPED:
+        raise InputFileError(
+            f"{name}: more than {_MOST_PIPED >> 30} GiB came out of it", hint="give it as a file"
+        )
+    return data, None, MemoryAllowance(name, len(data))
 
 
-def _unpack(data: Data, name: str) -> bytes:
+def _whole(file: FileIO, most_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    while most_bytes > 0 and (part := file.read(min(most_bytes, _AT_A_TIME))):
+        parts.append(part)
+        most_bytes -= len(part)
+    return b"".join(parts)
+
+
+def _unpack(data: bytes, name: str, allowance: MemoryAllowance) -> bytes:
+    import gzip
     import io
     import zlib
 
+    parts: list[bytes] = []
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            unpacked = file.read(_UNPACKED_LIMIT)
+        with allowance.lent(), gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            while part := file.read(_AT_A_TIME):
+                allowance.take(2 * len(part))  # and once more when they are joined
+                parts.append(part)
     except (OSError, EOFError, zlib.error) as error:
         raise InputFileError(f"{name}: bad gzip data ({error})") from error
-    if len(unpacked) >= _UNPACKED_LIMIT:
-        raise InputFileError(f"{name}: unpacks to more than 4 GiB")
+    unpacked = b"".join(parts)
+    allowance.take(len(unpacked))
+    allowance.grow(min(len(unpacked), _MOST_GZIP_SHRINKS * len(data)))
     return unpacked
 
 
-def _lines(data: Data, name: str) -> Iterator[bytes]:
+def _lines(data: bytes, name: str) -> Iterator[bytes]:
     """Yield the lines of ``data`` with their ends; a line too long to be one is an error."""
     start = 0
     size = len(data)
@@ -114,5 +143,5 @@ def _lines(data: Data, name: str) -> Iterator[bytes]:
         if end < 0 and size - start > _LONGEST_LINE:
             raise InputFileError(f"{name}: a line at byte {start} has no end")
         end = size if end < 0 else end + 1
-        yield bytes(data[start:end])
+        yield data[start:end]
         start = end

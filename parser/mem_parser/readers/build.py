@@ -6,13 +6,19 @@ a thousand times is converted once.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from array import array
+from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError
 from mem_parser.model import SiteTable, StackTable, ThreadBlocks
 
+_STACK_BYTES, _FRAME_BYTES = 256, 24
+_SITE_BYTES, _THREAD_BYTES = 160, 96
+"""What one takes here and in the tables made of it."""
 COUNT_LIMIT = 1 << 62
 """Counts above this are forged: no machine has so many bytes."""
 
@@ -20,15 +26,16 @@ COUNT_LIMIT = 1 << 62
 class ProfileBuilder:
     """Records of one file, in order; `stacks` and `sites` make the tables at the end."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, allowance: MemoryAllowance) -> None:
         self.path = path
         self.bad_addresses = 0
+        self._allowance = allowance
         self._stack_of_text: dict[bytes, int] = {}
-        self._frames: list[int] = []
-        self._offsets: list[int] = [0]
-        self._stack: list[int] = []
-        self._counts: list[tuple[int, int, int, int]] = []
-        self._threads: list[tuple[int, int, int, int]] = []
+        self._frames: array[int] = array("Q")
+        self._offsets: array[int] = array("q", [0])
+        self._stack: array[int] = array("q")
+        self._counts: array[int] = array("q")
+        self._threads: array[int] = array("q")
 
     def fail(self, line: int, what: str) -> NoReturn:
         """Raise the error that names this file and ``line``."""
@@ -39,7 +46,9 @@ class ProfileBuilder:
         known = self._stack_of_text.get(text)
         if known is not None:
             return known
-        for token in text.split():
+        tokens = text.split()
+        self._allowance.take(_STACK_BYTES + len(text) + _FRAME_BYTES * len(tokens))
+        for token in tokens:
             self._add_frame(token)
         index = len(self._offsets) - 1
         self._offsets.append(len(self._frames))
@@ -60,29 +69,31 @@ class ProfileBuilder:
         """Add a site: in-use blocks and bytes, allocated blocks and bytes."""
         if max(counts) > COUNT_LIMIT or min(counts) < -COUNT_LIMIT:
             self.fail(line, "a count is too large to be one")
+        self._allowance.take(_SITE_BYTES)
         self._stack.append(stack)
-        self._counts.append(counts)
+        self._counts.extend(counts)
 
     def add_thread(self, row: int, blocks: int, size: int) -> None:
         """Say that thread ``row`` owns these in-use blocks of the site added last."""
         if self._stack and 0 < blocks <= COUNT_LIMIT and 0 <= size <= COUNT_LIMIT:
-            self._threads.append((len(self._stack) - 1, row, blocks, size))
+            self._allowance.take(_THREAD_BYTES)
+            self._threads.extend((len(self._stack) - 1, row, blocks, size))
 
     def __len__(self) -> int:
         return len(self._stack)
 
     def stacks(self, *, leaf_exact: bool) -> StackTable:
         """Return the table of all stacks met."""
-        offsets = np.array(self._offsets, dtype=np.int64)
+        offsets = _column(self._offsets, np.int64)
         empty = np.zeros(len(offsets) - 1, dtype=np.uint32)
-        frames = np.array(self._frames, dtype=np.uint64)
+        frames = _column(self._frames, np.uint64)
         return StackTable(offsets, frames, empty, empty.copy(), leaf_exact)
 
     def sites(self) -> SiteTable:
         """Return the table of all sites added."""
-        counts = np.array(self._counts, dtype=np.int64).reshape(-1, 4)
+        counts = _column(self._counts, np.int64).reshape(-1, 4)
         return SiteTable(
-            stack=np.array(self._stack, dtype=np.int64),
+            stack=_column(self._stack, np.int64),
             domain=np.zeros(len(self._stack), dtype=np.int32),
             inuse_blocks=counts[:, 0].copy(),
             inuse_bytes=counts[:, 1].copy(),
@@ -94,5 +105,9 @@ class ProfileBuilder:
         """Return who owns which blocks, if any line said so."""
         if not self._threads:
             return None
-        table = np.array(self._threads, dtype=np.int64)
+        table = _column(self._threads, np.int64).reshape(-1, 4)
         return ThreadBlocks(*(table[:, k].copy() for k in range(4)))
+
+
+def _column(numbers: array[int], kind: Any) -> npt.NDArray[Any]:
+    return np.array(numbers, dtype=kind)

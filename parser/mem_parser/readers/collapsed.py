@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.model import Profile
 from mem_parser.readers.build import COUNT_LIMIT, ProfileBuilder
 from mem_parser.symbols.demangle import demangled, is_mangled, printable
@@ -20,7 +21,9 @@ from mem_parser.symbols.embedded import (
     Frames,
 )
 
-_LINE = re.compile(r"(\S.*?)\s+(\d{1,20})(?:\.\d{1,20})?\s*$", re.ASCII)
+_VALUE = re.compile(r"(\d{1,20})(?:\.\d{1,20})?", re.ASCII)
+_BLANKS = " \t\r\n\f\v"
+_NAME_BYTES = 700
 
 
 def looks_like_collapsed(head: bytes) -> bool:
@@ -32,28 +35,28 @@ def looks_like_collapsed(head: bytes) -> bool:
     return (
         "\0" not in text
         and bool(lines)
-        and all(_LINE.match(x) for x in lines)
+        and all(_parts_of(x) for x in lines)
         and any(";" in x for x in lines)
     )
 
 
-def read_collapsed(lines: Iterator[bytes], path: str) -> Profile:
+def read_collapsed(lines: Iterator[bytes], path: str, allowance: MemoryAllowance) -> Profile:
     """Read a profile from its lines (with their ends). Raises `InputFileError` naming the line."""
-    builder = ProfileBuilder(path)
-    addresses: dict[str, int] = {}
+    builder = ProfileBuilder(path, allowance)
+    names = _Names(builder, allowance)
     incomplete: str | None = None
     for number, raw in enumerate(lines, start=1):
         line = raw.decode("utf-8", "replace")
-        match = _LINE.match(line)
-        if match is None or not raw.endswith(b"\n"):
+        found = _parts_of(line)
+        if found is None or not raw.endswith(b"\n"):
             if line.strip() and incomplete is None:
                 cut = not raw.endswith(b"\n")
                 incomplete = f"it ends within line {number}" if cut else f"line {number} is none"
             continue
-        size = int(match[2])
+        stack, size = found
         if size > COUNT_LIMIT:
             builder.fail(number, "a value is too large to be one")
-        builder.add(_intern(builder, addresses, match[1]), (1, size, 1, size), number)
+        builder.add(names.intern(stack), (1, size, 1, size), number)
     return Profile(
         format="collapsed stacks",
         rate_bytes=1.0,
@@ -64,24 +67,48 @@ def read_collapsed(lines: Iterator[bytes], path: str) -> Profile:
         exact_samples=False,
         incomplete=incomplete,
         warnings=["collapsed stacks hold no numbers of blocks; each line counts as one"],
-        embedded=_names(addresses),
+        embedded=names.embedded(),
     )
 
 
-def _intern(builder: ProfileBuilder, addresses: dict[str, int], stack: str) -> int:
-    """Return the index of a stack of names; all frames but the innermost lie one byte further."""
-    frames = []
-    for k, name in enumerate(reversed(stack.split(";"))):
-        text = name.strip() or "[unknown]"
-        address = addresses.setdefault(text, FIRST_INVENTED + 2 * len(addresses))
-        frames.append(f"{address + (k > 0):x}")
-    return builder.intern(" ".join(frames).encode())
+def _parts_of(line: str) -> tuple[str, int] | None:
+    """Return stack and value of a line; None if it is none."""
+    text = line.rstrip(_BLANKS)
+    at = max(text.rfind(blank) for blank in _BLANKS)
+    match = _VALUE.fullmatch(text, at + 1)
+    stack = text[: max(at, 0)].rstrip(_BLANKS)
+    return (stack, int(match[1])) if match and stack and stack[0] not in _BLANKS else None
 
 
-def _names(addresses: dict[str, int]) -> EmbeddedNames:
-    frames: dict[tuple[int, int], Frames] = {}
-    known = demangled(text for text in addresses if is_mangled(text))
-    for text, address in addresses.items():
-        short, full = known.get(text) or (printable(text),) * 2
-        frames[NO_MODULE, address] = (EmbeddedFrame(short, full),)
-    return EmbeddedNames(frames)
+class _Names:
+    """An invented address for every distinct name."""
+
+    def __init__(self, builder: ProfileBuilder, allowance: MemoryAllowance) -> None:
+        self._builder = builder
+        self._allowance = allowance
+        self._addresses: dict[str, int] = {}
+
+    def intern(self, stack: str) -> int:
+        """Return the index of a stack; all frames but the innermost lie one byte further."""
+        names = stack.split(";")
+        frames = []
+        for k, name in enumerate(reversed(names)):
+            address = self._address(name.strip() or "[unknown]")
+            frames.append(f"{address + (k > 0):x}")
+        return self._builder.intern(" ".join(frames).encode())
+
+    def _address(self, name: str) -> int:
+        address = self._addresses.get(name)
+        if address is None:
+            self._allowance.take(_NAME_BYTES + 8 * len(name))
+            address = self._addresses[name] = FIRST_INVENTED + 2 * len(self._addresses)
+        return address
+
+    def embedded(self) -> EmbeddedNames:
+        """Return the names by their addresses."""
+        frames: dict[tuple[int, int], Frames] = {}
+        known = demangled(text for text in self._addresses if is_mangled(text))
+        for text, address in self._addresses.items():
+            short, full = known.get(text) or (printable(text),) * 2
+            frames[NO_MODULE, address] = (EmbeddedFrame(short, full),)
+        return EmbeddedNames(frames)

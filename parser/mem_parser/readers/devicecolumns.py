@@ -11,11 +11,16 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.devices import MARK_KINDS, Device, Mark
 from mem_parser.readers.fields import Fields
 
 Column = npt.NDArray[Any]
 MOST_MARKS = 1_000_000
+MARK_COLUMNS = frozenset(
+    ("mark_time_s", "mark_text", "mark_id", "mark_kind", "mark_thread", "mark_domain", "mark_name")
+)
+_MARK_BYTES, _TEXT_BYTES = 240, 64
 _INDICES = ("mark_id", "mark_kind", "mark_thread", "mark_domain", "mark_name")
 
 
@@ -47,7 +52,11 @@ def _size(fields: Fields, name: str) -> int | None:
     return value if value is not None and value >= 0 else None
 
 
-def read_marks(columns: MutableMapping[str, Column], fail: Callable[[str], NoReturn]) -> list[Mark]:
+def read_marks(
+    columns: MutableMapping[str, Column],
+    fail: Callable[[str], NoReturn],
+    allowance: MemoryAllowance,
+) -> list[Mark]:
     """Take the marks out of ``columns``. ``fail`` raises."""
     time = columns.pop("mark_time_s", None)
     if time is None:
@@ -57,6 +66,8 @@ def read_marks(columns: MutableMapping[str, Column], fail: Callable[[str], NoRet
     fit = len(time) <= MOST_MARKS and all(len(column) == len(time) for column in found)
     if not fit or packed.dtype != np.uint8 or any(c.dtype.kind != "u" for c in found if len(c)):
         fail("the columns of its marks do not fit together")
+    count = int(np.count_nonzero(packed == ord("\n"))) + 1
+    allowance.take(len(time) * _MARK_BYTES + 8 * len(packed) + count * _TEXT_BYTES)
     texts = packed.tobytes().decode("utf-8", "replace").split("\n")
     ids, kinds, threads, domains, names = (column.tolist() for column in found)
     if any(max(column, default=0) >= len(texts) for column in (domains, names)):

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import NotAProfile
 from mem_parser.maps import parse_maps
 from mem_parser.model import Profile, Thread
@@ -29,21 +30,23 @@ from mem_parser.readers.build import ProfileBuilder
 _COUNTS = re.compile(
     rb"\s*t(\*|\d{1,19}):\s*(\d{1,20}):\s*(\d{1,20})\s*\[\s*(\d{1,20}):\s*(\d{1,20})\s*\](.*)$"
 )
+_THREAD_BYTES = 320
 _HEADER = re.compile(rb"heap_v2/(\d{1,20})\s*$")
 
 
-def read_jemalloc(lines: Iterator[bytes], path: str) -> Profile:
+def read_jemalloc(lines: Iterator[bytes], path: str, allowance: MemoryAllowance) -> Profile:
     """Read a profile from its lines (with their ends). Raises `InputFileError` naming the line."""
-    return _JemallocReader(lines, path).read()
+    return _JemallocReader(lines, path, allowance).read()
 
 
 class _JemallocReader:
     """One pass over the lines of one file."""
 
-    def __init__(self, lines: Iterator[bytes], path: str) -> None:
+    def __init__(self, lines: Iterator[bytes], path: str, allowance: MemoryAllowance) -> None:
         self.lines = enumerate(lines, start=1)
         self.path = path
-        self.builder = ProfileBuilder(path)
+        self.builder = ProfileBuilder(path, allowance)
+        self.allowance = allowance
         self.threads: dict[int, Thread] = {}
         self.incomplete: str | None = None
         self.stack: int | None = None
@@ -51,7 +54,7 @@ class _JemallocReader:
 
     def read(self) -> Profile:
         rate = self._read_header()
-        modules = parse_maps(self._read_records())
+        modules = parse_maps(self._read_records(), self.allowance)
         return Profile(
             format="jemalloc heap_v2",
             rate_bytes=rate,
@@ -78,7 +81,8 @@ class _JemallocReader:
             return float(match[1])
         raise NotAProfile(f"{self.path}: empty")
 
-    def _read_records(self) -> list[str]:
+    def _read_records(self) -> Iterator[str]:
+        """Read up to the end; yield the lines after the mark of the mappings."""
         for number, raw in self.lines:
             if raw.startswith(b"@"):
                 self._begin_stack(raw, number)
@@ -89,12 +93,12 @@ class _JemallocReader:
                 continue
             line = raw.strip()
             if line == b"MAPPED_LIBRARIES:":
-                return self._read_maps()
+                yield from self._read_maps()
+                return
             if line and not line.startswith(b"%"):
                 self._note_incomplete(number, raw)
         if self.incomplete is None:
             self.incomplete = "it ends before the list of mappings"
-        return []
 
     def _note_incomplete(self, number: int, raw: bytes) -> None:
         if self.incomplete is None:
@@ -127,20 +131,22 @@ class _JemallocReader:
         if match[1] != b"*":
             uid = int(match[1])
             name = match[6].strip().decode("utf-8", "replace")
+            self.allowance.take(_THREAD_BYTES + 4 * len(name))
             self.threads[uid] = Thread(row=uid, tid=uid, name=name)
 
     def _thread(self, uid: int) -> int:
-        self.threads.setdefault(uid, Thread(row=uid, tid=uid, name=""))
+        if uid not in self.threads:
+            self.allowance.take(_THREAD_BYTES)
+            self.threads[uid] = Thread(row=uid, tid=uid, name="")
         return uid
 
-    def _read_maps(self) -> list[str]:
-        kept, last = [], b"\n"
+    def _read_maps(self) -> Iterator[str]:
+        last = b"\n"
         for _, raw in self.lines:
             last = raw
-            kept.append(raw.decode("utf-8", "surrogateescape"))
+            yield raw.decode("utf-8", "surrogateescape")
         if not last.endswith(b"\n") and self.incomplete is None:
             self.incomplete = "it ends within a line of its mappings"
-        return kept
 
     def _warnings(self) -> list[str]:
         bad = self.builder.bad_addresses

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import NotAProfile
 from mem_parser.maps import parse_maps
 from mem_parser.model import SAMPLER_NAME, Profile
@@ -33,19 +34,20 @@ _MAP_MARKS = (b"MAPPED_LIBRARIES:", b"--- Memory map: ---")
 _DEFAULT_V1_RATE = 128 * 1024
 
 
-def read_legacy(lines: Iterator[bytes], path: str) -> Profile:
+def read_legacy(lines: Iterator[bytes], path: str, allowance: MemoryAllowance) -> Profile:
     """Read a profile from its lines (with their ends). Raises `InputFileError` naming the line."""
-    reader = _LegacyReader(lines, path)
+    reader = _LegacyReader(lines, path, allowance)
     return reader.read()
 
 
 class _LegacyReader:
     """One pass over the lines of one file."""
 
-    def __init__(self, lines: Iterator[bytes], path: str) -> None:
+    def __init__(self, lines: Iterator[bytes], path: str, allowance: MemoryAllowance) -> None:
         self.lines = enumerate(lines, start=1)
         self.path = path
-        self.builder = ProfileBuilder(path)
+        self.builder = ProfileBuilder(path, allowance)
+        self.allowance = allowance
         self.warnings: list[str] = []
         self.incomplete: str | None = None
         self.dropped = 0
@@ -55,8 +57,7 @@ class _LegacyReader:
 
     def read(self) -> Profile:
         kind, rate = self._read_header()
-        map_lines = self._read_records()
-        modules = parse_maps(map_lines)
+        modules = parse_maps(self._read_records(), self.allowance)
         ours = self.unpadded or any(m.name == SAMPLER_NAME for m in modules)
         if ours and self.incomplete is None:
             self.incomplete = "its second part is missing"
@@ -100,8 +101,8 @@ class _LegacyReader:
             raise NotAProfile(f"{self.path}: profiles of type {kind!r} are not known")
         return kind, 1.0
 
-    def _read_records(self) -> list[str]:
-        """Read up to the end; return the lines after the mark of the mappings."""
+    def _read_records(self) -> Iterator[str]:
+        """Read up to the end; yield the lines after the mark of the mappings."""
         for number, raw in self.lines:
             self.last = raw
             match = _RECORD.match(raw)
@@ -110,12 +111,12 @@ class _LegacyReader:
                 continue
             line = raw.strip()
             if any(mark in line for mark in _MAP_MARKS):
-                return self._read_maps()
+                yield from self._read_maps()
+                return
             if line and not line.startswith(b"%"):
                 self._meet_foreign_line(number, raw)
         if self.incomplete is None:
             self.incomplete = "it ends before the list of mappings"
-        return []
 
     def _meet_foreign_line(self, number: int, raw: bytes) -> None:
         if not raw.endswith(b"\n"):
@@ -123,16 +124,13 @@ class _LegacyReader:
         elif self.incomplete is None:
             self.incomplete = f"line {number} is not understood"
 
-    def _read_maps(self) -> list[str]:
-        kept = []
+    def _read_maps(self) -> Iterator[str]:
         for _, raw in self.lines:
             self.last = raw
-            if raw.startswith(b"%"):
-                continue
-            kept.append(raw.decode("utf-8", "surrogateescape"))
+            if not raw.startswith(b"%"):
+                yield raw.decode("utf-8", "surrogateescape")
         if not self.last.endswith(b"\n") and self.incomplete is None:
             self.incomplete = "it ends within a line of its mappings"
-        return kept
 
     def _add(self, match: re.Match[bytes], number: int) -> None:
         counts = (int(match[1]), int(match[2]), int(match[3]), int(match[4]))

@@ -8,17 +8,17 @@ skipped.
 
 from __future__ import annotations
 
-import base64
-import binascii
+import bisect
 import dataclasses
+import itertools
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError, UnsupportedVersion
 from mem_parser.maps import parse_maps
 from mem_parser.model import (
@@ -33,53 +33,59 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
-from mem_parser.readers.devicecolumns import read_device, read_marks
+from mem_parser.readers.columns import DTYPES, Column, Columns, PackedColumn
+from mem_parser.readers.devicecolumns import MARK_COLUMNS, read_device, read_marks
 from mem_parser.readers.fields import Fields
 from mem_parser.readers.legacy import read_legacy
-from mem_parser.readers.symbolcolumns import read_symbols
+from mem_parser.readers.symbolcolumns import SYMBOL_COLUMNS, read_symbols
 
 SUPPORTED_VERSION = 1
 _MARK = b"\n%mem_profiler "
 _MAPS_MARK = b"\nMAPPED_LIBRARIES:"
-_DTYPES: dict[bytes, np.dtype[Any]] = {
-    b"<u4": np.dtype("<u4"),
-    b"<u8": np.dtype("<u8"),
-    b"<f8": np.dtype("<f8"),
-    b"|u1": np.dtype("|u1"),
-}
-_MOST_ZLIB_SHRINKS = 1040
-"""deflate cannot shrink data by more than 1032 times; a column that claims more is forged."""
 _COUNT_LIMIT = 1 << 62
 _MAX_JSON = 1 << 22
+_JSON_TIMES = 48
+"""What Python's objects take at most for each byte of JSON."""
+_KEPT_BYTES = {
+    b"%header": (0, 24),
+    b"%module": (512, 24),
+    b"%thread": (320, 4),
+    b"%sample": (640, 0),
+}
+"""What is kept of an object: so much, and so much for each byte of its line."""
+_TABLE_COLUMNS = {
+    "stack_depth", "stack_flags", "stack_generation", "stack_frames", "stack", "alloc_blocks",
+    "alloc_bytes", "freed_blocks", "freed_bytes", "peak_blocks", "peak_bytes", "alloc_taken_bytes",
+    "freed_taken_bytes", "failed_blocks", "failed_bytes", "births", "live_births",
+    "oldest_birth_s", "rate_bytes", "thread_record", "thread_row", "thread_blocks", "thread_bytes",
+}  # fmt: skip
+KNOWN_COLUMNS = _TABLE_COLUMNS | SYMBOL_COLUMNS | MARK_COLUMNS
 _BUCKETS = 8
-
-Column = npt.NDArray[Any]
 
 
 class _CutError(Exception):
     """The section ends too early; the text says where."""
 
 
-def find_section(data: Any) -> int | None:
-    """Return where our section begins in ``data`` (bytes or mmap); None without one."""
+def find_section(data: bytes) -> int | None:
+    """Return where our section begins in ``data``; None without one."""
     at = data.rfind(_MARK)
     return at + 1 if at >= 0 else None
 
 
-def read_native(data: Any, section: int, path: str) -> Profile:
+def read_native(data: bytes, section: int, path: str, allowance: MemoryAllowance) -> Profile:
     """Read the profile whose own section begins at byte ``section``.
 
     A cut section costs its columns: counts then come from part 1 and `Profile.incomplete` is set.
     """
-    text = bytes(data[section:])
-    reader = _SectionReader(text, path)
+    reader = _SectionReader(data, section, path, allowance)
     map_start = data.rfind(_MAPS_MARK, 0, section)
-    maps = _read_maps(bytes(data[map_start + 1 : section])) if map_start >= 0 else []
+    maps = _read_maps(data, map_start + 1, section, allowance) if map_start >= 0 else []
     try:
         reader.read()
         profile = reader.profile()
     except _CutError as cut:
-        profile = read_legacy(_lines_before(data, section), path)
+        profile = read_legacy(_lines(data, 0, section), path, allowance)
         profile.incomplete = str(cut)
     profile.capture = reader.capture()
     if profile.capture.lost or reader.header:
@@ -90,30 +96,33 @@ def read_native(data: Any, section: int, path: str) -> Profile:
     return profile
 
 
-def _lines_before(data: Any, end: int) -> Iterator[bytes]:
-    start = 0
+def _lines(data: bytes, start: int, end: int) -> Iterator[bytes]:
     while start < end:
         stop = data.find(b"\n", start, end)
         stop = end if stop < 0 else stop + 1
-        yield bytes(data[start:stop])
+        yield data[start:stop]
         start = stop
 
 
-def _read_maps(text: bytes) -> list[Module]:
-    return parse_maps(text.decode("utf-8", "surrogateescape").split("\n")[1:])
+def _read_maps(data: bytes, start: int, end: int, allowance: MemoryAllowance) -> list[Module]:
+    lines = (line.decode("utf-8", "surrogateescape") for line in _lines(data, start, end))
+    next(lines, None)  # the mark
+    return parse_maps(lines, allowance)
 
 
 def _join_modules(own: list[Module], mapped: list[Module]) -> list[Module]:
     """Return the recorded modules, and those of the mappings that none of them covers."""
     if not own:
         return mapped
-    starts = np.sort(np.array([r.start for m in own for r in m.ranges], dtype=np.uint64))
+    ranges = sorted((r.start, r.end) for m in own for r in m.ranges)
+    starts = [start for start, _ in ranges]
+    # The highest end of all ranges that begin no later: whether one reaches into another.
+    reach = list(itertools.accumulate((end for _, end in ranges), max))
     extra = []
     for module in mapped:
         first, last = module.ranges[0].start, module.ranges[0].end
-        at = int(np.searchsorted(starts, np.uint64(first)))
-        covered = at < len(starts) and int(starts[at]) < last
-        if not covered and not any(r.start < last and first < r.end for m in own for r in m.ranges):
+        before = bisect.bisect_left(starts, last) - 1  # the last range that begins before its end
+        if before < 0 or reach[before] <= first:
             extra.append(module)
     return own + extra
 
@@ -121,15 +130,16 @@ def _join_modules(own: list[Module], mapped: list[Module]) -> list[Module]:
 class _SectionReader:
     """One pass over the lines of the section, then the columns as tables."""
 
-    def __init__(self, text: bytes, path: str) -> None:
-        self.text = text
+    def __init__(self, data: bytes, section: int, path: str, allowance: MemoryAllowance) -> None:
+        self.data = data
         self.path = path
-        self.at = 0
+        self.at = section
+        self.allowance = allowance
         self.header: dict[str, Any] = {}
         self.modules: list[Module] = []
         self.threads: list[Thread] = []
         self.series: list[Reading] = []
-        self.columns: dict[str, Column] = {}
+        self.columns = Columns(data, allowance, self.fail)
         self.records: int | None = None
 
     def fail(self, what: str) -> NoReturn:
@@ -137,26 +147,28 @@ class _SectionReader:
 
     def read(self) -> None:
         self._check_version(self._line())
-        mark, body = b"", b""
+        mark, body, size = b"", [b""], 0
         while self.records is None:
             line = self._line()
             if line.startswith(b"%+ "):
-                body += line[3:]
-                if len(body) > _MAX_JSON:
+                body.append(line[3:])
+                size += len(line)
+                if size > _MAX_JSON:
                     self.fail("a line of its section is too long")
                 continue
-            self._take_object(mark, body)
-            mark, _, body = line.partition(b" ")
+            self._take_object(mark, b"".join(body))
+            mark, _, rest = line.partition(b" ")
+            body, size = [rest], len(rest)
             if mark == b"%column":
-                self._take_column(body)
+                self._take_column(rest)
             elif mark == b"%end":
-                self.records = self._number(body)
+                self.records = self._number(rest)
 
     def _line(self) -> bytes:
-        end = self.text.find(b"\n", self.at)
+        end = self.data.find(b"\n", self.at)
         if end < 0:
             raise _CutError("it ends within its second part")
-        line = self.text[self.at : end]
+        line = self.data[self.at : end]
         self.at = end + 1
         return line
 
@@ -174,12 +186,18 @@ class _SectionReader:
             )
 
     def _take_object(self, mark: bytes, body: bytes) -> None:
-        if mark not in (b"%header", b"%module", b"%thread", b"%sample"):
+        if mark not in _KEPT_BYTES:
             return
+        if len(body) > _MAX_JSON:
+            self.fail("a line of its section is too long")
         try:
-            value = json.loads(body)
+            with self.allowance.lent():
+                self.allowance.take(len(body) * _JSON_TIMES)
+                value = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise InputFileError(f"{self.path}: a {mark.decode()} line is no JSON") from error
+        fixed, times = _KEPT_BYTES[mark]
+        self.allowance.take(fixed + times * len(body))
         if not isinstance(value, dict):
             self.fail(f"a {mark.decode()} line holds no object")
         fields = Fields(value)
@@ -198,34 +216,14 @@ class _SectionReader:
         words = body.split()
         if len(words) < 4:
             self.fail("a %column line cannot be read")
-        name = words[0].decode("ascii", "replace")
-        dtype: np.dtype[Any] | None = _DTYPES.get(words[1])
-        count, lines = self._number(words[2]), self._number(words[3])
-        packed = self._packed(lines)
-        if dtype is not None:
-            self.columns[name] = self._unpack(name, dtype, count, packed)
-
-    def _packed(self, lines: int) -> bytes:
-        """Return the base64 text of the next ``lines`` lines, joined."""
-        start = self.at
+        dtype = DTYPES.get(words[1])
+        count, lines, start = self._number(words[2]), self._number(words[3]), self.at
         for _ in range(lines):
             if not self._line().startswith(b"%| "):
                 self.fail("a column has fewer lines than it says")
-        return self.text[start : self.at].replace(b"\n", b"").replace(b"%| ", b"")
-
-    def _unpack(self, name: str, dtype: np.dtype[Any], count: int, packed: bytes) -> Column:
-        wanted = count * dtype.itemsize
-        if wanted > len(packed) * _MOST_ZLIB_SHRINKS + 64:
-            self.fail(f"column {name} cannot have {count} entries")
-        try:
-            raw = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
-            engine = zlib.decompressobj()
-            data = engine.decompress(raw, wanted + 1)
-        except (binascii.Error, zlib.error) as error:
-            raise InputFileError(f"{self.path}: column {name} is damaged") from error
-        if len(data) != wanted or not (engine.eof or wanted == 0):
-            self.fail(f"column {name} has not the {count} entries it says")
-        return np.frombuffer(data, dtype=dtype)
+        name = words[0].decode("ascii", "replace")
+        if dtype is not None and name in KNOWN_COLUMNS:
+            self.columns.add(name, PackedColumn(dtype, count, start, self.at))
 
     # The columns as tables.
 
@@ -280,8 +278,8 @@ class _SectionReader:
             sites=sites,
             domains=[domain],
             thread_blocks=self._thread_blocks(count),
-            embedded=read_symbols(self.columns, self.fail),
-            marks=read_marks(self.columns, self.fail),
+            embedded=read_symbols(self.columns, self.fail, self.allowance),
+            marks=read_marks(self.columns, self.fail, self.allowance),
         )
 
     def apply_traits(self, profile: Profile) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError, NotAProfile
 from mem_parser.estimate import sampling_probability
 from mem_parser.model import Capture, Profile, SiteTable, StackTable
@@ -44,6 +45,10 @@ _TYPE, _SAMPLE, _MAPPING, _LOCATION, _FUNCTION, _STRING, _PERIOD_TYPE = 1, 2, 3,
 _INNER = {_SAMPLE: 3, _LOCATION: 4}
 """Fields that are messages themselves: labels, lines."""
 _AT_A_TIME = 1 << 18
+_MOST_TYPES = 64
+_STRING_BYTES, _MAPPING_BYTES, _VALUE_BYTES, _FRAME_BYTES = 64, 1400, 56, 16
+_KEPT_BYTES = {_SAMPLE: (200, 2), _LOCATION: (640, 16), _FUNCTION: (700, 0)}
+"""What is kept of one message, and for each of its bytes."""
 _NAMES = {1: "ValueType", 2: "Sample", 3: "Mapping", 4: "Location", 5: "Function", 11: "ValueType"}
 Counts = npt.NDArray[np.int64]
 
@@ -55,9 +60,9 @@ def looks_like_pprof(head: bytes) -> bool:
     return len(head) > 2 and head[0] == 0x0A and head[1] < 0x40 and head[2] in (0x08, 0x10)
 
 
-def _parts(messages: Messages) -> Iterator[tuple[int, int]]:
+def _parts(messages: Messages) -> Iterator[Messages]:
     for low in range(0, len(messages), _AT_A_TIME):
-        yield low, min(low + _AT_A_TIME, len(messages))
+        yield messages.part(low, low + _AT_A_TIME)
 
 
 def _joined(stretches: Collection[bytes]) -> tuple[bytes, Counts]:
@@ -65,18 +70,19 @@ def _joined(stretches: Collection[bytes]) -> tuple[bytes, Counts]:
     return b"".join(stretches), np.fromiter(map(len, stretches), np.int64, len(stretches))
 
 
-def read_pprof(data: Any, path: str) -> Profile:
-    """Read a profile from bytes or a mapping. Raises `InputFileError`."""
+def read_pprof(data: bytes, path: str, allowance: MemoryAllowance) -> Profile:
+    """Read a profile from bytes. Raises `InputFileError`."""
     if len(data) > SIZE_LIMIT_BYTES:
         raise InputFileError(f"{path}: more than {SIZE_LIMIT_BYTES >> 20} MiB of profile.proto")
-    return _PprofReader(path).read(bytes(data))
+    return _PprofReader(path, allowance).read(data)
 
 
 class _PprofReader:
     """One pass over the fields of one file."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, allowance: MemoryAllowance) -> None:
         self.path = path
+        self.allowance = allowance
         self.strings: list[str] = []
         self.types: list[Any] = []
         self.numbers: dict[int, int] = {}
@@ -93,23 +99,42 @@ class _PprofReader:
         return self.strings[index] if 0 <= index < len(self.strings) else ""
 
     def read(self, data: bytes) -> Profile:
-        messages, self.numbers = split(data, self.path)
+        messages, self.numbers = split(data, self.path, self.allowance)
         none = Messages(data, np.zeros(0, np.int64), np.zeros(0, np.int64))
-        self.strings = [s.decode("utf-8", "replace") for s in messages.get(_STRING, none)]
-        self.types = [self._decode(_TYPE, m) for m in messages.get(_TYPE, none)]
+        strings = messages.get(_STRING, none)
+        self._keep(strings, _STRING_BYTES, 4)
+        self.strings = [s.decode("utf-8", "replace") for s in strings]
+        types = messages.get(_TYPE, none)
+        if len(types) > _MOST_TYPES:
+            raise NotAProfile(f"{self.path}: its samples have {len(types)} values each")
+        self.types = [self._decode(_TYPE, m) for m in types]
         for message in messages.get(_PERIOD_TYPE, none):
             self.period_type = self._decode(_PERIOD_TYPE, message)
         columns = self._columns()
-        for message in messages.get(_MAPPING, none):
+        mappings = messages.get(_MAPPING, none)
+        self._keep(mappings, _MAPPING_BYTES, 0)
+        for message in mappings:
             self.table.add_mapping(self._decode(_MAPPING, message))
-        for low, high in _parts(messages.get(_FUNCTION, none)):
-            self.table.add_functions(self._fields(_FUNCTION, messages[_FUNCTION].part(low, high)))
-        for low, high in _parts(messages.get(_LOCATION, none)):
-            self.table.add_locations(self._fields(_LOCATION, messages[_LOCATION].part(low, high)))
+        for number, add in (
+            (_FUNCTION, self.table.add_functions),
+            (_LOCATION, self.table.add_locations),
+        ):
+            for part in _parts(messages.get(number, none)):
+                self._keep(part, *_KEPT_BYTES[number])
+                with self.allowance.lent():
+                    add(self._fields(number, part))
         self.table.build()
-        for low, high in _parts(messages.get(_SAMPLE, none)):
-            self._add_samples(self._fields(_SAMPLE, messages[_SAMPLE].part(low, high)))
+        for part in _parts(messages.get(_SAMPLE, none)):
+            fixed, times = _KEPT_BYTES[_SAMPLE]
+            self._keep(part, fixed + _VALUE_BYTES * len(self.types), times)
+            with self.allowance.lent():
+                self._add_samples(self._fields(_SAMPLE, part))
         return self._profile(columns)
+
+    def _keep(self, messages: Messages, fixed: int, times: int) -> None:
+        """Take what is kept of messages: so much of each, and so much for each of their bytes."""
+        size = int((messages.end - messages.start).sum())
+        self.allowance.take(fixed * len(messages) + times * size)
 
     def _decode(self, number: int, content: bytes) -> Any:
         if len(content) > _MOST_MESSAGE_BYTES:
@@ -135,7 +160,7 @@ class _PprofReader:
             return bytes(message.SerializeToString())
 
         try:
-            return read_fields(messages, _INNER.get(number, 0), plain)
+            return read_fields(messages, _INNER.get(number, 0), plain, self.allowance)
         except BadVarints as error:
             raise self._unreadable(number) from error
 
@@ -208,6 +233,7 @@ class _PprofReader:
             self.stack_index = {}
             depths = count_varints(packed, lengths)
             offsets = np.concatenate(([0], np.cumsum(depths))).astype(np.int64)
+            self.allowance.take(_FRAME_BYTES * int(offsets[-1]))
             frames = np.empty(int(offsets[-1]), dtype=np.uint64)
             at = 0
             for numbers in varints(packed):

@@ -142,7 +142,7 @@ class LocationTable:
         return EmbeddedFrame(printable(shown), full, place)
 
     def _build_modules(self) -> None:
-        known: dict[tuple[str, str], Module] = {}
+        known: dict[tuple[str, str], tuple[Module, set[int]]] = {}
         for start, end, offset, filename, build_id in self._mappings:
             if not 0 <= start < end:
                 continue
@@ -150,10 +150,11 @@ class LocationTable:
             identity = self._text(build_id).lower()
             identity = identity if _BUILD_ID.match(identity) else ""
             new = ExecRange(start, end, offset)
-            module = known.get((path, identity))
-            if module is not None and all(r.file_offset != offset for r in module.ranges):
+            module, offsets = known.get((path, identity), (None, set()))
+            if module is not None and offset not in offsets:
                 module.ranges.append(new)
+                offsets.add(offset)
                 continue
             module = Module(path, [new], build_id=identity, deleted=deleted)
-            known[path, identity] = module
+            known[path, identity] = module, {offset}
             self.modules.append(module)

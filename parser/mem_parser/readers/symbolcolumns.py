@@ -11,18 +11,24 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame, EmbeddedNames
 
 Column = npt.NDArray[Any]
 MOST_FRAMES = 20_000_000
 """More names than any program has are forged."""
+SYMBOL_COLUMNS = {
+    "symbol_address", "symbol_module", "symbol_depth", "symbol_line", "symbol_name",
+    "symbol_full_name", "symbol_file", "symbol_text",
+}  # fmt: skip
+_ADDRESS_BYTES, _FRAME_BYTES, _TEXT_BYTES = 400, 240, 64
 _INDEX_COLUMNS = ("symbol_name", "symbol_full_name", "symbol_file")
 _NO_INDEX = (1 << 32) - 1
 
 
 def read_symbols(
-    columns: Mapping[str, Column], fail: Callable[[str], NoReturn]
+    columns: Mapping[str, Column], fail: Callable[[str], NoReturn], allowance: MemoryAllowance
 ) -> EmbeddedNames | None:
     """Return the names that ``columns`` hold; None without any. ``fail`` raises."""
     if "symbol_address" not in columns:
@@ -37,7 +43,8 @@ def read_symbols(
         fail("the columns of its symbols do not fit together")
     if count and int(depth.max()) > total:
         fail("the columns of its symbols do not fit together")
-    texts = _texts(columns, fail)
+    allowance.take(count * _ADDRESS_BYTES + total * _FRAME_BYTES)
+    texts = _texts(columns, fail, allowance)
     indices = [_whole(columns, name, total, fail) for name in _INDEX_COLUMNS]
     if total and max(int(index.max()) for index in indices) >= len(texts):
         fail("a symbol names a text that is not there")
@@ -64,11 +71,15 @@ def _whole(
     return column
 
 
-def _texts(columns: Mapping[str, Column], fail: Callable[[str], NoReturn]) -> list[str]:
+def _texts(
+    columns: Mapping[str, Column], fail: Callable[[str], NoReturn], allowance: MemoryAllowance
+) -> list[str]:
     column = _whole(columns, "symbol_text", None, fail)
     if column.dtype.itemsize != 1:
         fail("column symbol_text holds no text")
     text = column.tobytes()
-    if text.count(b"\n") > 3 * MOST_FRAMES:
+    count = text.count(b"\n") + 1
+    if count > 3 * MOST_FRAMES:
         fail("column symbol_text is too long")
+    allowance.take(8 * len(text) + count * _TEXT_BYTES)
     return [printable(t) for t in text.decode("utf-8", "replace").split("\n")]

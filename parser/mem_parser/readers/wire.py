@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError, TruncatedProfile
 
 MOST_FIELDS = 4096
@@ -23,6 +24,7 @@ _MOST_ENTRIES = 10_000_000
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT, _SHORT_VARINT = 10, 5
 _CHUNK_BYTES = 1 << 22
+_ENTRY_BYTES, _FIELD_BYTES = 48, 100
 _BAD = -1
 
 Positions = npt.NDArray[np.int64]
@@ -66,13 +68,16 @@ class Messages:
             yield self.data[low:high]
 
 
-def split(data: bytes, path: str) -> tuple[dict[int, Messages], dict[int, int]]:
+def split(
+    data: bytes, path: str, allowance: MemoryAllowance
+) -> tuple[dict[int, Messages], dict[int, int]]:
     """Return the fields at the top of ``data`` by number: stretches of bytes, and integers (the
     last of each number). Raises `InputFileError`.
     """
     stretches: dict[int, array[int]] = {}
     numbers: dict[int, int] = {}
-    at, size, entries = 0, len(data), 0
+    at, size, entries, stretched = 0, len(data), 0, 0
+    most = min(_MOST_ENTRIES, allowance.left_bytes // _ENTRY_BYTES)
     while at < size:
         tag = data[at]
         length = data[at + 1] if at + 1 < size else 0x80
@@ -101,8 +106,11 @@ def split(data: bytes, path: str) -> tuple[dict[int, Messages], dict[int, int]]:
         own = stretches[tag]
         own.append(begin)
         own.append(at)
-        if len(own) > 2 * _MOST_ENTRIES:
+        stretched += 1
+        if stretched > most:
+            allowance.take(stretched * _ENTRY_BYTES)
             raise InputFileError(f"{path}: more entries than any profile has")
+    allowance.take(stretched * _ENTRY_BYTES)
     return {
         tag >> 3: Messages(data, *np.frombuffer(own, dtype=np.int64).reshape(-1, 2).T.copy())
         for tag, own in stretches.items()
@@ -174,14 +182,20 @@ class Fields:
         c = self.columns
         mine = (c.number == number) & ((c.kind == _BYTES) | (c.kind == _VARINT))
         data, result = self.data, [b""] * self.messages
+        scattered: dict[int, list[bytes]] = {}
         stretches = (x[mine].tolist() for x in (c.message, c.start, c.end))
         for k, low, high in zip(*stretches, strict=True):
-            result[k] = result[k] + data[low:high] if result[k] else data[low:high]
+            if result[k]:
+                scattered.setdefault(k, [result[k]]).append(data[low:high])
+            else:
+                result[k] = data[low:high]
+        for k, parts in scattered.items():
+            result[k] = b"".join(parts)
         return result
 
 
-def scan(messages: Messages) -> Fields:
-    """Read the fields of all ``messages``."""
+def scan(messages: Messages, allowance: MemoryAllowance) -> Fields:
+    """Read the fields of all ``messages``, charged to ``allowance``."""
     buffer = np.frombuffer(messages.data, dtype=np.uint8)
     odd = np.zeros(len(messages), dtype=np.bool_)
     rows: list[_Columns] = []
@@ -190,6 +204,7 @@ def scan(messages: Messages) -> Fields:
     for _ in range(MOST_FIELDS):
         if not len(left):
             break
+        allowance.take(_FIELD_BYTES * len(left))
         limit = messages.end[left]
         tag, begin = _varints_at(buffer, at, limit)
         kind = (tag & np.uint64(7)).astype(np.uint8)
@@ -219,7 +234,10 @@ def scan(messages: Messages) -> Fields:
 
 
 def read_fields(
-    messages: Messages, inner: int, rewrite: Callable[[bytes], bytes]
+    messages: Messages,
+    inner: int,
+    rewrite: Callable[[bytes], bytes],
+    allowance: MemoryAllowance,
 ) -> tuple[Fields, Positions, Fields]:
     """Return the fields of ``messages``, and those of the messages in their field ``inner`` with
     the message that each of these is in.
@@ -228,14 +246,15 @@ def read_fields(
     Raises `BadVarints` for one that is odd even so: it has too many fields.
     """
     for attempt in (1, 2):
-        fields = scan(messages)
+        fields = scan(messages, allowance)
         owner, parts = fields.parts(inner)
-        within = scan(parts)
+        within = scan(parts, allowance)
         odd = fields.odd.copy()
         odd[owner[within.odd]] = True
         if not odd.any():
             return fields, owner, within
         if attempt == 1:
+            allowance.take(2 * len(messages.data))
             messages = messages.rewritten(odd, rewrite)
     raise BadVarints
 

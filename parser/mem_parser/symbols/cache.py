@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import struct
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+
+from mem_parser.symbols.ownfolder import OwnFolder, read_own, write_new
 
 CACHE_VARIABLE = "MEM_PROFILER_CACHE"
 """Names the folder to use; empty: no cache."""
@@ -37,39 +39,39 @@ def default_folder() -> Path | None:
 
 
 class SymbolCache:
-    """The files of one folder. ``folder`` None: nothing is ever found or kept."""
+    """The files of one folder. ``folder`` None: nothing is ever found or kept, and so with one that
+    is not the user's own (see `ownfolder`).
+    """
 
     def __init__(self, folder: Path | None, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
-        self.folder = folder
+        self._folder = OwnFolder(folder) if folder is not None else None
         self.limit_bytes = limit_bytes
 
     def get(self, key: str) -> bytes | None:
         """Return what was stored under ``key``, or None; a damaged file is removed."""
-        path = self._path(key)
-        if path is None:
+        if self._folder is None or not _KEY.match(key):
             return None
-        try:
-            data = path.read_bytes()
-        except OSError:
-            return None
-        payload = _checked(data)
-        with contextlib.suppress(OSError):
-            if payload is None:
-                path.unlink()
-            else:
-                os.utime(path)
+        name = f"{key}.sym"
+        payload = None
+        with self._folder.opened() as folder, contextlib.suppress(OSError):
+            data = None if folder is None else read_own(folder, name, self.limit_bytes)
+            payload = None if data is None else _checked(data)
+            if data is not None and payload is None:
+                os.unlink(name, dir_fd=folder)
+            elif payload is not None:
+                os.utime(name, dir_fd=folder, follow_symlinks=False)
         return payload
 
     def put(self, key: str, payload: bytes) -> None:
         """Store ``payload`` under ``key``; does nothing where that is not possible."""
-        path = self._path(key)
-        if path is None or self.folder is None or len(payload) > self.limit_bytes // 2:
+        usable = self._folder is not None and _KEY.match(key)
+        if self._folder is None or not usable or len(payload) > self.limit_bytes // 2:
             return
         header = _HEADER.pack(_MAGIC, len(payload), zlib.crc32(payload), 0)
-        with contextlib.suppress(OSError):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_renamed(self.folder, path, header + payload)
-            self._trim()
+        with self._folder.opened(make=True) as folder, contextlib.suppress(OSError):
+            if folder is not None:
+                _write_renamed(folder, f"{key}.sym", header + payload)
+                self._trim(folder)
 
     def get_or_make(self, key: str, make: Callable[[], bytes | None]) -> bytes | None:
         """Return what is stored under ``key``, made and stored first if need be."""
@@ -80,26 +82,20 @@ class SymbolCache:
                 self.put(key, found)
         return found
 
-    def _path(self, key: str) -> Path | None:
-        if self.folder is None or not _KEY.match(key):
-            return None
-        return self.folder / f"{key}.sym"
-
-    def _trim(self) -> None:
+    def _trim(self, folder: int) -> None:
         """Remove the files unused longest until the folder is within its bound."""
-        if self.folder is None:
-            return
         entries = []
-        for path in self.folder.glob("*.sym"):
+        for name in os.listdir(folder):
             with contextlib.suppress(OSError):
-                status = path.stat()
-                entries.append((status.st_mtime, status.st_size, path))
+                if name.endswith(".sym"):
+                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    entries.append((status.st_mtime, status.st_size, name))
         total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
+        for _, size, name in sorted(entries):
             if total <= self.limit_bytes:
                 break
             with contextlib.suppress(OSError):
-                path.unlink()
+                os.unlink(name, dir_fd=folder)
             total -= size
 
 
@@ -113,13 +109,13 @@ def _checked(data: bytes) -> bytes | None:
     return payload
 
 
-def _write_renamed(folder: Path, path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".new-")
+def _write_renamed(folder: int, name: str, data: bytes) -> None:
+    temporary = f".new-{secrets.token_hex(8)}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(write_new(folder, temporary), "wb") as file:
             file.write(data)
-        os.replace(temporary, path)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(temporary, dir_fd=folder)
         raise

@@ -11,9 +11,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-import numpy as np
-
-from mem_parser.symbols.elf import ElfImage
+from mem_parser.symbols.elf import BadElf, ElfImage
 
 MOST_TEXT_BYTES = 1 << 20
 _LARGEST_FUNCTION_BYTES = 256
@@ -39,7 +37,10 @@ class ConstantText:
 
 def returned_text(image: ElfImage, function: str) -> ConstantText | None:
     """Return what ``function`` returns; None if the file defines no such function."""
-    found = _find(image, function)
+    try:
+        found = _find(image, function)
+    except (BadElf, OSError) as error:
+        return ConstantText(None, str(error))
     if found is None:
         return None
     address, size = found
@@ -55,14 +56,12 @@ def returned_text(image: ElfImage, function: str) -> ConstantText | None:
 
 
 def _find(image: ElfImage, function: str) -> tuple[int, int] | None:
-    """Return address and size of a function that the file defines."""
+    """Return address and size of a function that the file defines. Raises `BadElf`."""
     for section in (".symtab", ".dynsym"):
         raw = image.read_symbols(section)
-        name, at = b"\0" + function.encode() + b"\0", -1
-        while (at := raw.strings.find(name, at + 1)) >= 0:
-            here = np.flatnonzero(raw.names == at + 1)
-            if len(here):
-                return int(raw.values[here[0]]), int(raw.sizes[here[0]])
+        row = raw.row_named(function)
+        if row is not None:
+            return int(raw.values[row]), int(raw.sizes[row])
     return None
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from mem_parser.plainfile import Readable
 from mem_parser.symbols.elf import BadElf, ElfImage
 
 DEFAULT_DEBUG_DIRS = ("/usr/lib/debug",)
 _CRC_LIMIT = 4 << 30
+_AT_A_TIME = 1 << 20
 
 
 def find_debug_file(
@@ -58,7 +59,7 @@ def _debuglink_paths(module: str, name: str, debug_dirs: Sequence[str]) -> Itera
 
 def _open_quietly(path: str) -> ElfImage | None:
     try:
-        return ElfImage.open(path) if Path(path).is_file() else None
+        return ElfImage.open(path)
     except (BadElf, OSError, ValueError):
         return None
 
@@ -68,18 +69,17 @@ def _belongs(found: ElfImage, image: ElfImage, crc: int) -> bool:
         return False
     if found.build_id and image.build_id:
         return found.build_id == image.build_id
-    return _crc_of(found.path) == crc
+    return _crc_of(found.file) == crc
 
 
-def _crc_of(path: str) -> int | None:
-    crc, done = 0, 0
+def _crc_of(file: Readable) -> int | None:
+    crc = at = 0
+    if file.size_bytes > _CRC_LIMIT:
+        return None
     try:
-        with Path(path).open("rb") as file:
-            while chunk := file.read(1 << 20):
-                crc = zlib.crc32(chunk, crc)
-                done += len(chunk)
-                if done > _CRC_LIMIT:
-                    return None
+        while chunk := file.read(at, _AT_A_TIME):
+            crc = zlib.crc32(chunk, crc)
+            at += len(chunk)
     except OSError:
         return None
     return crc

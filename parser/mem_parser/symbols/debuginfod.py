@@ -11,16 +11,19 @@ import contextlib
 import http.client
 import os
 import re
+import secrets
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from mem_parser.errors import UsageProblem
 from mem_parser.symbols.cache import default_folder
 from mem_parser.symbols.elf import BadElf, ElfImage
+from mem_parser.symbols.ownfolder import OwnFolder, write_new
 
 URLS_VARIABLE = "DEBUGINFOD_URLS"
 TIMEOUT_S = 5.0
@@ -38,8 +41,8 @@ class Debuginfod:
     ) -> None:
         self.urls = list(urls)
         self.timeout_s = timeout_s
-        self._temporary = tempfile.TemporaryDirectory() if folder is None else None
-        self._folder = folder or Path(self._temporary.name if self._temporary else "")
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = self._usable(folder)
         self._asked: set[str] = set()
 
     @classmethod
@@ -55,57 +58,77 @@ class Debuginfod:
         cache = default_folder()
         return cls(urls, None if cache is None else cache / "debuginfod")
 
+    def _usable(self, folder: Path | None) -> OwnFolder:
+        """Return ``folder`` if it may be used, else one that is removed at the end."""
+        if folder is not None:
+            own = OwnFolder(folder)
+            with own.opened(make=True) as descriptor:
+                if descriptor is not None:
+                    return own
+        self._temporary = tempfile.TemporaryDirectory(prefix="mem_parser-")
+        return OwnFolder(Path(self._temporary.name))
+
+    def close(self) -> None:
+        """Remove what was kept for this run alone."""
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
     def find(self, build_id: str) -> ElfImage | None:
         """Return the debug file of ``build_id``, fetched if need be; None if no server has it."""
         if not _BUILD_ID.match(build_id):
             return None
-        path = self._folder / f"{build_id}.debug"
-        image = _open_checked(path, build_id)
-        if image is not None or build_id in self._asked:
-            return image
-        self._asked.add(build_id)
-        deadline = time.monotonic() + self.timeout_s
-        for url in self.urls:
-            if self._fetch(f"{url}/buildid/{build_id}/debuginfo", path, deadline):
-                image = _open_checked(path, build_id)
-            if image is not None:
+        with self._folder.opened() as folder:
+            if folder is None:
+                return None
+            name = f"{build_id}.debug"
+            image = self._open_checked(folder, name, build_id)
+            if image is not None or build_id in self._asked:
                 return image
+            self._asked.add(build_id)
+            deadline = time.monotonic() + self.timeout_s
+            for url in self.urls:
+                if _fetch(f"{url}/buildid/{build_id}/debuginfo", folder, name, deadline):
+                    image = self._open_checked(folder, name, build_id)
+                if image is not None:
+                    return image
         return None
 
-    def _fetch(self, url: str, path: Path, deadline: float) -> bool:
-        """Write what ``url`` holds to ``path``; tell whether all of it came in time."""
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        temporary = path.with_suffix(f".{os.getpid()}.part")
+    def _open_checked(self, folder: int, name: str, build_id: str) -> ElfImage | None:
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            request = urllib.request.Request(url, headers={"User-Agent": "mem_parser"})  # noqa: S310 - the scheme was checked
-            with urllib.request.urlopen(request, timeout=left) as answer:  # noqa: S310 - same
-                _save(answer, temporary, deadline)
-            os.replace(temporary, path)
-        except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError):
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            return False
-        return True
+            image = ElfImage.open(name, dir_fd=folder)
+        except (BadElf, OSError, ValueError):
+            return None
+        image.path = str(self._folder.path / name)
+        return image if image.build_id == build_id else None
 
 
-def _save(answer: http.client.HTTPResponse, path: Path, deadline: float) -> None:
-    size = 0
-    with path.open("wb") as file:
-        while chunk := answer.read1(_CHUNK):
-            size += len(chunk)
-            if size > SIZE_LIMIT_BYTES:
-                raise OSError("too large")
-            if time.monotonic() > deadline:
-                raise TimeoutError
-            file.write(chunk)
-
-
-def _open_checked(path: Path, build_id: str) -> ElfImage | None:
+def _fetch(url: str, folder: int, name: str, deadline: float) -> bool:
+    """Write what ``url`` holds to file ``name``; tell whether all of it came in time."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        return False
+    temporary = f".new-{secrets.token_hex(8)}"
     try:
-        image = ElfImage.open(str(path)) if path.is_file() else None
-    except (BadElf, OSError, ValueError):
-        return None
-    return image if image is not None and image.build_id == build_id else None
+        request = urllib.request.Request(url, headers={"User-Agent": "mem_parser"})  # noqa: S310 - the scheme was checked
+        with (
+            urllib.request.urlopen(request, timeout=left) as answer,  # noqa: S310 - same
+            os.fdopen(write_new(folder, temporary), "wb") as file,
+        ):
+            _save(answer, file, deadline)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError):
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        return False
+    return True
+
+
+def _save(answer: http.client.HTTPResponse, file: BinaryIO, deadline: float) -> None:
+    size = 0
+    while chunk := answer.read1(_CHUNK):
+        size += len(chunk)
+        if size > SIZE_LIMIT_BYTES:
+            raise OSError("too large")
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        file.write(chunk)

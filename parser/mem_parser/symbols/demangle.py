@@ -13,10 +13,12 @@ from functools import lru_cache
 import pycxxfilt
 
 from mem_parser.escape import one_line
-from mem_parser.symbols.isolation import Crash, in_child
+from mem_parser.symbols.isolation import Crash, Job, Json, in_child
 
 _LONGEST = 4096
 """Longer mangled names are shown as they are: a demangler recurses on what it reads."""
+_LONGEST_MADE = 1 << 16
+"""Longer names are not shown: a short symbol may double itself again and again."""
 _AT_A_TIME = 2000
 """Symbols that share the fate of one that crashes the demangler."""
 _RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
@@ -50,15 +52,23 @@ def demangled(symbols: Iterable[str]) -> dict[str, tuple[str, str]]:
     wanted = list(dict.fromkeys(symbols))
     parts = [wanted[k : k + _AT_A_TIME] for k in range(0, len(wanted), _AT_A_TIME)]
     result: dict[str, tuple[str, str]] = {}
-    for part, names in zip(parts, in_child(parts, _names_of), strict=True):
-        as_they_are = [(printable(s), printable(s)) for s in part]
-        found = as_they_are if isinstance(names, Crash) else names
-        result.update(zip(part, found, strict=True))
+    job: Job[list[str], list[tuple[str, str]]] = Job(_names_of, _understood)
+    answers = in_child(parts, job)
+    for part, names in zip(parts, answers, strict=True):
+        if isinstance(names, Crash) or len(names) != len(part):
+            as_they_are = [(printable(s), printable(s)) for s in part]
+            result.update(zip(part, as_they_are, strict=True))
+        else:
+            result.update(zip(part, names, strict=True))
     return result
 
 
-def _names_of(symbols: list[str]) -> list[tuple[str, str]]:
+def _names_of(symbols: list[str]) -> Json:
     return [(short_name(s), full_name(s)) for s in symbols]
+
+
+def _understood(answer: Json) -> list[tuple[str, str]]:
+    return [(printable(str(short)), printable(str(full))) for short, full in answer]
 
 
 @lru_cache(maxsize=1 << 16)
@@ -70,7 +80,7 @@ def full_name(symbol: str) -> str:
         name = pycxxfilt.demangle(symbol)
     except (ValueError, UnicodeError):
         name = None
-    if name is None:
+    if name is None or len(name) > _LONGEST_MADE:
         return printable(symbol)
     if _RUST_HASH.search(name):
         name = _RUST_HASH.sub("", name)

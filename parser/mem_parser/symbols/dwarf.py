@@ -2,21 +2,29 @@
 
 It turns the debug information of a file into a compact table once (the slow part, kept in the cache
 by build-id) and answers look-ups from that. The table is made in a child process, because debug
-information may crash its reader and a report must not go down with it. Addresses are counted from
-the file's lowest segment there; here they are the file's virtual addresses.
+information may crash its reader and a report must not go down with it; that process gets the open
+file, so it reads the one that was looked at, and is confined (see `confinement`).
+
+Addresses are counted from the file's lowest segment there; here they are the file's virtual
+addresses.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from mem_parser.allowance import bound_bytes
+from mem_parser.plainfile import PlainFile
+from mem_parser.symbols import linebuilder
 from mem_parser.symbols.cache import SymbolCache
+from mem_parser.symbols.confinement import LARGEST_FILE_BYTES, MEMORY_FLOOR_BYTES
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.isolation import signal_name
 
@@ -69,19 +77,17 @@ def open_lines(image: ElfImage, cache: SymbolCache) -> LineTable | None:
         return None
     from symbolic.symcache import SYMCACHE_LATEST_VERSION
 
-    key = f"{image.build_id}-lines{SYMCACHE_LATEST_VERSION}-{_identity(image.path)}"
-    data = cache.get_or_make(key, lambda: _build(image.path))
+    if not isinstance(image.file, PlainFile):
+        return None
+    file = image.file
+    identity = f"{file.status.st_size:x}x{file.status.st_mtime_ns:x}"
+    key = f"{image.build_id}-lines{SYMCACHE_LATEST_VERSION}-{identity}"
+    data = cache.get_or_make(key, lambda: _build(file))
     try:
         table = _symcache_class().from_bytes(data) if data else None
     except Exception:  # as above
         return None
     return None if table is None else LineTable(table, image.load_base)
-
-
-def _identity(path: str) -> str:
-    """Return what tells this very file from a forged one with the same build-id."""
-    status = os.stat(path)
-    return f"{status.st_size:x}x{status.st_mtime_ns:x}"
 
 
 def _symcache_class() -> Any:
@@ -90,17 +96,19 @@ def _symcache_class() -> Any:
     return SymCache
 
 
-def _build(path: str) -> bytes | None:
-    """Return the table of ``path`` as a child process makes it. Raises `LinesFailed`."""
-    with tempfile.TemporaryDirectory(prefix="mem_parser-") as folder:
-        out = os.path.join(folder, "lines")
-        found = [p for p in sys.path if p]
+def _build(file: PlainFile) -> bytes | None:
+    """Return the table of ``file`` as a child process makes it. Raises `LinesFailed`."""
+    memory = bound_bytes(file.stored_bytes, MEMORY_FLOOR_BYTES)
+    with tempfile.TemporaryFile(prefix="mem_parser-") as out:
+        numbers = (file.fileno(), out.fileno(), memory, math.ceil(BUILD_TIMEOUT_S), os.getpid())
         try:
             done = subprocess.run(
-                [sys.executable, "-P", _BUILDER, path, out],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(found)},
+                [sys.executable, "-P", _BUILDER, *map(str, numbers)],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=numbers[:2],
                 check=False,
                 timeout=BUILD_TIMEOUT_S,
             )
@@ -110,11 +118,19 @@ def _build(path: str) -> bytes | None:
             raise LinesFailed(f"was not read: no process for it ({error.strerror})") from error
         if done.returncode < 0:
             raise LinesFailed(f"crashed its reader ({signal_name(-done.returncode)})")
+        if done.returncode == linebuilder.NO_MEMORY:
+            raise LinesFailed("takes more memory to read than a file of its size may")
         if done.returncode:
             raise LinesFailed("cannot be read")
-        return Path(out).read_bytes() or None
+        return _made(out) or None
+
+
+def _made(out: BinaryIO) -> bytes:
+    if os.fstat(out.fileno()).st_size > LARGEST_FILE_BYTES:
+        raise LinesFailed("makes too large a table")
+    out.seek(0)
+    return out.read()
 
 
 def _debug_size(image: ElfImage) -> int:
-    section = image.sections.get(".debug_info") or image.sections.get(".zdebug_info")
-    return int(section["sh_size"]) if section is not None else 0
+    return max(image.held_bytes(name) for name in (".debug_info", ".zdebug_info"))

@@ -1,30 +1,32 @@
 """One ELF file: what it is (build-id, segments) and its symbol tables as numpy arrays.
 
-pyelftools reads headers, notes and sections; the symbol tables themselves are decoded whole by
-numpy, because walking them symbol by symbol takes seconds per library. The file may be hostile:
-every failure is `BadElf`.
+Headers, notes and sections are those of `elftables`; symbol tables are decoded whole by numpy,
+because walking them symbol by symbol takes seconds per library. The file may be hostile: every
+failure is `BadElf`, and memory is bounded by what is stored of the file.
 """
 
 from __future__ import annotations
 
-import io
 import lzma
-import mmap
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.allowance import AllowanceExceeded, MemoryAllowance
+from mem_parser.plainfile import HeldBytes, PlainFile, Readable
+from mem_parser.symbols.elftables import BadElf, ElfTables, Section, Segment
 from mem_parser.symbols.symtab import RawSymbols, SymbolTable
 
-_PF_X = 1
+__all__ = ["BadElf", "ElfImage", "Segment"]
+
 _SHF_EXECINSTR = 4
-_MAX_SECTIONS = 100_000
 _MAX_DEBUGDATA = 256 << 20
+_MOST_LINK_BYTES = 4096 + 8
 _DEBUG_SECTIONS = (".debug_info", ".zdebug_info", ".debug_line", ".zdebug_line")
+_TIMES_SYMBOLS = 3
+"""What arrays and look-ups take of memory for each byte of a symbol table."""
 
 _SYMBOL64 = [("name", "u4"), ("info", "u1"), ("other", "u1"), ("shndx", "u2")]
 _SYMBOL64 += [("value", "u8"), ("size", "u8")]
@@ -32,81 +34,76 @@ _SYMBOL32 = [("name", "u4"), ("value", "u4"), ("size", "u4"), ("info", "u1")]
 _SYMBOL32 += [("other", "u1"), ("shndx", "u2")]
 
 
-class BadElf(Exception):
-    """The file is no ELF file that can be read; the text says why, in a few words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A PT_LOAD program header."""
-
-    vaddr: int
-    offset: int
-    file_size: int
-    mem_size: int
-    executable: bool
-
-
 class ElfImage:
     """An open ELF file. Symbols are read when first asked for."""
 
-    def __init__(self, path: str, data: bytes | mmap.mmap, elf: Any) -> None:
+    def __init__(self, path: str, file: Readable) -> None:
+        """``path`` names it. Raises `BadElf`, OSError."""
         self.path = path
-        self._data = data
-        self._elf = elf
-        self.segments = _segments(elf)
-        self._all_sections: list[Any] = list(elf.iter_sections())
-        self.sections: dict[str, Any] = {}
+        self.file = file
+        self._allowance = MemoryAllowance(path, file.stored_bytes)
+        try:
+            self._tables = ElfTables(file, self._allowance)
+            self.build_id = self._tables.build_id()
+        except (AllowanceExceeded, ValueError, IndexError, OverflowError) as error:
+            raise _bad(error) from error
+        self.segments = self._tables.segments
+        self._all_sections = self._tables.sections
+        self.sections: dict[str, Section] = {}
         for section in self._all_sections:
             self.sections.setdefault(section.name, section)
-        self.build_id = _build_id(elf, self.sections)
 
     @classmethod
-    def open(cls, path: str) -> ElfImage:
-        """Open the file at ``path``. Raises `BadElf` or OSError."""
-        with Path(path).open("rb") as file:
-            if file.read(4) != b"\x7fELF":
-                raise BadElf("not an ELF file")
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return cls.from_data(path, data)
+    def open(cls, path: str, *, dir_fd: int | None = None) -> ElfImage:
+        """Open the regular file at ``path``. Raises `BadElf` or OSError."""
+        return cls(path, PlainFile(path, dir_fd=dir_fd))
 
     @classmethod
-    def from_data(cls, path: str, data: bytes | mmap.mmap) -> ElfImage:
+    def from_data(cls, path: str, data: bytes) -> ElfImage:
         """Make an image of bytes already read; ``path`` names it. Raises `BadElf`."""
-        stream: Any = data if isinstance(data, mmap.mmap) else io.BytesIO(data)
-        try:
-            return cls(path, data, _open_elf(stream))
-        except BadElf:
-            raise
-        except Exception as error:  # pyelftools fails on bad headers in many ways
-            raise BadElf("a damaged ELF file") from error
+        return cls(path, HeldBytes(data))
+
+    def close(self) -> None:
+        """Close the file; nothing more can be read of it."""
+        if isinstance(self.file, PlainFile):
+            self.file.close()
 
     @property
-    def header(self) -> Any:
-        """The file header by pyelftools' field names."""
-        return self._elf.header
+    def header(self) -> dict[str, Any]:
+        """The file header: e_ident, e_type, e_machine, e_entry."""
+        return self._tables.header
 
     @property
     def size_bytes(self) -> int:
         """Size of the file."""
-        return len(self._data)
+        return self.file.size_bytes
+
+    @property
+    def identity(self) -> list[Any] | None:
+        """What tells the very file that is read from others, and from itself after a change."""
+        if not isinstance(self.file, PlainFile):
+            return None
+        status = self.file.status
+        return [self.path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
+
+    @property
+    def interpreter(self) -> str | None:
+        """The loader that the program names; None where it names none."""
+        return self._tables.interpreter
 
     @property
     def has_interpreter(self) -> bool:
         """Tell whether a loader is named: the program is linked dynamically."""
-        return any(True for _ in self._elf.iter_segments(type="PT_INTERP"))
+        return self.interpreter is not None
 
     def addresses_of(self, section: str, names: Iterable[str]) -> dict[str, int]:
         """Return the functions of ``names`` that a symbol section defines, with their values."""
-        raw, found = self.read_symbols(section), {}
-        for name in names:
-            text, at = name.encode() + b"\0", -1
-            while (at := raw.strings.find(text, at + 1)) >= 0:
-                here = np.flatnonzero(raw.names == at)
-                if len(here):
-                    found[name] = int(raw.values[here[0]])
-                    break
-        return found
+        try:
+            raw = self.read_symbols(section)
+        except BadElf:
+            return {}
+        rows = {name: raw.row_named(name) for name in names}
+        return {name: int(raw.values[row]) for name, row in rows.items() if row is not None}
 
     @property
     def load_base(self) -> int:
@@ -116,19 +113,30 @@ class ElfImage:
     @property
     def has_dwarf(self) -> bool:
         """Tell whether line tables or debug entries are in this very file."""
-        return any(_size(self.sections.get(name)) for name in _DEBUG_SECTIONS)
+        return any(self.held_bytes(name) for name in _DEBUG_SECTIONS)
+
+    def held_bytes(self, section: str) -> int:
+        """Return how much of the file a section takes, by its own word; 0 where it is missing."""
+        found = self.sections.get(section)
+        return 0 if found is None else found.held_bytes
 
     @property
     def debuglink(self) -> tuple[str, int] | None:
         """Name and CRC-32 of the separate debug file, if the file names one."""
-        raw = self._section_bytes(self.sections.get(".gnu_debuglink"))
+        section = self.sections.get(".gnu_debuglink")
+        if section is None or section.held_bytes > _MOST_LINK_BYTES:
+            return None
+        raw = self._section_bytes(section)
         name, end, _ = raw.partition(b"\0")
         at = (len(name) + 4) & ~3
         if not name or not end or len(raw) < at + 4:
             return None
-        order = "little" if self._elf.little_endian else "big"
         text = name.decode("utf-8", "surrogateescape")
-        return text, int.from_bytes(raw[at : at + 4], order)  # type: ignore[arg-type]
+        return text, int.from_bytes(raw[at : at + 4], self._byte_order)
+
+    @property
+    def _byte_order(self) -> Literal["little", "big"]:
+        return "little" if self._tables.order == "<" else "big"
 
     def bias_of(self, start: int, file_offset: int, length: int) -> int | None:
         """Return what was added to this file's addresses where a mapping puts ``file_offset`` at
@@ -144,20 +152,20 @@ class ElfImage:
                 return start - (segment.vaddr + file_offset - segment.offset)
         return None
 
-    def bytes_at(self, address: int, most: int) -> bytes:
+    def bytes_at(self, address: int, most: int, *, executable: bool = False) -> bytes:
         """Return up to ``most`` bytes that the file puts at a virtual address; none if it puts none
-        there.
+        there. With ``executable`` only what is code counts.
         """
         for segment in self.segments:
             at = address - segment.vaddr
-            if 0 <= at < segment.file_size:
-                start = segment.offset + at
-                end = min(segment.offset + segment.file_size, start + most, len(self._data))
-                return bytes(self._data[start:end])
+            if 0 <= at < segment.file_size and (segment.executable or not executable):
+                return self.file.read(segment.offset + at, min(most, segment.file_size - at))
         return b""
 
     def symbols(self) -> SymbolTable:
-        """Return the function symbols of .symtab, .dynsym and .gnu_debugdata together."""
+        """Return the function symbols of .symtab, .dynsym and .gnu_debugdata together. Raises
+        `BadElf`, OSError.
+        """
         tables = [self.read_symbols(name) for name in (".symtab", ".dynsym")]
         if not len(tables[0].values):
             tables.append(self._debugdata_symbols())
@@ -167,82 +175,55 @@ class ElfImage:
         packed = self._section_bytes(self.sections.get(".gnu_debugdata"))
         if not packed:
             return RawSymbols.empty()
+        most = min(_MAX_DEBUGDATA, self._allowance.left_bytes // 2)
         try:
-            data = lzma.LZMADecompressor(memlimit=_MAX_DEBUGDATA).decompress(packed, _MAX_DEBUGDATA)
+            data = lzma.LZMADecompressor(memlimit=_MAX_DEBUGDATA).decompress(packed, most)
             return ElfImage.from_data(f"{self.path} (.gnu_debugdata)", data).read_symbols(".symtab")
         except (lzma.LZMAError, EOFError, BadElf):
             return RawSymbols.empty()
 
     def read_symbols(self, name: str) -> RawSymbols:
-        """Return the function symbols of one section, none if it is missing."""
-        section = self.sections.get(name)
-        if section is None:
-            return RawSymbols.empty()
-        try:
-            strings = self._section_bytes(self._all_sections[section["sh_link"]])
-        except IndexError:
-            return RawSymbols.empty()
-        code = self._executable_sections()
-        return _function_symbols(self._symbol_array(section), strings, code)
+        """Return the function symbols of one section, none if it is missing. Raises `BadElf`,
+        OSError.
+        """
+        rows, strings = self.symbol_rows(name)
+        return _function_symbols(rows, strings, self._executable_sections())
 
-    def _symbol_array(self, section: Any) -> npt.NDArray[Any]:
-        layout = _SYMBOL64 if self._elf.elfclass == 64 else _SYMBOL32
-        order = "<" if self._elf.little_endian else ">"
-        dtype = np.dtype([(field, order + kind) for field, kind in layout])
-        raw = self._section_bytes(section)
-        return np.frombuffer(raw[: len(raw) - len(raw) % dtype.itemsize], dtype=dtype)
+    def symbol_rows(self, name: str) -> tuple[npt.NDArray[Any], bytes]:
+        """Return all symbols of one section as the file has them, and the texts that they name.
+        Raises `BadElf`, OSError.
+        """
+        layout = _SYMBOL64 if self._tables.bits == 64 else _SYMBOL32
+        dtype = np.dtype([(field, self._tables.order + kind) for field, kind in layout])
+        section = self.sections.get(name)
+        if section is None or section.link >= len(self._all_sections):
+            return np.zeros(0, dtype), b""
+        strings = self._section_bytes(self._all_sections[section.link], _TIMES_SYMBOLS)
+        raw = self._section_bytes(section, _TIMES_SYMBOLS)
+        return np.frombuffer(raw[: len(raw) - len(raw) % dtype.itemsize], dtype), strings
 
     def _executable_sections(self) -> npt.NDArray[np.bool_]:
         code = np.zeros(1 << 16, dtype=np.bool_)
-        for index, section in enumerate(self._all_sections):
-            if index < len(code) and section["sh_flags"] & _SHF_EXECINSTR:
-                code[index] = True
+        for index, section in enumerate(self._all_sections[: len(code)]):
+            code[index] = section.flags & _SHF_EXECINSTR
         return code
 
-    def _section_bytes(self, section: Any) -> bytes:
-        if section is None or section["sh_type"] == "SHT_NOBITS":
+    def _section_bytes(self, section: Section | None, times: int = 1) -> bytes:
+        """Return what a section holds; ``times`` of it are charged."""
+        size = 0 if section is None else min(section.held_bytes, self.size_bytes)
+        if section is None or not size:
             return b""
-        start, size = section["sh_offset"], section["sh_size"]
-        return bytes(self._data[start : min(start + size, len(self._data))])
+        try:
+            self._allowance.take((times - 1) * size)
+            return self._tables.read(section.offset, size)
+        except AllowanceExceeded as error:
+            raise _bad(error) from error
 
 
-def _open_elf(stream: BinaryIO) -> Any:
-    from elftools.elf.elffile import ELFFile  # slow to load; a warm run opens no file
-
-    elf = ELFFile(stream)
-    if elf.num_sections() > _MAX_SECTIONS or elf.num_segments() > _MAX_SECTIONS:
-        raise BadElf("a damaged ELF file")
-    return elf
-
-
-def _size(section: Any) -> int:
-    if section is None or section["sh_type"] == "SHT_NOBITS":
-        return 0
-    return int(section["sh_size"])
-
-
-def _segments(elf: Any) -> list[Segment]:
-    headers = (elf.get_segment(k).header for k in range(elf.num_segments()))
-    return [
-        Segment(
-            vaddr=header["p_vaddr"],
-            offset=header["p_offset"],
-            file_size=header["p_filesz"],
-            mem_size=header["p_memsz"],
-            executable=bool(header["p_flags"] & _PF_X),
-        )
-        for header in headers
-        if header["p_type"] == "PT_LOAD"
-    ]
-
-
-def _build_id(elf: Any, sections: dict[str, Any]) -> str:
-    named = sections.get(".note.gnu.build-id")
-    for holder in [named] if named is not None else elf.iter_segments(type="PT_NOTE"):
-        for note in holder.iter_notes() if hasattr(holder, "iter_notes") else ():
-            if note["n_type"] == "NT_GNU_BUILD_ID":
-                return str(note["n_desc"]).lower()
-    return ""
+def _bad(error: Exception) -> BadElf:
+    if isinstance(error, AllowanceExceeded):
+        return BadElf("takes more memory to read than a file of its size may")
+    return BadElf("a damaged ELF file")
 
 
 def _function_symbols(

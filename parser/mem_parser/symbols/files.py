@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mem_parser.errors import InputFileError
 from mem_parser.model import Module, Profile
+from mem_parser.plainfile import stored_bytes
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, build_id_paths, find_debug_file
 from mem_parser.symbols.elf import BadElf, ElfImage
@@ -99,6 +100,10 @@ class ModuleFinder:
         if image is None and debug is not None and problem is not None:
             problem = None
         return ModuleFiles(image, debug, bias, problem)
+
+    def stored_bytes(self, module: Module) -> int:
+        """Return how much is stored of the files that are read for ``module``."""
+        return stored_bytes(self.path_of(module), *build_id_paths(module.build_id, self.debug_dirs))
 
     def path_of(self, module: Module) -> str:
         """Return the file that would be read for ``module``."""

@@ -1,30 +1,45 @@
 """Work in a child process that may crash without taking its parent with it.
 
 Symbol tables, debug information and mangled names come from anywhere, and what reads them is partly
-native code. The child is a fork, so it needs nothing handed over and starts at once; what it finds
-comes back through a pipe, task by task. A child that dies costs the one task it was at: the rest is
-done by another.
+native code. The child is a fork, so it needs nothing handed over and starts at once; it is confined
+(see `confinement`). What it finds comes back through a pipe, task by task, as JSON: a child that a
+file took over can say wrong names, and nothing else. A child that dies costs the one task it was
+at: the rest is done by another.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-import pickle
-import resource
 import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from mem_parser import errors
+from mem_parser.allowance import bound_bytes
+from mem_parser.errors import MemError
+from mem_parser.symbols.confinement import (
+    MEMORY_FLOOR_BYTES,
+    confine,
+    limit_memory,
+    limit_time,
+)
 
 TASK_TIMEOUT_S = 600.0
 """What one task may take, debug information of a large program included."""
-MEMORY_LIMIT_BYTES = 16 << 30
+LARGEST_ANSWER_BYTES = 1 << 28
 _HEAD_BYTES = 8
+_END_S = 1.0
+_RESULT, _ERROR, _CRASH = "result", "error", "crash"
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Json = Any
+"""What `json` can write: texts, numbers, None, and lists and objects of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +49,42 @@ class Crash:
     text: str
 
 
-def in_child(
-    tasks: Sequence[Task], work: Callable[[Task], Result], timeout_s: float = TASK_TIMEOUT_S
-) -> Iterator[Result | Crash]:
-    """Yield ``work(task)`` for each task, in order, from a child process.
+@dataclass(frozen=True, slots=True)
+class Job(Generic[Task, Result]):
+    """What is done with each task.
 
-    Raises what ``work`` raises. Where no child can be made, the work is done here.
+    ``work`` runs in the child and returns JSON; ``understand`` makes the result of it here, and may
+    believe nothing: what it raises for JSON of another shape (ValueError, TypeError, LookupError,
+    AttributeError) is a crash. ``stored_bytes`` tells in the child how much is stored of the task's
+    files: memory is bounded by that.
+    """
+
+    work: Callable[[Task], Json]
+    understand: Callable[[Json], Result]
+    stored_bytes: Callable[[Task], int] = lambda _: 0
+    timeout_s: float = TASK_TIMEOUT_S
+
+
+def in_child(tasks: Sequence[Task], job: Job[Task, Result]) -> Iterator[Result | Crash]:
+    """Yield the result of each task, in order, from a child process.
+
+    Raises the `MemError` that the work raises; whatever else it raises is a crash. Where no child
+    can be made, all are: nothing foreign is read in this process.
     """
     done = 0
     while done < len(tasks):
         try:
-            child = _Child(tasks[done:], work, timeout_s)
-        except OSError:
-            yield from map(work, tasks[done:])
+            child = _Child(tasks[done:], job)
+        except OSError as error:
+            text = f"was not read: no process for it ({error.strerror})"
+            yield from (Crash(text) for _ in tasks[done:])
             return
         try:
             while done < len(tasks):
                 found = child.next()
                 done += 1
                 yield found
-                if isinstance(found, Crash):
+                if child.is_lost:
                     break
         finally:
             child.end()
@@ -62,11 +93,11 @@ def in_child(
 class _Child(Generic[Task, Result]):
     """One forked process at work on ``tasks``. Raises OSError if there can be none."""
 
-    def __init__(
-        self, tasks: Sequence[Task], work: Callable[[Task], Result], timeout_s: float
-    ) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, tasks: Sequence[Task], job: Job[Task, Result]) -> None:
+        self._job = job
+        self.is_lost = False
         self._read, write = os.pipe()
+        parent = os.getpid()
         try:
             self._pid = os.fork()
         except OSError:
@@ -74,20 +105,38 @@ class _Child(Generic[Task, Result]):
             os.close(write)
             raise
         if self._pid == 0:
-            _serve(tasks, work, write)
+            _serve(tasks, job, write, parent)
         os.close(write)
 
     def next(self) -> Result | Crash:
-        """Return the next result. Raises what the work raised."""
-        deadline = time.monotonic() + self._timeout_s
+        """Return the next result. Raises the `MemError` that the work raised."""
+        deadline = time.monotonic() + self._job.timeout_s
         head = self._receive(_HEAD_BYTES, deadline)
-        data = head and self._receive(int.from_bytes(head, "little"), deadline)
-        if data is None or head is None:
+        size = 0 if head is None else int.from_bytes(head, "little")
+        if size > LARGEST_ANSWER_BYTES:
+            return self._not_understood()
+        data = None if head is None else self._receive(size, deadline)
+        if data is None:
             return self._crash(timed_out=time.monotonic() >= deadline)
-        found: Result | BaseException = pickle.loads(data)  # noqa: S301 - our own child's
-        if isinstance(found, BaseException):
-            raise found
-        return found
+        try:
+            return self._result_of(json.loads(data))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            return self._not_understood()
+
+    def _not_understood(self) -> Crash:
+        self.is_lost = True
+        return Crash("made its reader say what cannot be understood")
+
+    def _result_of(self, answer: Json) -> Result | Crash:
+        if _ERROR in answer:
+            name, text, hint = (str(x) for x in answer[_ERROR])
+            kind = getattr(errors, name)
+            if not (isinstance(kind, type) and issubclass(kind, MemError)):
+                raise ValueError(name)
+            raise kind(text, hint=hint or None)
+        if _CRASH in answer:
+            return Crash(errors.one_line(str(answer[_CRASH])))
+        return self._job.understand(answer[_RESULT])
 
     def _receive(self, size: int, deadline: float) -> bytes | None:
         """Return ``size`` bytes; None if the child ends before or time runs out."""
@@ -104,23 +153,33 @@ class _Child(Generic[Task, Result]):
         return b"".join(parts)
 
     def _crash(self, *, timed_out: bool) -> Crash:
+        self.is_lost = True
         if timed_out:
-            return Crash(f"took longer than {self._timeout_s:.0f} s to read")
+            return Crash(f"took longer than {self._job.timeout_s:.0f} s to read")
         status = self._wait()
         if os.WIFSIGNALED(status):
             return Crash(f"crashed its reader ({signal_name(os.WTERMSIG(status))})")
         return Crash("made its reader end")
 
     def _wait(self) -> int:
+        """Return how the child ended; one that does not end by itself is ended."""
         pid, self._pid = self._pid, 0
-        return os.waitpid(pid, 0)[1] if pid else 0
+        if not pid:
+            return 0
+        with contextlib.suppress(OSError):
+            end = os.pidfd_open(pid)
+            select.select([end], [], [], _END_S)
+            os.close(end)
+        os.kill(pid, signal.SIGKILL)  # does nothing to one that ended
+        return os.waitpid(pid, 0)[1]
 
     def end(self) -> None:
         """End the child if it is still there."""
-        os.close(self._read)
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
-            self._wait()
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+        os.close(self._read)
 
 
 def signal_name(number: int) -> str:
@@ -131,35 +190,33 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _serve(tasks: Sequence[Task], work: Callable[[Task], Result], pipe: int) -> None:
+def _serve(tasks: Sequence[Task], job: Job[Task, Result], pipe: int, parent: int) -> None:
     """Do the work and end the process; nothing of the parent's is flushed or cleaned up twice."""
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _limit_memory()
+        confine(parent)
         for task in tasks:
-            _send(pipe, _outcome(task, work))
+            _send(pipe, _outcome(task, job))
         code = 0
     finally:
         os._exit(code)
 
 
-def _limit_memory() -> None:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        now = int(file.read().split()[0]) * resource.getpagesize()
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = now + MEMORY_LIMIT_BYTES
-    resource.setrlimit(
-        resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-    )
-
-
-def _outcome(task: Task, work: Callable[[Task], Result]) -> bytes:
+def _outcome(task: Task, job: Job[Task, Result]) -> bytes:
+    answer: Json
     try:
-        return pickle.dumps(work(task), pickle.HIGHEST_PROTOCOL)
+        limit_time(job.timeout_s)
+        limit_memory(bound_bytes(job.stored_bytes(task), MEMORY_FLOOR_BYTES))
+        answer = {_RESULT: job.work(task)}
+        return json.dumps(answer).encode()
+    except MemError as error:
+        answer = {_ERROR: [type(error).__name__, str(error), error.hint or ""]}
+    except MemoryError:
+        answer = {_CRASH: "takes more memory to read than a file of its size may"}
     except Exception as error:
-        return pickle.dumps(error)
+        answer = {_CRASH: f"made its reader fail ({type(error).__name__})"}
+    return json.dumps(answer).encode()
 
 
 def _send(pipe: int, data: bytes) -> None:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.symbols.debugfiles import build_id_paths
-from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.embedded import EmbeddedFrame, Frames
 from mem_parser.symbols.filefacts import identity_of
 from mem_parser.symbols.files import ModuleFiles, ModuleFinder
@@ -73,14 +71,10 @@ class KeptNames:
 
 def dump_names(known: KeptNames, files: ModuleFiles) -> bytes:
     """Return the entry for names that came from ``files``."""
-
-    def identity(image: ElfImage | None) -> list[Any] | None:
-        return identity_of(image.path) if image is not None else None
-
     entry = {
         "version": _VERSION,
-        "image": identity(files.image),
-        "debug": identity(files.debug),
+        "image": files.image and files.image.identity,
+        "debug": files.debug and files.debug.identity,
         "frames": known.frames,
         "addresses": list(known.at),
         "at": list(known.at.values()),

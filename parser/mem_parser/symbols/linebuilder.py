@@ -1,20 +1,20 @@
 """Turn a file's debug information into a compact table; run as a program of its own.
 
-    python linebuilder.py FILE OUT
+    python linebuilder.py FILE OUT MEMORY_BYTES SECONDS PARENT
 
-Debug information comes from anywhere, and the library that reads it is native code: whatever it
-does, it ends only this process. Exit code 0: OUT is the table, empty if the file holds none; 1: the
-information cannot be read.
+FILE and OUT are descriptors, PARENT is the process that waits. Debug information comes from
+anywhere, and the library that reads it is native code: whatever it does, it ends only this process.
+Exit code 0: OUT is the table, empty if the file holds none; 1: the information cannot be read;
+3: it takes more than MEMORY_BYTES.
 """
 
 from __future__ import annotations
 
-import resource
+import os
 import sys
-from pathlib import Path
 from typing import Any
 
-MEMORY_LIMIT_BYTES = 16 << 30
+NO_MEMORY = 3
 
 
 def build(path: str) -> bytes:
@@ -27,12 +27,18 @@ def build(path: str) -> bytes:
 
 def main() -> int:
     """Run the program."""
-    _, path, out = sys.argv
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    from mem_parser.symbols.confinement import confine, limit_memory, limit_time
+
+    file, out, memory_bytes, seconds, parent = (int(x) for x in sys.argv[1:])
+    confine(parent)
+    limit_time(seconds)
+    limit_memory(memory_bytes)
     try:
-        data = build(path)
-        Path(out).write_bytes(data)
+        data = memoryview(build(f"/proc/self/fd/{file}"))
+        while data:
+            data = data[os.write(out, data) :]
+    except MemoryError:
+        return NO_MEMORY
     except Exception as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1

@@ -15,6 +15,7 @@ from mem_parser.model import Module
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.demangle import full_name, printable, short_name
 from mem_parser.symbols.dwarf import LinesFailed, LineTable, SourceFrame, open_lines
+from mem_parser.symbols.elf import BadElf
 from mem_parser.symbols.embedded import EmbeddedFrame, Frames
 from mem_parser.symbols.files import ModuleFiles, ModuleFinder, may_have_file
 from mem_parser.symbols.keptnames import KeptNames, dump_names, load_names
@@ -101,9 +102,18 @@ class _NameReader:
     def __init__(self, files: ModuleFiles, cache: SymbolCache) -> None:
         usable = files.bias is not None
         images = [i for i in (files.debug, files.image) if i is not None and usable]
-        self._symbols: list[SymbolTable] = [t for t in (i.symbols() for i in images) if len(t)]
+        self._symbols: list[SymbolTable] = []
         self._lines: LineTable | None = None
         self.problem: SymbolProblem | None = None
+        for image in images:
+            try:
+                table = image.symbols()
+            except (BadElf, OSError) as error:
+                text = f"{image.path}: its symbols are not read: {_why(error)}"
+                self.problem = SymbolProblem(image.path, text)
+                continue
+            if len(table):
+                self._symbols.append(table)
         for image in images:
             try:
                 self._lines = self._lines or open_lines(image, cache)
@@ -149,6 +159,10 @@ def file_addresses(module: Module, bias: int | None, addresses: Addresses) -> Ad
         first = module.ranges[0] if module.ranges else None
         bias = first.start - first.file_offset if first is not None else 0
     return addresses - np.uint64(bias % (1 << 64))
+
+
+def _why(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def _join(frames: list[SourceFrame], symbol: str | None) -> list[SourceFrame]:

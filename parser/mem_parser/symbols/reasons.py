@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from mem_parser.plainfile import stored_bytes
 from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.filefacts import FileFact
+from mem_parser.symbols.isolation import Job, Json, in_child
 
 _PACKAGE_TIMEOUT_S = 5.0
+_READ_TIMEOUT_S = 20.0
 
 
 def why_nameless(paths: Sequence[str], cache: SymbolCache | None = None) -> dict[str, str]:
@@ -39,7 +42,9 @@ def why_nameless(paths: Sequence[str], cache: SymbolCache | None = None) -> dict
 
 def _reasons_of(paths: Sequence[str]) -> dict[str, str]:
     """Return for each of the ``paths`` that can be read why it gives no names; empty: unknown."""
-    stripped = {p: known for p in paths if (known := _is_stripped(p)) is not None}
+    job: Job[str, bool | None] = Job(_is_stripped, _understood, stored_bytes, _READ_TIMEOUT_S)
+    answers = in_child(paths, job)
+    stripped = {p: a for p, a in zip(paths, answers, strict=True) if isinstance(a, bool)}
     asked = [p for p in stripped if stripped[p]]
     packages = _packages_of(asked) if asked else {}
     return {path: _phrase(packages.get(path)) if stripped[path] else "" for path in stripped}
@@ -57,6 +62,10 @@ def _is_stripped(path: str) -> bool | None:
     except (BadElf, OSError, ValueError):
         return None
     return ".symtab" not in image.sections and not image.has_dwarf
+
+
+def _understood(answer: Json) -> bool | None:
+    return answer if isinstance(answer, bool) else None
 
 
 def _packages_of(paths: Sequence[str]) -> dict[str, str]:

@@ -24,12 +24,14 @@ from mem_parser.model import (
     Profile,
     StackTable,
 )
+from mem_parser.symbols import answerform
+from mem_parser.symbols.answerform import Answer
 from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
 from mem_parser.symbols.demangle import printable
-from mem_parser.symbols.embedded import EmbeddedFrame, Frames
+from mem_parser.symbols.embedded import EmbeddedFrame
 from mem_parser.symbols.files import ModuleFinder
-from mem_parser.symbols.isolation import Crash, in_child
+from mem_parser.symbols.isolation import Crash, Job, in_child
 from mem_parser.symbols.modulenames import ModuleNames, file_addresses
 from mem_parser.symbols.table import Function, SymbolProblem, Symbols, SymbolTableBuilder
 
@@ -160,15 +162,6 @@ class _Question:
     inside: list[tuple[int, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """For each address of a question the file's own address and the frames there."""
-
-    virtual: list[int]
-    frames: list[Frames]
-    problem: SymbolProblem | None
-
-
 class _Symbolizer:
     """One run over one profile."""
 
@@ -212,15 +205,22 @@ class _Symbolizer:
 
     def _answers(
         self, asked: list[_Question], distinct: Distinct
-    ) -> Iterator[tuple[_Question, _Answer]]:
+    ) -> Iterator[tuple[_Question, Answer]]:
         """Yield each question with its answer, in order: from the cache, else from a child."""
         known = [self._remembered(question, distinct) for question in asked]
         open_ones = [q for q, answer in zip(asked, known, strict=True) if answer is None]
-        found = in_child(open_ones, lambda q: self._look_up(q, distinct))
+        job: Job[_Question, Answer] = Job(
+            lambda q: answerform.written(self._look_up(q, distinct)),
+            answerform.read,
+            lambda q: self.finder.stored_bytes(self.profile.modules[q.index]),
+        )
+        found = in_child(open_ones, job)
         for question, answer in zip(asked, known, strict=True):
             given = next(found) if answer is None else answer
             if isinstance(given, Crash):
                 given = self._crashed(question, distinct, given)
+            elif not len(given.virtual) == len(given.frames) == len(question.which):
+                given = self._crashed(question, distinct, Crash("made its reader lose addresses"))
             yield question, given
         next(found, None)  # ends the child
 
@@ -236,27 +236,27 @@ class _Symbolizer:
     ) -> list[tuple[int, ...]]:
         return [e or self._unknown("", a) for e, a in zip(inside, addresses.tolist(), strict=True)]
 
-    def _remembered(self, question: _Question, distinct: Distinct) -> _Answer | None:
+    def _remembered(self, question: _Question, distinct: Distinct) -> Answer | None:
         """Return what is known of one module without reading its files; None if that is not all."""
         names = ModuleNames(self.profile.modules[question.index], self.finder, self.cache)
         which = question.which
         found = names.remembered(distinct.address[which], distinct.foreign_leaf[which])
-        return None if found is None else _Answer(found[0].tolist(), found[1], names.problem)
+        return None if found is None else Answer(found[0].tolist(), found[1], names.problem)
 
-    def _look_up(self, question: _Question, distinct: Distinct) -> _Answer:
+    def _look_up(self, question: _Question, distinct: Distinct) -> Answer:
         """Read the files of one module; in a child process."""
         names = ModuleNames(self.profile.modules[question.index], self.finder, self.cache)
         which = question.which
         virtual, frames = names.find(distinct.address[which], distinct.foreign_leaf[which])
-        return _Answer(virtual.tolist(), frames, names.problem)
+        return Answer(virtual.tolist(), frames, names.problem)
 
-    def _crashed(self, question: _Question, distinct: Distinct, crash: Crash) -> _Answer:
+    def _crashed(self, question: _Question, distinct: Distinct, crash: Crash) -> Answer:
         module = self.profile.modules[question.index]
         virtual = file_addresses(module, module.bias, distinct.address[question.which])
         text = f"{module.path} {crash.text}; it is shown without names"
-        return _Answer(virtual.tolist(), [()] * len(virtual), SymbolProblem(module.path, text))
+        return Answer(virtual.tolist(), [()] * len(virtual), SymbolProblem(module.path, text))
 
-    def _named(self, question: _Question, answer: _Answer) -> list[tuple[int, ...]]:
+    def _named(self, question: _Question, answer: Answer) -> list[tuple[int, ...]]:
         module = self.profile.modules[question.index]
         result = []
         nameless = 0

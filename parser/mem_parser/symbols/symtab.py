@@ -7,6 +7,7 @@ plain one is taken: `malloc` before `__libc_malloc`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,11 @@ import numpy.typing as npt
 _NEST_LIMIT = 24
 """How many symbols before the nearest one are tried for one that encloses the address."""
 _MAX_NAME = 1 << 16
+_SHORT_NAME = 256
+_MOST_TEXT_BYTES = 64 << 20
+"""Names of one table that are spelled in full; further ones are cut to a short one."""
+_MOST_ALIASES = 256
+"""Names at one address among which the plainest is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,13 @@ class RawSymbols:
         address, text = np.zeros(0, np.uint64), np.zeros(0, np.int64)
         return cls(address, address, text, np.zeros(0, np.uint8), b"")
 
+    def row_named(self, name: str) -> int | None:
+        """Return the first row of the first text that is ``name`` and that a row names."""
+        text = re.escape(name.encode() + b"\0")
+        places = np.array([m.start() for m in re.finditer(text, self.strings)], dtype=np.int64)
+        rows = np.flatnonzero(np.isin(self.names, places))
+        return int(rows[np.argmin(self.names[rows])]) if len(rows) else None
+
 
 class SymbolTable:
     """Symbols of a file, sorted by address, better names first."""
@@ -44,6 +57,7 @@ class SymbolTable:
         self._names = raw.names[order]
         self._rank = raw.rank[order]
         self._strings = raw.strings
+        self._text_left_bytes = _MOST_TEXT_BYTES
         first = np.ones(len(self._values), dtype=np.bool_)
         first[1:] = self._values[1:] != self._values[:-1]
         self._starts = self._values[first]
@@ -102,8 +116,8 @@ class SymbolTable:
         """Return for each start the end of its longest symbol; size 0 reaches the next."""
         first = np.searchsorted(self._values, self._starts)
         sizes = np.maximum.reduceat(self._sizes, first)
-        following = np.append(self._starts[1:], self._starts[-1] + np.uint64(16))
         with np.errstate(over="ignore"):
+            following = np.append(self._starts[1:], self._starts[-1] + np.uint64(16))
             ends = self._starts + sizes
         return np.where(sizes == 0, following, ends)
 
@@ -113,15 +127,18 @@ class SymbolTable:
             value = self._starts[start_index]
             low = int(np.searchsorted(self._values, value))
             high = int(np.searchsorted(self._values, value, side="right"))
+            high = min(high, low + _MOST_ALIASES)
             best = self._rank[low]
             names = [self._text(k) for k in range(low, high) if self._rank[k] == best]
             name = cache[start_index] = min(names, key=_plainness)
+            self._text_left_bytes -= len(name)
         return name
 
     def _text(self, index: int) -> str:
         start = int(self._names[index])
-        end = self._strings.find(b"\0", start, start + _MAX_NAME)
-        end = start + _MAX_NAME if end < 0 else end
+        longest = _MAX_NAME if self._text_left_bytes > 0 else _SHORT_NAME
+        end = self._strings.find(b"\0", start, start + longest)
+        end = start + longest if end < 0 else end
         return self._strings[start:end].decode("utf-8", "replace").partition("@")[0]
 
 

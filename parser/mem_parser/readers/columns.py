@@ -1,0 +1,96 @@
+"""Columns of our own files: kept packed, each unpacked when it is asked for.
+
+So a column that nobody knows costs nothing, and one that is forged costs what its file allows.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.allowance import MemoryAllowance
+
+Column = npt.NDArray[Any]
+DTYPES: dict[bytes, np.dtype[Any]] = {
+    b"<u4": np.dtype("<u4"),
+    b"<u8": np.dtype("<u8"),
+    b"<f8": np.dtype("<f8"),
+    b"|u1": np.dtype("|u1"),
+}
+_MOST_ZLIB_SHRINKS = 1040
+"""deflate cannot shrink data by more than 1032 times; a column that claims more is forged."""
+_MADE_BYTES = 16
+"""What is made of one entry in the tables: at most two numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedColumn:
+    """Where a column stands in the file, and what its line says of it."""
+
+    dtype: np.dtype[Any]
+    count: int
+    start: int
+    end: int
+
+
+class Columns(MutableMapping[str, Column]):
+    """The columns of one file by name. Look-ups unpack; ``fail`` raises for what is damaged."""
+
+    def __init__(
+        self, data: bytes, allowance: MemoryAllowance, fail: Callable[[str], NoReturn]
+    ) -> None:
+        self._data = data
+        self._allowance = allowance
+        self._fail = fail
+        self._packed: dict[str, PackedColumn] = {}
+
+    def add(self, name: str, column: PackedColumn) -> None:
+        """Take a column; of two with one name the later counts."""
+        self._packed[name] = column
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._packed
+
+    def __getitem__(self, name: str) -> Column:
+        return self._unpack(name, self._packed[name])
+
+    def __setitem__(self, name: str, column: Column) -> None:
+        raise NotImplementedError
+
+    def __delitem__(self, name: str) -> None:
+        del self._packed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def _unpack(self, name: str, column: PackedColumn) -> Column:
+        size, wanted = column.end - column.start, column.count * column.dtype.itemsize
+        if wanted > size * _MOST_ZLIB_SHRINKS + 64:
+            self._fail(f"column {name} cannot have {column.count} entries")
+        with self._allowance.lent():
+            self._allowance.take(2 * wanted + 3 * size)
+            data = self._unpacked(name, column, wanted)
+        self._allowance.take(wanted + column.count * _MADE_BYTES)
+        return np.frombuffer(data, dtype=column.dtype)
+
+    def _unpacked(self, name: str, column: PackedColumn, wanted: int) -> bytes:
+        text = self._data[column.start : column.end].replace(b"\n", b"").replace(b"%| ", b"")
+        try:
+            raw = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+            engine = zlib.decompressobj()
+            data = engine.decompress(raw, wanted + 1)
+        except (binascii.Error, zlib.error):
+            self._fail(f"column {name} is damaged")
+        if len(data) != wanted or not (engine.eof or wanted == 0):
+            self._fail(f"column {name} has not the {column.count} entries it says")
+        return data

@@ -1,0 +1,69 @@
+"""What the reader of one module's files answers, and its form on the way out of its process.
+
+The form is JSON: every distinct frame once, and for each address which frames are there. Whoever
+reads it believes nothing: texts are made printable again, and what does not fit raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mem_parser.symbols.demangle import printable
+from mem_parser.symbols.embedded import EmbeddedFrame, Frames
+from mem_parser.symbols.isolation import Json
+from mem_parser.symbols.table import SymbolProblem
+
+_HIGHEST_ADDRESS = (1 << 64) - 1
+_HIGHEST_LINE = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """For each address of a question the file's own address and the frames there."""
+
+    virtual: list[int]
+    frames: list[Frames]
+    problem: SymbolProblem | None
+
+
+def written(answer: Answer) -> Json:
+    """Return the form of ``answer``."""
+    index: dict[tuple[str, str, str, int], int] = {}
+    at = [
+        [index.setdefault((f.name, f.full_name, f.file, f.line), len(index)) for f in frames]
+        for frames in answer.frames
+    ]
+    problem = answer.problem
+    return {
+        "virtual": answer.virtual,
+        "frames": list(index),
+        "at": at,
+        "problem": problem and [problem.module, problem.text, problem.hint],
+    }
+
+
+def read(form: Json) -> Answer:
+    """Return the answer of that ``form``. Raises ValueError, TypeError or LookupError."""
+    known = [
+        EmbeddedFrame(_text(name), _text(full), _text(file), _number(line, _HIGHEST_LINE))
+        for name, full, file, line in form["frames"]
+    ]
+    virtual = [_number(address, _HIGHEST_ADDRESS) for address in form["virtual"]]
+    frames = [tuple([known[_number(k, len(known))] for k in row]) for row in form["at"]]
+    problem = form["problem"]
+    if problem is not None:
+        module, text, hint = problem
+        problem = SymbolProblem(str(module), str(text), None if hint is None else str(hint))
+    return Answer(virtual, frames, problem)
+
+
+def _text(value: Json) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return printable(value)
+
+
+def _number(value: Json, highest: int) -> int:
+    if not isinstance(value, int) or not 0 <= value <= highest:
+        raise ValueError
+    return value

@@ -1,0 +1,54 @@
+"""Take from this process what reading a foreign file does not need, before it reads one.
+
+What reads ELF files, debug information and mangled names is partly native code. If a file makes it
+go wrong, it shall end the process that reads, and nothing else: it has bounded memory, time and
+files, leaves no core, cannot gain rights by a program it starts, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+import resource
+import signal
+
+LARGEST_MEMORY_BYTES = 16 << 30
+MEMORY_FLOOR_BYTES = 1 << 30
+"""What libraries take by themselves, and small files that are honest."""
+LARGEST_FILE_BYTES = 1 << 30
+_SET_PARENT_DEATH_SIGNAL, _SET_NO_NEW_PRIVILEGES = 1, 38  # linux/prctl.h
+
+
+def confine(parent: int) -> None:
+    """Bound what this process may write, leave behind and gain; it ends when ``parent`` does."""
+    _limit(resource.RLIMIT_CORE, 0, hard=True)
+    _limit(resource.RLIMIT_FSIZE, LARGEST_FILE_BYTES, hard=True)
+    with contextlib.suppress(OSError, AttributeError):
+        prctl = ctypes.CDLL(None).prctl
+        prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+        prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+        prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before it was heeded
+        os._exit(1)
+
+
+def limit_memory(size_bytes: int) -> None:
+    """Let this process take so much more address space than it has, and no more than any may."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    _limit(resource.RLIMIT_AS, now + min(size_bytes, LARGEST_MEMORY_BYTES))
+
+
+def limit_time(seconds: float) -> None:
+    """Let this process compute for so much longer; SIGXCPU ends it then."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + seconds) + 1)
+
+
+def _limit(which: int, wanted: int, *, hard: bool = False) -> None:
+    _, highest = resource.getrlimit(which)
+    if highest != resource.RLIM_INFINITY:
+        wanted = min(wanted, highest)
+    resource.setrlimit(which, (wanted, wanted if hard else highest))

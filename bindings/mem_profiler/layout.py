@@ -116,9 +116,10 @@ LOST_NAMES = {
     lib.MP_LOST_UNWIND_RANGE: "unwind_range",
     lib.MP_LOST_TRUNCATED: "truncated",
     lib.MP_LOST_DOMAIN_FULL: "domain_full",
+    lib.MP_LOST_STACK_ROOM: "stack_room",
 }
 # Samples that are in no total: what "lost" means in one number.
-LOST_SAMPLES = ("reentry", "live_full", "site_full")
+LOST_SAMPLES = ("reentry", "live_full", "site_full", "stack_room")
 
 # Reserved stack id -> name of the loss. 15 is the reader's own: a stack record that made no sense.
 STACK_UNREADABLE = STACK_LOST_MAX - 1
@@ -126,6 +127,7 @@ STACK_LOST_NAMES = {
     lib.MP_STACK_LOST_EMPTY: "stack_empty",
     lib.MP_STACK_LOST_TABLE_FULL: "stack_table_full",
     lib.MP_STACK_LOST_SITES_FULL: "stack_sites_full",
+    lib.MP_STACK_LOST_BUSY: "stack_busy",
     STACK_UNREADABLE: "stack_unreadable",
 }
 

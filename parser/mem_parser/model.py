@@ -38,7 +38,7 @@ STACK_LOST_SHIFT = 8
 """A stack's flags from this bit on: why there is no stack at all; 0 where there is one."""
 SAMPLER_NAME = "libmem_sampler.so"
 """File name of the sampler, whose functions are the innermost frames of our own files."""
-LOST_CAUSES = {1: "empty", 2: "table full", 3: "sites full"}
+LOST_CAUSES = {1: "empty", 2: "table full", 3: "sites full", 4: "buffers busy"}
 
 
 class Count(enum.StrEnum):
@@ -273,7 +273,7 @@ class Capture:
     marks_lost: int = 0
 
 
-MISSING_SAMPLES = ("reentry", "live_full", "site_full")
+MISSING_SAMPLES = ("reentry", "live_full", "site_full", "stack_room")
 """Causes of loss whose samples are in no total; the others cost detail only."""
 
 

@@ -8,7 +8,7 @@
 #include "cfi_reader.h"
 #include "unwind_arch.h"
 
-#define STACK_MAX 16
+#define STACK_MAX 8 /* compilers use four */
 #define OPERATIONS_MAX 256
 
 #define OP_DEREF 0x06

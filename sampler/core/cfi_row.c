@@ -9,7 +9,7 @@
 #include "unwind_arch.h"
 
 /* Depth of remembered rows; compilers use one. */
-#define REMEMBER_MAX 8
+#define REMEMBER_MAX 3
 /* Instructions of one program, against tables made to keep us busy. */
 #define INSTRUCTIONS_MAX (1u << 20)
 
@@ -45,18 +45,34 @@
 #define CFA_GNU_ARGS_SIZE 0x2e
 #define CFA_GNU_NEGATIVE_OFFSET_EXTENDED 0x2f
 
+/* A row as the machine keeps it: a hook's stack may be small, and a machine has five of them. A program with
+ * numbers that do not fit, which no compiler writes, is not understood. */
+struct packed_rule {
+    int32_t value; /* offset, register, or where the expression begins, from the CIE's start */
+    uint16_t expr_bytes;
+    uint8_t where; /* enum mp_cfi_where */
+};
+
+struct packed_row {
+    uint32_t cfa_register;
+    int32_t cfa_offset;
+    struct packed_rule cfa_expr; /* MP_CFI_SAME: none, it is register + offset */
+    struct packed_rule fp;
+    struct packed_rule ra;
+};
+
 struct machine {
     const struct mp_cfi_fde *fde;
     struct mp_cursor c;
     uintptr_t location;
-    struct mp_cfi_row row;
-    struct mp_cfi_row initial; /* after the CIE: what CFA_RESTORE returns to */
-    struct mp_cfi_row stack[REMEMBER_MAX];
     unsigned remembered;
+    struct packed_row row;
+    struct packed_row initial; /* after the CIE: what CFA_RESTORE returns to */
+    struct packed_row stack[REMEMBER_MAX];
 };
 
 /* The rule of a register that is kept, or NULL. */
-static struct mp_cfi_rule *rule_in(const struct machine *m, struct mp_cfi_row *row,
+static struct packed_rule *rule_in(const struct machine *m, struct packed_row *row,
                                    uint64_t number) {
     if (number == MP_ARCH_DWARF_FP) {
         return &row->fp;
@@ -64,41 +80,55 @@ static struct mp_cfi_rule *rule_in(const struct machine *m, struct mp_cfi_row *r
     return number == m->fde->ra_register ? &row->ra : NULL;
 }
 
+static void put(struct machine *m, struct packed_rule *rule, enum mp_cfi_where where,
+                int64_t value) {
+    m->c.bad = m->c.bad || value != (int32_t)value;
+    *rule = (struct packed_rule){.value = (int32_t)value, .where = (uint8_t)where};
+}
+
+static void put_expr(struct machine *m, struct packed_rule *rule, enum mp_cfi_where where,
+                     const uint8_t *start) {
+    put(m, rule, where, start - m->fde->cie_start);
+    m->c.bad = m->c.bad || m->c.at - start > UINT16_MAX;
+    rule->expr_bytes = (uint16_t)(m->c.at - start);
+}
+
 static void set_rule(struct machine *m, uint64_t number, enum mp_cfi_where where, uint64_t offset) {
-    struct mp_cfi_rule *rule = rule_in(m, &m->row, number);
+    struct packed_rule *rule = rule_in(m, &m->row, number);
     if (rule != NULL) {
-        *rule = (struct mp_cfi_rule){where, (int64_t)offset, NULL, NULL};
+        put(m, rule, where, (int64_t)offset);
     }
 }
 
 static void set_expr(struct machine *m, uint64_t number, enum mp_cfi_where where) {
     uint64_t bytes = mp_cursor_uleb(&m->c);
     const uint8_t *start = m->c.at;
-    struct mp_cfi_rule *rule = rule_in(m, &m->row, number);
+    struct packed_rule *rule = rule_in(m, &m->row, number);
     mp_cursor_skip(&m->c, bytes);
     if (rule != NULL) {
-        *rule = (struct mp_cfi_rule){where, 0, start, m->c.at};
+        put_expr(m, rule, where, start);
     }
 }
 
 static void restore(struct machine *m, uint64_t number) {
-    struct mp_cfi_rule *rule = rule_in(m, &m->row, number);
+    struct packed_rule *rule = rule_in(m, &m->row, number);
     if (rule != NULL) {
         *rule = *rule_in(m, &m->initial, number);
     }
 }
 
 static void def_cfa(struct machine *m, uint64_t number, int64_t offset) {
-    m->row.cfa_register = number;
-    m->row.cfa_offset = offset;
-    m->row.cfa_expr = NULL;
+    m->c.bad = m->c.bad || number != (uint32_t)number || offset != (int32_t)offset;
+    m->row.cfa_register = (uint32_t)number;
+    m->row.cfa_offset = (int32_t)offset;
+    m->row.cfa_expr = (struct packed_rule){.where = MP_CFI_SAME};
 }
 
 static void def_cfa_expr(struct machine *m) {
     uint64_t bytes = mp_cursor_uleb(&m->c);
-    m->row.cfa_expr = m->c.at;
+    const uint8_t *start = m->c.at;
     mp_cursor_skip(&m->c, bytes);
-    m->row.cfa_expr_end = m->c.at;
+    put_expr(m, &m->row.cfa_expr, MP_CFI_VAL_EXPR, start);
 }
 
 static void remember(struct machine *m) {
@@ -294,26 +324,43 @@ static bool run(struct machine *m, const uint8_t *start, const uint8_t *end, uin
     return false;
 }
 
+static struct mp_cfi_rule unpack_rule(const struct machine *m, const struct packed_rule *rule) {
+    if (rule->where != MP_CFI_EXPR && rule->where != MP_CFI_VAL_EXPR) {
+        return (struct mp_cfi_rule){(enum mp_cfi_where)rule->where, rule->value, NULL, NULL};
+    }
+    const uint8_t *expr = m->fde->cie_start + rule->value;
+    return (struct mp_cfi_rule){(enum mp_cfi_where)rule->where, 0, expr, expr + rule->expr_bytes};
+}
+
+static void unpack(const struct machine *m, struct mp_cfi_row *out) {
+    struct mp_cfi_rule cfa = unpack_rule(m, &m->row.cfa_expr);
+    out->cfa_register = m->row.cfa_register;
+    out->cfa_offset = m->row.cfa_offset;
+    out->cfa_expr = cfa.expr;
+    out->cfa_expr_end = cfa.expr_end;
+    out->fp = unpack_rule(m, &m->row.fp);
+    out->ra = unpack_rule(m, &m->row.ra);
+}
+
 int mp_cfi_row(const struct mp_cfi_fde *fde, uintptr_t pc, struct mp_cfi_row *out,
                uintptr_t *next) {
     struct machine m;
     m.fde = fde;
     m.remembered = 0;
-    m.location = fde->pc_start;
-    memset(&m.row, 0, sizeof(m.row));
-    m.row.cfa_register = MP_ARCH_DWARF_SP;
-    m.initial = m.row;
-    run(&m, fde->cie_start, fde->cie_end, UINTPTR_MAX);
-    if (m.c.bad) {
-        return -EBADMSG;
-    }
-    m.initial = m.row;
-    m.location = fde->pc_start;
-    bool passed = run(&m, fde->fde_start, fde->fde_end, pc);
-    if (m.c.bad) {
-        return -EBADMSG;
-    }
-    *out = m.row;
+    m.row = (struct packed_row){.cfa_register = MP_ARCH_DWARF_SP};
+    /* One call, so that the loop below is no frame of its own: first the CIE's program, then the FDE's. */
+    bool in_fde = false, passed;
+    do {
+        m.initial = m.row;
+        m.location = fde->pc_start;
+        passed = run(&m, in_fde ? fde->fde_start : fde->cie_start,
+                     in_fde ? fde->fde_end : fde->cie_end, in_fde ? pc : UINTPTR_MAX);
+        if (m.c.bad) {
+            return -EBADMSG;
+        }
+        in_fde = !in_fde;
+    } while (in_fde);
+    unpack(&m, out);
     *next = passed && m.location < fde->pc_end ? m.location : fde->pc_end;
     return 0;
 }

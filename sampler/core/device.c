@@ -8,7 +8,9 @@
 #include "keyed.h"
 #include "modtab.h"
 #include "record.h"
+#include "scratch.h"
 #include "sites.h"
+#include "stack_range.h"
 #include "stacks.h"
 #include "threads.h"
 
@@ -29,9 +31,8 @@ static void lose(struct mp_segment *seg, enum mp_lost cause) {
     mp_add_relaxed(&seg->control->device_lost[cause], 1);
 }
 
-/* Unwind and intern; an enum mp_stack_lost value when there is no stack to name. */
-static uint32_t stack_of(struct mp_segment *seg, const struct mp_device_block *block) {
-    uintptr_t frames[1 + MP_DEPTH_DEFAULT];
+static uint32_t unwind_and_intern(struct mp_segment *seg, const struct mp_device_block *block,
+                                  uintptr_t *frames) {
     struct mp_unwind_result end;
     uint32_t generation = mp_load_acquire(&seg->control->generation);
     unsigned depth = mp_unwind(&block->caller, frames + 1, MP_DEPTH_DEFAULT, &end);
@@ -50,13 +51,25 @@ static uint32_t stack_of(struct mp_segment *seg, const struct mp_device_block *b
     return id;
 }
 
+/* Unwind and intern; an enum mp_stack_lost value when there is no stack to name. */
+static uint32_t stack_of(struct mp_segment *seg, const struct mp_device_block *block,
+                         const struct mp_guard *guard) {
+    struct mp_scratch *scratch = mp_scratch_take(guard);
+    if (mp_unlikely(scratch == NULL))
+        return MP_STACK_LOST_BUSY;
+    uint32_t id = unwind_and_intern(seg, block, scratch->frames);
+    mp_scratch_give_back(scratch);
+    return id;
+}
+
 /* The block's site: its own, or the reserved one of its size when there is no room. NULL: neither. */
 static struct mp_device_site_row *site_of(const struct mp_device_capture *capture,
                                           const struct mp_device_block *block,
-                                          struct mp_device_live_row *row) {
+                                          struct mp_device_live_row *row,
+                                          const struct mp_guard *guard) {
     struct mp_segment *seg = capture->segment;
     struct mp_keyed sites = sites_of(seg);
-    uint32_t stack = stack_of(seg, block);
+    uint32_t stack = stack_of(seg, block, guard);
     row->site_key = mp_site_key(stack, block->asked_bytes, block->domain, mp_shard_of(row->thread),
                                 capture->number);
     uint32_t ready = mp_table_ready(sites.levels, sites.table);
@@ -125,13 +138,18 @@ static bool enter(const struct mp_device_block *block, struct mp_device_capture 
         return false;
     }
     mp_store_relaxed(&(*domain)->last_capture, capture->number);
+    if (mp_stack_is_short((uintptr_t)guard, mp_unwind_stack_bytes(), &mp_self.mapped_page)) {
+        lose(capture->segment, MP_LOST_STACK_ROOM);
+        return false;
+    }
     if (mp_guard_enter(guard))
         return true;
     lose(capture->segment, MP_LOST_REENTRY);
     return false;
 }
 
-static void record(const struct mp_device_capture *capture, const struct mp_device_block *block) {
+static void record(const struct mp_device_capture *capture, const struct mp_device_block *block,
+                   const struct mp_guard *guard) {
     struct mp_segment *seg = capture->segment;
     struct mp_device_live_row row = {.address = block->address,
                                      .container = block->container,
@@ -140,7 +158,7 @@ static void record(const struct mp_device_capture *capture, const struct mp_devi
                                      .birth_ns = capture->now_ns,
                                      .space = block->space,
                                      .thread = mp_thread_row(seg)};
-    struct mp_device_site_row *site = site_of(capture, block, &row);
+    struct mp_device_site_row *site = site_of(capture, block, &row, guard);
     if (site == NULL)
         lose(seg, MP_LOST_SITE_FULL);
     else if (!mp_device_live_add(seg, &row, capture->number))
@@ -167,7 +185,7 @@ MP_REALIGN __attribute__((noinline)) void mp_device_alloc(const struct mp_device
     if (enter(block, &capture, &domain, &guard)) {
         mp_add_relaxed(&domain->alloc_calls, 1);
         if (chosen(block->asked_bytes, capture.rate_bytes))
-            record(&capture, block);
+            record(&capture, block, &guard);
         mp_guard_leave(&guard);
     }
     errno = saved_errno;
@@ -181,7 +199,7 @@ MP_REALIGN __attribute__((noinline)) void mp_device_fail(const struct mp_device_
     if (enter(block, &capture, &domain, &guard)) {
         struct mp_device_live_row row = {.thread = mp_thread_row(capture.segment)};
         mp_add_relaxed(&domain->failed_calls, 1);
-        struct mp_device_site_row *site = site_of(&capture, block, &row);
+        struct mp_device_site_row *site = site_of(&capture, block, &row, &guard);
         if (site != NULL) {
             mp_add_relaxed(&site->failed_bytes, block->asked_bytes);
             mp_add_relaxed(&site->failed_blocks, 1);

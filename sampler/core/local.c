@@ -28,6 +28,10 @@ void mp_filter_clear(void) {
     memset((void *)end, 0, (uintptr_t)large + sizeof mp_local.filter_large - end);
 }
 
+bool mp_guard_in_force(const struct mp_guard *guard) {
+    return guard->mark == (GUARD_MARK ^ (uintptr_t)guard);
+}
+
 /*
  * Is the frame that holds the guard gone? It is when the guard lies deeper on this stack than ours, and
  * when its memory was reused. A guard on another stack (a handler on a sigaltstack interrupted the
@@ -41,7 +45,7 @@ static bool guard_is_stale(const struct mp_guard *guard) {
         return true;
     mp_stack_find((uintptr_t)guard, true, &stack);
     if (held < stack.high)
-        return ((const struct mp_guard *)held)->mark != (GUARD_MARK ^ held);
+        return !mp_guard_in_force((const struct mp_guard *)held);
     return ++mp_self.guard_refusals > GUARD_REFUSALS_MAX;
 }
 

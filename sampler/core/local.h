@@ -19,6 +19,7 @@
 
 #include "known.h"
 #include "sample.h"
+#include "scratch.h"
 #include "table.h"
 
 #define MP_FILTER_SMALL_BITS 13 /* 16 KiB */
@@ -43,6 +44,7 @@ struct mp_local {
     struct mp_known known;
     uint32_t
         site_memo[1u << MP_SITE_MEMO_BITS]; /* hash of a site's key -> where it was found last */
+    struct mp_scratch scratch[MP_SCRATCHES];
 } __attribute__((aligned(MP_LOCAL_ALIGN)));
 
 struct mp_thread_state {
@@ -53,6 +55,7 @@ struct mp_thread_state {
     uint32_t thread_row; /* row + 1; 0: none yet */
     uint32_t thread_epoch; /* mp_local.epoch when it was taken */
     uint32_t guard_refusals; /* in a row, by a guard on another stack */
+    uintptr_t mapped_page; /* of a foreign stack, by the latest probe for room; 0: none */
 };
 
 extern struct mp_local mp_local;
@@ -145,5 +148,8 @@ struct mp_guard {
 
 bool mp_guard_enter(struct mp_guard *guard);
 void mp_guard_leave(struct mp_guard *guard);
+
+/* HOOK. Does the memory at `guard`, which is mapped, still hold a guard that was entered and not left? */
+bool mp_guard_in_force(const struct mp_guard *guard);
 
 #endif

@@ -24,6 +24,18 @@ struct known_module {
 };
 static struct known_module known[KNOWN_ROWS];
 
+/* What a row will say: less than a row, which is large for the stack of a hook. */
+struct description {
+    uint64_t start, end, bias;
+    uint32_t first_generation;
+    uint32_t build_id_bytes;
+    uint32_t exec_ranges;
+    uint32_t path_bytes;
+    uint8_t build_id[32];
+    struct mp_exec_range exec[MP_EXEC_RANGES];
+    const char *path; /* the loader's, not terminated at path_bytes */
+};
+
 static uintptr_t renamed_pc; /* 0: none */
 static const char *renamed_path;
 
@@ -73,7 +85,7 @@ void mp_modtab_watch(const struct mp_module *module) {
 }
 
 /* Copy the build-id out of a note segment that lies inside the mapping. */
-static void read_build_id(struct mp_module_row *row, const unsigned char *note, uint64_t bytes) {
+static void read_build_id(struct description *row, const unsigned char *note, uint64_t bytes) {
     while (bytes >= sizeof(ElfW(Nhdr))) {
         ElfW(Nhdr) h;
         memcpy(&h, note, sizeof h);
@@ -91,7 +103,7 @@ static void read_build_id(struct mp_module_row *row, const unsigned char *note, 
     }
 }
 
-static void read_headers(struct mp_module_row *row, const struct mp_module *m, uint64_t page) {
+static void read_headers(struct description *row, const struct mp_module *m, uint64_t page) {
     unsigned count = 0;
     const ElfW(Phdr) *phdr = mp_cfi_headers(m->start, m->end, &count);
     for (unsigned i = 0; phdr != NULL && i < count; i++) {
@@ -109,7 +121,7 @@ static void read_headers(struct mp_module_row *row, const struct mp_module *m, u
     }
 }
 
-static void read_path(struct mp_module_row *row, const struct mp_module *m,
+static void read_path(struct description *row, const struct mp_module *m,
                       const struct mp_control *c) {
     const struct link_map *map = m->link_map;
     const char *path = map ? map->l_name : "[vdso]";
@@ -120,21 +132,20 @@ static void read_path(struct mp_module_row *row, const struct mp_module *m,
         path = c->exe;
         limit = sizeof c->exe - 1;
     }
-    size_t n = strnlen(path, limit);
-    memcpy(row->path, path, n);
-    row->path_bytes = (uint32_t)n;
+    row->path = path;
+    row->path_bytes = (uint32_t)strnlen(path, limit);
 }
 
-static bool same_module(const struct mp_module_row *a, const struct mp_module_row *b) {
+static bool same_module(const struct mp_module_row *a, const struct description *b) {
     return a->start == b->start && a->end == b->end && a->bias == b->bias &&
            a->path_bytes == b->path_bytes && a->build_id_bytes == b->build_id_bytes &&
            memcmp(a->build_id, b->build_id, sizeof a->build_id) == 0 &&
-           memcmp(a->path, b->path, a->path_bytes) == 0;
+           memcmp(a->path, b->path, b->path_bytes) == 0;
 }
 
 /* The earliest generation in which addresses of `mine` can mean it: after all that lay there before. */
 static uint32_t first_generation(const struct mp_module_row *rows, uint32_t count,
-                                 const struct mp_module_row *mine) {
+                                 const struct description *mine) {
     uint32_t first = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (!mp_load_acquire(&rows[i].published) || rows[i].start >= mine->end ||
@@ -149,7 +160,7 @@ static uint32_t first_generation(const struct mp_module_row *rows, uint32_t coun
 
 /* A library that was closed and opened again, with no other at its place between, gets its row back. */
 static uint32_t reopen_row(struct mp_module_row *rows, uint32_t count,
-                           const struct mp_module_row *want) {
+                           const struct description *want) {
     for (uint32_t i = 0; i < count; i++) {
         if (!mp_load_acquire(&rows[i].published) || !same_module(&rows[i], want))
             continue;
@@ -182,11 +193,25 @@ static uint32_t new_row(struct mp_segment *seg) {
     return row;
 }
 
+static void write_row(struct mp_module_row *to, const struct description *from) {
+    to->first_generation = from->first_generation;
+    to->last_generation = UINT32_MAX;
+    to->build_id_bytes = from->build_id_bytes;
+    memcpy(to->build_id, from->build_id, sizeof to->build_id);
+    to->start = from->start;
+    to->end = from->end;
+    to->bias = from->bias;
+    to->exec_ranges = from->exec_ranges;
+    memcpy(to->exec, from->exec, sizeof to->exec);
+    to->path_bytes = from->path_bytes;
+    memcpy(to->path, from->path, from->path_bytes);
+    mp_store_release(&to->published, 1u);
+}
+
 static uint32_t record(struct mp_segment *seg, const struct mp_module *m) {
     struct mp_control *c = seg->control;
     struct mp_module_row *rows = (struct mp_module_row *)(seg->base + seg->layout.modules_offset);
-    struct mp_module_row row = {
-        .start = m->start, .end = m->end, .bias = m->bias, .last_generation = UINT32_MAX};
+    struct description row = {.start = m->start, .end = m->end, .bias = m->bias};
     read_headers(&row, m, seg->layout.page_bytes);
     read_path(&row, m, c);
     uint32_t count = mp_load_acquire(&c->module_count);
@@ -200,9 +225,7 @@ static uint32_t record(struct mp_segment *seg, const struct mp_module *m) {
         mp_add_relaxed(&c->lost[MP_LOST_MODULE_FULL], 1);
         return NOT_RECORDED;
     }
-    memcpy(&rows[at].first_generation, &row.first_generation,
-           sizeof row - offsetof(struct mp_module_row, first_generation));
-    mp_store_release(&rows[at].published, 1u);
+    write_row(&rows[at], &row);
     return at;
 }
 

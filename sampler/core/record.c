@@ -4,7 +4,9 @@
 #include "record.h"
 #include "modtab.h"
 #include "peak.h"
+#include "scratch.h"
 #include "sites.h"
+#include "stack_range.h"
 #include "stacks.h"
 #include "threads.h"
 
@@ -68,17 +70,12 @@ static uint64_t rate_of(struct mp_segment *seg, uint32_t capture) {
     return mp_load_relaxed(&seg->control->capture[capture & 1].rate_bytes);
 }
 
-/* Unwind and intern; an enum mp_stack_lost value when there is no stack to name. */
-static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct mp_frame *caller) {
-    uintptr_t frames[1 + MP_DEPTH_DEFAULT];
+static __attribute__((noinline)) uint32_t unwind_and_intern(
+    struct mp_segment *seg, struct mp_scratch *scratch, enum mp_hook hook,
+    const struct mp_frame *caller, uint32_t generation, const struct mp_known_key *key) {
     struct mp_unwind_result end;
-    struct mp_unwind_trace trace;
-    struct mp_known_key key;
-    uint32_t generation = mp_load_acquire(&seg->control->generation);
-    uint32_t known = mp_known_find(caller, hook, generation, &key);
-    if (mp_likely(known != 0))
-        return known;
-    unsigned depth = mp_unwind_traced(caller, frames + 1, MP_DEPTH_DEFAULT, &end, &trace);
+    uintptr_t *frames = scratch->frames;
+    unsigned depth = mp_unwind_traced(caller, frames + 1, MP_DEPTH_DEFAULT, &end, &scratch->trace);
     if (depth == 0)
         return MP_STACK_LOST_EMPTY;
     uint16_t truncated = 0;
@@ -92,7 +89,23 @@ static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct
     if (is_new)
         mp_modtab_record(seg, frames, depth + 1);
     if (id >= MP_STACK_LOST_MAX)
-        mp_known_learn(&key, caller, hook, generation, &trace, frames + 1, id);
+        mp_known_learn(key, caller, hook, generation, &scratch->trace, frames + 1, id);
+    return id;
+}
+
+/* An enum mp_stack_lost value when there is no stack to name. */
+static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct mp_frame *caller,
+                         const struct mp_guard *guard) {
+    struct mp_known_key key;
+    uint32_t generation = mp_load_acquire(&seg->control->generation);
+    uint32_t id = mp_known_find(caller, hook, generation, &key);
+    if (mp_likely(id != 0))
+        return id;
+    struct mp_scratch *scratch = mp_scratch_take(guard);
+    if (mp_unlikely(scratch == NULL))
+        return MP_STACK_LOST_BUSY;
+    id = unwind_and_intern(seg, scratch, hook, caller, generation, &key);
+    mp_scratch_give_back(scratch);
     return id;
 }
 
@@ -108,17 +121,13 @@ static uint32_t site_of(struct mp_segment *seg, uint32_t stack, uint64_t size, u
     return site;
 }
 
-static void record_sample(struct mp_segment *seg, int64_t gate, const struct capture_view *view,
-                          const void *block, size_t size, enum mp_hook hook,
-                          const struct mp_frame *caller) {
-    if (mp_filter_hit(block))
-        mp_record_free(
-            block); /* an earlier owner of the address was freed where we could not see it */
-    mp_live_prefetch(seg, block);
+/* Apart from its caller, so that the row is not on the stack while it is unwound. */
+static __attribute__((noinline)) void count_sample(struct mp_segment *seg, int64_t gate,
+                                                   const struct capture_view *view,
+                                                   const void *block, size_t size, uint32_t stack) {
     struct mp_live_block row = {.size_bytes = size, .birth_ns = view->birth_ns};
     row.thread = mp_thread_row(seg);
-    row.site =
-        site_of(seg, stack_of(seg, hook, caller), size, row.thread, view->number, &row.site_key);
+    row.site = site_of(seg, stack, size, row.thread, view->number, &row.site_key);
     struct mp_site_row *counters =
         row.site == MP_SITE_NONE ? NULL : mp_site_at(seg, row.site, row.site_key);
     if (counters == NULL)
@@ -157,12 +166,19 @@ mp_record_alloc(const void *block, size_t size, enum mp_hook hook, const struct 
     if (block == NULL)
         return;
     struct mp_guard guard;
+    if (mp_stack_is_short((uintptr_t)&guard, mp_unwind_stack_bytes(), &self->mapped_page)) {
+        lose(seg, MP_LOST_STACK_ROOM);
+        return;
+    }
     if (!mp_guard_enter(&guard)) {
         lose(seg, MP_LOST_REENTRY);
         return;
     }
     int saved_errno = errno;
-    record_sample(seg, gate, &view, block, size, hook, caller);
+    if (mp_filter_hit(block))
+        mp_record_free(block); /* its earlier owner was freed where we could not see it */
+    mp_live_prefetch(seg, block);
+    count_sample(seg, gate, &view, block, size, stack_of(seg, hook, caller, &guard));
     errno = saved_errno;
     mp_guard_leave(&guard);
 }
@@ -193,7 +209,8 @@ MP_REALIGN void mp_record_take(const void *block, struct mp_taken *taken) {
         mp_peak_remove(seg, capture, taken->row.size_bytes, rate_of(seg, capture));
 }
 
-void mp_record_free(const void *block) {
+/* Not part of the caller's frame, which lies under the unwinder's. */
+__attribute__((noinline)) void mp_record_free(const void *block) {
     struct mp_taken taken;
     mp_record_take(block, &taken);
 }

@@ -82,6 +82,7 @@ enum mp_stack_lost {
     MP_STACK_LOST_EMPTY = 1, /* the unwinder found no frame */
     MP_STACK_LOST_TABLE_FULL = 2, /* no room to store the stack */
     MP_STACK_LOST_SITES_FULL = 3, /* no room for a site of its own */
+    MP_STACK_LOST_BUSY = 4, /* all buffers for new stacks were in use */
 };
 
 /* Samples dropped whole, and events that make numbers less than complete: control.lost[]. */
@@ -99,6 +100,7 @@ enum mp_lost {
     MP_LOST_UNWIND_RANGE = 9, /* stack ended: next frame outside the thread's stack */
     MP_LOST_TRUNCATED = 10, /* stack cut at the depth limit */
     MP_LOST_DOMAIN_FULL = 11, /* device block of a domain that has no row */
+    MP_LOST_STACK_ROOM = 12, /* the thread had too little stack left for taking a sample */
 };
 
 enum mp_startup_flags {

@@ -1,8 +1,8 @@
 /*
  * stack_range.c - see stack_range.h.
  *
- * glibc's thread descriptor holds `stackblock` and, in the next word, `stackblock_size`; where, differs
- * between versions. For the main thread glibc stores __libc_stack_end in the latter, so that the
+ * glibc's thread descriptor holds `stackblock` and, in the next words, `stackblock_size` and `guardsize`;
+ * where, differs between versions. For the main thread glibc stores __libc_stack_end in the latter, so that the
  * place is found by searching for that value. When the library is loaded by another thread, the pair
  * is searched that encloses both the stack pointer and the descriptor. If the place is not found, or
  * a descriptor makes no sense, the stack is foreign.
@@ -26,6 +26,7 @@
 extern void *__libc_stack_end __attribute__((weak));
 
 static uintptr_t main_low, main_high;
+static uintptr_t main_end; /* the limit lets the main stack grow down to here; 0: not known */
 static ptrdiff_t block_at; /* of stackblock, from the thread pointer; 0: unknown */
 static bool (*may_probe)(void);
 static bool probe_works;
@@ -67,6 +68,12 @@ static void find_block_offset(void) {
     }
 }
 
+/* The kernel counts the stack's limit from here: the path of the program is the last thing on it. */
+static uintptr_t main_top(void) {
+    uintptr_t path = getauxval(AT_EXECFN);
+    return path != 0 ? (path | (PAGE_BYTES - 1)) + 1 : main_high;
+}
+
 static void find_main_stack(void) {
     struct rlimit limit;
     uintptr_t bytes = MAIN_BYTES_MAX;
@@ -74,8 +81,10 @@ static void find_main_stack(void) {
     if (main_high == 0) { /* the kernel puts these bytes above everything the program pushes */
         main_high = getauxval(AT_RANDOM) & ~(uintptr_t)15;
     }
+    main_end = 0;
     if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < bytes) {
         bytes = limit.rlim_cur;
+        main_end = main_top() - bytes;
     }
     main_low = main_high > bytes ? main_high - bytes : 0;
 }
@@ -123,6 +132,40 @@ bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end) {
         range->high += PAGE_BYTES;
     }
     return true;
+}
+
+/* A bound that turns out to lie above sp is none. */
+static bool is_short_above(uintptr_t end, uintptr_t sp, size_t bytes) {
+    return sp >= end && sp - end < bytes;
+}
+
+static bool is_short_foreign(uintptr_t sp, size_t bytes, uintptr_t *mapped_page) {
+    uintptr_t page = (sp - bytes) & ~(uintptr_t)(PAGE_BYTES - 1);
+    if (page == (sp & ~(uintptr_t)(PAGE_BYTES - 1)) || page == *mapped_page || !probe_works ||
+        may_probe == NULL || !may_probe()) {
+        return false;
+    }
+    if (mp_arch_probe(page) != -EINVAL) {
+        return true;
+    }
+    *mapped_page = page;
+    return false;
+}
+
+bool mp_stack_is_short(uintptr_t sp, size_t bytes, uintptr_t *mapped_page) {
+    uintptr_t thread = mp_arch_thread_pointer();
+    if (block_at != 0) {
+        uintptr_t start = word_at(thread, block_at);
+        uintptr_t block = word_at(thread, block_at + 8);
+        uintptr_t guard = word_at(thread, block_at + 16);
+        if (sp > start && sp < thread && plausible_block(start, block, thread)) {
+            return is_short_above(start + (guard < block ? guard : 0), sp, bytes);
+        }
+    }
+    if (sp > main_low && sp < main_high) {
+        return main_end != 0 && is_short_above(main_end, sp, bytes);
+    }
+    return is_short_foreign(sp, bytes, mapped_page);
 }
 
 bool mp_stack_is_mapped(uintptr_t at, size_t bytes) {

@@ -33,6 +33,12 @@ void mp_stack_find(uintptr_t sp, bool in_use, struct mp_stack_range *out);
 /* HOOK. Make everything below `end` readable; false if it is not known to be. */
 bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end);
 
+/*
+ * HOOK. Is less than `bytes` known to be left below `sp`, on the stack that the caller runs on? Of a foreign
+ * stack that is known when the page in question is not mapped; *mapped_page keeps the last one that was.
+ */
+bool mp_stack_is_short(uintptr_t sp, size_t bytes, uintptr_t *mapped_page);
+
 /* HOOK. Is [at, at + bytes) mapped, as the kernel says? False where it may not be asked. A few pages at most. */
 bool mp_stack_is_mapped(uintptr_t at, size_t bytes);
 

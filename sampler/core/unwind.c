@@ -18,6 +18,10 @@
 
 #define SIGNALS_MAX 8 /* signal frames in one stack */
 
+/* More than is written below a hook: room for the signal handler of a program that calls little. */
+#define STACK_BYTES 2048
+#define LIBGCC_STACK_BYTES 4096
+
 static enum mp_unwind_mode mode;
 static unsigned depth_limit;
 
@@ -71,7 +75,8 @@ bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, ui
     return true;
 }
 
-static bool step_signal(struct mp_walk *w) {
+/* This and the next two apart, so that what they read is not on the stack while a rule is derived. */
+static __attribute__((noinline)) bool step_signal(struct mp_walk *w) {
     uintptr_t pc, sp, fp, ra;
     if (!mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_PC, &pc) ||
         !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_SP, &sp) ||
@@ -83,7 +88,7 @@ static bool step_signal(struct mp_walk *w) {
 }
 
 /* SP, FP and CHAIN, with every check. */
-static bool step_packed(struct mp_walk *w, uint32_t word) {
+static __attribute__((noinline)) bool step_packed(struct mp_walk *w, uint32_t word) {
     uintptr_t base = mp_rule_kind(word) == MP_RULE_SP ? w->sp : w->fp;
     uintptr_t cfa = base + mp_rule_offset(word), pc, fp = w->fp;
     if (!mp_stack_read(&w->range, mp_rule_ra_slot(word, cfa), &pc) ||
@@ -93,7 +98,7 @@ static bool step_packed(struct mp_walk *w, uint32_t word) {
     return mp_walk_enter(w, mp_arch_return_address(pc), cfa, fp);
 }
 
-static bool step_deref(struct mp_walk *w, uint32_t word) {
+static __attribute__((noinline)) bool step_deref(struct mp_walk *w, uint32_t word) {
     uintptr_t at = w->fp + (uintptr_t)(intptr_t)(int16_t)(word & 0xfff8u), cfa, pc, fp;
     if (!mp_stack_read(&w->range, at, &cfa) || !mp_stack_read(&w->range, cfa - 8, &pc) ||
         !mp_stack_read(&w->range, w->fp, &fp)) {
@@ -116,7 +121,7 @@ static bool step_lost(struct mp_walk *w, uint32_t word) {
 }
 
 /* Leave one frame, whatever it takes. On false w->end says why the stack ends here. */
-static __attribute__((noinline, cold)) bool step(struct mp_walk *w) {
+static bool step(struct mp_walk *w) {
     struct mp_wide_rule wide;
     uintptr_t key = mp_walk_key(w);
     uint64_t found = mp_cache_find(key, mp_cache_epoch(w->sequence));
@@ -146,7 +151,8 @@ static __attribute__((noinline, cold)) bool step(struct mp_walk *w) {
 }
 
 /* A step outside of the loop, and further ones while frames are interrupted functions. */
-static bool step_slow(struct mp_walk *w, uintptr_t *pcs, unsigned max, unsigned *depth) {
+static __attribute__((noinline, cold)) bool step_slow(struct mp_walk *w, uintptr_t *pcs,
+                                                      unsigned max, unsigned *depth) {
     do {
         if (!step(w)) {
             return false;
@@ -388,6 +394,10 @@ void mp_unwind_close_end(void) {
 void mp_unwind_flush(void) {
     mp_modules_distrust();
     mp_cache_flush();
+}
+
+size_t mp_unwind_stack_bytes(void) {
+    return mode == MP_UNWIND_LIBGCC ? LIBGCC_STACK_BYTES : STACK_BYTES;
 }
 
 const char *mp_unwind_name(void) {

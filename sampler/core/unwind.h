@@ -14,6 +14,7 @@
 #define MP_UNWIND_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "modules.h"
@@ -131,6 +132,9 @@ void mp_unwind_close_end(void);
 
 /* HOOK. Forget all rules: a module was unloaded behind our back. */
 void mp_unwind_flush(void);
+
+/* HOOK. Bytes of stack that a sample needs at most, in the mode in force. */
+size_t mp_unwind_stack_bytes(void);
 
 /* HOOK. "cfi", "fp" or "libgcc": the mode in force. */
 const char *mp_unwind_name(void);

@@ -129,29 +129,36 @@ static uint32_t pack(const struct mp_cfi_row *row) {
     return inside ? word | MP_RULE_SP : MP_RULE_WIDE;
 }
 
-static uint32_t rule_in_module(const struct mp_module *module, uintptr_t key,
-                               struct mp_wide_rule *wide) {
+/* 0 with *fde filled; MP_RULE_SIGNAL; or a cause. Apart, so that the image is off the stack when the row is run. */
+static __attribute__((noinline)) uint32_t find_entry(const struct mp_module *module, uintptr_t key,
+                                                     struct mp_cfi_fde *fde) {
     struct mp_cfi_image image;
-    struct mp_cfi_fde fde;
-    uintptr_t next;
     if (module->eh_frame_hdr == NULL ||
         mp_cfi_image(module->start, module->end, module->bias, module->eh_frame_hdr, &image) != 0) {
         return mp_rule_lost(MP_LOST_UNWIND_NO_RULE);
     }
-    int rc = mp_cfi_find(&image, key - 1, &fde);
-    if ((rc != 0 || fde.signal_frame) && is_signal_return(&image, key)) {
+    int rc = mp_cfi_find(&image, key - 1, fde);
+    if ((rc != 0 || fde->signal_frame) && is_signal_return(&image, key)) {
         return MP_RULE_SIGNAL;
     }
     if (rc == 0) {
-        rc = mp_cfi_row(&fde, key - 1, &wide->row, &next);
+        return 0;
     }
-    if (rc != 0) {
-        return mp_rule_lost(rc == -ENOENT ? MP_LOST_UNWIND_NO_RULE : MP_LOST_UNWIND_BAD_RULE);
+    return mp_rule_lost(rc == -ENOENT ? MP_LOST_UNWIND_NO_RULE : MP_LOST_UNWIND_BAD_RULE);
+}
+
+static uint32_t rule_in_module(const struct mp_module *module, uintptr_t key,
+                               struct mp_wide_rule *wide) {
+    struct mp_cfi_fde fde;
+    uintptr_t next;
+    uint32_t word = find_entry(module, key, &fde);
+    if (word != 0) {
+        return word;
     }
-    wide->signal_frame = fde.signal_frame;
-    if (fde.ra_register != MP_ARCH_DWARF_RA) {
+    if (mp_cfi_row(&fde, key - 1, &wide->row, &next) != 0 || fde.ra_register != MP_ARCH_DWARF_RA) {
         return mp_rule_lost(MP_LOST_UNWIND_BAD_RULE);
     }
+    wide->signal_frame = fde.signal_frame;
     return fde.signal_frame ? MP_RULE_WIDE : pack(&wide->row);
 }
 

@@ -32,3 +32,19 @@ def test_core_tables_hold_under(variant: str) -> None:
 
     assert result.returncode == 0, result.stderr
     assert "0 failed" in result.stdout
+
+
+@pytest.mark.parametrize("variant", SANITIZERS)
+def test_buffers_for_stacks_and_the_room_left_hold_under(variant: str) -> None:
+    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
+    program = compile_program(
+        [ROOT / "tests" / "c" / "test_scratch.c", *core_sources()],
+        (*flags, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
+        name=f"scratch-{variant}",
+        libs=("-lm", "-lpthread", "-ldl"),
+    )
+
+    result = run_program(program)
+
+    assert result.returncode == 0, result.stderr
+    assert "0 failed" in result.stdout

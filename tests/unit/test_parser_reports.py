@@ -133,13 +133,14 @@ def test_small_rows_are_left_out_with_a_word_and_n_0_brings_them_back() -> None:
 
 def test_the_header_says_losses_rss_and_incompleteness() -> None:
     profile, symbols = named(("malloc a", 10))
-    profile.capture.lost = {"reentry": 2, "truncated": 3, "live_full": 0}
+    profile.capture.lost = {"reentry": 2, "truncated": 3, "live_full": 0, "stack_room": 5}
     profile.capture.memory = dataclasses.replace(profile.capture.memory, rss_bytes=1 << 20)
     profile.incomplete = "it ends within line 7"
 
     text = "\n".join(table(profile, symbols))
 
-    assert "2 lost   RSS 1.000 MiB" in text
+    assert "7 lost   RSS 1.000 MiB" in text
+    assert "5 samples lost where a thread had too little stack left" in text
     assert "3 stacks cut at the depth limit" in text
     assert "INCOMPLETE: it ends within line 7" in text
 

@@ -23,6 +23,7 @@ _LOSS_TEXT = {
     "stack_empty": "samples without a stack",
     "stack_table_full": "samples whose stack found no room",
     "stack_sites_full": "samples without a site of their own",
+    "stack_busy": "samples without a stack, all buffers for new ones in use",
     "domain_full": "device blocks lost, table of domains full",
     "reserve": "times the file system refused room",
     "module_full": "modules not recorded",
@@ -30,6 +31,7 @@ _LOSS_TEXT = {
     "reentry": "samples lost inside the sampler itself",
     "live_full": "samples lost, table of live blocks full",
     "site_full": "samples lost, table of sites full",
+    "stack_room": "samples lost where a thread had too little stack left",
 }
 
 

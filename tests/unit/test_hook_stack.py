@@ -1,0 +1,109 @@
+"""How much stack the sampling path can need, by the compiler's own account of frames and calls.
+
+The run-time measurement (tests/integration/test_sampler_narrow_stacks.py) sees what a program
+reached; this adds up every chain of calls, also those that only a full table or an odd unwind rule
+leads to.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from c_build import BUILD, ROOT
+
+SAMPLER = ROOT / "sampler"
+BOUND_BYTES = 1536  # below the frame of the hook itself
+HOOK_FRAME_BYTES = 288
+EXTERNAL_BYTES = (
+    256  # of a function of the C library or the loader: none that a hook calls goes deeper
+)
+# What is called through a pointer, by who calls it.
+POINTERS = {"mp_cfi_rule": "mp_modtab_watch"}
+NODE = re.compile(r'node: \{ title: "([^"]+)" label: "[^"]*\\n(\d+) bytes \(([^)]*)\)')
+EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
+
+
+def flags() -> list[str]:
+    """How the Makefile compiles, without warnings."""
+    printed = subprocess.run(
+        ["make", "-n", "-B", "-C", str(SAMPLER), "CC=gcc", f"BUILD={BUILD}/none"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    [command] = [line for line in printed.splitlines() if line.endswith(" core/record.c")]
+    return [word for word in command.split() if re.match(r"-(f|O|std|D|I|pthread)", word)]
+
+
+class Calls:
+    """Frames in bytes and calls between functions, of the core and of what stands before it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Compile the sampler into `folder` for the compiler's account only."""
+        self.bytes: dict[str, int] = {}
+        self.kinds: dict[str, str] = {}
+        self.callees: dict[str, set[str]] = {}
+        sources = sorted((SAMPLER / "core").glob("*.c"))
+        sources += [SAMPLER / "preload" / f"{n}.c" for n in ("hooks", "hooks_cxx", "entry_hooks")]
+        common = ["gcc", *flags(), "-S", "-fcallgraph-info=su,da"]
+        for source in sources:
+            target = folder / f"{source.parent.name}-{source.stem}.s"
+            name = str(source.relative_to(SAMPLER))
+            subprocess.run([*common, name, "-o", target], cwd=SAMPLER, check=True, timeout=120)
+            self._read(target.with_suffix(".ci").read_text())
+
+    def _read(self, text: str) -> None:
+        for title, size, kind in NODE.findall(text):
+            self.bytes[title], self.kinds[title] = int(size), kind
+        for caller, callee in EDGE.findall(text):
+            self.callees.setdefault(caller, set()).add(callee)
+
+    @functools.cache  # noqa: B019 - lives as long as the tests do
+    def below(self, name: str) -> int:
+        """The most bytes that what the function calls needs; return addresses are in the frames."""
+        callees = self.callees.get(name, set()) - {"__indirect_call"}
+        callees |= {POINTERS[name]} if name in POINTERS else set()
+        return max((self.bytes.get(c, EXTERNAL_BYTES) + self.below(c) for c in callees), default=0)
+
+    def named(self, pattern: str) -> list[str]:
+        """Functions by the last part of their titles."""
+        return [t for t in self.bytes if re.fullmatch(pattern, t.rpartition(":")[2])]
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Calls:
+    """The account, made once."""
+    return Calls(tmp_path_factory.mktemp("calls"))
+
+
+FAMILY = "malloc|calloc|realloc|reallocarray|free|posix_memalign|aligned_alloc|memalign|p?valloc"
+
+
+def test_no_chain_of_calls_from_a_hook_needs_more_than_its_bound(calls: Calls) -> None:
+    hooks = calls.named(
+        f"(?:(?:{FAMILY})_slow|(?:alloc|paged|aligned|posix|xalloc)_slow|on_.*)(?:[.].*)?"
+    )
+    entries = calls.named("mp_record_(?:alloc|free|take|put_back)")
+    assert len(hooks) >= 18
+    assert len(entries) == 4
+    assert {h: n for h in hooks + entries if (n := calls.below(h)) > BOUND_BYTES} == {}
+    assert {h: n for h in hooks if (n := calls.bytes[h]) > HOOK_FRAME_BYTES} == {}
+
+
+def test_recording_a_device_block_needs_no_more(calls: Calls) -> None:
+    entries = calls.named(
+        "mp_device_(?:alloc|fail|take|put_back|retain|drop_container)|mp_mark_add"
+    )
+    assert len(entries) == 7
+    assert {e: n for e in entries if (n := calls.bytes[e] + calls.below(e)) > BOUND_BYTES} == {}
+
+
+def test_no_function_of_the_core_allocates_on_the_stack(calls: Calls) -> None:
+    # A realigned frame is "dynamic,bounded"; one with an alloca or a variable array is not bounded.
+    assert [t for t, kind in calls.kinds.items() if kind == "dynamic"] == []

@@ -5,17 +5,32 @@ An input is a list of texts between bytes 0xff: names of functions, files, progr
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import random
 import re
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import atheris
 
-with atheris.instrument_imports(include=["mem_parser"]):
-    from mem_parser.budget import Budget, Limit, Measure, Report, Site, Verdict, check, parse_match
-    from mem_parser.budget.outputs import github, junit, markdown, sarif
-    from mem_parser.budget.outputs import text as terminal
+with atheris.instrument_imports(include=["mem_parser", "mem_cli"]):
+    from mem_cli.budget import present
+    from mem_parser.budget import (
+        Budget,
+        Limit,
+        Measure,
+        Report,
+        Site,
+        Subject,
+        Verdict,
+        check,
+        parse_match,
+    )
+    from mem_parser.budget.outputs.markdown import MARKER
+    from mem_parser.budget.outputs.text import result_lines
     from mem_parser.errors import MemError
 
 from budget_profiles import Made, Row
@@ -32,9 +47,10 @@ CONTROL_ONLY = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200b\u202a-\u202e\u2066-\u2069]")
 COLUMN = re.compile(r"(?<!\\)(?:\\\\)*\|")
 MARKDOWN_COLUMNS = 6
+NO_FORMATS = dict.fromkeys(("json", "html", "junit", "sarif", "markdown"), None) | {"github": False}
 
 
-def report_of(texts: list[str]) -> Report:
+def report_of(texts: list[str]) -> tuple[Subject, Report]:
     """One limit that fails, one that passes, one that is inconclusive."""
     name, file, exe, caller, thread, note, module, end = texts
     rows = [
@@ -54,7 +70,7 @@ def report_of(texts: list[str]) -> Report:
         (parse_match("function:grow"),), (Limit(Measure.INUSE, 500 * KIB, text="500 KiB"),)
     )
     subject = Made(rows, exe=exe, end=end).subject(path=file + ".heap")
-    return check([(subject, Budget(limits, (site, other)))])
+    return subject, check([(subject, Budget(limits, (site, other)))])
 
 
 def plain(text: str, what: str) -> None:
@@ -71,63 +87,72 @@ def plain(text: str, what: str) -> None:
             raise Finding(f"{what}: a line that is a command: {line[:80]!r}")
 
 
+def printed(report: Report, subject: Subject, **formats: Any) -> str:
+    """What the command writes to standard output."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        present(report, [subject], NO_FORMATS | formats)
+    return out.getvalue()
+
+
+def document(report: Report, subject: Subject, name: str) -> str:
+    """A document as the command writes it to a file."""
+    path = Path(f"report.{name}").absolute()
+    printed(report, subject, **{name: str(path)})
+    return path.read_bytes().decode()
+
+
 def unescaped(text: str) -> str:
-    for code, character in (("%3A", ":"), ("%2C", ","), ("%0D", "\r"), ("%0A", "\n"), ("%25", "%")):
+    """As GitHub's runner takes it apart."""
+    for code, character in (("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ","), ("%25", "%")):
         text = text.replace(code, character)
     return text
 
 
-def check_commands(report: Report) -> None:
+def check_commands(lines: list[str], report: Report) -> None:
     wanted = [(c, r) for c, r in report.results if r.verdict is not Verdict.PASS]
-    found = list(github.commands(report))
-    if len(found) != len(wanted):
+    if len(lines) != len(wanted):
         raise Finding("github: not one command for each limit")
-    for line, (_, result) in zip(found, wanted, strict=True):
+    for line, (_, result) in zip(lines, wanted, strict=True):
         parts = COMMAND.fullmatch(line)
-        if parts is None:
-            raise Finding(f"github: no command: {line[:80]!r}")
-        if CONTROL.search(line):
-            raise Finding(f"github: a control character: {line[:80]!r}")
+        if parts is None or CONTROL.search(line):
+            raise Finding(f"github: no command, or more than one: {line[:80]!r}")
         properties = [entry.partition("=")[0] for entry in parts[2].split(",")]
         if properties not in (["file", "line", "title"], ["title"]):
             raise Finding(f"github: properties {properties}")
-        if unescaped(parts[3]) != "\n".join(terminal.result_lines(result)):
+        if unescaped(parts[3]) != "\n".join(result_lines(result)):
             raise Finding("github: the message comes out as another")
 
 
-def check_markdown(report: Report) -> None:
-    said = markdown.render(report)
+def check_markdown(said: str) -> None:
     plain(said, "markdown")
     rows = [line for line in said.split("\n") if line.startswith("|")]
     if {len(COLUMN.findall(row)) for row in rows} != {MARKDOWN_COLUMNS}:
         raise Finding("markdown: a row with other columns")
-    outside = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", said).replace(markdown.MARKER, "")
+    outside = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", said).replace(MARKER, "")
     tags = set(re.findall(r"<[^>\n]*>?", outside))
     if not tags <= {"<details>", "<details open>", "<summary>", "</summary>", "</details>"}:
         raise Finding(f"markdown: HTML of a name: {tags}")
 
 
-def written(text: str) -> str:
-    """As the command writes it to a file."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def one(data: bytes) -> None:
     texts = [part.decode("utf-8", "surrogateescape") for part in data.split(b"\xff")][:TEXTS]
-    report = report_of([t[:300] for t in texts] + ["x"] * (TEXTS - len(texts)))
-    for line, _ in terminal.lines(report):
-        plain(line, "text")
-        if "\n" in line or not line.isprintable():
-            raise Finding(f"text: a line that is not one: {line!r}")
-    check_commands(report)
-    check_markdown(report)
-    document = written(junit.render(report))
-    plain(document, "junit")
-    ET.fromstring(document)
-    found = written(sarif.render(report))
-    if CONTROL_ONLY.search(found):
-        raise Finding("sarif: a control character")
-    json.loads(found)
+    subject, report = report_of([t[:300] for t in texts] + ["x"] * (TEXTS - len(texts)))
+    lines = printed(report, subject)
+    plain(lines, "text")
+    with_commands = printed(report, subject, github=True)
+    if not with_commands.startswith(lines):
+        raise Finding("github: other lines before the commands")
+    check_commands(with_commands[len(lines) :].split("\n")[:-1], report)
+    check_markdown(document(report, subject, "markdown"))
+    xml = document(report, subject, "junit")
+    plain(xml, "junit")
+    ET.fromstring(xml)
+    for name in ("sarif", "json"):
+        text = document(report, subject, name)
+        if CONTROL_ONLY.search(text):
+            raise Finding(f"{name}: a control character")
+        json.loads(text)
 
 
 def mutate(data: bytes, most: int, seed: int) -> bytes:

@@ -18,6 +18,7 @@ import atheris
 
 MEMORY_FACTOR = 16
 MEMORY_FLOOR_BYTES = 64 << 20
+READERS_FLOOR_BYTES = 256 << 20
 # Far above what is allowed: it keeps a finding from taking the machine down.
 ADDRESS_SPACE_BYTES = 4 << 30
 
@@ -59,6 +60,7 @@ def fuzz(
     allowed: tuple[type[BaseException], ...],
     mutate: Mutator | None = None,
     size_of: Callable[[bytes], int] = len,
+    floor_bytes: int = MEMORY_FLOOR_BYTES,
 ) -> None:
     """Run `one` on inputs until libFuzzer's options end it.
 
@@ -78,7 +80,7 @@ def fuzz(
         except allowed:
             pass
         rise = meter.rise()
-        most = MEMORY_FLOOR_BYTES + MEMORY_FACTOR * size_of(data)
+        most = floor_bytes + MEMORY_FACTOR * size_of(data)
         if rise > most:
             raise Finding(
                 f"{rise >> 20} MiB of memory for {size_of(data)} bytes; {most >> 20} are allowed"

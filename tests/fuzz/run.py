@@ -139,6 +139,7 @@ def run(name: str, arguments: argparse.Namespace) -> Outcome:
         "MEM_PROFILER_CACHE": "",
         "ASAN_OPTIONS": "quarantine_size_mb=16",
         "UBSAN_OPTIONS": "print_stacktrace=1",
+        "GITHUB_STEP_SUMMARY": "",
     }  # fmt: skip
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mem-fuzz-") as work:

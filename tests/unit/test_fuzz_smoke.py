@@ -34,7 +34,7 @@ def _tools() -> None:
 
 @pytest.mark.parametrize("name", run.EVERY)
 def test_a_fuzzer_finds_nothing_in_a_second(name: str) -> None:
-    done = start(name, "--seconds", "2", "--runs", "400", "--seed", "1")
+    done = start(name, "--seconds", "1", "--runs", "400", "--seed", "1")
 
     assert done.returncode == 0, done.stdout + (run.FINDINGS / name / "log").read_text()[-4000:]
     told = re.match(
@@ -80,11 +80,12 @@ def test_what_breaks_a_promise_is_a_finding_with_its_input(
 ) -> None:
     program = tmp_path / "fuzz_broken.py"
     program.write_text(BROKEN.format(condition="data.startswith(b'Z')", action=action))
-    (tmp_path / "seed").write_bytes(b"Zx")
+    (tmp_path / "seeds").mkdir()
+    (tmp_path / "seeds" / "one").write_bytes(b"Zx")
     done = subprocess.run(
-        [sys.executable, str(program), f"-artifact_prefix={tmp_path}/", "-runs=10", "seed"],
+        [sys.executable, str(program), f"-artifact_prefix={tmp_path}/", "-runs=10", "seeds"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60,
-        env=os.environ | {"PYTHONPATH": str(FUZZ)},
+        env=os.environ | {"PYTHONPATH": f"{FUZZ}:{os.environ.get('PYTHONPATH', '')}"},
     )  # fmt: skip
 
     assert (done.returncode == 0) == (said == ""), done.stderr

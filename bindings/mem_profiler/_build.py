@@ -3,7 +3,8 @@
 Model: the structures, constants and enums that lie between the cffi marks of sampler/core/segment.h
 are declared to cffi as they stand, so C and Python have one definition of the segment. The few
 functions added here do what Python cannot do itself: atomic loads, stores and compare-and-swaps on
-the control page, and fallocate without glibc's emulation, which would write into a live segment.
+the control page, fallocate without glibc's emulation, which would write into a live segment, and
+system calls that Python has no function for.
 
 The control page belongs to the target, which may cut the file at any time. Every access therefore
 runs under a SIGBUS guard and reports -EFAULT instead of ending the controller.
@@ -31,6 +32,7 @@ int mp_store32(unsigned char *base, unsigned offset, uint32_t value);
 int mp_cas64(unsigned char *base, unsigned offset, uint64_t from, uint64_t to);
 int mp_cas32(unsigned char *base, unsigned offset, uint32_t from, uint32_t to);
 int mp_fallocate(int fd, uint64_t offset, uint64_t bytes);
+long mp_syscall(long number, long a, long b, long c, long d, long e);
 """
 
 SOURCE = r"""
@@ -41,6 +43,7 @@ SOURCE = r"""
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* Where the guarded access of this thread goes on when its page is gone. */
 static __thread sigjmp_buf *mp_guard;
@@ -108,6 +111,12 @@ static int mp_fallocate(int fd, uint64_t offset, uint64_t bytes) {
         rc = fallocate(fd, 0, (off_t)offset, (off_t)bytes);
     while (rc != 0 && errno == EINTR);
     return rc == 0 ? 0 : -errno;
+}
+
+/* -errno on failure. Pointers are handed over as numbers. */
+static long mp_syscall(long number, long a, long b, long c, long d, long e) {
+    long result = syscall(number, a, b, c, d, e);
+    return result == -1 ? -errno : result;
 }
 """
 

@@ -334,6 +334,7 @@ def read_stacks(segment: Segment, control: Control, ids: Ints) -> Stacks:
     depth = heads["depth"].astype(np.int64)
     real &= (heads["hash"] != 0) & (depth > 0) & (depth <= layout.DEPTH_MAX)
     real &= at + words + depth <= len(arena)
+    real &= _apart(at, np.where(real, words + depth, 0))
     depth = np.where(real, depth, 1)
     first = np.concatenate(([0], np.cumsum(depth)))[:-1].astype(np.int64)
     frames = np.ones(int(depth.sum()), np.uint64)
@@ -352,10 +353,21 @@ def read_stacks(segment: Segment, control: Control, ids: Ints) -> Stacks:
     )
 
 
+def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
+    """Which records begin where no record before them is: records lie back to back, and forged ones
+    that overlap would stand for more memory than there is. `at` may come in any order.
+    """
+    order = np.argsort(at, kind="stable")
+    ends = np.maximum.accumulate((at + length)[order])
+    apart = np.ones(len(at), np.bool_)
+    apart[order[1:]] = at[order[1:]] >= ends[:-1]
+    return np.asarray(apart | (length == 0))
+
+
 def read_threads(segment: Segment, control: Control) -> list[tuple[int, str]]:
     """(tid, name) of every recorded thread, by row. Row 0 stands for all that had no row."""
     size = layout.THREAD.itemsize
-    count = min(control.number("thread_count") + 1, layout.THREAD_ROWS)
+    count = min(control.number("thread_count") + 1, control.rows("thread_rows", layout.THREAD_ROWS))
     count = min(count, control.number("threads_reserved_bytes") // size)
     offset = control.number("threads_offset")
     if not 0 < offset <= control.limit_bytes - count * size:
@@ -390,7 +402,7 @@ def _module(row: np.void) -> Module | None:
 def read_modules(segment: Segment, control: Control) -> list[Module]:
     """All published modules that make sense, in the order they were recorded."""
     size = layout.MODULE.itemsize
-    count = min(control.number("module_count"), layout.MODULE_ROWS)
+    count = min(control.number("module_count"), control.rows("module_rows", layout.MODULE_ROWS))
     count = min(count, control.number("modules_reserved_bytes") // size)
     offset = control.number("modules_offset")
     if not 0 < offset <= control.limit_bytes - count * size:

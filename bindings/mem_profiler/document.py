@@ -282,6 +282,7 @@ def assemble(
         "notes": _notes(target, found, [*(notes or []), *device_choice.unseen(control)]),
         "domains": ["host", *(domain.name for domain in shared.domains)],
         "marks_lost": shared.marks.lost,
+        "controller": vars(recorder.use) if recorder and recorder.use else None,
     }
     marks = _mark_columns(shared.marks, start_ns)
     series = track.series if track else []

@@ -2,39 +2,44 @@
 
 Model: every run has a base folder of its own for segments, in the usual place, so that no segment
 of its processes can be missed or taken for another's: a process that lived for a millisecond has
-left its file there. The program starts capturing by itself (MEM_PROFILER_START); the controller
-reads along. A wrapper that execs the program leaves one segment per image; the last image is the
-program.
+left its file there, and nobody else can leave one. The program starts capturing by itself
+(MEM_PROFILER_START); the controller reads along. A wrapper that execs the program leaves one
+segment per image; the last image is the program. One that runs as another user cannot enter that
+folder; its segment is in the usual place and is found by its mapping, or under its user's name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mem_profiler
 from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetUnsupported, UsageProblem
 from mem_profiler import (
+    bound,
     capture,
     device_choice,
-    discovery,
     document,
+    folders,
+    leftovers,
+    plan_file,
     procfs,
     program,
-    session,
+    saving,
 )
 from mem_profiler.death import Watch, describe
 from mem_profiler.device_choice import Choice
-from mem_profiler.entries import plan
+from mem_profiler.folders import RunFolder, UserFolder
 from mem_profiler.recorder import Recorder
+from mem_profiler.saving import Result
 from mem_profiler.segment import Segment
-from mem_profiler.session import Result
 
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
@@ -90,31 +95,13 @@ def library() -> str:
     return str(path)
 
 
-def make_base() -> Path:
-    """Make the base folder of this run. Raises UsageProblem.
-
-    Everyone may make folders in it, as in /dev/shm: a program may change its user.
-    """
-    base = discovery.segment_dir()
-    path = base / f"{discovery.RUN_FOLDER}{os.getpid()}-{procfs.start_ticks(os.getpid()) or 0}"
-    try:
-        path.mkdir()
-        path.chmod(0o1777)
-    except OSError as error:
-        raise UsageProblem(
-            f"cannot make a folder for segments in {base}: {error.strerror}",
-            hint="MEM_PROFILER_DIR=FOLDER names another place",
-        ) from None
-    return path
-
-
 def environment(options: Options, base: Path) -> dict[str, str]:
     """The program's environment. Raises UsageProblem where MEM_PROFILER_DEVICE is unusable."""
     variables = dict(os.environ)
     preload = library()
     if any(mark in preload for mark in " :"):
         # The loader separates names by these; a link in the run's folder has neither.
-        link = base / discovery.LIBRARY_LINK
+        link = base / folders.LIBRARY_LINK
         link.symlink_to(preload)
         device_choice.link_companions(link, Path(preload))
         preload = str(link)
@@ -141,59 +128,77 @@ class Run:
         """Start the program. Raises MemError before anything is started."""
         path = program.check(arguments[0])
         self.options = options
-        self.base = make_base()
+        self.base = RunFolder()
         self.images: dict[str, Image] = {}
         self._others: set[str] = set()
+        self._users: set[int] = set()
         self.plan_problem = ""
         try:
-            variables = environment(options, self.base)
-            self._write_plan(path, variables)
-            self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
-            only = None if options.children else lambda: _exec(path, arguments, variables)
-            # Safe: this process has one thread.
-            self.child = subprocess.Popen(
-                arguments,
-                executable=path,
-                env=variables,
-                preexec_fn=only,  # noqa: PLW1509
-            )
+            self.child = self._start(path, arguments)
         except OSError as error:
-            discovery.remove_run_folder(self.base)
+            self.base.remove()
             raise UsageProblem(f"cannot start {path}: {error.strerror}") from None
         except BaseException:
-            discovery.remove_run_folder(self.base)
+            self.base.remove()
             raise
         self.pid = self.child.pid
         self.watch = Watch(self.pid)
+        self._start_ticks = procfs.start_ticks(self.pid)
 
-    def _write_plan(self, path: str, variables: dict[str, str]) -> None:
-        """Make the plan for an allocator that is part of the program; name it to the sampler."""
+    def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Raises OSError, MemError."""
+        variables = environment(self.options, self.base.path)
+        handed, self.plan_problem = plan_file.make(program.judged_file(path))
         try:
-            made = plan.of_program(program.judged_file(path), 0)
-        except TargetUnsupported as error:
-            self.plan_problem = str(error)
-            return
-        except OSError:
-            return  # not readable, so not looked into
-        if made is not None:
-            file = self.base / discovery.PLAN_FILE
-            file.write_bytes(made.data)
-            variables["MEM_PROFILER_PLAN"] = str(file)
+            if handed is not None:
+                variables[plan_file.VARIABLE] = f"fd:{handed}"
+            self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
+            only = None if self.options.children else lambda: _exec(path, arguments, variables)
+            # Safe: this process has one thread.
+            return subprocess.Popen(
+                arguments,
+                executable=path,
+                env=variables,
+                pass_fds=[handed] if handed is not None else [],
+                preexec_fn=only,  # noqa: PLW1509
+            )
+        finally:
+            if handed is not None:
+                os.close(handed)
 
     # -- while it runs --------------------------------------------------------------------------
 
     def look(self) -> None:
         """Open the segments that appeared since the last look."""
-        for path in discovery.files_in(self.base):
-            name = str(path)
+        for folder in self.base.users():
+            self._look_in(folder, folder.files())
+        self._look_at_another_user()
+
+    def _look_in(self, folder: UserFolder, names: Sequence[str]) -> None:
+        for file in names:
+            name = str(folder.path / file)
             if name in self.images or name in self._others:
                 continue
             # One that is just being made, or has just gone, gets another look.
             with contextlib.suppress(OSError, MemError):
-                self._open(name)
+                self._take(name, Segment.open_in(folder, file, writable=True))
 
-    def _open(self, name: str) -> None:
-        segment = Segment.open(name, writable=True)
+    def _look_at_another_user(self) -> None:
+        """The program may have changed its user, and so the folder that it can use."""
+        facts = procfs.status(self.pid)
+        self._users |= {uid for uid in facts.uids if uid != os.geteuid()} if facts else set()
+        if not self._users or self._elsewhere(self.images):
+            return
+        mine = f"{self.pid}-{self._start_ticks}-"
+        for folder in _usual_folders():
+            if folder.uid in self._users:
+                self._look_in(folder, [f for f in folder.files() if f.startswith(mine)])
+
+    def _elsewhere(self, names: Iterable[str]) -> set[str]:
+        """Those segments that are not in the folder of this run."""
+        return {name for name in names if Path(name).parent.parent != self.base.path}
+
+    def _take(self, name: str, segment: Segment) -> None:
         control = segment.control()
         inner = control.number("pid")
         process = (inner, control.number("start_ticks"), control.number("pidns_inode"))
@@ -207,6 +212,7 @@ class Run:
             return
         segment.try_lock()
         pid = inner if control.number("pidns_inode") == procfs.pidns_inode() else 0
+        segment.reserve_max_bytes = bound.of_process(pid)
         target = document.Target.of(pid) if pid else document.Target(None)
         offset = procfs.clock_offset_ns(pid) if pid else 0
         created = control.number("created_monotonic_ns") - offset
@@ -240,9 +246,9 @@ class Run:
             on_tick(time.monotonic() - began)
             if self.watch.ended(POLL_S if self.images else FIRST_POLL_S):
                 break
+        self.look()  # until it is waited for, its user can be told
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
-        self.look()
         for image in self.current()[:1]:
             if image.pid == self.pid:
                 image.target.memory["peak_rss_bytes"] = usage.ru_maxrss * 1024
@@ -274,7 +280,8 @@ class Run:
         image.recorder.tick(now, final=True)
         if image.target.pymalloc is None:
             image.target.pymalloc = self.pymalloc if image.target.python else None
-        contents = document.assemble(
+        make = functools.partial(
+            document.assemble,
             image.segment,
             image.target,
             kind="capture",
@@ -283,7 +290,7 @@ class Run:
             recorder=image.recorder,
             notes=notes,
         )
-        result = session.save(self.options.prefix, image.pid, contents)
+        result = saving.save(self.options.prefix, image.pid, image.segment, make)
         capture.mark_written(image.segment, number)
         return result
 
@@ -309,12 +316,22 @@ class Run:
             image.segment.close()
         self.watch.close()
         written = {name for name, image in self.images.items() if image in self.current()}
-        for found in discovery.in_folders([self.base]):
-            if found.alive:
-                _stop_quietly(found.path)
-            elif not (failed and found.path in written and not found.written):
-                discovery.remove(found)
-        discovery.remove_run_folder(self.base)
+        for folder in self.base.users():
+            for found in leftovers.in_folders([folder], most=None):
+                if found.alive:
+                    _stop_quietly(folder, os.path.basename(found.path))
+                elif not (failed and found.path in written and not found.written):
+                    folder.remove(os.path.basename(found.path), found.inode)
+        self._remove_elsewhere(written)
+        self.base.remove()
+
+    def _remove_elsewhere(self, written: set[str]) -> None:
+        """What the program left in another user's folder, once it is in a file."""
+        names = self._elsewhere(written)
+        for folder in _usual_folders() if names else ():
+            for one in leftovers.in_folders([folder]):
+                if one.path in names and not one.alive and one.written:
+                    folder.remove(os.path.basename(one.path), one.inode)
 
 
 def _exec(path: str, arguments: Sequence[str], variables: dict[str, str]) -> None:
@@ -338,7 +355,7 @@ def _never_captured(image: Image) -> MemError:
 
 def _room_hint() -> str | None:
     """What to do where there is no room for a segment; None where that is not what was missing."""
-    folder = discovery.segment_dir()
+    folder = folders.segment_dir()
     try:
         room = os.statvfs(folder)
     except OSError:
@@ -357,8 +374,17 @@ def _is_mapped(image: Image) -> bool:
     return False
 
 
-def _stop_quietly(path: str) -> None:
-    with contextlib.suppress(OSError, MemError), Segment.open(path, writable=True) as segment:
+def _usual_folders() -> Iterator[UserFolder]:
+    """Where a program has its segment that cannot enter the folder of the run."""
+    for base in dict.fromkeys((folders.segment_dir(), Path(folders.DEFAULT_DIR))):
+        yield from folders.everywhere(base)
+
+
+def _stop_quietly(folder: UserFolder, name: str) -> None:
+    with (
+        contextlib.suppress(OSError, MemError),
+        Segment.open_in(folder, name, writable=True) as segment,
+    ):
         control = segment.control()
         capture.stop(segment, os.getpid(), control.number("capture_number"))
 

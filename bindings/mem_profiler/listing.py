@@ -1,13 +1,25 @@
-"""Every process with a sampler, and what dead ones left: the rows of `mem_profiler ps`."""
+"""Every process with a sampler, and what dead ones left: the rows of `mem_profiler ps`.
+
+Model: segments are opened here and read by a child without rights (`confine`), many at a time. Of
+what dead processes left, the latest are shown and the others counted.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import pwd
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from mem_parser import estimate
-from mem_profiler import capture, collect, discovery, layout
+from mem_parser.errors import MemError
+from mem_profiler import capture, child, collect, confine, discovery, layout, leftovers
 from mem_profiler.segment import Control, Segment
+
+DEAD_MAX = 50  # rows of dead processes
+BATCH = 100  # segments that are open at once
+READ_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -49,47 +61,128 @@ def _state(control: Control, now_ns: int) -> str:
     return "idle"
 
 
-def _row(pid: int, segment: Segment, uid: int, state: str, *, dead: bool) -> Row:
-    control = segment.control()
+def _row(entry: _Entry) -> dict[str, Any]:
+    """What the segment says, as the fields of a Row. Runs in a child."""
+    control = entry.segment.control()
     number = control.number("capture_number")
-    captured = number > 0
-    rate = samples = lost = live = None
-    if captured:
+    row = _blank(entry)
+    if number > 0:
         rate = int(control.capture["rate_bytes"])
-        quick = collect.read_quick(segment, control, number)
-        samples = quick.samples
-        live = float(estimate.unsample(quick.blocks, quick.bytes, rate).bytes.sum())
+        quick = collect.read_quick(entry.segment, control, number)
         names = layout.LOST_NAMES.items()
-        lost = sum(int(control["lost"][i]) for i, name in names if name in layout.LOST_SAMPLES)
+        row |= {
+            "rate_bytes": rate,
+            "samples": quick.samples,
+            "live_bytes": float(estimate.unsample(quick.blocks, quick.bytes, rate).bytes.sum()),
+            "lost": sum(
+                int(control["lost"][i]) for i, name in names if name in layout.LOST_SAMPLES
+            ),
+        }
+    return row
+
+
+def _blank(entry: _Entry) -> dict[str, Any]:
+    return {
+        "pid": entry.pid,
+        "user": _user(entry.uid),
+        "command": entry.segment.control().text("comm") or "?",
+        "state": entry.state,
+        "rate_bytes": None,
+        "samples": None,
+        "live_bytes": None,
+        "lost": None,
+        "dead": entry.dead,
+    }
+
+
+@dataclass
+class _Entry:
+    """A segment that gets a row, open."""
+
+    pid: int
+    segment: Segment
+    uid: int
+    state: str
+    dead: bool
+
+
+@dataclass
+class Listing:
+    """The rows, living processes first, and how many segments of dead ones have none."""
+
+    rows: list[Row]
+    more: int
+
+
+def _rows(entries: list[_Entry]) -> Iterator[Row]:
+    """The rows of segments, which are closed. One that cannot be read has a row without counts."""
+    for first in range(0, len(entries), BATCH):
+        batch = entries[first : first + BATCH]
+        try:
+            yield from _read(batch)
+        except MemError:
+            for entry in batch:
+                try:
+                    yield from _read([entry])
+                except MemError:
+                    yield Row(**_blank(entry) | {"state": "unreadable"})
+        for entry in batch:
+            entry.segment.close()
+
+
+def _read(batch: list[_Entry]) -> list[Row]:
+    """Raises MemError."""
+    held = [entry.segment.fd for entry in batch]
+    told = child.call(
+        lambda _: [_row(entry) for entry in batch],
+        "the segments",
+        READ_LIMIT_S,
+        enter=lambda own: confine.enter(confine.NOBODY, (*own, *held)),
+    )
+    try:
+        return [_checked(row) for row in told]
+    except (TypeError, KeyError, ValueError, OverflowError):
+        raise MemError("what the segments hold makes no sense") from None
+
+
+def _checked(row: dict[str, Any]) -> Row:
+    """A row from the child, which may have been taken over by what it read."""
+
+    def optional(name: str, kind: type[Any]) -> Any:
+        return None if row[name] is None else kind(row[name])
+
     return Row(
-        pid=pid,
-        user=_user(uid),
-        command=control.text("comm") or "?",
-        state=state,
-        rate_bytes=rate,
-        samples=samples,
-        live_bytes=live,
-        lost=lost,
-        dead=dead,
+        pid=int(row["pid"]),
+        user=str(row["user"]),
+        command=str(row["command"]),
+        state=str(row["state"]),
+        rate_bytes=optional("rate_bytes", int),
+        samples=optional("samples", int),
+        live_bytes=optional("live_bytes", float),
+        lost=optional("lost", int),
+        dead=bool(row["dead"]),
     )
 
 
-def rows() -> list[Row]:
-    """All rows, living processes first. Removes what dead processes left that nobody needs."""
-    found = []
+def listing() -> Listing:
+    """Every process with a sampler, and the latest of what dead ones left. Removes of that what
+    nobody needs.
+    """
+    living = []
     for pid, segment in discovery.running():
-        with segment:
-            control = segment.control()
-            state = _state(control, capture.target_now_ns(pid))
-            found.append(_row(pid, segment, control.number("uid"), state, dead=False))
-    for left in discovery.sweep(discovery.in_folders()):
-        if left.alive or left.written:  # written and still there: another user's
-            continue
-        try:
-            with Segment.open(left.path, writable=False) as segment:
-                pid = left.control.number("pid")
-                row = _row(pid, segment, left.uid, "dead, not written", dead=True)
-                found.append(row)
-        except OSError:
-            continue
-    return found
+        control = segment.control()
+        state = _state(control, capture.target_now_ns(pid))
+        living.append(_Entry(pid, segment, control.number("uid"), state, dead=False))
+    rows = list(_rows(living))
+    every = leftovers.in_folders()
+    beyond = max(0, leftovers.count_files() - len(every))
+    # Written and still there: another user's.
+    dead = [one for one in leftovers.sweep(every) if not one.alive and not one.written]
+    shown = []
+    for one in dead[:DEAD_MAX]:
+        with contextlib.suppress(OSError, MemError):
+            segment = leftovers.opened(one, writable=False)
+            pid = one.control.number("pid")
+            shown.append(_Entry(pid, segment, one.uid, "dead, not written", dead=True))
+    rows += _rows(shown)
+    return Listing(rows, len(dead[DEAD_MAX:]) + beyond)

@@ -1,8 +1,9 @@
 """Names of result files, and putting a file there whole or not at all.
 
-Model: a file is written under a temporary name beside its final one, flushed to the disk, and then
-linked to PREFIX.<pid>.<n>.heap with the first free n. A link never replaces a file, so two writers
-get two names.
+Model: a file is written beside its final place under a name that nobody can guess, flushed to the
+disk, and then linked to PREFIX.<pid>.<n>.heap with the first free n. A link never replaces a file,
+so two writers get two names. The folder is opened once and everything is done by name in it; what
+is linked is the very file that was written, by its descriptor.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import IO
 
 from mem_parser.errors import MemError, UsageProblem
+from mem_parser.escape import file_part, shell_path
+from mem_parser.outplace import new_file, open_folder
 
 NAMES_TRIED = 100_000
+_NO_LINKS = (
+    errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOENT, errno.EXDEV,
+)  # fmt: skip
 
 
 def check_prefix(prefix: str) -> str:
@@ -25,67 +32,124 @@ def check_prefix(prefix: str) -> str:
     if not name or os.path.isdir(prefix):
         raise UsageProblem(
             f"-o {prefix or repr(prefix)}: a prefix needs a name after the folder",
-            hint=f"-o {os.path.join(prefix, 'custom_prof')}",
+            hint=f"-o {shell_path(os.path.join(prefix, 'custom_prof'))}",
         )
-    if not os.path.isdir(folder):
-        raise UsageProblem(f"-o {prefix}: there is no folder {folder}", hint=f"mkdir -p {folder}")
-    probe = _temporary(prefix, 0)
     try:
-        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        os.unlink(probe)
-    except OSError as error:
-        raise UsageProblem(f"-o {prefix}: cannot write in {folder}: {error.strerror}") from None
+        with open_folder(folder) as opened:
+            _probe(prefix, opened)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageProblem(
+            f"-o {prefix}: there is no folder {folder}", hint=f"mkdir -p {shell_path(folder)}"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageProblem(f"-o {prefix}: cannot open {folder}: {reason}") from None
     return prefix
 
 
-def _temporary(prefix: str, pid: int, part: int = 0) -> str:
-    folder, name = os.path.split(prefix)
-    return os.path.join(folder, f".{name[:100]}.{pid}.{os.getpid()}.{part}.tmp")
-
-
-def _link(temporary: str, final: str) -> None:
-    """Give a file its final name. Raises FileExistsError when it is taken, OSError."""
+def _probe(prefix: str, folder: int) -> None:
     try:
-        os.link(temporary, final, follow_symlinks=False)
-    except FileExistsError:
-        raise
+        handle, name = new_file(folder, os.path.basename(prefix))
+        os.close(handle)
+        os.unlink(name, dir_fd=folder)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+        where = os.path.dirname(prefix) or "."
+        raise UsageProblem(f"-o {prefix}: cannot write in {where}: {error.strerror}") from None
+
+
+class _File:
+    """A file while it is written: open, and under a temporary name in its folder."""
+
+    def __init__(self, folder: int, stem: str) -> None:
+        self.folder = folder
+        handle, self.name = new_file(folder, stem)
+        self.out: IO[bytes] = open(handle, "wb")  # noqa: SIM115 - closed by `close`
+
+    def close(self) -> None:
+        """Close it, and remove the temporary name if it is still there."""
+        try:
+            self.out.close()
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(self.name, dir_fd=self.folder)
+
+    def link(self, final: str) -> None:
+        """Give it its final name. Raises FileExistsError when that is taken, OSError."""
+        try:
+            # By descriptor: what has the temporary name by now may be somebody else's.
+            os.link(f"/proc/self/fd/{self.out.fileno()}", final, dst_dir_fd=self.folder)
+        except FileExistsError:
             raise
-        # No hard links here: hold the name with an empty file, then rename over it.
-        os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        os.rename(temporary, final)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # No hard links here: hold the name with an empty file, then rename over it.
+            self._check_name()
+            flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(final, flags, 0o600, dir_fd=self.folder))
+            os.rename(self.name, final, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+
+    def _check_name(self) -> None:
+        """Refuse to go on where somebody else took the temporary name. Raises OSError."""
+        mine = os.fstat(self.out.fileno())
+        if (mine.st_dev, mine.st_ino) != _identity(self.name, self.folder):
+            raise OSError(errno.ESTALE, "somebody else changes files in this folder")
+
+    def unlink(self, final: str) -> None:
+        """Take a final name away that `link` gave."""
+        if _identity(self.name, self.folder) is not None:
+            os.unlink(final, dir_fd=self.folder)
+        else:
+            os.rename(final, self.name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
 
 
-def _link_all(temporaries: list[str], finals: list[str]) -> bool:
-    """Give all files their final names, or none: False when one of them is taken by now."""
-    done: list[tuple[str, str]] = []
+def _identity(name: str, folder: int) -> tuple[int, int] | None:
+    """Device and inode of what has a name in a folder; None: nothing."""
     try:
-        for temporary, final in zip(temporaries, finals, strict=True):
-            _link(temporary, final)
-            done.append((temporary, final))
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _link_all(files: list[_File], finals: list[str]) -> bool:
+    """Give all files their final names, or none: False when one of them is taken by now."""
+    done: list[tuple[_File, str]] = []
+    try:
+        for file, final in zip(files, finals, strict=True):
+            file.link(final)
+            done.append((file, final))
     except OSError as error:
-        for temporary, final in done:
-            if os.path.lexists(temporary):
-                os.unlink(final)
-            else:
-                os.rename(final, temporary)
+        for file, final in done:
+            file.unlink(final)
         if isinstance(error, FileExistsError):
             return False
         raise
     return True
 
 
-def _publish(temporaries: list[str], prefix: str, pid: int, domains: list[str]) -> list[str]:
+def _publish(files: list[_File], stem: str, domains: list[str]) -> list[str] | None:
     """Give the files their final names, all with the same number, and return those."""
+    parts = [f".{file_part(domain)}" if domain else "" for domain in domains]
     for number in range(1, NAMES_TRIED):
-        stem = f"{prefix}.{pid}.{number}"
-        finals = [f"{stem}.{domain}.heap" if domain else f"{stem}.heap" for domain in domains]
-        if any(os.path.lexists(final) for final in finals):
+        finals = [f"{stem}.{number}{part}.heap" for part in parts]
+        if any(_identity(final, files[0].folder) for final in finals):
             continue
-        if _link_all(temporaries, finals):
+        if _link_all(files, finals):
             return finals
-    raise MemError(f"all names {prefix}.{pid}.<n>.heap are taken")
+    return None
+
+
+@contextmanager
+def _opened(prefix: str, count: int) -> Iterator[list[_File]]:
+    folder, name = os.path.split(prefix)
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_folder(folder or "."))
+        files = []
+        for _ in range(count):
+            files.append(_File(opened, name))
+            stack.callback(files[-1].close)
+        yield files
 
 
 def write_files(prefix: str, pid: int, fills: dict[str, Callable[[IO[bytes]], None]]) -> list[str]:
@@ -94,22 +158,19 @@ def write_files(prefix: str, pid: int, fills: dict[str, Callable[[IO[bytes]], No
     `fills` write the contents, by domain; the paths come back in their order. Raises MemError when
     a file cannot be written; then nothing is left behind.
     """
-    temporaries = [_temporary(prefix, pid, part) for part in range(len(fills))]
+    folder, name = os.path.split(prefix)
     try:
-        try:
-            for temporary, fill in zip(temporaries, fills.values(), strict=True):
-                fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-                with open(fd, "wb") as out:
-                    fill(out)
-                    out.flush()
-                    os.fsync(out.fileno())
-            return _publish(temporaries, prefix, pid, list(fills))
-        finally:
-            for temporary in temporaries:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
+        with _opened(prefix, len(fills)) as files:
+            for file, fill in zip(files, fills.values(), strict=True):
+                fill(file.out)
+                file.out.flush()
+                os.fsync(file.out.fileno())
+            finals = _publish(files, f"{name}.{pid}", list(fills))
     except OSError as error:
         raise MemError(
             f"cannot write {prefix}.{pid}.*.heap: {error.strerror}",
             hint=f"nothing is lost yet: mem_profiler stop {pid} (recover, if it ended) -o PREFIX",
         ) from error
+    if finals is None:
+        raise MemError(f"all names {prefix}.{pid}.<n>.heap are taken")
+    return [os.path.join(folder, final) for final in finals]

@@ -2,6 +2,7 @@
 
 Model: LD_PRELOAD works in a dynamically linked ELF program of our own machine that is not set-uid.
 A script is judged by its interpreter, and what cannot be read is left for the kernel to judge.
+Nothing of the program runs: its files are read, and only those that are regular.
 """
 
 from __future__ import annotations
@@ -9,48 +10,30 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import struct
 
 from mem_parser.errors import TargetUnsupported, UsageProblem
+from mem_parser.plainfile import open_plain
+from mem_profiler import elfhead
 
-PT_INTERP = 3
 INTERPRETERS_MAX = 5  # of scripts that name scripts; the kernel's own limit
-
-
-def _own_machine() -> tuple[int, int]:
-    with open("/proc/self/exe", "rb") as file:
-        head = file.read(20)
-    return head[4], struct.unpack_from("=H", head, 18)[0]
-
-
-def _has_interpreter(data: bytes, file_class: int) -> bool:
-    if file_class == 2:
-        offset = struct.unpack_from("<Q", data, 32)[0]
-        size, count = struct.unpack_from("<HH", data, 54)
-    else:
-        offset = struct.unpack_from("<I", data, 28)[0]
-        size, count = struct.unpack_from("<HH", data, 42)
-    for i in range(count):
-        at = offset + i * size
-        if at + 4 > len(data):
-            return True  # header table further back than we read: not for us to say
-        if struct.unpack_from("<I", data, at)[0] == PT_INTERP:
-            return True
-    return False
+FIRST_LINE_BYTES = 256  # BINPRM_BUF_SIZE of the kernel
 
 
 def unsupported(path: str) -> str | None:
     """Why the sampler cannot be preloaded into an ELF file ("is static..."); None: it can."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(65536)
+        fd = open_plain(path)
     except OSError:
         return None
-    if len(data) < 64 or data[:4] != b"\x7fELF" or data[5] != 1:
+    try:
+        head = elfhead.read(fd)
+    finally:
+        os.close(fd)
+    if head is None:
         return None
-    if (data[4], struct.unpack_from("<H", data, 18)[0]) != _own_machine():
+    if (head.file_class, head.machine) != elfhead.own_machine():
         return "is built for another architecture"
-    if not _has_interpreter(data, data[4]):
+    if head.interpreter is None:
         return "is statically linked, so nothing can be preloaded"
     return None
 
@@ -58,10 +41,15 @@ def unsupported(path: str) -> str | None:
 def _interpreter(path: str) -> str | None:
     """The program that a script names in its first line."""
     try:
-        with open(path, "rb") as file:
-            first = file.readline(256)
+        fd = open_plain(path)
     except OSError:
         return None
+    try:
+        first = os.pread(fd, FIRST_LINE_BYTES, 0).split(b"\n", 1)[0]
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
     words = [os.fsdecode(word) for word in first[2:].split()] if first.startswith(b"#!") else []
     if len(words) > 1 and os.path.basename(words[0]) == "env":
         named = next((word for word in words[1:] if not word.startswith("-")), "")
@@ -86,8 +74,11 @@ def check(name: str) -> str:
         what = "may not be executed" if os.path.exists(name) else "was not found"
         raise UsageProblem(f"the program {name} {what}")
     judged = judged_file(path)
-    mode = os.stat(judged).st_mode if os.path.exists(judged) else 0
-    if mode & stat.S_ISUID and os.stat(judged).st_uid != os.geteuid():
+    try:
+        status = os.stat(judged)
+    except OSError:
+        return path
+    if status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid():
         raise TargetUnsupported(f"{judged} is set-uid, where preloading is off")
     reason = unsupported(judged)
     if reason is not None:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser import estimate
-from mem_profiler import actual, collect, devices, procfs, reserve
+from mem_profiler import actual, collect, devices, guardrail, procfs, reserve
 from mem_profiler.devices import Domain, DomainCounts, MarkLog
+from mem_profiler.guardrail import Use
 from mem_profiler.heapwrite import DeviceReading, Reading
 from mem_profiler.records import LiveCounts
 from mem_profiler.segment import Control, Segment
@@ -83,6 +84,8 @@ class Recorder:
         self.marks = MarkLog()
         self.rss_bytes: int | None = None
         self.full = False
+        self.too_large = False  # this process has more memory than it may
+        self.use: Use | None = None  # what it had used at the final reading
         self._next = 0.0
         self._actual = actual.Asker(pid)
 
@@ -111,6 +114,9 @@ class Recorder:
             self._read(control, now_ns, final)
         if not final:
             self.full |= not reserve.ahead(self.segment, control)
+        self.too_large |= guardrail.rss_bytes() > guardrail.bound_bytes()
+        if final:
+            self.use = guardrail.use()
         cost = time.monotonic() - began
         self._next = began + max(self.pace.tick_s, cost / self.pace.cost_share)
 

@@ -7,14 +7,14 @@ the same way and left alone.
 
 from __future__ import annotations
 
+import functools
 import os
-from pathlib import Path
 
 from mem_parser.errors import InputFileError, MemError, TargetBusy, TargetError
-from mem_profiler import capture, discovery, document, layout, procfs, toggle
-from mem_profiler.discovery import Found
+from mem_profiler import capture, document, folders, layout, leftovers, procfs, saving, toggle
+from mem_profiler.leftovers import Found
+from mem_profiler.saving import Result
 from mem_profiler.segment import Control, Segment
-from mem_profiler.session import Result, save
 
 
 def _end_of(control: Control) -> str:
@@ -26,21 +26,26 @@ def _end_of(control: Control) -> str:
 
 def _write(segment: Segment, prefix: str) -> Result:
     control = segment.control()
-    contents = document.assemble(
-        segment, document.Target(None), kind="recovered", end=_end_of(control), now_ns=None
+    make = functools.partial(
+        document.assemble,
+        segment,
+        document.Target(None),
+        kind="recovered",
+        end=_end_of(control),
+        now_ns=None,
     )
-    return save(prefix, control.number("pid"), contents)
+    return saving.save(prefix, control.number("pid"), segment, make)
 
 
 def _recover_dead(found: Found, prefix: str) -> Result:
-    with Segment.open(found.path, writable=True) as segment:
+    with leftovers.opened(found, writable=True) as segment:
         if not segment.try_lock():
             holder = segment.lock_holder()
             who = f" (pid {holder})" if holder else ""
             raise TargetBusy(f"{found.path} is being written by another mem_profiler{who}")
         result = _write(segment, prefix)
         capture.mark_written(segment, found.control.number("capture_number"))
-    discovery.remove(found)
+    leftovers.remove(found)
     return result
 
 
@@ -48,7 +53,7 @@ def recover_all(prefix: str) -> tuple[list[Result], list[MemError]]:
     """Write every capture of a dead process that is in no file yet."""
     results: list[Result] = []
     errors: list[MemError] = []
-    for found in discovery.in_folders():
+    for found in leftovers.in_folders(most=None):
         if found.alive or not found.captured or found.written:
             continue
         try:
@@ -65,7 +70,9 @@ def recover_pid(pid: int, prefix: str) -> list[Result]:
 
     Raises TargetError when there is nothing, or it lives.
     """
-    mine = [found for found in discovery.in_folders() if found.control.number("pid") == pid]
+    mine = [
+        found for found in leftovers.in_folders(most=None) if found.control.number("pid") == pid
+    ]
     dead = [found for found in mine if not found.alive and found.captured and not found.written]
     if dead:
         return [_recover_dead(found, prefix) for found in dead]
@@ -86,7 +93,7 @@ def recover_file(path: str, prefix: str) -> Result:
     except OSError as error:
         raise InputFileError(f"{path}: {error.strerror}") from None
     real = os.path.realpath(path)
-    for found in discovery.in_folders():
+    for found in leftovers.in_folders(most=None):
         if os.path.realpath(found.path) != real or found.inode != inode:
             continue
         if found.alive:
@@ -111,18 +118,12 @@ def clean(*, everything: bool) -> tuple[int, int, list[Found]]:
 
     Returns how many went, the bytes they held, and those kept because they were never written.
     """
-    count = size = 0
     kept: list[Found] = []
-    for found in discovery.in_folders():
-        if found.alive:
-            continue
-        if found.captured and not found.written and not everything:
-            kept.append(found)
-            continue
-        held = Path(found.path).lstat().st_blocks * 512 if os.path.exists(found.path) else 0
-        if discovery.remove(found):
-            count, size = count + 1, size + held
-    for base in discovery.base_folders():
-        if base.name.startswith(discovery.RUN_FOLDER):
-            discovery.remove_run_folder(base)
-    return count, size, kept
+    unwanted: list[Found] = []
+    for found in leftovers.in_folders(most=None):
+        if not found.alive:
+            keep = found.captured and not found.written and not everything
+            (kept if keep else unwanted).append(found)
+    gone = leftovers.remove_all(unwanted)
+    folders.remove_unused_runs()
+    return len(gone), sum(found.held_bytes for found in gone), kept

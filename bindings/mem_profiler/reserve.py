@@ -34,8 +34,8 @@ def _region_limit(control: Control, region: str) -> int:
     if region == "arena":
         return control.number("arena_bytes")
     if region == "threads":
-        return layout.THREAD_ROWS * layout.THREAD.itemsize
-    return layout.MODULE_ROWS * layout.MODULE.itemsize
+        return control.rows("thread_rows", layout.THREAD_ROWS) * layout.THREAD.itemsize
+    return control.rows("module_rows", layout.MODULE_ROWS) * layout.MODULE.itemsize
 
 
 def _refused(segment: Segment, code: int) -> TargetError:
@@ -43,6 +43,12 @@ def _refused(segment: Segment, code: int) -> TargetError:
         return TargetError(
             f"no room for the capture: the file system of {segment.path} is full",
             hint="make room there, or restart the program with MEM_PROFILER_DIR=FOLDER elsewhere",
+        )
+    if code == errno.E2BIG:
+        return TargetError(
+            f"no room for the capture: {segment.path} may have at most"
+            f" {segment.reserve_max_bytes >> 10} KiB",
+            hint="the bound is a share of the memory limit of the process's control group",
         )
     return TargetUnsupported(
         f"the file system of {segment.path} cannot reserve space: {os.strerror(code)}",
@@ -173,7 +179,10 @@ def _ahead_of_table(segment: Segment, control: Control, table: str) -> int:
 
 
 def ahead(segment: Segment, control: Control) -> bool:
-    """Reserve ahead of what is in use; False when the file system refused something."""
+    """Reserve ahead of what is in use; False when the file system refused something.
+
+    What goes beyond our bound is left to the target.
+    """
     codes = [_ahead_of_table(segment, control, table) for table in ROWS]
     if control.number("device_wanted"):
         codes += _first_of_devices(segment, control)
@@ -186,4 +195,4 @@ def ahead(segment: Segment, control: Control) -> bool:
         need = control.number(f"{region}_count") * layout.dtype(struct).itemsize * 2
         if need > control.number(f"{region}s_reserved_bytes"):
             codes.append(_extend(segment, control, f"{region}s", -(-need >> 16) << 16))
-    return all(code in (0, errno.EAGAIN) for code in codes)
+    return all(code in (0, errno.EAGAIN, errno.E2BIG) for code in codes)

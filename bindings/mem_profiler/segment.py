@@ -25,8 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem_parser.errors import NotAProfile, ProcessGone, UnsupportedVersion
-from mem_profiler import layout
+from mem_parser.plainfile import open_plain
+from mem_profiler import bound, layout
 from mem_profiler._core import ffi, lib
+from mem_profiler.folders import UserFolder
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -36,7 +38,7 @@ Records = NDArray[np.void]
 FILE_MAX_BYTES = 1 << 36
 LEVEL_ROWS_MAX = 1 << 26
 # Pages of a file that was copied with holes, or is compressed, stand for more than their number.
-ROOM_MIN_BYTES = 512 << 20
+ROOM_MIN_BYTES = 64 << 20
 ROOM_FACTOR = 16
 
 
@@ -81,6 +83,10 @@ class Control:
     def text(self, name: str) -> str:
         """A string field."""
         return layout.text(self._record[name])
+
+    def rows(self, name: str, most: int) -> int:
+        """How many rows a fixed table has; older segments say 0 for the most."""
+        return min(self.number(name) or most, most)
 
     @property
     def identity(self) -> str:
@@ -148,6 +154,7 @@ class Segment:
         """
         self.fd = fd
         self.path = path
+        self.reserve_max_bytes = bound.DEFAULT_BYTES
         self._base: Any = None
         try:
             self._check()
@@ -166,8 +173,21 @@ class Segment:
 
         Raises OSError, NotAProfile, UnsupportedVersion.
         """
-        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
-        return cls(os.open(path, flags | os.O_NONBLOCK), str(path), writable=writable)
+        flags = os.O_RDWR if writable else os.O_RDONLY
+        return cls(open_plain(path, flags, follow=False), str(path), writable=writable)
+
+    @classmethod
+    def open_in(cls, folder: UserFolder, name: str, *, writable: bool) -> Segment:
+        """Open a segment in a user's private folder, if it is that user's.
+
+        Raises OSError, NotAProfile, UnsupportedVersion.
+        """
+        flags = os.O_RDWR if writable else os.O_RDONLY
+        fd = open_plain(name, flags, dir_fd=folder.fd, follow=False)
+        if os.fstat(fd).st_uid != folder.uid:
+            os.close(fd)
+            raise NotAProfile(f"{folder.path / name} does not belong to the owner of its folder")
+        return cls(fd, str(folder.path / name), writable=writable)
 
     def _check(self) -> None:
         status = os.fstat(self.fd)
@@ -277,7 +297,12 @@ class Segment:
     # -- space and lock -----------------------------------------------------------------------
 
     def allocate(self, offset: int, size: int) -> int:
-        """Give the range pages. 0, or the errno of the refusal (ENOSPC, EOPNOTSUPP, ...)."""
+        """Give the range pages. 0, or the errno of the refusal (ENOSPC, EOPNOTSUPP, ...).
+
+        E2BIG where the file would have more than `reserve_max_bytes`.
+        """
+        if self.used_bytes() + size > self.reserve_max_bytes:
+            return errno.E2BIG
         return -int(lib.mp_fallocate(self.fd, offset, size))
 
     def try_lock(self) -> bool:

@@ -12,18 +12,30 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import IO
+from dataclasses import dataclass
 
 from mem_parser.errors import MemError, ProcessGone
-from mem_profiler import capture, discovery, document, heapwrite, layout, output, procfs
+from mem_profiler import (
+    capture,
+    discovery,
+    document,
+    guardrail,
+    layout,
+    leftovers,
+    procfs,
+    saving,
+)
 from mem_profiler.death import Watch
-from mem_profiler.heapwrite import Document
 from mem_profiler.recorder import Pace, Recorder
+from mem_profiler.saving import Result
 from mem_profiler.segment import Segment
 
 ALIVE_CHECK_S = 1.0
 PAUSE_MAX_S = 0.1  # how late Ctrl-C may be noticed
+TOO_LARGE_NOTE = (
+    "mem_profiler itself came to need more memory than it may have"
+    f" ({guardrail.VARIABLE}); the capture was ended then"
+)
 EXEC_NOTE = "the process started another program (exec); everything sampled up to then is here"
 
 
@@ -33,66 +45,6 @@ class Rates:
 
     host_bytes: int
     device_bytes: int = 1
-
-
-@dataclass
-class Result:
-    """A file that was written, and what a user wants to know of it at once."""
-
-    path: str
-    pid: int
-    exe: str
-    command: str
-    kind: str
-    end: str
-    duration_s: float
-    samples: int
-    lost: int
-    cut: int
-    size_bytes: int
-    notes: list[str]
-    depth_limit: int
-    domain: str
-    failed: int = 0
-    devices: list[Result] = field(default_factory=list)
-
-
-def save(prefix: str, pid: int, contents: list[Document]) -> Result:
-    """Write the documents of a capture as the next files of `prefix` and `pid`. Raises MemError.
-
-    The result is that of the first one, the host's; those of device memory are its `devices`.
-    """
-    fills: dict[str, Callable[[IO[bytes]], None]] = {
-        "" if k == 0 else str(content.header["domain"]): functools.partial(heapwrite.write, content)
-        for k, content in enumerate(contents)
-    }
-    paths = output.write_files(prefix, pid, fills)
-    host, *others = [
-        _result(path, pid, content) for path, content in zip(paths, contents, strict=True)
-    ]
-    host.devices = others
-    return host
-
-
-def _result(path: str, pid: int, content: Document) -> Result:
-    header, counts = content.header, content.records.sites.device
-    return Result(
-        path=path,
-        pid=pid,
-        exe=header["exe"],
-        command=header["command"],
-        kind=header["kind"],
-        end=header["end"],
-        duration_s=header["duration_s"],
-        samples=header["samples"],
-        lost=sum(header["lost"][name] for name in layout.LOST_SAMPLES),
-        cut=content.records.cut_stacks(),
-        size_bytes=os.stat(path).st_size,
-        notes=header["notes"],
-        depth_limit=header["depth_limit"],
-        domain=header["domain"],
-        failed=0 if counts is None else int(counts.failed_blocks.sum()),
-    )
 
 
 class Session:
@@ -145,6 +97,10 @@ class Session:
             except ProcessGone as error:
                 self.ended = "unknown"
                 self.notes.append(str(error))
+            if self.recorder.too_large and self.ended is None:
+                self._close_capture()
+                self.ended = "stopped"
+                self.notes.append(TOO_LARGE_NOTE)
 
     def _look_after(self) -> None:
         if self.watch.ended():
@@ -155,6 +111,12 @@ class Session:
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + ALIVE_CHECK_S
+        control = self.segment.control()
+        if control.number("state") == layout.STATE_REFUSED:
+            self._close_capture()
+            self.ended = "stopped"
+            self.notes.append(f"the capture ended early: {control.text('state_text')}")
+            return
         if self._runs_another_program():
             self._close_capture()
             self.ended = "target ended"
@@ -186,7 +148,8 @@ class Session:
             self.target.refresh()
         now = self.now_ns()
         self.recorder.tick(now, final=True)
-        contents = document.assemble(
+        make = functools.partial(
+            document.assemble,
             self.segment,
             self.target,
             kind="capture",
@@ -195,16 +158,17 @@ class Session:
             recorder=self.recorder,
             notes=self.notes,
         )
-        result = save(prefix, self.pid, contents)
+        result = saving.save(prefix, self.pid, self.segment, make)
         capture.mark_written(self.segment, self.number)
         if self.ended is not None:
             self._remove_dead()
         return result
 
     def _remove_dead(self) -> None:
-        for found in discovery.in_folders():
-            if not found.alive and found.control.identity == self.control.identity:
-                discovery.remove(found)
+        inode = os.fstat(self.segment.fd).st_ino
+        for found in leftovers.in_folders():
+            if not found.alive and found.inode == inode:
+                leftovers.remove(found)
 
     def abandon(self) -> None:
         """Give up before anything was written: leave the target as it was found."""

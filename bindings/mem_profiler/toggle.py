@@ -6,11 +6,13 @@ it, `snapshot` only reads, so it works beside another controller and after a sto
 
 from __future__ import annotations
 
+import functools
+
 from mem_parser.errors import TargetError
-from mem_profiler import capture, discovery, document
+from mem_profiler import capture, discovery, document, saving
 from mem_profiler.recorder import Recorder
+from mem_profiler.saving import Result
 from mem_profiler.segment import Control, Segment
-from mem_profiler.session import Result, save
 
 
 def how_it_ended(control: Control) -> str:
@@ -36,8 +38,10 @@ def _write(segment: Segment, pid: int, prefix: str, kind: str, end: str) -> Resu
     now = capture.target_now_ns(pid)
     recorder.tick(now, final=True)
     recorder.forget_peaks()
-    contents = document.assemble(segment, target, kind=kind, end=end, now_ns=now, recorder=recorder)
-    return save(prefix, pid, contents)
+    make = functools.partial(
+        document.assemble, segment, target, kind=kind, end=end, now_ns=now, recorder=recorder
+    )
+    return saving.save(prefix, pid, segment, make)
 
 
 def stop(pid: int, prefix: str) -> Result:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import click
-
 from mem_cli.errors import say_error
+from mem_cli.say import say
 from mem_parser.errors import MemError, NoSampler, one_line
 from mem_profiler import attach as attaching
 from mem_profiler import capture, discovery, procfs, toggle
@@ -55,7 +54,7 @@ class Attached:
                     continue
                 one = attaching.attach(pid, asked_to_stop)
                 self.attachments.append(one)
-                click.echo(attached_line(pid, one.answer), err=True)
+                say(attached_line(pid, one.answer), err=True)
         except Stopped:
             self.detach()
             raise KeyboardInterrupt from None
@@ -83,7 +82,7 @@ class Attached:
                 say_error(str(error), error.hint)
                 continue
             if answer is not None:
-                click.echo(detached_line(one.pid, answer), err=True)
+                say(detached_line(one.pid, answer), err=True)
 
 
 def _has_sampler(pid: int) -> bool:
@@ -100,14 +99,15 @@ def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[],
         one = attaching.attach(pid, asked_to_stop)
     except Stopped:
         raise KeyboardInterrupt from None
-    click.echo(attached_line(pid, one.answer))
+    say(attached_line(pid, one.answer))
     command = f"mem_profiler -s 60 -c 1024 -p {pid}"
     try:
         if rate_bytes is not None:
             toggle.start(pid, rate_bytes)
             command = f"mem_profiler stop {pid}"
     finally:
-        click.echo(f"next:\n  {command}\n  mem_profiler detach {pid}")
+        for line in ("next:", f"  {command}", f"  mem_profiler detach {pid}"):
+            say(line)
 
 
 def detach_by_hand(pid: int) -> None:
@@ -120,4 +120,4 @@ def detach_by_hand(pid: int) -> None:
         # Whoever captures holds the lock, or left an open capture behind.
         capture.lock(segment, pid)
         capture.check_idle(segment, pid)
-    click.echo(detached_line(pid, attaching.detach(pid)))
+    say(detached_line(pid, attaching.detach(pid)))

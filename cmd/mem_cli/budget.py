@@ -13,8 +13,10 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from mem_cli.errors import say_error
-from mem_cli.output import check_output, write_result
-from mem_parser.errors import InputFileError, MemError, UsageProblem, one_line
+from mem_cli.output import append_text, check_output, write_result
+from mem_cli.say import plain_console, say, say_command, show_line, warn
+from mem_parser.errors import InputFileError, MemError, UsageProblem
+from mem_parser.escape import json_text
 
 if TYPE_CHECKING:
     from mem_parser.budget import BudgetFile, Report, Subject, Verdict
@@ -82,7 +84,7 @@ def budget_command(budget: str, files: tuple[str, ...], **options: Any) -> None:
     subjects = [open_subject(path, options["binary"], options["debug_dir"]) for path in files]
     for subject in subjects:
         for problem in subject.symbols.problems:
-            click.echo(f"warning: {one_line(problem.text)}", err=True)
+            warn(problem.text)
     if options["update_baseline"]:
         write_baselines(rules, subjects, rules.plan.tries)
     report = check_subjects(rules, subjects, growth=not options["update_baseline"])
@@ -105,10 +107,10 @@ def write_baselines(rules: BudgetFile, subjects: Sequence[Subject], tries: int) 
         check_output(path)
     for path, text in texts.items():
         write_result(text, path)
-        click.echo(f"wrote {one_line(path)}", err=True)
+        say(f"wrote {path}", err=True)
     needed = baseline_rate(rules, subjects, tries)
     if needed < min(subject.profile.rate_bytes for subject in subjects):
-        click.echo(f"warning: too coarse for its limit on growth: take -c {needed:.0f}", err=True)
+        warn(f"too coarse for its limit on growth: take -c {needed:.0f}")
 
 
 def present(
@@ -140,14 +142,13 @@ def _print(report: Report, exit_code: int, *, err: bool) -> None:
     stream: IO[str] = sys.stderr if err else sys.stdout
     if not stream.isatty():
         for line, _ in lines(report, exit_code):
-            click.echo(line, err=err)
+            say(line, err=err)
         return
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=err, highlight=False, markup=False, emoji=False)
+    console = plain_console(err=err)
     for line, verdict in lines(report, exit_code):
-        console.print(_styled(Text(line), verdict))
+        show_line(console, _styled(Text(line), verdict))
 
 
 def _styled(text: Any, verdict: Verdict | None) -> Any:
@@ -158,9 +159,7 @@ def _styled(text: Any, verdict: Verdict | None) -> Any:
 
 def _rendered(name: str, report: Report, subjects: Sequence[Subject]) -> str:
     if name == "json":
-        import json
-
-        return json.dumps(report.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(report.as_json(), indent=1) + "\n"
     if name == "html":
         return _page(report, subjects)
     if name == "junit":
@@ -198,16 +197,11 @@ def _github(report: Report, *, err: bool) -> None:
     from mem_parser.budget.outputs import github, markdown
 
     for line in github.commands(report):
-        click.echo(line, err=err)
+        say_command(line, err=err)
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(markdown.render(report))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise MemError(f"cannot write {path}: {reason}") from error
+    append_text(markdown.render(report), path)
 
 
 class Gate:
@@ -295,7 +289,7 @@ class Gate:
 
     def _announce(self) -> None:
         self.rate = max(round(self.next_rate), 1)
-        click.echo(
+        say(
             f"{self.why} at try {self.attempt} of {self.tries}: "
             f"running again at 1 sample / {self.rate} B",
             err=True,

@@ -6,7 +6,6 @@ Model: functions from results to lines of text, and one progress bar. Nothing he
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from mem_parser.errors import one_line
+from mem_parser.escape import file_part, one_line, shell_path
 from mem_profiler.listing import Row
-from mem_profiler.session import Result, Session
+from mem_profiler.saving import Result
+from mem_profiler.session import Session
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STATE_COLUMN = 3
@@ -64,7 +64,7 @@ def _file_line(result: Result) -> str:
         facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
     if result.failed:
         facts.append(f"{result.failed} refused")
-    return f"  {result.path}   {size(result.size_bytes)}   {', '.join(facts)}"
+    return f"  {one_line(result.path)}   {size(result.size_bytes)}   {', '.join(facts)}"
 
 
 LEAKS_FROM_S = 10.0  # shorter captures say little of growth
@@ -82,16 +82,16 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
         yield _file_line(one)
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
-    exe = shlex.quote(one_line(binary(result)) or "BINARY")
-    path = shlex.quote(result.path)
-    picture = shlex.quote(f"{os.path.basename(binary(result)) or 'heap'}.svg")
+    exe = shell_path(binary(result) or "BINARY")
+    path = shell_path(result.path)
+    picture = shell_path(f"{file_part(os.path.basename(binary(result))) or 'heap'}.svg")
     yield "next:"
     yield f"  mem_parser -p {exe} -f {path} -t"
     yield f"  mem_parser -p {exe} -f {path} -s -o {picture}"
     if result.duration_s >= LEAKS_FROM_S and not awaited:
         yield f"  mem_parser leaks {path}"
     if result.devices:
-        files = " ".join(f"-f {shlex.quote(one.path)}" for one in (result, *result.devices))
+        files = " ".join(f"-f {shell_path(one.path)}" for one in (result, *result.devices))
         yield f"  mem_parser -p {exe} {files} --by domain"
 
 
@@ -115,7 +115,7 @@ def process_lines(rows: Sequence[Row]) -> Iterator[str]:
         cells.append(
             (
                 str(row.pid),
-                row.user,
+                one_line(row.user),
                 one_line(row.command),
                 one_line(state),
                 size(row.rate_bytes or 1) if known else "-",
@@ -155,7 +155,7 @@ class CaptureProgress:
             self._bar = Progress(
                 TextColumn("capturing"),
                 BarColumn(bar_width=28),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 console=Console(stderr=True),
                 transient=True,
                 auto_refresh=False,
@@ -184,7 +184,9 @@ class CaptureProgress:
         samples = sum(reading.samples for reading in readings)
         live = size(sum(reading.estimate_bytes for reading in readings))
         text = f"{gone_s:.0f} s of {self._seconds:g}   {samples} samples   live ≈ {live}"
-        text += "".join(f"   {name} ≈ {size(held)}" for name, held in self._devices().items())
+        text += "".join(
+            f"   {one_line(name)} ≈ {size(held)}" for name, held in self._devices().items()
+        )
         self._bar.update(self._task, completed=min(gone_s, self._seconds), description=text)
         self._bar.refresh()
 

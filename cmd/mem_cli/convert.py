@@ -9,7 +9,8 @@ import click
 
 from mem_cli.options import address_names, partial_option, symbol_options
 from mem_cli.output import check_output, write_bytes
-from mem_parser.errors import InputFileError, UsageProblem, one_line
+from mem_cli.say import warn
+from mem_parser.errors import InputFileError, UsageProblem
 
 if TYPE_CHECKING:
     from mem_parser.model import Profile
@@ -88,13 +89,13 @@ def _converted(profile: Profile, kind: str, file: str, options: dict[str, Any]) 
         from mem_parser.writers.rows import write_csv, write_json
 
         text = (write_csv if kind == "csv" else write_json)(profile, symbols)
-    return text.encode("utf-8", "replace")
+    return text.encode()
 
 
 def finish(file: str, profile: Profile, *, partial: bool) -> None:
     """Say what the file lacked. Raises `InputFileError` for a cut one unless that is accepted."""
     for warning in profile.warnings:
-        click.echo(f"warning: {one_line(warning)}", err=True)
+        warn(warning)
     if profile.incomplete and not partial:
         raise InputFileError(
             f"{file}: incomplete: {profile.incomplete}",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import shutil
 import textwrap
 
 import click
-from rich.console import Console
 from rich.text import Text
 
-from mem_parser.errors import TargetUnsupported, UsageProblem, one_line
+from mem_cli.output import write_result
+from mem_cli.say import plain_console, say
+from mem_parser.errors import TargetUnsupported, UsageProblem
+from mem_parser.escape import json_text, log_line, one_line, shell_join
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
 
 _LABELS = {"ok": "ok", "warning": "warning", "blocker": "BLOCKER"}
@@ -28,14 +28,15 @@ def _lines(finding: Finding, width: int) -> list[Text]:
     text, cure = one_line(finding.text), one_line(finding.cure)
     label = Text(f"{_LABELS[finding.status]:<{_INDENT}}", style=_STYLES[finding.status])
     body = _wrap(text, width - _INDENT) or [""]
-    lines = [label + body[0], *(Text(" " * _INDENT + part) for part in body[1:])]
+    lines = [label + log_line(body[0])]
+    lines.extend(Text(log_line(" " * _INDENT + part)) for part in body[1:])
     cures = _wrap(cure, width - _INDENT - 3)
-    lines.extend(Text(" " * _INDENT + "   " + part, style="cyan") for part in cures)
+    lines.extend(Text(log_line(" " * _INDENT + "   " + part), style="cyan") for part in cures)
     return lines
 
 
 def _say(findings: list[Finding], subject: str) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = plain_console()
     width = min(shutil.get_terminal_size((80, 24)).columns, 100)
     for finding in sorted(findings, key=lambda found: list(_LABELS).index(found.status)):
         for line in _lines(finding, width):
@@ -47,13 +48,13 @@ def _say(findings: list[Finding], subject: str) -> None:
     else:
         rest = f", with {warnings} warning{'s' * (warnings > 1)}" if warnings else ""
         verdict = f"{subject} can be captured{rest}"
-    console.print(Text(verdict, style="bold"), soft_wrap=True)
+    console.print(Text(log_line(verdict), style="bold"), soft_wrap=True)
 
 
 def _next(pid: int | None, program: tuple[str, ...]) -> str:
     if pid is not None:
         return f"mem_profiler -s 60 -c 1024 -p {pid}"
-    return f"mem_profiler run -c 1024 -- {shlex.join(program)}"
+    return f"mem_profiler run -c 1024 -- {shell_join(program)}"
 
 
 @click.command(
@@ -64,7 +65,10 @@ def _next(pid: int | None, program: tuple[str, ...]) -> str:
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PID | -- PROG")
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> None:
-    """Say whether a process can be captured, or a program run, before touching it."""
+    """Say whether a process can be captured, or a program run, before touching it.
+
+    Nothing of the program is executed: its libraries are found by reading files.
+    """
     pid = int(target[0]) if len(target) == 1 and target[0].isdecimal() else None
     if pid is not None and pid > (1 << 31) - 1:
         raise UsageProblem(f"{pid} is no process number")
@@ -73,10 +77,11 @@ def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> Non
     blocked = first_blocker(findings) is not None
     if as_json:
         rows = [finding.as_json() for finding in findings]
-        click.echo(json.dumps({"target": subject, "ok": not blocked, "findings": rows}, indent=1))
+        found = {"target": subject, "ok": not blocked, "findings": rows}
+        write_result(json_text(found, indent=1) + "\n", None)
     else:
         _say(findings, one_line(subject))
         if not blocked:
-            command = one_line(_next(pid, target))
-            click.echo(f"next:\n  {command}")
+            say("next:")
+            say(f"  {_next(pid, target)}")
     ctx.exit(TargetUnsupported.exit_code if blocked else 0)

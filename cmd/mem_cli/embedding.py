@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-import click
-
 from mem_cli.output import write_bytes
-from mem_parser.errors import MemError, one_line
-from mem_profiler.session import Result
+from mem_cli.say import warn
+from mem_parser.errors import MemError
+from mem_profiler.saving import Result
 
 
 def embed_names(results: Iterable[Result]) -> None:
@@ -22,9 +21,7 @@ def embed_names(results: Iterable[Result]) -> None:
             _embed(result.path)
             result.size_bytes = os.path.getsize(result.path)
         except (MemError, OSError) as error:
-            click.echo(
-                f"warning: {one_line(result.path)} holds no names: {one_line(str(error))}", err=True
-            )
+            warn(f"{result.path} holds no names: {error}")
 
 
 def _embed(path: str) -> None:
@@ -37,5 +34,5 @@ def _embed(path: str) -> None:
     names = name_addresses(profile)
     profile.embedded = embedded_names(names)
     for problem in names.problems:
-        click.echo(f"warning: {one_line(problem.text)}", err=True)
+        warn(problem.text)
     write_bytes(write_heap(profile), path)

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 import click
 
-from mem_parser.errors import MemError, one_line
+from mem_cli.say import say
+from mem_parser.errors import MemError
 
 DEBUG_VARIABLE = "MEM_PROFILER_DEBUG"
 """Set to anything: an unexpected error shows its traceback as well."""
@@ -25,9 +26,9 @@ DEBUG_VARIABLE = "MEM_PROFILER_DEBUG"
 def say_error(message: str, hint: str | None = None) -> None:
     """Print the two lines on stderr; never raises, even if stderr is closed."""
     try:
-        click.echo(f"error: {one_line(message)}", err=True)
+        say(f"error: {message}", err=True)
         if hint:
-            click.echo(f"hint:  {one_line(hint)}", err=True)
+            say(f"hint:  {hint}", err=True)
     except OSError:
         pass
 
@@ -117,7 +118,8 @@ def _report_unexpected(error: BaseException) -> int:
     if os.environ.get(DEBUG_VARIABLE):
         import traceback
 
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line, err=True)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         say_error(f"{where}{error.strerror or error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from mem_cli.options import debug_servers
 from mem_cli.output import check_output
 from mem_parser.domains import join
 from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.escape import log_line
 from mem_parser.filters import check_count
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
@@ -112,7 +114,7 @@ class Everyday:
         results = [self._run_one(heap, profile) for heap, profile in profiles]
         if len(results) > 1:
             for result, (_, profile) in zip(results, profiles, strict=True):
-                result.text = f"{profile.domains[0]}:\n{result.text}"
+                result.text = f"{log_line(profile.domains[0])}:\n{result.text}"
         return Result(
             "\n".join(result.text for result in results),
             list(dict.fromkeys(problem for result in results for problem in result.problems)),
@@ -143,7 +145,7 @@ class Everyday:
         profile = joined.used(self.count)
         symbols = self._symbols(profile)
         lines = format_domains(profile, symbols, self._options(), self.group)
-        return Result("\n".join(lines) + "\n", symbols.problems, joined.incomplete)
+        return Result(_text(lines), symbols.problems, joined.incomplete)
 
     def _options(self) -> TableOptions:
         from mem_parser.reports.table import TableOptions
@@ -155,7 +157,7 @@ class Everyday:
     def _table(self, profile: Profile, symbols: Symbols, sums: StackSums) -> str:
         from mem_parser.reports.table import format_table
 
-        return "\n".join(format_table(profile, symbols, sums, self._options())) + "\n"
+        return _text(format_table(profile, symbols, sums, self._options()))
 
     def _draw(self, heap: str, profile: Profile, sums: StackSums) -> str:
         from mem_parser.reports.graph import build_graph
@@ -163,6 +165,10 @@ class Everyday:
 
         name = os.path.basename(self.binary or profile.capture.exe or heap)
         return draw_svg(build_graph(profile, sums, self.count, self.unit, name))
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{log_line(line)}\n" for line in lines)
 
 
 def _count(given: dict[str, Any]) -> Count:

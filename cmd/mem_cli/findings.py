@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mem_cli.options import address_names, partial_option, symbol_options
-from mem_cli.output import check_output, write_result
-from mem_parser.errors import InputFileError, UsageProblem, one_line
+from mem_cli.output import check_output, write_lines, write_result
+from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.escape import json_text, one_line, shell_path, shell_word
 
 if TYPE_CHECKING:
     from mem_parser.diff import Diff, DiffRow
@@ -59,8 +58,10 @@ def _read(path: str) -> Profile:
 def _print(
     block: dict[str, Any], lines: Iterator[str], output: str | None, *, as_json: bool
 ) -> None:
-    text = json.dumps(block, allow_nan=False) if as_json else "\n".join(lines)
-    write_result(text + "\n", output)
+    if as_json:
+        write_result(json_text(block) + "\n", output)
+    else:
+        write_lines(lines, output)
 
 
 def _check_complete(path: str, profile: Profile, *, partial: bool) -> None:
@@ -132,7 +133,7 @@ def leaks(
     )
     report.notes += own.notes
     if profile.capture.suppressions and not suppressions:
-        named = one_line(profile.capture.suppressions)
+        named = shell_path(profile.capture.suppressions)
         report.notes.append(f"its LSAN_OPTIONS name a list: --suppressions {named} applies it")
     lines = _leak_lines(report, profile, fail_on, _room(options["output"]))
     if not fail_on:
@@ -184,9 +185,8 @@ def _whole_stack(report: LeakReport, path: str) -> Iterator[str]:
     """The command that shows the whole stack of the largest leak."""
     if report.leaks and report.leaks[0].frames:
         function = re.escape(report.leaks[0].frames[0].function)
-        command = ["mem_parser", "tree", path, "--focus", f"^{function}$"]
         yield "next:"
-        yield f"  {one_line(shlex.join(command))}"
+        yield f"  mem_parser tree {shell_path(path)} --focus {shell_word(f'^{function}$')}"
 
 
 def _leak_text(finding: Finding, width: int) -> Iterator[str]:

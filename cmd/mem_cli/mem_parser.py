@@ -17,8 +17,9 @@ from mem_cli.errors import run_command
 from mem_cli.findings import commands as finding_commands
 from mem_cli.output import write_result
 from mem_cli.reports import commands as report_commands
+from mem_cli.say import warn
 from mem_cli.web_reports import commands as web_commands
-from mem_parser.errors import InputFileError, SymbolError, one_line
+from mem_parser.errors import InputFileError, SymbolError
 
 
 @click.group(
@@ -78,7 +79,7 @@ def report(options: dict[str, object]) -> None:
         first = result.problems[0]
         raise SymbolError(first.text, hint=first.hint)
     for problem in result.problems:
-        click.echo(f"warning: {one_line(problem.text)}", err=True)
+        warn(problem.text)
     write_result(result.text, everyday.output)
     if result.incomplete and not everyday.partial:
         raise InputFileError(

@@ -23,6 +23,7 @@ from mem_cli.budget import Gate, output_options, refuse_outputs
 from mem_cli.doctor import doctor
 from mem_cli.embedding import embed_names
 from mem_cli.errors import run_command, say_error
+from mem_cli.say import say
 from mem_parser.errors import MemError, UsageProblem
 from mem_profiler import (
     __version__,
@@ -35,7 +36,8 @@ from mem_profiler import (
     session,
     toggle,
 )
-from mem_profiler.session import Rates, Result
+from mem_profiler.saving import Result
+from mem_profiler.session import Rates
 
 RATE_MAX_BYTES = 1 << 30
 SECONDS_MAX = 1e8
@@ -105,14 +107,23 @@ symbolize_option = click.option(
 
 
 class Stop:
-    """Turns signals into a wish to end, which the capture loop looks at."""
+    """Turns signals into a wish to end, which the capture loop looks at.
 
-    def __init__(self) -> None:
+    Who asks once more than `patience` does not want to wait for the file: the process ends at
+    once. What was captured is still in the segment.
+    """
+
+    def __init__(self, patience: float = 2) -> None:
         self.wanted = False
+        self._patience = patience
 
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
         self.wanted = True
+        self._patience -= 1
+        if self._patience < 0:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     def asked(self) -> bool:
         """Whether somebody asked to end."""
@@ -139,7 +150,7 @@ def _finish(
         for line in capture_view.result_lines(result, awaited=of_run):
             if quiet and line.startswith(capture_view.SUCCESS):
                 break
-            click.echo(line, err=of_run)
+            say(line, err=of_run)
     for error in errors:
         say_error(str(error), error.hint)
     return errors[0].exit_code if errors else 0
@@ -216,7 +227,7 @@ def _capture_sessions(
     sessions = session.open_all(pids)
     try:
         for one in sessions:
-            click.echo(capture_view.target_line(one, rates.host_bytes), err=True)
+            say(capture_view.target_line(one, rates.host_bytes), err=True)
         with capture_view.CaptureProgress(sessions, seconds) as progress:
 
             def on_tick(gone: float) -> None:
@@ -315,7 +326,7 @@ def run(  # noqa: PLR0917 - click passes options by name
 def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Outcome, bool]:
     """Run a program once, to its end. Returns how it went, and whether somebody asked to end."""
     running: list[launch.Run] = []
-    early = Stop()
+    early = Stop(math.inf)  # the program may want every one of them for itself
 
     def forward(number: int, frame: FrameType | None) -> None:
         early(number, frame)
@@ -335,12 +346,17 @@ def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Ou
 @cli.command()
 def ps() -> None:
     """List every process with a sampler, and what dead ones left."""
-    rows = listing.rows()
-    if not rows:
-        click.echo("no process with a sampler; mem_profiler run -- PROG ARGS starts one")
+    found = listing.listing()
+    if not found.rows:
+        say("no process with a sampler; mem_profiler run -- PROG ARGS starts one")
         return
-    for line in capture_view.process_lines(rows):
-        click.echo(line)
+    for line in capture_view.process_lines(found.rows):
+        say(line)
+    if found.more:
+        say(
+            f"and {found.more} more of dead processes: mem_profiler recover writes them,"
+            " mem_profiler clean --all removes them"
+        )
 
 
 @cli.command()
@@ -369,8 +385,9 @@ def detach(pid: int) -> None:
 def start(pid: int, rate: int, device_rate: int) -> None:
     """Start a capture that goes on until it is stopped."""
     number = toggle.start(pid, rate, device_rate)
-    click.echo(f"capture {number} of pid {pid} runs, 1 sample / {rate} B")
-    click.echo(f"next:\n  mem_profiler stop {pid}")
+    say(f"capture {number} of pid {pid} runs, 1 sample / {rate} B")
+    say("next:")
+    say(f"  mem_profiler stop {pid}")
 
 
 @cli.command()
@@ -406,7 +423,7 @@ def recover_command(ctx: click.Context, what: str | None, prefix: str, *, symbol
     if what is None:
         results, errors = recover.recover_all(prefix)
         if not results and not errors:
-            click.echo("nothing to recover")
+            say("nothing to recover")
     elif what.isascii() and what.isdigit():
         results, errors = recover.recover_pid(int(what), prefix), []
     else:
@@ -419,10 +436,10 @@ def recover_command(ctx: click.Context, what: str | None, prefix: str, *, symbol
 def clean(everything: bool) -> None:
     """Remove the segments that dead processes left."""
     count, held, kept = recover.clean(everything=everything)
-    click.echo(f"removed {count} segments, {capture_view.size(held)}")
+    say(f"removed {count} segments, {capture_view.size(held)}")
     for found in kept:
         pid = found.control.number("pid")
-        click.echo(f"kept {found.path}, not written yet: mem_profiler recover {pid}")
+        say(f"kept {found.path}, not written yet: mem_profiler recover {pid}")
 
 
 cli.add_command(doctor)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mem_parser.errors import InputFileError, UsageProblem, one_line
+from mem_cli.say import warn
+from mem_parser.errors import InputFileError, UsageProblem
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
@@ -127,7 +128,7 @@ def address_names(profile: Profile, given: dict[str, Any]) -> AddressNames:
         debuginfod=debug_servers(asked=given["debuginfod"]),
     )
     for problem in names.problems:
-        click.echo(f"warning: {one_line(problem.text)}", err=True)
+        warn(problem.text)
     return names
 
 

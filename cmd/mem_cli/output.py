@@ -1,14 +1,35 @@
-"""Write a result: to standard output, or to a file that appears complete or not at all."""
+"""Write a result: to standard output, or to a file that appears complete or not at all.
+
+A file is written beside its place under a name that nobody can guess and renamed; what is a pipe or
+a device is written to. `mem_parser.outplace` says what is refused.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import stat
 import sys
-import tempfile
+import time
+from collections.abc import Iterable
 
 from mem_parser.errors import MemError, UsageProblem
+from mem_parser.escape import log_line
+from mem_parser.outplace import Place, find_place, new_file
+from mem_parser.plainfile import open_plain
+
+READER_WAIT_S = 10.0
+"""How long a pipe is waited for that nobody reads."""
+_STEP_S = 0.05
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,9})", re.ASCII)
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+
+
+def write_lines(lines: Iterable[str], path: str | None) -> None:
+    """Write lines of text as `write_result` does; none of them is a command to what reads logs."""
+    write_result("".join(f"{log_line(line)}\n" for line in lines), path)
 
 
 def write_result(text: str, path: str | None) -> None:
@@ -24,54 +45,122 @@ def write_bytes(data: bytes, path: str | None) -> None:
         sys.stdout.flush()
         return
     try:
-        if _is_special(path):
-            with open(path, "wb") as file:
-                file.write(data)
-        else:
-            _write_renamed(path, data)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise MemError(f"cannot write {path}: {reason}") from error
+        descriptor = _descriptor_of(path)
+        if descriptor is not None:
+            sys.stdout.flush()
+            _write_all(os.dup(descriptor), data)
+            return
+        with find_place(path) as place:
+            if place.is_special:
+                _write_all(_open_special(place, path), data)
+            else:
+                _write_renamed(place, data)
+    except (OSError, ValueError) as error:
+        raise MemError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def append_text(text: str, path: str) -> None:
+    """Write ``text`` at the end of a file that another program named: a plain one, made if it is
+    missing. Raises `MemError`.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+    try:
+        try:
+            handle = open_plain(path, flags, follow=False)
+        except FileNotFoundError:
+            handle = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        _write_all(handle, text.encode("utf-8", "replace"))
+    except (OSError, ValueError) as error:
+        raise MemError(f"cannot write {path}: {_reason(error)}") from error
 
 
 def check_output(path: str | None) -> None:
-    """Refuse an output file whose folder is missing, before any work. Raises `UsageProblem`."""
+    """Refuse an output file whose folder is missing, and what others may have put in its place,
+    before any work. Raises `UsageProblem`.
+    """
     if path is None or path == "-":
         return
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise UsageProblem(f"cannot write {path}: no such folder")
-    if os.path.isdir(path):
-        raise UsageProblem(f"cannot write {path}: is a folder")
-
-
-def _is_special(path: str) -> bool:
-    """Tell whether ``path`` is a device or a pipe, which cannot be replaced by renaming."""
     try:
-        return not stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:
-        return False
+        if _descriptor_of(path) is None:
+            with find_place(path):
+                pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageProblem(f"cannot write {path}: no such folder") from error
+    except IsADirectoryError as error:
+        raise UsageProblem(f"cannot write {path}: is a folder") from error
+    except (OSError, ValueError) as error:
+        raise UsageProblem(f"cannot write {path}: {_reason(error)}") from error
 
 
-def _mode_of(path: str, otherwise: int) -> int:
-    """Return the permissions of the file that is replaced: only its owner may read it, perhaps."""
+def _reason(error: OSError | ValueError) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def _descriptor_of(path: str) -> int | None:
+    """Return the descriptor of our own that a path such as /dev/stdout or /dev/fd/3 means."""
+    found = _DESCRIPTOR.fullmatch(path)
+    return int(found[1]) if found else _STREAMS.get(path)
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    left = memoryview(data)
     try:
-        return stat.S_IMODE(os.stat(path).st_mode) & 0o777
-    except OSError:
-        return otherwise
+        while left:
+            left = left[os.write(handle, left) :]
+    finally:
+        os.close(handle)
 
 
-def _write_renamed(path: str, data: bytes) -> None:
-    target = os.path.realpath(path)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".mem_parser-")
+def _open_special(place: Place, path: str) -> int:
+    """Open the very pipe or device that was looked at. Raises OSError."""
+    held = os.open(place.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.folder)
+    try:
+        now, then = os.fstat(held), place.status
+        if then is None or (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino):
+            raise OSError(errno.ESTALE, f"{place.name} is another file by now", path)
+        if stat.S_ISSOCK(now.st_mode):
+            raise OSError(errno.ENXIO, "is a socket", path)
+        handle = _open_for_reader(f"/proc/self/fd/{held}", path)
+    finally:
+        os.close(held)
+    # Not waiting was for the opening; what is written waits for its reader.
+    os.set_blocking(handle, True)
+    return handle
+
+
+def _open_for_reader(place: str, path: str) -> int:
+    """Open for writing; a pipe that nobody reads yet is waited for, bounded."""
+    give_up = time.monotonic() + READER_WAIT_S
+    while True:
+        try:
+            return os.open(place, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() >= give_up:
+                raise OSError(errno.ENXIO, "nobody reads it", path) from error
+        time.sleep(_STEP_S)
+
+
+def _write_renamed(place: Place, data: bytes) -> None:
+    handle, temporary = new_file(place.folder, "mem_parser")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, _mode_of(target, 0o666 & ~mask))
-        os.replace(temporary, target)
+            file.flush()
+            os.fchmod(file.fileno(), _mode(place))
+        os.rename(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(temporary, dir_fd=place.folder)
         raise
+
+
+def _mode(place: Place) -> int:
+    """Return the permissions of the file that is replaced: only its owner may read it, perhaps."""
+    if place.status is not None:
+        mode = stat.S_IMODE(place.status.st_mode) & 0o777
+        return mode if place.status.st_uid == os.geteuid() else mode & ~0o022
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -232,6 +232,9 @@ def peek(file: str, function: str, **options: Any) -> None:
 @_shared
 @click.argument("function", metavar="FUNCTION")
 @click.option("--source-dir", multiple=True, metavar="DIR", help="Look for sources here too.")
+@click.option(
+    "--trust-sources", is_flag=True, help="Show the files that the profile names, whosever it is."
+)
 @_json_option
 def list_lines(file: str, function: str, **options: Any) -> None:
     r"""Show the source lines of FUNCTION with what they allocated.
@@ -244,7 +247,8 @@ def list_lines(file: str, function: str, **options: Any) -> None:
 
     file, function = _file_first(file, function)
     view = _view(file, options)
-    found = report.listing(view, function, options["source_dir"])
+    distrusted = "" if options["trust_sources"] else report.distrust(view.profile)
+    found = report.listing(view, function, report.Sources(options["source_dir"], distrusted))
     if options["as_json"]:
         write_json(_object(view, report.records(found)), options["output"])
     else:

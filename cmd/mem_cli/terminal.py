@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mem_cli.output import write_result
-from mem_parser.errors import one_line
+from mem_cli.output import write_lines, write_result
+from mem_cli.say import plain_console, show_line
+from mem_parser.escape import csv_cell, json_text, log_line, one_line
 from mem_parser.reports.grid import Block, Grid
-from mem_parser.writers.rows import spreadsheet_safe
 
 Record = dict[str, Any]
 _BETWEEN_FACTS = "   "
@@ -29,23 +28,22 @@ def show(blocks: Iterable[Block], output: str | None = None) -> None:
     if output in (None, "-") and sys.stdout.isatty():
         _show_on_terminal(blocks)
     else:
-        write_result("".join(f"{line}\n" for line in plain_lines(blocks)), output)
+        write_lines(plain_lines(blocks), output)
 
 
 def _show_on_terminal(blocks: Sequence[Block]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = plain_console()
     for block in blocks:
         if isinstance(block, str):
             for line in _folded(one_line(block), console.width):
-                console.print(Text(line))
+                show_line(console, Text(line))
             continue
         if block.title:
             console.print()
-            console.print(Text(one_line(block.title), style="bold"))
+            show_line(console, Text(block.title, style="bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         rows = _aligned(block)
         for column, head in zip(block.columns, rows[0], strict=True):
@@ -56,7 +54,7 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
             )
         for k, row in enumerate(rows[1:]):
             style = "dim" if k in block.faint else ""
-            cells = (Text(c, no_wrap=True, overflow="ellipsis") for c in row)
+            cells = (Text(log_line(c), no_wrap=True, overflow="ellipsis") for c in row)
             table.add_row(*cells, style=style)
         console.print(table)
 
@@ -74,14 +72,14 @@ def _folded(text: str, width: int) -> Iterable[str]:
 
 
 def plain_lines(blocks: Iterable[Block]) -> Iterable[str]:
-    """Yield the lines of plain text."""
+    """Yield the lines of plain text, as `mem_cli.output.write_lines` takes them."""
     for block in blocks:
         if isinstance(block, str):
-            yield one_line(block)
+            yield block
             continue
         if block.title:
             yield ""
-            yield one_line(block.title)
+            yield block.title
         for row in _aligned(block):
             yield " ".join(row).rstrip()
 
@@ -103,8 +101,7 @@ def _aligned(grid: Grid) -> list[list[str]]:
 
 def write_json(record: Record, output: str | None = None) -> None:
     """Write one JSON object, and nothing else. Raises `MemError`."""
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    write_result(text + "\n", output)
+    write_result(json_text(record, indent=1) + "\n", output)
 
 
 def write_csv(records: Sequence[Record], keys: Sequence[str], output: str | None = None) -> None:
@@ -115,8 +112,5 @@ def write_csv(records: Sequence[Record], keys: Sequence[str], output: str | None
     text = io.StringIO()
     writer = csv.DictWriter(text, keys, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(
-        {k: spreadsheet_safe(v) if isinstance(v, str) else v for k, v in record.items()}
-        for record in records
-    )
+    writer.writerows({k: csv_cell(v) for k, v in record.items()} for record in records)
     write_result(text.getvalue(), output)

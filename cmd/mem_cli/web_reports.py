@@ -19,6 +19,7 @@ from mem_cli.options import (
     with_option,
 )
 from mem_cli.output import check_output, write_result
+from mem_cli.say import say
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
@@ -176,8 +177,8 @@ def _diff(given: _Given, base_name: str | None) -> dict[str, Any] | None:
 def _finish(page: str, given: _Given, file: str, options: dict[str, Any]) -> None:
     write_result(page, given.output)
     if given.output != "-":
-        size = len(page.encode("utf-8", "replace"))
-        click.echo(f"wrote {given.output} ({size / 1e6:.1f} MB); open it in a browser", err=True)
+        size = len(page.encode())
+        say(f"wrote {given.output} ({size / 1e6:.1f} MB); open it in a browser", err=True)
     check_whole(file, given.profile, partial=options["partial"])
 
 

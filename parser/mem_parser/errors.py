@@ -27,10 +27,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from mem_parser import escape
 
-def one_line(text: str) -> str:
-    """Return ``text`` with every character that a terminal would act on made visible."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+one_line = escape.one_line
 
 
 class MemError(Exception):

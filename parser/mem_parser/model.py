@@ -304,6 +304,8 @@ class Profile:
     embedded: EmbeddedNames | None = None
     """Names that the file itself gives its addresses."""
     marks: list[Mark] = field(default_factory=list)
+    file_uid: int | None = None
+    """Owner of the file that this was read from; None where others can write it, or unknown."""
     parts: dict[str, Profile] = field(default_factory=dict)
     """Of a profile that was joined from several domains: the profile of each, by name."""
 

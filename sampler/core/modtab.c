@@ -11,7 +11,6 @@
 
 #define KNOWN_ROWS 4096u
 #define PROBE_ROWS 64u
-#define TABLE_BYTES ((uint64_t)MP_MODULE_ROWS * sizeof(struct mp_module_row))
 #define AHEAD_BYTES (64u << 10) /* reserve while this much is left: others may hold the lock */
 #define TOMBSTONE 1ULL
 #define NOT_RECORDED UINT32_MAX
@@ -166,14 +165,15 @@ static uint32_t reopen_row(struct mp_module_row *rows, uint32_t count,
 /* Take a new row in reserved pages, or NOT_RECORDED. */
 static uint32_t new_row(struct mp_segment *seg) {
     struct mp_control *c = seg->control;
+    uint64_t table_bytes = (uint64_t)seg->layout.module_rows * sizeof(struct mp_module_row);
     uint32_t row = mp_load_relaxed(&c->module_count);
     do {
         uint64_t end = ((uint64_t)row + 1) * sizeof(struct mp_module_row);
-        if (row >= MP_MODULE_ROWS)
+        if (row >= seg->layout.module_rows)
             return NOT_RECORDED;
         uint64_t reserved = mp_load_acquire(&c->modules_reserved_bytes);
-        if (end + AHEAD_BYTES > reserved && reserved < TABLE_BYTES)
-            mp_region_extend(seg, &c->arena_growing, seg->layout.modules_offset, TABLE_BYTES,
+        if (end + AHEAD_BYTES > reserved && reserved < table_bytes)
+            mp_region_extend(seg, &c->arena_growing, seg->layout.modules_offset, table_bytes,
                              &c->modules_reserved_bytes, 0);
         if (end > mp_load_acquire(&c->modules_reserved_bytes))
             return NOT_RECORDED;
@@ -190,7 +190,7 @@ static uint32_t record(struct mp_segment *seg, const struct mp_module *m) {
     read_headers(&row, m, seg->layout.page_bytes);
     read_path(&row, m, c);
     uint32_t count = mp_load_acquire(&c->module_count);
-    count = count < MP_MODULE_ROWS ? count : MP_MODULE_ROWS;
+    count = count < seg->layout.module_rows ? count : seg->layout.module_rows;
     row.first_generation = first_generation(rows, count, &row);
     uint32_t at = reopen_row(rows, count, &row);
     if (at != NOT_RECORDED)
@@ -227,7 +227,7 @@ static void close_rows(struct mp_segment *seg, uint64_t start, uint32_t generati
     struct mp_module_row *rows = (struct mp_module_row *)(seg->base + seg->layout.modules_offset);
     uint32_t count = mp_load_acquire(&seg->control->module_count);
     uint64_t reserved = mp_load_acquire(&seg->control->modules_reserved_bytes) / sizeof *rows;
-    for (uint32_t i = 0; i < count && i < reserved && i < MP_MODULE_ROWS; i++)
+    for (uint32_t i = 0; i < count && i < reserved && i < seg->layout.module_rows; i++)
         if (mp_load_acquire(&rows[i].published) && rows[i].start == start &&
             mp_load_relaxed(&rows[i].last_generation) == UINT32_MAX)
             mp_store_release(&rows[i].last_generation, generation);

@@ -34,8 +34,8 @@
 #define MP_LEVELS 8                /* most levels of one table */
 #define MP_BUCKETS 8               /* time buckets of a capture */
 #define MP_EXEC_RANGES 4           /* executable mappings kept per module */
-#define MP_THREAD_ROWS 16384       /* row 0 stands for all threads past the last row */
-#define MP_MODULE_ROWS 2048
+#define MP_THREAD_ROWS 16384       /* most; row 0 stands for all threads past the last row */
+#define MP_MODULE_ROWS 2048        /* most */
 #define MP_MODULE_PATH_BYTES 848
 #define MP_STACK_LOST_MAX 16 /* stack ids below this are not offsets but enum mp_stack_lost */
 #define MP_BUCKET_ROWS 8 /* rows of one hash bucket: one cache line of keys */
@@ -103,6 +103,8 @@ enum mp_lost {
 
 enum mp_startup_flags {
     MP_STARTUP_ATTACHED = 1, /* the sampler was put into a running process and leaves it again */
+    MP_STARTUP_OTHER_FOLDER =
+        2, /* the folder of the usual name is not private, or its folder unusable */
 };
 
 /* What kind of memory a domain is. */
@@ -222,8 +224,8 @@ struct mp_control {
     uint64_t arena_offset; /* stacks: struct mp_stack records, back to back */
     uint64_t arena_bytes;
     uint64_t arena_reserved_bytes;
-    uint64_t threads_offset; /* struct mp_thread[MP_THREAD_ROWS] */
-    uint64_t modules_offset; /* struct mp_module_row[MP_MODULE_ROWS] */
+    uint64_t threads_offset; /* struct mp_thread[thread_rows] */
+    uint64_t modules_offset; /* struct mp_module_row[module_rows] */
     uint64_t threads_reserved_bytes;
     uint64_t modules_reserved_bytes;
 
@@ -252,6 +254,9 @@ struct mp_control {
     struct mp_backend_seen backend[MP_BACKEND_ROWS]; /* by enum mp_backend */
 
     struct mp_peak peak[2]; /* host memory; zeroed by who starts the capture */
+
+    uint32_t thread_rows; /* rows laid out at threads_offset; 0: MP_THREAD_ROWS */
+    uint32_t module_rows; /* the same at modules_offset; 0: MP_MODULE_ROWS */
 };
 
 /* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the

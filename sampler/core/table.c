@@ -25,6 +25,7 @@
 #define MARK_ROWS_MAX 4096u
 #define THREADS_FIRST_BYTES (64u << 10)
 #define MODULES_FIRST_BYTES (256u << 10)
+#define SHRINK_MAX 3
 #define ARENA_FIRST_BYTES (1u << 20)
 #define ARENA_MAX_BYTES (8ULL << MP_KEY_STACK_BITS)
 
@@ -48,11 +49,12 @@ static uint64_t lay_table(struct mp_table *table, uint64_t offset, uint64_t budg
 }
 
 /* Device memory: few blocks, beside the host's millions. Returns the end offset. */
-static uint64_t lay_devices(struct mp_control *control, uint64_t at, uint64_t rest, uint64_t page) {
+static uint64_t lay_devices(struct mp_control *control, uint64_t at, uint64_t rest, uint64_t page,
+                            unsigned shrink) {
     control->domains_offset = at;
     at = round_up(at + MP_DOMAIN_ROWS * sizeof(struct mp_domain), page);
     control->device_lost_sites = (struct mp_level){.offset = at,
-                                                   .rows = DEVICE_LOST_SITE_ROWS,
+                                                   .rows = DEVICE_LOST_SITE_ROWS >> shrink,
                                                    .row_bytes = sizeof(struct mp_device_site_row)};
     at = round_up(at + mp_level_bytes(&control->device_lost_sites), page);
     control->marks_offset = at;
@@ -60,30 +62,42 @@ static uint64_t lay_devices(struct mp_control *control, uint64_t at, uint64_t re
     while (control->mark_rows * sizeof(struct mp_mark) > rest / 64)
         control->mark_rows /= 2;
     at = round_up(at + control->mark_rows * sizeof(struct mp_mark), page);
-    at = lay_table(&control->device_sites, at, rest / 32, DEVICE_SITE_ROWS,
+    at = lay_table(&control->device_sites, at, rest / 32, DEVICE_SITE_ROWS >> shrink,
                    sizeof(struct mp_device_site_row), page);
-    return lay_table(&control->device_live, at, rest / 16, DEVICE_LIVE_ROWS,
+    return lay_table(&control->device_live, at, rest / 16, DEVICE_LIVE_ROWS >> shrink,
                      sizeof(struct mp_device_live_row), page);
 }
 
+/* How often the first tables are halved. */
+static unsigned shrink_of(uint64_t limit_bytes) {
+    unsigned shrink = 0;
+    while (limit_bytes << shrink < MP_LIMIT_WHOLE_BYTES && shrink < SHRINK_MAX)
+        shrink++;
+    return shrink;
+}
+
 void mp_segment_layout(struct mp_control *control) {
+    unsigned shrink = shrink_of(control->limit_bytes);
     uint64_t page = control->page_bytes < MP_CONTROL_BYTES ? MP_CONTROL_BYTES : control->page_bytes;
     uint64_t at = page;
 
     control->threads_offset = at;
-    at = round_up(at + (uint64_t)MP_THREAD_ROWS * sizeof(struct mp_thread), page);
+    control->thread_rows = MP_THREAD_ROWS >> shrink;
+    at = round_up(at + control->thread_rows * sizeof(struct mp_thread), page);
     control->modules_offset = at;
-    at = round_up(at + (uint64_t)MP_MODULE_ROWS * sizeof(struct mp_module_row), page);
+    control->module_rows = MP_MODULE_ROWS >> shrink;
+    at = round_up(at + control->module_rows * sizeof(struct mp_module_row), page);
     control->lost_sites = (struct mp_level){
-        .offset = at, .rows = LOST_SITE_ROWS, .row_bytes = sizeof(struct mp_site_row)};
+        .offset = at, .rows = LOST_SITE_ROWS >> shrink, .row_bytes = sizeof(struct mp_site_row)};
     at = round_up(at + mp_level_bytes(&control->lost_sites), page);
 
     uint64_t rest = control->limit_bytes - at;
-    at = lay_table(&control->stack_index, at, rest / 20, STACK_INDEX_ROWS, 0, page);
-    at = lay_table(&control->sites, at, rest / 4, SITE_ROWS, sizeof(struct mp_site_row), page);
-    at = lay_table(&control->live, at, rest * 2 / 5, LIVE_ROWS, sizeof(struct mp_live_row) - 8,
+    at = lay_table(&control->stack_index, at, rest / 20, STACK_INDEX_ROWS >> shrink, 0, page);
+    at = lay_table(&control->sites, at, rest / 4, SITE_ROWS >> shrink, sizeof(struct mp_site_row),
                    page);
-    at = lay_devices(control, at, rest, page);
+    at = lay_table(&control->live, at, rest * 2 / 5, LIVE_ROWS >> shrink,
+                   sizeof(struct mp_live_row) - 8, page);
+    at = lay_devices(control, at, rest, page, shrink);
     control->arena_offset = at;
     uint64_t arena = (control->limit_bytes - at) / page * page;
     control->arena_bytes = arena < ARENA_MAX_BYTES ? arena : ARENA_MAX_BYTES;
@@ -95,8 +109,7 @@ static void copy_levels(struct mp_levels *to, const struct mp_table *from) {
     to->count = from->levels;
 }
 
-void mp_segment_attach(struct mp_segment *seg, void *base) {
-    const struct mp_control *c = base;
+void mp_segment_attach(struct mp_segment *seg, void *base, const struct mp_control *c) {
     *seg = (struct mp_segment){.base = base, .control = base};
     copy_levels(&seg->layout.stack_index, &c->stack_index);
     copy_levels(&seg->layout.sites, &c->sites);
@@ -106,6 +119,8 @@ void mp_segment_attach(struct mp_segment *seg, void *base) {
     seg->layout.arena_bytes = c->arena_bytes;
     seg->layout.threads_offset = c->threads_offset;
     seg->layout.modules_offset = c->modules_offset;
+    seg->layout.thread_rows = c->thread_rows;
+    seg->layout.module_rows = c->module_rows;
     seg->layout.page_bytes = c->page_bytes;
     copy_levels(&seg->layout.device_sites, &c->device_sites);
     copy_levels(&seg->layout.device_live, &c->device_live);
@@ -200,6 +215,10 @@ static int reserve_level(struct mp_segment *seg, int fd, struct mp_level *level)
     return reserve_now(seg, fd, level->offset, bytes, &level->reserved_bytes);
 }
 
+static uint64_t first_of(uint64_t rows, uint64_t row_bytes, uint64_t most) {
+    return rows * row_bytes < most ? rows * row_bytes : most;
+}
+
 int mp_segment_reserve_first(struct mp_segment *seg, int fd) {
     struct mp_control *c = seg->control;
     struct mp_table *tables[] = {&c->stack_index, &c->sites, &c->live};
@@ -213,10 +232,14 @@ int mp_segment_reserve_first(struct mp_segment *seg, int fd) {
     if (rc == 0)
         rc = reserve_now(seg, fd, c->arena_offset, arena, &c->arena_reserved_bytes);
     if (rc == 0)
-        rc = reserve_now(seg, fd, c->threads_offset, THREADS_FIRST_BYTES,
-                         &c->threads_reserved_bytes);
+        rc = reserve_now(
+            seg, fd, c->threads_offset,
+            first_of(seg->layout.thread_rows, sizeof(struct mp_thread), THREADS_FIRST_BYTES),
+            &c->threads_reserved_bytes);
     if (rc == 0)
-        rc = reserve_now(seg, fd, c->modules_offset, MODULES_FIRST_BYTES,
-                         &c->modules_reserved_bytes);
+        rc = reserve_now(
+            seg, fd, c->modules_offset,
+            first_of(seg->layout.module_rows, sizeof(struct mp_module_row), MODULES_FIRST_BYTES),
+            &c->modules_reserved_bytes);
     return rc;
 }

@@ -38,6 +38,8 @@ struct mp_layout {
     uint64_t arena_bytes;
     uint64_t threads_offset;
     uint64_t modules_offset;
+    uint32_t thread_rows;
+    uint32_t module_rows;
     uint64_t page_bytes;
     struct mp_levels device_sites;
     struct mp_levels device_live;
@@ -58,14 +60,21 @@ struct mp_segment {
 #define MP_LOST_SITES_LEVEL 15u
 #define MP_ROW_NONE UINT32_MAX
 
-/* INIT. Smallest file that can hold a capture, and the bound's granularity. */
-#define MP_LIMIT_MIN_BYTES (8ULL << 20)
+/* INIT. Smallest file that can hold a capture. Below MP_LIMIT_WHOLE_BYTES all first tables shrink with it. */
+#define MP_LIMIT_MIN_BYTES (1ULL << 20)
+#define MP_LIMIT_WHOLE_BYTES (8ULL << 20)
+
+/* INIT. The same where pages are so large that each table's rounding counts. */
+static inline uint64_t mp_limit_min_bytes(uint64_t page_bytes) {
+    return page_bytes <= 16384 ? MP_LIMIT_MIN_BYTES : 4 * MP_LIMIT_MIN_BYTES;
+}
 
 /* INIT. Fill in the tables of a fresh control page for a file of control->limit_bytes. */
 void mp_segment_layout(struct mp_control *control);
 
-/* INIT. Make *seg out of a fresh file mapped at `base`, whose control page has its layout. */
-void mp_segment_attach(struct mp_segment *seg, void *base);
+/* INIT. Make *seg out of a fresh file mapped at `base`, laid out as `control` says: the copy that nobody else
+ * can write to. */
+void mp_segment_attach(struct mp_segment *seg, void *base, const struct mp_control *control);
 
 /*
  * INIT. Reserve what a capture needs from its first sample on: the first level of each table, the

@@ -43,7 +43,7 @@ static bool row_reserved(struct mp_segment *seg, uint32_t row) {
     uint64_t end = ((uint64_t)row + 1) * sizeof(struct mp_thread);
     if (end > mp_load_acquire(&c->threads_reserved_bytes))
         mp_region_extend(seg, &c->arena_growing, seg->layout.threads_offset,
-                         (uint64_t)MP_THREAD_ROWS * sizeof(struct mp_thread),
+                         (uint64_t)seg->layout.thread_rows * sizeof(struct mp_thread),
                          &c->threads_reserved_bytes, 0);
     return end <= mp_load_acquire(&c->threads_reserved_bytes);
 }
@@ -53,7 +53,7 @@ uint32_t mp_thread_row(struct mp_segment *seg) {
         return mp_self.thread_row - 1;
     struct mp_control *c = seg->control;
     uint32_t row = mp_add_relaxed(&c->thread_count, 1) + 1;
-    if (row >= MP_THREAD_ROWS || !row_reserved(seg, row)) {
+    if (row >= seg->layout.thread_rows || !row_reserved(seg, row)) {
         mp_add_relaxed(&c->lost[MP_LOST_THREAD_FULL], 1);
         row = 0;
     } else {

@@ -26,6 +26,7 @@
 #define STOP_LIMIT_NS 2000000000ULL /* until a thread answers to PTRACE_INTERRUPT */
 #define RESCUE_LIMIT_NS 1000000000ULL
 #define RESCUES 5
+#define MAX_ERRNO 4095 /* of the kernel */
 
 const void *mp_inject_pad_code(void) {
     return mp_pad_code;
@@ -148,8 +149,10 @@ static int write_region(struct borrow *b) {
 static int divert(struct borrow *b, const struct mp_regs *regs) {
     b->region = mp_regs_region(regs);
     mp_held_reached(b, MP_STEP_PROTECTED);
-    if (mp_regs_result(regs) != 0)
+    if (mp_regs_result(regs) != 0) {
+        b->refused = MP_STEP_PROTECTED;
         return 0;
+    }
     int rc = write_region(b);
     if (rc == 0)
         rc = mp_held_enter(
@@ -162,6 +165,10 @@ static int divert(struct borrow *b, const struct mp_regs *regs) {
     return 0;
 }
 
+static bool is_error(long result) {
+    return result < 0 && result >= -MAX_ERRNO;
+}
+
 /* Look at one stop of a system call. *done: the thread is at the checkpoint, or diverted. */
 static int at_syscall(struct borrow *b, bool *done) {
     struct mp_regs regs;
@@ -172,8 +179,11 @@ static int at_syscall(struct borrow *b, bool *done) {
     uint64_t pc = mp_regs_pc(&regs);
     if (mp_regs_at_entry(&regs))
         return 0;
-    if (pc == mp_held_pad(b, mp_pad_mapped))
+    if (pc == mp_held_pad(b, mp_pad_mapped)) {
         mp_held_reached(b, MP_STEP_MAPPED);
+        if (is_error(mp_regs_result(&regs)))
+            b->refused = MP_STEP_MAPPED;
+    }
     if (pc == mp_held_pad(b, mp_pad_protected)) {
         rc = divert(b, &regs);
         *done = b->diverted;
@@ -347,6 +357,23 @@ static void restore_pad(struct borrow *b) {
     mp_held_reached(b, MP_STEP_PAD_RESTORED);
 }
 
+/* The thread is back, and there is no loader: why. */
+static int say_refusal(struct borrow *b) {
+    int error = (int)b->code;
+    if (b->refused == MP_STEP_NONE)
+        return mp_held_fail(b, error, "%s", strerror(-error));
+    bool forbidden = error == -EACCES || error == -EPERM;
+    b->job->step = b->refused;
+    if (b->refused == MP_STEP_MAPPED)
+        return mp_held_fail(b, forbidden ? -ENOTSUP : error, "it may map no new memory: %s",
+                            strerror(-error));
+    if (forbidden)
+        return mp_held_fail(b, -ENOTSUP,
+                            "it denies new executable memory (MDWE, systemd's "
+                            "MemoryDenyWriteExecute=)");
+    return mp_held_fail(b, error, "its new memory cannot be made executable: %s", strerror(-error));
+}
+
 static int visit(struct borrow *b) {
     int rc = write_pad(b);
     if (rc == 0)
@@ -369,7 +396,7 @@ static int visit(struct borrow *b) {
     restore_pad(b);
     if (b->gone_back && !b->made && b->code == 0)
         b->code = -ETIMEDOUT;
-    return b->code == 0 ? 0 : mp_held_fail(b, (int)b->code, "%s", strerror((int)-b->code));
+    return b->code == 0 ? 0 : say_refusal(b);
 }
 
 int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *frame) {

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #define SYSCALL_STOP (SIGTRAP | 0x80)
 
@@ -20,8 +19,8 @@ uint64_t mp_held_pad(const struct borrow *b, const unsigned char *label) {
 
 void mp_held_reached(struct borrow *b, uint32_t step) {
     b->job->step = step;
-    if (b->job->kill_at == step)
-        kill(getpid(), SIGKILL);
+    if (b->job->kill_at == step && b->job->kill_pid > 0)
+        kill(b->job->kill_pid, SIGKILL);
 }
 
 int mp_held_fail(struct borrow *b, int error, const char *format, ...) {

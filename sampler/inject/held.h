@@ -29,7 +29,8 @@ struct borrow {
     bool made;      /* the loader */
     bool gone_back; /* the thread, by itself */
     uint64_t region; /* 0: unmapped again */
-    long code;       /* 0: the loader was made; -errno */
+    uint32_t refused; /* enum mp_inject_step of the call for memory that was refused; 0: none */
+    long code;        /* 0: the loader was made; -errno */
 };
 
 /* The address in the target of a label of the pad. */

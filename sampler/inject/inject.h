@@ -91,11 +91,12 @@ struct mp_inject_job {
     uint32_t timeout_ms; /* for the whole */
     const void *plan; /* copied to the region; NULL: none */
     uint64_t plan_bytes;
-    uint32_t kill_at; /* TEST: enum mp_inject_step after which the controller dies */
+    uint32_t kill_at; /* TEST: enum mp_inject_step after which a process is killed, */
+    int32_t kill_pid; /* TEST: and which: the controller, or the target */
     uint32_t filtered; /* 1: it has seccomp filters, which must be read; 2: and need not be */
     void *unwinder; /* the engine's own, kept from one try to the next; NULL at first */
     /* results */
-    uint32_t step; /* how far it came */
+    uint32_t step; /* how far it came; MAPPED, PROTECTED: where the target may not have memory */
     uint32_t unsafe; /* enum mp_inject_unsafe, with -EAGAIN */
     uint32_t frame_count;
     uint64_t region; /* where the frame lies; 0: there is none */

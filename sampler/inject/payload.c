@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include "payload_syscall.h"
@@ -17,7 +18,9 @@
 #define DETACHED 1 /* PTHREAD_CREATE_DETACHED, the same in every glibc */
 #define LOADER_STACK_BYTES (1u << 20)
 #define ATTRIBUTE_BYTES 64 /* sizeof(pthread_attr_t): 56 on x86_64, 64 on aarch64 */
-#define MEMFD_CLOEXEC 1u
+#define MEMFD_FLAGS 3u /* MFD_CLOEXEC, MFD_ALLOW_SEALING */
+#define ADD_SEALS 1033 /* F_ADD_SEALS */
+#define ALL_SEALS 15   /* F_SEAL_SEAL, _SHRINK, _GROW, _WRITE */
 #define YIELDS 20000 /* some 10 ms */
 
 typedef int (*attr_init_fn)(void *);
@@ -26,6 +29,7 @@ typedef int (*create_fn)(void *, const void *, void *, void *);
 typedef void *(*dlopen_fn)(const char *, int);
 typedef void *(*dlsym_fn)(void *, const char *);
 typedef const char *(*dlerror_fn)(void);
+typedef int (*munmap_fn)(void *, size_t);
 typedef int (*attach_fn)(struct mp_attach_request *);
 
 __attribute__((visibility("hidden"))) void mp_payload_create(struct mp_payload_frame *frame);
@@ -113,20 +117,65 @@ static inline __attribute__((always_inline)) uint32_t fail(struct mp_payload_fra
     return what;
 }
 
+/* Room for the bytes of the library, where one is to be opened from memory. */
+static inline __attribute__((always_inline)) uint32_t make_room(struct mp_payload_frame *frame) {
+    if (frame->dlopen == 0 || frame->path[0] != 0)
+        return MP_FAILED_NOT;
+    long at = mp_syscall6(SYS_mmap, 0, (long)frame->library_bytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at < 0 && at > -4096)
+        return fail(frame, MP_FAILED_MEMORY, at);
+    frame->library = (uint64_t)at;
+    return MP_FAILED_NOT;
+}
+
 /* Nothing is opened or called before somebody outside has said so: it may have died meanwhile. */
-static inline __attribute__((always_inline)) uint32_t get_library(struct mp_payload_frame *frame) {
-    if (frame->dlopen != 0 && frame->path[0] == 0) {
-        long fd = mp_syscall4(SYS_memfd_create, (long)frame->memfd_name, MEMFD_CLOEXEC, 0, 0);
-        if (fd < 0)
-            return fail(frame, MP_FAILED_MEMFD, fd);
-        frame->fd = (int32_t)fd;
-    }
+static inline __attribute__((always_inline)) uint32_t
+await_library(struct mp_payload_frame *frame) {
+    uint32_t failure = make_room(frame);
+    if (failure != MP_FAILED_NOT)
+        return failure;
     reach(frame, MP_LOADER_WANTS_LIBRARY);
     if (!wait_for(frame, &frame->go) || __atomic_load_n(&frame->go, __ATOMIC_ACQUIRE) != 1)
         return fail(frame, MP_FAILED_WAIT, -ETIMEDOUT);
-    if (frame->fd >= 0)
-        name_of_fd(frame);
     return MP_FAILED_NOT;
+}
+
+/* Signals are blocked here: a limit on file sizes gives an error, not its signal. */
+static inline __attribute__((always_inline)) long write_whole(int fd, uint64_t from,
+                                                              uint64_t bytes) {
+    while (bytes > 0) {
+        long n = mp_syscall4(SYS_write, fd, (long)from, (long)bytes, 0);
+        if (n <= 0)
+            return n == 0 ? -EIO : n;
+        from += (uint64_t)n;
+        bytes -= (uint64_t)n;
+    }
+    return 0;
+}
+
+/* A memory file that nobody can change any more, with the bytes that came. */
+static inline __attribute__((always_inline)) uint32_t make_file(struct mp_payload_frame *frame) {
+    long fd = mp_syscall4(SYS_memfd_create, (long)frame->memfd_name, MEMFD_FLAGS, 0, 0);
+    if (fd < 0)
+        return fail(frame, MP_FAILED_MEMFD, fd);
+    frame->fd = (int32_t)fd;
+    long rc = write_whole(frame->fd, frame->library, frame->library_bytes);
+    if (rc != 0)
+        return fail(frame, MP_FAILED_MEMFD, rc);
+    mp_syscall4(SYS_fcntl, fd, ADD_SEALS, ALL_SEALS, 0);
+    name_of_fd(frame);
+    return MP_FAILED_NOT;
+}
+
+static inline __attribute__((always_inline)) uint32_t get_library(struct mp_payload_frame *frame) {
+    uint32_t failure = await_library(frame);
+    if (frame->library == 0)
+        return failure;
+    if (failure == MP_FAILED_NOT)
+        failure = make_file(frame);
+    ((munmap_fn)frame->munmap)((void *)frame->library, frame->library_bytes);
+    return failure;
 }
 
 static inline __attribute__((always_inline)) uint32_t open_library(struct mp_payload_frame *frame) {
@@ -146,6 +195,7 @@ static inline __attribute__((always_inline)) uint32_t open_library(struct mp_pay
  * it. */
 IN_PAYLOAD void *mp_payload_load(struct mp_payload_frame *frame) {
     frame->fd = -1;
+    frame->library = 0;
     reach(frame, MP_LOADER_STARTED);
     uint32_t failure = get_library(frame);
     if (failure == MP_FAILED_NOT && frame->dlopen != 0)

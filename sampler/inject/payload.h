@@ -8,6 +8,10 @@
  * kind, the *loader*, which opens the library and calls into it while the borrowed thread has long
  * gone back to its work.
  *
+ * The library comes through memory: the loader maps some, the controller writes the library's bytes there, and
+ * the loader makes a sealed memory file of them. So the controller opens nothing that the target names: what a
+ * hostile target says instead is an address in its own memory, and numbers.
+ *
  * Nothing here needs the controller to live on: left alone at any instruction, the borrowed thread
  * finds its way back by itself, and the loader gives up after PATIENCE_MS and removes the region.
  *
@@ -39,7 +43,7 @@
 enum mp_loader_stage {
     MP_LOADER_NONE = 0,
     MP_LOADER_STARTED = 1,
-    MP_LOADER_WANTS_LIBRARY = 2, /* `fd` is an empty memory file, or -1: fill it, set `go` */
+    MP_LOADER_WANTS_LIBRARY = 2, /* fill the memory at `library`, if there is any; set `go` */
     MP_LOADER_LOADING = 3,       /* in dlopen */
     MP_LOADER_CALLING = 4,       /* in mem_profiler_attach */
     MP_LOADER_DONE = 5,          /* `error` and the request say how; waits for `ack` */
@@ -48,11 +52,12 @@ enum mp_loader_stage {
 /* What an `error` of the loader belongs to. */
 enum mp_loader_failure {
     MP_FAILED_NOT = 0,
-    MP_FAILED_MEMFD = 1,  /* no memory file: error is -errno */
+    MP_FAILED_MEMFD = 1,  /* no memory file, or it could not be filled: error is -errno */
     MP_FAILED_WAIT = 2,   /* nobody filled it in time, or told to give up */
     MP_FAILED_DLOPEN = 3, /* text says why */
     MP_FAILED_SYMBOL = 4, /* the library has no such function */
     MP_FAILED_CALL = 5,   /* the function returned an error; the request has its text */
+    MP_FAILED_MEMORY = 6, /* no memory to receive the library: error is -errno */
 };
 
 /* The start of the region. The first words are read and written from outside while threads run. */
@@ -78,6 +83,8 @@ struct mp_payload_frame {
     uint64_t dlsym;
     uint64_t dlerror;
     uint64_t entry;
+    uint64_t library; /* out: where the library is to be written, of library_bytes; 0: nowhere */
+    uint64_t library_bytes;
     uint64_t dlopen_flags;
     uint64_t loader; /* mp_payload_loader as copied */
     int64_t nap[2];  /* a struct timespec: MP_NAP_NS */

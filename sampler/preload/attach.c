@@ -104,6 +104,8 @@ static int redirect(struct mp_attach_request *r) {
 static int begin(struct mp_attach_request *r) {
     struct mp_options options;
     bool preloaded = mp_startup_by_constructor();
+    if (mp_options_opted_out_at_start())
+        return refuse(r, -EPERM, "the process's environment says MEM_PROFILER_DISABLE");
     if (preloaded && attach.adopted != getpid() && !mp_startup_is_orphan())
         return refuse(r, -EALREADY, "the sampler has been in the process since its start");
     if (attach.attached == getpid())

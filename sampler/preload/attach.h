@@ -65,6 +65,7 @@ struct mp_attach_request {
  * why in one line:
  *   -EINVAL   unknown version, command or option
  *   -EBUSY    another call is at work
+ *   -EPERM    the program was started with MEM_PROFILER_DISABLE=1
  *   -EALREADY BEGIN after BEGIN, DETACH after DETACH, and RESCAN while not attached
  *   -ENOTSUP  allocations cannot be seen here: nothing was changed
  *   others    the segment could not be made, a page not opened: nothing was changed

@@ -3,6 +3,7 @@
  */
 #include "filter_watch.h"
 #include "local.h"
+#include "startup.h"
 
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -17,15 +18,23 @@ static void expect_filter(void) {
         __atomic_fetch_or(&c->controller_flags, MP_FLAG_SECCOMP, __ATOMIC_RELEASE);
 }
 
-static int watched_prctl(int option, long a, long b, long c, long d) {
+static void look_at(long option, long value) {
     if (option == PR_SET_SECCOMP)
         expect_filter();
+    if (option == PR_SET_DUMPABLE && value == 0)
+        mp_startup_withdraw();
+}
+
+static int watched_prctl(int option, long a, long b, long c, long d) {
+    look_at(option, a);
     return real_prctl(option, a, b, c, d);
 }
 
 static long watched_syscall(long number, long a, long b, long c, long d, long e, long f) {
-    if (number == SYS_seccomp || (number == SYS_prctl && a == PR_SET_SECCOMP))
+    if (number == SYS_seccomp)
         expect_filter();
+    if (number == SYS_prctl)
+        look_at((int)a, b);
     return real_syscall(number, a, b, c, d, e, f);
 }
 

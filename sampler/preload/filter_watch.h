@@ -1,5 +1,5 @@
 /*
- * filter_watch.h - notice that the program is about to put itself under a seccomp filter.
+ * filter_watch.h - notice that the program is about to put itself under a seccomp filter, or out of others' sight.
  *
  * Model: a filter may kill for any system call that the program did not make before, so from then
  * on no hook may make one (MP_FLAG_SECCOMP). A controller sees a filter in /proc at its next look;
@@ -7,6 +7,9 @@
  * of prctl and syscall, through which filters are set (libseccomp's too), are redirected to stand-
  * ins that look at the number, set the flag, and forward. A filter set by a system call instruction
  * of the program's own, or by a library opened later, is not noticed here.
+ *
+ * The same calls tell that the program makes itself undumpable (PR_SET_DUMPABLE), which a capture respects: the
+ * segment would show other processes of the user what the kernel hides from them.
  */
 #ifndef MP_FILTER_WATCH_H
 #define MP_FILTER_WATCH_H

@@ -7,13 +7,16 @@
 #include "table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define DEFAULT_MAX_MEMORY (256ULL << 20)
+#define PLAN_FD_MAX 1048576
 
 /* Where values come from: the environment, or lines of text that were cut into strings. */
 static const char *from_text;
@@ -34,6 +37,45 @@ static const char *value_of(const char *name) {
         if (strncmp(from_text + at, name, length) == 0 && from_text[at + length] == '=')
             return from_text + at + length + 1;
     return NULL;
+}
+
+static bool says_yes(const char *value) {
+    return *value != '\0' && strcmp(value, "0") != 0;
+}
+
+bool mp_options_opted_out(void) {
+    const char *value = getenv("MEM_PROFILER_DISABLE");
+    return value != NULL && says_yes(value);
+}
+
+/* Read a byte at a time from a small buffer: a variable may be of any length. */
+bool mp_options_opted_out_at_start(void) {
+    static const char wanted[] = "MEM_PROFILER_DISABLE=";
+    static char buffer[512];
+    char value[3] = "";
+    size_t matched = 0, kept = 0; /* of this variable; matched SIZE_MAX: it is another one */
+    bool found = false;
+    long n;
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/environ", O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    while (!found && (n = read(fd, buffer, sizeof buffer)) > 0) {
+        for (long i = 0; i < n && !found; i++) {
+            if (buffer[i] == '\0') {
+                found = matched == sizeof wanted - 1 && says_yes(value);
+                matched = kept = 0;
+                memset(value, 0, sizeof value);
+            } else if (matched == sizeof wanted - 1) {
+                if (kept < sizeof value - 1)
+                    value[kept++] = buffer[i];
+            } else {
+                matched =
+                    matched != SIZE_MAX && buffer[i] == wanted[matched] ? matched + 1 : SIZE_MAX;
+            }
+        }
+    }
+    close(fd);
+    return found;
 }
 
 /* Plain digits with an optional K, M or G (powers of 1024). */
@@ -105,7 +147,7 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
     if (value != NULL && *value != '\0' &&
         (!parse_bytes(value, &o->max_memory_bytes) || o->max_memory_bytes < MP_LIMIT_MIN_BYTES ||
          o->max_memory_bytes > 64ULL << 30))
-        return refuse(error, n, "MEM_PROFILER_MAX_MEMORY", value, "bytes from 8M to 64G");
+        return refuse(error, n, "MEM_PROFILER_MAX_MEMORY", value, "bytes from 1M to 64G");
     value = value_of("MEM_PROFILER_SEED");
     if (value != NULL && *value != '\0') {
         if (!parse_bytes(value, &o->seed))
@@ -164,6 +206,14 @@ static bool read_switch(const char *name, bool *on, char *error, size_t n) {
     return *on || strcmp(value, "0") == 0 || refuse(error, n, name, value, "0 or 1") == 0;
 }
 
+/* The number in "fd:N", -1 for anything else. The first three are the program's own. */
+static int plan_descriptor(const char *value) {
+    uint64_t fd;
+    if (value == NULL || strncmp(value, "fd:", 3) != 0 || !parse_bytes(value + 3, &fd))
+        return -1;
+    return fd > STDERR_FILENO && fd <= PLAN_FD_MAX ? (int)fd : -1;
+}
+
 static int read_words(struct mp_options *o, const char *exe, char *error, size_t n) {
     const char *value = value_of("MEM_PROFILER_DIR");
     if (value != NULL && *value != '\0') {
@@ -171,9 +221,7 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
             return refuse(error, n, "MEM_PROFILER_DIR", value, "an absolute path below 256 bytes");
         strcpy(o->dir, value);
     }
-    value = value_of("MEM_PROFILER_PLAN");
-    if (value != NULL && strlen(value) < sizeof o->plan)
-        strcpy(o->plan, value);
+    o->plan_fd = plan_descriptor(value_of("MEM_PROFILER_PLAN"));
     if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n) ||
         !read_switch("MEM_PROFILER_EXACT_PEAK", &o->exact_peak, error, n))
         return -EINVAL;

@@ -19,7 +19,7 @@ struct mp_options {
     bool seeded;
     uint64_t seed;            /* MEM_PROFILER_SEED, for tests */
     uint64_t max_memory_bytes; /* MEM_PROFILER_MAX_MEMORY; default 256 MiB */
-    char plan[256];           /* MEM_PROFILER_PLAN (plan_file.h); "": none */
+    int plan_fd;              /* MEM_PROFILER_PLAN=fd:N (plan_file.h); -1: none */
     unsigned devices;         /* MEM_PROFILER_DEVICE, bits of enum mp_backend; default all */
     bool devices_by_name;     /* it lists backends */
     char unwind[16];          /* MEM_PROFILER_UNWIND=cfi|fp|libgcc; empty: default */
@@ -30,6 +30,13 @@ struct mp_options {
  * line about the first unusable value in error[0..n): the target then runs unprofiled.
  */
 int mp_options_read(struct mp_options *options, const char *exe, char *error, size_t n);
+
+/* INIT, while the process has one thread. Does the environment say MEM_PROFILER_DISABLE=1? Then the sampler shall do
+ * nothing at all. Any value but 0 says so. */
+bool mp_options_opted_out(void);
+
+/* INIT. The same of the environment that the program was started with, while its other threads may change it. */
+bool mp_options_opted_out_at_start(void);
 
 /*
  * INIT. The same from `text`: "NAME=value" lines, names without MEM_PROFILER_. Those that speak about the start

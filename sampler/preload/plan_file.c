@@ -8,7 +8,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef F_GET_SEALS
+#define F_GET_SEALS 1034
+#define F_SEAL_SEAL 1
+#define F_SEAL_SHRINK 2
+#define F_SEAL_GROW 4
+#define F_SEAL_WRITE 8
+#endif
+
+#define ALL_SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 #define PLAN_BYTES_MAX                                                                             \
     (sizeof(struct mp_entry_plan) + MP_PLAN_ENTRIES_MAX * sizeof(struct mp_entry))
@@ -36,24 +48,46 @@ static bool relocate(struct mp_entry_plan *plan, size_t bytes) {
     return true;
 }
 
-int mp_plan_file_install(const char *path) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return -errno;
-    off_t end = lseek(fd, 0, SEEK_END); /* fails on what is no file */
-    if (end <= 0 || (size_t)end > PLAN_BYTES_MAX) {
-        close(fd);
-        return -EINVAL;
+/* Its size; 0: it is not what was promised. */
+static size_t sealed_bytes(int fd) {
+    struct stat st;
+    if (syscall(SYS_fstat, fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
+        st.st_size <= 0 || (uint64_t)st.st_size > PLAN_BYTES_MAX)
+        return 0;
+    long seals = syscall(SYS_fcntl, fd, F_GET_SEALS);
+    return seals >= 0 && (seals & ALL_SEALS) == ALL_SEALS ? (size_t)st.st_size : 0;
+}
+
+/* Read, not mapped: a page that the file has not got could not be had. */
+static bool read_whole(int fd, void *to, size_t bytes) {
+    for (size_t got = 0; got < bytes;) {
+        long n = syscall(SYS_pread64, fd, (char *)to + got, bytes - got, (long)got);
+        if (n <= 0)
+            return false;
+        got += (size_t)n;
     }
-    size_t bytes = (size_t)end;
-    struct mp_entry_plan *plan = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-    close(fd);
-    if (plan == MAP_FAILED)
-        return -errno;
+    return true;
+}
+
+static int install(struct mp_entry_plan *plan, size_t bytes) {
     struct mp_entry_counts counts = {0};
     char text[256];
-    int rc =
-        relocate(plan, bytes) ? mp_entry_install(plan, bytes, &counts, text, sizeof text) : -EINVAL;
-    munmap(plan, bytes);
+    return relocate(plan, bytes) ? mp_entry_install(plan, bytes, &counts, text, sizeof text)
+                                 : -EINVAL;
+}
+
+int mp_plan_file_install(int fd, bool keep) {
+    size_t bytes = sealed_bytes(fd);
+    if (bytes == 0)
+        return -EINVAL;
+    struct mp_entry_plan *plan =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int rc = plan == MAP_FAILED ? -errno : read_whole(fd, plan, bytes) ? 0 : -EIO;
+    if (!keep)
+        close(fd);
+    if (rc == 0)
+        rc = install(plan, bytes);
+    if (plan != MAP_FAILED)
+        munmap(plan, bytes);
     return rc;
 }

@@ -3,12 +3,18 @@
  */
 #include "segment_file.h"
 
+#include "cgroup.h"
+#include "directory.h"
+#include "quiet.h"
+#include "text.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -16,6 +22,19 @@
 #include <unistd.h>
 
 #define SWEEP_FILES 256 /* most files one start-up looks at */
+#define CGROUP_SHARE 16
+#define FREE_SHARE 4
+#define SIZE_STEP 0xffffULL
+
+/* Too large for the stack of a small thread that forks. */
+static struct {
+    struct mp_control made; /* becomes page 0 */
+    struct mp_control seen; /* of another segment */
+    char text[4096];
+    char name[64];
+} scratch;
+
+static const char *why; /* the latest failure, where -errno does not tell */
 
 /* Kernel calls by number: the C library's wrappers of these changed version or name over time. */
 static int sys_openat(int dir, const char *path, int flags, int mode) {
@@ -27,7 +46,7 @@ static int sys_fstat(int fd, struct stat *st) {
 }
 
 static long read_file(const char *path, char *buffer, size_t n) {
-    int fd = sys_openat(AT_FDCWD, path, O_RDONLY, 0);
+    int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
     if (fd < 0)
         return -1;
     size_t got = 0;
@@ -41,13 +60,22 @@ static long read_file(const char *path, char *buffer, size_t n) {
 
 /* Field 22 of a /proc/PID/stat: start time in ticks since boot; 0 when there is no such process. */
 static uint64_t start_ticks(const char *stat_path) {
-    char text[1024];
-    if (read_file(stat_path, text, sizeof text) <= 0)
+    if (read_file(stat_path, scratch.text, sizeof scratch.text) <= 0)
         return 0;
-    const char *p = strrchr(text, ')'); /* the command name may hold spaces and parentheses */
+    const char *p =
+        strrchr(scratch.text, ')'); /* the command name may hold spaces and parentheses */
     for (int field = 2; p != NULL && field < 22; field++)
         p = strchr(p + 1, ' ');
     return p ? strtoull(p + 1, NULL, 10) : 0;
+}
+
+static uint64_t start_ticks_of(uint32_t pid) {
+    char path[32];
+    struct mp_text name = {.buffer = path, .size = sizeof path};
+    mp_put(&name, "/proc/");
+    mp_put_number(&name, pid);
+    mp_put(&name, "/stat");
+    return start_ticks(path);
 }
 
 static uint64_t pidns_inode(void) {
@@ -65,106 +93,82 @@ void mp_read_exe(char *exe, size_t n) {
     exe[got > 0 ? got : 0] = '\0';
 }
 
-/* Memory limit of our cgroup (v2, else v1), or UINT64_MAX. */
-static uint64_t cgroup_limit_bytes(void) {
-    char text[1024], path[1200], *line;
-    if (read_file("/proc/self/cgroup", text, sizeof text) <= 0)
-        return UINT64_MAX;
-    const char *root = "/sys/fs/cgroup", *file = "memory.max";
-    line = strstr(text, "0::");
-    if (line != NULL) {
-        line += 3;
-    } else if ((line = strstr(text, ":memory:")) != NULL) {
-        line += 8;
-        root = "/sys/fs/cgroup/memory";
-        file = "memory.limit_in_bytes";
-    } else {
-        return UINT64_MAX;
-    }
-    line[strcspn(line, "\n")] = '\0';
-    snprintf(path, sizeof path, "%s%s/%s", root, strcmp(line, "/") == 0 ? "" : line, file);
-    char value[64];
-    if (read_file(path, value, sizeof value) <= 0 || value[0] < '0' || value[0] > '9')
-        return UINT64_MAX;
-    return strtoull(value, NULL, 10);
+static uint64_t smaller(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
 }
 
-/* The bound: the smallest of the option, 1/4 of the free space and 1/16 of the cgroup's limit. */
-static uint64_t limit_bytes(const struct mp_options *options, int fd) {
-    uint64_t limit = options->max_memory_bytes;
+/* Little room is no reason for no segment: what there is no room for is refused page by page. A file system that
+ * counts no blocks has no bound. */
+static uint64_t room_bytes(int fd) {
     struct statfs fs;
-    if (syscall(SYS_fstatfs, fd, &fs) == 0) {
-        uint64_t quarter = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize / 4;
-        limit = quarter < limit ? quarter : limit;
-    }
-    uint64_t cgroup = cgroup_limit_bytes() / 16;
-    limit = cgroup < limit ? cgroup : limit;
-    return (limit < MP_LIMIT_MIN_BYTES ? MP_LIMIT_MIN_BYTES : limit) & ~0xffffULL;
+    if (syscall(SYS_fstatfs, fd, &fs) != 0 || fs.f_blocks == 0)
+        return UINT64_MAX;
+    uint64_t share = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize / FREE_SHARE;
+    return share < MP_LIMIT_WHOLE_BYTES ? MP_LIMIT_WHOLE_BYTES : share;
 }
 
-/* Open (making it) the folder of this user, private and not a link. */
-static int open_folder(const struct mp_options *options) {
-    char path[MP_SEGMENT_PATH_MAX];
-    snprintf(path, sizeof path, "%s/mem_profiler.%u", options->dir, (unsigned)geteuid());
-    if (syscall(SYS_mkdirat, AT_FDCWD, path, 0700) != 0 && errno != EEXIST)
-        return -errno;
-    int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    if (fd < 0)
-        return -errno;
-    struct stat st;
-    if (sys_fstat(fd, &st) != 0 || st.st_uid != geteuid() || (st.st_mode & 077) != 0) {
-        close(fd);
-        return -EPERM;
-    }
-    return fd;
+static uint64_t file_size_limit(void) {
+    struct {
+        uint64_t now, most;
+    } limit;
+    if (syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) != 0)
+        return UINT64_MAX;
+    return limit.now;
+}
+
+/* The size of the file; 0, and `why` is set, where it would be too small. */
+static uint64_t limit_bytes(const struct mp_options *options, int fd,
+                            const struct mp_segment_place *place) {
+    static const struct mp_cgroup_places places = {.groups = "/proc/self/cgroup",
+                                                   .root = "/sys/fs/cgroup"};
+    uint64_t least = mp_limit_min_bytes(getauxval(AT_PAGESZ));
+    uint64_t limit = smaller(options->max_memory_bytes, room_bytes(fd));
+    uint64_t group = mp_cgroup_limit_bytes(&places) / CGROUP_SHARE, size = file_size_limit();
+    if (place->base != NULL)
+        limit = smaller(limit, place->bytes);
+    limit = smaller(limit, smaller(group, size)) & ~SIZE_STEP;
+    if (limit >= least)
+        return limit;
+    why = size < least    ? "the limit of file sizes (ulimit -f) leaves no room for a segment"
+          : group < least ? "the memory limit of the control group leaves no room for a segment"
+                          : "MEM_PROFILER_MAX_MEMORY leaves no room for a segment";
+    return 0;
 }
 
 /* Is the file a segment that nobody captured, or whose capture is in a file, of a process image of our pid namespace that is gone? */
-static bool unused_and_dead(int folder, const char *name, uint64_t own_ticks, uint64_t own_pidns) {
-    struct mp_control c;
-    int fd = sys_openat(folder, name, O_RDONLY | O_NOFOLLOW, 0);
+static bool unused_and_dead(int folder, const char *name) {
+    const struct mp_control *own = &scratch.made, *c = &scratch.seen;
+    int fd = sys_openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (fd < 0)
         return false;
-    long n = read(fd, &c, sizeof c);
+    long n = read(fd, &scratch.seen, sizeof scratch.seen);
     close(fd);
-    if (n != sizeof c || c.magic != MP_SEGMENT_MAGIC || c.capture_number != c.written_capture ||
-        c.pidns_inode != own_pidns)
+    if (n != sizeof *c || c->magic != MP_SEGMENT_MAGIC || c->capture_number != c->written_capture ||
+        c->pidns_inode != own->pidns_inode)
         return false;
-    if (c.pid == (uint32_t)getpid() && c.start_ticks == own_ticks)
+    if (c->pid == own->pid && c->start_ticks == own->start_ticks)
         return true; /* an image that this one replaced by exec */
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%u/stat", c.pid);
-    return start_ticks(path) != c.start_ticks;
+    return start_ticks_of(c->pid) != c->start_ticks;
 }
 
-struct kernel_dirent {
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-};
-
-static void sweep(int folder, uint64_t own_ticks, uint64_t own_pidns) {
-    _Alignas(8) char buffer[4096];
-    long n;
-    for (int seen = 0;
-         seen < SWEEP_FILES && (n = syscall(SYS_getdents64, folder, buffer, sizeof buffer)) > 0;) {
-        for (long at = 0; at < n; seen++) {
-            const struct kernel_dirent *d = (const struct kernel_dirent *)(buffer + at);
-            if (d->name[0] >= '0' && d->name[0] <= '9' &&
-                unused_and_dead(folder, d->name, own_ticks, own_pidns))
-                syscall(SYS_unlinkat, folder, d->name, 0);
-            at += d->reclen;
-        }
-    }
+static bool sweep_entry(const char *name, void *arg) {
+    int folder = *(const int *)arg;
+    if (name[0] >= '0' && name[0] <= '9' && unused_and_dead(folder, name))
+        syscall(SYS_unlinkat, folder, name, 0);
+    return false;
 }
 
 /* Create the file under the first exec count that is free. */
-static int create_file(int folder, struct mp_control *c, char *name, size_t n) {
+static int create_file(int folder) {
+    struct mp_control *c = &scratch.made;
     for (c->exec_count = 0; c->exec_count < 100000; c->exec_count++) {
-        snprintf(name, n, "%u-%llu-%u", c->pid, (unsigned long long)c->start_ticks, c->exec_count);
-        int fd = sys_openat(folder, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+        struct mp_text name = {.buffer = scratch.name, .size = sizeof scratch.name};
+        mp_put_number(&name, c->pid);
+        mp_put(&name, "-");
+        mp_put_number(&name, c->start_ticks);
+        mp_put(&name, "-");
+        mp_put_number(&name, c->exec_count);
+        int fd = sys_openat(folder, scratch.name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
         if (fd >= 0)
             return fd;
         if (errno != EEXIST)
@@ -180,18 +184,19 @@ static uint64_t clock_now(clockid_t clock) {
 }
 
 static void describe(struct mp_control *c, const char *exe) {
+    struct mp_text text = {.buffer = c->exe, .size = sizeof c->exe};
     c->magic = MP_SEGMENT_MAGIC;
     c->version = MP_SEGMENT_VERSION;
     c->header_bytes = sizeof *c;
     c->uid = (uint32_t)geteuid();
-    c->page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
+    c->page_bytes = (uint32_t)getauxval(AT_PAGESZ);
     c->depth_limit = MP_DEPTH_DEFAULT;
     c->gate = INT64_MIN;
     c->created_monotonic_ns = clock_now(CLOCK_MONOTONIC);
     c->created_realtime_ns = clock_now(CLOCK_REALTIME);
     read_file("/proc/self/comm", c->comm, sizeof c->comm);
     c->comm[strcspn(c->comm, "\n")] = '\0';
-    snprintf(c->exe, sizeof c->exe, "%s", exe);
+    mp_put(&text, exe);
     long n = read_file("/proc/self/cmdline", c->command, sizeof c->command);
     for (long i = 0; i + 1 < n; i++)
         if (c->command[i] == '\0')
@@ -200,10 +205,9 @@ static void describe(struct mp_control *c, const char *exe) {
 
 /* A seccomp filter is in force already: hooks must make no call of their own. */
 static bool is_filtered(void) {
-    char text[4096];
-    if (read_file("/proc/self/status", text, sizeof text) <= 0)
+    if (read_file("/proc/self/status", scratch.text, sizeof scratch.text) <= 0)
         return true;
-    const char *line = strstr(text, "\nSeccomp:");
+    const char *line = strstr(scratch.text, "\nSeccomp:");
     return line != NULL && line[strcspn(line, "012")] != '0';
 }
 
@@ -224,57 +228,97 @@ void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd) {
     return placed;
 }
 
-static int map_file(int fd, struct mp_control *c, struct mp_segment *seg,
-                    const struct mp_segment_place *place) {
-    if (place->base != NULL && c->limit_bytes > place->bytes)
-        c->limit_bytes = place->bytes;
-    c->limit_bytes = c->limit_bytes < MP_LIMIT_MIN_BYTES ? MP_LIMIT_MIN_BYTES : c->limit_bytes;
-    if (syscall(SYS_ftruncate, fd, (long)c->limit_bytes) != 0)
+/* Give the file its size and page 0: that must exist before it is written through the mapping, and whoever finds the
+ * mapping finds a segment. The limit of file sizes may have become smaller since it was read, and another process may cut
+ * the file. */
+static int fill_file(int fd, const struct mp_control *c) {
+    struct mp_quiet quiet;
+    mp_quiet_begin(&quiet);
+    long rc = syscall(SYS_ftruncate, fd, (long)c->limit_bytes);
+    if (rc == 0 && syscall(SYS_fallocate, fd, 0, 0L, (long)MP_CONTROL_BYTES) != 0)
+        rc = errno == EOPNOTSUPP ? 0 : -1; /* then writing to it is all that can be done */
+    long written = rc == 0 ? syscall(SYS_pwrite64, fd, c, sizeof *c, 0L) : -1;
+    mp_quiet_end(&quiet);
+    if (written < 0)
         return -errno;
-    if (syscall(SYS_fallocate, fd, 0, 0L, (long)MP_CONTROL_BYTES) != 0 && errno != EOPNOTSUPP)
-        return -errno; /* page 0 must exist before it is written through the mapping */
+    return written == (long)sizeof *c ? 0 : -EFBIG;
+}
+
+static int map_file(int fd, struct mp_segment *seg, const struct mp_segment_place *place) {
+    struct mp_control *c = &scratch.made;
+    mp_segment_layout(c);
+    int rc = fill_file(fd, c);
+    if (rc != 0)
+        return rc;
     void *base = mp_map_lazily(place->base, c->limit_bytes, MAP_SHARED | MAP_NORESERVE, fd);
     if (base == MAP_FAILED)
         return -errno;
-    mp_segment_layout(c);
-    memcpy(base, c, sizeof *c);
-    mp_segment_attach(seg, base);
+    mp_segment_attach(seg, base, c);
     return 0;
 }
 
-int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
-                      char path[MP_SEGMENT_PATH_MAX], int *fd,
-                      const struct mp_segment_place *place) {
-    struct mp_control c = {0};
-    char name[64];
-    int folder = open_folder(options);
-    if (folder < 0)
-        return folder;
-    c.pid = (uint32_t)getpid();
-    c.start_ticks = start_ticks("/proc/self/stat");
-    c.pidns_inode = pidns_inode();
-    sweep(folder, c.start_ticks, c.pidns_inode);
-    describe(&c, exe);
-    if (is_filtered())
-        c.controller_flags = MP_FLAG_SECCOMP;
-
-    int rc = *fd = create_file(folder, &c, name, sizeof name);
-    if (rc >= 0) {
-        c.limit_bytes = limit_bytes(options, *fd);
-        rc = map_file(*fd, &c, seg, place);
-        if (rc != 0) {
-            close(*fd);
-            syscall(SYS_unlinkat, folder, name, 0);
-        } else {
-            snprintf(path, MP_SEGMENT_PATH_MAX, "%s/mem_profiler.%u/%s", options->dir, c.uid, name);
-        }
+static void note_file(struct mp_segment_file *file, const struct mp_segment_folder *folder) {
+    struct mp_text path = {.buffer = file->path, .size = sizeof file->path};
+    struct stat st;
+    mp_put(&path, folder->path);
+    file->folder_length = (uint32_t)path.used;
+    mp_put(&path, "/");
+    mp_put(&path, scratch.name);
+    file->other_folder = folder->other;
+    if (sys_fstat(file->fd, &st) == 0) {
+        file->device = st.st_dev;
+        file->inode = st.st_ino;
     }
-    close(folder);
-    return rc < 0 ? rc : 0;
 }
 
-void mp_segment_discard_unused(const struct mp_segment *seg, const char *path) {
-    if (mp_load_acquire(&seg->control->capture_number) ==
+int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
+                      struct mp_segment_file *file, const struct mp_segment_place *place) {
+    struct mp_control *c = &scratch.made;
+    static struct mp_segment_folder folder;
+    why = NULL;
+    int rc = mp_segment_folder_open(&folder, options->dir);
+    if (rc != 0)
+        return rc;
+    memset(c, 0, sizeof *c);
+    c->pid = (uint32_t)getpid();
+    c->start_ticks = start_ticks("/proc/self/stat");
+    c->pidns_inode = pidns_inode();
+    mp_directory_each(folder.fd, SWEEP_FILES, sweep_entry, &folder.fd);
+    describe(c, exe);
+    if (is_filtered())
+        c->controller_flags = MP_FLAG_SECCOMP;
+
+    c->limit_bytes = limit_bytes(options, folder.fd, place);
+    rc = file->fd = c->limit_bytes != 0 ? create_file(folder.fd) : -EFBIG;
+    if (rc >= 0) {
+        note_file(file, &folder);
+        rc = map_file(file->fd, seg, place);
+        if (rc != 0) {
+            close(file->fd);
+            syscall(SYS_unlinkat, folder.fd, scratch.name, 0);
+        }
+    }
+    close(folder.fd);
+    return rc;
+}
+
+const char *mp_segment_why(int rc) {
+    return why != NULL ? why : strerror(-rc);
+}
+
+void mp_segment_discard_unused(const struct mp_segment *seg, const struct mp_segment_file *file) {
+    struct stat st;
+    if (mp_load_acquire(&seg->control->capture_number) !=
         mp_load_relaxed(&seg->control->written_capture))
-        syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+        return;
+    memcpy(scratch.text, file->path, file->folder_length);
+    scratch.text[file->folder_length] = '\0';
+    const char *name = file->path + file->folder_length + 1;
+    int folder = mp_segment_folder_again(scratch.text);
+    if (folder < 0)
+        return;
+    if (syscall(SYS_newfstatat, folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        st.st_dev == file->device && st.st_ino == file->inode)
+        syscall(SYS_unlinkat, folder, name, 0);
+    close(folder);
 }

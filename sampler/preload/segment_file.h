@@ -1,14 +1,16 @@
 /*
  * segment_file.h - making, sizing and removing this process's segment file.
  *
- * All functions are INIT: they run in the constructor, the destructor, or the atfork handler of a
- * followed child, and use system calls directly, so that no symbol newer than the oldest C library
- * served is needed.
+ * All functions are INIT: they run in the constructor, the destructor, the thread of an attach, or the atfork
+ * handler of a followed child, one at a time. They use system calls directly, so that no symbol newer than the
+ * oldest C library served is needed, and keep what is large in static memory: a thread that forks may
+ * have 16 KiB of stack, most of it in use.
  */
 #ifndef MP_SEGMENT_FILE_H
 #define MP_SEGMENT_FILE_H
 
 #include "options.h"
+#include "segment_folder.h"
 #include "table.h"
 
 #define MP_SEGMENT_PATH_MAX 384
@@ -19,18 +21,32 @@ struct mp_segment_place {
     uint64_t bytes;
 };
 
+/* The file that a segment lies in. */
+struct mp_segment_file {
+    int fd; /* the caller closes it */
+    bool other_folder; /* as struct mp_segment_folder */
+    uint32_t folder_length;
+    uint64_t device;
+    uint64_t inode;
+    char path[MP_SEGMENT_PATH_MAX];
+};
+
 /*
- * Create DIR/mem_profiler.<uid>/<pid>-<start ticks>-<n> with the smallest free n, lay its tables
- * out and map it, at `place`, whose size bounds it too. Removes on the way what dead processes left unused in that folder. On success
- * fills *seg and `path`, and *fd with a descriptor the caller closes; 0 or -errno, nothing is left
- * behind on failure.
+ * Create FOLDER/<pid>-<start ticks>-<n> with the smallest free n in this user's folder (segment_folder.h), lay
+ * its tables out and map it, at `place`, whose size bounds it too. Removes on the way what dead processes
+ * left unused in that folder. 0, and *seg and *file are filled; or -errno, and nothing is left behind.
+ *
+ * The size is the smallest of the option, 1/4 of the free space but no less than 8 MiB, 1/16 of the memory limit of
+ * the process's control groups, and the limit of file sizes; below MP_LIMIT_MIN_BYTES there is no segment.
  */
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
-                      char path[MP_SEGMENT_PATH_MAX], int *fd,
-                      const struct mp_segment_place *place);
+                      struct mp_segment_file *file, const struct mp_segment_place *place);
+
+/* One phrase about the latest failure of mp_segment_create(), which returned `rc`. */
+const char *mp_segment_why(int rc);
 
 /* Remove the file if no capture was started in it, or the last one has been written. */
-void mp_segment_discard_unused(const struct mp_segment *seg, const char *path);
+void mp_segment_discard_unused(const struct mp_segment *seg, const struct mp_segment_file *file);
 
 /*
  * INIT. As mmap() with PROT_READ|PROT_WRITE, but no page is made beforehand, even in a process that locked all

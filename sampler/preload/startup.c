@@ -19,10 +19,12 @@
 #include "modtab.h"
 #include "options.h"
 #include "plan_file.h"
+#include "quiet.h"
 #include "record.h"
 #include "redirect.h"
 #include "redirect_later.h"
 #include "segment_file.h"
+#include "text.h"
 #include "threads.h"
 
 #include <errno.h>
@@ -32,6 +34,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,25 +48,33 @@ extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 static struct {
     struct mp_options options;
     char exe[512];
-    char segment_path[MP_SEGMENT_PATH_MAX];
+    struct mp_segment_file file;
     enum mp_state state;
     char state_text[256];
     int64_t gate_at_fork;
     uint64_t rate_at_fork;
     uint32_t pid_at_fork;
     bool started;                  /* by the constructor */
+    bool withdrawn;                /* the program made itself undumpable */
     struct mp_segment_place place; /* of the segments of a process that was attached to */
     uint32_t captures;             /* number of the latest one in the segments before */
     uint32_t epoch;
 } process;
 
-static void say(const char *text) {
-    char line[1024];
-    int n =
-        snprintf(line, sizeof line, "mem_profiler: %s; %s runs unprofiled\n", text, process.exe);
-    if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0)
-        return; /* nobody listens: nothing else to tell */
+/* One line on the program's stderr: what is wrong, and what becomes of the program. */
+static void say(const char *text, const char *consequence) {
+    static char line[1024];
+    struct mp_text t = {.buffer = line, .size = sizeof line - 1};
+    mp_put(&t, "mem_profiler: ");
+    mp_put(&t, text);
+    mp_put(&t, "; ");
+    mp_put(&t, process.exe);
+    mp_put(&t, consequence);
+    line[t.used++] = '\n';
+    mp_quiet_write(STDERR_FILENO, line, t.used);
 }
+
+static const char unprofiled[] = " runs unprofiled";
 
 static uint64_t clock_now(clockid_t clock) {
     struct timespec t;
@@ -94,13 +105,17 @@ static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
     return 0;
 }
 
+static void put(char *to, size_t n, const char *text) {
+    struct mp_text t = {.buffer = to, .size = n};
+    mp_put(&t, text);
+}
+
 static void read_allocator(struct mp_control *c) {
     struct mp_module m;
     if (!mp_module_find((uintptr_t)mp_real.malloc, &m) || m.link_map == NULL)
         return;
     const char *name = ((const struct link_map *)m.link_map)->l_name;
-    snprintf(c->allocator, sizeof c->allocator, "%.*s", (int)sizeof c->allocator - 1,
-             name && *name ? name : process.exe);
+    put(c->allocator, sizeof c->allocator, name && *name ? name : process.exe);
 }
 
 static uint64_t random_seed(void) {
@@ -121,25 +136,24 @@ static void open_way(const struct mp_control *c) {
 
 /* Make the segment and open the hot path. `rate_bytes` 0: no capture yet. */
 static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) {
-    struct mp_segment seg;
-    int fd, rc = mp_segment_create(&process.options, process.exe, &seg, process.segment_path, &fd,
-                                   &process.place);
+    struct mp_segment *seg = &mp_local.segment; /* too large for the stack of a small thread */
+    int rc = mp_segment_create(&process.options, process.exe, seg, &process.file, &process.place);
     if (rc != 0)
         return rc;
-    struct mp_control *c = seg.control;
-    c->startup_flags = process.place.base != NULL ? MP_STARTUP_ATTACHED : 0;
+    struct mp_control *c = seg->control;
+    c->startup_flags = (process.place.base != NULL ? MP_STARTUP_ATTACHED : 0) |
+                       (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
     c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
     c->sampler_base = (uint64_t)(uintptr_t)__ehdr_start;
-    snprintf(c->unwinder, sizeof c->unwinder, "%s", mp_unwind_name());
-    snprintf(c->state_text, sizeof c->state_text, "%s", process.state_text);
+    put(c->unwinder, sizeof c->unwinder, mp_unwind_name());
+    put(c->state_text, sizeof c->state_text, process.state_text);
     read_allocator(c);
     mp_local.seed = random_seed();
-    mp_local.segment = seg;
     mp_store_release(&c->state, (uint32_t)process.state);
     if (capture && process.state == MP_STATE_READY)
-        rc = start_capture(&seg, fd, rate_bytes);
-    close(fd);
+        rc = start_capture(seg, process.file.fd, rate_bytes);
+    close(process.file.fd);
     mp_device_announce();
     if (process.state == MP_STATE_READY)
         open_way(c);
@@ -161,7 +175,7 @@ static void in_fork_child(void) {
     mp_redirect_after_fork();
     if (mp_local.segment.base != NULL) /* the kernel does not know MADV_WIPEONFORK */
         memset(&mp_local, 0, sizeof mp_local);
-    if (!process.options.follow_fork)
+    if (!process.options.follow_fork || process.withdrawn)
         return;
     int saved_errno = errno;
     memset(&mp_self, 0, sizeof mp_self);
@@ -196,8 +210,8 @@ static const char no_libgcc[] =
 static void choose_state(void) {
     char path[200];
     process.state = MP_STATE_READY;
-    bool planned =
-        process.options.plan[0] != '\0' && mp_plan_file_install(process.options.plan) == 0;
+    bool planned = process.options.plan_fd >= 0 &&
+                   mp_plan_file_install(process.options.plan_fd, process.options.follow_fork) == 0;
     if (mp_redirect_install(&mp_real, path, sizeof path) != 0 &&
         !(planned && mp_redirect_first_covered())) {
         process.state = MP_STATE_SHADOWED;
@@ -227,6 +241,32 @@ static bool opened_through_proc(void) {
     return path != NULL && strncmp(path, "/proc/", 6) == 0;
 }
 
+/* The kernel does not let other processes of this user look into a program whose file they may not read. */
+static bool is_dumpable(void) {
+    int dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0); /* 2: by root alone */
+    process.withdrawn = dumpable == 0 || dumpable == 2;
+    return !process.withdrawn;
+}
+
+/* What whoever asked for a capture has to know about its begin. */
+static void tell_start(int rc) {
+    static char text[1024];
+    struct mp_text t = {.buffer = text, .size = sizeof text};
+    if (rc == 0 && !process.file.other_folder)
+        return;
+    mp_put(&t, rc == 0 ? "no private folder for segments in " : "no capture in ");
+    mp_put(&t, process.options.dir);
+    if (rc != 0) {
+        mp_put(&t, ": ");
+        mp_put(&t, process.withdrawn ? "the process is not dumpable" : mp_segment_why(rc));
+    }
+    static char consequence[MP_SEGMENT_PATH_MAX + 32];
+    struct mp_text where = {.buffer = consequence, .size = sizeof consequence};
+    mp_put(&where, " is captured in ");
+    mp_put(&where, process.file.path);
+    say(text, rc == 0 ? consequence : unprofiled);
+}
+
 __attribute__((constructor)) static void start(void) {
     char error[384];
     if (getauxval(AT_SECURE) != 0 || opened_through_proc())
@@ -234,10 +274,14 @@ __attribute__((constructor)) static void start(void) {
     int saved_errno = errno;
     process.started = true;
     mp_hooks_resolve();
+    if (mp_options_opted_out()) {
+        errno = saved_errno;
+        return;
+    }
     mp_read_exe(process.exe, sizeof process.exe);
     int rc = mp_options_read(&process.options, process.exe, error, sizeof error);
     if (rc != 0)
-        say(error);
+        say(error, unprofiled);
     if (rc == 0 && !process.options.only_others) {
         wipe_on_fork();
         mp_hooks_name_frames();
@@ -246,12 +290,11 @@ __attribute__((constructor)) static void start(void) {
         mp_filter_watch_install();
         if (process.state == MP_STATE_READY)
             mp_device_start(process.options.devices, process.options.devices_by_name);
-        rc = open_segment(0, process.options.start, process.options.start_rate_bytes);
-        if (rc != 0 && process.options.start) {
-            snprintf(error, sizeof error, "no capture in %s: %s", process.options.dir,
-                     strerror(-rc));
-            say(error);
-        }
+        rc = is_dumpable()
+                 ? open_segment(0, process.options.start, process.options.start_rate_bytes)
+                 : -EPERM;
+        if (process.options.start)
+            tell_start(rc);
         pthread_atfork(before_fork, NULL, in_fork_child);
     }
     errno = saved_errno;
@@ -266,7 +309,7 @@ __attribute__((destructor)) static void stop(void) {
         return; /* a vfork child that calls exit() */
     mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
     if (!filtered)
-        mp_segment_discard_unused(seg, process.segment_path);
+        mp_segment_discard_unused(seg, &process.file);
 }
 
 bool mp_startup_by_constructor(void) {
@@ -342,7 +385,7 @@ int mp_startup_late_open(const struct mp_options *options, const char *installed
     rc = open_segment(0, false, 0);
     if (rc != 0) {
         fill_place(&process.place);
-        snprintf(text, n, "no segment in %s: %s", process.options.dir, strerror(-rc));
+        snprintf(text, n, "no segment in %s: %s", process.options.dir, mp_segment_why(rc));
     }
     return rc;
 }
@@ -354,8 +397,8 @@ void mp_startup_late_ready(void) {
     open_way(c);
 }
 
-void mp_startup_late_shut(void) {
-    struct mp_control *c = mp_local.segment.control;
+/* HOOK. */
+static void shut(struct mp_control *c) {
     mp_store_release(&mp_local.gate_offset, (intptr_t)0);
     int64_t gate = __atomic_exchange_n(&c->gate, MP_GATE_OFF, __ATOMIC_ACQ_REL);
     if (gate != MP_GATE_OFF)
@@ -363,10 +406,26 @@ void mp_startup_late_shut(void) {
                          clock_now(CLOCK_MONOTONIC));
 }
 
+void mp_startup_late_shut(void) {
+    shut(mp_local.segment.control);
+}
+
+void mp_startup_withdraw(void) {
+    struct mp_control *c = mp_local.segment.control;
+    process.withdrawn = true;
+    if (c == NULL)
+        return;
+    shut(c);
+    put(c->state_text, sizeof c->state_text, "the process made itself undumpable");
+    if (mp_load_relaxed(&c->capture_number) == 0)
+        mp_store_relaxed(&c->sampler_base, 0u); /* nobody needs to know where its code lies */
+    mp_store_release(&c->state, (uint32_t)MP_STATE_REFUSED);
+}
+
 void mp_startup_late_close(void) {
     learn_captures();
     mp_store_release(&mp_local.segment.control->state, (uint32_t)MP_STATE_EXITED);
-    mp_segment_discard_unused(&mp_local.segment, process.segment_path);
+    mp_segment_discard_unused(&mp_local.segment, &process.file);
     fill_place(&process.place);
     mp_filter_clear();
 }

@@ -16,6 +16,12 @@
 
 #include "options.h"
 
+/*
+ * HOOK. The program is about to make itself undumpable: nobody but root shall look into it any more. The capture that
+ * may be running ends, and no other begins, in this process or its fork children.
+ */
+void mp_startup_withdraw(void);
+
 /* Has the constructor started the sampler, as in a preloaded library? */
 bool mp_startup_by_constructor(void);
 

@@ -8,8 +8,8 @@
 
 static void open_segment_file(const char *path) {
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    CHECK(fd >= 0 && ftruncate(fd, MP_LIMIT_MIN_BYTES) == 0);
-    open_segment_in(fd, MP_LIMIT_MIN_BYTES);
+    CHECK(fd >= 0 && ftruncate(fd, MP_LIMIT_WHOLE_BYTES) == 0);
+    open_segment_in(fd, MP_LIMIT_WHOLE_BYTES);
     close(fd);
 }
 

@@ -49,7 +49,7 @@ static inline void open_segment_in(int fd, uint64_t limit_bytes) {
     control->page_bytes = 4096;
     control->gate = MP_GATE_OFF;
     mp_segment_layout(control);
-    mp_segment_attach(&mp_local.segment, base);
+    mp_segment_attach(&mp_local.segment, base, control);
     CHECK_EQ(mp_segment_reserve_first(&mp_local.segment, -1), 0);
     mp_local.seed = 12345;
     mp_local.gate_offset = (const char *)&control->gate - (const char *)&mp_gate_off;

@@ -26,7 +26,7 @@ static struct mp_segment new_segment(uint64_t limit_bytes) {
     control->limit_bytes = limit_bytes;
     control->page_bytes = 4096;
     mp_segment_layout(control);
-    mp_segment_attach(&seg, base);
+    mp_segment_attach(&seg, base, control);
     CHECK_EQ(mp_segment_reserve_first(&seg, -1), 0);
     return seg;
 }
@@ -150,7 +150,7 @@ static void test_stacks(void) {
 
 static void test_full_arena(void) {
     CASE("a full arena loses stacks, says so, and writes nothing outside");
-    struct mp_segment seg = new_segment(MP_LIMIT_MIN_BYTES);
+    struct mp_segment seg = new_segment(MP_LIMIT_WHOLE_BYTES);
     uintptr_t frames[128];
     bool is_new;
     uint32_t lost = 0;
@@ -192,7 +192,7 @@ static void test_sites(void) {
 
 static void test_captures_reuse_rows(void) {
     CASE("fifty captures of 1500 sites each do not fill the table");
-    struct mp_segment seg = new_segment(MP_LIMIT_MIN_BYTES);
+    struct mp_segment seg = new_segment(MP_LIMIT_WHOLE_BYTES);
     for (uint32_t capture = 1; capture <= 50; capture++) {
         uint32_t none = 0;
         for (uint32_t i = 0; i < 1500; i++) {
@@ -294,7 +294,7 @@ static void test_filter(void) {
 
 static void test_live_evicts_old_captures(void) {
     CASE("blocks of an old capture make room for new ones");
-    struct mp_segment seg = new_segment(MP_LIMIT_MIN_BYTES);
+    struct mp_segment seg = new_segment(MP_LIMIT_WHOLE_BYTES);
     uint32_t n = 8000, refused = 0;
     for (uint32_t capture = 1; capture <= 4; capture++)
         for (uint32_t i = 0; i < n; i++) {
@@ -391,6 +391,68 @@ static void test_guard(void) {
     mp_guard_leave(deep);
 }
 
+struct piece {
+    uint64_t offset, bytes;
+};
+
+static unsigned pieces_of(const struct mp_control *c, struct piece *out) {
+    const struct mp_table *tables[] = {&c->stack_index, &c->sites, &c->live, &c->device_sites,
+                                       &c->device_live};
+    unsigned n = 0;
+    out[n++] = (struct piece){0, sizeof *c};
+    out[n++] = (struct piece){c->threads_offset, c->thread_rows * sizeof(struct mp_thread)};
+    out[n++] = (struct piece){c->modules_offset, c->module_rows * sizeof(struct mp_module_row)};
+    out[n++] = (struct piece){c->lost_sites.offset, mp_level_bytes(&c->lost_sites)};
+    out[n++] = (struct piece){c->device_lost_sites.offset, mp_level_bytes(&c->device_lost_sites)};
+    out[n++] = (struct piece){c->domains_offset, MP_DOMAIN_ROWS * sizeof(struct mp_domain)};
+    out[n++] = (struct piece){c->marks_offset, c->mark_rows * sizeof(struct mp_mark)};
+    out[n++] = (struct piece){c->arena_offset, c->arena_bytes};
+    for (unsigned t = 0; t < 5; t++)
+        for (unsigned i = 0; i < tables[t]->levels; i++)
+            out[n++] =
+                (struct piece){tables[t]->level[i].offset, mp_level_bytes(&tables[t]->level[i])};
+    return n;
+}
+
+static void check_layout(uint64_t limit, uint32_t page) {
+    struct piece pieces[64];
+    struct mp_control c = {.limit_bytes = limit, .page_bytes = page};
+    mp_segment_layout(&c);
+    unsigned n = pieces_of(&c, pieces);
+    for (unsigned i = 0; i < n; i++) {
+        CHECK(pieces[i].bytes > 0 && pieces[i].offset + pieces[i].bytes <= limit);
+        for (unsigned j = 0; j < i; j++)
+            CHECK(pieces[i].offset + pieces[i].bytes <= pieces[j].offset ||
+                  pieces[j].offset + pieces[j].bytes <= pieces[i].offset);
+    }
+    CHECK(c.arena_bytes >= limit / 10 || c.arena_bytes == 8ULL << MP_KEY_STACK_BITS);
+    CHECK(limit < MP_LIMIT_WHOLE_BYTES || c.module_rows == MP_MODULE_ROWS);
+}
+
+static void test_layout(void) {
+    const uint32_t pages[] = {4096, 16384, 65536};
+    CASE("every table of a file of any size lies inside it, and touches no other");
+    for (unsigned p = 0; p < 3; p++)
+        for (uint64_t limit = mp_limit_min_bytes(pages[p]); limit < 64ULL << 30;
+             limit += 0x10000 + ((limit / 7) & ~0xffffULL))
+            check_layout(limit, pages[p]);
+    CASE("the smallest file holds a capture");
+    struct mp_segment seg = new_segment(MP_LIMIT_MIN_BYTES);
+    uint32_t refused = 0;
+    for (uint32_t i = 0; i < 1000; i++) {
+        uintptr_t frames[8] = {i, 1, 2, 3, 4, 5, 6, 7};
+        bool is_new;
+        uint32_t stack = mp_stack_intern(&seg, frames, 8, 0, 0, &is_new);
+        struct mp_live_block row = {.site_key = mp_site_key(stack, 64, 0, 0, 1)};
+        refused += stack < MP_STACK_LOST_MAX;
+        refused += mp_site_intern(&seg, row.site_key) == MP_SITE_NONE;
+        refused += !mp_live_add(&seg, (void *)(uintptr_t)(0x100000 + 64 * i), &row, 1);
+    }
+    CHECK(refused < 100);
+    mp_filter_clear();
+    drop_segment(&seg);
+}
+
 int main(void) {
     mp_stack_init(NULL);
     test_logarithm();
@@ -400,6 +462,7 @@ int main(void) {
     test_size_classes();
     test_stacks();
     test_full_arena();
+    test_layout();
     test_sites();
     test_captures_reuse_rows();
     test_live();

@@ -129,7 +129,7 @@ static void test_sampling(void) {
 
 static void test_limits(void) {
     CASE("a full table loses blocks and says so; a full table of sites loses stacks only");
-    open_segment(MP_LIMIT_MIN_BYTES);
+    open_segment(MP_LIMIT_WHOLE_BYTES);
     begin_capture(1, 1);
     uint32_t domain = mp_domain_intern("hal", 0, MP_MEMORY_DEVICE), n = 30000;
     for (uint32_t i = 0; i < n; i++)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,10 @@ def address_space(pid: int, more_bytes: int) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("more_bytes", "message"),
-    [(64 << 10, "Cannot allocate memory"), (800 << 10, "can make no new thread")],
+    [
+        (64 << 10, "map no new memory: Cannot allocate memory"),
+        (800 << 10, "can make no new thread"),
+    ],
 )
 def test_no_memory_for_the_region_or_for_a_thread(
     more_bytes: int, message: str, segments_here: Path
@@ -129,3 +133,32 @@ def test_a_loader_that_gets_no_answer_gives_up_by_itself(
         with pytest.raises(TargetBusy, match=r"gives up|did not answer"):
             attaching.attach(target.pid)
         await_threads(target.pid, 1)
+
+
+def deny_executable_memory() -> None:
+    """For the time between fork and exec: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)."""
+    ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)
+
+
+def mdwe_is_known() -> bool:
+    """Whether the kernel has it (since 6.3)."""
+    return int(ctypes.CDLL(None).prctl(66, 0, 0, 0, 0)) >= 0
+
+
+@pytest.mark.skipif(not mdwe_is_known(), reason="the kernel has no MDWE")
+def test_a_process_that_denies_new_executable_memory_is_told_so(segments_here: Path) -> None:
+    with Unprepared(
+        [build("registers.c")], segments_here, preexec_fn=deny_executable_memory
+    ) as target:
+        assert target.line() == "ready"
+        before, masks = mappings(target.pid), signal_masks(target.pid, 1)
+        with pytest.raises(TargetUnsupported) as refused:
+            attaching.attach(target.pid)
+        assert str(refused.value) == (
+            f"pid {target.pid}: it denies new executable memory"
+            " (MDWE, systemd's MemoryDenyWriteExecute=)"
+        )
+        assert mappings(target.pid) == before
+        assert signal_masks(target.pid, 1) == masks
+        assert target.ask("hello").startswith("same")
+        target.finish()

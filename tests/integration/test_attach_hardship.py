@@ -30,7 +30,8 @@ from sampler_run import build
 __all__ = ["segments_here"]
 
 NOBODY = 65534
-MEMFD_CREATE, CLONE3, MUNMAP, UNUSED = 319, 435, 11, 500
+MEMFD_CREATE, CLONE3, UNUSED = 319, 435, 500
+MMAP, MPROTECT, MUNMAP = 9, 10, 11
 x86_64_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86_64")
 
 
@@ -210,7 +211,11 @@ def test_a_filter_that_would_kill_is_seen_beforehand(action: str, segments_here:
 @x86_64_only
 def test_a_filter_that_refuses_is_coped_with_or_told(segments_here: Path) -> None:
     filtered = build("filtered.c")
-    for number, fails in ((UNUSED, ""), (MEMFD_CREATE, ""), (CLONE3, "no new thread")):
+    refusals = {
+        UNUSED: "", MEMFD_CREATE: "", CLONE3: "no new thread", MMAP: "may map no new memory",
+        MPROTECT: "denies new executable memory",
+    }  # fmt: skip
+    for number, fails in refusals.items():
         with Unprepared([filtered, "errno", str(number)], segments_here) as target:
             assert target.line() == "ready"
             if fails:

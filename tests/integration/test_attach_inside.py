@@ -38,7 +38,7 @@ from sampler_run import (
     segments,
 )
 
-EALREADY, EINVAL, ENOENT, ENOTSUP = 114, 22, 2, 95
+EALREADY, EFBIG, EINVAL, ENOTSUP = 114, 27, 22, 95
 EXITED = 4
 RTLD_LAZY, RTLD_NOW, RTLD_DEEPBIND = 1, 2, 8
 LAZY = ("-Wl,-z,relro,-z,lazy",)
@@ -391,7 +391,7 @@ def test_the_library_does_nothing_until_it_is_told_to(folder: Path) -> None:
     ("options", "code", "words"),
     [
         ("UNWIND=dwarf", EINVAL, "MEM_PROFILER_UNWIND=dwarf: expected cfi, fp or libgcc"),
-        ("MAX_MEMORY=1K", EINVAL, "MEM_PROFILER_MAX_MEMORY=1K: expected bytes from 8M to 64G"),
+        ("MAX_MEMORY=1K", EINVAL, "MEM_PROFILER_MAX_MEMORY=1K: expected bytes from 1M to 64G"),
         ("UNWIND=libgcc", EINVAL, "libgcc_s"),
     ],
 )
@@ -409,12 +409,27 @@ def test_what_cannot_be_is_said_and_changes_nothing(
         assert target.begin().result == -EALREADY
 
 
-def test_a_folder_that_is_not_there_is_said(folder: Path) -> None:
+def test_a_folder_that_is_not_there_is_replaced_by_the_usual_one(folder: Path) -> None:
+    place = Path("/dev/shm")
     with steps(folder) as target:
         target.folder = folder / "missing"
+        assert target.begin().result == 0
+        assert len([*place.glob(f"mem_profiler.*/{target.pid}-*")]) == 1
+        assert target.detach().result == 0
+        assert [*place.glob(f"mem_profiler.*/{target.pid}-*")] == []
+
+
+def test_a_limit_of_file_sizes_kills_nobody(folder: Path) -> None:
+    with steps(folder) as target:
+        target.rescan()
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.prlimit(target.pid, resource.RLIMIT_FSIZE, (1000, most))
         answer = target.begin()
-        assert (answer.result, answer.patched) == (-ENOENT, 0)
-        assert answer.text == f"no segment in {target.folder}: No such file or directory"
+        assert (answer.result, answer.patched) == (-EFBIG, 0)
+        assert answer.text.endswith("(ulimit -f) leaves no room for a segment")
+        resource.prlimit(target.pid, resource.RLIMIT_FSIZE, (3 << 20, most))
+        assert target.begin().result == 0
+        assert segments(folder)[0].stat().st_size == 3 << 20
 
 
 def test_no_room_for_the_segment_is_said(folder: Path) -> None:

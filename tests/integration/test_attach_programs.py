@@ -253,7 +253,7 @@ def test_postgresql_fails_no_transaction(segments_here: Path, tmp_path: Path) ->
     server = Postgres(folder)
     try:
         server.run("pgbench", "-h", folder, "-i", "-q", "-s", "1", "postgres")
-        arguments = ("pgbench", "-h", folder, "-n", "-T", "7", "-c", "2", "postgres")
+        arguments = ("pgbench", "-h", folder, "-n", "-T", "300", "-c", "2", "postgres")
         with subprocess.Popen(
             server.command(*arguments), cwd=folder, stdout=subprocess.PIPE, text=True
         ) as load:
@@ -263,6 +263,7 @@ def test_postgresql_fails_no_transaction(segments_here: Path, tmp_path: Path) ->
             first, second = server.backends()[:2]
             heap = captured(first, tmp_path)
             attach_and_detach(second, 5)
+            load.send_signal(signal.SIGALRM)  # as when its time is over
             output, _ = load.communicate(timeout=WAIT_S)
         assert load.returncode == 0
         assert "number of failed transactions: 0 " in output

@@ -316,3 +316,32 @@ def test_capture_numbers_end_before_they_overflow(stepper: Path) -> None:
         done = run_command("start", target.pid)
         assert done.returncode == 4
         assert "restart it" in done.stderr
+
+
+def test_a_controller_that_needs_too_much_memory_ends_the_capture_and_says_so(
+    stepper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEM_PROFILER_CONTROLLER_MEMORY", "1M")
+    with Stepper(stepper) as target:
+        done = run_command("-s", "60", "-c", "1", "-p", target.pid, "-o", tmp_path / "x")
+        assert done.returncode == 0, done.stderr
+        heap = written(done.stdout)
+        assert heap.header["end"] == "stopped"
+        assert "more memory than it may have" in heap.header["notes"][0]
+        assert heap.header["controller"]["peak_rss_bytes"] > 1 << 20
+        assert heap.header["controller"]["cpu_s"] > 0
+        assert not capturing(target.pid)
+
+
+def test_who_asks_often_enough_does_not_wait_for_the_file(
+    stepper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mem_cli.mem_profiler import Stop
+
+    raised: list[int] = []
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
+    stop = Stop()
+    for _ in range(3):
+        stop(signal.SIGINT, None)
+    assert (stop.asked(), raised) == (True, [signal.SIGINT])

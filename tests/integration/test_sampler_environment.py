@@ -13,7 +13,7 @@ from sampler_run import SAMPLER, Counts, build, environment, only_counted, run, 
 
 BAD = {
     "START": ["0", "-1", "x", "1024x", "2G", "99999999999999999999", " 1024", "1.5"],
-    "MAX_MEMORY": ["0", "1M", "65G", "lots"],
+    "MAX_MEMORY": ["0", "1023K", "65G", "lots"],
     "FOLLOW_FORK": ["2", "yes", "01"],
     "SEED": ["x", "-1"],
     "DIR": ["relative/folder", "/" + "x" * 300],
@@ -39,6 +39,7 @@ def test_an_unusable_value_is_one_line_and_the_program_runs(
     [
         ("START", "1k"),
         ("START", "1G"),
+        ("MAX_MEMORY", "1M"),
         ("MAX_MEMORY", "8M"),
         ("FOLLOW_FORK", "1"),
         ("SEED", "0"),

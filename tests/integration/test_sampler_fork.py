@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,22 @@ def test_a_shell_wrapper_that_executes_ends_as_the_program(folder: Path) -> None
     assert result.returncode == 0, result.stderr
     found = [Counted.read(path) for path in segments(folder)]
     assert Counts(51, 1020, 50, 1000) in [counted.by("alloc_child") for counted in found]
+
+
+FORK_STACK_MAX_BYTES = 1536  # below the function that runs fork handlers
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_thread_with_the_smallest_stack_may_fork(folder: Path, taken: bool) -> None:
+    """Also where another folder for segments has to be found."""
+    if taken:
+        (folder / f"mem_profiler.{os.geteuid()}").write_bytes(b"")
+    program = build("small_stack.c", "-Wl,-z,now")  # no lazy binding, which needs more
+    plain = run([program], environment(folder) | {"LD_PRELOAD": ""})
+    result = run([program], environment(folder, rate=1, follow_fork="1"))
+    assert (result.returncode, len(result.stderr.splitlines())) == (0, int(taken))
+    depth, parent = result.stdout.split()
+    assert parent == "parent"
+    assert int(depth) - int(plain.stdout.split()[0]) <= FORK_STACK_MAX_BYTES
+    counted = [Counted.read(path) for path in segments(folder)]
+    assert Counts(21, 441, 21, 441) in [child.by("alloc_in_child") for child in counted]

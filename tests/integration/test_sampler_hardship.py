@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler import layout
+from mem_profiler import layout, leftovers
 from mem_profiler.segment import Segment
 from sampler_run import (
     SAMPLER,
@@ -182,15 +183,16 @@ def test_what_killed_processes_left_unused_is_swept_by_the_next(folder: Path) ->
     assert segments(folder) == []
 
 
-def test_a_shell_that_ends_without_destructors_leaves_nothing_after_a_sweep(folder: Path) -> None:
+def test_a_shell_that_ends_without_destructors_leaves_nothing_after_a_sweep(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dash = shutil.which("dash")
     if dash is None:
         pytest.skip("dash is not installed")
-    from mem_profiler import discovery
-
     result = run([dash, "-c", "for i in 1 2 3 4 5 6; do /bin/true; done"], environment(folder))
     assert result.returncode == 0
-    assert discovery.sweep(discovery.in_folders([folder])) == []
+    monkeypatch.setenv("MEM_PROFILER_DIR", str(folder))
+    assert leftovers.sweep(leftovers.in_folders()) == []
     assert segments(folder) == []
 
 
@@ -230,32 +232,6 @@ def test_a_forged_control_page_does_not_break_the_target(folder: Path, seed: int
         target.finish()
 
 
-def test_a_folder_that_others_may_write_is_not_trusted(folder: Path) -> None:
-    own = folder / f"mem_profiler.{os.geteuid()}"
-    own.mkdir()
-    own.chmod(0o777)
-    result = run([build("blocks.c")], environment(folder, rate=1), input="")
-    assert (result.returncode, result.stdout) == (0, "ready\n")
-    assert "no capture in" in result.stderr
-    assert list(own.iterdir()) == []
-
-
-def test_a_folder_that_is_a_link_is_not_followed(folder: Path, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir(mode=0o700)
-    (folder / f"mem_profiler.{os.geteuid()}").symlink_to(elsewhere)
-    result = run([build("blocks.c")], environment(folder, rate=1), input="")
-    assert (result.returncode, result.stdout) == (0, "ready\n")
-    assert list(elsewhere.iterdir()) == []
-
-
-def test_a_missing_folder_costs_one_line_only_when_a_capture_was_asked_for(tmp_path: Path) -> None:
-    for rate, lines in ((None, 0), (1, 1)):
-        result = run([build("blocks.c")], environment(tmp_path / "none", rate=rate), input="")
-        assert (result.returncode, result.stdout) == (0, "ready\n")
-        assert len(result.stderr.splitlines()) == lines
-
-
 def test_segments_are_private(folder: Path) -> None:
     with Target([build("blocks.c")], environment(folder)) as target:
         target.line()
@@ -277,3 +253,20 @@ def test_a_process_that_drops_its_rights_goes_on_counting(folder: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "500\n"), result.stderr
     assert only_counted(folder).total().blocks > 500
     assert SAMPLER.exists()
+
+
+def deny_executable_memory() -> None:
+    """For the time between fork and exec: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN)."""
+    ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)
+
+
+def test_a_program_that_denies_new_executable_memory_is_captured_from_its_start(
+    folder: Path,
+) -> None:
+    with Target(
+        [build("blocks.c")], environment(folder, rate=1), preexec_fn=deny_executable_memory
+    ) as target:
+        assert target.line() == "ready"
+        assert target.ask("alloc 1000 8") == "done"
+        assert target.counted().by("alloc_kept").blocks == 1000
+        target.finish()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
+import mmap
 import os
+import signal
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mem_parser.errors import TargetBusy, TargetUnsupported
 from mem_parser.symbols.elf import ElfImage
 from mem_profiler import procfs
-from mem_profiler.attach import threads
-from mem_profiler.attach.images import Image, images_of, program_of
+from mem_profiler.attach import images, picture, threads
+from mem_profiler.attach.images import Budget, Image, images_of, program_of
 from mem_profiler.attach.memory import Memory
 
 NAMES = ("malloc", "free", "dlopen", "pthread_create", "memcpy", "no_such_function", "")
@@ -69,7 +74,7 @@ class Forged:
     """The memory of this process with some words of it changed."""
 
     def __init__(self, real: Memory, changes: dict[int, int]) -> None:
-        self.real, self.changes = real, changes
+        self.real, self.changes, self.pid = real, changes, real.pid
 
     def try_read(self, address: int, size: int) -> bytes | None:
         if size > 1 << 27:
@@ -117,3 +122,122 @@ def test_a_wait_without_a_limit_comes_first(monkeypatch: pytest.MonkeyPatch) -> 
     assert threads._has_limit(epoll, arguments)
     assert not threads._has_limit(epoll, [*arguments[:3], none, *arguments[4:]])
     assert not threads._has_limit(threads.FUTEX, arguments)
+
+
+# A file that is all traps: its chains of symbols end nowhere, its tables are as long as it is.
+FORGED_BYTES = 4 << 20
+SYMBOLS_AT, HASH_AT, STRINGS_AT = 0x1000, 0x200000, 0x380000
+
+
+def forged_file() -> bytes:
+    """An ELF library whose one hash chain has every word, of every name that is looked for."""
+    data = bytearray(FORGED_BYTES)
+    data[:16] = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    struct.pack_into("<HHIQQQIHHHHHH", data, 16, 3, 62, 1, 0, 64, 0, 0, 64, 56, 3, 64, 0, 0)
+    headers = [
+        (1, 5, 0, 0, 0, FORGED_BYTES, FORGED_BYTES, 4096),
+        (2, 6, 0x800, 0x800, 0, 0x100, 0x100, 8),
+        (4, 4, SYMBOLS_AT, SYMBOLS_AT, 0, FORGED_BYTES - SYMBOLS_AT, 0, 4),  # a note without end
+    ]
+    for i, header in enumerate(headers):
+        struct.pack_into("<IIQQQQQQ", data, 64 + 56 * i, *header)
+    tags = [
+        (5, STRINGS_AT), (10, FORGED_BYTES - STRINGS_AT), (6, SYMBOLS_AT), (0x6FFFFEF5, HASH_AT),
+        (23, SYMBOLS_AT), (2, FORGED_BYTES - SYMBOLS_AT), (20, 7), (0, 0),
+    ]  # fmt: skip
+    for i, tag in enumerate(tags):
+        struct.pack_into("<QQ", data, 0x800 + 16 * i, *tag)
+    struct.pack_into("<IIIII", data, HASH_AT, 1, 0, 0, 0, 1)
+    words = (STRINGS_AT - HASH_AT - 20) // 4
+    data[HASH_AT + 20 : HASH_AT + 20 + 4 * words] = struct.pack("<I", 2) * words
+    return bytes(data)
+
+
+@contextlib.contextmanager
+def process_of_traps(file: Path, times: int) -> Iterator[int]:
+    """A process of ours that maps a forged file as code at many places."""
+    file.write_bytes(forged_file())
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            fd = os.open(file, os.O_RDONLY)
+            shown = mmap.PROT_READ | mmap.PROT_EXEC
+            kept = [mmap.mmap(fd, 0, mmap.MAP_PRIVATE, shown) for _ in range(times)]
+            os.write(tell, b"!")
+            while kept:
+                signal.pause()
+        finally:
+            os._exit(1)
+    os.close(tell)
+    try:
+        assert os.read(ready, 1) == b"!", "the child failed"
+        yield pid
+    finally:
+        os.close(ready)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_chains_without_end_are_followed_no_further_than_the_symbols_go(tmp_path: Path) -> None:
+    with process_of_traps(tmp_path / "trap.so", 1) as pid, Memory(pid) as memory:
+        [trap] = [i for i in images_of(procfs.maps(pid), memory) if i.name == "trap.so"]
+        began = time.monotonic()
+        for _ in range(60):
+            assert trap.find("malloc") == []
+        assert trap.slot_of(("malloc", "free")) == 0
+        assert time.monotonic() - began < 10
+        assert len(trap.build_id) <= 64
+
+
+def test_a_process_that_is_all_traps_is_pictured_or_refused_in_time(tmp_path: Path) -> None:
+    with process_of_traps(tmp_path / "trap.so", 30) as pid, Memory(pid) as memory:
+        began = time.monotonic()
+        with contextlib.suppress(TargetUnsupported, TargetBusy):
+            picture.take(pid, memory)
+        for image in images_of(procfs.maps(pid), memory):
+            image.slot_of(("malloc", "free"))
+        assert time.monotonic() - began < 60
+
+
+def test_more_images_than_any_program_has_are_refused(tmp_path: Path) -> None:
+    refused = pytest.raises(TargetUnsupported, match="maps code of more than 4096 programs")
+    with process_of_traps(tmp_path / "trap.so", 4200) as pid, Memory(pid) as memory, refused:
+        images_of(procfs.maps(pid), memory)
+
+
+def test_what_a_look_may_cost_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = Budget("pid 5", reads=2)
+    reads.spend(1)
+    reads.spend(1)
+    with pytest.raises(TargetUnsupported, match="pid 5: the tables"):
+        reads.spend(1)
+    with pytest.raises(TargetUnsupported, match="larger than any"):
+        Budget("pid 5", size_bytes=100).spend(101)
+    late = Budget("pid 5", span_s=1.0)
+    now = time.monotonic()
+    monkeypatch.setattr(images.time, "monotonic", lambda: now + 2)
+    with pytest.raises(TargetBusy, match="in 1 s"):
+        late.spend(1)
+
+
+def test_a_slot_is_the_one_that_its_relocation_names() -> None:
+    """By an independent reading, word by word."""
+    compared = 0
+    with Memory(os.getpid()) as memory:
+        for image in images_of(procfs.maps(os.getpid()), memory):
+            wanted = _slot_by_words(image, b"free")
+            assert image.slot_of(("free",)) == wanted, image.path
+            compared += wanted != 0
+    assert compared > 1
+
+
+def _slot_by_words(image: Image, name: bytes) -> int:
+    table, size = image.dynamic.get(images.DT_JMPREL, 0), image.dynamic.get(images.DT_PLTRELSZ, 0)
+    for at in range(table, table + size, 24):
+        slot, info, _ = struct.unpack("<QQq", image.memory.read(at, 24))
+        row = image.memory.read(image.dynamic[images.DT_SYMTAB] + 24 * (info >> 32), 4)
+        text = image.dynamic[images.DT_STRTAB] + int.from_bytes(row, "little")
+        if image.memory.try_read(text, len(name) + 1) == name + b"\0":
+            return int(image.bias + slot)
+    return 0

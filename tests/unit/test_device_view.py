@@ -7,7 +7,7 @@ from typing import Any
 
 from mem_cli.capture_view import CaptureProgress, result_lines
 from mem_profiler.recorder import Track
-from mem_profiler.session import Result
+from mem_profiler.saving import Result
 
 MIB = 1 << 20
 

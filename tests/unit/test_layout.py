@@ -19,10 +19,11 @@ PACKAGES = {
     "mem_profiler": ROOT / "bindings" / "mem_profiler",
     "mem_cli": ROOT / "cmd" / "mem_cli",
 }
-# What mem_profiler may take from mem_parser: errors, formulas, the version, the ELF reader.
+# What mem_profiler may take from mem_parser: errors, escapes, formulas, how files are opened and
+# written, the version, the ELF reader.
 SHARED = {
-    "mem_parser", "mem_parser.errors", "mem_parser.estimate", "mem_parser.plainfile",
-    "mem_parser.version", "mem_parser.symbols.elf",
+    "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
+    "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.version", "mem_parser.symbols.elf",
 }  # fmt: skip
 MACHINE_PATH = re.compile(r"/(?:work|root|home/[a-z]\w+|Users)/")
 NOT_TEXT = {".png", ".svg", ".gz", ".heap", ".bin"}

@@ -134,7 +134,7 @@ def test_csv_has_a_head_and_a_row_per_function(heap: Path) -> None:
     assert float(rows[0]["flat"]) == pytest.approx(6 << 20, rel=0.01)
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "::"])
 def test_no_name_in_csv_is_a_formula(start: str, tmp_path: Path) -> None:
     out = tmp_path / "x.csv"
     write_csv([{"function": f"{start}1+1", "flat": -1.5}], ("function", "flat"), str(out))

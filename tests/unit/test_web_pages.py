@@ -18,12 +18,13 @@ from click.testing import CliRunner
 
 from heapfiles import HeapFile, Record
 from mem_cli.mem_parser import cli
+from mem_parser.escape import one_line, script_json
 from mem_parser.model import Count, Unit
 from mem_parser.symbols.table import Function, SymbolProblem
 from mem_parser.web import flamegraph, report
 from mem_parser.web.facts import memory_account, without_paths
 from mem_parser.web.kinds import ALLOCATOR, IMPORT_SYSTEM, PSEUDO, kind_of
-from mem_parser.web.page import SIZE_LIMIT, script_safe
+from mem_parser.web.page import SIZE_LIMIT
 from web_profiles import BASE, SERVER, Site, blocks_of, make_profile, wide_profile
 
 HOSTILE = "</script><script>alert(1)</script><img/src=x onerror=alert(1)>&lt;\u2028'\""
@@ -116,14 +117,14 @@ def test_hostile_names_stay_text(render: Any) -> None:
     for script in page.scripts[:-1]:
         assert "<" not in script
         json.loads(script)
-    assert HOSTILE in blocks_of(text)["tree"][0]["functions"]
+    assert one_line(HOSTILE) in blocks_of(text)["tree"][0]["functions"]
 
 
-def test_script_safe_survives_every_end_of_a_script() -> None:
+def test_json_in_a_page_survives_every_end_of_a_script() -> None:
     for text in ("</script>", "<!--<script>", "\u2028\u2029", "]]>", "&amp;"):
-        safe = script_safe([text])
+        safe = script_json([text])
         assert not set("<>&\u2028\u2029") & set(safe)
-        assert json.loads(safe) == [text]
+        assert json.loads(safe) == [one_line(text)]
 
 
 def test_the_packed_tree_holds_the_profile() -> None:

@@ -4,27 +4,43 @@ Model: attaching makes no capture. It puts the sampler in and leads the process'
 it; then the process is like one that was started with the sampler. Libraries that the process opens
 later are led there when `Attachment.tick` sees new code in its maps. Detaching takes the hooks out
 again; the library stays, cold.
+
+The memory of the process is read by children only (`child`): its reading may never end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import mem_profiler
-from mem_parser.errors import MemError, NoSampler, TargetBusy, TargetError, TargetUnsupported
+from mem_parser.errors import (
+    MemError,
+    NoSampler,
+    PermissionDenied,
+    ProcessGone,
+    TargetBusy,
+    TargetError,
+    TargetUnsupported,
+)
 from mem_parser.symbols.elf import ElfImage
-from mem_profiler import discovery, doctor, layout, procfs
+from mem_profiler import child, discovery, doctor, folders, layout, procfs
 from mem_profiler.attach import picture, remote
-from mem_profiler.attach.images import images_of, program_of
+from mem_profiler.attach.images import Budget, images_of, program_of
 from mem_profiler.attach.memory import Memory
-from mem_profiler.attach.remote import Answer, Command, never
+from mem_profiler.attach.remote import Answer, Command
+from mem_profiler.child import Asked, never
 from mem_profiler.entries import plan as entries_plan
 
 LOOK_S = 0.5  # between two looks at the maps of a process that is captured
+LOOK_LIMIT_S = 5.0  # what one look may take
+LOOK_AGAIN_S = 30.0  # after one that took too long
+READ_LIMIT_S = 20.0  # what reading the images of a process may take
 ALLOCATOR = ("malloc", "free", "calloc", "realloc", "_Znwm", "_ZdlPv")
 
 
@@ -36,7 +52,13 @@ class Attachment:
         self.answer = answer
         self.rescans = 0
         self.late_s = 0.0  # the longest time that new code may have been there unseen
-        self._slots = _slots(pid)
+        # Without them, the first tick leads all modules to the sampler once more.
+        self._slots: _Slots = {}
+        try:
+            self._slots = _slots(pid)
+        except MemError:
+            if procfs.is_ending(pid):
+                raise ProcessGone(f"pid {pid} has ended") from None
         self._last_look = time.monotonic()
         self._next_look = self._last_look + LOOK_S
 
@@ -49,16 +71,21 @@ class Attachment:
             return
         self._next_look = now + LOOK_S
         try:
-            slots = _slots(self.pid, self._slots)
-            if any(self._slots.get(key) != slot for key, slot in slots.items()):
-                remote.run(self.pid, Command(remote.RESCAN))
-                self.rescans += 1
-                self.late_s = max(self.late_s, time.monotonic() - self._last_look)
-                slots = _slots(self.pid, slots)
-            self._slots = slots
-            self._last_look = now
+            self._look(now)
         except (MemError, OSError):
-            return
+            if time.monotonic() - now >= LOOK_LIMIT_S:
+                self._next_look = time.monotonic() + LOOK_AGAIN_S
+
+    def _look(self, now: float) -> None:
+        """Raises MemError, OSError."""
+        slots = _slots(self.pid, self._slots)
+        if any(self._slots.get(key) != slot for key, slot in slots.items()):
+            remote.run(self.pid, Command(remote.RESCAN))
+            self.rescans += 1
+            self.late_s = max(self.late_s, time.monotonic() - self._last_look)
+            slots = _slots(self.pid, slots)
+        self._slots = slots
+        self._last_look = now
 
     def note(self) -> str | None:
         """What a file must say about code that came during its capture; None: there was none."""
@@ -91,20 +118,36 @@ _Slots = dict[tuple[int, int, int, str], _Slot]
 
 def _slots(pid: int, known: _Slots | None = None) -> _Slots:
     """A slot of each image with code, by (device, inode, address, path). `known` spares looking
-    for those that were found before. Raises OSError, PermissionError.
+    for those that were found before. Raises MemError, OSError.
     """
-    found: _Slots = {}
-    with Memory(pid) as memory:
-        for image in images_of(procfs.maps(pid), memory):
+    rows = child.call(lambda _: _read_slots(pid, known or {}), f"pid {pid}", LOOK_LIMIT_S)
+    return {(d, i, at, path): _Slot(address, value) for d, i, at, path, address, value in rows}
+
+
+def _read_slots(pid: int, known: _Slots) -> list[Any]:
+    found = []
+    with _reading(pid), Memory(pid) as memory:
+        budget = Budget(f"pid {pid}", span_s=LOOK_LIMIT_S / 2)
+        for image in images_of(procfs.maps(pid), memory, budget):
             first = image.mappings[0]
             key = (os.makedev(*first.device), first.inode, image.start, image.path)
-            if known is not None and key in known:
-                address = known[key].address
-            else:
-                address = image.slot_of(ALLOCATOR)
+            address = known[key].address if key in known else image.slot_of(ALLOCATOR)
             word = memory.try_read(address, 8) if address else None
-            found[key] = _Slot(address, int.from_bytes(word or b"", "little"))
+            found.append([*key, address, int.from_bytes(word or b"", "little")])
     return found
+
+
+@contextlib.contextmanager
+def _reading(pid: int) -> Iterator[None]:
+    """Turns what reading a process may fail with into MemError."""
+    try:
+        yield
+    except PermissionError:
+        raise PermissionDenied(f"pid {pid} may not be looked into by this user") from None
+    except OSError as error:
+        if procfs.is_ending(pid):
+            raise ProcessGone(f"pid {pid} has ended") from None
+        raise TargetError(f"pid {pid} cannot be read: {error.strerror}") from None
 
 
 def is_attached(pid: int) -> bool:
@@ -128,8 +171,8 @@ def _options() -> str:
 
 def _folder(pid: int) -> str:
     """The base folder that the target shall use: ours, where both see the same files."""
-    wanted = str(discovery.segment_dir())
-    if wanted == discovery.DEFAULT_DIR:
+    wanted = str(folders.segment_dir())
+    if wanted == folders.DEFAULT_DIR:
         return ""
     try:
         there, here = os.stat(f"/proc/{pid}/root{wanted}"), os.stat(wanted)
@@ -138,7 +181,7 @@ def _folder(pid: int) -> str:
     return wanted if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) else ""
 
 
-def attach(pid: int, asked_to_stop: Callable[[], bool] = never) -> Attachment:
+def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     """Put the sampler into a process that has none. Raises TargetError and its kinds, `Stopped`."""
     if pid == os.getpid():
         raise TargetUnsupported("a process cannot attach to itself")
@@ -146,12 +189,13 @@ def attach(pid: int, asked_to_stop: Callable[[], bool] = never) -> Attachment:
     if procfs.stat_fields(pid)[:1] == ["T"]:
         raise TargetBusy(f"pid {pid} is stopped", hint=f"kill -CONT {pid} lets it go on")
     _check_absent(pid)
-    _check_version(pid)
     installed = mem_profiler.library_path()
     if not installed.is_file():
         raise MemError(f"the sampler {installed} is missing", hint="make build")
+    bias, build_id = _look_inside(pid, asked_to_stop)
+    _check_version(pid, build_id)
     folder, options = _folder(pid), _options()
-    plan, refusal = _plan(pid)
+    plan, refusal = _plan(pid, bias)
     command = Command(remote.BEGIN, str(installed), folder, options, plan)
     answer = remote.run(pid, command, asked_to_stop)
     if answer.result == -errno.EALREADY:
@@ -168,18 +212,30 @@ def attach(pid: int, asked_to_stop: Callable[[], bool] = never) -> Attachment:
     return Attachment(pid, answer)
 
 
-def _plan(pid: int) -> tuple[bytes, str]:
+def _look_inside(pid: int, asked_to_stop: Asked) -> tuple[int | None, str | None]:
+    """The load bias of the program, and the build-id of a sampler that lies in the process."""
+
+    def look(_asked: Asked) -> list[Any]:
+        with _reading(pid), Memory(pid) as memory:
+            images = images_of(procfs.maps(pid), memory)
+            program = program_of(pid, images)
+        theirs = next((i for i in images if picture.LIBRARY.fullmatch(i.name)), None)
+        return [program and program.bias, theirs and theirs.build_id.hex()]
+
+    bias, build_id = child.call(look, f"pid {pid}", READ_LIMIT_S, asked_to_stop)
+    return bias, build_id
+
+
+def _plan(pid: int, bias: int | None) -> tuple[bytes, str]:
     """How to see an allocator that is part of the program, and why that is impossible.
 
     Both are empty where it has none. A refusal is not the end: libraries may call that allocator
     through slots, which the sampler sees and says.
     """
+    if bias is None:
+        return b"", ""
     try:
-        with Memory(pid) as memory:
-            program = program_of(pid, images_of(procfs.maps(pid), memory))
-        if program is None:
-            return b"", ""
-        plan = entries_plan.of_program(f"/proc/{pid}/exe", program.bias)
+        plan = entries_plan.of_program(f"/proc/{pid}/exe", bias)
     except OSError:
         return b"", ""  # the attach itself will say why
     except TargetUnsupported as error:
@@ -204,16 +260,10 @@ def _check_absent(pid: int) -> None:
     )
 
 
-def _check_version(pid: int) -> None:
+def _check_version(pid: int, build_id: str | None) -> None:
     """Refuse where another build of the sampler lies in the process: it cannot be taken out."""
-    try:
-        with Memory(pid) as memory:
-            images = images_of(procfs.maps(pid), memory)
-    except OSError:
-        return  # the attach itself will say why
-    theirs = next((i for i in images if picture.LIBRARY.fullmatch(i.name)), None)
     ours = ElfImage.open(str(mem_profiler.library_path())).build_id
-    if theirs is not None and theirs.build_id.hex() != ours:
+    if build_id is not None and build_id != ours:
         raise TargetUnsupported(
             f"another version of the sampler lies in pid {pid} since an earlier attach",
             hint="use that version of mem_profiler, or restart the process",

@@ -3,7 +3,9 @@
 Model: everything is read from the memory of the target, not from files: a library that was deleted
 by an upgrade, or lies in another mount namespace, is there all the same. Only what the loader
 itself uses is needed: program headers, the dynamic section, its hash table of symbols. All of it is
-untrusted: what makes no sense gives no symbols.
+untrusted: what makes no sense, or does not lie in the image, gives no symbols. A hash table says
+nothing of its size, so its chains are bounded by the room that there is for symbols; all reads of
+one look at a process together have a budget.
 
 Formats: System V ABI, "Program Loading and Dynamic Linking"; the GNU hash table as written by
 binutils (nbuckets, symoffset, bloom size and shift; bloom words; buckets; chains).
@@ -13,9 +15,15 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
 from mem_profiler.attach.memory import Memory
 from mem_profiler.procfs import Mapping
 
@@ -27,11 +35,51 @@ PF_X = 1
 NT_GNU_BUILD_ID = 3
 SYMBOL_BYTES = 24
 HEADER_BYTES = 4096
-CHAIN_MAX = 100_000
+CHAIN_MAX = 4096  # of one name; linkers make chains of some tens at most
+CHAIN_PART = 32  # words read at once
+VERSIONS_MAX = 64  # of one symbol
 RELOCATION_BYTES = 24
+RELOCATIONS_MAX_BYTES = 1 << 24
 TABLE_MAX_BYTES = 1 << 26
-NOTES_MAX_BYTES = 1 << 16
+NOTES_MAX_BYTES = 1 << 14
+BUILD_ID_MAX_BYTES = 64
+IMAGES_MAX = 4096
+READS_MAX = 1_000_000  # 1000 images, each asked for 100 names, are a fifth of it
+BYTES_MAX = 1 << 30
+SPAN_MAX_S = 10.0
 VDSO = "[vdso]"
+
+
+class Budget:
+    """What one look at the images of a process may cost. `what` begins the message ("pid 5")."""
+
+    def __init__(
+        self,
+        what: str,
+        reads: int = READS_MAX,
+        size_bytes: int = BYTES_MAX,
+        span_s: float = SPAN_MAX_S,
+    ) -> None:
+        self.what = what
+        self._reads = reads
+        self._bytes = size_bytes
+        self._span_s = span_s
+        self._give_up = time.monotonic() + span_s
+
+    def spend(self, size: int) -> None:
+        """Account for a read before it is made. Raises TargetUnsupported, TargetBusy."""
+        self._reads -= 1
+        self._bytes -= size
+        if self._reads < 0 or self._bytes < 0:
+            raise TargetUnsupported(
+                f"{self.what}: the tables of its programs and libraries are larger than any"
+                " that linkers make"
+            )
+        if time.monotonic() > self._give_up:
+            raise TargetBusy(
+                f"{self.what}: its programs and libraries could not be looked through"
+                f" in {self._span_s:.0f} s"
+            )
 
 
 @dataclass(frozen=True)
@@ -64,6 +112,7 @@ class Image:
     path: str
     mappings: list[Mapping]
     memory: Memory
+    budget: Budget
     segments: list[Segment] = field(default_factory=list)
     build_id: bytes = b""
     bias: int = 0
@@ -91,11 +140,13 @@ class Image:
             indices: Iterable[int] = self._gnu_chain(wanted)
         else:
             indices = self._old_chain(wanted)
-        found = []
+        found: list[Symbol] = []
         for index in indices:
             symbol = self._symbol(index, wanted)
             if symbol is not None and symbol not in found:
                 found.append(symbol)
+            if len(found) >= VERSIONS_MAX:
+                break
         return found
 
     def address_of(self, name: str) -> int:
@@ -108,64 +159,103 @@ class Image:
 
         Only slots of calls are looked at (DT_JMPREL), which is where nearly all images have theirs.
         """
-        table, size = self.dynamic.get(DT_JMPREL, 0), self.dynamic.get(DT_PLTRELSZ, 0)
-        if not table or self.dynamic.get(DT_PLTREL) != DT_RELA or size > TABLE_MAX_BYTES:
+        try:
+            return self._slot_of(names)
+        except TargetError:
+            return 0  # too much to look through: then none is known, which does no harm
+
+    def _slot_of(self, names: Collection[str]) -> int:
+        size = self.dynamic.get(DT_PLTRELSZ, 0)
+        if self.dynamic.get(DT_PLTREL) != DT_RELA or size > RELOCATIONS_MAX_BYTES:
             return 0
-        rows = self.memory.try_read(table, size // RELOCATION_BYTES * RELOCATION_BYTES) or b""
-        entries = [(int(at), int(info) >> 32) for at, info, _ in struct.iter_unpack("=QQq", rows)]
-        if not entries:
+        size = size // RELOCATION_BYTES * RELOCATION_BYTES
+        table = self._table(DT_JMPREL, size)
+        if not table:
             return 0
-        last = max(index for _, index in entries)
-        strings_bytes = self.dynamic.get(DT_STRSZ, 0)
-        if max(strings_bytes, last * SYMBOL_BYTES) > TABLE_MAX_BYTES:
+        relocations = np.frombuffer(table, "<u8").reshape(-1, 3)
+        index = relocations[:, 1] >> 32
+        known = index < self._symbols_max()
+        relocations, index = relocations[known], index[known]
+        if not len(index):
             return 0
-        symbols = self.memory.try_read(self.dynamic[DT_SYMTAB], (last + 1) * SYMBOL_BYTES)
-        strings = self.memory.try_read(self.dynamic[DT_STRTAB], strings_bytes)
-        if symbols is None or strings is None:
+        symbols = self._table(DT_SYMTAB, (int(index.max()) + 1) * SYMBOL_BYTES)
+        strings = self._table(DT_STRTAB, self.dynamic.get(DT_STRSZ, 0))
+        if not symbols or not strings:
             return 0
-        for at, index in entries:
-            name = int(struct.unpack_from("=I", symbols, index * SYMBOL_BYTES)[0])
-            end = strings.find(b"\0", name)
-            if strings[name:end].decode("ascii", "replace") in names:
-                return self.bias + at
-        return 0
+        at = np.frombuffer(symbols, "<u4")[:: SYMBOL_BYTES // 4][index].astype(np.int64)
+        rows = _rows_named(np.frombuffer(strings, np.uint8), at, names)
+        return self.bias + int(relocations[rows[0], 0]) if len(rows) else 0
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Bytes of the image itself; None where they are not. Raises TargetError, see Budget."""
+        if size <= 0 or address < self.start or address + size > self.end:
+            return None
+        self.budget.spend(size)
+        return self.memory.try_read(address, size)
+
+    def _table(self, tag: int, size: int) -> bytes:
+        """A table that the dynamic section names; nothing where it is too large."""
+        address = self.dynamic.get(tag)
+        if address is None or size > TABLE_MAX_BYTES:
+            return b""
+        return self.read(address, size) or b""
+
+    def _symbols_max(self) -> int:
+        """How many symbols there can be. Nothing says how many there are; the strings, or the end
+        of the image, lie behind them.
+        """
+        table, strings = self.dynamic.get(DT_SYMTAB), self.dynamic.get(DT_STRTAB)
+        if table is None or strings is None:
+            return 0
+        end = min(strings, self.end) if strings > table else self.end
+        return max(0, (end - table) // SYMBOL_BYTES)
 
     def _symbol(self, index: int, wanted: bytes) -> Symbol | None:
         strings, size = self.dynamic[DT_STRTAB], self.dynamic.get(DT_STRSZ, 0)
-        raw = self.memory.try_read(self.dynamic[DT_SYMTAB] + index * SYMBOL_BYTES, SYMBOL_BYTES)
+        raw = self.read(self.dynamic[DT_SYMTAB] + index * SYMBOL_BYTES, SYMBOL_BYTES)
         if raw is None:
             return None
         name, _info, _other, section, value, length = struct.unpack("=IBBHQQ", raw)
         if section == 0 or name + len(wanted) >= size:
             return None
-        if self.memory.try_read(strings + name, len(wanted) + 1) != wanted + b"\0":
+        if self.read(strings + name, len(wanted) + 1) != wanted + b"\0":
             return None
         return Symbol(wanted.decode(), self.bias + value, length)
 
     def _words(self, address: int, count: int) -> tuple[int, ...]:
-        raw = self.memory.try_read(address, 4 * count)
+        raw = self.read(address, 4 * count)
         return struct.unpack(f"={count}I", raw) if raw is not None else (0,) * count
 
+    @cached_property
+    def _gnu_head(self) -> tuple[int, ...]:
+        return self._words(self.dynamic[DT_GNU_HASH], 4)
+
     def _gnu_chain(self, name: bytes) -> Iterator[int]:
-        table = self.dynamic[DT_GNU_HASH]
-        buckets, first, blooms, _shift = self._words(table, 4)
+        buckets, first, blooms, _shift = self._gnu_head
         if buckets == 0:
             return
         value = 5381
         for byte in name:
             value = (value * 33 + byte) & 0xFFFFFFFF
-        start = table + 16 + 8 * blooms
+        start = self.dynamic[DT_GNU_HASH] + 16 + 8 * blooms
         [index] = self._words(start + 4 * (value % buckets), 1)
+        if index < first:
+            return
         chains = start + 4 * buckets
-        for _ in range(CHAIN_MAX):
-            if index < first:
-                return
-            [word] = self._words(chains + 4 * (index - first), 1)
-            if word | 1 == value | 1:
-                yield index
-            if word & 1 or word == 0:
-                return
-            index += 1
+        last = min(self._symbols_max(), index + CHAIN_MAX)
+        while index < last:
+            for word in self._chain_part(chains + 4 * (index - first), last - index):
+                if word | 1 == value | 1:
+                    yield index
+                if word & 1 or word == 0:
+                    return
+                index += 1
+
+    def _chain_part(self, address: int, most: int) -> tuple[int, ...]:
+        """Some words from an address on; at least one."""
+        count = min(most, CHAIN_PART)
+        raw = self.read(address, 4 * count) if count > 1 else None
+        return struct.unpack(f"={count}I", raw) if raw is not None else self._words(address, 1)
 
     def _old_chain(self, name: bytes) -> Iterator[int]:
         table = self.dynamic.get(DT_HASH, 0)
@@ -178,11 +268,25 @@ class Image:
             high = value & 0xF0000000
             value = (value ^ (high >> 24)) & ~high & 0xFFFFFFFF
         [index] = self._words(table + 8 + 4 * (value % buckets), 1)
-        for _ in range(min(chains, CHAIN_MAX)):
-            if index == 0:
+        for _ in range(min(chains, self._symbols_max(), CHAIN_MAX)):
+            if index == 0 or index >= chains:
                 return
             yield index
             [index] = self._words(table + 8 + 4 * buckets + 4 * index, 1)
+
+
+def _rows_named(
+    strings: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], names: Collection[str]
+) -> npt.NDArray[np.intp]:
+    """The rows whose string, by its offset, is one of the names."""
+    found = np.zeros(len(at), np.bool_)
+    for name in names:
+        text = name.encode() + b"\0"
+        rows = np.flatnonzero(at + len(text) <= len(strings))
+        for offset, byte in enumerate(text):
+            rows = rows[strings[at[rows] + offset] == byte]
+        found[rows] = True
+    return np.flatnonzero(found)
 
 
 def _groups(mappings: Iterable[Mapping]) -> Iterator[list[Mapping]]:
@@ -204,8 +308,8 @@ def _groups(mappings: Iterable[Mapping]) -> Iterator[list[Mapping]]:
 
 
 def _load(image: Image) -> bool:
-    head = image.memory.try_read(image.start, HEADER_BYTES)
-    if head is None or head[:6] != b"\x7fELF\x02\x01":
+    head = image.read(image.start, min(HEADER_BYTES, image.end - image.start))
+    if head is None or len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
         return False
     at, size, count = (
         struct.unpack_from("=Q", head, 32)[0],
@@ -228,7 +332,7 @@ def _load(image: Image) -> bool:
 
 
 def _read_dynamic(image: Image, address: int, size: int) -> None:
-    raw = image.memory.try_read(address, min(size, HEADER_BYTES) // 16 * 16)
+    raw = image.read(address, min(size, HEADER_BYTES) // 16 * 16)
     for tag, value in struct.iter_unpack("=QQ", raw or b""):
         if tag == 0:
             break
@@ -241,27 +345,38 @@ def _read_dynamic(image: Image, address: int, size: int) -> None:
 
 
 def _build_id(image: Image, address: int, size: int) -> bytes:
-    raw = image.memory.try_read(address, min(size, NOTES_MAX_BYTES)) or b""
+    raw = image.read(address, min(size, NOTES_MAX_BYTES)) or b""
     at = 0
     while at + 12 <= len(raw):
         name_bytes, bytes_, kind = struct.unpack_from("=III", raw, at)
         name = at + 12
         data = name + (name_bytes + 3) // 4 * 4
         if kind == NT_GNU_BUILD_ID and raw[name : name + 4] == b"GNU\0":
-            return raw[data : data + bytes_]
+            return raw[data : data + min(bytes_, BUILD_ID_MAX_BYTES)]
         at = data + (bytes_ + 3) // 4 * 4
     return b""
 
 
-def images_of(mappings: Iterable[Mapping], memory: Memory) -> list[Image]:
-    """All ELF images with code, in the order of their addresses."""
-    found = []
+def images_of(
+    mappings: Iterable[Mapping], memory: Memory, budget: Budget | None = None
+) -> list[Image]:
+    """All ELF images with code, in the order of their addresses.
+
+    Raises TargetUnsupported, TargetBusy where the process has more to look at than any honest one;
+    so do the images when they are asked later.
+    """
+    budget = budget or Budget(f"pid {memory.pid}")
+    found: list[Image] = []
     for group in _groups(mappings):
         if not any("x" in mapping.permissions for mapping in group):
             continue
-        image = Image(group[0].path, group, memory)
+        image = Image(group[0].path, group, memory, budget)
         if _load(image):
             found.append(image)
+        if len(found) > IMAGES_MAX:
+            raise TargetUnsupported(
+                f"{budget.what} maps code of more than {IMAGES_MAX} programs and libraries"
+            )
     return found
 
 

@@ -1,8 +1,9 @@
-"""Where tests end the controller: after each step of an attach, to see that the target goes on.
+"""Where tests end the controller, or the target: after each step of an attach.
 
 Model: MEM_PROFILER_TEST_KILL_AT names one point: a number is a step of the C engine (enum
-mp_inject_step), a word a moment of the conversation with the loader. The controller ends by SIGKILL
-there. Without the variable nothing happens.
+mp_inject_step), a word a moment of the conversation with the loader. The process at work ends by
+SIGKILL there, or with MEM_PROFILER_TEST_KILL=target the target does. Without the variable nothing
+happens.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ import os
 import signal
 
 VARIABLE = "MEM_PROFILER_TEST_KILL_AT"
+WHO_VARIABLE = "MEM_PROFILER_TEST_KILL"
 
 
-def of_engine() -> int:
-    """The engine's step after which the controller ends; 0: none."""
+def _victim(target: int) -> int:
+    return target if os.environ.get(WHO_VARIABLE) == "target" else os.getpid()
+
+
+def of_engine(target: int) -> tuple[int, int]:
+    """The engine's step after which a process ends, and which; (0, 0): none."""
     value = os.environ.get(VARIABLE, "")
-    return int(value) if value.isdigit() else 0
+    return (int(value), _victim(target)) if value.isdigit() else (0, 0)
 
 
-def at(point: str) -> None:
-    """The controller has come to `point`."""
+def at(point: str, target: int) -> None:
+    """The controller has come to `point` with a target."""
     if os.environ.get(VARIABLE) == point:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(_victim(target), signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from types import TracebackType
 from typing import Self
@@ -11,12 +12,15 @@ PART_BYTES = 1 << 20
 
 
 class Memory:
-    """An open /proc/PID/mem. Use as a context manager."""
+    """An open /proc/PID/mem. Use as a context manager.
 
-    def __init__(self, pid: int) -> None:
-        """Open it for reading and writing. Raises OSError."""
+    An access may never end where the process wants it so: `child` is for that.
+    """
+
+    def __init__(self, pid: int, *, writable: bool = False) -> None:
+        """Open it for reading, or for writing too. Raises OSError."""
         self.pid = pid
-        self._fd = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        self._fd = os.open(f"/proc/{pid}/mem", (os.O_RDWR if writable else 0) | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
         return self
@@ -35,7 +39,7 @@ class Memory:
         while size > 0:
             part = os.pread(self._fd, min(size, PART_BYTES), address)
             if not part:
-                raise OSError(5, "the process has ended")
+                raise OSError(errno.EIO, "the process has ended")
             parts.append(part)
             address += len(part)
             size -= len(part)
@@ -50,6 +54,8 @@ class Memory:
     def write(self, address: int, data: bytes) -> None:
         """Write all of `data`. Raises OSError."""
         while data:
-            n = os.pwrite(self._fd, data, address)
+            n = os.pwrite(self._fd, data[:PART_BYTES], address)
+            if n == 0:  # the address space is gone
+                raise OSError(errno.EIO, "the process has ended")
             address += n
             data = data[n:]

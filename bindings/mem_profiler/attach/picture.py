@@ -20,6 +20,7 @@ from mem_profiler.attach.memory import Memory
 FUNCTION = "mem_profiler_attach"
 RTLD_NOW, RTLD_NODELETE, RTLD_DLOPEN = 2, 0x1000, 0x80000000
 PAD_ALIGN = 16
+PADS_MAX = 64  # left behind by controllers that died; more is a trap
 SIGNATURE_BYTES = 16
 LIBRARY = re.compile(r"(?:memfd:)?libmem_sampler\.so")
 LOADER = re.compile(r"ld-linux.*\.so\.\d+|ld-\d\.\d+\.so|ld64\.so\.\d+")
@@ -63,7 +64,7 @@ class Picture:
 
 
 def take(pid: int, memory: Memory) -> Picture:
-    """Look at a process. Raises TargetUnsupported, PermissionError."""
+    """Look at a process. Raises TargetUnsupported, TargetBusy, PermissionError."""
     images = images_of(procfs.maps(pid), memory)
     libc = _first(images, LIBC_NAME)
     if libc is None:
@@ -163,12 +164,12 @@ def _find_pad(picture: Picture, memory: Memory) -> None:
             mapping = next((m for m in image.mappings if m.start <= segment.start < m.end), None)
             if not segment.executable or mapping is None or mapping.permissions != "r-xp":
                 continue
-            at = -(-segment.file_end // PAD_ALIGN) * PAD_ALIGN
-            while at + needed <= mapping.end:
+            first = -(-segment.file_end // PAD_ALIGN) * PAD_ALIGN
+            step = -(-needed // PAD_ALIGN) * PAD_ALIGN
+            for at in range(first, mapping.end - needed + 1, step)[:PADS_MAX]:
                 if not _is_pad(memory, at):
                     picture.pad, picture.pad_bytes = at, mapping.end - at
                     return
-                at += -(-needed // PAD_ALIGN) * PAD_ALIGN
     raise TargetUnsupported(f"pid {picture.pid} has no unused bytes of code to start from")
 
 

@@ -7,14 +7,18 @@ unless it is inside the sampler already.
 
 Where the sampler lies in the process already (it is never unloaded), nothing is opened: its
 function is called where it is.
+
+All of it is done by a child (`child`), since the memory of a hostile process may be such that its
+reading never ends. The child may be killed at any moment: the process goes on. It opens nothing
+that the process names, and writes nowhere but into the process's own memory.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,16 +31,18 @@ from mem_parser.errors import (
     TargetUnsupported,
     UsageProblem,
 )
-from mem_profiler import procfs
+from mem_profiler import child, procfs
 from mem_profiler._inject import ffi, lib
 from mem_profiler.attach import kill_points, picture, threads, turn
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.picture import Picture
+from mem_profiler.child import Asked, Stopped, never
 
 BORROW_MS = 3000  # one thread: far longer than creating a thread takes
 SEARCH_S = 5.0  # for a thread at a safe point
 ANSWER_S = 15.0  # for dlopen and the sampler's own work
 LEAVE_S = 2.0  # for the loader to remove the region
+WHOLE_S = 60.0  # more than all of these together, twice: then the child hangs in the kernel
 POLL_S = 0.0005
 POLL_MAX_S = 0.01
 ROUND_S = 0.02
@@ -83,23 +89,36 @@ class Command:
     plan: bytes = b""
 
 
-class Stopped(Exception):
-    """The user asked to stop before anything was done in the process."""
-
-
-def never() -> bool:
-    """Nobody asks to stop."""
-    return False
-
-
-def run(pid: int, command: Command, asked_to_stop: Callable[[], bool] = never) -> Answer:
+def run(pid: int, command: Command, asked_to_stop: Asked = never) -> Answer:
     """Run a command in a process and return its answer, whatever it is.
 
     Raises TargetError and its kinds where it could not be run, `Stopped` where the user did not
     wait.
     """
+    told = child.call(
+        lambda asked: dataclasses.asdict(_in_child(pid, command, asked)),
+        f"pid {pid}",
+        WHOLE_S,
+        asked_to_stop,
+    )
+    return _answer(told)
+
+
+def _answer(told: Any) -> Answer:
+    """What the child said, checked: it read a foreign process."""
     try:
-        with turn.taken(pid), Memory(pid) as memory:
+        values: dict[str, Any] = {
+            field.name: (str if field.name == "text" else int)(told[field.name])
+            for field in dataclasses.fields(Answer)
+        }
+        return Answer(**values)
+    except (TypeError, KeyError, ValueError, OverflowError):
+        raise TargetError("the part of mem_profiler that attaches says nonsense") from None
+
+
+def _in_child(pid: int, command: Command, asked_to_stop: Asked) -> Answer:
+    try:
+        with turn.taken(pid), Memory(pid, writable=True) as memory:
             return _run(pid, command, memory, asked_to_stop)
     except PermissionError:
         raise PermissionDenied(
@@ -109,24 +128,25 @@ def run(pid: int, command: Command, asked_to_stop: Callable[[], bool] = never) -
     except (ProcessLookupError, FileNotFoundError):
         raise ProcessGone(f"pid {pid} has ended") from None
     except OSError as error:
-        if procfs.is_gone(pid):
+        if procfs.is_ending(pid):
             raise ProcessGone(f"pid {pid} has ended") from None
         raise TargetError(f"the memory of pid {pid} cannot be read: {error.strerror}") from None
 
 
-def _run(pid: int, command: Command, memory: Memory, asked_to_stop: Callable[[], bool]) -> Answer:
+def _run(pid: int, command: Command, memory: Memory, asked_to_stop: Asked) -> Answer:
     here = picture.take(pid, memory)
-    frame = _frame(here, command)
+    library = mem_profiler.library_path().read_bytes() if here.library is None else b""
+    frame = _frame(here, command, len(library))
     borrowed = _borrow(here, frame, command.plan, asked_to_stop)
-    talk = _Talk(pid, borrowed, memory, asked_to_stop)
+    talk = _Talk(pid, borrowed, memory, library, asked_to_stop)
     talk.follow()
     failure = talk.field("failure")
     if failure == lib.MP_FAILED_MEMFD and _same_mounts(pid):
-        # The kernel gives no memory file, but the library's path means the same to the target.
+        # It can make no memory file, but the library's path means the same to the target.
         # Through /proc: opened from there, the sampler begins nothing by itself.
         frame.path = os.fsencode(f"/proc/self/root{mem_profiler.library_path()}")
         borrowed = _borrow(here, frame, command.plan, asked_to_stop)
-        talk = _Talk(pid, borrowed, memory, asked_to_stop)
+        talk = _Talk(pid, borrowed, memory, b"", asked_to_stop)
         talk.follow()
         failure = talk.field("failure")
     if failure in (lib.MP_FAILED_NOT, lib.MP_FAILED_CALL):
@@ -141,8 +161,9 @@ def _same_mounts(pid: int) -> bool:
         return False
 
 
-def _frame(here: Picture, command: Command) -> Any:
+def _frame(here: Picture, command: Command, library_bytes: int) -> Any:
     frame = ffi.new("struct mp_payload_frame *")
+    frame.library_bytes = library_bytes
     for name, address in here.functions.items():
         setattr(frame, name, address)
     frame.dlopen_flags = here.dlopen_flags
@@ -193,7 +214,7 @@ def _job(here: Picture, plan: bytes) -> tuple[Any, list[Any]]:
     job.waits, job.wait_count, job.futex = waits, len(threads.WAIT_RANK), threads.FUTEX
     job.timeout_ms = BORROW_MS
     job.filtered = _filtered(here.pid)
-    job.kill_at = kill_points.of_engine()
+    job.kill_at, job.kill_pid = kill_points.of_engine(here.pid)
     keep = [modules, ranges, waits]
     if plan:
         if len(plan) > PLAN_MAX_BYTES:
@@ -231,7 +252,7 @@ def _candidates(here: Picture, round_number: int) -> list[tuple[int, bool]]:
     return found[:TRIES_PER_ROUND]
 
 
-def _borrow(here: Picture, frame: Any, plan: bytes, asked_to_stop: Callable[[], bool]) -> _Borrowed:
+def _borrow(here: Picture, frame: Any, plan: bytes, asked_to_stop: Asked) -> _Borrowed:
     job, keep = _job(here, plan)
     try:
         return _search(here, job, frame, asked_to_stop)
@@ -240,7 +261,7 @@ def _borrow(here: Picture, frame: Any, plan: bytes, asked_to_stop: Callable[[], 
         del keep
 
 
-def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Callable[[], bool]) -> _Borrowed:
+def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Asked) -> _Borrowed:
     """Try threads until one can be borrowed. Raises TargetError, `Stopped`."""
     give_up = time.monotonic() + SEARCH_S
     unsafe = lib.MP_UNSAFE_SYSCALL
@@ -253,7 +274,7 @@ def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Callable[[], boo
                 return _Borrowed(tid, job.region, job.held_ns)
             if code == -errno.EAGAIN and job.unsafe != lib.MP_UNSAFE_NOT:
                 unsafe = job.unsafe
-            elif code != -errno.ESRCH or procfs.is_gone(here.pid):
+            elif code != -errno.ESRCH or procfs.is_ending(here.pid):
                 raise _refused(here.pid, -code, ffi.string(job.text).decode(), job.step)
             if unsafe == lib.MP_UNSAFE_STOPPED:
                 raise TargetBusy(
@@ -261,7 +282,7 @@ def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Callable[[], boo
                 )
         if asked_to_stop():
             raise Stopped
-        if procfs.is_gone(here.pid):
+        if procfs.is_ending(here.pid):
             raise ProcessGone(f"pid {here.pid} has ended")
         time.sleep(ROUND_S)
         round_number += 1
@@ -272,7 +293,7 @@ def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Callable[[], boo
 
 
 def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
-    if code == errno.ESRCH:
+    if code == errno.ESRCH or procfs.is_ending(pid):
         return ProcessGone(f"pid {pid} has ended")
     if code == errno.ETIMEDOUT:
         return TargetBusy(f"pid {pid} made no new thread in time; it was put back as it was")
@@ -297,7 +318,10 @@ def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
             f"pid {pid}: {text}", hint="as root (CAP_SYS_ADMIN) it can be read, and judged"
         )
     if code in (errno.ENOEXEC, errno.ENOTSUP):
-        return TargetUnsupported(f"pid {pid}: {text}")
+        return TargetUnsupported(
+            f"pid {pid}: {text}",
+            hint="start it with `mem_profiler run`, or with LD_PRELOAD of the sampler",
+        )
     return TargetError(f"pid {pid}: {text}; it was put back as it was")
 
 
@@ -309,11 +333,12 @@ class _Talk:
     """The conversation with the loader through its frame."""
 
     def __init__(
-        self, pid: int, borrowed: _Borrowed, memory: Memory, asked_to_stop: Callable[[], bool]
+        self, pid: int, borrowed: _Borrowed, memory: Memory, library: bytes, asked_to_stop: Asked
     ) -> None:
         self.pid = pid
         self._borrowed = borrowed
         self._memory = memory
+        self._library = library
         self._asked_to_stop = asked_to_stop
         self._frame = ffi.new("struct mp_payload_frame *")
         self._handed = False
@@ -337,7 +362,7 @@ class _Talk:
         while True:
             self._read()
             stage = self.field("stage")
-            kill_points.at(f"stage-{stage}")
+            kill_points.at(f"stage-{stage}", self.pid)
             if stage == lib.MP_LOADER_DONE:
                 break
             if stage == lib.MP_LOADER_WANTS_LIBRARY and not self._handed:
@@ -346,7 +371,7 @@ class _Talk:
             if stage < lib.MP_LOADER_CALLING and self._asked_to_stop():
                 self._give_up()
                 raise Stopped
-            if procfs.is_gone(self.pid):
+            if procfs.is_ending(self.pid):
                 raise ProcessGone(f"pid {self.pid} has ended")
             if time.monotonic() > give_up:
                 self._give_up()
@@ -354,16 +379,15 @@ class _Talk:
             time.sleep(nap)
             nap = min(nap * 1.5, POLL_MAX_S)
         self._set("ack", 1)
-        kill_points.at("acknowledged")
+        kill_points.at("acknowledged", self.pid)
         self._await_removal()
 
     def _hand_over(self) -> None:
-        """Write the library into the memory file that the loader made, if any; let it go on."""
-        fd = self.field("fd")
-        if fd >= 0:
+        """Write the library where the loader made room for it, if anywhere; let it go on."""
+        if self._library and self.field("library"):
             self._check_first()
-            self._write_library(fd)
-        kill_points.at("library-written")
+            self._memory.write(self.field("library"), self._library)
+        kill_points.at("library-written", self.pid)
         self._set("go", 1)
         self._handed = True
 
@@ -372,19 +396,6 @@ class _Talk:
         if any(picture.LIBRARY.fullmatch(_base(m.path)) for m in procfs.maps(self.pid)):
             self._give_up()
             raise TargetBusy(f"somebody else attaches to pid {self.pid} at this moment")
-
-    def _write_library(self, number: int) -> None:
-        data = mem_profiler.library_path().read_bytes()
-        try:
-            path = f"/proc/{self.pid}/task/{self._borrowed.tid}/fd/{number}"
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # that thread has ended; the file is the process's
-            fd = os.open(f"/proc/{self.pid}/fd/{number}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            while data:
-                data = data[os.write(fd, data) :]
-        finally:
-            os.close(fd)
 
     def _give_up(self) -> None:
         self._set("ack", 1)
@@ -430,6 +441,11 @@ class _Talk:
         text = ffi.string(self._frame.text).decode("utf-8", "replace")
         if failure == lib.MP_FAILED_DLOPEN:
             return TargetUnsupported(f"pid {self.pid} cannot open the sampler: {text}")
+        if failure == lib.MP_FAILED_MEMORY:
+            return TargetError(
+                f"pid {self.pid} has no memory for the sampler's code: {os.strerror(code)}",
+                hint="see its limit on address space (ulimit -v)",
+            )
         if failure == lib.MP_FAILED_MEMFD:
             return TargetUnsupported(
                 f"pid {self.pid} may not make a memory file: {os.strerror(code)}",

@@ -1,7 +1,8 @@
 """Will it work? Look at a process or a program, without touching it, and say so beforehand.
 
 Model: every check reads files of /proc and ELF files, and returns findings; nothing is traced,
-stopped or started. `attach` runs the same checks and fails with the same words.
+stopped or started, and nothing of a program is loaded. `attach` runs the same checks and fails with
+the same words.
 """
 
 from mem_profiler.doctor.examine import examine_process, examine_program

@@ -95,14 +95,27 @@ def _scope(pid: int) -> list[Finding]:
     try:
         os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY))
     except OSError as error:
-        return [_refused(error)]
+        return [_refused(pid, error)]
     scope = ptrace_scope()
     if scope == 3:
         return [_forbidden(scope)]
     return [Finding("ptrace_scope", "ok", "may be traced")]
 
 
-def _refused(error: OSError) -> Finding:
+def _is_dumpable(pid: int) -> bool:
+    """Whether the kernel gives the files of the process in /proc to its own user."""
+    words = procfs.status_words(pid).get("Uid", "").split()
+    try:
+        owner = os.stat(f"/proc/{pid}/mem").st_uid
+    except OSError:
+        return True
+    return len(words) < 2 or owner == int(words[1])
+
+
+def _refused(pid: int, error: OSError) -> Finding:
+    if not may_trace_all() and not _is_dumpable(pid):
+        text = "it keeps its own user out: it is not dumpable (prctl PR_SET_DUMPABLE, or set-uid)"
+        return Finding("access", "blocker", text, "run as root")
     scope = ptrace_scope()
     if scope and not may_trace_all():
         return _forbidden(scope)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mem_parser.errors import TargetUnsupported
 from mem_parser.symbols.elf import BadElf
 from mem_profiler.doctor.findings import Finding, Status
-from mem_profiler.doctor.images import Image
+from mem_profiler.doctor.images import Image, held
 from mem_profiler.entries import plan
 
 _BY_FILE = {
@@ -66,9 +66,7 @@ def load_order(images: list[Image], program: Image, preloaded: list[str]) -> lis
 
 
 def _own_name(image: Image, section: str) -> str | None:
-    if image.elf is None:
-        return None
-    found = image.elf.addresses_of(section, _OWN_SYMBOLS)
+    found = image.defines(section, _OWN_SYMBOLS)
     return next((_OWN_SYMBOLS[name] for name in _OWN_SYMBOLS if name in found), None)
 
 
@@ -79,12 +77,11 @@ def _file_name(image: Image) -> str | None:
 def allocator_in(order: list[Image]) -> Allocator | None:
     """The allocator that answers malloc in this load order; None where no file exports it."""
     for image in order:
-        elf = image.elf
-        if elf is None or "malloc" not in elf.addresses_of(".dynsym", ["malloc"]):
+        if not image.exports_malloc:
             continue
         name = _file_name(image) or _own_name(image, ".dynsym") or _own_name(image, ".symtab")
         inside = _file_name(image) is None
-        symbolic = image.flag("DT_SYMBOLIC") or image is order[0]
+        symbolic = image.symbolic or image is order[0]
         return Allocator(name or "an allocator of its own", image, inside, symbolic)
     return None
 
@@ -93,10 +90,8 @@ def hidden_allocators(order: list[Image]) -> list[Allocator]:
     """Allocators linked into a large library under names of their own."""
     found = []
     for image in order:
-        elf = image.elf
-        if elf is None or "malloc" in elf.addresses_of(".dynsym", ["malloc"]):
-            continue
-        if elf.size_bytes >= _LARGE_LIBRARY_BYTES:
+        large = image.facts is not None and image.facts.size_bytes >= _LARGE_LIBRARY_BYTES
+        if large and not image.exports_malloc:
             name = _own_name(image, ".symtab")
             if name is not None:
                 found.append(Allocator(name, image, inside=True, symbolic=True))
@@ -132,11 +127,12 @@ def _of_library(used: Allocator) -> Finding:
 def _inside(program: Image, *, exported: bool) -> list[Finding]:
     """An allocator that is part of the program: seen if all of its functions can be followed."""
     try:
-        made = plan.of_program(program.readable, 0)
+        with program.opened() as fd:
+            made = plan.of_program(held(fd), 0)
     except TargetUnsupported as error:
         status: Status = "blocker" if exported else "warning"
         return [Finding("inside", status, str(error), "link the allocator as a shared library")]
-    except (OSError, BadElf):
+    except (OSError, MemoryError, BadElf):
         return []
     if made is None:
         if not exported:

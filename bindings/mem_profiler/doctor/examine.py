@@ -1,21 +1,34 @@
-"""The examinations: of a running process before an attach, of a program before a run."""
+"""The examinations: of a running process before an attach, of a program before a run.
+
+Model: who may look, and at what, is asked of /proc by this process. Everything else reads what
+others have made, so a child does it, with a deadline and bounded memory: a file may lie where
+reading never ends. Nothing of a program is executed, and nothing of it is loaded.
+"""
 
 from __future__ import annotations
 
 import os
-import platform
 import re
-import subprocess
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, get_args
 
 from mem_parser.errors import MemError, UsageProblem
-from mem_profiler import procfs, program
-from mem_profiler.doctor import access, allocator, machine, names, neighbours, room
-from mem_profiler.doctor.findings import Finding, first_blocker
-from mem_profiler.doctor.images import Image, images_of, program_of
+from mem_profiler import child, procfs, program
+from mem_profiler.doctor import (
+    access,
+    allocator,
+    libraries,
+    machine,
+    names,
+    neighbours,
+    room,
+)
+from mem_profiler.doctor.findings import Finding, Status, first_blocker
+from mem_profiler.doctor.images import IMAGES_MAX, images_of, on_disk, program_of
 
-_LDD_TIMEOUT_S = 20
-_LOADED = re.compile(r"(?:=>\s*)?(/\S+) \(0x[0-9a-f]+\)")
+DEADLINE_S = 30.0
+_NAMED_MAX = 3
 
 
 def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
@@ -30,16 +43,47 @@ def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
     findings += access.permission(pid)
     if any(f.status == "blocker" and f.check in ("user", "access") for f in findings):
         return findings
+    return findings + _in_child(lambda: _of_process(pid, quick=quick), f"pid {pid}")
+
+
+def examine_program(arguments: tuple[str, ...]) -> list[Finding]:
+    """What is known of a program before `mem_profiler run` starts it. Raises UsageProblem."""
+    return _in_child(lambda: _of_program(arguments[0]), arguments[0])
+
+
+def _in_child(work: Callable[[], list[Finding]], what: str) -> list[Finding]:
+    try:
+        rows = child.call(lambda _: [asdict(finding) for finding in work()], what, DEADLINE_S)
+    except UsageProblem:
+        raise
+    except MemError as error:
+        return [Finding("examination", "blocker", str(error), error.hint or "")]
+    return [_finding(row) for row in rows]
+
+
+def _finding(row: Any) -> Finding:
+    """What the child said, checked: it read foreign files."""
+    try:
+        finding = Finding(**{str(name): str(value) for name, value in row.items()})  # type: ignore[arg-type]
+    except (AttributeError, TypeError):
+        raise MemError("the part of mem_profiler that examines says nonsense") from None
+    if finding.status not in get_args(Status):
+        raise MemError("the part of mem_profiler that examines says nonsense")
+    return finding
+
+
+def _of_process(pid: int, *, quick: bool) -> list[Finding]:
     try:
         mappings = procfs.maps(pid)
     except PermissionError:
-        return [*findings, Finding("access", "blocker", "its mappings are hidden", "run as root")]
+        return [Finding("access", "blocker", "its mappings are hidden", "run as root")]
     images = images_of(pid, mappings)
     exe = program_of(pid, images)
-    kind = machine.kind_of_program(exe)
-    findings += kind
-    if first_blocker(kind) or exe is None:
+    findings = machine.kind_of_program(exe)
+    if first_blocker(findings) or exe is None:
         return findings
+    environment = procfs.environment(pid)
+    findings += neighbours.opted_out(environment)
     findings += machine.libc(images)
     findings += machine.restrictions(pid)
     findings += machine.namespaces(pid)
@@ -47,9 +91,12 @@ def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
     findings += room.shared_memory(pid)
     findings += room.limits(pid)
     findings += neighbours.sampler(pid)
-    findings += neighbours.profilers(pid, images)
+    findings += neighbours.profilers(environment, images)
+    if len(images) >= IMAGES_MAX:
+        text = f"it maps code of more than {IMAGES_MAX} files; only these were looked at"
+        findings.append(Finding("images", "warning", text))
     if not quick:
-        preloaded = (procfs.environment(pid) or {}).get("LD_PRELOAD", "")
+        preloaded = (environment or {}).get("LD_PRELOAD", "")
         order = allocator.load_order(images, exe, re.split(r"[ :]+", preloaded.strip()))
         findings += allocator.check(order)
         findings += neighbours.interpreter(pid, images)
@@ -57,50 +104,42 @@ def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
     return findings
 
 
-def examine_program(arguments: tuple[str, ...]) -> list[Finding]:
-    """What is known of a program before `mem_profiler run` starts it. Raises UsageProblem."""
+def _of_program(name: str) -> list[Finding]:
     try:
-        path = program.check(arguments[0])
+        path = program.check(name)
     except UsageProblem:
         raise
     except MemError as error:
         return [Finding("program", "blocker", str(error), error.hint or "")]
     judged = program.judged_file(path)
-    image = Image(judged, judged, 0)
+    image = on_disk(judged)
     findings = []
     if judged != path:
         findings.append(Finding("script", "ok", f"a script of {judged}"))
     findings += machine.kind_of_program(image)
     if first_blocker(findings) is not None:
         return findings
-    images = [image, *_libraries(judged)]
+    resolved = libraries.of_program(judged)
+    images = [image, *(on_disk(found) for found in resolved.paths)]
+    findings += neighbours.opted_out(os.environ)
+    findings += _missing(resolved)
     findings += machine.libc(images)
     findings += machine.kernel()
     findings += room.shared_memory(None)
+    findings += room.own_limits()
     findings += neighbours.profilers(None, images)
     findings += allocator.check(allocator.load_order(images, image, []))
     findings += names.check(image, images)
     return findings
 
 
-def _libraries(path: str) -> list[Image]:
-    """What the loader would load, by its own list mode; nothing of the program runs."""
-    loader = _loader(path)
-    if loader is None:
+def _missing(resolved: libraries.Resolved) -> list[Finding]:
+    if not resolved.complete:
+        text = "it asks for more libraries than were looked at"
+        return [Finding("libraries", "warning", text)]
+    if not resolved.missing:
         return []
-    try:
-        listed = subprocess.run(
-            [loader, "--list", path], capture_output=True, text=True, timeout=_LDD_TIMEOUT_S,
-            check=False, env={**os.environ, "LD_PRELOAD": ""},
-        ).stdout  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [Image(found, found, 0) for found in _LOADED.findall(listed) if Path(found).is_file()]
-
-
-def _loader(path: str) -> str | None:
-    elf = Image(path, path, 0).elf
-    section = elf.sections.get(".interp") if elf else None
-    if section is None or platform.machine() not in ("x86_64", "aarch64"):
-        return None
-    return str(section.data().rstrip(b"\0").decode("utf-8", "surrogateescape"))
+    shown = ", ".join(resolved.missing[:_NAMED_MAX])
+    rest = len(resolved.missing) - _NAMED_MAX
+    text = f"libraries that are not found: {shown}{f' and {rest} more' if rest > 0 else ''}"
+    return [Finding("libraries", "warning", text, "see LD_LIBRARY_PATH and ldconfig")]

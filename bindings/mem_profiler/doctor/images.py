@@ -1,53 +1,120 @@
-"""ELF files as they are mapped by a process, opened where the process sees them.
+"""ELF files as they are mapped by a process, opened by what they are and never by name alone.
 
-Model: a mapped file is read under /proc/PID/root, or through /proc/PID/map_files where it was
-replaced or deleted meanwhile. A file that cannot be read or is damaged gives None: the checks then
-say less, and never guess.
+Model: the names in /proc/PID/maps mean what the process's mount namespace makes of them, which may
+be anything by now. So a mapped file is opened through /proc/PID/map_files, which leads to the very
+file; where that is not allowed, under /proc/PID/root, and is believed only if it is the file that
+is mapped. Only regular files are opened, and they are read, not mapped: they may be cut meanwhile.
+
+A file that cannot be read or is damaged gives None: the checks then say less, and never guess. What
+is needed of a file is kept, not the file: a process maps more of them than we may have open.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from mem_parser.plainfile import open_plain
 from mem_parser.symbols.elf import BadElf, ElfImage
-from mem_profiler import procfs
+from mem_profiler import elfhead, procfs
+from mem_profiler.elfhead import Head
 from mem_profiler.procfs import Mapping
 
 DELETED = " (deleted)"
+IMAGES_MAX = 1000
+
+Identity = tuple[tuple[int, int], int]  # device (major, minor) and inode
 
 
-@dataclass
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a file after one look."""
+
+    head: Head
+    build_id: str
+    has_dwarf: bool
+    has_symbols: bool
+    is_go: bool
+    size_bytes: int
+
+
+@dataclass(eq=False)
 class Image:
-    """One mapped ELF file. ``path`` is as the process names it, ``readable`` where we open it."""
+    """One mapped ELF file. ``path`` is as the process names it, ``places`` where we may open it,
+    best first; ``mapped`` says which file it must be.
+    """
 
     path: str
-    readable: str
-    start: int
+    places: tuple[str, ...]
+    mapped: Identity | None = None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """The open file, for the time of a `with`. Raises OSError."""
+        fd = self._open()
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _open(self) -> int:
+        failure = OSError("there is no such file")
+        for place in self.places:
+            try:
+                fd = open_plain(place)
+            except (OSError, ValueError) as error:
+                failure = error if isinstance(error, OSError) else failure
+                continue
+            if self.mapped is None or is_same(os.fstat(fd), self.mapped):
+                return fd
+            os.close(fd)
+        raise failure
 
     @cached_property
-    def elf(self) -> ElfImage | None:
-        """The open file; None where it cannot be read."""
+    def facts(self) -> Facts | None:
+        """What the file says of itself; None where it cannot be read."""
         try:
-            return ElfImage.open(self.readable)
-        except (OSError, ValueError, BadElf):
+            with self.opened() as fd:
+                head = elfhead.read(fd)
+                if head is None:
+                    return None
+                elf = ElfImage.open(held(fd))
+                return Facts(
+                    head=head,
+                    build_id=elf.build_id,
+                    has_dwarf=elf.has_dwarf,
+                    has_symbols=".symtab" in elf.sections or ".gnu_debugdata" in elf.sections,
+                    is_go=".go.buildinfo" in elf.sections,
+                    size_bytes=elf.size_bytes,
+                )
+        except (OSError, ValueError, MemoryError, BadElf):
             return None
 
+    def defines(self, section: str, names: Collection[str]) -> set[str]:
+        """Which functions of ``names`` a symbol section of the file defines."""
+        try:
+            with self.opened() as fd:
+                return set(ElfImage.open(held(fd)).addresses_of(section, names))
+        except (OSError, ValueError, MemoryError, BadElf):
+            return set()
+
     @cached_property
-    def needed(self) -> list[str]:
+    def exports_malloc(self) -> bool:
+        """Whether other files may take their malloc from it."""
+        return "malloc" in self.defines(".dynsym", ["malloc"])
+
+    @property
+    def needed(self) -> tuple[str, ...]:
         """Sonames of DT_NEEDED."""
-        return [str(tag.needed) for tag in self._dynamic_tags() if tag.entry.d_tag == "DT_NEEDED"]
+        return self.facts.head.needed if self.facts else ()
 
-    def flag(self, name: str) -> bool:
-        """Whether the dynamic section has the tag ``name`` ("DT_SYMBOLIC")."""
-        return any(tag.entry.d_tag == name for tag in self._dynamic_tags())
-
-    def _dynamic_tags(self) -> list[Any]:
-        section: Any = self.elf.sections.get(".dynamic") if self.elf else None
-        return list(section.iter_tags()) if hasattr(section, "iter_tags") else []
+    @property
+    def symbolic(self) -> bool:
+        """Whether its own calls are bound inside it."""
+        return bool(self.facts and self.facts.head.symbolic)
 
     @property
     def name(self) -> str:
@@ -55,39 +122,58 @@ class Image:
         return os.path.basename(self.path.removesuffix(DELETED))
 
 
-def _readable(pid: int, mapping: Mapping) -> str:
-    path = f"/proc/{pid}/root{mapping.path}"
-    try:
-        if os.stat(path).st_ino == mapping.inode:
-            return path
-    except OSError:
-        pass
-    return f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
+def held(fd: int) -> str:
+    """A path that leads to an open file for as long as it is open."""
+    return f"/proc/self/fd/{fd}"
+
+
+def is_same(status: os.stat_result, mapped: Identity) -> bool:
+    """Whether a file is the one of a mapping.
+
+    Some file systems (btrfs, overlayfs) show one device in maps and another to stat. At least one
+    of the two is then none of hardware: its major number is 0.
+    """
+    device, inode = mapped
+    shown = (os.major(status.st_dev), os.minor(status.st_dev))
+    return status.st_ino == inode and (shown == device or 0 in (shown[0], device[0]))
+
+
+def on_disk(path: str) -> Image:
+    """The image of a file that no process has mapped yet."""
+    return Image(path, (path,))
+
+
+def _places(pid: int, mapping: Mapping) -> tuple[str, ...]:
+    mapped = f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
+    return (mapped, f"/proc/{pid}/root{mapping.path}")
 
 
 def images_of(pid: int, mappings: Iterable[Mapping]) -> list[Image]:
-    """The files of which a process maps code, each once, by rising address."""
-    mappings = list(mappings)
-    first: dict[tuple[tuple[int, int], int], Mapping] = {}
-    code = set()
+    """The files of which a process maps code, each once, by rising address: IMAGES_MAX at most."""
+    first: dict[Identity, Mapping] = {}
+    code: dict[Identity, None] = {}
     for mapping in mappings:
         if not mapping.path.startswith("/") or mapping.inode == 0:
             continue
         key = (mapping.device, mapping.inode)
         first.setdefault(key, mapping)
         if "x" in mapping.permissions:
-            code.add(key)
-    return [
-        Image(mapping.path, _readable(pid, mapping), mapping.start)
-        for key, mapping in first.items()
-        if key in code
-    ]
+            code[key] = None
+    chosen = [key for key in first if key in code][:IMAGES_MAX]
+    return [Image(first[key].path, _places(pid, first[key]), key) for key in chosen]
 
 
 def program_of(pid: int, images: list[Image]) -> Image | None:
-    """The image of the program itself."""
-    path = procfs.exe(pid)
-    for image in images:
-        if path is not None and image.path.removesuffix(DELETED) == path:
-            return image
-    return Image(path, f"/proc/{pid}/exe", 0) if path is not None else None
+    """The image of the program itself; None where it is hidden."""
+    path, place = procfs.exe(pid), f"/proc/{pid}/exe"
+    if path is None:
+        return None
+    program = Image(path, (place,))
+    with contextlib.suppress(OSError), program.opened() as fd:
+        status = os.fstat(fd)
+        for image in images:
+            if image.mapped is not None and is_same(status, image.mapped):
+                image.places = (place,)
+                image.mapped = None  # what runs is what this place leads to
+                return image
+    return program

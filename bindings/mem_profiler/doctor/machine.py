@@ -5,39 +5,45 @@ from __future__ import annotations
 import os
 import platform
 import re
-from pathlib import Path
 
-from mem_profiler import procfs
+from mem_profiler import elfhead, procfs
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image
 
 _START_IT = "start it under `mem_profiler run -- PROG`"
 _GLIBC_MIN = (2, 17)  # the newest symbol version that libmem_sampler.so asks for
 _POPULATE_WRITE = (5, 14)
-_VERSION_TEXT = re.compile(rb"GNU C Library [^\n]{0,80}?version (\d+)\.(\d+)")
+_VERSION_TEXT = re.compile(rb"GNU C Library [^\n]{0,80}?version (\d{1,4})\.(\d{1,4})\D")
 _LIBC = re.compile(r"libc(?:\.so\.6|-\d+\.\d+\.so)$")
 _MUSL = re.compile(r"(?:ld-musl-|libc\.musl-)")
-_MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
+_MACHINES = {
+    3: "i386", 8: "mips", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64",
+    243: "riscv",
+}  # fmt: skip
+_VERSION_TEXT_MAX_BYTES = 256
+_SEARCHED_MAX_BYTES = 64 << 20  # a C library with all its debug information is smaller
+_PART_BYTES = 1 << 20
 
 
 def kind_of_program(exe: Image | None) -> list[Finding]:
     """Architecture and linkage of the program's file."""
-    elf = exe.elf if exe else None
-    if exe is None or elf is None:
+    facts = exe.facts if exe else None
+    if facts is None:
         return [Finding("program", "warning", "the program's file cannot be read", "run as root")]
-    header = elf.header
-    machine = _MACHINES.get(header["e_machine"], header["e_machine"])
-    bits = 64 if header["e_ident"]["EI_CLASS"] == "ELFCLASS64" else 32
+    head = facts.head
+    machine = _MACHINES.get(head.machine, f"machine {head.machine}")
+    bits = 64 if head.file_class == elfhead.CLASS_64 else 32
     if machine != platform.machine() or bits != 64:
         text = f"a {bits}-bit program for {machine}; the sampler is {platform.machine()}"
         return [Finding("program", "blocker", text)]
-    go = ".go.buildinfo" in elf.sections
-    if not elf.has_interpreter:
-        text = "a Go program, linked statically" if go else "statically linked: it has no loader"
-        cure = "use Go's own heap profile (net/http/pprof)" if go else "link it dynamically"
+    if head.interpreter is None:
+        text = "statically linked: it has no loader"
+        text = "a Go program, linked statically" if facts.is_go else text
+        cure = "link it dynamically"
+        cure = "use Go's own heap profile (net/http/pprof)" if facts.is_go else cure
         return [Finding("program", "blocker", text, cure)]
     findings = [Finding("program", "ok", f"{machine}, dynamic")]
-    if go:
+    if facts.is_go:
         text = "a Go program: only what its C code allocates is seen"
         findings.append(Finding("go", "warning", text, "for Go's heap: net/http/pprof"))
     return findings
@@ -46,10 +52,24 @@ def kind_of_program(exe: Image | None) -> list[Finding]:
 def libc_version(image: Image) -> tuple[int, int] | None:
     """Version of the GNU C library by the text in its file; None where it cannot be read."""
     try:
-        found = _VERSION_TEXT.search(Path(image.readable).read_bytes())
+        with image.opened() as fd:
+            return _version_in(fd)
     except OSError:
         return None
-    return (int(found[1]), int(found[2])) if found else None
+
+
+def _version_in(fd: int) -> tuple[int, int] | None:
+    """Search an open file, which may be of any size, part by part."""
+    rest = b""
+    for at in range(0, _SEARCHED_MAX_BYTES, _PART_BYTES):
+        part = os.pread(fd, _PART_BYTES, at)
+        found = _VERSION_TEXT.search(rest + part)
+        if found:
+            return int(found[1]), int(found[2])
+        if not part:
+            break
+        rest = part[-_VERSION_TEXT_MAX_BYTES:]
+    return None
 
 
 def libc(images: list[Image]) -> list[Finding]:

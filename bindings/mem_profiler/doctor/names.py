@@ -14,32 +14,27 @@ def _list(images: list[Image]) -> str:
     return f"{shown} and {rest} more" if rest > 0 else shown
 
 
-def _has_symbols(image: Image) -> bool:
-    sections = image.elf.sections if image.elf else {}
-    return any(name in sections for name in (".symtab", ".gnu_debugdata"))
-
-
 def check(program: Image, images: list[Image]) -> list[Finding]:
     """Symbols and build-ids of the program and its libraries."""
     findings = []
-    if program.elf is not None:
-        if program.elf.has_dwarf:
+    if program.facts is not None:
+        if program.facts.has_dwarf:
             findings.append(Finding("symbols", "ok", f"{program.name}: functions and lines"))
-        elif _has_symbols(program):
+        elif program.facts.has_symbols:
             text = f"{program.name}: functions, no source lines"
             findings.append(Finding("symbols", "ok", text))
         else:
             text = f"{program.name} is stripped: only exported functions get names"
             cure = "install its -dbgsym package, or pass mem_parser --debug-dir"
             findings.append(Finding("symbols", "warning", text, cure))
-    nameless = [image for image in images if image.elf is not None and not image.elf.build_id]
+    nameless = [image for image in images if image.facts is not None and not image.facts.build_id]
     if nameless:
         text = f"no build-id in {_list(nameless)}"
         cure = "a changed file will not be noticed; link with -Wl,--build-id"
         findings.append(Finding("build_ids", "warning", text, cure))
     else:
         findings.append(Finding("build_ids", "ok", f"build-ids in all {len(images)} files"))
-    unread = [image for image in images if image.elf is None]
+    unread = [image for image in images if image.facts is None]
     if unread:
         findings.append(Finding("files", "warning", f"cannot be read: {_list(unread)}"))
     return findings

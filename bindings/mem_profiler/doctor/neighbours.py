@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from mem_parser.errors import MemError
 from mem_profiler import discovery, layout, procfs
@@ -43,7 +44,15 @@ def sampler(pid: int) -> list[Finding]:
     return [Finding("sampler", "warning", f"the sampler is in it, and cannot be used: {text}")]
 
 
-def profilers(pid: int | None, images: list[Image]) -> list[Finding]:
+def opted_out(environment: Mapping[str, str] | None) -> list[Finding]:
+    """Whether whoever starts the program wants no sampler in it."""
+    if (environment or {}).get("MEM_PROFILER_DISABLE", "") in ("", "0"):
+        return []
+    text = "opted out: MEM_PROFILER_DISABLE is set in its environment"
+    return [Finding("opted_out", "blocker", text, "start it without MEM_PROFILER_DISABLE")]
+
+
+def profilers(environment: Mapping[str, str] | None, images: list[Image]) -> list[Finding]:
     """Other tools that hook the allocator."""
     findings = []
     for image in images:
@@ -58,7 +67,6 @@ def profilers(pid: int | None, images: list[Image]) -> list[Finding]:
             if word in image.name:
                 text = f"{name} is in it: both will see each other's blocks"
                 findings.append(Finding("profiler", "warning", text, "take one at a time"))
-    environment = procfs.environment(pid) if pid is not None else None
     for name, pattern in _ALLOCATOR_PROFILING.items():
         if environment and pattern.search(environment.get(name, "")):
             text = f"its allocator profiles itself ({name}), which costs much more than we do"

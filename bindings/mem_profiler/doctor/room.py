@@ -1,18 +1,22 @@
-"""Is there room for what a capture needs: shared memory, descriptors, address space."""
+"""Is there room for what a capture needs: shared memory, descriptors, address space, file sizes."""
 
 from __future__ import annotations
 
 import os
 import re
+import resource
+import stat
 from pathlib import Path
 
-from mem_profiler import discovery, procfs
+from mem_profiler import folders, procfs
+from mem_profiler.doctor import inside
 from mem_profiler.doctor.findings import Finding
 
 _WANTED_BYTES = 256 << 20  # the bound of a segment; a smaller file system only lowers it
 _LITTLE_BYTES = 16 << 20
 _MIB = 1 << 20
 _READ_ONLY = 1  # ST_RDONLY
+_OTHERS = 0o077
 
 
 def _amount(size: int) -> str:
@@ -21,30 +25,68 @@ def _amount(size: int) -> str:
 
 def shared_memory(pid: int | None) -> list[Finding]:
     """The folder in which the segment will lie, as the process sees it (``pid`` None: as we do)."""
-    folder = str(discovery.segment_dir())
-    seen = folder if pid is None else f"/proc/{pid}/root{folder}"
+    path = str(folders.segment_dir())
     try:
-        room = os.statvfs(seen)
+        with inside.folder(pid, path) as folder:
+            return [_room(path, os.fstatvfs(folder)), *_taken(pid, path, folder)]
     except OSError as error:
-        text = f"{folder} cannot be used: {error.strerror}"
+        text = f"{path} cannot be used: {error.strerror}"
         return [Finding("shm", "blocker", text, "set MEM_PROFILER_DIR to a folder that exists")]
+
+
+def _room(path: str, room: os.statvfs_result) -> Finding:
     free = room.f_bavail * room.f_frsize
     if room.f_flag & _READ_ONLY:
         cure = "set MEM_PROFILER_DIR to a writable folder"
-        return [Finding("shm", "blocker", f"{folder} is mounted read-only", cure)]
+        return Finding("shm", "blocker", f"{path} is mounted read-only", cure)
     if free < _MIB:
-        return [
-            Finding("shm", "blocker", f"{folder} is full", "make room; docker: --shm-size=256m")
-        ]
+        return Finding("shm", "blocker", f"{path} is full", "make room; docker: --shm-size=256m")
     if free < _LITTLE_BYTES:
-        text = f"{folder}: {_amount(free)} free, so only few stacks fit"
-        return [Finding("shm", "warning", text, "docker: --shm-size=256m")]
+        text = f"{path}: {_amount(free)} free, so only few stacks fit"
+        return Finding("shm", "warning", text, "docker: --shm-size=256m")
     note = "" if free // 4 >= _WANTED_BYTES else f"; a capture may take {_amount(free // 4)}"
-    return [Finding("shm", "ok", f"{folder}: {_amount(free)} free{note}")]
+    return Finding("shm", "ok", f"{path}: {_amount(free)} free{note}")
+
+
+def _taken(pid: int | None, path: str, folder: int) -> list[Finding]:
+    """Whether the name of the user's own folder is taken by something not private to that user."""
+    facts = procfs.status(pid) if pid is not None else None
+    uid = os.geteuid() if pid is None else facts.uids[1] if facts and len(facts.uids) > 1 else None
+    if uid is None:
+        return []
+    name = f"mem_profiler.{uid if pid is None else _inner_uid(pid, uid)}"
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return []
+    if status.st_uid != uid:
+        what = f"belongs to uid {status.st_uid}"
+    elif not stat.S_ISDIR(status.st_mode):
+        what = "is no folder"
+    elif status.st_mode & _OTHERS:
+        what = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})"
+    else:
+        return []
+    text = f"{path}/{name} {what}; the sampler uses another folder beside it"
+    return [Finding("shm_folder", "warning", text, f"remove {path}/{name}")]
+
+
+def _inner_uid(pid: int, uid: int) -> int:
+    """What the process itself takes its user for: it may live in a user namespace."""
+    try:
+        text = Path(f"/proc/{pid}/uid_map").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return uid
+    for words in (line.split() for line in text.splitlines()):
+        if len(words) == 3 and all(word.isdigit() for word in words):
+            inner, outer, count = map(int, words)
+            if outer <= uid < outer + count:
+                return inner + uid - outer
+    return uid
 
 
 def limits(pid: int) -> list[Finding]:
-    """Resource limits of the process that attaching meets: open files and address space."""
+    """Resource limits of the process that a capture meets: open files, memory, file sizes."""
     try:
         text = Path(f"/proc/{pid}/limits").read_text(encoding="ascii", errors="replace")
         used = len(os.listdir(f"/proc/{pid}/fd"))
@@ -60,9 +102,27 @@ def limits(pid: int) -> list[Finding]:
     taken = facts.sizes.get("VmSize", 0) if facts else 0
     if space is not None and space - taken < _WANTED_BYTES:
         cure = f"prlimit --as=unlimited --pid {pid}"
-        text = f"only {_amount(max(space - taken, 0))} of its address space limit are left"
-        findings.append(Finding("address_space", "warning", text, cure))
-    return findings
+        text_left = f"only {_amount(max(space - taken, 0))} of its address space limit are left"
+        findings.append(Finding("address_space", "warning", text_left, cure))
+    cure = f"prlimit --fsize=unlimited --pid {pid}"
+    return findings + _file_size(_soft(text, "Max file size"), cure)
+
+
+def own_limits() -> list[Finding]:
+    """The limits that a program inherits from us when it is started."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return _file_size(None if soft == resource.RLIM_INFINITY else soft, "ulimit -f unlimited")
+
+
+def _file_size(most: int | None, cure: str) -> list[Finding]:
+    """The segment is a file too."""
+    if most is None or most >= _WANTED_BYTES:
+        return []
+    if most < _MIB:
+        text = f"its files may have {most} bytes at most (ulimit -f): no segment fits"
+        return [Finding("file_size", "blocker", text, cure)]
+    text = f"its files may have {_amount(most)} at most (ulimit -f), a segment too: fewer stacks"
+    return [Finding("file_size", "warning", text, cure)]
 
 
 def _soft(text: str, name: str) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from mem_cli.pytest_plugin import loading
 from mem_cli.pytest_plugin.marks import DOCUMENTED, Wanted, wanted_of
 from mem_cli.pytest_plugin.settings import Settings, add_options, read_settings
 from mem_parser.errors import MemError
+from mem_parser.escape import log_line, log_text, one_line
 from mem_parser.reports.units import format_bytes
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Plugin:
         except MemError as error:
             failed = str(error)
         if failed:
-            pytest.fail(f"memory limit: {failed}", pytrace=False)
+            pytest.fail(log_line(f"memory limit: {failed}"), pytrace=False)
 
     def _take(self, item: pytest.Item, wanted: Wanted, outcome: Outcome) -> None:
         from mem_parser.budget import Verdict
@@ -115,7 +115,7 @@ class Plugin:
         ):
             pytest.fail(f"memory limit\n{text}", pytrace=False)
         if outcome.verdict is Verdict.INCONCLUSIVE:
-            message = f"{item.nodeid}: memory limit undecided\n{text}"
+            message = log_text(f"{one_line(item.nodeid)}: memory limit undecided\n{text}")
             warnings.warn(MemoryLimitWarning(message), stacklevel=1)
 
     def pytest_sessionfinish(self) -> None:
@@ -137,13 +137,14 @@ class Plugin:
             terminalreporter.section("memory")
             for peak, allocated, nodeid in sorted(measured, reverse=True)[:_LARGEST]:
                 sizes = f"{format_bytes(peak):>11} peak {format_bytes(allocated):>11} allocated"
-                terminalreporter.write_line(f"{sizes}  {nodeid}")
+                terminalreporter.write_line(log_line(f"{sizes}  {nodeid}"))
 
 
 def _write_baseline(path: str, programs: dict[str, Program]) -> None:
+    from mem_cli.output import write_result
     from mem_parser.budget import baseline as baselines
 
     stored = baselines.read_or_empty(path)
     for name, program in programs.items():
         stored.programs[name] = baselines.renewed(stored.programs.get(name), program)
-    Path(path).write_text(baselines.render(stored), encoding="utf-8")
+    write_result(baselines.render(stored), path)

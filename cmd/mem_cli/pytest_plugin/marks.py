@@ -13,6 +13,7 @@ from mem_cli.pytest_plugin.settings import Settings
 from mem_parser.budget.quantity import Allowance, parse_bytes, parse_rate
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.errors import MemError
+from mem_parser.escape import log_line
 
 NO_INCREASE = Limit(Measure.GROWTH, growth=Allowance(), text="no increase")
 """Of `--fail-on-increase`: what does not surely exceed the baseline is within it."""
@@ -54,7 +55,7 @@ def wanted_of(item: pytest.Item, settings: Settings) -> Wanted:
         sites = [_site(mark) for mark in item.iter_markers("limit_sites")]
         leaks = next((_leaks(mark) for mark in item.iter_markers("limit_leaks")), None)
     except (MemError, TypeError, ValueError) as error:
-        pytest.fail(f"{item.nodeid}: {error}", pytrace=False)
+        pytest.fail(log_line(f"{item.nodeid}: {error}"), pytrace=False)
     budget = settings.budget.for_program(item.nodeid) if settings.budget else Budget()
     own = {limit.measure for limit in limits}
     limits += [limit for limit in budget.limits if limit.measure not in own]

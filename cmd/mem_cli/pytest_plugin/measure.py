@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from mem_parser.budget.measure import obstacle_of
 from mem_parser.budget.outputs.text import result_lines
 from mem_parser.budget.outputs.words import place
 from mem_parser.diff import Change, Diff, Level, diff_profiles
+from mem_parser.escape import file_part, log_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Unit
 from mem_parser.reports.units import format_bytes
@@ -54,7 +54,7 @@ class Outcome:
         order = [Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL]
         self.verdict = max(self.verdict, verdict, key=order.index)
         if verdict is not Verdict.PASS:
-            self.lines += lines
+            self.lines += map(log_line, lines)
 
 
 class Meter:
@@ -82,8 +82,7 @@ class Meter:
 
     def prefix(self, item: pytest.Item) -> Path:
         """Where the files of a test go."""
-        name = re.sub(r"[^\w.-]+", "_", item.nodeid.rpartition("/")[2])
-        return self.folder / name[:120]
+        return self.folder / file_part(item.nodeid.rpartition("/")[2])
 
     def captured(self, item: pytest.Item, rate: int, body: Callable[[], object]) -> Subject:
         """Run `body` under capture. What it raises is raised, after the capture has ended."""

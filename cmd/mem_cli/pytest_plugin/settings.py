@@ -10,6 +10,7 @@ import pytest
 
 from mem_parser.budget.quantity import parse_bytes
 from mem_parser.errors import MemError
+from mem_parser.escape import log_line
 
 if TYPE_CHECKING:
     from mem_parser.budget import BudgetFile
@@ -60,7 +61,7 @@ def _size(option: str, text: str) -> int:
     try:
         return int(parse_bytes(text))
     except (MemError, ValueError) as error:
-        raise pytest.UsageError(f"{option}: {error}") from None
+        raise pytest.UsageError(log_line(f"{option}: {error}")) from None
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -72,6 +73,8 @@ def read_settings(config: pytest.Config) -> Settings:
     baseline = os.path.join(config.invocation_params.dir, option("--mem-baseline"))
     if limit:
         _size("--mem-limit", limit)
+    if option("--mem-update-baseline"):
+        _check_writable(baseline)
     if option("--mem-update-baseline") and (
         hasattr(config, "workerinput") or option("numprocesses", None)
     ):
@@ -93,13 +96,22 @@ def read_settings(config: pytest.Config) -> Settings:
     )
 
 
+def _check_writable(path: str) -> None:
+    from mem_cli.output import check_output
+
+    try:
+        check_output(path)
+    except MemError as error:
+        raise pytest.UsageError(log_line(str(error))) from None
+
+
 def _budget(path: str) -> BudgetFile:
     from mem_parser.budget import load
 
     try:
         return load(path)
     except MemError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(log_line(str(error))) from None
 
 
 def _known(path: str) -> frozenset[str]:
@@ -108,4 +120,4 @@ def _known(path: str) -> frozenset[str]:
     try:
         return frozenset(read(path).programs)
     except MemError as error:
-        raise pytest.UsageError(f"{error}; --mem-update-baseline writes it") from None
+        raise pytest.UsageError(log_line(f"{error}; --mem-update-baseline writes it")) from None

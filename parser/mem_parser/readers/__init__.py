@@ -39,8 +39,10 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     `NotAProfile` for anything else, `UnsupportedVersion` for a format of the future.
     """
     name = os.fspath(path)
-    data = _open(name)
-    return read_bytes(data, name)
+    data, owner = _open(name)
+    profile = read_bytes(data, name)
+    profile.file_uid = owner
+    return profile
 
 
 def read_bytes(data: Data, name: str) -> Profile:
@@ -72,15 +74,16 @@ def _first_line(head: bytes) -> bytes:
     return b""
 
 
-def _open(name: str) -> Data:
+def _open(name: str) -> tuple[Data, int | None]:
     try:
         with Path(name).open("rb") as file:
             status = os.fstat(file.fileno())
             if stat.S_ISDIR(status.st_mode):
                 raise InputFileError(f"{name}: is a directory")
+            owner = None if status.st_mode & stat.S_IWOTH else status.st_uid
             if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
-                return file.read(_UNPACKED_LIMIT)
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                return file.read(_UNPACKED_LIMIT), owner
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), owner
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InputFileError(f"{name}: {reason}") from error

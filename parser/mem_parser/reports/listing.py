@@ -2,29 +2,29 @@
 
 Lines come from the debug information of the modules. The text of a source file is shown where the
 file is found: where the debug information says, or below a given folder under the last parts of
-that path. Only plain files of a bounded size are read, and what a terminal would act on is
-replaced.
+that path. A profile comes from anywhere, and could so name any file: where the debug information
+says is looked only for a profile that is our own, or if the user says so. Only plain text files of
+a bounded size are read, and what a terminal would act on is made visible.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mem_parser.errors import one_line
+from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate, FloatArray
-from mem_parser.model import BoolArray, IntArray
+from mem_parser.model import BoolArray, IntArray, Profile
+from mem_parser.plainfile import open_plain
 from mem_parser.reports.aggregate import StackSums, estimate
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.peek import chosen_rows
 from mem_parser.reports.units import format_value
 from mem_parser.reports.view import View
-from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.table import Symbols
 
 CONTEXT = 2
@@ -60,7 +60,34 @@ class Listing:
     problem: str
 
 
-def listing(view: View, function: str, source_dirs: Sequence[str] = ()) -> list[Listing]:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where sources are looked for: below ``folders``, and where the profile says unless that is
+    ``distrusted``, which says why.
+    """
+
+    folders: Sequence[str] = ()
+    distrusted: str = ""
+
+
+def distrust(profile: Profile) -> str:
+    """Return why files that a profile names are not shown unasked; empty: it is our own.
+
+    Our own is what we captured of a process of ours on this host, in a file of ours.
+    """
+    capture, me = profile.capture, os.geteuid()
+    if not capture.host or capture.uid is None:
+        return "the profile does not say whose it is"
+    if capture.host != os.uname().nodename:
+        return "the profile came from another host"
+    if capture.uid != me:
+        return "the profile is of another user's process"
+    if profile.file_uid != me:
+        return "its file belongs to another user, or others can write it"
+    return "the profile's own names say where it is" if profile.embedded is not None else ""
+
+
+def listing(view: View, function: str, sources: Sources) -> list[Listing]:
     """Return the functions called ``function``, or that it matches, the heaviest first.
 
     Raises `UsageProblem` if there is none.
@@ -72,16 +99,12 @@ def listing(view: View, function: str, source_dirs: Sequence[str] = ()) -> list[
         name = symbols.functions[location.function].name
         if name in chosen:
             wanted.setdefault((name, location.file if location.line else ""), []).append(k)
-    found = [
-        _list(view, name, file, members, source_dirs) for (name, file), members in wanted.items()
-    ]
+    found = [_list(view, name, file, members, sources) for (name, file), members in wanted.items()]
     kept = [x for x in found if x.cum.samples]
     return sorted(kept, key=lambda x: (-x.cum.value, x.function, x.file))
 
 
-def _list(
-    view: View, name: str, file: str, members: list[int], source_dirs: Sequence[str]
-) -> Listing:
+def _list(view: View, name: str, file: str, members: list[int], sources: Sources) -> Listing:
     symbols = view.symbols
     line_of = np.full(len(symbols.locations), -1, dtype=np.int64)
     line_of[members] = [symbols.locations[k].line if file else 0 for k in members]
@@ -91,7 +114,7 @@ def _list(
     function = symbols.functions[symbols.locations[members[0]].function]
     text, problem = None, "the debug information of its module has no lines"
     if file:
-        text, problem = read_source(file, source_dirs)
+        text, problem = read_source(file, sources)
     nothing = Estimate(0.0)
     return Listing(
         name,
@@ -138,28 +161,28 @@ def _estimate(columns: FloatArray, sums: StackSums) -> Estimate:
     return estimate(value, variance, samples, sums)
 
 
-def read_source(file: str, source_dirs: Sequence[str]) -> tuple[list[str] | None, str]:
+def read_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:
     """Return the lines of a source file, or None and the reason."""
     parts = [p for p in file.split("/") if p not in ("", ".", "..")]
-    candidates = [file] if file.startswith("/") else []
-    for folder in source_dirs:
+    whole = file.startswith("/")
+    candidates = [file] if whole and not sources.distrusted else []
+    for folder in sources.folders:
         candidates += [os.path.join(folder, *parts[k:]) for k in range(len(parts))]
     for path in candidates:
         with contextlib.suppress(OSError, ValueError):
             return _read(path), ""
+    if whole and sources.distrusted:
+        return None, f"source not shown: {sources.distrusted}; --trust-sources shows it"
     return None, f"source not found: {one_line(file)}; --source-dir DIR looks elsewhere"
 
 
 def _read(path: str) -> list[str]:
-    # Not blocking: the path may be a pipe, which is refused below.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as source:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_SOURCE:
-            raise OSError
-        data = source.read(_LARGEST_SOURCE)
+    with os.fdopen(open_plain(path), "rb") as source:
+        data = source.read(_LARGEST_SOURCE + 1)
+    if len(data) > _LARGEST_SOURCE or b"\0" in data:
+        raise ValueError
     text = data.decode("utf-8", "replace")
-    return [printable(line.rstrip().expandtabs(_TAB)) for line in text.split("\n")]
+    return [one_line(line.rstrip().expandtabs(_TAB)) for line in text.split("\n")]
 
 
 def blocks(view: View, found: list[Listing]) -> Iterator[Block]:
@@ -167,7 +190,7 @@ def blocks(view: View, found: list[Listing]) -> Iterator[Block]:
     yield from view.header
     unit = view.filters.unit
     for one in found[:MOST_FUNCTIONS]:
-        title = f"{one.function}   {printable(one.file)}".rstrip()
+        title = f"{one.function}   {one_line(one.file)}".rstrip()
         columns = (
             Column("flat"),
             Column("cum"),
@@ -231,7 +254,8 @@ def records(found: list[Listing]) -> list[Record]:
                 | numbers("cum", x.cum)
                 | {"samples": x.cum.samples}
                 for x in one.lines
-            ]
+            ],
+            "problem": one.problem or None,
         }
         for one in found
     ]

@@ -20,6 +20,7 @@ from importlib import resources
 import graphviz
 
 from mem_parser.errors import MemError
+from mem_parser.escape import dot_label, one_line, xml_document, xml_text
 from mem_parser.estimate import Estimate
 from mem_parser.reports.aggregate import Row
 from mem_parser.reports.graph import CallGraph, Edge
@@ -140,6 +141,7 @@ def _wrapped(name: str) -> list[str]:
     if len(name) > _LONGEST_NAME:
         name = name[: _LONGEST_NAME - 1] + "…"
     lines, current = [], ""
+    name = one_line(name)
     for piece in name.replace("::", "::\0").replace(" ", " \0").split("\0"):
         if current and len(current) + len(piece) > _WRAP:
             lines.append(current)
@@ -149,11 +151,8 @@ def _wrapped(name: str) -> list[str]:
 
 
 def _text(lines: list[str], end: str) -> str:
-    """Return a DOT label of ``lines``: backslashes and entities mean themselves, never markup."""
-    escaped = (line.replace("\\", "\\\\").replace("&", "&amp;") for line in lines)
-    text = "".join(line + end for line in escaped)
     # A text in angle brackets would be markup to DOT; this one ends in an escape, so it never is.
-    return str(graphviz.nohtml(text))
+    return str(graphviz.nohtml(dot_label(lines, end)))
 
 
 def find_layout_program() -> list[str] | None:
@@ -209,13 +208,12 @@ def _finish(drawing: bytes, graph: CallGraph) -> str:
     _set_titles(root, graph)
     script = ET.SubElement(root, f"{{{_SVG}}}script")
     script.text = resources.files(__package__).joinpath("panzoom.js").read_text("utf-8")
-    body = ET.tostring(root, encoding="unicode")
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'
+    return xml_document(root)
 
 
 def _set_titles(root: ET.Element, graph: CallGraph) -> None:
     """Make what a browser shows under the pointer the whole name instead of a node's number."""
-    names = {f"n{k}": row.name for k, row in enumerate(graph.nodes)}
+    names = {f"n{k}": xml_text(row.name) for k, row in enumerate(graph.nodes)}
     for group in root.iter(f"{{{_SVG}}}g"):
         title = group.find(f"{{{_SVG}}}title")
         if title is None or title.text is None:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import pycxxfilt
 
+from mem_parser.escape import one_line
 from mem_parser.symbols.isolation import Crash, in_child
 
 _LONGEST = 4096
@@ -33,8 +34,8 @@ _CLONE_SUFFIX = re.compile(r" \[?\(?(?:\.|clone ).*$")
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with the control characters that a terminal could act on replaced."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    """Return ``text`` with the characters visible that a terminal would act on or not show."""
+    return one_line(text)
 
 
 def is_mangled(symbol: str) -> bool:

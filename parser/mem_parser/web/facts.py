@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mem_parser.errors import one_line
+from mem_parser.escape import one_line
 from mem_parser.model import Capture, Count, Profile, Unit
 from mem_parser.reports.device import header_line, remainder_line
 from mem_parser.reports.header import header_lines
@@ -88,7 +88,7 @@ def page_facts(
         warnings = [without_paths(w) for w in warnings]
         title = without_paths(program)
     return {
-        "title": title,
+        "title": one_line(title),
         "headline": f"{re.sub(' {2,}', ' · ', headline)} \N{EM DASH} {coverage}",
         "origin": "" if confidential else _origin(capture),
         "warnings": warnings,

@@ -10,13 +10,13 @@ bits are kept as the page can show, and the rest are zeros that cost nothing.
 from __future__ import annotations
 
 import base64
-import json
 import struct
 import zlib
 from typing import Any
 
 import numpy as np
 
+from mem_parser.escape import json_text, visible
 from mem_parser.estimate import FloatArray
 from mem_parser.model import IntArray
 from mem_parser.tree import COLUMNS, SAMPLES, Rows, Tree
@@ -32,9 +32,7 @@ _VARIANCE_BITS = 7
 
 def pack_text(data: Any) -> str:
     """Return ``data`` as JSON, deflated, in base64."""
-    return _squeeze(
-        json.dumps(data, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-    )
+    return _squeeze(json_text(data).encode())
 
 
 def pack_tree(tree: Tree) -> str:
@@ -55,7 +53,7 @@ def pack_tree(tree: Tree) -> str:
         "kinds": list(tree.rows.counts),
         "columns": columns.list,
     }
-    text = json.dumps(head, ensure_ascii=False).encode("utf-8", "replace")
+    text = json_text(visible(head)).encode()
     return _squeeze(struct.pack("<I", len(text)) + text + b"".join(columns.planes))
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import html
-import json
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
+
+from mem_parser.escape import html_text, script_json
 
 SIZE_LIMIT = 5_000_000
 """Bytes that a page is kept under."""
@@ -25,12 +25,6 @@ SIZE_LIMIT = 5_000_000
 def asset(name: str) -> str:
     """Return the text of one file of ``assets/``."""
     return (files("mem_parser.web") / "assets" / name).read_text(encoding="utf-8")
-
-
-def script_safe(data: Any) -> str:
-    """Return ``data`` as JSON that may stand inside a script element."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def assemble(
@@ -53,7 +47,7 @@ def assemble(
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     data = "\n".join(
-        f'<script type="application/json" id="{html.escape(name)}">{script_safe(block)}</script>'
+        f'<script type="application/json" id="{html_text(name)}">{script_json(block)}</script>'
         for name, block in blocks.items()
     )
     return (
@@ -61,6 +55,6 @@ def assemble(
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<title>{html_text(title)}</title>\n<style>\n{style}</style>\n</head>\n"
         f"<body>\n{asset(body)}\n{data}\n<script>{code}</script>\n</body>\n</html>\n"
     )

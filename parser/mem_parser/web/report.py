@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mem_parser.escape import visible
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.symbols.table import Symbols
 from mem_parser.tree import build_tree
@@ -83,7 +84,7 @@ def render(
     blocks: dict[str, Any] = {
         "account": memory_account(profile),
         "series": _series(profile),
-        "tables": pack_text(tables(profile, symbols, tree)),
+        "tables": pack_text(visible(tables(profile, symbols, tree))),
     }
     if drawing is not None:
         _add_drawing(blocks, drawing, notes)
@@ -164,7 +165,7 @@ def _add_verdicts(
     rows = list(given.get("rows", ()))
     if len(rows) > _MOST_VERDICTS:
         notes.append(f"{key}: the first {_MOST_VERDICTS} of {len(rows)} rows are on the page")
-    block = {**given, "rows": rows[:_MOST_VERDICTS]}
+    block = visible({**given, "rows": rows[:_MOST_VERDICTS]})
     blocks[key] = pack_text(_without_source(block) if confidential else block)
 
 

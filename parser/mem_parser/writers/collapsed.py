@@ -6,6 +6,7 @@ rounded. Allocator frames are left out, as in every report.
 
 from __future__ import annotations
 
+from mem_parser.escape import log_line, one_line
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.aggregate import sum_stacks
 from mem_parser.symbols.table import Symbols
@@ -22,9 +23,9 @@ def write_collapsed(profile: Profile, symbols: Symbols, count: Count, unit: Unit
             stack = ";".join(names[x] for x in reversed(keys[bounds[k] : bounds[k + 1]]))
             total[stack] = total.get(stack, 0.0) + value
     rows = ((stack, round(value)) for stack, value in sorted(total.items()))
-    return "".join(f"{stack} {value}\n" for stack, value in rows if value)
+    return "".join(f"{log_line(stack)} {value}\n" for stack, value in rows if value)
 
 
 def frame_text(name: str) -> str:
     """Return a function's name without the characters that have a meaning between frames."""
-    return name.replace(";", ":").strip() or "[unknown]"
+    return one_line(name).replace(";", ":").strip() or "[unknown]"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import itertools
-import json
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.devices import MARK_KINDS, Device, Mark
+from mem_parser.escape import json_ascii, log_line, one_line, utf8
 from mem_parser.estimate import unsample
 from mem_parser.model import Module, Profile
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
@@ -46,8 +47,7 @@ def _lines(profile: Profile) -> Iterator[bytes]:
     for module in profile.modules:
         for r in module.ranges:
             head = f"{r.start:x}-{r.end:x} r-xp {r.file_offset:08x} 00:00 0".ljust(73)
-            path = module.path.replace("\n", "\\012")
-            yield f"{head}{path}\n".encode("utf-8", "surrogateescape")
+            yield head.encode() + _map_path(module.path) + b"\n"
     yield b"\n%mem_profiler 1\n"
     yield from json_lines("%header", _header(profile))
     for module in profile.modules:
@@ -63,6 +63,17 @@ def _lines(profile: Profile) -> Iterator[bytes]:
     if profile.embedded is not None:
         yield from symbol_lines(profile.embedded)
     yield f"%end {len(profile.sites)}\n".encode()
+
+
+def _map_path(path: str) -> bytes:
+    """Return a path as the kernel's maps have it, with what a terminal would act on visible; bytes
+    that are no UTF-8 stay as they are.
+    """
+    shown = (
+        part if part >= "\udc80" else log_line(part)
+        for part in re.split("([\udc80-\udcff]+)", path.replace("\n", "\\012"))
+    )
+    return utf8("".join(shown))
 
 
 def _first_part(profile: Profile) -> Iterator[bytes]:
@@ -188,8 +199,8 @@ def _mark_columns(marks: list[Mark]) -> Iterator[bytes]:
         "mark_id": ("<u8", [mark.id for mark in marks]),
         "mark_kind": ("<u4", [MARK_KINDS.index(mark.kind) for mark in marks]),
         "mark_thread": ("<u4", [mark.thread for mark in marks]),
-        "mark_domain": ("<u4", [texts.setdefault(m.domain, len(texts)) for m in marks]),
-        "mark_name": ("<u4", [texts.setdefault(m.text, len(texts)) for m in marks]),
+        "mark_domain": ("<u4", [texts.setdefault(one_line(m.domain), len(texts)) for m in marks]),
+        "mark_name": ("<u4", [texts.setdefault(one_line(m.text), len(texts)) for m in marks]),
     }
     for name, (dtype, values) in columns.items():
         yield from _column(name, dtype, values)
@@ -204,7 +215,7 @@ def symbol_lines(names: EmbeddedNames) -> Iterator[bytes]:
     frames = [frame for key in order for frame in names.frames[key]]
 
     def indices(texts: Iterator[str]) -> list[int]:
-        return [strings.setdefault(t.replace("\n", "?"), len(strings)) for t in texts]
+        return [strings.setdefault(one_line(t), len(strings)) for t in texts]
 
     columns = {
         "symbol_name": indices(f.name for f in frames),
@@ -218,13 +229,13 @@ def symbol_lines(names: EmbeddedNames) -> Iterator[bytes]:
     yield from _column("symbol_depth", "<u4", [len(names.frames[k]) for k in order])
     for name, values in columns.items():
         yield from _column(name, "<u4", values)
-    text = "\n".join(strings).encode("utf-8", "surrogateescape")
+    text = utf8("\n".join(strings))
     yield from _column("symbol_text", "|u1", np.frombuffer(text, dtype=np.uint8))
 
 
 def json_lines(mark: str, value: object) -> Iterator[bytes]:
     """Yield a JSON text behind ``mark``, cut into lines."""
-    text = json.dumps(value, separators=(",", ":")).replace("=", "\\u003d")
+    text = json_ascii(value).replace("=", "\\u003d")
     for at in range(0, max(len(text), 1), _TEXT_CHARS):
         yield f"{mark if at == 0 else '%+'} {text[at : at + _TEXT_CHARS]}\n".encode()
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mem_parser.errors import one_line
+from mem_parser.escape import one_line
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.profileproto import message_class
@@ -64,7 +64,7 @@ class _Writer:
         self._locations()
         self._samples(counts)
         self._facts()
-        self.message.string_table.extend(_clean(s) for s in self.strings)
+        self.message.string_table.extend(map(one_line, self.strings))
         return bytes(self.message.SerializeToString())
 
     def _sample_type(self, kind: str, unit: str) -> None:
@@ -80,7 +80,7 @@ class _Writer:
         message.time_nanos = _nanos(capture.started)
         message.duration_nanos = _nanos(capture.duration_s)
         message.comment.extend(
-            self.text(one_line(note)) for note in (capture.command, *capture.notes) if note
+            self.text(note) for note in (capture.command, *capture.notes) if note
         )
 
     def _dropped(self) -> str:
@@ -225,8 +225,3 @@ def _main_first(profile: Profile) -> list[int]:
 def _nanos(seconds: float | None) -> int:
     nanos = (seconds or 0.0) * 1e9
     return int(nanos) if abs(nanos) < 1 << 62 else 0
-
-
-def _clean(text: str) -> str:
-    """Return ``text`` as UTF-8 can hold it."""
-    return text.encode("utf-8", "replace").decode()

@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator
 from typing import Any
 
+from mem_parser.escape import csv_cell, json_text
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.aggregate import StackSums, sum_stacks
 from mem_parser.symbols.table import Symbols
 from mem_parser.writers.collapsed import frame_text
-
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-
-def spreadsheet_safe(text: str) -> str:
-    """Return ``text`` with a `'` in front if a spreadsheet would take it for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def _columns(profile: Profile, symbols: Symbols) -> dict[str, StackSums]:
@@ -60,7 +53,7 @@ def write_csv(profile: Profile, symbols: Symbols) -> str:
     writer.writerow([*names, "stack"])
     for frames, numbers in _rows(columns):
         stack = ";".join(frame_text(f) for f in frames)
-        writer.writerow([*(numbers[n] for n in names), spreadsheet_safe(stack)])
+        writer.writerow([*(numbers[n] for n in names), csv_cell(stack)])
     return text.getvalue()
 
 
@@ -79,4 +72,4 @@ def write_json(profile: Profile, symbols: Symbols) -> str:
         "incomplete": profile.incomplete,
         "stacks": stacks,
     }
-    return json.dumps(document, separators=(",", ":")) + "\n"
+    return json_text(document) + "\n"

@@ -6,9 +6,9 @@ estimate as weight. Schema: https://www.speedscope.app/file-format-schema.json
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from mem_parser.escape import json_text
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.aggregate import StackSums, sum_stacks
 from mem_parser.symbols.table import Symbols
@@ -35,7 +35,7 @@ def write_speedscope(profile: Profile, symbols: Symbols, name: str) -> str:
         "shared": {"frames": _frames(symbols)},
         "profiles": [_profile(_TITLES[k], k[1], s) for k, s in zip(kinds, sums, strict=True)],
     }
-    return json.dumps(document, separators=(",", ":")) + "\n"
+    return json_text(document) + "\n"
 
 
 def _frames(symbols: Symbols) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from mem_parser.budget.outputs.text import result_lines
 from mem_parser.budget.outputs.words import own_frame, relative
 from mem_parser.budget.verdict import Report, Result, Verdict
+from mem_parser.escape import github_command
 
 _LEVEL = {Verdict.FAIL: "error", Verdict.INCONCLUSIVE: "warning"}
 
@@ -22,18 +23,9 @@ def commands(report: Report) -> Iterator[str]:
 
 
 def _annotation(program: str, result: Result) -> str:
-    properties = []
     frame = own_frame(result.culprits[0].frames) if result.culprits else None
+    place = {}
     if frame is not None:
-        properties += [f"file={_property(relative(frame.file))}", f"line={frame.line}"]
-    properties.append(f"title={_property(f'{program}: {result.name}')}")
-    message = "\n".join(result_lines(result))
-    return f"::{_LEVEL[result.verdict]} {','.join(properties)}::{_data(message)}"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+        place = {"file": relative(frame.file), "line": str(frame.line)}
+    title = {"title": f"{program}: {result.name}"}
+    return github_command(_LEVEL[result.verdict], place | title, result_lines(result))

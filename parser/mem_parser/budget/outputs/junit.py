@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from mem_parser.budget.outputs.text import result_lines
 from mem_parser.budget.outputs.words import sentence
 from mem_parser.budget.verdict import CaptureReport, Report, Verdict
-from mem_parser.errors import one_line
+from mem_parser.escape import xml_document, xml_text
 
 
 def render(report: Report) -> str:
@@ -19,19 +19,19 @@ def render(report: Report) -> str:
         root.append(_suite(capture))
     _count(root, [r.verdict for _, r in report.results])
     ET.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
+    return xml_document(root)
 
 
 def _suite(capture: CaptureReport) -> ET.Element:
-    suite = ET.Element("testsuite", name=_clean(capture.program))
+    suite = ET.Element("testsuite", name=xml_text(capture.program))
     _count(suite, [r.verdict for r in capture.results])
     for result in capture.results:
         case = ET.SubElement(
-            suite, "testcase", classname=_clean(f"memory.{capture.program}"),
-            name=_clean(result.name), time="0",
+            suite, "testcase", classname=xml_text(f"memory.{capture.program}"),
+            name=xml_text(result.name), time="0",
         )  # fmt: skip
-        text = _clean(sentence(result))
-        lines = "\n".join(map(_clean, result_lines(result)))
+        text = xml_text(sentence(result))
+        lines = "\n".join(map(xml_text, result_lines(result)))
         if result.verdict is Verdict.FAIL:
             failure = ET.SubElement(case, "failure", message=text, type="over budget")
             failure.text = lines
@@ -47,8 +47,3 @@ def _count(element: ET.Element, verdicts: list[Verdict]) -> None:
     element.set("failures", str(verdicts.count(Verdict.FAIL)))
     element.set("errors", str(verdicts.count(Verdict.INCONCLUSIVE)))
     element.set("time", "0")
-
-
-def _clean(text: str) -> str:
-    """Return ``text`` without what XML 1.0 forbids."""
-    return one_line(text).encode("utf-8", "replace").decode()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterator
 
 from mem_parser.budget.culprits import Culprit
@@ -18,7 +16,7 @@ from mem_parser.budget.outputs.words import (
 )
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
-from mem_parser.errors import one_line
+from mem_parser.escape import markdown_code, markdown_html, markdown_text
 
 _WORD = {Verdict.FAIL: "❌ over", Verdict.INCONCLUSIVE: "❔ inconclusive", Verdict.PASS: "✅ pass"}
 _TITLE = {
@@ -40,9 +38,9 @@ def render(report: Report) -> str:
 
 def _capture(capture: CaptureReport) -> Iterator[str]:
     samples = samples_text(capture.samples, capture.rate_bytes)
-    yield f"**{_text(capture.program)}** · {samples}"
+    yield f"**{markdown_text(capture.program)}** · {samples}"
     for note in capture.notes:
-        yield f"> {_text(note)}"
+        yield f"> {markdown_text(note)}"
     yield ""
     yield "| | limit of | measured | limit | |"
     yield "|---|---|--:|--:|---|"
@@ -62,12 +60,12 @@ def _row(result: Result) -> str:
     elif result.verdict is Verdict.INCONCLUSIVE:
         more = reason(result)
     cells = (_WORD[result.verdict], result.name, known, limit, more)
-    return "| " + " | ".join(_text(cell) for cell in cells) + " |"
+    return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
 
 
 def _details(result: Result) -> Iterator[str]:
     yield ""
-    title = _html(f"{result.name}: {sentence(result)}")
+    title = markdown_html(f"{result.name}: {sentence(result)}")
     opened = " open" if result.verdict is Verdict.FAIL else ""
     yield f"<details{opened}><summary>{title}</summary>"
     yield ""
@@ -79,28 +77,10 @@ def _details(result: Result) -> Iterator[str]:
 
 def _culprit(culprit: Culprit, *, rate: bool) -> Iterator[str]:
     first, *callers = culprit.frames or (None,)
-    where = "" if first is None else f" {_code(place(first))}"
+    where = "" if first is None else f" {markdown_code(place(first))}"
     name = "no stack" if first is None else first.function
-    text = f" – {_text(culprit.text)}" if culprit.text else ""
-    yield f"- {gain(culprit, rate=rate)} {_code(name)}{where}{text}"
+    text = f" – {markdown_text(culprit.text)}" if culprit.text else ""
+    yield f"- {gain(culprit, rate=rate)} {markdown_code(name)}{where}{text}"
     names = [c.function for c in callers if c is not None]
     if names:
-        yield f"  called by {' ← '.join(_code(n) for n in names[:4])}"
-
-
-def _code(text: str) -> str:
-    """Return a code span that no text can end early."""
-    text = one_line(text)
-    runs = [len(run) for run in re.findall(r"`+", text)]
-    fence = "`" * (max(runs, default=0) + 1)
-    return f"{fence} {text} {fence}" if runs else f"`{text}`"
-
-
-def _text(text: str) -> str:
-    """Return ``text`` with what Markdown or HTML would act on made plain."""
-    return re.sub(r"([\\`*_\[\]|@#])", r"\\\1", _html(text))
-
-
-def _html(text: str) -> str:
-    """Return ``text`` with what HTML would act on made plain."""
-    return html.escape(one_line(text), quote=False)
+        yield f"  called by {' ← '.join(markdown_code(n) for n in names[:4])}"

@@ -4,7 +4,6 @@ largest culprit, with its stack. A limit over budget is an error; an inconclusiv
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from urllib.parse import quote
 from mem_parser.budget.outputs.words import gain, relative, sentence, source_frame
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
+from mem_parser.escape import json_text, sarif_text, visible
 from mem_parser.places import Frame
 from mem_parser.version import __version__
 
@@ -38,7 +38,7 @@ def render(report: Report) -> str:
     driver = {"name": "mem_parser budget", "version": __version__, "rules": rules}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     document = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return json_text(visible(document), indent=1) + "\n"
 
 
 def _result(capture: CaptureReport, result: Result) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _result(capture: CaptureReport, result: Result) -> dict[str, Any]:
         "ruleIndex": list(_RULES).index(result.limit.measure),
         "kind": "fail" if failed else "open",
         "level": "error" if failed else "none",
-        "message": {"text": f"{capture.program}: {result.name}: {sentence(result)}"},
+        "message": {"text": sarif_text(f"{capture.program}: {result.name}: {sentence(result)}")},
         "partialFingerprints": {"limit/v1": f"{capture.program}/{result.name}"},
     }
     if result.culprits:

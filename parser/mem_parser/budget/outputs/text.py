@@ -18,7 +18,7 @@ from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.outputs.words import gain, own_frame, place, samples_text, sentence
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
-from mem_parser.errors import one_line
+from mem_parser.escape import log_line, one_line
 from mem_parser.places import Frame
 
 MARKS = {Verdict.FAIL: "FAIL", Verdict.PASS: "PASS", Verdict.INCONCLUSIVE: "?"}
@@ -61,8 +61,8 @@ def _with_next_to_nothing(report: Report) -> list[CaptureReport]:
 
 
 def result_lines(result: Result) -> list[str]:
-    """Return the lines about one limit, without colour."""
-    return [line for line, _ in _result(result)]
+    """Return the lines about one limit, without colour, for a log."""
+    return [log_line(line) for line, _ in _result(result)]
 
 
 def _head(capture: CaptureReport) -> str:

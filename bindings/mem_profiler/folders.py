@@ -1,0 +1,199 @@
+"""The folders that segments lie in, opened so that nobody can put anything under our hands.
+
+Model: BASE/mem_profiler.<uid>/ holds the segments of one user's processes, where BASE is
+$MEM_PROFILER_DIR or /dev/shm, which everybody may write to. If another has taken that name, the
+sampler makes mem_profiler.<uid>.<16 hex digits>. Each `mem_profiler run` has a base of its own
+below BASE. Names there prove nothing: a folder counts as a user's only if it belongs to the uid in
+its name and nobody else may enter it, and from then on it is used by its descriptor alone. So
+another user can neither add a segment, nor swap the folder for a link while it is cleaned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mem_parser.errors import UsageProblem
+
+DEFAULT_DIR = "/dev/shm"  # noqa: S108 - its user folders are private and checked
+FOLDER = re.compile(r"mem_profiler\.(\d+)(?:\.[0-9a-f]{16})?")
+FILE = re.compile(r"(\d+)-(\d+)-(\d+)")
+RUN_FOLDER = re.compile(r"mem_profiler\.run-[0-9a-f]{16}")
+LIBRARY_LINK = "libmem_sampler.so"
+ENTRIES_MAX = 100_000  # of one folder that are looked at
+_RUN_NAMES_TRIED = 16
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+def segment_dir() -> Path:
+    """The folder in which samplers make their folders."""
+    return Path(os.environ.get("MEM_PROFILER_DIR") or DEFAULT_DIR)
+
+
+@dataclass
+class UserFolder:
+    """A private folder of one user, open. `path` is what users are told, no more."""
+
+    fd: int
+    path: Path
+    uid: int
+
+    def files(self) -> list[str]:
+        """Names of segments, those of the latest processes first."""
+        return sorted(_names(self.fd, FILE), key=_age)
+
+    def remove(self, name: str, inode: int) -> bool:
+        """Remove a segment if it is still that file; whether it is gone."""
+        try:
+            status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode) or status.st_ino != inode:
+                return False
+            os.unlink(name, dir_fd=self.fd)
+        except OSError:
+            return False
+        return True
+
+
+def _age(name: str) -> tuple[int, int]:
+    """Start time of the process (in ticks since boot), the latest first."""
+    words = name.split("-")
+    return -int(words[1]), -int(words[0])
+
+
+def _names(fd: int, pattern: re.Pattern[str]) -> list[str]:
+    """Entries of a folder whose whole names match; as many as anybody can want."""
+    found: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(fd) as entries:
+        for number, entry in enumerate(entries):
+            if number >= ENTRIES_MAX:
+                break
+            if pattern.fullmatch(entry.name):
+                found.append(entry.name)
+    return found
+
+
+@contextlib.contextmanager
+def opened(name: str | Path, dir_fd: int | None = None) -> Iterator[int]:
+    """A folder's descriptor; a link at the end of the name is refused. Raises OSError."""
+    fd = os.open(name, _OPEN, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def users_in(base: Path, base_fd: int) -> Iterator[UserFolder]:
+    """The users' folders in a base that is open, each open until the next is asked for."""
+    for name in sorted(_names(base_fd, FOLDER)):
+        with contextlib.suppress(OSError), opened(name, base_fd) as fd:
+            found = FOLDER.fullmatch(name)
+            uid = int(found[1]) if found else -1
+            if is_private(os.fstat(fd), uid):
+                yield UserFolder(fd, base / name, uid)
+
+
+def is_private(status: os.stat_result, uid: int) -> bool:
+    """Whether a folder or file belongs to `uid`, and nobody else has any right to it."""
+    return status.st_uid == uid and not status.st_mode & 0o077
+
+
+def everywhere(base: Path | None = None) -> Iterator[UserFolder]:
+    """All users' folders below a base (`segment_dir()`), those of runs too, each open until the
+    next is asked for.
+    """
+    base = segment_dir() if base is None else base
+    try:
+        # The base itself may be a link: it is named by whoever runs this command.
+        base_fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        yield from users_in(base, base_fd)
+        for name in sorted(_names(base_fd, RUN_FOLDER)):
+            with contextlib.suppress(OSError), opened(name, base_fd) as fd:
+                if is_private(os.fstat(fd), os.fstat(fd).st_uid):
+                    yield from users_in(base / name, fd)
+    finally:
+        os.close(base_fd)
+
+
+class RunFolder:
+    """The base folder of one `mem_profiler run`: ours alone, locked for as long as it is open.
+
+    The lock tells `mem_profiler clean` that a folder without segments is still wanted.
+    """
+
+    def __init__(self) -> None:
+        """Make it. Raises UsageProblem."""
+        self.path, self.fd = _make_run_folder(segment_dir())
+
+    def users(self) -> Iterator[UserFolder]:
+        """The users' folders in it."""
+        return users_in(self.path, self.fd)
+
+    def remove(self) -> None:
+        """Remove it if nothing is left in it, and let go of it."""
+        with contextlib.suppress(OSError), opened(self.path.parent) as parent:
+            _remove_run(parent, self.path.name, self.fd)
+        os.close(self.fd)
+
+
+def _make_run_folder(base: Path) -> tuple[Path, int]:
+    problem = "all names are taken"
+    for _ in range(_RUN_NAMES_TRIED):
+        path = base / f"mem_profiler.run-{secrets.token_hex(8)}"
+        try:
+            path.mkdir(mode=0o700)
+            fd = os.open(path, _OPEN)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            problem = error.strerror or str(error)
+            break
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if is_private(os.fstat(fd), os.geteuid()) and _is_at(path, fd):
+            return path, fd
+        os.close(fd)  # another took it away between two calls
+    raise UsageProblem(
+        f"cannot make a folder for segments in {base}: {problem}",
+        hint="MEM_PROFILER_DIR=FOLDER names another place",
+    )
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    return False
+
+
+def remove_unused_runs() -> None:
+    """Remove the folders of runs that are over and have no segment left."""
+    base = segment_dir()
+    with contextlib.suppress(OSError), opened(base) as parent:
+        for name in _names(parent, RUN_FOLDER):
+            with contextlib.suppress(OSError), opened(name, parent) as fd:
+                if is_private(os.fstat(fd), os.fstat(fd).st_uid):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held: the run goes on
+                    _remove_run(parent, name, fd)
+
+
+def _remove_run(parent: int, name: str, fd: int) -> None:
+    """Raises OSError where something is left in it, or another folder has its name."""
+    for user in _names(fd, FOLDER):
+        with contextlib.suppress(OSError):
+            os.rmdir(user, dir_fd=fd)
+    if any(not stat.S_ISLNK(os.lstat(entry, dir_fd=fd).st_mode) for entry in os.listdir(fd)):
+        raise OSError(errno.ENOTEMPTY, "something is left in it", name)
+    for link in os.listdir(fd):
+        os.unlink(link, dir_fd=fd)
+    there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if os.path.samestat(there, os.fstat(fd)):
+        os.rmdir(name, dir_fd=parent)

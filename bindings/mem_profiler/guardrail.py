@@ -1,0 +1,47 @@
+"""What the controller itself uses, and the bound at which it lets go of a capture.
+
+Model: a controller lives beside the service that it looks at. How often it reads is bounded by the
+share of a core that reading may cost (`recorder`); here is the bound on its memory, which many
+sites could raise, and the account that every file carries of what the capture cost outside of
+the target.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from dataclasses import dataclass
+
+VARIABLE = "MEM_PROFILER_CONTROLLER_MEMORY"
+DEFAULT_BYTES = 2 << 30
+_SIZE = re.compile(r"(\d{1,9})([MG])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Use:
+    """CPU time and highest resident memory of this process and the children it waited for."""
+
+    cpu_s: float
+    peak_rss_bytes: int
+
+
+def bound_bytes() -> int:
+    """Resident memory that the controller may have."""
+    found = _SIZE.fullmatch(os.environ.get(VARIABLE, ""))
+    return int(found[1]) << (20 if found[2] in "mM" else 30) if found else DEFAULT_BYTES
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process now."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def use() -> Use:
+    """What was used so far."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return Use(
+        cpu_s=round(sum(one.ru_utime + one.ru_stime for one in both), 3),
+        peak_rss_bytes=max(one.ru_maxrss for one in both) * 1024,
+    )

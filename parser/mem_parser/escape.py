@@ -1,0 +1,243 @@
+r"""Text from outside, made harmless for one medium: one function for each.
+
+A name of a function, file, thread or process is chosen by whoever wrote the program, and may hold
+anything. Every output takes texts through the function of its medium, once, where it is put
+together:
+
+    one_line     text on a terminal: what it would act on or hide becomes visible (\x1b, \u202e)
+    log_line     a whole line of output, which continuous integration reads too
+    visible      all texts of a JSON value
+    json_text    a JSON document           csv_cell       a cell that is no formula
+    html_text    HTML                      script_json    JSON inside a page
+    xml_text     XML 1.0                   xml_document   the whole of it
+    dot_label    a label of Graphviz       markdown_text  Markdown outside code
+    markdown_code  a code span             github_command a workflow command
+    sarif_text   a message of SARIF        shell_word     a word to paste into a shell
+    file_part    part of a file's name
+
+`##word[` is a command to GitHub (`##[error]`), Azure and TeamCity wherever it stands in a line; a
+line that begins with `::`, after blanks too, is one to GitHub. JSON and XML can say the same text
+in other characters; elsewhere the first of these characters is made visible like a control
+character.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+from xml.etree import ElementTree as ET
+
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters that count as printable and show nothing: comparisons by language pass over them."""
+_NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
+_MARKED = re.compile(r"##(?=\w*\[)")
+_COMMAND = re.compile(r"^( *):(?=:)")
+_XML_COMMAND = re.compile(r"^([ \t]*):(?=:)", re.MULTILINE)
+_FORMULA = ("=", "+", "-", "@", "|", "%", "::")
+_LONGEST_PART = 120
+_NOTHING_WIDE = "&#8203;"
+"""Between two characters of a Markdown text: they are no mention, no reference and no address."""
+
+
+def _shown(char: str) -> bool:
+    return char.isprintable() and not _UNSEEN.match(char)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    char = found[0]
+    return char if _shown(char) else char.encode("unicode_escape").decode()
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with every character visible that a terminal would act on or not show."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _NOT_PLAIN.sub(_spelled, text)
+
+
+def log_line(text: str) -> str:
+    """Return ``text`` as a line of output that is no command to what reads logs."""
+    text = one_line(text)
+    if "##" in text:
+        text = _MARKED.sub(r"#\\x23", text)
+    return _COMMAND.sub(r"\1\\x3a", text) if "::" in text else text
+
+
+def log_text(text: str) -> str:
+    """Return ``text`` with each of its lines as `log_line` gives it."""
+    return "\n".join(log_line(line) for line in text.split("\n"))
+
+
+def visible(data: Any) -> Any:
+    """Return JSON data with every text in it, keys too, as `one_line` gives it."""
+    if isinstance(data, str):
+        return one_line(data)
+    if isinstance(data, Mapping):
+        return {visible(key): visible(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [visible(value) for value in data]
+    return data
+
+
+def json_text(data: Any, *, indent: int | None = None) -> str:
+    r"""Return JSON: what is not to be seen is spelled \uXXXX, lone surrogates are made visible.
+
+    Raises ValueError for a number that JSON does not have.
+    """
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(
+        data, indent=indent, ensure_ascii=False, allow_nan=False, separators=separators
+    )
+    text = _MARKED.sub(r"#\\u0023", text)
+    return _NOT_PLAIN.sub(_json_char, text)
+
+
+def _json_char(found: re.Match[str]) -> str:
+    char = found[0]
+    if char == "\n" or _shown(char):
+        return char
+    if "\ud800" <= char <= "\udfff":
+        return f"\\\\u{ord(char):04x}"
+    return json.dumps(char)[1:-1] if ord(char) > 0x7F else f"\\u{ord(char):04x}"
+
+
+def json_ascii(data: Any, *, allow_nan: bool = True) -> str:
+    """Return JSON of ASCII alone, from which the very same texts are read back."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=allow_nan, separators=(",", ":"))
+    return _MARKED.sub(r"#\\u0023", text)
+
+
+def script_json(data: Any) -> str:
+    """Return ``data`` as JSON that may stand inside a script element."""
+    text = json_ascii(visible(data), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def html_text(text: str) -> str:
+    """Return ``text`` as HTML, also inside quotes."""
+    text = html.escape(one_line(text))
+    return _COMMAND.sub(r"\1&#58;", _MARKED.sub("#&#35;", text))
+
+
+def xml_text(text: str) -> str:
+    """Return ``text`` as a text or attribute of an element tree: only what XML 1.0 allows."""
+    return one_line(text)
+
+
+def xml_document(root: ET.Element) -> str:
+    """Return an element tree as a document that no reader of logs takes for commands.
+
+    Its texts and attributes have gone through `xml_text`, or come from an XML parser.
+    """
+    body = ET.tostring(root, encoding="unicode")
+    body = _XML_COMMAND.sub(r"\1&#58;", _MARKED.sub("#&#35;", body))
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a cell: a text that a spreadsheet or a log would act on has a `'` in front."""
+    if not isinstance(value, str):
+        return value
+    text = _MARKED.sub(r"#\\x23", one_line(value))
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
+def dot_label(lines: Iterable[str], end: str) -> str:
+    """Return a label of Graphviz with ``end`` (its escape) after each line: backslashes and
+    entities mean themselves, and it is never markup.
+    """
+    escaped = (one_line(line).replace("\\", "\\\\").replace("&", "&amp;") for line in lines)
+    return "".join(line + end for line in escaped)
+
+
+def github_command(level: str, properties: Mapping[str, str], lines: Iterable[str]) -> str:
+    """Return `::level name=value,...::lines`, one line whatever the texts hold."""
+    named = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
+    return f"::{level} {named}::{'%0A'.join(map(_data, lines))}"
+
+
+def _data(text: str) -> str:
+    return one_line(text).replace("%", "%25")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def markdown_text(text: str) -> str:
+    """Return ``text`` with what Markdown, HTML or GitHub would act on made plain."""
+    text = re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(one_line(text), quote=False))
+    text = re.sub(r"^( *)([-+=]|\d{1,9}(?=[.)](?: |$)))", r"\1&#8203;\2", text)
+    return _without_links(text)
+
+
+def markdown_html(text: str) -> str:
+    """Return ``text`` for an HTML element inside Markdown."""
+    return _without_links(html.escape(one_line(text), quote=False))
+
+
+def _without_links(text: str) -> str:
+    text = re.sub(r"(?<!&)#|@", rf"\g<0>{_NOTHING_WIDE}", text)
+    return re.sub(r"(?i):(?=//)|www(?=\.)|\bgh(?=-\d)", rf"\g<0>{_NOTHING_WIDE}", text)
+
+
+def markdown_code(text: str) -> str:
+    """Return a code span that no text can end early."""
+    text = _MARKED.sub(r"#\\x23", one_line(text)) or " "
+    runs = [len(run) for run in re.findall(r"`+", text)]
+    fence = "`" * (max(runs, default=0) + 1)
+    return f"{fence} {text} {fence}" if runs else f"`{text}`"
+
+
+def sarif_text(text: str) -> str:
+    """Return ``text`` as a message of SARIF, in which `[a](b)` would be a link."""
+    return re.sub(r"\[(?=[^\]]*\]\()", r"\\[", one_line(text))
+
+
+def shell_word(word: str) -> str:
+    """Return ``word`` quoted for a shell: pasted, it is the very same bytes."""
+    if one_line(word) == word and not _MARKED.search(word):
+        return shlex.quote(word)
+    return "$'" + "".join(map(_shell_char, word)) + "'"
+
+
+def _shell_char(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    if char != "#" and _shown(char):
+        return char
+    raw = char.encode(
+        "utf-8", "surrogatepass" if not "\udc80" <= char <= "\udcff" else "surrogateescape"
+    )
+    return "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def shell_path(path: str) -> str:
+    """Return a file's path as a word of a command that is no option of it."""
+    return shell_word(f"./{path}" if path.startswith("-") else path)
+
+
+def shell_join(words: Iterable[str]) -> str:
+    """Return a command of these words."""
+    return " ".join(map(shell_word, words))
+
+
+def file_part(text: str) -> str:
+    """Return ``text`` as part of a file's name: letters, digits, `_`, inner `.` and `-`."""
+    part = re.sub(r"[^\w.-]+", "_", one_line(text)).lstrip("-.").rstrip(".")
+    return part[:_LONGEST_PART] or "_"
+
+
+def utf8(text: str) -> bytes:
+    """Return ``text`` as UTF-8; bytes that were none when it was read are what they were."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")

@@ -1,0 +1,192 @@
+"""Where a file may be written: the folder by descriptor, and what stands there already.
+
+A path is the user's word, but what lies along it may be somebody else's: in a folder that others
+can write, such as /tmp, a link that waits under the expected name leads anywhere, and a pipe or a
+device there does what its maker wants. So the path is walked once, part by part, and the rest is
+done by name in the folder that was reached. Where only we (or root) can write, links are followed
+and pipes and devices are written to, as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mem_parser.errors import UsageProblem
+
+_LINKS_MAX = 40
+_NULL = os.makedev(1, 3)
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A name in an open folder. ``status`` is that of what has the name; None: nothing yet."""
+
+    folder: int
+    name: str
+    status: os.stat_result | None
+
+    @property
+    def is_special(self) -> bool:
+        """Whether a pipe or a device is there, which is written to instead of replaced."""
+        return self.status is not None and not stat.S_ISREG(self.status.st_mode)
+
+
+def others_can_write(folder: os.stat_result) -> bool:
+    """Tell whether somebody besides us and root can put something into a folder."""
+    return folder.st_uid not in (0, os.geteuid()) or bool(folder.st_mode & 0o022)
+
+
+@contextmanager
+def find_place(path: str) -> Iterator[Place]:
+    """Open the folder in which a file is to appear, and look at what has its name.
+
+    Links at the end of the path are followed where they may be. Raises UsageProblem for what
+    others may have put there, OSError.
+    """
+    walk = _Walk(path)
+    try:
+        yield walk.to_file()
+    finally:
+        os.close(walk.folder)
+
+
+@contextmanager
+def open_folder(path: str) -> Iterator[int]:
+    """Open a folder for names in it (O_PATH). Raises UsageProblem for links that others may have
+    put into its path, OSError.
+    """
+    walk = _Walk(path)
+    try:
+        walk.to_folder()
+        yield walk.folder
+    finally:
+        os.close(walk.folder)
+
+
+def new_file(folder: int, stem: str) -> tuple[int, str]:
+    """Make a file of a name that nobody can guess, readable by us alone: its descriptor and name.
+
+    Raises OSError.
+    """
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+    while True:
+        name = f".{stem[:100]}.{secrets.token_hex(8)}.tmp"
+        with contextlib.suppress(FileExistsError):
+            return os.open(name, flags, 0o600, dir_fd=folder), name
+
+
+class _Walk:
+    """A path on its way: the folder reached so far and the parts that are left, the next one last.
+
+    ``folder`` is ours to close from the start on.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.folder = os.open("/" if path.startswith("/") else ".", os.O_PATH | os.O_CLOEXEC)
+        self.left = _parts(path)
+        self.links = 0
+
+    def to_folder(self) -> None:
+        """Go down to the end of the path."""
+        while self.left:
+            self._step()
+
+    def to_file(self) -> Place:
+        """Go down to the folder of the last part, and look at that."""
+        while True:
+            while len(self.left) > 1:
+                self._step()
+            name = self.left.pop() if self.left else "."
+            try:
+                end = os.open(name, _LOOK, dir_fd=self.folder)
+            except FileNotFoundError:
+                if self.path.endswith("/"):
+                    raise
+                return Place(self.folder, name, None)
+            try:
+                status = os.fstat(end)
+                if stat.S_ISDIR(status.st_mode):
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
+                self._check_end(name, status)
+                if not stat.S_ISLNK(status.st_mode):
+                    return Place(self.folder, name, status)
+                self._follow(end)
+            finally:
+                os.close(end)
+
+    def _step(self) -> None:
+        name = self.left.pop()
+        below = os.open(name, _LOOK, dir_fd=self.folder)
+        try:
+            status = os.fstat(below)
+            if stat.S_ISLNK(status.st_mode):
+                self._check_on_the_way(status)
+                self._follow(below)
+            elif not stat.S_ISDIR(status.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)
+            else:
+                below, self.folder = self.folder, below
+        finally:
+            os.close(below)
+
+    def _follow(self, link: int) -> None:
+        """Put where an open link leads in the place of its name."""
+        self.links += 1
+        if self.links > _LINKS_MAX:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self.path)
+        target = os.readlink("", dir_fd=link)
+        self.left += _parts(target)
+        if target.startswith("/"):
+            root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+            os.close(self.folder)
+            self.folder = root
+
+    def _check_on_the_way(self, link: os.stat_result) -> None:
+        mine = link.st_uid in (0, os.geteuid())
+        if not mine and others_can_write(os.fstat(self.folder)):
+            raise self._refused("leads through a link of another user")
+
+    def _check_end(self, name: str, status: os.stat_result) -> None:
+        """Refuse what others may have put where the file is to appear."""
+        folder = os.fstat(self.folder)
+        if not others_can_write(folder) or _is_null(status):
+            return
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is not None:
+            raise self._refused(f"{name} is {kind} in a folder that others can write")
+        # Whose folder it is may have files there: a checkout that root works in.
+        mine = {os.geteuid()} if folder.st_mode & 0o022 else {os.geteuid(), folder.st_uid}
+        if status.st_uid not in mine:
+            raise self._refused(f"{name} is another user's file in a folder that others can write")
+
+    def _refused(self, why: str) -> UsageProblem:
+        return UsageProblem(
+            f"cannot write {self.path}: {why}", hint="name a new file, in a folder of your own"
+        )
+
+
+def _parts(path: str) -> list[str]:
+    """Return the parts of a path, the first one last; `.` and empty ones say nothing."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return parts[::-1]
+
+
+def _is_null(status: os.stat_result) -> bool:
+    """Tell whether a file is /dev/null, which is harmless wherever it is."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL

@@ -1,0 +1,16 @@
+/*
+ * directory.h - the names in an open folder, without an allocation and with little stack.
+ *
+ * Threads: INIT, one caller at a time.
+ */
+#ifndef MP_DIRECTORY_H
+#define MP_DIRECTORY_H
+
+#include <stdbool.h>
+
+/* Call visit(name, arg) for at most `most` entries of `fd`, from its present position, until it returns true.
+ * It may not call this function. */
+void mp_directory_each(int fd, unsigned most, bool (*visit)(const char *name, void *arg),
+                       void *arg);
+
+#endif

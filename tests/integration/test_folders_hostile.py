@@ -1,0 +1,245 @@
+"""Folders and segments that other users made: none is believed, none is followed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from controller_tools import command, command_environment, run_command
+from fake_segment import FakeSegment
+from mem_parser.errors import MemError
+from mem_parser.plainfile import NotPlainError
+from mem_profiler import folders, foreign, leftovers, listing, procfs
+from mem_profiler.folders import RunFolder
+from mem_profiler.procfs import Mapping
+from mem_profiler.segment import Segment
+from sampler_run import build
+
+NOBODY = 65534
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of another user")
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A base folder like /dev/shm: everybody may make things there."""
+    path = Path(tempfile.mkdtemp(prefix="mem_profiler-test-", dir="/dev/shm"))
+    path.chmod(0o1777)
+    monkeypatch.setenv("MEM_PROFILER_DIR", str(path))
+    yield path
+    shutil.rmtree(path)
+
+
+def as_nobody(work: Callable[[], object]) -> int:
+    """Run something as another user; the errno it fails with, 0 for none."""
+    child = os.fork()
+    if child == 0:
+        code = 255
+        try:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            work()
+            code = 0
+        except OSError as error:
+            code = error.errno or 254
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def left_behind(folder: Path, pid: int = 1, ticks: int = 1) -> Path:
+    """A segment of a dead process that nobody wrote yet."""
+    fake = FakeSegment()
+    fake.control["pid"], fake.control["start_ticks"] = pid, ticks
+    fake.begin(rate=1)
+    saved = fake.save(folder)
+    path = folder / f"{pid}-{ticks}-0"
+    saved.rename(path)
+    path.chmod(0o600)
+    os.utime(path, (1, 1))
+    return path
+
+
+def private(base: Path, uid: int, name: str = "") -> Path:
+    path = base / (name or f"mem_profiler.{uid}")
+    path.mkdir(mode=0o700)
+    os.chown(path, uid, uid)
+    return path
+
+
+def test_a_run_has_a_folder_that_nobody_else_can_enter_or_foresee(shared: Path) -> None:
+    one, two = RunFolder(), RunFolder()
+    assert one.path.name != two.path.name
+    assert stat.S_IMODE(one.path.stat().st_mode) == 0o700
+    assert as_nobody(lambda: (one.path / "plan").write_bytes(b"x")) == errno.EACCES
+    one.remove()
+    two.remove()
+    assert list(shared.iterdir()) == []
+
+
+def test_a_folder_of_a_run_that_another_user_took_first_is_not_used(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(["0" * 16, "1" * 16])
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(names))
+    taken = shared / ("mem_profiler.run-" + "0" * 16)
+    assert as_nobody(lambda: taken.mkdir(mode=0o777)) == 0
+    run = RunFolder()
+    assert run.path.name.endswith("1" * 16)
+    run.remove()
+
+
+def test_what_a_run_believes_is_its_own(shared: Path, tmp_path: Path) -> None:
+    """Another user leaves segments with the program's number wherever he can: none counts."""
+    program = build("family.c")
+    script = tmp_path / "program"
+    script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec {program}\n")
+    script.chmod(0o755)
+    forged = private(shared, NOBODY)
+    for number in range(1, 50):
+        (forged / f"{number}-1-0").write_bytes(b"")
+    done = run_command("run", "-o", str(tmp_path / "x"), "--", str(script))
+    assert done.returncode == 0, done.stderr
+    [heap] = tmp_path.glob("x.*.heap")
+    assert b'"uid":0' in heap.read_bytes().replace(b" ", b"")
+    assert sorted(p.name for p in shared.iterdir()) == [forged.name]
+
+
+def test_a_program_that_changes_its_user_is_followed(shared: Path, tmp_path: Path) -> None:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("setpriv is not installed")
+    tmp_path.chmod(0o755)
+    program = tmp_path / "program"
+    shutil.copy(build("blocks.c"), program)
+    for folder in (tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    done = subprocess.run(
+        [*command("run"), "-c", "1", "-o", str(tmp_path / "x"), "--", setpriv,
+         f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", str(program)],
+        input="alloc 3 100\n", env=command_environment(), capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [heap] = tmp_path.glob("x.*.heap")
+    assert f'"uid":{NOBODY},' in heap.read_text("utf-8", "replace"), done.stderr
+
+
+@pytest.mark.parametrize("forge", ["owner", "mode", "link", "name"])
+def test_a_folder_that_is_not_its_users_own_is_left_alone(forge: str, shared: Path) -> None:
+    path = private(shared, NOBODY if forge in ("owner", "name") else 0, "mem_profiler.0")
+    segment = left_behind(path)
+    if forge == "mode":
+        path.chmod(0o755)
+    if forge == "link":
+        elsewhere = path.rename(shared / "elsewhere")
+        path.symlink_to(elsewhere)
+        segment = elsewhere / segment.name
+    assert leftovers.in_folders() == []
+    run_command("clean", "--all")
+    assert segment.exists()
+
+
+def test_a_segment_of_another_user_in_our_folder_is_left_alone(shared: Path) -> None:
+    path = left_behind(private(shared, 0))
+    os.chown(path, NOBODY, NOBODY)
+    assert leftovers.in_folders() == []
+
+
+def test_a_folder_that_is_swapped_while_it_is_cleaned_is_not_followed(shared: Path) -> None:
+    mine = private(shared, NOBODY)
+    segment = left_behind(mine)
+    os.chown(segment, NOBODY, NOBODY)
+    [found] = leftovers.in_folders()
+    target = private(shared, 0, "precious")
+    precious = target / segment.name
+    os.link(segment, precious)
+    mine.rename(shared / "aside")
+    mine.symlink_to(target)
+    assert not leftovers.remove(found)
+    assert precious.exists()
+
+
+def test_a_run_that_begins_while_another_cleans_keeps_its_folder(shared: Path) -> None:
+    run = RunFolder()
+    folders.remove_unused_runs()
+    assert run.path.is_dir()
+    os.close(run.fd)  # as if the controller had been killed
+    folders.remove_unused_runs()
+    assert not run.path.exists()
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "link"])
+def test_nothing_but_a_regular_file_is_opened_as_a_segment(kind: str, shared: Path) -> None:
+    folder = private(shared, 0)
+    path = folder / "1-1-0"
+    if kind == "device":
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/null")
+    assert leftovers.in_folders() == []
+    [user] = [(f.uid, f.files()) for f in folders.everywhere()]
+    assert user == (0, ["1-1-0"])
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/shm", "/proc/self/mem"])
+def test_root_opens_no_device_that_a_process_says_it_has_mapped(path: str) -> None:
+    status = os.stat(path)
+    device = (os.major(status.st_dev), os.minor(status.st_dev))
+    mapping = Mapping(0x1000, 0x2000, "rw-s", 0, device, status.st_ino, path, b"")
+    with subprocess.Popen(["sleep", "60"], user=NOBODY) as process:
+        try:
+            with pytest.raises((NotPlainError, OSError, MemError)) as refused:
+                foreign.open_mapped(process.pid, mapping, os.O_RDWR)
+        finally:
+            process.kill()
+    assert "answer" not in str(refused.value)
+
+
+def test_what_another_user_has_mapped_comes_by_descriptor(shared: Path) -> None:
+    """The file of root that the process has mapped, and no other, is what is opened."""
+    program = Path(os.path.realpath(shutil.which("sleep") or ""))
+    with subprocess.Popen(["sleep", "60"], user=NOBODY) as process:
+        try:
+            [mapping, *_] = [m for m in procfs.maps(process.pid) if m.path == str(program)]
+            fd = foreign.open_mapped(process.pid, mapping, os.O_RDONLY)
+            assert os.path.samestat(os.fstat(fd), program.stat())
+            os.close(fd)
+        finally:
+            process.kill()
+
+
+def test_thousands_of_dead_segments_are_counted_and_the_latest_shown(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = private(shared, 0)
+    first = left_behind(folder)
+    for ticks in range(2, 1001):
+        os.link(first, folder / f"1-{ticks}-0")
+    monkeypatch.setattr(leftovers.in_folders, "__defaults__", (None, 200))
+    found = listing.listing()
+    assert len([row for row in found.rows if row.dead]) == listing.DEAD_MAX
+    assert found.more == 1000 - listing.DEAD_MAX
+
+
+def test_a_forged_segment_cannot_take_the_listing_down(shared: Path) -> None:
+    folder = private(shared, 0)
+    good = left_behind(folder, ticks=9)
+    forged = left_behind(folder, ticks=8)
+    with Segment.open(forged, writable=True) as segment:
+        segment.store(("sites", "level", 0, "rows"), 1 << 31, 32)
+    rows = [row for row in listing.listing().rows if row.dead]
+    assert [row.state for row in rows] == ["dead, not written"] * 2
+    with contextlib.suppress(FileNotFoundError):
+        good.unlink()

@@ -1,0 +1,146 @@
+"""A program whose file, folder, name and threads are called as an enemy would call them, through
+every command of `mem_profiler`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hostile
+from controller_tools import LIBRARY, ROOT, TIMEOUT_S, command, command_environment
+from mem_cli.errors import run_command
+from mem_cli.mem_profiler import cli
+
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
+
+NAMES = (
+    ("::error::x\n##[a]", "  ::warning::y\x1b[31m", "f\n::debug::\u202e"),
+    ("-rf $'\\\udcff\x9b'; $(x) `y`", "[b]##vso[a]b\r", "##teamcity[a]\t \x1b]0;\x07"),
+)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("built") / "hostile"
+    source = ROOT / "tests" / "targets" / "hostile.c"
+    subprocess.run(
+        ["cc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", source, "-o", program, "-pthread"],
+        check=True, timeout=60,
+    )  # fmt: skip
+    return program
+
+
+@pytest.fixture(params=NAMES, ids=("commands", "bytes"))
+def target(
+    request: pytest.FixtureRequest, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """The command line of a hostile program, in a hostile working folder."""
+    name, comm, folder = request.param
+    place = tmp_path / folder
+    place.mkdir()
+    shutil.copy(built, place / name)
+    monkeypatch.chdir(place)
+    return [str(place / name), comm, name]
+
+
+@pytest.fixture
+def running(target: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, "LD_PRELOAD": str(LIBRARY)}
+    with subprocess.Popen(
+        target, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ok\n"
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def say(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
+    """Run mem_profiler; what it says is only text."""
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        command(*arguments), env=command_environment(), capture_output=True,
+        timeout=TIMEOUT_S, **options,  # type: ignore[call-overload]
+    )  # fmt: skip
+    assert b"Traceback" not in done.stderr
+    assert b"unexpected" not in done.stderr
+    for text in (done.stdout.removeprefix(b"ok\n"), done.stderr):
+        assert hostile.spoilt(text) == []
+    return done
+
+
+def pasted(line: str) -> list[str]:
+    """The words that a shell makes of a line that is pasted into it."""
+    programs = 'mem_parser() { printf \'%s\\0\' "$@"; }; mem_profiler() { mem_parser "$@"; }; '
+    done = subprocess.run(
+        ["bash", "-c", programs + line], capture_output=True, timeout=60, check=True
+    )
+    return os.fsdecode(done.stdout).split("\0")[:-1]
+
+
+def test_run_and_its_next_steps(target: list[str]) -> None:
+    done = say("run", "-o", "-p\n::error::", "--", *target, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    _, _, steps = done.stderr.decode().partition("next:\n")
+    [heap] = [name for name in os.listdir() if name.endswith(".heap")]
+    words = [pasted(line) for line in steps.splitlines()]
+    assert words[0] == ["-p", target[0], "-f", f"./{heap}" if heap.startswith("-") else heap, "-t"]
+    assert words[1][-1].count("/") == words[1][-1].startswith("./")
+
+
+def test_a_capture_of_a_running_process(running: subprocess.Popen[bytes]) -> None:
+    assert running.stdin is not None
+    done = say("-s", "0.3", "-c", "1", "-p", running.pid)
+    assert done.returncode == 0, done.stderr
+    for arguments in (["start", running.pid], ["snapshot", running.pid], ["stop", running.pid]):
+        assert say(*arguments).returncode == 0
+
+
+def test_ps_and_doctor(running: subprocess.Popen[bytes], target: list[str]) -> None:
+    listed = say("ps").stdout.decode()
+    assert sum(line.split()[0] == str(running.pid) for line in listed.splitlines()) == 1
+    say("doctor", running.pid)
+    asked = json.loads(say("doctor", "--json", "--", *target).stdout)
+    assert asked["target"]
+    said = say("doctor", "--", *target).stdout.decode()
+    assert pasted(said.splitlines()[-1])[4:] == target
+
+
+def test_what_a_dead_process_left(running: subprocess.Popen[bytes]) -> None:
+    assert say("start", running.pid).returncode == 0
+    running.kill()
+    running.wait(TIMEOUT_S)
+    assert b"recover" in say("ps").stdout
+    say("clean")
+    assert say("recover", running.pid).returncode == 0
+    say("clean", "--all")
+
+
+@pytest.mark.parametrize("name", hostile.FILE_NAMES)
+def test_errors_about_names_are_lines(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ["-s", name], ["-s", "1", "-o", f"{name}/x"], ["-s", "1", "-o", f"{name}/"], [name],
+        ["recover", name], ["run", "--device", name, "--", "true"],
+        ["run", "--budget", name, "--", "true"], ["run", "--budget", ".", "--", name],
+    ):  # fmt: skip
+        assert run_command(cli, "mem_profiler", arguments) not in (0, 1)
+        said = capfdbinary.readouterr()
+        assert hostile.spoilt(said.err + said.out) == []
+
+
+def test_a_program_that_is_missing_is_a_line(tmp_path: Path) -> None:
+    for name in ("::error::x", "a\n::error::x", "\x1b[31m"):
+        assert say("run", "--", str(tmp_path / name)).returncode == 2
+        assert say("doctor", "--", str(tmp_path / name)).returncode != 0

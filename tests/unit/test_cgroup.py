@@ -1,0 +1,92 @@
+"""Limits of control groups: unified, older, hybrid, and as a container sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mem_profiler import bound, cgroup
+
+MIB = 1 << 20
+
+
+class Machine:
+    """A tree of groups and one process, 7, in them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.proc = folder / "cgroup", folder / "proc"
+        (self.proc / "7").mkdir(parents=True)
+
+    def process(self, *lines: str) -> None:
+        (self.proc / "7" / "cgroup").write_text("".join(f"{line}\n" for line in lines))
+
+    def limit(self, path: str, text: object) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(f"{text}\n")
+
+    def found(self) -> int | None:
+        return cgroup.limit_bytes(7, self.root, self.proc)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_the_unified_hierarchy(machine: Machine) -> None:
+    machine.process("0::/a/b")
+    machine.limit("a/b/memory.max", 64 * MIB)
+    assert machine.found() == 64 * MIB
+
+
+def test_the_limit_of_a_group_above_holds(machine: Machine) -> None:
+    machine.process("0::/a/b/c")
+    machine.limit("a/b/c/memory.max", "max")
+    machine.limit("a/b/memory.max", 200 * MIB)
+    machine.limit("a/memory.max", 32 * MIB)
+    assert machine.found() == 32 * MIB
+
+
+def test_the_older_hierarchy(machine: Machine) -> None:
+    machine.process("9:cpu,cpuacct:/x", "4:freezer,memory:/a", "1:name=systemd:/y")
+    machine.limit("memory/a/memory.limit_in_bytes", 48 * MIB)
+    machine.limit("memory/memory.limit_in_bytes", 0x7FFFFFFFFFFFF000)
+    assert machine.found() == 48 * MIB
+
+
+def test_both_at_once(machine: Machine) -> None:
+    machine.process("4:memory:/a", "0::/b")
+    machine.limit("memory/a/memory.limit_in_bytes", 48 * MIB)
+    machine.limit("unified/b/memory.max", 40 * MIB)
+    assert machine.found() == 40 * MIB
+
+
+def test_a_container_whose_path_is_the_hosts(machine: Machine) -> None:
+    machine.process("4:memory:/docker/0123", "0::/docker/0123")
+    machine.limit("memory/memory.limit_in_bytes", 96 * MIB)
+    assert machine.found() == 96 * MIB
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "-5", "0x10", "9" * 40])
+def test_what_makes_no_sense_is_no_limit(machine: Machine, text: str) -> None:
+    machine.process("0::/a")
+    machine.limit("a/memory.max", text)
+    assert machine.found() is None
+
+
+def test_a_path_does_not_lead_out_of_the_tree(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("1\n")
+    machine.process("0::/../..")
+    assert machine.found() is None
+
+
+def test_the_bound_is_a_share_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {7: 64 * MIB, 8: None, 9: MIB}
+    monkeypatch.setattr(cgroup, "limit_bytes", limits.__getitem__)
+    assert bound.of_process(7) == 4 * MIB
+    assert bound.of_process(8) == 256 * MIB
+    assert bound.of_process(9) == MIB
+    monkeypatch.setenv(bound.VARIABLE, "1g")
+    assert bound.of_process(8) == 1 << 30
+    assert bound.of_process(7) == 4 * MIB

@@ -1,0 +1,88 @@
+"""Work in a child: its answers, its failures, its end, and that it can hurt nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import NoReturn
+
+import pytest
+
+from mem_parser.errors import MemError, NoSampler, TargetBusy, TargetUnsupported
+from mem_profiler import child
+
+
+def test_a_result_comes_back() -> None:
+    assert child.call(lambda _: [1, "text", None], "work", 10) == [1, "text", None]
+
+
+def test_an_error_comes_back_as_what_it_was() -> None:
+    def fail(_: object) -> NoReturn:
+        raise NoSampler("there is none", hint="make one")
+
+    with pytest.raises(NoSampler, match="there is none") as refused:
+        child.call(fail, "work", 10)
+    assert refused.value.hint == "make one"
+
+
+def test_what_nobody_foresaw_is_one_line() -> None:
+    with pytest.raises(MemError, match="unexpected ZeroDivisionError"):
+        child.call(lambda _: 1 // 0, "work", 10)
+
+
+def test_a_child_that_is_killed_is_said() -> None:
+    with pytest.raises(TargetBusy, match="ended by SIGKILL"):
+        child.call(lambda _: os.kill(os.getpid(), signal.SIGKILL), "work", 10)
+
+
+def test_a_child_that_hangs_is_killed() -> None:
+    with pytest.raises(TargetBusy, match="work did not answer"):
+        child.call(lambda _: signal.pause(), "work", 0.2)
+
+
+def test_a_child_that_hangs_is_killed_when_the_user_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "GRACE_S", 0.2)
+    with pytest.raises(child.Stopped):
+        child.call(lambda _: signal.pause(), "work", 60, lambda: True)
+
+
+def test_a_child_hears_what_the_user_wants() -> None:
+    def wait(asked: child.Asked) -> NoReturn:
+        while not asked():
+            time.sleep(0.001)
+        raise child.Stopped
+
+    with pytest.raises(child.Stopped):
+        child.call(wait, "work", 60, lambda: True)
+
+
+def test_memory_is_bounded() -> None:
+    with pytest.raises(TargetUnsupported, match="more to read than memory"):
+        child.call(lambda _: len(bytes(1 << 30)), "work", 30, memory_bytes=64 << 20)
+
+
+@pytest.mark.parametrize("message", [b"", b"{}\n", b"[1\n", b'"text"\n', b'{"error": 3}\n'])
+def test_a_child_that_was_taken_over_says_nothing_that_runs(
+    message: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_outcome", lambda *_: message)
+    with pytest.raises(MemError):
+        child.call(lambda _: None, "work", 10)
+
+
+def test_it_ends_with_its_parent() -> None:
+    read, write = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        os.close(read)
+        try:
+            child.call(lambda _: (os.write(write, b"!"), signal.pause()), "work", 60)
+        finally:
+            os._exit(0)
+    os.close(write)
+    assert os.read(read, 1) == b"!"
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert os.read(read, 1) == b""  # the last one who held the other end is gone
+    os.close(read)

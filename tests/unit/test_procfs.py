@@ -1,0 +1,46 @@
+"""What /proc tells of a process, however much or little it wants to tell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mem_profiler import procfs
+
+
+def test_a_file_that_is_too_long_is_cut_behind_a_whole_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procfs, "READ_MAX_BYTES", 1000)
+    path = tmp_path / "maps"
+    path.write_bytes(b"line\n" * 300 + b"rest")
+    assert procfs._bounded(str(path)) == b"line\n" * 300
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="looks at a process of another user")
+def test_the_environment_of_another_user_is_read_by_a_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen(["sleep", "60"], user=65534, env={"NAME": "value"}) as process:
+        try:
+            assert procfs.is_strange(process.pid)
+            assert procfs.environment(process.pid) == {"NAME": "value"}
+            monkeypatch.setattr(procfs, "_read", lambda *_: signal.pause())
+            monkeypatch.setattr(procfs, "MEMORY_LIMIT_S", 0.2)
+            monkeypatch.setattr(procfs, "is_strange", lambda _: True)
+            assert procfs.environment(process.pid) is None
+        finally:
+            process.kill()
+
+
+def test_a_process_that_was_killed_is_ending() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert not procfs.is_ending(process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert procfs.is_ending(process.pid)
+    assert procfs.is_ending(process.pid)

@@ -31,6 +31,7 @@ class Memory:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self.pid = 1
         self.reads = 0
 
     def try_read(self, address: int, size: int) -> bytes | None:

@@ -13,11 +13,13 @@ LOADED = bindings/mem_profiler/libmem_sampler*.so
 PIP = $(PY) -m pip install -q --disable-pip-version-check --no-warn-script-location
 PACKAGING = pyproject.toml setup.py $(wildcard bindings/mem_profiler/_build*.py) \
 	sampler/core/segment.h sampler/preload/attach.h $(wildcard sampler/inject/*.[ch])
-C_FILES = $(wildcard sampler/*/*.[ch] tests/c/*.[ch])
+C_FILES = $(wildcard sampler/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
 PYTHON_FILES = setup.py parser bindings cmd tests
 # V=1 shows the compiler's command lines.
 TEST_ARGS ?=
 DEMO_ARGS ?=
+FUZZ_S ?= 30
+FUZZ ?=
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +39,9 @@ soak: system-test $(VENV)/.dev library ## the long versions of tests; the result
 
 bench: $(VENV)/.run library ## what the sampler costs; TEST_ARGS go to tests/bench/bench.py
 	$(PY) tests/bench/bench.py $(TEST_ARGS)
+
+fuzz: system-test $(VENV)/.dev library ## run the fuzzers; FUZZ_S=600 (seconds for each), FUZZ=elf (names)
+	$(PY) tests/fuzz/run.py --seconds $(FUZZ_S) $(FUZZ)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, clang-format (the C compiler's warnings are errors anyway)
 	$(VENV)/bin/ruff check -q $(PYTHON_FILES)
@@ -91,5 +96,5 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
 
-.PHONY: help setup build demo test soak bench lint format clean library
+.PHONY: help setup build demo test soak bench fuzz lint format clean library
 .PHONY: system-build system-demo system-test

@@ -29,7 +29,7 @@ def limit_bytes(pid: int | str, root: Path = ROOT, proc: Path = Path("/proc")) -
 
 def _groups(text: str, root: Path) -> Iterator[tuple[Path, str]]:
     """(folder, file of its limit) for every group that the process is in, and all above these."""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:

@@ -116,7 +116,7 @@ def exit_code(pid: int) -> int | None:
 def status_words(pid: int | str) -> dict[str, str]:
     """The lines of /proc/PID/status as words; empty when gone."""
     raw = _read(pid, "status") or b""
-    lines = raw.decode("utf-8", "replace").splitlines()
+    lines = raw.decode("utf-8", "replace").split("\n")  # a name may hold what else ends lines
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
@@ -145,9 +145,12 @@ def tracer(pid: int) -> int | None:
 
 
 def parse_maps(raw: bytes) -> list[Mapping]:
-    """The lines of a maps file; lines that make no sense are left out."""
+    """The lines of a maps file; lines that make no sense are left out.
+
+    The kernel escapes line feeds in paths and nothing else that could pass for the end of a line.
+    """
     found = []
-    for line in raw.splitlines():
+    for line in raw.split(b"\n"):
         words = line.split(None, 5)
         if len(words) < 5:
             continue
@@ -155,12 +158,11 @@ def parse_maps(raw: bytes) -> list[Mapping]:
             start, end = (int(word, 16) for word in words[0].split(b"-"))
             major, minor = (int(word, 16) for word in words[3].split(b":"))
             offset, inode = int(words[2], 16), int(words[4])
+            permissions = words[1].decode("ascii")
         except ValueError:
             continue
         path = words[5].decode("utf-8", "surrogateescape") if len(words) > 5 else ""
-        found.append(
-            Mapping(start, end, words[1].decode("ascii"), offset, (major, minor), inode, path, line)
-        )
+        found.append(Mapping(start, end, permissions, offset, (major, minor), inode, path, line))
     return found
 
 
@@ -381,7 +383,7 @@ def pymalloc_active(pid: int) -> bool | None:
 
 def _monotonic_offset_ns(pid: int | str) -> int:
     raw = _read(pid, "timens_offsets") or b""
-    for line in raw.splitlines():
+    for line in raw.split(b"\n"):
         words = line.split()
         if len(words) == 3 and words[0] in (b"monotonic", b"1"):
             return int(words[1]) * 1_000_000_000 + int(words[2])

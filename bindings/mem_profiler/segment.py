@@ -325,7 +325,7 @@ class Segment:
         status = os.fstat(self.fd)
         device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
         try:
-            lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+            lines = Path("/proc/locks").read_text(encoding="ascii").split("\n")
         except OSError:
             return None
         for line in lines:

@@ -160,16 +160,16 @@ static void put_far_jump(struct code *c, uint64_t to) {
 
 /* The copy of the beginning, at c->at. False: a distance is too large from here. */
 static bool put_copy(struct code *c, const struct mp_entry_point *p) {
-    int64_t base = (int64_t)(uintptr_t)c->at;
+    uint64_t base = (uint64_t)(uintptr_t)c->at;
     for (unsigned i = 0; i < p->fixups; i++) {
-        int64_t distance = (int64_t)p->fixup[i].target - (base + p->fixup[i].end);
+        int64_t distance = (int64_t)(p->fixup[i].target - (base + p->fixup[i].end));
         int32_t near = (int32_t)distance;
         if (near != distance)
             return false;
     }
     put(c, p->copy, p->copy_bytes);
     for (unsigned i = 0; i < p->fixups; i++) {
-        int32_t near = (int32_t)((int64_t)p->fixup[i].target - (base + p->fixup[i].end));
+        int32_t near = (int32_t)(int64_t)(p->fixup[i].target - (base + p->fixup[i].end));
         memcpy((void *)(uintptr_t)(base + p->fixup[i].at), &near, sizeof near);
     }
     return true;
@@ -247,7 +247,8 @@ static bool point_is_sound(const struct mp_entry *e, const struct mp_entry_point
         p->fixups > 2)
         return false;
     for (unsigned i = 0; i < p->fixups; i++)
-        if (p->fixup[i].end > p->copy_bytes || p->fixup[i].at + 4 > p->fixup[i].end)
+        if (p->fixup[i].end > p->copy_bytes || p->fixup[i].end < 4 ||
+            p->fixup[i].at > p->fixup[i].end - 4)
             return false;
     return (e->address + p->offset) % 8 + p->write_bytes <= 8;
 }

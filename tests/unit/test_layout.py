@@ -166,7 +166,7 @@ def test_every_target_of_the_makefile_is_in_its_help() -> None:
     )
     listed = re.findall(r"^ +make (\w+)", done.stdout, re.MULTILINE)
     assert {
-        "help", "setup", "build", "demo", "test", "soak", "lint", "format", "clean"
+        "help", "setup", "build", "demo", "test", "soak", "fuzz", "lint", "format", "clean"
     } <= set(listed)  # fmt: skip
 
 
@@ -174,6 +174,19 @@ def test_every_target_of_the_makefile_is_in_its_help() -> None:
 def test_every_file_that_a_document_links_to_exists(name: str) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_test_that_the_security_page_names_exists() -> None:
+    named = re.findall(
+        r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    )
+    assert len(named) > 20
+    missing = [
+        f"{path}::{test}"
+        for path, test in named
+        if f"def {test}(" not in (ROOT / path).read_text(encoding="utf-8")
+    ]
+    assert missing == []
 
 
 def test_both_readmes_show_the_same_commands_and_numbers() -> None:

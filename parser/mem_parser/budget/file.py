@@ -41,6 +41,9 @@ from mem_parser.errors import BudgetFileError
 from mem_parser.plainfile import read_plain
 
 _MOST_BYTES = 1 << 20
+# A key of more parts than any budget needs.
+_KEY_PART = r"(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')"
+_DEEP_KEY = re.compile(rf"(?<![\w-]){_KEY_PART}(?:[ \t]*+\.[ \t]*+{_KEY_PART}){{64}}")
 _DEEPEST = 16
 _MOST_TRIES = 20
 _LIMIT_KEYS = [str(m) for m in Measure]
@@ -189,6 +192,7 @@ class _Reader:
     def __init__(self, path: str, text: str) -> None:
         self.path = path
         self.text = text
+        self._check_depth()
         try:
             self.document: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -198,6 +202,14 @@ class _Reader:
             ) from None
         except RecursionError:
             raise BudgetFileError(f"{path}: no TOML: nested too deeply") from None
+
+    def _check_depth(self) -> None:
+        """Refuse keys of very many parts: a parser of TOML takes memory by the square of them."""
+        found = _DEEP_KEY.search(self.text)
+        if found is not None:
+            line = self.text.count("\n", 0, found.start()) + 1
+            column = found.start() - self.text.rfind("\n", 0, found.start())
+            raise BudgetFileError(f"{self.path}:{line}:{column}: no TOML: nested too deeply")
 
     def where(self, path: locate.Path, *, value: bool = False) -> str:
         """Return `FILE:LINE:COLUMN`."""

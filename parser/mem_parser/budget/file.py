@@ -119,6 +119,8 @@ def _load(path: str, above: tuple[str, ...]) -> BudgetFile:
     real = os.path.realpath(path)
     for k, name in enumerate(reader.texts(document, ("include",))):
         where: locate.Path = ("include", k)
+        if "\0" in name:
+            raise reader.error(where, "no file has such a name", value=True)
         if os.path.realpath(_beside(path, name)) in (*above, real) or len(above) >= _DEEPEST:
             raise reader.error(where, f"{name} includes itself", value=True)
         try:

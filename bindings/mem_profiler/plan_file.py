@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 
-from mem_parser.errors import TargetUnsupported
-from mem_profiler.entries import plan
+from mem_parser.errors import MemError
+from mem_profiler import planning
 
 VARIABLE = "MEM_PROFILER_PLAN"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -26,12 +26,10 @@ def make(path: str) -> tuple[int | None, str]:
     cannot, and is empty otherwise.
     """
     try:
-        made = plan.of_program(path, 0)
-    except TargetUnsupported as error:
+        data, problem = planning.of_file(path, 0, path, os.geteuid())
+    except MemError as error:
         return None, str(error)
-    except OSError:
-        return None, ""  # not readable, so not looked into
-    return (sealed(made.data) if made is not None else None), ""
+    return (sealed(data) if data else None), problem
 
 
 def sealed(data: bytes) -> int:

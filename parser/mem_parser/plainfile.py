@@ -113,6 +113,20 @@ class PlainFile:
         """Open it; below ``dir_fd`` no link is followed. Raises NotPlainError, OSError."""
         self._fd = -1
         self._fd = open_plain(path, dir_fd=dir_fd, follow=dir_fd is None)
+        self._look()
+
+    @classmethod
+    def of_descriptor(cls, fd: int) -> Self:
+        """Return the file that is open as ``fd``, which stays the caller's. Raises OSError.
+
+        It needs no right to the file but that descriptor.
+        """
+        self = cls.__new__(cls)
+        self._fd = os.dup(fd)
+        self._look()
+        return self
+
+    def _look(self) -> None:
         self.status = os.fstat(self._fd)
         self.size_bytes = self.status.st_size
         self.stored_bytes = stored_size(self.status)

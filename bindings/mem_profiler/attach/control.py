@@ -29,13 +29,12 @@ from mem_parser.errors import (
     TargetUnsupported,
 )
 from mem_parser.symbols.elf import ElfImage
-from mem_profiler import child, discovery, doctor, folders, layout, procfs
+from mem_profiler import child, discovery, doctor, folders, layout, planning, procfs
 from mem_profiler.attach import picture, remote
 from mem_profiler.attach.images import Budget, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.remote import Answer, Command
 from mem_profiler.child import Asked, never
-from mem_profiler.entries import plan as entries_plan
 
 LOOK_S = 0.5  # between two looks at the maps of a process that is captured
 LOOK_LIMIT_S = 5.0  # what one look may take
@@ -236,15 +235,13 @@ def _plan(pid: int, bias: int | None) -> tuple[bytes, str]:
     Both are empty where it has none. A refusal is not the end: libraries may call that allocator
     through slots, which the sampler sees and says.
     """
-    if bias is None:
+    facts = procfs.status(pid)
+    if bias is None or facts is None or not facts.uids:
         return b"", ""
     try:
-        plan = entries_plan.of_program(f"/proc/{pid}/exe", bias)
-    except OSError:
-        return b"", ""  # the attach itself will say why
-    except TargetUnsupported as error:
+        return planning.of_file(f"/proc/{pid}/exe", bias, f"pid {pid}", facts.uids[0])
+    except MemError as error:
         return b"", str(error)
-    return (plan.data if plan is not None else b""), ""
 
 
 def _check_absent(pid: int) -> None:

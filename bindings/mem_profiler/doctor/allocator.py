@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mem_parser.errors import TargetUnsupported
 from mem_parser.symbols.elf import BadElf
 from mem_profiler.doctor.findings import Finding, Status
-from mem_profiler.doctor.images import Image, held
+from mem_profiler.doctor.images import Image
 from mem_profiler.entries import plan
 
 _BY_FILE = {
@@ -127,8 +127,7 @@ def _of_library(used: Allocator) -> Finding:
 def _inside(program: Image, *, exported: bool) -> list[Finding]:
     """An allocator that is part of the program: seen if all of its functions can be followed."""
     try:
-        with program.opened() as fd:
-            made = plan.of_program(held(fd), 0)
+        made = plan.of_program(program.path, 0, fd=program.descriptor())
     except TargetUnsupported as error:
         status: Status = "blocker" if exported else "warning"
         return [Finding("inside", status, str(error), "link the allocator as a shared library")]

@@ -2,19 +2,21 @@
 
 Model: who may look, and at what, is asked of /proc by this process. Everything else reads what
 others have made, so a child does it, with a deadline and bounded memory: a file may lie where
-reading never ends. Nothing of a program is executed, and nothing of it is loaded.
+reading never ends. The child first gathers what takes our rights (/proc, and files opened), then
+gives them up and judges what it has. Nothing of a program is executed, and nothing of it is loaded.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import asdict
+import resource
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
-from mem_parser.errors import MemError, UsageProblem
-from mem_profiler import child, procfs, program
+from mem_parser.errors import MemError, PermissionDenied, UsageProblem
+from mem_profiler import child, confine, procfs, program
 from mem_profiler.doctor import (
     access,
     allocator,
@@ -25,10 +27,27 @@ from mem_profiler.doctor import (
     room,
 )
 from mem_profiler.doctor.findings import Finding, Status, first_blocker
-from mem_profiler.doctor.images import IMAGES_MAX, images_of, on_disk, program_of
+from mem_profiler.doctor.images import IMAGES_MAX, Image, images_of, on_disk, program_of
 
 DEADLINE_S = 30.0
 _NAMED_MAX = 3
+
+
+@dataclass
+class _Gathered:
+    """What was gathered with our rights: files that are open, and what /proc and the loader's own
+    files say.
+    """
+
+    program: Image | None
+    images: list[Image]
+    environment: Mapping[str, str] | None = None
+    before: list[Finding] = field(default_factory=list)
+    """Said before anything of a file."""
+    missing: list[Finding] = field(default_factory=list)
+    around: list[Finding] = field(default_factory=list)
+    """Restrictions, kernel, room, the sampler."""
+    python: list[Finding] = field(default_factory=list)
 
 
 def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
@@ -43,17 +62,46 @@ def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
     findings += access.permission(pid)
     if any(f.status == "blocker" and f.check in ("user", "access") for f in findings):
         return findings
-    return findings + _in_child(lambda: _of_process(pid, quick=quick), f"pid {pid}")
+    facts = procfs.status(pid)
+    owner = facts.uids[0] if facts is not None and facts.uids else 0
+    found = _in_child(
+        lambda: _gather_process(pid, quick=quick),
+        lambda gathered: _judge(gathered, quick=quick),
+        f"pid {pid}",
+        owner,
+    )
+    return findings + found
 
 
 def examine_program(arguments: tuple[str, ...]) -> list[Finding]:
     """What is known of a program before `mem_profiler run` starts it. Raises UsageProblem."""
-    return _in_child(lambda: _of_program(arguments[0]), arguments[0])
+    name = arguments[0]
+    return _in_child(lambda: _gather_program(name), _judge, name, os.geteuid())
 
 
-def _in_child(work: Callable[[], list[Finding]], what: str) -> list[Finding]:
+def _in_child(
+    gather: Callable[[], _Gathered],
+    judge: Callable[[_Gathered], list[Finding]],
+    what: str,
+    owner: int,
+) -> list[Finding]:
+    gathered: list[_Gathered | MemError] = []
+
+    def give_up() -> None:
+        try:
+            gathered.append(gather())
+        except MemError as error:
+            gathered.append(error)
+        confine.enter(confine.user_for(owner))
+
+    def work(_asked: child.Asked) -> list[dict[str, str]]:
+        [found] = gathered
+        if isinstance(found, MemError):
+            raise found
+        return [asdict(finding) for finding in judge(found)]
+
     try:
-        rows = child.call(lambda _: [asdict(finding) for finding in work()], what, DEADLINE_S)
+        rows = child.call(work, what, DEADLINE_S, enter=give_up)
     except UsageProblem:
         raise
     except MemError as error:
@@ -72,64 +120,80 @@ def _finding(row: Any) -> Finding:
     return finding
 
 
-def _of_process(pid: int, *, quick: bool) -> list[Finding]:
+def _hold(images: Iterable[Image]) -> None:
+    """Open files for good, as many as may be open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    for image in images:
+        image.hold()
+
+
+def _gather_process(pid: int, *, quick: bool) -> _Gathered:
+    """Raises PermissionDenied."""
     try:
-        mappings = procfs.maps(pid)
+        images = images_of(pid, procfs.maps(pid))
     except PermissionError:
-        return [Finding("access", "blocker", "its mappings are hidden", "run as root")]
-    images = images_of(pid, mappings)
-    exe = program_of(pid, images)
-    findings = machine.kind_of_program(exe)
-    if first_blocker(findings) or exe is None:
-        return findings
-    environment = procfs.environment(pid)
-    findings += neighbours.opted_out(environment)
-    findings += machine.libc(images)
-    findings += machine.restrictions(pid)
-    findings += machine.namespaces(pid)
-    findings += machine.kernel()
-    findings += room.shared_memory(pid)
-    findings += room.limits(pid)
-    findings += neighbours.sampler(pid)
-    findings += neighbours.profilers(environment, images)
-    if len(images) >= IMAGES_MAX:
-        text = f"it maps code of more than {IMAGES_MAX} files; only these were looked at"
-        findings.append(Finding("images", "warning", text))
+        raise PermissionDenied(
+            f"the mappings of pid {pid} are hidden", hint="run as root"
+        ) from None
+    gathered = _Gathered(program_of(pid, images), images, procfs.environment(pid))
+    gathered.around += machine.restrictions(pid)
+    gathered.around += machine.namespaces(pid)
+    gathered.around += machine.kernel()
+    gathered.around += room.shared_memory(pid)
+    gathered.around += room.limits(pid)
+    gathered.around += neighbours.sampler(pid)
     if not quick:
-        preloaded = (environment or {}).get("LD_PRELOAD", "")
-        order = allocator.load_order(images, exe, re.split(r"[ :]+", preloaded.strip()))
-        findings += allocator.check(order)
-        findings += neighbours.interpreter(pid, images)
-        findings += names.check(exe, images)
-    return findings
+        gathered.python += neighbours.interpreter(pid, images)
+    _hold(images)
+    return gathered
 
 
-def _of_program(name: str) -> list[Finding]:
+def _gather_program(name: str) -> _Gathered:
+    """Raises UsageProblem."""
     try:
         path = program.check(name)
     except UsageProblem:
         raise
     except MemError as error:
-        return [Finding("program", "blocker", str(error), error.hint or "")]
+        blocker = Finding("program", "blocker", str(error), error.hint or "")
+        return _Gathered(None, [], before=[blocker])
     judged = program.judged_file(path)
+    resolved = libraries.of_program(judged)
     image = on_disk(judged)
-    findings = []
+    gathered = _Gathered(image, [image, *map(on_disk, resolved.paths)], os.environ)
     if judged != path:
-        findings.append(Finding("script", "ok", f"a script of {judged}"))
-    findings += machine.kind_of_program(image)
+        gathered.before.append(Finding("script", "ok", f"a script of {judged}"))
+    gathered.missing += _missing(resolved)
+    gathered.around += machine.kernel()
+    gathered.around += room.shared_memory(None)
+    gathered.around += room.own_limits()
+    _hold(gathered.images)
+    return gathered
+
+
+def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
+    """Runs without rights."""
+    findings, images, exe = list(gathered.before), gathered.images, gathered.program
     if first_blocker(findings) is not None:
         return findings
-    resolved = libraries.of_program(judged)
-    images = [image, *(on_disk(found) for found in resolved.paths)]
-    findings += neighbours.opted_out(os.environ)
-    findings += _missing(resolved)
+    findings += machine.kind_of_program(exe)
+    if first_blocker(findings) is not None or exe is None:
+        return findings
+    findings += neighbours.opted_out(gathered.environment)
+    findings += gathered.missing
     findings += machine.libc(images)
-    findings += machine.kernel()
-    findings += room.shared_memory(None)
-    findings += room.own_limits()
-    findings += neighbours.profilers(None, images)
-    findings += allocator.check(allocator.load_order(images, image, []))
-    findings += names.check(image, images)
+    findings += gathered.around
+    findings += neighbours.profilers(gathered.environment, images)
+    if len(images) >= IMAGES_MAX:
+        text = f"it maps code of more than {IMAGES_MAX} files; only these were looked at"
+        findings.append(Finding("images", "warning", text))
+    if not quick:
+        preloaded = (gathered.environment or {}).get("LD_PRELOAD", "")
+        order = allocator.load_order(images, exe, re.split(r"[ :]+", preloaded.strip()))
+        findings += allocator.check(order)
+        findings += gathered.python
+        findings += names.check(exe, images)
     return findings
 
 

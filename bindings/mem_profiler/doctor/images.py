@@ -5,15 +5,17 @@ be anything by now. So a mapped file is opened through /proc/PID/map_files, whic
 file; where that is not allowed, under /proc/PID/root, and is believed only if it is the file that
 is mapped. Only regular files are opened, and they are read, not mapped: they may be cut meanwhile.
 
-A file that cannot be read or is damaged gives None: the checks then say less, and never guess. What
-is needed of a file is kept, not the file: a process maps more of them than we may have open.
+Opening takes our rights, reading takes none: `hold` opens a file, and everything else works on what
+is open, in a child that gave its rights up. A file that cannot be read or is damaged gives None:
+the checks then say less, and never guess.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,14 +53,19 @@ class Image:
     places: tuple[str, ...]
     mapped: Identity | None = None
 
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[int]:
-        """The open file, for the time of a `with`. Raises OSError."""
-        fd = self._open()
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+    _held: int = -1
+
+    def hold(self) -> None:
+        """Open it for good; where that fails, it counts as a file that cannot be read."""
+        if self._held < 0:
+            with contextlib.suppress(OSError):
+                self._held = self._open()
+
+    def descriptor(self) -> int:
+        """The open file, which stays open. Raises OSError."""
+        if self._held < 0:
+            raise FileNotFoundError(errno.ENOENT, "it could not be opened", self.path)
+        return self._held
 
     def _open(self) -> int:
         failure = OSError("there is no such file")
@@ -77,27 +84,27 @@ class Image:
     def facts(self) -> Facts | None:
         """What the file says of itself; None where it cannot be read."""
         try:
-            with self.opened() as fd:
-                head = elfhead.read(fd)
-                if head is None:
-                    return None
-                elf = ElfImage.open(held(fd))
-                return Facts(
-                    head=head,
-                    build_id=elf.build_id,
-                    has_dwarf=elf.has_dwarf,
-                    has_symbols=".symtab" in elf.sections or ".gnu_debugdata" in elf.sections,
-                    is_go=".go.buildinfo" in elf.sections,
-                    size_bytes=elf.size_bytes,
-                )
+            fd = self.descriptor()
+            head = elfhead.read(fd)
+            if head is None:
+                return None
+            elf = ElfImage.of_descriptor(self.path, fd)
+            return Facts(
+                head=head,
+                build_id=elf.build_id,
+                has_dwarf=elf.has_dwarf,
+                has_symbols=".symtab" in elf.sections or ".gnu_debugdata" in elf.sections,
+                is_go=".go.buildinfo" in elf.sections,
+                size_bytes=elf.size_bytes,
+            )
         except (OSError, ValueError, MemoryError, BadElf):
             return None
 
     def defines(self, section: str, names: Collection[str]) -> set[str]:
         """Which functions of ``names`` a symbol section of the file defines."""
         try:
-            with self.opened() as fd:
-                return set(ElfImage.open(held(fd)).addresses_of(section, names))
+            elf = ElfImage.of_descriptor(self.path, self.descriptor())
+            return set(elf.addresses_of(section, names))
         except (OSError, ValueError, MemoryError, BadElf):
             return set()
 
@@ -120,11 +127,6 @@ class Image:
     def name(self) -> str:
         """File name without folders."""
         return os.path.basename(self.path.removesuffix(DELETED))
-
-
-def held(fd: int) -> str:
-    """A path that leads to an open file for as long as it is open."""
-    return f"/proc/self/fd/{fd}"
 
 
 def is_same(status: os.stat_result, mapped: Identity) -> bool:
@@ -169,8 +171,9 @@ def program_of(pid: int, images: list[Image]) -> Image | None:
     if path is None:
         return None
     program = Image(path, (place,))
-    with contextlib.suppress(OSError), program.opened() as fd:
-        status = os.fstat(fd)
+    program.hold()
+    with contextlib.suppress(OSError):
+        status = os.fstat(program.descriptor())
         for image in images:
             if image.mapped is not None and is_same(status, image.mapped):
                 image.places = (place,)

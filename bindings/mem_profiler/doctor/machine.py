@@ -52,8 +52,7 @@ def kind_of_program(exe: Image | None) -> list[Finding]:
 def libc_version(image: Image) -> tuple[int, int] | None:
     """Version of the GNU C library by the text in its file; None where it cannot be read."""
     try:
-        with image.opened() as fd:
-            return _version_in(fd)
+        return _version_in(image.descriptor())
     except OSError:
         return None
 

@@ -136,13 +136,16 @@ def _points(program: Program, inside: Inside, function: Function) -> list[decode
     return points
 
 
-def of_program(path: str | Path, bias: int, symbols: str | Path | None = None) -> Plan | None:
+def of_program(
+    path: str | Path, bias: int, symbols: str | Path | None = None, *, fd: int | None = None
+) -> Plan | None:
     """The plan for a program at `path`, loaded at `bias` above the addresses in its file.
 
-    `symbols` is a file with its symbols, where it has none itself. None: no allocator is part of
-    it. Raises TargetUnsupported where one is and cannot be led to the sampler; OSError.
+    `symbols` is a file with its symbols, where it has none itself; `fd` is the program's file where
+    it is open already. None: no allocator is part of it. Raises TargetUnsupported where one is and
+    cannot be led to the sampler; OSError.
     """
-    with Program(path) as program:
+    with Program(path, fd) as program:
         if symbols is not None:
             with Program(symbols) as debug:
                 inside = find(debug)

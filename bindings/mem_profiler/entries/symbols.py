@@ -34,11 +34,17 @@ class Function:
 class Program:
     """The symbols and the code of one ELF file. Use as a context manager."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Open it. Raises OSError; TargetUnsupported for a file that is no ELF program."""
+    def __init__(self, path: str | Path, fd: int | None = None) -> None:
+        """Open it, or use `fd`, which is open and stays the caller's.
+
+        Raises OSError; TargetUnsupported for a file that is no ELF program.
+        """
         self._path = path
         try:
-            self._image = ElfImage.open(str(path))
+            if fd is None:
+                self._image = ElfImage.open(str(path))
+            else:
+                self._image = ElfImage.of_descriptor(str(path), fd)
         except (BadElf, ValueError) as error:
             raise TargetUnsupported(f"{path} is no ELF program: {error}") from None
         self.machine = str(self._image.header["e_machine"])

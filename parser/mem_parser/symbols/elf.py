@@ -59,6 +59,13 @@ class ElfImage:
         return cls(path, PlainFile(path, dir_fd=dir_fd))
 
     @classmethod
+    def of_descriptor(cls, path: str, fd: int) -> ElfImage:
+        """Make an image of the file that is open as ``fd``; ``path`` names it. Raises `BadElf` or
+        OSError.
+        """
+        return cls(path, PlainFile.of_descriptor(fd))
+
+    @classmethod
     def from_data(cls, path: str, data: bytes) -> ElfImage:
         """Make an image of bytes already read; ``path`` names it. Raises `BadElf`."""
         return cls(path, HeldBytes(data))

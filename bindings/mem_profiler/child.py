@@ -14,6 +14,7 @@ parent may have more rights than it.
 from __future__ import annotations
 
 import contextlib
+import encodings.ascii  # noqa: F401 - without rights it may be out of reach when it is needed
 import json
 import os
 import resource
@@ -78,7 +79,7 @@ class Child:
         """Begin. `work` gets a function that says whether the user asked to stop.
 
         `what` begins the message of a failure ("pid 4711"). `keep` are descriptors that the child
-        needs. `enter` is called in it first, to give up rights; the child ends where that fails.
+        needs. `enter` is called in it first, to give up rights; where that fails, so does the work.
         Raises OSError where there can be none.
         """
         self._what = what
@@ -190,10 +191,14 @@ def _serve(
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         poll = select.poll()
         poll.register(wish, select.POLLIN)
-        if enter is not None:
-            enter()
-            system.die_with_parent(parent)
-        message = _outcome(lambda: work(lambda: bool(poll.poll(0))))
+
+        def begin() -> Any:
+            if enter is not None:
+                enter()
+                system.die_with_parent(parent)
+            return work(lambda: bool(poll.poll(0)))
+
+        message = _outcome(begin)
         view = memoryview(message)
         while view:
             view = view[os.write(result, view) :]
@@ -238,7 +243,7 @@ def _unpacked(message: bytes) -> Any:
 
 def limit_memory(more_bytes: int) -> None:
     """Let this process map `more_bytes` more than it has mapped now."""
-    with open("/proc/self/statm", encoding="ascii") as file:
+    with open("/proc/self/statm", "rb") as file:
         now_bytes = int(file.read().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     wanted = now_bytes + more_bytes

@@ -34,7 +34,7 @@ def bound_bytes() -> int:
 
 def rss_bytes() -> int:
     """Resident memory of this process now."""
-    with open("/proc/self/statm", encoding="ascii") as file:
+    with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 

@@ -7,11 +7,13 @@ whatever order allocator and sampler were loaded.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from mem_profiler import plan_file
 from mem_profiler.entries import plan
 from redirect_facts import (
     ALLOCATORS,
@@ -177,16 +179,15 @@ def static_jemalloc(*flags: str) -> Path:
 
 
 @pytest.mark.parametrize("flags", [("-rdynamic",), ()])
-def test_malloc_inside_the_program_is_seen_by_a_plan(
-    folder: Path, tmp_path: Path, flags: tuple[str, ...]
-) -> None:
+def test_malloc_inside_the_program_is_seen_by_a_plan(folder: Path, flags: tuple[str, ...]) -> None:
     """`run` decodes the functions beforehand; the sampler follows them from the first call on."""
     program = static_jemalloc(*flags)
     made = plan.of_program(program, 0)
     assert made is not None
-    (tmp_path / "plan").write_bytes(made.data)
-    env = environment(folder, rate=1, plan=str(tmp_path / "plan"))
-    with Target([program], env) as target:
+    fd = plan_file.sealed(made.data)
+    env = environment(folder, rate=1, plan=f"fd:{fd}")
+    with Target([program], env, pass_fds=[fd]) as target:
+        os.close(fd)
         assert target.line() == "ready"
         assert target.ask("alloc 1000 100") == "done"
         assert target.ask("churn 500 100") == "done"
@@ -197,15 +198,14 @@ def test_malloc_inside_the_program_is_seen_by_a_plan(
 
 
 @pytest.mark.parametrize("damage", ["cut", "other", "nothing"])
-def test_a_plan_that_does_not_fit_changes_nothing(
-    folder: Path, tmp_path: Path, damage: str
-) -> None:
+def test_a_plan_that_does_not_fit_changes_nothing(folder: Path, damage: str) -> None:
     program = static_jemalloc("-rdynamic")
     made = plan.of_program(program, 0)
     assert made is not None
     data = {"cut": made.data[:-1], "other": bytes(len(made.data)), "nothing": b""}[damage]
-    (tmp_path / "plan").write_bytes(data)
-    env = environment(folder, plan=str(tmp_path / "plan"))
-    with Target([program], env) as target:
+    fd = plan_file.sealed(data)
+    env = environment(folder, plan=f"fd:{fd}")
+    with Target([program], env, pass_fds=[fd]) as target:
+        os.close(fd)
         assert target.line() == "ready"
         assert target.counted().control["state"] == SHADOWED

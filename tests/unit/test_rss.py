@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,10 @@ def test_the_stacks_of_waiting_threads_are_found() -> None:
     thread = threading.Thread(target=go.wait, args=(60,))
     before = procfs.memory(os.getpid())["stack_bytes"]
     thread.start()
+    place = Path(f"/proc/self/task/{thread.native_id}/syscall")
+    give_up = time.monotonic() + 30
+    while place.read_text().startswith("running") and time.monotonic() < give_up:
+        time.sleep(0.001)
     try:
         pointers = procfs.stack_pointers(os.getpid())
         inside = [

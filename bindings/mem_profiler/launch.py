@@ -96,8 +96,13 @@ def library() -> str:
 
 
 def environment(options: Options, base: Path) -> dict[str, str]:
-    """The program's environment. Raises UsageProblem where MEM_PROFILER_DEVICE is unusable."""
+    """The program's environment. Raises UsageProblem where a variable stands in the way."""
     variables = dict(os.environ)
+    if variables.get("MEM_PROFILER_DISABLE", "") not in ("", "0"):
+        raise UsageProblem(
+            "MEM_PROFILER_DISABLE is set, so that the program would run without the sampler",
+            hint="unset MEM_PROFILER_DISABLE",
+        )
     preload = library()
     if any(mark in preload for mark in " :"):
         # The loader separates names by these; a link in the run's folder has neither.

@@ -331,3 +331,13 @@ def test_sigterm_reaches_the_program_and_the_file_is_written(
     assert child.returncode == 128 + signal.SIGTERM, err
     assert "signal 15 (SIGTERM)" in err
     assert len(heaps(tmp_path)) == 1
+
+
+def test_an_environment_that_opts_out_is_said_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEM_PROFILER_DISABLE", "1")
+    done = run_command("run", "-o", tmp_path / "x", "--", "/bin/echo", "it ran")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "MEM_PROFILER_DISABLE is set" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -83,6 +83,7 @@ class Child:
         Raises OSError where there can be none.
         """
         self._what = what
+        self._status: int | None = None
         self._answer, result = os.pipe2(os.O_CLOEXEC)
         wish, self._wish = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
@@ -104,9 +105,9 @@ class Child:
         self._end()
 
     def _end(self) -> int:
-        """End it if need be; its wait status, 0 where there is none."""
-        if not self._pid:
-            return 0
+        """End it if need be; its wait status, 0 where it is left behind."""
+        if self._status is not None or not self._pid:
+            return self._status or 0
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         give_up = time.monotonic() + REAP_S
@@ -118,6 +119,17 @@ class Child:
                 return status
             time.sleep(nap_s)
             nap_s = min(nap_s * 1.5, 0.02)
+
+    def wake(self) -> None:
+        """Let it go on where somebody stopped it: it may run as a user who would rather it did not
+        answer.
+        """
+        if self._status is None and self._pid:
+            pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
+            if pid and os.WIFSTOPPED(status):
+                os.kill(pid, signal.SIGCONT)
+            elif pid:
+                self._status = status
 
     def result(self, deadline_s: float, asked_to_stop: Asked = never) -> Any:
         """What the work returned, once it has.
@@ -149,6 +161,7 @@ class Child:
                     os.write(self._wish, b"!")
                 give_up = min(give_up, time.monotonic() + GRACE_S)
             if not poll.poll(min(POLL_S, left) * 1000):
+                self.wake()
                 continue
             part = os.read(self._answer, 1 << 16)
             if not part:

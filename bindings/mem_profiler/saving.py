@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, NoReturn
 
-from mem_parser.errors import MemError
+from mem_parser.errors import MemError, TargetBusy
 from mem_profiler import confine, heapwrite, layout, output
 from mem_profiler.child import Asked, Child
 from mem_profiler.heapwrite import Document
@@ -29,6 +29,7 @@ from mem_profiler.segment import Segment
 
 SAVE_LIMIT_S = 900.0
 SILENCE_LIMIT_S = 300.0  # between two pieces: a million sites take some seconds
+WAKE_S = 0.5
 MEMORY_BYTES = 4 << 30  # a million sites with their live blocks take 1 GiB
 PIECE_BYTES = 1 << 20
 DOMAINS_MAX = 1 + layout.DOMAIN_ROWS
@@ -85,6 +86,9 @@ def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
             os.close(write)
             write = -1
             return _receive(prefix, pid, _Pieces(read, child))
+    except TargetBusy as error:
+        hint = f"nothing is lost yet: mem_profiler stop {pid} (recover, if it ended) -o PREFIX"
+        raise MemError(str(error), hint=hint) from None
     finally:
         os.close(read)
         if write >= 0:
@@ -184,14 +188,21 @@ class _Pieces:
     def _exactly(self, size: int) -> bytes:
         parts = []
         while size:
-            left = min(SILENCE_LIMIT_S, self._give_up - time.monotonic())
-            ready = left > 0 and self._poll.poll(left * 1000)
-            part = os.read(self._pipe, size) if ready else b""
+            part = os.read(self._pipe, size) if self._ready() else b""
             if not part:
                 self._fail()
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
+
+    def _ready(self) -> bool:
+        """Wait until there is more, or the child has ended."""
+        give_up = min(self._give_up, time.monotonic() + SILENCE_LIMIT_S)
+        while time.monotonic() < give_up:
+            if self._poll.poll(WAKE_S * 1000):
+                return True
+            self.child.wake()
+        return False
 
     def _fail(self) -> NoReturn:
         """The file is not whole. Raises what the child says of that."""

@@ -20,7 +20,8 @@ from controller_tools import (
     start_command,
     wait_until,
 )
-from mem_profiler import discovery, layout, session
+from mem_parser.errors import MemError
+from mem_profiler import discovery, document, layout, session
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 
@@ -345,3 +346,23 @@ def test_who_asks_often_enough_does_not_wait_for_the_file(
     for _ in range(3):
         stop(signal.SIGINT, None)
     assert (stop.asked(), raised) == (True, [signal.SIGINT])
+
+
+def test_a_reader_that_is_killed_loses_nothing(
+    stepper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may run as the target's user, who can end it."""
+    with Stepper(stepper) as target:
+        one = session.Session(target.pid)
+        one.start(session.Rates(1), None)
+        target.tell("a 100 64")
+        with monkeypatch.context() as patch:
+            patch.setattr(document, "assemble", lambda *_, **__: os.kill(os.getpid(), 9))
+            with pytest.raises(MemError, match="ended by SIGKILL") as refused:
+                one.finish(str(tmp_path / "x"), "stopped")
+        one.close()
+        assert "mem_profiler stop" in str(refused.value.hint)
+        assert list(tmp_path.iterdir()) == []
+        done = run_command("stop", target.pid, "-o", tmp_path / "x")
+        assert done.returncode == 0, done.stderr
+        assert written(done.stdout).total("alloc_blocks") == 100

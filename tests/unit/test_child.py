@@ -101,3 +101,11 @@ def test_it_holds_nothing_open_but_what_it_was_given() -> None:
     assert standard == [os.devnull] * 3
     os.close(read)
     os.close(write)
+
+
+def test_one_that_somebody_stops_goes_on() -> None:
+    def stop_first(_: object) -> str:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return "went on"
+
+    assert child.call(stop_first, "work", 30) == "went on"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import encodings.ascii  # noqa: F401 - without rights it may be out of reach when it is needed
+import gc
 import json
 import os
 import resource
@@ -29,7 +30,7 @@ from mem_parser.errors import MemError, TargetBusy
 from mem_profiler import system
 
 MEMORY_BYTES = 1 << 30  # beyond what the parent has: enough for the tables of any honest process
-MESSAGE_MAX_BYTES = 64 << 20
+MESSAGE_MAX_BYTES = 16 << 20  # an environment, in hexadecimal digits, may have 12
 GRACE_S = 5.0  # for a child that was asked to stop
 REAP_S = 0.5  # for a child that was killed
 POLL_S = 0.05
@@ -80,19 +81,29 @@ class Child:
 
         `what` begins the message of a failure ("pid 4711"). `keep` are descriptors that the child
         needs. `enter` is called in it first, to give up rights; where that fails, so does the work.
-        Raises OSError where there can be none.
+        Raises MemError where there can be none.
         """
         self._what = what
         self._status: int | None = None
-        self._answer, result = os.pipe2(os.O_CLOEXEC)
-        wish, self._wish = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
-        self._pid = os.fork()
+        pipes: list[int] = []
+        try:
+            pipes += os.pipe2(os.O_CLOEXEC)
+            pipes += os.pipe2(os.O_CLOEXEC)
+            self._pid = os.fork()
+        except OSError as error:
+            for fd in pipes:
+                os.close(fd)
+            raise MemError(
+                f"{what}: no process can be made to look at it: {error.strerror}"
+            ) from None
+        self._answer, result, wish, self._wish = pipes
         if self._pid == 0:
             os.close(self._answer)
             os.close(self._wish)
-            close_all_but((wish, result, *keep))
-            _serve(parent, work, (wish, result), enter, memory_bytes)
+            gc.freeze()  # what the parent left to be collected is its own to close
+            let_go_of_all_but((wish, result, *keep))
+            _serve(parent, what, work, (wish, result), enter, memory_bytes)
         os.close(result)
         os.close(wish)
 
@@ -184,8 +195,9 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _serve(
+def _serve(  # noqa: PLR0917 - called in one place
     parent: int,
+    what: str,
     work: Callable[[Asked], Any],
     pipes: tuple[int, int],
     enter: Callable[[], None] | None,
@@ -211,7 +223,7 @@ def _serve(
                 system.die_with_parent(parent)
             return work(lambda: bool(poll.poll(0)))
 
-        message = _outcome(begin)
+        message = _outcome(what, begin)
         view = memoryview(message)
         while view:
             view = view[os.write(result, view) :]
@@ -219,7 +231,7 @@ def _serve(
         os._exit(0)
 
 
-def _outcome(work: Callable[[], Any]) -> bytes:
+def _outcome(what: str, work: Callable[[], Any]) -> bytes:
     try:
         told = {"result": work()}
     except Stopped:
@@ -227,7 +239,8 @@ def _outcome(work: Callable[[], Any]) -> bytes:
     except MemError as error:
         told = {"error": type(error).__name__, "text": str(error), "hint": error.hint}
     except MemoryError:
-        told = {"error": "TargetUnsupported", "text": "there is more to read than memory for it"}
+        text = f"{what}: there is more to read than memory for it"
+        told = {"error": "TargetUnsupported", "text": text}
     except Exception as error:
         # One line is all that a user can do something with; the variable shows the rest.
         if os.environ.get("MEM_PROFILER_DEBUG"):
@@ -265,13 +278,14 @@ def limit_memory(more_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
 
 
-def close_all_but(keep: Sequence[int]) -> None:
-    """Close every descriptor but those in `keep`; the standard ones lead nowhere then."""
+def let_go_of_all_but(keep: Sequence[int]) -> None:
+    """Have every descriptor but those in `keep` lead nowhere.
+
+    None is closed: objects of the parent own these numbers and may close them at any time, which
+    must not hit a file that was opened since.
+    """
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for fd in range(3 if not os.environ.get("MEM_PROFILER_DEBUG") else 2):
-        if fd not in keep:
-            os.dup2(nowhere, fd)
-    first = 3
-    for fd in [*sorted({fd for fd in keep if fd >= first}), 1 << 20]:
-        os.closerange(first, fd)
-        first = fd + 1
+    kept = {nowhere, *keep, *((2,) if os.environ.get("MEM_PROFILER_DEBUG") else ())}
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd not in kept:
+            os.dup2(nowhere, fd, inheritable=False)

@@ -1,6 +1,7 @@
 """Give up rights, for good, before reading what a process or a file's author made.
 
-Model: a child that parses calls `enter` first. As root it becomes an ordinary user; whoever it is,
+Model: a child that parses calls `enter` first. As root it becomes a user that
+nobody else is; whoever it is,
 it can then gain no new rights, start no program, reach no other process or network, and change no
 file but those it holds open. Each measure stands for itself: what the kernel lacks (Landlock,
 seccomp) is left out, the others hold.
@@ -14,13 +15,17 @@ import contextlib
 import errno
 import os
 import platform
+import random
 import resource
 import struct
 
 from mem_profiler import system
 from mem_profiler._core import ffi, lib
 
-NOBODY = 65534
+# Above what is given to people, services and containers (systemd's UIDS-GIDS.md): as one of these
+# nobody else runs, so that nobody can stop, end or look into who reads.
+_UNUSED_UIDS = range(0x70000000, 0x7FFFFFF0)
+_NOBODY = 65534  # where a user namespace has no others
 CPU_S = 600
 
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
@@ -37,8 +42,12 @@ _ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _REFUSED = {
     "execve": (59, 221), "execveat": (322, 281), "ptrace": (101, 117),
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_getfd": (438, 438),
-    "pidfd_send_signal": (424, 424), "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131),
-    "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "mount": (165, 40),
+    "pidfd_send_signal": (424, 424), "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240), "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131),
+    "memfd_create": (319, 279), "memfd_secret": (447, 447),
+    "shmget": (29, 194), "shmat": (30, 196), "semget": (64, 190), "msgget": (68, 186),
+    "mq_open": (240, 180), "socket": (41, 198), "connect": (42, 203), "bind": (49, 200),
+    "mount": (165, 40),
     "umount2": (166, 39), "move_mount": (429, 429), "fsopen": (430, 430), "open_tree": (428, 428),
     "pivot_root": (155, 41), "chroot": (161, 51), "setns": (308, 268), "unshare": (272, 97),
     "bpf": (321, 280), "perf_event_open": (298, 241), "keyctl": (250, 219),
@@ -56,36 +65,39 @@ _X32_BIT = 0x40000000
 _SECCOMP_SET_FILTER = 1
 
 
-def user_for(owner: int) -> int:
-    """The user as which what belongs to `owner` is read: that user if it is not root, else the one
-    who called sudo, else nobody.
-    """
-    if owner != 0:
-        return owner
-    caller = os.environ.get("SUDO_UID", "")
-    if caller.isdigit() and 0 < int(caller) < 1 << 32:
-        return int(caller)
-    return NOBODY
-
-
-def enter(uid: int, cpu_s: int = CPU_S) -> None:
+def enter(cpu_s: int = CPU_S) -> None:
     """Give up every right but to read, to compute, and to use what is open.
 
     For a child that was just forked and has one thread. Raises OSError where a right could not be
     given up.
     """
+    os.setsid()  # no terminal to type into
     if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+        _become_nobody()
     system.prctl(system.PR_SET_DUMPABLE, 0)
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
     _limit(resource.RLIMIT_CPU, cpu_s)
     _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)  # what it makes goes through pipes
     with contextlib.suppress(OSError):
         _landlock()
     with contextlib.suppress(OSError):
         _seccomp()
+
+
+def _become_nobody() -> None:
+    """Raises OSError."""
+    uid = random.SystemRandom().choice(_UNUSED_UIDS)
+    os.setgroups([])
+    try:
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    except OSError:
+        uid = _NOBODY
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    if {*os.getresuid(), *os.getresgid(), *os.getgroups()} != {uid}:
+        raise OSError(errno.EPERM, "the rights of root could not be given up")
 
 
 def _limit(which: int, value: int) -> None:

@@ -21,6 +21,7 @@ from mem_profiler.segment import Control, Records, Segment, Words
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 # Marks kept in memory and in a file; more than this are counted as lost, the oldest first.
 MARKS_MAX = 20_000
+RING_ROWS_MAX = 4096  # MARK_ROWS_MAX of sampler/core/table.c
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,9 @@ def _ring(segment: Segment, control: Control) -> Records:
     rows = control.number("mark_rows")
     offset = control.number("marks_offset")
     reserved = control.number("marks_reserved_bytes")
-    if rows & (rows - 1) or rows * size > reserved or not 0 < offset <= control.limit_bytes:
+    if rows & (rows - 1) or rows > RING_ROWS_MAX or rows * size > reserved:
+        return np.empty(0, layout.MARK)
+    if not 0 < offset <= control.limit_bytes - rows * size:
         return np.empty(0, layout.MARK)
     ring = segment.read(offset, rows * size).view(layout.MARK)
     again = segment.read(offset, rows * size).view(layout.MARK)

@@ -45,6 +45,9 @@ def _open_mapped(pid: int, mapping: Mapping, *, writable: bool) -> Segment:
     """Open a mapped segment. Raises OSError, MemError."""
     if mapping.path.endswith(" (deleted)"):
         raise NoSampler(f"the segment of pid {pid} was removed while it was in use")
+    if not mapping.permissions.startswith("rw") or not mapping.permissions.endswith("s"):
+        # Only who may write to a file can map it so: we write to none that the process could not.
+        raise NoSampler(f"pid {pid} has mapped {mapping.path}, and not as a sampler does")
     fd = foreign.open_mapped(pid, mapping, os.O_RDWR if writable else os.O_RDONLY)
     segment = Segment(fd, mapping.path, writable=writable)
     try:

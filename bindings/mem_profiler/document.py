@@ -119,14 +119,14 @@ def _notes(target: Target, found: records.Records, extra: list[str]) -> list[str
     return notes
 
 
-def _header(control: Control, target: Target, found: records.Records) -> dict[str, Any]:
+def _header(control: Control, target: Target, found: records.Records, owner: int) -> dict[str, Any]:
     slot = control.capture
     ends = [int(end) for end in slot["bucket_end_ns"]]
     return {
         "writer": f"mem_profiler {mem_profiler.__version__}",
         "pid": control.number("pid"),
         "parent_pid": control.number("parent_pid"),
-        "uid": control.number("uid"),
+        "uid": owner,
         "host": os.uname().nodename,
         "arch": platform.machine(),
         "comm": control.text("comm"),
@@ -270,7 +270,7 @@ def assemble(
     control = segment.control()
     shared = _read_shared(segment, control, target, recorder)
     start_ns = int(control.capture["start_ns"])
-    header = _header(control, target, found) | {
+    header = _header(control, target, found, os.fstat(segment.fd).st_uid) | {
         "peak": _peak(track),
         "highest": _highest(control),
         "sampler": _sampler_path(shared.modules, target.mappings),

@@ -28,7 +28,7 @@ FOLDER = re.compile(r"mem_profiler\.(\d+)(?:\.[0-9a-f]{16})?")
 FILE = re.compile(r"(\d+)-(\d+)-(\d+)")
 RUN_FOLDER = re.compile(r"mem_profiler\.run-[0-9a-f]{16}")
 LIBRARY_LINK = "libmem_sampler.so"
-ENTRIES_MAX = 100_000  # of one folder that are looked at
+ENTRIES_MAX = 200_000  # of one folder, of names that may be ours
 _RUN_NAMES_TRIED = 16
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -69,14 +69,17 @@ def _age(name: str) -> tuple[int, int]:
 
 
 def _names(fd: int, pattern: re.Pattern[str]) -> list[str]:
-    """Entries of a folder whose whole names match; as many as anybody can want."""
+    """Entries of a folder whose whole names match; as many as anybody can want.
+
+    In a folder that others can write, entries of other names are no reason to stop.
+    """
     found: list[str] = []
     with contextlib.suppress(OSError), os.scandir(fd) as entries:
-        for number, entry in enumerate(entries):
-            if number >= ENTRIES_MAX:
-                break
+        for entry in entries:
             if pattern.fullmatch(entry.name):
                 found.append(entry.name)
+            if len(found) >= ENTRIES_MAX:
+                break
     return found
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -33,6 +34,7 @@ from mem_profiler import (
     procfs,
     program,
     saving,
+    system,
 )
 from mem_profiler.death import Watch, describe
 from mem_profiler.device_choice import Choice
@@ -158,14 +160,22 @@ class Run:
             if handed is not None:
                 variables[plan_file.VARIABLE] = f"fd:{handed}"
             self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
-            only = None if self.options.children else lambda: _exec(path, arguments, variables)
+            limit = system.allow_descriptors()  # every image of the run has a segment that is open
+
+            def become() -> None:
+                """Runs in the program's process, which is ours no longer."""
+                _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+                if not self.options.children:
+                    _exec(path, arguments, variables)
+
             # Safe: this process has one thread.
             return subprocess.Popen(
                 arguments,
                 executable=path,
                 env=variables,
                 pass_fds=[handed] if handed is not None else [],
-                preexec_fn=only,  # noqa: PLW1509
+                preexec_fn=become,  # noqa: PLW1509
             )
         finally:
             if handed is not None:

@@ -22,7 +22,7 @@ from mem_profiler.segment import Control, Segment
 
 # A process that has just started may have made its file and not yet mapped it.
 SETTLE_S = 2.0
-FILES_MAX = 2000  # of one folder that are opened by one look
+FILES_MAX = 2000  # of one user that are opened by one look
 
 
 @dataclass
@@ -78,11 +78,17 @@ def _process_there(control: Control) -> bool | None:
 def in_folders(
     places: Iterable[UserFolder] | None = None, most: int | None = FILES_MAX
 ) -> list[Found]:
-    """Segment files that may be read, dead and alive; of each folder the latest `most`."""
+    """Segment files that may be read, dead and alive; of each user `most`, of each folder the
+    latest.
+    """
     mapped = discovery.mapped_inodes()
     found = []
+    looked: dict[int, int] = {}
     for folder in places if places is not None else folders.everywhere():
-        for name in folder.files()[:most]:
+        left = None if most is None else most - looked.get(folder.uid, 0)
+        names = folder.files()[:left]
+        looked[folder.uid] = looked.get(folder.uid, 0) + len(names)
+        for name in names:
             with contextlib.suppress(OSError, MemError):
                 found.append(_look(folder, name, mapped))
     return found
@@ -98,9 +104,12 @@ def _look(folder: UserFolder, name: str, mapped: dict[tuple[int, int], int]) -> 
     return Found(user, path, control, alive, folder.uid, status.st_ino, status.st_blocks * 512)
 
 
-def count_files() -> int:
-    """How many segment files there are, whatever they are."""
-    return sum(len(folder.files()) for folder in folders.everywhere())
+def count_beyond(most: int = FILES_MAX) -> int:
+    """How many segment files there are that `in_folders` does not look at."""
+    counts: dict[int, int] = {}
+    for folder in folders.everywhere():
+        counts[folder.uid] = counts.get(folder.uid, 0) + len(folder.files())
+    return sum(max(0, count - most) for count in counts.values())
 
 
 @contextlib.contextmanager

@@ -7,19 +7,21 @@ what dead processes left, the latest are shown and the others counted.
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mem_parser import estimate
-from mem_parser.errors import MemError
-from mem_profiler import capture, child, collect, confine, discovery, layout, leftovers
+from mem_parser.errors import MemError, TargetBusy
+from mem_profiler import capture, child, collect, confine, discovery, layout, leftovers, system
 from mem_profiler.segment import Control, Segment
 
 DEAD_MAX = 50  # rows of dead processes
 BATCH = 100  # segments that are open at once
 READ_LIMIT_S = 60.0
+COUNT_MAX = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def _rows(entries: list[_Entry]) -> Iterator[Row]:
         batch = entries[first : first + BATCH]
         try:
             yield from _read(batch)
+        except TargetBusy:  # not once more for each: it took long enough
+            yield from (Row(**_blank(entry) | {"state": "unreadable"}) for entry in batch)
         except MemError:
             for entry in batch:
                 try:
@@ -138,7 +142,7 @@ def _read(batch: list[_Entry]) -> list[Row]:
         "the segments",
         READ_LIMIT_S,
         keep=held,
-        enter=lambda: confine.enter(confine.NOBODY),
+        enter=confine.enter,
     )
     try:
         return [_checked(row) for row in told]
@@ -150,7 +154,10 @@ def _checked(row: dict[str, Any]) -> Row:
     """A row from the child, which may have been taken over by what it read."""
 
     def optional(name: str, kind: type[Any]) -> Any:
-        return None if row[name] is None else kind(row[name])
+        value = row[name]
+        if value is not None and not -COUNT_MAX < value < COUNT_MAX:
+            raise ValueError
+        return None if value is None else kind(value)
 
     return Row(
         pid=int(row["pid"]),
@@ -169,14 +176,15 @@ def listing() -> Listing:
     """Every process with a sampler, and the latest of what dead ones left. Removes of that what
     nobody needs.
     """
+    system.allow_descriptors()
     living = []
     for pid, segment in discovery.running():
         control = segment.control()
         state = _state(control, capture.target_now_ns(pid))
-        living.append(_Entry(pid, segment, control.number("uid"), state, dead=False))
+        owner = os.fstat(segment.fd).st_uid
+        living.append(_Entry(pid, segment, owner, state, dead=False))
     rows = list(_rows(living))
     every = leftovers.in_folders()
-    beyond = max(0, leftovers.count_files() - len(every))
     # Written and still there: another user's.
     dead = [one for one in leftovers.sweep(every) if not one.alive and not one.written]
     shown = []
@@ -186,4 +194,4 @@ def listing() -> Listing:
             pid = one.control.number("pid")
             shown.append(_Entry(pid, segment, one.uid, "dead, not written", dead=True))
     rows += _rows(shown)
-    return Listing(rows, len(dead[DEAD_MAX:]) + beyond)
+    return Listing(rows, len(dead[DEAD_MAX:]) + leftovers.count_beyond())

@@ -26,7 +26,7 @@ def make(path: str) -> tuple[int | None, str]:
     cannot, and is empty otherwise.
     """
     try:
-        data, problem = planning.of_file(path, 0, path, os.geteuid())
+        data, problem = planning.of_file(path, 0, path)
     except MemError as error:
         return None, str(error)
     return (sealed(data) if data else None), problem

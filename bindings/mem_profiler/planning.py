@@ -19,11 +19,10 @@ from mem_profiler.entries import plan
 LIMIT_S = 60.0  # symbols of the largest programs take some seconds
 
 
-def of_file(path: str, bias: int, what: str, owner: int) -> tuple[bytes, str]:
+def of_file(path: str, bias: int, what: str) -> tuple[bytes, str]:
     """The plan for a program loaded at `bias`, and why none can be made; both may be empty.
 
-    `what` names the program in errors; `owner` is the user as whom its file is read, unless that is
-    root (`confine.user_for`). Raises MemError where the reading did not end.
+    `what` names the program in errors. Raises MemError where the reading did not end.
     """
     held: list[int] = []
 
@@ -33,7 +32,7 @@ def of_file(path: str, bias: int, what: str, owner: int) -> tuple[bytes, str]:
         except OSError:
             return  # not readable, so not looked into
         finally:
-            confine.enter(confine.user_for(owner))
+            confine.enter()
 
     def work(_asked: child.Asked) -> list[str]:
         if not held:

@@ -23,6 +23,7 @@ from mem_profiler import child
 INIT_PIDNS_INODE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace that sees everything
 AT_SECURE = 23
 READ_MAX_BYTES = 64 << 20  # a process may have 65530 mappings, whose lines are some 100 bytes long
+ENVIRON_MAX_BYTES = 6 << 20  # the kernel's own bound for a program's arguments and environment
 MEMORY_LIMIT_S = 5.0  # for what the kernel reads from the memory of a process
 PF_EXITING = 4
 ARENA_BYTES = 64 << 20  # HEAP_MAX_SIZE of glibc's malloc on 64-bit machines
@@ -228,12 +229,21 @@ def is_strange(pid: int) -> bool:
         return True
 
 
+def _first_of_environ(pid: int) -> bytes | None:
+    """What a program is started with is at most this long; a process may claim more."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read(ENVIRON_MAX_BYTES)
+    except OSError:
+        return None
+
+
 def _environ(pid: int) -> bytes | None:
     if not is_strange(pid):
-        return _read(pid, "environ")
+        return _first_of_environ(pid)
     try:
         told = child.call(
-            lambda _: (_read(pid, "environ") or b"").hex(), f"pid {pid}", MEMORY_LIMIT_S
+            lambda _: (_first_of_environ(pid) or b"").hex(), f"pid {pid}", MEMORY_LIMIT_S
         )
         return bytes.fromhex(str(told)) or None
     except (MemError, ValueError):

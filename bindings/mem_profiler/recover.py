@@ -51,11 +51,16 @@ def _recover_dead(found: Found, prefix: str) -> Result:
 
 def recover_all(prefix: str) -> tuple[list[Result], list[MemError]]:
     """Write every capture of a dead process that is in no file yet."""
+    every = leftovers.in_folders(most=None)
+    wanted = [one for one in every if not one.alive and one.captured and not one.written]
+    return _recover_each(wanted, prefix)
+
+
+def _recover_each(dead: list[Found], prefix: str) -> tuple[list[Result], list[MemError]]:
+    """One that fails does not keep the others from being written: it may be another user's."""
     results: list[Result] = []
     errors: list[MemError] = []
-    for found in leftovers.in_folders(most=None):
-        if found.alive or not found.captured or found.written:
-            continue
+    for found in dead:
         try:
             results.append(_recover_dead(found, prefix))
         except MemError as error:
@@ -74,8 +79,11 @@ def recover_pid(pid: int, prefix: str) -> list[Result]:
         found for found in leftovers.in_folders(most=None) if found.control.number("pid") == pid
     ]
     dead = [found for found in mine if not found.alive and found.captured and not found.written]
-    if dead:
-        return [_recover_dead(found, prefix) for found in dead]
+    results, errors = _recover_each(dead, prefix)
+    if results:
+        return results
+    if errors:
+        raise errors[0]
     if any(found.alive for found in mine):
         raise TargetError(
             f"pid {pid} is running", hint=f"mem_profiler snapshot {pid} writes what it has so far"

@@ -27,13 +27,17 @@ from mem_profiler.child import Asked, Child
 from mem_profiler.heapwrite import Document
 from mem_profiler.segment import Segment
 
-SAVE_LIMIT_S = 900.0
+SAVE_LIMIT_S = 600.0
 SILENCE_LIMIT_S = 300.0  # between two pieces: a million sites take some seconds
 WAKE_S = 0.5
 MEMORY_BYTES = 4 << 30  # a million sites with their live blocks take 1 GiB
 PIECE_BYTES = 1 << 20
 DOMAINS_MAX = 1 + layout.DOMAIN_ROWS
-_DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LAST_WORDS_S = 30.0  # for what the child says when its files are through
+FILE_TIMES, FILE_FLOOR_BYTES = 64, 64 << 20  # most bytes of a file, by those of the segment
+NOTES_MAX, TEXT_MAX, COUNT_MAX = 100, 1000, 1 << 62
+_DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_END = re.compile(r"(?!signal)[a-z][a-z ]{0,30}|signal \d{1,3} [A-Z0-9+]{1,20}")
 
 Make = Callable[[], list[Document]]
 
@@ -63,12 +67,10 @@ class Result:
 def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
     """Write the documents of a capture as the next files of `prefix` and `pid`. Raises MemError.
 
-    `make` is called in the child, which runs as the segment's owner and has its descriptor, but no
-    other. The result is that of the first document, the host's; those of device memory are its
-    `devices`.
+    `make` is called in the child, which has the segment's descriptor and no other. The result is
+    that of the first document, the host's; those of device memory are its `devices`.
     """
     read, write = os.pipe2(os.O_CLOEXEC)
-    uid = confine.user_for(os.fstat(segment.fd).st_uid)
 
     def work(_asked: Asked) -> list[dict[str, Any]]:
         documents = make()
@@ -80,12 +82,13 @@ def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
             work,
             f"pid {pid}",
             keep=(segment.fd, write),
-            enter=lambda: confine.enter(uid),
+            enter=confine.enter,
             memory_bytes=MEMORY_BYTES,
         ) as child:
             os.close(write)
             write = -1
-            return _receive(prefix, pid, _Pieces(read, child))
+            most = FILE_FLOOR_BYTES + FILE_TIMES * segment.used_bytes()
+            return _receive(prefix, pid, _Pieces(read, child, most))
     except TargetBusy as error:
         hint = f"nothing is lost yet: mem_profiler stop {pid} (recover, if it ended) -o PREFIX"
         raise MemError(str(error), hint=hint) from None
@@ -101,34 +104,54 @@ def _receive(prefix: str, pid: int, pieces: _Pieces) -> Result:
         "" if k == 0 else domain: pieces.copy for k, domain in enumerate(domains)
     }
     paths = output.write_files(prefix, pid, fills)
-    told = pieces.child.result(SAVE_LIMIT_S)
+    told = pieces.child.result(LAST_WORDS_S)
     try:
         host, *others = [_result(path, pid, facts) for path, facts in zip(paths, told, strict=True)]
-    except (TypeError, KeyError, ValueError, OverflowError):
+    except (TypeError, KeyError, ValueError, OverflowError, OSError):
         raise MemError(f"{paths[0]}: what is in it could not be told") from None
     host.devices = others
     return host
 
 
 def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
-    """What the child told of a document, checked: it may have been taken over."""
+    """What the child told of a document, checked: it may have been taken over.
+
+    Raises TypeError, KeyError, ValueError, OverflowError, OSError.
+    """
+    end = str(facts["end"])
     return Result(
         path=path,
         pid=pid,
-        exe=str(facts["exe"]),
-        command=str(facts["command"]),
-        kind=str(facts["kind"]),
-        end=str(facts["end"]),
-        duration_s=float(facts["duration_s"]),
-        samples=int(facts["samples"]),
-        lost=int(facts["lost"]),
-        cut=int(facts["cut"]),
+        exe=_text(facts["exe"]),
+        command=_text(facts["command"]),
+        kind=_text(facts["kind"]),
+        end=end if _END.fullmatch(end) else "unknown",
+        duration_s=_seconds(facts["duration_s"]),
+        samples=_count(facts["samples"]),
+        lost=_count(facts["lost"]),
+        cut=_count(facts["cut"]),
         size_bytes=os.stat(path).st_size,
-        notes=[str(note) for note in facts["notes"]],
-        depth_limit=int(facts["depth_limit"]),
-        domain=str(facts["domain"]),
-        failed=int(facts["failed"]),
+        notes=[_text(note) for note in facts["notes"][:NOTES_MAX]],
+        depth_limit=_count(facts["depth_limit"]),
+        domain=_text(facts["domain"]),
+        failed=_count(facts["failed"]),
     )
+
+
+def _text(told: Any) -> str:
+    return str(told)[:TEXT_MAX]
+
+
+def _count(told: Any) -> int:
+    if not isinstance(told, int) or not 0 <= told <= COUNT_MAX:
+        raise ValueError
+    return told
+
+
+def _seconds(told: Any) -> float:
+    if not isinstance(told, int | float) or not 0 <= told < COUNT_MAX:
+        raise ValueError
+    return float(told)
 
 
 def _facts(content: Document) -> dict[str, Any]:
@@ -178,9 +201,10 @@ def _send(pipe: int, documents: list[Document]) -> None:
 class _Pieces:
     """The other end of the pipe. A child that says nothing for long is given up."""
 
-    def __init__(self, pipe: int, child: Child) -> None:
+    def __init__(self, pipe: int, child: Child, most_bytes: int) -> None:
         self.child = child
         self._pipe = pipe
+        self._left_bytes = most_bytes
         self._poll = select.poll()
         self._poll.register(pipe, select.POLLIN)
         self._give_up = time.monotonic() + SAVE_LIMIT_S
@@ -216,7 +240,10 @@ class _Pieces:
             if len(line) > DOMAINS_MAX * 200:
                 self._fail()
             line += self._exactly(1)
-        names = json.loads(line)
+        try:
+            names = json.loads(line)
+        except (ValueError, RecursionError):
+            names = None
         good = isinstance(names, list) and 0 < len(names) <= DOMAINS_MAX
         if not good or not all(isinstance(n, str) and _DOMAIN.fullmatch(n) for n in names):
             raise MemError("the names of the capture's domains make no sense")
@@ -227,6 +254,7 @@ class _Pieces:
     def copy(self, out: IO[bytes]) -> None:
         """Write the next file's bytes to `out`."""
         while size := int.from_bytes(self._exactly(4), "little"):
-            if size > PIECE_BYTES:
+            self._left_bytes -= size
+            if size > PIECE_BYTES or self._left_bytes < 0:
                 self._fail()
             out.write(self._exactly(size))

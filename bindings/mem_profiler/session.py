@@ -24,6 +24,7 @@ from mem_profiler import (
     leftovers,
     procfs,
     saving,
+    system,
 )
 from mem_profiler.death import Watch
 from mem_profiler.recorder import Pace, Recorder
@@ -94,9 +95,10 @@ class Session:
             try:
                 capture.update_flags(self.segment, self.pid)
                 self.recorder.tick(self.now_ns())
-            except ProcessGone as error:
+            except (MemError, MemoryError, OSError) as error:
+                # Of this process alone: those that are captured beside it go on.
                 self.ended = "unknown"
-                self.notes.append(str(error))
+                self.notes.append(f"the capture ended early: {error or 'out of memory'}")
             if self.recorder.too_large and self.ended is None:
                 self._close_capture()
                 self.ended = "stopped"
@@ -182,15 +184,28 @@ class Session:
         self.segment.close()
 
 
-def open_all(pids: list[int]) -> list[Session]:
+def open_all(pids: list[int], leave_out: Callable[[MemError], None] | None = None) -> list[Session]:
     """Sessions for all processes, or none: every one is checked before any is started.
 
-    Raises MemError.
+    With `leave_out` those that cannot be captured are told to it and left out, as long as there are
+    others. Raises MemError.
     """
+    system.allow_descriptors()
     sessions: list[Session] = []
+    failed: list[MemError] = []
     try:
         for pid in pids:
-            sessions.append(Session(pid))  # noqa: PERF401 - those opened so far must be known
+            try:
+                sessions.append(Session(pid))
+            except MemError as error:
+                if leave_out is None:
+                    raise
+                failed.append(error)
+        if failed and not sessions:
+            raise failed[0]
+        if leave_out is not None:
+            for one in failed:
+                leave_out(one)
     except BaseException:
         for session in sessions:
             session.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import resource
 import signal
 
 from mem_profiler._core import ffi, lib
@@ -60,6 +61,15 @@ def file_system_of(fd: int) -> str:
     buffer = ffi.new("long[]", _STATFS_BYTES // ffi.sizeof("long"))
     checked(lib.mp_syscall(number_of("fstatfs"), fd, address_of(buffer), 0, 0, 0))
     return _SERVED.get(int(buffer[0]) & 0xFFFFFFFF, "")
+
+
+def allow_descriptors() -> int:
+    """Let this process open as many files as it may; returns how many it had been let, which
+    programs that it starts should have again.
+    """
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return before
 
 
 def die_with_parent(parent: int) -> None:

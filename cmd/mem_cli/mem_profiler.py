@@ -109,8 +109,9 @@ symbolize_option = click.option(
 class Stop:
     """Turns signals into a wish to end, which the capture loop looks at.
 
-    Who asks once more than `patience` does not want to wait for the file: the process ends at
-    once. What was captured is still in the segment.
+    Who asks once more than `patience` does not want to wait for the file: what is being done is
+    broken off, but for putting the target back. Who asks again ends the process at once. What was
+    captured is still in the segment.
     """
 
     def __init__(self, patience: float = 2) -> None:
@@ -123,7 +124,11 @@ class Stop:
         self._patience -= 1
         if self._patience < 0:
             signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+            raise KeyboardInterrupt
+
+    def be_short(self) -> None:
+        """From now on nobody else but us is meant."""
+        self._patience = min(self._patience, 2)
 
     def asked(self) -> bool:
         """Whether somebody asked to end."""
@@ -215,6 +220,10 @@ def _choose(pid: int | None, every: bool) -> list[int]:
     return pids
 
 
+def _say_left_out(error: MemError) -> None:
+    say_error(f"left out: {error}", error.hint)
+
+
 def _capture_sessions(
     pids: list[int],
     seconds: float,
@@ -224,7 +233,7 @@ def _capture_sessions(
     stop: Stop,
     attached: attaching.Attached,
 ) -> tuple[list[Result], list[MemError]]:
-    sessions = session.open_all(pids)
+    sessions = session.open_all(pids, None if len(pids) == 1 else _say_left_out)
     try:
         for one in sessions:
             say(capture_view.target_line(one, rates.host_bytes), err=True)
@@ -340,7 +349,9 @@ def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Ou
     running.append(one)
     if early.wanted:
         one.forward(signal.SIGTERM)
-    return one.finish(one.follow(lambda _gone: None)), early.wanted
+    status = one.follow(lambda _gone: None)
+    early.be_short()
+    return one.finish(status), early.wanted
 
 
 @cli.command()
@@ -353,10 +364,7 @@ def ps() -> None:
     for line in capture_view.process_lines(found.rows):
         say(line)
     if found.more:
-        say(
-            f"and {found.more} more of dead processes: mem_profiler recover writes them,"
-            " mem_profiler clean --all removes them"
-        )
+        say(f"and {found.more} more: recover writes what holds a capture, clean removes the rest")
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -334,18 +335,26 @@ def test_a_controller_that_needs_too_much_memory_ends_the_capture_and_says_so(
         assert not capturing(target.pid)
 
 
-def test_who_asks_often_enough_does_not_wait_for_the_file(
-    stepper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_asks_often_enough_does_not_wait_for_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     from mem_cli.mem_profiler import Stop
 
-    raised: list[int] = []
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(signal, "raise_signal", raised.append)
+    handlers: list[object] = []
+    monkeypatch.setattr(signal, "signal", lambda _number, handler: handlers.append(handler))
     stop = Stop()
-    for _ in range(3):
+    for _ in range(2):
         stop(signal.SIGINT, None)
-    assert (stop.asked(), raised) == (True, [signal.SIGINT])
+    assert (stop.asked(), handlers) == (True, [])
+    with pytest.raises(KeyboardInterrupt):
+        stop(signal.SIGINT, None)
+    assert handlers == [signal.SIG_DFL]
+    patient = Stop(math.inf)
+    for _ in range(100):
+        patient(signal.SIGINT, None)
+    patient.be_short()
+    for _ in range(2):
+        patient(signal.SIGINT, None)
+    with pytest.raises(KeyboardInterrupt):
+        patient(signal.SIGINT, None)
 
 
 def test_a_reader_that_ends_loses_nothing(

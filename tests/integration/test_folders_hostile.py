@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -16,9 +17,9 @@ import pytest
 
 from controller_tools import command, command_environment, run_command
 from fake_segment import FakeSegment
-from mem_parser.errors import MemError
+from mem_parser.errors import MemError, NoSampler
 from mem_parser.plainfile import NotPlainError
-from mem_profiler import folders, foreign, leftovers, listing, procfs
+from mem_profiler import devices, discovery, folders, foreign, leftovers, listing, procfs
 from mem_profiler.folders import RunFolder
 from mem_profiler.procfs import Mapping
 from mem_profiler.segment import Segment
@@ -228,6 +229,7 @@ def test_thousands_of_dead_segments_are_counted_and_the_latest_shown(
     for ticks in range(2, 1001):
         os.link(first, folder / f"1-{ticks}-0")
     monkeypatch.setattr(leftovers.in_folders, "__defaults__", (None, 200))
+    monkeypatch.setattr(leftovers.count_beyond, "__defaults__", (200,))
     found = listing.listing()
     assert len([row for row in found.rows if row.dead]) == listing.DEAD_MAX
     assert found.more == 1000 - listing.DEAD_MAX
@@ -243,3 +245,71 @@ def test_a_forged_segment_cannot_take_the_listing_down(shared: Path) -> None:
     assert [row.state for row in rows] == ["dead, not written"] * 2
     with contextlib.suppress(FileNotFoundError):
         good.unlink()
+
+
+def test_names_that_are_none_of_ours_hide_no_folder(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "ENTRIES_MAX", 3)
+    for number in range(50):
+        (shared / f"junk-{number}").touch()
+    left_behind(private(shared, 0))
+    assert len(leftovers.in_folders()) == 1
+
+
+def test_a_user_with_many_folders_has_no_more_to_look_at(shared: Path) -> None:
+    for number in range(5):
+        folder = private(shared, NOBODY, f"mem_profiler.{NOBODY}.{number:016x}")
+        for ticks in range(1, 5):
+            os.chown(left_behind(folder, ticks=ticks), NOBODY, NOBODY)
+    mine = left_behind(private(shared, 0))
+    found = leftovers.in_folders(most=7)
+    assert len([one for one in found if one.uid == NOBODY]) == 7
+    assert [one.path for one in found if one.uid == 0] == [str(mine)]
+
+
+def test_what_another_user_left_under_a_pid_does_not_keep_ours_from_being_written(
+    shared: Path, tmp_path: Path
+) -> None:
+    forged = left_behind(private(shared, NOBODY, f"mem_profiler.{NOBODY}"), pid=3999998)
+    os.chown(forged, NOBODY, NOBODY)
+    left_behind(private(shared, 0), pid=3999998)
+    with forged.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = run_command("recover", "3999998", "-o", tmp_path / "x")
+    assert done.returncode == 0, done.stderr
+    [heap] = tmp_path.glob("x.*.heap")
+    assert b'"uid":0,' in heap.read_bytes()
+
+
+def test_the_user_of_a_profile_is_the_owner_of_its_segment(shared: Path, tmp_path: Path) -> None:
+    path = left_behind(private(shared, NOBODY), pid=3999997)
+    os.chown(path, NOBODY, NOBODY)  # its control page says that it is root's
+    done = run_command("recover", "3999997", "-o", tmp_path / "x")
+    assert done.returncode == 0, done.stderr
+    [heap] = tmp_path.glob("x.*.heap")
+    assert f'"uid":{NOBODY},'.encode() in heap.read_bytes()
+
+
+def test_a_file_that_a_process_may_only_read_is_never_opened_to_write(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = left_behind(private(shared, 0))
+    status = path.stat()
+    device = (os.major(status.st_dev), os.minor(status.st_dev))
+    mapping = Mapping(0x1000, 0x2000, "r--s", 0, device, status.st_ino, str(path), b"")
+    opened: list[int] = []
+    monkeypatch.setattr(foreign, "open_mapped", lambda *_: opened.append(1))
+    with pytest.raises(NoSampler, match="not as a sampler does"):
+        discovery._open_mapped(os.getpid(), mapping, writable=True)
+    assert opened == []
+
+
+def test_a_forged_ring_of_marks_costs_no_memory(shared: Path) -> None:
+    path = left_behind(private(shared, 0))
+    with Segment.open(path, writable=True) as segment:
+        segment.store(("mark_rows",), 1 << 24, 32)
+        segment.store(("marks_reserved_bytes",), 1 << 50)
+        segment.store(("marks_offset",), 4096)
+        segment.store(("mark_count",), 1 << 24)
+        assert len(devices._ring(segment, segment.control())) == 0

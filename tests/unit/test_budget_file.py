@@ -254,3 +254,17 @@ def test_the_first_rate_follows_the_smallest_limit(tmp_path: Path) -> None:
     for limit, rate in (("1 GiB", 32768), ("8 MiB", 8192), ("1 KiB", 256)):
         file = budget(tmp_path, f'[budget]\npeak = "2 GiB"\ninuse = "{limit}"\n')
         assert first_rate(file.every_budget) == rate
+
+
+def test_the_place_of_an_error_behind_a_long_array_is_found_in_time(tmp_path: Path) -> None:
+    path = tmp_path / "b.toml"
+    path.write_text('[budget]\npeak = "1 MiB"\nzz = [\n' + "1,\n" * 100_000 + "]\n")
+    with pytest.raises(BudgetFileError, match=r"b\.toml:3:"):
+        load(str(path))
+
+
+def test_a_number_of_very_many_digits_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "b.toml"
+    path.write_text("[budget]\npeak = " + "9" * 200_000 + "\n")
+    with pytest.raises(BudgetFileError, match="no TOML: Exceeds the limit"):
+        load(str(path))

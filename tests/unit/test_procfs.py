@@ -29,7 +29,7 @@ def test_the_environment_of_another_user_is_read_by_a_child(
         try:
             assert procfs.is_strange(process.pid)
             assert procfs.environment(process.pid) == {"NAME": "value"}
-            monkeypatch.setattr(procfs, "_read", lambda *_: signal.pause())
+            monkeypatch.setattr(procfs, "_first_of_environ", lambda _: signal.pause())
             monkeypatch.setattr(procfs, "MEMORY_LIMIT_S", 0.2)
             monkeypatch.setattr(procfs, "is_strange", lambda _: True)
             assert procfs.environment(process.pid) is None

@@ -235,11 +235,10 @@ def _plan(pid: int, bias: int | None) -> tuple[bytes, str]:
     Both are empty where it has none. A refusal is not the end: libraries may call that allocator
     through slots, which the sampler sees and says.
     """
-    facts = procfs.status(pid)
-    if bias is None or facts is None or not facts.uids:
+    if bias is None:
         return b"", ""
     try:
-        return planning.of_file(f"/proc/{pid}/exe", bias, f"pid {pid}", facts.uids[0])
+        return planning.of_file(f"/proc/{pid}/exe", bias, f"pid {pid}")
     except MemError as error:
         return b"", str(error)
 
@@ -263,8 +262,9 @@ def _check_absent(pid: int) -> None:
 
 def _check_version(pid: int, build_id: str | None) -> None:
     """Refuse where another build of the sampler lies in the process: it cannot be taken out."""
-    ours = ElfImage.open(str(mem_profiler.library_path())).build_id
-    if build_id is not None and build_id != ours:
+    ours = ElfImage.open(str(mem_profiler.library_path()))
+    ours.close()
+    if build_id is not None and build_id != ours.build_id:
         raise TargetUnsupported(
             f"another version of the sampler lies in pid {pid} since an earlier attach",
             hint="use that version of mem_profiler, or restart the process",

@@ -62,13 +62,10 @@ def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
     findings += access.permission(pid)
     if any(f.status == "blocker" and f.check in ("user", "access") for f in findings):
         return findings
-    facts = procfs.status(pid)
-    owner = facts.uids[0] if facts is not None and facts.uids else 0
     found = _in_child(
         lambda: _gather_process(pid, quick=quick),
         lambda gathered: _judge(gathered, quick=quick),
         f"pid {pid}",
-        owner,
     )
     return findings + found
 
@@ -76,14 +73,13 @@ def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
 def examine_program(arguments: tuple[str, ...]) -> list[Finding]:
     """What is known of a program before `mem_profiler run` starts it. Raises UsageProblem."""
     name = arguments[0]
-    return _in_child(lambda: _gather_program(name), _judge, name, os.geteuid())
+    return _in_child(lambda: _gather_program(name), _judge, name)
 
 
 def _in_child(
     gather: Callable[[], _Gathered],
     judge: Callable[[_Gathered], list[Finding]],
     what: str,
-    owner: int,
 ) -> list[Finding]:
     gathered: list[_Gathered | MemError] = []
 
@@ -92,7 +88,7 @@ def _in_child(
             gathered.append(gather())
         except MemError as error:
             gathered.append(error)
-        confine.enter(confine.user_for(owner))
+        confine.enter()
 
     def work(_asked: child.Asked) -> list[dict[str, str]]:
         [found] = gathered

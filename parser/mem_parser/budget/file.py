@@ -204,6 +204,8 @@ class _Reader:
             ) from None
         except RecursionError:
             raise BudgetFileError(f"{path}: no TOML: nested too deeply") from None
+        except ValueError as error:  # Python's own bound on the digits of a number
+            raise BudgetFileError(f"{path}: no TOML: {error}") from None
 
     def _check_depth(self) -> None:
         """Refuse keys of very many parts: a parser of TOML takes memory by the square of them."""

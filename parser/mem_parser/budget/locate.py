@@ -15,6 +15,9 @@ from typing import Any
 
 Path = tuple[str | int, ...]
 """Keys from the top, with the number of the element where a value is an array."""
+_MOST_PARSED = 4 << 20
+"""Characters that are parsed in search of a place; beyond, an error has none."""
+_TRIED_LINES = 50
 _AT = re.compile(r"\(at line (\d+), column (\d+)\)|\(at end of document\)")
 
 
@@ -71,12 +74,21 @@ def of_syntax_error(text: str, error: tomllib.TOMLDecodeError) -> tuple[Position
 
 
 def _statements(lines: list[str]) -> Iterator[_Statement]:
-    first = 0
+    first, left = 0, _MOST_PARSED
     while first < len(lines):
+        depth = 0
         for last in range(first + 1, len(lines) + 1):
+            line = lines[last - 1]
+            depth += sum(line.count(c) for c in "[{") - sum(line.count(c) for c in "]}")
+            if depth > 0 and last - first > _TRIED_LINES:
+                continue  # within a long array: no statement ends here
+            text = "\n".join(lines[first:last])
+            left -= len(text)
+            if left < 0:
+                return
             try:
-                value = tomllib.loads("\n".join(lines[first:last]))
-            except tomllib.TOMLDecodeError:
+                value = tomllib.loads(text)
+            except (ValueError, RecursionError):
                 continue
             if value:
                 yield _Statement(first, last, value)

@@ -375,3 +375,16 @@ def test_a_reader_that_ends_loses_nothing(
         done = run_command("stop", target.pid, "-o", tmp_path / "x")
         assert done.returncode == 0, done.stderr
         assert written(done.stdout).total("alloc_blocks") == 100
+
+
+def test_of_many_processes_those_that_cannot_be_captured_are_left_out(stepper: Path) -> None:
+    told: list[MemError] = []
+    with Stepper(stepper) as target:
+        [one] = session.open_all([os.getpid(), target.pid], told.append)
+        assert one.pid == target.pid
+        one.close()
+        with pytest.raises(MemError):
+            session.open_all([os.getpid(), target.pid])
+    assert [str(os.getpid()) in str(error) for error in told] == [True]
+    with pytest.raises(MemError):
+        session.open_all([os.getpid()], told.append)

@@ -219,14 +219,24 @@ def run(
     seconds: float,
     asked_to_end: Callable[[], bool],
     on_tick: Callable[[float], None],
+    *,
+    leave_out: Callable[[MemError], None] | None = None,
 ) -> str:
     """Capture until the deadline, until asked to end, or until no process is left.
 
-    `on_tick` gets the seconds gone. Returns the `end` of the sessions whose process lives. Raises
-    MemError.
+    `on_tick` gets the seconds gone. With `leave_out` sessions that cannot be started are told to
+    it and taken out of `sessions`, as long as there are others. Returns the `end` of the sessions
+    whose process lives. Raises MemError.
     """
-    for session in sessions:
-        session.start(rates, seconds)
+    for session in list(sessions):
+        try:
+            session.start(rates, seconds)
+        except MemError as error:
+            if leave_out is None or len(sessions) == 1:
+                raise
+            leave_out(error)
+            sessions.remove(session)
+            session.abandon()
     began = time.monotonic()
     while True:
         for session in sessions:

@@ -233,7 +233,8 @@ def _capture_sessions(
     stop: Stop,
     attached: attaching.Attached,
 ) -> tuple[list[Result], list[MemError]]:
-    sessions = session.open_all(pids, None if len(pids) == 1 else _say_left_out)
+    leave_out = None if len(pids) == 1 else _say_left_out
+    sessions = session.open_all(pids, leave_out)
     try:
         for one in sessions:
             say(capture_view.target_line(one, rates.host_bytes), err=True)
@@ -243,7 +244,7 @@ def _capture_sessions(
                 progress.show(gone)
                 attached.tick()
 
-            end = session.run(sessions, rates, seconds, stop.asked, on_tick)
+            end = session.run(sessions, rates, seconds, stop.asked, on_tick, leave_out=leave_out)
         for one in sessions:
             one.notes += attached.notes(one.pid)
     except BaseException:

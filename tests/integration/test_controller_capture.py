@@ -388,3 +388,23 @@ def test_of_many_processes_those_that_cannot_be_captured_are_left_out(stepper: P
     assert [str(os.getpid()) in str(error) for error in told] == [True]
     with pytest.raises(MemError):
         session.open_all([os.getpid()], told.append)
+
+
+def test_one_whose_capture_cannot_be_started_does_not_keep_the_others_from_theirs(
+    stepper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[MemError] = []
+
+    def refuse(*_: object) -> None:
+        raise MemError("no room")
+
+    with Stepper(stepper) as one, Stepper(stepper) as two:
+        sessions = session.open_all([one.pid, two.pid])
+        monkeypatch.setattr(sessions[0], "start", refuse)
+        end = session.run(
+            sessions, session.Rates(1), 60, lambda: True, lambda _: None, leave_out=told.append
+        )
+        results, errors = session.write_all(sessions, str(tmp_path / "x"), end)
+    assert [str(error) for error in told] == ["no room"]
+    assert [result.pid for result in results] == [two.pid]
+    assert errors == []

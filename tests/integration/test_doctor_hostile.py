@@ -12,13 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forked import forked
 from mem_profiler import child, procfs
 from mem_profiler.doctor import examine, examine_process, examine_program, first_blocker, inside
 from mem_profiler.doctor.findings import Finding
@@ -50,30 +50,6 @@ def in_child(work: Callable[[], Any]) -> Any:
     finally:
         process.kill()
         process.join(30)
-
-
-@contextmanager
-def forked(body: Callable[[], None]) -> Iterator[int]:
-    """The pid of a child that has done `body` and waits to be killed."""
-    ready, tell = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(ready)
-            body()
-            os.write(tell, b"!")
-            while True:
-                signal.pause()
-        finally:
-            os._exit(1)
-    os.close(tell)
-    try:
-        assert os.read(ready, 1) == b"!", "the child failed"
-        yield pid
-    finally:
-        os.close(ready)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
 
 
 def unshare_mounts() -> None:

@@ -7,7 +7,6 @@ import ctypes
 import ctypes.util
 import mmap
 import os
-import signal
 import struct
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forked import forked
 from mem_parser.errors import TargetBusy, TargetUnsupported
 from mem_parser.symbols.elf import ElfImage
 from mem_profiler import procfs
@@ -25,6 +25,7 @@ from mem_profiler.attach.images import Budget, Image, images_of, program_of
 from mem_profiler.attach.memory import Memory
 
 NAMES = ("malloc", "free", "dlopen", "pthread_create", "memcpy", "no_such_function", "")
+KEPT: list[mmap.mmap] = []  # mappings of children, which live as long as they
 
 
 @pytest.fixture(scope="module")
@@ -153,30 +154,16 @@ def forged_file() -> bytes:
     return bytes(data)
 
 
-@contextlib.contextmanager
-def process_of_traps(file: Path, times: int) -> Iterator[int]:
+def process_of_traps(file: Path, times: int) -> contextlib.AbstractContextManager[int]:
     """A process of ours that maps a forged file as code at many places."""
     file.write_bytes(forged_file())
-    ready, tell = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            fd = os.open(file, os.O_RDONLY)
-            shown = mmap.PROT_READ | mmap.PROT_EXEC
-            kept = [mmap.mmap(fd, 0, mmap.MAP_PRIVATE, shown) for _ in range(times)]
-            os.write(tell, b"!")
-            while kept:
-                signal.pause()
-        finally:
-            os._exit(1)
-    os.close(tell)
-    try:
-        assert os.read(ready, 1) == b"!", "the child failed"
-        yield pid
-    finally:
-        os.close(ready)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+
+    def map_file() -> None:
+        shown = mmap.PROT_READ | mmap.PROT_EXEC
+        fd = os.open(file, os.O_RDONLY)
+        KEPT.extend(mmap.mmap(fd, 0, mmap.MAP_PRIVATE, shown) for _ in range(times))
+
+    return forked(map_file)
 
 
 def test_chains_without_end_are_followed_no_further_than_the_symbols_go(tmp_path: Path) -> None:

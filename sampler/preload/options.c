@@ -4,6 +4,7 @@
 #include "options.h"
 #include "backend.h"
 #include "sample.h"
+#include "segment_folder.h"
 #include "table.h"
 
 #include <errno.h>
@@ -240,7 +241,8 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
 }
 
 int mp_options_read(struct mp_options *options, const char *exe, char *error, size_t n) {
-    *options = (struct mp_options){.dir = "/dev/shm", .max_memory_bytes = DEFAULT_MAX_MEMORY};
+    *options =
+        (struct mp_options){.dir = MP_FOLDER_DEFAULT, .max_memory_bytes = DEFAULT_MAX_MEMORY};
     int rc = read_numbers(options, error, n);
     if (rc == 0)
         rc = read_devices(options, error, n);

@@ -203,12 +203,14 @@ static void describe(struct mp_control *c, const char *exe) {
             c->command[i] = ' ';
 }
 
-/* A seccomp filter is in force already: hooks must make no call of their own. */
+/* A seccomp filter is in force already, or may be: hooks must make no call of their own. A long list of groups can
+ * leave no room for the line about filters; a kernel without filters has a short file without that line. */
 static bool is_filtered(void) {
-    if (read_file("/proc/self/status", scratch.text, sizeof scratch.text) <= 0)
-        return true;
-    const char *line = strstr(scratch.text, "\nSeccomp:");
-    return line != NULL && line[strcspn(line, "012")] != '0';
+    long n = read_file("/proc/self/status", scratch.text, sizeof scratch.text);
+    const char *line = n > 0 ? strstr(scratch.text, "\nSeccomp:") : NULL;
+    if (line == NULL)
+        return n <= 0 || n == (long)sizeof scratch.text - 1;
+    return line[strcspn(line, "012")] != '0';
 }
 
 /* mlockall(MCL_FUTURE) fills a mapping when it is made, unless it may not be accessed yet. It is put in its place

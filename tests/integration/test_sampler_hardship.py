@@ -128,6 +128,21 @@ def test_a_filter_from_before_the_start_is_known_without_a_controller(folder: Pa
         target.finish()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("groups", [0, 1500])
+def test_a_filter_is_known_however_many_groups_the_kernel_lists_before_it(
+    folder: Path, groups: int
+) -> None:
+    """The program, cat, has no filter of its own that the sampler could see it make."""
+    join = "import os, sys; os.setgroups(range(100000, 100000 + int(sys.argv[1])));"
+    join += "os.execv(sys.argv[2], sys.argv[2:])"
+    argv = [sys.executable, "-c", join, str(groups), build("seccomp.c"), "/bin/cat"]
+    with Target(argv, environment(folder, rate=1)) as target:
+        assert target.ask("here") == "here"
+        assert target.counted().control.number("controller_flags") & layout.FLAG_SECCOMP
+        target.finish()
+
+
 def test_a_daemon_that_closes_all_descriptors_finds_only_its_own_data(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ static uint32_t unwind_and_intern(struct mp_segment *seg, const struct mp_device
     bool is_new;
     uint32_t id = mp_stack_intern(seg, frames, depth + 1, truncated, generation, &is_new);
     if (is_new)
-        mp_modtab_record(seg, frames, depth + 1);
+        mp_modtab_record(seg, frames, depth + 1, generation);
     return id;
 }
 

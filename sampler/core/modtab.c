@@ -15,14 +15,21 @@
 #define TOMBSTONE 1ULL
 #define NOT_RECORDED UINT32_MAX
 
-/* Modules this process has met, by link map (or by load address where the loader has none). */
+/*
+ * Modules this process has met, by link map (or by load address where the loader has none). Two threads
+ * that meet one at once may each add an entry: closing removes all of them.
+ */
 struct known_module {
     uint64_t key; /* 0: empty */
     uint64_t start;
-    uint32_t row;     /* in the segment; NOT_RECORDED: only watched */
+    uint32_t
+        rows_end; /* one past its row in the segment; 0, also while the entry is free: only watched */
     uint32_t watched; /* the key is in the filter: a module that can be closed */
 };
 static struct known_module known[KNOWN_ROWS];
+
+/* The last generation in which a stack ran through a module that has no row. */
+static uint32_t nameless_generation;
 
 /* What a row will say: less than a row, which is large for the stack of a hook. */
 struct description {
@@ -65,7 +72,6 @@ static struct known_module *add(const struct mp_module *m) {
         if (have == key)
             return k;
         if ((have == 0 || have == TOMBSTONE) && mp_cas_u64(&k->key, have, key)) {
-            mp_store_relaxed(&k->row, NOT_RECORDED);
             mp_store_relaxed(&k->start, m->start);
             mp_store_relaxed(&k->watched, m->link_map != NULL && !m->permanent &&
                                               mp_filter_add((const void *)(uintptr_t)key));
@@ -143,19 +149,24 @@ static bool same_module(const struct mp_module_row *a, const struct description 
            memcmp(a->path, b->path, b->path_bytes) == 0;
 }
 
-/* The earliest generation in which addresses of `mine` can mean it: after all that lay there before. */
-static uint32_t first_generation(const struct mp_module_row *rows, uint32_t count,
-                                 const struct description *mine) {
-    uint32_t first = 0;
+/* A stack of `generation` runs through the module of `row`: it was there already. */
+static void extend_back(struct mp_module_row *row, uint32_t generation) {
+    uint32_t first = mp_load_relaxed(&row->first_generation);
+    while (generation < first && !mp_cas_u32(&row->first_generation, first, generation))
+        first = mp_load_relaxed(&row->first_generation);
+}
+
+/* Was any module but that of rows[mine] at its place after `last`? */
+static bool was_taken_since(const struct mp_module_row *rows, uint32_t count, uint32_t mine,
+                            uint32_t last) {
     for (uint32_t i = 0; i < count; i++) {
-        if (!mp_load_acquire(&rows[i].published) || rows[i].start >= mine->end ||
-            mine->start >= rows[i].end)
+        if (i == mine || !mp_load_acquire(&rows[i].published) || rows[i].start >= rows[mine].end ||
+            rows[mine].start >= rows[i].end)
             continue;
-        uint32_t closed = mp_load_acquire(&rows[i].last_generation);
-        if (closed != UINT32_MAX && closed >= first)
-            first = closed + 1;
+        if (mp_load_acquire(&rows[i].last_generation) > last)
+            return true;
     }
-    return first;
+    return mp_load_relaxed(&nameless_generation) > last;
 }
 
 /* A library that was closed and opened again, with no other at its place between, gets its row back. */
@@ -165,10 +176,11 @@ static uint32_t reopen_row(struct mp_module_row *rows, uint32_t count,
         if (!mp_load_acquire(&rows[i].published) || !same_module(&rows[i], want))
             continue;
         uint32_t last = mp_load_acquire(&rows[i].last_generation);
-        if (last == UINT32_MAX || last + 1 == want->first_generation) {
-            mp_store_release(&rows[i].last_generation, UINT32_MAX);
-            return i;
-        }
+        if (last != UINT32_MAX && was_taken_since(rows, count, i, last))
+            continue;
+        extend_back(&rows[i], want->first_generation);
+        mp_store_release(&rows[i].last_generation, UINT32_MAX);
+        return i;
     }
     return NOT_RECORDED;
 }
@@ -208,28 +220,51 @@ static void write_row(struct mp_module_row *to, const struct description *from) 
     mp_store_release(&to->published, 1u);
 }
 
-static uint32_t record(struct mp_segment *seg, const struct mp_module *m) {
+static struct mp_module_row *rows_of(struct mp_segment *seg) {
+    return (struct mp_module_row *)(seg->base + seg->layout.modules_offset);
+}
+
+static uint32_t record(struct mp_segment *seg, const struct mp_module *m, uint32_t generation) {
     struct mp_control *c = seg->control;
-    struct mp_module_row *rows = (struct mp_module_row *)(seg->base + seg->layout.modules_offset);
-    struct description row = {.start = m->start, .end = m->end, .bias = m->bias};
+    struct mp_module_row *rows = rows_of(seg);
+    struct description row = {
+        .start = m->start, .end = m->end, .bias = m->bias, .first_generation = generation};
     read_headers(&row, m, seg->layout.page_bytes);
     read_path(&row, m, c);
     uint32_t count = mp_load_acquire(&c->module_count);
     count = count < seg->layout.module_rows ? count : seg->layout.module_rows;
-    row.first_generation = first_generation(rows, count, &row);
     uint32_t at = reopen_row(rows, count, &row);
     if (at != NOT_RECORDED)
         return at;
     at = new_row(seg);
-    if (at == NOT_RECORDED) {
-        mp_add_relaxed(&c->lost[MP_LOST_MODULE_FULL], 1);
-        return NOT_RECORDED;
-    }
-    write_row(&rows[at], &row);
+    if (at != NOT_RECORDED)
+        write_row(&rows[at], &row);
     return at;
 }
 
-void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth) {
+static void leave_nameless(struct mp_segment *seg, uint32_t generation) {
+    mp_add_relaxed(&seg->control->lost[MP_LOST_MODULE_FULL], 1);
+    uint32_t last = mp_load_relaxed(&nameless_generation);
+    while (last < generation && !mp_cas_u32(&nameless_generation, last, generation))
+        last = mp_load_relaxed(&nameless_generation);
+}
+
+static void record_known(struct mp_segment *seg, struct known_module *k, const struct mp_module *m,
+                         uint32_t generation) {
+    uint32_t rows_end = k == NULL ? 0 : mp_load_acquire(&k->rows_end);
+    if (rows_end != 0) {
+        extend_back(&rows_of(seg)[rows_end - 1], generation);
+        return;
+    }
+    uint32_t row = k == NULL ? NOT_RECORDED : record(seg, m, generation);
+    if (row == NOT_RECORDED)
+        leave_nameless(seg, generation);
+    else
+        mp_store_release(&k->rows_end, row + 1);
+}
+
+void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
+                      uint32_t generation) {
     struct mp_module m = {0};
     for (uint32_t i = 0; i < depth; i++) {
         uintptr_t pc = frames[i] - (i > 0);
@@ -239,15 +274,13 @@ void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t 
             m.start = m.end = 0;
             continue;
         }
-        struct known_module *k = watch(&m);
-        if (k != NULL && mp_load_relaxed(&k->row) == NOT_RECORDED)
-            mp_store_relaxed(&k->row, record(seg, &m));
+        record_known(seg, watch(&m), &m, generation);
     }
 }
 
 /* All open rows at that place: two threads that met a module at once may have made one each. */
 static void close_rows(struct mp_segment *seg, uint64_t start, uint32_t generation) {
-    struct mp_module_row *rows = (struct mp_module_row *)(seg->base + seg->layout.modules_offset);
+    struct mp_module_row *rows = rows_of(seg);
     uint32_t count = mp_load_acquire(&seg->control->module_count);
     uint64_t reserved = mp_load_acquire(&seg->control->modules_reserved_bytes) / sizeof *rows;
     for (uint32_t i = 0; i < count && i < reserved && i < seg->layout.module_rows; i++)
@@ -256,33 +289,49 @@ static void close_rows(struct mp_segment *seg, uint64_t start, uint32_t generati
             mp_store_release(&rows[i].last_generation, generation);
 }
 
-bool mp_modtab_closed(struct mp_segment *seg, const void *block) {
-    uint64_t key = (uint64_t)(uintptr_t)block;
-    struct known_module *k = find(key);
-    if (k == NULL || key <= TOMBSTONE || !mp_load_relaxed(&k->watched))
-        return false;
-    uint64_t start = mp_load_relaxed(&k->start);
+/* Free the entry, if it is still that of `key`. */
+static bool remove_entry(struct known_module *k, uint64_t key) {
+    uint32_t watched = mp_load_relaxed(&k->watched);
+    mp_store_relaxed(&k->rows_end, 0u);
     if (!mp_cas_u64(&k->key, key, TOMBSTONE))
         return false;
-    mp_filter_remove(block);
+    if (watched)
+        mp_filter_remove((const void *)(uintptr_t)key);
+    return true;
+}
+
+bool mp_modtab_closed(struct mp_segment *seg, const void *block) {
+    uint64_t key = (uint64_t)(uintptr_t)block;
+    struct known_module *k = key > TOMBSTONE ? find(key) : NULL;
+    if (k == NULL)
+        return false;
+    uint64_t start = mp_load_relaxed(&k->start);
+    if (!remove_entry(k, key))
+        return false;
+    while ((k = find(key)) != NULL)
+        remove_entry(k, key);
     if (seg->control != NULL)
         close_rows(seg, start, mp_add_relaxed(&seg->control->generation, 1));
     return true;
 }
 
 void mp_modtab_after_fork(void) {
+    nameless_generation = 0;
     for (uint32_t i = 0; i < KNOWN_ROWS; i++) {
         uint64_t key = mp_load_relaxed(&known[i].key);
-        mp_store_relaxed(&known[i].row, NOT_RECORDED);
+        mp_store_relaxed(&known[i].rows_end, 0u);
         if (key > TOMBSTONE && known[i].watched)
             known[i].watched = mp_filter_add((const void *)(uintptr_t)key);
     }
 }
 
 void mp_modtab_forget(void) {
+    nameless_generation = 0;
     for (uint32_t i = 0; i < KNOWN_ROWS; i++)
-        if (mp_load_relaxed(&known[i].key) != 0)
+        if (mp_load_relaxed(&known[i].key) != 0) {
+            mp_store_relaxed(&known[i].rows_end, 0u);
             mp_store_relaxed(&known[i].key, 0u);
+        }
 }
 
 void mp_modtab_rename(uintptr_t pc, const char *path) {

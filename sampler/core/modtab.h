@@ -5,7 +5,8 @@
  * Model: a module is recorded in the segment from its in-memory ELF header when the first stack
  * through it is stored. Its link map, a heap block of ld.so, is put into the free filter: dlclose
  * ends with ld.so freeing that block, so the slow path of free sees it without any hook on dlclose.
- * Closing bumps the loader generation, which is part of a stack's identity.
+ * Closing bumps the loader generation, which is part of a stack's identity. A row covers the generations
+ * from its module's first stack to its closing, and no generation in which another may have lain there.
  *
  * Threads: any number of HOOK callers.
  */
@@ -19,8 +20,10 @@
  * rule). */
 void mp_modtab_watch(const struct mp_module *module);
 
-/* HOOK. Record the modules of frames[0..depth) that this segment does not know yet. */
-void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth);
+/* HOOK. The modules of frames[0..depth), a stack seen in `generation`, were loaded then: record those that
+ * this segment does not know yet. What finds no room has no row, and the stack no names there. */
+void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
+                      uint32_t generation);
 
 /* HOOK. `block` is about to be freed: true if it was the link map of a watched module, which is
  * now closed. */

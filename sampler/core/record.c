@@ -87,7 +87,7 @@ static __attribute__((noinline)) uint32_t unwind_and_intern(
     bool is_new;
     uint32_t id = mp_stack_intern(seg, frames, depth + 1, truncated, generation, &is_new);
     if (is_new)
-        mp_modtab_record(seg, frames, depth + 1);
+        mp_modtab_record(seg, frames, depth + 1, generation);
     if (id >= MP_STACK_LOST_MAX)
         mp_known_learn(key, caller, hook, generation, &scratch->trace, frames + 1, id);
     return id;

@@ -48,3 +48,22 @@ def test_buffers_for_stacks_and_the_room_left_hold_under(variant: str) -> None:
 
     assert result.returncode == 0, result.stderr
     assert "0 failed" in result.stdout
+
+
+@pytest.mark.parametrize("variant", SANITIZERS)
+def test_modules_that_follow_each_other_at_one_address_hold_under(variant: str) -> None:
+    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
+    program = compile_program(
+        [
+            ROOT / "tests" / "c" / "test_modtab.c",
+            *core_sources("sample", "table", "local", "stack_range", "modtab"),
+        ],
+        (*flags, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
+        name=f"modtab-{variant}",
+        libs=("-lm", "-lpthread"),
+    )
+
+    result = run_program(program)
+
+    assert result.returncode == 0, result.stderr
+    assert "0 failed" in result.stdout

@@ -321,7 +321,7 @@ def test_modules_that_shared_an_address_are_told_apart_by_generation(programs: P
     profile = read_bytes(
         HeapFile([Record((0x1000, 0x2001), 1, 1), Record((0x1000, 0x2001, 0x9), 1, 1)]).data, "x"
     )
-    profile.stacks.generation[:] = [1, 5]
+    profile.stacks.generation[:] = [0, 5]
     profile.modules = [
         Module("/old.so", [ExecRange(0x2000, 0x3000, 0)], bias=0x2000, last_generation=3),
         Module("/new.so", [ExecRange(0x2000, 0x3000, 0)], bias=0x2000, first_generation=4),

@@ -90,10 +90,15 @@ class Distinct:
     of_frame: npt.NDArray[np.int32]
 
 
+def _tells_generations(modules: list[Module]) -> bool:
+    """Tell whether a module was closed: only then can an address mean two of them."""
+    return any(m.last_generation is not None for m in modules)
+
+
 def distinct_addresses(profile: Profile) -> Distinct:
     """Return what is to be looked up: return addresses one byte before where they point."""
     stacks = profile.stacks
-    by_generation = any(m.last_generation is not None for m in profile.modules)
+    by_generation = _tells_generations(profile.modules)
     if stacks.leaf_exact and not by_generation:
         return _plain_distinct(stacks)
     leaf = stacks.is_leaf
@@ -397,12 +402,13 @@ def _lost_name(cause: int) -> str:
 def assign_modules(modules: list[Module], distinct: Distinct) -> Ids:
     """Return for each distinct address the index of its module, -1 for none."""
     result = np.full(len(distinct.address), -1, dtype=np.int64)
+    by_generation = _tells_generations(modules)
     for generation in _sorted_distinct(distinct.generation).tolist():
         here = np.flatnonzero(distinct.generation == generation)
         ranges = [
             (r.start, r.end, k)
             for k, m in enumerate(modules)
-            if m.first_generation <= generation or not generation
+            if m.first_generation <= generation or not by_generation
             if m.last_generation is None or generation <= m.last_generation
             for r in m.ranges
         ]

@@ -12,8 +12,8 @@ LAYERS = $(BUILD)/sampler/libmem_sampler_layers.so
 LOADED = bindings/mem_profiler/libmem_sampler*.so
 PIP = $(PY) -m pip install -q --disable-pip-version-check --no-warn-script-location
 PACKAGING = pyproject.toml setup.py $(wildcard bindings/mem_profiler/_build*.py) \
-	sampler/core/segment.h sampler/preload/attach.h $(wildcard sampler/inject/*.[ch])
-C_FILES = $(wildcard sampler/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
+	$(wildcard sampler/abi/*.h sampler/unwind/*.[ch] sampler/inject/*.[ch])
+C_FILES = $(wildcard sampler/*/*.[ch] sampler/drivers/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
 PYTHON_FILES = setup.py parser bindings cmd tests
 # V=1 shows the compiler's command lines.
 TEST_ARGS ?=

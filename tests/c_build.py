@@ -9,15 +9,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "tests"
-CORE = ROOT / "sampler" / "core"
+SAMPLER = ROOT / "sampler"
+# The rooms without hooks and constructors: sampled blocks from countdown to segment.
+CORE = tuple(SAMPLER / room for room in ("unwind", "core", "device"))
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 
 
 def core_sources(*names: str) -> list[Path]:
     """Sources of the sampler's core by stem; all of them without names."""
     if names:
-        return [CORE / f"{name}.c" for name in names]
-    return sorted(CORE.glob("*.c"))
+        return [path for name in names for room in CORE for path in room.glob(f"{name}.c")]
+    return sorted(path for room in CORE for path in room.glob("*.c"))
 
 
 def compile_program(
@@ -31,16 +33,16 @@ def compile_program(
 ) -> Path:
     """Compile to build/tests/NAME-HASH and return its path; reused until an input changes.
 
-    `flags` come before the sources, `libs` after them; `depends` are further inputs. The compiler
-    is gcc, or g++ for C++ sources.
+    The sampler's headers are found. `flags` come before the sources, `libs` after them; `depends`
+    are further inputs. The compiler is gcc, or g++ for C++ sources.
     """
     paths = [sources] if isinstance(sources, Path) else list(sources)
     if compiler is None:
         compiler = "g++" if any(p.suffix in {".cc", ".cpp"} for p in paths) else "gcc"
-    command = [compiler, *flags, *map(str, paths)]
+    command = [compiler, f"-I{SAMPLER}", *flags, *map(str, paths)]
     key = hashlib.sha256(repr((command, libs)).encode()).hexdigest()[:12]
     out = BUILD / f"{name or paths[0].stem}-{key}"
-    headers = [*CORE.glob("*.h"), *(ROOT / "tests" / "c").glob("*.h")]
+    headers = [*SAMPLER.rglob("*.h"), *(ROOT / "tests" / "c").glob("*.h")]
     newest = max(p.stat().st_mtime for p in [*paths, *headers, *depends])
     if not out.exists() or out.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Build the cffi extension `mem_profiler._core` from the sampler's own segment header.
 
-Model: the structures, constants and enums that lie between the cffi marks of sampler/core/segment.h
+Model: the structures, constants and enums that lie between the cffi marks of sampler/abi/segment.h
 are declared to cffi as they stand, so C and Python have one definition of the segment. The few
 functions added here do what Python cannot do itself: atomic loads, stores and compare-and-swaps on
 the control page, fallocate without glibc's emulation, which would write into a live segment, and
@@ -36,7 +36,7 @@ long mp_syscall(long number, long a, long b, long c, long d, long e);
 """
 
 SOURCE = r"""
-#include "core/segment.h"
+#include "abi/segment.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -132,7 +132,7 @@ def header_declarations(header: Path) -> str:
 
 
 ffibuilder = FFI()
-ffibuilder.cdef(header_declarations(SAMPLER / "core" / "segment.h") + DECLARATIONS)
+ffibuilder.cdef(header_declarations(SAMPLER / "abi" / "segment.h") + DECLARATIONS)
 ffibuilder.set_source(
     "mem_profiler._core", SOURCE, include_dirs=[str(SAMPLER)], extra_compile_args=["-O2"]
 )

@@ -16,8 +16,8 @@ from pathlib import Path
 from cffi import FFI
 
 SAMPLER = Path(__file__).resolve().parent.parent.parent / "sampler"
-HEADERS = ("preload/attach.h", "inject/payload.h", "inject/inject.h")
-CORE = ("cfi", "cfi_expr", "cfi_row", "stack_range")
+HEADERS = ("abi/attach.h", "inject/payload.h", "inject/inject.h")
+UNWIND = ("cfi", "cfi_expr", "cfi_row", "stack_range")
 FLAGS = (
     "-O2",
     "-fno-builtin",
@@ -60,7 +60,7 @@ ffibuilder.set_source(
     include_dirs=[str(SAMPLER)],
     sources=[
         *(f"sampler/inject/{path.name}" for path in sorted((SAMPLER / "inject").glob("*.c"))),
-        *(f"sampler/core/{name}.c" for name in CORE),
+        *(f"sampler/unwind/{name}.c" for name in UNWIND),
     ],
     extra_compile_args=flags(),
     define_macros=[("_GNU_SOURCE", None)],

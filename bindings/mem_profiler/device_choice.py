@@ -16,7 +16,7 @@ from mem_parser.errors import UsageProblem
 from mem_profiler import device_layers
 from mem_profiler.segment import Control
 
-# In the order of enum mp_backend (sampler/device/backend.h).
+# In the order of enum mp_backend (sampler/drivers/backend.h).
 BACKENDS = ("hal", "cuda", "hip", "opencl", "vulkan", "ze")
 # The library whose name makes torch_npu tell of its pool; it does nothing itself.
 GATE_NAME = "libmem_sampler_libascend_kernel_hook.so"

@@ -2,7 +2,7 @@
 
 Model: the program's file is opened with our rights and read without them: symbol tables and code
 are decoded there, by a library for that too. What comes back is a plan, whose bytes the sampler
-checks once more in the target, against the code that it finds (sampler/preload/entry_plan.h).
+checks once more in the target, against the code that it finds (sampler/abi/entry_plan.h).
 """
 
 from __future__ import annotations

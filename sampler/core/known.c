@@ -3,9 +3,9 @@
  */
 #include "known.h"
 #include "local.h"
-#include "stack_range.h"
-#include "unwind_cache.h"
-#include "unwind_walk.h"
+#include "unwind/stack_range.h"
+#include "unwind/unwind_cache.h"
+#include "unwind/unwind_walk.h"
 
 #define PC_MASK ((1ULL << MP_KNOWN_PC_BITS) - 1)
 

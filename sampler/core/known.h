@@ -20,7 +20,7 @@
 #define MP_KNOWN_H
 
 #include "table.h"
-#include "unwind.h"
+#include "unwind/unwind.h"
 
 #define MP_KNOWN_SETS 256
 #define MP_KNOWN_PLACES 1024

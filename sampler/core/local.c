@@ -2,7 +2,7 @@
  * local.c - process-local and thread-local state of the sampler. See local.h.
  */
 #include "local.h"
-#include "stack_range.h"
+#include "unwind/stack_range.h"
 
 #include <string.h>
 #include <sys/auxv.h>

@@ -2,8 +2,8 @@
  * modtab.c - the table of modules in the segment, and the watch on their link maps. See modtab.h.
  */
 #include "modtab.h"
-#include "cfi.h"
 #include "local.h"
+#include "unwind/cfi.h"
 
 #include <elf.h>
 #include <link.h>

@@ -13,8 +13,8 @@
 #ifndef MP_MODTAB_H
 #define MP_MODTAB_H
 
-#include "modules.h"
 #include "table.h"
+#include "unwind/modules.h"
 
 /* HOOK. Watch the link map of a module whose addresses something remembers (a stack, an unwind
  * rule). */

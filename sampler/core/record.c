@@ -6,9 +6,9 @@
 #include "peak.h"
 #include "scratch.h"
 #include "sites.h"
-#include "stack_range.h"
 #include "stacks.h"
 #include "threads.h"
+#include "unwind/stack_range.h"
 
 #include <errno.h>
 #include <time.h>

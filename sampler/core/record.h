@@ -17,7 +17,7 @@
 
 #include "live.h"
 #include "local.h"
-#include "unwind.h"
+#include "unwind/unwind.h"
 
 /*
  * Some callers break the ABI and enter malloc with a stack that is not 16-byte aligned; the allocators

@@ -16,8 +16,8 @@
 #ifndef MP_SAMPLE_H
 #define MP_SAMPLE_H
 
-#include "atomics.h"
-#include "segment.h"
+#include "abi/atomics.h"
+#include "abi/segment.h"
 
 #define MP_GATE_OFF INT64_MIN
 #define MP_RATE_MAX_BYTES (1ULL << 30)

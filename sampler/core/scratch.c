@@ -3,8 +3,8 @@
  */
 #include "scratch.h"
 #include "local.h"
-#include "stack_range.h"
-#include "unwind_arch.h"
+#include "unwind/stack_range.h"
+#include "unwind/unwind_arch.h"
 
 _Static_assert((MP_SCRATCHES & (MP_SCRATCHES - 1)) == 0, "a power of two");
 

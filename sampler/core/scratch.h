@@ -15,7 +15,7 @@
 #ifndef MP_SCRATCH_H
 #define MP_SCRATCH_H
 
-#include "unwind.h"
+#include "unwind/unwind.h"
 
 #define MP_SCRATCHES 64
 

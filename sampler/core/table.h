@@ -17,8 +17,8 @@
 #ifndef MP_TABLE_H
 #define MP_TABLE_H
 
-#include "atomics.h"
-#include "segment.h"
+#include "abi/atomics.h"
+#include "abi/segment.h"
 
 #include <stddef.h>
 

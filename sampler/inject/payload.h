@@ -23,7 +23,7 @@
 
 #include <stdint.h>
 
-#include "../preload/attach.h"
+#include "abi/attach.h"
 
 /* cffi: begin */
 /* Parts of the region, of 64 KiB or more: a multiple of every page size. */

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "../core/cfi.h"
-#include "../core/cfi_expr.h"
-#include "../core/unwind_arch.h"
+#include "unwind/cfi.h"
+#include "unwind/cfi_expr.h"
+#include "unwind/unwind_arch.h"
 
 #define HEADER_BYTES 4096
 #define IMAGE_MAX_BYTES (1ULL << 32)

@@ -3,7 +3,7 @@
  *
  * Model: the call frame information of a module is copied out of the target's memory when it is first
  * needed, so that deleted files and other mount namespaces make no difference; the sampler's own reader
- * (core/cfi.h) works on the copy. Saved registers are read from the thread's stack.
+ * (unwind/cfi.h) works on the copy. Saved registers are read from the thread's stack.
  */
 #ifndef MP_INJECT_REMOTE_UNWIND_H
 #define MP_INJECT_REMOTE_UNWIND_H

@@ -1,14 +1,14 @@
 /*
  * attach.c - see attach.h.
  */
-#include "attach.h"
+#include "abi/attach.h"
 
-#include "backend.h"
+#include "drivers/backend.h"
 #include "entry_patch.h"
-#include "modules.h"
+#include "redirect/slots_kept.h"
 #include "redirect_attach.h"
-#include "slots_kept.h"
 #include "startup.h"
+#include "unwind/modules.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -3,7 +3,7 @@
  */
 #include "entry_hooks.h"
 
-#include "record.h"
+#include "core/record.h"
 
 typedef uintptr_t word;
 typedef word function(word a, word b, word c, word d, word e);

@@ -14,7 +14,7 @@
 #ifndef MP_ENTRY_HOOKS_H
 #define MP_ENTRY_HOOKS_H
 
-#include "entry_plan.h"
+#include "abi/entry_plan.h"
 
 struct mp_entry_record {
     uintptr_t real; /* the copy of the function's beginning, which goes on in the function */

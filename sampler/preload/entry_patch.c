@@ -15,9 +15,9 @@
  */
 #include "entry_patch.h"
 
+#include "core/local.h"
 #include "entry_hooks.h"
-#include "local.h"
-#include "unwind_arch.h"
+#include "unwind/unwind_arch.h"
 
 #include <errno.h>
 #include <stdio.h>

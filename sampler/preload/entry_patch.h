@@ -13,8 +13,8 @@
 #ifndef MP_ENTRY_PATCH_H
 #define MP_ENTRY_PATCH_H
 
-#include "elf_lookup.h"
-#include "entry_plan.h"
+#include "abi/entry_plan.h"
+#include "redirect/elf_lookup.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,7 +2,7 @@
  * filter_watch.c - stand-ins for prctl and syscall. See filter_watch.h.
  */
 #include "filter_watch.h"
-#include "local.h"
+#include "core/local.h"
 #include "startup.h"
 
 #include <sys/prctl.h>

@@ -14,7 +14,7 @@
 #ifndef MP_FILTER_WATCH_H
 #define MP_FILTER_WATCH_H
 
-#include "slots.h"
+#include "redirect/slots.h"
 
 /* INIT. Redirect the calls of all modules loaded now; what cannot be redirected is left alone. */
 void mp_filter_watch_install(void);

@@ -10,7 +10,7 @@
  * Pointers, sizes, alignment and errno are those of the real functions.
  */
 #include "hooks.h"
-#include "record.h"
+#include "core/record.h"
 
 #include <errno.h>
 #include <malloc.h>

@@ -10,7 +10,7 @@
  */
 #include "hooks_cxx.h"
 
-#include "record.h"
+#include "core/record.h"
 
 #include <stdbool.h>
 

@@ -2,10 +2,10 @@
  * options.c - reading MEM_PROFILER_* variables. See options.h.
  */
 #include "options.h"
-#include "backend.h"
-#include "sample.h"
+#include "core/sample.h"
+#include "core/table.h"
+#include "drivers/backend.h"
 #include "segment_folder.h"
-#include "table.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -8,7 +8,7 @@
 #ifndef MP_REAL_H
 #define MP_REAL_H
 
-#include "elf_lookup.h"
+#include "redirect/elf_lookup.h"
 
 /*
  * malloc, calloc, realloc, free and posix_memalign exist in every C library since glibc 2.17. The others

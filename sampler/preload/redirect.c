@@ -11,7 +11,7 @@
 
 #include "entry_patch.h"
 #include "hooks_cxx.h"
-#include "redirect_later.h"
+#include "redirect/redirect_later.h"
 
 #include <errno.h>
 #include <pthread.h>

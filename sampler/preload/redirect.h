@@ -21,7 +21,7 @@
 #define MP_REDIRECT_H
 
 #include "real.h"
-#include "slots.h"
+#include "redirect/slots.h"
 
 /* What was done, for tests and diagnosis. */
 struct mp_redirect_report {

@@ -21,7 +21,7 @@
 #ifndef MP_REDIRECT_ATTACH_H
 #define MP_REDIRECT_ATTACH_H
 
-#include "slots.h"
+#include "redirect/slots.h"
 
 /*
  * At the first call, find the real functions and make the tables. 0; with one line in text[0..n), and nothing

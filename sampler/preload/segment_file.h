@@ -9,9 +9,9 @@
 #ifndef MP_SEGMENT_FILE_H
 #define MP_SEGMENT_FILE_H
 
+#include "core/table.h"
 #include "options.h"
 #include "segment_folder.h"
-#include "table.h"
 
 #define MP_SEGMENT_PATH_MAX 384
 

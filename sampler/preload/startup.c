@@ -13,19 +13,19 @@
  * it a segment of its own and goes on at the parent's rate; otherwise it stays without one.
  */
 #include "startup.h"
-#include "backend.h"
+#include "core/modtab.h"
+#include "core/record.h"
+#include "core/threads.h"
+#include "drivers/backend.h"
 #include "filter_watch.h"
 #include "hooks.h"
-#include "modtab.h"
 #include "options.h"
 #include "plan_file.h"
 #include "quiet.h"
-#include "record.h"
 #include "redirect.h"
-#include "redirect_later.h"
+#include "redirect/redirect_later.h"
 #include "segment_file.h"
 #include "text.h"
-#include "threads.h"
 
 #include <errno.h>
 #include <link.h>

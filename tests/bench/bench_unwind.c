@@ -24,8 +24,8 @@
 #include <libunwind.h>
 #endif
 
-#include "../../sampler/core/unwind.h"
-#include "../../sampler/core/unwind_memo.h"
+#include "unwind/unwind.h"
+#include "unwind/unwind_memo.h"
 
 #define ROUNDS 9
 #define FRAMES_MAX 160

@@ -22,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "bench"
-CORE = ROOT / "sampler" / "core"
+SAMPLER = ROOT / "sampler"
 TIMEOUT_S = 120.0
 LIBRARIES = (
     Path("/usr/lib/x86_64-linux-gnu"),
@@ -83,12 +83,23 @@ def children_cpu_s() -> float:
 def compile_c(name: str, sources: list[Path], *flags: str, libs: tuple[str, ...] = ()) -> Path:
     """Compile into build/bench/NAME unless that is newer than its sources."""
     out = BUILD / name
-    headers = list(CORE.glob("*.h"))
+    headers = list(SAMPLER.rglob("*.h"))
     newest = max(p.stat().st_mtime for p in [*sources, *headers])
     if not out.exists() or out.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)
         run(
-            ["gcc", "-O2", "-D_GNU_SOURCE", "-w", *flags, "-o", str(out), *map(str, sources), *libs]
+            [
+                "gcc",
+                "-O2",
+                "-D_GNU_SOURCE",
+                "-w",
+                f"-I{SAMPLER}",
+                *flags,
+                "-o",
+                str(out),
+                *map(str, sources),
+                *libs,
+            ]
         )
     return out
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from rounds import Case, Numbers, Series, interleave
-from tools import CORE, HERE, Tools, compile_c, run
+from tools import HERE, SAMPLER, Tools, compile_c, run
 
 
 def measure(tools: Tools, *, quick: bool) -> dict[str, Series]:
     """Runs of the C program, which itself takes the unwinders in turns and prints medians."""
-    names = ("unwind*.c", "cfi*.c", "modules.c", "stack_range.c")
-    core = [path for name in names for path in sorted(CORE.glob(name))]
+    unwinder = sorted((SAMPLER / "unwind").glob("*.c"))
     libs = ("-lunwind",) if tools.libunwind else ()
     flags = () if tools.libunwind else ("-DNO_LIBUNWIND",)
-    program = compile_c("bench_unwind", [HERE / "bench_unwind.c", *core], *flags, libs=libs)
+    program = compile_c("bench_unwind", [HERE / "bench_unwind.c", *unwinder], *flags, libs=libs)
 
     def once() -> Numbers:
         lines = (line.split() for line in run([str(program)]).splitlines())

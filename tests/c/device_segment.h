@@ -5,9 +5,9 @@
 #define DEVICE_SEGMENT_H
 
 #include "check.h"
-#include "device.h"
-#include "local.h"
-#include "sites.h"
+#include "core/local.h"
+#include "core/sites.h"
+#include "device/device.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /*
  * test_cgroup.c - the limit of memory in trees that look like /proc and /sys/fs/cgroup of several machines.
  */
-#include "cgroup.h"
 #include "check.h"
+#include "preload/cgroup.h"
 
 #include <stdlib.h>
 #include <string.h>

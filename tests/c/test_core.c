@@ -3,11 +3,11 @@
  * filter.
  */
 #include "check.h"
-#include "live.h"
-#include "local.h"
-#include "sites.h"
-#include "stack_range.h"
-#include "stacks.h"
+#include "core/live.h"
+#include "core/local.h"
+#include "core/sites.h"
+#include "core/stacks.h"
+#include "unwind/stack_range.h"
 
 #include <math.h>
 #include <pthread.h>

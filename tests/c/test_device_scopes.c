@@ -1,7 +1,7 @@
 /*
  * test_device_scopes.c - nested driver calls: which one names a block, and which one counts it.
  */
-#include "device_scope.h"
+#include "device/device_scope.h"
 #include "device_segment.h"
 
 #include <setjmp.h>

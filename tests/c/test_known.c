@@ -4,11 +4,11 @@
  * Functions with frames of several sizes call each other in random order, so that many stacks meet at
  * the same caller and depth. Ids are hashes of all frames.
  */
-#include "../../sampler/core/known.h"
-#include "../../sampler/core/local.h"
-#include "../../sampler/core/sample.h"
-#include "../../sampler/core/unwind_cache.h"
 #include "check.h"
+#include "core/known.h"
+#include "core/local.h"
+#include "core/sample.h"
+#include "unwind/unwind_cache.h"
 
 #include <pthread.h>
 

@@ -4,8 +4,8 @@
  * The loader is the test's own: it opens modules at one place, their link maps at one address, as dlopen
  * and dlclose do in a program that loads its plugins in turn.
  */
+#include "core/modtab.h"
 #include "device_segment.h"
-#include "modtab.h"
 
 #include <link.h>
 #include <pthread.h>

@@ -4,8 +4,8 @@
  * The pad's code and data are copied as into a target, and entered where the borrowed thread leaves. It
  * must arrive at `landing` with the registers of its data; what it found there is compared.
  */
-#include "arch.h"
-#include "payload.h"
+#include "inject/arch.h"
+#include "inject/payload.h"
 
 #include <pthread.h>
 #include <signal.h>

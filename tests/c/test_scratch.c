@@ -1,9 +1,9 @@
 /*
  * test_scratch.c - buffers for new stacks: whose they are, when they are taken back, and how much stack is left.
  */
+#include "core/scratch.h"
 #include "device_segment.h"
-#include "scratch.h"
-#include "stack_range.h"
+#include "unwind/stack_range.h"
 
 #include <pthread.h>
 

@@ -2,7 +2,7 @@
  * test_seccomp_filter.c - mp_seccomp_run() against the kernel: each filter is put over a child, which
  * makes one system call, and what happened to it is compared with what was foretold.
  */
-#include "seccomp_filter.h"
+#include "inject/seccomp_filter.h"
 
 #include <errno.h>
 #include <linux/audit.h>

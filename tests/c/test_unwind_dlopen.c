@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../sampler/core/modules.h"
 #include "check.h"
+#include "unwind/modules.h"
 #include "unwind_oracle.h"
 
 #define TURNS 200

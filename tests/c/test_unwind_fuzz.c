@@ -14,10 +14,10 @@
 #define MP_TEST_MACHINE EM_AARCH64
 #endif
 
-#include "../../sampler/core/cfi_expr.h"
-#include "../../sampler/core/unwind_arch.h"
 #include "cfi_file.h"
 #include "check.h"
+#include "unwind/cfi_expr.h"
+#include "unwind/unwind_arch.h"
 
 #define NOISE_BYTES 4096
 

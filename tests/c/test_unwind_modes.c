@@ -9,10 +9,10 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
-#include "../../sampler/core/cfi.h"
-#include "../../sampler/core/unwind.h"
-#include "../../sampler/core/unwind_cache.h"
 #include "check.h"
+#include "unwind/cfi.h"
+#include "unwind/unwind.h"
+#include "unwind/unwind_cache.h"
 
 #define NOINLINE __attribute__((noinline))
 #define AFTER_CALL() __asm__ volatile("" ::: "memory")

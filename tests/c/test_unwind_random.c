@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <unwind.h>
 
-#include "../../sampler/core/unwind.h"
 #include "check.h"
+#include "unwind/unwind.h"
 
 #define NOINLINE __attribute__((noinline))
 #define AFTER_CALL() __asm__ volatile("" ::: "memory")

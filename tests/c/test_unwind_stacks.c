@@ -11,8 +11,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "../../sampler/core/stack_range.h"
 #include "check.h"
+#include "unwind/stack_range.h"
 #include "unwind_oracle.h"
 
 #define NOINLINE __attribute__((noinline))

@@ -13,7 +13,7 @@
 #ifdef __cplusplus
 #define _Static_assert static_assert
 #endif
-#include "../../sampler/core/unwind.h"
+#include "unwind/unwind.h"
 
 #define ORACLE_FRAMES 20000
 

@@ -1,12 +1,12 @@
 /*
- * fuzz_cfi.c - unwind tables that a hostile module brings: the reader of core/cfi.c, its row programs and
+ * fuzz_cfi.c - unwind tables that a hostile module brings: the reader of unwind/cfi.c, its row programs and
  * its expressions. Input: where .eh_frame_hdr begins (2 bytes), where the code lies (2 bytes), the tables.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "cfi.h"
-#include "cfi_expr.h"
+#include "unwind/cfi.h"
+#include "unwind/cfi_expr.h"
 
 #include "forge.h"
 

@@ -1,5 +1,5 @@
 /*
- * fuzz_lookup.c - the tables of a damaged module in memory: preload/elf_lookup.c. Functions that choose
+ * fuzz_lookup.c - the tables of a damaged module in memory: redirect/elf_lookup.c. Functions that choose
  * others (IFUNC) are not called: a module's code is the program's own.
  *
  * Input: the module; its ELF header is not looked at, its program headers begin at byte 64.
@@ -14,7 +14,7 @@ static int one_module(int (*visit)(struct dl_phdr_info *info, size_t size, void 
 /* A resolver is a call into the module; here it is any address. */
 #undef STT_GNU_IFUNC
 #define STT_GNU_IFUNC 99
-#include "elf_lookup.c"
+#include "redirect/elf_lookup.c"
 #undef dl_iterate_phdr
 
 #include "forge.h"

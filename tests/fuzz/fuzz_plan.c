@@ -10,13 +10,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "elf_lookup.h"
-#include "entry_hooks.h"
-#include "local.h"
+#include "core/local.h"
+#include "preload/entry_hooks.h"
+#include "redirect/elf_lookup.h"
 
 /* clang-format off: the first brings what the second uses. */
-#include "entry_patch.c"
-#include "plan_file.c"
+#include "preload/entry_patch.c"
+#include "preload/plan_file.c"
 /* clang-format on */
 
 #include "forge.h"

@@ -2,7 +2,7 @@
  * fuzz_seccomp.c - seccomp filters of a hostile target, run outside: inject/seccomp_filter.c.
  * Input: struct seccomp_data, then instructions.
  */
-#include "seccomp_filter.h"
+#include "inject/seccomp_filter.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>

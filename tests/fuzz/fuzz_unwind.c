@@ -13,7 +13,7 @@ static void *copy_map(size_t bytes);
 static int copy_unmap(void *copy);
 #define mmap(at, bytes, protection, flags, fd, offset) copy_map(bytes)
 #define munmap(copy, bytes) copy_unmap(copy)
-#include "remote_unwind.c"
+#include "inject/remote_unwind.c"
 #undef mmap
 #undef munmap
 

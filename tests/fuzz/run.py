@@ -26,13 +26,16 @@ FINDINGS = ROOT / "build" / "fuzz"
 CORPUS = FOLDER / "corpus"
 sys.path.insert(0, str(ROOT / "tests"))
 
-PRELOAD, INJECT, CORE = (ROOT / "sampler" / name for name in ("preload", "inject", "core"))
+SAMPLER = ROOT / "sampler"
 PYTHON = ("readers", "segments", "elf", "images", "budget", "outputs")
 # Fuzzers in C: what is compiled beside fuzz_NAME.c.
+TABLES = [
+    SAMPLER / "unwind" / f"{name}.c" for name in ("cfi", "cfi_row", "cfi_expr", "stack_range")
+]
 IN_C = {
-    "cfi": [CORE / f"{name}.c" for name in ("cfi", "cfi_row", "cfi_expr", "stack_range")],
-    "unwind": [CORE / f"{name}.c" for name in ("cfi", "cfi_row", "cfi_expr", "stack_range")],
-    "seccomp": [INJECT / "seccomp_filter.c"],
+    "cfi": TABLES,
+    "unwind": TABLES,
+    "seccomp": [SAMPLER / "inject" / "seccomp_filter.c"],
     "plan": [],
     "lookup": [],
 }
@@ -41,7 +44,6 @@ SANITIZED = (
     "-std=gnu11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra",
     "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all",
     "-fno-sanitize=alignment",  # both processors load from any address
-    f"-I{CORE}", f"-I{INJECT}", f"-I{PRELOAD}",
 )  # fmt: skip
 LONGEST_BYTES = 1 << 16
 INPUT_TIMEOUT_S = 10
@@ -88,8 +90,7 @@ def command_of(name: str) -> list[str]:
     from c_build import compile_program
 
     # Some of them include the source that they look into.
-    folders = (PRELOAD, INJECT, CORE, FOLDER)
-    depends = tuple(path for folder in folders for path in folder.glob("*.[ch]"))
+    depends = (*SAMPLER.rglob("*.[ch]"), *FOLDER.glob("*.h"))
     sources = [FOLDER / f"fuzz_{name}.c", *IN_C[name]]
     return [str(compile_program(sources, SANITIZED, compiler="clang", depends=depends))]
 

@@ -249,7 +249,7 @@ def test_types_and_signatures_are_those_of_the_headers(tmp_path: Path) -> None:
     )  # fmt: skip
     shown = "".join(f'printf("{s} %zu\\n", {s});' for s in structures)
     answers = []
-    for name, include in (("ours", "cuda_abi.h"), ("theirs", "cuda.h")):
+    for name, include in (("ours", "drivers/cuda/cuda_abi.h"), ("theirs", "cuda.h")):
         source = tmp_path / f"{name}.c"
         source.write_text(
             "#define __CUDA_API_VERSION_INTERNAL\n#include <stddef.h>\n#include <stdio.h>\n"
@@ -257,7 +257,7 @@ def test_types_and_signatures_are_those_of_the_headers(tmp_path: Path) -> None:
             + ('#include "cuda_runtime_api.h"\n' if name == "theirs" else "")
             + f"int main(void) {{ {shown} return 0; }}\n"
         )
-        flags = (*FLAGS, *INCLUDES, f"-I{ROOT}/sampler/device")
+        flags = (*FLAGS, *INCLUDES)
         done = subprocess.run(
             [compile_program(source, flags)], capture_output=True, check=True, timeout=30
         )
@@ -266,13 +266,13 @@ def test_types_and_signatures_are_those_of_the_headers(tmp_path: Path) -> None:
     signatures = tmp_path / "signatures.c"
     signatures.write_text(
         "#define __CUDA_API_VERSION_INTERNAL\n#include <cuda.h>\n#include <cuda_runtime_api.h>\n"
-        '#include "cuda_rows.h"\n#include "cudart_rows.h"\n'
+        '#include "drivers/cuda/cuda_rows.h"\n#include "drivers/cuda/cudart_rows.h"\n'
         "#define CHECK(role, result, name, params, args, ...) "
         "_Static_assert(__builtin_types_compatible_p(__typeof__(name), result params), #name);\n"
         "MP_CUDA_ROWS(CHECK)\n"
         "MP_CUDART_ROWS(CHECK)\nint main(void) { return 0; }\n"
     )
-    compile_program(signatures, (*FLAGS, *INCLUDES, f"-I{ROOT}/sampler/device"))
+    compile_program(signatures, (*FLAGS, *INCLUDES))
 
 
 def test_the_real_runtime_asks_through_us(folder: Path, drivers: dict[str, Path]) -> None:

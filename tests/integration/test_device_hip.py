@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from c_build import BUILD, ROOT, compile_program
+from c_build import BUILD, compile_program
 from device_run import DeviceCounted, Tally, device_counted, only_device_counted
 from stub_driver import FLAGS, STUBS, App, library
 
@@ -148,10 +148,11 @@ def test_signatures_are_those_of_the_headers(tmp_path: Path) -> None:
     later = "hipHostAlloc"  # declared as deprecated
     source.write_text(
         '#pragma GCC diagnostic ignored "-Wdeprecated-declarations"\n'
-        '#include "hip_stub.h"\n#include "hsa_rows.h"\n#include "hip_rows.h"\n'
+        '#include "hip_stub.h"\n'
+        '#include "drivers/hip/hsa_rows.h"\n#include "drivers/hip/hip_rows.h"\n'
         "#define CHECK(role, result, name, params, args, ...) "
         "_Static_assert(__builtin_types_compatible_p(__typeof__(name), result params), #name);\n"
         "MP_HSA_ROWS(CHECK)\nMP_HIP_ROWS(CHECK)\nMP_HIP_ASYNC_ROWS(CHECK)\n"
         f"int main(void) {{ return sizeof({later}) == 0; }}\n"
     )
-    compile_program(source, ("-std=gnu11", f"-I{HIP}", f"-I{ROOT}/sampler/device", "-w"))
+    compile_program(source, ("-std=gnu11", f"-I{HIP}", "-w"))

@@ -144,7 +144,7 @@ def test_declarations_are_those_of_the_published_header(tmp_path: Path) -> None:
     source = tmp_path / "check.cc"
     source.write_text(CHECK)
     done = subprocess.run(
-        ["g++", "-std=c++17", "-fsyntax-only", f"-I{ROOT}/sampler/device", str(source)],
+        ["g++", "-std=c++17", "-fsyntax-only", f"-I{ROOT}/sampler", str(source)],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -153,7 +153,7 @@ def test_declarations_are_those_of_the_published_header(tmp_path: Path) -> None:
 CHECK = r"""
 #include <cstddef>
 #include <level_zero/ze_api.h>
-#include "ze_abi.h"
+#include "drivers/ze/ze_abi.h"
 #define SAME(theirs, ours) static_assert(long(theirs) == long(ours), #theirs)
 #define FIELD(theirs, field, ours, name) SAME(offsetof(theirs, field), offsetof(ours, name))
 SAME(sizeof(ze_result_t), sizeof(mp_ze_result));

@@ -12,7 +12,7 @@
  *           slots FILE: write "path offset value" of every slot of every module, and "path relro PERMISSIONS".
  *           go: let main begin. end: no more commands here; a fork child that calls agent_in_child() may follow.
  */
-#include "../../sampler/preload/attach.h"
+#include "abi/attach.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../sampler/inject/payload.h"
+#include "inject/payload.h"
 
 static const char *lie;
 static int place = -1;

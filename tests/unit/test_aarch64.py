@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from c_build import CORE, ROOT, compile_program, core_sources, run_program
+from c_build import ROOT, compile_program, core_sources, run_program
 from device_run import only_device_counted
 from stub_driver import Ascend, Ledger, agrees
 
@@ -66,8 +66,6 @@ def core_test() -> Path:
             "-Wall",
             "-Wextra",
             "-Werror",
-            f"-I{CORE}",
-            f"-I{ROOT / 'tests' / 'c'}",
         ),
         name="core-aarch64",
         compiler=COMPILER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from c_build import CORE, ROOT, compile_program, core_sources, run_program
+from c_build import ROOT, compile_program, core_sources, run_program
 
 SANITIZERS = {
     "plain": (),
@@ -23,7 +23,7 @@ def test_core_tables_hold_under(variant: str) -> None:
                 "sample", "table", "local", "stacks", "keyed", "sites", "live", "stack_range"
             ),
         ],
-        (*flags, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
+        (*flags, *SANITIZERS[variant]),
         name=f"core-{variant}",
         libs=("-lm", "-lpthread"),
     )
@@ -39,7 +39,7 @@ def test_buffers_for_stacks_and_the_room_left_hold_under(variant: str) -> None:
     flags = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
     program = compile_program(
         [ROOT / "tests" / "c" / "test_scratch.c", *core_sources()],
-        (*flags, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
+        (*flags, *SANITIZERS[variant]),
         name=f"scratch-{variant}",
         libs=("-lm", "-lpthread", "-ldl"),
     )
@@ -58,7 +58,7 @@ def test_modules_that_follow_each_other_at_one_address_hold_under(variant: str) 
             ROOT / "tests" / "c" / "test_modtab.c",
             *core_sources("sample", "table", "local", "stack_range", "modtab"),
         ],
-        (*flags, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
+        (*flags, *SANITIZERS[variant]),
         name=f"modtab-{variant}",
         libs=("-lm", "-lpthread"),
     )

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from c_build import CORE, ROOT, compile_program, core_sources, run_program
+from c_build import ROOT, compile_program, core_sources, run_program
 from mem_parser.errors import MemError
 from mem_parser.readers import read_bytes
 from mem_profiler import devices, document, heapwrite, layout, records
@@ -30,7 +30,7 @@ FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werro
 def _program(name: str, variant: str) -> str:
     program = compile_program(
         [ROOT / "tests" / "c" / f"{name}.c", *core_sources()],
-        (*FLAGS, *SANITIZERS[variant], f"-I{CORE}", f"-I{ROOT / 'tests' / 'c'}"),
+        (*FLAGS, *SANITIZERS[variant]),
         name=f"{name}-{variant}",
         libs=("-lpthread", "-ldl", "-lm"),
     )

@@ -12,7 +12,7 @@ import pytest
 from c_build import ROOT
 from mem_profiler import device_choice, device_layers
 
-DEVICE = ROOT / "sampler" / "device"
+SAMPLER = ROOT / "sampler"
 LIBRARY = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
 LAYERS = LIBRARY.with_name("libmem_sampler_layers.so")
 
@@ -82,7 +82,7 @@ OPENCL_CHECK = r"""
 #include <CL/cl_icd.h>
 #include <CL/cl_ext.h>
 #include <CL/cl_layer.h>
-#include "opencl_abi.h"
+#include "drivers/opencl/opencl_abi.h"
 #include "shapes.hh"
 
 #define SAME_ENTRY(name, index, result, parameters) \
@@ -134,7 +134,7 @@ static_assert(CL_EXTERNAL_MEMORY_HANDLE_OPAQUE_FD_KHR >= MP_CL_EXTERNAL_MEMORY_F
 VULKAN_CHECK = r"""
 #include <vulkan/vulkan.h>
 #include <vulkan/vk_layer.h>
-#include "vulkan_abi.h"
+#include "drivers/vulkan/vulkan_abi.h"
 #include "shapes.hh"
 
 #define SAME(theirs, ours) static_assert(long(theirs) == long(ours), #theirs)
@@ -239,7 +239,7 @@ def test_declarations_are_those_of_the_published_headers(
     source.write_text(check)
 
     done = subprocess.run(
-        ["g++", "-std=c++17", "-fsyntax-only", f"-I{DEVICE}", f"-I{tmp_path}", str(source)],
+        ["g++", "-std=c++17", "-fsyntax-only", f"-I{SAMPLER}", f"-I{tmp_path}", str(source)],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 

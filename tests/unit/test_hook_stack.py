@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from c_build import BUILD, ROOT
+from c_build import BUILD, CORE, ROOT
 
 SAMPLER = ROOT / "sampler"
 BOUND_BYTES = 1536  # below the frame of the hook itself
@@ -49,7 +49,7 @@ class Calls:
         self.bytes: dict[str, int] = {}
         self.kinds: dict[str, str] = {}
         self.callees: dict[str, set[str]] = {}
-        sources = sorted((SAMPLER / "core").glob("*.c"))
+        sources = [path for room in CORE for path in sorted(room.glob("*.c"))]
         sources += [SAMPLER / "preload" / f"{n}.c" for n in ("hooks", "hooks_cxx", "entry_hooks")]
         common = ["gcc", *flags(), "-S", "-fcallgraph-info=su,da"]
         for source in sources:

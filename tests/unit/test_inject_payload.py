@@ -79,8 +79,7 @@ def _symbol(path: Path, name: str) -> int | None:
 def test_filters_are_run_as_the_kernel_runs_them() -> None:
     program = compile_program(
         [ROOT / "tests" / "c" / "test_seccomp_filter.c", INJECT / "seccomp_filter.c"],
-        ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", *WARNINGS, "-fsanitize=address,undefined",
-         f"-I{INJECT}", f"-I{ROOT / 'tests' / 'c'}"),
+        ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", *WARNINGS, "-fsanitize=address,undefined"),
         name="seccomp-filter",
     )  # fmt: skip
     done = run_program(program)
@@ -98,8 +97,7 @@ def test_the_pad_finds_its_way_back_with_every_register(machine: str) -> None:
     sources = [ROOT / "tests" / "c" / "test_pad.c", *sorted(INJECT.glob("pad_*.c"))]
     program = compile_program(
         [*sources, INJECT / "payload.c"],
-        ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", *WARNINGS, "-fno-builtin", "-no-pie",
-         f"-I{INJECT}", f"-I{ROOT / 'tests' / 'c'}"),
+        ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", *WARNINGS, "-fno-builtin", "-no-pie"),
         name=f"pad-{machine}", compiler=compiler, libs=("-lpthread",),
     )  # fmt: skip
     if native:

@@ -25,6 +25,19 @@ SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
     "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.version", "mem_parser.symbols.elf",
 }  # fmt: skip
+SAMPLER = ROOT / "sampler"
+# Rooms of the sampler, and those that each may include.
+BELOW = {
+    "abi": (),
+    "unwind": ("abi",),
+    "core": ("abi", "unwind"),
+    "device": ("abi", "unwind", "core"),
+    "redirect": ("abi",),
+    "drivers": ("abi", "unwind", "core", "device", "redirect"),
+    "preload": ("abi", "unwind", "core", "device", "redirect", "drivers"),
+    "inject": ("abi", "unwind"),
+    "companion": (),
+}
 MACHINE_PATH = re.compile(r"/(?:work|root|home/[a-z]\w+|Users)/")
 NOT_TEXT = {".png", ".svg", ".gz", ".heap", ".bin"}
 
@@ -107,14 +120,31 @@ def test_readers_and_the_model_know_nothing_of_reports() -> None:
     assert wrong == []
 
 
-def test_the_core_knows_nothing_of_the_preload_library() -> None:
-    local = re.compile(r'#include "([^"]+)"')
-    core = ROOT / "sampler" / "core"
+def c_includes() -> Iterator[tuple[str, str]]:
+    """Pairs of sampler files as `room/name.h`: who includes, and what."""
+    for path in sorted(SAMPLER.rglob("*.[chS]")):
+        for name in re.findall(r'#include "([^"]+)"', path.read_text(encoding="utf-8")):
+            found = path.parent / name if "/" not in name else SAMPLER / name
+            assert found.is_file(), f"{path.relative_to(ROOT)} includes {name}"
+            yield str(path.relative_to(SAMPLER)), str(found.relative_to(SAMPLER))
+
+
+def test_a_room_of_the_sampler_knows_only_those_below_it() -> None:
     wrong = [
-        (path.name, name)
-        for path in core.glob("*.[chS]")
-        for name in local.findall(path.read_text(encoding="utf-8"))
-        if not (core / name.removeprefix("core/")).exists()
+        (who, what)
+        for who, what in c_includes()
+        if (room := who.split("/")[0]) != (below := what.split("/")[0]) and below not in BELOW[room]
+    ]
+    assert wrong == []
+
+
+def test_no_driver_knows_another() -> None:
+    wrong = [
+        (who, what)
+        for who, what in c_includes()
+        if (folder := what.rpartition("/")[0]).startswith("drivers/")
+        and folder != who.rpartition("/")[0]
+        and who != "drivers/backend.c"
     ]
     assert wrong == []
 

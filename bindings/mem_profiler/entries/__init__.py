@@ -2,5 +2,5 @@
 
 `names.py` knows the functions of the allocators, `symbols.py` finds them in a file, `decode.py`
 chooses where a function can be led elsewhere, `plan.py` writes what the sampler reads
-(`sampler/preload/entry_plan.h`).
+(`sampler/abi/entry_plan.h`).
 """

@@ -1,6 +1,6 @@
 """From the file of a program to the plan that the sampler patches its allocator by.
 
-Layout: `sampler/preload/entry_plan.h`, little-endian. Either every function of an allocator can be
+Layout: `sampler/abi/entry_plan.h`, little-endian. Either every function of an allocator can be
 led to the sampler, or the allocator is refused: a free that is not seen would be a leak in the
 report.
 """

@@ -1,0 +1,267 @@
+/*
+ * device.c - a block of device memory, from a driver's wrapper into the segment. See device.h.
+ */
+#include "device.h"
+#include "core/keyed.h"
+#include "core/modtab.h"
+#include "core/record.h"
+#include "core/scratch.h"
+#include "core/sites.h"
+#include "core/stacks.h"
+#include "core/threads.h"
+#include "device_capture.h"
+#include "device_domains.h"
+#include "device_live.h"
+#include "unwind/stack_range.h"
+
+#include <errno.h>
+#include <string.h>
+
+_Static_assert(sizeof(struct mp_device_live_row) + sizeof(uint64_t) <=
+                   sizeof((struct mp_device_taken){0}).opaque,
+               "a taken block fits");
+
+static struct mp_keyed sites_of(struct mp_segment *seg) {
+    return (struct mp_keyed){.levels = &seg->layout.device_sites,
+                             .table = &seg->control->device_sites,
+                             .lost = &seg->layout.device_lost_sites};
+}
+
+static void lose(struct mp_segment *seg, enum mp_lost cause) {
+    mp_add_relaxed(&seg->control->device_lost[cause], 1);
+}
+
+static uint32_t unwind_and_intern(struct mp_segment *seg, const struct mp_device_block *block,
+                                  uintptr_t *frames) {
+    struct mp_unwind_result end;
+    uint32_t generation = mp_load_acquire(&seg->control->generation);
+    unsigned depth = mp_unwind(&block->caller, frames + 1, MP_DEPTH_DEFAULT, &end);
+    if (depth == 0)
+        return MP_STACK_LOST_EMPTY;
+    uint16_t truncated = 0;
+    if (end.end != MP_UNWIND_OUTERMOST) {
+        truncated = end.end == MP_LOST_TRUNCATED ? 1 : 2;
+        lose(seg, end.end);
+    }
+    frames[0] = block->api_pc;
+    bool is_new;
+    uint32_t id = mp_stack_intern(seg, frames, depth + 1, truncated, generation, &is_new);
+    if (is_new)
+        mp_modtab_record(seg, frames, depth + 1, generation);
+    return id;
+}
+
+/* Unwind and intern; an enum mp_stack_lost value when there is no stack to name. */
+static uint32_t stack_of(struct mp_segment *seg, const struct mp_device_block *block,
+                         const struct mp_guard *guard) {
+    struct mp_scratch *scratch = mp_scratch_take(guard);
+    if (mp_unlikely(scratch == NULL))
+        return MP_STACK_LOST_BUSY;
+    uint32_t id = unwind_and_intern(seg, block, scratch->frames);
+    mp_scratch_give_back(scratch);
+    return id;
+}
+
+/* The block's site: its own, or the reserved one of its size when there is no room. NULL: neither. */
+static struct mp_device_site_row *site_of(const struct mp_device_capture *capture,
+                                          const struct mp_device_block *block,
+                                          struct mp_device_live_row *row,
+                                          const struct mp_guard *guard) {
+    struct mp_segment *seg = capture->segment;
+    struct mp_keyed sites = sites_of(seg);
+    uint32_t stack = stack_of(seg, block, guard);
+    row->site_key = mp_site_key(stack, block->asked_bytes, block->domain, mp_shard_of(row->thread),
+                                capture->number);
+    uint32_t ready = mp_table_ready(sites.levels, sites.table);
+    row->site = mp_keyed_intern(seg, &sites, row->site_key);
+    if (row->site == MP_KEYED_NONE && mp_device_add_level(seg, sites.levels, sites.table, ready))
+        row->site = mp_keyed_intern(seg, &sites, row->site_key);
+    if (row->site == MP_KEYED_NONE && stack >= MP_STACK_LOST_MAX) {
+        row->site_key = mp_site_key(MP_STACK_LOST_SITES_FULL, block->asked_bytes, block->domain,
+                                    mp_shard_of(row->thread), capture->number);
+        row->site = mp_keyed_intern(seg, &sites, row->site_key);
+    }
+    return row->site == MP_KEYED_NONE ? NULL : mp_keyed_at(seg, &sites, row->site, row->site_key);
+}
+
+static void count_alloc(struct mp_device_site_row *site, const struct mp_device_live_row *row,
+                        unsigned bucket) {
+    mp_add_relaxed(&site->births[bucket], 1);
+    mp_add_relaxed(&site->alloc_bytes, row->asked_bytes);
+    mp_add_relaxed(&site->alloc_taken_bytes, row->taken_bytes);
+    __atomic_fetch_add(&site->alloc_blocks, 1, __ATOMIC_RELEASE);
+}
+
+/* `sign` 1 or -1: a free, or one taken back. */
+static void count_free(struct mp_device_site_row *site, const struct mp_device_live_row *row,
+                       uint64_t sign) {
+    mp_add_relaxed(&site->freed_bytes, sign * row->asked_bytes);
+    mp_add_relaxed(&site->freed_taken_bytes, sign * row->taken_bytes);
+    __atomic_fetch_add(&site->freed_blocks, sign, __ATOMIC_RELEASE);
+}
+
+/* Counters to which a free of `row` belongs; NULL when its capture is over. */
+static struct mp_device_site_row *counters_of(struct mp_segment *seg,
+                                              const struct mp_device_live_row *row) {
+    struct mp_keyed sites = sites_of(seg);
+    if (mp_key_capture(row->site_key) != mp_load_relaxed(&seg->control->capture_number))
+        return NULL;
+    return mp_keyed_at(seg, &sites, row->site, row->site_key);
+}
+
+static void freed(struct mp_segment *seg, const struct mp_device_live_row *row) {
+    struct mp_device_site_row *site = counters_of(seg, row);
+    if (site != NULL)
+        count_free(site, row, 1);
+    struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row->site_key));
+    if (domain != NULL)
+        mp_add_relaxed(&domain->freed_calls, 1);
+}
+
+/* P(sampled) = 1 - exp(-bytes / T), for each block by itself: blocks are few, and no thread counts down. */
+static bool chosen(uint64_t bytes, uint64_t rate_bytes) {
+    if (rate_bytes <= 1)
+        return true;
+    uint64_t ordinal = mp_add_relaxed(&mp_local.next_device_draw, 1);
+    uint64_t state = mp_mix(mp_local.seed ^ ordinal * 0x9e3779b97f4a7c15ULL);
+    return (uint64_t)mp_draw_bytes(&state, rate_bytes) < bytes + (bytes == 0);
+}
+
+/* What the three ways into a site have in common: a capture, a domain that exists, the guard. */
+static bool enter(const struct mp_device_block *block, struct mp_device_capture *capture,
+                  struct mp_domain **domain, struct mp_guard *guard) {
+    if (block->domain == MP_DOMAIN_IGNORED || !mp_device_capture_open(capture))
+        return false;
+    *domain = mp_domain_at(capture->segment, block->domain);
+    if (*domain == NULL) {
+        mp_add_relaxed(&capture->segment->control->lost[MP_LOST_DOMAIN_FULL], 1);
+        return false;
+    }
+    mp_store_relaxed(&(*domain)->last_capture, capture->number);
+    if (mp_stack_is_short((uintptr_t)guard, mp_unwind_stack_bytes(), &mp_self.mapped_page)) {
+        lose(capture->segment, MP_LOST_STACK_ROOM);
+        return false;
+    }
+    if (mp_guard_enter(guard))
+        return true;
+    lose(capture->segment, MP_LOST_REENTRY);
+    return false;
+}
+
+static void record(const struct mp_device_capture *capture, const struct mp_device_block *block,
+                   const struct mp_guard *guard) {
+    struct mp_segment *seg = capture->segment;
+    struct mp_device_live_row row = {.address = block->address,
+                                     .container = block->container,
+                                     .asked_bytes = block->asked_bytes,
+                                     .taken_bytes = block->taken_bytes,
+                                     .birth_ns = capture->now_ns,
+                                     .space = block->space,
+                                     .thread = mp_thread_row(seg)};
+    struct mp_device_site_row *site = site_of(capture, block, &row, guard);
+    if (site == NULL)
+        lose(seg, MP_LOST_SITE_FULL);
+    else if (!mp_device_live_add(seg, &row, capture->number))
+        lose(seg, MP_LOST_LIVE_FULL);
+    else
+        count_alloc(site, &row, capture->bucket);
+}
+
+/* The earlier owner of the address was freed where nobody could see it. */
+static void forget_earlier(const struct mp_device_block *block) {
+    struct mp_segment *seg = mp_device_segment();
+    struct mp_device_live_row row;
+    if (seg != NULL &&
+        mp_device_live_leave(seg, block->space, block->address, true, &row) == MP_DEVICE_FREED)
+        freed(seg, &row);
+}
+
+MP_REALIGN __attribute__((noinline)) void mp_device_alloc(const struct mp_device_block *block) {
+    struct mp_device_capture capture;
+    struct mp_domain *domain;
+    struct mp_guard guard;
+    int saved_errno = errno;
+    forget_earlier(block);
+    if (enter(block, &capture, &domain, &guard)) {
+        mp_add_relaxed(&domain->alloc_calls, 1);
+        if (chosen(block->asked_bytes, capture.rate_bytes))
+            record(&capture, block, &guard);
+        mp_guard_leave(&guard);
+    }
+    errno = saved_errno;
+}
+
+MP_REALIGN __attribute__((noinline)) void mp_device_fail(const struct mp_device_block *block) {
+    struct mp_device_capture capture;
+    struct mp_domain *domain;
+    struct mp_guard guard;
+    int saved_errno = errno;
+    if (enter(block, &capture, &domain, &guard)) {
+        struct mp_device_live_row row = {.thread = mp_thread_row(capture.segment)};
+        mp_add_relaxed(&domain->failed_calls, 1);
+        struct mp_device_site_row *site = site_of(&capture, block, &row, &guard);
+        if (site != NULL) {
+            mp_add_relaxed(&site->failed_bytes, block->asked_bytes);
+            mp_add_relaxed(&site->failed_blocks, 1);
+        } else {
+            lose(capture.segment, MP_LOST_SITE_FULL);
+        }
+        mp_guard_leave(&guard);
+    }
+    errno = saved_errno;
+}
+
+void mp_device_take(uint32_t space, uint64_t address, struct mp_device_taken *taken) {
+    struct mp_segment *seg = mp_device_segment();
+    struct mp_device_live_row row;
+    taken->found = false;
+    if (seg == NULL)
+        return;
+    enum mp_device_left left = mp_device_live_leave(seg, space, address, false, &row);
+    if (left == MP_DEVICE_UNKNOWN)
+        return;
+    if (left == MP_DEVICE_FREED)
+        freed(seg, &row);
+    taken->found = true;
+    taken->opaque[0] = left;
+    memcpy(&taken->opaque[1], &row, sizeof row);
+}
+
+void mp_device_put_back(const struct mp_device_taken *taken) {
+    struct mp_segment *seg = mp_device_segment();
+    struct mp_device_live_row row;
+    if (!taken->found || seg == NULL)
+        return;
+    int saved_errno = errno;
+    memcpy(&row, &taken->opaque[1], sizeof row);
+    if (taken->opaque[0] == MP_DEVICE_SHARED) {
+        mp_device_live_join(seg, row.space, row.address);
+    } else if (!mp_device_live_add(seg, &row, mp_key_capture(row.site_key))) {
+        lose(seg, MP_LOST_LIVE_FULL);
+    } else {
+        struct mp_device_site_row *site = counters_of(seg, &row);
+        if (site != NULL)
+            count_free(site, &row, UINT64_MAX);
+        struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row.site_key));
+        if (domain != NULL)
+            mp_add_relaxed(&domain->freed_calls, UINT64_MAX);
+    }
+    errno = saved_errno;
+}
+
+bool mp_device_retain(uint32_t space, uint64_t address) {
+    struct mp_segment *seg = mp_device_segment();
+    return seg != NULL && mp_device_live_join(seg, space, address);
+}
+
+uint32_t mp_device_drop_container(uint32_t space, uint64_t container) {
+    struct mp_segment *seg = mp_device_segment();
+    struct mp_device_live_row row;
+    uint64_t cursor = 0;
+    uint32_t dropped = 0;
+    if (seg == NULL || container == 0)
+        return 0;
+    for (; mp_device_live_drop(seg, space, container, &cursor, &row); dropped++)
+        freed(seg, &row);
+    return dropped;
+}

@@ -1,0 +1,41 @@
+/*
+ * device_live.h - the table of sampled live blocks of device memory, found by (space, address).
+ *
+ * Model: as live.h, but a block may have several owners and may be freed through its container. The word
+ * `state` of a row says who may do what: it holds the number of owners, and a generation that every use of
+ * the row raises. An owner leaves by one compare-and-swap of that word; the one that takes it to 0 owns the
+ * row alone, and empties it. A thread that looked at the row before fails its own compare-and-swap, as the
+ * generation has moved on. So nobody waits, and a handle that two owners release at once is freed once.
+ *
+ * Threads: any number of HOOK callers. Two blocks of one (space, address) at a time do not exist.
+ */
+#ifndef MP_DEVICE_LIVE_H
+#define MP_DEVICE_LIVE_H
+
+#include "core/table.h"
+
+enum mp_device_left {
+    MP_DEVICE_UNKNOWN, /* no such block */
+    MP_DEVICE_SHARED,  /* one owner left, others stay */
+    MP_DEVICE_FREED,   /* the last owner left: the row is empty */
+};
+
+/* HOOK. Insert with one owner (`row->state` is ignored); false when there is no room. */
+bool mp_device_live_add(struct mp_segment *seg, const struct mp_device_live_row *row,
+                        uint32_t capture);
+
+/* HOOK. One owner leaves; `all`: every owner. *out is the row as it was, unless UNKNOWN. */
+enum mp_device_left mp_device_live_leave(struct mp_segment *seg, uint32_t space, uint64_t address,
+                                         bool all, struct mp_device_live_row *out);
+
+/* HOOK. One more owner; false when there is no such block. */
+bool mp_device_live_join(struct mp_segment *seg, uint32_t space, uint64_t address);
+
+/*
+ * HOOK. Remove one block of a container, whatever its owners, starting the search at *cursor (0 at first).
+ * False when there is none any more.
+ */
+bool mp_device_live_drop(struct mp_segment *seg, uint32_t space, uint64_t container,
+                         uint64_t *cursor, struct mp_device_live_row *out);
+
+#endif

@@ -1,0 +1,63 @@
+/*
+ * device_marks.c - marks of the program: a ring that keeps the latest ones. See device.h.
+ *
+ * Model: mark n is in row n % rows. A writer takes the next number, sets the row's `sequence` to 0, fills the
+ * row and stores n + 1 there. A reader believes a row whose sequence is the same before and after its copy.
+ */
+#include "core/threads.h"
+#include "device.h"
+#include "device_capture.h"
+
+#include <errno.h>
+#include <time.h>
+
+static bool ring_ready(struct mp_segment *seg) {
+    struct mp_control *c = seg->control;
+    uint64_t bytes = seg->layout.mark_rows * sizeof(struct mp_mark);
+    if (mp_likely(mp_load_acquire(&c->marks_reserved_bytes) >= bytes))
+        return bytes > 0;
+    if (bytes == 0 || mp_reserve(seg, seg->layout.marks_offset, bytes) != 0)
+        return false;
+    mp_store_release(&c->marks_reserved_bytes, bytes);
+    return true;
+}
+
+static void put_text(char *to, unsigned size, const char *from) {
+    unsigned i = 0;
+    for (; from != NULL && i + 1 < size && from[i] != '\0'; i++)
+        mp_store_relaxed(&to[i], from[i]);
+    for (; i < size; i++)
+        mp_store_relaxed(&to[i], '\0');
+}
+
+static void write_row(struct mp_mark *row, uint64_t number, const struct mp_mark *head,
+                      const char *domain, const char *text) {
+    __atomic_exchange_n(&row->sequence, 0ULL, __ATOMIC_ACQ_REL); /* before any other store */
+    mp_store_relaxed(&row->time_ns, head->time_ns);
+    mp_store_relaxed(&row->id, head->id);
+    mp_store_relaxed(&row->thread, head->thread);
+    mp_store_relaxed(&row->kind, head->kind);
+    put_text(row->domain, sizeof row->domain, domain);
+    put_text(row->text, sizeof row->text, text);
+    mp_store_release(&row->sequence, number + 1);
+}
+
+void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const char *text) {
+    struct mp_device_capture capture;
+    struct timespec now;
+    if (!mp_device_capture_open(&capture))
+        return;
+    struct mp_segment *seg = capture.segment;
+    int saved_errno = errno;
+    clock_gettime(CLOCK_MONOTONIC, &now); /* finer than the capture's: marks are close together */
+    struct mp_mark head = {.time_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec,
+                           .id = id,
+                           .thread = mp_thread_row(seg),
+                           .kind = kind};
+    uint64_t number = mp_add_relaxed(&seg->control->mark_count, 1);
+    if (ring_ready(seg)) {
+        struct mp_mark *rows = (struct mp_mark *)(seg->base + seg->layout.marks_offset);
+        write_row(rows + (number & (seg->layout.mark_rows - 1)), number, &head, domain, text);
+    }
+    errno = saved_errno;
+}

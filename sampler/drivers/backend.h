@@ -1,0 +1,114 @@
+/*
+ * backend.h - which drivers are watched, and the rows that describe their functions.
+ *
+ * Model: a library of a driver (libascend_hal.so) is described by rows, one a function: its name,
+ * our wrapper for it, and, once such a library is loaded, the real function. Nothing is exported
+ * under a driver's names: programs test by weak references or dlsym whether a driver has a
+ * function, and must not be answered by us. Instead
+ *  - slots of all modules that lead to a real function are redirected to its wrapper (slots.h),
+ *    in modules present at start and in those opened later, however the driver was loaded;
+ *  - dlsym and dlvsym are asked for real, and only an answer that is a real function of a row is
+ *    replaced (redirect_later.h); a driver's own look-up function (cuGetProcAddress) is a wrapper
+ *    that does the same by mp_device_replace().
+ * A function that the driver does not have has no real function, so no slot and no answer leads
+ * to us.
+ *
+ * The rows of a library are written with wrap.h, which makes the wrappers. To add a backend: a
+ * table of rows, and its library in the list of backend.c.
+ *
+ * Threads: mp_backend_on(), mp_device_replace() and what wrappers use are HOOK. The rest is INIT,
+ * or runs at a dlopen or dlsym of the program, one thread at a time.
+ */
+#ifndef MP_BACKEND_H
+#define MP_BACKEND_H
+
+#include <link.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "abi/atomics.h"
+#include "device/device.h"
+
+enum mp_backend {
+    MP_BACKEND_HAL,
+    MP_BACKEND_CUDA,
+    MP_BACKEND_HIP,
+    MP_BACKEND_OPENCL,
+    MP_BACKEND_VULKAN,
+    MP_BACKEND_ZE,
+    MP_BACKENDS,
+};
+
+#define MP_BACKENDS_AUTO ((1u << MP_BACKENDS) - 1)
+
+/* "hal", "cuda", ...: what users call it and how its domains begin. */
+extern const char *const mp_backend_names[MP_BACKENDS];
+
+/* Is it to be watched? False before mp_device_start(). */
+bool mp_backend_on(enum mp_backend backend);
+
+/* Are marks and pools that the program announces recorded? Wherever device memory may be. */
+bool mp_device_marks_on(void);
+
+/* One function of a driver. */
+struct mp_device_row {
+    const char *symbol;
+    uintptr_t wrapper;
+    uintptr_t real; /* 0: no library that defines it was seen yet */
+    const ElfW(Dyn) * module; /* that defines it (mp_elf.dynamic); NULL: it was unloaded, or none */
+};
+
+/* A library of a driver: alternatives of its soname, and the functions it may define. */
+struct mp_device_library {
+    enum mp_backend backend;
+    const char *const *sonames; /* beginnings ("libcuda.so"), ended by NULL */
+    struct mp_device_row *const *rows; /* ended by NULL */
+};
+
+/*
+ * INIT. Watch the backends of `mask` (bits of enum mp_backend): finds drivers that are loaded
+ * already and redirects to the wrappers. `by_name`: the mask was asked for by names, so that a
+ * backend of which nothing is ever seen is worth a warning.
+ */
+void mp_device_start(unsigned mask, bool by_name);
+
+/*
+ * INIT. The same for a process that is attached to: chooses only. Then, and again after libraries
+ * were opened, mp_device_look() redirects what passes through slots; dlsym is left alone, and so
+ * is what it has answered.
+ */
+void mp_device_attach(unsigned mask, bool by_name);
+void mp_device_look(void);
+
+/* INIT. After each new segment: tell it which backends were asked for, and which are loaded. */
+void mp_device_announce(void);
+
+/* In a forked child that gets a segment of its own: device memory of the parent is not the
+ * child's. */
+void mp_device_after_fork(void);
+
+/* HOOK. The wrapper, where `real` is a real function that a row knows; else `real` itself. */
+void *mp_device_replace(void *real);
+
+/*
+ * HOOK. As above, for a driver's own look-up function, whose answers need not be the addresses of
+ * its dynamic symbols: a row of `library` named `symbol` that has no real function yet takes
+ * `real` for it; one that has another one leaves it alone.
+ */
+void *mp_device_adopt(const struct mp_device_library *library, const char *symbol, void *real);
+
+/* HOOK. Count a call of a wrapper. */
+static inline void mp_device_called(enum mp_backend backend) {
+    mp_device_backend_call(backend);
+}
+
+/* HOOK. Does `pc` lie in the module that defines the row's real function? A driver that calls
+ * itself may hold its locks then. */
+bool mp_device_is_driver(const struct mp_device_row *row, uintptr_t pc);
+
+static inline uintptr_t mp_row_real(const struct mp_device_row *row) {
+    return mp_load_acquire(&row->real);
+}
+
+#endif

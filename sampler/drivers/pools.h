@@ -1,0 +1,68 @@
+/*
+ * pools.h - pools of memory that the program announces through mstx or NVTX.
+ *
+ * Model: both interfaces have domains (a name that the program chose), heaps (memory that a pool
+ * holds) and regions (what it gave out of a heap). A domain with regions or heaps is a pool: the
+ * domain "pool-<name>" of the segment, each region a block of it, the heaps' bytes its reserved
+ * bytes.
+ *
+ * torch_npu, ATB and MindSpore announce differently: before each region they register a "heap"
+ * whose size is what the pool holds of that device now. Such a pool is known by its name; a heap
+ * then replaces what was told before.
+ *
+ * Threads: HOOK. Tables are append-only; what finds no room belongs to the domain without a name,
+ * or is not recorded.
+ */
+#ifndef MP_POOLS_H
+#define MP_POOLS_H
+
+#include "device/device.h"
+
+/* A domain of marks and pools. Lives for ever; the first one is the domain of who names none. */
+struct mp_tool_domain;
+
+/* The domain of that name; NULL or "": the one without a name. */
+struct mp_tool_domain *mp_tool_domain(const char *name);
+
+/* What a handle that we gave out, and that the program hands back, stands for; anything else: the
+ * domain without a name. */
+struct mp_tool_domain *mp_tool_domain_of(const void *handle);
+
+const char *mp_tool_domain_name(const struct mp_tool_domain *domain);
+
+/* Is it one of those whose heaps are sums? */
+bool mp_tool_domain_tells_totals(const struct mp_tool_domain *domain);
+
+#define MP_TOOL_DOMAINS 64
+
+/* 0..MP_TOOL_DOMAINS - 1. */
+unsigned mp_tool_domain_index(const struct mp_tool_domain *domain);
+
+/* A range of memory, as a pool tells it. */
+struct mp_pool_range {
+    uint64_t address;
+    uint64_t bytes;
+    uint32_t device;
+};
+
+/* A heap begins. Returns its handle, never NULL. */
+void *mp_pool_heap_begin(struct mp_tool_domain *domain, const struct mp_pool_range *range);
+
+/* It ends, and with it its regions. */
+void mp_pool_heap_end(struct mp_tool_domain *domain, void *heap);
+
+/* All regions of a heap end, the heap stays. */
+void mp_pool_heap_reset(struct mp_tool_domain *domain, void *heap);
+
+/* A region begins; `heap` as above, or anything. */
+void mp_pool_region_begin(struct mp_tool_domain *domain, const void *heap,
+                          const struct mp_pool_range *range, uintptr_t api_pc,
+                          const struct mp_frame *caller);
+
+/* It ends. */
+void mp_pool_region_end(struct mp_tool_domain *domain, uint64_t address);
+
+/* In a forked child: its segment has been told nothing yet. */
+void mp_pool_after_fork(void);
+
+#endif

@@ -1,0 +1,194 @@
+/*
+ * redirect_later.c - see redirect_later.h.
+ */
+#include "redirect_later.h"
+
+#include "abi/atomics.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+
+#define DONE_ROWS 4096u /* power of two */
+
+uintptr_t mp_redirect_loader[4];
+
+static struct {
+    const struct mp_slot_table *tables[MP_LATER_TABLES];
+    struct mp_slot_table loader_table;
+    struct mp_slot_counts *loader, *later;
+    const struct mp_later_watch *watch;
+    const struct mp_slot_table *watch_table; /* of the last changed() */
+    bool following;
+    uint64_t added, removed;     /* of the loader's list, at the last complete look */
+    /* Hash sets of mp_elf.dynamic; an entry lost to another costs a second look, no more. */
+    uintptr_t done[DONE_ROWS];
+    uintptr_t done_at_start[DONE_ROWS]; /* these are never unloaded */
+    int deep_binding;            /* some dlopen was called with RTLD_DEEPBIND */
+    int busy;                    /* somebody is looking */
+} follow;
+
+static bool enter(void) {
+    int nobody = 0;
+    return __atomic_compare_exchange_n(&follow.busy, &nobody, 1, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+static void leave(void) {
+    __atomic_store_n(&follow.busy, 0, __ATOMIC_RELEASE);
+}
+
+void mp_redirect_after_fork(void) {
+    leave();
+}
+
+static unsigned row_of(const struct mp_elf *elf) {
+    uint64_t hash = (uint64_t)(uintptr_t)elf->dynamic * 0x9e3779b97f4a7c15ULL;
+    return (hash >> 40) & (DONE_ROWS - 1);
+}
+
+static bool treat(const struct mp_elf *elf, void *arg) {
+    bool *complete = arg;
+    unsigned row = row_of(elf);
+    if (follow.done[row] == (uintptr_t)elf->dynamic ||
+        follow.done_at_start[row] == (uintptr_t)elf->dynamic)
+        return false;
+    unsigned mode = MP_SLOTS_LOADER_RUNS;
+    if (__atomic_load_n(&follow.deep_binding, __ATOMIC_RELAXED))
+        mode |= MP_SLOTS_NO_UNBOUND;
+    bool ready = mp_slots_module(&follow.loader_table, elf, mode, follow.loader);
+    for (unsigned i = 0; i < MP_LATER_TABLES && ready; i++)
+        if (follow.tables[i] != NULL)
+            ready = mp_slots_module(follow.tables[i], elf, mode, follow.later);
+    if (follow.watch_table != NULL && ready)
+        ready = mp_slots_module(follow.watch_table, elf, mode, follow.later);
+    if (ready)
+        follow.done[row] = (uintptr_t)elf->dynamic;
+    else
+        *complete = false;
+    return false;
+}
+
+static bool list_changed(uint64_t *added, uint64_t *removed) {
+    mp_elf_counts(added, removed);
+    return *added != mp_load_relaxed(&follow.added) || *removed != mp_load_relaxed(&follow.removed);
+}
+
+static void look(void) {
+    uint64_t added, removed;
+    if (!list_changed(&added, &removed))
+        return;
+    if (follow.watch != NULL)
+        follow.watch_table = follow.watch->changed();
+    if (removed != follow.removed) /* another module may lie at the same address now */
+        for (unsigned i = 0; i < DONE_ROWS; i++)
+            follow.done[i] = 0;
+    bool complete = true;
+    mp_elf_visit(treat, &complete);
+    if (complete) {
+        mp_store_relaxed(&follow.added, added);
+        mp_store_relaxed(&follow.removed, removed);
+    }
+}
+
+void mp_redirect_before(int is_open, int flags) {
+    int saved_errno = errno;
+    uint64_t added, removed;
+    if (is_open && (flags & RTLD_DEEPBIND) != 0)
+        __atomic_store_n(&follow.deep_binding, 1, __ATOMIC_RELAXED);
+    if (list_changed(&added, &removed) && enter()) {
+        look();
+        leave();
+    }
+    errno = saved_errno;
+}
+
+/* The answer of the real function. Called from here it cannot tell who asked: good for a handle
+ * that the program got from dlopen, and for the part of the global scope that is everybody's. */
+static void *ask(void *handle, const char *name, const char *version) {
+    if (version != NULL)
+        return ((void *(*)(void *, const char *, const char *))mp_redirect_loader[3])(handle, name,
+                                                                                      version);
+    return ((void *(*)(void *, const char *))mp_redirect_loader[2])(handle, name);
+}
+
+struct behind {
+    const char *name;
+    uintptr_t caller;
+    bool caller_seen;
+    uintptr_t found;
+};
+
+/* Modules that were there at start stand in the list in the order of everybody's scope. */
+static bool look_behind(const struct mp_elf *elf, void *arg) {
+    struct behind *b = arg;
+    if (follow.done_at_start[row_of(elf)] != (uintptr_t)elf->dynamic)
+        return false;
+    if (b->caller_seen)
+        b->found = mp_elf_lookup(elf, b->name);
+    b->caller_seen |= mp_elf_segment_rest(elf, b->caller, PF_X) != 0;
+    return b->found != 0;
+}
+
+static void *next_behind(uintptr_t caller, const char *name) {
+    struct behind b = {.name = name, .caller = caller};
+    mp_elf_visit(look_behind, &b);
+    return (void *)b.found;
+}
+
+struct mp_later_answer mp_redirect_symbol(void *handle, const char *name, const char *version,
+                                          uintptr_t caller) {
+    struct mp_later_answer answer = {0};
+    mp_redirect_before(0, 0);
+    const struct mp_later_watch *watch = follow.watch;
+    bool deep = mp_load_relaxed(&follow.deep_binding) != 0;
+    if (watch == NULL || name == NULL || !watch->knows(name) || (handle == RTLD_DEFAULT && deep) ||
+        (handle == RTLD_NEXT && (deep || version != NULL)))
+        return answer;
+    void *real = handle == RTLD_NEXT ? next_behind(caller, name) : ask(handle, name, version);
+    answer.symbol = watch->replace(real);
+    answer.given = (handle != RTLD_DEFAULT && handle != RTLD_NEXT) || answer.symbol != real;
+    if (handle == RTLD_NEXT && answer.given)
+        ask(RTLD_DEFAULT, name, NULL); /* finds one too, and clears what dlerror() would tell */
+    return answer;
+}
+
+static bool mark_done(const struct mp_elf *elf, void *arg) {
+    (void)arg;
+    follow.done_at_start[row_of(elf)] = (uintptr_t)elf->dynamic;
+    return false;
+}
+
+void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES],
+                        struct mp_slot_counts *loader, struct mp_slot_counts *later) {
+    static const struct {
+        const char *name;
+        void (*tail)(void);
+    } functions[] = {{"dlopen", mp_tail_dlopen},
+                     {"dlmopen", mp_tail_dlmopen},
+                     {"dlsym", mp_tail_dlsym},
+                     {"dlvsym", mp_tail_dlvsym}};
+    for (unsigned i = 0; i < MP_LATER_TABLES; i++)
+        follow.tables[i] = tables[i];
+    follow.following = true;
+    follow.loader = loader;
+    follow.later = later;
+    mp_slots_init(&follow.loader_table);
+    for (unsigned i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        mp_redirect_loader[i] = (uintptr_t)mp_elf_find(functions[i].name);
+        if (mp_redirect_loader[i] != 0) /* absent before glibc 2.34 in a program without libdl */
+            mp_slots_add(&follow.loader_table, functions[i].name, mp_redirect_loader[i],
+                         (uintptr_t)functions[i].tail);
+    }
+    mp_elf_counts(&follow.added, &follow.removed);
+    mp_slots_all(&follow.loader_table, MP_SLOTS_WRITE, loader);
+    mp_elf_visit(mark_done, NULL);
+}
+
+void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts *loader) {
+    static struct mp_slot_counts later;
+    static const struct mp_slot_table *const none[MP_LATER_TABLES];
+    follow.watch_table = watch->changed();
+    follow.watch = watch;
+    if (!follow.following)
+        mp_redirect_follow(none, loader, &later);
+}

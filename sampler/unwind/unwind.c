@@ -1,0 +1,406 @@
+/*
+ * unwind.c - the loop over the frames, and the choice of the mode.
+ *
+ * Nearly every frame of a program that has run for a while is left by walk(): its rule is in the cache
+ * and is one of the two common kinds. Everything else is one call of step(): a miss, a rare kind, an
+ * edge of the readable range, the end. The loop keeps the place where the frame pointer was last saved
+ * and not its value, so that code that never uses it costs no load.
+ */
+#include "unwind.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "abi/atomics.h"
+#include "unwind_cache.h"
+#include "unwind_memo.h"
+#include "unwind_walk.h"
+
+#define SIGNALS_MAX 8 /* signal frames in one stack */
+
+/* More than is written below a hook: room for the signal handler of a program that calls little. */
+#define STACK_BYTES 2048
+#define LIBGCC_STACK_BYTES 4096
+
+static enum mp_unwind_mode mode;
+static unsigned depth_limit;
+
+static bool fail(struct mp_walk *w, uint8_t cause) {
+    w->end = cause;
+    return false;
+}
+
+static bool check_pc(struct mp_walk *w, uintptr_t pc) {
+    if (pc == 0) {
+        return fail(w, MP_UNWIND_OUTERMOST);
+    }
+    return pc < MP_ARCH_PC_LIMIT || fail(w, MP_LOST_UNWIND_NO_MODULE);
+}
+
+bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp) {
+    /* Only an interrupted function may not have pushed anything yet. */
+    if (sp < w->sp + (w->exact ? 0 : 1) || sp % sizeof(uintptr_t) != 0 || sp > MP_ARCH_PC_LIMIT ||
+        (sp > w->range.high && !mp_stack_extend(&w->range, sp))) {
+        return fail(w, MP_LOST_UNWIND_RANGE);
+    }
+    if (!check_pc(w, pc)) {
+        return false;
+    }
+    w->pc = pc;
+    w->sp = sp;
+    w->fp = fp;
+    w->exact = false;
+    return true;
+}
+
+bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp,
+                               uintptr_t ra) {
+    if (++w->signals > SIGNALS_MAX || sp % sizeof(uintptr_t) != 0 || sp == 0) {
+        return fail(w, MP_LOST_UNWIND_RANGE);
+    }
+    if (!check_pc(w, pc)) {
+        return false;
+    }
+    w->pc = pc;
+    w->fp = fp;
+    w->ra = ra;
+    w->exact = true;
+    if (sp < w->sp || sp > w->range.high || w->range.foreign) {
+        mp_stack_find(sp, false, &w->range);
+    }
+    /* The page of sp only: the one below may be a guard page. */
+    uintptr_t page = sp & ~(uintptr_t)4095;
+    w->range.low = sp - MP_ARCH_RED_ZONE > page ? sp - MP_ARCH_RED_ZONE : page;
+    w->sp = sp;
+    return true;
+}
+
+/* This and the next two apart, so that what they read is not on the stack while a rule is derived. */
+static __attribute__((noinline)) bool step_signal(struct mp_walk *w) {
+    uintptr_t pc, sp, fp, ra;
+    if (!mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_PC, &pc) ||
+        !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_SP, &sp) ||
+        !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_FP, &fp) ||
+        !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_RA, &ra)) {
+        return fail(w, MP_LOST_UNWIND_RANGE);
+    }
+    return mp_walk_enter_interrupted(w, pc, sp, fp, ra);
+}
+
+/* SP, FP and CHAIN, with every check. */
+static __attribute__((noinline)) bool step_packed(struct mp_walk *w, uint32_t word) {
+    uintptr_t base = mp_rule_kind(word) == MP_RULE_SP ? w->sp : w->fp;
+    uintptr_t cfa = base + mp_rule_offset(word), pc, fp = w->fp;
+    if (!mp_stack_read(&w->range, mp_rule_ra_slot(word, cfa), &pc) ||
+        (mp_rule_saves_fp(word) && !mp_stack_read(&w->range, mp_rule_fp_slot(word, cfa), &fp))) {
+        return fail(w, MP_LOST_UNWIND_RANGE);
+    }
+    return mp_walk_enter(w, mp_arch_return_address(pc), cfa, fp);
+}
+
+static __attribute__((noinline)) bool step_deref(struct mp_walk *w, uint32_t word) {
+    uintptr_t at = w->fp + (uintptr_t)(intptr_t)(int16_t)(word & 0xfff8u), cfa, pc, fp;
+    if (!mp_stack_read(&w->range, at, &cfa) || !mp_stack_read(&w->range, cfa - 8, &pc) ||
+        !mp_stack_read(&w->range, w->fp, &fp)) {
+        return fail(w, MP_LOST_UNWIND_RANGE);
+    }
+    return mp_walk_enter(w, mp_arch_return_address(pc), cfa, fp);
+}
+
+static bool step_lost(struct mp_walk *w, uint32_t word) {
+    w->end = mp_rule_cause(word);
+    if (mode != MP_UNWIND_FP) {
+        return false;
+    }
+    uint8_t cause = w->end;
+    if (mp_fp_step(w)) {
+        return true;
+    }
+    w->end = w->end == MP_UNWIND_OUTERMOST ? w->end : cause;
+    return false;
+}
+
+/* Leave one frame, whatever it takes. On false w->end says why the stack ends here. */
+static bool step(struct mp_walk *w) {
+    struct mp_wide_rule wide;
+    uintptr_t key = mp_walk_key(w);
+    uint64_t found = mp_cache_find(key, mp_cache_epoch(w->sequence));
+    uint32_t word = (uint32_t)found;
+    if (!mp_cache_hit(found)) {
+        word = mp_cfi_rule(key, w->sequence, &wide);
+    }
+    if (word == MP_RULE_WIDE) {
+        return mp_cfi_step(w, &wide);
+    }
+    switch (mp_rule_kind(word)) {
+    case MP_RULE_SP:
+    case MP_RULE_FP:
+    case MP_RULE_CHAIN:
+        return step_packed(w, word);
+    case MP_RULE_DEREF:
+        return step_deref(w, word);
+    case MP_RULE_SIGNAL:
+        return step_signal(w);
+    case MP_RULE_END:
+        return fail(w, MP_UNWIND_OUTERMOST);
+    case MP_RULE_LOST:
+        return step_lost(w, word);
+    default:
+        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+    }
+}
+
+/* A step outside of the loop, and further ones while frames are interrupted functions. */
+static __attribute__((noinline, cold)) bool step_slow(struct mp_walk *w, uintptr_t *pcs,
+                                                      unsigned max, unsigned *depth) {
+    do {
+        if (!step(w)) {
+            return false;
+        }
+        if (*depth == max) {
+            return fail(w, MP_LOST_TRUNCATED);
+        }
+        pcs[(*depth)++] = w->pc;
+    } while (w->exact);
+    return true;
+}
+
+/* Note that the address `pcs[depth]` was read at ra_at, having followed the frame pointer saved at fp_at
+ * (0: followed none; `in_register`: the caller's). */
+static inline void note_step(struct mp_unwind_trace *trace, uintptr_t sp, unsigned depth,
+                             uintptr_t ra_at, uintptr_t fp_at, bool in_register) {
+    uintptr_t ra = (ra_at - sp) / sizeof(uintptr_t), fp = 0;
+    if (fp_at != 0)
+        fp = in_register ? MP_TRACE_REGISTER : (fp_at - sp) / sizeof(uintptr_t) + 1;
+    if (ra >= MP_TRACE_REGISTER || fp > MP_TRACE_REGISTER ||
+        (fp == MP_TRACE_REGISTER && !in_register))
+        trace->complete = false;
+    trace->step[(depth - 1) % MP_TRACE_STEPS] = (uint32_t)ra | (uint32_t)fp << 16;
+}
+
+/* The same for frames that the memo gave: frame[0] of `memo_frame` is the one before. */
+static void note_memo_steps(struct mp_unwind_trace *trace, uintptr_t sp, unsigned depth,
+                            const struct mp_memo_frame *f, unsigned n, uintptr_t current_fp_at,
+                            uintptr_t register_at) {
+    uintptr_t low = f->sp;
+    for (unsigned i = 0; i < n; i++, f++) {
+        uintptr_t ra_at = f[1].ra_at & ~(uintptr_t)MP_MEMO_CHAIN, fp_at = 0;
+        if ((f[1].ra_at & MP_MEMO_CHAIN) != 0)
+            fp_at = f->fp_at >= low ? f->fp_at : current_fp_at;
+        note_step(trace, sp, depth + i, ra_at, fp_at, fp_at == register_at);
+    }
+}
+
+/*
+ * The loop. `memo` is compared with, or, if `record`, filled; it may be NULL when not recording. The
+ * two variants are compiled apart.
+ */
+static inline __attribute__((always_inline)) MP_RAW_READS unsigned
+walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo, bool record,
+            struct mp_unwind_trace *trace) {
+    uint64_t epoch = mp_cache_epoch(w->sequence);
+    uintptr_t pc = w->pc, sp = w->sp, high = w->range.high;
+    uintptr_t fp_at = (uintptr_t)&w->fp, sp0 = sp;
+    unsigned depth = 0, at = 0, known = memo != NULL && !record ? memo->depth : 0, same = 0;
+    pcs[depth++] = pc;
+    if (record) {
+        mp_memo_record(memo, pc, sp, 0, 0);
+    }
+    for (;;) {
+        while (at < known && memo->frame[at].sp < sp) {
+            at++;
+        }
+        if (at < known && memo->frame[at].sp == sp && memo->frame[at].pc == pc) {
+            unsigned n = mp_memo_follow(memo, at, fp_at, high, pcs + depth, max - depth);
+            if (n != 0) {
+                if (trace != NULL)
+                    note_memo_steps(trace, sp0, depth, &memo->frame[at], n, fp_at,
+                                    (uintptr_t)&w->fp);
+                at += n;
+                depth += n;
+                same += n;
+                pc = memo->frame[at].pc;
+                fp_at = memo->frame[at].fp_at >= sp ? memo->frame[at].fp_at : fp_at;
+                sp = memo->frame[at].sp;
+            }
+            at++;
+        }
+        uint64_t found = mp_cache_find(pc, epoch);
+        uint32_t word = (uint32_t)found, kind = mp_rule_kind(word);
+        uintptr_t cfa, ra_at, chain = 0, followed = 0;
+        if (mp_likely(mp_cache_hit(found) && kind == MP_RULE_SP)) {
+            cfa = sp + mp_rule_offset(word);
+            ra_at = mp_rule_ra_slot(word, cfa);
+            if (mp_unlikely(cfa > high)) {
+                goto slow;
+            }
+            fp_at = mp_rule_saves_fp(word) ? mp_rule_fp_slot(word, cfa) : fp_at;
+        } else if (mp_cache_hit(found) && kind == MP_RULE_CHAIN) {
+            uintptr_t fp = *(const uintptr_t *)fp_at;
+            cfa = fp + mp_rule_offset(word);
+            ra_at = fp + sizeof(uintptr_t);
+            if (mp_unlikely(fp < sp || fp >= high || cfa > high || fp % sizeof(uintptr_t) != 0)) {
+                goto slow;
+            }
+            followed = fp_at;
+            fp_at = fp;
+            chain = MP_MEMO_CHAIN;
+        } else if (mp_cache_hit(found) && kind == MP_RULE_END) {
+            w->end = MP_UNWIND_OUTERMOST;
+            break;
+        } else {
+            goto slow;
+        }
+        uintptr_t next = mp_arch_return_address(*(const uintptr_t *)ra_at);
+        sp = cfa;
+        if (mp_unlikely(next - 1 >= MP_ARCH_PC_LIMIT - 1)) {
+            check_pc(w, next);
+            if (trace != NULL)
+                trace->complete = false; /* nothing tells this word apart from a later one */
+            break;
+        }
+        if (mp_unlikely(depth == max)) {
+            w->end = MP_LOST_TRUNCATED;
+            break;
+        }
+        if (trace != NULL)
+            note_step(trace, sp0, depth, ra_at, followed, followed == (uintptr_t)&w->fp);
+        pcs[depth++] = pc = next;
+        if (record && w->signals == 0) {
+            mp_memo_record(memo, pc, sp, ra_at | chain, fp_at != (uintptr_t)&w->fp ? fp_at : 0);
+        }
+        continue;
+    slow:
+        if (trace != NULL)
+            trace->complete = false;
+        w->fp = *(const uintptr_t *)fp_at;
+        w->pc = pc;
+        w->sp = sp;
+        if (!step_slow(w, pcs, max, &depth)) {
+            break;
+        }
+        pc = w->pc;
+        sp = w->sp;
+        fp_at = (uintptr_t)&w->fp;
+        high = w->range.high;
+        if (record && w->signals == 0) {
+            mp_memo_record(memo, pc, sp, 0, 0);
+        }
+    }
+    if (memo != NULL && !record) {
+        memo->outdated = 2 * same + 2 < depth;
+    }
+    return depth;
+}
+
+static __attribute__((noinline)) MP_RAW_READS unsigned walk(struct mp_walk *w, uintptr_t *pcs,
+                                                            unsigned max, struct mp_memo *memo) {
+    return walk_frames(w, pcs, max, memo, false, NULL);
+}
+
+static __attribute__((noinline)) MP_RAW_READS unsigned
+walk_recording(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo) {
+    return walk_frames(w, pcs, max, memo, true, NULL);
+}
+
+static __attribute__((noinline)) MP_RAW_READS unsigned
+walk_traced(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo, bool record,
+            struct mp_unwind_trace *trace) {
+    return walk_frames(w, pcs, max, memo, record, trace);
+}
+
+static unsigned walk_any(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo,
+                         bool fresh, struct mp_unwind_trace *trace) {
+    if (trace != NULL)
+        return walk_traced(w, pcs, max, memo, fresh, trace);
+    return fresh ? walk_recording(w, pcs, max, memo) : walk(w, pcs, max, memo);
+}
+
+unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
+                   struct mp_unwind_result *result) {
+    return mp_unwind_traced(from, pcs, max, result, NULL);
+}
+
+unsigned mp_unwind_traced(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
+                          struct mp_unwind_result *result, struct mp_unwind_trace *trace) {
+    if (depth_limit != 0 && max > depth_limit) {
+        max = depth_limit;
+    }
+    if (max == 0) {
+        *result = (struct mp_unwind_result){0, MP_LOST_TRUNCATED};
+        return 0;
+    }
+    if (trace != NULL) {
+        trace->complete = false;
+    }
+    if (mode == MP_UNWIND_LIBGCC) {
+        return mp_libgcc_unwind(from, pcs, max, result);
+    }
+    struct mp_walk w = {.pc = from->pc, .sp = from->sp, .fp = from->fp};
+    w.sequence = mp_cache_sequence();
+    mp_stack_find(from->sp, true, &w.range);
+    bool fresh = false;
+    struct mp_memo *memo = mp_memo_take(w.sequence, &fresh);
+    if (trace != NULL) {
+        trace->complete = true;
+        trace->sequence = w.sequence;
+    }
+    result->depth = walk_any(&w, pcs, max, memo, fresh, trace);
+    result->end = w.end;
+    if (trace != NULL) {
+        trace->steps = result->depth - 1;
+        trace->complete &= w.end == MP_UNWIND_OUTERMOST;
+    }
+    if (memo != NULL) {
+        mp_memo_give_back(memo);
+    }
+    return result->depth;
+}
+
+int mp_unwind_init(const struct mp_unwind_config *config) {
+    if (config->mode == MP_UNWIND_LIBGCC) {
+        int rc = mp_libgcc_init(config->find_symbol);
+        if (rc != 0) {
+            return rc;
+        }
+    } else if (config->mode != MP_UNWIND_CFI && config->mode != MP_UNWIND_FP) {
+        return -EINVAL;
+    }
+    if (config->find_symbol != NULL) {
+        mp_modules_use_loader(config->find_symbol("_dl_find_object"));
+    }
+    mp_modules_init();
+    if (config->attached) {
+        mp_modules_none_permanent();
+    }
+    mp_stack_init(config->may_probe);
+    mp_cfi_init(config->note_module);
+    mode = config->mode;
+    depth_limit = config->depth_limit;
+    return 0;
+}
+
+void mp_unwind_close_begin(void) {
+    mp_modules_close_begin();
+    mp_cache_close_begin();
+}
+
+void mp_unwind_close_end(void) {
+    mp_modules_refresh();
+    mp_cache_close_end();
+    mp_modules_close_end();
+}
+
+void mp_unwind_flush(void) {
+    mp_modules_distrust();
+    mp_cache_flush();
+}
+
+size_t mp_unwind_stack_bytes(void) {
+    return mode == MP_UNWIND_LIBGCC ? LIBGCC_STACK_BYTES : STACK_BYTES;
+}
+
+const char *mp_unwind_name(void) {
+    static const char *const names[] = {"cfi", "fp", "libgcc"};
+    return names[mode];
+}

@@ -47,12 +47,12 @@ lint: $(VENV)/.dev ## ruff, mypy --strict, clang-format (the C compiler's warnin
 	$(VENV)/bin/ruff check -q $(PYTHON_FILES)
 	$(VENV)/bin/ruff format -q --check $(PYTHON_FILES)
 	$(VENV)/bin/mypy --no-error-summary
-	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+	@$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
 
 format: $(VENV)/.dev ## rewrite C and Python in the project's format
 	$(VENV)/bin/ruff check -q --fix-only $(PYTHON_FILES)
 	$(VENV)/bin/ruff format -q $(PYTHON_FILES)
-	$(VENV)/bin/clang-format -i $(C_FILES)
+	@$(VENV)/bin/clang-format -i $(C_FILES)
 
 clean: ## remove everything that was built, .venv and demo/ too
 	rm -rf $(BUILD) $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

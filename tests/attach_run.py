@@ -19,8 +19,8 @@ import pytest
 
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
-from mem_profiler import procfs
 from mem_profiler.attach import kill_points, remote, threads
+from mem_profiler.process import procfs
 from sampler_run import Target, build
 
 SPAN_MS = 400

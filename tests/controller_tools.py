@@ -98,7 +98,7 @@ class Stepper:
 
 def command(*arguments: object) -> list[str]:
     """The command line of mem_profiler."""
-    return [sys.executable, "-m", "mem_cli.mem_profiler", *map(str, arguments)]
+    return [sys.executable, "-m", "mem_cli.profiler.group", *map(str, arguments)]
 
 
 def command_environment() -> dict[str, str]:

@@ -13,10 +13,11 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Self
 
-from mem_profiler import collect, devices, layout, records
-from mem_profiler.collect import Module
-from mem_profiler.devices import Domain
-from mem_profiler.segment import Control, Segment
+from mem_profiler.profile import records
+from mem_profiler.segment import collect, devices, layout
+from mem_profiler.segment.collect import Module
+from mem_profiler.segment.devices import Domain
+from mem_profiler.segment.file import Control, Segment
 from sampler_run import Target, name_of, segments
 
 

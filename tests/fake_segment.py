@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mem_profiler import layout, procfs
+from mem_profiler.process import procfs
+from mem_profiler.segment import layout
 
 PAGE = 4096
 SITE_ROWS = 256

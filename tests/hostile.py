@@ -11,6 +11,7 @@ import re
 import numpy as np
 
 from mem_parser.devices import Mark
+from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import (
     Capture,
     ExecRange,
@@ -24,7 +25,6 @@ from mem_parser.model import (
     ThreadBlocks,
 )
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
-from mem_parser.writers.heap import write_heap
 
 NAMES = (
     "::error::owned",

@@ -25,9 +25,11 @@ from typing import Any, Self
 import numpy as np
 
 from c_build import ROOT, WARNINGS, compile_program
-from mem_profiler import capture, collect, layout, records
-from mem_profiler.collect import Module
-from mem_profiler.segment import Control, Segment
+from mem_profiler.capture import gate
+from mem_profiler.profile import records
+from mem_profiler.segment import collect, layout
+from mem_profiler.segment.collect import Module
+from mem_profiler.segment.file import Control, Segment
 
 SAMPLER = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
 TARGETS = ROOT / "tests" / "targets"
@@ -185,12 +187,12 @@ class Controller:
 
     def start(self, rate: int, seconds: float | None = None) -> int:
         """Start a capture and return its number."""
-        capture.check_state(self.segment, self.pid)
-        return capture.start(self.segment, self.pid, rate, seconds)
+        gate.check_state(self.segment, self.pid)
+        return gate.start(self.segment, self.pid, rate, seconds)
 
     def stop(self, number: int) -> Counted:
         """Stop it and read it."""
-        capture.stop(self.segment, self.pid, number)
+        gate.stop(self.segment, self.pid, number)
         return Counted.of(self.segment)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from mem_cli.output import write_bytes
 from mem_cli.say import warn
 from mem_parser.errors import MemError
-from mem_profiler.saving import Result
+from mem_profiler.capture.saving import Result
 
 
 def embed_names(results: Iterable[Result]) -> None:
@@ -25,10 +25,10 @@ def embed_names(results: Iterable[Result]) -> None:
 
 
 def _embed(path: str) -> None:
+    from mem_parser.heapfile.writer import write_heap
     from mem_parser.readers import read_profile
     from mem_parser.symbols.embed import embedded_names
     from mem_parser.symbols.symbolizer import name_addresses
-    from mem_parser.writers.heap import write_heap
 
     profile = read_profile(path)
     names = name_addresses(profile)

@@ -10,12 +10,12 @@ import importlib
 import signal
 
 
-def _run(name: str) -> None:
+def _run(command_module: str) -> None:
     handler = signal.getsignal(signal.SIGINT)
     heeded = handler is signal.default_int_handler  # a shell lets background jobs ignore it
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    command = importlib.import_module(f"mem_cli.{name}")
+    command = importlib.import_module(f"mem_cli.{command_module}")
     if heeded:
         signal.signal(signal.SIGINT, handler)
     command.main()
@@ -23,9 +23,9 @@ def _run(name: str) -> None:
 
 def mem_profiler() -> None:
     """Run `mem_profiler`; never returns."""
-    _run("mem_profiler")
+    _run("profiler.group")
 
 
 def mem_parser() -> None:
     """Run `mem_parser`; never returns."""
-    _run("mem_parser")
+    _run("parser.group")

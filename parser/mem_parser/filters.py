@@ -24,8 +24,8 @@ from mem_parser.errors import InputFileError, UsageProblem
 from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import without_allocators
-from mem_parser.reports.units import format_value, percent
 from mem_parser.symbols.table import Function, Location, Symbols
+from mem_parser.units import format_value, percent
 
 HIDDEN = "[hidden]"
 """What a stack consists of when all its frames are hidden."""

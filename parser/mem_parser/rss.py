@@ -24,7 +24,7 @@ import numpy as np
 from mem_parser.errors import InputFileError
 from mem_parser.estimate import Estimate, unsample
 from mem_parser.model import Count, Memory, Profile, Unit
-from mem_parser.reports.units import format_bytes, percent
+from mem_parser.units import format_bytes, percent
 
 MMAP_THRESHOLD_BYTES = 128 << 10
 """Least size of a block that glibc's malloc maps by itself (M_MMAP_THRESHOLD)."""

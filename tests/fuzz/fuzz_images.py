@@ -12,8 +12,8 @@ import atheris
 
 with atheris.instrument_imports(include=["mem_parser", "mem_profiler"]):
     from mem_parser.errors import MemError
-    from mem_profiler import procfs
     from mem_profiler.attach.images import Image, images_of
+    from mem_profiler.process import procfs
 
 from forging import change_lines, change_number, insert_text, mutator, number
 from harness import Finding, fuzz

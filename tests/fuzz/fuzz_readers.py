@@ -18,6 +18,7 @@ import atheris
 
 with atheris.instrument_imports(include=["mem_parser"]):
     from mem_parser.errors import MemError
+    from mem_parser.heapfile.writer import write_heap
     from mem_parser.model import Count, Profile, Unit
     from mem_parser.names import FrameRule
     from mem_parser.readers import read_bytes, read_profile
@@ -25,7 +26,6 @@ with atheris.instrument_imports(include=["mem_parser"]):
     from mem_parser.reports.table import TableOptions, format_table
     from mem_parser.symbols.cache import SymbolCache
     from mem_parser.symbols.symbolizer import name_addresses
-    from mem_parser.writers.heap import write_heap
 
 from forging import change_lines, change_number, insert_text, mutator, number, text
 from harness import READERS_FLOOR_BYTES, Finding, fuzz

@@ -20,9 +20,10 @@ import numpy as np
 with atheris.instrument_imports(include=["mem_parser", "mem_profiler"]):
     from mem_parser.errors import MemError
     from mem_parser.readers import read_bytes
-    from mem_profiler import collect, document, heapwrite, layout
-    from mem_profiler.recorder import Recorder
-    from mem_profiler.segment import Segment
+    from mem_profiler.capture.recorder import Recorder
+    from mem_profiler.profile import document, heapwrite
+    from mem_profiler.segment import collect, layout
+    from mem_profiler.segment.file import Segment
 
 from fake_segment import FakeSegment, site_key
 from forging import number

@@ -63,10 +63,10 @@ def profiles() -> Iterator[tuple[str, bytes]]:
     """Every format that readers know, small."""
     import heapfiles
     from heapfiles import HeapFile, Record, column, map_line
+    from mem_parser.heapfile.writer import write_heap
     from mem_parser.readers import read_bytes
     from mem_parser.symbols.cache import SymbolCache
     from mem_parser.symbols.symbolizer import name_addresses
-    from mem_parser.writers.heap import write_heap
     from mem_parser.writers.pprof import write_pprof
 
     module = {"path": "/opt/my program", "build_id": "ab" * 10, "start": 0x400000, "end": 0x500000,
@@ -221,7 +221,7 @@ def forged_segments() -> Iterator[tuple[str, bytes]]:
     """Stacks that lie in each other, one for each of many sites."""
     sys.path.insert(0, str(FOLDER))
     from fuzz_segments import PATCH, TABLES
-    from mem_profiler import layout
+    from mem_profiler.segment import layout
 
     (arena, *_), (keys, *_), (rows, width, _) = TABLES[:3]
     first = 16 | 1 << 26 | 1 << 47  # the first stack, size class 1, capture 1

@@ -29,11 +29,13 @@ from attach_run import (
 from controller_tools import HeapFile, command, command_environment, run_command
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
-from mem_profiler import capture, discovery, procfs
 from mem_profiler._inject import lib
 from mem_profiler.attach import control, remote, turn
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.picture import Picture
+from mem_profiler.capture import gate
+from mem_profiler.process import procfs
+from mem_profiler.segment import discovery
 from sampler_run import Controller, Counted, Target, build, environment
 
 __all__ = ["segments_here"]
@@ -325,11 +327,11 @@ def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segments_her
         assert not attaching.is_attached(child)
         attaching.attach(child)
         with discovery.open_process(child) as segment:
-            number = capture.start(segment, child, 1, None)
+            number = gate.start(segment, child, 1, None)
             assert target.ask("a 100 40") == "ok"
-            capture.stop(segment, child, number)
+            gate.stop(segment, child, number)
             assert Counted.of(segment).by("allocate").live_bytes == 4000
-            capture.mark_written(segment, number)
+            gate.mark_written(segment, number)
         attaching.detach(child)
         attaching.detach(target.pid)
         target.finish()

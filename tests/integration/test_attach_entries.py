@@ -16,7 +16,7 @@ from attach_agent import Answer, Attached
 from c_build import BUILD, compile_program
 from controller_tools import wait_until
 from mem_parser.errors import TargetUnsupported
-from mem_profiler import capture
+from mem_profiler.capture import gate
 from mem_profiler.entries import plan
 from redirect_facts import FAMILY, NEW, check, under
 from sampler_run import (
@@ -187,7 +187,7 @@ def test_threads_go_on_while_entry_points_change_a_thousand_times(folder: Path) 
         with Controller(target) as controller:
             number = controller.start(4096)
             counted = controller.stop(number)
-            capture.mark_written(controller.segment, number)
+            gate.mark_written(controller.segment, number)
         assert counted.missing == 0
         assert target.detach().result == 0
         maps = Path(f"/proc/{target.pid}/maps").read_text().count("\n")

@@ -14,9 +14,9 @@ import mem_profiler
 from attach_run import Unprepared, await_threads, mappings, segments_here, signal_masks
 from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
 from mem_profiler import attach as attaching
-from mem_profiler import procfs
 from mem_profiler.attach import remote
 from mem_profiler.attach.remote import BEGIN, Command
+from mem_profiler.process import procfs
 from sampler_run import build
 
 __all__ = ["segments_here"]

@@ -24,8 +24,9 @@ from mem_parser.errors import (
     TargetUnsupported,
 )
 from mem_profiler import attach as attaching
-from mem_profiler import discovery, procfs
 from mem_profiler.attach import remote
+from mem_profiler.process import procfs
+from mem_profiler.segment import discovery
 from sampler_run import build
 
 __all__ = ["segments_here"]

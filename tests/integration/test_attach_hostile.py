@@ -16,10 +16,10 @@ import pytest
 from attach_run import Unprepared, segments_here, storm
 from mem_parser.errors import MemError, ProcessGone, TargetBusy
 from mem_profiler import attach as attaching
-from mem_profiler import child
 from mem_profiler._inject import lib
 from mem_profiler.attach import kill_points, remote
 from mem_profiler.attach.memory import Memory
+from mem_profiler.confined import child
 from sampler_run import build
 
 __all__ = ["segments_here"]

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from attach_agent import Attached
-from mem_profiler import capture, collect
+from mem_profiler.capture import gate
+from mem_profiler.segment import collect
 from redirect_facts import (
     ALLOCATORS,
     FAMILY,
@@ -67,7 +68,7 @@ def captured(target: Attached, action: Callable[[], object], rate: int = 1) -> C
         number = controller.start(rate)
         action()
         counted = controller.stop(number)
-        capture.mark_written(controller.segment, number)
+        gate.mark_written(controller.segment, number)
         return counted
 
 
@@ -288,7 +289,7 @@ def test_threads_are_named_in_each_segment(folder: Path) -> None:
                 number = controller.start(1)
                 target.ask("alloc 10")
                 counted = controller.stop(number)
-                capture.mark_written(controller.segment, number)
+                gate.mark_written(controller.segment, number)
                 threads = collect.read_threads(controller.segment, counted.control)
             assert target.pid in [tid for tid, _ in threads]
             target.detach()
@@ -303,7 +304,7 @@ def test_captures_under_threads_while_it_comes_and_goes(folder: Path) -> None:
                 assert controller.start(64) == number
                 target.ask("alloc 100")
                 counted = controller.stop(number)
-                capture.mark_written(controller.segment, number)
+                gate.mark_written(controller.segment, number)
             assert counted.under("step_alloc").blocks > 0
             assert counted.missing == 0, counted.lost
             assert target.detach().result == 0
@@ -330,7 +331,7 @@ def test_a_thousand_captures_by_as_many_attaches(folder: Path) -> None:
                 if number % 10 == 0:
                     assert target.ask("fork") == str(7 << 8)
                 counted = controller.stop(number)
-                capture.mark_written(controller.segment, number)
+                gate.mark_written(controller.segment, number)
             assert counted.missing == 0, counted.lost
             assert counted.under("step_alloc").blocks > 50
             if number % 5 == 0:

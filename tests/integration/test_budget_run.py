@@ -221,7 +221,7 @@ def test_the_parser_alone_says_the_same_of_the_file(tmp_path: Path, program: Pat
     done = gated(tmp_path, 'peak = "2 MiB"', program, "hold", HELD, HOLD_MS)
     [heap] = tmp_path.glob("p.*.heap")
     alone = subprocess.run(
-        [sys.executable, "-m", "mem_cli.mem_parser", "budget", tmp_path / "check.toml", heap],
+        [sys.executable, "-m", "mem_cli.parser.group", "budget", tmp_path / "check.toml", heap],
         env=command_environment(), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert alone.returncode == done.code == 6

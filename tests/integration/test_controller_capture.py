@@ -22,7 +22,9 @@ from controller_tools import (
     wait_until,
 )
 from mem_parser.errors import MemError
-from mem_profiler import discovery, document, layout, session
+from mem_profiler.capture import session
+from mem_profiler.profile import document
+from mem_profiler.segment import discovery, layout
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 
@@ -336,7 +338,7 @@ def test_a_controller_that_needs_too_much_memory_ends_the_capture_and_says_so(
 
 
 def test_who_asks_often_enough_does_not_wait_for_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mem_cli.mem_profiler import Stop
+    from mem_cli.profiler.group import Stop
 
     handlers: list[object] = []
     monkeypatch.setattr(signal, "signal", lambda _number, handler: handlers.append(handler))

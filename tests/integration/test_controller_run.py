@@ -162,7 +162,7 @@ def test_a_library_path_with_spaces_is_preloaded_all_the_same(
     code = (
         "import mem_profiler, sys, pathlib\n"
         f"mem_profiler.library_path = lambda: pathlib.Path({str(folder / LIBRARY.name)!r})\n"
-        "from mem_cli.mem_profiler import main\n"
+        "from mem_cli.profiler.group import main\n"
         f"sys.argv[1:] = ['run', '-c', '1', '-o', {str(tmp_path / 'p')!r}, {str(stepper)!r}]\n"
         "main()\n"
     )

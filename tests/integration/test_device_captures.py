@@ -16,7 +16,8 @@ from controller_tools import run_command, wait_until
 from mem_parser.domains import join
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_profile
-from mem_profiler import devices, layout, reserve, session
+from mem_profiler.capture import session
+from mem_profiler.segment import devices, layout, reserve
 from sampler_run import Controller
 from stub_driver import App, Ascend, Ledger
 

@@ -15,7 +15,7 @@ import pytest
 
 from attach_agent import Attached
 from device_run import DeviceCounted, device_counted, only_device_counted
-from mem_profiler import capture
+from mem_profiler.capture import gate
 from sampler_run import SAMPLER, Controller, segments
 from stub_driver import STUBS, App, Ascend, agrees, library
 
@@ -264,7 +264,7 @@ def test_a_process_that_is_attached_to(folder: Path) -> None:
                 assert [app.ask(line) for line in lines] == ["0"] * 4
                 counted = device_counted(app)
                 controller.stop(number)
-                capture.mark_written(controller.segment, number)
+                gate.mark_written(controller.segment, number)
             apis = counted.apis()
             # The program took its pointers before: it is the libraries that are seen calling.
             assert {name: tally.bytes for name, tally in apis.items()} == {

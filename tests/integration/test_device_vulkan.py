@@ -16,7 +16,7 @@ from controller_tools import run_command
 from device_run import DeviceCounted, device_counted, read_ledger
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
-from mem_profiler import device_layers
+from mem_profiler.process import device_layers
 from sampler_run import SAMPLER, Controller, Target, build, environment, run, segments
 
 DRIVER = Path("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json")
@@ -159,7 +159,7 @@ def test_run_finds_the_layer_beside_a_library_whose_path_has_spaces(
     code = (
         "import mem_profiler, sys, pathlib\n"
         f"mem_profiler.library_path = lambda: pathlib.Path({str(folder / SAMPLER.name)!r})\n"
-        "from mem_cli.mem_profiler import main\n"
+        "from mem_cli.profiler.group import main\n"
         f"sys.argv[1:] = ['run', '-c', '1', '-o', {str(tmp_path / 'p')!r}, '--',"
         f" {str(program())!r}, 'leave']\n"
         "main()\n"

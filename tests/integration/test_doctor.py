@@ -21,9 +21,9 @@ import pytest
 
 from c_build import ROOT, compile_program, run_program
 from controller_tools import run_command, wait_until
-from mem_profiler import procfs
 from mem_profiler.doctor import examine_process, examine_program, first_blocker
 from mem_profiler.doctor.findings import Finding
+from mem_profiler.process import procfs
 from sampler_run import build
 
 TARGETS = ROOT / "tests" / "targets"

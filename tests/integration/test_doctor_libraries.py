@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mem_profiler import elfhead
 from mem_profiler.doctor import examine_program, first_blocker, libraries, loadercache
+from mem_profiler.process import elfhead
 
 LISTED = re.compile(r"(?:=>\s*)?(/\S+) \(0x[0-9a-f]+\)")
 LOADER = {

@@ -19,10 +19,12 @@ from controller_tools import command, command_environment, run_command
 from fake_segment import FakeSegment
 from mem_parser.errors import MemError, NoSampler
 from mem_parser.plainfile import NotPlainError
-from mem_profiler import devices, discovery, folders, foreign, leftovers, listing, procfs
-from mem_profiler.folders import RunFolder
-from mem_profiler.procfs import Mapping
-from mem_profiler.segment import Segment
+from mem_profiler.capture import listing
+from mem_profiler.process import foreign, procfs
+from mem_profiler.process.procfs import Mapping
+from mem_profiler.segment import devices, discovery, folders, leftovers
+from mem_profiler.segment.file import Segment
+from mem_profiler.segment.folders import RunFolder
 from sampler_run import build
 
 NOBODY = 65534

@@ -16,7 +16,7 @@ import pytest
 import hostile
 from controller_tools import LIBRARY, ROOT, TIMEOUT_S, command, command_environment
 from mem_cli.errors import run_command
-from mem_cli.mem_profiler import cli
+from mem_cli.profiler.group import cli
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
 

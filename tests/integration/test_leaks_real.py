@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from controller_tools import LIBRARY, ROOT, TIMEOUT_S, command_environment, run_command
-from mem_profiler import session
+from mem_profiler.capture import session
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(150)]
 PLANTED = {"leak_steady", "leak_some", "leak_callers"}
@@ -72,7 +72,7 @@ def capture(program: Path, prefix: Path, seconds: float, scale: int, rate: int) 
 
 def parser(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mem_cli.mem_parser", *map(str, words)],
+        [sys.executable, "-m", "mem_cli.parser.group", *map(str, words)],
         env=command_environment(), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 

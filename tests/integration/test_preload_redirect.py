@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler import plan_file
-from mem_profiler.entries import plan
+from mem_profiler.entries import plan, plan_file
 from redirect_facts import (
     ALLOCATORS,
     FAMILY,

@@ -189,7 +189,7 @@ def test_files_are_kept_where_asked(folder_of_tests: Path) -> None:
     run(folder_of_tests, "--mem", "-k", "small", "--mem-keep", "kept", "--mem-rate", "1", code=0)
     (heap,) = (folder_of_tests / "kept").glob("*.heap")
     shown = subprocess.run(
-        [sys.executable, "-m", "mem_cli.mem_parser", "summary", "--json", heap],
+        [sys.executable, "-m", "mem_cli.parser.group", "summary", "--json", heap],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert json.loads(shown.stdout)

@@ -10,9 +10,10 @@ import pytest
 
 from attach_run import Unprepared, segments_here
 from mem_parser.errors import MemError
-from mem_profiler import confine, doctor, planning
+from mem_profiler import doctor
+from mem_profiler.confined import confine
 from mem_profiler.doctor import examine
-from mem_profiler.entries import plan
+from mem_profiler.entries import plan, planning
 from sampler_run import build
 
 __all__ = ["segments_here"]

@@ -34,8 +34,8 @@ def test_a_thousand_blocks_of_one_byte_are_a_thousand_bytes(folder: Path) -> Non
 
 @pytest.mark.skipif(shutil.which("jeprof") is None, reason="jeprof is not installed")
 def test_jeprof_reads_the_same_thousand_bytes(folder: Path, tmp_path: Path) -> None:
-    from mem_profiler import document, heapwrite
-    from mem_profiler.segment import Segment
+    from mem_profiler.profile import document, heapwrite
+    from mem_profiler.segment.file import Segment
 
     program = build("blocks.c")
     with Target([program], environment(folder, rate=1)) as target:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler.segment import Segment
+from mem_profiler.segment.file import Segment
 from sampler_run import Counts, Target, build, environment, only_counted, run, segments
 
 USER, OTHER_USER = 1000, 65534

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler import layout, leftovers
-from mem_profiler.segment import Segment
+from mem_profiler.segment import layout, leftovers
+from mem_profiler.segment.file import Segment
 from sampler_run import (
     SAMPLER,
     Controller,

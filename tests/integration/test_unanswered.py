@@ -13,9 +13,12 @@ import pytest
 from attach_run import Unprepared, segments_here
 from mem_parser.errors import MemError, TargetBusy, TargetUnsupported
 from mem_profiler import attach as attaching
-from mem_profiler import discovery, doctor, foreign, listing, procfs
+from mem_profiler import doctor
 from mem_profiler.attach import control, remote
+from mem_profiler.capture import listing
 from mem_profiler.doctor import examine
+from mem_profiler.process import foreign, procfs
+from mem_profiler.segment import discovery
 from sampler_run import TARGETS, Target
 
 __all__ = ["segments_here"]

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from forked import forked
 from mem_parser.errors import TargetBusy, TargetUnsupported
 from mem_parser.symbols.elf import ElfImage
-from mem_profiler import procfs
 from mem_profiler.attach import images, picture, threads
 from mem_profiler.attach.images import Budget, Image, images_of, program_of
 from mem_profiler.attach.memory import Memory
+from mem_profiler.process import procfs
 
 NAMES = ("malloc", "free", "dlopen", "pthread_create", "memcpy", "no_such_function", "")
 KEPT: list[mmap.mmap] = []  # mappings of children, which live as long as they

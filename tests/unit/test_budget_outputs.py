@@ -252,7 +252,7 @@ def heap(tmp_path: Path) -> Path:
 
 def parse(folder: Path, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mem_cli.mem_parser", "budget", *map(str, arguments)], cwd=folder,
+        [sys.executable, "-m", "mem_cli.parser.group", "budget", *map(str, arguments)], cwd=folder,
         capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT | more,
     )  # fmt: skip
 

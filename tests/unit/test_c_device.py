@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from c_build import ROOT, compile_program, core_sources, run_program
 from mem_parser.errors import MemError
 from mem_parser.readers import read_bytes
-from mem_profiler import devices, document, heapwrite, layout, records
-from mem_profiler.recorder import Recorder
-from mem_profiler.segment import Segment
+from mem_profiler.capture.recorder import Recorder
+from mem_profiler.profile import document, heapwrite, records
+from mem_profiler.segment import devices, layout
+from mem_profiler.segment.file import Segment
 
 SANITIZERS = {
     "asan-ubsan": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),

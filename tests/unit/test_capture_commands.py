@@ -13,12 +13,14 @@ from click.testing import CliRunner
 
 from controller_tools import run_command
 from fake_segment import FakeSegment
-from mem_cli.capture_view import process_lines, size
-from mem_cli.mem_profiler import cli
+from mem_cli.profiler.capture_view import process_lines, size
+from mem_cli.profiler.group import cli
 from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetError, UsageProblem
-from mem_profiler import capture, death, discovery, output, procfs, program, reserve
-from mem_profiler.listing import Row
-from mem_profiler.segment import Segment
+from mem_profiler.capture import gate, output
+from mem_profiler.capture.listing import Row
+from mem_profiler.process import death, procfs, program
+from mem_profiler.segment import discovery, reserve
+from mem_profiler.segment.file import Segment
 
 
 @pytest.mark.parametrize(
@@ -179,19 +181,19 @@ def test_the_gate_opens_after_everything_else_is_in_place_and_shuts_once(tmp_pat
     fake = FakeSegment()
     fake.control["lost"][:3] = 9
     with Segment.open(fake.save(tmp_path), writable=True) as segment:
-        number = capture.start(segment, os.getpid(), 512, 8.0)
+        number = gate.start(segment, os.getpid(), 512, 8.0)
         control = segment.control()
         slot = control.capture
         assert (number, control.gate_capture, int(slot["rate_bytes"])) == (1, 1, 512)
         assert int(slot["deadline_ns"]) - int(slot["start_ns"]) == 8 * 10**9
         assert slot["bucket_end_ns"].tolist() == [(i + 1) * 10**9 for i in range(8)]
         assert control["lost"].sum() == 0
-        capture.stop(segment, os.getpid(), number)
+        gate.stop(segment, os.getpid(), number)
         first = int(segment.control().capture["stop_ns"])
         assert segment.control().gate_capture == 0
-        capture.stop(segment, os.getpid(), number)
+        gate.stop(segment, os.getpid(), number)
         assert int(segment.control().capture["stop_ns"]) == first
-        assert capture.start(segment, os.getpid(), 1, None) == 2
+        assert gate.start(segment, os.getpid(), 1, None) == 2
         assert segment.control().capture["bucket_end_ns"].tolist()[-1] == 2**64 - 1
 
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from controller_tools import HeapFile
 from fake_segment import FakeSegment, site_key
 from mem_parser.errors import MemError, NotAProfile
-from mem_profiler import collect, document, heapwrite, layout, records
-from mem_profiler.recorder import Recorder
-from mem_profiler.segment import Segment
+from mem_profiler.capture.recorder import Recorder
+from mem_profiler.profile import document, heapwrite, records
+from mem_profiler.segment import collect, layout
+from mem_profiler.segment.file import Segment
 
 
 def heap_of(path: Path, out: Path, recorder: Recorder | None = None) -> HeapFile:

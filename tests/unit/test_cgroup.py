@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler import bound, cgroup
+from mem_profiler.process import cgroup
+from mem_profiler.segment import bound
 
 MIB = 1 << 20
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler import child, confine
+from mem_profiler.confined import child, confine
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root")
 

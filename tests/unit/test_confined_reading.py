@@ -314,7 +314,7 @@ def test_a_command_says_once_that_the_cache_is_not_used(tmp_path: Path) -> None:
                      b"MAPPED_LIBRARIES:\n1000-2000 r-xp 0 0:0 1 /bin/true\n")  # fmt: skip
     paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings"))
     done = subprocess.run(
-        [sys.executable, "-m", "mem_cli.mem_parser", "-f", heap, "-t", "-p", "/bin/true",
+        [sys.executable, "-m", "mem_cli.parser.group", "-f", heap, "-t", "-p", "/bin/true",
          "--partial"],
         capture_output=True, text=True, timeout=60,
         env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": str(folder)},

@@ -20,6 +20,7 @@ from mem_parser.devices import Mark
 from mem_parser.domains import join
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.filters import Filters
+from mem_parser.heapfile.writer import write_heap
 from mem_parser.marks import group_marks
 from mem_parser.merge import Merger
 from mem_parser.model import Count, Unit
@@ -28,7 +29,6 @@ from mem_parser.reports.view import make_view
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.symbolizer import name_addresses
-from mem_parser.writers.heap import write_heap
 from strategies import damaged
 from web_profiles import blocks_of
 
@@ -47,7 +47,7 @@ FRAMES = (0x15000, 0x16001)
 
 def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mem_cli.mem_parser", *map(str, arguments)],
+        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
         capture_output=True, text=True, timeout=60, env=os.environ | {"MEM_PROFILER_CACHE": ""},
     )  # fmt: skip
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from mem_cli.capture_view import CaptureProgress, result_lines
-from mem_profiler.recorder import Track
-from mem_profiler.saving import Result
+from mem_cli.profiler.capture_view import CaptureProgress, result_lines
+from mem_profiler.capture.recorder import Track
+from mem_profiler.capture.saving import Result
 
 MIB = 1 << 20
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def run_parser(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd"))
     return subprocess.run(
-        [sys.executable, "-m", "mem_cli.mem_parser", *map(str, arguments)],
+        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
         capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": paths},
     )  # fmt: skip
 

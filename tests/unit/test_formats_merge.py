@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import strategies
 from heapfiles import HeapFile, Record
+from mem_parser.heapfile.writer import write_heap
 from mem_parser.merge import Merger
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_bytes
@@ -20,7 +21,6 @@ from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.embed import embedded_names
 from mem_parser.symbols.symbolizer import name_addresses
 from mem_parser.writers.collapsed import write_collapsed
-from mem_parser.writers.heap import write_heap
 
 ONE, TWO = 0x5500_0000_0000, 0x7E12_3456_7000
 ID = "cd" * 20

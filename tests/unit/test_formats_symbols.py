@@ -295,7 +295,7 @@ def test_the_package_of_debug_symbols_is_named() -> None:
 def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings"))
     return subprocess.run(
-        [sys.executable, "-m", "mem_cli.mem_parser", *map(str, arguments)],
+        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
         capture_output=True, text=True, timeout=60,
         env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""},
     )  # fmt: skip

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 import strategies
 from heapfiles import HOOK, HeapFile, Record
 from mem_parser.errors import InputFileError, MemError, TruncatedProfile
+from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.embed import embedded_names
 from mem_parser.symbols.symbolizer import AddressNames, name_addresses
 from mem_parser.writers.collapsed import write_collapsed
-from mem_parser.writers.heap import write_heap
 from mem_parser.writers.pprof import write_pprof
 from mem_parser.writers.rows import write_csv, write_json
 from mem_parser.writers.speedscope import write_speedscope

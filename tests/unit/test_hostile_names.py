@@ -17,9 +17,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import hostile
-from mem_cli.capture_view import CaptureProgress
 from mem_cli.errors import run_command
-from mem_cli.mem_parser import cli
+from mem_cli.parser.group import cli
+from mem_cli.profiler.capture_view import CaptureProgress
 from mem_parser.profileproto import message_class
 
 Parse = Callable[..., tuple[int, bytes]]

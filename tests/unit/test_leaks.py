@@ -10,15 +10,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mem_parser import survivors
-from mem_parser.ages import timeline
 from mem_parser.diff import diff_profiles
 from mem_parser.errors import UsageProblem
-from mem_parser.leaks import LeakReport, Verdict, find_leaks
+from mem_parser.leaks import survivors
+from mem_parser.leaks.ages import timeline
+from mem_parser.leaks.suppressions import Suppressions, parse_suppressions
+from mem_parser.leaks.verdicts import LeakReport, Verdict, find_leaks
 from mem_parser.model import Capture, Count, Unit
 from mem_parser.places import Frame
 from mem_parser.significance import binomial_tail, holm, p_rate_above
-from mem_parser.suppressions import Suppressions, parse_suppressions
 from simulated import (
     Program,
     Source,

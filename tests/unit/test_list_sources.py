@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from heapfiles import HeapFile, Record
-from mem_cli.mem_parser import cli
+from mem_cli.parser.group import cli
 from mem_parser.symbols.elf import ElfImage
 
 SECRET = "the text of the secret"

@@ -14,7 +14,7 @@ import pytest
 
 from mem_cli import output as results
 from mem_parser.errors import MemError, UsageProblem
-from mem_profiler import output as profiles
+from mem_profiler.capture import output as profiles
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user's files are made by root")
@@ -134,7 +134,7 @@ def test_a_user_without_rights_keeps_writing_in_a_sticky_folder(shared: Path) ->
     code = (
         "import os\n"
         "from mem_cli.output import write_result\n"
-        "from mem_profiler.output import check_prefix, write_files\n"
+        "from mem_profiler.capture.output import check_prefix, write_files\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "write_result('1', 'a'); write_result('2', 'a')\n"
         "check_prefix('p'); print(write_files('p', 5, {'': lambda out: out.write(b'x')}))\n"

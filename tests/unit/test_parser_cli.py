@@ -37,7 +37,7 @@ def good_file(**changes: object) -> bytes:
 def parse(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings"))
     return subprocess.run(
-        [sys.executable, "-m", "mem_cli.mem_parser", *map(str, arguments)],
+        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
         capture_output=True, text=True, timeout=60,
         env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""} | environment,
     )  # fmt: skip
@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_no_half_file(heap: Path) -> None:
 def test_a_reader_that_goes_away_is_no_traceback(heap: Path) -> None:
     paths = os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd"))
     done = subprocess.run(
-        f"{sys.executable} -m mem_cli.mem_parser -f {heap} -t | true",
+        f"{sys.executable} -m mem_cli.parser.group -f {heap} -t | true",
         shell=True, capture_output=True, text=True, timeout=60,
         env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": ""},
     )  # fmt: skip

@@ -17,8 +17,8 @@ from mem_parser.reports.aggregate import Row, StackSums, rows_of, sum_stacks
 from mem_parser.reports.graph import build_graph, total_line
 from mem_parser.reports.svg import dot_source, draw_svg
 from mem_parser.reports.table import TableOptions, format_table
-from mem_parser.reports.units import format_bytes, format_total, significant
 from mem_parser.symbols.table import Function, Location, Symbols
+from mem_parser.units import format_bytes, format_total, significant
 
 
 def named(*stacks: tuple[str, int], rate: int = 1, blocks: int = 1) -> tuple[Profile, Symbols]:

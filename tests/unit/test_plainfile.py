@@ -11,8 +11,8 @@ import pytest
 from mem_parser.budget import baseline
 from mem_parser.budget.file import load
 from mem_parser.errors import BaselineError, BudgetFileError, UsageProblem
+from mem_parser.leaks.suppressions import read_suppressions
 from mem_parser.plainfile import NotPlainError, PlainFile, open_plain, read_plain, stored_bytes
-from mem_parser.suppressions import read_suppressions
 
 
 def test_a_regular_file_is_opened(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mem_profiler import procfs
+from mem_profiler.process import procfs
 
 
 def test_a_file_that_is_too_long_is_cut_behind_a_whole_line(

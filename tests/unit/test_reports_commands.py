@@ -45,7 +45,7 @@ def heap(tmp_path: Path) -> Path:
 
 def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mem_cli.mem_parser", *map(str, arguments)],
+        [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)],
         capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT,
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ def test_piped_output_is_plain(heap: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_terminal_of_80_columns_is_enough(heap: Path, command: str) -> None:
-    text = on_terminal("-m", "mem_cli.mem_parser", command, heap, NO_COLOR="1")
+    text = on_terminal("-m", "mem_cli.parser.group", command, heap, NO_COLOR="1")
 
     lines = text.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
     assert max(map(len, lines)) <= 80
@@ -94,7 +94,7 @@ def test_a_terminal_of_80_columns_is_enough(heap: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_wide_terminal_shows_the_same_text_as_a_pipe(heap: Path, command: str) -> None:
-    text = on_terminal("-m", "mem_cli.mem_parser", command, heap, columns=200, NO_COLOR="1")
+    text = on_terminal("-m", "mem_cli.parser.group", command, heap, columns=200, NO_COLOR="1")
     text = re.sub("\x1b\\[[0-9;]*m", "", text)
 
     assert [x.rstrip() for x in text.splitlines()] == parse(command, heap).stdout.splitlines()

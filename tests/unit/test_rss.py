@@ -12,7 +12,7 @@ import pytest
 
 from mem_parser.model import Capture, Memory
 from mem_parser.rss import account, format_account
-from mem_profiler import procfs
+from mem_profiler.process import procfs
 from simulated import Program, burst
 
 MIB = 1 << 20

@@ -12,8 +12,8 @@ import pytest
 
 from fake_segment import FakeSegment
 from mem_parser.errors import MemError
-from mem_profiler import saving
-from mem_profiler.segment import Segment
+from mem_profiler.capture import saving
+from mem_profiler.segment.file import Segment
 
 GOOD: dict[str, Any] = {
     "exe": "/x", "command": "x", "kind": "capture", "end": "stopped", "duration_s": 1.0,

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from heapfiles import HeapFile, Record
+from mem_parser.leaks.suppressions import own_list
 from mem_parser.model import Profile
 from mem_parser.readers import read_bytes
-from mem_parser.suppressions import own_list
 from mem_parser.symbols.constant import loaded_address
 from mem_parser.symbols.elf import ElfImage
-from mem_profiler import procfs
+from mem_profiler.process import procfs
 
 LIST = r'"# known\nleak:^cache_fill$\nleak:libold\nrace:x\nleak:\n"'
 CONSTANT = f"const char *__lsan_default_suppressions(void) {{ return {LIST}; }}"

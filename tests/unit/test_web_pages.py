@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from heapfiles import HeapFile, Record
-from mem_cli.mem_parser import cli
+from mem_cli.parser.group import cli
 from mem_parser.escape import one_line, script_json
 from mem_parser.model import Count, Unit
 from mem_parser.symbols.table import Function, SymbolProblem

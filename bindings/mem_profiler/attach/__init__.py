@@ -10,6 +10,6 @@ What is promised and what is refused stands in docs/attach.md.
 
 from mem_profiler.attach.control import Attachment, attach, detach, is_attached
 from mem_profiler.attach.remote import Answer
-from mem_profiler.child import Stopped
+from mem_profiler.confined.child import Stopped
 
 __all__ = ["Answer", "Attachment", "Stopped", "attach", "detach", "is_attached"]

@@ -29,12 +29,16 @@ from mem_parser.errors import (
     TargetUnsupported,
 )
 from mem_parser.symbols.elf import ElfImage
-from mem_profiler import child, discovery, doctor, folders, layout, planning, procfs
+from mem_profiler import doctor
 from mem_profiler.attach import picture, remote
 from mem_profiler.attach.images import Budget, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.remote import Answer, Command
-from mem_profiler.child import Asked, never
+from mem_profiler.confined import child
+from mem_profiler.confined.child import Asked, never
+from mem_profiler.entries import planning
+from mem_profiler.process import procfs
+from mem_profiler.segment import discovery, folders, layout
 
 LOOK_S = 0.5  # between two looks at the maps of a process that is captured
 LOOK_LIMIT_S = 5.0  # what one look may take

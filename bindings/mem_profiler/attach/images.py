@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
 from mem_profiler.attach.memory import Memory
-from mem_profiler.procfs import Mapping
+from mem_profiler.process.procfs import Mapping
 
 PT_LOAD, PT_DYNAMIC, PT_NOTE = 1, 2, 4
 DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_STRSZ = 2, 4, 5, 6, 7, 10

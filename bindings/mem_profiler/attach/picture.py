@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass, field
 
 from mem_parser.errors import TargetUnsupported
-from mem_profiler import procfs
 from mem_profiler._inject import ffi, lib
 from mem_profiler.attach.images import Image, images_of, program_of
 from mem_profiler.attach.memory import Memory
+from mem_profiler.process import procfs
 
 FUNCTION = "mem_profiler_attach"
 RTLD_NOW, RTLD_NODELETE, RTLD_DLOPEN = 2, 0x1000, 0x80000000

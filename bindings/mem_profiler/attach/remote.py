@@ -31,12 +31,13 @@ from mem_parser.errors import (
     TargetUnsupported,
     UsageProblem,
 )
-from mem_profiler import child, procfs
 from mem_profiler._inject import ffi, lib
 from mem_profiler.attach import kill_points, picture, threads, turn
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.picture import Picture
-from mem_profiler.child import Asked, Stopped, never
+from mem_profiler.confined import child
+from mem_profiler.confined.child import Asked, Stopped, never
+from mem_profiler.process import procfs
 
 BORROW_MS = 3000  # one thread: far longer than creating a thread takes
 SEARCH_S = 5.0  # for a thread at a safe point

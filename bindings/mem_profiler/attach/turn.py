@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mem_parser.errors import TargetBusy
-from mem_profiler import procfs
+from mem_profiler.process import procfs
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mem_profiler import procfs
 from mem_profiler.doctor.findings import Finding
+from mem_profiler.process import procfs
 
 _CAP_SYS_PTRACE = 19
 _YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")

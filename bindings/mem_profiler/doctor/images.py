@@ -21,9 +21,9 @@ from functools import cached_property
 
 from mem_parser.plainfile import open_plain
 from mem_parser.symbols.elf import BadElf, ElfImage
-from mem_profiler import elfhead, procfs
-from mem_profiler.elfhead import Head
-from mem_profiler.procfs import Mapping
+from mem_profiler.process import elfhead, procfs
+from mem_profiler.process.elfhead import Head
+from mem_profiler.process.procfs import Mapping
 
 DELETED = " (deleted)"
 IMAGES_MAX = 1000

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mem_parser.plainfile import open_plain
-from mem_profiler import elfhead
 from mem_profiler.doctor import loadercache
-from mem_profiler.elfhead import Head
+from mem_profiler.process import elfhead
+from mem_profiler.process.elfhead import Head
 
 LIBRARIES_MAX = 1000
 OPENS_MAX = 20_000

@@ -6,9 +6,9 @@ import os
 import platform
 import re
 
-from mem_profiler import elfhead, procfs
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image
+from mem_profiler.process import elfhead, procfs
 
 _START_IT = "start it under `mem_profiler run -- PROG`"
 _GLIBC_MIN = (2, 17)  # the newest symbol version that libmem_sampler.so asks for

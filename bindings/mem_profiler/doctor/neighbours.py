@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 
 from mem_parser.errors import MemError
-from mem_profiler import discovery, layout, procfs
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image
+from mem_profiler.process import procfs
+from mem_profiler.segment import discovery, layout
 
 # Words in file names of libraries that hook allocators too.
 _PROFILERS = {

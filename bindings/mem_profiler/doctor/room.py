@@ -8,9 +8,10 @@ import resource
 import stat
 from pathlib import Path
 
-from mem_profiler import folders, procfs
 from mem_profiler.doctor import inside
 from mem_profiler.doctor.findings import Finding
+from mem_profiler.process import procfs
+from mem_profiler.segment import folders
 
 _WANTED_BYTES = 256 << 20  # the bound of a segment; a smaller file system only lowers it
 _LITTLE_BYTES = 16 << 20

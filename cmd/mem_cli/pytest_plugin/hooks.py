@@ -13,7 +13,7 @@ from mem_cli.pytest_plugin.marks import DOCUMENTED, Wanted, wanted_of
 from mem_cli.pytest_plugin.settings import Settings, add_options, read_settings
 from mem_parser.errors import MemError
 from mem_parser.escape import log_line, log_text, one_line
-from mem_parser.reports.units import format_bytes
+from mem_parser.units import format_bytes
 
 if TYPE_CHECKING:
     from mem_cli.pytest_plugin.measure import Meter, Outcome

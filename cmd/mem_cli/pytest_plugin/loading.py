@@ -15,7 +15,7 @@ _STARTED = "MEM_PROFILER_PYTEST"  # the process that was started again, so that 
 
 def is_loaded() -> bool:
     """Whether this very process has a sampler that can capture."""
-    from mem_profiler import discovery
+    from mem_profiler.segment import discovery
 
     try:
         discovery.open_process(os.getpid(), writable=False).close()
@@ -26,7 +26,7 @@ def is_loaded() -> bool:
 
 def why_not() -> str:
     """Why this process has none, in one line."""
-    from mem_profiler import discovery
+    from mem_profiler.segment import discovery
 
     try:
         discovery.open_process(os.getpid(), writable=False).close()
@@ -52,7 +52,7 @@ def start_again(config: pytest.Config) -> NoReturn:
 
 
 def _environment() -> dict[str, str]:
-    from mem_profiler import launch
+    from mem_profiler.capture import launch
 
     variables = dict(os.environ)
     library = launch.library()

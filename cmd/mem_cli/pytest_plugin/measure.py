@@ -33,7 +33,7 @@ from mem_parser.diff import Change, Diff, Level, diff_profiles
 from mem_parser.escape import file_part, log_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Unit
-from mem_parser.reports.units import format_bytes
+from mem_parser.units import format_bytes
 
 _ERROR = 0.05
 _SAMPLES_AT_LEAK_LIMIT = 256

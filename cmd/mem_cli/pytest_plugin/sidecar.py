@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from mem_parser.errors import MemError
-from mem_profiler import discovery, toggle
-from mem_profiler.recorder import Pace
-from mem_profiler.session import Rates, Session
+from mem_profiler.capture import toggle
+from mem_profiler.capture.recorder import Pace
+from mem_profiler.capture.session import Rates, Session
+from mem_profiler.segment import discovery
 
 PACE = Pace(tick_s=0.002, cost_share=0.5, exact_peak=True)
 ANSWER_S = 60.0

@@ -37,8 +37,8 @@ from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.places import Frame
 from mem_parser.plainfile import read_plain
-from mem_parser.reports.units import format_bytes, significant
 from mem_parser.significance import normal_tail
+from mem_parser.units import format_bytes, significant
 
 HEAD = "mem_parser baseline 1"
 CALLERS = 4

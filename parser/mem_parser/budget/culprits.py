@@ -17,7 +17,7 @@ from mem_parser.budget.growth import FunctionChange, changes
 from mem_parser.budget.subject import Subject
 from mem_parser.diff import Change
 from mem_parser.estimate import Estimate
-from mem_parser.leaks import Finding
+from mem_parser.leaks.verdicts import Finding
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.places import Frame
 
@@ -113,7 +113,7 @@ def leaking(findings: list[Finding]) -> list[Culprit]:
     for finding in findings[:MOST]:
         rate = ""
         if finding.per_hour is not None:
-            from mem_parser.reports.units import format_total
+            from mem_parser.units import format_total
 
             gained = format_total(finding.per_hour, Unit.SPACE).removesuffix(" (95 %)")
             rate = f"+{gained} per hour, "

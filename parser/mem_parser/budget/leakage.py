@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mem_parser.ages import Timeline, timeline
 from mem_parser.budget.bounds import Sampled, sampled
 from mem_parser.budget.culprits import MOST
 from mem_parser.budget.measure import Measured
-from mem_parser.leaks import COMPARABLE, Finding, LeakReport, find_leaks
+from mem_parser.leaks.ages import Timeline, timeline
+from mem_parser.leaks.suppressions import Suppressions
+from mem_parser.leaks.survivors import MIN_SAMPLES
+from mem_parser.leaks.verdicts import COMPARABLE, Finding, LeakReport, find_leaks
 from mem_parser.model import Count, Profile
 from mem_parser.places import find_places
-from mem_parser.reports.units import format_bytes
 from mem_parser.significance import p_rate_above
-from mem_parser.suppressions import Suppressions
-from mem_parser.survivors import MIN_SAMPLES
 from mem_parser.symbols.table import Symbols
+from mem_parser.units import format_bytes
 
 POWER = 0.9
 """Chance with which a leak of the size that is named would have been found."""

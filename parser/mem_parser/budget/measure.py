@@ -30,7 +30,7 @@ from mem_parser.budget.bounds import Bounded, Sampled, of_reading, sampled
 from mem_parser.budget.rules import Measure
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Profile
-from mem_parser.reports.units import format_bytes, percent
+from mem_parser.units import format_bytes, percent
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""

@@ -33,8 +33,8 @@ from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
+from mem_parser.leaks.suppressions import read_suppressions
 from mem_parser.model import Count, Profile
-from mem_parser.suppressions import read_suppressions
 
 
 class Verdict(enum.StrEnum):

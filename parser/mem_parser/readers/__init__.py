@@ -16,12 +16,12 @@ from io import FileIO
 
 from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError, NotAProfile
+from mem_parser.heapfile.reader import find_section, read_native
 from mem_parser.model import Profile
 from mem_parser.plainfile import stored_size
 from mem_parser.readers.collapsed import looks_like_collapsed, read_collapsed
 from mem_parser.readers.jemalloc import read_jemalloc
 from mem_parser.readers.legacy import read_legacy
-from mem_parser.readers.native import find_section, read_native
 from mem_parser.readers.pprof import looks_like_pprof, read_pprof
 
 KNOWN_FORMATS = "mem_profiler, jemalloc, gperftools, pprof, collapsed stacks"

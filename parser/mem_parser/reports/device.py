@@ -15,8 +15,8 @@ from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import without_allocators
 from mem_parser.reports.grid import Record
-from mem_parser.reports.units import format_bytes
 from mem_parser.symbols.table import Symbols
+from mem_parser.units import format_bytes
 
 MOST_REFUSALS = 10
 FRAMES_SHOWN = 4

@@ -13,8 +13,8 @@ from mem_parser.reports.aggregate import GroupBy, Row, rows_of, sum_stacks
 from mem_parser.reports.device import refusal_lines, remainder
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.table import SMALL_SHARE, TableOptions, nameless_lines
-from mem_parser.reports.units import format_value
 from mem_parser.symbols.table import Symbols
+from mem_parser.units import format_value
 
 _NOTHING = "-"
 

@@ -16,7 +16,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.reports.aggregate import Keys, Row, StackSums, rows_of, stack_parts
 from mem_parser.reports.header import header_lines
-from mem_parser.reports.units import MIB, significant
+from mem_parser.units import MIB, significant
 
 NODE_SHARE = 0.005
 EDGE_SHARE = 0.001

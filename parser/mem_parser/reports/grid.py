@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
-from mem_parser.reports.units import format_total
+from mem_parser.units import format_total
 
 NOISE_MARK = "~"
 Record = dict[str, object]

@@ -6,7 +6,7 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Capture, Count, Profile, Unit
 from mem_parser.reports.device import header_line
-from mem_parser.reports.units import format_bytes, format_total
+from mem_parser.units import format_bytes, format_total
 
 _WHICH = {
     Count.INUSE: "in use",

@@ -23,9 +23,9 @@ from mem_parser.plainfile import open_plain
 from mem_parser.reports.aggregate import StackSums, estimate
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.peek import chosen_rows
-from mem_parser.reports.units import format_value
 from mem_parser.reports.view import View
 from mem_parser.symbols.table import Symbols
+from mem_parser.units import format_value
 
 CONTEXT = 2
 """Lines shown around each line that allocated."""

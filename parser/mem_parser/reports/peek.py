@@ -17,8 +17,8 @@ from mem_parser.filters import compile_pattern
 from mem_parser.model import IntArray
 from mem_parser.reports.aggregate import Row, StackSums, estimate, rows_of
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
-from mem_parser.reports.units import percent
 from mem_parser.reports.view import View
+from mem_parser.units import percent
 
 OUTERMOST = "[outermost: called by nobody]"
 OWN = "[its own]"

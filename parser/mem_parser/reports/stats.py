@@ -21,8 +21,8 @@ from mem_parser.names import FrameRule, allocator_functions
 from mem_parser.reports.device import refusal_lines, remainder_line
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.header import header_lines
-from mem_parser.reports.units import format_bytes, percent
 from mem_parser.reports.view import View
+from mem_parser.units import format_bytes, percent
 
 BAR_WIDTH = 20
 _OF = {Count.INUSE: "in use", Count.ALLOC: "allocated", Count.FREED: "freed", Count.PEAK: "peak"}

@@ -24,8 +24,8 @@ from mem_parser.reports.grid import (
     marked,
     numbers,
 )
-from mem_parser.reports.units import percent
 from mem_parser.reports.view import View
+from mem_parser.units import percent
 
 KEYS = (
     "function", "file", "module", "total", "total_std_error", "total_margin95",

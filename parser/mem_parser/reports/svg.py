@@ -25,7 +25,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.reports.aggregate import Row
 from mem_parser.reports.graph import CallGraph, Edge
 from mem_parser.reports.grid import amount, in_noise
-from mem_parser.reports.units import format_value, percent
+from mem_parser.units import format_value, percent
 
 DOT_VARIABLE = "MEM_PROFILER_DOT"
 """Names the program that lays graphs out, before all others."""

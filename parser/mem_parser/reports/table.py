@@ -15,9 +15,9 @@ from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import Row, StackSums, rows_of
 from mem_parser.reports.device import refusal_lines, remainder
 from mem_parser.reports.header import header_lines
-from mem_parser.reports.units import format_value, percent
 from mem_parser.symbols.reasons import why_nameless
 from mem_parser.symbols.table import Symbols
+from mem_parser.units import format_value, percent
 
 SMALL_SHARE = 0.005
 """Rows below this share of the total, in flat and in cum, are left out unless a number of rows is

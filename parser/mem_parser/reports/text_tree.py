@@ -17,8 +17,8 @@ from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import IntArray
 from mem_parser.reports.aggregate import StackSums, estimate
 from mem_parser.reports.grid import Block, Column, Record, amounts, marked, numbers
-from mem_parser.reports.units import format_value, percent
 from mem_parser.reports.view import View
+from mem_parser.units import format_value, percent
 
 MOST_NODES = 200
 LEAST_SHARE = 0.005

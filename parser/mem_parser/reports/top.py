@@ -25,8 +25,8 @@ from mem_parser.reports.grid import (
     numbers,
 )
 from mem_parser.reports.table import SMALL_SHARE
-from mem_parser.reports.units import format_value, percent
 from mem_parser.reports.view import View
+from mem_parser.units import format_value, percent
 
 KEYS = (
     "function", "file", "line", "module", "flat", "flat_std_error", "flat_margin95",

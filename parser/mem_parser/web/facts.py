@@ -17,8 +17,8 @@ from mem_parser.escape import one_line
 from mem_parser.model import Capture, Count, Profile, Unit
 from mem_parser.reports.device import header_line, remainder_line
 from mem_parser.reports.header import header_lines
-from mem_parser.reports.units import format_bytes
 from mem_parser.rss import account
+from mem_parser.units import format_bytes
 from mem_parser.version import __version__
 
 _PATH = re.compile(

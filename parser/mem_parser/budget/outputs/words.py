@@ -13,7 +13,7 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Z95, Estimate
 from mem_parser.model import Unit
 from mem_parser.places import Frame
-from mem_parser.reports.units import format_bytes, format_total
+from mem_parser.units import format_bytes, format_total
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
 ANOTHER_TRY = "capture longer, or at a finer rate"

@@ -1,0 +1,1 @@
+"""One capture's life: begun, looked at, ended, written."""

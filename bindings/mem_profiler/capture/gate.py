@@ -1,0 +1,185 @@
+"""Switch captures on and off in a segment, one controller at a time.
+
+Model: a capture is a number, a slot with its parameters, and the gate that makes it visible to the
+target's threads. The slot is written before the gate, with release order. The deadline stands in
+the slot, so the target stops by itself when nobody is left to shut the gate.
+
+Times are CLOCK_MONOTONIC in nanoseconds as the target sees it: add its `clock_offset_ns`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime
+
+from mem_parser.errors import NoSampler, ProcessGone, TargetBusy, TargetUnsupported
+from mem_profiler.process import procfs
+from mem_profiler.segment import layout, reserve
+from mem_profiler.segment.file import Control, Segment
+
+OPEN_BUCKETS_S = (1, 4, 16, 64, 256, 1024, 4096)
+STARTING_WAIT_S = 2.0
+
+
+def target_now_ns(pid: int) -> int:
+    """CLOCK_MONOTONIC as a process sees it."""
+    return time.monotonic_ns() + procfs.clock_offset_ns(pid)
+
+
+def check_state(segment: Segment, pid: int) -> Control:
+    """The control page of a process in which capture can be started.
+
+    Waits for a constructor that is just running. Raises NoSampler, TargetUnsupported, ProcessGone.
+    """
+    give_up = time.monotonic() + STARTING_WAIT_S
+    control = segment.control()
+    while control.number("state") == layout.STATE_STARTING and time.monotonic() < give_up:
+        time.sleep(0.005)
+        control = segment.control()
+    state = control.number("state")
+    why = control.text("state_text")
+    if state == layout.STATE_SHADOWED:
+        raise NoSampler(
+            f"the sampler in pid {pid} is shadowed by {why}, which takes malloc before it",
+            hint=f'start the program with LD_PRELOAD="{_library(pid)} {why}"',
+        )
+    if state == layout.STATE_REFUSED:
+        raise TargetUnsupported(f"pid {pid} cannot be captured: {why}")
+    if state == layout.STATE_EXITED and why and control.number("capture_number") == 0:
+        raise NoSampler(
+            f"the sampler in pid {pid} was shadowed by {why}, which takes malloc before it"
+        )
+    if state == layout.STATE_EXITED:
+        raise ProcessGone(f"pid {pid} is just ending")
+    if state != layout.STATE_READY:
+        raise TargetUnsupported(f"the sampler in pid {pid} has not finished starting")
+    return control
+
+
+def _library(pid: int) -> str:
+    try:
+        paths = {mapping.path for mapping in procfs.maps(pid)}
+    except PermissionError:
+        paths = set()
+    named = [path for path in paths if os.path.basename(path) == "libmem_sampler.so"]
+    return named[0] if named else "libmem_sampler.so"
+
+
+def since(realtime_ns: int) -> str:
+    """A moment as a clock time, with the date when it was not today."""
+    moment = datetime.fromtimestamp(min(realtime_ns, 1 << 61) / 1e9)
+    same_day = moment.date() == datetime.now().date()
+    return moment.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S")
+
+
+def lock(segment: Segment, pid: int) -> None:
+    """Become the controller of a segment. Raises TargetBusy, naming who is and since when."""
+    if segment.try_lock():
+        reserve.release_stale_locks(segment)
+        return
+    holder = segment.lock_holder()
+    who = f"mem_profiler (pid {holder})" if holder else "another mem_profiler"
+    control = segment.control()
+    start = int(control.capture["start_realtime_ns"])
+    when = f" since {since(start)}" if control.gate_capture else ""
+    raise TargetBusy(
+        f"pid {pid} is being captured by {who}{when}",
+        hint=f"mem_profiler snapshot {pid} writes what it has so far",
+    )
+
+
+def check_idle(segment: Segment, pid: int) -> None:
+    """Raise TargetBusy when a capture goes on in the segment that this controller did not start."""
+    control = segment.control()
+    if not control.running(target_now_ns(pid)):
+        return
+    slot = control.capture
+    owner = int(slot["owner_pid"])
+    who = f"mem_profiler start (pid {owner})" if owner else "MEM_PROFILER_START"
+    if owner and int(slot["deadline_ns"]) != layout.U64_MAX:
+        who = f"mem_profiler -s (pid {owner}), which has ended,"
+    raise TargetBusy(
+        f"pid {pid} captures already, by {who} since {since(int(slot['start_realtime_ns']))}",
+        hint=f"mem_profiler snapshot {pid} writes what it has, mem_profiler stop {pid} ends it",
+    )
+
+
+def update_flags(segment: Segment, pid: int) -> None:
+    """Tell the sampler whether a seccomp filter stands over the process."""
+    facts = procfs.status(pid)
+    if facts is None:
+        return
+    flags = segment.load(("controller_flags",), 32)
+    wanted = flags | layout.FLAG_SECCOMP if facts.seccomp else flags
+    if wanted != flags:
+        segment.store(("controller_flags",), wanted, 32)
+
+
+def bucket_ends_ns(seconds: float | None) -> list[int]:
+    """Upper ends of the time buckets, in ns since the start: eighths, or powers of four."""
+    if seconds is None:
+        return [s * 1_000_000_000 for s in OPEN_BUCKETS_S] + [layout.U64_MAX]
+    return [int(seconds * 1e9 * (i + 1) / layout.BUCKETS) for i in range(layout.BUCKETS)]
+
+
+def start(
+    segment: Segment,
+    pid: int,
+    rate_bytes: int,
+    seconds: float | None,
+    device_rate_bytes: int = 1,
+    *,
+    exact_peak: bool = False,
+) -> int:
+    """Start the next capture and return its number. The caller holds the lock and checked the
+    state.
+
+    `device_rate_bytes` is the rate of device memory, 1: every block. `seconds` None: until
+    somebody stops it. With `exact_peak` the sampler itself keeps the highest total, at the cost of
+    two contended operations for each sample. Raises TargetError when the segment has no room.
+    """
+    number = segment.load(("capture_number",), 32) + 1
+    if number > layout.CAPTURE_MAX:
+        raise TargetUnsupported(f"pid {pid} has had {layout.CAPTURE_MAX} captures; restart it")
+    reserve.first_pieces(segment)
+    update_flags(segment, pid)
+    for cause in range(len(segment.control()["lost"])):
+        segment.store(("lost", cause), 0)
+        segment.store(("device_lost", cause), 0)
+    now = target_now_ns(pid)
+    slot: tuple[str | int, ...] = ("capture", number & 1)
+    segment.store((*slot, "number"), number, 32)
+    segment.store((*slot, "owner_pid"), os.getpid(), 32)
+    segment.store((*slot, "rate_bytes"), rate_bytes)
+    segment.store(("device_rate_bytes", number & 1), device_rate_bytes)
+    segment.store(("marks_before", number & 1), segment.load(("mark_count",)))
+    peak: tuple[str | int, ...] = ("peak", number & 1)
+    segment.store((*peak, "capture"), 0, 32)
+    for name in ("live_bytes", "high_bytes", "high_ns"):
+        segment.store((*peak, name), 0)
+    segment.store((*peak, "capture"), number if exact_peak else 0, 32)
+    segment.store((*slot, "start_ns"), now)
+    deadline = layout.U64_MAX if seconds is None else now + int(seconds * 1e9)
+    segment.store((*slot, "deadline_ns"), deadline)
+    segment.store((*slot, "stop_ns"), 0)
+    segment.store((*slot, "start_realtime_ns"), time.time_ns())
+    for i, end in enumerate(bucket_ends_ns(seconds)):
+        segment.store((*slot, "bucket_end_ns", i), end)
+    segment.store(("capture_number",), number, 32)
+    segment.store(("gate",), number << layout.GATE_SHIFT)
+    return number
+
+
+def stop(segment: Segment, pid: int, number: int) -> None:
+    """Shut the gate of capture `number` if it is still open, and note when it ended."""
+    open_gate = number << layout.GATE_SHIFT
+    segment.swap(("gate",), open_gate, layout.GATE_OFF)
+    slot: tuple[str | int, ...] = ("capture", number & 1)
+    end = min(target_now_ns(pid), segment.load((*slot, "deadline_ns")))
+    segment.swap((*slot, "stop_ns"), 0, end)
+
+
+def mark_written(segment: Segment, number: int) -> None:
+    """Remember that a file holds capture `number` as it ended."""
+    segment.store(("written_capture",), number, 32)

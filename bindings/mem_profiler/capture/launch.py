@@ -1,0 +1,401 @@
+"""Start a program with the sampler, follow it to its end, and write its file.
+
+Model: every run has a base folder of its own for segments, in the usual place, so that no segment
+of its processes can be missed or taken for another's: a process that lived for a millisecond has
+left its file there, and nobody else can leave one. The program starts capturing by itself
+(MEM_PROFILER_START); the controller reads along. A wrapper that execs the program leaves one
+segment per image; the last image is the program. One that runs as another user cannot enter that
+folder; its segment is in the usual place and is found by its mapping, or under its user's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mem_profiler
+from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetUnsupported, UsageProblem
+from mem_profiler.capture import gate, saving
+from mem_profiler.capture.recorder import Recorder
+from mem_profiler.capture.saving import Result
+from mem_profiler.entries import plan_file
+from mem_profiler.process import device_choice, procfs, program, system
+from mem_profiler.process.death import Watch, describe
+from mem_profiler.process.device_choice import Choice
+from mem_profiler.profile import document
+from mem_profiler.segment import bound, folders, leftovers
+from mem_profiler.segment.file import Segment
+from mem_profiler.segment.folders import RunFolder, UserFolder
+
+FIRST_POLL_S = 0.005
+POLL_S = 0.1
+_ROOM_BYTES = 1 << 20  # what a segment cannot do without, about
+FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+LEFT_RUNNING_NOTE = "the process went on after the program had ended; its capture was stopped then"
+
+
+@dataclass
+class Options:
+    """What `mem_profiler run` was told. `prefix` is checked before anything is started."""
+
+    rate_bytes: int
+    prefix: str
+    children: bool = False
+    keep_pymalloc: bool = False
+    device_rate_bytes: int = 1
+    exact_peak: bool = False  # the sampler itself keeps the highest total
+    device: Choice | None = None  # None: as the environment says, else auto
+
+
+@dataclass
+class Image:
+    """One segment of the run: one program image of one process.
+
+    `pid` is that of the process's own pid namespace; `process` tells processes apart.
+    """
+
+    segment: Segment
+    recorder: Recorder
+    target: document.Target
+    pid: int
+    process: tuple[int, int, int]
+    created_ns: int
+    clock_offset_ns: int
+
+
+@dataclass
+class Outcome:
+    """How a run ended. `status` is what a shell would give for the program."""
+
+    status: int
+    end: str
+    results: list[Result] = field(default_factory=list)
+    errors: list[MemError] = field(default_factory=list)
+
+
+def library() -> str:
+    """The sampler to preload. Raises MemError when it was not built."""
+    path = mem_profiler.library_path()
+    if not path.is_file():
+        raise MemError(f"the sampler {path} is missing", hint="make build")
+    return str(path)
+
+
+def environment(options: Options, base: Path) -> dict[str, str]:
+    """The program's environment. Raises UsageProblem where a variable stands in the way."""
+    variables = dict(os.environ)
+    if variables.get("MEM_PROFILER_DISABLE", "") not in ("", "0"):
+        raise UsageProblem(
+            "MEM_PROFILER_DISABLE is set, so that the program would run without the sampler",
+            hint="unset MEM_PROFILER_DISABLE",
+        )
+    preload = library()
+    if any(mark in preload for mark in " :"):
+        # The loader separates names by these; a link in the run's folder has neither.
+        link = base / folders.LIBRARY_LINK
+        link.symlink_to(preload)
+        device_choice.link_companions(link, Path(preload))
+        preload = str(link)
+    theirs = variables.get("LD_PRELOAD", "")
+    variables["LD_PRELOAD"] = f"{preload}:{theirs}" if theirs else preload
+    variables["MEM_PROFILER_DIR"] = str(base)
+    variables["MEM_PROFILER_START"] = str(options.rate_bytes)
+    variables["MEM_PROFILER_DEVICE_RATE"] = str(options.device_rate_bytes)
+    chosen = options.device or device_choice.parse(os.environ.get("MEM_PROFILER_DEVICE") or "auto")
+    if options.exact_peak:
+        variables["MEM_PROFILER_EXACT_PEAK"] = "1"
+    variables |= device_choice.environment(chosen, Path(preload), variables)
+    if options.children:
+        variables["MEM_PROFILER_FOLLOW_FORK"] = "1"
+    if not options.keep_pymalloc:
+        variables["PYTHONMALLOC"] = "malloc"
+    return variables
+
+
+class Run:
+    """One program being run."""
+
+    def __init__(self, arguments: Sequence[str], options: Options) -> None:
+        """Start the program. Raises MemError before anything is started."""
+        path = program.check(arguments[0])
+        self.options = options
+        self.base = RunFolder()
+        self.images: dict[str, Image] = {}
+        self._others: set[str] = set()
+        self._users: set[int] = set()
+        self.plan_problem = ""
+        try:
+            self.child = self._start(path, arguments)
+        except OSError as error:
+            self.base.remove()
+            raise UsageProblem(f"cannot start {path}: {error.strerror}") from None
+        except BaseException:
+            self.base.remove()
+            raise
+        self.pid = self.child.pid
+        self.watch = Watch(self.pid)
+        self._start_ticks = procfs.start_ticks(self.pid)
+
+    def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Raises OSError, MemError."""
+        variables = environment(self.options, self.base.path)
+        handed, self.plan_problem = plan_file.make(program.judged_file(path))
+        try:
+            if handed is not None:
+                variables[plan_file.VARIABLE] = f"fd:{handed}"
+            self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
+            limit = system.allow_descriptors()  # every image of the run has a segment that is open
+
+            def become() -> None:
+                """Runs in the program's process, which is ours no longer."""
+                _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+                if not self.options.children:
+                    _exec(path, arguments, variables)
+
+            # Safe: this process has one thread.
+            return subprocess.Popen(
+                arguments,
+                executable=path,
+                env=variables,
+                pass_fds=[handed] if handed is not None else [],
+                preexec_fn=become,  # noqa: PLW1509
+            )
+        finally:
+            if handed is not None:
+                os.close(handed)
+
+    # -- while it runs --------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Open the segments that appeared since the last look."""
+        for folder in self.base.users():
+            self._look_in(folder, folder.files())
+        self._look_at_another_user()
+
+    def _look_in(self, folder: UserFolder, names: Sequence[str]) -> None:
+        for file in names:
+            name = str(folder.path / file)
+            if name in self.images or name in self._others:
+                continue
+            # One that is just being made, or has just gone, gets another look.
+            with contextlib.suppress(OSError, MemError):
+                self._take(name, Segment.open_in(folder, file, writable=True))
+
+    def _look_at_another_user(self) -> None:
+        """The program may have changed its user, and so the folder that it can use."""
+        facts = procfs.status(self.pid)
+        self._users |= {uid for uid in facts.uids if uid != os.geteuid()} if facts else set()
+        if not self._users or self._elsewhere(self.images):
+            return
+        mine = f"{self.pid}-{self._start_ticks}-"
+        for folder in _usual_folders():
+            if folder.uid in self._users:
+                self._look_in(folder, [f for f in folder.files() if f.startswith(mine)])
+
+    def _elsewhere(self, names: Iterable[str]) -> set[str]:
+        """Those segments that are not in the folder of this run."""
+        return {name for name in names if Path(name).parent.parent != self.base.path}
+
+    def _take(self, name: str, segment: Segment) -> None:
+        control = segment.control()
+        inner = control.number("pid")
+        process = (inner, control.number("start_ticks"), control.number("pidns_inode"))
+        if control.number("created_monotonic_ns") == 0:
+            segment.close()  # just being made: the next look will see it whole
+            return
+        mine = inner == self.pid and control.number("pidns_inode") == procfs.pidns_inode()
+        if not mine and not self.options.children:
+            self._others.add(name)
+            segment.close()
+            return
+        segment.try_lock()
+        pid = inner if control.number("pidns_inode") == procfs.pidns_inode() else 0
+        segment.reserve_max_bytes = bound.of_process(pid)
+        target = document.Target.of(pid) if pid else document.Target(None)
+        offset = procfs.clock_offset_ns(pid) if pid else 0
+        created = control.number("created_monotonic_ns") - offset
+        recorder = Recorder(segment, pid)
+        self.images[name] = Image(segment, recorder, target, inner, process, created, offset)
+
+    def current(self) -> list[Image]:
+        """The last image of every process of interest, that of the program first."""
+        last: dict[tuple[int, int, int], Image] = {}
+        for image in self.images.values():
+            other = last.get(image.process)
+            if other is None or image.created_ns >= other.created_ns:
+                last[image.process] = image
+        return sorted(last.values(), key=lambda image: (image.pid != self.pid, image.created_ns))
+
+    def tick(self) -> None:
+        """Look for new segments, and read those that are due."""
+        self.look()
+        for image in self.current():
+            if image.recorder.due_in() == 0:
+                with contextlib.suppress(MemError):
+                    image.recorder.tick(time.monotonic_ns() + image.clock_offset_ns)
+                    if image.target.pid:
+                        gate.update_flags(image.segment, image.target.pid)
+
+    def follow(self, on_tick: Callable[[float], None]) -> int:
+        """Read along until the program ends; returns its wait status."""
+        began = time.monotonic()
+        while True:
+            self.tick()
+            on_tick(time.monotonic() - began)
+            if self.watch.ended(POLL_S if self.images else FIRST_POLL_S):
+                break
+        self.look()  # until it is waited for, its user can be told
+        _, status, usage = os.wait4(self.pid, 0)
+        self.child.returncode = os.waitstatus_to_exitcode(status)
+        for image in self.current()[:1]:
+            if image.pid == self.pid:
+                image.target.memory["peak_rss_bytes"] = usage.ru_maxrss * 1024
+        return status
+
+    def forward(self, number: int) -> None:
+        """Pass a signal on to the program."""
+        self.watch.send(number)
+
+    # -- at the end -----------------------------------------------------------------------------
+
+    def _write(self, image: Image, end: str) -> Result:
+        control = image.segment.control()
+        number = control.number("capture_number")
+        if number == 0:
+            raise _never_captured(image)
+        notes = []
+        if self.plan_problem and image.pid == self.pid:
+            notes.append(f"not everything is seen: {self.plan_problem}")
+        alive = image.pid != self.pid and _is_mapped(image)
+        if alive:
+            notes.append(LEFT_RUNNING_NOTE)
+            image.target.refresh()
+            end = "stopped"
+        else:
+            image.target.gone()
+        gate.stop(image.segment, image.target.pid or os.getpid(), number)
+        now = time.monotonic_ns() + image.clock_offset_ns
+        image.recorder.tick(now, final=True)
+        if image.target.pymalloc is None:
+            image.target.pymalloc = self.pymalloc if image.target.python else None
+        make = functools.partial(
+            document.assemble,
+            image.segment,
+            image.target,
+            kind="capture",
+            end=end,
+            now_ns=now,
+            recorder=image.recorder,
+            notes=notes,
+        )
+        result = saving.save(self.options.prefix, image.pid, image.segment, make)
+        gate.mark_written(image.segment, number)
+        return result
+
+    def finish(self, status: int) -> Outcome:
+        """Write the files and tidy up. Files that cannot be written are in `errors`."""
+        outcome = Outcome(_shell_status(status), describe(status))
+        images = self.current()
+        if not images or images[0].pid != self.pid:
+            name = os.path.basename(str(self.child.args[0]))  # type: ignore[index]
+            text = f"{name} ended without having loaded the sampler"
+            outcome.errors.append(NoSampler(text, hint=_room_hint()))
+        for image in images:
+            end = outcome.end if image.pid == self.pid else "target ended"
+            try:
+                outcome.results.append(self._write(image, end))
+            except MemError as error:
+                outcome.errors.append(error)
+        self._tidy(failed=bool(outcome.errors))
+        return outcome
+
+    def _tidy(self, *, failed: bool) -> None:
+        for image in self.images.values():
+            image.segment.close()
+        self.watch.close()
+        written = {name for name, image in self.images.items() if image in self.current()}
+        for folder in self.base.users():
+            for found in leftovers.in_folders([folder], most=None):
+                if found.alive:
+                    _stop_quietly(folder, os.path.basename(found.path))
+                elif not (failed and found.path in written and not found.written):
+                    folder.remove(os.path.basename(found.path), found.inode)
+        self._remove_elsewhere(written)
+        self.base.remove()
+
+    def _remove_elsewhere(self, written: set[str]) -> None:
+        """What the program left in another user's folder, once it is in a file."""
+        names = self._elsewhere(written)
+        for folder in _usual_folders() if names else ():
+            for one in leftovers.in_folders([folder]):
+                if one.path in names and not one.alive and one.written:
+                    folder.remove(os.path.basename(one.path), one.inode)
+
+
+def _exec(path: str, arguments: Sequence[str], variables: dict[str, str]) -> None:
+    """In the child: become the program, told by its own pid that it alone shall capture.
+
+    After a failure the caller's own exec fails the same way and reports it.
+    """
+    with contextlib.suppress(OSError):
+        os.execve(path, list(arguments), {**variables, "MEM_PROFILER_START_PID": str(os.getpid())})  # noqa: S606
+
+
+def _never_captured(image: Image) -> MemError:
+    try:
+        gate.check_state(image.segment, image.pid)
+    except ProcessGone:
+        pass  # as expected: it has ended; the sampler said on its stderr why it could not capture
+    except MemError as error:
+        return error
+    return TargetUnsupported(f"pid {image.pid} could not start its capture", hint=_room_hint())
+
+
+def _room_hint() -> str | None:
+    """What to do where there is no room for a segment; None where that is not what was missing."""
+    folder = folders.segment_dir()
+    try:
+        room = os.statvfs(folder)
+    except OSError:
+        return None
+    if room.f_bavail * room.f_frsize >= _ROOM_BYTES:
+        return None
+    return f"{folder} is full: make room, or set MEM_PROFILER_DIR to another folder"
+
+
+def _is_mapped(image: Image) -> bool:
+    if not image.target.pid or procfs.is_gone(image.target.pid):
+        return False
+    with contextlib.suppress(PermissionError):
+        identity = image.segment.control().identity.encode()
+        return identity in procfs.raw_maps(image.target.pid)
+    return False
+
+
+def _usual_folders() -> Iterator[UserFolder]:
+    """Where a program has its segment that cannot enter the folder of the run."""
+    for base in dict.fromkeys((folders.segment_dir(), Path(folders.DEFAULT_DIR))):
+        yield from folders.everywhere(base)
+
+
+def _stop_quietly(folder: UserFolder, name: str) -> None:
+    with (
+        contextlib.suppress(OSError, MemError),
+        Segment.open_in(folder, name, writable=True) as segment,
+    ):
+        control = segment.control()
+        gate.stop(segment, os.getpid(), control.number("capture_number"))
+
+
+def _shell_status(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,200 @@
+"""Every process with a sampler, and what dead ones left: the rows of `mem_profiler ps`.
+
+Model: segments are opened here and read by a child without rights (`confine`), many at a time. Of
+what dead processes left, the latest are shown and the others counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mem_parser import estimate
+from mem_parser.errors import MemError, TargetBusy
+from mem_profiler.capture import gate
+from mem_profiler.confined import child, confine
+from mem_profiler.process import system
+from mem_profiler.segment import collect, discovery, layout, leftovers
+from mem_profiler.segment.file import Control, Segment
+
+DEAD_MAX = 50  # rows of dead processes
+BATCH = 100  # segments that are open at once
+READ_LIMIT_S = 60.0
+COUNT_MAX = 1 << 62
+
+
+@dataclass(frozen=True)
+class Row:
+    """One process. `rate_bytes`, `samples` and `live_bytes` are None where nothing was captured.
+    `dead` rows are segments whose process is gone and whose capture is in no file yet.
+    """
+
+    pid: int
+    user: str
+    command: str
+    state: str
+    rate_bytes: int | None
+    samples: int | None
+    live_bytes: float | None
+    lost: int | None
+    dead: bool = False
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _state(control: Control, now_ns: int) -> str:
+    state = control.number("state")
+    if state == layout.STATE_SHADOWED:
+        return f"shadowed by {control.text('state_text')}"
+    if state == layout.STATE_REFUSED:
+        return f"refused: {control.text('state_text')}"
+    if state == layout.STATE_STARTING:
+        return "starting"
+    if control.running(now_ns):
+        return "capturing"
+    if control.number("capture_number") > control.number("written_capture"):
+        return "stopped, not written"
+    return "idle"
+
+
+def _row(entry: _Entry) -> dict[str, Any]:
+    """What the segment says, as the fields of a Row. Runs in a child."""
+    control = entry.segment.control()
+    number = control.number("capture_number")
+    row = _blank(entry)
+    if number > 0:
+        rate = int(control.capture["rate_bytes"])
+        quick = collect.read_quick(entry.segment, control, number)
+        names = layout.LOST_NAMES.items()
+        row |= {
+            "rate_bytes": rate,
+            "samples": quick.samples,
+            "live_bytes": float(estimate.unsample(quick.blocks, quick.bytes, rate).bytes.sum()),
+            "lost": sum(
+                int(control["lost"][i]) for i, name in names if name in layout.LOST_SAMPLES
+            ),
+        }
+    return row
+
+
+def _blank(entry: _Entry) -> dict[str, Any]:
+    return {
+        "pid": entry.pid,
+        "user": _user(entry.uid),
+        "command": entry.segment.control().text("comm") or "?",
+        "state": entry.state,
+        "rate_bytes": None,
+        "samples": None,
+        "live_bytes": None,
+        "lost": None,
+        "dead": entry.dead,
+    }
+
+
+@dataclass
+class _Entry:
+    """A segment that gets a row, open."""
+
+    pid: int
+    segment: Segment
+    uid: int
+    state: str
+    dead: bool
+
+
+@dataclass
+class Listing:
+    """The rows, living processes first, and how many segments of dead ones have none."""
+
+    rows: list[Row]
+    more: int
+
+
+def _rows(entries: list[_Entry]) -> Iterator[Row]:
+    """The rows of segments, which are closed. One that cannot be read has a row without counts."""
+    for first in range(0, len(entries), BATCH):
+        batch = entries[first : first + BATCH]
+        try:
+            yield from _read(batch)
+        except TargetBusy:  # not once more for each: it took long enough
+            yield from (Row(**_blank(entry) | {"state": "unreadable"}) for entry in batch)
+        except MemError:
+            for entry in batch:
+                try:
+                    yield from _read([entry])
+                except MemError:
+                    yield Row(**_blank(entry) | {"state": "unreadable"})
+        for entry in batch:
+            entry.segment.close()
+
+
+def _read(batch: list[_Entry]) -> list[Row]:
+    """Raises MemError."""
+    held = [entry.segment.fd for entry in batch]
+    told = child.call(
+        lambda _: [_row(entry) for entry in batch],
+        "the segments",
+        READ_LIMIT_S,
+        keep=held,
+        enter=confine.enter,
+    )
+    try:
+        return [_checked(row) for row in told]
+    except (TypeError, KeyError, ValueError, OverflowError):
+        raise MemError("what the segments hold makes no sense") from None
+
+
+def _checked(row: dict[str, Any]) -> Row:
+    """A row from the child, which may have been taken over by what it read."""
+
+    def optional(name: str, kind: type[Any]) -> Any:
+        value = row[name]
+        if value is not None and not -COUNT_MAX < value < COUNT_MAX:
+            raise ValueError
+        return None if value is None else kind(value)
+
+    return Row(
+        pid=int(row["pid"]),
+        user=str(row["user"]),
+        command=str(row["command"]),
+        state=str(row["state"]),
+        rate_bytes=optional("rate_bytes", int),
+        samples=optional("samples", int),
+        live_bytes=optional("live_bytes", float),
+        lost=optional("lost", int),
+        dead=bool(row["dead"]),
+    )
+
+
+def listing() -> Listing:
+    """Every process with a sampler, and the latest of what dead ones left. Removes of that what
+    nobody needs.
+    """
+    system.allow_descriptors()
+    living = []
+    for pid, segment in discovery.running():
+        control = segment.control()
+        state = _state(control, gate.target_now_ns(pid))
+        owner = os.fstat(segment.fd).st_uid
+        living.append(_Entry(pid, segment, owner, state, dead=False))
+    rows = list(_rows(living))
+    every = leftovers.in_folders()
+    # Written and still there: another user's.
+    dead = [one for one in leftovers.sweep(every) if not one.alive and not one.written]
+    shown = []
+    for one in dead[:DEAD_MAX]:
+        with contextlib.suppress(OSError, MemError):
+            segment = leftovers.opened(one, writable=False)
+            pid = one.control.number("pid")
+            shown.append(_Entry(pid, segment, one.uid, "dead, not written", dead=True))
+    rows += _rows(shown)
+    return Listing(rows, len(dead[DEAD_MAX:]) + leftovers.count_beyond())

@@ -1,0 +1,140 @@
+"""What dead processes left: write it to files, or remove it.
+
+Model: a segment outlives its process, so everything sampled up to the end can still be written.
+Once the file is on disk the segment is removed. A copy of a segment file, made anywhere, is read
+the same way and left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from mem_parser.errors import InputFileError, MemError, TargetBusy, TargetError
+from mem_profiler.capture import gate, saving, toggle
+from mem_profiler.capture.saving import Result
+from mem_profiler.process import procfs
+from mem_profiler.profile import document
+from mem_profiler.segment import folders, layout, leftovers
+from mem_profiler.segment.file import Control, Segment
+from mem_profiler.segment.leftovers import Found
+
+
+def _end_of(control: Control) -> str:
+    slot = control.capture
+    if int(slot["stop_ns"]):
+        return toggle.how_it_ended(control)
+    return "exited" if control.number("state") == layout.STATE_EXITED else "target ended"
+
+
+def _write(segment: Segment, prefix: str) -> Result:
+    control = segment.control()
+    make = functools.partial(
+        document.assemble,
+        segment,
+        document.Target(None),
+        kind="recovered",
+        end=_end_of(control),
+        now_ns=None,
+    )
+    return saving.save(prefix, control.number("pid"), segment, make)
+
+
+def _recover_dead(found: Found, prefix: str) -> Result:
+    with leftovers.opened(found, writable=True) as segment:
+        if not segment.try_lock():
+            holder = segment.lock_holder()
+            who = f" (pid {holder})" if holder else ""
+            raise TargetBusy(f"{found.path} is being written by another mem_profiler{who}")
+        result = _write(segment, prefix)
+        gate.mark_written(segment, found.control.number("capture_number"))
+    leftovers.remove(found)
+    return result
+
+
+def recover_all(prefix: str) -> tuple[list[Result], list[MemError]]:
+    """Write every capture of a dead process that is in no file yet."""
+    every = leftovers.in_folders(most=None)
+    wanted = [one for one in every if not one.alive and one.captured and not one.written]
+    return _recover_each(wanted, prefix)
+
+
+def _recover_each(dead: list[Found], prefix: str) -> tuple[list[Result], list[MemError]]:
+    """One that fails does not keep the others from being written: it may be another user's."""
+    results: list[Result] = []
+    errors: list[MemError] = []
+    for found in dead:
+        try:
+            results.append(_recover_dead(found, prefix))
+        except MemError as error:
+            errors.append(error)
+        except OSError as error:
+            errors.append(MemError(f"{found.path}: {error.strerror}"))
+    return results, errors
+
+
+def recover_pid(pid: int, prefix: str) -> list[Result]:
+    """Write what a dead process left under its pid.
+
+    Raises TargetError when there is nothing, or it lives.
+    """
+    mine = [
+        found for found in leftovers.in_folders(most=None) if found.control.number("pid") == pid
+    ]
+    dead = [found for found in mine if not found.alive and found.captured and not found.written]
+    results, errors = _recover_each(dead, prefix)
+    if results:
+        return results
+    if errors:
+        raise errors[0]
+    if any(found.alive for found in mine):
+        raise TargetError(
+            f"pid {pid} is running", hint=f"mem_profiler snapshot {pid} writes what it has so far"
+        )
+    if any(not found.captured for found in mine) or not mine:
+        gone = "" if procfs.stat_fields(pid) else " (it has ended)"
+        raise TargetError(f"pid {pid}{gone} left nothing to recover")
+    raise TargetError(f"all captures of pid {pid} are in files already")
+
+
+def recover_file(path: str, prefix: str) -> Result:
+    """Write what a segment file holds, be it in its place or a copy. Raises MemError."""
+    try:
+        inode = os.stat(path).st_ino
+    except OSError as error:
+        raise InputFileError(f"{path}: {error.strerror}") from None
+    real = os.path.realpath(path)
+    for found in leftovers.in_folders(most=None):
+        if os.path.realpath(found.path) != real or found.inode != inode:
+            continue
+        if found.alive:
+            pid = found.pid or found.control.number("pid")
+            raise TargetError(
+                f"{path} belongs to pid {pid}, which is running",
+                hint=f"mem_profiler snapshot {pid} writes what it has so far",
+            )
+        if found.captured:
+            return _recover_dead(found, prefix)
+    try:
+        with Segment.open(real, writable=False) as segment:
+            if segment.control().number("capture_number") == 0:
+                raise InputFileError(f"{path}: nothing was ever captured in this segment")
+            return _write(segment, prefix)
+    except OSError as error:
+        raise InputFileError(f"{path}: {error.strerror}") from None
+
+
+def clean(*, everything: bool) -> tuple[int, int, list[Found]]:
+    """Remove segments of dead processes: those in no need of writing, or all of them.
+
+    Returns how many went, the bytes they held, and those kept because they were never written.
+    """
+    kept: list[Found] = []
+    unwanted: list[Found] = []
+    for found in leftovers.in_folders(most=None):
+        if not found.alive:
+            keep = found.captured and not found.written and not everything
+            (kept if keep else unwanted).append(found)
+    gone = leftovers.remove_all(unwanted)
+    folders.remove_unused_runs()
+    return len(gone), sum(found.held_bytes for found in gone), kept

@@ -1,0 +1,263 @@
+"""From a capture to its files. What a target wrote is read by a child without rights.
+
+Model: the child makes the documents of a capture from the segment and sends each file's bytes
+through a pipe; this process copies them to where the user wants them, and reads nothing of them but
+their lengths. So what a hostile target put into its segment meets no process that could do
+anything with the user's rights, and the folder of the results is touched by nothing else.
+
+In the pipe: one line of JSON, the domains of the files; then for each file pieces, each behind its
+length in 4 bytes, and a length of 0 at its end.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO, Any, NoReturn
+
+from mem_parser.errors import MemError, TargetBusy
+from mem_profiler.capture import output
+from mem_profiler.confined import confine
+from mem_profiler.confined.child import Asked, Child
+from mem_profiler.profile import heapwrite
+from mem_profiler.profile.heapwrite import Document
+from mem_profiler.segment import layout
+from mem_profiler.segment.file import Segment
+
+SAVE_LIMIT_S = 600.0
+SILENCE_LIMIT_S = 300.0  # between two pieces: a million sites take some seconds
+WAKE_S = 0.5
+MEMORY_BYTES = 4 << 30  # a million sites with their live blocks take 1 GiB
+PIECE_BYTES = 1 << 20
+DOMAINS_MAX = 1 + layout.DOMAIN_ROWS
+LAST_WORDS_S = 30.0  # for what the child says when its files are through
+FILE_TIMES, FILE_FLOOR_BYTES = 64, 64 << 20  # most bytes of a file, by those of the segment
+NOTES_MAX, TEXT_MAX, COUNT_MAX = 100, 1000, 1 << 62
+_DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_END = re.compile(r"(?!signal)[a-z][a-z ]{0,30}|signal \d{1,3} [A-Z0-9+]{1,20}")
+
+Make = Callable[[], list[Document]]
+
+
+@dataclass
+class Result:
+    """A file that was written, and what a user wants to know of it at once."""
+
+    path: str
+    pid: int
+    exe: str
+    command: str
+    kind: str
+    end: str
+    duration_s: float
+    samples: int
+    lost: int
+    cut: int
+    size_bytes: int
+    notes: list[str]
+    depth_limit: int
+    domain: str
+    failed: int = 0
+    devices: list[Result] = field(default_factory=list)
+
+
+def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
+    """Write the documents of a capture as the next files of `prefix` and `pid`. Raises MemError.
+
+    `make` is called in the child, which has the segment's descriptor and no other. The result is
+    that of the first document, the host's; those of device memory are its `devices`.
+    """
+    read, write = os.pipe2(os.O_CLOEXEC)
+
+    def work(_asked: Asked) -> list[dict[str, Any]]:
+        documents = make()
+        _send(write, documents)
+        return [_facts(document) for document in documents]
+
+    try:
+        with Child(
+            work,
+            f"pid {pid}",
+            keep=(segment.fd, write),
+            enter=confine.enter,
+            memory_bytes=MEMORY_BYTES,
+        ) as child:
+            os.close(write)
+            write = -1
+            most = FILE_FLOOR_BYTES + FILE_TIMES * segment.used_bytes()
+            return _receive(prefix, pid, _Pieces(read, child, most))
+    except TargetBusy as error:
+        hint = f"nothing is lost yet: mem_profiler stop {pid} (recover, if it ended) -o PREFIX"
+        raise MemError(str(error), hint=hint) from None
+    finally:
+        os.close(read)
+        if write >= 0:
+            os.close(write)
+
+
+def _receive(prefix: str, pid: int, pieces: _Pieces) -> Result:
+    domains = pieces.domains()
+    fills: dict[str, Callable[[IO[bytes]], None]] = {
+        "" if k == 0 else domain: pieces.copy for k, domain in enumerate(domains)
+    }
+    paths = output.write_files(prefix, pid, fills)
+    told = pieces.child.result(LAST_WORDS_S)
+    try:
+        host, *others = [_result(path, pid, facts) for path, facts in zip(paths, told, strict=True)]
+    except (TypeError, KeyError, ValueError, OverflowError, OSError):
+        raise MemError(f"{paths[0]}: what is in it could not be told") from None
+    host.devices = others
+    return host
+
+
+def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
+    """What the child told of a document, checked: it may have been taken over.
+
+    Raises TypeError, KeyError, ValueError, OverflowError, OSError.
+    """
+    end = str(facts["end"])
+    return Result(
+        path=path,
+        pid=pid,
+        exe=_text(facts["exe"]),
+        command=_text(facts["command"]),
+        kind=_text(facts["kind"]),
+        end=end if _END.fullmatch(end) else "unknown",
+        duration_s=_seconds(facts["duration_s"]),
+        samples=_count(facts["samples"]),
+        lost=_count(facts["lost"]),
+        cut=_count(facts["cut"]),
+        size_bytes=os.stat(path).st_size,
+        notes=[_text(note) for note in facts["notes"][:NOTES_MAX]],
+        depth_limit=_count(facts["depth_limit"]),
+        domain=_text(facts["domain"]),
+        failed=_count(facts["failed"]),
+    )
+
+
+def _text(told: Any) -> str:
+    return str(told)[:TEXT_MAX]
+
+
+def _count(told: Any) -> int:
+    if not isinstance(told, int) or not 0 <= told <= COUNT_MAX:
+        raise ValueError
+    return told
+
+
+def _seconds(told: Any) -> float:
+    if not isinstance(told, int | float) or not 0 <= told < COUNT_MAX:
+        raise ValueError
+    return float(told)
+
+
+def _facts(content: Document) -> dict[str, Any]:
+    """Runs in the child."""
+    header, counts = content.header, content.records.sites.device
+    names = ("exe", "command", "kind", "end", "duration_s", "samples", "notes", "depth_limit")
+    return {name: header[name] for name in (*names, "domain")} | {
+        "lost": sum(header["lost"][name] for name in layout.LOST_SAMPLES),
+        "cut": content.records.cut_stacks(),
+        "failed": 0 if counts is None else int(counts.failed_blocks.sum()),
+    }
+
+
+class _Pieced(io.RawIOBase):
+    """What is written to it goes into the pipe, piece by piece. Runs in the child."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Send some of `data`; returns how much."""
+        piece = bytes(memoryview(data)[:PIECE_BYTES])
+        if piece:
+            _write_all(self._pipe, len(piece).to_bytes(4, "little") + piece)
+        return len(piece)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _send(pipe: int, documents: list[Document]) -> None:
+    """Runs in the child."""
+    _write_all(pipe, json.dumps([d.header["domain"] for d in documents]).encode() + b"\n")
+    for document in documents:
+        with io.BufferedWriter(_Pieced(pipe), PIECE_BYTES) as file:
+            heapwrite.write(document, file)
+        _write_all(pipe, bytes(4))
+
+
+class _Pieces:
+    """The other end of the pipe. A child that says nothing for long is given up."""
+
+    def __init__(self, pipe: int, child: Child, most_bytes: int) -> None:
+        self.child = child
+        self._pipe = pipe
+        self._left_bytes = most_bytes
+        self._poll = select.poll()
+        self._poll.register(pipe, select.POLLIN)
+        self._give_up = time.monotonic() + SAVE_LIMIT_S
+
+    def _exactly(self, size: int) -> bytes:
+        parts = []
+        while size:
+            part = os.read(self._pipe, size) if self._ready() else b""
+            if not part:
+                self._fail()
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _ready(self) -> bool:
+        """Wait until there is more, or the child has ended."""
+        give_up = min(self._give_up, time.monotonic() + SILENCE_LIMIT_S)
+        while time.monotonic() < give_up:
+            if self._poll.poll(WAKE_S * 1000):
+                return True
+            self.child.wake()
+        return False
+
+    def _fail(self) -> NoReturn:
+        """The file is not whole. Raises what the child says of that."""
+        self.child.result(1.0)
+        raise MemError("the part of mem_profiler that reads the capture ended before its file")
+
+    def domains(self) -> list[str]:
+        """What the files are of, in their order."""
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            if len(line) > DOMAINS_MAX * 200:
+                self._fail()
+            line += self._exactly(1)
+        try:
+            names = json.loads(line)
+        except (ValueError, RecursionError):
+            names = None
+        good = isinstance(names, list) and 0 < len(names) <= DOMAINS_MAX
+        if not good or not all(isinstance(n, str) and _DOMAIN.fullmatch(n) for n in names):
+            raise MemError("the names of the capture's domains make no sense")
+        if len(set(names)) != len(names):
+            raise MemError("two domains of the capture have one name")
+        return [str(name) for name in names]
+
+    def copy(self, out: IO[bytes]) -> None:
+        """Write the next file's bytes to `out`."""
+        while size := int.from_bytes(self._exactly(4), "little"):
+            self._left_bytes -= size
+            if size > PIECE_BYTES or self._left_bytes < 0:
+                self._fail()
+            out.write(self._exactly(size))

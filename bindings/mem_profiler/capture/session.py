@@ -1,0 +1,274 @@
+"""The everyday form: capture running processes for some time, and write a file for each.
+
+Model: a `Session` is one process from the moment its segment is opened until its file is written.
+All sessions of one command run in one loop of ticks, which ends at the deadline, when asked to, or
+when no process is left. A process that dies keeps its segment: the file has all that was sampled up
+to then.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mem_parser.errors import MemError, ProcessGone
+from mem_profiler.capture import gate, guardrail, saving
+from mem_profiler.capture.recorder import Pace, Recorder
+from mem_profiler.capture.saving import Result
+from mem_profiler.process import procfs, system
+from mem_profiler.process.death import Watch
+from mem_profiler.profile import document
+from mem_profiler.segment import discovery, layout, leftovers
+from mem_profiler.segment.file import Segment
+
+ALIVE_CHECK_S = 1.0
+PAUSE_MAX_S = 0.1  # how late Ctrl-C may be noticed
+TOO_LARGE_NOTE = (
+    "mem_profiler itself came to need more memory than it may have"
+    f" ({guardrail.VARIABLE}); the capture was ended then"
+)
+EXEC_NOTE = "the process started another program (exec); everything sampled up to then is here"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Bytes per sample of the host's memory and of devices'; 1: every block."""
+
+    host_bytes: int
+    device_bytes: int = 1
+
+
+class Session:
+    """One process being captured. `ended` says how it went once that is known."""
+
+    def __init__(self, pid: int, pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
+        """Open and lock the segment of a process; nothing is changed in it yet. Raises MemError."""
+        self.pid = pid
+        self.segment: Segment = discovery.open_process(pid)
+        try:
+            gate.check_state(self.segment, pid)
+            gate.lock(self.segment, pid)
+            gate.check_idle(self.segment, pid)
+            self.control = self.segment.control()
+            self.target = document.Target.of(pid)
+            self.watch = Watch(pid)
+        except BaseException:
+            self.segment.close()
+            raise
+        self.recorder = Recorder(self.segment, pid, pace)
+        self.number = 0
+        self.ended: str | None = None
+        self.notes: list[str] = []
+        self._clock_offset_ns = procfs.clock_offset_ns(pid)
+        self._next_check = 0.0
+
+    def now_ns(self) -> int:
+        """The target's clock; goes on when the target is gone."""
+        return time.monotonic_ns() + self._clock_offset_ns
+
+    def start(self, rates: Rates, seconds: float | None) -> None:
+        """Start the capture. Raises MemError."""
+        self.number = gate.start(
+            self.segment,
+            self.pid,
+            rates.host_bytes,
+            seconds,
+            rates.device_bytes,
+            exact_peak=self.recorder.pace.exact_peak,
+        )
+
+    def tick(self) -> None:
+        """Notice the process's end, and take a reading when one is due."""
+        if self.ended is None:
+            self._look_after()
+        if self.ended is None and self.recorder.due_in() == 0:
+            try:
+                gate.update_flags(self.segment, self.pid)
+                self.recorder.tick(self.now_ns())
+            except (MemError, MemoryError, OSError) as error:
+                # Of this process alone: those that are captured beside it go on.
+                self.ended = "unknown"
+                self.notes.append(f"the capture ended early: {error or 'out of memory'}")
+            if self.recorder.too_large and self.ended is None:
+                self._close_capture()
+                self.ended = "stopped"
+                self.notes.append(TOO_LARGE_NOTE)
+
+    def _look_after(self) -> None:
+        if self.watch.ended():
+            self._close_capture()
+            self.ended = self.watch.how()
+            self.target.gone()
+            return
+        if time.monotonic() < self._next_check:
+            return
+        self._next_check = time.monotonic() + ALIVE_CHECK_S
+        control = self.segment.control()
+        if control.number("state") == layout.STATE_REFUSED:
+            self._close_capture()
+            self.ended = "stopped"
+            self.notes.append(f"the capture ended early: {control.text('state_text')}")
+            return
+        if self._runs_another_program():
+            self._close_capture()
+            self.ended = "target ended"
+            self.notes.append(EXEC_NOTE)
+            self.target.gone()
+
+    def _runs_another_program(self) -> bool:
+        try:
+            raw = procfs.raw_maps(self.pid)
+        except PermissionError:
+            return True
+        return bool(raw) and self.control.identity.encode() not in raw
+
+    def _close_capture(self) -> None:
+        try:
+            gate.stop(self.segment, self.pid, self.number)
+        except ProcessGone as error:
+            self.notes.append(str(error))
+
+    def finish(self, prefix: str, end: str) -> Result:
+        """End the capture and write its file.
+
+        `end` is why, where the target still lives. Raises MemError.
+        """
+        if self.ended is None:
+            self._look_after()
+        if self.ended is None:
+            self._close_capture()
+            self.target.refresh()
+        now = self.now_ns()
+        self.recorder.tick(now, final=True)
+        make = functools.partial(
+            document.assemble,
+            self.segment,
+            self.target,
+            kind="capture",
+            end=self.ended or end,
+            now_ns=now,
+            recorder=self.recorder,
+            notes=self.notes,
+        )
+        result = saving.save(prefix, self.pid, self.segment, make)
+        gate.mark_written(self.segment, self.number)
+        if self.ended is not None:
+            self._remove_dead()
+        return result
+
+    def _remove_dead(self) -> None:
+        inode = os.fstat(self.segment.fd).st_ino
+        for found in leftovers.in_folders():
+            if not found.alive and found.inode == inode:
+                leftovers.remove(found)
+
+    def abandon(self) -> None:
+        """Give up before anything was written: leave the target as it was found."""
+        if self.number and self.ended is None:
+            self._close_capture()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the segment and its lock."""
+        self.watch.close()
+        self.segment.close()
+
+
+def open_all(pids: list[int], leave_out: Callable[[MemError], None] | None = None) -> list[Session]:
+    """Sessions for all processes, or none: every one is checked before any is started.
+
+    With `leave_out` those that cannot be captured are told to it and left out, as long as there are
+    others. Raises MemError.
+    """
+    system.allow_descriptors()
+    sessions: list[Session] = []
+    failed: list[MemError] = []
+    try:
+        for pid in pids:
+            try:
+                sessions.append(Session(pid))
+            except MemError as error:
+                if leave_out is None:
+                    raise
+                failed.append(error)
+        if failed and not sessions:
+            raise failed[0]
+        if leave_out is not None:
+            for one in failed:
+                leave_out(one)
+    except BaseException:
+        for session in sessions:
+            session.close()
+        raise
+    return sessions
+
+
+def run(
+    sessions: list[Session],
+    rates: Rates,
+    seconds: float,
+    asked_to_end: Callable[[], bool],
+    on_tick: Callable[[float], None],
+    *,
+    leave_out: Callable[[MemError], None] | None = None,
+) -> str:
+    """Capture until the deadline, until asked to end, or until no process is left.
+
+    `on_tick` gets the seconds gone. With `leave_out` sessions that cannot be started are told to
+    it and taken out of `sessions`, as long as there are others. Returns the `end` of the sessions
+    whose process lives. Raises MemError.
+    """
+    for session in list(sessions):
+        try:
+            session.start(rates, seconds)
+        except MemError as error:
+            if leave_out is None or len(sessions) == 1:
+                raise
+            leave_out(error)
+            sessions.remove(session)
+            session.abandon()
+    began = time.monotonic()
+    while True:
+        for session in sessions:
+            session.tick()
+        gone = time.monotonic() - began
+        on_tick(gone)
+        if all(session.ended is not None for session in sessions):
+            return "target ended"
+        if asked_to_end():
+            return "interrupted"
+        if gone >= seconds:
+            return "deadline"
+        _pause(sessions, seconds - gone)
+
+
+def _pause(sessions: list[Session], left_s: float) -> None:
+    """Wait for the next tick, the deadline or a death, whichever comes first."""
+    living = [session for session in sessions if session.ended is None]
+    wait = min([left_s, PAUSE_MAX_S, *(max(0.01, s.recorder.due_in()) for s in living)])
+    if len(living) == 1:
+        living[0].watch.ended(wait)
+    else:
+        time.sleep(wait)
+
+
+def write_all(
+    sessions: list[Session], prefix: str, end: str
+) -> tuple[list[Result], list[MemError]]:
+    """Write a file for every session.
+
+    One that fails does not keep the others from being written.
+    """
+    results: list[Result] = []
+    errors: list[MemError] = []
+    for session in sessions:
+        try:
+            results.append(session.finish(prefix, end))
+        except MemError as error:
+            errors.append(error)
+        finally:
+            session.close()
+    return results, errors

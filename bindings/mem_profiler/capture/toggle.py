@@ -1,0 +1,84 @@
+"""Captures by hand: start, stop and snapshot of one running process.
+
+Model: `start` leaves the capture running and the lock free, `stop` ends whatever runs and writes
+it, `snapshot` only reads, so it works beside another controller and after a stop too.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from mem_parser.errors import TargetError
+from mem_profiler.capture import gate, saving
+from mem_profiler.capture.recorder import Recorder
+from mem_profiler.capture.saving import Result
+from mem_profiler.profile import document
+from mem_profiler.segment import discovery
+from mem_profiler.segment.file import Control, Segment
+
+
+def how_it_ended(control: Control) -> str:
+    """The `end` of a capture that is over in a process that lives."""
+    slot = control.capture
+    stop = int(slot["stop_ns"])
+    return "stopped" if 0 < stop < int(slot["deadline_ns"]) else "deadline"
+
+
+def start(pid: int, rate_bytes: int, device_rate_bytes: int = 1) -> int:
+    """Start an open-ended capture; returns its number. Raises MemError."""
+    with discovery.open_process(pid) as segment:
+        gate.check_state(segment, pid)
+        gate.lock(segment, pid)
+        gate.check_idle(segment, pid)
+        return gate.start(segment, pid, rate_bytes, None, device_rate_bytes)
+
+
+def _write(segment: Segment, pid: int, prefix: str, kind: str, end: str) -> Result:
+    target = document.Target.of(pid)
+    target.refresh()
+    recorder = Recorder(segment, pid)
+    now = gate.target_now_ns(pid)
+    recorder.tick(now, final=True)
+    recorder.forget_peaks()
+    make = functools.partial(
+        document.assemble, segment, target, kind=kind, end=end, now_ns=now, recorder=recorder
+    )
+    return saving.save(prefix, pid, segment, make)
+
+
+def stop(pid: int, prefix: str) -> Result:
+    """End the capture of a process and write its file. Raises MemError."""
+    with discovery.open_process(pid) as segment:
+        gate.lock(segment, pid)
+        control = segment.control()
+        number = control.number("capture_number")
+        running = control.running(gate.target_now_ns(pid))
+        if number == 0:
+            raise TargetError(f"pid {pid} is not being captured", hint=f"mem_profiler start {pid}")
+        if not running and control.number("written_capture") == number:
+            raise TargetError(
+                f"capture {number} of pid {pid} has ended and is in a file already",
+                hint=f"mem_profiler snapshot {pid} writes it once more",
+            )
+        gate.stop(segment, pid, number)
+        end = "stopped" if running else how_it_ended(segment.control())
+        result = _write(segment, pid, prefix, "capture", end)
+        gate.mark_written(segment, number)
+        return result
+
+
+def snapshot(pid: int, prefix: str) -> Result:
+    """Write what the latest capture of a process has so far. Raises MemError."""
+    with discovery.open_process(pid) as segment:
+        control = segment.control()
+        number = control.number("capture_number")
+        if number == 0:
+            raise TargetError(
+                f"pid {pid} has not been captured yet", hint=f"mem_profiler start {pid}"
+            )
+        running = control.running(gate.target_now_ns(pid))
+        end = "running" if running else how_it_ended(control)
+        result = _write(segment, pid, prefix, "snapshot", end)
+        if not running:
+            gate.mark_written(segment, number)
+        return result

@@ -1,0 +1,291 @@
+"""Work in a child process that can neither hang its parent nor take its memory.
+
+Model: what is read of a foreign process may never come: its memory may lie on a file system that
+does not answer, and the kernel then waits where no signal is heard, not even SIGKILL. So such work
+is done by a forked child. The parent waits for one message, with a deadline, and listens to the
+user meanwhile; a child that does not answer is killed, and where that does not help it is left
+behind: it ends when the kernel lets go of it. So that nobody waits for it, it holds nothing open
+but what it was given: no terminal, no pipe, no lock. The child ends with its parent.
+
+The message is JSON, never a pickle: the child may have been taken over by what it read, and the
+parent may have more rights than it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import encodings.ascii  # noqa: F401 - without rights it may be out of reach when it is needed
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Self
+
+from mem_parser import errors
+from mem_parser.errors import MemError, TargetBusy
+from mem_profiler.process import system
+
+MEMORY_BYTES = 1 << 30  # beyond what the parent has: enough for the tables of any honest process
+MESSAGE_MAX_BYTES = 16 << 20  # an environment, in hexadecimal digits, may have 12
+GRACE_S = 5.0  # for a child that was asked to stop
+REAP_S = 0.5  # for a child that was killed
+POLL_S = 0.05
+
+Asked = Callable[[], bool]
+
+
+class Stopped(Exception):
+    """The user asked to stop before anything was done in the process."""
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
+def call(
+    work: Callable[[Asked], Any],
+    what: str,
+    deadline_s: float,
+    asked_to_stop: Asked = never,
+    *,
+    keep: Sequence[int] = (),
+    enter: Callable[[], None] | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Any:
+    """Return what `work` returns in a child: something that JSON can tell.
+
+    Parameters and errors are those of `Child` and its `result`.
+    """
+    with Child(work, what, keep=keep, enter=enter, memory_bytes=memory_bytes) as child:
+        return child.result(deadline_s, asked_to_stop)
+
+
+class Child:
+    """A forked process at work. Use as a context manager: it never outlives that."""
+
+    def __init__(
+        self,
+        work: Callable[[Asked], Any],
+        what: str,
+        *,
+        keep: Sequence[int] = (),
+        enter: Callable[[], None] | None = None,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        """Begin. `work` gets a function that says whether the user asked to stop.
+
+        `what` begins the message of a failure ("pid 4711"). `keep` are descriptors that the child
+        needs. `enter` is called in it first, to give up rights; where that fails, so does the work.
+        Raises MemError where there can be none.
+        """
+        self._what = what
+        self._status: int | None = None
+        parent = os.getpid()
+        pipes: list[int] = []
+        try:
+            pipes += os.pipe2(os.O_CLOEXEC)
+            pipes += os.pipe2(os.O_CLOEXEC)
+            self._pid = os.fork()
+        except OSError as error:
+            for fd in pipes:
+                os.close(fd)
+            raise MemError(
+                f"{what}: no process can be made to look at it: {error.strerror}"
+            ) from None
+        self._answer, result, wish, self._wish = pipes
+        if self._pid == 0:
+            os.close(self._answer)
+            os.close(self._wish)
+            gc.freeze()  # what the parent left to be collected is its own to close
+            let_go_of_all_but((wish, result, *keep))
+            _serve(parent, what, work, (wish, result), enter, memory_bytes)
+        os.close(result)
+        os.close(wish)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        os.close(self._answer)
+        os.close(self._wish)
+        self._end()
+
+    def _end(self) -> int:
+        """End it if need be; its wait status, 0 where it is left behind."""
+        if self._status is not None or not self._pid:
+            return self._status or 0
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        give_up = time.monotonic() + REAP_S
+        pid, self._pid = self._pid, 0
+        nap_s = 0.0005
+        while True:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended or time.monotonic() >= give_up:
+                return status
+            time.sleep(nap_s)
+            nap_s = min(nap_s * 1.5, 0.02)
+
+    def wake(self) -> None:
+        """Let it go on where somebody stopped it: it may run as a user who would rather it did not
+        answer.
+        """
+        if self._status is None and self._pid:
+            pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
+            if pid and os.WIFSTOPPED(status):
+                os.kill(pid, signal.SIGCONT)
+            elif pid:
+                self._status = status
+
+    def result(self, deadline_s: float, asked_to_stop: Asked = never) -> Any:
+        """What the work returned, once it has.
+
+        Raises what it raised of MemError's kinds and `Stopped`; TargetBusy where there was no
+        answer in `deadline_s`, or the child ended without one.
+        """
+        message = self._await(deadline_s, asked_to_stop)
+        if message is None:
+            ended = os.waitstatus_to_exitcode(self._end())
+            how = "without an answer" if ended >= 0 else f"by {_signal_name(-ended)}"
+            raise TargetBusy(f"{self._what}: the part of mem_profiler that looks at it ended {how}")
+        return _unpacked(message)
+
+    def _await(self, deadline_s: float, asked_to_stop: Asked) -> bytes | None:
+        """The child's message; None: it ended without one. Raises TargetBusy, Stopped."""
+        give_up = time.monotonic() + deadline_s
+        told = False
+        message = bytearray()
+        poll = select.poll()
+        poll.register(self._answer, select.POLLIN)
+        while True:
+            left = give_up - time.monotonic()
+            if left <= 0:
+                raise Stopped if told else self._late(deadline_s)
+            if not told and asked_to_stop():
+                told = True
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(self._wish, b"!")
+                give_up = min(give_up, time.monotonic() + GRACE_S)
+            if not poll.poll(min(POLL_S, left) * 1000):
+                self.wake()
+                continue
+            part = os.read(self._answer, 1 << 16)
+            if not part:
+                return bytes(message) if message.endswith(b"\n") else None
+            message += part
+            if len(message) > MESSAGE_MAX_BYTES:
+                raise MemError(f"{self._what}: the part of mem_profiler that looks at it babbles")
+
+    def _late(self, deadline_s: float) -> TargetBusy:
+        return TargetBusy(
+            f"{self._what} did not answer for {deadline_s:.0f} s",
+            hint="its memory may lie on a file system that does not answer",
+        )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _serve(  # noqa: PLR0917 - called in one place
+    parent: int,
+    what: str,
+    work: Callable[[Asked], Any],
+    pipes: tuple[int, int],
+    enter: Callable[[], None] | None,
+    memory_bytes: int,
+) -> NoReturn:
+    """Do the work and end; nothing of the parent's is flushed or cleaned up twice.
+
+    `pipes`: the end that tells of the user's wish, the end for the answer.
+    """
+    wish, result = pipes
+    try:
+        system.die_with_parent(parent)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)  # the parent hears them, and says so
+        limit_memory(memory_bytes)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        poll = select.poll()
+        poll.register(wish, select.POLLIN)
+
+        def begin() -> Any:
+            if enter is not None:
+                enter()
+                system.die_with_parent(parent)
+            return work(lambda: bool(poll.poll(0)))
+
+        message = _outcome(what, begin)
+        view = memoryview(message)
+        while view:
+            view = view[os.write(result, view) :]
+    finally:
+        os._exit(0)
+
+
+def _outcome(what: str, work: Callable[[], Any]) -> bytes:
+    try:
+        told = {"result": work()}
+    except Stopped:
+        told = {"error": "Stopped"}
+    except MemError as error:
+        told = {"error": type(error).__name__, "text": str(error), "hint": error.hint}
+    except MemoryError:
+        text = f"{what}: there is more to read than memory for it"
+        told = {"error": "TargetUnsupported", "text": text}
+    except Exception as error:
+        # One line is all that a user can do something with; the variable shows the rest.
+        if os.environ.get("MEM_PROFILER_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        told = {"error": "MemError", "text": f"unexpected {type(error).__name__}: {error}"}
+    return json.dumps(told).encode() + b"\n"
+
+
+def _unpacked(message: bytes) -> Any:
+    try:
+        told = json.loads(message)
+        if "error" not in told:
+            return told["result"]
+        name, text, hint = told["error"], str(told.get("text")), told.get("hint")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise MemError("the part of mem_profiler that looks at a process says nonsense") from None
+    if name == "Stopped":
+        raise Stopped
+    kind = getattr(errors, str(name), MemError)
+    if not (isinstance(kind, type) and issubclass(kind, MemError)):
+        kind = MemError
+    raise kind(text, hint=str(hint) if hint else None)
+
+
+def limit_memory(more_bytes: int) -> None:
+    """Let this process map `more_bytes` more than it has mapped now."""
+    with open("/proc/self/statm", "rb") as file:
+        now_bytes = int(file.read().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = now_bytes + more_bytes
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+
+
+def let_go_of_all_but(keep: Sequence[int]) -> None:
+    """Have every descriptor but those in `keep` lead nowhere.
+
+    None is closed: objects of the parent own these numbers and may close them at any time, which
+    must not hit a file that was opened since.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    kept = {nowhere, *keep, *((2,) if os.environ.get("MEM_PROFILER_DEBUG") else ())}
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd not in kept:
+            os.dup2(nowhere, fd, inheritable=False)

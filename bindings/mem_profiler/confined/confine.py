@@ -1,0 +1,153 @@
+"""Give up rights, for good, before reading what a process or a file's author made.
+
+Model: a child that parses calls `enter` first. As root it becomes a user that
+nobody else is; whoever it is,
+it can then gain no new rights, start no program, reach no other process or network, and change no
+file but those it holds open. Each measure stands for itself: what the kernel lacks (Landlock,
+seccomp) is left out, the others hold.
+
+Landlock: Documentation/userspace-api/landlock.rst. seccomp: classic BPF over struct seccomp_data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import random
+import resource
+import struct
+
+from mem_profiler._core import ffi, lib
+from mem_profiler.process import system
+
+# Above what is given to people, services and containers (systemd's UIDS-GIDS.md): as one of these
+# nobody else runs, so that nobody can stop, end or look into who reads.
+_UNUSED_UIDS = range(0x70000000, 0x7FFFFFF0)
+_NOBODY = 65534  # where a user namespace has no others
+CPU_S = 600
+
+_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
+_LANDLOCK_ABI_QUERY = 1
+# By version of the interface: what may be forbidden on files. Reading files and folders (bits 2
+# and 3) is left to the user's rights.
+_FILE_RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
+_READING = 0xC
+_NET_SINCE, _NET_RIGHTS = 4, 0x3
+_SCOPE_SINCE, _SCOPES = 6, 0x3  # abstract sockets, signals
+
+_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+# System calls by (x86_64, aarch64); -1: the architecture has no such call.
+_REFUSED = {
+    "execve": (59, 221), "execveat": (322, 281), "ptrace": (101, 117),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_getfd": (438, 438),
+    "pidfd_send_signal": (424, 424), "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240), "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131),
+    "memfd_create": (319, 279), "memfd_secret": (447, 447),
+    "shmget": (29, 194), "shmat": (30, 196), "semget": (64, 190), "msgget": (68, 186),
+    "mq_open": (240, 180), "socket": (41, 198), "connect": (42, 203), "bind": (49, 200),
+    "mount": (165, 40),
+    "umount2": (166, 39), "move_mount": (429, 429), "fsopen": (430, 430), "open_tree": (428, 428),
+    "pivot_root": (155, 41), "chroot": (161, 51), "setns": (308, 268), "unshare": (272, 97),
+    "bpf": (321, 280), "perf_event_open": (298, 241), "keyctl": (250, 219),
+    "add_key": (248, 217), "request_key": (249, 218), "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425), "open_by_handle_at": (304, 265), "init_module": (175, 105),
+    "finit_module": (313, 273), "kexec_load": (246, 104), "quotactl": (179, 60),
+    "setuid": (105, 146), "setresuid": (117, 147), "clone": (56, 220), "clone3": (435, 435),
+    "fork": (57, -1),
+    "vfork": (58, -1), "prlimit64": (302, 261),
+}  # fmt: skip
+_LOAD_WORD, _JUMP_EQUAL, _JUMP_GREATER, _RETURN = 0x20, 0x15, 0x35, 0x06
+_NUMBER_AT, _ARCHITECTURE_AT = 0, 4
+_KILL, _ALLOW, _REFUSE = 0x80000000, 0x7FFF0000, 0x00050000 | errno.EPERM
+_X32_BIT = 0x40000000
+_SECCOMP_SET_FILTER = 1
+
+
+def enter(cpu_s: int = CPU_S) -> None:
+    """Give up every right but to read, to compute, and to use what is open.
+
+    For a child that was just forked and has one thread. Raises OSError where a right could not be
+    given up.
+    """
+    os.setsid()  # no terminal to type into
+    if os.geteuid() == 0:
+        _become_nobody()
+    system.prctl(system.PR_SET_DUMPABLE, 0)
+    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    _limit(resource.RLIMIT_CPU, cpu_s)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)  # what it makes goes through pipes
+    with contextlib.suppress(OSError):
+        _landlock()
+    with contextlib.suppress(OSError):
+        _seccomp()
+
+
+def _become_nobody() -> None:
+    """Raises OSError."""
+    uid = random.SystemRandom().choice(_UNUSED_UIDS)
+    os.setgroups([])
+    try:
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    except OSError:
+        uid = _NOBODY
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    if {*os.getresuid(), *os.getresgid(), *os.getgroups()} != {uid}:
+        raise OSError(errno.EPERM, "the rights of root could not be given up")
+
+
+def _limit(which: int, value: int) -> None:
+    _, hard = resource.getrlimit(which)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(which, (value, value))
+
+
+def _landlock() -> None:
+    """Raises OSError where the kernel has none."""
+    version = system.checked(lib.mp_syscall(_LANDLOCK_CREATE, 0, 0, _LANDLOCK_ABI_QUERY, 0, 0))
+    files = max(rights for since, rights in _FILE_RIGHTS.items() if since <= version) & ~_READING
+    network = _NET_RIGHTS if version >= _NET_SINCE else 0
+    scopes = _SCOPES if version >= _SCOPE_SINCE else 0
+    rules = struct.pack("=QQQ", files, network, scopes)
+    size = 24 if scopes else 16 if network else 8
+    buffer = ffi.new("char[]", rules)
+    address = system.address_of(buffer)
+    fd = system.checked(lib.mp_syscall(_LANDLOCK_CREATE, address, size, 0, 0, 0))
+    try:
+        system.checked(lib.mp_syscall(_LANDLOCK_RESTRICT, fd, 0, 0, 0, 0))
+    finally:
+        os.close(fd)
+
+
+def filter_program(machine: str) -> bytes:
+    """The filter (struct sock_filter[]) that refuses what no reader needs. Raises KeyError."""
+    column = {"x86_64": 0, "aarch64": 1}[machine]
+    numbers = sorted(pair[column] for pair in _REFUSED.values() if pair[column] >= 0)
+    refuse_at = 5 + len(numbers)  # behind the last comparison comes _ALLOW, then _REFUSE, _KILL
+    rows = [
+        (_LOAD_WORD, 0, 0, _ARCHITECTURE_AT),
+        (_JUMP_EQUAL, 0, refuse_at - 1, _ARCHITECTURE[machine]),
+        (_LOAD_WORD, 0, 0, _NUMBER_AT),
+        (_JUMP_GREATER, refuse_at - 4, 0, _X32_BIT),
+    ]
+    rows += [
+        (_JUMP_EQUAL, refuse_at - 1 - len(rows) - k, 0, number) for k, number in enumerate(numbers)
+    ]
+    rows += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE), (_RETURN, 0, 0, _KILL)]
+    return b"".join(struct.pack("=HBBI", *row) for row in rows)
+
+
+def _seccomp() -> None:
+    """Raises OSError where the kernel has none, or the machine's calls are not known."""
+    if platform.machine() not in _ARCHITECTURE:
+        raise OSError(errno.ENOSYS, "no filter is known for this machine")
+    program = filter_program(platform.machine())
+    rows = ffi.new("char[]", program)
+    head = struct.pack("=H6xQ", len(program) // 8, system.address_of(rows))
+    buffer = ffi.new("char[]", head)
+    number = system.number_of("seccomp")
+    system.checked(lib.mp_syscall(number, _SECCOMP_SET_FILTER, 0, system.address_of(buffer), 0, 0))

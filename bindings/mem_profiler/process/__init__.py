@@ -1,0 +1,1 @@
+"""Facts about processes and about the files that they run."""

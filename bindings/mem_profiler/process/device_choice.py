@@ -1,0 +1,103 @@
+"""Which device drivers a program's memory is followed through, and what each needs at its start.
+
+Model: a choice is what `--device` says: `auto`, `none`, or a list of backends. It becomes variables
+of the program's environment: MEM_PROFILER_DEVICE for the sampler, and what drivers and the
+libraries around them read by themselves (layers of OpenCL and Vulkan, the injection of NVTX, the
+name by which torch_npu knows a tool). A variable that names another tool is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mem_parser.errors import UsageProblem
+from mem_profiler.process import device_layers
+from mem_profiler.segment.file import Control
+
+# In the order of enum mp_backend (sampler/drivers/backend.h).
+BACKENDS = ("hal", "cuda", "hip", "opencl", "vulkan", "ze")
+# The library whose name makes torch_npu tell of its pool; it does nothing itself.
+GATE_NAME = "libmem_sampler_libascend_kernel_hook.so"
+COMPANIONS = (GATE_NAME, *device_layers.FILES)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Backends that are on; `by_name` when each of them was asked for."""
+
+    backends: tuple[str, ...]
+    by_name: bool
+
+    @property
+    def value(self) -> str:
+        """The value of MEM_PROFILER_DEVICE."""
+        if self.by_name:
+            return ",".join(self.backends)
+        return "auto" if self.backends else "none"
+
+
+AUTO = Choice(BACKENDS, by_name=False)
+
+
+def link_companions(link: Path, library: Path) -> None:
+    """Put links to what has to lie beside the sampler beside `link`, a link to it. OSError."""
+    for name in COMPANIONS:
+        if (file := library.with_name(name)).is_file():
+            link.with_name(name).symlink_to(file)
+
+
+def parse(text: str) -> Choice:
+    """Read `auto`, `none` or a list such as `hal,cuda`. Raises UsageProblem."""
+    if text == "auto":
+        return AUTO
+    if text == "none":
+        return Choice((), by_name=False)
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in BACKENDS:
+            raise UsageProblem(
+                f"--device {text}: there is no backend {name!r}",
+                hint=f"auto, none, or of {', '.join(BACKENDS)}",
+            )
+    return Choice(tuple(name for name in BACKENDS if name in names), by_name=True)
+
+
+def _wants_gate(choice: Choice, present: Mapping[str, str]) -> bool:
+    # torch_npu also looks for mstx below ASCEND_HOME_PATH; without that it tells nobody.
+    return "hal" in choice.backends and (choice.by_name or "ASCEND_HOME_PATH" in present)
+
+
+def environment(choice: Choice, library: Path, present: Mapping[str, str]) -> dict[str, str]:
+    """Variables to be laid over `present`, whose LD_PRELOAD begins with `library` already.
+
+    What lies beside `library` (COMPANIONS) is used; what does not is left out.
+    """
+    found = {"MEM_PROFILER_DEVICE": choice.value}
+    found |= device_layers.environment(choice.backends, library, present)
+    if "cuda" in choice.backends and not present.get("NVTX_INJECTION64_PATH"):
+        found["NVTX_INJECTION64_PATH"] = str(library)
+    gate = library.with_name(GATE_NAME)
+    if _wants_gate(choice, present) and gate.is_file():
+        # Behind the sampler, and with colons: torch_npu takes no other separator.
+        entries = present.get("LD_PRELOAD", "").replace(" ", ":").split(":")
+        found["LD_PRELOAD"] = ":".join([*filter(None, entries), str(gate)])
+    return found
+
+
+def unseen(control: Control) -> list[str]:
+    """A line for each backend that was asked for by name and of which no call was seen."""
+    lines = []
+    for name, row in zip(BACKENDS, control["backend"], strict=False):
+        if not int(row["asked"]) or int(row["calls"]):
+            continue
+        why = (
+            "its library was loaded: the program took no memory of it, or its calls went past us"
+            " (bound by RTLD_DEEPBIND, or made inside the library)"
+            if int(row["loaded"])
+            else "its library never was: the program did not use the device, has the runtime and"
+            " driver linked statically, or opened it in a namespace of its own (dlmopen)"
+        )
+        lines.append(f"device {name} was asked for, and 0 calls of it were seen; {why}")
+    return lines

@@ -1,0 +1,410 @@
+"""Facts about a process that /proc tells: identity, mappings, memory, kind of program.
+
+Model: every function takes the pid as seen from here and reads one file; a process that is gone
+gives None or an empty answer, because it may go at any moment. Errors of permission are raised by
+`maps` only, where the caller has to tell them from absence. How much a process can make us read is
+bounded, and what the kernel reads from the process's own memory is read by a child: that may
+never end.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import os
+import re
+import signal
+import struct
+from dataclasses import dataclass
+
+from mem_parser.errors import MemError
+from mem_profiler.confined import child
+
+INIT_PIDNS_INODE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace that sees everything
+AT_SECURE = 23
+READ_MAX_BYTES = 64 << 20  # a process may have 65530 mappings, whose lines are some 100 bytes long
+ENVIRON_MAX_BYTES = 6 << 20  # the kernel's own bound for a program's arguments and environment
+MEMORY_LIMIT_S = 5.0  # for what the kernel reads from the memory of a process
+PF_EXITING = 4
+ARENA_BYTES = 64 << 20  # HEAP_MAX_SIZE of glibc's malloc on 64-bit machines
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One line of /proc/PID/maps. `device` is (major, minor); `line` is the text as it stood."""
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    device: tuple[int, int]
+    inode: int
+    path: str
+    line: bytes
+
+
+@dataclass(frozen=True)
+class Status:
+    """What /proc/PID/status says. Sizes in bytes, None where the kernel does not give them."""
+
+    uids: tuple[int, ...]
+    inner_pid: int
+    seccomp: bool
+    sizes: dict[str, int]
+
+
+def _read(pid: int | str, name: str) -> bytes | None:
+    try:
+        return _bounded(f"/proc/{pid}/{name}")
+    except OSError:
+        return None
+
+
+def _bounded(path: str) -> bytes:
+    """A file of /proc, cut behind its last whole line if it is too long. Raises OSError."""
+    with open(path, "rb", buffering=0) as file:
+        parts, size = [], 0
+        while size < READ_MAX_BYTES and (part := file.read(1 << 20)):
+            parts.append(part)
+            size += len(part)
+    data = b"".join(parts)
+    return data if size < READ_MAX_BYTES else data[: data.rfind(b"\n") + 1]
+
+
+def pids() -> list[int]:
+    """All processes visible here, in rising order."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the third on (state); empty when the process is gone."""
+    raw = _read(pid, "stat")
+    if raw is None:
+        return []
+    return raw[raw.rfind(b")") + 1 :].decode("ascii", "replace").split()
+
+
+def start_ticks(pid: int) -> int | None:
+    """Start time in clock ticks since boot (field 22); None when gone."""
+    fields = stat_fields(pid)
+    return int(fields[19]) if len(fields) > 19 else None
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended; a zombie counts as ended."""
+    fields = stat_fields(pid)
+    return not fields or fields[0] in ("Z", "X", "x")
+
+
+def is_ending(pid: int) -> bool:
+    """Whether the process has ended, or was killed and is about to."""
+    fields = stat_fields(pid)
+    if not fields or fields[0] in ("Z", "X", "x") or int(fields[6]) & PF_EXITING:
+        return True
+    words = status_words(pid)
+    pending = int(words.get("SigPnd", "0"), 16) | int(words.get("ShdPnd", "0"), 16)
+    return bool(pending >> (signal.SIGKILL - 1) & 1)
+
+
+def exit_code(pid: int) -> int | None:
+    """Wait status of a process not yet waited for (field 52); None where it cannot be known."""
+    fields = stat_fields(pid)
+    if len(fields) > 49 and fields[0] == "Z" and (code := int(fields[49])) > 0:
+        return code
+    return None
+
+
+def status_words(pid: int | str) -> dict[str, str]:
+    """The lines of /proc/PID/status as words; empty when gone."""
+    raw = _read(pid, "status") or b""
+    lines = raw.decode("utf-8", "replace").split("\n")  # a name may hold what else ends lines
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def status(pid: int) -> Status | None:
+    """/proc/PID/status; None when gone."""
+    pairs = status_words(pid)
+    if not pairs:
+        return None
+    sizes = {
+        name: int(value.split()[0]) * 1024
+        for name, value in pairs.items()
+        if value.endswith(" kB") and value.split()[0].isdigit()
+    }
+    return Status(
+        uids=tuple(int(word) for word in pairs.get("Uid", "").split()),
+        inner_pid=int(pairs.get("NSpid", str(pid)).split()[-1]),
+        seccomp=pairs.get("Seccomp", "0") not in ("", "0"),
+        sizes=sizes,
+    )
+
+
+def tracer(pid: int) -> int | None:
+    """The process that traces `pid`; None: none does, or it is gone or out of sight."""
+    found = re.search(rb"^TracerPid:\s+(\d+)", _read(pid, "status") or b"", re.MULTILINE)
+    return int(found[1]) or None if found else None
+
+
+def parse_maps(raw: bytes) -> list[Mapping]:
+    """The lines of a maps file; lines that make no sense are left out.
+
+    The kernel escapes line feeds in paths and nothing else that could pass for the end of a line.
+    """
+    found = []
+    for line in raw.split(b"\n"):
+        words = line.split(None, 5)
+        if len(words) < 5:
+            continue
+        try:
+            start, end = (int(word, 16) for word in words[0].split(b"-"))
+            major, minor = (int(word, 16) for word in words[3].split(b":"))
+            offset, inode = int(words[2], 16), int(words[4])
+            permissions = words[1].decode("ascii")
+        except ValueError:
+            continue
+        path = words[5].decode("utf-8", "surrogateescape") if len(words) > 5 else ""
+        found.append(Mapping(start, end, permissions, offset, (major, minor), inode, path, line))
+    return found
+
+
+def raw_maps(pid: int) -> bytes:
+    """/proc/PID/maps as it stands. Raises PermissionError; empty when the process is gone."""
+    try:
+        return _bounded(f"/proc/{pid}/maps")
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def maps(pid: int) -> list[Mapping]:
+    """Mappings of the process. Raises PermissionError; empty when it is gone."""
+    return parse_maps(raw_maps(pid))
+
+
+def exe(pid: int) -> str | None:
+    """Path of the program; None when gone, hidden, or a kernel thread."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except OSError:
+        return None
+
+
+def comm(pid: int) -> str:
+    """The process name; empty when gone."""
+    raw = _read(pid, "comm")
+    return raw.decode("utf-8", "replace").rstrip("\n") if raw else ""
+
+
+def pidns_inode(pid: int | str = "self") -> int | None:
+    """Inode of the pid namespace; None when it may not be seen."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+    except OSError:
+        return None
+
+
+def sees_all_processes() -> bool:
+    """Whether no process can hide from us: root in the first pid namespace."""
+    return os.geteuid() == 0 and pidns_inode() == INIT_PIDNS_INODE
+
+
+def is_secure_exec(pid: int) -> bool:
+    """Whether the program was started set-uid or with capabilities, where LD_PRELOAD is off."""
+    raw = _read(pid, "auxv") or b""
+    words = struct.unpack(f"={len(raw) // 8}Q", raw[: len(raw) // 8 * 8])
+    return any(
+        tag == AT_SECURE and value for tag, value in zip(words[::2], words[1::2], strict=False)
+    )
+
+
+def is_strange(pid: int) -> bool:
+    """Whether the process may arrange things that we see and its user could not do to us else."""
+    if os.geteuid() != 0:
+        return False  # whoever we may look into is ourselves
+    facts = status(pid)
+    if facts is None or any(uid != 0 for uid in facts.uids):
+        return True
+    try:
+        return not os.path.samefile(f"/proc/{pid}/ns/mnt", "/proc/self/ns/mnt")
+    except OSError:
+        return True
+
+
+def _first_of_environ(pid: int) -> bytes | None:
+    """What a program is started with is at most this long; a process may claim more."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read(ENVIRON_MAX_BYTES)
+    except OSError:
+        return None
+
+
+def _environ(pid: int) -> bytes | None:
+    if not is_strange(pid):
+        return _first_of_environ(pid)
+    try:
+        told = child.call(
+            lambda _: (_first_of_environ(pid) or b"").hex(), f"pid {pid}", MEMORY_LIMIT_S
+        )
+        return bytes.fromhex(str(told)) or None
+    except (MemError, ValueError):
+        return None
+
+
+def environment(pid: int) -> dict[str, str] | None:
+    """The environment the program started with; None when it may not be read."""
+    raw = _environ(pid)
+    if raw is None:
+        return None
+    pairs = (item.split(b"=", 1) for item in raw.split(b"\0") if b"=" in item)
+    return {
+        name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
+        for name, value in pairs
+    }
+
+
+def leak_suppressions(pid: int) -> str:
+    """The file that LSAN_OPTIONS of the process names for suppressions; empty: none, or unknown."""
+    options = (environment(pid) or {}).get("LSAN_OPTIONS", "")
+    found = re.search(r"(?:^|[:,\s])suppressions=(?:'([^']*)'|\"([^\"]*)\"|([^:,\s'\"]*))", options)
+    return next((text for text in found.groups() if text), "") if found else ""
+
+
+def rss_bytes(pid: int) -> int | None:
+    """Resident memory now; None when gone."""
+    raw = _read(pid, "statm")
+    words = raw.split() if raw else []
+    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else None
+
+
+def _smaps_sizes(raw: bytes, name: bytes) -> int:
+    pattern = rb"^" + name + rb":\s+(\d+) kB"
+    return sum(int(kb) * 1024 for kb in re.findall(pattern, raw, re.MULTILINE))
+
+
+@dataclass(frozen=True)
+class _Region:
+    """One mapping of /proc/PID/smaps with its resident bytes."""
+
+    mapping: Mapping
+    rss_bytes: int
+
+
+def _regions(raw: bytes) -> list[_Region]:
+    blocks = re.split(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", raw, flags=re.MULTILINE)
+    heads = [parse_maps(block.split(b"\n", 1)[0]) for block in blocks]
+    return [
+        _Region(head[0], _smaps_sizes(block, b"Rss"))
+        for head, block in zip(heads, blocks, strict=True)
+        if head
+    ]
+
+
+def _arena_rss(regions: list[_Region]) -> int:
+    """Resident bytes of glibc's thread arenas: each lies in 64 MiB of its own, of which the rest
+    may not be touched.
+    """
+    found = 0
+    for region, behind in itertools.pairwise([*regions, None]):
+        mapping = region.mapping if region is not None else None
+        if region is None or mapping is None or mapping.inode or mapping.path:
+            continue
+        size = mapping.end - mapping.start
+        rest = behind.mapping if behind is not None else None
+        reserved = (
+            rest is not None
+            and rest.start == mapping.end
+            and rest.permissions == "---p"
+            and (rest.end - mapping.start) % ARENA_BYTES == 0
+        )
+        if mapping.permissions == "rw-p" and not mapping.start % ARENA_BYTES:
+            found += region.rss_bytes if reserved or not size % ARENA_BYTES else 0
+    return found
+
+
+def _stack_rss(pid: int, regions: list[_Region]) -> int:
+    """Resident bytes of the main thread's stack, and of those that a thread's stack pointer is in,
+    where the kernel tells them.
+    """
+    pointers = sorted(stack_pointers(pid))
+
+    def holds_one(mapping: Mapping) -> bool:
+        at = bisect.bisect_left(pointers, mapping.start)
+        return at < len(pointers) and pointers[at] < mapping.end
+
+    return sum(
+        region.rss_bytes
+        for region in regions
+        if region.mapping.path == "[stack]" or holds_one(region.mapping)
+    )
+
+
+def stack_pointers(pid: int) -> list[int]:
+    """Where the stacks of waiting threads are; those that run just now are not known."""
+    found = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    for thread in threads:
+        words = (_read(f"{pid}/task/{thread}", "syscall") or b"").split()
+        if len(words) >= 3:
+            found.append(int(words[-2], 16))
+    return found
+
+
+def memory(pid: int) -> dict[str, int | None]:
+    """Memory totals in bytes under the names of the %header's `memory`; None where unknown."""
+    facts = status(pid)
+    sizes = facts.sizes if facts else {}
+    rollup = _read(pid, "smaps_rollup") or b""
+    regions = _regions(_read(pid, "smaps") or b"")
+    heap = sum(r.rss_bytes for r in regions if r.mapping.path == "[heap]")
+    return {
+        "rss_bytes": sizes.get("VmRSS"),
+        "peak_rss_bytes": sizes.get("VmHWM"),
+        "pss_bytes": _smaps_sizes(rollup, b"Pss") if rollup else None,
+        "anon_bytes": sizes.get("RssAnon"),
+        "file_bytes": sizes.get("RssFile"),
+        "shmem_bytes": sizes.get("RssShmem"),
+        "heap_bytes": heap if regions else None,
+        "arena_bytes": _arena_rss(regions) if regions else None,
+        "stack_bytes": _stack_rss(pid, regions) if regions else None,
+    }
+
+
+def python_version(paths: list[str], exe_path: str | None) -> str | None:
+    """Version of CPython ("3.11") by the names of mapped files and program; None: none."""
+    for path in paths:
+        name = os.path.basename(path).removesuffix(" (deleted)")
+        found = re.fullmatch(r"libpython(\d\.\d+)[a-z]*\.so.*", name)
+        if found:
+            return found.group(1)
+    found = re.fullmatch(r"python(\d\.\d+)[a-z]*(?:-dbg|-debug)?", os.path.basename(exe_path or ""))
+    return found.group(1) if found else None
+
+
+def pymalloc_active(pid: int) -> bool | None:
+    """Whether a CPython serves small objects from its own pools; None when that cannot be known."""
+    variables = environment(pid)
+    if variables is None:
+        return None
+    return variables.get("PYTHONMALLOC", "") not in ("malloc", "malloc_debug")
+
+
+def _monotonic_offset_ns(pid: int | str) -> int:
+    raw = _read(pid, "timens_offsets") or b""
+    for line in raw.split(b"\n"):
+        words = line.split()
+        if len(words) == 3 and words[0] in (b"monotonic", b"1"):
+            return int(words[1]) * 1_000_000_000 + int(words[2])
+    return 0
+
+
+def clock_offset_ns(pid: int) -> int:
+    """CLOCK_MONOTONIC of a process minus ours: not 0 only in a time namespace of its own."""
+    try:
+        if os.stat(f"/proc/{pid}/ns/time").st_ino == os.stat("/proc/self/ns/time").st_ino:
+            return 0
+    except OSError:
+        return 0
+    return _monotonic_offset_ns(pid) - _monotonic_offset_ns("self")

@@ -1,0 +1,86 @@
+"""Can the sampler enter a program? What its file says before it is started.
+
+Model: LD_PRELOAD works in a dynamically linked ELF program of our own machine that is not set-uid.
+A script is judged by its interpreter, and what cannot be read is left for the kernel to judge.
+Nothing of the program runs: its files are read, and only those that are regular.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+
+from mem_parser.errors import TargetUnsupported, UsageProblem
+from mem_parser.plainfile import open_plain
+from mem_profiler.process import elfhead
+
+INTERPRETERS_MAX = 5  # of scripts that name scripts; the kernel's own limit
+FIRST_LINE_BYTES = 256  # BINPRM_BUF_SIZE of the kernel
+
+
+def unsupported(path: str) -> str | None:
+    """Why the sampler cannot be preloaded into an ELF file ("is static..."); None: it can."""
+    try:
+        fd = open_plain(path)
+    except OSError:
+        return None
+    try:
+        head = elfhead.read(fd)
+    finally:
+        os.close(fd)
+    if head is None:
+        return None
+    if (head.file_class, head.machine) != elfhead.own_machine():
+        return "is built for another architecture"
+    if head.interpreter is None:
+        return "is statically linked, so nothing can be preloaded"
+    return None
+
+
+def _interpreter(path: str) -> str | None:
+    """The program that a script names in its first line."""
+    try:
+        fd = open_plain(path)
+    except OSError:
+        return None
+    try:
+        first = os.pread(fd, FIRST_LINE_BYTES, 0).split(b"\n", 1)[0]
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    words = [os.fsdecode(word) for word in first[2:].split()] if first.startswith(b"#!") else []
+    if len(words) > 1 and os.path.basename(words[0]) == "env":
+        named = next((word for word in words[1:] if not word.startswith("-")), "")
+        return shutil.which(named) or words[0]
+    return words[0] if words else None
+
+
+def judged_file(path: str) -> str:
+    """The ELF file that runs when ``path`` is started: itself, or a script's interpreter."""
+    for _ in range(INTERPRETERS_MAX):
+        script = _interpreter(path)
+        if script is None:
+            break
+        path = script
+    return path
+
+
+def check(name: str) -> str:
+    """The path of the program `name`. Raises UsageProblem (not to be found), TargetUnsupported."""
+    path = shutil.which(name)
+    if path is None:
+        what = "may not be executed" if os.path.exists(name) else "was not found"
+        raise UsageProblem(f"the program {name} {what}")
+    judged = judged_file(path)
+    try:
+        status = os.stat(judged)
+    except OSError:
+        return path
+    if status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid():
+        raise TargetUnsupported(f"{judged} is set-uid, where preloading is off")
+    reason = unsupported(judged)
+    if reason is not None:
+        raise TargetUnsupported(f"{judged} {reason}")
+    return path

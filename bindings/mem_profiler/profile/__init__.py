@@ -1,0 +1,1 @@
+"""From the tables of a segment to a profile."""

@@ -1,0 +1,245 @@
+"""From the tables of a segment to the records of a file.
+
+Model: a record is one (stack, size class) of one capture and domain. Stacks that were stored twice
+(two threads met, or a table level was full) become one; live rows are counted into the record they
+belong to, by time bucket of their birth and by thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mem_profiler.segment import collect, layout
+from mem_profiler.segment.collect import DeviceCounts, LiveBlocks, Sites, Stacks
+from mem_profiler.segment.file import Control, Segment, Words
+
+HOST_DOMAIN = 0
+
+
+@dataclass
+class LiveCounts:
+    """Sampled blocks in use at one moment, by site key (sorted, without capture and shard)."""
+
+    keys: Words
+    blocks: Words
+    bytes: Words
+
+
+@dataclass
+class Records:
+    """R records and their S stacks; columns as docs/heap-format.md has them.
+
+    `births` and `live_births` have shape (R, 8). `skipped` rows of the segment made no sense,
+    `newest_birth_s` is the birth of the youngest live block in seconds since the start.
+    """
+
+    stacks: Stacks
+    stack: NDArray[np.uint32]
+    sites: Sites
+    live_births: NDArray[np.uint32]
+    oldest_birth_s: NDArray[np.float64]
+    thread_record: NDArray[np.uint32]
+    thread_row: NDArray[np.uint32]
+    thread_blocks: Words
+    thread_bytes: Words
+    peak_blocks: Words | None = None
+    peak_bytes: Words | None = None
+    skipped: int = 0
+    newest_birth_s: float = 0.0
+
+    @property
+    def samples(self) -> int:
+        """Sampled allocations."""
+        return int(self.sites.alloc_blocks.sum())
+
+    def lost_stacks(self) -> dict[str, int]:
+        """Samples whose stack was lost, by cause; every cause is present."""
+        cause = (self.stacks.flags >> 8)[self.stack]
+        return {
+            name: int(self.sites.alloc_blocks[cause == number].sum())
+            for number, name in layout.STACK_LOST_NAMES.items()
+        }
+
+    def cut_stacks(self) -> int:
+        """Samples whose stack was cut at the depth limit."""
+        return int(self.sites.alloc_blocks[(self.stacks.flags & 1)[self.stack] != 0].sum())
+
+
+def _of_domain(sites: Sites, domain: int) -> Sites:
+    at = collect.domains(sites.keys) == domain
+    return Sites(
+        sites.keys[at],
+        sites.alloc_blocks[at],
+        sites.alloc_bytes[at],
+        sites.freed_blocks[at],
+        sites.freed_bytes[at],
+        sites.births[at],
+        sites.skipped,
+        None if sites.device is None else sites.device.pick(at),
+    )
+
+
+def _fingerprints(stacks: Stacks) -> NDArray[np.uint64]:
+    """64-bit content hashes of stacks: a sum of mixed (frame, position) words."""
+    position = np.arange(len(stacks.frames), dtype=np.uint64) - np.repeat(
+        stacks.first.astype(np.uint64), stacks.depth
+    )
+    words = stacks.frames ^ (position * np.uint64(0x9E3779B97F4A7C15))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
+    words ^= words >> np.uint64(31)
+    sums: NDArray[np.uint64] = np.add.reduceat(words, stacks.first)
+    return sums
+
+
+def merge_equal_stacks(stacks: Stacks) -> tuple[Stacks, NDArray[np.int64]]:
+    """The different stacks, and for every given one its index among them."""
+    if len(stacks.depth) == 0:
+        return stacks, np.empty(0, np.int64)
+    identity = np.rec.fromarrays(
+        [_fingerprints(stacks), stacks.depth, stacks.generation, stacks.flags]
+    )
+    _, chosen, inverse = np.unique(identity, return_index=True, return_inverse=True)
+    if len(chosen) == len(stacks.depth):
+        return stacks, np.arange(len(chosen))
+    depth = stacks.depth[chosen]
+    first = np.concatenate(([0], np.cumsum(depth, dtype=np.int64)))[:-1]
+    inner = np.arange(int(depth.sum())) - np.repeat(first, depth)
+    frames = stacks.frames[np.repeat(stacks.first[chosen], depth) + inner]
+    merged = Stacks(depth, stacks.flags[chosen], stacks.generation[chosen], first, frames)
+    return merged, np.asarray(inverse, np.int64).reshape(-1)
+
+
+def _sum_by(group: NDArray[np.int64], columns: Words, size: int) -> Words:
+    """Sum the rows of `columns` (n, c) into `size` groups."""
+    total = np.zeros((size, columns.shape[1]), np.uint64)
+    np.add.at(total, group, columns)
+    return total
+
+
+def _regroup(sites: Sites, group: NDArray[np.int64], size: int) -> Sites:
+    """Sites summed into `size` groups; keys are those of the first member."""
+    keys = np.zeros(size, np.uint64)
+    keys[group[::-1]] = sites.keys[::-1]
+    plain = np.column_stack(
+        [sites.alloc_blocks, sites.alloc_bytes, sites.freed_blocks, sites.freed_bytes]
+    )
+    total = _sum_by(group, plain, size)
+    births = _sum_by(group, sites.births, size)
+    device = None if sites.device is None else _regroup_device(sites.device, group, size)
+    return Sites(
+        keys, total[:, 0], total[:, 1], total[:, 2], total[:, 3], births, sites.skipped, device
+    )
+
+
+def _regroup_device(counts: DeviceCounts, group: NDArray[np.int64], size: int) -> DeviceCounts:
+    columns = (counts.alloc_taken, counts.freed_taken, counts.failed_blocks, counts.failed_bytes)
+    total = _sum_by(group, np.column_stack(columns), size)
+    return DeviceCounts(*(total[:, i] for i in range(4)))
+
+
+def _find(sorted_keys: Words, keys: Words) -> NDArray[np.int64]:
+    """Index of each key in `sorted_keys`, -1 where it is missing."""
+    if len(sorted_keys) == 0:
+        return np.full(len(keys), -1, np.int64)
+    at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return np.where(sorted_keys[at] == keys, at, -1).astype(np.int64)
+
+
+def _since(moments_ns: Words, start_ns: int) -> Words:
+    """Nanoseconds since the start; 0 for what seems earlier: births use the coarse clock."""
+    signed = (moments_ns - np.uint64(start_ns)).view(np.int64)
+    return np.maximum(signed, 0).view(np.uint64)
+
+
+def _count_live(
+    live: LiveBlocks, record: NDArray[np.int64], count: int, start_ns: int, ends_ns: list[int]
+) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+    """Live blocks by (record, bucket of birth), and the oldest birth of each record in seconds."""
+    since_ns = _since(live.birth_ns, start_ns)
+    bucket = np.minimum(
+        np.searchsorted(np.array(ends_ns, np.uint64), since_ns, side="right"), layout.BUCKETS - 1
+    )
+    births = np.bincount(record * layout.BUCKETS + bucket, minlength=count * layout.BUCKETS)
+    oldest = np.full(count, np.inf)
+    np.minimum.at(oldest, record, since_ns / 1e9)
+    oldest[np.isinf(oldest)] = np.nan
+    return births.reshape(count, layout.BUCKETS).astype(np.uint32), oldest
+
+
+def _by_thread(
+    live: LiveBlocks, record: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32], Words, Words]:
+    """Live blocks and bytes by (record, thread)."""
+    pair = record * layout.THREAD_ROWS + live.thread
+    pairs, inverse, blocks = np.unique(pair, return_inverse=True, return_counts=True)
+    size = np.zeros(len(pairs), np.uint64)
+    np.add.at(size, inverse.reshape(-1), live.size_bytes)
+    return (
+        (pairs // layout.THREAD_ROWS).astype(np.uint32),
+        (pairs % layout.THREAD_ROWS).astype(np.uint32),
+        blocks.astype(np.uint64),
+        size,
+    )
+
+
+def _peak_columns(
+    peak: LiveCounts, keys: Words, record_of_site: NDArray[np.int64], count: int
+) -> tuple[Words, Words]:
+    """The peak's counts by record."""
+    at = _find(keys, peak.keys)
+    known = at >= 0
+    columns = np.column_stack([peak.blocks, peak.bytes])[known]
+    total = _sum_by(record_of_site[at[known]], columns, count)
+    return total[:, 0], total[:, 1]
+
+
+def build(
+    segment: Segment, control: Control, peak: LiveCounts | None = None, domain: int = HOST_DOMAIN
+) -> Records:
+    """Read one domain of the latest capture of a segment. `peak` adds the peak columns."""
+    capture = control.number("capture_number")
+    source = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
+    sites = _of_domain(collect.read_sites(segment, control, capture, source), domain)
+    live = collect.read_live(segment, control, capture, source)
+    fresh = segment.control()  # stacks were stored before the sites that name them
+    ids, of_site = np.unique(collect.stack_ids(sites.keys), return_inverse=True)
+    stacks, of_id = merge_equal_stacks(collect.read_stacks(segment, fresh, ids))
+    stack_of_site = of_id[of_site.reshape(-1)]
+
+    # Class and domain tell the records of one stack apart.
+    rest = sites.keys >> np.uint64(layout.STACK_BITS)
+    identity = np.rec.fromarrays([stack_of_site, rest])
+    _, chosen, group = np.unique(identity, return_index=True, return_inverse=True)
+    group = np.asarray(group, np.int64).reshape(-1)
+    count = len(chosen)
+    grouped = _regroup(sites, group, count)
+
+    at = _find(sites.keys, live.site)
+    known = at >= 0
+    live = LiveBlocks(
+        live.site[known], live.size_bytes[known], live.birth_ns[known], live.thread[known]
+    )
+    record = group[at[known]]
+    slot = control.capture
+    ends = [int(end) for end in slot["bucket_end_ns"]]
+    start_ns = int(slot["start_ns"])
+    births, oldest = _count_live(live, record, count, start_ns, ends)
+    newest_ns = int(_since(live.birth_ns, start_ns).max(initial=0))
+    threads = _by_thread(live, record)
+    result = Records(
+        stacks,
+        stack_of_site[chosen].astype(np.uint32),
+        grouped,
+        births,
+        oldest,
+        *threads,
+        skipped=sites.skipped,
+        newest_birth_s=newest_ns / 1e9,
+    )
+    if peak is not None:
+        result.peak_blocks, result.peak_bytes = _peak_columns(peak, sites.keys, group, count)
+    return result

@@ -1,0 +1,1 @@
+"""The segment from outside: found, opened, given pages, read into arrays."""

@@ -1,0 +1,451 @@
+"""Read the tables of a segment into arrays: sites, live blocks, stacks, threads, modules.
+
+Model: the target goes on counting while we read, so the order of the copies matters. Freed
+counters are copied before allocated ones, so that in use (allocated - freed) is never negative;
+live rows come last. A site row counts only if it belongs to the wanted capture in both copies. Rows
+that are the same site (the shard bits of the key differ, or two threads inserted it at once) are
+merged here.
+
+Every number is untrusted. Rows whose counts or references make no sense are dropped, or pointed at
+a reserved stack, and counted; all checks are array operations, a million sites take about a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mem_profiler.segment import layout
+from mem_profiler.segment.file import Control, Level, Records, Segment, Words
+
+Ints = NDArray[np.int64]
+
+# No honest counter comes near these; sums of a million such rows still fit 64 bits.
+BLOCKS_MAX = 1 << 40
+BYTES_MAX = 1 << 43
+# Of one device site: a training loop takes gigabytes a step. Programs ask in vain for any size.
+DEVICE_BYTES_MAX = 1 << 52
+OWNERS_MASK = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which tables hold the sites and the live blocks of a kind of memory.
+
+    `counts` are the columns of a site row but for the births, the four that every kind has first;
+    `freed` those of them that are copied before the others.
+    """
+
+    sites: str
+    lost_sites: str
+    site_row: str
+    live: str
+    live_row: str
+    size: str
+    counts: tuple[str, ...]
+    freed: tuple[str, ...]
+
+
+COMMON = ("alloc_blocks", "alloc_bytes", "freed_blocks", "freed_bytes")
+HOST = Source(
+    "sites", "lost_sites", "mp_site_row", "live", "mp_live_row", "size_bytes",
+    COMMON, ("freed_blocks", "freed_bytes"),
+)  # fmt: skip
+DEVICES = Source(
+    "device_sites", "device_lost_sites", "mp_device_site_row",
+    "device_live", "mp_device_live_row", "asked_bytes",
+    (*COMMON, "alloc_taken_bytes", "freed_taken_bytes", "failed_blocks", "failed_bytes"),
+    ("freed_blocks", "freed_bytes", "freed_taken_bytes"),
+)  # fmt: skip
+
+
+@dataclass
+class DeviceCounts:
+    """What sites of device memory count beyond the common: one entry per site.
+
+    Taken bytes are what the device gave up for the sampled blocks, 0 where that is not known.
+    Failed blocks were refused; each is counted, sampled or not.
+    """
+
+    alloc_taken: Words
+    freed_taken: Words
+    failed_blocks: Words
+    failed_bytes: Words
+
+    def pick(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> DeviceCounts:
+        """The entries that `index` selects."""
+        return DeviceCounts(
+            self.alloc_taken[index],
+            self.freed_taken[index],
+            self.failed_blocks[index],
+            self.failed_bytes[index],
+        )
+
+
+@dataclass
+class Sites:
+    """Counts of one capture, one entry per (stack id, size class, domain), sorted by key.
+
+    `keys` are site keys without capture and shard; `births` has shape (n, 8); `skipped` rows
+    made no sense. `device` is None for the host.
+    """
+
+    keys: Words
+    alloc_blocks: Words
+    alloc_bytes: Words
+    freed_blocks: Words
+    freed_bytes: Words
+    births: Words
+    skipped: int = 0
+    device: DeviceCounts | None = None
+
+    @property
+    def live_blocks(self) -> Words:
+        """Sampled blocks in use."""
+        return self.alloc_blocks - self.freed_blocks
+
+    @property
+    def live_bytes(self) -> Words:
+        """Sampled bytes in use."""
+        return self.alloc_bytes - self.freed_bytes
+
+
+@dataclass
+class LiveBlocks:
+    """Live rows of one capture, in no order. `site` is a site key without capture and shard."""
+
+    site: Words
+    size_bytes: Words
+    birth_ns: Words
+    thread: NDArray[np.uint32]
+
+
+@dataclass
+class Stacks:
+    """Stacks back to back: stack i has `depth[i]` frames from `first[i]` on in `frames`.
+
+    `flags`: bit 0 cut at the depth limit, bit 1 ended early, bits 8-15 the lost cause (0: a real
+    stack).
+    """
+
+    depth: NDArray[np.uint32]
+    flags: NDArray[np.uint32]
+    generation: NDArray[np.uint32]
+    first: Ints
+    frames: Words
+
+
+@dataclass(frozen=True)
+class Module:
+    """One recorded module.
+
+    Addresses are those of the target; `last_generation` None: still loaded.
+    """
+
+    path: str
+    build_id: str
+    start: int
+    end: int
+    bias: int
+    exec: list[tuple[int, int, int]] = field(default_factory=list)
+    first_generation: int = 0
+    last_generation: int | None = None
+
+
+def capture_of(keys: Words) -> Words:
+    """The capture number in site keys."""
+    return (keys >> np.uint64(layout.CAPTURE_SHIFT)) & np.uint64(layout.CAPTURE_MASK)
+
+
+def stack_ids(keys: Words) -> Ints:
+    """The stack id in site keys."""
+    return (keys & np.uint64((1 << layout.STACK_BITS) - 1)).astype(np.int64)
+
+
+def domains(keys: Words) -> Words:
+    """The domain in site keys."""
+    return (keys >> np.uint64(layout.DOMAIN_SHIFT)) & np.uint64(layout.DOMAIN_MASK)
+
+
+def _of_capture(keys: Words, capture: int) -> NDArray[np.bool_]:
+    valid = (keys != 0) & (keys != np.uint64(layout.KEY_RECYCLING))
+    return np.asarray(valid & (capture_of(keys) == capture))
+
+
+def site_levels(control: Control, source: Source = HOST) -> list[Level]:
+    """All levels that hold sites: those of the table, then the reserved sites."""
+    lost = control.lost_level(source.lost_sites, source.site_row)
+    return control.levels(source.sites, source.site_row) + ([lost] if lost else [])
+
+
+def _merge(keys: Words, columns: Words) -> tuple[Words, Words]:
+    """Sum the rows of `columns` (n, c) that share a key; keys come out sorted."""
+    if len(keys) == 0:
+        return keys, columns
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    firsts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    if len(firsts) == len(keys):
+        return keys, columns[order]
+    return keys[firsts], np.add.reduceat(columns[order], firsts, axis=0)
+
+
+def _columns(source: Source, rows: Records, freed: Records) -> Words:
+    """(n, c + 8) array: the counts of the source in their order, then the births."""
+    width = len(source.counts)
+    table = np.empty((len(rows), width + layout.BUCKETS), np.uint64)
+    for i, name in enumerate(source.counts):
+        table[:, i] = (freed if name in source.freed else rows)[name]
+    table[:, width:] = rows["births"]
+    return table
+
+
+def _read_level(
+    segment: Segment, level: Level, capture: int, source: Source
+) -> tuple[Words, Words]:
+    dtype = layout.dtype(source.site_row)
+    early_keys = segment.keys(level)
+    used = _of_capture(early_keys, capture)
+    freed = segment.rows(level, dtype)
+    keys = segment.keys(level)
+    rows = segment.rows(level, dtype)
+    now_used = _of_capture(keys, capture)
+    # A row that was claimed between the copies had freed nothing of this capture in the first.
+    freed[~used | (early_keys != keys)] = 0
+    at = np.flatnonzero(now_used)
+    return keys[at] & np.uint64(layout.SITE_MASK), _columns(source, rows[at], freed[at])
+
+
+def _within(freed: Words, whole: Words, all_freed: NDArray[np.bool_]) -> Words:
+    """Blocks and bytes are counters of their own: when no block is left, no byte is."""
+    return np.where(all_freed, whole, np.minimum(freed, whole))
+
+
+def read_sites(segment: Segment, control: Control, capture: int, source: Source = HOST) -> Sites:
+    """All sites of `capture`."""
+    parts = [_read_level(segment, level, capture, source) for level in site_levels(control, source)]
+    counts = len(source.counts)
+    width = counts + layout.BUCKETS
+    keys = np.concatenate([part[0] for part in parts] or [np.empty(0, np.uint64)])
+    table = np.concatenate([part[1] for part in parts] or [np.empty((0, width), np.uint64)])
+    # Freed counts are cut below; the others are believed only as far as an honest one could come.
+    most = BYTES_MAX if source is HOST else DEVICE_BYTES_MAX
+    sane = (table[:, 0] <= BLOCKS_MAX) & (table[:, 1] <= most)
+    if source is not HOST:
+        sane &= (table[:, 4] <= most) & (table[:, 6] <= BLOCKS_MAX)
+        table[:, 7] = np.minimum(table[:, 7], np.uint64(DEVICE_BYTES_MAX))
+    sane &= (table[:, 0] > 0) | ((table[:, 1] == 0) & (table[:, 2] == 0))
+    keys, table = _merge(keys[sane], table[sane])
+    some = table[:, 0] > 0
+    if source is not HOST:
+        some |= table[:, 6] > 0
+    keys, table = keys[some], table[some]
+    freed_blocks = np.minimum(table[:, 2], table[:, 0])
+    all_freed = freed_blocks == table[:, 0]
+    return Sites(
+        keys=keys,
+        alloc_blocks=table[:, 0].copy(),
+        alloc_bytes=table[:, 1].copy(),
+        freed_blocks=freed_blocks,
+        freed_bytes=_within(table[:, 3], table[:, 1], all_freed),
+        births=np.minimum(table[:, counts:], np.uint64(0xFFFFFFFF)),
+        skipped=int(np.count_nonzero(~sane)),
+        device=None if source is HOST else _device_counts(table, all_freed),
+    )
+
+
+def _device_counts(table: Words, all_freed: NDArray[np.bool_]) -> DeviceCounts:
+    freed = _within(table[:, 5], table[:, 4], all_freed)
+    return DeviceCounts(table[:, 4].copy(), freed, table[:, 6].copy(), table[:, 7].copy())
+
+
+UNPACKED = np.dtype(
+    [("size_bytes", "<u8"), ("birth_ns", "<u8"), ("site_key", "<u8"), ("thread", "<u4")]
+)
+
+
+def _unpacked(packed: Records, start_ns: int) -> Records:
+    """Live rows of the host as columns. Births are the low bits of a count of 2^22 ns: what lies
+    nearer than 2^31 of them to the capture's start is told right, 104 days.
+    """
+    rows = np.empty(len(packed), UNPACKED)
+    rows["size_bytes"] = packed["size_thread"] & np.uint64((1 << layout.LIVE_SIZE_BITS) - 1)
+    rows["thread"] = packed["size_thread"] >> np.uint64(layout.LIVE_SIZE_BITS)
+    rows["site_key"] = packed["site_key"]
+    start = start_ns >> layout.LIVE_BIRTH_SHIFT
+    since = (packed["birth"] - np.uint32(start & 0xFFFFFFFF)).view(np.int32).astype(np.int64)
+    moment = np.maximum(since + start, 0).astype(np.uint64)
+    rows["birth_ns"] = moment << np.uint64(layout.LIVE_BIRTH_SHIFT)
+    return rows
+
+
+def read_live(
+    segment: Segment, control: Control, capture: int, source: Source = HOST
+) -> LiveBlocks:
+    """Live rows of `capture`. A row that changed hands between two looks at its key is left out."""
+    parts: list[Records] = []
+    dtype = layout.dtype(source.live_row)
+    for level in control.levels(source.live, source.live_row):
+        keys = segment.keys(level)
+        if not keys.any():
+            continue
+        rows = segment.rows(level, dtype)
+        if source is HOST:
+            rows = _unpacked(rows, int(control.capture["start_ns"]))
+        settled = (keys != 0) & (keys & np.uint64(1) == 0) & (segment.keys(level) == keys)
+        settled &= _of_capture(rows["site_key"], capture)
+        settled &= rows[source.size] <= (BYTES_MAX if source is HOST else DEVICE_BYTES_MAX)
+        settled &= rows["thread"] < layout.THREAD_ROWS
+        if source is not HOST:
+            settled &= rows["state"] & np.uint64(OWNERS_MASK) != 0
+        parts.append(rows[settled])
+    rows = np.concatenate(parts) if parts else np.empty(0, UNPACKED if source is HOST else dtype)
+    return LiveBlocks(
+        site=rows["site_key"] & np.uint64(layout.SITE_MASK),
+        size_bytes=rows[source.size].astype(np.uint64),
+        birth_ns=rows["birth_ns"].astype(np.uint64),
+        thread=rows["thread"].astype(np.uint32),
+    )
+
+
+def _arena(segment: Segment, control: Control) -> Words:
+    used = min(control.number("arena_cursor"), control.number("arena_bytes"))
+    start = control.number("arena_offset")
+    if start % 8 or not 0 < start <= control.limit_bytes:
+        return np.empty(0, np.uint64)
+    used = min(used, control.limit_bytes - start) // 8 * 8
+    return segment.read(start, used).view(np.uint64)
+
+
+def read_stacks(segment: Segment, control: Control, ids: Ints) -> Stacks:
+    """The stacks with the given ids (arena offset / 8; below 16: a lost cause), in that order.
+    A lost stack has the one frame 1; so has a record outside the arena or not published.
+    """
+    arena = _arena(segment, control)
+    words = layout.STACK.itemsize // 8
+    real = (ids >= layout.STACK_LOST_MAX) & (ids + words <= len(arena))
+    at = np.where(real, ids, 0)
+    heads = np.zeros(len(ids), layout.STACK)
+    if len(arena) >= words:
+        index = at[:, None] + np.arange(words)
+        heads = np.ascontiguousarray(arena[index]).view(layout.STACK).reshape(-1)
+    depth = heads["depth"].astype(np.int64)
+    real &= (heads["hash"] != 0) & (depth > 0) & (depth <= layout.DEPTH_MAX)
+    real &= at + words + depth <= len(arena)
+    real &= _apart(at, np.where(real, words + depth, 0))
+    depth = np.where(real, depth, 1)
+    first = np.concatenate(([0], np.cumsum(depth)))[:-1].astype(np.int64)
+    frames = np.ones(int(depth.sum()), np.uint64)
+    inner = np.arange(len(frames)) - np.repeat(first, depth)
+    source = np.repeat(np.where(real, at + words, -1), depth)
+    known = source >= 0
+    frames[known] = arena[(source + inner)[known]]
+    cause = np.where(ids < layout.STACK_LOST_MAX, ids, layout.STACK_UNREADABLE)
+    flags = np.where(real, heads["truncated"].astype(np.int64) & 3, cause << 8)
+    return Stacks(
+        depth=depth.astype(np.uint32),
+        flags=flags.astype(np.uint32),
+        generation=np.where(real, heads["generation"], 0).astype(np.uint32),
+        first=first,
+        frames=frames,
+    )
+
+
+def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
+    """Which records begin where no record before them is: records lie back to back, and forged ones
+    that overlap would stand for more memory than there is. `at` may come in any order.
+    """
+    order = np.argsort(at, kind="stable")
+    ends = np.maximum.accumulate((at + length)[order])
+    apart = np.ones(len(at), np.bool_)
+    apart[order[1:]] = at[order[1:]] >= ends[:-1]
+    return np.asarray(apart | (length == 0))
+
+
+def read_threads(segment: Segment, control: Control) -> list[tuple[int, str]]:
+    """(tid, name) of every recorded thread, by row. Row 0 stands for all that had no row."""
+    size = layout.THREAD.itemsize
+    count = min(control.number("thread_count") + 1, control.rows("thread_rows", layout.THREAD_ROWS))
+    count = min(count, control.number("threads_reserved_bytes") // size)
+    offset = control.number("threads_offset")
+    if not 0 < offset <= control.limit_bytes - count * size:
+        return []
+    rows = segment.read(offset, count * size).view(layout.THREAD)
+    return [(int(row["tid"]), layout.text(row["name"])) for row in rows]
+
+
+def _module(row: np.void) -> Module | None:
+    start, end = int(row["start"]), int(row["end"])
+    count = min(int(row["exec_ranges"]), len(row["exec"]))
+    ranges = [
+        (int(part["start"]), int(part["end"]), int(part["file_offset"]))
+        for part in row["exec"][:count]
+    ]
+    if int(row["published"]) != 1 or start >= end or any(a >= b for a, b, _ in ranges):
+        return None
+    raw = bytes(row["path"])
+    last = int(row["last_generation"])
+    return Module(
+        path=layout.text(raw),
+        build_id=bytes(row["build_id"])[: min(int(row["build_id_bytes"]), 32)].hex(),
+        start=start,
+        end=end,
+        bias=int(row["bias"]),
+        exec=ranges,
+        first_generation=int(row["first_generation"]),
+        last_generation=None if last == 0xFFFFFFFF else last,
+    )
+
+
+def read_modules(segment: Segment, control: Control) -> list[Module]:
+    """All published modules that make sense, in the order they were recorded."""
+    size = layout.MODULE.itemsize
+    count = min(control.number("module_count"), control.rows("module_rows", layout.MODULE_ROWS))
+    count = min(count, control.number("modules_reserved_bytes") // size)
+    offset = control.number("modules_offset")
+    if not 0 < offset <= control.limit_bytes - count * size:
+        return []
+    rows = segment.read(offset, count * size).view(layout.MODULE)
+    return [module for row in rows if (module := _module(row)) is not None]
+
+
+@dataclass
+class QuickCounts:
+    """What one quick reading of the site counters gives: rows in use, and all sampled allocations.
+
+    Rows of one site are not merged; frees may run a moment ahead and are cut at the allocations.
+    """
+
+    keys: Words
+    blocks: Words
+    bytes: Words
+    samples: int
+
+
+def read_quick(segment: Segment, control: Control, capture: int) -> QuickCounts:
+    """Live counts of the host, read in one pass, for time series and progress."""
+    parts: list[tuple[Words, Words, Words]] = []
+    samples = 0
+    for level in site_levels(control):
+        keys = segment.keys(level)
+        at = np.flatnonzero(_of_capture(keys, capture))
+        if len(at) == 0:
+            continue
+        rows = segment.rows(level, layout.SITE_ROW)[at]
+        sane = (rows["alloc_blocks"] <= BLOCKS_MAX) & (rows["alloc_bytes"] <= BYTES_MAX)
+        samples += int(rows["alloc_blocks"][sane].sum())
+        sane &= rows["alloc_blocks"] > rows["freed_blocks"]
+        rows, at = rows[sane], at[sane]
+        size = rows["alloc_bytes"] - np.minimum(rows["freed_bytes"], rows["alloc_bytes"])
+        parts.append(
+            (
+                keys[at] & np.uint64(layout.SITE_MASK),
+                rows["alloc_blocks"] - rows["freed_blocks"],
+                size,
+            )
+        )
+    empty = np.empty(0, np.uint64)
+    columns = [np.concatenate([part[i] for part in parts] or [empty]) for i in range(3)]
+    return QuickCounts(columns[0], columns[1], columns[2], samples)

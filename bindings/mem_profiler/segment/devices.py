@@ -1,0 +1,218 @@
+"""Device memory in a segment: its domains, a quick count of each, and the program's marks.
+
+Model: a domain is a row of struct mp_domain; its number stands in the site keys of the device
+tables, which `collect` reads like the host's. Marks lie in a ring that keeps the latest ones; a
+`MarkLog` copies what came since its last look, so that a long capture keeps more than the ring.
+
+Every text was written by the target: names become parts of file names, so they are checked, and a
+name that was taken before gets its number behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from mem_profiler.segment import collect, layout
+from mem_profiler.segment.file import Control, Records, Segment, Words
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+# Marks kept in memory and in a file; more than this are counted as lost, the oldest first.
+MARKS_MAX = 20_000
+RING_ROWS_MAX = 4096  # MARK_ROWS_MAX of sampler/core/table.c
+
+
+@dataclass(frozen=True)
+class Actual:
+    """Used and total bytes of a whole device, at a moment of the target's CLOCK_MONOTONIC.
+
+    `tracked_bytes` is what the domain's blocks held at that moment, by estimate.
+    """
+
+    used_bytes: int
+    total_bytes: int
+    tracked_bytes: int
+    at_ns: int
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One kind of memory of one device. Calls are counted while captures run, sampled or not."""
+
+    number: int
+    name: str
+    family: str
+    device: int | None
+    kind: str
+    last_capture: int
+    alloc_calls: int
+    failed_calls: int
+    freed_calls: int
+    actual: Actual | None
+    reserved_bytes: int
+    reserved_peak_bytes: int
+
+
+def _actual(row: np.void) -> Actual | None:
+    used, total = int(row["actual_used_bytes"]), int(row["actual_total_bytes"])
+    tracked, at_ns = int(row["actual_tracked_bytes"]), int(row["actual_ns"])
+    sane = at_ns > 0 and max(used, total, tracked) <= collect.DEVICE_BYTES_MAX
+    return Actual(used, total, tracked, at_ns) if sane else None
+
+
+def _name(raw: bytes, number: int, taken: set[str]) -> str:
+    name = layout.text(raw)
+    if not NAME.fullmatch(name) or name == "host":
+        name = "domain"
+    if name == "domain" or name in taken:
+        name = f"{name[:50]}-{number}"
+    return name
+
+
+def read_domains(segment: Segment, control: Control) -> list[Domain]:
+    """All domains that the process has used so far, by number."""
+    size = layout.DOMAIN.itemsize
+    offset = control.number("domains_offset")
+    count = min(control.number("domains_reserved_bytes") // size, layout.DOMAIN_ROWS)
+    if not 0 < offset <= control.limit_bytes - count * size:
+        return []
+    found: list[Domain] = []
+    rows = segment.read(offset, count * size).view(layout.DOMAIN)
+    for number, row in enumerate(rows):
+        if number == 0 or int(row["key"]) == 0 or int(row["published"]) != 1:
+            continue
+        device = int(row["device"])
+        found.append(
+            Domain(
+                number=number,
+                name=_name(bytes(row["name"]), number, {domain.name for domain in found}),
+                family=layout.text(row["family"]),
+                device=device if device >= 0 else None,
+                kind=layout.MEMORY_KINDS.get(int(row["kind"]), "device"),
+                last_capture=int(row["last_capture"]),
+                alloc_calls=int(row["alloc_calls"]),
+                failed_calls=int(row["failed_calls"]),
+                freed_calls=int(row["freed_calls"]),
+                actual=_actual(row),
+                reserved_bytes=max(0, int(row["reserved_bytes"])),
+                reserved_peak_bytes=min(int(row["reserved_peak_bytes"]), collect.BYTES_MAX),
+            )
+        )
+    return found
+
+
+def used_in(domains: list[Domain], capture: int) -> list[Domain]:
+    """The domains in which something happened during a capture."""
+    return [domain for domain in domains if domain.last_capture == capture]
+
+
+@dataclass
+class DomainCounts:
+    """Blocks in use of one domain, by site key; and all its sampled allocations and refusals."""
+
+    keys: Words
+    blocks: Words
+    bytes: Words
+    taken: Words
+    samples: int
+    failed: int
+
+
+_NONE = np.empty(0, np.uint64)
+NO_COUNTS = DomainCounts(_NONE, _NONE, _NONE, _NONE, 0, 0)
+
+
+def read_quick(segment: Segment, control: Control, capture: int) -> dict[int, DomainCounts]:
+    """The counts of every domain of a capture that has sites, by its number."""
+    sites = collect.read_sites(segment, control, capture, collect.DEVICES)
+    counts = sites.device
+    if counts is None:
+        return {}
+    domains = collect.domains(sites.keys)
+    found = {}
+    for number in np.unique(domains).tolist():
+        mine = domains == number
+        live = mine & (sites.live_blocks > 0)
+        found[number] = DomainCounts(
+            keys=sites.keys[live],
+            blocks=sites.live_blocks[live],
+            bytes=sites.live_bytes[live],
+            taken=(counts.alloc_taken - counts.freed_taken)[live],
+            samples=int(sites.alloc_blocks[mine].sum()),
+            failed=int(counts.failed_blocks[mine].sum()),
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A mark of the program. Times are CLOCK_MONOTONIC; `thread` is a row of the thread table."""
+
+    time_ns: int
+    id: int
+    thread: int
+    kind: str
+    domain: str
+    text: str
+
+
+class MarkLog:
+    """The marks of one capture, copied from the ring at every look."""
+
+    def __init__(self) -> None:
+        self.marks: list[Mark] = []
+        self.lost = 0
+        self._capture = 0
+        self._next = 0
+
+    def update(self, segment: Segment, control: Control) -> None:
+        """Take what came since the last look."""
+        capture = control.number("capture_number")
+        if capture != self._capture:
+            self._capture, self.marks, self.lost = capture, [], 0
+            self._next = int(control["marks_before"][capture & 1])
+        total = control.number("mark_count")
+        rows = _ring(segment, control)
+        first = max(self._next, total - len(rows))
+        if not 0 <= first <= total:
+            return
+        numbers = np.uint64(first) + np.arange(total - first, dtype=np.uint64)
+        taken = rows[numbers % np.uint64(max(1, len(rows)))] if len(rows) else rows[:0]
+        fresh = taken[taken["sequence"] == numbers[: len(taken)] + np.uint64(1)]
+        start_ns = int(control.capture["start_ns"])
+        found = [_mark(row) for row in fresh]
+        self.lost += total - self._next - len(found)
+        self.marks += [mark for mark in found if mark.time_ns >= start_ns]
+        self._next = total
+        if len(self.marks) > MARKS_MAX:
+            self.lost += len(self.marks) - MARKS_MAX
+            del self.marks[: len(self.marks) - MARKS_MAX]
+
+
+def _ring(segment: Segment, control: Control) -> Records:
+    """A copy of the ring; rows that were written to meanwhile have a sequence of 0."""
+    size = layout.MARK.itemsize
+    rows = control.number("mark_rows")
+    offset = control.number("marks_offset")
+    reserved = control.number("marks_reserved_bytes")
+    if rows & (rows - 1) or rows > RING_ROWS_MAX or rows * size > reserved:
+        return np.empty(0, layout.MARK)
+    if not 0 < offset <= control.limit_bytes - rows * size:
+        return np.empty(0, layout.MARK)
+    ring = segment.read(offset, rows * size).view(layout.MARK)
+    again = segment.read(offset, rows * size).view(layout.MARK)
+    ring["sequence"][ring["sequence"] != again["sequence"]] = 0
+    return ring
+
+
+def _mark(row: np.void) -> Mark:
+    return Mark(
+        time_ns=int(row["time_ns"]),
+        id=int(row["id"]),
+        thread=int(row["thread"]),
+        kind=layout.MARK_KINDS.get(int(row["kind"]), "point"),
+        domain=layout.text(row["domain"]),
+        text=layout.text(row["text"]),
+    )

@@ -1,0 +1,217 @@
+"""Find the segment of a running process through its mappings.
+
+Model: a process maps the segment it writes to, so /proc/PID/maps names it. The mapped file itself
+is opened (/proc/PID/map_files, or under /proc/PID/root, where the path means what it means to the
+process), and is believed only if it is a regular file with the device and inode of the mapping, the
+owner is the process's user, and the header carries the process's own pid and start time. A fork
+child that is not followed maps its parent's segment and fails that last test.
+
+What the process has mapped under that name may be anything: another user's is looked at by a child
+first (`foreign`), since even that may never end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+
+from mem_parser.errors import (
+    MemError,
+    NoSampler,
+    PermissionDenied,
+    ProcessGone,
+    TargetError,
+    TargetUnsupported,
+)
+from mem_profiler.confined import child
+from mem_profiler.process import foreign, procfs, program
+from mem_profiler.process.procfs import Mapping
+from mem_profiler.segment import bound
+from mem_profiler.segment.file import Control, Segment
+from mem_profiler.segment.folders import FILE, FOLDER
+
+
+def segment_mappings(mappings: Iterable[Mapping]) -> list[Mapping]:
+    """The mappings that by their names are segments, each file once."""
+    found: dict[tuple[tuple[int, int], int], Mapping] = {}
+    for mapping in mappings:
+        path = mapping.path.removesuffix(" (deleted)")
+        folder, name = os.path.split(path)
+        if FILE.fullmatch(name) and FOLDER.fullmatch(os.path.basename(folder)):
+            found.setdefault((mapping.device, mapping.inode), mapping)
+    return list(found.values())
+
+
+def _open_mapped(pid: int, mapping: Mapping, *, writable: bool) -> Segment:
+    """Open a mapped segment. Raises OSError, MemError."""
+    if mapping.path.endswith(" (deleted)"):
+        raise NoSampler(f"the segment of pid {pid} was removed while it was in use")
+    if not mapping.permissions.startswith("rw") or not mapping.permissions.endswith("s"):
+        # Only who may write to a file can map it so: we write to none that the process could not.
+        raise NoSampler(f"pid {pid} has mapped {mapping.path}, and not as a sampler does")
+    fd = foreign.open_mapped(pid, mapping, os.O_RDWR if writable else os.O_RDONLY)
+    segment = Segment(fd, mapping.path, writable=writable)
+    try:
+        facts = procfs.status(pid)
+        if facts is None:
+            raise ProcessGone(f"pid {pid} has ended")
+        if os.fstat(segment.fd).st_uid not in (*facts.uids, 0):
+            raise PermissionDenied(f"the segment of pid {pid} belongs to another user")
+    except BaseException:
+        segment.close()
+        raise
+    return segment
+
+
+def _named_for_another(pid: int, mapping: Mapping) -> bool:
+    """Whether the file's name says that it is another process's: that of a parent by fork."""
+    facts = procfs.status(pid)
+    return facts is not None and not os.path.basename(mapping.path).startswith(
+        f"{facts.inner_pid}-"
+    )
+
+
+def _belongs(control: Control, pid: int) -> bool:
+    facts = procfs.status(pid)
+    ticks = control.number("start_ticks")
+    return (
+        facts is not None
+        and control.number("pid") == facts.inner_pid
+        and ticks in (0, procfs.start_ticks(pid))
+    )
+
+
+def open_process(pid: int, *, writable: bool = True) -> Segment:
+    """The segment of a running process.
+
+    Raises ProcessGone, PermissionDenied, NoSampler, TargetUnsupported with what can be done.
+    """
+    if not procfs.stat_fields(pid):
+        raise ProcessGone(f"there is no process {pid}")
+    if procfs.is_gone(pid):
+        raise ProcessGone(f"pid {pid} has ended", hint=f"mem_profiler recover {pid}")
+    try:
+        mappings = procfs.maps(pid)
+    except PermissionError:
+        raise _denied(pid) from None
+    inherited = False
+    trouble: MemError | None = None
+    for mapping in segment_mappings(mappings):
+        if _named_for_another(pid, mapping):
+            inherited = True
+            continue
+        try:
+            segment = _open_mapped(pid, mapping, writable=writable)
+        except PermissionError:
+            raise _denied(pid) from None
+        except OSError as error:
+            trouble = NoSampler(f"cannot open the segment of pid {pid}: {error.strerror}")
+            continue
+        except MemError as error:
+            trouble = error
+            continue
+        if _belongs(segment.control(), pid):
+            segment.reserve_max_bytes = bound.of_process(pid)
+            return segment
+        segment.close()
+        inherited = True
+    if trouble is not None:
+        raise trouble
+    raise _without(pid, inherited)
+
+
+def _denied(pid: int) -> MemError:
+    facts = procfs.status(pid)
+    owner = f" of uid {facts.uids[0]}" if facts and facts.uids else ""
+    return PermissionDenied(
+        f"pid {pid} is a process{owner} that this user may not look into",
+        hint="run mem_profiler as root or as that user",
+    )
+
+
+def _without(pid: int, inherited: bool) -> MemError:
+    name = procfs.comm(pid) or "?"
+    if inherited:
+        return NoSampler(
+            f"pid {pid} ({name}) is a forked child, and children are not followed",
+            hint=f"mem_profiler attach {pid}, or start with MEM_PROFILER_FOLLOW_FORK=1",
+        )
+    exe = procfs.exe(pid)
+    if exe is None:
+        return NoSampler(f"pid {pid} ({name}) is no program that a sampler could be in")
+    reason = _unsupported(pid)
+    if reason is None and procfs.is_secure_exec(pid):
+        reason = "runs set-uid or with capabilities, where preloading is off"
+    if reason is not None:
+        return TargetUnsupported(f"pid {pid} ({exe}) {reason}")
+    return NoSampler(
+        f"pid {pid} ({name}) runs without the sampler",
+        hint=f"mem_profiler attach {pid} puts it in; mem_profiler run -- {exe} ... starts with it",
+    )
+
+
+def _unsupported(pid: int) -> str | None:
+    """Why the sampler cannot be in that program; None: it can, or its file cannot be read."""
+    with contextlib.suppress(MemError):
+        told = child.call(
+            lambda _: program.unsupported(f"/proc/{pid}/exe"), f"pid {pid}", foreign.LIMIT_S
+        )
+        return None if told is None else str(told)
+    return None
+
+
+def running() -> Iterator[tuple[int, Segment]]:
+    """Every process here that has a segment of its own, opened to read; hidden ones left out."""
+    for pid in procfs.pids():
+        with contextlib.suppress(PermissionError):
+            raw = procfs.raw_maps(pid)
+            if b"/mem_profiler." not in raw:
+                continue
+            for mapping in segment_mappings(procfs.parse_maps(raw)):
+                try:
+                    segment = _open_mapped(pid, mapping, writable=False)
+                except (OSError, MemError):
+                    continue
+                if _belongs(segment.control(), pid):
+                    yield pid, segment
+                    break
+                segment.close()
+
+
+def mapped_inodes() -> dict[tuple[int, int], int]:
+    """(device, inode) of all mapped segments that can be seen -> a pid that maps it."""
+    found: dict[tuple[int, int], int] = {}
+    for pid in procfs.pids():
+        with contextlib.suppress(PermissionError):
+            raw = procfs.raw_maps(pid)
+            if b"/mem_profiler." in raw:
+                for mapping in segment_mappings(procfs.parse_maps(raw)):
+                    found[(os.makedev(*mapping.device), mapping.inode)] = pid
+    return found
+
+
+def name_and_close(segment: Segment) -> str:
+    """The process name in a segment, which is not needed any more."""
+    with segment:
+        return segment.control().text("comm")
+
+
+def the_only_process() -> int:
+    """The pid of the only process with a sampler.
+
+    Raises NoSampler, or TargetError when there are several.
+    """
+    candidates = [(pid, name_and_close(segment)) for pid, segment in running()]
+    if not candidates:
+        raise NoSampler(
+            "no process with a sampler was found",
+            hint="mem_profiler run -- PROG ARGS starts one, -p PID attaches to one",
+        )
+    if len(candidates) > 1:
+        names = ", ".join(f"{pid} ({name})" for pid, name in candidates[:20])
+        raise TargetError(
+            f"{len(candidates)} processes have a sampler: {names}",
+            hint=f"choose one with -p {candidates[0][0]}, or take them all with --all",
+        )
+    return candidates[0][0]

@@ -1,0 +1,157 @@
+"""Segments as files: which of them are of processes that are gone, and removing those.
+
+Model: a segment outlives its process. It is dead when its process is gone or no longer maps it
+(exec starts a new one). Where the process could be hidden from us in another pid namespace, the
+segment counts as alive. Another user can fill his folder with as many files as he likes, so
+every look at all of them is bounded: the latest count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mem_parser.errors import MemError
+from mem_profiler.process import procfs
+from mem_profiler.segment import discovery, folders, layout
+from mem_profiler.segment.file import Control, Segment
+from mem_profiler.segment.folders import UserFolder
+
+# A process that has just started may have made its file and not yet mapped it.
+SETTLE_S = 2.0
+FILES_MAX = 2000  # of one user that are opened by one look
+
+
+@dataclass
+class Found:
+    """A segment and what is known of its process. `pid` is as seen from here; None: not visible.
+
+    `uid` is the user in whose private folder it lies.
+    """
+
+    pid: int | None
+    path: str
+    control: Control
+    alive: bool
+    uid: int
+    inode: int
+    held_bytes: int
+
+    @property
+    def captured(self) -> bool:
+        """Whether any capture was started in it."""
+        return self.control.number("capture_number") > 0
+
+    @property
+    def written(self) -> bool:
+        """Whether its last capture is in a file, or there was none."""
+        return self.control.number("written_capture") == self.control.number("capture_number")
+
+
+def _is_alive(control: Control, status: os.stat_result, mapped: bool) -> bool:
+    if control.number("state") == layout.STATE_EXITED or mapped:
+        return mapped
+    if time.time() - status.st_mtime < SETTLE_S and control.number("capture_number") == 0:
+        return _process_there(control) is not False
+    if control.number("pidns_inode") != procfs.pidns_inode():
+        return not procfs.sees_all_processes()
+    pid = control.number("pid")
+    if _process_there(control) is False:
+        return False
+    try:
+        return not procfs.raw_maps(pid) and not procfs.is_gone(pid)
+    except PermissionError:
+        return True
+
+
+def _process_there(control: Control) -> bool | None:
+    """Whether a process with that pid and start time exists; None where it could be hidden."""
+    if control.number("pidns_inode") != procfs.pidns_inode():
+        return None
+    pid = control.number("pid")
+    return not procfs.is_gone(pid) and control.number("start_ticks") in (0, procfs.start_ticks(pid))
+
+
+def in_folders(
+    places: Iterable[UserFolder] | None = None, most: int | None = FILES_MAX
+) -> list[Found]:
+    """Segment files that may be read, dead and alive; of each user `most`, of each folder the
+    latest.
+    """
+    mapped = discovery.mapped_inodes()
+    found = []
+    looked: dict[int, int] = {}
+    for folder in places if places is not None else folders.everywhere():
+        left = None if most is None else most - looked.get(folder.uid, 0)
+        names = folder.files()[:left]
+        looked[folder.uid] = looked.get(folder.uid, 0) + len(names)
+        for name in names:
+            with contextlib.suppress(OSError, MemError):
+                found.append(_look(folder, name, mapped))
+    return found
+
+
+def _look(folder: UserFolder, name: str, mapped: dict[tuple[int, int], int]) -> Found:
+    path = str(folder.path / name)
+    with Segment.open_in(folder, name, writable=False) as segment:
+        status = os.fstat(segment.fd)
+        control = segment.control()
+    user = mapped.get((status.st_dev, status.st_ino))
+    alive = _is_alive(control, status, user is not None)
+    return Found(user, path, control, alive, folder.uid, status.st_ino, status.st_blocks * 512)
+
+
+def count_beyond(most: int = FILES_MAX) -> int:
+    """How many segment files there are that `in_folders` does not look at."""
+    counts: dict[int, int] = {}
+    for folder in folders.everywhere():
+        counts[folder.uid] = counts.get(folder.uid, 0) + len(folder.files())
+    return sum(max(0, count - most) for count in counts.values())
+
+
+@contextlib.contextmanager
+def folder_of(found: Found) -> Iterator[UserFolder]:
+    """The private folder in which a segment was found, open. Raises OSError if it is no more."""
+    path = Path(found.path).parent
+    for folder in folders.everywhere():
+        if folder.path == path and folder.uid == found.uid:
+            yield folder
+            return
+    raise FileNotFoundError(2, "its folder is gone", found.path)
+
+
+def opened(found: Found, *, writable: bool) -> Segment:
+    """Open a segment that was found. Raises OSError, MemError."""
+    with folder_of(found) as folder:
+        return Segment.open_in(folder, Path(found.path).name, writable=writable)
+
+
+def remove(found: Found) -> bool:
+    """Remove the file of a dead segment; whether it is gone."""
+    with contextlib.suppress(OSError), folder_of(found) as folder:
+        return folder.remove(Path(found.path).name, found.inode)
+    return False
+
+
+def remove_all(unwanted: Iterable[Found]) -> list[Found]:
+    """Remove the files of dead segments; returns those that are gone."""
+    wanted: dict[tuple[str, int], list[Found]] = {}
+    for found in unwanted:
+        wanted.setdefault((os.path.dirname(found.path), found.uid), []).append(found)
+    gone: list[Found] = []
+    for folder in folders.everywhere():
+        here = wanted.pop((str(folder.path), folder.uid), [])
+        gone += [one for one in here if folder.remove(Path(one.path).name, one.inode)]
+    return gone
+
+
+def sweep(every: Iterable[Found]) -> list[Found]:
+    """Remove what dead processes left: never captured, or in a file already. Returns the rest."""
+    every = list(every)
+    unwanted = [found for found in every if not found.alive and found.written]
+    gone = {id(found) for found in remove_all(unwanted)}
+    return [found for found in every if id(found) not in gone]

@@ -1,0 +1,107 @@
+"""`mem_parser`: from a .heap file to a table or a call graph.
+
+    mem_parser -p BINARY -f x.heap -t|-s [-o FILE]
+
+The everyday form is the group's own; reports that are commands of their own stand beside it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from mem_cli.errors import run_command
+from mem_cli.output import write_result
+from mem_cli.parser.budget import commands as budget_commands
+from mem_cli.parser.convert import commands as format_commands
+from mem_cli.parser.findings import commands as finding_commands
+from mem_cli.parser.reports import commands as report_commands
+from mem_cli.parser.web_reports import commands as web_commands
+from mem_cli.say import warn
+from mem_parser.errors import InputFileError, SymbolError
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled.")
+@click.option(
+    "-f",
+    "--file",
+    "heap",
+    metavar="FILE",
+    multiple=True,
+    help="The .heap file; several: the domains of one capture.",
+)
+@click.option("--by", type=click.Choice(["domain"]), help="One table, a column for each -f.")
+@click.option("-t", "--table", is_flag=True, help="Print a table.")
+@click.option("-s", "--svg", is_flag=True, help="Draw the call graph as SVG.")
+@click.option("-o", "--output", metavar="FILE", help="Write here instead of to standard output.")
+@click.option("--inuse", is_flag=True, help="Blocks not freed (the default).")
+@click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not.")
+@click.option("--peak", is_flag=True, help="Blocks live at the highest reading.")
+@click.option("--space", is_flag=True, help="Count bytes (the default).")
+@click.option("--objects", is_flag=True, help="Count blocks.")
+@click.option("--cum", is_flag=True, help="Sort the table by cum instead of flat.")
+@click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
+@click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows of the table; 0: all.")
+@click.option("--bytes", "plain_bytes", is_flag=True, help="Print plain numbers of bytes.")
+@click.option("--all-frames", is_flag=True, help="Keep the allocator's own frames.")
+@click.option("--jeprof-frames", is_flag=True, help="Drop exactly the frames that jeprof drops.")
+@click.option("--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too.")
+@click.option(
+    "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS, 5 s a module."
+)
+@click.option("--strict", is_flag=True, help="Missing or changed binaries are errors (exit 5).")
+@click.option("--partial", is_flag=True, help="A cut file is no error.")
+@click.version_option(package_name="mem-profiler")
+@click.pass_context
+def cli(ctx: click.Context, /, **options: object) -> None:
+    r"""Read a heap profile: table (-t) or call graph (-s).
+
+    \b
+    mem_parser -p /usr/bin/redis-server -f custom_prof.4711.1.heap -t
+    mem_parser -p /usr/bin/redis-server -f custom_prof.4711.1.heap -s -o redis.svg
+    """
+    if ctx.invoked_subcommand is None:
+        report(options)
+
+
+def report(options: dict[str, object]) -> None:
+    """Run the everyday form with the group's options."""
+    from mem_cli.parser.everyday import Everyday
+
+    everyday = Everyday.from_options(options)
+    result = everyday.run()
+    if everyday.strict and result.problems:
+        first = result.problems[0]
+        raise SymbolError(first.text, hint=first.hint)
+    for problem in result.problems:
+        warn(problem.text)
+    write_result(result.text, everyday.output)
+    if result.incomplete and not everyday.partial:
+        raise InputFileError(
+            f"{everyday.heaps[0]}: incomplete: {result.incomplete}",
+            hint="what could be read was reported; --partial accepts it",
+        )
+
+
+for command in (*report_commands, *web_commands):
+    cli.add_command(command)
+
+for command in format_commands:
+    cli.add_command(command)
+
+for command in (*finding_commands, *budget_commands):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command; never returns."""
+    sys.exit(run_command(cli, "mem_parser"))
+
+
+if __name__ == "__main__":
+    main()

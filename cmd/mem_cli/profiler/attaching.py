@@ -1,0 +1,125 @@
+"""The commands `attach` and `detach`, and attaching for the time of one capture.
+
+Model: `Attached` is what the everyday form uses: processes without a sampler get it before their
+capture begins and lose it after their file is written, whatever happens in between. A user sees one
+line for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mem_cli.errors import say_error
+from mem_cli.say import say
+from mem_parser.errors import MemError, NoSampler, one_line
+from mem_profiler import attach as attaching
+from mem_profiler.attach import Answer, Attachment, Stopped
+from mem_profiler.capture import gate, toggle
+from mem_profiler.process import procfs
+from mem_profiler.segment import discovery
+
+
+def _name(pid: int) -> str:
+    return f"{one_line(procfs.comm(pid)) or '?'} (pid {pid})"
+
+
+def attached_line(pid: int, answer: Answer) -> str:
+    """What an attach did."""
+    held = answer.held_ns / 1e6
+    text = f"attached to {_name(pid)}: {answer.held} slots in {answer.modules} modules"
+    text += f", one thread was held for {held:.1f} ms"
+    return f"{text}; {one_line(answer.text)}" if answer.text else text
+
+
+def detached_line(pid: int, answer: Answer) -> str:
+    """What a detach did."""
+    text = f"detached from {_name(pid)}: {answer.restored} slots as they were"
+    if answer.kept:
+        text += f", {answer.kept} left, which others have changed since"
+    return f"{text}; {one_line(answer.text)}" if answer.text else text
+
+
+class Attached:
+    """The processes of one command that were attached to for its time."""
+
+    def __init__(self) -> None:
+        self.attachments: list[Attachment] = []
+
+    def where_needed(self, pids: Sequence[int], asked_to_stop: Callable[[], bool]) -> None:
+        """Attach to those that have no sampler; all or none.
+
+        Raises MemError, and KeyboardInterrupt where the user did not wait.
+        """
+        try:
+            for pid in pids:
+                if _has_sampler(pid):
+                    continue
+                one = attaching.attach(pid, asked_to_stop)
+                self.attachments.append(one)
+                say(attached_line(pid, one.answer), err=True)
+        except Stopped:
+            self.detach()
+            raise KeyboardInterrupt from None
+        except BaseException:
+            self.detach()
+            raise
+
+    def tick(self) -> None:
+        """Lead modules to the sampler that were opened meanwhile."""
+        for one in self.attachments:
+            one.tick()
+
+    def notes(self, pid: int) -> list[str]:
+        """What the file of a process must say about the attaching."""
+        said = [one.note() for one in self.attachments if one.pid == pid]
+        return [note for note in said if note is not None]
+
+    def detach(self) -> None:
+        """Detach from all; one that fails is told and does not keep the others attached."""
+        while self.attachments:
+            one = self.attachments.pop()
+            try:
+                answer = one.detach()
+            except MemError as error:
+                say_error(str(error), error.hint)
+                continue
+            if answer is not None:
+                say(detached_line(one.pid, answer), err=True)
+
+
+def _has_sampler(pid: int) -> bool:
+    try:
+        discovery.open_process(pid, writable=False).close()
+    except NoSampler:
+        return False
+    return True
+
+
+def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[], bool]) -> None:
+    """Attach and, with a rate, start a capture. Raises MemError, KeyboardInterrupt."""
+    try:
+        one = attaching.attach(pid, asked_to_stop)
+    except Stopped:
+        raise KeyboardInterrupt from None
+    say(attached_line(pid, one.answer))
+    command = f"mem_profiler -s 60 -c 1024 -p {pid}"
+    try:
+        if rate_bytes is not None:
+            toggle.start(pid, rate_bytes)
+            command = f"mem_profiler stop {pid}"
+    finally:
+        for line in ("next:", f"  {command}", f"  mem_profiler detach {pid}"):
+            say(line)
+
+
+def detach_by_hand(pid: int) -> None:
+    """Detach from a process that is not being captured. Raises MemError."""
+    try:
+        opened = discovery.open_process(pid)
+    except NoSampler:
+        raise NoSampler(f"{_name(pid)} is not attached to") from None
+    with opened as segment:
+        # Whoever captures holds the lock, or left an open capture behind.
+        gate.lock(segment, pid)
+        gate.check_idle(segment, pid)
+    say(detached_line(pid, attaching.detach(pid)))

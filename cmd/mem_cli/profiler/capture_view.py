@@ -1,0 +1,202 @@
+"""What the capturing command prints: results, next steps, the process list, progress.
+
+Model: functions from results to lines of text, and one progress bar. Nothing here knows segments.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from mem_parser.escape import file_part, one_line, shell_path
+from mem_profiler.capture.listing import Row
+from mem_profiler.capture.saving import Result
+from mem_profiler.capture.session import Session
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+STATE_COLUMN = 3
+SUCCESS = "succeeded in collecting memory data!"
+WIDEST_STATE = 20
+
+
+def size(value: float) -> str:
+    """Bytes in the largest unit that leaves at least 1: "214.6 MiB", "512 B"."""
+    unit = 0
+    while abs(value) >= 1024 and unit < len(UNITS) - 1:
+        value /= 1024
+        unit += 1
+    number = f"{value:.0f}" if unit == 0 or value == int(value) else f"{value:.1f}"
+    return f"{number} {UNITS[unit]}"
+
+
+def _ended(result: Result, *, awaited: bool) -> str | None:
+    if result.kind == "recovered":
+        return f"pid {result.pid} had ended; everything sampled up to then is in the file"
+    words = result.end.split()
+    after = f"after {result.duration_s:.1f} s; everything sampled up to then is in the file"
+    if words[0] == "signal":
+        return f"target ended by signal {words[1]} ({words[2]}) {after}"
+    if result.end in ("exited", "target ended") and not awaited:
+        return f"target ended {after}"
+    if result.end == "interrupted":
+        return f"interrupted {after}"
+    return None
+
+
+def binary(result: Result) -> str:
+    """The program by the name it was called by, where that still leads to the same file."""
+    called = shutil.which(result.command.split(" ", 1)[0])
+    if called and os.path.realpath(called) == os.path.realpath(result.exe):
+        return os.path.abspath(called)
+    return result.exe
+
+
+def _file_line(result: Result) -> str:
+    facts = [f"{result.samples} sample{'' if result.samples == 1 else 's'}", f"{result.lost} lost"]
+    if result.cut:
+        facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
+    if result.failed:
+        facts.append(f"{result.failed} refused")
+    return f"  {one_line(result.path)}   {size(result.size_bytes)}   {', '.join(facts)}"
+
+
+LEAKS_FROM_S = 10.0  # shorter captures say little of growth
+
+
+def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
+    """The lines about one written file. `awaited`: the process's ordinary end is no news."""
+    ended = _ended(result, awaited=awaited)
+    if ended:
+        yield ended
+    for note in result.notes:
+        yield f"note: {one_line(note)}"
+    yield SUCCESS
+    for one in (result, *result.devices):
+        yield _file_line(one)
+    if result.samples == 0:
+        yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
+    exe = shell_path(binary(result) or "BINARY")
+    path = shell_path(result.path)
+    picture = shell_path(f"{file_part(os.path.basename(binary(result))) or 'heap'}.svg")
+    yield "next:"
+    yield f"  mem_parser -p {exe} -f {path} -t"
+    yield f"  mem_parser -p {exe} -f {path} -s -o {picture}"
+    if result.duration_s >= LEAKS_FROM_S and not awaited:
+        yield f"  mem_parser leaks {path}"
+    if result.devices:
+        files = " ".join(f"-f {shell_path(one.path)}" for one in (result, *result.devices))
+        yield f"  mem_parser -p {exe} {files} --by domain"
+
+
+def target_line(session: Session, rate_bytes: int) -> str:
+    """What is about to be captured."""
+    control = session.control
+    allocator = os.path.basename(control.text("allocator")) or "unknown allocator"
+    name = one_line(control.text("comm"))
+    return f"{name} (pid {session.pid}, {one_line(allocator)})   1 sample / {rate_bytes} B"
+
+
+def process_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """The table of `ps`."""
+    head = ("PID", "USER", "COMMAND", "STATE", "RATE", "SAMPLES", "LIVE ≈", "LOST")
+    cells = [head]
+    for row in rows:
+        known = row.samples is not None
+        state = row.state
+        if row.dead:
+            state = f"{row.state}: mem_profiler recover {row.pid}"
+        cells.append(
+            (
+                str(row.pid),
+                one_line(row.user),
+                one_line(row.command),
+                one_line(state),
+                size(row.rate_bytes or 1) if known else "-",
+                str(row.samples) if known else "-",
+                size(row.live_bytes or 0) if known else "-",
+                str(row.lost) if known else "-",
+            )
+        )
+    # A long state runs on over columns that have nothing to say, instead of widening its own.
+    running_on = [
+        row.dead or (row.samples is None and len(line[STATE_COLUMN]) > WIDEST_STATE)
+        for row, line in zip(rows, cells[1:], strict=True)
+    ]
+    widths = [
+        max(len(line[i]) for line, on in zip(cells, [False, *running_on], strict=True) if not on)
+        if i >= STATE_COLUMN
+        else max(len(line[i]) for line in cells)
+        for i in range(len(head))
+    ]
+    right = (0, 4, 5, 6, 7)
+    for line, on in zip(cells, [False, *running_on], strict=True):
+        parts = [
+            text.rjust(widths[i]) if i in right else text.ljust(widths[i])
+            for i, text in enumerate(line[: STATE_COLUMN + 1] if on else line)
+        ]
+        yield "  ".join(parts).rstrip()
+
+
+class CaptureProgress:
+    """A bar on stderr while sessions capture; nothing where stderr is no terminal."""
+
+    def __init__(self, sessions: Sequence[Session], seconds: float) -> None:
+        self._sessions = sessions
+        self._seconds = seconds
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("capturing"),
+                BarColumn(bar_width=28),
+                TextColumn("{task.description}", markup=False),
+                console=Console(stderr=True),
+                transient=True,
+                auto_refresh=False,
+            )
+            self._task = self._bar.add_task("", total=seconds)
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, gone_s: float) -> None:
+        """Draw the state after `gone_s` seconds."""
+        if self._bar is None:
+            return
+        readings = [s.recorder.latest for s in self._sessions if s.recorder.latest is not None]
+        samples = sum(reading.samples for reading in readings)
+        live = size(sum(reading.estimate_bytes for reading in readings))
+        text = f"{gone_s:.0f} s of {self._seconds:g}   {samples} samples   live ≈ {live}"
+        text += "".join(
+            f"   {one_line(name)} ≈ {size(held)}" for name, held in self._devices().items()
+        )
+        self._bar.update(self._task, completed=min(gone_s, self._seconds), description=text)
+        self._bar.refresh()
+
+    def _devices(self) -> dict[str, float]:
+        """Live bytes of every domain of device memory, of all sessions together."""
+        held: dict[str, float] = {}
+        for one in self._sessions:
+            names = {domain.number: domain.name for domain in one.recorder.domains}
+            for number, track in one.recorder.devices.items():
+                if track.latest is not None and number in names:
+                    name = names[number]
+                    held[name] = held.get(name, 0.0) + track.latest.estimate_bytes
+        return held

@@ -1,0 +1,1 @@
+"""Our own format, read and written (docs/heap-format.md)."""

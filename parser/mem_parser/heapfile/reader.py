@@ -1,0 +1,428 @@
+"""Our own files: the section behind the part that every tool reads (`docs/heap-format.md`, 2).
+
+Counts and stacks come from the columns, which numpy decodes whole; the text records of part 1 are
+not looked at unless the section was cut. Nothing in the file is believed: every length is checked
+against what is really there before memory is taken for it, and unknown keys, columns and marks are
+skipped.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.allowance import MemoryAllowance
+from mem_parser.errors import InputFileError, UnsupportedVersion
+from mem_parser.heapfile.columns import DTYPES, Column, Columns, PackedColumn
+from mem_parser.heapfile.devicecolumns import MARK_COLUMNS, read_device, read_marks
+from mem_parser.heapfile.fields import Fields
+from mem_parser.heapfile.symbolcolumns import SYMBOL_COLUMNS, read_symbols
+from mem_parser.maps import parse_maps
+from mem_parser.model import (
+    Capture,
+    ExecRange,
+    Memory,
+    Module,
+    Profile,
+    Reading,
+    SiteTable,
+    StackTable,
+    Thread,
+    ThreadBlocks,
+)
+from mem_parser.readers.legacy import read_legacy
+
+SUPPORTED_VERSION = 1
+_MARK = b"\n%mem_profiler "
+_MAPS_MARK = b"\nMAPPED_LIBRARIES:"
+_COUNT_LIMIT = 1 << 62
+_MAX_JSON = 1 << 22
+_JSON_TIMES = 48
+"""What Python's objects take at most for each byte of JSON."""
+_KEPT_BYTES = {
+    b"%header": (0, 24),
+    b"%module": (512, 24),
+    b"%thread": (320, 4),
+    b"%sample": (640, 0),
+}
+"""What is kept of an object: so much, and so much for each byte of its line."""
+_TABLE_COLUMNS = {
+    "stack_depth", "stack_flags", "stack_generation", "stack_frames", "stack", "alloc_blocks",
+    "alloc_bytes", "freed_blocks", "freed_bytes", "peak_blocks", "peak_bytes", "alloc_taken_bytes",
+    "freed_taken_bytes", "failed_blocks", "failed_bytes", "births", "live_births",
+    "oldest_birth_s", "rate_bytes", "thread_record", "thread_row", "thread_blocks", "thread_bytes",
+}  # fmt: skip
+KNOWN_COLUMNS = _TABLE_COLUMNS | SYMBOL_COLUMNS | MARK_COLUMNS
+_BUCKETS = 8
+
+
+class _CutError(Exception):
+    """The section ends too early; the text says where."""
+
+
+def find_section(data: bytes) -> int | None:
+    """Return where our section begins in ``data``; None without one."""
+    at = data.rfind(_MARK)
+    return at + 1 if at >= 0 else None
+
+
+def read_native(data: bytes, section: int, path: str, allowance: MemoryAllowance) -> Profile:
+    """Read the profile whose own section begins at byte ``section``.
+
+    A cut section costs its columns: counts then come from part 1 and `Profile.incomplete` is set.
+    """
+    reader = _SectionReader(data, section, path, allowance)
+    map_start = data.rfind(_MAPS_MARK, 0, section)
+    maps = _read_maps(data, map_start + 1, section, allowance) if map_start >= 0 else []
+    try:
+        reader.read()
+        profile = reader.profile()
+    except _CutError as cut:
+        profile = read_legacy(_lines(data, 0, section), path, allowance)
+        profile.incomplete = str(cut)
+    profile.capture = reader.capture()
+    if profile.capture.lost or reader.header:
+        reader.apply_traits(profile)
+    profile.modules = _join_modules(reader.modules, maps)
+    profile.series = reader.series
+    profile.threads = reader.threads
+    return profile
+
+
+def _lines(data: bytes, start: int, end: int) -> Iterator[bytes]:
+    while start < end:
+        stop = data.find(b"\n", start, end)
+        stop = end if stop < 0 else stop + 1
+        yield data[start:stop]
+        start = stop
+
+
+def _read_maps(data: bytes, start: int, end: int, allowance: MemoryAllowance) -> list[Module]:
+    lines = (line.decode("utf-8", "surrogateescape") for line in _lines(data, start, end))
+    next(lines, None)  # the mark
+    return parse_maps(lines, allowance)
+
+
+def _join_modules(own: list[Module], mapped: list[Module]) -> list[Module]:
+    """Return the recorded modules, and those of the mappings that none of them covers."""
+    if not own:
+        return mapped
+    ranges = sorted((r.start, r.end) for m in own for r in m.ranges)
+    starts = [start for start, _ in ranges]
+    # The highest end of all ranges that begin no later: whether one reaches into another.
+    reach = list(itertools.accumulate((end for _, end in ranges), max))
+    extra = []
+    for module in mapped:
+        first, last = module.ranges[0].start, module.ranges[0].end
+        before = bisect.bisect_left(starts, last) - 1  # the last range that begins before its end
+        if before < 0 or reach[before] <= first:
+            extra.append(module)
+    return own + extra
+
+
+class _SectionReader:
+    """One pass over the lines of the section, then the columns as tables."""
+
+    def __init__(self, data: bytes, section: int, path: str, allowance: MemoryAllowance) -> None:
+        self.data = data
+        self.path = path
+        self.at = section
+        self.allowance = allowance
+        self.header: dict[str, Any] = {}
+        self.modules: list[Module] = []
+        self.threads: list[Thread] = []
+        self.series: list[Reading] = []
+        self.columns = Columns(data, allowance, self.fail)
+        self.records: int | None = None
+
+    def fail(self, what: str) -> NoReturn:
+        raise InputFileError(f"{self.path}: {what}")
+
+    def read(self) -> None:
+        self._check_version(self._line())
+        mark, body, size = b"", [b""], 0
+        while self.records is None:
+            line = self._line()
+            if line.startswith(b"%+ "):
+                body.append(line[3:])
+                size += len(line)
+                if size > _MAX_JSON:
+                    self.fail("a line of its section is too long")
+                continue
+            self._take_object(mark, b"".join(body))
+            mark, _, rest = line.partition(b" ")
+            body, size = [rest], len(rest)
+            if mark == b"%column":
+                self._take_column(rest)
+            elif mark == b"%end":
+                self.records = self._number(rest)
+
+    def _line(self) -> bytes:
+        end = self.data.find(b"\n", self.at)
+        if end < 0:
+            raise _CutError("it ends within its second part")
+        line = self.data[self.at : end]
+        self.at = end + 1
+        return line
+
+    def _number(self, text: bytes) -> int:
+        if not text.isdigit() or len(text) > 18:
+            self.fail("a number of its section cannot be read")
+        return int(text)
+
+    def _check_version(self, line: bytes) -> None:
+        version = self._number(line.partition(b" ")[2].strip())
+        if version != SUPPORTED_VERSION:
+            raise UnsupportedVersion(
+                f"{self.path}: format version {version} is not known (only {SUPPORTED_VERSION})",
+                hint="a newer mem_parser reads it",
+            )
+
+    def _take_object(self, mark: bytes, body: bytes) -> None:
+        if mark not in _KEPT_BYTES:
+            return
+        if len(body) > _MAX_JSON:
+            self.fail("a line of its section is too long")
+        try:
+            with self.allowance.lent():
+                self.allowance.take(len(body) * _JSON_TIMES)
+                value = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise InputFileError(f"{self.path}: a {mark.decode()} line is no JSON") from error
+        fixed, times = _KEPT_BYTES[mark]
+        self.allowance.take(fixed + times * len(body))
+        if not isinstance(value, dict):
+            self.fail(f"a {mark.decode()} line holds no object")
+        fields = Fields(value)
+        if mark == b"%header":
+            self.header = value
+        elif mark == b"%module":
+            self.modules.append(_module(fields))
+        elif mark == b"%thread":
+            self.threads.append(
+                Thread(fields.integer("row"), fields.integer("tid"), fields.text("name"))
+            )
+        else:
+            self.series.append(_reading(fields))
+
+    def _take_column(self, body: bytes) -> None:
+        words = body.split()
+        if len(words) < 4:
+            self.fail("a %column line cannot be read")
+        dtype = DTYPES.get(words[1])
+        count, lines, start = self._number(words[2]), self._number(words[3]), self.at
+        for _ in range(lines):
+            if not self._line().startswith(b"%| "):
+                self.fail("a column has fewer lines than it says")
+        name = words[0].decode("ascii", "replace")
+        if dtype is not None and name in KNOWN_COLUMNS:
+            self.columns.add(name, PackedColumn(dtype, count, start, self.at))
+
+    # The columns as tables.
+
+    def _column(self, name: str, count: int | None) -> Column:
+        column = self.columns.pop(name, None)
+        if column is None:
+            self.fail(f"column {name} is missing")
+        if count is not None and len(column) != count:
+            self.fail(f"column {name} has {len(column)} entries instead of {count}")
+        return column
+
+    def _optional(self, name: str, count: int) -> Column | None:
+        return self._column(name, count) if name in self.columns else None
+
+    def _counts(self, name: str, count: int | None) -> npt.NDArray[np.int64]:
+        column = self._column(name, count)
+        if column.dtype.kind != "u" or (len(column) and int(column.max()) > _COUNT_LIMIT):
+            self.fail(f"column {name} holds no counts")
+        return column.view(np.int64) if column.itemsize == 8 else column.astype(np.int64)
+
+    def _stacks(self) -> StackTable:
+        depth = self._counts("stack_depth", None)
+        count = len(depth)
+        frames = self._column("stack_frames", None)
+        offsets = np.zeros(count + 1, dtype=np.int64)
+        if count and int(depth.max()) > len(frames):
+            self.fail("a stack is deeper than there are frames")
+        np.cumsum(depth, out=offsets[1:])
+        if int(offsets[-1]) != len(frames) or frames.dtype.kind != "u":
+            self.fail("stack_depth and stack_frames do not fit together")
+        flags = self._counts("stack_flags", count).astype(np.uint32)
+        generation = self._counts("stack_generation", count).astype(np.uint32)
+        return StackTable(
+            offsets, frames.astype(np.uint64, copy=False), flags, generation, leaf_exact=True
+        )
+
+    def profile(self) -> Profile:
+        """Return the profile that the columns make."""
+        stacks = self._stacks()
+        stack = self._counts("stack", None)
+        count = len(stack)
+        if count != self.records:
+            raise _CutError(f"it has {count} records where its last line says {self.records}")
+        if count and int(stack.max()) >= len(stacks):
+            self.fail("a record names a stack that is not there")
+        sites = self._sites(stack)
+        domain = Fields(self.header).text("domain") or "host"
+        return Profile(
+            format="mem_profiler",
+            rate_bytes=float(max(Fields(self.header).integer("rate_bytes"), 0)),
+            stacks=stacks,
+            sites=sites,
+            domains=[domain],
+            thread_blocks=self._thread_blocks(count),
+            embedded=read_symbols(self.columns, self.fail, self.allowance),
+            marks=read_marks(self.columns, self.fail, self.allowance),
+        )
+
+    def apply_traits(self, profile: Profile) -> None:
+        """Take from the header what kind of counts and stacks these are.
+
+        Only files made from other formats say it; our sampler's are exact throughout.
+        """
+        fields = Fields(self.header)
+        profile.stacks.leaf_exact = fields.optional_bool("leaf_exact") is not False
+        profile.exact_samples = fields.optional_bool("exact_samples") is not False
+        profile.has_alloc = fields.optional_bool("has_alloc") is not False
+        profile.since_start = fields.optional_bool("since_start") is True
+
+    def _sites(self, stack: npt.NDArray[np.int64]) -> SiteTable:
+        n = len(stack)
+        alloc_blocks = self._counts("alloc_blocks", n)
+        alloc_bytes = self._counts("alloc_bytes", n)
+        has_peak = "peak_blocks" in self.columns and "peak_bytes" in self.columns
+        has_taken = "alloc_taken_bytes" in self.columns and "freed_taken_bytes" in self.columns
+        has_failed = "failed_blocks" in self.columns and "failed_bytes" in self.columns
+        oldest = self._optional("oldest_birth_s", n)
+        taken = self._counts("alloc_taken_bytes", n) if has_taken else None
+        given_back = self._counts("freed_taken_bytes", n) if has_taken else 0
+        return SiteTable(
+            stack=stack,
+            domain=np.zeros(n, dtype=np.int32),
+            inuse_blocks=np.maximum(alloc_blocks - self._counts("freed_blocks", n), 0),
+            inuse_bytes=np.maximum(alloc_bytes - self._counts("freed_bytes", n), 0),
+            alloc_blocks=alloc_blocks,
+            alloc_bytes=alloc_bytes,
+            peak_blocks=self._counts("peak_blocks", n) if has_peak else None,
+            peak_bytes=self._counts("peak_bytes", n) if has_peak else None,
+            births=self._buckets("births", n),
+            live_births=self._buckets("live_births", n),
+            oldest_birth_s=None if oldest is None else oldest.astype(np.float64),
+            rate_bytes=self._rates(n),
+            inuse_taken_bytes=None if taken is None else np.maximum(taken - given_back, 0),
+            alloc_taken_bytes=taken,
+            failed_blocks=self._counts("failed_blocks", n) if has_failed else None,
+            failed_bytes=self._counts("failed_bytes", n) if has_failed else None,
+        )
+
+    def _rates(self, count: int) -> npt.NDArray[np.float64] | None:
+        column = self._optional("rate_bytes", count)
+        if column is None:
+            return None
+        rates = column.astype(np.float64)
+        if not np.all(np.isfinite(rates) & (rates >= 0)):
+            self.fail("column rate_bytes holds no rates")
+        return rates
+
+    def _buckets(self, name: str, count: int) -> npt.NDArray[np.uint32] | None:
+        column = self._optional(name, count * _BUCKETS)
+        return (
+            None
+            if column is None
+            else column.astype(np.uint32, copy=False).reshape(count, _BUCKETS)
+        )
+
+    def _thread_blocks(self, records: int) -> ThreadBlocks | None:
+        if "thread_record" not in self.columns:
+            return None
+        site = self._counts("thread_record", None)
+        count = len(site)
+        if count and int(site.max()) >= records:
+            self.fail("a thread's blocks belong to a record that is not there")
+        names = ("thread_row", "thread_blocks", "thread_bytes")
+        return ThreadBlocks(site, *(self._counts(name, count) for name in names))
+
+    def capture(self) -> Capture:
+        """Return what the header says of the capture."""
+        return _capture(Fields(self.header))
+
+
+def _module(fields: Fields) -> Module:
+    ranges = []
+    for entry in fields.items("exec"):
+        if isinstance(entry, list) and len(entry) == 3 and all(isinstance(v, int) for v in entry):
+            start, end, offset = entry
+            if 0 <= start < end <= 1 << 64 and 0 <= offset < 1 << 64:
+                ranges.append(ExecRange(start, end, offset))
+    start, end = fields.integer("start"), fields.integer("end")
+    if not ranges and 0 <= start < end <= 1 << 64:
+        ranges.append(ExecRange(start, end, 0))
+    path = fields.text("path")
+    deleted = path.endswith(" (deleted)")
+    return Module(
+        path=path.removesuffix(" (deleted)"),
+        ranges=ranges,
+        build_id=fields.hex_text("build_id"),
+        bias=fields.optional_int("bias"),
+        first_generation=fields.integer("first_generation"),
+        last_generation=fields.optional_int("last_generation"),
+        deleted=deleted,
+    )
+
+
+def _reading(fields: Fields) -> Reading:
+    return Reading(
+        t_s=fields.real("t_s"),
+        estimate_bytes=fields.real("estimate_bytes"),
+        std_error_bytes=fields.real("std_error_bytes"),
+        samples=fields.integer("samples"),
+        rss_bytes=fields.optional_int("rss_bytes"),
+        taken_bytes=fields.optional_float("taken_bytes"),
+        failed=fields.optional_int("failed"),
+        actual_used_bytes=fields.optional_int("actual_used_bytes"),
+        actual_total_bytes=fields.optional_int("actual_total_bytes"),
+        reserved_bytes=fields.optional_int("reserved_bytes"),
+    )
+
+
+_PLAIN_STRINGS = (
+    "writer host arch comm exe command allocator unwinder sampler kind end suppressions".split()  # noqa: SIM905
+)
+_PLAIN_INTS = ("pid", "parent_pid", "uid", "capture", "depth_limit", "samples")
+
+
+def _capture(fields: Fields) -> Capture:
+    values: dict[str, Any] = {name: fields.text(name) for name in _PLAIN_STRINGS}
+    values |= {name: fields.optional_int(name) for name in _PLAIN_INTS}
+    memory = Fields(fields.mapping("memory"))
+    peak = Fields(fields.mapping("peak"))
+    return Capture(
+        **values,
+        started=fields.optional_float("started"),
+        duration_s=fields.optional_float("duration_s"),
+        python=fields.text("python") or None,
+        pymalloc=fields.optional_bool("pymalloc"),
+        lost=_int_values(fields.mapping("lost")),
+        memory=Memory(**{f.name: memory.optional_int(f.name) for f in dataclasses.fields(Memory)}),
+        bucket_end_s=[
+            v if isinstance(v, int | float) else None for v in fields.items("bucket_end_s")
+        ],
+        peak_at_s=peak.optional_float("at_s"),
+        peak_estimate_bytes=peak.optional_float("estimate_bytes"),
+        highest_bytes=Fields(fields.mapping("highest")).optional_float("estimate_bytes"),
+        notes=[v for v in fields.items("notes") if isinstance(v, str)],
+        device=read_device(fields),
+        domains=[v for v in fields.items("domains") if isinstance(v, str)],
+        marks_lost=max(fields.integer("marks_lost"), 0),
+    )
+
+
+def _int_values(value: Mapping[str, Any]) -> dict[str, int]:
+    return {k: v for k, v in value.items() if isinstance(v, int) and 0 <= v < _COUNT_LIMIT}

@@ -1,0 +1,470 @@
+"""Leak verdicts by survival: which stacks keep growing while their old blocks stay.
+
+    leak          grew early and late at comparable rates, and its old blocks do not die
+    cache-like    grew, then flat; or old blocks make way for new ones
+    young         only blocks of the last tenth of the capture
+    inconclusive  too few samples, or growth in bursts
+
+What is tested, on the survivors born in the early and the late part of the capture (see `ages`):
+neither part's rate is at most a quarter of the other's. Each of the two hypotheses is rejected by
+the exact test of `significance.p_rate_above`; the larger p-value counts, and Holm's correction over
+all stacks keeps the chance of any false leak among stacks that are at that limit below `ALPHA`.
+More observations forbid the verdict, each at 5 %: survival falls with age, growth slowed down, had
+stopped at the end, or came in bursts. With snapshots of one capture, growth between them must be
+there as well, tested on births and deaths alone.
+
+Stacks too thin for a verdict of their own are pooled by the line that allocates, and tested again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.growth import Growth
+from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline
+from mem_parser.leaks.suppressions import Suppressions
+from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
+from mem_parser.model import BoolArray, Profile
+from mem_parser.places import Frame, find_places
+from mem_parser.significance import holm, p_rate_above, trend
+from mem_parser.symbols.table import Symbols
+from mem_parser.units import format_bytes
+
+ALPHA = 0.05
+"""Chance of any false leak among all stacks of one report."""
+COMPARABLE = 0.25
+"""A part of the capture grew comparably to the other if its rate is above this share of it."""
+_FLAT = 0.5
+_SURE = 0.01
+_DOUBT = 0.05
+_DOUBT_Z = 1.645
+"""One-sided 5 % of the normal distribution: enough to doubt a leak."""
+_TRIFLE = 0.85
+_SURE_Z = 2.326
+"""One-sided 1 %: enough to call something replaced."""
+_STEADY_SHARE = 0.6
+_STEADY_RATE = 0.125
+_HOUR_S = 3600.0
+
+
+class Verdict(enum.StrEnum):
+    """What is said of a stack; in the order of reports."""
+
+    LEAK = "leak"
+    INCONCLUSIVE = "inconclusive"
+    CACHE_LIKE = "cache-like"
+    YOUNG = "young"
+
+
+_ORDER = list(Verdict)
+
+
+@dataclass(slots=True)
+class Finding:
+    """One stack, or the common part of several, and what is thought of it.
+
+    ``per_hour`` is the growth in bytes, with a standard error that holds the chance in the program
+    as well as that of sampling; None where the file tells no times.
+    """
+
+    verdict: Verdict
+    live: Estimate
+    per_hour: Estimate | None
+    frames: tuple[Frame, ...]
+    evidence: str
+    stacks: int = 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as JSON tools and pages take it; margins of None are unknown."""
+        growth = self.per_hour
+        return {
+            "verdict": str(self.verdict),
+            "bytes": self.live.value,
+            "std_error": _finite(self.live.std_error),
+            "bytes_per_hour": None if growth is None else _finite(growth.value),
+            "bytes_per_hour_error": None if growth is None else _finite(growth.margin95),
+            "samples": self.live.samples,
+            "stacks": self.stacks,
+            "evidence": self.evidence,
+            "stack": [f.as_json() for f in self.frames],
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@dataclass(slots=True)
+class LeakReport:
+    """All findings, leaks first, the largest first among equals."""
+
+    findings: list[Finding]
+    suppressed: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def leaks(self) -> list[Finding]:
+        """The findings that are leaks."""
+        return [f for f in self.findings if f.verdict is Verdict.LEAK]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the block of `leaks --json` and of the page's tab."""
+        return {
+            "rows": [f.as_json() for f in self.findings],
+            "leaks": len(self.leaks),
+            "suppressed": len(self.suppressed),
+            "notes": self.notes,
+        }
+
+
+def find_leaks(
+    profile: Profile,
+    symbols: Symbols,
+    *,
+    earlier: Sequence[Profile] = (),
+    window: tuple[float, float] | None = None,
+    suppressions: Suppressions | None = None,
+    alpha: float = ALPHA,
+) -> LeakReport:
+    """Return a verdict for every stack with live blocks.
+
+    ``earlier`` are older snapshots of the same capture, in order of time. ``window`` (seconds since
+    the start) restricts the question to blocks born in it. ``symbols`` are those of ``profile``.
+    ``alpha`` is the chance of any false leak.
+    """
+    report = LeakReport([])
+    live = profile.sites.live_births
+    times = timeline(profile.capture, live.shape[1]) if live is not None else None
+    if times is None:
+        report.notes.append("the file tells no ages of blocks, so nothing can be said of leaks")
+    keep: BoolArray | None = None
+    if window is not None and times is not None:
+        times, keep = _restrict(times, window, report.notes)
+    places = find_places(profile, symbols)
+    table = SiteColumns(profile, places, keep)
+    growth = Growth(profile, earlier) if earlier else None
+    judge = _Judge(table, times, growth, alpha)
+    findings = judge.run()
+    for finding in findings:
+        hidden = suppressions is not None and suppressions.match(finding.frames)
+        (report.suppressed if hidden else report.findings).append(finding)
+    report.findings.sort(key=_by_weight)
+    return report
+
+
+def _by_weight(finding: Finding) -> tuple[int, bool, float]:
+    per_hour = finding.per_hour.value if finding.per_hour is not None else 0.0
+    leak = finding.verdict is Verdict.LEAK
+    of_many = finding.stacks > 1 and not finding.frames
+    weight = per_hour if leak else finding.live.value
+    return _ORDER.index(finding.verdict), of_many, -weight
+
+
+def _restrict(
+    times: Timeline, window: tuple[float, float], notes: list[str]
+) -> tuple[Timeline, BoolArray]:
+    """Return the timeline of the buckets that lie in ``window``, widened to bucket bounds."""
+    keep = (times.end > window[0]) & (times.start < window[1]) & (times.width > 0)
+    if not keep.any():
+        notes.append("nothing was captured in that window")
+        return times, keep
+    first, last = float(times.start[keep].min()), float(times.end[keep].max())
+    notes.append(f"blocks born from {first:.4g} s to {last:.4g} s, still live at the end")
+    inner = divide(
+        np.where(keep, times.start - first, 0.0), np.where(keep, times.end - first, 0.0),
+        last - first,
+    )  # fmt: skip
+    # What the window leaves out of the end is older than young already.
+    gap = times.duration_s - last
+    if gap >= YOUNG_SHARE * times.duration_s:
+        inner.late |= inner.young
+        inner.young = np.zeros_like(inner.young)
+    inner.warm_up = np.zeros_like(inner.warm_up)
+    return dataclasses.replace(inner, duration_s=times.duration_s), keep
+
+
+class _Judge:
+    """Gives every group its verdict."""
+
+    def __init__(
+        self, table: SiteColumns, times: Timeline | None, growth: Growth | None, alpha: float
+    ) -> None:
+        self.alpha = alpha
+        self.table = table
+        self.times = times
+        self.growth = growth
+        self.activity: FloatArray = table.births.sum(axis=0)
+
+    def run(self) -> list[Finding]:
+        """Judge stack by stack, then what is left pooled by allocating line."""
+        groups, rest = self.table.by_place()
+        times = self.times
+        if times is None:
+            findings = [_finding(g, Verdict.INCONCLUSIVE, "no ages recorded", None) for g in groups]
+            return [*findings, *self._of_rest(rest, None)]
+        alone = [self.p_leak(g, times) for g in groups]
+        weak = [g for g, p in zip(groups, alone, strict=True) if p > self.alpha]
+        pools = self._pools(weak, rest, times)
+        pooled = [self.p_leak(g, times) for g in pools]
+        candidates = [p for p in alone + pooled if p < 1]
+        stands = holm(candidates, self.alpha)
+        worst = max((p for p, s in zip(candidates, stands, strict=True) if s), default=-1.0)
+        leaks = [g for g, p in zip(pools, pooled, strict=True) if p <= worst]
+        members = [g.members for g in leaks]
+        taken = {int(m) for part in members for m in part}
+        for group in leaks:
+            group.frames = self.table.frames.common(self.table.place[group.members])
+        findings = [_finding(g, Verdict.LEAK, self._leak_text(g, times), times) for g in leaks]
+        for group, p in zip(groups, alone, strict=True):
+            if p <= worst:
+                text = self._leak_text(group, times)
+                findings.append(_finding(group, Verdict.LEAK, text, times))
+            elif int(group.members[0]) not in taken:
+                findings.append(_finding(group, *self.otherwise(group, times), times))
+        left = rest.without(np.concatenate(members)) if members else rest
+        return [*findings, *self._of_rest(left, times)]
+
+    def _of_rest(self, rest: Rest, times: Timeline | None) -> list[Finding]:
+        """Return one finding for all thin stacks that were not looked at one by one."""
+        if not len(rest.members):
+            return []
+        group = self.table.group(rest.members, (), rest.places)
+        text = f"fewer than {MIN_SAMPLES} samples in each of {rest.places} stacks"
+        return [_finding(group, Verdict.INCONCLUSIVE, text, times)]
+
+    def _pools(self, groups: list[Group], rest: Rest, times: Timeline) -> list[Group]:
+        """Return the stacks joined by their innermost line, where there are several to join.
+
+        A line that serves caches too is a wrapper of everybody's; its sum says nothing.
+        """
+        by_line: dict[int, list[Group]] = {}
+        for group in groups:
+            if group.frames:
+                line = int(self.table.line_of(group.members[:1])[0])
+                by_line.setdefault(line, []).append(group)
+        others = self._rest_by_line(rest)
+        nothing = Rest(rest.members[:0], rest.place[:0])
+        pools = []
+        for line in [*by_line, *(k for k in others if k not in by_line)]:
+            same = by_line.get(line, [])
+            more = others.get(line, nothing)
+            count = len(same) + more.places
+            if count < 2 or any(self.otherwise(g, times)[0] is Verdict.CACHE_LIKE for g in same):
+                continue
+            members = np.concatenate([more.members, *(g.members for g in same)])
+            pools.append(self.table.group(members, (), count))
+        return pools
+
+    def _rest_by_line(self, rest: Rest) -> dict[int, Rest]:
+        """Return the thin stacks by line, those lines that have samples enough."""
+        line = self.table.line_of(rest.members)
+        order = np.argsort(line, kind="stable")
+        found: dict[int, Rest] = {}
+        for part in np.split(order, np.flatnonzero(np.diff(line[order])) + 1):
+            if len(part) and self.table.blocks[rest.members[part]].sum() >= MIN_SAMPLES:
+                found[int(line[part[0]])] = Rest(rest.members[part], rest.place[part])
+        return found
+
+    def p_leak(self, group: Group, times: Timeline) -> float:
+        """Return the p-value against "no leak"; 1 where an observation forbids the verdict."""
+        early, late = _count(group, times.early), _count(group, times.late)
+        if early + late < MIN_SAMPLES or not times.late.any():
+            return 1.0
+        if not steady(group, times) or slowed(group, times) or stopped(group, times, self.activity):
+            return 1.0
+        if dying(group, times) or not kept(group, times):
+            return 1.0
+        v, w = times.span(times.early), times.span(times.late)
+        p = max(
+            p_rate_above(late, w, early, v, COMPARABLE),
+            p_rate_above(early, v, late, w, COMPARABLE),
+        )
+        if self.growth is not None:
+            p = max(p, self.growth.p_growing(self.table.index[group.members]))
+        return min(p, 1.0 - 1e-12)
+
+    def otherwise(self, group: Group, times: Timeline) -> tuple[Verdict, str]:
+        """Return the verdict of a group that is no leak, with its evidence."""
+        end = times.duration_s
+        mature = _count(group, times.mature)
+        if group.oldest_s >= (1 - YOUNG_SHARE) * end or (not mature and times.young.any()):
+            return Verdict.YOUNG, f"nothing older than {_time(end - group.oldest_s)}"
+        early, late = _count(group, times.early), _count(group, times.late)
+        before = early + _count(group, times.warm_up)
+        v = times.span(times.early) + times.span(times.warm_up)
+        w = times.span(times.late)
+        # "The late rate is at least half the early one" rejected: growth ended.
+        flat = before and w and p_rate_above(before, v, late, w, 1 / _FLAT) < _SURE
+        if flat and _full_at(group, times) < int(np.flatnonzero(times.mature)[-1]):
+            return Verdict.CACHE_LIKE, _flat_text(group, times, late)
+        born = float(group.births[times.early | times.warm_up].sum())
+        if born >= MIN_SAMPLES:
+            freed = f"{_percent(1 - before / born)} of what is older was freed"
+            if _only_recent(group, times, mature):
+                return Verdict.YOUNG, freed
+            if aging(group, times) > _SURE_Z or p_rate_above(late, w, before, v, 2) < _SURE:
+                return Verdict.CACHE_LIKE, f"old ones make way: {freed}"
+        return Verdict.INCONCLUSIVE, self._doubt(group, times, early + late)
+
+    def _doubt(self, group: Group, times: Timeline, tested: float) -> str:
+        if tested < MIN_SAMPLES:
+            count = group.live.samples
+            return f"{count} {'sample is' if count == 1 else 'samples are'} too few"
+        if not steady(group, times):
+            return "grew in bursts"
+        if slowed(group, times):
+            return "still grows, but ever more slowly"
+        if stopped(group, times, self.activity):
+            return "grew, but not at the end"
+        if dying(group, times) or not kept(group, times):
+            return "grows, but its old blocks seem to be freed"
+        if self.growth is not None:
+            return "no sure growth between the snapshots"
+        return "grows, but not surely in both halves of the capture"
+
+    def _leak_text(self, group: Group, times: Timeline) -> str:
+        born = float(group.births[times.mature].sum())
+        kept = _count(group, times.mature)
+        freed = max(born - kept, 0.0)
+        old = times.duration_s - group.oldest_s
+        oldest = f"oldest block {_time(old)}, " if math.isfinite(old) else ""
+        what = "none freed" if not freed else f"{_percent(freed / born)} freed"
+        where = f", by {group.stacks} stacks" if group.stacks > 1 else ""
+        return f"{oldest}{what}{where}"
+
+
+def steady(group: Group, times: Timeline) -> bool:
+    """Tell whether growth went on through most of the early and late time, not in a few bursts."""
+    mask = times.early | times.late
+    rate = _count(group, mask) / max(times.span(mask), 1e-9)
+    width = times.width[mask]
+    busy = group.survivors[mask] >= _STEADY_RATE * rate * width
+    return bool(width[busy & (group.survivors[mask] > 0)].sum() >= _STEADY_SHARE * width.sum())
+
+
+def slowed(group: Group, times: Timeline) -> bool:
+    """Tell whether the late rate is surely below the early one and below two thirds of it."""
+    early, late = _count(group, times.early), _count(group, times.late)
+    v, w = times.span(times.early), times.span(times.late)
+    if not early or not v or not w or late / w >= early / v * 2 / 3:
+        return False
+    return p_rate_above(early, v, late, w, 1.0) < _DOUBT
+
+
+def stopped(group: Group, times: Timeline, activity: FloatArray) -> bool:
+    """Tell whether the youngest blocks are too few for growth that goes on: less than half the late
+    rate, and surely below it. Of a leak they are more, because what is freed soon is among them.
+
+    ``activity`` are the births of all stacks: a program that comes to rest as a whole says nothing
+    of one stack.
+    """
+    late, young = _count(group, times.late), _count(group, times.young)
+    v, w = times.span(times.late), times.span(times.young)
+    busy = float(activity[times.late].sum())
+    if v and w and busy:
+        w *= min(1.0, float(activity[times.young].sum()) / w / (busy / v))
+    if not w or not v or young / w >= _FLAT * late / v:
+        return False
+    return p_rate_above(late, v, young, w, 1.0) < _DOUBT
+
+
+def aging(group: Group, times: Timeline) -> float:
+    """Return how surely blocks die with age, in standard errors: survival rises with the time of
+    birth.
+    """
+    mask = times.aging
+    middle = (times.start + times.end) / 2
+    return trend(middle[mask], group.survivors[mask], group.births[mask])
+
+
+def dying(group: Group, times: Timeline) -> bool:
+    """Tell whether survival falls with age, by more than chance and by more than a trifle."""
+    old, late = times.early | times.warm_up, times.late
+    born = [float(group.births[m].sum()) for m in (old, late)]
+    if not born[0] or not born[1]:
+        return False
+    share = [_count(group, m) / b for m, b in zip((old, late), born, strict=True)]
+    return aging(group, times) > _DOUBT_Z and share[0] < _TRIFLE * share[1]
+
+
+def kept(group: Group, times: Timeline) -> bool:
+    """Tell whether, where blocks are freed at all, early ones surely survive at more than half the
+    rate of late ones.
+    """
+    early, late = _count(group, times.early), _count(group, times.late)
+    v, w = (float(group.births[m].sum()) for m in (times.early, times.late))
+    if early >= v and late >= w:
+        return True
+    return p_rate_above(early, v, late, w, _FLAT) < _DOUBT
+
+
+def _only_recent(group: Group, times: Timeline, mature: float) -> bool:
+    """Tell whether survivors are mostly of the youngest blocks, and the older ones surely died."""
+    young = _count(group, times.young)
+    share = times.span(times.mature) / max(times.span(times.young), 1e-9)
+    middle = (times.start + times.end) / 2
+    if mature > COMPARABLE * young * share:
+        return False
+    return trend(middle, group.survivors, group.births) > _SURE_Z
+
+
+def _count(group: Group, mask: BoolArray) -> float:
+    return float(group.survivors[mask].sum())
+
+
+def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | None) -> Finding:
+    return Finding(
+        verdict, group.live, _per_hour(group, times), group.frames, evidence, group.stacks
+    )
+
+
+def _per_hour(group: Group, times: Timeline | None) -> Estimate | None:
+    """Return the survivors' bytes per hour of the time in which growth is judged.
+
+    Of a compound Poisson process the variance is the sum of squared weights, w = s/p each: chance
+    of the program (s^2/p) and of sampling (s^2 (1-p)/p^2) together.
+    """
+    if times is None:
+        return None
+    mask = times.early | times.late if times.late.any() else times.mature
+    span = times.span(mask)
+    if span <= 0:
+        return None
+    scale = _HOUR_S / span
+    value = float(group.bytes_by_bucket[mask].sum()) * scale
+    error = math.sqrt(float(group.variance_by_bucket[mask].sum())) * scale
+    return Estimate(value, error, round(_count(group, mask)))
+
+
+def _full_at(group: Group, times: Timeline) -> int:
+    """Return the bucket in which nine tenths of what is no longer young was there."""
+    filled = np.cumsum(np.where(times.mature, group.bytes_by_bucket, 0.0))
+    return min(int(np.searchsorted(filled, 0.9 * filled[-1])), len(filled) - 1)
+
+
+def _flat_text(group: Group, times: Timeline, late: float) -> str:
+    """Say by when most of it was there."""
+    by = _full_at(group, times)
+    grown = format_bytes(float(group.bytes_by_bucket[: by + 1].sum()))
+    when = _time(float(times.end[by]))
+    return f"grew to {grown} in the first {when}, {'flat' if not late else 'nearly flat'} since"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share > 0.01 else f"{100 * share:.2g} %"
+
+
+def _time(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "the last tenth"
+    if seconds >= 2 * _HOUR_S:
+        return f"{seconds / _HOUR_S:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(seconds, 0):.2g} s"

@@ -185,6 +185,17 @@ def test_blocks_without_bytes_weigh_nothing_and_bytes_without_blocks_are_left_ou
     assert profile.warnings
 
 
+@pytest.mark.parametrize("record", ["-2: 20 [3: 30]", "2: -20 [3: 30]", "2: 20 [3: -30]"])
+def test_records_with_negative_counts_are_left_out(record: str) -> None:
+    profile = read_bytes(
+        b"heap profile: 4: 64 [4: 64] @ heap_v2/1024\n 1: 600 [1: 600] @ 0x2\n"
+        + f" {record} @ 0x1\n\nMAPPED_LIBRARIES:\n".encode(),
+        "x",
+    )
+    assert profile.sites.alloc_bytes.tolist() == [600]
+    assert profile.warnings == ["1 records have negative counts, or bytes but no blocks; left out"]
+
+
 def test_the_first_version_of_the_format_scales_small_records_up_to_half_the_rate() -> None:
     profile = read(
         b"heap profile: 4: 64 [4: 64] @ heap/1024\n 4: 64 [4: 64] @ 0x1\n 1: 600 [1: 600] @ 0x2\n\n"

@@ -139,7 +139,8 @@ class _LegacyReader:
             self.incomplete = f"it ends within line {number}"
             return
         self.unpadded = self.unpadded or bool(_OUR_RECORD.match(match.string))
-        if (not counts[0] and counts[1]) or (not counts[2] and counts[3]):
+        senseless = (not counts[0] and counts[1]) or (not counts[2] and counts[3])
+        if senseless or min(counts) < 0:
             self.dropped += 1
             return
         if self.v1_rate is not None:
@@ -148,7 +149,9 @@ class _LegacyReader:
 
     def _warn_of_losses(self) -> None:
         if self.dropped:
-            self.warnings.append(f"{self.dropped} records have bytes but no blocks; left out")
+            self.warnings.append(
+                f"{self.dropped} records have negative counts, or bytes but no blocks; left out"
+            )
         if self.builder.bad_addresses:
             self.warnings.append(f"{self.builder.bad_addresses} addresses cannot be read")
 

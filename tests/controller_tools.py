@@ -107,11 +107,13 @@ def command_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
 
 
-def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run mem_profiler to its end."""
+def run_command(
+    *arguments: object, variables: dict[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run mem_profiler to its end, with more variables in its environment."""
     return subprocess.run(
         command(*arguments),
-        env=command_environment(),
+        env=command_environment() | (variables or {}),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

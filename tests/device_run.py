@@ -13,9 +13,10 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Self
 
-from mem_profiler.profile import records
+from mem_parser.model import Module
+from mem_profiler.profile import tables
+from mem_profiler.profile.tables import Tables
 from mem_profiler.segment import collect, devices, layout
-from mem_profiler.segment.collect import Module
 from mem_profiler.segment.devices import Domain
 from mem_profiler.segment.file import Control, Segment
 from sampler_run import Target, name_of, segments
@@ -74,7 +75,7 @@ class DeviceCounted:
             stack
             for domain in found
             for stack in _stacks(
-                domain.name, records.build(segment, control, domain=domain.number), modules
+                domain.name, tables.read_tables(segment, control, domain=domain.number), modules
             )
         ]
         return cls(control, {domain.name: domain for domain in found}, stacks, modules)
@@ -121,21 +122,22 @@ class DeviceCounted:
         return dict(found)
 
 
-def _stacks(domain: str, rows: records.Records, modules: list[Module]) -> Iterator[DeviceStack]:
-    stacks, sites, device = rows.stacks, rows.sites, rows.sites.device
-    assert device is not None
-    for i, k in enumerate(rows.stack.tolist()):
-        first, depth = int(stacks.first[k]), int(stacks.depth[k])
-        frames = stacks.frames[first : first + depth].tolist()
+def _stacks(domain: str, read: Tables, modules: list[Module]) -> Iterator[DeviceStack]:
+    stacks, sites = read.stacks, read.sites
+    assert sites.alloc_taken_bytes is not None
+    assert sites.failed_blocks is not None
+    assert sites.failed_bytes is not None
+    for i, k in enumerate(sites.stack.tolist()):
+        frames = stacks.frames[stacks.offsets[k] : stacks.offsets[k + 1]].tolist()
         generation = int(stacks.generation[k])
         tally = Tally(
             int(sites.alloc_blocks[i]),
             int(sites.alloc_bytes[i]),
-            int(device.alloc_taken[i]),
-            int(sites.live_blocks[i]),
-            int(sites.live_bytes[i]),
-            int(device.failed_blocks[i]),
-            int(device.failed_bytes[i]),
+            int(sites.alloc_taken_bytes[i]),
+            int(sites.inuse_blocks[i]),
+            int(sites.inuse_bytes[i]),
+            int(sites.failed_blocks[i]),
+            int(sites.failed_bytes[i]),
         )
         names = [name_of(pc - (n > 0), generation, modules) for n, pc in enumerate(frames)]
         yield DeviceStack(domain, names, int(stacks.flags[k]), tally)

@@ -25,10 +25,10 @@ from typing import Any, Self
 import numpy as np
 
 from c_build import ROOT, WARNINGS, compile_program
+from mem_parser.model import MISSING_SAMPLES, Module
 from mem_profiler.capture import gate
-from mem_profiler.profile import records
+from mem_profiler.profile.tables import Tables, read_tables
 from mem_profiler.segment import collect, layout
-from mem_profiler.segment.collect import Module
 from mem_profiler.segment.file import Control, Segment
 
 SAMPLER = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
@@ -229,7 +229,7 @@ class Counted:
     control: Control
     stacks: list[Stack]
     modules: list[Module]
-    rows: records.Records
+    rows: Tables
 
     @classmethod
     def read(cls, path: Path) -> Counted:
@@ -241,7 +241,7 @@ class Counted:
     def of(cls, segment: Segment) -> Counted:
         """Read the last capture of an open segment."""
         control = segment.control()
-        rows = records.build(segment, control)
+        rows = read_tables(segment, control)
         modules = collect.read_modules(segment, control)
         return cls(control, list(_stacks(rows, modules)), modules, rows)
 
@@ -255,7 +255,7 @@ class Counted:
     @property
     def missing(self) -> int:
         """Samples that are in no total."""
-        return sum(self.lost.get(name, 0) for name in layout.LOST_SAMPLES)
+        return sum(self.lost.get(name, 0) for name in MISSING_SAMPLES)
 
     def _sum(self, chosen: Iterator[Stack]) -> Counts:
         total = Counts()
@@ -283,13 +283,12 @@ class Counted:
         return found
 
 
-def _stacks(rows: records.Records, modules: list[Module]) -> Iterator[Stack]:
+def _stacks(rows: Tables, modules: list[Module]) -> Iterator[Stack]:
     stacks, sites = rows.stacks, rows.sites
     named: dict[int, list[str]] = {}
-    for i, k in enumerate(rows.stack.tolist()):
+    for i, k in enumerate(sites.stack.tolist()):
         if k not in named:
-            first, depth = int(stacks.first[k]), int(stacks.depth[k])
-            frames = stacks.frames[first : first + depth].tolist()
+            frames = stacks.frames[stacks.offsets[k] : stacks.offsets[k + 1]].tolist()
             generation = int(stacks.generation[k])
             named[k] = [name_of(pc - (n > 0), generation, modules) for n, pc in enumerate(frames)]
         yield Stack(
@@ -298,8 +297,8 @@ def _stacks(rows: records.Records, modules: list[Module]) -> Iterator[Stack]:
             Counts(
                 int(sites.alloc_blocks[i]),
                 int(sites.alloc_bytes[i]),
-                int(sites.live_blocks[i]),
-                int(sites.live_bytes[i]),
+                int(sites.inuse_blocks[i]),
+                int(sites.inuse_bytes[i]),
             ),
         )
 

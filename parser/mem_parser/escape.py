@@ -23,6 +23,7 @@ character.
 
 from __future__ import annotations
 
+import codecs
 import html
 import json
 import os
@@ -36,6 +37,8 @@ _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """Characters that count as printable and show nothing: comparisons by language pass over them."""
+_SPELL = codecs.lookup("unicode_escape").encode
+"""Found here, since a reader without rights can no longer load a codec."""
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 _MARKED = re.compile(r"##(?=\w*\[)")
 _COMMAND = re.compile(r"^( *):(?=:)")
@@ -52,7 +55,7 @@ def _shown(char: str) -> bool:
 
 def _spelled(found: re.Match[str]) -> str:
     char = found[0]
-    return char if _shown(char) else char.encode("unicode_escape").decode()
+    return char if _shown(char) else _SPELL(char)[0].decode("ascii")
 
 
 def one_line(text: str) -> str:

@@ -77,8 +77,10 @@ def _parse_brief(line: str) -> tuple[str, ExecRange, str, bool] | None:
 
 def clean_path(text: str) -> tuple[str, bool]:
     """Return the path a maps line means, and whether the file was deleted."""
-    path = text.strip(" \t")
-    deleted = path.endswith(_DELETED)
-    if deleted:
-        path = path[: -len(_DELETED)]
+    path, deleted = undeleted(text.strip(" \t"))
     return _OCTAL.sub(lambda m: chr(int(m[1], 8)), path), deleted
+
+
+def undeleted(path: str) -> tuple[str, bool]:
+    """Return a path without the kernel's mark that its file was deleted, and whether it had one."""
+    return path.removesuffix(_DELETED), path.endswith(_DELETED)

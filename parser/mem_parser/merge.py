@@ -8,7 +8,7 @@ theirs. Frames in no module keep their address, or stand for the names the file 
 Sampled counts add up per (stack, size class, rate): each record is later weighed with the rate it
 was sampled at, so estimates and variances of the result are the sums of those of the files. Memory
 is bounded by what is distinct, not by the number of files. Threads, ages, peaks and time series
-belong to one process and are left out.
+belong to one process and are left out, unless there is only one file.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Merger:
 
     def __init__(self) -> None:
         self._known = _Known()
+        self._first: tuple[Profile, str] | None = None
         self._modules = MergedModules()
         self._frame_index: dict[tuple[int, int, Frames], int] = {}
         self._stack_index: dict[tuple[bytes, int], int] = {}
@@ -64,6 +65,15 @@ class Merger:
 
     def add(self, profile: Profile, name: str) -> None:
         """Add one profile; ``name`` is what the result's notes call it. Raises `UsageProblem`."""
+        if self._known.files == 0 and self._first is None:
+            self._first = profile, name
+            return
+        if self._first is not None:
+            first, self._first = self._first, None
+            self._fold(*first)
+        self._fold(profile, name)
+
+    def _fold(self, profile: Profile, name: str) -> None:
         self._join_facts(profile, name)
         frames = self._intern_frames(profile)
         stacks = self._intern_stacks(profile, frames)
@@ -146,7 +156,9 @@ class Merger:
         return result
 
     def result(self) -> Profile:
-        """Return the sum of all profiles added."""
+        """Return the sum of all profiles added; a single one as it is."""
+        if self._first is not None:
+            return self._first[0]
         known = self._known
         rates = np.array(self._site_rate, dtype=np.float64)
         mixed = len(rates) > 0 and bool((rates != rates[0]).any())

@@ -32,8 +32,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 STACK_CUT = 1
 """Flag of a stack: it was cut at the depth limit."""
-STACK_ENDED_EARLY = 2
-"""Flag of a stack: unwinding stopped before the outermost frame."""
 STACK_LOST_SHIFT = 8
 """A stack's flags from this bit on: why there is no stack at all; 0 where there is one."""
 SAMPLER_NAME = "libmem_sampler.so"
@@ -90,11 +88,6 @@ class StackTable:
     def depths(self) -> IntArray:
         """Number of frames of each stack."""
         return np.diff(self.offsets)
-
-    @property
-    def stack_of_frame(self) -> IntArray:
-        """For each frame, the index of its stack."""
-        return np.repeat(np.arange(len(self)), self.depths)
 
     @property
     def is_leaf(self) -> BoolArray:
@@ -170,7 +163,8 @@ class Module:
     """One file mapped into the profiled process.
 
     ``bias`` is what was added to the file's own virtual addresses; None where the profile does not
-    say it, so that it has to be found from the file itself.
+    say it, so that it has to be found from the file itself. ``ranges`` are the executable parts of
+    [``start``, ``end``), which is 0 where only they are known.
     """
 
     path: str
@@ -180,6 +174,8 @@ class Module:
     first_generation: int = 0
     last_generation: int | None = None
     deleted: bool = False
+    start: int = 0
+    end: int = 0
 
     @property
     def name(self) -> str:
@@ -198,7 +194,7 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look of the controller at the running process.
+    """One reading of the running process's counters by the controller.
 
     The fields from ``taken_bytes`` on belong to device memory: estimated bytes taken, refusals so
     far, the use of the whole device, and what a pool holds.
@@ -230,6 +226,14 @@ class Memory:
     arena_bytes: int | None = None
     stack_bytes: int | None = None
     segment_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerUse:
+    """What the controller itself used by the end of the capture."""
+
+    cpu_s: float
+    peak_rss_bytes: int
 
 
 @dataclass(slots=True)
@@ -264,8 +268,12 @@ class Capture:
     bucket_end_s: list[float | None] = field(default_factory=list)
     peak_at_s: float | None = None
     peak_estimate_bytes: float | None = None
+    highest_at_s: float | None = None
     highest_bytes: float | None = None
     """The highest live total, where the sampler itself kept it; without counts by site."""
+    complete: bool = True
+    """Whether the writer could make sense of all that was captured."""
+    controller: ControllerUse | None = None
     notes: list[str] = field(default_factory=list)
     device: Device | None = None
     domains: list[str] = field(default_factory=list)
@@ -304,6 +312,9 @@ class Profile:
     embedded: EmbeddedNames | None = None
     """Names that the file itself gives its addresses."""
     marks: list[Mark] = field(default_factory=list)
+    map_lines: list[bytes] = field(default_factory=list)
+    """Lines of /proc/PID/maps for the part of a file that every tool reads; empty: the lines are
+    made from the modules."""
     file_uid: int | None = None
     """Owner of the file that this was read from; None where others can write it, or unknown."""
     parts: dict[str, Profile] = field(default_factory=dict)

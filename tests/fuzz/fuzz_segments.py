@@ -6,7 +6,6 @@ first value and what each next one has more. So a few bytes can forge a whole ta
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import random
@@ -19,9 +18,11 @@ import numpy as np
 
 with atheris.instrument_imports(include=["mem_parser", "mem_profiler"]):
     from mem_parser.errors import MemError
+    from mem_parser.heapfile.writer import write_heap
     from mem_parser.readers import read_bytes
     from mem_profiler.capture.recorder import Recorder
-    from mem_profiler.profile import document, heapwrite
+    from mem_profiler.profile.build import Ending, build
+    from mem_profiler.profile.target import Target
     from mem_profiler.segment import collect, layout
     from mem_profiler.segment.file import Segment
 
@@ -203,19 +204,14 @@ class Image:
 def read(path: Path, *, recorded: bool) -> None:
     with Segment.open(path, writable=False) as segment:
         control = segment.control()
-        recorder = None
+        readings = None
         if recorded:
             recorder = Recorder(segment, 2**22 + 1)
             recorder.tick(START_NS + 10**9, final=True)
+            readings = recorder.readings
         collect.read_threads(segment, control)
-        documents = document.assemble(
-            segment, document.Target(None), kind="recovered", end="unknown",
-            now_ns=None, recorder=recorder,
-        )  # fmt: skip
-        for one in documents:
-            out = io.BytesIO()
-            heapwrite.write(one, out)
-            profile = read_bytes(out.getvalue(), "x.heap")
+        for one in build(segment, Target(None), Ending("recovered", "unknown"), readings):
+            profile = read_bytes(write_heap(one), "x.heap")
             if profile.incomplete:
                 raise Finding(f"our own file is not whole: {profile.incomplete}")
 

@@ -291,7 +291,7 @@ def test_threads_are_named_in_each_segment(folder: Path) -> None:
                 counted = controller.stop(number)
                 gate.mark_written(controller.segment, number)
                 threads = collect.read_threads(controller.segment, counted.control)
-            assert target.pid in [tid for tid, _ in threads]
+            assert target.pid in [thread.tid for thread in threads]
             target.detach()
 
 

@@ -51,8 +51,10 @@ def gated(folder: Path, rules: str, *arguments: object, options: Sequence[object
 
 
 def true_peak(folder: Path, program: Path, held: int) -> int:
-    """The highest live total of the program, every block counted."""
-    done = run_command("run", "-c", 1, "-o", folder / "e", "--", program, "hold", held, HOLD_MS)
+    """The highest live total of the program, every block counted, by the sampler itself."""
+    exact = {"MEM_PROFILER_EXACT_PEAK": "1"}
+    arguments = ("run", "-c", 1, "-o", folder / "e", "--", program, "hold", held, HOLD_MS)
+    done = run_command(*arguments, variables=exact)
     assert done.returncode == 0, done.stderr
     profile = read_profile(next(folder.glob("e.*.heap")))
     return round(highest(profile, profile).value)

@@ -22,8 +22,7 @@ from controller_tools import (
     wait_until,
 )
 from mem_parser.errors import MemError
-from mem_profiler.capture import session
-from mem_profiler.profile import document
+from mem_profiler.capture import recording, session
 from mem_profiler.segment import discovery, layout
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
@@ -303,7 +302,7 @@ def test_the_peak_is_kept_when_blocks_are_gone_at_the_end(stepper: Path, tmp_pat
         one = session.Session(target.pid)
         one.start(session.Rates(1), None)
         target.tell("a 1000 1000")
-        one.recorder.tick(one.now_ns())
+        one.recording.recorder.tick(one.recording.now_ns())
         target.tell("f")
         result = one.finish(str(tmp_path / "p"), "stopped")
         one.close()
@@ -368,7 +367,7 @@ def test_a_reader_that_ends_loses_nothing(
         one.start(session.Rates(1), None)
         target.tell("a 100 64")
         with monkeypatch.context() as patch:
-            patch.setattr(document, "assemble", lambda *_, **__: os._exit(1))
+            patch.setattr(recording, "build", lambda *_, **__: os._exit(1))
             with pytest.raises(MemError, match="ended without an answer") as refused:
                 one.finish(str(tmp_path / "x"), "stopped")
         one.close()

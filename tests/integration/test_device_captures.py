@@ -195,7 +195,7 @@ def test_a_series_follows_a_domain(folder: Path, program: Path) -> None:
             one.start(session.Rates(1), None)
             for k, size in enumerate((1000, 3 * MIB, 1000)):
                 assert app.do(f"rtmalloc {k} {size}") == [0]
-                one.recorder.tick(one.now_ns())
+                one.recording.recorder.tick(one.recording.now_ns())
             # The driver is asked again once 100 ms are over: then both numbers are of one moment.
             wait_until(lambda: told(one, app) > 3 * MIB, "the driver was asked again")
             assert app.do("rtfree 1") == [0]

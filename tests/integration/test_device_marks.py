@@ -38,7 +38,7 @@ def marks(target: Target) -> list[tuple[str, str, str, int]]:
     with Segment.open(path, writable=False) as segment:
         log.update(segment, segment.control())
     assert log.lost == 0
-    assert [m.time_ns for m in log.marks] == sorted(m.time_ns for m in log.marks)
+    assert [m.time_s for m in log.marks] == sorted(m.time_s for m in log.marks)
     return [(m.kind, m.domain, m.text, m.id) for m in log.marks]
 
 

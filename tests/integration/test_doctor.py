@@ -94,10 +94,10 @@ def test_the_screen_fits_eighty_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pid", "text"), [(os.getpid(), "mem_profiler itself"), (999_999_999, "there is no process")]
+    ("pid", "text"), [(None, "mem_profiler itself"), (999_999_999, "there is no process")]
 )
-def test_what_cannot_be_a_target(pid: int, text: str) -> None:
-    blocker = first_blocker(examine_process(pid))
+def test_what_cannot_be_a_target(pid: int | None, text: str) -> None:
+    blocker = first_blocker(examine_process(pid or os.getpid()))
     assert blocker is not None
     assert text in blocker.text
 

@@ -34,7 +34,10 @@ def test_a_thousand_blocks_of_one_byte_are_a_thousand_bytes(folder: Path) -> Non
 
 @pytest.mark.skipif(shutil.which("jeprof") is None, reason="jeprof is not installed")
 def test_jeprof_reads_the_same_thousand_bytes(folder: Path, tmp_path: Path) -> None:
-    from mem_profiler.profile import document, heapwrite
+    from mem_parser.heapfile.writer import write_heap_to
+    from mem_profiler.profile.build import Ending
+    from mem_profiler.profile.build import build as profiles_of
+    from mem_profiler.profile.target import Target as Facts
     from mem_profiler.segment.file import Segment
 
     program = build("blocks.c")
@@ -44,14 +47,8 @@ def test_jeprof_reads_the_same_thousand_bytes(folder: Path, tmp_path: Path) -> N
         [path] = segments(folder)
         heap = tmp_path / "x.heap"
         with Segment.open(path, writable=False) as segment, heap.open("wb") as out:
-            [content] = document.assemble(
-                segment,
-                document.Target.of(target.pid),
-                kind="snapshot",
-                end="running",
-                now_ns=0,
-            )
-            heapwrite.write(content, out)
+            [profile] = profiles_of(segment, Facts.of(target.pid), Ending("snapshot", "running", 0))
+            write_heap_to(out, profile)
     text = subprocess.run(
         ["jeprof", "--text", "--show_bytes", str(program), str(heap)],
         capture_output=True,

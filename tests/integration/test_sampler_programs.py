@@ -38,7 +38,7 @@ def estimate(counted: Counted, rate: int) -> tuple[float, float]:
     sites = counted.rows.sites
     return (
         float(unsample(sites.alloc_blocks, sites.alloc_bytes, rate).bytes.sum()),
-        float(unsample(sites.live_blocks, sites.live_bytes, rate).bytes.sum()),
+        float(unsample(sites.inuse_blocks, sites.inuse_bytes, rate).bytes.sum()),
     )
 
 

@@ -15,7 +15,7 @@ from sampler_run import WAIT_S, Target, build, environment, segments
 
 def command(name: str, *args: object, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run one of the project's commands from the source tree."""
-    script = f"from mem_cli.{name} import main; main()"
+    script = f"from mem_cli import entry; entry.{name}()"
     paths = os.pathsep.join(sys.path)
     return subprocess.run(
         [sys.executable, "-c", script, *map(str, args)],

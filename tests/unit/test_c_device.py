@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,9 +14,12 @@ from hypothesis import strategies as st
 
 from c_build import ROOT, compile_program, core_sources, run_program
 from mem_parser.errors import MemError
+from mem_parser.heapfile.writer import write_heap
 from mem_parser.readers import read_bytes
 from mem_profiler.capture.recorder import Recorder
-from mem_profiler.profile import document, heapwrite, records
+from mem_profiler.profile import tables
+from mem_profiler.profile.build import Ending, build
+from mem_profiler.profile.target import Target
 from mem_profiler.segment import devices, layout
 from mem_profiler.segment.file import Segment
 
@@ -248,16 +250,16 @@ def _as_read(path: Path) -> dict[str, list[int]]:
         number = control.number("capture_number")
         found = {}
         for domain in devices.used_in(devices.read_domains(segment, control), number):
-            rows = records.build(segment, control, domain=domain.number)
-            counts = rows.sites.device
-            assert counts is not None
+            read = tables.read_tables(segment, control, domain=domain.number)
+            sites, live = read.sites, read.thread_blocks
             columns = (
-                rows.sites.alloc_blocks, rows.sites.alloc_bytes, counts.alloc_taken,
-                rows.sites.freed_blocks, rows.sites.freed_bytes, counts.freed_taken,
-                counts.failed_blocks, counts.failed_bytes, rows.thread_blocks, rows.thread_bytes,
+                sites.alloc_blocks, sites.alloc_bytes, sites.alloc_taken_bytes,
+                sites.alloc_blocks - sites.inuse_blocks, sites.alloc_bytes - sites.inuse_bytes,
+                sites.alloc_taken_bytes - sites.inuse_taken_bytes,
+                sites.failed_blocks, sites.failed_bytes, live.blocks, live.bytes,
             )  # fmt: skip
             found[domain.name] = [int(column.sum()) for column in columns]
-            assert rows.live_births.sum() == rows.thread_blocks.sum()
+            assert sites.live_births.sum() == live.blocks.sum()
         return found
 
 
@@ -310,16 +312,12 @@ def test_a_forged_segment_is_read_without_harm(
         with Segment.open(path, writable=False) as segment:
             recorder = Recorder(segment, 0)
             recorder.tick(0, final=True)
-            documents = document.assemble(
-                segment, document.Target(None), kind="recovered", end="unknown", now_ns=None,
-                recorder=recorder,
-            )  # fmt: skip
+            ending = Ending("recovered", "unknown")
+            profiles = build(segment, Target(None), ending, recorder.readings)
     except MemError:
         return
-    names = [one.header["domain"] for one in documents]
+    names = [one.domains[0] for one in profiles]
     assert len(set(names)) == len(names)
     assert all(devices.NAME.fullmatch(name) for name in names)
-    for one in documents:
-        out = io.BytesIO()
-        heapwrite.write(one, out)
-        read_bytes(out.getvalue(), "forged")
+    for one in profiles:
+        read_bytes(write_heap(one), "forged")

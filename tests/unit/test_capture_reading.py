@@ -15,24 +15,23 @@ from hypothesis import strategies as st
 from controller_tools import HeapFile
 from fake_segment import FakeSegment, site_key
 from mem_parser.errors import MemError, NotAProfile
+from mem_parser.heapfile.writer import write_heap_to
 from mem_profiler.capture.recorder import Recorder
-from mem_profiler.profile import document, heapwrite, records
+from mem_profiler.profile import tables
+from mem_profiler.profile.build import Ending, build
+from mem_profiler.profile.readings import Readings
+from mem_profiler.profile.target import Target
 from mem_profiler.segment import collect, layout
 from mem_profiler.segment.file import Segment
 
+RECOVERED = Ending("recovered", "unknown")
 
-def heap_of(path: Path, out: Path, recorder: Recorder | None = None) -> HeapFile:
+
+def heap_of(path: Path, out: Path, readings: Readings | None = None) -> HeapFile:
     with Segment.open(path, writable=False) as segment:
-        content, *_ = document.assemble(
-            segment,
-            document.Target(None),
-            kind="recovered",
-            end="unknown",
-            now_ns=None,
-            recorder=recorder,
-        )
+        host, *_ = build(segment, Target(None), RECOVERED, readings)
     with out.open("wb") as file:
-        heapwrite.write(content, file)
+        write_heap_to(file, host)
     return HeapFile(out)
 
 
@@ -148,7 +147,7 @@ def test_the_recorder_keeps_the_highest_reading(fake: FakeSegment, tmp_path: Pat
         fake.site_rows[row]["freed_blocks"], fake.site_rows[row]["freed_bytes"] = 9, 46080
         path.write_bytes(fake.data.tobytes())
         recorder.tick(2 * 10**9, final=True)
-    heap = heap_of(path, tmp_path / "x.heap", recorder)
+    heap = heap_of(path, tmp_path / "x.heap", recorder.readings)
     expected = 51200 / (1 - np.exp(-5120 / 512))
     assert heap.header["peak"]["estimate_bytes"] == pytest.approx(expected, rel=1e-6)
     assert heap.columns["peak_bytes"].tolist() == [51200]
@@ -160,7 +159,7 @@ def test_a_long_series_is_thinned_and_never_long(fake: FakeSegment, tmp_path: Pa
         recorder = Recorder(segment, 0)
         for second in range(10_000):
             recorder._read(segment.control(), second * 10**9, final=False)
-        times = [reading.t_s for reading in recorder.host.series]
+        times = [reading.t_s for reading in recorder.readings.host.series]
     assert 1000 < len(times) < 4096
     assert times == sorted(times)
 
@@ -204,9 +203,9 @@ def test_stacks_that_overlap_stand_for_no_more_memory_than_there_is(
     ids = np.array([*honest, *range(first, first + 400, 8)], np.int64)
     with Segment.open(fake.save(tmp_path), writable=False) as segment:
         stacks = collect.read_stacks(segment, segment.control(), ids)
-    assert stacks.depth[:3].tolist() == [3, 2, 500]
-    assert set(stacks.depth[3:].tolist()) == {1}
-    assert int(stacks.depth.sum()) < 600
+    assert stacks.depths[:3].tolist() == [3, 2, 500]
+    assert set(stacks.depths[3:].tolist()) == {1}
+    assert len(stacks.frames) < 600
 
 
 def test_no_more_is_reserved_than_the_controller_allows(fake: FakeSegment, tmp_path: Path) -> None:
@@ -248,10 +247,8 @@ def test_any_bytes_in_a_segment_give_a_file_or_a_clean_error(
     try:
         with Segment.open(path, writable=False) as segment:
             Recorder(segment, 0).tick(0, final=True)
-            for content in document.assemble(
-                segment, document.Target(None), kind="recovered", end="unknown", now_ns=None
-            ):
-                heapwrite.write(content, io.BytesIO())
+            for profile in build(segment, Target(None), RECOVERED):
+                write_heap_to(io.BytesIO(), profile)
     except MemError:
         pass
 
@@ -269,8 +266,8 @@ def test_a_million_sites_are_read_in_a_few_seconds(tmp_path: Path) -> None:
     fake.live_rows["site_key"], fake.live_rows["size_thread"] = fake.site_keys, 100
     path = fake.save(tmp_path)
     with Segment.open(path, writable=False) as segment:
-        found = records.build(segment, segment.control())
+        found = tables.read_tables(segment, segment.control())
         quick = collect.read_quick(segment, segment.control(), 1)
     assert found.samples == quick.samples == rows
-    assert int(found.live_births.sum()) == rows
-    assert len(found.stack) == rows
+    assert int(found.sites.live_births.sum()) == rows
+    assert len(found.sites) == rows

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from mem_cli.profiler.capture_view import CaptureProgress, result_lines
-from mem_profiler.capture.recorder import Track
 from mem_profiler.capture.saving import Result
+from mem_profiler.profile.readings import Track
 
 MIB = 1 << 20
 
@@ -40,12 +40,12 @@ def session_with(**held_bytes: float) -> Any:
     for domain, held in zip(domains, held_bytes.values(), strict=True):
         tracks[domain.number] = Track()
         tracks[domain.number].latest = SimpleNamespace(estimate_bytes=held)
-    return SimpleNamespace(
-        recorder=SimpleNamespace(
-            domains=domains, devices=tracks,
-            latest=SimpleNamespace(samples=5, estimate_bytes=MIB),
-        )
-    )  # fmt: skip
+    recorder = SimpleNamespace(
+        domains=domains,
+        readings=SimpleNamespace(devices=tracks),
+        latest=SimpleNamespace(samples=5, estimate_bytes=MIB),
+    )
+    return SimpleNamespace(recording=SimpleNamespace(recorder=recorder))
 
 
 def test_the_live_line_adds_up_sessions_and_keeps_domains_apart() -> None:

@@ -336,9 +336,10 @@ def test_the_progress_bar_shows_the_name_of_a_domain_as_it_is(
     recorder = SimpleNamespace(
         latest=reading,
         domains=[SimpleNamespace(number=1, name=name)],
-        devices={1: SimpleNamespace(latest=reading)},
+        readings=SimpleNamespace(devices={1: SimpleNamespace(latest=reading)}),
     )
-    with CaptureProgress([SimpleNamespace(recorder=recorder)], 5.0) as progress:  # type: ignore[list-item]
+    session = SimpleNamespace(recording=SimpleNamespace(recorder=recorder))
+    with CaptureProgress([session], 5.0) as progress:  # type: ignore[list-item]
         progress.show(1.0)
     said = capfdbinary.readouterr().err
     assert b"[link=http://evil.example]a[/link]\\x1b]0;owned\\x07\\n::error::b" in said

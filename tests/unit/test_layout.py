@@ -19,10 +19,11 @@ PACKAGES = {
     "mem_profiler": ROOT / "bindings" / "mem_profiler",
     "mem_cli": ROOT / "cmd" / "mem_cli",
 }
-# What mem_profiler may take from mem_parser: errors, escapes, formulas, how files are opened and
-# written, the version, the ELF reader.
+# What mem_profiler may take from mem_parser: the model and our file format, errors, escapes,
+# formulas, how files are opened and written, the version, the ELF reader.
 SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
+    "mem_parser.devices", "mem_parser.heapfile", "mem_parser.maps", "mem_parser.model",
     "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.version", "mem_parser.symbols.elf",
 }  # fmt: skip
 SAMPLER = ROOT / "sampler"

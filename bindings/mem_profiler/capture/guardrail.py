@@ -11,19 +11,12 @@ from __future__ import annotations
 import os
 import re
 import resource
-from dataclasses import dataclass
+
+from mem_parser.model import ControllerUse
 
 VARIABLE = "MEM_PROFILER_CONTROLLER_MEMORY"
 DEFAULT_BYTES = 2 << 30
 _SIZE = re.compile(r"(\d{1,9})([MG])", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Use:
-    """CPU time and highest resident memory of this process and the children it waited for."""
-
-    cpu_s: float
-    peak_rss_bytes: int
 
 
 def bound_bytes() -> int:
@@ -38,10 +31,10 @@ def rss_bytes() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def use() -> Use:
-    """What was used so far."""
+def use() -> ControllerUse:
+    """CPU time and highest resident memory of this process and the children it waited for."""
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return Use(
+    return ControllerUse(
         cpu_s=round(sum(one.ru_utime + one.ru_stime for one in both), 3),
         peak_rss_bytes=max(one.ru_maxrss for one in both) * 1024,
     )

@@ -11,7 +11,7 @@ folder; its segment is in the usual place and is found by its mapping, or under 
 from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
 import os
 import resource
 import signal
@@ -23,14 +23,13 @@ from pathlib import Path
 
 import mem_profiler
 from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetUnsupported, UsageProblem
-from mem_profiler.capture import gate, saving
-from mem_profiler.capture.recorder import Recorder
+from mem_profiler.capture import gate, loop
+from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.entries import plan_file
 from mem_profiler.process import device_choice, procfs, program, system
 from mem_profiler.process.death import Watch, describe
 from mem_profiler.process.device_choice import Choice
-from mem_profiler.profile import document
 from mem_profiler.segment import bound, folders, leftovers
 from mem_profiler.segment.file import Segment
 from mem_profiler.segment.folders import RunFolder, UserFolder
@@ -63,12 +62,10 @@ class Image:
     """
 
     segment: Segment
-    recorder: Recorder
-    target: document.Target
+    recording: Recording
     pid: int
     process: tuple[int, int, int]
     created_ns: int
-    clock_offset_ns: int
 
 
 @dataclass
@@ -220,11 +217,10 @@ class Run:
         segment.try_lock()
         pid = inner if control.number("pidns_inode") == procfs.pidns_inode() else 0
         segment.reserve_max_bytes = bound.of_process(pid)
-        target = document.Target.of(pid) if pid else document.Target(None)
-        offset = procfs.clock_offset_ns(pid) if pid else 0
-        created = control.number("created_monotonic_ns") - offset
-        recorder = Recorder(segment, pid)
-        self.images[name] = Image(segment, recorder, target, inner, process, created, offset)
+        recording = Recording(segment, pid)
+        ago_ns = recording.now_ns() - control.number("created_monotonic_ns")
+        created_ns = time.monotonic_ns() - ago_ns
+        self.images[name] = Image(segment, recording, inner, process, created_ns)
 
     def current(self) -> list[Image]:
         """The last image of every process of interest, that of the program first."""
@@ -239,26 +235,29 @@ class Run:
         """Look for new segments, and read those that are due."""
         self.look()
         for image in self.current():
-            if image.recorder.due_in() == 0:
-                with contextlib.suppress(MemError):
-                    image.recorder.tick(time.monotonic_ns() + image.clock_offset_ns)
-                    if image.target.pid:
-                        gate.update_flags(image.segment, image.target.pid)
+            with contextlib.suppress(MemError):
+                image.recording.tick()
+
+    @property
+    def over(self) -> bool:
+        """Whether the program has ended."""
+        return self.watch.ended()
+
+    def due_in(self) -> float:
+        """Seconds until new segments should be looked for, or a reading be taken."""
+        return POLL_S if self.images else FIRST_POLL_S
 
     def follow(self, on_tick: Callable[[float], None]) -> int:
         """Read along until the program ends; returns its wait status."""
-        began = time.monotonic()
-        while True:
-            self.tick()
-            on_tick(time.monotonic() - began)
-            if self.watch.ended(POLL_S if self.images else FIRST_POLL_S):
-                break
+        loop.follow([self], wait=self.watch.ended, on_tick=on_tick)
         self.look()  # until it is waited for, its user can be told
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         for image in self.current()[:1]:
             if image.pid == self.pid:
-                image.target.memory["peak_rss_bytes"] = usage.ru_maxrss * 1024
+                target = image.recording.target
+                peak = usage.ru_maxrss * 1024
+                target.memory = dataclasses.replace(target.memory, peak_rss_bytes=peak)
         return status
 
     def forward(self, number: int) -> None:
@@ -278,26 +277,16 @@ class Run:
         alive = image.pid != self.pid and _is_mapped(image)
         if alive:
             notes.append(LEFT_RUNNING_NOTE)
-            image.target.refresh()
+            image.recording.target.refresh()
             end = "stopped"
         else:
-            image.target.gone()
-        gate.stop(image.segment, image.target.pid or os.getpid(), number)
-        now = time.monotonic_ns() + image.clock_offset_ns
-        image.recorder.tick(now, final=True)
-        if image.target.pymalloc is None:
-            image.target.pymalloc = self.pymalloc if image.target.python else None
-        make = functools.partial(
-            document.assemble,
-            image.segment,
-            image.target,
-            kind="capture",
-            end=end,
-            now_ns=now,
-            recorder=image.recorder,
-            notes=notes,
-        )
-        result = saving.save(self.options.prefix, image.pid, image.segment, make)
+            image.recording.target.gone()
+        gate.stop(image.segment, image.recording.pid or os.getpid(), number)
+        target = image.recording.target
+        if target.pymalloc is None:
+            target.pymalloc = self.pymalloc if target.python else None
+        prefix = self.options.prefix
+        result = image.recording.finish(prefix, image.pid, "capture", end, notes=notes)
         gate.mark_written(image.segment, number)
         return result
 
@@ -373,11 +362,11 @@ def _room_hint() -> str | None:
 
 
 def _is_mapped(image: Image) -> bool:
-    if not image.target.pid or procfs.is_gone(image.target.pid):
+    if not image.recording.pid or procfs.is_gone(image.recording.pid):
         return False
     with contextlib.suppress(PermissionError):
         identity = image.segment.control().identity.encode()
-        return identity in procfs.raw_maps(image.target.pid)
+        return identity in procfs.raw_maps(image.recording.pid)
     return False
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from mem_parser import estimate
 from mem_parser.errors import MemError, TargetBusy
+from mem_parser.model import MISSING_SAMPLES
 from mem_profiler.capture import gate
 from mem_profiler.confined import child, confine
 from mem_profiler.process import system
@@ -79,9 +80,7 @@ def _row(entry: _Entry) -> dict[str, Any]:
             "rate_bytes": rate,
             "samples": quick.samples,
             "live_bytes": float(estimate.unsample(quick.blocks, quick.bytes, rate).bytes.sum()),
-            "lost": sum(
-                int(control["lost"][i]) for i, name in names if name in layout.LOST_SAMPLES
-            ),
+            "lost": sum(int(control["lost"][i]) for i, name in names if name in MISSING_SAMPLES),
         }
     return row
 

@@ -1,9 +1,10 @@
 """The time series and the peaks of a running capture.
 
 Model: at every tick the site counters are read once and turned into estimates of live bytes, one
-for the host and one for each domain of device memory. A `Track` is one of these: when its estimate
-passes the last peak by 5 %, the counts are kept: they are the file's peak column. Peaks between two
-ticks are missed. A tick may cost 5 % of a core: the more sites there are, the rarer it comes.
+for the host and one for each domain of device memory. A `Track` keeps the series of one of these:
+when its estimate passes the last peak by 5 %, the counts are kept: they are the file's peak column.
+Peaks between two ticks are missed. A tick may cost 5 % of a core: the more sites there are, the
+rarer it comes.
 """
 
 from __future__ import annotations
@@ -15,50 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser import estimate
+from mem_parser.model import Reading
 from mem_profiler.capture import guardrail
-from mem_profiler.capture.guardrail import Use
 from mem_profiler.process import actual, procfs
-from mem_profiler.profile.heapwrite import DeviceReading, Reading
-from mem_profiler.profile.records import LiveCounts
+from mem_profiler.profile.readings import Readings, Track
+from mem_profiler.profile.tables import LiveCounts
 from mem_profiler.segment import collect, devices, reserve
-from mem_profiler.segment.devices import Domain, DomainCounts, MarkLog
+from mem_profiler.segment.devices import Domain, DomainCounts
 from mem_profiler.segment.file import Control, Segment
 
 TICK_S = 0.1
 COST_SHARE = 0.05
-PEAK_GROWTH = 1.05
-# The series of a long capture is thinned to every second point whenever it gets this long.
-SERIES_MAX = 4096
-
-
-class Track:
-    """Readings of one kind of memory: a thinned series, the latest one, and the peak."""
-
-    def __init__(self) -> None:
-        self.series: list[Reading] = []
-        self.latest: Reading | None = None
-        self.peak: LiveCounts | None = None
-        self.peak_bytes = 0.0
-        self.peak_at_s = 0.0
-        self._every = 1
-        self._count = 0
-
-    def add(self, reading: Reading, counts: LiveCounts, *, final: bool) -> None:
-        """Take a reading with the counts behind it; the final one keeps any new peak."""
-        self.latest = reading
-        self._append(reading, final)
-        live = reading.estimate_bytes
-        if live > self.peak_bytes * (1.0 if final else PEAK_GROWTH):
-            self.peak = counts
-            self.peak_bytes, self.peak_at_s = live, reading.t_s
-
-    def _append(self, reading: Reading, final: bool) -> None:
-        self._count += 1
-        if final or self._count % self._every == 0:
-            self.series.append(reading)
-        if len(self.series) >= SERIES_MAX:
-            del self.series[::2]
-            self._every *= 2
 
 
 @dataclass(frozen=True)
@@ -80,30 +48,21 @@ class Recorder:
         self.segment = segment
         self.pid = pid
         self.pace = pace
-        self.host = Track()
-        self.devices: dict[int, Track] = {}
+        self.readings = Readings()
         self.domains: list[Domain] = []
-        self.marks = MarkLog()
-        self.rss_bytes: int | None = None
         self.full = False
         self.too_large = False  # this process has more memory than it may
-        self.use: Use | None = None  # what it had used at the final reading
         self._next = 0.0
         self._actual = actual.Asker(pid)
 
     @property
     def latest(self) -> Reading | None:
         """The latest reading of the host."""
-        return self.host.latest
+        return self.readings.host.latest
 
     def due_in(self) -> float:
         """Seconds until the next tick should come."""
         return max(0.0, self._next - time.monotonic())
-
-    def forget_peaks(self) -> None:
-        """One reading at the end says nothing about the peak."""
-        for track in (self.host, *self.devices.values()):
-            track.peak = None
 
     def tick(self, now_ns: int, *, final: bool = False) -> None:
         """Take a reading and reserve ahead.
@@ -118,7 +77,7 @@ class Recorder:
             self.full |= not reserve.ahead(self.segment, control)
         self.too_large |= guardrail.rss_bytes() > guardrail.bound_bytes()
         if final:
-            self.use = guardrail.use()
+            self.readings.use = guardrail.use()
         cost = time.monotonic() - began
         self._next = began + max(self.pace.tick_s, cost / self.pace.cost_share)
 
@@ -128,16 +87,17 @@ class Recorder:
         t_s = round(max(0, now_ns - int(slot["start_ns"])) / 1e9, 6)
         quick = collect.read_quick(self.segment, control, number)
         sums = estimate.unsample(quick.blocks, quick.bytes, float(slot["rate_bytes"]))
-        self.rss_bytes = procfs.rss_bytes(self.pid) or self.rss_bytes
+        readings = self.readings
+        readings.rss_bytes = procfs.rss_bytes(self.pid) or readings.rss_bytes
         reading = Reading(
             t_s=t_s,
             estimate_bytes=round(float(sums.bytes.sum()), 1),
             std_error_bytes=round(float(sums.bytes_variance.sum()) ** 0.5, 1),
             samples=quick.samples,
-            rss_bytes=self.rss_bytes,
+            rss_bytes=readings.rss_bytes,
         )
-        self.host.add(reading, LiveCounts(quick.keys, quick.blocks, quick.bytes), final=final)
-        self.marks.update(self.segment, control)
+        readings.host.add(reading, LiveCounts(quick.keys, quick.blocks, quick.bytes), final=final)
+        readings.marks.update(self.segment, control)
         self._read_devices(control, number, t_s, final)
 
     def _read_devices(self, control: Control, number: int, t_s: float, final: bool) -> None:
@@ -159,33 +119,29 @@ class Recorder:
         )
         for domain, found in readings:
             mine = counts.get(domain.number, devices.NO_COUNTS)
-            track = self.devices.setdefault(domain.number, Track())
-            told = self._actual.of(domain)
+            track = self.readings.devices.setdefault(domain.number, Track())
+            told = self.readings.actual[domain.number] = self._actual.of(domain)
             reading = dataclasses.replace(
                 found.reading,
-                rss_bytes=self.rss_bytes,
+                rss_bytes=self.readings.rss_bytes,
                 actual_used_bytes=told.used_bytes if told else None,
                 actual_total_bytes=told.total_bytes if told else None,
             )
             track.add(reading, LiveCounts(mine.keys, mine.blocks, mine.bytes), final=final)
-
-    def actual_of(self, domain: Domain) -> devices.Actual | None:
-        """Used and total bytes of the domain's device, as last known."""
-        return self._actual.of(domain)
 
 
 @dataclass(frozen=True)
 class _Held:
     """A reading of a domain, and what its blocks hold: bytes taken, or asked for where unknown."""
 
-    reading: DeviceReading
+    reading: Reading
     held_bytes: float
 
 
 def _device_reading(domain: Domain, counts: DomainCounts, rate: float, t_s: float) -> _Held:
     sums = estimate.unsample(counts.blocks, counts.bytes, rate)
     taken = counts.taken * sums.objects / np.maximum(counts.blocks, 1)
-    reading = DeviceReading(
+    reading = Reading(
         t_s=t_s,
         estimate_bytes=round(float(sums.bytes.sum()), 1),
         std_error_bytes=round(float(sums.bytes_variance.sum()) ** 0.5, 1),

@@ -14,7 +14,8 @@ from mem_parser.errors import InputFileError, MemError, TargetBusy, TargetError
 from mem_profiler.capture import gate, saving, toggle
 from mem_profiler.capture.saving import Result
 from mem_profiler.process import procfs
-from mem_profiler.profile import document
+from mem_profiler.profile.build import Ending, build
+from mem_profiler.profile.target import Target
 from mem_profiler.segment import folders, layout, leftovers
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.leftovers import Found
@@ -29,14 +30,8 @@ def _end_of(control: Control) -> str:
 
 def _write(segment: Segment, prefix: str) -> Result:
     control = segment.control()
-    make = functools.partial(
-        document.assemble,
-        segment,
-        document.Target(None),
-        kind="recovered",
-        end=_end_of(control),
-        now_ns=None,
-    )
+    ending = Ending("recovered", _end_of(control))
+    make = functools.partial(build, segment, Target(None), ending)
     return saving.save(prefix, control.number("pid"), segment, make)
 
 

@@ -1,6 +1,6 @@
 """From a capture to its files. What a target wrote is read by a child without rights.
 
-Model: the child makes the documents of a capture from the segment and sends each file's bytes
+Model: the child makes the profiles of a capture from the segment and sends each file's bytes
 through a pipe; this process copies them to where the user wants them, and reads nothing of them but
 their lengths. So what a hostile target put into its segment meets no process that could do
 anything with the user's rights, and the folder of the results is touched by nothing else.
@@ -22,11 +22,13 @@ from dataclasses import dataclass, field
 from typing import IO, Any, NoReturn
 
 from mem_parser.errors import MemError, TargetBusy
+from mem_parser.heapfile.writer import write_heap_to
+from mem_parser.model import Profile
 from mem_profiler.capture import output
 from mem_profiler.confined import confine
 from mem_profiler.confined.child import Asked, Child
-from mem_profiler.profile import heapwrite
-from mem_profiler.profile.heapwrite import Document
+from mem_profiler.profile.build import WRITER
+from mem_profiler.profile.tables import cut_stacks
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Segment
 
@@ -42,7 +44,7 @@ NOTES_MAX, TEXT_MAX, COUNT_MAX = 100, 1000, 1 << 62
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _END = re.compile(r"(?!signal)[a-z][a-z ]{0,30}|signal \d{1,3} [A-Z0-9+]{1,20}")
 
-Make = Callable[[], list[Document]]
+Make = Callable[[], list[Profile]]
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Result:
 
 
 def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
-    """Write the documents of a capture as the next files of `prefix` and `pid`. Raises MemError.
+    """Write the profiles of a capture as the next files of `prefix` and `pid`. Raises MemError.
 
     `make` is called in the child, which has the segment's descriptor and no other. The result is
     that of the first document, the host's; those of device memory are its `devices`.
@@ -76,9 +78,9 @@ def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
     read, write = os.pipe2(os.O_CLOEXEC)
 
     def work(_asked: Asked) -> list[dict[str, Any]]:
-        documents = make()
-        _send(write, documents)
-        return [_facts(document) for document in documents]
+        profiles = make()
+        _send(write, profiles)
+        return [_facts(profile) for profile in profiles]
 
     try:
         with Child(
@@ -117,7 +119,7 @@ def _receive(prefix: str, pid: int, pieces: _Pieces) -> Result:
 
 
 def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
-    """What the child told of a document, checked: it may have been taken over.
+    """What the child told of a file, checked: it may have been taken over.
 
     Raises TypeError, KeyError, ValueError, OverflowError, OSError.
     """
@@ -157,14 +159,15 @@ def _seconds(told: Any) -> float:
     return float(told)
 
 
-def _facts(content: Document) -> dict[str, Any]:
+def _facts(profile: Profile) -> dict[str, Any]:
     """Runs in the child."""
-    header, counts = content.header, content.records.sites.device
+    failed = profile.sites.failed_blocks
     names = ("exe", "command", "kind", "end", "duration_s", "samples", "notes", "depth_limit")
-    return {name: header[name] for name in (*names, "domain")} | {
-        "lost": sum(header["lost"][name] for name in layout.LOST_SAMPLES),
-        "cut": content.records.cut_stacks(),
-        "failed": 0 if counts is None else int(counts.failed_blocks.sum()),
+    return {name: getattr(profile.capture, name) for name in names} | {
+        "domain": profile.domains[0],
+        "lost": profile.samples_missing,
+        "cut": cut_stacks(profile.sites, profile.stacks),
+        "failed": 0 if failed is None else int(failed.sum()),
     }
 
 
@@ -192,12 +195,12 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _send(pipe: int, documents: list[Document]) -> None:
+def _send(pipe: int, profiles: list[Profile]) -> None:
     """Runs in the child."""
-    _write_all(pipe, json.dumps([d.header["domain"] for d in documents]).encode() + b"\n")
-    for document in documents:
+    _write_all(pipe, json.dumps([profile.domains[0] for profile in profiles]).encode() + b"\n")
+    for profile in profiles:
         with io.BufferedWriter(_Pieced(pipe), PIECE_BYTES) as file:
-            heapwrite.write(document, file)
+            write_heap_to(file, profile, writer=WRITER)
         _write_all(pipe, bytes(4))
 
 

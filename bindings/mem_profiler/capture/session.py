@@ -1,31 +1,29 @@
 """The everyday form: capture running processes for some time, and write a file for each.
 
 Model: a `Session` is one process from the moment its segment is opened until its file is written.
-All sessions of one command run in one loop of ticks, which ends at the deadline, when asked to, or
+All sessions of one command run in one loop (`loop`), which ends at the deadline, when asked to, or
 when no process is left. A process that dies keeps its segment: the file has all that was sampled up
 to then.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mem_parser.errors import MemError, ProcessGone
-from mem_profiler.capture import gate, guardrail, saving
-from mem_profiler.capture.recorder import Pace, Recorder
+from mem_profiler.capture import gate, guardrail, loop
+from mem_profiler.capture.recorder import Pace
+from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.process import procfs, system
 from mem_profiler.process.death import Watch
-from mem_profiler.profile import document
 from mem_profiler.segment import discovery, layout, leftovers
 from mem_profiler.segment.file import Segment
 
 ALIVE_CHECK_S = 1.0
-PAUSE_MAX_S = 0.1  # how late Ctrl-C may be noticed
 TOO_LARGE_NOTE = (
     "mem_profiler itself came to need more memory than it may have"
     f" ({guardrail.VARIABLE}); the capture was ended then"
@@ -53,21 +51,24 @@ class Session:
             gate.lock(self.segment, pid)
             gate.check_idle(self.segment, pid)
             self.control = self.segment.control()
-            self.target = document.Target.of(pid)
+            self.recording = Recording(self.segment, pid, pace)
             self.watch = Watch(pid)
         except BaseException:
             self.segment.close()
             raise
-        self.recorder = Recorder(self.segment, pid, pace)
         self.number = 0
         self.ended: str | None = None
         self.notes: list[str] = []
-        self._clock_offset_ns = procfs.clock_offset_ns(pid)
         self._next_check = 0.0
 
-    def now_ns(self) -> int:
-        """The target's clock; goes on when the target is gone."""
-        return time.monotonic_ns() + self._clock_offset_ns
+    @property
+    def over(self) -> bool:
+        """Whether the process, or what can be captured of it, has ended."""
+        return self.ended is not None
+
+    def due_in(self) -> float:
+        """Seconds until the next reading should come."""
+        return self.recording.due_in()
 
     def start(self, rates: Rates, seconds: float | None) -> None:
         """Start the capture. Raises MemError."""
@@ -77,31 +78,32 @@ class Session:
             rates.host_bytes,
             seconds,
             rates.device_bytes,
-            exact_peak=self.recorder.pace.exact_peak,
+            exact_peak=self.recording.recorder.pace.exact_peak,
         )
 
     def tick(self) -> None:
         """Notice the process's end, and take a reading when one is due."""
         if self.ended is None:
             self._look_after()
-        if self.ended is None and self.recorder.due_in() == 0:
-            try:
-                gate.update_flags(self.segment, self.pid)
-                self.recorder.tick(self.now_ns())
-            except (MemError, MemoryError, OSError) as error:
-                # Of this process alone: those that are captured beside it go on.
-                self.ended = "unknown"
-                self.notes.append(f"the capture ended early: {error or 'out of memory'}")
-            if self.recorder.too_large and self.ended is None:
-                self._close_capture()
-                self.ended = "stopped"
-                self.notes.append(TOO_LARGE_NOTE)
+        if self.ended is not None:
+            return
+        try:
+            self.recording.tick()
+        except (MemError, MemoryError, OSError) as error:
+            # Of this process alone: those that are captured beside it go on.
+            self.ended = "unknown"
+            self.notes.append(f"the capture ended early: {error or 'out of memory'}")
+            return
+        if self.recording.recorder.too_large:
+            self._close_capture()
+            self.ended = "stopped"
+            self.notes.append(TOO_LARGE_NOTE)
 
     def _look_after(self) -> None:
         if self.watch.ended():
             self._close_capture()
             self.ended = self.watch.how()
-            self.target.gone()
+            self.recording.target.gone()
             return
         if time.monotonic() < self._next_check:
             return
@@ -116,7 +118,7 @@ class Session:
             self._close_capture()
             self.ended = "target ended"
             self.notes.append(EXEC_NOTE)
-            self.target.gone()
+            self.recording.target.gone()
 
     def _runs_another_program(self) -> bool:
         try:
@@ -140,20 +142,9 @@ class Session:
             self._look_after()
         if self.ended is None:
             self._close_capture()
-            self.target.refresh()
-        now = self.now_ns()
-        self.recorder.tick(now, final=True)
-        make = functools.partial(
-            document.assemble,
-            self.segment,
-            self.target,
-            kind="capture",
-            end=self.ended or end,
-            now_ns=now,
-            recorder=self.recorder,
-            notes=self.notes,
-        )
-        result = saving.save(prefix, self.pid, self.segment, make)
+            self.recording.target.refresh()
+        why = self.ended or end
+        result = self.recording.finish(prefix, self.pid, "capture", why, notes=self.notes)
         gate.mark_written(self.segment, self.number)
         if self.ended is not None:
             self._remove_dead()
@@ -230,29 +221,22 @@ def run(
             leave_out(error)
             sessions.remove(session)
             session.abandon()
-    began = time.monotonic()
-    while True:
-        for session in sessions:
-            session.tick()
-        gone = time.monotonic() - began
-        on_tick(gone)
-        if all(session.ended is not None for session in sessions):
-            return "target ended"
-        if asked_to_end():
-            return "interrupted"
-        if gone >= seconds:
-            return "deadline"
-        _pause(sessions, seconds - gone)
+    return loop.follow(
+        sessions,
+        wait=lambda pause_s: _wait(sessions, pause_s),
+        on_tick=on_tick,
+        seconds=seconds,
+        asked_to_end=asked_to_end,
+    )
 
 
-def _pause(sessions: list[Session], left_s: float) -> None:
-    """Wait for the next tick, the deadline or a death, whichever comes first."""
+def _wait(sessions: list[Session], seconds: float) -> None:
+    """Wait for some time, or for the end of the only process."""
     living = [session for session in sessions if session.ended is None]
-    wait = min([left_s, PAUSE_MAX_S, *(max(0.01, s.recorder.due_in()) for s in living)])
     if len(living) == 1:
-        living[0].watch.ended(wait)
+        living[0].watch.ended(seconds)
     else:
-        time.sleep(wait)
+        time.sleep(seconds)
 
 
 def write_all(

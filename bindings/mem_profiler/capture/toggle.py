@@ -6,13 +6,10 @@ it, `snapshot` only reads, so it works beside another controller and after a sto
 
 from __future__ import annotations
 
-import functools
-
 from mem_parser.errors import TargetError
-from mem_profiler.capture import gate, saving
-from mem_profiler.capture.recorder import Recorder
+from mem_profiler.capture import gate
+from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
-from mem_profiler.profile import document
 from mem_profiler.segment import discovery
 from mem_profiler.segment.file import Control, Segment
 
@@ -34,16 +31,9 @@ def start(pid: int, rate_bytes: int, device_rate_bytes: int = 1) -> int:
 
 
 def _write(segment: Segment, pid: int, prefix: str, kind: str, end: str) -> Result:
-    target = document.Target.of(pid)
-    target.refresh()
-    recorder = Recorder(segment, pid)
-    now = gate.target_now_ns(pid)
-    recorder.tick(now, final=True)
-    recorder.forget_peaks()
-    make = functools.partial(
-        document.assemble, segment, target, kind=kind, end=end, now_ns=now, recorder=recorder
-    )
-    return saving.save(prefix, pid, segment, make)
+    recording = Recording(segment, pid)
+    recording.target.refresh()
+    return recording.finish(prefix, pid, kind, end, peaks=False)
 
 
 def stop(pid: int, prefix: str) -> Result:

@@ -12,11 +12,13 @@ a reserved stack, and counted; all checks are array operations, a million sites 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mem_parser.maps import undeleted
+from mem_parser.model import STACK_LOST_SHIFT, ExecRange, Module, StackTable, Thread
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Control, Level, Records, Segment, Words
 
@@ -120,38 +122,6 @@ class LiveBlocks:
     size_bytes: Words
     birth_ns: Words
     thread: NDArray[np.uint32]
-
-
-@dataclass
-class Stacks:
-    """Stacks back to back: stack i has `depth[i]` frames from `first[i]` on in `frames`.
-
-    `flags`: bit 0 cut at the depth limit, bit 1 ended early, bits 8-15 the lost cause (0: a real
-    stack).
-    """
-
-    depth: NDArray[np.uint32]
-    flags: NDArray[np.uint32]
-    generation: NDArray[np.uint32]
-    first: Ints
-    frames: Words
-
-
-@dataclass(frozen=True)
-class Module:
-    """One recorded module.
-
-    Addresses are those of the target; `last_generation` None: still loaded.
-    """
-
-    path: str
-    build_id: str
-    start: int
-    end: int
-    bias: int
-    exec: list[tuple[int, int, int]] = field(default_factory=list)
-    first_generation: int = 0
-    last_generation: int | None = None
 
 
 def capture_of(keys: Words) -> Words:
@@ -319,7 +289,7 @@ def _arena(segment: Segment, control: Control) -> Words:
     return segment.read(start, used).view(np.uint64)
 
 
-def read_stacks(segment: Segment, control: Control, ids: Ints) -> Stacks:
+def read_stacks(segment: Segment, control: Control, ids: Ints) -> StackTable:
     """The stacks with the given ids (arena offset / 8; below 16: a lost cause), in that order.
     A lost stack has the one frame 1; so has a record outside the arena or not published.
     """
@@ -336,20 +306,20 @@ def read_stacks(segment: Segment, control: Control, ids: Ints) -> Stacks:
     real &= at + words + depth <= len(arena)
     real &= _apart(at, np.where(real, words + depth, 0))
     depth = np.where(real, depth, 1)
-    first = np.concatenate(([0], np.cumsum(depth)))[:-1].astype(np.int64)
-    frames = np.ones(int(depth.sum()), np.uint64)
-    inner = np.arange(len(frames)) - np.repeat(first, depth)
+    offsets = np.concatenate(([0], np.cumsum(depth))).astype(np.int64)
+    frames = np.ones(int(offsets[-1]), np.uint64)
+    inner = np.arange(len(frames)) - np.repeat(offsets[:-1], depth)
     source = np.repeat(np.where(real, at + words, -1), depth)
     known = source >= 0
     frames[known] = arena[(source + inner)[known]]
     cause = np.where(ids < layout.STACK_LOST_MAX, ids, layout.STACK_UNREADABLE)
-    flags = np.where(real, heads["truncated"].astype(np.int64) & 3, cause << 8)
-    return Stacks(
-        depth=depth.astype(np.uint32),
+    flags = np.where(real, heads["truncated"].astype(np.int64) & 3, cause << STACK_LOST_SHIFT)
+    return StackTable(
+        offsets=offsets,
+        frames=frames,
         flags=flags.astype(np.uint32),
         generation=np.where(real, heads["generation"], 0).astype(np.uint32),
-        first=first,
-        frames=frames,
+        leaf_exact=True,
     )
 
 
@@ -364,8 +334,8 @@ def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
     return np.asarray(apart | (length == 0))
 
 
-def read_threads(segment: Segment, control: Control) -> list[tuple[int, str]]:
-    """(tid, name) of every recorded thread, by row. Row 0 stands for all that had no row."""
+def read_threads(segment: Segment, control: Control) -> list[Thread]:
+    """Every recorded thread, by row. Row 0 stands for all that had no row."""
     size = layout.THREAD.itemsize
     count = min(control.number("thread_count") + 1, control.rows("thread_rows", layout.THREAD_ROWS))
     count = min(count, control.number("threads_reserved_bytes") // size)
@@ -373,29 +343,30 @@ def read_threads(segment: Segment, control: Control) -> list[tuple[int, str]]:
     if not 0 < offset <= control.limit_bytes - count * size:
         return []
     rows = segment.read(offset, count * size).view(layout.THREAD)
-    return [(int(row["tid"]), layout.text(row["name"])) for row in rows]
+    return [Thread(k, int(row["tid"]), layout.text(row["name"])) for k, row in enumerate(rows)]
 
 
 def _module(row: np.void) -> Module | None:
     start, end = int(row["start"]), int(row["end"])
     count = min(int(row["exec_ranges"]), len(row["exec"]))
     ranges = [
-        (int(part["start"]), int(part["end"]), int(part["file_offset"]))
+        ExecRange(int(part["start"]), int(part["end"]), int(part["file_offset"]))
         for part in row["exec"][:count]
     ]
-    if int(row["published"]) != 1 or start >= end or any(a >= b for a, b, _ in ranges):
+    if int(row["published"]) != 1 or start >= end or any(r.start >= r.end for r in ranges):
         return None
-    raw = bytes(row["path"])
+    path, deleted = undeleted(layout.text(bytes(row["path"])))
     last = int(row["last_generation"])
     return Module(
-        path=layout.text(raw),
+        path=path,
+        ranges=ranges or [ExecRange(start, end, 0)],
         build_id=bytes(row["build_id"])[: min(int(row["build_id_bytes"]), 32)].hex(),
-        start=start,
-        end=end,
         bias=int(row["bias"]),
-        exec=ranges,
         first_generation=int(row["first_generation"]),
         last_generation=None if last == 0xFFFFFFFF else last,
+        deleted=deleted,
+        start=start,
+        end=end,
     )
 
 

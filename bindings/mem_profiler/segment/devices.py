@@ -1,8 +1,8 @@
 """Device memory in a segment: its domains, a quick count of each, and the program's marks.
 
 Model: a domain is a row of struct mp_domain; its number stands in the site keys of the device
-tables, which `collect` reads like the host's. Marks lie in a ring that keeps the latest ones; a
-`MarkLog` copies what came since its last look, so that a long capture keeps more than the ring.
+tables, which `collect` reads like the host's. A ring keeps the latest marks; a `MarkLog` copies
+what came since it last read the ring, so that a long capture keeps more than the ring.
 
 Every text was written by the target: names become parts of file names, so they are checked, and a
 name that was taken before gets its number behind it.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mem_parser.devices import Mark
 from mem_profiler.segment import collect, layout
 from mem_profiler.segment.file import Control, Records, Segment, Words
 
@@ -146,18 +147,6 @@ def read_quick(segment: Segment, control: Control, capture: int) -> dict[int, Do
     return found
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A mark of the program. Times are CLOCK_MONOTONIC; `thread` is a row of the thread table."""
-
-    time_ns: int
-    id: int
-    thread: int
-    kind: str
-    domain: str
-    text: str
-
-
 class MarkLog:
     """The marks of one capture, copied from the ring at every look."""
 
@@ -182,9 +171,10 @@ class MarkLog:
         taken = rows[numbers % np.uint64(max(1, len(rows)))] if len(rows) else rows[:0]
         fresh = taken[taken["sequence"] == numbers[: len(taken)] + np.uint64(1)]
         start_ns = int(control.capture["start_ns"])
-        found = [_mark(row) for row in fresh]
-        self.lost += total - self._next - len(found)
-        self.marks += [mark for mark in found if mark.time_ns >= start_ns]
+        self.lost += total - self._next - len(fresh)
+        self.marks += [
+            _mark(row, start_ns) for row in fresh[fresh["time_ns"] >= np.uint64(start_ns)]
+        ]
         self._next = total
         if len(self.marks) > MARKS_MAX:
             self.lost += len(self.marks) - MARKS_MAX
@@ -207,9 +197,9 @@ def _ring(segment: Segment, control: Control) -> Records:
     return ring
 
 
-def _mark(row: np.void) -> Mark:
+def _mark(row: np.void, start_ns: int) -> Mark:
     return Mark(
-        time_ns=int(row["time_ns"]),
+        time_s=(int(row["time_ns"]) - start_ns) / 1e9,
         id=int(row["id"]),
         thread=int(row["thread"]),
         kind=layout.MARK_KINDS.get(int(row["kind"]), "point"),

@@ -118,8 +118,6 @@ LOST_NAMES = {
     lib.MP_LOST_DOMAIN_FULL: "domain_full",
     lib.MP_LOST_STACK_ROOM: "stack_room",
 }
-# Samples that are in no total: what "lost" means in one number.
-LOST_SAMPLES = ("reentry", "live_full", "site_full", "stack_room")
 
 # Reserved stack id -> name of the loss. 15 is the reader's own: a stack record that made no sense.
 STACK_UNREADABLE = STACK_LOST_MAX - 1
@@ -140,7 +138,6 @@ MEMORY_KINDS = {
 }
 MARK_KINDS = {lib.MP_MARK_POINT: "point", lib.MP_MARK_BEGIN: "begin", lib.MP_MARK_END: "end"}
 
-SHARDS: int = 1 << lib.MP_KEY_SHARD_BITS
 LIVE_SIZE_BITS: int = lib.MP_LIVE_SIZE_BITS
 LIVE_BIRTH_SHIFT: int = lib.MP_LIVE_BIRTH_SHIFT
 

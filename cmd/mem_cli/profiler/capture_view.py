@@ -180,7 +180,7 @@ class CaptureProgress:
         """Draw the state after `gone_s` seconds."""
         if self._bar is None:
             return
-        readings = [s.recorder.latest for s in self._sessions if s.recorder.latest is not None]
+        readings = [latest for one in self._sessions if (latest := one.recording.recorder.latest)]
         samples = sum(reading.samples for reading in readings)
         live = size(sum(reading.estimate_bytes for reading in readings))
         text = f"{gone_s:.0f} s of {self._seconds:g}   {samples} samples   live ≈ {live}"
@@ -194,8 +194,9 @@ class CaptureProgress:
         """Live bytes of every domain of device memory, of all sessions together."""
         held: dict[str, float] = {}
         for one in self._sessions:
-            names = {domain.number: domain.name for domain in one.recorder.domains}
-            for number, track in one.recorder.devices.items():
+            recorder = one.recording.recorder
+            names = {domain.number: domain.name for domain in recorder.domains}
+            for number, track in recorder.readings.devices.items():
                 if track.latest is not None and number in names:
                     name = names[number]
                     held[name] = held.get(name, 0.0) + track.latest.estimate_bytes

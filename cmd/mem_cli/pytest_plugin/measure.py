@@ -15,7 +15,6 @@ import pytest
 
 from mem_cli.pytest_plugin.marks import NO_INCREASE, LeakLimit, Wanted
 from mem_cli.pytest_plugin.settings import Settings
-from mem_cli.pytest_plugin.sidecar import Sidecar
 from mem_parser.budget import (
     Report,
     Subject,
@@ -34,6 +33,7 @@ from mem_parser.escape import file_part, log_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Unit
 from mem_parser.units import format_bytes
+from mem_profiler.inprocess import Sidecar
 
 _ERROR = 0.05
 _SAMPLES_AT_LEAK_LIMIT = 256

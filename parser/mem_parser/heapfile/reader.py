@@ -12,7 +12,7 @@ import bisect
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,9 +24,10 @@ from mem_parser.heapfile.columns import DTYPES, Column, Columns, PackedColumn
 from mem_parser.heapfile.devicecolumns import MARK_COLUMNS, read_device, read_marks
 from mem_parser.heapfile.fields import Fields
 from mem_parser.heapfile.symbolcolumns import SYMBOL_COLUMNS, read_symbols
-from mem_parser.maps import parse_maps
+from mem_parser.maps import parse_maps, undeleted
 from mem_parser.model import (
     Capture,
+    ControllerUse,
     ExecRange,
     Memory,
     Module,
@@ -37,7 +38,6 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
-from mem_parser.readers.legacy import read_legacy
 
 SUPPORTED_VERSION = 1
 _MARK = b"\n%mem_profiler "
@@ -73,10 +73,17 @@ def find_section(data: bytes) -> int | None:
     return at + 1 if at >= 0 else None
 
 
-def read_native(data: bytes, section: int, path: str, allowance: MemoryAllowance) -> Profile:
+FirstPart = Callable[[Iterator[bytes], str, MemoryAllowance], Profile]
+"""The reader of the part that every tool reads: its lines, the file's name, the allowance."""
+
+
+def read_native(
+    data: bytes, section: int, path: str, allowance: MemoryAllowance, first_part: FirstPart
+) -> Profile:
     """Read the profile whose own section begins at byte ``section``.
 
-    A cut section costs its columns: counts then come from part 1 and `Profile.incomplete` is set.
+    A cut section costs its columns: counts then come from ``first_part`` and `Profile.incomplete`
+    is set.
     """
     reader = _SectionReader(data, section, path, allowance)
     map_start = data.rfind(_MAPS_MARK, 0, section)
@@ -85,7 +92,7 @@ def read_native(data: bytes, section: int, path: str, allowance: MemoryAllowance
         reader.read()
         profile = reader.profile()
     except _CutError as cut:
-        profile = read_legacy(_lines(data, 0, section), path, allowance)
+        profile = first_part(_lines(data, 0, section), path, allowance)
         profile.incomplete = str(cut)
     profile.capture = reader.capture()
     if profile.capture.lost or reader.header:
@@ -364,16 +371,17 @@ def _module(fields: Fields) -> Module:
     start, end = fields.integer("start"), fields.integer("end")
     if not ranges and 0 <= start < end <= 1 << 64:
         ranges.append(ExecRange(start, end, 0))
-    path = fields.text("path")
-    deleted = path.endswith(" (deleted)")
+    path, deleted = undeleted(fields.text("path"))
     return Module(
-        path=path.removesuffix(" (deleted)"),
+        path=path,
         ranges=ranges,
         build_id=fields.hex_text("build_id"),
         bias=fields.optional_int("bias"),
         first_generation=fields.integer("first_generation"),
         last_generation=fields.optional_int("last_generation"),
         deleted=deleted,
+        start=start,
+        end=end,
     )
 
 
@@ -403,6 +411,7 @@ def _capture(fields: Fields) -> Capture:
     values |= {name: fields.optional_int(name) for name in _PLAIN_INTS}
     memory = Fields(fields.mapping("memory"))
     peak = Fields(fields.mapping("peak"))
+    highest = Fields(fields.mapping("highest"))
     return Capture(
         **values,
         started=fields.optional_float("started"),
@@ -416,12 +425,20 @@ def _capture(fields: Fields) -> Capture:
         ],
         peak_at_s=peak.optional_float("at_s"),
         peak_estimate_bytes=peak.optional_float("estimate_bytes"),
-        highest_bytes=Fields(fields.mapping("highest")).optional_float("estimate_bytes"),
+        highest_at_s=highest.optional_float("at_s"),
+        highest_bytes=highest.optional_float("estimate_bytes"),
+        complete=fields.optional_bool("complete") is not False,
+        controller=_controller(Fields(fields.mapping("controller"))),
         notes=[v for v in fields.items("notes") if isinstance(v, str)],
         device=read_device(fields),
         domains=[v for v in fields.items("domains") if isinstance(v, str)],
         marks_lost=max(fields.integer("marks_lost"), 0),
     )
+
+
+def _controller(fields: Fields) -> ControllerUse | None:
+    cpu_s, peak = fields.optional_float("cpu_s"), fields.optional_int("peak_rss_bytes")
+    return None if cpu_s is None or peak is None else ControllerUse(cpu_s, peak)
 
 
 def _int_values(value: Mapping[str, Any]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Write our own `.heap` file from any profile (docs/heap-format.md).
+"""Write a `.heap` file from a profile (docs/heap-format.md): the only place that does.
 
 Part 1 is for jeprof and pprof, part 2 holds what the model knows. Where sites differ in their rate,
 part 1 holds estimates instead of sampled counts, for its readers know only one rate per file.
@@ -6,25 +6,25 @@ part 1 holds estimates instead of sampled counts, for its readers know only one 
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import itertools
-import re
-import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.devices import MARK_KINDS, Device, Mark
-from mem_parser.escape import json_ascii, log_line, one_line, utf8
+from mem_parser.escape import one_line, utf8
 from mem_parser.estimate import unsample
-from mem_parser.model import Module, Profile
+from mem_parser.heapfile.encode import column_lines, json_lines
+from mem_parser.heapfile.maplines import module_lines
+from mem_parser.model import Module, Profile, Reading
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
 from mem_parser.version import __version__
 
-_TEXT_CHARS = 4000
+_WRITER = f"mem_parser {__version__}"
+_BUFFERED_BYTES = 1 << 20
 _NO_INDEX = (1 << 32) - 1
 _MOST = float(1 << 61)
 _LOST_FRAME = "0x1"
@@ -33,47 +33,47 @@ _CAPTURE_KEYS = (
     "sampler", "suppressions", "capture", "depth_limit", "started", "duration_s", "kind", "end",
     "python", "pymalloc", "samples", "bucket_end_s", "notes", "lost", "domains", "marks_lost",
 )  # fmt: skip
+_HOST_READING = ("t_s", "estimate_bytes", "std_error_bytes", "samples", "rss_bytes")
 Counts = npt.NDArray[np.int64]
 
 
-def write_heap(profile: Profile) -> bytes:
-    """Return the file."""
-    return b"".join(_lines(profile))
+def write_heap(profile: Profile, *, writer: str = _WRITER) -> bytes:
+    """Return the file. ``writer`` is the program and version that its header names."""
+    return b"".join(_lines(profile, writer))
 
 
-def _lines(profile: Profile) -> Iterator[bytes]:
+def write_heap_to(out: IO[bytes], profile: Profile, *, writer: str = _WRITER) -> None:
+    """Write the file to ``out``, a megabyte at a time. Raises OSError."""
+    buffer: list[bytes] = []
+    buffered = 0
+    for line in _lines(profile, writer):
+        buffer.append(line)
+        buffered += len(line)
+        if buffered > _BUFFERED_BYTES:
+            out.write(b"".join(buffer))
+            buffer, buffered = [], 0
+    out.write(b"".join(buffer))
+
+
+def _lines(profile: Profile, writer: str) -> Iterator[bytes]:
     yield from _first_part(profile)
     yield b"\nMAPPED_LIBRARIES:\n"
-    for module in profile.modules:
-        for r in module.ranges:
-            head = f"{r.start:x}-{r.end:x} r-xp {r.file_offset:08x} 00:00 0".ljust(73)
-            yield head.encode() + _map_path(module.path) + b"\n"
+    for line in profile.map_lines or module_lines(profile.modules):
+        yield line + b"\n"
     yield b"\n%mem_profiler 1\n"
-    yield from json_lines("%header", _header(profile))
+    yield from json_lines("%header", _header(profile, writer))
     for module in profile.modules:
         yield from json_lines("%module", _module(module))
     for thread in profile.threads:
         yield from json_lines("%thread", dataclasses.asdict(thread))
     for reading in profile.series:
-        known = {k: v for k, v in dataclasses.asdict(reading).items() if v is not None}
-        yield from json_lines("%sample", {"rss_bytes": None} | known)
+        yield from json_lines("%sample", _reading(reading))
     yield from _columns(profile)
     if profile.marks:
         yield from _mark_columns(profile.marks)
     if profile.embedded is not None:
         yield from symbol_lines(profile.embedded)
     yield f"%end {len(profile.sites)}\n".encode()
-
-
-def _map_path(path: str) -> bytes:
-    """Return a path as the kernel's maps have it, with what a terminal would act on visible; bytes
-    that are no UTF-8 stay as they are.
-    """
-    shown = (
-        part if part >= "\udc80" else log_line(part)
-        for part in re.split("([\udc80-\udcff]+)", path.replace("\n", "\\012"))
-    )
-    return utf8("".join(shown))
 
 
 def _first_part(profile: Profile) -> Iterator[bytes]:
@@ -114,25 +114,44 @@ def _sampled_counts(profile: Profile) -> tuple[Counts, Counts, Counts, Counts]:
     return live, live_bytes, np.maximum(s.alloc_blocks, live), np.maximum(s.alloc_bytes, live_bytes)
 
 
-def _header(profile: Profile) -> dict[str, Any]:
+def _header(profile: Profile, writer: str) -> dict[str, Any]:
     c = profile.capture
-    peak = {"at_s": c.peak_at_s, "estimate_bytes": c.peak_estimate_bytes}
-    return (
-        {name: getattr(c, name) for name in _CAPTURE_KEYS}
-        | {
-            "writer": f"mem_parser {__version__}",
-            "rate_bytes": max(round(profile.rate_bytes), 1),
-            "domain": profile.domains[0] if profile.domains else "host",
-            "complete": profile.incomplete is None,
-            "memory": dataclasses.asdict(c.memory),
-            "peak": peak if c.peak_at_s is not None else None,
-            "leaf_exact": profile.stacks.leaf_exact,
-            "exact_samples": profile.exact_samples,
-            "has_alloc": profile.has_alloc,
-            "since_start": profile.since_start,
-        }
-        | ({"device": _device(c.device)} if c.device is not None else {})
-    )
+    header = {name: getattr(c, name) for name in _CAPTURE_KEYS} | {
+        "writer": writer,
+        "rate_bytes": max(round(profile.rate_bytes), 1),
+        "domain": profile.domains[0] if profile.domains else "host",
+        "complete": c.complete and profile.incomplete is None,
+        "memory": dataclasses.asdict(c.memory),
+        "peak": _total(c.peak_at_s, c.peak_estimate_bytes),
+        "highest": _total(c.highest_at_s, c.highest_bytes),
+        "controller": dataclasses.asdict(c.controller) if c.controller is not None else None,
+    }
+    if c.device is not None:
+        header["device"] = _device(c.device)
+    return header | _traits(profile)
+
+
+def _total(at_s: float | None, estimate_bytes: float | None) -> dict[str, float | None] | None:
+    return None if estimate_bytes is None else {"at_s": at_s, "estimate_bytes": estimate_bytes}
+
+
+def _traits(profile: Profile) -> dict[str, bool]:
+    """Return what sets the profile apart from one that our sampler took."""
+    ours = {"leaf_exact": True, "exact_samples": True, "has_alloc": True, "since_start": False}
+    found = {
+        "leaf_exact": profile.stacks.leaf_exact,
+        "exact_samples": profile.exact_samples,
+        "has_alloc": profile.has_alloc,
+        "since_start": profile.since_start,
+    }
+    return {name: value for name, value in found.items() if value != ours[name]}
+
+
+def _reading(reading: Reading) -> dict[str, Any]:
+    values = dataclasses.asdict(reading)
+    if reading.taken_bytes is not None:  # of device memory
+        return values
+    return {name: values[name] for name in _HOST_READING}
 
 
 def _device(device: Device) -> dict[str, Any]:
@@ -146,8 +165,8 @@ def _module(module: Module) -> dict[str, Any]:
     return {
         "path": module.path + (" (deleted)" if module.deleted else ""),
         "build_id": module.build_id,
-        "start": min((r.start for r in module.ranges), default=0),
-        "end": max((r.end for r in module.ranges), default=0),
+        "start": module.start or min((r.start for r in module.ranges), default=0),
+        "end": module.end or max((r.end for r in module.ranges), default=0),
         "bias": module.bias,
         "exec": [[r.start, r.end, r.file_offset] for r in module.ranges],
         "first_generation": module.first_generation,
@@ -158,15 +177,15 @@ def _module(module: Module) -> dict[str, Any]:
 def _columns(profile: Profile) -> Iterator[bytes]:
     stacks, sites = profile.stacks, profile.sites
     live, live_bytes, every, every_bytes = _sampled_counts(profile)
-    yield from _column("stack_depth", "<u4", stacks.depths)
-    yield from _column("stack_flags", "<u4", stacks.flags)
-    yield from _column("stack_generation", "<u4", stacks.generation)
-    yield from _column("stack_frames", "<u8", stacks.frames)
-    yield from _column("stack", "<u4", sites.stack)
-    yield from _column("alloc_blocks", "<u8", every)
-    yield from _column("alloc_bytes", "<u8", every_bytes)
-    yield from _column("freed_blocks", "<u8", every - live)
-    yield from _column("freed_bytes", "<u8", every_bytes - live_bytes)
+    yield from column_lines("stack_depth", "<u4", stacks.depths)
+    yield from column_lines("stack_flags", "<u4", stacks.flags)
+    yield from column_lines("stack_generation", "<u4", stacks.generation)
+    yield from column_lines("stack_frames", "<u8", stacks.frames)
+    yield from column_lines("stack", "<u4", sites.stack)
+    yield from column_lines("alloc_blocks", "<u8", every)
+    yield from column_lines("alloc_bytes", "<u8", every_bytes)
+    yield from column_lines("freed_blocks", "<u8", every - live)
+    yield from column_lines("freed_bytes", "<u8", every_bytes - live_bytes)
     optional: dict[str, tuple[str, npt.NDArray[Any] | None]] = {
         "births": ("<u4", sites.births),
         "live_births": ("<u4", sites.live_births),
@@ -183,13 +202,13 @@ def _columns(profile: Profile) -> Iterator[bytes]:
         optional["freed_taken_bytes"] = ("<u8", np.maximum(freed, 0))
     for name, (dtype, values) in optional.items():
         if values is not None:
-            yield from _column(name, dtype, values)
+            yield from column_lines(name, dtype, values)
     if profile.thread_blocks is not None:
         blocks = profile.thread_blocks
-        yield from _column("thread_record", "<u4", blocks.site)
-        yield from _column("thread_row", "<u4", blocks.row)
-        yield from _column("thread_blocks", "<u8", blocks.blocks)
-        yield from _column("thread_bytes", "<u8", blocks.bytes)
+        yield from column_lines("thread_record", "<u4", blocks.site)
+        yield from column_lines("thread_row", "<u4", blocks.row)
+        yield from column_lines("thread_blocks", "<u8", blocks.blocks)
+        yield from column_lines("thread_bytes", "<u8", blocks.bytes)
 
 
 def _mark_columns(marks: list[Mark]) -> Iterator[bytes]:
@@ -203,9 +222,9 @@ def _mark_columns(marks: list[Mark]) -> Iterator[bytes]:
         "mark_name": ("<u4", [texts.setdefault(one_line(m.text), len(texts)) for m in marks]),
     }
     for name, (dtype, values) in columns.items():
-        yield from _column(name, dtype, values)
+        yield from column_lines(name, dtype, values)
     text = "\n".join(texts).encode("utf-8", "replace")
-    yield from _column("mark_text", "|u1", np.frombuffer(text, dtype=np.uint8))
+    yield from column_lines("mark_text", "|u1", np.frombuffer(text, dtype=np.uint8))
 
 
 def symbol_lines(names: EmbeddedNames) -> Iterator[bytes]:
@@ -224,26 +243,10 @@ def symbol_lines(names: EmbeddedNames) -> Iterator[bytes]:
         "symbol_line": [f.line for f in frames],
     }
     modules = [_NO_INDEX if m == NO_MODULE else m for m, _ in order]
-    yield from _column("symbol_module", "<u4", modules)
-    yield from _column("symbol_address", "<u8", [a for _, a in order])
-    yield from _column("symbol_depth", "<u4", [len(names.frames[k]) for k in order])
+    yield from column_lines("symbol_module", "<u4", modules)
+    yield from column_lines("symbol_address", "<u8", [a for _, a in order])
+    yield from column_lines("symbol_depth", "<u4", [len(names.frames[k]) for k in order])
     for name, values in columns.items():
-        yield from _column(name, "<u4", values)
+        yield from column_lines(name, "<u4", values)
     text = utf8("\n".join(strings))
-    yield from _column("symbol_text", "|u1", np.frombuffer(text, dtype=np.uint8))
-
-
-def json_lines(mark: str, value: object) -> Iterator[bytes]:
-    """Yield a JSON text behind ``mark``, cut into lines."""
-    text = json_ascii(value).replace("=", "\\u003d")
-    for at in range(0, max(len(text), 1), _TEXT_CHARS):
-        yield f"{mark if at == 0 else '%+'} {text[at : at + _TEXT_CHARS]}\n".encode()
-
-
-def _column(name: str, dtype: str, values: npt.ArrayLike) -> Iterator[bytes]:
-    flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
-    text = base64.b64encode(zlib.compress(flat.tobytes(), 3)).rstrip(b"=")
-    lines = [text[at : at + _TEXT_CHARS] for at in range(0, len(text), _TEXT_CHARS)]
-    yield f"%column {name} {dtype} {len(flat)} {len(lines)}\n".encode()
-    for line in lines:
-        yield b"%| " + line + b"\n"
+    yield from column_lines("symbol_text", "|u1", np.frombuffer(text, dtype=np.uint8))

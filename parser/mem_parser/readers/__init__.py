@@ -62,7 +62,7 @@ def _read(data: bytes, name: str, allowance: MemoryAllowance) -> Profile:
     if b"heap profile:" in first:
         section = find_section(data)
         if section is not None:
-            return read_native(data, section, name, allowance)
+            return read_native(data, section, name, allowance, read_legacy)
         return read_legacy(_lines(data, name), name, allowance)
     if looks_like_pprof(head):
         return read_pprof(data, name, allowance)

@@ -1,8 +1,8 @@
-"""From the tables of a segment to the records of a file.
+"""From the tables of a segment to the tables of a profile.
 
-Model: a record is one (stack, size class) of one capture and domain. Stacks that were stored twice
-(two threads met, or a table level was full) become one; live rows are counted into the record they
-belong to, by time bucket of their birth and by thread.
+Model: a site of a profile is one (stack, size class) of one capture and domain. Stacks that were
+stored twice (two threads met, or a table level was full) become one; live rows are counted into the
+site they belong to, by time bucket of their birth and by thread.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mem_parser.model import STACK_CUT, STACK_LOST_SHIFT, SiteTable, StackTable, ThreadBlocks
 from mem_profiler.segment import collect, layout
-from mem_profiler.segment.collect import DeviceCounts, LiveBlocks, Sites, Stacks
+from mem_profiler.segment.collect import DeviceCounts, LiveBlocks, Sites
 from mem_profiler.segment.file import Control, Segment, Words
 
 HOST_DOMAIN = 0
@@ -29,26 +30,18 @@ class LiveCounts:
 
 
 @dataclass
-class Records:
-    """R records and their S stacks; columns as docs/heap-format.md has them.
+class Tables:
+    """The tables of one domain of a capture.
 
-    `births` and `live_births` have shape (R, 8). `skipped` rows of the segment made no sense,
-    `newest_birth_s` is the birth of the youngest live block in seconds since the start.
+    `skipped` rows of the segment made no sense; `newest_birth_s` is the birth of the youngest live
+    block in seconds since the start.
     """
 
-    stacks: Stacks
-    stack: NDArray[np.uint32]
-    sites: Sites
-    live_births: NDArray[np.uint32]
-    oldest_birth_s: NDArray[np.float64]
-    thread_record: NDArray[np.uint32]
-    thread_row: NDArray[np.uint32]
-    thread_blocks: Words
-    thread_bytes: Words
-    peak_blocks: Words | None = None
-    peak_bytes: Words | None = None
-    skipped: int = 0
-    newest_birth_s: float = 0.0
+    sites: SiteTable
+    stacks: StackTable
+    thread_blocks: ThreadBlocks
+    skipped: int
+    newest_birth_s: float
 
     @property
     def samples(self) -> int:
@@ -57,15 +50,17 @@ class Records:
 
     def lost_stacks(self) -> dict[str, int]:
         """Samples whose stack was lost, by cause; every cause is present."""
-        cause = (self.stacks.flags >> 8)[self.stack]
+        cause = (self.stacks.flags >> STACK_LOST_SHIFT)[self.sites.stack]
         return {
             name: int(self.sites.alloc_blocks[cause == number].sum())
             for number, name in layout.STACK_LOST_NAMES.items()
         }
 
-    def cut_stacks(self) -> int:
-        """Samples whose stack was cut at the depth limit."""
-        return int(self.sites.alloc_blocks[(self.stacks.flags & 1)[self.stack] != 0].sum())
+
+def cut_stacks(sites: SiteTable, stacks: StackTable) -> int:
+    """Samples whose stack was cut at the depth limit."""
+    cut = (stacks.flags & STACK_CUT)[sites.stack] != 0
+    return int(sites.alloc_blocks[cut].sum())
 
 
 def _of_domain(sites: Sites, domain: int) -> Sites:
@@ -82,34 +77,37 @@ def _of_domain(sites: Sites, domain: int) -> Sites:
     )
 
 
-def _fingerprints(stacks: Stacks) -> NDArray[np.uint64]:
+def _fingerprints(stacks: StackTable) -> NDArray[np.uint64]:
     """64-bit content hashes of stacks: a sum of mixed (frame, position) words."""
+    first = stacks.offsets[:-1]
     position = np.arange(len(stacks.frames), dtype=np.uint64) - np.repeat(
-        stacks.first.astype(np.uint64), stacks.depth
+        first.astype(np.uint64), stacks.depths
     )
     words = stacks.frames ^ (position * np.uint64(0x9E3779B97F4A7C15))
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
     words ^= words >> np.uint64(31)
-    sums: NDArray[np.uint64] = np.add.reduceat(words, stacks.first)
+    sums: NDArray[np.uint64] = np.add.reduceat(words, first)
     return sums
 
 
-def merge_equal_stacks(stacks: Stacks) -> tuple[Stacks, NDArray[np.int64]]:
+def merge_equal_stacks(stacks: StackTable) -> tuple[StackTable, NDArray[np.int64]]:
     """The different stacks, and for every given one its index among them."""
-    if len(stacks.depth) == 0:
+    if len(stacks) == 0:
         return stacks, np.empty(0, np.int64)
     identity = np.rec.fromarrays(
-        [_fingerprints(stacks), stacks.depth, stacks.generation, stacks.flags]
+        [_fingerprints(stacks), stacks.depths, stacks.generation, stacks.flags]
     )
     _, chosen, inverse = np.unique(identity, return_index=True, return_inverse=True)
-    if len(chosen) == len(stacks.depth):
+    if len(chosen) == len(stacks):
         return stacks, np.arange(len(chosen))
-    depth = stacks.depth[chosen]
-    first = np.concatenate(([0], np.cumsum(depth, dtype=np.int64)))[:-1]
-    inner = np.arange(int(depth.sum())) - np.repeat(first, depth)
-    frames = stacks.frames[np.repeat(stacks.first[chosen], depth) + inner]
-    merged = Stacks(depth, stacks.flags[chosen], stacks.generation[chosen], first, frames)
+    depth = stacks.depths[chosen]
+    offsets = np.concatenate(([0], np.cumsum(depth))).astype(np.int64)
+    inner = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], depth)
+    frames = stacks.frames[np.repeat(stacks.offsets[:-1][chosen], depth) + inner]
+    merged = StackTable(
+        offsets, frames, stacks.flags[chosen], stacks.generation[chosen], leaf_exact=True
+    )
     return merged, np.asarray(inverse, np.int64).reshape(-1)
 
 
@@ -170,19 +168,17 @@ def _count_live(
     return births.reshape(count, layout.BUCKETS).astype(np.uint32), oldest
 
 
-def _by_thread(
-    live: LiveBlocks, record: NDArray[np.int64]
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32], Words, Words]:
+def _by_thread(live: LiveBlocks, record: NDArray[np.int64]) -> ThreadBlocks:
     """Live blocks and bytes by (record, thread)."""
     pair = record * layout.THREAD_ROWS + live.thread
     pairs, inverse, blocks = np.unique(pair, return_inverse=True, return_counts=True)
     size = np.zeros(len(pairs), np.uint64)
     np.add.at(size, inverse.reshape(-1), live.size_bytes)
-    return (
-        (pairs // layout.THREAD_ROWS).astype(np.uint32),
-        (pairs % layout.THREAD_ROWS).astype(np.uint32),
-        blocks.astype(np.uint64),
-        size,
+    return ThreadBlocks(
+        site=pairs // layout.THREAD_ROWS,
+        row=pairs % layout.THREAD_ROWS,
+        blocks=blocks.astype(np.int64),
+        bytes=size.view(np.int64),
     )
 
 
@@ -197,9 +193,32 @@ def _peak_columns(
     return total[:, 0], total[:, 1]
 
 
-def build(
+def _site_table(
+    sites: Sites, stack: NDArray[np.int64], live_births: NDArray[np.uint32]
+) -> SiteTable:
+    """Without peaks and ages. Counts are below 2^62, so that they are the same as signed ones."""
+    table = SiteTable(
+        stack=stack,
+        domain=np.zeros(len(stack), np.int32),
+        inuse_blocks=sites.live_blocks.view(np.int64),
+        inuse_bytes=sites.live_bytes.view(np.int64),
+        alloc_blocks=sites.alloc_blocks.view(np.int64),
+        alloc_bytes=sites.alloc_bytes.view(np.int64),
+        births=sites.births.astype(np.uint32),
+        live_births=live_births,
+    )
+    if sites.device is not None:
+        taken = sites.device.alloc_taken
+        table.alloc_taken_bytes = taken.view(np.int64)
+        table.inuse_taken_bytes = (taken - sites.device.freed_taken).view(np.int64)
+        table.failed_blocks = sites.device.failed_blocks.view(np.int64)
+        table.failed_bytes = sites.device.failed_bytes.view(np.int64)
+    return table
+
+
+def read_tables(
     segment: Segment, control: Control, peak: LiveCounts | None = None, domain: int = HOST_DOMAIN
-) -> Records:
+) -> Tables:
     """Read one domain of the latest capture of a segment. `peak` adds the peak columns."""
     capture = control.number("capture_number")
     source = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
@@ -216,7 +235,6 @@ def build(
     _, chosen, group = np.unique(identity, return_index=True, return_inverse=True)
     group = np.asarray(group, np.int64).reshape(-1)
     count = len(chosen)
-    grouped = _regroup(sites, group, count)
 
     at = _find(sites.keys, live.site)
     known = at >= 0
@@ -227,19 +245,16 @@ def build(
     slot = control.capture
     ends = [int(end) for end in slot["bucket_end_ns"]]
     start_ns = int(slot["start_ns"])
-    births, oldest = _count_live(live, record, count, start_ns, ends)
-    newest_ns = int(_since(live.birth_ns, start_ns).max(initial=0))
-    threads = _by_thread(live, record)
-    result = Records(
-        stacks,
-        stack_of_site[chosen].astype(np.uint32),
-        grouped,
-        births,
-        oldest,
-        *threads,
-        skipped=sites.skipped,
-        newest_birth_s=newest_ns / 1e9,
-    )
+    live_births, oldest = _count_live(live, record, count, start_ns, ends)
+    table = _site_table(_regroup(sites, group, count), stack_of_site[chosen], live_births)
+    table.oldest_birth_s = oldest
     if peak is not None:
-        result.peak_blocks, result.peak_bytes = _peak_columns(peak, sites.keys, group, count)
-    return result
+        blocks, size = _peak_columns(peak, sites.keys, group, count)
+        table.peak_blocks, table.peak_bytes = blocks.view(np.int64), size.view(np.int64)
+    return Tables(
+        sites=table,
+        stacks=stacks,
+        thread_blocks=_by_thread(live, record),
+        skipped=sites.skipped,
+        newest_birth_s=int(_since(live.birth_ns, start_ns).max(initial=0)) / 1e9,
+    )

@@ -1,8 +1,8 @@
-"""The process beside the tests that captures them, and the test process's end of it.
+"""The process beside this one that captures it, and this process's end of it.
 
-Model: one line of JSON for each command and one for each answer, over a pipe. Between commands it
-reads the counters every few milliseconds, so that the peaks of short tests are seen. It ends when
-its input does, thus with the test process.
+Model: one line of JSON for each command and one for each answer, over a pipe. Between commands the
+sidecar reads the counters every few milliseconds, so that the peaks of short work are seen. It ends
+when its input does, thus with the process that it captures.
 
     start RATE     begins a capture                     {"ok": true}
     look PREFIX    writes what the capture has so far   {"path": "..."}
@@ -11,13 +11,16 @@ its input does, thus with the test process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mem_parser.errors import MemError
 from mem_profiler.capture import toggle
@@ -31,7 +34,7 @@ END = "target test ended"
 
 
 class _Server:
-    """The commands, in the process beside the tests."""
+    """The commands, in the process beside."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -64,7 +67,7 @@ class _Server:
             wait = None
             if self.session is not None:
                 self.session.tick()
-                wait = self.session.recorder.due_in()
+                wait = self.session.due_in()
             if not select.select([0], [], [], wait)[0]:
                 continue
             data = os.read(0, 65536)
@@ -86,7 +89,7 @@ class _Server:
 
 
 class Sidecar:
-    """The process beside this one; started when first needed. Every answer is waited for, bounded.
+    """The process beside this one. Every answer is waited for, bounded. Use as a context manager.
 
     A Python that forks has two owners of the pipe: only the process that started it may use it.
     """
@@ -94,11 +97,17 @@ class Sidecar:
     def __init__(self) -> None:
         variables = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "PYTHONMALLOC")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mem_cli.pytest_plugin.sidecar", str(os.getpid())],
+            [sys.executable, "-m", "mem_profiler.inprocess.sidecar", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=variables,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _ask(self, *command: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -111,7 +120,7 @@ class Sidecar:
         except OSError:
             line = b""
         if not line:
-            raise MemError("the process that captures the tests has ended, or does not answer")
+            raise MemError("the process that captures this one has ended, or does not answer")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise MemError(answer["error"])
@@ -121,23 +130,47 @@ class Sidecar:
         """Begin a capture of this process. Raises MemError."""
         self._ask("start", rate_bytes)
 
-    def look(self, prefix: Path) -> str:
+    def look(self, prefix: str | Path) -> str:
         """Write a snapshot; its path. Raises MemError."""
         return str(self._ask("look", str(prefix))["path"])
 
-    def stop(self, prefix: Path) -> str:
+    def stop(self, prefix: str | Path) -> str:
         """End the capture; the path of its file. Raises MemError."""
         return str(self._ask("stop", str(prefix))["path"])
 
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(timeout=10)
+        self._process.stdout.close()
+
+
+@dataclass
+class Captured:
+    """A capture of this process. `path` is that of its file, once the capture is over."""
+
+    path: str = ""
+
+
+@contextlib.contextmanager
+def capture(prefix: str | Path, rate_bytes: int = 1024) -> Iterator[Captured]:
+    """Capture this process while the block runs, and write the next file of `prefix`.
+
+    What the block raises is raised, after the file is written. Raises MemError.
+    """
+    captured = Captured()
+    with Sidecar() as sidecar:
+        sidecar.start(rate_bytes)
+        try:
+            yield captured
+        finally:
+            captured.path = sidecar.stop(prefix)
 
 
 def main() -> None:

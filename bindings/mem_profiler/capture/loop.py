@@ -1,0 +1,64 @@
+"""The one loop in which captures are followed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+PAUSE_MAX_S = 0.1  # how late Ctrl-C may be noticed
+PAUSE_MIN_S = 0.005
+
+
+class Follower(Protocol):
+    """What the loop looks after: one process, or a run with all its processes."""
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to follow."""
+        ...
+
+    def tick(self) -> None:
+        """Do what is due."""
+        ...
+
+    def due_in(self) -> float:
+        """Seconds until something is due."""
+        ...
+
+
+def never() -> bool:
+    """Nobody asks to end."""
+    return False
+
+
+def follow(
+    followers: Sequence[Follower],
+    *,
+    wait: Callable[[float], object],
+    on_tick: Callable[[float], None],
+    seconds: float | None = None,
+    asked_to_end: Callable[[], bool] = never,
+) -> str:
+    """Follow until all are over ("target ended"), until asked to end ("interrupted"), or for some
+    seconds ("deadline"); returns which it was.
+
+    `wait` pauses for at most the seconds it gets, and `on_tick` gets the seconds gone. Raises what
+    a follower's `tick` raises.
+    """
+    began = time.monotonic()
+    while True:
+        for follower in followers:
+            follower.tick()
+        gone = time.monotonic() - began
+        on_tick(gone)
+        living = [follower for follower in followers if not follower.over]
+        if not living:
+            return "target ended"
+        if asked_to_end():
+            return "interrupted"
+        if seconds is not None and gone >= seconds:
+            return "deadline"
+        left = [] if seconds is None else [seconds - gone]
+        due = (max(PAUSE_MIN_S, follower.due_in()) for follower in living)
+        wait(min([PAUSE_MAX_S, *left, *due]))

@@ -1,0 +1,81 @@
+"""One capture while it is followed from outside: readings as it goes on, its file at the end.
+
+Model: a command, a run or a process beside tests has a `Recording` of each segment and calls `tick`
+in a loop (`loop`). A drain of what the segment collects, a live view or an agent is a listener: it
+is called after every reading, on the thread of the loop, and may not take longer than a reading.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+
+from mem_profiler.capture import gate, saving
+from mem_profiler.capture.recorder import Pace, Recorder
+from mem_profiler.capture.saving import Result
+from mem_profiler.process import procfs
+from mem_profiler.profile.build import Ending, build
+from mem_profiler.profile.target import Target
+from mem_profiler.segment.file import Segment
+
+Listener = Callable[["Recording"], None]
+
+
+class Recording:
+    """The latest capture of one segment. `pid` is the process as seen from here, 0: it is not."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        pid: int,
+        pace: Pace = Pace(),  # noqa: B008 - frozen
+    ) -> None:
+        self.segment = segment
+        self.pid = pid
+        self.target = Target.of(pid) if pid else Target(None)
+        self.recorder = Recorder(segment, pid, pace)
+        self.listeners: list[Listener] = []
+        self._clock_offset_ns = procfs.clock_offset_ns(pid) if pid else 0
+
+    def now_ns(self) -> int:
+        """The target's clock; goes on when the target is gone."""
+        return time.monotonic_ns() + self._clock_offset_ns
+
+    def due_in(self) -> float:
+        """Seconds until the next reading should come."""
+        return self.recorder.due_in()
+
+    def tick(self) -> None:
+        """Take a reading if one is due. Raises MemError, MemoryError, OSError."""
+        if self.due_in() > 0:
+            return
+        if self.pid:
+            gate.update_flags(self.segment, self.pid)
+        self.recorder.tick(self.now_ns())
+        for listener in self.listeners:
+            listener(self)
+
+    def finish(
+        self,
+        prefix: str,
+        pid: int,
+        kind: str,
+        end: str,
+        *,
+        notes: list[str] | None = None,
+        peaks: bool = True,
+    ) -> Result:
+        """Take the last reading and write the next files of `prefix` and `pid`.
+
+        `kind` and `end` are those of the header. Without `peaks` the last reading, where it is the
+        only one, is not taken for a peak. Raises MemError.
+        """
+        now = self.now_ns()
+        self.recorder.tick(now, final=True)
+        if not peaks:
+            self.recorder.readings.forget_peaks()
+        ending = Ending(kind, end, now, tuple(notes or ()))
+        readings = self.recorder.readings
+        make = functools.partial(build, self.segment, self.target, ending, readings)
+        return saving.save(prefix, pid, self.segment, make)

@@ -1,0 +1,19 @@
+"""A process captures itself, or parts of its own run.
+
+    from mem_profiler import inprocess
+
+    with inprocess.capture("out/step", rate_bytes=1024) as captured:
+        work()
+    print(captured.path)
+
+The sampler must be in the process (`is_loaded`): it was started by `mem_profiler run`, with the
+variables of `environment`, or attached to. A process beside this one does the work (`sidecar`), so
+that the capture counts nothing of its own.
+"""
+
+from __future__ import annotations
+
+from mem_profiler.inprocess.loading import environment, is_loaded, why_not
+from mem_profiler.inprocess.sidecar import PACE, Captured, Sidecar, capture
+
+__all__ = ["PACE", "Captured", "Sidecar", "capture", "environment", "is_loaded", "why_not"]

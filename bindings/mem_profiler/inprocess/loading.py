@@ -1,0 +1,38 @@
+"""Whether the sampler is in this process, and the environment that puts it into the next one."""
+
+from __future__ import annotations
+
+import os
+
+from mem_parser.errors import MemError, UsageProblem
+from mem_profiler.capture import launch
+from mem_profiler.segment import discovery
+
+
+def why_not() -> str:
+    """Why this process cannot be captured, in one line; empty where it can."""
+    try:
+        discovery.open_process(os.getpid(), writable=False).close()
+    except MemError as error:
+        return str(error)
+    return ""
+
+
+def is_loaded() -> bool:
+    """Whether this very process has a sampler that can capture."""
+    return not why_not()
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, and what puts the sampler into a program that is started with it.
+
+    Python's own pools are off in it, so that small objects are seen. Raises MemError, UsageProblem.
+    """
+    variables = dict(os.environ)
+    library = launch.library()
+    if any(mark in library for mark in " :"):
+        raise UsageProblem(f"{library} has a space or colon in its path")
+    theirs = variables.get("LD_PRELOAD", "")
+    variables["LD_PRELOAD"] = f"{library}:{theirs}" if theirs else library
+    variables["PYTHONMALLOC"] = "malloc"
+    return variables

@@ -1,0 +1,273 @@
+"""From the segment of a process to profiles, without a file.
+
+Model: `build` reads the latest capture: one profile for the host's memory, and one for each domain
+of device memory that the capture saw. What a `Target` told while the process lived goes into them;
+of a process that is gone the segment alone tells enough.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from dataclasses import dataclass
+
+import mem_profiler
+from mem_parser.devices import HOST, Device
+from mem_parser.heapfile.maplines import module_lines
+from mem_parser.model import Capture, Memory, Module, Profile, Thread
+from mem_profiler.process import device_choice, procfs
+from mem_profiler.process.procfs import Mapping
+from mem_profiler.profile import tables
+from mem_profiler.profile.readings import Readings, Track
+from mem_profiler.profile.tables import Tables
+from mem_profiler.profile.target import Target
+from mem_profiler.segment import collect, devices, layout
+from mem_profiler.segment.devices import Actual, Domain, MarkLog
+from mem_profiler.segment.file import Control, Segment
+
+NS = 1e9
+WRITER = f"mem_profiler {mem_profiler.__version__}"
+PYMALLOC_NOTE = (
+    "small objects of CPython come from its own pools (pymalloc) and are not covered; "
+    "start the program with PYTHONMALLOC=malloc to see them"
+)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why and when the counts end.
+
+    `kind` and `end` as docs/heap-format.md has them; `now_ns` is the target's clock, None where
+    the process is gone and the time unknown.
+    """
+
+    kind: str
+    end: str
+    now_ns: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Shared:
+    """What all profiles of one capture have in common."""
+
+    modules: list[Module]
+    threads: list[Thread]
+    map_lines: list[bytes]
+    marks: MarkLog
+    memory: Memory
+    domains: list[Domain]
+    readings: Readings | None
+
+
+def build(
+    segment: Segment, target: Target, ending: Ending, readings: Readings | None = None
+) -> list[Profile]:
+    """Read the latest capture of `segment`, which must have one: the profile of the host's memory,
+    then one for each domain of device memory. Raises MemError.
+    """
+    control = segment.control()
+    track = readings.host if readings else None
+    found = tables.read_tables(segment, control, track.peak if track else None)
+    control = segment.control()
+    shared = _read_shared(segment, control, target, readings)
+    capture = _capture(segment, control, target, shared, found)
+    capture.kind, capture.end = ending.kind, ending.end
+    start_ns = int(control.capture["start_ns"])
+    capture.duration_s = (_end_ns(control, found, ending.now_ns) - start_ns) / NS
+    capture.controller = readings.use if readings else None
+    unseen = device_choice.unseen(control)
+    capture.notes = _notes(target, found, [*ending.notes, *unseen])
+    _put_peak(capture, track)
+    _put_highest(capture, control)
+    rate = float(int(control.capture["rate_bytes"]))
+    host = _profile(HOST, rate, capture, found, shared)
+    host.series = list(track.series) if track else []
+    more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
+    return [host, *more]
+
+
+def _of_domain(
+    segment: Segment,
+    domain: Domain,
+    host: Profile,
+    shared: _Shared,
+    ending: Ending,
+) -> Profile:
+    """The profile of one domain: what differs from the host's."""
+    control = segment.control()
+    readings = shared.readings
+    track = readings.devices.get(domain.number) if readings else None
+    found = tables.read_tables(segment, control, track.peak if track else None, domain.number)
+    actual = readings.actual.get(domain.number, domain.actual) if readings else domain.actual
+    number = control.number("capture_number")
+    capture = dataclasses.replace(
+        host.capture,
+        device=_device(domain, actual, int(control.capture["start_ns"])),
+        samples=found.samples,
+        lost=_lost("device_lost", control, found),
+        highest_at_s=None,
+        highest_bytes=None,
+        pymalloc=None,
+        complete=found.skipped == 0,
+        notes=_notes(Target(None), found, list(ending.notes)),
+    )
+    _put_peak(capture, track)
+    rate = float(max(1, int(control["device_rate_bytes"][number & 1])))
+    profile = _profile(domain.name, rate, capture, found, shared)
+    profile.series = list(track.series) if track else []
+    return profile
+
+
+def _profile(
+    domain: str,
+    rate_bytes: float,
+    capture: Capture,
+    found: Tables,
+    shared: _Shared,
+) -> Profile:
+    named = set(found.thread_blocks.row.tolist()) | {mark.thread for mark in shared.marks.marks}
+    every = shared.threads
+    return Profile(
+        format="mem_profiler",
+        rate_bytes=rate_bytes,
+        stacks=found.stacks,
+        sites=found.sites,
+        domains=[domain],
+        modules=shared.modules,
+        threads=[every[r] if r < len(every) else Thread(r, 0, "") for r in sorted(named)],
+        thread_blocks=found.thread_blocks,
+        capture=capture,
+        marks=list(shared.marks.marks),
+        map_lines=shared.map_lines,
+    )
+
+
+def _read_shared(
+    segment: Segment, control: Control, target: Target, readings: Readings | None
+) -> _Shared:
+    modules = collect.read_modules(segment, control)
+    memory = dataclasses.replace(target.memory, segment_bytes=segment.used_bytes())
+    if readings is not None and memory.rss_bytes is None:
+        memory = dataclasses.replace(memory, rss_bytes=readings.rss_bytes)
+    marks = readings.marks if readings is not None else MarkLog()
+    marks.update(segment, control)
+    every = devices.read_domains(segment, control)
+    return _Shared(
+        modules=modules,
+        threads=collect.read_threads(segment, control),
+        map_lines=_map_lines(modules, target.mappings),
+        marks=marks,
+        memory=memory,
+        domains=devices.used_in(every, control.number("capture_number")),
+        readings=readings,
+    )
+
+
+def _map_lines(modules: list[Module], mappings: list[Mapping]) -> list[bytes]:
+    """The lines of a live process that name a file or the vdso, as they were; then lines for
+    recorded modules that are mapped no more.
+    """
+    lines = [m.line for m in mappings if m.path.startswith("/") or m.path == "[vdso]"]
+    return lines + module_lines(modules, [(m.start, m.end) for m in mappings])
+
+
+def _capture(
+    segment: Segment, control: Control, target: Target, shared: _Shared, found: Tables
+) -> Capture:
+    """What the control page and the process tell."""
+    slot = control.capture
+    ends = [int(end) for end in slot["bucket_end_ns"]]
+    paths = [module.path for module in shared.modules]
+    return Capture(
+        pid=control.number("pid"),
+        parent_pid=control.number("parent_pid"),
+        uid=os.fstat(segment.fd).st_uid,
+        host=os.uname().nodename,
+        arch=platform.machine(),
+        comm=control.text("comm"),
+        exe=control.text("exe"),
+        command=control.text("command"),
+        allocator=control.text("allocator"),
+        unwinder=control.text("unwinder"),
+        sampler=_sampler_path(paths + [mapping.path for mapping in target.mappings]),
+        suppressions=target.suppressions,
+        capture=control.number("capture_number"),
+        depth_limit=control.number("depth_limit"),
+        started=int(slot["start_realtime_ns"]) / NS,
+        python=target.python or procfs.python_version(paths, control.text("exe")),
+        pymalloc=target.pymalloc,
+        samples=found.samples,
+        lost=_lost("lost", control, found),
+        memory=shared.memory,
+        bucket_end_s=[None if end == layout.U64_MAX else end / NS for end in ends],
+        complete=found.skipped == 0,
+        domains=[HOST, *(domain.name for domain in shared.domains)],
+        marks_lost=shared.marks.lost,
+    )
+
+
+def _end_ns(control: Control, found: Tables, now_ns: int | None) -> int:
+    """When the counts of the latest capture end; `now_ns` as in `Ending`."""
+    slot = control.capture
+    start = int(slot["start_ns"])
+    if int(slot["stop_ns"]):
+        return max(start, int(slot["stop_ns"]))
+    if now_ns is not None:
+        return max(start, min(now_ns, int(slot["deadline_ns"])))
+    return min(start + int(found.newest_birth_s * NS), int(slot["deadline_ns"]))
+
+
+def _sampler_path(paths: list[str]) -> str:
+    named = (p for p in paths if os.path.basename(p) == mem_profiler.LIBRARY_NAME)
+    return next(named, "")
+
+
+def _lost(field_name: str, control: Control, found: Tables) -> dict[str, int]:
+    lost = {name: int(control[field_name][index]) for index, name in layout.LOST_NAMES.items()}
+    return lost | found.lost_stacks()
+
+
+def _notes(target: Target, found: Tables, extra: list[str]) -> list[str]:
+    notes = list(extra)
+    if target.pymalloc:
+        notes.append(PYMALLOC_NOTE)
+    if found.skipped:
+        notes.append(f"{found.skipped} rows of the segment made no sense and were left out")
+    return notes
+
+
+def _put_peak(capture: Capture, track: Track | None) -> None:
+    if track is not None and track.peak is not None:
+        capture.peak_at_s, capture.peak_estimate_bytes = track.peak_at_s, round(track.peak_bytes, 1)
+    else:
+        capture.peak_at_s = capture.peak_estimate_bytes = None
+
+
+def _put_highest(capture: Capture, control: Control) -> None:
+    """The highest total that the sampler itself kept, where it was asked to."""
+    number = control.number("capture_number")
+    kept = control["peak"][number & 1]
+    if int(kept["capture"]) == number and 0 <= int(kept["high_bytes"]) <= collect.BYTES_MAX:
+        at_ns = int(kept["high_ns"]) - int(control.capture["start_ns"])
+        capture.highest_at_s = max(at_ns, 0) / NS
+        capture.highest_bytes = float(kept["high_bytes"])
+
+
+def _device(domain: Domain, actual: Actual | None, start_ns: int) -> Device:
+    pool = domain.kind == "pool"
+    return Device(
+        family=domain.family,
+        index=domain.device,
+        kind=domain.kind,
+        alloc_calls=domain.alloc_calls,
+        failed_calls=domain.failed_calls,
+        freed_calls=domain.freed_calls,
+        actual_used_bytes=actual.used_bytes if actual else None,
+        actual_total_bytes=actual.total_bytes if actual else None,
+        actual_tracked_bytes=actual.tracked_bytes if actual else None,
+        actual_at_s=max(0, actual.at_ns - start_ns) / NS if actual else None,
+        reserved_bytes=domain.reserved_bytes if pool else None,
+        reserved_peak_bytes=domain.reserved_peak_bytes if pool else None,
+    )

@@ -1,0 +1,52 @@
+"""Facts about a process that must be gathered while it lives."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from mem_parser.model import Memory
+from mem_profiler.process import procfs
+from mem_profiler.process.procfs import Mapping
+
+
+@dataclass
+class Target:
+    """Facts of a process. `pid` None: gone, or never seen. Mappings are empty once it is gone."""
+
+    pid: int | None
+    python: str | None = None
+    pymalloc: bool | None = None
+    suppressions: str = ""
+    mappings: list[Mapping] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
+
+    @classmethod
+    def of(cls, pid: int) -> Target:
+        """What can be known of a running process at once."""
+        target = cls(pid)
+        target.refresh_mappings()
+        paths = [mapping.path for mapping in target.mappings if mapping.inode]
+        target.python = procfs.python_version(paths, procfs.exe(pid))
+        target.pymalloc = procfs.pymalloc_active(pid) if target.python else None
+        target.suppressions = procfs.leak_suppressions(pid)
+        return target
+
+    def refresh_mappings(self) -> None:
+        """Read the mappings again; those of a process that is gone are dropped."""
+        try:
+            self.mappings = procfs.maps(self.pid) if self.pid is not None else []
+        except PermissionError:
+            self.mappings = []
+
+    def refresh(self) -> None:
+        """Read everything that changes, as late as possible before the file is made."""
+        if self.pid is None:
+            return
+        self.refresh_mappings()
+        known = {name: v for name, v in procfs.memory(self.pid).items() if v is not None}
+        self.memory = dataclasses.replace(self.memory, **known)
+
+    def gone(self) -> None:
+        """The process has ended, or runs another program."""
+        self.mappings = []

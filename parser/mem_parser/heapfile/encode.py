@@ -1,0 +1,37 @@
+"""Lines of our own section: JSON objects and compressed columns, each line within the bound."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.escape import json_ascii
+
+LINE_CHARS = 4000
+"""Most characters of a line behind its mark: readers of the first part stop at 4096."""
+_LEVEL = 3
+"""zlib's: higher ones take several times as long for a few per cent."""
+
+
+def json_lines(mark: str, value: object) -> Iterator[bytes]:
+    """Yield a JSON text behind ``mark``, cut into lines; an escape sequence may be cut anywhere.
+
+    No line has an ``=``, by which old readers know a setting.
+    """
+    text = json_ascii(value).replace("=", "\\u003d")
+    for at in range(0, max(len(text), 1), LINE_CHARS):
+        yield f"{mark if at == 0 else '%+'} {text[at : at + LINE_CHARS]}\n".encode()
+
+
+def column_lines(name: str, dtype: str, values: npt.ArrayLike) -> Iterator[bytes]:
+    """Yield a column: its name, type, count and number of lines, then the array itself."""
+    flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
+    text = base64.b64encode(zlib.compress(flat.tobytes(), _LEVEL)).rstrip(b"=")
+    lines = [text[at : at + LINE_CHARS] for at in range(0, len(text), LINE_CHARS)]
+    yield f"%column {name} {dtype} {len(flat)} {len(lines)}\n".encode()
+    for line in lines:
+        yield b"%| " + line + b"\n"

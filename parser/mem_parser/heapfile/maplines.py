@@ -1,0 +1,59 @@
+"""Modules as lines of /proc/PID/maps, for the part of a file that every tool reads."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterable
+
+from mem_parser.escape import log_line, utf8
+from mem_parser.model import Module
+
+_PATH_COLUMN = 73
+"""Where the kernel puts the path, in 64-bit processes."""
+
+
+class _Taken:
+    """Address ranges that lines were given to; none touches another."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in sorted(ranges):
+            self.take(start, end)
+
+    def take(self, start: int, end: int) -> bool:
+        """Take a range if nothing of it is taken. Returns whether it was."""
+        at = bisect.bisect_left(self._starts, end)
+        if at > 0 and self._ends[at - 1] > start:
+            return False
+        self._starts.insert(at, start)
+        self._ends.insert(at, end)
+        return True
+
+
+def module_lines(modules: list[Module], taken: Iterable[tuple[int, int]] = ()) -> list[bytes]:
+    """Return a line for each executable range of the modules that touches none of ``taken``, by
+    address.
+
+    The modules loaded last come first, because a range is given away once.
+    """
+    busy = _Taken(taken)
+    lines: list[tuple[int, bytes]] = []
+    for module in reversed(modules):
+        for r in module.ranges:
+            if busy.take(r.start, r.end):
+                head = f"{r.start:x}-{r.end:x} r-xp {r.file_offset:08x} 00:00 0"
+                lines.append((r.start, head.ljust(_PATH_COLUMN).encode() + _map_path(module.path)))
+    return [line for _, line in sorted(lines)]
+
+
+def _map_path(path: str) -> bytes:
+    """Return a path as the kernel's maps have it, with what a terminal would act on visible; bytes
+    that are no UTF-8 stay as they are.
+    """
+    shown = (
+        part if part >= "\udc80" else log_line(part)
+        for part in re.split("([\udc80-\udcff]+)", path.replace("\n", "\\012"))
+    )
+    return utf8("".join(shown))

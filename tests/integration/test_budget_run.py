@@ -129,6 +129,19 @@ def test_an_undecided_run_is_repeated_at_a_finer_rate_and_no_oftener_than_said(
     assert "running again" not in one.text
 
 
+def test_a_peak_between_two_readings_fails_the_gate_also_with_names_in_its_file(
+    tmp_path: Path, program: Path
+) -> None:
+    brief = (program, "hold", 16 << 20, 0)
+    for options in ((), ("--symbolize",)):
+        found = gated(tmp_path, "peak = '4 MiB'", *brief, options=options)
+        assert found.code == 6, found.text
+    named = max(tmp_path.glob("p.*.heap"), key=lambda path: path.stat().st_mtime_ns)
+    profile = read_profile(named)
+    assert profile.embedded is not None
+    assert profile.capture.highest_bytes is not None
+
+
 def test_what_is_over_is_named_with_its_line_and_callers(tmp_path: Path, program: Path) -> None:
     done = gated(tmp_path, 'peak = "2 MiB"', program, "hold", HELD, HOLD_MS)
     assert done.code == 6

@@ -6,8 +6,9 @@
     pytest --mem                     runs pytest under the sampler, and checks every mark
 
 Model: the sampler lies dormant in the test process, small Python objects coming from malloc too.
-For a test with a limit, a process beside it (`mem_profiler.inprocess`) captures while its body runs, and the
-capture is held against the limit as `mem_parser budget` would; nothing of ours allocates meanwhile.
+For a test with a limit, a process beside it (`mem_profiler.inprocess`) captures while its body
+runs, and the capture is held against the limit as `mem_parser budget` would; nothing of ours
+allocates meanwhile.
 Tests without a limit run as they always do. Works in the workers of pytest-xdist.
 """
 

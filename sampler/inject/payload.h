@@ -16,7 +16,7 @@
  * finds its way back by itself, and the loader gives up after PATIENCE_MS and removes the region.
  *
  * The functions are copied into the target as bytes, so they use no data, no call and no address
- * outside of their section (tests/unit/test_inject_payload.py reads the relocations).
+ * outside of their section (tests/unit/sampler/test_inject_payload.py reads the relocations).
  */
 #ifndef MP_PAYLOAD_H
 #define MP_PAYLOAD_H

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 FINDINGS = ROOT / "build" / "fuzz"
 CORPUS = FOLDER / "corpus"
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 SAMPLER = ROOT / "sampler"
 PYTHON = ("readers", "segments", "elf", "images", "budget", "outputs")
@@ -134,7 +134,7 @@ def run(name: str, arguments: argparse.Namespace) -> Outcome:
         "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
         "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
         "PYTHONPATH": os.pathsep.join(
-            [*(str(ROOT / part) for part in ("parser", "bindings", "cmd", "tests")),
+            [*(str(ROOT / part) for part in ("parser", "bindings", "cmd", "tests/support")),
              os.environ.get("PYTHONPATH", "")]
         ),
         "MEM_PROFILER_CACHE": "",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
-sys.path[:0] = [str(ROOT / part) for part in ("parser", "bindings", "cmd", "tests")]
+sys.path[:0] = [str(ROOT / part) for part in ("parser", "bindings", "cmd", "tests/support")]
 
 BASE = 0x7F0000000000
 SOURCE = """

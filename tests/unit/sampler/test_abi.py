@@ -19,7 +19,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
 from elftools.elf.sections import SymbolTableSection
 
 OLDEST = (2, 17)
-IMPORTS = Path(__file__).resolve().parent.parent / "data" / "sampler_imports.txt"
+IMPORTS = Path(__file__).resolve().parents[2] / "data" / "sampler_imports.txt"
 FAMILY = {
     "malloc",
     "calloc",

@@ -19,7 +19,7 @@ from mem_parser.allowance import VARIABLE, bound_bytes
 from mem_parser.errors import InputFileError
 from mem_parser.readers import read_profile
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MIB = 1 << 20
 SLACK_BYTES = 64 * MIB
 """For what the interpreter takes beside: pools of small objects, pieces that are not full."""

@@ -31,7 +31,7 @@ from mem_parser.symbols.isolation import Crash, Job, in_child
 from mem_parser.symbols.reasons import why_nameless
 from mem_parser.symbols.table import SymbolProblem
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
 KEY = "ab" * 20
 GIB = 1 << 30

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
 TIMEOUT_S = 30.0
 

@@ -18,7 +18,7 @@ from mem_parser.errors import TargetUnsupported
 from mem_profiler.entries import decode, names, plan
 from mem_profiler.entries.symbols import Program
 
-TARGETS = Path(__file__).parents[1] / "targets"
+TARGETS = Path(__file__).parents[2] / "targets"
 AT = 0x1000  # begins a word
 
 

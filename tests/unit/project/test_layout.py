@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = {
     "mem_parser": ROOT / "parser" / "mem_parser",
     "mem_profiler": ROOT / "bindings" / "mem_profiler",

@@ -19,7 +19,7 @@ from mem_parser.rss import account, format_account
 from mem_parser.symbols.table import Symbols
 from simulated import Program, Source, burst, filled_cache, leak, lru
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def run_parser(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

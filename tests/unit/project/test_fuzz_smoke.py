@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FUZZ = ROOT / "tests" / "fuzz"
 CORPUS_MAX_BYTES = 200_000
 

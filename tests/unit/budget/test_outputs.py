@@ -22,7 +22,7 @@ from mem_parser.budget.outputs.words import source_frame
 from mem_parser.places import Frame
 from mem_parser.web.report import render as render_page
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KIB = 1024
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings")),

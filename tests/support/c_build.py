@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "tests"
 SAMPLER = ROOT / "sampler"
 # The rooms without hooks and constructors: sampled blocks from countdown to segment.

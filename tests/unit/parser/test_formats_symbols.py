@@ -28,7 +28,7 @@ from mem_parser.symbols.reasons import why_nameless
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import Symbols
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BIAS = 0x5500_0000_0000
 SOURCE = """
 #include <stdlib.h>

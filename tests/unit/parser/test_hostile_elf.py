@@ -32,7 +32,7 @@ from mem_parser.symbols.debugfiles import find_debug_file
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_profiler.entries.symbols import Program
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MIB = 1 << 20
 SLACK_BYTES = 64 * MIB
 READER = """

@@ -13,7 +13,7 @@ import pytest
 from heapfiles import HeapFile, Record
 from mem_parser.symbols.elf import ElfImage
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = "/bin/true"
 
 

@@ -33,7 +33,7 @@ from mem_parser.model import (
 from mem_parser.readers import read_profile
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "heap-format.md"
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "heap-format.md"
 REWRITES: dict[str, list[str]] = {
     "convert": ["convert", "IN", "-o", "OUT", "--partial"],
     "symbolize": ["symbolize", "IN", "-o", "OUT", "--partial"],

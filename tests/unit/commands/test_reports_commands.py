@@ -21,7 +21,7 @@ from heapfiles import HeapFile, Record
 from mem_cli.terminal import write_csv
 from mem_parser.symbols.elf import ElfImage
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = "/bin/true"
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings")),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import hostile
 from mem_parser import escape
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PARTS = st.sampled_from(
     ["::", "##[", "##vso[", " ", "\n", "\r", "\x1b[", "\u202e", "\udcff", "\ud800", "\u2028", "\0",
      "\\", "`", "|", "<b>", "&lt;", "]]>", "@a", "#1", "https://a.b", "www.a.b", "'", '"', "$(x)",

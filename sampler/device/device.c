@@ -6,7 +6,6 @@
 #include "core/modtab.h"
 #include "core/record.h"
 #include "core/scratch.h"
-#include "core/sites.h"
 #include "core/stacks.h"
 #include "core/threads.h"
 #include "device_capture.h"

@@ -4,7 +4,7 @@
  * Model: a driver is asked seldom, so its answer may be older than the blocks that a reader finds. What the
  * domain's sites say at the moment of the answer is stored with it: only these two may be subtracted.
  */
-#include "core/sites.h"
+#include "core/site_key.h"
 #include "device.h"
 #include "device_capture.h"
 #include "device_domains.h"

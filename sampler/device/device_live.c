@@ -3,7 +3,7 @@
  */
 #include "device_live.h"
 
-#include "core/sites.h"
+#include "core/site_key.h"
 #include "device_domains.h"
 
 #define OWNERS_MASK 0xffffffffULL

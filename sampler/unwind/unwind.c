@@ -13,10 +13,10 @@
 
 #include "abi/atomics.h"
 #include "unwind_cache.h"
+#include "unwind_cfi.h"
+#include "unwind_fp.h"
+#include "unwind_libgcc.h"
 #include "unwind_memo.h"
-#include "unwind_walk.h"
-
-#define SIGNALS_MAX 8 /* signal frames in one stack */
 
 /* More than is written below a hook: room for the signal handler of a program that calls little. */
 #define STACK_BYTES 2048
@@ -25,56 +25,6 @@
 static enum mp_unwind_mode mode;
 static unsigned depth_limit;
 
-static bool fail(struct mp_walk *w, uint8_t cause) {
-    w->end = cause;
-    return false;
-}
-
-static bool check_pc(struct mp_walk *w, uintptr_t pc) {
-    if (pc == 0) {
-        return fail(w, MP_UNWIND_OUTERMOST);
-    }
-    return pc < MP_ARCH_PC_LIMIT || fail(w, MP_LOST_UNWIND_NO_MODULE);
-}
-
-bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp) {
-    /* Only an interrupted function may not have pushed anything yet. */
-    if (sp < w->sp + (w->exact ? 0 : 1) || sp % sizeof(uintptr_t) != 0 || sp > MP_ARCH_PC_LIMIT ||
-        (sp > w->range.high && !mp_stack_extend(&w->range, sp))) {
-        return fail(w, MP_LOST_UNWIND_RANGE);
-    }
-    if (!check_pc(w, pc)) {
-        return false;
-    }
-    w->pc = pc;
-    w->sp = sp;
-    w->fp = fp;
-    w->exact = false;
-    return true;
-}
-
-bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp,
-                               uintptr_t ra) {
-    if (++w->signals > SIGNALS_MAX || sp % sizeof(uintptr_t) != 0 || sp == 0) {
-        return fail(w, MP_LOST_UNWIND_RANGE);
-    }
-    if (!check_pc(w, pc)) {
-        return false;
-    }
-    w->pc = pc;
-    w->fp = fp;
-    w->ra = ra;
-    w->exact = true;
-    if (sp < w->sp || sp > w->range.high || w->range.foreign) {
-        mp_stack_find(sp, false, &w->range);
-    }
-    /* The page of sp only: the one below may be a guard page. */
-    uintptr_t page = sp & ~(uintptr_t)4095;
-    w->range.low = sp - MP_ARCH_RED_ZONE > page ? sp - MP_ARCH_RED_ZONE : page;
-    w->sp = sp;
-    return true;
-}
-
 /* This and the next two apart, so that what they read is not on the stack while a rule is derived. */
 static __attribute__((noinline)) bool step_signal(struct mp_walk *w) {
     uintptr_t pc, sp, fp, ra;
@@ -82,7 +32,7 @@ static __attribute__((noinline)) bool step_signal(struct mp_walk *w) {
         !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_SP, &sp) ||
         !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_FP, &fp) ||
         !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_RA, &ra)) {
-        return fail(w, MP_LOST_UNWIND_RANGE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
     }
     return mp_walk_enter_interrupted(w, pc, sp, fp, ra);
 }
@@ -93,7 +43,7 @@ static __attribute__((noinline)) bool step_packed(struct mp_walk *w, uint32_t wo
     uintptr_t cfa = base + mp_rule_offset(word), pc, fp = w->fp;
     if (!mp_stack_read(&w->range, mp_rule_ra_slot(word, cfa), &pc) ||
         (mp_rule_saves_fp(word) && !mp_stack_read(&w->range, mp_rule_fp_slot(word, cfa), &fp))) {
-        return fail(w, MP_LOST_UNWIND_RANGE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
     }
     return mp_walk_enter(w, mp_arch_return_address(pc), cfa, fp);
 }
@@ -102,7 +52,7 @@ static __attribute__((noinline)) bool step_deref(struct mp_walk *w, uint32_t wor
     uintptr_t at = w->fp + (uintptr_t)(intptr_t)(int16_t)(word & 0xfff8u), cfa, pc, fp;
     if (!mp_stack_read(&w->range, at, &cfa) || !mp_stack_read(&w->range, cfa - 8, &pc) ||
         !mp_stack_read(&w->range, w->fp, &fp)) {
-        return fail(w, MP_LOST_UNWIND_RANGE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
     }
     return mp_walk_enter(w, mp_arch_return_address(pc), cfa, fp);
 }
@@ -142,11 +92,11 @@ static bool step(struct mp_walk *w) {
     case MP_RULE_SIGNAL:
         return step_signal(w);
     case MP_RULE_END:
-        return fail(w, MP_UNWIND_OUTERMOST);
+        return mp_walk_fail(w, MP_UNWIND_OUTERMOST);
     case MP_RULE_LOST:
         return step_lost(w, word);
     default:
-        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
     }
 }
 
@@ -158,7 +108,7 @@ static __attribute__((noinline, cold)) bool step_slow(struct mp_walk *w, uintptr
             return false;
         }
         if (*depth == max) {
-            return fail(w, MP_LOST_TRUNCATED);
+            return mp_walk_fail(w, MP_LOST_TRUNCATED);
         }
         pcs[(*depth)++] = w->pc;
     } while (w->exact);
@@ -254,7 +204,7 @@ walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *mem
         uintptr_t next = mp_arch_return_address(*(const uintptr_t *)ra_at);
         sp = cfa;
         if (mp_unlikely(next - 1 >= MP_ARCH_PC_LIMIT - 1)) {
-            check_pc(w, next);
+            mp_walk_check_pc(w, next);
             if (trace != NULL)
                 trace->complete = false; /* nothing tells this word apart from a later one */
             break;

@@ -5,7 +5,7 @@
  * rule word if it fits and remember it. Rows that do not fit (0.1 % of all, mostly assembly code and
  * huge frames) are evaluated in full each time by mp_cfi_step().
  */
-#include "unwind_walk.h"
+#include "unwind_cfi.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -15,6 +15,7 @@
 
 #include "cfi_expr.h"
 #include "unwind_cache.h"
+#include "unwind_rule.h"
 
 /* The start code of a program or of the loader: no table entry is its way to say "outermost". */
 #define ENTRY_CODE_BYTES 128
@@ -178,11 +179,6 @@ uint32_t mp_cfi_rule(uintptr_t key, uint32_t sequence, struct mp_wide_rule *wide
     return word;
 }
 
-static bool fail(struct mp_walk *w, uint8_t cause) {
-    w->end = cause;
-    return false;
-}
-
 static bool eval(struct mp_walk *w, const uint8_t *expr, const uint8_t *end,
                  const uintptr_t *initial, uintptr_t *out) {
     struct mp_expr_input input = {
@@ -192,7 +188,7 @@ static bool eval(struct mp_walk *w, const uint8_t *expr, const uint8_t *end,
         .range = &w->range,
         .initial = initial,
     };
-    return mp_expr_eval(expr, end, &input, out) || fail(w, MP_LOST_UNWIND_BAD_RULE);
+    return mp_expr_eval(expr, end, &input, out) || mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
 }
 
 static bool find_cfa(struct mp_walk *w, const struct mp_cfi_row *row, uintptr_t *cfa) {
@@ -204,7 +200,7 @@ static bool find_cfa(struct mp_walk *w, const struct mp_cfi_row *row, uintptr_t 
     } else if (row->cfa_register == MP_ARCH_DWARF_FP) {
         *cfa = w->fp + (uintptr_t)row->cfa_offset;
     } else {
-        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
     }
     return true;
 }
@@ -230,9 +226,9 @@ static bool find_register(struct mp_walk *w, const struct mp_cfi_rule *rule, uin
     case MP_CFI_OFFSET:
         break;
     default:
-        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
     }
-    return mp_stack_read(&w->range, at, out) || fail(w, MP_LOST_UNWIND_RANGE);
+    return mp_stack_read(&w->range, at, out) || mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
 }
 
 /* A frame pointer that cannot be had is missed only if the caller needs it. */
@@ -257,11 +253,11 @@ bool mp_cfi_step(struct mp_walk *w, const struct mp_wide_rule *wide) {
     const struct mp_cfi_row *row = &wide->row;
     uintptr_t cfa, pc, fp;
     if (row->ra.where == MP_CFI_UNDEFINED) {
-        return fail(w, MP_UNWIND_OUTERMOST);
+        return mp_walk_fail(w, MP_UNWIND_OUTERMOST);
     }
     /* A return address still in the link register is known only where a signal interrupted. */
     if (row->ra.where == MP_CFI_SAME && !w->exact) {
-        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
     }
     if (!find_cfa(w, row, &cfa) || !find_register(w, &row->ra, cfa, w->ra, &pc)) {
         return false;

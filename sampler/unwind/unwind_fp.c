@@ -6,7 +6,7 @@
  * caller. What code without a table keeps in the register cannot be known; a value that does not
  * point up the stack is refused.
  */
-#include "unwind_walk.h"
+#include "unwind_fp.h"
 
 #define RECORD_BYTES (2 * sizeof(uintptr_t))
 

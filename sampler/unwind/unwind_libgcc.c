@@ -5,10 +5,10 @@
  * mode. Its first call may initialise and allocate, so one is made at INIT. With a glibc older than
  * 2.35, or code registered by __register_frame, libgcc takes locks; the other modes do not.
  */
+#include "unwind_libgcc.h"
+
 #include <errno.h>
 #include <stddef.h>
-
-#include "unwind_walk.h"
 
 /* Itanium C++ ABI, level I: reason codes and signatures. */
 #define REASON_CONTINUE 0

@@ -3,7 +3,7 @@
  */
 #include "abi/attach.h"
 
-#include "drivers/backend.h"
+#include "drivers/libraries.h"
 #include "entry_patch.h"
 #include "redirect/slots_kept.h"
 #include "redirect_attach.h"

@@ -7,6 +7,7 @@
 #include "filter_watch.h"
 #include "hooks.h"
 #include "hooks_cxx.h"
+#include "startup.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -100,7 +101,7 @@ int mp_redirect_attach_prepare(char *text, size_t n) {
     make_second(&mp_real, skip);
     tables[0] = &family;
     tables[1] = second.wants != 0 ? &second : NULL;
-    tables[WATCH_TABLE] = mp_filter_watch_table();
+    tables[WATCH_TABLE] = mp_filter_watch_table(mp_startup_withdraw);
     prepared = true;
     return 0;
 }

@@ -16,7 +16,7 @@
 #include "core/modtab.h"
 #include "core/record.h"
 #include "core/threads.h"
-#include "drivers/backend.h"
+#include "drivers/libraries.h"
 #include "filter_watch.h"
 #include "hooks.h"
 #include "options.h"
@@ -287,7 +287,7 @@ __attribute__((constructor)) static void start(void) {
         mp_hooks_name_frames();
         mp_threads_init();
         choose_state();
-        mp_filter_watch_install();
+        mp_filter_watch_install(mp_startup_withdraw);
         if (process.state == MP_STATE_READY)
             mp_device_start(process.options.devices, process.options.devices_by_name);
         rc = is_dumpable()

@@ -4,9 +4,9 @@
  * Model: mark n is in row n % rows. A writer takes the next number, sets the row's `sequence` to 0, fills the
  * row and stores n + 1 there. A reader believes a row whose sequence is the same before and after its copy.
  */
+#include "core/capture.h"
 #include "core/threads.h"
 #include "device.h"
-#include "device_capture.h"
 
 #include <errno.h>
 #include <time.h>
@@ -43,9 +43,9 @@ static void write_row(struct mp_mark *row, uint64_t number, const struct mp_mark
 }
 
 void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const char *text) {
-    struct mp_device_capture capture;
+    struct mp_capture_view capture;
     struct timespec now;
-    if (!mp_device_capture_open(&capture))
+    if (!mp_capture_view(&capture))
         return;
     struct mp_segment *seg = capture.segment;
     int saved_errno = errno;

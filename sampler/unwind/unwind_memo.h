@@ -66,11 +66,14 @@ static inline void mp_memo_give_back(struct mp_memo *memo) {
     __atomic_store_n(&memo->busy, 0, __ATOMIC_RELEASE);
 }
 
-static inline void mp_memo_record(struct mp_memo *memo, uintptr_t pc, uintptr_t sp, uintptr_t ra_at,
-                                  uintptr_t fp_at) {
-    if (memo->depth < MP_MEMO_FRAMES) {
-        memo->frame[memo->depth++] = (struct mp_memo_frame){pc, sp, ra_at, fp_at};
-    }
+/* Write frame number `depth`, if there is room; returns how many there are then. Whoever writes the frames
+ * sets memo->depth after the last. */
+static inline uint32_t mp_memo_record(struct mp_memo *memo, uint32_t depth, uintptr_t pc,
+                                      uintptr_t sp, uintptr_t ra_at, uintptr_t fp_at) {
+    if (depth == MP_MEMO_FRAMES)
+        return depth;
+    memo->frame[depth] = (struct mp_memo_frame){pc, sp, ra_at, fp_at};
+    return depth + 1;
 }
 
 /*

@@ -20,10 +20,12 @@
 /* Stack reads see words that sanitizers regard as out of bounds or as another thread's. */
 #define MP_RAW_READS __attribute__((no_sanitize("address", "thread")))
 
+/* pc and sp are not neighbours: those the compiler would carry through the loop of unwind.c together, in one
+ * vector register, at twice the time for each frame. */
 struct mp_walk {
     uintptr_t pc;       /* the frame the walk has reached */
-    uintptr_t sp;       /* its stack pointer after the call it is in */
     uintptr_t fp;       /* its frame pointer register */
+    uintptr_t sp;       /* its stack pointer after the call it is in */
     uintptr_t ra;       /* its link register, if `exact`; else meaningless */
     bool exact;         /* interrupted by a signal: pc is an instruction, not a return address */
     uint8_t end;        /* why a step failed: as mp_unwind_result.end */

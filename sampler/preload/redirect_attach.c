@@ -51,16 +51,8 @@ static void make_family(const struct mp_real *real, const ElfW(Dyn) * skip) {
     const struct {
         const char *name;
         uintptr_t address;
-    } functions[] = {{"malloc", (uintptr_t)real->malloc},
-                     {"calloc", (uintptr_t)real->calloc},
-                     {"realloc", (uintptr_t)real->realloc},
-                     {"reallocarray", (uintptr_t)real->reallocarray},
-                     {"free", (uintptr_t)real->free},
-                     {"posix_memalign", (uintptr_t)real->posix_memalign},
-                     {"aligned_alloc", (uintptr_t)real->aligned_alloc},
-                     {"memalign", (uintptr_t)real->memalign},
-                     {"valloc", (uintptr_t)real->valloc},
-                     {"pvalloc", (uintptr_t)real->pvalloc}};
+#define FUNCTION(name, id, needed, result, parameters, arguments) {#name, (uintptr_t)real->name},
+    } functions[] = {MP_MALLOC_FAMILY(FUNCTION)};
     mp_slots_init(&family);
     family.skip = skip;
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {

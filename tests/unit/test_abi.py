@@ -20,18 +20,8 @@ from elftools.elf.sections import SymbolTableSection
 
 OLDEST = (2, 17)
 IMPORTS = Path(__file__).resolve().parent.parent / "data" / "sampler_imports.txt"
-FAMILY = {
-    "malloc",
-    "calloc",
-    "realloc",
-    "reallocarray",
-    "free",
-    "posix_memalign",
-    "aligned_alloc",
-    "memalign",
-    "valloc",
-    "pvalloc",
-}
+LIST = Path(__file__).resolve().parents[2] / "sampler" / "preload" / "malloc_family.h"
+FAMILY = set(re.findall(r"^    X\((\w+),", LIST.read_text(encoding="utf-8"), re.MULTILINE))
 # What mstx and NVTX look up in a tool: names of tools, by which no program tests for a driver.
 MARKS = {
     "InitInjectionMstx",

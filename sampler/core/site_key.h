@@ -7,10 +7,10 @@
 #ifndef MP_SITE_KEY_H
 #define MP_SITE_KEY_H
 
+#include "abi/segment.h"
+
 #include <stdbool.h>
 #include <stdint.h>
-
-#include "abi/segment.h"
 
 /* HOOK. Size class: exact below 128, then 64 classes per power of two. Monotonic in size. */
 static inline uint32_t mp_size_class(uint64_t size) {

@@ -2,7 +2,6 @@
  * backend.c - see backend.h.
  */
 #include "backend.h"
-
 #include "unwind/modules.h"
 
 #include <string.h>

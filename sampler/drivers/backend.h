@@ -23,13 +23,13 @@
 #ifndef MP_BACKEND_H
 #define MP_BACKEND_H
 
+#include "abi/atomics.h"
+#include "device/device.h"
+
 #include <link.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "abi/atomics.h"
-#include "device/device.h"
 
 enum mp_backend {
     MP_BACKEND_HAL,

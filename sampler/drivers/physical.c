@@ -6,7 +6,6 @@
  * published by the store of its number.
  */
 #include "physical.h"
-
 #include "abi/atomics.h"
 
 #define ROWS 65536u /* power of two; a row is used for each handle, or each mapping */

@@ -21,9 +21,9 @@
 #ifndef MP_PAYLOAD_H
 #define MP_PAYLOAD_H
 
-#include <stdint.h>
-
 #include "abi/attach.h"
+
+#include <stdint.h>
 
 /* cffi: begin */
 /* Parts of the region, of 64 KiB or more: a multiple of every page size. */

@@ -2,7 +2,6 @@
  * attach.c - see attach.h.
  */
 #include "abi/attach.h"
-
 #include "drivers/libraries.h"
 #include "entry_patch.h"
 #include "redirect/slots_kept.h"

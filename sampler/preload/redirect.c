@@ -8,7 +8,6 @@
  * would call our hook, which would call the object.
  */
 #include "redirect.h"
-
 #include "entry_patch.h"
 #include "hooks_cxx.h"
 #include "redirect/redirect_later.h"

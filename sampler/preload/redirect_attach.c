@@ -2,7 +2,6 @@
  * redirect_attach.c - see redirect_attach.h.
  */
 #include "redirect_attach.h"
-
 #include "entry_patch.h"
 #include "filter_watch.h"
 #include "hooks.h"

@@ -2,7 +2,6 @@
  * segment_file.c - the life of the segment file. See segment_file.h.
  */
 #include "segment_file.h"
-
 #include "cgroup.h"
 #include "directory.h"
 #include "quiet.h"

@@ -2,7 +2,6 @@
  * redirect_later.c - see redirect_later.h.
  */
 #include "redirect_later.h"
-
 #include "abi/atomics.h"
 
 #include <dlfcn.h>

@@ -2,7 +2,6 @@
  * slots.c - see slots.h. Relocation types: the psABI supplements of x86-64 and AArch64.
  */
 #include "slots.h"
-
 #include "relro.h"
 #include "slots_kept.h"
 

@@ -2,7 +2,6 @@
  * slots_kept.c - see slots_kept.h.
  */
 #include "slots_kept.h"
-
 #include "relro.h"
 
 #include <sys/auxv.h>

@@ -7,16 +7,15 @@
  * and not its value, so that code that never uses it costs no load.
  */
 #include "unwind.h"
-
-#include <errno.h>
-#include <stddef.h>
-
 #include "abi/atomics.h"
 #include "unwind_cache.h"
 #include "unwind_cfi.h"
 #include "unwind_fp.h"
 #include "unwind_libgcc.h"
 #include "unwind_memo.h"
+
+#include <errno.h>
+#include <stddef.h>
 
 /* More than is written below a hook: room for the signal handler of a program that calls little. */
 #define STACK_BYTES 2048
@@ -59,13 +58,11 @@ static __attribute__((noinline)) bool step_deref(struct mp_walk *w, uint32_t wor
 
 static bool step_lost(struct mp_walk *w, uint32_t word) {
     w->end = mp_rule_cause(word);
-    if (mode != MP_UNWIND_FP) {
+    if (mode != MP_UNWIND_FP)
         return false;
-    }
     uint8_t cause = w->end;
-    if (mp_fp_step(w)) {
+    if (mp_fp_step(w))
         return true;
-    }
     w->end = w->end == MP_UNWIND_OUTERMOST ? w->end : cause;
     return false;
 }
@@ -76,12 +73,10 @@ static bool step(struct mp_walk *w) {
     uintptr_t key = mp_walk_key(w);
     uint64_t found = mp_cache_find(key, mp_cache_epoch(w->sequence));
     uint32_t word = (uint32_t)found;
-    if (!mp_cache_hit(found)) {
+    if (!mp_cache_hit(found))
         word = mp_cfi_rule(key, w->sequence, &wide);
-    }
-    if (word == MP_RULE_WIDE) {
+    if (word == MP_RULE_WIDE)
         return mp_cfi_step(w, &wide);
-    }
     switch (mp_rule_kind(word)) {
     case MP_RULE_SP:
     case MP_RULE_FP:
@@ -104,12 +99,10 @@ static bool step(struct mp_walk *w) {
 static __attribute__((noinline, cold)) bool step_slow(struct mp_walk *w, uintptr_t *pcs,
                                                       unsigned max, unsigned *depth) {
     do {
-        if (!step(w)) {
+        if (!step(w))
             return false;
-        }
-        if (*depth == max) {
+        if (*depth == max)
             return mp_walk_fail(w, MP_LOST_TRUNCATED);
-        }
         pcs[(*depth)++] = w->pc;
     } while (w->exact);
     return true;
@@ -346,19 +339,16 @@ unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
 
 unsigned mp_unwind_traced(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
                           struct mp_unwind_result *result, struct mp_unwind_trace *trace) {
-    if (depth_limit != 0 && max > depth_limit) {
+    if (depth_limit != 0 && max > depth_limit)
         max = depth_limit;
-    }
     if (max == 0) {
         *result = (struct mp_unwind_result){0, MP_LOST_TRUNCATED};
         return 0;
     }
-    if (trace != NULL) {
+    if (trace != NULL)
         trace->complete = false;
-    }
-    if (mode == MP_UNWIND_LIBGCC) {
+    if (mode == MP_UNWIND_LIBGCC)
         return mp_libgcc_unwind(from, pcs, max, result);
-    }
     struct mp_walk w = {.pc = from->pc, .sp = from->sp, .fp = from->fp};
     w.sequence = mp_cache_sequence();
     mp_stack_find(from->sp, true, &w.range);
@@ -374,28 +364,24 @@ unsigned mp_unwind_traced(const struct mp_frame *from, uintptr_t *pcs, unsigned 
         trace->steps = result->depth - 1;
         trace->complete &= w.end == MP_UNWIND_OUTERMOST;
     }
-    if (memo != NULL) {
+    if (memo != NULL)
         mp_memo_give_back(memo);
-    }
     return result->depth;
 }
 
 int mp_unwind_init(const struct mp_unwind_config *config) {
     if (config->mode == MP_UNWIND_LIBGCC) {
         int rc = mp_libgcc_init(config->find_symbol);
-        if (rc != 0) {
+        if (rc != 0)
             return rc;
-        }
     } else if (config->mode != MP_UNWIND_CFI && config->mode != MP_UNWIND_FP) {
         return -EINVAL;
     }
-    if (config->find_symbol != NULL) {
+    if (config->find_symbol != NULL)
         mp_modules_use_loader(config->find_symbol("_dl_find_object"));
-    }
     mp_modules_init();
-    if (config->attached) {
+    if (config->attached)
         mp_modules_none_permanent();
-    }
     mp_stack_init(config->may_probe);
     mp_cfi_init(config->note_module);
     mode = config->mode;

@@ -17,10 +17,10 @@
 #ifndef MP_UNWIND_CACHE_H
 #define MP_UNWIND_CACHE_H
 
+#include "unwind_rule.h"
+
 #include <stdbool.h>
 #include <stdint.h>
-
-#include "unwind_rule.h"
 
 #define MP_CACHE_BITS 14
 #define MP_CACHE_ENTRIES (1u << MP_CACHE_BITS)

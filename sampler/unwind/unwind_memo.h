@@ -15,11 +15,11 @@
 #ifndef MP_UNWIND_MEMO_H
 #define MP_UNWIND_MEMO_H
 
+#include "unwind_arch.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "unwind_arch.h"
 
 #define MP_MEMO_SLOTS 64
 #define MP_MEMO_FRAMES 128
@@ -49,9 +49,8 @@ extern struct mp_memo mp_memos[MP_MEMO_SLOTS] __attribute__((visibility("hidden"
 static inline struct mp_memo *mp_memo_take(uint32_t sequence, bool *fresh) {
     uintptr_t thread = mp_arch_thread_pointer();
     struct mp_memo *memo = &mp_memos[(thread * 0x9e3779b97f4a7c15ULL) >> 58];
-    if (__atomic_exchange_n(&memo->busy, 1, __ATOMIC_ACQUIRE) != 0) {
+    if (__atomic_exchange_n(&memo->busy, 1, __ATOMIC_ACQUIRE) != 0)
         return NULL;
-    }
     *fresh = memo->thread != thread || memo->sequence != sequence || memo->outdated;
     if (*fresh) {
         memo->thread = thread;
@@ -90,20 +89,17 @@ mp_memo_follow(const struct mp_memo *memo, unsigned at, uintptr_t current_fp_at,
     left = left < room ? left : room;
     for (n = 0; n < left; n++, f++) {
         uintptr_t ra_at = f[1].ra_at;
-        if (f[1].sp > high || ra_at == 0) {
+        if (f[1].sp > high || ra_at == 0)
             break;
-        }
         if ((ra_at & MP_MEMO_CHAIN) != 0) {
             /* What inner frames saved may lie elsewhere this time. */
             uintptr_t fp_at = f->fp_at >= low ? f->fp_at : current_fp_at;
-            if (*(const uintptr_t *)fp_at != f[1].fp_at) {
+            if (*(const uintptr_t *)fp_at != f[1].fp_at)
                 break;
-            }
             ra_at &= ~(uintptr_t)MP_MEMO_CHAIN;
         }
-        if (mp_arch_return_address(*(const uintptr_t *)ra_at) != f[1].pc) {
+        if (mp_arch_return_address(*(const uintptr_t *)ra_at) != f[1].pc)
             break;
-        }
         pcs[n] = f[1].pc;
     }
     return n;

@@ -9,9 +9,9 @@
 #ifndef MP_UNWIND_RULE_H
 #define MP_UNWIND_RULE_H
 
-#include <stdint.h>
-
 #include "unwind_arch.h"
+
+#include <stdint.h>
 
 enum mp_rule_kind {
     MP_RULE_NONE = 0,  /* not a rule */

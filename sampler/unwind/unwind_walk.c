@@ -12,9 +12,8 @@ bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp) 
         (sp > w->range.high && !mp_stack_extend(&w->range, sp))) {
         return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
     }
-    if (!mp_walk_check_pc(w, pc)) {
+    if (!mp_walk_check_pc(w, pc))
         return false;
-    }
     w->pc = pc;
     w->sp = sp;
     w->fp = fp;
@@ -24,19 +23,16 @@ bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp) 
 
 bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp,
                                uintptr_t ra) {
-    if (++w->signals > SIGNALS_MAX || sp % sizeof(uintptr_t) != 0 || sp == 0) {
+    if (++w->signals > SIGNALS_MAX || sp % sizeof(uintptr_t) != 0 || sp == 0)
         return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
-    }
-    if (!mp_walk_check_pc(w, pc)) {
+    if (!mp_walk_check_pc(w, pc))
         return false;
-    }
     w->pc = pc;
     w->fp = fp;
     w->ra = ra;
     w->exact = true;
-    if (sp < w->sp || sp > w->range.high || w->range.foreign) {
+    if (sp < w->sp || sp > w->range.high || w->range.foreign)
         mp_stack_find(sp, false, &w->range);
-    }
     /* The page of sp only: the one below may be a guard page. */
     uintptr_t page = sp & ~(uintptr_t)4095;
     w->range.low = sp - MP_ARCH_RED_ZONE > page ? sp - MP_ARCH_RED_ZONE : page;

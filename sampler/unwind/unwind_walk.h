@@ -10,12 +10,12 @@
 #ifndef MP_UNWIND_WALK_H
 #define MP_UNWIND_WALK_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "stack_range.h"
 #include "unwind.h"
 #include "unwind_arch.h"
+
+#include <stdbool.h>
+#include <stdint.h>
 
 /* Stack reads see words that sanitizers regard as out of bounds or as another thread's. */
 #define MP_RAW_READS __attribute__((no_sanitize("address", "thread")))

@@ -213,6 +213,20 @@ def test_no_module_of_the_sampler_needs_one_that_needs_it() -> None:
     assert circles(calls) == []
 
 
+def test_includes_are_in_one_order() -> None:
+    wrong = []
+    for path in sorted(SAMPLER.rglob("*.[ch]")):
+        text = path.read_text(encoding="utf-8")
+        found = re.findall(r'(?:^#include (?:<|")[^>"\n]+[>"].*\n|^\n)+', text, re.MULTILINE)
+        head = next((block for block in found if "#include" in block), "")
+        names = re.findall(r'#include ([<"][^>"]+)', head)
+        own = f'"{path.stem}.h'
+        order = sorted(names, key=lambda name: (name != own, name.startswith("<")))
+        if names != order or '"\n#include <' in head:
+            wrong.append(str(path.relative_to(ROOT)))
+    assert wrong == []
+
+
 def test_nothing_names_a_folder_of_somebodys_machine() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{number}"

@@ -6,7 +6,10 @@
  * and handed to a new key when its bucket is full. The reader merges shards and the duplicates such a
  * hand-over can leave.
  *
- * Threads: any number of HOOK callers.
+ * Threads: any number of HOOK callers. The key word publishes a row: the compare-and-swap or release store
+ * that puts a key there pairs with the acquire load of whoever finds it (mp_keyed_at(), mp_level_find(),
+ * the reader), so that the counters of a row that was handed over are seen as zeros. Counters are added
+ * to after that.
  */
 #ifndef MP_KEYED_H
 #define MP_KEYED_H

@@ -9,7 +9,9 @@
  * Sites whose stack id is an enum mp_stack_lost value live in the level control.lost_sites, kept
  * apart so that a full table of sites cannot crowd them out.
  *
- * Threads: any number of HOOK callers.
+ * Threads: any number of HOOK callers. Rows are published as keyed.h says. The two counts of blocks are
+ * added to last, with release; the reader copies them first, with acquire, so that it never sees a block
+ * without its bytes.
  */
 #ifndef MP_SITES_H
 #define MP_SITES_H

@@ -10,7 +10,7 @@
 #include "device.h"
 #include "device_domains.h"
 
-#define ACTUAL_EVERY_NS 100000000u
+#define ACTUAL_EVERY_NS 100000000u /* seldom: each answer is a call of the driver */
 
 /* The estimate of what the blocks of one site hold: bytes taken, or asked for where those are not known. */
 static double held_by(const struct mp_device_site_row *row, uint64_t rate_bytes) {

@@ -18,7 +18,9 @@
  * table of rows, and its library in the lists of libraries.h.
  *
  * Threads: mp_backend_on(), mp_device_replace() and what wrappers use are HOOK. The rest is INIT,
- * or runs at a dlopen or dlsym of the program, one thread at a time.
+ * or runs at a dlopen or dlsym of the program, one thread at a time. A row's `real` is stored once, with
+ * release, and pairs with the acquire load in mp_row_real(): what the loader wrote of the driver is
+ * there before a wrapper calls it.
  */
 #ifndef MP_BACKEND_H
 #define MP_BACKEND_H

@@ -33,6 +33,7 @@ static bool enter(void) {
                                        __ATOMIC_RELAXED);
 }
 
+/* Pairs with enter(): the next call sees what this one has done. */
 static void leave(void) {
     __atomic_store_n(&attach.busy, 0, __ATOMIC_RELEASE);
 }

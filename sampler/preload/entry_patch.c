@@ -329,7 +329,8 @@ static int prepare(const struct mp_entry *e, char *text, size_t n) {
     return 0;
 }
 
-/* Exchange the bytes at row->at by one store of the aligned word around them. */
+/* Exchange the bytes at row->at by one store of the aligned word around them. Its partner is the fetching of
+ * instructions: see the end. */
 static int exchange(const struct row *row, const uint8_t *from, const uint8_t *to) {
     uint64_t *word = (uint64_t *)(uintptr_t)(row->at & ~7ULL);
     unsigned shift = row->at & 7;

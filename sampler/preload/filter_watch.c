@@ -13,6 +13,8 @@ static long (*real_syscall)(long number, long a, long b, long c, long d, long e,
 
 static void (*tell_undumpable)(void); /* set before any call is redirected */
 
+/* Before the filter is in force: this thread's own hooks see the flag in any case, and those of others once
+ * the kernel has put them under the filter too. */
 static void expect_filter(void) {
     struct mp_control *c = mp_local.segment.control;
     if (c != NULL)

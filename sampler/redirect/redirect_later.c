@@ -32,6 +32,7 @@ static bool enter(void) {
                                        __ATOMIC_RELAXED);
 }
 
+/* Pairs with enter(): the next one sees what this one has done. */
 static void leave(void) {
     __atomic_store_n(&follow.busy, 0, __ATOMIC_RELEASE);
 }

@@ -3,9 +3,12 @@
  *
  * The table of our own has two copies and a version. Readers use copy[version & 1] and ask for the
  * version again afterwards: the copy they read is rewritten only by the refresh after the next one,
- * which changes the version first. Fields are atomics, so a torn row is read but never used.
+ * which changes the version first. Fields are atomics, so a torn row is read but never used. The version is
+ * stored after the copy it names (pairs with the acquire load before the search); get() loads with acquire
+ * so that the second look at the version comes after the fields. Closing and distrusted are looked at after the
+ * search: a module that was found there and is being unloaded by then is not answered.
  *
- * Limits: MODULES_MAX modules; more are unknown where _dl_find_object does not exist.
+ * Limits: MODULES_MAX modules, 96 KiB in three copies; more are unknown where _dl_find_object does not exist.
  */
 #include "modules.h"
 

@@ -10,7 +10,10 @@
  *
  * Threads: a memo is used by one call at a time (`busy`); a call that finds it taken, by a thread of
  * the same slot or by the call it interrupted, goes without. A memo whose user never came back (its
- * thread was killed) stays taken: slower, not wrong. HOOK.
+ * thread was killed) stays taken: slower, not wrong. HOOK. The exchange that takes `busy` (acquire) pairs
+ * with the release store that gives it back: one user's frames are whole before the next one reads them.
+ *
+ * Limits: 64 memos of 128 frames, 258 KiB in sum, whose pages are touched as threads use them.
  */
 #ifndef MP_UNWIND_MEMO_H
 #define MP_UNWIND_MEMO_H

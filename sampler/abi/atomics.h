@@ -3,7 +3,8 @@
  *
  * The segment is mapped by two programs and read by cffi, so its fields are plain integers and not
  * _Atomic; every access to a field that another thread may change goes through these. Acquire loads
- * pair with release stores or with the release half of a successful compare-and-swap.
+ * pair with release stores or with the release half of a successful compare-and-swap. The header of
+ * each table says in its Threads paragraph which word is the one that both sides agree on.
  */
 #ifndef MP_ATOMICS_H
 #define MP_ATOMICS_H
@@ -16,6 +17,20 @@
 #define mp_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define mp_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define mp_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+
+/*
+ * For rows that are copied word by word under a version. The writer makes the version odd, then
+ * mp_fence_release(), then writes the words relaxed; the reader reads them relaxed, then mp_fence_acquire(),
+ * then the version again: whoever read a new word finds the version changed. No instruction on x86_64.
+ * ThreadSanitizer knows no fences; the words are atomic for it anyway.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define mp_fence_acquire() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#define mp_fence_release() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#else
+#define mp_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define mp_fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
+#endif
 
 /*
  * Add to a counter that only the calling thread writes. One instruction, so that a signal handler of the

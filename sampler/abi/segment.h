@@ -59,8 +59,8 @@
 #define MP_SHARDS_OWNED 4 /* shards below belong to one thread each */
 #define MP_KEY_CAPTURE_SHIFT 47
 #define MP_KEY_CAPTURE_BITS 16
-#define MP_KEY_RECYCLING                                                                           \
-    0xffffffffffffffffULL /* a row of an old capture being handed over: skip it */
+/* a row of an old capture being handed over: skip it */
+#define MP_KEY_RECYCLING 0xffffffffffffffffULL
 
 /* Live keys: the block's address; odd = claimed, not yet published; 0 = empty. */
 #define MP_LIVE_CLAIMED 1ULL
@@ -93,8 +93,8 @@ enum mp_lost {
     MP_LOST_RESERVE = 3, /* the file system refused a piece of the segment (event count) */
     MP_LOST_MODULE_FULL = 4, /* a module could not be recorded (event count) */
     MP_LOST_THREAD_FULL = 5, /* a thread shares row 0 (event count) */
-    MP_LOST_UNWIND_NO_MODULE =
-        6, /* stack ended: return address in no known module (JIT code, ...) */
+    /* stack ended: return address in no known module (JIT code, ...) */
+    MP_LOST_UNWIND_NO_MODULE = 6,
     MP_LOST_UNWIND_NO_RULE = 7, /* stack ended: module has no unwind table entry for it */
     MP_LOST_UNWIND_BAD_RULE = 8, /* stack ended: unwind table entry not understood */
     MP_LOST_UNWIND_RANGE = 9, /* stack ended: next frame outside the thread's stack */
@@ -105,8 +105,8 @@ enum mp_lost {
 
 enum mp_startup_flags {
     MP_STARTUP_ATTACHED = 1, /* the sampler was put into a running process and leaves it again */
-    MP_STARTUP_OTHER_FOLDER =
-        2, /* the folder of the usual name is not private, or its folder unusable */
+    /* the folder of the usual name is not private, or its folder unusable */
+    MP_STARTUP_OTHER_FOLDER = 2,
 };
 
 /* What kind of memory a domain is. */
@@ -131,15 +131,15 @@ enum mp_controller_flags {
  * publishes it. */
 struct mp_capture {
     uint32_t number;
-    uint32_t
-        owner_pid; /* pid of the controller in its own namespace; 0: the target itself (START) */
+    /* pid of the controller in its own namespace; 0: the target itself (START) */
+    uint32_t owner_pid;
     uint64_t rate_bytes; /* T; 0 or 1: every block */
     uint64_t start_ns; /* CLOCK_MONOTONIC */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; UINT64_MAX: none */
     uint64_t stop_ns; /* 0 while running; writer: whoever closed the gate */
     uint64_t start_realtime_ns;
-    uint64_t bucket_end_ns
-        [MP_BUCKETS]; /* time since start; block i is born in the first bucket with t < end */
+    /* time since start; block i is born in the first bucket with t < end */
+    uint64_t bucket_end_ns[MP_BUCKETS];
 };
 
 /* One level of a hash table: `rows` keys of 8 bytes, then `rows` payload rows. In the table of live blocks
@@ -183,8 +183,8 @@ struct mp_control {
     uint32_t header_bytes; /* sizeof(struct mp_control) */
     uint64_t limit_bytes; /* size of the file: the bound */
     uint32_t pid; /* in the target's own pid namespace */
-    uint32_t
-        parent_pid; /* of a followed fork child: the parent whose capture it continues; else 0 */
+    /* of a followed fork child: the parent whose capture it continues; else 0 */
+    uint32_t parent_pid;
     uint64_t start_ticks; /* field 22 of /proc/PID/stat */
     uint32_t exec_count;
     uint32_t uid;
@@ -250,8 +250,8 @@ struct mp_control {
     uint32_t mark_rows; /* power of two */
     uint32_t device_wanted; /* 1: the target needs the first pieces of the device tables */
     uint64_t mark_count; /* marks ever added; mark n is in row n % mark_rows */
-    uint64_t
-        marks_before[2]; /* mark_count when the capture of the slot began; writer: its starter */
+    /* mark_count when the capture of the slot began; writer: its starter */
+    uint64_t marks_before[2];
     uint64_t device_lost[MP_LOST_CAUSES]; /* as lost, of all device domains together */
     struct mp_backend_seen backend[MP_BACKEND_ROWS]; /* by enum mp_backend */
 

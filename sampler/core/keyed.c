@@ -2,7 +2,6 @@
  * keyed.c - rows found by a site key. See keyed.h.
  */
 #include "keyed.h"
-#include "sites.h"
 
 #include <string.h>
 
@@ -61,7 +60,7 @@ uint32_t mp_keyed_intern(struct mp_segment *seg, const struct mp_keyed *keyed, u
     const struct mp_levels *levels = keyed->levels;
     struct mp_table *table = keyed->table;
     uint64_t hash = mp_mix(key);
-    if ((key & ((1ULL << MP_KEY_STACK_BITS) - 1)) < MP_STACK_LOST_MAX)
+    if (mp_key_stack(key) < MP_STACK_LOST_MAX)
         return intern_lost(seg, keyed->lost, hash, key);
 
     uint32_t ready = mp_table_ready(levels, table), row;
@@ -85,19 +84,4 @@ uint32_t mp_keyed_intern(struct mp_segment *seg, const struct mp_keyed *keyed, u
         (row = add_to_level(seg, &levels->level[ready], hash, key)) != MP_ROW_NONE)
         return ready << 28 | row;
     return MP_KEYED_NONE;
-}
-
-void *mp_keyed_at(struct mp_segment *seg, const struct mp_keyed *keyed, uint32_t reference,
-                  uint64_t key) {
-    uint32_t number = reference >> 28, row = reference & 0x0fffffff;
-    const struct mp_level *level;
-    if (number == MP_LOST_SITES_LEVEL)
-        level = keyed->lost;
-    else if (number < mp_table_ready(keyed->levels, keyed->table))
-        level = &keyed->levels->level[number];
-    else
-        return NULL;
-    if (row >= level->rows || mp_load_acquire(&mp_level_keys(seg, level)[row]) != key)
-        return NULL;
-    return mp_level_row(seg, level, row);
 }

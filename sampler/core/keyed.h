@@ -6,14 +6,18 @@
  * and handed to a new key when its bucket is full. The reader merges shards and the duplicates such a
  * hand-over can leave.
  *
- * Threads: any number of HOOK callers.
+ * Threads: any number of HOOK callers. The key word publishes a row: the compare-and-swap or release store
+ * that puts a key there pairs with the acquire load of whoever finds it (mp_keyed_at(), mp_level_find(),
+ * the reader), so that the counters of a row that was handed over are seen as zeros. Counters are added
+ * to after that.
  */
 #ifndef MP_KEYED_H
 #define MP_KEYED_H
 
+#include "site_key.h"
 #include "table.h"
 
-#define MP_KEYED_NONE UINT32_MAX /* == MP_SITE_NONE */
+#define MP_KEYED_NONE UINT32_MAX
 
 struct mp_keyed {
     const struct mp_levels *levels; /* of the layout */
@@ -27,8 +31,21 @@ struct mp_keyed {
  */
 uint32_t mp_keyed_intern(struct mp_segment *seg, const struct mp_keyed *keyed, uint64_t key);
 
-/* HOOK. Payload of a reference if it is in bounds and still belongs to `key`, else NULL. */
-void *mp_keyed_at(struct mp_segment *seg, const struct mp_keyed *keyed, uint32_t reference,
-                  uint64_t key);
+/* HOOK. Payload of a reference if it is in bounds and still belongs to `key`, else NULL. Inline: every
+ * sample asks for its site. */
+static inline void *mp_keyed_at(const struct mp_segment *seg, const struct mp_keyed *keyed,
+                                uint32_t reference, uint64_t key) {
+    uint32_t number = reference >> 28, row = reference & 0x0fffffff;
+    const struct mp_level *level;
+    if (number == MP_LOST_SITES_LEVEL)
+        level = keyed->lost;
+    else if (number < mp_table_ready(keyed->levels, keyed->table))
+        level = &keyed->levels->level[number];
+    else
+        return NULL;
+    if (row >= level->rows || mp_load_acquire(&mp_level_keys(seg, level)[row]) != key)
+        return NULL;
+    return mp_level_row(seg, level, row);
+}
 
 #endif

@@ -117,7 +117,7 @@ static inline MP_RAW_READS uint32_t check(const struct mp_known_stack *e,
                                           const struct mp_frame *caller, unsigned hook,
                                           uint32_t generation, uintptr_t words) {
     uint32_t version = mp_load_acquire(&e->version);
-    uint32_t stack = mp_load_acquire(&e->stack), steps = mp_load_acquire(&e->steps);
+    uint32_t stack = mp_load_relaxed(&e->stack), steps = mp_load_relaxed(&e->steps);
     bool chained = mp_load_relaxed(&e->chained);
     if ((version & 1) || mp_load_relaxed(&e->pc) != caller->pc ||
         words_needed(steps, chained) > MP_KNOWN_WORDS || mp_load_relaxed(&e->hook) != hook ||
@@ -128,8 +128,8 @@ static inline MP_RAW_READS uint32_t check(const struct mp_known_stack *e,
     if (!leads_along(e, (const uintptr_t *)caller->sp, words, steps) ||
         (chained && !chains_along(e, caller, words, steps)))
         return 0;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    return mp_load_acquire(&e->version) == version ? stack : 0;
+    mp_fence_acquire(); /* the words were read before the version is looked at again */
+    return mp_load_relaxed(&e->version) == version ? stack : 0;
 }
 
 /* Bit i is set for each way that may hold the stack. */
@@ -263,6 +263,7 @@ void mp_known_learn(const struct mp_known_key *key, const struct mp_frame *calle
     uint32_t version = mp_load_relaxed(&e->version);
     if ((version & 1) || !mp_cas_u32(&e->version, version, version + 1))
         return;
+    mp_fence_release(); /* no word is seen before the odd version */
     mp_store_relaxed(&e->sequence, trace->sequence);
     mp_store_relaxed(&e->generation, generation);
     mp_store_relaxed(&e->epoch, mp_load_relaxed(&mp_local.epoch));

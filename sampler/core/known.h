@@ -12,8 +12,10 @@
  * were cut or ended early. An entry is good for the state of the rule cache (sequence) and of the loader
  * (generation) it was learned in. Entries lie in `mp_local`: a fork child starts without any.
  *
- * Threads: any, HOOK. An entry is written by one thread at a time, under an odd version; readers look at
- * the version before and after and take nothing from an entry that changed. Offsets are checked against
+ * Threads: any, HOOK. An entry is written by one thread at a time, under an odd version, which a
+ * compare-and-swap takes and a release store ends; readers load the version (acquire, pairs with that
+ * store) before and after and take nothing from an entry that changed (mp_fence_acquire() pairs with
+ * mp_fence_release()). Offsets are checked against
  * the stack's end before they are used. An entry whose writer never came back is never used again.
  */
 #ifndef MP_KNOWN_H
@@ -22,13 +24,17 @@
 #include "table.h"
 #include "unwind/unwind.h"
 
+/* 2048 stacks of 1 KiB: 2 MiB in sum, 33 KiB more for what is looked at first. */
 #define MP_KNOWN_SETS 256
+#define MP_KNOWN_WAYS 8    /* their tags and probes are two cache lines, compared at once */
+/* fills the kilobyte: 123 frames, or 98 where frame pointers are followed */
+#define MP_KNOWN_WORDS 123
+#define MP_KNOWN_PC_BITS 48
+
+/* How many frames tell the stacks of a place apart: more each time a set is full of one key. */
 #define MP_KNOWN_PLACES 1024
 #define MP_KNOWN_PREFIX_STEP 3
 #define MP_KNOWN_PREFIX_MAX 12
-#define MP_KNOWN_WAYS 8
-#define MP_KNOWN_WORDS 123
-#define MP_KNOWN_PC_BITS 48
 
 struct mp_known_stack {
     uint32_t version; /* odd: being written */

@@ -3,7 +3,7 @@
  */
 #include "live.h"
 #include "local.h"
-#include "sites.h"
+#include "site_key.h"
 
 #define NEAR_SHIFT 10 /* blocks of one kilobyte share their first bucket */
 #define PAGE_SHIFT 12 /* and those of a page lie side by side */

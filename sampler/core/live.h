@@ -9,7 +9,10 @@
  * already seen a filter hit.
  *
  * Threads: any number of HOOK callers. The caller owns the address: of two calls for one address at
- * a time the program itself would have freed a block twice.
+ * a time the program itself would have freed a block twice. A row is claimed by a compare-and-swap of its
+ * key and published by a release store of it, which pairs with the acquire load before the row is read.
+ * The compare-and-swap that removes a row comes after that reading, and pairs with the one that claims the
+ * row next.
  */
 #ifndef MP_LIVE_H
 #define MP_LIVE_H

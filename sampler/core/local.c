@@ -8,7 +8,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
-#define GUARD_REFUSALS_MAX 64
+#define GUARD_REFUSALS_MAX 64 /* a handler that interrupted us seldom allocates so often */
 #define GUARD_MARK ((uintptr_t)0x6d656d2d67756172ULL)
 
 struct mp_local mp_local;

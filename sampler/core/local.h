@@ -12,7 +12,14 @@
  * cells also add up a mark of each address, so that another address in the cell of a single one is told
  * from it. False positives cost a look-up of a dozen cache lines, false negatives cannot happen.
  *
- * Threads: any. Everything is HOOK.
+ * Threads: any. Everything is HOOK. The program itself orders a block's allocation before its free, also from
+ * thread to thread, so a filter cell that was added to (release) is found by the free's look-up; the
+ * acquire load in mp_filter_hit_large() keeps the look at the live table behind it. gate_offset is stored
+ * last at start-up, with release. mp_gate() loads it relaxed: a capture begins long after that, once the
+ * controller has answered, or in the constructor, before the program's own threads.
+ *
+ * Limits: 4.2 MiB, of which the large filter takes 2 MiB, what is known of stacks 2 MiB (known.h), the buffers
+ * for new stacks 0.1 MiB (scratch.h). Pages that nothing was written to cost nothing.
  */
 #ifndef MP_LOCAL_H
 #define MP_LOCAL_H
@@ -27,7 +34,7 @@
 #define MP_FILTER_COUNT_BITS 9 /* of a large cell; above them: the sum of the addresses' marks */
 #define MP_FILTER_SMALL_MAX 60000 /* no block is added to a fuller cell, so none ever wraps, */
 #define MP_FILTER_LARGE_MAX 200   /* and full tables do not come near */
-#define MP_SITE_MEMO_BITS 13
+#define MP_SITE_MEMO_BITS 13 /* 32 KiB */
 #define MP_LOCAL_ALIGN 65536    /* largest page size of the architectures served */
 
 struct mp_local {
@@ -42,8 +49,8 @@ struct mp_local {
     uint16_t filter_small[1u << MP_FILTER_SMALL_BITS];
     uint16_t filter_large[1u << MP_FILTER_LARGE_BITS];
     struct mp_known known;
-    uint32_t
-        site_memo[1u << MP_SITE_MEMO_BITS]; /* hash of a site's key -> where it was found last */
+    /* hash of a site's key -> where it was found last */
+    uint32_t site_memo[1u << MP_SITE_MEMO_BITS];
     struct mp_scratch scratch[MP_SCRATCHES];
 } __attribute__((aligned(MP_LOCAL_ALIGN)));
 

@@ -9,8 +9,9 @@
 #include <link.h>
 #include <string.h>
 
+/* 96 KiB: twice the rows of the segment's table, so that probes stay short */
 #define KNOWN_ROWS 4096u
-#define PROBE_ROWS 64u
+#define PROBE_ROWS 64u   /* a module that finds none of these free has no name */
 #define AHEAD_BYTES (64u << 10) /* reserve while this much is left: others may hold the lock */
 #define TOMBSTONE 1ULL
 #define NOT_RECORDED UINT32_MAX
@@ -22,8 +23,8 @@
 struct known_module {
     uint64_t key; /* 0: empty */
     uint64_t start;
-    uint32_t
-        rows_end; /* one past its row in the segment; 0, also while the entry is free: only watched */
+    /* one past its row in the segment; 0, also while the entry is free: only watched */
+    uint32_t rows_end;
     uint32_t watched; /* the key is in the filter: a module that can be closed */
 };
 static struct known_module known[KNOWN_ROWS];

@@ -8,7 +8,11 @@
  * Closing bumps the loader generation, which is part of a stack's identity. A row covers the generations
  * from its module's first stack to its closing, and no generation in which another may have lain there.
  *
- * Threads: any number of HOOK callers.
+ * Threads: any number of HOOK callers. A row is written by the thread that took its number (module_count, by
+ * compare-and-swap) and read once `published` was stored with release; last_generation is stored with
+ * release when a module is closed or comes back, and pairs with the acquire load of whoever asks whether the
+ * place was taken since. In the table of modules that this process has met, the key is claimed by
+ * compare-and-swap; rows_end, stored last with release, is 0 until the row can be used.
  */
 #ifndef MP_MODTAB_H
 #define MP_MODTAB_H

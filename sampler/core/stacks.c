@@ -6,7 +6,8 @@
 #include <string.h>
 
 #define ID_MASK ((1ULL << MP_KEY_STACK_BITS) - 1)
-#define AHEAD_BYTES (256u << 10) /* reserve the next piece while this much is left */
+/* reserve the next piece while this is left: room for others meanwhile */
+#define AHEAD_BYTES (256u << 10)
 
 /* Four independent chains, each a variable of its own: as an array the compiler would make vectors of
  * them, for which the machine has no 64-bit product. */
@@ -160,7 +161,6 @@ uint32_t mp_stack_intern(struct mp_segment *seg, const uintptr_t *frames, uint32
     if (id == 0)
         return MP_STACK_LOST_TABLE_FULL;
     *is_new = true;
-    publish(seg, hash,
-            id); /* lost to a race: the stack is stored, and found through its sites alone */
+    publish(seg, hash, id); /* where it fails, the stack is found through its sites alone */
     return id;
 }

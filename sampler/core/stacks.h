@@ -7,7 +7,9 @@
  * published by one compare-and-swap after its record is complete; the loser of a race wastes its
  * record.
  *
- * Threads: any number of HOOK callers.
+ * Threads: any number of HOOK callers. The hash is stored last, with release, and pairs with the acquire load
+ * of it by whoever compares a record; the index entry (compare-and-swap, acquire loads) leads to records
+ * whose hash is stored already.
  */
 #ifndef MP_STACKS_H
 #define MP_STACKS_H

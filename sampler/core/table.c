@@ -15,19 +15,28 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define STACK_INDEX_ROWS 4096u
-#define SITE_ROWS 2048u
-#define LIVE_ROWS 4096u
-#define LOST_SITE_ROWS 2048u
+/*
+ * First levels. With the first pieces below and the control page they are 1.75 MiB, which is what a capture
+ * reserves as it starts; each further level is four times as large.
+ */
+#define STACK_INDEX_ROWS 4096u /* 32 KiB */
+#define SITE_ROWS 2048u        /* 144 KiB */
+#define LIVE_ROWS 4096u        /* 128 KiB */
+#define LOST_SITE_ROWS 2048u   /* 144 KiB; sites without a stack: one a size class and shard */
+
+/* Driver calls are few: at most some hundred sites. 52, 80 and 26 KiB, and only where a device is used. */
 #define DEVICE_SITE_ROWS 512u
 #define DEVICE_LIVE_ROWS 1024u
 #define DEVICE_LOST_SITE_ROWS 256u
-#define MARK_ROWS_MAX 4096u
+#define MARK_ROWS_MAX 4096u /* 1 MiB */
+
+/* What a capture begins with: 2048 threads, 256 modules, some 4700 stacks of 25 frames. */
 #define THREADS_FIRST_BYTES (64u << 10)
 #define MODULES_FIRST_BYTES (256u << 10)
-#define SHRINK_MAX 3
 #define ARENA_FIRST_BYTES (1u << 20)
-#define ARENA_MAX_BYTES (8ULL << MP_KEY_STACK_BITS)
+#define ARENA_MAX_BYTES (8ULL << MP_KEY_STACK_BITS) /* a stack's id is its offset / 8 */
+
+#define SHRINK_MAX 3 /* MP_LIMIT_WHOLE_BYTES is 2^3 times the smallest limit */
 
 static uint64_t round_up(uint64_t n, uint64_t to) {
     return (n + to - 1) / to * to;
@@ -92,6 +101,7 @@ void mp_segment_layout(struct mp_control *control) {
     at = round_up(at + mp_level_bytes(&control->lost_sites), page);
 
     uint64_t rest = control->limit_bytes - at;
+    /* Shares of the file, of which the stacks' frames get what is left: about a fifth, or more. */
     at = lay_table(&control->stack_index, at, rest / 20, STACK_INDEX_ROWS >> shrink, 0, page);
     at = lay_table(&control->sites, at, rest / 4, SITE_ROWS >> shrink, sizeof(struct mp_site_row),
                    page);

@@ -12,7 +12,10 @@
  * lost[MP_LOST_RESERVE] and is not an error.
  *
  * Threads: all functions but mp_segment_layout() may run in any number of threads at once. They are
- * HOOK.
+ * HOOK. Whoever has given a region its pages stores reserved_bytes with release, and raises levels_ready
+ * by compare-and-swap once that covers the level; the acquire load of either, in the target or the
+ * controller, is what allows an access. A try-lock is taken by compare-and-swap and opened by a release
+ * store, so its next holder sees reserved_bytes as the last one left it.
  */
 #ifndef MP_TABLE_H
 #define MP_TABLE_H
@@ -56,7 +59,7 @@ struct mp_segment {
     struct mp_layout layout;    /* not read from the control page again: that may be forged */
 };
 
-#define MP_SLICE_BYTES (512u << 10) /* most bytes one hook call reserves */
+#define MP_SLICE_BYTES (512u << 10) /* most bytes one hook call reserves: bounds its time */
 #define MP_LOST_SITES_LEVEL 15u
 #define MP_ROW_NONE UINT32_MAX
 

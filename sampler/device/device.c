@@ -2,14 +2,11 @@
  * device.c - a block of device memory, from a driver's wrapper into the segment. See device.h.
  */
 #include "device.h"
+#include "core/capture.h"
 #include "core/keyed.h"
-#include "core/modtab.h"
 #include "core/record.h"
 #include "core/scratch.h"
-#include "core/sites.h"
-#include "core/stacks.h"
 #include "core/threads.h"
-#include "device_capture.h"
 #include "device_domains.h"
 #include "device_live.h"
 #include "unwind/stack_range.h"
@@ -28,42 +25,26 @@ static struct mp_keyed sites_of(struct mp_segment *seg) {
 }
 
 static void lose(struct mp_segment *seg, enum mp_lost cause) {
-    mp_add_relaxed(&seg->control->device_lost[cause], 1);
+    mp_capture_lose(seg->control->device_lost, cause);
 }
 
-static uint32_t unwind_and_intern(struct mp_segment *seg, const struct mp_device_block *block,
-                                  uintptr_t *frames) {
-    struct mp_unwind_result end;
-    uint32_t generation = mp_load_acquire(&seg->control->generation);
-    unsigned depth = mp_unwind(&block->caller, frames + 1, MP_DEPTH_DEFAULT, &end);
-    if (depth == 0)
-        return MP_STACK_LOST_EMPTY;
-    uint16_t truncated = 0;
-    if (end.end != MP_UNWIND_OUTERMOST) {
-        truncated = end.end == MP_LOST_TRUNCATED ? 1 : 2;
-        lose(seg, end.end);
-    }
-    frames[0] = block->api_pc;
-    bool is_new;
-    uint32_t id = mp_stack_intern(seg, frames, depth + 1, truncated, generation, &is_new);
-    if (is_new)
-        mp_modtab_record(seg, frames, depth + 1, generation);
-    return id;
-}
-
-/* Unwind and intern; an enum mp_stack_lost value when there is no stack to name. */
+/* An enum mp_stack_lost value when there is no stack to name. */
 static uint32_t stack_of(struct mp_segment *seg, const struct mp_device_block *block,
                          const struct mp_guard *guard) {
     struct mp_scratch *scratch = mp_scratch_take(guard);
     if (mp_unlikely(scratch == NULL))
         return MP_STACK_LOST_BUSY;
-    uint32_t id = unwind_and_intern(seg, block, scratch->frames);
+    struct mp_stack_wanted wanted = {.caller = &block->caller,
+                                     .first_pc = block->api_pc,
+                                     .generation = mp_load_acquire(&seg->control->generation),
+                                     .lost = seg->control->device_lost};
+    uint32_t id = mp_capture_stack(seg, scratch, &wanted);
     mp_scratch_give_back(scratch);
     return id;
 }
 
 /* The block's site: its own, or the reserved one of its size when there is no room. NULL: neither. */
-static struct mp_device_site_row *site_of(const struct mp_device_capture *capture,
+static struct mp_device_site_row *site_of(const struct mp_capture_view *capture,
                                           const struct mp_device_block *block,
                                           struct mp_device_live_row *row,
                                           const struct mp_guard *guard) {
@@ -128,9 +109,9 @@ static bool chosen(uint64_t bytes, uint64_t rate_bytes) {
 }
 
 /* What the three ways into a site have in common: a capture, a domain that exists, the guard. */
-static bool enter(const struct mp_device_block *block, struct mp_device_capture *capture,
+static bool enter(const struct mp_device_block *block, struct mp_capture_view *capture,
                   struct mp_domain **domain, struct mp_guard *guard) {
-    if (block->domain == MP_DOMAIN_IGNORED || !mp_device_capture_open(capture))
+    if (block->domain == MP_DOMAIN_IGNORED || !mp_capture_view(capture))
         return false;
     *domain = mp_domain_at(capture->segment, block->domain);
     if (*domain == NULL) {
@@ -148,7 +129,7 @@ static bool enter(const struct mp_device_block *block, struct mp_device_capture 
     return false;
 }
 
-static void record(const struct mp_device_capture *capture, const struct mp_device_block *block,
+static void record(const struct mp_capture_view *capture, const struct mp_device_block *block,
                    const struct mp_guard *guard) {
     struct mp_segment *seg = capture->segment;
     struct mp_device_live_row row = {.address = block->address,
@@ -164,12 +145,12 @@ static void record(const struct mp_device_capture *capture, const struct mp_devi
     else if (!mp_device_live_add(seg, &row, capture->number))
         lose(seg, MP_LOST_LIVE_FULL);
     else
-        count_alloc(site, &row, capture->bucket);
+        count_alloc(site, &row, mp_capture_bucket(capture, row.birth_ns));
 }
 
 /* The earlier owner of the address was freed where nobody could see it. */
 static void forget_earlier(const struct mp_device_block *block) {
-    struct mp_segment *seg = mp_device_segment();
+    struct mp_segment *seg = mp_capture_segment();
     struct mp_device_live_row row;
     if (seg != NULL &&
         mp_device_live_leave(seg, block->space, block->address, true, &row) == MP_DEVICE_FREED)
@@ -177,14 +158,14 @@ static void forget_earlier(const struct mp_device_block *block) {
 }
 
 MP_REALIGN __attribute__((noinline)) void mp_device_alloc(const struct mp_device_block *block) {
-    struct mp_device_capture capture;
+    struct mp_capture_view capture;
     struct mp_domain *domain;
     struct mp_guard guard;
     int saved_errno = errno;
     forget_earlier(block);
     if (enter(block, &capture, &domain, &guard)) {
         mp_add_relaxed(&domain->alloc_calls, 1);
-        if (chosen(block->asked_bytes, capture.rate_bytes))
+        if (chosen(block->asked_bytes, mp_capture_device_rate(capture.segment, capture.number)))
             record(&capture, block, &guard);
         mp_guard_leave(&guard);
     }
@@ -192,7 +173,7 @@ MP_REALIGN __attribute__((noinline)) void mp_device_alloc(const struct mp_device
 }
 
 MP_REALIGN __attribute__((noinline)) void mp_device_fail(const struct mp_device_block *block) {
-    struct mp_device_capture capture;
+    struct mp_capture_view capture;
     struct mp_domain *domain;
     struct mp_guard guard;
     int saved_errno = errno;
@@ -212,7 +193,7 @@ MP_REALIGN __attribute__((noinline)) void mp_device_fail(const struct mp_device_
 }
 
 void mp_device_take(uint32_t space, uint64_t address, struct mp_device_taken *taken) {
-    struct mp_segment *seg = mp_device_segment();
+    struct mp_segment *seg = mp_capture_segment();
     struct mp_device_live_row row;
     taken->found = false;
     if (seg == NULL)
@@ -228,7 +209,7 @@ void mp_device_take(uint32_t space, uint64_t address, struct mp_device_taken *ta
 }
 
 void mp_device_put_back(const struct mp_device_taken *taken) {
-    struct mp_segment *seg = mp_device_segment();
+    struct mp_segment *seg = mp_capture_segment();
     struct mp_device_live_row row;
     if (!taken->found || seg == NULL)
         return;
@@ -250,12 +231,12 @@ void mp_device_put_back(const struct mp_device_taken *taken) {
 }
 
 bool mp_device_retain(uint32_t space, uint64_t address) {
-    struct mp_segment *seg = mp_device_segment();
+    struct mp_segment *seg = mp_capture_segment();
     return seg != NULL && mp_device_live_join(seg, space, address);
 }
 
 uint32_t mp_device_drop_container(uint32_t space, uint64_t container) {
-    struct mp_segment *seg = mp_device_segment();
+    struct mp_segment *seg = mp_capture_segment();
     struct mp_device_live_row row;
     uint64_t cursor = 0;
     uint32_t dropped = 0;

@@ -12,7 +12,8 @@
  * adds one, each take removes one, the last one frees.
  *
  * Threads: all functions are HOOK: no lock, no allocation, no loader call, errno preserved. What fails
- * is counted in the segment, never reported to the caller.
+ * is counted in the segment, never reported to the caller. Sites are published and counted as those of
+ * malloc (core/sites.h): the counts of blocks last, with release.
  */
 #ifndef MP_DEVICE_H
 #define MP_DEVICE_H
@@ -44,8 +45,8 @@ enum mp_address_space {
 };
 
 #define MP_DOMAIN_NONE 0u /* the host's number: no device block is ever there */
-#define MP_DOMAIN_IGNORED                                                                          \
-    UINT32_MAX /* a block or refusal that is not to be recorded, and is no loss */
+/* a block or refusal that is not to be recorded, and is no loss */
+#define MP_DOMAIN_IGNORED UINT32_MAX
 
 /*
  * The domain of a memory kind of a device; made at the first call with these arguments. `family` is a short

@@ -4,24 +4,13 @@
  * Model: a driver is asked seldom, so its answer may be older than the blocks that a reader finds. What the
  * domain's sites say at the moment of the answer is stored with it: only these two may be subtracted.
  */
-#include "core/sites.h"
+#include "core/capture.h"
+#include "core/sample.h"
+#include "core/site_key.h"
 #include "device.h"
-#include "device_capture.h"
 #include "device_domains.h"
 
-#define ACTUAL_EVERY_NS 100000000u
-#define HALVINGS 8
-
-/* exp(-x) for x >= 0, to 1e-6; no libm in a hook. */
-static double exp_minus(double x) {
-    if (x > 40)
-        return 0;
-    double y = x / (1 << HALVINGS);
-    double e = 1 - y * (1 - y / 2 * (1 - y / 3 * (1 - y / 4 * (1 - y / 5))));
-    for (unsigned i = 0; i < HALVINGS; i++)
-        e *= e;
-    return e;
-}
+#define ACTUAL_EVERY_NS 100000000u /* seldom: each answer is a call of the driver */
 
 /* The estimate of what the blocks of one site hold: bytes taken, or asked for where those are not known. */
 static double held_by(const struct mp_device_site_row *row, uint64_t rate_bytes) {
@@ -32,14 +21,16 @@ static double held_by(const struct mp_device_site_row *row, uint64_t rate_bytes)
     if ((int64_t)blocks <= 0 || (int64_t)asked < 0 || (int64_t)taken < 0)
         return 0; /* a free between two loads */
     double mean = (double)asked / (double)blocks;
-    double chance = rate_bytes <= 1 ? 1 : 1 - exp_minus((mean < 1 ? 1 : mean) / (double)rate_bytes);
+    double chance =
+        rate_bytes <= 1 ? 1 : 1 - mp_exp_minus((mean < 1 ? 1 : mean) / (double)rate_bytes);
     return (double)(taken != 0 ? taken : asked) / chance;
 }
 
-static uint64_t tracked_bytes(const struct mp_device_capture *capture, uint32_t domain) {
+static uint64_t tracked_bytes(const struct mp_capture_view *capture, uint32_t domain) {
     struct mp_segment *seg = capture->segment;
     const struct mp_levels *levels = &seg->layout.device_sites;
     uint32_t ready = mp_table_ready(levels, &seg->control->device_sites);
+    uint64_t rate_bytes = mp_capture_device_rate(seg, capture->number);
     double total = 0;
     for (uint32_t i = 0; i <= ready; i++) {
         const struct mp_level *level =
@@ -49,15 +40,15 @@ static uint64_t tracked_bytes(const struct mp_device_capture *capture, uint32_t 
             uint64_t key = mp_load_acquire(&keys[row]);
             if (key != 0 && key != MP_KEY_RECYCLING && mp_key_capture(key) == capture->number &&
                 mp_key_domain(key) == domain)
-                total += held_by(mp_level_row(seg, level, row), capture->rate_bytes);
+                total += held_by(mp_level_row(seg, level, row), rate_bytes);
         }
     }
     return (uint64_t)total;
 }
 
 bool mp_device_actual_due(uint32_t domain) {
-    struct mp_device_capture capture;
-    if (!mp_device_capture_open(&capture))
+    struct mp_capture_view capture;
+    if (!mp_capture_view(&capture))
         return false;
     struct mp_domain *row = mp_domain_at(capture.segment, domain);
     if (row == NULL)
@@ -68,8 +59,8 @@ bool mp_device_actual_due(uint32_t domain) {
 }
 
 void mp_device_actual(uint32_t domain, uint64_t used_bytes, uint64_t total_bytes) {
-    struct mp_device_capture capture;
-    if (!mp_device_capture_open(&capture))
+    struct mp_capture_view capture;
+    if (!mp_capture_view(&capture))
         return;
     struct mp_domain *row = mp_domain_at(capture.segment, domain);
     if (row == NULL)

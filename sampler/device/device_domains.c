@@ -2,8 +2,8 @@
  * device_domains.c - domains: interning, actual and reserved bytes. See device_domains.h.
  */
 #include "device_domains.h"
+#include "core/capture.h"
 #include "core/local.h"
-#include "device_capture.h"
 
 #include <errno.h>
 
@@ -104,8 +104,8 @@ static void publish(struct mp_domain *row, const char *family, int device,
 }
 
 uint32_t mp_domain_intern(const char *family, int device, enum mp_memory_kind kind) {
-    struct mp_device_capture capture;
-    if ((unsigned)kind > MP_MEMORY_POOL || !mp_device_capture_open(&capture))
+    struct mp_capture_view capture;
+    if ((unsigned)kind > MP_MEMORY_POOL || !mp_capture_view(&capture))
         return MP_DOMAIN_NONE;
     struct mp_segment *seg = capture.segment;
     int saved_errno = errno;
@@ -144,8 +144,8 @@ static void raise_peak(uint64_t *peak, uint64_t value) {
 }
 
 void mp_device_reserved(uint32_t domain, int64_t delta) {
-    struct mp_device_capture capture;
-    if (!mp_device_capture_open(&capture))
+    struct mp_capture_view capture;
+    if (!mp_capture_view(&capture))
         return;
     struct mp_domain *row = mp_domain_at(capture.segment, domain);
     if (row == NULL)
@@ -157,7 +157,7 @@ void mp_device_reserved(uint32_t domain, int64_t delta) {
 }
 
 void mp_device_backend_seen(unsigned backend, bool asked, bool loaded) {
-    struct mp_segment *seg = mp_device_segment();
+    struct mp_segment *seg = mp_capture_segment();
     if (seg == NULL || backend >= MP_BACKEND_ROWS)
         return;
     if (asked)
@@ -167,7 +167,7 @@ void mp_device_backend_seen(unsigned backend, bool asked, bool loaded) {
 }
 
 void mp_device_backend_call(unsigned backend) {
-    struct mp_segment *seg = mp_device_segment();
+    struct mp_segment *seg = mp_capture_segment();
     if (seg != NULL && backend < MP_BACKEND_ROWS)
         mp_add_relaxed(&seg->control->backend[backend].calls, 1);
 }

@@ -5,7 +5,9 @@
  * has one row however many threads meet it first; its texts follow, and `published` after them. The row's
  * number is the domain's number in site keys.
  *
- * Threads: any number of HOOK callers.
+ * Threads: any number of HOOK callers. `published` is stored with release after the texts and pairs with the
+ * reader's acquire load; `actual_ns` after the three totals of its moment, likewise. Hooks need no more than
+ * the key, which the compare-and-swap publishes. Regions are reserved as table.h says.
  */
 #ifndef MP_DEVICE_DOMAINS_H
 #define MP_DEVICE_DOMAINS_H

@@ -2,8 +2,7 @@
  * device_live.c - live blocks of device memory. See device_live.h.
  */
 #include "device_live.h"
-
-#include "core/sites.h"
+#include "core/site_key.h"
 #include "device_domains.h"
 
 #define OWNERS_MASK 0xffffffffULL
@@ -110,9 +109,8 @@ bool mp_device_live_add(struct mp_segment *seg, const struct mp_device_live_row 
     if (mp_load_relaxed(&table->wanted) > ready)
         mp_table_grow(seg, levels, table);
     uint32_t at = claim(seg, ready, key, hash, capture, &number);
-    if (at == MP_ROW_NONE && mp_device_add_level(seg, levels, table, ready)) {
+    if (at == MP_ROW_NONE && mp_device_add_level(seg, levels, table, ready))
         at = claim(seg, mp_table_ready(levels, table), key, hash, capture, &number);
-    }
     if (at == MP_ROW_NONE)
         return false;
     const struct mp_level *level = &levels->level[number];

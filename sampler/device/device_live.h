@@ -7,7 +7,10 @@
  * row alone, and empties it. A thread that looked at the row before fails its own compare-and-swap, as the
  * generation has moved on. So nobody waits, and a handle that two owners release at once is freed once.
  *
- * Threads: any number of HOOK callers. Two blocks of one (space, address) at a time do not exist.
+ * Threads: any number of HOOK callers. Two blocks of one (space, address) at a time do not exist. The release
+ * store of `state`, after all words of the row, pairs with the acquire load before they are copied, and the
+ * compare-and-swap of `state` afterwards proves the copy whole. The key is stored (release) before the row
+ * has an owner and after it has none: it only leads to rows, and decides nothing.
  */
 #ifndef MP_DEVICE_LIVE_H
 #define MP_DEVICE_LIVE_H

@@ -2,11 +2,12 @@
  * device_marks.c - marks of the program: a ring that keeps the latest ones. See device.h.
  *
  * Model: mark n is in row n % rows. A writer takes the next number, sets the row's `sequence` to 0, fills the
- * row and stores n + 1 there. A reader believes a row whose sequence is the same before and after its copy.
+ * row and stores n + 1 there (release; pairs with the reader's first load of it). A reader believes a row whose
+ * sequence is the same before and after its copy.
  */
+#include "core/capture.h"
 #include "core/threads.h"
 #include "device.h"
-#include "device_capture.h"
 
 #include <errno.h>
 #include <time.h>
@@ -18,7 +19,8 @@ static bool ring_ready(struct mp_segment *seg) {
         return bytes > 0;
     if (bytes == 0 || mp_reserve(seg, seg->layout.marks_offset, bytes) != 0)
         return false;
-    mp_store_release(&c->marks_reserved_bytes, bytes);
+    mp_store_release(&c->marks_reserved_bytes,
+                     bytes); /* pairs with the load above: pages are there */
     return true;
 }
 
@@ -32,7 +34,8 @@ static void put_text(char *to, unsigned size, const char *from) {
 
 static void write_row(struct mp_mark *row, uint64_t number, const struct mp_mark *head,
                       const char *domain, const char *text) {
-    __atomic_exchange_n(&row->sequence, 0ULL, __ATOMIC_ACQ_REL); /* before any other store */
+    mp_store_relaxed(&row->sequence, 0ULL);
+    mp_fence_release(); /* nobody sees a word of the new mark under the old number */
     mp_store_relaxed(&row->time_ns, head->time_ns);
     mp_store_relaxed(&row->id, head->id);
     mp_store_relaxed(&row->thread, head->thread);
@@ -43,9 +46,9 @@ static void write_row(struct mp_mark *row, uint64_t number, const struct mp_mark
 }
 
 void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const char *text) {
-    struct mp_device_capture capture;
+    struct mp_capture_view capture;
     struct timespec now;
-    if (!mp_device_capture_open(&capture))
+    if (!mp_capture_view(&capture))
         return;
     struct mp_segment *seg = capture.segment;
     int saved_errno = errno;

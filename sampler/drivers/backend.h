@@ -1,5 +1,6 @@
 /*
- * backend.h - which drivers are watched, and the rows that describe their functions.
+ * backend.h - which drivers are watched, and the rows that describe their functions: what drivers use.
+ * libraries.h, above them, finds their libraries.
  *
  * Model: a library of a driver (libascend_hal.so) is described by rows, one a function: its name,
  * our wrapper for it, and, once such a library is loaded, the real function. Nothing is exported
@@ -14,21 +15,23 @@
  * to us.
  *
  * The rows of a library are written with wrap.h, which makes the wrappers. To add a backend: a
- * table of rows, and its library in the list of backend.c.
+ * table of rows, and its library in the lists of libraries.h.
  *
  * Threads: mp_backend_on(), mp_device_replace() and what wrappers use are HOOK. The rest is INIT,
- * or runs at a dlopen or dlsym of the program, one thread at a time.
+ * or runs at a dlopen or dlsym of the program, one thread at a time. A row's `real` is stored once, with
+ * release, and pairs with the acquire load in mp_row_real(): what the loader wrote of the driver is
+ * there before a wrapper calls it.
  */
 #ifndef MP_BACKEND_H
 #define MP_BACKEND_H
+
+#include "abi/atomics.h"
+#include "device/device.h"
 
 #include <link.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "abi/atomics.h"
-#include "device/device.h"
 
 enum mp_backend {
     MP_BACKEND_HAL,
@@ -45,7 +48,7 @@ enum mp_backend {
 /* "hal", "cuda", ...: what users call it and how its domains begin. */
 extern const char *const mp_backend_names[MP_BACKENDS];
 
-/* Is it to be watched? False before mp_device_start(). */
+/* Is it to be watched? False before mp_backend_watch(). */
 bool mp_backend_on(enum mp_backend backend);
 
 /* Are marks and pools that the program announces recorded? Wherever device memory may be. */
@@ -66,27 +69,12 @@ struct mp_device_library {
     struct mp_device_row *const *rows; /* ended by NULL */
 };
 
-/*
- * INIT. Watch the backends of `mask` (bits of enum mp_backend): finds drivers that are loaded
- * already and redirects to the wrappers. `by_name`: the mask was asked for by names, so that a
- * backend of which nothing is ever seen is worth a warning.
- */
-void mp_device_start(unsigned mask, bool by_name);
+/* INIT. Watch the backends of `mask` (bits of enum mp_backend), whose libraries are among `all` (ended by
+ * NULL, stays). Returns how many of these are watched. */
+unsigned mp_backend_watch(const struct mp_device_library *const *all, unsigned mask);
 
-/*
- * INIT. The same for a process that is attached to: chooses only. Then, and again after libraries
- * were opened, mp_device_look() redirects what passes through slots; dlsym is left alone, and so
- * is what it has answered.
- */
-void mp_device_attach(unsigned mask, bool by_name);
-void mp_device_look(void);
-
-/* INIT. After each new segment: tell it which backends were asked for, and which are loaded. */
-void mp_device_announce(void);
-
-/* In a forked child that gets a segment of its own: device memory of the parent is not the
- * child's. */
-void mp_device_after_fork(void);
+/* HOOK. The row of that name; NULL: none that is watched. */
+struct mp_device_row *mp_backend_row_named(const char *name);
 
 /* HOOK. The wrapper, where `real` is a real function that a row knows; else `real` itself. */
 void *mp_device_replace(void *real);

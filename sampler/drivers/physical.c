@@ -3,14 +3,18 @@
  *
  * Tables: open addressing over a window that every look-up reads whole, so that removal is a
  * store of 0 and nothing ever moves. A row is claimed by a compare-and-swap of its key and
- * published by the store of its number.
+ * published by the store of its number (release; pairs with the acquire loads of both before the row is read).
+ * References are counted with acquire and release, so that whoever drops the last one clears a row that
+ * nobody uses any more.
+ *
+ * Limits: two tables of 3 MiB, whose pages come with the first rows. A driver maps memory in pieces of
+ * 2 MiB or more: 65536 of them are 128 GiB.
  */
 #include "physical.h"
-
 #include "abi/atomics.h"
 
 #define ROWS 65536u /* power of two; a row is used for each handle, or each mapping */
-#define WINDOW 64u  /* rows a key may lie in */
+#define WINDOW 64u  /* rows a key may lie in, and a look-up reads at most */
 #define NOBODYS UINT64_MAX /* the number of memory that is not ours: it never names a block */
 
 struct row {

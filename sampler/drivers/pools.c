@@ -2,7 +2,6 @@
  * pools.c - see pools.h.
  */
 #include "pools.h"
-
 #include "abi/atomics.h"
 
 #include <string.h>

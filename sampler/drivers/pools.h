@@ -11,7 +11,9 @@
  * then replaces what was told before.
  *
  * Threads: HOOK. Tables are append-only; what finds no room belongs to the domain without a name,
- * or is not recorded.
+ * or is not recorded. A row's state goes from 0 to 1 by compare-and-swap and, once the row is filled, to 2
+ * by a release store, which pairs with the acquire load of whoever finds it. Totals that replace what was told
+ * before are exchanged with acquire and release, so that each difference is added once.
  */
 #ifndef MP_POOLS_H
 #define MP_POOLS_H

@@ -9,6 +9,10 @@
  * At the end the registers are put back at a stop on the way out of the kernel, where the kernel
  * decides about an interrupted system call and about signals: it finds everything as it left it.
  */
+#include "held.h"
+#include "safe_point.h"
+#include "seccomp_filter.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -18,10 +22,6 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "held.h"
-#include "safe_point.h"
-#include "seccomp_filter.h"
 
 #define STOP_LIMIT_NS 2000000000ULL /* until a thread answers to PTRACE_INTERRUPT */
 #define RESCUE_LIMIT_NS 1000000000ULL

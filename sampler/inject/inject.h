@@ -16,9 +16,9 @@
 #ifndef MP_INJECT_H
 #define MP_INJECT_H
 
-#include <stdint.h>
-
 #include "payload.h"
+
+#include <stdint.h>
 
 /* cffi: begin */
 #define MP_INJECT_FRAMES 128 /* frames looked at from outside */

@@ -6,13 +6,12 @@
 #pragma GCC target("general-regs-only")
 
 #include "payload.h"
+#include "payload_syscall.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-
-#include "payload_syscall.h"
 
 #define IN_PAYLOAD __attribute__((section("mp_payload"), used, noinline))
 #define DETACHED 1 /* PTHREAD_CREATE_DETACHED, the same in every glibc */

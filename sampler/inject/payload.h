@@ -21,9 +21,9 @@
 #ifndef MP_PAYLOAD_H
 #define MP_PAYLOAD_H
 
-#include <stdint.h>
-
 #include "abi/attach.h"
+
+#include <stdint.h>
 
 /* cffi: begin */
 /* Parts of the region, of 64 KiB or more: a multiple of every page size. */
@@ -60,7 +60,8 @@ enum mp_loader_failure {
     MP_FAILED_MEMORY = 6, /* no memory to receive the library: error is -errno */
 };
 
-/* The start of the region. The first words are read and written from outside while threads run. */
+/* The start of the region. The first words are read and written from outside, by system calls, while threads
+ * run; in the region each is stored with release after what it announces, and loaded with acquire. */
 struct mp_payload_frame {
     uint32_t left;   /* 1: the borrowed thread is out of the region for good */
     uint32_t stage;  /* enum mp_loader_stage */

@@ -8,11 +8,11 @@
 #ifndef MP_INJECT_REMOTE_H
 #define MP_INJECT_REMOTE_H
 
+#include "arch.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "arch.h"
 
 uint64_t mp_now_ns(void);
 

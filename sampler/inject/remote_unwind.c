@@ -2,16 +2,15 @@
  * remote_unwind.c - see remote_unwind.h.
  */
 #include "remote_unwind.h"
+#include "unwind/cfi.h"
+#include "unwind/cfi_expr.h"
+#include "unwind/unwind_arch.h"
 
 #include <elf.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#include "unwind/cfi.h"
-#include "unwind/cfi_expr.h"
-#include "unwind/unwind_arch.h"
 
 #define HEADER_BYTES 4096
 #define IMAGE_MAX_BYTES (1ULL << 32)

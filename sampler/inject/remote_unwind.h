@@ -8,11 +8,11 @@
 #ifndef MP_INJECT_REMOTE_UNWIND_H
 #define MP_INJECT_REMOTE_UNWIND_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "inject.h"
 #include "remote.h"
+
+#include <stdbool.h>
+#include <stdint.h>
 
 struct mp_remote_unwind {
     int pid;

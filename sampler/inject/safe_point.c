@@ -2,11 +2,10 @@
  * safe_point.c - see safe_point.h.
  */
 #include "safe_point.h"
+#include "remote_unwind.h"
 
 #include <errno.h>
 #include <stdlib.h>
-
-#include "remote_unwind.h"
 
 #define FUTEX_FRAMES 5 /* a function that waits on a futex is this near */
 

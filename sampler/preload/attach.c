@@ -2,8 +2,7 @@
  * attach.c - see attach.h.
  */
 #include "abi/attach.h"
-
-#include "drivers/backend.h"
+#include "drivers/libraries.h"
 #include "entry_patch.h"
 #include "redirect/slots_kept.h"
 #include "redirect_attach.h"
@@ -34,6 +33,7 @@ static bool enter(void) {
                                        __ATOMIC_RELAXED);
 }
 
+/* Pairs with enter(): the next call sees what this one has done. */
 static void leave(void) {
     __atomic_store_n(&attach.busy, 0, __ATOMIC_RELEASE);
 }

@@ -2,7 +2,6 @@
  * cgroup.c - see cgroup.h.
  */
 #include "cgroup.h"
-
 #include "text.h"
 
 #include <fcntl.h>

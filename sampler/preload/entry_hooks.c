@@ -2,7 +2,6 @@
  * entry_hooks.c - see entry_hooks.h.
  */
 #include "entry_hooks.h"
-
 #include "core/record.h"
 
 typedef uintptr_t word;

@@ -14,7 +14,6 @@
  *            jmp *to the next instruction
  */
 #include "entry_patch.h"
-
 #include "core/local.h"
 #include "entry_hooks.h"
 #include "unwind/unwind_arch.h"
@@ -117,12 +116,11 @@ static uintptr_t find_room(int64_t low, int64_t high, int64_t from) {
 
 static void drop_open_pages(void) {
     unsigned left = 0;
-    for (unsigned i = 0; i < page_count; i++) {
+    for (unsigned i = 0; i < page_count; i++)
         if (pages[i].sealed)
             pages[left++] = pages[i];
         else
             munmap((void *)pages[i].base, pages[i].bytes);
-    }
     page_count = left;
 }
 
@@ -331,7 +329,8 @@ static int prepare(const struct mp_entry *e, char *text, size_t n) {
     return 0;
 }
 
-/* Exchange the bytes at row->at by one store of the aligned word around them. */
+/* Exchange the bytes at row->at by one store of the aligned word around them. Its partner is the fetching of
+ * instructions: see the end. */
 static int exchange(const struct row *row, const uint8_t *from, const uint8_t *to) {
     uint64_t *word = (uint64_t *)(uintptr_t)(row->at & ~7ULL);
     unsigned shift = row->at & 7;

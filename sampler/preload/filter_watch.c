@@ -3,7 +3,6 @@
  */
 #include "filter_watch.h"
 #include "core/local.h"
-#include "startup.h"
 
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -12,6 +11,10 @@
 static int (*real_prctl)(int option, long a, long b, long c, long d);
 static long (*real_syscall)(long number, long a, long b, long c, long d, long e, long f);
 
+static void (*tell_undumpable)(void); /* set before any call is redirected */
+
+/* Before the filter is in force: this thread's own hooks see the flag in any case, and those of others once
+ * the kernel has put them under the filter too. */
 static void expect_filter(void) {
     struct mp_control *c = mp_local.segment.control;
     if (c != NULL)
@@ -22,7 +25,7 @@ static void look_at(long option, long value) {
     if (option == PR_SET_SECCOMP)
         expect_filter();
     if (option == PR_SET_DUMPABLE && value == 0)
-        mp_startup_withdraw();
+        tell_undumpable();
 }
 
 static int watched_prctl(int option, long a, long b, long c, long d) {
@@ -38,7 +41,7 @@ static long watched_syscall(long number, long a, long b, long c, long d, long e,
     return real_syscall(number, a, b, c, d, e, f);
 }
 
-const struct mp_slot_table *mp_filter_watch_table(void) {
+const struct mp_slot_table *mp_filter_watch_table(void (*undumpable)(void)) {
     static struct mp_slot_table table;
     struct mp_elf_symbol prctl_found, syscall_found;
     if (real_prctl != NULL)
@@ -48,15 +51,16 @@ const struct mp_slot_table *mp_filter_watch_table(void) {
         return NULL;
     real_syscall = (long (*)(long, long, long, long, long, long, long))syscall_found.address;
     real_prctl = (int (*)(int, long, long, long, long))prctl_found.address;
+    tell_undumpable = undumpable;
     mp_slots_init(&table);
     mp_slots_add(&table, "prctl", prctl_found.address, (uintptr_t)watched_prctl);
     mp_slots_add(&table, "syscall", syscall_found.address, (uintptr_t)watched_syscall);
     return &table;
 }
 
-void mp_filter_watch_install(void) {
+void mp_filter_watch_install(void (*undumpable)(void)) {
     struct mp_slot_counts counts = {0};
-    const struct mp_slot_table *table = mp_filter_watch_table();
+    const struct mp_slot_table *table = mp_filter_watch_table(undumpable);
     if (table != NULL)
         mp_slots_all(table, MP_SLOTS_WRITE, &counts);
 }

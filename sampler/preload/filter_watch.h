@@ -16,11 +16,12 @@
 
 #include "redirect/slots.h"
 
-/* INIT. Redirect the calls of all modules loaded now; what cannot be redirected is left alone. */
-void mp_filter_watch_install(void);
+/* INIT. Redirect the calls of all modules loaded now; what cannot be redirected is left alone.
+ * `undumpable` (HOOK) is called before the program makes itself undumpable. */
+void mp_filter_watch_install(void (*undumpable)(void));
 
 /* INIT. What mp_filter_watch_install() redirects, made at the first call; NULL: nothing can be. Redirect its
  * slots only when it came from here. */
-const struct mp_slot_table *mp_filter_watch_table(void);
+const struct mp_slot_table *mp_filter_watch_table(void (*undumpable)(void));
 
 #endif

@@ -19,28 +19,16 @@
 #define EXPORT __attribute__((visibility("default")))
 #define SLOW static __attribute__((noinline))
 
-static void *boot_malloc(size_t size);
-static void *boot_calloc(size_t n, size_t size);
-static void *boot_realloc(void *p, size_t size);
-static void boot_free(void *p);
-static int boot_posix_memalign(void **out, size_t alignment, size_t size);
-static void *boot_aligned_alloc(size_t alignment, size_t size);
-static void *boot_memalign(size_t alignment, size_t size);
-static void *boot_valloc(size_t size);
-static void *boot_pvalloc(size_t size);
-
 /* Until the first call has looked the real functions up, each of these does so and goes on. */
-struct mp_real mp_real = {
-    .malloc = boot_malloc,
-    .calloc = boot_calloc,
-    .realloc = boot_realloc,
-    .free = boot_free,
-    .posix_memalign = boot_posix_memalign,
-    .aligned_alloc = boot_aligned_alloc,
-    .memalign = boot_memalign,
-    .valloc = boot_valloc,
-    .pvalloc = boot_pvalloc,
-};
+#define BOOT(name, id, needed, result, parameters, arguments)                                      \
+    static result boot_##name parameters {                                                         \
+        mp_hooks_resolve();                                                                        \
+        return mp_real.name arguments;                                                             \
+    }
+MP_MALLOC_FAMILY(BOOT)
+
+#define BOOT_FIELD(name, id, needed, result, parameters, arguments) .name = boot_##name,
+struct mp_real mp_real = {MP_MALLOC_FAMILY(BOOT_FIELD)};
 
 static void *absent_aligned(size_t alignment, size_t size) {
     (void)alignment;
@@ -80,51 +68,6 @@ int mp_hooks_resolve_late(void) {
     if (rc == 0)
         use(real);
     return rc;
-}
-
-static void *boot_malloc(size_t size) {
-    mp_hooks_resolve();
-    return mp_real.malloc(size);
-}
-
-static void *boot_calloc(size_t n, size_t size) {
-    mp_hooks_resolve();
-    return mp_real.calloc(n, size);
-}
-
-static void *boot_realloc(void *p, size_t size) {
-    mp_hooks_resolve();
-    return mp_real.realloc(p, size);
-}
-
-static void boot_free(void *p) {
-    mp_hooks_resolve();
-    mp_real.free(p);
-}
-
-static int boot_posix_memalign(void **out, size_t alignment, size_t size) {
-    mp_hooks_resolve();
-    return mp_real.posix_memalign(out, alignment, size);
-}
-
-static void *boot_aligned_alloc(size_t alignment, size_t size) {
-    mp_hooks_resolve();
-    return mp_real.aligned_alloc(alignment, size);
-}
-
-static void *boot_memalign(size_t alignment, size_t size) {
-    mp_hooks_resolve();
-    return mp_real.memalign(alignment, size);
-}
-
-static void *boot_valloc(size_t size) {
-    mp_hooks_resolve();
-    return mp_real.valloc(size);
-}
-
-static void *boot_pvalloc(size_t size) {
-    mp_hooks_resolve();
-    return mp_real.pvalloc(size);
 }
 
 SLOW void *malloc_slow(size_t size) {
@@ -259,14 +202,11 @@ EXPORT void *pvalloc(size_t size) {
     return mp_real.pvalloc(size);
 }
 
+#define ONE(name, id, needed, result, parameters, arguments) +1
+_Static_assert(MP_MALLOC_ALLOCATING(ONE) == MP_HOOKS, "each hook has its function");
+
 void mp_hooks_name_frames(void) {
-    mp_hook_pc[MP_HOOK_MALLOC] = (uintptr_t)malloc;
-    mp_hook_pc[MP_HOOK_CALLOC] = (uintptr_t)calloc;
-    mp_hook_pc[MP_HOOK_REALLOC] = (uintptr_t)realloc;
-    mp_hook_pc[MP_HOOK_REALLOCARRAY] = (uintptr_t)reallocarray;
-    mp_hook_pc[MP_HOOK_POSIX_MEMALIGN] = (uintptr_t)posix_memalign;
-    mp_hook_pc[MP_HOOK_ALIGNED_ALLOC] = (uintptr_t)aligned_alloc;
-    mp_hook_pc[MP_HOOK_MEMALIGN] = (uintptr_t)memalign;
-    mp_hook_pc[MP_HOOK_VALLOC] = (uintptr_t)valloc;
-    mp_hook_pc[MP_HOOK_PVALLOC] = (uintptr_t)pvalloc;
+#define NAME_FRAME(name, id, needed, result, parameters, arguments)                                \
+    mp_hook_pc[MP_HOOK_##id] = (uintptr_t)name;
+    MP_MALLOC_ALLOCATING(NAME_FRAME)
 }

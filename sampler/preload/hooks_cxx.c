@@ -9,7 +9,6 @@
  * Threads: any; HOOK.
  */
 #include "hooks_cxx.h"
-
 #include "core/record.h"
 
 #include <stdbool.h>

@@ -2,7 +2,6 @@
  * plan_file.c - see plan_file.h.
  */
 #include "plan_file.h"
-
 #include "entry_patch.h"
 
 #include <errno.h>

@@ -10,18 +10,9 @@ static const struct {
     size_t offset;
     bool needed;
 } functions[] = {
-#define FUNCTION(name, needed) {#name, offsetof(struct mp_real, name), needed}
-    FUNCTION(malloc, true),
-    FUNCTION(calloc, true),
-    FUNCTION(realloc, true),
-    FUNCTION(reallocarray, false),
-    FUNCTION(free, true),
-    FUNCTION(posix_memalign, true),
-    FUNCTION(aligned_alloc, false),
-    FUNCTION(memalign, false),
-    FUNCTION(valloc, false),
-    FUNCTION(pvalloc, false),
-    FUNCTION(malloc_usable_size, false),
+#define FUNCTION(name, id, needed, result, parameters, arguments)                                  \
+    {#name, offsetof(struct mp_real, name), needed},
+    MP_MALLOC_FAMILY(FUNCTION)
 #undef FUNCTION
 };
 #define FUNCTIONS (sizeof functions / sizeof functions[0])

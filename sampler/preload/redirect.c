@@ -8,7 +8,6 @@
  * would call our hook, which would call the object.
  */
 #include "redirect.h"
-
 #include "entry_patch.h"
 #include "hooks_cxx.h"
 #include "redirect/redirect_later.h"
@@ -148,9 +147,8 @@ static void name_of(const struct mp_elf_symbol *symbol, char *path, size_t n) {
 
 /* Lead all slots of the malloc family from `real` (the object before us) to our exported functions. */
 static bool redirect_family(const struct mp_real *real, const ElfW(Dyn) * self) {
-    static const char *const names[] = {"malloc", "calloc",         "realloc",  "reallocarray",
-                                        "free",   "posix_memalign", "memalign", "aligned_alloc",
-                                        "valloc", "pvalloc"};
+#define NAME(name, id, needed, result, parameters, arguments) #name,
+    static const char *const names[] = {MP_MALLOC_FAMILY(NAME)};
     mp_slots_init(&family_table);
     family_table.skip = real->module;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

@@ -2,11 +2,11 @@
  * redirect_attach.c - see redirect_attach.h.
  */
 #include "redirect_attach.h"
-
 #include "entry_patch.h"
 #include "filter_watch.h"
 #include "hooks.h"
 #include "hooks_cxx.h"
+#include "startup.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -50,16 +50,8 @@ static void make_family(const struct mp_real *real, const ElfW(Dyn) * skip) {
     const struct {
         const char *name;
         uintptr_t address;
-    } functions[] = {{"malloc", (uintptr_t)real->malloc},
-                     {"calloc", (uintptr_t)real->calloc},
-                     {"realloc", (uintptr_t)real->realloc},
-                     {"reallocarray", (uintptr_t)real->reallocarray},
-                     {"free", (uintptr_t)real->free},
-                     {"posix_memalign", (uintptr_t)real->posix_memalign},
-                     {"aligned_alloc", (uintptr_t)real->aligned_alloc},
-                     {"memalign", (uintptr_t)real->memalign},
-                     {"valloc", (uintptr_t)real->valloc},
-                     {"pvalloc", (uintptr_t)real->pvalloc}};
+#define FUNCTION(name, id, needed, result, parameters, arguments) {#name, (uintptr_t)real->name},
+    } functions[] = {MP_MALLOC_FAMILY(FUNCTION)};
     mp_slots_init(&family);
     family.skip = skip;
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
@@ -100,7 +92,7 @@ int mp_redirect_attach_prepare(char *text, size_t n) {
     make_second(&mp_real, skip);
     tables[0] = &family;
     tables[1] = second.wants != 0 ? &second : NULL;
-    tables[WATCH_TABLE] = mp_filter_watch_table();
+    tables[WATCH_TABLE] = mp_filter_watch_table(mp_startup_withdraw);
     prepared = true;
     return 0;
 }

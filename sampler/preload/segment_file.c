@@ -2,7 +2,6 @@
  * segment_file.c - the life of the segment file. See segment_file.h.
  */
 #include "segment_file.h"
-
 #include "cgroup.h"
 #include "directory.h"
 #include "quiet.h"
@@ -62,8 +61,8 @@ static long read_file(const char *path, char *buffer, size_t n) {
 static uint64_t start_ticks(const char *stat_path) {
     if (read_file(stat_path, scratch.text, sizeof scratch.text) <= 0)
         return 0;
-    const char *p =
-        strrchr(scratch.text, ')'); /* the command name may hold spaces and parentheses */
+    /* the command name may hold spaces and parentheses */
+    const char *p = strrchr(scratch.text, ')');
     for (int field = 2; p != NULL && field < 22; field++)
         p = strchr(p + 1, ' ');
     return p ? strtoull(p + 1, NULL, 10) : 0;
@@ -310,6 +309,7 @@ const char *mp_segment_why(int rc) {
 
 void mp_segment_discard_unused(const struct mp_segment *seg, const struct mp_segment_file *file) {
     struct stat st;
+    /* Pairs with the controller's store when it starts a capture: none began unseen. */
     if (mp_load_acquire(&seg->control->capture_number) !=
         mp_load_relaxed(&seg->control->written_capture))
         return;

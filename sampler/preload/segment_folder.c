@@ -2,7 +2,6 @@
  * segment_folder.c - see segment_folder.h.
  */
 #include "segment_folder.h"
-
 #include "directory.h"
 #include "text.h"
 

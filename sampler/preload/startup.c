@@ -16,7 +16,7 @@
 #include "core/modtab.h"
 #include "core/record.h"
 #include "core/threads.h"
-#include "drivers/backend.h"
+#include "drivers/libraries.h"
 #include "filter_watch.h"
 #include "hooks.h"
 #include "options.h"
@@ -100,7 +100,8 @@ static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
     slot->deadline_ns = UINT64_MAX;
     for (unsigned i = 0; i < MP_BUCKETS; i++)
         slot->bucket_end_ns[i] = ends_s[i] ? ends_s[i] * 1000000000 : UINT64_MAX;
-    mp_store_release(&c->capture_number, 1u);
+    mp_store_release(&c->capture_number,
+                     1u); /* both pair with the controller's loads: the slot is filled */
     mp_store_release(&c->gate, (int64_t)1 << MP_GATE_SHIFT);
     return 0;
 }
@@ -129,7 +130,7 @@ static uint64_t random_seed(void) {
     return mp_mix(seed ^ mp_mix(word));
 }
 
-/* Let hooks see the gate. */
+/* Let hooks see the gate (local.h). */
 static void open_way(const struct mp_control *c) {
     mp_store_release(&mp_local.gate_offset, (const char *)&c->gate - (const char *)&mp_gate_off);
 }
@@ -150,7 +151,8 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     put(c->state_text, sizeof c->state_text, process.state_text);
     read_allocator(c);
     mp_local.seed = random_seed();
-    mp_store_release(&c->state, (uint32_t)process.state);
+    mp_store_release(&c->state,
+                     (uint32_t)process.state); /* the controller reads all above once it has this */
     if (capture && process.state == MP_STATE_READY)
         rc = start_capture(seg, process.file.fd, rate_bytes);
     close(process.file.fd);
@@ -287,7 +289,7 @@ __attribute__((constructor)) static void start(void) {
         mp_hooks_name_frames();
         mp_threads_init();
         choose_state();
-        mp_filter_watch_install();
+        mp_filter_watch_install(mp_startup_withdraw);
         if (process.state == MP_STATE_READY)
             mp_device_start(process.options.devices, process.options.devices_by_name);
         rc = is_dumpable()

@@ -2,7 +2,6 @@
  * redirect_later.c - see redirect_later.h.
  */
 #include "redirect_later.h"
-
 #include "abi/atomics.h"
 
 #include <dlfcn.h>
@@ -33,6 +32,7 @@ static bool enter(void) {
                                        __ATOMIC_RELAXED);
 }
 
+/* Pairs with enter(): the next one sees what this one has done. */
 static void leave(void) {
     __atomic_store_n(&follow.busy, 0, __ATOMIC_RELEASE);
 }

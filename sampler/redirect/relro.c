@@ -2,7 +2,6 @@
  * relro.c - see relro.h.
  */
 #include "relro.h"
-
 #include "maps_prot.h"
 
 #include <sys/auxv.h>

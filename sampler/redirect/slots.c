@@ -2,7 +2,6 @@
  * slots.c - see slots.h. Relocation types: the psABI supplements of x86-64 and AArch64.
  */
 #include "slots.h"
-
 #include "relro.h"
 #include "slots_kept.h"
 
@@ -157,6 +156,7 @@ static void treat(struct scan *s, unsigned type, const ElfW(Sym) * symbol, int w
                (mp_kept_is_on() && !mp_kept_note(s->elf, s->identity, address, value, w->hook))) {
         s->counts->failed++;
     } else {
+        /* No partner: callers jump through the slot. What the hook needs was written before. */
         __atomic_store_n(slot, w->hook, __ATOMIC_RELEASE);
         s->counts->patched++;
     }

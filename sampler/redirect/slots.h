@@ -20,7 +20,7 @@
 
 #include "elf_lookup.h"
 
-#define MP_SLOTS_MAX 640 /* names of one table */
+#define MP_SLOTS_MAX 640 /* names of one table, which takes 17 KiB */
 
 struct mp_slot_want {
     const char *name;
@@ -55,10 +55,10 @@ int mp_slots_add(struct mp_slot_table *table, const char *name, uintptr_t expect
 enum mp_slots_mode {
     MP_SLOTS_WRITE = 0,
     MP_SLOTS_VERIFY = 1, /* change nothing: what would have to be changed counts as failed */
-    MP_SLOTS_NO_UNBOUND =
-        2, /* leave unbound slots alone: the module may be bound by RTLD_DEEPBIND */
-    MP_SLOTS_LOADER_RUNS =
-        4, /* the loader may be at work on a module: skip it while it is not sealed */
+    /* leave unbound slots alone: the module may be bound by RTLD_DEEPBIND */
+    MP_SLOTS_NO_UNBOUND = 2,
+    /* the loader may be at work on a module: skip it while it is not sealed */
+    MP_SLOTS_LOADER_RUNS = 4,
 };
 
 /* INIT. Treat one module; adds to *counts. False: it was not ready, try again later. */

@@ -2,7 +2,6 @@
  * slots_kept.c - see slots_kept.h.
  */
 #include "slots_kept.h"
-
 #include "relro.h"
 
 #include <sys/auxv.h>
@@ -132,6 +131,7 @@ void mp_kept_prune(void) {
             put(kept.row[i]);
 }
 
+/* By compare-and-swap: the loader may bind the slot at the same time. */
 static void restore(struct kept_row *row, const struct mp_elf *elf, struct mp_relro *relro,
                     void *arg) {
     struct mp_kept_counts *counts = arg;

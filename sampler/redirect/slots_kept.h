@@ -15,7 +15,7 @@
 
 #include "elf_lookup.h"
 
-#define MP_KEPT_MAX 32768u
+#define MP_KEPT_MAX 32768u /* slots of a program of some 3000 modules; 1.75 MiB with the index */
 
 struct mp_kept_counts {
     uint32_t restored;

@@ -2,12 +2,11 @@
  * cfi.c - .eh_frame_hdr and the entries it points to; the row programs are in cfi_row.c.
  */
 #include "cfi.h"
+#include "cfi_reader.h"
 
 #include <elf.h>
 #include <errno.h>
 #include <stddef.h>
-
-#include "cfi_reader.h"
 
 /* Pointer encodings (Linux Standard Base 5, 10.5.1). */
 #define PE_FORMAT 0x0f
@@ -32,19 +31,16 @@
 static const uint8_t hdr_start[4] = {1, 0x1b, 0x03, 0x3b};
 
 static const struct mp_cfi_segment *segment_of(const struct mp_cfi_image *image, uintptr_t at) {
-    for (unsigned i = 0; i < image->segments; i++) {
-        if (at >= image->segment[i].start && at < image->segment[i].end) {
+    for (unsigned i = 0; i < image->segments; i++)
+        if (at >= image->segment[i].start && at < image->segment[i].end)
             return &image->segment[i];
-        }
-    }
     return NULL;
 }
 
 static bool cursor_at(const struct mp_cfi_image *image, uintptr_t at, struct mp_cursor *out) {
     const struct mp_cfi_segment *segment = segment_of(image, at);
-    if (segment == NULL) {
+    if (segment == NULL)
         return false;
-    }
     *out = (struct mp_cursor){(const uint8_t *)at, (const uint8_t *)segment->end, false};
     return true;
 }
@@ -88,9 +84,8 @@ int mp_cfi_image(uintptr_t start, uintptr_t end, uintptr_t bias, const void *hdr
     const Elf64_Phdr *phdr = mp_cfi_headers(start, end, &count);
     out->hdr = (uintptr_t)hdr;
     out->segments = 0;
-    if (phdr == NULL) {
+    if (phdr == NULL)
         return -EBADMSG;
-    }
     for (unsigned i = 0; i < count && out->segments < MP_CFI_SEGMENTS; i++) {
         uintptr_t from = bias + phdr[i].p_vaddr;
         uintptr_t to = from + phdr[i].p_filesz;
@@ -125,11 +120,10 @@ static uint64_t read_format(struct mp_cursor *c, uint8_t encoding) {
 
 static uintptr_t read_address(struct mp_cursor *c, uint8_t encoding) {
     uintptr_t base = 0;
-    if ((encoding & (PE_APPLICATION | PE_INDIRECT)) == PE_PCREL) {
+    if ((encoding & (PE_APPLICATION | PE_INDIRECT)) == PE_PCREL)
         base = (uintptr_t)c->at;
-    } else if ((encoding & (PE_APPLICATION | PE_INDIRECT)) != 0) {
+    else if ((encoding & (PE_APPLICATION | PE_INDIRECT)) != 0)
         c->bad = true;
-    }
     return base + read_format(c, encoding);
 }
 
@@ -169,9 +163,8 @@ static void read_augmentation(struct mp_cursor *c, const uint8_t *letters, struc
 /* Read the length of an entry and cut the cursor to it. */
 static bool open_entry(struct mp_cursor *c) {
     uint32_t length = mp_cursor_u32(c);
-    if (c->bad || length == 0 || length == UINT32_MAX || length > (uint64_t)(c->end - c->at)) {
+    if (c->bad || length == 0 || length == UINT32_MAX || length > (uint64_t)(c->end - c->at))
         return false;
-    }
     c->end = c->at + length;
     return true;
 }
@@ -179,25 +172,22 @@ static bool open_entry(struct mp_cursor *c) {
 static int read_cie(const struct mp_cfi_image *image, uintptr_t at, struct mp_cfi_fde *out,
                     bool *augmented) {
     struct mp_cursor c;
-    if (!cursor_at(image, at, &c) || !open_entry(&c) || mp_cursor_u32(&c) != 0) {
+    if (!cursor_at(image, at, &c) || !open_entry(&c) || mp_cursor_u32(&c) != 0)
         return -EBADMSG;
-    }
     uint8_t version = mp_cursor_u8(&c);
     const uint8_t *letters = c.at;
     while (mp_cursor_u8(&c) != 0) {
     }
-    if (c.bad || (version != 1 && version != 3) || (*letters != 0 && *letters != 'z')) {
+    if (c.bad || (version != 1 && version != 3) || (*letters != 0 && *letters != 'z'))
         return -EBADMSG;
-    }
     out->code_align = mp_cursor_uleb(&c);
     out->data_align = mp_cursor_sleb(&c);
     out->ra_register = version == 1 ? mp_cursor_u8(&c) : mp_cursor_uleb(&c);
     out->encoding = PE_ABSPTR;
     out->signal_frame = false;
     *augmented = *letters == 'z';
-    if (*augmented) {
+    if (*augmented)
         read_augmentation(&c, letters + 1, out);
-    }
     out->cie_start = c.at;
     out->cie_end = c.end;
     return c.bad ? -EBADMSG : 0;
@@ -206,14 +196,12 @@ static int read_cie(const struct mp_cfi_image *image, uintptr_t at, struct mp_cf
 static int read_fde(const struct mp_cfi_image *image, uintptr_t at, struct mp_cfi_fde *out) {
     struct mp_cursor c;
     bool augmented = false;
-    if (!cursor_at(image, at, &c) || !open_entry(&c)) {
+    if (!cursor_at(image, at, &c) || !open_entry(&c))
         return -EBADMSG;
-    }
     uintptr_t cie_from = (uintptr_t)c.at;
     uint32_t cie_back = mp_cursor_u32(&c);
-    if (c.bad || cie_back == 0 || read_cie(image, cie_from - cie_back, out, &augmented) != 0) {
+    if (c.bad || cie_back == 0 || read_cie(image, cie_from - cie_back, out, &augmented) != 0)
         return -EBADMSG;
-    }
     out->pc_start = read_address(&c, out->encoding);
     out->pc_end = out->pc_start + read_format(&c, out->encoding & PE_FORMAT);
     if (augmented) {
@@ -236,9 +224,8 @@ static const uint8_t *search_table(const struct mp_cfi_image *image, unsigned *c
     }
     mp_cursor_u32(&c);
     uint32_t rows = mp_cursor_u32(&c);
-    if (c.bad || rows > (uint64_t)(c.end - c.at) / HDR_ROW_BYTES) {
+    if (c.bad || rows > (uint64_t)(c.end - c.at) / HDR_ROW_BYTES)
         return NULL;
-    }
     *count = rows;
     return c.at;
 }
@@ -253,25 +240,21 @@ static uintptr_t table_field(const struct mp_cfi_image *image, const uint8_t *ta
 int mp_cfi_find(const struct mp_cfi_image *image, uintptr_t pc, struct mp_cfi_fde *out) {
     unsigned count;
     const uint8_t *table = search_table(image, &count);
-    if (table == NULL) {
+    if (table == NULL)
         return -EBADMSG;
-    }
     unsigned low = 0, high = count;
     while (low < high) {
         unsigned middle = low + (high - low) / 2;
-        if (table_field(image, table, middle, 0) <= pc) {
+        if (table_field(image, table, middle, 0) <= pc)
             low = middle + 1;
-        } else {
+        else
             high = middle;
-        }
     }
-    if (low == 0) {
+    if (low == 0)
         return -ENOENT;
-    }
     int rc = read_fde(image, table_field(image, table, low - 1, 1), out);
-    if (rc != 0) {
+    if (rc != 0)
         return rc;
-    }
     return pc >= out->pc_start && pc < out->pc_end ? 0 : -ENOENT;
 }
 
@@ -284,8 +267,7 @@ unsigned mp_cfi_count(const struct mp_cfi_image *image) {
 int mp_cfi_entry(const struct mp_cfi_image *image, unsigned i, struct mp_cfi_fde *out) {
     unsigned count;
     const uint8_t *table = search_table(image, &count);
-    if (table == NULL || i >= count) {
+    if (table == NULL || i >= count)
         return -EBADMSG;
-    }
     return read_fde(image, table_field(image, table, i, 1), out);
 }

@@ -2,11 +2,10 @@
  * cfi_expr.c - see cfi_expr.h; operations by DWARF 5, 2.5.1.
  */
 #include "cfi_expr.h"
-
-#include <stddef.h>
-
 #include "cfi_reader.h"
 #include "unwind_arch.h"
+
+#include <stddef.h>
 
 #define STACK_MAX 8 /* compilers use four */
 #define OPERATIONS_MAX 256
@@ -73,22 +72,20 @@ static uintptr_t pop(struct evaluation *e) {
 
 static void push_register(struct evaluation *e, unsigned number) {
     int64_t offset = mp_cursor_sleb(&e->c);
-    if (number == MP_ARCH_DWARF_SP) {
+    if (number == MP_ARCH_DWARF_SP)
         push(e, e->input->sp + (uintptr_t)offset);
-    } else if (number == MP_ARCH_DWARF_FP) {
+    else if (number == MP_ARCH_DWARF_FP)
         push(e, e->input->fp + (uintptr_t)offset);
-    } else if (number == MP_ARCH_DWARF_RA) {
+    else if (number == MP_ARCH_DWARF_RA)
         push(e, e->input->pc + (uintptr_t)offset);
-    } else {
+    else
         e->c.bad = true;
-    }
 }
 
 static void load(struct evaluation *e) {
     uintptr_t value = 0;
-    if (!mp_stack_read(e->input->range, pop(e), &value)) {
+    if (!mp_stack_read(e->input->range, pop(e), &value))
         e->c.bad = true;
-    }
     push(e, value);
 }
 
@@ -125,18 +122,16 @@ static bool run_constant(struct evaluation *e, uint8_t op) {
         push(e, (uintptr_t)mp_cursor_sleb(c));
         return true;
     default:
-        if (op < OP_LIT0 || op >= OP_LIT0 + 32) {
+        if (op < OP_LIT0 || op >= OP_LIT0 + 32)
             return false;
-        }
         push(e, (uintptr_t)(op - OP_LIT0));
         return true;
     }
 }
 
 static bool run_binary(struct evaluation *e, uint8_t op) {
-    if (op < OP_AND || op > OP_NE || op == OP_PLUS_UCONST || op == OP_NEG || op == OP_NOT) {
+    if (op < OP_AND || op > OP_NE || op == OP_PLUS_UCONST || op == OP_NEG || op == OP_NOT)
         return false;
-    }
     uintptr_t b = pop(e), a = pop(e);
     intptr_t sa = (intptr_t)a, sb = (intptr_t)b;
     switch (op) {
@@ -212,9 +207,8 @@ static void run_other(struct evaluation *e, uint8_t op) {
         a = pop(e);
         push(e, op == OP_OVER ? a : b);
         push(e, op == OP_OVER ? b : a);
-        if (op == OP_OVER) {
+        if (op == OP_OVER)
             push(e, a);
-        }
         break;
     case OP_NEG:
         push(e, -pop(e));
@@ -234,38 +228,32 @@ static void run_other(struct evaluation *e, uint8_t op) {
 bool mp_expr_eval(const uint8_t *expr, const uint8_t *end, const struct mp_expr_input *input,
                   uintptr_t *out) {
     struct evaluation e = {.c = {expr, end, false}, .input = input, .depth = 0};
-    if (input->initial != NULL) {
+    if (input->initial != NULL)
         push(&e, *input->initial);
-    }
     for (unsigned count = 0; e.c.at < e.c.end && !e.c.bad; count++) {
         uint8_t op = mp_cursor_u8(&e.c);
-        if (op >= OP_BREG0 && op < OP_BREG0 + 32) {
+        if (op >= OP_BREG0 && op < OP_BREG0 + 32)
             push_register(&e, op - OP_BREG0);
-        } else if (!run_constant(&e, op) && !run_binary(&e, op)) {
+        else if (!run_constant(&e, op) && !run_binary(&e, op))
             run_other(&e, op);
-        }
         e.c.bad = e.c.bad || count > OPERATIONS_MAX;
     }
     uintptr_t value = pop(&e);
-    if (e.c.bad) {
+    if (e.c.bad)
         return false;
-    }
     *out = value;
     return true;
 }
 
 bool mp_expr_is_fp(const uint8_t *expr, const uint8_t *end, bool deref, int64_t *offset) {
     struct mp_cursor c = {expr, end, false};
-    if (mp_cursor_u8(&c) != OP_BREG0 + MP_ARCH_DWARF_FP) {
+    if (mp_cursor_u8(&c) != OP_BREG0 + MP_ARCH_DWARF_FP)
         return false;
-    }
     int64_t value = mp_cursor_sleb(&c);
-    if (deref && mp_cursor_u8(&c) != OP_DEREF) {
+    if (deref && mp_cursor_u8(&c) != OP_DEREF)
         return false;
-    }
-    if (c.bad || c.at != c.end) {
+    if (c.bad || c.at != c.end)
         return false;
-    }
     *offset = value;
     return true;
 }

@@ -7,10 +7,10 @@
 #ifndef MP_CFI_EXPR_H
 #define MP_CFI_EXPR_H
 
+#include "stack_range.h"
+
 #include <stdbool.h>
 #include <stdint.h>
-
-#include "stack_range.h"
 
 struct mp_expr_input {
     uintptr_t pc, sp, fp;

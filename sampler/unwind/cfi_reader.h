@@ -52,12 +52,10 @@ static inline uint64_t mp_cursor_uleb(struct mp_cursor *c) {
     uint64_t value = 0;
     for (unsigned shift = 0;; shift += 7) {
         uint8_t byte = mp_cursor_u8(c);
-        if (shift < 64) {
+        if (shift < 64)
             value |= (uint64_t)(byte & 0x7f) << shift;
-        }
-        if ((byte & 0x80) == 0) {
+        if ((byte & 0x80) == 0)
             return value;
-        }
     }
 }
 
@@ -65,14 +63,12 @@ static inline int64_t mp_cursor_sleb(struct mp_cursor *c) {
     uint64_t value = 0;
     for (unsigned shift = 0;;) {
         uint8_t byte = mp_cursor_u8(c);
-        if (shift < 64) {
+        if (shift < 64)
             value |= (uint64_t)(byte & 0x7f) << shift;
-        }
         shift += 7;
         if ((byte & 0x80) == 0) {
-            if (shift < 64 && (byte & 0x40) != 0) {
+            if (shift < 64 && (byte & 0x40) != 0)
                 value |= ~(uint64_t)0 << shift;
-            }
             return (int64_t)value;
         }
     }

@@ -1,12 +1,12 @@
 /*
  * cfi_row.c - run the instructions of a CIE and an FDE up to one code address (DWARF 5, 6.4.2).
  */
-#include <errno.h>
-#include <stddef.h>
-
 #include "cfi.h"
 #include "cfi_reader.h"
 #include "unwind_arch.h"
+
+#include <errno.h>
+#include <stddef.h>
 
 /* Depth of remembered rows; compilers use one. */
 #define REMEMBER_MAX 3
@@ -74,9 +74,8 @@ struct machine {
 /* The rule of a register that is kept, or NULL. */
 static struct packed_rule *rule_in(const struct machine *m, struct packed_row *row,
                                    uint64_t number) {
-    if (number == MP_ARCH_DWARF_FP) {
+    if (number == MP_ARCH_DWARF_FP)
         return &row->fp;
-    }
     return number == m->fde->ra_register ? &row->ra : NULL;
 }
 
@@ -95,9 +94,8 @@ static void put_expr(struct machine *m, struct packed_rule *rule, enum mp_cfi_wh
 
 static void set_rule(struct machine *m, uint64_t number, enum mp_cfi_where where, uint64_t offset) {
     struct packed_rule *rule = rule_in(m, &m->row, number);
-    if (rule != NULL) {
+    if (rule != NULL)
         put(m, rule, where, (int64_t)offset);
-    }
 }
 
 static void set_expr(struct machine *m, uint64_t number, enum mp_cfi_where where) {
@@ -105,16 +103,14 @@ static void set_expr(struct machine *m, uint64_t number, enum mp_cfi_where where
     const uint8_t *start = m->c.at;
     struct packed_rule *rule = rule_in(m, &m->row, number);
     mp_cursor_skip(&m->c, bytes);
-    if (rule != NULL) {
+    if (rule != NULL)
         put_expr(m, rule, where, start);
-    }
 }
 
 static void restore(struct machine *m, uint64_t number) {
     struct packed_rule *rule = rule_in(m, &m->row, number);
-    if (rule != NULL) {
+    if (rule != NULL)
         *rule = *rule_in(m, &m->initial, number);
-    }
 }
 
 static void def_cfa(struct machine *m, uint64_t number, int64_t offset) {
@@ -186,9 +182,8 @@ static bool run_advance(struct machine *m, uint8_t op) {
         delta = mp_cursor_u64(&m->c);
         break;
     default:
-        if ((op & 0xc0) != CFA_ADVANCE_LOC) {
+        if ((op & 0xc0) != CFA_ADVANCE_LOC)
             return false;
-        }
         delta = op & 0x3f;
     }
     m->location += delta * m->fde->code_align;
@@ -239,9 +234,8 @@ static bool run_register(struct machine *m, uint8_t op) {
         restore(m, op & 0x3f);
         return true;
     }
-    if (op < CFA_OFFSET_EXTENDED || op > CFA_GNU_NEGATIVE_OFFSET_EXTENDED) {
+    if (op < CFA_OFFSET_EXTENDED || op > CFA_GNU_NEGATIVE_OFFSET_EXTENDED)
         return false;
-    }
     uint64_t number = mp_cursor_uleb(c);
     switch (op) {
     case CFA_OFFSET_EXTENDED:
@@ -308,15 +302,13 @@ static bool run(struct machine *m, const uint8_t *start, const uint8_t *end, uin
     for (unsigned count = 0; m->c.at < m->c.end && !m->c.bad; count++) {
         uint8_t op = mp_cursor_u8(&m->c);
         if (run_advance(m, op)) {
-            if (m->location > pc) {
+            if (m->location > pc)
                 return true;
-            }
             continue;
         }
         struct mp_cursor before = m->c;
-        if (run_cfa(m, op) || run_register(m, op)) {
+        if (run_cfa(m, op) || run_register(m, op))
             continue;
-        }
         m->c = before;
         run_other(m, op);
         m->c.bad = m->c.bad || count > INSTRUCTIONS_MAX;
@@ -325,9 +317,8 @@ static bool run(struct machine *m, const uint8_t *start, const uint8_t *end, uin
 }
 
 static struct mp_cfi_rule unpack_rule(const struct machine *m, const struct packed_rule *rule) {
-    if (rule->where != MP_CFI_EXPR && rule->where != MP_CFI_VAL_EXPR) {
+    if (rule->where != MP_CFI_EXPR && rule->where != MP_CFI_VAL_EXPR)
         return (struct mp_cfi_rule){(enum mp_cfi_where)rule->where, rule->value, NULL, NULL};
-    }
     const uint8_t *expr = m->fde->cie_start + rule->value;
     return (struct mp_cfi_rule){(enum mp_cfi_where)rule->where, 0, expr, expr + rule->expr_bytes};
 }
@@ -355,9 +346,8 @@ int mp_cfi_row(const struct mp_cfi_fde *fde, uintptr_t pc, struct mp_cfi_row *ou
         m.location = fde->pc_start;
         passed = run(&m, in_fde ? fde->fde_start : fde->cie_start,
                      in_fde ? fde->fde_end : fde->cie_end, in_fde ? pc : UINTPTR_MAX);
-        if (m.c.bad) {
+        if (m.c.bad)
             return -EBADMSG;
-        }
         in_fde = !in_fde;
     } while (in_fde);
     unpack(&m, out);

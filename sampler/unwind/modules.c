@@ -3,9 +3,12 @@
  *
  * The table of our own has two copies and a version. Readers use copy[version & 1] and ask for the
  * version again afterwards: the copy they read is rewritten only by the refresh after the next one,
- * which changes the version first. Fields are atomics, so a torn row is read but never used.
+ * which changes the version first. Fields are atomics, so a torn row is read but never used. The version is
+ * stored after the copy it names (pairs with the acquire load before the search); get() loads with acquire
+ * so that the second look at the version comes after the fields. Closing and distrusted are looked at after the
+ * search: a module that was found there and is being unloaded by then is not answered.
  *
- * Limits: MODULES_MAX modules; more are unknown where _dl_find_object does not exist.
+ * Limits: MODULES_MAX modules, 96 KiB in three copies; more are unknown where _dl_find_object does not exist.
  */
 #include "modules.h"
 
@@ -92,13 +95,11 @@ static int add_module(struct dl_phdr_info *info, size_t size, void *data) {
     (void)size;
     describe(&added, info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum);
     unsigned count = __atomic_load_n(&copy->count, __ATOMIC_RELAXED);
-    if (added.start >= added.end || count == MODULES_MAX) {
+    if (added.start >= added.end || count == MODULES_MAX)
         return 0;
-    }
     unsigned at = count;
-    for (; at > 0 && get(&copy->row[at - 1].start) > added.start; at--) {
+    for (; at > 0 && get(&copy->row[at - 1].start) > added.start; at--)
         copy_row(&copy->row[at], &copy->row[at - 1]);
-    }
     copy_row(&copy->row[at], &added);
     __atomic_store_n(&copy->count, count + 1, __ATOMIC_RELAXED);
     return 0;
@@ -108,24 +109,21 @@ static bool search(const struct copy *copy, uintptr_t pc, struct row *out) {
     unsigned low = 0, high = __atomic_load_n(&copy->count, __ATOMIC_RELAXED);
     while (low < high) {
         unsigned middle = (low + high) / 2;
-        if (get(&copy->row[middle].start) <= pc) {
+        if (get(&copy->row[middle].start) <= pc)
             low = middle + 1;
-        } else {
+        else
             high = middle;
-        }
     }
-    if (low == 0) {
+    if (low == 0)
         return false;
-    }
     copy_row(out, &copy->row[low - 1]);
     return pc >= out->start && pc < out->end;
 }
 
 static void find_vdso(void) {
     const ElfW(Ehdr) *ehdr = (const ElfW(Ehdr) *)getauxval(AT_SYSINFO_EHDR);
-    if (ehdr == NULL) {
+    if (ehdr == NULL)
         return;
-    }
     const ElfW(Phdr) *phdr = (const ElfW(Phdr) *)((uintptr_t)ehdr + ehdr->e_phoff);
     for (unsigned i = 0; i < ehdr->e_phnum; i++) {
         if (phdr[i].p_type == PT_LOAD) {
@@ -141,9 +139,8 @@ static bool use_table(void) {
 }
 
 void mp_modules_init(void) {
-    if (initialised) {
+    if (initialised)
         return;
-    }
     initialised = true;
     find_vdso();
     dl_iterate_phdr(add_module, &startup);
@@ -174,9 +171,8 @@ static int refresh_locked(struct dl_phdr_info *info, size_t size, void *data) {
 
 /* The loader's lock is recursive and held during callbacks: taking it outside serialises writers. */
 void mp_modules_refresh(void) {
-    if (use_table()) {
+    if (use_table())
         dl_iterate_phdr(refresh_locked, NULL);
-    }
 }
 
 void mp_modules_distrust(void) {
@@ -207,9 +203,8 @@ static bool is_permanent(uintptr_t pc) {
 
 static bool find_in_loader(uintptr_t pc, struct mp_module *out) {
     struct found_object found;
-    if (find_object((void *)pc, &found) != 0) {
+    if (find_object((void *)pc, &found) != 0)
         return false;
-    }
     out->start = (uintptr_t)found.map_start;
     out->end = (uintptr_t)found.map_end;
     out->bias = found.link_map->l_addr;
@@ -233,9 +228,8 @@ static bool find_in_table(uintptr_t pc, struct mp_module *out) {
             return false;
         }
         if (__atomic_load_n(&version, __ATOMIC_RELAXED) == before) {
-            if (found) {
+            if (found)
                 fill(out, &row, false);
-            }
             return found;
         }
     }
@@ -252,7 +246,6 @@ bool mp_module_find(uintptr_t pc, struct mp_module *out) {
 
 void mp_modules_force_table(bool force) {
     __atomic_store_n(&table_forced, force, __ATOMIC_RELAXED);
-    if (force) {
+    if (force)
         mp_modules_refresh();
-    }
 }

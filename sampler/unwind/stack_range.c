@@ -8,14 +8,13 @@
  * a descriptor makes no sense, the stack is foreign.
  */
 #include "stack_range.h"
+#include "unwind_arch.h"
 
 #include <errno.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include "unwind_arch.h"
 
 #define PAGE_BYTES 4096 /* of probes: the smallest page there is */
 #define PROBES_MAX 64
@@ -44,9 +43,8 @@ static uintptr_t word_at(uintptr_t thread, ptrdiff_t offset) {
 static bool is_block_size(uintptr_t thread, ptrdiff_t at, bool main_thread) {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     uintptr_t value = word_at(thread, at);
-    if (main_thread) {
+    if (main_thread)
         return &__libc_stack_end != NULL && value == (uintptr_t)__libc_stack_end;
-    }
     uintptr_t start = word_at(thread, at - 8);
     return plausible_block(start, value, thread) && here > start && here < thread &&
            start % PAGE_BYTES == 0;
@@ -57,9 +55,8 @@ static void find_block_offset(void) {
     bool main_thread = syscall(SYS_gettid) == getpid();
     block_at = 0;
     for (ptrdiff_t at = MP_ARCH_DESCRIPTOR_FROM + 8; at < MP_ARCH_DESCRIPTOR_TO; at += 8) {
-        if (!is_block_size(thread, at, main_thread)) {
+        if (!is_block_size(thread, at, main_thread))
             continue;
-        }
         if (block_at != 0) { /* twice: neither can be trusted */
             block_at = 0;
             return;
@@ -78,9 +75,8 @@ static void find_main_stack(void) {
     struct rlimit limit;
     uintptr_t bytes = MAIN_BYTES_MAX;
     main_high = &__libc_stack_end != NULL ? (uintptr_t)__libc_stack_end : 0;
-    if (main_high == 0) { /* the kernel puts these bytes above everything the program pushes */
+    if (main_high == 0) /* the kernel puts these bytes above everything the program pushes */
         main_high = getauxval(AT_RANDOM) & ~(uintptr_t)15;
-    }
     main_end = 0;
     if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < bytes) {
         bytes = limit.rlim_cur;
@@ -145,9 +141,8 @@ static bool is_short_foreign(uintptr_t sp, size_t bytes, uintptr_t *mapped_page)
         may_probe == NULL || !may_probe()) {
         return false;
     }
-    if (mp_arch_probe(page) != -EINVAL) {
+    if (mp_arch_probe(page) != -EINVAL)
         return true;
-    }
     *mapped_page = page;
     return false;
 }
@@ -158,13 +153,11 @@ bool mp_stack_is_short(uintptr_t sp, size_t bytes, uintptr_t *mapped_page) {
         uintptr_t start = word_at(thread, block_at);
         uintptr_t block = word_at(thread, block_at + 8);
         uintptr_t guard = word_at(thread, block_at + 16);
-        if (sp > start && sp < thread && plausible_block(start, block, thread)) {
+        if (sp > start && sp < thread && plausible_block(start, block, thread))
             return is_short_above(start + (guard < block ? guard : 0), sp, bytes);
-        }
     }
-    if (sp > main_low && sp < main_high) {
+    if (sp > main_low && sp < main_high)
         return main_end != 0 && is_short_above(main_end, sp, bytes);
-    }
     return is_short_foreign(sp, bytes, mapped_page);
 }
 

@@ -45,12 +45,10 @@ bool mp_stack_is_mapped(uintptr_t at, size_t bytes);
 /* HOOK. Read an aligned word inside the range. */
 static inline __attribute__((no_sanitize("address", "thread"))) bool
 mp_stack_read(struct mp_stack_range *range, uintptr_t at, uintptr_t *out) {
-    if (at < range->low || at % sizeof(uintptr_t) != 0 || at > UINTPTR_MAX - sizeof(uintptr_t)) {
+    if (at < range->low || at % sizeof(uintptr_t) != 0 || at > UINTPTR_MAX - sizeof(uintptr_t))
         return false;
-    }
-    if (at + sizeof(uintptr_t) > range->high && !mp_stack_extend(range, at + sizeof(uintptr_t))) {
+    if (at + sizeof(uintptr_t) > range->high && !mp_stack_extend(range, at + sizeof(uintptr_t)))
         return false;
-    }
     *out = *(const uintptr_t *)at;
     return true;
 }

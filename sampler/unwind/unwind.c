@@ -7,16 +7,15 @@
  * and not its value, so that code that never uses it costs no load.
  */
 #include "unwind.h"
+#include "abi/atomics.h"
+#include "unwind_cache.h"
+#include "unwind_cfi.h"
+#include "unwind_fp.h"
+#include "unwind_libgcc.h"
+#include "unwind_memo.h"
 
 #include <errno.h>
 #include <stddef.h>
-
-#include "abi/atomics.h"
-#include "unwind_cache.h"
-#include "unwind_memo.h"
-#include "unwind_walk.h"
-
-#define SIGNALS_MAX 8 /* signal frames in one stack */
 
 /* More than is written below a hook: room for the signal handler of a program that calls little. */
 #define STACK_BYTES 2048
@@ -25,56 +24,6 @@
 static enum mp_unwind_mode mode;
 static unsigned depth_limit;
 
-static bool fail(struct mp_walk *w, uint8_t cause) {
-    w->end = cause;
-    return false;
-}
-
-static bool check_pc(struct mp_walk *w, uintptr_t pc) {
-    if (pc == 0) {
-        return fail(w, MP_UNWIND_OUTERMOST);
-    }
-    return pc < MP_ARCH_PC_LIMIT || fail(w, MP_LOST_UNWIND_NO_MODULE);
-}
-
-bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp) {
-    /* Only an interrupted function may not have pushed anything yet. */
-    if (sp < w->sp + (w->exact ? 0 : 1) || sp % sizeof(uintptr_t) != 0 || sp > MP_ARCH_PC_LIMIT ||
-        (sp > w->range.high && !mp_stack_extend(&w->range, sp))) {
-        return fail(w, MP_LOST_UNWIND_RANGE);
-    }
-    if (!check_pc(w, pc)) {
-        return false;
-    }
-    w->pc = pc;
-    w->sp = sp;
-    w->fp = fp;
-    w->exact = false;
-    return true;
-}
-
-bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp,
-                               uintptr_t ra) {
-    if (++w->signals > SIGNALS_MAX || sp % sizeof(uintptr_t) != 0 || sp == 0) {
-        return fail(w, MP_LOST_UNWIND_RANGE);
-    }
-    if (!check_pc(w, pc)) {
-        return false;
-    }
-    w->pc = pc;
-    w->fp = fp;
-    w->ra = ra;
-    w->exact = true;
-    if (sp < w->sp || sp > w->range.high || w->range.foreign) {
-        mp_stack_find(sp, false, &w->range);
-    }
-    /* The page of sp only: the one below may be a guard page. */
-    uintptr_t page = sp & ~(uintptr_t)4095;
-    w->range.low = sp - MP_ARCH_RED_ZONE > page ? sp - MP_ARCH_RED_ZONE : page;
-    w->sp = sp;
-    return true;
-}
-
 /* This and the next two apart, so that what they read is not on the stack while a rule is derived. */
 static __attribute__((noinline)) bool step_signal(struct mp_walk *w) {
     uintptr_t pc, sp, fp, ra;
@@ -82,7 +31,7 @@ static __attribute__((noinline)) bool step_signal(struct mp_walk *w) {
         !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_SP, &sp) ||
         !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_FP, &fp) ||
         !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_RA, &ra)) {
-        return fail(w, MP_LOST_UNWIND_RANGE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
     }
     return mp_walk_enter_interrupted(w, pc, sp, fp, ra);
 }
@@ -93,7 +42,7 @@ static __attribute__((noinline)) bool step_packed(struct mp_walk *w, uint32_t wo
     uintptr_t cfa = base + mp_rule_offset(word), pc, fp = w->fp;
     if (!mp_stack_read(&w->range, mp_rule_ra_slot(word, cfa), &pc) ||
         (mp_rule_saves_fp(word) && !mp_stack_read(&w->range, mp_rule_fp_slot(word, cfa), &fp))) {
-        return fail(w, MP_LOST_UNWIND_RANGE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
     }
     return mp_walk_enter(w, mp_arch_return_address(pc), cfa, fp);
 }
@@ -102,20 +51,18 @@ static __attribute__((noinline)) bool step_deref(struct mp_walk *w, uint32_t wor
     uintptr_t at = w->fp + (uintptr_t)(intptr_t)(int16_t)(word & 0xfff8u), cfa, pc, fp;
     if (!mp_stack_read(&w->range, at, &cfa) || !mp_stack_read(&w->range, cfa - 8, &pc) ||
         !mp_stack_read(&w->range, w->fp, &fp)) {
-        return fail(w, MP_LOST_UNWIND_RANGE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
     }
     return mp_walk_enter(w, mp_arch_return_address(pc), cfa, fp);
 }
 
 static bool step_lost(struct mp_walk *w, uint32_t word) {
     w->end = mp_rule_cause(word);
-    if (mode != MP_UNWIND_FP) {
+    if (mode != MP_UNWIND_FP)
         return false;
-    }
     uint8_t cause = w->end;
-    if (mp_fp_step(w)) {
+    if (mp_fp_step(w))
         return true;
-    }
     w->end = w->end == MP_UNWIND_OUTERMOST ? w->end : cause;
     return false;
 }
@@ -126,12 +73,10 @@ static bool step(struct mp_walk *w) {
     uintptr_t key = mp_walk_key(w);
     uint64_t found = mp_cache_find(key, mp_cache_epoch(w->sequence));
     uint32_t word = (uint32_t)found;
-    if (!mp_cache_hit(found)) {
+    if (!mp_cache_hit(found))
         word = mp_cfi_rule(key, w->sequence, &wide);
-    }
-    if (word == MP_RULE_WIDE) {
+    if (word == MP_RULE_WIDE)
         return mp_cfi_step(w, &wide);
-    }
     switch (mp_rule_kind(word)) {
     case MP_RULE_SP:
     case MP_RULE_FP:
@@ -142,11 +87,11 @@ static bool step(struct mp_walk *w) {
     case MP_RULE_SIGNAL:
         return step_signal(w);
     case MP_RULE_END:
-        return fail(w, MP_UNWIND_OUTERMOST);
+        return mp_walk_fail(w, MP_UNWIND_OUTERMOST);
     case MP_RULE_LOST:
         return step_lost(w, word);
     default:
-        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
     }
 }
 
@@ -154,12 +99,10 @@ static bool step(struct mp_walk *w) {
 static __attribute__((noinline, cold)) bool step_slow(struct mp_walk *w, uintptr_t *pcs,
                                                       unsigned max, unsigned *depth) {
     do {
-        if (!step(w)) {
+        if (!step(w))
             return false;
-        }
-        if (*depth == max) {
-            return fail(w, MP_LOST_TRUNCATED);
-        }
+        if (*depth == max)
+            return mp_walk_fail(w, MP_LOST_TRUNCATED);
         pcs[(*depth)++] = w->pc;
     } while (w->exact);
     return true;
@@ -191,106 +134,179 @@ static void note_memo_steps(struct mp_unwind_trace *trace, uintptr_t sp, unsigne
     }
 }
 
-/*
- * The loop. `memo` is compared with, or, if `record`, filled; it may be NULL when not recording. The
- * two variants are compiled apart.
- */
-static inline __attribute__((always_inline)) MP_RAW_READS unsigned
-walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo, bool record,
-            struct mp_unwind_trace *trace) {
+/* A walk as the loop keeps it: in registers, since nothing that is not inline gets its address. */
+struct loop {
+    struct mp_walk *w;
+    uintptr_t *pcs;
+    unsigned max;
+    unsigned depth; /* frames written */
+    uintptr_t pc;
+    uintptr_t sp;
+    uintptr_t fp_at; /* where the frame pointer was last saved; &w->fp: in no frame so far */
+    uintptr_t high;
+    uintptr_t first_sp;
+    struct mp_memo
+        *memo; /* is compared with, or, if `record`, filled; may be NULL when not recording */
+    bool record;
+    unsigned at;    /* the next frame of the memo to compare */
+    unsigned known; /* its frames, those recorded included */
+    unsigned same;  /* frames that it gave */
+    struct mp_unwind_trace *trace; /* NULL: not asked for */
+};
+
+/* Where a common rule leads. */
+struct leap {
+    uintptr_t cfa;
+    uintptr_t ra_at;
+    uintptr_t fp_at;    /* as in the loop, for the next frame */
+    uintptr_t followed; /* where the frame pointer was read that led there; 0: none was */
+};
+
+enum leaving {
+    LEAVING_BY_LEAP,
+    LEAVING_BY_STEP, /* by step(), which takes any rule */
+    LEAVING_OUTERMOST,
+};
+
+#define IN_LOOP static inline __attribute__((always_inline)) MP_RAW_READS
+
+/* Take what the memo has in common with the stack from the present frame on. */
+IN_LOOP void follow_memo(struct loop *l) {
+    const struct mp_memo *memo = l->memo;
+    while (l->at < l->known && memo->frame[l->at].sp < l->sp)
+        l->at++;
+    if (l->at >= l->known || memo->frame[l->at].sp != l->sp || memo->frame[l->at].pc != l->pc)
+        return;
+    unsigned n =
+        mp_memo_follow(memo, l->at, l->fp_at, l->high, l->pcs + l->depth, l->max - l->depth);
+    if (n != 0) {
+        if (l->trace != NULL)
+            note_memo_steps(l->trace, l->first_sp, l->depth, &memo->frame[l->at], n, l->fp_at,
+                            (uintptr_t)&l->w->fp);
+        l->at += n;
+        l->depth += n;
+        l->same += n;
+        const struct mp_memo_frame *f = &memo->frame[l->at];
+        l->pc = f->pc;
+        l->fp_at = f->fp_at >= l->sp ? f->fp_at : l->fp_at;
+        l->sp = f->sp;
+    }
+    l->at++;
+}
+
+/* How the present frame is left by the rule that was `found` in the cache. */
+IN_LOOP enum leaving choose_leaving(const struct loop *l, uint64_t found, struct leap *to) {
+    uint32_t word = (uint32_t)found, kind = mp_rule_kind(word);
+    if (mp_likely(mp_cache_hit(found) && kind == MP_RULE_SP)) {
+        to->cfa = l->sp + mp_rule_offset(word);
+        to->ra_at = mp_rule_ra_slot(word, to->cfa);
+        to->fp_at = mp_rule_saves_fp(word) ? mp_rule_fp_slot(word, to->cfa) : l->fp_at;
+        to->followed = 0;
+        return mp_unlikely(to->cfa > l->high) ? LEAVING_BY_STEP : LEAVING_BY_LEAP;
+    }
+    if (mp_cache_hit(found) && kind == MP_RULE_CHAIN) {
+        uintptr_t fp = *(const uintptr_t *)l->fp_at;
+        to->cfa = fp + mp_rule_offset(word);
+        to->ra_at = fp + sizeof(uintptr_t);
+        to->fp_at = fp;
+        to->followed = l->fp_at;
+        bool inside = fp >= l->sp && fp < l->high && to->cfa <= l->high;
+        return mp_unlikely(!inside || fp % sizeof(uintptr_t) != 0) ? LEAVING_BY_STEP
+                                                                   : LEAVING_BY_LEAP;
+    }
+    return mp_cache_hit(found) && kind == MP_RULE_END ? LEAVING_OUTERMOST : LEAVING_BY_STEP;
+}
+
+/* Only what is below all signal frames can be compared with the next stack. */
+IN_LOOP void record_frame(struct loop *l, uintptr_t ra_at, uintptr_t fp_at) {
+    if (l->record && l->w->signals == 0)
+        l->known = mp_memo_record(l->memo, l->known, l->pc, l->sp, ra_at, fp_at);
+}
+
+/* Go on to the next frame. False: there is none. */
+IN_LOOP bool leap(struct loop *l, const struct leap *to) {
+    uintptr_t next = mp_arch_return_address(*(const uintptr_t *)to->ra_at);
+    uintptr_t register_at = (uintptr_t)&l->w->fp;
+    if (mp_unlikely(next - 1 >= MP_ARCH_PC_LIMIT - 1)) {
+        mp_walk_check_pc(l->w, next);
+        if (l->trace != NULL)
+            l->trace->complete = false; /* nothing tells this word apart from a later one */
+        return false;
+    }
+    if (mp_unlikely(l->depth == l->max))
+        return mp_walk_fail(l->w, MP_LOST_TRUNCATED);
+    if (l->trace != NULL)
+        note_step(l->trace, l->first_sp, l->depth, to->ra_at, to->followed,
+                  to->followed == register_at);
+    l->pcs[l->depth++] = l->pc = next;
+    l->sp = to->cfa;
+    l->fp_at = to->fp_at;
+    record_frame(l, to->ra_at | (to->followed != 0 ? MP_MEMO_CHAIN : 0),
+                 to->fp_at != register_at ? to->fp_at : 0);
+    return true;
+}
+
+/* The same, whatever it takes. */
+IN_LOOP bool step_aside(struct loop *l) {
+    struct mp_walk *w = l->w;
+    unsigned depth = l->depth;
+    if (l->trace != NULL)
+        l->trace->complete = false;
+    w->fp = *(const uintptr_t *)l->fp_at;
+    w->pc = l->pc;
+    w->sp = l->sp;
+    bool entered = step_slow(w, l->pcs, l->max, &depth);
+    l->depth = depth;
+    if (!entered)
+        return false;
+    l->pc = w->pc;
+    l->sp = w->sp;
+    l->fp_at = (uintptr_t)&w->fp;
+    l->high = w->range.high;
+    record_frame(l, 0, 0);
+    return true;
+}
+
+/* The loop. The variants that are called with constants for the last three are compiled apart. */
+IN_LOOP unsigned walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo,
+                             bool record, struct mp_unwind_trace *trace) {
+    struct loop l = {.w = w,
+                     .pcs = pcs,
+                     .max = max,
+                     .pc = w->pc,
+                     .sp = w->sp,
+                     .fp_at = (uintptr_t)&w->fp,
+                     .high = w->range.high,
+                     .first_sp = w->sp,
+                     .memo = memo,
+                     .record = record,
+                     .known = memo != NULL ? memo->depth : 0,
+                     .trace = trace};
     uint64_t epoch = mp_cache_epoch(w->sequence);
-    uintptr_t pc = w->pc, sp = w->sp, high = w->range.high;
-    uintptr_t fp_at = (uintptr_t)&w->fp, sp0 = sp;
-    unsigned depth = 0, at = 0, known = memo != NULL && !record ? memo->depth : 0, same = 0;
-    pcs[depth++] = pc;
-    if (record) {
-        mp_memo_record(memo, pc, sp, 0, 0);
-    }
-    for (;;) {
-        while (at < known && memo->frame[at].sp < sp) {
-            at++;
-        }
-        if (at < known && memo->frame[at].sp == sp && memo->frame[at].pc == pc) {
-            unsigned n = mp_memo_follow(memo, at, fp_at, high, pcs + depth, max - depth);
-            if (n != 0) {
-                if (trace != NULL)
-                    note_memo_steps(trace, sp0, depth, &memo->frame[at], n, fp_at,
-                                    (uintptr_t)&w->fp);
-                at += n;
-                depth += n;
-                same += n;
-                pc = memo->frame[at].pc;
-                fp_at = memo->frame[at].fp_at >= sp ? memo->frame[at].fp_at : fp_at;
-                sp = memo->frame[at].sp;
-            }
-            at++;
-        }
-        uint64_t found = mp_cache_find(pc, epoch);
-        uint32_t word = (uint32_t)found, kind = mp_rule_kind(word);
-        uintptr_t cfa, ra_at, chain = 0, followed = 0;
-        if (mp_likely(mp_cache_hit(found) && kind == MP_RULE_SP)) {
-            cfa = sp + mp_rule_offset(word);
-            ra_at = mp_rule_ra_slot(word, cfa);
-            if (mp_unlikely(cfa > high)) {
-                goto slow;
-            }
-            fp_at = mp_rule_saves_fp(word) ? mp_rule_fp_slot(word, cfa) : fp_at;
-        } else if (mp_cache_hit(found) && kind == MP_RULE_CHAIN) {
-            uintptr_t fp = *(const uintptr_t *)fp_at;
-            cfa = fp + mp_rule_offset(word);
-            ra_at = fp + sizeof(uintptr_t);
-            if (mp_unlikely(fp < sp || fp >= high || cfa > high || fp % sizeof(uintptr_t) != 0)) {
-                goto slow;
-            }
-            followed = fp_at;
-            fp_at = fp;
-            chain = MP_MEMO_CHAIN;
-        } else if (mp_cache_hit(found) && kind == MP_RULE_END) {
-            w->end = MP_UNWIND_OUTERMOST;
+    struct leap to;
+    bool more = true;
+    l.pcs[l.depth++] = l.pc;
+    record_frame(&l, 0, 0);
+    while (more) {
+        if (!record)
+            follow_memo(&l);
+        switch (choose_leaving(&l, mp_cache_find(l.pc, epoch), &to)) {
+        case LEAVING_BY_LEAP:
+            more = leap(&l, &to);
             break;
-        } else {
-            goto slow;
-        }
-        uintptr_t next = mp_arch_return_address(*(const uintptr_t *)ra_at);
-        sp = cfa;
-        if (mp_unlikely(next - 1 >= MP_ARCH_PC_LIMIT - 1)) {
-            check_pc(w, next);
-            if (trace != NULL)
-                trace->complete = false; /* nothing tells this word apart from a later one */
+        case LEAVING_BY_STEP:
+            more = step_aside(&l);
             break;
-        }
-        if (mp_unlikely(depth == max)) {
-            w->end = MP_LOST_TRUNCATED;
+        case LEAVING_OUTERMOST:
+            more = mp_walk_fail(w, MP_UNWIND_OUTERMOST);
             break;
-        }
-        if (trace != NULL)
-            note_step(trace, sp0, depth, ra_at, followed, followed == (uintptr_t)&w->fp);
-        pcs[depth++] = pc = next;
-        if (record && w->signals == 0) {
-            mp_memo_record(memo, pc, sp, ra_at | chain, fp_at != (uintptr_t)&w->fp ? fp_at : 0);
-        }
-        continue;
-    slow:
-        if (trace != NULL)
-            trace->complete = false;
-        w->fp = *(const uintptr_t *)fp_at;
-        w->pc = pc;
-        w->sp = sp;
-        if (!step_slow(w, pcs, max, &depth)) {
-            break;
-        }
-        pc = w->pc;
-        sp = w->sp;
-        fp_at = (uintptr_t)&w->fp;
-        high = w->range.high;
-        if (record && w->signals == 0) {
-            mp_memo_record(memo, pc, sp, 0, 0);
         }
     }
-    if (memo != NULL && !record) {
-        memo->outdated = 2 * same + 2 < depth;
-    }
-    return depth;
+    if (record)
+        memo->depth = l.known;
+    else if (memo != NULL)
+        memo->outdated = 2 * l.same + 2 < l.depth;
+    return l.depth;
 }
 
 static __attribute__((noinline)) MP_RAW_READS unsigned walk(struct mp_walk *w, uintptr_t *pcs,
@@ -323,19 +339,16 @@ unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
 
 unsigned mp_unwind_traced(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
                           struct mp_unwind_result *result, struct mp_unwind_trace *trace) {
-    if (depth_limit != 0 && max > depth_limit) {
+    if (depth_limit != 0 && max > depth_limit)
         max = depth_limit;
-    }
     if (max == 0) {
         *result = (struct mp_unwind_result){0, MP_LOST_TRUNCATED};
         return 0;
     }
-    if (trace != NULL) {
+    if (trace != NULL)
         trace->complete = false;
-    }
-    if (mode == MP_UNWIND_LIBGCC) {
+    if (mode == MP_UNWIND_LIBGCC)
         return mp_libgcc_unwind(from, pcs, max, result);
-    }
     struct mp_walk w = {.pc = from->pc, .sp = from->sp, .fp = from->fp};
     w.sequence = mp_cache_sequence();
     mp_stack_find(from->sp, true, &w.range);
@@ -351,28 +364,24 @@ unsigned mp_unwind_traced(const struct mp_frame *from, uintptr_t *pcs, unsigned 
         trace->steps = result->depth - 1;
         trace->complete &= w.end == MP_UNWIND_OUTERMOST;
     }
-    if (memo != NULL) {
+    if (memo != NULL)
         mp_memo_give_back(memo);
-    }
     return result->depth;
 }
 
 int mp_unwind_init(const struct mp_unwind_config *config) {
     if (config->mode == MP_UNWIND_LIBGCC) {
         int rc = mp_libgcc_init(config->find_symbol);
-        if (rc != 0) {
+        if (rc != 0)
             return rc;
-        }
     } else if (config->mode != MP_UNWIND_CFI && config->mode != MP_UNWIND_FP) {
         return -EINVAL;
     }
-    if (config->find_symbol != NULL) {
+    if (config->find_symbol != NULL)
         mp_modules_use_loader(config->find_symbol("_dl_find_object"));
-    }
     mp_modules_init();
-    if (config->attached) {
+    if (config->attached)
         mp_modules_none_permanent();
-    }
     mp_stack_init(config->may_probe);
     mp_cfi_init(config->note_module);
     mode = config->mode;

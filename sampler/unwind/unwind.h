@@ -13,12 +13,12 @@
 #ifndef MP_UNWIND_H
 #define MP_UNWIND_H
 
+#include "abi/segment.h"
+#include "modules.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "abi/segment.h"
-#include "modules.h"
 
 /* The caller of a hook: what the registers will hold once the hook has returned. */
 struct mp_frame {

@@ -9,23 +9,19 @@ void mp_cache_store(uintptr_t pc, uint32_t word, uint32_t sequence, bool permane
     uint64_t hash = mp_cache_hash(pc);
     uint64_t *slot = mp_cache_slot(hash);
     uint64_t entry = hash << MP_CACHE_BITS | mp_cache_epoch(sequence) | word;
-    if (__atomic_load_n(&mp_cache.closing, __ATOMIC_SEQ_CST) != 0 && !permanent) {
+    if (__atomic_load_n(&mp_cache.closing, __ATOMIC_SEQ_CST) != 0 && !permanent)
         return;
-    }
     __atomic_store_n(slot, entry, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&mp_cache.sequence, __ATOMIC_SEQ_CST) != sequence) {
+    if (__atomic_load_n(&mp_cache.sequence, __ATOMIC_SEQ_CST) != sequence)
         __atomic_compare_exchange_n(slot, &entry, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-    }
 }
 
 void mp_cache_flush(void) {
     uint32_t sequence = __atomic_add_fetch(&mp_cache.sequence, 1, __ATOMIC_SEQ_CST);
-    if (mp_cache_epoch(sequence) != 0) {
+    if (mp_cache_epoch(sequence) != 0)
         return;
-    }
-    for (unsigned i = 0; i < MP_CACHE_ENTRIES; i++) {
+    for (unsigned i = 0; i < MP_CACHE_ENTRIES; i++)
         __atomic_store_n(&mp_cache.entry[i], 0, __ATOMIC_RELAXED);
-    }
 }
 
 void mp_cache_close_begin(void) {

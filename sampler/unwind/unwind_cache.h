@@ -12,15 +12,20 @@
  * looks at the sequence number afterwards and takes its entry back if it has changed.
  *
  * Threads: all functions HOOK. Entries are relaxed atomics: two threads that miss on the same address
- * store the same word, and an entry depends on no other memory.
+ * store the same word, and an entry depends on no other memory. Sequence, closing and the store of an entry
+ * are sequentially consistent: of a flush and a store that run at once, either the store's second look
+ * finds the new sequence, or the flush came after the entry was there and its epoch no longer matches. The
+ * acquire load in mp_cache_sequence() pairs with the flush: rules are derived after it.
+ *
+ * Limits: 128 KiB.
  */
 #ifndef MP_UNWIND_CACHE_H
 #define MP_UNWIND_CACHE_H
 
+#include "unwind_rule.h"
+
 #include <stdbool.h>
 #include <stdint.h>
-
-#include "unwind_rule.h"
 
 #define MP_CACHE_BITS 14
 #define MP_CACHE_ENTRIES (1u << MP_CACHE_BITS)

@@ -5,16 +5,16 @@
  * rule word if it fits and remember it. Rows that do not fit (0.1 % of all, mostly assembly code and
  * huge frames) are evaluated in full each time by mp_cfi_step().
  */
-#include "unwind_walk.h"
+#include "unwind_cfi.h"
+#include "cfi_expr.h"
+#include "unwind_cache.h"
+#include "unwind_rule.h"
 
 #include <elf.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <ucontext.h>
-
-#include "cfi_expr.h"
-#include "unwind_cache.h"
 
 /* The start code of a program or of the loader: no table entry is its way to say "outermost". */
 #define ENTRY_CODE_BYTES 128
@@ -56,14 +56,11 @@ static uintptr_t find_coroutine_return(void) {
 }
 
 static bool is_start_code(uintptr_t pc) {
-    if (pc + 1 == coroutine_return) {
+    if (pc + 1 == coroutine_return)
         return true;
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        if (entry_code[i] != 0 && pc - entry_code[i] < ENTRY_CODE_BYTES) {
+    for (unsigned i = 0; i < 2; i++)
+        if (entry_code[i] != 0 && pc - entry_code[i] < ENTRY_CODE_BYTES)
             return true;
-        }
-    }
     return false;
 }
 
@@ -102,12 +99,10 @@ static uint32_t pack_deref(const struct mp_cfi_row *row) {
 }
 
 static uint32_t pack(const struct mp_cfi_row *row) {
-    if (row->ra.where == MP_CFI_UNDEFINED) {
+    if (row->ra.where == MP_CFI_UNDEFINED)
         return MP_RULE_END;
-    }
-    if (row->cfa_expr != NULL) {
+    if (row->cfa_expr != NULL)
         return pack_deref(row);
-    }
     bool by_fp = row->cfa_register == MP_ARCH_DWARF_FP;
     bool saves_fp = row->fp.where == MP_CFI_OFFSET;
     int64_t offset = row->cfa_offset;
@@ -117,9 +112,8 @@ static uint32_t pack(const struct mp_cfi_row *row) {
         return MP_RULE_WIDE;
     }
     uint32_t word = (uint32_t)offset;
-    if (!mp_rule_pack(&word, row->ra.offset, saves_fp, row->fp.offset)) {
+    if (!mp_rule_pack(&word, row->ra.offset, saves_fp, row->fp.offset))
         return MP_RULE_WIDE;
-    }
     if (by_fp) {
         bool record = saves_fp && row->fp.offset == -offset && row->ra.offset == row->fp.offset + 8;
         return word | (record ? MP_RULE_CHAIN : MP_RULE_FP);
@@ -138,12 +132,10 @@ static __attribute__((noinline)) uint32_t find_entry(const struct mp_module *mod
         return mp_rule_lost(MP_LOST_UNWIND_NO_RULE);
     }
     int rc = mp_cfi_find(&image, key - 1, fde);
-    if ((rc != 0 || fde->signal_frame) && is_signal_return(&image, key)) {
+    if ((rc != 0 || fde->signal_frame) && is_signal_return(&image, key))
         return MP_RULE_SIGNAL;
-    }
-    if (rc == 0) {
+    if (rc == 0)
         return 0;
-    }
     return mp_rule_lost(rc == -ENOENT ? MP_LOST_UNWIND_NO_RULE : MP_LOST_UNWIND_BAD_RULE);
 }
 
@@ -152,35 +144,25 @@ static uint32_t rule_in_module(const struct mp_module *module, uintptr_t key,
     struct mp_cfi_fde fde;
     uintptr_t next;
     uint32_t word = find_entry(module, key, &fde);
-    if (word != 0) {
+    if (word != 0)
         return word;
-    }
-    if (mp_cfi_row(&fde, key - 1, &wide->row, &next) != 0 || fde.ra_register != MP_ARCH_DWARF_RA) {
+    if (mp_cfi_row(&fde, key - 1, &wide->row, &next) != 0 || fde.ra_register != MP_ARCH_DWARF_RA)
         return mp_rule_lost(MP_LOST_UNWIND_BAD_RULE);
-    }
     wide->signal_frame = fde.signal_frame;
     return fde.signal_frame ? MP_RULE_WIDE : pack(&wide->row);
 }
 
 uint32_t mp_cfi_rule(uintptr_t key, uint32_t sequence, struct mp_wide_rule *wide) {
     struct mp_module module;
-    if (!mp_module_find(key - 1, &module)) {
+    if (!mp_module_find(key - 1, &module))
         return mp_rule_lost(MP_LOST_UNWIND_NO_MODULE);
-    }
     uint32_t word = rule_in_module(&module, key, wide);
-    if (mp_rule_kind(word) == MP_RULE_LOST && is_start_code(key - 1)) {
+    if (mp_rule_kind(word) == MP_RULE_LOST && is_start_code(key - 1))
         word = MP_RULE_END;
-    }
     note(&module, sequence);
-    if (word != MP_RULE_WIDE) {
+    if (word != MP_RULE_WIDE)
         mp_cache_store(key, word, sequence, module.permanent);
-    }
     return word;
-}
-
-static bool fail(struct mp_walk *w, uint8_t cause) {
-    w->end = cause;
-    return false;
 }
 
 static bool eval(struct mp_walk *w, const uint8_t *expr, const uint8_t *end,
@@ -192,20 +174,18 @@ static bool eval(struct mp_walk *w, const uint8_t *expr, const uint8_t *end,
         .range = &w->range,
         .initial = initial,
     };
-    return mp_expr_eval(expr, end, &input, out) || fail(w, MP_LOST_UNWIND_BAD_RULE);
+    return mp_expr_eval(expr, end, &input, out) || mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
 }
 
 static bool find_cfa(struct mp_walk *w, const struct mp_cfi_row *row, uintptr_t *cfa) {
-    if (row->cfa_expr != NULL) {
+    if (row->cfa_expr != NULL)
         return eval(w, row->cfa_expr, row->cfa_expr_end, NULL, cfa);
-    }
-    if (row->cfa_register == MP_ARCH_DWARF_SP) {
+    if (row->cfa_register == MP_ARCH_DWARF_SP)
         *cfa = w->sp + (uintptr_t)row->cfa_offset;
-    } else if (row->cfa_register == MP_ARCH_DWARF_FP) {
+    else if (row->cfa_register == MP_ARCH_DWARF_FP)
         *cfa = w->fp + (uintptr_t)row->cfa_offset;
-    } else {
-        return fail(w, MP_LOST_UNWIND_BAD_RULE);
-    }
+    else
+        return mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
     return true;
 }
 
@@ -223,16 +203,15 @@ static bool find_register(struct mp_walk *w, const struct mp_cfi_rule *rule, uin
     case MP_CFI_VAL_EXPR:
         return eval(w, rule->expr, rule->expr_end, &cfa, out);
     case MP_CFI_EXPR:
-        if (!eval(w, rule->expr, rule->expr_end, &cfa, &at)) {
+        if (!eval(w, rule->expr, rule->expr_end, &cfa, &at))
             return false;
-        }
         break;
     case MP_CFI_OFFSET:
         break;
     default:
-        return fail(w, MP_LOST_UNWIND_BAD_RULE);
+        return mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
     }
-    return mp_stack_read(&w->range, at, out) || fail(w, MP_LOST_UNWIND_RANGE);
+    return mp_stack_read(&w->range, at, out) || mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
 }
 
 /* A frame pointer that cannot be had is missed only if the caller needs it. */
@@ -245,9 +224,8 @@ static bool find_fp(struct mp_walk *w, const struct mp_cfi_rule *rule, uintptr_t
     uintptr_t at = cfa + (uintptr_t)rule->offset;
     if (rule->where == MP_CFI_OFFSET && at < w->sp) {
         /* Popped already: tables of gcc leave the rule in force until the end of the function. */
-        if (!mp_stack_read(&w->range, at, fp)) {
+        if (!mp_stack_read(&w->range, at, fp))
             *fp = w->fp;
-        }
         return true;
     }
     return find_register(w, rule, cfa, w->fp, fp);
@@ -256,22 +234,17 @@ static bool find_fp(struct mp_walk *w, const struct mp_cfi_rule *rule, uintptr_t
 bool mp_cfi_step(struct mp_walk *w, const struct mp_wide_rule *wide) {
     const struct mp_cfi_row *row = &wide->row;
     uintptr_t cfa, pc, fp;
-    if (row->ra.where == MP_CFI_UNDEFINED) {
-        return fail(w, MP_UNWIND_OUTERMOST);
-    }
+    if (row->ra.where == MP_CFI_UNDEFINED)
+        return mp_walk_fail(w, MP_UNWIND_OUTERMOST);
     /* A return address still in the link register is known only where a signal interrupted. */
-    if (row->ra.where == MP_CFI_SAME && !w->exact) {
-        return fail(w, MP_LOST_UNWIND_BAD_RULE);
-    }
-    if (!find_cfa(w, row, &cfa) || !find_register(w, &row->ra, cfa, w->ra, &pc)) {
+    if (row->ra.where == MP_CFI_SAME && !w->exact)
+        return mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
+    if (!find_cfa(w, row, &cfa) || !find_register(w, &row->ra, cfa, w->ra, &pc))
         return false;
-    }
-    if (!find_fp(w, &row->fp, cfa, &fp)) {
+    if (!find_fp(w, &row->fp, cfa, &fp))
         return false;
-    }
     pc = mp_arch_return_address(pc);
-    if (wide->signal_frame) {
+    if (wide->signal_frame)
         return mp_walk_enter_interrupted(w, pc, cfa, fp, 0);
-    }
     return mp_walk_enter(w, pc, cfa, fp);
 }

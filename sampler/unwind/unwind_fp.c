@@ -6,7 +6,7 @@
  * caller. What code without a table keeps in the register cannot be known; a value that does not
  * point up the stack is refused.
  */
-#include "unwind_walk.h"
+#include "unwind_fp.h"
 
 #define RECORD_BYTES (2 * sizeof(uintptr_t))
 
@@ -18,8 +18,7 @@ MP_RAW_READS bool mp_fp_step(struct mp_walk *w) {
         return false;
     }
     uintptr_t pc = mp_arch_return_address(word);
-    if (pc >= MP_ARCH_PC_LIMIT) {
+    if (pc >= MP_ARCH_PC_LIMIT)
         return false;
-    }
     return mp_walk_enter(w, pc, record + RECORD_BYTES, saved);
 }

@@ -5,10 +5,10 @@
  * mode. Its first call may initialise and allocate, so one is made at INIT. With a glibc older than
  * 2.35, or code registered by __register_frame, libgcc takes locks; the other modes do not.
  */
+#include "unwind_libgcc.h"
+
 #include <errno.h>
 #include <stddef.h>
-
-#include "unwind_walk.h"
 
 /* Itanium C++ ABI, level I: reason codes and signatures. */
 #define REASON_CONTINUE 0
@@ -32,13 +32,11 @@ struct trace {
 static int trace_frame(struct unwind_context *context, void *argument) {
     struct trace *trace = argument;
     uintptr_t pc = context_ip(context);
-    if (trace->from != 0 && pc != trace->from) {
+    if (trace->from != 0 && pc != trace->from)
         return REASON_CONTINUE;
-    }
     trace->from = 0;
-    if (pc == 0) {
+    if (pc == 0)
         return REASON_CONTINUE;
-    }
     if (trace->depth == trace->max) {
         trace->truncated = true;
         return REASON_STOP;
@@ -48,14 +46,12 @@ static int trace_frame(struct unwind_context *context, void *argument) {
 }
 
 int mp_libgcc_init(void *(*find_symbol)(const char *name)) {
-    if (find_symbol == NULL) {
+    if (find_symbol == NULL)
         return -ENOENT;
-    }
     void *backtrace = find_symbol("_Unwind_Backtrace");
     void *ip = find_symbol("_Unwind_GetIP");
-    if (backtrace == NULL || ip == NULL) {
+    if (backtrace == NULL || ip == NULL)
         return -ENOENT;
-    }
     backtrace_of = (int (*)(trace_function *, void *))(uintptr_t)backtrace;
     context_ip = (uintptr_t (*)(struct unwind_context *))(uintptr_t)ip;
     uintptr_t pcs[4];
@@ -70,11 +66,10 @@ unsigned mp_libgcc_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned 
     int saved_errno = errno;
     int reason = backtrace_of(trace_frame, &trace);
     errno = saved_errno;
-    if (trace.truncated) {
+    if (trace.truncated)
         result->end = MP_LOST_TRUNCATED;
-    } else {
+    else
         result->end = reason == REASON_END_OF_STACK ? MP_UNWIND_OUTERMOST : MP_LOST_UNWIND_BAD_RULE;
-    }
     if (trace.depth == 0) {
         pcs[trace.depth++] = from->pc;
         result->end = MP_LOST_UNWIND_BAD_RULE;

@@ -10,16 +10,19 @@
  *
  * Threads: a memo is used by one call at a time (`busy`); a call that finds it taken, by a thread of
  * the same slot or by the call it interrupted, goes without. A memo whose user never came back (its
- * thread was killed) stays taken: slower, not wrong. HOOK.
+ * thread was killed) stays taken: slower, not wrong. HOOK. The exchange that takes `busy` (acquire) pairs
+ * with the release store that gives it back: one user's frames are whole before the next one reads them.
+ *
+ * Limits: 64 memos of 128 frames, 258 KiB in sum, whose pages are touched as threads use them.
  */
 #ifndef MP_UNWIND_MEMO_H
 #define MP_UNWIND_MEMO_H
 
+#include "unwind_arch.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "unwind_arch.h"
 
 #define MP_MEMO_SLOTS 64
 #define MP_MEMO_FRAMES 128
@@ -49,9 +52,8 @@ extern struct mp_memo mp_memos[MP_MEMO_SLOTS] __attribute__((visibility("hidden"
 static inline struct mp_memo *mp_memo_take(uint32_t sequence, bool *fresh) {
     uintptr_t thread = mp_arch_thread_pointer();
     struct mp_memo *memo = &mp_memos[(thread * 0x9e3779b97f4a7c15ULL) >> 58];
-    if (__atomic_exchange_n(&memo->busy, 1, __ATOMIC_ACQUIRE) != 0) {
+    if (__atomic_exchange_n(&memo->busy, 1, __ATOMIC_ACQUIRE) != 0)
         return NULL;
-    }
     *fresh = memo->thread != thread || memo->sequence != sequence || memo->outdated;
     if (*fresh) {
         memo->thread = thread;
@@ -66,11 +68,14 @@ static inline void mp_memo_give_back(struct mp_memo *memo) {
     __atomic_store_n(&memo->busy, 0, __ATOMIC_RELEASE);
 }
 
-static inline void mp_memo_record(struct mp_memo *memo, uintptr_t pc, uintptr_t sp, uintptr_t ra_at,
-                                  uintptr_t fp_at) {
-    if (memo->depth < MP_MEMO_FRAMES) {
-        memo->frame[memo->depth++] = (struct mp_memo_frame){pc, sp, ra_at, fp_at};
-    }
+/* Write frame number `depth`, if there is room; returns how many there are then. Whoever writes the frames
+ * sets memo->depth after the last. */
+static inline uint32_t mp_memo_record(struct mp_memo *memo, uint32_t depth, uintptr_t pc,
+                                      uintptr_t sp, uintptr_t ra_at, uintptr_t fp_at) {
+    if (depth == MP_MEMO_FRAMES)
+        return depth;
+    memo->frame[depth] = (struct mp_memo_frame){pc, sp, ra_at, fp_at};
+    return depth + 1;
 }
 
 /*
@@ -87,20 +92,17 @@ mp_memo_follow(const struct mp_memo *memo, unsigned at, uintptr_t current_fp_at,
     left = left < room ? left : room;
     for (n = 0; n < left; n++, f++) {
         uintptr_t ra_at = f[1].ra_at;
-        if (f[1].sp > high || ra_at == 0) {
+        if (f[1].sp > high || ra_at == 0)
             break;
-        }
         if ((ra_at & MP_MEMO_CHAIN) != 0) {
             /* What inner frames saved may lie elsewhere this time. */
             uintptr_t fp_at = f->fp_at >= low ? f->fp_at : current_fp_at;
-            if (*(const uintptr_t *)fp_at != f[1].fp_at) {
+            if (*(const uintptr_t *)fp_at != f[1].fp_at)
                 break;
-            }
             ra_at &= ~(uintptr_t)MP_MEMO_CHAIN;
         }
-        if (mp_arch_return_address(*(const uintptr_t *)ra_at) != f[1].pc) {
+        if (mp_arch_return_address(*(const uintptr_t *)ra_at) != f[1].pc)
             break;
-        }
         pcs[n] = f[1].pc;
     }
     return n;

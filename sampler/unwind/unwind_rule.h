@@ -9,17 +9,17 @@
 #ifndef MP_UNWIND_RULE_H
 #define MP_UNWIND_RULE_H
 
-#include <stdint.h>
-
 #include "unwind_arch.h"
+
+#include <stdint.h>
 
 enum mp_rule_kind {
     MP_RULE_NONE = 0,  /* not a rule */
     MP_RULE_SP = 1,    /* CFA = SP + offset */
     MP_RULE_FP = 2,    /* CFA = FP + offset */
     MP_RULE_CHAIN = 3, /* the same, and FP points to a frame record: saved FP, return address */
-    MP_RULE_DEREF =
-        4, /* CFA = *(FP + offset), FP = *FP: a realigned frame (x86_64); offset signed */
+    /* CFA = *(FP + offset), FP = *FP: a realigned frame (x86_64); offset signed */
+    MP_RULE_DEREF = 4,
     MP_RULE_SIGNAL = 5, /* signal trampoline: the registers lie at SP */
     MP_RULE_END = 6,    /* outermost frame */
     MP_RULE_LOST = 7,   /* no way on; the cause, an enum mp_lost, in bits 3..15 */

@@ -1,25 +1,31 @@
 /*
  * unwind_walk.h - one walk up a stack, as the parts of the unwinder hand it to each other. Private to
  * unwind*.c.
+ *
+ * Model: the ways to leave a frame (unwind_cfi.h, unwind_fp.h) find the registers of the next one and
+ * enter it here; unwind.c chooses among them.
+ *
+ * Threads: HOOK; a walk belongs to its thread.
  */
 #ifndef MP_UNWIND_WALK_H
 #define MP_UNWIND_WALK_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "cfi.h"
 #include "stack_range.h"
 #include "unwind.h"
-#include "unwind_rule.h"
+#include "unwind_arch.h"
+
+#include <stdbool.h>
+#include <stdint.h>
 
 /* Stack reads see words that sanitizers regard as out of bounds or as another thread's. */
 #define MP_RAW_READS __attribute__((no_sanitize("address", "thread")))
 
+/* pc and sp are not neighbours: those the compiler would carry through the loop of unwind.c together, in one
+ * vector register, at twice the time for each frame. */
 struct mp_walk {
     uintptr_t pc;       /* the frame the walk has reached */
-    uintptr_t sp;       /* its stack pointer after the call it is in */
     uintptr_t fp;       /* its frame pointer register */
+    uintptr_t sp;       /* its stack pointer after the call it is in */
     uintptr_t ra;       /* its link register, if `exact`; else meaningless */
     bool exact;         /* interrupted by a signal: pc is an instruction, not a return address */
     uint8_t end;        /* why a step failed: as mp_unwind_result.end */
@@ -36,24 +42,18 @@ static inline uintptr_t mp_walk_key(const struct mp_walk *w) {
     return w->exact ? w->pc + 1 : w->pc;
 }
 
-/* A rule that is not a word. */
-struct mp_wide_rule {
-    struct mp_cfi_row row;
-    bool signal_frame;
-};
+/* HOOK. The walk ends here, because of `cause`. */
+static inline bool mp_walk_fail(struct mp_walk *w, uint8_t cause) {
+    w->end = cause;
+    return false;
+}
 
-/* INIT. `note_module` may be NULL. */
-void mp_cfi_init(void (*note_module)(const struct mp_module *module));
-
-/* HOOK. Derive the rule of `key` from the tables and store it in the cache if it may be. Returns the
- * rule word, or MP_RULE_WIDE with *wide filled. */
-uint32_t mp_cfi_rule(uintptr_t key, uint32_t sequence, struct mp_wide_rule *wide);
-
-/* HOOK. Leave one frame by a wide rule. On false w->end is set. */
-bool mp_cfi_step(struct mp_walk *w, const struct mp_wide_rule *wide);
-
-/* HOOK. Leave one frame by its frame record. False, with *w untouched, if there is none. */
-bool mp_fp_step(struct mp_walk *w);
+/* HOOK. May `pc` be the address of a frame's code? On false w->end is set. */
+static inline bool mp_walk_check_pc(struct mp_walk *w, uintptr_t pc) {
+    if (pc == 0)
+        return mp_walk_fail(w, MP_UNWIND_OUTERMOST);
+    return pc < MP_ARCH_PC_LIMIT || mp_walk_fail(w, MP_LOST_UNWIND_NO_MODULE);
+}
 
 /* HOOK. Take over the registers of a frame whose pc, sp and fp were just found; checks progress. */
 bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp);
@@ -61,10 +61,5 @@ bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp);
 /* HOOK. The same for registers restored from a signal frame, on whatever stack they point to. */
 bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp,
                                uintptr_t ra);
-
-/* INIT: 0 or -ENOENT. HOOK: as mp_unwind(). */
-int mp_libgcc_init(void *(*find_symbol)(const char *name));
-unsigned mp_libgcc_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
-                          struct mp_unwind_result *result);
 
 #endif

@@ -10,7 +10,7 @@
  *   nofp / fp           code compiled without and with frame pointers
  * The variants take turns in each round; the median of the rounds is printed.
  *
- * Build: gcc -O2 -D_GNU_SOURCE tests/bench/bench_unwind.c sampler/core/{unwind*,cfi*,modules,stack_range}.c -lunwind
+ * Build: gcc -O2 -D_GNU_SOURCE tests/bench/bench_unwind.c sampler/unwind/*.c -lunwind
  * -DNO_LIBUNWIND leaves libunwind out.
  */
 #include <dlfcn.h>

@@ -38,12 +38,10 @@ static inline uintptr_t page_down(uintptr_t at) {
 static inline void cfi_file_map_segments(struct cfi_file *file, int fd, const Elf64_Phdr *phdr,
                                          unsigned count) {
     for (unsigned i = 0; i < count; i++) {
-        if (phdr[i].p_type == PT_GNU_EH_FRAME) {
+        if (phdr[i].p_type == PT_GNU_EH_FRAME)
             file->hdr = (const void *)(file->base + phdr[i].p_vaddr);
-        }
-        if (phdr[i].p_type != PT_LOAD || phdr[i].p_filesz == 0) {
+        if (phdr[i].p_type != PT_LOAD || phdr[i].p_filesz == 0)
             continue;
-        }
         uintptr_t from = file->base + phdr[i].p_vaddr;
         size_t lead = from - page_down(from);
         mmap((void *)(from - lead), phdr[i].p_filesz + lead, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd,
@@ -60,9 +58,8 @@ static inline bool cfi_file_open(const char *path, struct cfi_file *file) {
     } head;
     *file = (struct cfi_file){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
+    if (fd < 0)
         return false;
-    }
     ssize_t got = read(fd, head.bytes, sizeof(head));
     const Elf64_Ehdr *ehdr = &head.ehdr;
     const Elf64_Phdr *phdr = NULL;

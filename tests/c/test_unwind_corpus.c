@@ -22,9 +22,8 @@ static unsigned long files, entries, rows, strange, broken;
 
 static bool expression_is_known(const uint8_t *expr, const uint8_t *end) {
     uintptr_t stack[1024], out, initial = (uintptr_t)&stack[512];
-    for (unsigned i = 0; i < 1024; i++) {
+    for (unsigned i = 0; i < 1024; i++)
         stack[i] = (uintptr_t)&stack[512];
-    }
     struct mp_stack_range range = {
         .low = (uintptr_t)stack, .high = (uintptr_t)(stack + 1024), .foreign = false};
     struct mp_expr_input input = {
@@ -33,16 +32,14 @@ static bool expression_is_known(const uint8_t *expr, const uint8_t *end) {
 }
 
 static bool rule_is_known(const struct mp_cfi_rule *rule) {
-    if (rule->where == MP_CFI_EXPR || rule->where == MP_CFI_VAL_EXPR) {
+    if (rule->where == MP_CFI_EXPR || rule->where == MP_CFI_VAL_EXPR)
         return expression_is_known(rule->expr, rule->expr_end);
-    }
     return rule->where != MP_CFI_REGISTER;
 }
 
 static bool row_is_known(const struct mp_cfi_row *row) {
-    if (row->ra.where == MP_CFI_UNDEFINED) {
+    if (row->ra.where == MP_CFI_UNDEFINED)
         return true;
-    }
     bool cfa = row->cfa_expr != NULL
                    ? expression_is_known(row->cfa_expr, row->cfa_expr_end)
                    : row->cfa_register == MP_ARCH_DWARF_SP || row->cfa_register == MP_ARCH_DWARF_FP;
@@ -74,11 +71,10 @@ static void print_rule(const struct mp_cfi_rule *rule) {
 
 static void print_row(uintptr_t pc, const struct mp_cfi_row *row) {
     printf("%lx ", (unsigned long)pc);
-    if (row->cfa_expr != NULL) {
+    if (row->cfa_expr != NULL)
         printf("exp");
-    } else {
+    else
         printf("r%lu%+ld", (unsigned long)row->cfa_register, (long)row->cfa_offset);
-    }
     print_rule(&row->fp);
     print_rule(&row->ra);
     printf("\n");
@@ -93,9 +89,8 @@ static void read_entry(const struct mp_cfi_image *image, unsigned i, uintptr_t b
         broken++;
         return;
     }
-    if (fde.pc_start == fde.pc_end) {
+    if (fde.pc_start == fde.pc_end)
         return;
-    }
     CHECK(mp_cfi_find(image, fde.pc_end - 1, &found) == 0 && found.pc_start == fde.pc_start);
     for (uintptr_t pc = fde.pc_start; pc < fde.pc_end; pc = next) {
         rows++;
@@ -104,9 +99,8 @@ static void read_entry(const struct mp_cfi_image *image, unsigned i, uintptr_t b
             return;
         }
         strange += !row_is_known(&row);
-        if (print) {
+        if (print)
             print_row(pc - base, &row);
-        }
         if (next <= pc) {
             broken++;
             return;
@@ -117,18 +111,16 @@ static void read_entry(const struct mp_cfi_image *image, unsigned i, uintptr_t b
 static void read_file(const char *path, bool print) {
     struct cfi_file file;
     struct mp_cfi_image image;
-    if (!cfi_file_open(path, &file)) {
+    if (!cfi_file_open(path, &file))
         return;
-    }
     if (file.hdr != NULL) {
         files++;
         if (cfi_file_image(&file, &image) != 0) {
             broken++;
         } else {
             unsigned count = mp_cfi_count(&image);
-            for (unsigned i = 0; i < count; i++) {
+            for (unsigned i = 0; i < count; i++)
                 read_entry(&image, i, file.base, print);
-            }
         }
     }
     cfi_file_close(&file);

@@ -26,9 +26,8 @@ __attribute__((noinline)) static void check_here(void) {
 /* Called by the constructor of the library, that is, from inside dlopen. */
 __attribute__((noinline)) void plugin_constructed(void) {
     constructed++;
-    if (check_constructors) {
+    if (check_constructors)
         check_here();
-    }
     __asm__ volatile("" ::: "memory");
 }
 
@@ -93,9 +92,8 @@ static void *unwind_all_the_time(void *argument) {
 
 static void *open_all_the_time(void *argument) {
     const char *path = argument;
-    for (unsigned i = 0; i < TURNS; i++) {
+    for (unsigned i = 0; i < TURNS; i++)
         close_it(open_and_call(path, unwind_here));
-    }
     return NULL;
 }
 
@@ -103,12 +101,10 @@ static void at_once(void) {
     pthread_t unwinder, opener[2];
     __atomic_store_n(&stop, false, __ATOMIC_RELAXED);
     pthread_create(&unwinder, NULL, unwind_all_the_time, NULL);
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 2; i++)
         pthread_create(&opener[i], NULL, open_all_the_time, (void *)(uintptr_t)paths[i]);
-    }
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 2; i++)
         pthread_join(opener[i], NULL);
-    }
     __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
     pthread_join(unwinder, NULL);
 }
@@ -145,9 +141,8 @@ static void notes(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 3) {
+    if (argc < 3)
         return 2;
-    }
     paths[0] = argv[1];
     paths[1] = argv[2];
     oracle_init(MP_UNWIND_CFI, true);

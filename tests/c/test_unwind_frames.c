@@ -80,9 +80,8 @@ typedef double vector __attribute__((vector_size(32)));
 
 __attribute__((target("avx2"))) static NOINLINE double with_vector(volatile vector *v, int n) {
     vector sum = *v, held[4];
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++)
         held[i] = sum * (double)(i + n);
-    }
     __asm__ volatile("" ::"r"(held) : "memory");
     is_complete("AVX frame");
     volatile char *p = alloca((size_t)n);
@@ -134,9 +133,8 @@ static NOINLINE __attribute__((noreturn)) void ends_in_a_call(void) {
 }
 
 static NOINLINE int early_exit(const int *p) {
-    if (p == NULL) { /* the frame may be set up only behind this test */
+    if (p == NULL)  /* the frame may be set up only behind this test */
         return 0;
-    }
     volatile int copy[8];
     copy[0] = *p;
     is_complete("shrink-wrapped frame");
@@ -171,9 +169,8 @@ int main(void) {
     large_frame(3);
     int values[] = {3, 1, 2, 5, 4};
     qsort(values, 5, sizeof(values[0]), by_value);
-    if (setjmp(out) == 0) {
+    if (setjmp(out) == 0)
         ends_in_a_call();
-    }
     CHECK(early_exit(values) == 2 && early_exit(NULL) == 0);
     CHECK(many_arguments(1, 2, 3, 4, 5, 6, 7, 8, 9, 10) == 55);
     CHECK(oracle_checks() > 15 && oracle_failures() == 0);

@@ -39,16 +39,13 @@ static void run_entry(const struct mp_cfi_fde *fde, uintptr_t pc) {
     struct mp_expr_input input = {
         .pc = pc, .sp = (uintptr_t)stack, .fp = (uintptr_t)stack + 64, .range = &range};
     memset(stack, 0, sizeof(stack));
-    if (mp_cfi_row(fde, pc, &row, &next) != 0) {
+    if (mp_cfi_row(fde, pc, &row, &next) != 0)
         return;
-    }
     understood++;
-    if (row.cfa_expr != NULL) {
+    if (row.cfa_expr != NULL)
         mp_expr_eval(row.cfa_expr, row.cfa_expr_end, &input, &out);
-    }
-    if (row.fp.expr != NULL) {
+    if (row.fp.expr != NULL)
         mp_expr_eval(row.fp.expr, row.fp.expr_end, &input, &out);
-    }
 }
 
 static void run_image(const struct mp_cfi_image *image, uintptr_t code) {
@@ -56,9 +53,8 @@ static void run_image(const struct mp_cfi_image *image, uintptr_t code) {
     unsigned count = mp_cfi_count(image);
     for (unsigned i = 0; i < 8; i++) {
         uintptr_t pc = code + draw() % 65536;
-        if (mp_cfi_find(image, pc, &fde) == 0) {
+        if (mp_cfi_find(image, pc, &fde) == 0)
             run_entry(&fde, pc);
-        }
         if (count > 0 && mp_cfi_entry(image, (unsigned)(draw() % count), &fde) == 0 &&
             fde.pc_start < fde.pc_end) {
             run_entry(&fde, fde.pc_start + draw() % (fde.pc_end - fde.pc_start));
@@ -71,9 +67,8 @@ static void run_noise(void) {
     size_t bytes = 16 + draw() % NOISE_BYTES;
     uint8_t *block = malloc(bytes);
     static const uint8_t head[] = {1, 0x1b, 3, 0x3b};
-    for (size_t i = 0; i < bytes; i++) {
+    for (size_t i = 0; i < bytes; i++)
         block[i] = (uint8_t)draw();
-    }
     if (draw() % 4 != 0) { /* a header that passes, a table that points into the block */
         uint32_t count = (uint32_t)(draw() % 16);
         memcpy(block, head, sizeof(head));
@@ -91,18 +86,14 @@ static void run_noise(void) {
 
 static void run_changed(const struct mp_cfi_image *original) {
     const struct mp_cfi_segment *from = NULL;
-    for (unsigned i = 0; i < original->segments; i++) {
-        if (original->hdr >= original->segment[i].start &&
-            original->hdr < original->segment[i].end) {
+    for (unsigned i = 0; i < original->segments; i++)
+        if (original->hdr >= original->segment[i].start && original->hdr < original->segment[i].end)
             from = &original->segment[i];
-        }
-    }
     size_t bytes = from->end - from->start, hdr_at = original->hdr - from->start;
     uint8_t *block = malloc(bytes);
     memcpy(block, (const void *)from->start, bytes);
-    for (uint64_t left = 1 + draw() % 64; left > 0; left--) {
+    for (uint64_t left = 1 + draw() % 64; left > 0; left--)
         block[hdr_at + draw() % (bytes - hdr_at)] = (uint8_t)draw();
-    }
     struct mp_cfi_image image = {.hdr = (uintptr_t)block + hdr_at, .segments = 1};
     image.segment[0] = (struct mp_cfi_segment){(uintptr_t)block, (uintptr_t)block + bytes};
     run_image(&image, (uintptr_t)block - 32768);

@@ -32,11 +32,10 @@ static NOINLINE void here(void) {
 }
 
 static NOINLINE void nested(unsigned depth) {
-    if (depth > 0) {
+    if (depth > 0)
         nested(depth - 1);
-    } else {
+    else
         here();
-    }
     AFTER_CALL();
 }
 
@@ -124,9 +123,8 @@ static void frame_pointers(void) {
     CHECK_EQ(result.depth, depth);
     /* the two calls of nested() stand at different places in this function */
     unsigned differing = 0;
-    for (unsigned i = 0; i < depth; i++) {
+    for (unsigned i = 0; i < depth; i++)
         differing += by_fp[i] != pcs[i];
-    }
     CHECK_EQ(differing, 1);
 }
 
@@ -201,14 +199,12 @@ static void stale_frames(void) {
     start(MP_UNWIND_CFI, 0);
     for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         memcpy(before, pcs, sizeof(pcs));
-        if (calls[i].flush) {
+        if (calls[i].flush)
             mp_unwind_flush();
-        }
         calls[i].outer(calls[i].above, calls[i].below);
         CHECK(result.end == MP_UNWIND_OUTERMOST && result.depth > 4);
-        if (i == 1 || i == 2 || i == 3 || i == 5) {
+        if (i == 1 || i == 2 || i == 3 || i == 5)
             CHECK(memcmp(before, pcs, sizeof(pcs)) == 0);
-        }
     }
 }
 
@@ -217,9 +213,8 @@ static void vdso(void) {
     uintptr_t start_of_vdso = getauxval(AT_SYSINFO_EHDR);
     struct mp_module module;
     struct mp_cfi_image image;
-    if (start_of_vdso == 0) {
+    if (start_of_vdso == 0)
         return;
-    }
     CHECK(mp_module_find(start_of_vdso, &module) && module.permanent);
     CHECK(module.start == start_of_vdso && module.eh_frame_hdr != NULL);
     CHECK(mp_cfi_image(module.start, module.end, module.bias, module.eh_frame_hdr, &image) == 0);
@@ -234,9 +229,8 @@ static void cache(void) {
     CHECK_EQ(mp_cache_find(0x1000, epoch), MP_RULE_END);
     CHECK(!mp_cache_hit(mp_cache_find(0x1001, epoch)));
     unsigned hits = 0;
-    for (uintptr_t pc = 0x7f0000000000; pc < 0x7f0000000000 + (1 << 20); pc++) {
+    for (uintptr_t pc = 0x7f0000000000; pc < 0x7f0000000000 + (1 << 20); pc++)
         hits += mp_cache_hit(mp_cache_find(pc, epoch));
-    }
     CHECK_EQ(hits, 0);
     mp_cache_flush();
     CHECK(!mp_cache_hit(mp_cache_find(0x1000, mp_cache_epoch(mp_cache_sequence()))));

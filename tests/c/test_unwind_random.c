@@ -38,13 +38,11 @@ static uint64_t draw(struct walker *w) {
 static _Unwind_Reason_Code trace(struct _Unwind_Context *context, void *data) {
     struct expected *e = data;
     uintptr_t pc = _Unwind_GetIP(context);
-    if (e->from != 0 && pc != e->from) {
+    if (e->from != 0 && pc != e->from)
         return _URC_NO_REASON;
-    }
     e->from = 0;
-    if (pc != 0 && e->depth < FRAMES) {
+    if (pc != 0 && e->depth < FRAMES)
         e->pcs[e->depth++] = pc;
-    }
     return _URC_NO_REASON;
 }
 
@@ -54,15 +52,13 @@ static NOINLINE void compare(struct walker *w) {
     uintptr_t pcs[FRAMES];
     MP_CALLER(frame);
     struct expected expected = {.from = frame.pc};
-    if (draw(w) % 512 == 0) {
+    if (draw(w) % 512 == 0)
         mp_unwind_flush();
-    }
     _Unwind_Backtrace(trace, &expected);
     unsigned depth = mp_unwind(&frame, pcs, FRAMES, &result);
     bool same = depth == expected.depth && result.end == MP_UNWIND_OUTERMOST;
-    for (unsigned i = 0; same && i < depth; i++) {
+    for (unsigned i = 0; same && i < depth; i++)
         same = pcs[i] == expected.pcs[i];
-    }
     if (!same && w->differences++ == 0) {
         fprintf(stderr, "%u frames, %u expected, end %u\n", depth, expected.depth, result.end);
         for (unsigned i = 0; i < depth || i < expected.depth; i++) {
@@ -125,9 +121,8 @@ static NOINLINE void sorting(struct walker *w, unsigned depth) {
 
 static NOINLINE void node(struct walker *w, unsigned depth) {
     compare(w);
-    if (w->left > 0) {
+    if (w->left > 0)
         w->left--;
-    }
     while (depth > 0 && w->left > 0 && draw(w) % 8 != 0) {
         switch (draw(w) % 6) {
         case 0:
@@ -154,9 +149,8 @@ static NOINLINE void node(struct walker *w, unsigned depth) {
 
 static void *thread(void *argument) {
     struct walker *w = argument;
-    while (w->left > 0) {
+    while (w->left > 0)
         node(w, 24);
-    }
     return NULL;
 }
 

@@ -29,11 +29,10 @@ static NOINLINE void expect(const char *where, uint8_t end) {
 static NOINLINE int deeper(int depth, const char *where) {
     volatile char pad[100];
     pad[0] = (char)depth;
-    if (depth == 0) {
+    if (depth == 0)
         expect(where, MP_UNWIND_OUTERMOST);
-    } else {
+    else
         deeper(depth - 1, where);
-    }
     return pad[0];
 }
 
@@ -96,9 +95,8 @@ static NOINLINE int leaf(int n) {
 
 static NOINLINE int busy(int n) {
     volatile int sum = 0;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         sum += leaf(i) + abs(i);
-    }
     return sum;
 }
 
@@ -116,9 +114,8 @@ static NOINLINE void interrupted_anywhere(void) {
     CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
     unsigned before = handled;
     timer_settime(timer, 0, &every, NULL);
-    for (int i = 0; i < 3000 && handled - before < 300; i++) {
+    for (int i = 0; i < 3000 && handled - before < 300; i++)
         busy(20000);
-    }
     timer_delete(timer);
     CHECK(handled - before >= 50);
 }
@@ -291,9 +288,8 @@ int main(int argc, char **argv) {
     }
     handled = 0;
     coroutines();
-    if (!emulated) {
+    if (!emulated)
         run_thread(NULL, thread_with_coroutine);
-    }
     generated_code();
     top_of_mapping();
     CHECK(oracle_checks() > (emulated ? 10 : 20));

@@ -48,13 +48,11 @@ unsigned oracle_probes(void) {
 static _Unwind_Reason_Code trace(struct _Unwind_Context *context, void *data) {
     struct oracle *o = data;
     uintptr_t pc = _Unwind_GetIP(context);
-    if (o->from != 0 && pc != o->from) {
+    if (o->from != 0 && pc != o->from)
         return _URC_NO_REASON;
-    }
     o->from = 0;
-    if (pc != 0 && o->depth < ORACLE_FRAMES) {
+    if (pc != 0 && o->depth < ORACLE_FRAMES)
         o->pcs[o->depth++] = pc;
-    }
     return _URC_NO_REASON;
 }
 
@@ -78,9 +76,8 @@ static uint8_t compare(const char *where, const struct mp_frame *frame, bool pre
         errno = 77;
         found_depth = mp_unwind(frame, found, ORACLE_FRAMES, &result);
         unsigned at = 0;
-        while (at < found_depth && at < expected.depth && found[at] == expected.pcs[at]) {
+        while (at < found_depth && at < expected.depth && found[at] == expected.pcs[at])
             at++;
-        }
         bool same = at == found_depth && (prefix || at == expected.depth) && at > 0;
         if (!same || errno != 77 || result.depth != found_depth) {
             failures++;

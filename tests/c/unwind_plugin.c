@@ -9,9 +9,8 @@
 extern void plugin_constructed(void) __attribute__((weak));
 
 __attribute__((constructor)) static void construct(void) {
-    if (plugin_constructed) {
+    if (plugin_constructed)
         plugin_constructed();
-    }
     __asm__ volatile("" ::: "memory");
 }
 

@@ -2,7 +2,6 @@
  * acl.c - wrappers of Ascend's runtime and of ACL: they give names to what libascend_hal.so counts.
  */
 #include "acl_rows.h"
-
 #include "hal.h"
 #include "hal_abi.h"
 

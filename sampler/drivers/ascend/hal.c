@@ -6,7 +6,6 @@
  * here.
  */
 #include "hal.h"
-
 #include "hal_flags.h"
 #include "hal_rows.h"
 

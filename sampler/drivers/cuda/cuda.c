@@ -173,7 +173,8 @@ static void find_helpers(int version) {
                                                     &row_primary};
     for (unsigned i = 0; i < sizeof helpers / sizeof helpers[0]; i++)
         if (mp_row_real(helpers[i]) == 0)
-            mp_store_release(&helpers[i]->real, look_up(helpers[i]->symbol, version));
+            mp_store_release(&helpers[i]->real,
+                             look_up(helpers[i]->symbol, version)); /* as backend.h */
 }
 
 static void mp_cuda_answer(const char *symbol, void **answer, int version, cuuint64_t flags) {

@@ -31,7 +31,7 @@ static void remember(uint64_t handle, int device) {
                                          __ATOMIC_ACQUIRE) &&
             none != handle)
             continue;
-        mp_store_release(&pools[i].device, (uint32_t)(device + 2));
+        mp_store_release(&pools[i].device, (uint32_t)(device + 2)); /* pairs with known() */
         return;
     }
 }

@@ -229,7 +229,8 @@ CALLED void *nvtxDomainRegisterStringA(void *domain, const char *text) {
             continue;
         for (unsigned k = 0; k < TEXT_BYTES - 1 && text[k] != '\0'; k++)
             strings[i].text[k] = text[k];
-        mp_store_release(&strings[i].state, 2u);
+        mp_store_release(&strings[i].state,
+                         2u); /* the text is whole; the caller hands the row around */
         return &strings[i];
     }
     return NULL;

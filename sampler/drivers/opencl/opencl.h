@@ -11,7 +11,8 @@
  *
  * Threads: everything but the entry points of the layer runs in the program's calls and in
  * callbacks on the driver's threads: no lock, no allocation of ours. Driver queries are made where
- * a block is recorded.
+ * a block is recorded. A context's row and a platform's are claimed by compare-and-swap and published by
+ * a release store of their first word, which pairs with the acquire load of the look-up.
  */
 #ifndef MP_OPENCL_H
 #define MP_OPENCL_H

@@ -23,6 +23,18 @@ struct context_row {
 
 static struct context_row rows[CONTEXT_ROWS];
 
+/* Some drivers free all that is left while the process ends: what the program left is to be
+ * seen. */
+static bool exiting;
+
+void mp_cl_exit(void) {
+    mp_store_relaxed(&exiting, true);
+}
+
+bool mp_cl_exiting(void) {
+    return mp_load_relaxed(&exiting);
+}
+
 static struct context_row *row_of(void *context) {
     for (unsigned i = 0; i < CONTEXT_ROWS; i++)
         if (mp_load_acquire(&rows[i].key) == (uintptr_t)context)

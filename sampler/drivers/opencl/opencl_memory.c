@@ -9,18 +9,6 @@
 
 #define TAKEN_AT_ONCE 32 /* pointers of one clEnqueueSVMFree that can be put back */
 
-/* Some drivers free all that is left while the process ends: what the program left is to be
- * seen. */
-static bool exiting;
-
-void mp_cl_exit(void) {
-    mp_store_relaxed(&exiting, true);
-}
-
-bool mp_cl_exiting(void) {
-    return mp_load_relaxed(&exiting);
-}
-
 /* HOOK, on a thread of the driver: the last reference is gone, the memory is about to be freed. */
 static void destroyed(void *memory, void *user_data) {
     (void)user_data;

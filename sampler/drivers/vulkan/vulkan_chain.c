@@ -21,7 +21,8 @@ union row {
     struct mp_vk_device device;
 };
 
-/* Rows come in blocks; a block is never given back, so that a row can be read at any time. */
+/* Rows come in blocks; a block is never given back, so that a row can be read at any time. A row's key is
+ * stored with release once the row is filled, `next` by a compare-and-swap; both pair with row_of(). */
 struct block {
     union row row[ROWS];
     struct block *next;

@@ -36,7 +36,7 @@ static void remember(const void *device, uint32_t number) {
         if (mp_load_relaxed(&known[i].handle) == (uintptr_t)device)
             return;
         if (mp_cas_u64(&known[i].handle, 0, (uintptr_t)device)) {
-            mp_store_release(&known[i].number, number + 1);
+            mp_store_release(&known[i].number, number + 1); /* pairs with recall() */
             return;
         }
     }

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,8 @@ BELOW = {
     "inject": ("abi", "unwind"),
     "companion": (),
 }
+# What C cannot say, in assembly.
+ONE_MODULE = {"redirect/redirect_tail": "redirect/redirect_later"}
 MACHINE_PATH = re.compile(r"/(?:work|root|home/[a-z]\w+|Users)/")
 NOT_TEXT = {".png", ".svg", ".gz", ".heap", ".bin"}
 
@@ -145,8 +147,84 @@ def test_no_driver_knows_another() -> None:
         for who, what in c_includes()
         if (folder := what.rpartition("/")[0]).startswith("drivers/")
         and folder != who.rpartition("/")[0]
-        and who != "drivers/backend.c"
     ]
+    assert wrong == []
+
+
+def circles(edges: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Groups of modules that know each other, directly or through others."""
+    graph: dict[str, set[str]] = {}
+    for who, what in edges:
+        if who != what:
+            graph.setdefault(who, set()).add(what)
+    seen: dict[str, set[str]] = {}
+
+    def reachable(start: str) -> set[str]:
+        if start not in seen:
+            found: set[str] = set()
+            left = [start]
+            while left:
+                new = graph.get(left.pop(), set()) - found
+                found |= new
+                left += new
+            seen[start] = found
+        return seen[start]
+
+    groups = {
+        tuple(sorted(m for m in reachable(name) if name in reachable(m)))
+        for name in graph
+        if name in reachable(name)
+    }
+    return [list(group) for group in sorted(groups)]
+
+
+def test_circles_are_found() -> None:
+    assert circles([("a", "b"), ("b", "c"), ("c", "b"), ("d", "a")]) == [["b", "c"]]
+
+
+def test_no_header_leads_back_to_itself() -> None:
+    assert circles(c_includes()) == []
+
+
+def c_calls() -> Iterator[tuple[str, str]]:
+    """Pairs of the sampler's modules: who takes a function or variable, and who has it."""
+    owner: dict[str, str] = {}
+    taken: list[tuple[str, str]] = []
+    for source in sorted(SAMPLER.rglob("*.[cS]")):
+        name = str(source.relative_to(SAMPLER).with_suffix(""))
+        if name.startswith("companion/"):
+            continue  # libraries of their own
+        listed = subprocess.run(
+            ["nm", "-P", ROOT / "build" / "sampler" / f"{name}.o"],
+            capture_output=True, text=True, timeout=60, check=True,
+        ).stdout  # fmt: skip
+        name = ONE_MODULE.get(name, name)
+        for line in listed.splitlines():
+            symbol, kind = line.split()[:2]
+            if kind in "Uw":
+                taken.append((name, symbol))
+            elif kind.isupper():
+                owner[symbol] = name
+    yield from ((name, owner[symbol]) for name, symbol in taken if symbol in owner)
+
+
+def test_no_module_of_the_sampler_needs_one_that_needs_it() -> None:
+    calls = set(c_calls())
+    assert ("core/record", "core/sites") in calls
+    assert circles(calls) == []
+
+
+def test_includes_are_in_one_order() -> None:
+    wrong = []
+    for path in sorted(SAMPLER.rglob("*.[ch]")):
+        text = path.read_text(encoding="utf-8")
+        found = re.findall(r'(?:^#include (?:<|")[^>"\n]+[>"].*\n|^\n)+', text, re.MULTILINE)
+        head = next((block for block in found if "#include" in block), "")
+        names = re.findall(r'#include ([<"][^>"]+)', head)
+        own = f'"{path.stem}.h'
+        order = sorted(names, key=lambda name: (name != own, name.startswith("<")))
+        if names != order or '"\n#include <' in head:
+            wrong.append(str(path.relative_to(ROOT)))
     assert wrong == []
 
 

@@ -9,6 +9,7 @@ that had it in glibc 2.17, and a new line there is a decision.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,18 +21,9 @@ from elftools.elf.sections import SymbolTableSection
 
 OLDEST = (2, 17)
 IMPORTS = Path(__file__).resolve().parents[2] / "data" / "sampler_imports.txt"
-FAMILY = {
-    "malloc",
-    "calloc",
-    "realloc",
-    "reallocarray",
-    "free",
-    "posix_memalign",
-    "aligned_alloc",
-    "memalign",
-    "valloc",
-    "pvalloc",
-}
+ROOT = Path(__file__).resolve().parents[3]
+LIST = ROOT / "sampler" / "preload" / "malloc_family.h"
+FAMILY = set(re.findall(r"^    X\((\w+),", LIST.read_text(encoding="utf-8"), re.MULTILINE))
 # What mstx and NVTX look up in a tool: names of tools, by which no program tests for a driver.
 MARKS = {
     "InitInjectionMstx",
@@ -151,3 +143,24 @@ def test_static_tls_is_small_enough_for_a_running_process(library: ELFFile) -> N
     [tls] = [segment for segment in library.iter_segments() if segment["p_type"] == "PT_TLS"]
 
     assert tls["p_memsz"] <= STATIC_TLS_MAX_BYTES
+
+
+def test_the_librarys_own_memory_is_what_the_docs_say(library: ELFFile) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = re.search(r"^\| object \| KiB \|.*?\n\n", text, re.MULTILINE | re.DOTALL)
+    assert table is not None
+    symbols = library.get_section_by_name(".symtab")
+    assert isinstance(symbols, SymbolTableSection)
+    left = Counter[str]()
+    for symbol in symbols.iter_symbols():
+        index = symbol["st_shndx"]
+        if symbol["st_info"]["type"] == "STT_OBJECT" and isinstance(index, int):
+            section = library.get_section(index)
+            if section.name in {".data", ".bss"}:
+                left[symbol.name] += symbol["st_size"]
+    for names, kib in re.findall(r"^\| (`.*?) \| (\d+) \|", table[0], re.MULTILINE):
+        own = re.findall(r"`(\w+)`", names)
+        assert own, names
+        assert sum(left.pop(name) for name in own) <= int(kib) << 10, own
+    [rest] = re.findall(r"^\| all others \| (\d+) \|", table[0], re.MULTILINE)
+    assert left.total() <= int(rest) << 10

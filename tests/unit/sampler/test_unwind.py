@@ -30,6 +30,7 @@ UNWINDER = (
     "unwind_cfi",
     "unwind_fp",
     "unwind_libgcc",
+    "unwind_walk",
 )
 ASAN = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 TSAN = ("-O1", "-fsanitize=thread")

@@ -1,0 +1,66 @@
+/*
+ * capture.c - see capture.h.
+ */
+#include "capture.h"
+#include "modtab.h"
+#include "stacks.h"
+
+#include <time.h>
+
+uint64_t mp_capture_now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now); /* always answered by the vdso, without a call */
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+bool mp_capture_view(struct mp_capture_view *view) {
+    int64_t gate = mp_gate();
+    struct mp_segment *seg = gate == MP_GATE_OFF ? NULL : mp_capture_segment();
+    if (seg == NULL)
+        return false;
+    uint32_t number = (uint32_t)(gate >> MP_GATE_SHIFT);
+    struct mp_capture *slot = &seg->control->capture[number & 1];
+    if (number == 0 || number > MP_CAPTURE_MAX || mp_load_relaxed(&slot->number) != number)
+        return false;
+    *view = (struct mp_capture_view){.segment = seg,
+                                     .slot = slot,
+                                     .gate = gate,
+                                     .number = number,
+                                     .now_ns = mp_capture_now_ns()};
+    if (mp_likely(view->now_ns < mp_load_relaxed(&slot->deadline_ns)))
+        return true;
+    if (mp_cas_u64((uint64_t *)&seg->control->gate, (uint64_t)gate, (uint64_t)MP_GATE_OFF))
+        mp_store_relaxed(&slot->stop_ns, view->now_ns);
+    return false;
+}
+
+unsigned mp_capture_bucket(const struct mp_capture_view *view, uint64_t birth_ns) {
+    const struct mp_capture *slot = view->slot;
+    uint64_t start_ns = mp_load_relaxed(&slot->start_ns);
+    uint64_t age = birth_ns > start_ns ? birth_ns - start_ns : 0;
+    unsigned bucket = 0;
+    while (bucket < MP_BUCKETS - 1 && age >= mp_load_relaxed(&slot->bucket_end_ns[bucket]))
+        bucket++;
+    return bucket;
+}
+
+uint32_t mp_capture_stack(struct mp_segment *seg, struct mp_scratch *scratch,
+                          const struct mp_stack_wanted *wanted) {
+    struct mp_unwind_result end;
+    uintptr_t *frames = scratch->frames;
+    unsigned depth =
+        mp_unwind_traced(wanted->caller, frames + 1, MP_DEPTH_DEFAULT, &end, &scratch->trace);
+    if (depth == 0)
+        return MP_STACK_LOST_EMPTY;
+    uint16_t truncated = 0;
+    if (end.end != MP_UNWIND_OUTERMOST) {
+        truncated = end.end == MP_LOST_TRUNCATED ? 1 : 2;
+        mp_capture_lose(wanted->lost, end.end);
+    }
+    frames[0] = wanted->first_pc;
+    bool is_new;
+    uint32_t id = mp_stack_intern(seg, frames, depth + 1, truncated, wanted->generation, &is_new);
+    if (is_new)
+        mp_modtab_record(seg, frames, depth + 1, wanted->generation);
+    return id;
+}

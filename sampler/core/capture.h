@@ -1,0 +1,77 @@
+/*
+ * capture.h - the one door for a sample: the capture that it falls into, and its stack.
+ *
+ * Model: blocks of malloc (record.h) and of devices (device/device.h) are drawn for and counted in ways
+ * of their own, but look at the capture and take their stacks here. A view is copied from the gate once:
+ * the gate's bits are the capture's number, and the low one selects the slot with its parameters. The slot
+ * is the controller's, so each field is read when it is needed, once, and checked by who uses it.
+ *
+ * Threads: HOOK.
+ */
+#ifndef MP_CAPTURE_H
+#define MP_CAPTURE_H
+
+#include "local.h"
+#include "unwind/unwind.h"
+
+#include <unistd.h>
+
+struct mp_capture_view {
+    struct mp_segment *segment;
+    struct mp_capture *slot;
+    int64_t gate;
+    uint32_t number;
+    uint64_t now_ns; /* CLOCK_MONOTONIC_COARSE */
+};
+
+/* HOOK. The segment of this process, capture or not. NULL: it has none, or only its parent's. */
+static inline struct mp_segment *mp_capture_segment(void) {
+    struct mp_segment *seg = &mp_local.segment;
+    if (seg->control == NULL)
+        return NULL;
+    uint32_t pid = mp_load_relaxed(&mp_local.pid_if_unwiped);
+    return pid == 0 || pid == (uint32_t)getpid() ? seg : NULL;
+}
+
+/* HOOK. View the capture that is on in this process; shuts the gate where its deadline is over. False: none
+ * is on, and *view is not filled. */
+bool mp_capture_view(struct mp_capture_view *view);
+
+/* HOOK. CLOCK_MONOTONIC_COARSE in nanoseconds. */
+uint64_t mp_capture_now_ns(void);
+
+/* HOOK. The time bucket of a block. `birth_ns` is the birth as its live row stores it, so that a reader
+ * comes to the same bucket. */
+unsigned mp_capture_bucket(const struct mp_capture_view *view, uint64_t birth_ns);
+
+/* HOOK. T of the host's blocks, and of the devices', in a capture. */
+static inline uint64_t mp_capture_rate(const struct mp_segment *seg, uint32_t capture) {
+    return mp_load_relaxed(&seg->control->capture[capture & 1].rate_bytes);
+}
+
+static inline uint64_t mp_capture_device_rate(const struct mp_segment *seg, uint32_t capture) {
+    return mp_load_relaxed(&seg->control->device_rate_bytes[capture & 1]);
+}
+
+/* HOOK. Count a loss in `lost` or `device_lost` of the control page. */
+static inline void mp_capture_lose(uint64_t *lost, unsigned cause) {
+    mp_add_relaxed(&lost[cause], 1);
+}
+
+/* A stack to be taken. */
+struct mp_stack_wanted {
+    const struct mp_frame *caller;
+    uintptr_t first_pc;  /* frame 0: first byte of the hook or wrapper */
+    uint32_t generation; /* of the loader, read before anything of the stack */
+    uint64_t
+        *lost; /* counts why a stack ended early: `lost` or `device_lost` of the control page */
+};
+
+/*
+ * HOOK. Unwind, intern, and record the modules of a stack that is new. Leaves the frames and their trace in
+ * *scratch. Returns its id, or an enum mp_stack_lost value when there is no stack to name.
+ */
+uint32_t mp_capture_stack(struct mp_segment *seg, struct mp_scratch *scratch,
+                          const struct mp_stack_wanted *wanted);
+
+#endif

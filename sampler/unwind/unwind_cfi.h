@@ -1,0 +1,28 @@
+/*
+ * unwind_cfi.h - one step by the call frame information of the module.
+ *
+ * Threads: HOOK but where INIT is said.
+ */
+#ifndef MP_UNWIND_CFI_H
+#define MP_UNWIND_CFI_H
+
+#include "cfi.h"
+#include "unwind_walk.h"
+
+/* A rule that is not a word. */
+struct mp_wide_rule {
+    struct mp_cfi_row row;
+    bool signal_frame;
+};
+
+/* INIT. `note_module` may be NULL. */
+void mp_cfi_init(void (*note_module)(const struct mp_module *module));
+
+/* HOOK. Derive the rule of `key` from the tables and store it in the cache if it may be. Returns the
+ * rule word, or MP_RULE_WIDE with *wide filled. */
+uint32_t mp_cfi_rule(uintptr_t key, uint32_t sequence, struct mp_wide_rule *wide);
+
+/* HOOK. Leave one frame by a wide rule. On false w->end is set. */
+bool mp_cfi_step(struct mp_walk *w, const struct mp_wide_rule *wide);
+
+#endif

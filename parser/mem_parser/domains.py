@@ -106,6 +106,7 @@ def _stacks(every: Sequence[Profile]) -> StackTable:
         np.concatenate([t.flags for t in tables]),
         np.concatenate([t.generation for t in tables]),
         leaf_exact=all(t.leaf_exact for t in tables),
+        interpreter=np.concatenate([t.interpreters for t in tables]),
     )
 
 

@@ -62,6 +62,9 @@ class StackTable:
     Stack *k* is ``frames[offsets[k]:offsets[k + 1]]``, innermost first. All frames but the
     innermost are return addresses. The innermost is the address of the allocation function itself
     where ``leaf_exact``; in other tools' files it mostly is a return address too.
+
+    A stack's identity is a pair: these frames, and the number of an interpreter's stack in
+    ``interpreter``, 0 where there is none; None: no stack has one.
     """
 
     offsets: IntArray
@@ -69,6 +72,7 @@ class StackTable:
     flags: npt.NDArray[np.uint32]
     generation: npt.NDArray[np.uint32]
     leaf_exact: bool
+    interpreter: npt.NDArray[np.uint32] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -82,7 +86,15 @@ class StackTable:
             self.flags[mask],
             self.generation[mask],
             self.leaf_exact,
+            None if self.interpreter is None else self.interpreter[mask],
         )
+
+    @property
+    def interpreters(self) -> npt.NDArray[np.uint32]:
+        """The number of the interpreter's stack of each stack; 0: none."""
+        if self.interpreter is not None:
+            return self.interpreter
+        return np.zeros(len(self), dtype=np.uint32)
 
     @property
     def depths(self) -> IntArray:

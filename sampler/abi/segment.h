@@ -25,7 +25,7 @@
 
 /* cffi: begin */
 #define MP_SEGMENT_MAGIC 0x31474553504d454dULL /* "MEMPSEG1", little-endian */
-#define MP_SEGMENT_VERSION 1
+#define MP_SEGMENT_VERSION 2
 #define MP_CONTROL_BYTES 4096      /* struct mp_control, all of page 0 */
 #define MP_GATE_SHIFT 40           /* gate of capture k is k << 40; draws stay below 1 << 40 */
 #define MP_CAPTURE_MAX 65535       /* captures of one process image */
@@ -45,6 +45,8 @@
 #define MP_BACKEND_ROWS 8
 #define MP_MARK_TEXT_BYTES 192
 #define MP_MARK_DOMAIN_BYTES 32
+#define MP_MARK_ROWS_MAX 4096 /* 1 MiB */
+#define MP_DIRECTORY_ROWS 16 /* most arrays */
 
 /* Site keys: the whole identity of a site in one word, 0 = empty row.
  * bits  0..25 stack id, 26..37 size class, 38..43 domain, 44..46 shard, 47..62 capture, 63 zero. */
@@ -159,6 +161,26 @@ struct mp_table {
     uint32_t wanted; /* levels the target would like to have */
 };
 
+/* Arrays by their rows in the directory, whose number is their kind. New ones are added behind. */
+enum mp_array_kind {
+    MP_ARRAY_NONE = 0,
+    MP_ARRAY_STACKS = 1,  /* the arena: struct mp_stack records, back to back; counted in words */
+    MP_ARRAY_THREADS = 2, /* struct mp_thread */
+    MP_ARRAY_MODULES = 3, /* struct mp_module_row */
+    MP_ARRAY_DOMAINS = 4, /* struct mp_domain */
+    MP_ARRAY_MARKS = 5,   /* struct mp_mark: a ring, a power of two of rows */
+    MP_ARRAYS,
+};
+
+/* One array of the segment: where it is. What of it is in use, cursors tell. */
+struct mp_array {
+    uint32_t kind; /* 0: the segment has none of this kind */
+    uint32_t row_bytes;
+    uint64_t offset; /* from the start of the file */
+    uint64_t rows;
+    uint64_t reserved_bytes; /* prefix that has pages */
+};
+
 /* What became of one device backend in this process. */
 struct mp_backend_seen {
     uint64_t calls; /* of its wrapped functions, captured or not */
@@ -223,53 +245,41 @@ struct mp_control {
     struct mp_table sites;
     struct mp_table live;
     struct mp_level lost_sites; /* sites with a stack id below MP_STACK_LOST_MAX only */
-    uint64_t arena_offset; /* stacks: struct mp_stack records, back to back */
-    uint64_t arena_bytes;
-    uint64_t arena_reserved_bytes;
-    uint64_t threads_offset; /* struct mp_thread[thread_rows] */
-    uint64_t modules_offset; /* struct mp_module_row[module_rows] */
-    uint64_t threads_reserved_bytes;
-    uint64_t modules_reserved_bytes;
+    struct mp_array directory[MP_DIRECTORY_ROWS]; /* by enum mp_array_kind */
 
     /* cursors and counters, target only */
     uint64_t arena_cursor; /* bytes used; starts at MP_STACK_LOST_MAX * 8 */
     uint32_t thread_count; /* rows taken: 1 to this, row 0 is the shared one */
     uint32_t module_count;
     uint32_t generation; /* bumped by each dlclose of a module that was in a stack */
-    uint32_t arena_growing;
+    uint32_t arrays_growing; /* try-lock of who reserves next for an array, as mp_table.growing */
     uint64_t lost[MP_LOST_CAUSES]; /* since the current capture began; zeroed by who starts it */
 
     /* device memory: laid out always, given pages when the first domain appears */
     struct mp_table device_sites;
     struct mp_table device_live;
     struct mp_level device_lost_sites; /* as lost_sites */
-    uint64_t domains_offset; /* struct mp_domain[MP_DOMAIN_ROWS] */
-    uint64_t domains_reserved_bytes;
-    uint64_t marks_offset; /* struct mp_mark[mark_rows] */
-    uint64_t marks_reserved_bytes;
-    uint32_t mark_rows; /* power of two */
     uint32_t device_wanted; /* 1: the target needs the first pieces of the device tables */
-    uint64_t mark_count; /* marks ever added; mark n is in row n % mark_rows */
+    uint32_t device_pad;
+    uint64_t mark_count; /* marks ever added; mark n is in row n % rows of the ring */
     /* mark_count when the capture of the slot began; writer: its starter */
     uint64_t marks_before[2];
     uint64_t device_lost[MP_LOST_CAUSES]; /* as lost, of all device domains together */
     struct mp_backend_seen backend[MP_BACKEND_ROWS]; /* by enum mp_backend */
 
     struct mp_peak peak[2]; /* host memory; zeroed by who starts the capture */
-
-    uint32_t thread_rows; /* rows laid out at threads_offset; 0: MP_THREAD_ROWS */
-    uint32_t module_rows; /* the same at modules_offset; 0: MP_MODULE_ROWS */
 };
 
 /* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the
- * hook, frames[1..] are return addresses, innermost first. */
+ * hook, frames[1..] are return addresses, innermost first. Its identity is a pair: these frames, and those
+ * of an interpreter that ran on top of them. */
 struct mp_stack {
     uint64_t hash; /* written last: 0 = not published */
     uint32_t depth;
     uint16_t truncated; /* 1: cut at the depth limit; 2: ended before the outermost frame */
     uint16_t pad;
     uint32_t generation;
-    uint32_t pad2;
+    uint32_t interpreter; /* id of the interpreter's stack; 0: none */
     /* uint64_t frames[depth] follows */
 };
 
@@ -391,6 +401,7 @@ _Static_assert(offsetof(struct mp_control, capture) == 128, "gate is alone on it
 _Static_assert(offsetof(struct mp_control, state) == 384, "segment layout");
 _Static_assert(sizeof(struct mp_control) <= MP_CONTROL_BYTES, "control fits page 0");
 _Static_assert(sizeof(struct mp_peak) == 32, "segment layout");
+_Static_assert(sizeof(struct mp_array) == 32, "segment layout");
 _Static_assert(sizeof(struct mp_stack) == 24, "segment layout");
 _Static_assert(sizeof(struct mp_site_row) == 64, "a site is one cache line");
 _Static_assert(sizeof(struct mp_live_row) == 32, "two live rows a cache line");

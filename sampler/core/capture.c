@@ -52,15 +52,16 @@ uint32_t mp_capture_stack(struct mp_segment *seg, struct mp_scratch *scratch,
         mp_unwind_traced(wanted->caller, frames + 1, MP_DEPTH_DEFAULT, &end, &scratch->trace);
     if (depth == 0)
         return MP_STACK_LOST_EMPTY;
-    uint16_t truncated = 0;
+    struct mp_stack_identity stack = {
+        .frames = frames, .depth = depth + 1, .generation = wanted->generation};
     if (end.end != MP_UNWIND_OUTERMOST) {
-        truncated = end.end == MP_LOST_TRUNCATED ? 1 : 2;
+        stack.truncated = end.end == MP_LOST_TRUNCATED ? 1 : 2;
         mp_capture_lose(wanted->lost, end.end);
     }
     frames[0] = wanted->first_pc;
     bool is_new;
-    uint32_t id = mp_stack_intern(seg, frames, depth + 1, truncated, wanted->generation, &is_new);
+    uint32_t id = mp_stack_intern(seg, &stack, &is_new);
     if (is_new)
-        mp_modtab_record(seg, frames, depth + 1, wanted->generation);
+        mp_modtab_record(seg, frames, stack.depth, stack.generation);
     return id;
 }

@@ -189,17 +189,16 @@ static uint32_t reopen_row(struct mp_module_row *rows, uint32_t count,
 /* Take a new row in reserved pages, or NOT_RECORDED. */
 static uint32_t new_row(struct mp_segment *seg) {
     struct mp_control *c = seg->control;
-    uint64_t table_bytes = (uint64_t)seg->layout.module_rows * sizeof(struct mp_module_row);
+    uint64_t table_bytes = mp_array_bytes(seg, MP_ARRAY_MODULES);
     uint32_t row = mp_load_relaxed(&c->module_count);
     do {
         uint64_t end = ((uint64_t)row + 1) * sizeof(struct mp_module_row);
-        if (row >= seg->layout.module_rows)
+        if (row >= mp_array_rows(seg, MP_ARRAY_MODULES))
             return NOT_RECORDED;
-        uint64_t reserved = mp_load_acquire(&c->modules_reserved_bytes);
+        uint64_t reserved = mp_array_reserved(seg, MP_ARRAY_MODULES);
         if (end + AHEAD_BYTES > reserved && reserved < table_bytes)
-            mp_region_extend(seg, &c->arena_growing, seg->layout.modules_offset, table_bytes,
-                             &c->modules_reserved_bytes, 0);
-        if (end > mp_load_acquire(&c->modules_reserved_bytes))
+            mp_array_extend(seg, MP_ARRAY_MODULES);
+        if (end > mp_array_reserved(seg, MP_ARRAY_MODULES))
             return NOT_RECORDED;
     } while (!__atomic_compare_exchange_n(&c->module_count, &row, row + 1, true, __ATOMIC_ACQ_REL,
                                           __ATOMIC_RELAXED));
@@ -222,7 +221,14 @@ static void write_row(struct mp_module_row *to, const struct description *from) 
 }
 
 static struct mp_module_row *rows_of(struct mp_segment *seg) {
-    return (struct mp_module_row *)(seg->base + seg->layout.modules_offset);
+    return mp_array_at(seg, MP_ARRAY_MODULES);
+}
+
+/* Rows that may be read: taken, and in reserved pages. */
+static uint32_t rows_in_use(const struct mp_segment *seg) {
+    uint64_t reserved = mp_array_reserved(seg, MP_ARRAY_MODULES) / sizeof(struct mp_module_row);
+    uint32_t taken = mp_load_acquire(&seg->control->module_count);
+    return taken < reserved ? taken : (uint32_t)reserved;
 }
 
 static uint32_t record(struct mp_segment *seg, const struct mp_module *m, uint32_t generation) {
@@ -232,8 +238,7 @@ static uint32_t record(struct mp_segment *seg, const struct mp_module *m, uint32
         .start = m->start, .end = m->end, .bias = m->bias, .first_generation = generation};
     read_headers(&row, m, seg->layout.page_bytes);
     read_path(&row, m, c);
-    uint32_t count = mp_load_acquire(&c->module_count);
-    count = count < seg->layout.module_rows ? count : seg->layout.module_rows;
+    uint32_t count = rows_in_use(seg);
     uint32_t at = reopen_row(rows, count, &row);
     if (at != NOT_RECORDED)
         return at;
@@ -282,9 +287,8 @@ void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t 
 /* All open rows at that place: two threads that met a module at once may have made one each. */
 static void close_rows(struct mp_segment *seg, uint64_t start, uint32_t generation) {
     struct mp_module_row *rows = rows_of(seg);
-    uint32_t count = mp_load_acquire(&seg->control->module_count);
-    uint64_t reserved = mp_load_acquire(&seg->control->modules_reserved_bytes) / sizeof *rows;
-    for (uint32_t i = 0; i < count && i < reserved && i < seg->layout.module_rows; i++)
+    uint32_t count = rows_in_use(seg);
+    for (uint32_t i = 0; i < count; i++)
         if (mp_load_acquire(&rows[i].published) && rows[i].start == start &&
             mp_load_relaxed(&rows[i].last_generation) == UINT32_MAX)
             mp_store_release(&rows[i].last_generation, generation);

@@ -11,11 +11,13 @@
 
 /* Four independent chains, each a variable of its own: as an array the compiler would make vectors of
  * them, for which the machine has no 64-bit product. */
-static uint64_t hash_stack(const uintptr_t *frames, uint32_t depth, uint32_t generation) {
+static uint64_t hash_stack(const struct mp_stack_identity *stack) {
     const uint64_t k0 = 0x9fb21c651e98df25ULL, k1 = 0xd6e8feb86659fd93ULL,
                    k2 = 0xa0761d6478bd642fULL, k3 = 0xe7037ed1a0b428dbULL;
-    uint64_t h0 = 0x2545f4914f6cdd1dULL ^ ((uint64_t)generation << 32 | depth);
-    uint64_t h1 = 0, h2 = 0, h3 = 0;
+    const uintptr_t *frames = stack->frames;
+    const uint32_t depth = stack->depth;
+    uint64_t h0 = 0x2545f4914f6cdd1dULL ^ ((uint64_t)stack->generation << 32 | depth);
+    uint64_t h1 = stack->interpreter, h2 = 0, h3 = 0;
     uint32_t i = 0;
     for (; i + 4 <= depth; i += 4) {
         h0 = (h0 ^ frames[i]) * k0;
@@ -37,52 +39,51 @@ static uint64_t hash_stack(const uintptr_t *frames, uint32_t depth, uint32_t gen
 
 /* May the arena's bytes [at, at + need) be used? Says no to what a forged cursor or id would give. */
 static bool in_arena(const struct mp_segment *seg, uint64_t at, uint64_t need) {
-    uint64_t room = mp_load_acquire(&seg->control->arena_reserved_bytes);
-    if (room > seg->layout.arena_bytes)
-        room = seg->layout.arena_bytes;
+    uint64_t room = mp_array_reserved(seg, MP_ARRAY_STACKS);
     return at <= room && need <= room - at && at % 8 == 0;
 }
 
 static struct mp_stack *stack_at(const struct mp_segment *seg, uint64_t at) {
-    return (struct mp_stack *)(seg->base + seg->layout.arena_offset + at);
+    return (struct mp_stack *)((unsigned char *)mp_array_at(seg, MP_ARRAY_STACKS) + at);
 }
 
 static bool same_stack(const struct mp_segment *seg, uint32_t id, uint64_t hash,
-                       const uintptr_t *frames, uint32_t depth, uint16_t truncated) {
+                       const struct mp_stack_identity *want) {
     uint64_t at = (uint64_t)id * 8;
-    if (!in_arena(seg, at, sizeof(struct mp_stack) + (uint64_t)depth * 8))
+    if (!in_arena(seg, at, sizeof(struct mp_stack) + (uint64_t)want->depth * 8))
         return false;
     const struct mp_stack *stack = stack_at(seg, at);
-    return mp_load_acquire(&stack->hash) == hash && stack->depth == depth &&
-           stack->truncated == truncated && memcmp(stack + 1, frames, (size_t)depth * 8) == 0;
+    return mp_load_acquire(&stack->hash) == hash && stack->depth == want->depth &&
+           stack->truncated == want->truncated && stack->generation == want->generation &&
+           stack->interpreter == want->interpreter &&
+           memcmp(stack + 1, want->frames, (size_t)want->depth * 8) == 0;
 }
 
 /* Copy the stack into the arena; its id, or 0 when there is no room. */
-static uint32_t store_stack(struct mp_segment *seg, uint64_t hash, const uintptr_t *frames,
-                            uint32_t depth, uint16_t truncated, uint32_t generation) {
+static uint32_t store_stack(struct mp_segment *seg, uint64_t hash,
+                            const struct mp_stack_identity *from) {
     struct mp_control *c = seg->control;
-    uint64_t need = sizeof(struct mp_stack) + (uint64_t)depth * 8;
+    uint64_t need = sizeof(struct mp_stack) + (uint64_t)from->depth * 8;
     uint64_t at = mp_load_relaxed(&c->arena_cursor);
     if (!in_arena(seg, at, need + AHEAD_BYTES))
-        mp_region_extend(seg, &c->arena_growing, seg->layout.arena_offset, seg->layout.arena_bytes,
-                         &c->arena_reserved_bytes, 0);
+        mp_array_extend(seg, MP_ARRAY_STACKS);
     if (!in_arena(seg, at, need))
         return 0;
     at = mp_add_relaxed(&c->arena_cursor, need);
     if (!in_arena(seg, at, need))
         return 0; /* others took the room in between; the hole is never read */
     struct mp_stack *stack = stack_at(seg, at);
-    stack->depth = depth;
-    stack->truncated = truncated;
-    stack->generation = generation;
-    memcpy(stack + 1, frames, (size_t)depth * 8);
+    stack->depth = from->depth;
+    stack->truncated = from->truncated;
+    stack->generation = from->generation;
+    stack->interpreter = from->interpreter;
+    memcpy(stack + 1, from->frames, (size_t)from->depth * 8);
     mp_store_release(&stack->hash, hash);
     return (uint32_t)(at / 8);
 }
 
 static uint32_t find_in_level(const struct mp_segment *seg, const struct mp_level *level,
-                              uint64_t hash, const uintptr_t *frames, uint32_t depth,
-                              uint16_t truncated) {
+                              uint64_t hash, const struct mp_stack_identity *want) {
     const uint64_t *index = mp_level_keys(seg, level);
     for (unsigned which = 0; which < 2; which++) {
         const uint64_t *entries = index + mp_bucket(level, hash, which);
@@ -93,7 +94,7 @@ static uint32_t find_in_level(const struct mp_segment *seg, const struct mp_leve
                      << i;
         for (; alike != 0; alike &= alike - 1) {
             uint32_t id = (uint32_t)(mp_load_acquire(&entries[__builtin_ctz(alike)]) & ID_MASK);
-            if (id >= MP_STACK_LOST_MAX && same_stack(seg, id, hash, frames, depth, truncated))
+            if (id >= MP_STACK_LOST_MAX && same_stack(seg, id, hash, want))
                 return id;
         }
     }
@@ -141,23 +142,23 @@ static bool publish(struct mp_segment *seg, uint64_t hash, uint32_t id) {
     return false;
 }
 
-uint32_t mp_stack_intern(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
-                         uint16_t truncated, uint32_t generation, bool *is_new) {
+uint32_t mp_stack_intern(struct mp_segment *seg, const struct mp_stack_identity *stack,
+                         bool *is_new) {
     const struct mp_levels *levels = &seg->layout.stack_index;
     struct mp_table *table = &seg->control->stack_index;
     *is_new = false;
-    if (depth == 0 || depth > MP_DEPTH_MAX)
+    if (stack->depth == 0 || stack->depth > MP_DEPTH_MAX)
         return MP_STACK_LOST_EMPTY;
-    uint64_t hash = hash_stack(frames, depth, generation);
+    uint64_t hash = hash_stack(stack);
     uint32_t ready = mp_table_ready(levels, table);
     for (uint32_t i = 0; i < ready; i++) {
-        uint32_t id = find_in_level(seg, &levels->level[i], hash, frames, depth, truncated);
+        uint32_t id = find_in_level(seg, &levels->level[i], hash, stack);
         if (id != 0)
             return id;
     }
     if (!room_for(seg, hash))
         return MP_STACK_LOST_TABLE_FULL;
-    uint32_t id = store_stack(seg, hash, frames, depth, truncated, generation);
+    uint32_t id = store_stack(seg, hash, stack);
     if (id == 0)
         return MP_STACK_LOST_TABLE_FULL;
     *is_new = true;

@@ -1,6 +1,5 @@
 /*
- * stacks.h - interning stacks: every distinct (stack, loader generation) is stored once and has an
- * id.
+ * stacks.h - interning stacks: every distinct one is stored once and has an id.
  *
  * Model: an append-only arena of struct mp_stack records, and the table stack_index whose 64-bit
  * entries are 38 bits of the hash above the 26-bit id (byte offset in the arena / 8). An entry is
@@ -17,10 +16,22 @@
 #include "table.h"
 
 /*
- * HOOK. Id of frames[0..depth), added if new; *is_new tells. Returns an enum mp_stack_lost value,
+ * What makes a stack itself: a pair of native frames and an interpreter's, seen in one generation of the
+ * loader. No interpreter is read yet: its half is 0.
+ */
+struct mp_stack_identity {
+    const uintptr_t *frames;
+    uint32_t depth;
+    uint16_t truncated; /* as in struct mp_stack */
+    uint32_t generation;
+    uint32_t interpreter; /* id of the interpreter's stack; 0: none */
+};
+
+/*
+ * HOOK. Id of a stack, added if new; *is_new tells. Returns an enum mp_stack_lost value,
  * all of which are below MP_STACK_LOST_MAX, when there is no room; nothing is published then.
  */
-uint32_t mp_stack_intern(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
-                         uint16_t truncated, uint32_t generation, bool *is_new);
+uint32_t mp_stack_intern(struct mp_segment *seg, const struct mp_stack_identity *stack,
+                         bool *is_new);
 
 #endif

@@ -28,7 +28,6 @@
 #define DEVICE_SITE_ROWS 512u
 #define DEVICE_LIVE_ROWS 1024u
 #define DEVICE_LOST_SITE_ROWS 256u
-#define MARK_ROWS_MAX 4096u /* 1 MiB */
 
 /* What a capture begins with: 2048 threads, 256 modules, some 4700 stacks of 25 frames. */
 #define THREADS_FIRST_BYTES (64u << 10)
@@ -57,20 +56,26 @@ static uint64_t lay_table(struct mp_table *table, uint64_t offset, uint64_t budg
     return offset;
 }
 
+/* Enter an array of `rows` into the directory; returns the end offset. */
+static uint64_t lay_array(struct mp_control *control, enum mp_array_kind kind, uint64_t offset,
+                          uint64_t rows, uint32_t row_bytes, uint64_t page_bytes) {
+    control->directory[kind] =
+        (struct mp_array){.kind = kind, .row_bytes = row_bytes, .offset = offset, .rows = rows};
+    return round_up(offset + rows * row_bytes, page_bytes);
+}
+
 /* Device memory: few blocks, beside the host's millions. Returns the end offset. */
 static uint64_t lay_devices(struct mp_control *control, uint64_t at, uint64_t rest, uint64_t page,
                             unsigned shrink) {
-    control->domains_offset = at;
-    at = round_up(at + MP_DOMAIN_ROWS * sizeof(struct mp_domain), page);
+    at = lay_array(control, MP_ARRAY_DOMAINS, at, MP_DOMAIN_ROWS, sizeof(struct mp_domain), page);
     control->device_lost_sites = (struct mp_level){.offset = at,
                                                    .rows = DEVICE_LOST_SITE_ROWS >> shrink,
                                                    .row_bytes = sizeof(struct mp_device_site_row)};
     at = round_up(at + mp_level_bytes(&control->device_lost_sites), page);
-    control->marks_offset = at;
-    control->mark_rows = MARK_ROWS_MAX;
-    while (control->mark_rows * sizeof(struct mp_mark) > rest / 64)
-        control->mark_rows /= 2;
-    at = round_up(at + control->mark_rows * sizeof(struct mp_mark), page);
+    uint64_t marks = MP_MARK_ROWS_MAX;
+    while (marks * sizeof(struct mp_mark) > rest / 64)
+        marks /= 2;
+    at = lay_array(control, MP_ARRAY_MARKS, at, marks, sizeof(struct mp_mark), page);
     at = lay_table(&control->device_sites, at, rest / 32, DEVICE_SITE_ROWS >> shrink,
                    sizeof(struct mp_device_site_row), page);
     return lay_table(&control->device_live, at, rest / 16, DEVICE_LIVE_ROWS >> shrink,
@@ -90,12 +95,10 @@ void mp_segment_layout(struct mp_control *control) {
     uint64_t page = control->page_bytes < MP_CONTROL_BYTES ? MP_CONTROL_BYTES : control->page_bytes;
     uint64_t at = page;
 
-    control->threads_offset = at;
-    control->thread_rows = MP_THREAD_ROWS >> shrink;
-    at = round_up(at + control->thread_rows * sizeof(struct mp_thread), page);
-    control->modules_offset = at;
-    control->module_rows = MP_MODULE_ROWS >> shrink;
-    at = round_up(at + control->module_rows * sizeof(struct mp_module_row), page);
+    at = lay_array(control, MP_ARRAY_THREADS, at, MP_THREAD_ROWS >> shrink,
+                   sizeof(struct mp_thread), page);
+    at = lay_array(control, MP_ARRAY_MODULES, at, MP_MODULE_ROWS >> shrink,
+                   sizeof(struct mp_module_row), page);
     control->lost_sites = (struct mp_level){
         .offset = at, .rows = LOST_SITE_ROWS >> shrink, .row_bytes = sizeof(struct mp_site_row)};
     at = round_up(at + mp_level_bytes(&control->lost_sites), page);
@@ -108,9 +111,9 @@ void mp_segment_layout(struct mp_control *control) {
     at = lay_table(&control->live, at, rest * 2 / 5, LIVE_ROWS >> shrink,
                    sizeof(struct mp_live_row) - 8, page);
     at = lay_devices(control, at, rest, page, shrink);
-    control->arena_offset = at;
     uint64_t arena = (control->limit_bytes - at) / page * page;
-    control->arena_bytes = arena < ARENA_MAX_BYTES ? arena : ARENA_MAX_BYTES;
+    arena = arena < ARENA_MAX_BYTES ? arena : ARENA_MAX_BYTES;
+    lay_array(control, MP_ARRAY_STACKS, at, arena / 8, 8, page);
     control->arena_cursor = MP_STACK_LOST_MAX * 8;
 }
 
@@ -125,19 +128,11 @@ void mp_segment_attach(struct mp_segment *seg, void *base, const struct mp_contr
     copy_levels(&seg->layout.sites, &c->sites);
     copy_levels(&seg->layout.live, &c->live);
     seg->layout.lost_sites = c->lost_sites;
-    seg->layout.arena_offset = c->arena_offset;
-    seg->layout.arena_bytes = c->arena_bytes;
-    seg->layout.threads_offset = c->threads_offset;
-    seg->layout.modules_offset = c->modules_offset;
-    seg->layout.thread_rows = c->thread_rows;
-    seg->layout.module_rows = c->module_rows;
+    memcpy(seg->layout.array, c->directory, sizeof seg->layout.array);
     seg->layout.page_bytes = c->page_bytes;
     copy_levels(&seg->layout.device_sites, &c->device_sites);
     copy_levels(&seg->layout.device_live, &c->device_live);
     seg->layout.device_lost_sites = c->device_lost_sites;
-    seg->layout.domains_offset = c->domains_offset;
-    seg->layout.marks_offset = c->marks_offset;
-    seg->layout.mark_rows = c->mark_rows;
 }
 
 static void count_refusal(struct mp_segment *seg) {
@@ -172,6 +167,12 @@ int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, ui
     mp_self.growth_lock = NULL;
     mp_store_release(lock, 0u);
     return rc;
+}
+
+int mp_array_extend(struct mp_segment *seg, enum mp_array_kind kind) {
+    return mp_region_extend(seg, &seg->control->arrays_growing, seg->layout.array[kind].offset,
+                            mp_array_bytes(seg, kind),
+                            &seg->control->directory[kind].reserved_bytes, 0);
 }
 
 void mp_table_grow(struct mp_segment *seg, const struct mp_levels *levels, struct mp_table *table) {
@@ -225,8 +226,11 @@ static int reserve_level(struct mp_segment *seg, int fd, struct mp_level *level)
     return reserve_now(seg, fd, level->offset, bytes, &level->reserved_bytes);
 }
 
-static uint64_t first_of(uint64_t rows, uint64_t row_bytes, uint64_t most) {
-    return rows * row_bytes < most ? rows * row_bytes : most;
+/* The first piece of an array, or the whole of a small one. */
+static int reserve_array(struct mp_segment *seg, int fd, enum mp_array_kind kind, uint64_t most) {
+    uint64_t bytes = mp_array_bytes(seg, kind);
+    return reserve_now(seg, fd, seg->layout.array[kind].offset, bytes < most ? bytes : most,
+                       &seg->control->directory[kind].reserved_bytes);
 }
 
 int mp_segment_reserve_first(struct mp_segment *seg, int fd) {
@@ -238,18 +242,11 @@ int mp_segment_reserve_first(struct mp_segment *seg, int fd) {
         if (rc == 0)
             mp_cas_u32(&tables[i]->levels_ready, 0, 1);
     }
-    uint64_t arena = c->arena_bytes < ARENA_FIRST_BYTES ? c->arena_bytes : ARENA_FIRST_BYTES;
     if (rc == 0)
-        rc = reserve_now(seg, fd, c->arena_offset, arena, &c->arena_reserved_bytes);
+        rc = reserve_array(seg, fd, MP_ARRAY_STACKS, ARENA_FIRST_BYTES);
     if (rc == 0)
-        rc = reserve_now(
-            seg, fd, c->threads_offset,
-            first_of(seg->layout.thread_rows, sizeof(struct mp_thread), THREADS_FIRST_BYTES),
-            &c->threads_reserved_bytes);
+        rc = reserve_array(seg, fd, MP_ARRAY_THREADS, THREADS_FIRST_BYTES);
     if (rc == 0)
-        rc = reserve_now(
-            seg, fd, c->modules_offset,
-            first_of(seg->layout.module_rows, sizeof(struct mp_module_row), MODULES_FIRST_BYTES),
-            &c->modules_reserved_bytes);
+        rc = reserve_array(seg, fd, MP_ARRAY_MODULES, MODULES_FIRST_BYTES);
     return rc;
 }

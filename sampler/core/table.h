@@ -37,19 +37,11 @@ struct mp_layout {
     struct mp_levels sites;
     struct mp_levels live;
     struct mp_level lost_sites;
-    uint64_t arena_offset;
-    uint64_t arena_bytes;
-    uint64_t threads_offset;
-    uint64_t modules_offset;
-    uint32_t thread_rows;
-    uint32_t module_rows;
+    struct mp_array array[MP_ARRAYS]; /* reserved_bytes is not kept here */
     uint64_t page_bytes;
     struct mp_levels device_sites;
     struct mp_levels device_live;
     struct mp_level device_lost_sites;
-    uint64_t domains_offset;
-    uint64_t marks_offset;
-    uint32_t mark_rows;
 };
 
 /* A mapped segment as the target sees it. */
@@ -103,6 +95,29 @@ int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, ui
  * the level when done. `levels` is the table's layout.
  */
 void mp_table_grow(struct mp_segment *seg, const struct mp_levels *levels, struct mp_table *table);
+
+static inline void *mp_array_at(const struct mp_segment *seg, enum mp_array_kind kind) {
+    return seg->base + seg->layout.array[kind].offset;
+}
+
+/* HOOK. Rows of an array, of which only those may be accessed that are in reserved pages. */
+static inline uint64_t mp_array_rows(const struct mp_segment *seg, enum mp_array_kind kind) {
+    return seg->layout.array[kind].rows;
+}
+
+static inline uint64_t mp_array_bytes(const struct mp_segment *seg, enum mp_array_kind kind) {
+    return seg->layout.array[kind].rows * seg->layout.array[kind].row_bytes;
+}
+
+/* HOOK. Reserved bytes of an array, whatever a hostile other side wrote. */
+static inline uint64_t mp_array_reserved(const struct mp_segment *seg, enum mp_array_kind kind) {
+    uint64_t reserved = mp_load_acquire(&seg->control->directory[kind].reserved_bytes);
+    uint64_t bytes = mp_array_bytes(seg, kind);
+    return reserved < bytes ? reserved : bytes;
+}
+
+/* HOOK. Reserve one more slice of an array. As mp_region_extend(). */
+int mp_array_extend(struct mp_segment *seg, enum mp_array_kind kind);
 
 static inline uint64_t mp_level_bytes(const struct mp_level *level) {
     return (uint64_t)level->rows * (8 + level->row_bytes);

@@ -39,13 +39,10 @@ static uint32_t own_tid(void) {
 
 /* True once the row lies in reserved pages. */
 static bool row_reserved(struct mp_segment *seg, uint32_t row) {
-    struct mp_control *c = seg->control;
     uint64_t end = ((uint64_t)row + 1) * sizeof(struct mp_thread);
-    if (end > mp_load_acquire(&c->threads_reserved_bytes))
-        mp_region_extend(seg, &c->arena_growing, seg->layout.threads_offset,
-                         (uint64_t)seg->layout.thread_rows * sizeof(struct mp_thread),
-                         &c->threads_reserved_bytes, 0);
-    return end <= mp_load_acquire(&c->threads_reserved_bytes);
+    if (end > mp_array_reserved(seg, MP_ARRAY_THREADS))
+        mp_array_extend(seg, MP_ARRAY_THREADS);
+    return end <= mp_array_reserved(seg, MP_ARRAY_THREADS);
 }
 
 uint32_t mp_thread_row(struct mp_segment *seg) {
@@ -53,11 +50,11 @@ uint32_t mp_thread_row(struct mp_segment *seg) {
         return mp_self.thread_row - 1;
     struct mp_control *c = seg->control;
     uint32_t row = mp_add_relaxed(&c->thread_count, 1) + 1;
-    if (row >= seg->layout.thread_rows || !row_reserved(seg, row)) {
+    if (row >= mp_array_rows(seg, MP_ARRAY_THREADS) || !row_reserved(seg, row)) {
         mp_add_relaxed(&c->lost[MP_LOST_THREAD_FULL], 1);
         row = 0;
     } else {
-        struct mp_thread *t = (struct mp_thread *)(seg->base + seg->layout.threads_offset) + row;
+        struct mp_thread *t = (struct mp_thread *)mp_array_at(seg, MP_ARRAY_THREADS) + row;
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
         t->first_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;

@@ -7,8 +7,6 @@
 
 #include <errno.h>
 
-#define DOMAINS_BYTES (MP_DOMAIN_ROWS * sizeof(struct mp_domain))
-
 /* Two threads may give a piece its pages at once: the second finds them there. */
 static bool give_pages(struct mp_segment *seg, uint64_t offset, uint64_t bytes,
                        uint64_t *reserved) {
@@ -39,8 +37,10 @@ bool mp_device_add_level(struct mp_segment *seg, const struct mp_levels *levels,
 bool mp_device_ready(struct mp_segment *seg) {
     struct mp_control *c = seg->control;
     const struct mp_layout *layout = &seg->layout;
-    return layout->domains_offset != 0 &&
-           give_pages(seg, layout->domains_offset, DOMAINS_BYTES, &c->domains_reserved_bytes) &&
+    return layout->array[MP_ARRAY_DOMAINS].offset != 0 &&
+           give_pages(seg, layout->array[MP_ARRAY_DOMAINS].offset,
+                      mp_array_bytes(seg, MP_ARRAY_DOMAINS),
+                      &c->directory[MP_ARRAY_DOMAINS].reserved_bytes) &&
            give_pages(seg, layout->device_lost_sites.offset,
                       mp_level_bytes(&layout->device_lost_sites),
                       &c->device_lost_sites.reserved_bytes) &&
@@ -49,7 +49,7 @@ bool mp_device_ready(struct mp_segment *seg) {
 }
 
 static struct mp_domain *rows_of(struct mp_segment *seg) {
-    return (struct mp_domain *)(seg->base + seg->layout.domains_offset);
+    return mp_array_at(seg, MP_ARRAY_DOMAINS);
 }
 
 static uint64_t hash_text(uint64_t hash, const char *text, unsigned max) {

@@ -13,14 +13,13 @@
 #include <time.h>
 
 static bool ring_ready(struct mp_segment *seg) {
-    struct mp_control *c = seg->control;
-    uint64_t bytes = seg->layout.mark_rows * sizeof(struct mp_mark);
-    if (mp_likely(mp_load_acquire(&c->marks_reserved_bytes) >= bytes))
+    uint64_t bytes = mp_array_bytes(seg, MP_ARRAY_MARKS);
+    if (mp_likely(mp_array_reserved(seg, MP_ARRAY_MARKS) == bytes))
         return bytes > 0;
-    if (bytes == 0 || mp_reserve(seg, seg->layout.marks_offset, bytes) != 0)
+    if (mp_reserve(seg, seg->layout.array[MP_ARRAY_MARKS].offset, bytes) != 0)
         return false;
-    mp_store_release(&c->marks_reserved_bytes,
-                     bytes); /* pairs with the load above: pages are there */
+    /* pairs with the acquire load of mp_array_reserved(): pages are there */
+    mp_store_release(&seg->control->directory[MP_ARRAY_MARKS].reserved_bytes, bytes);
     return true;
 }
 
@@ -59,8 +58,9 @@ void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const 
                            .kind = kind};
     uint64_t number = mp_add_relaxed(&seg->control->mark_count, 1);
     if (ring_ready(seg)) {
-        struct mp_mark *rows = (struct mp_mark *)(seg->base + seg->layout.marks_offset);
-        write_row(rows + (number & (seg->layout.mark_rows - 1)), number, &head, domain, text);
+        struct mp_mark *rows = mp_array_at(seg, MP_ARRAY_MARKS);
+        uint64_t row = number & (mp_array_rows(seg, MP_ARRAY_MARKS) - 1);
+        write_row(rows + row, number, &head, domain, text);
     }
     errno = saved_errno;
 }

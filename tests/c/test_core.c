@@ -122,6 +122,12 @@ static void test_size_classes(void) {
     CHECK(mp_size_class(UINT64_MAX) < 1u << MP_KEY_CLASS_BITS);
 }
 
+static uint32_t intern(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
+                       uint32_t generation, bool *is_new) {
+    struct mp_stack_identity stack = {.frames = frames, .depth = depth, .generation = generation};
+    return mp_stack_intern(seg, &stack, is_new);
+}
+
 static void test_stacks(void) {
     CASE("a stack is stored once and found again");
     struct mp_segment seg = new_segment(LIMIT_BYTES);
@@ -131,20 +137,25 @@ static void test_stacks(void) {
     for (uint32_t i = 0; i < 20000; i++) {
         for (uint32_t j = 0; j < 64; j++)
             frames[j] = i * 1000 + j;
-        ids[i] = mp_stack_intern(&seg, frames, 1 + i % 64, 0, 0, &is_new);
+        ids[i] = intern(&seg, frames, 1 + i % 64, 0, &is_new);
         CHECK(is_new && ids[i] >= MP_STACK_LOST_MAX);
     }
     for (uint32_t i = 0; i < 20000; i++) {
         for (uint32_t j = 0; j < 64; j++)
             frames[j] = i * 1000 + j;
-        CHECK_EQ(mp_stack_intern(&seg, frames, 1 + i % 64, 0, 0, &is_new), ids[i]);
+        CHECK_EQ(intern(&seg, frames, 1 + i % 64, 0, &is_new), ids[i]);
         CHECK(!is_new);
     }
     CASE("another loader generation is another stack");
-    CHECK(mp_stack_intern(&seg, frames, 3, 0, 1, &is_new) !=
-          mp_stack_intern(&seg, frames, 3, 0, 2, &is_new));
+    CHECK(intern(&seg, frames, 3, 1, &is_new) != intern(&seg, frames, 3, 2, &is_new));
+    CASE("the same frames under another stack of an interpreter are another stack");
+    struct mp_stack_identity pair = {.frames = frames, .depth = 3, .interpreter = 77};
+    uint32_t other = mp_stack_intern(&seg, &pair, &is_new);
+    CHECK(is_new && other != intern(&seg, frames, 3, 0, &is_new));
+    CHECK_EQ(mp_stack_intern(&seg, &pair, &is_new), other);
+    CHECK(!is_new);
     CASE("an empty stack has no id");
-    CHECK_EQ(mp_stack_intern(&seg, frames, 0, 0, 0, &is_new), MP_STACK_LOST_EMPTY);
+    CHECK_EQ(intern(&seg, frames, 0, 0, &is_new), MP_STACK_LOST_EMPTY);
     drop_segment(&seg);
 }
 
@@ -157,7 +168,7 @@ static void test_full_arena(void) {
     for (uint32_t i = 0; i < 100000; i++) {
         for (uint32_t j = 0; j < 128; j++)
             frames[j] = mp_mix(i) + j;
-        lost += mp_stack_intern(&seg, frames, 128, 0, 0, &is_new) == MP_STACK_LOST_TABLE_FULL;
+        lost += intern(&seg, frames, 128, 0, &is_new) == MP_STACK_LOST_TABLE_FULL;
     }
     CHECK(lost > 0 && lost < 100000);
     drop_segment(&seg);
@@ -321,7 +332,7 @@ static void *churn(void *arg) {
         uintptr_t frames[8];
         for (int j = 0; j < 8; j++)
             frames[j] = mp_random(&rng) % 2 + 10 * (uintptr_t)j;
-        uint32_t stack = mp_stack_intern(&shared, frames, 8, 0, 0, &is_new);
+        uint32_t stack = intern(&shared, frames, 8, 0, &is_new);
         struct mp_live_block row = {.size_bytes = 32,
                                     .site_key = mp_site_key(stack, 32, 0, shard, 1)};
         row.site = mp_site_intern(&shared, row.site_key);
@@ -400,13 +411,13 @@ static unsigned pieces_of(const struct mp_control *c, struct piece *out) {
                                        &c->device_live};
     unsigned n = 0;
     out[n++] = (struct piece){0, sizeof *c};
-    out[n++] = (struct piece){c->threads_offset, c->thread_rows * sizeof(struct mp_thread)};
-    out[n++] = (struct piece){c->modules_offset, c->module_rows * sizeof(struct mp_module_row)};
+    for (unsigned kind = 1; kind < MP_ARRAYS; kind++) {
+        const struct mp_array *array = &c->directory[kind];
+        CHECK_EQ(array->kind, kind);
+        out[n++] = (struct piece){array->offset, array->rows * array->row_bytes};
+    }
     out[n++] = (struct piece){c->lost_sites.offset, mp_level_bytes(&c->lost_sites)};
     out[n++] = (struct piece){c->device_lost_sites.offset, mp_level_bytes(&c->device_lost_sites)};
-    out[n++] = (struct piece){c->domains_offset, MP_DOMAIN_ROWS * sizeof(struct mp_domain)};
-    out[n++] = (struct piece){c->marks_offset, c->mark_rows * sizeof(struct mp_mark)};
-    out[n++] = (struct piece){c->arena_offset, c->arena_bytes};
     for (unsigned t = 0; t < 5; t++)
         for (unsigned i = 0; i < tables[t]->levels; i++)
             out[n++] =
@@ -425,8 +436,9 @@ static void check_layout(uint64_t limit, uint32_t page) {
             CHECK(pieces[i].offset + pieces[i].bytes <= pieces[j].offset ||
                   pieces[j].offset + pieces[j].bytes <= pieces[i].offset);
     }
-    CHECK(c.arena_bytes >= limit / 10 || c.arena_bytes == 8ULL << MP_KEY_STACK_BITS);
-    CHECK(limit < MP_LIMIT_WHOLE_BYTES || c.module_rows == MP_MODULE_ROWS);
+    uint64_t arena = c.directory[MP_ARRAY_STACKS].rows * 8;
+    CHECK(arena >= limit / 10 || arena == 8ULL << MP_KEY_STACK_BITS);
+    CHECK(limit < MP_LIMIT_WHOLE_BYTES || c.directory[MP_ARRAY_MODULES].rows == MP_MODULE_ROWS);
 }
 
 static void test_layout(void) {
@@ -442,7 +454,7 @@ static void test_layout(void) {
     for (uint32_t i = 0; i < 1000; i++) {
         uintptr_t frames[8] = {i, 1, 2, 3, 4, 5, 6, 7};
         bool is_new;
-        uint32_t stack = mp_stack_intern(&seg, frames, 8, 0, 0, &is_new);
+        uint32_t stack = intern(&seg, frames, 8, 0, &is_new);
         struct mp_live_block row = {.site_key = mp_site_key(stack, 64, 0, 0, 1)};
         refused += stack < MP_STACK_LOST_MAX;
         refused += mp_site_intern(&seg, row.site_key) == MP_SITE_NONE;

@@ -14,7 +14,7 @@ static void test_nothing_without_capture(void) {
     CHECK_EQ(mp_domain_intern("cuda", 0, MP_MEMORY_DEVICE), MP_DOMAIN_NONE);
     alloc_block(1, SPACE, 0x1000, 0, 10, 10);
     CHECK(!free_block(SPACE, 0x1000));
-    CHECK_EQ(mp_local.segment.control->domains_reserved_bytes, 0);
+    CHECK_EQ(mp_local.segment.control->directory[MP_ARRAY_DOMAINS].reserved_bytes, 0);
     close_segment();
     CASE("nor without a segment");
     CHECK_EQ(mp_domain_intern("cuda", 0, MP_MEMORY_DEVICE), MP_DOMAIN_NONE);
@@ -25,7 +25,7 @@ static void test_nothing_without_capture(void) {
 
 static const char *name_of(uint32_t domain) {
     struct mp_segment *seg = &mp_local.segment;
-    return ((struct mp_domain *)(seg->base + seg->layout.domains_offset))[domain].name;
+    return ((struct mp_domain *)mp_array_at(seg, MP_ARRAY_DOMAINS))[domain].name;
 }
 
 static void test_domains(void) {
@@ -57,7 +57,7 @@ static void test_domains(void) {
     mp_device_reserved(pool, 50);
     mp_device_reserved(pool, -20);
     struct mp_segment *seg = &mp_local.segment;
-    const struct mp_domain *rows = (struct mp_domain *)(seg->base + seg->layout.domains_offset);
+    const struct mp_domain *rows = mp_array_at(seg, MP_ARRAY_DOMAINS);
     CHECK_EQ(rows[cuda0].actual_used_bytes, 70);
     CHECK_EQ(rows[cuda0].actual_total_bytes, 100);
     CHECK_EQ(rows[cuda0].actual_tracked_bytes, 0);
@@ -178,11 +178,10 @@ static void test_marks(void) {
     char text[MP_MARK_TEXT_BYTES + 50];
     memset(text, 'x', sizeof text);
     text[sizeof text - 1] = '\0';
-    uint32_t rows = mp_local.segment.layout.mark_rows;
+    uint32_t rows = (uint32_t)mp_array_rows(&mp_local.segment, MP_ARRAY_MARKS);
     for (uint32_t i = 0; i < rows + 3; i++)
         mp_mark_add(MP_MARK_BEGIN, i, "domain", text);
-    const struct mp_mark *ring =
-        (struct mp_mark *)(mp_local.segment.base + mp_local.segment.layout.marks_offset);
+    const struct mp_mark *ring = mp_array_at(&mp_local.segment, MP_ARRAY_MARKS);
     CHECK_EQ(mp_local.segment.control->mark_count, rows + 3);
     CHECK_EQ(ring[2].sequence, rows + 3);
     CHECK_EQ(ring[2].id, rows + 2);

@@ -66,7 +66,7 @@ static __attribute__((noinline)) void outer_free(uint64_t address) {
 /* Whether frame 0 of some stored stack is `pc`. */
 static bool named(uintptr_t pc) {
     struct mp_segment *seg = &mp_local.segment;
-    const uint64_t *arena = (const uint64_t *)(seg->base + seg->layout.arena_offset);
+    const uint64_t *arena = mp_array_at(seg, MP_ARRAY_STACKS);
     for (uint64_t at = MP_STACK_LOST_MAX; at < seg->control->arena_cursor / 8;) {
         const struct mp_stack *stack = (const struct mp_stack *)(arena + at);
         if (arena[at + sizeof *stack / 8] == pc)

@@ -60,8 +60,7 @@ static void close_module(void) {
 
 /* The letter of the module that lay at the place; '?': no row says it; '!': two do. */
 static char named_at(uint32_t when) {
-    const struct mp_module_row *rows =
-        (const struct mp_module_row *)(segment()->base + segment()->layout.modules_offset);
+    const struct mp_module_row *rows = mp_array_at(segment(), MP_ARRAY_MODULES);
     char name = '?';
     for (uint32_t i = 0; i < segment()->control->module_count; i++)
         if (rows[i].published && rows[i].first_generation <= when &&
@@ -119,14 +118,15 @@ static void test_no_room(void) {
     open_module("a");
     uint32_t first = use();
     close_module();
-    uint64_t reserved = c->modules_reserved_bytes;
-    c->modules_reserved_bytes = c->module_count * sizeof(struct mp_module_row);
-    c->arena_growing = 1; /* another thread is about to reserve more, and off its core */
+    uint64_t *modules_bytes = &c->directory[MP_ARRAY_MODULES].reserved_bytes;
+    uint64_t reserved = *modules_bytes;
+    *modules_bytes = c->module_count * sizeof(struct mp_module_row);
+    c->arrays_growing = 1; /* another thread is about to reserve more, and off its core */
     open_module("b");
     uint32_t nameless = use();
     close_module();
-    c->arena_growing = 0;
-    c->modules_reserved_bytes = reserved;
+    c->arrays_growing = 0;
+    *modules_bytes = reserved;
     open_module("a");
     uint32_t again = use();
     CHECK_EQ(named_at(first), 'a');

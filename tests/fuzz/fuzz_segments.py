@@ -55,9 +55,14 @@ def with_devices(fake: FakeSegment) -> Bytes:
     data = np.concatenate([fake.data, np.zeros(at - len(fake.data), np.uint8)])
     c = data[: layout.CONTROL.itemsize].view(layout.CONTROL)[0]
     c["limit_bytes"] = at
-    c["domains_offset"], c["domains_reserved_bytes"] = offsets["domains"], sizes["domains"]
-    c["marks_offset"], c["marks_reserved_bytes"] = offsets["marks"], sizes["marks"]
-    c["mark_rows"], c["mark_count"] = MARK_ROWS, 3
+    for kind, name, rows, dtype in (
+        (layout.DOMAINS, "domains", layout.DOMAIN_ROWS, layout.DOMAIN),
+        (layout.MARKS, "marks", MARK_ROWS, layout.MARK),
+    ):
+        entry = c["directory"][kind]
+        entry["kind"], entry["row_bytes"], entry["rows"] = kind, dtype.itemsize, rows
+        entry["offset"], entry["reserved_bytes"] = offsets[name], sizes[name]
+    c["mark_count"] = 3
     for name, row in (("sites", layout.DEVICE_SITE_ROW), ("live", layout.DEVICE_LIVE_ROW)):
         table = c[f"device_{name}"]
         table["levels"], table["levels_ready"] = 1, 1
@@ -128,18 +133,20 @@ CONTROL = leaves(layout.CONTROL)
 def tables() -> list[tuple[int, int, list[tuple[int, int]]]]:
     """Where rows begin, their distance, and the numbers in them."""
     c = HEAD
+    arrays = [int(entry["offset"]) for entry in c["directory"]]
+    stacks = arrays[layout.STACKS] + layout.STACK_LOST_MAX * 8
     sites, live = (int(c[name]["level"][0]["offset"]) for name in ("sites", "live"))
     rows = sites + 8 * int(c["sites"]["level"][0]["rows"])
     return [
-        (int(c["arena_offset"]) + layout.STACK_LOST_MAX * 8, 24, leaves(layout.STACK)),
+        (stacks, 24, leaves(layout.STACK)),
         (sites, 8, [(0, 8)]),
         (rows, layout.SITE_ROW.itemsize, leaves(layout.SITE_ROW)),
         (live, layout.LIVE_ROW.itemsize, leaves(layout.LIVE_ROW)),
-        (int(c["modules_offset"]), layout.MODULE.itemsize, leaves(layout.MODULE)),
-        (int(c["threads_offset"]), layout.THREAD.itemsize, leaves(layout.THREAD)),
-        (int(c["arena_offset"]) + layout.STACK_LOST_MAX * 8, 8, [(0, 8), (8, 4)]),
-        (int(c["domains_offset"]), layout.DOMAIN.itemsize, leaves(layout.DOMAIN)),
-        (int(c["marks_offset"]), layout.MARK.itemsize, leaves(layout.MARK)),
+        (arrays[layout.MODULES], layout.MODULE.itemsize, leaves(layout.MODULE)),
+        (arrays[layout.THREADS], layout.THREAD.itemsize, leaves(layout.THREAD)),
+        (stacks, 8, [(0, 8), (8, 4)]),
+        (arrays[layout.DOMAINS], layout.DOMAIN.itemsize, leaves(layout.DOMAIN)),
+        (arrays[layout.MARKS], layout.MARK.itemsize, leaves(layout.MARK)),
         (int(c["device_sites"]["level"][0]["offset"]), 8, [(0, 8)]),
         (
             int(c["device_sites"]["level"][0]["offset"]) + 8 * DEVICE_ROWS,

@@ -22,7 +22,7 @@ from mem_parser.plainfile import NotPlainError
 from mem_profiler.capture import listing
 from mem_profiler.process import foreign, procfs
 from mem_profiler.process.procfs import Mapping
-from mem_profiler.segment import devices, discovery, folders, leftovers
+from mem_profiler.segment import devices, discovery, folders, layout, leftovers
 from mem_profiler.segment.file import Segment
 from mem_profiler.segment.folders import RunFolder
 from sampler_run import build
@@ -310,8 +310,7 @@ def test_a_file_that_a_process_may_only_read_is_never_opened_to_write(
 def test_a_forged_ring_of_marks_costs_no_memory(shared: Path) -> None:
     path = left_behind(private(shared, 0))
     with Segment.open(path, writable=True) as segment:
-        segment.store(("mark_rows",), 1 << 24, 32)
-        segment.store(("marks_reserved_bytes",), 1 << 50)
-        segment.store(("marks_offset",), 4096)
+        for name, value in (("rows", 1 << 24), ("reserved_bytes", 1 << 50), ("offset", 4096)):
+            segment.store(("directory", layout.MARKS, name), value)
         segment.store(("mark_count",), 1 << 24)
         assert len(devices._ring(segment, segment.control())) == 0

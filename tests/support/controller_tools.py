@@ -146,7 +146,7 @@ class HeapFile:
 
     def __init__(self, path: Path | str) -> None:
         self.text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
-        legacy, _, own = self.text.partition("%mem_profiler 1\n")
+        legacy, _, own = self.text.partition("%mem_profiler 2\n")
         self.first_line, *rest = legacy.split("\n")
         blank = rest.index("")
         self.record_lines = rest[:blank]

@@ -55,10 +55,9 @@ class FakeSegment:
         c["state"] = layout.STATE_READY
         c["comm"], c["exe"], c["command"] = b"prog", b"/usr/bin/prog", b"prog --flag=1"
         c["unwinder"], c["allocator"] = b"cfi", b"/usr/lib/libc.so.6"
-        c["threads_offset"], c["threads_reserved_bytes"] = threads, 64 << 10
-        c["modules_offset"], c["modules_reserved_bytes"] = modules, 256 << 10
-        c["arena_offset"], c["arena_bytes"] = arena, ARENA_BYTES
-        c["arena_reserved_bytes"] = ARENA_BYTES
+        self.array(layout.THREADS, threads, layout.THREAD_ROWS, layout.THREAD.itemsize, 64 << 10)
+        self.array(layout.MODULES, modules, layout.MODULE_ROWS, layout.MODULE.itemsize, 256 << 10)
+        self.array(layout.STACKS, arena, ARENA_BYTES // 8, 8, ARENA_BYTES)
         c["arena_cursor"] = layout.STACK_LOST_MAX * 8
         c["thread_count"] = 0
         self._level(c["lost_sites"], lost, 64, 64)
@@ -72,6 +71,16 @@ class FakeSegment:
         self.modules = self.data[modules:][: 256 << 10].view(layout.MODULE)
         self.arena = self.data[arena:].view(np.uint64)
         self._sites = self._lost = self._live = 0
+
+    def array(self, kind: int, offset: int, rows: int, row_bytes: int, reserved: int) -> None:
+        """Enter an array into the directory."""
+        entry = self.control["directory"][kind]
+        entry["kind"], entry["row_bytes"], entry["offset"] = kind, row_bytes, offset
+        entry["rows"], entry["reserved_bytes"] = rows, reserved
+
+    def offset_of(self, kind: int) -> int:
+        """Where an array begins."""
+        return int(self.control["directory"][kind]["offset"])
 
     def _take(self, size: int) -> int:
         offset, self.at = self.at, self.at + -(-size // PAGE) * PAGE

@@ -95,8 +95,9 @@ def merge_equal_stacks(stacks: StackTable) -> tuple[StackTable, NDArray[np.int64
     """The different stacks, and for every given one its index among them."""
     if len(stacks) == 0:
         return stacks, np.empty(0, np.int64)
+    interpreter = stacks.interpreters
     identity = np.rec.fromarrays(
-        [_fingerprints(stacks), stacks.depths, stacks.generation, stacks.flags]
+        [_fingerprints(stacks), stacks.depths, stacks.generation, stacks.flags, interpreter]
     )
     _, chosen, inverse = np.unique(identity, return_index=True, return_inverse=True)
     if len(chosen) == len(stacks):
@@ -106,7 +107,12 @@ def merge_equal_stacks(stacks: StackTable) -> tuple[StackTable, NDArray[np.int64
     inner = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], depth)
     frames = stacks.frames[np.repeat(stacks.offsets[:-1][chosen], depth) + inner]
     merged = StackTable(
-        offsets, frames, stacks.flags[chosen], stacks.generation[chosen], leaf_exact=True
+        offsets,
+        frames,
+        stacks.flags[chosen],
+        stacks.generation[chosen],
+        leaf_exact=True,
+        interpreter=interpreter[chosen],
     )
     return merged, np.asarray(inverse, np.int64).reshape(-1)
 

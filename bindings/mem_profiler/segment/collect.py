@@ -281,12 +281,9 @@ def read_live(
 
 
 def _arena(segment: Segment, control: Control) -> Words:
-    used = min(control.number("arena_cursor"), control.number("arena_bytes"))
-    start = control.number("arena_offset")
-    if start % 8 or not 0 < start <= control.limit_bytes:
-        return np.empty(0, np.uint64)
-    used = min(used, control.limit_bytes - start) // 8 * 8
-    return segment.read(start, used).view(np.uint64)
+    arena = control.array(layout.STACKS, 8, control.limit_bytes // 8)
+    used = min(control.number("arena_cursor") // 8, arena.rows)
+    return segment.read(arena.offset, used * 8).view(np.uint64)
 
 
 def read_stacks(segment: Segment, control: Control, ids: Ints) -> StackTable:
@@ -319,6 +316,7 @@ def read_stacks(segment: Segment, control: Control, ids: Ints) -> StackTable:
         frames=frames,
         flags=flags.astype(np.uint32),
         generation=np.where(real, heads["generation"], 0).astype(np.uint32),
+        interpreter=np.where(real, heads["interpreter"], 0).astype(np.uint32),
         leaf_exact=True,
     )
 
@@ -336,13 +334,9 @@ def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
 
 def read_threads(segment: Segment, control: Control) -> list[Thread]:
     """Every recorded thread, by row. Row 0 stands for all that had no row."""
-    size = layout.THREAD.itemsize
-    count = min(control.number("thread_count") + 1, control.rows("thread_rows", layout.THREAD_ROWS))
-    count = min(count, control.number("threads_reserved_bytes") // size)
-    offset = control.number("threads_offset")
-    if not 0 < offset <= control.limit_bytes - count * size:
-        return []
-    rows = segment.read(offset, count * size).view(layout.THREAD)
+    array = control.array(layout.THREADS, layout.THREAD.itemsize, layout.THREAD_ROWS)
+    count = min(control.number("thread_count") + 1, array.usable_rows)
+    rows = segment.array(array, count, layout.THREAD)
     return [Thread(k, int(row["tid"]), layout.text(row["name"])) for k, row in enumerate(rows)]
 
 
@@ -372,13 +366,9 @@ def _module(row: np.void) -> Module | None:
 
 def read_modules(segment: Segment, control: Control) -> list[Module]:
     """All published modules that make sense, in the order they were recorded."""
-    size = layout.MODULE.itemsize
-    count = min(control.number("module_count"), control.rows("module_rows", layout.MODULE_ROWS))
-    count = min(count, control.number("modules_reserved_bytes") // size)
-    offset = control.number("modules_offset")
-    if not 0 < offset <= control.limit_bytes - count * size:
-        return []
-    rows = segment.read(offset, count * size).view(layout.MODULE)
+    array = control.array(layout.MODULES, layout.MODULE.itemsize, layout.MODULE_ROWS)
+    count = min(control.number("module_count"), array.usable_rows)
+    rows = segment.array(array, count, layout.MODULE)
     return [module for row in rows if (module := _module(row)) is not None]
 
 

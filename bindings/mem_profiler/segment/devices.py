@@ -22,7 +22,6 @@ from mem_profiler.segment.file import Control, Records, Segment, Words
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 # Marks kept in memory and in a file; more than this are counted as lost, the oldest first.
 MARKS_MAX = 20_000
-RING_ROWS_MAX = 4096  # MARK_ROWS_MAX of sampler/core/table.c
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,9 @@ def _name(raw: bytes, number: int, taken: set[str]) -> str:
 
 def read_domains(segment: Segment, control: Control) -> list[Domain]:
     """All domains that the process has used so far, by number."""
-    size = layout.DOMAIN.itemsize
-    offset = control.number("domains_offset")
-    count = min(control.number("domains_reserved_bytes") // size, layout.DOMAIN_ROWS)
-    if not 0 < offset <= control.limit_bytes - count * size:
-        return []
+    array = control.array(layout.DOMAINS, layout.DOMAIN.itemsize, layout.DOMAIN_ROWS)
     found: list[Domain] = []
-    rows = segment.read(offset, count * size).view(layout.DOMAIN)
+    rows = segment.array(array, array.usable_rows, layout.DOMAIN)
     for number, row in enumerate(rows):
         if number == 0 or int(row["key"]) == 0 or int(row["published"]) != 1:
             continue
@@ -183,16 +178,11 @@ class MarkLog:
 
 def _ring(segment: Segment, control: Control) -> Records:
     """A copy of the ring; rows that were written to meanwhile have a sequence of 0."""
-    size = layout.MARK.itemsize
-    rows = control.number("mark_rows")
-    offset = control.number("marks_offset")
-    reserved = control.number("marks_reserved_bytes")
-    if rows & (rows - 1) or rows > RING_ROWS_MAX or rows * size > reserved:
+    array = control.array(layout.MARKS, layout.MARK.itemsize, layout.MARK_ROWS_MAX)
+    if array.rows & (array.rows - 1) or array.usable_rows < array.rows:
         return np.empty(0, layout.MARK)
-    if not 0 < offset <= control.limit_bytes - rows * size:
-        return np.empty(0, layout.MARK)
-    ring = segment.read(offset, rows * size).view(layout.MARK)
-    again = segment.read(offset, rows * size).view(layout.MARK)
+    ring = segment.array(array, array.rows, layout.MARK)
+    again = segment.array(array, array.rows, layout.MARK)
     ring["sequence"][ring["sequence"] != again["sequence"]] = 0
     return ring
 

@@ -11,7 +11,6 @@ the control page, and `Level` objects exist only for ranges that lie inside the 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -64,6 +63,27 @@ class Level:
         return -(-raw // layout.CONTROL_BYTES) * layout.CONTROL_BYTES
 
 
+@dataclass(frozen=True)
+class Array:
+    """One array of the directory, inside the file. `offset` is in bytes from the file's start."""
+
+    kind: int
+    offset: int
+    rows: int
+    row_bytes: int
+    reserved_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all its rows."""
+        return self.rows * self.row_bytes
+
+    @property
+    def usable_rows(self) -> int:
+        """Rows that lie in reserved pages."""
+        return min(self.rows, self.reserved_bytes // self.row_bytes)
+
+
 class Control:
     """A copy of the control page, taken at one moment. Fields are those of struct mp_control."""
 
@@ -84,9 +104,22 @@ class Control:
         """A string field."""
         return layout.text(self._record[name])
 
-    def rows(self, name: str, most: int) -> int:
-        """How many rows a fixed table has; older segments say 0 for the most."""
-        return min(self.number(name) or most, most)
+    def array(self, kind: int, row_bytes: int, most_rows: int) -> Array:
+        """Where the array of a kind is; one without rows if what the directory says makes no sense.
+
+        No more than `most_rows` of its rows are believed.
+        """
+        raw = self._record["directory"][kind]
+        offset, rows = int(raw["offset"]), min(int(raw["rows"]), most_rows)
+        sane = (
+            int(raw["kind"]) == kind
+            and int(raw["row_bytes"]) == row_bytes
+            and offset % 8 == 0
+            and layout.CONTROL_BYTES <= offset <= self.limit_bytes - rows * row_bytes
+        )
+        if not sane:
+            return Array(kind, 0, 0, row_bytes, 0)
+        return Array(kind, offset, rows, row_bytes, int(raw["reserved_bytes"]))
 
     @property
     def identity(self) -> str:
@@ -265,6 +298,10 @@ class Segment:
         """The payload rows of a level, with their keys where those are part of them."""
         return self.read(level.rows_offset, level.rows * dtype.itemsize).view(dtype)
 
+    def array(self, array: Array, rows: int, dtype: np.dtype[np.void]) -> Records:
+        """The first `rows` rows of an array, no more than it has."""
+        return self.read(array.offset, min(rows, array.rows) * dtype.itemsize).view(dtype)
+
     def used_bytes(self) -> int:
         """Pages of the file in use, in bytes."""
         return os.fstat(self.fd).st_blocks * 512
@@ -314,11 +351,6 @@ class Segment:
                 return False
             raise
         return True
-
-    def unlock(self) -> None:
-        """Let another controller in."""
-        with contextlib.suppress(OSError):
-            fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def lock_holder(self) -> int | None:
         """Pid of the process that holds the lock, where /proc/locks shows it."""

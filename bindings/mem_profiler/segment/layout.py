@@ -90,8 +90,16 @@ STACK_LOST_MAX: int = lib.MP_STACK_LOST_MAX
 THREAD_ROWS: int = lib.MP_THREAD_ROWS
 MODULE_ROWS: int = lib.MP_MODULE_ROWS
 DOMAIN_ROWS: int = lib.MP_DOMAIN_ROWS
+MARK_ROWS_MAX: int = lib.MP_MARK_ROWS_MAX
 LEVELS: int = lib.MP_LEVELS
 U64_MAX = (1 << 64) - 1
+
+# Kinds of arrays, which are their rows in the directory.
+STACKS: int = lib.MP_ARRAY_STACKS
+THREADS: int = lib.MP_ARRAY_THREADS
+MODULES: int = lib.MP_ARRAY_MODULES
+DOMAINS: int = lib.MP_ARRAY_DOMAINS
+MARKS: int = lib.MP_ARRAY_MARKS
 
 STACK_BITS: int = lib.MP_KEY_STACK_BITS
 DOMAIN_SHIFT: int = lib.MP_KEY_DOMAIN_SHIFT

@@ -16,26 +16,22 @@ import numpy as np
 
 from mem_parser.errors import TargetError, TargetUnsupported
 from mem_profiler.segment import layout
-from mem_profiler.segment.file import Control, Level, Segment
+from mem_profiler.segment.file import FILE_MAX_BYTES, Array, Control, Level, Segment
 
 TABLES = {"stack_index": None, "sites": "mp_site_row", "live": "mp_live_row"}
 # Made when the target wants them first: most programs have no device.
 DEVICE_TABLES = {"device_sites": "mp_device_site_row", "device_live": "mp_device_live_row"}
 ROWS = TABLES | DEVICE_TABLES
-REGIONS_FIRST_BYTES = {"threads": 64 << 10, "modules": 256 << 10, "arena": 1 << 20}
+# Arrays that every capture has: bytes of a row, most rows, and the first piece in bytes.
+ARRAYS = {
+    layout.THREADS: (layout.THREAD.itemsize, layout.THREAD_ROWS, 64 << 10),
+    layout.MODULES: (layout.MODULE.itemsize, layout.MODULE_ROWS, 256 << 10),
+    layout.STACKS: (8, FILE_MAX_BYTES // 8, 1 << 20),
+}
 ARENA_AHEAD_BYTES = 1 << 20
 FILL_LIMIT = 0.25
 KEYS_SAMPLED = 32768
 GROWING_FREE, GROWING_CONTROLLER = 0, 2
-
-
-def _region_limit(control: Control, region: str) -> int:
-    """Bytes that a region may have."""
-    if region == "arena":
-        return control.number("arena_bytes")
-    if region == "threads":
-        return control.rows("thread_rows", layout.THREAD_ROWS) * layout.THREAD.itemsize
-    return control.rows("module_rows", layout.MODULE_ROWS) * layout.MODULE.itemsize
 
 
 def _refused(segment: Segment, code: int) -> TargetError:
@@ -56,25 +52,25 @@ def _refused(segment: Segment, code: int) -> TargetError:
     )
 
 
-def _extend(segment: Segment, control: Control, region: str, want: int) -> int:
-    """Reserve the first `want` bytes of a region; 0 or the errno."""
-    offset = control.number(f"{region}_offset")
-    have = control.number(f"{region}_reserved_bytes")
-    want = min(want, _region_limit(control, region), control.limit_bytes - offset)
-    if want <= have:
+def _extend(segment: Segment, control: Control, kind: int, want: int) -> int:
+    """Reserve the first `want` bytes of an array; 0 or the errno."""
+    row_bytes, most_rows, _ = ARRAYS[kind]
+    array = control.array(kind, row_bytes, most_rows)
+    want = min(want, array.total_bytes)
+    if want <= array.reserved_bytes:
         return 0
-    if not segment.swap(("arena_growing",), GROWING_FREE, GROWING_CONTROLLER, 32):
+    if not segment.swap(("arrays_growing",), GROWING_FREE, GROWING_CONTROLLER, 32):
         return errno.EAGAIN
-    field = (f"{region}_reserved_bytes",)
+    field = ("directory", kind, "reserved_bytes")
     try:
         have = segment.load(field)
         if have < want:
-            code = segment.allocate(offset + have, want - have)
+            code = segment.allocate(array.offset + have, want - have)
             if code:
                 return code
             segment.store(field, want)
     finally:
-        segment.swap(("arena_growing",), GROWING_CONTROLLER, GROWING_FREE, 32)
+        segment.swap(("arrays_growing",), GROWING_CONTROLLER, GROWING_FREE, 32)
     return 0
 
 
@@ -101,7 +97,7 @@ def release_stale_locks(segment: Segment) -> None:
     """Free the try-locks that a killed controller held. Only for the holder of the file lock."""
     for table in ROWS:
         segment.swap((table, "growing"), GROWING_CONTROLLER, GROWING_FREE, 32)
-    segment.swap(("arena_growing",), GROWING_CONTROLLER, GROWING_FREE, 32)
+    segment.swap(("arrays_growing",), GROWING_CONTROLLER, GROWING_FREE, 32)
 
 
 def first_pieces(segment: Segment) -> None:
@@ -110,7 +106,7 @@ def first_pieces(segment: Segment) -> None:
     Raises TargetError when there is no room.
     """
     control = segment.control()
-    codes = [_extend(segment, control, name, size) for name, size in REGIONS_FIRST_BYTES.items()]
+    codes = [_extend(segment, control, kind, first) for kind, (*_, first) in ARRAYS.items()]
     codes.append(_reserve_lost(segment, control, "lost_sites", "mp_site_row"))
     for table in TABLES:
         if int(control[table]["levels_ready"]) == 0:
@@ -133,27 +129,27 @@ def _reserve_lost(segment: Segment, control: Control, name: str, row_struct: str
     return code
 
 
-def _reserve_whole(segment: Segment, control: Control, region: str, rows: int, row: int) -> int:
-    """Reserve a region of device memory that is used whole or not at all."""
-    offset, size = control.number(f"{region}_offset"), rows * row
-    if not 0 < offset <= control.limit_bytes - size:
+def _reserve_whole(segment: Segment, array: Array) -> int:
+    """Reserve an array of device memory, which is used whole or not at all."""
+    if array.rows == 0:
         return errno.EINVAL
-    if control.number(f"{region}_reserved_bytes") >= size:
+    if array.reserved_bytes >= array.total_bytes:
         return 0
-    code = segment.allocate(offset, size)
+    code = segment.allocate(array.offset, array.total_bytes)
     if code == 0:
-        segment.store((f"{region}_reserved_bytes",), size)
+        segment.store(("directory", array.kind, "reserved_bytes"), array.total_bytes)
     return code
 
 
 def _first_of_devices(segment: Segment, control: Control) -> list[int]:
     """What the target could not reserve by itself (a seccomp filter): everything at once."""
-    marks, row = control.number("mark_rows"), layout.MARK.itemsize
+    marks = control.array(layout.MARKS, layout.MARK.itemsize, layout.MARK_ROWS_MAX)
+    domains = control.array(layout.DOMAINS, layout.DOMAIN.itemsize, layout.DOMAIN_ROWS)
     codes = [
         _reserve_lost(segment, control, "device_lost_sites", "mp_device_site_row"),
-        _reserve_whole(segment, control, "marks", marks, row),
+        _reserve_whole(segment, marks),
         *(_publish_level(segment, control, table, 0) for table in DEVICE_TABLES),
-        _reserve_whole(segment, control, "domains", layout.DOMAIN_ROWS, layout.DOMAIN.itemsize),
+        _reserve_whole(segment, domains),
     ]
     segment.store(("device_wanted",), 0, 32)
     return codes
@@ -189,10 +185,8 @@ def ahead(segment: Segment, control: Control) -> bool:
     used = control.number("arena_cursor")
     if used < 1 << 40:
         free = max(ARENA_AHEAD_BYTES, used // 4)
-        if control.number("arena_reserved_bytes") < used + free:
-            codes.append(_extend(segment, control, "arena", -(-(used + free) >> 20) << 20))
-    for region, struct in (("thread", "mp_thread"), ("module", "mp_module_row")):
-        need = control.number(f"{region}_count") * layout.dtype(struct).itemsize * 2
-        if need > control.number(f"{region}s_reserved_bytes"):
-            codes.append(_extend(segment, control, f"{region}s", -(-need >> 16) << 16))
+        codes.append(_extend(segment, control, layout.STACKS, -(-(used + free) >> 20) << 20))
+    for kind, counter in ((layout.THREADS, "thread_count"), (layout.MODULES, "module_count")):
+        need = control.number(counter) * ARRAYS[kind][0] * 2
+        codes.append(_extend(segment, control, kind, -(-need >> 16) << 16))
     return all(code in (0, errno.EAGAIN, errno.E2BIG) for code in codes)

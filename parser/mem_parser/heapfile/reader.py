@@ -39,7 +39,8 @@ from mem_parser.model import (
     ThreadBlocks,
 )
 
-SUPPORTED_VERSION = 1
+SUPPORTED_VERSIONS = (1, 2)
+"""The first had no `stack_interpreter`."""
 _MARK = b"\n%mem_profiler "
 _MAPS_MARK = b"\nMAPPED_LIBRARIES:"
 _COUNT_LIMIT = 1 << 62
@@ -54,10 +55,11 @@ _KEPT_BYTES = {
 }
 """What is kept of an object: so much, and so much for each byte of its line."""
 _TABLE_COLUMNS = {
-    "stack_depth", "stack_flags", "stack_generation", "stack_frames", "stack", "alloc_blocks",
-    "alloc_bytes", "freed_blocks", "freed_bytes", "peak_blocks", "peak_bytes", "alloc_taken_bytes",
-    "freed_taken_bytes", "failed_blocks", "failed_bytes", "births", "live_births",
-    "oldest_birth_s", "rate_bytes", "thread_record", "thread_row", "thread_blocks", "thread_bytes",
+    "stack_depth", "stack_flags", "stack_generation", "stack_interpreter", "stack_frames",
+    "stack", "alloc_blocks", "alloc_bytes", "freed_blocks", "freed_bytes", "peak_blocks",
+    "peak_bytes", "alloc_taken_bytes", "freed_taken_bytes", "failed_blocks", "failed_bytes",
+    "births", "live_births", "oldest_birth_s", "rate_bytes", "thread_record", "thread_row",
+    "thread_blocks", "thread_bytes",
 }  # fmt: skip
 KNOWN_COLUMNS = _TABLE_COLUMNS | SYMBOL_COLUMNS | MARK_COLUMNS
 _BUCKETS = 8
@@ -186,9 +188,10 @@ class _SectionReader:
 
     def _check_version(self, line: bytes) -> None:
         version = self._number(line.partition(b" ")[2].strip())
-        if version != SUPPORTED_VERSION:
+        if version not in SUPPORTED_VERSIONS:
+            newest = SUPPORTED_VERSIONS[-1]
             raise UnsupportedVersion(
-                f"{self.path}: format version {version} is not known (only {SUPPORTED_VERSION})",
+                f"{self.path}: format version {version} is not known (at most {newest})",
                 hint="a newer mem_parser reads it",
             )
 
@@ -264,8 +267,19 @@ class _SectionReader:
         flags = self._counts("stack_flags", count).astype(np.uint32)
         generation = self._counts("stack_generation", count).astype(np.uint32)
         return StackTable(
-            offsets, frames.astype(np.uint64, copy=False), flags, generation, leaf_exact=True
+            offsets,
+            frames.astype(np.uint64, copy=False),
+            flags,
+            generation,
+            leaf_exact=True,
+            interpreter=self._interpreters(count),
         )
+
+    def _interpreters(self, count: int) -> npt.NDArray[np.uint32] | None:
+        if "stack_interpreter" not in self.columns:
+            return None
+        found = self._counts("stack_interpreter", count)
+        return found.astype(np.uint32) if found.any() else None
 
     def profile(self) -> Profile:
         """Return the profile that the columns make."""

@@ -60,7 +60,7 @@ def _lines(profile: Profile, writer: str) -> Iterator[bytes]:
     yield b"\nMAPPED_LIBRARIES:\n"
     for line in profile.map_lines or module_lines(profile.modules):
         yield line + b"\n"
-    yield b"\n%mem_profiler 1\n"
+    yield b"\n%mem_profiler 2\n"
     yield from json_lines("%header", _header(profile, writer))
     for module in profile.modules:
         yield from json_lines("%module", _module(module))
@@ -180,6 +180,7 @@ def _columns(profile: Profile) -> Iterator[bytes]:
     yield from column_lines("stack_depth", "<u4", stacks.depths)
     yield from column_lines("stack_flags", "<u4", stacks.flags)
     yield from column_lines("stack_generation", "<u4", stacks.generation)
+    yield from column_lines("stack_interpreter", "<u4", stacks.interpreters)
     yield from column_lines("stack_frames", "<u8", stacks.frames)
     yield from column_lines("stack", "<u4", sites.stack)
     yield from column_lines("alloc_blocks", "<u8", every)

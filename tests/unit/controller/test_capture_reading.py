@@ -196,7 +196,7 @@ def test_stacks_that_overlap_stand_for_no_more_memory_than_there_is(
 ) -> None:
     honest = [fake.stack([1, 2, 3]), fake.stack([4, 5])]
     first = fake.stack(list(range(500)))
-    arena = fake.data[int(fake.control["arena_offset"]) :].view(np.uint64)
+    arena = fake.data[fake.offset_of(layout.STACKS) :].view(np.uint64)
     head = arena[first : first + 4].copy()
     for step in range(8, 400, 8):  # every one of these claims the frames of those behind it
         arena[first + step : first + step + 4] = head
@@ -235,9 +235,9 @@ def test_any_bytes_in_a_segment_give_a_file_or_a_clean_error(
         fake.site(site_key(stack, size_class=i), (i, i * 100), (i // 2, i * 50))
         fake.live(16 * i + 16, site_key(stack, size_class=i), 100)
     fake.module(b"/x.so", 0x1000, 0x2000)
-    interesting = [(0, 4096), (int(fake.control["arena_offset"]), 4096)]
+    interesting = [(0, 4096), (fake.offset_of(layout.STACKS), 4096)]
     interesting += [(int(fake.control["sites"]["level"][0]["offset"]), 8192)]
-    interesting += [(int(fake.control["modules_offset"]), 2048)]
+    interesting += [(fake.offset_of(layout.MODULES), 2048)]
     for number, place in enumerate(places):
         start, size = interesting[place % len(interesting)]
         at = start + (place // 8) % (size - 8)

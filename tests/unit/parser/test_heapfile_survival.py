@@ -80,6 +80,7 @@ def every_fact() -> Profile:
         stacks=StackTable(
             column(0, 2, 4), np.array([0x1100, 0x4200, 0x1100, 0x4201], np.uint64),
             np.array([1, 2], np.uint32), np.array([3, 6], np.uint32), leaf_exact=False,
+            interpreter=np.array([0, 5], np.uint32),
         ),
         sites=SiteTable(
             stack=column(0, 1, 1), domain=np.zeros(3, np.int32),

@@ -78,8 +78,8 @@ def test_unknown_marks_keys_and_columns_are_skipped() -> None:
 
 
 def test_a_newer_version_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedVersion, match="version 2"):
-        read(SAMPLE.data.replace(b"%mem_profiler 1", b"%mem_profiler 2"))
+    with pytest.raises(UnsupportedVersion, match="version 3"):
+        read(SAMPLE.data.replace(b"%mem_profiler 1", b"%mem_profiler 3"))
 
 
 @settings(max_examples=60)

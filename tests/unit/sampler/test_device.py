@@ -292,8 +292,8 @@ def test_a_forged_segment_is_read_without_harm(
     with Segment.open(segment_path, writable=False) as segment:
         control = segment.control()
         regions = [(layout.offset_of("device_sites"), layout.CONTROL.itemsize)]
-        for name in ("domains", "marks"):
-            start = control.number(f"{name}_offset")
+        for kind in (layout.DOMAINS, layout.MARKS):
+            start = int(control["directory"][kind]["offset"])
             regions.append((start, start + 2048))
         for table in ("device_sites", "device_live"):
             level = control[table]["level"][0]

@@ -57,7 +57,8 @@ static inline void mp_add_own_u32(uint32_t *p, uint32_t v) {
 #define mp_likely(x) __builtin_expect(!!(x), 1)
 #define mp_unlikely(x) __builtin_expect(!!(x), 0)
 
-/* Both return true and store `desired` if *p was `expected`; acquire-release. */
+/* Both return true and store `desired` if *p was `expected`; acquire-release, also where only the exchange
+ * counts. */
 static inline bool mp_cas_u64(uint64_t *p, uint64_t expected, uint64_t desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL,
                                        __ATOMIC_RELAXED);

@@ -29,6 +29,7 @@ bool mp_capture_view(struct mp_capture_view *view) {
                                      .now_ns = mp_capture_now_ns()};
     if (mp_likely(view->now_ns < mp_load_relaxed(&slot->deadline_ns)))
         return true;
+    /* Of threads that find the deadline over at once, the one that shuts the gate says when. */
     if (mp_cas_u64((uint64_t *)&seg->control->gate, (uint64_t)gate, (uint64_t)MP_GATE_OFF))
         mp_store_relaxed(&slot->stop_ns, view->now_ns);
     return false;

@@ -62,7 +62,7 @@ static inline void mp_capture_lose(uint64_t *lost, unsigned cause) {
 struct mp_stack_wanted {
     const struct mp_frame *caller;
     uintptr_t first_pc;  /* frame 0: first byte of the hook or wrapper */
-    uint32_t generation; /* of the loader, read before anything of the stack */
+    uint32_t generation; /* of the loader: an acquire load, which keeps the unwinding behind it */
     uint64_t
         *lost; /* counts why a stack ended early: `lost` or `device_lost` of the control page */
 };

@@ -57,6 +57,7 @@ static void release_growth_lock(void) {
     }
 }
 
+/* Fences of signals: the partner is a handler on this very thread, which finds the guard whole or not at all. */
 bool mp_guard_enter(struct mp_guard *guard) {
     if (mp_unlikely(mp_self.guard_sp != 0)) {
         if (!guard_is_stale(guard))

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+/* Fences of signals: a handler on this very thread finds a scope whole, or not at all. */
 #define SCOPE_MARK ((uintptr_t)0x6d656d2d73636f70ULL)
 
 static __thread struct mp_device_scope *innermost __attribute__((tls_model("initial-exec")));

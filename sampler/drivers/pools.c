@@ -7,8 +7,8 @@
 #include <string.h>
 
 #define DOMAINS ((unsigned)MP_TOOL_DOMAINS)
-#define NAME_BYTES 48u
-#define HEAPS 1024u
+#define NAME_BYTES 48u /* with "pool-" in front it fits MP_DOMAIN_NAME_BYTES */
+#define HEAPS 1024u    /* 16 KiB */
 #define DEVICES 64u
 
 struct mp_tool_domain {

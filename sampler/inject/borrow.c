@@ -24,6 +24,8 @@
 #include <unistd.h>
 
 #define STOP_LIMIT_NS 2000000000ULL /* until a thread answers to PTRACE_INTERRUPT */
+/* A thread that did not come in time is waited for once a second, five times in all, before it is left to find
+ * its own way back. */
 #define RESCUE_LIMIT_NS 1000000000ULL
 #define RESCUES 5
 #define MAX_ERRNO 4095 /* of the kernel */

@@ -10,7 +10,7 @@ typedef word function(word a, word b, word c, word d, word e);
 #define ARGUMENTS word a, word b, word c, word d, word e, const struct mp_entry_record *r
 #define REAL ((function *)r->real)
 
-/* Marks this frame as the outermost hook of the thread. */
+/* Marks this frame as the outermost hook of the thread. Fences of signals: handlers run on this very thread. */
 static inline word enter(void) {
     word before = mp_self.entry_sp;
     mp_self.entry_sp = (word)__builtin_frame_address(0);

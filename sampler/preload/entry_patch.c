@@ -28,13 +28,13 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
-#define STUB_BYTES 128
+#define STUB_BYTES 128 /* two cache lines */
 #define STUB_FIXED_BYTES 66 /* all but the copy, with pushes to undo */
 #define PAGES_MAX (2 * MP_PLAN_ENTRIES_MAX)
 #define REACH ((int64_t)0x7fff0000) /* of a 32-bit distance, with room for a stub */
 #define LOWEST ((int64_t)0x10000)   /* address that may be mapped */
-#define HIGHEST ((int64_t)0x7ffffff00000)
-#define STEP_MAX_BYTES ((int64_t)1 << 20)
+#define HIGHEST ((int64_t)0x7ffffff00000) /* end of the address space, less 1 MiB */
+#define STEP_MAX_BYTES ((int64_t)1 << 20) /* of the search for a free page */
 #define STEPS 1500 /* on either side: most of the reach */
 
 _Static_assert(STUB_FIXED_BYTES + MP_PLAN_COPY_BYTES <= STUB_BYTES, "room for the longest copy");

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define DEFAULT_MAX_MEMORY (256ULL << 20)
-#define PLAN_FD_MAX 1048576
+#define PLAN_FD_MAX 1048576 /* fs.nr_open as kernels have it: no descriptor is above */
 
 /* Where values come from: the environment, or lines of text that were cut into strings. */
 static const char *from_text;

@@ -16,8 +16,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#define TRIAL_BYTES 24
-#define TRIAL_ALIGN 64
+#define TRIAL_BYTES 24 /* a small block */
+#define TRIAL_ALIGN 64 /* more than malloc gives, so that no aligned form falls back to it */
 
 struct mp_redirect_report mp_redirect_report;
 

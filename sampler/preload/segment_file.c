@@ -21,9 +21,9 @@
 #include <unistd.h>
 
 #define SWEEP_FILES 256 /* most files one start-up looks at */
-#define CGROUP_SHARE 16
-#define FREE_SHARE 4
-#define SIZE_STEP 0xffffULL
+#define CGROUP_SHARE 16 /* of a group's limit: pages of the segment are charged to it */
+#define FREE_SHARE 4    /* of the file system's free space, which others need too */
+#define SIZE_STEP 0xffffULL /* the largest page size, less 1 */
 
 /* Too large for the stack of a small thread that forks. */
 static struct {

@@ -399,7 +399,7 @@ void mp_startup_late_ready(void) {
     open_way(c);
 }
 
-/* HOOK. */
+/* HOOK. The exchange pairs with whoever opened the gate: the slot is filled. */
 static void shut(struct mp_control *c) {
     mp_store_release(&mp_local.gate_offset, (intptr_t)0);
     int64_t gate = __atomic_exchange_n(&c->gate, MP_GATE_OFF, __ATOMIC_ACQ_REL);

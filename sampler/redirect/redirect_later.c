@@ -7,7 +7,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 
-#define DONE_ROWS 4096u /* power of two */
+#define DONE_ROWS 4096u /* power of two; 32 KiB for each of two sets */
 
 uintptr_t mp_redirect_loader[4];
 

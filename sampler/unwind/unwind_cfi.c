@@ -18,7 +18,8 @@
 
 /* The start code of a program or of the loader: no table entry is its way to say "outermost". */
 #define ENTRY_CODE_BYTES 128
-#define NOTED_ENTRIES 64
+#define NOTED_ENTRIES                                                                              \
+    64 /* programs sample through fewer modules; the others are only noted more often */
 
 static void (*note_module)(const struct mp_module *module);
 static uintptr_t entry_code[2];

@@ -5,6 +5,7 @@
 #define DEVICE_SEGMENT_H
 
 #include "check.h"
+#include "check_tables.h"
 #include "core/local.h"
 #include "core/sites.h"
 #include "device/device.h"
@@ -60,6 +61,7 @@ static inline void open_segment(uint64_t limit_bytes) {
 }
 
 static inline void close_segment(void) {
+    mp_check_segment(&mp_local.segment);
     munmap(mp_local.segment.base, mp_local.segment.control->limit_bytes);
     mp_local.segment = (struct mp_segment){0};
     mp_local.gate_offset = 0;

@@ -17,7 +17,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define CALLED __attribute__((noinline)) static
-#define STRINGS 512u
+#define STRINGS 512u /* 98 KiB; a program registers its names once */
 #define TEXT_BYTES MP_MARK_TEXT_BYTES
 
 typedef void (*slot_function)(void);

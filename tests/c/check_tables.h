@@ -49,25 +49,26 @@ static inline bool mp_check_in_buckets(const struct mp_level *level, uint64_t ha
 /* --- stacks ------------------------------------------------------------------------------------ */
 
 static inline const struct mp_stack *mp_check_stack_at(const struct mp_segment *seg, uint64_t at) {
-    return (const struct mp_stack *)(seg->base + seg->layout.arena_offset + at);
+    return (const struct mp_stack *)((const unsigned char *)mp_array_at(seg, MP_ARRAY_STACKS) + at);
 }
 
 /* Records are back to back, from the first id to the cursor. *starts gets a flag for each id. */
 static inline void mp_check_arena(const struct mp_segment *seg, unsigned char *starts) {
     const struct mp_control *c = seg->control;
     uint64_t at = MP_STACK_LOST_MAX * 8;
-    CHECK(c->arena_reserved_bytes <= seg->layout.arena_bytes);
-    CHECK_EQ(c->arena_growing, 0);
-    while (at < c->arena_cursor && at + sizeof(struct mp_stack) <= c->arena_reserved_bytes) {
+    CHECK(c->directory[MP_ARRAY_STACKS].reserved_bytes <= mp_array_bytes(seg, MP_ARRAY_STACKS));
+    CHECK_EQ(c->arrays_growing, 0);
+    while (at < c->arena_cursor &&
+           at + sizeof(struct mp_stack) <= mp_array_reserved(seg, MP_ARRAY_STACKS)) {
         const struct mp_stack *stack = mp_check_stack_at(seg, at);
         uint64_t bytes = sizeof *stack + 8ULL * stack->depth;
-        if (stack->hash == 0 || at + bytes > c->arena_reserved_bytes)
+        if (stack->hash == 0 || at + bytes > mp_array_reserved(seg, MP_ARRAY_STACKS))
             break; /* there was no room for it */
         CHECK(stack->depth >= 1 && stack->depth <= MP_DEPTH_MAX && stack->truncated <= 2);
         starts[at / 8] = 1;
         at += bytes;
     }
-    if (c->arena_cursor <= c->arena_reserved_bytes)
+    if (c->arena_cursor <= mp_array_reserved(seg, MP_ARRAY_STACKS))
         CHECK_EQ(at, c->arena_cursor);
 }
 
@@ -78,8 +79,8 @@ static inline void mp_check_index_entry(struct mp_segment *seg, const struct mp_
     uint64_t id = entry & ids;
     if (entry == 0)
         return;
-    CHECK(id * 8 < seg->control->arena_reserved_bytes && starts[id] == 1);
-    if (id * 8 >= seg->control->arena_reserved_bytes || starts[id] == 0)
+    CHECK(id * 8 < mp_array_reserved(seg, MP_ARRAY_STACKS) && starts[id] == 1);
+    if (id * 8 >= mp_array_reserved(seg, MP_ARRAY_STACKS) || starts[id] == 0)
         return;
     const struct mp_stack *stack = mp_check_stack_at(seg, id * 8);
     CHECK_EQ(entry & ~ids, stack->hash & ~ids);
@@ -87,15 +88,19 @@ static inline void mp_check_index_entry(struct mp_segment *seg, const struct mp_
     if (mp_stack_intern == NULL)
         return;
     bool is_new = true;
-    uint32_t found = mp_stack_intern(seg, (const uintptr_t *)(stack + 1), stack->depth,
-                                     stack->truncated, stack->generation, &is_new);
+    struct mp_stack_identity identity = {.frames = (const uintptr_t *)(stack + 1),
+                                         .depth = stack->depth,
+                                         .truncated = stack->truncated,
+                                         .generation = stack->generation,
+                                         .interpreter = stack->interpreter};
+    uint32_t found = mp_stack_intern(seg, &identity, &is_new);
     CHECK(!is_new && found >= MP_STACK_LOST_MAX);
     CHECK_EQ(mp_check_stack_at(seg, found * 8ULL)->hash, stack->hash);
 }
 
 static inline void mp_check_stacks(struct mp_segment *seg) {
     const struct mp_levels *levels = &seg->layout.stack_index;
-    unsigned char *starts = calloc(seg->control->arena_reserved_bytes / 8 + 1, 1);
+    unsigned char *starts = calloc(mp_array_reserved(seg, MP_ARRAY_STACKS) / 8 + 1, 1);
     mp_check_levels(levels, &seg->control->stack_index);
     mp_check_arena(seg, starts);
     for (uint32_t i = 0; i < seg->control->stack_index.levels_ready; i++)
@@ -355,10 +360,9 @@ static inline void mp_check_module(const struct mp_segment *seg, const struct mp
 
 /* At one address in one generation there is one module. */
 static inline void mp_check_modules(const struct mp_segment *seg) {
-    const struct mp_module_row *rows =
-        (const struct mp_module_row *)(seg->base + seg->layout.modules_offset);
+    const struct mp_module_row *rows = mp_array_at(seg, MP_ARRAY_MODULES);
     uint32_t n = seg->control->module_count;
-    CHECK(n <= seg->layout.module_rows && n * sizeof *rows <= seg->control->modules_reserved_bytes);
+    CHECK(n * sizeof *rows <= mp_array_reserved(seg, MP_ARRAY_MODULES));
     for (uint32_t i = 0; i < n; i++) {
         CHECK_EQ(rows[i].published, 1);
         mp_check_module(seg, &rows[i]);
@@ -374,9 +378,8 @@ static inline void mp_check_modules(const struct mp_segment *seg) {
 
 /* A domain has one row, whose texts end. */
 static inline void mp_check_domains(const struct mp_segment *seg) {
-    const struct mp_domain *rows =
-        (const struct mp_domain *)(seg->base + seg->layout.domains_offset);
-    if (seg->control->domains_reserved_bytes == 0)
+    const struct mp_domain *rows = mp_array_at(seg, MP_ARRAY_DOMAINS);
+    if (mp_array_reserved(seg, MP_ARRAY_DOMAINS) == 0)
         return;
     CHECK_EQ(rows[0].key, 0); /* the host's */
     for (uint32_t i = 1; i < MP_DOMAIN_ROWS; i++) {
@@ -390,13 +393,13 @@ static inline void mp_check_domains(const struct mp_segment *seg) {
 
 /* Mark n is in row n % rows, and no row holds one that was not added yet. */
 static inline void mp_check_marks(const struct mp_segment *seg) {
-    const struct mp_mark *rows = (const struct mp_mark *)(seg->base + seg->layout.marks_offset);
-    if (seg->control->marks_reserved_bytes == 0)
+    const struct mp_mark *rows = mp_array_at(seg, MP_ARRAY_MARKS);
+    if (mp_array_reserved(seg, MP_ARRAY_MARKS) == 0)
         return;
-    for (uint32_t i = 0; i < seg->layout.mark_rows; i++) {
+    for (uint32_t i = 0; i < mp_array_rows(seg, MP_ARRAY_MARKS); i++) {
         uint64_t sequence = rows[i].sequence;
         CHECK(sequence <= seg->control->mark_count);
-        CHECK(sequence == 0 || (sequence - 1) % seg->layout.mark_rows == i);
+        CHECK(sequence == 0 || (sequence - 1) % mp_array_rows(seg, MP_ARRAY_MARKS) == i);
     }
 }
 
@@ -404,8 +407,9 @@ static inline void mp_check_marks(const struct mp_segment *seg) {
 static inline void mp_check_threads(const struct mp_segment *seg) {
     const struct mp_control *c = seg->control;
     uint64_t in_table = c->thread_count - c->lost[MP_LOST_THREAD_FULL];
-    CHECK(in_table < seg->layout.thread_rows);
-    CHECK(in_table == 0 || (in_table + 1) * sizeof(struct mp_thread) <= c->threads_reserved_bytes);
+    CHECK(in_table < mp_array_rows(seg, MP_ARRAY_THREADS));
+    CHECK(in_table == 0 ||
+          (in_table + 1) * sizeof(struct mp_thread) <= mp_array_reserved(seg, MP_ARRAY_THREADS));
 }
 
 /* --- all ---------------------------------------------------------------------------------------- */

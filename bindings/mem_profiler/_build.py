@@ -1,7 +1,7 @@
-"""Build the cffi extension `mem_profiler._core` from the sampler's own segment header.
+"""Build the cffi extension `mem_profiler._core` from the headers that C and Python share.
 
-Model: the structures, constants and enums that lie between the cffi marks of sampler/abi/segment.h
-are declared to cffi as they stand, so C and Python have one definition of the segment. The few
+Model: the structures, constants and enums between the cffi marks of the headers in sampler/abi are
+declared to cffi as they are, so C and Python have one definition of each. The few
 functions added here do what Python cannot do itself: atomic loads, stores and compare-and-swaps on
 the control page, fallocate without glibc's emulation, which would write into a live segment, and
 system calls that Python has no function for.
@@ -36,6 +36,7 @@ long mp_syscall(long number, long a, long b, long c, long d, long e);
 """
 
 SOURCE = r"""
+#include "abi/entry_plan.h"
 #include "abi/segment.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -132,7 +133,10 @@ def header_declarations(header: Path) -> str:
 
 
 ffibuilder = FFI()
-ffibuilder.cdef(header_declarations(SAMPLER / "abi" / "segment.h") + DECLARATIONS)
+HEADERS = ("segment.h", "entry_plan.h")
+ffibuilder.cdef(
+    "".join(header_declarations(SAMPLER / "abi" / name) for name in HEADERS) + DECLARATIONS
+)
 ffibuilder.set_source(
     "mem_profiler._core", SOURCE, include_dirs=[str(SAMPLER)], extra_compile_args=["-O2"]
 )

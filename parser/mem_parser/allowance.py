@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from typing import NoReturn
 
+from mem_parser import sizes
 from mem_parser.errors import InputFileError
 
 VARIABLE = "MEM_PARSER_MEMORY"
 """Names the floor: `4G`, for instance."""
 FLOOR_BYTES = 256 << 20
 TIMES = 16
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_AMOUNT = re.compile(r"(\d{1,15})([KMGT]?)")
 
 
 class AllowanceExceeded(InputFileError):
@@ -29,8 +27,7 @@ class AllowanceExceeded(InputFileError):
 
 def bound_bytes(stored_bytes: int, floor_bytes: int = FLOOR_BYTES) -> int:
     """Return what reading a file may take of which so much is stored."""
-    found = _AMOUNT.fullmatch(os.environ.get(VARIABLE, "").strip())
-    chosen = int(found[1]) * _UNITS[found[2]] if found else 0
+    chosen = sizes.whole_or(os.environ.get(VARIABLE), 0)
     return max(floor_bytes, chosen) + TIMES * max(stored_bytes, 0)
 
 

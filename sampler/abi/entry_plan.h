@@ -24,6 +24,7 @@
 
 #include <stdint.h>
 
+/* cffi: begin */
 #define MP_PLAN_MAGIC 0x4e4c504dU /* "MPLN" */
 #define MP_PLAN_VERSION 1
 #define MP_PLAN_ENTRIES_MAX 192
@@ -87,5 +88,6 @@ struct mp_entry_plan {
     uint32_t entry_bytes; /* sizeof(struct mp_entry) */
     struct mp_entry entry[];
 };
+/* cffi: end */
 
 #endif

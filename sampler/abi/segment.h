@@ -48,6 +48,16 @@
 #define MP_MARK_ROWS_MAX 4096 /* 1 MiB */
 #define MP_DIRECTORY_ROWS 16 /* most arrays */
 
+/* What both sides ask of a capture and allow a segment. */
+#define MP_RATE_MAX_BYTES                                                                          \
+    0x40000000 /* greatest T, 1 GiB: draws must stay below 1 << MP_GATE_SHIFT */
+#define MP_OPEN_BUCKET_GROWTH                                                                      \
+    4      /* of an open-ended capture: buckets end after 1 s, 4 s, 16 s, ... */
+#define MP_LIMIT_DEFAULT_BYTES 0x10000000 /* of a segment, 256 MiB; MEM_PROFILER_MAX_MEMORY */
+#define MP_LIMIT_MIN_BYTES 0x100000       /* smallest file that can hold a capture, 1 MiB */
+#define MP_LIMIT_GROUP_SHARE                                                                       \
+    16 /* of a control group's limit: pages of the segment are charged to it */
+
 /* Site keys: the whole identity of a site in one word, 0 = empty row.
  * bits  0..25 stack id, 26..37 size class, 38..43 domain, 44..46 shard, 47..62 capture, 63 zero. */
 #define MP_KEY_STACK_SHIFT 0
@@ -179,6 +189,17 @@ struct mp_array {
     uint64_t offset; /* from the start of the file */
     uint64_t rows;
     uint64_t reserved_bytes; /* prefix that has pages */
+};
+
+/* Families of drivers: rows of mp_control.backend. */
+enum mp_backend {
+    MP_BACKEND_HAL,
+    MP_BACKEND_CUDA,
+    MP_BACKEND_HIP,
+    MP_BACKEND_OPENCL,
+    MP_BACKEND_VULKAN,
+    MP_BACKEND_ZE,
+    MP_BACKENDS,
 };
 
 /* What became of one device backend in this process. */

@@ -20,7 +20,6 @@
 #include "abi/segment.h"
 
 #define MP_GATE_OFF INT64_MIN
-#define MP_RATE_MAX_BYTES (1ULL << 30)
 #define MP_STEP_MAX_BYTES (1ULL << 36) /* p is 1 for any rate from here on; keeps c from wrapping */
 
 struct mp_countdown {

@@ -55,8 +55,7 @@ struct mp_segment {
 #define MP_LOST_SITES_LEVEL 15u
 #define MP_ROW_NONE UINT32_MAX
 
-/* INIT. Smallest file that can hold a capture. Below MP_LIMIT_WHOLE_BYTES all first tables shrink with it. */
-#define MP_LIMIT_MIN_BYTES (1ULL << 20)
+/* Below this limit all first tables shrink with it, down to MP_LIMIT_MIN_BYTES. */
 #define MP_LIMIT_WHOLE_BYTES (8ULL << 20)
 
 /* INIT. The same where pages are so large that each table's rounding counts. */

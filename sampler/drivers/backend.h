@@ -33,16 +33,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum mp_backend {
-    MP_BACKEND_HAL,
-    MP_BACKEND_CUDA,
-    MP_BACKEND_HIP,
-    MP_BACKEND_OPENCL,
-    MP_BACKEND_VULKAN,
-    MP_BACKEND_ZE,
-    MP_BACKENDS,
-};
-
 #define MP_BACKENDS_AUTO ((1u << MP_BACKENDS) - 1)
 
 /* "hal", "cuda", ...: what users call it and how its domains begin. */

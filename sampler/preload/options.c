@@ -16,7 +16,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define DEFAULT_MAX_MEMORY (256ULL << 20)
 #define PLAN_FD_MAX 1048576 /* fs.nr_open as kernels have it: no descriptor is above */
 
 /* Where values come from: the environment, or lines of text that were cut into strings. */
@@ -242,7 +241,7 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
 
 int mp_options_read(struct mp_options *options, const char *exe, char *error, size_t n) {
     *options =
-        (struct mp_options){.dir = MP_FOLDER_DEFAULT, .max_memory_bytes = DEFAULT_MAX_MEMORY};
+        (struct mp_options){.dir = MP_FOLDER_DEFAULT, .max_memory_bytes = MP_LIMIT_DEFAULT_BYTES};
     int rc = read_numbers(options, error, n);
     if (rc == 0)
         rc = read_devices(options, error, n);

@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #define SWEEP_FILES 256 /* most files one start-up looks at */
-#define CGROUP_SHARE 16 /* of a group's limit: pages of the segment are charged to it */
 #define FREE_SHARE 4    /* of the file system's free space, which others need too */
 #define SIZE_STEP 0xffffULL /* the largest page size, less 1 */
 
@@ -122,7 +121,8 @@ static uint64_t limit_bytes(const struct mp_options *options, int fd,
                                                    .root = "/sys/fs/cgroup"};
     uint64_t least = mp_limit_min_bytes(getauxval(AT_PAGESZ));
     uint64_t limit = smaller(options->max_memory_bytes, room_bytes(fd));
-    uint64_t group = mp_cgroup_limit_bytes(&places) / CGROUP_SHARE, size = file_size_limit();
+    uint64_t group = mp_cgroup_limit_bytes(&places) / MP_LIMIT_GROUP_SHARE,
+             size = file_size_limit();
     if (place->base != NULL)
         limit = smaller(limit, place->bytes);
     limit = smaller(limit, smaller(group, size)) & ~SIZE_STEP;

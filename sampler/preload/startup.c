@@ -85,7 +85,6 @@ static uint64_t clock_now(clockid_t clock) {
 /* Start a capture without a controller: MEM_PROFILER_START, or a followed child of a capturing
  * parent. */
 static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
-    static const uint64_t ends_s[MP_BUCKETS] = {1, 4, 16, 64, 256, 1024, 4096};
     int rc = mp_segment_reserve_first(seg, fd);
     if (rc != 0)
         return rc;
@@ -98,8 +97,10 @@ static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
     slot->start_ns = clock_now(CLOCK_MONOTONIC);
     slot->start_realtime_ns = clock_now(CLOCK_REALTIME);
     slot->deadline_ns = UINT64_MAX;
-    for (unsigned i = 0; i < MP_BUCKETS; i++)
-        slot->bucket_end_ns[i] = ends_s[i] ? ends_s[i] * 1000000000 : UINT64_MAX;
+    uint64_t end_ns = 1000000000;
+    for (unsigned i = 0; i + 1 < MP_BUCKETS; i++, end_ns *= MP_OPEN_BUCKET_GROWTH)
+        slot->bucket_end_ns[i] = end_ns;
+    slot->bucket_end_ns[MP_BUCKETS - 1] = UINT64_MAX;
     mp_store_release(&c->capture_number,
                      1u); /* both pair with the controller's loads: the slot is filled */
     mp_store_release(&c->gate, (int64_t)1 << MP_GATE_SHIFT);

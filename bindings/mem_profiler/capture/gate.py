@@ -18,7 +18,6 @@ from mem_profiler.process import procfs
 from mem_profiler.segment import layout, reserve
 from mem_profiler.segment.file import Control, Segment
 
-OPEN_BUCKETS_S = (1, 4, 16, 64, 256, 1024, 4096)
 STARTING_WAIT_S = 2.0
 
 
@@ -119,7 +118,8 @@ def update_flags(segment: Segment, pid: int) -> None:
 def bucket_ends_ns(seconds: float | None) -> list[int]:
     """Upper ends of the time buckets, in ns since the start: eighths, or powers of four."""
     if seconds is None:
-        return [s * 1_000_000_000 for s in OPEN_BUCKETS_S] + [layout.U64_MAX]
+        ends_s = (layout.OPEN_BUCKET_GROWTH**i for i in range(layout.BUCKETS - 1))
+        return [s * 1_000_000_000 for s in ends_s] + [layout.U64_MAX]
     return [int(seconds * 1e9 * (i + 1) / layout.BUCKETS) for i in range(layout.BUCKETS)]
 
 

@@ -9,20 +9,18 @@ the target.
 from __future__ import annotations
 
 import os
-import re
 import resource
 
+from mem_parser import sizes
 from mem_parser.model import ControllerUse
 
 VARIABLE = "MEM_PROFILER_CONTROLLER_MEMORY"
 DEFAULT_BYTES = 2 << 30
-_SIZE = re.compile(r"(\d{1,9})([MG])", re.IGNORECASE)
 
 
 def bound_bytes() -> int:
     """Resident memory that the controller may have."""
-    found = _SIZE.fullmatch(os.environ.get(VARIABLE, ""))
-    return int(found[1]) << (20 if found[2] in "mM" else 30) if found else DEFAULT_BYTES
+    return sizes.whole_or(os.environ.get(VARIABLE), DEFAULT_BYTES)
 
 
 def rss_bytes() -> int:

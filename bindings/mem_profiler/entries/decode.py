@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import capstone
 from capstone import x86
 
-CODE_BYTES = 32  # MP_PLAN_CODE_BYTES
-COPY_BYTES = 40  # MP_PLAN_COPY_BYTES
-POINTS_MAX = 4  # MP_PLAN_POINTS
+from mem_profiler._core import lib
+
+CODE_BYTES: int = lib.MP_PLAN_CODE_BYTES
+COPY_BYTES: int = lib.MP_PLAN_COPY_BYTES
+POINTS_MAX: int = lib.MP_PLAN_POINTS
 JUMP_BYTES = 5
 WORD_BYTES = 8
 

@@ -14,10 +14,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NONE = 0xFF  # MP_ARGUMENT_NONE
-KINDS = {"A": 0, "P": 1, "R": 2, "r": 2, "Z": 3, "F": 4, "I": 5}  # enum mp_entry_kind
+from mem_profiler._core import lib
+
+NONE: int = lib.MP_ARGUMENT_NONE
+KINDS: dict[str, int] = {
+    "A": lib.MP_ENTRY_ALLOC,
+    "P": lib.MP_ENTRY_POSIX,
+    "R": lib.MP_ENTRY_REALLOC,
+    "r": lib.MP_ENTRY_REALLOC,
+    "Z": lib.MP_ENTRY_RESIZE,
+    "F": lib.MP_ENTRY_FREE,
+    "I": lib.MP_ENTRY_REALLOC_AT,
+}
 FREE = KINDS["F"]
-FREES_ON_FAILURE = 1
+FREES_ON_FAILURE: int = lib.MP_ENTRY_FREES_ON_FAILURE
 
 _STANDARD = """
 malloc A:s              calloc A:ns             realloc R:bs            reallocarray R:bns

@@ -1,6 +1,6 @@
 """From the file of a program to the plan that the sampler patches its allocator by.
 
-Layout: `sampler/abi/entry_plan.h`, little-endian. Either every function of an allocator can be
+Layout: `sampler/abi/entry_plan.h`. Either every function of an allocator can be
 led to the sampler, or the allocator is refused: a free that is not seen would be a leak in the
 report.
 """
@@ -8,22 +8,18 @@ report.
 from __future__ import annotations
 
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mem_parser.errors import TargetUnsupported
+from mem_profiler._core import ffi, lib
 from mem_profiler.entries import decode, names
 from mem_profiler.entries.symbols import Function, Program
 
-_MAGIC, _VERSION = 0x4E4C504D, 1
-_HEAD = struct.Struct("<IIII")
-_ENTRY = struct.Struct("<Q7Bx32s40s")
-_POINT = struct.Struct("<6B2x40s")
-_FIXUP = struct.Struct("<IIQ")
-_POINT_BYTES = _POINT.size + 2 * _FIXUP.size
-_ENTRY_BYTES = _ENTRY.size + decode.POINTS_MAX * _POINT_BYTES
-ENTRIES_MAX = 192  # MP_PLAN_ENTRIES_MAX
+ENTRIES_MAX: int = lib.MP_PLAN_ENTRIES_MAX
+_ENTRY_BYTES: int = ffi.sizeof("struct mp_entry")
+_NAME_BYTES = 39
 _BODY_MAX_BYTES = 1 << 16
 _LONGEST_PREFIX = 32
 _CLONE = re.compile(r"\.(constprop|isra)\.\d+$")
@@ -36,6 +32,16 @@ class Plan:
     allocator: str
     functions: tuple[str, ...]
     data: bytes
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One function with its first bytes of code and where it can be led elsewhere."""
+
+    function: Function
+    signature: names.Signature
+    code: bytes
+    points: list[decode.Point]
 
 
 @dataclass(frozen=True)
@@ -90,24 +96,37 @@ def find(program: Program) -> Inside | None:
     return Inside(", ".join(allocators), tuple(chosen[at] for at in sorted(chosen)))
 
 
-def _pack_point(point: decode.Point, bias: int) -> bytes:
-    packed = _POINT.pack(
-        point.offset, point.length, point.write_bytes, point.pushed_words,
-        len(point.copy), len(point.fixups), point.copy,
-    )  # fmt: skip
-    fixups = [_FIXUP.pack(f.at, f.end, f.target + bias) for f in point.fixups]
-    return (packed + b"".join(fixups)).ljust(_POINT_BYTES, b"\0")
+def _fill_point(into: Any, point: decode.Point, bias: int) -> None:
+    into.offset, into.length = point.offset, point.length
+    into.write_bytes, into.pushed_words = point.write_bytes, point.pushed_words
+    into.copy_bytes, into.fixups = len(point.copy), len(point.fixups)
+    ffi.memmove(into.copy, point.copy, len(point.copy))
+    for fixup, made in zip(point.fixups, into.fixup, strict=False):
+        made.at, made.end, made.target = fixup.at, fixup.end, fixup.target + bias
 
 
-def _pack_entry(
-    function: Function, signature: names.Signature, code: bytes, points: list[decode.Point],
-    bias: int,
-) -> bytes:  # fmt: skip
-    packed = _ENTRY.pack(
-        function.address + bias, signature.kind, signature.flags, signature.size,
-        signature.count, signature.block, len(points), len(code), code, function.name[:39].encode(),
-    )  # fmt: skip
-    return (packed + b"".join(_pack_point(p, bias) for p in points)).ljust(_ENTRY_BYTES, b"\0")
+def _fill_entry(into: Any, entry: _Entry, bias: int) -> None:
+    signature, name = entry.signature, entry.function.name[:_NAME_BYTES].encode()
+    into.address = entry.function.address + bias
+    into.kind, into.flags = signature.kind, signature.flags
+    into.size_argument, into.count_argument = signature.size, signature.count
+    into.block_argument = signature.block
+    into.points, into.code_bytes = len(entry.points), len(entry.code)
+    ffi.memmove(into.code, entry.code, len(entry.code))
+    ffi.memmove(into.name, name, len(name))
+    for point, made in zip(entry.points, into.point, strict=False):
+        _fill_point(made, point, bias)
+
+
+def _packed(entries: list[_Entry], bias: int) -> bytes:
+    """A struct mp_entry_plan."""
+    size = ffi.offsetof("struct mp_entry_plan", "entry") + len(entries) * _ENTRY_BYTES
+    plan = ffi.new("struct mp_entry_plan *", {"entry": len(entries)})
+    plan.magic, plan.version = lib.MP_PLAN_MAGIC, lib.MP_PLAN_VERSION
+    plan.entries, plan.entry_bytes = len(entries), _ENTRY_BYTES
+    for k, entry in enumerate(entries):
+        _fill_entry(plan.entry[k], entry, bias)
+    return bytes(ffi.buffer(plan, size))
 
 
 def _refuse(inside: Inside, function: Function, why: str) -> TargetUnsupported:
@@ -160,12 +179,13 @@ def of_program(
         if len(inside.functions) > ENTRIES_MAX:
             raise TargetUnsupported(f"{inside.allocator} has too many functions to be followed")
         entries = [
-            _pack_entry(
-                function, signature, program.code(function.address, decode.CODE_BYTES),
-                _points(program, inside, function), bias,
+            _Entry(
+                function,
+                signature,
+                program.code(function.address, decode.CODE_BYTES),
+                _points(program, inside, function),
             )
             for function, signature in inside.functions
-        ]  # fmt: skip
-    head = _HEAD.pack(_MAGIC, _VERSION, len(entries), _ENTRY_BYTES)
+        ]
     listed = tuple(function.name for function, _ in inside.functions)
-    return Plan(inside.allocator, listed, head + b"".join(entries))
+    return Plan(inside.allocator, listed, _packed(entries, bias))

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from mem_parser.errors import UsageProblem
 from mem_profiler.process import device_layers
+from mem_profiler.segment import layout
 from mem_profiler.segment.file import Control
 
-# In the order of enum mp_backend (sampler/drivers/backend.h).
-BACKENDS = ("hal", "cuda", "hip", "opencl", "vulkan", "ze")
+BACKENDS = tuple(layout.BACKENDS.values())
 # The library whose name makes torch_npu tell of its pool; it does nothing itself.
 GATE_NAME = "libmem_sampler_libascend_kernel_hook.so"
 COMPANIONS = (GATE_NAME, *device_layers.FILES)
@@ -89,7 +89,7 @@ def environment(choice: Choice, library: Path, present: Mapping[str, str]) -> di
 def unseen(control: Control) -> list[str]:
     """A line for each backend that was asked for by name and of which no call was seen."""
     lines = []
-    for name, row in zip(BACKENDS, control["backend"], strict=False):
+    for name, row in ((name, control["backend"][k]) for k, name in layout.BACKENDS.items()):
         if not int(row["asked"]) or int(row["calls"]):
             continue
         why = (

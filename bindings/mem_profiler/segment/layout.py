@@ -91,6 +91,11 @@ THREAD_ROWS: int = lib.MP_THREAD_ROWS
 MODULE_ROWS: int = lib.MP_MODULE_ROWS
 DOMAIN_ROWS: int = lib.MP_DOMAIN_ROWS
 MARK_ROWS_MAX: int = lib.MP_MARK_ROWS_MAX
+RATE_MAX_BYTES: int = lib.MP_RATE_MAX_BYTES
+OPEN_BUCKET_GROWTH: int = lib.MP_OPEN_BUCKET_GROWTH
+LIMIT_DEFAULT_BYTES: int = lib.MP_LIMIT_DEFAULT_BYTES
+LIMIT_MIN_BYTES: int = lib.MP_LIMIT_MIN_BYTES
+LIMIT_GROUP_SHARE: int = lib.MP_LIMIT_GROUP_SHARE
 LEVELS: int = lib.MP_LEVELS
 U64_MAX = (1 << 64) - 1
 
@@ -135,6 +140,16 @@ STACK_LOST_NAMES = {
     lib.MP_STACK_LOST_SITES_FULL: "stack_sites_full",
     lib.MP_STACK_LOST_BUSY: "stack_busy",
     STACK_UNREADABLE: "stack_unreadable",
+}
+
+# enum mp_backend -> names that users and domains have; in the order of the rows.
+BACKENDS = {
+    lib.MP_BACKEND_HAL: "hal",
+    lib.MP_BACKEND_CUDA: "cuda",
+    lib.MP_BACKEND_HIP: "hip",
+    lib.MP_BACKEND_OPENCL: "opencl",
+    lib.MP_BACKEND_VULKAN: "vulkan",
+    lib.MP_BACKEND_ZE: "ze",
 }
 
 # enum mp_memory_kind and enum mp_mark_kind -> names in the .heap file.

@@ -10,9 +10,9 @@ import math
 import re
 from dataclasses import dataclass
 
-_PREFIXES = "kmgtpe"
+from mem_parser import sizes
+
 _NUMBER = r"(\d+(?:_\d+)*(?:\.\d+)?(?:e\+?\d+)?)"
-_BYTES = re.compile(rf"{_NUMBER}\s*(?:([kmgtpe])(?:i?b)?|b|bytes?)?", re.IGNORECASE | re.ASCII)
 _SHARE = re.compile(rf"{_NUMBER}\s*%", re.ASCII | re.IGNORECASE)
 _SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0,
             "hour": 3600.0}  # fmt: skip
@@ -36,14 +36,12 @@ class Allowance:
 def parse_bytes(text: str | float) -> float:
     """Return a size in bytes. Raises `ValueError` that says what a size looks like."""
     if isinstance(text, str):
-        found = _BYTES.fullmatch(text.strip())
-        if found is None:
-            raise ValueError(f"{_shown(text)} is not {BYTES_HELP}")
-        step = _PREFIXES.index(found[2].lower()) + 1 if found[2] else 0
-        value = float(found[1]) * 1024.0**step
-    else:
-        value = _plain(text, BYTES_HELP)
-    if not 0 <= value <= 2.0**63:
+        try:
+            return sizes.parse_amount(text)
+        except ValueError:
+            raise ValueError(f"{_shown(text)} is not {BYTES_HELP}") from None
+    value = _plain(text, BYTES_HELP)
+    if not 0 <= value <= sizes.MOST_BYTES:
         raise ValueError(f"{_shown(text)} is not {BYTES_HELP}")
     return value
 

@@ -1,4 +1,4 @@
-"""`mem_parser convert`, `symbolize` and `merge`: from profiles to other files."""
+"""`mem_parser convert`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from mem_cli.options import address_names, partial_option, symbol_options
 from mem_cli.output import check_output, write_bytes
-from mem_cli.say import warn
+from mem_cli.parser.written import finish
 from mem_parser.errors import InputFileError, UsageProblem
 
 if TYPE_CHECKING:
@@ -90,66 +90,3 @@ def _converted(profile: Profile, kind: str, file: str, options: dict[str, Any]) 
 
         text = (write_csv if kind == "csv" else write_json)(profile, symbols)
     return text.encode()
-
-
-def finish(file: str, profile: Profile, *, partial: bool) -> None:
-    """Say what the file lacked. Raises `InputFileError` for a cut one unless that is accepted."""
-    for warning in profile.warnings:
-        warn(warning)
-    if profile.incomplete and not partial:
-        raise InputFileError(
-            f"{file}: incomplete: {profile.incomplete}",
-            hint="what could be read was written; --partial accepts it",
-        )
-
-
-@click.command(short_help="Write a .heap file that holds the names of its addresses.")
-@click.argument("file", metavar="FILE")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Write here; may be FILE.")
-@symbol_options
-@partial_option
-def symbolize(file: str, output: str, **options: Any) -> None:
-    r"""Write a .heap file that holds the names of its addresses, so that any machine can read it.
-
-    \b
-    mem_parser symbolize custom_prof.4711.1.heap -o named.heap
-    """
-    check_output(output)
-    from mem_parser.heapfile.writer import write_heap
-    from mem_parser.readers import read_profile
-    from mem_parser.symbols.embed import embedded_names
-
-    profile = read_profile(file)
-    profile.embedded = embedded_names(address_names(profile, options))
-    write_bytes(write_heap(profile), output)
-    finish(file, profile, partial=options["partial"])
-
-
-@click.command(short_help="Add up profiles of many processes and hosts.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Write this .heap file.")
-@partial_option
-def merge(files: tuple[str, ...], output: str, *, partial: bool) -> None:
-    r"""Add up profiles of many processes and hosts into one .heap file.
-
-    Frames are the same by build-id and offset, or by path and offset; each file's records keep
-    their own sampling rate.
-
-    \b
-    mem_parser merge web1/*.heap web2/*.heap -o all.heap
-    """
-    check_output(output)
-    from mem_parser.heapfile.writer import write_heap
-    from mem_parser.merge import Merger
-    from mem_parser.readers import read_profile
-
-    merger = Merger()
-    for file in files:
-        merger.add(read_profile(file), os.path.basename(file))
-    result = merger.result()
-    write_bytes(write_heap(result), output)
-    finish(output, result, partial=partial)
-
-
-commands = (convert, symbolize, merge)
-"""What the group `mem_parser` takes in."""

@@ -13,11 +13,22 @@ import click
 
 from mem_cli.errors import run_command
 from mem_cli.output import write_result
-from mem_cli.parser.budget import commands as budget_commands
-from mem_cli.parser.convert import commands as format_commands
-from mem_cli.parser.findings import commands as finding_commands
-from mem_cli.parser.reports import commands as report_commands
-from mem_cli.parser.web_reports import commands as web_commands
+from mem_cli.parser.budget import budget_command
+from mem_cli.parser.convert import convert
+from mem_cli.parser.diff import diff
+from mem_cli.parser.flamegraph import flamegraph
+from mem_cli.parser.graph import graph
+from mem_cli.parser.leaks import leaks
+from mem_cli.parser.list import list_lines
+from mem_cli.parser.merge import merge
+from mem_cli.parser.peek import peek
+from mem_cli.parser.report import report
+from mem_cli.parser.rss import rss
+from mem_cli.parser.stats import stats
+from mem_cli.parser.summary import summary
+from mem_cli.parser.symbolize import symbolize
+from mem_cli.parser.top import top
+from mem_cli.parser.tree import tree
 from mem_cli.say import warn
 from mem_parser.errors import InputFileError, SymbolError
 
@@ -66,10 +77,10 @@ def cli(ctx: click.Context, /, **options: object) -> None:
     mem_parser -p /usr/bin/redis-server -f custom_prof.4711.1.heap -s -o redis.svg
     """
     if ctx.invoked_subcommand is None:
-        report(options)
+        run_everyday(options)
 
 
-def report(options: dict[str, object]) -> None:
+def run_everyday(options: dict[str, object]) -> None:
     """Run the everyday form with the group's options."""
     from mem_cli.parser.everyday import Everyday
 
@@ -88,13 +99,24 @@ def report(options: dict[str, object]) -> None:
         )
 
 
-for command in (*report_commands, *web_commands):
-    cli.add_command(command)
-
-for command in format_commands:
-    cli.add_command(command)
-
-for command in (*finding_commands, *budget_commands):
+for command in (
+    budget_command,
+    convert,
+    diff,
+    flamegraph,
+    graph,
+    leaks,
+    list_lines,
+    merge,
+    peek,
+    report,
+    rss,
+    stats,
+    summary,
+    symbolize,
+    top,
+    tree,
+):
     cli.add_command(command)
 
 

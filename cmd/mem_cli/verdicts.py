@@ -13,8 +13,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from mem_cli.output import append_text, check_output, write_result
+from mem_cli.pipeline import Source, refuse_cut
 from mem_cli.say import plain_console, say, say_command, show_line, warn
-from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.errors import UsageProblem
 from mem_parser.escape import json_text
 
 if TYPE_CHECKING:
@@ -68,9 +69,7 @@ def write_baselines(rules: BudgetFile, subjects: Sequence[Subject], tries: int) 
     """
     from mem_parser.budget import baseline_rate, update_baseline
 
-    for subject in subjects:
-        if subject.profile.incomplete:
-            raise InputFileError(f"{subject.path}: incomplete: {subject.profile.incomplete}")
+    refuse_cut((Source(s.path, s.profile) for s in subjects), done=None)
     texts = update_baseline(rules, subjects)
     for path in texts:
         check_output(path)

@@ -174,6 +174,7 @@ def test_commands_print_one_object_and_end_with_their_codes(tmp_path: Path) -> N
         done = run_parser(*words, "--json")
         assert done.returncode == 0, done.stderr
         assert next(iter(json.loads(done.stdout))) == "rows"
+        assert done.stdout.startswith('{\n "rows": [')
         plain = run_parser(*words)
         assert plain.returncode == 0
         assert all(len(line) <= 80 for line in plain.stdout.splitlines() if os.sep not in line)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mem_cli.options import address_names, partial_option, symbol_options
+from mem_cli.options import partial_option, symbol_options
 from mem_cli.output import check_output, write_bytes
-from mem_cli.parser.written import finish
-from mem_parser.errors import InputFileError, UsageProblem
+from mem_cli.pipeline import Source, check_has, end_written, named, read, say_missing
+from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from mem_parser.model import Profile
+    pass
 
 FORMATS = ("pprof", "heap", "speedscope", "collapsed", "csv", "json")
 _BY_END = {
@@ -45,11 +45,9 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
     if kind != "collapsed" and (options["alloc"] or options["objects"]):
         raise UsageProblem("--alloc and --objects go with collapsed only: it holds one number")
     check_output(output)
-    from mem_parser.readers import read_profile
-
-    profile = read_profile(file)
-    write_bytes(_converted(profile, kind, file, options), output)
-    finish(file, profile, partial=options["partial"])
+    sources = read([file])
+    write_bytes(_converted(sources[0], kind, options), output)
+    end_written(sources, partial=options["partial"])
 
 
 def _format_of(output: str) -> str:
@@ -60,29 +58,30 @@ def _format_of(output: str) -> str:
     return kind
 
 
-def _converted(profile: Profile, kind: str, file: str, options: dict[str, Any]) -> bytes:
+def _converted(source: Source, kind: str, options: dict[str, Any]) -> bytes:
     from mem_parser.model import Count, Unit
 
     if kind == "heap":
         from mem_parser.heapfile.writer import write_heap
 
-        return write_heap(profile)
-    names = address_names(profile, options)
+        return write_heap(source.profile)
+    count = Count.ALLOC if options["alloc"] else Count.INUSE
+    check_has([source], count)
+    opened = named([source], options)
+    say_missing([opened])
+    profile = opened.profile
     if kind == "pprof":
         from mem_parser.writers.pprof import write_pprof
 
-        return write_pprof(profile, names)
-    symbols = names.spell()
+        return write_pprof(profile, opened.names)
+    symbols = opened.symbols
     if kind == "speedscope":
         from mem_parser.writers.speedscope import write_speedscope
 
-        text = write_speedscope(profile, symbols, os.path.basename(file))
+        text = write_speedscope(profile, symbols, os.path.basename(source.file))
     elif kind == "collapsed":
         from mem_parser.writers.collapsed import write_collapsed
 
-        count = Count.ALLOC if options["alloc"] else Count.INUSE
-        if not profile.has(count):
-            raise InputFileError(f"{file}: holds no counts of all allocations")
         unit = Unit.OBJECTS if options["objects"] else Unit.SPACE
         text = write_collapsed(profile, symbols, count, unit)
     else:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mem_cli.options import address_names, symbol_options
+from mem_cli.options import finding_options, symbol_options
 from mem_cli.output import check_output
-from mem_cli.parser.findings import check_complete, finding_options, print_finding, read, room
-from mem_parser.errors import InputFileError
+from mem_cli.pipeline import check_has, deliver, named, read, say_missing
 from mem_parser.escape import one_line
 
 if TYPE_CHECKING:
@@ -41,28 +40,27 @@ def diff(
     mem_parser diff monday.heap tuesday.heap
     mem_parser diff --by line first.heap second.heap
     """
+    from mem_cli.terminal import room
     from mem_parser.diff import Level, diff_profiles
     from mem_parser.model import Count, Unit
 
     check_output(options["output"])
-    profiles = [(path, read(path)) for path in (base, new)]
+    sources = read((base, new))
     count = Count.ALLOC if alloc else Count.INUSE
-    for path, profile in profiles:
-        if not profile.has(count):
-            raise InputFileError(f"{path}: holds no counts of all allocations")
-    old, recent = profiles[0][1], profiles[1][1]
+    check_has(sources, count)
+    old = named(sources[:1], options | {"binary": None})
+    recent = named(sources[1:], options)
+    say_missing((old, recent))
     result = diff_profiles(
-        (old, address_names(old, {**options, "binary": None}).spell()),
-        (recent, address_names(recent, options).spell()),
+        (old.profile, old.symbols),
+        (recent.profile, recent.symbols),
         level=Level(by),
         count=count,
         unit=Unit.OBJECTS if objects else Unit.SPACE,
         base_name=base,
     )
     lines = _diff_lines(result, rows, room(options["output"]))
-    print_finding(result.as_json(), lines, options["output"], as_json=options["as_json"])
-    for path, profile in profiles:
-        check_complete(path, profile, partial=options["partial"])
+    deliver(sources, options, lines, record=result.as_json, fold=False)
 
 
 def _rows(number: int) -> str:

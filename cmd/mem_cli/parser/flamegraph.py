@@ -33,4 +33,4 @@ def flamegraph(file: str, **options: Any) -> None:
         domains=given.domains,
         confidential=options["confidential"],
     )
-    finish_page(page, given, file, options)
+    finish_page(page, given, partial=options["partial"])

@@ -12,7 +12,6 @@ import sys
 import click
 
 from mem_cli.errors import run_command
-from mem_cli.output import write_result
 from mem_cli.parser.budget import budget_command
 from mem_cli.parser.convert import convert
 from mem_cli.parser.diff import diff
@@ -29,8 +28,6 @@ from mem_cli.parser.summary import summary
 from mem_cli.parser.symbolize import symbolize
 from mem_cli.parser.top import top
 from mem_cli.parser.tree import tree
-from mem_cli.say import warn
-from mem_parser.errors import InputFileError, SymbolError
 
 
 @click.group(
@@ -77,26 +74,9 @@ def cli(ctx: click.Context, /, **options: object) -> None:
     mem_parser -p /usr/bin/redis-server -f custom_prof.4711.1.heap -s -o redis.svg
     """
     if ctx.invoked_subcommand is None:
-        run_everyday(options)
+        from mem_cli.parser.everyday import run
 
-
-def run_everyday(options: dict[str, object]) -> None:
-    """Run the everyday form with the group's options."""
-    from mem_cli.parser.everyday import Everyday
-
-    everyday = Everyday.from_options(options)
-    result = everyday.run()
-    if everyday.strict and result.problems:
-        first = result.problems[0]
-        raise SymbolError(first.text, hint=first.hint)
-    for problem in result.problems:
-        warn(problem.text)
-    write_result(result.text, everyday.output)
-    if result.incomplete and not everyday.partial:
-        raise InputFileError(
-            f"{everyday.heaps[0]}: incomplete: {result.incomplete}",
-            hint="what could be read was reported; --partial accepts it",
-        )
+        run(options)
 
 
 for command in (

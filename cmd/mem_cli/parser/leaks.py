@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mem_cli.options import address_names, symbol_options
+from mem_cli.options import finding_options, symbol_options
 from mem_cli.output import check_output
-from mem_cli.parser.findings import (
-    WIDTH,
-    check_complete,
-    finding_options,
-    print_finding,
-    read,
-    room,
-)
+from mem_cli.pipeline import Source, deliver, named, read, say_missing
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import one_line, shell_path, shell_word
 
@@ -31,6 +24,7 @@ if TYPE_CHECKING:
 
 LEAK_FOUND = 6
 """Exit code of `--fail-on leak`."""
+_WIDTH = 80
 
 
 class _Window(click.ParamType[tuple[float, float]]):
@@ -74,45 +68,48 @@ def leaks(
     mem_parser leaks first.heap second.heap last.heap     snapshots of one capture
     mem_parser leaks --born 20:40 custom_prof.4711.1.heap
     """
+    from mem_cli.terminal import room
     from mem_parser.leaks.suppressions import Suppressions, own_list, read_suppressions
     from mem_parser.leaks.verdicts import find_leaks
 
     check_output(options["output"])
     given = read_suppressions(suppressions) if suppressions else []
-    profiles = _in_order(files)
-    path, profile = profiles[-1]
+    sources = _in_order(files)
+    last = sources[-1:]
+    path, profile = last[0]
     own = own_list(profile, options["binary"])
+    opened = named(last, options)
+    say_missing([opened])
     report = find_leaks(
         profile,
-        address_names(profile, options).spell(),
-        earlier=[p for _, p in profiles[:-1]],
+        opened.symbols,
+        earlier=[p for _, p in sources[:-1]],
         window=born,
         suppressions=Suppressions([*given, *own.patterns]),
     )
     report.notes += own.notes
     if profile.capture.suppressions and not suppressions:
-        named = shell_path(profile.capture.suppressions)
-        report.notes.append(f"its LSAN_OPTIONS name a list: --suppressions {named} applies it")
+        theirs = shell_path(profile.capture.suppressions)
+        report.notes.append(f"its LSAN_OPTIONS name a list: --suppressions {theirs} applies it")
     lines = _leak_lines(report, profile, fail_on, room(options["output"]))
     if not fail_on:
         lines = itertools.chain(lines, _whole_stack(report, path))
-    print_finding(report.as_json(), lines, options["output"], as_json=options["as_json"])
-    check_complete(path, profile, partial=options["partial"])
+    deliver(last, options, lines, record=report.as_json, fold=False)
     if fail_on and report.leaks:
         raise SystemExit(LEAK_FOUND)
 
 
-def _in_order(files: tuple[str, ...]) -> list[tuple[str, Profile]]:
+def _in_order(files: tuple[str, ...]) -> list[Source]:
     """Read snapshots, the oldest first. Raises `UsageProblem` if they are not of one capture."""
     from mem_parser.places import same_capture
 
-    profiles = [(path, read(path)) for path in files]
-    if len(profiles) > 1 and not same_capture([p for _, p in profiles]):
+    sources = read(files)
+    if len(sources) > 1 and not same_capture([s.profile for s in sources]):
         raise UsageProblem(
             "these files are not snapshots of one capture",
             hint="mem_profiler start, then mem_profiler snapshot; or give one file",
         )
-    return sorted(profiles, key=lambda item: item[1].capture.duration_s or 0.0)
+    return sorted(sources, key=lambda source: source.profile.capture.duration_s or 0.0)
 
 
 def _leak_lines(
@@ -136,7 +133,7 @@ def _leak_lines(
     count = len(report.leaks)
     text = f"{count or 'no'} {'leak' if count == 1 else 'leaks'}"
     failing = f"exit code {LEAK_FOUND} (--fail-on leak)" if fail_on and count else ""
-    yield f"{text:<{WIDTH - len(failing)}}{failing}".rstrip()
+    yield f"{text:<{_WIDTH - len(failing)}}{failing}".rstrip()
 
 
 def _whole_stack(report: LeakReport, path: str) -> Iterator[str]:
@@ -195,7 +192,7 @@ def _named(frames: tuple[Frame, ...], tail: str, width: int, *, used: int = 14) 
     room = max(width - used - 2 - len(tail), 20)
     if len(name) > room:
         name = "…" + name[-(room - 1) :]
-    column = max(WIDTH - used - 2 - len(tail), 20)
+    column = max(_WIDTH - used - 2 - len(tail), 20)
     return f"{name:<{column}}  {one_line(tail)}"
 
 

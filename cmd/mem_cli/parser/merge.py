@@ -8,7 +8,7 @@ import click
 
 from mem_cli.options import partial_option
 from mem_cli.output import check_output, write_bytes
-from mem_cli.parser.written import finish
+from mem_cli.pipeline import Source, end_written
 
 
 @click.command(short_help="Add up profiles of many processes and hosts.")
@@ -34,4 +34,4 @@ def merge(files: tuple[str, ...], output: str, *, partial: bool) -> None:
         merger.add(read_profile(file), os.path.basename(file))
     result = merger.result()
     write_bytes(write_heap(result), output)
-    finish(output, result, partial=partial)
+    end_written([Source(output, result)], partial=partial)

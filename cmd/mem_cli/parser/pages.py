@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mem_cli.options import (
-    check_whole,
-    file_options,
-    filter_options,
-    filters_from,
-    open_profile,
-)
+from mem_cli.options import file_options, filter_options, filters_from
 from mem_cli.output import check_output, write_result
+from mem_cli.pipeline import Source, open_profile, refuse_cut
 from mem_cli.say import say
 
 if TYPE_CHECKING:
@@ -53,6 +48,7 @@ def page_options(command: Command) -> Command:
 class Given:
     """What a page is made of, filtered, and where it goes."""
 
+    sources: Sequence[Source]
     profile: Profile
     symbols: Symbols
     binary: str | None
@@ -74,18 +70,23 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
     check_output(output)
     # The page hides allocator frames itself, so that its reader can have them back.
     keep_frames = dataclasses.replace(filters, rule=FrameRule.NONE)
-    profile, symbols = keep_frames.apply(*open_profile(file, options))
+    files = (file, *options["with_files"])
+    opened = open_profile(files, options, filters.count, whole=True)
+    profile, symbols = keep_frames.apply(opened.profile, opened.symbols)
     domains = None
     if profile.parts and len(profile.domains) > 1:
         domains = profile
         profile = as_part(profile.where(profile.sites.domain == 0), profile.domains[0])
     base = None
     if options["base"]:
-        others = {"binary": None, "with_files": ()}
-        base = keep_frames.apply(*open_profile(options["base"], options | others))
+        others = options | {"binary": None}
+        older = open_profile([options["base"]], others, filters.count, whole=True)
+        base = keep_frames.apply(older.profile, older.symbols)
     hide = filters.rule is not FrameRule.NONE
     start = Opening(filters.count, filters.unit, hide, apart=domains is not None)
-    return Given(profile, symbols, options["binary"], base, domains, filters, start, output)
+    return Given(
+        opened.sources, profile, symbols, options["binary"], base, domains, filters, start, output
+    )
 
 
 def _page_name(file: str, kind: str) -> str:
@@ -94,10 +95,10 @@ def _page_name(file: str, kind: str) -> str:
     return f"{stem}.{kind}.html"
 
 
-def finish_page(page: str, given: Given, file: str, options: dict[str, Any]) -> None:
+def finish_page(page: str, given: Given, *, partial: bool) -> None:
     """Write the page, and refuse a cut file. Raises `MemError`."""
     write_result(page, given.output)
     if given.output != "-":
         size = len(page.encode())
         say(f"wrote {given.output} ({size / 1e6:.1f} MB); open it in a browser", err=True)
-    check_whole(file, given.profile, partial=options["partial"])
+    refuse_cut(given.sources, partial=partial)

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from mem_cli.parser.views import as_object, end, file_first, json_option, open_view, view_options
+from mem_cli.options import file_first, json_option, view_options
+from mem_cli.pipeline import deliver, open_view
 
 
 @click.command("peek", short_help="Show the callers and callees of FUNCTION.")
@@ -19,14 +20,14 @@ def peek(file: str, function: str, **options: Any) -> None:
     \b
     mem_parser peek custom_prof.4711.1.heap sdsnewlen
     """
-    from mem_cli.terminal import show, write_json
     from mem_parser.reports import peek as report
 
     file, function = file_first(file, function)
-    view = open_view(file, options)
+    opened, view = open_view(file, options)
     found = report.peek(view, function)
-    if options["as_json"]:
-        write_json(as_object(view, report.records(found)), options["output"])
-    else:
-        show(report.blocks(view, found), options["output"])
-    end(view, file, options)
+    deliver(
+        opened.sources,
+        options,
+        report.blocks(view, found),
+        record=lambda: view.record(report.records(found)),
+    )

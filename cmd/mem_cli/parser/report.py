@@ -35,7 +35,7 @@ def report(file: str, **options: Any) -> None:
         diff=_diff(given, options["base"]),
         confidential=options["confidential"],
     )
-    finish_page(page, given, file, options)
+    finish_page(page, given, partial=options["partial"])
 
 
 def _leaks(given: Given) -> dict[str, Any] | None:

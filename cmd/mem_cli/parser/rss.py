@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from mem_cli.options import finding_options
 from mem_cli.output import check_output
-from mem_cli.parser.findings import check_complete, finding_options, print_finding, read
+from mem_cli.pipeline import deliver, read
 
 
 @click.command("rss", short_help="Say what the resident memory is made of.")
 @click.argument("file", metavar="FILE")
 @finding_options
-def rss(file: str, output: str | None, *, as_json: bool, partial: bool) -> None:
+def rss(file: str, **options: Any) -> None:
     r"""Say where the resident memory is: heap, slack, stacks, files, the sampler's own.
 
     \b
@@ -19,8 +22,7 @@ def rss(file: str, output: str | None, *, as_json: bool, partial: bool) -> None:
     """
     from mem_parser.rss import account, format_account
 
-    check_output(output)
-    profile = read(file)
-    result = account(profile)
-    print_finding(result.as_json(), format_account(result), output, as_json=as_json)
-    check_complete(file, profile, partial=partial)
+    check_output(options["output"])
+    sources = read([file])
+    result = account(sources[0].profile)
+    deliver(sources, options, format_account(result), record=result.as_json, fold=False)

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from mem_cli.parser.views import as_object, end, json_option, open_view, view_options
+from mem_cli.options import json_option, view_options
+from mem_cli.pipeline import deliver, open_view
 from mem_parser.errors import UsageProblem
 
 
@@ -20,15 +21,15 @@ def stats(file: str, **options: Any) -> None:
     \b
     mem_parser stats custom_prof.4711.1.heap --alloc
     """
-    from mem_cli.terminal import show, write_json
     from mem_parser.reports import stats as report
 
     if options["objects"]:
         raise UsageProblem("stats shows both bytes and blocks", hint="leave --objects out")
-    view = open_view(file, options, all_counts=True)
+    opened, view = open_view(file, options, whole=True)
     found = report.stats(view, options["rows"])
-    if options["as_json"]:
-        write_json(as_object(view, None, **report.record(found)), options["output"])
-    else:
-        show(report.blocks(found), options["output"])
-    end(view, file, options)
+    deliver(
+        opened.sources,
+        options,
+        report.blocks(found),
+        record=lambda: view.record(None, **report.record(found)),
+    )

@@ -6,15 +6,8 @@ from typing import Any
 
 import click
 
-from mem_cli.parser.views import (
-    as_object,
-    check_one_form,
-    csv_option,
-    end,
-    json_option,
-    open_view,
-    view_options,
-)
+from mem_cli.options import csv_option, json_option, view_options
+from mem_cli.pipeline import deliver, open_view
 
 
 @click.command("summary")
@@ -35,18 +28,15 @@ def summary(file: str, **options: Any) -> None:
     \b
     mem_parser summary custom_prof.4711.1.heap -s own
     """
-    from mem_cli.terminal import show, write_csv, write_json
     from mem_parser.reports import summary as report
 
-    check_one_form(options)
-    view = open_view(file, options)
+    opened, view = open_view(file, options)
     found = report.summary(view, report.Sort(options["sort"]), options["rows"])
-    if options["as_json"]:
-        write_json(
-            as_object(view, report.records(found), left_out=found.left_out), options["output"]
-        )
-    elif options["as_csv"]:
-        write_csv(report.records(found), report.KEYS, options["output"])
-    else:
-        show(report.blocks(found), options["output"])
-    end(view, file, options)
+    deliver(
+        opened.sources,
+        options,
+        report.blocks(found),
+        record=lambda: view.record(report.records(found), left_out=found.left_out),
+        rows=lambda: report.records(found),
+        keys=report.KEYS,
+    )

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from mem_cli.options import address_names, partial_option, symbol_options
+from mem_cli.options import partial_option, symbol_options
 from mem_cli.output import check_output, write_bytes
-from mem_cli.parser.written import finish
+from mem_cli.pipeline import end_written, open_profile
 
 
 @click.command(short_help="Write a .heap file that holds the names of its addresses.")
@@ -24,10 +24,9 @@ def symbolize(file: str, output: str, **options: Any) -> None:
     """
     check_output(output)
     from mem_parser.heapfile.writer import write_heap
-    from mem_parser.readers import read_profile
     from mem_parser.symbols.embed import embedded_names
 
-    profile = read_profile(file)
-    profile.embedded = embedded_names(address_names(profile, options))
-    write_bytes(write_heap(profile), output)
-    finish(file, profile, partial=options["partial"])
+    opened = open_profile([file], options)
+    opened.profile.embedded = embedded_names(opened.names)
+    write_bytes(write_heap(opened.profile), output)
+    end_written(opened.sources, partial=options["partial"])

@@ -6,15 +6,8 @@ from typing import Any
 
 import click
 
-from mem_cli.parser.views import (
-    as_object,
-    check_one_form,
-    csv_option,
-    end,
-    json_option,
-    open_view,
-    view_options,
-)
+from mem_cli.options import csv_option, json_option, view_options
+from mem_cli.pipeline import deliver, open_view
 
 
 @click.command("top", short_help="Who allocated: one row per function.")
@@ -31,19 +24,17 @@ def top(file: str, **options: Any) -> None:
     mem_parser top custom_prof.4711.1.heap
     mem_parser top custom_prof.4711.1.heap --focus net --alloc --json
     """
-    from mem_cli.terminal import show, write_csv, write_json
     from mem_parser.reports import top as report
     from mem_parser.reports.aggregate import GroupBy
 
-    check_one_form(options)
-    view = open_view(file, options)
+    opened, view = open_view(file, options)
     group = GroupBy.LINE if options["lines"] else GroupBy.FUNCTION
     found = report.top(view, report.TopOptions(options["cum"], options["rows"], group))
-    if options["as_json"]:
-        rows = report.records(found)
-        write_json(as_object(view, rows, left_out=len(found.left_out)), options["output"])
-    elif options["as_csv"]:
-        write_csv(report.records(found), report.KEYS, options["output"])
-    else:
-        show(report.blocks(found), options["output"])
-    end(view, file, options)
+    deliver(
+        opened.sources,
+        options,
+        report.blocks(found),
+        record=lambda: view.record(report.records(found), left_out=len(found.left_out)),
+        rows=lambda: report.records(found),
+        keys=report.KEYS,
+    )

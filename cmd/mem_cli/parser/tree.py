@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from mem_cli.parser.views import as_object, end, json_option, open_view, view_options
+from mem_cli.options import json_option, view_options
+from mem_cli.pipeline import deliver, open_view
 
 
 @click.command("tree")
@@ -28,10 +29,9 @@ def tree(file: str, **options: Any) -> None:
     mem_parser tree custom_prof.4711.1.heap --depth 8
     mem_parser tree custom_prof.4711.1.heap --invert
     """  # fmt: skip
-    from mem_cli.terminal import show, write_json
     from mem_parser.reports import text_tree as report
 
-    view = open_view(file, options)
+    opened, view = open_view(file, options)
     share, most = options["min_share"], options["rows"]
     chosen = report.TreeOptions(
         share=report.LEAST_SHARE if share is None else share / 100,
@@ -40,9 +40,9 @@ def tree(file: str, **options: Any) -> None:
         inverted=options["invert"],
     )
     found = report.text_tree(view, chosen)
-    if options["as_json"]:
-        rows = report.records(found)
-        write_json(as_object(view, rows, left_out=found.left_out), options["output"])
-    else:
-        show(report.blocks(found), options["output"])
-    end(view, file, options)
+    deliver(
+        opened.sources,
+        options,
+        report.blocks(found),
+        record=lambda: view.record(report.records(found), left_out=found.left_out),
+    )

@@ -8,10 +8,9 @@ import textwrap
 import click
 from rich.text import Text
 
-from mem_cli.output import write_result
 from mem_cli.say import plain_console, say
 from mem_parser.errors import TargetUnsupported, UsageProblem
-from mem_parser.escape import json_text, log_line, one_line, shell_join
+from mem_parser.escape import log_line, one_line, shell_join
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
 
 _LABELS = {"ok": "ok", "warning": "warning", "blocker": "BLOCKER"}
@@ -76,9 +75,11 @@ def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> Non
     subject = f"pid {pid}" if pid is not None else target[0]
     blocked = first_blocker(findings) is not None
     if as_json:
+        from mem_cli.terminal import write_json
+
         rows = [finding.as_json() for finding in findings]
         found = {"target": subject, "ok": not blocked, "findings": rows}
-        write_result(json_text(found, indent=1) + "\n", None)
+        write_json(found)
     else:
         _say(findings, one_line(subject))
         if not blocked:

@@ -15,7 +15,8 @@ import pytest
 from heapfiles import HeapFile, Record
 from mem_parser.diff import Change, Level, diff_profiles
 from mem_parser.model import Capture, Memory, Profile, Unit
-from mem_parser.rss import account, format_account
+from mem_parser.reports.rss import account_lines
+from mem_parser.rss import account
 from mem_parser.symbols.table import Symbols
 from simulated import Program, Source, burst, filled_cache, leak, lru
 
@@ -142,11 +143,11 @@ def test_the_account_adds_up_to_rss() -> None:
     part = {p.key: p for p in result.parts}
     assert part["sampler"].bytes == 2 * mib
     assert part["slack"].margin == part["live"].margin > 0
-    lines = list(format_account(result))
+    lines = list(account_lines(result))
     assert lines[0].startswith("RSS 40.00 MiB")
     assert max(map(len, lines)) <= 80
     profile.capture = Capture()
-    assert next(format_account(account(profile))).startswith("RSS unknown")
+    assert next(account_lines(account(profile))).startswith("RSS unknown")
 
 
 def test_the_account_adds_up_where_only_the_segment_is_known() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
@@ -24,13 +23,4 @@ def flamegraph(file: str, **options: Any) -> None:
     from mem_parser.web.flamegraph import render
 
     given = open_page(file, "flamegraph", options)
-    page = render(
-        given.profile,
-        given.symbols,
-        name=os.path.basename(file),
-        base=given.base,
-        start=given.start,
-        domains=given.domains,
-        confidential=options["confidential"],
-    )
-    finish_page(page, given, partial=options["partial"])
+    finish_page(given.drawn(render), given, partial=options["partial"])

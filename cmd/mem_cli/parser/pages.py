@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,6 +58,20 @@ class Given:
     filters: Filters
     start: Opening
     output: str
+    confidential: bool
+
+    def drawn(self, render: Callable[..., str], **more: object) -> str:
+        """Return the page that ``render`` makes of it, with ``more`` of its arguments."""
+        return render(
+            self.profile,
+            self.symbols,
+            name=os.path.basename(self.sources[0].file),
+            base=self.base,
+            start=self.start,
+            domains=self.domains,
+            confidential=self.confidential,
+            **more,
+        )
 
 
 def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
@@ -85,7 +100,16 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
     hide = filters.rule is not FrameRule.NONE
     start = Opening(filters.count, filters.unit, hide, apart=domains is not None)
     return Given(
-        opened.sources, profile, symbols, options["binary"], base, domains, filters, start, output
+        sources=opened.sources,
+        profile=profile,
+        symbols=symbols,
+        binary=options["binary"],
+        base=base,
+        domains=domains,
+        filters=filters,
+        start=start,
+        output=output,
+        confidential=options["confidential"],
     )
 
 

@@ -24,17 +24,7 @@ def report(file: str, **options: Any) -> None:
     from mem_parser.web.report import render
 
     given = open_page(file, "report", options)
-    page = render(
-        given.profile,
-        given.symbols,
-        name=os.path.basename(file),
-        base=given.base,
-        start=given.start,
-        domains=given.domains,
-        leaks=_leaks(given),
-        diff=_diff(given, options["base"]),
-        confidential=options["confidential"],
-    )
+    page = given.drawn(render, leaks=_leaks(given), diff=_diff(given, options["base"]))
     finish_page(page, given, partial=options["partial"])
 
 

@@ -20,9 +20,10 @@ def rss(file: str, **options: Any) -> None:
     \b
     mem_parser rss custom_prof.4711.1.heap
     """
-    from mem_parser.rss import account, format_account
+    from mem_parser.reports.rss import account_lines
+    from mem_parser.rss import account
 
     check_output(options["output"])
     sources = read([file])
     result = account(sources[0].profile)
-    deliver(sources, options, format_account(result), record=result.as_json, fold=False)
+    deliver(sources, options, account_lines(result), record=result.as_json, fold=False)

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.escape import one_line
-from mem_parser.estimate import Estimate, FloatArray
-from mem_parser.model import BoolArray, IntArray, Profile
+from mem_parser.estimate import Estimate
+from mem_parser.model import IntArray, Profile
 from mem_parser.plainfile import open_plain
-from mem_parser.reports.aggregate import StackSums, estimate
+from mem_parser.reports.aggregate import StackSums, add_up, estimate
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.peek import chosen_rows
 from mem_parser.reports.view import View
@@ -138,27 +138,10 @@ def _lines(symbols: Symbols, sums: StackSums, line_of: IntArray) -> list[Line]:
     width = int(line.max()) + 1
     pairs = np.unique(stack * width + line[place])
     leaf = symbols.offsets[stack] == place
-    cum = _sum(sums, pairs // width, pairs % width, width)
-    flat = _sum(sums, stack[leaf], line[place[leaf]], width)
-    present: BoolArray = np.bincount(pairs % width, minlength=width) > 0
-    return [
-        Line(k, _estimate(flat[k], sums), _estimate(cum[k], sums))
-        for k in np.flatnonzero(present).tolist()
-        if cum[k][2]
-    ]
-
-
-def _sum(sums: StackSums, stack: IntArray, line: IntArray, width: int) -> FloatArray:
-    columns = [
-        np.bincount(line, weights=c[stack], minlength=width)
-        for c in (sums.values, sums.variances, sums.samples)
-    ]
-    return np.column_stack(columns).astype(np.float64)
-
-
-def _estimate(columns: FloatArray, sums: StackSums) -> Estimate:
-    value, variance, samples = columns.tolist()
-    return estimate(value, variance, samples, sums)
+    cum = add_up(sums, pairs // width, pairs % width)
+    flat = add_up(sums, stack[leaf], line[place[leaf]])
+    nothing = estimate(0.0, 0.0, 0.0, sums)
+    return [Line(k, flat.get(k, nothing), total) for k, total in cum.items() if total.samples]
 
 
 def read_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:

@@ -29,14 +29,14 @@ def filter_options(command: Command) -> Command:
     """Add the filters and the choice of what is counted."""
     many: dict[str, Any] = {"multiple": True}
     options = [
-        click.option("--focus", metavar="REGEX", help="Only stacks with such a frame.", **many),
-        click.option("--ignore", metavar="REGEX", help="No stack with such a frame.", **many),
-        click.option("--hide", metavar="REGEX", help="Take such frames out.", **many),
+        click.option("--focus", metavar="REGEX", help="Only stacks with a matching frame.", **many),
+        click.option("--ignore", metavar="REGEX", help="No stack with a matching frame.", **many),
+        click.option("--hide", metavar="REGEX", help="Take matching frames out.", **many),
         click.option("--thread", metavar="NAME", help="Only this thread (name or tid).", **many),
         click.option("--domain", metavar="NAME", help="Only this memory domain.", **many),
         click.option(
             "--min-samples", type=click.IntRange(min=0), default=0, metavar="N",
-            help="No stack with fewer samples.",
+            help="No stack with fewer than N samples.",
         ),
         click.option("--inuse", is_flag=True, help="Blocks not freed (the default)."),
         click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not."),
@@ -54,7 +54,7 @@ def filter_options(command: Command) -> Command:
 output_option = click.option("-o", "--output", metavar="FILE", help="Write here.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-partial_option = click.option("--partial", is_flag=True, help="A cut file is no error.")
+partial_option = click.option("--partial", is_flag=True, help="Accept a cut file.")
 
 
 def symbol_options(command: Command) -> Command:
@@ -65,7 +65,9 @@ def symbol_options(command: Command) -> Command:
             "--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too."
         ),
         click.option(
-            "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS, 5 s a module."
+            "--debuginfod",
+            is_flag=True,
+            help="Ask the servers of DEBUGINFOD_URLS (5 s a module).",
         ),
     ]
     for option in reversed(options):
@@ -75,7 +77,7 @@ def symbol_options(command: Command) -> Command:
 
 with_option = click.option(
     "--with", "with_files", multiple=True, metavar="FILE",
-    help="Another domain of the same capture.",
+    help="Add another domain of the same capture.",
 )  # fmt: skip
 """For reports that keep the domains of a profile apart."""
 

@@ -78,7 +78,7 @@ def write_baselines(rules: BudgetFile, subjects: Sequence[Subject], tries: int) 
         say(f"wrote {path}", err=True)
     needed = baseline_rate(rules, subjects, tries)
     if needed < min(subject.profile.rate_bytes for subject in subjects):
-        warn(f"too coarse for its limit on growth: take -c {needed:.0f}")
+        warn(f"these captures are too coarse for the limit on growth: capture with -c {needed:.0f}")
 
 
 def present(
@@ -92,8 +92,8 @@ def present(
     """Print a report and write the files that were asked for. Raises `MemError`.
 
     ``exit_code`` is what the command ends with where that is not the verdict's. ``err``: print to
-    standard error, because standard output is the program's. The text is left out where a format
-    goes to standard output.
+    standard error, because standard output belongs to the program. The text is left out where a
+    format goes to standard output.
     """
     if not any(options[name] == "-" for name in FORMATS):
         _print(report, exit_code, err=err)

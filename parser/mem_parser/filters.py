@@ -30,6 +30,7 @@ from mem_parser.units import format_value, percent
 HIDDEN = "[hidden]"
 """What a stack consists of when all its frames are hidden."""
 
+_ACCUMULATE = "jemalloc keeps them with MALLOC_CONF=prof_accum:true"
 Matches = Callable[[str], object]
 
 
@@ -199,7 +200,7 @@ def check_count(profile: Profile, count: Count, file: str = "the file") -> None:
         raise InputFileError(f"{file} holds no peak: it was written without one")
     raise InputFileError(
         f"{file} holds no counts of all allocations",
-        hint="jemalloc keeps them with MALLOC_CONF=prof_accum:true",
+        hint=_ACCUMULATE if profile.format.startswith("jemalloc") else None,
     )
 
 

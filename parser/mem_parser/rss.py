@@ -151,7 +151,7 @@ def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
     # Where shared memory is not told apart, the sampler's own pages are all that is known of it.
     told = anonymous + (files or 0) + (own if shared is None else shared)
     if rss != told:
-        yield Part("rest", "not told apart by the kernel", float(rss - told))
+        yield Part("rest", "rest (the kernel does not say what)", float(rss - told))
 
 
 def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]
     if slack.bytes + slack.margin < 0:
         yield "more is live than resident: blocks never touched or swapped out take no memory"
     if memory.anon_bytes is None:
-        yield "the file does not tell anonymous memory from files"
+        yield "the file does not separate anonymous memory from mapped files"
     if not profile.since_start and profile.capture.kind != "recovered":
         yield "blocks allocated before the capture count as slack"
     if profile.capture.pymalloc:

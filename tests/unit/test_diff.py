@@ -167,6 +167,23 @@ def test_names_are_cut_on_terminals_only(tmp_path: Path) -> None:
         assert name in run_parser(*words).stdout
 
 
+def test_a_margin_that_is_not_known_has_no_level_of_confidence(tmp_path: Path) -> None:
+    file, other = tmp_path / "x.folded", tmp_path / "y.folded"
+    file.write_text("main;f 5000\n")
+    other.write_text("main;f 50000\n")
+    done = run_parser("diff", file, other)
+    assert done.stdout.splitlines()[0] == "Change: +43.95 KiB   1 row beyond noise"
+
+
+def test_a_file_without_the_count_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.folded"
+    file.write_text("main;f 5000\n")
+    lacks = f"error: {file} holds no counts of all allocations\n"
+    for words in (["diff", file, file], ["top", file], ["convert", file, "-o", "y.collapsed"]):
+        done = run_parser(*words, "--alloc")
+        assert (done.returncode, done.stderr) == (3, lacks)
+
+
 def test_commands_print_one_object_and_end_with_their_codes(tmp_path: Path) -> None:
     file = tmp_path / "x.heap"
     header = {"duration_s": 60.0, "bucket_end_s": [7.5 * (k + 1) for k in range(8)]}

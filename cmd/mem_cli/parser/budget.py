@@ -10,14 +10,14 @@ from mem_cli.say import warn
 from mem_cli.verdicts import check_outputs, output_options, present, write_baselines
 
 
-@click.command("budget", short_help="Hold captures against a memory budget.")
+@click.command("budget", short_help="Check captures against a memory budget.")
 @click.argument("budget", metavar="CHECK.toml")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled.")
 @click.option("--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too.")
 @output_options
 def budget_command(budget: str, files: tuple[str, ...], **options: Any) -> None:
-    r"""Hold captures against a memory budget: pass (0), over budget (6), inconclusive (7).
+    r"""Check captures against a memory budget: pass (0), over budget (6), inconclusive (7).
 
     \b
     mem_parser budget CHECK.toml custom_prof.4711.1.heap

@@ -26,7 +26,9 @@ _BY_END = {
 @click.command(short_help="Write a profile in another format.")
 @click.argument("file", metavar="FILE")
 @click.option("-o", "--output", required=True, metavar="OUT", help="Write here; `-`: stdout.")
-@click.option("--to", "to", type=click.Choice(FORMATS), help="Format, if OUT's name does not say.")
+@click.option(
+    "--to", "to", type=click.Choice(FORMATS), help="Format, if the name OUT does not end in one."
+)
 @click.option("--alloc", is_flag=True, help="collapsed: all blocks allocated, freed or not.")
 @click.option("--objects", is_flag=True, help="collapsed: count blocks instead of bytes.")
 @symbol_options
@@ -43,7 +45,9 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
     """
     kind = to or _format_of(output)
     if kind != "collapsed" and (options["alloc"] or options["objects"]):
-        raise UsageProblem("--alloc and --objects go with collapsed only: it holds one number")
+        raise UsageProblem(
+            "--alloc and --objects need the format collapsed: the others hold every count"
+        )
     check_output(output)
     sources = read([file])
     write_bytes(_converted(sources[0], kind, options), output)
@@ -54,7 +58,9 @@ def _format_of(output: str) -> str:
     name = output.lower()
     kind = next((kind for end, kind in _BY_END.items() if name.endswith(end)), None)
     if kind is None:
-        raise UsageProblem(f"{output}: its name says no format", hint=f"--to {'|'.join(FORMATS)}")
+        raise UsageProblem(
+            f"cannot tell the format from the name {output}", hint=f"--to {'|'.join(FORMATS)}"
+        )
     return kind
 
 

@@ -65,11 +65,9 @@ def _check(options: Options) -> None:
     if not heaps:
         raise UsageProblem("no profile given", hint="mem_parser -p BINARY -f FILE.heap -t")
     if options["by"] and (svg or len(heaps) < 2):
-        raise UsageProblem(
-            "--by domain is a table of several files", hint="-f HOST.heap -f DEVICE.heap"
-        )
+        raise UsageProblem("--by domain needs several files", hint="-f HOST.heap -f DEVICE.heap")
     if svg and len(heaps) > 1:
-        raise UsageProblem("-s draws one file: the bytes of domains are not added up")
+        raise UsageProblem("-s draws one file only: bytes of different domains are not added up")
     if options["table"] == svg and not options["by"]:
         both = "-t and -s exclude each other" if svg else "neither -t nor -s given"
         raise UsageProblem(both, hint="-t prints a table, -s draws the call graph as SVG")

@@ -2,7 +2,7 @@
 
     mem_parser -p BINARY -f x.heap -t|-s [-o FILE]
 
-The everyday form is the group's own; reports that are commands of their own stand beside it.
+The everyday form is the group's own; every other report is a command of its own.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ from mem_cli.parser.tree import tree
 @click.option("--jeprof-frames", is_flag=True, help="Drop exactly the frames that jeprof drops.")
 @click.option("--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too.")
 @click.option(
-    "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS, 5 s a module."
+    "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS (5 s a module)."
 )
 @click.option("--strict", is_flag=True, help="Missing or changed binaries are errors (exit 5).")
-@click.option("--partial", is_flag=True, help="A cut file is no error.")
+@click.option("--partial", is_flag=True, help="Accept a cut file.")
 @click.version_option(package_name="mem-profiler")
 @click.pass_context
 def cli(ctx: click.Context, /, **options: object) -> None:

@@ -51,7 +51,7 @@ def leaks(
     fail_on: str | None,
     **options: Any,
 ) -> None:
-    r"""Say which stacks leak, and which only look so.
+    r"""Say which stacks leak, and which only seem to.
 
     \b
     mem_parser leaks custom_prof.4711.1.heap
@@ -81,7 +81,9 @@ def leaks(
     report.notes += own.notes
     if profile.capture.suppressions and not suppressions:
         theirs = shell_path(profile.capture.suppressions)
-        report.notes.append(f"its LSAN_OPTIONS name a list: --suppressions {theirs} applies it")
+        report.notes.append(
+            f"the program's LSAN_OPTIONS name a list: --suppressions {theirs} applies it"
+        )
     lines = leak_lines(
         report,
         profile,

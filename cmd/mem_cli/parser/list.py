@@ -15,7 +15,7 @@ from mem_cli.pipeline import deliver, open_view
 @click.argument("function", metavar="FUNCTION")
 @click.option("--source-dir", multiple=True, metavar="DIR", help="Look for sources here too.")
 @click.option(
-    "--trust-sources", is_flag=True, help="Show the files that the profile names, whosever it is."
+    "--trust-sources", is_flag=True, help="Show source files even if the profile is not your own."
 )
 @json_option
 def list_lines(file: str, function: str, **options: Any) -> None:

@@ -29,7 +29,7 @@ def report(file: str, **options: Any) -> None:
 
 
 def _leaks(given: Given) -> dict[str, Any] | None:
-    """Return the verdicts for the page; None where the file tells no ages of blocks."""
+    """Return the verdicts for the page; None where the file holds no ages of blocks."""
     from mem_parser.leaks.suppressions import Suppressions, own_list
     from mem_parser.leaks.verdicts import find_leaks
 

@@ -14,7 +14,7 @@ from mem_cli.profiler.signals import Stop, on_signals
 @click.command()
 @click.argument("pid", type=PID)
 @click.option(
-    "-c", "rate", type=Bytes(), help="Start a capture too, with so many bytes per sample."
+    "-c", "rate", type=Bytes(), help="Also start a capture, with this many bytes per sample."
 )
 def attach(pid: int, rate: int | None) -> None:
     """Put the sampler into a process that runs without it."""

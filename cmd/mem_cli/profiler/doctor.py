@@ -60,7 +60,7 @@ def _next(pid: int | None, program: tuple[str, ...]) -> str:
     short_help="Say whether a process or a program can be captured.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the screen.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PID | -- PROG")
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> None:
@@ -70,7 +70,7 @@ def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> Non
     """
     pid = int(target[0]) if len(target) == 1 and target[0].isdecimal() else None
     if pid is not None and pid > (1 << 31) - 1:
-        raise UsageProblem(f"{pid} is no process number")
+        raise UsageProblem(f"{pid} is not a process number")
     findings = examine_process(pid) if pid is not None else examine_program(target)
     subject = f"pid {pid}" if pid is not None else target[0]
     blocked = first_blocker(findings) is not None

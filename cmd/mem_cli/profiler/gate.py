@@ -27,7 +27,9 @@ class Gate:
 
         check_outputs(options)
         if any(options[name] == "-" for name in FORMATS):
-            raise UsageProblem("standard output is the program's", hint="name a file instead of -")
+            raise UsageProblem(
+                "standard output belongs to the program", hint="name a file instead of -"
+            )
         self.rules: BudgetFile = load(path)
         self.options = options
         self.tries = tries or self.rules.plan.tries

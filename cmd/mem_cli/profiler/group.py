@@ -66,7 +66,7 @@ def cli(  # noqa: PLR0917 - click passes options by name
             "-s SECONDS is missing", hint="mem_profiler -s 60 -p PID; mem_profiler --help"
         )
     if pid is not None and every:
-        raise UsageProblem("-p and --all do not go together")
+        raise UsageProblem("-p and --all exclude each other")
     output.check_prefix(prefix)
     rates = Rates(rate, device_rate)
     ctx.exit(capture(choose(pid, every), seconds, rates, prefix, symbolize=symbolize))
@@ -77,7 +77,7 @@ def _refuse_group_options(ctx: click.Context) -> None:
         name = parameter.name or ""
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise UsageProblem(
-                f"{parameter.opts[0]} stands before the command {ctx.invoked_subcommand}",
+                f"{parameter.opts[0]} was given before the command {ctx.invoked_subcommand}",
                 hint=f"mem_profiler {ctx.invoked_subcommand} --help",
             )
 

@@ -65,7 +65,7 @@ device_rate_option = click.option(
 device_option = click.option(
     "--device",
     metavar="LIST",
-    help="Device memory to follow: auto, none, or of hal,cuda,hip,opencl,vulkan,ze.",
+    help="Device memory to follow: auto, none, or a list of hal,cuda,hip,opencl,vulkan,ze.",
 )
 prefix_option = click.option(
     "-o", "prefix", default="./custom_prof", show_default=True, help="Path and prefix of files."

@@ -14,9 +14,10 @@ def ps() -> None:
     """List every process with a sampler, and what dead ones left."""
     found = listing.listing()
     if not found.rows:
-        say("no process with a sampler; mem_profiler run -- PROG ARGS starts one")
+        say("no process runs with the sampler; mem_profiler run -- PROG ARGS starts one")
         return
     for line in capture_view.process_lines(found.rows):
         say(line)
     if found.more:
-        say(f"and {found.more} more: recover writes what holds a capture, clean removes the rest")
+        what = "mem_profiler recover writes their captures, mem_profiler clean removes the rest"
+        say(f"and {found.more} more: {what}")

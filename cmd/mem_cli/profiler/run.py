@@ -39,12 +39,12 @@ from mem_profiler.process import device_choice
 @click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
 @click.option("--keep-pymalloc", is_flag=True, help="Leave PYTHONMALLOC as it is.")
 @symbolize_option
-@click.option("--budget", metavar="CHECK.toml", help="Hold the capture against a memory budget.")
+@click.option("--budget", metavar="CHECK.toml", help="Check the capture against a memory budget.")
 @click.option(
     "--tries",
     type=click.IntRange(1, 20),
     metavar="N",
-    help="With --budget: run at most so often while it is inconclusive (3).",
+    help="With --budget: run at most N times while the verdict is inconclusive (3).",
 )
 @output_options
 @click.argument(

@@ -8,11 +8,11 @@ from types import FrameType
 
 
 class Stop:
-    """Turns signals into a wish to end, which the capture loop looks at.
+    """Turns signals into a wish to end, which the capture loop reads.
 
-    Who asks once more than `patience` does not want to wait for the file: what is being done is
-    broken off, but for putting the target back. Who asks again ends the process at once. What was
-    captured is still in the segment.
+    The first `patience` signals ask to end and write the file. The next one raises
+    KeyboardInterrupt: the file is not waited for, but the target is put back as it was. One more
+    ends the process at once. The segment keeps what was captured.
     """
 
     def __init__(self, patience: float = 2) -> None:
@@ -28,7 +28,7 @@ class Stop:
             raise KeyboardInterrupt
 
     def be_short(self) -> None:
-        """From now on nobody else but us is meant."""
+        """From now on signals are for this process alone: two of them wait for the file."""
         self._patience = min(self._patience, 2)
 
     def asked(self) -> bool:

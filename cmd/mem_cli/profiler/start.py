@@ -16,6 +16,6 @@ from mem_profiler.capture import toggle
 def start(pid: int, rate: int, device_rate: int) -> None:
     """Start a capture that goes on until it is stopped."""
     number = toggle.start(pid, rate, device_rate)
-    say(f"capture {number} of pid {pid} runs, 1 sample / {rate} B")
+    say(f"capture {number} of pid {pid} is running, 1 sample / {rate} B")
     say("next:")
     say(f"  mem_profiler stop {pid}")

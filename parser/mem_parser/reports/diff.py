@@ -32,8 +32,9 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
 
 def _total(result: Diff) -> str:
     total, unit = result.total, result.unit
-    margin = f" ± {format_value(total.margin95, unit)}" if math.isfinite(total.std_error) else ""
-    return f"{format_change(total.value, unit)}{margin} (95 %)"
+    known = math.isfinite(total.std_error)
+    margin = f" ± {format_value(total.margin95, unit)} (95 %)" if known else ""
+    return format_change(total.value, unit) + margin
 
 
 def _row(row: DiffRow, unit: Unit, width: int) -> str:

@@ -94,7 +94,7 @@ def build_diff_graph(
     legend += header_lines(profile, new.total, count, unit)
     legend.append(f"change since the base: {change_text(whole, unit)}")
     if between is not None:
-        legend.append("snapshots of one capture: what is live in both cancels")
+        legend.append("snapshots of one capture: blocks that are live in both cancel out")
     legend.append("red and +: grew; blue and -: shrank; grey and ~: inside the noise")
     legend += pruned_lines(len(rows) - len(nodes), limit, len(edges) - len(kept))
     return CallGraph(nodes, kept, new.total.value, unit, legend, changes)

@@ -20,7 +20,7 @@ Record = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: numbers stand right; the one that is ``flexible`` gives way on a narrow screen."""
+    """A column: numbers are aligned right; the ``flexible`` one is cut on a narrow screen."""
 
     title: str
     right: bool = True
@@ -103,7 +103,7 @@ def marked(
 
 
 def noise_line(number: int) -> list[str]:
-    """Return the line that explains the mark, if a row bears it."""
+    """Return the line that explains the mark of ``number`` rows; none for 0."""
     if not number:
         return []
     rows, their = ("row is", "its") if number == 1 else ("rows are", "their")

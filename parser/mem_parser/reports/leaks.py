@@ -39,7 +39,7 @@ def leak_lines(
     if profile.samples_missing:
         yield f"note: {profile.samples_missing} samples were lost"
     count = len(report.leaks)
-    text = counted(count, "leak") if count else "no leaks"
+    text = counted(count, "leak") if count else "no leaks found"
     failing = f"exit code {exit_code} (--fail-on leak)" if exit_code and count else ""
     yield f"{text:<{_WIDTH - len(failing)}}{failing}".rstrip()
     if exit_code is None:
@@ -54,7 +54,7 @@ def _next(report: LeakReport, file: str) -> Iterator[str]:
 
 
 def _labelled(label: str, text: str) -> str:
-    return f"{label:<{_INDENT - 1}} {text}"
+    return f"{label:<{_INDENT - 1}} {text}".rstrip()
 
 
 def _leak(finding: Finding, width: int) -> Iterator[str]:

@@ -77,14 +77,14 @@ def distrust(profile: Profile) -> str:
     """
     capture, me = profile.capture, os.geteuid()
     if not capture.host or capture.uid is None:
-        return "the profile does not say whose it is"
+        return "the profile does not name its host and user"
     if capture.host != os.uname().nodename:
         return "the profile came from another host"
     if capture.uid != me:
         return "the profile is of another user's process"
     if profile.file_uid != me:
         return "its file belongs to another user, or others can write it"
-    return "the profile's own names say where it is" if profile.embedded is not None else ""
+    return "names stored in the profile say where it is" if profile.embedded is not None else ""
 
 
 def listing(view: View, function: str, sources: Sources) -> list[Listing]:
@@ -112,7 +112,7 @@ def _list(view: View, name: str, file: str, members: list[int], sources: Sources
     lines = _lines(symbols, sums, line_of)
     whole = _lines(symbols, sums, np.where(line_of >= 0, 0, -1))
     function = symbols.functions[symbols.locations[members[0]].function]
-    text, problem = None, "the debug information of its module has no lines"
+    text, problem = None, "the debug information of its module holds no lines"
     if file:
         text, problem = read_source(file, sources)
     nothing = Estimate(0.0)
@@ -156,7 +156,7 @@ def read_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:
             return _read(path), ""
     if whole and sources.distrusted:
         return None, f"source not shown: {sources.distrusted}; --trust-sources shows it"
-    return None, f"source not found: {one_line(file)}; --source-dir DIR looks elsewhere"
+    return None, f"source not found: {one_line(file)}; --source-dir DIR adds a place to look"
 
 
 def _read(path: str) -> list[str]:

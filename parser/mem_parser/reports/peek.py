@@ -71,7 +71,7 @@ def chosen_rows(sums: StackSums, function: str) -> list[Row]:
 
 
 def _neighbours(sums: StackSums, key: int, step: int) -> list[Neighbour]:
-    """Return what stands ``step`` frames further out (1) or in (-1) wherever ``key`` stands."""
+    """Return the frames one step further out (``step`` 1) or in (-1) of each frame of ``key``."""
     place = np.flatnonzero(sums.keys == key)
     stack = (np.searchsorted(sums.offsets, place, side="right") - 1).astype(np.int64)
     beside = place + step

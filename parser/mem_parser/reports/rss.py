@@ -30,7 +30,8 @@ def account_lines(result: RssAccount) -> Iterator[str]:
     if result.arena_slack is not None:
         slack = result.arena_slack
         margin = f" ± {format_bytes(slack.margin95)}" if math.isfinite(slack.std_error) else ""
-        yield f"[heap] and arenas beyond live blocks below 128 KiB: {_signed(slack.value)}{margin}"
+        held = f"{_signed(slack.value)}{margin}"
+        yield f"[heap] and arenas hold {held} beyond live blocks below 128 KiB"
     for note in result.notes:
         yield f"note: {note}"
 

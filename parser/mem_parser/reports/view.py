@@ -110,7 +110,7 @@ def make_view(profile: Profile, symbols: Symbols, filters: Filters) -> View:
     names = [left.domains[k] for k in np.unique(left.sites.domain)]
     if len(names) > 1:
         raise UsageProblem(
-            f"{' and '.join(names)} are different memories and are not added up",
+            f"{' and '.join(names)} are different memories: their bytes are not added up",
             hint=f"--domain {names[0]} shows one of them",
         )
     if left.parts and names:

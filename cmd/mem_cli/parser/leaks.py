@@ -59,38 +59,32 @@ def leaks(
     mem_parser leaks --born 20:40 custom_prof.4711.1.heap
     """
     from mem_cli.terminal import room
-    from mem_parser.leaks.suppressions import Suppressions, own_list, read_suppressions
-    from mem_parser.leaks.verdicts import find_leaks
+    from mem_parser.leaks.judged import judged
+    from mem_parser.leaks.suppressions import read_suppressions
     from mem_parser.reports.leaks import leak_lines
 
     check_output(options["output"])
     given = read_suppressions(suppressions) if suppressions else []
     sources = _in_order(files)
     last = sources[-1:]
-    path, profile = last[0]
-    own = own_list(profile, options["binary"])
     opened = named(last, options)
     say_missing([opened])
-    report = find_leaks(
+    profile = opened.profile
+    report = judged(
         profile,
         opened.symbols,
-        earlier=[p for _, p in sources[:-1]],
+        binary=options["binary"],
+        patterns=given,
+        earlier=[source.profile for source in sources[:-1]],
         window=born,
-        suppressions=Suppressions([*given, *own.patterns]),
     )
-    report.notes += own.notes
     if profile.capture.suppressions and not suppressions:
         theirs = shell_path(profile.capture.suppressions)
         report.notes.append(
             f"the program's LSAN_OPTIONS name a list: --suppressions {theirs} applies it"
         )
-    lines = leak_lines(
-        report,
-        profile,
-        file=path,
-        width=room(options["output"]),
-        exit_code=LEAK_FOUND if fail_on else None,
-    )
+    code, width = LEAK_FOUND if fail_on else None, room(options["output"])
+    lines = leak_lines(report, profile, file=last[0].file, width=width, exit_code=code)
     deliver(last, options, lines, record=report.as_json, fold=False)
     if fail_on and report.leaks:
         raise SystemExit(LEAK_FOUND)

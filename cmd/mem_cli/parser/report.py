@@ -30,15 +30,11 @@ def report(file: str, **options: Any) -> None:
 
 def _leaks(given: Given) -> dict[str, Any] | None:
     """Return the verdicts for the page; None where the file holds no ages of blocks."""
-    from mem_parser.leaks.suppressions import Suppressions, own_list
-    from mem_parser.leaks.verdicts import find_leaks
+    from mem_parser.leaks.judged import judged
 
     if given.profile.sites.live_births is None:
         return None
-    own = own_list(given.profile, given.binary)
-    report = find_leaks(given.profile, given.symbols, suppressions=Suppressions(own.patterns))
-    report.notes += own.notes
-    return report.as_json()
+    return judged(given.profile, given.symbols, binary=given.binary).as_json()
 
 
 def _diff(given: Given, base_name: str | None) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
     read         files of any format
     check_has    refuse a file that lacks the count that is asked for
-    named        join domains of one capture, name the addresses, say what names are missing
+    named        join domains of one capture and name the addresses
+    say_missing  say why names are missing
     view_of      filter
     deliver      write the report as text, JSON or CSV, then `refuse_cut`
     refuse_cut   refuse an incomplete file, after what could be read of it was reported

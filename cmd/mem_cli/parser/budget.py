@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from mem_cli.budget_report import check_outputs, output_options, present, write_baselines
 from mem_cli.say import warn
-from mem_cli.verdicts import check_outputs, output_options, present, write_baselines
 
 
 @click.command("budget", short_help="Check captures against a memory budget.")

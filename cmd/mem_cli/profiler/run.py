@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mem_cli.budget_report import output_options, refuse_outputs
 from mem_cli.profiler.gate import Gate
 from mem_cli.profiler.options import (
     DEFAULT_RATE,
@@ -21,7 +22,6 @@ from mem_cli.profiler.options import (
 )
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
-from mem_cli.verdicts import output_options, refuse_outputs
 from mem_profiler.capture import launch, output
 from mem_profiler.process import device_choice
 

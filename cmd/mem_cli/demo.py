@@ -108,7 +108,7 @@ def wait_for_server(process: subprocess.Popen[bytes], port: int, log: Path) -> N
             pass
         time.sleep(0.05)
     last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-    raise MemError(f"redis-server did not start: {''.join(last) or 'no word from it'}")
+    raise MemError(f"redis-server did not start: {''.join(last) or 'it logged nothing'}")
 
 
 def show(command: list[str]) -> None:

@@ -77,7 +77,7 @@ def _fill_closed_streams() -> None:
 
 def _keep_examples(command: click.Command) -> None:
     """Tell click which paragraphs of help texts to leave as they are: the docstrings are raw, so
-    its mark for that stands in them as two characters.
+    they hold its mark for that as two characters.
     """
     command.help = command.help and command.help.replace("\\b\n", "\b\n")
     if isinstance(command, click.Group):

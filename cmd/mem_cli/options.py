@@ -1,26 +1,25 @@
-"""Options that several commands share, and how a profile is opened with them.
+"""Options that several commands of `mem_parser` share.
 
 `@filter_options` adds what `mem_parser.filters` needs; `filters_from` makes `Filters` of the
-values. `@symbol_options` says where names come from and `address_names` gives them; `@file_options`
-adds the profile itself as well, and `open_profile` reads and names it.
+values. `@symbol_options` says where names come from; `@file_options` adds the profile itself as
+well, and `@view_options` all that a report of one profile takes. `mem_cli.pipeline` opens a profile
+with their values.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mem_cli.say import warn
-from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
-    from mem_parser.model import Count, Profile
+    from mem_parser.model import Count
     from mem_parser.symbols.debuginfod import Debuginfod
-    from mem_parser.symbols.symbolizer import AddressNames
-    from mem_parser.symbols.table import Symbols
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 COUNTS = ("inuse", "alloc", "freed", "peak")
@@ -30,14 +29,14 @@ def filter_options(command: Command) -> Command:
     """Add the filters and the choice of what is counted."""
     many: dict[str, Any] = {"multiple": True}
     options = [
-        click.option("--focus", metavar="REGEX", help="Only stacks with such a frame.", **many),
-        click.option("--ignore", metavar="REGEX", help="No stack with such a frame.", **many),
-        click.option("--hide", metavar="REGEX", help="Take such frames out.", **many),
+        click.option("--focus", metavar="REGEX", help="Only stacks with a matching frame.", **many),
+        click.option("--ignore", metavar="REGEX", help="No stack with a matching frame.", **many),
+        click.option("--hide", metavar="REGEX", help="Take matching frames out.", **many),
         click.option("--thread", metavar="NAME", help="Only this thread (name or tid).", **many),
         click.option("--domain", metavar="NAME", help="Only this memory domain.", **many),
         click.option(
             "--min-samples", type=click.IntRange(min=0), default=0, metavar="N",
-            help="No stack with fewer samples.",
+            help="No stack with fewer than N samples.",
         ),
         click.option("--inuse", is_flag=True, help="Blocks not freed (the default)."),
         click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not."),
@@ -52,7 +51,10 @@ def filter_options(command: Command) -> Command:
     return command
 
 
-partial_option = click.option("--partial", is_flag=True, help="A cut file is no error.")
+output_option = click.option("-o", "--output", metavar="FILE", help="Write here.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+partial_option = click.option("--partial", is_flag=True, help="Accept a cut file.")
 
 
 def symbol_options(command: Command) -> Command:
@@ -63,7 +65,9 @@ def symbol_options(command: Command) -> Command:
             "--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too."
         ),
         click.option(
-            "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS, 5 s a module."
+            "--debuginfod",
+            is_flag=True,
+            help="Ask the servers of DEBUGINFOD_URLS (5 s a module).",
         ),
     ]
     for option in reversed(options):
@@ -73,7 +77,7 @@ def symbol_options(command: Command) -> Command:
 
 with_option = click.option(
     "--with", "with_files", multiple=True, metavar="FILE",
-    help="Another domain of the same capture.",
+    help="Add another domain of the same capture.",
 )  # fmt: skip
 """For reports that keep the domains of a profile apart."""
 
@@ -81,6 +85,23 @@ with_option = click.option(
 def file_options(command: Command) -> Command:
     """Add the profile, where its names come from, and `--partial`."""
     return click.argument("file", metavar="FILE")(symbol_options(partial_option(command)))
+
+
+def view_options(command: Command) -> Command:
+    """Add the profile, the filters and `-o`."""
+    return file_options(filter_options(output_option(command)))
+
+
+def finding_options(command: Command) -> Command:
+    """Add `-o`, `--json` and `--partial`."""
+    return output_option(json_option(partial_option(command)))
+
+
+def file_first(file: str, function: str) -> tuple[str, str]:
+    """Return (file, function), in whatever order they were given: only one of them is a file."""
+    if not os.path.exists(file) and os.path.isfile(function):
+        return function, file
+    return file, function
 
 
 def filters_from(given: dict[str, Any]) -> Filters:
@@ -113,25 +134,6 @@ def _count(given: dict[str, Any]) -> Count:
     return Count(chosen[0]) if chosen else Count.INUSE
 
 
-def address_names(profile: Profile, given: dict[str, Any]) -> AddressNames:
-    """Name the addresses of ``profile`` as the values of `symbol_options` say.
-
-    What names are missing is said on stderr. Raises `InputFileError` and `UsageProblem`.
-    """
-    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
-    from mem_parser.symbols.symbolizer import name_addresses
-
-    names = name_addresses(
-        profile,
-        given["binary"],
-        debug_dirs=(*given["debug_dir"], *DEFAULT_DEBUG_DIRS),
-        debuginfod=debug_servers(asked=given["debuginfod"]),
-    )
-    for problem in names.problems:
-        warn(problem.text)
-    return names
-
-
 def debug_servers(*, asked: bool) -> Debuginfod | None:
     """Return the servers to ask for debug files, if any are ``asked``. Raises `UsageProblem`."""
     if not asked:
@@ -139,33 +141,3 @@ def debug_servers(*, asked: bool) -> Debuginfod | None:
     from mem_parser.symbols.debuginfod import Debuginfod
 
     return Debuginfod.from_environment()
-
-
-def open_profile(
-    file: str, given: dict[str, Any], count: Count | None = None
-) -> tuple[Profile, Symbols]:
-    """Read and name a profile, as `address_names` does; together with other domains of the same
-    capture where files of them are given.
-
-    With ``count`` only the sites that have such blocks are named, which is less work. Raises
-    `InputFileError`.
-    """
-    from mem_parser.domains import join
-    from mem_parser.filters import check_count
-    from mem_parser.readers import read_profile
-
-    files = (file, *given.get("with_files", ()))
-    profile = join([(name, read_profile(name)) for name in files])
-    if count is not None:
-        check_count(profile, count)
-        profile = profile.used(count)
-    return profile, address_names(profile, given).spell()
-
-
-def check_whole(file: str, profile: Profile, *, partial: bool) -> None:
-    """Refuse a cut file, after what could be read was reported. Raises `InputFileError`."""
-    if profile.incomplete and not partial:
-        raise InputFileError(
-            f"{file}: incomplete: {profile.incomplete}",
-            hint="what could be read was reported; --partial accepts it",
-        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,12 +21,27 @@ from mem_parser.reports.grid import Block, Grid
 
 Record = dict[str, Any]
 _BETWEEN_FACTS = "   "
+WIDTH = 80
+"""Columns that lines made for a width have at the least."""
+_UNCUT = 1 << 20
 
 
-def show(blocks: Iterable[Block], output: str | None = None) -> None:
-    """Print blocks, or write them to the file ``output``. Raises `MemError`."""
+def room(output: str | None) -> int:
+    """Return how many columns there are for a line: on a terminal its own, 80 at the least;
+    elsewhere nothing is cut.
+    """
+    if output in {None, "-"} and sys.stdout.isatty():
+        return max(shutil.get_terminal_size().columns, WIDTH)
+    return _UNCUT
+
+
+def show(blocks: Iterable[Block], output: str | None = None, *, fold: bool = True) -> None:
+    """Print blocks, or write them to the file ``output``. Raises `MemError`.
+
+    Without ``fold`` they are plain text on a terminal too.
+    """
     blocks = list(blocks)
-    if output in (None, "-") and sys.stdout.isatty():
+    if fold and output in (None, "-") and sys.stdout.isatty():
         _show_on_terminal(blocks)
     else:
         write_lines(plain_lines(blocks), output)

@@ -265,10 +265,12 @@ def _estimate(sums: _Sums, k: int, *, exact: bool) -> Estimate:
 def _notes(base: Profile, new: Profile, level: Level, *, paired: bool) -> list[str]:
     notes = []
     if paired:
-        notes.append("snapshots of one capture: what is live in both cancels")
+        notes.append("snapshots of one capture: blocks that are live in both cancel out")
     a, b = base.capture.duration_s, new.capture.duration_s
     if not paired and a and b and max(a, b) > 1.1 * min(a, b):
-        notes.append(f"base covers {a:.1f} s, new {b:.1f} s: growth with time is in the change")
+        notes.append(
+            f"base covers {a:.1f} s, new {b:.1f} s: part of the change is growth over time"
+        )
     builds = [
         {m.name: m.build_id for m in p.modules if m.build_id and m.name != SAMPLER_NAME}
         for p in (base, new)
@@ -278,5 +280,5 @@ def _notes(base: Profile, new: Profile, level: Level, *, paired: bool) -> list[s
         what = "; lines may have moved" if level is Level.LINE else ""
         notes.append(f"different builds of {', '.join(other[:5])}{what}")
     if not (base.exact_samples and new.exact_samples):
-        notes.append("the files do not tell numbers of samples; errors are not known")
+        notes.append("the files hold no numbers of samples, so the errors are unknown")
     return notes

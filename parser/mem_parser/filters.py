@@ -30,6 +30,7 @@ from mem_parser.units import format_value, percent
 HIDDEN = "[hidden]"
 """What a stack consists of when all its frames are hidden."""
 
+_ACCUMULATE = "jemalloc keeps them with MALLOC_CONF=prof_accum:true"
 Matches = Callable[[str], object]
 
 
@@ -191,15 +192,15 @@ def compile_pattern(pattern: str, option: str) -> re.Pattern[str]:
         ) from error
 
 
-def check_count(profile: Profile, count: Count) -> None:
-    """Refuse a count that the file does not hold. Raises `InputFileError`."""
+def check_count(profile: Profile, count: Count, file: str = "the file") -> None:
+    """Refuse a count that ``file`` does not hold. Raises `InputFileError`."""
     if profile.has(count):
         return
     if count is Count.PEAK:
-        raise InputFileError("the file holds no peak: it was written without one")
+        raise InputFileError(f"{file} holds no peak: it was written without one")
     raise InputFileError(
-        "the file holds no counts of all allocations",
-        hint="jemalloc keeps them with MALLOC_CONF=prof_accum:true",
+        f"{file} holds no counts of all allocations",
+        hint=_ACCUMULATE if profile.format.startswith("jemalloc") else None,
     )
 
 

@@ -24,7 +24,6 @@ import numpy as np
 from mem_parser.errors import InputFileError
 from mem_parser.estimate import Estimate, unsample
 from mem_parser.model import Count, Memory, Profile, Unit
-from mem_parser.units import format_bytes, percent
 
 MMAP_THRESHOLD_BYTES = 128 << 10
 """Least size of a block that glibc's malloc maps by itself (M_MMAP_THRESHOLD)."""
@@ -152,7 +151,7 @@ def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
     # Where shared memory is not told apart, the sampler's own pages are all that is known of it.
     told = anonymous + (files or 0) + (own if shared is None else shared)
     if rss != told:
-        yield Part("rest", "not told apart by the kernel", float(rss - told))
+        yield Part("rest", "rest (the kernel does not say what)", float(rss - told))
 
 
 def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]:
@@ -160,7 +159,7 @@ def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]
     if slack.bytes + slack.margin < 0:
         yield "more is live than resident: blocks never touched or swapped out take no memory"
     if memory.anon_bytes is None:
-        yield "the file does not tell anonymous memory from files"
+        yield "the file does not separate anonymous memory from mapped files"
     if not profile.since_start and profile.capture.kind != "recovered":
         yield "blocks allocated before the capture count as slack"
     if profile.capture.pymalloc:
@@ -184,36 +183,3 @@ def _slope(points: list[tuple[float, float]]) -> float | None:
     if spread <= 0:
         return None
     return float(((t - t.mean()) * (y - y.mean())).sum() / spread) * 3600.0
-
-
-def format_account(result: RssAccount) -> Iterator[str]:
-    """Yield the lines of the report."""
-    if result.rss_bytes is None:
-        yield f"RSS unknown   live heap {format_bytes(result.parts[0].bytes)}"
-    else:
-        peak = result.peak_rss_bytes
-        high = f"   highest so far {format_bytes(peak)}" if peak is not None else ""
-        yield f"RSS {format_bytes(result.rss_bytes)}{high}"
-        for part in result.parts:
-            share = percent(part.bytes, result.rss_bytes)
-            inner = part.label.startswith(" ")
-            margin = f"± {format_bytes(part.margin)}" if part.margin else ""
-            sign = " " if inner else "+" if part.key != "live" else "="
-            yield f"{sign} {format_bytes(part.bytes):>10} {margin:<12} {share:>6}  {part.label}"
-    if result.slope_heap is not None:
-        rss = f", RSS {_per_hour(result.slope_rss)}" if result.slope_rss is not None else ""
-        yield f"second half of the capture: live heap {_per_hour(result.slope_heap)}{rss}"
-    if result.arena_slack is not None:
-        slack = result.arena_slack
-        margin = f" ± {format_bytes(slack.margin95)}" if np.isfinite(slack.std_error) else ""
-        yield f"[heap] and arenas beyond live blocks below 128 KiB: {_signed(slack.value)}{margin}"
-    for note in result.notes:
-        yield f"note: {note}"
-
-
-def _signed(value: float) -> str:
-    return f"{'-' if value < 0 else ''}{format_bytes(abs(value))}"
-
-
-def _per_hour(value: float) -> str:
-    return f"{'+' if value >= 0 else '-'}{format_bytes(abs(value))}/h"

@@ -42,6 +42,16 @@ def format_value(value: float, unit: Unit) -> str:
     return format_bytes(value) if unit is Unit.SPACE else f"{value:.0f}"
 
 
+def format_change(value: float, unit: Unit) -> str:
+    """Return a difference with its sign: `+3.000 MiB`, `-17`."""
+    return ("+" if value >= 0 else "-") + format_value(abs(value), unit)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 row`, `2 rows`: a number with its noun, which takes an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def format_total(total: Estimate, unit: Unit) -> str:
     """Return a total with its 95 % margin in the same unit: `214.6 MiB ± 0.3 (95 %)`.
 

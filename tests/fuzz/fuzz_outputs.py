@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 import atheris
 
 with atheris.instrument_imports(include=["mem_parser", "mem_cli"]):
-    from mem_cli.parser.budget import present
+    from mem_cli.budget_report import present
     from mem_parser.budget import (
         Budget,
         Limit,

@@ -284,7 +284,7 @@ def test_the_halves_by_hand(segments_here: Path, tmp_path: Path) -> None:
         assert run_command("stop", target.pid, "-o", tmp_path / "p").returncode == 0
         done = run_command("detach", target.pid)
         assert done.returncode == 0, done.stderr
-        assert "slots as they were" in done.stdout
+        assert "slots restored" in done.stdout
         target.finish()
     assert HeapFile(next(tmp_path.glob("p.*.heap"))).total("alloc_blocks") >= 100
 

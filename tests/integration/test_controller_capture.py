@@ -337,7 +337,7 @@ def test_a_controller_that_needs_too_much_memory_ends_the_capture_and_says_so(
 
 
 def test_who_asks_often_enough_does_not_wait_for_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mem_cli.profiler.group import Stop
+    from mem_cli.profiler.signals import Stop
 
     handlers: list[object] = []
     monkeypatch.setattr(signal, "signal", lambda _number, handler: handlers.append(handler))

@@ -163,7 +163,7 @@ def test_an_increase_over_the_baseline_fails(folder_of_tests: Path) -> None:
         (("--mem-limit", "much"), "--mem-limit"),
         (("--mem-budget", "none.toml"), "none.toml"),
         (("--mem", "--mem-tries", "0"), "at least 1"),
-        (("--mem-update-baseline", "-n", "2"), "leave -n away"),
+        (("--mem-update-baseline", "-n", "2"), "leave out -n"),
         (("--fail-on-increase",), "pytest_mem.baseline"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`mem_parser convert`, `symbolize` and `merge`: from profiles to other files."""
+"""`mem_parser convert`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mem_cli.options import address_names, partial_option, symbol_options
+from mem_cli.options import partial_option, symbol_options
 from mem_cli.output import check_output, write_bytes
-from mem_cli.say import warn
-from mem_parser.errors import InputFileError, UsageProblem
+from mem_cli.pipeline import Source, check_has, end_written, named, read, say_missing
+from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from mem_parser.model import Profile
+    pass
 
 FORMATS = ("pprof", "heap", "speedscope", "collapsed", "csv", "json")
 _BY_END = {
@@ -26,7 +26,9 @@ _BY_END = {
 @click.command(short_help="Write a profile in another format.")
 @click.argument("file", metavar="FILE")
 @click.option("-o", "--output", required=True, metavar="OUT", help="Write here; `-`: stdout.")
-@click.option("--to", "to", type=click.Choice(FORMATS), help="Format, if OUT's name does not say.")
+@click.option(
+    "--to", "to", type=click.Choice(FORMATS), help="Format, if the name OUT does not end in one."
+)
 @click.option("--alloc", is_flag=True, help="collapsed: all blocks allocated, freed or not.")
 @click.option("--objects", is_flag=True, help="collapsed: count blocks instead of bytes.")
 @symbol_options
@@ -43,46 +45,49 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
     """
     kind = to or _format_of(output)
     if kind != "collapsed" and (options["alloc"] or options["objects"]):
-        raise UsageProblem("--alloc and --objects go with collapsed only: it holds one number")
+        raise UsageProblem(
+            "--alloc and --objects need the format collapsed: the others hold every count"
+        )
     check_output(output)
-    from mem_parser.readers import read_profile
-
-    profile = read_profile(file)
-    write_bytes(_converted(profile, kind, file, options), output)
-    finish(file, profile, partial=options["partial"])
+    sources = read([file])
+    write_bytes(_converted(sources[0], kind, options), output)
+    end_written(sources, partial=options["partial"])
 
 
 def _format_of(output: str) -> str:
     name = output.lower()
     kind = next((kind for end, kind in _BY_END.items() if name.endswith(end)), None)
     if kind is None:
-        raise UsageProblem(f"{output}: its name says no format", hint=f"--to {'|'.join(FORMATS)}")
+        raise UsageProblem(
+            f"cannot tell the format from the name {output}", hint=f"--to {'|'.join(FORMATS)}"
+        )
     return kind
 
 
-def _converted(profile: Profile, kind: str, file: str, options: dict[str, Any]) -> bytes:
+def _converted(source: Source, kind: str, options: dict[str, Any]) -> bytes:
     from mem_parser.model import Count, Unit
 
     if kind == "heap":
         from mem_parser.heapfile.writer import write_heap
 
-        return write_heap(profile)
-    names = address_names(profile, options)
+        return write_heap(source.profile)
+    count = Count.ALLOC if options["alloc"] else Count.INUSE
+    check_has([source], count)
+    opened = named([source], options)
+    say_missing([opened])
+    profile = opened.profile
     if kind == "pprof":
         from mem_parser.writers.pprof import write_pprof
 
-        return write_pprof(profile, names)
-    symbols = names.spell()
+        return write_pprof(profile, opened.names)
+    symbols = opened.symbols
     if kind == "speedscope":
         from mem_parser.writers.speedscope import write_speedscope
 
-        text = write_speedscope(profile, symbols, os.path.basename(file))
+        text = write_speedscope(profile, symbols, os.path.basename(source.file))
     elif kind == "collapsed":
         from mem_parser.writers.collapsed import write_collapsed
 
-        count = Count.ALLOC if options["alloc"] else Count.INUSE
-        if not profile.has(count):
-            raise InputFileError(f"{file}: holds no counts of all allocations")
         unit = Unit.OBJECTS if options["objects"] else Unit.SPACE
         text = write_collapsed(profile, symbols, count, unit)
     else:
@@ -90,66 +95,3 @@ def _converted(profile: Profile, kind: str, file: str, options: dict[str, Any]) 
 
         text = (write_csv if kind == "csv" else write_json)(profile, symbols)
     return text.encode()
-
-
-def finish(file: str, profile: Profile, *, partial: bool) -> None:
-    """Say what the file lacked. Raises `InputFileError` for a cut one unless that is accepted."""
-    for warning in profile.warnings:
-        warn(warning)
-    if profile.incomplete and not partial:
-        raise InputFileError(
-            f"{file}: incomplete: {profile.incomplete}",
-            hint="what could be read was written; --partial accepts it",
-        )
-
-
-@click.command(short_help="Write a .heap file that holds the names of its addresses.")
-@click.argument("file", metavar="FILE")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Write here; may be FILE.")
-@symbol_options
-@partial_option
-def symbolize(file: str, output: str, **options: Any) -> None:
-    r"""Write a .heap file that holds the names of its addresses, so that any machine can read it.
-
-    \b
-    mem_parser symbolize custom_prof.4711.1.heap -o named.heap
-    """
-    check_output(output)
-    from mem_parser.heapfile.writer import write_heap
-    from mem_parser.readers import read_profile
-    from mem_parser.symbols.embed import embedded_names
-
-    profile = read_profile(file)
-    profile.embedded = embedded_names(address_names(profile, options))
-    write_bytes(write_heap(profile), output)
-    finish(file, profile, partial=options["partial"])
-
-
-@click.command(short_help="Add up profiles of many processes and hosts.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Write this .heap file.")
-@partial_option
-def merge(files: tuple[str, ...], output: str, *, partial: bool) -> None:
-    r"""Add up profiles of many processes and hosts into one .heap file.
-
-    Frames are the same by build-id and offset, or by path and offset; each file's records keep
-    their own sampling rate.
-
-    \b
-    mem_parser merge web1/*.heap web2/*.heap -o all.heap
-    """
-    check_output(output)
-    from mem_parser.heapfile.writer import write_heap
-    from mem_parser.merge import Merger
-    from mem_parser.readers import read_profile
-
-    merger = Merger()
-    for file in files:
-        merger.add(read_profile(file), os.path.basename(file))
-    result = merger.result()
-    write_bytes(write_heap(result), output)
-    finish(output, result, partial=partial)
-
-
-commands = (convert, symbolize, merge)
-"""What the group `mem_parser` takes in."""

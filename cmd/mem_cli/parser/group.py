@@ -2,7 +2,7 @@
 
     mem_parser -p BINARY -f x.heap -t|-s [-o FILE]
 
-The everyday form is the group's own; reports that are commands of their own stand beside it.
+The everyday form is the group's own; every other report is a command of its own.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ import sys
 import click
 
 from mem_cli.errors import run_command
-from mem_cli.output import write_result
-from mem_cli.parser.budget import commands as budget_commands
-from mem_cli.parser.convert import commands as format_commands
-from mem_cli.parser.findings import commands as finding_commands
-from mem_cli.parser.reports import commands as report_commands
-from mem_cli.parser.web_reports import commands as web_commands
-from mem_cli.say import warn
-from mem_parser.errors import InputFileError, SymbolError
+from mem_cli.parser.budget import budget_command
+from mem_cli.parser.convert import convert
+from mem_cli.parser.diff import diff
+from mem_cli.parser.flamegraph import flamegraph
+from mem_cli.parser.graph import graph
+from mem_cli.parser.leaks import leaks
+from mem_cli.parser.list import list_lines
+from mem_cli.parser.merge import merge
+from mem_cli.parser.peek import peek
+from mem_cli.parser.report import report
+from mem_cli.parser.rss import rss
+from mem_cli.parser.stats import stats
+from mem_cli.parser.summary import summary
+from mem_cli.parser.symbolize import symbolize
+from mem_cli.parser.top import top
+from mem_cli.parser.tree import tree
 
 
 @click.group(
@@ -52,10 +60,10 @@ from mem_parser.errors import InputFileError, SymbolError
 @click.option("--jeprof-frames", is_flag=True, help="Drop exactly the frames that jeprof drops.")
 @click.option("--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too.")
 @click.option(
-    "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS, 5 s a module."
+    "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS (5 s a module)."
 )
 @click.option("--strict", is_flag=True, help="Missing or changed binaries are errors (exit 5).")
-@click.option("--partial", is_flag=True, help="A cut file is no error.")
+@click.option("--partial", is_flag=True, help="Accept a cut file.")
 @click.version_option(package_name="mem-profiler")
 @click.pass_context
 def cli(ctx: click.Context, /, **options: object) -> None:
@@ -66,35 +74,29 @@ def cli(ctx: click.Context, /, **options: object) -> None:
     mem_parser -p /usr/bin/redis-server -f custom_prof.4711.1.heap -s -o redis.svg
     """
     if ctx.invoked_subcommand is None:
-        report(options)
+        from mem_cli.parser.everyday import run
+
+        run(options)
 
 
-def report(options: dict[str, object]) -> None:
-    """Run the everyday form with the group's options."""
-    from mem_cli.parser.everyday import Everyday
-
-    everyday = Everyday.from_options(options)
-    result = everyday.run()
-    if everyday.strict and result.problems:
-        first = result.problems[0]
-        raise SymbolError(first.text, hint=first.hint)
-    for problem in result.problems:
-        warn(problem.text)
-    write_result(result.text, everyday.output)
-    if result.incomplete and not everyday.partial:
-        raise InputFileError(
-            f"{everyday.heaps[0]}: incomplete: {result.incomplete}",
-            hint="what could be read was reported; --partial accepts it",
-        )
-
-
-for command in (*report_commands, *web_commands):
-    cli.add_command(command)
-
-for command in format_commands:
-    cli.add_command(command)
-
-for command in (*finding_commands, *budget_commands):
+for command in (
+    budget_command,
+    convert,
+    diff,
+    flamegraph,
+    graph,
+    leaks,
+    list_lines,
+    merge,
+    peek,
+    report,
+    rss,
+    stats,
+    summary,
+    symbolize,
+    top,
+    tree,
+):
     cli.add_command(command)
 
 

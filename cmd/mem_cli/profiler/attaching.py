@@ -26,16 +26,16 @@ def _name(pid: int) -> str:
 def attached_line(pid: int, answer: Answer) -> str:
     """What an attach did."""
     held = answer.held_ns / 1e6
-    text = f"attached to {_name(pid)}: {answer.held} slots in {answer.modules} modules"
-    text += f", one thread was held for {held:.1f} ms"
+    text = f"attached to {_name(pid)}: {answer.held} slots in {answer.modules} modules redirected"
+    text += f", one thread stopped for {held:.1f} ms"
     return f"{text}; {one_line(answer.text)}" if answer.text else text
 
 
 def detached_line(pid: int, answer: Answer) -> str:
     """What a detach did."""
-    text = f"detached from {_name(pid)}: {answer.restored} slots as they were"
+    text = f"detached from {_name(pid)}: {answer.restored} slots restored"
     if answer.kept:
-        text += f", {answer.kept} left, which others have changed since"
+        text += f", {answer.kept} left alone because others have changed them since"
     return f"{text}; {one_line(answer.text)}" if answer.text else text
 
 
@@ -65,7 +65,7 @@ class Attached:
             raise
 
     def tick(self) -> None:
-        """Lead modules to the sampler that were opened meanwhile."""
+        """Redirect the modules that were opened meanwhile."""
         for one in self.attachments:
             one.tick()
 
@@ -75,7 +75,7 @@ class Attached:
         return [note for note in said if note is not None]
 
     def detach(self) -> None:
-        """Detach from all; one that fails is told and does not keep the others attached."""
+        """Detach from all; a failure is printed, and the others are detached nevertheless."""
         while self.attachments:
             one = self.attachments.pop()
             try:
@@ -117,7 +117,7 @@ def detach_by_hand(pid: int) -> None:
     try:
         opened = discovery.open_process(pid)
     except NoSampler:
-        raise NoSampler(f"{_name(pid)} is not attached to") from None
+        raise NoSampler(f"mem_profiler is not attached to {_name(pid)}") from None
     with opened as segment:
         # Whoever captures holds the lock, or left an open capture behind.
         gate.lock(segment, pid)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from mem_parser.escape import file_part, one_line, shell_path
+from mem_parser.units import counted
 from mem_profiler.capture.listing import Row
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Session
@@ -63,7 +64,7 @@ def _file_line(result: Result) -> str:
     if result.cut:
         facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
     if result.failed:
-        facts.append(f"{result.failed} refused")
+        facts.append(f"{counted(result.failed, 'allocation')} refused")
     return f"  {one_line(result.path)}   {size(result.size_bytes)}   {', '.join(facts)}"
 
 

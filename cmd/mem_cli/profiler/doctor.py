@@ -8,10 +8,9 @@ import textwrap
 import click
 from rich.text import Text
 
-from mem_cli.output import write_result
 from mem_cli.say import plain_console, say
 from mem_parser.errors import TargetUnsupported, UsageProblem
-from mem_parser.escape import json_text, log_line, one_line, shell_join
+from mem_parser.escape import log_line, one_line, shell_join
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
 
 _LABELS = {"ok": "ok", "warning": "warning", "blocker": "BLOCKER"}
@@ -61,7 +60,7 @@ def _next(pid: int | None, program: tuple[str, ...]) -> str:
     short_help="Say whether a process or a program can be captured.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the screen.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PID | -- PROG")
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> None:
@@ -71,14 +70,16 @@ def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> Non
     """
     pid = int(target[0]) if len(target) == 1 and target[0].isdecimal() else None
     if pid is not None and pid > (1 << 31) - 1:
-        raise UsageProblem(f"{pid} is no process number")
+        raise UsageProblem(f"{pid} is not a process number")
     findings = examine_process(pid) if pid is not None else examine_program(target)
     subject = f"pid {pid}" if pid is not None else target[0]
     blocked = first_blocker(findings) is not None
     if as_json:
+        from mem_cli.terminal import write_json
+
         rows = [finding.as_json() for finding in findings]
         found = {"target": subject, "ok": not blocked, "findings": rows}
-        write_result(json_text(found, indent=1) + "\n", None)
+        write_json(found)
     else:
         _say(findings, one_line(subject))
         if not blocked:

@@ -45,8 +45,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--mem-limit", metavar="SIZE", help="Peak of every test without a limit.")
     group.addoption("--mem-rate", metavar="BYTES", help="Bytes per sample; 1: every block.")
     group.addoption("--mem-tries", type=int, default=3, metavar="N",
-                    help="Run an undecided test again, more finely, N times in all.")  # fmt: skip
-    group.addoption("--mem-strict", action="store_true", help="What stays undecided fails.")
+                    help="Run an undecided test again, finer: N runs at most.")  # fmt: skip
+    group.addoption("--mem-strict", action="store_true", help="A test that stays undecided fails.")
     group.addoption("--mem-keep", metavar="DIR", help="Keep the .heap file of every test here.")
     group.addoption("--mem-baseline", metavar="FILE", default=BASELINE,
                     help=f"Peaks of an earlier run (default: {BASELINE}).")  # fmt: skip
@@ -78,7 +78,7 @@ def read_settings(config: pytest.Config) -> Settings:
     if option("--mem-update-baseline") and (
         hasattr(config, "workerinput") or option("numprocesses", None)
     ):
-        raise pytest.UsageError("--mem-update-baseline needs one process: leave -n away")
+        raise pytest.UsageError("--mem-update-baseline needs one process: leave out -n")
     if option("--mem-tries") < 1:
         raise pytest.UsageError("--mem-tries: at least 1")
     wanted = ("--mem", "--mem-budget", "--mem-limit", "--fail-on-increase", "--mem-update-baseline")

@@ -144,7 +144,7 @@ def find_leaks(
     live = profile.sites.live_births
     times = timeline(profile.capture, live.shape[1]) if live is not None else None
     if times is None:
-        report.notes.append("the file tells no ages of blocks, so nothing can be said of leaks")
+        report.notes.append("the file holds no ages of blocks, so it cannot show leaks")
     keep: BoolArray | None = None
     if window is not None and times is not None:
         times, keep = _restrict(times, window, report.notes)

@@ -108,7 +108,8 @@ def rows_of(sums: StackSums) -> list[Row]:
     count = len(sums.names)
     first, depth = sums.offsets[:-1], np.diff(sums.offsets)
     leaf = sums.keys[first[depth > 0]]
-    flat = _sum_by(leaf, np.flatnonzero(depth > 0), sums, count)
+    flat = add_up(sums, np.flatnonzero(depth > 0), leaf)
+    nothing = estimate(0.0, 0.0, 0.0, sums)
     cum = [c.tolist() for c in sum_by_key(sums, (sums.values, sums.variances, sums.samples))]
     taken: list[float] | None = None
     if sums.taken is not None:
@@ -117,7 +118,7 @@ def rows_of(sums: StackSums) -> list[Row]:
     return [
         Row(
             name,
-            estimate(flat[0][k], flat[1][k], flat[2][k], sums),
+            flat.get(k, nothing),
             estimate(cum[0][k], cum[1][k], cum[2][k], sums),
             None if taken is None else taken[k],
         )
@@ -167,14 +168,18 @@ def _distinct_pairs(sums: StackSums, low: int, high: int) -> tuple[Keys, Keys]:
     return (of_stack + low).astype(np.int64), (pairs - of_stack * width).astype(np.int64)
 
 
-def _sum_by(
-    key: npt.NDArray[np.int32], stack: Keys, sums: StackSums, count: int
-) -> tuple[list[float], list[float], list[float]]:
-    columns = (sums.values, sums.variances, sums.samples)
+def add_up(
+    sums: StackSums, stack: npt.NDArray[np.integer], key: npt.NDArray[np.integer]
+) -> dict[int, Estimate]:
+    """Return the sum of the stacks of each key; ``key[k]`` is a key of ``stack[k]``."""
     value, variance, samples = (
-        np.bincount(key, weights=c[stack], minlength=count).tolist() for c in columns
+        np.bincount(key, weights=column[stack])
+        for column in (sums.values, sums.variances, sums.samples)
     )
-    return value, variance, samples
+    return {
+        k: estimate(float(value[k]), float(variance[k]), float(samples[k]), sums)
+        for k in np.flatnonzero(np.bincount(key)).tolist()
+    }
 
 
 def estimate(value: float, variance: float, samples: float, sums: StackSums) -> Estimate:

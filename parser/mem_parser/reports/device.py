@@ -53,7 +53,7 @@ def tracked_bytes(profile: Profile) -> float:
 def remainder(profile: Profile) -> Remainder | None:
     """Return what the device or the pool holds beyond the blocks in use; None where unknown.
 
-    A driver's answer is older than the file; what was tracked when it came stands beside it. Where
+    A driver's answer is older than the file; the file also holds what was tracked then. Where
     it does not (other writers' files), an answer that is smaller than what is tracked says nothing.
     """
     device = profile.capture.device
@@ -130,7 +130,7 @@ def refusal_lines(profile: Profile, symbols: Symbols, rule: FrameRule) -> Iterat
         where = " < ".join(refusal.frames[:FRAMES_SHOWN]) or "?"
         yield f"{refusal.blocks:>6} x {each:>10}  {where}"
     if len(found) > MOST_REFUSALS:
-        yield f"{len(found) - MOST_REFUSALS} more places not shown"
+        yield f"{len(found) - MOST_REFUSALS} more stacks not shown"
 
 
 def record(profile: Profile, symbols: Symbols, count: Count) -> Record:

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from mem_parser.diff import variance_between
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.reports.aggregate import Row, StackSums, rows_of, sum_by_key
@@ -25,6 +26,22 @@ from mem_parser.reports.graph import (
 )
 from mem_parser.reports.grid import amount
 from mem_parser.reports.header import header_lines
+from mem_parser.reports.view import View
+
+
+def graph_of_change(base: View, view: View, title: str) -> CallGraph:
+    """Return the graph of ``view`` with its changes since ``base``, as `build_diff_graph` does."""
+    count, unit = view.filters.count, view.filters.unit
+    paired = count is Count.INUSE
+    return build_diff_graph(
+        view.profile,
+        view.sums(),
+        base.sums(),
+        count=count,
+        unit=unit,
+        title=title,
+        between=variance_between(base.profile, view.profile, unit) if paired else None,
+    )
 
 
 def build_diff_graph(
@@ -77,7 +94,7 @@ def build_diff_graph(
     legend += header_lines(profile, new.total, count, unit)
     legend.append(f"change since the base: {change_text(whole, unit)}")
     if between is not None:
-        legend.append("snapshots of one capture: what is live in both cancels")
+        legend.append("snapshots of one capture: blocks that are live in both cancel out")
     legend.append("red and +: grew; blue and -: shrank; grey and ~: inside the noise")
     legend += pruned_lines(len(rows) - len(nodes), limit, len(edges) - len(kept))
     return CallGraph(nodes, kept, new.total.value, unit, legend, changes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
-from mem_parser.units import format_total
+from mem_parser.units import format_total, percent
 
 NOISE_MARK = "~"
 Record = dict[str, object]
@@ -20,7 +20,7 @@ Record = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: numbers stand right; the one that is ``flexible`` gives way on a narrow screen."""
+    """A column: numbers are aligned right; the ``flexible`` one is cut on a narrow screen."""
 
     title: str
     right: bool = True
@@ -79,20 +79,31 @@ def numbers(key: str, estimate: Estimate) -> Record:
     }
 
 
+def shares(estimates: Iterable[Estimate], unit: Unit, whole: float) -> Iterator[tuple[str, str]]:
+    """Yield the texts of two columns: as `amounts` gives them, and the percentage of ``whole``."""
+    estimates = list(estimates)
+    for text, estimate in zip(amounts(estimates, unit), estimates, strict=True):
+        yield text, percent(estimate.value, whole)
+
+
 def marked(
-    columns: Sequence[Column], rows: Iterable[Sequence[str]], judged: Iterable[Estimate]
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[str]],
+    judged: Iterable[Estimate],
+    left_out: str = "",
 ) -> Iterator[Block]:
-    """Yield a table in which rows are marked whose ``judged`` number is inside the noise, and the
-    line that explains the mark.
+    """Yield a table in which rows are marked whose ``judged`` number is inside the noise, the line
+    that explains the mark, and the line that says what is ``left_out``.
     """
     noisy = {k for k, estimate in enumerate(judged) if in_noise(estimate)}
     cells = [(NOISE_MARK if k in noisy else "", *row) for k, row in enumerate(rows)]
     yield Grid((MARK, *columns), list(cells), faint=noisy)
     yield from noise_line(len(noisy))
+    yield from filter(None, [left_out])
 
 
 def noise_line(number: int) -> list[str]:
-    """Return the line that explains the mark, if a row bears it."""
+    """Return the line that explains the mark of ``number`` rows; none for 0."""
     if not number:
         return []
     rows, their = ("row is", "its") if number == 1 else ("rows are", "their")

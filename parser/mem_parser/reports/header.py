@@ -18,19 +18,19 @@ _LOSS_TEXT = {
     "truncated": "stacks cut at the depth limit",
     "unwind_no_module": "stacks ended in unknown code",
     "unwind_no_rule": "stacks ended where unwind tables are missing",
-    "unwind_bad_rule": "stacks ended at an unwind rule not understood",
+    "unwind_bad_rule": "stacks ended at an unwind rule that the sampler does not know",
     "unwind_range": "stacks ended outside the thread's stack",
     "stack_empty": "samples without a stack",
-    "stack_table_full": "samples whose stack found no room",
-    "stack_sites_full": "samples without a site of their own",
-    "stack_busy": "samples without a stack, all buffers for new ones in use",
-    "domain_full": "device blocks lost, table of domains full",
+    "stack_table_full": "samples without a stack: the table of stacks was full",
+    "stack_sites_full": "samples without a stack: the table of sites was full",
+    "stack_busy": "samples without a stack: all buffers for new stacks were in use",
+    "domain_full": "device blocks lost: the table of domains was full",
     "reserve": "times the file system refused room",
-    "module_full": "modules not recorded",
-    "thread_full": "threads not told apart",
+    "module_full": "modules not recorded: the table of modules was full",
+    "thread_full": "threads not recorded: the table of threads was full",
     "reentry": "samples lost inside the sampler itself",
-    "live_full": "samples lost, table of live blocks full",
-    "site_full": "samples lost, table of sites full",
+    "live_full": "samples lost: the table of live blocks was full",
+    "site_full": "samples lost: the table of sites was full",
     "stack_room": "samples lost where a thread had too little stack left",
 }
 
@@ -48,7 +48,7 @@ def header_lines(
     # The file's own note says the same, and what to do about it.
     if profile.capture.pymalloc and not any("pymalloc" in n for n in profile.capture.notes):
         lines.append(
-            "note: small objects of this CPython went through pymalloc; they are not in it"
+            "note: small objects of this CPython went through pymalloc; they are not counted"
         )
     lines += [f"note: {one_line(text)}" for text in profile.capture.notes + profile.warnings]
     return [line for line in lines if line]
@@ -90,14 +90,14 @@ def _coverage(profile: Profile, count: Count) -> str:
     else:
         span = "since the capture began"
     if count is Count.INUSE:
-        older = "" if profile.since_start else "; older blocks are not in it"
+        older = "" if profile.since_start else "; older ones are not counted"
         end = "when the file was written" if profile.since_start else "at their end"
         return f"allocated {span} and not freed {end}{older}"
     if count is Count.PEAK:
         at = profile.capture.peak_at_s
         when = f" after {at:.1f} s" if at is not None else ""
-        return f"live at the highest reading{when}; shorter peaks can be missed"
-    return f"{'freed of what was ' if count is Count.FREED else ''}allocated {span}"
+        return f"live at the highest reading{when}; a peak between two readings is not seen"
+    return f"allocated {'and freed ' if count is Count.FREED else ''}{span}"
 
 
 def _losses(capture: Capture) -> list[str]:

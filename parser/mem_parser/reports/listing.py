@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.escape import one_line
-from mem_parser.estimate import Estimate, FloatArray
-from mem_parser.model import BoolArray, IntArray, Profile
+from mem_parser.estimate import Estimate
+from mem_parser.model import IntArray, Profile
 from mem_parser.plainfile import open_plain
-from mem_parser.reports.aggregate import StackSums, estimate
+from mem_parser.reports.aggregate import StackSums, add_up, estimate
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.peek import chosen_rows
 from mem_parser.reports.view import View
@@ -77,14 +77,14 @@ def distrust(profile: Profile) -> str:
     """
     capture, me = profile.capture, os.geteuid()
     if not capture.host or capture.uid is None:
-        return "the profile does not say whose it is"
+        return "the profile does not name its host and user"
     if capture.host != os.uname().nodename:
         return "the profile came from another host"
     if capture.uid != me:
         return "the profile is of another user's process"
     if profile.file_uid != me:
         return "its file belongs to another user, or others can write it"
-    return "the profile's own names say where it is" if profile.embedded is not None else ""
+    return "names stored in the profile say where it is" if profile.embedded is not None else ""
 
 
 def listing(view: View, function: str, sources: Sources) -> list[Listing]:
@@ -112,7 +112,7 @@ def _list(view: View, name: str, file: str, members: list[int], sources: Sources
     lines = _lines(symbols, sums, line_of)
     whole = _lines(symbols, sums, np.where(line_of >= 0, 0, -1))
     function = symbols.functions[symbols.locations[members[0]].function]
-    text, problem = None, "the debug information of its module has no lines"
+    text, problem = None, "the debug information of its module holds no lines"
     if file:
         text, problem = read_source(file, sources)
     nothing = Estimate(0.0)
@@ -138,27 +138,10 @@ def _lines(symbols: Symbols, sums: StackSums, line_of: IntArray) -> list[Line]:
     width = int(line.max()) + 1
     pairs = np.unique(stack * width + line[place])
     leaf = symbols.offsets[stack] == place
-    cum = _sum(sums, pairs // width, pairs % width, width)
-    flat = _sum(sums, stack[leaf], line[place[leaf]], width)
-    present: BoolArray = np.bincount(pairs % width, minlength=width) > 0
-    return [
-        Line(k, _estimate(flat[k], sums), _estimate(cum[k], sums))
-        for k in np.flatnonzero(present).tolist()
-        if cum[k][2]
-    ]
-
-
-def _sum(sums: StackSums, stack: IntArray, line: IntArray, width: int) -> FloatArray:
-    columns = [
-        np.bincount(line, weights=c[stack], minlength=width)
-        for c in (sums.values, sums.variances, sums.samples)
-    ]
-    return np.column_stack(columns).astype(np.float64)
-
-
-def _estimate(columns: FloatArray, sums: StackSums) -> Estimate:
-    value, variance, samples = columns.tolist()
-    return estimate(value, variance, samples, sums)
+    cum = add_up(sums, pairs // width, pairs % width)
+    flat = add_up(sums, stack[leaf], line[place[leaf]])
+    nothing = estimate(0.0, 0.0, 0.0, sums)
+    return [Line(k, flat.get(k, nothing), total) for k, total in cum.items() if total.samples]
 
 
 def read_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:
@@ -173,7 +156,7 @@ def read_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:
             return _read(path), ""
     if whole and sources.distrusted:
         return None, f"source not shown: {sources.distrusted}; --trust-sources shows it"
-    return None, f"source not found: {one_line(file)}; --source-dir DIR looks elsewhere"
+    return None, f"source not found: {one_line(file)}; --source-dir DIR adds a place to look"
 
 
 def _read(path: str) -> list[str]:

@@ -15,7 +15,7 @@ from mem_parser.errors import UsageProblem
 from mem_parser.estimate import Estimate
 from mem_parser.filters import compile_pattern
 from mem_parser.model import IntArray
-from mem_parser.reports.aggregate import Row, StackSums, estimate, rows_of
+from mem_parser.reports.aggregate import Row, StackSums, add_up, rows_of
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
 from mem_parser.reports.view import View
 from mem_parser.units import percent
@@ -71,7 +71,7 @@ def chosen_rows(sums: StackSums, function: str) -> list[Row]:
 
 
 def _neighbours(sums: StackSums, key: int, step: int) -> list[Neighbour]:
-    """Return what stands ``step`` frames further out (1) or in (-1) wherever ``key`` stands."""
+    """Return the frames one step further out (``step`` 1) or in (-1) of each frame of ``key``."""
     place = np.flatnonzero(sums.keys == key)
     stack = (np.searchsorted(sums.offsets, place, side="right") - 1).astype(np.int64)
     beside = place + step
@@ -84,15 +84,9 @@ def _neighbours(sums: StackSums, key: int, step: int) -> list[Neighbour]:
 
 
 def _sum(sums: StackSums, stack: IntArray, key: IntArray, end: str) -> list[Neighbour]:
-    value, variance, samples = (
-        np.bincount(key, weights=c[stack], minlength=len(sums.names) + 1)
-        for c in (sums.values, sums.variances, sums.samples)
-    )
     names = [*sums.names, end]
-    found = [
-        Neighbour(names[k], estimate(value[k], variance[k], samples[k], sums))
-        for k in np.flatnonzero(samples).tolist()
-    ]
+    totals = add_up(sums, stack, key)
+    found = [Neighbour(names[k], total) for k, total in totals.items() if total.samples]
     return sorted(found, key=lambda n: (-n.value.value, n.name))
 
 

@@ -156,7 +156,7 @@ def _size_text(step: int) -> str:
 
 
 def _plain(value: int, shown: int | None = None) -> str:
-    """Return `512 B`, `4 KiB`; the upper end of a range stands for the size below it."""
+    """Return `512 B`, `4 KiB`; ``shown`` replaces the value where it has a prefix."""
     if value < 1024:
         return f"{value} B"
     text = format_bytes(shown or value)

@@ -19,13 +19,13 @@ from mem_parser.reports.grid import (
     Block,
     Column,
     Record,
-    amounts,
     in_noise,
     marked,
     numbers,
+    shares,
 )
 from mem_parser.reports.view import View
-from mem_parser.units import percent
+from mem_parser.units import counted
 
 KEYS = (
     "function", "file", "module", "total", "total_std_error", "total_margin95",
@@ -82,28 +82,17 @@ def summary(view: View, sort: Sort = Sort.TOTAL, limit: int = 0) -> Summary:
 
 def blocks(found: Summary) -> Iterator[Block]:
     """Yield the report for people."""
-    return found.view.framed(_body(found))
-
-
-def _body(found: Summary) -> Iterator[Block]:
     whole = found.view.profile.total(found.view.filters.count, Unit.SPACE).value
-    total = amounts((r.total for r in found.rows), Unit.SPACE)
-    own = amounts((r.own for r in found.rows), Unit.SPACE)
+    total = shares((row.total for row in found.rows), Unit.SPACE, whole)
+    own = shares((row.own for row in found.rows), Unit.SPACE, whole)
     rows = (
-        (
-            total[k],
-            percent(row.total.value, whole),
-            own[k],
-            percent(row.own.value, whole),
-            f"{row.count.value:.0f}",
-            row.name,
-        )
-        for k, row in enumerate(found.rows)
+        (*t, *o, f"{row.count.value:.0f}", row.name)
+        for t, o, row in zip(total, own, found.rows, strict=True)
     )
-    heads = ("total", "%", "own", "%", "count")
-    yield from marked((*map(Column, heads), NAME), rows, map(found.judged, found.rows))
-    if found.left_out:
-        yield f"{found.left_out} more functions not shown: -n 0 shows all"
+    columns = (*map(Column, ("total", "%", "own", "%", "count")), NAME)
+    more = counted(found.left_out, "more function")
+    left_out = f"{more} not shown: -n 0 shows all" if found.left_out else ""
+    return found.view.framed(marked(columns, rows, map(found.judged, found.rows), left_out))
 
 
 def records(found: Summary) -> list[Record]:

@@ -7,8 +7,9 @@ sum%    the flat percentages added up to this row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
@@ -17,7 +18,7 @@ from mem_parser.reports.device import refusal_lines, remainder
 from mem_parser.reports.header import header_lines
 from mem_parser.symbols.reasons import why_nameless
 from mem_parser.symbols.table import Symbols
-from mem_parser.units import format_value, percent
+from mem_parser.units import counted, format_value, percent
 
 SMALL_SHARE = 0.005
 """Rows below this share of the total, in flat and in cum, are left out unless a number of rows is
@@ -46,11 +47,10 @@ def format_table(
     lines = header_lines(profile, total, options.count, options.unit, plain=options.plain_bytes)
     yield from lines
     if total.samples:
-        rows = sorted(rows_of(sums), key=_order(by_cum=options.by_cum))
-        shown = _choose(rows, total.value, options.rows)
+        shown, left_out = ranked(sums, by_cum=options.by_cum, limit=options.rows)
         yield from _format_rows(shown, total.value, options)
         yield from _remainder(profile, options, with_taken=sums.taken is not None)
-        yield from _left_out(rows, shown, options)
+        yield from filter(None, [left_out_line(left_out, options.rows, options.unit)])
     else:
         yield _nothing(profile, options.count)
         yield from _remainder(profile, options, with_taken=False)
@@ -67,16 +67,32 @@ def _nothing(profile: Profile, count: Count) -> str:
     return line
 
 
-def _order(*, by_cum: bool) -> Callable[[Row], tuple[float, float, str]]:
-    if by_cum:
-        return lambda row: (-row.cum.value, -row.flat.value, row.name)
-    return lambda row: (-row.flat.value, -row.cum.value, row.name)
+def ranked(sums: StackSums, *, by_cum: bool, limit: int | None) -> tuple[list[Row], list[Row]]:
+    """Return the rows that are shown, the largest first, and those that are left out.
+
+    ``limit`` is the most rows, 0: all; None: those above `SMALL_SHARE` of the total.
+    """
+
+    def order(row: Row) -> tuple[float, float, str]:
+        first, second = (row.cum, row.flat) if by_cum else (row.flat, row.cum)
+        return -first.value, -second.value, row.name
+
+    rows = sorted(rows_of(sums), key=order)
+    if limit is not None:
+        number = limit or len(rows)
+        return rows[:number], rows[number:]
+    least = SMALL_SHARE * sums.total.value
+    large = [max(row.flat.value, row.cum.value) >= least for row in rows]
+    return list(compress(rows, large)), list(compress(rows, (not x for x in large)))
 
 
-def _choose(rows: list[Row], total: float, wanted: int | None) -> list[Row]:
-    if wanted is None:
-        return [r for r in rows if max(r.flat.value, r.cum.value) >= SMALL_SHARE * total]
-    return rows[:wanted] if wanted else rows
+def left_out_line(rows: list[Row], limit: int | None, unit: Unit) -> str:
+    """Return what is said of the ``rows`` that `ranked` left out by ``limit``; empty for none."""
+    if not rows:
+        return ""
+    flat = format_value(sum(r.flat.value for r in rows), unit)
+    why = "" if limit else f" below {100 * SMALL_SHARE:g} %"
+    return f"{counted(len(rows), 'row')}{why} not shown ({flat} flat): -n 0 shows all"
 
 
 def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterator[str]:
@@ -107,17 +123,6 @@ def _remainder(profile: Profile, options: TableOptions, *, with_taken: bool) -> 
     value = f"{rest.bytes:.0f}" if options.plain_bytes else format_value(rest.bytes, options.unit)
     filler = f"{'-':>7} {'-':>7} {'-':>10} {'-':>7}" + (f" {'-':>10}" if with_taken else "")
     yield f"{value:>10} {filler}  {rest.name}"
-
-
-def _left_out(rows: list[Row], shown: list[Row], options: TableOptions) -> Iterator[str]:
-    names = {row.name for row in shown}
-    missing = [row for row in rows if row.name not in names]
-    if not missing:
-        return
-    flat = format_value(sum(r.flat.value for r in missing), options.unit)
-    why = "" if options.rows else f" below {100 * SMALL_SHARE:g} %"
-    noun = "row" if len(missing) == 1 else "rows"
-    yield f"{len(missing)} {noun}{why} not shown ({flat} flat): -n 0 shows all"
 
 
 def nameless_lines(symbols: Symbols) -> Iterator[str]:

@@ -16,9 +16,9 @@ import numpy as np
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import IntArray
 from mem_parser.reports.aggregate import StackSums, estimate
-from mem_parser.reports.grid import Block, Column, Record, amounts, marked, numbers
+from mem_parser.reports.grid import Block, Column, Record, marked, numbers, shares
 from mem_parser.reports.view import View
-from mem_parser.units import format_value, percent
+from mem_parser.units import format_value
 
 MOST_NODES = 200
 LEAST_SHARE = 0.005
@@ -163,30 +163,29 @@ def _sort(root: Node) -> None:
 
 def blocks(found: TextTree) -> Iterator[Block]:
     """Yield the report for people."""
-    return found.view.framed(_body(found))
-
-
-def _body(found: TextTree) -> Iterator[Block]:
-    unit, whole = found.view.filters.unit, found.view.total.value
-    options = found.options
+    unit, options = found.view.filters.unit, found.options
     lines = list(_lines(found.root))
-    totals = amounts((node.total for _, node in lines), unit)
+    totals = [node.total for _, node in lines]
     rows = (
-        (
-            totals[k],
-            percent(node.total.value, whole),
-            format_value(node.own.value, unit) if node.own.value else "",
-            f"{guide}{node.name}",
+        (*total, format_value(node.own.value, unit) if node.own.value else "", guide + node.name)
+        for total, (guide, node) in zip(
+            shares(totals, unit, found.view.total.value), lines, strict=True
         )
-        for k, (guide, node) in enumerate(lines)
     )
     name = Column("callers below" if options.inverted else "function", right=False, flexible=True)
     heads = ("total", "%", "ends here" if options.inverted else "own")
-    yield from marked((*map(Column, heads), name), rows, (node.total for _, node in lines))
-    if found.left_out:
-        beyond = f" or beyond the heaviest {options.most}" if options.most else ""
-        why = f"below {100 * options.share:g} %{beyond}"
-        yield f"{found.left_out} branches {why} not shown: --min-share 0 -n 0 shows all"
+    columns = (*map(Column, heads), name)
+    return found.view.framed(marked(columns, rows, totals, _left_out(found)))
+
+
+def _left_out(found: TextTree) -> str:
+    if not found.left_out:
+        return ""
+    options = found.options
+    beyond = f" or beyond the heaviest {options.most}" if options.most else ""
+    why = f"below {100 * options.share:g} %{beyond}"
+    branches = "branch" if found.left_out == 1 else "branches"
+    return f"{found.left_out} {branches} {why} not shown: --min-share 0 -n 0 shows all"
 
 
 def _lines(root: Node) -> Iterator[tuple[str, Node]]:

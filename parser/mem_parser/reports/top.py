@@ -13,20 +13,20 @@ from dataclasses import dataclass
 
 from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
-from mem_parser.reports.aggregate import GroupBy, Row, rows_of
+from mem_parser.reports.aggregate import GroupBy, Row
 from mem_parser.reports.grid import (
     NAME,
     Block,
     Column,
     Record,
-    amounts,
     in_noise,
     marked,
     numbers,
+    shares,
 )
-from mem_parser.reports.table import SMALL_SHARE
+from mem_parser.reports.table import left_out_line, ranked
 from mem_parser.reports.view import View
-from mem_parser.units import format_value, percent
+from mem_parser.units import format_value
 
 KEYS = (
     "function", "file", "line", "module", "flat", "flat_std_error", "flat_margin95",
@@ -61,49 +61,23 @@ class Top:
 def top(view: View, options: TopOptions) -> Top:
     """Return the table of ``view``."""
     sums = view.sums(options.group)
-    rows = rows_of(sums)
-    if options.by_cum:
-        rows.sort(key=lambda r: (-r.cum.value, -r.flat.value, r.name))
-    else:
-        rows.sort(key=lambda r: (-r.flat.value, -r.cum.value, r.name))
-    if options.rows is None:
-        least = SMALL_SHARE * sums.total.value
-        shown = [r for r in rows if r.cum.value >= least]
-        left_out = [r for r in rows if r.cum.value < least]
-    else:
-        number = options.rows or len(rows)
-        shown, left_out = rows[:number], rows[number:]
+    shown, left_out = ranked(sums, by_cum=options.by_cum, limit=options.rows)
     return Top(view, options, shown, left_out)
 
 
 def blocks(found: Top) -> Iterator[Block]:
     """Yield the report for people."""
-    return found.view.framed(_body(found))
-
-
-def _body(found: Top) -> Iterator[Block]:
     unit, total = found.view.filters.unit, found.view.total.value
-    flat = amounts((r.flat for r in found.shown), unit)
-    cum = amounts((r.cum for r in found.shown), unit)
-    taken = unit is Unit.SPACE and any(row.flat_taken is not None for row in found.shown)
-    rows = (
-        (
-            flat[k],
-            percent(row.flat.value, total),
-            cum[k],
-            percent(row.cum.value, total),
-            *([format_value(row.flat_taken or 0.0, unit)] if taken else []),
-            row.name,
-        )
-        for k, row in enumerate(found.shown)
-    )
-    heads = ("flat", "flat%", "cum", "cum%", *(["taken"] if taken else []))
-    yield from marked((*map(Column, heads), NAME), rows, map(found.judged, found.shown))
-    if found.left_out:
-        rest = format_value(sum(r.flat.value for r in found.left_out), unit)
-        noun = "row" if len(found.left_out) == 1 else "rows"
-        why = "" if found.options.rows else f" below {100 * SMALL_SHARE:g} %"
-        yield f"{len(found.left_out)} {noun}{why} not shown ({rest} flat): -n 0 shows all"
+    shown = found.shown
+    flat = shares((row.flat for row in shown), unit, total)
+    cum = shares((row.cum for row in shown), unit, total)
+    with_taken = unit is Unit.SPACE and any(row.flat_taken is not None for row in shown)
+    taken = ([format_value(row.flat_taken or 0.0, unit)] if with_taken else [] for row in shown)
+    rows = ((*f, *c, *t, row.name) for f, c, t, row in zip(flat, cum, taken, shown, strict=True))
+    heads = ("flat", "flat%", "cum", "cum%", *(["taken"] if with_taken else []))
+    left_out = left_out_line(found.left_out, found.options.rows, unit)
+    columns = (*map(Column, heads), NAME)
+    return found.view.framed(marked(columns, rows, map(found.judged, shown), left_out))
 
 
 def records(found: Top) -> list[Record]:

@@ -18,8 +18,9 @@ from mem_parser.filters import Filters
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
+from mem_parser.reports.device import record as device_record
 from mem_parser.reports.device import refusal_lines, remainder_line
-from mem_parser.reports.grid import Block
+from mem_parser.reports.grid import Block, Record, numbers
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.table import nameless_lines
 from mem_parser.symbols.table import Function, Symbols
@@ -77,6 +78,24 @@ class View:
         if self.total.samples:
             yield from nameless_lines(self.symbols)
 
+    def record(self, rows: list[Record] | None, **more: object) -> Record:
+        """Return the report for programs: its ``rows`` first, then ``more`` and what they are of.
+
+        None: the report has no rows but tables of its own, which are in ``more``.
+        """
+        about: Record = {
+            "count": str(self.filters.count),
+            "unit": str(self.filters.unit),
+            "filters": self.filters.words,
+            "rate_bytes": self.profile.rate_bytes,
+            "samples": self.total.samples,
+            "samples_missing": self.profile.samples_missing,
+            "incomplete": self.profile.incomplete,
+        }
+        first: Record = {} if rows is None else {"rows": rows}
+        of_device = device_record(self.profile, self.raw, self.filters.count)
+        return first | more | numbers("total", self.total) | about | of_device
+
     @property
     def function_of_name(self) -> dict[str, Function]:
         """The first function of every name that reports group by."""
@@ -91,7 +110,7 @@ def make_view(profile: Profile, symbols: Symbols, filters: Filters) -> View:
     names = [left.domains[k] for k in np.unique(left.sites.domain)]
     if len(names) > 1:
         raise UsageProblem(
-            f"{' and '.join(names)} are different memories and are not added up",
+            f"{' and '.join(names)} are different memories: their bytes are not added up",
             hint=f"--domain {names[0]} shows one of them",
         )
     if left.parts and names:

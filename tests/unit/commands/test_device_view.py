@@ -25,7 +25,7 @@ def test_every_file_is_named_and_how_to_see_them_together() -> None:
     lines = list(result_lines(result("host", devices=[result("cuda-0", failed=2)])))
 
     assert "  p.7.1.heap   2 KiB   3 samples, 0 lost" in lines
-    assert "  p.7.1.cuda-0.heap   2 KiB   3 samples, 0 lost, 2 refused" in lines
+    assert "  p.7.1.cuda-0.heap   2 KiB   3 samples, 0 lost, 2 allocations refused" in lines
     assert lines[-1].endswith("-f p.7.1.heap -f p.7.1.cuda-0.heap --by domain")
     assert not any("--by domain" in line for line in result_lines(result("host")))
 

@@ -111,6 +111,36 @@ def test_a_cut_file_is_read_as_far_as_it_goes(heap: Path) -> None:
     assert parse("-p", PROGRAM, "-f", heap, "-t", "--partial").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "done"),
+    [
+        ("top CUT", "reported"),
+        ("leaks CUT", "reported"),
+        ("rss CUT", "reported"),
+        ("graph HEAP --base CUT -o OUT", "reported"),
+        ("diff CUT HEAP", "reported"),
+        ("report CUT -o OUT", "reported"),
+        ("convert CUT -o OUT --to csv", "written"),
+        ("symbolize CUT -o OUT", "written"),
+    ],
+)
+def test_every_command_refuses_a_cut_file_by_its_name(
+    heap: Path, tmp_path: Path, words: str, done: str
+) -> None:
+    cut = tmp_path / "cut.heap"
+    cut.write_bytes(good_file()[:-20])
+    places = {"CUT": cut, "HEAP": heap, "OUT": tmp_path / "out"}
+    arguments = [places.get(word, word) for word in words.split()]
+
+    refused = parse(*arguments)
+
+    assert refused.returncode == 3
+    last, hint = refused.stderr.splitlines()[-2:]
+    assert last.startswith(f"error: {cut}: incomplete: ")
+    assert hint == f"hint:  what could be read was {done}; --partial accepts it"
+    assert parse(*arguments, "--partial").returncode == 0
+
+
 def test_a_changed_binary_is_a_warning_and_with_strict_an_error(heap: Path) -> None:
     heap.write_bytes(good_file(build_id="00" * 20))
 

@@ -267,7 +267,7 @@ def test_stats_lists_marks(files: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["-f", "HOST", "--by", "domain"], "--by domain is a table of several files"),
+        (["-f", "HOST", "--by", "domain"], "--by domain needs several files"),
         (["-f", "HOST", "-f", "DEVICE", "-s"], "-s draws one file"),
         (["-f", "HOST", "-f", "HOST", "-t"], "are both of host"),
         (["-f", "HOST", "-f", "OTHER", "-t"], "are not of one capture"),

@@ -15,7 +15,8 @@ import pytest
 from heapfiles import HeapFile, Record
 from mem_parser.diff import Change, Level, diff_profiles
 from mem_parser.model import Capture, Memory, Profile, Unit
-from mem_parser.rss import account, format_account
+from mem_parser.reports.rss import account_lines
+from mem_parser.rss import account
 from mem_parser.symbols.table import Symbols
 from simulated import Program, Source, burst, filled_cache, leak, lru
 
@@ -142,11 +143,11 @@ def test_the_account_adds_up_to_rss() -> None:
     part = {p.key: p for p in result.parts}
     assert part["sampler"].bytes == 2 * mib
     assert part["slack"].margin == part["live"].margin > 0
-    lines = list(format_account(result))
+    lines = list(account_lines(result))
     assert lines[0].startswith("RSS 40.00 MiB")
     assert max(map(len, lines)) <= 80
     profile.capture = Capture()
-    assert next(format_account(account(profile))).startswith("RSS unknown")
+    assert next(account_lines(account(profile))).startswith("RSS unknown")
 
 
 def test_the_account_adds_up_where_only_the_segment_is_known() -> None:
@@ -166,6 +167,23 @@ def test_names_are_cut_on_terminals_only(tmp_path: Path) -> None:
         assert name in run_parser(*words).stdout
 
 
+def test_a_margin_that_is_not_known_has_no_level_of_confidence(tmp_path: Path) -> None:
+    file, other = tmp_path / "x.folded", tmp_path / "y.folded"
+    file.write_text("main;f 5000\n")
+    other.write_text("main;f 50000\n")
+    done = run_parser("diff", file, other)
+    assert done.stdout.splitlines()[0] == "Change: +43.95 KiB   1 row beyond noise"
+
+
+def test_a_file_without_the_count_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.folded"
+    file.write_text("main;f 5000\n")
+    lacks = f"error: {file} holds no counts of all allocations\n"
+    for words in (["diff", file, file], ["top", file], ["convert", file, "-o", "y.collapsed"]):
+        done = run_parser(*words, "--alloc")
+        assert (done.returncode, done.stderr) == (3, lacks)
+
+
 def test_commands_print_one_object_and_end_with_their_codes(tmp_path: Path) -> None:
     file = tmp_path / "x.heap"
     header = {"duration_s": 60.0, "bucket_end_s": [7.5 * (k + 1) for k in range(8)]}
@@ -174,6 +192,7 @@ def test_commands_print_one_object_and_end_with_their_codes(tmp_path: Path) -> N
         done = run_parser(*words, "--json")
         assert done.returncode == 0, done.stderr
         assert next(iter(json.loads(done.stdout))) == "rows"
+        assert done.stdout.startswith('{\n "rows": [')
         plain = run_parser(*words)
         assert plain.returncode == 0
         assert all(len(line) <= 80 for line in plain.stdout.splitlines() if os.sep not in line)

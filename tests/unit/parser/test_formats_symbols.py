@@ -323,4 +323,4 @@ def test_the_commands_convert_symbolize_and_merge(program: Path, tmp_path: Path)
 def test_a_name_without_a_format_is_a_usage_problem(tmp_path: Path) -> None:
     done = parse("convert", "/dev/null", "-o", tmp_path / "x.what")
     assert done.returncode == 2
-    assert "its name says no format" in done.stderr
+    assert "cannot tell the format from the name" in done.stderr

@@ -83,11 +83,11 @@ def test_the_source_of_our_own_profile_is_shown(show: Show) -> None:
 @pytest.mark.parametrize(
     ("header", "why"),
     [
-        ({}, "the profile does not say whose it is"),
+        ({}, "the profile does not name its host and user"),
         ({**HERE, "host": "another"}, "the profile came from another host"),
         ({**HERE, "uid": os.geteuid() + 1}, "the profile is of another user's process"),
-        ({"host": HERE["host"]}, "the profile does not say whose it is"),
-        ({**HERE, "uid": True}, "the profile does not say whose it is"),
+        ({"host": HERE["host"]}, "the profile does not name its host and user"),
+        ({**HERE, "uid": True}, "the profile does not name its host and user"),
     ],
 )
 def test_a_file_that_a_profile_from_elsewhere_names_is_shown_only_on_the_users_word(
@@ -120,7 +120,7 @@ def test_a_profile_that_others_can_write_is_not_our_own(show: Show) -> None:
 def test_a_profile_that_names_its_sources_itself_is_not_our_own(show: Show) -> None:
     said = show(HERE, into="symbolize")
     assert SECRET not in said
-    assert "source not shown: the profile's own names say where it is" in said
+    assert "source not shown: names stored in the profile say where it is" in said
 
 
 def test_only_text_of_a_plain_file_is_shown(show: Show, program: Path) -> None:

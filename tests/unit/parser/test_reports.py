@@ -110,7 +110,7 @@ def test_the_table_reads_as_documented() -> None:
 
     assert table(profile, symbols) == [
         "Total: 4.000 MiB in use   0 samples, every block",
-        "allocated since the capture began and not freed at their end; older blocks are not in it",
+        "allocated since the capture began and not freed at their end; older ones are not counted",
         "      flat   flat%    sum%        cum    cum%  name",
         " 3.000 MiB   75.0%   75.0%  3.000 MiB   75.0%  b",
         " 1.000 MiB   25.0%  100.0%  4.000 MiB  100.0%  a",

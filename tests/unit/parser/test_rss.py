@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mem_parser.model import Capture, Memory
-from mem_parser.rss import account, format_account
+from mem_parser.reports.rss import account_lines
+from mem_parser.rss import account
 from mem_profiler.process import procfs
 from simulated import Program, burst
 
@@ -97,7 +98,7 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
     part = {p.key: p.bytes for p in result.parts}
     inner = sum(v for k, v in part.items() if k.startswith("of_which"))
     assert inner == pytest.approx(part["live"] + part["slack"])
-    assert max(map(len, format_account(result))) <= 80
+    assert max(map(len, account_lines(result))) <= 80
 
     profile.capture.allocator = "/usr/lib/libjemalloc.so.2"
     assert account(profile).arena_slack is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import cmd as stdlib_cmd
+import importlib
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -121,6 +123,42 @@ def test_readers_and_the_model_know_nothing_of_reports() -> None:
         and name.startswith("mem_parser.reports")
     ]
     assert wrong == []
+
+
+def commands_of(wing: str) -> dict[str, click.Command]:
+    group = importlib.import_module(f"mem_cli.{wing}.group").cli
+    assert isinstance(group, click.Group)
+    return dict(group.commands)
+
+
+@pytest.mark.parametrize("wing", ["parser", "profiler"])
+def test_each_command_is_one_module(wing: str) -> None:
+    module_of = {
+        name: getattr(command.callback, "__module__", "")
+        for name, command in commands_of(wing).items()
+    }
+    assert {name: f"mem_cli.{wing}.{name}" for name in module_of} == module_of
+
+
+def imports_within(package: str) -> dict[str, set[str]]:
+    """Which modules of a package each of its modules imports, anywhere in it."""
+    folder = PACKAGES[package]
+    paths = {
+        ".".join([package, *path.relative_to(folder).with_suffix("").parts]): path
+        for path in folder.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    return {
+        name: {n for n in imports(path, package, folder) if n in paths}
+        for name, path in paths.items()
+    }
+
+
+def test_no_modules_of_the_commands_import_each_other_in_a_circle() -> None:
+    left = imports_within("mem_cli")
+    while free := [name for name, below in left.items() if not below & left.keys()]:
+        left = {name: below for name, below in left.items() if name not in free}
+    assert left == {}
 
 
 def c_includes() -> Iterator[tuple[str, str]]:

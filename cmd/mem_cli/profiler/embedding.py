@@ -21,7 +21,7 @@ def embed_names(results: Iterable[Result]) -> None:
             _embed(result.path)
             result.size_bytes = os.path.getsize(result.path)
         except (MemError, OSError) as error:
-            warn(f"{result.path} holds no names: {error}")
+            warn(f"could not put names into {result.path}: {error}")
 
 
 def _embed(path: str) -> None:

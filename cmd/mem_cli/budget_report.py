@@ -1,0 +1,172 @@
+"""What `mem_parser budget` and `mem_profiler run --budget` print, and the files they write.
+
+See `mem_parser.budget` for the test itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mem_cli.output import append_text, check_output, write_result
+from mem_cli.pipeline import Source, refuse_cut
+from mem_cli.say import plain_console, say, say_command, show_line, warn
+from mem_parser.errors import UsageProblem
+from mem_parser.escape import json_text
+
+if TYPE_CHECKING:
+    from mem_parser.budget import BudgetFile, Report, Subject, Verdict
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FORMATS = ("json", "junit", "sarif", "markdown", "html")
+_STYLES = {"fail": "red", "pass": "green", "inconclusive": "yellow"}
+
+
+def output_options(command: Command) -> Command:
+    """Add the files that a report can be written to."""
+    options = [
+        click.option("--json", metavar="FILE", help="Write JSON (`-`: standard output)."),
+        click.option("--junit", metavar="FILE", help="Write JUnit XML."),
+        click.option("--sarif", metavar="FILE", help="Write SARIF 2.1.0."),
+        click.option("--markdown", metavar="FILE", help="Write a pull-request comment."),
+        click.option("--html", metavar="FILE", help="Write the report page of the first capture."),
+        click.option(
+            "--github", is_flag=True, help="Annotate source lines, write GitHub's step summary."
+        ),
+        click.option(
+            "--update-baseline", is_flag=True,
+            help="Write the baseline of these captures; growth is not checked.",
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def check_outputs(options: dict[str, Any]) -> None:
+    """Refuse outputs that cannot be written, before any work. Raises `UsageProblem`."""
+    for name in FORMATS:
+        check_output(options[name])
+    to_stdout = [f"--{name}" for name in FORMATS if options[name] == "-"]
+    if len(to_stdout) > 1:
+        raise UsageProblem(f"{' and '.join(to_stdout)} cannot both go to standard output")
+
+
+def refuse_outputs(options: dict[str, Any]) -> None:
+    """Refuse the options of a budget where none is given. Raises `UsageProblem`."""
+    for name, value in options.items():
+        if value:
+            raise UsageProblem(f"--{name.replace('_', '-')} needs --budget CHECK.toml")
+
+
+def write_baselines(rules: BudgetFile, subjects: Sequence[Subject], tries: int) -> None:
+    """Write the baselines of captures, all or none of them changed, and warn where checks of
+    ``tries`` tries would find them too coarse. Raises `MemError`.
+    """
+    from mem_parser.budget import baseline_rate, update_baseline
+
+    refuse_cut((Source(s.path, s.profile) for s in subjects), done=None)
+    texts = update_baseline(rules, subjects)
+    for path in texts:
+        check_output(path)
+    for path, text in texts.items():
+        write_result(text, path)
+        say(f"wrote {path}", err=True)
+    needed = baseline_rate(rules, subjects, tries)
+    if needed < min(subject.profile.rate_bytes for subject in subjects):
+        warn(f"these captures are too coarse for the limit on growth: capture with -c {needed:.0f}")
+
+
+def present(
+    report: Report,
+    subjects: Sequence[Subject],
+    options: dict[str, Any],
+    *,
+    err: bool = False,
+    exit_code: int = 0,
+) -> None:
+    """Print a report and write the files that were asked for. Raises `MemError`.
+
+    ``exit_code`` is what the command ends with where that is not the verdict's. ``err``: print to
+    standard error, because standard output belongs to the program. The text is left out where a
+    format goes to standard output.
+    """
+    if not any(options[name] == "-" for name in FORMATS):
+        _print(report, exit_code, err=err)
+    for name in FORMATS:
+        if options[name]:
+            write_result(_rendered(name, report, subjects), options[name])
+    if options["github"]:
+        _github(report, err=err)
+
+
+def _print(report: Report, exit_code: int, *, err: bool) -> None:
+    from mem_parser.budget.outputs.text import lines
+
+    stream: IO[str] = sys.stderr if err else sys.stdout
+    if not stream.isatty():
+        for line, _ in lines(report, exit_code):
+            say(line, err=err)
+        return
+    from rich.text import Text
+
+    console = plain_console(err=err)
+    for line, verdict in lines(report, exit_code):
+        show_line(console, _styled(Text(line), verdict))
+
+
+def _styled(text: Any, verdict: Verdict | None) -> Any:
+    if verdict is not None:
+        text.stylize(f"bold {_STYLES[str(verdict)]}", 0, 5)
+    return text
+
+
+def _rendered(name: str, report: Report, subjects: Sequence[Subject]) -> str:
+    if name == "json":
+        return json_text(report.as_json(), indent=1) + "\n"
+    if name == "html":
+        return _page(report, subjects)
+    if name == "junit":
+        from mem_parser.budget.outputs import junit
+
+        return junit.render(report)
+    if name == "sarif":
+        from mem_parser.budget.outputs import sarif
+
+        return sarif.render(report)
+    from mem_parser.budget.outputs import markdown
+
+    return markdown.render(report)
+
+
+def _page(report: Report, subjects: Sequence[Subject]) -> str:
+    from mem_parser.leaks.verdicts import find_leaks
+    from mem_parser.web.report import render
+
+    subject = subjects[0]
+    leaks = None
+    if subject.profile.sites.live_births is not None:
+        leaks = find_leaks(subject.profile, subject.symbols).as_json()
+    return render(
+        subject.profile,
+        subject.symbols,
+        name=os.path.basename(subject.path),
+        leaks=leaks,
+        budget=report.captures[0].as_json(),
+    )
+
+
+def _github(report: Report, *, err: bool) -> None:
+    """Print annotations, and append the summary to the file that the runner names."""
+    from mem_parser.budget.outputs import github, markdown
+
+    for line in github.commands(report):
+        say_command(line, err=err)
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    append_text(markdown.render(report), path)

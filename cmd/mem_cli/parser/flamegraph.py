@@ -1,0 +1,26 @@
+"""`mem_parser flamegraph`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mem_cli.options import with_option
+from mem_cli.parser.pages import finish_page, open_page, page_options
+
+
+@click.command("flamegraph", short_help="Draw a flame graph: one HTML file that works offline.")
+@page_options
+@with_option
+def flamegraph(file: str, **options: Any) -> None:
+    r"""Draw a flame graph: one HTML file that works anywhere, without a network.
+
+    \b
+    mem_parser flamegraph custom_prof.4711.1.heap -o redis.html
+    mem_parser flamegraph new.heap --base old.heap -o change.html
+    """
+    from mem_parser.web.flamegraph import render
+
+    given = open_page(file, "flamegraph", options)
+    finish_page(given.drawn(render), given, partial=options["partial"])

@@ -1,0 +1,103 @@
+"""`mem_parser leaks`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+from mem_cli.options import finding_options, symbol_options
+from mem_cli.output import check_output
+from mem_cli.pipeline import Source, deliver, named, read, say_missing
+from mem_parser.errors import UsageProblem
+from mem_parser.escape import shell_path
+
+LEAK_FOUND = 6
+"""Exit code of `--fail-on leak`."""
+
+
+class _Window(click.ParamType[tuple[float, float]]):
+    """`A:B`, seconds since the start of the capture."""
+
+    name = "A:B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        low, colon, high = str(value).partition(":")
+        try:
+            window = float(low), float(high)
+        except ValueError:
+            window = math.nan, math.nan
+        if not colon or not 0 <= window[0] < window[1]:
+            self.fail(f"{value!r} is not A:B with 0 <= A < B", param, ctx)
+        return window
+
+
+@click.command("leaks")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@symbol_options
+@click.option("--born", type=_Window(), help="Only blocks allocated from A to B seconds.")
+@click.option("--suppressions", metavar="FILE", help="Stacks to pass over (leak:PATTERN lines).")
+@click.option("--fail-on", type=click.Choice(["leak"]), help="Exit with 6 if there is a leak.")
+@finding_options
+def leaks(
+    files: tuple[str, ...],
+    born: tuple[float, float] | None,
+    suppressions: str | None,
+    fail_on: str | None,
+    **options: Any,
+) -> None:
+    r"""Say which stacks leak, and which only seem to.
+
+    \b
+    mem_parser leaks custom_prof.4711.1.heap
+    mem_parser leaks first.heap second.heap last.heap     snapshots of one capture
+    mem_parser leaks --born 20:40 custom_prof.4711.1.heap
+    """
+    from mem_cli.terminal import room
+    from mem_parser.leaks.judged import judged
+    from mem_parser.leaks.suppressions import read_suppressions
+    from mem_parser.reports.leaks import leak_lines
+
+    check_output(options["output"])
+    given = read_suppressions(suppressions) if suppressions else []
+    sources = _in_order(files)
+    last = sources[-1:]
+    opened = named(last, options)
+    say_missing([opened])
+    profile = opened.profile
+    report = judged(
+        profile,
+        opened.symbols,
+        binary=options["binary"],
+        patterns=given,
+        earlier=[source.profile for source in sources[:-1]],
+        window=born,
+    )
+    if profile.capture.suppressions and not suppressions:
+        theirs = shell_path(profile.capture.suppressions)
+        report.notes.append(
+            f"the program's LSAN_OPTIONS name a list: --suppressions {theirs} applies it"
+        )
+    code, width = LEAK_FOUND if fail_on else None, room(options["output"])
+    lines = leak_lines(report, profile, file=last[0].file, width=width, exit_code=code)
+    deliver(last, options, lines, record=report.as_json, fold=False)
+    if fail_on and report.leaks:
+        raise SystemExit(LEAK_FOUND)
+
+
+def _in_order(files: tuple[str, ...]) -> list[Source]:
+    """Read snapshots, the oldest first. Raises `UsageProblem` if they are not of one capture."""
+    from mem_parser.places import same_capture
+
+    sources = read(files)
+    if len(sources) > 1 and not same_capture([s.profile for s in sources]):
+        raise UsageProblem(
+            "these files are not snapshots of one capture",
+            hint="mem_profiler start, then mem_profiler snapshot; or give one file",
+        )
+    return sorted(sources, key=lambda source: source.profile.capture.duration_s or 0.0)

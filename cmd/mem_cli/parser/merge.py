@@ -1,0 +1,37 @@
+"""`mem_parser merge`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from mem_cli.options import partial_option
+from mem_cli.output import check_output, write_bytes
+from mem_cli.pipeline import Source, end_written
+
+
+@click.command(short_help="Add up profiles of many processes and hosts.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("-o", "--output", required=True, metavar="OUT", help="Write this .heap file.")
+@partial_option
+def merge(files: tuple[str, ...], output: str, *, partial: bool) -> None:
+    r"""Add up profiles of many processes and hosts into one .heap file.
+
+    Frames are the same by build-id and offset, or by path and offset; each file's records keep
+    their own sampling rate.
+
+    \b
+    mem_parser merge web1/*.heap web2/*.heap -o all.heap
+    """
+    check_output(output)
+    from mem_parser.heapfile.writer import write_heap
+    from mem_parser.merge import Merger
+    from mem_parser.readers import read_profile
+
+    merger = Merger()
+    for file in files:
+        merger.add(read_profile(file), os.path.basename(file))
+    result = merger.result()
+    write_bytes(write_heap(result), output)
+    end_written([Source(output, result)], partial=partial)

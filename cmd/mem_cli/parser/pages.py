@@ -1,0 +1,128 @@
+"""What `flamegraph` and `report` have in common: pages of one HTML file each."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mem_cli.options import file_options, filter_options, filters_from
+from mem_cli.output import check_output, write_result
+from mem_cli.pipeline import Source, open_profile, refuse_cut
+from mem_cli.say import say
+
+if TYPE_CHECKING:
+    from mem_parser.filters import Filters
+    from mem_parser.model import Profile
+    from mem_parser.symbols.table import Symbols
+    from mem_parser.web.facts import Opening
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def page_options(command: Command) -> Command:
+    """Add the profile, the filters, and where the page goes."""
+    options = [
+        click.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write here, `-` is standard output (default: beside FILE).",
+        ),
+        click.option("--base", metavar="FILE", help="Show the difference to this older profile."),
+        click.option(
+            "--confidential",
+            is_flag=True,
+            help="Leave out paths, source files, host and command line.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return file_options(filter_options(command))
+
+
+@dataclass(slots=True)
+class Given:
+    """What a page is made of, filtered, and where it goes."""
+
+    sources: Sequence[Source]
+    profile: Profile
+    symbols: Symbols
+    binary: str | None
+    base: tuple[Profile, Symbols] | None
+    domains: Profile | None
+    filters: Filters
+    start: Opening
+    output: str
+    confidential: bool
+
+    def drawn(self, render: Callable[..., str], **more: object) -> str:
+        """Return the page that ``render`` makes of it, with ``more`` of its arguments."""
+        return render(
+            self.profile,
+            self.symbols,
+            name=os.path.basename(self.sources[0].file),
+            base=self.base,
+            start=self.start,
+            domains=self.domains,
+            confidential=self.confidential,
+            **more,
+        )
+
+
+def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
+    """Read, name and filter what the page is made of. Raises `MemError`."""
+    from mem_parser.domains import as_part
+    from mem_parser.names import FrameRule
+    from mem_parser.web.facts import Opening
+
+    filters = filters_from(options)
+    output = options["output"] or _page_name(file, kind)
+    check_output(output)
+    # The page hides allocator frames itself, so that its reader can have them back.
+    keep_frames = dataclasses.replace(filters, rule=FrameRule.NONE)
+    files = (file, *options["with_files"])
+    opened = open_profile(files, options, filters.count, whole=True)
+    profile, symbols = keep_frames.apply(opened.profile, opened.symbols)
+    domains = None
+    if profile.parts and len(profile.domains) > 1:
+        domains = profile
+        profile = as_part(profile.where(profile.sites.domain == 0), profile.domains[0])
+    base = None
+    if options["base"]:
+        others = options | {"binary": None}
+        older = open_profile([options["base"]], others, filters.count, whole=True)
+        base = keep_frames.apply(older.profile, older.symbols)
+    hide = filters.rule is not FrameRule.NONE
+    start = Opening(filters.count, filters.unit, hide, apart=domains is not None)
+    return Given(
+        sources=opened.sources,
+        profile=profile,
+        symbols=symbols,
+        binary=options["binary"],
+        base=base,
+        domains=domains,
+        filters=filters,
+        start=start,
+        output=output,
+        confidential=options["confidential"],
+    )
+
+
+def _page_name(file: str, kind: str) -> str:
+    """Return the page's name beside the profile: `x.heap` becomes `x.flamegraph.html`."""
+    stem = file.removesuffix(".gz").removesuffix(".heap")
+    return f"{stem}.{kind}.html"
+
+
+def finish_page(page: str, given: Given, *, partial: bool) -> None:
+    """Write the page, and refuse a cut file. Raises `MemError`."""
+    write_result(page, given.output)
+    if given.output != "-":
+        size = len(page.encode())
+        say(f"wrote {given.output} ({size / 1e6:.1f} MB); open it in a browser", err=True)
+    refuse_cut(given.sources, partial=partial)

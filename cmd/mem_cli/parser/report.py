@@ -1,0 +1,52 @@
+"""`mem_parser report`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from mem_cli.options import with_option
+from mem_cli.parser.pages import Given, finish_page, open_page, page_options
+
+
+@click.command("report", short_help="Make one HTML page for people who install nothing.")
+@page_options
+@with_option
+def report(file: str, **options: Any) -> None:
+    r"""Make a report for people who install nothing: one HTML file with all views.
+
+    \b
+    mem_parser report custom_prof.4711.1.heap -o redis.html
+    mem_parser report new.heap --base old.heap --confidential -o for-the-vendor.html
+    """
+    from mem_parser.web.report import render
+
+    given = open_page(file, "report", options)
+    page = given.drawn(render, leaks=_leaks(given), diff=_diff(given, options["base"]))
+    finish_page(page, given, partial=options["partial"])
+
+
+def _leaks(given: Given) -> dict[str, Any] | None:
+    """Return the verdicts for the page; None where the file holds no ages of blocks."""
+    from mem_parser.leaks.judged import judged
+
+    if given.profile.sites.live_births is None:
+        return None
+    return judged(given.profile, given.symbols, binary=given.binary).as_json()
+
+
+def _diff(given: Given, base_name: str | None) -> dict[str, Any] | None:
+    from mem_parser.diff import diff_profiles
+
+    if given.base is None or base_name is None:
+        return None
+    found = diff_profiles(
+        given.base,
+        (given.profile, given.symbols),
+        count=given.filters.count,
+        unit=given.filters.unit,
+        base_name=os.path.basename(base_name),
+    )
+    return found.as_json()

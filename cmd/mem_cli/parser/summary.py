@@ -1,0 +1,42 @@
+"""`mem_parser summary`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mem_cli.options import csv_option, json_option, view_options
+from mem_cli.pipeline import deliver, open_view
+
+
+@click.command("summary")
+@view_options
+@click.option(
+    "-s",
+    "--sort",
+    type=click.Choice(["total", "own", "count"]),
+    default="total",
+    help="What to sort by (total).",
+)
+@click.option("-n", "--rows", type=click.IntRange(min=0), default=30, help="Rows (30); 0: all.")
+@json_option
+@csv_option
+def summary(file: str, **options: Any) -> None:
+    r"""Total memory, own memory and number of blocks by function.
+
+    \b
+    mem_parser summary custom_prof.4711.1.heap -s own
+    """
+    from mem_parser.reports import summary as report
+
+    opened, view = open_view(file, options)
+    found = report.summary(view, report.Sort(options["sort"]), options["rows"])
+    deliver(
+        opened.sources,
+        options,
+        report.blocks(found),
+        record=lambda: view.record(report.records(found), left_out=found.left_out),
+        rows=lambda: report.records(found),
+        keys=report.KEYS,
+    )

@@ -1,0 +1,40 @@
+"""`mem_parser top`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mem_cli.options import csv_option, json_option, view_options
+from mem_cli.pipeline import deliver, open_view
+
+
+@click.command("top", short_help="Who allocated: one row per function.")
+@view_options
+@click.option("--cum", is_flag=True, help="Sort by cum instead of flat.")
+@click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
+@click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows; 0: all.")
+@json_option
+@csv_option
+def top(file: str, **options: Any) -> None:
+    r"""Who allocated: one row per function, every number with its 95 % margin.
+
+    \b
+    mem_parser top custom_prof.4711.1.heap
+    mem_parser top custom_prof.4711.1.heap --focus net --alloc --json
+    """
+    from mem_parser.reports import top as report
+    from mem_parser.reports.aggregate import GroupBy
+
+    opened, view = open_view(file, options)
+    group = GroupBy.LINE if options["lines"] else GroupBy.FUNCTION
+    found = report.top(view, report.TopOptions(options["cum"], options["rows"], group))
+    deliver(
+        opened.sources,
+        options,
+        report.blocks(found),
+        record=lambda: view.record(report.records(found), left_out=len(found.left_out)),
+        rows=lambda: report.records(found),
+        keys=report.KEYS,
+    )

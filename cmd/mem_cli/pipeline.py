@@ -1,0 +1,187 @@
+"""The one way of `mem_parser` from files to text.
+
+    read         files of any format
+    check_has    refuse a file that lacks the count that is asked for
+    named        join domains of one capture and name the addresses
+    say_missing  say why names are missing
+    view_of      filter
+    deliver      write the report as text, JSON or CSV, then `refuse_cut`
+    refuse_cut   refuse an incomplete file, after what could be read of it was reported
+
+`open_profile` and `open_view` are the steps from reading to naming and to filtering. Commands that
+make an SVG, a page or another file write it by `mem_cli.output` and end with `refuse_cut` or
+`end_written`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mem_cli.options import debug_servers, filters_from
+from mem_cli.output import check_output
+from mem_cli.say import warn
+from mem_parser.errors import InputFileError, SymbolError, UsageProblem
+
+if TYPE_CHECKING:
+    from mem_parser.filters import Filters
+    from mem_parser.model import Count, Profile
+    from mem_parser.reports.grid import Block, Record
+    from mem_parser.reports.view import View
+    from mem_parser.symbols.symbolizer import AddressNames
+    from mem_parser.symbols.table import Symbols
+
+Options = dict[str, Any]
+"""The values that click gives to a command, by the names of its parameters."""
+
+
+class Source(NamedTuple):
+    """A file as it was read; ``file`` is what messages call it."""
+
+    file: str
+    profile: Profile
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Files that are read as one profile, which has names."""
+
+    sources: Sequence[Source]
+    profile: Profile
+    names: AddressNames
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """The names of all stacks of the profile."""
+        return self.names.spell()
+
+
+def read(files: Iterable[str]) -> list[Source]:
+    """Read profiles of any format. Raises `InputFileError`."""
+    from mem_parser.readers import read_profile
+
+    return [Source(file, read_profile(file)) for file in files]
+
+
+def check_has(sources: Iterable[Source], count: Count) -> None:
+    """Refuse files without blocks of ``count``. Raises `InputFileError`."""
+    from mem_parser.filters import check_count
+
+    for file, profile in sources:
+        check_count(profile, count, file)
+
+
+def named(sources: Sequence[Source], options: Options, only: Count | None = None) -> Opened:
+    """Join ``sources`` and name their addresses as the values of `symbol_options` say.
+
+    With ``only`` just the sites that have such blocks are named, which is less work. Raises
+    `InputFileError`, and `UsageProblem` for files that are not domains of one capture.
+    """
+    from mem_parser.domains import join
+    from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
+    from mem_parser.symbols.symbolizer import name_addresses
+
+    profile = join(sources)
+    if only is not None:
+        profile = profile.used(only)
+    names = name_addresses(
+        profile,
+        options["binary"],
+        debug_dirs=(*options["debug_dir"], *DEFAULT_DEBUG_DIRS),
+        debuginfod=debug_servers(asked=options["debuginfod"]),
+    )
+    return Opened(sources, profile, names)
+
+
+def say_missing(opened: Iterable[Opened], *, strict: bool = False) -> None:
+    """Warn of each reason why names are missing, once. Raises `SymbolError` if ``strict``."""
+    problems = dict.fromkeys(problem for one in opened for problem in one.names.problems)
+    for problem in problems:
+        if strict:
+            raise SymbolError(problem.text, hint=problem.hint)
+        warn(problem.text)
+
+
+def open_profile(
+    files: Sequence[str], options: Options, count: Count | None = None, *, whole: bool = False
+) -> Opened:
+    """Read and name files as one profile, and say what names are missing.
+
+    ``count`` is what is shown of it, if that is known; ``whole``: name all sites nevertheless.
+    Raises `InputFileError` and `UsageProblem`.
+    """
+    sources = read(files)
+    if count is not None:
+        check_has(sources, count)
+    opened = named(sources, options, None if whole else count)
+    say_missing([opened])
+    return opened
+
+
+def open_view(file: str, options: Options, *, whole: bool = False) -> tuple[Opened, View]:
+    """Read, name and filter a profile; ``whole`` as of `open_profile`. Raises `MemError`."""
+    filters = filters_from(options)
+    if options.get("as_json") and options.get("as_csv"):
+        raise UsageProblem("--json and --csv exclude each other")
+    check_output(options["output"])
+    opened = open_profile([file], options, filters.count, whole=whole)
+    return opened, view_of(opened, filters)
+
+
+def view_of(opened: Opened, filters: Filters) -> View:
+    """Filter a profile. Raises as `mem_parser.reports.view.make_view` does."""
+    from mem_parser.reports.view import make_view
+
+    return make_view(opened.profile, opened.symbols, filters)
+
+
+def deliver(
+    sources: Iterable[Source],
+    options: Options,
+    text: Iterable[Block],
+    *,
+    record: Callable[[], Record] | None = None,
+    rows: Callable[[], Sequence[Record]] | None = None,
+    keys: Sequence[str] = (),
+    fold: bool = True,
+) -> None:
+    """Write a report in the form that the options ask for, then refuse incomplete ``sources``.
+
+    ``record`` gives the object of `--json`, ``rows`` and ``keys`` are those of `--csv`. ``fold``: a
+    terminal shows lines of text within its width; else they are printed as they are. Raises
+    `MemError`.
+    """
+    from mem_cli.terminal import show, write_csv, write_json
+
+    output = options["output"]
+    if record is not None and options["as_json"]:
+        write_json(record(), output)
+    elif rows is not None and options["as_csv"]:
+        write_csv(rows(), keys, output)
+    else:
+        show(text, output, fold=fold)
+    refuse_cut(sources, partial=options["partial"])
+
+
+def refuse_cut(
+    sources: Iterable[Source], *, partial: bool = False, done: str | None = "reported"
+) -> None:
+    """Refuse the first file that is incomplete, unless ``partial``. Raises `InputFileError`.
+
+    ``done`` says what became of what could be read; None: nothing did.
+    """
+    for file, profile in sources:
+        if profile.incomplete and not partial:
+            hint = f"what could be read was {done}; --partial accepts it" if done else None
+            raise InputFileError(f"{file}: incomplete: {profile.incomplete}", hint=hint)
+
+
+def end_written(sources: Iterable[Source], *, partial: bool) -> None:
+    """Say what the files lacked of which another file was made. Raises `InputFileError`."""
+    sources = list(sources)
+    for _, profile in sources:
+        for warning in profile.warnings:
+            warn(warning)
+    refuse_cut(sources, partial=partial, done="written")

@@ -1,0 +1,86 @@
+"""The everyday form of `mem_profiler`: capture running processes for some seconds."""
+
+from __future__ import annotations
+
+import signal
+
+from mem_cli.errors import say_error
+from mem_cli.profiler import attaching, capture_view
+from mem_cli.profiler.outcome import finish
+from mem_cli.profiler.signals import Stop, on_signals
+from mem_cli.say import say
+from mem_parser.errors import MemError
+from mem_profiler.capture import session
+from mem_profiler.capture.saving import Result
+from mem_profiler.capture.session import Rates
+from mem_profiler.segment import discovery
+
+
+def choose(pid: int | None, every: bool) -> list[int]:
+    """Return the processes to capture: ``pid``, ``every`` one with a sampler, or the only one.
+
+    Raises `MemError` where there is none.
+    """
+    if pid is not None:
+        return [pid]
+    if not every:
+        return [discovery.the_only_process()]
+    pids = []
+    for found, segment in discovery.running():
+        segment.close()
+        pids.append(found)
+    if not pids:
+        discovery.the_only_process()  # says that there is none
+    return pids
+
+
+def _say_left_out(error: MemError) -> None:
+    say_error(f"left out: {error}", error.hint)
+
+
+def _capture_sessions(
+    pids: list[int],
+    seconds: float,
+    rates: Rates,
+    prefix: str,
+    *,
+    stop: Stop,
+    attached: attaching.Attached,
+) -> tuple[list[Result], list[MemError]]:
+    leave_out = None if len(pids) == 1 else _say_left_out
+    sessions = session.open_all(pids, leave_out)
+    try:
+        for one in sessions:
+            say(capture_view.target_line(one, rates.host_bytes), err=True)
+        with capture_view.CaptureProgress(sessions, seconds) as progress:
+
+            def on_tick(gone: float) -> None:
+                progress.show(gone)
+                attached.tick()
+
+            end = session.run(sessions, rates, seconds, stop.asked, on_tick, leave_out=leave_out)
+        for one in sessions:
+            one.notes += attached.notes(one.pid)
+    except BaseException:
+        for one in sessions:
+            one.abandon()
+        raise
+    return session.write_all(sessions, prefix, end)
+
+
+def capture(pids: list[int], seconds: float, rates: Rates, prefix: str, *, symbolize: bool) -> int:
+    """Capture processes for ``seconds`` and write their files. Raises `MemError`.
+
+    Returns the exit code.
+    """
+    stop = Stop()
+    on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
+    attached = attaching.Attached()
+    attached.where_needed(pids, stop.asked)
+    try:
+        results, errors = _capture_sessions(
+            pids, seconds, rates, prefix, stop=stop, attached=attached
+        )
+    finally:
+        attached.detach()
+    return finish(results, errors, symbolize=symbolize)

@@ -1,0 +1,26 @@
+"""`mem_profiler clean`."""
+
+from __future__ import annotations
+
+import click
+
+from mem_cli.profiler import capture_view
+from mem_cli.say import say
+from mem_parser.units import counted
+from mem_profiler.capture import recover
+
+
+@click.command()
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also remove captures that were never written to a file.",
+)
+def clean(everything: bool) -> None:
+    """Remove the segments that dead processes left."""
+    count, held, kept = recover.clean(everything=everything)
+    say(f"removed {counted(count, 'segment')}, {capture_view.size(held)}")
+    for found in kept:
+        pid = found.control.number("pid")
+        say(f"kept {found.path}, not written yet: mem_profiler recover {pid} writes it")

@@ -1,0 +1,75 @@
+"""Options that several commands share: process numbers, rates, times, prefixes."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import click
+
+RATE_MAX_BYTES = 1 << 30
+SECONDS_MAX = 1e8
+
+
+class Bytes(click.ParamType[int]):
+    """A number of bytes, with K, M or G as powers of 1024."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number of bytes."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d{1,18})([KMG]?)(?:i?B)?", str(value), re.IGNORECASE | re.ASCII)
+        if found is None:
+            self.fail(f"{value!r} is not a number of bytes such as 1024, 512K or 1M", param, ctx)
+        number = int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
+        if not 1 <= number <= RATE_MAX_BYTES:
+            self.fail(f"{value!r} is not between 1 and 1G bytes", param, ctx)
+        return number
+
+
+class Seconds(click.ParamType[float]):
+    """A positive time in seconds; fractions are allowed."""
+
+    name = "SECONDS"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """The number of seconds."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        if not math.isfinite(number) or not 0 < number <= SECONDS_MAX:
+            self.fail(f"{value!r} is not a positive number of seconds", param, ctx)
+        return number
+
+
+PID = click.IntRange(1, (1 << 31) - 1)
+DEFAULT_RATE = 1024
+rate_option = click.option(
+    "-c",
+    "rate",
+    type=Bytes(),
+    default=DEFAULT_RATE,
+    show_default=True,
+    help="Bytes per sample (512K, 1M).",
+)
+device_rate_option = click.option(
+    "--device-rate",
+    type=Bytes(),
+    default=1,
+    help="Bytes per sample of device memory; by default every block.",
+)
+device_option = click.option(
+    "--device",
+    metavar="LIST",
+    help="Device memory to follow: auto, none, or a list of hal,cuda,hip,opencl,vulkan,ze.",
+)
+prefix_option = click.option(
+    "-o", "prefix", default="./custom_prof", show_default=True, help="Path and prefix of files."
+)
+symbolize_option = click.option(
+    "--symbolize", is_flag=True, help="Put names into the file, for machines without the program."
+)

@@ -1,0 +1,31 @@
+"""What a command prints when its captures are written."""
+
+from __future__ import annotations
+
+from mem_cli.errors import say_error
+from mem_cli.profiler import capture_view
+from mem_cli.profiler.embedding import embed_names
+from mem_cli.say import say
+from mem_parser.errors import MemError
+from mem_profiler.capture.saving import Result
+
+
+def finish(
+    results: list[Result],
+    errors: list[MemError],
+    *,
+    symbolize: bool,
+    of_run: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Print what became of captures; ``quiet``: only what is no ordinary success."""
+    if symbolize:
+        embed_names(one for result in results for one in (result, *result.devices))
+    for result in results:
+        for line in capture_view.result_lines(result, awaited=of_run):
+            if quiet and line.startswith(capture_view.SUCCESS):
+                break
+            say(line, err=of_run)
+    for error in errors:
+        say_error(str(error), error.hint)
+    return errors[0].exit_code if errors else 0

@@ -1,0 +1,23 @@
+"""`mem_profiler ps`."""
+
+from __future__ import annotations
+
+import click
+
+from mem_cli.profiler import capture_view
+from mem_cli.say import say
+from mem_profiler.capture import listing
+
+
+@click.command()
+def ps() -> None:
+    """List every process with a sampler, and what dead ones left."""
+    found = listing.listing()
+    if not found.rows:
+        say("no process runs with the sampler; mem_profiler run -- PROG ARGS starts one")
+        return
+    for line in capture_view.process_lines(found.rows):
+        say(line)
+    if found.more:
+        what = "mem_profiler recover writes their captures, mem_profiler clean removes the rest"
+        say(f"and {found.more} more: {what}")

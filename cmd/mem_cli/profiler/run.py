@@ -1,0 +1,113 @@
+"""`mem_profiler run`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+from types import FrameType
+from typing import Any
+
+import click
+
+from mem_cli.budget_report import output_options, refuse_outputs
+from mem_cli.profiler.gate import Gate
+from mem_cli.profiler.options import (
+    DEFAULT_RATE,
+    Bytes,
+    device_option,
+    device_rate_option,
+    prefix_option,
+    symbolize_option,
+)
+from mem_cli.profiler.outcome import finish
+from mem_cli.profiler.signals import Stop, on_signals
+from mem_profiler.capture import launch, output
+from mem_profiler.process import device_choice
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option(
+    "-c",
+    "rate",
+    type=Bytes(),
+    help="Bytes per sample (512K, 1M): 1024, or what the budget needs.",
+)
+@device_option
+@device_rate_option
+@prefix_option
+@click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
+@click.option("--keep-pymalloc", is_flag=True, help="Leave PYTHONMALLOC as it is.")
+@symbolize_option
+@click.option("--budget", metavar="CHECK.toml", help="Check the capture against a memory budget.")
+@click.option(
+    "--tries",
+    type=click.IntRange(1, 20),
+    metavar="N",
+    help="With --budget: run at most N times while the verdict is inconclusive (3).",
+)
+@output_options
+@click.argument(
+    "arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROG [ARGS]..."
+)
+@click.pass_context
+def run(  # noqa: PLR0917 - click passes options by name
+    ctx: click.Context,
+    /,
+    rate: int | None,
+    device: str | None,
+    device_rate: int,
+    prefix: str,
+    children: bool,
+    keep_pymalloc: bool,
+    symbolize: bool,
+    budget: str | None,
+    tries: int | None,
+    arguments: tuple[str, ...],
+    **outputs: Any,
+) -> None:
+    """Start a program with the sampler; capture it from start to exit."""
+    output.check_prefix(prefix)
+    chosen = None if device is None else device_choice.parse(device)
+    options = launch.Options(
+        rate or DEFAULT_RATE, prefix, children, keep_pymalloc, device_rate,
+        exact_peak=budget is not None, device=chosen,
+    )  # fmt: skip
+    if budget is None:
+        refuse_outputs({"tries": tries, **outputs})
+        outcome, _ = _run(arguments, options)
+        code = finish(outcome.results, outcome.errors, symbolize=symbolize, of_run=True)
+        ctx.exit(outcome.status or code)
+    gate = Gate(budget, rate, tries, outputs)
+    while True:
+        outcome, stopped = _run(arguments, dataclasses.replace(options, rate_bytes=gate.rate))
+        results, errors = outcome.results, outcome.errors
+        code = finish(results, errors, symbolize=symbolize, of_run=True, quiet=True)
+        # The program's own exit code comes first, then what went wrong with its capture.
+        code = outcome.status or code
+        last = stopped or bool(code)
+        if not gate.take([result.path for result in results], last=last, code=code):
+            break
+    ctx.exit(code or gate.exit_code)
+
+
+def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Outcome, bool]:
+    """Run a program once, to its end. Returns how it went, and whether somebody asked to end."""
+    running: list[launch.Run] = []
+    early = Stop(math.inf)  # the program may want every one of them for itself
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        early(number, frame)
+        for one in running:
+            one.forward(number)
+
+    # A Ctrl-C reaches the program from the terminal; we live on to write the file.
+    on_signals((signal.SIGINT, signal.SIGQUIT), early)
+    on_signals((signal.SIGTERM, signal.SIGHUP), forward)
+    one = launch.Run(arguments, options)
+    running.append(one)
+    if early.wanted:
+        one.forward(signal.SIGTERM)
+    status = one.follow(lambda _gone: None)
+    early.be_short()
+    return one.finish(status), early.wanted

@@ -1,0 +1,21 @@
+"""`mem_profiler start`."""
+
+from __future__ import annotations
+
+import click
+
+from mem_cli.profiler.options import PID, device_rate_option, rate_option
+from mem_cli.say import say
+from mem_profiler.capture import toggle
+
+
+@click.command()
+@click.argument("pid", type=PID)
+@rate_option
+@device_rate_option
+def start(pid: int, rate: int, device_rate: int) -> None:
+    """Start a capture that goes on until it is stopped."""
+    number = toggle.start(pid, rate, device_rate)
+    say(f"capture {number} of pid {pid} is running, 1 sample / {rate} B")
+    say("next:")
+    say(f"  mem_profiler stop {pid}")

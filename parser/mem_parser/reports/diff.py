@@ -1,0 +1,51 @@
+"""`diff`: the changes beyond noise, one row each, and what the others are together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from mem_parser.diff import Change, Diff, DiffRow
+from mem_parser.escape import one_line
+from mem_parser.model import Unit
+from mem_parser.units import counted, format_change, format_value
+
+
+def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
+    """Yield the report with ``rows`` rows (0: all), each cut to ``width`` columns."""
+    real = [r for r in result.rows if r.change is not Change.NOISE]
+    noise = [r for r in result.rows if r.change is Change.NOISE]
+    yield f"Change: {_total(result)}   {counted(len(real), 'row')} beyond noise"
+    if real:
+        yield f"{'change':>11} {'±':>9} {'now':>10}  {'':<6}  name"
+    shown = real[:rows] if rows else real
+    for row in shown:
+        yield _row(row, result.unit, width)
+    if len(real) > len(shown):
+        yield f"{len(real) - len(shown)} more rows: -n 0 shows all"
+    if noise:
+        together = format_change(sum(r.delta.value for r in noise), result.unit)
+        yield f"{counted(len(noise), 'row')} within the noise ({together} together)"
+    for note in result.notes:
+        yield f"note: {one_line(note)}"
+
+
+def _total(result: Diff) -> str:
+    total, unit = result.total, result.unit
+    known = math.isfinite(total.std_error)
+    margin = f" ± {format_value(total.margin95, unit)} (95 %)" if known else ""
+    return format_change(total.value, unit) + margin
+
+
+def _row(row: DiffRow, unit: Unit, width: int) -> str:
+    margin = row.delta.margin95
+    error = format_value(margin, unit) if math.isfinite(margin) and margin else ""
+    spot = row.frames[0].spot if row.frames else ""
+    head = (
+        f"{format_change(row.delta.value, unit):>11} {error:>9} "
+        f"{format_value(row.new.value, unit):>10}  {row.change!s:<6}  "
+    )
+    names = " ← ".join(one_line(f.function) for f in row.frames) or "[no stack]"
+    text = f"{names}  {one_line(spot)}".rstrip()
+    room = width - len(head)
+    return head + (text if len(text) <= room else text[: room - 1] + "…")

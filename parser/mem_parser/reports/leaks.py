@@ -1,0 +1,109 @@
+"""`leaks`: the verdicts as text, the leaks first, each with where, how fast and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from mem_parser.escape import one_line, shell_path, shell_word
+from mem_parser.estimate import Estimate
+from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
+from mem_parser.model import Profile, Unit
+from mem_parser.places import Frame
+from mem_parser.units import counted, format_bytes, format_total
+
+MOST_HARMLESS = 10
+_WIDTH = 80
+_INDENT = 14
+_LARGEST = "largest: "
+
+
+def leak_lines(
+    report: LeakReport, profile: Profile, *, file: str, width: int, exit_code: int | None = None
+) -> Iterator[str]:
+    """Yield the report; names are cut to lines of ``width`` columns.
+
+    ``exit_code`` is the one that a leak leads to. Without one the last lines are the command that
+    shows the stack of the largest leak in ``file``.
+    """
+    by_verdict = {v: [f for f in report.findings if f.verdict is v] for v in Verdict}
+    for finding in by_verdict[Verdict.LEAK]:
+        yield from _leak(finding, width)
+    for verdict in (Verdict.CACHE_LIKE, Verdict.YOUNG):
+        yield from _harmless(by_verdict[verdict], width)
+    yield from _inconclusive(by_verdict[Verdict.INCONCLUSIVE], width)
+    if report.suppressed:
+        yield _labelled("suppressed", _stacks(report.suppressed))
+    for note in report.notes:
+        yield f"note: {one_line(note)}"
+    if profile.samples_missing:
+        yield f"note: {profile.samples_missing} samples were lost"
+    count = len(report.leaks)
+    text = counted(count, "leak") if count else "no leaks found"
+    failing = f"exit code {exit_code} (--fail-on leak)" if exit_code and count else ""
+    yield f"{text:<{_WIDTH - len(failing)}}{failing}".rstrip()
+    if exit_code is None:
+        yield from _next(report, file)
+
+
+def _next(report: LeakReport, file: str) -> Iterator[str]:
+    if report.leaks and report.leaks[0].frames:
+        function = re.escape(report.leaks[0].frames[0].function)
+        yield "next:"
+        yield f"  mem_parser tree {shell_path(file)} --focus {shell_word(f'^{function}$')}"
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"{label:<{_INDENT - 1}} {text}".rstrip()
+
+
+def _leak(finding: Finding, width: int) -> Iterator[str]:
+    spot = finding.frames[0].spot if finding.frames else ""
+    yield _labelled("LEAK", _named(finding.frames, spot, width))
+    rate = f"+{_bytes(finding.per_hour)} per hour" if finding.per_hour is not None else ""
+    yield _labelled("", f"{rate}   {_bytes(finding.live)} live")
+    yield _labelled("", finding.evidence)
+
+
+def _harmless(findings: list[Finding], width: int) -> Iterator[str]:
+    """Yield the largest of one harmless verdict, and how many more there are."""
+    for finding in findings[:MOST_HARMLESS]:
+        text = _named(finding.frames, _bytes(finding.live), width)
+        yield _labelled(str(finding.verdict), text)
+        yield _labelled("", finding.evidence)
+    rest = findings[MOST_HARMLESS:]
+    if rest:
+        yield _labelled(str(rest[0].verdict), f"{_stacks(rest)} more")
+
+
+def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
+    if not findings:
+        return
+    yield _labelled("inconclusive", f"{_stacks(findings)}: capture longer or at a finer rate")
+    largest = findings[0]
+    if largest.stacks > 1 and not largest.frames:
+        return
+    used = _INDENT + len(_LARGEST)
+    text = _named(largest.frames, _bytes(largest.live), width, used=used)
+    yield _labelled("", f"{_LARGEST}{text}")
+    yield _labelled("", largest.evidence)
+
+
+def _stacks(findings: list[Finding]) -> str:
+    size = format_bytes(sum(f.live.value for f in findings))
+    return f"{counted(sum(f.stacks for f in findings), 'stack')}, {size}"
+
+
+def _named(frames: tuple[Frame, ...], tail: str, width: int, *, used: int = _INDENT) -> str:
+    """Return `caller → function  tail`, cut where the line would be longer than ``width``."""
+    names = [one_line(f.function) for f in reversed(frames[:2])]
+    name = " → ".join(names) or "[no stack]"
+    room = max(width - used - 2 - len(tail), 20)
+    if len(name) > room:
+        name = "…" + name[-(room - 1) :]
+    column = max(_WIDTH - used - 2 - len(tail), 20)
+    return f"{name:<{column}}  {one_line(tail)}"
+
+
+def _bytes(value: Estimate) -> str:
+    return format_total(value, Unit.SPACE).removesuffix(" (95 %)")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import click
 
-RATE_MAX_BYTES = 1 << 30
+from mem_parser import sizes
+from mem_profiler.segment import layout
+
 SECONDS_MAX = 1e8
 
 
@@ -21,11 +22,11 @@ class Bytes(click.ParamType[int]):
         """The number of bytes."""
         if isinstance(value, int):
             return value
-        found = re.fullmatch(r"(\d{1,18})([KMG]?)(?:i?B)?", str(value), re.IGNORECASE | re.ASCII)
-        if found is None:
+        try:
+            number = sizes.parse_whole(str(value))
+        except ValueError:
             self.fail(f"{value!r} is not a number of bytes such as 1024, 512K or 1M", param, ctx)
-        number = int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
-        if not 1 <= number <= RATE_MAX_BYTES:
+        if not 1 <= number <= layout.RATE_MAX_BYTES:
             self.fail(f"{value!r} is not between 1 and 1G bytes", param, ctx)
         return number
 

@@ -24,7 +24,7 @@ from mem_parser.budget.baseline import (
     functions_of,
 )
 from mem_parser.budget.bounds import Bounded, difference_lower, difference_upper
-from mem_parser.budget.measure import Measured, look_note
+from mem_parser.budget.measure import Measured, reading_note
 from mem_parser.budget.rules import Budget, Limit, Measure, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.diff import RATE, Change
@@ -117,7 +117,9 @@ def measure_growth(
     new = amount_of(profile, part, program.measure)
     notes = [f"{'peak' if program.measure is Count.PEAK else 'in use'} against the baseline"]
     if program.measure is Count.PEAK:
-        notes += filter(None, [look_note(profile, amount_of(profile, profile, Count.PEAK).value)])
+        notes += filter(
+            None, [reading_note(profile, amount_of(profile, profile, Count.PEAK).value)]
+        )
     return Measured(Grown(new, stored.bounded(program.rate), factor), notes=notes)
 
 

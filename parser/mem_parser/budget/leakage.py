@@ -58,7 +58,7 @@ def measure_leaks(
         return Leaks([], smallest, Measured(nothing, notes=[_named(profile, smallest)]))
     times = _times(profile)
     if times is None:
-        unknown = "the file tells no ages of blocks, so nothing can be said of leaks"
+        unknown = "the file holds no ages of blocks, so it cannot show leaks"
         return Leaks([], math.inf, Measured(nothing, unknown))
     smallest = smallest_leak(profile, symbols, alpha)
     if math.isfinite(smallest):

@@ -30,7 +30,7 @@ from mem_parser.budget.bounds import Bounded, Sampled, of_reading, sampled
 from mem_parser.budget.rules import Measure
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Profile
-from mem_parser.units import format_bytes, percent
+from mem_parser.units import counted, format_bytes, percent
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
@@ -136,7 +136,7 @@ def _peak(profile: Profile, part: Profile) -> Measured:
         return Measured(found)
     # What was never allocated cannot have been live.
     ever = sampled(part, Count.ALLOC) if profile.has_alloc else None
-    short = f"only {len(profile.series)} looks at it: shorter peaks than 0.1 s are missed"
+    short = f"only {counted(len(profile.series), 'reading')}: a peak shorter than 0.1 s is not seen"
     if not part.has(Count.PEAK):
         short = "the file holds no peak"
     if ever is None:
@@ -155,7 +155,7 @@ def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
         return Measured(_Glimpsed(found, ever), notes=[note])
     whole = highest(profile, profile)
     behind = peak_unseen(profile, whole.value)
-    note = look_note(profile, whole.value)
+    note = reading_note(profile, whole.value)
     return Measured(
         _Glimpsed(found, ever, behind) if behind else found, notes=[note] if note else []
     )
@@ -169,13 +169,14 @@ def peak_unseen(profile: Profile, highest_bytes: float) -> float:
     return max(highest_bytes - seen, 0.0)
 
 
-def look_note(profile: Profile, highest_bytes: float) -> str:
+def reading_note(profile: Profile, highest_bytes: float) -> str:
     """Say that sites are known of a time well before the peak; empty where a reading met it."""
     unseen = peak_unseen(profile, highest_bytes)
     if not profile.has(Count.PEAK) or unseen <= _MET * highest_bytes:
         return ""
     seen = format_bytes(highest_bytes - unseen)
-    return f"no look met the peak: sites are those of {seen} of its {format_bytes(highest_bytes)}"
+    peak = format_bytes(highest_bytes)
+    return f"the peak ({peak}) fell between two readings; the sites are from a reading of {seen}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -367,7 +367,9 @@ class _Judge:
         if kind is Measure.GROWTH and self.program is not None:
             count = self.program.measure
         if count is Count.PEAK and not part.has(count) and part.has_alloc:
-            result.notes.append("stacks by all they ever allocated: no look caught the peak")
+            result.notes.append(
+                "stacks by all they ever allocated: the peak fell between two readings"
+            )
             return culprits.largest(self.subject, part, Count.ALLOC, math.inf)[:_WITHOUT_A_LOOK]
         excess = max(result.excess, 0.0)
         if self.program is not None and self.program.measure is count:

@@ -1,9 +1,8 @@
-"""The capture side: find the sampler's segment in a process, switch it on and off, write .heap
-files.
+"""The capture side: find the sampler's segment in a process, switch it on and off, make a profile
+of it.
 
-Layers, importing downwards only: `session`, `launch`, `recover` -> `capture`, `recorder`,
-`discovery` -> `heapwrite`, `records`, `collect` -> `segment` -> `layout` (cffi). `procfs` and
-`death` know processes.
+Rooms, importing downwards only: `capture`, `inprocess`, `attach`, `doctor` -> `profile` ->
+`segment` -> `process`, `confined`. What cffi built of the C headers is `_core` and `_inject`.
 """
 
 from __future__ import annotations

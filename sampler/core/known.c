@@ -245,8 +245,9 @@ static bool write_words(struct mp_known_stack *e, const struct mp_unwind_trace *
 }
 
 void mp_known_learn(const struct mp_known_key *key, const struct mp_frame *caller, unsigned hook,
-                    uint32_t generation, const struct mp_unwind_trace *trace, const uintptr_t *pcs,
-                    uint32_t stack) {
+                    uint32_t generation, const struct mp_scratch *scratch, uint32_t stack) {
+    const struct mp_unwind_trace *trace = &scratch->trace;
+    const uintptr_t *pcs = scratch->frames + 1;
     if (!trace->complete || trace->steps == 0 || mp_load_relaxed(&mp_cache.closing) != 0)
         return;
     bool chained = false;

@@ -21,6 +21,7 @@
 #ifndef MP_KNOWN_H
 #define MP_KNOWN_H
 
+#include "scratch.h"
 #include "table.h"
 #include "unwind/unwind.h"
 
@@ -80,9 +81,10 @@ struct mp_known_key {
 uint32_t mp_known_find(const struct mp_frame *caller, unsigned hook, uint32_t generation,
                        struct mp_known_key *key);
 
-/* HOOK. Remember what an unwinding from `caller` found: pcs[0..trace->steps]; `stack` is its id. */
+/* HOOK. Remember what an unwinding from `caller` left in *scratch: its trace and, behind frame 0, the return
+ * addresses; `stack` is its id. No more arguments than registers: a caller that realigns its stack and
+ * pushes could not be unwound when it is interrupted. */
 void mp_known_learn(const struct mp_known_key *key, const struct mp_frame *caller, unsigned hook,
-                    uint32_t generation, const struct mp_unwind_trace *trace, const uintptr_t *pcs,
-                    uint32_t stack);
+                    uint32_t generation, const struct mp_scratch *scratch, uint32_t stack);
 
 #endif

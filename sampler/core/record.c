@@ -35,7 +35,7 @@ static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct
                                      .lost = seg->control->lost};
     id = mp_capture_stack(seg, scratch, &wanted);
     if (id >= MP_STACK_LOST_MAX)
-        mp_known_learn(&key, caller, hook, generation, &scratch->trace, scratch->frames + 1, id);
+        mp_known_learn(&key, caller, hook, generation, scratch, id);
     mp_scratch_give_back(scratch);
     return id;
 }

@@ -46,11 +46,9 @@ static uint32_t stack_of(struct mp_segment *seg, const struct mp_device_block *b
 /* The block's site: its own, or the reserved one of its size when there is no room. NULL: neither. */
 static struct mp_device_site_row *site_of(const struct mp_capture_view *capture,
                                           const struct mp_device_block *block,
-                                          struct mp_device_live_row *row,
-                                          const struct mp_guard *guard) {
+                                          struct mp_device_live_row *row, uint32_t stack) {
     struct mp_segment *seg = capture->segment;
     struct mp_keyed sites = sites_of(seg);
-    uint32_t stack = stack_of(seg, block, guard);
     row->site_key = mp_site_key(stack, block->asked_bytes, block->domain, mp_shard_of(row->thread),
                                 capture->number);
     uint32_t ready = mp_table_ready(sites.levels, sites.table);
@@ -129,8 +127,10 @@ static bool enter(const struct mp_device_block *block, struct mp_capture_view *c
     return false;
 }
 
-static void record(const struct mp_capture_view *capture, const struct mp_device_block *block,
-                   const struct mp_guard *guard) {
+/* Apart from their callers, so that the row is not on the stack while it is unwound. */
+static __attribute__((noinline)) void record_alloc(const struct mp_capture_view *capture,
+                                                   const struct mp_device_block *block,
+                                                   uint32_t stack) {
     struct mp_segment *seg = capture->segment;
     struct mp_device_live_row row = {.address = block->address,
                                      .container = block->container,
@@ -139,13 +139,26 @@ static void record(const struct mp_capture_view *capture, const struct mp_device
                                      .birth_ns = capture->now_ns,
                                      .space = block->space,
                                      .thread = mp_thread_row(seg)};
-    struct mp_device_site_row *site = site_of(capture, block, &row, guard);
+    struct mp_device_site_row *site = site_of(capture, block, &row, stack);
     if (site == NULL)
         lose(seg, MP_LOST_SITE_FULL);
     else if (!mp_device_live_add(seg, &row, capture->number))
         lose(seg, MP_LOST_LIVE_FULL);
     else
         count_alloc(site, &row, mp_capture_bucket(capture, row.birth_ns));
+}
+
+static __attribute__((noinline)) void record_failure(const struct mp_capture_view *capture,
+                                                     const struct mp_device_block *block,
+                                                     uint32_t stack) {
+    struct mp_device_live_row row = {.thread = mp_thread_row(capture->segment)};
+    struct mp_device_site_row *site = site_of(capture, block, &row, stack);
+    if (site != NULL) {
+        mp_add_relaxed(&site->failed_bytes, block->asked_bytes);
+        mp_add_relaxed(&site->failed_blocks, 1);
+    } else {
+        lose(capture->segment, MP_LOST_SITE_FULL);
+    }
 }
 
 /* The earlier owner of the address was freed where nobody could see it. */
@@ -166,7 +179,7 @@ MP_REALIGN __attribute__((noinline)) void mp_device_alloc(const struct mp_device
     if (enter(block, &capture, &domain, &guard)) {
         mp_add_relaxed(&domain->alloc_calls, 1);
         if (chosen(block->asked_bytes, mp_capture_device_rate(capture.segment, capture.number)))
-            record(&capture, block, &guard);
+            record_alloc(&capture, block, stack_of(capture.segment, block, &guard));
         mp_guard_leave(&guard);
     }
     errno = saved_errno;
@@ -178,15 +191,8 @@ MP_REALIGN __attribute__((noinline)) void mp_device_fail(const struct mp_device_
     struct mp_guard guard;
     int saved_errno = errno;
     if (enter(block, &capture, &domain, &guard)) {
-        struct mp_device_live_row row = {.thread = mp_thread_row(capture.segment)};
         mp_add_relaxed(&domain->failed_calls, 1);
-        struct mp_device_site_row *site = site_of(&capture, block, &row, &guard);
-        if (site != NULL) {
-            mp_add_relaxed(&site->failed_bytes, block->asked_bytes);
-            mp_add_relaxed(&site->failed_blocks, 1);
-        } else {
-            lose(capture.segment, MP_LOST_SITE_FULL);
-        }
+        record_failure(&capture, block, stack_of(capture.segment, block, &guard));
         mp_guard_leave(&guard);
     }
     errno = saved_errno;

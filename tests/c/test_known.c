@@ -30,19 +30,19 @@ static uint32_t id_of(const uintptr_t *pcs, unsigned depth) {
 static __attribute__((noinline)) void sample(void) {
     struct mp_frame caller;
     struct mp_known_key key;
-    struct mp_unwind_trace trace;
+    static __thread struct mp_scratch scratch; /* aligned: MP_CALLER allows no such frame */
     struct mp_unwind_result end;
-    uintptr_t pcs[FRAMES_MAX];
+    uintptr_t *pcs = scratch.frames + 1;
     MP_CALLER(caller);
     uint32_t known = mp_known_find(&caller, 0, generation, &key);
-    unsigned depth = mp_unwind_traced(&caller, pcs, FRAMES_MAX, &end, &trace);
+    unsigned depth = mp_unwind_traced(&caller, pcs, FRAMES_MAX, &end, &scratch.trace);
     uint32_t id = id_of(pcs, depth);
     if (known != 0)
         CHECK_EQ(known, id);
     hits += known != 0;
     misses += known == 0;
     if (known == 0)
-        mp_known_learn(&key, &caller, 0, generation, &trace, pcs, id);
+        mp_known_learn(&key, &caller, 0, generation, &scratch, id);
 }
 
 static void walk(unsigned left);

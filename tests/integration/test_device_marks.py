@@ -9,7 +9,7 @@ import pytest
 
 from c_build import compile_program
 from device_run import Tally, device_counted
-from mem_profiler.process import device_choice
+from mem_profiler.capture import device_choice
 from mem_profiler.segment import devices
 from mem_profiler.segment.file import Segment
 from sampler_run import SAMPLER, Target, environment, segments

@@ -15,7 +15,7 @@ from controller_tools import run_command
 from device_run import DeviceCounted, Tally, device_counted, only_device_counted, read_ledger
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
-from mem_profiler.process import device_layers
+from mem_profiler.capture import device_layers
 from sampler_run import SAMPLER, Controller, Target, build, environment, run, segments
 
 pytestmark = pytest.mark.skipif(

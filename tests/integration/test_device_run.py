@@ -9,7 +9,7 @@ import pytest
 
 from controller_tools import LIBRARY, HeapFile, run_command
 from mem_parser.errors import UsageProblem
-from mem_profiler.process import device_choice
+from mem_profiler.capture import device_choice
 from stub_driver import Ascend, Ledger
 
 LINES = "set 0\nmalloc 0 1000\nmalloc 1 3000\nfree 0\n"

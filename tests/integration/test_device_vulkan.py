@@ -16,7 +16,7 @@ from controller_tools import run_command
 from device_run import DeviceCounted, device_counted, read_ledger
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
-from mem_profiler.process import device_layers
+from mem_profiler.capture import device_layers
 from sampler_run import SAMPLER, Controller, Target, build, environment, run, segments
 
 DRIVER = Path("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json")

@@ -23,13 +23,14 @@ from pathlib import Path
 
 import mem_profiler
 from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetUnsupported, UsageProblem
-from mem_profiler.capture import gate, loop
+from mem_profiler import system
+from mem_profiler.capture import device_choice, gate, loop
+from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.entries import plan_file
-from mem_profiler.process import device_choice, procfs, program, system
+from mem_profiler.process import procfs, program
 from mem_profiler.process.death import Watch, describe
-from mem_profiler.process.device_choice import Choice
 from mem_profiler.segment import bound, folders, leftovers
 from mem_profiler.segment.file import Segment
 from mem_profiler.segment.folders import RunFolder, UserFolder

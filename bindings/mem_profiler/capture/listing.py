@@ -16,9 +16,9 @@ from typing import Any
 from mem_parser import estimate
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.model import MISSING_SAMPLES
+from mem_profiler import system
 from mem_profiler.capture import gate
 from mem_profiler.confined import child, confine
-from mem_profiler.process import system
 from mem_profiler.segment import collect, discovery, layout, leftovers
 from mem_profiler.segment.file import Control, Segment
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from mem_parser import estimate
 from mem_parser.model import Reading
-from mem_profiler.capture import guardrail
-from mem_profiler.process import actual, procfs
+from mem_profiler.capture import actual, guardrail
+from mem_profiler.process import procfs
 from mem_profiler.profile.readings import Readings, Track
 from mem_profiler.profile.tables import LiveCounts
 from mem_profiler.segment import collect, devices, reserve

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mem_parser.errors import MemError, ProcessGone
+from mem_profiler import system
 from mem_profiler.capture import gate, guardrail, loop
 from mem_profiler.capture.recorder import Pace
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
-from mem_profiler.process import procfs, system
+from mem_profiler.process import procfs
 from mem_profiler.process.death import Watch
 from mem_profiler.segment import discovery, layout, leftovers
 from mem_profiler.segment.file import Segment

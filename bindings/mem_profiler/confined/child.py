@@ -27,7 +27,7 @@ from typing import Any, NoReturn, Self
 
 from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
-from mem_profiler.process import system
+from mem_profiler import system
 
 MEMORY_BYTES = 1 << 30  # beyond what the parent has: enough for the tables of any honest process
 MESSAGE_MAX_BYTES = 16 << 20  # an environment, in hexadecimal digits, may have 12

@@ -19,8 +19,8 @@ import random
 import resource
 import struct
 
+from mem_profiler import system
 from mem_profiler._core import ffi, lib
-from mem_profiler.process import system
 
 # Above what is given to people, services and containers (systemd's UIDS-GIDS.md): as one of these
 # nobody else runs, so that nobody can stop, end or look into who reads.

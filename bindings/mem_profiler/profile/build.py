@@ -16,7 +16,7 @@ import mem_profiler
 from mem_parser.devices import HOST, Device
 from mem_parser.heapfile.maplines import module_lines
 from mem_parser.model import Capture, Memory, Module, Profile, Thread
-from mem_profiler.process import device_choice, procfs
+from mem_profiler.process import procfs
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.profile import tables
 from mem_profiler.profile.readings import Readings, Track
@@ -77,7 +77,7 @@ def build(
     start_ns = int(control.capture["start_ns"])
     capture.duration_s = (_end_ns(control, found, ending.now_ns) - start_ns) / NS
     capture.controller = readings.use if readings else None
-    unseen = device_choice.unseen(control)
+    unseen = devices.unseen_backends(control)
     capture.notes = _notes(target, found, [*ending.notes, *unseen])
     _put_peak(capture, track)
     _put_highest(capture, control)

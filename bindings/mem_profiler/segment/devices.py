@@ -196,3 +196,20 @@ def _mark(row: np.void, start_ns: int) -> Mark:
         domain=layout.text(row["domain"]),
         text=layout.text(row["text"]),
     )
+
+
+def unseen_backends(control: Control) -> list[str]:
+    """A line for each backend that was asked for by name and of which no call was seen."""
+    lines = []
+    for name, row in ((name, control["backend"][k]) for k, name in layout.BACKENDS.items()):
+        if not int(row["asked"]) or int(row["calls"]):
+            continue
+        why = (
+            "its library was loaded: the program took no memory of it, or its calls went past us"
+            " (bound by RTLD_DEEPBIND, or made inside the library)"
+            if int(row["loaded"])
+            else "its library never was: the program did not use the device, has the runtime and"
+            " driver linked statically, or opened it in a namespace of its own (dlmopen)"
+        )
+        lines.append(f"device {name} was asked for, and 0 calls of it were seen; {why}")
+    return lines

@@ -22,8 +22,7 @@ from mem_cli.profiler.options import (
 )
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
-from mem_profiler.capture import launch, output
-from mem_profiler.process import device_choice
+from mem_profiler.capture import device_choice, launch, output
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

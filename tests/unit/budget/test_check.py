@@ -145,7 +145,7 @@ def test_the_peak_is_the_highest_reading_and_short_programs_are_bounded_by_all_t
     short = Made([row], readings=readings[1:]).subject()
     found = one(short, Limit(Measure.PEAK, 3400 * KIB))
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert "only 2 looks" in found.notes[0]
+    assert "only 2 readings" in found.notes[0]
     assert one(short, Limit(Measure.PEAK, 5500 * KIB)).verdict is Verdict.PASS
 
 

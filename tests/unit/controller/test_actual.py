@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from c_build import ROOT, compile_program
-from mem_profiler.process import actual
-from mem_profiler.process.actual import Asker, Nvml, Seen
+from mem_profiler.capture import actual
+from mem_profiler.capture.actual import Asker, Nvml, Seen
 from mem_profiler.segment.devices import Actual, Domain
 
 MIB = 1 << 20
@@ -120,7 +120,7 @@ def test_nvml_is_asked_through_its_own_package(monkeypatch: pytest.MonkeyPatch) 
         Nvml()
 
 
-ASK_DCMI = "from mem_profiler.process.actual import Dcmi; print(Dcmi().devices(42))"
+ASK_DCMI = "from mem_profiler.capture.actual import Dcmi; print(Dcmi().devices(42))"
 
 
 @pytest.fixture(scope="module")

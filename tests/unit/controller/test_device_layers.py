@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from c_build import ROOT
-from mem_profiler.process import device_choice, device_layers
+from mem_profiler.capture import device_choice, device_layers
 
 SAMPLER = ROOT / "sampler"
 LIBRARY = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"

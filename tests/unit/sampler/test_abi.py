@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from elftools.dwarf.callframe import FDE
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
@@ -164,3 +165,16 @@ def test_the_librarys_own_memory_is_what_the_docs_say(library: ELFFile) -> None:
         assert sum(left.pop(name) for name in own) <= int(kib) << 10, own
     [rest] = re.findall(r"^\| all others \| (\d+) \|", table[0], re.MULTILINE)
     assert left.total() <= int(rest) << 10
+
+
+def test_a_stack_that_is_interrupted_in_the_library_can_be_unwound(library: ELFFile) -> None:
+    # A signal may come at any instruction of a hook, and its handler may allocate.
+    known = {"x64": {6, 7}, "AArch64": {29, 31}}[library.get_machine_arch()]
+    frames = [e for e in library.get_dwarf_info().EH_CFI_entries() if isinstance(e, FDE)]
+    rows = [row for frame in frames for row in frame.get_decoded().table]
+    assert len(rows) > len(frames) > 100
+    assert [
+        (hex(row["pc"]), row["cfa"].reg)
+        for row in rows
+        if row["cfa"].expr is None and row["cfa"].reg not in known
+    ] == []

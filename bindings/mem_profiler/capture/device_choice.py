@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mem_parser.errors import UsageProblem
-from mem_profiler.process import device_layers
+from mem_profiler.capture import device_layers
 from mem_profiler.segment import layout
-from mem_profiler.segment.file import Control
 
 BACKENDS = tuple(layout.BACKENDS.values())
 # The library whose name makes torch_npu tell of its pool; it does nothing itself.
@@ -84,20 +83,3 @@ def environment(choice: Choice, library: Path, present: Mapping[str, str]) -> di
         entries = present.get("LD_PRELOAD", "").replace(" ", ":").split(":")
         found["LD_PRELOAD"] = ":".join([*filter(None, entries), str(gate)])
     return found
-
-
-def unseen(control: Control) -> list[str]:
-    """A line for each backend that was asked for by name and of which no call was seen."""
-    lines = []
-    for name, row in ((name, control["backend"][k]) for k, name in layout.BACKENDS.items()):
-        if not int(row["asked"]) or int(row["calls"]):
-            continue
-        why = (
-            "its library was loaded: the program took no memory of it, or its calls went past us"
-            " (bound by RTLD_DEEPBIND, or made inside the library)"
-            if int(row["loaded"])
-            else "its library never was: the program did not use the device, has the runtime and"
-            " driver linked statically, or opened it in a namespace of its own (dlmopen)"
-        )
-        lines.append(f"device {name} was asked for, and 0 calls of it were seen; {why}")
-    return lines

@@ -17,6 +17,8 @@ C_FILES = $(wildcard sampler/*/*.[ch] sampler/drivers/*/*.[ch] tests/c/*.[ch] te
 PYTHON_FILES = setup.py parser bindings cmd tests
 # V=1 shows the compiler's command lines.
 TEST_ARGS ?=
+# Tests do not depend on each other; TEST_JOBS=0 runs them one after another.
+TEST_JOBS ?= 2
 DEMO_ARGS ?=
 FUZZ_S ?= 30
 FUZZ ?=
@@ -32,7 +34,7 @@ demo: system-demo build ## profile a real redis-server, show its table, write de
 	@$(PY) -m mem_cli.demo $(DEMO_ARGS)
 
 test: system-test $(VENV)/.dev library lint ## build, check and run every test
-	$(PY) -m pytest $(TEST_ARGS)
+	$(PY) -m pytest -n $(TEST_JOBS) $(TEST_ARGS)
 
 soak: system-test $(VENV)/.dev library ## the long versions of tests; the result is kept in docs/soak.txt
 	set -o pipefail; $(PY) -m pytest --no-header -m soak -v -rP --timeout 3600 $(TEST_ARGS) | tee docs/soak.txt

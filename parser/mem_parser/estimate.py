@@ -58,13 +58,6 @@ class Estimate:
         """Half width of the 95 % interval."""
         return Z95 * self.std_error
 
-    @property
-    def relative_error(self) -> float:
-        """Standard error over value; infinite where the value is 0 and the error is not."""
-        if self.value:
-            return abs(self.std_error / self.value)
-        return math.inf if self.std_error else 0.0
-
 
 class Unsampled(NamedTuple):
     """Estimates of many records, as columns: objects, bytes and the variances of both."""

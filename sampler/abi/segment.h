@@ -252,8 +252,6 @@ struct mp_control {
     uint32_t state; /* enum mp_state */
     uint32_t startup_flags; /* enum mp_startup_flags */
     uint64_t created_monotonic_ns;
-    uint64_t created_realtime_ns;
-    uint64_t sampler_base; /* load bias of libmem_sampler.so */
     char comm[16];
     char unwinder[16]; /* "cfi", "fp", "libgcc" */
     char exe[512]; /* readlink /proc/self/exe, cut, NUL-terminated */

@@ -45,6 +45,20 @@ unsigned mp_capture_bucket(const struct mp_capture_view *view, uint64_t birth_ns
     return bucket;
 }
 
+/* Apart from its caller, so that the identity is not on the stack while it is unwound. */
+static __attribute__((noinline)) uint32_t intern(struct mp_segment *seg,
+                                                 const struct mp_stack_wanted *wanted,
+                                                 const uintptr_t *frames, uint32_t depth,
+                                                 uint16_t truncated) {
+    struct mp_stack_identity stack = {
+        .frames = frames, .depth = depth, .truncated = truncated, .generation = wanted->generation};
+    bool is_new;
+    uint32_t id = mp_stack_intern(seg, &stack, &is_new);
+    if (is_new)
+        mp_modtab_record(seg, frames, depth, wanted->generation);
+    return id;
+}
+
 uint32_t mp_capture_stack(struct mp_segment *seg, struct mp_scratch *scratch,
                           const struct mp_stack_wanted *wanted) {
     struct mp_unwind_result end;
@@ -53,16 +67,11 @@ uint32_t mp_capture_stack(struct mp_segment *seg, struct mp_scratch *scratch,
         mp_unwind_traced(wanted->caller, frames + 1, MP_DEPTH_DEFAULT, &end, &scratch->trace);
     if (depth == 0)
         return MP_STACK_LOST_EMPTY;
-    struct mp_stack_identity stack = {
-        .frames = frames, .depth = depth + 1, .generation = wanted->generation};
+    uint16_t truncated = 0;
     if (end.end != MP_UNWIND_OUTERMOST) {
-        stack.truncated = end.end == MP_LOST_TRUNCATED ? 1 : 2;
+        truncated = end.end == MP_LOST_TRUNCATED ? 1 : 2;
         mp_capture_lose(wanted->lost, end.end);
     }
     frames[0] = wanted->first_pc;
-    bool is_new;
-    uint32_t id = mp_stack_intern(seg, &stack, &is_new);
-    if (is_new)
-        mp_modtab_record(seg, frames, stack.depth, stack.generation);
-    return id;
+    return intern(seg, wanted, frames, depth + 1, truncated);
 }

@@ -192,7 +192,6 @@ static void describe(struct mp_control *c, const char *exe) {
     c->depth_limit = MP_DEPTH_DEFAULT;
     c->gate = INT64_MIN;
     c->created_monotonic_ns = clock_now(CLOCK_MONOTONIC);
-    c->created_realtime_ns = clock_now(CLOCK_REALTIME);
     read_file("/proc/self/comm", c->comm, sizeof c->comm);
     c->comm[strcspn(c->comm, "\n")] = '\0';
     mp_put(&text, exe);

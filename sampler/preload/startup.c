@@ -147,7 +147,6 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
                        (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
     c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
-    c->sampler_base = (uint64_t)(uintptr_t)__ehdr_start;
     put(c->unwinder, sizeof c->unwinder, mp_unwind_name());
     put(c->state_text, sizeof c->state_text, process.state_text);
     read_allocator(c);
@@ -420,8 +419,6 @@ void mp_startup_withdraw(void) {
         return;
     shut(c);
     put(c->state_text, sizeof c->state_text, "the process made itself undumpable");
-    if (mp_load_relaxed(&c->capture_number) == 0)
-        mp_store_relaxed(&c->sampler_base, 0u); /* nobody needs to know where its code lies */
     mp_store_release(&c->state, (uint32_t)MP_STATE_REFUSED);
 }
 

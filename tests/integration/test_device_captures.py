@@ -88,7 +88,7 @@ def test_a_run_leaves_a_file_for_each_domain(
     assert device.sites.failed_bytes is not None
     assert device.sites.failed_bytes.sum() == 1 << 36
     assert f"p.{pid}.1.hal-0.heap" in done.stderr
-    assert "1 refused" in done.stderr
+    assert "1 allocation refused" in done.stderr
     assert join(list(found.items())).domains == list(found)
 
     text = subprocess.run(

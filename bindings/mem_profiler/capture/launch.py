@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import os
 import resource
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,7 +37,6 @@ from mem_profiler.segment.folders import RunFolder, UserFolder
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
 _ROOM_BYTES = 1 << 20  # what a segment cannot do without, about
-FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 LEFT_RUNNING_NOTE = "the process went on after the program had ended; its capture was stopped then"
 
 

@@ -29,12 +29,9 @@ _MOST_SAMPLES = 400
 
 @dataclass(slots=True)
 class Leaks:
-    """Findings with the verdict leak, and the smallest one that would have been seen: bytes over
-    the capture, infinite where none would.
-    """
+    """Findings with the verdict leak, and what was measured of them."""
 
     found: list[Finding]
-    smallest_bytes: float
     measured: Measured
 
 
@@ -50,26 +47,26 @@ def measure_leaks(
     if report.leaks:
         more = len(report.leaks) - MOST
         notes = [f"{more} more of {len(report.leaks)} leaks are not shown"] if more > 0 else []
-        return Leaks(report.leaks, 0.0, Measured(_sum_of(report, profile), notes=notes))
+        return Leaks(report.leaks, Measured(_sum_of(report, profile), notes=notes))
     nothing = Sampled(0.0, 0.0, 0.0, 0, 0.0)
     live = int(profile.counts(Count.INUSE)[0].sum())
     if not live:
         smallest = -math.log(1 - POWER) * max(profile.rate_bytes, 1.0)
-        return Leaks([], smallest, Measured(nothing, notes=[_named(profile, smallest)]))
+        return Leaks([], Measured(nothing, notes=[_named(profile, smallest)]))
     times = _times(profile)
     if times is None:
         unknown = "the file holds no ages of blocks, so it cannot show leaks"
-        return Leaks([], math.inf, Measured(nothing, unknown))
+        return Leaks([], Measured(nothing, unknown))
     smallest = smallest_leak(profile, symbols, alpha)
     if math.isfinite(smallest):
-        return Leaks([], smallest, Measured(nothing, notes=[_named(profile, smallest)]))
+        return Leaks([], Measured(nothing, notes=[_named(profile, smallest)]))
     # What leaked is in use: nothing more than that can have.
     most = sampled(profile, Count.INUSE).upper(alpha)
     note = (
         f"{times.duration_s:.3g} s are too short to see growth: a leak of more than the "
         f"{format_bytes(most)} in use would have been seen, no smaller one"
     )
-    return Leaks([], most, Measured(nothing, notes=[note]))
+    return Leaks([], Measured(nothing, notes=[note]))
 
 
 def smallest_leak(profile: Profile, symbols: Symbols, alpha: float) -> float:

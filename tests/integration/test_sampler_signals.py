@@ -50,4 +50,6 @@ def test_stacks_from_handlers_reach_the_code_they_interrupted(folder: Path) -> N
 
 def test_guards_left_behind_by_jumps_do_not_stop_the_sampling(folder: Path) -> None:
     plain, _, counted = storm(folder, "jump", 1)
-    assert counted.by("alloc_plain").blocks > 0.9 * plain
+    # However slow the machine is, a jump leaves at most one block unsampled, and its guard none.
+    assert counted.by("alloc_plain").blocks >= plain - SIGNALS[1]
+    assert counted.lost.get("reentry", 0) <= 2 * SIGNALS[1]

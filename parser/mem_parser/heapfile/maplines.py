@@ -14,13 +14,17 @@ _PATH_COLUMN = 73
 
 
 class _Taken:
-    """Address ranges that lines were given to; none touches another."""
+    """Address ranges that nothing else may have; kept sorted, none touches another."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
         self._starts: list[int] = []
         self._ends: list[int] = []
         for start, end in sorted(ranges):
-            self.take(start, end)
+            if self._ends and start < self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            else:
+                self._starts.append(start)
+                self._ends.append(end)
 
     def take(self, start: int, end: int) -> bool:
         """Take a range if nothing of it is taken. Returns whether it was."""

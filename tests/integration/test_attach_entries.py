@@ -74,17 +74,18 @@ def settled_maps(pid: int) -> list[str]:
 
 
 def code(target: Attached) -> bytes:
-    """The program's code as it lies in memory."""
+    """The program's code as it is in memory, each page once however often it is listed."""
     lines = settled_maps(target.pid)
     exe = str(Path(f"/proc/{target.pid}/exe").readlink())
-    found = b""
+    pages: dict[int, bytes] = {}
     with open(f"/proc/{target.pid}/mem", "rb") as memory:
         for line in lines:
             if line.endswith(f" {exe}") and " r-xp " in line:
                 start, end = (int(part, 16) for part in line.split(" ")[0].split("-"))
                 memory.seek(start)
-                found += memory.read(end - start)
-    return found
+                for at in range(start, end, 4096):
+                    pages[at] = memory.read(4096)
+    return b"".join(pages[at] for at in sorted(pages))
 
 
 def to_its_end(target: Attached) -> Counted:
@@ -119,6 +120,7 @@ def test_every_beginning_of_a_function_is_led_here_and_back(
     folder: Path, linking: Sequence[str]
 ) -> None:
     with Attached(folder, [odd(*linking)], hold=True) as target:
+        target.wait_until_loaded()
         before = code(target)
         made, answer = attach(target)
         assert (made.allocator, answer.result) == ("mimalloc", 0), answer

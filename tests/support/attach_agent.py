@@ -106,9 +106,13 @@ class Attached(Target):
         path.write_bytes(plan)
         assert self.command(f"plan {path}") == "read"
 
+    def wait_until_loaded(self) -> None:
+        """Wait for the agent's first answer: the loader has then relocated the program."""
+        assert self.command("plan /dev/null") == "read"
+
     def bias(self) -> int:
         """Where the program lies: address - address in its file."""
-        assert self.command("plan /dev/null") == "read"  # so it is loaded
+        self.wait_until_loaded()
         exe = os.readlink(f"/proc/{self.pid}/exe")
         lines = Path(f"/proc/{self.pid}/maps").read_text().splitlines()
         start = min(int(line.split("-")[0], 16) for line in lines if line.endswith(f" {exe}"))

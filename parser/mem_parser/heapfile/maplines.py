@@ -14,7 +14,7 @@ _PATH_COLUMN = 73
 
 
 class _Taken:
-    """Address ranges that lines were given to; none touches another."""
+    """Address ranges that have a line; none overlaps another."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
         self._starts: list[int] = []
@@ -23,7 +23,7 @@ class _Taken:
             self.take(start, end)
 
     def take(self, start: int, end: int) -> bool:
-        """Take a range if nothing of it is taken. Returns whether it was."""
+        """Take a range if no part of it is taken. Returns whether it took it."""
         at = bisect.bisect_left(self._starts, end)
         if at > 0 and self._ends[at - 1] > start:
             return False
@@ -36,7 +36,7 @@ def module_lines(modules: list[Module], taken: Iterable[tuple[int, int]] = ()) -
     """Return a line for each executable range of the modules that touches none of ``taken``, by
     address.
 
-    The modules loaded last come first, because a range is given away once.
+    The modules loaded last come first, because only one module gets a range.
     """
     busy = _Taken(taken)
     lines: list[tuple[int, bytes]] = []
@@ -49,8 +49,8 @@ def module_lines(modules: list[Module], taken: Iterable[tuple[int, int]] = ()) -
 
 
 def _map_path(path: str) -> bytes:
-    """Return a path as the kernel's maps have it, with what a terminal would act on visible; bytes
-    that are no UTF-8 stay as they are.
+    """Return a path as the kernel's maps have it, with control characters visible; bytes that are
+    not UTF-8 stay as they are.
     """
     shown = (
         part if part >= "\udc80" else log_line(part)

@@ -87,7 +87,7 @@ def library() -> str:
 
 
 def environment(options: Options, base: Path) -> dict[str, str]:
-    """The program's environment. Raises UsageProblem where a variable stands in the way."""
+    """The program's environment. Raises UsageProblem where a variable prevents the capture."""
     variables = dict(os.environ)
     if variables.get("MEM_PROFILER_DISABLE", "") not in ("", "0"):
         raise UsageProblem(

@@ -76,7 +76,7 @@ class _File:
     def link(self, final: str) -> None:
         """Give the file its final name. Raises FileExistsError when that is taken, OSError."""
         try:
-            # By descriptor: what has the temporary name by now may be somebody else's.
+            # By descriptor: another user's file may have the temporary name by now.
             os.link(f"/proc/self/fd/{self.out.fileno()}", final, dst_dir_fd=self.folder)
         except FileExistsError:
             raise

@@ -334,7 +334,7 @@ def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
 
 
 def read_threads(segment: Segment, control: Control) -> list[Thread]:
-    """Every recorded thread, by row. Row 0 stands for all that had no row."""
+    """Every recorded thread, by row. Row 0 is for all threads without a row."""
     array = control.array(layout.THREADS, layout.THREAD.itemsize, layout.THREAD_ROWS)
     count = min(control.number("thread_count") + 1, array.usable_rows)
     rows = segment.array(array, count, layout.THREAD)

@@ -1,8 +1,8 @@
-"""The capture side: find the sampler's segment in a process, switch it on and off, make a profile
-of it.
+"""The capture side: find the sampler's segment in a process, switch captures on and off, make
+profiles of them.
 
 Rooms, importing downwards only: `capture`, `inprocess`, `attach`, `doctor` -> `profile` ->
-`segment` -> `process`, `confined`. What cffi built of the C headers is `_core` and `_inject`.
+`segment` -> `process`, `confined`. cffi builds `_core` and `_inject` from the C headers.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ LIBRARY_NAME = "libmem_sampler.so"
 
 
 def library_path() -> Path:
-    """Path of the sampler to put into LD_PRELOAD; it lies beside this package."""
+    """Path of the sampler for LD_PRELOAD; it is beside this package."""
     return Path(__file__).resolve().parent / LIBRARY_NAME

@@ -1,10 +1,10 @@
 """Build the cffi extension `mem_profiler._core` from the headers that C and Python share.
 
-Model: the structures, constants and enums between the cffi marks of the headers in sampler/abi are
-declared to cffi as they are, so C and Python have one definition of each. The few
-functions added here do what Python cannot do itself: atomic loads, stores and compare-and-swaps on
-the control page, fallocate without glibc's emulation, which would write into a live segment, and
-system calls that Python has no function for.
+Model: cffi gets the structures, constants and enums between the cffi marks of the headers in
+sampler/abi unchanged, so C and Python have one definition of each. The few functions added here do
+what Python cannot do itself: atomic loads, stores and compare-and-swaps on the control page,
+fallocate without glibc's emulation, which would write into a live segment, and system calls that
+Python has no function for.
 
 The control page belongs to the target, which may cut the file at any time. Every access therefore
 runs under a SIGBUS guard and reports -EFAULT instead of ending the controller.

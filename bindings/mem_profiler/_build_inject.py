@@ -1,9 +1,9 @@
 """Build the cffi extension `mem_profiler._inject`: the ptrace engine of sampler/inject.
 
-Model: as in `_build`, what lies between the cffi marks of the C headers is declared as it stands.
-The engine's sources are compiled into the extension, since it runs in the controller; only bytes of
-it are copied into a target. Those bytes may not refer to anything outside of themselves, which is
-what the compiler flags are for.
+Model: as in `_build`, cffi gets the text between the cffi marks of the C headers unchanged. The
+extension contains the engine's compiled sources, since the engine runs in the controller, which
+copies only some of its bytes into a target. Those bytes must not refer to anything outside of
+themselves; the compiler flags ensure this.
 
 setup.py names `ffibuilder`; paths of sources are relative to the repository's root.
 """

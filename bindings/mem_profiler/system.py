@@ -17,7 +17,7 @@ from mem_profiler._core import ffi, lib
 _NUMBERS = {"prctl": (157, 167), "seccomp": (317, 277), "fstatfs": (138, 44)}
 _COLUMN = {"x86_64": 0, "aarch64": 1}
 
-# statfs(2): file systems that a process answers for, or another machine.
+# statfs(2): file systems that a process or another machine serves.
 _SERVED = {
     0x65735546: "FUSE", 0x6969: "NFS", 0xFF534D42: "CIFS", 0xFE534D42: "SMB", 0x01021997: "9P",
     0x00C36400: "CEPH", 0x5346414F: "AFS", 0x73757245: "CODA",
@@ -29,7 +29,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
 def number_of(name: str) -> int:
-    """The number of a system call on this machine. Raises OSError where it is not known."""
+    """The number of a system call on this machine. Raises OSError where it is unknown."""
     column = _COLUMN.get(platform.machine())
     if column is None:
         raise OSError(errno.ENOSYS, f"the system call {name} is not known on this machine")
@@ -44,7 +44,7 @@ def checked(result: int) -> int:
 
 
 def prctl(option: int, value: int) -> None:
-    """Ask something for this process: an option with one value. Raises OSError."""
+    """Set an option of this process to a value. Raises OSError."""
     checked(lib.mp_syscall(number_of("prctl"), option, value, 0, 0, 0))
 
 
@@ -54,9 +54,9 @@ def address_of(buffer: object) -> int:
 
 
 def file_system_of(fd: int) -> str:
-    """The name of the kind of file system that a file lies on; "" where it is an ordinary one.
+    """The kind of file system that a file is on; "" for an ordinary one.
 
-    May wait for as long as such a file system wants. Raises OSError.
+    Such a file system can make this call wait for ever. Raises OSError.
     """
     buffer = ffi.new("long[]", _STATFS_BYTES // ffi.sizeof("long"))
     checked(lib.mp_syscall(number_of("fstatfs"), fd, address_of(buffer), 0, 0, 0))
@@ -64,7 +64,7 @@ def file_system_of(fd: int) -> str:
 
 
 def allow_descriptors() -> int:
-    """Let this process open as many files as it may; returns how many it had been let, which
+    """Raise this process's limit of open files to its hard limit. Returns the old limit, which
     programs that it starts should have again.
     """
     before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -73,9 +73,9 @@ def allow_descriptors() -> int:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process, a child that was just forked by `parent`, when that ends.
+    """Make the kernel end this process, a new child of `parent`, when the parent ends.
 
-    To be said again after the user was changed, which makes the kernel forget it.
+    Call it again after a change of the user, which makes the kernel forget it.
     """
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -1,8 +1,8 @@
-"""How much memory reading one file may take: a multiple of what is stored of it, and a floor.
+"""How much memory a reader of one file may use: a multiple of the file's stored bytes, and a floor.
 
-Formats shrink what repeats: a line of a few bytes may ask for gigabytes. Whoever reads a file says
-how much he is about to take, before he takes it; what a forged file asks for beyond its allowance
-ends in one plain error. Files of programs as large as there are stay far below.
+Formats compress repetition: a line of a few bytes may ask for gigabytes. A reader says how much
+memory it needs before it allocates it; a forged file that needs more than its allowance ends in one
+plain error. Files of the largest real programs stay far below.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ TIMES = 16
 
 
 class AllowanceExceeded(InputFileError):
-    """A file that wants more memory than one of its size can need."""
+    """A file that needs more memory than an honest one of its size can need."""
 
 
 def bound_bytes(stored_bytes: int, floor_bytes: int = FLOOR_BYTES) -> int:
-    """Return what reading a file may take of which so much is stored."""
+    """Return the memory that a reader of a file with so many stored bytes may use."""
     chosen = sizes.whole_or(os.environ.get(VARIABLE), 0)
     return max(floor_bytes, chosen) + TIMES * max(stored_bytes, 0)
 
 
 class MemoryAllowance:
-    """What is left of one file's allowance. ``name`` is what errors call the file."""
+    """The rest of one file's allowance. ``name`` is the file's name in errors."""
 
     def __init__(self, name: str, stored_bytes: int, floor_bytes: int = FLOOR_BYTES) -> None:
         self.name = name
@@ -41,20 +41,20 @@ class MemoryAllowance:
         self.left_bytes = self._limit_bytes
 
     def take(self, size_bytes: int) -> None:
-        """Say that so much is taken now. Raises `AllowanceExceeded` before it is too much."""
+        """Take so much of the allowance. Raises `AllowanceExceeded` if that is too much."""
         self.left_bytes -= size_bytes
         if self.left_bytes < 0:
             self.refuse()
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
-        """Give back at the end of the context what is taken within."""
+        """Give back at the end of the context what its body takes."""
         before = self.left_bytes
         yield
         self.left_bytes = before
 
     def grow(self, stored_bytes: int) -> None:
-        """Count so much more as stored: what a packed file really holds."""
+        """Count so many more bytes as stored: the contents of a packed file."""
         self._limit_bytes += TIMES * stored_bytes
         self.left_bytes += TIMES * stored_bytes
 

@@ -1,13 +1,13 @@
-"""Device memory: what a file says of its domain beyond the sites, and the program's marks.
+"""Device memory: the facts of a file's domain beyond its sites, and the program's marks.
 
-A *domain* is one kind of memory of one device. Bytes *asked* for are what the program wanted and
-what sampling is by; bytes *taken* are what the device gave up for them, where that is known.
-*Actual* bytes are those in use on the whole device by all that runs there, so that
+A *domain* is one kind of memory of one device. Bytes *asked* for are those the program wanted; the
+sampler samples by these. Bytes *taken* are what they cost the device, where that is known. *Actual*
+bytes are those in use on the whole device by all its processes, so that
 
     actual - tracked = untracked
 
-is what nobody's allocation explains: the driver's contexts and modules, other processes, and
-blocks that are older than the capture.
+is what no allocation explains: the driver's contexts and modules, other processes, and blocks that
+are older than the capture.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Device:
     """The domain of a file of device memory; bytes, None where unknown.
 
     ``index`` is the device's number, None where the memory belongs to no single device. ``kind``
-    is one of device, pinned, managed and pool. Calls were counted whenever a capture ran.
+    is one of device, pinned, managed and pool. Calls count while a capture runs.
     """
 
     family: str
@@ -41,7 +41,7 @@ class Device:
 
     @property
     def remainder_name(self) -> str:
-        """What the bytes are called that are held and not tracked."""
+        """The name of the bytes that are held and not tracked."""
         if self.reserved_bytes is not None:
             return "[unused: reserved by the pool]"
         return "[untracked: driver context, modules, other processes, older blocks]"

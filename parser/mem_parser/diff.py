@@ -1,16 +1,16 @@
-"""What changed between two profiles: by function, line or stack, each change with its error.
+"""The changes between two profiles: by function, line or stack, each with its error.
 
 Two snapshots of one capture share their samples: those alive in both cancel, so the error of a
 change is that of the births and deaths in between. Profiles of different runs are independent, and
-errors add in squares. Rows are matched by names (see `places.Frame`), which outlive addresses,
-ASLR and builds.
+errors add in squares. Names match the rows (see `places.Frame`): they stay the same when addresses
+change, by ASLR or a new build.
 
     new, gone     significant, and nothing of it before, or after
     grown, shrunk significant
     noise         as much as chance explains
 
 Significance is two-sided; over all rows the false discovery rate is `RATE` (Benjamini-Hochberg), so
-that a thousand rows do not show fifty changes that are none.
+that a thousand rows do not show fifty false changes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _INEXACT = 2.0
 
 
 class Change(enum.StrEnum):
-    """What is said of a row."""
+    """The verdict on a row."""
 
     NEW = "new"
     GONE = "gone"
@@ -47,7 +47,7 @@ class Change(enum.StrEnum):
 
 
 class Level(enum.StrEnum):
-    """What one row stands for."""
+    """What one row is."""
 
     FUNCTION = "function"
     LINE = "line"
@@ -114,9 +114,7 @@ def diff_profiles(
     unit: Unit = Unit.SPACE,
     base_name: str = "",
 ) -> Diff:
-    """Return the difference between two profiles. Raises nothing: what is missing is in the
-    notes.
-    """
+    """Return the difference between two profiles. Raises nothing: notes name missing data."""
     between = variance_between(base[0], new[0], unit) if count is Count.INUSE else None
     paired = between is not None
     keys: dict[Hashable, int] = {}
@@ -129,7 +127,7 @@ def diff_profiles(
     variance = sums[0].variance + sums[1].variance
     if between is not None:
         by_row = np.bincount(rows[1], weights=between.sum(axis=1), minlength=len(frames))
-        # The independent formula bounds the paired one too: what both hold only cancels.
+        # The independent formula bounds the paired one too: common samples only cancel.
         variance = np.minimum(variance, by_row)
     exact = base[0].exact_samples and new[0].exact_samples
     result = _judge(frames, sums, variance, exact=exact)
@@ -156,7 +154,7 @@ def _row_of_stack(
     keys: dict[Hashable, int],
     frames: list[tuple[Frame, ...]],
 ) -> IntArray:
-    """Return for each stack its row; rows met first are appended to ``frames``."""
+    """Return for each stack its row; appends new rows to ``frames``."""
     places = find_places(profile, symbols)
     row_of_place = np.zeros(len(places), dtype=np.int64)
     for k, place in enumerate(places.frames):
@@ -189,11 +187,10 @@ def _sum(profile: Profile, row: IntArray, count: Count, unit: Unit, rows: int) -
 
 
 def variance_between(base: Profile, new: Profile, unit: Unit) -> FloatArray | None:
-    """Return, for each stack and domain of ``new``, the variance of what was born and what was
-    freed since ``base``; None if the two are not snapshots of one capture with counts of both.
+    """Return, for each stack and domain of ``new``, the variance of the births and frees since
+    ``base``; None if the two are not snapshots of one capture with counts of both.
 
-    Both counts only ever grow, so the variance of what came in between is the difference of
-    variances.
+    Both counts only ever grow, so the variance of the change is the difference of variances.
     """
     if not (base.has_alloc and new.has_alloc and same_capture([base, new])):
         return None

@@ -1,8 +1,8 @@
 """Several kinds of memory of one process, side by side in one profile.
 
 A capture leaves a file for the host's memory and one for each domain of device memory. They share
-threads, modules and clock, so that joining them is laying their columns end to end; each site keeps
-its domain and its own rate. Host and device bytes are different things: nothing here adds them.
+threads, modules and clock, so `join` concatenates their columns; each site keeps its domain and its
+own rate. Host and device bytes are different things: nothing here adds them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _REQUIRED = ("stack", "inuse_blocks", "inuse_bytes", "alloc_blocks", "alloc_byte
 
 
 def join(profiles: Sequence[tuple[str, Profile]]) -> Profile:
-    """Join profiles, each given with the name errors call it, that are domains of one capture.
+    """Join profiles that are domains of one capture, each with its name for errors.
 
-    One alone is returned as it is. Raises `UsageProblem` for files of different captures, and for
+    Returns a single one unchanged. Raises `UsageProblem` for files of different captures, and for
     two of one domain.
     """
     if len(profiles) == 1:
@@ -61,7 +61,7 @@ def join(profiles: Sequence[tuple[str, Profile]]) -> Profile:
 
 
 def as_part(joined: Profile, domain: str) -> Profile:
-    """Return what is left of ``joined`` under the facts of the one domain that is left in it."""
+    """Return ``joined``, which has only one domain left, with the facts of that domain."""
     part = joined.parts[domain]
     return dataclasses.replace(
         joined,

@@ -1,6 +1,6 @@
 """The one tree of errors that users see, shared by both commands.
 
-    MemError                  exit 1   anything that went wrong and can be said in one line
+    MemError                  exit 1   any failure that one line can describe
     ├── UsageProblem          exit 2   options that do not fit together
     ├── InputFileError        exit 3   the profile given
     │   ├── NotAProfile                none of the known formats
@@ -19,8 +19,8 @@
     └── Undecided             exit 7   the samples do not tell which side of a limit it is
 
 The text of an error is one line that names the place (file, line, pid); ``hint`` is one line that
-says what can be done. Both may be printed as they are: control characters from hostile input are
-replaced here.
+says what the user can do. Both are safe to print: this module replaces control characters from
+hostile input.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ one_line = escape.one_line
 
 
 class MemError(Exception):
-    """One instance is one failure, told in one line, with an optional hint in another."""
+    """One failure: one line of text, with an optional hint in another."""
 
     exit_code: ClassVar[int] = 1
 
@@ -43,7 +43,7 @@ class MemError(Exception):
 
 
 class UsageProblem(MemError):
-    """Options or arguments that cannot be used as given."""
+    """Options or arguments that do not work as given."""
 
     exit_code = 2
 
@@ -59,7 +59,7 @@ class NotAProfile(InputFileError):
 
 
 class TruncatedProfile(InputFileError):
-    """The file was cut; what precedes the cut can be read."""
+    """The file was cut; the part before the cut is readable."""
 
 
 class UnsupportedVersion(InputFileError):
@@ -81,15 +81,15 @@ class TargetError(MemError):
 
 
 class ProcessGone(TargetError):
-    """The process does not exist, or ended before anything could be done."""
+    """The process does not exist, or ended too early."""
 
 
 class NoSampler(TargetError):
-    """The process runs without the sampler, or another library stands before it."""
+    """The process runs without the sampler, or another library comes before it."""
 
 
 class PermissionDenied(TargetError):
-    """The process belongs to someone else, or the system forbids touching it."""
+    """The process belongs to another user, or the system forbids access to it."""
 
 
 class TargetUnsupported(TargetError):
@@ -97,7 +97,7 @@ class TargetUnsupported(TargetError):
 
 
 class TargetBusy(TargetError):
-    """The process is being captured already."""
+    """Another controller captures the process already."""
 
 
 class SymbolError(MemError):
@@ -113,6 +113,6 @@ class OverBudget(MemError):
 
 
 class Undecided(MemError):
-    """A budget was checked, and its capture may lie on either side of a limit."""
+    """The capture may be on either side of a limit of its budget."""
 
     exit_code = 7

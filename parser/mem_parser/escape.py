@@ -1,8 +1,8 @@
-r"""Text from outside, made harmless for one medium: one function for each.
+r"""Make untrusted text harmless for a medium: one function for each medium.
 
-A name of a function, file, thread or process is chosen by whoever wrote the program, and may hold
-anything. Every output takes texts through the function of its medium, once, where it is put
-together:
+The author of a program chooses the names of its functions, files, threads and processes, which may
+contain anything. Every output passes texts through the function of its medium, once, where it
+builds the output:
 
     one_line     text on a terminal: what it would act on or hide becomes visible (\x1b, \u202e)
     log_line     a whole line of output, which continuous integration reads too
@@ -15,10 +15,9 @@ together:
     sarif_text   a message of SARIF        shell_word     a word to paste into a shell
     file_part    part of a file's name
 
-`##word[` is a command to GitHub (`##[error]`), Azure and TeamCity wherever it stands in a line; a
-line that begins with `::`, after blanks too, is one to GitHub. JSON and XML can say the same text
-in other characters; elsewhere the first of these characters is made visible like a control
-character.
+`##word[` is a command to GitHub (`##[error]`), Azure and TeamCity anywhere in a line; a line that
+begins with `::`, after blanks too, is one to GitHub. JSON and XML can write the same text in other
+characters; elsewhere the first of these characters becomes visible like a control character.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def one_line(text: str) -> str:
 
 
 def log_line(text: str) -> str:
-    """Return ``text`` as a line of output that is no command to what reads logs."""
+    """Return ``text`` as a line of output that is no command to readers of logs."""
     text = one_line(text)
     if "##" in text:
         text = _MARKED.sub(r"#\\x23", text)
@@ -90,7 +89,7 @@ def visible(data: Any) -> Any:
 
 
 def json_text(data: Any, *, indent: int | None = None) -> str:
-    r"""Return JSON: what is not to be seen is spelled \uXXXX, lone surrogates are made visible.
+    r"""Return JSON: invisible characters become \uXXXX, lone surrogates become visible.
 
     Raises ValueError for a number that JSON does not have.
     """
@@ -112,13 +111,13 @@ def _json_char(found: re.Match[str]) -> str:
 
 
 def json_ascii(data: Any, *, allow_nan: bool = True) -> str:
-    """Return JSON of ASCII alone, from which the very same texts are read back."""
+    """Return JSON of ASCII alone, which reads back as the very same texts."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=allow_nan, separators=(",", ":"))
     return _MARKED.sub(r"#\\u0023", text)
 
 
 def script_json(data: Any) -> str:
-    """Return ``data`` as JSON that may stand inside a script element."""
+    """Return ``data`` as JSON that is safe inside a script element."""
     text = json_ascii(visible(data), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -175,7 +174,7 @@ def _property(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Return ``text`` with what Markdown, HTML or GitHub would act on made plain."""
+    """Return ``text`` without characters that Markdown, HTML or GitHub would act on."""
     text = re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(one_line(text), quote=False))
     text = re.sub(r"^( *)([-+=]|\d{1,9}(?=[.)](?: |$)))", r"\1&#8203;\2", text)
     return _without_links(text)
@@ -239,7 +238,7 @@ def file_part(text: str) -> str:
 
 
 def utf8(text: str) -> bytes:
-    """Return ``text`` as UTF-8; bytes that were none when it was read are what they were."""
+    """Return ``text`` as UTF-8; bytes that were not UTF-8 when read come out unchanged."""
     try:
         return os.fsencode(text)
     except UnicodeEncodeError:

@@ -5,8 +5,8 @@ number of bytes between samples; at T <= 1 it takes every block. The unbiased (H
 weight of a sampled block is 1/p objects and s/p bytes, and an unbiased estimate of the variance it
 adds is (1-p)/p^2 objects^2 and s^2 (1-p)/p^2 bytes^2.
 
-Weights are applied to each record (one stack, one size class) and summed afterwards. Sums taken
-before weighing are biased, because 1/p is convex in s.
+Each record (one stack, one size class) gets its weight before the sum. A sum before weighing would
+be biased, because 1/p is convex in s.
 
 Sizes below 1 byte count as 1, as they do in the sampler's countdown.
 """
@@ -69,7 +69,7 @@ class Unsampled(NamedTuple):
 
 
 def sampling_probability(size_bytes: npt.ArrayLike, rate_bytes: npt.ArrayLike) -> FloatArray:
-    """Return the probability that a block of each size is sampled, in (0, 1].
+    """Return the probability that the sampler takes a block of each size, in (0, 1].
 
     ``rate_bytes`` is T, one for all or one for each; at T <= 1 every block is sampled.
     """
@@ -81,7 +81,7 @@ def sampling_probability(size_bytes: npt.ArrayLike, rate_bytes: npt.ArrayLike) -
 def unsample(
     blocks: npt.ArrayLike, size_bytes: npt.ArrayLike, rate_bytes: npt.ArrayLike
 ) -> Unsampled:
-    """Return what the sampled ``blocks`` and ``size_bytes`` (sums per record) stand for.
+    """Return estimates from the sampled ``blocks`` and ``size_bytes`` (sums per record).
 
     Arrays of equal length; ``rate_bytes`` may be one number for all. A record without blocks gives
     0 whatever its bytes are.

@@ -2,12 +2,12 @@
 
     --focus RE        only stacks on which a function, file or module matches
     --ignore RE       no stack on which one matches
-    --hide RE         matching frames are taken out of their stacks; the blocks stay
+    --hide RE         no matching frames in the stacks; the blocks stay
     --thread NAME     only blocks in use that this thread (tid or name) allocated
     --domain NAME     only blocks of this memory domain
     --min-samples N   no stack with fewer samples
 
-A stack is kept or dropped whole, so every number that is left is still an unbiased estimate of what
+Filters keep or drop a stack whole, so every remaining number is still an unbiased estimate of what
 it names. Regular expressions are Python's and match anywhere in the text.
 """
 
@@ -36,7 +36,7 @@ Matches = Callable[[str], object]
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """One choice of what to show; the default is everything that is in use, in bytes."""
+    """One choice of what to show; the default is everything in use, in bytes."""
 
     count: Count = Count.INUSE
     unit: Unit = Unit.SPACE
@@ -49,7 +49,7 @@ class Filters:
     rule: FrameRule = FrameRule.OWN
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a profile. Raises `UsageProblem`."""
+        """Check all that needs no profile. Raises `UsageProblem`."""
         for option in ("focus", "ignore", "hide"):
             for pattern in getattr(self, option):
                 compile_pattern(pattern, f"--{option}")
@@ -61,7 +61,7 @@ class Filters:
 
     @property
     def words(self) -> list[str]:
-        """The filters that narrow what is shown, as they were given."""
+        """The narrowing filters, as the user gave them."""
         found = [
             f"--{option} {value}"
             for option, values in (
@@ -81,11 +81,11 @@ class Filters:
         return self.words != [f"--domain {name}" for name in self.domains]
 
     def apply(self, profile: Profile, symbols: Symbols) -> tuple[Profile, Symbols]:
-        """Return what is left of ``profile``, and its stacks without hidden and allocator frames.
+        """Return the rest of ``profile``, and its stacks without hidden and allocator frames.
 
-        Stacks keep their numbers. Where something was filtered, the profile's warnings say how much
-        is left. Raises `InputFileError` if the file lacks the count, `UsageProblem` for a thread or
-        domain that it does not know.
+        Stacks keep their numbers. Where a filter removed something, the profile's warnings say how
+        much is left. Raises `InputFileError` if the file lacks the count, `UsageProblem` for a
+        thread or domain that it does not know.
         """
         check_count(profile, self.count)
         if self.domains:
@@ -107,7 +107,7 @@ class Filters:
         return left, named
 
     def _sites(self, profile: Profile, symbols: Symbols) -> BoolArray:
-        """Return the sites that are shown, as a mask."""
+        """Return the sites to show, as a mask."""
         kept = np.ones(len(symbols.offsets) - 1, dtype=np.bool_)
         for pattern in self.focus:
             kept &= stacks_with(symbols, matching_locations(symbols, pattern, "--focus"))
@@ -181,7 +181,7 @@ class Filters:
 
 
 def compile_pattern(pattern: str, option: str) -> re.Pattern[str]:
-    """Compile a regular expression given with ``option``. Raises `UsageProblem`."""
+    """Compile the regular expression of ``option``. Raises `UsageProblem`."""
     try:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
@@ -193,7 +193,7 @@ def compile_pattern(pattern: str, option: str) -> re.Pattern[str]:
 
 
 def check_count(profile: Profile, count: Count, file: str = "the file") -> None:
-    """Refuse a count that ``file`` does not hold. Raises `InputFileError`."""
+    """Refuse a count that ``file`` does not have. Raises `InputFileError`."""
     if profile.has(count):
         return
     if count is Count.PEAK:
@@ -232,7 +232,7 @@ def stacks_with(symbols: Symbols, locations: BoolArray) -> BoolArray:
 
 
 def _threads(profile: Profile, wanted: Sequence[str]) -> list[int]:
-    """Return the rows of the threads that are called or numbered so."""
+    """Return the rows of the threads with these names or numbers."""
     rows: list[int] = []
     for name in wanted:
         found = [t.row for t in profile.threads if name in (t.name, str(t.tid))]

@@ -69,7 +69,7 @@ def stack_index(profile: Profile) -> dict[bytes, int]:
 
 
 def match_stacks(profile: Profile, index: dict[bytes, int]) -> IntArray:
-    """Return for each stack of ``profile`` its number in ``index``; -1 where it is not there."""
+    """Return for each stack of ``profile`` its number in ``index``; -1 where it is absent."""
     return np.array([index.get(key, -1) for key in _stack_keys(profile)], dtype=np.int64)
 
 

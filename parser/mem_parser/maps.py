@@ -1,7 +1,7 @@
-r"""Lines of /proc/PID/maps, as they stand at the end of every text profile, to modules.
+r"""From the lines of /proc/PID/maps at the end of every text profile to modules.
 
-Paths are whole (they may hold spaces), one trailing " (deleted)" is taken off and kept as a fact,
-and octal escapes (`\012`) are undone. Lines that are not map lines are counted, not guessed at.
+Paths are whole (they may contain spaces). The parser removes one trailing " (deleted)" and keeps it
+as a fact, decodes octal escapes (`\012`), and counts lines that are not map lines.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _parse_brief(line: str) -> tuple[str, ExecRange, str, bool] | None:
 
 
 def clean_path(text: str) -> tuple[str, bool]:
-    """Return the path a maps line means, and whether the file was deleted."""
+    """Return the path in a maps line, and whether the file was deleted."""
     path, deleted = undeleted(text.strip(" \t"))
     return _OCTAL.sub(lambda m: chr(int(m[1], 8)), path), deleted
 

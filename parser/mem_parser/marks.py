@@ -1,7 +1,7 @@
 """Marks of the program by their text: how often, when, and how long the ranges were.
 
 A range is a begin and the next end with its id; a begin without an end is open at the end of the
-capture, an end without a begin belongs to a range that is older than the capture or was lost.
+capture; the begin of an end without one is older than the capture or lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mem_parser.devices import Mark
 
 @dataclass(slots=True)
 class MarkGroup:
-    """Marks of one text in one domain of the program's. Times are seconds since the start.
+    """Marks of one text in one domain of the program. Times are seconds since the start.
 
     ``ranges`` of the ``count`` marks have a known length, ``range_s`` is their sum.
     """

@@ -1,14 +1,14 @@
 """Add up profiles of many processes and hosts, one file at a time.
 
-A frame is known by its module's build-id (its path where there is none) and its offset in that
-file, so that neither hosts nor address randomisation keep equal stacks apart. Every module gets a
-place of its own in an address space made up for the result; programs linked to fixed addresses keep
-theirs. Frames in no module keep their address, or stand for the names the file gave them.
+The identity of a frame is its module's build-id (its path where there is none) and its offset in
+that file, so equal stacks of different hosts or load addresses merge. Every module gets its own
+range in a new address space of the result; programs linked to fixed addresses keep theirs. Frames
+in no module keep their address, or have the names that the file gives them.
 
-Sampled counts add up per (stack, size class, rate): each record is later weighed with the rate it
-was sampled at, so estimates and variances of the result are the sums of those of the files. Memory
-is bounded by what is distinct, not by the number of files. Threads, ages, peaks and time series
-belong to one process and are left out, unless there is only one file.
+Sampled counts add up per (stack, size class, rate): each record later gets the weight of its own
+rate, so estimates and variances of the result are the sums of those of the files. The number of
+distinct records bounds memory, not the number of files. Threads, ages, peaks and time series belong
+to one process, so the result has them only if there is only one file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NOTED_HOSTS = 20
 
 @dataclass(slots=True)
 class _Known:
-    """What the files had in common so far."""
+    """The common facts of the files so far."""
 
     files: int = 0
     exact_samples: bool = True
@@ -64,7 +64,7 @@ class Merger:
         self._sums: list[list[int]] = []
 
     def add(self, profile: Profile, name: str) -> None:
-        """Add one profile; ``name`` is what the result's notes call it. Raises `UsageProblem`."""
+        """Add one profile; ``name`` is its name in the result's notes. Raises `UsageProblem`."""
         if self._known.files == 0 and self._first is None:
             self._first = profile, name
             return
@@ -140,7 +140,7 @@ class Merger:
         rows = (place.tolist(), offset.tolist(), module_of.tolist(), distinct.address.tolist())
         for k, (where, at, module, address) in enumerate(zip(*rows, strict=True)):
             names: Frames = tuple(embedded.find(module, address)) if embedded is not None else ()
-            # An invented address means nothing in another file: its names alone are the key.
+            # A made-up address means nothing in another file: its names alone are the key.
             key = (where, 0 if where == NO_MODULE and names else at, names)
             ids[k] = self._frame_index.setdefault(key, len(self._frame_index))
         return ids[distinct.of_frame]
@@ -156,7 +156,7 @@ class Merger:
         return result
 
     def result(self) -> Profile:
-        """Return the sum of all profiles added; a single one as it is."""
+        """Return the sum of all added profiles; a single one unchanged."""
         if self._first is not None:
             return self._first[0]
         known = self._known
@@ -188,7 +188,7 @@ class Merger:
         )
 
     def _addresses(self) -> tuple[npt.NDArray[np.uint64], EmbeddedNames | None]:
-        """Return the look-up address of every frame, and the names that came with the files."""
+        """Return the look-up address of every frame, and the names in the files."""
         lookup = np.zeros(len(self._frame_index), dtype=np.uint64)
         names = EmbeddedNames()
         for k, (place, offset, frames) in enumerate(self._frame_index):
@@ -259,7 +259,7 @@ def _shared_facts(first: Capture) -> Capture:
 
 
 def _add_facts(known: Capture, new: Capture) -> None:
-    """Keep what is the same in all files; the rest is added, widened or forgotten."""
+    """Keep facts that are the same in all files; add, widen or drop the others."""
     for name in ("host", "arch", "comm", "exe", "command"):
         if getattr(known, name) != getattr(new, name):
             setattr(known, name, "")

@@ -1,8 +1,8 @@
-"""One module for every file that was mapped by any of the profiles that are merged.
+"""One module for every file that any of the merged profiles maps.
 
 A place in a module is an offset into its file, which both our files (by the recorded ranges) and
-others' (by their mappings) give. Only where a file's code is mapped at several distances from its
-own addresses are these used instead.
+others' (by their mappings) give. Where a file's code is mapped at several distances from its own
+addresses, a place is such an address instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SPAN_LIMIT = 1 << 36
 
 @dataclass(slots=True)
 class _Merged:
-    """A module while it is collected; ``ranges`` maps the first place of a range to its end."""
+    """A module before `finish`; ``ranges`` maps the first place of a range to its end."""
 
     path: str
     build_id: str
@@ -38,7 +38,7 @@ class _Merged:
 
 
 class MergedModules:
-    """Modules in the order in which they were first met."""
+    """Modules in the order of first appearance."""
 
     def __init__(self) -> None:
         self._index: dict[tuple[str, str, bool], int] = {}
@@ -47,7 +47,7 @@ class MergedModules:
     def place(self, module: Module, addresses: Addresses) -> tuple[int, Addresses] | None:
         """Return the index of the merged module and the places in it; None if it is unusable.
 
-        All ``addresses`` lie in ranges of ``module``.
+        All ``addresses`` are in ranges of ``module``.
         """
         shifts = {r.start - module.bias - r.file_offset for r in module.ranges} if (
             module.bias is not None
@@ -81,11 +81,11 @@ class MergedModules:
         return index, places
 
     def base(self, index: int) -> int:
-        """Return where the module lies, once `finish` was called."""
+        """Return the address of the module, after `finish`."""
         return self._merged[index].base
 
     def finish(self) -> list[Module]:
-        """Give every module its addresses and return them all."""
+        """Give every module its addresses and return all modules."""
         taken: list[tuple[int, int]] = []
         cursor = _FIRST_BASE
         for merged in self._merged:

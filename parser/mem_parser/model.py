@@ -1,9 +1,9 @@
 """The one model that every reader fills and every report works on.
 
-A `Profile` is columns: row *i* of every site column belongs to site *i*, a site being one (stack,
-size class, domain). Stacks are one flat array of addresses with offsets into it, innermost frame
-first, so that a million sites cost arrays and not objects. Counts are sampled blocks and bytes as
-the file has them; `Profile.weigh` turns them into estimates, per site, before anything is added up.
+A `Profile` is columns: row *i* of every site column belongs to site *i*; a site is one (stack, size
+class, domain). Stacks are one flat array of addresses with offsets into it, innermost frame first,
+so that a million sites cost arrays and not objects. Counts are sampled blocks and bytes as the file
+has them; `Profile.weigh` makes estimates of them, per site, before any sum.
 
 Filters are `Profile.where(mask)`: the same profile with fewer sites. Nothing here knows a file
 format or a symbol.
@@ -40,7 +40,7 @@ LOST_CAUSES = {1: "empty", 2: "table full", 3: "sites full", 4: "buffers busy"}
 
 
 class Count(enum.StrEnum):
-    """Which blocks are meant."""
+    """Which blocks to count."""
 
     INUSE = "inuse"
     ALLOC = "alloc"
@@ -49,7 +49,7 @@ class Count(enum.StrEnum):
 
 
 class Unit(enum.StrEnum):
-    """What of the blocks is added up."""
+    """What to add up: bytes or objects."""
 
     SPACE = "space"
     OBJECTS = "objects"
@@ -61,7 +61,7 @@ class StackTable:
 
     Stack *k* is ``frames[offsets[k]:offsets[k + 1]]``, innermost first. All frames but the
     innermost are return addresses. The innermost is the address of the allocation function itself
-    where ``leaf_exact``; in other tools' files it mostly is a return address too.
+    where ``leaf_exact``; in other tools' files it is mostly a return address too.
 
     A stack's identity is a pair: these frames, and the number of an interpreter's stack in
     ``interpreter``, 0 where there is none; None: no stack has one.
@@ -113,8 +113,8 @@ class StackTable:
 class SiteTable:
     """The counts of every site; all arrays have one entry per site.
 
-    ``inuse_*`` may be fractional or inconsistent with ``alloc_*`` in files of other tools; they are
-    kept as found.
+    ``inuse_*`` may be fractional or inconsistent with ``alloc_*`` in files of other tools; they
+    stay as found.
     """
 
     stack: IntArray
@@ -174,9 +174,9 @@ class ExecRange:
 class Module:
     """One file mapped into the profiled process.
 
-    ``bias`` is what was added to the file's own virtual addresses; None where the profile does not
-    say it, so that it has to be found from the file itself. ``ranges`` are the executable parts of
-    [``start``, ``end``), which is 0 where only they are known.
+    ``bias`` is the loader's offset to the file's own virtual addresses; None where the profile does
+    not say it, and the file itself must give it. ``ranges`` are the executable parts of [``start``,
+    ``end``), which is 0 where only they are known.
     """
 
     path: str
@@ -226,7 +226,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the kernel said of the process at the end; bytes, None where unknown."""
+    """The kernel's numbers of the process at the end; bytes, None where unknown."""
 
     rss_bytes: int | None = None
     peak_rss_bytes: int | None = None
@@ -250,7 +250,7 @@ class ControllerUse:
 
 @dataclass(slots=True)
 class Capture:
-    """How the profile came to be; None or empty where the file does not say."""
+    """The circumstances of the capture; None or empty where the file does not say."""
 
     writer: str = ""
     pid: int | None = None
@@ -301,9 +301,9 @@ MISSING_SAMPLES = ("reentry", "live_full", "site_full", "stack_room")
 class Profile:
     """One heap profile, whatever file it came from.
 
-    ``exact_samples`` is False where the counts are not numbers of samples (jemalloc adjusts them),
-    so that no error bar can be derived. ``incomplete`` says why part of the file is missing;
-    ``warnings`` are sentences for the user.
+    ``exact_samples`` is False where the counts are not numbers of samples (jemalloc adjusts them)
+    and give no error bar. ``incomplete`` says why part of the file is missing; ``warnings`` are
+    sentences for the user.
     """
 
     format: str
@@ -338,7 +338,7 @@ class Profile:
         return self.rate_bytes if self.sites.rate_bytes is None else self.sites.rate_bytes
 
     def counts(self, count: Count) -> tuple[IntArray, IntArray]:
-        """Return sampled blocks and bytes per site. Empty of meaning where the file lacks them: see
+        """Return sampled blocks and bytes per site. Meaningless where the file lacks them: see
         `has`.
         """
         s = self.sites
@@ -355,7 +355,7 @@ class Profile:
         return s.peak_blocks, s.peak_bytes
 
     def has(self, count: Count) -> bool:
-        """Tell whether the file holds this count."""
+        """Tell whether the file has this count."""
         if count is Count.INUSE:
             return True
         if count is Count.PEAK:
@@ -379,7 +379,7 @@ class Profile:
         return Estimate(float(value.sum()), error, int(samples.sum()))
 
     def where(self, sites: BoolArray) -> Profile:
-        """Return the profile of only those sites; stacks and modules are shared with this one."""
+        """Return the profile of only those sites; it shares stacks and modules with this one."""
         blocks = self.thread_blocks
         if blocks is not None:
             new_position = np.cumsum(sites) - 1
@@ -394,7 +394,7 @@ class Profile:
 
     def used(self, count: Count) -> Profile:
         """Return the profile of the sites that have blocks of ``count`` or refused ones, without
-        stacks that nobody uses then.
+        unused stacks.
         """
         blocks, _ = self.counts(count)
         failed = self.sites.failed_blocks
@@ -407,10 +407,10 @@ class Profile:
         return dataclasses.replace(kept, sites=sites, stacks=self.stacks.take(used))
 
     def weigh_taken(self, count: Count) -> FloatArray | None:
-        """Return per site the estimate of the bytes that a device gave up for its blocks; None
-        where they are not known of any block, or not kept for this count.
+        """Return per site the estimate of the bytes that its blocks cost the device; None where
+        they are unknown for all blocks, or not kept for this count.
 
-        A record's taken bytes stand for as many as its blocks do: they weigh by the same factor.
+        A record's taken bytes have the same weight as its blocks.
         """
         s = self.sites
         taken = {Count.INUSE: s.inuse_taken_bytes, Count.ALLOC: s.alloc_taken_bytes}.get(count)
@@ -421,5 +421,5 @@ class Profile:
 
     @property
     def samples_missing(self) -> int:
-        """Samples that are in no total, by what the file says."""
+        """Samples that are in no total, according to the file."""
         return sum(self.capture.lost.get(cause, 0) for cause in MISSING_SAMPLES)

@@ -1,7 +1,7 @@
-"""Which frames are the allocator's own, so that blocks are charged to who asked for them.
+"""Which frames are the allocator's own, so that blocks count for the allocator's caller.
 
-A stack is read from the innermost frame outwards; everything up to and including the outermost
-frame that is an allocator's is dropped, as jeprof does. `FrameRule.JEPROF` is jeprof's list alone;
+The rule drops every frame from the innermost up to and including the outermost one that is an
+allocator's, as jeprof does. `FrameRule.JEPROF` is jeprof's list alone;
 `OWN` adds the C++ and Rust standard allocators, CPython's allocation functions and the allocators'
 internal entry points; `NONE` keeps all frames.
 """
@@ -20,7 +20,7 @@ from mem_parser.symbols.table import Function
 
 
 class FrameRule(enum.StrEnum):
-    """Which frames are dropped."""
+    """Which frames to drop."""
 
     OWN = "own"
     JEPROF = "jeprof"
@@ -95,7 +95,7 @@ def is_allocator(function: Function, rule: FrameRule) -> bool:
     # An attached sampler is mapped from a memfd; a file cut early knows it by that name alone.
     module = module.removeprefix("memfd:").removesuffix(" (deleted)")
     if not function.known:
-        # What has no name in a stripped allocator is one of its inner functions; in the
+        # A function without a name in a stripped allocator is one of its inner functions; in the
         # sampler, a hook.
         return module == SAMPLER_NAME or bool(_ALLOCATOR_MODULE.match(module))
     if rule is FrameRule.JEPROF:

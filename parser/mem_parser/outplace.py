@@ -1,10 +1,10 @@
-"""Where a file may be written: the folder by descriptor, and what stands there already.
+"""Where to write a file: the folder by descriptor, and what has the file's name already.
 
-A path is the user's word, but what lies along it may be somebody else's: in a folder that others
-can write, such as /tmp, a link that waits under the expected name leads anywhere, and a pipe or a
-device there does what its maker wants. So the path is walked once, part by part, and the rest is
-done by name in the folder that was reached. Where only we (or root) can write, links are followed
-and pipes and devices are written to, as ever.
+The user chooses a path, but other users may own what is along it: in a folder that others can
+write, such as /tmp, a link under the expected name may lead anywhere, and a pipe or a device there
+does what its maker wants. So we walk the path once, part by part, and then use names in the folder
+that this reaches. Where only we (or root) can write, we follow links and write to pipes and devices
+as usual.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A name in an open folder. ``status`` is that of what has the name; None: nothing yet."""
+    """A name in an open folder. ``status`` is that of the file there; None: no file yet."""
 
     folder: int
     name: str
@@ -42,20 +42,20 @@ class Place:
 
     @property
     def is_special(self) -> bool:
-        """Whether a pipe or a device is there, which is written to instead of replaced."""
+        """Whether a pipe or a device is there, to write to instead of replacing it."""
         return self.status is not None and not stat.S_ISREG(self.status.st_mode)
 
 
 def others_can_write(folder: os.stat_result) -> bool:
-    """Tell whether somebody besides us and root can put something into a folder."""
+    """Tell whether a user other than us and root can put something into a folder."""
     return folder.st_uid not in (0, os.geteuid()) or bool(folder.st_mode & 0o022)
 
 
 @contextmanager
 def find_place(path: str) -> Iterator[Place]:
-    """Open the folder in which a file is to appear, and look at what has its name.
+    """Open the folder for a new file, and check what has its name already.
 
-    Links at the end of the path are followed where they may be. Raises UsageProblem for what
+    Follows links at the end of the path where that is safe. Raises UsageProblem for anything that
     others may have put there, OSError.
     """
     walk = _Walk(path)
@@ -79,7 +79,7 @@ def open_folder(path: str) -> Iterator[int]:
 
 
 def new_file(folder: int, stem: str) -> tuple[int, str]:
-    """Make a file of a name that nobody can guess, readable by us alone: its descriptor and name.
+    """Make a file with an unguessable name, readable by us alone. Returns descriptor and name.
 
     Raises OSError.
     """
@@ -91,9 +91,9 @@ def new_file(folder: int, stem: str) -> tuple[int, str]:
 
 
 class _Walk:
-    """A path on its way: the folder reached so far and the parts that are left, the next one last.
+    """One walk along a path: the current folder and the remaining parts, the next one last.
 
-    ``folder`` is ours to close from the start on.
+    The walk owns ``folder`` from the start, and closes it.
     """
 
     def __init__(self, path: str) -> None:
@@ -103,12 +103,12 @@ class _Walk:
         self.links = 0
 
     def to_folder(self) -> None:
-        """Go down to the end of the path."""
+        """Walk to the end of the path."""
         while self.left:
             self._step()
 
     def to_file(self) -> Place:
-        """Go down to the folder of the last part, and look at that."""
+        """Walk to the folder of the last part, and check that part."""
         while True:
             while len(self.left) > 1:
                 self._step()
@@ -146,7 +146,7 @@ class _Walk:
             os.close(below)
 
     def _follow(self, link: int) -> None:
-        """Put where an open link leads in the place of its name."""
+        """Replace the name of an open link by its target."""
         self.links += 1
         if self.links > _LINKS_MAX:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self.path)
@@ -163,14 +163,14 @@ class _Walk:
             raise self._refused("leads through a link of another user")
 
     def _check_end(self, name: str, status: os.stat_result) -> None:
-        """Refuse what others may have put where the file is to appear."""
+        """Refuse anything that others may have put under the new file's name."""
         folder = os.fstat(self.folder)
         if not others_can_write(folder) or _is_null(status):
             return
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
         if kind is not None:
             raise self._refused(f"{name} is {kind} in a folder that others can write")
-        # Whose folder it is may have files there: a checkout that root works in.
+        # The owner of the folder may have files there: a checkout that root works in.
         mine = {os.geteuid()} if folder.st_mode & 0o022 else {os.geteuid(), folder.st_uid}
         if status.st_uid not in mine:
             raise self._refused(f"{name} is another user's file in a folder that others can write")
@@ -182,7 +182,7 @@ class _Walk:
 
 
 def _parts(path: str) -> list[str]:
-    """Return the parts of a path, the first one last; `.` and empty ones say nothing."""
+    """Return the parts of a path, the first one last, without `.` and empty ones."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     return parts[::-1]
 

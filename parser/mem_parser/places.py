@@ -1,8 +1,8 @@
-"""Stacks as verdicts name them: without allocator frames, in frames that can be compared.
+"""Stacks as verdicts name them: without allocator frames, in comparable frames.
 
-Stacks that differ only in addresses (two calls on one line, an allocator's inner ways) are one
-*place*: the same functions at the same lines. Frames compare across runs and builds: what is known
-by name by function and file, what is not by the build-id of its module and its offset there.
+Stacks that differ only in addresses (two calls on one line, an allocator's inner calls) are one
+*place*: the same functions at the same lines. Frames compare across runs and builds: those with a
+name by function and file, the others by the build-id of their module and their offset in it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Frame:
 
     @property
     def function_key(self) -> tuple[str, str]:
-        """What stays the same in another run or build."""
+        """The key that stays the same in another run or build."""
         if self.build_id:
             return self.build_id, self.function
         return _last(self.file) or _last(self.module), self.function
 
     @property
     def line_key(self) -> tuple[str, str, int]:
-        """The same with the line."""
+        """The function's key with the line."""
         return (*self.function_key, self.line)
 
     @property
@@ -57,8 +57,8 @@ def _last(path: str) -> str:
 
 
 class Spelled(Sequence[tuple[Frame, ...]]):
-    """The frames of every place, innermost first; put together when asked for, because there may be
-    a million places of the same few frames.
+    """The frames of every place, innermost first; a look-up builds them, because there may be a
+    million places of the same few frames.
     """
 
     def __init__(
@@ -158,8 +158,8 @@ def _frames(profile: Profile, symbols: Symbols) -> list[Frame]:
 
 
 def _first_kept(symbols: Symbols) -> IntArray:
-    """Return where each stack begins once everything up to its outermost allocator frame is gone;
-    a stack of nothing else keeps its last frame.
+    """Return the start of each stack without everything up to its outermost allocator frame; a
+    stack of nothing else keeps its last frame.
     """
     offsets, spelled = symbols.offsets, symbols.locations_of_stack
     dropped = allocator_functions(symbols.functions, FrameRule.OWN)
@@ -169,8 +169,8 @@ def _first_kept(symbols: Symbols) -> IntArray:
 
 
 def first_kept(dropped: BoolArray, offsets: IntArray) -> IntArray:
-    """Return where each stack begins once everything up to its outermost frame that is ``dropped``
-    is gone; a stack of nothing else keeps its last frame.
+    """Return the start of each stack without everything up to its outermost ``dropped`` frame; a
+    stack of nothing else keeps its last frame.
     """
     begin = offsets[:-1].copy()
     place = np.flatnonzero(dropped)

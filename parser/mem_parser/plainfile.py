@@ -1,12 +1,12 @@
-"""Open and read files whose names somebody else chose: regular ones only, without ever waiting.
+"""Open and read files whose names are untrusted: regular ones only, without ever waiting.
 
 A name may lead to a FIFO (whose open waits for a writer), to a device (whose open alone may do
-something), or to one of these from one moment to the next. So what is opened first is the place
-(O_PATH, which calls no driver and waits for nobody), that is looked at, and the very same file is
-then opened through its descriptor.
+something), or change to one of these at any moment. So we first open the name with O_PATH (which
+calls no driver and never waits), check what it is, and then open the very same file through its
+descriptor.
 
-Such a file is read and never mapped: one that somebody cuts meanwhile gives fewer bytes, where a
-mapping would give a signal.
+We read such a file and never map it: if another process cuts it meanwhile, a read gives fewer
+bytes, where a mapping would give a signal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_AT_ONCE = 1 << 30
 
 
 class NotPlainError(OSError):
-    """What the name leads to is no regular file; `strerror` says what it is ("is a pipe")."""
+    """The name leads to no regular file; `strerror` says to what ("is a pipe")."""
 
 
 def open_plain(
@@ -44,8 +44,8 @@ def open_plain(
 ) -> int:
     """Open a regular file that exists already; returns its descriptor, which the caller closes.
 
-    `follow` False: a link at the end of the path is refused. `identity` (st_dev, st_ino): any other
-    file is refused. Raises NotPlainError, OSError.
+    `follow` False: refuses a link at the end of the path. `identity` (st_dev, st_ino): refuses any
+    other file. Raises NotPlainError, OSError.
     """
     look = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     place = os.open(path, look, dir_fd=dir_fd)
@@ -63,7 +63,7 @@ def open_plain(
 
 
 def stored_bytes(*paths: str) -> int:
-    """Return how much is stored of files; one that cannot be looked at counts nothing."""
+    """Return the stored bytes of files; a file without a readable status counts as 0."""
     total = 0
     for path in paths:
         with contextlib.suppress(OSError, ValueError):
@@ -72,18 +72,18 @@ def stored_bytes(*paths: str) -> int:
 
 
 def stored_size(status: os.stat_result) -> int:
-    """Return how much is stored of the file with that status: a sparse one says any size."""
+    """Return the stored bytes of the file with that status: a sparse one can claim any size."""
     return min(status.st_size, status.st_blocks * _BLOCK_BYTES)
 
 
 def read_plain(path: str | bytes | Path, most_bytes: int) -> bytes:
-    """Return what a regular file begins with. Raises NotPlainError, OSError."""
+    """Return the first bytes of a regular file. Raises NotPlainError, OSError."""
     with PlainFile(path) as file:
         return file.read(0, min(most_bytes, file.size_bytes))
 
 
 class Readable(Protocol):
-    """Something that is read by place."""
+    """A source of bytes by offset."""
 
     size_bytes: int
     stored_bytes: int
@@ -95,7 +95,7 @@ class Readable(Protocol):
 
 
 class HeldBytes:
-    """Bytes that were read already, as a `Readable`."""
+    """Bytes in memory, as a `Readable`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -107,17 +107,17 @@ class HeldBytes:
 
 
 class PlainFile:
-    """An open regular file, read by place. Use as a context manager, or let go of it."""
+    """An open regular file, read by offset. Closes at the end of a context or of its life."""
 
     def __init__(self, path: str | bytes | Path, *, dir_fd: int | None = None) -> None:
-        """Open it; below ``dir_fd`` no link is followed. Raises NotPlainError, OSError."""
+        """Open it; follows no link below ``dir_fd``. Raises NotPlainError, OSError."""
         self._fd = -1
         self._fd = open_plain(path, dir_fd=dir_fd, follow=dir_fd is None)
         self._look()
 
     @classmethod
     def of_descriptor(cls, fd: int) -> Self:
-        """Return the file that is open as ``fd``, which stays the caller's. Raises OSError.
+        """Return the open file ``fd``, which stays the caller's. Raises OSError.
 
         It needs no right to the file but that descriptor.
         """
@@ -149,7 +149,7 @@ class PlainFile:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
-        """Close it; a second time does nothing."""
+        """Close it; a second call does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

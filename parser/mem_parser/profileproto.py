@@ -1,7 +1,7 @@
 """pprof's `profile.proto` as message classes of the protobuf runtime.
 
-The classes are made from the table below when they are first needed, so that no generated code has
-to be kept in step with the runtime. Field numbers are those of google/pprof, proto/profile.proto.
+The first use makes the classes from the table below, so that there is no generated code to keep in
+step with the runtime. Field numbers are those of google/pprof, proto/profile.proto.
 """
 
 from __future__ import annotations

@@ -2,14 +2,13 @@
 + stacks + files + shared memory + the sampler's own.
 
 The kernel's numbers (smaps at the end of the capture) are exact, the live heap is an estimate.
-Slack is what anonymous memory holds beyond live blocks and stacks: it inherits the estimate's
-error, and blocks older than the capture are in it because nobody saw them being allocated. Live
-heap and slack together are anonymous memory in `[heap]`, in glibc's thread arenas, and mapped
-otherwise.
+Slack is anonymous memory beyond live blocks and stacks: it inherits the estimate's error, and it
+includes blocks older than the capture, whose allocation the sampler did not see. Live heap and
+slack together are anonymous memory in `[heap]`, in glibc's thread arenas, and mapped otherwise.
 
-glibc maps blocks of 128 KiB and more apart (or keeps them in its arenas, as it learns), smaller
-ones never. So what `[heap]` and arenas hold beyond live blocks below 128 KiB is free there, older
-than the capture, or a larger block that was put there.
+glibc maps blocks of 128 KiB and more apart (or keeps them in its arenas, as its threshold grows),
+smaller ones never. So the memory of `[heap]` and arenas beyond live blocks below 128 KiB is free,
+older than the capture, or part of a larger block there.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class RssAccount:
     """The sum and its parts; ``rss_bytes`` None where the file does not know it.
 
     ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
-    readings. ``arena_slack`` is what glibc's `[heap]` and arenas hold beyond small live blocks.
+    readings. ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
     """
 
     rss_bytes: int | None
@@ -73,7 +72,7 @@ class RssAccount:
 
 
 def account(profile: Profile) -> RssAccount:
-    """Return the account; the parts add up to RSS exactly where the file tells all of them.
+    """Return the account; the parts add up to RSS exactly where the file has all of them.
 
     Raises `InputFileError` for device memory.
     """
@@ -97,7 +96,7 @@ def account(profile: Profile) -> RssAccount:
 
 
 def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
-    """Return what `[heap]` and thread arenas hold beyond live blocks that can be nowhere else."""
+    """Return the memory of `[heap]` and arenas beyond live blocks that can be nowhere else."""
     if memory.heap_bytes is None or memory.arena_bytes is None:
         return None
     if not _GLIBC.search(profile.capture.allocator):
@@ -148,7 +147,7 @@ def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
         own = own if on_disk else min(own, shared)
     if memory.segment_bytes is not None:
         yield Part("sampler", "the sampler's own", float(own))
-    # Where shared memory is not told apart, the sampler's own pages are all that is known of it.
+    # Where shared memory has no number of its own, we know only the sampler's own pages of it.
     told = anonymous + (files or 0) + (own if shared is None else shared)
     if rss != told:
         yield Part("rest", "rest (the kernel does not say what)", float(rss - told))

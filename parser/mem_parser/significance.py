@@ -1,13 +1,13 @@
 """Tests on numbers of samples: is one rate really above a share of another, and how sure is that
-when many are asked at once.
+for many tests at once.
 
-Samples come as a Poisson process, so two counts x and y over exposures v and w, given their sum n,
+Samples are a Poisson process, so two counts x and y over exposures v and w, given their sum n,
 are binomial: x ~ Bin(n, v a / (v a + w b)) with rates a and b. That gives an exact test of a
 against b without knowing either (J. Przyborowski, H. Wilenski, "Homogeneity of results in testing
 samples from Poisson series", Biometrika 31, 1940).
 
-Several tests at once are corrected by Holm's method, which bounds the chance of even one false
-finding (S. Holm, Scandinavian Journal of Statistics 6, 1979), or by Benjamini and Hochberg's, which
+For several tests at once there are Holm's correction, which bounds the chance of even one false
+finding (S. Holm, Scandinavian Journal of Statistics 6, 1979), and Benjamini and Hochberg's, which
 bounds the share of false ones among the findings (J. R. Statist. Soc. B 57, 1995).
 """
 
@@ -91,8 +91,8 @@ def normal_tail(z: float) -> float:
 def trend(times: FloatArray, survivors: FloatArray, births: FloatArray) -> float:
     """Return how many standard errors the share of survivors rises with the time of birth.
 
-    One entry per time bucket; 0 where nothing can be said. The Cochran-Armitage test (P. Armitage,
-    Biometrics 11, 1955).
+    One entry per time bucket; 0 where the data allow no test. The Cochran-Armitage test (P.
+    Armitage, Biometrics 11, 1955).
     """
     total = float(births.sum())
     if total <= 0:
@@ -106,7 +106,7 @@ def trend(times: FloatArray, survivors: FloatArray, births: FloatArray) -> float
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Return which findings stand so that with chance 1 - ``alpha`` none of them is false."""
+    """Return the findings to accept so that with chance 1 - ``alpha`` none of them is false."""
     order = sorted(range(len(p_values)), key=lambda k: p_values[k])
     stands = [False] * len(p_values)
     for rank, k in enumerate(order):
@@ -117,7 +117,7 @@ def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
 
 
 def benjamini_hochberg(p_values: FloatArray, rate: float) -> npt.NDArray[np.bool_]:
-    """Return which findings stand so that about a share ``rate`` of them at most is false."""
+    """Return the findings to accept so that a share of about ``rate`` at most is false."""
     count = len(p_values)
     ordered = np.sort(p_values)
     below = np.flatnonzero(ordered <= rate * np.arange(1, count + 1) / max(count, 1))

@@ -16,7 +16,7 @@ MOST_BYTES = 2.0**63
 
 
 def parse_amount(text: str) -> float:
-    """Return bytes; fractions and blanks are allowed. Raises `ValueError`, without words."""
+    """Return bytes; allows fractions and blanks. Raises `ValueError`, without a text."""
     found = _AMOUNT.fullmatch(text.strip())
     if found is None:
         raise ValueError
@@ -29,7 +29,7 @@ def parse_amount(text: str) -> float:
 def parse_whole(text: str) -> int:
     """Return a whole number of bytes, as options and variables have it: `512K`, `1M`, `4GiB`.
 
-    Raises `ValueError`, without words.
+    Raises `ValueError`, without a text.
     """
     found = _WHOLE.fullmatch(text)
     if found is None:
@@ -38,7 +38,7 @@ def parse_whole(text: str) -> int:
 
 
 def whole_or(text: str | None, default: int) -> int:
-    """Return what a variable holds, or ``default`` where it is unset or makes no sense."""
+    """Return the value of a variable, or ``default`` where it is unset or makes no sense."""
     try:
         return parse_whole((text or "").strip())
     except ValueError:

@@ -2,14 +2,14 @@
 
 Node 0 is the root, above the outermost frames; every other node is one function at one line, called
 from its parent node. Nodes are numbered level by level, so a parent's number is smaller than its
-children's and sums towards the root are one pass. What the program allocated hangs on *rows*: one
-row per (node, domain) where blocks were allocated with that stack, and one *thread row* per (node,
-domain, thread) for the blocks in use. A row's numbers are five columns, already weighted: bytes and
-their variance, objects and their variance, samples. They add, so any subtree or selection is a sum.
+children's and sums towards the root are one pass. The allocations are in *rows*: one row per (node,
+domain) where the program allocated blocks with that stack, and one *thread row* per (node, domain,
+thread) for the blocks in use. A row's numbers are five columns, already weighted: bytes and their
+variance, objects and their variance, samples. They add, so any subtree or selection is a sum.
 
-A base profile may share the tree: its rows stand in counts of their own (``base_inuse`` ...), for
-differences. Of two snapshots of one capture, the variances of the count `BETWEEN` are those of what
-was born and freed since the base: blocks alive in both cancel.
+A base profile may share the tree: its rows are in counts of their own (``base_inuse`` ...), for
+differences. Of two snapshots of one capture, the variances of the count `BETWEEN` are those of the
+births and frees since the base: blocks live in both cancel.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Key = Callable[[Function], object]
 
 
 def by_function(function: Function) -> object:
-    """Return what makes two functions of one profile the same node."""
+    """Return the key by which functions of one profile are the same node."""
     return function.name, function.module, function.file
 
 
 def across_builds(function: Function) -> object:
-    """Return what makes two functions of different builds the same node: folders and offsets
+    """Return the key by which functions of different builds are the same node: folders and offsets
     differ there.
     """
     return function.name, function.module.rsplit("/", 1)[-1]
@@ -50,7 +50,7 @@ def across_builds(function: Function) -> object:
 
 @dataclass(slots=True)
 class Rows:
-    """What was allocated at nodes: ``counts[kind]`` has shape (rows, 5), see `BYTES` and following.
+    """The allocations at nodes: ``counts[kind]`` has shape (rows, 5), see `BYTES` and following.
 
     ``thread`` is -1 in rows that are not by thread.
     """
@@ -69,8 +69,8 @@ class Tree:
     """The prefix tree; all node arrays have one entry per node, the root first.
 
     ``name`` indexes ``names`` (-1 at the root); ``line`` is the source line, 0 where it is unknown.
-    ``left_out`` is the number of branches that a node of the name `LEFT_OUT` stands for, 0 in all
-    others; ``widest`` is the largest share of any total (see `shares`) that one of them has.
+    ``left_out`` is the number of branches in a node of the name `LEFT_OUT`, 0 in all others;
+    ``widest`` is the largest share of any total (see `shares`) that one of them has.
     """
 
     names: list[Function]
@@ -97,7 +97,7 @@ class Tree:
         return np.repeat(np.arange(len(self.levels) - 1), np.diff(self.levels))
 
     def own(self, kind: str) -> FloatArray:
-        """Return for each node what was allocated right there; shape (nodes, 5)."""
+        """Return for each node its own allocations; shape (nodes, 5)."""
         result = np.zeros((len(self), COLUMNS))
         values = self.rows.counts[kind]
         for column in range(COLUMNS):
@@ -107,7 +107,7 @@ class Tree:
         return result
 
     def total(self, kind: str) -> FloatArray:
-        """Return for each node what was allocated there or below; shape (nodes, 5)."""
+        """Return for each node the allocations of its subtree; shape (nodes, 5)."""
         return self.sum_up(self.own(kind))
 
     def sum_up(self, own: FloatArray) -> FloatArray:
@@ -154,7 +154,7 @@ def build_tree(
 
     ``key`` says which functions are one node; by default `by_function`, with a base
     `across_builds`. With ``most_nodes`` at least so many nodes of the largest shares are in the
-    tree; branches that cannot be among them need not be grown (see `LEFT_OUT`).
+    tree; it may leave out branches that cannot be among them (see `LEFT_OUT`).
     """
     key = key or (by_function if base is None else across_builds)
     sources = [symbols] if base is None else [symbols, base[1]]
@@ -223,8 +223,8 @@ def _join(sources: Sequence[Symbols], key: Key) -> _Stacks:
 
 
 def _weights(rows: Rows, stacks: int) -> FloatArray:
-    """Return for each stack its part of every total that is not nothing: bytes and objects of each
-    count. ``rows`` still have stacks for nodes.
+    """Return for each stack its part of every total above 0: bytes and objects of each count.
+    ``rows`` still have stacks for nodes.
     """
     columns = []
     for values in rows.counts.values():
@@ -252,8 +252,8 @@ class _Grown:
 def _grow(stacks: _Stacks, weights: FloatArray, most: int) -> _Grown:
     """Grow the tree level by level, outermost frames first.
 
-    A node's share is never above its parent's. So a node that is not among the ``most`` largest of
-    those found so far will not be at the end, and neither will what is below it.
+    A node's share is never above its parent's. So a node that is not among the ``most`` largest so
+    far will not be at the end, and neither will its descendants.
     """
     depths = np.diff(stacks.offsets)
     leaf = np.zeros(len(depths), dtype=np.int64)
@@ -388,7 +388,7 @@ def _concatenate(first: Rows, second: Rows) -> Rows:
 
 
 def _merge(rows: Rows) -> Rows:
-    """Add up rows of the same node, domain and thread; rows of nothing but zeros vanish."""
+    """Add up rows of the same node, domain and thread, and drop rows of zeros alone."""
     wanted: npt.NDArray[np.bool_] = np.zeros(len(rows), dtype=np.bool_)
     for values in rows.counts.values():
         wanted |= values.any(axis=1)

@@ -55,7 +55,7 @@ def counted(number: int, noun: str) -> str:
 def format_total(total: Estimate, unit: Unit) -> str:
     """Return a total with its 95 % margin in the same unit: `214.6 MiB ± 0.3 (95 %)`.
 
-    A margin below half a byte or object is none.
+    A margin below half a byte or object counts as none.
     """
     text = format_value(total.value, unit) + ("" if unit is Unit.SPACE else " objects")
     if math.isnan(total.std_error) or total.margin95 < _LEAST_MARGIN:

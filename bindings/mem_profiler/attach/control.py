@@ -1,11 +1,11 @@
-"""Attach to a process, look after it while it is captured, detach from it.
+"""Attach to a process, update its hooks during a capture, detach from it.
 
-Model: attaching makes no capture. It puts the sampler in and leads the process's calls of malloc to
-it; then the process is like one that was started with the sampler. Libraries that the process opens
-later are led there when `Attachment.tick` sees new code in its maps. Detaching takes the hooks out
-again; the library stays, cold.
+Model: an attach starts no capture. It loads the sampler and redirects the process's calls of malloc
+to it; then the process is like one that started with the sampler. `Attachment.tick` redirects the
+calls of libraries that the process opens later, when it sees new code in the maps. A detach takes
+the hooks out again; the library stays, inactive.
 
-The memory of the process is read by children only (`child`): its reading may never end.
+Only children read the memory of the process (`child`): such a read may never end.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from mem_profiler.entries import planning
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery, folders, layout
 
-LOOK_S = 0.5  # between two looks at the maps of a process that is captured
-LOOK_LIMIT_S = 5.0  # what one look may take
-LOOK_AGAIN_S = 30.0  # after one that took too long
-READ_LIMIT_S = 20.0  # what reading the images of a process may take
+LOOK_S = 0.5  # between two readings of the maps during a capture
+LOOK_LIMIT_S = 5.0  # limit of one such reading
+LOOK_AGAIN_S = 30.0  # until the next one after a timeout
+READ_LIMIT_S = 20.0  # limit of reading the images of a process
 ALLOCATOR = ("malloc", "free", "calloc", "realloc", "_Znwm", "_ZdlPv")
 
 
 class Attachment:
-    """A process that we attached to, for the time of a capture."""
+    """The attach to one process, for the time of a capture."""
 
     def __init__(self, pid: int, answer: Answer) -> None:
         self.pid = pid
         self.answer = answer
         self.rescans = 0
-        self.late_s = 0.0  # the longest time that new code may have been there unseen
-        # Without them, the first tick leads all modules to the sampler once more.
+        self.late_s = 0.0  # the longest time in which new code may have run without hooks
+        # Without them, the first tick redirects all modules once more.
         self._slots: _Slots = {}
         try:
             self._slots = _slots(pid)
@@ -66,8 +66,8 @@ class Attachment:
         self._next_look = self._last_look + LOOK_S
 
     def tick(self) -> None:
-        """Lead new modules to the sampler where the process has opened any. Raises nothing: what
-        cannot be done now is tried again at the next look.
+        """Redirect the calls of new modules to the sampler. Raises nothing: after a failure the
+        next reading tries again.
         """
         now = time.monotonic()
         if now < self._next_look:
@@ -91,7 +91,7 @@ class Attachment:
         self._last_look = now
 
     def note(self) -> str | None:
-        """What a file must say about code that came during its capture; None: there was none."""
+        """The note for a file about code loaded during its capture; None: no such code."""
         if self.rescans == 0:
             return None
         times = "once" if self.rescans == 1 else f"{self.rescans} times"
@@ -109,7 +109,7 @@ class Attachment:
 class _Slot:
     """One slot of an image through which it calls the allocator; `address` 0: it has none.
 
-    A library that was closed and opened again lies where it lay, but its slot tells.
+    A library that was closed and opened again may have the same address, but its slot differs.
     """
 
     address: int
@@ -120,8 +120,8 @@ _Slots = dict[tuple[int, int, int, str], _Slot]
 
 
 def _slots(pid: int, known: _Slots | None = None) -> _Slots:
-    """A slot of each image with code, by (device, inode, address, path). `known` spares looking
-    for those that were found before. Raises MemError, OSError.
+    """A slot of each image with code, by (device, inode, address, path). `known` has earlier
+    results, which are not searched again. Raises MemError, OSError.
     """
     rows = child.call(lambda _: _read_slots(pid, known or {}), f"pid {pid}", LOOK_LIMIT_S)
     return {(d, i, at, path): _Slot(address, value) for d, i, at, path, address, value in rows}
@@ -142,7 +142,7 @@ def _read_slots(pid: int, known: _Slots) -> list[Any]:
 
 @contextlib.contextmanager
 def _reading(pid: int) -> Iterator[None]:
-    """Turns what reading a process may fail with into MemError."""
+    """Convert the errors of reading a process to MemError."""
     try:
         yield
     except PermissionError:
@@ -154,7 +154,7 @@ def _reading(pid: int) -> Iterator[None]:
 
 
 def is_attached(pid: int) -> bool:
-    """Whether hooks of an attach are in the process now. Raises MemError."""
+    """Whether the process has hooks of an attach now. Raises MemError."""
     try:
         with discovery.open_process(pid, writable=False) as segment:
             return _by_attach(segment.control().number("startup_flags"))
@@ -173,7 +173,7 @@ def _options() -> str:
 
 
 def _folder(pid: int) -> str:
-    """The base folder that the target shall use: ours, where both see the same files."""
+    """The base folder for the target: ours, where both see the same files."""
     wanted = str(folders.segment_dir())
     if wanted == folders.DEFAULT_DIR:
         return ""
@@ -184,12 +184,12 @@ def _folder(pid: int) -> str:
         except OSError:
             return False
 
-    # In its mounts the folder may be anything, one that never answers too.
+    # In its mounts the folder may be anything, even one that never answers.
     return wanted if child.call(is_ours, f"pid {pid}", READ_LIMIT_S) else ""
 
 
 def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
-    """Put the sampler into a process that has none. Raises TargetError and its kinds, `Stopped`."""
+    """Put the sampler into a process without it. Raises TargetError and its kinds, `Stopped`."""
     if pid == os.getpid():
         raise TargetUnsupported("a process cannot attach to itself")
     doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid, quick=True))
@@ -220,7 +220,7 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
 
 
 def _look_inside(pid: int, asked_to_stop: Asked) -> tuple[int | None, str | None]:
-    """The load bias of the program, and the build-id of a sampler that lies in the process."""
+    """The load bias of the program, and the build-id of a sampler in the process."""
 
     def look(_asked: Asked) -> list[Any]:
         with _reading(pid), Memory(pid) as memory:
@@ -234,10 +234,10 @@ def _look_inside(pid: int, asked_to_stop: Asked) -> tuple[int | None, str | None
 
 
 def _plan(pid: int, bias: int | None) -> tuple[bytes, str]:
-    """How to see an allocator that is part of the program, and why that is impossible.
+    """The plan for an allocator that is part of the program, and why there is none.
 
-    Both are empty where it has none. A refusal is not the end: libraries may call that allocator
-    through slots, which the sampler sees and says.
+    Both are empty where the program has no allocator. A refusal does not stop the attach: libraries
+    may call that allocator through slots, which the sampler sees and reports.
     """
     if bias is None:
         return b"", ""
@@ -265,7 +265,7 @@ def _check_absent(pid: int) -> None:
 
 
 def _check_version(pid: int, build_id: str | None) -> None:
-    """Refuse where another build of the sampler lies in the process: it cannot be taken out."""
+    """Refuse a process with another build of the sampler: the sampler cannot be unloaded."""
     ours = ElfImage.open(str(mem_profiler.library_path()))
     ours.close()
     if build_id is not None and build_id != ours.build_id:
@@ -276,7 +276,7 @@ def _check_version(pid: int, build_id: str | None) -> None:
 
 
 def detach(pid: int) -> Answer:
-    """Take the hooks out of a process that was attached to. Raises TargetError and its kinds."""
+    """Take the hooks of an attach out of a process. Raises TargetError and its kinds."""
     with discovery.open_process(pid, writable=False) as segment:
         if not _by_attach(segment.control().number("startup_flags")):
             raise TargetUnsupported(

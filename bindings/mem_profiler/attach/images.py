@@ -1,11 +1,10 @@
-"""The ELF images of a process as they lie in its memory: symbols, build-ids, gaps.
+"""The ELF images in the memory of a process: symbols, build-ids, gaps.
 
-Model: everything is read from the memory of the target, not from files: a library that was deleted
-by an upgrade, or lies in another mount namespace, is there all the same. Only what the loader
-itself uses is needed: program headers, the dynamic section, its hash table of symbols. All of it is
-untrusted: what makes no sense, or does not lie in the image, gives no symbols. A hash table says
-nothing of its size, so its chains are bounded by the room that there is for symbols; all reads of
-one look at a process together have a budget.
+Model: we read everything from the memory of the target, not from files: this works for a library
+that an upgrade deleted, or that is in another mount namespace. We need only what the loader itself
+uses: program headers, the dynamic section, its hash table of symbols. All of it is untrusted: a
+table that makes no sense, or is not in the image, gives no symbols. A hash table does not say its
+size, so the space for symbols bounds its chains; all reads of one process together have a budget.
 
 Formats: System V ABI, "Program Loading and Dynamic Linking"; the GNU hash table as written by
 binutils (nbuckets, symoffset, bloom size and shift; bloom words; buckets; chains).
@@ -36,7 +35,7 @@ NT_GNU_BUILD_ID = 3
 SYMBOL_BYTES = 24
 HEADER_BYTES = 4096
 CHAIN_MAX = 4096  # of one name; linkers make chains of some tens at most
-CHAIN_PART = 32  # words read at once
+CHAIN_PART = 32  # words of one read
 VERSIONS_MAX = 64  # of one symbol
 RELOCATION_BYTES = 24
 RELOCATIONS_MAX_BYTES = 1 << 24
@@ -44,14 +43,14 @@ TABLE_MAX_BYTES = 1 << 26
 NOTES_MAX_BYTES = 1 << 14
 BUILD_ID_MAX_BYTES = 64
 IMAGES_MAX = 4096
-READS_MAX = 1_000_000  # 1000 images, each asked for 100 names, are a fifth of it
+READS_MAX = 1_000_000  # 100 names in each of 1000 images need a fifth of it
 BYTES_MAX = 1 << 30
 SPAN_MAX_S = 10.0
 VDSO = "[vdso]"
 
 
 class Budget:
-    """What one look at the images of a process may cost. `what` begins the message ("pid 5")."""
+    """The bound on all reads of a process's images. `what` begins the message ("pid 5")."""
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class Budget:
         self._give_up = time.monotonic() + span_s
 
     def spend(self, size: int) -> None:
-        """Account for a read before it is made. Raises TargetUnsupported, TargetBusy."""
+        """Account for a read in advance. Raises TargetUnsupported, TargetBusy."""
         self._reads -= 1
         self._bytes -= size
         if self._reads < 0 or self._bytes < 0:
@@ -84,7 +83,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A defined symbol: where it lies in the target, and its size in bytes."""
+    """A defined symbol: its address in the target, and its size in bytes."""
 
     name: str
     address: int
@@ -101,7 +100,7 @@ class Segment:
 
     @property
     def file_end(self) -> int:
-        """One past the last byte that comes from the file."""
+        """One past the last byte from the file."""
         return self.start + self.file_bytes
 
 
@@ -157,12 +156,12 @@ class Image:
     def slot_of(self, names: Collection[str]) -> int:
         """The address of a slot through which this image calls one of the functions; 0: none.
 
-        Only slots of calls are looked at (DT_JMPREL), which is where nearly all images have theirs.
+        Searches only slots of calls (DT_JMPREL), where nearly all images have theirs.
         """
         try:
             return self._slot_of(names)
         except TargetError:
-            return 0  # too much to look through: then none is known, which does no harm
+            return 0  # too much to search; an unknown slot does no harm
 
     def _slot_of(self, names: Collection[str]) -> int:
         size = self.dynamic.get(DT_PLTRELSZ, 0)
@@ -187,22 +186,22 @@ class Image:
         return self.bias + int(relocations[rows[0], 0]) if len(rows) else 0
 
     def read(self, address: int, size: int) -> bytes | None:
-        """Bytes of the image itself; None where they are not. Raises TargetError, see Budget."""
+        """Bytes of the image itself; None where it has none. Raises TargetError, see Budget."""
         if size <= 0 or address < self.start or address + size > self.end:
             return None
         self.budget.spend(size)
         return self.memory.try_read(address, size)
 
     def _table(self, tag: int, size: int) -> bytes:
-        """A table that the dynamic section names; nothing where it is too large."""
+        """A table that the dynamic section names; empty where it is too large."""
         address = self.dynamic.get(tag)
         if address is None or size > TABLE_MAX_BYTES:
             return b""
         return self.read(address, size) or b""
 
     def _symbols_max(self) -> int:
-        """How many symbols there can be. Nothing says how many there are; the strings, or the end
-        of the image, lie behind them.
+        """The most symbols that fit: no field says their number; the strings, or the end of the
+        image, follow them.
         """
         table, strings = self.dynamic.get(DT_SYMTAB), self.dynamic.get(DT_STRTAB)
         if table is None or strings is None:
@@ -278,7 +277,7 @@ class Image:
 def _rows_named(
     strings: npt.NDArray[np.uint8], at: npt.NDArray[np.int64], names: Collection[str]
 ) -> npt.NDArray[np.intp]:
-    """The rows whose string, by its offset, is one of the names."""
+    """The rows whose string (by offset) is one of the names."""
     found = np.zeros(len(at), np.bool_)
     for name in names:
         text = name.encode() + b"\0"
@@ -337,7 +336,7 @@ def _read_dynamic(image: Image, address: int, size: int) -> None:
         if tag == 0:
             break
         if tag in ADDRESSES:
-            # glibc adds the load bias to these in place; the vdso is left as it is.
+            # glibc adds the load bias to these in place, except in the vdso.
             value = value if value >= image.start else image.bias + value  # noqa: PLW2901
         image.dynamic.setdefault(tag, value)
     if not {DT_STRTAB, DT_SYMTAB} <= image.dynamic.keys():
@@ -362,8 +361,8 @@ def images_of(
 ) -> list[Image]:
     """All ELF images with code, in the order of their addresses.
 
-    Raises TargetUnsupported, TargetBusy where the process has more to look at than any honest one;
-    so do the images when they are asked later.
+    Raises TargetUnsupported, TargetBusy where the process needs more reads than any honest one; so
+    do later calls of the images.
     """
     budget = budget or Budget(f"pid {memory.pid}")
     found: list[Image] = []
@@ -381,7 +380,7 @@ def images_of(
 
 
 def program_of(pid: int, images: Iterable[Image]) -> Image | None:
-    """The image of the program itself; None where it cannot be told."""
+    """The image of the program itself; None where it is unknown."""
     try:
         status = os.stat(f"/proc/{pid}/exe")
     except OSError:

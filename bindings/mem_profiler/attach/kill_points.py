@@ -1,8 +1,8 @@
-"""Where tests end the controller, or the target: after each step of an attach.
+"""The points at which tests end the controller, or the target: after each step of an attach.
 
 Model: MEM_PROFILER_TEST_KILL_AT names one point: a number is a step of the C engine (enum
-mp_inject_step), a word a moment of the conversation with the loader. The process at work ends by
-SIGKILL there, or with MEM_PROFILER_TEST_KILL=target the target does. Without the variable nothing
+mp_inject_step), a word a moment of the conversation with the loader. There the working process ends
+by SIGKILL, or with MEM_PROFILER_TEST_KILL=target the target does. Without the variable nothing
 happens.
 """
 
@@ -20,12 +20,12 @@ def _victim(target: int) -> int:
 
 
 def of_engine(target: int) -> tuple[int, int]:
-    """The engine's step after which a process ends, and which; (0, 0): none."""
+    """The engine's step after which a process ends, and the process; (0, 0): none."""
     value = os.environ.get(VARIABLE, "")
     return (int(value), _victim(target)) if value.isdigit() else (0, 0)
 
 
 def at(point: str, target: int) -> None:
-    """The controller has come to `point` with a target."""
+    """Kill the process under test if the variable names `point`."""
     if os.environ.get(VARIABLE) == point:
         os.kill(_victim(target), signal.SIGKILL)

@@ -14,11 +14,11 @@ PART_BYTES = 1 << 20
 class Memory:
     """An open /proc/PID/mem. Use as a context manager.
 
-    An access may never end where the process wants it so: `child` is for that.
+    A hostile process can make an access wait for ever: use it in a `child`.
     """
 
     def __init__(self, pid: int, *, writable: bool = False) -> None:
-        """Open it for reading, or for writing too. Raises OSError."""
+        """Open the file for reading, or for writing too. Raises OSError."""
         self.pid = pid
         self._fd = os.open(f"/proc/{pid}/mem", (os.O_RDWR if writable else 0) | os.O_CLOEXEC)
 
@@ -34,7 +34,7 @@ class Memory:
         os.close(self._fd)
 
     def read(self, address: int, size: int) -> bytes:
-        """Exactly `size` bytes at `address`. Raises OSError where they are not all mapped."""
+        """Exactly `size` bytes at `address`. Raises OSError where not all are mapped."""
         parts = []
         while size > 0:
             part = os.pread(self._fd, min(size, PART_BYTES), address)
@@ -46,7 +46,7 @@ class Memory:
         return b"".join(parts)
 
     def try_read(self, address: int, size: int) -> bytes | None:
-        """As `read`; None where that is not possible."""
+        """As `read`; None where that fails."""
         with contextlib.suppress(OSError, OverflowError, ValueError):
             return self.read(address, size)
         return None

@@ -1,8 +1,8 @@
-"""What must be known of a process before one of its threads is borrowed.
+"""The facts of a process that the engine needs before it borrows a thread.
 
 Model: one reading of /proc/PID/maps and of the images in memory gives the functions that the
 injected code calls, the code in which a borrowed thread must not be, the functions in which it may
-wait, and a place for the pad: bytes behind the end of an image's code, up to the end of its last
+wait, and a place for the pad: the bytes from the end of an image's code to the end of its last
 page, which no program uses.
 """
 
@@ -20,7 +20,7 @@ from mem_profiler.process import procfs
 FUNCTION = "mem_profiler_attach"
 RTLD_NOW, RTLD_NODELETE, RTLD_DLOPEN = 2, 0x1000, 0x80000000
 PAD_ALIGN = 16
-PADS_MAX = 64  # left behind by controllers that died; more is a trap
+PADS_MAX = 64  # left by controllers that died; more than this is a trap
 SIGNATURE_BYTES = 16
 LIBRARY = re.compile(r"(?:memfd:)?libmem_sampler\.so")
 LOADER = re.compile(r"ld-linux.*\.so\.\d+|ld-\d\.\d+\.so|ld64\.so\.\d+")
@@ -29,7 +29,7 @@ LIBC_NAME = re.compile(r"libc\.so\.6|libc-\d\.\d+\.so")
 THREADS_NAME = re.compile(r"libpthread\.so\.0|libpthread-\d\.\d+\.so")
 DL_NAME = re.compile(r"libdl\.so\.2|libdl-\d\.\d+\.so")
 
-# A thread in one of these may hold, or be about to take, what creating a thread needs.
+# A thread in one of these may hold, or be about to take, a lock that creating a thread needs.
 FORBIDDEN = (
     "malloc", "calloc", "realloc", "free", "cfree", "memalign", "aligned_alloc", "posix_memalign",
     "valloc", "pvalloc", "reallocarray", "malloc_trim", "malloc_info", "malloc_stats", "mallinfo",
@@ -64,7 +64,7 @@ class Picture:
 
 
 def take(pid: int, memory: Memory) -> Picture:
-    """Look at a process. Raises TargetUnsupported, TargetBusy, PermissionError."""
+    """Read the facts of a process. Raises TargetUnsupported, TargetBusy, PermissionError."""
     images = images_of(procfs.maps(pid), memory)
     libc = _first(images, LIBC_NAME)
     if libc is None:
@@ -86,7 +86,7 @@ def _first(images: list[Image], pattern: re.Pattern[str]) -> Image | None:
 
 
 def _functions(pid: int, images: list[Image], libc: Image) -> tuple[dict[str, int], int]:
-    """Addresses of what the injected code calls, and the flags for dlopen.
+    """Addresses of the functions that the injected code calls, and the flags for dlopen.
 
     glibc before 2.34 has threads and dlopen in libraries of their own, which a program may lack;
     libc itself has a private form of dlopen there.
@@ -138,7 +138,7 @@ def _ranges(picture: Picture) -> list[tuple[int, int, int]]:
             found.append((image.start, image.end, forbidden))
             continue
         if image is not picture.libc and image.find("malloc") and image.find("free"):
-            # A whole allocator; in a program that contains one, only its entry points are known.
+            # A whole allocator; of one inside a program, we know only the entry points.
             kind = core if image is program else forbidden
             found.append((image.start, image.end, kind))
         found += _of_names(image, FORBIDDEN, forbidden)
@@ -156,7 +156,7 @@ def _of_names(image: Image, names: tuple[str, ...], kind: int) -> list[tuple[int
 
 
 def _find_pad(picture: Picture, memory: Memory) -> None:
-    """Choose unused bytes of code, the C library's first since it is never unloaded."""
+    """Choose unused bytes of code, first the C library's, which is never unloaded."""
     needed = int(lib.mp_inject_pad_bytes())
     order = sorted(picture.images, key=lambda image: image is not picture.libc)
     for image in order:
@@ -174,6 +174,6 @@ def _find_pad(picture: Picture, memory: Memory) -> None:
 
 
 def _is_pad(memory: Memory, at: int) -> bool:
-    """Whether an earlier controller that died left its pad here; its thread may be in it yet."""
+    """Whether a controller that died left its pad here; its thread may still be in it."""
     own = bytes(ffi.buffer(lib.mp_inject_pad_code(), SIGNATURE_BYTES))
     return memory.try_read(at, SIGNATURE_BYTES) == own

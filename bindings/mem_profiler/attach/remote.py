@@ -1,16 +1,16 @@
 """Run one command of the sampler inside another process.
 
-Model: `run` takes a picture, tries threads until one lends itself, and follows the loader that it
-made through the frame in the target's memory: hand over the library, wait for the answer, let the
-loader go. Every wait ends; when the user asks to stop, the loader is told to give up, which it does
-unless it is inside the sampler already.
+Model: `run` takes a picture, tries threads until it can borrow one, and follows the new loader
+thread through the frame in the target's memory: write the library, wait for the answer, release the
+loader. Every wait ends; when the user asks to stop, `run` tells the loader to give up, which it
+does unless it is inside the sampler already.
 
-Where the sampler lies in the process already (it is never unloaded), nothing is opened: its
-function is called where it is.
+Where the process has the sampler already (it is never unloaded), the loader opens nothing and calls
+its function there.
 
-All of it is done by a child (`child`), since the memory of a hostile process may be such that its
-reading never ends. The child may be killed at any moment: the process goes on. It opens nothing
-that the process names, and writes nowhere but into the process's own memory.
+A child (`child`) does all of it, since reading the memory of a hostile process may never end. A
+kill of the child at any moment does no harm: the process goes on. The child opens no file that the
+process names, and writes only into the process's own memory.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ POLL_S = 0.0005
 POLL_MAX_S = 0.01
 ROUND_S = 0.02
 TRIES_PER_ROUND = 6
-RUNNING_FROM_ROUND = 3  # from then on, threads that run their own code are tried too
+RUNNING_FROM_ROUND = 3  # from this round on, try threads that run their own code too
 PLAN_MAX_BYTES = int(lib.MP_PLAN_BYTES)
 
 BEGIN, RESCAN, DETACH = lib.MP_ATTACH_BEGIN, lib.MP_ATTACH_RESCAN, lib.MP_ATTACH_DETACH
@@ -66,7 +66,7 @@ _UNSAFE = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What the sampler's function said. `held_ns`: how long a thread was kept from its work."""
+    """The answer of the sampler's function. `held_ns`: how long the engine held a thread."""
 
     result: int
     text: str
@@ -91,10 +91,10 @@ class Command:
 
 
 def run(pid: int, command: Command, asked_to_stop: Asked = never) -> Answer:
-    """Run a command in a process and return its answer, whatever it is.
+    """Run a command in a process and return its answer, good or bad.
 
-    Raises TargetError and its kinds where it could not be run, `Stopped` where the user did not
-    wait.
+    Raises TargetError and its kinds where the command did not run, `Stopped` where the user stopped
+    it.
     """
     told = child.call(
         lambda asked: dataclasses.asdict(_in_child(pid, command, asked)),
@@ -106,7 +106,7 @@ def run(pid: int, command: Command, asked_to_stop: Asked = never) -> Answer:
 
 
 def _answer(told: Any) -> Answer:
-    """What the child said, checked: it read a foreign process."""
+    """The checked answer of the child, which read a foreign process."""
     try:
         values: dict[str, Any] = {
             field.name: (str if field.name == "text" else int)(told[field.name])
@@ -169,7 +169,7 @@ def _frame(here: Picture, command: Command, library_bytes: int) -> Any:
         setattr(frame, name, address)
     frame.dlopen_flags = here.dlopen_flags
     frame.memfd_name = b"libmem_sampler.so"
-    # The loader knows libraries by name: "/./" keeps ours apart from those of other injectors.
+    # The loader knows libraries by name: "/./" makes ours differ from those of other injectors.
     frame.proc_self, frame.proc, frame.fd_folder = b"/proc/self", b"/proc/", b"/./fd/"
     frame.symbol = picture.FUNCTION.encode()
     if here.library is not None:
@@ -194,7 +194,7 @@ def _fitting(text: bytes, array: Any) -> bytes:
 
 @dataclass
 class _Borrowed:
-    """A thread was borrowed: the region it left behind."""
+    """A borrowed thread, with the region that it left behind."""
 
     tid: int
     region: int
@@ -202,7 +202,7 @@ class _Borrowed:
 
 
 def _job(here: Picture, plan: bytes) -> tuple[Any, list[Any]]:
-    """The engine's job but for the thread, and what must live as long as it."""
+    """The engine's job without the thread, and the objects that must live as long as it."""
     modules = ffi.new(
         "struct mp_inject_module[]", [(image.start, image.end) for image in here.images]
     )
@@ -227,10 +227,10 @@ def _job(here: Picture, plan: bytes) -> tuple[Any, list[Any]]:
 
 
 def _filtered(pid: int) -> int:
-    """0: no seccomp filter; 1: filters that must be read first; 2: the same as over ourselves.
+    """0: no seccomp filter; 1: filters to read first; 2: the same filters as ours.
 
-    In a container without the right to read filters, the target's are those of the container: as
-    many as over us, and we live.
+    In a container without the right to read filters, the target's filters are the container's: as
+    many as ours, under which we run.
     """
     theirs, ours = procfs.status_words(pid), procfs.status_words(os.getpid())
     if theirs.get("Seccomp", "0") != "2":
@@ -240,9 +240,9 @@ def _filtered(pid: int) -> int:
 
 
 def _candidates(here: Picture, round_number: int) -> list[tuple[int, bool]]:
-    """(thread, whether it may be borrowed while it runs) to try in this round."""
+    """(thread, whether the engine may borrow it while it runs) to try in this round."""
     found = [(tid, False) for tid in threads.waiting(here.pid)]
-    # Another one first each time, so that a hopeless thread does not hide the others.
+    # Each round begins with another thread, so that a hopeless one does not hide the others.
     shift = round_number % len(found) if found and round_number > 0 else 0
     found = found[shift:] + found[:shift]
     if round_number >= RUNNING_FROM_ROUND:
@@ -263,7 +263,7 @@ def _borrow(here: Picture, frame: Any, plan: bytes, asked_to_stop: Asked) -> _Bo
 
 
 def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Asked) -> _Borrowed:
-    """Try threads until one can be borrowed. Raises TargetError, `Stopped`."""
+    """Try threads until the engine can borrow one. Raises TargetError, `Stopped`."""
     give_up = time.monotonic() + SEARCH_S
     unsafe = lib.MP_UNSAFE_SYSCALL
     round_number = 0
@@ -345,7 +345,7 @@ class _Talk:
         self._handed = False
 
     def field(self, name: str) -> int:
-        """A number of the frame as it was last read."""
+        """A number of the frame at its last reading."""
         return int(getattr(self._frame, name))
 
     def _read(self) -> None:
@@ -357,7 +357,7 @@ class _Talk:
         self._memory.write(self._borrowed.region + offset, value.to_bytes(4, "little"))
 
     def follow(self) -> None:
-        """Go with the loader to its end. Raises TargetError, `Stopped`."""
+        """Follow the loader to its end. Raises TargetError, `Stopped`."""
         give_up = time.monotonic() + ANSWER_S
         nap = POLL_S
         while True:
@@ -384,7 +384,7 @@ class _Talk:
         self._await_removal()
 
     def _hand_over(self) -> None:
-        """Write the library where the loader made room for it, if anywhere; let it go on."""
+        """Write the library into the loader's memory file, if it made one; continue the loader."""
         if self._library and self.field("library"):
             self._check_first()
             self._memory.write(self.field("library"), self._library)
@@ -393,7 +393,7 @@ class _Talk:
         self._handed = True
 
     def _check_first(self) -> None:
-        """Raise TargetBusy where another's sampler has come into the process meanwhile."""
+        """Raise TargetBusy where another controller has loaded its sampler meanwhile."""
         if any(picture.LIBRARY.fullmatch(_base(m.path)) for m in procfs.maps(self.pid)):
             self._give_up()
             raise TargetBusy(f"somebody else attaches to pid {self.pid} at this moment")
@@ -414,7 +414,7 @@ class _Talk:
         )
 
     def _await_removal(self) -> None:
-        """Wait until the loader has removed the region: nothing of it is left to be seen."""
+        """Wait until the loader has removed the region and left no trace of it."""
         give_up = time.monotonic() + LEAVE_S
         while time.monotonic() < give_up:
             if self._memory.try_read(self._borrowed.region, 1) is None:
@@ -422,7 +422,7 @@ class _Talk:
             time.sleep(POLL_S)
 
     def answer(self) -> Answer:
-        """What the sampler's function said."""
+        """The answer of the sampler's function."""
         request = self._frame.request
         return Answer(
             result=self.field("error"),
@@ -437,7 +437,7 @@ class _Talk:
         )
 
     def error(self) -> TargetError:
-        """Why the library could not be brought in."""
+        """Why the loader could not load the library."""
         failure, code = self.field("failure"), -self.field("error")
         text = ffi.string(self._frame.text).decode("utf-8", "replace")
         if failure == lib.MP_FAILED_DLOPEN:

@@ -1,10 +1,10 @@
-"""Which threads of a process merely wait, in the order in which they are asked to lend themselves.
+"""Which threads of a process merely wait, in the order in which the engine tries them.
 
-Model: /proc/PID/task/TID/syscall tells the system call that a thread is blocked in. Calls that wait
-for the outside world come first, then timers, then futexes, whose callers the engine has to look
-at; last those in which a stop could be noticed (see _LIMITS). A call that changes memory or loads
-code never qualifies. Numbers: the kernel's tables for the two architectures (asm/unistd_64.h,
-asm-generic/unistd.h).
+Model: /proc/PID/task/TID/syscall shows the system call that a thread is blocked in. Calls that wait
+for the outside world come first, then timers, then futexes, whose callers the engine must check;
+last those in which the thread could notice a stop (see _LIMITS). A call that changes memory or
+loads code never qualifies. Numbers: the kernel's tables for the two architectures
+(asm/unistd_64.h, asm-generic/unistd.h).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WAITS = {
 }  # fmt: skip
 _COLUMN = {"x86_64": 0, "aarch64": 1}
 # Calls whose time limit starts anew when a stop ends them: the argument that holds it, and how many
-# of its bits count. Where there is no limit nothing can be noticed.
+# of its bits count. A call without a limit shows nothing.
 _LIMITS = {
     "epoll_wait": (3, 32), "epoll_pwait": (3, 32), "epoll_pwait2": (3, 64),
     "semtimedop": (3, 64), "rt_sigtimedwait": (2, 64), "io_getevents": (4, 64),
@@ -56,7 +56,7 @@ def ids(pid: int) -> list[int]:
 
 
 def waiting(pid: int) -> list[int]:
-    """Threads that wait in a system call in which they may be borrowed, the best first."""
+    """Threads that wait in a system call in which the engine may borrow them, the best first."""
     ranked = []
     for tid in ids(pid):
         try:
@@ -73,7 +73,7 @@ def waiting(pid: int) -> list[int]:
 
 
 def _has_limit(number: int, arguments: list[bytes]) -> bool:
-    """Whether the call would begin its time limit anew after a stop."""
+    """Whether the call would restart its time limit after a stop."""
     if number not in LIMITED:
         return False
     position, bits = LIMITED[number]

@@ -1,10 +1,10 @@
 """One attach to a process at a time: two would each put a sampler into it.
 
-Model: the lock is on /proc/PID/mem itself (flock), which only those can open who may trace the
-process; so nobody else can hold it, whatever name they take anywhere. The kernel takes it back when
-its holder dies. The process's own user can hold it too, and so keep others from attaching to what
-is his. Controllers that see different mounts of /proc (in different pid namespaces) do not
-meet here; the second of those is refused once the sampler of the first is mapped (`remote`).
+Model: the lock is on /proc/PID/mem itself (flock), which only a process that may trace the target
+can open; so no other process can hold the lock. The kernel frees it when its holder dies. The
+target's own user can hold it too, and so keep others from attaching to its process. Controllers
+with different mounts of /proc (in different pid namespaces) do not share this lock; `remote`
+refuses the second of those once the sampler of the first is mapped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mem_profiler.process import procfs
 
 @contextlib.contextmanager
 def taken(pid: int) -> Iterator[None]:
-    """Hold the turn for a process. Raises TargetBusy where somebody else has it, OSError."""
+    """Hold the lock for a process. Raises TargetBusy where another process has it, OSError."""
     fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
@@ -41,7 +41,7 @@ def _busy(pid: int, fd: int) -> TargetBusy:
 
 
 def _holder(inode: int) -> int | None:
-    """Who holds a lock on that inode of /proc, as far as the kernel shows it here."""
+    """Pid of the holder of a lock on that inode of /proc, where the kernel shows it."""
     try:
         text = Path("/proc/locks").read_text(encoding="ascii")
     except OSError:

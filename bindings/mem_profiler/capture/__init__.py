@@ -1,1 +1,1 @@
-"""One capture's life: begun, looked at, ended, written."""
+"""The life of one capture: start, readings, end, file."""

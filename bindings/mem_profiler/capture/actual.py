@@ -1,10 +1,10 @@
-"""How much of a device is in use by all that runs on it, asked from outside.
+"""How much of a device all its processes use, as its management library tells.
 
 Model: an `Asker` knows the management libraries of devices (NVML, DCMI), where they are installed,
-and asks them at most every `EVERY_S`. Their devices are numbered otherwise than the program's: a
-device is believed to be the program's only if the library sees the process on as many devices as
-the program uses, and if the size fits what the program's own driver said. Else, and without a
-library, the numbers are those that the driver's wrappers stored in the segment.
+and asks them at most every `EVERY_S`. A library numbers devices in its own way: the Asker takes a
+device for the program's only if the library sees the process on as many devices as the program
+uses, and if the size fits what the program's own driver said. Else, and without a library, the
+numbers are those that the driver's wrappers stored in the segment.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _open_library(family: str) -> Library | None:
 
 
 class Asker:
-    """What devices of one process hold. `pid` is as seen from here; 0: only what wrappers say."""
+    """Use of the devices of one process. `pid` is as seen from here; 0: only what wrappers say."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -158,9 +158,9 @@ class Asker:
         self._next = 0.0
 
     def look(self, tracked: list[tuple[Domain, int]], *, now: bool = False) -> None:
-        """Ask for the devices of domains, each given with the bytes tracked in it.
+        """Ask for the devices of domains; each comes with the bytes tracked in it.
 
-        Nothing happens before it is time, unless it has to be `now`.
+        Does nothing before the next time is due, unless `now`.
         """
         began = time.monotonic()
         if (began < self._next and not now) or not self._pid:
@@ -179,7 +179,7 @@ class Asker:
                     self._libraries[family] = None
 
     def _match(self, tracked: list[tuple[Domain, int]], seen: list[Seen]) -> None:
-        """Give the library's devices, in their order, to the program's."""
+        """Assign the library's devices, in their order, to the program's."""
         tracked = sorted(tracked, key=lambda pair: pair[0].device or 0)
         own = [device for device in seen if device.mine] if len(seen) > 1 else seen
         if len(own) != len(tracked):
@@ -194,5 +194,5 @@ class Asker:
                 )
 
     def of(self, domain: Domain) -> Actual | None:
-        """The latest numbers of the domain's device; None where nobody knows them."""
+        """The latest numbers of the domain's device; None where they are unknown."""
         return self._found.get(domain.number, domain.actual)

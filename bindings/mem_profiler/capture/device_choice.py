@@ -1,9 +1,9 @@
-"""Which device drivers a program's memory is followed through, and what each needs at its start.
+"""Through which device drivers the sampler follows memory, and what each needs at the start.
 
 Model: a choice is what `--device` says: `auto`, `none`, or a list of backends. It becomes variables
 of the program's environment: MEM_PROFILER_DEVICE for the sampler, and what drivers and the
 libraries around them read by themselves (layers of OpenCL and Vulkan, the injection of NVTX, the
-name by which torch_npu knows a tool). A variable that names another tool is left alone.
+name by which torch_npu knows a tool). A variable that names another tool stays as it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COMPANIONS = (GATE_NAME, *device_layers.FILES)
 
 @dataclass(frozen=True)
 class Choice:
-    """Backends that are on; `by_name` when each of them was asked for."""
+    """Backends that are on; `by_name` when the user named each of them."""
 
     backends: tuple[str, ...]
     by_name: bool
@@ -41,7 +41,7 @@ AUTO = Choice(BACKENDS, by_name=False)
 
 
 def link_companions(link: Path, library: Path) -> None:
-    """Put links to what has to lie beside the sampler beside `link`, a link to it. OSError."""
+    """Link the sampler's companions beside `link`, a link to the sampler. Raises OSError."""
     for name in COMPANIONS:
         if (file := library.with_name(name)).is_file():
             link.with_name(name).symlink_to(file)
@@ -64,14 +64,14 @@ def parse(text: str) -> Choice:
 
 
 def _wants_gate(choice: Choice, present: Mapping[str, str]) -> bool:
-    # torch_npu also looks for mstx below ASCEND_HOME_PATH; without that it tells nobody.
+    # torch_npu also looks for mstx below ASCEND_HOME_PATH; without that it tells no tool.
     return "hal" in choice.backends and (choice.by_name or "ASCEND_HOME_PATH" in present)
 
 
 def environment(choice: Choice, library: Path, present: Mapping[str, str]) -> dict[str, str]:
-    """Variables to be laid over `present`, whose LD_PRELOAD begins with `library` already.
+    """Variables to set on top of `present`, whose LD_PRELOAD begins with `library` already.
 
-    What lies beside `library` (COMPANIONS) is used; what does not is left out.
+    Uses those COMPANIONS that are beside `library`, and leaves out the others.
     """
     found = {"MEM_PROFILER_DEVICE": choice.value}
     found |= device_layers.environment(choice.backends, library, present)

@@ -1,12 +1,12 @@
-"""The environment in which loaders of device drivers take the sampler in as a layer.
+"""The environment in which loaders of device drivers load the sampler as a layer.
 
-Model: OpenCL and Vulkan have a mechanism of their own for what stands between a program and a
-driver, a layer, and find it by environment variables. `environment` returns what is to be set,
-on top of what is set already: a user's own layers stay, and keep their places. OpenCL puts the
-last one named next to the program, Vulkan the first one.
+Model: OpenCL and Vulkan have a mechanism of their own for code between a program and a driver, a
+layer, and find it by environment variables. `environment` returns the variables to set, on top of
+those already set: a user's own layers stay, and keep their places. OpenCL puts the last one named
+next to the program, Vulkan the first one.
 
-What the loaders open is a small library beside the sampler, which leads them to the sampler that
-was preloaded; in a process without one the layer declines.
+The loaders open a small library beside the sampler, which leads them to the preloaded sampler; in
+a process without one the layer declines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 VULKAN_LAYER = "VK_LAYER_MEM_PROFILER_memory"
 MANIFEST_NAME = "VkLayer_mem_profiler.json"
 LAYERS_NAME = "libmem_sampler_layers.so"
-# What has to lie beside the sampler.
+# Files that must be beside the sampler.
 FILES = (LAYERS_NAME, MANIFEST_NAME)
 LAYERED = ("opencl", "vulkan")
 
@@ -39,7 +39,7 @@ def _vulkan(layers: Path, present: Mapping[str, str]) -> dict[str, str]:
         "VK_ADD_LAYER_PATH": _extended(present.get("VK_ADD_LAYER_PATH", ""), folder),
     }
     if present.get("VK_LAYER_PATH"):
-        # It is searched instead of all other places, VK_ADD_LAYER_PATH among them.
+        # The loader searches it instead of all other places, VK_ADD_LAYER_PATH among them.
         found["VK_LAYER_PATH"] = _extended(present["VK_LAYER_PATH"], folder)
     return found
 
@@ -47,10 +47,10 @@ def _vulkan(layers: Path, present: Mapping[str, str]) -> dict[str, str]:
 def environment(
     backends: Collection[str], library: Path, present: Mapping[str, str]
 ) -> dict[str, str]:
-    """Variables that the layers among `backends` need, to be laid over `present`.
+    """Variables that the layers among `backends` need, to set on top of `present`.
 
-    `library` is the sampler as LD_PRELOAD names it. A layer of which a file does not lie beside it
-    is left out. The path must be free of colons: the loaders' lists cannot quote one.
+    `library` is the sampler as LD_PRELOAD names it. A layer that misses a file beside it is left
+    out. The path must be free of colons: the loaders' lists cannot quote one.
     """
     layers = library.with_name(LAYERS_NAME)
     found: dict[str, str] = {}

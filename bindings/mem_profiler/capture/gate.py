@@ -1,8 +1,8 @@
 """Switch captures on and off in a segment, one controller at a time.
 
 Model: a capture is a number, a slot with its parameters, and the gate that makes it visible to the
-target's threads. The slot is written before the gate, with release order. The deadline stands in
-the slot, so the target stops by itself when nobody is left to shut the gate.
+target's threads. The controller writes the slot before the gate, with release order. The deadline
+is in the slot, so the target stops by itself when no controller is left to shut the gate.
 
 Times are CLOCK_MONOTONIC in nanoseconds as the target sees it: add its `clock_offset_ns`.
 """
@@ -29,7 +29,7 @@ def target_now_ns(pid: int) -> int:
 def check_state(segment: Segment, pid: int) -> Control:
     """The control page of a process in which capture can be started.
 
-    Waits for a constructor that is just running. Raises NoSampler, TargetUnsupported, ProcessGone.
+    Waits while the constructor still runs. Raises NoSampler, TargetUnsupported, ProcessGone.
     """
     give_up = time.monotonic() + STARTING_WAIT_S
     control = segment.control()
@@ -66,14 +66,14 @@ def _library(pid: int) -> str:
 
 
 def since(realtime_ns: int) -> str:
-    """A moment as a clock time, with the date when it was not today."""
+    """A moment as a clock time, with the date unless it is today."""
     moment = datetime.fromtimestamp(min(realtime_ns, 1 << 61) / 1e9)
     same_day = moment.date() == datetime.now().date()
     return moment.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S")
 
 
 def lock(segment: Segment, pid: int) -> None:
-    """Become the controller of a segment. Raises TargetBusy, naming who is and since when."""
+    """Become the controller of a segment. Raises TargetBusy with its holder and its start."""
     if segment.try_lock():
         reserve.release_stale_locks(segment)
         return
@@ -89,7 +89,7 @@ def lock(segment: Segment, pid: int) -> None:
 
 
 def check_idle(segment: Segment, pid: int) -> None:
-    """Raise TargetBusy when a capture goes on in the segment that this controller did not start."""
+    """Raise TargetBusy when a capture of another controller goes on in the segment."""
     control = segment.control()
     if not control.running(target_now_ns(pid)):
         return
@@ -105,7 +105,7 @@ def check_idle(segment: Segment, pid: int) -> None:
 
 
 def update_flags(segment: Segment, pid: int) -> None:
-    """Tell the sampler whether a seccomp filter stands over the process."""
+    """Tell the sampler whether the process has a seccomp filter."""
     facts = procfs.status(pid)
     if facts is None:
         return
@@ -135,9 +135,9 @@ def start(
     """Start the next capture and return its number. The caller holds the lock and checked the
     state.
 
-    `device_rate_bytes` is the rate of device memory, 1: every block. `seconds` None: until
-    somebody stops it. With `exact_peak` the sampler itself keeps the highest total, at the cost of
-    two contended operations for each sample. Raises TargetError when the segment has no room.
+    `device_rate_bytes` is the rate of device memory, 1: every block. `seconds` None: no deadline.
+    With `exact_peak` the sampler itself keeps the highest total, at the cost of two contended
+    operations for each sample. Raises TargetError when the segment has no space.
     """
     number = segment.load(("capture_number",), 32) + 1
     if number > layout.CAPTURE_MAX:
@@ -181,5 +181,5 @@ def stop(segment: Segment, pid: int, number: int) -> None:
 
 
 def mark_written(segment: Segment, number: int) -> None:
-    """Remember that a file holds capture `number` as it ended."""
+    """Record in the segment that a file has all of capture `number`."""
     segment.store(("written_capture",), number, 32)

@@ -1,9 +1,8 @@
-"""What the controller itself uses, and the bound at which it lets go of a capture.
+"""What the controller itself uses, and the bound at which it ends a capture.
 
-Model: a controller lives beside the service that it looks at. How often it reads is bounded by the
-share of a core that reading may cost (`recorder`); here is the bound on its memory, which many
-sites could raise, and the account that every file carries of what the capture cost outside of
-the target.
+Model: a controller runs beside the service that it captures. `recorder` bounds how often it reads,
+by the share of a core that readings may cost. This module bounds its memory, which many sites could
+raise, and measures what the capture costs outside of the target; every file has these numbers.
 """
 
 from __future__ import annotations

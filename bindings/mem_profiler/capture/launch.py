@@ -1,11 +1,12 @@
 """Start a program with the sampler, follow it to its end, and write its file.
 
-Model: every run has a base folder of its own for segments, in the usual place, so that no segment
-of its processes can be missed or taken for another's: a process that lived for a millisecond has
-left its file there, and nobody else can leave one. The program starts capturing by itself
-(MEM_PROFILER_START); the controller reads along. A wrapper that execs the program leaves one
-segment per image; the last image is the program. One that runs as another user cannot enter that
-folder; its segment is in the usual place and is found by its mapping, or under its user's name.
+Model: every run has a base folder of its own for segments, in the usual place, so that the run
+misses no segment of its processes and takes no other for its own: a process that lived for a
+millisecond left its file there, and no process outside the run can leave one. The program starts
+capturing by itself (MEM_PROFILER_START); the controller takes readings. A wrapper that execs the
+program leaves one segment per image; the last image is the program. A program that runs as another
+user cannot enter that folder; its segment is in the usual place, and the controller finds it by its
+mapping, or under its user's name.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from mem_profiler.segment.folders import RunFolder, UserFolder
 
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
-_ROOM_BYTES = 1 << 20  # what a segment cannot do without, about
+_ROOM_BYTES = 1 << 20  # the least that a segment needs, about
 LEFT_RUNNING_NOTE = "the process went on after the program had ended; its capture was stopped then"
 
 
 @dataclass
 class Options:
-    """What `mem_profiler run` was told. `prefix` is checked before anything is started."""
+    """The options of `mem_profiler run`. `prefix` is checked before anything starts."""
 
     rate_bytes: int
     prefix: str
@@ -86,7 +87,7 @@ def library() -> str:
 
 
 def environment(options: Options, base: Path) -> dict[str, str]:
-    """The program's environment. Raises UsageProblem where a variable stands in the way."""
+    """The program's environment. Raises UsageProblem where a variable prevents the capture."""
     variables = dict(os.environ)
     if variables.get("MEM_PROFILER_DISABLE", "") not in ("", "0"):
         raise UsageProblem(
@@ -117,10 +118,10 @@ def environment(options: Options, base: Path) -> dict[str, str]:
 
 
 class Run:
-    """One program being run."""
+    """One run of a program."""
 
     def __init__(self, arguments: Sequence[str], options: Options) -> None:
-        """Start the program. Raises MemError before anything is started."""
+        """Start the program. Raises MemError before anything starts."""
         path = program.check(arguments[0])
         self.options = options
         self.base = RunFolder()
@@ -151,7 +152,7 @@ class Run:
             limit = system.allow_descriptors()  # every image of the run has a segment that is open
 
             def become() -> None:
-                """Runs in the program's process, which is ours no longer."""
+                """Runs in the child, which becomes the program."""
                 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
                 if not self.options.children:
@@ -172,7 +173,7 @@ class Run:
     # -- while it runs --------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Open the segments that appeared since the last look."""
+        """Open the segments that appeared since the last call."""
         for folder in self.base.users():
             self._look_in(folder, folder.files())
         self._look_at_another_user()
@@ -182,12 +183,12 @@ class Run:
             name = str(folder.path / file)
             if name in self.images or name in self._others:
                 continue
-            # One that is just being made, or has just gone, gets another look.
+            # A segment that is still incomplete, or has just gone: the next call tries again.
             with contextlib.suppress(OSError, MemError):
                 self._take(name, Segment.open_in(folder, file, writable=True))
 
     def _look_at_another_user(self) -> None:
-        """The program may have changed its user, and so the folder that it can use."""
+        """Find the segment of a program that changed its user, and so the folder it can use."""
         facts = procfs.status(self.pid)
         self._users |= {uid for uid in facts.uids if uid != os.geteuid()} if facts else set()
         if not self._users or self._elsewhere(self.images):
@@ -206,7 +207,7 @@ class Run:
         inner = control.number("pid")
         process = (inner, control.number("start_ticks"), control.number("pidns_inode"))
         if control.number("created_monotonic_ns") == 0:
-            segment.close()  # just being made: the next look will see it whole
+            segment.close()  # still incomplete: the next call sees it whole
             return
         mine = inner == self.pid and control.number("pidns_inode") == procfs.pidns_inode()
         if not mine and not self.options.children:
@@ -243,13 +244,13 @@ class Run:
         return self.watch.ended()
 
     def due_in(self) -> float:
-        """Seconds until new segments should be looked for, or a reading be taken."""
+        """Seconds until the next search for segments or the next reading."""
         return POLL_S if self.images else FIRST_POLL_S
 
     def follow(self, on_tick: Callable[[float], None]) -> int:
-        """Read along until the program ends; returns its wait status."""
+        """Take readings until the program ends; returns its wait status."""
         loop.follow([self], wait=self.watch.ended, on_tick=on_tick)
-        self.look()  # until it is waited for, its user can be told
+        self.look()  # /proc shows its user until the wait below
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         for image in self.current()[:1]:
@@ -290,7 +291,7 @@ class Run:
         return result
 
     def finish(self, status: int) -> Outcome:
-        """Write the files and tidy up. Files that cannot be written are in `errors`."""
+        """Write the files and clean up. `errors` has a line for each file that failed."""
         outcome = Outcome(_shell_status(status), describe(status))
         images = self.current()
         if not images or images[0].pid != self.pid:
@@ -321,7 +322,7 @@ class Run:
         self.base.remove()
 
     def _remove_elsewhere(self, written: set[str]) -> None:
-        """What the program left in another user's folder, once it is in a file."""
+        """Remove what the program left in another user's folder, once it is in a file."""
         names = self._elsewhere(written)
         for folder in _usual_folders() if names else ():
             for one in leftovers.in_folders([folder]):
@@ -330,7 +331,7 @@ class Run:
 
 
 def _exec(path: str, arguments: Sequence[str], variables: dict[str, str]) -> None:
-    """In the child: become the program, told by its own pid that it alone shall capture.
+    """In the child: become the program; the start variable names its pid, so it alone captures.
 
     After a failure the caller's own exec fails the same way and reports it.
     """
@@ -349,7 +350,7 @@ def _never_captured(image: Image) -> MemError:
 
 
 def _room_hint() -> str | None:
-    """What to do where there is no room for a segment; None where that is not what was missing."""
+    """What to do where a segment has no space; None where space is not the problem."""
     folder = folders.segment_dir()
     try:
         room = os.statvfs(folder)
@@ -370,7 +371,7 @@ def _is_mapped(image: Image) -> bool:
 
 
 def _usual_folders() -> Iterator[UserFolder]:
-    """Where a program has its segment that cannot enter the folder of the run."""
+    """The folders for segments of programs that cannot enter the folder of the run."""
     for base in dict.fromkeys((folders.segment_dir(), Path(folders.DEFAULT_DIR))):
         yield from folders.everywhere(base)
 

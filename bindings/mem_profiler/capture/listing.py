@@ -1,7 +1,7 @@
 """Every process with a sampler, and what dead ones left: the rows of `mem_profiler ps`.
 
-Model: segments are opened here and read by a child without rights (`confine`), many at a time. Of
-what dead processes left, the latest are shown and the others counted.
+Model: this module opens the segments; a child without rights (`confine`) reads them, many at a
+time. Of the dead processes, the listing shows the latest and counts the others.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ COUNT_MAX = 1 << 62
 
 @dataclass(frozen=True)
 class Row:
-    """One process. `rate_bytes`, `samples` and `live_bytes` are None where nothing was captured.
-    `dead` rows are segments whose process is gone and whose capture is in no file yet.
+    """One process. `rate_bytes`, `samples` and `live_bytes` are None where it has no capture.
+    `dead`: the process is gone and its capture is in no file yet.
     """
 
     pid: int
@@ -119,12 +119,12 @@ class Listing:
 
 
 def _rows(entries: list[_Entry]) -> Iterator[Row]:
-    """The rows of segments, which are closed. One that cannot be read has a row without counts."""
+    """The rows of segments; closes them. An unreadable segment has a row without counts."""
     for first in range(0, len(entries), BATCH):
         batch = entries[first : first + BATCH]
         try:
             yield from _read(batch)
-        except TargetBusy:  # not once more for each: it took long enough
+        except TargetBusy:  # do not try each alone: this took long enough
             yield from (Row(**_blank(entry) | {"state": "unreadable"}) for entry in batch)
         except MemError:
             for entry in batch:
@@ -153,7 +153,7 @@ def _read(batch: list[_Entry]) -> list[Row]:
 
 
 def _checked(row: dict[str, Any]) -> Row:
-    """A row from the child, which may have been taken over by what it read."""
+    """A checked row from the child, which a hostile segment may control."""
 
     def optional(name: str, kind: type[Any]) -> Any:
         value = row[name]
@@ -175,8 +175,8 @@ def _checked(row: dict[str, Any]) -> Row:
 
 
 def listing() -> Listing:
-    """Every process with a sampler, and the latest of what dead ones left. Removes of that what
-    nobody needs.
+    """Every process with a sampler, and the latest of what dead ones left. Removes dead segments
+    without an unwritten capture.
     """
     system.allow_descriptors()
     living = []
@@ -187,7 +187,7 @@ def listing() -> Listing:
         living.append(_Entry(pid, segment, owner, state, dead=False))
     rows = list(_rows(living))
     every = leftovers.in_folders()
-    # Written and still there: another user's.
+    # Already in a file and not removed: another user's.
     dead = [one for one in leftovers.sweep(every) if not one.alive and not one.written]
     shown = []
     for one in dead[:DEAD_MAX]:

@@ -1,4 +1,4 @@
-"""The one loop in which captures are followed."""
+"""The one loop that follows captures."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-PAUSE_MAX_S = 0.1  # how late Ctrl-C may be noticed
+PAUSE_MAX_S = 0.1  # the longest delay before the loop notices Ctrl-C
 PAUSE_MIN_S = 0.005
 
 
 class Follower(Protocol):
-    """What the loop looks after: one process, or a run with all its processes."""
+    """What the loop follows: one process, or a run with all its processes."""
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing more to follow."""
+        """Whether nothing is left to follow."""
         ...
 
     def tick(self) -> None:
@@ -28,7 +28,7 @@ class Follower(Protocol):
 
 
 def never() -> bool:
-    """Nobody asks to end."""
+    """The default `stop`: no request to end."""
     return False
 
 
@@ -40,8 +40,8 @@ def follow(
     seconds: float | None = None,
     asked_to_end: Callable[[], bool] = never,
 ) -> str:
-    """Follow until all are over ("target ended"), until asked to end ("interrupted"), or for some
-    seconds ("deadline"); returns which it was.
+    """Follow until all are over ("target ended"), until a request to end ("interrupted"), or for
+    some seconds ("deadline"); returns which it was.
 
     `wait` pauses for at most the seconds it gets, and `on_tick` gets the seconds gone. Raises what
     a follower's `tick` raises.

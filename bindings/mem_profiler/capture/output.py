@@ -1,9 +1,9 @@
-"""Names of result files, and putting a file there whole or not at all.
+"""Names of result files; each file gets its name whole or not at all.
 
-Model: a file is written beside its final place under a name that nobody can guess, flushed to the
-disk, and then linked to PREFIX.<pid>.<n>.heap with the first free n. A link never replaces a file,
-so two writers get two names. The folder is opened once and everything is done by name in it; what
-is linked is the very file that was written, by its descriptor.
+Model: the writer makes a file beside its final place under a name that cannot be guessed, flushes
+it to the disk, and then links it to PREFIX.<pid>.<n>.heap with the first free n. A link never
+replaces a file, so two writers get two names. The writer opens the folder once and uses names in
+it; it links the file by its descriptor, so the link is always the file that it wrote.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _File:
         self.out: IO[bytes] = open(handle, "wb")  # noqa: SIM115 - closed by `close`
 
     def close(self) -> None:
-        """Close it, and remove the temporary name if it is still there."""
+        """Close the file, and remove its temporary name if that still exists."""
         try:
             self.out.close()
         finally:
@@ -74,9 +74,9 @@ class _File:
                 os.unlink(self.name, dir_fd=self.folder)
 
     def link(self, final: str) -> None:
-        """Give it its final name. Raises FileExistsError when that is taken, OSError."""
+        """Give the file its final name. Raises FileExistsError when that is taken, OSError."""
         try:
-            # By descriptor: what has the temporary name by now may be somebody else's.
+            # By descriptor: another user's file may have the temporary name by now.
             os.link(f"/proc/self/fd/{self.out.fileno()}", final, dst_dir_fd=self.folder)
         except FileExistsError:
             raise
@@ -90,13 +90,13 @@ class _File:
             os.rename(self.name, final, src_dir_fd=self.folder, dst_dir_fd=self.folder)
 
     def _check_name(self) -> None:
-        """Refuse to go on where somebody else took the temporary name. Raises OSError."""
+        """Raise OSError where another file has the temporary name."""
         mine = os.fstat(self.out.fileno())
         if (mine.st_dev, mine.st_ino) != _identity(self.name, self.folder):
             raise OSError(errno.ESTALE, "somebody else changes files in this folder")
 
     def unlink(self, final: str) -> None:
-        """Take a final name away that `link` gave."""
+        """Remove a final name that `link` gave."""
         if _identity(self.name, self.folder) is not None:
             os.unlink(final, dir_fd=self.folder)
         else:
@@ -104,7 +104,7 @@ class _File:
 
 
 def _identity(name: str, folder: int) -> tuple[int, int] | None:
-    """Device and inode of what has a name in a folder; None: nothing."""
+    """Device and inode of a name in a folder; None: no such name."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -113,7 +113,7 @@ def _identity(name: str, folder: int) -> tuple[int, int] | None:
 
 
 def _link_all(files: list[_File], finals: list[str]) -> bool:
-    """Give all files their final names, or none: False when one of them is taken by now."""
+    """Give all files their final names, or none: False when one of the names is taken."""
     done: list[tuple[_File, str]] = []
     try:
         for file, final in zip(files, finals, strict=True):
@@ -155,8 +155,8 @@ def _opened(prefix: str, count: int) -> Iterator[list[_File]]:
 def write_files(prefix: str, pid: int, fills: dict[str, Callable[[IO[bytes]], None]]) -> list[str]:
     """Write PREFIX.<pid>.<n>.heap, and PREFIX.<pid>.<n>.<domain>.heap for every domain but "".
 
-    `fills` write the contents, by domain; the paths come back in their order. Raises MemError when
-    a file cannot be written; then nothing is left behind.
+    `fills` write the contents, by domain; returns the paths in their order. Raises MemError when
+    a file cannot be written, and then leaves none.
     """
     folder, name = os.path.split(prefix)
     try:

@@ -1,10 +1,10 @@
 """The time series and the peaks of a running capture.
 
-Model: at every tick the site counters are read once and turned into estimates of live bytes, one
-for the host and one for each domain of device memory. A `Track` keeps the series of one of these:
-when its estimate passes the last peak by 5 %, the counts are kept: they are the file's peak column.
-Peaks between two ticks are missed. A tick may cost 5 % of a core: the more sites there are, the
-rarer it comes.
+Model: every tick reads the site counters once and estimates live bytes from them, one estimate for
+the host and one for each domain of device memory. A `Track` keeps the series of one of these: when
+its estimate passes the last peak by 5 %, it keeps the counts, which become the file's peak column.
+Readings miss peaks between two ticks. A tick may cost 5 % of a core: the more sites there are, the
+rarer ticks are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COST_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Pace:
-    """How often readings are taken: every `tick_s`, but for no more than a share of a core.
+    """How often to take a reading: every `tick_s`, but for no more than a share of a core.
 
     `exact_peak` asks the sampler to keep the highest total itself (see `capture.start`).
     """
@@ -61,13 +61,13 @@ class Recorder:
         return self.readings.host.latest
 
     def due_in(self) -> float:
-        """Seconds until the next tick should come."""
+        """Seconds until the next tick is due."""
         return max(0.0, self._next - time.monotonic())
 
     def tick(self, now_ns: int, *, final: bool = False) -> None:
         """Take a reading and reserve ahead.
 
-        `now_ns` is the target's clock; the final one keeps any new peak.
+        `now_ns` is the target's clock; the final tick keeps any new peak.
         """
         began = time.monotonic()
         control = self.segment.control()

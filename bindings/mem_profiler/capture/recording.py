@@ -1,8 +1,8 @@
-"""One capture while it is followed from outside: readings as it goes on, its file at the end.
+"""One capture as followed from outside: readings while it goes on, its file at the end.
 
 Model: a command, a run or a process beside tests has a `Recording` of each segment and calls `tick`
-in a loop (`loop`). A drain of what the segment collects, a live view or an agent is a listener: it
-is called after every reading, on the thread of the loop, and may not take longer than a reading.
+in a loop (`loop`). A drain of what the segment collects, a live view or an agent is a listener: the
+loop calls it after every reading, on its own thread; it may not take longer than a reading.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Listener = Callable[["Recording"], None]
 
 
 class Recording:
-    """The latest capture of one segment. `pid` is the process as seen from here, 0: it is not."""
+    """The latest capture of one segment. `pid` is the process as seen from here, 0: not visible."""
 
     def __init__(
         self,
@@ -39,11 +39,11 @@ class Recording:
         self._clock_offset_ns = procfs.clock_offset_ns(pid) if pid else 0
 
     def now_ns(self) -> int:
-        """The target's clock; goes on when the target is gone."""
+        """The target's clock, which goes on when the target is gone."""
         return time.monotonic_ns() + self._clock_offset_ns
 
     def due_in(self) -> float:
-        """Seconds until the next reading should come."""
+        """Seconds until the next reading is due."""
         return self.recorder.due_in()
 
     def tick(self) -> None:
@@ -68,8 +68,8 @@ class Recording:
     ) -> Result:
         """Take the last reading and write the next files of `prefix` and `pid`.
 
-        `kind` and `end` are those of the header. Without `peaks` the last reading, where it is the
-        only one, is not taken for a peak. Raises MemError.
+        `kind` and `end` are those of the header. Without `peaks` a last reading that is the only
+        one makes no peak. Raises MemError.
         """
         now = self.now_ns()
         self.recorder.tick(now, final=True)

@@ -1,8 +1,8 @@
 """What dead processes left: write it to files, or remove it.
 
-Model: a segment outlives its process, so everything sampled up to the end can still be written.
-Once the file is on disk the segment is removed. A copy of a segment file, made anywhere, is read
-the same way and left alone.
+Model: a segment outlives its process, so a file can still have everything sampled up to the end.
+Once the file is on disk, recovery removes the segment. It reads a copy of a segment file, anywhere,
+the same way and leaves it there.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def recover_all(prefix: str) -> tuple[list[Result], list[MemError]]:
 
 
 def _recover_each(dead: list[Found], prefix: str) -> tuple[list[Result], list[MemError]]:
-    """One that fails does not keep the others from being written: it may be another user's."""
+    """Write each; a failure does not stop the others: the segment may be another user's."""
     results: list[Result] = []
     errors: list[MemError] = []
     for found in dead:
@@ -71,7 +71,7 @@ def _recover_each(dead: list[Found], prefix: str) -> tuple[list[Result], list[Me
 def recover_pid(pid: int, prefix: str) -> list[Result]:
     """Write what a dead process left under its pid.
 
-    Raises TargetError when there is nothing, or it lives.
+    Raises TargetError when it left nothing, or still lives.
     """
     mine = [
         found for found in leftovers.in_folders(most=None) if found.control.number("pid") == pid
@@ -93,7 +93,7 @@ def recover_pid(pid: int, prefix: str) -> list[Result]:
 
 
 def recover_file(path: str, prefix: str) -> Result:
-    """Write what a segment file holds, be it in its place or a copy. Raises MemError."""
+    """Write the captures of a segment file, in its place or a copy. Raises MemError."""
     try:
         inode = os.stat(path).st_ino
     except OSError as error:
@@ -120,9 +120,9 @@ def recover_file(path: str, prefix: str) -> Result:
 
 
 def clean(*, everything: bool) -> tuple[int, int, list[Found]]:
-    """Remove segments of dead processes: those in no need of writing, or all of them.
+    """Remove segments of dead processes: those with nothing to write, or all of them.
 
-    Returns how many went, the bytes they held, and those kept because they were never written.
+    Returns how many it removed, their bytes, and those it kept because no file has them.
     """
     kept: list[Found] = []
     unwanted: list[Found] = []

@@ -1,12 +1,12 @@
-"""From a capture to its files. What a target wrote is read by a child without rights.
+"""From a capture to its files. A child without rights reads what the target wrote.
 
 Model: the child makes the profiles of a capture from the segment and sends each file's bytes
 through a pipe; this process copies them to where the user wants them, and reads nothing of them but
-their lengths. So what a hostile target put into its segment meets no process that could do
-anything with the user's rights, and the folder of the results is touched by nothing else.
+their lengths. So no process with the user's rights reads what a hostile target put into its
+segment, and only this process writes to the folder of the results.
 
-In the pipe: one line of JSON, the domains of the files; then for each file pieces, each behind its
-length in 4 bytes, and a length of 0 at its end.
+In the pipe: one line of JSON, the domains of the files; then for each file its pieces, each after
+its length in 4 bytes, and a length of 0 at the end.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ WAKE_S = 0.5
 MEMORY_BYTES = 4 << 30  # a million sites with their live blocks take 1 GiB
 PIECE_BYTES = 1 << 20
 DOMAINS_MAX = 1 + layout.DOMAIN_ROWS
-LAST_WORDS_S = 30.0  # for what the child says when its files are through
-FILE_TIMES, FILE_FLOOR_BYTES = 64, 64 << 20  # most bytes of a file, by those of the segment
+LAST_WORDS_S = 30.0  # for what the child says after its last file
+FILE_TIMES, FILE_FLOOR_BYTES = 64, 64 << 20  # most bytes of a file, by the segment's bytes
 NOTES_MAX, TEXT_MAX, COUNT_MAX = 100, 1000, 1 << 62
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _END = re.compile(r"(?!signal)[a-z][a-z ]{0,30}|signal \d{1,3} [A-Z0-9+]{1,20}")
@@ -49,7 +49,7 @@ Make = Callable[[], list[Profile]]
 
 @dataclass
 class Result:
-    """A file that was written, and what a user wants to know of it at once."""
+    """A written file, and what a user wants to know of it at once."""
 
     path: str
     pid: int
@@ -72,8 +72,8 @@ class Result:
 def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
     """Write the profiles of a capture as the next files of `prefix` and `pid`. Raises MemError.
 
-    `make` is called in the child, which has the segment's descriptor and no other. The result is
-    that of the first document, the host's; those of device memory are its `devices`.
+    `make` runs in the child, which has the segment's descriptor and no other. The result is that of
+    the first document, the host's; those of device memory are its `devices`.
     """
     read, write = os.pipe2(os.O_CLOEXEC)
 
@@ -119,7 +119,7 @@ def _receive(prefix: str, pid: int, pieces: _Pieces) -> Result:
 
 
 def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
-    """What the child told of a file, checked: it may have been taken over.
+    """What the child said of a file, checked: a hostile segment may control the child.
 
     Raises TypeError, KeyError, ValueError, OverflowError, OSError.
     """
@@ -172,13 +172,13 @@ def _facts(profile: Profile) -> dict[str, Any]:
 
 
 class _Pieced(io.RawIOBase):
-    """What is written to it goes into the pipe, piece by piece. Runs in the child."""
+    """A file object that writes to the pipe, piece by piece. Runs in the child."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
 
     def writable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def write(self, data: Any) -> int:
@@ -205,7 +205,7 @@ def _send(pipe: int, profiles: list[Profile]) -> None:
 
 
 class _Pieces:
-    """The other end of the pipe. A child that says nothing for long is given up."""
+    """The other end of the pipe. Gives up a child that is silent for too long."""
 
     def __init__(self, pipe: int, child: Child, most_bytes: int) -> None:
         self.child = child
@@ -235,12 +235,12 @@ class _Pieces:
         return False
 
     def _fail(self) -> NoReturn:
-        """The file is not whole. Raises what the child says of that."""
+        """Raise what the child says of a file that is not whole."""
         self.child.result(1.0)
         raise MemError("the part of mem_profiler that reads the capture ended before its file")
 
     def domains(self) -> list[str]:
-        """What the files are of, in their order."""
+        """The domains of the files, in their order."""
         line = bytearray()
         while not line.endswith(b"\n"):
             if len(line) > DOMAINS_MAX * 200:

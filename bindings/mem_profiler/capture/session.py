@@ -1,9 +1,8 @@
 """The everyday form: capture running processes for some time, and write a file for each.
 
-Model: a `Session` is one process from the moment its segment is opened until its file is written.
-All sessions of one command run in one loop (`loop`), which ends at the deadline, when asked to, or
-when no process is left. A process that dies keeps its segment: the file has all that was sampled up
-to then.
+Model: a `Session` is one process from the opening of its segment to the writing of its file. All
+sessions of one command run in one loop (`loop`), which ends at the deadline, on request, or when
+no process is left. A process that dies leaves its segment: the file has all samples up to then.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ class Rates:
 
 
 class Session:
-    """One process being captured. `ended` says how it went once that is known."""
+    """One process under capture. `ended` says how the capture ended, once it has."""
 
     def __init__(self, pid: int, pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
-        """Open and lock the segment of a process; nothing is changed in it yet. Raises MemError."""
+        """Open and lock the segment of a process; changes nothing in it yet. Raises MemError."""
         self.pid = pid
         self.segment: Segment = discovery.open_process(pid)
         try:
@@ -64,11 +63,11 @@ class Session:
 
     @property
     def over(self) -> bool:
-        """Whether the process, or what can be captured of it, has ended."""
+        """Whether the process or its capture has ended."""
         return self.ended is not None
 
     def due_in(self) -> float:
-        """Seconds until the next reading should come."""
+        """Seconds until the next reading is due."""
         return self.recording.due_in()
 
     def start(self, rates: Rates, seconds: float | None) -> None:
@@ -83,7 +82,7 @@ class Session:
         )
 
     def tick(self) -> None:
-        """Notice the process's end, and take a reading when one is due."""
+        """Check whether the process has ended, and take a reading when one is due."""
         if self.ended is None:
             self._look_after()
         if self.ended is not None:
@@ -91,7 +90,7 @@ class Session:
         try:
             self.recording.tick()
         except (MemError, MemoryError, OSError) as error:
-            # Of this process alone: those that are captured beside it go on.
+            # This session alone ends: the others go on.
             self.ended = "unknown"
             self.notes.append(f"the capture ended early: {error or 'out of memory'}")
             return
@@ -158,22 +157,22 @@ class Session:
                 leftovers.remove(found)
 
     def abandon(self) -> None:
-        """Give up before anything was written: leave the target as it was found."""
+        """Give up before any file: leave the target as it was before."""
         if self.number and self.ended is None:
             self._close_capture()
         self.close()
 
     def close(self) -> None:
-        """Let go of the segment and its lock."""
+        """Close the segment and free its lock."""
         self.watch.close()
         self.segment.close()
 
 
 def open_all(pids: list[int], leave_out: Callable[[MemError], None] | None = None) -> list[Session]:
-    """Sessions for all processes, or none: every one is checked before any is started.
+    """Sessions for all processes, or none: checks every one before any starts.
 
-    With `leave_out` those that cannot be captured are told to it and left out, as long as there are
-    others. Raises MemError.
+    `leave_out` gets the error of each process that cannot be captured, and the others go on, as
+    long as there are others. Raises MemError.
     """
     system.allow_descriptors()
     sessions: list[Session] = []
@@ -207,10 +206,10 @@ def run(
     *,
     leave_out: Callable[[MemError], None] | None = None,
 ) -> str:
-    """Capture until the deadline, until asked to end, or until no process is left.
+    """Capture until the deadline, until a request to end, or until no process is left.
 
-    `on_tick` gets the seconds gone. With `leave_out` sessions that cannot be started are told to
-    it and taken out of `sessions`, as long as there are others. Returns the `end` of the sessions
+    `on_tick` gets the seconds gone. `leave_out` gets the error of each session that cannot start,
+    which is removed from `sessions`, as long as there are others. Returns the `end` of the sessions
     whose process lives. Raises MemError.
     """
     for session in list(sessions):
@@ -245,7 +244,7 @@ def write_all(
 ) -> tuple[list[Result], list[MemError]]:
     """Write a file for every session.
 
-    One that fails does not keep the others from being written.
+    A failure does not stop the others.
     """
     results: list[Result] = []
     errors: list[MemError] = []

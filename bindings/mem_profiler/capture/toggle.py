@@ -1,7 +1,7 @@
 """Captures by hand: start, stop and snapshot of one running process.
 
-Model: `start` leaves the capture running and the lock free, `stop` ends whatever runs and writes
-it, `snapshot` only reads, so it works beside another controller and after a stop too.
+Model: `start` leaves the capture running and the lock free, `stop` ends the running capture and
+writes it, `snapshot` only reads, so it works beside another controller and after a stop too.
 """
 
 from __future__ import annotations

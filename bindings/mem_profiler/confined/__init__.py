@@ -1,1 +1,1 @@
-"""Children that gave up their rights, for work on what others made."""
+"""Children without rights, for work on untrusted data."""

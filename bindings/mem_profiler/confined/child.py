@@ -1,20 +1,20 @@
 """Work in a child process that can neither hang its parent nor take its memory.
 
-Model: what is read of a foreign process may never come: its memory may lie on a file system that
-does not answer, and the kernel then waits where no signal is heard, not even SIGKILL. So such work
-is done by a forked child. The parent waits for one message, with a deadline, and listens to the
-user meanwhile; a child that does not answer is killed, and where that does not help it is left
-behind: it ends when the kernel lets go of it. So that nobody waits for it, it holds nothing open
-but what it was given: no terminal, no pipe, no lock. The child ends with its parent.
+Model: a read of a foreign process may never end: its memory may be on a file system that does not
+answer, and the kernel then waits without reacting to any signal, even SIGKILL. So a forked child
+does such work. The parent waits for one message, with a deadline, and still reacts to the user. It
+kills a child that does not answer; where that does not help it leaves the child behind, which ends
+when the kernel's wait ends. The child has nothing open but its given descriptors, no terminal, no
+pipe, no lock, so that no other process waits for it. The child ends with its parent.
 
-The message is JSON, never a pickle: the child may have been taken over by what it read, and the
-parent may have more rights than it.
+The message is JSON, never a pickle: hostile data may control the child, and the parent may have
+more rights than it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import encodings.ascii  # noqa: F401 - without rights it may be out of reach when it is needed
+import encodings.ascii  # noqa: F401 - a child without rights may be unable to import it
 import gc
 import json
 import os
@@ -29,21 +29,21 @@ from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
 from mem_profiler import system
 
-MEMORY_BYTES = 1 << 30  # beyond what the parent has: enough for the tables of any honest process
+MEMORY_BYTES = 1 << 30  # on top of the parent's: enough for the tables of any honest process
 MESSAGE_MAX_BYTES = 16 << 20  # an environment, in hexadecimal digits, may have 12
-GRACE_S = 5.0  # for a child that was asked to stop
-REAP_S = 0.5  # for a child that was killed
+GRACE_S = 5.0  # for a child after a request to stop
+REAP_S = 0.5  # for a child after SIGKILL
 POLL_S = 0.05
 
 Asked = Callable[[], bool]
 
 
 class Stopped(Exception):
-    """The user asked to stop before anything was done in the process."""
+    """The user asked to stop before the work changed anything in the process."""
 
 
 def never() -> bool:
-    """Nobody asks to stop."""
+    """The default: no request to stop."""
     return False
 
 
@@ -57,7 +57,7 @@ def call(
     enter: Callable[[], None] | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Any:
-    """Return what `work` returns in a child: something that JSON can tell.
+    """Return what `work` returns in a child: a value that JSON can represent.
 
     Parameters and errors are those of `Child` and its `result`.
     """
@@ -80,8 +80,8 @@ class Child:
         """Begin. `work` gets a function that says whether the user asked to stop.
 
         `what` begins the message of a failure ("pid 4711"). `keep` are descriptors that the child
-        needs. `enter` is called in it first, to give up rights; where that fails, so does the work.
-        Raises MemError where there can be none.
+        needs. The child first calls `enter`, to give up rights; where that fails, so does the work.
+        Raises MemError where fork fails.
         """
         self._what = what
         self._status: int | None = None
@@ -101,7 +101,7 @@ class Child:
         if self._pid == 0:
             os.close(self._answer)
             os.close(self._wish)
-            gc.freeze()  # what the parent left to be collected is its own to close
+            gc.freeze()  # only the parent may collect, and so close, its own garbage
             let_go_of_all_but((wish, result, *keep))
             _serve(parent, what, work, (wish, result), enter, memory_bytes)
         os.close(result)
@@ -116,7 +116,7 @@ class Child:
         self._end()
 
     def _end(self) -> int:
-        """End it if need be; its wait status, 0 where it is left behind."""
+        """End the child if necessary; its wait status, 0 where it stays behind."""
         if self._status is not None or not self._pid:
             return self._status or 0
         with contextlib.suppress(ProcessLookupError):
@@ -132,9 +132,7 @@ class Child:
             nap_s = min(nap_s * 1.5, 0.02)
 
     def wake(self) -> None:
-        """Let it go on where somebody stopped it: it may run as a user who would rather it did not
-        answer.
-        """
+        """Continue a stopped child: the user that it runs as may try to keep it from answering."""
         if self._status is None and self._pid:
             pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
             if pid and os.WIFSTOPPED(status):
@@ -143,10 +141,10 @@ class Child:
                 self._status = status
 
     def result(self, deadline_s: float, asked_to_stop: Asked = never) -> Any:
-        """What the work returned, once it has.
+        """Wait for what the work returns.
 
-        Raises what it raised of MemError's kinds and `Stopped`; TargetBusy where there was no
-        answer in `deadline_s`, or the child ended without one.
+        Raises `Stopped` and the kinds of MemError that the work raises; TargetBusy where no answer
+        comes in `deadline_s`, or the child ends without one.
         """
         message = self._await(deadline_s, asked_to_stop)
         if message is None:
@@ -203,15 +201,15 @@ def _serve(  # noqa: PLR0917 - called in one place
     enter: Callable[[], None] | None,
     memory_bytes: int,
 ) -> NoReturn:
-    """Do the work and end; nothing of the parent's is flushed or cleaned up twice.
+    """Do the work and end, without flushing or cleaning up anything of the parent's.
 
-    `pipes`: the end that tells of the user's wish, the end for the answer.
+    `pipes`: the end with the user's request to stop, the end for the answer.
     """
     wish, result = pipes
     try:
         system.die_with_parent(parent)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)  # the parent hears them, and says so
+            signal.signal(number, signal.SIG_IGN)  # the parent gets them, and tells the child
         limit_memory(memory_bytes)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         poll = select.poll()
@@ -242,7 +240,7 @@ def _outcome(what: str, work: Callable[[], Any]) -> bytes:
         text = f"{what}: there is more to read than memory for it"
         told = {"error": "TargetUnsupported", "text": text}
     except Exception as error:
-        # One line is all that a user can do something with; the variable shows the rest.
+        # One line is all that a user can use; the variable shows the rest.
         if os.environ.get("MEM_PROFILER_DEBUG"):
             import traceback
 
@@ -268,7 +266,7 @@ def _unpacked(message: bytes) -> Any:
 
 
 def limit_memory(more_bytes: int) -> None:
-    """Let this process map `more_bytes` more than it has mapped now."""
+    """Limit this process to `more_bytes` more than it has mapped now."""
     with open("/proc/self/statm", "rb") as file:
         now_bytes = int(file.read().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -279,10 +277,10 @@ def limit_memory(more_bytes: int) -> None:
 
 
 def let_go_of_all_but(keep: Sequence[int]) -> None:
-    """Have every descriptor but those in `keep` lead nowhere.
+    """Redirect every descriptor but those in `keep` to nothing.
 
-    None is closed: objects of the parent own these numbers and may close them at any time, which
-    must not hit a file that was opened since.
+    Closes none: objects of the parent own these numbers and may close them at any time, which must
+    not hit a file opened since.
     """
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     kept = {nowhere, *keep, *((2,) if os.environ.get("MEM_PROFILER_DEBUG") else ())}

@@ -1,10 +1,9 @@
-"""Give up rights, for good, before reading what a process or a file's author made.
+"""Give up rights, for good, before reading untrusted data.
 
-Model: a child that parses calls `enter` first. As root it becomes a user that
-nobody else is; whoever it is,
-it can then gain no new rights, start no program, reach no other process or network, and change no
-file but those it holds open. Each measure stands for itself: what the kernel lacks (Landlock,
-seccomp) is left out, the others hold.
+Model: a child that parses calls `enter` first. As root it becomes a user that no other process runs
+as. As any user, it can then gain no new rights, start no program, reach no other process or
+network, and change no file but those it has open. The measures are independent: the child skips one
+that the kernel lacks (Landlock, seccomp), and the others hold.
 
 Landlock: Documentation/userspace-api/landlock.rst. seccomp: classic BPF over struct seccomp_data.
 """
@@ -22,16 +21,16 @@ import struct
 from mem_profiler import system
 from mem_profiler._core import ffi, lib
 
-# Above what is given to people, services and containers (systemd's UIDS-GIDS.md): as one of these
-# nobody else runs, so that nobody can stop, end or look into who reads.
+# Above the ids of people, services and containers (systemd's UIDS-GIDS.md): no other process runs
+# as one of these, so none can stop, end or read the child.
 _UNUSED_UIDS = range(0x70000000, 0x7FFFFFF0)
 _NOBODY = 65534  # where a user namespace has no others
 CPU_S = 600
 
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
 _LANDLOCK_ABI_QUERY = 1
-# By version of the interface: what may be forbidden on files. Reading files and folders (bits 2
-# and 3) is left to the user's rights.
+# By version of the interface: the rights on files that Landlock can take. Reading files and folders
+# (bits 2 and 3) stays with the user's rights.
 _FILE_RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
 _READING = 0xC
 _NET_SINCE, _NET_RIGHTS = 4, 0x3
@@ -66,19 +65,18 @@ _SECCOMP_SET_FILTER = 1
 
 
 def enter(cpu_s: int = CPU_S) -> None:
-    """Give up every right but to read, to compute, and to use what is open.
+    """Give up every right but to read, to compute, and to use open files.
 
-    For a child that was just forked and has one thread. Raises OSError where a right could not be
-    given up.
+    For a child just after fork, with one thread. Raises OSError where it cannot give up a right.
     """
-    os.setsid()  # no terminal to type into
+    os.setsid()  # no controlling terminal
     if os.geteuid() == 0:
         _become_nobody()
     system.prctl(system.PR_SET_DUMPABLE, 0)
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
     _limit(resource.RLIMIT_CPU, cpu_s)
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, 0)  # what it makes goes through pipes
+    _limit(resource.RLIMIT_FSIZE, 0)  # its output goes through pipes
     with contextlib.suppress(OSError):
         _landlock()
     with contextlib.suppress(OSError):
@@ -86,7 +84,7 @@ def enter(cpu_s: int = CPU_S) -> None:
 
 
 def _become_nobody() -> None:
-    """Raises OSError."""
+    """Change to a user of its own. Raises OSError."""
     uid = random.SystemRandom().choice(_UNUSED_UIDS)
     os.setgroups([])
     try:
@@ -107,7 +105,7 @@ def _limit(which: int, value: int) -> None:
 
 
 def _landlock() -> None:
-    """Raises OSError where the kernel has none."""
+    """Restrict files by Landlock. Raises OSError where the kernel lacks it."""
     version = system.checked(lib.mp_syscall(_LANDLOCK_CREATE, 0, 0, _LANDLOCK_ABI_QUERY, 0, 0))
     files = max(rights for since, rights in _FILE_RIGHTS.items() if since <= version) & ~_READING
     network = _NET_RIGHTS if version >= _NET_SINCE else 0
@@ -124,10 +122,10 @@ def _landlock() -> None:
 
 
 def filter_program(machine: str) -> bytes:
-    """The filter (struct sock_filter[]) that refuses what no reader needs. Raises KeyError."""
+    """The filter (struct sock_filter[]) against calls that no reader needs. Raises KeyError."""
     column = {"x86_64": 0, "aarch64": 1}[machine]
     numbers = sorted(pair[column] for pair in _REFUSED.values() if pair[column] >= 0)
-    refuse_at = 5 + len(numbers)  # behind the last comparison comes _ALLOW, then _REFUSE, _KILL
+    refuse_at = 5 + len(numbers)  # after the last comparison: _ALLOW, then _REFUSE, _KILL
     rows = [
         (_LOAD_WORD, 0, 0, _ARCHITECTURE_AT),
         (_JUMP_EQUAL, 0, refuse_at - 1, _ARCHITECTURE[machine]),
@@ -142,7 +140,7 @@ def filter_program(machine: str) -> bytes:
 
 
 def _seccomp() -> None:
-    """Raises OSError where the kernel has none, or the machine's calls are not known."""
+    """Install the filter. Raises OSError where the kernel or the machine's calls lack support."""
     if platform.machine() not in _ARCHITECTURE:
         raise OSError(errno.ENOSYS, "no filter is known for this machine")
     program = filter_program(platform.machine())

@@ -1,8 +1,8 @@
-"""Will it work? Look at a process or a program, without touching it, and say so beforehand.
+"""Will a capture work? Examine a process or a program, without any effect on it.
 
-Model: every check reads files of /proc and ELF files, and returns findings; nothing is traced,
-stopped or started, and nothing of a program is loaded. `attach` runs the same checks and fails with
-the same words.
+Model: every check reads files of /proc and ELF files, and returns findings; it traces, stops or
+starts nothing, and loads nothing of a program. `attach` runs the same checks and fails with the
+same words.
 """
 
 from mem_profiler.doctor.examine import examine_process, examine_program

@@ -1,4 +1,4 @@
-"""May we touch the process at all: does it live, whose is it, who else traces it."""
+"""May we trace the process at all: does it live, who owns it, who else traces it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AS_ROOT = "run as root, or as the process's user"
 
 
 def may_trace_all() -> bool:
-    """Whether this process holds CAP_SYS_PTRACE."""
+    """Whether this process has CAP_SYS_PTRACE."""
     effective = int(procfs.status_words("self").get("CapEff", "0"), 16)
     return bool(effective >> _CAP_SYS_PTRACE & 1)
 
@@ -28,7 +28,7 @@ def ptrace_scope() -> int:
 
 
 def life(pid: int) -> list[Finding]:
-    """Whether there is a program to look into; a blocker ends the examination."""
+    """Whether there is a program to examine; a blocker ends the examination."""
     fields = procfs.stat_fields(pid)
     if not fields:
         return [Finding("process", "blocker", f"there is no process {pid}")]
@@ -60,7 +60,7 @@ def _stopped(pid: int, name: str, state: str) -> Finding:
 
 
 def permission(pid: int) -> list[Finding]:
-    """Whether this user may trace the process, and if not, what stands in the way."""
+    """Whether this user may trace the process, and if not, what prevents it."""
     words = procfs.status_words(pid)
     tracer = int(words.get("TracerPid", "0") or 0)
     findings = []
@@ -91,7 +91,7 @@ def _user(words: dict[str, str]) -> Finding:
 
 
 def _scope(pid: int) -> list[Finding]:
-    """What is tested is what counts: the kernel checks an open of `mem` as it checks a tracer."""
+    """Test the right itself: the kernel checks an open of `mem` as it checks a tracer."""
     try:
         os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY))
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Which allocator answers malloc, and where its code lies.
+"""Which allocator answers malloc, and where its code is.
 
-Model: the loader's order is followed by the files alone: the program, what LD_PRELOAD names, then
-the libraries breadth first by DT_NEEDED. The first that exports malloc is the one in use. An
-allocator that is linked into the program and exports nothing is found by its own symbols.
+Model: the files alone give the loader's order: the program, what LD_PRELOAD names, then the
+libraries breadth first by DT_NEEDED. The first that exports malloc is the one in use. The symbols
+of a program show an allocator that is linked into it and exports nothing.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _OWN_SYMBOLS = {
     "mi_malloc": "mimalloc",
     "tc_malloc": "tcmalloc",
 }
-_LARGE_LIBRARY_BYTES = 32 << 20  # where a private allocator would hide
+_LARGE_LIBRARY_BYTES = 32 << 20  # only such a library may contain a private allocator
 
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
     """The allocator in use. ``inside`` is true where it is part of the program or of a library
-    that is more than an allocator; ``symbolic`` where that library calls its own functions
+    that does more than allocate; ``symbolic`` where that library calls its own functions
     without a slot.
     """
 
@@ -50,7 +50,7 @@ class Allocator:
 
 
 def load_order(images: list[Image], program: Image, preloaded: list[str]) -> list[Image]:
-    """The images in the order in which the loader looks names up; later ones stand at the end."""
+    """The images in the order in which the loader looks names up; late ones are at the end."""
     by_name = {image.name: image for image in reversed(images)}
     order: dict[int, Image] = {id(program): program}
     queue = deque(os.path.basename(path) for path in preloaded)
@@ -99,7 +99,7 @@ def hidden_allocators(order: list[Image]) -> list[Allocator]:
 
 
 def check(order: list[Image]) -> list[Finding]:
-    """What is said of the allocators of a process, or of a program with its libraries."""
+    """The findings on the allocators of a process, or of a program with its libraries."""
     used = allocator_in(order)
     if used is None:
         findings = [Finding("allocator", "warning", "no loaded file exports malloc")]
@@ -125,7 +125,7 @@ def _of_library(used: Allocator) -> Finding:
 
 
 def _inside(program: Image, *, exported: bool) -> list[Finding]:
-    """An allocator that is part of the program: seen if all of its functions can be followed."""
+    """The finding on an allocator in the program, which needs hooks in all of its functions."""
     try:
         made = plan.of_program(program.path, 0, fd=program.descriptor())
     except TargetUnsupported as error:

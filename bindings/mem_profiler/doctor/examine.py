@@ -1,9 +1,9 @@
 """The examinations: of a running process before an attach, of a program before a run.
 
-Model: who may look, and at what, is asked of /proc by this process. Everything else reads what
-others have made, so a child does it, with a deadline and bounded memory: a file may lie where
-reading never ends. The child first gathers what takes our rights (/proc, and files opened), then
-gives them up and judges what it has. Nothing of a program is executed, and nothing of it is loaded.
+Model: this process reads the access rights from /proc. Everything else reads untrusted data, so a
+child does it, with a deadline and bounded memory: a read of a file may never end. The child first
+gathers what needs our rights (/proc, and open files), then gives the rights up and judges what it
+has. It executes and loads nothing of a program.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _NAMED_MAX = 3
 
 @dataclass
 class _Gathered:
-    """What was gathered with our rights: files that are open, and what /proc and the loader's own
-    files say.
+    """The facts that need our rights: open files, and the contents of /proc and of the loader's own
+    files.
     """
 
     program: Image | None
@@ -52,10 +52,10 @@ class _Gathered:
 
 
 def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
-    """What is known of a process before it is touched.
+    """The findings on a process before an attach.
 
-    ``quick`` leaves out what only tells how good the result will be (symbols, allocator). An
-    examination that meets a blocker it cannot look behind ends there.
+    ``quick`` leaves out the checks that only tell how good the result will be (symbols, allocator).
+    The examination ends at a blocker that makes further checks impossible.
     """
     findings = access.life(pid)
     if first_blocker(findings):
@@ -72,7 +72,7 @@ def examine_process(pid: int, *, quick: bool = False) -> list[Finding]:
 
 
 def examine_program(arguments: tuple[str, ...]) -> list[Finding]:
-    """What is known of a program before `mem_profiler run` starts it. Raises UsageProblem."""
+    """The findings on a program before `mem_profiler run` starts it. Raises UsageProblem."""
     name = arguments[0]
     return _in_child(lambda: _gather_program(name), _judge, name)
 
@@ -107,7 +107,7 @@ def _in_child(
 
 
 def _finding(row: Any) -> Finding:
-    """What the child said, checked: it read foreign files."""
+    """A checked finding of the child, which read foreign files."""
     try:
         finding = Finding(**{str(name): str(value) for name, value in row.items()})  # type: ignore[arg-type]
     except (AttributeError, TypeError):
@@ -118,7 +118,7 @@ def _finding(row: Any) -> Finding:
 
 
 def _hold(images: Iterable[Image]) -> None:
-    """Open files for good, as many as may be open."""
+    """Open files and keep them open, as many as the limit allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for image in images:
@@ -126,7 +126,7 @@ def _hold(images: Iterable[Image]) -> None:
 
 
 def _gather_process(pid: int, *, quick: bool) -> _Gathered:
-    """Raises PermissionDenied."""
+    """Gather the facts of a process. Raises PermissionDenied."""
     try:
         images = images_of(pid, procfs.maps(pid))
     except PermissionError:
@@ -147,7 +147,7 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
 
 
 def _gather_program(name: str) -> _Gathered:
-    """Raises UsageProblem."""
+    """Gather the facts of a program. Raises UsageProblem."""
     try:
         path = program.check(name)
     except UsageProblem:
@@ -170,7 +170,7 @@ def _gather_program(name: str) -> _Gathered:
 
 
 def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
-    """Runs without rights."""
+    """The findings on gathered facts. Runs without rights."""
     findings, images, exe = list(gathered.before), gathered.images, gathered.program
     if first_blocker(findings) is not None:
         return findings

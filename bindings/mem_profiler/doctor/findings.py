@@ -1,4 +1,4 @@
-"""What an examination found: one line each, and what can be done about it."""
+"""The findings of an examination: one line each, with its cure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Status = Literal["ok", "warning", "blocker"]
 class Finding:
     """One line of the doctor's screen.
 
-    ``check`` is a stable word for machines ("libc", "ptrace_scope"), ``text`` what was found, and
-    ``cure`` what can be done; it is empty where nothing has to be.
+    ``check`` is a stable word for machines ("libc", "ptrace_scope"), ``text`` the finding, and
+    ``cure`` what the user can do; it is empty where there is nothing to do.
     """
 
     check: str
@@ -37,7 +37,7 @@ class Finding:
 
 
 def first_blocker(findings: Iterable[Finding]) -> Finding | None:
-    """The first finding that makes a capture impossible; None: nothing does."""
+    """The first finding that makes a capture impossible; None: no such finding."""
     return next((finding for finding in findings if finding.status == "blocker"), None)
 
 
@@ -50,6 +50,6 @@ def raise_blocker(subject: str, findings: Sequence[Finding]) -> None:
     if blocker is None:
         return
     kind: type[MemError] = PermissionDenied if blocker.check in _PERMISSIONS else TargetUnsupported
-    named = blocker.check == "process"  # such a text says itself whom it is about
+    named = blocker.check == "process"  # such a text names the process itself
     text = blocker.text if named else f"{subject}: {blocker.text}"
     raise kind(text, hint=blocker.cure or None)

@@ -1,13 +1,13 @@
-"""ELF files as they are mapped by a process, opened by what they are and never by name alone.
+"""The ELF files that a process maps, opened by identity and never by name alone.
 
-Model: the names in /proc/PID/maps mean what the process's mount namespace makes of them, which may
-be anything by now. So a mapped file is opened through /proc/PID/map_files, which leads to the very
-file; where that is not allowed, under /proc/PID/root, and is believed only if it is the file that
-is mapped. Only regular files are opened, and they are read, not mapped: they may be cut meanwhile.
+Model: the names in /proc/PID/maps belong to the process's mount namespace, where they may mean
+anything by now. So we open a mapped file through /proc/PID/map_files, which leads to the very file;
+where that is not allowed, under /proc/PID/root, and accept it only if it is the mapped file. We
+open only regular files, and read them without mapping: another process may cut them meanwhile.
 
-Opening takes our rights, reading takes none: `hold` opens a file, and everything else works on what
-is open, in a child that gave its rights up. A file that cannot be read or is damaged gives None:
-the checks then say less, and never guess.
+Opening needs our rights, reading needs none: `hold` opens a file, and everything else works on open
+files, in a child without rights. A file that cannot be read or is damaged gives None: the checks
+then say less, and never guess.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Identity = tuple[tuple[int, int], int]  # device (major, minor) and inode
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a file after one look."""
+    """The facts of a file after one reading."""
 
     head: Head
     build_id: str
@@ -56,7 +56,7 @@ class Image:
     _held: int = -1
 
     def hold(self) -> None:
-        """Open it for good; where that fails, it counts as a file that cannot be read."""
+        """Open the file and keep it open; where that fails, it counts as unreadable."""
         if self._held < 0:
             with contextlib.suppress(OSError):
                 self._held = self._open()
@@ -82,7 +82,7 @@ class Image:
 
     @cached_property
     def facts(self) -> Facts | None:
-        """What the file says of itself; None where it cannot be read."""
+        """The facts of the file; None where it cannot be read."""
         try:
             fd = self.descriptor()
             head = elfhead.read(fd)
@@ -101,7 +101,7 @@ class Image:
             return None
 
     def defines(self, section: str, names: Collection[str]) -> set[str]:
-        """Which functions of ``names`` a symbol section of the file defines."""
+        """The functions of ``names`` that a symbol section of the file defines."""
         try:
             elf = ElfImage.of_descriptor(self.path, self.descriptor())
             return set(elf.addresses_of(section, names))
@@ -120,7 +120,7 @@ class Image:
 
     @property
     def symbolic(self) -> bool:
-        """Whether its own calls are bound inside it."""
+        """Whether the loader binds the library's own calls inside it."""
         return bool(self.facts and self.facts.head.symbolic)
 
     @property
@@ -133,7 +133,7 @@ def is_same(status: os.stat_result, mapped: Identity) -> bool:
     """Whether a file is the one of a mapping.
 
     Some file systems (btrfs, overlayfs) show one device in maps and another to stat. At least one
-    of the two is then none of hardware: its major number is 0.
+    of the two is then no hardware: its major number is 0.
     """
     device, inode = mapped
     shown = (os.major(status.st_dev), os.minor(status.st_dev))
@@ -177,6 +177,6 @@ def program_of(pid: int, images: list[Image]) -> Image | None:
         for image in images:
             if image.mapped is not None and is_same(status, image.mapped):
                 image.places = (place,)
-                image.mapped = None  # what runs is what this place leads to
+                image.mapped = None  # /proc/PID/exe leads to the running program
                 return image
     return program

@@ -1,8 +1,8 @@
-"""Folders as another process sees them: looked at, never opened for reading, links kept inside.
+"""Folders as another process sees them: never open for reading, with links kept inside its root.
 
 Model: a path means something else under the root of another process, and a link there may lead
-anywhere. So it is walked name by name from that root with O_PATH, as the kernel would for the
-process: a link's text is read and walked from the process's root, not from ours.
+anywhere. So we walk it name by name from that root with O_PATH, as the kernel would for the
+process: we read a link's text and walk it from the process's root, not from ours.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def folder(pid: int | None, path: str) -> Iterator[int]:
 
 
 def _walk(way: list[int], path: str) -> None:
-    """Lengthen `way`, which begins with the root, by the folders of `path`."""
+    """Append the folders of `path` to `way`, which begins with the root."""
     parts = deque(path.split("/"))
     links = steps = 0
     while parts:
@@ -62,7 +62,7 @@ def _walk(way: list[int], path: str) -> None:
 
 
 def _enter(way: list[int], part: str) -> str | None:
-    """Go into a folder; for a link, its text."""
+    """Enter a folder; for a link, return its text."""
     fd = os.open(part, _LOOK, dir_fd=way[-1])
     kind = os.fstat(fd).st_mode
     if stat.S_ISDIR(kind):

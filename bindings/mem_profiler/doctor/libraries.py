@@ -1,12 +1,12 @@
-"""Which libraries the loader would load for a program, known by reading files alone.
+"""Which libraries the loader would load for a program, by reading files alone.
 
 Model: glibc's search, step by step (ld.so(8), elf/dl-load.c): breadth first over DT_NEEDED; each
-name in DT_RPATH of the object that asks and of those that brought it, in LD_LIBRARY_PATH, in the
-object's DT_RUNPATH, in /etc/ld.so.cache, in the default folders. A file of another class or machine
-is passed over. Nothing is executed, not even the loader that the program names: it is a file like
-any other.
+name in DT_RPATH of the object that needs it and of those that loaded that object, in
+LD_LIBRARY_PATH, in the object's DT_RUNPATH, in /etc/ld.so.cache, in the default folders. The search
+skips a file of another class or machine. It executes nothing, not even the loader that the program
+names, which is a file like any other.
 
-Files and paths are hostile: only regular files are opened, and their number is bounded.
+Files and paths are hostile: the search opens only regular files, and a bounded number of them.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _OS_ABIS = (0, 3)  # System V, Linux
 
 _MULTIARCH = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu"}
 _TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
-# AT_PLATFORM, and what glibc before 2.37 put in its place.
+# AT_PLATFORM, and what glibc before 2.37 used in its place.
 _PLATFORMS = {"x86_64": ("haswell", "xeon_phi", "x86_64"), "aarch64": ("aarch64",)}
 
 
 @dataclass(eq=False)
 class Library:
-    """A file that is loaded: where it was found, and who asked for it."""
+    """A loaded file: its path, and the library that needs it."""
 
     path: str
     head: Head
@@ -47,7 +47,7 @@ class Library:
 
     @property
     def origin(self) -> str:
-        """What $ORIGIN means in it."""
+        """The meaning of $ORIGIN in it."""
         return os.path.dirname(os.path.abspath(self.path))
 
 
@@ -57,11 +57,11 @@ class Resolved:
 
     paths: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-    complete: bool = True  # False: there were too many to look at
+    complete: bool = True  # False: too many to examine
 
 
 def of_program(path: str, environment: Mapping[str, str] | None = None) -> Resolved:
-    """The libraries of a program or of a library; none where it is no file of our machine."""
+    """The libraries of a program or of a library; none for a file of another machine."""
     search = _Search(os.environ if environment is None else environment)
     opened = search.open(os.path.realpath(path))
     if opened is None:
@@ -71,14 +71,14 @@ def of_program(path: str, environment: Mapping[str, str] | None = None) -> Resol
 
 
 def default_folders() -> tuple[str, ...]:
-    """Where the loader looks at last: Debian's folders and those of the others."""
+    """The folders that the loader searches last: Debian's and those of other distributions."""
     multiarch = _MULTIARCH.get(platform.machine())
     first = (f"/lib/{multiarch}", f"/usr/lib/{multiarch}") if multiarch else ()
     return (*first, "/lib64", "/usr/lib64", "/lib", "/usr/lib")
 
 
 def _library_folders() -> tuple[str, ...]:
-    """What $LIB may mean: it is built into the loader."""
+    """What $LIB may mean: each loader has its own value built in."""
     multiarch = _MULTIARCH.get(platform.machine())
     return (*((f"lib/{multiarch}",) if multiarch else ()), "lib64", "lib")
 
@@ -96,7 +96,7 @@ class _Search:
         self.complete = True
 
     def open(self, path: str) -> tuple[Head, tuple[int, int]] | None:
-        """What the loader can load: its head, device and inode."""
+        """A file that the loader can load: its head, device and inode."""
         if self._opens >= OPENS_MAX:
             self.complete = False
             return None
@@ -117,7 +117,7 @@ class _Search:
         return head, (status.st_dev, status.st_ino)
 
     def walk(self, program: Library, identity: tuple[int, int]) -> Resolved:
-        """Breadth first from the program on."""
+        """Find all libraries, breadth first from the program on."""
         by_identity = {identity: program}
         by_name: dict[str, Library] = {}
         self._interpreter(program, by_identity, by_name)
@@ -125,7 +125,7 @@ class _Search:
         missing: list[str] = []
         wanted = [(name, program) for name in _preloads()]
         wanted += [(name, program) for name in program.head.needed]
-        # The list grows while it is walked: that is what makes it breadth first.
+        # The list grows during the loop: this makes the search breadth first.
         for name, asker in wanted:
             library = self._load(name, asker, by_identity, by_name)
             if library is None:
@@ -146,7 +146,7 @@ class _Search:
         by_identity: dict[tuple[int, int], Library],
         by_name: dict[str, Library],
     ) -> None:
-        """The loader itself is there before everything else."""
+        """Add the loader itself, which is loaded before everything else."""
         path = program.head.interpreter
         opened = self.open(path) if path else None
         if path and opened is not None:
@@ -164,7 +164,7 @@ class _Search:
         by_identity: dict[tuple[int, int], Library],
         by_name: dict[str, Library],
     ) -> Library | None:
-        """The library that a name stands for, loaded already or found now; None: there is none."""
+        """The library of a name, loaded already or found now; None: there is none."""
         if name in by_name:
             return by_name[name]
         for path in self._places(name, asker):
@@ -180,7 +180,7 @@ class _Search:
         return None
 
     def _places(self, name: str, asker: Library) -> Iterator[str]:
-        """Where a library may lie, in the order in which the loader looks."""
+        """Paths where a library may be, in the order of the loader's search."""
         if "/" in name or "$" in name:
             yield from (path for path in _expanded(name, asker) if "/" in path)
             return
@@ -219,7 +219,7 @@ class _Search:
 
 
 def _askers(library: Library) -> Iterator[Library]:
-    """A library, who asked for it, and so on up to the program; none that has a DT_RUNPATH."""
+    """A library, the one that needs it, and so on up to the program; none with a DT_RUNPATH."""
     one: Library | None = library
     while one is not None:
         if one.head.runpath is None:
@@ -228,7 +228,7 @@ def _askers(library: Library) -> Iterator[Library]:
 
 
 def _expanded(text: str, owner: Library) -> Iterator[str]:
-    """A path with what its tokens may mean, likeliest first."""
+    """A path with each possible value of its tokens, likeliest first."""
     folders = _library_folders() if "LIB" in text else ("",)
     platforms = _PLATFORMS.get(platform.machine(), ("",)) if "PLATFORM" in text else ("",)
     for folder, machine in itertools.product(folders, platforms):
@@ -237,7 +237,7 @@ def _expanded(text: str, owner: Library) -> Iterator[str]:
 
 
 def _preloads() -> list[str]:
-    """What the system preloads into every program."""
+    """The libraries that the system preloads into every program."""
     try:
         fd = open_plain(PRELOADS)
     except OSError:

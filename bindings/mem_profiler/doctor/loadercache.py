@@ -1,9 +1,9 @@
-"""/etc/ld.so.cache: where ldconfig found the libraries of this machine.
+"""/etc/ld.so.cache: the paths of this machine's libraries, from ldconfig.
 
-Model: the file is read whole, up to a bound, and every offset in it is checked. Of several entries
-of one name the one for the best processor that ours is counts, else the first without such a wish.
+Model: we read the file whole, up to a bound, and check every offset in it. Of several entries of a
+name, the one for the highest level of our processor counts, else the first that names no level.
 
-Format: glibc, elf/dl-cache.h, "glibc-ld.so.cache1.1", alone or behind one of "ld.so-1.7.0":
+Format: glibc, elf/dl-cache.h, "glibc-ld.so.cache1.1", alone or after one of "ld.so-1.7.0":
 header (48 bytes: nlibs at 20, extension_offset at 32), entries (24 bytes: flags, key, value,
 osversion, hwcap), strings by offset from the header.
 """
@@ -30,7 +30,7 @@ _EXTENSION_MAGIC = 0xEAA42174
 _EXTENSION_HWCAPS = 1
 _SECTIONS_MAX = 64
 _HWCAP_EXTENSION = 1 << 62
-_FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}  # an ELF library of libc6, and of which machine
+_FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}  # an ELF library of libc6, and its machine
 
 # Of an x86-64 level, by the words of /proc/cpuinfo; each contains those before it.
 _LEVELS = (
@@ -41,7 +41,7 @@ _LEVELS = (
 
 
 def processor_levels() -> tuple[str, ...]:
-    """The levels of processors that this one reaches, best first, as glibc-hwcaps names them."""
+    """The levels of this processor, highest first, as glibc-hwcaps names them."""
     if platform.machine() != "x86_64":
         return ()
     try:
@@ -59,7 +59,7 @@ def processor_levels() -> tuple[str, ...]:
 
 
 def load(path: Path = CACHE, levels: tuple[str, ...] | None = None) -> dict[str, str]:
-    """Paths of libraries of our own kind by their names; empty where there is no such file."""
+    """Paths of libraries of our machine by their names; empty where the file is absent."""
     data = _read(path)
     start = _start(data)
     if start is None:
@@ -100,7 +100,7 @@ def _read(path: Path) -> bytes:
 
 
 def _start(data: bytes) -> int | None:
-    """Where the format that we know begins; None: nowhere."""
+    """Offset of the format that we know; None: absent."""
     at = 0
     if data.startswith(_OLD_MAGIC) and len(data) >= _OLD_HEADER_BYTES:
         [count] = struct.unpack_from("<I", data, 12)
@@ -118,7 +118,7 @@ def _entries(data: bytes, start: int) -> list[tuple[int, int, int, int, int]]:
 
 
 def _hwcap_names(data: bytes, start: int) -> list[str]:
-    """The levels of processors that entries name by number."""
+    """The processor levels to which entries refer by number."""
     [offset] = struct.unpack_from("<I", data, start + 32)
     at = start + offset
     if offset == 0 or at + 8 > len(data):

@@ -1,4 +1,4 @@
-"""Can the sampler's code live in the process: architecture, loader, C library, restrictions."""
+"""Can the sampler's code run in the process: architecture, loader, C library, restrictions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mem_profiler.doctor.images import Image
 from mem_profiler.process import elfhead, procfs
 
 _START_IT = "start it under `mem_profiler run -- PROG`"
-_GLIBC_MIN = (2, 17)  # the newest symbol version that libmem_sampler.so asks for
+_GLIBC_MIN = (2, 17)  # the newest symbol version that libmem_sampler.so needs
 _POPULATE_WRITE = (5, 14)
 _VERSION_TEXT = re.compile(rb"GNU C Library [^\n]{0,80}?version (\d{1,4})\.(\d{1,4})\D")
 _LIBC = re.compile(r"libc(?:\.so\.6|-\d+\.\d+\.so)$")
@@ -50,7 +50,7 @@ def kind_of_program(exe: Image | None) -> list[Finding]:
 
 
 def libc_version(image: Image) -> tuple[int, int] | None:
-    """Version of the GNU C library by the text in its file; None where it cannot be read."""
+    """Version of the GNU C library from the text in its file; None where it cannot be read."""
     try:
         return _version_in(image.descriptor())
     except OSError:
@@ -72,7 +72,7 @@ def _version_in(fd: int) -> tuple[int, int] | None:
 
 
 def libc(images: list[Image]) -> list[Finding]:
-    """Which C library the process runs on."""
+    """The C library of the process."""
     for image in images:
         if _MUSL.search(image.name):
             text = "musl: the sampler is built for the GNU C library"
@@ -119,7 +119,7 @@ def kernel() -> list[Finding]:
 
 
 def namespaces(pid: int) -> list[Finding]:
-    """Whether the process lives in a container; it does not need anything, but is worth a word."""
+    """Whether the process runs in a container: a note, not a problem."""
     different = [
         name
         for name in ("mnt", "pid", "user")

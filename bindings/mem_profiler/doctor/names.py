@@ -1,11 +1,11 @@
-"""Will the addresses get names: symbols and build-ids of what is loaded."""
+"""Will the addresses get names: symbols and build-ids of the loaded files."""
 
 from __future__ import annotations
 
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image
 
-_NAMED_MAX = 3  # libraries listed by name in one line
+_NAMED_MAX = 3  # library names in one line
 
 
 def _list(images: list[Image]) -> str:

@@ -1,4 +1,4 @@
-"""Who else is in the process: our own sampler, other profilers, sanitizers, interpreters."""
+"""What else is in the process: our own sampler, other profilers, sanitizers, interpreters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ALLOCATOR_PROFILING = {
 
 
 def sampler(pid: int) -> list[Finding]:
-    """Whether our own library is in the process already, and whether it can be used."""
+    """Whether our own library is in the process already, and whether we can use it."""
     try:
         with discovery.open_process(pid, writable=False) as segment:
             control = segment.control()
@@ -46,7 +46,7 @@ def sampler(pid: int) -> list[Finding]:
 
 
 def opted_out(environment: Mapping[str, str] | None) -> list[Finding]:
-    """Whether whoever starts the program wants no sampler in it."""
+    """Whether the program's environment switches the sampler off."""
     if (environment or {}).get("MEM_PROFILER_DISABLE", "") in ("", "0"):
         return []
     text = "opted out: MEM_PROFILER_DISABLE is set in its environment"
@@ -80,7 +80,7 @@ def _unique(findings: list[Finding]) -> list[Finding]:
 
 
 def interpreter(pid: int, images: list[Image]) -> list[Finding]:
-    """What an interpreter keeps from us: small Python objects come from pools of their own."""
+    """What an interpreter hides from us: small Python objects come from pools of their own."""
     version = procfs.python_version([image.path for image in images], procfs.exe(pid))
     if version is None:
         return []

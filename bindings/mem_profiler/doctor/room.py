@@ -1,4 +1,4 @@
-"""Is there room for what a capture needs: shared memory, descriptors, address space, file sizes."""
+"""Is there enough for a capture: shared memory, descriptors, address space, file sizes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _amount(size: int) -> str:
 
 
 def shared_memory(pid: int | None) -> list[Finding]:
-    """The folder in which the segment will lie, as the process sees it (``pid`` None: as we do)."""
+    """The segment's future folder, as the process sees it (``pid`` None: as we do)."""
     path = str(folders.segment_dir())
     try:
         with inside.folder(pid, path) as folder:
@@ -50,7 +50,7 @@ def _room(path: str, room: os.statvfs_result) -> Finding:
 
 
 def _taken(pid: int | None, path: str, folder: int) -> list[Finding]:
-    """Whether the name of the user's own folder is taken by something not private to that user."""
+    """Whether something not private to the user has the name of the user's own folder."""
     facts = procfs.status(pid) if pid is not None else None
     uid = os.geteuid() if pid is None else facts.uids[1] if facts and len(facts.uids) > 1 else None
     if uid is None:
@@ -73,7 +73,7 @@ def _taken(pid: int | None, path: str, folder: int) -> list[Finding]:
 
 
 def _inner_uid(pid: int, uid: int) -> int:
-    """What the process itself takes its user for: it may live in a user namespace."""
+    """The uid that the process itself sees: it may be in a user namespace."""
     try:
         text = Path(f"/proc/{pid}/uid_map").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -87,7 +87,7 @@ def _inner_uid(pid: int, uid: int) -> int:
 
 
 def limits(pid: int) -> list[Finding]:
-    """Resource limits of the process that a capture meets: open files, memory, file sizes."""
+    """Resource limits of the process that affect a capture: open files, memory, file sizes."""
     try:
         text = Path(f"/proc/{pid}/limits").read_text(encoding="ascii", errors="replace")
         used = len(os.listdir(f"/proc/{pid}/fd"))
@@ -110,13 +110,13 @@ def limits(pid: int) -> list[Finding]:
 
 
 def own_limits() -> list[Finding]:
-    """The limits that a program inherits from us when it is started."""
+    """The limits that a program inherits from us."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     return _file_size(None if soft == resource.RLIM_INFINITY else soft, "ulimit -f unlimited")
 
 
 def _file_size(most: int | None, cure: str) -> list[Finding]:
-    """The segment is a file too."""
+    """The finding on the limit of file sizes: the segment is a file too."""
     if most is None or most >= _WANTED_BYTES:
         return []
     if most < _MIB:

@@ -1,9 +1,9 @@
-"""Where the beginning of a function can be led elsewhere while threads run in it (x86-64).
+"""Where the sampler can redirect the start of a function while threads run in it (x86-64).
 
-Model: entry_plan.h tells why one instruction at most is overwritten, and why by a store into one
-aligned word. Here instructions are decoded: pushes and markers (endbr64) may come before the one
-that is overwritten; that one must be able to run elsewhere, where a distance to code or data is
-another.
+Model: entry_plan.h tells why the sampler overwrites one instruction at most, and why by a store
+into one aligned word. This module decodes instructions: pushes and markers (endbr64) may come
+before the overwritten one, which must be able to run elsewhere, where its distance to code or data
+differs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ JUMP_BYTES = 5
 WORD_BYTES = 8
 
 _NOTHING = {x86.X86_INS_ENDBR64, x86.X86_INS_NOP}
-# Relative, but with no form of a longer distance.
+# Relative, but without a form for a longer distance.
 _SHORT_ONLY = {
     x86.X86_INS_JRCXZ, x86.X86_INS_JECXZ, x86.X86_INS_JCXZ,
     x86.X86_INS_LOOP, x86.X86_INS_LOOPE, x86.X86_INS_LOOPNE,
@@ -42,7 +42,7 @@ class Fixup:
 
 @dataclass(frozen=True)
 class Point:
-    """One instruction that can be overwritten; the fields of struct mp_entry_point."""
+    """One instruction that the sampler can overwrite; the fields of struct mp_entry_point."""
 
     offset: int
     length: int
@@ -127,7 +127,7 @@ def _candidates(code: bytes, address: int) -> Iterator[Point]:
 
 
 def jump_targets(code: bytes, address: int) -> set[int]:
-    """Where the direct jumps of a function lead, as far as it can be decoded from its beginning."""
+    """Targets of a function's direct jumps, as far as it decodes from its beginning."""
     decoder = _decoder()
     decoder.skipdata = True
     targets = set()
@@ -140,10 +140,10 @@ def jump_targets(code: bytes, address: int) -> set[int]:
 
 
 def points(body: bytes, address: int) -> list[Point]:
-    """Where a function whose code is `body` can be led elsewhere, the freest jump first.
+    """The points at which the function with code `body` can be redirected, the freest jump first.
 
-    A point behind the first byte is left out when the function jumps back to it: there the
-    pushes would be undone that belong to an earlier pass.
+    Leaves out a point after the first byte when the function jumps back to it: there the copy would
+    undo the pushes of an earlier pass.
     """
     found = list(_candidates(body, address))
     if any(point.offset for point in found):

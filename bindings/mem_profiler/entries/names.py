@@ -5,7 +5,7 @@ block, - anything else. Kinds: A allocates, P as posix_memalign, R as realloc, r
 frees what it cannot enlarge, Z resizes in place, F frees, I as realloc with a pointer to the
 block.
 
-For one allocator the list must hold every function that frees, or blocks would seem to live on.
+The list of one allocator must have every function that frees, or freed blocks would seem live.
 Sources: the C standard, malloc(3), jemalloc(3) 5.3, gperftools' tcmalloc.h 2.16, mimalloc.h 1.8 to
 2.2, and the Itanium C++ ABI for LP64.
 """
@@ -130,13 +130,13 @@ class Family:
     functions: dict[str, Signature]
 
     def is_in(self, defined: set[str]) -> bool:
-        """Whether a file that defines these names has it."""
+        """Whether a file that defines these names contains this allocator."""
         frees = {name for name, signature in self.functions.items() if signature.kind == FREE}
         return defined.issuperset(self.marks) and not defined.isdisjoint(frees)
 
 
 def families(jemalloc_prefixes: set[str]) -> list[Family]:
-    """The allocators to look for; a jemalloc may have been given any prefix."""
+    """The allocators to search for; a jemalloc may have any prefix."""
     standard = _read(_STANDARD) | _read(_OPERATORS) | _read(_EXTENDED)
     found = [
         Family(f"jemalloc ({prefix})", (f"{prefix}malloc", f"{prefix}mallocx"),

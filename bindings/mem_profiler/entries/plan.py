@@ -1,8 +1,7 @@
-"""From the file of a program to the plan that the sampler patches its allocator by.
+"""From the file of a program to the plan by which the sampler patches its allocator.
 
-Layout: `sampler/abi/entry_plan.h`. Either every function of an allocator can be
-led to the sampler, or the allocator is refused: a free that is not seen would be a leak in the
-report.
+Layout: `sampler/abi/entry_plan.h`. The plan redirects every function of an allocator or refuses the
+allocator: a free that the sampler does not see would be a leak in the report.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One function with its first bytes of code and where it can be led elsewhere."""
+    """One function with its first bytes of code and the points for a redirection."""
 
     function: Function
     signature: names.Signature
@@ -58,13 +57,13 @@ def _pattern(families: list[names.Family]) -> str:
 
 
 def _usable(found: list[Function], family: names.Family) -> list[Function]:
-    # A static function that happens to be called `free` is nobody's allocator.
+    # A static function with the name `free` is no allocator.
     plain = "malloc" in family.marks
     return [f for f in found if f.name in family.functions and not (plain and f.is_local)]
 
 
 def find(program: Program) -> Inside | None:
-    """The allocators inside a program; None where it brings none.
+    """The allocators inside a program; None where it has none.
 
     Raises TargetUnsupported where the compiler made copies of its functions for single callers.
     """
@@ -140,7 +139,7 @@ def _points(program: Program, inside: Inside, function: Function) -> list[decode
         raise _refuse(inside, function, "is chosen when the program starts")
     size = min(max(function.size, decode.CODE_BYTES), _BODY_MAX_BYTES)
     points = decode.points(program.code(function.address, size), function.address)
-    # The bytes that make a jump's distance must stay as they are: no other function begins there.
+    # The bytes of a jump's distance must not change later: no other function may begin there.
     others = [other.address for other, _ in inside.functions if other is not function]
     points = [
         p
@@ -161,8 +160,8 @@ def of_program(
     """The plan for a program at `path`, loaded at `bias` above the addresses in its file.
 
     `symbols` is a file with its symbols, where it has none itself; `fd` is the program's file where
-    it is open already. None: no allocator is part of it. Raises TargetUnsupported where one is and
-    cannot be led to the sampler; OSError.
+    it is open already. None: it contains no allocator. Raises TargetUnsupported where it contains
+    one that cannot be redirected; OSError.
     """
     with Program(path, fd) as program:
         if symbols is not None:

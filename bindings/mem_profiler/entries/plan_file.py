@@ -1,8 +1,8 @@
-"""The plan for an allocator inside a program, handed over to the program that `run` starts.
+"""The plan for an allocator inside a program, given to the program that `run` starts.
 
-Model: the plan says which bytes of code the sampler changes, so nobody else may have a hand in it.
-It is a sealed memory file that the program inherits; MEM_PROFILER_PLAN=fd:N names the descriptor.
-The sampler takes nothing else (sampler/preload/plan_file.h).
+Model: the plan says which bytes of code the sampler changes, so no other process may change it. It
+is a sealed memory file that the program inherits; MEM_PROFILER_PLAN=fd:N names the descriptor. The
+sampler accepts nothing else (sampler/preload/plan_file.h).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from mem_profiler.entries import planning
 
 VARIABLE = "MEM_PROFILER_PLAN"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-# Programs count on small numbers for what they open themselves.
+# Programs expect small numbers for the files that they open themselves.
 _FIRST_NUMBER = 200
 
 
 def make(path: str) -> tuple[int | None, str]:
     """A descriptor of the plan for the program at `path`, which the caller closes, and a problem.
 
-    The descriptor is None where no plan is needed or none can be made; the problem says why it
-    cannot, and is empty otherwise.
+    The descriptor is None where the program needs no plan or none is possible; the problem says why
+    none is possible, and is empty otherwise.
     """
     try:
         data, problem = planning.of_file(path, 0, path)
@@ -33,7 +33,7 @@ def make(path: str) -> tuple[int | None, str]:
 
 
 def sealed(data: bytes) -> int:
-    """A memory file that holds `data` and cannot be changed. Raises OSError."""
+    """A memory file with `data`, sealed against changes. Raises OSError."""
     fd = os.memfd_create("mem_profiler.plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         view = memoryview(data)
@@ -43,6 +43,6 @@ def sealed(data: bytes) -> int:
         try:
             return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_NUMBER)
         except OSError:
-            return os.dup(fd)  # so many descriptors are not allowed here
+            return os.dup(fd)  # the limit of descriptors is lower than that
     finally:
         os.close(fd)

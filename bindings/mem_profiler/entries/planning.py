@@ -1,8 +1,8 @@
 """The plan for an allocator inside a program, made by a child without rights.
 
-Model: the program's file is opened with our rights and read without them: symbol tables and code
-are decoded there, by a library for that too. What comes back is a plan, whose bytes the sampler
-checks once more in the target, against the code that it finds (sampler/abi/entry_plan.h).
+Model: we open the program's file with our rights, and the child reads it without them: it decodes
+symbol tables and code, partly by a library. It returns a plan, whose bytes the sampler checks once
+more in the target, against the code that it finds (sampler/abi/entry_plan.h).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ LIMIT_S = 60.0  # symbols of the largest programs take some seconds
 
 
 def of_file(path: str, bias: int, what: str) -> tuple[bytes, str]:
-    """The plan for a program loaded at `bias`, and why none can be made; both may be empty.
+    """The plan for a program loaded at `bias`, and why none is possible; both may be empty.
 
-    `what` names the program in errors. Raises MemError where the reading did not end.
+    `what` names the program in errors. Raises MemError where the read does not end.
     """
     held: list[int] = []
 
@@ -30,7 +30,7 @@ def of_file(path: str, bias: int, what: str) -> tuple[bytes, str]:
         try:
             held.append(open_plain(path))
         except OSError:
-            return  # not readable, so not looked into
+            return  # unreadable: no plan
         finally:
             confine.enter()
 
@@ -49,7 +49,7 @@ def of_file(path: str, bias: int, what: str) -> tuple[bytes, str]:
 
 
 def _checked(told: Any) -> tuple[bytes, str]:
-    """What the child said: it may have been taken over by what it read."""
+    """The checked answer of the child, which a hostile file may control."""
     try:
         data, refusal = told
         return base64.b64decode(data, validate=True), str(refusal)

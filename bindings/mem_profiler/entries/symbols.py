@@ -1,6 +1,6 @@
 """The functions that a file defines, by name, read as arrays: programs have 10⁵ symbols.
 
-Input is hostile: what does not fit the file is absent.
+Input is hostile: anything that does not fit the file is absent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOCAL = 0
 
 @dataclass(frozen=True)
 class Function:
-    """One function: its address in the file's own terms, its size, the sort of its symbol."""
+    """One function: its address as in the file, its size, the type of its symbol."""
 
     name: str
     address: int
@@ -35,7 +35,7 @@ class Program:
     """The symbols and the code of one ELF file. Use as a context manager."""
 
     def __init__(self, path: str | Path, fd: int | None = None) -> None:
-        """Open it, or use `fd`, which is open and stays the caller's.
+        """Open the file, or use `fd`, which is open and stays the caller's.
 
         Raises OSError; TargetUnsupported for a file that is no ELF program.
         """
@@ -67,7 +67,7 @@ class Program:
         found: dict[tuple[str, int], Function] = {}
         expression = re.compile(rb"(?=(" + pattern.encode() + rb")\0)")
         for rows, text in self._tables():
-            # A name may be the end of a longer one: every place where one could begin is tried.
+            # A name may be the end of a longer one: try every place where one could begin.
             at = {match.start(): match[1].decode() for match in expression.finditer(text)}
             kinds = rows["info"] & 15
             wanted = (

@@ -6,9 +6,9 @@
         work()
     print(captured.path)
 
-The sampler must be in the process (`is_loaded`): it was started by `mem_profiler run`, with the
-variables of `environment`, or attached to. A process beside this one does the work (`sidecar`), so
-that the capture counts nothing of its own.
+The sampler must be in the process (`is_loaded`): by `mem_profiler run`, by the variables of
+`environment`, or by an attach. A process beside this one does the work (`sidecar`), so that the
+capture counts nothing of its own.
 """
 
 from __future__ import annotations

@@ -24,9 +24,10 @@ def is_loaded() -> bool:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, and what puts the sampler into a program that is started with it.
+    """This process's environment, plus the variables that put the sampler into a new program.
 
-    Python's own pools are off in it, so that small objects are seen. Raises MemError, UsageProblem.
+    It switches Python's own pools off, so that the sampler sees small objects. Raises MemError,
+    UsageProblem.
     """
     variables = dict(os.environ)
     library = launch.library()

@@ -1,7 +1,7 @@
 """The process beside this one that captures it, and this process's end of it.
 
 Model: one line of JSON for each command and one for each answer, over a pipe. Between commands the
-sidecar reads the counters every few milliseconds, so that the peaks of short work are seen. It ends
+sidecar reads the counters every few milliseconds, so that it sees the peaks of short work. It ends
 when its input does, thus with the process that it captures.
 
     start RATE     begins a capture                     {"ok": true}
@@ -61,7 +61,7 @@ class _Server:
             session.close()
 
     def serve(self) -> None:
-        """Obey until the input ends."""
+        """Execute commands until the input ends."""
         rest = b""
         while True:
             wait = None
@@ -89,9 +89,9 @@ class _Server:
 
 
 class Sidecar:
-    """The process beside this one. Every answer is waited for, bounded. Use as a context manager.
+    """The process beside this one. Every wait has a bound. Use as a context manager.
 
-    A Python that forks has two owners of the pipe: only the process that started it may use it.
+    After a fork two processes have the pipe: only the one that started the sidecar may use it.
     """
 
     def __init__(self) -> None:
@@ -162,7 +162,7 @@ class Captured:
 def capture(prefix: str | Path, rate_bytes: int = 1024) -> Iterator[Captured]:
     """Capture this process while the block runs, and write the next file of `prefix`.
 
-    What the block raises is raised, after the file is written. Raises MemError.
+    Raises what the block raises, after writing the file. Raises MemError.
     """
     captured = Captured()
     with Sidecar() as sidecar:

@@ -2,8 +2,8 @@
 
 Model: a process is in one group of the unified hierarchy (v2) and, on older or hybrid systems, in
 one of the memory controller's (v1). A limit holds for all groups below it, so the smallest on the
-way to the root counts. In a container the group's path may not exist below what is mounted there;
-the groups above it do.
+way to the root counts. In a container the group's path may not exist below the mount; the groups
+above it do.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path("/sys/fs/cgroup")
 _TEXT_MAX_BYTES = 1 << 16
-_NO_LIMIT_BYTES = 1 << 60  # v1 says "none" by a number near 2^63
+_NO_LIMIT_BYTES = 1 << 60  # v1 writes a number near 2^63 for "none"
 
 
 def limit_bytes(pid: int | str, root: Path = ROOT, proc: Path = Path("/proc")) -> int | None:
-    """The smallest memory limit that holds for a process; None: none is known."""
+    """The smallest known memory limit of a process; None: no known limit."""
     limits = [
         limit
         for folder, name in _groups(_read(proc / str(pid) / "cgroup"), root)
@@ -28,7 +28,7 @@ def limit_bytes(pid: int | str, root: Path = ROOT, proc: Path = Path("/proc")) -
 
 
 def _groups(text: str, root: Path) -> Iterator[tuple[Path, str]]:
-    """(folder, file of its limit) for every group that the process is in, and all above these."""
+    """(folder, file of its limit) for every group of the process, and all groups above these."""
     for line in text.split("\n"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")

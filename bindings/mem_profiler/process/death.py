@@ -1,8 +1,8 @@
-"""Watch for a process's end, and learn how it ended where the kernel tells.
+"""Watch for a process's end, and learn how it ended where the kernel says so.
 
-Model: a pidfd becomes readable when the process ends, and cannot be confused by a reused pid. How
-it ended is known from the pidfd itself once the process has been waited for (Linux 6.15), before
-that from the last field of /proc/PID/stat where we may read it, or never.
+Model: a pidfd becomes readable when the process ends, and a reused pid cannot confuse it. The pidfd
+itself tells how it ended once the parent has waited for the process (Linux 6.15); before that the
+last field of /proc/PID/stat does, where we may read it; otherwise this stays unknown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PIDFD_INFO_EXIT = 1 << 3
 PIDFD_INFO_BYTES = 64  # struct pidfd_info of its first version
 PIDFD_INFO_EXIT_CODE_AT = 60
 PIDFD_GET_INFO = (3 << 30) | (PIDFD_INFO_BYTES << 16) | (0xFF << 8) | 11
-# How long the parent may take to wait for its child before we stop asking how it ended.
+# How long we go on asking how the child ended while its parent has not waited for it.
 REAP_WAIT_S = 0.2
 
 
@@ -38,7 +38,7 @@ def describe(wait_status: int) -> str:
 
 
 class Watch:
-    """One process being watched. Does not keep it from being waited for by its parent."""
+    """Watches one process. Its parent can still wait for it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -47,7 +47,7 @@ class Watch:
             self._fd = os.pidfd_open(pid)
 
     def ended(self, timeout_s: float = 0.0) -> bool:
-        """Whether the process has ended; waits for that at most `timeout_s`."""
+        """Whether the process has ended; waits at most `timeout_s` for that."""
         if self._fd < 0:
             if not procfs.is_gone(self.pid):
                 time.sleep(timeout_s)
@@ -57,7 +57,7 @@ class Watch:
         return bool(poll.poll(timeout_s * 1000))
 
     def send(self, number: int) -> None:
-        """Send a signal, if the process is still there. Never waits for it, unlike subprocess."""
+        """Send a signal, if the process still exists. Never reaps it, unlike subprocess."""
         with contextlib.suppress(OSError):
             if self._fd >= 0:
                 signal.pidfd_send_signal(self._fd, number)

@@ -1,8 +1,8 @@
-"""What the loader reads of an ELF file before it maps it: program headers and the dynamic section.
+"""The parts of an ELF file that the loader reads first: program headers and the dynamic section.
 
-Model: a few reads of bounded size at places that the file names; what lies outside of the file, or
-makes no sense, is absent. Section headers are not looked at: the loader does not either. The file
-may be cut, or be written to, meanwhile: it is read, never mapped.
+Model: a few reads of bounded size at offsets that the file names; a part outside of the file, or
+one that makes no sense, is absent. We ignore section headers, as the loader does. We read the file
+and never map it: another process may cut it, or write to it, meanwhile.
 
 Formats: System V ABI, "Program Loading and Dynamic Linking", ELF-32 and ELF-64, little-endian.
 """
@@ -30,7 +30,7 @@ _NEEDED_MAX = 1000
 
 @dataclass(frozen=True)
 class Head:
-    """One ELF file as the loader sees it. Texts as `os.fsdecode` gives them; None: not there."""
+    """One ELF file as the loader sees it. Texts as `os.fsdecode` gives them; None: absent."""
 
     file_class: int
     machine: int
@@ -56,7 +56,7 @@ class _Part:
 
 
 def own_machine() -> tuple[int, int]:
-    """Class and machine of the programs that this one is of."""
+    """ELF class and machine of this program."""
     with open("/proc/self/exe", "rb") as file:
         head = file.read(20)
     return head[4], int(struct.unpack_from("=H", head, 18)[0])
@@ -79,7 +79,7 @@ def read(fd: int) -> Head | None:
     if dynamic is None:
         return Head(file_class, machine, kind, os_abi, interpreter)
     tags = _tags(fd, dynamic, file_class)
-    last = dict(tags)  # the loader keeps the last of each, but of DT_NEEDED
+    last = dict(tags)  # the loader uses the last of each, and every DT_NEEDED
     texts = _Texts(fd, parts, last)
     needed = [value for tag, value in tags if tag == DT_NEEDED][:_NEEDED_MAX]
     return Head(
@@ -98,7 +98,7 @@ def read(fd: int) -> Head | None:
 
 
 def _bytes(fd: int, offset: int, size: int) -> bytes:
-    """What the file has there; less, or nothing, where it ends or cannot be read."""
+    """The file's bytes there; fewer, or none, where it ends or cannot be read."""
     try:
         return os.pread(fd, size, offset) if size > 0 else b""
     except (OSError, OverflowError, ValueError):
@@ -154,7 +154,7 @@ class _Texts:
         self._offset = None if table is None else _offset_of(parts, table)
 
     def at(self, index: int | None, most: int = _TEXT_MAX_BYTES) -> str | None:
-        """The string that begins at `index`; None where there is none, or it has no end."""
+        """The string at `index`; None where there is none, or it has no end."""
         if index is None or self._offset is None or index >= self._size:
             return None
         raw = _bytes(self._fd, self._offset + index, min(most, self._size - index))
@@ -163,7 +163,7 @@ class _Texts:
 
 
 def _offset_of(parts: list[_Part], address: int) -> int | None:
-    """Where in the file lies what is mapped at an address."""
+    """Offset in the file of the byte that the loader maps at an address."""
     for part in parts:
         if part.kind == PT_LOAD and part.address <= address < part.address + part.file_bytes:
             return part.offset + address - part.address

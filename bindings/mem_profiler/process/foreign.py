@@ -1,10 +1,10 @@
-"""Open files that another user's process has mapped, without waiting for him and without harm.
+"""Open files that another user's process has mapped, without endless waits and without harm.
 
-Model: what a process maps is opened through /proc/PID/map_files, which leads to that very file and
-walks no path that the process arranged; where that is not allowed, under /proc/PID/root. Only
-regular files are opened. Files on a file system that an ordinary user can serve (FUSE), or that
-lies on another machine, are refused: any access to them may wait for ever. Even finding that out
-may, so a child does it, which hands the descriptor over.
+Model: we open a mapped file through /proc/PID/map_files, which leads to that very file and uses no
+path that the process arranged; where that is not allowed, under /proc/PID/root. We open only
+regular files, and refuse files on a file system that an ordinary user can serve (FUSE), or that
+another machine serves: any access to them may wait for ever. Even this check may, so a child does
+it and sends the descriptor.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _open(pid: int, mapping: Mapping, flags: int) -> int:
 def _refuse_served(fd: int, pid: int, mapping: Mapping) -> None:
     try:
         kind = system.file_system_of(fd)
-    except OSError:  # an ordinary one always answers
+    except OSError:  # an ordinary file system always answers
         kind = "FUSE"
     if kind in system.SERVED_FILE_SYSTEMS:
         name = Path(mapping.path).name

@@ -1,10 +1,9 @@
 """Facts about a process that /proc tells: identity, mappings, memory, kind of program.
 
 Model: every function takes the pid as seen from here and reads one file; a process that is gone
-gives None or an empty answer, because it may go at any moment. Errors of permission are raised by
-`maps` only, where the caller has to tell them from absence. How much a process can make us read is
-bounded, and what the kernel reads from the process's own memory is read by a child: that may
-never end.
+gives None or an empty answer, because it may end at any moment. Only `maps` raises errors of
+permission: its callers must tell them from absence. All reads have a bound. A child reads the files
+that the kernel fills from the process's own memory: such a read may never end.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ ARENA_BYTES = 64 << 20  # HEAP_MAX_SIZE of glibc's malloc on 64-bit machines
 
 @dataclass(frozen=True)
 class Mapping:
-    """One line of /proc/PID/maps. `device` is (major, minor); `line` is the text as it stood."""
+    """One line of /proc/PID/maps. `device` is (major, minor); `line` is its text."""
 
     start: int
     end: int
@@ -45,7 +44,7 @@ class Mapping:
 
 @dataclass(frozen=True)
 class Status:
-    """What /proc/PID/status says. Sizes in bytes, None where the kernel does not give them."""
+    """Fields of /proc/PID/status. Sizes in bytes, None where the kernel does not give them."""
 
     uids: tuple[int, ...]
     inner_pid: int
@@ -61,7 +60,7 @@ def _read(pid: int | str, name: str) -> bytes | None:
 
 
 def _bounded(path: str) -> bytes:
-    """A file of /proc, cut behind its last whole line if it is too long. Raises OSError."""
+    """A file of /proc, cut after a whole line if it is too long. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
         parts, size = [], 0
         while size < READ_MAX_BYTES and (part := file.read(1 << 20)):
@@ -107,7 +106,7 @@ def is_ending(pid: int) -> bool:
 
 
 def exit_code(pid: int) -> int | None:
-    """Wait status of a process not yet waited for (field 52); None where it cannot be known."""
+    """Wait status of a process before its parent waits for it (field 52); None where unknown."""
     fields = stat_fields(pid)
     if len(fields) > 49 and fields[0] == "Z" and (code := int(fields[49])) > 0:
         return code
@@ -117,7 +116,7 @@ def exit_code(pid: int) -> int | None:
 def status_words(pid: int | str) -> dict[str, str]:
     """The lines of /proc/PID/status as words; empty when gone."""
     raw = _read(pid, "status") or b""
-    lines = raw.decode("utf-8", "replace").split("\n")  # a name may hold what else ends lines
+    lines = raw.decode("utf-8", "replace").split("\n")  # names may have other line separators
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
@@ -140,15 +139,15 @@ def status(pid: int) -> Status | None:
 
 
 def tracer(pid: int) -> int | None:
-    """The process that traces `pid`; None: none does, or it is gone or out of sight."""
+    """The process that traces `pid`; None: no tracer, or it is gone or not visible."""
     found = re.search(rb"^TracerPid:\s+(\d+)", _read(pid, "status") or b"", re.MULTILINE)
     return int(found[1]) or None if found else None
 
 
 def parse_maps(raw: bytes) -> list[Mapping]:
-    """The lines of a maps file; lines that make no sense are left out.
+    """The lines of a maps file, without lines that make no sense.
 
-    The kernel escapes line feeds in paths and nothing else that could pass for the end of a line.
+    The kernel escapes line feeds in paths, and no other line separators.
     """
     found = []
     for line in raw.split(b"\n"):
@@ -168,7 +167,7 @@ def parse_maps(raw: bytes) -> list[Mapping]:
 
 
 def raw_maps(pid: int) -> bytes:
-    """/proc/PID/maps as it stands. Raises PermissionError; empty when the process is gone."""
+    """/proc/PID/maps unchanged. Raises PermissionError; empty when the process is gone."""
     try:
         return _bounded(f"/proc/{pid}/maps")
     except (FileNotFoundError, ProcessLookupError):
@@ -195,7 +194,7 @@ def comm(pid: int) -> str:
 
 
 def pidns_inode(pid: int | str = "self") -> int | None:
-    """Inode of the pid namespace; None when it may not be seen."""
+    """Inode of the pid namespace; None when we may not read it."""
     try:
         return os.stat(f"/proc/{pid}/ns/pid").st_ino
     except OSError:
@@ -208,7 +207,7 @@ def sees_all_processes() -> bool:
 
 
 def is_secure_exec(pid: int) -> bool:
-    """Whether the program was started set-uid or with capabilities, where LD_PRELOAD is off."""
+    """Whether the program runs set-uid or with file capabilities, which turn LD_PRELOAD off."""
     raw = _read(pid, "auxv") or b""
     words = struct.unpack(f"={len(raw) // 8}Q", raw[: len(raw) // 8 * 8])
     return any(
@@ -217,9 +216,9 @@ def is_secure_exec(pid: int) -> bool:
 
 
 def is_strange(pid: int) -> bool:
-    """Whether the process may arrange things that we see and its user could not do to us else."""
+    """Whether the process can influence what we read in ways that its user otherwise could not."""
     if os.geteuid() != 0:
-        return False  # whoever we may look into is ourselves
+        return False  # we may read only our own user's processes
     facts = status(pid)
     if facts is None or any(uid != 0 for uid in facts.uids):
         return True
@@ -230,7 +229,7 @@ def is_strange(pid: int) -> bool:
 
 
 def _first_of_environ(pid: int) -> bytes | None:
-    """What a program is started with is at most this long; a process may claim more."""
+    """/proc/PID/environ up to the kernel's bound at exec; a process may claim more."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return file.read(ENVIRON_MAX_BYTES)
@@ -251,7 +250,7 @@ def _environ(pid: int) -> bytes | None:
 
 
 def environment(pid: int) -> dict[str, str] | None:
-    """The environment the program started with; None when it may not be read."""
+    """The environment the program started with; None when we may not read it."""
     raw = _environ(pid)
     if raw is None:
         return None
@@ -263,7 +262,7 @@ def environment(pid: int) -> dict[str, str] | None:
 
 
 def leak_suppressions(pid: int) -> str:
-    """The file that LSAN_OPTIONS of the process names for suppressions; empty: none, or unknown."""
+    """The suppressions file that LSAN_OPTIONS of the process names; empty: none, or unknown."""
     options = (environment(pid) or {}).get("LSAN_OPTIONS", "")
     found = re.search(r"(?:^|[:,\s])suppressions=(?:'([^']*)'|\"([^\"]*)\"|([^:,\s'\"]*))", options)
     return next((text for text in found.groups() if text), "") if found else ""
@@ -300,8 +299,8 @@ def _regions(raw: bytes) -> list[_Region]:
 
 
 def _arena_rss(regions: list[_Region]) -> int:
-    """Resident bytes of glibc's thread arenas: each lies in 64 MiB of its own, of which the rest
-    may not be touched.
+    """Resident bytes of glibc's thread arenas: each has 64 MiB of its own, the rest of which has no
+    access rights.
     """
     found = 0
     for region, behind in itertools.pairwise([*regions, None]):
@@ -322,8 +321,8 @@ def _arena_rss(regions: list[_Region]) -> int:
 
 
 def _stack_rss(pid: int, regions: list[_Region]) -> int:
-    """Resident bytes of the main thread's stack, and of those that a thread's stack pointer is in,
-    where the kernel tells them.
+    """Resident bytes of the main thread's stack, and of those with a thread's stack pointer, where
+    the kernel shows it.
     """
     pointers = sorted(stack_pointers(pid))
 
@@ -339,7 +338,7 @@ def _stack_rss(pid: int, regions: list[_Region]) -> int:
 
 
 def stack_pointers(pid: int) -> list[int]:
-    """Where the stacks of waiting threads are; those that run just now are not known."""
+    """Stack pointers of waiting threads; those of running threads are unknown."""
     found = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")
@@ -373,7 +372,7 @@ def memory(pid: int) -> dict[str, int | None]:
 
 
 def python_version(paths: list[str], exe_path: str | None) -> str | None:
-    """Version of CPython ("3.11") by the names of mapped files and program; None: none."""
+    """Version of CPython ("3.11") by the names of mapped files and program; None: no CPython."""
     for path in paths:
         name = os.path.basename(path).removesuffix(" (deleted)")
         found = re.fullmatch(r"libpython(\d\.\d+)[a-z]*\.so.*", name)
@@ -384,7 +383,7 @@ def python_version(paths: list[str], exe_path: str | None) -> str | None:
 
 
 def pymalloc_active(pid: int) -> bool | None:
-    """Whether a CPython serves small objects from its own pools; None when that cannot be known."""
+    """Whether a CPython serves small objects from its own pools; None when unknown."""
     variables = environment(pid)
     if variables is None:
         return None

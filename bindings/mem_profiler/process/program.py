@@ -1,8 +1,8 @@
-"""Can the sampler enter a program? What its file says before it is started.
+"""Can the sampler enter a program? What its file says before the start.
 
 Model: LD_PRELOAD works in a dynamically linked ELF program of our own machine that is not set-uid.
-A script is judged by its interpreter, and what cannot be read is left for the kernel to judge.
-Nothing of the program runs: its files are read, and only those that are regular.
+For a script its interpreter decides, and for a file that we cannot read the kernel decides at exec.
+Nothing of the program runs: we read its files, and only regular ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FIRST_LINE_BYTES = 256  # BINPRM_BUF_SIZE of the kernel
 
 
 def unsupported(path: str) -> str | None:
-    """Why the sampler cannot be preloaded into an ELF file ("is static..."); None: it can."""
+    """Why LD_PRELOAD cannot work in an ELF file ("is static..."); None: it can."""
     try:
         fd = open_plain(path)
     except OSError:
@@ -58,7 +58,7 @@ def _interpreter(path: str) -> str | None:
 
 
 def judged_file(path: str) -> str:
-    """The ELF file that runs when ``path`` is started: itself, or a script's interpreter."""
+    """The ELF file that runs when ``path`` starts: itself, or a script's interpreter."""
     for _ in range(INTERPRETERS_MAX):
         script = _interpreter(path)
         if script is None:
@@ -68,7 +68,7 @@ def judged_file(path: str) -> str:
 
 
 def check(name: str) -> str:
-    """The path of the program `name`. Raises UsageProblem (not to be found), TargetUnsupported."""
+    """The path of the program `name`. Raises UsageProblem (not found), TargetUnsupported."""
     path = shutil.which(name)
     if path is None:
         what = "may not be executed" if os.path.exists(name) else "was not found"

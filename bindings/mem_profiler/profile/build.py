@@ -1,8 +1,8 @@
 """From the segment of a process to profiles, without a file.
 
 Model: `build` reads the latest capture: one profile for the host's memory, and one for each domain
-of device memory that the capture saw. What a `Target` told while the process lived goes into them;
-of a process that is gone the segment alone tells enough.
+of device memory that the capture saw. A `Target` adds the facts of a living process; for a process
+that is gone the segment alone is enough.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Ending:
 
 @dataclass
 class _Shared:
-    """What all profiles of one capture have in common."""
+    """The parts that all profiles of one capture share."""
 
     modules: list[Module]
     threads: list[Thread]
@@ -95,7 +95,7 @@ def _of_domain(
     shared: _Shared,
     ending: Ending,
 ) -> Profile:
-    """The profile of one domain: what differs from the host's."""
+    """The profile of one domain."""
     control = segment.control()
     readings = shared.readings
     track = readings.devices.get(domain.number) if readings else None
@@ -166,8 +166,8 @@ def _read_shared(
 
 
 def _map_lines(modules: list[Module], mappings: list[Mapping]) -> list[bytes]:
-    """The lines of a live process that name a file or the vdso, as they were; then lines for
-    recorded modules that are mapped no more.
+    """The lines of a live process that name a file or the vdso, unchanged; then lines for recorded
+    modules that are no longer mapped.
     """
     lines = [m.line for m in mappings if m.path.startswith("/") or m.path == "[vdso]"]
     return lines + module_lines(modules, [(m.start, m.end) for m in mappings])
@@ -176,7 +176,7 @@ def _map_lines(modules: list[Module], mappings: list[Mapping]) -> list[bytes]:
 def _capture(
     segment: Segment, control: Control, target: Target, shared: _Shared, found: Tables
 ) -> Capture:
-    """What the control page and the process tell."""
+    """The capture's facts, from the control page and the process."""
     slot = control.capture
     ends = [int(end) for end in slot["bucket_end_ns"]]
     paths = [module.path for module in shared.modules]
@@ -246,7 +246,7 @@ def _put_peak(capture: Capture, track: Track | None) -> None:
 
 
 def _put_highest(capture: Capture, control: Control) -> None:
-    """The highest total that the sampler itself kept, where it was asked to."""
+    """Add the highest total that the sampler itself kept, where the capture asked for it."""
     number = control.number("capture_number")
     kept = control["peak"][number & 1]
     if int(kept["capture"]) == number and 0 <= int(kept["high_bytes"]) <= collect.BYTES_MAX:

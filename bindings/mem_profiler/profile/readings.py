@@ -1,4 +1,4 @@
-"""What was read of a capture while it ran: time series, peaks, marks, the use of devices."""
+"""The readings of a running capture: time series, peaks, marks, the use of devices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mem_profiler.profile.tables import LiveCounts
 from mem_profiler.segment.devices import Actual, MarkLog
 
 PEAK_GROWTH = 1.05
-# The series of a long capture is thinned to every second point whenever it gets this long.
+# A series that gets this long keeps every second point only.
 SERIES_MAX = 4096
 
 
@@ -26,7 +26,7 @@ class Track:
         self._count = 0
 
     def add(self, reading: Reading, counts: LiveCounts, *, final: bool) -> None:
-        """Take a reading with the counts behind it; the final one keeps any new peak."""
+        """Add a reading with its counts; the final one keeps any new peak."""
         self.latest = reading
         self._append(reading, final)
         live = reading.estimate_bytes
@@ -45,7 +45,7 @@ class Track:
 
 @dataclass
 class Readings:
-    """All of one capture. Domains of device memory go by their numbers.
+    """All readings of one capture. The keys of domains of device memory are their numbers.
 
     `use` is what this process had used at the final reading.
     """
@@ -58,6 +58,6 @@ class Readings:
     use: ControllerUse | None = None
 
     def forget_peaks(self) -> None:
-        """One reading at the end says nothing about the peak."""
+        """Drop the peaks: one reading at the end says nothing about the peak."""
         for track in (self.host, *self.devices.values()):
             track.peak = None

@@ -1,8 +1,8 @@
 """From the tables of a segment to the tables of a profile.
 
-Model: a site of a profile is one (stack, size class) of one capture and domain. Stacks that were
-stored twice (two threads met, or a table level was full) become one; live rows are counted into the
-site they belong to, by time bucket of their birth and by thread.
+Model: a site of a profile is one (stack, size class) of one capture and domain. Stacks that the
+sampler stored twice (two threads met, or a table level was full) become one; live rows count for
+their site, by time bucket of their birth and by thread.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Tables:
 
 
 def cut_stacks(sites: SiteTable, stacks: StackTable) -> int:
-    """Samples whose stack was cut at the depth limit."""
+    """Samples whose stack ends at the depth limit."""
     cut = (stacks.flags & STACK_CUT)[sites.stack] != 0
     return int(sites.alloc_blocks[cut].sum())
 
@@ -92,7 +92,7 @@ def _fingerprints(stacks: StackTable) -> NDArray[np.uint64]:
 
 
 def merge_equal_stacks(stacks: StackTable) -> tuple[StackTable, NDArray[np.int64]]:
-    """The different stacks, and for every given one its index among them."""
+    """The distinct stacks, and for every given stack its index among them."""
     if len(stacks) == 0:
         return stacks, np.empty(0, np.int64)
     interpreter = stacks.interpreters
@@ -154,7 +154,7 @@ def _find(sorted_keys: Words, keys: Words) -> NDArray[np.int64]:
 
 
 def _since(moments_ns: Words, start_ns: int) -> Words:
-    """Nanoseconds since the start; 0 for what seems earlier: births use the coarse clock."""
+    """Nanoseconds since the start; 0 for moments before it: births use the coarse clock."""
     signed = (moments_ns - np.uint64(start_ns)).view(np.int64)
     return np.maximum(signed, 0).view(np.uint64)
 
@@ -202,7 +202,7 @@ def _peak_columns(
 def _site_table(
     sites: Sites, stack: NDArray[np.int64], live_births: NDArray[np.uint32]
 ) -> SiteTable:
-    """Without peaks and ages. Counts are below 2^62, so that they are the same as signed ones."""
+    """The sites without peaks and ages. Counts are below 2^62, so they fit signed numbers."""
     table = SiteTable(
         stack=stack,
         domain=np.zeros(len(stack), np.int32),
@@ -230,12 +230,12 @@ def read_tables(
     source = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
     sites = _of_domain(collect.read_sites(segment, control, capture, source), domain)
     live = collect.read_live(segment, control, capture, source)
-    fresh = segment.control()  # stacks were stored before the sites that name them
+    fresh = segment.control()  # the sampler stores stacks before the sites that name them
     ids, of_site = np.unique(collect.stack_ids(sites.keys), return_inverse=True)
     stacks, of_id = merge_equal_stacks(collect.read_stacks(segment, fresh, ids))
     stack_of_site = of_id[of_site.reshape(-1)]
 
-    # Class and domain tell the records of one stack apart.
+    # Class and domain distinguish the records of one stack.
     rest = sites.keys >> np.uint64(layout.STACK_BITS)
     identity = np.rec.fromarrays([stack_of_site, rest])
     _, chosen, group = np.unique(identity, return_index=True, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Facts about a process that must be gathered while it lives."""
+"""Facts about a process that the controller must gather while it lives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Target:
 
     @classmethod
     def of(cls, pid: int) -> Target:
-        """What can be known of a running process at once."""
+        """The facts of a running process that are available at once."""
         target = cls(pid)
         target.refresh_mappings()
         paths = [mapping.path for mapping in target.mappings if mapping.inode]
@@ -33,14 +33,14 @@ class Target:
         return target
 
     def refresh_mappings(self) -> None:
-        """Read the mappings again; those of a process that is gone are dropped."""
+        """Read the mappings again; none when the process is gone."""
         try:
             self.mappings = procfs.maps(self.pid) if self.pid is not None else []
         except PermissionError:
             self.mappings = []
 
     def refresh(self) -> None:
-        """Read everything that changes, as late as possible before the file is made."""
+        """Read everything that changes, as late as possible before the file."""
         if self.pid is None:
             return
         self.refresh_mappings()
@@ -48,5 +48,5 @@ class Target:
         self.memory = dataclasses.replace(self.memory, **known)
 
     def gone(self) -> None:
-        """The process has ended, or runs another program."""
+        """Note that the process has ended, or runs another program."""
         self.mappings = []

@@ -1,1 +1,1 @@
-"""The segment from outside: found, opened, given pages, read into arrays."""
+"""The segment from outside: find it, open it, reserve pages, read it into arrays."""

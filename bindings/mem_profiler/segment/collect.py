@@ -1,13 +1,12 @@
 """Read the tables of a segment into arrays: sites, live blocks, stacks, threads, modules.
 
-Model: the target goes on counting while we read, so the order of the copies matters. Freed
-counters are copied before allocated ones, so that in use (allocated - freed) is never negative;
-live rows come last. A site row counts only if it belongs to the wanted capture in both copies. Rows
-that are the same site (the shard bits of the key differ, or two threads inserted it at once) are
-merged here.
+Model: the target goes on counting while we read, so the order of the copies matters. We copy freed
+counters before allocated ones, so that in use (allocated - freed) is never negative, and live rows
+last. A site row counts only if it belongs to the wanted capture in both copies. This module merges
+rows that are the same site (the shard bits of the key differ, or two threads inserted it at once).
 
-Every number is untrusted. Rows whose counts or references make no sense are dropped, or pointed at
-a reserved stack, and counted; all checks are array operations, a million sites take about a second.
+Every number is untrusted. A row whose counts or references make no sense is dropped, or gets a
+reserved stack, and is counted. All checks are array operations: a million sites take about 1 s.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Ints = NDArray[np.int64]
 # No honest counter comes near these; sums of a million such rows still fit 64 bits.
 BLOCKS_MAX = 1 << 40
 BYTES_MAX = 1 << 43
-# Of one device site: a training loop takes gigabytes a step. Programs ask in vain for any size.
+# Of one device site: a training loop takes gigabytes a step. A refused request can have any size.
 DEVICE_BYTES_MAX = 1 << 52
 OWNERS_MASK = 0xFFFFFFFF
 
@@ -36,8 +35,8 @@ OWNERS_MASK = 0xFFFFFFFF
 class Source:
     """Which tables hold the sites and the live blocks of a kind of memory.
 
-    `counts` are the columns of a site row but for the births, the four that every kind has first;
-    `freed` those of them that are copied before the others.
+    `counts` are the columns of a site row without the births, first the four that every kind has;
+    `freed` are those of them to copy before the others.
     """
 
     sites: str
@@ -67,8 +66,8 @@ DEVICES = Source(
 class DeviceCounts:
     """What sites of device memory count beyond the common: one entry per site.
 
-    Taken bytes are what the device gave up for the sampled blocks, 0 where that is not known.
-    Failed blocks were refused; each is counted, sampled or not.
+    Taken bytes are what the sampled blocks cost the device, 0 where that is unknown. Failed blocks
+    are those the device refused; each counts, sampled or not.
     """
 
     alloc_taken: Words
@@ -182,14 +181,16 @@ def _read_level(
     keys = segment.keys(level)
     rows = segment.rows(level, dtype)
     now_used = _of_capture(keys, capture)
-    # A row that was claimed between the copies had freed nothing of this capture in the first.
+    # A row claimed between the copies has no frees of this capture in the first copy.
     freed[~used | (early_keys != keys)] = 0
     at = np.flatnonzero(now_used)
     return keys[at] & np.uint64(layout.SITE_MASK), _columns(source, rows[at], freed[at])
 
 
 def _within(freed: Words, whole: Words, all_freed: NDArray[np.bool_]) -> Words:
-    """Blocks and bytes are counters of their own: when no block is left, no byte is."""
+    """Cut freed counts at the allocated. Blocks and bytes are separate counters: when no block is
+    left, no byte is.
+    """
     return np.where(all_freed, whole, np.minimum(freed, whole))
 
 
@@ -200,7 +201,7 @@ def read_sites(segment: Segment, control: Control, capture: int, source: Source 
     width = counts + layout.BUCKETS
     keys = np.concatenate([part[0] for part in parts] or [np.empty(0, np.uint64)])
     table = np.concatenate([part[1] for part in parts] or [np.empty((0, width), np.uint64)])
-    # Freed counts are cut below; the others are believed only as far as an honest one could come.
+    # `_within` cuts freed counts; the others must not exceed what an honest target could count.
     most = BYTES_MAX if source is HOST else DEVICE_BYTES_MAX
     sane = (table[:, 0] <= BLOCKS_MAX) & (table[:, 1] <= most)
     if source is not HOST:
@@ -237,8 +238,8 @@ UNPACKED = np.dtype(
 
 
 def _unpacked(packed: Records, start_ns: int) -> Records:
-    """Live rows of the host as columns. Births are the low bits of a count of 2^22 ns: what lies
-    nearer than 2^31 of them to the capture's start is told right, 104 days.
+    """Live rows of the host as columns. Births are the low bits of a count of 2^22 ns: they are
+    right within 2^31 of these from the capture's start, 104 days.
     """
     rows = np.empty(len(packed), UNPACKED)
     rows["size_bytes"] = packed["size_thread"] & np.uint64((1 << layout.LIVE_SIZE_BITS) - 1)
@@ -254,7 +255,7 @@ def _unpacked(packed: Records, start_ns: int) -> Records:
 def read_live(
     segment: Segment, control: Control, capture: int, source: Source = HOST
 ) -> LiveBlocks:
-    """Live rows of `capture`. A row that changed hands between two looks at its key is left out."""
+    """Live rows of `capture`, without rows whose key changed between two copies."""
     parts: list[Records] = []
     dtype = layout.dtype(source.live_row)
     for level in control.levels(source.live, source.live_row):
@@ -322,8 +323,8 @@ def read_stacks(segment: Segment, control: Control, ids: Ints) -> StackTable:
 
 
 def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
-    """Which records begin where no record before them is: records lie back to back, and forged ones
-    that overlap would stand for more memory than there is. `at` may come in any order.
+    """Which records overlap no earlier record. Honest records are back to back; forged ones that
+    overlap could need more memory than there is. `at` may be in any order.
     """
     order = np.argsort(at, kind="stable")
     ends = np.maximum.accumulate((at + length)[order])
@@ -333,7 +334,7 @@ def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
 
 
 def read_threads(segment: Segment, control: Control) -> list[Thread]:
-    """Every recorded thread, by row. Row 0 stands for all that had no row."""
+    """Every recorded thread, by row. Row 0 is for all threads without a row."""
     array = control.array(layout.THREADS, layout.THREAD.itemsize, layout.THREAD_ROWS)
     count = min(control.number("thread_count") + 1, array.usable_rows)
     rows = segment.array(array, count, layout.THREAD)
@@ -374,9 +375,9 @@ def read_modules(segment: Segment, control: Control) -> list[Module]:
 
 @dataclass
 class QuickCounts:
-    """What one quick reading of the site counters gives: rows in use, and all sampled allocations.
+    """One quick reading of the site counters: rows in use, and all sampled allocations.
 
-    Rows of one site are not merged; frees may run a moment ahead and are cut at the allocations.
+    Rows of one site are not merged; frees may be a moment ahead and are cut at the allocations.
     """
 
     keys: Words

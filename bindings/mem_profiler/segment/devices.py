@@ -1,11 +1,11 @@
 """Device memory in a segment: its domains, a quick count of each, and the program's marks.
 
-Model: a domain is a row of struct mp_domain; its number stands in the site keys of the device
-tables, which `collect` reads like the host's. A ring keeps the latest marks; a `MarkLog` copies
-what came since it last read the ring, so that a long capture keeps more than the ring.
+Model: a domain is a row of struct mp_domain; its number is in the site keys of the device tables,
+which `collect` reads like the host's. A ring keeps the latest marks; a `MarkLog` copies those since
+it last read the ring, so that a long capture keeps more than the ring.
 
-Every text was written by the target: names become parts of file names, so they are checked, and a
-name that was taken before gets its number behind it.
+The target wrote every text: names become parts of file names, so this module checks them, and a
+name that is taken already gets its number behind it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mem_profiler.segment import collect, layout
 from mem_profiler.segment.file import Control, Records, Segment, Words
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
-# Marks kept in memory and in a file; more than this are counted as lost, the oldest first.
+# Most marks in memory and in a file; beyond it the oldest are dropped and count as lost.
 MARKS_MAX = 20_000
 
 
@@ -100,7 +100,7 @@ def read_domains(segment: Segment, control: Control) -> list[Domain]:
 
 
 def used_in(domains: list[Domain], capture: int) -> list[Domain]:
-    """The domains in which something happened during a capture."""
+    """The domains with any calls or blocks during a capture."""
     return [domain for domain in domains if domain.last_capture == capture]
 
 
@@ -143,7 +143,7 @@ def read_quick(segment: Segment, control: Control, capture: int) -> dict[int, Do
 
 
 class MarkLog:
-    """The marks of one capture, copied from the ring at every look."""
+    """The marks of one capture, copied from the ring at every reading."""
 
     def __init__(self) -> None:
         self.marks: list[Mark] = []
@@ -152,7 +152,7 @@ class MarkLog:
         self._next = 0
 
     def update(self, segment: Segment, control: Control) -> None:
-        """Take what came since the last look."""
+        """Copy the marks since the last reading."""
         capture = control.number("capture_number")
         if capture != self._capture:
             self._capture, self.marks, self.lost = capture, [], 0
@@ -177,7 +177,7 @@ class MarkLog:
 
 
 def _ring(segment: Segment, control: Control) -> Records:
-    """A copy of the ring; rows that were written to meanwhile have a sequence of 0."""
+    """A copy of the ring; rows that changed during the copy have a sequence of 0."""
     array = control.array(layout.MARKS, layout.MARK.itemsize, layout.MARK_ROWS_MAX)
     if array.rows & (array.rows - 1) or array.usable_rows < array.rows:
         return np.empty(0, layout.MARK)
@@ -199,7 +199,7 @@ def _mark(row: np.void, start_ns: int) -> Mark:
 
 
 def unseen_backends(control: Control) -> list[str]:
-    """A line for each backend that was asked for by name and of which no call was seen."""
+    """A line for each backend that the user named and of which the sampler saw no call."""
     lines = []
     for name, row in ((name, control["backend"][k]) for k, name in layout.BACKENDS.items()):
         if not int(row["asked"]) or int(row["calls"]):

@@ -1,13 +1,13 @@
 """Find the segment of a running process through its mappings.
 
-Model: a process maps the segment it writes to, so /proc/PID/maps names it. The mapped file itself
-is opened (/proc/PID/map_files, or under /proc/PID/root, where the path means what it means to the
-process), and is believed only if it is a regular file with the device and inode of the mapping, the
-owner is the process's user, and the header carries the process's own pid and start time. A fork
-child that is not followed maps its parent's segment and fails that last test.
+Model: a process maps the segment it writes to, so /proc/PID/maps names it. We open the mapped file
+itself (/proc/PID/map_files, or under /proc/PID/root, where the path means what it means to the
+process), and accept it only if it is a regular file with the device and inode of the mapping, its
+owner is the process's user, and its header has the process's own pid and start time. A fork child
+that is not followed maps its parent's segment and fails that last test.
 
-What the process has mapped under that name may be anything: another user's is looked at by a child
-first (`foreign`), since even that may never end.
+The file under that name may be anything: for another user's process a child opens it first
+(`foreign`), since even that may never end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mem_profiler.segment.folders import FILE, FOLDER
 
 
 def segment_mappings(mappings: Iterable[Mapping]) -> list[Mapping]:
-    """The mappings that by their names are segments, each file once."""
+    """The mappings whose names are those of segments, each file once."""
     found: dict[tuple[tuple[int, int], int], Mapping] = {}
     for mapping in mappings:
         path = mapping.path.removesuffix(" (deleted)")
@@ -48,7 +48,7 @@ def _open_mapped(pid: int, mapping: Mapping, *, writable: bool) -> Segment:
     if mapping.path.endswith(" (deleted)"):
         raise NoSampler(f"the segment of pid {pid} was removed while it was in use")
     if not mapping.permissions.startswith("rw") or not mapping.permissions.endswith("s"):
-        # Only who may write to a file can map it so: we write to none that the process could not.
+        # Such a mapping needs the right to write: we write to no file that the process could not.
         raise NoSampler(f"pid {pid} has mapped {mapping.path}, and not as a sampler does")
     fd = foreign.open_mapped(pid, mapping, os.O_RDWR if writable else os.O_RDONLY)
     segment = Segment(fd, mapping.path, writable=writable)
@@ -65,7 +65,7 @@ def _open_mapped(pid: int, mapping: Mapping, *, writable: bool) -> Segment:
 
 
 def _named_for_another(pid: int, mapping: Mapping) -> bool:
-    """Whether the file's name says that it is another process's: that of a parent by fork."""
+    """Whether the file's name is that of another process's segment: a parent's, after fork."""
     facts = procfs.status(pid)
     return facts is not None and not os.path.basename(mapping.path).startswith(
         f"{facts.inner_pid}-"
@@ -85,7 +85,7 @@ def _belongs(control: Control, pid: int) -> bool:
 def open_process(pid: int, *, writable: bool = True) -> Segment:
     """The segment of a running process.
 
-    Raises ProcessGone, PermissionDenied, NoSampler, TargetUnsupported with what can be done.
+    Raises ProcessGone, PermissionDenied, NoSampler, TargetUnsupported, with advice.
     """
     if not procfs.stat_fields(pid):
         raise ProcessGone(f"there is no process {pid}")
@@ -162,7 +162,7 @@ def _unsupported(pid: int) -> str | None:
 
 
 def running() -> Iterator[tuple[int, Segment]]:
-    """Every process here that has a segment of its own, opened to read; hidden ones left out."""
+    """Every visible process that has a segment of its own, with the segment open to read."""
     for pid in procfs.pids():
         with contextlib.suppress(PermissionError):
             raw = procfs.raw_maps(pid)
@@ -180,7 +180,7 @@ def running() -> Iterator[tuple[int, Segment]]:
 
 
 def mapped_inodes() -> dict[tuple[int, int], int]:
-    """(device, inode) of all mapped segments that can be seen -> a pid that maps it."""
+    """(device, inode) of all visible mapped segments -> a pid that maps it."""
     found: dict[tuple[int, int], int] = {}
     for pid in procfs.pids():
         with contextlib.suppress(PermissionError):
@@ -192,7 +192,7 @@ def mapped_inodes() -> dict[tuple[int, int], int]:
 
 
 def name_and_close(segment: Segment) -> str:
-    """The process name in a segment, which is not needed any more."""
+    """The process name in a segment; closes the segment."""
     with segment:
         return segment.control().text("comm")
 

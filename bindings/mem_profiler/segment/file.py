@@ -1,12 +1,11 @@
 """One segment file: its control page, its tables, its lock.
 
-Model: the control page is mapped, because the gate and the try-locks need atomic accesses; all
-tables are read with pread into arrays of our own. A read can then neither raise SIGBUS when the
-target cuts the file, nor give pages to holes of it, and what was read cannot change while it is
-being looked at.
+Model: we map the control page, because the gate and the try-locks need atomic accesses, and read
+all tables with pread into arrays of our own. A read can then neither raise SIGBUS when the target
+cuts the file, nor give pages to holes of it, and the copy cannot change while we use it.
 
-Everything in the file was written by the target and is checked before use: `Control` is one copy of
-the control page, and `Level` objects exist only for ranges that lie inside the file.
+The target wrote everything in the file, so we check it before use: `Control` is one copy of the
+control page, and `Level` objects exist only for ranges inside the file.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ Records = NDArray[np.void]
 # No segment is larger; a forged size must not become an allocation of ours.
 FILE_MAX_BYTES = 1 << 36
 LEVEL_ROWS_MAX = 1 << 26
-# Pages of a file that was copied with holes, or is compressed, stand for more than their number.
+# A file that was copied with holes, or is compressed, has more bytes of data than its pages.
 ROOM_MIN_BYTES = 64 << 20
 ROOM_FACTOR = 16
 
@@ -53,12 +52,12 @@ class Level:
 
     @property
     def rows_offset(self) -> int:
-        """Where the payload rows begin, or the rows with their keys."""
+        """Offset of the payload rows, or of the rows with their keys."""
         return self.offset + (0 if self.key_in_row else 8 * self.rows)
 
     @property
     def total_bytes(self) -> int:
-        """Keys and rows, rounded up to the pages that reserving counts in."""
+        """Bytes of keys and rows, rounded up to the pages in which reserving counts."""
         raw = self.rows * (8 + self.row_bytes)
         return -(-raw // layout.CONTROL_BYTES) * layout.CONTROL_BYTES
 
@@ -80,7 +79,7 @@ class Array:
 
     @property
     def usable_rows(self) -> int:
-        """Rows that lie in reserved pages."""
+        """Rows in reserved pages."""
         return min(self.rows, self.reserved_bytes // self.row_bytes)
 
 
@@ -105,9 +104,9 @@ class Control:
         return layout.text(self._record[name])
 
     def array(self, kind: int, row_bytes: int, most_rows: int) -> Array:
-        """Where the array of a kind is; one without rows if what the directory says makes no sense.
+        """The array of a kind, of at most `most_rows` rows.
 
-        No more than `most_rows` of its rows are believed.
+        It has no rows if its entry in the directory makes no sense.
         """
         raw = self._record["directory"][kind]
         offset, rows = int(raw["offset"]), min(int(raw["rows"]), most_rows)
@@ -150,7 +149,7 @@ class Control:
         ready = min(int(record["levels_ready"]), layout.LEVELS)
         found = (self.level(record["level"][i], i, row_struct) for i in range(ready))
         levels = [level for level in found if level is not None]
-        # Levels are reserved before use: they cannot hold much more than the file has pages.
+        # The target reserves levels before use: they cannot be much larger than the file's pages.
         while sum(level.total_bytes for level in levels) > self._room_bytes:
             levels.pop()
         return levels
@@ -236,7 +235,7 @@ class Segment:
             raise UnsupportedVersion(f"{self.path} is a segment of version {version}, too old")
 
     def close(self) -> None:
-        """Let go of the mapping, the lock and the file. May be called twice."""
+        """Free the mapping, the lock and the file. A second call does nothing."""
         if self._base is not None:
             lib.mp_control_unmap(self._base)
             self._base = None
@@ -263,7 +262,7 @@ class Segment:
         return Control(self._pread(0, layout.CONTROL_BYTES), status.st_size, room)
 
     def read(self, offset: int, size: int) -> Bytes:
-        """`size` bytes from `offset`; what lies past the file's end reads as zeros."""
+        """`size` bytes from `offset`; zeros past the file's end."""
         buffer = np.zeros(size, np.uint8)
         view = buffer.data
         at = 0
@@ -279,7 +278,7 @@ class Segment:
         return buffer
 
     def _next(self, offset: int, what: int) -> int:
-        """Where data or a hole begins next: a forged, huge hole shall cost no memory of ours."""
+        """Where data or a hole begins next: a forged, huge hole must cost no memory of ours."""
         try:
             return os.lseek(self.fd, offset, what)
         except OSError as error:
@@ -334,9 +333,9 @@ class Segment:
     # -- space and lock -----------------------------------------------------------------------
 
     def allocate(self, offset: int, size: int) -> int:
-        """Give the range pages. 0, or the errno of the refusal (ENOSPC, EOPNOTSUPP, ...).
+        """Give the range pages. Returns 0, or the errno of the refusal (ENOSPC, EOPNOTSUPP, ...).
 
-        E2BIG where the file would have more than `reserve_max_bytes`.
+        E2BIG where the file would exceed `reserve_max_bytes`.
         """
         if self.used_bytes() + size > self.reserve_max_bytes:
             return errno.E2BIG

@@ -1,11 +1,11 @@
-"""The folders that segments lie in, opened so that nobody can put anything under our hands.
+"""The folders of segments, opened so that no other user can replace anything in them.
 
 Model: BASE/mem_profiler.<uid>/ holds the segments of one user's processes, where BASE is
-$MEM_PROFILER_DIR or /dev/shm, which everybody may write to. If another has taken that name, the
-sampler makes mem_profiler.<uid>.<16 hex digits>. Each `mem_profiler run` has a base of its own
+$MEM_PROFILER_DIR or /dev/shm, to which every user may write. If another user has taken that name,
+the sampler makes mem_profiler.<uid>.<16 hex digits>. Each `mem_profiler run` has a base of its own
 below BASE. Names there prove nothing: a folder counts as a user's only if it belongs to the uid in
-its name and nobody else may enter it, and from then on it is used by its descriptor alone. So
-another user can neither add a segment, nor swap the folder for a link while it is cleaned.
+its name and no other user may enter it; after that check we use its descriptor alone. So another
+user can neither add a segment, nor swap the folder for a link while we clean it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def segment_dir() -> Path:
 
 @dataclass
 class UserFolder:
-    """A private folder of one user, open. `path` is what users are told, no more."""
+    """A private folder of one user, open. `path` is only for messages."""
 
     fd: int
     path: Path
@@ -51,7 +51,7 @@ class UserFolder:
         return sorted(_names(self.fd, FILE), key=_age)
 
     def remove(self, name: str, inode: int) -> bool:
-        """Remove a segment if it is still that file; whether it is gone."""
+        """Remove a segment if it is still that file. Returns whether it is gone."""
         try:
             status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
             if not stat.S_ISREG(status.st_mode) or status.st_ino != inode:
@@ -69,9 +69,9 @@ def _age(name: str) -> tuple[int, int]:
 
 
 def _names(fd: int, pattern: re.Pattern[str]) -> list[str]:
-    """Entries of a folder whose whole names match; as many as anybody can want.
+    """Entries of a folder whose whole names match, at most ENTRIES_MAX.
 
-    In a folder that others can write, entries of other names are no reason to stop.
+    Entries of other names do not count: other users can make them in a folder they may write to.
     """
     found: list[str] = []
     with contextlib.suppress(OSError), os.scandir(fd) as entries:
@@ -85,7 +85,7 @@ def _names(fd: int, pattern: re.Pattern[str]) -> list[str]:
 
 @contextlib.contextmanager
 def opened(name: str | Path, dir_fd: int | None = None) -> Iterator[int]:
-    """A folder's descriptor; a link at the end of the name is refused. Raises OSError."""
+    """A folder's descriptor; refuses a link at the end of the name. Raises OSError."""
     fd = os.open(name, _OPEN, dir_fd=dir_fd)
     try:
         yield fd
@@ -94,7 +94,7 @@ def opened(name: str | Path, dir_fd: int | None = None) -> Iterator[int]:
 
 
 def users_in(base: Path, base_fd: int) -> Iterator[UserFolder]:
-    """The users' folders in a base that is open, each open until the next is asked for."""
+    """The users' folders in an open base; each is open until the next one comes."""
     for name in sorted(_names(base_fd, FOLDER)):
         with contextlib.suppress(OSError), opened(name, base_fd) as fd:
             found = FOLDER.fullmatch(name)
@@ -104,17 +104,17 @@ def users_in(base: Path, base_fd: int) -> Iterator[UserFolder]:
 
 
 def is_private(status: os.stat_result, uid: int) -> bool:
-    """Whether a folder or file belongs to `uid`, and nobody else has any right to it."""
+    """Whether a folder or file belongs to `uid`, and no other user has any right to it."""
     return status.st_uid == uid and not status.st_mode & 0o077
 
 
 def everywhere(base: Path | None = None) -> Iterator[UserFolder]:
-    """All users' folders below a base (`segment_dir()`), those of runs too, each open until the
-    next is asked for.
+    """All users' folders below a base (`segment_dir()`), those of runs too; each is open until the
+    next one comes.
     """
     base = segment_dir() if base is None else base
     try:
-        # The base itself may be a link: it is named by whoever runs this command.
+        # The base itself may be a link: the user of this command names it.
         base_fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return
@@ -129,9 +129,9 @@ def everywhere(base: Path | None = None) -> Iterator[UserFolder]:
 
 
 class RunFolder:
-    """The base folder of one `mem_profiler run`: ours alone, locked for as long as it is open.
+    """The base folder of one `mem_profiler run`: ours alone, locked while it is open.
 
-    The lock tells `mem_profiler clean` that a folder without segments is still wanted.
+    The lock tells `mem_profiler clean` that a folder without segments is still in use.
     """
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ class RunFolder:
         return users_in(self.path, self.fd)
 
     def remove(self) -> None:
-        """Remove it if nothing is left in it, and let go of it."""
+        """Remove it if it is empty, and close it."""
         with contextlib.suppress(OSError), opened(self.path.parent) as parent:
             _remove_run(parent, self.path.name, self.fd)
         os.close(self.fd)
@@ -164,7 +164,7 @@ def _make_run_folder(base: Path) -> tuple[Path, int]:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         if is_private(os.fstat(fd), os.geteuid()) and _is_at(path, fd):
             return path, fd
-        os.close(fd)  # another took it away between two calls
+        os.close(fd)  # another process removed it between two calls
     raise UsageProblem(
         f"cannot make a folder for segments in {base}: {problem}",
         hint="MEM_PROFILER_DIR=FOLDER names another place",
@@ -189,7 +189,7 @@ def remove_unused_runs() -> None:
 
 
 def _remove_run(parent: int, name: str, fd: int) -> None:
-    """Raises OSError where something is left in it, or another folder has its name."""
+    """Remove it. Raises OSError where it is not empty, or another folder has its name."""
     for user in _names(fd, FOLDER):
         with contextlib.suppress(OSError):
             os.rmdir(user, dir_fd=fd)

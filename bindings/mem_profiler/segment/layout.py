@@ -1,7 +1,7 @@
 """numpy record types of the segment, derived from the C structures themselves.
 
 Model: cffi knows every field's offset from the compiled header; this module turns a C structure
-into the numpy dtype with the same offsets, so that a table read from a segment file is one array
+into the numpy dtype with the same offsets, so that a table from a segment file is one array
 view. Names are those of segment.h. `offset_of` gives byte offsets in the control page.
 """
 
@@ -50,12 +50,12 @@ def dtype(struct: str) -> np.dtype[np.void]:
     return result
 
 
-# Rows of these tables begin with their key; those of the others lie behind all keys of the level.
+# Rows of these tables begin with their key; in the others the rows follow all keys of the level.
 KEY_IN_ROW = frozenset({"mp_live_row"})
 
 
 def payload_bytes(struct: str | None) -> int:
-    """Bytes that a row of a table has beside its key; `struct` as for dtype(), None: nothing."""
+    """Bytes of a row without its key; `struct` as for dtype(), None: nothing."""
     if struct is None:
         return 0
     return dtype(struct).itemsize - (8 if struct in KEY_IN_ROW else 0)

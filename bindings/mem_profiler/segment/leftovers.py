@@ -1,9 +1,9 @@
-"""Segments as files: which of them are of processes that are gone, and removing those.
+"""Segments as files: find those of dead processes, and remove them.
 
 Model: a segment outlives its process. It is dead when its process is gone or no longer maps it
-(exec starts a new one). Where the process could be hidden from us in another pid namespace, the
-segment counts as alive. Another user can fill his folder with as many files as he likes, so
-every look at all of them is bounded: the latest count.
+(exec starts a new one). Where another pid namespace could hide the process from us, the segment
+counts as alive. Another user can make any number of files, so every search has a bound and keeps
+the latest.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mem_profiler.segment.folders import UserFolder
 
 # A process that has just started may have made its file and not yet mapped it.
 SETTLE_S = 2.0
-FILES_MAX = 2000  # of one user that are opened by one look
+FILES_MAX = 2000  # of one user that one search opens
 
 
 @dataclass
 class Found:
     """A segment and what is known of its process. `pid` is as seen from here; None: not visible.
 
-    `uid` is the user in whose private folder it lies.
+    `uid` is the user whose private folder has it.
     """
 
     pid: int | None
@@ -79,9 +79,7 @@ def _process_there(control: Control) -> bool | None:
 def in_folders(
     places: Iterable[UserFolder] | None = None, most: int | None = FILES_MAX
 ) -> list[Found]:
-    """Segment files that may be read, dead and alive; of each user `most`, of each folder the
-    latest.
-    """
+    """Readable segment files, dead and alive: the latest of each folder, `most` of each user."""
     mapped = discovery.mapped_inodes()
     found = []
     looked: dict[int, int] = {}
@@ -106,7 +104,7 @@ def _look(folder: UserFolder, name: str, mapped: dict[tuple[int, int], int]) -> 
 
 
 def count_beyond(most: int = FILES_MAX) -> int:
-    """How many segment files there are that `in_folders` does not look at."""
+    """How many segment files `in_folders` does not open."""
     counts: dict[int, int] = {}
     for folder in folders.everywhere():
         counts[folder.uid] = counts.get(folder.uid, 0) + len(folder.files())
@@ -115,7 +113,7 @@ def count_beyond(most: int = FILES_MAX) -> int:
 
 @contextlib.contextmanager
 def folder_of(found: Found) -> Iterator[UserFolder]:
-    """The private folder in which a segment was found, open. Raises OSError if it is no more."""
+    """The private folder of a segment, open. Raises OSError if it is gone."""
     path = Path(found.path).parent
     for folder in folders.everywhere():
         if folder.path == path and folder.uid == found.uid:
@@ -125,20 +123,20 @@ def folder_of(found: Found) -> Iterator[UserFolder]:
 
 
 def opened(found: Found, *, writable: bool) -> Segment:
-    """Open a segment that was found. Raises OSError, MemError."""
+    """Open the segment of a `Found`. Raises OSError, MemError."""
     with folder_of(found) as folder:
         return Segment.open_in(folder, Path(found.path).name, writable=writable)
 
 
 def remove(found: Found) -> bool:
-    """Remove the file of a dead segment; whether it is gone."""
+    """Remove the file of a dead segment. Returns whether it is gone."""
     with contextlib.suppress(OSError), folder_of(found) as folder:
         return folder.remove(Path(found.path).name, found.inode)
     return False
 
 
 def remove_all(unwanted: Iterable[Found]) -> list[Found]:
-    """Remove the files of dead segments; returns those that are gone."""
+    """Remove the files of dead segments. Returns those that are gone."""
     wanted: dict[tuple[str, int], list[Found]] = {}
     for found in unwanted:
         wanted.setdefault((os.path.dirname(found.path), found.uid), []).append(found)
@@ -150,7 +148,7 @@ def remove_all(unwanted: Iterable[Found]) -> list[Found]:
 
 
 def sweep(every: Iterable[Found]) -> list[Found]:
-    """Remove what dead processes left: never captured, or in a file already. Returns the rest."""
+    """Remove dead segments without a capture or already in a file. Returns the rest."""
     every = list(every)
     unwanted = [found for found in every if not found.alive and found.written]
     gone = {id(found) for found in remove_all(unwanted)}

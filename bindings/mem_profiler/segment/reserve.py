@@ -1,10 +1,10 @@
 """Give a segment pages before the target needs them, from outside.
 
 Model: the file is sparse, and a page without memory behind it would raise SIGBUS in the target
-when the file system is full. So the target uses only what is marked as reserved. The controller
-reserves by fallocate: the first pieces before a capture starts, then ahead of what is in use at
-every tick. Each table's try-lock `growing` keeps target and controller apart; who finds it taken
-just tries again later.
+when the file system is full. So the target uses only reserved ranges. The controller reserves by
+fallocate: the first pieces before a capture starts, then at every tick ahead of what is in use.
+Each table's try-lock `growing` keeps target and controller apart; the one that finds it taken tries
+again later.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mem_profiler.segment import layout
 from mem_profiler.segment.file import FILE_MAX_BYTES, Array, Control, Level, Segment
 
 TABLES = {"stack_index": None, "sites": "mp_site_row", "live": "mp_live_row"}
-# Made when the target wants them first: most programs have no device.
+# Made when the target first needs them: most programs have no device.
 DEVICE_TABLES = {"device_sites": "mp_device_site_row", "device_live": "mp_device_live_row"}
 ROWS = TABLES | DEVICE_TABLES
 # Arrays that every capture has: bytes of a row, most rows, and the first piece in bytes.
@@ -103,7 +103,7 @@ def release_stale_locks(segment: Segment) -> None:
 def first_pieces(segment: Segment) -> None:
     """Reserve what a capture needs from its first sample on.
 
-    Raises TargetError when there is no room.
+    Raises TargetError when there is no space.
     """
     control = segment.control()
     codes = [_extend(segment, control, kind, first) for kind, (*_, first) in ARRAYS.items()]
@@ -130,7 +130,7 @@ def _reserve_lost(segment: Segment, control: Control, name: str, row_struct: str
 
 
 def _reserve_whole(segment: Segment, array: Array) -> int:
-    """Reserve an array of device memory, which is used whole or not at all."""
+    """Reserve an array of device memory; the target uses it whole or not at all."""
     if array.rows == 0:
         return errno.EINVAL
     if array.reserved_bytes >= array.total_bytes:
@@ -142,7 +142,7 @@ def _reserve_whole(segment: Segment, array: Array) -> int:
 
 
 def _first_of_devices(segment: Segment, control: Control) -> list[int]:
-    """What the target could not reserve by itself (a seccomp filter): everything at once."""
+    """Reserve at once all that the target cannot reserve by itself (a seccomp filter)."""
     marks = control.array(layout.MARKS, layout.MARK.itemsize, layout.MARK_ROWS_MAX)
     domains = control.array(layout.DOMAINS, layout.DOMAIN.itemsize, layout.DOMAIN_ROWS)
     codes = [
@@ -156,7 +156,7 @@ def _first_of_devices(segment: Segment, control: Control) -> list[int]:
 
 
 def _fill(segment: Segment, level: Level) -> float:
-    """Share of rows in use; of a large level, its first keys stand for all (keys are hashed)."""
+    """Share of rows in use; in a large level that of its first keys (keys are hashed)."""
     count = min(level.rows, KEYS_SAMPLED)
     keys = segment.keys(level, count)
     return float(np.count_nonzero(keys)) / count
@@ -177,7 +177,7 @@ def _ahead_of_table(segment: Segment, control: Control, table: str) -> int:
 def ahead(segment: Segment, control: Control) -> bool:
     """Reserve ahead of what is in use; False when the file system refused something.
 
-    What goes beyond our bound is left to the target.
+    Leaves what is beyond our bound to the target.
     """
     codes = [_ahead_of_table(segment, control, table) for table in ROWS]
     if control.number("device_wanted"):

@@ -1,4 +1,4 @@
-"""Memory budgets: is a capture within its limits, and if not, who is to blame.
+"""Memory budgets: is a capture within its limits, and if not, which stacks are the cause.
 
     budget = load("CHECK.toml")
     report = check_subjects(budget, [open_subject("a.heap"), open_subject("b.heap")])
@@ -71,7 +71,7 @@ __all__ = [
 
 
 def open_subject(path: str, binary: str | None = None, debug_dirs: Sequence[str] = ()) -> Subject:
-    """Read a capture; it is named when names are first needed. Raises `InputFileError`."""
+    """Read a capture; names its addresses at their first use. Raises `InputFileError`."""
     from mem_parser.readers import read_profile
     from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
     from mem_parser.symbols.symbolizer import symbolize
@@ -89,10 +89,10 @@ def check_subjects(
     attempt: int = 1,
     growth: bool = True,
 ) -> Report:
-    """Hold captures against the budget file's words for their programs.
+    """Check captures against the limits of the budget file for their programs.
 
-    Without ``growth`` limits on it are passed over: there is no baseline yet. Raises as `check`,
-    and `BudgetFileError` where the file asks nothing of any of them.
+    Without ``growth`` it skips limits on growth: there is no baseline yet. Raises as `check`, and
+    `BudgetFileError` where the file has no limit for any of them.
     """
     from mem_parser.errors import BudgetFileError
 
@@ -109,8 +109,8 @@ def check_subjects(
 
 
 def baseline_rate(budget: BudgetFile, subjects: Sequence[Subject], tries: int) -> float:
-    """Return the bytes per sample at which captures of these programs would make baselines that
-    leave their limits on growth room to be decided; that of the finest where they do already.
+    """Return the bytes per sample at which captures of these programs make baselines precise enough
+    to decide their limits on growth; the finest of their own rates where they are precise enough.
     """
     from mem_parser.budget.baseline import of_capture
     from mem_parser.budget.growth import needed_baseline_rate
@@ -123,7 +123,7 @@ def baseline_rate(budget: BudgetFile, subjects: Sequence[Subject], tries: int) -
 
 
 def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str, str]:
-    """Return the texts of the baseline files, by path, that the captures make; nothing is written.
+    """Return the texts of the captures' baseline files, by path; writes nothing.
 
     Lines that changed by no more than chance keep their old text. Raises `BaselineError` for an old
     baseline that is broken, `UsageProblem` for two captures of one program.

@@ -1,4 +1,4 @@
-"""Baselines: what a program held when it was last accepted, as a small text file to be committed.
+"""Baselines: the accepted memory of a program, as a small text file to commit.
 
     mem_parser baseline 1
 
@@ -10,11 +10,11 @@
     site      8.10000 MiB   240.000 KiB   518     1    module:libparser
     function  103.720 MiB   840.000 KiB   6638    1    sdsnewlen  sds.c  createObject  main
 
-Columns are separated by tabs: estimate, standard error, samples, number of readings it is the
-highest of, and what it is of; a function with its file and the callers of its largest stack, the
-innermost first, by which it is known again when it was renamed. One file may hold many programs.
-Lines are sorted by name, and one that changed by no more than chance is kept as it was when the
-baseline is renewed, so that a difference between two baselines shows what changed.
+Tabs separate columns: estimate, standard error, samples, the number of readings of which it is the
+highest, and its subject. A function has its file and the callers of its largest stack, the
+innermost first, which identify it after a renaming. One file may have many programs. Lines are in
+order of names. A renewal keeps a line that changed by no more than chance, so that a diff of two
+baselines shows the real changes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _NOTHING = "-"
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Bytes as a baseline keeps them; ``looks`` is the number of readings it is the highest of."""
+    """Bytes in a baseline; ``looks`` is the number of readings of which they are the highest."""
 
     value: float
     std_error: float
@@ -73,8 +73,9 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class FunctionRow:
-    """What one function allocated itself. ``file`` is its source file's name, or where the function
-    has no name its module and build-id; ``callers`` are of its largest stack, innermost first.
+    """The memory that one function allocated itself. ``file`` is its source file's name, or where
+    the function has no name its module and build-id; ``callers`` are those of its largest stack,
+    innermost first.
     """
 
     function: str
@@ -84,13 +85,13 @@ class FunctionRow:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What stays the same in another run or build."""
+        """The key that stays the same in another run or build."""
         return self.file, self.function
 
 
 @dataclass(slots=True)
 class Program:
-    """The baseline of one program; ``measure`` says what of it was measured."""
+    """The baseline of one program; ``measure`` is the measured count."""
 
     name: str
     build: str = ""
@@ -121,8 +122,8 @@ class Baseline:
 
 
 def basis(profile: Profile) -> Count:
-    """Return what growth is measured by: the peak of a program that has ended, since little is left
-    in use then; else what is in use.
+    """Return the count for growth: the peak of a program that has ended, since little is in use
+    then; else the blocks in use.
     """
     ended = profile.capture.end.split(" ")[0] in ("exited", "signal", "target")
     known = profile.has(Count.PEAK) or profile.capture.highest_bytes is not None
@@ -130,14 +131,14 @@ def basis(profile: Profile) -> Count:
 
 
 def amount_of(profile: Profile, part: Profile, measure: Count) -> Sampled | Highest:
-    """Return what a part (or the whole) holds by ``measure``."""
+    """Return the amount of a part (or the whole) by ``measure``."""
     if measure is not Count.PEAK:
         return sampled(part, measure)
     return highest(profile, part)
 
 
 def functions_of(subject: Subject, measure: Count) -> list[tuple[FunctionRow, tuple[Frame, ...]]]:
-    """Return every function that allocated, with its largest stack, the largest first."""
+    """Return every allocating function, with its largest stack, the largest first."""
     profile, places = subject.profile, subject.places
     value, variance, blocks = profile.weigh(measure, Unit.SPACE)
     place = places.place[profile.sites.stack]
@@ -158,7 +159,7 @@ def functions_of(subject: Subject, measure: Count) -> list[tuple[FunctionRow, tu
 
 
 def of_capture(subject: Subject, budget: Budget) -> Program:
-    """Return the baseline that a capture makes."""
+    """Return the baseline of a capture."""
     profile = subject.profile
     measure = basis(profile)
     result = Program(subject.title, subject.build, profile.rate_bytes, measure)
@@ -295,14 +296,14 @@ def _columns(amount: Amount) -> str:
 
 
 def _size(value: float) -> str:
-    """Return a size with six digits, so that reading it back changes nothing that matters."""
+    """Return a size with six digits, enough to read it back without a relevant change."""
     unit = format_bytes(value).rsplit(" ", 1)[-1]
     step = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB").index(unit)
     return f"{significant(value / 1024**step, 6)} {unit}"
 
 
 def _word(text: str) -> str:
-    """Return a text as a column may hold it: no tab, no blank at its ends, never empty."""
+    """Return a text for a column: no tab, no blank at its ends, never empty."""
     return one_line(text).strip() or _NOTHING
 
 
@@ -317,7 +318,7 @@ def _kept(old: Amount | None, new: Amount) -> Amount:
         return new
     error = math.hypot(old.std_error, new.std_error)
     distance = abs(new.value - old.value)
-    # Two readings of a peak differ in their numbers of looks, which is no change.
+    # Two captures of a peak differ in their numbers of readings, which is no change.
     if distance <= 1e-5 * old.value or (error and 2 * normal_tail(distance / error) > _NOISE):
         return old
     return new

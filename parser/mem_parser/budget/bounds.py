@@ -1,22 +1,22 @@
-"""One-sided bounds of what was sampled, exact where samples are few.
+"""One-sided bounds of sampled sums, exact where samples are few.
 
-The sampled blocks are known; uncertain is only what was missed. Blocks of s bytes are sampled with
-p = 1 - exp(-s/T), so one sampled block stands for s (1-p)/p missed bytes with variance
+The sampled blocks are known; only the missed bytes are uncertain. The sampler takes blocks of s
+bytes with p = 1 - exp(-s/T), so one sampled block stands for s (1-p)/p missed bytes with variance
 s^2 (1-p)/p^2. With u and v the sums of those over the n sampled blocks, and K their own bytes,
 
     lower = K + G(a;     u,     v)          0 where n = 0
     upper = K + G(1 - a; u + T, v + T^2)
 
-G(q; m, v) being the quantile of the gamma distribution of mean m and variance v, and a the chance
-of being wrong that is allowed. The T in the upper bound is the next sample that has not come: the
-bytes until it are exponential of mean T, whatever the sizes of blocks. These are the bounds of
+where G(q; m, v) is the quantile of the gamma distribution of mean m and variance v, and a is the
+allowed chance of an error. The T in the upper bound is for the next sample, still to come: the
+bytes until it are exponential of mean T, for all sizes of blocks. These are the bounds of
 M. P. Fay and E. J. Feuer for weighted sums of Poisson counts (Statistics in Medicine 16, 1997),
 applied to the missed bytes. For blocks small against T they are the exact bounds of a Poisson count
 times T (F. Garwood, Biometrika 28, 1936): with 0 samples the upper bound is -ln(a) T, 3 T at 5 %;
-and at T <= 1, where nothing is missed, both are the value itself.
+and at T <= 1, where the sampler misses nothing, both are the value itself.
 
 The difference of two independent estimates has the bounds of G. Y. Zou and A. Donner (Statistics in
-Medicine 27, 2008), made of the bounds of both, which keeps them right where these are lopsided.
+Medicine 27, 2008), made of the bounds of both, so they are right where these are asymmetric.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Bounded(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A sum of sampled bytes: what was seen, what is estimated to be missed, and how sure.
+    """A sum of sampled bytes: the sampled ones, an estimate of the missed ones, and its variance.
 
-    ``rate`` is T, 0 where nothing can be missed. Sums of disjoint blocks add.
+    ``rate`` is T, 0 where the sampler misses nothing. Sums of disjoint blocks add.
     """
 
     seen: float
@@ -117,7 +117,7 @@ def sampled(profile: Profile, count: Count, sites: BoolArray | None = None) -> S
 def missed_bytes(
     blocks: npt.NDArray[np.int64], size: npt.NDArray[np.int64], rates: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return for each record the missed bytes its samples stand for, and their variance."""
+    """Return for each record the estimate of its missed bytes, and their variance."""
     n = blocks.astype(np.float64)
     mean = np.divide(size, n, out=np.zeros(len(n)), where=n > 0)
     p = sampling_probability(mean, rates)
@@ -126,8 +126,8 @@ def missed_bytes(
 
 
 def of_reading(value: float, std_error: float, samples: int, rate: float) -> Sampled:
-    """Return a sum of which only value and standard error are known, as of a controller's reading:
-    all of it counts as missed, which widens the bounds a little.
+    """Return a sum with only value and standard error known, such as a controller's reading: all of
+    it counts as missed, which widens the bounds a little.
     """
     if rate <= 1 or std_error <= 0:
         return Sampled(value, 0.0, 0.0, samples, rate if rate > 1 else 0.0)
@@ -159,8 +159,8 @@ def gamma_quantile(q: float, mean: float, variance: float) -> float:
 def _solve(shape: float, q: float, near: float) -> float:
     """Return where the distribution function is ``q``, to 12 digits.
 
-    Newton's steps in the logarithm, from ``near``; halving where a step would leave what is known
-    to hold the answer.
+    Newton's steps in the logarithm, from ``near``; halving where a step would leave the interval of
+    the answer.
     """
     # Since e^-t <= 1, the function is at most x^shape / Gamma(shape + 1).
     low = math.exp(max((math.log(q) + math.lgamma(shape + 1)) / shape, -700.0))

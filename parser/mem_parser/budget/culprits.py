@@ -1,7 +1,7 @@
-"""Who makes an excess up: the stacks behind a limit that does not hold, with lines and callers.
+"""Culprits: the stacks behind a limit that does not hold, with lines and callers.
 
 With a baseline they are the functions that surely grew since, the largest growth first; then, and
-without one, the largest lines. Enough are named to make the excess up, five at most.
+without one, the largest lines. There are enough to add up to the excess, five at most.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Culprit:
 
     @property
     def amount(self) -> Estimate:
-        """What it adds to the excess."""
+        """Its part of the excess."""
         return self.bytes if self.delta is None else self.delta
 
     def as_json(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def largest(
     subject: Subject, part: Profile, count: Count, excess: float, scale: float = 1.0
 ) -> list[Culprit]:
     """Return the largest lines of ``part`` by ``count``, each with its largest stack, until they
-    make ``excess`` up. ``scale`` turns bytes into what is limited (per second).
+    add up to ``excess``. ``scale`` converts bytes to the limit's unit (per second).
     """
     value, variance, blocks = part.weigh(count, Unit.SPACE)
     places = subject.places
@@ -85,7 +85,7 @@ def grown_and_largest(
     subject: Subject, part: Profile, program: Program, excess: float
 ) -> list[Culprit]:
     """Return the functions of ``part`` that surely grew since the baseline, and the largest other
-    lines for what is left of ``excess``.
+    lines for the rest of ``excess``.
     """
     found = _grown(subject, part, program, excess)
     left = excess - sum(c.amount.value for c in found)
@@ -108,7 +108,7 @@ def _grown(subject: Subject, part: Profile, program: Program, excess: float) -> 
 
 
 def leaking(findings: list[Finding]) -> list[Culprit]:
-    """Return leaks with what they gain, the fastest first."""
+    """Return leaks with their growth, the fastest first."""
     rows = []
     for finding in findings[:MOST]:
         rate = ""

@@ -1,9 +1,9 @@
 """Budget files: TOML with `[budget]`, `[target.NAME]`, `[run]` and `include`.
 
-Whatever is unknown or malformed is an error that names file, line and column, before anything is
-run or read. Included files come first; the including file's own words win. A `[target.NAME]` (a
-glob, matched against the program's name) is laid over `[budget]` in the same way: its limits
-replace those of the same name, its sites are added, and replace those of the same match.
+Anything unknown or malformed is an error that names file, line and column, before any run or read.
+Included files come first; the including file's own words win. A `[target.NAME]` (a glob, matched
+against the program's name) overrides `[budget]` in the same way: its limits replace those of the
+same name, and its sites replace those of the same match or are new ones.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _RUN_KEYS = ["tries", "rate"]
 
 @dataclass(slots=True)
 class BudgetFile:
-    """A budget file with all it includes. `for_program` gives what a capture is held against."""
+    """A budget file with all it includes. `for_program` gives the budget of a capture."""
 
     path: str
     common: Section = field(default_factory=Section)
@@ -63,7 +63,7 @@ class BudgetFile:
     plan: RunPlan = field(default_factory=RunPlan)
 
     def for_program(self, *names: str) -> Budget:
-        """Return the budget of a program that goes by ``names`` (without folders)."""
+        """Return the budget of a program with these ``names`` (without folders)."""
         joined = _laid_over(Section(), self.common)
         for pattern, section in self.targets.items():
             if any(fnmatch.fnmatchcase(name, pattern) for name in names):
@@ -80,7 +80,7 @@ class BudgetFile:
 
     @property
     def every_budget(self) -> list[Budget]:
-        """The budget of a program that is named nowhere, and that of every target."""
+        """The budget of a program without a target section, and that of every target."""
         return [self.for_program(name) for name in ("", *self.targets)]
 
 
@@ -189,7 +189,7 @@ def _with_tolerance(site: Site, joined: Section, otherwise: Allowance) -> Site:
 
 
 class _Reader:
-    """One file: its values, and errors that know where in it they are."""
+    """One file: its values, and errors with their positions."""
 
     def __init__(self, path: str, text: str) -> None:
         self.path = path
@@ -242,7 +242,7 @@ class _Reader:
     def parsed(
         self, table: dict[str, Any], path: locate.Path, key: str, parse: Callable[[Any], Any]
     ) -> Any:
-        """Return the value of ``key`` as ``parse`` reads it; None where it is not there."""
+        """Return the value of ``key`` as ``parse`` reads it; None where it is absent."""
         if key not in table:
             return None
         try:

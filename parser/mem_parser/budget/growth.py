@@ -1,10 +1,9 @@
 """Growth since a baseline: of the whole, of sites, and function by function.
 
-Functions are matched by name and source file (build-id and offset where they have no name). What is
-left on both sides is matched once more: a function of the same name in another file was moved; one
-that is called from the same places, in the same file or of a like size, was renamed. Whether a
-change is more than chance is decided as in `diff`: two-sided, with a false discovery rate of 5 %
-over all functions.
+Functions match by name and source file (build-id and offset where they have no name). A second pass
+matches the rest: a function of the same name in another file was moved; one with the same callers,
+in the same file or of a similar size, was renamed. As in `diff`, the test that a change is more
+than chance is two-sided, with a false discovery rate of 5 % over all functions.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _FINEST_STEP = 1 / 64
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """What the new total is held against: ``factor`` times the baseline's."""
+    """The new total and its limit: ``factor`` times the baseline's."""
 
     new: Bounded
     base: Bounded
@@ -63,22 +62,21 @@ class Grown:
         return Estimate(self.new.value, error, self.new.estimate.samples)
 
     def lower(self, alpha: float) -> float:
-        """Return the lower bound of the difference, put on top of what is allowed."""
+        """Return the allowed amount plus the lower bound of the difference."""
         return self.allowed + difference_lower(self.new, self.base, self.factor, alpha)
 
     def upper(self, alpha: float) -> float:
-        """Return the upper bound of the difference, put on top of what is allowed."""
+        """Return the allowed amount plus the upper bound of the difference."""
         return self.allowed + difference_upper(self.new, self.base, self.factor, alpha)
 
     @property
     def allowed(self) -> float:
-        """What the baseline allows."""
+        """The amount that the baseline allows."""
         return self.factor * self.base.value
 
     def blurred(self, amount: float, alpha: float) -> bool:
-        """Tell whether the baseline's own error would leave it undecided, however well the new
-        value were known: wherever within its bounds it truly is. ``amount`` is what it is held
-        against.
+        """Tell whether the baseline's own error would leave the limit undecided even if the new
+        value were exact, at any point within its bounds. ``amount`` is the limit.
         """
         more = amount - self.allowed
         low, high = self.base.lower(alpha), self.base.upper(alpha)
@@ -124,15 +122,15 @@ def measure_growth(
 
 
 def allowed_factor(limit: Limit) -> float:
-    """Return by what a limit on growth multiplies its baseline."""
+    """Return the factor of a limit on growth to its baseline."""
     return (1 + limit.growth.share) * (1 + limit.tolerance.share)
 
 
 def needed_baseline_rate(program: Program, budget: Budget, tries: int) -> float:
-    """Return the bytes per sample at which ``program``, made a baseline, would leave its limits on
-    growth room to be decided in ``tries`` tries; its own rate where it does.
+    """Return the bytes per sample at which ``program`` as a baseline is precise enough to decide
+    its limits on growth in ``tries`` tries; its own rate where that is precise enough.
 
-    The error falls with the root of the rate. Never below a 64th of it at once.
+    The error falls with the root of the rate. One step never goes below a 64th of the rate.
     """
     rate = program.rate
     for site, limit in budget.every_limit:
@@ -152,9 +150,9 @@ def _missing_below(stored: Amount, rate: float, factor: float, alpha: float) -> 
 
 
 def changes(subject: Subject, program: Program) -> list[FunctionChange]:
-    """Return what became of every function since the baseline, the largest growth first.
+    """Return the change of every function since the baseline, the largest growth first.
 
-    What is too little to be in a baseline is noise, however well it is known.
+    An amount too small for a baseline is noise, even with a small error.
     """
     least = LEAST_SHARE * program.total.value
     rows = functions_of(subject, program.measure)
@@ -196,7 +194,7 @@ def _old_name(base: FunctionRow, row: FunctionRow) -> str:
 
 
 def _match(rows: list[FunctionRow], base: list[FunctionRow]) -> list[FunctionRow | None]:
-    """Return for each of ``rows`` the one of ``base`` that it is."""
+    """Return for each of ``rows`` its match in ``base``."""
     known = {row.key: row for row in base}
     result = [known.pop(row.key, None) for row in rows]
     left = list(known.values())

@@ -1,4 +1,4 @@
-"""The limit on leaks: what has the verdict `leak`, and the smallest leak that would have had it."""
+"""The limit on leaks: findings with the verdict `leak`, and the smallest leak that gets it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_SAMPLES = 400
 
 @dataclass(slots=True)
 class Leaks:
-    """Findings with the verdict leak, and what was measured of them."""
+    """Findings with the verdict leak, and their measured amounts."""
 
     found: list[Finding]
     measured: Measured
@@ -38,9 +38,9 @@ class Leaks:
 def measure_leaks(
     profile: Profile, symbols: Symbols, suppressions: tuple[str, ...], alpha: float
 ) -> Leaks:
-    """Look for leaks among the blocks of ``profile``, with chance ``alpha`` of naming a false one.
+    """Search for leaks among the blocks of ``profile``, with chance ``alpha`` of any false one.
 
-    ``suppressions`` are patterns of stacks to pass over.
+    ``suppressions`` are patterns of stacks to skip.
     """
     known = Suppressions(suppressions) if suppressions else None
     report = find_leaks(profile, symbols, suppressions=known, alpha=alpha)
@@ -60,7 +60,7 @@ def measure_leaks(
     smallest = smallest_leak(profile, symbols, alpha)
     if math.isfinite(smallest):
         return Leaks([], Measured(nothing, notes=[_named(profile, smallest)]))
-    # What leaked is in use: nothing more than that can have.
+    # Leaked blocks are in use: leaks cannot exceed the bytes in use.
     most = sampled(profile, Count.INUSE).upper(alpha)
     note = (
         f"{times.duration_s:.3g} s are too short to see growth: a leak of more than the "
@@ -70,9 +70,9 @@ def measure_leaks(
 
 
 def smallest_leak(profile: Profile, symbols: Symbols, alpha: float) -> float:
-    """Return how many bytes a steady leak of one stack must come to within the capture to be found
-    in 9 of 10 captures; infinite where none would be. For blocks small against the rate; larger
-    ones need more bytes, but fewer blocks.
+    """Return how many bytes a steady leak of one stack must reach within the capture so that 9 of
+    10 captures find it; infinite where none would. For blocks small against the rate; larger ones
+    need more bytes, but fewer blocks.
     """
     times = _times(profile)
     if times is None or not times.late.any() or not times.early.any():
@@ -88,8 +88,8 @@ def smallest_leak(profile: Profile, symbols: Symbols, alpha: float) -> float:
 @functools.lru_cache(maxsize=64)
 def samples_needed(early_s: float, late_s: float, alpha: float) -> float:
     """Return the mean number of survivors at which a steady leak's p-value is below ``alpha`` with
-    chance `POWER`. Survivors come as a Poisson process; given their number, those of the late part
-    are binomial.
+    chance `POWER`. Survivors are a Poisson process; given their number, those of the late part are
+    binomial.
     """
     share = late_s / (early_s + late_s)
     regions = [_region(n, early_s, late_s, alpha) for n in range(_MOST_SAMPLES + 1)]
@@ -142,8 +142,8 @@ def _power(powers: np.ndarray[tuple[int], np.dtype[np.float64]], mean: float) ->
 
 
 def _sum_of(report: LeakReport, profile: Profile) -> Sampled:
-    """Return the live bytes of all leaks together; blocks count as small, which is on the safe side
-    of both bounds.
+    """Return the live bytes of all leaks together; blocks count as small, which is safe for both
+    bounds.
     """
     rate = profile.rate_bytes if profile.rate_bytes > 1 else 0.0
     value = sum(f.live.value for f in report.leaks)

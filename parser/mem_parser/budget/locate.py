@@ -1,8 +1,9 @@
-"""Where in a TOML text a key stands: line and column for errors.
+"""The position of a key in a TOML text: line and column for errors.
 
-The standard library's reader keeps no positions, so it is asked in pieces: a statement (`[table]`,
-`[[table]]` or `key = value`) is the shortest run of whole lines that is a TOML document of its own.
-So there is no second grammar here, and both agree on every text that is valid as a whole.
+The standard library's reader keeps no positions, so this module gives it pieces: a statement
+(`[table]`, `[[table]]` or `key = value`) is the shortest run of whole lines that is a TOML document
+of its own. So there is no second grammar here, and both agree on every text that is valid as a
+whole.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """Lines [``first``, ``last``) (from 0), and what they say when read alone."""
+    """Lines [``first``, ``last``) (from 0), and their value when read alone."""
 
     first: int
     last: int
@@ -39,9 +40,9 @@ class _Statement:
 
 
 def find(text: str, path: Path, *, value: bool = False) -> Position:
-    """Return where the key at ``path`` (or its ``value``) stands in valid TOML.
+    """Return the position of the key at ``path`` (or of its ``value``) in valid TOML.
 
-    A key that has no place of its own is where the nearest one above it is.
+    A key without a position of its own has that of the nearest one above it.
     """
     best, depth = Position(1, 1), 0
     prefix: Path = ()
@@ -63,7 +64,7 @@ def find(text: str, path: Path, *, value: bool = False) -> Position:
 
 
 def of_syntax_error(text: str, error: tomllib.TOMLDecodeError) -> tuple[Position, str]:
-    """Return where the text is no TOML, and the reason without the place."""
+    """Return the position of the syntax error, and its reason without the position."""
     message = str(error)
     found = _AT.search(message)
     reason = message[: found.start()].strip() if found else message
@@ -99,8 +100,8 @@ def _statements(lines: list[str]) -> Iterator[_Statement]:
 
 
 def _header_path(value: dict[str, Any], counts: dict[Path, int]) -> Path:
-    """Return what `[a.b]` or `[[a.b]]`, read alone, names; elements of arrays are numbered as they
-    come.
+    """Return the path in `[a.b]` or `[[a.b]]`, read alone; elements of arrays get numbers in their
+    order.
     """
     path: Path = ()
     node: Any = value
@@ -136,7 +137,7 @@ def _shared(key: Path, path: Path) -> int:
 
 
 def _within(lines: list[str], statement: _Statement, keys: Path, *, value: bool) -> Position:
-    """Return where the last of ``keys`` stands inside a statement."""
+    """Return the position of the last of ``keys`` inside a statement."""
     line, column = statement.first, _indent(lines[statement.first])
     names = [k for k in keys if isinstance(k, str)]
     if not names:

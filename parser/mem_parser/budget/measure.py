@@ -1,4 +1,4 @@
-"""What a capture says of each limit: an estimate, one-sided bounds, and what stands in the way.
+"""A capture's measure for each limit: an estimate, one-sided bounds, and any obstacle.
 
     peak        the highest reading of live bytes
     inuse       bytes in use at the end of the capture
@@ -6,19 +6,19 @@
 
 Bounds are those of `bounds`; the ones for leaks are in `leakage`, for growth in `baseline`.
 
-The sampler itself keeps the highest total where it was asked to, after every sample; of that one
-there is no standard error, but none of its blocks adds more than T times its weight to the
-variance (s^2 (1-p)/p^2 <= T s/p), so the root of T times the total bounds it.
+On request the sampler itself keeps the highest total, after every sample. It has no standard error,
+but none of its blocks adds more than T times its weight to the variance (s^2 (1-p)/p^2 <= T s/p),
+so the root of T times the total bounds it.
 
 The peak is the highest of many noisy readings, and the highest of many is high by chance alone. So
-its lower bound is asked of every reading at the allowed error over the number of looks; its upper
-bound is the highest upper bound of any, which needs no such care: it can be wrong only if it is
-wrong of the reading that truly was the highest.
+its lower bound is the highest of all readings' lower bounds, each at the allowed error over the
+number of readings. Its upper bound is the highest upper bound of any, which needs no such
+correction: it can be wrong only if that of the truly highest reading is wrong.
 
-Looks that share their live blocks share their errors. Over a time in which the live total is turned
-over R times, the highest of all looks exceeds a bound of z standard errors about 1 + z^2 R times as
-often as a single look does (the scan statistic of a Poisson process: S. E. Alm, Journal of Applied
-Probability 20, 1983), so no more than that many are counted, with z^2 = 20.
+Readings that share their live blocks share their errors. Over a time in which the program replaces
+its live total R times, the highest of all readings exceeds a bound of z standard errors about
+1 + z^2 R times as often as a single reading does (the scan statistic of a Poisson process: S. E.
+Alm, Journal of Applied Probability 20, 1983), so no more than that many count, with z^2 = 20.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MOST_LIKELY = 64
 
 @dataclass(frozen=True, slots=True)
 class Highest:
-    """The highest of ``looks`` readings, of which ``likely`` are those that may be it."""
+    """The highest of ``looks`` readings; ``likely`` are those that may be the highest."""
 
     likely: tuple[Sampled, ...]
     looks: int
@@ -75,8 +75,8 @@ class Highest:
 
 @dataclass(slots=True)
 class Measured:
-    """``what`` was measured; ``obstacle`` says why it must not pass, whatever its bounds; ``notes``
-    are for the reader. None where the file does not hold it at all.
+    """The measured value of ``what``; ``obstacle`` says why it must not pass with any bounds;
+    ``notes`` are for the reader. None where the file does not have it.
     """
 
     what: Bounded | None
@@ -103,7 +103,7 @@ def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
 
 
 def highest(profile: Profile, part: Profile) -> Highest:
-    """Return the highest live total of the whole, or what a part held at the program's peak."""
+    """Return the highest live total of the whole, or a part's live bytes at the program's peak."""
     found = [sampled(part, Count.INUSE)]
     if part.has(Count.PEAK):
         found.append(sampled(part, Count.PEAK))
@@ -134,7 +134,7 @@ def _peak(profile: Profile, part: Profile) -> Measured:
         return _part_peak(profile, part, found)
     if len(profile.series) >= FEWEST_LOOKS or profile.capture.highest_bytes is not None:
         return Measured(found)
-    # What was never allocated cannot have been live.
+    # Live bytes cannot exceed allocated bytes.
     ever = sampled(part, Count.ALLOC) if profile.has_alloc else None
     short = f"only {counted(len(profile.series), 'reading')}: a peak shorter than 0.1 s is not seen"
     if not part.has(Count.PEAK):
@@ -162,15 +162,15 @@ def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
 
 
 def peak_unseen(profile: Profile, highest_bytes: float) -> float:
-    """Return the bytes by which the highest total is above those of which counts by site are kept:
-    they are of a reading, and what lived between two readings is in the total alone.
+    """Return the bytes by which the highest total exceeds the peak's counts by site: these are of a
+    reading, and blocks that lived between two readings are in the total alone.
     """
     seen = max(sampled(profile, Count.PEAK).value, sampled(profile, Count.INUSE).value)
     return max(highest_bytes - seen, 0.0)
 
 
 def reading_note(profile: Profile, highest_bytes: float) -> str:
-    """Say that sites are known of a time well before the peak; empty where a reading met it."""
+    """Say that the sites are those well before the peak; empty where a reading is at the peak."""
     unseen = peak_unseen(profile, highest_bytes)
     if not profile.has(Count.PEAK) or unseen <= _MET * highest_bytes:
         return ""
@@ -181,8 +181,8 @@ def reading_note(profile: Profile, highest_bytes: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Glimpsed:
-    """A peak that no reading met: at most ``unseen`` bytes more than was ``seen``, and no more than
-    was ``ever`` allocated.
+    """A peak between readings: at most ``unseen`` bytes above the ``seen`` ones, and at most all
+    bytes ``ever`` allocated.
     """
 
     seen: Highest
@@ -213,7 +213,7 @@ def lost_share(profile: Profile) -> float:
 
 
 def obstacle_of(profile: Profile) -> str | None:
-    """Return why nothing about this capture may pass; None where nothing stands in the way."""
+    """Return why no limit of this capture may pass; None where there is no obstacle."""
     lost = lost_share(profile)
     if lost > MOST_LOST:
         return f"{percent(lost, 1.0)} of the samples were lost, more than {MOST_LOST:.0%}"

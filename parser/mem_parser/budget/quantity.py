@@ -23,13 +23,13 @@ SHARE_HELP = "a share such as 5 %, or a size such as 2 MiB"
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What may be added to an amount: ``share`` of it, and ``bytes`` besides."""
+    """The allowed addition to an amount: ``share`` of it plus ``bytes``."""
 
     share: float = 0.0
     bytes: float = 0.0
 
     def raised(self, amount: float) -> float:
-        """Return ``amount`` with the allowance added."""
+        """Return ``amount`` plus the allowance."""
         return amount * (1 + self.share) + self.bytes
 
 

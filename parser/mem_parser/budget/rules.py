@@ -1,7 +1,7 @@
-"""What a budget says, whoever wrote it: a file, a test mark, a call.
+"""The rules of a budget, from a file, a test mark or a call.
 
-A `Budget` is what one capture is held against: limits of the whole, and of sites. `Limit.amount` is
-bytes (bytes per second for `ALLOC_RATE`); growth is an allowance on top of the baseline instead.
+A `Budget` has the limits of one capture: of the whole, and of sites. `Limit.amount` is bytes (bytes
+per second for `ALLOC_RATE`); growth is an allowance on top of the baseline instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ERROR = 0.05
 
 
 class Measure(enum.StrEnum):
-    """What a limit is about."""
+    """The quantity that a limit bounds."""
 
     PEAK = "peak"
     INUSE = "inuse"
@@ -30,7 +30,7 @@ class Measure(enum.StrEnum):
 
 
 class Kind(enum.StrEnum):
-    """What of a stack a site is known by."""
+    """The part of a stack that identifies a site."""
 
     FUNCTION = "function"
     FILE = "file"
@@ -42,7 +42,7 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit. ``text`` is the amount as it was written, ``where`` the file, line and column."""
+    """One limit. ``text`` is the amount as written, ``where`` its file, line and column."""
 
     measure: Measure
     amount: float = 0.0
@@ -54,8 +54,8 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """``kind:pattern``; the pattern is a regular expression that may match anywhere. A stack is
-    spelled in function names, outermost first, with `;` between them.
+    """``kind:pattern``; the pattern is a regular expression that may match anywhere. The text of a
+    stack is its function names, outermost first, with `;` between them.
     """
 
     kind: Kind
@@ -85,22 +85,22 @@ class Site:
 
     @property
     def key(self) -> str:
-        """What the site is called in baselines and where it has no name."""
+        """The name of the site in baselines, and in reports where the file gives it none."""
         return " and ".join(map(str, self.matches)) + (" (own)" if self.own else "")
 
     @property
     def title(self) -> str:
-        """What the site is called in reports."""
+        """The name of the site in reports."""
         return self.name or self.key
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Everything one capture is held against.
+    """All rules for one capture.
 
     ``baseline`` is the path of the baseline file, which need not exist unless a limit is about
-    growth. ``suppressions`` are LeakSanitizer files of known leaks. ``error`` is divided over all
-    that is checked together.
+    growth. ``suppressions`` are LeakSanitizer files of known leaks. All limits of one check share
+    ``error``.
     """
 
     limits: tuple[Limit, ...] = ()
@@ -116,10 +116,10 @@ class Budget:
         return whole + [(site, limit) for site in self.sites for limit in site.limits]
 
     def for_domains(self, domains: Sequence[str]) -> Budget:
-        """Return what is asked of a capture of these memory domains.
+        """Return the budget for a capture of these memory domains.
 
         Limits of the whole, and sites that name no domain, are about the host's memory; a device's
-        memory has files of its own, and is limited by sites that name its domain.
+        memory has files of its own, and sites that name its domain limit it.
         """
         host = "host" in domains
         sites = tuple(site for site in self.sites if site.is_about(domains))
@@ -142,8 +142,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """How `mem_profiler run --budget` goes about it: most tries, and the rate of the first; None is
-    derived from the limits.
+    """The plan of `mem_profiler run --budget`: most tries, and the rate of the first; None: the
+    limits give the rate.
     """
 
     tries: int = 3
@@ -174,7 +174,7 @@ def first_rate(budgets: list[Budget]) -> int:
 
 @dataclass(slots=True)
 class Section:
-    """`[budget]` or one `[target.NAME]`, before they are joined for a program."""
+    """`[budget]` or one `[target.NAME]`, before `for_program` joins them."""
 
     limits: dict[Measure, Limit] = field(default_factory=dict)
     sites: list[Site] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What is held against a budget: one capture with its names, and the parts that sites mean."""
+"""The subject of a budget: one capture with its names, and the parts that sites select."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mem_parser.symbols.table import Symbols
 
 @dataclass
 class Subject:
-    """One capture. ``path`` is what reports call it; ``name``, where it is not the program that is
-    judged but a part of it (a test), what that part is called. ``naming`` is the names, or gives
-    them when they are first needed.
+    """One capture. ``path`` is its name in reports; ``name`` is that of the part of the program (a
+    test), where the subject is not the whole program. ``naming`` is the names, or a function that
+    returns them at their first use.
     """
 
     profile: Profile
@@ -38,8 +38,8 @@ class Subject:
 
     @property
     def program(self) -> str:
-        """What the program is called: its file's name, or where the process goes by another (a link
-        was started), that one.
+        """The program's name: its file's, or where the process has another (the user started a
+        link), that one.
         """
         if self.name:
             return self.name
@@ -50,14 +50,14 @@ class Subject:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that target sections may know the program by."""
+        """All names by which target sections may select the program."""
         every = (self.program, *(() if self.name else self._spellings))
         return tuple(dict.fromkeys(name for name in every if name))
 
     @property
     def _spellings(self) -> tuple[str, str, str]:
-        """The process's name (the kernel cuts it after 15 bytes), its file's, and what it was
-        started as.
+        """The process's name (the kernel cuts it after 15 bytes), its file's, and that of its
+        command.
         """
         capture = self.profile.capture
         called = capture.command.split(" ", 1)[0]
@@ -65,15 +65,15 @@ class Subject:
 
     @property
     def title(self) -> str:
-        """The program, and the memory domain where it is not the host's: what baselines and reports
-        call a capture.
+        """The capture's name in baselines and reports: the program, and the memory domain where it
+        is not the host's.
         """
         domains = self.profile.domains
         return self.program if "host" in domains else f"{self.program} {' '.join(domains)}"
 
     @property
     def build(self) -> str:
-        """The first digits of the program's build-id; empty where it is not known."""
+        """The first digits of the program's build-id; empty where it is unknown."""
         exe = self.profile.capture.exe
         return next((m.build_id[:12] for m in self.profile.modules if m.path == exe), "")
 
@@ -83,8 +83,8 @@ class Subject:
         return find_places(self.profile, self.symbols)
 
     def part(self, site: Site | None) -> Profile | None:
-        """Return the profile of a site's blocks (of all without one); None where the file cannot
-        tell, because it does not know blocks by thread.
+        """Return the profile of a site's blocks (of all without one); None where the site needs
+        blocks by thread, which the file lacks.
         """
         if site is None:
             return self.profile

@@ -2,17 +2,17 @@
 
     pass          the upper bound is not above the limit
     fail          the lower bound is above it
-    inconclusive  neither: the samples do not tell; or something forbids to pass
+    inconclusive  neither: the samples do not tell; or an obstacle forbids to pass
 
-The chance of a wrong verdict, `Budget.error` (5 %), is divided like this:
+The chance of a wrong verdict, `Budget.error` (5 %), has these parts:
 
-- over tries: each gets an equal part, since any of them may be the one that decides (Bonferroni),
-  so repeating does not buy a verdict;
+- over tries: each gets an equal part, since any of them may decide (Bonferroni), so repeating does
+  not buy a verdict;
 - fail, over limits: one limit that fails is enough to fail the whole, so each gets an equal part of
-  what the try has (Bonferroni);
-- pass, not over limits: the whole passes only if every limit does. If it should not, at least one
-  limit is truly exceeded, and the chance that this one passes already bounds the chance that all do
-  (the intersection-union test: R. L. Berger, Technometrics 24, 1982).
+  the try's error (Bonferroni);
+- pass, not over limits: the whole passes only if every limit does. If it should not, the program
+  truly exceeds at least one limit, and the chance that this one passes already bounds the chance
+  that all do (the intersection-union test: R. L. Berger, Technometrics 24, 1982).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from mem_parser.model import Count, Profile
 
 
 class Verdict(enum.StrEnum):
-    """What is said of a limit; in the order of reports."""
+    """The verdict on a limit; in the order of reports."""
 
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
@@ -56,11 +56,11 @@ EXIT_CODES = {
 
 @dataclass(slots=True)
 class Result:
-    """One limit and what is said of it.
+    """One limit and the verdict on it.
 
-    ``amount`` is what the value is held against, in bytes (per second for rates), tolerance
-    included; None where a growth limit has no baseline amount to stand on. ``lower`` and ``upper``
-    are one-sided bounds at the error they were allowed. ``reason`` says why it is inconclusive.
+    ``amount`` is the limit of the value, in bytes (per second for rates), tolerance included; None
+    where a growth limit has no baseline amount. ``lower`` and ``upper`` are one-sided bounds at
+    their allowed error. ``reason`` says why it is inconclusive.
     """
 
     limit: Limit
@@ -77,7 +77,7 @@ class Result:
 
     @property
     def name(self) -> str:
-        """What the limit is called: `peak`, or `inuse of module:libparser`."""
+        """The name of the limit: `peak`, or `inuse of module:libparser`."""
         word = str(self.limit.measure)
         return word if self.site is None else f"{word} of {self.site.title}"
 
@@ -147,7 +147,7 @@ class CaptureReport:
 
 @dataclass(slots=True)
 class Report:
-    """What was checked together: one report for each capture."""
+    """The result of one check: one report for each capture."""
 
     captures: list[CaptureReport]
     error: float
@@ -166,7 +166,7 @@ class Report:
 
     @property
     def may_be_decided(self) -> bool:
-        """Whether nothing failed, and a finer rate may decide what is inconclusive."""
+        """Whether nothing failed, and a finer rate may decide the inconclusive limits."""
         undecided = [r for _, r in self.results if r.verdict is Verdict.INCONCLUSIVE]
         return self.verdict is Verdict.INCONCLUSIVE and all(
             not r.reason and (r.estimate is not None) for r in undecided
@@ -190,12 +190,12 @@ class Report:
 
 
 def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: int = 1) -> Report:
-    """Hold captures against budgets, all together.
+    """Check captures against budgets, all together.
 
-    ``tries`` is how often it may be repeated in all, ``attempt`` which of them this is; the error
-    is divided over the tries. A capture of which nothing is asked (a device's, mostly) is left out.
-    Raises `BaselineError` for a baseline that is broken, or that a limit needs and that is missing
-    or of another program; `UsageProblem` for a broken list of suppressions.
+    ``tries`` is the number of tries in all, ``attempt`` the number of this one; the tries share the
+    error. Leaves out a capture without limits (mostly a device's). Raises `BaselineError` for a
+    baseline that is broken, or that a limit needs and that is missing or of another program;
+    `UsageProblem` for a broken list of suppressions.
     """
     asked = [(s, budget.for_domains(s.profile.domains)) for s, budget in given]
     pairs = [(s, budget) for s, budget in asked if budget.every_limit]
@@ -211,17 +211,17 @@ def check(given: Sequence[tuple[Subject, Budget]], *, tries: int = 1, attempt: i
 
 
 def _nowhere(asked: Sequence[tuple[Subject, Budget]], given: Sequence[Budget]) -> list[str]:
-    """Say of which sites no capture holds the memory domain."""
+    """Name the sites whose memory domain is in no capture."""
     found = {site.key for _, budget in asked for site in budget.sites}
     every = dict.fromkeys(site.key for budget in given for site in budget.sites)
     return [f"{key}: no capture of such memory" for key in every if key not in found]
 
 
 def combine(earlier: Report, later: Report) -> Report:
-    """Return the report of a repetition together with what was decided before it.
+    """Return the report of a repetition together with the earlier verdicts.
 
     A limit that was inconclusive takes its new verdict; one that passed stays, unless it fails now.
-    Captures are matched by their order and program.
+    Captures match by their order and program.
     """
     reports = list(later.captures)
     for k, (old, new) in enumerate(zip(earlier.captures, later.captures, strict=False)):
@@ -236,9 +236,9 @@ def combine(earlier: Report, later: Report) -> Report:
 
 
 def needed_rate(report: Report, rate: float) -> float:
-    """Return the bytes per sample at which the nearest undecided limit would likely be decided: the
-    error falls with the root of the rate. From a quarter to a 64th of ``rate``; the distance to the
-    limit is taken a standard error shorter than it looks, since it is only an estimate.
+    """Return the bytes per sample that likely decide the nearest undecided limit: the error falls
+    with the root of the rate. From a quarter to a 64th of ``rate``; the distance to the limit
+    counts one standard error shorter, since it is only an estimate.
     """
     share = 0.25
     for _, result in report.results:
@@ -254,7 +254,7 @@ def needed_rate(report: Report, rate: float) -> float:
 
 
 class _Judge:
-    """Holds one capture against its budget."""
+    """Checks one capture against its budget."""
 
     def __init__(self, subject: Subject, budget: Budget, error: float, checks: int) -> None:
         self.subject = subject
@@ -340,7 +340,7 @@ class _Judge:
             return Result(limit, site, Verdict.INCONCLUSIVE, amount, None, reason=reason)
         known = self.subject.profile.exact_samples or self.subject.profile.rate_bytes <= 1
         lower = what.lower(self.fail_alpha) if known else 0.0
-        # Lost samples can only have added.
+        # Lost samples could only have added to the value.
         upper = what.upper(self.pass_alpha) / (1 - min(lost_share(self.subject.profile), 0.99))
         stops = obstacle or measured.obstacle
         verdict, reason = Verdict.INCONCLUSIVE, ""

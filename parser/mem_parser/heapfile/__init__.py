@@ -1,1 +1,1 @@
-"""Our own format, read and written (docs/heap-format.md)."""
+"""Read and write our own format (docs/heap-format.md)."""

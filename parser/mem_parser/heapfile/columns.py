@@ -1,6 +1,6 @@
-"""Columns of our own files: kept packed, each unpacked when it is asked for.
+"""Columns of our own files: they stay packed, and a look-up unpacks one.
 
-So a column that nobody knows costs nothing, and one that is forged costs what its file allows.
+So an unknown column costs nothing, and a forged one costs no more than its file allows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MADE_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class PackedColumn:
-    """Where a column stands in the file, and what its line says of it."""
+    """The position of a column in the file, and the facts in its line."""
 
     dtype: np.dtype[Any]
     count: int
@@ -41,7 +41,7 @@ class PackedColumn:
 
 
 class Columns(MutableMapping[str, Column]):
-    """The columns of one file by name. Look-ups unpack; ``fail`` raises for what is damaged."""
+    """The columns of one file by name. Look-ups unpack; ``fail`` raises for a damaged column."""
 
     def __init__(
         self, data: bytes, allowance: MemoryAllowance, fail: Callable[[str], NoReturn]
@@ -52,7 +52,7 @@ class Columns(MutableMapping[str, Column]):
         self._packed: dict[str, PackedColumn] = {}
 
     def add(self, name: str, column: PackedColumn) -> None:
-        """Take a column; of two with one name the later counts."""
+        """Add a column; of two with one name the later counts."""
         self._packed[name] = column
 
     def __contains__(self, name: object) -> bool:

@@ -1,6 +1,6 @@
-"""What our own files say of device memory: the header's `device`, and the columns of marks.
+"""Device memory in our own files: the header's `device`, and the columns of marks.
 
-Like everything in a file they are believed only as far as they fit together.
+As everywhere in a file, we use only values that fit together.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_marks(
     fail: Callable[[str], NoReturn],
     allowance: MemoryAllowance,
 ) -> list[Mark]:
-    """Take the marks out of ``columns``. ``fail`` raises."""
+    """Return the marks in ``columns``. ``fail`` raises."""
     time = columns.pop("mark_time_s", None)
     if time is None:
         return []

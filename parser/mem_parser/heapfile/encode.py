@@ -18,9 +18,9 @@ _LEVEL = 3
 
 
 def json_lines(mark: str, value: object) -> Iterator[bytes]:
-    """Yield a JSON text behind ``mark``, cut into lines; an escape sequence may be cut anywhere.
+    """Yield a JSON text after ``mark``, cut into lines; a cut may be inside an escape sequence.
 
-    No line has an ``=``, by which old readers know a setting.
+    No line has an ``=``, which old readers take for a setting.
     """
     text = json_ascii(value).replace("=", "\\u003d")
     for at in range(0, max(len(text), 1), LINE_CHARS):

@@ -1,6 +1,4 @@
-"""Typed look-ups in JSON objects that nobody vouches for: a value of the wrong kind counts as
-absent.
-"""
+"""Typed look-ups in untrusted JSON objects: a value of the wrong kind counts as absent."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Our own files: the section behind the part that every tool reads (`docs/heap-format.md`, 2).
+"""Our own files: the section after the part that every tool reads (`docs/heap-format.md`, 2).
 
-Counts and stacks come from the columns, which numpy decodes whole; the text records of part 1 are
-not looked at unless the section was cut. Nothing in the file is believed: every length is checked
-against what is really there before memory is taken for it, and unknown keys, columns and marks are
-skipped.
+Counts and stacks come from the columns, which numpy decodes whole; the reader uses the text records
+of part 1 only if the section was cut. The file is untrusted: the reader checks every length against
+the bytes in the file before it allocates memory for it, and skips unknown keys, columns and marks.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class _CutError(Exception):
 
 
 def find_section(data: bytes) -> int | None:
-    """Return where our section begins in ``data``; None without one."""
+    """Return the offset of our section in ``data``; None without one."""
     at = data.rfind(_MARK)
     return at + 1 if at >= 0 else None
 
@@ -125,7 +124,7 @@ def _join_modules(own: list[Module], mapped: list[Module]) -> list[Module]:
         return mapped
     ranges = sorted((r.start, r.end) for m in own for r in m.ranges)
     starts = [start for start, _ in ranges]
-    # The highest end of all ranges that begin no later: whether one reaches into another.
+    # The highest end of all ranges that begin no later: shows whether one overlaps another.
     reach = list(itertools.accumulate((end for _, end in ranges), max))
     extra = []
     for module in mapped:
@@ -282,7 +281,7 @@ class _SectionReader:
         return found.astype(np.uint32) if found.any() else None
 
     def profile(self) -> Profile:
-        """Return the profile that the columns make."""
+        """Return the profile in the columns."""
         stacks = self._stacks()
         stack = self._counts("stack", None)
         count = len(stack)
@@ -304,9 +303,9 @@ class _SectionReader:
         )
 
     def apply_traits(self, profile: Profile) -> None:
-        """Take from the header what kind of counts and stacks these are.
+        """Set the kind of counts and stacks from the header.
 
-        Only files made from other formats say it; our sampler's are exact throughout.
+        Only files made from other formats have it; our sampler's are always exact.
         """
         fields = Fields(self.header)
         profile.stacks.leaf_exact = fields.optional_bool("leaf_exact") is not False
@@ -371,7 +370,7 @@ class _SectionReader:
         return ThreadBlocks(site, *(self._counts(name, count) for name in names))
 
     def capture(self) -> Capture:
-        """Return what the header says of the capture."""
+        """Return the capture's facts from the header."""
         return _capture(Fields(self.header))
 
 

@@ -1,6 +1,6 @@
 """The columns that give addresses their names, in our own files (docs/heap-format.md).
 
-Like everything in a file they are believed only as far as they fit together.
+As everywhere in a file, we use only values that fit together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NO_INDEX = (1 << 32) - 1
 def read_symbols(
     columns: Mapping[str, Column], fail: Callable[[str], NoReturn], allowance: MemoryAllowance
 ) -> EmbeddedNames | None:
-    """Return the names that ``columns`` hold; None without any. ``fail`` raises."""
+    """Return the names in ``columns``; None without any. ``fail`` raises."""
     if "symbol_address" not in columns:
         return None
     address = _whole(columns, "symbol_address", None, fail)

@@ -1,7 +1,7 @@
 """Write a `.heap` file from a profile (docs/heap-format.md): the only place that does.
 
-Part 1 is for jeprof and pprof, part 2 holds what the model knows. Where sites differ in their rate,
-part 1 holds estimates instead of sampled counts, for its readers know only one rate per file.
+Part 1 is for jeprof and pprof, part 2 has the whole model. Where sites differ in their rate, part 1
+has estimates instead of sampled counts, because its readers know only one rate per file.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _printed_counts(profile: Profile) -> tuple[Counts, Counts, Counts, Counts]:
 
 
 def _sampled_counts(profile: Profile) -> tuple[Counts, Counts, Counts, Counts]:
-    """Return in-use and allocated counts, none negative, and never more in use than allocated."""
+    """Return in-use and allocated counts: none is negative, and in use never exceeds allocated."""
     s = profile.sites
     live, live_bytes = np.maximum(s.inuse_blocks, 0), np.maximum(s.inuse_bytes, 0)
     return live, live_bytes, np.maximum(s.alloc_blocks, live), np.maximum(s.alloc_bytes, live_bytes)
@@ -136,7 +136,7 @@ def _total(at_s: float | None, estimate_bytes: float | None) -> dict[str, float 
 
 
 def _traits(profile: Profile) -> dict[str, bool]:
-    """Return what sets the profile apart from one that our sampler took."""
+    """Return how the profile differs from one of our sampler."""
     ours = {"leaf_exact": True, "exact_samples": True, "has_alloc": True, "since_start": False}
     found = {
         "leaf_exact": profile.stacks.leaf_exact,

@@ -1,1 +1,1 @@
-"""Leak verdicts by survival, and what they are made of."""
+"""Leak verdicts by survival, and their data."""

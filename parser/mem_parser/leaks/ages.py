@@ -5,8 +5,8 @@
 
 Young: the last buckets that make a tenth of the capture. Warm-up: buckets that end within its first
 eighth. The rest is split as near to the middle as bucket bounds allow. A capture of known length
-has eight equal buckets; one that went on until it was stopped has bounds at powers of four, so the
-parts differ in length and every rate is taken over its real width.
+has eight equal buckets; an open-ended one has bounds at powers of four, so the parts differ in
+length and every rate uses its real width.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _OLD_ENOUGH = 0.78
 class Timeline:
     """Buckets as [start, end) in seconds; the masks say which part a bucket belongs to.
 
-    ``aging`` are the buckets whose survivors tell whether blocks die with age: those of which all
-    blocks are a quarter of the capture old.
+    ``aging`` are the buckets whose survivors tell whether blocks die with age: those whose blocks
+    are all at least a quarter of the capture old.
     """
 
     start: FloatArray
@@ -58,7 +58,7 @@ class Timeline:
 
 
 def timeline(capture: Capture, buckets: int) -> Timeline | None:
-    """Return the buckets of a capture; None where the file does not tell times, or not of so many
+    """Return the buckets of a capture; None where the file has no times, or not for so many
     buckets.
     """
     ends, duration = capture.bucket_end_s, capture.duration_s
@@ -66,14 +66,14 @@ def timeline(capture: Capture, buckets: int) -> Timeline | None:
         return None
     end = np.array([_bound(e) for e in ends], dtype=np.float64)
     end = np.minimum(np.maximum.accumulate(np.maximum(end, 0.0)), duration)
-    # Blocks born after the last bound are counted in the last bucket.
+    # Blocks born after the last bound are in the last bucket.
     end[-1] = duration
     start = np.concatenate(([0.0], end[:-1]))
     return divide(start, end, duration)
 
 
 def _bound(value: float | None) -> float:
-    """Return a bound as the file has it; what is no time counts as no bound."""
+    """Return a bound as the file has it; a value that is no time counts as no bound."""
     try:
         found = math.inf if value is None else float(value)
     except OverflowError:
@@ -98,7 +98,7 @@ def divide(start: FloatArray, end: FloatArray, duration: float) -> Timeline:
 
 
 def _young_from(start: FloatArray, end: FloatArray, duration: float) -> float:
-    """Return where the young part begins; ``duration`` where no bucket is small enough for it."""
+    """Return the start of the young part; ``duration`` where no bucket is small enough for it."""
     found = duration
     for k in range(len(start) - 1, -1, -1):
         if end[k] <= start[k]:

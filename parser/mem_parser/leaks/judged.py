@@ -1,4 +1,4 @@
-"""Leak verdicts under all suppressions: the program's own list and those that a user gives."""
+"""Leak verdicts under all suppressions: the program's own list and the user's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def judged(
     earlier: Sequence[Profile] = (),
     window: tuple[float, float] | None = None,
 ) -> LeakReport:
-    """Return what `find_leaks` finds, and in its notes what the program's own list is.
+    """Return what `find_leaks` finds, with notes on the program's own list.
 
     ``patterns`` are the user's suppressions, ``binary`` is the program's file if it is not where
     the profile says. Raises `InputFileError` for a ``binary`` of another program.

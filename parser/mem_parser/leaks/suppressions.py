@@ -1,9 +1,9 @@
 """Suppressions in LeakSanitizer's syntax: one `leak:pattern` a line, `#` begins a comment.
 
-A pattern is looked for anywhere in the name of a function, source file or module of any frame of a
-stack; `*` stands for any text, `^` at the front and `$` at the end bind it to the name's ends.
+A pattern matches anywhere in the name of a function, source file or module of any frame of a stack;
+`*` is any text, `^` at the front and `$` at the end bind it to the name's ends.
 
-A program may bring a list of its own, the constant that its `__lsan_default_suppressions` returns;
+A program may have a list of its own, the constant that its `__lsan_default_suppressions` returns;
 `own_list` reads it from the program's file.
 """
 
@@ -27,7 +27,7 @@ OWN_LIST = "__lsan_default_suppressions"
 
 @dataclass(frozen=True, slots=True)
 class OwnList:
-    """The patterns that a program brings, and what is to be said of them."""
+    """The patterns of a program's own list, and a note on them for the report."""
 
     patterns: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def own_list(profile: Profile, binary: str | None = None) -> OwnList:
-    """Return the program's own list; empty where its file is not here or is another build.
+    """Return the program's own list; empty where its file is absent or is another build.
 
     ``binary`` is the program's file if it is not where the profile says.
     """
@@ -85,7 +85,7 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
     if isinstance(found, Crash) or found.text is None:
         why = found.text if isinstance(found, Crash) else found.problem
         return OwnList(notes=[f"the program's {OWN_LIST} is not applied: {why}"])
-    # What its author got wrong is passed over, as the sanitizer has it checked already.
+    # Skip the author's mistakes: the sanitizer has reported them already.
     patterns = [p for line in found.text.splitlines() if (p := _pattern(line))]
     count = f"{len(patterns)} suppression{'' if len(patterns) == 1 else 's'}"
     return OwnList(patterns, [f"{count} of the program's own ({OWN_LIST})"])
@@ -105,15 +105,15 @@ def _understood(answer: Json) -> ConstantText | None:
 
 
 def _pattern(line: str) -> str | None:
-    """Return what a line suppresses for leaks, if anything."""
+    """Return the leak pattern in a line, if any."""
     kind, _, pattern = line.strip().partition(":")
     return pattern.strip() if kind == "leak" and pattern.strip("^$ ") else None
 
 
 def read_suppressions(path: str, *, chosen_by_user: bool = True) -> list[str]:
-    """Return the patterns of a file. Raises `UsageProblem` naming the line that is none.
+    """Return the patterns of a file. Raises `UsageProblem` that names the first bad line.
 
-    What the user chose may be a pipe; what another file names may not.
+    A file that the user chose may be a pipe; one that another file names may not.
     """
     try:
         if chosen_by_user:
@@ -128,7 +128,7 @@ def read_suppressions(path: str, *, chosen_by_user: bool = True) -> list[str]:
 
 
 def parse_suppressions(text: str, path: str) -> list[str]:
-    """Return the patterns in ``text``; kinds of other sanitizers are passed over."""
+    """Return the patterns in ``text``, without the kinds of other sanitizers."""
     patterns = []
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()

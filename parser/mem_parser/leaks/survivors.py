@@ -1,7 +1,7 @@
-"""What leak verdicts are made of: survivors and births by time bucket, site by site and by place.
+"""The data of leak verdicts: survivors and births by time bucket, site by site and by place.
 
-A profile may have a million places, most of them with a sample or two that no test can tell
-anything of. Of those only the heaviest are looked at one by one; the rest stay columns.
+A profile may have a million places, most of them with a sample or two, too few for any test. Of
+those only the heaviest become groups; the rest stay columns.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Group:
 
 
 class SiteColumns:
-    """What verdicts need of every site with live blocks, ready to be added up by group."""
+    """The columns of all sites with live blocks that verdicts add up by group."""
 
     def __init__(self, profile: Profile, places: Places, keep: BoolArray | None) -> None:
         sites = profile.sites
@@ -57,7 +57,7 @@ class SiteColumns:
             self.blocks = self.survivors.sum(axis=1)
         weighed = unsample(self.blocks, self.blocks * mean, profile.rate_bytes)
         self.live, self.variance = weighed.bytes, weighed.bytes_variance
-        # One survivor stands for this many bytes.
+        # The weight of one survivor, in bytes.
         self.weight = mean / sampling_probability(mean, profile.rate_bytes)
         oldest = sites.oldest_birth_s
         self.oldest = np.full(len(self.index), np.nan) if oldest is None else oldest[self.index]
@@ -92,9 +92,7 @@ class SiteColumns:
         )
 
     def by_place(self) -> tuple[list[Group], Rest]:
-        """Return a group for every place that has live blocks, but for the lightest of the thin
-        ones.
-        """
+        """Return a group for every place with live blocks, except the lightest of the thin ones."""
         order = np.argsort(self.place, kind="stable")
         first = np.flatnonzero(np.diff(self.place[order], prepend=-1))
         if not len(first):
@@ -126,7 +124,7 @@ class SiteColumns:
 
 @dataclass(slots=True)
 class Rest:
-    """Sites of thin places that are no groups: positions, and the number of the place of each, in
+    """Sites of thin places without a group: positions, and the number of the place of each, in
     rising order.
     """
 
@@ -134,7 +132,7 @@ class Rest:
     place: IntArray
 
     def without(self, taken: IntArray) -> Rest:
-        """Return the rest of the rest."""
+        """Return the rest without the ``taken`` sites."""
         kept = ~np.isin(self.members, taken)
         return Rest(self.members[kept], self.place[kept])
 

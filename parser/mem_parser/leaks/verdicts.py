@@ -5,13 +5,13 @@
     young         only blocks of the last tenth of the capture
     inconclusive  too few samples, or growth in bursts
 
-What is tested, on the survivors born in the early and the late part of the capture (see `ages`):
-neither part's rate is at most a quarter of the other's. Each of the two hypotheses is rejected by
-the exact test of `significance.p_rate_above`; the larger p-value counts, and Holm's correction over
-all stacks keeps the chance of any false leak among stacks that are at that limit below `ALPHA`.
-More observations forbid the verdict, each at 5 %: survival falls with age, growth slowed down, had
-stopped at the end, or came in bursts. With snapshots of one capture, growth between them must be
-there as well, tested on births and deaths alone.
+The test, on the survivors born in the early and the late part of the capture (see `ages`): neither
+part's rate is at most a quarter of the other's. The exact test of `significance.p_rate_above`
+rejects each of the two hypotheses; the larger p-value counts, and Holm's correction over all stacks
+keeps the chance of any false leak among stacks at that limit below `ALPHA`. More observations
+forbid the verdict, each at 5 %: survival falls with age, growth slowed down, had stopped at the
+end, or came in bursts. With snapshots of one capture, a test on births and deaths alone must show
+growth between them as well.
 
 Stacks too thin for a verdict of their own are pooled by the line that allocates, and tested again.
 """
@@ -56,7 +56,7 @@ _HOUR_S = 3600.0
 
 
 class Verdict(enum.StrEnum):
-    """What is said of a stack; in the order of reports."""
+    """The verdict on a stack; in the order of reports."""
 
     LEAK = "leak"
     INCONCLUSIVE = "inconclusive"
@@ -69,10 +69,10 @@ _ORDER = list(Verdict)
 
 @dataclass(slots=True)
 class Finding:
-    """One stack, or the common part of several, and what is thought of it.
+    """One stack, or the common part of several, and the verdict on it.
 
-    ``per_hour`` is the growth in bytes, with a standard error that holds the chance in the program
-    as well as that of sampling; None where the file tells no times.
+    ``per_hour`` is the growth in bytes, with a standard error that includes the chance in the
+    program as well as that of sampling; None where the file has no times.
     """
 
     verdict: Verdict
@@ -171,7 +171,7 @@ def _by_weight(finding: Finding) -> tuple[int, bool, float]:
 def _restrict(
     times: Timeline, window: tuple[float, float], notes: list[str]
 ) -> tuple[Timeline, BoolArray]:
-    """Return the timeline of the buckets that lie in ``window``, widened to bucket bounds."""
+    """Return the timeline of the buckets in ``window``, widened to bucket bounds."""
     keep = (times.end > window[0]) & (times.start < window[1]) & (times.width > 0)
     if not keep.any():
         notes.append("nothing was captured in that window")
@@ -182,7 +182,7 @@ def _restrict(
         np.where(keep, times.start - first, 0.0), np.where(keep, times.end - first, 0.0),
         last - first,
     )  # fmt: skip
-    # What the window leaves out of the end is older than young already.
+    # Where the window ends before the capture, its blocks are older than young already.
     gap = times.duration_s - last
     if gap >= YOUNG_SHARE * times.duration_s:
         inner.late |= inner.young
@@ -204,7 +204,7 @@ class _Judge:
         self.activity: FloatArray = table.births.sum(axis=0)
 
     def run(self) -> list[Finding]:
-        """Judge stack by stack, then what is left pooled by allocating line."""
+        """Judge stack by stack, then the rest in pools by allocating line."""
         groups, rest = self.table.by_place()
         times = self.times
         if times is None:
@@ -233,7 +233,7 @@ class _Judge:
         return [*findings, *self._of_rest(left, times)]
 
     def _of_rest(self, rest: Rest, times: Timeline | None) -> list[Finding]:
-        """Return one finding for all thin stacks that were not looked at one by one."""
+        """Return one finding for all thin stacks without a group."""
         if not len(rest.members):
             return []
         group = self.table.group(rest.members, (), rest.places)
@@ -243,7 +243,7 @@ class _Judge:
     def _pools(self, groups: list[Group], rest: Rest, times: Timeline) -> list[Group]:
         """Return the stacks joined by their innermost line, where there are several to join.
 
-        A line that serves caches too is a wrapper of everybody's; its sum says nothing.
+        A line that also allocates for caches is a common wrapper; its sum says nothing.
         """
         by_line: dict[int, list[Group]] = {}
         for group in groups:
@@ -264,7 +264,7 @@ class _Judge:
         return pools
 
     def _rest_by_line(self, rest: Rest) -> dict[int, Rest]:
-        """Return the thin stacks by line, those lines that have samples enough."""
+        """Return the thin stacks by line, for lines with enough samples."""
         line = self.table.line_of(rest.members)
         order = np.argsort(line, kind="stable")
         found: dict[int, Rest] = {}
@@ -361,9 +361,9 @@ def slowed(group: Group, times: Timeline) -> bool:
 
 def stopped(group: Group, times: Timeline, activity: FloatArray) -> bool:
     """Tell whether the youngest blocks are too few for growth that goes on: less than half the late
-    rate, and surely below it. Of a leak they are more, because what is freed soon is among them.
+    rate, and surely below it. A leak has more of them: they include short-lived blocks.
 
-    ``activity`` are the births of all stacks: a program that comes to rest as a whole says nothing
+    ``activity`` are the births of all stacks: a program that becomes idle as a whole says nothing
     of one stack.
     """
     late, young = _count(group, times.late), _count(group, times.young)
@@ -386,7 +386,7 @@ def aging(group: Group, times: Timeline) -> float:
 
 
 def dying(group: Group, times: Timeline) -> bool:
-    """Tell whether survival falls with age, by more than chance and by more than a trifle."""
+    """Tell whether survival falls with age, significantly and by a relevant amount."""
     old, late = times.early | times.warm_up, times.late
     born = [float(group.births[m].sum()) for m in (old, late)]
     if not born[0] or not born[1]:
@@ -427,7 +427,7 @@ def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | No
 
 
 def _per_hour(group: Group, times: Timeline | None) -> Estimate | None:
-    """Return the survivors' bytes per hour of the time in which growth is judged.
+    """Return the survivors' bytes per hour of the time over which we judge growth.
 
     Of a compound Poisson process the variance is the sum of squared weights, w = s/p each: chance
     of the program (s^2/p) and of sampling (s^2 (1-p)/p^2) together.
@@ -445,13 +445,13 @@ def _per_hour(group: Group, times: Timeline | None) -> Estimate | None:
 
 
 def _full_at(group: Group, times: Timeline) -> int:
-    """Return the bucket in which nine tenths of what is no longer young was there."""
+    """Return the bucket by which nine tenths of the blocks that are no longer young existed."""
     filled = np.cumsum(np.where(times.mature, group.bytes_by_bucket, 0.0))
     return min(int(np.searchsorted(filled, 0.9 * filled[-1])), len(filled) - 1)
 
 
 def _flat_text(group: Group, times: Timeline, late: float) -> str:
-    """Say by when most of it was there."""
+    """Say by when most of the memory was in use."""
     by = _full_at(group, times)
     grown = format_bytes(float(group.bytes_by_bucket[: by + 1].sum()))
     when = _time(float(times.end[by]))

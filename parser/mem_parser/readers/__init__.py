@@ -1,4 +1,4 @@
-"""Readers of heap profiles: one module per format, and `read_profile` that tells them apart.
+"""Readers of heap profiles: one module per format, and `read_profile`, which detects the format.
 
 native    our own files, by their second part (`docs/heap-format.md`)
 legacy    gperftools' text, also the first part of our own files
@@ -34,11 +34,11 @@ _MOST_GZIP_SHRINKS = 8
 
 
 def read_profile(path: str | os.PathLike[str]) -> Profile:
-    """Read the profile in file ``path``, whatever known format it is in.
+    """Read the profile in file ``path``, in any known format.
 
-    A cut file is read as far as it goes, with `Profile.incomplete` set. Raises `InputFileError`:
-    `NotAProfile` for anything else, `UnsupportedVersion` for a format of the future,
-    `AllowanceExceeded` for a file that takes more memory than one of its size may.
+    Reads a cut file up to the cut, and sets `Profile.incomplete`. Raises `InputFileError`:
+    `NotAProfile` for anything else, `UnsupportedVersion` for a newer format, `AllowanceExceeded`
+    for a file that needs more memory than one of its size may.
     """
     name = os.fspath(path)
     data, owner, allowance = _open(name)
@@ -48,7 +48,7 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
 
 
 def read_bytes(data: bytes, name: str) -> Profile:
-    """Read a profile from memory; ``name`` is what errors call it."""
+    """Read a profile from memory; ``name`` is its name in errors."""
     return _read(data, name, MemoryAllowance(name, len(data)))
 
 
@@ -81,8 +81,8 @@ def _first_line(head: bytes) -> bytes:
 
 
 def _open(name: str) -> tuple[bytes, int | None, MemoryAllowance]:
-    """Return what is in a file of the user's choice, which may be a pipe; its owner, if only he can
-    write it; its allowance.
+    """Return the bytes of a file of the user's choice, which may be a pipe; its owner, if no other
+    user can write it; its allowance.
     """
     try:
         with open(name, "rb", buffering=0) as file:
@@ -124,7 +124,7 @@ def _unpack(data: bytes, name: str, allowance: MemoryAllowance) -> bytes:
     try:
         with allowance.lent(), gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             while part := file.read(_AT_A_TIME):
-                allowance.take(2 * len(part))  # and once more when they are joined
+                allowance.take(2 * len(part))  # once for the part, once for the joined bytes
                 parts.append(part)
     except (OSError, EOFError, zlib.error) as error:
         raise InputFileError(f"{name}: bad gzip data ({error})") from error

@@ -1,7 +1,7 @@
 """Collect the records of a text profile, then make columns of them.
 
-Text readers meet records one by one; stacks are interned by their text, so that a stack that comes
-a thousand times is converted once.
+Text readers get records one by one; the builder interns stacks by their text, so that it converts a
+stack with a thousand records once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ProfileBuilder:
         raise InputFileError(f"{self.path}, line {line}: {what}")
 
     def intern(self, text: bytes) -> int:
-        """Return the index of the stack written as ``text``: addresses between blanks."""
+        """Return the index of the stack ``text``: addresses between blanks."""
         known = self._stack_of_text.get(text)
         if known is not None:
             return known
@@ -74,7 +74,7 @@ class ProfileBuilder:
         self._counts.extend(counts)
 
     def add_thread(self, row: int, blocks: int, size: int) -> None:
-        """Say that thread ``row`` owns these in-use blocks of the site added last."""
+        """Add in-use blocks of thread ``row`` to the latest site."""
         if self._stack and 0 < blocks <= COUNT_LIMIT and 0 <= size <= COUNT_LIMIT:
             self._allowance.take(_THREAD_BYTES)
             self._threads.extend((len(self._stack) - 1, row, blocks, size))
@@ -83,14 +83,14 @@ class ProfileBuilder:
         return len(self._stack)
 
     def stacks(self, *, leaf_exact: bool) -> StackTable:
-        """Return the table of all stacks met."""
+        """Return the table of all stacks."""
         offsets = _column(self._offsets, np.int64)
         empty = np.zeros(len(offsets) - 1, dtype=np.uint32)
         frames = _column(self._frames, np.uint64)
         return StackTable(offsets, frames, empty, empty.copy(), leaf_exact)
 
     def sites(self) -> SiteTable:
-        """Return the table of all sites added."""
+        """Return the table of all sites."""
         counts = _column(self._counts, np.int64).reshape(-1, 4)
         return SiteTable(
             stack=_column(self._stack, np.int64),
@@ -102,7 +102,7 @@ class ProfileBuilder:
         )
 
     def thread_blocks(self) -> ThreadBlocks | None:
-        """Return who owns which blocks, if any line said so."""
+        """Return the blocks by thread; None if no line has a thread."""
         if not self._threads:
             return None
         table = _column(self._threads, np.int64).reshape(-1, 4)

@@ -1,7 +1,7 @@
-"""Collapsed stacks: `outermost;...;innermost VALUE` per line, values taken for bytes in use.
+"""Collapsed stacks: `outermost;...;innermost VALUE` per line; values count as bytes in use.
 
-The format holds names only, so every distinct name gets an invented address. It holds one number
-per stack, hence neither blocks nor error bars: a line counts as one block.
+The format has names only, so every distinct name gets a made-up address. It has one number per
+stack, hence neither blocks nor error bars: a line counts as one block.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _NAME_BYTES = 700
 
 
 def looks_like_collapsed(head: bytes) -> bool:
-    """Tell whether a file that begins so holds collapsed stacks: all of its whole lines do, and
-    some stack has more than one frame.
+    """Tell whether a file with this start has collapsed stacks: all of its whole lines are stacks,
+    and some stack has more than one frame.
     """
     text = head.decode("utf-8", "replace")
     lines = [x for x in text[: text.rfind("\n") + 1].splitlines() if x.strip()]
@@ -41,7 +41,7 @@ def looks_like_collapsed(head: bytes) -> bool:
 
 
 def read_collapsed(lines: Iterator[bytes], path: str, allowance: MemoryAllowance) -> Profile:
-    """Read a profile from its lines (with their ends). Raises `InputFileError` naming the line."""
+    """Read a profile from its lines (with their ends). Raises `InputFileError` with the line."""
     builder = ProfileBuilder(path, allowance)
     names = _Names(builder, allowance)
     incomplete: str | None = None
@@ -72,7 +72,7 @@ def read_collapsed(lines: Iterator[bytes], path: str, allowance: MemoryAllowance
 
 
 def _parts_of(line: str) -> tuple[str, int] | None:
-    """Return stack and value of a line; None if it is none."""
+    """Return stack and value of a line; None if it has another form."""
     text = line.rstrip(_BLANKS)
     at = max(text.rfind(blank) for blank in _BLANKS)
     match = _VALUE.fullmatch(text, at + 1)
@@ -81,7 +81,7 @@ def _parts_of(line: str) -> tuple[str, int] | None:
 
 
 class _Names:
-    """An invented address for every distinct name."""
+    """A made-up address for every distinct name."""
 
     def __init__(self, builder: ProfileBuilder, allowance: MemoryAllowance) -> None:
         self._builder = builder
@@ -89,7 +89,7 @@ class _Names:
         self._addresses: dict[str, int] = {}
 
     def intern(self, stack: str) -> int:
-        """Return the index of a stack; all frames but the innermost lie one byte further."""
+        """Return the index of a stack; addresses of all frames but the innermost are one higher."""
         names = stack.split(";")
         frames = []
         for k, name in enumerate(reversed(names)):

@@ -10,10 +10,10 @@
     MAPPED_LIBRARIES:
     ...
 
-Traps, all met in the field: since 5.3 the counts are adjusted so that un-sampling each stack's mean
-gives the right sum, hence they are no sample counts and need not add up to the header; a bare `@`
-is a stack that could not be unwound; `[0: 0]` everywhere means that allocated counts were not kept,
-not that they are 0; a thread's name may hold anything printable.
+Traps, all from real files: since 5.3 jemalloc adjusts the counts so that un-sampling each stack's
+mean gives the right sum, hence they are no sample counts and need not add up to the header; a bare
+`@` is a stack that jemalloc could not unwind; `[0: 0]` everywhere means that jemalloc kept no
+allocated counts, not that they are 0; a thread's name may contain anything printable.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The text dialect of gperftools: `heap profile: ... @ heapprofile`, `heap_v2/T`, `heap/T`,
 `growth`.
 
-It is also the first part of our own files, and all of one that was cut before its second part. What
-the readers of the field do with each header is kept:
+It is also the first part of our own files, and all of one that was cut before its second part. This
+reader treats each header as common tools do:
 
     heap_v2/T, heapz_v2/T   records are divided by 1 - exp(-(bytes/blocks)/T)
     heap/T                  jeprof's older rule: records of a mean size below T/2 are scaled up
@@ -135,7 +135,7 @@ class _LegacyReader:
     def _add(self, match: re.Match[bytes], number: int) -> None:
         counts = (int(match[1]), int(match[2]), int(match[3]), int(match[4]))
         if not match.string.endswith(b"\n") and self.incomplete is None:
-            # The last address may be half of one.
+            # The last address may be cut.
             self.incomplete = f"it ends within line {number}"
             return
         self.unpadded = self.unpadded or bool(_OUR_RECORD.match(match.string))

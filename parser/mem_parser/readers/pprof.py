@@ -1,14 +1,13 @@
 """pprof's `profile.proto`, plain (`readers` unpacks gzip), as Go, tcmalloc and we write it.
 
-Samples, locations and functions are read in columns (`wire`), some at a time, so that a million
-samples take a second or two and a forged file costs little more memory than its own size; how many
-entries there may be is bounded too. What is odd in them, and all other messages, is decoded by the
-official runtime.
+The reader reads samples, locations and functions in columns (`wire`), some at a time, so that a
+million samples take a second or two and a forged file costs little more memory than its own size;
+the number of entries has a bound too. The official runtime decodes odd ones and all other messages.
 
-Values are estimates. Where a period in bytes and the label `bytes` say how they were un-sampled,
-the sampled counts are found again (k = n p, p = 1 - exp(-bytes/period)) and with them the error
-bars; else the values are taken as they are, without error bars. Addresses are stored as they are
-looked up, one byte before a return address.
+Values are estimates. Where a period in bytes and the label `bytes` say how the writer un-sampled
+them, the reader restores the sampled counts (k = n p, p = 1 - exp(-bytes/period)) and with them the
+error bars; else it keeps the values unchanged, without error bars. The model gets look-up
+addresses, one byte before a return address.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def looks_like_pprof(head: bytes) -> bool:
-    """Tell whether a file that begins so is a profile.proto: every writer begins with the types of
+    """Tell whether a file with this start is a profile.proto: every writer begins with the types of
     its samples.
     """
     return len(head) > 2 and head[0] == 0x0A and head[1] < 0x40 and head[2] in (0x08, 0x10)
@@ -132,7 +131,7 @@ class _PprofReader:
         return self._profile(columns)
 
     def _keep(self, messages: Messages, fixed: int, times: int) -> None:
-        """Take what is kept of messages: so much of each, and so much for each of their bytes."""
+        """Charge the kept part of messages: ``fixed`` for each, and ``times`` for each byte."""
         size = int((messages.end - messages.start).sum())
         self.allowance.take(fixed * len(messages) + times * size)
 
@@ -150,7 +149,7 @@ class _PprofReader:
         return InputFileError(f"{self.path}: a {_NAMES[number]} cannot be read")
 
     def _fields(self, number: int, messages: Messages) -> Scanned:
-        """Return the fields of messages and of those within, in columns."""
+        """Return the fields of messages and of their inner messages, in columns."""
         if int((messages.end - messages.start).max()) > _MOST_MESSAGE_BYTES:
             raise InputFileError(f"{self.path}: a message is too long to be one")
 
@@ -241,7 +240,7 @@ class _PprofReader:
                 at += len(numbers)
         except BadVarints as error:
             raise self._unreadable(_SAMPLE) from error
-        # Addresses are looked up as they stand: the innermost is, of others their successor.
+        # The file has look-up addresses: the innermost is a frame, the others are one less.
         frames += np.uint64(1)
         frames[offsets[:-1][depths > 0]] -= np.uint64(1)
         nothing = np.zeros(len(depths), dtype=np.uint32)
@@ -255,7 +254,7 @@ class _PprofReader:
         return address
 
     def _set_domains(self, profile: Profile) -> None:
-        """Take the domains that the label `domain` gives; what has none is of the host."""
+        """Set the domains from the label `domain`; samples without it are the host's."""
         if not self._indices(DOMAIN_LABEL) or not self.domain_texts:
             return
         texts = np.concatenate(self.domain_texts)
@@ -270,7 +269,7 @@ class _PprofReader:
         for kind in ("inuse", "alloc"):
             size, blocks = columns.get(f"{kind}_bytes"), columns.get(f"{kind}_blocks")
             total = values[:, size] if size is not None else np.zeros(len(values), np.int64)
-            # Bytes without a number of blocks are one block, so that they count at all.
+            # Bytes without a number of blocks count as one block.
             number = values[:, blocks] if blocks is not None else (total > 0).astype(np.int64)
             counts[kind] = (number, total)
         rate = self._period() if len(columns) in (2, 4) else 1.0
@@ -295,7 +294,7 @@ class _PprofReader:
     def _restore(
         self, counts: dict[str, tuple[Counts, Counts]], rate: float
     ) -> dict[str, tuple[Counts, Counts]] | None:
-        """Return the sampled counts; None if the values cannot have come from such."""
+        """Return the sampled counts; None if the values do not fit any."""
         sizes = np.concatenate([np.zeros(0, np.int64), *self.sizes])
         if (sizes <= 0).any():
             return None
@@ -303,7 +302,7 @@ class _PprofReader:
         result = {}
         for kind, (number, total) in counts.items():
             sampled = np.rint(number * p)
-            # Writers round (1/2) or cut off (1) the number of blocks; the label is rounded too.
+            # Writers round (1/2) or cut off (1) the number of blocks, and round the label too.
             if (np.abs(number * p - sampled) > p + 0.02 * sampled).any():
                 return None
             size = np.where(sampled > 0, np.rint(total * p), 0)

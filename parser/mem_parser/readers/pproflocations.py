@@ -1,7 +1,7 @@
 """Mappings, locations and functions of a profile.proto, as modules, addresses and embedded names.
 
-A location gets the address the file gives it. Where there is none (formats made from names), or two
-locations of one address are named differently, it gets an invented one that stands for its names.
+A location gets its address in the file. Where there is none (formats made from names), or two
+locations of one address have different names, it gets a made-up one for its names.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Scanned = tuple[Fields, npt.NDArray[np.int64], Fields]
 
 
 class _Place(NamedTuple):
-    """One location: what it needs of its message."""
+    """One location: the facts of its message."""
 
     number: int
     address: int
@@ -42,7 +42,7 @@ class _Place(NamedTuple):
 
 
 class LocationTable:
-    """Filled with messages, then `build` makes ``address_of``, ``modules`` and ``names``."""
+    """Collects messages; `build` then makes ``address_of``, ``modules`` and ``names``."""
 
     def __init__(self, text: Callable[[int], str]) -> None:
         self._text = text
@@ -57,19 +57,19 @@ class LocationTable:
         self._position = np.zeros(0, dtype=np.int64)
 
     def add_mapping(self, message: Any) -> None:
-        """Take one `Mapping`."""
+        """Add one `Mapping`."""
         limits = message.memory_start, message.memory_limit, message.file_offset
         self._mappings.append((*limits, message.filename, message.build_id))
 
     def add_functions(self, found: Scanned) -> None:
-        """Take messages `Function`."""
+        """Add messages `Function`."""
         fields = found[0]
         name, system_name, file = (fields.integers(k).view(np.int64).tolist() for k in (2, 3, 4))
         numbers = fields.integers(1).tolist()
         self._functions.update(zip(numbers, zip(name, system_name, file, strict=True), strict=True))
 
     def add_locations(self, found: Scanned) -> None:
-        """Take messages `Location` with their lines."""
+        """Add messages `Location` with their lines."""
         fields, owner, lines = found
         named: list[list[tuple[int, int]]] = [[] for _ in range(fields.messages)]
         columns = owner.tolist(), lines.integers(1).tolist(), lines.integers(2).view(np.int64)
@@ -83,7 +83,7 @@ class LocationTable:
     def addresses_of(
         self, locations: npt.NDArray[np.uint64]
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-        """Return the address that is looked up for each location, and whether it is there."""
+        """Return the look-up address of each location, and whether the location exists."""
         if not len(self._numbers):
             return np.zeros(len(locations), np.uint64), np.zeros(len(locations), np.bool_)
         if int(self._numbers[-1]) < 4 * len(self._numbers):  # numbered from 1 on, as usual
@@ -118,7 +118,7 @@ class LocationTable:
         self._sort()
 
     def _sort(self) -> None:
-        """Make the columns that `addresses_of` looks into."""
+        """Make the columns for `addresses_of`."""
         found = sorted(self.address_of.items())
         self._numbers = np.array([n for n, _ in found], dtype=np.uint64)
         self._addresses = np.array([a for _, a in found], dtype=np.uint64)

@@ -1,8 +1,8 @@
 """Protocol buffers' wire format, all messages of one kind at a time, as columns.
 
 A message of the official runtime is an object, and a million of them take ten seconds; here step
-*k* reads field *k* of every message at once. Only plain messages are read so: one with a group, a
-broken number or a length beyond its end is *odd*, and the official runtime has to judge it.
+*k* reads field *k* of every message at once. This works only for plain messages: one with a group,
+a broken number or a length beyond its end is *odd*, and the official runtime must judge it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Messages:
         return self.data[int(self.start[k]) : int(self.end[k])]
 
     def rewritten(self, which: npt.NDArray[np.bool_], write: Callable[[bytes], bytes]) -> Messages:
-        """Return the same messages, those that ``which`` selects as ``write`` makes them."""
+        """Return the same messages, with those that ``which`` selects replaced by ``write``."""
         chosen = np.flatnonzero(which)
         made = [write(self[k]) for k in chosen.tolist()]
         start, end = self.start.copy(), self.end.copy()
@@ -82,7 +82,7 @@ def split(
         tag = data[at]
         length = data[at + 1] if at + 1 < size else 0x80
         if tag & 0x87 == _BYTES and length < 0x80:
-            begin = at + 2  # nearly all fields are such
+            begin = at + 2  # nearly all fields have this form
         else:
             tag, begin = _varint(data, at, path)
             kind = tag & 7
@@ -119,7 +119,7 @@ def split(
 
 
 def _varint(data: bytes, at: int, path: str) -> tuple[int, int]:
-    """Return the number at ``at`` and the position behind it."""
+    """Return the number at ``at`` and the position after it."""
     value = shift = 0
     while at < len(data) and shift < 7 * _LONGEST_VARINT:
         byte = data[at]
@@ -132,7 +132,7 @@ def _varint(data: bytes, at: int, path: str) -> tuple[int, int]:
 
 
 class _Columns(NamedTuple):
-    """One entry per field; ``start`` and ``end`` are those of its content: of an integer its own
+    """One entry per field; ``start`` and ``end`` are those of its content, for an integer its own
     bytes.
     """
 
@@ -151,7 +151,7 @@ _KINDS = (np.int64, np.int64, np.uint8, np.uint64, np.int64, np.int64)
 class Fields:
     """The fields of so many ``messages`` in ``data``: all first fields, then all second ones.
 
-    ``odd`` tells of each message whether it was not read.
+    ``odd`` marks the messages that `scan` could not read.
     """
 
     data: bytes
@@ -164,20 +164,20 @@ class Fields:
         result = np.zeros(self.messages, dtype=np.uint64)
         c = self.columns
         mine = (c.number == number) & (c.kind == _VARINT)
-        # Later fields stand later, and of repeated positions numpy keeps the last.
+        # Later fields come later, and of repeated positions numpy keeps the last.
         result[c.message[mine]] = c.value[mine]
         return result
 
     def parts(self, number: int) -> tuple[Positions, Messages]:
-        """Return the messages within: for each the message it is in, and where it stands."""
+        """Return the inner messages: for each the index of its outer message, and its range."""
         c = self.columns
         mine = np.flatnonzero((c.number == number) & (c.kind == _BYTES))
         mine = mine[np.argsort(c.message[mine], kind="stable")]
         return c.message[mine], Messages(self.data, c.start[mine], c.end[mine])
 
     def packed(self, number: int) -> list[bytes]:
-        """Return for every message the numbers of a repeated integer field, back to back, however
-        its writer packed them.
+        """Return for every message the numbers of a repeated integer field, back to back, for any
+        packing by the writer.
         """
         c = self.columns
         mine = (c.number == number) & ((c.kind == _BYTES) | (c.kind == _VARINT))
@@ -209,7 +209,7 @@ def scan(messages: Messages, allowance: MemoryAllowance) -> Fields:
         tag, begin = _varints_at(buffer, at, limit)
         kind = (tag & np.uint64(7)).astype(np.uint8)
         value, behind = _varints_at(buffer, np.where(begin >= 0, begin, limit), limit)
-        # A tag or a length of more than 32 bits is for the runtime to refuse.
+        # The runtime must refuse a tag or a length of more than 32 bits.
         good = (tag >= 8) & (tag < 1 << 32) & (begin - at <= _SHORT_VARINT)
         good &= (kind != _BYTES) | (behind - begin <= _SHORT_VARINT)
         begin, end, whole = _content(kind, value, begin, behind, limit)
@@ -240,10 +240,10 @@ def read_fields(
     allowance: MemoryAllowance,
 ) -> tuple[Fields, Positions, Fields]:
     """Return the fields of ``messages``, and those of the messages in their field ``inner`` with
-    the message that each of these is in.
+    the outer message of each.
 
-    ``rewrite`` makes an odd message plain, or raises what is to be raised for one that is broken.
-    Raises `BadVarints` for one that is odd even so: it has too many fields.
+    ``rewrite`` makes an odd message plain, or raises for a broken one. Raises `BadVarints` for a
+    message that is still odd: it has too many fields.
     """
     for attempt in (1, 2):
         fields = scan(messages, allowance)
@@ -262,9 +262,10 @@ def read_fields(
 def _content(
     kind: Octets, value: Values, begin: Positions, behind: Positions, limit: Positions
 ) -> tuple[Positions, Positions, npt.NDArray[np.bool_]]:
-    """Return where the content of each field begins and ends, and whether it is well-formed.
+    """Return the start and end of each field's content, and whether it is well-formed.
 
-    ``begin`` is behind the tag, ``value`` the number that stands there and ``behind`` is behind it.
+    ``begin`` is the position after the tag, ``value`` the number there and ``behind`` the position
+    after that.
     """
     good = begin >= 0
     end = np.full(len(kind), _BAD, dtype=np.int64)
@@ -281,8 +282,8 @@ def _content(
 
 
 def _varints_at(buffer: Octets, at: Positions, limit: Positions) -> tuple[Values, Positions]:
-    """Return the numbers that stand at ``at``, and the positions behind them: -1 where a number is
-    broken or reaches ``limit``.
+    """Return the numbers at ``at``, and the positions after them: -1 where a number is broken or
+    reaches ``limit``.
     """
     value = np.zeros(len(at), dtype=np.uint64)
     behind = np.full(len(at), _BAD, dtype=np.int64)
@@ -300,7 +301,7 @@ def _varints_at(buffer: Octets, at: Positions, limit: Positions) -> tuple[Values
 
 
 def varints(data: bytes) -> Iterator[Values]:
-    """Yield the numbers that stand in ``data`` back to back, some at a time.
+    """Yield the numbers in ``data``, which are back to back, some at a time.
 
     Raises `BadVarints`.
     """
@@ -332,7 +333,7 @@ def _decode(buffer: Octets) -> Values:
 
 
 def count_varints(data: bytes, lengths: Positions) -> Positions:
-    """Return how many numbers stand in each stretch of ``data``: so long, and back to back.
+    """Return how many numbers are in each stretch of ``data``: of these lengths, back to back.
 
     Raises `BadVarints` if a number goes beyond its stretch.
     """

@@ -1,7 +1,7 @@
-"""What the reader of one module's files answers, and its form on the way out of its process.
+"""The answer of the reader of one module's files, and its form between processes.
 
-The form is JSON: every distinct frame once, and for each address which frames are there. Whoever
-reads it believes nothing: texts are made printable again, and what does not fit raises.
+The form is JSON: every distinct frame once, and for each address the frames there. It is untrusted:
+`read` makes texts printable again, and raises for anything that does not fit.
 """
 
 from __future__ import annotations

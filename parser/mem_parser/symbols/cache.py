@@ -1,8 +1,8 @@
 """Symbol caches on disk, one file per build-id, in the user's cache folder.
 
 Writers make a file of their own and rename it, so two may run at once; readers check a header and
-throw away what does not fit. The folder is bounded: the files unused longest are removed first. A
-cache that cannot be used costs time, never a report.
+discard a file that does not fit. The folder has a bound: the files unused longest go first. An
+unusable cache costs time, never a report.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KEY = re.compile(r"[0-9a-f]{8,128}(?:-[0-9a-z]+)*$")
 
 
 def default_folder() -> Path | None:
-    """Return the folder that the environment asks for; None where it asks for none."""
+    """Return the folder that the environment names; None where it names none."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen is not None:
         return Path(chosen) if chosen else None
@@ -39,8 +39,8 @@ def default_folder() -> Path | None:
 
 
 class SymbolCache:
-    """The files of one folder. ``folder`` None: nothing is ever found or kept, and so with one that
-    is not the user's own (see `ownfolder`).
+    """The files of one folder. With ``folder`` None it finds and keeps nothing; likewise with a
+    folder that is not the user's own (see `ownfolder`).
     """
 
     def __init__(self, folder: Path | None, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
@@ -48,7 +48,7 @@ class SymbolCache:
         self.limit_bytes = limit_bytes
 
     def get(self, key: str) -> bytes | None:
-        """Return what was stored under ``key``, or None; a damaged file is removed."""
+        """Return the payload stored under ``key``, or None; removes a damaged file."""
         if self._folder is None or not _KEY.match(key):
             return None
         name = f"{key}.sym"
@@ -63,7 +63,7 @@ class SymbolCache:
         return payload
 
     def put(self, key: str, payload: bytes) -> None:
-        """Store ``payload`` under ``key``; does nothing where that is not possible."""
+        """Store ``payload`` under ``key``; does nothing where that fails."""
         usable = self._folder is not None and _KEY.match(key)
         if self._folder is None or not usable or len(payload) > self.limit_bytes // 2:
             return
@@ -74,7 +74,7 @@ class SymbolCache:
                 self._trim(folder)
 
     def get_or_make(self, key: str, make: Callable[[], bytes | None]) -> bytes | None:
-        """Return what is stored under ``key``, made and stored first if need be."""
+        """Return the payload stored under ``key``; makes and stores it first if necessary."""
         found = self.get(key)
         if found is None:
             found = make()

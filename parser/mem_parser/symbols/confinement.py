@@ -1,8 +1,8 @@
-"""Take from this process what reading a foreign file does not need, before it reads one.
+"""Take from this process the rights that reading a foreign file does not need, before it reads one.
 
-What reads ELF files, debug information and mangled names is partly native code. If a file makes it
-go wrong, it shall end the process that reads, and nothing else: it has bounded memory, time and
-files, leaves no core, cannot gain rights by a program it starts, and ends with its parent.
+The readers of ELF files, debug information and mangled names are partly native code. A file that
+breaks them must end only the process that reads: it has bounded memory, time and files, leaves no
+core, cannot gain rights by a program it starts, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ def confine(parent: int) -> None:
         prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
         prctl(_SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before it was heeded
+    if os.getppid() != parent:  # the parent ended before prctl took effect
         os._exit(1)
 
 
 def limit_memory(size_bytes: int) -> None:
-    """Let this process take so much more address space than it has, and no more than any may."""
+    """Limit this process to so much more address space, at most LARGEST_MEMORY_BYTES more."""
     with open("/proc/self/statm", encoding="ascii") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
     _limit(resource.RLIMIT_AS, now + min(size_bytes, LARGEST_MEMORY_BYTES))
 
 
 def limit_time(seconds: float) -> None:
-    """Let this process compute for so much longer; SIGXCPU ends it then."""
+    """Limit this process to so much more CPU time; SIGXCPU ends it then."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + seconds) + 1)
 

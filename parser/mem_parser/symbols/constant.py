@@ -1,7 +1,7 @@
-"""The text that a function of an ELF file always returns, found without running it.
+"""The constant text that a function of an ELF file returns, found without running it.
 
-binutils' `objdump` decodes the function; it is understood only if all it does is to load one
-address and to return. Anything else is not guessed at.
+binutils' `objdump` decodes the function; we understand it only if all it does is to load one
+address and to return. We do not guess at anything else.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _RETURN = re.compile(r"retq?(?:\s.*)?|repz retq?")
 
 @dataclass(frozen=True, slots=True)
 class ConstantText:
-    """What is known of a function that is there: its text, or why that cannot be told."""
+    """The text of an existing function, or why it is unknown."""
 
     text: str | None
     problem: str = ""
 
 
 def returned_text(image: ElfImage, function: str) -> ConstantText | None:
-    """Return what ``function`` returns; None if the file defines no such function."""
+    """Return the text of ``function``; None if the file defines no such function."""
     try:
         found = _find(image, function)
     except (BadElf, OSError) as error:

@@ -1,8 +1,8 @@
 """Find the file that holds a module's debug information when it is not in the module itself.
 
 By build-id under the debug folders, then by the name in `.gnu_debuglink` beside the module, in its
-`.debug` folder, and under the debug folders. Whatever is found is only used if its build-id, or
-failing that its CRC, is the right one.
+`.debug` folder, and under the debug folders. A found file counts only if its build-id, or failing
+that its CRC, is right.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def find_debug_file(
 ) -> ElfImage | None:
     """Return the separate debug file of the module with ``build_id``, or None.
 
-    ``image`` is the module's own file where there is one: its debuglink is followed.
+    ``image`` is the module's own file where there is one: the search follows its debuglink.
     """
     for path in build_id_paths(build_id, debug_dirs):
         found = _open_quietly(path)
@@ -49,7 +49,7 @@ def build_id_paths(build_id: str, debug_dirs: Sequence[str]) -> Iterator[str]:
 
 def _debuglink_paths(module: str, name: str, debug_dirs: Sequence[str]) -> Iterator[str]:
     if "/" in name or name in (".", ".."):
-        return  # a debuglink is a bare name; anything else would lead out of these folders
+        return  # a debuglink is a bare name; anything else could point outside these folders
     folder = os.path.dirname(os.path.realpath(module))
     yield os.path.join(folder, name)
     yield os.path.join(folder, ".debug", name)

@@ -1,8 +1,8 @@
 """Debug files by build-id from debuginfod servers; only when a user asks for it.
 
 The servers are those of `DEBUGINFOD_URLS`, as for every other client. A module may cost 5 seconds
-in all; what came is kept beside the symbol cache and used without asking again. What a server
-sends is believed only if it is an ELF file with the build-id asked for.
+in all; fetched files stay beside the symbol cache for later runs. A file from a server counts only
+if it is an ELF file with the right build-id.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BUILD_ID = re.compile(r"[0-9a-f]{8,128}$")
 
 
 class Debuginfod:
-    """The servers at ``urls``; files are kept in ``folder``, or in a temporary one."""
+    """The servers at ``urls``; files stay in ``folder``, or in a temporary one."""
 
     def __init__(
         self, urls: Sequence[str], folder: Path | None, timeout_s: float = TIMEOUT_S
@@ -59,7 +59,7 @@ class Debuginfod:
         return cls(urls, None if cache is None else cache / "debuginfod")
 
     def _usable(self, folder: Path | None) -> OwnFolder:
-        """Return ``folder`` if it may be used, else one that is removed at the end."""
+        """Return ``folder`` if it is usable, else a temporary one, removed at the end."""
         if folder is not None:
             own = OwnFolder(folder)
             with own.opened(make=True) as descriptor:
@@ -69,12 +69,12 @@ class Debuginfod:
         return OwnFolder(Path(self._temporary.name))
 
     def close(self) -> None:
-        """Remove what was kept for this run alone."""
+        """Remove the temporary folder of this run."""
         if self._temporary is not None:
             self._temporary.cleanup()
 
     def find(self, build_id: str) -> ElfImage | None:
-        """Return the debug file of ``build_id``, fetched if need be; None if no server has it."""
+        """Return the debug file of ``build_id``, kept or fetched; None if no server has it."""
         if not _BUILD_ID.match(build_id):
             return None
         with self._folder.opened() as folder:
@@ -103,7 +103,7 @@ class Debuginfod:
 
 
 def _fetch(url: str, folder: int, name: str, deadline: float) -> bool:
-    """Write what ``url`` holds to file ``name``; tell whether all of it came in time."""
+    """Write the content of ``url`` to file ``name``; tell whether all of it came in time."""
     left = deadline - time.monotonic()
     if left <= 0:
         return False

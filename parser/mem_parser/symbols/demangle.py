@@ -41,13 +41,13 @@ def printable(text: str) -> str:
 
 
 def is_mangled(symbol: str) -> bool:
-    """Tell whether ``symbol`` looks like a name that a C++ or Rust compiler made."""
+    """Tell whether ``symbol`` looks like a mangled C++ or Rust name."""
     return symbol.startswith(("_Z", "_R", "__Z"))
 
 
 def demangled(symbols: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return the short and the full name of every symbol, made in a child process: what crashes the
-    demangler stays as it is.
+    """Return the short and the full name of every symbol, made in a child process: a symbol that
+    crashes the demangler stays as it is.
     """
     wanted = list(dict.fromkeys(symbols))
     parts = [wanted[k : k + _AT_A_TIME] for k in range(0, len(wanted), _AT_A_TIME)]
@@ -102,7 +102,7 @@ def short_name(symbol: str) -> str:
 
 
 def _without_groups(name: str) -> str:
-    """Take out every balanced (...) and <...> that is not part of an operator's name."""
+    """Remove every balanced (...) and <...> that is not part of an operator's name."""
     kept: list[str] = []
     at = 0
     while at < len(name):
@@ -151,7 +151,7 @@ def _skip_group(name: str, at: int) -> int:
 
 
 def _without_return_type(name: str) -> str:
-    """Take off the return type that templates and some functions carry in front."""
+    """Remove the return type at the front of templates and some functions."""
     protected = name.replace("(anonymous namespace)", "\x01").replace("(anonymous class)", "\x02")
     operator = re.search(r"(?:^|[\s:])operator(?!\w)", protected)
     head, tail = (

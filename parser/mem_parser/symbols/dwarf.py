@@ -1,11 +1,11 @@
 """Source lines and inlined frames, from DWARF, by the library `symbolic`.
 
-It turns the debug information of a file into a compact table once (the slow part, kept in the cache
-by build-id) and answers look-ups from that. The table is made in a child process, because debug
-information may crash its reader and a report must not go down with it; that process gets the open
-file, so it reads the one that was looked at, and is confined (see `confinement`).
+The library converts the debug information of a file to a compact table once (the slow part; the
+cache keeps the table by build-id) and answers look-ups from that. A child process makes the table,
+because debug information may crash its reader, which must not end a report. The child gets the open
+file, so it reads the checked one, and is confined (see `confinement`).
 
-Addresses are counted from the file's lowest segment there; here they are the file's virtual
+The library counts addresses from the file's lowest segment; here they are the file's virtual
 addresses.
 """
 
@@ -36,12 +36,12 @@ _BUILDER = str(Path(__file__).with_name("linebuilder.py"))
 
 
 class LinesFailed(Exception):
-    """Debug information that cannot be used; the text says what it did, without a subject."""
+    """Unusable debug information; the text says what it did, without a subject."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
-    """One function at an address: inlined ones come first, the one that is really there last."""
+    """One function at an address: inlined ones come first, the real one last."""
 
     symbol: str
     file: str
@@ -71,7 +71,7 @@ class LineTable:
 def open_lines(image: ElfImage, cache: SymbolCache) -> LineTable | None:
     """Return the line table of ``image``; None if it has no debug information.
 
-    Raises `LinesFailed` if it has some that cannot be used.
+    Raises `LinesFailed` if that is unusable.
     """
     if not image.has_dwarf or _debug_size(image) > DWARF_LIMIT_BYTES:
         return None
@@ -97,7 +97,7 @@ def _symcache_class() -> Any:
 
 
 def _build(file: PlainFile) -> bytes | None:
-    """Return the table of ``file`` as a child process makes it. Raises `LinesFailed`."""
+    """Return the table of ``file``, made by a child process. Raises `LinesFailed`."""
     memory = bound_bytes(file.stored_bytes, MEMORY_FLOOR_BYTES)
     with tempfile.TemporaryFile(prefix="mem_parser-") as out:
         numbers = (file.fileno(), out.fileno(), memory, math.ceil(BUILD_TIMEOUT_S), os.getpid())

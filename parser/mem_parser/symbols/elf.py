@@ -1,8 +1,8 @@
-"""One ELF file: what it is (build-id, segments) and its symbol tables as numpy arrays.
+"""One ELF file: its identity (build-id, segments) and its symbol tables as numpy arrays.
 
-Headers, notes and sections are those of `elftables`; symbol tables are decoded whole by numpy,
-because walking them symbol by symbol takes seconds per library. The file may be hostile: every
-failure is `BadElf`, and memory is bounded by what is stored of the file.
+Headers, notes and sections are those of `elftables`; numpy decodes symbol tables whole, because a
+loop over the symbols takes seconds per library. The file may be hostile: every failure is `BadElf`,
+and the file's stored bytes bound memory.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _SYMBOL32 += [("other", "u1"), ("shndx", "u2")]
 
 
 class ElfImage:
-    """An open ELF file. Symbols are read when first asked for."""
+    """An open ELF file. The first use of symbols reads them."""
 
     def __init__(self, path: str, file: Readable) -> None:
-        """``path`` names it. Raises `BadElf`, OSError."""
+        """``path`` is its name in errors. Raises `BadElf`, OSError."""
         self.path = path
         self.file = file
         self._allowance = MemoryAllowance(path, file.stored_bytes)
@@ -60,18 +60,16 @@ class ElfImage:
 
     @classmethod
     def of_descriptor(cls, path: str, fd: int) -> ElfImage:
-        """Make an image of the file that is open as ``fd``; ``path`` names it. Raises `BadElf` or
-        OSError.
-        """
+        """Make an image of the open file ``fd``; ``path`` names it. Raises `BadElf` or OSError."""
         return cls(path, PlainFile.of_descriptor(fd))
 
     @classmethod
     def from_data(cls, path: str, data: bytes) -> ElfImage:
-        """Make an image of bytes already read; ``path`` names it. Raises `BadElf`."""
+        """Make an image of bytes in memory; ``path`` names it. Raises `BadElf`."""
         return cls(path, HeldBytes(data))
 
     def close(self) -> None:
-        """Close the file; nothing more can be read of it."""
+        """Close the file; further reads fail."""
         if isinstance(self.file, PlainFile):
             self.file.close()
 
@@ -87,7 +85,7 @@ class ElfImage:
 
     @property
     def identity(self) -> list[Any] | None:
-        """What tells the very file that is read from others, and from itself after a change."""
+        """Values that distinguish this file from others, and from itself after a change."""
         if not isinstance(self.file, PlainFile):
             return None
         status = self.file.status
@@ -100,7 +98,7 @@ class ElfImage:
 
     @property
     def has_interpreter(self) -> bool:
-        """Tell whether a loader is named: the program is linked dynamically."""
+        """Tell whether the file names a loader: the program is linked dynamically."""
         return self.interpreter is not None
 
     def addresses_of(self, section: str, names: Iterable[str]) -> dict[str, int]:
@@ -123,7 +121,7 @@ class ElfImage:
         return any(self.held_bytes(name) for name in _DEBUG_SECTIONS)
 
     def held_bytes(self, section: str) -> int:
-        """Return how much of the file a section takes, by its own word; 0 where it is missing."""
+        """Return the size of a section in the file, by its header; 0 where it is missing."""
         found = self.sections.get(section)
         return 0 if found is None else found.held_bytes
 
@@ -146,11 +144,10 @@ class ElfImage:
         return "little" if self._tables.order == "<" else "big"
 
     def bias_of(self, start: int, file_offset: int, length: int) -> int | None:
-        """Return what was added to this file's addresses where a mapping puts ``file_offset`` at
+        """Return the bias of this file's addresses where a mapping puts ``file_offset`` at
         ``start``.
 
-        None if no executable segment of the file can have made the mapping: then it is another
-        file.
+        None if the mapping is of no executable segment of the file: then it is another file.
         """
         for segment in self.segments:
             first = segment.offset & ~0xFFF
@@ -161,7 +158,7 @@ class ElfImage:
 
     def bytes_at(self, address: int, most: int, *, executable: bool = False) -> bytes:
         """Return up to ``most`` bytes that the file puts at a virtual address; none if it puts none
-        there. With ``executable`` only what is code counts.
+        there. With ``executable`` only code counts.
         """
         for segment in self.segments:
             at = address - segment.vaddr
@@ -197,7 +194,7 @@ class ElfImage:
         return _function_symbols(rows, strings, self._executable_sections())
 
     def symbol_rows(self, name: str) -> tuple[npt.NDArray[Any], bytes]:
-        """Return all symbols of one section as the file has them, and the texts that they name.
+        """Return all symbols of one section as the file has them, and their texts.
         Raises `BadElf`, OSError.
         """
         layout = _SYMBOL64 if self._tables.bits == 64 else _SYMBOL32
@@ -216,7 +213,7 @@ class ElfImage:
         return code
 
     def _section_bytes(self, section: Section | None, times: int = 1) -> bytes:
-        """Return what a section holds; ``times`` of it are charged."""
+        """Return the content of a section; charges ``times`` its size."""
         size = 0 if section is None else min(section.held_bytes, self.size_bytes)
         if section is None or not size:
             return b""
@@ -236,7 +233,7 @@ def _bad(error: Exception) -> BadElf:
 def _function_symbols(
     symbols: npt.NDArray[Any], strings: bytes, code: npt.NDArray[np.bool_]
 ) -> RawSymbols:
-    """Keep defined functions, and untyped symbols that stand in code."""
+    """Keep defined functions, and untyped symbols in code."""
     kind = symbols["info"] & 0xF
     in_code = code[symbols["shndx"]]
     is_function = (kind == 2) | (kind == 10) | ((kind == 0) & in_code)
@@ -253,7 +250,7 @@ def _function_symbols(
 
 
 def _rank(info: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return how much a symbol is preferred to others at its address; less is better."""
+    """Return the rank of a symbol among others at its address; less is better."""
     binding_rank = np.full(16, 3, dtype=np.uint8)
     binding_rank[[1, 2, 0]] = (0, 1, 2)  # global, weak, local
     untyped = ((info & 0xF) == 0).astype(np.uint8) * 4

@@ -1,8 +1,8 @@
 """The tables of one ELF file: its header, sections, segments, notes and dynamic entries.
 
-Layout: System V ABI, chapters 4 and 5, both classes and byte orders. The file may be hostile: every
-table is read once, at most as long as the file, and what says otherwise is `BadElf`. Names are cut
-to a length that no section or library has, because thousands of them may share one long text.
+Layout: System V ABI, chapters 4 and 5, both classes and byte orders. The file may be hostile: we
+read every table once; one longer than the file is `BadElf`. We cut names to a length that no
+section or library has, because thousands of them may share one long text.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _SEGMENTS: dict[int, _Layout] = {
 
 
 class BadElf(Exception):
-    """The file is no ELF file that can be read; the text says why, in a few words."""
+    """The file is no readable ELF file; the text says why, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class DynamicEntry:
 
 @dataclass(frozen=True, slots=True)
 class DynamicTag:
-    """An entry with the text it names, if it names one."""
+    """An entry with its text, if it has one."""
 
     entry: DynamicEntry
     needed: str = ""
@@ -98,11 +98,11 @@ class Section:
 
     @property
     def held_bytes(self) -> int:
-        """How much of the file it takes, by its own word."""
+        """Its size in the file, by its header."""
         return 0 if self.kind == _NO_BITS else self.size_bytes
 
     def data(self) -> bytes:
-        """Return what it holds. Raises `AllowanceExceeded`."""
+        """Return its content. Raises `AllowanceExceeded`."""
         return self.tables.read(self.offset, self.held_bytes)
 
     def iter_tags(self) -> Iterator[DynamicTag]:
@@ -111,10 +111,10 @@ class Section:
 
 
 class ElfTables:
-    """What the headers of a file say. Reads are charged to ``allowance``."""
+    """The headers of a file. Reads count against ``allowance``."""
 
     def __init__(self, file: Readable, allowance: MemoryAllowance) -> None:
-        """Raises `BadElf`, `AllowanceExceeded`, OSError."""
+        """Read the headers. Raises `BadElf`, `AllowanceExceeded`, OSError."""
         self._file = file
         self._allowance = allowance
         ident = file.read(0, 16)
@@ -150,7 +150,7 @@ class ElfTables:
         self._read_extended()
 
     def _read_extended(self) -> None:
-        """Take counts that do not fit the header from the section in whose place they stand."""
+        """Read counts that do not fit the header from section 0, which has them instead."""
         if not self._sections_at:
             self._section_count = 0
             return
@@ -201,7 +201,7 @@ class ElfTables:
         ]
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """Return bytes of the file, fewer where it ends; they are charged for good."""
+        """Return bytes of the file, fewer where it ends; they stay charged."""
         size_bytes = max(min(size_bytes, self._file.size_bytes - offset), 0)
         self._allowance.take(size_bytes)
         return self._file.read(offset, size_bytes)
@@ -254,7 +254,7 @@ class ElfTables:
         return ""
 
     def dynamic(self, section: Section) -> Iterator[DynamicTag]:
-        """Yield the entries of a dynamic section, up to the one that ends it."""
+        """Yield the entries of a dynamic section, up to its end mark."""
         dtype = np.dtype([(name, f"{self.order}u{self.bits // 8}") for name in ("tag", "value")])
         raw = self._file.read(section.offset, min(section.size_bytes, _MOST_DYNAMIC * 16))
         rows = np.frombuffer(raw[: len(raw) - len(raw) % dtype.itemsize], dtype)
@@ -270,7 +270,7 @@ class ElfTables:
 
 
 def text_at(strings: bytes, offset: int, longest: int = _LONGEST_PATH) -> str:
-    """Return the text that begins at ``offset`` and ends with a NUL, or is cut."""
+    """Return the text at ``offset`` up to its NUL, or cut."""
     end = strings.find(b"\0", offset, offset + longest)
     end = offset + longest if end < 0 else end
     return strings[offset:end].decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Make the names of a profile's addresses part of it, so that it explains itself on any machine."""
+"""Make the names of a profile's addresses part of it, so that any machine can report it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Names that a profile carries itself: of files that were symbolized where they were written, and
-of formats that hold names instead of addresses.
+"""Names inside a profile: of files symbolized where they were written, and of formats with names
+instead of addresses.
 
-The key of a name is the address that is looked up (one byte before a return address) together with
-the module it lies in, because libraries that come and go may share an address.
+The key of a name is the look-up address (one byte before a return address) together with its
+module, because libraries that a program opens and closes may share an address.
 """
 
 from __future__ import annotations
@@ -36,5 +36,5 @@ class EmbeddedNames:
     frames: dict[tuple[int, int], Frames] = field(default_factory=dict)
 
     def find(self, module: int, address: int) -> Sequence[EmbeddedFrame]:
-        """Return the frames at ``address`` in the module of that index; none if not known."""
+        """Return the frames at ``address`` in the module of that index; none if unknown."""
         return self.frames.get((module, address), ())

@@ -1,8 +1,8 @@
-"""What is known of a file without opening it again, kept in the symbol cache by the file's path,
-inode, size and time.
+"""Facts of a file that need no new open; the symbol cache keeps them by the file's path, inode,
+size and time.
 
-Opening an ELF file of many sections takes a tenth of a second, and asking the package system as
-much; a report on files that were read before needs neither.
+Opening an ELF file of many sections takes a tenth of a second, and asking the package system takes
+as long; a report on files with known facts needs neither.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _VERSION = 1
 
 
 def identity_of(path: str) -> list[Any] | None:
-    """Return what tells the file at ``path`` from others, and from itself after a change; None
-    where there is no file.
+    """Return values that distinguish the file at ``path`` from others, and from itself after a
+    change; None where there is no file.
     """
     try:
         status = os.stat(path)
@@ -33,17 +33,17 @@ class FileFact:
 
     def __init__(self, cache: SymbolCache, path: str, name: str) -> None:
         self._cache = cache
-        self._key = ""  # no key of a cache: nothing is found or kept
+        self._key = ""  # no valid key: the cache finds and keeps nothing
         identity = identity_of(path)
         if identity is not None:
             spelled = json.dumps([_VERSION, *identity]).encode()
             self._key = f"{hashlib.sha256(spelled).hexdigest()[:40]}-{name}"
 
     def get(self) -> str | None:
-        """Return what was kept; None if nothing was."""
+        """Return the kept fact; None if there is none."""
         found = self._cache.get(self._key)
         return None if found is None else found.decode("utf-8", "surrogateescape")
 
     def put(self, text: str) -> None:
-        """Keep ``text`` as the fact of the file as it was when this object was made."""
+        """Keep ``text`` as the fact of the file in its state at this object's creation."""
         self._cache.put(self._key, text.encode("utf-8", "surrogateescape"))

@@ -1,8 +1,7 @@
-"""Which file on this machine holds a module of the profile, and whether it still is the same.
+"""Which file on this machine is a module of the profile, and whether it is still the same.
 
-A file is used only if it has the recorded build-id. Where the profile knows none (other tools'
-files), the mapping must at least be one that this file can have made. Names are never guessed from
-a file that fails this.
+A file counts only if it has the recorded build-id. Where the profile has none (other tools' files),
+the recorded mapping must at least fit the file. A file that fails this gives no names.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _PSEUDO = ("[", "//anon", "memfd:", "/memfd:", "anon_inode:", "/dev/", "/SYSV")
 
 @dataclass(slots=True)
 class ModuleFiles:
-    """What was found for one module: its own file, its debug file, its bias, and what is wrong."""
+    """The files of one module: its own, its debug file, its bias, and any problem."""
 
     image: ElfImage | None
     debug: ElfImage | None
@@ -39,12 +38,12 @@ class ModuleFiles:
 
 
 class Binary:
-    """The program's own file as the user gave it; opened only when more than its build-id is asked
-    for that is not in ``cache``.
+    """The program's own file as the user gave it; opened only for facts other than a build-id in
+    ``cache``.
     """
 
     def __init__(self, path: str, cache: SymbolCache) -> None:
-        """Raises `InputFileError` for what is no ELF file."""
+        """Raises `InputFileError` for a file that is not ELF."""
         self.path = path
         self._image: ElfImage | None = None
         fact = FileFact(cache, path, BUILD_ID_FACT)
@@ -62,8 +61,8 @@ class Binary:
 
 
 class ModuleFinder:
-    """Finds files for the modules of one profile. ``binary`` is the user's word for the program's
-    own file.
+    """Finds files for the modules of one profile. ``binary`` is the program's own file, as the user
+    names it.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class ModuleFinder:
             self._refuse_binary(self._binary)
 
     def files_of(self, module: Module) -> ModuleFiles:
-        """Return what can be used for ``module``."""
+        """Return the usable files of ``module``."""
         if not may_have_file(module):
             return ModuleFiles(None, None, module.bias)
         image, problem = self._open(module)
@@ -102,11 +101,11 @@ class ModuleFinder:
         return ModuleFiles(image, debug, bias, problem)
 
     def stored_bytes(self, module: Module) -> int:
-        """Return how much is stored of the files that are read for ``module``."""
+        """Return the stored bytes of the files to read for ``module``."""
         return stored_bytes(self.path_of(module), *build_id_paths(module.build_id, self.debug_dirs))
 
     def path_of(self, module: Module) -> str:
-        """Return the file that would be read for ``module``."""
+        """Return the file to read for ``module``."""
         given = self._binary is not None and self._is_main(module)
         return self._binary.path if self._binary is not None and given else module.path
 
@@ -122,8 +121,8 @@ class ModuleFinder:
         return self._check(module, image, given=False)
 
     def refused(self, module: Module) -> SymbolProblem | None:
-        """Return why there are no names for ``module``, if that is so and can be told without
-        opening a file.
+        """Return why there are no names for ``module``; None if there may be some, or only an open
+        file can tell.
         """
         given = self._binary is not None and self._is_main(module)
         paths = build_id_paths(module.build_id, self.debug_dirs)

@@ -1,10 +1,10 @@
 """Work in a child process that may crash without taking its parent with it.
 
-Symbol tables, debug information and mangled names come from anywhere, and what reads them is partly
-native code. The child is a fork, so it needs nothing handed over and starts at once; it is confined
-(see `confinement`). What it finds comes back through a pipe, task by task, as JSON: a child that a
-file took over can say wrong names, and nothing else. A child that dies costs the one task it was
-at: the rest is done by another.
+Symbol tables, debug information and mangled names are untrusted, and their readers are partly
+native code. The child is a fork, so it has all data and starts at once; it is confined (see
+`confinement`). It sends its results through a pipe, task by task, as JSON: a child that a hostile
+file controls can send wrong names, and nothing else. A child that dies costs only its current task:
+another child does the rest.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """What became of a task; ``text`` says it without a subject: `crashed its reader (SIGSEGV)`."""
+    """A task's failure; ``text`` says it without a subject: `crashed its reader (SIGSEGV)`."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[Task, Result]):
-    """What is done with each task.
+    """The work on each task.
 
-    ``work`` runs in the child and returns JSON; ``understand`` makes the result of it here, and may
-    believe nothing: what it raises for JSON of another shape (ValueError, TypeError, LookupError,
-    AttributeError) is a crash. ``stored_bytes`` tells in the child how much is stored of the task's
-    files: memory is bounded by that.
+    ``work`` runs in the child and returns JSON; ``understand`` makes the result of it here, and
+    must trust nothing: what it raises for JSON of another shape (ValueError, TypeError,
+    LookupError, AttributeError) is a crash. ``stored_bytes`` returns in the child the stored bytes
+    of the task's files, which bound memory.
     """
 
     work: Callable[[Task], Json]
@@ -68,8 +68,8 @@ class Job(Generic[Task, Result]):
 def in_child(tasks: Sequence[Task], job: Job[Task, Result]) -> Iterator[Result | Crash]:
     """Yield the result of each task, in order, from a child process.
 
-    Raises the `MemError` that the work raises; whatever else it raises is a crash. Where no child
-    can be made, all are: nothing foreign is read in this process.
+    Raises the `MemError` that the work raises; anything else it raises is a crash. If fork fails,
+    all tasks are crashes: this process reads nothing foreign.
     """
     done = 0
     while done < len(tasks):
@@ -91,7 +91,7 @@ def in_child(tasks: Sequence[Task], job: Job[Task, Result]) -> Iterator[Result |
 
 
 class _Child(Generic[Task, Result]):
-    """One forked process at work on ``tasks``. Raises OSError if there can be none."""
+    """One forked process that works on ``tasks``. Raises OSError if fork fails."""
 
     def __init__(self, tasks: Sequence[Task], job: Job[Task, Result]) -> None:
         self._job = job
@@ -139,7 +139,7 @@ class _Child(Generic[Task, Result]):
         return self._job.understand(answer[_RESULT])
 
     def _receive(self, size: int, deadline: float) -> bytes | None:
-        """Return ``size`` bytes; None if the child ends before or time runs out."""
+        """Return ``size`` bytes; None if the child ends first or time runs out."""
         parts: list[bytes] = []
         while size:
             left = deadline - time.monotonic()
@@ -162,7 +162,7 @@ class _Child(Generic[Task, Result]):
         return Crash("made its reader end")
 
     def _wait(self) -> int:
-        """Return how the child ended; one that does not end by itself is ended."""
+        """Return how the child ended; kills one that does not end by itself."""
         pid, self._pid = self._pid, 0
         if not pid:
             return 0
@@ -174,7 +174,7 @@ class _Child(Generic[Task, Result]):
         return os.waitpid(pid, 0)[1]
 
     def end(self) -> None:
-        """End the child if it is still there."""
+        """End the child if it still runs."""
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
@@ -191,7 +191,7 @@ def signal_name(number: int) -> str:
 
 
 def _serve(tasks: Sequence[Task], job: Job[Task, Result], pipe: int, parent: int) -> None:
-    """Do the work and end the process; nothing of the parent's is flushed or cleaned up twice."""
+    """Do the work and end, without flushing or cleaning up anything of the parent's."""
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,8 +1,8 @@
-"""Names of a module's addresses as the cache keeps them: bound to the very files they came from, by
-path, inode, size and time of the module's file and of its debug file.
+"""Names of a module's addresses in the cache: bound to the very files of their origin, by path,
+inode, size and time of the module's file and of its debug file.
 
-An entry is JSON: every distinct frame once, and for each address which frames are there. Names are
-kept as reports show them, so that reading them again needs no demangler.
+An entry is JSON: every distinct frame once, and for each address the frames there. It has names as
+reports show them, so that later runs need no demangler.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _VERSION = 2
 
 
 class KeptNames:
-    """Frames by address of the file; an address without frames is known to have none."""
+    """Frames by address of the file; an address with an empty entry has no name."""
 
     def __init__(self) -> None:
         self.frames: list[_Frame] = []
@@ -36,11 +36,11 @@ class KeptNames:
         return len(self.at)
 
     def missing(self, addresses: Addresses) -> Addresses:
-        """Return those of ``addresses`` that are not known."""
+        """Return the unknown ones of ``addresses``."""
         return np.array([a for a in addresses.tolist() if a not in self.at], dtype=np.uint64)
 
     def frames_at(self, addresses: Addresses) -> list[Frames] | None:
-        """Return the frames at each address, innermost first; None if one is not known."""
+        """Return the frames at each address, innermost first; None if one is unknown."""
         found = [self.at.get(a) for a in addresses.tolist()]
         spelled: list[Frames] = []
         for numbers in found:
@@ -50,7 +50,7 @@ class KeptNames:
         return spelled
 
     def add(self, addresses: Addresses, frames: list[Frames]) -> None:
-        """Add what was found at ``addresses``."""
+        """Add the frames at ``addresses``."""
         index = {frame: k for k, frame in enumerate(self.frames)}
         for address, found in zip(addresses.tolist(), frames, strict=True):
             numbers = []
@@ -70,7 +70,7 @@ class KeptNames:
 
 
 def dump_names(known: KeptNames, files: ModuleFiles) -> bytes:
-    """Return the entry for names that came from ``files``."""
+    """Return the entry for names from ``files``."""
     entry = {
         "version": _VERSION,
         "image": files.image and files.image.identity,
@@ -83,8 +83,8 @@ def dump_names(known: KeptNames, files: ModuleFiles) -> bytes:
 
 
 def load_names(data: bytes | None, path: str, build_id: str, finder: ModuleFinder) -> KeptNames:
-    """Return the names of entry ``data``, none if they are not of the files that would be read now:
-    the one at ``path`` and the debug file that ``finder`` would take.
+    """Return the names of entry ``data``; none if they are of other files than the one at ``path``
+    and the debug file that ``finder`` would choose now.
     """
     known = KeptNames()
     if data is None:

@@ -1,11 +1,11 @@
-"""Turn a file's debug information into a compact table; run as a program of its own.
+"""Convert a file's debug information to a compact table; a program of its own.
 
     python linebuilder.py FILE OUT MEMORY_BYTES SECONDS PARENT
 
-FILE and OUT are descriptors, PARENT is the process that waits. Debug information comes from
-anywhere, and the library that reads it is native code: whatever it does, it ends only this process.
-Exit code 0: OUT is the table, empty if the file holds none; 1: the information cannot be read;
-3: it takes more than MEMORY_BYTES.
+FILE and OUT are descriptors, PARENT is the process that waits. Debug information is untrusted, and
+the library that reads it is native code: a crash ends only this process. Exit code 0: OUT is the
+table, empty if the file has no debug information; 1: the information is unreadable; 3: it needs
+more than MEMORY_BYTES.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NO_MEMORY = 3
 
 
 def build(path: str) -> bytes:
-    """Return the table of ``path``; empty if there is nothing to make one from."""
+    """Return the table of ``path``; empty if the file has no debug information."""
     from symbolic.debuginfo import Archive
 
     first: Any = next(Archive.open(path).iter_objects(), None)

@@ -1,7 +1,7 @@
-"""Names of the addresses of one module: from the cache, else from the best file there is.
+"""Names of the addresses of one module: from the cache, else from the best file available.
 
-What was found once is kept by build-id (see `keptnames`); while the files are unchanged, they need
-not even be opened again.
+The cache keeps names by build-id (see `keptnames`); while the files are unchanged, nothing opens
+them again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_CACHED = 200_000
 
 
 class ModuleNames:
-    """Look-ups in one module; they set ``problem`` where the file cannot be used."""
+    """Look-ups in one module; they set ``problem`` where the file is unusable."""
 
     def __init__(self, module: Module, finder: ModuleFinder, cache: SymbolCache) -> None:
         self._module = module
@@ -39,7 +39,7 @@ class ModuleNames:
     def remembered(
         self, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
     ) -> tuple[Addresses, list[Frames]] | None:
-        """Return what `find` would, if it can be said without opening a file; else None."""
+        """Return what `find` would, if that needs no open file; else None."""
         module = self._module
         virtual = file_addresses(module, module.bias, addresses)
         if not may_have_file(module):
@@ -58,7 +58,7 @@ class ModuleNames:
         """Return the file's own addresses, and the frames at each: innermost first, none if
         unknown.
 
-        ``foreign_leaf`` marks addresses that are taken one byte later if a function begins there.
+        ``foreign_leaf`` marks addresses to look up one byte later if a function begins there.
         """
         if foreign_leaf.any() or self._module.bias is None or not self._module.build_id:
             files = self._finder.files_of(self._module)
@@ -131,7 +131,7 @@ class _NameReader:
         return found
 
     def find(self, virtual: Addresses) -> list[Frames]:
-        """Return the frames at each address, innermost first; empty where nothing is known."""
+        """Return the frames at each address, innermost first; empty where unknown."""
         symbol = self._find_symbols(virtual)
         if self._lines is None:
             return [_spelled([SourceFrame(s, "", 0)]) if s is not None else () for s in symbol]
@@ -152,8 +152,8 @@ class _NameReader:
 
 
 def file_addresses(module: Module, bias: int | None, addresses: Addresses) -> Addresses:
-    """Return ``addresses`` of the module as its file numbers them; where the bias is unknown,
-    offsets into the file.
+    """Return ``addresses`` of the module as virtual addresses of its file; where the bias is
+    unknown, offsets into the file.
     """
     if bias is None:
         first = module.ranges[0] if module.ranges else None
@@ -166,10 +166,10 @@ def _why(error: Exception) -> str:
 
 
 def _join(frames: list[SourceFrame], symbol: str | None) -> list[SourceFrame]:
-    """Return the frames that debug information gives, the real function under its symbol's name.
+    """Return the frames of debug information, the real function with its symbol's name.
 
-    Compilers split and clone functions (`f.cold`, `f.part.0`); with line tables at hand all parts
-    are one function.
+    Compilers split and clone functions (`f.cold`, `f.part.0`); with line tables all parts are one
+    function.
     """
     if symbol is None:
         return frames

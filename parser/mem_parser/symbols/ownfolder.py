@@ -1,9 +1,9 @@
-"""A folder that only its user can have written, reached by descriptor.
+"""A folder to which only its user can write, used by descriptor.
 
-What is kept in a cache is believed later: names, addresses of functions, the facts of files. So the
-folder is used only if it is ours and closed to others, and so is the one it lies in, in which
-somebody else could put another in its place. It is opened once per use, and files are reached
-through that descriptor: what was looked at is what is used.
+Later runs trust the contents of a cache: names, addresses of functions, the facts of files. So we
+use the folder only if it is ours and closed to others, and its parent folder too, in which another
+user could otherwise replace it. We open it once per use, and reach files through that descriptor:
+the checked folder is the one in use.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ problems: list[str] = []
 
 
 class OwnFolder:
-    """The folder at ``path``. `opened` gives its descriptor, or None where it is not to be used."""
+    """The folder at ``path``. `opened` gives its descriptor, or None where it is not safe."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @contextlib.contextmanager
     def opened(self, *, make: bool = False) -> Iterator[int | None]:
-        """Open the folder for as long as the context lasts; ``make`` it where it is missing."""
+        """Open the folder during the context; ``make`` it where it is missing."""
         try:
             descriptor = self._open(make=make)
         except OSError:
@@ -54,7 +54,7 @@ class OwnFolder:
         return None
 
     def _make(self) -> None:
-        """Make the folder and those above it that are missing; nothing in somebody else's."""
+        """Make the folder and the missing ones above it; nothing in another user's folder."""
         there = next(p for p in self.path.parents if os.path.lexists(p))
         status = os.stat(there)
         if _is_foreign(status) and not _is_shared(status):
@@ -87,12 +87,12 @@ def _is_foreign(status: os.stat_result) -> bool:
 
 
 def _is_shared(status: os.stat_result) -> bool:
-    """Tell whether everybody has a place of his own there, as in /tmp."""
+    """Tell whether each user can write only files of its own there, as in /tmp."""
     return bool(status.st_mode & stat.S_ISVTX)
 
 
 def read_own(folder: int, name: str, most_bytes: int) -> bytes | None:
-    """Return a regular file of ours in an open folder; None where it is anything else. Raises
+    """Return the bytes of our own regular file in an open folder; None for anything else. Raises
     OSError.
     """
     with PlainFile(name, dir_fd=folder) as file:

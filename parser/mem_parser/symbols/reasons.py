@@ -1,6 +1,6 @@
-"""Why a module's addresses have no names, and what would give them some.
+"""Why a module's addresses have no names, and what would give them names.
 
-Only said where it is known: the file is here, unchanged, and holds no symbol table.
+There is a reason only where it is certain: the file is here, unchanged, and has no symbol table.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _READ_TIMEOUT_S = 20.0
 
 
 def why_nameless(paths: Sequence[str], cache: SymbolCache | None = None) -> dict[str, str]:
-    """Return for each of the ``paths`` whose reason is known a phrase that says it.
+    """Return a phrase with the reason for each of the ``paths`` where it is known.
 
-    What was found once is kept in ``cache`` (the user's) while the files are unchanged.
+    ``cache`` (the user's) keeps the reasons while the files are unchanged.
     """
     cache = cache or SymbolCache(default_folder())
     found: dict[str, str] = {}
@@ -41,7 +41,7 @@ def why_nameless(paths: Sequence[str], cache: SymbolCache | None = None) -> dict
 
 
 def _reasons_of(paths: Sequence[str]) -> dict[str, str]:
-    """Return for each of the ``paths`` that can be read why it gives no names; empty: unknown."""
+    """Return for each readable path of ``paths`` why it gives no names; empty: unknown."""
     job: Job[str, bool | None] = Job(_is_stripped, _understood, stored_bytes, _READ_TIMEOUT_S)
     answers = in_child(paths, job)
     stripped = {p: a for p, a in zip(paths, answers, strict=True) if isinstance(a, bool)}
@@ -69,8 +69,8 @@ def _understood(answer: Json) -> bool | None:
 
 
 def _packages_of(paths: Sequence[str]) -> dict[str, str]:
-    """Return which Debian package each file is of, where the system knows."""
-    import subprocess  # what is kept needs none
+    """Return the Debian package of each file, where the system knows it."""
+    import subprocess  # here: kept reasons do not need it
 
     spelled = {name: p for p in paths for name in _spellings(p)}
     try:
@@ -97,5 +97,5 @@ def _spellings(path: str) -> list[str]:
     """Return how the package system may write ``path``: it knows files by older places too."""
     names = [path, os.path.realpath(path)]
     names += [n.removeprefix("/usr") for n in names if n.startswith("/usr/lib")]
-    # The package system takes these characters for patterns.
+    # The package system treats these characters as patterns.
     return [n for n in dict.fromkeys(names) if n.startswith("/") and not set(n) & set("*?[\\")]

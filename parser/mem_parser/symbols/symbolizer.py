@@ -1,10 +1,10 @@
 """From addresses to names: `symbolize` gives every stack of a profile its functions and lines.
 
-Every distinct address is looked up once, module by module. Return addresses are looked up one byte
-earlier, inside the call. In files of other tools the innermost frame may be either; it is taken as
-it stands if a function begins exactly there, which a return address of an allocation never does.
-Files are read, and names demangled, in a child process (see `isolation`); what the cache knows of
-all addresses of a module needs neither.
+It looks up every distinct address once, module by module, and return addresses one byte earlier,
+inside the call. In files of other tools the innermost frame may be either; it stays unchanged if a
+function begins exactly there, which a return address of an allocation never does. A child process
+reads files and demangles names (see `isolation`); a module whose addresses are all in the cache
+needs neither.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def symbolize(
     """Name all stacks of ``profile``.
 
     ``binary`` is the program's own file if it is not where the profile says. Raises
-    `InputFileError` if that cannot be read or is another program's; everything else that is missing
-    is in `Symbols.problems`. ``debuginfod`` is asked for debug files that are not here.
+    `InputFileError` if that is unreadable or another program's; `Symbols.problems` has everything
+    else that is missing. ``debuginfod`` gives debug files that are not here.
     """
     return name_addresses(
         profile, binary, debug_dirs=debug_dirs, cache=cache, debuginfod=debuginfod
@@ -81,7 +81,7 @@ def name_addresses(
 @dataclass(slots=True)
 class Distinct:
     """The distinct (address, generation, is it a foreign leaf) of all frames, and each frame's
-    index in them.
+    index in these.
     """
 
     address: Addresses
@@ -91,12 +91,12 @@ class Distinct:
 
 
 def _tells_generations(modules: list[Module]) -> bool:
-    """Tell whether a module was closed: only then can an address mean two of them."""
+    """Tell whether the program closed a module: only then can an address be in two modules."""
     return any(m.last_generation is not None for m in modules)
 
 
 def distinct_addresses(profile: Profile) -> Distinct:
-    """Return what is to be looked up: return addresses one byte before where they point."""
+    """Return the addresses to look up: return addresses minus one byte."""
     stacks = profile.stacks
     by_generation = _tells_generations(profile.modules)
     if stacks.leaf_exact and not by_generation:
@@ -120,8 +120,8 @@ def distinct_addresses(profile: Profile) -> Distinct:
 
 
 def _plain_distinct(stacks: StackTable) -> Distinct:
-    """Return the distinct addresses of stacks that all are of one generation; some frames at a
-    time, because there may be many millions.
+    """Return the distinct addresses of stacks of a single generation; some frames at a time,
+    because there may be many millions.
     """
     address = np.zeros(0, dtype=np.uint64)
     for part in _looked_up(stacks):
@@ -136,7 +136,7 @@ def _plain_distinct(stacks: StackTable) -> Distinct:
 
 
 def _looked_up(stacks: StackTable) -> Iterator[Addresses]:
-    """Yield the look-up addresses of all frames in order; innermost ones stand as they are."""
+    """Yield the look-up addresses of all frames in order; innermost ones are unchanged."""
     leaf = stacks.offsets[:-1][stacks.depths > 0]
     for low in range(0, len(stacks.frames), _FRAMES_AT_A_TIME):
         part = stacks.frames[low : low + _FRAMES_AT_A_TIME]
@@ -158,8 +158,8 @@ def _sorted_distinct(values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What to look up in the files of one module: positions in `Distinct`, and the locations that
-    the profile itself gives for each.
+    """The look-ups in the files of one module: positions in `Distinct`, and the locations that the
+    profile itself gives for each.
     """
 
     index: int
@@ -192,7 +192,7 @@ class _Symbolizer:
                 continue
             inside = self._embedded(index, distinct.address[which])
             if index < 0 or (all(inside) and not modules[index].build_id):
-                # Nothing could vouch for a file that is here.
+                # There is nothing to check a local file against.
                 self._fill(expansion, which, self._without_file(inside, distinct.address[which]))
             else:
                 asked.append(_Question(index, which, inside))
@@ -242,7 +242,7 @@ class _Symbolizer:
         return [e or self._unknown("", a) for e, a in zip(inside, addresses.tolist(), strict=True)]
 
     def _remembered(self, question: _Question, distinct: Distinct) -> Answer | None:
-        """Return what is known of one module without reading its files; None if that is not all."""
+        """Return the answer for one module from the cache alone; None if it lacks an address."""
         names = ModuleNames(self.profile.modules[question.index], self.finder, self.cache)
         which = question.which
         found = names.remembered(distinct.address[which], distinct.foreign_leaf[which])
@@ -281,12 +281,12 @@ class _Symbolizer:
         return result
 
     def _note(self, module: Module, problem: SymbolProblem | None) -> None:
-        """Keep why names are missing; the sampler's own frames are no loss."""
+        """Record why names are missing, except those of the sampler's own frames."""
         if problem is not None and problem not in self.problems and module.name != SAMPLER_NAME:
             self.problems.append(problem)
 
     def _embedded(self, index: int, addresses: Addresses) -> list[tuple[int, ...]]:
-        """Return what the profile itself says of each address; empty where it says nothing."""
+        """Return the profile's own locations for each address; empty where it has none."""
         names = self.profile.embedded
         if names is None:
             return [()] * len(addresses)
@@ -314,8 +314,8 @@ class _Symbolizer:
 
 @dataclass(slots=True)
 class AddressNames:
-    """What is known of each distinct address: its module (-1: none) and its locations, innermost
-    first, at least one.
+    """The module (-1: none) and the locations of each distinct address, innermost first, at least
+    one.
     """
 
     stacks: StackTable
@@ -327,7 +327,7 @@ class AddressNames:
     nameless: dict[str, int]
 
     def spell(self) -> Symbols:
-        """Put the locations of every frame in the place of its address."""
+        """Replace the address of every frame by its locations."""
         offsets, spelled = self._expand()
         offsets, spelled = self._replace_lost(offsets, spelled)
         return Symbols(
@@ -365,7 +365,7 @@ class AddressNames:
     def _replace_lost(
         self, offsets: Ids, spelled: npt.NDArray[np.int32]
     ) -> tuple[Ids, npt.NDArray[np.int32]]:
-        """Give stacks that were lost, or are empty, the one location that says so."""
+        """Give lost or empty stacks the one location that says so."""
         special = lost_stacks(self.stacks)
         if not special.any():
             return offsets, spelled
@@ -379,7 +379,7 @@ class AddressNames:
         return new_offsets, result
 
     def lost_location(self, stack: int) -> int:
-        """Return the location that stands for ``stack``, which is none: see `lost_stacks`."""
+        """Return the location for ``stack``, which is lost or empty: see `lost_stacks`."""
         cause = int(self.stacks.flags[stack] >> STACK_LOST_SHIFT & 0xFF)
         empty = not cause and int(self.stacks.depths[stack]) == 0
         name = _NO_STACK if empty else _lost_name(cause)
@@ -414,7 +414,7 @@ def assign_modules(modules: list[Module], distinct: Distinct) -> Ids:
         ]
         if not ranges:
             continue
-        # Of overlapping ranges the one that begins last wins; a later module wins over an
+        # Of overlapping ranges the one with the last start wins; a later module wins over an
         # earlier one.
         table = sorted(ranges, key=lambda r: (r[0], r[2]))
         start = np.array([r[0] for r in table], dtype=np.uint64)

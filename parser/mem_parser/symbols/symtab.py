@@ -1,8 +1,8 @@
 """Function symbols of one file as sorted arrays, and look-ups that respect their sizes.
 
 An address belongs to a symbol only if the symbol covers it. A symbol of size 0 (hand-written
-assembler) covers what is left up to the next symbol. Of several names at one address the exported,
-plain one is taken: `malloc` before `__libc_malloc`.
+assembler) covers the rest up to the next symbol. Of several names at one address the exported,
+plain one wins: `malloc` before `__libc_malloc`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_ALIASES = 256
 
 @dataclass(frozen=True, slots=True)
 class RawSymbols:
-    """Symbols as one section has them; ``names`` are offsets into ``strings``."""
+    """Symbols of one section; ``names`` are offsets into ``strings``."""
 
     values: npt.NDArray[np.uint64]
     sizes: npt.NDArray[np.uint64]
@@ -40,7 +40,7 @@ class RawSymbols:
         return cls(address, address, text, np.zeros(0, np.uint8), b"")
 
     def row_named(self, name: str) -> int | None:
-        """Return the first row of the first text that is ``name`` and that a row names."""
+        """Return the first row with the name ``name``, by the first text of it that a row uses."""
         text = re.escape(name.encode() + b"\0")
         places = np.array([m.start() for m in re.finditer(text, self.strings)], dtype=np.int64)
         rows = np.flatnonzero(np.isin(self.names, places))

@@ -1,7 +1,7 @@
-"""The result of symbolization: functions, locations, and every stack spelled in locations.
+"""The result of symbolization: functions, locations, and every stack as locations.
 
-A *location* is one function at one line of one module; a frame's address stands for one or more of
-them, because inlined functions have no frame of their own. Stacks are again one flat array with
+A *location* is one function at one line of one module; a frame's address has one or more of them,
+because inlined functions have no frame of their own. Stacks are again one flat array with
 offsets, innermost first.
 """
 
@@ -18,7 +18,7 @@ class Function:
     """One function of one module.
 
     ``name`` is what reports show and group by, ``full_name`` has parameters and template arguments
-    too. Where nothing is known, both are `module+0xoffset` and ``known`` is False.
+    too. Where the name is unknown, both are `module+0xoffset` and ``known`` is False.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Symbols:
 
 
 class SymbolTableBuilder:
-    """Interns functions and locations while modules are looked up one after the other."""
+    """Interns functions and locations, one module after the other."""
 
     def __init__(self) -> None:
         self.functions: list[Function] = []

@@ -1,7 +1,7 @@
 """Write collapsed stacks: `outermost;...;innermost VALUE`, one line per distinct stack of names.
 
-What flame graph programs read. It holds one number per stack: bytes or blocks, in use or allocated,
-rounded. Allocator frames are left out, as in every report.
+Flame graph programs read this format. It has one number per stack: bytes or blocks, in use or
+allocated, rounded, and no allocator frames, as in every report.
 """
 
 from __future__ import annotations

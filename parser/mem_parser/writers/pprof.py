@@ -1,10 +1,10 @@
 """Write pprof's `profile.proto`, gzipped, as google-pprof's successors and their backends read it.
 
 Values are estimates ("measurements should be stored in unsampled form"); the label `bytes` of a
-sample is the mean size of its blocks, which keeps size classes apart when files are merged. An
-address is stored as it is looked up, one byte before a return address. Every location has a
-mapping, because some backends fail without one; the program's own comes first. Times are left out
-of the gzip header, so that the same profile gives the same bytes.
+sample is the mean size of its blocks, which keeps size classes apart in merged files. Addresses are
+look-up addresses, one byte before a return address. Every location has a mapping, because some
+backends fail without one; the program's own comes first. The gzip header has no time, so that the
+same profile gives the same bytes.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _MOST = float(1 << 62)
 
 
 def write_pprof(profile: Profile, names: AddressNames) -> bytes:
-    """Return the file. Counts the profile does not hold are left out."""
+    """Return the file, without counts that the profile does not have."""
     return gzip.compress(_Writer(profile, names).build(), compresslevel=6, mtime=0)
 
 
 class _Writer:
-    """One message while it is filled."""
+    """Fills one message."""
 
     def __init__(self, profile: Profile, names: AddressNames) -> None:
         self.profile = profile
@@ -116,7 +116,7 @@ class _Writer:
         return len(self.mappings)
 
     def _all_named(self, index: int) -> bool:
-        """Tell whether no address of the module is left to look up; pprof then leaves it alone."""
+        """Tell whether all addresses of the module have names; pprof then looks up none."""
         builder = self.names.builder
         own = np.flatnonzero(self.names.module_of == index).tolist()
         locations = (builder.locations[k] for d in own for k in self.names.expansion[d])

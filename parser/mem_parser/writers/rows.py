@@ -1,7 +1,7 @@
 """Write one row per stack, as CSV or JSON, with estimates and their standard errors.
 
-A row has the estimates of every count the profile holds; errors are empty (CSV) or null (JSON)
-where the file's counts are not numbers of samples.
+A row has the estimates of every count in the profile; errors are empty (CSV) or null (JSON) where
+the file's counts are not numbers of samples.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def write_csv(profile: Profile, symbols: Symbols) -> str:
 
 
 def write_json(profile: Profile, symbols: Symbols) -> str:
-    """Return the file's text: one object whose `stacks` are sorted as they are in the profile."""
+    """Return the file's text: one object whose `stacks` are in the order of the profile."""
     stacks = [n | {"stack": f} for f, n in _rows(_columns(profile, symbols))]
     capture = profile.capture
     document = {

@@ -1,6 +1,6 @@
 """Write speedscope's JSON: one "sampled" profile per kind of count, all in one file.
 
-Frames carry function, file and line; stacks go from the outermost frame inwards, each with its
+Frames have function, file and line; stacks go from the outermost frame inwards, each with its
 estimate as weight. Schema: https://www.speedscope.app/file-format-schema.json
 """
 
@@ -24,7 +24,7 @@ _TITLES = {
 
 
 def write_speedscope(profile: Profile, symbols: Symbols, name: str) -> str:
-    """Return the file's text; ``name`` is shown as its title."""
+    """Return the file's text; ``name`` is its title."""
     kinds = [k for k in _TITLES if profile.has(k[0])]
     sums = [sum_stacks(profile, symbols, count=c, unit=u) for c, u in kinds]
     document = {

@@ -1,4 +1,4 @@
-"""What a budget's report looks like, for people and for machines: one module per format.
+"""The report of a budget, for people and for machines: one module per format.
 
 text      lines for a terminal and for logs
 junit     JUnit XML: a test case for every limit

@@ -1,4 +1,4 @@
-"""GitHub workflow commands: annotations on the source lines of what is over budget.
+"""GitHub workflow commands: annotations on the source lines of exceeded limits.
 
 ::error file=src/header.c,line=88,title=memory budget: inuse::67.10 MiB ± 0.40 over ...
 """

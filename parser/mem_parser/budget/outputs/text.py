@@ -31,7 +31,7 @@ _WIDTH = 80
 def lines(report: Report, exit_code: int = 0) -> Iterator[tuple[str, Verdict | None]]:
     """Yield the lines, each with the verdict that its first word names, for colour.
 
-    ``exit_code`` is what the command ends with where that is not the verdict's.
+    ``exit_code`` is the command's exit code where that is not the verdict's.
     """
     small = _with_next_to_nothing(report)
     for capture in report.captures:
@@ -51,7 +51,7 @@ def lines(report: Report, exit_code: int = 0) -> Iterator[tuple[str, Verdict | N
 
 
 def _with_next_to_nothing(report: Report) -> list[CaptureReport]:
-    """Return the captures that passed with so few samples that one line says it all; never all."""
+    """Return the captures that passed with so few samples that one line is enough; never all."""
     few = [
         capture
         for capture in report.captures

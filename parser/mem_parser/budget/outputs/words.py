@@ -26,7 +26,7 @@ def amount(value: float, result: Result) -> str:
 
 
 def estimate(value: Estimate, result: Result) -> str:
-    """Return `67.10 MiB ± 0.40`, the margin being that of 95 %."""
+    """Return `67.10 MiB ± 0.40`, with the margin of 95 %."""
     text = format_total(value, Unit.SPACE).removesuffix(" (95 %)")
     return per_second(text) if result.limit.measure is Measure.ALLOC_RATE else text
 
@@ -38,7 +38,7 @@ def per_second(text: str) -> str:
 
 
 def sentence(result: Result) -> str:
-    """Return what there is to say of a limit: `67.10 MiB ± 0.40 over 64 MiB by 3.1 MiB`."""
+    """Return the sentence on a limit: `67.10 MiB ± 0.40 over 64 MiB by 3.1 MiB`."""
     if result.estimate is None or result.amount is None:
         return result.reason
     what, limit = estimate(result.estimate, result), amount(result.amount, result)
@@ -74,7 +74,7 @@ def _of_leaks(result: Result, limit: str) -> str:
 
 
 def _allowed(result: Result) -> str:
-    """Say what the amount is made of where it is not the one in the file."""
+    """Say how the amount comes about where it is not the one in the file."""
     if result.limit.measure is Measure.GROWTH:
         return f" (baseline + {result.limit.text})"
     if result.amount is not None and not math.isclose(result.amount, result.limit.amount):
@@ -89,8 +89,8 @@ def gain(culprit: Culprit, *, rate: bool = False) -> str:
 
 
 def place(frame: Frame) -> str:
-    """Return `src/header.c:88`, or the module where there is no source line. Of a file outside the
-    working folder it is the last part.
+    """Return `src/header.c:88`, or the module where there is no source line. A file outside the
+    working folder has only its name.
     """
     if frame.file:
         path = relative(frame.file)
@@ -100,7 +100,7 @@ def place(frame: Frame) -> str:
 
 
 def relative(path: str) -> str:
-    """Return a source file relative to the working folder where it lies in it, else as it is."""
+    """Return a source file relative to the working folder if it is in it, else unchanged."""
     return path.removeprefix(os.getcwd() + os.sep)
 
 
@@ -114,8 +114,8 @@ def source_frame(frames: Sequence[Frame]) -> Frame | None:
 
 
 def own_frame(frames: Sequence[Frame]) -> Frame | None:
-    """Return the innermost frame whose source lies in the working folder, else the innermost whose
-    source is not the system's; None where there is no such.
+    """Return the innermost frame whose source is in the working folder, else the innermost whose
+    source is not the system's; None where there is no such frame.
     """
     known = [f for f in frames if f.file and f.line]
     for frame in known:

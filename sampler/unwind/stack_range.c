@@ -20,7 +20,8 @@
 #define PROBES_MAX 64    /* system calls for one stack: 256 KiB of a coroutine */
 #define MAIN_BYTES_MAX                                                                             \
     ((uintptr_t)64 << 20) /* where the limit of the main stack is higher, or none */
-#define BLOCK_BYTES_MAX ((uintptr_t)1 << 40) /* more is no stack: the word has another meaning */
+#define BLOCK_BYTES_MAX                                                                            \
+    ((uintptr_t)1 << 40) /* more is no stack: the word is not what it was taken for */
 #define DESCRIPTOR_BYTES_MAX (16 << 20) /* from it to the end of the block: static TLS on aarch64 */
 
 extern void *__libc_stack_end __attribute__((weak));

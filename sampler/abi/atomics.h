@@ -2,9 +2,9 @@
  * atomics.h - the few atomic operations the sampler uses, on plain integers.
  *
  * The segment is mapped by two programs and read by cffi, so its fields are plain integers and not
- * _Atomic; every access to a field that another thread may change goes through these. Acquire loads
- * pair with release stores or with the release half of a successful compare-and-swap. The header of
- * each table says in its Threads paragraph which word is the one that both sides agree on.
+ * _Atomic; every access to a field that another thread may change uses these. Acquire loads pair with
+ * release stores or with the release half of a successful compare-and-swap. The header of each table
+ * names the word of this pairing in its Threads paragraph.
  */
 #ifndef MP_ATOMICS_H
 #define MP_ATOMICS_H
@@ -19,10 +19,10 @@
 #define mp_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
 
 /*
- * For rows that are copied word by word under a version. The writer makes the version odd, then
- * mp_fence_release(), then writes the words relaxed; the reader reads them relaxed, then mp_fence_acquire(),
- * then the version again: whoever read a new word finds the version changed. No instruction on x86_64.
- * ThreadSanitizer knows no fences; the words are atomic for it anyway.
+ * For copies of rows word by word under a version. The writer makes the version odd, then
+ * mp_fence_release(), then writes the words relaxed; the reader reads them relaxed, then
+ * mp_fence_acquire(), then the version again: after a new word it reads a changed version. No instruction
+ * on x86_64. ThreadSanitizer knows no fences; the words are atomic for it anyway.
  */
 #if defined(__SANITIZE_THREAD__)
 #define mp_fence_acquire() __atomic_signal_fence(__ATOMIC_SEQ_CST)
@@ -57,8 +57,8 @@ static inline void mp_add_own_u32(uint32_t *p, uint32_t v) {
 #define mp_likely(x) __builtin_expect(!!(x), 1)
 #define mp_unlikely(x) __builtin_expect(!!(x), 0)
 
-/* Both return true and store `desired` if *p was `expected`; acquire-release, also where only the exchange
- * counts. */
+/* Both return true and store `desired` if *p was `expected`; acquire-release, also where only the
+ * exchange matters. */
 static inline bool mp_cas_u64(uint64_t *p, uint64_t expected, uint64_t desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL,
                                        __ATOMIC_RELAXED);

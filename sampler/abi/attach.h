@@ -1,9 +1,9 @@
 /*
- * attach.h - begin and end sampling in a process that runs already.
+ * attach.h - begin and end sampling in a process that already runs.
  *
- * Model: somebody outside puts this library into the process (dlopen of /proc/PID/fd/N by a thread of its
- * own) and then calls mem_profiler_attach() on that thread, once per command. A library opened so does
- * nothing by itself: its constructor returns at once.
+ * Model: the controller puts this library into the process (dlopen of /proc/PID/fd/N by a new thread) and
+ * then calls mem_profiler_attach() on that thread, once per command. Such a library does nothing by
+ * itself: its constructor returns at once.
  *
  *   BEGIN   find the real functions, make the segment, lead every slot of the malloc family here. After it
  *           the segment's state is READY and a capture can be started from outside.
@@ -11,14 +11,13 @@
  *   DETACH  the segment lets go, every slot that still leads here gets back what it held, where the same
  *           module still lies there. Code and data stay mapped and cold, and a later BEGIN works again.
  *
- * In a fork child of a process that has the sampler, all calls lead here already; BEGIN gives it a segment.
+ * In a fork child of a process that has the sampler, all calls come here already; BEGIN gives it a segment.
  *
- * Where the allocator is part of a program and no slot leads to it, the caller may hand a plan (entry_plan.h):
- * the entry points of that allocator, decoded outside.
+ * Where the allocator is part of a program and no slot points to it, the caller may pass a plan
+ * (entry_plan.h): the entry points of that allocator, decoded outside.
  *
- * Threads: all others of the process run meanwhile. Calls of this function itself are refused with -EBUSY
- * while one is at work. It allocates nothing from the process's heap, except what the loader's own
- * functions do.
+ * Threads: all others of the process run meanwhile. A call of this function during another one returns
+ * -EBUSY. It allocates nothing from the process's heap, except what the loader's own functions do.
  */
 #ifndef MP_ATTACH_H
 #define MP_ATTACH_H
@@ -47,7 +46,7 @@ struct mp_attach_request {
     char dir[256];
     char options[1024];
 
-    char text[256]; /* out: one plain line; why it failed, or what cannot be seen */
+    char text[256]; /* out: one plain line; why it failed, or what stays unseen */
     uint32_t slots_patched; /* out: changed by this call, entry points included */
     uint32_t slots_restored; /* out: DETACH */
     uint32_t slots_failed; /* out: lead to the real function and could not be changed */

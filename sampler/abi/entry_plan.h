@@ -1,14 +1,14 @@
 /*
  * entry_plan.h - the entry points of an allocator inside a program, as decoded from outside.
  *
- * Model: calls of such an allocator pass through no slot, so the first instruction of each of its functions is
- * led here. Decoding instructions is the caller's work, which knows the symbols and has a decoder; it
- * offers points, of which the sampler takes the first for which it finds room.
+ * Model: calls of such an allocator pass through no slot, so the sampler redirects the first instruction
+ * of each of its functions. The caller, which has the symbols and a decoder, decodes the instructions; it
+ * offers points, and the sampler takes the first one for which it finds room.
  *
- * A point is one instruction at the beginning of the function, preceded by pushes of registers at most. Of
- * that instruction `write_bytes` are overwritten, by one store into one aligned word, with the beginning of a
- * jump; the rest of the jump's distance is made of the bytes that follow and stay. So no thread
- * can stand between the bytes that change, and no thread has to be stopped:
+ * A point is one instruction at the beginning of the function, after nothing but pushes of registers. One
+ * store into one aligned word overwrites `write_bytes` of that instruction with the beginning of a jump;
+ * the bytes that follow stay and are the rest of the jump's distance. So no thread can be between the
+ * bytes that change, and no thread has to stop:
  *
  *     push %rbp                 55            55
  *     push %r15                 41 57         e9 xx      jmp to where ...56415641xx says
@@ -17,7 +17,7 @@
  *
  * Where the jump may land is thus bounded: to 256^(write_bytes - 1) addresses. What was pushed is undone there.
  *
- * Offsets and sizes are in bytes. This header is also read by whoever makes plans: no pointers.
+ * Offsets and sizes are in bytes. The maker of plans also reads this header: no pointers.
  */
 #ifndef MP_ENTRY_PLAN_H
 #define MP_ENTRY_PLAN_H
@@ -76,7 +76,7 @@ struct mp_entry {
     uint8_t points;
     uint8_t code_bytes; /* known of `code`: less at the end of a segment */
     uint8_t pad;
-    uint8_t code[MP_PLAN_CODE_BYTES]; /* what lies at `address`; anything else refuses the plan */
+    uint8_t code[MP_PLAN_CODE_BYTES]; /* the bytes at `address`; others refuse the plan */
     char name[40];
     struct mp_entry_point point[MP_PLAN_POINTS];
 };

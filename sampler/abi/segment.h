@@ -2,16 +2,14 @@
  * segment.h - the shared segment: one file per process image, the only thing that target and reader
  * share.
  *
- * Model: the target (writer of all tables) counts here, the controller (writer of the gate and of
- * the capture slots) reads here. The file is sparse: its size is the bound `limit_bytes`, and only
- * page 0 exists until a capture starts. Tables hash into levels, each four times the size of the
- * one before; a level is used only after all of its pages have been reserved, so that no access can
- * raise SIGBUS.
+ * Model: the target (writer of all tables) counts here, the controller (writer of the gate and of the
+ * capture slots) reads here. The file is sparse: its size is the bound `limit_bytes`, and only page 0
+ * exists until a capture starts. Tables hash into levels, each four times the size of the one before;
+ * nobody uses a level before all of its pages are reserved, so that no access can raise SIGBUS.
  *
- * Threads: every shared field is accessed with the __atomic builtins (atomics.h); "writer" in a
- * comment names who may store to it. All rows are append-only or claimed by one compare-and-swap,
- * nobody waits for anybody's claim. Both sides treat what the other wrote as hostile: read once,
- * check, then use.
+ * Threads: every shared field is accessed with the __atomic builtins (atomics.h); "writer" in a comment
+ * names who may store to it. All rows are append-only or claimed by one compare-and-swap, nobody waits
+ * for another's claim. Both sides treat the other's data as hostile: read once, check, then use.
  *
  * This header is read by the C compiler and, between the cffi marks, by
  * bindings/mem_profiler/_build.py. A newer version only appends fields; readers accept any version
@@ -48,7 +46,7 @@
 #define MP_MARK_ROWS_MAX 4096 /* 1 MiB */
 #define MP_DIRECTORY_ROWS 16 /* most arrays */
 
-/* What both sides ask of a capture and allow a segment. */
+/* Limits of both sides for a capture and a segment. */
 #define MP_RATE_MAX_BYTES                                                                          \
     0x40000000 /* greatest T, 1 GiB: draws must stay below 1 << MP_GATE_SHIFT */
 #define MP_OPEN_BUCKET_GROWTH                                                                      \
@@ -116,7 +114,7 @@ enum mp_lost {
 };
 
 enum mp_startup_flags {
-    MP_STARTUP_ATTACHED = 1, /* the sampler was put into a running process and leaves it again */
+    MP_STARTUP_ATTACHED = 1, /* the sampler is in an attached process and leaves it again */
     /* the folder of the usual name is not private, or its folder unusable */
     MP_STARTUP_OTHER_FOLDER = 2,
 };
@@ -148,7 +146,7 @@ struct mp_capture {
     uint64_t rate_bytes; /* T; 0 or 1: every block */
     uint64_t start_ns; /* CLOCK_MONOTONIC */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; UINT64_MAX: none */
-    uint64_t stop_ns; /* 0 while running; writer: whoever closed the gate */
+    uint64_t stop_ns; /* 0 while running; writer: the side that closed the gate */
     uint64_t start_realtime_ns;
     /* time since start; block i is born in the first bucket with t < end */
     uint64_t bucket_end_ns[MP_BUCKETS];
@@ -171,7 +169,7 @@ struct mp_table {
     uint32_t wanted; /* levels the target would like to have */
 };
 
-/* Arrays by their rows in the directory, whose number is their kind. New ones are added behind. */
+/* Arrays by their rows in the directory, whose number is their kind. New ones go behind. */
 enum mp_array_kind {
     MP_ARRAY_NONE = 0,
     MP_ARRAY_STACKS = 1,  /* the arena: struct mp_stack records, back to back; counted in words */
@@ -182,7 +180,7 @@ enum mp_array_kind {
     MP_ARRAYS,
 };
 
-/* One array of the segment: where it is. What of it is in use, cursors tell. */
+/* One array of the segment: its place. Cursors tell which part is in use. */
 struct mp_array {
     uint32_t kind; /* 0: the segment has none of this kind */
     uint32_t row_bytes;
@@ -202,7 +200,7 @@ enum mp_backend {
     MP_BACKENDS,
 };
 
-/* What became of one device backend in this process. */
+/* The state of one device backend in this process. */
 struct mp_backend_seen {
     uint64_t calls; /* of its wrapped functions, captured or not */
     uint32_t asked; /* 1: MEM_PROFILER_DEVICE named it */
@@ -210,7 +208,7 @@ struct mp_backend_seen {
 };
 
 /* The highest live total of one capture, kept by the target where its starter asks for it: readings from
- * outside miss what lives between two of them. Slot = capture number & 1. */
+ * outside miss blocks between two of them. Slot = capture number & 1. */
 struct mp_peak {
     uint32_t capture; /* number; of another capture: not kept */
     uint32_t pad;
@@ -270,9 +268,9 @@ struct mp_control {
     uint64_t arena_cursor; /* bytes used; starts at MP_STACK_LOST_MAX * 8 */
     uint32_t thread_count; /* rows taken: 1 to this, row 0 is the shared one */
     uint32_t module_count;
-    uint32_t generation; /* bumped by each dlclose of a module that was in a stack */
+    uint32_t generation; /* increased by each dlclose of a module that was in a stack */
     uint32_t arrays_growing; /* try-lock of who reserves next for an array, as mp_table.growing */
-    uint64_t lost[MP_LOST_CAUSES]; /* since the current capture began; zeroed by who starts it */
+    uint64_t lost[MP_LOST_CAUSES]; /* since the current capture began; its starter sets 0 */
 
     /* device memory: laid out always, given pages when the first domain appears */
     struct mp_table device_sites;
@@ -302,8 +300,8 @@ struct mp_stack {
     /* uint64_t frames[depth] follows */
 };
 
-/* Counters of one site. To those of allocations of an owned shard its thread alone adds, all other adds are
- * atomic. */
+/* Counters of one site. Only its thread adds to those of allocations of an owned shard; all other adds
+ * are atomic. */
 struct mp_site_row {
     uint64_t alloc_blocks;
     uint64_t alloc_bytes;
@@ -321,8 +319,7 @@ struct mp_live_row {
     uint32_t birth; /* CLOCK_MONOTONIC_COARSE >> MP_LIVE_BIRTH_SHIFT, low bits */
 };
 
-/* Counters of one site of device memory: atomic adds only. Failed blocks are counted one by one,
- * whatever the rate. */
+/* Counters of one site of device memory: atomic adds only. It counts failed blocks one by one, at any rate. */
 struct mp_device_site_row {
     uint64_t alloc_blocks;
     uint64_t alloc_bytes; /* as asked for */
@@ -364,9 +361,9 @@ struct mp_domain {
     uint64_t freed_calls; /* of blocks that were known */
     uint64_t actual_used_bytes; /* as the driver told, of the whole device */
     uint64_t actual_total_bytes;
-    uint64_t actual_tracked_bytes; /* estimate of what this domain's blocks held at that moment */
+    uint64_t actual_tracked_bytes; /* estimated bytes of this domain's blocks at that moment */
     uint64_t actual_ns; /* when; 0: never */
-    uint64_t asked_ns; /* when somebody last set out to ask the driver */
+    uint64_t asked_ns; /* when somebody last began to ask the driver */
     int64_t reserved_bytes; /* held by a pool, used or not */
     uint64_t reserved_peak_bytes;
     uint64_t pad[3];

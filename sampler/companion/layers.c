@@ -2,11 +2,10 @@
  * layers.c - all of libmem_sampler_layers.so: the library that OPENCL_LAYERS and the Vulkan
  * manifest name.
  *
- * Loaders look for a layer by names that every layer has. A preloaded library that exported them
- * would come before other layers' own definitions and take the calls these make to themselves; so
- * they are exported here, in a library that is never preloaded, and lead to the sampler that is in
- * the process, by names of its own. Where there is none the layer declines, and the loader goes on
- * without it.
+ * Loaders look for a layer by names that every layer has. A preloaded library that exported them would
+ * come before other layers' own definitions and take their calls to themselves; so this library, which is
+ * never preloaded, exports them and calls the sampler in the process, by names of its own. Without a
+ * sampler the layer declines, and the loader goes on without it.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -67,7 +66,7 @@ int32_t clInitLayerWithProperties(uint32_t entries, table target, uint32_t *entr
     return init(entries, target, entries_ret, layer_ret);
 }
 
-/* The loader is done with us. Threads may stand in hooks of the sampler: nothing is torn down. */
+/* The loader is done with us. Threads may be in hooks of the sampler: this removes nothing. */
 int32_t clDeinitLayer(void) {
     return CL_SUCCESS;
 }

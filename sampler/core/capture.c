@@ -29,7 +29,7 @@ bool mp_capture_view(struct mp_capture_view *view) {
                                      .now_ns = mp_capture_now_ns()};
     if (mp_likely(view->now_ns < mp_load_relaxed(&slot->deadline_ns)))
         return true;
-    /* Of threads that find the deadline over at once, the one that shuts the gate says when. */
+    /* If several threads find the deadline over at once, the one that shuts the gate stores the time. */
     if (mp_cas_u64((uint64_t *)&seg->control->gate, (uint64_t)gate, (uint64_t)MP_GATE_OFF))
         mp_store_relaxed(&slot->stop_ns, view->now_ns);
     return false;
@@ -45,7 +45,7 @@ unsigned mp_capture_bucket(const struct mp_capture_view *view, uint64_t birth_ns
     return bucket;
 }
 
-/* Apart from its caller, so that the identity is not on the stack while it is unwound. */
+/* Apart from its caller, so that the identity is not on the stack during the unwinding. */
 static __attribute__((noinline)) uint32_t intern(struct mp_segment *seg,
                                                  const struct mp_stack_wanted *wanted,
                                                  const uintptr_t *frames, uint32_t depth,

@@ -1,10 +1,10 @@
 /*
- * capture.h - the one door for a sample: the capture that it falls into, and its stack.
+ * capture.h - the one entry for a sample: the capture to which it belongs, and its stack.
  *
- * Model: blocks of malloc (record.h) and of devices (device/device.h) are drawn for and counted in ways
- * of their own, but look at the capture and take their stacks here. A view is copied from the gate once:
- * the gate's bits are the capture's number, and the low one selects the slot with its parameters. The slot
- * is the controller's, so each field is read when it is needed, once, and checked by who uses it.
+ * Model: record.h (blocks of malloc) and device/device.h (blocks of devices) draw and count in ways of
+ * their own, but both read the capture and take stacks here. A view is one copy of the gate: the gate's
+ * bits are the capture's number, and the low one selects the slot with its parameters. The controller
+ * writes the slot, so the user of a field reads it once, when it needs it, and checks it.
  *
  * Threads: HOOK.
  */
@@ -33,8 +33,8 @@ static inline struct mp_segment *mp_capture_segment(void) {
     return pid == 0 || pid == (uint32_t)getpid() ? seg : NULL;
 }
 
-/* HOOK. View the capture that is on in this process; shuts the gate where its deadline is over. False: none
- * is on, and *view is not filled. */
+/* HOOK. Copy the state of the capture that is on in this process; shuts the gate where its deadline is
+ * over. False: none is on, and *view is not filled. */
 bool mp_capture_view(struct mp_capture_view *view);
 
 /* HOOK. CLOCK_MONOTONIC_COARSE in nanoseconds. */

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* Hand a row of a capture long over to `key`; MP_ROW_NONE if the bucket holds none. */
+/* Give a row of a capture that ended long ago to `key`; MP_ROW_NONE if the bucket holds none. */
 static uint32_t recycle(struct mp_segment *seg, const struct mp_level *level, uint32_t first,
                         uint64_t key) {
     uint64_t *keys = mp_level_keys(seg, level);

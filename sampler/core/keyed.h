@@ -1,15 +1,15 @@
 /*
- * keyed.h - rows found by a site key that is their whole identity, in any table of levels.
+ * keyed.h - look-up of rows by a site key, which is their whole identity, in any table of levels.
  *
  * Model: the key word of segment.h names stack, size class, domain, shard and capture, so one
- * compare-and-swap publishes a row. Rows are never removed; a row of a capture two or more back is zeroed
- * and handed to a new key when its bucket is full. The reader merges shards and the duplicates such a
- * hand-over can leave.
+ * compare-and-swap publishes a row. Nobody removes rows; when a bucket is full, a new key takes a row of
+ * a capture two or more back, after it is set to zero. The reader merges shards and the duplicates that
+ * this can leave.
  *
- * Threads: any number of HOOK callers. The key word publishes a row: the compare-and-swap or release store
- * that puts a key there pairs with the acquire load of whoever finds it (mp_keyed_at(), mp_level_find(),
- * the reader), so that the counters of a row that was handed over are seen as zeros. Counters are added
- * to after that.
+ * Threads: any number of HOOK callers. The key word publishes a row: the compare-and-swap or release
+ * store that puts a key there pairs with the acquire load of each look-up (mp_keyed_at(),
+ * mp_level_find(), the reader), so that a look-up sees the counters of a reused row as zeros. Adds to the
+ * counters come after that.
  */
 #ifndef MP_KEYED_H
 #define MP_KEYED_H

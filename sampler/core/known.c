@@ -17,7 +17,7 @@ static inline uint64_t fold(uint64_t hash, uint64_t word) {
     return hash ^ hash >> 32;
 }
 
-/* Fold the return addresses of the next `frames` frames into the hash, as far as cached rules lead. */
+/* Fold the return addresses of the next `frames` frames into the hash, as far as cached rules exist. */
 static inline __attribute__((always_inline)) MP_RAW_READS uint64_t
 fold_prefix(uint64_t hash, const struct mp_frame *caller, uintptr_t high, unsigned frames) {
     uint64_t epoch = mp_cache_epoch(mp_cache_sequence());
@@ -56,7 +56,7 @@ fold_prefix(uint64_t hash, const struct mp_frame *caller, uintptr_t high, unsign
 
 /*
  * Depth tells most ways to one call site apart, and threads of one kind meet at equal depths. Where more
- * stacks than two share caller and depth, the innermost frames are asked as well.
+ * stacks than two share caller and depth, the innermost frames decide as well.
  */
 static inline MP_RAW_READS struct mp_known_key key_of(const struct mp_frame *caller,
                                                       unsigned hook) {
@@ -128,7 +128,7 @@ static inline MP_RAW_READS uint32_t check(const struct mp_known_stack *e,
     if (!leads_along(e, (const uintptr_t *)caller->sp, words, steps) ||
         (chained && !chains_along(e, caller, words, steps)))
         return 0;
-    mp_fence_acquire(); /* the words were read before the version is looked at again */
+    mp_fence_acquire(); /* the reads of the words come before the second read of the version */
     return mp_load_relaxed(&e->version) == version ? stack : 0;
 }
 
@@ -199,7 +199,7 @@ static unsigned set_probes(const struct mp_known_key *key, unsigned mine) {
     return others;
 }
 
-/* Can no key lead to the entry any more? */
+/* Does no key find the entry any more? */
 static bool is_dead(uint32_t set, int way) {
     const struct mp_known_stack *e = &mp_local.known.stack[set][way];
     uint32_t place = mp_load_relaxed(&e->place) % MP_KNOWN_PLACES;
@@ -208,8 +208,8 @@ static bool is_dead(uint32_t set, int way) {
            mp_load_relaxed(&e->prefix) != mp_load_relaxed(&mp_local.known.prefix[place]);
 }
 
-/* The entry that has to go: a dead one, else one in turn, and seldom, so that a program with more
- * stacks than there is room for keeps most of what it has. */
+/* The entry to replace: a dead one, otherwise each one after the other, and seldom, so that a program
+ * with more stacks than entries keeps most of its entries. */
 static int way_for(uint32_t set) {
     for (int way = 0; way < MP_KNOWN_WAYS; way++)
         if (is_dead(set, way))
@@ -219,7 +219,7 @@ static int way_for(uint32_t set) {
     return turn % 4 == 0 ? (int)(turn / 4 % MP_KNOWN_WAYS) : -1;
 }
 
-/* Too many stacks of one key, if there are `least`: look at more frames from now on. */
+/* Too many stacks of one key, if there are `least`: use more frames from now on. */
 static void lengthen_prefix(const struct mp_known_key *key, unsigned least) {
     unsigned same = 0;
     for (unsigned i = 0; i < MP_KNOWN_WAYS; i++)
@@ -264,7 +264,7 @@ void mp_known_learn(const struct mp_known_key *key, const struct mp_frame *calle
     uint32_t version = mp_load_relaxed(&e->version);
     if ((version & 1) || !mp_cas_u32(&e->version, version, version + 1))
         return;
-    mp_fence_release(); /* no word is seen before the odd version */
+    mp_fence_release(); /* nobody sees a word before the odd version */
     mp_store_relaxed(&e->sequence, trace->sequence);
     mp_store_relaxed(&e->generation, generation);
     mp_store_relaxed(&e->epoch, mp_load_relaxed(&mp_local.epoch));

@@ -1,22 +1,22 @@
 /*
- * known.h - recognising a stack that was recorded before, without unwinding it.
+ * known.h - recognise a stack that the sampler recorded before, without unwinding it.
  *
- * Model: which rule leaves a frame depends on its address alone, and nearly all rules are offsets from
- * the stack pointer or from a saved frame pointer. So a stack that was unwound once also tells where, as
- * offsets from the stack pointer, every word lay that led from frame to frame. If the same words lie at
- * the same offsets again, the walk would find the same frames again: this is exact, not a guess, and
- * holds at any depth of the stack. Comparing takes loads that do not wait for one another, and
- * gives the id of the stack at once: no hash of all frames, no look-up, no comparison with what is stored.
+ * Model: the rule that leaves a frame depends on its address alone, and nearly all rules are offsets from
+ * the stack pointer or from a saved frame pointer. So after one unwinding the place of every word that
+ * leads from frame to frame is known, as an offset from the stack pointer. If the same words are at the
+ * same offsets again, the walk would find the same frames again: this is exact, not a guess, and holds at
+ * any depth of the stack. The comparison takes loads that do not wait for one another, and gives the id
+ * of the stack at once: no hash of all frames, no look-up, no comparison with stored stacks.
  *
- * What cannot be told by such words is not learned: frames with other rules, signal frames, stacks that
- * were cut or ended early. An entry is good for the state of the rule cache (sequence) and of the loader
- * (generation) it was learned in. Entries lie in `mp_local`: a fork child starts without any.
+ * Such words do not identify frames with other rules, signal frames, and stacks that were cut or ended
+ * early; these get no entry. An entry is valid for one state of the rule cache (sequence) and of the
+ * loader (generation). Entries are in `mp_local`: a fork child starts without any.
  *
- * Threads: any, HOOK. An entry is written by one thread at a time, under an odd version, which a
+ * Threads: any, HOOK. One thread at a time writes an entry, under an odd version, which a
  * compare-and-swap takes and a release store ends; readers load the version (acquire, pairs with that
  * store) before and after and take nothing from an entry that changed (mp_fence_acquire() pairs with
- * mp_fence_release()). Offsets are checked against
- * the stack's end before they are used. An entry whose writer never came back is never used again.
+ * mp_fence_release()). Readers check offsets against the stack's end before they use them. If a writer
+ * never returns, nobody uses its entry again.
  */
 #ifndef MP_KNOWN_H
 #define MP_KNOWN_H
@@ -50,12 +50,12 @@ struct mp_known_stack {
     uint16_t place;
     uint8_t prefix; /* of its place when it was learned */
     bool chained;   /* a frame pointer was followed somewhere */
-    /* One word a step: the return address, and above it the place it lies at. Then, if `chained`, the
-     * places of the frame pointers, four a word. */
+    /* One word per step: the return address, and above it its place. Then, if `chained`, the places of
+     * the frame pointers, four a word. */
     uint64_t word[MP_KNOWN_WORDS];
 };
 
-/* What is looked at first, of all ways at once: a word that tells an entry from others of its tag. */
+/* The first comparison, for all ways at once: a word that tells an entry from others of its tag. */
 struct mp_known_way {
     uint32_t tag; /* 0: empty */
     uint32_t probe_at; /* as the low half of a step */

@@ -61,9 +61,9 @@ static void read_row(struct mp_live_block *to, const struct mp_live_row *from) {
 }
 
 /*
- * Claim an empty row of the level, or NULL. A row that is claimed for this very address was left behind by a
- * signal handler that jumped away: the block is the caller's, so nobody else is at it. *last: the
- * buckets before the last choice were full.
+ * Claim an empty row of the level, or NULL. If a row has a claim for this same address, a signal handler
+ * that jumped away left it: the block is the caller's, so nobody else uses the row. *last: the buckets
+ * before the last choice were full.
  */
 static struct mp_live_row *claim_empty(struct mp_segment *seg, const struct mp_level *level,
                                        uint64_t key, const struct place *at, bool *last) {
@@ -104,9 +104,9 @@ static struct mp_live_row *claim_old(struct mp_segment *seg, const struct mp_lev
     return NULL;
 }
 
-/* Ask for the next level as soon as a block came to its last choice in the first one, and in others once that
- * happened about as often as they have rows / 256: a fifth to a half of them are in use then, and the levels
- * before were left like that, so there is room until the new one is there. */
+/* Ask for the next level as soon as a block came to its last choice in the first one, and in others once
+ * that happened about as often as they have rows / 256: a fifth to a half of them are in use then, and
+ * the levels before are in the same state, so there is room until the new one is ready. */
 static void ask_ahead(struct mp_table *table, const struct mp_level *last, uint32_t ready,
                       uint32_t bucket) {
     uint32_t random = bucket * 0x9e3779b9u >> 8, often = ready > 1 ? last->rows / 256 : 1;
@@ -172,7 +172,7 @@ bool mp_live_add(struct mp_segment *seg, const void *block, const struct mp_live
     return added;
 }
 
-/* The block's owner alone may add its address, so a row that still has it was not touched in between. */
+/* The block's owner alone may add its address, so nobody changed a row in between that still has it. */
 static bool take_from(struct mp_live_row *row, uint64_t key, struct mp_live_block *out) {
     if (mp_load_acquire(&row->key) != key)
         return false;

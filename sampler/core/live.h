@@ -1,25 +1,25 @@
 /*
  * live.h - the table of sampled blocks that are still live: address -> site, size, birth, thread.
  *
- * Model: key = address; odd = claimed and not published, 0 = empty. Removing writes 0: look-ups
- * read its three buckets whole, so no tombstone is needed. The first bucket of a block is chosen by the
- * kilobyte it lies in, so that blocks allocated together are found together; the others by its address. A block of an earlier capture may be evicted
- * when its buckets are full; its free then finds nothing, which is what ignoring it means. Every
- * published row has its address in the filter (local.h), so the caller of mp_live_take() has
- * already seen a filter hit.
+ * Model: key = address; odd = claimed and not published, 0 = empty. Removing writes 0: look-ups read its
+ * three buckets whole, so no tombstone is needed. The kilobyte of a block's address selects its first
+ * bucket, so that blocks allocated together are close together; the address selects the others. When its
+ * buckets are full, a new block may evict a block of an earlier capture; the free of that block then
+ * finds nothing, so nobody counts it. Every published row has its address in the filter (local.h), so the
+ * caller of mp_live_take() has already seen a filter hit.
  *
- * Threads: any number of HOOK callers. The caller owns the address: of two calls for one address at
- * a time the program itself would have freed a block twice. A row is claimed by a compare-and-swap of its
- * key and published by a release store of it, which pairs with the acquire load before the row is read.
- * The compare-and-swap that removes a row comes after that reading, and pairs with the one that claims the
- * row next.
+ * Threads: any number of HOOK callers. The caller owns the address: two calls for one address at a time
+ * mean that the program itself freed a block twice. A compare-and-swap of the key claims a row, and a
+ * release store of the key publishes it; the store pairs with the acquire load before a read of the row.
+ * The compare-and-swap that removes a row comes after that reading, and pairs with the one that claims
+ * the row next.
  */
 #ifndef MP_LIVE_H
 #define MP_LIVE_H
 
 #include "table.h"
 
-/* A row as it is handed around: what struct mp_live_row packs. */
+/* A row outside the table: the unpacked form of struct mp_live_row. */
 struct mp_live_block {
     uint64_t size_bytes;
     uint64_t birth_ns; /* CLOCK_MONOTONIC_COARSE; comes back rounded to 2^MP_LIVE_BIRTH_SHIFT */

@@ -33,10 +33,10 @@ bool mp_guard_in_force(const struct mp_guard *guard) {
 }
 
 /*
- * Is the frame that holds the guard gone? It is when the guard lies deeper on this stack than ours, and
- * when its memory was reused. A guard on another stack (a handler on a sigaltstack interrupted the
- * sampler, or was left by siglongjmp) may lie in memory that is gone: it is not read, and counts as gone
- * after a few refusals in a row. Taking over from a sampler that is only interrupted does no harm.
+ * Is the frame that holds the guard gone? It is when the guard is deeper on this stack than ours, and
+ * when other code reused its memory. A guard on another stack (a handler on a sigaltstack interrupted the
+ * sampler, or was left by siglongjmp) may be in memory that is gone: nobody reads it, and it counts as
+ * gone after a few refusals in a row. To take over from a sampler that is only interrupted does no harm.
  */
 static bool guard_is_stale(const struct mp_guard *guard) {
     uintptr_t held = mp_self.guard_sp;
@@ -49,7 +49,7 @@ static bool guard_is_stale(const struct mp_guard *guard) {
     return ++mp_self.guard_refusals > GUARD_REFUSALS_MAX;
 }
 
-/* What the abandoned frame left behind: a lock that nobody else would ever open. */
+/* The abandoned frame may leave a lock that nobody else would ever open. */
 static void release_growth_lock(void) {
     if (mp_self.growth_lock != NULL) {
         mp_store_release(mp_self.growth_lock, 0u);

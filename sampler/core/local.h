@@ -1,25 +1,24 @@
 /*
- * local.h - what the sampler keeps in the target's own memory: per process and per thread.
+ * local.h - the sampler's data in the target's own memory: per process and per thread.
  *
- * Model: `mp_local` is one page-aligned object under MADV_WIPEONFORK. A child of any kind of fork
- * finds it zeroed: no segment, gate offset 0 (the static "off" word), empty filters; so it is off
- * without having run a line of code. `mp_self` is the thread's countdown and guard, initial-exec
- * TLS.
+ * Model: `mp_local` is one page-aligned object under MADV_WIPEONFORK. A child of any kind of fork finds
+ * zeros in it: no segment, gate offset 0 (the static "off" word), empty filters; so it is off before it
+ * runs a line of code. `mp_self` is the thread's countdown and guard, initial-exec TLS.
  *
- * Filter: two counting filters of the addresses that the slow path of free must look at (sampled
- * live blocks, link maps of recorded modules). The small one fits the L1 cache and answers nearly
- * every free while few blocks are live-sampled; behind it a large one stays useful with a million: its
- * cells also add up a mark of each address, so that another address in the cell of a single one is told
- * from it. False positives cost a look-up of a dozen cache lines, false negatives cannot happen.
+ * Filter: two counting filters of the addresses that the slow path of free must check (sampled live
+ * blocks, link maps of recorded modules). The small one fits the L1 cache and answers nearly every free
+ * while few live blocks are samples; behind it a large one stays useful with a million: its cells also
+ * add up a mark of each address, so that a cell with a single address tells it from others. False
+ * positives cost a look-up of a dozen cache lines, false negatives cannot happen.
  *
- * Threads: any. Everything is HOOK. The program itself orders a block's allocation before its free, also from
- * thread to thread, so a filter cell that was added to (release) is found by the free's look-up; the
- * acquire load in mp_filter_hit_large() keeps the look at the live table behind it. gate_offset is stored
- * last at start-up, with release. mp_gate() loads it relaxed: a capture begins long after that, once the
+ * Threads: any. Everything is HOOK. The program itself orders a block's allocation before its free, also
+ * from thread to thread, so the free's look-up finds the add to a filter cell (release); the acquire load
+ * in mp_filter_hit_large() keeps the reading of the live table behind it. gate_offset is stored last at
+ * start-up, with release. mp_gate() loads it relaxed: a capture begins long after that, once the
  * controller has answered, or in the constructor, before the program's own threads.
  *
- * Limits: 4.2 MiB, of which the large filter takes 2 MiB, what is known of stacks 2 MiB (known.h), the buffers
- * for new stacks 0.1 MiB (scratch.h). Pages that nothing was written to cost nothing.
+ * Limits: 4.2 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (known.h), the buffers for
+ * new stacks 0.1 MiB (scratch.h). Pages without a write cost nothing.
  */
 #ifndef MP_LOCAL_H
 #define MP_LOCAL_H
@@ -49,7 +48,7 @@ struct mp_local {
     uint16_t filter_small[1u << MP_FILTER_SMALL_BITS];
     uint16_t filter_large[1u << MP_FILTER_LARGE_BITS];
     struct mp_known known;
-    /* hash of a site's key -> where it was found last */
+    /* hash of a site's key -> its place at the last look-up */
     uint32_t site_memo[1u << MP_SITE_MEMO_BITS];
     struct mp_scratch scratch[MP_SCRATCHES];
 } __attribute__((aligned(MP_LOCAL_ALIGN)));
@@ -77,8 +76,8 @@ static inline int64_t mp_gate(void) {
 }
 
 /*
- * Addresses of one page share one cache line of the small filter and four of the large one: both are as local
- * as the heap, and threads whose blocks lie apart seldom write to the same line.
+ * Addresses of one page share one cache line of the small filter and four of the large one: both are as
+ * local as the heap, and threads with blocks far apart seldom write to the same line.
  */
 static inline uint64_t mp_filter_page(const void *p) {
     return ((uint64_t)(uintptr_t)p >> 12) * 0x9e3779b97f4a7c15ULL;
@@ -112,7 +111,7 @@ static inline bool mp_filter_hit(const void *p) {
     return mp_unlikely(mp_load_relaxed(&mp_local.filter_small[mp_filter_small_cell(p)]) != 0);
 }
 
-/* The second look, after mp_filter_hit(). */
+/* The second check, after mp_filter_hit(). */
 static inline bool mp_filter_hit_large(const void *p) {
     uint16_t cell = mp_load_acquire(&mp_local.filter_large[mp_filter_large_cell(p)]);
     return mp_filter_count(cell) == 1 ? cell == mp_filter_unit(p) : cell != 0;
@@ -122,7 +121,7 @@ static inline void mp_filter_prefetch(const void *p) {
     __builtin_prefetch(&mp_local.filter_large[mp_filter_large_cell(p)], 1);
 }
 
-/* False, and nothing is added, when a cell is full. */
+/* False, and it adds nothing, when a cell is full. */
 static inline bool mp_filter_add(const void *p) {
     uint16_t *small = &mp_local.filter_small[mp_filter_small_cell(p)];
     uint16_t *large = &mp_local.filter_large[mp_filter_large_cell(p)];
@@ -141,7 +140,8 @@ static inline void mp_filter_remove(const void *p) {
                        __ATOMIC_RELEASE);
 }
 
-/* INIT. Empty both filters and give their pages back. What other threads add meanwhile may be lost. */
+/* INIT. Empty both filters and give their pages back. Addresses that other threads add meanwhile may be
+ * lost. */
 void mp_filter_clear(void);
 
 /*

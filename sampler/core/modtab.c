@@ -32,7 +32,7 @@ static struct known_module known[KNOWN_ROWS];
 /* The last generation in which a stack ran through a module that has no row. */
 static uint32_t nameless_generation;
 
-/* What a row will say: less than a row, which is large for the stack of a hook. */
+/* The content of a row: smaller than the row, which is large for the stack of a hook. */
 struct description {
     uint64_t start, end, bias;
     uint32_t first_generation;
@@ -91,7 +91,7 @@ void mp_modtab_watch(const struct mp_module *module) {
     watch(module);
 }
 
-/* Copy the build-id out of a note segment that lies inside the mapping. */
+/* Copy the build-id out of a note segment inside the mapping. */
 static void read_build_id(struct description *row, const unsigned char *note, uint64_t bytes) {
     while (bytes >= sizeof(ElfW(Nhdr))) {
         ElfW(Nhdr) h;

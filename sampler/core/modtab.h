@@ -1,18 +1,18 @@
 /*
- * modtab.h - recording which modules own the frames of stored stacks, and noticing that one was
- * closed.
+ * modtab.h - record which modules own the frames of stored stacks, and notice the closing of one.
  *
- * Model: a module is recorded in the segment from its in-memory ELF header when the first stack
- * through it is stored. Its link map, a heap block of ld.so, is put into the free filter: dlclose
- * ends with ld.so freeing that block, so the slow path of free sees it without any hook on dlclose.
- * Closing bumps the loader generation, which is part of a stack's identity. A row covers the generations
- * from its module's first stack to its closing, and no generation in which another may have lain there.
+ * Model: with the first stack through a module, the sampler records the module in the segment from its
+ * in-memory ELF header. It puts the module's link map, a heap block of ld.so, into the free filter: at
+ * the end of dlclose ld.so frees that block, so the slow path of free sees it without any hook on
+ * dlclose. The closing increases the loader generation, which is part of a stack's identity. A row covers
+ * the generations from its module's first stack to its closing, and no generation in which another module
+ * may have been there.
  *
- * Threads: any number of HOOK callers. A row is written by the thread that took its number (module_count, by
- * compare-and-swap) and read once `published` was stored with release; last_generation is stored with
- * release when a module is closed or comes back, and pairs with the acquire load of whoever asks whether the
- * place was taken since. In the table of modules that this process has met, the key is claimed by
- * compare-and-swap; rows_end, stored last with release, is 0 until the row can be used.
+ * Threads: any number of HOOK callers. The thread that took a row's number (module_count, by
+ * compare-and-swap) writes the row; others read it after the release store of `published`. The closing or
+ * the return of a module stores last_generation with release; this pairs with the acquire load of the
+ * check whether another module took the place since. In the table of modules that this process has met, a
+ * compare-and-swap claims the key; rows_end, stored last with release, is 0 until the row can be used.
  */
 #ifndef MP_MODTAB_H
 #define MP_MODTAB_H
@@ -24,8 +24,9 @@
  * rule). */
 void mp_modtab_watch(const struct mp_module *module);
 
-/* HOOK. The modules of frames[0..depth), a stack seen in `generation`, were loaded then: record those that
- * this segment does not know yet. What finds no room has no row, and the stack no names there. */
+/* HOOK. The modules of frames[0..depth), a stack seen in `generation`, were loaded then: record those
+ * that this segment does not have yet. A module that finds no room has no row, and the stack no names
+ * there. */
 void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
                       uint32_t generation);
 

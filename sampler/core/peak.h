@@ -1,11 +1,12 @@
 /*
  * peak.h - the highest live total of a capture, kept while it goes on.
  *
- * Model: each sampled block stands for its weight, s / (1 - exp(-s/T)) bytes. The weights of the blocks alive
- * are added up in one word of the segment, and the highest sum is kept beside it. That is two more contended
- * operations for each sample, so it is done only for captures whose starter asked for it.
+ * Model: each sampled block stands for its weight, s / (1 - exp(-s/T)) bytes. One word of the segment
+ * holds the sum of the weights of the live blocks, and the word beside it the highest sum. That is two
+ * more contended operations for each sample, so the sampler does it only for captures whose starter asked
+ * for it.
  *
- * Threads: HOOK. The sum may be off for an instant by what other threads are adding.
+ * Threads: HOOK. The sum may be wrong for an instant by the adds of other threads.
  */
 #ifndef MP_PEAK_H
 #define MP_PEAK_H

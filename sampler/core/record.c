@@ -57,7 +57,7 @@ static uint64_t as_stored(uint64_t ns) {
     return ns >> MP_LIVE_BIRTH_SHIFT << MP_LIVE_BIRTH_SHIFT;
 }
 
-/* Apart from its caller, so that the row is not on the stack while it is unwound. */
+/* Apart from its caller, so that the row is not on the stack during the unwinding. */
 static __attribute__((noinline)) void count_sample(const struct mp_capture_view *view,
                                                    const void *block, size_t size, uint32_t stack) {
     struct mp_segment *seg = view->segment;
@@ -105,7 +105,7 @@ mp_record_alloc(const void *block, size_t size, enum mp_hook hook, const struct 
     }
     int saved_errno = errno;
     if (mp_filter_hit(block))
-        mp_record_free(block); /* its earlier owner was freed where we could not see it */
+        mp_record_free(block); /* we did not see the free of its earlier owner */
     mp_live_prefetch(seg, block);
     count_sample(&view, block, size, stack_of(seg, hook, caller, &guard));
     errno = saved_errno;
@@ -138,7 +138,7 @@ MP_REALIGN void mp_record_take(const void *block, struct mp_taken *taken) {
         mp_peak_remove(seg, capture, taken->row.size_bytes, mp_capture_rate(seg, capture));
 }
 
-/* Not part of the caller's frame, which lies under the unwinder's. */
+/* Not part of the caller's frame, which is under the unwinder's. */
 __attribute__((noinline)) void mp_record_free(const void *block) {
     struct mp_taken taken;
     mp_record_take(block, &taken);

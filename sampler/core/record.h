@@ -1,16 +1,16 @@
 /*
  * record.h - what happens to a sampled block: the one path from a hook into the segment.
  *
- * Model: a hook subtracts the size from the thread's countdown (mp_sample_due). Once in about T
- * bytes that says true, the hook calls the real allocator and then mp_record_alloc(), which
- * unwinds, interns the stack and the site, inserts the live row, and only then adds to the site's
- * counters. A free whose address hits the filter calls mp_record_free() before the real free.
+ * Model: a hook subtracts the size from the thread's countdown (mp_sample_due). Once in about T bytes
+ * that returns true; the hook then calls the real allocator and mp_record_alloc(), which unwinds, interns
+ * the stack and the site, inserts the live row, and only then adds to the site's counters. A free whose
+ * address hits the filter calls mp_record_free() before the real free.
  *
- * Losses: a stack that cannot be unwound or stored moves the sample to a reserved site; re-entry
- * and a full live table drop it, counted in control.lost[].
+ * Losses: if the sampler cannot unwind or store a stack, it moves the sample to a reserved site; re-entry
+ * and a full live table drop the sample, and control.lost[] counts it.
  *
- * Threads: all functions are HOOK: no lock, no allocation, no stdio, errno preserved. What fails is
- * counted in the segment, never reported to the caller.
+ * Threads: all functions are HOOK: no lock, no allocation, no stdio, errno preserved. The segment counts
+ * failures; the caller never gets one.
  */
 #ifndef MP_RECORD_H
 #define MP_RECORD_H
@@ -21,7 +21,7 @@
 
 /*
  * Some callers break the ABI and enter malloc with a stack that is not 16-byte aligned; the allocators
- * bear it, so the slow path does too.
+ * accept it, so the slow path does too.
  */
 #if defined(__x86_64__)
 #define MP_REALIGN __attribute__((force_align_arg_pointer))
@@ -63,7 +63,7 @@ static inline bool mp_free_hit(const void *block) {
 /* HOOK. `block` is about to be freed. */
 void mp_record_free(const void *block);
 
-/* A block taken out ahead of a realloc that may still be refused. */
+/* A block taken out before a realloc that may still fail. */
 struct mp_taken {
     struct mp_live_block row;
     bool found;

@@ -1,13 +1,11 @@
 /*
- * sample.h - when is an allocation sampled: the byte countdown of one thread.
+ * sample.h - when an allocation is a sample: the byte countdown of one thread.
  *
- * Model: bytes are sampled as a Poisson process of mean T. Each thread holds a countdown `c`; an
- * allocation of s bytes subtracts max(s, 1), and is sampled when c falls below the gate. The gate
- * of capture k is G = k << MP_GATE_SHIFT and a draw gives c = G + floor(Exp(T)), with every draw
- * below
- * 1 << MP_GATE_SHIFT, so one comparison answers three questions: is a capture on (off is
- * INT64_MIN), has this thread drawn for this capture (an older c lies below G), and is this block
- * sampled.
+ * Model: the sampler samples bytes as a Poisson process of mean T. Each thread holds a countdown `c`; an
+ * allocation of s bytes subtracts max(s, 1), and is a sample when c falls below the gate. The gate of
+ * capture k is G = k << MP_GATE_SHIFT and a draw gives c = G + floor(Exp(T)), with every draw below 1 <<
+ * MP_GATE_SHIFT, so one comparison answers three questions: is a capture on (off is INT64_MIN), has this
+ * thread drawn for this capture (an older c is below G), and is this block a sample.
  *
  * P(sampled) = P(floor(Exp(T)) < s) = P(Exp(T) < s) = 1 - exp(-s/T) for whole s.
  *
@@ -29,7 +27,7 @@ struct mp_countdown {
     uint64_t rate_bytes;
 };
 
-/* HOOK. Subtract a block of `size` bytes; true if the slow path has to look at it. */
+/* HOOK. Subtract a block of `size` bytes; true if the slow path has to check it. */
 static inline bool mp_countdown_due(struct mp_countdown *c, uint64_t size, int64_t gate) {
     uint64_t step = size < MP_STEP_MAX_BYTES ? size : MP_STEP_MAX_BYTES;
     step += step == 0;

@@ -12,7 +12,8 @@ static unsigned first_of_thread(void) {
     return (unsigned)(mp_arch_thread_pointer() * 0x9e3779b97f4a7c15ULL >> 40) % MP_SCRATCHES;
 }
 
-/* Is the frame that claimed a buffer certainly gone? What lies below ours is not read: it may be unmapped. */
+/* Is the frame that claimed a buffer certainly gone? It does not read below our frame: that memory may be
+ * unmapped. */
 static bool is_left_behind(uintptr_t claim, const struct mp_guard *mine,
                            const struct mp_stack_range *stack) {
     if (claim == (uintptr_t)mine)

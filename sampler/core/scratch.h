@@ -1,18 +1,18 @@
 /*
- * scratch.h - memory for what is too large for the stack a hook runs on.
+ * scratch.h - memory for data that are too large for the stack of a hook.
  *
- * Model: a new stack needs room for its frames while it is unwound and stored. The hook's caller may be a signal
- * handler on 4 KiB, and thread-local memory is short in a library that was opened late, so that there is a pool
- * in `mp_local`: a thread claims a buffer by one compare-and-swap, nearly always the same one. The
- * word that claims it is the address of the guard (local.h) in the claiming frame. A frame that never came back
- * (siglongjmp out of a handler that interrupted it, a thread that ended inside) leaves its buffer claimed. It is
- * taken back only when the frame is certainly gone: the same guard's memory is in use again, or the guard lies
- * above on the stack of the thread that looks, overwritten. One that is merely interrupted is never taken.
- * A fork child finds the pool empty.
+ * Model: the unwinding of a new stack needs room for its frames. The hook's caller may be a signal
+ * handler on 4 KiB, and a library that was opened late has little thread-local memory, so there is a pool
+ * in `mp_local`: a thread claims a buffer by one compare-and-swap, nearly always the same one. The word
+ * that claims it is the address of the guard (local.h) in the claiming frame. A frame that never came
+ * back (siglongjmp out of a handler that interrupted it, a thread that ended inside) leaves its buffer
+ * claimed. Another thread takes the buffer back only when the frame is certainly gone: the same guard's
+ * memory is in use again, or the guard is above on the stack of the thread that checks, overwritten. It
+ * never takes the buffer of a frame that is only interrupted. A fork child finds the pool empty.
  *
  * Threads: any, HOOK, under a guard. Nobody waits: without a free buffer the stack gets no name. The
- * compare-and-swap that claims a buffer pairs with the release store that gave it back, so that two users'
- * writes do not mix.
+ * compare-and-swap that claims a buffer pairs with the release store that gave it back, so that writes of
+ * two users do not mix.
  */
 #ifndef MP_SCRATCH_H
 #define MP_SCRATCH_H

@@ -2,16 +2,16 @@
  * sites.h - counters per site = (stack, size class, domain, capture), sharded so that threads
  * seldom meet.
  *
- * Model: the key word is the whole identity (segment.h), so one compare-and-swap publishes a row.
- * Rows are never removed; a row of a capture two or more back is handed to a new key when its
- * bucket is full. The reader merges shards and the duplicates such a hand-over can leave.
+ * Model: the key word is the whole identity (segment.h), so one compare-and-swap publishes a row. Nobody
+ * removes rows; when a bucket is full, a new key takes a row of a capture two or more back. The reader
+ * merges shards and the duplicates that this can leave.
  *
- * Sites whose stack id is an enum mp_stack_lost value live in the level control.lost_sites, kept
- * apart so that a full table of sites cannot crowd them out.
+ * Sites whose stack id is an enum mp_stack_lost value are in the level control.lost_sites, apart from the
+ * others, so that a full table of sites leaves room for them.
  *
- * Threads: any number of HOOK callers. Rows are published as keyed.h says. The two counts of blocks are
- * added to last, with release; the reader copies them first, with acquire, so that it never sees a block
- * without its bytes.
+ * Threads: any number of HOOK callers. keyed.h says how a key publishes a row. Writers add to the two
+ * counts of blocks last, with release; the reader copies them first, with acquire, so that it never sees
+ * a block without its bytes.
  */
 #ifndef MP_SITES_H
 #define MP_SITES_H

@@ -37,7 +37,7 @@ static uint64_t hash_stack(const struct mp_stack_identity *stack) {
     return h ? h : 1;
 }
 
-/* May the arena's bytes [at, at + need) be used? Says no to what a forged cursor or id would give. */
+/* May the arena's bytes [at, at + need) be used? False for the result of a forged cursor or id. */
 static bool in_arena(const struct mp_segment *seg, uint64_t at, uint64_t need) {
     uint64_t room = mp_array_reserved(seg, MP_ARRAY_STACKS);
     return at <= room && need <= room - at && at % 8 == 0;
@@ -71,7 +71,7 @@ static uint32_t store_stack(struct mp_segment *seg, uint64_t hash,
         return 0;
     at = mp_add_relaxed(&c->arena_cursor, need);
     if (!in_arena(seg, at, need))
-        return 0; /* others took the room in between; the hole is never read */
+        return 0; /* others took the room in between; nobody reads the hole */
     struct mp_stack *stack = stack_at(seg, at);
     stack->depth = from->depth;
     stack->truncated = from->truncated;
@@ -162,6 +162,6 @@ uint32_t mp_stack_intern(struct mp_segment *seg, const struct mp_stack_identity 
     if (id == 0)
         return MP_STACK_LOST_TABLE_FULL;
     *is_new = true;
-    publish(seg, hash, id); /* where it fails, the stack is found through its sites alone */
+    publish(seg, hash, id); /* where it fails, only its sites lead to the stack */
     return id;
 }

@@ -1,14 +1,13 @@
 /*
- * stacks.h - interning stacks: every distinct one is stored once and has an id.
+ * stacks.h - intern stacks: the arena stores every distinct one once, with an id.
  *
- * Model: an append-only arena of struct mp_stack records, and the table stack_index whose 64-bit
- * entries are 38 bits of the hash above the 26-bit id (byte offset in the arena / 8). An entry is
- * published by one compare-and-swap after its record is complete; the loser of a race wastes its
- * record.
+ * Model: an append-only arena of struct mp_stack records, and the table stack_index whose 64-bit entries
+ * are 38 bits of the hash above the 26-bit id (byte offset in the arena / 8). One compare-and-swap
+ * publishes an entry after its record is complete; the loser of a race wastes its record.
  *
- * Threads: any number of HOOK callers. The hash is stored last, with release, and pairs with the acquire load
- * of it by whoever compares a record; the index entry (compare-and-swap, acquire loads) leads to records
- * whose hash is stored already.
+ * Threads: any number of HOOK callers. The writer stores the hash last, with release; this pairs with the
+ * acquire load of it before a comparison of records. The index entry (compare-and-swap, acquire loads)
+ * points only to records with a stored hash.
  */
 #ifndef MP_STACKS_H
 #define MP_STACKS_H
@@ -16,8 +15,8 @@
 #include "table.h"
 
 /*
- * What makes a stack itself: a pair of native frames and an interpreter's, seen in one generation of the
- * loader. No interpreter is read yet: its half is 0.
+ * The identity of a stack: a pair of native frames and an interpreter's stack, in one generation of the
+ * loader. The sampler reads no interpreter yet: its half is 0.
  */
 struct mp_stack_identity {
     const uintptr_t *frames;

@@ -41,7 +41,7 @@ static uint64_t round_up(uint64_t n, uint64_t to) {
     return (n + to - 1) / to * to;
 }
 
-/* Lay out as many levels as fit `budget_bytes` (always at least one); returns the end offset. */
+/* Lay out as many levels as fit in `budget_bytes` (always at least one); returns the end offset. */
 static uint64_t lay_table(struct mp_table *table, uint64_t offset, uint64_t budget_bytes,
                           uint32_t rows, uint32_t row_bytes, uint64_t page_bytes) {
     uint64_t begin = offset;
@@ -104,7 +104,7 @@ void mp_segment_layout(struct mp_control *control) {
     at = round_up(at + mp_level_bytes(&control->lost_sites), page);
 
     uint64_t rest = control->limit_bytes - at;
-    /* Shares of the file, of which the stacks' frames get what is left: about a fifth, or more. */
+    /* Shares of the file; the stacks' frames get the rest: about a fifth, or more. */
     at = lay_table(&control->stack_index, at, rest / 20, STACK_INDEX_ROWS >> shrink, 0, page);
     at = lay_table(&control->sites, at, rest / 4, SITE_ROWS >> shrink, sizeof(struct mp_site_row),
                    page);
@@ -141,7 +141,7 @@ static void count_refusal(struct mp_segment *seg) {
 
 int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes) {
     if (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP)
-        return -EPERM; /* a filter may kill for a call that was not made before */
+        return -EPERM; /* a filter may kill for a new system call */
     if (madvise(seg->base + offset, bytes, MADV_POPULATE_WRITE) == 0)
         return 0;
     int error = errno;
@@ -153,7 +153,7 @@ int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, ui
                      uint64_t *reserved, uint64_t need) {
     if (!mp_cas_u32(lock, 0, 1))
         return -EAGAIN;
-    mp_self.growth_lock = lock; /* released by the next guard if a signal handler jumps away */
+    mp_self.growth_lock = lock; /* the next guard releases it if a signal handler jumps away */
     uint64_t have = mp_load_acquire(reserved);
     uint64_t slice = need > MP_SLICE_BYTES ? round_up(need, MP_SLICE_BYTES) : MP_SLICE_BYTES;
     int rc = -ENOSPC;

@@ -1,21 +1,20 @@
 /*
  * table.h - laying out the segment, reserving its pages, and hashing keys into its levels.
  *
- * Model: a table has up to MP_LEVELS levels, each four times the size of the one before. A level is
- * an array of 8-byte keys in buckets of one cache line, followed by an array of payload rows. A key
- * may lie in two buckets of every ready level; there are no tombstones because every look-up reads
- * both buckets whole. Nothing ever moves.
+ * Model: a table has up to MP_LEVELS levels, each four times the size of the one before. A level is an
+ * array of 8-byte keys in buckets of one cache line, followed by an array of payload rows. A key may be
+ * in two buckets of every ready level; there are no tombstones because every look-up reads both buckets
+ * whole. Nothing ever moves.
  *
- * Reserving: page 0 is written when the file is made. Any other page is touched only after it has
- * been reserved, by the controller (fallocate from outside) or here by
- * madvise(MADV_POPULATE_WRITE), one bounded slice per call. A refusal is counted in
- * lost[MP_LOST_RESERVE] and is not an error.
+ * Reserving: the maker of the file writes page 0. Nobody uses another page before the controller
+ * (fallocate from outside) or this code (madvise(MADV_POPULATE_WRITE), one bounded slice per call) has
+ * reserved it. lost[MP_LOST_RESERVE] counts a refusal, which is not an error.
  *
- * Threads: all functions but mp_segment_layout() may run in any number of threads at once. They are
- * HOOK. Whoever has given a region its pages stores reserved_bytes with release, and raises levels_ready
- * by compare-and-swap once that covers the level; the acquire load of either, in the target or the
- * controller, is what allows an access. A try-lock is taken by compare-and-swap and opened by a release
- * store, so its next holder sees reserved_bytes as the last one left it.
+ * Threads: all functions but mp_segment_layout() may run in any number of threads at once. They are HOOK.
+ * The giver of a region's pages stores reserved_bytes with release, and raises levels_ready by
+ * compare-and-swap once that covers the level; the acquire load of either, in the target or the
+ * controller, allows an access. A compare-and-swap takes a try-lock and a release store opens it, so its
+ * next holder sees the last holder's reserved_bytes.
  */
 #ifndef MP_TABLE_H
 #define MP_TABLE_H
@@ -31,7 +30,7 @@ struct mp_levels {
     uint32_t count;
 };
 
-/* The constant part of the control page, copied before anybody else could write there. */
+/* The constant part of the control page, copied before anybody else can write there. */
 struct mp_layout {
     struct mp_levels stack_index;
     struct mp_levels sites;
@@ -99,7 +98,7 @@ static inline void *mp_array_at(const struct mp_segment *seg, enum mp_array_kind
     return seg->base + seg->layout.array[kind].offset;
 }
 
-/* HOOK. Rows of an array, of which only those may be accessed that are in reserved pages. */
+/* HOOK. Rows of an array; a caller may access only those in reserved pages. */
 static inline uint64_t mp_array_rows(const struct mp_segment *seg, enum mp_array_kind kind) {
     return seg->layout.array[kind].rows;
 }
@@ -108,7 +107,7 @@ static inline uint64_t mp_array_bytes(const struct mp_segment *seg, enum mp_arra
     return seg->layout.array[kind].rows * seg->layout.array[kind].row_bytes;
 }
 
-/* HOOK. Reserved bytes of an array, whatever a hostile other side wrote. */
+/* HOOK. Reserved bytes of an array, safe against a hostile other side. */
 static inline uint64_t mp_array_reserved(const struct mp_segment *seg, enum mp_array_kind kind) {
     uint64_t reserved = mp_load_acquire(&seg->control->directory[kind].reserved_bytes);
     uint64_t bytes = mp_array_bytes(seg, kind);
@@ -145,7 +144,7 @@ static inline uint32_t mp_bucket(const struct mp_level *level, uint64_t hash, un
     return (h & (buckets - 1)) * MP_BUCKET_ROWS;
 }
 
-/* Bit i is set where keys[i] == key. All eight are compared, so that no branch has to be guessed. */
+/* Bit i is set where keys[i] == key. It compares all eight, so that the processor predicts no branch. */
 static inline unsigned mp_bucket_matches(const uint64_t *keys, uint64_t key) {
     unsigned same = 0;
 #pragma GCC unroll 8
@@ -154,7 +153,7 @@ static inline unsigned mp_bucket_matches(const uint64_t *keys, uint64_t key) {
     return same;
 }
 
-/* HOOK. Levels of `table` that may be read, whatever a hostile other side wrote. */
+/* HOOK. Levels of `table` that a caller may read, safe against a hostile other side. */
 static inline uint32_t mp_table_ready(const struct mp_levels *levels,
                                       const struct mp_table *table) {
     uint32_t ready = mp_load_acquire(&table->levels_ready);

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TCB_FROM 256  /* the id lies behind the architecture's own header of the thread block */
+#define TCB_FROM 256  /* the id is behind the architecture's own header of the thread block */
 #define TCB_TO 1280    /* and before its static TLS; glibc on x86_64 has it at 720 */
 
 static size_t tid_offset; /* of the thread id from pthread_self(); 0: unknown */
@@ -37,7 +37,7 @@ static uint32_t own_tid(void) {
     return tid;
 }
 
-/* True once the row lies in reserved pages. */
+/* True once the row is in reserved pages. */
 static bool row_reserved(struct mp_segment *seg, uint32_t row) {
     uint64_t end = ((uint64_t)row + 1) * sizeof(struct mp_thread);
     if (end > mp_array_reserved(seg, MP_ARRAY_THREADS))

@@ -4,8 +4,8 @@
  * A thread takes a row at its first sample and keeps it; rows are not reused. Row 0 stands for all
  * threads that came after the last row.
  *
- * Threads: any number of HOOK callers. A row is its thread's own; `tid` is stored last, with release, and the
- * reader loads it with acquire before the name.
+ * Threads: any number of HOOK callers. Only its thread writes a row, `tid` last, with release; the reader
+ * loads it with acquire before the name.
  */
 #ifndef MP_THREADS_H
 #define MP_THREADS_H

@@ -106,7 +106,7 @@ static bool chosen(uint64_t bytes, uint64_t rate_bytes) {
     return (uint64_t)mp_draw_bytes(&state, rate_bytes) < bytes + (bytes == 0);
 }
 
-/* What the three ways into a site have in common: a capture, a domain that exists, the guard. */
+/* The common part of the three ways into a site: a capture, a domain that exists, the guard. */
 static bool enter(const struct mp_device_block *block, struct mp_capture_view *capture,
                   struct mp_domain **domain, struct mp_guard *guard) {
     if (block->domain == MP_DOMAIN_IGNORED || !mp_capture_view(capture))
@@ -127,7 +127,7 @@ static bool enter(const struct mp_device_block *block, struct mp_capture_view *c
     return false;
 }
 
-/* Apart from their callers, so that the row is not on the stack while it is unwound. */
+/* Apart from their callers, so that the row is not on the stack during the unwinding. */
 static __attribute__((noinline)) void record_alloc(const struct mp_capture_view *capture,
                                                    const struct mp_device_block *block,
                                                    uint32_t stack) {
@@ -161,7 +161,7 @@ static __attribute__((noinline)) void record_failure(const struct mp_capture_vie
     }
 }
 
-/* The earlier owner of the address was freed where nobody could see it. */
+/* We did not see the free of the address's earlier owner. */
 static void forget_earlier(const struct mp_device_block *block) {
     struct mp_segment *seg = mp_capture_segment();
     struct mp_device_live_row row;

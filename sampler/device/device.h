@@ -2,18 +2,18 @@
  * device.h - a block of device memory, from a driver's wrapper into the segment.
  *
  * Model: every kind of memory of every device is a domain, a row of the segment with a name ("cuda-0",
- * "hal-1-managed", "cuda-pinned", "pool-<name>") and a rate of its own. A wrapper calls the driver and then
- * mp_device_alloc(); before a driver's free it calls mp_device_take(), and mp_device_put_back() when the driver
- * refused. Each block is chosen by itself with the chance 1 - exp(-size / T): blocks are few and calls slow,
- * so no thread keeps a countdown for them.
+ * "hal-1-managed", "cuda-pinned", "pool-<name>") and a rate of its own. A wrapper calls the driver and
+ * then mp_device_alloc(); before a driver's free it calls mp_device_take(), and mp_device_put_back() when
+ * the driver refused. The sampler chooses each block by itself with the chance 1 - exp(-size / T): blocks
+ * are few and calls slow, so no thread keeps a countdown for them.
  *
- * A block is found again by (space, address): an address is a pointer or a handle, and a space says of what
- * kind, so equal numbers in two spaces are two blocks. A block is counted once per owner: mp_device_retain()
- * adds one, each take removes one, the last one frees.
+ * The key of a block is (space, address): an address is a pointer or a handle, and a space says of what
+ * kind, so equal numbers in two spaces are two blocks. A block counts its owners: mp_device_retain() adds
+ * one, each take removes one, the last one frees.
  *
- * Threads: all functions are HOOK: no lock, no allocation, no loader call, errno preserved. What fails
- * is counted in the segment, never reported to the caller. Sites are published and counted as those of
- * malloc (core/sites.h): the counts of blocks last, with release.
+ * Threads: all functions are HOOK: no lock, no allocation, no loader call, errno preserved. The segment
+ * counts failures; the caller never gets one. Sites work as those of malloc (core/sites.h): writers add
+ * to the counts of blocks last, with release.
  */
 #ifndef MP_DEVICE_H
 #define MP_DEVICE_H
@@ -45,7 +45,7 @@ enum mp_address_space {
 };
 
 #define MP_DOMAIN_NONE 0u /* the host's number: no device block is ever there */
-/* a block or refusal that is not to be recorded, and is no loss */
+/* a block or refusal that needs no record, and is no loss */
 #define MP_DOMAIN_IGNORED UINT32_MAX
 
 /*
@@ -61,7 +61,7 @@ struct mp_device_block {
     uint64_t address;
     uint64_t container;   /* context, device or pool whose end frees the block; 0: none */
     uint64_t asked_bytes; /* what the caller asked for: decides the sampling */
-    uint64_t taken_bytes; /* what the device gave up for it; 0: not known */
+    uint64_t taken_bytes; /* what the device gave for it; 0: not known */
     uintptr_t api_pc;     /* first byte of the wrapper that names the API: frame 0 */
     struct mp_frame caller;
 };
@@ -87,10 +87,11 @@ void mp_device_put_back(const struct mp_device_taken *taken);
 /* One more owner of a known block (cuMemRetainAllocationHandle...). False: the block is not known. */
 bool mp_device_retain(uint32_t space, uint64_t address);
 
-/* A context, device or pool came to its end: frees its blocks of that space. Returns how many. */
+/* The end of a context, device or pool: frees its blocks of that space. Returns how many. */
 uint32_t mp_device_drop_container(uint32_t space, uint64_t container);
 
-/* True when the driver may be asked for used and total bytes: at most every 100 ms, while a capture runs. */
+/* True when a wrapper may ask the driver for used and total bytes: at most every 100 ms, while a capture
+ * runs. */
 bool mp_device_actual_due(uint32_t domain);
 
 /* Used and total bytes of a device as its driver tells them; stored with the domain. */
@@ -99,11 +100,11 @@ void mp_device_actual(uint32_t domain, uint64_t used_bytes, uint64_t total_bytes
 /* Bytes that a pool holds, used or not (MP_MEMORY_POOL); `delta` may be negative. */
 void mp_device_reserved(uint32_t domain, int64_t delta);
 
-/* What became of a backend (enum mp_backend, below MP_BACKEND_ROWS), for who asks why nothing was seen. */
+/* The state of a backend (enum mp_backend, below MP_BACKEND_ROWS), to explain a file without blocks of it. */
 void mp_device_backend_seen(unsigned backend, bool asked, bool loaded);
 void mp_device_backend_call(unsigned backend);
 
-/* A mark of the program: time and thread are added. `text` is cut at MP_MARK_TEXT_BYTES. */
+/* A mark of the program: adds time and thread, cuts `text` at MP_MARK_TEXT_BYTES. */
 void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const char *text);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * device_actual.c - used and total bytes of a device, beside what is tracked at that moment. See device.h.
+ * device_actual.c - used and total bytes of a device, beside the tracked bytes at that moment. See device.h.
  *
- * Model: a driver is asked seldom, so its answer may be older than the blocks that a reader finds. What the
- * domain's sites say at the moment of the answer is stored with it: only these two may be subtracted.
+ * Model: the sampler seldom asks a driver, so its answer may be older than the blocks that a reader
+ * finds. So it stores the sum of the domain's sites at the moment of the answer with it: only these two
+ * allow a subtraction.
  */
 #include "core/capture.h"
 #include "core/sample.h"
@@ -12,7 +13,7 @@
 
 #define ACTUAL_EVERY_NS 100000000u /* seldom: each answer is a call of the driver */
 
-/* The estimate of what the blocks of one site hold: bytes taken, or asked for where those are not known. */
+/* The estimated bytes of the blocks of one site: bytes taken, or asked for where those are not known. */
 static double held_by(const struct mp_device_site_row *row, uint64_t rate_bytes) {
     uint64_t blocks = mp_load_relaxed(&row->alloc_blocks) - mp_load_relaxed(&row->freed_blocks);
     uint64_t asked = mp_load_relaxed(&row->alloc_bytes) - mp_load_relaxed(&row->freed_bytes);

@@ -58,7 +58,7 @@ static uint64_t hash_text(uint64_t hash, const char *text, unsigned max) {
     return hash;
 }
 
-/* Append to a name; a name becomes part of a file's, so other characters than these turn to '_'. */
+/* Append to a name; a name becomes part of a file's name, so other characters than these become '_'. */
 static unsigned append(char *name, unsigned at, const char *text) {
     for (; *text != '\0' && at + 1 < MP_DOMAIN_NAME_BYTES; text++) {
         char c = *text;

@@ -122,7 +122,7 @@ bool mp_device_live_add(struct mp_segment *seg, const struct mp_device_live_row 
     return true;
 }
 
-/* The row of a block and a copy of it, or NULL. A key that belongs to another block is passed over. */
+/* The row of a block and a copy of it, or NULL. Skips a key that belongs to another block. */
 static struct mp_device_live_row *find(struct mp_segment *seg, uint32_t space, uint64_t address,
                                        struct mp_device_live_row *seen, uint64_t **key_word) {
     const struct mp_levels *levels = &seg->layout.device_live;
@@ -157,7 +157,7 @@ enum mp_device_left mp_device_live_leave(struct mp_segment *seg, uint32_t space,
             mp_store_release(key, 0ULL);
             return MP_DEVICE_FREED;
         }
-        /* Another owner came or left meanwhile: it got on, so this ends. */
+        /* Another owner came or left meanwhile: it made progress, so this ends. */
     }
     return MP_DEVICE_UNKNOWN;
 }

@@ -2,15 +2,17 @@
  * device_live.h - the table of sampled live blocks of device memory, found by (space, address).
  *
  * Model: as live.h, but a block may have several owners and may be freed through its container. The word
- * `state` of a row says who may do what: it holds the number of owners, and a generation that every use of
- * the row raises. An owner leaves by one compare-and-swap of that word; the one that takes it to 0 owns the
- * row alone, and empties it. A thread that looked at the row before fails its own compare-and-swap, as the
- * generation has moved on. So nobody waits, and a handle that two owners release at once is freed once.
+ * `state` of a row says who may do what: it holds the number of owners, and a generation that every use
+ * of the row raises. An owner leaves by one compare-and-swap of that word; the one that takes it to 0
+ * owns the row alone, and empties it. A thread that read the row before fails its own compare-and-swap,
+ * as the generation is higher now. So nobody waits, and a handle that two owners release at once has one
+ * free.
  *
- * Threads: any number of HOOK callers. Two blocks of one (space, address) at a time do not exist. The release
- * store of `state`, after all words of the row, pairs with the acquire load before they are copied, and the
- * compare-and-swap of `state` afterwards proves the copy whole. The key is stored (release) before the row
- * has an owner and after it has none: it only leads to rows, and decides nothing.
+ * Threads: any number of HOOK callers. Two blocks of one (space, address) at a time do not exist. The
+ * release store of `state`, after all words of the row, pairs with the acquire load before they are
+ * copied, and the compare-and-swap of `state` afterwards proves the copy whole. The writer stores the key
+ * (release) before the row has an owner and after it has none: the key only finds rows, and decides
+ * nothing.
  */
 #ifndef MP_DEVICE_LIVE_H
 #define MP_DEVICE_LIVE_H

@@ -18,7 +18,7 @@ static bool ring_ready(struct mp_segment *seg) {
         return bytes > 0;
     if (mp_reserve(seg, seg->layout.array[MP_ARRAY_MARKS].offset, bytes) != 0)
         return false;
-    /* pairs with the acquire load of mp_array_reserved(): pages are there */
+    /* pairs with the acquire load of mp_array_reserved(): pages exist */
     mp_store_release(&seg->control->directory[MP_ARRAY_MARKS].reserved_bytes, bytes);
     return true;
 }

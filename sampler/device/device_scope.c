@@ -11,16 +11,16 @@
 
 static __thread struct mp_device_scope *innermost __attribute__((tls_model("initial-exec")));
 
-/* Covers every pointer that is followed, so that memory which was partly used again is found out. */
+/* Covers every pointer that the code follows, so that it detects memory that was partly reused. */
 static uintptr_t mark_of(const struct mp_device_scope *scope) {
     return SCOPE_MARK ^ (uintptr_t)scope ^ (uintptr_t)scope->outer << 1 ^
            (uintptr_t)scope->top << 2 ^ (uintptr_t)scope->family << 3;
 }
 
 /*
- * The thread's innermost scope if its frame is surely still there: it lies in a frame around our caller's,
- * on this stack, and carries its mark. A scope on another stack (a signal handler interrupted a driver call)
- * is left alone.
+ * The thread's innermost scope if its frame surely still exists: it is in a frame around our caller's, on
+ * this stack, and has its mark. This ignores a scope on another stack (a signal handler interrupted a
+ * driver call).
  */
 static struct mp_device_scope *in_force(const struct mp_frame *caller) {
     struct mp_device_scope *scope = innermost;

@@ -1,12 +1,12 @@
 /*
- * device_scope.h - which of several nested driver calls names a block, and which one counts it.
+ * device_scope.h - of several nested driver calls, the one that names a block and the one that counts it.
  *
- * Model: an API is built on another one (aclrtMalloc -> rtMalloc -> halMemAlloc), and we wrap both. Each
+ * Model: one API calls another one (aclrtMalloc -> rtMalloc -> halMemAlloc), and we wrap both. Each
  * wrapper holds a scope for the time of its call. Of the scopes of one family that are open in a thread,
- * the outermost one names the API and the caller, and the innermost one that sees the block counts it; the
- * ones around it then do not. A free is taken by the outermost wrapper that frees. A refusal further in
- * counts only if the outermost call fails too: what was tried again with success is no loss. Scopes of
- * different families (OpenCL on CUDA) know nothing of each other: these are two domains.
+ * the outermost one names the API and the caller, and the innermost one that sees the block counts it;
+ * the ones around it then do not. The outermost wrapper that frees takes the free. A refusal further in
+ * counts only if the outermost call fails too: a successful second try is no loss. Scopes of different
+ * families (OpenCL on CUDA) are independent: these are two domains.
  *
  *   noinline int wrapper(...) {
  *       struct mp_device_scope scope;
@@ -19,8 +19,8 @@
  *       return rc;
  *   }
  *
- * A scope lives in its wrapper's frame. One that was left by longjmp or an exception is found out by the next
- * mp_device_enter() and forgotten.
+ * A scope is in its wrapper's frame. If longjmp or an exception leaves a scope, the next
+ * mp_device_enter() detects and forgets it.
  *
  * Threads: HOOK; a scope belongs to its thread. errno preserved.
  */
@@ -41,7 +41,7 @@ enum mp_device_family {
 
 struct mp_device_scope {
     uintptr_t mark;                 /* tells a scope in force from memory that was reused */
-    struct mp_device_scope *before; /* what was the thread's innermost scope; perhaps gone */
+    struct mp_device_scope *before; /* the thread's innermost scope before; perhaps gone */
     struct mp_device_scope *outer;  /* the next one out that is in force; NULL: none */
     struct mp_device_scope *top; /* outermost in force of this family; itself if none is around */
     enum mp_device_family family;
@@ -58,13 +58,13 @@ struct mp_device_scope {
 void mp_device_enter(struct mp_device_scope *scope, enum mp_device_family family, uintptr_t api_pc,
                      const struct mp_frame *caller);
 
-/* Close it. `succeeded`: what the real function told. False on the outermost one counts the refusal. */
+/* Close it. `succeeded`: the result of the real function. False on the outermost one counts the refusal. */
 void mp_device_leave(struct mp_device_scope *scope, bool succeeded);
 
 /* mp_device_alloc() unless a scope further in counted; api_pc and caller are filled in here. */
 void mp_device_scope_alloc(struct mp_device_scope *scope, struct mp_device_block *block);
 
-/* The driver refused a block: it is counted when the outermost call fails. */
+/* The driver refused a block: counts when the outermost call fails. */
 void mp_device_scope_refused(struct mp_device_scope *scope, const struct mp_device_block *block);
 
 /* mp_device_take() unless a scope around this one took the same block. */

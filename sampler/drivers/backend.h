@@ -1,26 +1,25 @@
 /*
- * backend.h - which drivers are watched, and the rows that describe their functions: what drivers use.
- * libraries.h, above them, finds their libraries.
+ * backend.h - the list of watched drivers, and the rows that describe their functions; the drivers' code
+ * uses this. libraries.h, above them, finds their libraries.
  *
- * Model: a library of a driver (libascend_hal.so) is described by rows, one a function: its name,
- * our wrapper for it, and, once such a library is loaded, the real function. Nothing is exported
- * under a driver's names: programs test by weak references or dlsym whether a driver has a
- * function, and must not be answered by us. Instead
+ * Model: rows describe a library of a driver (libascend_hal.so), one per function: its name, our wrapper
+ * for it, and, once such a library is loaded, the real function. We export nothing under a driver's
+ * names: programs test by weak references or dlsym whether a driver has a function, and we must not
+ * answer them. Instead
  *  - slots of all modules that lead to a real function are redirected to its wrapper (slots.h),
  *    in modules present at start and in those opened later, however the driver was loaded;
  *  - dlsym and dlvsym are asked for real, and only an answer that is a real function of a row is
  *    replaced (redirect_later.h); a driver's own look-up function (cuGetProcAddress) is a wrapper
  *    that does the same by mp_device_replace().
- * A function that the driver does not have has no real function, so no slot and no answer leads
- * to us.
+ * A function that the driver does not have has no real function, so no slot and no answer points to us.
  *
- * The rows of a library are written with wrap.h, which makes the wrappers. To add a backend: a
- * table of rows, and its library in the lists of libraries.h.
+ * wrap.h makes the wrappers from the rows of a library. To add a backend: a table of rows, and its
+ * library in the lists of libraries.h.
  *
- * Threads: mp_backend_on(), mp_device_replace() and what wrappers use are HOOK. The rest is INIT,
- * or runs at a dlopen or dlsym of the program, one thread at a time. A row's `real` is stored once, with
- * release, and pairs with the acquire load in mp_row_real(): what the loader wrote of the driver is
- * there before a wrapper calls it.
+ * Threads: mp_backend_on(), mp_device_replace() and what wrappers use are HOOK. The rest is INIT, or runs
+ * at a dlopen or dlsym of the program, one thread at a time. The release store of a row's `real` happens
+ * once, and pairs with the acquire load in mp_row_real(): the loader's writes of the driver are visible
+ * before a wrapper calls it.
  */
 #ifndef MP_BACKEND_H
 #define MP_BACKEND_H
@@ -38,17 +37,17 @@
 /* "hal", "cuda", ...: what users call it and how its domains begin. */
 extern const char *const mp_backend_names[MP_BACKENDS];
 
-/* Is it to be watched? False before mp_backend_watch(). */
+/* Do we watch it? False before mp_backend_watch(). */
 bool mp_backend_on(enum mp_backend backend);
 
-/* Are marks and pools that the program announces recorded? Wherever device memory may be. */
+/* Do we record marks and pools of the program? True where device memory may be. */
 bool mp_device_marks_on(void);
 
 /* One function of a driver. */
 struct mp_device_row {
     const char *symbol;
     uintptr_t wrapper;
-    uintptr_t real; /* 0: no library that defines it was seen yet */
+    uintptr_t real; /* 0: no library that defines it so far */
     const ElfW(Dyn) * module; /* that defines it (mp_elf.dynamic); NULL: it was unloaded, or none */
 };
 
@@ -63,7 +62,7 @@ struct mp_device_library {
  * NULL, stays). Returns how many of these are watched. */
 unsigned mp_backend_watch(const struct mp_device_library *const *all, unsigned mask);
 
-/* HOOK. The row of that name; NULL: none that is watched. */
+/* HOOK. The watched row of that name; NULL: none. */
 struct mp_device_row *mp_backend_row_named(const char *name);
 
 /* HOOK. The wrapper, where `real` is a real function that a row knows; else `real` itself. */
@@ -81,8 +80,8 @@ static inline void mp_device_called(enum mp_backend backend) {
     mp_device_backend_call(backend);
 }
 
-/* HOOK. Does `pc` lie in the module that defines the row's real function? A driver that calls
- * itself may hold its locks then. */
+/* HOOK. Is `pc` in the module that defines the row's real function? A driver that calls itself may hold
+ * its locks then. */
 bool mp_device_is_driver(const struct mp_device_row *row, uintptr_t pc);
 
 static inline uintptr_t mp_row_real(const struct mp_device_row *row) {

@@ -38,7 +38,7 @@ struct finding {
     bool changed;
 };
 
-/* False: a library of that name, and nothing of it is known. */
+/* False: a library of that name, without a known function. */
 static bool find_rows(const struct mp_elf *elf, const struct mp_device_library *library,
                       struct finding *finding) {
     bool any = false;
@@ -82,8 +82,8 @@ static bool mark_present(const struct mp_elf *elf, void *arg) {
     return false;
 }
 
-/* Forget the modules that were unloaded. The real functions stay as they are: a thread may be on
- * its way to one, and whoever calls a wrapper later calls a function that is gone either way. */
+/* Forget the modules that were unloaded. The real functions stay as they are: a thread may be on its way
+ * to one, and a later call of a wrapper calls a function that is gone either way. */
 static void forget_unloaded(void) {
     mp_elf_visit(mark_present, NULL);
     for (unsigned i = 0; i < LIBRARIES; i++)

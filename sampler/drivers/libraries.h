@@ -1,8 +1,7 @@
 /*
- * libraries.h - every library that is described by rows, and finding those that the program loads.
+ * libraries.h - every library with rows, and the search for those that the program loads.
  *
- * Model: on top of all drivers, so that none of them knows another. A new library gets its line in both
- * lists.
+ * Model: above all drivers, so that none of them uses another. A new library gets its line in both lists.
  *
  * Threads: INIT, or at a dlopen or dlsym of the program, one thread at a time.
  */
@@ -25,21 +24,21 @@ extern const struct mp_device_library mp_library_ze; /* ze.c: libze_loader.so.1,
         &mp_library_hsa, &mp_library_hip, &mp_library_ze
 
 /*
- * INIT. Watch the backends of `mask` (bits of enum mp_backend): finds drivers that are loaded
- * already and redirects to the wrappers. `by_name`: the mask was asked for by names, so that a
- * backend of which nothing is ever seen is worth a warning.
+ * INIT. Watch the backends of `mask` (bits of enum mp_backend): finds drivers that are loaded already and
+ * redirects to the wrappers. `by_name`: the user gave names, so that a backend without any call is worth
+ * a warning.
  */
 void mp_device_start(unsigned mask, bool by_name);
 
 /*
- * INIT. The same for a process that is attached to: chooses only. Then, and again after libraries
- * were opened, mp_device_look() redirects what passes through slots; dlsym is left alone, and so
- * is what it has answered.
+ * INIT. The same for an attached process: chooses only. Then, and again after the program opened
+ * libraries, mp_device_look() redirects calls through slots; it leaves dlsym and its earlier answers
+ * alone.
  */
 void mp_device_attach(unsigned mask, bool by_name);
 void mp_device_look(void);
 
-/* INIT. After each new segment: tell it which backends were asked for, and which are loaded. */
+/* INIT. After each new segment: store the chosen backends in it, and the loaded ones. */
 void mp_device_announce(void);
 
 /* In a forked child that gets a segment of its own: device memory of the parent is not the

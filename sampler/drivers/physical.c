@@ -1,11 +1,11 @@
 /*
  * physical.c - see physical.h.
  *
- * Tables: open addressing over a window that every look-up reads whole, so that removal is a
- * store of 0 and nothing ever moves. A row is claimed by a compare-and-swap of its key and
- * published by the store of its number (release; pairs with the acquire loads of both before the row is read).
- * References are counted with acquire and release, so that whoever drops the last one clears a row that
- * nobody uses any more.
+ * Tables: open addressing over a window that every look-up reads whole, so that removal is a store of 0
+ * and nothing ever moves. A compare-and-swap of its key claims a row, and the store of its number
+ * publishes it (release; pairs with the acquire loads of both before a read of the row). Counts of
+ * references use acquire and release, so that the thread that drops the last one clears a row that nobody
+ * uses any more.
  *
  * Limits: two tables of 3 MiB, whose pages come with the first rows. A driver maps memory in pieces of
  * 2 MiB or more: 65536 of them are 128 GiB.

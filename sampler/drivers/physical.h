@@ -1,23 +1,22 @@
 /*
- * physical.h - physical device memory, known by a handle and used through the addresses it is
- * mapped at.
+ * physical.h - physical device memory, which has a handle, and addresses through its mappings.
  *
- * Model: memory is created under a handle and mapped into a range of addresses that was reserved
- * apart (a reserved range is no memory and is not recorded). The memory lives as long as
- * something refers to it: each reference that a handle holds, and each mapping. So the block in
- * the segment does not bear the handle as its address, since a driver may give a released
- * handle's value to new memory while the old one is still mapped, but a number of ours, and has
- * one owner for each reference and each mapping.
+ * Model: a program creates memory under a handle and maps it into a range of addresses that it reserved
+ * before (a reserved range is no memory and gets no record). The memory is live as long as something
+ * refers to it: each reference that a handle holds, and each mapping. A driver may give a released
+ * handle's value to new memory while the old one is still mapped; so the address of the block in the
+ * segment is not the handle but a number of ours, and the block has one owner for each reference and each
+ * mapping.
  *
- * Two tables say which number a handle stands for and what is mapped where. They are kept whether a
- * capture runs or not, and whether the block was sampled or not. An entry that finds no room is not
- * recorded: its memory is then never seen freed by that reference.
+ * Two tables hold the number of each handle and the mappings. They exist with and without a capture, and
+ * for blocks with and without a sample. An entry that finds no room has no record: nobody sees that
+ * reference free its memory.
  *
- * A forked child has no use for its parent's handles; what the tables hold of them does no harm,
- * since their numbers name no block of its own segment.
+ * A forked child has no use for its parent's handles; their entries in the tables do no harm, since their
+ * numbers name no block of its own segment.
  *
- * Handles of memory that was imported from another process are unknown here, and so is what
- * happens to them; a handle of our own memory that comes back by an import is one more reference.
+ * Handles of memory imported from another process are unknown here, with all their calls; a handle of our
+ * own memory that comes back by an import is one more reference.
  *
  * Threads: HOOK. Calls on one handle or one mapping come one after another, as the drivers demand.
  */
@@ -26,10 +25,10 @@
 
 #include "device/device_scope.h"
 
-/* block->address is the handle: gets a number of ours, and the block is recorded under it. */
+/* block->address is the handle: it gets a number of ours, which is the address of the recorded block. */
 void mp_physical_create(struct mp_device_scope *scope, struct mp_device_block *block);
 
-/* One reference of a handle is about to be dropped. */
+/* A call is about to drop one reference of a handle. */
 struct mp_physical_released {
     struct mp_device_taken taken;
     uint32_t space;
@@ -55,7 +54,7 @@ void mp_physical_map(uint32_t space, uint64_t handle, uint64_t address, uint64_t
 /* The range was unmapped; 0 bytes: the one mapping that begins at the address. */
 void mp_physical_unmap(uint32_t space, uint64_t address, uint64_t bytes);
 
-/* A device came to its end, and with it all that it held. */
+/* The end of a device, and of all its memory. */
 void mp_physical_drop(uint32_t space, uint64_t container);
 
 #endif

@@ -86,7 +86,7 @@ static uint32_t segment_domain(const struct mp_tool_domain *domain) {
     return mp_domain_intern(domain->name[0] != '\0' ? domain->name : "unnamed", -1, MP_MEMORY_POOL);
 }
 
-/* Tell the segment what it has not been told, perhaps because no capture was on. */
+/* Store the missing bytes in the segment, perhaps because no capture was on. */
 static void tell_reserved(struct mp_tool_domain *domain) {
     uint32_t number = segment_domain(domain);
     if (number == MP_DOMAIN_NONE)

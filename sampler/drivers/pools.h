@@ -1,33 +1,31 @@
 /*
  * pools.h - pools of memory that the program announces through mstx or NVTX.
  *
- * Model: both interfaces have domains (a name that the program chose), heaps (memory that a pool
- * holds) and regions (what it gave out of a heap). A domain with regions or heaps is a pool: the
- * domain "pool-<name>" of the segment, each region a block of it, the heaps' bytes its reserved
- * bytes.
+ * Model: both interfaces have domains (a name that the program chose), heaps (memory that a pool holds)
+ * and regions (blocks that it gave out of a heap). A domain with regions or heaps is a pool: the domain
+ * "pool-<name>" of the segment, each region a block of it, the heaps' bytes its reserved bytes.
  *
- * torch_npu, ATB and MindSpore announce differently: before each region they register a "heap"
- * whose size is what the pool holds of that device now. Such a pool is known by its name; a heap
- * then replaces what was told before.
+ * torch_npu, ATB and MindSpore announce differently: before each region they register a "heap" whose size
+ * is the memory that the pool now holds on that device. We know such a pool by its name; a heap then
+ * replaces the total before.
  *
- * Threads: HOOK. Tables are append-only; what finds no room belongs to the domain without a name,
- * or is not recorded. A row's state goes from 0 to 1 by compare-and-swap and, once the row is filled, to 2
- * by a release store, which pairs with the acquire load of whoever finds it. Totals that replace what was told
- * before are exchanged with acquire and release, so that each difference is added once.
+ * Threads: HOOK. Tables are append-only; without room a row belongs to the domain without a name, or gets
+ * no record. A row's state goes from 0 to 1 by compare-and-swap and, once the row is filled, to 2 by a
+ * release store, which pairs with the acquire load of a look-up. The exchange of a total with the one
+ * before uses acquire and release, so that each difference counts once.
  */
 #ifndef MP_POOLS_H
 #define MP_POOLS_H
 
 #include "device/device.h"
 
-/* A domain of marks and pools. Lives for ever; the first one is the domain of who names none. */
+/* A domain of marks and pools. It exists for ever; the first one is the domain without a name. */
 struct mp_tool_domain;
 
 /* The domain of that name; NULL or "": the one without a name. */
 struct mp_tool_domain *mp_tool_domain(const char *name);
 
-/* What a handle that we gave out, and that the program hands back, stands for; anything else: the
- * domain without a name. */
+/* The domain of a handle that we gave to the program; for any other value: the domain without a name. */
 struct mp_tool_domain *mp_tool_domain_of(const void *handle);
 
 const char *mp_tool_domain_name(const struct mp_tool_domain *domain);
@@ -64,7 +62,7 @@ void mp_pool_region_begin(struct mp_tool_domain *domain, const void *heap,
 /* It ends. */
 void mp_pool_region_end(struct mp_tool_domain *domain, uint64_t address);
 
-/* In a forked child: its segment has been told nothing yet. */
+/* In a forked child: its segment has no totals yet. */
 void mp_pool_after_fork(void);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * arch.h - what the engine must know of the processor. One header each defines the same names:
+ * arch.h - the engine's facts about the processor. One header each defines the same names:
  *
  * struct mp_regs                  general registers as ptrace gives them
  * struct mp_pad_data              what the pad needs to put them back by itself
@@ -18,10 +18,9 @@
  * mp_has_xsave()                  x86_64: xsave exists
  *
  * How interrupted system calls go on: the kernel leaves -ERESTART* as their result and repeats them when
- * the thread returns to its program, unless a signal handler has to run first. With the registers put
- * back as they were, that happens by itself. A few calls give -EINTR at once; where our stop alone
- * is the reason they are made to look like the others (signal(7), "interruption of system calls by stop
- * signals").
+ * the thread returns to its program, unless a signal handler must run first. With the old registers that
+ * happens by itself. A few calls give -EINTR at once; where our stop alone is the reason, the engine
+ * makes them look like the others (signal(7), "interruption of system calls by stop signals").
  */
 #ifndef MP_INJECT_ARCH_H
 #define MP_INJECT_ARCH_H

@@ -1,10 +1,10 @@
 /*
  * arch_aarch64.h - see arch.h.
  *
- * The kernel has already prepared an interrupted call for its repetition when a stop is seen: the
- * program counter lies at the system call again, the first argument is back. So putting the registers
- * back is all there is to do, but for the calls that go on with what is left of their time
- * (restart_syscall), whose number has to be put in.
+ * At a stop the kernel has already prepared an interrupted call for its repetition: the program counter
+ * is at the system call again, the first argument is back. So it is enough to restore the registers,
+ * except for the calls that go on with the rest of their time (restart_syscall): the engine must set
+ * their number.
  */
 #ifndef MP_INJECT_ARCH_AARCH64_H
 #define MP_INJECT_ARCH_AARCH64_H

@@ -82,7 +82,7 @@ static inline void mp_regs_enter(struct mp_regs *r, uint64_t pc, uint64_t region
     r->user.eflags &= ~(uint64_t)0x500; /* neither single steps nor backwards */
 }
 
-/* Calls that end with -EINTR when the thread is merely stopped, and may be made again. */
+/* Calls that end with -EINTR when the thread only stops, and that may run again. */
 static inline bool mp_syscall_repeats(long number) {
     switch (number) {
     case SYS_epoll_wait:

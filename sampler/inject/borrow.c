@@ -1,13 +1,14 @@
 /*
  * borrow.c - one borrowing of a thread, from PTRACE_SEIZE to PTRACE_DETACH: see inject.h.
  *
- * Model: a list of steps (enum mp_inject_step). The order is chosen by what happens if the controller
- * dies between two of them: ptrace then lets the thread go on with the registers it has, so these always
- * lead to code that finds its way back. No breakpoint is ever set, since one that outlives us would kill.
- * The thread is followed by its system calls: each stop tells by the instruction pointer where it is.
+ * Model: a list of steps (enum mp_inject_step). The order depends on the result of the controller's death
+ * between two of them: ptrace then lets the thread go on with its present registers, so these always
+ * point to code that returns by itself. The engine never sets a breakpoint, since one that outlives us
+ * would kill. It follows the thread by its system calls: at each stop the instruction pointer shows the
+ * place.
  *
- * At the end the registers are put back at a stop on the way out of the kernel, where the kernel
- * decides about an interrupted system call and about signals: it finds everything as it left it.
+ * At the end the engine restores the registers at a stop on the way out of the kernel, where the kernel
+ * decides about an interrupted system call and about signals: it finds its own state unchanged.
  */
 #include "held.h"
 #include "safe_point.h"
@@ -24,8 +25,8 @@
 #include <unistd.h>
 
 #define STOP_LIMIT_NS 2000000000ULL /* until a thread answers to PTRACE_INTERRUPT */
-/* A thread that did not come in time is waited for once a second, five times in all, before it is left to find
- * its own way back. */
+/* The engine waits once a second, five times in all, for a thread that is late, before it leaves the
+ * thread to return by itself. */
 #define RESCUE_LIMIT_NS 1000000000ULL
 #define RESCUES 5
 #define MAX_ERRNO 4095 /* of the kernel */
@@ -147,7 +148,7 @@ static int write_region(struct borrow *b) {
     return 0;
 }
 
-/* After mprotect: fill the region and lead the thread there; after a failure it finds back by itself. */
+/* After mprotect: fill the region and send the thread there; after a failure it returns by itself. */
 static int divert(struct borrow *b, const struct mp_regs *regs) {
     b->region = mp_regs_region(regs);
     mp_held_reached(b, MP_STEP_PROTECTED);
@@ -171,7 +172,7 @@ static bool is_error(long result) {
     return result < 0 && result >= -MAX_ERRNO;
 }
 
-/* Look at one stop of a system call. *done: the thread is at the checkpoint, or diverted. */
+/* Handle one stop of a system call. *done: the thread is at the checkpoint, or diverted. */
 static int at_syscall(struct borrow *b, bool *done) {
     struct mp_regs regs;
     int rc = mp_regs_get(b->tid, &regs);
@@ -215,7 +216,7 @@ static int follow(struct borrow *b, uint64_t deadline_ns) {
     return 0;
 }
 
-/* A report that comes while the loader is being made: a signal that cannot be blocked, or the end. */
+/* A report during the creation of the loader: a signal that nobody can block, or the end. */
 static int pass_report(struct borrow *b) {
     int status;
     int rc = mp_poll(b->tid, &status);
@@ -229,8 +230,8 @@ static int pass_report(struct borrow *b) {
     return mp_held_resume(b, PTRACE_CONT, event == 0 ? WSTOPSIG(status) : 0);
 }
 
-/* Has the thread said whether the loader was made? Then b->code tells. If it was not, and we come too
- * late, the region is gone: a limit is the usual reason. */
+/* Has the thread reported the creation of the loader? Then b->code has the result. If it failed, and we
+ * come too late, the region is gone: a limit is the usual reason. */
 static bool is_ready(struct borrow *b) {
     const uint64_t frame = b->region + MP_REGION_FRAME;
     uint32_t ready = 0;
@@ -248,7 +249,7 @@ static bool is_ready(struct borrow *b) {
     return true;
 }
 
-/* The thread runs in the region, unwatched, until the loader was made or refused. */
+/* The thread runs in the region, unwatched, until the creation or refusal of the loader. */
 static int await_loader(struct borrow *b, uint64_t deadline_ns) {
     long nap_ns = MP_NAP_FIRST_NS;
     int rc = mp_held_resume(b, PTRACE_CONT, 0);
@@ -268,13 +269,13 @@ static int await_loader(struct borrow *b, uint64_t deadline_ns) {
     return 0;
 }
 
-/* Is the thread still where only we have put it: in the pad, or on the region's stack? */
+/* Is the thread still in our code: in the pad, or on the region's stack? */
 static bool is_borrowed(const struct borrow *b, const struct mp_regs *regs) {
     return mp_regs_pc(regs) - b->job->pad <= b->pad_bytes ||
            (b->region != 0 && mp_regs_sp(regs) - b->region <= MP_REGION_BYTES);
 }
 
-/* It has gone back by itself, before we came; only our stop must not be noticed. */
+/* It has returned by itself, before we came; it must only not notice our stop. */
 static int leave_alone(struct borrow *b, struct mp_regs *regs) {
     mp_regs_hide_stop(regs);
     mp_regs_set(b->tid, regs);
@@ -283,9 +284,9 @@ static int leave_alone(struct borrow *b, struct mp_regs *regs) {
 }
 
 /*
- * No loader was made: lead the thread out by force. That may be done where the loader was refused, in the
- * pad, and where it waits for a lock, which it does before it makes a thread, never after. The
- * region is unmapped on its way to the checkpoint. Anywhere else it is only slow: `*slow` is set.
+ * No loader exists: move the thread out by force. That is safe after a refusal of the loader, in the pad,
+ * and where it waits for a lock, which it does before it makes a thread, never after. On its way to the
+ * checkpoint it unmaps the region. Anywhere else it is only slow: `*slow` is set.
  */
 static int lead_out(struct borrow *b, bool refused, bool *slow) {
     struct mp_regs regs;
@@ -305,7 +306,7 @@ static int lead_out(struct borrow *b, bool refused, bool *slow) {
     return rc == 0 ? follow(b, mp_now_ns() + RESCUE_LIMIT_NS) : rc;
 }
 
-/* After a refusal or in vain: until it is out, or at least on its way. */
+/* After a refusal or a failure: until it is out, or at least on its way. */
 static int rescue(struct borrow *b, int why) {
     bool slow = false;
     int rc = lead_out(b, why == 0, &slow);
@@ -321,8 +322,8 @@ static int rescue(struct borrow *b, int why) {
                : rc;
 }
 
-/* In the region, or at the checkpoint, all signals blocked: put everything back where the kernel looks
- * at it next. `held`: it stands at a stop. */
+/* In the region, or at the checkpoint, all signals blocked: restore everything where the kernel reads it
+ * next. `held`: it is at a stop. */
 static int put_back(struct borrow *b, bool held) {
     struct mp_regs regs;
     int status;

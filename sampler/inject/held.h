@@ -1,5 +1,5 @@
 /*
- * held.h - a thread that is being borrowed: what is known of it, and how it is stopped and moved.
+ * held.h - a borrowed thread: its state, and functions that stop and move it.
  *
  * Functions return 0 or -errno; after a failure the job has a line of text. Private to the engine.
  */
@@ -29,7 +29,7 @@ struct borrow {
     bool made;      /* the loader */
     bool gone_back; /* the thread, by itself */
     uint64_t region; /* 0: unmapped again */
-    uint32_t refused; /* enum mp_inject_step of the call for memory that was refused; 0: none */
+    uint32_t refused; /* enum mp_inject_step of the refused call for memory; 0: none */
     long code;        /* 0: the loader was made; -errno */
 };
 
@@ -49,15 +49,15 @@ int mp_held_ended(struct borrow *b);
 /* Let it go on by a ptrace request, with a signal or 0. */
 int mp_held_resume(struct borrow *b, int request, int signal_number);
 
-/* The next stop that is not the delivery of a signal: those are passed on. `how` resumes after one.
+/* The next stop that is not the delivery of a signal: passes signals on. `how` resumes after one.
  * -ETIMEDOUT has no text. */
 int mp_held_next_stop(struct borrow *b, uint64_t deadline_ns, int how, int *status);
 
-/* Stop it on its way out of the kernel. A group stop counts: it is such a place too. `held`: it stands at
+/* Stop it on its way out of the kernel. A group stop counts: it is such a place too. `held`: it is at
  * another stop now. */
 int mp_held_stop(struct borrow *b, uint64_t limit_ns, bool held, int *status);
 
-/* Have it go on at `pc`, as the pad and the payload expect it. It is stopped. */
+/* Make it go on at `pc`, as the pad and the payload expect it. It is at a stop. */
 int mp_held_enter(struct borrow *b, uint64_t pc, uint64_t region, long code);
 
 #endif

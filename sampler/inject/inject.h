@@ -2,13 +2,13 @@
  * inject.h - make a running process create one thread that opens a library: the engine behind
  * `mem_profiler attach`.
  *
- * Model: one thread of the target is borrowed for a fraction of a millisecond at a point where it holds
- * no lock that creating a thread needs; all others run on. See payload.h for what it then does, and
- * docs/attach.md for the whole. The caller finds modules, symbols and candidates among the threads
- * (from /proc), and talks with the loader afterwards through its frame.
+ * Model: the engine borrows one thread of the target for a fraction of a millisecond at a point where the
+ * thread holds no lock that the creation of a thread needs; all others run on. payload.h describes its
+ * work then, docs/attach.md the whole. The caller finds modules, symbols and candidates among the threads
+ * (from /proc), and communicates with the loader afterwards through its frame.
  *
  * Threads: all calls for one target come from one thread of the caller (ptrace knows its tracer by
- * thread). Nothing here touches other threads of the target, and nothing waits without a bound.
+ * thread). No function touches other threads of the target, and none waits without a bound.
  *
  * This header is read by the C compiler and, between the cffi marks, by
  * bindings/mem_profiler/_build_inject.py.
@@ -24,7 +24,7 @@
 #define MP_INJECT_FRAMES 128 /* frames looked at from outside */
 #define MP_INJECT_TEXT_BYTES 256
 
-/* What is known of a range of code addresses. */
+/* The kind of a range of code addresses. */
 enum mp_inject_range_kind {
     MP_RANGE_FORBIDDEN = 1, /* no frame of a borrowed thread may lie here: allocators, the loader */
     MP_RANGE_WAITING = 2, /* functions that wait on a futex and hold no lock of the C library */
@@ -48,7 +48,7 @@ struct mp_inject_module {
 enum mp_inject_unsafe {
     MP_UNSAFE_NOT = 0,
     MP_UNSAFE_RUNNING = 1, /* not in a system call */
-    MP_UNSAFE_SYSCALL = 2, /* in a system call that is not known to be a mere wait */
+    MP_UNSAFE_SYSCALL = 2, /* in a system call that may be more than a wait */
     MP_UNSAFE_FORBIDDEN = 3, /* inside the allocator, the loader or the sampler */
     MP_UNSAFE_FUTEX = 4, /* waits for a lock */
     MP_UNSAFE_UNKNOWN = 5, /* its callers cannot be known */
@@ -84,38 +84,38 @@ struct mp_inject_job {
     uint64_t module_count;
     const struct mp_inject_range *ranges;
     uint64_t range_count;
-    const int64_t *waits; /* system calls in which a thread merely waits */
+    const int64_t *waits; /* system calls in which a thread only waits */
     uint64_t wait_count;
     int64_t futex; /* number of the system call futex */
-    uint32_t may_run; /* 1: a thread that runs its own code may be borrowed too */
+    uint32_t may_run; /* 1: the engine may also borrow a thread that runs its own code */
     uint32_t timeout_ms; /* for the whole */
     const void *plan; /* copied to the region; NULL: none */
     uint64_t plan_bytes;
     uint32_t kill_at; /* TEST: enum mp_inject_step after which a process is killed, */
     int32_t kill_pid; /* TEST: and which: the controller, or the target */
-    uint32_t filtered; /* 1: it has seccomp filters, which must be read; 2: and need not be */
+    uint32_t filtered; /* 1: it has seccomp filters, which the engine must read; 2: need not */
     void *unwinder; /* the engine's own, kept from one try to the next; NULL at first */
     /* results */
     uint32_t step; /* how far it came; MAPPED, PROTECTED: where the target may not have memory */
     uint32_t unsafe; /* enum mp_inject_unsafe, with -EAGAIN */
     uint32_t frame_count;
     uint64_t region; /* where the frame lies; 0: there is none */
-    uint64_t held_ns; /* how long the thread was kept from its work */
+    uint64_t held_ns; /* how long the engine held the thread */
     uint64_t frames[MP_INJECT_FRAMES]; /* code addresses of the thread, innermost first */
     char text[MP_INJECT_TEXT_BYTES];
 };
 /* cffi: end */
 
-/* The pad's code, to recognize one that was left behind, and its length. */
+/* The pad's code, to recognize an old one, and its length. */
 const void *mp_inject_pad_code(void);
 uint64_t mp_inject_pad_bytes(void);
 
 /*
  * Borrow thread `job->tid`, have it create the loader with a copy of `frame`, and let go of it. The
- * addresses of functions in `frame` are filled by the caller, those of region and pad here.
+ * caller fills the addresses of functions in `frame`, this function those of region and pad.
  *
  * 0: the loader runs, and the thread is where it was. -EAGAIN: the thread is not at a safe point
- * (job->unsafe), nothing was changed. Other errors are -errno with job->text in one line; the target is
+ * (job->unsafe), and nothing changed. Other errors are -errno with job->text in one line; the target is
  * as it was. -ESRCH: the thread or its process ended.
  */
 int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *frame);

@@ -1,8 +1,8 @@
 /*
  * pad_aarch64.c - the code that enters and leaves the target, aarch64: see payload.h and pad_x86_64.c.
  *
- * x19 is the region (0: none), x20 the result. The last instruction is a branch to where the thread was,
- * made by mp_pad_link(). "hint #38" is a landing pad for branches where the C library's pages ask
+ * x19 is the region (0: none), x20 the result. The last instruction is a branch to the thread's old
+ * place; mp_pad_link() makes it. "hint #38" is a landing pad for branches where the C library's pages ask
  * for one (BTI), and does nothing elsewhere.
  */
 #include "payload.h"
@@ -64,7 +64,7 @@ __asm__(
     "    hint #38\n"
     "    ldr x9, mp_pad_data + 248\n"
     "    mov sp, x9\n"
-    "    mov x0, #0\n"                /* SIG_BLOCK of nothing: changes nothing, is seen from outside */
+    "    mov x0, #0\n"                /* SIG_BLOCK of nothing: changes nothing, visible from outside */
     "    mov x1, #0\n"
     "    mov x2, #0\n"
     "    mov x3, #8\n"

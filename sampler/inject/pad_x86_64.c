@@ -2,11 +2,11 @@
  * pad_x86_64.c - the code that enters and leaves the target, x86_64: see payload.h.
  *
  * The pad uses no stack until its last instructions, and none of its own; the stack pointer is the
- * program's except inside the region, so that a signal finds room at any time. Registers: rbx is the region
+ * program's except inside the region, so that a signal has room at any time. Registers: rbx is the region
  * (0: none), r12 the result, 0 or -errno. Its data: 16 registers in the order of mp_pad_data below, then
  * the instruction to go on at, flags, and the signal mask.
  *
- * The payload part saves the vector registers itself, so that it can put them back itself.
+ * The payload part saves the vector registers itself, so that it can restore them itself.
  */
 #include "payload.h"
 
@@ -62,7 +62,7 @@ __asm__(
     "    xor %ebx, %ebx\n"
     "mp_pad_leave:\n"
     "    mov 56+mp_pad_data(%rip), %rsp\n"
-    "    xor %edi, %edi\n"            /* SIG_BLOCK of nothing: changes nothing, is seen from outside */
+    "    xor %edi, %edi\n"            /* SIG_BLOCK of nothing: changes nothing, visible from outside */
     "    xor %esi, %esi\n"
     "    xor %edx, %edx\n"
     "    mov $8, %r10d\n"

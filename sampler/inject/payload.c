@@ -1,8 +1,8 @@
 /*
- * payload.c - what runs in the region: see payload.h. No string, no table, no call out of this section
- * but through addresses in the frame.
+ * payload.c - the code that runs in the region: see payload.h. No string, no table, no call out of this
+ * section but through addresses in the frame.
  */
-/* A constant in a vector register would be loaded from outside the section. */
+/* The compiler would load a constant in a vector register from outside the section. */
 #pragma GCC target("general-regs-only")
 
 #include "payload.h"
@@ -50,8 +50,8 @@ IN_PAYLOAD void mp_payload_create(struct mp_payload_frame *frame) {
         rc = ((create_fn)frame->pthread_create)(&thread, attributes, (void *)frame->loader, frame);
     frame->created = rc;
     __atomic_store_n(&frame->ready, 1, __ATOMIC_RELEASE);
-    /* Somebody takes the thread away from here now; if not, it leaves by itself. No call that waits:
-     * the kernel keeps one place for what it must restart, and that is the program's. */
+    /* The controller moves the thread away from here now; if not, it leaves by itself. No call that
+     * waits: the kernel keeps one place for a call that it must restart, and that is the program's. */
     for (unsigned i = 0; i < YIELDS; i++)
         mp_syscall4(SYS_sched_yield, 0, 0, 0, 0);
 }
@@ -90,8 +90,8 @@ static inline __attribute__((always_inline)) char *append_number(char *to, const
     return to;
 }
 
-/* /proc/N/fd/FD, where N is what the /proc of this mount namespace calls this process. Not
- * /proc/self: a debugger that opens the path later would find its own descriptor there. */
+/* /proc/N/fd/FD, where N is this process's number in the /proc of this mount namespace. Not /proc/self: a
+ * debugger that opens the path later would find its own descriptor there. */
 static inline __attribute__((always_inline)) void name_of_fd(struct mp_payload_frame *frame) {
     char pid[16];
     char *end = frame->path + sizeof frame->path - 1;
@@ -116,7 +116,7 @@ static inline __attribute__((always_inline)) uint32_t fail(struct mp_payload_fra
     return what;
 }
 
-/* Room for the bytes of the library, where one is to be opened from memory. */
+/* Room for the bytes of a library that it opens from memory. */
 static inline __attribute__((always_inline)) uint32_t make_room(struct mp_payload_frame *frame) {
     if (frame->dlopen == 0 || frame->path[0] != 0)
         return MP_FAILED_NOT;
@@ -128,7 +128,7 @@ static inline __attribute__((always_inline)) uint32_t make_room(struct mp_payloa
     return MP_FAILED_NOT;
 }
 
-/* Nothing is opened or called before somebody outside has said so: it may have died meanwhile. */
+/* It opens or calls nothing before the controller's answer: the controller may have died meanwhile. */
 static inline __attribute__((always_inline)) uint32_t
 await_library(struct mp_payload_frame *frame) {
     uint32_t failure = make_room(frame);
@@ -140,7 +140,7 @@ await_library(struct mp_payload_frame *frame) {
     return MP_FAILED_NOT;
 }
 
-/* Signals are blocked here: a limit on file sizes gives an error, not its signal. */
+/* This thread blocks signals: a limit on file sizes gives an error, not its signal. */
 static inline __attribute__((always_inline)) long write_whole(int fd, uint64_t from,
                                                               uint64_t bytes) {
     while (bytes > 0) {
@@ -153,7 +153,7 @@ static inline __attribute__((always_inline)) long write_whole(int fd, uint64_t f
     return 0;
 }
 
-/* A memory file that nobody can change any more, with the bytes that came. */
+/* A memory file that nobody can change any more, with the received bytes. */
 static inline __attribute__((always_inline)) uint32_t make_file(struct mp_payload_frame *frame) {
     long fd = mp_syscall4(SYS_memfd_create, (long)frame->memfd_name, MEMFD_FLAGS, 0, 0);
     if (fd < 0)
@@ -190,8 +190,7 @@ static inline __attribute__((always_inline)) uint32_t open_library(struct mp_pay
     return frame->entry != 0 ? MP_FAILED_NOT : fail(frame, MP_FAILED_SYMBOL, -ENOSYS);
 }
 
-/* On the loader. Returns the region where it may be unmapped, or NULL where a thread may still be in
- * it. */
+/* On the loader. Returns the region if its unmapping is safe, or NULL if a thread may still be in it. */
 IN_PAYLOAD void *mp_payload_load(struct mp_payload_frame *frame) {
     frame->fd = -1;
     frame->library = 0;

@@ -1,21 +1,20 @@
 /*
- * payload.h - the code that runs inside the target, and the memory it works on.
+ * payload.h - the code that runs inside the target, and its memory.
  *
- * Model: two pieces of code. The *pad* is a few hundred bytes in the unused tail of an executable page
- * of the target; it maps the *region*, and at the end puts back every register of the thread that was
- * borrowed, from values written beside it beforehand. The region holds a frame of data, the code of
- * payload.c, and a stack. All that the borrowed thread does there is to create a thread of its own
- * kind, the *loader*, which opens the library and calls into it while the borrowed thread has long
- * gone back to its work.
+ * Model: two pieces of code. The *pad* is a few hundred bytes in the unused tail of an executable page of
+ * the target; it maps the *region*, and at the end restores every register of the borrowed thread, from
+ * values that the engine wrote beside it. The region holds a frame of data, the code of payload.c, and a
+ * stack. The borrowed thread only creates another thread there, the *loader*, which opens the library and
+ * calls into it after the borrowed thread has returned to its work.
  *
- * The library comes through memory: the loader maps some, the controller writes the library's bytes there, and
- * the loader makes a sealed memory file of them. So the controller opens nothing that the target names: what a
- * hostile target says instead is an address in its own memory, and numbers.
+ * The library comes through memory: the loader maps some, the controller writes the library's bytes
+ * there, and the loader makes a sealed memory file of them. So the controller opens nothing that the
+ * target names: a hostile target sends only an address in its own memory, and numbers.
  *
- * Nothing here needs the controller to live on: left alone at any instruction, the borrowed thread
- * finds its way back by itself, and the loader gives up after PATIENCE_MS and removes the region.
+ * This code works without the controller: if the controller dies at any instruction, the borrowed thread
+ * returns by itself, and the loader gives up after PATIENCE_MS and removes the region.
  *
- * The functions are copied into the target as bytes, so they use no data, no call and no address
+ * The engine copies the functions into the target as bytes, so they use no data, no call and no address
  * outside of their section (tests/unit/sampler/test_inject_payload.py reads the relocations).
  */
 #ifndef MP_PAYLOAD_H
@@ -31,12 +30,12 @@
 #define MP_REGION_FRAME 0x00000
 #define MP_REGION_CODE 0x10000
 #define MP_REGION_XSTATE 0x20000 /* vector registers of the borrowed thread */
-#define MP_REGION_PLAN 0x30000   /* what mp_attach_request.plan points to */
+#define MP_REGION_PLAN 0x30000   /* the target of mp_attach_request.plan */
 #define MP_PLAN_BYTES 0x20000
 #define MP_REGION_STACK 0x50000
 #define MP_REGION_BYTES 0x60000
 
-#define MP_NAP_NS 500000 /* between two looks of the loader at a word */
+#define MP_NAP_NS 500000 /* between two readings of a word by the loader */
 #define MP_PATIENCE_MS 20000 /* how long the loader waits for an answer from outside */
 
 /* How far the loader came: it counts up, or jumps to DONE with an error. */
@@ -53,21 +52,22 @@ enum mp_loader_stage {
 enum mp_loader_failure {
     MP_FAILED_NOT = 0,
     MP_FAILED_MEMFD = 1,  /* no memory file, or it could not be filled: error is -errno */
-    MP_FAILED_WAIT = 2,   /* nobody filled it in time, or told to give up */
+    MP_FAILED_WAIT = 2,   /* nobody filled it in time, or the controller said to give up */
     MP_FAILED_DLOPEN = 3, /* text says why */
     MP_FAILED_SYMBOL = 4, /* the library has no such function */
     MP_FAILED_CALL = 5,   /* the function returned an error; the request has its text */
     MP_FAILED_MEMORY = 6, /* no memory to receive the library: error is -errno */
 };
 
-/* The start of the region. The first words are read and written from outside, by system calls, while threads
- * run; in the region each is stored with release after what it announces, and loaded with acquire. */
+/* The start of the region. The controller reads and writes the first words from outside, by system calls,
+ * while threads run; code in the region stores each with release after the data that it announces, and
+ * loads it with acquire. */
 struct mp_payload_frame {
     uint32_t left;   /* 1: the borrowed thread is out of the region for good */
     uint32_t stage;  /* enum mp_loader_stage */
     uint32_t go;     /* from outside: 1 the library is written, 2 give up */
     uint32_t ack;    /* from outside: the result was read; before CALLING: do not call */
-    int32_t created; /* what pthread_create returned: 0 or an errno */
+    int32_t created; /* result of pthread_create: 0 or an errno */
     int32_t fd;
     int32_t error;
     uint32_t failure;         /* enum mp_loader_failure */
@@ -84,12 +84,12 @@ struct mp_payload_frame {
     uint64_t dlsym;
     uint64_t dlerror;
     uint64_t entry;
-    uint64_t library; /* out: where the library is to be written, of library_bytes; 0: nowhere */
+    uint64_t library; /* out: place for the library, of library_bytes; 0: none */
     uint64_t library_bytes;
     uint64_t dlopen_flags;
     uint64_t loader; /* mp_payload_loader as copied */
     int64_t nap[2];  /* a struct timespec: MP_NAP_NS */
-    uint32_t ready; /* `created` is valid; the borrowed thread waits a moment to be put back */
+    uint32_t ready; /* `created` is valid; the borrowed thread waits a moment for its restore */
     uint32_t pad;
     char memfd_name[32];
     char proc_self[16]; /* "/proc/self" */

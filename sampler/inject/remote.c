@@ -31,7 +31,7 @@ int mp_remote_read(int pid, uint64_t from, void *to, size_t bytes) {
     return (size_t)n == bytes ? 0 : -EFAULT;
 }
 
-/* Whole words: the bytes around those to be written are read first. */
+/* Whole words: first reads the bytes around the written ones. */
 static int poke(int tid, uint64_t to, const unsigned char *from, size_t bytes) {
     while (bytes > 0) {
         uint64_t at = to & ~(uint64_t)7;

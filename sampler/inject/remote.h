@@ -3,7 +3,7 @@
  *
  * Model: reads use process_vm_readv, which needs no stop. Writes go through /proc/PID/mem or, where the
  * system forbids that, through ptrace word by word: both reach pages that the process itself may not
- * write. Waits are bounded by a deadline on CLOCK_MONOTONIC.
+ * write. Waits have a deadline on CLOCK_MONOTONIC.
  */
 #ifndef MP_INJECT_REMOTE_H
 #define MP_INJECT_REMOTE_H
@@ -20,10 +20,10 @@ uint64_t mp_now_ns(void);
 #define MP_NAP_FIRST_NS 20000
 void mp_nap(long *nap_ns);
 
-/* 0, or -errno where not all bytes could be had. */
+/* 0, or -errno if not all bytes are readable. */
 int mp_remote_read(int pid, uint64_t from, void *to, size_t bytes);
 
-/* The same for writing; `tid` is stopped by us. */
+/* The same for writing; we have stopped `tid`. */
 int mp_remote_write(int tid, int mem_fd, uint64_t to, const void *from, size_t bytes);
 
 int mp_regs_get(int tid, struct mp_regs *out);

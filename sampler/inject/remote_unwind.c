@@ -16,7 +16,7 @@
 #define IMAGE_MAX_BYTES (1ULL << 32)
 #define PREPARE_BYTES (64ULL << 20) /* of modules; their tables are a fraction of it */
 
-/* A module's copy: as large as the module, filled where unwind tables lie. */
+/* A module's copy: as large as the module, filled at the unwind tables. */
 struct mp_remote_image {
     bool tried;
     unsigned char *copy; /* NULL: no tables */
@@ -55,7 +55,7 @@ static const Elf64_Phdr *program_headers(const unsigned char *page, unsigned *co
     return (const Elf64_Phdr *)(page + ehdr->e_phoff);
 }
 
-/* Where the tables lie, as an ELF address, and the first loaded address. */
+/* The place of the tables, as an ELF address, and the first loaded address. */
 static bool find_tables(const Elf64_Phdr *phdr, unsigned count, uint64_t *hdr, uint64_t *first) {
     bool found = false;
     *hdr = 0;
@@ -135,7 +135,7 @@ static bool word_at(struct mp_remote_unwind *u, uint64_t at, uint64_t *out) {
     return mp_remote_read(u->pid, at, out, sizeof *out) == 0;
 }
 
-/* The kernel's frame under a signal handler: the interrupted registers lie on the stack. */
+/* The kernel's frame under a signal handler: the interrupted registers are on the stack. */
 static bool leave_signal(struct mp_remote_unwind *u, struct place *p) {
     struct place next = {.exact = true};
     if (!word_at(u, p->sp + MP_ARCH_CONTEXT_PC, &next.pc) ||

@@ -1,9 +1,9 @@
 /*
- * safe_point.h - may this stopped thread be borrowed?
+ * safe_point.h - may the engine borrow this stopped thread?
  *
- * Creating a thread takes locks of the C library, of its allocator and of the loader. The thread must
- * hold none of them. So: it merely waits in a system call, and none of its callers is inside one of the
- * three; or, where the caller allows it (may_run), it runs code of its own, known up to the outermost
+ * The creation of a thread takes locks of the C library, of its allocator and of the loader. The thread
+ * must hold none of them. So: it only waits in a system call, and none of its callers is inside one of
+ * the three; or, where the caller allows it (may_run), it runs code of its own, known up to the outermost
  * frame.
  */
 #ifndef MP_INJECT_SAFE_POINT_H
@@ -12,7 +12,7 @@
 #include "inject.h"
 #include "remote.h"
 
-/* Before the thread is stopped: copy the unwind tables that will be needed. 0, or -ENOMEM. */
+/* Before the stop of the thread: copy the unwind tables that the check needs. 0, or -ENOMEM. */
 int mp_safe_point_prepare(struct mp_inject_job *job);
 
 /* 0; -EAGAIN with job->unsafe, and its callers in job->frames. */

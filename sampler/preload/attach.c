@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 static struct {
-    int busy;     /* pid of the process whose call is at work; 0: none */
-    int attached; /* pid of the process that is attached to; a fork child is another one */
-    int adopted;  /* pid of a fork child of a preloaded process that was attached to once */
+    int busy;     /* pid of the process whose call runs; 0: none */
+    int attached; /* pid of the attached process; a fork child is another one */
+    int adopted;  /* pid of a fork child of a preloaded process after an attach */
     char installed_path[sizeof((struct mp_attach_request *)0)->installed_path];
     char options[sizeof((struct mp_attach_request *)0)->options];
 } attach;
@@ -43,7 +43,7 @@ static int refuse(struct mp_attach_request *r, int error, const char *why) {
     return error;
 }
 
-/* What comes from outside ends in a NUL, whoever wrote it. */
+/* Text from outside ends in a NUL, whatever it holds. */
 static void copy_text(char *to, const char *from, size_t n) {
     memcpy(to, from, n);
     to[n - 1] = '\0';
@@ -82,7 +82,7 @@ static void undo(struct mp_attach_request *r) {
     r->slots_held = entries.failed;
 }
 
-/* Lead here what the plan says, then what passes through slots. */
+/* Redirect the functions of the plan, then the slots. */
 static int redirect(struct mp_attach_request *r) {
     struct mp_slot_counts slots = {0};
     struct mp_entry_counts entries = {0};
@@ -173,8 +173,8 @@ static uint64_t set_signal_mask(uint64_t mask) {
     return before;
 }
 
-/* Handlers of the process are not run by a thread that is none of its own. glibc's own two signals pass: setuid()
- * waits until every thread has had one. */
+/* This thread is not the program's own, so it runs no handlers of the program. glibc's own two signals
+ * pass: setuid() waits until every thread has had one. */
 static uint64_t block_signals(void) {
     return set_signal_mask(~(1ULL << (32 - 1) | 1ULL << (33 - 1)));
 }

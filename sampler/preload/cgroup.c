@@ -25,7 +25,7 @@ static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* The number in one file; UINT64_MAX for "max", for what is no number, and where there is no such file. */
+/* The number in one file; UINT64_MAX for "max", for text that is no number, and without such a file. */
 static uint64_t limit_in(const char *name) {
     char value[32];
     int fd = open_to_read(name);
@@ -39,7 +39,7 @@ static uint64_t limit_in(const char *name) {
     return strtoull(value, NULL, 10);
 }
 
-/* The limit of the group whose folder stands in path[0..used). */
+/* The limit of the group whose folder is path[0..used). */
 static uint64_t limit_of(size_t used, const char *const *files) {
     uint64_t limit = UINT64_MAX;
     for (; *files != NULL; files++) {

@@ -1,5 +1,5 @@
 /*
- * cgroup.h - how much memory the process's control groups leave it.
+ * cgroup.h - the memory limit of the process's control groups.
  *
  * Model: /proc/self/cgroup names a group in each hierarchy: "0::/path" in the unified one, and in an older one
  * a line whose list of controllers holds `memory`. The limits of a group and of all groups above it hold at once, so

@@ -2,7 +2,7 @@
  * cxx_family.h - the second family: entry points of allocators that do not pass through malloc.
  *
  * One line each: X(id, symbol, shape, hook, undo)
- *   shape  how arguments lie, which is all that the wrappers of hooks_cxx.c need to know:
+ *   shape the order of the arguments, which is all that the wrappers of hooks_cxx.c use:
  *            ALLOC1(size)  ALLOC2(size, x)  ALLOC3(size, x, y)  ALIGNED(x, size)  CALLOC(n, size)
  *            POSIX(&block, x, size)  REALLOC(block, size)  RALLOCX(block, size, x)
  *            XALLOCX(block, size, extra, x)  FREE1(block)  FREE2(block, x)  FREE3(block, x, y)

@@ -1,13 +1,13 @@
 /*
- * entry_hooks.h - hooks for functions that are led here from their first instruction (entry_plan.h).
+ * entry_hooks.h - hooks for functions that jump here at their first instruction (entry_plan.h).
  *
- * Model: one hook for each kind of function. Which argument is the size is told by a record, whose address the stub
- * before the hook (entry_patch.c) puts into the sixth argument register; the functions have five
+ * Model: one hook for each kind of function. A record says which argument is the size; the stub before
+ * the hook (entry_patch.c) puts its address into the sixth argument register; the functions have five
  * arguments at most. The hook calls the real function through the copy of its beginning.
  *
  * Functions of one allocator call each other. While a thread is in a hook, mp_self.entry_sp holds an
- * address of the hook's frame, and stubs that find it above their own stack pointer go on in the real function with
- * all registers as they are: the block is counted once, by the outermost function.
+ * address of the hook's frame, and stubs that find it above their own stack pointer go on in the real
+ * function with all registers as they are: only the outermost function counts the block.
  *
  * Threads: any; HOOK.
  */

@@ -52,7 +52,7 @@ struct row {
     uint64_t identity;
 };
 
-/* Stubs lie in pages that are writable until they are sealed, and executable after. */
+/* Stubs are in pages that are writable until the sealing, and executable after it. */
 struct stub_page {
     uintptr_t base;
     size_t bytes, used;
@@ -82,7 +82,7 @@ static uintptr_t in_open_page(int64_t low, int64_t high) {
     return 0;
 }
 
-/* Map the page, or two, in which a stub at `at` lies. False: something is there. */
+/* Map the page, or two, for a stub at `at`. False: something is there. */
 static bool map_page(int64_t at) {
     uintptr_t page = page_bytes(), base = (uintptr_t)at & -page;
     size_t bytes = (((uintptr_t)at + STUB_BYTES + page - 1) & -page) - base;
@@ -92,7 +92,7 @@ static bool map_page(int64_t at) {
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (got == MAP_FAILED)
         return false;
-    if ((uintptr_t)got != base) { /* a kernel that takes the address for a wish */
+    if ((uintptr_t)got != base) { /* a kernel that treats the address as a hint */
         munmap(got, bytes);
         return false;
     }
@@ -237,7 +237,7 @@ static bool use_point(struct row *row, const struct mp_entry *e, const struct mp
     return true;
 }
 
-/* Everything that comes from outside is checked before it is used. */
+/* Check everything from outside before using it. */
 static bool point_is_sound(const struct mp_entry *e, const struct mp_entry_point *p) {
     if (p->length == 0 || p->write_bytes == 0 || p->write_bytes > 5 || p->write_bytes > p->length ||
         p->offset + 5u > e->code_bytes || p->offset + p->length > e->code_bytes ||
@@ -347,8 +347,8 @@ static int exchange(const struct row *row, const uint8_t *from, const uint8_t *t
         return -errno;
     bool done = __atomic_compare_exchange_n(word, &before, after, false, __ATOMIC_SEQ_CST,
                                             __ATOMIC_RELAXED);
-    /* Taking the right to write away interrupts every processor that runs this process: none goes on with
-     * bytes that it fetched before. */
+    /* The removal of the right to write interrupts every processor that runs this process: none goes on
+     * with bytes that it fetched before. */
     int rc = mprotect(start, page, PROT_READ | PROT_EXEC) != 0 ? -errno : 0;
     return done ? rc : -EBUSY;
 }
@@ -360,7 +360,7 @@ static int write_jumps(bool frees, struct mp_entry_counts *counts, char *text, s
         if (!row->planned || row->on || frees != (row->record.kind == MP_ENTRY_FREE))
             continue;
         int rc = exchange(row, row->old, row->jump);
-        /* Written, but the page could not be closed: then it is undone like the others. */
+        /* Written, but mprotect could not close the page: the undo covers it like the others. */
         row->on = memcmp((const void *)(uintptr_t)row->at, row->jump, row->bytes) == 0;
         if (rc != 0) {
             snprintf(text, n, "the code of the allocator cannot be changed: %s", strerror(-rc));

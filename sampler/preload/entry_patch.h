@@ -1,10 +1,10 @@
 /*
- * entry_patch.h - lead the functions of a plan (entry_plan.h) to the hooks, and let them go again.
+ * entry_patch.h - redirect the functions of a plan (entry_plan.h) to the hooks, and restore them.
  *
- * Model: for each function a stub is made near enough for a jump, which undoes what was pushed, passes calls
- * inside the allocator on, and goes to the hook; behind it lies the copy of the function's beginning. Then
- * the jump is written by one store. Letting go writes the old bytes the same way. Stubs stay for
- * ever: threads may be in them, and the next time they are used again.
+ * Model: each function gets a stub near enough for a jump; the stub undoes the pushes, passes calls
+ * inside the allocator on, and jumps to the hook; the copy of the function's beginning is behind it. Then
+ * one store writes the jump. The restore writes the old bytes the same way. Stubs stay for ever: threads
+ * may be in them, and a later attach uses them again.
  *
  * x86-64 only.
  *
@@ -27,20 +27,20 @@ struct mp_entry_counts {
 };
 
 /*
- * Lead every function of the plan here, or none. Returns 0 or, with one line in text[0..n), -EINVAL (not a
- * plan for this process), -ENOTSUP (no point of some function has room; other architectures), -ENOSPC,
- * or -errno of mprotect.
+ * Redirect every function of the plan here, or none. Returns 0 or, with one line in text[0..n), -EINVAL
+ * (not a plan for this process), -ENOTSUP (no point of some function has room; other architectures),
+ * -ENOSPC, or -errno of mprotect.
  */
 int mp_entry_install(const struct mp_entry_plan *plan, size_t bytes, struct mp_entry_counts *counts,
                      char *text, size_t n);
 
-/* Let go of all functions that still lead here and whose module is still there. */
+/* Restore all functions that still jump here and whose module is still there. */
 void mp_entry_restore(struct mp_entry_counts *counts);
 
 /* Functions that lead here now. */
 uint32_t mp_entry_count(void);
 
-/* Do functions of this module (mp_elf.dynamic) lead here? */
+/* Do functions of this module (mp_elf.dynamic) jump here? */
 bool mp_entry_covers(const ElfW(Dyn) * module);
 
 #endif

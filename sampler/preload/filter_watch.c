@@ -11,7 +11,7 @@
 static int (*real_prctl)(int option, long a, long b, long c, long d);
 static long (*real_syscall)(long number, long a, long b, long c, long d, long e, long f);
 
-static void (*tell_undumpable)(void); /* set before any call is redirected */
+static void (*tell_undumpable)(void); /* has its value before the first redirected call */
 
 /* Before the filter is in force: this thread's own hooks see the flag in any case, and those of others once
  * the kernel has put them under the filter too. */

@@ -1,23 +1,23 @@
 /*
- * filter_watch.h - notice that the program is about to put itself under a seccomp filter, or out of others' sight.
+ * filter_watch.h - notice that the program is about to set a seccomp filter, or to make itself undumpable.
  *
- * Model: a filter may kill for any system call that the program did not make before, so from then
- * on no hook may make one (MP_FLAG_SECCOMP). A controller sees a filter in /proc at its next look;
- * nothing else could tell the hooks of a process that has none, or in time. So the program's calls
- * of prctl and syscall, through which filters are set (libseccomp's too), are redirected to stand-
- * ins that look at the number, set the flag, and forward. A filter set by a system call instruction
- * of the program's own, or by a library opened later, is not noticed here.
+ * Model: a filter may kill for any system call that the program did not make before, so from then on no
+ * hook may make one (MP_FLAG_SECCOMP). A controller sees a filter in /proc at its next reading; without a
+ * controller, or in time, nothing else could tell the hooks. So the sampler redirects the program's calls
+ * of prctl and syscall, which set filters (libseccomp's too), to wrappers that check the number, set the
+ * flag, and forward. They do not notice a filter that the program sets by a system call instruction of
+ * its own, or that a library opened later sets.
  *
- * The same calls tell that the program makes itself undumpable (PR_SET_DUMPABLE), which a capture respects: the
- * segment would show other processes of the user what the kernel hides from them.
+ * The same calls show that the program makes itself undumpable (PR_SET_DUMPABLE), which a capture
+ * respects: the segment would show other processes of the user data that the kernel hides from them.
  */
 #ifndef MP_FILTER_WATCH_H
 #define MP_FILTER_WATCH_H
 
 #include "redirect/slots.h"
 
-/* INIT. Redirect the calls of all modules loaded now; what cannot be redirected is left alone.
- * `undumpable` (HOOK) is called before the program makes itself undumpable. */
+/* INIT. Redirect the calls of all modules loaded now, where that is possible. `undumpable` (HOOK) is
+ * called before the program makes itself undumpable. */
 void mp_filter_watch_install(void (*undumpable)(void));
 
 /* INIT. What mp_filter_watch_install() redirects, made at the first call; NULL: nothing can be. Redirect its

@@ -1,9 +1,9 @@
 /*
  * hooks.c - the exported malloc family.
  *
- * Model: each hook counts down and jumps to the real function; only a block that is due, or a free
- * whose address hits the filter, takes the slow function beside it. Allocations are recorded after
- * the real call (the address is not known before), frees before it (the address may be reused right
+ * Model: each hook counts down and jumps to the real function; only a block that is due, or a free whose
+ * address hits the filter, takes the slow function beside it. A hook records an allocation after the real
+ * call (it does not know the address before), a free before it (another thread may get the address right
  * after).
  *
  * Threads: any, also before this library's constructor, in signal handlers, and inside the loader.
@@ -58,7 +58,7 @@ static void use(struct mp_real real) {
 void mp_hooks_resolve(void) {
     struct mp_real real = {0};
     if (mp_real_resolve(&real) != 0)
-        __builtin_trap(); /* no malloc at all: cannot be while a C library is loaded */
+        __builtin_trap(); /* no malloc at all: impossible with a loaded C library */
     use(real);
 }
 
@@ -121,7 +121,7 @@ EXPORT void *realloc(void *old, size_t size) {
     return mp_real.realloc(old, size);
 }
 
-/* Not forwarded to the C library's: that one would call our realloc and be counted there. */
+/* This does not forward to the C library's: that one would call our realloc, which would count it. */
 EXPORT void *reallocarray(void *old, size_t n, size_t size) {
     size_t total;
     if (mp_unlikely(__builtin_mul_overflow(n, size, &total))) {

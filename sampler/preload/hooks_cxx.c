@@ -2,9 +2,9 @@
  * hooks_cxx.c - wrappers around operator new/delete, mallocx, tc_malloc and their like.
  *
  * Model: as hooks.c: count down and jump to the real function; only a block that is due, or a free whose
- * address hits the filter, takes the slow function. The wrappers differ in how their arguments lie, and one
- * macro per shape makes them. An exception thrown by a real operator new passes through the slow frame, in
- * which there is nothing to clean up: the block does not exist and is not recorded.
+ * address hits the filter, takes the slow function. The wrappers differ in the order of their arguments,
+ * and one macro per shape makes them. An exception of a real operator new passes through the slow frame,
+ * which has nothing to clean up: there is no block to record.
  *
  * Threads: any; HOOK.
  */
@@ -73,8 +73,8 @@ SLOW void *realloc_slow(void *old, size_t size, word x, bool due, enum mp_cxx_id
     return p;
 }
 
-/* Resizes in place or not at all; what it returns is the usable size, so only a result below the wish tells
- * that the block stayed what it was. */
+/* Resizes in place or not at all; what it returns is the usable size, so only a result below the
+ * requested size shows that the block did not change. */
 SLOW size_t xalloc_slow(void *p, size_t size, size_t extra, word flags, bool due,
                         enum mp_cxx_id id) {
     struct mp_frame caller;
@@ -160,7 +160,7 @@ SLOW void free_slow(void *p, word x, word y, enum mp_cxx_id id) {
         }                                                                                          \
         ((free3 *)mp_cxx_real[MP_CXX_##id])(p, x, y);                                              \
     }
-/* Words that the caller did not pass are handed on as they lie in the registers, and never looked at. */
+/* The wrapper passes words that the caller did not set on from the registers, and never reads them. */
 #define WRAP_FREE1 WRAP_FREE3
 #define WRAP_FREE2 WRAP_FREE3
 

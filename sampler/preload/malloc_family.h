@@ -1,6 +1,6 @@
 /*
- * malloc_family.h - the functions that the sampler stands in front of: one list from which they are declared,
- * resolved and redirected. exports.map names them once more.
+ * malloc_family.h - the functions that the sampler wraps: one list that declares, resolves and redirects
+ * them. exports.map names them once more.
  *
  * One line each: X(name, id, needed, result, parameters, arguments)
  *   id       MP_HOOK_<id> is frame 0 of the stacks recorded

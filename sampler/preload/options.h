@@ -1,5 +1,5 @@
 /*
- * options.h - what the environment, or who attaches, tells the sampler; read once.
+ * options.h - options from the environment, or from an attach; read once.
  */
 #ifndef MP_OPTIONS_H
 #define MP_OPTIONS_H
@@ -31,16 +31,16 @@ struct mp_options {
  */
 int mp_options_read(struct mp_options *options, const char *exe, char *error, size_t n);
 
-/* INIT, while the process has one thread. Does the environment say MEM_PROFILER_DISABLE=1? Then the sampler shall do
- * nothing at all. Any value but 0 says so. */
+/* INIT, while the process has one thread. Does the environment say MEM_PROFILER_DISABLE=1? Then the
+ * sampler does nothing at all. Any value but 0 means 1. */
 bool mp_options_opted_out(void);
 
-/* INIT. The same of the environment that the program was started with, while its other threads may change it. */
+/* INIT. The same for the environment at the program's start, while its other threads may change it. */
 bool mp_options_opted_out_at_start(void);
 
 /*
- * INIT. The same from `text`: "NAME=value" lines, names without MEM_PROFILER_. Those that speak about the start
- * of a program (START, ONLY, FOLLOW_FORK) count as absent. `text` is changed and must stay.
+ * INIT. The same from `text`: "NAME=value" lines, names without MEM_PROFILER_. Those about the start of a
+ * program (START, ONLY, FOLLOW_FORK) count as absent. The function changes `text`, which must stay.
  */
 int mp_options_read_text(struct mp_options *options, char *text, char *error, size_t n);
 

@@ -47,7 +47,7 @@ static bool relocate(struct mp_entry_plan *plan, size_t bytes) {
     return true;
 }
 
-/* Its size; 0: it is not what was promised. */
+/* Its size; 0: it is not a sealed file of ours. */
 static size_t sealed_bytes(int fd) {
     struct stat st;
     if (syscall(SYS_fstat, fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
@@ -57,7 +57,7 @@ static size_t sealed_bytes(int fd) {
     return seals >= 0 && (seals & ALL_SEALS) == ALL_SEALS ? (size_t)st.st_size : 0;
 }
 
-/* Read, not mapped: a page that the file has not got could not be had. */
+/* Reads, does not map: an access to a page beyond the file would fault. */
 static bool read_whole(int fd, void *to, size_t bytes) {
     for (size_t got = 0; got < bytes;) {
         long n = syscall(SYS_pread64, fd, (char *)to + got, bytes - got, (long)got);

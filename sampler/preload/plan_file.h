@@ -1,13 +1,13 @@
 /*
  * plan_file.h - an allocator inside the program, seen from the program's start.
  *
- * Model: such an allocator stands before every preloaded library, and calls inside the program pass no slot.
- * Whoever starts the program knows its file: the plan that leads the allocator's functions here
- * (entry_plan.h) is made beforehand, for addresses as they stand in the file.
+ * Model: such an allocator is before every preloaded library, and calls inside the program pass no slot.
+ * The controller that starts the program has its file: it makes the plan that redirects the allocator's
+ * functions (entry_plan.h) beforehand, for the addresses in the file.
  *
- * A plan becomes code, so it comes from nobody else: MEM_PROFILER_PLAN=fd:N names a descriptor that was
- * inherited, of a memory file of this user that nobody can change any more (all seals set).
- * What else lies at that number, in a program that inherited the variable alone, is left as it is.
+ * A plan becomes code, so it comes from nobody else: MEM_PROFILER_PLAN=fd:N names an inherited descriptor
+ * of a memory file of this user that nobody can change any more (all seals set). In a program that
+ * inherited the variable alone, the sampler leaves any other file of that number as it is.
  *
  * A plan for another program, which a child inherits with the environment, does not fit its code and is refused.
  *

@@ -26,7 +26,7 @@ void mp_quiet_begin(struct mp_quiet *quiet) {
     quiet->pending = pending_now();
 }
 
-/* A signal of the same number that the program itself holds back stays: it cannot be told from ours. */
+/* A signal of the same number that the program itself blocks stays: it looks the same as ours. */
 void mp_quiet_end(const struct mp_quiet *quiet) {
     int saved_errno = errno;
     uint64_t ours = pending_now() & ~quiet->pending;
@@ -51,5 +51,5 @@ void mp_quiet_write(int fd, const char *text, size_t n) {
     mp_quiet_begin(&quiet);
     long written = syscall(SYS_write, fd, text, n);
     mp_quiet_end(&quiet);
-    (void)written; /* nobody listens: nothing else to tell */
+    (void)written; /* nobody reads: there is no other output */
 }

@@ -1,10 +1,10 @@
 /*
- * quiet.h - system calls that can end the process by a signal, made so that they only fail.
+ * quiet.h - system calls that could end the process by a signal; here they only fail.
  *
- * Model: a file that grows past RLIMIT_FSIZE raises SIGXFSZ, a pipe without a reader SIGPIPE, and the terminal of
- * another job SIGTTOU; all of these go to the thread that makes the call. They are blocked on this thread around
- * it, and what the call left pending is taken away before the mask is what it was. Nothing of the process's own
- * handling of signals changes, and no other thread notices.
+ * Model: a file that grows past RLIMIT_FSIZE raises SIGXFSZ, a pipe without a reader SIGPIPE, and the
+ * terminal of another job SIGTTOU; all of these go to the thread that makes the call. This thread blocks
+ * them around the call, and removes a pending one of the call before it restores the mask. The process's
+ * own handling of signals does not change, and no other thread notices.
  *
  * Threads: INIT. errno is that of the call in between.
  */

@@ -1,9 +1,9 @@
 /*
- * real.h - the malloc family underneath: the functions our exported ones stand in front of.
+ * real.h - the malloc family underneath: the functions behind our exported ones.
  *
- * Model: what dlsym(RTLD_NEXT) would answer to our library, found by reading the modules in memory. One
- * object provides `malloc`, and with it normally all others; each name is looked up by itself, as the
- * loader would.
+ * Model: the answers of dlsym(RTLD_NEXT) to our library, from a reading of the modules in memory. One
+ * object provides `malloc`, and with it normally all others; the sampler looks up each name by itself, as
+ * the loader would.
  */
 #ifndef MP_REAL_H
 #define MP_REAL_H
@@ -28,7 +28,7 @@ int mp_real_resolve(struct mp_real *real);
 
 /*
  * INIT. The same for a library that was opened in a running process: the first definitions that are not
- * ours. Those behind our own module belong to whatever was opened after it.
+ * ours. Those behind our own module belong to libraries opened after it.
  */
 int mp_real_resolve_late(struct mp_real *real);
 

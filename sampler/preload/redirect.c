@@ -1,11 +1,11 @@
 /*
  * redirect.c - see redirect.h.
  *
- * Trials: whether another object's malloc, or its operator new, goes on to our exported malloc can be seen
- * neither from symbols nor from slots (most tools fetch the next malloc by dlsym). So each is called once
- * while the functions behind our exported hooks are exchanged for ones that take note. What comes
- * through is seen already and must not be redirected: the redirected hook would call the object, which
- * would call our hook, which would call the object.
+ * Trials: neither symbols nor slots show whether another object's malloc, or its operator new, calls our
+ * exported malloc (most tools fetch the next malloc by dlsym). So this code calls each once, with
+ * recording functions behind our exported hooks. A function whose call arrives there needs no redirection
+ * and must not get one: the redirected hook would call the object, which would call our hook, which would
+ * call the object.
  */
 #include "redirect.h"
 #include "entry_patch.h"
@@ -145,7 +145,7 @@ static void name_of(const struct mp_elf_symbol *symbol, char *path, size_t n) {
     path[length] = '\0';
 }
 
-/* Lead all slots of the malloc family from `real` (the object before us) to our exported functions. */
+/* Redirect all slots of the malloc family from `real` (the object before us) to our exported functions. */
 static bool redirect_family(const struct mp_real *real, const ElfW(Dyn) * self) {
 #define NAME(name, id, needed, result, parameters, arguments) #name,
     static const char *const names[] = {MP_MALLOC_FAMILY(NAME)};
@@ -212,7 +212,7 @@ static bool try_second(enum mp_cxx_id id, void **block) {
     }
 }
 
-/* Does this function of the real allocator come back through our exported hooks? Then it is seen already. */
+/* Does this function of the real allocator call our exported hooks? Then the sampler sees it already. */
 static bool comes_through(struct mp_real *real, enum mp_cxx_id id) {
     enum mp_cxx_id undo = mp_cxx_entries[id].undo;
     void *block = NULL;
@@ -233,7 +233,7 @@ static bool allocates(enum mp_cxx_shape shape) {
     return shape != MP_SHAPE_FREE1 && shape != MP_SHAPE_FREE2 && shape != MP_SHAPE_FREE3;
 }
 
-/* Lead the slots of the second family to hooks_cxx.c. True: some of them allocate. */
+/* Redirect the slots of the second family to hooks_cxx.c. True: some of them allocate. */
 static bool redirect_second(struct mp_real *real) {
     bool any = false;
     mp_slots_init(&second_table);

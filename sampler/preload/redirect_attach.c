@@ -20,7 +20,7 @@ static struct mp_slot_table family, second;
 static const struct mp_slot_table *tables[TABLES];
 static bool prepared;
 
-/* The first module that defines one of these stands for what its name says. */
+/* The first module that defines one of these is the one of that name. */
 static bool is_sanitized(char *text, size_t n) {
     static const struct {
         const char *symbol, *name;

@@ -1,20 +1,21 @@
 /*
- * redirect_attach.h - lead every allocation here in a process that runs already.
+ * redirect_attach.h - redirect every allocation here in a process that already runs.
  *
- * Model: nothing leads to our exported functions, so the slots of all modules are changed, the C library's own
- * (strdup, getline) included; those of an allocator that is a library of its own are left, for calls inside
- * it are its own. Two or three tables say what leads where: the malloc family, the allocator's operator new
- * and their like, and the calls that set a seccomp filter. What was there is kept (slots_kept.h).
+ * Model: no call reaches our exported functions, so this code changes the slots of all modules, the C
+ * library's own (strdup, getline) included; it leaves those of an allocator that is a library of its own,
+ * for calls inside it are its own. Two or three tables say which function goes to which hook: the malloc
+ * family, the allocator's operator new and their like, and the calls that set a seccomp filter.
+ * slots_kept.h keeps the old values.
  *
- * Functions that lead here from their entry points (entry_patch.h) need no slots.
+ * Functions that jump here at their entry points (entry_patch.h) need no slots.
  *
- * The loader: a module that came into its list before ours is complete, because our own dlopen waited
- * for the one that brought it. Later ones may be half relocated: they are left until their RELRO part is
- * closed, or their slots hold what they should. dlopen is not redirected; mp_redirect_attached() again
- * picks up what came since, and slots that the loader bound over our hook.
+ * The loader: a module that came into its list before ours is complete, because our own dlopen waited for
+ * the one that brought it. Later ones may be half relocated: this code leaves them until their RELRO part
+ * is closed, or their slots hold the expected values. dlopen is not redirected; mp_redirect_attached()
+ * again picks up what came since, and slots that the loader bound over our hook.
  *
- * Unbound slots are changed only where there is no doubt what they would be bound to: one definition
- * of malloc in the process, or a module of the program's start.
+ * This code changes unbound slots only where their later target is certain: one definition of malloc in
+ * the process, or a module of the program's start.
  *
  * Threads: INIT; one caller at a time.
  */
@@ -29,12 +30,12 @@
  */
 int mp_redirect_attach_prepare(char *text, size_t n);
 
-/* Treat every module; adds to *counts. To be called any number of times, while slots are kept. */
+/* Treat every module; adds to *counts. Callers may repeat it while slots are kept. */
 void mp_redirect_attached(struct mp_slot_counts *counts);
 
 /*
- * What stays unseen, as one line in text[0..n), or "". -ENOTSUP: all of it, no slot leads to the real
- * malloc.
+ * The unseen allocations, as one line in text[0..n), or "". -ENOTSUP: all of them, no slot points to the
+ * real malloc.
  */
 int mp_redirect_attach_unseen(const struct mp_slot_counts *counts, char *text, size_t n);
 

@@ -34,7 +34,7 @@ static struct {
 
 static const char *why; /* the latest failure, where -errno does not tell */
 
-/* Kernel calls by number: the C library's wrappers of these changed version or name over time. */
+/* Kernel calls by number: the C library's wrappers of these changed version or name between releases. */
 static int sys_openat(int dir, const char *path, int flags, int mode) {
     return (int)syscall(SYS_openat, dir, path, flags | O_CLOEXEC, mode);
 }
@@ -95,8 +95,8 @@ static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* Little room is no reason for no segment: what there is no room for is refused page by page. A file system that
- * counts no blocks has no bound. */
+/* Little room does not prevent a segment: the file system refuses pages without room one by one. A file
+ * system that counts no blocks has no bound. */
 static uint64_t room_bytes(int fd) {
     struct statfs fs;
     if (syscall(SYS_fstatfs, fd, &fs) != 0 || fs.f_blocks == 0)
@@ -134,7 +134,8 @@ static uint64_t limit_bytes(const struct mp_options *options, int fd,
     return 0;
 }
 
-/* Is the file a segment that nobody captured, or whose capture is in a file, of a process image of our pid namespace that is gone? */
+/* Is the file a segment of a dead process image of our pid namespace, without a capture or with one that
+ * is in a file? */
 static bool unused_and_dead(int folder, const char *name) {
     const struct mp_control *own = &scratch.made, *c = &scratch.seen;
     int fd = sys_openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
@@ -211,8 +212,8 @@ static bool is_filtered(void) {
     return line[strcspn(line, "012")] != '0';
 }
 
-/* mlockall(MCL_FUTURE) fills a mapping when it is made, unless it may not be accessed yet. It is put in its place
- * when it may: threads that use what lies there never meet a hole. */
+/* mlockall(MCL_FUTURE) fills a mapping when it is made, unless it may not be accessed yet. The mapping
+ * gets its place when access is allowed: threads that use this place never meet a hole. */
 void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd) {
     void *base = mmap(NULL, bytes, PROT_NONE, flags, fd, 0), *placed = MAP_FAILED;
     if (base == MAP_FAILED)
@@ -228,15 +229,15 @@ void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd) {
     return placed;
 }
 
-/* Give the file its size and page 0: that must exist before it is written through the mapping, and whoever finds the
- * mapping finds a segment. The limit of file sizes may have become smaller since it was read, and another process may cut
- * the file. */
+/* Give the file its size and page 0: that must exist before a write through the mapping, and a process
+ * that finds the mapping finds a segment. The limit of file sizes may have become smaller since it was
+ * read, and another process may cut the file. */
 static int fill_file(int fd, const struct mp_control *c) {
     struct mp_quiet quiet;
     mp_quiet_begin(&quiet);
     long rc = syscall(SYS_ftruncate, fd, (long)c->limit_bytes);
     if (rc == 0 && syscall(SYS_fallocate, fd, 0, 0L, (long)MP_CONTROL_BYTES) != 0)
-        rc = errno == EOPNOTSUPP ? 0 : -1; /* then writing to it is all that can be done */
+        rc = errno == EOPNOTSUPP ? 0 : -1; /* then a write to it is the only way */
     long written = rc == 0 ? syscall(SYS_pwrite64, fd, c, sizeof *c, 0L) : -1;
     mp_quiet_end(&quiet);
     if (written < 0)

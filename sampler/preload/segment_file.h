@@ -1,10 +1,10 @@
 /*
- * segment_file.h - making, sizing and removing this process's segment file.
+ * segment_file.h - make, size and remove this process's segment file.
  *
- * All functions are INIT: they run in the constructor, the destructor, the thread of an attach, or the atfork
- * handler of a followed child, one at a time. They use system calls directly, so that no symbol newer than the
- * oldest C library served is needed, and keep what is large in static memory: a thread that forks may
- * have 16 KiB of stack, most of it in use.
+ * All functions are INIT: they run in the constructor, the destructor, the thread of an attach, or the
+ * atfork handler of a followed child, one at a time. They use system calls directly, so that they need no
+ * symbol newer than the oldest supported C library, and keep large data in static memory: a thread that
+ * forks may have 16 KiB of stack, most of it in use.
  */
 #ifndef MP_SEGMENT_FILE_H
 #define MP_SEGMENT_FILE_H
@@ -15,13 +15,13 @@
 
 #define MP_SEGMENT_PATH_MAX 384
 
-/* Where a segment must lie: part of the address space that is ours alone. */
+/* The place of a segment: part of the address space that is ours alone. */
 struct mp_segment_place {
     void *base; /* NULL: anywhere */
     uint64_t bytes;
 };
 
-/* The file that a segment lies in. */
+/* The file of a segment. */
 struct mp_segment_file {
     int fd; /* the caller closes it */
     bool other_folder; /* as struct mp_segment_folder */
@@ -32,9 +32,10 @@ struct mp_segment_file {
 };
 
 /*
- * Create FOLDER/<pid>-<start ticks>-<n> with the smallest free n in this user's folder (segment_folder.h), lay
- * its tables out and map it, at `place`, whose size bounds it too. Removes on the way what dead processes
- * left unused in that folder. 0, and *seg and *file are filled; or -errno, and nothing is left behind.
+ * Create FOLDER/<pid>-<start ticks>-<n> with the smallest free n in this user's folder
+ * (segment_folder.h), lay its tables out and map it, at `place`, whose size bounds it too. Also removes
+ * unused segments of dead processes in that folder. 0, and *seg and *file are filled; or -errno, and no
+ * file remains.
  *
  * The size is the smallest of the option, 1/4 of the free space but no less than 8 MiB, 1/16 of the memory limit of
  * the process's control groups, and the limit of file sizes; below MP_LIMIT_MIN_BYTES there is no segment.
@@ -45,12 +46,12 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
 /* One phrase about the latest failure of mp_segment_create(), which returned `rc`. */
 const char *mp_segment_why(int rc);
 
-/* Remove the file if no capture was started in it, or the last one has been written. */
+/* Remove the file if it holds no capture, or the last one is in a file. */
 void mp_segment_discard_unused(const struct mp_segment *seg, const struct mp_segment_file *file);
 
 /*
- * INIT. As mmap() with PROT_READ|PROT_WRITE, but no page is made beforehand, even in a process that locked all
- * its future memory. `at`: replace what is mapped there, at once for all threads; NULL: anywhere.
+ * INIT. As mmap() with PROT_READ|PROT_WRITE, but without pages beforehand, even in a process that locked
+ * all its future memory. `at`: replace the mapping there, at once for all threads; NULL: anywhere.
  * MAP_FAILED and errno on failure.
  */
 void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd);

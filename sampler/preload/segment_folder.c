@@ -39,7 +39,7 @@ static int make_private(int dir, const char *name) {
         return -errno;
     int fd = open_private(dir, name);
     if (fd < 0)
-        syscall(SYS_unlinkat, dir, name, AT_REMOVEDIR); /* an odd umask: it would be of no use */
+        syscall(SYS_unlinkat, dir, name, AT_REMOVEDIR); /* an odd umask: the folder is useless */
     return fd;
 }
 
@@ -82,7 +82,7 @@ static bool try_entry(const char *entry, void *arg) {
     return true;
 }
 
-/* `name` holds "mem_profiler.UID", and gets the rest of what was found or made. */
+/* `name` holds "mem_profiler.UID", and gets the rest of the final name. */
 static int open_other(int dir, struct mp_text *name) {
     mp_put(name, ".");
     struct search search = {.dir = dir, .prefix = name->buffer, .name = name, .fd = -EPERM};
@@ -126,7 +126,7 @@ static int open_in(struct mp_segment_folder *folder, const char *path) {
     return fd;
 }
 
-/* Not for want of room or of descriptors: the folder is the wrong one. */
+/* The reason is not room or descriptors: the folder is the wrong one. */
 static bool is_unusable(int error) {
     return is_taken(error) || error == -ENOENT || error == -EROFS;
 }

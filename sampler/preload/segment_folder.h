@@ -1,12 +1,13 @@
 /*
- * segment_folder.h - the private folder in which this user's segments lie.
+ * segment_folder.h - the private folder of this user's segments.
  *
- * Model: it is called DIR/mem_profiler.UID, and is used only if it belongs to this user and nobody else may enter
- * it. Everybody can make folders in DIR, so another user may have taken the name; then a folder
- * DIR/mem_profiler.UID.<16 hex digits> does as well, an existing one if there is one. Where DIR itself
- * cannot be used, because it is not there or not this user's to write, /dev/shm takes its place.
+ * Model: its name is DIR/mem_profiler.UID, and the sampler uses it only if it belongs to this user and
+ * nobody else may enter it. Everybody can make folders in DIR, so another user may have taken the name;
+ * then the sampler uses a folder DIR/mem_profiler.UID.<16 hex digits>, an existing one if there is one.
+ * Where DIR itself cannot be used, because it is not there or not this user's to write, /dev/shm takes
+ * its place.
  *
- * Everything is looked up below an open folder, and no link at its end is followed.
+ * Every look-up is below an open folder, and follows no link at the end.
  *
  * Threads: INIT, one caller at a time.
  */

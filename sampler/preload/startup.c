@@ -6,11 +6,11 @@
  * from the static "off" word to the gate. Until then, and after any failure, the hooks only
  * forward.
  *
- * A library that was opened from a descriptor, thus put into a running process, does nothing until
- * it is told to (startup.h, attach.h).
+ * A library that was opened from a descriptor, thus put into a running process, does nothing until a
+ * command (startup.h, attach.h).
  *
- * A fork child wakes up with `mp_local` wiped. When children are followed, the atfork handler makes
- * it a segment of its own and goes on at the parent's rate; otherwise it stays without one.
+ * A fork child wakes up with `mp_local` wiped. If the sampler follows children, the atfork handler makes
+ * a segment for the child and goes on at the parent's rate; otherwise the child stays without one.
  */
 #include "startup.h"
 #include "core/modtab.h"
@@ -56,12 +56,12 @@ static struct {
     uint32_t pid_at_fork;
     bool started;                  /* by the constructor */
     bool withdrawn;                /* the program made itself undumpable */
-    struct mp_segment_place place; /* of the segments of a process that was attached to */
+    struct mp_segment_place place; /* of the segments of an attached process */
     uint32_t captures;             /* number of the latest one in the segments before */
     uint32_t epoch;
 } process;
 
-/* One line on the program's stderr: what is wrong, and what becomes of the program. */
+/* One line on the program's stderr: the error, and its effect on the program. */
 static void say(const char *text, const char *consequence) {
     static char line[1024];
     struct mp_text t = {.buffer = line, .size = sizeof line - 1};
@@ -165,7 +165,7 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
 static void before_fork(void) {
     struct mp_control *c = mp_local.segment.control;
     process.gate_at_fork = mp_gate();
-    process.pid_at_fork = c != NULL ? c->pid : 0; /* no system call: a filter may stand over us */
+    process.pid_at_fork = c != NULL ? c->pid : 0; /* no system call: a filter may be in force */
     if (c == NULL || process.gate_at_fork == MP_GATE_OFF)
         return;
     unsigned slot = (process.gate_at_fork >> MP_GATE_SHIFT) & 1;
@@ -236,21 +236,22 @@ static bool note_path(const struct mp_elf *elf, void *arg) {
     return *path != NULL;
 }
 
-/* Was the library opened by a name in /proc? Whoever did will say what to do. */
+/* Was the library opened by a name in /proc? Then commands follow. */
 static bool opened_through_proc(void) {
     const char *path = NULL;
     mp_elf_visit(note_path, &path);
     return path != NULL && strncmp(path, "/proc/", 6) == 0;
 }
 
-/* The kernel does not let other processes of this user look into a program whose file they may not read. */
+/* The kernel does not let other processes of this user read the memory of a program whose file they may
+ * not read. */
 static bool is_dumpable(void) {
     int dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0); /* 2: by root alone */
     process.withdrawn = dumpable == 0 || dumpable == 2;
     return !process.withdrawn;
 }
 
-/* What whoever asked for a capture has to know about its begin. */
+/* Facts about a capture's begin for its starter. */
 static void tell_start(int rc) {
     static char text[1024];
     struct mp_text t = {.buffer = text, .size = sizeof text};
@@ -332,7 +333,7 @@ static int fill_place(struct mp_segment_place *place) {
     return 0;
 }
 
-/* A larger place than before leaves the old one to whoever may still write there. */
+/* A larger place than before leaves the old one to threads that may still write there. */
 static int take_place(uint64_t bytes) {
     if (process.place.base != NULL && process.place.bytes >= bytes)
         return 0;
@@ -343,7 +344,7 @@ static int take_place(uint64_t bytes) {
     return rc;
 }
 
-/* Also what a parent counted that was attached to when it forked: threads kept their countdowns. */
+/* Also the captures of a parent that was attached when it forked: threads kept their countdowns. */
 static void learn_captures(void) {
     if (process.place.base == NULL)
         return;
@@ -399,7 +400,7 @@ void mp_startup_late_ready(void) {
     open_way(c);
 }
 
-/* HOOK. The exchange pairs with whoever opened the gate: the slot is filled. */
+/* HOOK. The exchange pairs with the store that opened the gate: the slot is filled. */
 static void shut(struct mp_control *c) {
     mp_store_release(&mp_local.gate_offset, (intptr_t)0);
     int64_t gate = __atomic_exchange_n(&c->gate, MP_GATE_OFF, __ATOMIC_ACQ_REL);

@@ -1,10 +1,10 @@
 /*
- * startup.h - the sampler's life in a process that ran already when the library was opened.
+ * startup.h - the sampler's life in a process that opens the library while it runs.
  *
- * Model: the constructor of a library opened through /proc does nothing; these functions, in this order, do
- * what it does elsewhere: open, ready, close; and again. Segments follow each other at one place of the
- * address space, which between them holds empty private pages: a thread that was inside a hook all
- * the while writes there and harms nobody.
+ * Model: the constructor of a library opened through /proc does nothing; these functions, in this order,
+ * do its work instead: open, ready, close; and again. Segments follow each other at one place of the
+ * address space, which between them holds empty private pages: a thread that is still inside a hook
+ * writes there and harms nobody.
  *
  * Capture numbers go on from one segment to the next, so that no countdown drawn for an earlier capture
  * counts in a later one.
@@ -17,15 +17,15 @@
 #include "options.h"
 
 /*
- * HOOK. The program is about to make itself undumpable: nobody but root shall look into it any more. The capture that
- * may be running ends, and no other begins, in this process or its fork children.
+ * HOOK. The program is about to make itself undumpable: nobody but root may read it any more. A running
+ * capture ends, and no other begins, in this process or its fork children.
  */
 void mp_startup_withdraw(void);
 
 /* Has the constructor started the sampler, as in a preloaded library? */
 bool mp_startup_by_constructor(void);
 
-/* And is this a fork child of such a process: all calls lead here, but it has no segment? */
+/* And is this a fork child of such a process: all calls come here, but it has no segment? */
 bool mp_startup_is_orphan(void);
 
 /*
@@ -35,13 +35,13 @@ bool mp_startup_is_orphan(void);
 int mp_startup_late_open(const struct mp_options *options, const char *installed_path, char *text,
                          size_t n);
 
-/* All slots lead here: let captures begin. */
+/* All slots point here: let captures begin. */
 void mp_startup_late_ready(void);
 
-/* End the capture that may be running and let no other begin: hooks only forward from now on. */
+/* End a running capture and let no other begin: hooks only forward from now on. */
 void mp_startup_late_shut(void);
 
-/* Let the segment go, after mp_startup_late_shut(). Its file is removed unless it holds a capture that is
+/* Release the segment, after mp_startup_late_shut(). Removes its file unless it holds a capture that is
  * in no file yet. */
 void mp_startup_late_close(void);
 

@@ -5,7 +5,7 @@
  *   mp_put(&t, "/proc/");
  *   mp_put_number(&t, pid);
  *
- * The buffer ends in a NUL from the first call on. What does not fit is left out, and `full` is set.
+ * The buffer ends in a NUL from the first call on. It omits text that does not fit, and sets `full`.
  *
  * Threads: INIT.
  */

@@ -2,15 +2,15 @@
  * elf_lookup.h - find loaded modules and the symbols they define, without dlsym.
  *
  * Model: dlsym lived in another library before glibc 2.34, allocates, and answers for its caller's place
- * in the search order; the allocator hooks need none of that at their first call. So the modules are read
- * as they lie in memory: program headers, the dynamic section, its hash, symbol and version tables.
+ * in the search order; the allocator hooks need none of that at their first call. So this code reads the
+ * modules in memory: program headers, the dynamic section, its hash, symbol and version tables.
  *
  * Search order: the order of the loader's list, which for everything loaded at start-up is the order of
  * the global scope (program, preloaded libraries, then needed ones breadth first). Modules opened later
  * follow at the end. The vdso is in the list but in nobody's scope, and is never visited.
  *
- * Limits: a table that does not lie inside a loadable segment of its module counts as absent. Only
- * default versions are found.
+ * Limits: a table outside the loadable segments of its module counts as absent. The look-up finds only
+ * default versions.
  *
  * Threads: dl_iterate_phdr takes a recursive lock of the loader and allocates nothing. No function here
  * allocates, or calls anything of another module except dl_iterate_phdr, getauxval and an IFUNC resolver.
@@ -80,8 +80,8 @@ void *mp_elf_find(const char *name);
 bool mp_elf_is_self(const struct mp_elf *elf);
 
 /*
- * INIT. Tells a module from any other that could come to lie at its place: a hash of its build-id, or of its
- * path and program headers where it has none. Never 0.
+ * INIT. Tells a module from any later one at its place: a hash of its build-id, or of its path and
+ * program headers where it has none. Never 0.
  */
 uint64_t mp_elf_identity(const struct mp_elf *elf);
 

@@ -1,5 +1,5 @@
 /*
- * maps_prot.h - may this address be written, as the kernel's map of the process says.
+ * maps_prot.h - is this address writable, by the kernel's map of the process.
  */
 #ifndef MP_MAPS_PROT_H
 #define MP_MAPS_PROT_H

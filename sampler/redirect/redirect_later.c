@@ -19,7 +19,7 @@ static struct {
     const struct mp_slot_table *watch_table; /* of the last changed() */
     bool following;
     uint64_t added, removed;     /* of the loader's list, at the last complete look */
-    /* Hash sets of mp_elf.dynamic; an entry lost to another costs a second look, no more. */
+    /* Hash sets of mp_elf.dynamic; an entry lost to another costs a second pass, no more. */
     uintptr_t done[DONE_ROWS];
     uintptr_t done_at_start[DONE_ROWS]; /* these are never unloaded */
     int deep_binding;            /* some dlopen was called with RTLD_DEEPBIND */
@@ -32,7 +32,7 @@ static bool enter(void) {
                                        __ATOMIC_RELAXED);
 }
 
-/* Pairs with enter(): the next one sees what this one has done. */
+/* Pairs with enter(): the next one sees the results of this one. */
 static void leave(void) {
     __atomic_store_n(&follow.busy, 0, __ATOMIC_RELEASE);
 }
@@ -79,7 +79,7 @@ static void look(void) {
         return;
     if (follow.watch != NULL)
         follow.watch_table = follow.watch->changed();
-    if (removed != follow.removed) /* another module may lie at the same address now */
+    if (removed != follow.removed) /* another module may be at the same address now */
         for (unsigned i = 0; i < DONE_ROWS; i++)
             follow.done[i] = 0;
     bool complete = true;
@@ -102,8 +102,8 @@ void mp_redirect_before(int is_open, int flags) {
     errno = saved_errno;
 }
 
-/* The answer of the real function. Called from here it cannot tell who asked: good for a handle
- * that the program got from dlopen, and for the part of the global scope that is everybody's. */
+/* The answer of the real function. A call from here hides the real caller: this is right for a handle
+ * that the program got from dlopen, and for the part of the global scope that all modules share. */
 static void *ask(void *handle, const char *name, const char *version) {
     if (version != NULL)
         return ((void *(*)(void *, const char *, const char *))mp_redirect_loader[3])(handle, name,
@@ -118,7 +118,7 @@ struct behind {
     uintptr_t found;
 };
 
-/* Modules that were there at start stand in the list in the order of everybody's scope. */
+/* Modules that were there at start are in the list in the order of the common scope. */
 static bool look_behind(const struct mp_elf *elf, void *arg) {
     struct behind *b = arg;
     if (follow.done_at_start[row_of(elf)] != (uintptr_t)elf->dynamic)

@@ -1,22 +1,18 @@
 /*
- * redirect_later.h - carry a redirection into modules that are opened later.
+ * redirect_later.h - redirect calls in modules that the program opens later.
  *
- * Model: slots of dlopen, dlmopen, dlsym and dlvsym lead to redirect_tail.S, whose stand-ins
- * first look whether the loader's list has grown since the last look (a counter) and treat the
- * modules that are new. What a dlopen brought is thus treated at the next such call: normally the
- * dlsym that follows it.
+ * Model: slots of dlopen, dlmopen, dlsym and dlvsym point to redirect_tail.S, whose wrappers first check
+ * whether the loader's list has grown since the last check (a counter) and treat the new modules. So the
+ * next such call treats the modules of a dlopen: normally the dlsym that follows it.
  *
- * A watch (mp_redirect_watch) adds functions that are not known at start: it is told when the
- * list has changed, finds them, and hands back the table that leads to their wrappers. For the
- * names it knows, a dlsym or dlvsym is answered by us: the real function is asked, and its answer
- * exchanged if it is a function that the watch knows. What depends on who asks cannot be asked
- * for by us. RTLD_DEFAULT is answered where everybody's part of the scope has such a function,
- * RTLD_NEXT where the first definition behind the caller is one and both were there when the
- * program started; in all other cases the real function is asked by its caller, and its answer
- * stands.
+ * A watch (mp_redirect_watch) adds functions that are not known at start: after a change of the list it
+ * finds them, and returns the table with their wrappers. For its names, we answer a dlsym or dlvsym: we
+ * call the real function, and replace its answer if that is a function of the watch. We cannot ask where
+ * the answer depends on the caller. We answer RTLD_DEFAULT where the common part of the scope has such a
+ * function, RTLD_NEXT where the first definition behind the caller is one and both were there when the
+ * program started; in all other cases the caller itself calls the real function, and its answer stays.
  *
- * Threads: the stand-ins run on any; one at a time looks at modules, the others go on without
- * waiting.
+ * Threads: the wrappers run on any; one at a time checks the modules, the others go on without waiting.
  */
 #ifndef MP_REDIRECT_LATER_H
 #define MP_REDIRECT_LATER_H
@@ -26,9 +22,8 @@
 #define MP_LATER_TABLES 2
 
 /*
- * INIT. From now on apply `tables` (kept, not copied) to modules as they are added. Adds what was
- * done to the slots of the loader's functions to *loader, and later what is done in new modules
- * to *later.
+ * INIT. From now on apply `tables` (kept, not copied) to new modules. Adds the counts of the slots of the
+ * loader's functions to *loader, and later those of new modules to *later.
  */
 void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES],
                         struct mp_slot_counts *loader, struct mp_slot_counts *later);
@@ -45,7 +40,7 @@ struct mp_later_watch {
  * was followed. */
 void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts *loader);
 
-/* In a forked child: the thread that was looking at modules may not be here. */
+/* In a forked child: the thread that checked the modules may not be here. */
 void mp_redirect_after_fork(void);
 
 /* Called by redirect_tail.S before the real function. errno is kept. */

@@ -90,7 +90,7 @@ static bool is_left_alone(const struct mp_slot_table *table, const struct mp_elf
 }
 
 /*
- * Is this the code that an unbound slot leads to? x86-64: its own entry, which pushes the number of its
+ * Is this the code to which an unbound slot points? x86-64: its own entry, which pushes the number of its
  * relocation (GNU ld, lld), or the common head, which begins by pushing that (mold). AArch64: the common
  * head.
  */
@@ -120,9 +120,10 @@ static bool is_plt_code(const unsigned char *code, size_t rest, size_t number) {
 }
 
 /*
- * A slot of the PLT that the loader has not bound leads back into the code of its own module. So does one
- * that was bound to the module's own function, unless that is the one we look for; and in a process that
- * ran already, one in which the module itself put a hook: there the code must be that of a PLT.
+ * A slot of the PLT that the loader has not bound points back into the code of its own module. So does
+ * one that the loader bound to the module's own function, unless that is the function that we replace;
+ * and in an attached process, one in which the module itself put a hook: there the code must be that of a
+ * PLT.
  */
 static bool is_unbound(const struct scan *s, unsigned type, const ElfW(Sym) * symbol,
                        uintptr_t value, uintptr_t expected) {
@@ -156,7 +157,7 @@ static void treat(struct scan *s, unsigned type, const ElfW(Sym) * symbol, int w
                (mp_kept_is_on() && !mp_kept_note(s->elf, s->identity, address, value, w->hook))) {
         s->counts->failed++;
     } else {
-        /* No partner: callers jump through the slot. What the hook needs was written before. */
+        /* No partner: callers jump through the slot. The data of the hook are complete before. */
         __atomic_store_n(slot, w->hook, __ATOMIC_RELEASE);
         s->counts->patched++;
     }
@@ -191,7 +192,7 @@ bool mp_slots_module(const struct mp_slot_table *table, const struct mp_elf *elf
                      .mode = mode,
                      .relro = mp_relro_of(elf, mp_kept_is_on()),
                      .counts = counts};
-    /* Closing the RELRO part of a module that the loader still relocates would kill the process. */
+    /* To close the RELRO part of a module that the loader still relocates would kill the process. */
     if ((mode & MP_SLOTS_LOADER_RUNS) != 0 && mp_relro_is_unsealed(&s.relro)) {
         counts->unready++;
         return false;

@@ -1,19 +1,19 @@
 /*
  * slots.h - redirect calls between modules, slot by slot.
  *
- * Model: a module calls a function of another one through a pointer that the loader filled in: a JUMP_SLOT
- * or GLOB_DAT entry of its GOT, or a word of its data with an absolute relocation. Such a slot is found
- * by the name of its symbol and changed only if it holds exactly the function that is to be replaced, or has not
- * been bound yet and would be bound to it. So hooks of other tools, a module's own definitions, and the
- * address of a program's PLT entry standing for the function are all left alone.
+ * Model: a module calls a function of another one through a pointer that the loader filled in: a
+ * JUMP_SLOT or GLOB_DAT entry of its GOT, or a word of its data with an absolute relocation. This code
+ * finds such a slot by the name of its symbol and changes it only if it holds exactly the function to
+ * replace, or is unbound and the loader would bind it to that function. So it leaves hooks of other
+ * tools, a module's own definitions, and the address of a program's PLT entry for the function alone.
  *
- * Slots in the part that the loader made read-only (RELRO) are opened for the time of writing. Each slot
- * is one aligned word and is written by one atomic store: a concurrent caller goes the old or the new way.
+ * It opens the part that the loader made read-only (RELRO) for the time of the write. Each slot is one
+ * aligned word, and one atomic store writes it: a concurrent caller takes the old or the new target.
  *
- * Never touched: the loader (it keeps a malloc of its own and exchanges it by itself), the vdso, our own module,
- * sanitizer runtimes.
+ * It never changes the loader (which has a malloc of its own and replaces it by itself), the vdso, our
+ * own module, sanitizer runtimes.
  *
- * Threads: INIT; a caller that runs later must hold off other callers of these functions.
+ * Threads: INIT; a later caller must exclude other callers of these functions.
  */
 #ifndef MP_SLOTS_H
 #define MP_SLOTS_H
@@ -54,7 +54,7 @@ int mp_slots_add(struct mp_slot_table *table, const char *name, uintptr_t expect
 
 enum mp_slots_mode {
     MP_SLOTS_WRITE = 0,
-    MP_SLOTS_VERIFY = 1, /* change nothing: what would have to be changed counts as failed */
+    MP_SLOTS_VERIFY = 1, /* change nothing: slots that need a change count as failed */
     /* leave unbound slots alone: the module may be bound by RTLD_DEEPBIND */
     MP_SLOTS_NO_UNBOUND = 2,
     /* the loader may be at work on a module: skip it while it is not sealed */

@@ -37,7 +37,7 @@ uint32_t mp_kept_count(void) {
     return kept.count;
 }
 
-/* Where the index has `slot`, or the empty place where it belongs. */
+/* The place of `slot` in the index, or its empty place. */
 static uint32_t *place_of(uintptr_t slot) {
     uint32_t at = (uint32_t)((uint64_t)slot * 0x9e3779b97f4a7c15ULL >> 32);
     for (;; at++) {
@@ -149,7 +149,7 @@ static void restore(struct kept_row *row, const struct mp_elf *elf, struct mp_re
         counts->foreign++;
 }
 
-/* The pages are given back: a process that was let go keeps none of them. */
+/* Gives the pages back: a detached process keeps none of them. */
 static void forget(void) {
     uintptr_t page = getauxval(AT_PAGESZ), start = (uintptr_t)&kept;
     uintptr_t end = (uintptr_t)&kept.count & -page;

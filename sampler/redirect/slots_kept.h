@@ -1,12 +1,12 @@
 /*
- * slots_kept.h - what slots held before they were changed, so that it can be put back.
+ * slots_kept.h - the old values of changed slots, for their restore.
  *
- * Model: while keeping is on, each slot that mp_slots_module() changes gets a row: where it is, what it held,
- * what it holds now, and the identity of its module (mp_elf_identity). Restoring writes only where the same
- * module still lies and the slot still leads to our hook: hooks that others put on top of ours stay, and
- * so does whatever came to a place that was unmapped.
+ * Model: while keeping is on, each slot that mp_slots_module() changes gets a row: its address, its old
+ * value, its new value, and the identity of its module (mp_elf_identity). The restore writes only where
+ * the same module is still there and the slot still points to our hook: hooks that others put on top of
+ * ours stay, and so does anything new at an unmapped place.
  *
- * Memory: static, MP_KEPT_MAX rows, of which only those used have pages. A slot without a row is not changed.
+ * Memory: static, MP_KEPT_MAX rows; only used ones have pages. A slot without a row does not change.
  *
  * Threads: INIT; one caller at a time.
  */
@@ -30,12 +30,11 @@ void mp_kept_begin(void);
 /* Is keeping on? */
 bool mp_kept_is_on(void);
 
-/* Slot `slot` of the module is about to be changed from `old` to `hook`. False: no room, leave it. */
+/* Slot `slot` of the module is about to change from `old` to `hook`. False: no room, leave it. */
 bool mp_kept_note(const struct mp_elf *elf, uint64_t identity, uintptr_t slot, uintptr_t old,
                   uintptr_t hook);
 
-/* A slot leads to `hook` that we have no row of: remember that `old` belongs there. False: no room, it will
- * not get it back. */
+/* A slot without a row points to `hook`: remember that `old` belongs there. False: no room, so no restore. */
 bool mp_kept_adopt(const struct mp_elf *elf, uint64_t identity, uintptr_t slot, uintptr_t old,
                    uintptr_t hook);
 
@@ -45,7 +44,7 @@ void mp_kept_prune(void);
 /* Rows there are. */
 uint32_t mp_kept_count(void);
 
-/* Put everything back, forget all rows, and keep no more. */
+/* Restore everything, forget all rows, and stop keeping. */
 void mp_kept_restore(struct mp_kept_counts *counts);
 
 #endif

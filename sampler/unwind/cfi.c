@@ -97,7 +97,7 @@ int mp_cfi_image(uintptr_t start, uintptr_t end, uintptr_t bias, const void *hdr
     return segment_of(out, out->hdr) != NULL ? 0 : -EBADMSG;
 }
 
-/* Reads an encoded value without applying what it is relative to. */
+/* Reads an encoded value without adding its base. */
 static uint64_t read_format(struct mp_cursor *c, uint8_t encoding) {
     switch (encoding & PE_FORMAT) {
     case PE_ABSPTR:

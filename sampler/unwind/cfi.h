@@ -1,14 +1,14 @@
 /*
  * cfi.h - read the call frame information (.eh_frame) of one ELF image.
  *
- * Model: .eh_frame_hdr is a sorted table from code address to frame description entry (FDE); an FDE
- * and its common entry (CIE) are two small programs which, run up to a code address, yield one row:
- * how to compute the frame's end (CFA) and where the caller's registers lie. Of the registers only
- * three are kept: frame pointer, return address and, through the CFA, the stack pointer.
- * Format: Linux Standard Base 5, "Exception Frames", and DWARF 5, section 6.4.
+ * Model: .eh_frame_hdr is a sorted table from code address to frame description entry (FDE); an FDE and
+ * its common entry (CIE) are two small programs which, run up to a code address, yield one row: how to
+ * compute the frame's end (CFA) and the places of the caller's registers. The reader keeps only three
+ * registers: frame pointer, return address and, through the CFA, the stack pointer. Format: Linux
+ * Standard Base 5, "Exception Frames", and DWARF 5, section 6.4.
  *
- * Everything read lies in readable segments of the image; other bytes are never touched, whatever the
- * tables say. All functions are HOOK: no state, no allocation, no lock.
+ * The reader reads only readable segments of the image, for any content of the tables. All functions are
+ * HOOK: no state, no allocation, no lock.
  */
 #ifndef MP_CFI_H
 #define MP_CFI_H
@@ -25,7 +25,7 @@ struct mp_cfi_segment {
     uintptr_t end;
 };
 
-/* The bytes of one loaded image that may be read. */
+/* The readable bytes of one loaded image. */
 struct mp_cfi_image {
     uintptr_t hdr; /* .eh_frame_hdr */
     unsigned segments;
@@ -70,8 +70,9 @@ struct mp_cfi_row {
 };
 
 /*
- * HOOK. The program headers of a module mapped at [start, end), or NULL. They lie in its first page, unless a tool
- * that rewrites files (BOLT) moved them: then they are read only where `is_mapped` says they are.
+ * HOOK. The program headers of a module mapped at [start, end), or NULL. They are in its first page,
+ * unless a tool that rewrites files (BOLT) moved them: then this reads them only where `is_mapped` says
+ * they are.
  */
 const Elf64_Phdr *mp_cfi_headers(uintptr_t start, uintptr_t end, unsigned *count);
 

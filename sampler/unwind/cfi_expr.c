@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 #define STACK_MAX 8 /* compilers use four */
-#define OPERATIONS_MAX 256 /* against expressions made to keep us busy */
+#define OPERATIONS_MAX 256 /* against expressions that only cost time */
 
 #define OP_DEREF 0x06
 #define OP_CONST1U 0x08

@@ -1,5 +1,5 @@
 /*
- * cfi_expr.h - evaluate the location expressions that occur in call frame information.
+ * cfi_expr.h - evaluate the location expressions of call frame information.
  *
  * Limits: registers SP, FP and the code address only; loads only from the stack range; no branches.
  * Every other operation makes the expression fail. HOOK.

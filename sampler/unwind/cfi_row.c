@@ -10,7 +10,7 @@
 
 /* Depth of remembered rows; compilers use one. */
 #define REMEMBER_MAX 3
-/* Instructions of one program, against tables made to keep us busy. */
+/* Instructions of one program, against tables that only cost time. */
 #define INSTRUCTIONS_MAX (1u << 20)
 
 #define CFA_ADVANCE_LOC 0x40 /* high two bits; operand in the low six */
@@ -41,12 +41,12 @@
 #define CFA_VAL_EXPRESSION 0x16
 #define CFA_MIPS_ADVANCE_LOC8 0x1d
 #define CFA_AARCH64_NEGATE_RA_STATE_WITH_PC 0x2c
-#define CFA_AARCH64_NEGATE_RA_STATE 0x2d /* elsewhere GNU_window_save, which we never meet */
+#define CFA_AARCH64_NEGATE_RA_STATE 0x2d /* elsewhere GNU_window_save, which does not occur here */
 #define CFA_GNU_ARGS_SIZE 0x2e
 #define CFA_GNU_NEGATIVE_OFFSET_EXTENDED 0x2f
 
-/* A row as the machine keeps it: a hook's stack may be small, and a machine has five of them. A program with
- * numbers that do not fit, which no compiler writes, is not understood. */
+/* A row as the machine keeps it: a hook's stack may be small, and a machine has five of them. A program
+ * with numbers that do not fit, which no compiler writes, is an error. */
 struct packed_rule {
     int32_t value; /* offset, register, or where the expression begins, from the CIE's start */
     uint16_t expr_bytes;
@@ -190,7 +190,7 @@ static bool run_advance(struct machine *m, uint8_t op) {
     return true;
 }
 
-/* Instructions that say where the CFA is; false if `op` is none of them. */
+/* Instructions that set the rule of the CFA; false if `op` is none of them. */
 static bool run_cfa(struct machine *m, uint8_t op) {
     int64_t data_align = m->fde->data_align;
     switch (op) {
@@ -222,7 +222,7 @@ static bool run_cfa(struct machine *m, uint8_t op) {
     }
 }
 
-/* Instructions that say where a register is; false if `op` is none of them. */
+/* Instructions that set the rule of a register; false if `op` is none of them. */
 static bool run_register(struct machine *m, uint8_t op) {
     struct mp_cursor *c = &m->c;
     uint64_t align = (uint64_t)m->fde->data_align;

@@ -1,12 +1,12 @@
 /*
  * modules.c - see modules.h.
  *
- * The table of our own has two copies and a version. Readers use copy[version & 1] and ask for the
- * version again afterwards: the copy they read is rewritten only by the refresh after the next one,
- * which changes the version first. Fields are atomics, so a torn row is read but never used. The version is
- * stored after the copy it names (pairs with the acquire load before the search); get() loads with acquire
- * so that the second look at the version comes after the fields. Closing and distrusted are looked at after the
- * search: a module that was found there and is being unloaded by then is not answered.
+ * The table of our own has two copies and a version. Readers use copy[version & 1] and read the version
+ * again afterwards: only the refresh after the next one writes their copy again, and it changes the
+ * version first. Fields are atomics, so a reader may read a torn row but never uses it. The writer stores
+ * the version after the copy (pairs with the acquire load before the search); get() loads with acquire so
+ * that the second load of the version comes after the fields. Readers load `closing` and `distrusted`
+ * after the search: they do not return a module that is being unloaded by then.
  *
  * Limits: MODULES_MAX modules, 96 KiB in three copies; more are unknown where _dl_find_object does not exist.
  */

@@ -1,10 +1,10 @@
 /*
  * modules.h - from a code address to the loaded module that holds it, without a lock.
  *
- * Model: _dl_find_object (glibc 2.35 and later) answers from tables that its readers need not lock.
- * On an older glibc a table of our own answers: it is filled by dl_iterate_phdr when the program
- * starts and whenever mp_modules_refresh() is called, so there a module opened since then is unknown.
- * The vdso, which neither of them reliably reports, is looked up apart.
+ * Model: _dl_find_object (glibc 2.35 and later) answers from tables that its readers need not lock. On an
+ * older glibc a table of our own answers: dl_iterate_phdr fills it when the program starts and at each
+ * call of mp_modules_refresh(), so there a module opened since then is unknown. Neither of them reliably
+ * reports the vdso, which has a look-up of its own.
  */
 #ifndef MP_MODULES_H
 #define MP_MODULES_H
@@ -24,8 +24,8 @@ struct mp_module {
 /* INIT. Read the modules that are loaded now. Called by mp_unwind_init(); later calls do nothing. */
 void mp_modules_init(void);
 
-/* INIT. The address of the loader's _dl_find_object; NULL: it has none. It is not linked, since a
- * reference to its version would keep the library from being loaded with an older glibc. */
+/* INIT. The address of the loader's _dl_find_object; NULL: it has none. We do not link it, since a
+ * reference to its version would prevent the load of the library with an older glibc. */
 void mp_modules_use_loader(void *dl_find_object);
 
 /* INIT. The library was loaded into a running program: no module found so far is permanent. */

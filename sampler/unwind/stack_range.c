@@ -2,10 +2,10 @@
  * stack_range.c - see stack_range.h.
  *
  * glibc's thread descriptor holds `stackblock` and, in the next words, `stackblock_size` and `guardsize`;
- * where, differs between versions. For the main thread glibc stores __libc_stack_end in the latter, so that the
- * place is found by searching for that value. When the library is loaded by another thread, the pair
- * is searched that encloses both the stack pointer and the descriptor. If the place is not found, or
- * a descriptor makes no sense, the stack is foreign.
+ * the place differs between versions. For the main thread glibc stores __libc_stack_end in the latter, so
+ * a search for that value finds the place. When another thread loads the library, the search is for the
+ * pair that encloses both the stack pointer and the descriptor. Without a place, or with a descriptor
+ * that makes no sense, the stack is foreign.
  */
 #include "stack_range.h"
 #include "unwind_arch.h"
@@ -77,7 +77,7 @@ static void find_main_stack(void) {
     struct rlimit limit;
     uintptr_t bytes = MAIN_BYTES_MAX;
     main_high = &__libc_stack_end != NULL ? (uintptr_t)__libc_stack_end : 0;
-    if (main_high == 0) /* the kernel puts these bytes above everything the program pushes */
+    if (main_high == 0) /* the kernel puts these bytes above the program's stack */
         main_high = getauxval(AT_RANDOM) & ~(uintptr_t)15;
     main_end = 0;
     if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < bytes) {

@@ -1,11 +1,11 @@
 /*
- * stack_range.h - which part of the stack around an address may be read.
+ * stack_range.h - the readable part of the stack around an address.
  *
- * Model: a stack pointer lies in the block of the calling thread (glibc keeps its bounds in the thread
- * descriptor), in the main thread's stack (known since start-up), or it is foreign: a coroutine, a
- * signal stack, memory of unknown extent. The first two are mapped up to their top as long as the
- * thread lives. A foreign stack is readable up to the end of the page in use; each further page is
- * probed by a system call that cannot succeed, if the configuration allows system calls.
+ * Model: a stack pointer is in the block of the calling thread (glibc keeps its bounds in the thread
+ * descriptor), in the main thread's stack (known since start-up), or it is foreign: a coroutine, a signal
+ * stack, memory of unknown extent. The first two are mapped up to their top as long as the thread lives.
+ * A foreign stack is readable up to the end of the page in use; a system call that cannot succeed probes
+ * each further page, if the configuration allows system calls.
  */
 #ifndef MP_STACK_RANGE_H
 #define MP_STACK_RANGE_H
@@ -25,21 +25,21 @@ struct mp_stack_range {
 void mp_stack_init(bool (*may_probe)(void));
 
 /*
- * HOOK. The range that holds `sp`. `in_use`: the word below sp is known to be mapped, which is so for
- * the stack the caller runs on.
+ * HOOK. The range that holds `sp`. `in_use`: the word below sp is surely mapped, as on the caller's own stack.
  */
 void mp_stack_find(uintptr_t sp, bool in_use, struct mp_stack_range *out);
 
-/* HOOK. Make everything below `end` readable; false if it is not known to be. */
+/* HOOK. Make everything below `end` readable; false if that is not certain. */
 bool mp_stack_extend(struct mp_stack_range *range, uintptr_t end);
 
 /*
- * HOOK. Is less than `bytes` known to be left below `sp`, on the stack that the caller runs on? Of a foreign
- * stack that is known when the page in question is not mapped; *mapped_page keeps the last one that was.
+ * HOOK. Is it certain that less than `bytes` are left below `sp`, on the caller's own stack? For a
+ * foreign stack that is certain when that page is not mapped; *mapped_page keeps the last one that was.
  */
 bool mp_stack_is_short(uintptr_t sp, size_t bytes, uintptr_t *mapped_page);
 
-/* HOOK. Is [at, at + bytes) mapped, as the kernel says? False where it may not be asked. A few pages at most. */
+/* HOOK. Is [at, at + bytes) mapped, as the kernel says? False where a system call is not allowed. A few
+ * pages at most. */
 bool mp_stack_is_mapped(uintptr_t at, size_t bytes);
 
 /* HOOK. Read an aligned word inside the range. */

@@ -1,10 +1,10 @@
 /*
  * unwind.c - the loop over the frames, and the choice of the mode.
  *
- * Nearly every frame of a program that has run for a while is left by walk(): its rule is in the cache
- * and is one of the two common kinds. Everything else is one call of step(): a miss, a rare kind, an
- * edge of the readable range, the end. The loop keeps the place where the frame pointer was last saved
- * and not its value, so that code that never uses it costs no load.
+ * walk() leaves nearly every frame of a program that has run for a while: its rule is in the cache and is
+ * one of the two common kinds. Everything else is one call of step(): a miss, a rare kind, an edge of the
+ * readable range, the end. The loop keeps the place where the frame pointer was last saved and not its
+ * value, so that code that never uses it costs no load.
  */
 #include "unwind.h"
 #include "abi/atomics.h"
@@ -17,14 +17,14 @@
 #include <errno.h>
 #include <stddef.h>
 
-/* More than is written below a hook: room for the signal handler of a program that calls little. */
+/* More than a hook writes below itself: room for the signal handler of a program that calls little. */
 #define STACK_BYTES 2048
 #define LIBGCC_STACK_BYTES 4096
 
 static enum mp_unwind_mode mode;
 static unsigned depth_limit;
 
-/* This and the next two apart, so that what they read is not on the stack while a rule is derived. */
+/* This and the next two apart, so that their data are not on the stack during the derivation of a rule. */
 static __attribute__((noinline)) bool step_signal(struct mp_walk *w) {
     uintptr_t pc, sp, fp, ra;
     if (!mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_PC, &pc) ||
@@ -67,7 +67,7 @@ static bool step_lost(struct mp_walk *w, uint32_t word) {
     return false;
 }
 
-/* Leave one frame, whatever it takes. On false w->end says why the stack ends here. */
+/* Leave one frame, by any rule. On false w->end says why the stack ends here. */
 static bool step(struct mp_walk *w) {
     struct mp_wide_rule wide;
     uintptr_t key = mp_walk_key(w);
@@ -134,7 +134,7 @@ static void note_memo_steps(struct mp_unwind_trace *trace, uintptr_t sp, unsigne
     }
 }
 
-/* A walk as the loop keeps it: in registers, since nothing that is not inline gets its address. */
+/* A walk in the loop: in registers, since only inline code gets its address. */
 struct loop {
     struct mp_walk *w;
     uintptr_t *pcs;
@@ -170,7 +170,7 @@ enum leaving {
 
 #define IN_LOOP static inline __attribute__((always_inline)) MP_RAW_READS
 
-/* Take what the memo has in common with the stack from the present frame on. */
+/* Take the frames that the memo shares with the stack from the present frame on. */
 IN_LOOP void follow_memo(struct loop *l) {
     const struct mp_memo *memo = l->memo;
     while (l->at < l->known && memo->frame[l->at].sp < l->sp)
@@ -217,7 +217,7 @@ IN_LOOP enum leaving choose_leaving(const struct loop *l, uint64_t found, struct
     return mp_cache_hit(found) && kind == MP_RULE_END ? LEAVING_OUTERMOST : LEAVING_BY_STEP;
 }
 
-/* Only what is below all signal frames can be compared with the next stack. */
+/* Only frames below all signal frames allow a comparison with the next stack. */
 IN_LOOP void record_frame(struct loop *l, uintptr_t ra_at, uintptr_t fp_at) {
     if (l->record && l->w->signals == 0)
         l->known = mp_memo_record(l->memo, l->known, l->pc, l->sp, ra_at, fp_at);
@@ -267,7 +267,7 @@ IN_LOOP bool step_aside(struct loop *l) {
     return true;
 }
 
-/* The loop. The variants that are called with constants for the last three are compiled apart. */
+/* The loop. The compiler makes variants for the constants of the last three. */
 IN_LOOP unsigned walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, struct mp_memo *memo,
                              bool record, struct mp_unwind_trace *trace) {
     struct loop l = {.w = w,

@@ -1,10 +1,10 @@
 /*
  * unwind.h - the stack of the calling thread, as return addresses, from inside an allocator hook.
  *
- * Model: the caller of a hook is known exactly (MP_CALLER). From there each return address selects a
- * rule that tells where the frame of its function ends; rules come from the .eh_frame of the module
- * and are kept in a lock-free cache keyed by exact address (unwind_cache.h). A rule that cannot be
- * had ends the stack, and the result says why.
+ * Model: the caller of a hook is known exactly (MP_CALLER). From there each return address selects a rule
+ * that tells where the frame of its function ends; rules come from the .eh_frame of the module, and a
+ * lock-free cache keeps them by exact address (unwind_cache.h). A missing rule ends the stack, and the
+ * result says why.
  *
  * Threads: mp_unwind() on any number of threads, also in signal handlers and inside the loader. No
  * lock, no allocation, no loader call but _dl_find_object (documented as async-signal-safe), no
@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The caller of a hook: what the registers will hold once the hook has returned. */
+/* The caller of a hook: the registers after the return of the hook. */
 struct mp_frame {
     uintptr_t pc; /* return address */
     uintptr_t sp; /* stack pointer after the return */
@@ -28,9 +28,9 @@ struct mp_frame {
 };
 
 /*
- * Fill `frame` with the caller of the function that contains the macro. That function must be
- * noinline, must not be called by a tail call of a wrapper that should be seen, and must not realign
- * its stack. __builtin_frame_address makes the compiler set up a frame pointer in it.
+ * Fill `frame` with the caller of the function that contains the macro. That function must be noinline,
+ * must not be the target of a tail call of a wrapper that should be seen, and must not realign its stack.
+ * __builtin_frame_address makes the compiler set up a frame pointer in it.
  */
 #if defined(__x86_64__)
 #define MP_CALLER(frame)                                                                           \
@@ -61,7 +61,7 @@ struct mp_unwind_result {
 };
 
 /*
- * Where the words lay that led from frame to frame. A step's low half is the place of the return
+ * The places of the words that lead from frame to frame. A step's low half is the place of the return
  * address, in words from the stack pointer of the first frame; the high half is 0, or 1 + the place of
  * the frame pointer that was followed to it, which then points to the word before the return address.
  */
@@ -77,42 +77,42 @@ struct mp_unwind_trace {
 
 enum mp_unwind_mode {
     MP_UNWIND_CFI = 0,    /* .eh_frame only: a stack ends at the first code without it */
-    MP_UNWIND_FP = 1,     /* as CFI, and frame pointers are followed through code without it */
-    MP_UNWIND_LIBGCC = 2, /* _Unwind_Backtrace of a libgcc that the program has loaded */
+    MP_UNWIND_FP = 1,     /* as CFI, and follows frame pointers through code without it */
+    MP_UNWIND_LIBGCC = 2, /* _Unwind_Backtrace of the program's libgcc */
 };
 
 struct mp_unwind_config {
     enum mp_unwind_mode mode;
     unsigned depth_limit; /* frames; 0: only the `max` of each call counts */
 
-    /* Called (HOOK) before a rule of a module is used for the first time since it was loaded, and
-     * perhaps again later. May be NULL. */
+    /* Called (HOOK) before the first use of a rule of a module since its load, and perhaps again later.
+     * May be NULL. */
     void (*note_module)(const struct mp_module *module);
 
-    /* Look up a dynamic symbol in the loaded modules (INIT): _dl_find_object, without which modules are
-     * looked up in a table of our own, and the functions of libgcc for MP_UNWIND_LIBGCC. */
+    /* Look up a dynamic symbol in the loaded modules (INIT): _dl_find_object, without which a table of
+     * our own answers for modules, and the functions of libgcc for MP_UNWIND_LIBGCC. */
     void *(*find_symbol)(const char *name);
 
     /* May a hook make a system call right now (HOOK)? Asked only on stacks that belong to no thread
-     * (coroutines, sigaltstack), where each further page is probed by a failing rt_sigprocmask.
-     * NULL or false: such a stack ends at the end of the page with MP_LOST_UNWIND_RANGE. */
+     * (coroutines, sigaltstack), where a failing rt_sigprocmask probes each further page. NULL or false:
+     * such a stack ends at the end of the page with MP_LOST_UNWIND_RANGE. */
     bool (*may_probe)(void);
 
-    bool attached; /* INIT runs in a program that had started already */
+    bool attached; /* INIT runs in a program that already runs */
 };
 
 /*
- * INIT. Choose the mode and find the bounds of stacks; also calls mp_modules_init(). May be called
- * again to change the mode while no thread is in mp_unwind().
- * Returns 0; -ENOENT when libgcc's unwinder is not loaded (MP_UNWIND_LIBGCC); -EINVAL for a mode
- * that does not exist. On failure the mode of before stays in force.
+ * INIT. Choose the mode and find the bounds of stacks; also calls mp_modules_init(). May be called again
+ * to change the mode while no thread is in mp_unwind(). Returns 0; -ENOENT when libgcc's unwinder is not
+ * loaded (MP_UNWIND_LIBGCC); -EINVAL for a mode that does not exist. On failure the old mode stays in
+ * force.
  */
 int mp_unwind_init(const struct mp_unwind_config *config);
 
 /*
- * HOOK. Write the return addresses of the stack whose innermost frame is `from` to pcs[0..max),
- * innermost first; pcs[0] is from->pc. Returns result->depth, at least 1 if max > 0.
- * Never reads outside of memory known to be mapped. errno is untouched.
+ * HOOK. Write the return addresses of the stack whose innermost frame is `from` to pcs[0..max), innermost
+ * first; pcs[0] is from->pc. Returns result->depth, at least 1 if max > 0. Reads only memory that is
+ * surely mapped. errno is unchanged.
  */
 unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
                    struct mp_unwind_result *result);
@@ -122,10 +122,10 @@ unsigned mp_unwind_traced(const struct mp_frame *from, uintptr_t *pcs, unsigned 
                           struct mp_unwind_result *result, struct mp_unwind_trace *trace);
 
 /*
- * Around a call that may unload modules (dlclose): between the two, nothing is remembered about
- * modules that could be among the unloaded ones, and what was remembered before is forgotten. Calls
- * nest and may overlap between threads. Outside of hooks: with a glibc older than 2.35 the end reads
- * the list of modules under the loader's lock.
+ * Around a call that may unload modules (dlclose): between the two, the unwinder keeps nothing about
+ * modules that could be among the unloaded ones, and it forgets older data. Calls nest and may overlap
+ * between threads. Outside of hooks: with a glibc older than 2.35 the end reads the list of modules under
+ * the loader's lock.
  */
 void mp_unwind_close_begin(void);
 void mp_unwind_close_end(void);

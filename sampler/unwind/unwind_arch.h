@@ -1,5 +1,5 @@
 /*
- * unwind_arch.h - what the unwinder must know of the processor; one header each defines the same names:
+ * unwind_arch.h - the unwinder's facts about the processor; one header each defines the same names:
  *
  * MP_ARCH_DWARF_FP, _SP, _RA     DWARF numbers of frame pointer, stack pointer, return address
  * MP_ARCH_RED_ZONE               bytes below the stack pointer that an interrupted function may use

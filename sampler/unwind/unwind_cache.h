@@ -7,15 +7,16 @@
  *
  *     bits 30..63 tag | bits 24..29 epoch | bits 0..23 rule word (unwind_rule.h)
  *
- * The epoch moves on whenever a module may have been unloaded; entries of another epoch never match.
- * It wraps after 64 moves, when the table is cleared. A thread that stores a rule with an old epoch
- * looks at the sequence number afterwards and takes its entry back if it has changed.
+ * The epoch increases whenever a module may have been unloaded; entries of another epoch never match. It
+ * wraps after 64 increases, and the flush then clears the table. A thread that stores a rule with an old
+ * epoch reads the sequence number afterwards and takes its entry back if it has changed.
  *
  * Threads: all functions HOOK. Entries are relaxed atomics: two threads that miss on the same address
- * store the same word, and an entry depends on no other memory. Sequence, closing and the store of an entry
- * are sequentially consistent: of a flush and a store that run at once, either the store's second look
- * finds the new sequence, or the flush came after the entry was there and its epoch no longer matches. The
- * acquire load in mp_cache_sequence() pairs with the flush: rules are derived after it.
+ * store the same word, and an entry depends on no other memory. Sequence, closing and the store of an
+ * entry are sequentially consistent: of a flush and a store that run at once, either the store's second
+ * load finds the new sequence, or the flush came after the entry was there and its epoch no longer
+ * matches. The acquire load in mp_cache_sequence() pairs with the flush: the derivation of rules comes
+ * after it.
  *
  * Limits: 128 KiB.
  */
@@ -73,8 +74,8 @@ static inline bool mp_cache_hit(uint64_t found) {
 }
 
 /*
- * Remember the rule of `pc`, derived while the sequence number was `sequence`. Nothing is stored while
- * modules may be being unloaded, unless `permanent` says that the one of `pc` cannot be.
+ * Remember the rule of `pc`, derived at the sequence number `sequence`. Stores nothing during a possible
+ * unloading, unless `permanent` says that the module of `pc` stays.
  */
 void mp_cache_store(uintptr_t pc, uint32_t word, uint32_t sequence, bool permanent);
 

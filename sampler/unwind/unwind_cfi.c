@@ -2,8 +2,8 @@
  * unwind_cfi.c - from a code address to its rule, by the module's call frame information.
  *
  * Runs when the cache does not know an address: find the module, its FDE, the row; pack the row into a
- * rule word if it fits and remember it. Rows that do not fit (0.1 % of all, mostly assembly code and
- * huge frames) are evaluated in full each time by mp_cfi_step().
+ * rule word if it fits and remember it. mp_cfi_step() evaluates rows that do not fit (0.1 % of all,
+ * mostly assembly code and huge frames) in full each time.
  */
 #include "unwind_cfi.h"
 #include "cfi_expr.h"
@@ -16,10 +16,10 @@
 #include <sys/auxv.h>
 #include <ucontext.h>
 
-/* The start code of a program or of the loader: no table entry is its way to say "outermost". */
+/* The start code of a program or of the loader: a missing table entry means "outermost" there. */
 #define ENTRY_CODE_BYTES 128
 #define NOTED_ENTRIES                                                                              \
-    64 /* programs sample through fewer modules; the others are only noted more often */
+    64 /* programs have fewer modules in stacks; others are only noted more often */
 
 static void (*note_module)(const struct mp_module *module);
 static uintptr_t entry_code[2];
@@ -119,7 +119,7 @@ static uint32_t pack(const struct mp_cfi_row *row) {
         bool record = saves_fp && row->fp.offset == -offset && row->ra.offset == row->fp.offset + 8;
         return word | (record ? MP_RULE_CHAIN : MP_RULE_FP);
     }
-    /* The loop reads both places unchecked: they must lie inside the frame. */
+    /* The loop reads both places unchecked: they must be inside the frame. */
     bool inside = row->ra.offset >= -offset && (!saves_fp || row->fp.offset >= -offset);
     return inside ? word | MP_RULE_SP : MP_RULE_WIDE;
 }
@@ -215,7 +215,7 @@ static bool find_register(struct mp_walk *w, const struct mp_cfi_rule *rule, uin
     return mp_stack_read(&w->range, at, out) || mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
 }
 
-/* A frame pointer that cannot be had is missed only if the caller needs it. */
+/* A missing frame pointer matters only if the caller needs it. */
 static bool find_fp(struct mp_walk *w, const struct mp_cfi_rule *rule, uintptr_t cfa,
                     uintptr_t *fp) {
     if (rule->where == MP_CFI_UNDEFINED || rule->where == MP_CFI_REGISTER) {

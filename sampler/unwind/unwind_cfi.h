@@ -1,7 +1,7 @@
 /*
  * unwind_cfi.h - one step by the call frame information of the module.
  *
- * Threads: HOOK but where INIT is said.
+ * Threads: HOOK, except where the text says INIT.
  */
 #ifndef MP_UNWIND_CFI_H
 #define MP_UNWIND_CFI_H

@@ -1,10 +1,10 @@
 /*
  * unwind_fp.c - one step by the frame record that the frame pointer register points to.
  *
- * Used only for code without call frame information (machine code made at run time, tables stripped):
- * wherever there is a table, it is followed, so that code that keeps no frame pointer does not hide its
- * caller. What code without a table keeps in the register cannot be known; a value that does not
- * point up the stack is refused.
+ * Only for code without call frame information (machine code made at run time, stripped tables): where
+ * there is a table, the walk uses it, so that code without a frame pointer does not hide its caller. Code
+ * without a table may keep any value in the register; this step refuses a value that does not point up
+ * the stack.
  */
 #include "unwind_fp.h"
 

@@ -1,9 +1,9 @@
 /*
  * unwind_libgcc.c - the same stack by _Unwind_Backtrace of the libgcc that the program has loaded.
  *
- * The library is found among the loaded modules and never linked: a program without it cannot use this
- * mode. Its first call may initialise and allocate, so one is made at INIT. With a glibc older than
- * 2.35, or code registered by __register_frame, libgcc takes locks; the other modes do not.
+ * INIT finds the library among the loaded modules; we never link it: a program without it cannot use this
+ * mode. Its first call may initialise and allocate, so INIT makes one. With a glibc older than 2.35, or
+ * code registered by __register_frame, libgcc takes locks; the other modes do not.
  */
 #include "unwind_libgcc.h"
 

@@ -1,6 +1,5 @@
 /*
- * unwind_memo.c - see unwind_memo.h. A slot's pages are touched when a thread of that slot is first
- * unwound.
+ * unwind_memo.c - see unwind_memo.h. A slot gets its pages at the first unwinding of a thread of that slot.
  */
 #include "unwind_memo.h"
 

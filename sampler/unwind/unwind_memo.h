@@ -1,19 +1,19 @@
 /*
- * unwind_memo.h - the last stack of a thread, so that the part of the next one that is the same need
- * only be compared.
+ * unwind_memo.h - the last stack of a thread, so that a comparison is enough for the equal part of the
+ * next one.
  *
- * Model: following a rule is a chain of dependent loads: address, rule, frame size, next address. If
- * the stack pointer and address of a frame are those of a remembered frame, its rule leads to the same
- * place as before, and what was read there can be compared with what was remembered: loads that
- * depend on nothing. As long as every word that led from frame to frame is unchanged, so are the
- * frames; this is exact, not a guess. Code that uses the frame pointer adds the word it came from.
+ * Model: following a rule is a chain of dependent loads: address, rule, frame size, next address. If the
+ * stack pointer and address of a frame are those of a remembered frame, its rule gives the same place as
+ * before, and the walk compares the word there with the remembered one: loads that depend on nothing. As
+ * long as every word that leads from frame to frame is unchanged, so are the frames; this is exact, not a
+ * guess. For code that uses the frame pointer, the walk also compares the word that holds it.
  *
- * Threads: a memo is used by one call at a time (`busy`); a call that finds it taken, by a thread of
- * the same slot or by the call it interrupted, goes without. A memo whose user never came back (its
- * thread was killed) stays taken: slower, not wrong. HOOK. The exchange that takes `busy` (acquire) pairs
- * with the release store that gives it back: one user's frames are whole before the next one reads them.
+ * Threads: one call at a time uses a memo (`busy`); a call that finds it taken, by a thread of the same
+ * slot or by the call it interrupted, works without it. A memo whose user never returns (its thread was
+ * killed) stays taken: slower, not wrong. HOOK. The exchange that takes `busy` (acquire) pairs with the
+ * release store that gives it back: one user's frames are whole before the next one reads them.
  *
- * Limits: 64 memos of 128 frames, 258 KiB in sum, whose pages are touched as threads use them.
+ * Limits: 64 memos of 128 frames, 258 KiB in sum, with pages only where threads use them.
  */
 #ifndef MP_UNWIND_MEMO_H
 #define MP_UNWIND_MEMO_H
@@ -68,7 +68,7 @@ static inline void mp_memo_give_back(struct mp_memo *memo) {
     __atomic_store_n(&memo->busy, 0, __ATOMIC_RELEASE);
 }
 
-/* Write frame number `depth`, if there is room; returns how many there are then. Whoever writes the frames
+/* Write frame number `depth`, if there is room; returns how many there are then. The writer of the frames
  * sets memo->depth after the last. */
 static inline uint32_t mp_memo_record(struct mp_memo *memo, uint32_t depth, uintptr_t pc,
                                       uintptr_t sp, uintptr_t ra_at, uintptr_t fp_at) {
@@ -95,7 +95,7 @@ mp_memo_follow(const struct mp_memo *memo, unsigned at, uintptr_t current_fp_at,
         if (f[1].sp > high || ra_at == 0)
             break;
         if ((ra_at & MP_MEMO_CHAIN) != 0) {
-            /* What inner frames saved may lie elsewhere this time. */
+            /* Words saved by inner frames may be elsewhere this time. */
             uintptr_t fp_at = f->fp_at >= low ? f->fp_at : current_fp_at;
             if (*(const uintptr_t *)fp_at != f[1].fp_at)
                 break;

@@ -1,10 +1,10 @@
 /*
  * unwind_rule.h - how to leave one frame, in 24 bits.
  *
- * Model: bits 0..2 are the kind; the rest depends on it. SP, FP and CHAIN pack an offset in bits 3..15
- * (a multiple of 8 that needs no shift) and the places of return address and frame pointer above
- * (unwind_x86_64.h, unwind_aarch64.h). A rule that does not fit is not a word: it is interpreted each
- * time it is met (MP_RULE_WIDE).
+ * Model: bits 0..2 are the kind; the rest depends on it. SP, FP and CHAIN pack an offset in bits 3..15 (a
+ * multiple of 8 that needs no shift) and the places of return address and frame pointer above
+ * (unwind_x86_64.h, unwind_aarch64.h). A rule that does not fit is not a word: the walk interprets it
+ * each time (MP_RULE_WIDE).
  */
 #ifndef MP_UNWIND_RULE_H
 #define MP_UNWIND_RULE_H
@@ -20,7 +20,7 @@ enum mp_rule_kind {
     MP_RULE_CHAIN = 3, /* the same, and FP points to a frame record: saved FP, return address */
     /* CFA = *(FP + offset), FP = *FP: a realigned frame (x86_64); offset signed */
     MP_RULE_DEREF = 4,
-    MP_RULE_SIGNAL = 5, /* signal trampoline: the registers lie at SP */
+    MP_RULE_SIGNAL = 5, /* signal trampoline: the registers are at SP */
     MP_RULE_END = 6,    /* outermost frame */
     MP_RULE_LOST = 7,   /* no way on; the cause, an enum mp_lost, in bits 3..15 */
 };

@@ -1,6 +1,5 @@
 /*
- * unwind_walk.h - one walk up a stack, as the parts of the unwinder hand it to each other. Private to
- * unwind*.c.
+ * unwind_walk.h - one walk up a stack, the common state of the unwinder's parts. Private to unwind*.c.
  *
  * Model: the ways to leave a frame (unwind_cfi.h, unwind_fp.h) find the registers of the next one and
  * enter it here; unwind.c chooses among them.
@@ -20,8 +19,8 @@
 /* Stack reads see words that sanitizers regard as out of bounds or as another thread's. */
 #define MP_RAW_READS __attribute__((no_sanitize("address", "thread")))
 
-/* pc and sp are not neighbours: those the compiler would carry through the loop of unwind.c together, in one
- * vector register, at twice the time for each frame. */
+/* pc and sp are not neighbours: the compiler would keep neighbours through the loop of unwind.c together,
+ * in one vector register, at twice the time for each frame. */
 struct mp_walk {
     uintptr_t pc;       /* the frame the walk has reached */
     uintptr_t fp;       /* its frame pointer register */

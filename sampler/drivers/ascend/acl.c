@@ -1,5 +1,5 @@
 /*
- * acl.c - wrappers of Ascend's runtime and of ACL: they give names to what libascend_hal.so counts.
+ * acl.c - wrappers of Ascend's runtime and of ACL: they name the blocks that libascend_hal.so counts.
  */
 #include "acl_rows.h"
 #include "hal.h"

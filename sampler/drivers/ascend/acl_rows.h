@@ -2,15 +2,14 @@
  * acl_rows.h - the functions of Ascend's runtime and of ACL above it: names only. What the
  * columns mean: wrap.h.
  *
- * All end in libascend_hal.so, where bytes are counted; the outermost of them names the stack. A
- * call that tries huge pages, is refused and takes small ones succeeds here: no loss.
+ * All end in libascend_hal.so, whose wrappers count bytes; the outermost of them names the stack. A call
+ * that tries huge pages, gets a refusal and takes small ones succeeds here: no loss.
  */
 #ifndef MP_ACL_ROWS_H
 #define MP_ACL_ROWS_H
 
 /* clang-format off */
-/* Early releases had rtMalloc without moduleId: its word is handed on as it lies in the register.
- * */
+/* Early releases had rtMalloc without moduleId: the wrapper passes its word on from the register. */
 #define MP_RUNTIME_ROWS(ROW) \
     ROW(name, rtError_t, rtMalloc, \
         (void **devPtr, uint64_t size, rtMemType_t type, const uint16_t moduleId), \

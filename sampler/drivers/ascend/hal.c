@@ -2,8 +2,7 @@
  * hal.c - wrappers of the Ascend driver, libascend_hal.so.
  *
  * A reset of a device frees its memory without calling halMemFree; it ends in halDeviceClose or
- * drvDeviceClose. What ACL calls a reset only counts down until the last user, and is a name
- * here.
+ * drvDeviceClose. ACL's reset only counts down until the last user, and is a name here.
  */
 #include "hal.h"
 #include "hal_flags.h"

@@ -7,9 +7,8 @@
 #include "drivers/wrap.h"
 
 /*
- * HOOK, at the tail of the outermost wrapper: when the last answer is old enough, ask the driver
- * how much of the device that was used last is taken. Does nothing when the driver itself called
- * the wrapper.
+ * HOOK, at the tail of the outermost wrapper: when the last answer is old enough, ask the driver for the
+ * use of the last device. Does nothing when the driver itself called the wrapper.
  */
 void mp_hal_ask_totals(const struct mp_device_scope *scope);
 

@@ -1,5 +1,5 @@
 /*
- * hal_abi.h - what the wrappers need to know of Ascend's interfaces: types, flags and structures.
+ * hal_abi.h - the part of Ascend's interfaces that the wrappers use: types, flags and structures.
  *
  * Source: the published headers of CANN, ascend_hal_base.h, ascend_hal_define.h,
  * ascend_hal_error.h (driver), acl/acl_rt.h and runtime/mem.h (runtime). Enumerations are passed

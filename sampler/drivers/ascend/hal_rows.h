@@ -1,9 +1,9 @@
 /*
  * hal_rows.h - the functions of libascend_hal.so. What the columns mean: wrap.h.
  *
- * Bytes are counted here and nowhere above: HCCL, ATB and the runtime itself come by ways that
- * avoid ACL. halMemAlloc of some drivers goes on to halMemAllocInner through the PLT, and other
- * tools call that one: both have rows, the scopes count once.
+ * Only these wrappers count bytes: HCCL, ATB and the runtime itself do not pass through ACL. halMemAlloc
+ * of some drivers goes on to halMemAllocInner through the PLT, and other tools call that one: both have
+ * rows, the scopes count once.
  */
 #ifndef MP_HAL_ROWS_H
 #define MP_HAL_ROWS_H

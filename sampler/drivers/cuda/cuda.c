@@ -2,12 +2,11 @@
  * cuda.c - wrappers of the CUDA driver, libcuda.so.1.
  *
  * Programs hardly ever call the driver through slots: the runtime, static or shared, opens it and asks
- * cuGetProcAddress for every function. That one is found by dlsym, whose answer is replaced, and its own
- * answers are replaced in turn.
+ * cuGetProcAddress for every function. It finds that one by dlsym, whose answer we replace, and we
+ * replace its own answers in turn.
  *
- * A block belongs to the context that is current, and ends with it. What a stream frees is recorded at
- * the call, not when the stream comes to it. What is recorded into a graph moves no memory and is not
- * counted.
+ * A block belongs to the current context, and ends with it. We record a stream's free at the call, not
+ * when the stream reaches it. A call that becomes a node of a graph moves no memory and does not count.
  */
 #include "cuda_abi.h"
 #include "cuda_array.h"
@@ -34,10 +33,10 @@ static struct mp_device_row row_info = {.symbol = "cuMemGetInfo_v2"};
 
 extern const struct mp_device_library mp_library_cuda;
 
-/* What the driver's own look-up answers; 0: nothing. */
+/* The answer of the driver's own look-up; 0: nothing. */
 static uintptr_t look_up(const char *symbol, int version);
 
-/* The primary context of each device, as the program was given it; NULL: not seen. */
+/* The primary context of each device that the program got; NULL: not seen. */
 static CUcontext primary[DEVICES_MAX];
 
 static CUcontext current_context(void) {

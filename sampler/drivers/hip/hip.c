@@ -1,5 +1,5 @@
 /*
- * hip.c - wrappers of HIP, libamdhip64.so: the names of what is called in HSA, and what its pools have in use.
+ * hip.c - wrappers of HIP, libamdhip64.so: names for calls into HSA, and the blocks in use of its pools.
  */
 #include "drivers/wrap.h"
 #include "hip_abi.h"

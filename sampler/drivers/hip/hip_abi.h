@@ -1,5 +1,5 @@
 /*
- * hip_abi.h - what the wrappers need to know of HIP's and HSA's interfaces: types, values and structures.
+ * hip_abi.h - the part of HIP's and HSA's interfaces that the wrappers use: types, values and structures.
  *
  * Source: hsa.h, hsa_ext_amd.h and hip_runtime_api.h of ROCm 5.2 and 6; a test compares sizes and signatures
  * with the published headers. Enumerations are passed as int; handles of which only the value matters are

@@ -1,8 +1,8 @@
 /*
  * hip_rows.h - the functions of libamdhip64.so. What the columns mean: wrap.h.
  *
- * Names only: bytes are counted in libhsa-runtime64.so.1. What is stream-ordered comes out of pools inside
- * HIP, of which HSA sees the chunks: it is counted in a domain of its own, as what the pools have in use.
+ * Names only: the wrappers of libhsa-runtime64.so.1 count bytes. Stream-ordered memory comes out of pools
+ * inside HIP, of which HSA sees the chunks: a domain of its own counts the blocks in use of these pools.
  */
 #ifndef MP_HIP_ROWS_H
 #define MP_HIP_ROWS_H

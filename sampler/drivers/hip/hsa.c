@@ -1,7 +1,7 @@
 /*
  * hsa.c - wrappers of AMD's runtime, libhsa-runtime64.so.1.
  *
- * It links nothing to contexts: memory lives until it is freed or the runtime is shut down.
+ * It links nothing to contexts: memory is live until its free or the end of the runtime.
  */
 #include "drivers/wrap.h"
 #include "hsa_pools.h"

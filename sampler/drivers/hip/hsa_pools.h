@@ -1,9 +1,9 @@
 /*
- * hsa_pools.h - on which device the memory of an HSA pool or region lies.
+ * hsa_pools.h - the device of the memory of an HSA pool or region.
  *
- * Model: HSA numbers nothing; agents come in the runtime's own order, and the GPUs among them are the devices
- * 0, 1, ... as HIP counts them. The pools and regions of all agents are asked for once, and again when one
- * is met that was not known.
+ * Model: HSA numbers nothing; agents come in the runtime's own order, and the GPUs among them are the
+ * devices 0, 1, ... as HIP counts them. We list the pools and regions of all agents once, and again at
+ * the first unknown one.
  *
  * Threads: HOOK; any number at a time, each may find out the same.
  */
@@ -13,7 +13,7 @@
 #include "drivers/backend.h"
 #include "hip_abi.h"
 
-/* Rows of functions that are called, not wrapped: for the table of libhsa-runtime64. */
+/* Rows of functions that we call and do not wrap: for the table of libhsa-runtime64. */
 extern struct mp_device_row mp_hsa_row_agents, mp_hsa_row_info, mp_hsa_row_pools,
     mp_hsa_row_regions;
 

@@ -1,10 +1,10 @@
 /*
  * mstx.c - marks, ranges and memory pools that Ascend programs announce through mstx.
  *
- * How it gets here: the first mstx call of each shared object looks up InitInjectionMstx, in the
- * library that MSTX_INJECTION_PATH names or else by dlsym in the global scope. So that one name
- * is exported; it is a tool's name, no driver's, and no program tests for it to learn what a
- * device can do. Where two tools export it, the first one in LD_PRELOAD is asked.
+ * How it gets here: the first mstx call of each shared object looks up InitInjectionMstx, in the library
+ * that MSTX_INJECTION_PATH names or else by dlsym in the global scope. So we export that one name; it
+ * belongs to tools, not to a driver, and no program tests for it to learn what a device can do. Where two
+ * tools export it, the first one in LD_PRELOAD gets the call.
  *
  * Interface: ms_tools_ext.h, ms_tools_ext_mem.h and mstx_detail/mstx_types.h of mstx.
  */
@@ -29,7 +29,7 @@ struct range_desc {
     uint64_t bytes;
 };
 
-/* usage and type are not set by all callers and say nothing more: there is one of each. */
+/* not all callers set usage and type, which say nothing more: there is one of each. */
 struct heap_desc {
     int usage, type;
     const struct range_desc *range;

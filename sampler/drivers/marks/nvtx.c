@@ -2,10 +2,9 @@
  * nvtx.c - marks, ranges and memory pools that CUDA programs announce through NVTX.
  *
  * How it gets here: the first NVTX call of each shared object opens the library that
- * NVTX_INJECTION64_PATH names, which is ours again, and looks up InitializeInjectionNvtx2 in it
- * (version 2 of NVTX: InitializeInjectionNvtx). Being preloaded is not enough. Extensions, of
- * which we serve the one for memory, look up InitializeInjectionNvtxExtension. These names are
- * exported; none is a driver's.
+ * NVTX_INJECTION64_PATH names, which is ours again, and looks up InitializeInjectionNvtx2 in it (version
+ * 2 of NVTX: InitializeInjectionNvtx). Preloading is not enough. Extensions, of which we serve the one
+ * for memory, look up InitializeInjectionNvtxExtension. We export these names; none belongs to a driver.
  *
  * Interface: nvToolsExt.h, nvToolsExtMem.h and nvtxDetail/nvtxTypes.h, nvtxExtTypes.h of NVTX 3.
  */

@@ -2,8 +2,8 @@
  * nvtx_memory.c - NVTX's extension for memory: heaps and regions of pools. How it gets here:
  * nvtx.c.
  *
- * Interface: nvToolsExtMem.h and nvtxDetail/nvtxExtTypes.h of NVTX 3. Element sizes are told by
- * the caller, so that descriptions may grow.
+ * Interface: nvToolsExtMem.h and nvtxDetail/nvtxExtTypes.h of NVTX 3. The caller passes element sizes, so
+ * that descriptions may grow.
  */
 #include "drivers/backend.h"
 #include "drivers/pools.h"

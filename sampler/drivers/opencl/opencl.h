@@ -1,18 +1,18 @@
 /*
  * opencl.h - the OpenCL layer: what its files share.
  *
- * Model: an OpenCL loader that finds libmem_sampler_layers.so in OPENCL_LAYERS hands us its table
- * of functions, and sends the program's calls through the one we return (opencl_layer.c). A process
- * may hold several loaders, a Python wheel brings its own; each gets a table and a copy of the
- * hooks (opencl_hooks.h). A hook calls the function underneath and reports what came of it here.
+ * Model: an OpenCL loader that finds libmem_sampler_layers.so in OPENCL_LAYERS hands us its table of
+ * functions, and sends the program's calls through the one we return (opencl_layer.c). A process may hold
+ * several loaders, a Python wheel brings its own; each gets a table and a copy of the hooks
+ * (opencl_hooks.h). A hook calls the function underneath and reports the result here.
  *
- * A memory object is freed when the driver says so (destructor callback), not when it is released:
- * kernels and queues hold references of their own. SVM and USM pointers are freed by the call.
+ * A memory object ends when the driver says so (destructor callback), not at its release: kernels and
+ * queues hold references of their own. The call frees SVM and USM pointers.
  *
- * Threads: everything but the entry points of the layer runs in the program's calls and in
- * callbacks on the driver's threads: no lock, no allocation of ours. Driver queries are made where
- * a block is recorded. A context's row and a platform's are claimed by compare-and-swap and published by
- * a release store of their first word, which pairs with the acquire load of the look-up.
+ * Threads: everything but the entry points of the layer runs in the program's calls and in callbacks on
+ * the driver's threads: no lock, no allocation of ours. The record of a block makes driver queries. A
+ * compare-and-swap claims a context's row and a platform's, and a release store of their first word
+ * publishes them; it pairs with the acquire load of the look-up.
  */
 #ifndef MP_OPENCL_H
 #define MP_OPENCL_H
@@ -47,7 +47,7 @@ struct mp_cl_call {
     struct mp_frame caller;
 };
 
-/* What came of the creation of a memory object. */
+/* The result of the creation of a memory object. */
 struct mp_cl_made {
     void *context;
     void *memory; /* NULL: refused, with `error` */
@@ -65,8 +65,7 @@ void mp_cl_memory_made(const struct mp_cl_call *call, const struct mp_cl_made *m
 int32_t mp_cl_memory_retain(struct mp_cl_layer *layer, void *memory);
 int32_t mp_cl_memory_release(struct mp_cl_layer *layer, void *memory);
 
-/* A pointer of a context was allocated, or refused when it is NULL. `device` NULL: the
- * context's. */
+/* A new pointer of a context, or a refusal when it is NULL. `device` NULL: the context's. */
 struct mp_cl_pointer {
     void *context;
     void *device;
@@ -98,7 +97,7 @@ struct mp_cl_place {
     int device; /* number of its only device, as `clinfo -l` counts them; -1: several */
 };
 
-/* Find out; the answers of contexts that were made through us are remembered until their end. */
+/* Find out; keeps the answers of contexts made through us until their end. */
 struct mp_cl_place mp_cl_place_of(const struct mp_cl_layer *layer, void *context);
 
 /* The number of a device, or of the device it is a part of; -1: not found. */
@@ -107,7 +106,7 @@ int mp_cl_device_number(const struct mp_cl_layer *layer, void *device);
 /* A context was made. */
 void mp_cl_context_made(struct mp_cl_layer *layer, void *context);
 
-/* Around clReleaseContext: at the context's end its blocks are dropped. */
+/* Around clReleaseContext: the context's end drops its blocks. */
 int32_t mp_cl_context_release(struct mp_cl_layer *layer, void *context);
 
 /* `real` was looked up by `name`: our hook for it, or `real` when we have none. */

@@ -119,8 +119,7 @@ enum {
 #define MP_CL_MEM_USE_HOST_PTR (1ULL << 3)
 #define MP_CL_MEM_ALLOC_HOST_PTR (1ULL << 4)
 
-/* Properties that make a memory object of what somebody else allocated: handles of files and
- * buffers. */
+/* Properties that make a memory object of existing memory: handles of files and buffers. */
 #define MP_CL_EXTERNAL_MEMORY_FIRST 0x2060
 #define MP_CL_EXTERNAL_MEMORY_LAST 0x2070
 

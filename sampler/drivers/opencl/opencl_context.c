@@ -8,12 +8,12 @@
 #include <errno.h>
 #include <string.h>
 
-#define CONTEXT_ROWS 256 /* contexts that are remembered; others are asked again */
+#define CONTEXT_ROWS 256 /* contexts with a kept answer; others need a new query */
 #define PLATFORMS_MAX 16
 #define DEVICES_MAX 64
 #define ROW_CLAIMED 1
 
-/* A row belongs to a context from its making to its end. Key 0: free; ROW_CLAIMED: being filled. */
+/* A row belongs to a context from its creation to its end. Key 0: free; ROW_CLAIMED: being filled. */
 struct context_row {
     uint64_t key;
     void *platform;
@@ -23,8 +23,8 @@ struct context_row {
 
 static struct context_row rows[CONTEXT_ROWS];
 
-/* Some drivers free all that is left while the process ends: what the program left is to be
- * seen. */
+/* Some drivers free all remaining blocks while the process ends: the file must show these blocks as not
+ * freed. */
 static bool exiting;
 
 void mp_cl_exit(void) {
@@ -55,8 +55,7 @@ static void remember(void *context, struct mp_cl_place place, bool watched) {
     }
 }
 
-/* HOOK, perhaps on a thread of the driver. Pointers of a context can be freed by nobody after
- * its end. */
+/* HOOK, perhaps on a thread of the driver. Nobody can free pointers of a context after its end. */
 static void ended(void *context, void *user_data) {
     (void)user_data;
     if (mp_cl_exiting())

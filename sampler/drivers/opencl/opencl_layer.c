@@ -1,6 +1,6 @@
 /*
- * opencl_layer.c - how an OpenCL loader takes us in (called from companion/layers.c), and the hooks
- * of each loader.
+ * opencl_layer.c - how an OpenCL loader adds our layer (companion/layers.c calls this), and the hooks of
+ * each loader.
  */
 #include "drivers/backend.h"
 #include "opencl.h"
@@ -11,7 +11,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #define HOOK_LINKAGE static __attribute__((noinline))
 
-/* Hooks that take the place of an entry of the table. */
+/* Hooks that replace an entry of the table. */
 #define HOOKED(X)                                                                                  \
     X(clCreateBuffer)                                                                              \
     X(clCreateBufferWithProperties)                                                                \
@@ -71,7 +71,7 @@ static int32_t mp_cl_usm_free(mp_clMemFreeINTEL_fn real, void *context, void *p)
 static void (*const installers[MP_CL_LAYERS])(void) = {install, install_of_loader_1,
                                                        install_of_loader_2, install_of_loader_3};
 
-/* Is there every function that recording a block needs? */
+/* Does every function exist that the record of a block needs? */
 static bool can_record(const struct mp_cl_layer *layer) {
     static const enum mp_cl_entry needed[] = {MP_CL_clGetPlatformIDs, MP_CL_clGetPlatformInfo,
                                               MP_CL_clGetDeviceIDs,   MP_CL_clGetDeviceInfo,
@@ -95,7 +95,7 @@ static bool is_above_itself(const struct mp_cl_layer *layer) {
 EXPORT int32_t mem_profiler_opencl_layer(uint32_t entries, const void *const *target,
                                          uint32_t *entries_ret, const void *const **table_ret);
 
-/* A refusal leaves the loader without us; what is not hooked is handed through. */
+/* After a refusal the loader works without us; functions without a hook pass through. */
 EXPORT int32_t mem_profiler_opencl_layer(uint32_t entries, const void *const *target,
                                          uint32_t *entries_ret, const void *const **table_ret) {
     if (target == NULL || entries_ret == NULL || table_ret == NULL || entries > MP_CL_TABLE_MAX)

@@ -7,9 +7,9 @@
 
 #include <errno.h>
 
-#define TAKEN_AT_ONCE 32 /* pointers of one clEnqueueSVMFree that can be put back */
+#define TAKEN_AT_ONCE 32 /* pointers of one clEnqueueSVMFree that we can restore */
 
-/* HOOK, on a thread of the driver: the last reference is gone, the memory is about to be freed. */
+/* HOOK, on a thread of the driver: the last reference is gone, the driver is about to free the memory. */
 static void destroyed(void *memory, void *user_data) {
     (void)user_data;
     struct mp_device_taken taken;
@@ -33,7 +33,7 @@ static struct mp_device_block describe(const struct mp_cl_call *call, void *cont
                                     .caller = call->caller};
 }
 
-/* Where memory with these flags lies: page-locked host memory is no device's. */
+/* The place of memory with these flags: page-locked host memory belongs to no device. */
 static uint32_t domain_of(const struct mp_cl_layer *layer, void *context, uint64_t flags) {
     if (flags & MP_CL_MEM_ALLOC_HOST_PTR)
         return mp_domain_intern("opencl", -1, MP_MEMORY_PINNED);
@@ -154,8 +154,7 @@ bool mp_cl_imports(const uint64_t *properties) {
     return false;
 }
 
-/* Bytes of one element. Unknown formats count as one byte: the driver is asked for the truth
- * anyway. */
+/* Bytes of one element. Unknown formats count as one byte: the driver gives the true size anyway. */
 static uint64_t element_bytes(const struct mp_cl_image_format *format) {
     static const uint8_t channels[] = {1, 1, 2, 2, 3, 4, 4, 4, 1, 1, 1, 2, 3, 1, 1, 3, 4, 4, 4, 4};
     static const uint8_t bytes[] = {1, 2, 1, 2, 0, 0, 0, 1, 2, 4, 1, 2, 4, 2, 4, 0, 0};

@@ -1,17 +1,16 @@
 /*
  * vulkan.h - the Vulkan layer: what its files share.
  *
- * Model: the Vulkan loader finds the layer by its manifest, negotiates (companion/layers.c), and
- * then sends vkCreateInstance and vkCreateDevice through us. For each instance and each device that
- * is made so, a row holds the functions of the layer below; it is found by the dispatch key, the
- * first word of every handle (vulkan_chain.c). Programs that fetch pointers with
- * vkGetDeviceProcAddr get ours.
+ * Model: the Vulkan loader finds the layer by its manifest, negotiates (companion/layers.c), and then
+ * sends vkCreateInstance and vkCreateDevice through us. For each such instance and device, a row holds
+ * the functions of the layer below; its key is the dispatch key, the first word of every handle
+ * (vulkan_chain.c). Programs that fetch pointers with vkGetDeviceProcAddr get ours.
  *
- * A block is a VkDeviceMemory; its device ends it if the program did not. Imported memory is
- * somebody else's and not counted.
+ * A block is a VkDeviceMemory; its device ends it if the program did not. Imported memory belongs to
+ * others and does not count.
  *
- * Threads: rows are found without a lock. Making and destroying instances and devices may allocate
- * pages.
+ * Threads: look-ups of rows take no lock. The creation and destruction of instances and devices may
+ * allocate pages.
  */
 #ifndef MP_VULKAN_H
 #define MP_VULKAN_H

@@ -21,8 +21,9 @@ union row {
     struct mp_vk_device device;
 };
 
-/* Rows come in blocks; a block is never given back, so that a row can be read at any time. A row's key is
- * stored with release once the row is filled, `next` by a compare-and-swap; both pair with row_of(). */
+/* Rows come in blocks; nobody frees a block, so that readers can read a row at any time. A release store
+ * writes a row's key once the row is filled, a compare-and-swap writes `next`; both pair with
+ * row_of(). */
 struct block {
     union row row[ROWS];
     struct block *next;

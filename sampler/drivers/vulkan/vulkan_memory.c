@@ -1,6 +1,5 @@
 /*
- * vulkan_memory.c - VkDeviceMemory, from the layer into the segment; what the driver says is in
- * use.
+ * vulkan_memory.c - VkDeviceMemory, from the layer into the segment; the use that the driver reports.
  */
 #include "core/local.h"
 #include "drivers/backend.h"
@@ -9,8 +8,8 @@
 #include <errno.h>
 
 /*
- * A handle is unique in its device only. Handles of the first device are kept as they are; those of
- * others are moved to places of their own by a one-to-one mapping.
+ * A handle is unique in its device only. Handles of the first device stay as they are; a one-to-one
+ * mapping moves those of others to values of their own.
  */
 static uint64_t address_of(const struct mp_vk_device *row, uint64_t memory) {
     if (row->container == 1)
@@ -37,7 +36,7 @@ static uint32_t domain_of(const struct mp_vk_device *row, bool device_local) {
                         : mp_domain_intern("vulkan", -1, MP_MEMORY_PINNED);
 }
 
-/* Tell what the driver counts, for the device's own heaps together. */
+/* Store the driver's numbers, for the device's own heaps together. */
 static void tell_actual(const struct mp_vk_device *row, uint32_t domain) {
     if (row->budget == NULL || !mp_device_actual_due(domain))
         return;

@@ -1,8 +1,8 @@
 /*
  * ze.c - wrappers of Level Zero, libze_loader.so.1.
  *
- * A device is numbered as the drivers list theirs, one after another; a sub-device has the number
- * of the device it is a part of.
+ * The number of a device is its place in the drivers' lists, one after another; a sub-device has the
+ * number of the device it is a part of.
  */
 #include "drivers/wrap.h"
 #include "ze_abi.h"
@@ -25,7 +25,7 @@ static struct mp_device_row row_parts = {.symbol = "zeDeviceGetSubDevices"};
 typedef mp_ze_result list_fn(uint32_t *n, void **all);
 typedef mp_ze_result list_of_fn(void *of, uint32_t *n, void **all);
 
-/* Devices that are known. A row is claimed by its handle; its number + 1 follows, 0 until then. */
+/* Devices that are known. Its handle claims a row; its number + 1 follows, 0 until then. */
 static struct {
     uint64_t handle;
     uint32_t number;
@@ -87,7 +87,7 @@ static bool is_import(const struct mp_ze_desc *desc) {
     return false;
 }
 
-/* None for memory of somebody else, and for refusals that are mistakes of the caller. */
+/* None for memory of others, and for errors of the caller. */
 static uint32_t mp_ze_domain(mp_ze_result rc, const struct mp_ze_desc *desc, const void *device,
                              enum mp_memory_kind kind) {
     if ((rc != MP_ZE_SUCCESS && rc != MP_ZE_OUT_OF_HOST_MEMORY &&
@@ -97,7 +97,7 @@ static uint32_t mp_ze_domain(mp_ze_result rc, const struct mp_ze_desc *desc, con
     return mp_domain_intern("ze", number_of(device), kind);
 }
 
-/* Without padding, which the driver does not tell; UINT64_MAX when it passes 64 bits. */
+/* Without padding, which the driver does not report; UINT64_MAX when it passes 64 bits. */
 static uint64_t mp_ze_image_bytes(const struct mp_ze_image_desc *desc) {
     static const uint8_t bits[] = {8,  16, 32, 16, 32, 32, 64, 64, 128, 32, 32, 16, 16, 16, 8,
                                    12, 16, 16, 16, 16, 32, 24, 32, 24,  16, 24, 32, 32, 8,  16,
@@ -122,7 +122,7 @@ static uint64_t mp_ze_image_bytes(const struct mp_ze_image_desc *desc) {
     return total / 8;
 }
 
-/* What a program leaves in a context cannot be freed by anybody after its end. */
+/* Nobody can free remaining memory of a context after its end. */
 static void mp_ze_context_ended(uint64_t context) {
     mp_device_drop_container(MP_SPACE_ZE_POINTER, context);
     mp_device_drop_container(MP_SPACE_ZE_IMAGE, context);

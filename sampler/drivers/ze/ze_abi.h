@@ -23,7 +23,7 @@ struct mp_ze_desc {
     const void *next;
 };
 
-/* In the chain of a descriptor: the memory is another one's, by its file or its Windows handle. */
+/* In the chain of a descriptor: imports memory by its file or its Windows handle. */
 #define MP_ZE_IMPORT_FD 0x19
 #define MP_ZE_IMPORT_WIN32 0x22
 

@@ -52,7 +52,7 @@ def test_the_sum_is_that_of_merge_and_not_that_of_added_counts(example: str) -> 
     total = merger.result().total(Count.INUSE, Unit.SPACE)
     assert f"{total.value:.0f} ± {total.std_error:.0f} bytes" in example
     wrong = 2100 / (1 - math.exp(-1050 / T))
-    assert f"given {wrong:.0f}" in example
+    assert f"get {wrong:.0f}" in example
 
 
 @pytest.mark.parametrize(("size", "number"), [(2000, 381), (100, 100)])

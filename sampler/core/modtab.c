@@ -255,11 +255,24 @@ static void leave_nameless(struct mp_segment *seg, uint32_t generation) {
         last = mp_load_relaxed(&nameless_generation);
 }
 
+/* The row that `k` has for `m`, or NULL. Its number may be one of an earlier segment: a thread that was
+ * held up in a hook while the sampler detached and attached again stores it late. */
+static struct mp_module_row *known_row(struct mp_segment *seg, const struct known_module *k,
+                                       const struct mp_module *m) {
+    uint32_t rows_end = k == NULL ? 0 : mp_load_acquire(&k->rows_end);
+    if (rows_end == 0 || rows_end > rows_in_use(seg))
+        return NULL;
+    struct mp_module_row *row = &rows_of(seg)[rows_end - 1];
+    bool open =
+        mp_load_acquire(&row->published) && mp_load_acquire(&row->last_generation) == UINT32_MAX;
+    return open && row->start == m->start && row->end == m->end ? row : NULL;
+}
+
 static void record_known(struct mp_segment *seg, struct known_module *k, const struct mp_module *m,
                          uint32_t generation) {
-    uint32_t rows_end = k == NULL ? 0 : mp_load_acquire(&k->rows_end);
-    if (rows_end != 0) {
-        extend_back(&rows_of(seg)[rows_end - 1], generation);
+    struct mp_module_row *known_before = known_row(seg, k, m);
+    if (known_before != NULL) {
+        extend_back(known_before, generation);
         return;
     }
     uint32_t row = k == NULL ? NOT_RECORDED : record(seg, m, generation);

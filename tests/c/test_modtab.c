@@ -137,6 +137,19 @@ static void test_no_room(void) {
     close_segment();
 }
 
+static void test_a_row_of_another_segment(void) {
+    begin();
+    CASE("a row number of a segment that was left is not believed in the next one");
+    open_module("a");
+    use();
+    close_segment();
+    open_segment(LIMIT_BYTES);
+    CHECK_EQ(named_at(use()), 'a');
+    CHECK_EQ(segment()->control->module_count, 1);
+    close_module();
+    close_segment();
+}
+
 static pthread_barrier_t barrier;
 static uint32_t arrived;
 
@@ -185,6 +198,7 @@ int main(void) {
     test_turns();
     test_a_late_first_stack();
     test_no_room();
+    test_a_row_of_another_segment();
     test_two_threads_meet_a_module();
     return check_end();
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mem_parser.budget.baseline import basis
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_profile
 from mem_profiler import inprocess
@@ -42,6 +43,8 @@ def test_what_the_block_allocates_is_in_its_file_and_nothing_later(tmp_path: Pat
     held = profile.total(Count.INUSE, Unit.SPACE).value
     assert 100 * 10_000 <= held < 150 * 10_000
     assert profile.capture.highest_bytes is not None
+    assert profile.capture.end == "section ended"
+    assert basis(profile) is Count.PEAK
     assert read_profile(second).capture.kind == "capture"
 
 

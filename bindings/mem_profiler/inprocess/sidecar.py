@@ -30,7 +30,7 @@ from mem_profiler.segment import discovery
 
 PACE = Pace(tick_s=0.002, cost_share=0.5, exact_peak=True)
 ANSWER_S = 60.0
-END = "target test ended"
+END = "section ended"
 
 
 class _Server:

@@ -122,10 +122,10 @@ class Baseline:
 
 
 def basis(profile: Profile) -> Count:
-    """Return the count for growth: the peak of a program that has ended, since little is in use
-    then; else the blocks in use.
+    """Return the count for growth: the peak of a program (or of a part of one) that has ended,
+    since little is in use then; else the blocks in use.
     """
-    ended = profile.capture.end.split(" ")[0] in ("exited", "signal", "target")
+    ended = profile.capture.end.split(" ")[0] in ("exited", "signal", "target", "section")
     known = profile.has(Count.PEAK) or profile.capture.highest_bytes is not None
     return Count.PEAK if ended and known else Count.INUSE
 

@@ -55,7 +55,7 @@ def open_plain(
             what = _KINDS.get(stat.S_IFMT(status.st_mode), "is no regular file")
             raise NotPlainError(errno.EINVAL, what, os.fsdecode(path))
         if identity is not None and (status.st_dev, status.st_ino) != identity:
-            raise NotPlainError(errno.ESTALE, "is another file by now", os.fsdecode(path))
+            raise NotPlainError(errno.ESTALE, "is now another file", os.fsdecode(path))
         plain = flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         return os.open(f"/proc/self/fd/{place}", plain)
     finally:

@@ -115,7 +115,7 @@ class Baseline:
         if found is None:
             held = ", ".join(sorted(self.programs)) or "no program"
             raise BaselineError(
-                f"{self.path}: is a baseline of {held}, not of {name}",
+                f"{self.path} is a baseline of {held}, not of {name}",
                 hint="--update-baseline adds this program to it",
             )
         return found
@@ -217,7 +217,7 @@ def parse(text: str, path: str) -> Baseline:
     program: Program | None = None
     lines = text.split("\n")
     if lines[0].strip() != HEAD:
-        raise BaselineError(f"{path}:1: no baseline: its first line is not {HEAD!r}")
+        raise BaselineError(f"{path}:1: not a baseline: its first line is not {HEAD!r}")
     for number, line in enumerate(lines[1:], 2):
         if not line.strip() or line.startswith("#"):
             continue
@@ -226,7 +226,7 @@ def parse(text: str, path: str) -> Baseline:
             if words[0] == "program":
                 program = result.programs.setdefault(words[1], Program(words[1]))
             elif program is None:
-                raise ValueError("no program before it")
+                raise ValueError("this line needs a line 'program' before it")
             else:
                 _read_line(program, words)
         except (ValueError, IndexError) as error:

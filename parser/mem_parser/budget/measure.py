@@ -89,7 +89,7 @@ def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
     are the same). Raises nothing.
     """
     if part is None:
-        return Measured(None, "the file does not tell threads apart")
+        return Measured(None, "the file has no counts by thread")
     if what is Measure.PEAK:
         return _peak(profile, part)
     if what is Measure.INUSE:
@@ -98,7 +98,7 @@ def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
     if not profile.has_alloc:
         return Measured(None, "the file holds no counts of all allocations")
     if not duration or duration <= 0:
-        return Measured(None, "the file does not tell how long the capture was")
+        return Measured(None, "the file does not say how long the capture was")
     return Measured(sampled(part, Count.ALLOC).scaled(1 / duration))
 
 
@@ -136,13 +136,15 @@ def _peak(profile: Profile, part: Profile) -> Measured:
         return Measured(found)
     # Live bytes cannot exceed allocated bytes.
     ever = sampled(part, Count.ALLOC) if profile.has_alloc else None
-    short = f"only {counted(len(profile.series), 'reading')}: a peak shorter than 0.1 s is not seen"
+    short = (
+        f"only {counted(len(profile.series), 'reading')}: a peak shorter than 0.1 s does not show"
+    )
     if not part.has(Count.PEAK):
         short = "the file holds no peak"
     if ever is None:
         return Measured(found, short)
     return Measured(
-        _Glimpsed(found, ever), notes=[f"{short}; bounded by all that was ever allocated"]
+        _Glimpsed(found, ever), notes=[f"{short}; the upper bound is all that was ever allocated"]
     )
 
 
@@ -151,7 +153,7 @@ def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
     if not part.has(Count.PEAK):
         if ever is None:
             return Measured(found, "the file holds no peak")
-        note = "the file holds no peak; bounded by all that was ever allocated"
+        note = "the file holds no peak; the upper bound is all that was ever allocated"
         return Measured(_Glimpsed(found, ever), notes=[note])
     whole = highest(profile, profile)
     behind = peak_unseen(profile, whole.value)
@@ -220,5 +222,5 @@ def obstacle_of(profile: Profile) -> str | None:
     if profile.incomplete:
         return f"the file is incomplete: {profile.incomplete}"
     if not profile.exact_samples and profile.rate_bytes > 1:
-        return "the file does not tell numbers of samples, so errors are not known"
+        return "the file has no numbers of samples, so its errors are unknown"
     return None

@@ -69,7 +69,7 @@ def test_a_reader_that_takes_too_much_costs_its_task_alone() -> None:
 
     job: Job[int, int] = Job(work, int)
     assert list(in_child([0, 1, 2], job)) == [
-        0, Crash("takes more memory to read than a file of its size may"), 2,
+        0, Crash("needs too much memory to read for a file of its size"), 2,
     ]  # fmt: skip
 
 
@@ -119,13 +119,13 @@ def test_what_a_reader_says_is_not_believed(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(isolation, "_outcome", lambda *_: FORGED_ANSWERS[name])
     job: Job[int, Answer] = Job(lambda _: None, answerform.read)
     assert list(in_child([1, 2], job)) == [
-        Crash("made its reader say what cannot be understood")
+        Crash("made its reader give an invalid answer")
     ] * 2  # fmt: skip
 
 
 def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "LARGEST_ANSWER_BYTES", 1000)
-    assert only(lambda _: "x" * 2000) == Crash("made its reader say what cannot be understood")
+    assert only(lambda _: "x" * 2000) == Crash("made its reader give an invalid answer")
 
 
 def test_errors_for_users_come_back_and_others_cost_the_task() -> None:
@@ -241,7 +241,7 @@ def test_a_folder_of_another_user_is_not_used(tmp_path: Path, said: list[str]) -
     as_nobody(folder)
     for _ in range(2):
         assert not is_used(folder)
-    assert said == [f"the cache {folder} is not used: it belongs to another user"]
+    assert said == [f"mem_parser does not use the cache {folder}: it belongs to another user"]
     assert list(folder.iterdir()) == []
 
 
@@ -251,11 +251,14 @@ def test_nothing_is_made_in_the_home_of_another_user(tmp_path: Path, said: list[
     as_nobody(home / ".cache")
     assert not is_used(home / ".cache" / "mem-profiler")
     assert said == [
-        f"the cache {home}/.cache/mem-profiler is not used: {home}/.cache belongs to another user"
+        (
+            f"mem_parser does not use the cache {home}/.cache/mem-profiler:"
+            f" {home}/.cache belongs to another user"
+        )
     ]
     (home / ".cache" / "mem-profiler").mkdir(mode=0o700)
     assert not is_used(home / ".cache" / "mem-profiler")
-    assert "the folder it lies in belongs to another user" in said[1]
+    assert "its parent folder belongs to another user" in said[1]
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
@@ -266,7 +269,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(
     folder.mkdir()
     folder.chmod(mode)
     assert not is_used(folder)
-    assert said == [f"the cache {folder} is not used: others can write to it"]
+    assert said == [f"mem_parser does not use the cache {folder}: others can write to it"]
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -320,7 +323,7 @@ def test_a_command_says_once_that_the_cache_is_not_used(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": str(folder)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    warning = f"warning: the cache {folder} is not used: others can write to it"
+    warning = f"warning: mem_parser does not use the cache {folder}: others can write to it"
     assert done.stderr.splitlines().count(warning) == 1
 
 

@@ -96,7 +96,7 @@ class Attachment:
             return None
         times = "once" if self.rescans == 1 else f"{self.rescans} times"
         return (
-            f"libraries were opened during the capture, {times}; what they allocated in their first"
+            f"the process opened libraries during the capture, {times}; allocations of their first"
             f" {self.late_s:.1f} s may be missing"
         )
 
@@ -146,7 +146,9 @@ def _reading(pid: int) -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        raise PermissionDenied(f"pid {pid} may not be looked into by this user") from None
+        raise PermissionDenied(
+            f"this user may not read pid {pid}", hint="run mem_profiler as root or as that user"
+        ) from None
     except OSError as error:
         if procfs.is_ending(pid):
             raise ProcessGone(f"pid {pid} has ended") from None
@@ -194,7 +196,7 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
         raise TargetUnsupported("a process cannot attach to itself")
     doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid, quick=True))
     if procfs.stat_fields(pid)[:1] == ["T"]:
-        raise TargetBusy(f"pid {pid} is stopped", hint=f"kill -CONT {pid} lets it go on")
+        raise TargetBusy(f"pid {pid} is stopped", hint=f"kill -CONT {pid} continues it")
     _check_absent(pid)
     installed = mem_profiler.library_path()
     if not installed.is_file():
@@ -207,10 +209,11 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     answer = remote.run(pid, command, asked_to_stop)
     if answer.result == -errno.EALREADY:
         raise TargetBusy(
-            f"pid {pid} is attached to already", hint=f"mem_profiler detach {pid} ends that"
+            f"mem_profiler is already attached to pid {pid}",
+            hint=f"mem_profiler detach {pid} detaches",
         )
     if answer.result == -errno.EBUSY:
-        raise TargetBusy(f"somebody else attaches to pid {pid} at this moment")
+        raise TargetBusy(f"another mem_profiler is attaching to pid {pid} now", hint="try again")
     if answer.result == -errno.ENOTSUP:
         raise TargetUnsupported(f"pid {pid}: {refusal or answer.text}")
     if answer.result != 0:
@@ -255,7 +258,7 @@ def _check_absent(pid: int) -> None:
         return
     if attached:
         raise TargetBusy(
-            f"pid {pid} is attached to already",
+            f"mem_profiler is already attached to pid {pid}",
             hint=f"mem_profiler -s 60 -p {pid} captures, mem_profiler detach {pid} detaches",
         )
     raise TargetBusy(
@@ -270,7 +273,7 @@ def _check_version(pid: int, build_id: str | None) -> None:
     ours.close()
     if build_id is not None and build_id != ours.build_id:
         raise TargetUnsupported(
-            f"another version of the sampler lies in pid {pid} since an earlier attach",
+            f"pid {pid} still has another version of the sampler from an earlier attach",
             hint="use that version of mem_profiler, or restart the process",
         )
 
@@ -280,14 +283,14 @@ def detach(pid: int) -> Answer:
     with discovery.open_process(pid, writable=False) as segment:
         if not _by_attach(segment.control().number("startup_flags")):
             raise TargetUnsupported(
-                f"pid {pid} was started with the sampler, which stays for its life",
+                f"pid {pid} was started with the sampler, which stays until the process ends",
                 hint=f"mem_profiler stop {pid} ends a capture",
             )
     answer = remote.run(pid, Command(remote.DETACH))
     if answer.result == -errno.EALREADY:
-        raise NoSampler(f"pid {pid} is not attached to")
+        raise NoSampler(f"mem_profiler is not attached to pid {pid}")
     if answer.result == -errno.EBUSY:
-        raise TargetBusy(f"somebody else attaches to pid {pid} at this moment")
+        raise TargetBusy(f"another mem_profiler is attaching to pid {pid} now", hint="try again")
     if answer.result != 0:
         why = answer.text or os.strerror(-answer.result)
         raise TargetError(f"detaching from pid {pid} failed: {why}")

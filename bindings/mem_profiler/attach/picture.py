@@ -68,7 +68,7 @@ def take(pid: int, memory: Memory) -> Picture:
     images = images_of(procfs.maps(pid), memory)
     libc = _first(images, LIBC_NAME)
     if libc is None:
-        kind = "musl" if _first(images, MUSL) else "no C library that is known here"
+        kind = "musl" if _first(images, MUSL) else "an unknown C library"
         raise TargetUnsupported(
             f"pid {pid} uses {kind}; the sampler needs glibc",
             hint="start it with `mem_profiler run` in an environment with glibc",
@@ -170,7 +170,10 @@ def _find_pad(picture: Picture, memory: Memory) -> None:
                 if not _is_pad(memory, at):
                     picture.pad, picture.pad_bytes = at, mapping.end - at
                     return
-    raise TargetUnsupported(f"pid {picture.pid} has no unused bytes of code to start from")
+    raise TargetUnsupported(
+        f"pid {picture.pid} has no unused bytes behind its code, which an attach needs",
+        hint="start it with `mem_profiler run`, or with LD_PRELOAD of the sampler",
+    )
 
 
 def _is_pad(memory: Memory, at: int) -> bool:

@@ -55,10 +55,10 @@ BEGIN, RESCAN, DETACH = lib.MP_ATTACH_BEGIN, lib.MP_ATTACH_RESCAN, lib.MP_ATTACH
 
 _UNSAFE = {
     lib.MP_UNSAFE_RUNNING: "runs",
-    lib.MP_UNSAFE_SYSCALL: "is in a system call that must not be disturbed",
+    lib.MP_UNSAFE_SYSCALL: "is in a system call that must not be interrupted",
     lib.MP_UNSAFE_FORBIDDEN: "is inside the allocator or the loader",
     lib.MP_UNSAFE_FUTEX: "waits for a lock",
-    lib.MP_UNSAFE_UNKNOWN: "has callers that cannot be known",
+    lib.MP_UNSAFE_UNKNOWN: "has callers that its stack does not show",
     lib.MP_UNSAFE_SEQUENCE: "is in a restartable sequence",
     lib.MP_UNSAFE_STOPPED: "is stopped",
 }
@@ -114,7 +114,9 @@ def _answer(told: Any) -> Answer:
         }
         return Answer(**values)
     except (TypeError, KeyError, ValueError, OverflowError):
-        raise TargetError("the part of mem_profiler that attaches says nonsense") from None
+        raise TargetError(
+            "the child process of mem_profiler that attaches gave an invalid answer"
+        ) from None
 
 
 def _in_child(pid: int, command: Command, asked_to_stop: Asked) -> Answer:
@@ -123,8 +125,8 @@ def _in_child(pid: int, command: Command, asked_to_stop: Asked) -> Answer:
             return _run(pid, command, memory, asked_to_stop)
     except PermissionError:
         raise PermissionDenied(
-            f"pid {pid} may not be traced by this user",
-            hint=f"mem_profiler doctor {pid} says why; as root it works",
+            f"this user may not trace pid {pid}",
+            hint=f"mem_profiler doctor {pid} says why; try as root",
         ) from None
     except (ProcessLookupError, FileNotFoundError):
         raise ProcessGone(f"pid {pid} has ended") from None
@@ -188,7 +190,7 @@ def _fitting(text: bytes, array: Any) -> bytes:
     room = len(array) - 1
     if len(text) > room:
         shown = text.decode("utf-8", "replace")
-        raise UsageProblem(f"{shown} is longer than {room} bytes, which an attach cannot hand over")
+        raise UsageProblem(f"{shown} is longer than the {room} bytes that an attach can pass")
     return text
 
 
@@ -279,7 +281,7 @@ def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Asked) -> _Borro
                 raise _refused(here.pid, -code, ffi.string(job.text).decode(), job.step)
             if unsafe == lib.MP_UNSAFE_STOPPED:
                 raise TargetBusy(
-                    f"pid {here.pid} is stopped", hint=f"kill -CONT {here.pid} lets it go on"
+                    f"pid {here.pid} is stopped", hint=f"kill -CONT {here.pid} continues it"
                 )
         if asked_to_stop():
             raise Stopped
@@ -297,10 +299,12 @@ def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
     if code == errno.ESRCH or procfs.is_ending(pid):
         return ProcessGone(f"pid {pid} has ended")
     if code == errno.ETIMEDOUT:
-        return TargetBusy(f"pid {pid} made no new thread in time; it was put back as it was")
+        return TargetBusy(
+            f"pid {pid} made no new thread in time; mem_profiler restored it", hint="try again"
+        )
     if step >= lib.MP_STEP_CREATED:
         return TargetError(
-            f"pid {pid} can make no new thread: {text}",
+            f"pid {pid} cannot make a new thread: {text}",
             hint="see ulimit -u, and the limits and the seccomp profile of its container",
         )
     if code == errno.EPERM:
@@ -308,22 +312,22 @@ def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
         if tracer:
             name = procfs.comm(tracer)
             return TargetBusy(
-                f"pid {pid} is being traced by pid {tracer} ({name})",
-                hint="one process can be traced by one other at a time: end that first",
+                f"pid {tracer} ({name}) traces pid {pid}",
+                hint="a process can have only one tracer: end that one first",
             )
         return PermissionDenied(
-            f"pid {pid}: {text}", hint=f"mem_profiler doctor {pid} says why; as root it works"
+            f"pid {pid}: {text}", hint=f"mem_profiler doctor {pid} says why; try as root"
         )
     if code == errno.EACCES:
         return PermissionDenied(
-            f"pid {pid}: {text}", hint="as root (CAP_SYS_ADMIN) it can be read, and judged"
+            f"pid {pid}: {text}", hint="root (CAP_SYS_ADMIN) can read and judge the filter"
         )
     if code in (errno.ENOEXEC, errno.ENOTSUP):
         return TargetUnsupported(
             f"pid {pid}: {text}",
             hint="start it with `mem_profiler run`, or with LD_PRELOAD of the sampler",
         )
-    return TargetError(f"pid {pid}: {text}; it was put back as it was")
+    return TargetError(f"pid {pid}: {text}; mem_profiler restored it")
 
 
 def _base(path: str) -> str:
@@ -396,7 +400,9 @@ class _Talk:
         """Raise TargetBusy where another controller has loaded its sampler meanwhile."""
         if any(picture.LIBRARY.fullmatch(_base(m.path)) for m in procfs.maps(self.pid)):
             self._give_up()
-            raise TargetBusy(f"somebody else attaches to pid {self.pid} at this moment")
+            raise TargetBusy(
+                f"another mem_profiler is attaching to pid {self.pid} now", hint="try again"
+            )
 
     def _give_up(self) -> None:
         self._set("ack", 1)
@@ -404,13 +410,13 @@ class _Talk:
 
     def _late(self, stage: int) -> TargetError:
         doing = {
-            lib.MP_LOADER_NONE: "did not get to run",
+            lib.MP_LOADER_NONE: "has not run yet",
             lib.MP_LOADER_LOADING: "waits in dlopen: another thread holds the loader's lock",
             lib.MP_LOADER_CALLING: "is still changing slots",
-        }.get(stage, "did not answer")
+        }.get(stage, "has not answered")
         return TargetBusy(
-            f"pid {self.pid}: the thread that opens the sampler {doing}, for {ANSWER_S:.0f} s",
-            hint="it gives up by itself; the process goes on",
+            f"pid {self.pid}: after {ANSWER_S:.0f} s the thread that opens the sampler {doing}",
+            hint="the thread gives up by itself and the process goes on; try again",
         )
 
     def _await_removal(self) -> None:
@@ -453,5 +459,7 @@ class _Talk:
                 hint="start it with `mem_profiler run`, or with LD_PRELOAD of the sampler",
             )
         if failure == lib.MP_FAILED_SYMBOL:
-            return TargetUnsupported(f"the sampler opened in pid {self.pid} cannot be attached")
-        return TargetBusy(f"pid {self.pid} gave up waiting for this command")
+            return TargetUnsupported(
+                f"the library that pid {self.pid} opened lacks mem_profiler_attach"
+            )
+        return TargetBusy(f"pid {self.pid} gave up waiting for this command", hint="try again")

@@ -36,8 +36,8 @@ def taken(pid: int) -> Iterator[None]:
 
 def _busy(pid: int, fd: int) -> TargetBusy:
     holder = _holder(os.fstat(fd).st_ino)
-    who = f"pid {holder} ({procfs.comm(holder) or '?'})" if holder else "somebody else"
-    return TargetBusy(f"{who} attaches to pid {pid} at this moment")
+    who = f"pid {holder} ({procfs.comm(holder) or '?'})" if holder else "another process"
+    return TargetBusy(f"{who} is attaching to pid {pid} now", hint="try again")
 
 
 def _holder(inode: int) -> int | None:

@@ -38,7 +38,9 @@ from mem_profiler.segment.folders import RunFolder, UserFolder
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
 _ROOM_BYTES = 1 << 20  # the least that a segment needs, about
-LEFT_RUNNING_NOTE = "the process went on after the program had ended; its capture was stopped then"
+LEFT_RUNNING_NOTE = (
+    "the process still ran when the program ended; mem_profiler ended its capture at that time"
+)
 
 
 @dataclass
@@ -91,7 +93,7 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     variables = dict(os.environ)
     if variables.get("MEM_PROFILER_DISABLE", "") not in ("", "0"):
         raise UsageProblem(
-            "MEM_PROFILER_DISABLE is set, so that the program would run without the sampler",
+            "MEM_PROFILER_DISABLE is set, so the program would run without the sampler",
             hint="unset MEM_PROFILER_DISABLE",
         )
     preload = library()
@@ -273,7 +275,7 @@ class Run:
             raise _never_captured(image)
         notes = []
         if self.plan_problem and image.pid == self.pid:
-            notes.append(f"not everything is seen: {self.plan_problem}")
+            notes.append(f"the sampler does not see all allocations: {self.plan_problem}")
         alive = image.pid != self.pid and _is_mapped(image)
         if alive:
             notes.append(LEFT_RUNNING_NOTE)
@@ -296,7 +298,7 @@ class Run:
         images = self.current()
         if not images or images[0].pid != self.pid:
             name = os.path.basename(str(self.child.args[0]))  # type: ignore[index]
-            text = f"{name} ended without having loaded the sampler"
+            text = f"{name} ended without loading the sampler"
             outcome.errors.append(NoSampler(text, hint=_room_hint()))
         for image in images:
             end = outcome.end if image.pid == self.pid else "target ended"

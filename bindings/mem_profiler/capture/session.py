@@ -25,10 +25,9 @@ from mem_profiler.segment.file import Segment
 
 ALIVE_CHECK_S = 1.0
 TOO_LARGE_NOTE = (
-    "mem_profiler itself came to need more memory than it may have"
-    f" ({guardrail.VARIABLE}); the capture was ended then"
+    f"mem_profiler reached the limit of its own memory ({guardrail.VARIABLE}) and ended the capture"
 )
-EXEC_NOTE = "the process started another program (exec); everything sampled up to then is here"
+EXEC_NOTE = "the process started another program (exec); the file has all samples from before"
 
 
 @dataclass(frozen=True)

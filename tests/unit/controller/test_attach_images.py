@@ -197,14 +197,14 @@ def test_what_a_look_may_cost_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     reads = Budget("pid 5", reads=2)
     reads.spend(1)
     reads.spend(1)
-    with pytest.raises(TargetUnsupported, match="pid 5: the tables"):
+    with pytest.raises(TargetUnsupported, match="pid 5: the ELF tables"):
         reads.spend(1)
-    with pytest.raises(TargetUnsupported, match="larger than any"):
+    with pytest.raises(TargetUnsupported, match="larger than a linker makes"):
         Budget("pid 5", size_bytes=100).spend(101)
     late = Budget("pid 5", span_s=1.0)
     now = time.monotonic()
     monkeypatch.setattr(images.time, "monotonic", lambda: now + 2)
-    with pytest.raises(TargetBusy, match="in 1 s"):
+    with pytest.raises(TargetBusy, match="longer than 1 s"):
         late.spend(1)
 
 

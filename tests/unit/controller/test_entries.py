@@ -132,7 +132,7 @@ def test_what_is_moved_means_the_same(index: int, away: int) -> None:
 
 
 def test_copies_made_for_single_callers_refuse_the_program() -> None:
-    with pytest.raises(TargetUnsupported, match=r"optimized across .*mi_free\.constprop\.0"):
+    with pytest.raises(TargetUnsupported, match=r"special copies .*mi_free\.constprop\.0"):
         plan.of_program(odd("-DCLONED"), 0)
 
 

@@ -93,6 +93,5 @@ int mp_held_enter(struct borrow *b, uint64_t pc, uint64_t region, long code) {
     }
     if (rc == -ESRCH)
         return mp_held_ended(b);
-    return rc == 0 ? 0
-                   : mp_held_fail(b, rc, "cannot write the registers of thread %d", b->tid);
+    return rc == 0 ? 0 : mp_held_fail(b, rc, "cannot write the registers of thread %d", b->tid);
 }

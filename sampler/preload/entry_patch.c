@@ -302,8 +302,7 @@ static int prepare(const struct mp_entry *e, char *text, size_t n) {
         return -EINVAL;
     }
     if (!mp_elf_visit(find_owner, &owner) || !owner.same) {
-        snprintf(text, n, "the code of %s differs from its file: another tool changed it",
-                 e->name);
+        snprintf(text, n, "the code of %s differs from its file: another tool changed it", e->name);
         return -EINVAL;
     }
     struct row *row = row_for(e, &owner);

@@ -31,7 +31,8 @@ static bool is_sanitized(char *text, size_t n) {
                       {"__lsan_init", "LeakSanitizer"}};
     for (size_t i = 0; i < sizeof sanitizers / sizeof sanitizers[0]; i++) {
         if (mp_elf_find(sanitizers[i].symbol) != NULL) {
-            snprintf(text, n, "the program runs under %s, whose allocator the sampler must not hook",
+            snprintf(text, n,
+                     "the program runs under %s, whose allocator the sampler must not hook",
                      sanitizers[i].name);
             return true;
         }
@@ -192,9 +193,11 @@ int mp_redirect_attach_unseen(const struct mp_slot_counts *counts, char *text, s
                  "malloc is part of the program: the sampler sees the calls of libraries, not "
                  "those of the program");
     else if (mp_elf_visit(other_definer, &other))
-        snprintf(text, n, "%s has a malloc of its own, whose calls the sampler does not see", other);
+        snprintf(text, n, "%s has a malloc of its own, whose calls the sampler does not see",
+                 other);
     else if (calls_libc_too())
-        snprintf(text, n, "some libraries call the C library's malloc, not that of %s: the sampler does not "
+        snprintf(text, n,
+                 "some libraries call the C library's malloc, not that of %s: the sampler does not "
                  "see these calls",
                  mp_real.path);
     return 0;

@@ -242,7 +242,10 @@ def test_a_compiler_with_a_jemalloc_of_its_own(
         with Attached(folder, command, hold=True) as target:
             if way == "slots":
                 answer = target.begin()
-                assert "the sampler sees the calls of libraries, not those of the program" in answer.text
+                assert (
+                    "the sampler sees the calls of libraries, not those of the program"
+                    in answer.text
+                )
             else:
                 made, answer = attach(target)
                 assert (made.allocator, answer.text) == ("malloc", "")

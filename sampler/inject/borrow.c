@@ -67,7 +67,7 @@ static int check_filters(struct borrow *b) {
     return 0;
 }
 
-static int look(struct borrow *b) {
+static int read_state(struct borrow *b) {
     b->began_ns = mp_now_ns();
     int rc = mp_regs_get(b->tid, &b->regs);
     if (rc == -ENOEXEC)
@@ -419,7 +419,7 @@ int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *f
     if (rc == 0)
         rc = seize(b);
     if (rc == 0)
-        rc = look(b);
+        rc = read_state(b);
     if (rc == 0)
         rc = visit(b);
     if (b->traced)

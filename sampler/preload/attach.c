@@ -94,7 +94,7 @@ static int redirect(struct mp_attach_request *r) {
         return rc;
     mp_kept_begin();
     mp_redirect_attached(&slots);
-    mp_device_look();
+    mp_device_redirect();
     rc = mp_redirect_attach_unseen(&slots, r->text, sizeof r->text);
     tell(r, &slots);
     r->slots_patched += entries.patched;
@@ -138,7 +138,7 @@ static int rescan(struct mp_attach_request *r) {
     mp_modules_refresh();
     mp_kept_prune();
     mp_redirect_attached(&counts);
-    mp_device_look();
+    mp_device_redirect();
     tell(r, &counts);
     return 0;
 }
@@ -159,9 +159,11 @@ static int run(struct mp_attach_request *r) {
     case MP_ATTACH_BEGIN:
         return begin(r);
     case MP_ATTACH_RESCAN:
-        return attached ? rescan(r) : refuse(r, -EALREADY, "mem_profiler is not attached to the process");
+        return attached ? rescan(r)
+                        : refuse(r, -EALREADY, "mem_profiler is not attached to the process");
     case MP_ATTACH_DETACH:
-        return attached ? detach(r) : refuse(r, -EALREADY, "mem_profiler is not attached to the process");
+        return attached ? detach(r)
+                        : refuse(r, -EALREADY, "mem_profiler is not attached to the process");
     default:
         return refuse(r, -EINVAL, "unknown command");
     }

@@ -30,9 +30,9 @@ from controller_tools import HeapFile, command, command_environment, run_command
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler._inject import lib
-from mem_profiler.attach import control, remote, turn
+from mem_profiler.attach import control, lock, remote
+from mem_profiler.attach.address_space import AddressSpace
 from mem_profiler.attach.memory import Memory
-from mem_profiler.attach.picture import Picture
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
@@ -195,10 +195,10 @@ def test_two_at_once_are_told_apart(segments_here: Path) -> None:
         end_storm(target)
 
 
-def test_only_one_at_a_time_has_the_turn(segments_here: Path) -> None:
+def test_only_one_at_a_time_holds_the_lock(segments_here: Path) -> None:
     with storm("handler", segments_here) as target:
         with (
-            turn.taken(target.pid),
+            lock.held(target.pid),
             pytest.raises(TargetBusy, match=f"pid {os.getpid()} .* is attaching to"),
         ):
             attaching.attach(target.pid)
@@ -212,17 +212,17 @@ def test_the_file_of_one_who_is_out_of_sight_is_seen(
 ) -> None:
     """Controllers that know nothing of each other: the second finds the sampler of the first."""
     with storm("handler", segments_here) as target:
-        picture = remote.picture.take
+        real_read = remote.address_space.read
 
-        def late(pid: int, memory: Memory) -> Picture:
-            taken = picture(pid, memory)
-            monkeypatch.setattr(remote.picture, "take", picture)
-            monkeypatch.setattr(turn, "taken", lambda _pid: contextlib.nullcontext())
+        def late(pid: int, memory: Memory) -> AddressSpace:
+            space = real_read(pid, memory)
+            monkeypatch.setattr(remote.address_space, "read", real_read)
+            monkeypatch.setattr(lock, "held", lambda _pid: contextlib.nullcontext())
             attaching.attach(pid)
-            return taken
+            return space
 
         with monkeypatch.context() as patch:
-            patch.setattr(remote.picture, "take", late)
+            patch.setattr(remote.address_space, "read", late)
             with pytest.raises(TargetBusy, match="is attaching to"):
                 remote.run(target.pid, remote.Command(remote.BEGIN))
         await_threads(target.pid, 2)
@@ -352,7 +352,7 @@ def test_attaching_twice_is_refused_in_plain_words(segments_here: Path) -> None:
 def test_a_library_opened_again_where_it_lay_is_noticed(
     segments_here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "LOOK_S", 0.01)
+    monkeypatch.setattr(control, "CHECK_S", 0.01)
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
     with Unprepared([build("late.c"), plugin], segments_here) as target:
         assert target.line() == "ready"

@@ -30,7 +30,7 @@ from mem_parser.errors import (
 )
 from mem_parser.symbols.elf import ElfImage
 from mem_profiler import doctor
-from mem_profiler.attach import picture, remote
+from mem_profiler.attach import address_space, remote
 from mem_profiler.attach.images import Budget, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.remote import Answer, Command
@@ -40,9 +40,9 @@ from mem_profiler.entries import planning
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery, folders, layout
 
-LOOK_S = 0.5  # between two readings of the maps during a capture
-LOOK_LIMIT_S = 5.0  # limit of one such reading
-LOOK_AGAIN_S = 30.0  # until the next one after a timeout
+CHECK_S = 0.5  # between two readings of the maps during a capture
+CHECK_LIMIT_S = 5.0  # limit of one such reading
+RETRY_S = 30.0  # until the next one after a timeout
 READ_LIMIT_S = 20.0  # limit of reading the images of a process
 ALLOCATOR = ("malloc", "free", "calloc", "realloc", "_Znwm", "_ZdlPv")
 
@@ -62,33 +62,33 @@ class Attachment:
         except MemError:
             if procfs.is_ending(pid):
                 raise ProcessGone(f"pid {pid} has ended") from None
-        self._last_look = time.monotonic()
-        self._next_look = self._last_look + LOOK_S
+        self._last_check = time.monotonic()
+        self._next_check = self._last_check + CHECK_S
 
     def tick(self) -> None:
         """Redirect the calls of new modules to the sampler. Raises nothing: after a failure the
         next reading tries again.
         """
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_check:
             return
-        self._next_look = now + LOOK_S
+        self._next_check = now + CHECK_S
         try:
-            self._look(now)
+            self._rescan_changed(now)
         except (MemError, OSError):
-            if time.monotonic() - now >= LOOK_LIMIT_S:
-                self._next_look = time.monotonic() + LOOK_AGAIN_S
+            if time.monotonic() - now >= CHECK_LIMIT_S:
+                self._next_check = time.monotonic() + RETRY_S
 
-    def _look(self, now: float) -> None:
+    def _rescan_changed(self, now: float) -> None:
         """Raises MemError, OSError."""
         slots = _slots(self.pid, self._slots)
         if any(self._slots.get(key) != slot for key, slot in slots.items()):
             remote.run(self.pid, Command(remote.RESCAN))
             self.rescans += 1
-            self.late_s = max(self.late_s, time.monotonic() - self._last_look)
+            self.late_s = max(self.late_s, time.monotonic() - self._last_check)
             slots = _slots(self.pid, slots)
         self._slots = slots
-        self._last_look = now
+        self._last_check = now
 
     def note(self) -> str | None:
         """The note for a file about code loaded during its capture; None: no such code."""
@@ -123,14 +123,14 @@ def _slots(pid: int, known: _Slots | None = None) -> _Slots:
     """A slot of each image with code, by (device, inode, address, path). `known` has earlier
     results, which are not searched again. Raises MemError, OSError.
     """
-    rows = child.call(lambda _: _read_slots(pid, known or {}), f"pid {pid}", LOOK_LIMIT_S)
+    rows = child.call(lambda _: _read_slots(pid, known or {}), f"pid {pid}", CHECK_LIMIT_S)
     return {(d, i, at, path): _Slot(address, value) for d, i, at, path, address, value in rows}
 
 
 def _read_slots(pid: int, known: _Slots) -> list[Any]:
     found = []
     with _reading(pid), Memory(pid) as memory:
-        budget = Budget(f"pid {pid}", span_s=LOOK_LIMIT_S / 2)
+        budget = Budget(f"pid {pid}", span_s=CHECK_LIMIT_S / 2)
         for image in images_of(procfs.maps(pid), memory, budget):
             first = image.mappings[0]
             key = (os.makedev(*first.device), first.inode, image.start, image.path)
@@ -201,7 +201,7 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     installed = mem_profiler.library_path()
     if not installed.is_file():
         raise MemError(f"the sampler {installed} is missing", hint="make build")
-    bias, build_id = _look_inside(pid, asked_to_stop)
+    bias, build_id = _program_and_sampler(pid, asked_to_stop)
     _check_version(pid, build_id)
     folder, options = _folder(pid), _options()
     plan, refusal = _plan(pid, bias)
@@ -222,17 +222,17 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     return Attachment(pid, answer)
 
 
-def _look_inside(pid: int, asked_to_stop: Asked) -> tuple[int | None, str | None]:
+def _program_and_sampler(pid: int, asked_to_stop: Asked) -> tuple[int | None, str | None]:
     """The load bias of the program, and the build-id of a sampler in the process."""
 
-    def look(_asked: Asked) -> list[Any]:
+    def read(_asked: Asked) -> list[Any]:
         with _reading(pid), Memory(pid) as memory:
             images = images_of(procfs.maps(pid), memory)
             program = program_of(pid, images)
-        theirs = next((i for i in images if picture.LIBRARY.fullmatch(i.name)), None)
+        theirs = next((i for i in images if address_space.LIBRARY.fullmatch(i.name)), None)
         return [program and program.bias, theirs and theirs.build_id.hex()]
 
-    bias, build_id = child.call(look, f"pid {pid}", READ_LIMIT_S, asked_to_stop)
+    bias, build_id = child.call(read, f"pid {pid}", READ_LIMIT_S, asked_to_stop)
     return bias, build_id
 
 

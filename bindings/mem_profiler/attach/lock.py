@@ -21,7 +21,7 @@ from mem_profiler.process import procfs
 
 
 @contextlib.contextmanager
-def taken(pid: int) -> Iterator[None]:
+def held(pid: int) -> Iterator[None]:
     """Hold the lock for a process. Raises TargetBusy where another process has it, OSError."""
     fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:

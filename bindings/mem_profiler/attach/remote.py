@@ -1,6 +1,6 @@
 """Run one command of the sampler inside another process.
 
-Model: `run` takes a picture, tries threads until it can borrow one, and follows the new loader
+Model: `run` reads the address space, tries threads until it can borrow one, and follows the loader
 thread through the frame in the target's memory: write the library, wait for the answer, release the
 loader. Every wait ends; when the user asks to stop, `run` tells the loader to give up, which it
 does unless it is inside the sampler already.
@@ -32,9 +32,9 @@ from mem_parser.errors import (
     UsageProblem,
 )
 from mem_profiler._inject import ffi, lib
-from mem_profiler.attach import kill_points, picture, threads, turn
+from mem_profiler.attach import address_space, kill_points, lock, threads
+from mem_profiler.attach.address_space import AddressSpace
 from mem_profiler.attach.memory import Memory
-from mem_profiler.attach.picture import Picture
 from mem_profiler.confined import child
 from mem_profiler.confined.child import Asked, Stopped, never
 from mem_profiler.process import procfs
@@ -121,7 +121,7 @@ def _answer(told: Any) -> Answer:
 
 def _in_child(pid: int, command: Command, asked_to_stop: Asked) -> Answer:
     try:
-        with turn.taken(pid), Memory(pid, writable=True) as memory:
+        with lock.held(pid), Memory(pid, writable=True) as memory:
             return _run(pid, command, memory, asked_to_stop)
     except PermissionError:
         raise PermissionDenied(
@@ -137,10 +137,10 @@ def _in_child(pid: int, command: Command, asked_to_stop: Asked) -> Answer:
 
 
 def _run(pid: int, command: Command, memory: Memory, asked_to_stop: Asked) -> Answer:
-    here = picture.take(pid, memory)
-    library = mem_profiler.library_path().read_bytes() if here.library is None else b""
-    frame = _frame(here, command, len(library))
-    borrowed = _borrow(here, frame, command.plan, asked_to_stop)
+    space = address_space.read(pid, memory)
+    library = mem_profiler.library_path().read_bytes() if space.library is None else b""
+    frame = _frame(space, command, len(library))
+    borrowed = _borrow(space, frame, command.plan, asked_to_stop)
     talk = _Talk(pid, borrowed, memory, library, asked_to_stop)
     talk.follow()
     failure = talk.field("failure")
@@ -148,7 +148,7 @@ def _run(pid: int, command: Command, memory: Memory, asked_to_stop: Asked) -> An
         # It can make no memory file, but the library's path means the same to the target.
         # Through /proc: opened from there, the sampler begins nothing by itself.
         frame.path = os.fsencode(f"/proc/self/root{mem_profiler.library_path()}")
-        borrowed = _borrow(here, frame, command.plan, asked_to_stop)
+        borrowed = _borrow(space, frame, command.plan, asked_to_stop)
         talk = _Talk(pid, borrowed, memory, b"", asked_to_stop)
         talk.follow()
         failure = talk.field("failure")
@@ -164,19 +164,19 @@ def _same_mounts(pid: int) -> bool:
         return False
 
 
-def _frame(here: Picture, command: Command, library_bytes: int) -> Any:
+def _frame(space: AddressSpace, command: Command, library_bytes: int) -> Any:
     frame = ffi.new("struct mp_payload_frame *")
     frame.library_bytes = library_bytes
-    for name, address in here.functions.items():
+    for name, address in space.functions.items():
         setattr(frame, name, address)
-    frame.dlopen_flags = here.dlopen_flags
+    frame.dlopen_flags = space.dlopen_flags
     frame.memfd_name = b"libmem_sampler.so"
     # The loader knows libraries by name: "/./" makes ours differ from those of other injectors.
     frame.proc_self, frame.proc, frame.fd_folder = b"/proc/self", b"/proc/", b"/./fd/"
-    frame.symbol = picture.FUNCTION.encode()
-    if here.library is not None:
+    frame.symbol = address_space.FUNCTION.encode()
+    if space.library is not None:
         frame.dlopen = 0
-        frame.entry = here.library.address_of(picture.FUNCTION)
+        frame.entry = space.library.address_of(address_space.FUNCTION)
     request = frame.request
     request.version = lib.MP_ATTACH_VERSION
     request.command = command.number
@@ -203,25 +203,25 @@ class _Borrowed:
     held_ns: int
 
 
-def _job(here: Picture, plan: bytes) -> tuple[Any, list[Any]]:
+def _job(space: AddressSpace, plan: bytes) -> tuple[Any, list[Any]]:
     """The engine's job without the thread, and the objects that must live as long as it."""
     modules = ffi.new(
-        "struct mp_inject_module[]", [(image.start, image.end) for image in here.images]
+        "struct mp_inject_module[]", [(image.start, image.end) for image in space.images]
     )
-    ranges = ffi.new("struct mp_inject_range[]", [(*row, 0) for row in here.ranges])
+    ranges = ffi.new("struct mp_inject_range[]", [(*row, 0) for row in space.ranges])
     waits = ffi.new("int64_t[]", list(threads.WAIT_RANK))
     job = ffi.new("struct mp_inject_job *")
-    job.pid, job.pad, job.pad_bytes = here.pid, here.pad, here.pad_bytes
-    job.modules, job.module_count = modules, len(here.images)
-    job.ranges, job.range_count = ranges, len(here.ranges)
+    job.pid, job.pad, job.pad_bytes = space.pid, space.pad, space.pad_bytes
+    job.modules, job.module_count = modules, len(space.images)
+    job.ranges, job.range_count = ranges, len(space.ranges)
     job.waits, job.wait_count, job.futex = waits, len(threads.WAIT_RANK), threads.FUTEX
     job.timeout_ms = BORROW_MS
-    job.filtered = _filtered(here.pid)
-    job.kill_at, job.kill_pid = kill_points.of_engine(here.pid)
+    job.filtered = _filtered(space.pid)
+    job.kill_at, job.kill_pid = kill_points.of_engine(space.pid)
     keep = [modules, ranges, waits]
     if plan:
         if len(plan) > PLAN_MAX_BYTES:
-            raise TargetUnsupported(f"the allocator of pid {here.pid} has too many entry points")
+            raise TargetUnsupported(f"the allocator of pid {space.pid} has too many entry points")
         data = ffi.new("char[]", plan)
         job.plan, job.plan_bytes = data, len(plan)
         keep.append(data)
@@ -241,56 +241,56 @@ def _filtered(pid: int) -> int:
     return 2 if count is not None and count == ours.get("Seccomp_filters") else 1
 
 
-def _candidates(here: Picture, round_number: int) -> list[tuple[int, bool]]:
+def _candidates(space: AddressSpace, round_number: int) -> list[tuple[int, bool]]:
     """(thread, whether the engine may borrow it while it runs) to try in this round."""
-    found = [(tid, False) for tid in threads.waiting(here.pid)]
+    found = [(tid, False) for tid in threads.waiting(space.pid)]
     # Each round begins with another thread, so that a hopeless one does not hide the others.
     shift = round_number % len(found) if found and round_number > 0 else 0
     found = found[shift:] + found[:shift]
     if round_number >= RUNNING_FROM_ROUND:
         waiting = {tid for tid, _ in found}
-        running = [tid for tid in threads.ids(here.pid) if tid not in waiting]
+        running = [tid for tid in threads.ids(space.pid) if tid not in waiting]
         shift = round_number % len(running) if running else 0
         found += [(tid, True) for tid in running[shift:] + running[:shift]]
     return found[:TRIES_PER_ROUND]
 
 
-def _borrow(here: Picture, frame: Any, plan: bytes, asked_to_stop: Asked) -> _Borrowed:
-    job, keep = _job(here, plan)
+def _borrow(space: AddressSpace, frame: Any, plan: bytes, asked_to_stop: Asked) -> _Borrowed:
+    job, keep = _job(space, plan)
     try:
-        return _search(here, job, frame, asked_to_stop)
+        return _search(space, job, frame, asked_to_stop)
     finally:
         lib.mp_inject_close(job)
         del keep
 
 
-def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Asked) -> _Borrowed:
+def _search(space: AddressSpace, job: Any, frame: Any, asked_to_stop: Asked) -> _Borrowed:
     """Try threads until the engine can borrow one. Raises TargetError, `Stopped`."""
     give_up = time.monotonic() + SEARCH_S
     unsafe = lib.MP_UNSAFE_SYSCALL
     round_number = 0
     while time.monotonic() < give_up:
-        for tid, may_run in _candidates(here, round_number):
+        for tid, may_run in _candidates(space, round_number):
             job.tid, job.may_run = tid, may_run
             code = lib.mp_inject_borrow(job, frame)
             if code == 0:
                 return _Borrowed(tid, job.region, job.held_ns)
             if code == -errno.EAGAIN and job.unsafe != lib.MP_UNSAFE_NOT:
                 unsafe = job.unsafe
-            elif code != -errno.ESRCH or procfs.is_ending(here.pid):
-                raise _refused(here.pid, -code, ffi.string(job.text).decode(), job.step)
+            elif code != -errno.ESRCH or procfs.is_ending(space.pid):
+                raise _refused(space.pid, -code, ffi.string(job.text).decode(), job.step)
             if unsafe == lib.MP_UNSAFE_STOPPED:
                 raise TargetBusy(
-                    f"pid {here.pid} is stopped", hint=f"kill -CONT {here.pid} continues it"
+                    f"pid {space.pid} is stopped", hint=f"kill -CONT {space.pid} continues it"
                 )
         if asked_to_stop():
             raise Stopped
-        if procfs.is_ending(here.pid):
-            raise ProcessGone(f"pid {here.pid} has ended")
+        if procfs.is_ending(space.pid):
+            raise ProcessGone(f"pid {space.pid} has ended")
         time.sleep(ROUND_S)
         round_number += 1
     raise TargetBusy(
-        f"pid {here.pid} was at no safe point for {SEARCH_S:.0f} s: its thread {_UNSAFE[unsafe]}",
+        f"pid {space.pid} was at no safe point for {SEARCH_S:.0f} s: its thread {_UNSAFE[unsafe]}",
         hint="try again, or start it with `mem_profiler run`",
     )
 
@@ -398,7 +398,7 @@ class _Talk:
 
     def _check_first(self) -> None:
         """Raise TargetBusy where another controller has loaded its sampler meanwhile."""
-        if any(picture.LIBRARY.fullmatch(_base(m.path)) for m in procfs.maps(self.pid)):
+        if any(address_space.LIBRARY.fullmatch(_base(m.path)) for m in procfs.maps(self.pid)):
             self._give_up()
             raise TargetBusy(
                 f"another mem_profiler is attaching to pid {self.pid} now", hint="try again"

@@ -174,13 +174,13 @@ class Run:
 
     # -- while it runs --------------------------------------------------------------------------
 
-    def look(self) -> None:
+    def discover(self) -> None:
         """Open the segments that appeared since the last call."""
         for folder in self.base.users():
-            self._look_in(folder, folder.files())
-        self._look_at_another_user()
+            self._open_new(folder, folder.files())
+        self._discover_of_another_user()
 
-    def _look_in(self, folder: UserFolder, names: Sequence[str]) -> None:
+    def _open_new(self, folder: UserFolder, names: Sequence[str]) -> None:
         for file in names:
             name = str(folder.path / file)
             if name in self.images or name in self._others:
@@ -189,7 +189,7 @@ class Run:
             with contextlib.suppress(OSError, MemError):
                 self._take(name, Segment.open_in(folder, file, writable=True))
 
-    def _look_at_another_user(self) -> None:
+    def _discover_of_another_user(self) -> None:
         """Find the segment of a program that changed its user, and so the folder it can use."""
         facts = procfs.status(self.pid)
         self._users |= {uid for uid in facts.uids if uid != os.geteuid()} if facts else set()
@@ -198,7 +198,7 @@ class Run:
         mine = f"{self.pid}-{self._start_ticks}-"
         for folder in _usual_folders():
             if folder.uid in self._users:
-                self._look_in(folder, [f for f in folder.files() if f.startswith(mine)])
+                self._open_new(folder, [f for f in folder.files() if f.startswith(mine)])
 
     def _elsewhere(self, names: Iterable[str]) -> set[str]:
         """Those segments that are not in the folder of this run."""
@@ -235,7 +235,7 @@ class Run:
 
     def tick(self) -> None:
         """Look for new segments, and read those that are due."""
-        self.look()
+        self.discover()
         for image in self.current():
             with contextlib.suppress(MemError):
                 image.recording.tick()
@@ -252,7 +252,7 @@ class Run:
     def follow(self, on_tick: Callable[[float], None]) -> int:
         """Take readings until the program ends; returns its wait status."""
         loop.follow([self], wait=self.watch.ended, on_tick=on_tick)
-        self.look()  # /proc shows its user until the wait below
+        self.discover()  # /proc shows its user until the wait below
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         for image in self.current()[:1]:

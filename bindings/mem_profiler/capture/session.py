@@ -83,7 +83,7 @@ class Session:
     def tick(self) -> None:
         """Check whether the process has ended, and take a reading when one is due."""
         if self.ended is None:
-            self._look_after()
+            self._check_target()
         if self.ended is not None:
             return
         try:
@@ -98,7 +98,7 @@ class Session:
             self.ended = "stopped"
             self.notes.append(TOO_LARGE_NOTE)
 
-    def _look_after(self) -> None:
+    def _check_target(self) -> None:
         if self.watch.ended():
             self._close_capture()
             self.ended = self.watch.how()
@@ -138,7 +138,7 @@ class Session:
         `end` is why, where the target still lives. Raises MemError.
         """
         if self.ended is None:
-            self._look_after()
+            self._check_target()
         if self.ended is None:
             self._close_capture()
             self.recording.target.refresh()

@@ -34,9 +34,9 @@ from mem_parser.units import counted, format_bytes, percent
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
-FEWEST_LOOKS = 3
+FEWEST_READINGS = 3
 """With fewer readings than this the peak is not known."""
-_LOOKS_PER_TURNOVER = 20.0
+_READINGS_PER_TURNOVER = 20.0
 _LIKELY = 6.0
 _MET = 0.1
 _MOST_LIKELY = 64
@@ -44,10 +44,10 @@ _MOST_LIKELY = 64
 
 @dataclass(frozen=True, slots=True)
 class Highest:
-    """The highest of ``looks`` readings; ``likely`` are those that may be the highest."""
+    """The highest of a number of ``readings``; ``likely`` are those that may be the highest."""
 
     likely: tuple[Sampled, ...]
-    looks: int
+    readings: int
 
     @property
     def value(self) -> float:
@@ -66,7 +66,7 @@ class Highest:
 
     def lower(self, alpha: float) -> float:
         """Return the highest lower bound, each at its part of ``alpha``."""
-        return max(s.lower(alpha / self.looks) for s in self.likely)
+        return max(s.lower(alpha / self.readings) for s in self.likely)
 
     def upper(self, alpha: float) -> float:
         """Return the highest upper bound."""
@@ -119,20 +119,20 @@ def highest(profile: Profile, part: Profile) -> Highest:
     every = sorted([*found, *readings], key=lambda s: -s.value)
     floor = every[0].value - _LIKELY * every[0].variance ** 0.5
     likely = [s for s in every if s.value + _LIKELY * s.variance**0.5 >= floor]
-    looks = float(len(every))
+    count = float(len(every))
     if profile.has_alloc:
         allocated = sampled(profile, Count.ALLOC)
-        looks += allocated.samples if kept is not None else 0
+        count += allocated.samples if kept is not None else 0
         turnovers = max(allocated.value / max(every[0].value, 1.0), 1.0)
-        looks = min(looks, 1 + _LOOKS_PER_TURNOVER * turnovers)
-    return Highest(tuple(likely[:_MOST_LIKELY]), math.ceil(looks))
+        count = min(count, 1 + _READINGS_PER_TURNOVER * turnovers)
+    return Highest(tuple(likely[:_MOST_LIKELY]), math.ceil(count))
 
 
 def _peak(profile: Profile, part: Profile) -> Measured:
     found = highest(profile, part)
     if part is not profile:
         return _part_peak(profile, part, found)
-    if len(profile.series) >= FEWEST_LOOKS or profile.capture.highest_bytes is not None:
+    if len(profile.series) >= FEWEST_READINGS or profile.capture.highest_bytes is not None:
         return Measured(found)
     # Live bytes cannot exceed allocated bytes.
     ever = sampled(part, Count.ALLOC) if profile.has_alloc else None
@@ -144,7 +144,7 @@ def _peak(profile: Profile, part: Profile) -> Measured:
     if ever is None:
         return Measured(found, short)
     return Measured(
-        _Glimpsed(found, ever), notes=[f"{short}; the upper bound is all that was ever allocated"]
+        _Bounded(found, ever), notes=[f"{short}; the upper bound is all that was ever allocated"]
     )
 
 
@@ -154,12 +154,12 @@ def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
         if ever is None:
             return Measured(found, "the file holds no peak")
         note = "the file holds no peak; the upper bound is all that was ever allocated"
-        return Measured(_Glimpsed(found, ever), notes=[note])
+        return Measured(_Bounded(found, ever), notes=[note])
     whole = highest(profile, profile)
     behind = peak_unseen(profile, whole.value)
     note = reading_note(profile, whole.value)
     return Measured(
-        _Glimpsed(found, ever, behind) if behind else found, notes=[note] if note else []
+        _Bounded(found, ever, behind) if behind else found, notes=[note] if note else []
     )
 
 
@@ -182,7 +182,7 @@ def reading_note(profile: Profile, highest_bytes: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Glimpsed:
+class _Bounded:
     """A peak between readings: at most ``unseen`` bytes above the ``seen`` ones, and at most all
     bytes ``ever`` allocated.
     """

@@ -46,7 +46,7 @@ class Verdict(enum.StrEnum):
 
 
 ORDER = list(Verdict)
-_WITHOUT_A_LOOK = 2
+_WITHOUT_A_READING = 2
 EXIT_CODES = {
     Verdict.PASS: 0,
     Verdict.FAIL: OverBudget.exit_code,
@@ -370,7 +370,7 @@ class _Judge:
             result.notes.append(
                 "the peak fell between two readings: the stacks show all that they ever allocated"
             )
-            return culprits.largest(self.subject, part, Count.ALLOC, math.inf)[:_WITHOUT_A_LOOK]
+            return culprits.largest(self.subject, part, Count.ALLOC, math.inf)[:_WITHOUT_A_READING]
         excess = max(result.excess, 0.0)
         if self.program is not None and self.program.measure is count:
             return culprits.grown_and_largest(self.subject, part, self.program, excess)

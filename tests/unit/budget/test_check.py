@@ -378,11 +378,11 @@ def test_what_ended_is_measured_by_its_peak(rules: BudgetFile) -> None:
     readings = [(70_000.0 * KIB, 265.0 * KIB)] * 5
     accept(rules, Made(ended, end="exited", readings=readings).subject())
     program = baselines.read(str(rules.for_program("server").baseline)).of("server")
-    assert (program.measure, program.total.looks) == (Count.PEAK, 7)
+    assert (program.measure, program.total.readings) == (Count.PEAK, 7)
     assert growth(rules, Made(ended, end="exited", readings=readings)).verdict is Verdict.PASS
 
 
-def test_a_program_too_short_for_any_look_is_measured_by_what_the_sampler_kept(
+def test_a_program_too_short_for_any_reading_is_measured_by_what_the_sampler_kept(
     rules: BudgetFile,
 ) -> None:
     def short(factor: float) -> Subject:

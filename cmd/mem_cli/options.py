@@ -41,7 +41,7 @@ def filter_options(command: Command) -> Command:
         click.option("--inuse", is_flag=True, help="Blocks not freed (the default)."),
         click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not."),
         click.option("--freed", is_flag=True, help="Blocks allocated and freed."),
-        click.option("--peak", is_flag=True, help="Blocks live at the highest reading."),
+        click.option("--peak", is_flag=True, help="Blocks live at the peak."),
         click.option("--space", is_flag=True, help="Count bytes (the default)."),
         click.option("--objects", is_flag=True, help="Count blocks."),
         click.option("--all-frames", is_flag=True, help="Keep the allocator's own frames."),

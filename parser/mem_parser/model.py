@@ -48,6 +48,19 @@ class Count(enum.StrEnum):
     PEAK = "peak"
 
 
+class PeakSource(enum.StrEnum):
+    """Who found the peak of a capture.
+
+    SAMPLER: the sampler kept the highest total, and the sites have what was live then. TOTAL: it
+    kept the total, and the sites are those of the highest reading. READING: both are of the highest
+    reading, and the peak may have been between two of them.
+    """
+
+    SAMPLER = "sampler"
+    TOTAL = "total"
+    READING = "reading"
+
+
 class Unit(enum.StrEnum):
     """What to add up: bytes or objects."""
 
@@ -279,10 +292,9 @@ class Capture:
     memory: Memory = field(default_factory=Memory)
     bucket_end_s: list[float | None] = field(default_factory=list)
     peak_at_s: float | None = None
-    peak_estimate_bytes: float | None = None
-    highest_at_s: float | None = None
-    highest_bytes: float | None = None
-    """The highest live total, where the sampler itself kept it; without counts by site."""
+    peak_bytes: float | None = None
+    """The highest live total, when it was, and who found it; None where the file has none."""
+    peak_source: PeakSource | None = None
     complete: bool = True
     """Whether the writer could make sense of all that was captured."""
     controller: ControllerUse | None = None
@@ -291,6 +303,11 @@ class Capture:
     domains: list[str] = field(default_factory=list)
     """All domains of the capture, each of which is a file."""
     marks_lost: int = 0
+
+    @property
+    def kept_peak_bytes(self) -> float | None:
+        """The highest live total as the sampler kept it; None where it is a reading."""
+        return None if self.peak_source is PeakSource.READING else self.peak_bytes
 
 
 MISSING_SAMPLES = ("reentry", "live_full", "site_full", "stack_room")

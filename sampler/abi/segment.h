@@ -23,7 +23,7 @@
 
 /* cffi: begin */
 #define MP_SEGMENT_MAGIC 0x31474553504d454dULL /* "MEMPSEG1", little-endian */
-#define MP_SEGMENT_VERSION 2
+#define MP_SEGMENT_VERSION 3
 #define MP_CONTROL_BYTES 4096      /* struct mp_control, all of page 0 */
 #define MP_GATE_SHIFT 40           /* gate of capture k is k << 40; draws stay below 1 << 40 */
 #define MP_CAPTURE_MAX 65535       /* captures of one process image */
@@ -31,6 +31,8 @@
 #define MP_DEPTH_DEFAULT 128
 #define MP_LEVELS 8                /* most levels in one table */
 #define MP_BUCKETS 8               /* time buckets of a capture */
+#define MP_PART_BITS 8             /* weights of blocks are counted in parts, 2^8 to a byte */
+#define MP_PEAK_STEP_BITS 10       /* epochs of a peak are 2^10 to a power of two of its total */
 #define MP_EXEC_RANGES 4           /* executable mappings recorded per module */
 #define MP_THREAD_ROWS 16384       /* at most; threads that find no free row share row 0 */
 #define MP_MODULE_ROWS 2048        /* at most */
@@ -218,13 +220,14 @@ struct mp_backend_seen {
     uint32_t loaded; /* 1: the sampler saw its library */
 };
 
-/* The highest live total of one capture. The target keeps it if the capture's starter asks for it, because
- * the controller's readings miss what happens between two of them. Slot = capture number & 1. */
+/* The highest live total of one kind of memory in one capture, and the moment whose blocks the sites
+ * remember (core/peak.h). The starter of the capture zeroes it and sets `capture`; then the target
+ * writes. */
 struct mp_peak {
     uint32_t capture; /* number of the capture; if it is another one, the target keeps no total */
-    uint32_t pad;
-    int64_t live_bytes; /* estimate of the bytes live now */
-    int64_t high_bytes; /* the maximum of live_bytes */
+    uint32_t epoch; /* class of the live total at the moment that the sites remember */
+    int64_t live_parts; /* estimate of the bytes live now, << MP_PART_BITS */
+    int64_t high_parts; /* the maximum of live_parts */
     uint64_t high_ns; /* when it was; CLOCK_MONOTONIC */
 };
 
@@ -295,7 +298,8 @@ struct mp_control {
     uint64_t device_lost[MP_LOST_CAUSES]; /* as lost, for all device domains together */
     struct mp_backend_seen backend[MP_BACKEND_ROWS]; /* by enum mp_backend */
 
-    struct mp_peak peak[2]; /* of host memory, by slot; the starter of the capture sets 0 */
+    uint8_t peak_pad[24]; /* every sample writes to `peak`: it has a cache line alone */
+    struct mp_peak peak[2]; /* of host memory; slot = capture number & 1 */
 };
 
 /* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the hook,
@@ -316,9 +320,10 @@ struct mp_stack {
 struct mp_site_row {
     uint64_t alloc_blocks;
     uint64_t alloc_bytes;
-    uint64_t freed_blocks;
     uint64_t freed_bytes;
-    uint32_t births[MP_BUCKETS]; /* alloc_blocks by time bucket */
+    uint64_t peak; /* blocks live when epoch e of struct mp_peak began | e << 32 */
+    uint32_t freed_blocks; /* modulo 2^32: of the live blocks there are fewer */
+    uint32_t births[MP_BUCKETS - 1]; /* alloc_blocks by time bucket; the last bucket has the rest */
 };
 
 /* A live block. Unlike in the other tables, the key is part of the row. */
@@ -340,6 +345,7 @@ struct mp_device_site_row {
     uint64_t freed_taken_bytes;
     uint64_t failed_blocks;
     uint64_t failed_bytes;
+    uint64_t peak; /* as in struct mp_site_row */
     uint32_t births[MP_BUCKETS];
 };
 
@@ -380,6 +386,8 @@ struct mp_domain {
     int64_t reserved_bytes; /* bytes that a pool holds, used or not */
     uint64_t reserved_peak_bytes;
     uint64_t pad[3];
+    struct mp_peak peak; /* of this domain's blocks, as asked for */
+    uint64_t peak_pad[4];
 };
 
 /* A mark of the program. */
@@ -431,13 +439,14 @@ _Static_assert(offsetof(struct mp_control, capture) == 128, "gate is alone on it
 _Static_assert(offsetof(struct mp_control, state) == 384, "segment layout");
 _Static_assert(sizeof(struct mp_control) <= MP_CONTROL_BYTES, "control fits page 0");
 _Static_assert(sizeof(struct mp_peak) == 32, "segment layout");
+_Static_assert(offsetof(struct mp_control, peak) % 64 == 0, "peaks begin their line");
 _Static_assert(sizeof(struct mp_array) == 32, "segment layout");
 _Static_assert(sizeof(struct mp_stack) == 24, "segment layout");
 _Static_assert(sizeof(struct mp_site_row) == 64, "a site is one cache line");
 _Static_assert(sizeof(struct mp_live_row) == 32, "two live rows a cache line");
-_Static_assert(sizeof(struct mp_device_site_row) == 96, "segment layout");
+_Static_assert(sizeof(struct mp_device_site_row) == 104, "segment layout");
 _Static_assert(sizeof(struct mp_device_live_row) == 72, "segment layout");
-_Static_assert(sizeof(struct mp_domain) == 256, "segment layout");
+_Static_assert(sizeof(struct mp_domain) == 320, "segment layout");
 _Static_assert(sizeof(struct mp_mark) == 256, "segment layout");
 _Static_assert(sizeof(struct mp_thread) == 32, "segment layout");
 _Static_assert(sizeof(struct mp_module_row) == 1024, "segment layout");

@@ -71,10 +71,11 @@ static __attribute__((noinline)) void count_sample(const struct mp_capture_view 
     else if (!mp_live_add(seg, block, &row, view->number))
         lose(seg, MP_LOST_LIVE_FULL);
     else {
+        struct mp_peak *peak = mp_peak_of(seg, view->number);
+        mp_site_stamp(counters, mp_peak_epoch(peak));
         mp_site_add(counters, size, mp_capture_bucket(view, row.birth_ns),
                     mp_key_owned(row.site_key));
-        if (mp_peak_kept(seg, view->number))
-            mp_peak_add(seg, view->number, size, mp_capture_rate(seg, view->number), view->now_ns);
+        mp_peak_add(peak, size, mp_capture_rate(seg, view->number), view->now_ns);
     }
 }
 
@@ -132,10 +133,11 @@ MP_REALIGN void mp_record_take(const void *block, struct mp_taken *taken) {
     struct mp_site_row *counters = counters_of(seg, &taken->row);
     if (counters == NULL)
         return;
-    mp_site_free(counters, taken->row.size_bytes);
     uint32_t capture = mp_key_capture(taken->row.site_key);
-    if (mp_peak_kept(seg, capture))
-        mp_peak_remove(seg, capture, taken->row.size_bytes, mp_capture_rate(seg, capture));
+    struct mp_peak *peak = mp_peak_of(seg, capture);
+    mp_peak_remove(peak, taken->row.size_bytes, mp_capture_rate(seg, capture));
+    mp_site_stamp(counters, mp_peak_epoch(peak));
+    mp_site_free(counters, taken->row.size_bytes);
 }
 
 /* Not part of the caller's frame, which is under the unwinder's. */
@@ -154,10 +156,11 @@ MP_REALIGN void mp_record_put_back(const void *block, const struct mp_taken *tak
     if (!mp_live_add(seg, block, &taken->row, capture)) {
         lose(seg, MP_LOST_LIVE_FULL);
     } else if (counters != NULL) {
+        struct mp_peak *peak = mp_peak_of(seg, capture);
+        mp_site_stamp(counters, mp_peak_epoch(peak));
         mp_site_unfree(counters, taken->row.size_bytes);
-        if (mp_peak_kept(seg, capture))
-            mp_peak_add(seg, capture, taken->row.size_bytes, mp_capture_rate(seg, capture),
-                        mp_capture_now_ns());
+        mp_peak_add(peak, taken->row.size_bytes, mp_capture_rate(seg, capture),
+                    mp_capture_now_ns());
     }
     errno = saved_errno;
 }

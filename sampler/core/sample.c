@@ -38,14 +38,39 @@ double mp_exp_minus(double x) {
     return sum * scale;
 }
 
-int64_t mp_weight_bytes(uint64_t size_bytes, uint64_t rate_bytes) {
+/* x / (exp(x) - 1): what the weight of a block of x T bytes exceeds x by. 1 at 0. */
+static double excess(double x) {
+    double e = mp_exp_minus(x);
+    return x == 0 ? 1 : x * e / (1 - e);
+}
+
+#define EXCESS_STEPS 16 /* per unit of x */
+#define EXCESS_END 16   /* from here on it is below 2e-6, and taken for 0 */
+
+/* excess(i / EXCESS_STEPS), filled on first use. It is convex with a curvature of at most 1/6, so a line
+ * between two entries is less than 1e-4 above it. Bits of doubles, for the atomic accesses. */
+static double excess_at(unsigned i) {
+    static uint64_t table[EXCESS_END * EXCESS_STEPS + 1];
+    uint64_t bits = mp_load_relaxed(&table[i]);
+    double value;
+    if (mp_unlikely(bits == 0)) {
+        value = excess((double)i / EXCESS_STEPS);
+        memcpy(&bits, &value, sizeof bits);
+        mp_store_relaxed(&table[i], bits);
+    }
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+int64_t mp_weight_parts(uint64_t size_bytes, uint64_t rate_bytes) {
     uint64_t size = size_bytes < MP_STEP_MAX_BYTES ? size_bytes + (size_bytes == 0) : size_bytes;
-    if (rate_bytes <= 1 || size / 64 >= rate_bytes)
-        return (int64_t)size;
-    double x = (double)size / (double)rate_bytes;
-    /* Near 0 the difference from 1 has no digits left: x / (1 - exp(-x)) = 1 + x/2 + x^2/12 - ... */
-    double weight = x < 1e-4 ? 1 + x / 2 + x * x / 12 : x / (1 - mp_exp_minus(x));
-    return (int64_t)(weight * (double)rate_bytes + 0.5);
+    if (rate_bytes <= 1 || size / EXCESS_END >= rate_bytes)
+        return (int64_t)(size << MP_PART_BITS);
+    double x = (double)size / (double)rate_bytes * EXCESS_STEPS;
+    unsigned i = (unsigned)x;
+    double low = excess_at(i), part = x - (double)i;
+    double weight = low + (excess_at(i + 1) - low) * part;
+    return (int64_t)(((double)size + weight * (double)rate_bytes) * (1 << MP_PART_BITS) + 0.5);
 }
 
 uint64_t mp_random(uint64_t *state) {

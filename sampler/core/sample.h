@@ -42,8 +42,10 @@ double mp_ln(double x);
 /* HOOK. exp(-x) for x >= 0, absolute error below 1e-12. */
 double mp_exp_minus(double x);
 
-/* HOOK. What one sampled block of `size_bytes` stands for at a rate: size / (1 - exp(-size/rate)), rounded. */
-int64_t mp_weight_bytes(uint64_t size_bytes, uint64_t rate_bytes);
+/* HOOK. What one sampled block of `size_bytes` stands for at a rate: size / (1 - exp(-size/rate)), at most 1e-4
+ * of it too much, in parts of 2^-MP_PART_BITS bytes: whole bytes would round all blocks of a size the same
+ * way. Always the same for the same arguments. */
+int64_t mp_weight_parts(uint64_t size_bytes, uint64_t rate_bytes);
 
 /* HOOK. Uniform 64 bits; advances *state (splitmix64). */
 uint64_t mp_random(uint64_t *state);

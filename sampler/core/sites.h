@@ -17,6 +17,7 @@
 #define MP_SITES_H
 
 #include "keyed.h"
+#include "peak.h"
 
 #define MP_SITE_NONE MP_KEYED_NONE
 
@@ -30,16 +31,28 @@ uint32_t mp_site_intern(struct mp_segment *seg, uint64_t key);
 /* HOOK. Counters of a site reference if it is in bounds and still belongs to `key`, else NULL. */
 struct mp_site_row *mp_site_at(struct mp_segment *seg, uint32_t site, uint64_t key);
 
+/* HOOK. Let the row remember its live blocks for `epoch` (peak.h), if it does not yet: before any change. */
+static inline void mp_site_stamp(struct mp_site_row *row, uint32_t epoch) {
+    uint64_t seen;
+    if (mp_peak_stale(&row->peak, epoch, &seen))
+        mp_peak_write_stamp(&row->peak, seen, epoch,
+                            (uint32_t)mp_load_acquire(&row->alloc_blocks) -
+                                mp_load_acquire(&row->freed_blocks));
+}
+
 /* HOOK. Count one allocated block, born in time bucket `bucket`. `owned`: the row's shard is that of the
  * calling thread and of no other (mp_key_owned() of its own key). */
 static inline void mp_site_add(struct mp_site_row *row, uint64_t size, unsigned bucket,
                                bool owned) {
+    bool last = bucket >= MP_BUCKETS - 1;
     if (owned) {
-        mp_add_own_u32(&row->births[bucket], 1);
+        if (!last)
+            mp_add_own_u32(&row->births[bucket], 1);
         mp_add_own_u64(&row->alloc_bytes, size);
         mp_add_own_u64(&row->alloc_blocks, 1);
     } else {
-        mp_add_relaxed(&row->births[bucket], 1);
+        if (!last)
+            mp_add_relaxed(&row->births[bucket], 1);
         mp_add_relaxed(&row->alloc_bytes, size);
         __atomic_fetch_add(&row->alloc_blocks, 1, __ATOMIC_RELEASE);
     }

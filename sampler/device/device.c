@@ -4,6 +4,7 @@
 #include "device.h"
 #include "core/capture.h"
 #include "core/keyed.h"
+#include "core/peak.h"
 #include "core/record.h"
 #include "core/scratch.h"
 #include "core/threads.h"
@@ -63,6 +64,28 @@ static struct mp_device_site_row *site_of(const struct mp_capture_view *capture,
     return row->site == MP_KEYED_NONE ? NULL : mp_keyed_at(seg, &sites, row->site, row->site_key);
 }
 
+/* The peak of the row's domain in the row's capture; NULL: nobody keeps it. A domain that is new in the capture
+ * begins with zeros, one from an earlier capture was reset by who started this one. */
+static struct mp_peak *peak_of(struct mp_domain *domain, const struct mp_device_live_row *row) {
+    uint32_t capture = mp_key_capture(row->site_key);
+    if (domain == NULL)
+        return NULL;
+    struct mp_peak *peak = &domain->peak;
+    if (mp_load_relaxed(&peak->capture) == 0)
+        mp_cas_u32(&peak->capture, 0, capture);
+    return mp_load_relaxed(&peak->capture) == capture ? peak : NULL;
+}
+
+/* As mp_site_stamp(). */
+static void stamp(struct mp_device_site_row *site, const struct mp_peak *peak) {
+    uint32_t epoch = mp_peak_epoch(peak);
+    uint64_t seen;
+    if (mp_peak_stale(&site->peak, epoch, &seen))
+        mp_peak_write_stamp(&site->peak, seen, epoch,
+                            (uint32_t)(mp_load_acquire(&site->alloc_blocks) -
+                                       mp_load_acquire(&site->freed_blocks)));
+}
+
 static void count_alloc(struct mp_device_site_row *site, const struct mp_device_live_row *row,
                         unsigned bucket) {
     mp_add_relaxed(&site->births[bucket], 1);
@@ -90,9 +113,14 @@ static struct mp_device_site_row *counters_of(struct mp_segment *seg,
 
 static void freed(struct mp_segment *seg, const struct mp_device_live_row *row) {
     struct mp_device_site_row *site = counters_of(seg, row);
-    if (site != NULL)
-        count_free(site, row, 1);
     struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row->site_key));
+    if (site != NULL) {
+        struct mp_peak *peak = peak_of(domain, row);
+        mp_peak_remove(peak, row->asked_bytes,
+                       mp_capture_device_rate(seg, mp_key_capture(row->site_key)));
+        stamp(site, peak);
+        count_free(site, row, 1);
+    }
     if (domain != NULL)
         mp_add_relaxed(&domain->freed_calls, 1);
 }
@@ -130,7 +158,7 @@ static bool enter(const struct mp_device_block *block, struct mp_capture_view *c
 /* Apart from their callers, so that the row is not on the stack during the unwinding. */
 static __attribute__((noinline)) void record_alloc(const struct mp_capture_view *capture,
                                                    const struct mp_device_block *block,
-                                                   uint32_t stack) {
+                                                   struct mp_domain *domain, uint32_t stack) {
     struct mp_segment *seg = capture->segment;
     struct mp_device_live_row row = {.address = block->address,
                                      .container = block->container,
@@ -144,8 +172,13 @@ static __attribute__((noinline)) void record_alloc(const struct mp_capture_view 
         lose(seg, MP_LOST_SITE_FULL);
     else if (!mp_device_live_add(seg, &row, capture->number))
         lose(seg, MP_LOST_LIVE_FULL);
-    else
+    else {
+        struct mp_peak *peak = peak_of(domain, &row);
+        stamp(site, peak);
         count_alloc(site, &row, mp_capture_bucket(capture, row.birth_ns));
+        mp_peak_add(peak, row.asked_bytes, mp_capture_device_rate(seg, capture->number),
+                    capture->now_ns);
+    }
 }
 
 static __attribute__((noinline)) void record_failure(const struct mp_capture_view *capture,
@@ -179,7 +212,7 @@ MP_REALIGN __attribute__((noinline)) void mp_device_alloc(const struct mp_device
     if (enter(block, &capture, &domain, &guard)) {
         mp_add_relaxed(&domain->alloc_calls, 1);
         if (chosen(block->asked_bytes, mp_capture_device_rate(capture.segment, capture.number)))
-            record_alloc(&capture, block, stack_of(capture.segment, block, &guard));
+            record_alloc(&capture, block, domain, stack_of(capture.segment, block, &guard));
         mp_guard_leave(&guard);
     }
     errno = saved_errno;
@@ -227,9 +260,15 @@ void mp_device_put_back(const struct mp_device_taken *taken) {
         lose(seg, MP_LOST_LIVE_FULL);
     } else {
         struct mp_device_site_row *site = counters_of(seg, &row);
-        if (site != NULL)
-            count_free(site, &row, UINT64_MAX);
         struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row.site_key));
+        if (site != NULL) {
+            struct mp_peak *peak = peak_of(domain, &row);
+            stamp(site, peak);
+            count_free(site, &row, UINT64_MAX);
+            mp_peak_add(peak, row.asked_bytes,
+                        mp_capture_device_rate(seg, mp_key_capture(row.site_key)),
+                        mp_capture_now_ns());
+        }
         if (domain != NULL)
             mp_add_relaxed(&domain->freed_calls, UINT64_MAX);
     }

@@ -23,9 +23,9 @@ static const char *from_text;
 static size_t from_text_bytes;
 
 static const char *value_of(const char *name) {
-    static const char *const at_start[] = {"MEM_PROFILER_START",      "MEM_PROFILER_START_PID",
-                                           "MEM_PROFILER_ONLY",       "MEM_PROFILER_FOLLOW_FORK",
-                                           "MEM_PROFILER_EXACT_PEAK", "MEM_PROFILER_PLAN"};
+    static const char *const at_start[] = {"MEM_PROFILER_START", "MEM_PROFILER_START_PID",
+                                           "MEM_PROFILER_ONLY", "MEM_PROFILER_FOLLOW_FORK",
+                                           "MEM_PROFILER_PLAN"};
     if (from_text == NULL)
         return getenv(name);
     for (size_t i = 0; i < sizeof at_start / sizeof at_start[0]; i++)
@@ -222,8 +222,7 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
         strcpy(o->dir, value);
     }
     o->plan_fd = plan_descriptor(value_of("MEM_PROFILER_PLAN"));
-    if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n) ||
-        !read_switch("MEM_PROFILER_EXACT_PEAK", &o->exact_peak, error, n))
+    if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n))
         return -EINVAL;
     value = value_of("MEM_PROFILER_UNWIND");
     if (value != NULL && *value != '\0') {

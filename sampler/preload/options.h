@@ -11,7 +11,6 @@
 struct mp_options {
     char dir[256];            /* MEM_PROFILER_DIR; default /dev/shm */
     uint64_t start_rate_bytes; /* MEM_PROFILER_START; valid if start */
-    bool exact_peak; /* MEM_PROFILER_EXACT_PEAK: captures begun here keep their highest total */
     uint64_t device_rate_bytes; /* MEM_PROFILER_DEVICE_RATE; default 1: every block */
     bool start;               /* false where MEM_PROFILER_START_PID names another process */
     bool follow_fork;         /* MEM_PROFILER_FOLLOW_FORK=1 */

@@ -93,7 +93,7 @@ static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
     slot->number = 1;
     slot->rate_bytes = rate_bytes;
     c->device_rate_bytes[1] = process.options.device_rate_bytes;
-    c->peak[1] = (struct mp_peak){.capture = process.options.exact_peak ? 1 : 0};
+    c->peak[1] = (struct mp_peak){.capture = 1};
     slot->start_ns = clock_now(CLOCK_MONOTONIC);
     slot->start_realtime_ns = clock_now(CLOCK_REALTIME);
     slot->deadline_ns = UINT64_MAX;

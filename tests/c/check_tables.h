@@ -166,11 +166,17 @@ static inline void mp_check_bytes(uint64_t key, uint64_t blocks, uint64_t bytes)
     CHECK(cls == last || blocks == 0 || bytes < blocks * mp_check_class_begin(cls + 1));
 }
 
-static inline void mp_check_births(const uint32_t *births, uint64_t blocks) {
+static inline uint64_t mp_check_born(const uint32_t *births, unsigned buckets) {
     uint64_t born = 0;
-    for (unsigned i = 0; i < MP_BUCKETS; i++)
+    for (unsigned i = 0; i < buckets; i++)
         born += births[i];
-    CHECK_EQ(born, blocks);
+    return born;
+}
+
+/* A site remembers no later epoch than the latest, and no more blocks than it ever had. */
+static inline void mp_check_stamp(uint64_t word, uint64_t alloc_blocks, uint32_t epoch) {
+    CHECK((uint32_t)(word >> 32) <= epoch);
+    CHECK((uint32_t)word <= alloc_blocks);
 }
 
 /* Is it a row in use, in one of its buckets, in the level where its stack belongs? */
@@ -190,13 +196,15 @@ static inline void mp_check_site(const struct mp_segment *seg, const struct mp_l
                                  uint32_t row, uint32_t capture, const struct mp_check_sum *live) {
     uint64_t key = mp_level_keys(seg, level)[row];
     const struct mp_site_row *site = mp_level_row(seg, level, row);
-    mp_check_births(site->births, site->alloc_blocks);
+    uint64_t blocks = (uint32_t)site->alloc_blocks - site->freed_blocks;
+    CHECK(mp_check_born(site->births, MP_BUCKETS - 1) <= site->alloc_blocks);
+    CHECK(blocks <= site->alloc_blocks);
     mp_check_bytes(key, site->alloc_blocks, site->alloc_bytes);
-    mp_check_bytes(key, site->freed_blocks, site->freed_bytes);
-    CHECK(site->freed_blocks <= site->alloc_blocks);
+    mp_check_bytes(key, site->alloc_blocks - blocks, site->freed_bytes);
     if (mp_key_capture(key) != capture)
         return;
-    CHECK_EQ(site->alloc_blocks - site->freed_blocks, live->blocks);
+    mp_check_stamp(site->peak, site->alloc_blocks, seg->control->peak[capture & 1].epoch);
+    CHECK_EQ(blocks, live->blocks);
     CHECK_EQ(site->alloc_bytes - site->freed_bytes, live->bytes);
 }
 
@@ -205,7 +213,7 @@ static inline void mp_check_device_site(const struct mp_segment *seg, const stru
                                         const struct mp_check_sum *live) {
     uint64_t key = mp_level_keys(seg, level)[row];
     const struct mp_device_site_row *site = mp_level_row(seg, level, row);
-    mp_check_births(site->births, site->alloc_blocks);
+    CHECK_EQ(mp_check_born(site->births, MP_BUCKETS), site->alloc_blocks);
     mp_check_bytes(key, site->alloc_blocks, site->alloc_bytes);
     mp_check_bytes(key, site->freed_blocks, site->freed_bytes);
     mp_check_bytes(key, site->failed_blocks, site->failed_bytes);

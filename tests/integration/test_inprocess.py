@@ -42,7 +42,7 @@ def test_what_the_block_allocates_is_in_its_file_and_nothing_later(tmp_path: Pat
     profile = read_profile(first)
     held = profile.total(Count.INUSE, Unit.SPACE).value
     assert 100 * 10_000 <= held < 150 * 10_000
-    assert profile.capture.highest_bytes is not None
+    assert profile.capture.kept_peak_bytes is not None
     assert profile.capture.end == "section ended"
     assert basis(profile) is Count.PEAK
     assert read_profile(second).capture.kind == "capture"

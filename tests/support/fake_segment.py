@@ -136,7 +136,7 @@ class FakeSegment:
         row = rows[at]
         row["alloc_blocks"], row["alloc_bytes"] = alloc
         row["freed_blocks"], row["freed_bytes"] = freed
-        row["births"][0] = alloc[0]
+        row["births"][0] = min(alloc[0], 0xFFFFFFFF)
         return at
 
     def live(self, address: int, key: int, size: int, age_s: float = 0.0, thread: int = 0) -> int:

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from mem_parser.errors import NoSampler, ProcessGone, TargetBusy, TargetUnsupported
 from mem_profiler.process import procfs
-from mem_profiler.segment import layout, reserve
+from mem_profiler.segment import devices, layout, reserve
 from mem_profiler.segment.file import Control, Segment
 
 STARTING_WAIT_S = 2.0
@@ -129,15 +129,12 @@ def start(
     rate_bytes: int,
     seconds: float | None,
     device_rate_bytes: int = 1,
-    *,
-    exact_peak: bool = False,
 ) -> int:
     """Start the next capture and return its number. The caller holds the lock and checked the
     state.
 
     `device_rate_bytes` is the rate of device memory, 1: every block. `seconds` None: no deadline.
-    With `exact_peak` the sampler itself keeps the highest total, at the cost of two contended
-    operations for each sample. Raises TargetError when the segment has no space.
+    Raises TargetError when the segment has no space.
     """
     number = segment.load(("capture_number",), 32) + 1
     if number > layout.CAPTURE_MAX:
@@ -156,9 +153,11 @@ def start(
     segment.store(("marks_before", number & 1), segment.load(("mark_count",)))
     peak: tuple[str | int, ...] = ("peak", number & 1)
     segment.store((*peak, "capture"), 0, 32)
-    for name in ("live_bytes", "high_bytes", "high_ns"):
+    segment.store((*peak, "epoch"), 0, 32)
+    for name in ("live_parts", "high_parts", "high_ns"):
         segment.store((*peak, name), 0)
-    segment.store((*peak, "capture"), number if exact_peak else 0, 32)
+    segment.store((*peak, "capture"), number, 32)
+    devices.begin_peaks(segment, number)
     segment.store((*slot, "start_ns"), now)
     deadline = layout.U64_MAX if seconds is None else now + int(seconds * 1e9)
     segment.store((*slot, "deadline_ns"), deadline)

@@ -52,7 +52,6 @@ class Options:
     children: bool = False
     keep_pymalloc: bool = False
     device_rate_bytes: int = 1
-    exact_peak: bool = False  # the sampler itself keeps the highest total
     device: Choice | None = None  # None: as the environment says, else auto
 
 
@@ -109,8 +108,6 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     variables["MEM_PROFILER_START"] = str(options.rate_bytes)
     variables["MEM_PROFILER_DEVICE_RATE"] = str(options.device_rate_bytes)
     chosen = options.device or device_choice.parse(os.environ.get("MEM_PROFILER_DEVICE") or "auto")
-    if options.exact_peak:
-        variables["MEM_PROFILER_EXACT_PEAK"] = "1"
     variables |= device_choice.environment(chosen, Path(preload), variables)
     if options.children:
         variables["MEM_PROFILER_FOLLOW_FORK"] = "1"

@@ -1,10 +1,9 @@
-"""The time series and the peaks of a running capture.
+"""The time series of a running capture.
 
 Model: every tick reads the site counters once and estimates live bytes from them, one estimate for
-the host and one for each domain of device memory. A `Track` keeps the series of one of these: when
-its estimate passes the last peak by 5 %, it keeps the counts, which become the file's peak column.
-Readings miss peaks between two ticks. A tick may cost 5 % of a core: the more sites there are, the
-rarer ticks are.
+the host and one for each domain of device memory. A `Track` keeps the series of one of these. A
+tick may cost 5 % of a core: the more sites there are, the rarer ticks are. The peak does not depend
+on ticks: the sampler keeps it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from mem_parser.model import Reading
 from mem_profiler.capture import actual, guardrail
 from mem_profiler.process import procfs
 from mem_profiler.profile.readings import Readings, Track
-from mem_profiler.profile.tables import LiveCounts
 from mem_profiler.segment import collect, devices, reserve
 from mem_profiler.segment.devices import Domain, DomainCounts
 from mem_profiler.segment.file import Control, Segment
@@ -31,14 +29,10 @@ COST_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Pace:
-    """How often to take a reading: every `tick_s`, but for no more than a share of a core.
-
-    `exact_peak` asks the sampler to keep the highest total itself (see `capture.start`).
-    """
+    """How often to take a reading: every `tick_s`, but for no more than a share of a core."""
 
     tick_s: float = TICK_S
     cost_share: float = COST_SHARE
-    exact_peak: bool = False
 
 
 class Recorder:
@@ -67,7 +61,7 @@ class Recorder:
     def tick(self, now_ns: int, *, final: bool = False) -> None:
         """Take a reading and reserve ahead.
 
-        `now_ns` is the target's clock; the final tick keeps any new peak.
+        `now_ns` is the target's clock; the series keeps the final reading always.
         """
         began = time.monotonic()
         control = self.segment.control()
@@ -96,7 +90,7 @@ class Recorder:
             samples=quick.samples,
             rss_bytes=readings.rss_bytes,
         )
-        readings.host.add(reading, LiveCounts(quick.keys, quick.blocks, quick.bytes), final=final)
+        readings.host.add(reading, final=final)
         readings.marks.update(self.segment, control)
         self._read_devices(control, number, t_s, final)
 
@@ -118,7 +112,6 @@ class Recorder:
             [(domain, round(found.held_bytes)) for domain, found in readings], now=final
         )
         for domain, found in readings:
-            mine = counts.get(domain.number, devices.NO_COUNTS)
             track = self.readings.devices.setdefault(domain.number, Track())
             told = self.readings.actual[domain.number] = self._actual.of(domain)
             reading = dataclasses.replace(
@@ -127,7 +120,7 @@ class Recorder:
                 actual_used_bytes=told.used_bytes if told else None,
                 actual_total_bytes=told.total_bytes if told else None,
             )
-            track.add(reading, LiveCounts(mine.keys, mine.blocks, mine.bytes), final=final)
+            track.add(reading, final=final)
 
 
 @dataclass(frozen=True)

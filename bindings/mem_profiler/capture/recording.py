@@ -64,17 +64,13 @@ class Recording:
         end: str,
         *,
         notes: list[str] | None = None,
-        peaks: bool = True,
     ) -> Result:
         """Take the last reading and write the next files of `prefix` and `pid`.
 
-        `kind` and `end` are those of the header. Without `peaks` a last reading that is the only
-        one makes no peak. Raises MemError.
+        `kind` and `end` are those of the header. Raises MemError.
         """
         now = self.now_ns()
         self.recorder.tick(now, final=True)
-        if not peaks:
-            self.recorder.readings.forget_peaks()
         ending = Ending(kind, end, now, tuple(notes or ()))
         readings = self.recorder.readings
         make = functools.partial(build, self.segment, self.target, ending, readings)

@@ -77,7 +77,6 @@ class Session:
             rates.host_bytes,
             seconds,
             rates.device_bytes,
-            exact_peak=self.recording.recorder.pace.exact_peak,
         )
 
     def tick(self) -> None:

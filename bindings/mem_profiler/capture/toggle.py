@@ -33,7 +33,7 @@ def start(pid: int, rate_bytes: int, device_rate_bytes: int = 1) -> int:
 def _write(segment: Segment, pid: int, prefix: str, kind: str, end: str) -> Result:
     recording = Recording(segment, pid)
     recording.target.refresh()
-    return recording.finish(prefix, pid, kind, end, peaks=False)
+    return recording.finish(prefix, pid, kind, end)
 
 
 def stop(pid: int, prefix: str) -> Result:

@@ -28,7 +28,7 @@ from mem_profiler.capture.recorder import Pace
 from mem_profiler.capture.session import Rates, Session
 from mem_profiler.segment import discovery
 
-PACE = Pace(tick_s=0.002, cost_share=0.5, exact_peak=True)
+PACE = Pace(tick_s=0.002, cost_share=0.5)
 ANSWER_S = 60.0
 END = "section ended"
 

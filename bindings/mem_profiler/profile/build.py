@@ -15,16 +15,17 @@ from dataclasses import dataclass
 import mem_profiler
 from mem_parser.devices import HOST, Device
 from mem_parser.heapfile.maplines import module_lines
-from mem_parser.model import Capture, Memory, Module, Profile, Thread
+from mem_parser.model import Capture, Memory, Module, PeakSource, Profile, Thread
 from mem_profiler.process import procfs
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.profile import tables
-from mem_profiler.profile.readings import Readings, Track
+from mem_profiler.profile.readings import Readings
 from mem_profiler.profile.tables import Tables
 from mem_profiler.profile.target import Target
 from mem_profiler.segment import collect, devices, layout
 from mem_profiler.segment.devices import Actual, Domain, MarkLog
 from mem_profiler.segment.file import Control, Segment
+from mem_profiler.segment.peaks import Peak, peak_of
 
 NS = 1e9
 WRITER = f"mem_profiler {mem_profiler.__version__}"
@@ -69,7 +70,8 @@ def build(
     """
     control = segment.control()
     track = readings.host if readings else None
-    found = tables.read_tables(segment, control, track.peak if track else None)
+    peak = peak_of(control)
+    found = tables.read_tables(segment, control, peak)
     control = segment.control()
     shared = _read_shared(segment, control, target, readings)
     capture = _capture(segment, control, target, shared, found)
@@ -79,8 +81,7 @@ def build(
     capture.controller = readings.use if readings else None
     unseen = devices.unseen_backends(control)
     capture.notes = _notes(target, found, [*ending.notes, *unseen])
-    _put_peak(capture, track)
-    _put_highest(capture, control)
+    _put_peak(capture, peak, start_ns)
     rate = float(int(control.capture["rate_bytes"]))
     host = _profile(HOST, rate, capture, found, shared)
     host.series = list(track.series) if track else []
@@ -99,21 +100,20 @@ def _of_domain(
     control = segment.control()
     readings = shared.readings
     track = readings.devices.get(domain.number) if readings else None
-    found = tables.read_tables(segment, control, track.peak if track else None, domain.number)
+    found = tables.read_tables(segment, control, domain.peak, domain.number)
     actual = readings.actual.get(domain.number, domain.actual) if readings else domain.actual
     number = control.number("capture_number")
+    start_ns = int(control.capture["start_ns"])
     capture = dataclasses.replace(
         host.capture,
-        device=_device(domain, actual, int(control.capture["start_ns"])),
+        device=_device(domain, actual, start_ns),
         samples=found.samples,
         lost=_lost("device_lost", control, found),
-        highest_at_s=None,
-        highest_bytes=None,
         pymalloc=None,
         complete=found.skipped == 0,
         notes=_notes(Target(None), found, list(ending.notes)),
     )
-    _put_peak(capture, track)
+    _put_peak(capture, domain.peak, start_ns)
     rate = float(max(1, int(control["device_rate_bytes"][number & 1])))
     profile = _profile(domain.name, rate, capture, found, shared)
     profile.series = list(track.series) if track else []
@@ -238,21 +238,13 @@ def _notes(target: Target, found: Tables, extra: list[str]) -> list[str]:
     return notes
 
 
-def _put_peak(capture: Capture, track: Track | None) -> None:
-    if track is not None and track.peak is not None:
-        capture.peak_at_s, capture.peak_estimate_bytes = track.peak_at_s, round(track.peak_bytes, 1)
-    else:
-        capture.peak_at_s = capture.peak_estimate_bytes = None
-
-
-def _put_highest(capture: Capture, control: Control) -> None:
-    """Add the highest total that the sampler itself kept, where the capture asked for it."""
-    number = control.number("capture_number")
-    kept = control["peak"][number & 1]
-    if int(kept["capture"]) == number and 0 <= int(kept["high_bytes"]) <= collect.BYTES_MAX:
-        at_ns = int(kept["high_ns"]) - int(control.capture["start_ns"])
-        capture.highest_at_s = max(at_ns, 0) / NS
-        capture.highest_bytes = float(kept["high_bytes"])
+def _put_peak(capture: Capture, peak: Peak | None, start_ns: int) -> None:
+    """Add the highest total. A sampler that no controller told to keep it has none."""
+    if peak is None:
+        capture.peak_at_s = capture.peak_bytes = capture.peak_source = None
+        return
+    capture.peak_at_s = max(peak.at_ns - start_ns, 0) / NS
+    capture.peak_bytes, capture.peak_source = peak.bytes, PeakSource.SAMPLER
 
 
 def _device(domain: Domain, actual: Actual | None, start_ns: int) -> Device:

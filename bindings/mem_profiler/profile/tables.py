@@ -16,17 +16,9 @@ from mem_parser.model import STACK_CUT, STACK_LOST_SHIFT, SiteTable, StackTable,
 from mem_profiler.segment import collect, layout
 from mem_profiler.segment.collect import DeviceCounts, LiveBlocks, Sites
 from mem_profiler.segment.file import Control, Segment, Words
+from mem_profiler.segment.peaks import Peak, PeakCounts
 
 HOST_DOMAIN = 0
-
-
-@dataclass
-class LiveCounts:
-    """Sampled blocks in use at one moment, by site key (sorted, without capture and shard)."""
-
-    keys: Words
-    blocks: Words
-    bytes: Words
 
 
 @dataclass
@@ -74,6 +66,7 @@ def _of_domain(sites: Sites, domain: int) -> Sites:
         sites.births[at],
         sites.skipped,
         None if sites.device is None else sites.device.pick(at),
+        None if sites.peak is None else sites.peak.pick(at),
     )
 
 
@@ -134,9 +127,17 @@ def _regroup(sites: Sites, group: NDArray[np.int64], size: int) -> Sites:
     total = _sum_by(group, plain, size)
     births = _sum_by(group, sites.births, size)
     device = None if sites.device is None else _regroup_device(sites.device, group, size)
+    peak = None if sites.peak is None else _regroup_peak(sites.peak, group, size)
+    alloc_blocks, alloc_bytes, freed_blocks, freed_bytes = total.T
     return Sites(
-        keys, total[:, 0], total[:, 1], total[:, 2], total[:, 3], births, sites.skipped, device
-    )
+        keys, alloc_blocks, alloc_bytes, freed_blocks, freed_bytes, births,
+        sites.skipped, device, peak,
+    )  # fmt: skip
+
+
+def _regroup_peak(counts: PeakCounts, group: NDArray[np.int64], size: int) -> PeakCounts:
+    total = _sum_by(group, np.column_stack([counts.blocks, counts.bytes]), size)
+    return PeakCounts(total[:, 0], total[:, 1])
 
 
 def _regroup_device(counts: DeviceCounts, group: NDArray[np.int64], size: int) -> DeviceCounts:
@@ -188,21 +189,10 @@ def _by_thread(live: LiveBlocks, record: NDArray[np.int64]) -> ThreadBlocks:
     )
 
 
-def _peak_columns(
-    peak: LiveCounts, keys: Words, record_of_site: NDArray[np.int64], count: int
-) -> tuple[Words, Words]:
-    """The peak's counts by record."""
-    at = _find(keys, peak.keys)
-    known = at >= 0
-    columns = np.column_stack([peak.blocks, peak.bytes])[known]
-    total = _sum_by(record_of_site[at[known]], columns, count)
-    return total[:, 0], total[:, 1]
-
-
 def _site_table(
     sites: Sites, stack: NDArray[np.int64], live_births: NDArray[np.uint32]
 ) -> SiteTable:
-    """The sites without peaks and ages. Counts are below 2^62, so they fit signed numbers."""
+    """The sites without ages. Counts are below 2^62, so they fit signed numbers."""
     table = SiteTable(
         stack=stack,
         domain=np.zeros(len(stack), np.int32),
@@ -213,6 +203,9 @@ def _site_table(
         births=sites.births.astype(np.uint32),
         live_births=live_births,
     )
+    if sites.peak is not None:
+        table.peak_blocks = sites.peak.blocks.view(np.int64)
+        table.peak_bytes = sites.peak.bytes.view(np.int64)
     if sites.device is not None:
         taken = sites.device.alloc_taken
         table.alloc_taken_bytes = taken.view(np.int64)
@@ -223,12 +216,13 @@ def _site_table(
 
 
 def read_tables(
-    segment: Segment, control: Control, peak: LiveCounts | None = None, domain: int = HOST_DOMAIN
+    segment: Segment, control: Control, peak: Peak | None = None, domain: int = HOST_DOMAIN
 ) -> Tables:
     """Read one domain of the latest capture of a segment. `peak` adds the peak columns."""
     capture = control.number("capture_number")
     source = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
-    sites = _of_domain(collect.read_sites(segment, control, capture, source), domain)
+    peaks = None if peak is None else {domain: peak}
+    sites = _of_domain(collect.read_sites(segment, control, capture, source, peaks), domain)
     live = collect.read_live(segment, control, capture, source)
     fresh = segment.control()  # the sampler stores stacks before the sites that name them
     ids, of_site = np.unique(collect.stack_ids(sites.keys), return_inverse=True)
@@ -254,9 +248,6 @@ def read_tables(
     live_births, oldest = _count_live(live, record, count, start_ns, ends)
     table = _site_table(_regroup(sites, group, count), stack_of_site[chosen], live_births)
     table.oldest_birth_s = oldest
-    if peak is not None:
-        blocks, size = _peak_columns(peak, sites.keys, group, count)
-        table.peak_blocks, table.peak_bytes = blocks.view(np.int64), size.view(np.int64)
     return Tables(
         sites=table,
         stacks=stacks,

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from mem_parser.maps import undeleted
 from mem_parser.model import STACK_LOST_SHIFT, ExecRange, Module, StackTable, Thread
-from mem_profiler.segment import layout
+from mem_profiler.segment import layout, peaks
 from mem_profiler.segment.file import Control, Level, Records, Segment, Words
+from mem_profiler.segment.peaks import Peak, PeakCounts
 
 Ints = NDArray[np.int64]
 
@@ -90,7 +91,7 @@ class Sites:
     """Counts of one capture, one entry per (stack id, size class, domain), sorted by key.
 
     `keys` are site keys without capture and shard; `births` has shape (n, 8); `skipped` rows
-    made no sense. `device` is None for the host.
+    made no sense. `device` is None for the host, `peak` where nobody kept it.
     """
 
     keys: Words
@@ -101,6 +102,7 @@ class Sites:
     births: Words
     skipped: int = 0
     device: DeviceCounts | None = None
+    peak: PeakCounts | None = None
 
     @property
     def live_blocks(self) -> Words:
@@ -161,13 +163,38 @@ def _merge(keys: Words, columns: Words) -> tuple[Words, Words]:
     return keys[firsts], np.add.reduceat(columns[order], firsts, axis=0)
 
 
+def whole_freed_blocks(alloc: Words, freed: Words) -> Words:
+    """Freed blocks of host sites, of which a row has the low 32 bits.
+
+    Fewer than 2^31 blocks are live, so the difference modulo 2^32 is the number of live ones. A
+    larger one is a free that was read before its allocation: none is live.
+    """
+    live = (alloc - freed) & np.uint64(0xFFFFFFFF)
+    live[live >= np.uint64(1 << 31)] = 0
+    whole: Words = alloc - np.minimum(live, alloc)
+    return whole
+
+
+def _births(rows: Records) -> Words:
+    """(n, 8) births. A host row leaves out the last bucket: it has the rest."""
+    stored = rows["births"].astype(np.uint64)
+    if stored.shape[1] == layout.BUCKETS:
+        return stored
+    born = stored.sum(axis=1)
+    rest = rows["alloc_blocks"] - np.minimum(born, rows["alloc_blocks"])
+    return np.column_stack([stored, rest])
+
+
 def _columns(source: Source, rows: Records, freed: Records) -> Words:
-    """(n, c + 8) array: the counts of the source in their order, then the births."""
+    """(n, c + 9) array: the counts of the source in their order, the births, the peak's word."""
     width = len(source.counts)
-    table = np.empty((len(rows), width + layout.BUCKETS), np.uint64)
+    table = np.empty((len(rows), width + layout.BUCKETS + 1), np.uint64)
     for i, name in enumerate(source.counts):
         table[:, i] = (freed if name in source.freed else rows)[name]
-    table[:, width:] = rows["births"]
+    if source is HOST:
+        table[:, 2] = whole_freed_blocks(table[:, 0], table[:, 2])
+    table[:, width:-1] = _births(rows)
+    table[:, -1] = rows["peak"]
     return table
 
 
@@ -194,11 +221,19 @@ def _within(freed: Words, whole: Words, all_freed: NDArray[np.bool_]) -> Words:
     return np.where(all_freed, whole, np.minimum(freed, whole))
 
 
-def read_sites(segment: Segment, control: Control, capture: int, source: Source = HOST) -> Sites:
-    """All sites of `capture`."""
+def read_sites(
+    segment: Segment,
+    control: Control,
+    capture: int,
+    source: Source = HOST,
+    highest: dict[int, Peak] | None = None,
+) -> Sites:
+    """All sites of `capture`, with what they had at the peaks of their domains, by number,
+    where `highest` gives these.
+    """
     parts = [_read_level(segment, level, capture, source) for level in site_levels(control, source)]
     counts = len(source.counts)
-    width = counts + layout.BUCKETS
+    width = counts + layout.BUCKETS + 1
     keys = np.concatenate([part[0] for part in parts] or [np.empty(0, np.uint64)])
     table = np.concatenate([part[1] for part in parts] or [np.empty((0, width), np.uint64)])
     # `_within` cuts freed counts; the others must not exceed what an honest target could count.
@@ -208,7 +243,9 @@ def read_sites(segment: Segment, control: Control, capture: int, source: Source 
         sane &= (table[:, 4] <= most) & (table[:, 6] <= BLOCKS_MAX)
         table[:, 7] = np.minimum(table[:, 7], np.uint64(DEVICE_BYTES_MAX))
     sane &= (table[:, 0] > 0) | ((table[:, 1] == 0) & (table[:, 2] == 0))
-    keys, table = _merge(keys[sane], table[sane])
+    keys, table = keys[sane], table[sane]
+    table = np.column_stack([table[:, :-1], peaks.columns(table, highest or {}, domains(keys))])
+    keys, table = _merge(keys, table)
     some = table[:, 0] > 0
     if source is not HOST:
         some |= table[:, 6] > 0
@@ -221,9 +258,10 @@ def read_sites(segment: Segment, control: Control, capture: int, source: Source 
         alloc_bytes=table[:, 1].copy(),
         freed_blocks=freed_blocks,
         freed_bytes=_within(table[:, 3], table[:, 1], all_freed),
-        births=np.minimum(table[:, counts:], np.uint64(0xFFFFFFFF)),
+        births=np.minimum(table[:, counts:-2], np.uint64(0xFFFFFFFF)),
         skipped=int(np.count_nonzero(~sane)),
         device=None if source is HOST else _device_counts(table, all_freed),
+        peak=PeakCounts(table[:, -2].copy(), table[:, -1].copy()) if highest else None,
     )
 
 
@@ -398,16 +436,12 @@ def read_quick(segment: Segment, control: Control, capture: int) -> QuickCounts:
         rows = segment.rows(level, layout.SITE_ROW)[at]
         sane = (rows["alloc_blocks"] <= BLOCKS_MAX) & (rows["alloc_bytes"] <= BYTES_MAX)
         samples += int(rows["alloc_blocks"][sane].sum())
-        sane &= rows["alloc_blocks"] > rows["freed_blocks"]
         rows, at = rows[sane], at[sane]
+        alloc = rows["alloc_blocks"].astype(np.uint64)
+        blocks = alloc - whole_freed_blocks(alloc, rows["freed_blocks"].astype(np.uint64))
         size = rows["alloc_bytes"] - np.minimum(rows["freed_bytes"], rows["alloc_bytes"])
-        parts.append(
-            (
-                keys[at] & np.uint64(layout.SITE_MASK),
-                rows["alloc_blocks"] - rows["freed_blocks"],
-                size,
-            )
-        )
+        some = blocks > 0
+        parts.append((keys[at][some] & np.uint64(layout.SITE_MASK), blocks[some], size[some]))
     empty = np.empty(0, np.uint64)
     columns = [np.concatenate([part[i] for part in parts] or [empty]) for i in range(3)]
     return QuickCounts(columns[0], columns[1], columns[2], samples)

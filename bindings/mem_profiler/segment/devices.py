@@ -17,7 +17,8 @@ import numpy as np
 
 from mem_parser.devices import Mark
 from mem_profiler.segment import collect, layout
-from mem_profiler.segment.file import Control, Records, Segment, Words
+from mem_profiler.segment.file import Array, Control, Records, Segment, Words
+from mem_profiler.segment.peaks import Peak
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 # Most marks in memory and in a file; beyond it the oldest are dropped and count as lost.
@@ -53,6 +54,7 @@ class Domain:
     actual: Actual | None
     reserved_bytes: int
     reserved_peak_bytes: int
+    peak: Peak | None = None
 
 
 def _actual(row: np.void) -> Actual | None:
@@ -73,7 +75,7 @@ def _name(raw: bytes, number: int, taken: set[str]) -> str:
 
 def read_domains(segment: Segment, control: Control) -> list[Domain]:
     """All domains that the process has used so far, by number."""
-    array = control.array(layout.DOMAINS, layout.DOMAIN.itemsize, layout.DOMAIN_ROWS)
+    array = _rows(control)
     found: list[Domain] = []
     rows = segment.array(array, array.usable_rows, layout.DOMAIN)
     for number, row in enumerate(rows):
@@ -94,9 +96,28 @@ def read_domains(segment: Segment, control: Control) -> list[Domain]:
                 actual=_actual(row),
                 reserved_bytes=max(0, int(row["reserved_bytes"])),
                 reserved_peak_bytes=min(int(row["reserved_peak_bytes"]), collect.BYTES_MAX),
+                peak=Peak.of(row["peak"], control.number("capture_number")),
             )
         )
     return found
+
+
+def _rows(control: Control) -> Array:
+    return control.array(layout.DOMAINS, layout.DOMAIN.itemsize, layout.DOMAIN_ROWS)
+
+
+def begin_peaks(segment: Segment, number: int) -> None:
+    """Let every domain there is begin its peak anew in capture `number`, whose gate is still shut.
+
+    A domain that the capture adds begins by itself. Raises OSError.
+    """
+    array = _rows(segment.control())
+    fresh = np.zeros((), layout.PEAK)
+    fresh["capture"] = number
+    place = array.offset + int(layout.DOMAIN.fields["peak"][1])  # type: ignore[index]
+    for index, row in enumerate(segment.array(array, array.usable_rows, layout.DOMAIN)):
+        if int(row["key"]):
+            segment.write(place + index * layout.DOMAIN.itemsize, fresh.tobytes())
 
 
 def used_in(domains: list[Domain], capture: int) -> list[Domain]:

@@ -301,6 +301,10 @@ class Segment:
         """The first `rows` rows of an array, no more than it has."""
         return self.read(array.offset, min(rows, array.rows) * dtype.itemsize).view(dtype)
 
+    def write(self, offset: int, data: bytes) -> None:
+        """Write where nobody else writes now. The range must be inside the file. Raises OSError."""
+        os.pwrite(self.fd, data, offset)
+
     def used_bytes(self) -> int:
         """Pages of the file in use, in bytes."""
         return os.fstat(self.fd).st_blocks * 512

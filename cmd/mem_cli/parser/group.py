@@ -49,7 +49,7 @@ from mem_cli.parser.tree import tree
 @click.option("-o", "--output", metavar="FILE", help="Write here instead of to standard output.")
 @click.option("--inuse", is_flag=True, help="Blocks not freed (the default).")
 @click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not.")
-@click.option("--peak", is_flag=True, help="Blocks live at the highest reading.")
+@click.option("--peak", is_flag=True, help="Blocks live at the peak.")
 @click.option("--space", is_flag=True, help="Count bytes (the default).")
 @click.option("--objects", is_flag=True, help="Count blocks.")
 @click.option("--cum", is_flag=True, help="Sort the table by cum instead of flat.")

@@ -70,7 +70,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     chosen = None if device is None else device_choice.parse(device)
     options = launch.Options(
         rate or DEFAULT_RATE, prefix, children, keep_pymalloc, device_rate,
-        exact_peak=budget is not None, device=chosen,
+        device=chosen,
     )  # fmt: skip
     if budget is None:
         refuse_outputs({"tries": tries, **outputs})

@@ -126,7 +126,7 @@ def basis(profile: Profile) -> Count:
     since little is in use then; else the blocks in use.
     """
     ended = profile.capture.end.split(" ")[0] in ("exited", "signal", "target", "section")
-    known = profile.has(Count.PEAK) or profile.capture.highest_bytes is not None
+    known = profile.has(Count.PEAK) or profile.capture.peak_bytes is not None
     return Count.PEAK if ended and known else Count.INUSE
 
 

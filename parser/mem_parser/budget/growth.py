@@ -104,7 +104,7 @@ def measure_growth(
     profile, part = subject.profile, subject.part(site)
     if part is None:
         return Measured(None, "the file has no counts by thread")
-    kept = site is None and program.measure is Count.PEAK and profile.capture.highest_bytes
+    kept = site is None and program.measure is Count.PEAK and profile.capture.kept_peak_bytes
     if not profile.has(program.measure) and not kept:
         return Measured(None, f"the baseline has the {program.measure}, which the file lacks")
     stored = program.total if site is None else program.sites.get(site.key)

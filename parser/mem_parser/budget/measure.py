@@ -1,19 +1,20 @@
 """A capture's measure for each limit: an estimate, one-sided bounds, and any obstacle.
 
-    peak        the highest reading of live bytes
+    peak        the highest live total
     inuse       bytes in use at the end of the capture
     alloc_rate  all bytes allocated, over the capture's duration
 
 Bounds are those of `bounds`; the ones for leaks are in `leakage`, for growth in `baseline`.
 
-On request the sampler itself keeps the highest total, after every sample. It has no standard error,
-but none of its blocks adds more than T times its weight to the variance (s^2 (1-p)/p^2 <= T s/p),
-so the root of T times the total bounds it.
+The sampler itself keeps the highest total, after every sample, and the sites that made it up:
+their variances add up to the total's. In older files it kept the total alone. None of its blocks
+adds more than T times its weight to the variance (s^2 (1-p)/p^2 <= T s/p), so the root of T times
+the total bounds its error. Where nobody kept it, the peak is the highest reading.
 
-The peak is the highest of many noisy readings, and the highest of many is high by chance alone. So
-its lower bound is the highest of all readings' lower bounds, each at the allowed error over the
-number of readings. Its upper bound is the highest upper bound of any, which needs no such
-correction: it can be wrong only if that of the truly highest reading is wrong.
+The peak is the highest of many noisy totals, and the highest of many is high by chance alone. So
+its lower bound is the highest of all totals' lower bounds, each at the allowed error over the
+number of totals. Its upper bound is the highest upper bound of any, which needs no such correction:
+it can be wrong only if that of the truly highest total is wrong.
 
 Readings that share their live blocks share their errors. Over a time in which the program replaces
 its live total R times, the highest of all readings exceeds a bound of z standard errors about
@@ -29,7 +30,7 @@ from dataclasses import dataclass, field
 from mem_parser.budget.bounds import Bounded, Sampled, of_reading, sampled
 from mem_parser.budget.rules import Measure
 from mem_parser.estimate import Estimate
-from mem_parser.model import Count, Profile
+from mem_parser.model import Count, PeakSource, Profile, Unit
 from mem_parser.units import counted, format_bytes, percent
 
 MOST_LOST = 0.01
@@ -110,12 +111,12 @@ def highest(profile: Profile, part: Profile) -> Highest:
     if part is not profile:
         return Highest(tuple(found), len(found))
     rate = profile.rate_bytes
+    kept = profile.capture.kept_peak_bytes
+    if kept is not None:
+        found[1:] = [_kept_total(profile, kept)]
     readings = [
         of_reading(r.estimate_bytes, r.std_error_bytes, r.samples, rate) for r in profile.series
     ]
-    kept = profile.capture.highest_bytes
-    if kept is not None:
-        readings.append(of_reading(kept, math.sqrt(rate * kept), round(kept / rate), rate))
     every = sorted([*found, *readings], key=lambda s: -s.value)
     floor = every[0].value - _LIKELY * every[0].variance ** 0.5
     likely = [s for s in every if s.value + _LIKELY * s.variance**0.5 >= floor]
@@ -128,11 +129,20 @@ def highest(profile: Profile, part: Profile) -> Highest:
     return Highest(tuple(likely[:_MOST_LIKELY]), math.ceil(count))
 
 
+def _kept_total(profile: Profile, kept_bytes: float) -> Sampled:
+    """The highest total that the sampler kept, with its error."""
+    rate = profile.rate_bytes
+    if profile.capture.peak_source is PeakSource.SAMPLER and profile.has(Count.PEAK):
+        sites = profile.total(Count.PEAK, Unit.SPACE)
+        return of_reading(kept_bytes, sites.std_error, sites.samples, rate)
+    return of_reading(kept_bytes, math.sqrt(rate * kept_bytes), round(kept_bytes / rate), rate)
+
+
 def _peak(profile: Profile, part: Profile) -> Measured:
     found = highest(profile, part)
     if part is not profile:
         return _part_peak(profile, part, found)
-    if len(profile.series) >= FEWEST_READINGS or profile.capture.highest_bytes is not None:
+    if len(profile.series) >= FEWEST_READINGS or profile.capture.kept_peak_bytes is not None:
         return Measured(found)
     # Live bytes cannot exceed allocated bytes.
     ever = sampled(part, Count.ALLOC) if profile.has_alloc else None
@@ -165,8 +175,11 @@ def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
 
 def peak_unseen(profile: Profile, highest_bytes: float) -> float:
     """Return the bytes by which the highest total exceeds the peak's counts by site: these are of a
-    reading, and blocks that lived between two readings are in the total alone.
+    reading, and blocks that lived between two readings are in the total alone. 0 where the sampler
+    kept the counts by site too.
     """
+    if profile.capture.peak_source is PeakSource.SAMPLER:
+        return 0.0
     seen = max(sampled(profile, Count.PEAK).value, sampled(profile, Count.INUSE).value)
     return max(highest_bytes - seen, 0.0)
 

@@ -30,6 +30,7 @@ from mem_parser.model import (
     ExecRange,
     Memory,
     Module,
+    PeakSource,
     Profile,
     Reading,
     SiteTable,
@@ -423,10 +424,9 @@ def _capture(fields: Fields) -> Capture:
     values: dict[str, Any] = {name: fields.text(name) for name in _PLAIN_STRINGS}
     values |= {name: fields.optional_int(name) for name in _PLAIN_INTS}
     memory = Fields(fields.mapping("memory"))
-    peak = Fields(fields.mapping("peak"))
-    highest = Fields(fields.mapping("highest"))
     return Capture(
         **values,
+        **_peak(fields),
         started=fields.optional_float("started"),
         duration_s=fields.optional_float("duration_s"),
         python=fields.text("python") or None,
@@ -436,10 +436,6 @@ def _capture(fields: Fields) -> Capture:
         bucket_end_s=[
             v if isinstance(v, int | float) else None for v in fields.items("bucket_end_s")
         ],
-        peak_at_s=peak.optional_float("at_s"),
-        peak_estimate_bytes=peak.optional_float("estimate_bytes"),
-        highest_at_s=highest.optional_float("at_s"),
-        highest_bytes=highest.optional_float("estimate_bytes"),
         complete=fields.optional_bool("complete") is not False,
         controller=_controller(Fields(fields.mapping("controller"))),
         notes=[v for v in fields.items("notes") if isinstance(v, str)],
@@ -447,6 +443,23 @@ def _capture(fields: Fields) -> Capture:
         domains=[v for v in fields.items("domains") if isinstance(v, str)],
         marks_lost=max(fields.integer("marks_lost"), 0),
     )
+
+
+def _peak(fields: Fields) -> dict[str, Any]:
+    """The peak's keys of a capture. Older writers had `highest` for a total that the sampler kept,
+    and `peak` for the highest reading.
+    """
+    peak, source = Fields(fields.mapping("peak")), PeakSource.READING
+    if fields.mapping("highest"):
+        peak, source = Fields(fields.mapping("highest")), PeakSource.TOTAL
+    elif peak.text("source") in set(PeakSource):
+        source = PeakSource(peak.text("source"))
+    size = peak.optional_float("estimate_bytes")
+    return {
+        "peak_at_s": peak.optional_float("at_s"),
+        "peak_bytes": size,
+        "peak_source": None if size is None else source,
+    }
 
 
 def _controller(fields: Fields) -> ControllerUse | None:

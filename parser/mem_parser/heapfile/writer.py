@@ -19,7 +19,7 @@ from mem_parser.escape import one_line, utf8
 from mem_parser.estimate import unsample
 from mem_parser.heapfile.encode import column_lines, json_lines
 from mem_parser.heapfile.maplines import module_lines
-from mem_parser.model import Module, Profile, Reading
+from mem_parser.model import Capture, Module, Profile, Reading
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
 from mem_parser.version import __version__
 
@@ -122,8 +122,7 @@ def _header(profile: Profile, writer: str) -> dict[str, Any]:
         "domain": profile.domains[0] if profile.domains else "host",
         "complete": c.complete and profile.incomplete is None,
         "memory": dataclasses.asdict(c.memory),
-        "peak": _total(c.peak_at_s, c.peak_estimate_bytes),
-        "highest": _total(c.highest_at_s, c.highest_bytes),
+        "peak": _peak(c),
         "controller": dataclasses.asdict(c.controller) if c.controller is not None else None,
     }
     if c.device is not None:
@@ -131,8 +130,10 @@ def _header(profile: Profile, writer: str) -> dict[str, Any]:
     return header | _traits(profile)
 
 
-def _total(at_s: float | None, estimate_bytes: float | None) -> dict[str, float | None] | None:
-    return None if estimate_bytes is None else {"at_s": at_s, "estimate_bytes": estimate_bytes}
+def _peak(c: Capture) -> dict[str, Any] | None:
+    if c.peak_bytes is None or c.peak_source is None:
+        return None
+    return {"at_s": c.peak_at_s, "estimate_bytes": c.peak_bytes, "source": c.peak_source.value}
 
 
 def _traits(profile: Profile) -> dict[str, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
-from mem_parser.model import Capture, Count, Profile, Unit
+from mem_parser.model import Capture, Count, PeakSource, Profile, Unit
 from mem_parser.reports.device import header_line
 from mem_parser.units import format_bytes, format_total
 
@@ -94,10 +94,20 @@ def _coverage(profile: Profile, count: Count) -> str:
         end = "when the file was written" if profile.since_start else "at their end"
         return f"allocated {span} and not freed {end}{older}"
     if count is Count.PEAK:
-        at = profile.capture.peak_at_s
-        when = f" after {at:.1f} s" if at is not None else ""
-        return f"live at the highest reading{when}; a peak between two readings is not seen"
+        return _at_the_peak(profile.capture)
     return f"allocated {'and freed ' if count is Count.FREED else ''}{span}"
+
+
+def _at_the_peak(capture: Capture) -> str:
+    at = capture.peak_at_s
+    when = f" after {at:.1f} s" if at is not None else ""
+    if capture.peak_source is PeakSource.SAMPLER:
+        return f"live at the peak{when}"
+    text = f"live at the highest reading{when}; a peak between two readings is not seen"
+    if capture.peak_source is PeakSource.TOTAL and capture.peak_bytes is not None:
+        peak = format_bytes(capture.peak_bytes)
+        return f"live at the highest reading; the peak{when} was {peak}"
+    return text
 
 
 def _losses(capture: Capture) -> list[str]:

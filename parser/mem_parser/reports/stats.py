@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mem_parser.estimate import Estimate, FloatArray, unsample
 from mem_parser.marks import group_marks
-from mem_parser.model import Count, IntArray, Profile, Unit
+from mem_parser.model import Count, IntArray, PeakSource, Profile, Unit
 from mem_parser.names import FrameRule, allocator_functions
 from mem_parser.reports.device import refusal_lines, remainder_line
 from mem_parser.reports.grid import Block, Column, Grid, Record, amounts, numbers
@@ -213,9 +213,9 @@ def blocks(found: Stats) -> Iterator[Block]:
     total = view.profile.total(count, Unit.SPACE)
     yield from header_lines(view.profile, total, count, Unit.SPACE)
     capture = view.profile.capture
-    if capture.peak_estimate_bytes is not None and capture.peak_at_s is not None:
-        highest = format_bytes(capture.peak_estimate_bytes)
-        yield f"highest reading: {highest} after {capture.peak_at_s:.1f} s"
+    if capture.peak_bytes is not None and capture.peak_at_s is not None:
+        what = "highest reading" if capture.peak_source is PeakSource.READING else "peak"
+        yield f"{what}: {format_bytes(capture.peak_bytes)} after {capture.peak_at_s:.1f} s"
     yield _grid("Totals", "", found.totals, None)
     rest = "" if view.filters.narrows else remainder_line(view.profile, count, Unit.SPACE)
     yield from filter(None, [rest])
@@ -334,6 +334,7 @@ def record(found: Stats) -> Record:
     return result | {
         "marks": marks,
         "marks_lost": capture.marks_lost,
-        "peak_reading_bytes": capture.peak_estimate_bytes,
-        "peak_reading_at_s": capture.peak_at_s,
+        "peak_bytes": capture.peak_bytes,
+        "peak_at_s": capture.peak_at_s,
+        "peak_source": capture.peak_source,
     }

@@ -17,6 +17,7 @@ from mem_parser.budget.bounds import Sampled, _gamma_cdf, gamma_quantile, of_rea
 from mem_parser.budget.growth import Grown
 from mem_parser.budget.measure import highest
 from mem_parser.estimate import sampling_probability
+from mem_parser.model import PeakSource
 
 Sizes = npt.NDArray[np.int64]
 MIB = 1 << 20
@@ -221,7 +222,8 @@ def test_the_highest_total_after_any_sample_is_not_over_by_chance_alone(
         live = np.arange(1, len(at) + 1) - np.searchsorted(at, at - MIB)
         row = Row(("f",), int(live[-1]), 1, alloc=len(at))
         profile, _ = Made([row], rate, readings=[]).profile()
-        profile.capture.highest_bytes = float(live.max()) * rate
+        profile.capture.peak_bytes = float(live.max()) * rate
+        profile.capture.peak_source = PeakSource.TOTAL
         found = highest(profile, profile)
         failed += found.lower(0.05) > MIB
         naive += found.top.lower(0.05) > MIB

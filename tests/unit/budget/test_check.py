@@ -36,7 +36,7 @@ from mem_parser.budget.growth import changes
 from mem_parser.budget.leakage import samples_needed, smallest_leak
 from mem_parser.diff import Change
 from mem_parser.errors import BaselineError, UsageProblem
-from mem_parser.model import Count
+from mem_parser.model import Count, PeakSource
 
 KIB = 1024
 SMALL = 16
@@ -390,7 +390,8 @@ def test_a_program_too_short_for_any_reading_is_measured_by_what_the_sampler_kep
         ended = [dataclasses.replace(r, blocks=0) for r in rows]
         subject = Made(ended, end="exited").subject()
         subject.profile.sites.peak_blocks = subject.profile.sites.peak_bytes = None
-        subject.profile.capture.highest_bytes = 70_000 * KIB * factor
+        subject.profile.capture.peak_bytes = 70_000 * KIB * factor
+        subject.profile.capture.peak_source = PeakSource.TOTAL
         return subject
 
     rules = BudgetFile(rules.path, dataclasses.replace(rules.common, sites=[]))

@@ -24,13 +24,12 @@ def test_the_program_is_told_where_and_how_to_capture(tmp_path: Path) -> None:
     assert (found["MEM_PROFILER_START"], found["MEM_PROFILER_DEVICE_RATE"]) == ("1024", "4096")
     assert found["PYTHONMALLOC"] == "malloc"
     assert "MEM_PROFILER_FOLLOW_FORK" not in found
-    assert "MEM_PROFILER_EXACT_PEAK" not in found
 
 
 def test_options_become_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONMALLOC", raising=False)
-    found = variables(tmp_path, children=True, exact_peak=True, keep_pymalloc=True)
-    assert (found["MEM_PROFILER_FOLLOW_FORK"], found["MEM_PROFILER_EXACT_PEAK"]) == ("1", "1")
+    found = variables(tmp_path, children=True, keep_pymalloc=True)
+    assert found["MEM_PROFILER_FOLLOW_FORK"] == "1"
     assert "PYTHONMALLOC" not in found
 
 

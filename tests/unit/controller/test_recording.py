@@ -39,16 +39,13 @@ def test_listeners_hear_of_each_reading_and_of_nothing_else(segment: Segment) ->
     assert heard == [200.0]
 
 
-@pytest.mark.parametrize("peaks", [True, False])
-def test_its_file_has_what_the_segment_has(segment: Segment, peaks: bool, tmp_path: Path) -> None:
+def test_its_file_has_what_the_segment_has(segment: Segment, tmp_path: Path) -> None:
     with segment:
         recording = Recording(segment, 0)
         result = recording.finish(
-            str(tmp_path / "x"), os.getpid(), "snapshot", "running", notes=["one"], peaks=peaks
+            str(tmp_path / "x"), os.getpid(), "snapshot", "running", notes=["one"]
         )
     profile = read_profile(result.path)
     assert (profile.capture.kind, profile.capture.end) == ("snapshot", "running")
     assert profile.capture.notes == result.notes == ["one"]
     assert profile.sites.inuse_bytes.tolist() == [200]
-    assert (profile.capture.peak_at_s is not None) == peaks
-    assert (profile.sites.peak_bytes is not None) == peaks

@@ -20,7 +20,15 @@ def test_core_tables_hold_under(variant: str) -> None:
         [
             ROOT / "tests" / "c" / "test_core.c",
             *core_sources(
-                "sample", "table", "local", "stacks", "keyed", "sites", "live", "stack_range"
+                "sample",
+                "table",
+                "local",
+                "stacks",
+                "keyed",
+                "sites",
+                "peak",
+                "live",
+                "stack_range",
             ),
         ],
         (*flags, *SANITIZERS[variant]),
@@ -42,6 +50,25 @@ def test_buffers_for_stacks_and_the_room_left_hold_under(variant: str) -> None:
         (*flags, *SANITIZERS[variant]),
         name=f"scratch-{variant}",
         libs=("-lm", "-lpthread", "-ldl"),
+    )
+
+    result = run_program(program)
+
+    assert result.returncode == 0, result.stderr
+    assert "0 failed" in result.stdout
+
+
+@pytest.mark.parametrize("variant", SANITIZERS)
+def test_peaks_hold_under(variant: str) -> None:
+    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
+    program = compile_program(
+        [
+            ROOT / "tests" / "c" / "test_peak.c",
+            *core_sources("sample", "table", "local", "keyed", "sites", "stack_range"),
+        ],
+        (*flags, *SANITIZERS[variant]),
+        name=f"peak-{variant}",
+        libs=("-lm", "-lpthread"),
     )
 
     result = run_program(program)

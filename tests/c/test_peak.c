@@ -5,8 +5,8 @@
 #include "core/sites.h"
 
 /* What another thread does while one is held up just before its compare-and-swap. */
-static void (*meanwhile)(void);
-static unsigned held_up;
+static __thread void (*meanwhile)(void);
+static __thread unsigned held_up;
 
 static void hold_up(void) {
     void (*other)(void) = meanwhile;

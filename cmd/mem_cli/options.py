@@ -31,7 +31,7 @@ def filter_options(command: Command) -> Command:
     options = [
         click.option("--focus", metavar="REGEX", help="Only stacks with a matching frame.", **many),
         click.option("--ignore", metavar="REGEX", help="No stack with a matching frame.", **many),
-        click.option("--hide", metavar="REGEX", help="Take matching frames out.", **many),
+        click.option("--hide", metavar="REGEX", help="Remove matching frames from stacks.", **many),
         click.option("--thread", metavar="NAME", help="Only this thread (name or tid).", **many),
         click.option("--domain", metavar="NAME", help="Only this memory domain.", **many),
         click.option(

@@ -117,7 +117,7 @@ def _open_special(place: Place, path: str) -> int:
     try:
         now, then = os.fstat(held), place.status
         if then is None or (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino):
-            raise OSError(errno.ESTALE, f"{place.name} is another file by now", path)
+            raise OSError(errno.ESTALE, f"{place.name} is now another file", path)
         if stat.S_ISSOCK(now.st_mode):
             raise OSError(errno.ENXIO, "is a socket", path)
         handle = _open_for_reader(f"/proc/self/fd/{held}", path)

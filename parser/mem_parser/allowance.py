@@ -62,8 +62,8 @@ class MemoryAllowance:
         """Raise `AllowanceExceeded`."""
         stored, limit = _mebibytes(self._stored_bytes), _mebibytes(self._limit_bytes)
         raise AllowanceExceeded(
-            f"{self.name}: to read its {stored} takes more than {limit} of memory",
-            hint=f"no capture makes such a file; where it is to be trusted: {VARIABLE}=8G",
+            f"{self.name}: reading its {stored} needs more than {limit} of memory",
+            hint=f"no capture makes such a file; if you trust it, set {VARIABLE}=8G",
         )
 
 

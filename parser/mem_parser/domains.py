@@ -83,16 +83,16 @@ def _check(profiles: Sequence[tuple[str, Profile]]) -> None:
     seen: dict[str, str] = {}
     for other, profile in profiles:
         if len(profile.domains) != 1:
-            raise UsageProblem(f"{other}: holds several domains already")
+            raise UsageProblem(f"{other} already holds several domains")
         a, b = first.capture, profile.capture
         if (a.pid, a.capture, a.started) != (b.pid, b.capture, b.started) or a.pid is None:
             raise UsageProblem(
-                f"{name} and {other} are not of one capture",
+                f"{name} and {other} are not files of one capture",
                 hint="mem_parser merge adds up files of many processes, diff compares two",
             )
         domain = profile.domains[0]
         if domain in seen:
-            raise UsageProblem(f"{seen[domain]} and {other} are both of {domain}")
+            raise UsageProblem(f"{seen[domain]} and {other} both hold the domain {domain}")
         seen[domain] = other
 
 

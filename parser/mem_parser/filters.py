@@ -126,7 +126,7 @@ class Filters:
             return profile
         blocks = profile.thread_blocks
         if blocks is None:
-            raise InputFileError("--thread: the file does not tell threads apart")
+            raise InputFileError("--thread: the file has no counts by thread")
         chosen = np.isin(blocks.row, _threads(profile, self.threads))
         of_site = blocks.site[chosen]
         count = len(profile.sites)
@@ -188,7 +188,7 @@ def compile_pattern(pattern: str, option: str) -> re.Pattern[str]:
         reason = str(error) or type(error).__name__
         raise UsageProblem(
             f"{option} {pattern}: not a regular expression: {reason}",
-            hint="a \\ before a special character takes it as it is",
+            hint="a \\ before a special character makes it an ordinary one",
         ) from error
 
 

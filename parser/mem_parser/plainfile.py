@@ -47,15 +47,15 @@ def open_plain(
     `follow` False: refuses a link at the end of the path. `identity` (st_dev, st_ino): refuses any
     other file. Raises NotPlainError, OSError.
     """
-    look = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    place = os.open(path, look, dir_fd=dir_fd)
+    path_flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    place = os.open(path, path_flags, dir_fd=dir_fd)
     try:
         status = os.fstat(place)
         if not stat.S_ISREG(status.st_mode):
             what = _KINDS.get(stat.S_IFMT(status.st_mode), "is no regular file")
             raise NotPlainError(errno.EINVAL, what, os.fsdecode(path))
         if identity is not None and (status.st_dev, status.st_ino) != identity:
-            raise NotPlainError(errno.ESTALE, "is another file by now", os.fsdecode(path))
+            raise NotPlainError(errno.ESTALE, "is now another file", os.fsdecode(path))
         plain = flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         return os.open(f"/proc/self/fd/{place}", plain)
     finally:
@@ -113,7 +113,7 @@ class PlainFile:
         """Open it; follows no link below ``dir_fd``. Raises NotPlainError, OSError."""
         self._fd = -1
         self._fd = open_plain(path, dir_fd=dir_fd, follow=dir_fd is None)
-        self._look()
+        self._read_status()
 
     @classmethod
     def of_descriptor(cls, fd: int) -> Self:
@@ -123,10 +123,10 @@ class PlainFile:
         """
         self = cls.__new__(cls)
         self._fd = os.dup(fd)
-        self._look()
+        self._read_status()
         return self
 
-    def _look(self) -> None:
+    def _read_status(self) -> None:
         self.status = os.fstat(self._fd)
         self.size_bytes = self.status.st_size
         self.stored_bytes = stored_size(self.status)

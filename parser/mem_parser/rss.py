@@ -156,7 +156,7 @@ def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
 def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]:
     slack = next(p for p in parts if p.key == "slack")
     if slack.bytes + slack.margin < 0:
-        yield "more is live than resident: blocks never touched or swapped out take no memory"
+        yield "more is live than resident: blocks that were never touched or are in swap take none"
     if memory.anon_bytes is None:
         yield "the file does not separate anonymous memory from mapped files"
     if not profile.since_start and profile.capture.kind != "recovered":

@@ -1,10 +1,10 @@
 /*
  * atomics.h - the few atomic operations the sampler uses, on plain integers.
  *
- * The segment is mapped by two programs and read by cffi, so its fields are plain integers and not
+ * Two programs map the segment, and cffi reads its declarations, so its fields are plain integers and not
  * _Atomic; every access to a field that another thread may change uses these. Acquire loads pair with
- * release stores or with the release half of a successful compare-and-swap. The header of each table
- * names the word of this pairing in its Threads paragraph.
+ * release stores or with the release half of a successful compare-and-swap. The Threads paragraph in the
+ * header of each table names the word that is loaded and stored like this.
  */
 #ifndef MP_ATOMICS_H
 #define MP_ATOMICS_H
@@ -19,10 +19,11 @@
 #define mp_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
 
 /*
- * For copies of rows word by word under a version. The writer makes the version odd, then
- * mp_fence_release(), then writes the words relaxed; the reader reads them relaxed, then
- * mp_fence_acquire(), then the version again: after a new word it reads a changed version. No instruction
- * on x86_64. ThreadSanitizer knows no fences; the words are atomic for it anyway.
+ * Fences for copying a row word by word under a version. The writer makes the version odd, calls
+ * mp_fence_release(), and writes the words relaxed. The reader reads them relaxed, calls
+ * mp_fence_acquire(), and reads the version again: if it read a new word, it reads a changed version. On
+ * x86_64 the fences are no instruction. ThreadSanitizer does not support fences; to it, the relaxed
+ * accesses are atomic anyway.
  */
 #if defined(__SANITIZE_THREAD__)
 #define mp_fence_acquire() __atomic_signal_fence(__ATOMIC_SEQ_CST)
@@ -33,8 +34,8 @@
 #endif
 
 /*
- * Add to a counter that only the calling thread writes. One instruction, so that a signal handler of the
- * thread may add to it as well; without the bus lock that an atomic add takes.
+ * Add to a counter that only the calling thread writes. It is one instruction, so that a signal handler of
+ * the thread may add to it as well, and it takes no bus lock, unlike an atomic add.
  */
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 static inline void mp_add_own_u64(uint64_t *p, uint64_t v) {
@@ -57,8 +58,8 @@ static inline void mp_add_own_u32(uint32_t *p, uint32_t v) {
 #define mp_likely(x) __builtin_expect(!!(x), 1)
 #define mp_unlikely(x) __builtin_expect(!!(x), 0)
 
-/* Both return true and store `desired` if *p was `expected`; acquire-release, also where only the
- * exchange matters. */
+/* If *p is `expected`, store `desired` and return true. The order is acquire-release for every caller,
+ * also for those that need no order. */
 static inline bool mp_cas_u64(uint64_t *p, uint64_t expected, uint64_t desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL,
                                        __ATOMIC_RELAXED);

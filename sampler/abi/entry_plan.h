@@ -1,5 +1,5 @@
 /*
- * entry_plan.h - the entry points of an allocator inside a program, as decoded from outside.
+ * entry_plan.h - the entry points of an allocator inside a program; the controller decodes them outside.
  *
  * Model: calls of such an allocator pass through no slot, so the sampler redirects the first instruction
  * of each of its functions. The caller, which has the symbols and a decoder, decodes the instructions; it
@@ -15,9 +15,10 @@
  *     push %r14                 41 56         41 56
  *     push %r13                 41 55         41 55
  *
- * Where the jump may land is thus bounded: to 256^(write_bytes - 1) addresses. What was pushed is undone there.
+ * So the jump can reach only 256^(write_bytes - 1) addresses. The code there first undoes the pushes.
  *
- * Offsets and sizes are in bytes. The maker of plans also reads this header: no pointers.
+ * Offsets and sizes are in bytes. There are no pointers, because the controller makes a plan in its own
+ * address space.
  */
 #ifndef MP_ENTRY_PLAN_H
 #define MP_ENTRY_PLAN_H
@@ -37,9 +38,9 @@ enum mp_entry_kind {
     MP_ENTRY_ALLOC = 0,      /* returns the block */
     MP_ENTRY_POSIX = 1,      /* returns 0 and stores the block through `block_argument` */
     MP_ENTRY_REALLOC = 2,    /* moves or frees `block_argument`, returns the new block */
-    MP_ENTRY_RESIZE = 3,     /* in place or not at all, returns the size that there is */
-    MP_ENTRY_FREE = 4,       /* frees `block_argument` */
-    MP_ENTRY_REALLOC_AT = 5, /* as REALLOC, with a pointer to the block, returns 0 */
+    MP_ENTRY_RESIZE = 3, /* resizes in place or not at all, returns the block's size after it */
+    MP_ENTRY_FREE = 4, /* frees `block_argument` */
+    MP_ENTRY_REALLOC_AT = 5, /* as REALLOC, but takes a pointer to the block's pointer, returns 0 */
     MP_ENTRY_KINDS,
 };
 
@@ -55,28 +56,29 @@ struct mp_entry_fixup {
 };
 
 struct mp_entry_point {
-    uint8_t offset;      /* of the instruction from the function's first byte */
-    uint8_t length;      /* of the instruction */
+    uint8_t offset; /* of the instruction from the function's first byte */
+    uint8_t length; /* of the instruction */
     uint8_t write_bytes; /* 1 to 5, at most `length`, inside one aligned 8-byte word */
-    uint8_t pushed_words; /* by what precedes it */
+    uint8_t pushed_words; /* words that the instructions before it push */
     uint8_t copy_bytes;
     uint8_t fixups;
     uint8_t pad[2];
-    uint8_t copy[MP_PLAN_COPY_BYTES]; /* the pushes and the instruction, to be run elsewhere */
+    uint8_t copy[MP_PLAN_COPY_BYTES]; /* the pushes and the instruction, to run at another place */
     struct mp_entry_fixup fixup[2];
 };
 
 struct mp_entry {
     uint64_t address;
-    uint8_t kind;           /* enum mp_entry_kind */
-    uint8_t flags;          /* enum mp_entry_flags */
-    uint8_t size_argument;  /* 0 to 4; MP_ARGUMENT_NONE for FREE */
+    uint8_t kind; /* enum mp_entry_kind */
+    uint8_t flags; /* enum mp_entry_flags */
+    uint8_t size_argument; /* 0 to 4; MP_ARGUMENT_NONE for FREE */
     uint8_t count_argument; /* the size is multiplied by it; or MP_ARGUMENT_NONE */
     uint8_t block_argument; /* or MP_ARGUMENT_NONE for ALLOC */
     uint8_t points;
-    uint8_t code_bytes; /* known of `code`: less at the end of a segment */
+    uint8_t code_bytes; /* length of `code`: shorter at the end of a segment */
     uint8_t pad;
-    uint8_t code[MP_PLAN_CODE_BYTES]; /* the bytes at `address`; others refuse the plan */
+    /* The bytes at `address`; the sampler refuses the plan if it finds others there. */
+    uint8_t code[MP_PLAN_CODE_BYTES];
     char name[40];
     struct mp_entry_point point[MP_PLAN_POINTS];
 };

@@ -2,18 +2,18 @@
  * segment.h - the shared segment: one file per process image, the only thing that target and reader
  * share.
  *
- * Model: the target (writer of all tables) counts here, the controller (writer of the gate and of the
- * capture slots) reads here. The file is sparse: its size is the bound `limit_bytes`, and only page 0
- * exists until a capture starts. Tables hash into levels, each four times the size of the one before;
- * nobody uses a level before all of its pages are reserved, so that no access can raise SIGBUS.
+ * Model: the target counts here and writes all tables; the controller reads them, and writes the gate and
+ * the capture slots. The file is sparse: its size is the bound `limit_bytes`, and only page 0 exists until
+ * a capture starts. Tables hash into levels, each four times the size of the one before; nobody uses a
+ * level before all of its pages are reserved, so that no access can raise SIGBUS.
  *
- * Threads: every shared field is accessed with the __atomic builtins (atomics.h); "writer" in a comment
- * names who may store to it. All rows are append-only or claimed by one compare-and-swap, nobody waits
- * for another's claim. Both sides treat the other's data as hostile: read once, check, then use.
+ * Threads: both sides access every shared field with the __atomic builtins (atomics.h); "writer" in a
+ * comment names who may store to it. A row is append-only, or a thread claims it by one compare-and-swap;
+ * nobody waits for another's claim. Each side treats the other's data as hostile: read once, check, then
+ * use.
  *
- * This header is read by the C compiler and, between the cffi marks, by
- * bindings/mem_profiler/_build.py. A newer version only appends fields; readers accept any version
- * >= their own with the same magic.
+ * The C compiler reads this header; bindings/mem_profiler/_build.py reads the part between the cffi marks.
+ * A newer version only appends fields; readers accept any version >= their own with the same magic.
  */
 #ifndef MP_SEGMENT_H
 #define MP_SEGMENT_H
@@ -29,34 +29,38 @@
 #define MP_CAPTURE_MAX 65535       /* captures of one process image */
 #define MP_DEPTH_MAX 512           /* frames of one stored stack, frame 0 (the hook) included */
 #define MP_DEPTH_DEFAULT 128
-#define MP_LEVELS 8                /* most levels of one table */
+#define MP_LEVELS 8                /* most levels in one table */
 #define MP_BUCKETS 8               /* time buckets of a capture */
-#define MP_EXEC_RANGES 4           /* executable mappings kept per module */
-#define MP_THREAD_ROWS 16384       /* most; row 0 stands for all threads past the last row */
-#define MP_MODULE_ROWS 2048        /* most */
+#define MP_EXEC_RANGES 4           /* executable mappings recorded per module */
+#define MP_THREAD_ROWS 16384       /* at most; threads that find no free row share row 0 */
+#define MP_MODULE_ROWS 2048        /* at most */
 #define MP_MODULE_PATH_BYTES 848
-#define MP_STACK_LOST_MAX 16 /* stack ids below this are not offsets but enum mp_stack_lost */
-#define MP_BUCKET_ROWS 8 /* rows of one hash bucket: one cache line of keys */
+#define MP_STACK_LOST_MAX 16       /* a stack id below this is an enum mp_stack_lost, no offset */
+#define MP_BUCKET_ROWS 8           /* rows of one hash bucket: one cache line of keys */
 #define MP_LOST_CAUSES 16
-#define MP_DOMAIN_ROWS 64 /* row 0 is the host's and stays empty */
+#define MP_DOMAIN_ROWS 64          /* row 0 is the host's; it stays empty */
 #define MP_DOMAIN_NAME_BYTES 64
 #define MP_BACKEND_ROWS 8
 #define MP_MARK_TEXT_BYTES 192
 #define MP_MARK_DOMAIN_BYTES 32
-#define MP_MARK_ROWS_MAX 4096 /* 1 MiB */
-#define MP_DIRECTORY_ROWS 16 /* most arrays */
+#define MP_MARK_ROWS_MAX 4096      /* 1 MiB */
+#define MP_DIRECTORY_ROWS 16       /* at most so many arrays */
 
-/* Limits of both sides for a capture and a segment. */
-#define MP_RATE_MAX_BYTES                                                                          \
-    0x40000000 /* greatest T, 1 GiB: draws must stay below 1 << MP_GATE_SHIFT */
-#define MP_OPEN_BUCKET_GROWTH                                                                      \
-    4      /* of an open-ended capture: buckets end after 1 s, 4 s, 16 s, ... */
-#define MP_LIMIT_DEFAULT_BYTES 0x10000000 /* of a segment, 256 MiB; MEM_PROFILER_MAX_MEMORY */
-#define MP_LIMIT_MIN_BYTES 0x100000       /* smallest file that can hold a capture, 1 MiB */
-#define MP_LIMIT_GROUP_SHARE                                                                       \
-    16 /* of a control group's limit: pages of the segment are charged to it */
+/* Limits of a capture and a segment, for the target and the controller. */
 
-/* Site keys: the whole identity of a site in one word, 0 = empty row.
+/* The largest T, 1 GiB: draws must stay below 1 << MP_GATE_SHIFT. */
+#define MP_RATE_MAX_BYTES 0x40000000
+/* The time buckets of a capture without a fixed end are over after 1 s, 4 s, 16 s, ... */
+#define MP_OPEN_BUCKET_GROWTH 4
+/* Default size of a segment's file, 256 MiB; MEM_PROFILER_MAX_MEMORY replaces it. */
+#define MP_LIMIT_DEFAULT_BYTES 0x10000000
+/* The smallest file that can hold a capture, 1 MiB. */
+#define MP_LIMIT_MIN_BYTES 0x100000
+/* A segment takes at most a 16th of its control group's limit, because the kernel charges the segment's
+ * pages to that group. */
+#define MP_LIMIT_GROUP_SHARE 16
+
+/* Site keys: the whole identity of a site in one word; 0: the row is empty.
  * bits  0..25 stack id, 26..37 size class, 38..43 domain, 44..46 shard, 47..62 capture, 63 zero. */
 #define MP_KEY_STACK_SHIFT 0
 #define MP_KEY_STACK_BITS 26
@@ -66,27 +70,28 @@
 #define MP_KEY_DOMAIN_BITS 6
 #define MP_KEY_SHARD_SHIFT 44
 #define MP_KEY_SHARD_BITS 3
-#define MP_SHARDS_OWNED 4 /* shards below belong to one thread each */
+#define MP_SHARDS_OWNED 4 /* each shard below this number belongs to one thread */
 #define MP_KEY_CAPTURE_SHIFT 47
 #define MP_KEY_CAPTURE_BITS 16
-/* a row of an old capture being handed over: skip it */
+/* A thread is giving this row of an old capture to a new site: skip it. */
 #define MP_KEY_RECYCLING 0xffffffffffffffffULL
 
-/* Live keys: the block's address; odd = claimed, not yet published; 0 = empty. */
+/* Live keys: the block's address. Odd: claimed, not yet published; 0: the row is empty. */
 #define MP_LIVE_CLAIMED 1ULL
 #define MP_LIVE_BUCKET_ROWS 4 /* rows of one hash bucket: two cache lines side by side */
 #define MP_LIVE_SIZE_BITS 48
-#define MP_LIVE_BIRTH_SHIFT 22 /* births are counted in 2^22 ns, about the coarse clock's step */
+#define MP_LIVE_BIRTH_SHIFT 22 /* unit of births: 2^22 ns, about one step of the coarse clock */
 
 enum mp_state {
     MP_STATE_STARTING = 0, /* the constructor has not finished */
-    MP_STATE_READY = 1, /* capture can be started */
-    MP_STATE_SHADOWED = 2, /* another object takes malloc: state_text holds its path */
-    MP_STATE_REFUSED = 3, /* capture is impossible here: state_text holds the reason */
+    MP_STATE_READY = 1, /* a capture can start */
+    MP_STATE_SHADOWED = 2, /* calls of malloc go to another object: state_text holds its path */
+    MP_STATE_REFUSED = 3, /* no capture is possible here: state_text holds the reason */
     MP_STATE_EXITED = 4, /* the destructor ran */
 };
 
-/* Sites without a usable stack: the stack id in the site key. They keep totals unbiased. */
+/* Stack ids of sites without a usable stack. A sample without a stack counts there, so that totals have no
+ * bias. */
 enum mp_stack_lost {
     MP_STACK_LOST_NONE = 0,
     MP_STACK_LOST_EMPTY = 1, /* the unwinder found no frame */
@@ -95,27 +100,31 @@ enum mp_stack_lost {
     MP_STACK_LOST_BUSY = 4, /* all buffers for new stacks were in use */
 };
 
-/* Samples dropped whole, and events that make numbers less than complete: control.lost[]. */
+/* Causes of control.lost[]: samples that are in no total, and events that cost a detail. */
 enum mp_lost {
-    MP_LOST_REENTRY = 0, /* sample due while the thread was inside the sampler */
+    MP_LOST_REENTRY = 0, /* a sample was due while the thread was inside the sampler */
     MP_LOST_LIVE_FULL = 1, /* the live table had no room */
     MP_LOST_SITE_FULL = 2, /* not even the reserved sites had room */
-    MP_LOST_RESERVE = 3, /* the file system refused a piece of the segment (event count) */
-    MP_LOST_MODULE_FULL = 4, /* a module could not be recorded (event count) */
-    MP_LOST_THREAD_FULL = 5, /* a thread shares row 0 (event count) */
-    /* stack ended: return address in no known module (JIT code, ...) */
+    MP_LOST_RESERVE = 3, /* event: the file system refused pages for a part of the segment */
+    MP_LOST_MODULE_FULL = 4, /* event: the sampler could not record a module */
+    MP_LOST_THREAD_FULL = 5, /* event: a thread shares row 0 */
+    /* The stack ended early: the return address is in no known module (JIT code, for instance). */
     MP_LOST_UNWIND_NO_MODULE = 6,
-    MP_LOST_UNWIND_NO_RULE = 7, /* stack ended: module has no unwind table entry for it */
-    MP_LOST_UNWIND_BAD_RULE = 8, /* stack ended: unwind table entry not understood */
-    MP_LOST_UNWIND_RANGE = 9, /* stack ended: next frame outside the thread's stack */
-    MP_LOST_TRUNCATED = 10, /* stack cut at the depth limit */
-    MP_LOST_DOMAIN_FULL = 11, /* device block of a domain that has no row */
-    MP_LOST_STACK_ROOM = 12, /* the thread had too little stack left for taking a sample */
+    /* The stack ended early: the module has no unwind table entry for the address. */
+    MP_LOST_UNWIND_NO_RULE = 7,
+    /* The stack ended early: the unwinder does not understand the unwind table entry. */
+    MP_LOST_UNWIND_BAD_RULE = 8,
+    /* The stack ended early: the next frame would be outside the thread's stack. */
+    MP_LOST_UNWIND_RANGE = 9,
+    MP_LOST_TRUNCATED = 10, /* the stack has more frames than the depth limit */
+    MP_LOST_DOMAIN_FULL = 11, /* the domain of a device block has no row */
+    MP_LOST_STACK_ROOM = 12, /* the thread had too little stack left to take a sample */
 };
 
 enum mp_startup_flags {
     MP_STARTUP_ATTACHED = 1, /* the sampler is in an attached process and leaves it again */
-    /* the folder of the usual name is not private, or its folder unusable */
+    /* Another user has the folder's usual name, or the sampler cannot use the place itself: the segment is
+     * in a folder of another name or place (preload/segment_folder.h). */
     MP_STARTUP_OTHER_FOLDER = 2,
 };
 
@@ -124,31 +133,32 @@ enum mp_memory_kind {
     MP_MEMORY_DEVICE = 0, /* "cuda-0" */
     MP_MEMORY_PINNED = 1, /* page-locked host memory: "cuda-pinned" */
     MP_MEMORY_MANAGED = 2, /* migrates between host and device: "cuda-0-managed" */
-    MP_MEMORY_POOL = 3, /* announced by a pool of the program: "pool-<name>" */
+    MP_MEMORY_POOL = 3, /* blocks that a pool of the program announces: "pool-<name>" */
 };
 
 enum mp_mark_kind {
     MP_MARK_POINT = 0,
-    MP_MARK_BEGIN = 1, /* of a range; ended by END with the same id */
+    MP_MARK_BEGIN = 1, /* a range begins; it ends at the END with the same id */
     MP_MARK_END = 2,
 };
 
 enum mp_controller_flags {
-    MP_FLAG_SECCOMP = 1, /* writer: controller, or constructor. No system call from a hook. */
+    /* Hooks make no system call: the process has a seccomp filter. Writer: controller, constructor. */
+    MP_FLAG_SECCOMP = 1,
 };
 
-/* One capture's parameters. Slot = capture number & 1. Written before the gate that
- * publishes it. */
+/* One capture's parameters. Slot = capture number & 1. The starter writes them before the gate that
+ * publishes them. */
 struct mp_capture {
     uint32_t number;
-    /* pid of the controller in its own namespace; 0: the target itself (START) */
+    /* pid of the controller in its own namespace; 0: the target itself (MEM_PROFILER_START) */
     uint32_t owner_pid;
     uint64_t rate_bytes; /* T; 0 or 1: every block */
     uint64_t start_ns; /* CLOCK_MONOTONIC */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; UINT64_MAX: none */
     uint64_t stop_ns; /* 0 while running; writer: the side that closed the gate */
     uint64_t start_realtime_ns;
-    /* time since start; block i is born in the first bucket with t < end */
+    /* time since the start; a block belongs to the first bucket whose end is after its birth */
     uint64_t bucket_end_ns[MP_BUCKETS];
 };
 
@@ -156,40 +166,41 @@ struct mp_capture {
  * the two alternate: each row is a struct mp_live_row. */
 struct mp_level {
     uint64_t offset; /* of the keys, from the start of the file; 0: no such level */
-    uint32_t rows; /* power of two */
+    uint32_t rows; /* a power of two */
     uint32_t row_bytes; /* payload bytes per row; 0 for the stack index */
-    uint64_t reserved_bytes; /* prefix of the level that has pages; usable when it covers all */
+    /* Bytes from the start of the level that have pages; the level is usable when all of it has. */
+    uint64_t reserved_bytes;
 };
 
 struct mp_table {
     struct mp_level level[MP_LEVELS];
-    uint32_t levels; /* levels laid out; constant */
+    uint32_t levels; /* levels that the layout has; constant */
     uint32_t levels_ready; /* levels that may be accessed; only grows */
-    uint32_t growing; /* try-lock of who reserves next: 0 free, 1 target, 2 controller */
-    uint32_t wanted; /* levels the target would like to have */
+    uint32_t growing; /* try-lock for reserving the next level: 0 free, 1 target, 2 controller */
+    uint32_t wanted; /* levels that the target asks for */
 };
 
-/* Arrays by their rows in the directory, whose number is their kind. New ones go behind. */
+/* Kinds of arrays; a kind is also the number of the array's row in the directory. Append new ones. */
 enum mp_array_kind {
     MP_ARRAY_NONE = 0,
-    MP_ARRAY_STACKS = 1,  /* the arena: struct mp_stack records, back to back; counted in words */
+    MP_ARRAY_STACKS = 1, /* the arena: struct mp_stack records, back to back; a row is a word */
     MP_ARRAY_THREADS = 2, /* struct mp_thread */
     MP_ARRAY_MODULES = 3, /* struct mp_module_row */
     MP_ARRAY_DOMAINS = 4, /* struct mp_domain */
-    MP_ARRAY_MARKS = 5,   /* struct mp_mark: a ring, a power of two of rows */
+    MP_ARRAY_MARKS = 5, /* struct mp_mark: a ring, a power of two of rows */
     MP_ARRAYS,
 };
 
-/* One array of the segment: its place. Cursors tell which part is in use. */
+/* Where one array of the segment is. The cursors in mp_control say how much of it is in use. */
 struct mp_array {
     uint32_t kind; /* 0: the segment has none of this kind */
     uint32_t row_bytes;
     uint64_t offset; /* from the start of the file */
     uint64_t rows;
-    uint64_t reserved_bytes; /* prefix that has pages */
+    uint64_t reserved_bytes; /* bytes from the start of the array that have pages */
 };
 
-/* Families of drivers: rows of mp_control.backend. */
+/* Families of drivers; the numbers of their rows in mp_control.backend. */
 enum mp_backend {
     MP_BACKEND_HAL,
     MP_BACKEND_CUDA,
@@ -202,29 +213,29 @@ enum mp_backend {
 
 /* The state of one device backend in this process. */
 struct mp_backend_seen {
-    uint64_t calls; /* of its wrapped functions, captured or not */
-    uint32_t asked; /* 1: MEM_PROFILER_DEVICE named it */
-    uint32_t loaded; /* 1: its library was seen */
+    uint64_t calls; /* calls of its wrapped functions, during captures or not */
+    uint32_t asked; /* 1: MEM_PROFILER_DEVICE names it */
+    uint32_t loaded; /* 1: the sampler saw its library */
 };
 
-/* The highest live total of one capture, kept by the target where its starter asks for it: readings from
- * outside miss blocks between two of them. Slot = capture number & 1. */
+/* The highest live total of one capture. The target keeps it if the capture's starter asks for it, because
+ * the controller's readings miss what happens between two of them. Slot = capture number & 1. */
 struct mp_peak {
-    uint32_t capture; /* number; of another capture: not kept */
+    uint32_t capture; /* number of the capture; if it is another one, the target keeps no total */
     uint32_t pad;
-    int64_t live_bytes; /* estimate of the sampled blocks alive */
-    int64_t high_bytes; /* its maximum */
-    uint64_t high_ns;   /* CLOCK_MONOTONIC */
+    int64_t live_bytes; /* estimate of the bytes live now */
+    int64_t high_bytes; /* the maximum of live_bytes */
+    uint64_t high_ns; /* when it was; CLOCK_MONOTONIC */
 };
 
 struct mp_control {
-    /* line 0: constant after the constructor */
+    /* cache line 0: constant after the constructor */
     uint64_t magic;
     uint32_t version;
     uint32_t header_bytes; /* sizeof(struct mp_control) */
-    uint64_t limit_bytes; /* size of the file: the bound */
+    uint64_t limit_bytes; /* size of the file, the bound of the segment */
     uint32_t pid; /* in the target's own pid namespace */
-    /* of a followed fork child: the parent whose capture it continues; else 0 */
+    /* In a fork child that the capture follows: pid of the parent whose capture it continues. Else 0. */
     uint32_t parent_pid;
     uint64_t start_ticks; /* field 22 of /proc/PID/stat */
     uint32_t exec_count;
@@ -233,75 +244,75 @@ struct mp_control {
     uint32_t page_bytes;
     uint32_t depth_limit;
 
-    /* line 1: the gate, alone on its line. INT64_MIN: off. k << MP_GATE_SHIFT: capture k is on.
+    /* cache line 1: the gate alone. INT64_MIN: off. k << MP_GATE_SHIFT: capture k is on.
      * Writer: controller; the target closes it at the deadline by compare-and-swap. */
     int64_t gate;
     uint8_t gate_pad[56];
 
-    /* written by the controller */
+    /* writer: controller */
     struct mp_capture capture[2];
     uint32_t capture_number; /* the latest capture; 0: none yet */
     uint32_t controller_flags;
-    uint32_t written_capture; /* latest capture whose file was written after its end */
+    uint32_t written_capture; /* the latest capture that ended and has its file */
     uint32_t controller_pad;
     uint64_t device_rate_bytes[2]; /* T of all device domains, by slot; 0 or 1: every block */
 
-    /* written by the target at start-up */
+    /* writer: target, at start-up */
     uint32_t state; /* enum mp_state */
     uint32_t startup_flags; /* enum mp_startup_flags */
     uint64_t created_monotonic_ns;
     char comm[16];
     char unwinder[16]; /* "cfi", "fp", "libgcc" */
-    char exe[512]; /* readlink /proc/self/exe, cut, NUL-terminated */
-    char command[256]; /* command line, NULs turned to spaces, cut */
-    char allocator[256]; /* path of the object whose malloc is underneath */
+    char exe[512]; /* target of the link /proc/self/exe, cut to fit, NUL-terminated */
+    char command[256]; /* command line with spaces instead of NULs, cut to fit */
+    char allocator[256]; /* path of the object whose malloc the hooks call */
     char state_text[256];
 
     /* tables */
     struct mp_table stack_index;
     struct mp_table sites;
     struct mp_table live;
-    struct mp_level lost_sites; /* sites with a stack id below MP_STACK_LOST_MAX only */
+    struct mp_level lost_sites; /* only for sites with a stack id below MP_STACK_LOST_MAX */
     struct mp_array directory[MP_DIRECTORY_ROWS]; /* by enum mp_array_kind */
 
-    /* cursors and counters, target only */
+    /* cursors and counters; writer: target */
     uint64_t arena_cursor; /* bytes used; starts at MP_STACK_LOST_MAX * 8 */
-    uint32_t thread_count; /* rows taken: 1 to this, row 0 is the shared one */
+    uint32_t thread_count; /* rows 1 to this number are in use; row 0 is the shared one */
     uint32_t module_count;
-    uint32_t generation; /* increased by each dlclose of a module that was in a stack */
-    uint32_t arrays_growing; /* try-lock of who reserves next for an array, as mp_table.growing */
+    uint32_t generation; /* each dlclose of a module that was in a stack adds 1 */
+    uint32_t arrays_growing; /* as mp_table.growing, for all arrays */
     uint64_t lost[MP_LOST_CAUSES]; /* since the current capture began; its starter sets 0 */
 
-    /* device memory: laid out always, given pages when the first domain appears */
+    /* device memory: the layout always has it; it gets pages when the first domain appears */
     struct mp_table device_sites;
     struct mp_table device_live;
     struct mp_level device_lost_sites; /* as lost_sites */
-    uint32_t device_wanted; /* 1: the target needs the first pieces of the device tables */
+    uint32_t device_wanted; /* 1: the target needs the first levels of the device tables */
     uint32_t device_pad;
-    uint64_t mark_count; /* marks ever added; mark n is in row n % rows of the ring */
+    uint64_t mark_count; /* marks added since the start; mark n is in row n % rows of the ring */
     /* mark_count when the capture of the slot began; writer: its starter */
     uint64_t marks_before[2];
-    uint64_t device_lost[MP_LOST_CAUSES]; /* as lost, of all device domains together */
+    uint64_t device_lost[MP_LOST_CAUSES]; /* as lost, for all device domains together */
     struct mp_backend_seen backend[MP_BACKEND_ROWS]; /* by enum mp_backend */
 
-    struct mp_peak peak[2]; /* host memory; zeroed by who starts the capture */
+    struct mp_peak peak[2]; /* of host memory, by slot; the starter of the capture sets 0 */
 };
 
-/* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the
- * hook, frames[1..] are return addresses, innermost first. Its identity is a pair: these frames, and those
- * of an interpreter that ran on top of them. */
+/* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the hook,
+ * frames[1..] are return addresses, innermost first. Its identity is a pair: these frames, and those of an
+ * interpreter that ran on top of them. */
 struct mp_stack {
-    uint64_t hash; /* written last: 0 = not published */
+    uint64_t hash; /* the target writes it last; 0: not published */
     uint32_t depth;
-    uint16_t truncated; /* 1: cut at the depth limit; 2: ended before the outermost frame */
+    uint16_t truncated; /* 1: cut at the depth limit; 2: it ends before the outermost frame */
     uint16_t pad;
     uint32_t generation;
     uint32_t interpreter; /* id of the interpreter's stack; 0: none */
     /* uint64_t frames[depth] follows */
 };
 
-/* Counters of one site. Only its thread adds to those of allocations of an owned shard; all other adds
- * are atomic. */
+/* Counters of one site. In an owned shard, only the owning thread adds to the counters of allocations; all
+ * other adds are atomic. */
 struct mp_site_row {
     uint64_t alloc_blocks;
     uint64_t alloc_bytes;
@@ -315,15 +326,15 @@ struct mp_live_row {
     uint64_t key;
     uint64_t size_thread; /* size in bytes | row in threads << MP_LIVE_SIZE_BITS */
     uint64_t site_key;
-    uint32_t site; /* level << 28 | row; level 15 = lost_sites */
+    uint32_t site; /* level << 28 | row; level 15: lost_sites */
     uint32_t birth; /* CLOCK_MONOTONIC_COARSE >> MP_LIVE_BIRTH_SHIFT, low bits */
 };
 
-/* Counters of one site of device memory: atomic adds only. It counts failed blocks one by one, at any rate. */
+/* Counters of one site of device memory: atomic adds only. It counts every failed block, at any rate. */
 struct mp_device_site_row {
     uint64_t alloc_blocks;
-    uint64_t alloc_bytes; /* as asked for */
-    uint64_t alloc_taken_bytes; /* as the device gave; a block whose size is not known adds 0 */
+    uint64_t alloc_bytes; /* bytes that the program asked for */
+    uint64_t alloc_taken_bytes; /* bytes that the device gave; a block of unknown size adds 0 */
     uint64_t freed_blocks;
     uint64_t freed_bytes;
     uint64_t freed_taken_bytes;
@@ -332,46 +343,49 @@ struct mp_device_site_row {
     uint32_t births[MP_BUCKETS];
 };
 
-/* A sampled block of device memory. Its key is a hash of (space, address); odd = claimed, 0 = empty. */
+/* A sampled block of device memory. Its key is a hash of (space, address). Odd: claimed; 0: the row is
+ * empty. */
 struct mp_device_live_row {
-    uint64_t state; /* generation << 32 | owners; 0 owners: being written or removed */
+    /* generation << 32 | number of owners; 0 owners: a thread is writing or removing the row */
+    uint64_t state;
     uint64_t address;
     uint64_t container;
     uint64_t asked_bytes;
     uint64_t taken_bytes;
     uint64_t birth_ns;
     uint64_t site_key;
-    uint32_t site; /* level << 28 | row; level 15 = device_lost_sites */
+    uint32_t site; /* level << 28 | row; level 15: device_lost_sites */
     uint32_t thread;
     uint32_t space; /* enum mp_address_space */
     uint32_t pad;
 };
 
-/* One kind of memory of one device. Rows are never removed. */
+/* One kind of memory of one device. Nobody removes a row. */
 struct mp_domain {
-    uint64_t key; /* hash of family, device and kind; 0: free */
+    uint64_t key; /* hash of family, device and kind; 0: the row is free */
     uint32_t published; /* 1 once name, family, device and kind may be read */
     uint32_t kind; /* enum mp_memory_kind */
-    int32_t device; /* -1: of no single device */
-    uint32_t last_capture; /* the latest capture in which it was used */
+    int32_t device; /* -1: no single device */
+    uint32_t last_capture; /* the latest capture in which the program used it */
     char name[MP_DOMAIN_NAME_BYTES];
     char family[MP_DOMAIN_NAME_BYTES];
-    uint64_t alloc_calls; /* while captures ran; sampled or not */
+    uint64_t alloc_calls; /* calls during captures, sampled or not */
     uint64_t failed_calls;
-    uint64_t freed_calls; /* of blocks that were known */
-    uint64_t actual_used_bytes; /* as the driver told, of the whole device */
+    uint64_t freed_calls; /* frees of blocks that the sampler knew */
+    uint64_t actual_used_bytes; /* memory in use on the whole device, from its driver */
     uint64_t actual_total_bytes;
-    uint64_t actual_tracked_bytes; /* estimated bytes of this domain's blocks at that moment */
-    uint64_t actual_ns; /* when; 0: never */
-    uint64_t asked_ns; /* when somebody last began to ask the driver */
-    int64_t reserved_bytes; /* held by a pool, used or not */
+    uint64_t actual_tracked_bytes; /* estimated bytes of this domain's blocks at actual_ns */
+    uint64_t actual_ns; /* when the driver answered; 0: never */
+    uint64_t asked_ns; /* when a thread last began to ask the driver */
+    int64_t reserved_bytes; /* bytes that a pool holds, used or not */
     uint64_t reserved_peak_bytes;
     uint64_t pad[3];
 };
 
 /* A mark of the program. */
 struct mp_mark {
-    uint64_t sequence; /* its number + 1, written last; 0: being written */
+    /* Its number + 1; the target writes it last. 0: a thread is writing the row. */
+    uint64_t sequence;
     uint64_t time_ns; /* CLOCK_MONOTONIC */
     uint64_t id;
     uint32_t thread;
@@ -383,7 +397,7 @@ struct mp_mark {
 struct mp_thread {
     uint32_t tid; /* 0: unknown */
     uint32_t pad;
-    char name[16]; /* empty: unknown (no system call was allowed) */
+    char name[16]; /* empty: unknown, because the thread must make no system call */
     uint64_t first_ns;
 };
 
@@ -396,10 +410,10 @@ struct mp_exec_range {
 struct mp_module_row {
     uint32_t published; /* 1 once the row may be read */
     uint32_t first_generation;
-    uint32_t last_generation; /* UINT32_MAX while loaded */
+    uint32_t last_generation; /* UINT32_MAX while the module is loaded */
     uint32_t build_id_bytes;
     uint8_t build_id[32];
-    uint64_t start; /* whole mapped range */
+    uint64_t start; /* first address of the whole mapped range */
     uint64_t end;
     uint64_t bias; /* address - ELF virtual address */
     uint32_t exec_ranges;
@@ -412,8 +426,8 @@ struct mp_module_row {
 _Static_assert(sizeof(struct mp_capture) == 112, "segment layout");
 _Static_assert(sizeof(struct mp_level) == 24, "segment layout");
 _Static_assert(sizeof(struct mp_table) == 208, "segment layout");
-_Static_assert(offsetof(struct mp_control, gate) == 64, "gate begins its line");
-_Static_assert(offsetof(struct mp_control, capture) == 128, "gate is alone on its line");
+_Static_assert(offsetof(struct mp_control, gate) == 64, "gate begins its cache line");
+_Static_assert(offsetof(struct mp_control, capture) == 128, "gate is alone on its cache line");
 _Static_assert(offsetof(struct mp_control, state) == 384, "segment layout");
 _Static_assert(sizeof(struct mp_control) <= MP_CONTROL_BYTES, "control fits page 0");
 _Static_assert(sizeof(struct mp_peak) == 32, "segment layout");

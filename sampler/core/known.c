@@ -214,9 +214,9 @@ static int way_for(uint32_t set) {
     for (int way = 0; way < MP_KNOWN_WAYS; way++)
         if (is_dead(set, way))
             return way;
-    uint32_t turn = mp_load_relaxed(&mp_local.known.turn);
-    mp_store_relaxed(&mp_local.known.turn, turn + 1);
-    return turn % 4 == 0 ? (int)(turn / 4 % MP_KNOWN_WAYS) : -1;
+    uint32_t evictions = mp_load_relaxed(&mp_local.known.evictions);
+    mp_store_relaxed(&mp_local.known.evictions, evictions + 1);
+    return evictions % 4 == 0 ? (int)(evictions / 4 % MP_KNOWN_WAYS) : -1;
 }
 
 /* Too many stacks of one key, if there are `least`: use more frames from now on. */

@@ -66,10 +66,10 @@ struct mp_known {
     struct mp_known_way way[MP_KNOWN_SETS][MP_KNOWN_WAYS];
     struct mp_known_stack stack[MP_KNOWN_SETS][MP_KNOWN_WAYS];
     uint8_t prefix[MP_KNOWN_PLACES]; /* frames that tell the stacks of a place apart */
-    uint32_t turn; /* of the entries that make room */
+    uint32_t evictions; /* requests to replace a live entry; selects the entry */
 };
 
-/* Where a stack is looked for. */
+/* Where the entries of a stack may be. */
 struct mp_known_key {
     uint32_t set, tag;
     uint32_t place, prefix;

@@ -138,7 +138,7 @@ void mp_device_attach(unsigned mask, bool by_name) {
     mp_device_announce();
 }
 
-void mp_device_look(void) {
+void mp_device_redirect(void) {
     if (changed() != NULL)
         mp_slots_all(&state.table, MP_SLOTS_WRITE | MP_SLOTS_LOADER_RUNS, &state.slots);
 }

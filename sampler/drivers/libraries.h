@@ -32,11 +32,11 @@ void mp_device_start(unsigned mask, bool by_name);
 
 /*
  * INIT. The same for an attached process: chooses only. Then, and again after the program opened
- * libraries, mp_device_look() redirects calls through slots; it leaves dlsym and its earlier answers
+ * libraries, mp_device_redirect() redirects calls through slots; it leaves dlsym and its earlier answers
  * alone.
  */
 void mp_device_attach(unsigned mask, bool by_name);
-void mp_device_look(void);
+void mp_device_redirect(void);
 
 /* INIT. After each new segment: store the chosen backends in it, and the loaded ones. */
 void mp_device_announce(void);

@@ -42,7 +42,7 @@ uint64_t mp_inject_pad_bytes(void) {
 static int seize(struct borrow *b) {
     long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC;
     if (ptrace(PTRACE_SEIZE, b->tid, NULL, (void *)options) != 0)
-        return mp_held_fail(b, -errno, "ptrace of thread %d is refused: %s", b->tid,
+        return mp_held_fail(b, -errno, "the kernel refuses ptrace of thread %d: %s", b->tid,
                             strerror(errno));
     b->traced = true;
     mp_held_reached(b, MP_STEP_SEIZED);
@@ -63,11 +63,11 @@ static int check_filters(struct borrow *b) {
     if (rc == -EPERM)
         return mp_held_fail(b, -ENOTSUP, "its seccomp filter would end it for the call %s", call);
     if (rc != 0 && b->job->filtered == 1)
-        return mp_held_fail(b, -EACCES, "its seccomp filter cannot be read");
+        return mp_held_fail(b, -EACCES, "this user may not read its seccomp filter");
     return 0;
 }
 
-static int look(struct borrow *b) {
+static int read_state(struct borrow *b) {
     b->began_ns = mp_now_ns();
     int rc = mp_regs_get(b->tid, &b->regs);
     if (rc == -ENOEXEC)
@@ -78,7 +78,7 @@ static int look(struct borrow *b) {
     if (rc == 0)
         rc = mp_xstate_get(b->tid, b->xstate, &b->xstate_bytes);
     if (rc != 0)
-        return mp_held_fail(b, rc, "the registers of thread %d cannot be read", b->tid);
+        return mp_held_fail(b, rc, "cannot read the registers of thread %d", b->tid);
     if (mp_has_shadow_stack(b->tid))
         return mp_held_fail(b, -ENOTSUP, "thread %d keeps a shadow stack (CET)", b->tid);
     rc = check_filters(b);
@@ -113,7 +113,7 @@ static int write_pad(struct borrow *b) {
         rc = mp_remote_write(b->tid, b->mem_fd, b->job->pad, b->pad, b->pad_bytes);
     }
     if (rc != 0)
-        return mp_held_fail(b, rc, "the memory of pid %d cannot be written", b->job->pid);
+        return mp_held_fail(b, rc, "cannot write to the memory of pid %d", b->job->pid);
     mp_held_reached(b, MP_STEP_PAD_WRITTEN);
     return 0;
 }
@@ -143,7 +143,7 @@ static int write_region(struct borrow *b) {
         rc = mp_remote_write(b->tid, b->mem_fd, b->region + MP_REGION_PLAN, b->job->plan,
                              b->job->plan_bytes);
     if (rc != 0)
-        return mp_held_fail(b, rc, "the new memory of pid %d cannot be written", b->job->pid);
+        return mp_held_fail(b, rc, "cannot write to the new memory of pid %d", b->job->pid);
     mp_held_reached(b, MP_STEP_REGION_WRITTEN);
     return 0;
 }
@@ -178,7 +178,7 @@ static int at_syscall(struct borrow *b, bool *done) {
     int rc = mp_regs_get(b->tid, &regs);
     if (rc != 0)
         return rc == -ESRCH ? mp_held_ended(b)
-                            : mp_held_fail(b, rc, "thread %d cannot be read", b->tid);
+                            : mp_held_fail(b, rc, "cannot read thread %d", b->tid);
     uint64_t pc = mp_regs_pc(&regs);
     if (mp_regs_at_entry(&regs))
         return 0;
@@ -318,7 +318,7 @@ static int rescue(struct borrow *b, int why) {
             rc = lead_out(b, rc == 0, &slow);
     }
     return rc == 0 && slow
-               ? mp_held_fail(b, -ETIMEDOUT, "thread %d is held up in the kernel", b->tid)
+               ? mp_held_fail(b, -ETIMEDOUT, "thread %d is blocked in the kernel", b->tid)
                : rc;
 }
 
@@ -341,7 +341,7 @@ static int put_back(struct borrow *b, bool held) {
     rc = mp_regs_set(b->tid, &b->regs);
     if (rc != 0)
         return rc == -ESRCH ? mp_held_ended(b)
-                            : mp_held_fail(b, rc, "thread %d cannot be put back", b->tid);
+                            : mp_held_fail(b, rc, "cannot restore thread %d", b->tid);
     b->job->held_ns = mp_now_ns() - b->began_ns;
     mp_held_reached(b, MP_STEP_RESTORED);
     if (b->region != 0) {
@@ -368,13 +368,13 @@ static int say_refusal(struct borrow *b) {
     bool forbidden = error == -EACCES || error == -EPERM;
     b->job->step = b->refused;
     if (b->refused == MP_STEP_MAPPED)
-        return mp_held_fail(b, forbidden ? -ENOTSUP : error, "it may map no new memory: %s",
+        return mp_held_fail(b, forbidden ? -ENOTSUP : error, "it may not map new memory: %s",
                             strerror(-error));
     if (forbidden)
         return mp_held_fail(b, -ENOTSUP,
                             "it denies new executable memory (MDWE, systemd's "
                             "MemoryDenyWriteExecute=)");
-    return mp_held_fail(b, error, "its new memory cannot be made executable: %s", strerror(-error));
+    return mp_held_fail(b, error, "it cannot make its new memory executable: %s", strerror(-error));
 }
 
 static int visit(struct borrow *b) {
@@ -419,7 +419,7 @@ int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *f
     if (rc == 0)
         rc = seize(b);
     if (rc == 0)
-        rc = look(b);
+        rc = read_state(b);
     if (rc == 0)
         rc = visit(b);
     if (b->traced)

@@ -74,7 +74,7 @@ int mp_held_stop(struct borrow *b, uint64_t limit_ns, bool held, int *status) {
     for (;;) {
         int rc = mp_held_next_stop(b, deadline_ns, PTRACE_CONT, status);
         if (rc == -ETIMEDOUT)
-            return mp_held_fail(b, rc, "thread %d does not answer: it is held up in the kernel",
+            return mp_held_fail(b, rc, "thread %d does not answer: it is blocked in the kernel",
                                 b->tid);
         if (rc != 0 || *status >> 16 == PTRACE_EVENT_STOP)
             return rc;
@@ -93,6 +93,5 @@ int mp_held_enter(struct borrow *b, uint64_t pc, uint64_t region, long code) {
     }
     if (rc == -ESRCH)
         return mp_held_ended(b);
-    return rc == 0 ? 0
-                   : mp_held_fail(b, rc, "the registers of thread %d cannot be written", b->tid);
+    return rc == 0 ? 0 : mp_held_fail(b, rc, "cannot write the registers of thread %d", b->tid);
 }

@@ -94,7 +94,7 @@ static int redirect(struct mp_attach_request *r) {
         return rc;
     mp_kept_begin();
     mp_redirect_attached(&slots);
-    mp_device_look();
+    mp_device_redirect();
     rc = mp_redirect_attach_unseen(&slots, r->text, sizeof r->text);
     tell(r, &slots);
     r->slots_patched += entries.patched;
@@ -105,11 +105,11 @@ static int begin(struct mp_attach_request *r) {
     struct mp_options options;
     bool preloaded = mp_startup_by_constructor();
     if (mp_options_opted_out_at_start())
-        return refuse(r, -EPERM, "the process's environment says MEM_PROFILER_DISABLE");
+        return refuse(r, -EPERM, "the process was started with MEM_PROFILER_DISABLE");
     if (preloaded && attach.adopted != getpid() && !mp_startup_is_orphan())
         return refuse(r, -EALREADY, "the sampler has been in the process since its start");
     if (attach.attached == getpid())
-        return refuse(r, -EALREADY, "the process is attached to already");
+        return refuse(r, -EALREADY, "mem_profiler is already attached to the process");
     int rc = read_options(r, &options);
     if (rc == 0 && !preloaded)
         rc = mp_redirect_attach_prepare(r->text, sizeof r->text);
@@ -138,7 +138,7 @@ static int rescan(struct mp_attach_request *r) {
     mp_modules_refresh();
     mp_kept_prune();
     mp_redirect_attached(&counts);
-    mp_device_look();
+    mp_device_redirect();
     tell(r, &counts);
     return 0;
 }
@@ -148,7 +148,7 @@ static int detach(struct mp_attach_request *r) {
     attach.attached = 0;
     if (r->slots_failed != 0)
         snprintf(r->text, sizeof r->text,
-                 "%u places could not be written and lead to the sampler, which forwards",
+                 "the sampler could not restore %u places: they still call it, and it forwards",
                  r->slots_failed);
     return 0;
 }
@@ -159,9 +159,11 @@ static int run(struct mp_attach_request *r) {
     case MP_ATTACH_BEGIN:
         return begin(r);
     case MP_ATTACH_RESCAN:
-        return attached ? rescan(r) : refuse(r, -EALREADY, "the process is not attached to");
+        return attached ? rescan(r)
+                        : refuse(r, -EALREADY, "mem_profiler is not attached to the process");
     case MP_ATTACH_DETACH:
-        return attached ? detach(r) : refuse(r, -EALREADY, "the process is not attached to");
+        return attached ? detach(r)
+                        : refuse(r, -EALREADY, "mem_profiler is not attached to the process");
     default:
         return refuse(r, -EINVAL, "unknown command");
     }
@@ -189,7 +191,7 @@ __attribute__((visibility("default"))) int mem_profiler_attach(struct mp_attach_
     if (r->version != MP_ATTACH_VERSION) {
         r->result = refuse(r, -EINVAL, "the library in the process is of another version");
     } else if (!enter()) {
-        r->result = refuse(r, -EBUSY, "another attach or detach is at work in the process");
+        r->result = refuse(r, -EBUSY, "another attach or detach of the process has not ended");
     } else {
         r->result = run(r);
         leave();

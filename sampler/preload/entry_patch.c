@@ -302,13 +302,12 @@ static int prepare(const struct mp_entry *e, char *text, size_t n) {
         return -EINVAL;
     }
     if (!mp_elf_visit(find_owner, &owner) || !owner.same) {
-        snprintf(text, n, "the code of %s is not what its file says: another tool changed it",
-                 e->name);
+        snprintf(text, n, "the code of %s differs from its file: another tool changed it", e->name);
         return -EINVAL;
     }
     struct row *row = row_for(e, &owner);
     if (row == NULL) {
-        snprintf(text, n, "too many entry points");
+        snprintf(text, n, "the allocator has too many entry points");
         return -ENOSPC;
     }
     bool made = row != &rows[row_count];
@@ -363,7 +362,7 @@ static int write_jumps(bool frees, struct mp_entry_counts *counts, char *text, s
         /* Written, but mprotect could not close the page: the undo covers it like the others. */
         row->on = memcmp((const void *)(uintptr_t)row->at, row->jump, row->bytes) == 0;
         if (rc != 0) {
-            snprintf(text, n, "the code of the allocator cannot be changed: %s", strerror(-rc));
+            snprintf(text, n, "cannot change the code of the allocator: %s", strerror(-rc));
             return rc;
         }
         counts->patched++;
@@ -382,7 +381,7 @@ int mp_entry_install(const struct mp_entry_plan *plan, size_t bytes, struct mp_e
                      char *text, size_t n) {
     int rc = 0;
 #if !defined(__x86_64__)
-    snprintf(text, n, "an allocator inside the program can be seen on x86-64 only");
+    snprintf(text, n, "the sampler follows an allocator inside the program on x86-64 only");
     return -ENOTSUP;
 #endif
     if (!is_plan(plan, bytes)) {
@@ -395,7 +394,7 @@ int mp_entry_install(const struct mp_entry_plan *plan, size_t bytes, struct mp_e
     for (uint32_t i = 0; rc == 0 && i < plan->entries; i++)
         rc = prepare(&plan->entry[i], text, n);
     if (rc == 0 && (rc = seal_pages()) != 0)
-        snprintf(text, n, "no code may be added to the process: %s", strerror(-rc));
+        snprintf(text, n, "cannot add code to the process: %s", strerror(-rc));
     if (rc != 0) {
         drop_open_pages();
         row_count = known;

@@ -21,7 +21,7 @@ static void expect_filter(void) {
         __atomic_fetch_or(&c->controller_flags, MP_FLAG_SECCOMP, __ATOMIC_RELEASE);
 }
 
-static void look_at(long option, long value) {
+static void note_prctl(long option, long value) {
     if (option == PR_SET_SECCOMP)
         expect_filter();
     if (option == PR_SET_DUMPABLE && value == 0)
@@ -29,7 +29,7 @@ static void look_at(long option, long value) {
 }
 
 static int watched_prctl(int option, long a, long b, long c, long d) {
-    look_at(option, a);
+    note_prctl(option, a);
     return real_prctl(option, a, b, c, d);
 }
 
@@ -37,7 +37,7 @@ static long watched_syscall(long number, long a, long b, long c, long d, long e,
     if (number == SYS_seccomp)
         expect_filter();
     if (number == SYS_prctl)
-        look_at((int)a, b);
+        note_prctl((int)a, b);
     return real_syscall(number, a, b, c, d, e, f);
 }
 

@@ -31,7 +31,8 @@ static bool is_sanitized(char *text, size_t n) {
                       {"__lsan_init", "LeakSanitizer"}};
     for (size_t i = 0; i < sizeof sanitizers / sizeof sanitizers[0]; i++) {
         if (mp_elf_find(sanitizers[i].symbol) != NULL) {
-            snprintf(text, n, "the program runs under %s, whose allocator is left alone",
+            snprintf(text, n,
+                     "the program runs under %s, whose allocator the sampler must not hook",
                      sanitizers[i].name);
             return true;
         }
@@ -183,18 +184,21 @@ int mp_redirect_attach_unseen(const struct mp_slot_counts *counts, char *text, s
     if (mp_entry_covers(mp_real.module))
         return 0;
     if (counts->patched + counts->already == 0) {
-        snprintf(text, n, "no call leads to the malloc of %s",
+        snprintf(text, n, "no module calls the malloc of %s through a slot",
                  in_program ? "the program" : mp_real.path);
         return -ENOTSUP;
     }
     if (in_program)
         snprintf(text, n,
-                 "malloc is part of the program: its own calls are not seen, those of "
-                 "libraries are");
+                 "malloc is part of the program: the sampler sees the calls of libraries, not "
+                 "those of the program");
     else if (mp_elf_visit(other_definer, &other))
-        snprintf(text, n, "%s has a malloc of its own: calls of that are not seen", other);
+        snprintf(text, n, "%s has a malloc of its own, whose calls the sampler does not see",
+                 other);
     else if (calls_libc_too())
-        snprintf(text, n, "some libraries call the C library's malloc beside %s: not seen",
+        snprintf(text, n,
+                 "some libraries call the C library's malloc, not that of %s: the sampler does not "
+                 "see these calls",
                  mp_real.path);
     return 0;
 }

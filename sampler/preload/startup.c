@@ -265,7 +265,7 @@ static void tell_start(int rc) {
     }
     static char consequence[MP_SEGMENT_PATH_MAX + 32];
     struct mp_text where = {.buffer = consequence, .size = sizeof consequence};
-    mp_put(&where, " is captured in ");
+    mp_put(&where, " has its segment in ");
     mp_put(&where, process.file.path);
     say(text, rc == 0 ? consequence : unprofiled);
 }

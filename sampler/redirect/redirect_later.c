@@ -73,7 +73,7 @@ static bool list_changed(uint64_t *added, uint64_t *removed) {
     return *added != mp_load_relaxed(&follow.added) || *removed != mp_load_relaxed(&follow.removed);
 }
 
-static void look(void) {
+static void redirect_new(void) {
     uint64_t added, removed;
     if (!list_changed(&added, &removed))
         return;
@@ -96,7 +96,7 @@ void mp_redirect_before(int is_open, int flags) {
     if (is_open && (flags & RTLD_DEEPBIND) != 0)
         __atomic_store_n(&follow.deep_binding, 1, __ATOMIC_RELAXED);
     if (list_changed(&added, &removed) && enter()) {
-        look();
+        redirect_new();
         leave();
     }
     errno = saved_errno;
@@ -119,7 +119,7 @@ struct behind {
 };
 
 /* Modules that were there at start are in the list in the order of the common scope. */
-static bool look_behind(const struct mp_elf *elf, void *arg) {
+static bool find_behind(const struct mp_elf *elf, void *arg) {
     struct behind *b = arg;
     if (follow.done_at_start[row_of(elf)] != (uintptr_t)elf->dynamic)
         return false;
@@ -131,7 +131,7 @@ static bool look_behind(const struct mp_elf *elf, void *arg) {
 
 static void *next_behind(uintptr_t caller, const char *name) {
     struct behind b = {.name = name, .caller = caller};
-    mp_elf_visit(look_behind, &b);
+    mp_elf_visit(find_behind, &b);
     return (void *)b.found;
 }
 

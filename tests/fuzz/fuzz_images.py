@@ -52,7 +52,7 @@ class Memory:
         return found
 
 
-def look(image: Image) -> None:
+def search(image: Image) -> None:
     for name in NAMES:
         image.find(name)
         image.address_of(name)
@@ -69,7 +69,7 @@ def one(data: bytes) -> None:
         raise Finding("one line of the mappings was read as several")
     for image in images_of(mappings, memory)[:MOST_IMAGES]:  # type: ignore[arg-type]
         memory.reads = 0
-        look(image)
+        search(image)
 
 
 def apart(data: bytes) -> tuple[bytes, bytearray]:

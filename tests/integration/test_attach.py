@@ -29,9 +29,9 @@ from controller_tools import HeapFile, command, command_environment, run_command
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler._inject import lib
-from mem_profiler.attach import control, remote, turn
+from mem_profiler.attach import control, lock, remote
+from mem_profiler.attach.address_space import AddressSpace
 from mem_profiler.attach.memory import Memory
-from mem_profiler.attach.picture import Picture
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
@@ -187,16 +187,16 @@ def test_two_at_once_are_told_apart(segment_dir: Path) -> None:
         ]
         errors = [end.communicate(timeout=60)[1] for end in ends]
         assert sorted(end.returncode for end in ends) == [0, 4]
-        assert re.search("traced by|attached to already|attaches to", "".join(errors))
+        assert re.search("traces pid|already attached to|is attaching to", "".join(errors))
         attaching.detach(target.pid)
         end_storm(target)
 
 
-def test_only_one_at_a_time_has_the_turn(segment_dir: Path) -> None:
+def test_only_one_at_a_time_holds_the_lock(segment_dir: Path) -> None:
     with storm("handler", segment_dir) as target:
         with (
-            turn.taken(target.pid),
-            pytest.raises(TargetBusy, match=f"pid {os.getpid()} .* attaches to"),
+            lock.held(target.pid),
+            pytest.raises(TargetBusy, match=f"pid {os.getpid()} .* is attaching to"),
         ):
             attaching.attach(target.pid)
         attaching.attach(target.pid)
@@ -209,18 +209,18 @@ def test_the_file_of_one_who_is_out_of_sight_is_seen(
 ) -> None:
     """Controllers that know nothing of each other: the second finds the sampler of the first."""
     with storm("handler", segment_dir) as target:
-        picture = remote.picture.take
+        real_read = remote.address_space.read
 
-        def late(pid: int, memory: Memory) -> Picture:
-            taken = picture(pid, memory)
-            monkeypatch.setattr(remote.picture, "take", picture)
-            monkeypatch.setattr(turn, "taken", lambda _pid: contextlib.nullcontext())
+        def late(pid: int, memory: Memory) -> AddressSpace:
+            space = real_read(pid, memory)
+            monkeypatch.setattr(remote.address_space, "read", real_read)
+            monkeypatch.setattr(lock, "held", lambda _pid: contextlib.nullcontext())
             attaching.attach(pid)
-            return taken
+            return space
 
         with monkeypatch.context() as patch:
-            patch.setattr(remote.picture, "take", late)
-            with pytest.raises(TargetBusy, match="somebody else"):
+            patch.setattr(remote.address_space, "read", late)
+            with pytest.raises(TargetBusy, match="is attaching to"):
                 remote.run(target.pid, remote.Command(remote.BEGIN))
         await_threads(target.pid, 2)
         attaching.detach(target.pid)
@@ -337,7 +337,7 @@ def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segment_dir:
 def test_attaching_twice_is_refused_in_plain_words(segment_dir: Path) -> None:
     with storm("handler", segment_dir) as target:
         attaching.attach(target.pid)
-        with pytest.raises(TargetBusy, match="attached to already"):
+        with pytest.raises(TargetBusy, match="already attached to"):
             attaching.attach(target.pid)
         attaching.detach(target.pid)
         done = run_command("detach", target.pid)
@@ -349,7 +349,7 @@ def test_attaching_twice_is_refused_in_plain_words(segment_dir: Path) -> None:
 def test_a_library_opened_again_where_it_lay_is_noticed(
     segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "LOOK_S", 0.01)
+    monkeypatch.setattr(control, "CHECK_S", 0.01)
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
     with Unprepared([build("late.c"), plugin], segment_dir) as target:
         assert target.line() == "ready"

@@ -137,8 +137,8 @@ def test_what_cannot_be_led_elsewhere_is_refused_with_the_reason(segment_dir: Pa
     with pytest.raises(TargetUnsupported) as refused:
         plan.of_program(odd("-DREFUSED"), 0)
     assert str(refused.value) == (
-        "mimalloc is part of the program, and its mi_realloc begins in a way that cannot be led "
-        "elsewhere safely"
+        "mimalloc is part of the program, and its mi_realloc begins with instructions "
+        "that the sampler cannot redirect safely"
     )
 
 
@@ -242,7 +242,10 @@ def test_a_compiler_with_a_jemalloc_of_its_own(
         with Attached(segment_dir, command, hold=True) as target:
             if way == "slots":
                 answer = target.begin()
-                assert "its own calls are not seen, those of libraries are" in answer.text
+                assert (
+                    "the sampler sees the calls of libraries, not those of the program"
+                    in answer.text
+                )
             else:
                 made, answer = attach(target)
                 assert (made.allocator, answer.text) == ("malloc", "")

@@ -98,7 +98,7 @@ def test_writing_into_a_process_that_has_ended_is_an_error(segment_dir: Path) ->
             memory.write(0x10000, bytes(1 << 20))
 
 
-def test_a_look_that_never_ends_is_given_up(
+def test_a_reading_that_never_ends_is_given_up(
     segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def for_ever(*_: object) -> None:
@@ -114,7 +114,7 @@ def test_a_look_that_never_ends_is_given_up(
         attaching.attach(target.pid)
 
 
-def test_the_user_is_heard_while_a_look_never_ends(
+def test_the_user_is_heard_while_a_reading_never_ends(
     segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child, "GRACE_S", 0.2)

@@ -472,7 +472,7 @@ def test_libraries_that_bypass_the_allocator_are_said(segment_dir: Path) -> None
         target.ask(f"open {plugin('a', *LINKING['full-relro'])} {RTLD_NOW | RTLD_DEEPBIND}")
         answer = target.begin()
         assert answer.result == 0
-        assert answer.text.startswith("some libraries call the C library's malloc beside ")
+        assert answer.text.startswith("some libraries call the C library's malloc, not that of ")
         assert target.ask("call") == "done"
 
 
@@ -483,7 +483,8 @@ def test_a_malloc_inside_the_program_is_said(segment_dir: Path) -> None:
         answer = target.begin()
         assert answer.result == 0
         assert answer.text == (
-            "malloc is part of the program: its own calls are not seen, those of libraries are"
+            "malloc is part of the program: the sampler sees the calls of libraries, not "
+            "those of the program"
         )
 
 

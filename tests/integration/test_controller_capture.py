@@ -161,7 +161,7 @@ def test_start_stop_and_snapshot_by_hand(stepper: Path, tmp_path: Path) -> None:
         assert run_command("start", target.pid, "-c", "1").returncode == 0
         busy = run_command("start", target.pid)
         assert busy.returncode == 4
-        assert "captures already, by mem_profiler start" in busy.stderr
+        assert "already has a capture, by mem_profiler start" in busy.stderr
         target.tell("a 7 100")
         running = written(run_command("snapshot", target.pid, "-o", prefix).stdout)
         assert (running.header["end"], running.total("alloc_blocks")) == ("running", 7)
@@ -330,7 +330,7 @@ def test_a_controller_that_needs_too_much_memory_ends_the_capture_and_says_so(
         assert done.returncode == 0, done.stderr
         heap = written(done.stdout)
         assert heap.header["end"] == "stopped"
-        assert "more memory than it may have" in heap.header["notes"][0]
+        assert "reached the limit of its own memory" in heap.header["notes"][0]
         assert heap.header["controller"]["peak_rss_bytes"] > 1 << 20
         assert heap.header["controller"]["cpu_s"] > 0
         assert not capturing(target.pid)

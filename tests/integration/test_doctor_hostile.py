@@ -326,12 +326,12 @@ def test_a_process_that_is_not_dumpable_is_said_to_be_so(dumpable: int) -> None:
         become_nobody()
         assert ctypes.CDLL(None).prctl(4, dumpable, 0, 0, 0) == 0
 
-    def look(pid: int) -> list[Finding]:
+    def examine(pid: int) -> list[Finding]:
         become_nobody()
         return examine_process(pid, quick=True)
 
     with forked(body) as pid:
-        findings = in_child(lambda: look(pid))
+        findings = in_child(lambda: examine(pid))
         said = [f.text for f in findings if "not dumpable" in f.text]
         assert bool(said) is not bool(dumpable)
 

@@ -161,7 +161,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     )
     gone.rename(tmp_path / "other")
     found = [f.text for f in examine_program((str(program),)) if f.check == "libraries"]
-    assert found == [f"libraries that are not found: {gone}"]
+    assert found == [f"missing libraries: {gone}"]
 
 
 def test_pipes_and_devices_in_the_way_are_not_waited_for(tmp_path: Path) -> None:

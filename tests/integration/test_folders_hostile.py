@@ -302,7 +302,7 @@ def test_a_file_that_a_process_may_only_read_is_never_opened_to_write(
     mapping = Mapping(0x1000, 0x2000, "r--s", 0, device, status.st_ino, str(path), b"")
     opened: list[int] = []
     monkeypatch.setattr(foreign, "open_mapped", lambda *_: opened.append(1))
-    with pytest.raises(NoSampler, match="not as a sampler does"):
+    with pytest.raises(NoSampler, match="not as a sampler maps its segment"):
         discovery._open_mapped(os.getpid(), mapping, writable=True)
     assert opened == []
 

@@ -78,7 +78,7 @@ def test_a_name_that_is_taken_denies_no_capture(segment_dir: Path, take: object)
     assert flags(path) & OTHER_FOLDER != 0
     [line] = result.stderr.splitlines()
     assert line.startswith(f"mem_profiler: no private folder for segments in {segment_dir}; ")
-    assert line.endswith(f" is captured in {path}")
+    assert line.endswith(f" has its segment in {path}")
 
 
 def test_a_name_that_is_free_is_used_and_nothing_is_said(segment_dir: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_program_that_opts_out_is_not_attached_to(segment_dir: Path, value: st
         target.line()
         answer = target.begin()
         assert answer.result == -EPERM
-        assert answer.text == "the process's environment says MEM_PROFILER_DISABLE"
+        assert answer.text == "the process was started with MEM_PROFILER_DISABLE"
         assert answer.patched == 0
         assert segments(segment_dir) == []
         assert target.ask("alloc 10 10") == "done"

@@ -49,7 +49,7 @@ def test_attaching_gives_up(target: Target, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(TargetBusy, match="did not answer"):
         remote.run(target.pid, remote.Command(remote.BEGIN))
     with pytest.raises(TargetBusy, match="did not answer"):
-        control._look_inside(target.pid, control.never)
+        control._program_and_sampler(target.pid, control.never)
     assert time.monotonic() - began < LONG_S
 
 

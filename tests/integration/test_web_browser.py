@@ -59,7 +59,7 @@ BUDGET = {
                        "stack": [{"function": "new_node", "file": "/src/n.c", "line": 14},
                                  {"function": "main", "file": "/src/m.c", "line": 2}]}]},
         {"verdict": "pass", "measure": "leaks", "name": "leaks", "limit": 0, "value": 0,
-         "std_error": 0, "excess": 0, "notes": ["a leak of 1 MiB would have been seen"]},
+         "std_error": 0, "excess": 0, "notes": ["the check would have found a leak of 1 MiB"]},
         {"verdict": "inconclusive", "measure": "growth", "name": "growth", "limit": None,
          "value": None, "std_error": None, "excess": 0, "reason": "no line for this site"},
     ],
@@ -535,7 +535,7 @@ def test_the_budget_names_who_is_over(desktop: Any, pages: dict[str, str]) -> No
     assert "alloc_rate of <b>x</b>" in rows
     assert "2.86 MiB/s \u00b1 191.4 KiB" in rows
     assert "1.91 MiB/s" in rows
-    assert "a leak of 1 MiB would have been seen" in rows
+    assert "the check would have found a leak of 1 MiB" in rows
     assert "no line for this site" in rows
     who = " ".join(text_of(desktop, "#panel-budget .culprits").split())
     assert "2.86 MiB/s \u00b1 191.4 KiB new_node n.c:14 the largest main \u2192 new_node" in who

@@ -1,9 +1,10 @@
 """Put the sampler into a running process, and take its hooks out again.
 
 Model, from outside inwards: `control` has the commands of a user (attach, rescan, detach). `remote`
-runs one command in the target: it takes a `picture` of the process (modules, functions, free bytes
-of code), picks one of its `threads`, lets the C engine borrow it (sampler/inject), and talks with
-the loader thread that this creates. `images` and `memory` read the target.
+runs one command in the target: under a `lock` it reads the `address_space` of the process (modules,
+functions, free bytes of code), picks one of its `threads`, lets the C engine borrow it
+(sampler/inject), and talks with the loader thread that this creates. `images` and `memory` read the
+target.
 
 docs/attach.md says what an attach promises and what it refuses.
 """

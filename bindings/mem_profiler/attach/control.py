@@ -30,7 +30,7 @@ from mem_parser.errors import (
 )
 from mem_parser.symbols.elf import ElfImage
 from mem_profiler import doctor
-from mem_profiler.attach import picture, remote
+from mem_profiler.attach import address_space, remote
 from mem_profiler.attach.images import Budget, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.attach.remote import Answer, Command
@@ -40,9 +40,9 @@ from mem_profiler.entries import planning
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery, folders, layout
 
-LOOK_S = 0.5  # between two readings of the maps during a capture
-LOOK_LIMIT_S = 5.0  # limit of one such reading
-LOOK_AGAIN_S = 30.0  # until the next one after a timeout
+CHECK_S = 0.5  # between two readings of the maps during a capture
+CHECK_LIMIT_S = 5.0  # limit of one such reading
+RETRY_S = 30.0  # until the next one after a timeout
 READ_LIMIT_S = 20.0  # limit of reading the images of a process
 ALLOCATOR = ("malloc", "free", "calloc", "realloc", "_Znwm", "_ZdlPv")
 
@@ -62,33 +62,33 @@ class Attachment:
         except MemError:
             if procfs.is_ending(pid):
                 raise ProcessGone(f"pid {pid} has ended") from None
-        self._last_look = time.monotonic()
-        self._next_look = self._last_look + LOOK_S
+        self._last_check = time.monotonic()
+        self._next_check = self._last_check + CHECK_S
 
     def tick(self) -> None:
         """Redirect the calls of new modules to the sampler. Raises nothing: after a failure the
         next reading tries again.
         """
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_check:
             return
-        self._next_look = now + LOOK_S
+        self._next_check = now + CHECK_S
         try:
-            self._look(now)
+            self._rescan_changed(now)
         except (MemError, OSError):
-            if time.monotonic() - now >= LOOK_LIMIT_S:
-                self._next_look = time.monotonic() + LOOK_AGAIN_S
+            if time.monotonic() - now >= CHECK_LIMIT_S:
+                self._next_check = time.monotonic() + RETRY_S
 
-    def _look(self, now: float) -> None:
+    def _rescan_changed(self, now: float) -> None:
         """Raises MemError, OSError."""
         slots = _slots(self.pid, self._slots)
         if any(self._slots.get(key) != slot for key, slot in slots.items()):
             remote.run(self.pid, Command(remote.RESCAN))
             self.rescans += 1
-            self.late_s = max(self.late_s, time.monotonic() - self._last_look)
+            self.late_s = max(self.late_s, time.monotonic() - self._last_check)
             slots = _slots(self.pid, slots)
         self._slots = slots
-        self._last_look = now
+        self._last_check = now
 
     def note(self) -> str | None:
         """The note for a file about code loaded during its capture; None: no such code."""
@@ -96,7 +96,7 @@ class Attachment:
             return None
         times = "once" if self.rescans == 1 else f"{self.rescans} times"
         return (
-            f"libraries were opened during the capture, {times}; what they allocated in their first"
+            f"the process opened libraries during the capture, {times}; allocations of their first"
             f" {self.late_s:.1f} s may be missing"
         )
 
@@ -123,14 +123,14 @@ def _slots(pid: int, known: _Slots | None = None) -> _Slots:
     """A slot of each image with code, by (device, inode, address, path). `known` has earlier
     results, which are not searched again. Raises MemError, OSError.
     """
-    rows = child.call(lambda _: _read_slots(pid, known or {}), f"pid {pid}", LOOK_LIMIT_S)
+    rows = child.call(lambda _: _read_slots(pid, known or {}), f"pid {pid}", CHECK_LIMIT_S)
     return {(d, i, at, path): _Slot(address, value) for d, i, at, path, address, value in rows}
 
 
 def _read_slots(pid: int, known: _Slots) -> list[Any]:
     found = []
     with _reading(pid), Memory(pid) as memory:
-        budget = Budget(f"pid {pid}", span_s=LOOK_LIMIT_S / 2)
+        budget = Budget(f"pid {pid}", span_s=CHECK_LIMIT_S / 2)
         for image in images_of(procfs.maps(pid), memory, budget):
             first = image.mappings[0]
             key = (os.makedev(*first.device), first.inode, image.start, image.path)
@@ -146,7 +146,9 @@ def _reading(pid: int) -> Iterator[None]:
     try:
         yield
     except PermissionError:
-        raise PermissionDenied(f"pid {pid} may not be looked into by this user") from None
+        raise PermissionDenied(
+            f"this user may not read pid {pid}", hint="run mem_profiler as root or as that user"
+        ) from None
     except OSError as error:
         if procfs.is_ending(pid):
             raise ProcessGone(f"pid {pid} has ended") from None
@@ -194,12 +196,12 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
         raise TargetUnsupported("a process cannot attach to itself")
     doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid, quick=True))
     if procfs.stat_fields(pid)[:1] == ["T"]:
-        raise TargetBusy(f"pid {pid} is stopped", hint=f"kill -CONT {pid} lets it go on")
+        raise TargetBusy(f"pid {pid} is stopped", hint=f"kill -CONT {pid} continues it")
     _check_absent(pid)
     installed = mem_profiler.library_path()
     if not installed.is_file():
         raise MemError(f"the sampler {installed} is missing", hint="make build")
-    bias, build_id = _look_inside(pid, asked_to_stop)
+    bias, build_id = _program_and_sampler(pid, asked_to_stop)
     _check_version(pid, build_id)
     folder, options = _folder(pid), _options()
     plan, refusal = _plan(pid, bias)
@@ -207,10 +209,11 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     answer = remote.run(pid, command, asked_to_stop)
     if answer.result == -errno.EALREADY:
         raise TargetBusy(
-            f"pid {pid} is attached to already", hint=f"mem_profiler detach {pid} ends that"
+            f"mem_profiler is already attached to pid {pid}",
+            hint=f"mem_profiler detach {pid} detaches",
         )
     if answer.result == -errno.EBUSY:
-        raise TargetBusy(f"somebody else attaches to pid {pid} at this moment")
+        raise TargetBusy(f"another mem_profiler is attaching to pid {pid} now", hint="try again")
     if answer.result == -errno.ENOTSUP:
         raise TargetUnsupported(f"pid {pid}: {refusal or answer.text}")
     if answer.result != 0:
@@ -219,17 +222,17 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     return Attachment(pid, answer)
 
 
-def _look_inside(pid: int, asked_to_stop: Asked) -> tuple[int | None, str | None]:
+def _program_and_sampler(pid: int, asked_to_stop: Asked) -> tuple[int | None, str | None]:
     """The load bias of the program, and the build-id of a sampler in the process."""
 
-    def look(_asked: Asked) -> list[Any]:
+    def read(_asked: Asked) -> list[Any]:
         with _reading(pid), Memory(pid) as memory:
             images = images_of(procfs.maps(pid), memory)
             program = program_of(pid, images)
-        theirs = next((i for i in images if picture.LIBRARY.fullmatch(i.name)), None)
+        theirs = next((i for i in images if address_space.LIBRARY.fullmatch(i.name)), None)
         return [program and program.bias, theirs and theirs.build_id.hex()]
 
-    bias, build_id = child.call(look, f"pid {pid}", READ_LIMIT_S, asked_to_stop)
+    bias, build_id = child.call(read, f"pid {pid}", READ_LIMIT_S, asked_to_stop)
     return bias, build_id
 
 
@@ -255,7 +258,7 @@ def _check_absent(pid: int) -> None:
         return
     if attached:
         raise TargetBusy(
-            f"pid {pid} is attached to already",
+            f"mem_profiler is already attached to pid {pid}",
             hint=f"mem_profiler -s 60 -p {pid} captures, mem_profiler detach {pid} detaches",
         )
     raise TargetBusy(
@@ -270,7 +273,7 @@ def _check_version(pid: int, build_id: str | None) -> None:
     ours.close()
     if build_id is not None and build_id != ours.build_id:
         raise TargetUnsupported(
-            f"another version of the sampler lies in pid {pid} since an earlier attach",
+            f"pid {pid} still has another version of the sampler from an earlier attach",
             hint="use that version of mem_profiler, or restart the process",
         )
 
@@ -280,14 +283,14 @@ def detach(pid: int) -> Answer:
     with discovery.open_process(pid, writable=False) as segment:
         if not _by_attach(segment.control().number("startup_flags")):
             raise TargetUnsupported(
-                f"pid {pid} was started with the sampler, which stays for its life",
+                f"pid {pid} was started with the sampler, which stays until the process ends",
                 hint=f"mem_profiler stop {pid} ends a capture",
             )
     answer = remote.run(pid, Command(remote.DETACH))
     if answer.result == -errno.EALREADY:
-        raise NoSampler(f"pid {pid} is not attached to")
+        raise NoSampler(f"mem_profiler is not attached to pid {pid}")
     if answer.result == -errno.EBUSY:
-        raise TargetBusy(f"somebody else attaches to pid {pid} at this moment")
+        raise TargetBusy(f"another mem_profiler is attaching to pid {pid} now", hint="try again")
     if answer.result != 0:
         why = answer.text or os.strerror(-answer.result)
         raise TargetError(f"detaching from pid {pid} failed: {why}")

@@ -71,13 +71,12 @@ class Budget:
         self._bytes -= size
         if self._reads < 0 or self._bytes < 0:
             raise TargetUnsupported(
-                f"{self.what}: the tables of its programs and libraries are larger than any"
-                " that linkers make"
+                f"{self.what}: the ELF tables in its memory are larger than a linker makes them"
             )
         if time.monotonic() > self._give_up:
             raise TargetBusy(
-                f"{self.what}: its programs and libraries could not be looked through"
-                f" in {self._span_s:.0f} s"
+                f"{self.what}: reading its programs and libraries took longer than"
+                f" {self._span_s:.0f} s"
             )
 
 

@@ -1,6 +1,6 @@
 """Run one command of the sampler inside another process.
 
-Model: `run` takes a picture, tries threads until it can borrow one, and follows the new loader
+Model: `run` reads the address space, tries threads until it can borrow one, and follows the loader
 thread through the frame in the target's memory: write the library, wait for the answer, release the
 loader. Every wait ends; when the user asks to stop, `run` tells the loader to give up, which it
 does unless it is inside the sampler already.
@@ -32,9 +32,9 @@ from mem_parser.errors import (
     UsageProblem,
 )
 from mem_profiler._inject import ffi, lib
-from mem_profiler.attach import kill_points, picture, threads, turn
+from mem_profiler.attach import address_space, kill_points, lock, threads
+from mem_profiler.attach.address_space import AddressSpace
 from mem_profiler.attach.memory import Memory
-from mem_profiler.attach.picture import Picture
 from mem_profiler.confined import child
 from mem_profiler.confined.child import Asked, Stopped, never
 from mem_profiler.process import procfs
@@ -55,10 +55,10 @@ BEGIN, RESCAN, DETACH = lib.MP_ATTACH_BEGIN, lib.MP_ATTACH_RESCAN, lib.MP_ATTACH
 
 _UNSAFE = {
     lib.MP_UNSAFE_RUNNING: "runs",
-    lib.MP_UNSAFE_SYSCALL: "is in a system call that must not be disturbed",
+    lib.MP_UNSAFE_SYSCALL: "is in a system call that must not be interrupted",
     lib.MP_UNSAFE_FORBIDDEN: "is inside the allocator or the loader",
     lib.MP_UNSAFE_FUTEX: "waits for a lock",
-    lib.MP_UNSAFE_UNKNOWN: "has callers that cannot be known",
+    lib.MP_UNSAFE_UNKNOWN: "has callers that its stack does not show",
     lib.MP_UNSAFE_SEQUENCE: "is in a restartable sequence",
     lib.MP_UNSAFE_STOPPED: "is stopped",
 }
@@ -114,17 +114,19 @@ def _answer(told: Any) -> Answer:
         }
         return Answer(**values)
     except (TypeError, KeyError, ValueError, OverflowError):
-        raise TargetError("the part of mem_profiler that attaches says nonsense") from None
+        raise TargetError(
+            "the child process of mem_profiler that attaches gave an invalid answer"
+        ) from None
 
 
 def _in_child(pid: int, command: Command, asked_to_stop: Asked) -> Answer:
     try:
-        with turn.taken(pid), Memory(pid, writable=True) as memory:
+        with lock.held(pid), Memory(pid, writable=True) as memory:
             return _run(pid, command, memory, asked_to_stop)
     except PermissionError:
         raise PermissionDenied(
-            f"pid {pid} may not be traced by this user",
-            hint=f"mem_profiler doctor {pid} says why; as root it works",
+            f"this user may not trace pid {pid}",
+            hint=f"mem_profiler doctor {pid} says why; try as root",
         ) from None
     except (ProcessLookupError, FileNotFoundError):
         raise ProcessGone(f"pid {pid} has ended") from None
@@ -135,10 +137,10 @@ def _in_child(pid: int, command: Command, asked_to_stop: Asked) -> Answer:
 
 
 def _run(pid: int, command: Command, memory: Memory, asked_to_stop: Asked) -> Answer:
-    here = picture.take(pid, memory)
-    library = mem_profiler.library_path().read_bytes() if here.library is None else b""
-    frame = _frame(here, command, len(library))
-    borrowed = _borrow(here, frame, command.plan, asked_to_stop)
+    space = address_space.read(pid, memory)
+    library = mem_profiler.library_path().read_bytes() if space.library is None else b""
+    frame = _frame(space, command, len(library))
+    borrowed = _borrow(space, frame, command.plan, asked_to_stop)
     talk = _Talk(pid, borrowed, memory, library, asked_to_stop)
     talk.follow()
     failure = talk.field("failure")
@@ -146,7 +148,7 @@ def _run(pid: int, command: Command, memory: Memory, asked_to_stop: Asked) -> An
         # It can make no memory file, but the library's path means the same to the target.
         # Through /proc: opened from there, the sampler begins nothing by itself.
         frame.path = os.fsencode(f"/proc/self/root{mem_profiler.library_path()}")
-        borrowed = _borrow(here, frame, command.plan, asked_to_stop)
+        borrowed = _borrow(space, frame, command.plan, asked_to_stop)
         talk = _Talk(pid, borrowed, memory, b"", asked_to_stop)
         talk.follow()
         failure = talk.field("failure")
@@ -162,19 +164,19 @@ def _same_mounts(pid: int) -> bool:
         return False
 
 
-def _frame(here: Picture, command: Command, library_bytes: int) -> Any:
+def _frame(space: AddressSpace, command: Command, library_bytes: int) -> Any:
     frame = ffi.new("struct mp_payload_frame *")
     frame.library_bytes = library_bytes
-    for name, address in here.functions.items():
+    for name, address in space.functions.items():
         setattr(frame, name, address)
-    frame.dlopen_flags = here.dlopen_flags
+    frame.dlopen_flags = space.dlopen_flags
     frame.memfd_name = b"libmem_sampler.so"
     # The loader knows libraries by name: "/./" makes ours differ from those of other injectors.
     frame.proc_self, frame.proc, frame.fd_folder = b"/proc/self", b"/proc/", b"/./fd/"
-    frame.symbol = picture.FUNCTION.encode()
-    if here.library is not None:
+    frame.symbol = address_space.FUNCTION.encode()
+    if space.library is not None:
         frame.dlopen = 0
-        frame.entry = here.library.address_of(picture.FUNCTION)
+        frame.entry = space.library.address_of(address_space.FUNCTION)
     request = frame.request
     request.version = lib.MP_ATTACH_VERSION
     request.command = command.number
@@ -188,7 +190,7 @@ def _fitting(text: bytes, array: Any) -> bytes:
     room = len(array) - 1
     if len(text) > room:
         shown = text.decode("utf-8", "replace")
-        raise UsageProblem(f"{shown} is longer than {room} bytes, which an attach cannot hand over")
+        raise UsageProblem(f"{shown} is longer than the {room} bytes that an attach can pass")
     return text
 
 
@@ -201,25 +203,25 @@ class _Borrowed:
     held_ns: int
 
 
-def _job(here: Picture, plan: bytes) -> tuple[Any, list[Any]]:
+def _job(space: AddressSpace, plan: bytes) -> tuple[Any, list[Any]]:
     """The engine's job without the thread, and the objects that must live as long as it."""
     modules = ffi.new(
-        "struct mp_inject_module[]", [(image.start, image.end) for image in here.images]
+        "struct mp_inject_module[]", [(image.start, image.end) for image in space.images]
     )
-    ranges = ffi.new("struct mp_inject_range[]", [(*row, 0) for row in here.ranges])
+    ranges = ffi.new("struct mp_inject_range[]", [(*row, 0) for row in space.ranges])
     waits = ffi.new("int64_t[]", list(threads.WAIT_RANK))
     job = ffi.new("struct mp_inject_job *")
-    job.pid, job.pad, job.pad_bytes = here.pid, here.pad, here.pad_bytes
-    job.modules, job.module_count = modules, len(here.images)
-    job.ranges, job.range_count = ranges, len(here.ranges)
+    job.pid, job.pad, job.pad_bytes = space.pid, space.pad, space.pad_bytes
+    job.modules, job.module_count = modules, len(space.images)
+    job.ranges, job.range_count = ranges, len(space.ranges)
     job.waits, job.wait_count, job.futex = waits, len(threads.WAIT_RANK), threads.FUTEX
     job.timeout_ms = BORROW_MS
-    job.filtered = _filtered(here.pid)
-    job.kill_at, job.kill_pid = kill_points.of_engine(here.pid)
+    job.filtered = _filtered(space.pid)
+    job.kill_at, job.kill_pid = kill_points.of_engine(space.pid)
     keep = [modules, ranges, waits]
     if plan:
         if len(plan) > PLAN_MAX_BYTES:
-            raise TargetUnsupported(f"the allocator of pid {here.pid} has too many entry points")
+            raise TargetUnsupported(f"the allocator of pid {space.pid} has too many entry points")
         data = ffi.new("char[]", plan)
         job.plan, job.plan_bytes = data, len(plan)
         keep.append(data)
@@ -239,56 +241,56 @@ def _filtered(pid: int) -> int:
     return 2 if count is not None and count == ours.get("Seccomp_filters") else 1
 
 
-def _candidates(here: Picture, round_number: int) -> list[tuple[int, bool]]:
+def _candidates(space: AddressSpace, round_number: int) -> list[tuple[int, bool]]:
     """(thread, whether the engine may borrow it while it runs) to try in this round."""
-    found = [(tid, False) for tid in threads.waiting(here.pid)]
+    found = [(tid, False) for tid in threads.waiting(space.pid)]
     # Each round begins with another thread, so that a hopeless one does not hide the others.
     shift = round_number % len(found) if found and round_number > 0 else 0
     found = found[shift:] + found[:shift]
     if round_number >= RUNNING_FROM_ROUND:
         waiting = {tid for tid, _ in found}
-        running = [tid for tid in threads.ids(here.pid) if tid not in waiting]
+        running = [tid for tid in threads.ids(space.pid) if tid not in waiting]
         shift = round_number % len(running) if running else 0
         found += [(tid, True) for tid in running[shift:] + running[:shift]]
     return found[:TRIES_PER_ROUND]
 
 
-def _borrow(here: Picture, frame: Any, plan: bytes, asked_to_stop: Asked) -> _Borrowed:
-    job, keep = _job(here, plan)
+def _borrow(space: AddressSpace, frame: Any, plan: bytes, asked_to_stop: Asked) -> _Borrowed:
+    job, keep = _job(space, plan)
     try:
-        return _search(here, job, frame, asked_to_stop)
+        return _search(space, job, frame, asked_to_stop)
     finally:
         lib.mp_inject_close(job)
         del keep
 
 
-def _search(here: Picture, job: Any, frame: Any, asked_to_stop: Asked) -> _Borrowed:
+def _search(space: AddressSpace, job: Any, frame: Any, asked_to_stop: Asked) -> _Borrowed:
     """Try threads until the engine can borrow one. Raises TargetError, `Stopped`."""
     give_up = time.monotonic() + SEARCH_S
     unsafe = lib.MP_UNSAFE_SYSCALL
     round_number = 0
     while time.monotonic() < give_up:
-        for tid, may_run in _candidates(here, round_number):
+        for tid, may_run in _candidates(space, round_number):
             job.tid, job.may_run = tid, may_run
             code = lib.mp_inject_borrow(job, frame)
             if code == 0:
                 return _Borrowed(tid, job.region, job.held_ns)
             if code == -errno.EAGAIN and job.unsafe != lib.MP_UNSAFE_NOT:
                 unsafe = job.unsafe
-            elif code != -errno.ESRCH or procfs.is_ending(here.pid):
-                raise _refused(here.pid, -code, ffi.string(job.text).decode(), job.step)
+            elif code != -errno.ESRCH or procfs.is_ending(space.pid):
+                raise _refused(space.pid, -code, ffi.string(job.text).decode(), job.step)
             if unsafe == lib.MP_UNSAFE_STOPPED:
                 raise TargetBusy(
-                    f"pid {here.pid} is stopped", hint=f"kill -CONT {here.pid} lets it go on"
+                    f"pid {space.pid} is stopped", hint=f"kill -CONT {space.pid} continues it"
                 )
         if asked_to_stop():
             raise Stopped
-        if procfs.is_ending(here.pid):
-            raise ProcessGone(f"pid {here.pid} has ended")
+        if procfs.is_ending(space.pid):
+            raise ProcessGone(f"pid {space.pid} has ended")
         time.sleep(ROUND_S)
         round_number += 1
     raise TargetBusy(
-        f"pid {here.pid} was at no safe point for {SEARCH_S:.0f} s: its thread {_UNSAFE[unsafe]}",
+        f"pid {space.pid} was at no safe point for {SEARCH_S:.0f} s: its thread {_UNSAFE[unsafe]}",
         hint="try again, or start it with `mem_profiler run`",
     )
 
@@ -297,10 +299,12 @@ def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
     if code == errno.ESRCH or procfs.is_ending(pid):
         return ProcessGone(f"pid {pid} has ended")
     if code == errno.ETIMEDOUT:
-        return TargetBusy(f"pid {pid} made no new thread in time; it was put back as it was")
+        return TargetBusy(
+            f"pid {pid} made no new thread in time; mem_profiler restored it", hint="try again"
+        )
     if step >= lib.MP_STEP_CREATED:
         return TargetError(
-            f"pid {pid} can make no new thread: {text}",
+            f"pid {pid} cannot make a new thread: {text}",
             hint="see ulimit -u, and the limits and the seccomp profile of its container",
         )
     if code == errno.EPERM:
@@ -308,22 +312,22 @@ def _refused(pid: int, code: int, text: str, step: int) -> TargetError:
         if tracer:
             name = procfs.comm(tracer)
             return TargetBusy(
-                f"pid {pid} is being traced by pid {tracer} ({name})",
-                hint="one process can be traced by one other at a time: end that first",
+                f"pid {tracer} ({name}) traces pid {pid}",
+                hint="a process can have only one tracer: end that one first",
             )
         return PermissionDenied(
-            f"pid {pid}: {text}", hint=f"mem_profiler doctor {pid} says why; as root it works"
+            f"pid {pid}: {text}", hint=f"mem_profiler doctor {pid} says why; try as root"
         )
     if code == errno.EACCES:
         return PermissionDenied(
-            f"pid {pid}: {text}", hint="as root (CAP_SYS_ADMIN) it can be read, and judged"
+            f"pid {pid}: {text}", hint="root (CAP_SYS_ADMIN) can read and judge the filter"
         )
     if code in (errno.ENOEXEC, errno.ENOTSUP):
         return TargetUnsupported(
             f"pid {pid}: {text}",
             hint="start it with `mem_profiler run`, or with LD_PRELOAD of the sampler",
         )
-    return TargetError(f"pid {pid}: {text}; it was put back as it was")
+    return TargetError(f"pid {pid}: {text}; mem_profiler restored it")
 
 
 def _base(path: str) -> str:
@@ -394,9 +398,11 @@ class _Talk:
 
     def _check_first(self) -> None:
         """Raise TargetBusy where another controller has loaded its sampler meanwhile."""
-        if any(picture.LIBRARY.fullmatch(_base(m.path)) for m in procfs.maps(self.pid)):
+        if any(address_space.LIBRARY.fullmatch(_base(m.path)) for m in procfs.maps(self.pid)):
             self._give_up()
-            raise TargetBusy(f"somebody else attaches to pid {self.pid} at this moment")
+            raise TargetBusy(
+                f"another mem_profiler is attaching to pid {self.pid} now", hint="try again"
+            )
 
     def _give_up(self) -> None:
         self._set("ack", 1)
@@ -404,13 +410,13 @@ class _Talk:
 
     def _late(self, stage: int) -> TargetError:
         doing = {
-            lib.MP_LOADER_NONE: "did not get to run",
+            lib.MP_LOADER_NONE: "has not run yet",
             lib.MP_LOADER_LOADING: "waits in dlopen: another thread holds the loader's lock",
             lib.MP_LOADER_CALLING: "is still changing slots",
-        }.get(stage, "did not answer")
+        }.get(stage, "has not answered")
         return TargetBusy(
-            f"pid {self.pid}: the thread that opens the sampler {doing}, for {ANSWER_S:.0f} s",
-            hint="it gives up by itself; the process goes on",
+            f"pid {self.pid}: after {ANSWER_S:.0f} s the thread that opens the sampler {doing}",
+            hint="the thread gives up by itself and the process goes on; try again",
         )
 
     def _await_removal(self) -> None:
@@ -453,5 +459,7 @@ class _Talk:
                 hint="start it with `mem_profiler run`, or with LD_PRELOAD of the sampler",
             )
         if failure == lib.MP_FAILED_SYMBOL:
-            return TargetUnsupported(f"the sampler opened in pid {self.pid} cannot be attached")
-        return TargetBusy(f"pid {self.pid} gave up waiting for this command")
+            return TargetUnsupported(
+                f"the library that pid {self.pid} opened lacks mem_profiler_attach"
+            )
+        return TargetBusy(f"pid {self.pid} gave up waiting for this command", hint="try again")

@@ -157,7 +157,7 @@ class Asker:
         self._found: dict[int, Actual] = {}
         self._next = 0.0
 
-    def look(self, tracked: list[tuple[Domain, int]], *, now: bool = False) -> None:
+    def update(self, tracked: list[tuple[Domain, int]], *, now: bool = False) -> None:
         """Ask for the devices of domains; each comes with the bytes tracked in it.
 
         Does nothing before the next time is due, unless `now`.

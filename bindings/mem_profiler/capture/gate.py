@@ -40,17 +40,17 @@ def check_state(segment: Segment, pid: int) -> Control:
     why = control.text("state_text")
     if state == layout.STATE_SHADOWED:
         raise NoSampler(
-            f"the sampler in pid {pid} is shadowed by {why}, which takes malloc before it",
+            f"the sampler in pid {pid} is shadowed by {why}, which gets the calls of malloc first",
             hint=f'start the program with LD_PRELOAD="{_library(pid)} {why}"',
         )
     if state == layout.STATE_REFUSED:
         raise TargetUnsupported(f"pid {pid} cannot be captured: {why}")
     if state == layout.STATE_EXITED and why and control.number("capture_number") == 0:
         raise NoSampler(
-            f"the sampler in pid {pid} was shadowed by {why}, which takes malloc before it"
+            f"the sampler in pid {pid} was shadowed by {why}, which got the calls of malloc first"
         )
     if state == layout.STATE_EXITED:
-        raise ProcessGone(f"pid {pid} is just ending")
+        raise ProcessGone(f"pid {pid} is ending")
     if state != layout.STATE_READY:
         raise TargetUnsupported(f"the sampler in pid {pid} has not finished starting")
     return control
@@ -99,7 +99,7 @@ def check_idle(segment: Segment, pid: int) -> None:
     if owner and int(slot["deadline_ns"]) != layout.U64_MAX:
         who = f"mem_profiler -s (pid {owner}), which has ended,"
     raise TargetBusy(
-        f"pid {pid} captures already, by {who} since {since(int(slot['start_realtime_ns']))}",
+        f"pid {pid} already has a capture, by {who} since {since(int(slot['start_realtime_ns']))}",
         hint=f"mem_profiler snapshot {pid} writes what it has, mem_profiler stop {pid} ends it",
     )
 

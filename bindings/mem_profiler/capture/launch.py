@@ -38,7 +38,9 @@ from mem_profiler.segment.folders import RunFolder, UserFolder
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
 _ROOM_BYTES = 1 << 20  # the least that a segment needs, about
-LEFT_RUNNING_NOTE = "the process went on after the program had ended; its capture was stopped then"
+LEFT_RUNNING_NOTE = (
+    "the process still ran when the program ended; mem_profiler ended its capture at that time"
+)
 
 
 @dataclass
@@ -91,7 +93,7 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     variables = dict(os.environ)
     if variables.get("MEM_PROFILER_DISABLE", "") not in ("", "0"):
         raise UsageProblem(
-            "MEM_PROFILER_DISABLE is set, so that the program would run without the sampler",
+            "MEM_PROFILER_DISABLE is set, so the program would run without the sampler",
             hint="unset MEM_PROFILER_DISABLE",
         )
     preload = library()
@@ -172,13 +174,13 @@ class Run:
 
     # -- while it runs --------------------------------------------------------------------------
 
-    def look(self) -> None:
+    def discover(self) -> None:
         """Open the segments that appeared since the last call."""
         for folder in self.base.users():
-            self._look_in(folder, folder.files())
-        self._look_at_another_user()
+            self._open_new(folder, folder.files())
+        self._discover_of_another_user()
 
-    def _look_in(self, folder: UserFolder, names: Sequence[str]) -> None:
+    def _open_new(self, folder: UserFolder, names: Sequence[str]) -> None:
         for file in names:
             name = str(folder.path / file)
             if name in self.images or name in self._others:
@@ -187,7 +189,7 @@ class Run:
             with contextlib.suppress(OSError, MemError):
                 self._take(name, Segment.open_in(folder, file, writable=True))
 
-    def _look_at_another_user(self) -> None:
+    def _discover_of_another_user(self) -> None:
         """Find the segment of a program that changed its user, and so the folder it can use."""
         facts = procfs.status(self.pid)
         self._users |= {uid for uid in facts.uids if uid != os.geteuid()} if facts else set()
@@ -196,7 +198,7 @@ class Run:
         mine = f"{self.pid}-{self._start_ticks}-"
         for folder in _usual_folders():
             if folder.uid in self._users:
-                self._look_in(folder, [f for f in folder.files() if f.startswith(mine)])
+                self._open_new(folder, [f for f in folder.files() if f.startswith(mine)])
 
     def _elsewhere(self, names: Iterable[str]) -> set[str]:
         """Those segments that are not in the folder of this run."""
@@ -233,7 +235,7 @@ class Run:
 
     def tick(self) -> None:
         """Look for new segments, and read those that are due."""
-        self.look()
+        self.discover()
         for image in self.current():
             with contextlib.suppress(MemError):
                 image.recording.tick()
@@ -250,7 +252,7 @@ class Run:
     def follow(self, on_tick: Callable[[float], None]) -> int:
         """Take readings until the program ends; returns its wait status."""
         loop.follow([self], wait=self.watch.ended, on_tick=on_tick)
-        self.look()  # /proc shows its user until the wait below
+        self.discover()  # /proc shows its user until the wait below
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
         for image in self.current()[:1]:
@@ -273,7 +275,7 @@ class Run:
             raise _never_captured(image)
         notes = []
         if self.plan_problem and image.pid == self.pid:
-            notes.append(f"not everything is seen: {self.plan_problem}")
+            notes.append(f"the sampler does not see all allocations: {self.plan_problem}")
         alive = image.pid != self.pid and _is_mapped(image)
         if alive:
             notes.append(LEFT_RUNNING_NOTE)
@@ -296,7 +298,7 @@ class Run:
         images = self.current()
         if not images or images[0].pid != self.pid:
             name = os.path.basename(str(self.child.args[0]))  # type: ignore[index]
-            text = f"{name} ended without having loaded the sampler"
+            text = f"{name} ended without loading the sampler"
             outcome.errors.append(NoSampler(text, hint=_room_hint()))
         for image in images:
             end = outcome.end if image.pid == self.pid else "target ended"

@@ -149,7 +149,7 @@ def _read(batch: list[_Entry]) -> list[Row]:
     try:
         return [_checked(row) for row in told]
     except (TypeError, KeyError, ValueError, OverflowError):
-        raise MemError("what the segments hold makes no sense") from None
+        raise MemError("the segments hold invalid data") from None
 
 
 def _checked(row: dict[str, Any]) -> Row:

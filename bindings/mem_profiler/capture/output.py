@@ -93,7 +93,7 @@ class _File:
         """Raise OSError where another file has the temporary name."""
         mine = os.fstat(self.out.fileno())
         if (mine.st_dev, mine.st_ino) != _identity(self.name, self.folder):
-            raise OSError(errno.ESTALE, "somebody else changes files in this folder")
+            raise OSError(errno.ESTALE, "another process changes files in this folder")
 
     def unlink(self, final: str) -> None:
         """Remove a final name that `link` gave."""
@@ -152,6 +152,11 @@ def _opened(prefix: str, count: int) -> Iterator[list[_File]]:
         yield files
 
 
+def kept_hint(pid: int) -> str:
+    """How to write a capture whose file could not be written: its segment still has it."""
+    return f"the segment keeps the capture: mem_profiler stop {pid} (or recover {pid}) -o PREFIX"
+
+
 def write_files(prefix: str, pid: int, fills: dict[str, Callable[[IO[bytes]], None]]) -> list[str]:
     """Write PREFIX.<pid>.<n>.heap, and PREFIX.<pid>.<n>.<domain>.heap for every domain but "".
 
@@ -169,8 +174,11 @@ def write_files(prefix: str, pid: int, fills: dict[str, Callable[[IO[bytes]], No
     except OSError as error:
         raise MemError(
             f"cannot write {prefix}.{pid}.*.heap: {error.strerror}",
-            hint=f"nothing is lost yet: mem_profiler stop {pid} (recover, if it ended) -o PREFIX",
+            hint=kept_hint(pid),
         ) from error
     if finals is None:
-        raise MemError(f"all names {prefix}.{pid}.<n>.heap are taken")
+        raise MemError(
+            f"all names {prefix}.{pid}.<n>.heap exist already",
+            hint="give another name with -o PREFIX",
+        )
     return [os.path.join(folder, final) for final in finals]

@@ -114,7 +114,7 @@ class Recorder:
             )
             for domain in used
         ]
-        self._actual.look(
+        self._actual.update(
             [(domain, round(found.held_bytes)) for domain, found in readings], now=final
         )
         for domain, found in readings:

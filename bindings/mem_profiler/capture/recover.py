@@ -113,7 +113,7 @@ def recover_file(path: str, prefix: str) -> Result:
     try:
         with Segment.open(real, writable=False) as segment:
             if segment.control().number("capture_number") == 0:
-                raise InputFileError(f"{path}: nothing was ever captured in this segment")
+                raise InputFileError(f"{path}: this segment never had a capture")
             return _write(segment, prefix)
     except OSError as error:
         raise InputFileError(f"{path}: {error.strerror}") from None

@@ -95,8 +95,7 @@ def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
             most = FILE_FLOOR_BYTES + FILE_TIMES * segment.used_bytes()
             return _receive(prefix, pid, _Pieces(read, child, most))
     except TargetBusy as error:
-        hint = f"nothing is lost yet: mem_profiler stop {pid} (recover, if it ended) -o PREFIX"
-        raise MemError(str(error), hint=hint) from None
+        raise MemError(str(error), hint=output.kept_hint(pid)) from None
     finally:
         os.close(read)
         if write >= 0:
@@ -113,7 +112,7 @@ def _receive(prefix: str, pid: int, pieces: _Pieces) -> Result:
     try:
         host, *others = [_result(path, pid, facts) for path, facts in zip(paths, told, strict=True)]
     except (TypeError, KeyError, ValueError, OverflowError, OSError):
-        raise MemError(f"{paths[0]}: what is in it could not be told") from None
+        raise MemError(f"{paths[0]} is written, but its summary is invalid") from None
     host.devices = others
     return host
 
@@ -237,7 +236,7 @@ class _Pieces:
     def _fail(self) -> NoReturn:
         """Raise what the child says of a file that is not whole."""
         self.child.result(1.0)
-        raise MemError("the part of mem_profiler that reads the capture ended before its file")
+        raise MemError("the child process of mem_profiler that reads the capture ended too early")
 
     def domains(self) -> list[str]:
         """The domains of the files, in their order."""
@@ -252,7 +251,7 @@ class _Pieces:
             names = None
         good = isinstance(names, list) and 0 < len(names) <= DOMAINS_MAX
         if not good or not all(isinstance(n, str) and _DOMAIN.fullmatch(n) for n in names):
-            raise MemError("the names of the capture's domains make no sense")
+            raise MemError("the names of the capture's domains are invalid")
         if len(set(names)) != len(names):
             raise MemError("two domains of the capture have one name")
         return [str(name) for name in names]

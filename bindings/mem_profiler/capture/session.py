@@ -25,10 +25,9 @@ from mem_profiler.segment.file import Segment
 
 ALIVE_CHECK_S = 1.0
 TOO_LARGE_NOTE = (
-    "mem_profiler itself came to need more memory than it may have"
-    f" ({guardrail.VARIABLE}); the capture was ended then"
+    f"mem_profiler reached the limit of its own memory ({guardrail.VARIABLE}) and ended the capture"
 )
-EXEC_NOTE = "the process started another program (exec); everything sampled up to then is here"
+EXEC_NOTE = "the process started another program (exec); the file has all samples from before"
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Session:
     def tick(self) -> None:
         """Check whether the process has ended, and take a reading when one is due."""
         if self.ended is None:
-            self._look_after()
+            self._check_target()
         if self.ended is not None:
             return
         try:
@@ -99,7 +98,7 @@ class Session:
             self.ended = "stopped"
             self.notes.append(TOO_LARGE_NOTE)
 
-    def _look_after(self) -> None:
+    def _check_target(self) -> None:
         if self.watch.ended():
             self._close_capture()
             self.ended = self.watch.how()
@@ -139,7 +138,7 @@ class Session:
         `end` is why, where the target still lives. Raises MemError.
         """
         if self.ended is None:
-            self._look_after()
+            self._check_target()
         if self.ended is None:
             self._close_capture()
             self.recording.target.refresh()

@@ -44,7 +44,7 @@ def stop(pid: int, prefix: str) -> Result:
         number = control.number("capture_number")
         running = control.running(gate.target_now_ns(pid))
         if number == 0:
-            raise TargetError(f"pid {pid} is not being captured", hint=f"mem_profiler start {pid}")
+            raise TargetError(f"no capture of pid {pid} runs", hint=f"mem_profiler start {pid}")
         if not running and control.number("written_capture") == number:
             raise TargetError(
                 f"capture {number} of pid {pid} has ended and is in a file already",
@@ -63,9 +63,7 @@ def snapshot(pid: int, prefix: str) -> Result:
         control = segment.control()
         number = control.number("capture_number")
         if number == 0:
-            raise TargetError(
-                f"pid {pid} has not been captured yet", hint=f"mem_profiler start {pid}"
-            )
+            raise TargetError(f"pid {pid} has had no capture yet", hint=f"mem_profiler start {pid}")
         running = control.running(gate.target_now_ns(pid))
         end = "running" if running else how_it_ended(control)
         result = _write(segment, pid, prefix, "snapshot", end)

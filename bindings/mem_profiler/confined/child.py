@@ -95,7 +95,7 @@ class Child:
             for fd in pipes:
                 os.close(fd)
             raise MemError(
-                f"{what}: no process can be made to look at it: {error.strerror}"
+                f"{what}: mem_profiler cannot start a child process to read it: {error.strerror}"
             ) from None
         self._answer, result, wish, self._wish = pipes
         if self._pid == 0:
@@ -150,7 +150,7 @@ class Child:
         if message is None:
             ended = os.waitstatus_to_exitcode(self._end())
             how = "without an answer" if ended >= 0 else f"by {_signal_name(-ended)}"
-            raise TargetBusy(f"{self._what}: the part of mem_profiler that looks at it ended {how}")
+            raise TargetBusy(f"{self._what}: the child process that reads it ended {how}")
         return _unpacked(message)
 
     def _await(self, deadline_s: float, asked_to_stop: Asked) -> bytes | None:
@@ -177,12 +177,12 @@ class Child:
                 return bytes(message) if message.endswith(b"\n") else None
             message += part
             if len(message) > MESSAGE_MAX_BYTES:
-                raise MemError(f"{self._what}: the part of mem_profiler that looks at it babbles")
+                raise MemError(f"{self._what}: the answer of the child process is too long")
 
     def _late(self, deadline_s: float) -> TargetBusy:
         return TargetBusy(
             f"{self._what} did not answer for {deadline_s:.0f} s",
-            hint="its memory may lie on a file system that does not answer",
+            hint="its memory may be on a file system that does not answer",
         )
 
 
@@ -237,7 +237,7 @@ def _outcome(what: str, work: Callable[[], Any]) -> bytes:
     except MemError as error:
         told = {"error": type(error).__name__, "text": str(error), "hint": error.hint}
     except MemoryError:
-        text = f"{what}: there is more to read than memory for it"
+        text = f"{what}: reading it needs more memory than the child process may take"
         told = {"error": "TargetUnsupported", "text": text}
     except Exception as error:
         # One line is all that a user can use; the variable shows the rest.
@@ -256,7 +256,7 @@ def _unpacked(message: bytes) -> Any:
             return told["result"]
         name, text, hint = told["error"], str(told.get("text")), told.get("hint")
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise MemError("the part of mem_profiler that looks at a process says nonsense") from None
+        raise MemError("a child process of mem_profiler gave an invalid answer") from None
     if name == "Stopped":
         raise Stopped
     kind = getattr(errors, str(name), MemError)

@@ -95,7 +95,7 @@ def _become_nobody() -> None:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     if {*os.getresuid(), *os.getresgid(), *os.getgroups()} != {uid}:
-        raise OSError(errno.EPERM, "the rights of root could not be given up")
+        raise OSError(errno.EPERM, "the child process could not give up the rights of root")
 
 
 def _limit(which: int, value: int) -> None:
@@ -142,7 +142,7 @@ def filter_program(machine: str) -> bytes:
 def _seccomp() -> None:
     """Install the filter. Raises OSError where the kernel or the machine's calls lack support."""
     if platform.machine() not in _ARCHITECTURE:
-        raise OSError(errno.ENOSYS, "no filter is known for this machine")
+        raise OSError(errno.ENOSYS, "mem_profiler has no seccomp filter for this machine")
     program = filter_program(platform.machine())
     rows = ffi.new("char[]", program)
     head = struct.pack("=H6xQ", len(program) // 8, system.address_of(rows))

@@ -53,9 +53,11 @@ def _threads(pid: int) -> str:
 
 def _stopped(pid: int, name: str, state: str) -> Finding:
     if state == "t":
-        return Finding("process", "warning", f"{name} is stopped by a debugger", "let it go on")
+        return Finding(
+            "process", "warning", f"{name} is stopped by a debugger", "continue it in the debugger"
+        )
     return Finding(
-        "process", "warning", f"{name} is stopped", f"nothing is sampled before: kill -CONT {pid}"
+        "process", "warning", f"{name} is stopped", f"a capture stays empty until: kill -CONT {pid}"
     )
 
 
@@ -69,8 +71,8 @@ def permission(pid: int) -> list[Finding]:
             Finding(
                 "tracer",
                 "blocker",
-                f"traced by pid {tracer} ({procfs.comm(tracer) or 'not visible here'})",
-                "end that debugger or strace; a process has one tracer",
+                f"pid {tracer} ({procfs.comm(tracer) or 'not visible here'}) traces it",
+                "end that debugger or strace; a process can have only one tracer",
             )
         )
     findings.append(_user(words))
@@ -84,7 +86,7 @@ def _user(words: dict[str, str]) -> Finding:
     if may_trace_all():
         if uids and uids[0] == os.geteuid():
             return Finding("user", "ok", "same user")
-        return Finding("user", "ok", f"of uid {uids[0] if uids else '?'}, asked as root")
+        return Finding("user", "ok", f"a process of uid {uids[0] if uids else '?'}; you are root")
     if uids and all(uid == os.geteuid() for uid in uids[:3]):
         return Finding("user", "ok", "same user")
     return Finding("user", "blocker", f"a process of uid {uids[0] if uids else '?'}", _AS_ROOT)
@@ -99,7 +101,7 @@ def _scope(pid: int) -> list[Finding]:
     scope = ptrace_scope()
     if scope == 3:
         return [_forbidden(scope)]
-    return [Finding("ptrace_scope", "ok", "may be traced")]
+    return [Finding("ptrace_scope", "ok", "this user may trace it")]
 
 
 def _is_dumpable(pid: int) -> bool:
@@ -114,7 +116,7 @@ def _is_dumpable(pid: int) -> bool:
 
 def _refused(pid: int, error: OSError) -> Finding:
     if not may_trace_all() and not _is_dumpable(pid):
-        text = "it keeps its own user out: it is not dumpable (prctl PR_SET_DUMPABLE, or set-uid)"
+        text = "not dumpable (prctl PR_SET_DUMPABLE, or set-uid): its own user may not trace it"
         return Finding("access", "blocker", text, "run as root")
     scope = ptrace_scope()
     if scope and not may_trace_all():
@@ -125,7 +127,7 @@ def _refused(pid: int, error: OSError) -> Finding:
 
 def _forbidden(scope: int) -> Finding:
     if scope == 3:
-        cure = "it can only be lifted at boot; start the program under `mem_profiler run`"
+        cure = "only a reboot can change that; start the program with `mem_profiler run`"
     else:
         cure = "run as root, or: sysctl kernel.yama.ptrace_scope=0"
     return Finding("ptrace_scope", "blocker", f"ptrace_scope is {scope}", cure)

@@ -110,7 +110,9 @@ def check(order: list[Image]) -> list[Finding]:
     findings += _inside(order[0], exported=used is not None and used.image is order[0])
     for hidden in hidden_allocators(order[1:]):
         text = f"{hidden.name} is linked into {hidden.image.name} under its own names"
-        findings.append(Finding("hidden_allocator", "warning", text, "its blocks are not seen"))
+        findings.append(
+            Finding("hidden_allocator", "warning", text, "the sampler does not see its blocks")
+        )
     return findings
 
 
@@ -136,10 +138,8 @@ def _inside(program: Image, *, exported: bool) -> list[Finding]:
     if made is None:
         if not exported:
             return []
-        text = f"{program.name} exports a malloc of its own that has no symbols to follow"
+        text = f"{program.name} exports a malloc of its own, whose functions have no symbols"
         return [Finding("inside", "blocker", text, "use a build with its symbols")]
     name = "an allocator of its own" if made.allocator == "malloc" else made.allocator
     count = len(made.functions)
-    return [
-        Finding("inside", "ok", f"allocator: {name} in the program, {count} functions followed")
-    ]
+    return [Finding("inside", "ok", f"allocator: {name} in the program, with {count} functions")]

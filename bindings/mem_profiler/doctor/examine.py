@@ -111,9 +111,9 @@ def _finding(row: Any) -> Finding:
     try:
         finding = Finding(**{str(name): str(value) for name, value in row.items()})  # type: ignore[arg-type]
     except (AttributeError, TypeError):
-        raise MemError("the part of mem_profiler that examines says nonsense") from None
+        raise MemError("the child process that examines gave an invalid answer") from None
     if finding.status not in get_args(Status):
-        raise MemError("the part of mem_profiler that examines says nonsense")
+        raise MemError("the child process that examines gave an invalid answer")
     return finding
 
 
@@ -183,7 +183,7 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
     findings += gathered.around
     findings += neighbours.profilers(gathered.environment, images)
     if len(images) >= IMAGES_MAX:
-        text = f"it maps code of more than {IMAGES_MAX} files; only these were looked at"
+        text = f"it maps code of more than {IMAGES_MAX} files; the doctor read only these"
         findings.append(Finding("images", "warning", text))
     if not quick:
         preloaded = (gathered.environment or {}).get("LD_PRELOAD", "")
@@ -196,11 +196,11 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
 
 def _missing(resolved: libraries.Resolved) -> list[Finding]:
     if not resolved.complete:
-        text = "it asks for more libraries than were looked at"
+        text = "it needs more libraries than the doctor reads"
         return [Finding("libraries", "warning", text)]
     if not resolved.missing:
         return []
     shown = ", ".join(resolved.missing[:_NAMED_MAX])
     rest = len(resolved.missing) - _NAMED_MAX
-    text = f"libraries that are not found: {shown}{f' and {rest} more' if rest > 0 else ''}"
+    text = f"missing libraries: {shown}{f' and {rest} more' if rest > 0 else ''}"
     return [Finding("libraries", "warning", text, "see LD_LIBRARY_PATH and ldconfig")]

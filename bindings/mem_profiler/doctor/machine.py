@@ -44,7 +44,7 @@ def kind_of_program(exe: Image | None) -> list[Finding]:
         return [Finding("program", "blocker", text, cure)]
     findings = [Finding("program", "ok", f"{machine}, dynamic")]
     if facts.is_go:
-        text = "a Go program: only what its C code allocates is seen"
+        text = "a Go program: the sampler sees only allocations of its C code"
         findings.append(Finding("go", "warning", text, "for Go's heap: net/http/pprof"))
     return findings
 
@@ -113,7 +113,7 @@ def kernel() -> list[Finding]:
     """Whether this kernel can reserve memory safely from inside the process."""
     found = re.match(r"(\d+)\.(\d+)", platform.release())
     if found and (int(found[1]), int(found[2])) < _POPULATE_WRITE:
-        text = f"Linux {found[0]}: tables grow only while mem_profiler runs (5.14 needed)"
+        text = f"Linux {found[0]}: before 5.14, tables grow only while mem_profiler runs"
         return [Finding("kernel", "warning", text, "keep the controller running: -s, not start")]
     return []
 

@@ -30,7 +30,7 @@ def check(program: Image, images: list[Image]) -> list[Finding]:
     nameless = [image for image in images if image.facts is not None and not image.facts.build_id]
     if nameless:
         text = f"no build-id in {_list(nameless)}"
-        cure = "a changed file will not be noticed; link with -Wl,--build-id"
+        cure = "mem_parser cannot notice a changed file; link with -Wl,--build-id"
         findings.append(Finding("build_ids", "warning", text, cure))
     else:
         findings.append(Finding("build_ids", "ok", f"build-ids in all {len(images)} files"))

@@ -59,7 +59,9 @@ def profilers(environment: Mapping[str, str] | None, images: list[Image]) -> lis
     for image in images:
         found = _SANITIZERS.search(image.name)
         if found:
-            text = f"built with a sanitizer ({image.name}), whose allocator must not be hooked"
+            text = (
+                f"built with a sanitizer ({image.name}), whose allocator the sampler must not hook"
+            )
             findings.append(Finding("sanitizer", "blocker", text, "use a build without it"))
         if image.name.startswith("vgpreload_"):
             text = "runs under valgrind"
@@ -67,10 +69,10 @@ def profilers(environment: Mapping[str, str] | None, images: list[Image]) -> lis
         for word, name in _PROFILERS.items():
             if word in image.name:
                 text = f"{name} is in it: both will see each other's blocks"
-                findings.append(Finding("profiler", "warning", text, "take one at a time"))
+                findings.append(Finding("profiler", "warning", text, "use one at a time"))
     for name, pattern in _ALLOCATOR_PROFILING.items():
         if environment and pattern.search(environment.get(name, "")):
-            text = f"its allocator profiles itself ({name}), which costs much more than we do"
+            text = f"its allocator profiles itself ({name}), which costs more than the sampler"
             findings.append(Finding("profiler", "warning", text, f"start it without {name}"))
     return _unique(findings)
 
@@ -86,6 +88,6 @@ def interpreter(pid: int, images: list[Image]) -> list[Finding]:
         return []
     if procfs.pymalloc_active(pid) is False:
         return [Finding("python", "ok", f"Python {version}, small objects come from malloc")]
-    text = f"Python {version}: objects up to 512 bytes come from its own pools, unseen"
+    text = f"Python {version}: the sampler does not see objects up to 512 bytes (pymalloc)"
     cure = "to see them, restart it with PYTHONMALLOC=malloc"
     return [Finding("python", "warning", text, cure)]

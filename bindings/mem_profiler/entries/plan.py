@@ -90,7 +90,8 @@ def find(program: Program) -> Inside | None:
     for name in sorted(present):
         if _CLONE.search(name) and _CLONE.sub("", name) in wanted:
             raise TargetUnsupported(
-                f"the program's allocator was optimized across its functions ({name})"
+                f"the compiler made special copies of the allocator's functions ({name})",
+                hint="build the allocator as a shared library",
             )
     return Inside(", ".join(allocators), tuple(chosen[at] for at in sorted(chosen)))
 
@@ -136,7 +137,7 @@ def _refuse(inside: Inside, function: Function, why: str) -> TargetUnsupported:
 
 def _points(program: Program, inside: Inside, function: Function) -> list[decode.Point]:
     if function.is_ifunc:
-        raise _refuse(inside, function, "is chosen when the program starts")
+        raise _refuse(inside, function, "is chosen only when the program starts (IFUNC)")
     size = min(max(function.size, decode.CODE_BYTES), _BODY_MAX_BYTES)
     points = decode.points(program.code(function.address, size), function.address)
     # The bytes of a jump's distance must not change later: no other function may begin there.
@@ -150,7 +151,9 @@ def _points(program: Program, inside: Inside, function: Function) -> list[decode
         )
     ]
     if not points:
-        raise _refuse(inside, function, "begins in a way that cannot be led elsewhere safely")
+        raise _refuse(
+            inside, function, "begins with instructions that the sampler cannot redirect safely"
+        )
     return points
 
 
@@ -173,10 +176,13 @@ def of_program(
             return None
         if program.machine != "EM_X86_64":
             raise TargetUnsupported(
-                f"{inside.allocator} is part of the program, which can be seen on x86-64 only"
+                f"{inside.allocator} is part of the program; the sampler follows it on x86-64 only"
             )
         if len(inside.functions) > ENTRIES_MAX:
-            raise TargetUnsupported(f"{inside.allocator} has too many functions to be followed")
+            raise TargetUnsupported(
+                f"{inside.allocator} has more than {ENTRIES_MAX} functions, which the sampler"
+                " cannot follow"
+            )
         entries = [
             _Entry(
                 function,

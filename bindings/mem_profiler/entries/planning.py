@@ -54,4 +54,4 @@ def _checked(told: Any) -> tuple[bytes, str]:
         data, refusal = told
         return base64.b64decode(data, validate=True), str(refusal)
     except (TypeError, ValueError, binascii.Error):
-        raise MemError("the part of mem_profiler that reads programs says nonsense") from None
+        raise MemError("the child process that reads programs gave an invalid answer") from None

@@ -4,9 +4,9 @@ Model: one line of JSON for each command and one for each answer, over a pipe. B
 sidecar reads the counters every few milliseconds, so that it sees the peaks of short work. It ends
 when its input does, thus with the process that it captures.
 
-    start RATE     begins a capture                     {"ok": true}
-    look PREFIX    writes what the capture has so far   {"path": "..."}
-    stop PREFIX    ends it and writes its file          {"path": "..."}
+    start RATE        begins a capture                     {"ok": true}
+    snapshot PREFIX   writes what the capture has so far   {"path": "..."}
+    stop PREFIX       ends it and writes its file          {"path": "..."}
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Server:
         self.session.start(Rates(rate), None)
         return {"ok": True}
 
-    def look(self, prefix: str) -> dict[str, Any]:
+    def snapshot(self, prefix: str) -> dict[str, Any]:
         """Write a snapshot."""
         return {"path": toggle.snapshot(self.pid, prefix).path}
 
@@ -130,9 +130,9 @@ class Sidecar:
         """Begin a capture of this process. Raises MemError."""
         self._ask("start", rate_bytes)
 
-    def look(self, prefix: str | Path) -> str:
+    def snapshot(self, prefix: str | Path) -> str:
         """Write a snapshot; its path. Raises MemError."""
-        return str(self._ask("look", str(prefix))["path"])
+        return str(self._ask("snapshot", str(prefix))["path"])
 
     def stop(self, prefix: str | Path) -> str:
         """End the capture; the path of its file. Raises MemError."""

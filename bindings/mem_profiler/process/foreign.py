@@ -47,7 +47,7 @@ def open_mapped(pid: int, mapping: Mapping, flags: int) -> int:
         ours.setblocking(False)
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
     if len(fds) != 1:
-        raise MemError(f"pid {pid}: the part of mem_profiler that looks at it says nonsense")
+        raise MemError(f"pid {pid}: the child process that reads it gave an invalid answer")
     os.set_inheritable(fds[0], False)
     return fds[0]
 
@@ -73,6 +73,4 @@ def _refuse_served(fd: int, pid: int, mapping: Mapping) -> None:
         kind = "FUSE"
     if kind in system.SERVED_FILE_SYSTEMS:
         name = Path(mapping.path).name
-        raise TargetUnsupported(
-            f"the file {name} of pid {pid} lies on {kind}, which may not answer"
-        )
+        raise TargetUnsupported(f"the file {name} of pid {pid} is on {kind}, which may not answer")

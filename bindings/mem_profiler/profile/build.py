@@ -29,7 +29,7 @@ from mem_profiler.segment.file import Control, Segment
 NS = 1e9
 WRITER = f"mem_profiler {mem_profiler.__version__}"
 PYMALLOC_NOTE = (
-    "small objects of CPython come from its own pools (pymalloc) and are not covered; "
+    "small objects of CPython come from its own pools (pymalloc) and are not in the profile; "
     "start the program with PYTHONMALLOC=malloc to see them"
 )
 
@@ -234,7 +234,7 @@ def _notes(target: Target, found: Tables, extra: list[str]) -> list[str]:
     if target.pymalloc:
         notes.append(PYMALLOC_NOTE)
     if found.skipped:
-        notes.append(f"{found.skipped} rows of the segment made no sense and were left out")
+        notes.append(f"the profile lacks {found.skipped} rows of the segment, which are invalid")
     return notes
 
 

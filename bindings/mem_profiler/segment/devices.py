@@ -205,11 +205,11 @@ def unseen_backends(control: Control) -> list[str]:
         if not int(row["asked"]) or int(row["calls"]):
             continue
         why = (
-            "its library was loaded: the program took no memory of it, or its calls went past us"
-            " (bound by RTLD_DEEPBIND, or made inside the library)"
+            "the program loaded its library, but took no memory from it, or made calls that the"
+            " sampler cannot see (bound by RTLD_DEEPBIND, or inside the library)"
             if int(row["loaded"])
-            else "its library never was: the program did not use the device, has the runtime and"
-            " driver linked statically, or opened it in a namespace of its own (dlmopen)"
+            else "the sampler did not see its library: the program did not use the device, links"
+            " the runtime and driver statically, or opened it in a namespace of its own (dlmopen)"
         )
-        lines.append(f"device {name} was asked for, and 0 calls of it were seen; {why}")
+        lines.append(f"device {name}: you asked for it, and the sampler saw 0 calls of it; {why}")
     return lines

@@ -46,10 +46,10 @@ def segment_mappings(mappings: Iterable[Mapping]) -> list[Mapping]:
 def _open_mapped(pid: int, mapping: Mapping, *, writable: bool) -> Segment:
     """Open a mapped segment. Raises OSError, MemError."""
     if mapping.path.endswith(" (deleted)"):
-        raise NoSampler(f"the segment of pid {pid} was removed while it was in use")
+        raise NoSampler(f"the segment of pid {pid} is no longer in its folder, though it is in use")
     if not mapping.permissions.startswith("rw") or not mapping.permissions.endswith("s"):
         # Such a mapping needs the right to write: we write to no file that the process could not.
-        raise NoSampler(f"pid {pid} has mapped {mapping.path}, and not as a sampler does")
+        raise NoSampler(f"pid {pid} maps {mapping.path}, but not as a sampler maps its segment")
     fd = foreign.open_mapped(pid, mapping, os.O_RDWR if writable else os.O_RDONLY)
     segment = Segment(fd, mapping.path, writable=writable)
     try:
@@ -125,7 +125,7 @@ def _denied(pid: int) -> MemError:
     facts = procfs.status(pid)
     owner = f" of uid {facts.uids[0]}" if facts and facts.uids else ""
     return PermissionDenied(
-        f"pid {pid} is a process{owner} that this user may not look into",
+        f"this user may not read pid {pid}, a process{owner}",
         hint="run mem_profiler as root or as that user",
     )
 
@@ -134,12 +134,12 @@ def _without(pid: int, inherited: bool) -> MemError:
     name = procfs.comm(pid) or "?"
     if inherited:
         return NoSampler(
-            f"pid {pid} ({name}) is a forked child, and children are not followed",
+            f"pid {pid} ({name}) is a forked child, and the sampler does not follow children",
             hint=f"mem_profiler attach {pid}, or start with MEM_PROFILER_FOLLOW_FORK=1",
         )
     exe = procfs.exe(pid)
     if exe is None:
-        return NoSampler(f"pid {pid} ({name}) is no program that a sampler could be in")
+        return NoSampler(f"pid {pid} ({name}) has no program file, so it cannot have a sampler")
     reason = _unsupported(pid)
     if reason is None and procfs.is_secure_exec(pid):
         reason = "runs set-uid or with capabilities, where preloading is off"

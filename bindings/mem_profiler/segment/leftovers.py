@@ -82,18 +82,18 @@ def in_folders(
     """Readable segment files, dead and alive: the latest of each folder, `most` of each user."""
     mapped = discovery.mapped_inodes()
     found = []
-    looked: dict[int, int] = {}
+    opened_of: dict[int, int] = {}
     for folder in places if places is not None else folders.everywhere():
-        left = None if most is None else most - looked.get(folder.uid, 0)
+        left = None if most is None else most - opened_of.get(folder.uid, 0)
         names = folder.files()[:left]
-        looked[folder.uid] = looked.get(folder.uid, 0) + len(names)
+        opened_of[folder.uid] = opened_of.get(folder.uid, 0) + len(names)
         for name in names:
             with contextlib.suppress(OSError, MemError):
-                found.append(_look(folder, name, mapped))
+                found.append(_examined(folder, name, mapped))
     return found
 
 
-def _look(folder: UserFolder, name: str, mapped: dict[tuple[int, int], int]) -> Found:
+def _examined(folder: UserFolder, name: str, mapped: dict[tuple[int, int], int]) -> Found:
     path = str(folder.path / name)
     with Segment.open_in(folder, name, writable=False) as segment:
         status = os.fstat(segment.fd)

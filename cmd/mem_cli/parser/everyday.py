@@ -144,4 +144,4 @@ def check_recorded_binary(profile: Profile) -> None:
         except InputFileError:
             pass
     why = f"{exe} is not the file that was profiled" if exe else "the file names no program"
-    raise UsageProblem(f"no binary given, and {why}", hint="-p BINARY")
+    raise UsageProblem(f"-p BINARY is missing, and {why}", hint="-p BINARY")

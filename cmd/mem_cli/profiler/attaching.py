@@ -35,7 +35,7 @@ def detached_line(pid: int, answer: Answer) -> str:
     """What a detach did."""
     text = f"detached from {_name(pid)}: {answer.restored} slots restored"
     if answer.kept:
-        text += f", {answer.kept} left alone because others have changed them since"
+        text += f", {answer.kept} left alone, because others have changed them since"
     return f"{text}; {one_line(answer.text)}" if answer.text else text
 
 

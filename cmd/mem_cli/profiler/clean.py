@@ -23,4 +23,4 @@ def clean(everything: bool) -> None:
     say(f"removed {counted(count, 'segment')}, {capture_view.size(held)}")
     for found in kept:
         pid = found.control.number("pid")
-        say(f"kept {found.path}, not written yet: mem_profiler recover {pid} writes it")
+        say(f"kept {found.path}, not in a file yet: mem_profiler recover {pid} writes it")

@@ -21,7 +21,7 @@ def embed_names(results: Iterable[Result]) -> None:
             _embed(result.path)
             result.size_bytes = os.path.getsize(result.path)
         except (MemError, OSError) as error:
-            warn(f"could not put names into {result.path}: {error}")
+            warn(f"cannot put names into {result.path}: {error}")
 
 
 def _embed(path: str) -> None:

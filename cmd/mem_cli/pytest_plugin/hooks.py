@@ -87,7 +87,7 @@ class Plugin:
     def _say_unchecked(self) -> None:
         if not self.warned:
             self.warned = True
-            text = "tests have memory limits, which are checked by: pytest --mem"
+            text = "tests have memory limits, but only pytest --mem checks them"
             warnings.warn(MemoryLimitWarning(text), stacklevel=1)
 
     def _check(self, item: pytest.Item, wanted: Wanted, body: Callable[[], object]) -> None:

@@ -26,10 +26,10 @@ def start_again(config: pytest.Config) -> NoReturn:
 
     if os.environ.get(_STARTED):
         why = inprocess.why_not()
-        raise pytest.UsageError(f"--mem: the sampler did not get into this process: {why}")
+        raise pytest.UsageError(f"--mem: this process runs without the sampler: {why}")
     if tuple(config.invocation_params.args) != tuple(sys.argv[1:]):
         raise pytest.UsageError(
-            "--mem: pytest was called by a program; start that under `mem_profiler run`"
+            "--mem: a program called pytest.main(); start that program with `mem_profiler run`"
         )
     try:
         variables = inprocess.environment() | {_STARTED: str(os.getpid())}

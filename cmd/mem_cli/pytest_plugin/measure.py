@@ -143,7 +143,7 @@ class Meter:
         try:
             body()
             gc.collect()
-            first = self.sidecar.look(self.prefix(item))
+            first = self.sidecar.snapshot(self.prefix(item))
             for _ in range(limit.repeat - 1):
                 body()
             gc.collect()

@@ -100,8 +100,8 @@ def check_subjects(
     if pairs and not any(r.for_domains(s.profile.domains).every_limit for s, r in pairs):
         names = ", ".join(dict.fromkeys(s.title for s in subjects))
         raise BudgetFileError(
-            f"{budget.path}: no limit is about {names}",
-            hint="[budget] is about every program, [target.NAME] about those called NAME",
+            f"{budget.path} has no limit for {names}",
+            hint="[budget] applies to every program, [target.NAME] to programs called NAME",
         )
     if not growth:
         pairs = [(s, rules.without_growth()) for s, rules in pairs]
@@ -138,8 +138,8 @@ def update_baseline(budget: BudgetFile, subjects: Sequence[Subject]) -> dict[str
         rules = budget.for_program(*subject.names).for_domains(subject.profile.domains)
         if name in seen:
             raise UsageProblem(
-                f"{subject.path}: a second capture of {name}",
-                hint="a baseline is made of one capture of each program",
+                f"{subject.path} is a second capture of {name}",
+                hint="a baseline takes one capture of each program",
             )
         seen.add(name)
         path = rules.baseline or "budget.baseline"

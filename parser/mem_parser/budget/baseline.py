@@ -53,12 +53,12 @@ _NOTHING = "-"
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Bytes in a baseline; ``looks`` is the number of readings of which they are the highest."""
+    """Bytes in a baseline; ``readings`` is the number of readings of which they are the highest."""
 
     value: float
     std_error: float
     samples: int
-    looks: int = 1
+    readings: int = 1
 
     @property
     def estimate(self) -> Estimate:
@@ -68,7 +68,7 @@ class Amount:
     def bounded(self, rate: float) -> Highest:
         """Return it with its bounds."""
         one = of_reading(self.value, self.std_error, self.samples, rate)
-        return Highest((one,), self.looks)
+        return Highest((one,), self.readings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Baseline:
         if found is None:
             held = ", ".join(sorted(self.programs)) or "no program"
             raise BaselineError(
-                f"{self.path}: is a baseline of {held}, not of {name}",
+                f"{self.path} is a baseline of {held}, not of {name}",
                 hint="--update-baseline adds this program to it",
             )
         return found
@@ -217,7 +217,7 @@ def parse(text: str, path: str) -> Baseline:
     program: Program | None = None
     lines = text.split("\n")
     if lines[0].strip() != HEAD:
-        raise BaselineError(f"{path}:1: no baseline: its first line is not {HEAD!r}")
+        raise BaselineError(f"{path}:1: not a baseline: its first line is not {HEAD!r}")
     for number, line in enumerate(lines[1:], 2):
         if not line.strip() or line.startswith("#"):
             continue
@@ -226,7 +226,7 @@ def parse(text: str, path: str) -> Baseline:
             if words[0] == "program":
                 program = result.programs.setdefault(words[1], Program(words[1]))
             elif program is None:
-                raise ValueError("no program before it")
+                raise ValueError("this line needs a line 'program' before it")
             else:
                 _read_line(program, words)
         except (ValueError, IndexError) as error:
@@ -277,8 +277,8 @@ def _read_line(program: Program, words: list[str]) -> None:
 
 
 def _amount(words: list[str]) -> Amount:
-    looks = max(int(_number(words[4])), 1)
-    return Amount(parse_bytes(words[1]), parse_bytes(words[2]), int(_number(words[3])), looks)
+    readings = max(int(_number(words[4])), 1)
+    return Amount(parse_bytes(words[1]), parse_bytes(words[2]), int(_number(words[3])), readings)
 
 
 def _number(word: str) -> float:
@@ -292,7 +292,7 @@ def _number(word: str) -> float:
 
 
 def _columns(amount: Amount) -> str:
-    return f"{_size(amount.value)}\t{_size(amount.std_error)}\t{amount.samples}\t{amount.looks}"
+    return f"{_size(amount.value)}\t{_size(amount.std_error)}\t{amount.samples}\t{amount.readings}"
 
 
 def _size(value: float) -> str:
@@ -309,8 +309,8 @@ def _word(text: str) -> str:
 
 def _stored(found: Sampled | Highest) -> Amount:
     top = found if isinstance(found, Sampled) else found.top
-    looks = 1 if isinstance(found, Sampled) else found.looks
-    return Amount(top.value, math.sqrt(top.variance), top.samples, looks)
+    readings = 1 if isinstance(found, Sampled) else found.readings
+    return Amount(top.value, math.sqrt(top.variance), top.samples, readings)
 
 
 def _kept(old: Amount | None, new: Amount) -> Amount:

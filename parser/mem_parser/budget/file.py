@@ -93,7 +93,7 @@ def load(path: str | os.PathLike[str]) -> BudgetFile:
         raise BudgetFileError(f"{os.fspath(path)}: {reason}") from error
     if not any(b.limits or b.sites for b in result.every_budget):
         raise BudgetFileError(
-            f"{result.path}: it holds no limit", hint='[budget] peak = "256 MiB", for instance'
+            f"{result.path}: no limit in it", hint='[budget] peak = "256 MiB", for instance'
         )
     return result
 
@@ -103,12 +103,12 @@ def parse_match(text: str) -> Match:
     kind, colon, pattern = text.partition(":")
     if not colon or kind.strip() not in list(Kind) or not pattern.strip():
         kinds = ", ".join(f"{k}:" for k in Kind)
-        raise ValueError(f"{text!r} is not one of {kinds} with a regular expression behind it")
+        raise ValueError(f"{text!r} is not one of {kinds} followed by a regular expression")
     try:
         return Match(Kind(kind.strip()), re.compile(pattern.strip()))
     except (re.error, RecursionError, OverflowError) as error:
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{text!r} holds no regular expression: {reason}") from None
+        raise ValueError(f"{text!r}: not a regular expression: {reason}") from None
 
 
 def _load(path: str, above: tuple[str, ...]) -> BudgetFile:
@@ -120,7 +120,7 @@ def _load(path: str, above: tuple[str, ...]) -> BudgetFile:
     for k, name in enumerate(reader.texts(document, ("include",))):
         where: locate.Path = ("include", k)
         if "\0" in name:
-            raise reader.error(where, "no file has such a name", value=True)
+            raise reader.error(where, "the name of a file cannot hold a null character", value=True)
         if os.path.realpath(_beside(path, name)) in (*above, real) or len(above) >= _DEEPEST:
             raise reader.error(where, f"{name} includes itself", value=True)
         try:
@@ -200,12 +200,12 @@ class _Reader:
         except tomllib.TOMLDecodeError as error:
             at, reason = locate.of_syntax_error(text, error)
             raise BudgetFileError(
-                f"{path}:{at.line}:{at.column}: no TOML: {reason[:1].lower()}{reason[1:]}"
+                f"{path}:{at.line}:{at.column}: not valid TOML: {reason[:1].lower()}{reason[1:]}"
             ) from None
         except RecursionError:
-            raise BudgetFileError(f"{path}: no TOML: nested too deeply") from None
+            raise BudgetFileError(f"{path}: not valid TOML: nested too deeply") from None
         except ValueError as error:  # Python's own bound on the digits of a number
-            raise BudgetFileError(f"{path}: no TOML: {error}") from None
+            raise BudgetFileError(f"{path}: not valid TOML: {error}") from None
 
     def _check_depth(self) -> None:
         """Refuse keys of very many parts: a parser of TOML takes memory by the square of them."""
@@ -213,7 +213,7 @@ class _Reader:
         if found is not None:
             line = self.text.count("\n", 0, found.start()) + 1
             column = found.start() - self.text.rfind("\n", 0, found.start())
-            raise BudgetFileError(f"{self.path}:{line}:{column}: no TOML: nested too deeply")
+            raise BudgetFileError(f"{self.path}:{line}:{column}: not valid TOML: nested too deeply")
 
     def where(self, path: locate.Path, *, value: bool = False) -> str:
         """Return `FILE:LINE:COLUMN`."""
@@ -319,7 +319,7 @@ class _Reader:
             if by_thread and limit.measure is not Measure.INUSE:
                 raise self.error(
                     (*path, str(limit.measure)),
-                    f"{limit.measure} cannot be told by thread",
+                    f"{limit.measure} is not known by thread",
                     hint="only blocks in use are known by thread",
                 )
         tolerance = self.parsed(table, path, "tolerance", parse_allowance)

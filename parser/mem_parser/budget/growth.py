@@ -103,10 +103,10 @@ def measure_growth(
     """Measure a part of a capture against ``factor`` times its baseline. Raises nothing."""
     profile, part = subject.profile, subject.part(site)
     if part is None:
-        return Measured(None, "the file does not tell threads apart")
+        return Measured(None, "the file has no counts by thread")
     kept = site is None and program.measure is Count.PEAK and profile.capture.highest_bytes
     if not profile.has(program.measure) and not kept:
-        return Measured(None, f"the baseline is of the {program.measure}, which the file lacks")
+        return Measured(None, f"the baseline has the {program.measure}, which the file lacks")
     stored = program.total if site is None else program.sites.get(site.key)
     if stored is None:
         return Measured(

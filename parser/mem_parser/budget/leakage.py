@@ -63,8 +63,8 @@ def measure_leaks(
     # Leaked blocks are in use: leaks cannot exceed the bytes in use.
     most = sampled(profile, Count.INUSE).upper(alpha)
     note = (
-        f"{times.duration_s:.3g} s are too short to see growth: a leak of more than the "
-        f"{format_bytes(most)} in use would have been seen, no smaller one"
+        f"{times.duration_s:.3g} s are too short to see growth: the check can only find a leak of "
+        f"more than the {format_bytes(most)} in use"
     )
     return Leaks([], Measured(nothing, notes=[note]))
 
@@ -159,7 +159,7 @@ def _sum_of(report: LeakReport, profile: Profile) -> Sampled:
 def _named(profile: Profile, smallest: float) -> str:
     span = profile.capture.duration_s
     over = f" in these {span:.3g} s" if span else ""
-    return f"a leak of {format_bytes(smallest)}{over} would have been seen"
+    return f"the check would have found a leak of {format_bytes(smallest)}{over}"
 
 
 def _times(profile: Profile) -> Timeline | None:

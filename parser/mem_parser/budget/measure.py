@@ -34,9 +34,9 @@ from mem_parser.units import counted, format_bytes, percent
 
 MOST_LOST = 0.01
 """Share of samples that may be lost; above it a capture cannot pass."""
-FEWEST_LOOKS = 3
+FEWEST_READINGS = 3
 """With fewer readings than this the peak is not known."""
-_LOOKS_PER_TURNOVER = 20.0
+_READINGS_PER_TURNOVER = 20.0
 _LIKELY = 6.0
 _MET = 0.1
 _MOST_LIKELY = 64
@@ -44,10 +44,10 @@ _MOST_LIKELY = 64
 
 @dataclass(frozen=True, slots=True)
 class Highest:
-    """The highest of ``looks`` readings; ``likely`` are those that may be the highest."""
+    """The highest of a number of ``readings``; ``likely`` are those that may be the highest."""
 
     likely: tuple[Sampled, ...]
-    looks: int
+    readings: int
 
     @property
     def value(self) -> float:
@@ -66,7 +66,7 @@ class Highest:
 
     def lower(self, alpha: float) -> float:
         """Return the highest lower bound, each at its part of ``alpha``."""
-        return max(s.lower(alpha / self.looks) for s in self.likely)
+        return max(s.lower(alpha / self.readings) for s in self.likely)
 
     def upper(self, alpha: float) -> float:
         """Return the highest upper bound."""
@@ -89,7 +89,7 @@ def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
     are the same). Raises nothing.
     """
     if part is None:
-        return Measured(None, "the file does not tell threads apart")
+        return Measured(None, "the file has no counts by thread")
     if what is Measure.PEAK:
         return _peak(profile, part)
     if what is Measure.INUSE:
@@ -98,7 +98,7 @@ def measure(profile: Profile, part: Profile | None, what: Measure) -> Measured:
     if not profile.has_alloc:
         return Measured(None, "the file holds no counts of all allocations")
     if not duration or duration <= 0:
-        return Measured(None, "the file does not tell how long the capture was")
+        return Measured(None, "the file does not say how long the capture was")
     return Measured(sampled(part, Count.ALLOC).scaled(1 / duration))
 
 
@@ -119,30 +119,32 @@ def highest(profile: Profile, part: Profile) -> Highest:
     every = sorted([*found, *readings], key=lambda s: -s.value)
     floor = every[0].value - _LIKELY * every[0].variance ** 0.5
     likely = [s for s in every if s.value + _LIKELY * s.variance**0.5 >= floor]
-    looks = float(len(every))
+    count = float(len(every))
     if profile.has_alloc:
         allocated = sampled(profile, Count.ALLOC)
-        looks += allocated.samples if kept is not None else 0
+        count += allocated.samples if kept is not None else 0
         turnovers = max(allocated.value / max(every[0].value, 1.0), 1.0)
-        looks = min(looks, 1 + _LOOKS_PER_TURNOVER * turnovers)
-    return Highest(tuple(likely[:_MOST_LIKELY]), math.ceil(looks))
+        count = min(count, 1 + _READINGS_PER_TURNOVER * turnovers)
+    return Highest(tuple(likely[:_MOST_LIKELY]), math.ceil(count))
 
 
 def _peak(profile: Profile, part: Profile) -> Measured:
     found = highest(profile, part)
     if part is not profile:
         return _part_peak(profile, part, found)
-    if len(profile.series) >= FEWEST_LOOKS or profile.capture.highest_bytes is not None:
+    if len(profile.series) >= FEWEST_READINGS or profile.capture.highest_bytes is not None:
         return Measured(found)
     # Live bytes cannot exceed allocated bytes.
     ever = sampled(part, Count.ALLOC) if profile.has_alloc else None
-    short = f"only {counted(len(profile.series), 'reading')}: a peak shorter than 0.1 s is not seen"
+    short = (
+        f"only {counted(len(profile.series), 'reading')}: a peak shorter than 0.1 s does not show"
+    )
     if not part.has(Count.PEAK):
         short = "the file holds no peak"
     if ever is None:
         return Measured(found, short)
     return Measured(
-        _Glimpsed(found, ever), notes=[f"{short}; bounded by all that was ever allocated"]
+        _Bounded(found, ever), notes=[f"{short}; the upper bound is all that was ever allocated"]
     )
 
 
@@ -151,13 +153,13 @@ def _part_peak(profile: Profile, part: Profile, found: Highest) -> Measured:
     if not part.has(Count.PEAK):
         if ever is None:
             return Measured(found, "the file holds no peak")
-        note = "the file holds no peak; bounded by all that was ever allocated"
-        return Measured(_Glimpsed(found, ever), notes=[note])
+        note = "the file holds no peak; the upper bound is all that was ever allocated"
+        return Measured(_Bounded(found, ever), notes=[note])
     whole = highest(profile, profile)
     behind = peak_unseen(profile, whole.value)
     note = reading_note(profile, whole.value)
     return Measured(
-        _Glimpsed(found, ever, behind) if behind else found, notes=[note] if note else []
+        _Bounded(found, ever, behind) if behind else found, notes=[note] if note else []
     )
 
 
@@ -180,7 +182,7 @@ def reading_note(profile: Profile, highest_bytes: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Glimpsed:
+class _Bounded:
     """A peak between readings: at most ``unseen`` bytes above the ``seen`` ones, and at most all
     bytes ``ever`` allocated.
     """
@@ -220,5 +222,5 @@ def obstacle_of(profile: Profile) -> str | None:
     if profile.incomplete:
         return f"the file is incomplete: {profile.incomplete}"
     if not profile.exact_samples and profile.rate_bytes > 1:
-        return "the file does not tell numbers of samples, so errors are not known"
+        return "the file has no numbers of samples, so its errors are unknown"
     return None

@@ -46,7 +46,7 @@ class Verdict(enum.StrEnum):
 
 
 ORDER = list(Verdict)
-_WITHOUT_A_LOOK = 2
+_WITHOUT_A_READING = 2
 EXIT_CODES = {
     Verdict.PASS: 0,
     Verdict.FAIL: OverBudget.exit_code,
@@ -273,7 +273,7 @@ class _Judge:
         path, title = self.budget.baseline, self.subject.title
         if self.budget.needs_baseline:
             if path is None:
-                raise BaselineError("a limit on growth, and no baseline")
+                raise BaselineError("a limit on growth needs a baseline")
             return baselines.read(path).of(title)
         return None if path is None else baselines.read_or_empty(path).programs.get(title)
 
@@ -292,7 +292,7 @@ class _Judge:
             report.notes.append(obstacle)
         if profile.capture.pymalloc:
             report.notes.append(
-                "small objects of this CPython went through pymalloc; they are not in it"
+                "small objects of this CPython went through pymalloc; they are not in the numbers"
             )
         return report
 
@@ -301,7 +301,7 @@ class _Judge:
         if limit.measure is Measure.LEAKS:
             part = self.subject.part(site)
             if part is None:
-                measured = Measured(None, "the file does not tell threads apart")
+                measured = Measured(None, "the file has no counts by thread")
             else:
                 leaks = leakage.measure_leaks(
                     part, self.subject.symbols, self.suppressions, self.fail_alpha
@@ -351,7 +351,7 @@ class _Judge:
         elif upper <= amount:
             verdict = Verdict.PASS
         elif isinstance(what, growth.Grown) and what.blurred(amount, self.pass_alpha):
-            reason = "the baseline itself is not known well enough: renew it at a finer rate (-c)"
+            reason = "the error of the baseline itself is too large: renew it at a finer rate (-c)"
         return Result(
             limit, site, verdict, amount, what.estimate, lower, upper, reason, list(measured.notes)
         )
@@ -368,9 +368,9 @@ class _Judge:
             count = self.program.measure
         if count is Count.PEAK and not part.has(count) and part.has_alloc:
             result.notes.append(
-                "stacks by all they ever allocated: the peak fell between two readings"
+                "the peak fell between two readings: the stacks show all that they ever allocated"
             )
-            return culprits.largest(self.subject, part, Count.ALLOC, math.inf)[:_WITHOUT_A_LOOK]
+            return culprits.largest(self.subject, part, Count.ALLOC, math.inf)[:_WITHOUT_A_READING]
         excess = max(result.excess, 0.0)
         if self.program is not None and self.program.measure is count:
             return culprits.grown_and_largest(self.subject, part, self.program, excess)

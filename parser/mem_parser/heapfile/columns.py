@@ -92,5 +92,5 @@ class Columns(MutableMapping[str, Column]):
         except (binascii.Error, zlib.error):
             self._fail(f"column {name} is damaged")
         if len(data) != wanted or not (engine.eof or wanted == 0):
-            self._fail(f"column {name} has not the {column.count} entries it says")
+            self._fail(f"column {name} does not have the {column.count} entries that it declares")
         return data

@@ -65,13 +65,13 @@ def read_marks(
     found = [columns.pop(name, np.empty(0)) for name in _INDICES]
     fit = len(time) <= MOST_MARKS and all(len(column) == len(time) for column in found)
     if not fit or packed.dtype != np.uint8 or any(c.dtype.kind != "u" for c in found if len(c)):
-        fail("the columns of its marks do not fit together")
+        fail("the columns of its marks do not agree")
     count = int(np.count_nonzero(packed == ord("\n"))) + 1
     allowance.take(len(time) * _MARK_BYTES + 8 * len(packed) + count * _TEXT_BYTES)
     texts = packed.tobytes().decode("utf-8", "replace").split("\n")
     ids, kinds, threads, domains, names = (column.tolist() for column in found)
     if any(max(column, default=0) >= len(texts) for column in (domains, names)):
-        fail("a mark names a text that is not there")
+        fail("a mark names a text that does not exist")
     return [
         Mark(
             time_s=float(at) if np.isfinite(at) else 0.0,

@@ -190,7 +190,7 @@ class _SectionReader:
         if version not in SUPPORTED_VERSIONS:
             newest = SUPPORTED_VERSIONS[-1]
             raise UnsupportedVersion(
-                f"{self.path}: format version {version} is not known (at most {newest})",
+                f"{self.path}: unknown format version {version} (at most {newest} here)",
                 hint="a newer mem_parser reads it",
             )
 
@@ -204,11 +204,11 @@ class _SectionReader:
                 self.allowance.take(len(body) * _JSON_TIMES)
                 value = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise InputFileError(f"{self.path}: a {mark.decode()} line is no JSON") from error
+            raise InputFileError(f"{self.path}: a {mark.decode()} line is not JSON") from error
         fixed, times = _KEPT_BYTES[mark]
         self.allowance.take(fixed + times * len(body))
         if not isinstance(value, dict):
-            self.fail(f"a {mark.decode()} line holds no object")
+            self.fail(f"a {mark.decode()} line is not a JSON object")
         fields = Fields(value)
         if mark == b"%header":
             self.header = value
@@ -262,7 +262,7 @@ class _SectionReader:
             self.fail("a stack is deeper than there are frames")
         np.cumsum(depth, out=offsets[1:])
         if int(offsets[-1]) != len(frames) or frames.dtype.kind != "u":
-            self.fail("stack_depth and stack_frames do not fit together")
+            self.fail("stack_depth and stack_frames do not agree")
         flags = self._counts("stack_flags", count).astype(np.uint32)
         generation = self._counts("stack_generation", count).astype(np.uint32)
         return StackTable(
@@ -286,9 +286,9 @@ class _SectionReader:
         stack = self._counts("stack", None)
         count = len(stack)
         if count != self.records:
-            raise _CutError(f"it has {count} records where its last line says {self.records}")
+            raise _CutError(f"it has {count} records, but its last line says {self.records}")
         if count and int(stack.max()) >= len(stacks):
-            self.fail("a record names a stack that is not there")
+            self.fail("a record names a stack that does not exist")
         sites = self._sites(stack)
         domain = Fields(self.header).text("domain") or "host"
         return Profile(
@@ -365,7 +365,7 @@ class _SectionReader:
         site = self._counts("thread_record", None)
         count = len(site)
         if count and int(site.max()) >= records:
-            self.fail("a thread's blocks belong to a record that is not there")
+            self.fail("a thread's blocks belong to a record that does not exist")
         names = ("thread_row", "thread_blocks", "thread_bytes")
         return ThreadBlocks(site, *(self._counts(name, count) for name in names))
 

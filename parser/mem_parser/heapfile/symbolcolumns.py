@@ -40,14 +40,14 @@ def read_symbols(
     line = _whole(columns, "symbol_line", None, fail)
     total = len(line)
     if count > MOST_FRAMES or total > MOST_FRAMES or int(depth.sum(dtype=np.uint64)) != total:
-        fail("the columns of its symbols do not fit together")
+        fail("the columns of its symbols do not agree")
     if count and int(depth.max()) > total:
-        fail("the columns of its symbols do not fit together")
+        fail("the columns of its symbols do not agree")
     allowance.take(count * _ADDRESS_BYTES + total * _FRAME_BYTES)
     texts = _texts(columns, fail, allowance)
     indices = [_whole(columns, name, total, fail) for name in _INDEX_COLUMNS]
     if total and max(int(index.max()) for index in indices) >= len(texts):
-        fail("a symbol names a text that is not there")
+        fail("a symbol names a text that does not exist")
     frames = [
         EmbeddedFrame(texts[n], texts[f], texts[s], row)
         for n, f, s, row in zip(*(c.tolist() for c in (*indices, line)), strict=True)

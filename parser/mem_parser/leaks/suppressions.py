@@ -84,7 +84,7 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
         return OwnList()
     if isinstance(found, Crash) or found.text is None:
         why = found.text if isinstance(found, Crash) else found.problem
-        return OwnList(notes=[f"the program's {OWN_LIST} is not applied: {why}"])
+        return OwnList(notes=[f"mem_parser does not apply the program's {OWN_LIST}: {why}"])
     # Skip the author's mistakes: the sanitizer has reported them already.
     patterns = [p for line in found.text.splitlines() if (p := _pattern(line))]
     count = f"{len(patterns)} suppression{'' if len(patterns) == 1 else 's'}"
@@ -137,7 +137,7 @@ def parse_suppressions(text: str, path: str) -> list[str]:
         kind, colon, _ = line.partition(":")
         if not colon or not kind.replace("_", "").replace("-", "").isalnum():
             raise UsageProblem(
-                f"{path}, line {number}: no suppression: {line[:80]}", hint="leak:FUNCTION"
+                f"{path}, line {number}: not a suppression: {line[:80]}", hint="leak:FUNCTION"
             )
         if found := _pattern(line):
             patterns.append(found)

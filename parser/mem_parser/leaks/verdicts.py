@@ -1,7 +1,7 @@
 """Leak verdicts by survival: which stacks keep growing while their old blocks stay.
 
     leak          grew early and late at comparable rates, and its old blocks do not die
-    cache-like    grew, then flat; or old blocks make way for new ones
+    cache-like    grew, then stayed flat; or new blocks replace old ones
     young         only blocks of the last tenth of the capture
     inconclusive  too few samples, or growth in bursts
 
@@ -296,7 +296,7 @@ class _Judge:
         end = times.duration_s
         mature = _count(group, times.mature)
         if group.oldest_s >= (1 - YOUNG_SHARE) * end or (not mature and times.young.any()):
-            return Verdict.YOUNG, f"nothing older than {_time(end - group.oldest_s)}"
+            return Verdict.YOUNG, f"no block older than {_time(end - group.oldest_s)}"
         early, late = _count(group, times.early), _count(group, times.late)
         before = early + _count(group, times.warm_up)
         v = times.span(times.early) + times.span(times.warm_up)
@@ -307,11 +307,11 @@ class _Judge:
             return Verdict.CACHE_LIKE, _flat_text(group, times, late)
         born = float(group.births[times.early | times.warm_up].sum())
         if born >= MIN_SAMPLES:
-            freed = f"{_percent(1 - before / born)} of what is older was freed"
+            freed = f"{_percent(1 - before / born)} of the older blocks were freed"
             if _only_recent(group, times, mature):
                 return Verdict.YOUNG, freed
             if aging(group, times) > _SURE_Z or p_rate_above(late, w, before, v, 2) < _SURE:
-                return Verdict.CACHE_LIKE, f"old ones make way: {freed}"
+                return Verdict.CACHE_LIKE, f"new blocks replace old ones: {freed}"
         return Verdict.INCONCLUSIVE, self._doubt(group, times, early + late)
 
     def _doubt(self, group: Group, times: Timeline, tested: float) -> str:
@@ -325,7 +325,7 @@ class _Judge:
         if stopped(group, times, self.activity):
             return "grew, but not at the end"
         if dying(group, times) or not kept(group, times):
-            return "grows, but its old blocks seem to be freed"
+            return "grows, but the program seems to free its old blocks"
         if self.growth is not None:
             return "no sure growth between the snapshots"
         return "grows, but not surely in both halves of the capture"

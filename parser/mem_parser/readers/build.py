@@ -68,7 +68,7 @@ class ProfileBuilder:
     def add(self, stack: int, counts: tuple[int, int, int, int], line: int) -> None:
         """Add a site: in-use blocks and bytes, allocated blocks and bytes."""
         if max(counts) > COUNT_LIMIT or min(counts) < -COUNT_LIMIT:
-            self.fail(line, "a count is too large to be one")
+            self.fail(line, "a count is too large")
         self._allowance.take(_SITE_BYTES)
         self._stack.append(stack)
         self._counts.extend(counts)

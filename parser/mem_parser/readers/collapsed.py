@@ -51,11 +51,15 @@ def read_collapsed(lines: Iterator[bytes], path: str, allowance: MemoryAllowance
         if found is None or not raw.endswith(b"\n"):
             if line.strip() and incomplete is None:
                 cut = not raw.endswith(b"\n")
-                incomplete = f"it ends within line {number}" if cut else f"line {number} is none"
+                incomplete = (
+                    f"it ends within line {number}"
+                    if cut
+                    else f"line {number} is no stack with a number"
+                )
             continue
         stack, size = found
         if size > COUNT_LIMIT:
-            builder.fail(number, "a value is too large to be one")
+            builder.fail(number, "a value is too large")
         builder.add(names.intern(stack), (1, size, 1, size), number)
     return Profile(
         format="collapsed stacks",

@@ -85,7 +85,9 @@ class _LegacyReader:
             at = line.find(b"heap profile:")
             match = HEADER.match(line, at) if at >= 0 else None
             if match is None:
-                raise NotAProfile(f"{self.path}, line {number}: no heap profile begins here")
+                raise NotAProfile(
+                    f"{self.path}, line {number}: not the first line of a heap profile"
+                )
             return self._interpret_header(match)
         raise NotAProfile(f"{self.path}: empty")
 
@@ -98,7 +100,7 @@ class _LegacyReader:
         if kind == "heap" or (not kind and pairs_equal):
             self.v1_rate = rate or _DEFAULT_V1_RATE
         elif kind not in ("heapprofile", "growth", "fragmentation", ""):
-            raise NotAProfile(f"{self.path}: profiles of type {kind!r} are not known")
+            raise NotAProfile(f"{self.path}: unknown type of profile {kind!r}")
         return kind, 1.0
 
     def _read_records(self) -> Iterator[str]:

@@ -105,7 +105,9 @@ class _PprofReader:
         self.strings = [s.decode("utf-8", "replace") for s in strings]
         types = messages.get(_TYPE, none)
         if len(types) > _MOST_TYPES:
-            raise NotAProfile(f"{self.path}: its samples have {len(types)} values each")
+            raise NotAProfile(
+                f"{self.path}: its samples have {len(types)} values each (at most {_MOST_TYPES})"
+            )
         self.types = [self._decode(_TYPE, m) for m in types]
         for message in messages.get(_PERIOD_TYPE, none):
             self.period_type = self._decode(_PERIOD_TYPE, message)
@@ -137,7 +139,7 @@ class _PprofReader:
 
     def _decode(self, number: int, content: bytes) -> Any:
         if len(content) > _MOST_MESSAGE_BYTES:
-            raise InputFileError(f"{self.path}: a message is too long to be one")
+            raise InputFileError(f"{self.path}: a message is too long")
         from google.protobuf.message import DecodeError
 
         try:
@@ -151,7 +153,7 @@ class _PprofReader:
     def _fields(self, number: int, messages: Messages) -> Scanned:
         """Return the fields of messages and of their inner messages, in columns."""
         if int((messages.end - messages.start).max()) > _MOST_MESSAGE_BYTES:
-            raise InputFileError(f"{self.path}: a message is too long to be one")
+            raise InputFileError(f"{self.path}: a message is too long")
 
         def plain(content: bytes) -> bytes:
             message = self._decode(number, content)
@@ -198,7 +200,7 @@ class _PprofReader:
                 found.setdefault(f"{_BYTES[name]}_bytes", k)
         if not any(name.endswith("bytes") for name in found):
             types = ", ".join(self.text(t.type) for t in self.types[:8]) or "none"
-            raise NotAProfile(f"{self.path}: no heap profile; its values are: {types}")
+            raise NotAProfile(f"{self.path}: not a heap profile; its values are: {types}")
         return found
 
     def _add_samples(self, found: Scanned) -> None:
@@ -206,7 +208,7 @@ class _PprofReader:
         try:
             packed, lengths = _joined(fields.packed(2))
             if (count_varints(packed, lengths) != len(self.types)).any():
-                raise InputFileError(f"{self.path}: a sample has not one value for each type")
+                raise InputFileError(f"{self.path}: a sample does not have one value for each type")
             values = np.concatenate([np.zeros(0, np.uint64), *varints(packed)])
         except BadVarints as error:
             raise self._unreadable(_SAMPLE) from error
@@ -250,7 +252,9 @@ class _PprofReader:
         address, there = self.table.addresses_of(locations)
         if not there.all():
             number = int(locations[~there][0])
-            raise InputFileError(f"{self.path}: a sample names location {number}, not there")
+            raise InputFileError(
+                f"{self.path}: a sample names location {number}, which does not exist"
+            )
         return address
 
     def _set_domains(self, profile: Profile) -> None:

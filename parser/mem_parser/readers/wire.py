@@ -90,14 +90,14 @@ def split(
                 numbers[tag >> 3], at = _varint(data, begin, path)
                 entries += 1
                 if entries > _MOST_ENTRIES:
-                    raise InputFileError(f"{path}: more entries than any profile has")
+                    raise InputFileError(f"{path}: too many entries for a profile")
                 continue
             if kind == _BYTES:
                 length, begin = _varint(data, begin, path)
             elif kind in (_FIXED64, _FIXED32):
                 length = 8 if kind == _FIXED64 else 4
             else:
-                raise InputFileError(f"{path}: no profile.proto from byte {begin} on")
+                raise InputFileError(f"{path}: not a profile.proto from byte {begin} on")
         at = begin + length
         if at > size:
             raise TruncatedProfile(f"{path}: it ends within a message, at byte {begin}")
@@ -109,7 +109,7 @@ def split(
         stretched += 1
         if stretched > most:
             allowance.take(stretched * _ENTRY_BYTES)
-            raise InputFileError(f"{path}: more entries than any profile has")
+            raise InputFileError(f"{path}: too many entries for a profile")
     allowance.take(stretched * _ENTRY_BYTES)
     return {
         tag >> 3: Messages(data, *np.frombuffer(own, dtype=np.int64).reshape(-1, 2).T.copy())

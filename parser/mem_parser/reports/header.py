@@ -25,7 +25,7 @@ _LOSS_TEXT = {
     "stack_sites_full": "samples without a stack: the table of sites was full",
     "stack_busy": "samples without a stack: all buffers for new stacks were in use",
     "domain_full": "device blocks lost: the table of domains was full",
-    "reserve": "times the file system refused room",
+    "reserve": "times the file system refused space",
     "module_full": "modules not recorded: the table of modules was full",
     "thread_full": "threads not recorded: the table of threads was full",
     "reentry": "samples lost inside the sampler itself",

@@ -156,7 +156,7 @@ def read_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:
             return _read(path), ""
     if whole and sources.distrusted:
         return None, f"source not shown: {sources.distrusted}; --trust-sources shows it"
-    return None, f"source not found: {one_line(file)}; --source-dir DIR adds a place to look"
+    return None, f"source not found: {one_line(file)}; --source-dir DIR adds a folder to search"
 
 
 def _read(path: str) -> list[str]:

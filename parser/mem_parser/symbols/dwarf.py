@@ -115,11 +115,13 @@ def _build(file: PlainFile) -> bytes | None:
         except subprocess.TimeoutExpired as error:
             raise LinesFailed(f"took longer than {BUILD_TIMEOUT_S:.0f} s to read") from error
         except OSError as error:
-            raise LinesFailed(f"was not read: no process for it ({error.strerror})") from error
+            raise LinesFailed(
+                f"was not read: cannot start a process for it ({error.strerror})"
+            ) from error
         if done.returncode < 0:
             raise LinesFailed(f"crashed its reader ({signal_name(-done.returncode)})")
         if done.returncode == linebuilder.NO_MEMORY:
-            raise LinesFailed("takes more memory to read than a file of its size may")
+            raise LinesFailed("needs too much memory to read for a file of its size")
         if done.returncode:
             raise LinesFailed("cannot be read")
         return _made(out) or None
@@ -127,7 +129,7 @@ def _build(file: PlainFile) -> bytes | None:
 
 def _made(out: BinaryIO) -> bytes:
     if os.fstat(out.fileno()).st_size > LARGEST_FILE_BYTES:
-        raise LinesFailed("makes too large a table")
+        raise LinesFailed("has too many lines")
     out.seek(0)
     return out.read()
 

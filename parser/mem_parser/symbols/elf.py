@@ -226,7 +226,7 @@ class ElfImage:
 
 def _bad(error: Exception) -> BadElf:
     if isinstance(error, AllowanceExceeded):
-        return BadElf("takes more memory to read than a file of its size may")
+        return BadElf("needs too much memory to read for a file of its size")
     return BadElf("a damaged ELF file")
 
 

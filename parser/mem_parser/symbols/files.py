@@ -218,7 +218,7 @@ def _changed(module: Module, path: str) -> SymbolProblem:
     elif module.deleted:
         why = "was replaced while the program ran"
     else:
-        why = "is not the file that was profiled (it is mapped otherwise)"
+        why = "is not the file that was profiled (the process mapped it differently)"
     return SymbolProblem(
         module.path,
         f"{path} {why}; it is shown without names",

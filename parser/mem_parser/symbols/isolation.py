@@ -76,7 +76,7 @@ def in_child(tasks: Sequence[Task], job: Job[Task, Result]) -> Iterator[Result |
         try:
             child = _Child(tasks[done:], job)
         except OSError as error:
-            text = f"was not read: no process for it ({error.strerror})"
+            text = f"was not read: cannot start a process for it ({error.strerror})"
             yield from (Crash(text) for _ in tasks[done:])
             return
         try:
@@ -125,7 +125,7 @@ class _Child(Generic[Task, Result]):
 
     def _not_understood(self) -> Crash:
         self.is_lost = True
-        return Crash("made its reader say what cannot be understood")
+        return Crash("made its reader give an invalid answer")
 
     def _result_of(self, answer: Json) -> Result | Crash:
         if _ERROR in answer:
@@ -159,7 +159,7 @@ class _Child(Generic[Task, Result]):
         status = self._wait()
         if os.WIFSIGNALED(status):
             return Crash(f"crashed its reader ({signal_name(os.WTERMSIG(status))})")
-        return Crash("made its reader end")
+        return Crash("ended its reader")
 
     def _wait(self) -> int:
         """Return how the child ended; kills one that does not end by itself."""
@@ -213,7 +213,7 @@ def _outcome(task: Task, job: Job[Task, Result]) -> bytes:
     except MemError as error:
         answer = {_ERROR: [type(error).__name__, str(error), error.hint or ""]}
     except MemoryError:
-        answer = {_CRASH: "takes more memory to read than a file of its size may"}
+        answer = {_CRASH: "needs too much memory to read for a file of its size"}
     except Exception as error:
         answer = {_CRASH: f"made its reader fail ({type(error).__name__})"}
     return json.dumps(answer).encode()

@@ -63,7 +63,7 @@ class OwnFolder:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _say(self, why: str) -> None:
-        text = f"the cache {one_line(str(self.path))} is not used: {one_line(why)}"
+        text = f"mem_parser does not use the cache {one_line(str(self.path))}: {one_line(why)}"
         if text not in problems:
             problems.append(text)
 
@@ -76,9 +76,9 @@ def _why_not_ours(descriptor: int) -> str | None:
         return "others can write to it"
     above = os.stat("..", dir_fd=descriptor)
     if _is_foreign(above):
-        return "the folder it lies in belongs to another user"
+        return "its parent folder belongs to another user"
     if above.st_mode & stat.S_IWOTH and not _is_shared(above):
-        return "others can write to the folder it lies in"
+        return "others can write to its parent folder"
     return None
 
 

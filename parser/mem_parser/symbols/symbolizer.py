@@ -225,7 +225,9 @@ class _Symbolizer:
             if isinstance(given, Crash):
                 given = self._crashed(question, distinct, given)
             elif not len(given.virtual) == len(given.frames) == len(question.which):
-                given = self._crashed(question, distinct, Crash("made its reader lose addresses"))
+                given = self._crashed(
+                    question, distinct, Crash("made its reader answer for too few addresses")
+                )
             yield question, given
         next(found, None)  # ends the child
 

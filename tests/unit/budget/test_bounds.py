@@ -186,11 +186,11 @@ def test_many_limits_on_their_values_fail_together_no_oftener_than_one() -> None
 
 def test_the_highest_of_many_readings_is_not_over_by_chance_alone() -> None:
     """Always 1 MiB live, of ever new blocks: every reading has an error of its own."""
-    random, runs, looks, rate = RNG(12), 150, 200, 1024.0
+    random, runs, number, rate = RNG(12), 150, 200, 1024.0
     failed = passed = naive = 0
     budget = Budget((Limit(Measure.PEAK, MIB),))
     for _ in range(runs):
-        counts = random.poisson(MIB / rate, looks)
+        counts = random.poisson(MIB / rate, number)
         readings = [(float(n) * rate, math.sqrt(n) * rate) for n in counts]
         top = int(counts.max())
         size = 1  # so small that a sample stands for T bytes

@@ -111,8 +111,8 @@ def test_a_baseline_lies_beside_its_budget(tmp_path: Path) -> None:
         ('[budget]\ninuse = "1 MiB"\n\n[[budget.site]]\ninuse = "1 MiB"\n', 4, 1, "without match"),
         ('[[budget.site]]\nmatch = "module:x"\n', 1, 1, "a site without a limit"),
         ('[[budget.site]]\nmatch = "modul:x"\ninuse = 5\n', 2, 9, "'modul:x' is not one of"),
-        ('[[budget.site]]\nmatch = "stack:("\ninuse = 5\n', 2, 9, "no regular expression"),
-        ('[[budget.site]]\nmatch = "thread:x"\npeak = 5\n', 3, 1, "cannot be told by thread"),
+        ('[[budget.site]]\nmatch = "stack:("\ninuse = 5\n', 2, 9, "not a regular expression"),
+        ('[[budget.site]]\nmatch = "thread:x"\npeak = 5\n', 3, 1, "is not known by thread"),
         (
             '[[budget.site]]\nmatch = "file:a"\ninuse = 5\n\n[[budget.site]]\n  inuze = 5\n',
             6, 3, "unknown key 'inuze'",
@@ -125,9 +125,9 @@ def test_a_baseline_lies_beside_its_budget(tmp_path: Path) -> None:
         ("target.x = 5\n", 1, 8, "target.x is not a table"),
         ("[budget]\nsite = 5\n", 2, 1, "site is not a list"),
         ("[budget]\npeak = 5\n[run]\ntries = 0\n", 4, 9, "not a whole number from 1 to 20"),
-        ('[budget]\npeak = "1 MiB\n', 2, 14, "no TOML"),
-        ("[budget]\npeak = [\n", 3, 1, "no TOML"),
-        ("[budget]\npeak = 1\npeak = 2\n", 3, 9, "no TOML: cannot overwrite a value"),
+        ('[budget]\npeak = "1 MiB\n', 2, 14, "not valid TOML"),
+        ("[budget]\npeak = [\n", 3, 1, "not valid TOML"),
+        ("[budget]\npeak = 1\npeak = 2\n", 3, 9, "not valid TOML: cannot overwrite a value"),
         ('include = "none.toml"\n', 1, 11, "cannot read none.toml: no such file"),
         ('include = "check.toml"\n', 1, 11, "check.toml includes itself"),
         ("include = [1]\n", 1, 11, "neither a text nor a list of texts"),
@@ -152,7 +152,7 @@ def test_an_error_in_an_included_file_names_that_file(tmp_path: Path) -> None:
 
 
 def test_a_file_without_limits_or_without_text_is_refused(tmp_path: Path) -> None:
-    for data, words in ((b"[budget]\n", "holds no limit"), (b"[budget]\n\xff", ":2:1: not UTF-8")):
+    for data, words in ((b"[budget]\n", "no limit in it"), (b"[budget]\n\xff", ":2:1: not UTF-8")):
         (tmp_path / "check.toml").write_bytes(data)
         with pytest.raises(BudgetFileError, match=words):
             load(tmp_path / "check.toml")
@@ -238,5 +238,5 @@ def test_the_place_of_an_error_behind_a_long_array_is_found_in_time(tmp_path: Pa
 def test_a_number_of_very_many_digits_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "b.toml"
     path.write_text("[budget]\npeak = " + "9" * 200_000 + "\n")
-    with pytest.raises(BudgetFileError, match="no TOML: Exceeds the limit"):
+    with pytest.raises(BudgetFileError, match="not valid TOML: Exceeds the limit"):
         load(str(path))

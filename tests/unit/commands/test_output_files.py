@@ -312,7 +312,7 @@ def test_what_takes_the_place_of_a_profile_meanwhile_does_not_get_its_name(
         out.write(b"profile")  # type: ignore[attr-defined]
 
     prefix = str(shared / "p")
-    with pytest.raises(MemError, match="somebody else changes files in this folder"):
+    with pytest.raises(MemError, match="another process changes files in this folder"):
         profiles.write_files(prefix, 5, {"": fill})
     assert not [name for name in os.listdir(shared) if name.endswith(".heap")]
     assert (tmp_path / "secret").read_text() == "secret"

@@ -64,7 +64,7 @@ def test_the_binary_may_be_left_out_while_it_is_unchanged(heap: Path) -> None:
     assert parse("-f", heap, "-t").returncode == 0
 
     heap.write_bytes(good_file(build_id="00" * 20))
-    assert_refused(parse("-f", heap, "-t"), 2, "no binary given")
+    assert_refused(parse("-f", heap, "-t"), 2, "-p BINARY is missing")
 
 
 def test_a_graph_goes_to_its_file(heap: Path, tmp_path: Path) -> None:

@@ -45,10 +45,10 @@ class Fake:
 def ask(
     monkeypatch: pytest.MonkeyPatch, seen: list[Seen] | None, domains: list[Domain]
 ) -> dict[str, tuple[int, int] | None]:
-    """Used and total bytes by domain after one look."""
+    """Used and total bytes by domain after one update."""
     monkeypatch.setattr(actual, "LIBRARIES", {"cuda": lambda: Fake(seen)})
     asker = Asker(42)
-    asker.look([(one, 3 * MIB) for one in domains])
+    asker.update([(one, 3 * MIB) for one in domains])
     found = {one.name: asker.of(one) for one in domains}
     return {k: (v.used_bytes, v.total_bytes) if v else None for k, v in found.items()}
 
@@ -76,9 +76,9 @@ def test_it_is_asked_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actual, "LIBRARIES", {"cuda": lambda: fake})
     asker = Asker(42)
     for _ in range(20):
-        asker.look([(domain(0), 0)])
+        asker.update([(domain(0), 0)])
     assert fake.asked == 1
-    asker.look([(domain(0), 7)], now=True)
+    asker.update([(domain(0), 7)], now=True)
     found = asker.of(domain(0))
     assert found is not None
     assert (fake.asked, found.tracked_bytes) == (2, 7)

@@ -62,7 +62,7 @@ def test_a_child_hears_what_the_user_wants() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    with pytest.raises(TargetUnsupported, match="more to read than memory"):
+    with pytest.raises(TargetUnsupported, match="reading it needs more memory"):
         child.call(lambda _: len(bytes(1 << 30)), "work", 30, memory_bytes=64 << 20)
 
 

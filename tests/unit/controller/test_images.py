@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from forked import forked
 from mem_parser.errors import TargetBusy, TargetUnsupported
 from mem_parser.symbols.elf import ElfImage
-from mem_profiler.attach import images, picture, threads
+from mem_profiler.attach import address_space, images, threads
 from mem_profiler.attach.images import Budget, Image, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.process import procfs
@@ -177,11 +177,11 @@ def test_chains_without_end_are_followed_no_further_than_the_symbols_go(tmp_path
         assert len(trap.build_id) <= 64
 
 
-def test_a_process_that_is_all_traps_is_pictured_or_refused_in_time(tmp_path: Path) -> None:
+def test_a_process_that_is_all_traps_is_read_or_refused_in_time(tmp_path: Path) -> None:
     with process_of_traps(tmp_path / "trap.so", 30) as pid, Memory(pid) as memory:
         began = time.monotonic()
         with contextlib.suppress(TargetUnsupported, TargetBusy):
-            picture.take(pid, memory)
+            address_space.read(pid, memory)
         for image in images_of(procfs.maps(pid), memory):
             image.slot_of(("malloc", "free"))
         assert time.monotonic() - began < 60
@@ -193,18 +193,18 @@ def test_more_images_than_any_program_has_are_refused(tmp_path: Path) -> None:
         images_of(procfs.maps(pid), memory)
 
 
-def test_what_a_look_may_cost_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_reading_may_cost_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = Budget("pid 5", reads=2)
     reads.spend(1)
     reads.spend(1)
-    with pytest.raises(TargetUnsupported, match="pid 5: the tables"):
+    with pytest.raises(TargetUnsupported, match="pid 5: the ELF tables"):
         reads.spend(1)
-    with pytest.raises(TargetUnsupported, match="larger than any"):
+    with pytest.raises(TargetUnsupported, match="larger than a linker makes"):
         Budget("pid 5", size_bytes=100).spend(101)
     late = Budget("pid 5", span_s=1.0)
     now = time.monotonic()
     monkeypatch.setattr(images.time, "monotonic", lambda: now + 2)
-    with pytest.raises(TargetBusy, match="in 1 s"):
+    with pytest.raises(TargetBusy, match="longer than 1 s"):
         late.spend(1)
 
 

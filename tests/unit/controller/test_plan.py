@@ -22,7 +22,7 @@ def odd(*flags: str) -> Path:
 
 
 def test_copies_made_for_single_callers_refuse_the_program() -> None:
-    with pytest.raises(TargetUnsupported, match=r"optimized across .*mi_free\.constprop\.0"):
+    with pytest.raises(TargetUnsupported, match=r"special copies .*mi_free\.constprop\.0"):
         plan.of_program(odd("-DCLONED"), 0)
 
 

@@ -97,7 +97,7 @@ def test_a_file_without_end_is_cut_off(
 def test_numbers_that_make_no_sense_are_said(
     name: str, value: Any, segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(MemError, match="could not be told"):
+    with pytest.raises(MemError, match="its summary is invalid"):
         saved(segment, tmp_path, monkeypatch, one_file, GOOD | {name: value})
 
 

@@ -164,7 +164,7 @@ def test_a_forged_profile_is_refused_within_its_allowance(name: str, tmp_path: P
 
     said = read_within(path, bound_bytes(size + unpacked) + SLACK_BYTES)
 
-    assert said.startswith(f"refused: {path}: to read its "), said
+    assert said.startswith(f"refused: {path}: reading its "), said
     assert "MiB of memory" in said
     assert VARIABLE in said
 
@@ -194,7 +194,7 @@ def test_a_sparse_file_is_no_larger_than_what_is_stored_of_it(tmp_path: Path) ->
     path = tmp_path / "sparse.heap"
     path.write_bytes(HEADER)
     os.truncate(path, 3 << 30)
-    with pytest.raises(InputFileError, match="takes more than 256 MiB"):
+    with pytest.raises(InputFileError, match="needs more than 256 MiB"):
         read_profile(path)
 
 

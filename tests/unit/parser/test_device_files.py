@@ -266,8 +266,8 @@ def test_stats_lists_marks(files: tuple[Path, Path]) -> None:
     [
         (["-f", "HOST", "--by", "domain"], "--by domain needs several files"),
         (["-f", "HOST", "-f", "DEVICE", "-s"], "-s draws one file"),
-        (["-f", "HOST", "-f", "HOST", "-t"], "are both of host"),
-        (["-f", "HOST", "-f", "OTHER", "-t"], "are not of one capture"),
+        (["-f", "HOST", "-f", "HOST", "-t"], "both hold the domain host"),
+        (["-f", "HOST", "-f", "OTHER", "-t"], "are not files of one capture"),
     ],
 )
 def test_files_that_do_not_go_together_are_refused(

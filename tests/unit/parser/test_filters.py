@@ -66,7 +66,7 @@ def test_only_blocks_in_use_are_known_by_thread() -> None:
         make_view(profile, symbols, Filters(threads=("x",)))
     with pytest.raises(UsageProblem, match="exclude each other"):
         Filters(threads=("io",), count=Count.ALLOC)
-    with pytest.raises(InputFileError, match="threads"):
+    with pytest.raises(InputFileError, match="counts by thread"):
         view(threads=("io",))
 
 

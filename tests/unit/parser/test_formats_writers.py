@@ -224,7 +224,7 @@ def test_what_went_into_a_pprof_file_comes_out_with_its_error_bars(rate: int) ->
 
 def test_a_flood_of_empty_entries_is_refused_before_it_costs_memory() -> None:
     flood = gzip.compress(b"\x0a\x04\x08\x01\x10\x02" + b"\x12\x00" * 3_000_000)
-    with pytest.raises(InputFileError, match="no heap profile"):
+    with pytest.raises(InputFileError, match="not a heap profile"):
         read_bytes(flood, "x.pb.gz")
 
 
@@ -251,7 +251,7 @@ def test_a_cpu_profile_is_refused_by_the_names_of_its_values() -> None:
     message = official()()
     message.string_table.extend(["", "cpu", "nanoseconds"])
     message.sample_type.add(type=1, unit=2)
-    with pytest.raises(InputFileError, match="no heap profile; its values are: cpu"):
+    with pytest.raises(InputFileError, match="not a heap profile; its values are: cpu"):
         read_bytes(message.SerializeToString(), "x.pb")
 
 

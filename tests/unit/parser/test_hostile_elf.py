@@ -136,7 +136,7 @@ def test_a_sparse_file_takes_no_more_than_what_is_stored_of_it(tmp_path: Path) -
         .replace(b".symtab", b".symtaX", 1)
     )  # fmt: skip
     os.truncate(path, 4 << 30)
-    assert read_within(path) == "refused: takes more memory to read than a file of its size may\n"
+    assert read_within(path) == "refused: needs too much memory to read for a file of its size\n"
 
 
 def test_an_honest_file_gives_what_another_reader_gives() -> None:

@@ -54,7 +54,7 @@ def test_a_reader_that_takes_too_much_costs_its_task_alone() -> None:
 
     job: Job[int, int] = Job(work, int)
     assert list(in_child([0, 1, 2], job)) == [
-        0, Crash("takes more memory to read than a file of its size may"), 2,
+        0, Crash("needs too much memory to read for a file of its size"), 2,
     ]  # fmt: skip
 
 
@@ -97,13 +97,13 @@ def test_what_a_reader_says_is_not_believed(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(isolation, "_outcome", lambda *_: FORGED_ANSWERS[name])
     job: Job[int, Answer] = Job(lambda _: None, answerform.read)
     assert list(in_child([1, 2], job)) == [
-        Crash("made its reader say what cannot be understood")
+        Crash("made its reader give an invalid answer")
     ] * 2  # fmt: skip
 
 
 def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "LARGEST_ANSWER_BYTES", 1000)
-    assert only(lambda _: "x" * 2000) == Crash("made its reader say what cannot be understood")
+    assert only(lambda _: "x" * 2000) == Crash("made its reader give an invalid answer")
 
 
 def test_errors_for_users_come_back_and_others_cost_the_task() -> None:

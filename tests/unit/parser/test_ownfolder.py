@@ -50,7 +50,7 @@ def test_a_folder_of_another_user_is_not_used(tmp_path: Path, said: list[str]) -
     as_nobody(folder)
     for _ in range(2):
         assert not is_used(folder)
-    assert said == [f"the cache {folder} is not used: it belongs to another user"]
+    assert said == [f"mem_parser does not use the cache {folder}: it belongs to another user"]
     assert list(folder.iterdir()) == []
 
 
@@ -60,11 +60,14 @@ def test_nothing_is_made_in_the_home_of_another_user(tmp_path: Path, said: list[
     as_nobody(home / ".cache")
     assert not is_used(home / ".cache" / "mem-profiler")
     assert said == [
-        f"the cache {home}/.cache/mem-profiler is not used: {home}/.cache belongs to another user"
+        (
+            f"mem_parser does not use the cache {home}/.cache/mem-profiler:"
+            f" {home}/.cache belongs to another user"
+        )
     ]
     (home / ".cache" / "mem-profiler").mkdir(mode=0o700)
     assert not is_used(home / ".cache" / "mem-profiler")
-    assert "the folder it lies in belongs to another user" in said[1]
+    assert "its parent folder belongs to another user" in said[1]
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
@@ -75,7 +78,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(
     folder.mkdir()
     folder.chmod(mode)
     assert not is_used(folder)
-    assert said == [f"the cache {folder} is not used: others can write to it"]
+    assert said == [f"mem_parser does not use the cache {folder}: others can write to it"]
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -129,5 +132,5 @@ def test_a_command_says_once_that_the_cache_is_not_used(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": paths, "MEM_PROFILER_CACHE": str(folder)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    warning = f"warning: the cache {folder} is not used: others can write to it"
+    warning = f"warning: mem_parser does not use the cache {folder}: others can write to it"
     assert done.stderr.splitlines().count(warning) == 1

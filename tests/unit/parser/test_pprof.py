@@ -37,7 +37,7 @@ def test_locations_may_have_any_numbers() -> None:
 
     message = profile_proto()
     message.sample.add(location_id=[9], value=[1])
-    with pytest.raises(InputFileError, match="a sample names location 9, not there"):
+    with pytest.raises(InputFileError, match="a sample names location 9, which does not exist"):
         read_bytes(message.SerializeToString(), "x")
 
 

@@ -133,7 +133,7 @@ def test_a_record_that_names_a_missing_stack_is_refused() -> None:
     start = SAMPLE.data.index(b"%column stack <u4")
     end = SAMPLE.data.index(b"%column alloc_blocks")
 
-    with pytest.raises(InputFileError, match="a stack that is not there"):
+    with pytest.raises(InputFileError, match="a stack that does not exist"):
         read(SAMPLE.data[:start] + lines + b"\n" + SAMPLE.data[end:])
 
 

@@ -53,7 +53,10 @@ def test_a_list_that_is_computed_is_said_not_to_be_applied(tmp_path: Path) -> No
     found = own_list(profile_of(program(tmp_path, CHOSEN, "-O1")))
     assert found.patterns == []
     assert found.notes == [
-        "the program's __lsan_default_suppressions is not applied: it is more than a constant"
+        (
+            "mem_parser does not apply the program's __lsan_default_suppressions:"
+            " it is more than a constant"
+        )
     ]
 
 

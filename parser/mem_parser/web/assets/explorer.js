@@ -1,7 +1,7 @@
 // The flame graph with everything around it: builds the view that the state asks for and keeps all parts in step.
 
 const HELP_NOTES = [
-  "A frame's width is the estimate for all stacks through it. \u00b1 is the half width of the 95 % interval: sampling knows no more.",
+  "A frame's width is the estimate for all stacks through it. \u00b1 is the half width of the 95 % interval: a sample cannot say it more exactly.",
   "Grey strips are frames too narrow to see: zoom in, or search.",
 ];
 

@@ -2,7 +2,7 @@
 
 const KEY_HELP = [
   ["Click, Enter", "zoom to the frame"],
-  ["Backspace, Esc", "back to the picture before"],
+  ["Backspace, Esc", "back to the previous view"],
   ["0", "show everything"],
   ["Arrows", "walk: to caller, callee and neighbours"],
   ["/", "search; Enter and Shift+Enter step through matches, n and p too"],

@@ -102,7 +102,7 @@ class Toolbar {
       return button;
     };
     this.bar.append(element("span", "group", null, [
-      move("back", "\u2190", "Back to the picture before (Backspace)", actions.back),
+      move("back", "\u2190", "Back to the previous view (Backspace)", actions.back),
       move("forward", "\u2192", "Forward again", actions.forward),
       move("reset", "Reset zoom", "Show everything (0)", actions.reset),
     ]));

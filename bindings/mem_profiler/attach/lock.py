@@ -21,7 +21,7 @@ from mem_profiler.process import procfs
 
 
 @contextlib.contextmanager
-def taken(pid: int) -> Iterator[None]:
+def held(pid: int) -> Iterator[None]:
     """Hold the lock for a process. Raises TargetBusy where another process has it, OSError."""
     fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -36,8 +36,8 @@ def taken(pid: int) -> Iterator[None]:
 
 def _busy(pid: int, fd: int) -> TargetBusy:
     holder = _holder(os.fstat(fd).st_ino)
-    who = f"pid {holder} ({procfs.comm(holder) or '?'})" if holder else "somebody else"
-    return TargetBusy(f"{who} attaches to pid {pid} at this moment")
+    who = f"pid {holder} ({procfs.comm(holder) or '?'})" if holder else "another process"
+    return TargetBusy(f"{who} is attaching to pid {pid} now", hint="try again")
 
 
 def _holder(inode: int) -> int | None:

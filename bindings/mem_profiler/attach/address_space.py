@@ -49,8 +49,8 @@ WAITING = (
 
 
 @dataclass
-class Picture:
-    """One process at one moment. All numbers are addresses in it."""
+class AddressSpace:
+    """Modules and functions of one process at one moment. All numbers are addresses in it."""
 
     pid: int
     images: list[Image]
@@ -63,22 +63,22 @@ class Picture:
     pad_bytes: int = 0
 
 
-def take(pid: int, memory: Memory) -> Picture:
+def read(pid: int, memory: Memory) -> AddressSpace:
     """Read the facts of a process. Raises TargetUnsupported, TargetBusy, PermissionError."""
     images = images_of(procfs.maps(pid), memory)
     libc = _first(images, LIBC_NAME)
     if libc is None:
-        kind = "musl" if _first(images, MUSL) else "no C library that is known here"
+        kind = "musl" if _first(images, MUSL) else "an unknown C library"
         raise TargetUnsupported(
             f"pid {pid} uses {kind}; the sampler needs glibc",
             hint="start it with `mem_profiler run` in an environment with glibc",
         )
     functions, flags = _functions(pid, images, libc)
     library = next((i for i in images if LIBRARY.fullmatch(i.name)), None)
-    picture = Picture(pid, images, libc, library, functions, flags)
-    picture.ranges = list(_ranges(picture))
-    _find_pad(picture, memory)
-    return picture
+    space = AddressSpace(pid, images, libc, library, functions, flags)
+    space.ranges = list(_ranges(space))
+    _find_pad(space, memory)
+    return space
 
 
 def _first(images: list[Image], pattern: re.Pattern[str]) -> Image | None:
@@ -124,25 +124,25 @@ def _functions(pid: int, images: list[Image], libc: Image) -> tuple[dict[str, in
     return found, flags
 
 
-def _ranges(picture: Picture) -> list[tuple[int, int, int]]:
+def _ranges(space: AddressSpace) -> list[tuple[int, int, int]]:
     """(start, end, kind) of code in which a borrowed thread may or must not be."""
     forbidden, waiting, core = (
         lib.MP_RANGE_FORBIDDEN,
         lib.MP_RANGE_WAITING,
         lib.MP_RANGE_CORE,
     )
-    found = [(picture.libc.start, picture.libc.end, core)]
-    program = program_of(picture.pid, picture.images)
-    for image in picture.images:
-        if LOADER.fullmatch(image.name) or image is picture.library:
+    found = [(space.libc.start, space.libc.end, core)]
+    program = program_of(space.pid, space.images)
+    for image in space.images:
+        if LOADER.fullmatch(image.name) or image is space.library:
             found.append((image.start, image.end, forbidden))
             continue
-        if image is not picture.libc and image.find("malloc") and image.find("free"):
+        if image is not space.libc and image.find("malloc") and image.find("free"):
             # A whole allocator; of one inside a program, we know only the entry points.
             kind = core if image is program else forbidden
             found.append((image.start, image.end, kind))
         found += _of_names(image, FORBIDDEN, forbidden)
-        if image is picture.libc or THREADS_NAME.fullmatch(image.name):
+        if image is space.libc or THREADS_NAME.fullmatch(image.name):
             found += _of_names(image, WAITING, waiting)
     return found
 
@@ -155,10 +155,10 @@ def _of_names(image: Image, names: tuple[str, ...], kind: int) -> list[tuple[int
     ]
 
 
-def _find_pad(picture: Picture, memory: Memory) -> None:
+def _find_pad(space: AddressSpace, memory: Memory) -> None:
     """Choose unused bytes of code, first the C library's, which is never unloaded."""
     needed = int(lib.mp_inject_pad_bytes())
-    order = sorted(picture.images, key=lambda image: image is not picture.libc)
+    order = sorted(space.images, key=lambda image: image is not space.libc)
     for image in order:
         for segment in image.segments:
             mapping = next((m for m in image.mappings if m.start <= segment.start < m.end), None)
@@ -168,9 +168,12 @@ def _find_pad(picture: Picture, memory: Memory) -> None:
             step = -(-needed // PAD_ALIGN) * PAD_ALIGN
             for at in range(first, mapping.end - needed + 1, step)[:PADS_MAX]:
                 if not _is_pad(memory, at):
-                    picture.pad, picture.pad_bytes = at, mapping.end - at
+                    space.pad, space.pad_bytes = at, mapping.end - at
                     return
-    raise TargetUnsupported(f"pid {picture.pid} has no unused bytes of code to start from")
+    raise TargetUnsupported(
+        f"pid {space.pid} has no unused bytes behind its code, which an attach needs",
+        hint="start it with `mem_profiler run`, or with LD_PRELOAD of the sampler",
+    )
 
 
 def _is_pad(memory: Memory, at: int) -> bool:

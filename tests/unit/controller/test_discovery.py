@@ -68,9 +68,9 @@ def mapping(path: str, inode: int = 7, permissions: str = "rw-s") -> Mapping:
 @pytest.mark.parametrize(
     ("path", "permissions", "words"),
     [
-        ("/dev/shm/mem_profiler.0/1-2-3 (deleted)", "rw-s", "was removed while it was in use"),
-        ("/dev/shm/mem_profiler.0/1-2-3", "r--s", "not as a sampler does"),
-        ("/dev/shm/mem_profiler.0/1-2-3", "rw-p", "not as a sampler does"),
+        ("/dev/shm/mem_profiler.0/1-2-3 (deleted)", "rw-s", "is no longer in its folder"),
+        ("/dev/shm/mem_profiler.0/1-2-3", "r--s", "not as a sampler maps"),
+        ("/dev/shm/mem_profiler.0/1-2-3", "rw-p", "not as a sampler maps"),
     ],
 )
 def test_a_mapping_that_is_not_a_samplers_is_not_opened(

@@ -73,7 +73,7 @@ def test_a_file_that_a_process_or_another_machine_serves_is_refused(
 ) -> None:
     monkeypatch.setattr(procfs, "is_strange", lambda _pid: True)
     monkeypatch.setattr(system, "file_system_of", lambda _fd: kind)
-    with pytest.raises(TargetUnsupported, match=f"mapped of pid {os.getpid()} lies on {kind}"):
+    with pytest.raises(TargetUnsupported, match=f"mapped of pid {os.getpid()} is on {kind}"):
         foreign.open_mapped(os.getpid(), mapped[1], os.O_RDONLY)
 
 

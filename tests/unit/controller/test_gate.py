@@ -55,7 +55,7 @@ STATES: dict[str, tuple[int, bytes, type[MemError], str]] = {
     "shadowed": (layout.STATE_SHADOWED, b"libx.so", NoSampler, "is shadowed by libx.so"),
     "refused": (layout.STATE_REFUSED, b"a tool", TargetUnsupported, "be captured: a tool"),
     "was shadowed": (layout.STATE_EXITED, b"libx.so", NoSampler, "was shadowed by libx.so"),
-    "ending": (layout.STATE_EXITED, b"", ProcessGone, "is just ending"),
+    "ending": (layout.STATE_EXITED, b"", ProcessGone, "is ending"),
     "starting": (layout.STATE_STARTING, b"", TargetUnsupported, "has not finished starting"),
 }
 

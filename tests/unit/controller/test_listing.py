@@ -105,5 +105,5 @@ def test_what_makes_no_sense_is_one_error(tmp_path: Path, monkeypatch: pytest.Mo
     with entry.segment:
         for told in ([{}], [ROW | {"pid": "x"}], 7):
             monkeypatch.setattr(listing.child, "call", lambda *_, told=told, **__: told)
-            with pytest.raises(MemError, match="makes no sense"):
+            with pytest.raises(MemError, match="hold invalid data"):
                 listing._read([entry])

@@ -90,7 +90,7 @@ def test_files_that_hold_no_capture_are_refused_by_name(segment_dir: Path, tmp_p
         recover.recover_file(str(tmp_path / "nowhere"), "r")
     copy = tmp_path / "copy"
     shutil.copy(dead(segment_dir, captured=False), copy)
-    with pytest.raises(InputFileError, match="nothing was ever captured"):
+    with pytest.raises(InputFileError, match="never had a capture"):
         recover.recover_file(str(copy), str(tmp_path / "r"))
 
 

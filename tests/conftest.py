@@ -39,18 +39,13 @@ def sampler() -> Path:
 
 
 @pytest.fixture
-def segment_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A segment folder for this test alone, set for every process it starts."""
-    folder = tmp_path / "segments"
-    folder.mkdir(mode=0o700)
-    monkeypatch.setenv("MEM_PROFILER_DIR", str(folder))
-    return folder
+def segment_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A segment folder for this test alone, set for this process and every one that it starts.
 
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A segment folder on a tmpfs for this test alone, open to targets of other users."""
+    It is on a tmpfs and open to targets of other users, as /dev/shm is.
+    """
     path = Path(tempfile.mkdtemp(prefix="mem_profiler-test-", dir="/dev/shm"))
     path.chmod(0o777)
+    monkeypatch.setenv("MEM_PROFILER_DIR", str(path))
     yield path
     shutil.rmtree(path, ignore_errors=True)

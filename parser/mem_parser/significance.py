@@ -54,7 +54,9 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     if x >= 1:
         return 1.0
     scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    front = math.exp(min(scale + a * math.log(x) + b * math.log1p(-x), 0.0))
+    # At most sqrt(ab / (2 pi (a + b))), about: rounding of huge terms must not exceed that far.
+    most = 0.5 * math.log(a + b)
+    front = math.exp(min(scale + a * math.log(x) + b * math.log1p(-x), most))
     # The fraction converges fast below the mean only; above it the complement does.
     if x < (a + 1) / (a + b + 2):
         return min(front * _fraction(a, b, x) / a, 1.0)

@@ -46,8 +46,8 @@ def app(folder: Path, way: str) -> App:
     return App((built,), folder, device="cuda")
 
 
-def test_driver_blocks(folder: Path) -> None:
-    with app(folder, "lookup") as target:
+def test_driver_blocks(segment_dir: Path) -> None:
+    with app(segment_dir, "lookup") as target:
         done = target.do("context 0 0", f"alloc 1 {3 * MIB}", "alloc 2 5000", "free 1",
                          "managed 3 70000", "host 4 3000", "async 5 9000 3", "freeasync 5 3",
                          "array 6 100 50", "alloc 7 4000000000000")  # fmt: skip
@@ -65,9 +65,9 @@ def test_driver_blocks(folder: Path) -> None:
         assert left.live_bytes == 0
 
 
-def test_physical_memory(folder: Path) -> None:
+def test_physical_memory(segment_dir: Path) -> None:
     size = 2 * MIB
-    with app(folder, "lookup") as target:
+    with app(segment_dir, "lookup") as target:
         done = target.do("context 0 0", f"create 1 {size} 0", f"reserve 2 {4 * size}")
         done += target.do(f"map 2 {size} 1", "release 1", "retain 3 2", f"unmap 2 {size}")
         assert done == [0] * 7
@@ -77,8 +77,8 @@ def test_physical_memory(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["shared runtime", "static runtime"])
-def test_runtime_blocks(folder: Path, way: str) -> None:
-    with app(folder, way) as target:
+def test_runtime_blocks(segment_dir: Path, way: str) -> None:
+    with app(segment_dir, way) as target:
         done = target.do("malloc 1 4096", "malloc 2 5000", "cudafree 1", "mallochost 3 100",
                          "mallocasync 4 300 0")  # fmt: skip
         assert done == [0] * 5

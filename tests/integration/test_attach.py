@@ -21,7 +21,6 @@ from attach_run import (
     end_storm,
     mappings,
     only_thread,
-    segments_here,
     signal_masks,
     storm,
     waits,
@@ -37,8 +36,6 @@ from mem_profiler.capture import gate
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
 from sampler_run import Controller, Counted, Target, build, environment
-
-__all__ = ["segments_here"]
 
 # kind of wait: result and errno when its time is over
 WAITS = {
@@ -69,9 +66,9 @@ def blocks(target: Unprepared) -> list[list[str]]:
 
 @pytest.mark.parametrize("kind", WAITS)
 def test_an_interrupted_wait_ends_as_if_nothing_had_been(
-    kind: str, segments_here: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with waits(kind, segments_here) as target:
+    with waits(kind, segment_dir) as target:
         with only_thread(monkeypatch, target.pid):
             attaching.attach(target.pid)
             attaching.detach(target.pid)
@@ -86,8 +83,8 @@ def test_an_interrupted_wait_ends_as_if_nothing_had_been(
         assert int(span) < stops * SPAN_MS + 300
 
 
-def test_every_register_and_the_signal_mask_are_as_they_were(segments_here: Path) -> None:
-    with Unprepared([build("registers.c")], segments_here) as target:
+def test_every_register_and_the_signal_mask_are_as_they_were(segment_dir: Path) -> None:
+    with Unprepared([build("registers.c")], segment_dir) as target:
         assert target.line() == "ready"
         masks = signal_masks(target.pid, 1)
         for _ in range(3):
@@ -105,10 +102,10 @@ def own_mask(pid: int) -> str:
 
 
 def test_a_controller_that_dies_at_any_step_leaves_every_register_as_it_was(
-    segments_here: Path,
+    segment_dir: Path,
 ) -> None:
     for step in STEPS[: lib.MP_STEP_CREATED]:
-        with Unprepared([build("registers.c")], segments_here) as target:
+        with Unprepared([build("registers.c")], segment_dir) as target:
             assert target.line() == "ready"
             mask = own_mask(target.pid)
             die_at(step, target.pid)
@@ -118,8 +115,8 @@ def test_a_controller_that_dies_at_any_step_leaves_every_register_as_it_was(
 
 
 @pytest.mark.parametrize("point", STEPS + MOMENTS)
-def test_the_target_goes_on_when_the_controller_dies(point: str, segments_here: Path) -> None:
-    with waits("nanosleep", segments_here, 50) as target:
+def test_the_target_goes_on_when_the_controller_dies(point: str, segment_dir: Path) -> None:
+    with waits("nanosleep", segment_dir, 50) as target:
         die_at(point, target.pid)
         target.line()
         if not attaching.is_attached(target.pid):
@@ -130,17 +127,17 @@ def test_the_target_goes_on_when_the_controller_dies(point: str, segments_here: 
 
 
 @pytest.mark.parametrize("kind", ["malloc", "compute", "threads", "forks", "alarms", "handler"])
-def test_a_busy_process_is_captured_and_left(kind: str, segments_here: Path) -> None:
-    with storm(kind, segments_here) as target:
+def test_a_busy_process_is_captured_and_left(kind: str, segment_dir: Path) -> None:
+    with storm(kind, segment_dir) as target:
         for _ in range(3):
             attaching.attach(target.pid)
             attaching.detach(target.pid)
         assert end_storm(target) > 0
 
 
-def test_libraries_that_come_and_go_meanwhile_do_no_harm(segments_here: Path) -> None:
+def test_libraries_that_come_and_go_meanwhile_do_no_harm(segment_dir: Path) -> None:
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=a", "-DSIZE=500", out="storm_plugin.so")
-    with storm("dlopen", segments_here, plugin) as target:
+    with storm("dlopen", segment_dir, plugin) as target:
         for _ in range(3):
             attached = attaching.attach(target.pid)
             attached.tick()
@@ -148,8 +145,8 @@ def test_libraries_that_come_and_go_meanwhile_do_no_harm(segments_here: Path) ->
         assert end_storm(target) > 0
 
 
-def test_attaching_again_opens_nothing_again(segments_here: Path) -> None:
-    with storm("handler", segments_here) as target:
+def test_attaching_again_opens_nothing_again(segment_dir: Path) -> None:
+    with storm("handler", segment_dir) as target:
         before = mappings(target.pid)
         attaching.attach(target.pid)
         attaching.detach(target.pid)
@@ -166,8 +163,8 @@ def test_attaching_again_opens_nothing_again(segments_here: Path) -> None:
         end_storm(target)
 
 
-def test_no_thread_of_ours_stays(segments_here: Path) -> None:
-    with storm("handler", segments_here) as target:
+def test_no_thread_of_ours_stays(segment_dir: Path) -> None:
+    with storm("handler", segment_dir) as target:
         before = sorted(os.listdir(f"/proc/{target.pid}/task"))
         attaching.attach(target.pid)
         await_threads(target.pid, len(before))
@@ -176,8 +173,8 @@ def test_no_thread_of_ours_stays(segments_here: Path) -> None:
         end_storm(target)
 
 
-def test_two_at_once_are_told_apart(segments_here: Path) -> None:
-    with storm("handler", segments_here) as target:
+def test_two_at_once_are_told_apart(segment_dir: Path) -> None:
+    with storm("handler", segment_dir) as target:
         ends = [
             subprocess.Popen(
                 command("attach", target.pid),
@@ -195,8 +192,8 @@ def test_two_at_once_are_told_apart(segments_here: Path) -> None:
         end_storm(target)
 
 
-def test_only_one_at_a_time_holds_the_lock(segments_here: Path) -> None:
-    with storm("handler", segments_here) as target:
+def test_only_one_at_a_time_holds_the_lock(segment_dir: Path) -> None:
+    with storm("handler", segment_dir) as target:
         with (
             lock.held(target.pid),
             pytest.raises(TargetBusy, match=f"pid {os.getpid()} .* is attaching to"),
@@ -208,10 +205,10 @@ def test_only_one_at_a_time_holds_the_lock(segments_here: Path) -> None:
 
 
 def test_the_file_of_one_who_is_out_of_sight_is_seen(
-    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Controllers that know nothing of each other: the second finds the sampler of the first."""
-    with storm("handler", segments_here) as target:
+    with storm("handler", segment_dir) as target:
         real_read = remote.address_space.read
 
         def late(pid: int, memory: Memory) -> AddressSpace:
@@ -242,15 +239,15 @@ def stepped(target: Target) -> tuple[int, int, int, int]:
     return kept.live_blocks, kept.live_bytes, all_.blocks, all_.bytes
 
 
-def test_a_capture_by_attach_agrees_with_one_by_preload(segments_here: Path) -> None:
+def test_a_capture_by_attach_agrees_with_one_by_preload(segment_dir: Path) -> None:
     program = build("stepper.c")
-    with Unprepared([program], segments_here) as target:
+    with Unprepared([program], segment_dir) as target:
         assert target.line() == "ok"
         attaching.attach(target.pid)
         attached = stepped(target)
         attaching.detach(target.pid)
         target.finish()
-    with Target([program], environment(segments_here)) as target:
+    with Target([program], environment(segment_dir)) as target:
         assert target.line() == "ok"
         preloaded = stepped(target)
         target.finish()
@@ -258,9 +255,9 @@ def test_a_capture_by_attach_agrees_with_one_by_preload(segments_here: Path) -> 
 
 
 def test_the_everyday_form_attaches_captures_and_detaches(
-    segments_here: Path, tmp_path: Path
+    segment_dir: Path, tmp_path: Path
 ) -> None:
-    with storm("malloc", segments_here) as target:
+    with storm("malloc", segment_dir) as target:
         done = run_command("-s", "0.5", "-c", "512", "-p", target.pid, "-o", tmp_path / "p")
         assert done.returncode == 0, done.stderr
         assert re.search(r"attached to \S+ \(pid \d+\): \d+ slots in \d+ modules", done.stderr)
@@ -271,8 +268,8 @@ def test_the_everyday_form_attaches_captures_and_detaches(
     assert heap.header["samples"] > 1000
 
 
-def test_the_halves_by_hand(segments_here: Path, tmp_path: Path) -> None:
-    with Unprepared([build("stepper.c")], segments_here) as target:
+def test_the_halves_by_hand(segment_dir: Path, tmp_path: Path) -> None:
+    with Unprepared([build("stepper.c")], segment_dir) as target:
         assert target.line() == "ok"
         done = run_command("attach", target.pid, "-c", "1")
         assert done.returncode == 0, done.stderr
@@ -289,9 +286,9 @@ def test_the_halves_by_hand(segments_here: Path, tmp_path: Path) -> None:
     assert HeapFile(next(tmp_path.glob("p.*.heap"))).total("alloc_blocks") >= 100
 
 
-def test_libraries_opened_during_a_capture_are_seen(segments_here: Path, tmp_path: Path) -> None:
+def test_libraries_opened_during_a_capture_are_seen(segment_dir: Path, tmp_path: Path) -> None:
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
-    with Unprepared([build("late.c"), plugin], segments_here) as target:
+    with Unprepared([build("late.c"), plugin], segment_dir) as target:
         assert target.line() == "ready"
         attached = attaching.attach(target.pid)
         with Controller(target) as controller:
@@ -307,8 +304,8 @@ def test_libraries_opened_during_a_capture_are_seen(segments_here: Path, tmp_pat
         target.finish()
 
 
-def test_one_who_asks_to_stop_finds_the_process_as_it_was(segments_here: Path) -> None:
-    with storm("handler", segments_here) as target:
+def test_one_who_asks_to_stop_finds_the_process_as_it_was(segment_dir: Path) -> None:
+    with storm("handler", segment_dir) as target:
         before = mappings(target.pid)
         with pytest.raises(attaching.Stopped):
             attaching.attach(target.pid, asked_to_stop=lambda: True)
@@ -317,8 +314,8 @@ def test_one_who_asks_to_stop_finds_the_process_as_it_was(segments_here: Path) -
         end_storm(target)
 
 
-def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segments_here: Path) -> None:
-    with Unprepared([build("stepper.c")], segments_here) as target:
+def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segment_dir: Path) -> None:
+    with Unprepared([build("stepper.c")], segment_dir) as target:
         assert target.line() == "ok"
         attaching.attach(target.pid)
         assert target.ask("k") == "ok"
@@ -337,8 +334,8 @@ def test_a_fork_child_of_an_attached_process_is_attached_to_as_well(segments_her
         target.finish()
 
 
-def test_attaching_twice_is_refused_in_plain_words(segments_here: Path) -> None:
-    with storm("handler", segments_here) as target:
+def test_attaching_twice_is_refused_in_plain_words(segment_dir: Path) -> None:
+    with storm("handler", segment_dir) as target:
         attaching.attach(target.pid)
         with pytest.raises(TargetBusy, match="already attached to"):
             attaching.attach(target.pid)
@@ -350,11 +347,11 @@ def test_attaching_twice_is_refused_in_plain_words(segments_here: Path) -> None:
 
 
 def test_a_library_opened_again_where_it_lay_is_noticed(
-    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "CHECK_S", 0.01)
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=b", "-DSIZE=700", out="late_plugin.so")
-    with Unprepared([build("late.c"), plugin], segments_here) as target:
+    with Unprepared([build("late.c"), plugin], segment_dir) as target:
         assert target.line() == "ready"
         assert target.ask("open") == "opened"
         attached = attaching.attach(target.pid)
@@ -375,10 +372,10 @@ def test_a_library_opened_again_where_it_lay_is_noticed(
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_a_thousand_times_in_and_out_of_one_process(segments_here: Path) -> None:
+def test_a_thousand_times_in_and_out_of_one_process(segment_dir: Path) -> None:
     rss: list[int] = []
     held: list[float] = []
-    with storm("malloc", segments_here) as target:
+    with storm("malloc", segment_dir) as target:
         for i in range(1000):
             held.append(attaching.attach(target.pid).answer.held_ns / 1e6)
             attaching.detach(target.pid)
@@ -393,9 +390,9 @@ def test_a_thousand_times_in_and_out_of_one_process(segments_here: Path) -> None
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", ["malloc", "compute", "threads", "forks", "dlopen", "alarms"])
-def test_many_times_in_and_out_of_busy_processes(kind: str, segments_here: Path) -> None:
+def test_many_times_in_and_out_of_busy_processes(kind: str, segment_dir: Path) -> None:
     plugin = build("plugin.c", "-shared", "-fPIC", "-DNAME=a", "-DSIZE=500", out="storm_plugin.so")
-    with storm(kind, segments_here, plugin) as target:
+    with storm(kind, segment_dir, plugin) as target:
         for _ in range(40):
             attached = attaching.attach(target.pid)
             attached.tick()
@@ -403,11 +400,11 @@ def test_many_times_in_and_out_of_busy_processes(kind: str, segments_here: Path)
         print(f"{kind}: {end_storm(target)} rounds")
 
 
-def test_threads_of_the_test_itself_do_not_disturb(segments_here: Path) -> None:
+def test_threads_of_the_test_itself_do_not_disturb(segment_dir: Path) -> None:
     results: list[int] = []
 
     def work() -> None:
-        with storm("handler", segments_here) as target:
+        with storm("handler", segment_dir) as target:
             results.append(attaching.attach(target.pid).answer.result)
             attaching.detach(target.pid)
             end_storm(target)

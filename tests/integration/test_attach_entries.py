@@ -98,9 +98,9 @@ def to_its_end(target: Attached) -> Counted:
 
 
 @pytest.mark.parametrize("allocator", STATIC)
-def test_a_static_allocator_is_seen_completely_and_once(folder: Path, allocator: str) -> None:
+def test_a_static_allocator_is_seen_completely_and_once(segment_dir: Path, allocator: str) -> None:
     program = build("redirect.cc", libs=STATIC[allocator], out=f"redirect-static-{allocator}")
-    with Attached(folder, [program], hold=True) as target:
+    with Attached(segment_dir, [program], hold=True) as target:
         made, answer = attach(target)
         assert made.allocator == allocator
         assert (answer.result, answer.failed, answer.text) == (0, 0, "")
@@ -117,9 +117,9 @@ def test_a_static_allocator_is_seen_completely_and_once(folder: Path, allocator:
 
 @pytest.mark.parametrize("linking", [(), ("-no-pie",)])
 def test_every_beginning_of_a_function_is_led_here_and_back(
-    folder: Path, linking: Sequence[str]
+    segment_dir: Path, linking: Sequence[str]
 ) -> None:
-    with Attached(folder, [odd(*linking)], hold=True) as target:
+    with Attached(segment_dir, [odd(*linking)], hold=True) as target:
         target.wait_until_loaded()
         before = code(target)
         made, answer = attach(target)
@@ -133,7 +133,7 @@ def test_every_beginning_of_a_function_is_led_here_and_back(
         check(to_its_end(target), ODD)
 
 
-def test_what_cannot_be_led_elsewhere_is_refused_with_the_reason(folder: Path) -> None:
+def test_what_cannot_be_led_elsewhere_is_refused_with_the_reason(segment_dir: Path) -> None:
     with pytest.raises(TargetUnsupported) as refused:
         plan.of_program(odd("-DREFUSED"), 0)
     assert str(refused.value) == (
@@ -146,8 +146,8 @@ def test_a_program_without_an_allocator_needs_no_plan() -> None:
     assert plan.of_program(build("attach_steps.c"), 0) is None
 
 
-def test_code_that_another_tool_changed_is_left_alone(folder: Path) -> None:
-    with Attached(folder, [odd()], hold=True) as target:
+def test_code_that_another_tool_changed_is_left_alone(segment_dir: Path) -> None:
+    with Attached(segment_dir, [odd()], hold=True) as target:
         made = plan.of_program(odd(), target.bias())
         assert made is not None
         target.hand(made.data.replace(b"\xe9", b"\xea", 1))
@@ -155,7 +155,7 @@ def test_code_that_another_tool_changed_is_left_alone(folder: Path) -> None:
         answer = target.begin()
         assert answer.result < 0 and "another tool changed it" in answer.text
         assert code(target) == before
-        assert segments(folder) == []
+        assert segments(segment_dir) == []
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_code_that_another_tool_changed_is_left_alone(folder: Path) -> None:
     ids=["cut", "no plan", "no kind"],
 )
 def test_a_damaged_plan_changes_nothing(
-    folder: Path, damage: Callable[[bytes], bytes], words: str
+    segment_dir: Path, damage: Callable[[bytes], bytes], words: str
 ) -> None:
-    with Attached(folder, [odd()], hold=True) as target:
+    with Attached(segment_dir, [odd()], hold=True) as target:
         made = plan.of_program(odd(), target.bias())
         assert made is not None
         target.hand(damage(made.data))
@@ -178,11 +178,11 @@ def test_a_damaged_plan_changes_nothing(
         answer = target.begin()
         assert answer.result == -EINVAL and words in answer.text
         assert code(target) == before
-        assert segments(folder) == []
+        assert segments(segment_dir) == []
 
 
-def test_threads_go_on_while_entry_points_change_a_thousand_times(folder: Path) -> None:
-    with Attached(folder, [odd(), "3"]) as target:
+def test_threads_go_on_while_entry_points_change_a_thousand_times(segment_dir: Path) -> None:
+    with Attached(segment_dir, [odd(), "3"]) as target:
         assert target.line() == "running"
         _, answer = attach(target)
         assert answer.result == 0
@@ -193,7 +193,7 @@ def test_threads_go_on_while_entry_points_change_a_thousand_times(folder: Path) 
         assert counted.missing == 0
         assert target.detach().result == 0
         maps = Path(f"/proc/{target.pid}/maps").read_text().count("\n")
-        assert target.command(f"cycle 1000 {folder}", wait_s=120) == "0 "
+        assert target.command(f"cycle 1000 {segment_dir}", wait_s=120) == "0 "
         assert Path(f"/proc/{target.pid}/maps").read_text().count("\n") == maps
         assert target.ask("stop") == "done"
         target.finish()
@@ -222,9 +222,9 @@ def compiler() -> Path:
 
 
 @pytest.fixture
-def compilation(folder: Path) -> tuple[list[str], Path, bytes]:
+def compilation(segment_dir: Path) -> tuple[list[str], Path, bytes]:
     """A compilation: its command, its output, and what that holds when nobody looks."""
-    source, out = folder / "lib.rs", folder / "lib.o"
+    source, out = segment_dir / "lib.rs", segment_dir / "lib.o"
     source.write_text(rust_source(40))
     command = [compiler(), "--crate-type", "lib", "--emit=obj", "-o", out, source]
     assert run(command, {**os.environ}).returncode == 0
@@ -234,12 +234,12 @@ def compilation(folder: Path) -> tuple[list[str], Path, bytes]:
 
 
 def test_a_compiler_with_a_jemalloc_of_its_own(
-    folder: Path, compilation: tuple[list[str], Path, bytes]
+    segment_dir: Path, compilation: tuple[list[str], Path, bytes]
 ) -> None:
     command, out, expected = compilation
     blocks = {}
     for way in ("slots", "entry points"):
-        with Attached(folder, command, hold=True) as target:
+        with Attached(segment_dir, command, hold=True) as target:
             if way == "slots":
                 answer = target.begin()
                 assert (
@@ -254,12 +254,12 @@ def test_a_compiler_with_a_jemalloc_of_its_own(
                 controller.start(1 << 16)
             target.go()
             target.finish()
-        counted = only_counted(folder)
+        counted = only_counted(segment_dir)
         assert counted.missing == 0
         blocks[way] = counted.total().blocks
         # BOLT moved the program headers of its libraries, and with them the way to unwind tables
         assert counted.lost.get("unwind_no_rule", 0) < blocks[way] / 10
-        for path in segments(folder):
+        for path in segments(segment_dir):
             path.unlink()
         assert out.read_bytes() == expected
         out.unlink()
@@ -269,14 +269,14 @@ def test_a_compiler_with_a_jemalloc_of_its_own(
 
 
 def test_a_compiler_goes_on_while_its_allocator_is_led_here_and_back(
-    folder: Path, compilation: tuple[list[str], Path, bytes]
+    segment_dir: Path, compilation: tuple[list[str], Path, bytes]
 ) -> None:
     command, out, expected = compilation
-    with Attached(folder, command, hold=True) as target:
+    with Attached(segment_dir, command, hold=True) as target:
         attach(target)
         assert target.detach().result == 0
         target.go()
-        target.send(f"churn 1000000 {folder}")
+        target.send(f"churn 1000000 {segment_dir}")
         target.finish()
     assert out.read_bytes() == expected
 
@@ -313,8 +313,8 @@ def rust_program() -> Path:
     return program
 
 
-def test_a_rust_program_with_a_jemalloc_of_its_own(folder: Path, rust_program: Path) -> None:
-    with Attached(folder, [rust_program], hold=True) as target:
+def test_a_rust_program_with_a_jemalloc_of_its_own(segment_dir: Path, rust_program: Path) -> None:
+    with Attached(segment_dir, [rust_program], hold=True) as target:
         made, answer = attach(target)
         assert made.allocator == "jemalloc (_rjem_)"
         assert answer.result == 0

@@ -11,15 +11,13 @@ from pathlib import Path
 import pytest
 
 import mem_profiler
-from attach_run import Unprepared, await_threads, mappings, segments_here, signal_masks
+from attach_run import Unprepared, await_threads, mappings, signal_masks
 from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
 from mem_profiler import attach as attaching
 from mem_profiler.attach import remote
 from mem_profiler.attach.remote import BEGIN, Command
 from mem_profiler.process import procfs
 from sampler_run import build
-
-__all__ = ["segments_here"]
 
 
 @contextmanager
@@ -58,10 +56,10 @@ def address_space(pid: int, more_bytes: int) -> Iterator[None]:
     ],
 )
 def test_no_memory_for_the_region_or_for_a_thread(
-    more_bytes: int, message: str, segments_here: Path
+    more_bytes: int, message: str, segment_dir: Path
 ) -> None:
     with (
-        put_back(segments_here) as target,
+        put_back(segment_dir) as target,
         address_space(target.pid, more_bytes),
         pytest.raises(TargetError, match=message),
     ):
@@ -69,33 +67,31 @@ def test_no_memory_for_the_region_or_for_a_thread(
 
 
 def test_a_lock_that_the_borrowed_thread_itself_holds(
-    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "BORROW_MS", 300)
     with (
-        put_back(segments_here, "held_lock.c") as target,
+        put_back(segment_dir, "held_lock.c") as target,
         pytest.raises(TargetBusy, match="restored it"),
     ):
         remote.run(target.pid, Command(BEGIN))
 
 
 def test_a_library_that_cannot_be_opened(
-    segments_here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     wrong = tmp_path / "libmem_sampler.so"
     wrong.write_bytes(b"\x7fELF" + bytes(1000))
-    with put_back(segments_here) as target, monkeypatch.context() as patch:
+    with put_back(segment_dir) as target, monkeypatch.context() as patch:
         patch.setattr(mem_profiler, "library_path", lambda: wrong)
         with pytest.raises(TargetUnsupported, match=r"cannot open the sampler: .*ELF"):
             remote.run(target.pid, Command(BEGIN))
 
 
-def test_a_library_without_the_function(
-    segments_here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_without_the_function(segment_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = build("plugin.c", "-shared", "-fPIC", "-DNAME=c", "-DSIZE=9", out="not_sampler.so")
     with (
-        Unprepared([build("registers.c")], segments_here) as target,
+        Unprepared([build("registers.c")], segment_dir) as target,
         monkeypatch.context() as patch,
     ):
         assert target.line() == "ready"
@@ -107,10 +103,10 @@ def test_a_library_without_the_function(
 
 
 def test_another_version_of_the_sampler_is_not_mixed_with_the_first(
-    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = build("plugin.c", "-shared", "-fPIC", "-DNAME=c", "-DSIZE=9", "-Wl,--build-id")
-    with Unprepared([build("registers.c")], segments_here) as target:
+    with Unprepared([build("registers.c")], segment_dir) as target:
         assert target.line() == "ready"
         attaching.attach(target.pid)
         attaching.detach(target.pid)
@@ -124,10 +120,10 @@ def test_another_version_of_the_sampler_is_not_mixed_with_the_first(
 
 
 def test_a_loader_that_gets_no_answer_gives_up_by_itself(
-    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never_written: Callable[[object], None] = lambda _self: None  # noqa: E731
-    with put_back(segments_here) as target, monkeypatch.context() as patch:
+    with put_back(segment_dir) as target, monkeypatch.context() as patch:
         patch.setattr(remote._Talk, "_hand_over", never_written)
         patch.setattr(remote, "ANSWER_S", 0.2)
         with pytest.raises(TargetBusy, match="has not answered"):
@@ -146,9 +142,9 @@ def mdwe_is_known() -> bool:
 
 
 @pytest.mark.skipif(not mdwe_is_known(), reason="the kernel has no MDWE")
-def test_a_process_that_denies_new_executable_memory_is_told_so(segments_here: Path) -> None:
+def test_a_process_that_denies_new_executable_memory_is_told_so(segment_dir: Path) -> None:
     with Unprepared(
-        [build("registers.c")], segments_here, preexec_fn=deny_executable_memory
+        [build("registers.c")], segment_dir, preexec_fn=deny_executable_memory
     ) as target:
         assert target.line() == "ready"
         before, masks = mappings(target.pid), signal_masks(target.pid, 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from attach_run import Unprepared, end_storm, mappings, segments_here, storm
+from attach_run import Unprepared, end_storm, mappings, storm
 from controller_tools import command, command_environment, run_command
 from mem_parser.errors import (
     MemError,
@@ -28,8 +28,6 @@ from mem_profiler.attach import remote
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
 from sampler_run import build
-
-__all__ = ["segments_here"]
 
 NOBODY = 65534
 MEMFD_CREATE, CLONE3, UNUSED = 319, 435, 500
@@ -71,8 +69,8 @@ def in_child(action: Callable[[], object], uid: int | None = None) -> str:
     return said
 
 
-def test_a_stopped_process_is_refused_and_stays_stopped(segments_here: Path) -> None:
-    with storm("handler", segments_here) as target:
+def test_a_stopped_process_is_refused_and_stays_stopped(segment_dir: Path) -> None:
+    with storm("handler", segment_dir) as target:
         os.kill(target.pid, signal.SIGSTOP)
         wait_until(lambda: procfs.stat_fields(target.pid)[0] == "T")
         with pytest.raises(TargetBusy, match=r"is stopped") as caught:
@@ -83,7 +81,7 @@ def test_a_stopped_process_is_refused_and_stays_stopped(segments_here: Path) -> 
         end_storm(target)
 
 
-def test_a_zombie_a_dead_process_and_a_kernel_thread_are_told_apart(segments_here: Path) -> None:
+def test_a_zombie_a_dead_process_and_a_kernel_thread_are_told_apart(segment_dir: Path) -> None:
     child = subprocess.Popen(["true"])
     wait_until(lambda: procfs.stat_fields(child.pid)[0] == "Z")
     with pytest.raises(TargetError, match="ended"):
@@ -100,16 +98,16 @@ def test_nobody_attaches_to_himself() -> None:
         attaching.attach(os.getpid())
 
 
-def test_a_static_program_is_refused(segments_here: Path) -> None:
+def test_a_static_program_is_refused(segment_dir: Path) -> None:
     program = build("storm.c", "-static", out="storm-static")
-    with Unprepared([program, "handler"], segments_here) as target:
+    with Unprepared([program, "handler"], segment_dir) as target:
         assert target.line() == "ready"
         with pytest.raises(TargetUnsupported, match="static"):
             attaching.attach(target.pid)
         end_storm(target)
 
 
-def test_a_32_bit_program_is_refused(segments_here: Path, tmp_path: Path) -> None:
+def test_a_32_bit_program_is_refused(segment_dir: Path, tmp_path: Path) -> None:
     source, program = tmp_path / "pause.c", tmp_path / "pause32"
     # No C library for 32 bits is needed: one system call, again and again.
     source.write_text(
@@ -129,7 +127,7 @@ def test_a_32_bit_program_is_refused(segments_here: Path, tmp_path: Path) -> Non
             child.kill()
 
 
-def test_a_process_that_dies_at_once_is_gone(segments_here: Path) -> None:
+def test_a_process_that_dies_at_once_is_gone(segment_dir: Path) -> None:
     for _ in range(5):
         child = subprocess.Popen(["true"])
         try:
@@ -139,8 +137,8 @@ def test_a_process_that_dies_at_once_is_gone(segments_here: Path) -> None:
         assert child.wait(20) == 0
 
 
-def test_a_process_killed_meanwhile_is_gone(segments_here: Path) -> None:
-    with storm("handler", segments_here) as target:
+def test_a_process_killed_meanwhile_is_gone(segment_dir: Path) -> None:
+    with storm("handler", segment_dir) as target:
 
         def kill_it() -> bool:
             target.kill()
@@ -152,9 +150,9 @@ def test_a_process_killed_meanwhile_is_gone(segments_here: Path) -> None:
 
 @pytest.mark.parametrize("tracer", ["strace", "gdb"])
 def test_one_that_is_being_debugged_is_left_to_the_debugger(
-    tracer: str, segments_here: Path, tmp_path: Path
+    tracer: str, segment_dir: Path, tmp_path: Path
 ) -> None:
-    with storm("handler", segments_here) as target:
+    with storm("handler", segment_dir) as target:
         arguments = {
             "strace": ["strace", "-o", "/dev/null", "-p", str(target.pid)],
             "gdb": ["gdb", "-q", "-nx", "-p", str(target.pid)],
@@ -179,14 +177,14 @@ def test_one_that_is_being_debugged_is_left_to_the_debugger(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_users_process_is_refused_and_ones_own_is_not(segments_here: Path) -> None:
-    with storm("handler", segments_here) as target:
+def test_another_users_process_is_refused_and_ones_own_is_not(segment_dir: Path) -> None:
+    with storm("handler", segment_dir) as target:
         said = in_child(lambda: attaching.attach(target.pid), NOBODY)
         assert said.startswith(PermissionDenied.__name__), said
         end_storm(target)
 
     drop = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    with Unprepared([build("storm.c"), "handler"], segments_here, **drop) as target:
+    with Unprepared([build("storm.c"), "handler"], segment_dir, **drop) as target:
         assert target.line() == "ready"
 
         def both() -> None:
@@ -200,9 +198,9 @@ def test_another_users_process_is_refused_and_ones_own_is_not(segments_here: Pat
 
 @x86_64_only
 @pytest.mark.parametrize("action", ["kill", "trap"])
-def test_a_filter_that_would_kill_is_seen_beforehand(action: str, segments_here: Path) -> None:
+def test_a_filter_that_would_kill_is_seen_beforehand(action: str, segment_dir: Path) -> None:
     filtered = build("filtered.c")
-    with Unprepared([filtered, action, str(MEMFD_CREATE)], segments_here) as target:
+    with Unprepared([filtered, action, str(MEMFD_CREATE)], segment_dir) as target:
         assert target.line() == "ready"
         with pytest.raises(TargetUnsupported, match="memfd_create"):
             attaching.attach(target.pid)
@@ -211,14 +209,14 @@ def test_a_filter_that_would_kill_is_seen_beforehand(action: str, segments_here:
 
 
 @x86_64_only
-def test_a_filter_that_refuses_is_coped_with_or_told(segments_here: Path) -> None:
+def test_a_filter_that_refuses_is_coped_with_or_told(segment_dir: Path) -> None:
     filtered = build("filtered.c")
     refusals = {
         UNUSED: "", MEMFD_CREATE: "", CLONE3: "cannot make a new thread",
         MMAP: "may not map new memory", MPROTECT: "denies new executable memory",
     }  # fmt: skip
     for number, fails in refusals.items():
-        with Unprepared([filtered, "errno", str(number)], segments_here) as target:
+        with Unprepared([filtered, "errno", str(number)], segment_dir) as target:
             assert target.line() == "ready"
             if fails:
                 with pytest.raises(TargetError, match=fails):
@@ -251,9 +249,9 @@ def test_a_container_needs_no_file_of_ours(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs namespaces of its own")
-def test_a_user_namespace_is_no_hindrance(segments_here: Path) -> None:
+def test_a_user_namespace_is_no_hindrance(segment_dir: Path) -> None:
     shell = ["unshare", "--user", "--map-root-user", "--kill-child", "--fork"]
-    with Unprepared([*shell, build("storm.c"), "handler"], segments_here) as outer:
+    with Unprepared([*shell, build("storm.c"), "handler"], segment_dir) as outer:
         assert outer.line() == "ready"
         children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
         [pid] = map(int, children.read_text().split())
@@ -263,9 +261,9 @@ def test_a_user_namespace_is_no_hindrance(segments_here: Path) -> None:
 
 
 def test_ctrl_c_ends_a_capture_early_writes_the_file_and_detaches(
-    segments_here: Path, tmp_path: Path
+    segment_dir: Path, tmp_path: Path
 ) -> None:
-    with storm("threads", segments_here) as target:
+    with storm("threads", segment_dir) as target:
         with subprocess.Popen(
             command("-s", "60", "-p", target.pid, "-o", tmp_path / "p"),
             env=command_environment(),
@@ -292,9 +290,9 @@ def is_capturing(pid: int) -> bool:
 
 
 def test_a_process_that_starts_another_program_meanwhile_is_left_alone(
-    segments_here: Path,
+    segment_dir: Path,
 ) -> None:
-    with Unprepared([build("stepper.c")], segments_here) as target:
+    with Unprepared([build("stepper.c")], segment_dir) as target:
         assert target.line() == "ok"
         program = build("stepper.c")
 
@@ -310,8 +308,8 @@ def test_a_process_that_starts_another_program_meanwhile_is_left_alone(
 
 
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
-def test_a_debugger_finds_nothing_of_ours_on_any_stack_afterwards(segments_here: Path) -> None:
-    with storm("malloc", segments_here) as target:
+def test_a_debugger_finds_nothing_of_ours_on_any_stack_afterwards(segment_dir: Path) -> None:
+    with storm("malloc", segment_dir) as target:
         attaching.attach(target.pid)
         time.sleep(0.05)  # let every thread go through the hooks
         attaching.detach(target.pid)

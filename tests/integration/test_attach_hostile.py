@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from attach_run import Unprepared, segments_here, storm
+from attach_run import Unprepared, storm
 from mem_parser.errors import MemError, ProcessGone, TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler._inject import lib
@@ -21,8 +21,6 @@ from mem_profiler.attach import kill_points, remote
 from mem_profiler.attach.memory import Memory
 from mem_profiler.confined import child
 from sampler_run import build
-
-__all__ = ["segments_here"]
 
 NOBODY = 65534
 ROUNDS = 3
@@ -47,12 +45,12 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_root
 @pytest.mark.parametrize("lie", ["descriptor", "address", "silence"])
 def test_a_target_that_lies_to_the_loader_gains_nothing(
-    lie: str, victim: Path, segments_here: Path, monkeypatch: pytest.MonkeyPatch
+    lie: str, victim: Path, segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "ANSWER_S", 3.0)
     before = victim.stat().st_mtime_ns
     program = build("hostile_frame.c")
-    with Unprepared([program, lie, victim], segments_here, user=NOBODY, group=NOBODY) as target:
+    with Unprepared([program, lie, victim], segment_dir, user=NOBODY, group=NOBODY) as target:
         assert target.line() == "ready"
         with contextlib.suppress(MemError):
             attaching.attach(target.pid)
@@ -70,11 +68,9 @@ def killed_at(point: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("point", STEPS + MOMENTS)
-def test_a_target_that_is_killed_at_any_step_ends_the_attach(
-    point: str, segments_here: Path
-) -> None:
+def test_a_target_that_is_killed_at_any_step_ends_the_attach(point: str, segment_dir: Path) -> None:
     for _ in range(ROUNDS):
-        with storm("handler", segments_here) as target:
+        with storm("handler", segment_dir) as target:
             with killed_at(point), pytest.raises(MemError) as refused:
                 attaching.attach(target.pid)
             assert isinstance(refused.value, ProcessGone), refused.value
@@ -82,10 +78,10 @@ def test_a_target_that_is_killed_at_any_step_ends_the_attach(
             assert target.process.returncode == -signal.SIGKILL
 
 
-def test_a_target_that_is_killed_at_any_moment_ends_the_attach(segments_here: Path) -> None:
+def test_a_target_that_is_killed_at_any_moment_ends_the_attach(segment_dir: Path) -> None:
     chance = random.Random(7)
     for _ in range(20):
-        with storm("handler", segments_here) as target:
+        with storm("handler", segment_dir) as target:
             timer = threading.Timer(chance.uniform(0, 0.1), target.process.kill)
             timer.start()
             began = time.monotonic()
@@ -95,15 +91,15 @@ def test_a_target_that_is_killed_at_any_moment_ends_the_attach(segments_here: Pa
             timer.join()
 
 
-def test_writing_into_a_process_that_has_ended_is_an_error(segments_here: Path) -> None:
-    with storm("handler", segments_here) as target, Memory(target.pid, writable=True) as memory:
+def test_writing_into_a_process_that_has_ended_is_an_error(segment_dir: Path) -> None:
+    with storm("handler", segment_dir) as target, Memory(target.pid, writable=True) as memory:
         target.kill()
         with pytest.raises(OSError, match="the process has ended"):
             memory.write(0x10000, bytes(1 << 20))
 
 
 def test_a_reading_that_never_ends_is_given_up(
-    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def for_ever(*_: object) -> None:
         while True:
@@ -112,26 +108,26 @@ def test_a_reading_that_never_ends_is_given_up(
     monkeypatch.setattr(remote, "_in_child", for_ever)
     monkeypatch.setattr(remote, "WHOLE_S", 0.3)
     with (
-        storm("handler", segments_here) as target,
+        storm("handler", segment_dir) as target,
         pytest.raises(TargetBusy, match="did not answer"),
     ):
         attaching.attach(target.pid)
 
 
 def test_the_user_is_heard_while_a_reading_never_ends(
-    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child, "GRACE_S", 0.2)
     monkeypatch.setattr(remote, "_in_child", lambda *_: signal.pause())
-    with storm("handler", segments_here) as target, pytest.raises(attaching.Stopped):
+    with storm("handler", segment_dir) as target, pytest.raises(attaching.Stopped):
         attaching.attach(target.pid, lambda: True)
 
 
-def test_another_user_cannot_keep_us_from_attaching(segments_here: Path) -> None:
+def test_another_user_cannot_keep_us_from_attaching(segment_dir: Path) -> None:
     """What the lock is on can be opened only by who may trace the process."""
     if os.geteuid() != 0:
         pytest.skip("makes a process of another user")
-    with storm("handler", segments_here) as target:
+    with storm("handler", segment_dir) as target:
         taker = os.fork()
         if taker == 0:
             os.setuid(NOBODY)

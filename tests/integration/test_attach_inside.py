@@ -84,20 +84,20 @@ def held_to_its_end(target: Attached) -> Counted:
 
 
 @pytest.mark.parametrize("linking", LINKING)
-def test_every_way_of_linking_is_seen(folder: Path, linking: str) -> None:
+def test_every_way_of_linking_is_seen(segment_dir: Path, linking: str) -> None:
     program = build("redirect.cc", *LINKING[linking], out=f"redirect-{linking}")
-    with Attached(folder, [program], hold=True) as target:
+    with Attached(segment_dir, [program], hold=True) as target:
         check(held_to_its_end(target), FAMILY | NEW_OF_LIBSTDCXX)
 
 
 @pytest.mark.parametrize("linking", ["full-relro", "lazy"])
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 def test_an_allocator_that_is_a_library_is_seen_once(
-    folder: Path, allocator: str, linking: str
+    segment_dir: Path, allocator: str, linking: str
 ) -> None:
     library = LIBRARIES[allocator]
     program = build("redirect.cc", *LINKING[linking], out=f"redirect-{linking}")
-    with Attached(folder, [program], hold=True, preload=[library]) as target:
+    with Attached(segment_dir, [program], hold=True, preload=[library]) as target:
         counted = held_to_its_end(target)
     check(counted, FAMILY | NEW)
     assert under(counted, "by_realloc") == (20, 10 * 114, 6)
@@ -109,14 +109,14 @@ def test_an_allocator_that_is_a_library_is_seen_once(
         check(counted, {"by_tc_malloc": 114})
 
 
-def test_the_same_as_by_preload(folder: Path) -> None:
+def test_the_same_as_by_preload(segment_dir: Path) -> None:
     """Function by function, on a program of one thread that does the same each time."""
     program = build("mix.c")
-    run([program, "40"], environment(folder, rate=1))
-    preloaded = only_counted(folder).callers()
-    for path in segments(folder):
+    run([program, "40"], environment(segment_dir, rate=1))
+    preloaded = only_counted(segment_dir).callers()
+    for path in segments(segment_dir):
         path.unlink()
-    with Attached(folder, [program, "40"], hold=True) as target:
+    with Attached(segment_dir, [program, "40"], hold=True) as target:
         attached = held_to_its_end(target).callers()
 
     mine = {"small_blocks", "even_blocks", "large_blocks", "mixed_blocks"}
@@ -125,8 +125,8 @@ def test_the_same_as_by_preload(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-plt", "no-pie-lazy"])
-def test_detach_leaves_every_slot_as_it_was(folder: Path, linking: str) -> None:
-    with steps(folder, *LINKING[linking]) as target:
+def test_detach_leaves_every_slot_as_it_was(segment_dir: Path, linking: str) -> None:
+    with steps(segment_dir, *LINKING[linking]) as target:
         assert target.ask("alloc 10") == "done"
         target.rescan()  # opens the library, for which the C library binds slots of its own
         before = target.slots()
@@ -141,11 +141,11 @@ def test_detach_leaves_every_slot_as_it_was(folder: Path, linking: str) -> None:
         assert all(before[at] == during[at] for at in before if at[1] == "relro")
         assert (ended.result, ended.restored, ended.kept) == (0, begun.patched, 0)
         assert {at: (before[at], after[at]) for at in before if before[at] != after[at]} == {}
-        assert segments(folder) == []
+        assert segments(segment_dir) == []
 
 
-def test_calls_inside_the_c_library_are_seen(folder: Path) -> None:
-    with steps(folder) as target:
+def test_calls_inside_the_c_library_are_seen(segment_dir: Path) -> None:
+    with steps(segment_dir) as target:
         assert target.begin().result == 0
         counted = captured(target, lambda: target.ask("dup"))
         assert counted.under("strdup_inside") == Counts(1, 22, 1, 22)
@@ -153,8 +153,8 @@ def test_calls_inside_the_c_library_are_seen(folder: Path) -> None:
         assert str(SAMPLER) in {module.path for module in counted.modules}
 
 
-def test_blocks_from_before_are_freed_as_if_nothing_was(folder: Path) -> None:
-    with steps(folder) as target:
+def test_blocks_from_before_are_freed_as_if_nothing_was(segment_dir: Path) -> None:
+    with steps(segment_dir) as target:
         target.ask("keep 100")
         target.begin()
 
@@ -173,19 +173,21 @@ def test_blocks_from_before_are_freed_as_if_nothing_was(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("tool", ["forwards", "allocates itself"])
-def test_a_preloaded_tool_that_takes_malloc_is_counted_once(folder: Path, tool: str) -> None:
+def test_a_preloaded_tool_that_takes_malloc_is_counted_once(segment_dir: Path, tool: str) -> None:
     if tool == "forwards":
         library = build("chain.c", "-shared", "-fPIC", out="chain.so")
     else:
         flags = ("-shared", "-fPIC", "-Dmain=unused_main")
         library = build("own_malloc.c", *flags, out="own_malloc.so")
-    with Attached(folder, [build("redirect.cc")], hold=True, preload=[library]) as target:
+    with Attached(segment_dir, [build("redirect.cc")], hold=True, preload=[library]) as target:
         check(held_to_its_end(target), FAMILY | NEW_OF_LIBSTDCXX)
 
 
 @pytest.mark.parametrize("scanning", [True, False], ids=["rescan", "attach and detach"])
 @pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-relro"])
-def test_libraries_open_and_close_beside_it(folder: Path, linking: str, scanning: bool) -> None:
+def test_libraries_open_and_close_beside_it(
+    segment_dir: Path, linking: str, scanning: bool
+) -> None:
     """Threads bind, open and close while slots are looked through, taken and restored, and the
     process ends in the middle of it.
     """
@@ -193,22 +195,22 @@ def test_libraries_open_and_close_beside_it(folder: Path, linking: str, scanning
         "redirect_plugin.cc", "-shared", "-fPIC", *LINKING[linking],
         out=f"redirect_plugin-{linking}.so",
     )  # fmt: skip
-    with Attached(folder, [build("redirect_threads.c"), plugin], hold=True) as target:
+    with Attached(segment_dir, [build("redirect_threads.c"), plugin], hold=True) as target:
         if scanning:
             target.begin()
             with Controller(target) as controller:
                 controller.start(4096)
         target.go()
-        target.send("scan 1000000" if scanning else f"churn 1000000 {folder}")
+        target.send("scan 1000000" if scanning else f"churn 1000000 {segment_dir}")
         assert target.finish() == "joined\n"
 
 
 @pytest.mark.parametrize("mode", [RTLD_LAZY, RTLD_NOW | RTLD_DEEPBIND])
 @pytest.mark.parametrize("linking", ["full-relro", "lazy", "no-relro"])
 def test_libraries_opened_later_are_seen_after_a_rescan(
-    folder: Path, linking: str, mode: int
+    segment_dir: Path, linking: str, mode: int
 ) -> None:
-    with steps(folder) as target:
+    with steps(segment_dir) as target:
         begun = target.begin()
         assert target.rescan().patched == 0
         target.ask(f"open {plugin('a', *LINKING[linking])} {mode}")
@@ -220,8 +222,8 @@ def test_libraries_opened_later_are_seen_after_a_rescan(
         assert target.detach().kept == 0
 
 
-def test_a_slot_that_the_loader_bound_over_the_hook_is_taken_again(folder: Path) -> None:
-    with steps(folder) as target:
+def test_a_slot_that_the_loader_bound_over_the_hook_is_taken_again(segment_dir: Path) -> None:
+    with steps(segment_dir) as target:
         target.begin()
         assert captured(target, lambda: target.ask("alloc 10")).under("step_alloc").blocks == 10
         target.ask("bind")
@@ -230,8 +232,8 @@ def test_a_slot_that_the_loader_bound_over_the_hook_is_taken_again(folder: Path)
         assert captured(target, lambda: target.ask("alloc 10")).under("step_alloc").blocks == 10
 
 
-def test_a_hook_that_another_tool_put_over_ours_stays(folder: Path) -> None:
-    with steps(folder) as target:
+def test_a_hook_that_another_tool_put_over_ours_stays(segment_dir: Path) -> None:
+    with steps(segment_dir) as target:
         begun = target.begin()
         target.ask("tool")
         ended = target.detach()
@@ -246,9 +248,9 @@ def test_a_hook_that_another_tool_put_over_ours_stays(folder: Path) -> None:
 
 
 def test_a_library_closed_meanwhile_is_left_alone_and_so_is_what_came_after_it(
-    folder: Path,
+    segment_dir: Path,
 ) -> None:
-    with steps(folder) as target:
+    with steps(segment_dir) as target:
         base = target.ask(f"open {plugin('a')} {RTLD_NOW}")
         target.begin()
         target.ask("close")
@@ -259,7 +261,7 @@ def test_a_library_closed_meanwhile_is_left_alone_and_so_is_what_came_after_it(
         assert target.ask("call") == "done"
 
 
-def test_a_thousand_times_without_growth(folder: Path) -> None:
+def test_a_thousand_times_without_growth(segment_dir: Path) -> None:
     def size(pid: int) -> tuple[int, int]:
         lines = Path(f"/proc/{pid}/maps").read_text().count("\n")
         return lines, len(list(Path(f"/proc/{pid}/fd").iterdir()))
@@ -270,19 +272,19 @@ def test_a_thousand_times_without_growth(folder: Path) -> None:
         assert found is not None
         return int(found[1])
 
-    with steps(folder) as target:
+    with steps(segment_dir) as target:
         assert target.ask("threads 3") == "started"
-        assert target.command(f"cycle 20 {folder}") == "0 "
+        assert target.command(f"cycle 20 {segment_dir}") == "0 "
         before, kib = size(target.pid), resident_kib(target.pid)
-        assert target.command(f"cycle 1000 {folder}", wait_s=120) == "0 "
+        assert target.command(f"cycle 1000 {segment_dir}", wait_s=120) == "0 "
         assert size(target.pid) == before
         assert resident_kib(target.pid) < kib + 1024
         assert int(target.ask("stop")) > 0
-        assert segments(folder) == []
+        assert segments(segment_dir) == []
 
 
-def test_threads_are_named_in_each_segment(folder: Path) -> None:
-    with steps(folder) as target:
+def test_threads_are_named_in_each_segment(segment_dir: Path) -> None:
+    with steps(segment_dir) as target:
         for _ in range(3):
             assert target.begin().result == 0
             with Controller(target) as controller:
@@ -295,8 +297,8 @@ def test_threads_are_named_in_each_segment(folder: Path) -> None:
             target.detach()
 
 
-def test_captures_under_threads_while_it_comes_and_goes(folder: Path) -> None:
-    with steps(folder) as target:
+def test_captures_under_threads_while_it_comes_and_goes(segment_dir: Path) -> None:
+    with steps(segment_dir) as target:
         target.ask("threads 3")
         for number in range(1, 9):
             assert target.begin().result == 0
@@ -309,13 +311,13 @@ def test_captures_under_threads_while_it_comes_and_goes(folder: Path) -> None:
             assert counted.missing == 0, counted.lost
             assert target.detach().result == 0
         target.ask("stop")
-        assert segments(folder) == []
+        assert segments(segment_dir) == []
 
 
 @pytest.mark.soak
-def test_a_thousand_captures_by_as_many_attaches(folder: Path) -> None:
+def test_a_thousand_captures_by_as_many_attaches(segment_dir: Path) -> None:
     """Threads allocate, children fork, libraries come and go; each capture is complete."""
-    with steps(folder) as target:
+    with steps(segment_dir) as target:
         target.ask("threads 3")
         for number in range(1, 1001):
             begun = target.begin()
@@ -338,28 +340,28 @@ def test_a_thousand_captures_by_as_many_attaches(folder: Path) -> None:
                 assert counted.under("ask_plugin").blocks == 1
                 target.ask("close")
             assert target.detach().result == 0
-            assert segments(folder) == []
+            assert segments(segment_dir) == []
         target.ask("stop")
 
 
-def test_what_is_in_no_file_yet_is_kept(folder: Path) -> None:
-    with steps(folder) as target:
+def test_what_is_in_no_file_yet_is_kept(segment_dir: Path) -> None:
+    with steps(segment_dir) as target:
         target.begin()
         with Controller(target) as controller:
             controller.start(1)
         target.ask("alloc 10")
         target.detach()
-        counted = only_counted(folder)
+        counted = only_counted(segment_dir)
         assert counted.under("step_alloc").blocks == 10
         assert counted.control["state"] == EXITED
         target.begin()
-        assert len(segments(folder)) == 2
+        assert len(segments(segment_dir)) == 2
 
 
 def test_a_child_of_an_attached_process_goes_on_and_can_be_attached_to_itself(
-    folder: Path,
+    segment_dir: Path,
 ) -> None:
-    with steps(folder) as target:
+    with steps(segment_dir) as target:
         target.begin()
         counted = captured(target, lambda: target.ask("fork"))
         assert counted.under("step_alloc").blocks == 0
@@ -367,7 +369,7 @@ def test_a_child_of_an_attached_process_goes_on_and_can_be_attached_to_itself(
         child = int(target.ask("linger"))
         assert target.detach().result == -EALREADY
         assert target.begin().result == 0
-        [path] = [path for path in segments(folder) if path.name.startswith(f"{child}-")]
+        [path] = [path for path in segments(segment_dir) if path.name.startswith(f"{child}-")]
         target.pid = child
         counted = captured(target, lambda: target.ask("alloc 10"))
         assert counted.under("step_alloc").blocks == 10
@@ -376,12 +378,12 @@ def test_a_child_of_an_attached_process_goes_on_and_can_be_attached_to_itself(
         target.finish()
 
 
-def test_the_library_does_nothing_until_it_is_told_to(folder: Path) -> None:
-    with steps(folder, *LINKING["full-relro"]) as target:
+def test_the_library_does_nothing_until_it_is_told_to(segment_dir: Path) -> None:
+    with steps(segment_dir, *LINKING["full-relro"]) as target:
         before = target.slots()
         assert target.rescan().result == -EALREADY
         assert target.detach().result == -EALREADY
-        assert segments(folder) == []
+        assert segments(segment_dir) == []
         after = target.slots()
         assert {at: after[at] for at in before if at[0] == "program"} == {
             at: before[at] for at in before if at[0] == "program"
@@ -397,31 +399,31 @@ def test_the_library_does_nothing_until_it_is_told_to(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_said_and_changes_nothing(
-    folder: Path, options: str, code: int, words: str
+    segment_dir: Path, options: str, code: int, words: str
 ) -> None:
-    with steps(folder) as target:
+    with steps(segment_dir) as target:
         target.rescan()
         before = target.slots()
         answer = target.begin(options)
         assert answer.result == -code and words in answer.text
         assert target.slots() == before
-        assert segments(folder) == []
+        assert segments(segment_dir) == []
         assert target.begin().result == 0
         assert target.begin().result == -EALREADY
 
 
-def test_a_folder_that_is_not_there_is_replaced_by_the_usual_one(folder: Path) -> None:
+def test_a_folder_that_is_not_there_is_replaced_by_the_usual_one(segment_dir: Path) -> None:
     place = Path("/dev/shm")
-    with steps(folder) as target:
-        target.folder = folder / "missing"
+    with steps(segment_dir) as target:
+        target.folder = segment_dir / "missing"
         assert target.begin().result == 0
         assert len([*place.glob(f"mem_profiler.*/{target.pid}-*")]) == 1
         assert target.detach().result == 0
         assert [*place.glob(f"mem_profiler.*/{target.pid}-*")] == []
 
 
-def test_a_limit_of_file_sizes_kills_nobody(folder: Path) -> None:
-    with steps(folder) as target:
+def test_a_limit_of_file_sizes_kills_nobody(segment_dir: Path) -> None:
+    with steps(segment_dir) as target:
         target.rescan()
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.prlimit(target.pid, resource.RLIMIT_FSIZE, (1000, most))
@@ -430,11 +432,11 @@ def test_a_limit_of_file_sizes_kills_nobody(folder: Path) -> None:
         assert answer.text.endswith("(ulimit -f) leaves no room for a segment")
         resource.prlimit(target.pid, resource.RLIMIT_FSIZE, (3 << 20, most))
         assert target.begin().result == 0
-        assert segments(folder)[0].stat().st_size == 3 << 20
+        assert segments(segment_dir)[0].stat().st_size == 3 << 20
 
 
-def test_no_room_for_the_segment_is_said(folder: Path) -> None:
-    with steps(folder) as target:
+def test_no_room_for_the_segment_is_said(segment_dir: Path) -> None:
+    with steps(segment_dir) as target:
         target.rescan()
         used = int(Path(f"/proc/{target.pid}/statm").read_text().split()[0]) * 4096
         resource.prlimit(target.pid, resource.RLIMIT_AS, (used + (64 << 20), used + (64 << 20)))
@@ -444,8 +446,8 @@ def test_no_room_for_the_segment_is_said(folder: Path) -> None:
         assert target.begin("MAX_MEMORY=8M").result == 0
 
 
-def test_a_process_that_locks_its_memory_does_not_get_more_than_it_needs(folder: Path) -> None:
-    with steps(folder) as target:
+def test_a_process_that_locks_its_memory_does_not_get_more_than_it_needs(segment_dir: Path) -> None:
+    with steps(segment_dir) as target:
         target.rescan()
         if target.ask("lock") != "0":
             pytest.skip("this user may not lock memory")
@@ -456,16 +458,16 @@ def test_a_process_that_locks_its_memory_does_not_get_more_than_it_needs(folder:
 
         before = locked_kib()
         assert target.begin().result == 0
-        [path] = segments(folder)
+        [path] = segments(segment_dir)
         assert path.stat().st_blocks * 512 <= 1 << 20
         assert target.detach().result == 0
         assert locked_kib() <= before + 4096
 
 
-def test_libraries_that_bypass_the_allocator_are_said(folder: Path) -> None:
+def test_libraries_that_bypass_the_allocator_are_said(segment_dir: Path) -> None:
     library, names = LIBRARIES["jemalloc"], ["attach_steps.c", *LAZY]
     program = build(*names, out="attach_steps-lazy")
-    with Attached(folder, [program], preload=[library]) as target:
+    with Attached(segment_dir, [program], preload=[library]) as target:
         assert target.line() == "ready"
         target.ask(f"open {plugin('a', *LINKING['full-relro'])} {RTLD_NOW | RTLD_DEEPBIND}")
         answer = target.begin()
@@ -474,9 +476,9 @@ def test_libraries_that_bypass_the_allocator_are_said(folder: Path) -> None:
         assert target.ask("call") == "done"
 
 
-def test_a_malloc_inside_the_program_is_said(folder: Path) -> None:
+def test_a_malloc_inside_the_program_is_said(segment_dir: Path) -> None:
     program = build("own_malloc.c", "-rdynamic")
-    with Attached(folder, [program]) as target:
+    with Attached(segment_dir, [program]) as target:
         assert target.line() == "ready"
         answer = target.begin()
         assert answer.result == 0
@@ -486,23 +488,23 @@ def test_a_malloc_inside_the_program_is_said(folder: Path) -> None:
         )
 
 
-def test_a_sanitized_program_is_refused(folder: Path) -> None:
+def test_a_sanitized_program_is_refused(segment_dir: Path) -> None:
     program = build("attach_steps.c", "-fsanitize=address", out="steps-asan")
-    asan = Attached(folder, [program], ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=0")
+    asan = Attached(segment_dir, [program], ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=0")
     with asan as target:
         assert target.line() == "ready"
         answer = target.begin()
         assert answer.result == -ENOTSUP
         assert "AddressSanitizer" in answer.text
-        assert segments(folder) == []
+        assert segments(segment_dir) == []
 
 
 @pytest.mark.parametrize("asked", [{}, {"AGENT_PRELOADED": "1"}], ids=["another copy", "itself"])
 def test_a_process_that_has_the_sampler_from_its_start_is_left_alone(
-    folder: Path, asked: dict[str, str]
+    segment_dir: Path, asked: dict[str, str]
 ) -> None:
     program = build("attach_steps.c", *LAZY, out="attach_steps-lazy")
-    with Attached(folder, [program], preload=[SAMPLER], **asked) as target:
+    with Attached(segment_dir, [program], preload=[SAMPLER], **asked) as target:
         assert target.line() == "ready"
         answer = target.begin()
         assert answer.result == -EALREADY
@@ -511,9 +513,9 @@ def test_a_process_that_has_the_sampler_from_its_start_is_left_alone(
         assert counted.under("step_alloc").blocks == 10
 
 
-def test_a_child_of_a_process_with_the_sampler_can_be_attached_to(folder: Path) -> None:
+def test_a_child_of_a_process_with_the_sampler_can_be_attached_to(segment_dir: Path) -> None:
     program = build("attach_steps.c", *LAZY, out="attach_steps-lazy")
-    with Attached(folder, [program], preload=[SAMPLER], AGENT_PRELOADED="1") as target:
+    with Attached(segment_dir, [program], preload=[SAMPLER], AGENT_PRELOADED="1") as target:
         assert target.line() == "ready"
         assert target.command("end") == "ended"
         target.pid = int(target.ask("linger"))
@@ -524,5 +526,5 @@ def test_a_child_of_a_process_with_the_sampler_can_be_attached_to(folder: Path) 
             assert counted.under("step_alloc").blocks == 10
             assert target.rescan().result == 0
             assert target.detach().result == 0
-            assert [p for p in segments(folder) if p.name.startswith(f"{target.pid}-")] == []
+            assert [p for p in segments(segment_dir) if p.name.startswith(f"{target.pid}-")] == []
         target.finish()

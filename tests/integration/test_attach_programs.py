@@ -16,13 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from attach_run import Unprepared, segments_here
+from attach_run import Unprepared
 from controller_tools import HeapFile, run_command
 from mem_cli import demo
 from mem_profiler import attach as attaching
 from sampler_run import build
-
-__all__ = ["segments_here"]
 
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
 NOBODY = 65534
@@ -67,7 +65,7 @@ def benchmark(port: int, requests: int) -> subprocess.Popen[str]:
 
 
 @pytest.mark.skipif(not all(map(shutil.which, demo.PROGRAMS)), reason="redis is not installed")
-def test_redis_answers_every_request_meanwhile(segments_here: Path, tmp_path: Path) -> None:
+def test_redis_answers_every_request_meanwhile(segment_dir: Path, tmp_path: Path) -> None:
     with redis(tmp_path) as (pid, port), benchmark(port, 500000) as load:
         heap = captured(pid, tmp_path)
         attach_and_detach(pid, 5)
@@ -81,7 +79,7 @@ def test_redis_answers_every_request_meanwhile(segments_here: Path, tmp_path: Pa
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_redis_a_hundred_times_under_load(segments_here: Path, tmp_path: Path) -> None:
+def test_redis_a_hundred_times_under_load(segment_dir: Path, tmp_path: Path) -> None:
     with redis(tmp_path) as (pid, port), benchmark(port, 3000000) as load:
         for _ in range(100):
             attach_and_detach(pid, 1)
@@ -114,9 +112,7 @@ def cost_ratios(one: tuple[int, int], other: tuple[int, int], rounds: int) -> li
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_after_a_detach_redis_costs_what_it_cost_before(
-    segments_here: Path, tmp_path: Path
-) -> None:
+def test_after_a_detach_redis_costs_what_it_cost_before(segment_dir: Path, tmp_path: Path) -> None:
     """Two servers differ by some percent from the start: what counts is whether that changes."""
     folders = [tmp_path / name for name in ("never", "detached")]
     for folder in folders:
@@ -148,8 +144,8 @@ print("rounds", rounds, "wrong", wrong)
 
 
 @pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="Debian's python3 is missing")
-def test_cpython_goes_on_computing(segments_here: Path, tmp_path: Path) -> None:
-    with Unprepared(["/usr/bin/python3", "-c", PYTHON], segments_here) as target:
+def test_cpython_goes_on_computing(segment_dir: Path, tmp_path: Path) -> None:
+    with Unprepared(["/usr/bin/python3", "-c", PYTHON], segment_dir) as target:
         assert target.line() == "ready"
         heap = captured(target.pid, tmp_path)
         attach_and_detach(target.pid, 5)
@@ -159,8 +155,8 @@ def test_cpython_goes_on_computing(segments_here: Path, tmp_path: Path) -> None:
     assert heap.header["samples"] > 0
 
 
-def test_a_cxx_program_is_seen_by_operator_new(segments_here: Path, tmp_path: Path) -> None:
-    with Unprepared([build("cxx_storm.cc")], segments_here) as target:
+def test_a_cxx_program_is_seen_by_operator_new(segment_dir: Path, tmp_path: Path) -> None:
+    with Unprepared([build("cxx_storm.cc")], segment_dir) as target:
         assert target.line() == "ready"
         heap = captured(target.pid, tmp_path)
         attach_and_detach(target.pid, 5)
@@ -194,7 +190,7 @@ pub fn f{0}(x: &str) -> std::collections::BTreeMap<String, Vec<u64>> {{
 
 @pytest.mark.soak
 @pytest.mark.skipif(rustc() is None, reason="rustc is not installed")
-def test_rustc_with_its_own_jemalloc_compiles_on(segments_here: Path, tmp_path: Path) -> None:
+def test_rustc_with_its_own_jemalloc_compiles_on(segment_dir: Path, tmp_path: Path) -> None:
     program = rustc()
     assert program is not None
     source = tmp_path / "many.rs"
@@ -246,8 +242,8 @@ class Postgres:
 
 
 @pytest.mark.skipif(POSTGRES is None, reason="PostgreSQL is not installed")
-def test_postgresql_fails_no_transaction(segments_here: Path, tmp_path: Path) -> None:
-    folder = segments_here / "postgres"
+def test_postgresql_fails_no_transaction(segment_dir: Path, tmp_path: Path) -> None:
+    folder = segment_dir / "postgres"
     folder.mkdir()
     folder.chmod(0o777)
     server = Postgres(folder)

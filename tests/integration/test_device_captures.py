@@ -29,12 +29,6 @@ LINES = (
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _segments(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands look where the programs of this test put their segments."""
-    monkeypatch.setenv("MEM_PROFILER_DIR", str(folder))
-
-
 @pytest.fixture(scope="module")
 def program() -> Path:
     return Ascend.build("plain").program(linked=True)
@@ -67,18 +61,20 @@ def held(found: dict[str, Profile]) -> dict[str, tuple[int, int]]:
 
 
 def test_a_run_leaves_a_file_for_each_domain(
-    folder: Path, program: Path, monkeypatch: pytest.MonkeyPatch
+    segment_dir: Path, program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = folder / "ledger"
+    ledger = segment_dir / "ledger"
     monkeypatch.setenv("STUB_LEDGER", str(ledger))
-    script = folder / "script"
+    script = segment_dir / "script"
     script.write_text("\n".join([*LINES, f"align32 7 {1 << 36}", ""]))
     with script.open() as lines:
-        done = run_command("run", "-c", "1", "-o", folder / "p", "--", program, "link", stdin=lines)
+        done = run_command(
+            "run", "-c", "1", "-o", segment_dir / "p", "--", program, "link", stdin=lines
+        )
     assert done.returncode == 0, done.stderr
-    [pid] = {path.name.split(".")[1] for path in folder.glob("p.*.heap")}
+    [pid] = {path.name.split(".")[1] for path in segment_dir.glob("p.*.heap")}
 
-    found = profiles(folder, int(pid))
+    found = profiles(segment_dir, int(pid))
 
     assert held(found) == live_in(Ledger.read(ledger))
     assert set(found["host"].capture.domains) == set(found)
@@ -92,7 +88,7 @@ def test_a_run_leaves_a_file_for_each_domain(
     assert join(list(found.items())).domains == list(found)
 
     text = subprocess.run(
-        ["jeprof", "--text", "--show_bytes", program, folder / f"p.{pid}.1.hal-0.heap"],
+        ["jeprof", "--text", "--show_bytes", program, segment_dir / f"p.{pid}.1.hal-0.heap"],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert text.returncode == 0, text.stderr
@@ -100,9 +96,9 @@ def test_a_run_leaves_a_file_for_each_domain(
     assert "aclrtMallocAlign32" in text.stdout
 
 
-def test_snapshots_stops_and_starts_see_what_they_should(folder: Path, program: Path) -> None:
-    prefix = folder / "p"
-    with App((program, "link"), folder, rate=None) as app:
+def test_snapshots_stops_and_starts_see_what_they_should(segment_dir: Path, program: Path) -> None:
+    prefix = segment_dir / "p"
+    with App((program, "link"), segment_dir, rate=None) as app:
         assert app.do("set 0", "rtmalloc 0 1000") == [0, 0]
         assert run_command("start", app.pid, "-c", "1").returncode == 0
         assert app.do("rtmalloc 1 2000", "rtmalloc 2 3000", "rtfree 0", "rtfree 1") == [0] * 4
@@ -114,7 +110,7 @@ def test_snapshots_stops_and_starts_see_what_they_should(folder: Path, program: 
         assert app.do("rtmalloc 5 6000") == [0]
         assert run_command("stop", app.pid, "-o", prefix).returncode == 0
 
-        first, second, third = (held(profiles(folder, app.pid, n)) for n in (1, 2, 3))
+        first, second, third = (held(profiles(segment_dir, app.pid, n)) for n in (1, 2, 3))
 
         assert first == {"hal-0": (1, 3000)}
         assert second == {"hal-0": (0, 0), "hal-pinned": (1, 400)}
@@ -122,30 +118,30 @@ def test_snapshots_stops_and_starts_see_what_they_should(folder: Path, program: 
         app.finish()
 
 
-def test_a_killed_program_leaves_its_device_memory(folder: Path, program: Path) -> None:
-    with App((program, "link"), folder) as app:
+def test_a_killed_program_leaves_its_device_memory(segment_dir: Path, program: Path) -> None:
+    with App((program, "link"), segment_dir) as app:
         assert app.do(*LINES) == [0] * len(LINES)
         ledger = app.ledger()
         app.kill()
 
-        done = run_command("recover", app.pid, "-o", folder / "p", "--symbolize")
+        done = run_command("recover", app.pid, "-o", segment_dir / "p", "--symbolize")
 
         assert done.returncode == 0, done.stderr
-        found = profiles(folder, app.pid)
+        found = profiles(segment_dir, app.pid)
         assert held(found) == live_in(ledger)
         assert all(profile.embedded is not None for profile in found.values())
 
 
-def test_a_rate_of_their_own_estimates_device_bytes(folder: Path, program: Path) -> None:
+def test_a_rate_of_their_own_estimates_device_bytes(segment_dir: Path, program: Path) -> None:
     size, blocks, rate = 4096, 1500, 16384
-    with App((program, "link"), folder, device_rate=str(rate), seed="7") as app:
+    with App((program, "link"), segment_dir, device_rate=str(rate), seed="7") as app:
         assert app.do("set 0") == [0]
         for _ in range(blocks):
             assert app.do(f"rtmalloc 0 {size}") == [0]
-        done = run_command("snapshot", app.pid, "-o", folder / "p")
+        done = run_command("snapshot", app.pid, "-o", segment_dir / "p")
         assert done.returncode == 0, done.stderr
 
-        device = profiles(folder, app.pid)["hal-0"]
+        device = profiles(segment_dir, app.pid)["hal-0"]
 
         total = device.total(Count.ALLOC, Unit.SPACE)
         assert device.rate_bytes == rate
@@ -158,8 +154,10 @@ def test_a_rate_of_their_own_estimates_device_bytes(folder: Path, program: Path)
         app.finish()
 
 
-def test_without_system_calls_the_controller_gives_the_pages(folder: Path, program: Path) -> None:
-    with App((program, "link"), folder, rate=None) as app:
+def test_without_system_calls_the_controller_gives_the_pages(
+    segment_dir: Path, program: Path
+) -> None:
+    with App((program, "link"), segment_dir, rate=None) as app:
         assert app.do("set 0") == [0]
         controller = Controller(app)
         controller.start(1)
@@ -172,8 +170,8 @@ def test_without_system_calls_the_controller_gives_the_pages(folder: Path, progr
 
         assert app.do("rtmalloc 1 2000") == [0]
         segment.close()
-        assert run_command("snapshot", app.pid, "-o", folder / "p").returncode == 0
-        found = profiles(folder, app.pid)
+        assert run_command("snapshot", app.pid, "-o", segment_dir / "p").returncode == 0
+        found = profiles(segment_dir, app.pid)
         assert held(found) == {"hal-0": (1, 2000)}
         assert found["host"].capture.lost["domain_full"] == 1
         app.finish()
@@ -187,8 +185,8 @@ def told(one: session.Session, app: App) -> int:
     return domain.actual.used_bytes if domain.actual else 0
 
 
-def test_a_series_follows_a_domain(folder: Path, program: Path) -> None:
-    with App((program, "link"), folder, rate=None) as app:
+def test_a_series_follows_a_domain(segment_dir: Path, program: Path) -> None:
+    with App((program, "link"), segment_dir, rate=None) as app:
         assert app.do("set 0") == [0]
         one = session.Session(app.pid)
         try:
@@ -199,7 +197,7 @@ def test_a_series_follows_a_domain(folder: Path, program: Path) -> None:
             # The driver is asked again once 100 ms are over: then both numbers are of one moment.
             wait_until(lambda: told(one, app) > 3 * MIB, "the driver was asked again")
             assert app.do("rtfree 1") == [0]
-            result = one.finish(str(folder / "p"), "stopped")
+            result = one.finish(str(segment_dir / "p"), "stopped")
         finally:
             one.close()
 

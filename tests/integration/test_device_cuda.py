@@ -75,13 +75,13 @@ Start = Callable[..., App]
 
 
 @pytest.fixture
-def start(folder: Path, drivers: dict[str, Path]) -> Start:
+def start(segment_dir: Path, drivers: dict[str, Path]) -> Start:
     """Start a program on a stub driver with the sampler in it."""
 
     def run(way: str, driver: str = "new", **variables: str) -> App:
         variables["LD_LIBRARY_PATH"] = str(drivers[driver])
         device = variables.pop("device", "cuda")
-        return App(program(way, drivers[driver]), folder, variables=variables, device=device)
+        return App(program(way, drivers[driver]), segment_dir, variables=variables, device=device)
 
     return run
 
@@ -213,12 +213,12 @@ def test_two_threads_on_one_address(start: Start) -> None:
         assert agree(app).total("cuda-0").blocks == 4000
 
 
-def test_a_killed_program_leaves_its_blocks(start: Start, folder: Path) -> None:
+def test_a_killed_program_leaves_its_blocks(start: Start, segment_dir: Path) -> None:
     with start("lookup") as app:
         app.do("context 0 0", "alloc 1 7000", "alloc 2 8000", "free 1")
         app.tell("die")
         app.process.wait(timeout=30)
-        counted = only_device_counted(folder)
+        counted = only_device_counted(segment_dir)
         check(counted, app)
         assert counted.total("cuda-0").live_bytes == 8000
 
@@ -231,7 +231,7 @@ def test_a_forked_child_does_not_count_here(start: Start) -> None:
         assert device_counted(app).by_domain() == before
 
 
-def test_nothing_is_seen_when_the_backend_is_off(start: Start, folder: Path) -> None:
+def test_nothing_is_seen_when_the_backend_is_off(start: Start, segment_dir: Path) -> None:
     with start("lookup", device="none") as app:
         app.do(*SCRIPT[:8])
         assert device_counted(app).by_domain() == {}
@@ -275,12 +275,12 @@ def test_types_and_signatures_are_those_of_the_headers(tmp_path: Path) -> None:
     compile_program(signatures, (*FLAGS, *INCLUDES))
 
 
-def test_the_real_runtime_asks_through_us(folder: Path, drivers: dict[str, Path]) -> None:
+def test_the_real_runtime_asks_through_us(segment_dir: Path, drivers: dict[str, Path]) -> None:
     """NVIDIA's own libcudart needs more of a driver than a stub has; its look-up is real."""
     source = STUBS / "real_runtime.c"
     runtime = HEADERS.parent / "lib" / "libcudart.so.12"
     built = compile_program(source, (*FLAGS, *INCLUDES), libs=(str(runtime),))
-    env = environment(folder, rate=1024, device="cuda")
+    env = environment(segment_dir, rate=1024, device="cuda")
     env["LD_LIBRARY_PATH"] = f"{runtime.parent}{os.pathsep}{drivers['new']}"
     with Target([built], env) as target:
         assert int(target.line()) != 0

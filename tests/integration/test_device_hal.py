@@ -57,9 +57,9 @@ def failed(counted: DeviceCounted) -> tuple[int, int]:
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("way", WAYS)
 def test_each_layer_is_counted_once_and_named_by_the_outermost(
-    folder: Path, way: str, driver: str
+    segment_dir: Path, way: str, driver: str
 ) -> None:
-    with start(folder, way, driver) as app:
+    with start(segment_dir, way, driver) as app:
         lines = (
             "set 0", "malloc 0 1000", "align32 1 2000000", "rtmalloc 2 3000", "host 3 400",
             "managed 4 500", f"hal 5 600 {FLAG_DEVICE | 1}", "malloc 6 7000", "free 6",
@@ -84,9 +84,9 @@ def test_each_layer_is_counted_once_and_named_by_the_outermost(
 
 @pytest.mark.parametrize("way", ["link", "local"])
 def test_huge_pages_that_are_refused_are_no_loss_and_exhaustion_is_one(
-    folder: Path, way: str
+    segment_dir: Path, way: str
 ) -> None:
-    with start(folder, way, variables={"STUB_HUGE_BYTES": "0"}) as app:
+    with start(segment_dir, way, variables={"STUB_HUGE_BYTES": "0"}) as app:
         assert app.do("set 0", "align32 0 3000000") == [0, 0]
         counted = device_counted(app)
         agrees(app.ledger(), counted)
@@ -103,8 +103,8 @@ def test_huge_pages_that_are_refused_are_no_loss_and_exhaustion_is_one(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_driver_without_a_function_looks_so(folder: Path, way: str) -> None:
-    with start(folder, way, "old") as app:
+def test_a_driver_without_a_function_looks_so(segment_dir: Path, way: str) -> None:
+    with start(segment_dir, way, "old") as app:
         assert app.do("set 0", f"physical 0 {2 * MIB} 0") == [0, NOT_SUPPORTED]
         missing = ["halMemCreate", "halMemAllocInner", "halDeviceClose", "halMemMap"]
         assert app.do(*(f"has {name}" for name in missing)) == [0] * len(missing)
@@ -112,8 +112,8 @@ def test_a_driver_without_a_function_looks_so(folder: Path, way: str) -> None:
         app.finish()
 
 
-def test_a_refused_free_leaves_the_block_in_use(folder: Path) -> None:
-    with start(folder, variables={"STUB_FAIL": "halMemFree:1,halMemRelease:1"}) as app:
+def test_a_refused_free_leaves_the_block_in_use(segment_dir: Path) -> None:
+    with start(segment_dir, variables={"STUB_FAIL": "halMemFree:1,halMemRelease:1"}) as app:
         assert app.do("malloc 0 1000", f"create 1 {MIB} 1 0") == [0, 0]
         assert all(rc != 0 for rc in app.do("free 0", "release 1"))
         agrees(app.ledger(), device_counted(app))
@@ -127,8 +127,8 @@ def test_a_refused_free_leaves_the_block_in_use(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("driver", ["plain", "old"])
-def test_closing_a_device_frees_what_it_held(folder: Path, driver: str) -> None:
-    with start(folder, driver=driver) as app:
+def test_closing_a_device_frees_what_it_held(segment_dir: Path, driver: str) -> None:
+    with start(segment_dir, driver=driver) as app:
         app.do("set 0", "set 0", "malloc 0 1000", "managed 1 2000", "host 2 3000")
         app.do(f"hal 3 4000 {FLAG_DEVICE | 1}")
         if driver == "plain":
@@ -148,8 +148,8 @@ def test_closing_a_device_frees_what_it_held(folder: Path, driver: str) -> None:
         app.finish()
 
 
-def test_what_is_no_memory_of_ours_is_not_counted(folder: Path) -> None:
-    with start(folder) as app:
+def test_what_is_no_memory_of_ours_is_not_counted(segment_dir: Path) -> None:
+    with start(segment_dir) as app:
         assert app.do(
             f"hal 0 {MIB} {FLAG_RESERVE}", f"import 1 {MIB}", f"reserve 2 {MIB}",
             f"map 2 {MIB} 1", "release 1", "unmap 2", "halfree 0",
@@ -160,7 +160,7 @@ def test_what_is_no_memory_of_ours_is_not_counted(folder: Path) -> None:
         app.finish()
 
 
-def test_flags_say_domain_and_pages(folder: Path) -> None:
+def test_flags_say_domain_and_pages(segment_dir: Path) -> None:
     huge, giant, module = 1 << 17, 1 << 31, 33 << 56
     flags = {
         FLAG_DEVICE | 1 | huge | module: ("hal-1", 2 * MIB),
@@ -172,7 +172,7 @@ def test_flags_say_domain_and_pages(folder: Path) -> None:
         6 << 10: ("hal-pinned", 4096),
         FLAG_DEVICE | giant: ("hal-0", 1 << 30),
     }
-    with start(folder) as app:
+    with start(segment_dir) as app:
         expected: dict[str, list[int]] = {}
         for register, (flag, (domain, taken)) in enumerate(flags.items()):
             assert app.do(f"hal {register} 100 {flag}") == [0]
@@ -186,26 +186,26 @@ def test_flags_say_domain_and_pages(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["kill", "exit 3", "die"])
-def test_what_was_counted_survives_the_end(folder: Path, end: str) -> None:
-    with start(folder) as app:
+def test_what_was_counted_survives_the_end(segment_dir: Path, end: str) -> None:
+    with start(segment_dir) as app:
         app.do("set 0", "malloc 0 1000", f"create 1 {MIB} 1 1", "malloc 2 3000", "free 0")
         if end == "kill":
             app.kill()
         else:
             app.tell(end)
             app.finish(3 if end != "die" else -signal.SIGABRT)
-        agrees(app.ledger(), only_device_counted(folder))
+        agrees(app.ledger(), only_device_counted(segment_dir))
 
 
-def test_a_forked_child_has_memory_of_its_own(folder: Path) -> None:
-    with start(folder, follow_fork="1") as app:
+def test_a_forked_child_has_memory_of_its_own(segment_dir: Path) -> None:
+    with start(segment_dir, follow_fork="1") as app:
         app.do("set 0", "malloc 0 1000", f"create 1 {MIB} 1 0", f"reserve 2 {MIB}")
         app.do(f"map 2 {MIB} 1")
         parent_ledger = app.ledger()
         assert app.do("fork", "malloc 3 5000", "free 0", "unmap 2", "release 1") == [0] * 5
         app.finish()
 
-        pids = {path.name.split("-")[0]: DeviceCounted.read(path) for path in segments(folder)}
+        pids = {path.name.split("-")[0]: DeviceCounted.read(path) for path in segments(segment_dir)}
         agrees(parent_ledger, pids.pop(str(app.pid)))
         [child] = pids.values()
         assert child.total().blocks == 1
@@ -213,8 +213,8 @@ def test_a_forked_child_has_memory_of_its_own(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["local", "global"])
-def test_a_driver_that_is_closed_and_opened_again(folder: Path, way: str) -> None:
-    with start(folder, way) as app:
+def test_a_driver_that_is_closed_and_opened_again(segment_dir: Path, way: str) -> None:
+    with start(segment_dir, way) as app:
         app.do("set 0", "malloc 0 1000", "free 0")
         for size in (2000, 3000):
             assert app.do("close", "open", f"malloc 1 {size}", "free 1") == [0] * 4
@@ -223,16 +223,16 @@ def test_a_driver_that_is_closed_and_opened_again(folder: Path, way: str) -> Non
         app.finish()
 
 
-def test_two_threads_on_one_address(folder: Path) -> None:
-    with start(folder) as app:
+def test_two_threads_on_one_address(segment_dir: Path) -> None:
+    with start(segment_dir) as app:
         assert app.do("race") == [0]
         agrees(app.ledger(), device_counted(app))
         assert device_counted(app).total().blocks == 4000
         app.finish()
 
 
-def test_the_driver_is_asked_for_totals_but_not_while_it_calls_itself(folder: Path) -> None:
-    with start(folder) as app:
+def test_the_driver_is_asked_for_totals_but_not_while_it_calls_itself(segment_dir: Path) -> None:
+    with start(segment_dir) as app:
         assert app.do("sample 0") == [0]  # hangs if the wrapper asked in there
         agrees(app.ledger(), device_counted(app))
 
@@ -249,11 +249,11 @@ def test_the_driver_is_asked_for_totals_but_not_while_it_calls_itself(folder: Pa
         app.finish()
 
 
-def test_a_process_that_is_attached_to(folder: Path) -> None:
+def test_a_process_that_is_attached_to(segment_dir: Path) -> None:
     ascend = Ascend.build()
     program = ascend.program(linked=True)
-    variables = {"STUB_LEDGER": str(folder / "ledger"), "LD_BIND_NOW": "1"}
-    with Attached(folder, [program, "link"], **variables) as app:
+    variables = {"STUB_LEDGER": str(segment_dir / "ledger"), "LD_BIND_NOW": "1"}
+    with Attached(segment_dir, [program, "link"], **variables) as app:
         assert [app.ask(line) for line in ("set 0", "malloc 0 1000")] == ["0", "0"]
         before = app.slots()
         for _ in range(2):
@@ -279,29 +279,31 @@ def test_a_process_that_is_attached_to(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["before", "behind"])
-def test_another_tool_that_finds_the_driver_behind_itself(folder: Path, order: str) -> None:
-    other = library(folder, "libinterposer.so", STUBS / "ascend" / "interposer.c", libs=("-ldl",))
+def test_another_tool_that_finds_the_driver_behind_itself(segment_dir: Path, order: str) -> None:
+    other = library(
+        segment_dir, "libinterposer.so", STUBS / "ascend" / "interposer.c", libs=("-ldl",)
+    )
     preload = [str(SAMPLER), str(other)] if order == "behind" else [str(other), str(SAMPLER)]
-    with start(folder, variables={"LD_PRELOAD": " ".join(preload)}) as app:
+    with start(segment_dir, variables={"LD_PRELOAD": " ".join(preload)}) as app:
         assert app.do("set 0", "malloc 0 1000", "malloc 1 5000000", "free 0") == [0] * 4
         agrees(app.ledger(), device_counted(app))
         _, errors = app.process.communicate(timeout=20)
         assert errors.decode() == "interposer 2\n"
 
 
-def test_switched_off_it_leaves_the_driver_alone(folder: Path) -> None:
-    with start(folder, device="none") as app:
+def test_switched_off_it_leaves_the_driver_alone(segment_dir: Path) -> None:
+    with start(segment_dir, device="none") as app:
         assert app.do("set 0", "malloc 0 1000") == [0, 0]
         assert device_counted(app).domains == {}
         app.finish()
-    with start(folder, device="cuda,opencl") as app:
+    with start(segment_dir, device="cuda,opencl") as app:
         assert app.do("set 0", "malloc 0 1000") == [0, 0]
         assert device_counted(app).domains == {}
         app.finish()
 
 
-def test_an_unknown_backend_is_named_with_those_there_are(folder: Path) -> None:
-    with start(folder, device="hal,gpu") as app:
+def test_an_unknown_backend_is_named_with_those_there_are(segment_dir: Path) -> None:
+    with start(segment_dir, device="hal,gpu") as app:
         assert app.do("malloc 0 1000") == [0]
         assert app.process.stdin is not None
         _, errors = app.process.communicate(timeout=20)

@@ -43,7 +43,7 @@ def driver() -> Path:
 
 
 @pytest.fixture
-def start(folder: Path, driver: Path) -> Start:
+def start(segment_dir: Path, driver: Path) -> Start:
     """Start the program, bound by its own references or by dlsym, with the sampler in it."""
 
     def run(way: str = "linked", **variables: str) -> App:
@@ -54,7 +54,7 @@ def start(folder: Path, driver: Path) -> Start:
             libs = (f"-L{driver}", "-l:libamdhip64.so.6", "-l:libhsa-runtime64.so.1")
         built = compile_program(HIP / "app.c", flags, name=f"hip-app-{way}", libs=libs)
         variables["LD_LIBRARY_PATH"] = str(driver)
-        return App((built, way), folder, variables=variables, device="hip")
+        return App((built, way), segment_dir, variables=variables, device="hip")
 
     return run
 
@@ -133,12 +133,12 @@ def test_random_lives_of_physical_memory(start: Start, seed: int) -> None:
         agree(app)
 
 
-def test_a_killed_program_leaves_its_blocks(start: Start, folder: Path) -> None:
+def test_a_killed_program_leaves_its_blocks(start: Start, segment_dir: Path) -> None:
     with start("opened") as app:
         app.do(f"malloc 1 {3 * MIB}", f"malloc 2 {2 * MIB}", "free 1")
         app.tell("die")
         app.process.wait(timeout=30)
-        counted = agree(app, only_device_counted(folder))
+        counted = agree(app, only_device_counted(segment_dir))
         assert counted.total("hip-0").live_bytes == 2 * MIB
 
 

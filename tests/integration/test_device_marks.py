@@ -42,8 +42,8 @@ def marks(target: Target) -> list[tuple[str, str, str, int]]:
     return [(m.kind, m.domain, m.text, m.id) for m in log.marks]
 
 
-def test_mstx_marks_and_ranges(folder: Path) -> None:
-    with start(folder, "mstx_app", "marks") as target:
+def test_mstx_marks_and_ranges(segment_dir: Path) -> None:
+    with start(segment_dir, "mstx_app", "marks") as target:
         assert target.line() == "done 0"
         found = marks(target)
         target.tell("")
@@ -61,24 +61,24 @@ def test_mstx_marks_and_ranges(folder: Path) -> None:
     ]
 
 
-def test_mstx_finds_the_sampler_also_by_its_own_variable(folder: Path) -> None:
-    with start(folder, "mstx_app", "marks", MSTX_INJECTION_PATH=str(SAMPLER)) as target:
+def test_mstx_finds_the_sampler_also_by_its_own_variable(segment_dir: Path) -> None:
+    with start(segment_dir, "mstx_app", "marks", MSTX_INJECTION_PATH=str(SAMPLER)) as target:
         target.line()
         assert len(marks(target)) == 7
         target.tell("")
         target.finish()
 
 
-def test_an_mstx_with_fewer_functions_is_served_as_far_as_it_goes(folder: Path) -> None:
-    with start(folder, "mstx_app", "marks", STUB_MSTX_OLD="1") as target:
+def test_an_mstx_with_fewer_functions_is_served_as_far_as_it_goes(segment_dir: Path) -> None:
+    with start(segment_dir, "mstx_app", "marks", STUB_MSTX_OLD="1") as target:
         target.line()
         assert [m[2] for m in marks(target)] == ["step start", "forward", "", ""]
         target.tell("")
         target.finish()
 
 
-def test_switched_off_mstx_finds_no_tool(folder: Path) -> None:
-    with start(folder, "mstx_app", "marks", MEM_PROFILER_DEVICE="none") as target:
+def test_switched_off_mstx_finds_no_tool(segment_dir: Path) -> None:
+    with start(segment_dir, "mstx_app", "marks", MEM_PROFILER_DEVICE="none") as target:
         assert target.line() == "done 0"
         assert marks(target) == []
         target.tell("")
@@ -86,9 +86,11 @@ def test_switched_off_mstx_finds_no_tool(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("gate", [True, False])
-def test_the_caching_pool_of_torch_npu_is_announced_to_a_name(folder: Path, gate: bool) -> None:
+def test_the_caching_pool_of_torch_npu_is_announced_to_a_name(
+    segment_dir: Path, gate: bool
+) -> None:
     preload = f"{SAMPLER}:{GATE}" if gate else str(SAMPLER)
-    with start(folder, "mstx_app", "pool", LD_PRELOAD=preload) as target:
+    with start(segment_dir, "mstx_app", "pool", LD_PRELOAD=preload) as target:
         assert target.line() == f"done {int(gate)}"
         counted = device_counted(target)
         target.tell("")
@@ -112,8 +114,8 @@ def test_the_caching_pool_of_torch_npu_is_announced_to_a_name(folder: Path, gate
     assert counted.domains["pool-atb"].reserved_bytes == 4096
 
 
-def test_a_heap_of_mstx_ends_with_its_regions(folder: Path) -> None:
-    with start(folder, "mstx_app", "heap") as target:
+def test_a_heap_of_mstx_ends_with_its_regions(segment_dir: Path) -> None:
+    with start(segment_dir, "mstx_app", "heap") as target:
         assert target.line() == "heap"
         counted = device_counted(target)
         assert counted.by_domain() == {"pool-arena": Tally(3, 600, 600, 2, 400)}
@@ -128,8 +130,8 @@ def test_a_heap_of_mstx_ends_with_its_regions(folder: Path) -> None:
         target.finish()
 
 
-def test_nvtx_marks_and_ranges(folder: Path) -> None:
-    with start(folder, "nvtx_app", "marks", NVTX_INJECTION64_PATH=str(SAMPLER)) as target:
+def test_nvtx_marks_and_ranges(segment_dir: Path) -> None:
+    with start(segment_dir, "nvtx_app", "marks", NVTX_INJECTION64_PATH=str(SAMPLER)) as target:
         assert target.line() == "0 1 1 0 0 0"
         found = marks(target)
         target.tell("")
@@ -155,16 +157,16 @@ def test_nvtx_marks_and_ranges(folder: Path) -> None:
     ]
 
 
-def test_nvtx_without_its_variable_sees_no_tool(folder: Path) -> None:
-    with start(folder, "nvtx_app", "marks") as target:
+def test_nvtx_without_its_variable_sees_no_tool(segment_dir: Path) -> None:
+    with start(segment_dir, "nvtx_app", "marks") as target:
         assert target.line() == "-2 -2 -2 -2 -2 -2"
         assert marks(target) == []
         target.tell("")
         target.finish()
 
 
-def test_the_pools_of_nvtx(folder: Path) -> None:
-    with start(folder, "nvtx_app", "memory", NVTX_INJECTION64_PATH=str(SAMPLER)) as target:
+def test_the_pools_of_nvtx(segment_dir: Path) -> None:
+    with start(segment_dir, "nvtx_app", "memory", NVTX_INJECTION64_PATH=str(SAMPLER)) as target:
         assert target.line() == "0 1"
         target.tell("")
         target.finish()

@@ -57,8 +57,8 @@ def agree(target: Target) -> DeviceCounted:
     return counted
 
 
-def test_every_kind_of_memory_is_counted_once_and_freed_when_it_is(folder: Path) -> None:
-    with Target([program(), "kinds"], settings(folder)) as target:
+def test_every_kind_of_memory_is_counted_once_and_freed_when_it_is(segment_dir: Path) -> None:
+    with Target([program(), "kinds"], settings(segment_dir)) as target:
         counted = agree(target)
         assert set(counted.apis()) == {
             "clCreateBuffer", "clCreateBufferWithProperties", "clCreateImage", "clCreateImage2D",
@@ -75,23 +75,25 @@ def test_every_kind_of_memory_is_counted_once_and_freed_when_it_is(folder: Path)
         target.finish()
 
 
-def test_a_buffer_lives_until_the_last_command_that_needs_it(folder: Path) -> None:
-    with Target([program(), "pending"], settings(folder)) as target:
+def test_a_buffer_lives_until_the_last_command_that_needs_it(segment_dir: Path) -> None:
+    with Target([program(), "pending"], settings(segment_dir)) as target:
         assert agree(target).total().live_bytes == 1 << 20
         assert agree(target).total().live_bytes == 0
         target.finish()
 
 
-def test_threads_free_each_others_blocks(folder: Path) -> None:
-    with Target([program(), "threads"], settings(folder)) as target:
+def test_threads_free_each_others_blocks(segment_dir: Path) -> None:
+    with Target([program(), "threads"], settings(segment_dir)) as target:
         agree(target)
         target.finish()
 
 
 @pytest.mark.parametrize("callbacks", ["", "1"], ids=["callbacks", "no-callbacks"])
-def test_pointers_of_the_extension_end_with_their_context(folder: Path, callbacks: str) -> None:
+def test_pointers_of_the_extension_end_with_their_context(
+    segment_dir: Path, callbacks: str
+) -> None:
     more = {"STUB_NO_CALLBACKS": callbacks} if callbacks else {}
-    with Target([program(), "usm"], settings(folder, stub(), **more)) as target:
+    with Target([program(), "usm"], settings(segment_dir, stub(), **more)) as target:
         counted = agree(target)
         assert set(counted.apis()) == {
             "clHostMemAllocINTEL", "clDeviceMemAllocINTEL", "clSharedMemAllocINTEL",
@@ -101,17 +103,19 @@ def test_pointers_of_the_extension_end_with_their_context(folder: Path, callback
         target.finish()
 
 
-def test_a_driver_without_callbacks_is_followed_by_its_references(folder: Path) -> None:
-    env = settings(folder, stub(), STUB_NO_CALLBACKS="1")
+def test_a_driver_without_callbacks_is_followed_by_its_references(segment_dir: Path) -> None:
+    env = settings(segment_dir, stub(), STUB_NO_CALLBACKS="1")
     with Target([program(), "references"], env) as target:
         agree(target)
         agree(target)
         target.finish()
 
 
-def test_what_the_driver_refuses_is_counted_and_a_refused_release_is_none(folder: Path) -> None:
+def test_what_the_driver_refuses_is_counted_and_a_refused_release_is_none(
+    segment_dir: Path,
+) -> None:
     env = settings(
-        folder, stub(),
+        segment_dir, stub(),
         STUB_FAIL="clCreateBuffer:2,clReleaseMemObject:1", STUB_NO_CALLBACKS="1",
     )  # fmt: skip
     with Target([program(), "failures"], env) as target:
@@ -120,15 +124,15 @@ def test_what_the_driver_refuses_is_counted_and_a_refused_release_is_none(folder
         target.finish()
 
 
-def test_what_a_killed_program_held_is_still_there(folder: Path) -> None:
-    with Target([program(), "leave"], settings(folder)) as target:
+def test_what_a_killed_program_held_is_still_there(segment_dir: Path) -> None:
+    with Target([program(), "leave"], settings(segment_dir)) as target:
         ledger = read_ledger(target)
         target.kill()
         assert device_counted(target).callers() == ledger
 
 
-def test_a_program_that_never_frees_leaves_its_blocks_in_the_profile(folder: Path) -> None:
-    with Target([program(), "leave"], settings(folder)) as target:
+def test_a_program_that_never_frees_leaves_its_blocks_in_the_profile(segment_dir: Path) -> None:
+    with Target([program(), "leave"], settings(segment_dir)) as target:
         ledger = read_ledger(target)
         target.tell("on")
         target.finish()
@@ -137,9 +141,9 @@ def test_a_program_that_never_frees_leaves_its_blocks_in_the_profile(folder: Pat
 
 
 def test_what_a_driver_frees_at_the_end_of_the_process_was_left_by_the_program(
-    folder: Path,
+    segment_dir: Path,
 ) -> None:
-    env = settings(folder, stub(), STUB_RELEASE_AT_EXIT="1")
+    env = settings(segment_dir, stub(), STUB_RELEASE_AT_EXIT="1")
     with Target([program(), "atexit"], env) as target:
         ledger = read_ledger(target)
         target.tell("on")
@@ -147,8 +151,10 @@ def test_what_a_driver_frees_at_the_end_of_the_process_was_left_by_the_program(
         assert device_counted(target).callers() == ledger
 
 
-def test_blocks_of_before_a_capture_are_not_in_it_and_free_without_a_trace(folder: Path) -> None:
-    with Target([program(), "kinds"], settings(folder, rate=None)) as target:
+def test_blocks_of_before_a_capture_are_not_in_it_and_free_without_a_trace(
+    segment_dir: Path,
+) -> None:
+    with Target([program(), "kinds"], settings(segment_dir, rate=None)) as target:
         read_ledger(target)
         with Controller(target) as controller:
             number = controller.start(1)
@@ -162,26 +168,28 @@ def test_blocks_of_before_a_capture_are_not_in_it_and_free_without_a_trace(folde
         target.finish()
 
 
-def test_a_process_without_the_sampler_runs_without_the_layer(folder: Path) -> None:
-    env = settings(folder)
+def test_a_process_without_the_sampler_runs_without_the_layer(segment_dir: Path) -> None:
+    env = settings(segment_dir)
     del env["LD_PRELOAD"]
     with Target([program(), "leave"], env) as target:
         assert read_ledger(target)
         target.tell("on")
         target.finish()
-    assert segments(folder) == []
+    assert segments(segment_dir) == []
 
 
-def test_named_twice_the_layer_counts_once(folder: Path, tmp_path: Path) -> None:
+def test_named_twice_the_layer_counts_once(segment_dir: Path, tmp_path: Path) -> None:
     copy = tmp_path / "again.so"
     shutil.copy(LAYERS, copy)
-    with Target([program(), "leave"], settings(folder, copy)) as target:
+    with Target([program(), "leave"], settings(segment_dir, copy)) as target:
         agree(target)
         target.finish()
 
 
-def test_switched_off_the_layer_hands_through(folder: Path) -> None:
-    with Target([program(), "leave"], settings(folder, MEM_PROFILER_DEVICE="vulkan")) as target:
+def test_switched_off_the_layer_hands_through(segment_dir: Path) -> None:
+    with Target(
+        [program(), "leave"], settings(segment_dir, MEM_PROFILER_DEVICE="vulkan")
+    ) as target:
         read_ledger(target)
         assert device_counted(target).stacks == []
         target.tell("on")
@@ -228,8 +236,8 @@ input()
 
 
 @pytest.mark.skipif(PYOPENCL is None, reason="pyopencl is not installed")
-def test_a_python_program_on_the_loader_it_brings_along(folder: Path) -> None:
-    env = settings(folder, PYOPENCL_NO_CACHE="1", XDG_CACHE_HOME=str(folder))
+def test_a_python_program_on_the_loader_it_brings_along(segment_dir: Path) -> None:
+    env = settings(segment_dir, PYOPENCL_NO_CACHE="1", XDG_CACHE_HOME=str(segment_dir))
     with Target([sys.executable, "-c", SCRIPT], env) as target:
         assert target.line() == "ready"
         counted = device_counted(target)
@@ -245,22 +253,24 @@ def test_a_python_program_on_the_loader_it_brings_along(folder: Path) -> None:
 
 
 @pytest.mark.skipif(PYOPENCL is None, reason="pyopencl is not installed")
-def test_two_loaders_in_one_process(folder: Path) -> None:
+def test_two_loaders_in_one_process(segment_dir: Path) -> None:
     assert PYOPENCL is not None
     assert PYOPENCL.origin is not None
     home = Path(PYOPENCL.origin).parent
     [other] = (home / ".libs").glob("libOpenCL*")
-    with Target([program(), "kinds", other], settings(folder, PYOPENCL_HOME=str(home))) as target:
+    with Target(
+        [program(), "kinds", other], settings(segment_dir, PYOPENCL_HOME=str(home))
+    ) as target:
         assert agree(target).by("through_loader").blocks == 1
         target.kill()
 
 
 @pytest.mark.skipif(shutil.which("clpeak") is None, reason="clpeak is not installed")
-def test_a_benchmark_of_others_is_counted_and_unharmed(folder: Path) -> None:
-    env = settings(folder) | {"MEM_PROFILER_ONLY": "clpeak", "HOME": str(folder)}
+def test_a_benchmark_of_others_is_counted_and_unharmed(segment_dir: Path) -> None:
+    env = settings(segment_dir) | {"MEM_PROFILER_ONLY": "clpeak", "HOME": str(segment_dir)}
     done = run(["clpeak", "--kernel-latency"], env)
     assert done.returncode == 0, done.stdout + done.stderr
-    counted = only_device_counted(folder)
+    counted = only_device_counted(segment_dir)
     total = counted.total("opencl-0")
     assert total.blocks > 0
     assert total.live_blocks == 0, "clpeak releases what it made"

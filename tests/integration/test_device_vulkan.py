@@ -71,8 +71,8 @@ def agree(target: Target) -> DeviceCounted:
     return counted
 
 
-def test_every_way_of_allocating_is_counted_and_imports_are_not(folder: Path) -> None:
-    with Target([program(), "kinds"], settings(folder)) as target:
+def test_every_way_of_allocating_is_counted_and_imports_are_not(segment_dir: Path) -> None:
+    with Target([program(), "kinds"], settings(segment_dir)) as target:
         counted = agree(target)
         assert set(counted.apis()) == {"vkAllocateMemory"}
         assert counted.domains["vulkan-0"].kind == "device"
@@ -82,23 +82,23 @@ def test_every_way_of_allocating_is_counted_and_imports_are_not(folder: Path) ->
 
 
 @pytest.mark.parametrize("below", ["driver", "equal-handles"])
-def test_blocks_of_many_devices_are_told_apart(folder: Path, below: str) -> None:
-    more = stub(folder) if below == "equal-handles" else {}
-    with Target([program(), "devices"], settings(folder, **more)) as target:
+def test_blocks_of_many_devices_are_told_apart(segment_dir: Path, below: str) -> None:
+    more = stub(segment_dir) if below == "equal-handles" else {}
+    with Target([program(), "devices"], settings(segment_dir, **more)) as target:
         agree(target)
         agree(target)
         agree(target)
         target.finish()
 
 
-def test_threads_free_each_others_blocks(folder: Path) -> None:
-    with Target([program(), "threads"], settings(folder)) as target:
+def test_threads_free_each_others_blocks(segment_dir: Path) -> None:
+    with Target([program(), "threads"], settings(segment_dir)) as target:
         agree(target)
         target.finish()
 
 
-def test_what_the_driver_says_is_in_use_stands_beside_what_is_tracked(folder: Path) -> None:
-    with Target([program(), "leave"], settings(folder, **stub(folder))) as target:
+def test_what_the_driver_says_is_in_use_stands_beside_what_is_tracked(segment_dir: Path) -> None:
+    with Target([program(), "leave"], settings(segment_dir, **stub(segment_dir))) as target:
         counted = agree(target)
         assert counted.by("locked", "vulkan-pinned").live_bytes == 4321
         assert counted.domains["vulkan-pinned"].kind == "pinned"
@@ -110,8 +110,8 @@ def test_what_the_driver_says_is_in_use_stands_beside_what_is_tracked(folder: Pa
         target.finish()
 
 
-def test_what_a_killed_program_held_is_still_there(folder: Path) -> None:
-    with Target([program(), "leave"], settings(folder)) as target:
+def test_what_a_killed_program_held_is_still_there(segment_dir: Path) -> None:
+    with Target([program(), "leave"], settings(segment_dir)) as target:
         ledger = read_ledger(target)
         target.kill()
         assert device_counted(target).callers() == ledger
@@ -129,16 +129,16 @@ def test_a_killed_program_is_recovered_with_its_devices(segment_dir: Path, tmp_p
     assert profile.total(Count.INUSE, Unit.SPACE).value == held
 
 
-def test_a_program_that_never_frees_leaves_its_blocks_in_the_profile(folder: Path) -> None:
-    with Target([program(), "leave"], settings(folder)) as target:
+def test_a_program_that_never_frees_leaves_its_blocks_in_the_profile(segment_dir: Path) -> None:
+    with Target([program(), "leave"], settings(segment_dir)) as target:
         ledger = read_ledger(target)
         target.tell("on")
         target.finish()
         assert device_counted(target).callers() == ledger
 
 
-def test_blocks_of_before_a_capture_are_not_in_it(folder: Path) -> None:
-    with Target([program(), "kinds"], settings(folder, rate=None)) as target:
+def test_blocks_of_before_a_capture_are_not_in_it(segment_dir: Path) -> None:
+    with Target([program(), "kinds"], settings(segment_dir, rate=None)) as target:
         read_ledger(target)
         with Controller(target) as controller:
             number = controller.start(1)
@@ -173,14 +173,14 @@ def test_run_finds_the_layer_beside_a_library_whose_path_has_spaces(
     assert list(segment_dir.iterdir()) == [], "the links are gone, too"
 
 
-def test_as_an_implicit_layer_it_needs_no_name(folder: Path) -> None:
-    layers = folder / "vulkan" / "implicit_layer.d"
+def test_as_an_implicit_layer_it_needs_no_name(segment_dir: Path) -> None:
+    layers = segment_dir / "vulkan" / "implicit_layer.d"
     layers.mkdir(parents=True)
     for name in device_layers.FILES:
         shutil.copy(SAMPLER.with_name(name), layers)
-    env = environment(folder, rate=1) | {
+    env = environment(segment_dir, rate=1) | {
         "VK_ICD_FILENAMES": str(DRIVER),
-        "XDG_DATA_HOME": str(folder),
+        "XDG_DATA_HOME": str(segment_dir),
         "MEM_PROFILER_VULKAN": "1",
     }
     with Target([program(), "leave"], env) as target:
@@ -188,18 +188,20 @@ def test_as_an_implicit_layer_it_needs_no_name(folder: Path) -> None:
         target.finish()
 
 
-def test_a_process_without_the_sampler_runs_without_the_layer(folder: Path) -> None:
-    env = settings(folder)
+def test_a_process_without_the_sampler_runs_without_the_layer(segment_dir: Path) -> None:
+    env = settings(segment_dir)
     del env["LD_PRELOAD"]
     with Target([program(), "leave"], env) as target:
         assert read_ledger(target)
         target.tell("on")
         target.finish()
-    assert segments(folder) == []
+    assert segments(segment_dir) == []
 
 
-def test_switched_off_the_layer_declines(folder: Path) -> None:
-    with Target([program(), "leave"], settings(folder, MEM_PROFILER_DEVICE="opencl")) as target:
+def test_switched_off_the_layer_declines(segment_dir: Path) -> None:
+    with Target(
+        [program(), "leave"], settings(segment_dir, MEM_PROFILER_DEVICE="opencl")
+    ) as target:
         read_ledger(target)
         assert device_counted(target).stacks == []
         target.tell("on")
@@ -207,8 +209,10 @@ def test_switched_off_the_layer_declines(folder: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("vulkaninfo") is None, reason="vulkan-tools is not installed")
-def test_a_program_of_others_lists_the_layer_and_is_unharmed(folder: Path) -> None:
-    done = run(["vulkaninfo", "--summary"], settings(folder) | {"MEM_PROFILER_ONLY": "vulkaninfo"})
+def test_a_program_of_others_lists_the_layer_and_is_unharmed(segment_dir: Path) -> None:
+    done = run(
+        ["vulkaninfo", "--summary"], settings(segment_dir) | {"MEM_PROFILER_ONLY": "vulkaninfo"}
+    )
 
     assert done.returncode == 0, done.stderr
     assert device_layers.VULKAN_LAYER in done.stdout

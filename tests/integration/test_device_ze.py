@@ -34,7 +34,7 @@ def driver() -> Path:
 
 
 @pytest.fixture
-def start(folder: Path, driver: Path) -> Start:
+def start(segment_dir: Path, driver: Path) -> Start:
     """Start the program, bound by its own references or by dlsym, with the sampler in it."""
 
     def run(way: str = "linked", **variables: str) -> App:
@@ -42,7 +42,7 @@ def start(folder: Path, driver: Path) -> Start:
         libs = ("-lze_loader", "-ldl") if way == "linked" else ("-ldl",)
         built = compile_program(ZE / "app.c", flags, name=f"ze-app-{way}", libs=libs)
         variables["ZE_ENABLE_ALT_DRIVERS"] = str(driver)
-        return App((built, way), folder, variables=variables, device="ze")
+        return App((built, way), segment_dir, variables=variables, device="ze")
 
     return run
 

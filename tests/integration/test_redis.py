@@ -88,8 +88,10 @@ def test_the_demonstration_leaves_a_table_and_a_picture_and_nothing_running(tmp_
     assert not Path(f"/proc/{pid[1]}").exists()
 
 
-def test_the_estimate_agrees_with_what_redis_counts_itself(folder: Path, tmp_path: Path) -> None:
-    with redis_server(folder, tmp_path) as redis:
+def test_the_estimate_agrees_with_what_redis_counts_itself(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with redis_server(segment_dir, tmp_path) as redis:
         before = redis.used_memory()
         assert run_command("start", redis.pid, "-c", "1024").returncode == 0
         redis.load("-n", "200000", "-r", "1000000", "-d", "300", "-P", "16", "-t", "set")
@@ -109,10 +111,10 @@ def test_the_estimate_agrees_with_what_redis_counts_itself(folder: Path, tmp_pat
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_many_captures_of_a_loaded_server_lose_nothing_and_stay_bounded(
-    folder: Path, tmp_path: Path
+    segment_dir: Path, tmp_path: Path
 ) -> None:
     lost, samples, segment, answered = 0, 0, 0, 0
-    with redis_server(folder, tmp_path) as redis:
+    with redis_server(segment_dir, tmp_path) as redis:
         load = ["redis-benchmark", "-p", str(redis.port), *demo.LOAD.split()]
         with demo.child(load, {}):
             for _ in range(SOAK_CAPTURES):

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from attach_run import Unprepared, segments_here
+from attach_run import Unprepared
 from mem_parser.errors import MemError
 from mem_profiler import doctor
 from mem_profiler.confined import confine
 from mem_profiler.doctor import examine
 from mem_profiler.entries import plan, planning
 from sampler_run import build
-
-__all__ = ["segments_here"]
 
 NOBODY = 65534
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root")
@@ -38,10 +36,10 @@ def test_a_plan_is_made_without_rights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_is_judged_without_rights(
-    segments_here: Path, monkeypatch: pytest.MonkeyPatch
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = build("storm.c")
-    with Unprepared([program, "handler"], segments_here, user=NOBODY, group=NOBODY) as target:
+    with Unprepared([program, "handler"], segment_dir, user=NOBODY, group=NOBODY) as target:
         assert target.line() == "ready"
         monkeypatch.setattr(examine, "_judge", tell_rights)
         [*_, finding] = doctor.examine_process(target.pid)

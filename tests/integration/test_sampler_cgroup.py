@@ -55,29 +55,33 @@ def group() -> Iterator[Group]:
 @pytest.mark.parametrize("inside", ["", "inner"])
 @pytest.mark.parametrize(("limit", "size"), [(64, 4 * MIB), (16, MIB), (4096, 256 * MIB)])
 def test_the_segment_is_a_sixteenth_of_the_groups_memory(
-    folder: Path, group: Group, limit: int, size: int, inside: str
+    segment_dir: Path, group: Group, limit: int, size: int, inside: str
 ) -> None:
     group.set_limit(limit * MIB)
     enter = Group(group.path / inside, "").enter()
-    result = run([build("answer.c")], environment(folder, rate=1), preexec_fn=enter)
+    result = run([build("answer.c")], environment(segment_dir, rate=1), preexec_fn=enter)
     assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
-    [path] = segments(folder)
+    [path] = segments(segment_dir)
     assert path.stat().st_size == size
 
 
-def test_a_group_too_small_for_a_segment_gets_none(folder: Path, group: Group) -> None:
+def test_a_group_too_small_for_a_segment_gets_none(segment_dir: Path, group: Group) -> None:
     group.set_limit(15 * MIB)
     for rate, words in ((None, ""), (1, "the memory limit of the control group leaves no room")):
-        result = run([build("answer.c")], environment(folder, rate=rate), preexec_fn=group.enter())
+        result = run(
+            [build("answer.c")], environment(segment_dir, rate=rate), preexec_fn=group.enter()
+        )
         assert (result.returncode, result.stdout) == (0, "42\n")
         assert words in result.stderr and len(result.stderr.splitlines()) == bool(rate)
-        assert segments(folder) == []
+        assert segments(segment_dir) == []
 
 
-def test_a_capture_in_a_small_group_is_no_reason_to_be_killed(folder: Path, group: Group) -> None:
+def test_a_capture_in_a_small_group_is_no_reason_to_be_killed(
+    segment_dir: Path, group: Group
+) -> None:
     """It takes 25 MiB of 32: with the tables of a larger group it would be too much."""
     group.set_limit(32 * MIB)
-    env = environment(folder, rate=1)
+    env = environment(segment_dir, rate=1)
     with Target([build("blocks.c")], env, preexec_fn=group.enter()) as target:
         target.line()
         for _ in range(4):

@@ -28,14 +28,16 @@ def plugins() -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("rounds", [1, 50])
-def test_libraries_at_one_address_are_never_taken_for_each_other(folder: Path, rounds: int) -> None:
+def test_libraries_at_one_address_are_never_taken_for_each_other(
+    segment_dir: Path, rounds: int
+) -> None:
     paths = plugins()
     result = run(
-        [build("dlloop.c"), "loop", str(rounds), *paths.values()], environment(folder, rate=1)
+        [build("dlloop.c"), "loop", str(rounds), *paths.values()], environment(segment_dir, rate=1)
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert int(result.stdout) < len(paths), "the loader gave each library an address of its own"
-    counted = only_counted(folder)
+    counted = only_counted(segment_dir)
     for i, name in enumerate(NAMES):
         size = 1000 + i
         inner = [s for s in counted.stacks if f"inner_{name}" in s.names]
@@ -47,13 +49,13 @@ def test_libraries_at_one_address_are_never_taken_for_each_other(folder: Path, r
 
 
 def test_threads_that_open_and_close_beside_threads_that_allocate_do_not_deadlock(
-    folder: Path,
+    segment_dir: Path,
 ) -> None:
     result = run(
-        [build("dlloop.c"), "hunt", "400", *plugins().values()], environment(folder, rate=1)
+        [build("dlloop.c"), "hunt", "400", *plugins().values()], environment(segment_dir, rate=1)
     )
     assert (result.returncode, result.stdout) == (0, "survived\n"), result.stderr
-    counted = only_counted(folder)
+    counted = only_counted(segment_dir)
     assert counted.missing == 0, counted.lost
     named = 0
     for i, name in enumerate(NAMES):
@@ -81,9 +83,9 @@ sys.stdin.readline()
 
 
 @pytest.mark.parametrize("mode", [0, 0x8], ids=["RTLD_LOCAL", "RTLD_DEEPBIND"])
-def test_a_cpython_whose_cxx_extension_is_private(folder: Path, mode: int) -> None:
+def test_a_cpython_whose_cxx_extension_is_private(segment_dir: Path, mode: int) -> None:
     extension = build("extension.cc", "-shared", "-fPIC")
-    env = environment(folder, rate=1) | {"PYTHONMALLOC": "malloc"}
+    env = environment(segment_dir, rate=1) | {"PYTHONMALLOC": "malloc"}
     with Target([sys.executable, "-c", SCRIPT, extension, str(mode)], env) as target:
         assert target.line() == "filled"
         counted = target.counted()
@@ -98,12 +100,12 @@ def test_a_cpython_whose_cxx_extension_is_private(folder: Path, mode: int) -> No
         target.finish()
 
 
-def test_a_program_that_asks_for_jemalloc_on_glibc_does_not_find_it(folder: Path) -> None:
-    result = run([build("weak_jemalloc.c")], environment(folder, rate=1))
+def test_a_program_that_asks_for_jemalloc_on_glibc_does_not_find_it(segment_dir: Path) -> None:
+    result = run([build("weak_jemalloc.c")], environment(segment_dir, rate=1))
     assert (result.returncode, result.stdout) == (0, "none\n"), result.stdout
 
 
-def test_blocks_of_a_library_that_was_closed_are_still_in_use(folder: Path) -> None:
+def test_blocks_of_a_library_that_was_closed_are_still_in_use(segment_dir: Path) -> None:
     paths = plugins()
-    run([build("dlloop.c"), "loop", "3", paths["a"]], environment(folder, rate=1))
-    assert only_counted(folder).by("inner_a") == Counts(3, 3000, 3, 3000)
+    run([build("dlloop.c"), "loop", "3", paths["a"]], environment(segment_dir, rate=1))
+    assert only_counted(segment_dir).by("inner_a") == Counts(3, 3000, 3, 3000)

@@ -23,15 +23,15 @@ BAD = {
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in BAD.items() for v in values])
 def test_an_unusable_value_is_one_line_and_the_program_runs(
-    folder: Path, name: str, value: str
+    segment_dir: Path, name: str, value: str
 ) -> None:
-    env = environment(folder, rate=1) | {f"MEM_PROFILER_{name}": value}
+    env = environment(segment_dir, rate=1) | {f"MEM_PROFILER_{name}": value}
     result = run([build("answer.c")], env)
     assert (result.returncode, result.stdout) == (0, "42\n")
     [line] = result.stderr.splitlines()
     assert line.startswith(f"mem_profiler: MEM_PROFILER_{name}={value[:20]}")
     assert line.endswith("runs unprofiled")
-    assert segments(folder) == []
+    assert segments(segment_dir) == []
 
 
 @pytest.mark.parametrize(
@@ -46,38 +46,40 @@ def test_an_unusable_value_is_one_line_and_the_program_runs(
         ("ONLY", ""),
     ],
 )
-def test_a_usable_value_says_nothing(folder: Path, name: str, value: str) -> None:
-    env = environment(folder, rate=1) | {f"MEM_PROFILER_{name}": value}
+def test_a_usable_value_says_nothing(segment_dir: Path, name: str, value: str) -> None:
+    env = environment(segment_dir, rate=1) | {f"MEM_PROFILER_{name}": value}
     result = run([build("answer.c")], env)
     assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
-    assert len(segments(folder)) == 1
+    assert len(segments(segment_dir)) == 1
 
 
-def test_the_rate_is_the_one_asked_for(folder: Path) -> None:
-    run([build("answer.c")], environment(folder) | {"MEM_PROFILER_START": "512K"})
-    assert int(only_counted(folder).control.capture["rate_bytes"]) == 512 << 10
+def test_the_rate_is_the_one_asked_for(segment_dir: Path) -> None:
+    run([build("answer.c")], environment(segment_dir) | {"MEM_PROFILER_START": "512K"})
+    assert int(only_counted(segment_dir).control.capture["rate_bytes"]) == 512 << 10
 
 
 @pytest.mark.parametrize(
     ("pattern", "counted"), [("answer-*", True), ("answer", False), ("*x", False), ("*", True)]
 )
-def test_only_names_the_executables_to_enter(folder: Path, pattern: str, counted: bool) -> None:
-    result = run([build("answer.c")], environment(folder, rate=1, only=pattern))
+def test_only_names_the_executables_to_enter(
+    segment_dir: Path, pattern: str, counted: bool
+) -> None:
+    result = run([build("answer.c")], environment(segment_dir, rate=1, only=pattern))
     assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
-    assert len(segments(folder)) == int(counted)
+    assert len(segments(segment_dir)) == int(counted)
 
 
-def test_the_limit_of_memory_is_the_size_of_the_file(folder: Path) -> None:
-    run([build("answer.c")], environment(folder, rate=1, max_memory="16M"))
-    [path] = segments(folder)
+def test_the_limit_of_memory_is_the_size_of_the_file(segment_dir: Path) -> None:
+    run([build("answer.c")], environment(segment_dir, rate=1, max_memory="16M"))
+    [path] = segments(segment_dir)
     assert path.stat().st_size <= 16 << 20
-    assert only_counted(folder).by("alloc_answer") == Counts(42, 42 * 42, 42, 42 * 42)
+    assert only_counted(segment_dir).by("alloc_answer") == Counts(42, 42 * 42, 42, 42 * 42)
 
 
-def test_a_small_limit_loses_what_does_not_fit_and_says_so(folder: Path) -> None:
+def test_a_small_limit_loses_what_does_not_fit_and_says_so(segment_dir: Path) -> None:
     from sampler_run import Target
 
-    with Target([build("blocks.c")], environment(folder, rate=1, max_memory="8M")) as target:
+    with Target([build("blocks.c")], environment(segment_dir, rate=1, max_memory="8M")) as target:
         target.line()
         target.ask("alloc 400000 8")
         counted = target.counted()
@@ -102,7 +104,7 @@ def open_folder() -> Path:
 
 @pytest.mark.parametrize("secure", [True, False])
 def test_a_set_uid_program_ignores_every_variable(
-    folder: Path, open_folder: Path, secure: bool
+    segment_dir: Path, open_folder: Path, secure: bool
 ) -> None:
     """The sampler is linked in, since the loader drops LD_PRELOAD for such a program itself."""
     library = open_folder / "libmem_sampler.so"
@@ -119,34 +121,36 @@ def test_a_set_uid_program_ignores_every_variable(
     program = open_folder / "answer"
     shutil.copy(linked, program)
     program.chmod(0o4755 if secure else 0o755)
-    env = environment(folder, rate=1, follow_fork="nonsense" if secure else "0")
+    env = environment(segment_dir, rate=1, follow_fork="nonsense" if secure else "0")
     del env["LD_PRELOAD"]
     result = run([program], env, user=65534, cwd="/")
     assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
-    assert len(segments(folder)) == int(not secure)
+    assert len(segments(segment_dir)) == int(not secure)
 
 
-def test_a_static_program_runs_as_ever(folder: Path) -> None:
-    result = run([build("answer.c", "-static", out="answer-static")], environment(folder, rate=1))
+def test_a_static_program_runs_as_ever(segment_dir: Path) -> None:
+    result = run(
+        [build("answer.c", "-static", out="answer-static")], environment(segment_dir, rate=1)
+    )
     assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
-    assert segments(folder) == []
+    assert segments(segment_dir) == []
 
 
-def test_programs_of_a_shell_pipeline_each_have_their_own(folder: Path) -> None:
+def test_programs_of_a_shell_pipeline_each_have_their_own(segment_dir: Path) -> None:
     program = build("answer.c")
     result = run(
         ["bash", "-c", f"{program} | {program}; {program} | cat"],
-        environment(folder, rate=1, only="answer-*"),
+        environment(segment_dir, rate=1, only="answer-*"),
     )
     assert result.returncode == 0
     assert result.stderr == ""
-    assert len(segments(folder)) == 3
+    assert len(segments(segment_dir)) == 3
 
 
-def test_standard_output_and_error_stay_untouched(folder: Path) -> None:
+def test_standard_output_and_error_stay_untouched(segment_dir: Path) -> None:
     plain = subprocess.run(["ls", "-l", "/"], capture_output=True, timeout=20)
     loaded = subprocess.run(
-        ["ls", "-l", "/"], capture_output=True, timeout=20, env=environment(folder, rate=64)
+        ["ls", "-l", "/"], capture_output=True, timeout=20, env=environment(segment_dir, rate=64)
     )
     assert (loaded.stdout, loaded.stderr, loaded.returncode) == (
         plain.stdout,

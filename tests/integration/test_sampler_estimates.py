@@ -103,9 +103,9 @@ def test_standard_errors_are_neither_too_small_nor_too_large(
     assert abs(np.mean(squares) - 1) < 4 * math.sqrt(2 / len(squares))
 
 
-def test_the_first_block_of_a_thread_has_no_special_chance(folder: Path) -> None:
+def test_the_first_block_of_a_thread_has_no_special_chance(segment_dir: Path) -> None:
     threads = 6000
-    truth, counted = measure(folder, 7, 1, threads)
+    truth, counted = measure(segment_dir, 7, 1, threads)
     blocks, size = sizes_of(counted, "first_block")
     weighed = unsample(blocks, size, RATE)
     error = math.sqrt(weighed.bytes_variance.sum())
@@ -113,23 +113,25 @@ def test_the_first_block_of_a_thread_has_no_special_chance(folder: Path) -> None
     assert abs(weighed.bytes.sum() - truth["first_block"][1]) < 3.5 * error
 
 
-def test_the_same_seed_gives_the_same_samples(folder: Path) -> None:
-    (_, one), (_, again), (_, other) = (measure(folder, seed, 2000, 50) for seed in (5, 5, 6))
+def test_the_same_seed_gives_the_same_samples(segment_dir: Path) -> None:
+    (_, one), (_, again), (_, other) = (measure(segment_dir, seed, 2000, 50) for seed in (5, 5, 6))
     counts = [{name: c.blocks for name, c in x.callers().items()} for x in (one, again, other)]
     assert counts[0] == counts[1] != counts[2]
 
 
-def test_without_a_seed_every_process_draws_anew(folder: Path) -> None:
+def test_without_a_seed_every_process_draws_anew(segment_dir: Path) -> None:
     found = set()
     for _ in range(3):
-        run([build("mix.c"), "500"], environment(folder, rate=RATE))
-        found.add(tuple(sorted((n, c.blocks) for n, c in only_counted(folder).callers().items())))
-        segments(folder)[0].unlink()
+        run([build("mix.c"), "500"], environment(segment_dir, rate=RATE))
+        found.add(
+            tuple(sorted((n, c.blocks) for n, c in only_counted(segment_dir).callers().items()))
+        )
+        segments(segment_dir)[0].unlink()
     assert len(found) == 3
 
 
-def test_blocks_are_counted_by_their_functions(folder: Path) -> None:
-    _, counted = measure(folder, 1, 2000)
+def test_blocks_are_counted_by_their_functions(segment_dir: Path) -> None:
+    _, counted = measure(segment_dir, 1, 2000)
     names = set(counted.callers()) & set(PLACES)
     assert names == set(PLACES)
     assert counted.under("main").blocks >= 0.99 * counted.total().blocks

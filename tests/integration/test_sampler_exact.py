@@ -23,8 +23,8 @@ from sampler_run import (
 )
 
 
-def test_a_thousand_blocks_of_one_byte_are_a_thousand_bytes(folder: Path) -> None:
-    with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+def test_a_thousand_blocks_of_one_byte_are_a_thousand_bytes(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         assert target.line() == "ready"
         assert target.ask("alloc 1000 1") == "done"
         assert target.counted().by("alloc_kept") == Counts(1000, 1000, 1000, 1000)
@@ -33,7 +33,7 @@ def test_a_thousand_blocks_of_one_byte_are_a_thousand_bytes(folder: Path) -> Non
 
 
 @pytest.mark.skipif(shutil.which("jeprof") is None, reason="jeprof is not installed")
-def test_jeprof_reads_the_same_thousand_bytes(folder: Path, tmp_path: Path) -> None:
+def test_jeprof_reads_the_same_thousand_bytes(segment_dir: Path, tmp_path: Path) -> None:
     from mem_parser.heapfile.writer import write_heap_to
     from mem_profiler.profile.build import Ending
     from mem_profiler.profile.build import build as profiles_of
@@ -41,10 +41,10 @@ def test_jeprof_reads_the_same_thousand_bytes(folder: Path, tmp_path: Path) -> N
     from mem_profiler.segment.file import Segment
 
     program = build("blocks.c")
-    with Target([program], environment(folder, rate=1)) as target:
+    with Target([program], environment(segment_dir, rate=1)) as target:
         target.line()
         target.ask("alloc 1000 1")
-        [path] = segments(folder)
+        [path] = segments(segment_dir)
         heap = tmp_path / "x.heap"
         with Segment.open(path, writable=False) as segment, heap.open("wb") as out:
             [profile] = profiles_of(segment, Facts.of(target.pid), Ending("snapshot", "running", 0))
@@ -59,15 +59,15 @@ def test_jeprof_reads_the_same_thousand_bytes(folder: Path, tmp_path: Path) -> N
     assert flat["alloc_kept"] == 1000, text
 
 
-def test_every_function_of_the_family_behaves_and_is_counted(folder: Path) -> None:
+def test_every_function_of_the_family_behaves_and_is_counted(segment_dir: Path) -> None:
     program = build("family.c")
     plain = subprocess.run([program], capture_output=True, text=True, timeout=WAIT_S)
     assert plain.returncode == 0, plain.stdout
     for rate in (1, 64, None):
-        env = environment(folder, rate=rate)
+        env = environment(segment_dir, rate=rate)
         assert run([program], env).stdout == plain.stdout, f"rate {rate}"
         if rate == 1:
-            counted = only_counted(folder)
+            counted = only_counted(segment_dir)
             assert counted.missing == 0
             wanted = re.findall(r"^(\w+) in use (\d+) (\d+)$", plain.stdout, re.MULTILINE)
             assert len(wanted) == 8
@@ -76,13 +76,13 @@ def test_every_function_of_the_family_behaves_and_is_counted(folder: Path) -> No
                 assert (here.live_blocks, here.live_bytes) == (int(blocks), int(size)), name
             freed = counted.by("check_freed")
             assert (freed.blocks, freed.bytes) == (10, 10 + 30 + 5 + 70000 + 5 * 64 + 36)
-        for path in segments(folder):
+        for path in segments(segment_dir):
             path.unlink()
 
 
-def test_each_function_of_the_family_is_frame_0_under_its_own_name(folder: Path) -> None:
-    run([build("family.c")], environment(folder, rate=1))
-    hooks = {stack.names[0] for stack in only_counted(folder).stacks if "main" in stack.names}
+def test_each_function_of_the_family_is_frame_0_under_its_own_name(segment_dir: Path) -> None:
+    run([build("family.c")], environment(segment_dir, rate=1))
+    hooks = {stack.names[0] for stack in only_counted(segment_dir).stacks if "main" in stack.names}
     assert hooks == {
         "malloc",
         "calloc",
@@ -96,10 +96,10 @@ def test_each_function_of_the_family_is_frame_0_under_its_own_name(folder: Path)
     }
 
 
-def test_new_delete_and_exceptions_are_counted_and_work(folder: Path) -> None:
-    result = run([build("cxx.cc")], environment(folder, rate=1))
+def test_new_delete_and_exceptions_are_counted_and_work(segment_dir: Path) -> None:
+    result = run([build("cxx.cc")], environment(segment_dir, rate=1))
     assert (result.returncode, result.stdout) == (0, "caught\n"), result.stderr
-    counted = only_counted(folder)
+    counted = only_counted(segment_dir)
     assert counted.missing == 0
     kept = counted.under("_ZL8new_keptv")
     assert (kept.live_blocks, kept.live_bytes) == (4, 1000 + 256 + 100 + 333)
@@ -109,8 +109,8 @@ def test_new_delete_and_exceptions_are_counted_and_work(folder: Path) -> None:
     assert thrown.live_blocks == 0
 
 
-def test_ten_captures_in_a_row_have_only_their_own_blocks(folder: Path) -> None:
-    with Target([build("blocks.c")], environment(folder)) as target:
+def test_ten_captures_in_a_row_have_only_their_own_blocks(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
         target.line()
         with Controller(target) as controller:
             for i in range(1, 11):
@@ -127,8 +127,8 @@ def test_ten_captures_in_a_row_have_only_their_own_blocks(folder: Path) -> None:
         target.finish()
 
 
-def test_frees_after_a_stop_are_counted_until_the_next_start(folder: Path) -> None:
-    with Target([build("blocks.c")], environment(folder)) as target:
+def test_frees_after_a_stop_are_counted_until_the_next_start(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
         target.line()
         with Controller(target) as controller:
             number = controller.start(1)
@@ -140,8 +140,8 @@ def test_frees_after_a_stop_are_counted_until_the_next_start(folder: Path) -> No
             assert target.counted().total() == Counts()
 
 
-def test_blocks_freed_in_the_next_capture_do_not_count_there(folder: Path) -> None:
-    with Target([build("blocks.c")], environment(folder)) as target:
+def test_blocks_freed_in_the_next_capture_do_not_count_there(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
         target.line()
         with Controller(target) as controller:
             controller.stop(controller.start(1))
@@ -155,8 +155,8 @@ def test_blocks_freed_in_the_next_capture_do_not_count_there(folder: Path) -> No
             assert controller.stop(number).by("alloc_kept") == Counts(7, 7, 7, 7)
 
 
-def test_a_deadline_ends_the_capture_without_a_controller(folder: Path) -> None:
-    with Target([build("blocks.c")], environment(folder)) as target:
+def test_a_deadline_ends_the_capture_without_a_controller(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
         target.line()
         with Controller(target) as controller:
             controller.start(1, seconds=0.05)
@@ -172,8 +172,8 @@ def test_a_deadline_ends_the_capture_without_a_controller(folder: Path) -> None:
         assert int(control.capture["stop_ns"]) >= int(control.capture["deadline_ns"])
 
 
-def test_many_live_blocks_grow_the_tables_and_stay_exact(folder: Path) -> None:
-    with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+def test_many_live_blocks_grow_the_tables_and_stay_exact(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         target.line()
         target.ask("alloc 300000 3")
         counted = target.counted()
@@ -183,21 +183,21 @@ def test_many_live_blocks_grow_the_tables_and_stay_exact(folder: Path) -> None:
         assert target.counted().by("alloc_kept").live_blocks == 0
 
 
-def test_a_process_that_is_not_captured_has_one_page(folder: Path) -> None:
-    with Target([build("blocks.c")], environment(folder)) as target:
+def test_a_process_that_is_not_captured_has_one_page(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
         target.line()
         target.ask("alloc 10000 100")
-        [path] = segments(folder)
+        [path] = segments(segment_dir)
         assert path.stat().st_blocks * 512 == os.sysconf("SC_PAGESIZE")
         target.finish()
-    assert segments(folder) == []
+    assert segments(segment_dir) == []
 
 
 @pytest.mark.parametrize(("rate", "tolerance"), [(1, 0.0), (512, 0.25)])
-def test_the_highest_total_is_kept(folder: Path, rate: int, tolerance: float) -> None:
+def test_the_highest_total_is_kept(segment_dir: Path, rate: int, tolerance: float) -> None:
     """A thousand blocks that lived shortly, then fewer: no reading from outside came between."""
     program = build("blocks.c")
-    with Target([program], environment(folder, rate=rate, seed="7")) as target:
+    with Target([program], environment(segment_dir, rate=rate, seed="7")) as target:
         assert target.line() == "ready"
         target.ask("alloc 1 8")
         before = int(target.counted().control["peak"][1]["live_parts"])

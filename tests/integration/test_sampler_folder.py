@@ -66,69 +66,69 @@ TAKEN = [taken_by_another, open_to_others, a_link, a_file, a_pipe]
 
 @needs_root
 @pytest.mark.parametrize("take", TAKEN)
-def test_a_name_that_is_taken_denies_no_capture(folder: Path, take: object) -> None:
-    take(folder)  # type: ignore[operator]
-    result = run([build("answer.c")], environment(folder, rate=1))
+def test_a_name_that_is_taken_denies_no_capture(segment_dir: Path, take: object) -> None:
+    take(segment_dir)  # type: ignore[operator]
+    result = run([build("answer.c")], environment(segment_dir, rate=1))
     assert (result.returncode, result.stdout) == (0, "42\n")
-    [own] = others(folder)
-    [path] = segments(folder)
+    [own] = others(segment_dir)
+    [path] = segments(segment_dir)
     assert path.parent == own
     assert own.stat().st_mode & 0o7777 == 0o700
-    assert only_counted(folder).by("alloc_answer") == ANSWER
+    assert only_counted(segment_dir).by("alloc_answer") == ANSWER
     assert flags(path) & OTHER_FOLDER != 0
     [line] = result.stderr.splitlines()
-    assert line.startswith(f"mem_profiler: no private folder for segments in {folder}; ")
+    assert line.startswith(f"mem_profiler: no private folder for segments in {segment_dir}; ")
     assert line.endswith(f" has its segment in {path}")
 
 
-def test_a_name_that_is_free_is_used_and_nothing_is_said(folder: Path) -> None:
-    result = run([build("answer.c")], environment(folder, rate=1))
+def test_a_name_that_is_free_is_used_and_nothing_is_said(segment_dir: Path) -> None:
+    result = run([build("answer.c")], environment(segment_dir, rate=1))
     assert result.stderr == ""
-    [path] = segments(folder)
-    assert path.parent == usual(folder)
+    [path] = segments(segment_dir)
+    assert path.parent == usual(segment_dir)
     assert flags(path) & OTHER_FOLDER == 0
 
 
-def test_an_idle_program_says_nothing_of_a_taken_name(folder: Path) -> None:
-    a_file(folder)
-    with Target([build("blocks.c")], environment(folder)) as target:
+def test_an_idle_program_says_nothing_of_a_taken_name(segment_dir: Path) -> None:
+    a_file(segment_dir)
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
         target.line()
-        [path] = segments(folder)
-        assert path.parent in others(folder)
+        [path] = segments(segment_dir)
+        assert path.parent in others(segment_dir)
         target.finish()
-    assert segments(folder) == []
+    assert segments(segment_dir) == []
 
 
-def test_the_other_folder_is_found_again(folder: Path) -> None:
-    a_file(folder)
+def test_the_other_folder_is_found_again(segment_dir: Path) -> None:
+    a_file(segment_dir)
     for _ in range(3):
-        run([build("answer.c")], environment(folder, rate=1))
-    assert len(others(folder)) == 1
-    assert len(segments(folder)) == 3
+        run([build("answer.c")], environment(segment_dir, rate=1))
+    assert len(others(segment_dir)) == 1
+    assert len(segments(segment_dir)) == 3
 
 
 @needs_root
-def test_only_an_own_private_folder_is_found(folder: Path) -> None:
-    a_file(folder)
-    names = [f"{usual(folder)}.{digit * 16}" for digit in "0123456"]
+def test_only_an_own_private_folder_is_found(segment_dir: Path) -> None:
+    a_file(segment_dir)
+    names = [f"{usual(segment_dir)}.{digit * 16}" for digit in "0123456"]
     os.mkdir(names[0], 0o700)
     os.chown(names[0], OTHER_USER, OTHER_USER)
     os.mkdir(names[1])
     os.chmod(names[1], 0o750)
-    (folder / "elsewhere").mkdir(mode=0o700)
-    os.symlink(folder / "elsewhere", names[2])
+    (segment_dir / "elsewhere").mkdir(mode=0o700)
+    os.symlink(segment_dir / "elsewhere", names[2])
     Path(names[3]).write_bytes(b"")
     for name in (names[4][:-1], names[4] + "4", names[5][:-1] + "g"):
         os.mkdir(name, 0o700)
-    run([build("answer.c")], environment(folder, rate=1))
-    [path] = segments(folder)
-    assert path.parent in others(folder)
+    run([build("answer.c")], environment(segment_dir, rate=1))
+    [path] = segments(segment_dir)
+    assert path.parent in others(segment_dir)
     assert str(path.parent) not in names
     mine = Path(names[6])
     mine.mkdir(mode=0o700)
     shutil.rmtree(path.parent)
-    run([build("answer.c")], environment(folder, rate=1))
-    assert [found.parent for found in segments(folder)] == [mine]
+    run([build("answer.c")], environment(segment_dir, rate=1))
+    assert [found.parent for found in segments(segment_dir)] == [mine]
 
 
 @pytest.fixture
@@ -146,14 +146,14 @@ def in_shared_memory() -> Iterator[Path]:
 @needs_root
 @pytest.mark.parametrize("why", ["missing", "no folder", "not ours", "read-only"])
 def test_a_folder_that_cannot_be_used_is_replaced(
-    folder: Path, in_shared_memory: Path, why: str
+    segment_dir: Path, in_shared_memory: Path, why: str
 ) -> None:
-    place = folder / "place"
+    place = segment_dir / "place"
     if why == "no folder":
         place.write_bytes(b"")
     if why in {"not ours", "read-only"}:
         place.mkdir(mode=0o700 if why == "not ours" else 0o555)
-    program = Path(shutil.copy(build("blocks.c"), folder))
+    program = Path(shutil.copy(build("blocks.c"), segment_dir))
     with Target([program], environment(place, rate=1), user=USER, group=USER, cwd="/") as target:
         target.line()
         target.ask("alloc 10 10")
@@ -164,9 +164,9 @@ def test_a_folder_that_cannot_be_used_is_replaced(
 
 
 @needs_root
-def test_no_place_at_all_is_one_line_where_a_capture_was_asked_for(folder: Path) -> None:
+def test_no_place_at_all_is_one_line_where_a_capture_was_asked_for(segment_dir: Path) -> None:
     """Not even /dev/shm may be written to: in a mount namespace of its own."""
-    place = folder / "none"
+    place = segment_dir / "none"
     script = 'mount -t tmpfs -o ro,size=1m none /dev/shm && exec "$@"'
     for rate, lines in ((None, 0), (1, 1)):
         env = environment(place, rate=rate)
@@ -208,11 +208,11 @@ ATTACKS = {
 
 @needs_root
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_another_user_does_nothing_to_a_segment(folder: Path, attack: str) -> None:
-    folder.chmod(0o1777)  # as /dev/shm
-    with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+def test_another_user_does_nothing_to_a_segment(segment_dir: Path, attack: str) -> None:
+    segment_dir.chmod(0o1777)  # as /dev/shm
+    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         target.line()
-        [path] = segments(folder)
+        [path] = segments(segment_dir)
         assert attempt(OTHER_USER, ATTACKS[attack], path, target.pid) == "refused\n"
         target.ask("alloc 100 10")
         assert target.counted().by("alloc_kept").blocks == 100
@@ -220,13 +220,13 @@ def test_another_user_does_nothing_to_a_segment(folder: Path, attack: str) -> No
 
 
 @needs_root
-def test_a_process_that_changes_its_user_opens_nothing_to_him(folder: Path) -> None:
+def test_a_process_that_changes_its_user_opens_nothing_to_him(segment_dir: Path) -> None:
     script = (
         "import os, sys; os.setgid(1000); os.setuid(1000); print('changed', flush=True); input()"
     )
-    with Target([sys.executable, "-c", script], environment(folder, rate=1)) as target:
+    with Target([sys.executable, "-c", script], environment(segment_dir, rate=1)) as target:
         assert target.line() == "changed"
-        [path] = segments(folder)
+        [path] = segments(segment_dir)
         for attack in ("read the file", "cut the file", "remove the file"):
             assert attempt(USER, ATTACKS[attack], path, target.pid) == "refused\n"
         target.tell("")

@@ -35,8 +35,10 @@ def of_child(folder: Path, pid: int) -> list[Counted]:
 
 @pytest.mark.parametrize("follow", ["0", "1"])
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_child_leaves_its_parents_numbers_alone(folder: Path, route: str, follow: str) -> None:
-    counted, _ = run_route(folder, route, follow_fork=follow)
+def test_a_child_leaves_its_parents_numbers_alone(
+    segment_dir: Path, route: str, follow: str
+) -> None:
+    counted, _ = run_route(segment_dir, route, follow_fork=follow)
     assert counted.by("alloc_parent") == PARENT
     assert counted.by("alloc_child") == Counts()
     assert counted.missing == 0
@@ -47,15 +49,15 @@ def test_a_child_leaves_its_parents_numbers_alone(folder: Path, route: str, foll
 
 
 @pytest.mark.parametrize("route", ["fork", "_Fork", "clone", "atfork", "nested"])
-def test_a_child_that_is_not_followed_has_no_segment(folder: Path, route: str) -> None:
-    _, children = run_route(folder, route)
-    assert [of_child(folder, pid) for pid in children] == [[]] * len(children)
+def test_a_child_that_is_not_followed_has_no_segment(segment_dir: Path, route: str) -> None:
+    _, children = run_route(segment_dir, route)
+    assert [of_child(segment_dir, pid) for pid in children] == [[]] * len(children)
 
 
 @pytest.mark.parametrize("route", ["fork", "atfork"])
-def test_a_followed_child_starts_empty_and_names_its_parent(folder: Path, route: str) -> None:
-    parent, [pid] = run_route(folder, route, follow_fork="1")
-    [child] = of_child(folder, pid)
+def test_a_followed_child_starts_empty_and_names_its_parent(segment_dir: Path, route: str) -> None:
+    parent, [pid] = run_route(segment_dir, route, follow_fork="1")
+    [child] = of_child(segment_dir, pid)
     assert child.by("alloc_child") == Counts(51, 1020, 50, 1000)
     assert child.by("alloc_parent") == Counts()
     assert child.by("child") == Counts()
@@ -66,9 +68,9 @@ def test_a_followed_child_starts_empty_and_names_its_parent(folder: Path, route:
         assert child.by("alloc_in_handler").blocks <= 1
 
 
-def test_a_followed_childs_child_is_followed_too(folder: Path) -> None:
-    _, (first, second) = run_route(folder, "nested", follow_fork="1")
-    [child], [grandchild] = of_child(folder, first), of_child(folder, second)
+def test_a_followed_childs_child_is_followed_too(segment_dir: Path) -> None:
+    _, (first, second) = run_route(segment_dir, "nested", follow_fork="1")
+    [child], [grandchild] = of_child(segment_dir, first), of_child(segment_dir, second)
     assert grandchild.by("alloc_grandchild") == Counts(25, 750, 25, 750)
     assert grandchild.by("alloc_child") == Counts()
     assert grandchild.control.number("parent_pid") == first
@@ -76,42 +78,44 @@ def test_a_followed_childs_child_is_followed_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("route", ["_Fork", "clone"])
-def test_a_child_without_fork_handlers_stays_off(folder: Path, route: str) -> None:
-    _, [pid] = run_route(folder, route, follow_fork="1")
-    assert of_child(folder, pid) == []
+def test_a_child_without_fork_handlers_stays_off(segment_dir: Path, route: str) -> None:
+    _, [pid] = run_route(segment_dir, route, follow_fork="1")
+    assert of_child(segment_dir, pid) == []
 
 
-def test_an_executed_program_is_a_process_of_its_own(folder: Path) -> None:
-    _, [pid] = run_route(folder, "vfork")
-    [child] = of_child(folder, pid)
+def test_an_executed_program_is_a_process_of_its_own(segment_dir: Path) -> None:
+    _, [pid] = run_route(segment_dir, "vfork")
+    [child] = of_child(segment_dir, pid)
     assert child.by("alloc_child") == Counts(51, 1020, 50, 1000)
     assert child.control.number("parent_pid") == 0
 
 
 @pytest.mark.parametrize("follow", ["0", "1"])
-def test_forks_beside_allocating_threads_neither_hang_nor_mix(folder: Path, follow: str) -> None:
-    counted, children = run_route(folder, "threads", follow_fork=follow)
+def test_forks_beside_allocating_threads_neither_hang_nor_mix(
+    segment_dir: Path, follow: str
+) -> None:
+    counted, children = run_route(segment_dir, "threads", follow_fork=follow)
     assert len(children) == 40
     assert counted.by("alloc_parent") == PARENT
     assert counted.by("child") == Counts(40, 40 * 77, 0, 0)
     for pid in children:
-        found = of_child(folder, pid)
+        found = of_child(segment_dir, pid)
         assert len(found) == int(follow)
         for child in found:
             assert child.by("alloc_child") == Counts(51, 1020, 50, 1000)
             assert child.by("allocate_on") == Counts()
 
 
-def test_exec_in_the_same_process_starts_a_new_segment(folder: Path) -> None:
+def test_exec_in_the_same_process_starts_a_new_segment(segment_dir: Path) -> None:
     program = build("blocks.c")
-    with Target([program], environment(folder, rate=1)) as target:
+    with Target([program], environment(segment_dir, rate=1)) as target:
         target.line()
         target.ask("alloc 10 10")
         target.tell(f"exec {program}")
         assert target.line() == "ready"
         target.ask("alloc 20 20")
         old, new = sorted(
-            (Counted.read(path) for path in segments(folder)),
+            (Counted.read(path) for path in segments(segment_dir)),
             key=lambda counted: counted.control.number("exec_count"),
         )
         assert old.by("alloc_kept") == Counts(10, 100, 10, 100)
@@ -120,24 +124,24 @@ def test_exec_in_the_same_process_starts_a_new_segment(folder: Path) -> None:
         assert old.control.identity != new.control.identity
 
 
-def test_exec_leaves_nothing_of_an_image_that_was_not_captured(folder: Path) -> None:
+def test_exec_leaves_nothing_of_an_image_that_was_not_captured(segment_dir: Path) -> None:
     program = build("blocks.c")
-    with Target([program], environment(folder)) as target:
+    with Target([program], environment(segment_dir)) as target:
         target.line()
         target.tell(f"exec {program}")
         assert target.line() == "ready"
-        assert len(segments(folder)) == 1
+        assert len(segments(segment_dir)) == 1
         target.finish()
-    assert segments(folder) == []
+    assert segments(segment_dir) == []
 
 
-def test_a_shell_wrapper_that_executes_ends_as_the_program(folder: Path) -> None:
+def test_a_shell_wrapper_that_executes_ends_as_the_program(segment_dir: Path) -> None:
     program = build("forks.c")
     result = run(
-        ["bash", "-c", f"x=$(true); exec {program} vfork-child"], environment(folder, rate=1)
+        ["bash", "-c", f"x=$(true); exec {program} vfork-child"], environment(segment_dir, rate=1)
     )
     assert result.returncode == 0, result.stderr
-    found = [Counted.read(path) for path in segments(folder)]
+    found = [Counted.read(path) for path in segments(segment_dir)]
     assert Counts(51, 1020, 50, 1000) in [counted.by("alloc_child") for counted in found]
 
 
@@ -145,16 +149,16 @@ FORK_STACK_MAX_BYTES = 1536  # below the function that runs fork handlers
 
 
 @pytest.mark.parametrize("taken", [False, True])
-def test_a_thread_with_the_smallest_stack_may_fork(folder: Path, taken: bool) -> None:
+def test_a_thread_with_the_smallest_stack_may_fork(segment_dir: Path, taken: bool) -> None:
     """Also where another folder for segments has to be found."""
     if taken:
-        (folder / f"mem_profiler.{os.geteuid()}").write_bytes(b"")
+        (segment_dir / f"mem_profiler.{os.geteuid()}").write_bytes(b"")
     program = build("small_stack.c", "-Wl,-z,now")  # no lazy binding, which needs more
-    plain = run([program], environment(folder) | {"LD_PRELOAD": ""})
-    result = run([program], environment(folder, rate=1, follow_fork="1"))
+    plain = run([program], environment(segment_dir) | {"LD_PRELOAD": ""})
+    result = run([program], environment(segment_dir, rate=1, follow_fork="1"))
     assert (result.returncode, len(result.stderr.splitlines())) == (0, int(taken))
     depth, parent = result.stdout.split()
     assert parent == "parent"
     assert int(depth) - int(plain.stdout.split()[0]) <= FORK_STACK_MAX_BYTES
-    counted = [Counted.read(path) for path in segments(folder)]
+    counted = [Counted.read(path) for path in segments(segment_dir)]
     assert Counts(21, 441, 21, 441) in [child.by("alloc_in_child") for child in counted]

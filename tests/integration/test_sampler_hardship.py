@@ -86,8 +86,8 @@ def test_a_program_that_is_not_captured_says_nothing_in_a_full_folder(small_fold
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_a_filtered_program_lives_on_under_a_controller(folder: Path) -> None:
-    with Target([build("seccomp.c")], environment(folder)) as target:
+def test_a_filtered_program_lives_on_under_a_controller(segment_dir: Path) -> None:
+    with Target([build("seccomp.c")], environment(segment_dir)) as target:
         assert target.line() == "filtered"
         with Controller(target) as controller:
             number = controller.start(1)
@@ -100,16 +100,16 @@ def test_a_filtered_program_lives_on_under_a_controller(folder: Path) -> None:
         target.finish()
 
 
-def test_an_idle_program_that_filters_itself_ends_as_it_would(folder: Path) -> None:
-    with Target([build("seccomp.c")], environment(folder)) as target:
+def test_an_idle_program_that_filters_itself_ends_as_it_would(segment_dir: Path) -> None:
+    with Target([build("seccomp.c")], environment(segment_dir)) as target:
         assert target.line() == "filtered"
         assert target.ask("go") == "allocated"
         target.tell("end")
         target.finish()
 
 
-def test_a_program_that_filters_itself_is_captured_without_a_controller(folder: Path) -> None:
-    with Target([build("seccomp.c")], environment(folder, rate=1)) as target:
+def test_a_program_that_filters_itself_is_captured_without_a_controller(segment_dir: Path) -> None:
+    with Target([build("seccomp.c")], environment(segment_dir, rate=1)) as target:
         assert target.line() == "filtered"
         assert target.ask("go") == "allocated"
         counted = target.counted()
@@ -118,9 +118,9 @@ def test_a_program_that_filters_itself_is_captured_without_a_controller(folder: 
         target.finish()
 
 
-def test_a_filter_from_before_the_start_is_known_without_a_controller(folder: Path) -> None:
+def test_a_filter_from_before_the_start_is_known_without_a_controller(segment_dir: Path) -> None:
     program = build("seccomp.c")
-    with Target([program, program], environment(folder, rate=1)) as target:
+    with Target([program, program], environment(segment_dir, rate=1)) as target:
         assert target.line() == "filtered"
         assert target.ask("go") == "allocated"
         assert target.counted().control.number("controller_flags") & layout.FLAG_SECCOMP
@@ -131,23 +131,23 @@ def test_a_filter_from_before_the_start_is_known_without_a_controller(folder: Pa
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.mark.parametrize("groups", [0, 1500])
 def test_a_filter_is_known_however_many_groups_the_kernel_lists_before_it(
-    folder: Path, groups: int
+    segment_dir: Path, groups: int
 ) -> None:
     """The program, cat, has no filter of its own that the sampler could see it make."""
     join = "import os, sys; os.setgroups(range(100000, 100000 + int(sys.argv[1])));"
     join += "os.execv(sys.argv[2], sys.argv[2:])"
     argv = [sys.executable, "-c", join, str(groups), build("seccomp.c"), "/bin/cat"]
-    with Target(argv, environment(folder, rate=1)) as target:
+    with Target(argv, environment(segment_dir, rate=1)) as target:
         assert target.ask("here") == "here"
         assert target.counted().control.number("controller_flags") & layout.FLAG_SECCOMP
         target.finish()
 
 
 def test_a_daemon_that_closes_all_descriptors_finds_only_its_own_data(
-    folder: Path, tmp_path: Path
+    segment_dir: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with Target([build("daemon.c"), out], environment(folder, rate=1)) as target:
+    with Target([build("daemon.c"), out], environment(segment_dir, rate=1)) as target:
         assert target.line() == "written"
         counted = target.counted()
         assert counted.by("alloc_daemon") == Counts(40100, 40100 * 50, 40100, 40100 * 50)
@@ -158,76 +158,75 @@ def test_a_daemon_that_closes_all_descriptors_finds_only_its_own_data(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-def test_what_was_counted_outlives_the_process(folder: Path, number: int) -> None:
-    with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+def test_what_was_counted_outlives_the_process(segment_dir: Path, number: int) -> None:
+    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         target.line()
         target.ask("alloc 1234 56")
         target.kill(number)
-    assert only_counted(folder).by("alloc_kept") == Counts(1234, 1234 * 56, 1234, 1234 * 56)
+    assert only_counted(segment_dir).by("alloc_kept") == Counts(1234, 1234 * 56, 1234, 1234 * 56)
 
 
-def test_death_in_the_middle_of_allocating_leaves_a_readable_segment(folder: Path) -> None:
+def test_death_in_the_middle_of_allocating_leaves_a_readable_segment(segment_dir: Path) -> None:
     for _ in range(5):
-        with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+        with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
             target.line()
             target.tell("churn 100000000 16")
             with Controller(target) as controller:
                 while Counted.of(controller.segment).total().blocks < 3000:
                     pass
             target.kill()
-        counted = only_counted(folder)
+        counted = only_counted(segment_dir)
         churned = counted.by("alloc_churned")
         assert churned.blocks >= 3000
         assert churned.live_blocks <= 1
-        segments(folder)[0].unlink()
+        segments(segment_dir)[0].unlink()
 
 
-def test_a_script_of_hundreds_of_short_processes_leaves_no_files(folder: Path) -> None:
+def test_a_script_of_hundreds_of_short_processes_leaves_no_files(segment_dir: Path) -> None:
     script = 'for i in $(seq 150); do /bin/true; x=$(echo "$i" | cat); done; (exit 3); echo $?'
-    result = run(["bash", "-c", script], environment(folder))
+    result = run(["bash", "-c", script], environment(segment_dir))
     assert (result.returncode, result.stdout, result.stderr) == (0, "3\n", "")
-    assert segments(folder) == []
+    assert segments(segment_dir) == []
 
 
-def test_what_killed_processes_left_unused_is_swept_by_the_next(folder: Path) -> None:
+def test_what_killed_processes_left_unused_is_swept_by_the_next(segment_dir: Path) -> None:
     for _ in range(5):
-        with Target([build("blocks.c")], environment(folder)) as target:
+        with Target([build("blocks.c")], environment(segment_dir)) as target:
             target.line()
             target.kill()
-    run([build("family.c")], environment(folder))
-    assert segments(folder) == []
+    run([build("family.c")], environment(segment_dir))
+    assert segments(segment_dir) == []
 
 
 def test_a_shell_that_ends_without_destructors_leaves_nothing_after_a_sweep(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    segment_dir: Path,
 ) -> None:
     dash = shutil.which("dash")
     if dash is None:
         pytest.skip("dash is not installed")
-    result = run([dash, "-c", "for i in 1 2 3 4 5 6; do /bin/true; done"], environment(folder))
+    result = run([dash, "-c", "for i in 1 2 3 4 5 6; do /bin/true; done"], environment(segment_dir))
     assert result.returncode == 0
-    monkeypatch.setenv("MEM_PROFILER_DIR", str(folder))
     assert leftovers.sweep(leftovers.in_folders()) == []
-    assert segments(folder) == []
+    assert segments(segment_dir) == []
 
 
-def test_captured_segments_are_never_swept(folder: Path) -> None:
-    with Target([build("blocks.c")], environment(folder, rate=1)) as target:
+def test_captured_segments_are_never_swept(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
         target.line()
         target.ask("alloc 9 9")
         target.kill()
     for _ in range(3):
-        run([build("family.c")], environment(folder))
-    assert only_counted(folder).by("alloc_kept") == Counts(9, 81, 9, 81)
+        run([build("family.c")], environment(segment_dir))
+    assert only_counted(segment_dir).by("alloc_kept") == Counts(9, 81, 9, 81)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_forged_control_page_does_not_break_the_target(folder: Path, seed: int) -> None:
+def test_a_forged_control_page_does_not_break_the_target(segment_dir: Path, seed: int) -> None:
     """The capture slots and the gate are the controller's to write; here they hold nonsense."""
     import random
 
     draw = random.Random(seed)
-    with Target([build("blocks.c")], environment(folder)) as target:
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
         target.line()
         with Controller(target) as controller:
             for _ in range(30):
@@ -247,26 +246,26 @@ def test_a_forged_control_page_does_not_break_the_target(folder: Path, seed: int
         target.finish()
 
 
-def test_segments_are_private(folder: Path) -> None:
-    with Target([build("blocks.c")], environment(folder)) as target:
+def test_segments_are_private(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
         target.line()
-        [path] = segments(folder)
+        [path] = segments(segment_dir)
         assert path.stat().st_mode & 0o7777 == 0o600
         assert path.parent.stat().st_mode & 0o7777 == 0o700
         with Segment.open(path, writable=False) as segment:
             assert segment.control().number("pid") == target.pid
 
 
-def test_a_process_that_drops_its_rights_goes_on_counting(folder: Path) -> None:
+def test_a_process_that_drops_its_rights_goes_on_counting(segment_dir: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     script = (
         "import os; os.setgid(65534); os.setuid(65534); "
         "x = [bytes(5000) for _ in range(500)]; print(len(x))"
     )
-    result = run([sys.executable, "-c", script], environment(folder, rate=1))
+    result = run([sys.executable, "-c", script], environment(segment_dir, rate=1))
     assert (result.returncode, result.stdout) == (0, "500\n"), result.stderr
-    assert only_counted(folder).total().blocks > 500
+    assert only_counted(segment_dir).total().blocks > 500
     assert SAMPLER.exists()
 
 
@@ -276,10 +275,10 @@ def deny_executable_memory() -> None:
 
 
 def test_a_program_that_denies_new_executable_memory_is_captured_from_its_start(
-    folder: Path,
+    segment_dir: Path,
 ) -> None:
     with Target(
-        [build("blocks.c")], environment(folder, rate=1), preexec_fn=deny_executable_memory
+        [build("blocks.c")], environment(segment_dir, rate=1), preexec_fn=deny_executable_memory
     ) as target:
         assert target.line() == "ready"
         assert target.ask("alloc 1000 8") == "done"

@@ -46,46 +46,46 @@ def limited(
 @pytest.mark.parametrize("rate", [None, 1])
 @pytest.mark.parametrize(("number", "size"), SMALL)
 def test_a_small_limit_changes_neither_output_nor_status(
-    folder: Path, number: int, size: int, rate: int | None
+    segment_dir: Path, number: int, size: int, rate: int | None
 ) -> None:
     program = build("answer.c")
-    plain = run([program], limited(folder, number, size, sampler=False))
-    result = run([program], limited(folder, number, size, rate=rate))
+    plain = run([program], limited(segment_dir, number, size, sampler=False))
+    result = run([program], limited(segment_dir, number, size, rate=rate))
     assert (result.returncode, result.stdout) == (plain.returncode, plain.stdout) == (0, "42\n")
-    if rate is None or segments(folder):
+    if rate is None or segments(segment_dir):
         assert result.stderr == ""
     else:
         [line] = result.stderr.splitlines()
-        assert line.startswith(f"mem_profiler: no capture in {folder}: ")
+        assert line.startswith(f"mem_profiler: no capture in {segment_dir}: ")
         assert line.endswith("runs unprofiled")
 
 
 @pytest.mark.parametrize("size", [0, KIB, MIB - 1])
-def test_a_limit_of_file_sizes_that_leaves_no_room_is_said(folder: Path, size: int) -> None:
-    result = run([build("answer.c")], limited(folder, FSIZE, size, rate=1))
+def test_a_limit_of_file_sizes_that_leaves_no_room_is_said(segment_dir: Path, size: int) -> None:
+    result = run([build("answer.c")], limited(segment_dir, FSIZE, size, rate=1))
     assert "the limit of file sizes (ulimit -f) leaves no room for a segment" in result.stderr
-    assert [*folder.glob("*/*")] == []
+    assert [*segment_dir.glob("*/*")] == []
 
 
 @pytest.mark.parametrize("size", [MIB, 5 * MIB + 12345, 100 * MIB])
-def test_a_limit_of_file_sizes_makes_a_smaller_segment(folder: Path, size: int) -> None:
-    result = run([build("answer.c")], limited(folder, FSIZE, size, rate=1))
+def test_a_limit_of_file_sizes_makes_a_smaller_segment(segment_dir: Path, size: int) -> None:
+    result = run([build("answer.c")], limited(segment_dir, FSIZE, size, rate=1))
     assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
-    [path] = segments(folder)
+    [path] = segments(segment_dir)
     assert size - 65536 < path.stat().st_size <= size
-    assert only_counted(folder).by("alloc_answer") == Counts(42, 42 * 42, 42, 42 * 42)
+    assert only_counted(segment_dir).by("alloc_answer") == Counts(42, 42 * 42, 42, 42 * 42)
 
 
 @pytest.mark.parametrize("call", ["ftruncate", "fallocate"])
-def test_a_limit_that_shrinks_meanwhile_kills_nobody(folder: Path, call: str) -> None:
-    env = limited(folder, FSIZE, KIB, rate=1, LIMIT_AT=NUMBERS[call])
+def test_a_limit_that_shrinks_meanwhile_kills_nobody(segment_dir: Path, call: str) -> None:
+    env = limited(segment_dir, FSIZE, KIB, rate=1, LIMIT_AT=NUMBERS[call])
     result = run([build("answer.c")], env)
     assert (result.returncode, result.stdout) == (0, "42\n")
-    assert [*folder.glob("*/*")] == []
+    assert [*segment_dir.glob("*/*")] == []
 
 
 @pytest.mark.parametrize("size", [0, KIB, resource.RLIM_INFINITY])
-def test_signals_are_left_as_they_were(folder: Path, size: int) -> None:
+def test_signals_are_left_as_they_were(segment_dir: Path, size: int) -> None:
     """Also where one was pending and blocked before: it stays."""
     size = min(size, (1 << 64) - 1) if size >= 0 else (1 << 64) - 1
     late = {"LIMIT_AT": NUMBERS["ftruncate"]} if size == KIB else {}
@@ -98,8 +98,8 @@ def test_signals_are_left_as_they_were(folder: Path, size: int) -> None:
     )
     for pending in ("pending", "none"):
         argv = [sys.executable, "-c", script, pending]
-        plain = run(argv, limited(folder, FSIZE, size, sampler=False, **late))
-        result = run(argv, limited(folder, FSIZE, size, **late))
+        plain = run(argv, limited(segment_dir, FSIZE, size, sampler=False, **late))
+        result = run(argv, limited(segment_dir, FSIZE, size, **late))
         assert "SigBlk" in plain.stdout
         assert result.stdout == plain.stdout
 
@@ -109,38 +109,40 @@ def wrong(folder: Path) -> dict[str, str]:
     return environment(folder) | {"MEM_PROFILER_START": "nonsense"}
 
 
-def test_a_stderr_that_nobody_reads_kills_nobody(folder: Path) -> None:
+def test_a_stderr_that_nobody_reads_kills_nobody(segment_dir: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     result = subprocess.run(
-        [build("answer.c")], env=wrong(folder), stdout=-1, stderr=writing, timeout=WAIT_S
+        [build("answer.c")], env=wrong(segment_dir), stdout=-1, stderr=writing, timeout=WAIT_S
     )
     os.close(writing)
     assert (result.returncode, result.stdout) == (0, b"42\n")
 
 
-def test_a_stderr_that_is_full_keeps_nobody_waiting(folder: Path) -> None:
+def test_a_stderr_that_is_full_keeps_nobody_waiting(segment_dir: Path) -> None:
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     os.write(writing, b"x" * 4096)
     result = subprocess.run(
-        [build("answer.c")], env=wrong(folder), stdout=-1, stderr=writing, timeout=WAIT_S
+        [build("answer.c")], env=wrong(segment_dir), stdout=-1, stderr=writing, timeout=WAIT_S
     )
     os.close(reading)
     os.close(writing)
     assert (result.returncode, result.stdout) == (0, b"42\n")
 
 
-def test_a_stderr_at_the_limit_of_file_sizes_kills_nobody(folder: Path, tmp_path: Path) -> None:
+def test_a_stderr_at_the_limit_of_file_sizes_kills_nobody(
+    segment_dir: Path, tmp_path: Path
+) -> None:
     with (tmp_path / "errors").open("wb") as errors:
-        env = limited(folder, FSIZE, 0, rate=1)
+        env = limited(segment_dir, FSIZE, 0, rate=1)
         result = subprocess.run(
             [build("answer.c")], env=env, stdout=-1, stderr=errors, timeout=WAIT_S
         )
     assert (result.returncode, result.stdout) == (0, b"42\n")
 
 
-def test_a_terminal_of_another_job_stops_nobody(folder: Path) -> None:
+def test_a_terminal_of_another_job_stops_nobody(segment_dir: Path) -> None:
     """With `stty tostop`, a background job that writes to its terminal is stopped."""
     script = (
         "import fcntl, os, pty, signal, sys, termios\n"
@@ -160,7 +162,7 @@ def test_a_terminal_of_another_job_stops_nobody(folder: Path) -> None:
         "    os.kill(pid, signal.SIGKILL)\n"
         "print('stopped' if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status))\n"
     )
-    env = wrong(folder)
+    env = wrong(segment_dir)
     library = env.pop("LD_PRELOAD")
     result = run([sys.executable, "-c", script, build("answer.c"), library], env)
     assert result.stdout.split() == ["42", "0"], result.stderr

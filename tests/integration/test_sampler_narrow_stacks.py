@@ -36,29 +36,31 @@ def narrow(folder: Path, mode: str, count: int, **settings: str) -> str:
 
 
 @pytest.mark.parametrize("unwinder", ["cfi", "fp"])
-def test_no_hook_writes_more_than_its_bound_below_its_caller(folder: Path, unwinder: str) -> None:
-    lines = narrow(folder, "measure", 800, unwind=unwinder).splitlines()[:-1]
+def test_no_hook_writes_more_than_its_bound_below_its_caller(
+    segment_dir: Path, unwinder: str
+) -> None:
+    lines = narrow(segment_dir, "measure", 800, unwind=unwinder).splitlines()[:-1]
     most = {(stack, hook): int(n) for stack, hook, n in map(str.split, lines)}
     assert len(most) == 3 * HOOKS
     assert {key: n for key, n in most.items() if n > BOUND_BYTES} == {}
     assert max(most.values()) > BOUND_BYTES / 4  # the paint does show what was written
-    assert only_counted(folder).missing == 0
+    assert only_counted(segment_dir).missing == 0
 
 
 @pytest.mark.parametrize("mode", ["handler", "threads", "coroutines"])
-def test_programs_with_little_stack_run_as_they_do_alone(folder: Path, mode: str) -> None:
-    assert narrow(folder, mode, 500) == "done\n"
-    counted = only_counted(folder)
+def test_programs_with_little_stack_run_as_they_do_alone(segment_dir: Path, mode: str) -> None:
+    assert narrow(segment_dir, mode, 500) == "done\n"
+    counted = only_counted(segment_dir)
     assert counted.missing == 0
     assert counted.under("use").blocks >= 500 * 5
 
 
 @pytest.mark.parametrize("mode", ["edge", "edge-coroutine"])
 def test_a_sample_is_skipped_and_counted_where_the_stack_is_nearly_full(
-    folder: Path, mode: str
+    segment_dir: Path, mode: str
 ) -> None:
-    assert narrow(folder, mode, 100) == "done\n"
-    counted = only_counted(folder)
+    assert narrow(segment_dir, mode, 100) == "done\n"
+    counted = only_counted(segment_dir)
     assert counted.by("alloc_at_edge").blocks == 0
     assert counted.by("alloc_above_edge").blocks == 1
     assert counted.lost["stack_room"] == 100

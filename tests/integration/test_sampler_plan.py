@@ -57,12 +57,12 @@ def memory_file(data: bytes, seals: int = SEALS, owner: int | None = None) -> in
     return fd
 
 
-def test_a_sealed_plan_is_followed(folder: Path, opened: list[int]) -> None:
+def test_a_sealed_plan_is_followed(segment_dir: Path, opened: list[int]) -> None:
     fd = memory_file(plan_data())
     opened.append(fd)
-    result = run([odd()], environment(folder, rate=1, plan=f"fd:{fd}"), pass_fds=[fd])
+    result = run([odd()], environment(segment_dir, rate=1, plan=f"fd:{fd}"), pass_fds=[fd])
     assert (result.returncode, result.stderr) == (0, "")
-    check(only_counted(folder), ODD)
+    check(only_counted(segment_dir), ODD)
 
 
 def plain_file(tmp_path: Path) -> int:
@@ -88,16 +88,16 @@ WRONG: dict[str, Callable[[Path], int]] = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_anything_else_is_left_alone_and_not_mentioned(
-    folder: Path, tmp_path: Path, opened: list[int], wrong: str
+    segment_dir: Path, tmp_path: Path, opened: list[int], wrong: str
 ) -> None:
     if wrong == "another user's" and os.geteuid() != 0:
         pytest.skip("needs root")
     fd = WRONG[wrong](tmp_path)
     opened.append(fd)
-    env = environment(folder, rate=1, plan=f"fd:{fd}")
+    env = environment(segment_dir, rate=1, plan=f"fd:{fd}")
     result = run([odd()], env, pass_fds=[fd])
     assert (result.returncode, result.stderr) == (0, "")
-    assert under(only_counted(folder), "by_malloc") == (0, 0, 0)
+    assert under(only_counted(segment_dir), "by_malloc") == (0, 0, 0)
     listed = run(["ls", "/proc/self/fd"], env, pass_fds=[fd])
     assert str(fd) in listed.stdout.split()
 
@@ -105,34 +105,34 @@ def test_anything_else_is_left_alone_and_not_mentioned(
 @pytest.mark.parametrize(
     "value", ["", "fd:", "fd:x", "fd:0", "fd:2", "fd:-1", "fd:99999999999", "7"]
 )
-def test_a_value_that_names_no_plan_is_not_mentioned(folder: Path, value: str) -> None:
+def test_a_value_that_names_no_plan_is_not_mentioned(segment_dir: Path, value: str) -> None:
     sealed = memory_file(plan_data())
     saved = os.dup(0)
     os.dup2(sealed, 0)
     os.close(sealed)
     try:
-        result = run([odd()], environment(folder, rate=1, plan=value))
+        result = run([odd()], environment(segment_dir, rate=1, plan=value))
     finally:
         os.dup2(saved, 0)
         os.close(saved)
     assert (result.returncode, result.stderr) == (0, "")
-    assert under(only_counted(folder), "by_malloc") == (0, 0, 0)
+    assert under(only_counted(segment_dir), "by_malloc") == (0, 0, 0)
 
 
-def test_a_path_is_no_plan_any_more(folder: Path, tmp_path: Path) -> None:
+def test_a_path_is_no_plan_any_more(segment_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan"
     path.write_bytes(plan_data())
-    result = run([odd()], environment(folder, rate=1, plan=str(path)))
+    result = run([odd()], environment(segment_dir, rate=1, plan=str(path)))
     assert (result.returncode, result.stderr) == (0, "")
-    assert under(only_counted(folder), "by_malloc") == (0, 0, 0)
+    assert under(only_counted(segment_dir), "by_malloc") == (0, 0, 0)
 
 
 @pytest.mark.parametrize("follow", [False, True])
 def test_the_program_keeps_the_descriptor_only_for_its_children(
-    folder: Path, opened: list[int], follow: bool
+    segment_dir: Path, opened: list[int], follow: bool
 ) -> None:
     fd = memory_file(plan_data())
     opened.append(fd)
-    env = environment(folder, rate=1, plan=f"fd:{fd}", follow_fork="1" if follow else "0")
+    env = environment(segment_dir, rate=1, plan=f"fd:{fd}", follow_fork="1" if follow else "0")
     result = run(["ls", "/proc/self/fd"], env, pass_fds=[fd])
     assert (str(fd) in result.stdout.split()) == follow

@@ -61,8 +61,8 @@ def cli(path: Path, *words: str) -> str:
     return run(["redis-cli", "-s", path, *words], dict(os.environ)).stdout.strip()
 
 
-def test_redis_under_load_is_seen_whole(folder: Path, tmp_path: Path) -> None:
-    with redis(folder, tmp_path) as (target, path), Controller(target) as controller:
+def test_redis_under_load_is_seen_whole(segment_dir: Path, tmp_path: Path) -> None:
+    with redis(segment_dir, tmp_path) as (target, path), Controller(target) as controller:
         before = int(cli(path, "info", "memory").split("used_memory:")[1].split()[0])
         number = controller.start(1024)
         load = run(
@@ -95,15 +95,15 @@ def test_redis_under_load_is_seen_whole(folder: Path, tmp_path: Path) -> None:
         assert cut < 0.01 * counted.total().blocks, counted.lost
 
 
-def test_redis_may_fork_to_save_while_it_is_captured(folder: Path, tmp_path: Path) -> None:
-    with redis(folder, tmp_path, rate=64) as (target, path):
+def test_redis_may_fork_to_save_while_it_is_captured(segment_dir: Path, tmp_path: Path) -> None:
+    with redis(segment_dir, tmp_path, rate=64) as (target, path):
         cli(path, "debug", "populate", "20000")
         assert cli(path, "save") == "OK"
         assert "started" in cli(path, "bgsave")
         while "rdb_bgsave_in_progress:0" not in cli(path, "info", "persistence"):
             pass
         assert "rdb_last_bgsave_status:ok" in cli(path, "info", "persistence")
-        assert len(segments(folder)) == 1
+        assert len(segments(segment_dir)) == 1
         assert target.counted().missing == 0
         cli(path, "shutdown", "nosave")
         target.finish()
@@ -126,8 +126,8 @@ input()
 
 
 @pytest.mark.parametrize("malloc", ["malloc", "pymalloc"])
-def test_a_cpython_running_a_script(folder: Path, malloc: str) -> None:
-    env = environment(folder, rate=4096) | {"PYTHONMALLOC": malloc}
+def test_a_cpython_running_a_script(segment_dir: Path, malloc: str) -> None:
+    env = environment(segment_dir, rate=4096) | {"PYTHONMALLOC": malloc}
     with Target([sys.executable, "-c", SCRIPT], env) as target:
         assert target.line() == "kept"
         counted = target.counted()
@@ -139,7 +139,7 @@ def test_a_cpython_running_a_script(folder: Path, malloc: str) -> None:
         target.finish()
 
 
-def test_sqlite_gives_the_same_answers(folder: Path) -> None:
+def test_sqlite_gives_the_same_answers(segment_dir: Path) -> None:
     need("sqlite3")
     script = (
         "create table t(a, b); "
@@ -147,33 +147,33 @@ def test_sqlite_gives_the_same_answers(folder: Path) -> None:
         "insert into t select i, hex(randomblob(20)) from n; create index x on t(b); "
         "select count(*), sum(a), count(distinct b) from t;"
     )
-    result = run(["sqlite3", ":memory:", script], environment(folder, rate=512))
+    result = run(["sqlite3", ":memory:", script], environment(segment_dir, rate=512))
     assert (result.returncode, result.stdout, result.stderr) == (0, "20000|200010000|20000\n", "")
-    counted = only_counted(folder)
+    counted = only_counted(segment_dir)
     assert counted.missing == 0
     allocated, live = estimate(counted, 512)
     assert allocated > 1_000_000
     assert live < 0.2 * allocated
 
 
-def test_the_c_compiler_makes_the_same_file(folder: Path, tmp_path: Path) -> None:
+def test_the_c_compiler_makes_the_same_file(segment_dir: Path, tmp_path: Path) -> None:
     need("gcc")
     source = Path(__file__).resolve().parent.parent / "targets" / "family.c"
     flags = ["-O2", "-D_GNU_SOURCE", "-S", "-Wno-all", source, "-o"]
     subprocess.run(["gcc", *flags, tmp_path / "plain.s"], check=True, timeout=WAIT_S)
-    env = environment(folder, rate=256, only="cc1")
+    env = environment(segment_dir, rate=256, only="cc1")
     result = run(["gcc", *flags, tmp_path / "loaded.s"], env)
     assert (result.returncode, result.stderr) == (0, "")
     assert (tmp_path / "loaded.s").read_bytes() == (tmp_path / "plain.s").read_bytes()
-    counted = only_counted(folder)
+    counted = only_counted(segment_dir)
     assert counted.control.text("comm") == "cc1"
     assert counted.missing == 0
     allocated, _ = estimate(counted, 256)
     assert allocated > 1_000_000
 
 
-def test_two_servers_at_once_keep_to_themselves(folder: Path) -> None:
-    program, env = build("blocks.c"), environment(folder, rate=1)
+def test_two_servers_at_once_keep_to_themselves(segment_dir: Path) -> None:
+    program, env = build("blocks.c"), environment(segment_dir, rate=1)
     with Target([program], env) as one, Target([program], env) as two:
         one.line()
         two.line()

@@ -27,24 +27,26 @@ def command(name: str, *args: object, folder: Path) -> subprocess.CompletedProce
 
 
 @pytest.fixture
-def killed(folder: Path, tmp_path: Path) -> tuple[Path, Path]:
+def killed(segment_dir: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A program that was killed in the middle of a capture, and the file recovered from it."""
     program = build("blocks.c")
-    with Target([program], environment(folder, rate=1)) as target:
+    with Target([program], environment(segment_dir, rate=1)) as target:
         target.line()
         target.ask("alloc 1000 1")
         target.ask("churn 50 100")
         target.tell("churn 100000000 0")
         target.kill()
-    result = command("mem_profiler", "recover", target.pid, "-o", tmp_path / "r", folder=folder)
+    result = command(
+        "mem_profiler", "recover", target.pid, "-o", tmp_path / "r", folder=segment_dir
+    )
     assert result.returncode == 0, result.stderr
     [heap] = tmp_path.glob(f"r.{target.pid}.*.heap")
     return program, heap
 
 
-def test_a_killed_program_is_recovered_whole(killed: tuple[Path, Path], folder: Path) -> None:
+def test_a_killed_program_is_recovered_whole(killed: tuple[Path, Path], segment_dir: Path) -> None:
     program, heap = killed
-    result = command("mem_parser", "-p", program, "-f", heap, "-t", folder=folder)
+    result = command("mem_parser", "-p", program, "-f", heap, "-t", folder=segment_dir)
     assert result.returncode == 0, result.stderr
     [row] = [line for line in result.stdout.splitlines() if line.endswith("alloc_kept")]
     assert row.split()[:2] == ["1000", "B"], result.stdout
@@ -63,7 +65,7 @@ def test_jeprof_reads_what_was_recovered(killed: tuple[Path, Path]) -> None:
     assert flat["alloc_kept"] == 1000, text
 
 
-def test_what_was_recovered_can_be_cleaned(killed: tuple[Path, Path], folder: Path) -> None:
-    result = command("mem_profiler", "clean", folder=folder)
+def test_what_was_recovered_can_be_cleaned(killed: tuple[Path, Path], segment_dir: Path) -> None:
+    result = command("mem_profiler", "clean", folder=segment_dir)
     assert result.returncode == 0, result.stderr
-    assert segments(folder) == []
+    assert segments(segment_dir) == []

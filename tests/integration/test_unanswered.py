@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from attach_run import Unprepared, segments_here
+from attach_run import Unprepared
 from mem_parser.errors import MemError, TargetBusy, TargetUnsupported
 from mem_profiler import attach as attaching
 from mem_profiler import doctor
@@ -21,8 +21,6 @@ from mem_profiler.process import foreign, procfs
 from mem_profiler.segment import discovery
 from sampler_run import TARGETS, Target
 
-__all__ = ["segments_here"]
-
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="needs root and FUSE"
 )
@@ -30,11 +28,11 @@ LONG_S = 60.0
 
 
 @pytest.fixture
-def target(segments_here: Path, tmp_path: Path) -> Iterator[Target]:
+def target(segment_dir: Path, tmp_path: Path) -> Iterator[Target]:
     folder = tmp_path / "mounted"
     folder.mkdir()
     argv = [sys.executable, TARGETS / "unanswered.py", folder]
-    with Unprepared(argv, segments_here) as process:
+    with Unprepared(argv, segment_dir) as process:
         if process.process.poll() is not None:
             pytest.skip("FUSE cannot be mounted here")
         assert process.line() == "ready"

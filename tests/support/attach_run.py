@@ -33,13 +33,6 @@ class Unprepared(Target):
         super().__init__(argv, {**os.environ, "MEM_PROFILER_DIR": str(folder)}, **options)
 
 
-@pytest.fixture
-def segments_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The test's folder of segments is that of the attaching side too."""
-    monkeypatch.setenv("MEM_PROFILER_DIR", str(folder))
-    return folder
-
-
 def waits(kind: str, folder: Path, span_ms: int = SPAN_MS) -> Unprepared:
     """waits.c in one kind of system call; its main thread has begun."""
     target = Unprepared([build("waits.c"), kind, str(span_ms)], folder)

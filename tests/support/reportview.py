@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from heapfiles import HeapFile, Record
+from mem_parser.filters import Filters
 from mem_parser.model import Profile
 from mem_parser.readers import read_bytes
+from mem_parser.reports.view import View, make_view
 from mem_parser.symbols.table import Function, Location, Symbols
 
 STACKS = (("malloc net_read serve main", 100), ("malloc db_get serve main", 40),
-          ("malloc parse main", 3))  # fmt: skip
+          ("calloc parse main", 3))  # fmt: skip
 
 
 def named(
@@ -31,3 +33,10 @@ def named(
         (profile.stacks.frames - 0x1000).astype(np.int32),
     )
     return profile, symbols
+
+
+def view(
+    stacks: tuple[tuple[str, int], ...] = STACKS, rate: int = 1, blocks: int = 1, **filters: object
+) -> View:
+    """The view of `named` stacks through filters."""
+    return make_view(*named(stacks, rate, blocks), Filters(**filters))  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import zlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from mem_parser.model import (
     ThreadBlocks,
 )
 from mem_parser.symbols.table import Function, Location, Symbols
+from mem_parser.tree import BYTES, Tree
 
 MALLOC = Function("malloc", "malloc", "/usr/lib/libmem_sampler.so", "/build/hooks.c")
 
@@ -179,3 +181,15 @@ def _unpack_tree(block: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         columns[name] = planes.reshape(-1).view("<f4" if kind == "f" else "<u4")
     assert at == len(data)
     return head, columns
+
+
+def totals_by_path(tree: Tree, kind: str, column: int = BYTES) -> dict[tuple[str, ...], float]:
+    """Each path of names from the root, with the sum of its nodes."""
+    total = tree.total(kind)[:, column]
+    paths: list[tuple[str, ...]] = [()]
+    for node in range(1, len(tree)):
+        paths.append((*paths[tree.parent[node]], tree.names[tree.name[node]].name))
+    sums: dict[tuple[str, ...], float] = defaultdict(float)
+    for path, value in zip(paths, total.tolist(), strict=True):
+        sums[path] += value
+    return dict(sums)

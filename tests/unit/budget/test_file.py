@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import string
 import tomllib
 from pathlib import Path
@@ -12,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mem_parser.budget import BudgetFile, Measure, load, parse_bytes, parse_rate
+from mem_parser.budget import BudgetFile, Measure, load
 from mem_parser.budget.locate import Position, find
-from mem_parser.budget.quantity import Allowance, parse_allowance
+from mem_parser.budget.quantity import Allowance
 from mem_parser.budget.rules import first_rate
 from mem_parser.errors import BudgetFileError
 
@@ -221,33 +220,6 @@ def test_any_bytes_are_a_budget_or_one_line(
     except BudgetFileError as error:
         said = str(error)
         assert "\n" not in said
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("256 MiB", 256 * MIB), ("24 MB", 24 * MIB), ("1.5K", 1536), ("7", 7), (4096, 4096),
-        ("1_000 b", 1000), ("2 gib", 2 << 30), ("3 bytes", 3), (" 1  KiB ", 1024), ("1e3", 1000),
-    ],
-)  # fmt: skip
-def test_sizes(text: str, value: float) -> None:
-    assert parse_bytes(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "MiB", "1 MoB", "-1", "1,5 MiB", "inf", "nan", "1e999", "٣"])
-def test_no_sizes(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a size"):
-        parse_bytes(text)
-
-
-def test_rates_and_allowances() -> None:
-    assert parse_rate("60 MiB/min") == parse_rate("1 MiB/s") == MIB
-    assert math.isclose(parse_rate("3600 KiB / h"), 1024)
-    assert parse_allowance("5 % + 2 MiB") == Allowance(0.05, 2 * MIB)
-    assert parse_allowance("2 MiB").raised(10) == 2 * MIB + 10
-    for text in ("5 % +", "MiB", "5 % 2 MiB"):
-        with pytest.raises(ValueError, match="is not a share"):
-            parse_allowance(text)
 
 
 def test_the_first_rate_follows_the_smallest_limit(tmp_path: Path) -> None:

@@ -44,3 +44,9 @@ def test_a_process_that_was_killed_is_ending() -> None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert procfs.is_ending(process.pid)
     assert procfs.is_ending(process.pid)
+
+
+def test_the_version_of_python_is_told_by_file_names() -> None:
+    assert procfs.python_version(["/usr/lib/libpython3.12.so.1.0"], "/opt/app") == "3.12"
+    assert procfs.python_version([], "/usr/bin/python3.11") == "3.11"
+    assert procfs.python_version(["/usr/lib/libc.so.6"], "/usr/bin/redis-server") is None

@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from heapfiles import HeapFile, Record, column
-from mem_parser.devices import Mark
 from mem_parser.domains import join
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.filters import Filters
 from mem_parser.heapfile.writer import write_heap
-from mem_parser.marks import group_marks
 from mem_parser.merge import Merger
 from mem_parser.model import Count, Unit
 from mem_parser.readers import read_bytes, read_profile
@@ -341,27 +338,3 @@ def test_joined_profiles_keep_stacks_rates_and_threads_apart() -> None:
     assert joined.sites.failed_blocks.tolist() == [0, 0, 3]
     with pytest.raises(UsageProblem):
         join([("j", joined), ("d", device)])
-
-
-times = st.floats(0, 100)
-random_marks = st.builds(
-    Mark,
-    time_s=times,
-    id=st.integers(0, 3),
-    kind=st.sampled_from(["point", "begin", "end"]),
-    thread=st.just(0),
-    domain=st.sampled_from(["", "d"]),
-    text=st.sampled_from(["a", "b"]),
-)
-
-
-@settings(max_examples=100, deadline=None)
-@given(marks=st.lists(random_marks, max_size=30))
-def test_groups_of_marks_account_for_every_mark(marks: list[Mark]) -> None:
-    groups = group_marks(marks)
-
-    assert sum(g.count for g in groups) == sum(m.kind != "end" for m in marks)
-    assert sum(g.ranges for g in groups) <= sum(m.kind == "end" for m in marks)
-    for group in groups:
-        assert 0 <= group.ranges <= group.count
-        assert group.range_s <= group.ranges * (group.last_s - group.first_s) + 1e-9

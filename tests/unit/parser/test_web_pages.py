@@ -22,8 +22,6 @@ from mem_parser.escape import one_line, script_json
 from mem_parser.model import Count, Unit
 from mem_parser.symbols.table import Function, SymbolProblem
 from mem_parser.web import flamegraph, report
-from mem_parser.web.facts import memory_account, without_paths
-from mem_parser.web.kinds import ALLOCATOR, IMPORT_SYSTEM, PSEUDO, kind_of
 from mem_parser.web.page import SIZE_LIMIT
 from web_profiles import BASE, SERVER, Site, blocks_of, make_profile, wide_profile
 
@@ -205,32 +203,6 @@ def test_a_confidential_page_has_no_path_source_host_or_command(render: Any) -> 
     assert "server" in text
 
 
-@pytest.mark.parametrize(
-    ("text", "short"),
-    [
-        ("/opt/app/x.so: no such file", "x.so: no such file"),
-        ("see /etc/passwd, and /a/b/c", "see passwd, and c"),
-        ("operator/(Vec, Vec)", "operator/(Vec, Vec)"),
-        ("a/b of rate 1/2", "a/b of rate 1/2"),
-        ("~/src/x.c:12", "x.c:12"),
-        ("", ""),
-    ],
-)
-def test_paths_are_cut_to_their_last_part(text: str, short: str) -> None:
-    assert without_paths(text) == short
-
-
-def test_the_memory_account_adds_up_to_the_resident_size() -> None:
-    profile, _ = make_profile(SERVER)
-
-    account = memory_account(profile)
-
-    parts = [row for row in account["rows"] if not row["inner"]]
-    assert account["rss"] == 9 << 20
-    assert sum(row["bytes"] for row in parts) == pytest.approx(9 << 20)
-    assert parts[0]["bytes"] == profile.total(Count.INUSE, Unit.SPACE).value
-
-
 def test_the_function_table_counts_recursion_once() -> None:
     blocks = blocks_of(report.render(*make_profile(SERVER)))
 
@@ -273,20 +245,6 @@ def test_unknown_errors_are_not_made_up() -> None:
     assert blocks["tables"]["functions"]["rows"][0]["inuse.own"][1] is None
     assert blocks["tables"]["totals"]["inuse"][1] is None
     assert blocks["account"]["rows"][0]["margin"] is None
-
-
-@pytest.mark.parametrize(
-    ("name", "file", "kind"),
-    [
-        ("malloc", "", ALLOCATOR),
-        ("operator new", "", ALLOCATOR),
-        ("my_malloc", "", 0),
-        ("_find_and_load", "<frozen importlib._bootstrap>", IMPORT_SYSTEM),
-        ("[stack lost: table full]", "", PSEUDO),
-    ],
-)
-def test_frames_have_kinds(name: str, file: str, kind: int) -> None:
-    assert kind_of(Function(name, name, "/bin/x", file)) == kind
 
 
 @pytest.fixture

@@ -85,7 +85,9 @@ def test_the_core_holds_under_qemu() -> None:
 
 @pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-user is not installed")
 @pytest.mark.parametrize("way", ["link", "local"])
-def test_a_driver_is_followed_under_qemu(sampler_aarch64: Path, folder: Path, way: str) -> None:
+def test_a_driver_is_followed_under_qemu(
+    sampler_aarch64: Path, segment_dir: Path, way: str
+) -> None:
     ascend = Ascend.build("aarch64", compiler=COMPILER)
     arguments = ["link"] if way == "link" else ["open", "local", *map(str, ascend.libraries())]
     lines = "set 0\nmalloc 0 1000\nhas nothing\nhas halMemAlloc\nmalloc 1 5000000\nfree 0\n"
@@ -95,7 +97,7 @@ def test_a_driver_is_followed_under_qemu(sampler_aarch64: Path, folder: Path, wa
          *(part for name, value in variables.items() for part in ("-E", f"{name}={value}")),
          str(ascend.program(linked=way == "link")), *arguments],
         input=lines, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "MEM_PROFILER_DIR": str(folder), "STUB_LEDGER": str(folder / "ledger")},
+        env={**os.environ, "STUB_LEDGER": str(segment_dir / "ledger")},
     )  # fmt: skip
     assert (result.stdout, result.returncode) == ("0\n0\n0\n1\n0\n0\n", 0), result.stderr
-    agrees(Ledger.read(folder / "ledger"), only_device_counted(folder))
+    agrees(Ledger.read(segment_dir / "ledger"), only_device_counted(segment_dir))

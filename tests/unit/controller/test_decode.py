@@ -1,11 +1,10 @@
-"""Entry points of allocators: which functions, and where they can be led elsewhere."""
+"""Where the start of a function can be redirected, and that a moved instruction means the same."""
 
 from __future__ import annotations
 
 import ctypes.util
 import functools
 import struct
-import subprocess
 from pathlib import Path
 
 import capstone
@@ -13,31 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from c_build import WARNINGS, compile_program
-from mem_parser.errors import TargetUnsupported
-from mem_profiler.entries import decode, names, plan
+from mem_profiler.entries import decode
 from mem_profiler.entries.symbols import Program
 
-TARGETS = Path(__file__).parents[2] / "targets"
 AT = 0x1000  # begins a word
-
-
-def odd(*flags: str) -> Path:
-    """odd_entries.c with its entry points."""
-    sources = [TARGETS / "odd_entries.c", TARGETS / "odd_entries.S"]
-    depends = (TARGETS / "target.h",)
-    return compile_program(sources, (*WARNINGS, *flags), libs=("-lpthread",), depends=depends)
-
-
-def test_every_list_has_functions_that_free_and_arguments_that_are_passed_in_registers() -> None:
-    for family in names.families({"", "je_", "_rjem_"}):
-        kinds = {signature.kind for signature in family.functions.values()}
-        assert names.FREE in kinds and names.KINDS["A"] in kinds
-        for name, signature in family.functions.items():
-            arguments = (signature.size, signature.count, signature.block)
-            assert all(index < 5 or index == names.NONE for index in arguments), name
-            assert (signature.size == names.NONE) == (signature.kind == names.FREE), name
-            assert (signature.block == names.NONE) == (signature.kind == names.KINDS["A"]), name
 
 
 # code, address -> (offset, bytes written, words pushed before) of each point, the freest first
@@ -129,44 +107,3 @@ def test_what_is_moved_means_the_same(index: int, away: int) -> None:
         assert len(before) == point.pushed_words
         original = meaning(body[point.offset : point.offset + point.length], here)
         assert meaning(moved(point, address + away), address + away) == before + original
-
-
-def test_copies_made_for_single_callers_refuse_the_program() -> None:
-    with pytest.raises(TargetUnsupported, match=r"special copies .*mi_free\.constprop\.0"):
-        plan.of_program(odd("-DCLONED"), 0)
-
-
-def test_a_static_function_of_that_name_is_no_allocator(tmp_path: Path) -> None:
-    source = tmp_path / "own.c"
-    source.write_text(
-        "static __attribute__((noinline)) void *malloc(unsigned long n) { return (void *)n; }\n"
-        'static __attribute__((noinline)) void free(void *p) { __asm__("" : : "r"(p)); }\n'
-        "int main(void) { free(malloc(3)); return 0; }\n"
-    )
-    program = compile_program(source, ("-O1", "-fno-builtin"))
-
-    assert plan.of_program(program, 0) is None
-
-
-def test_symbols_may_lie_in_a_file_of_their_own(tmp_path: Path) -> None:
-    program, bare, debug = odd(), tmp_path / "bare", tmp_path / "debug"
-    for command in (
-        ["objcopy", "--only-keep-debug", program, debug],
-        ["objcopy", "--strip-all", program, bare],
-    ):
-        subprocess.run(command, check=True, timeout=60)
-
-    whole = plan.of_program(program, 0x5000)
-
-    assert plan.of_program(bare, 0x5000) is None
-    assert plan.of_program(bare, 0x5000, symbols=debug) == whole
-    assert whole is not None and "mi_heap_malloc" in whole.functions
-
-
-@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF" + b"\xff" * 60])
-def test_what_is_no_program_is_said(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(content)
-
-    with pytest.raises(TargetUnsupported, match="is no ELF program"):
-        plan.of_program(path, 0)

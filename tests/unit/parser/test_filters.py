@@ -33,7 +33,7 @@ def flat(shown: View) -> dict[str, float]:
         ({"focus": (r"lib/db_get\.so",)}, {"db_get": 40}),
         ({"ignore": ("net", "parse")}, {"db_get": 40}),
         ({"hide": ("_",)}, {"serve": 140, "parse": 3}),
-        ({"hide": ("parse|main|malloc",)}, {"net_read": 100, "db_get": 40, HIDDEN: 3}),
+        ({"hide": ("parse|main|alloc",)}, {"net_read": 100, "db_get": 40, HIDDEN: 3}),
         ({"focus": ("net",), "hide": ("net",)}, {"serve": 100}),
     ],
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -189,33 +187,6 @@ def test_a_segment_cut_off_under_the_controller_is_an_error_and_no_signal(
         with pytest.raises(MemError, match="cut off"):
             segment.store(("gate",), 1)
         assert segment.read(0, 100).tolist() == [0] * 100
-
-
-def test_stacks_that_overlap_stand_for_no_more_memory_than_there_is(
-    fake: FakeSegment, tmp_path: Path
-) -> None:
-    honest = [fake.stack([1, 2, 3]), fake.stack([4, 5])]
-    first = fake.stack(list(range(500)))
-    arena = fake.data[fake.offset_of(layout.STACKS) :].view(np.uint64)
-    head = arena[first : first + 4].copy()
-    for step in range(8, 400, 8):  # every one of these claims the frames of those behind it
-        arena[first + step : first + step + 4] = head
-    ids = np.array([*honest, *range(first, first + 400, 8)], np.int64)
-    with Segment.open(fake.save(tmp_path), writable=False) as segment:
-        stacks = collect.read_stacks(segment, segment.control(), ids)
-    assert stacks.depths[:3].tolist() == [3, 2, 500]
-    assert set(stacks.depths[3:].tolist()) == {1}
-    assert len(stacks.frames) < 600
-
-
-def test_no_more_is_reserved_than_the_controller_allows(fake: FakeSegment, tmp_path: Path) -> None:
-    path = fake.save(tmp_path)
-    with Segment.open(path, writable=True) as segment:
-        held = segment.used_bytes()
-        segment.reserve_max_bytes = held + 4096
-        assert segment.allocate(0, 1 << 30) == errno.E2BIG
-        assert segment.used_bytes() == held
-        assert os.fstat(segment.fd).st_size == len(fake.data)
 
 
 @settings(

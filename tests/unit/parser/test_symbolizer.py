@@ -1,4 +1,4 @@
-"""Names: ELF symbols by their sizes, debug files, build-ids, DWARF, demangling, the cache."""
+"""Names of addresses: files by build-id, debug files, inlined frames, what is cached."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from mem_parser.model import ExecRange, Module
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debugfiles import find_debug_file
-from mem_parser.symbols.demangle import full_name, short_name
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.symbolizer import symbolize
-from mem_parser.symbols.symtab import RawSymbols, SymbolTable
 from mem_parser.symbols.table import Symbols
 
 SOURCE = """
@@ -188,70 +186,6 @@ def test_a_binary_of_another_program_is_refused(programs: Path) -> None:
             name_stack(module, BIAS + 0x1100, binary=other)
 
 
-def test_an_address_beyond_a_symbols_size_belongs_to_nobody() -> None:
-    table = SymbolTable(
-        RawSymbols(
-            np.array([100, 100, 200, 110], np.uint64),
-            np.array([50, 50, 0, 4], np.uint64),
-            np.array([1, 6, 12, 16], np.int64),
-            np.array([0, 0, 1, 2], np.uint8),
-            b"\0_one\0_five\0asm\0nest\0",
-        )
-    )
-
-    found = table.find(np.array([99, 100, 112, 120, 149, 150, 200, 215, 216], np.uint64))
-
-    assert found == [None, "_one", "nest", "_one", "_one", None, "asm", "asm", None]
-    assert table.starts(np.array([100, 101, 200], np.uint64)).tolist() == [True, False, True]
-
-
-def test_libc_names_agree_with_nm() -> None:
-    libc = "/lib/x86_64-linux-gnu/libc.so.6"
-    lines = [x.split() for x in run("nm", "-D", "-S", "--defined-only", libc).splitlines()]
-    wanted = {int(x[0], 16): set() for x in lines if len(x) == 4 and x[2] in "TWti"}
-    for x in lines:
-        if len(x) == 4 and x[2] in "TWti":
-            wanted[int(x[0], 16)].add(x[3].split("@")[0])
-
-    found = ElfImage.open(libc).symbols().find(np.array(sorted(wanted), np.uint64))
-
-    assert sum(n in wanted[a] for a, n in zip(sorted(wanted), found, strict=True)) == len(wanted)
-
-
-@pytest.mark.parametrize(
-    ("symbol", "short"),
-    [
-        ("malloc", "malloc"),
-        ("_Znwm", "operator new"),
-        ("_Znam", "operator new[]"),
-        ("_ZNSt6vectorIiSaIiEE9push_backERKi", "std::vector::push_back"),
-        ("_ZN12_GLOBAL__N_13fooEv", "(anonymous namespace)::foo"),
-        ("_ZNK3Foo3barEv", "Foo::bar"),
-        ("_ZN3FooptEv", "Foo::operator->"),
-        ("_ZNKSt4lessIiEclERKiS2_", "std::less::operator()"),
-        ("_ZStlsISt11char_traitsIcEERSt13basic_ostreamIcT_ES5_PKc", "std::operator<<"),
-        ("_RNvCs1234_7mycrate3foo", "mycrate::foo"),
-        ("_ZN4core3fmt9Formatter3pad17h0123456789abcdefE", "core::fmt::Formatter::pad"),
-        ("_Znot_a_name", "_Znot_a_name"),
-    ],
-)
-def test_short_names_have_neither_parameters_nor_template_arguments(
-    symbol: str, short: str
-) -> None:
-    assert short_name(symbol) == short
-
-
-def test_names_cannot_move_the_cursor() -> None:
-    assert full_name("evil\x1b[2Jname\r\n") == r"evil\x1b[2Jname\r\n"
-
-
-@settings(max_examples=300)
-@given(st.text(max_size=60).map(lambda t: "_Z" + t) | st.text(max_size=60))
-def test_any_text_has_a_name(text: str) -> None:
-    assert isinstance(short_name(text), str)
-    assert full_name(text).isprintable()
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_elf_file_is_refused_or_read(data: st.DataObject) -> None:
@@ -267,28 +201,6 @@ def test_a_damaged_elf_file_is_refused_or_read(data: st.DataObject) -> None:
         return
     image.symbols().find(np.array([0, 1, 0x5000, 2**64 - 1], np.uint64))
     assert isinstance(image.debuglink, tuple | None)
-
-
-def test_a_damaged_cache_entry_is_thrown_away_and_made_anew(tmp_path: Path) -> None:
-    cache = SymbolCache(tmp_path)
-    cache.put("ab" * 20, b"payload")
-    file = next(tmp_path.glob("*.sym"))
-    file.write_bytes(file.read_bytes()[:-1] + b"X")
-
-    assert cache.get("ab" * 20) is None
-    assert cache.get_or_make("ab" * 20, lambda: b"fresh") == b"fresh"
-    assert cache.get("ab" * 20) == b"fresh"
-
-
-def test_the_cache_stays_within_its_bound_and_its_folder(tmp_path: Path) -> None:
-    cache = SymbolCache(tmp_path, limit_bytes=5000)
-    for k in range(20):
-        cache.put(f"{k:040x}", bytes(1000))
-    cache.put("../../evil", b"x")
-
-    assert sum(f.stat().st_size for f in tmp_path.glob("*")) <= 5000
-    assert cache.get(f"{19:040x}") == bytes(1000)
-    assert not list(tmp_path.parent.glob("evil*"))
 
 
 def test_names_come_from_the_cache_until_the_file_changes(programs: Path, tmp_path: Path) -> None:

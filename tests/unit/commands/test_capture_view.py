@@ -1,0 +1,39 @@
+"""What a capture and a list of processes look like on a terminal."""
+
+from __future__ import annotations
+
+from mem_cli.profiler.capture_view import process_lines, size
+from mem_profiler.capture.listing import Row
+
+
+def test_the_process_list_lines_up_and_names_what_to_do() -> None:
+    rows = [
+        Row(4711, "redis", "redis-server", "capturing", 1024, 612301, 214.6 * 2**20, 0),
+        Row(9, "web", "sh\x1b[2J", "dead, not written", 1, 5, 100.0, 1, dead=True),
+    ]
+    lines = list(process_lines(rows))
+    assert lines[1].split() == [
+        *("4711", "redis", "redis-server", "capturing", "1", "KiB", "612301", "214.6", "MiB", "0")
+    ]
+    assert "dead, not written: mem_profiler recover 9" in lines[2]
+    assert "\x1b" not in lines[2]
+
+
+def test_a_dead_process_does_not_widen_the_list_beyond_80_columns() -> None:
+    rows = [
+        Row(4711, "redis", "redis-server", "capturing", 1024, 612301, 214.6 * 2**20, 0),
+        Row(3990, "redis", "redis-server", "dead, not written", 1024, 612301, 9e8, 0, dead=True),
+        Row(5, "web", "x", f"refused: {'no room ' * 9}", None, None, None, None),
+    ]
+    head, living, dead, refused = process_lines(rows)
+    assert refused.endswith("no room")
+    assert max(len(head), len(living)) <= 80
+    assert head.index("LOST") + 4 == len(living)
+    assert dead.endswith("  dead, not written: mem_profiler recover 3990")
+    assert dead.index("dead,") == head.index("STATE")
+
+
+def test_sizes_are_in_powers_of_1024() -> None:
+    assert [size(n) for n in (0, 1023, 1024, 1536, 2**30)] == [
+        *("0 B", "1023 B", "1 KiB", "1.5 KiB", "1 GiB")
+    ]

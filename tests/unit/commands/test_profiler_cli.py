@@ -1,0 +1,56 @@
+"""The options and errors of mem_profiler: everything that needs no sampler."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from controller_tools import run_command
+from mem_cli.profiler.group import cli
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["-s", "1", "-c", "0", "-p", "1"], 2, "between 1 and 1G"),
+        (["-s", "1", "-c", "-5", "-p", "1"], 2, "not a number of bytes"),
+        (["-s", "1", "-c", "many", "-p", "1"], 2, "not a number of bytes"),
+        (["-s", "1", "-c", "2G", "-p", "1"], 2, "between 1 and 1G"),
+        (["-s", "0", "-p", "1"], 2, "not a positive number"),
+        (["-s", "-3", "-p", "1"], 2, "not a positive number"),
+        (["-s", "nan", "-p", "1"], 2, "not a positive number"),
+        (["-s", "soon", "-p", "1"], 2, "not a number of seconds"),
+        (["-s", "1", "-p", "0"], 2, "range"),
+        (["-s", "1", "-p", "redis"], 2, "integer"),
+        (["-c", "1024", "-p", "1"], 2, "-s SECONDS is missing"),
+        (["-s", "1", "-p", "1", "--all"], 2, "exclude each other"),
+        (["-s", "1", "-p", "1", "-o", "/nowhere/x"], 2, "there is no folder /nowhere"),
+        (["-s", "1", "-p", "1", "-o", "/proc/x"], 2, "cannot write in /proc"),
+        (["-s", "1", "-p", "1", "-o", "/tmp"], 2, "needs a name"),
+        (["-s", "1", "-p", "1", "-o", ""], 2, "needs a name"),
+        (["-s", "1", "ps"], 2, "was given before the command ps"),
+        (["stop", "1", "-o", "/nowhere/x"], 2, "there is no folder"),
+        (["run", "-c", "x", "--", "true"], 2, "not a number of bytes"),
+        (["run"], 2, "Missing argument"),
+        (["fly"], 2, "No such command"),
+        (["recover", "/nowhere/segment"], 3, "No such file"),
+        (["recover", "/etc/passwd"], 3, "is not a segment"),
+    ],
+)
+def test_bad_options_end_with_one_plain_line(arguments: list[str], code: int, text: str) -> None:
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    error = result.exception
+    assert error is not None
+    shown = error.format_message() if hasattr(error, "format_message") else str(error)  # type: ignore[attr-defined]
+    assert text in shown
+    assert getattr(error, "exit_code", None) == code
+
+
+def test_errors_reach_the_terminal_as_two_lines_without_a_traceback() -> None:
+    done = run_command("-s", "1", "-p", "1", "-o", "/nowhere/x")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "error: -o /nowhere/x: there is no folder /nowhere",
+        "hint:  mkdir -p /nowhere",
+    ]

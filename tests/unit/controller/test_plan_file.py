@@ -1,0 +1,54 @@
+"""The plan that `run` hands over: a memory file that nobody changes any more."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+
+import pytest
+
+from mem_parser.errors import MemError
+from mem_profiler.entries import plan_file, planning
+
+
+def test_what_is_sealed_can_be_read_and_not_changed() -> None:
+    data = bytes(range(256)) * 1000
+    fd = plan_file.sealed(data)
+    try:
+        assert fd >= 200  # out of the way of the program's own files
+        assert not os.get_inheritable(fd)
+        assert os.pread(fd, len(data) + 1, 0) == data
+        for change in (
+            lambda: os.pwrite(fd, b"x", 0),
+            lambda: os.ftruncate(fd, 5),
+            lambda: os.ftruncate(fd, len(data) + 5),
+            lambda: fcntl.fcntl(fd, fcntl.F_ADD_SEALS, 0x10),
+        ):
+            with pytest.raises(PermissionError):
+                change()
+    finally:
+        os.close(fd)
+
+
+def test_a_low_limit_of_descriptors_costs_only_the_high_number() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (150, limits[1]))
+    try:
+        fd = plan_file.sealed(b"plan")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert fd < 150
+    assert os.pread(fd, 9, 0) == b"plan"
+    os.close(fd)
+
+
+def test_a_program_that_needs_no_plan_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "of_file", lambda *_: (b"", ""))
+    assert plan_file.make("/bin/x") == (None, "")
+
+    def refuse(*_: object) -> None:
+        raise MemError("cannot be planned")
+
+    monkeypatch.setattr(planning, "of_file", refuse)
+    assert plan_file.make("/bin/x") == (None, "cannot be planned")

@@ -1,0 +1,122 @@
+"""What dead processes left: written once, whoever else's segment fails, or removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fake_segment import FakeSegment, site_key
+from mem_parser.errors import InputFileError, TargetBusy, TargetError
+from mem_parser.readers import read_profile
+from mem_profiler.capture import recover
+from mem_profiler.segment import layout
+from mem_profiler.segment.file import Segment
+
+GONE = 2**22 - 3  # above what this machine gives to processes
+
+
+def dead(base: Path, pid: int = GONE, *, captured: bool = True) -> Path:
+    """The segment that a dead process left."""
+    fake = FakeSegment()
+    fake.control["pid"], fake.control["start_ticks"] = pid, 1
+    if captured:
+        fake.begin(rate=1)
+        fake.site(site_key(fake.stack([1, 2])), (5, 500), (2, 200))
+    path = fake.save(base)
+    os.utime(path, (0, 0))
+    return path
+
+
+def test_each_dead_capture_becomes_a_file_and_its_segment_goes(segment_dir: Path) -> None:
+    segments = [dead(segment_dir, GONE - k) for k in range(3)]
+    results, errors = recover.recover_all(str(segment_dir / "r"))
+    assert errors == []
+    assert {result.pid for result in results} == {GONE, GONE - 1, GONE - 2}
+    for result in results:
+        profile = read_profile(result.path)
+        assert profile.capture.kind == "recovered"
+        assert profile.sites.inuse_bytes.tolist() == [300]
+    assert not any(path.exists() for path in segments)
+    assert recover.recover_all(str(segment_dir / "r")) == ([], [])
+
+
+def test_a_segment_that_somebody_writes_costs_the_others_nothing(segment_dir: Path) -> None:
+    held, free = dead(segment_dir), dead(segment_dir, GONE - 1)
+    with Segment.open(held, writable=False) as segment:
+        assert segment.try_lock()
+        results, [error] = recover.recover_all(str(segment_dir / "r"))
+    assert isinstance(error, TargetBusy)
+    assert [result.pid for result in results] == [GONE - 1]
+    assert held.exists() and not free.exists()
+
+
+def test_a_pid_that_left_nothing_and_one_that_runs_are_told_apart(segment_dir: Path) -> None:
+    prefix = str(segment_dir / "r")
+    with pytest.raises(TargetError, match=rf"{GONE} \(it has ended\) left nothing"):
+        recover.recover_pid(GONE, prefix)
+    dead(segment_dir, captured=False)
+    with pytest.raises(TargetError, match="left nothing to recover"):
+        recover.recover_pid(GONE, prefix)
+    fake = FakeSegment()
+    fake.begin()
+    fake.save(segment_dir)
+    alive = "mem_profiler.segment.leftovers._is_alive"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alive, lambda *_: True)
+        with pytest.raises(TargetError, match="is running"):
+            recover.recover_pid(os.getpid(), prefix)
+
+
+def test_a_copy_of_a_segment_is_written_and_stays(segment_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copy(dead(segment_dir), copy)
+    for number in (1, 2):
+        result = recover.recover_file(str(copy), str(tmp_path / "r"))
+        assert result.path == str(tmp_path / f"r.{GONE}.{number}.heap")
+    assert copy.exists()
+
+
+def test_a_segment_in_its_place_is_written_and_goes(segment_dir: Path) -> None:
+    path = dead(segment_dir)
+    recover.recover_file(str(path), str(segment_dir / "r"))
+    assert not path.exists()
+
+
+def test_files_that_hold_no_capture_are_refused_by_name(segment_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="No such file"):
+        recover.recover_file(str(tmp_path / "nowhere"), "r")
+    copy = tmp_path / "copy"
+    shutil.copy(dead(segment_dir, captured=False), copy)
+    with pytest.raises(InputFileError, match="never had a capture"):
+        recover.recover_file(str(copy), str(tmp_path / "r"))
+
+
+def test_cleaning_keeps_what_is_in_no_file_unless_told_otherwise(segment_dir: Path) -> None:
+    unwritten, empty = dead(segment_dir), dead(segment_dir, GONE - 1, captured=False)
+    size = empty.stat().st_blocks * 512
+    count, held, kept = recover.clean(everything=False)
+    assert (count, held, [one.path for one in kept]) == (1, size, [str(unwritten)])
+    assert unwritten.exists() and not empty.exists()
+    count, _, kept = recover.clean(everything=True)
+    assert (count, kept, unwritten.exists()) == (1, [], False)
+
+
+@pytest.mark.parametrize(
+    ("stop_ns", "state", "end"),
+    [
+        (5, layout.STATE_READY, "stopped"),
+        (0, layout.STATE_EXITED, "exited"),
+        (0, layout.STATE_READY, "target ended"),
+    ],
+)
+def test_the_end_is_what_the_segment_says(
+    segment_dir: Path, stop_ns: int, state: int, end: str
+) -> None:
+    fake = FakeSegment()
+    fake.begin()
+    fake.control["state"], fake.control["capture"][1]["stop_ns"] = state, stop_ns
+    with Segment.open(fake.save(segment_dir), writable=False) as segment:
+        assert recover._end_of(segment.control()) == end

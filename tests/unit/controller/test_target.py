@@ -1,0 +1,67 @@
+"""Facts of a living process, and what is left of them when it is gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mem_profiler.process import procfs
+from mem_profiler.profile.target import Target
+
+
+def test_a_python_is_known_by_its_version_and_its_allocator() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(1, flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONMALLOC": "malloc", "LSAN_OPTIONS": "suppressions=/x/list"},
+    ) as child:  # fmt: skip
+        assert child.stdout is not None and child.stdout.readline() == b"1\n"
+        target = Target.of(child.pid)
+        target.refresh()
+        child.communicate(b"\n", timeout=30)
+    assert target.python == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert target.pymalloc is False
+    assert target.suppressions == "/x/list"
+    assert any(Path(mapping.path).name.startswith("libc") for mapping in target.mappings)
+    assert target.memory.rss_bytes is not None and target.memory.rss_bytes > 1 << 20
+
+
+def test_another_program_has_no_python() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        target = Target.of(child.pid)
+        child.kill()
+    assert (target.python, target.pymalloc) == (None, None)
+
+
+def test_what_cannot_be_read_any_more_does_not_replace_what_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = Target.of(os.getpid())
+    monkeypatch.setattr(procfs, "memory", lambda _pid: {"rss_bytes": 5, "anon_bytes": 3})
+    target.refresh()
+    monkeypatch.setattr(procfs, "memory", lambda _pid: {"rss_bytes": None, "anon_bytes": 4})
+    target.refresh()
+    assert (target.memory.rss_bytes, target.memory.anon_bytes) == (5, 4)
+
+
+def test_a_process_that_is_gone_or_closed_to_us_has_no_mappings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = Target.of(os.getpid())
+    assert target.mappings
+    target.gone()
+    assert target.mappings == []
+    nobody = Target(None)
+    nobody.refresh()
+    assert nobody.mappings == []
+
+    def refuse(_pid: int) -> list[object]:
+        raise PermissionError
+
+    monkeypatch.setattr(procfs, "maps", refuse)
+    target.refresh_mappings()
+    assert target.mappings == []

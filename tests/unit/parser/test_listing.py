@@ -1,0 +1,38 @@
+"""list: source lines with what they allocated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mem_cli.terminal import plain_lines
+from mem_parser.reports import listing
+from reportview import view
+
+
+def test_list_shows_the_lines_around_what_was_allocated(tmp_path: Path) -> None:
+    (tmp_path / "serve.c").write_text("".join(f"\tline {k}\x1b[2J\n" for k in range(1, 20)))
+    shown = view()
+    found = listing.listing(shown, "serve", listing.Sources([str(tmp_path)]))[0]
+    text = list(plain_lines(listing.blocks(shown, [found])))
+
+    assert (found.cum.value, found.flat.value) == (140, 0)
+    number = found.lines[0].number
+    allocating = next(line for line in text if f"line {number}\\x1b" in line)
+    assert allocating.split()[:3] == ["140", "B", str(number)]
+    assert "\x1b" not in "".join(text)
+
+
+def test_list_without_the_source_says_where_it_looked() -> None:
+    shown = view()
+    text = "\n".join(
+        plain_lines(listing.blocks(shown, listing.listing(shown, "serve", listing.Sources())))
+    )
+    assert "source not found: serve.c" in text
+    assert "140 B" in text
+
+
+def test_only_plain_files_are_read_as_source(tmp_path: Path) -> None:
+    assert listing.read_source("/dev/zero", listing.Sources())[0] is None
+    assert listing.read_source("/etc", listing.Sources())[0] is None
+    (tmp_path / "a.c").write_text("x")
+    assert listing.read_source("../../a.c", listing.Sources([str(tmp_path)]))[0] == ["x"]

@@ -1,0 +1,33 @@
+"""top: the largest rows, marked where they are noise."""
+
+from __future__ import annotations
+
+from mem_cli.terminal import plain_lines
+from mem_parser.reports import top
+from mem_parser.reports.aggregate import GroupBy
+from reportview import view
+
+
+def test_top_marks_what_is_noise_and_says_so() -> None:
+    shown = view((("malloc a main", 4 << 20), ("malloc b main", 1024)), rate=1 << 16)
+    found = top.top(shown, top.TopOptions(rows=0))
+    lines = list(plain_lines(top.blocks(found)))
+
+    assert [r.name for r in found.shown] == ["a", "b", "main"]
+    assert [bool(line.startswith("~ ")) for line in lines[3:6]] == [False, True, False]
+    assert lines[6] == "~ 1 row is inside the noise: its 95 % interval reaches 0"
+    assert [r["noise"] for r in top.records(found)] == [False, True, False]
+
+
+def test_top_leaves_out_small_rows_and_names_their_sum() -> None:
+    shown = view((("malloc a", 1000), ("malloc b", 1)))
+    lines = list(plain_lines(top.blocks(top.top(shown, top.TopOptions()))))
+    assert lines[-1] == "1 row below 0.5 % not shown (1 B flat): -n 0 shows all"
+
+
+def test_top_by_line_tells_file_and_line_to_programs() -> None:
+    found = top.top(view(), top.TopOptions(group=GroupBy.LINE))
+    row = top.records(found)[0]
+    assert (row["function"], row["file"], row["module"]) == (
+        "net_read", "net_read.c", "/lib/net_read.so")  # fmt: skip
+    assert isinstance(row["line"], int)

@@ -1,0 +1,96 @@
+"""Numbers as reports print them: no digit lost, no exponent, a margin in the value's own unit."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mem_parser.estimate import Estimate
+from mem_parser.model import Unit
+from mem_parser.units import (
+    counted,
+    format_bytes,
+    format_change,
+    format_total,
+    format_value,
+    percent,
+    significant,
+)
+
+POWERS = {name: 1024.0**k for k, name in enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0.000"), (1.5, "1.500"), (9.9999, "10.00"), (999.96, "1000"), (123456.7, "123457"),
+        (0.012344, "0.01234"), (-2.5, "-2.500"), (math.nan, "?"), (math.inf, "?"),
+    ],
+)  # fmt: skip
+def test_four_digits_count(value: float, text: str) -> None:
+    assert significant(value) == text
+
+
+@given(st.floats(1e-8, 1e15))
+def test_what_is_printed_is_the_number_to_four_digits(value: float) -> None:
+    text = significant(value)
+    assert "e" not in text
+    assert float(text) == pytest.approx(value, rel=5.1e-4)
+
+
+@given(st.floats(0, 2.0**69))
+def test_a_size_reads_back_and_is_below_a_thousand_and_24(value: float) -> None:
+    number, unit = format_bytes(value).split(" ")
+    assert float(number) * POWERS[unit] == pytest.approx(value, rel=5.1e-4, abs=0.5)
+    assert float(number) < 1024 or unit == "EiB"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (17, "17 B"), (1023, "1023 B"), (1023.99, "1.000 KiB"), (1536, "1.500 KiB"),
+        (1048570, "1.000 MiB"), (-2048, "-2.000 KiB"), (2.0**80, "1048576 EiB"), (math.nan, "?"),
+    ],
+)  # fmt: skip
+def test_sizes_change_their_unit_where_they_would_round_to_the_next(
+    value: float, text: str
+) -> None:
+    assert format_bytes(value) == text
+
+
+def test_objects_are_whole_and_changes_have_a_sign() -> None:
+    assert format_value(1e6, Unit.OBJECTS) == "1000000"
+    assert format_change(3 << 20, Unit.SPACE) == "+3.000 MiB"
+    assert format_change(-17, Unit.OBJECTS) == "-17"
+    assert format_change(0, Unit.OBJECTS) == "+0"
+
+
+@pytest.mark.parametrize(
+    ("estimate", "unit", "text"),
+    [
+        (Estimate(225 << 20, 1 << 18, 9), Unit.SPACE, "225.0 MiB ± 0.49 (95 %)"),
+        (Estimate(5000, 0.2, 9), Unit.SPACE, "4.883 KiB"),
+        (Estimate(5000, math.nan, 9), Unit.SPACE, "4.883 KiB"),
+        (Estimate(1 << 30, 100, 9), Unit.SPACE, "1.000 GiB ± 196 B (95 %)"),
+        (Estimate(7, 2, 7), Unit.OBJECTS, "7 objects ± 4 (95 %)"),
+    ],
+)
+def test_a_total_has_its_margin_in_its_own_unit(estimate: Estimate, unit: Unit, text: str) -> None:
+    assert format_total(estimate, unit) == text
+
+
+@given(st.floats(1, 1e15), st.floats(0, 1))
+def test_no_margin_of_note_is_left_out_or_zero(value: float, share: float) -> None:
+    estimate = Estimate(value, value * share, 9)
+    found = re.search(r"± ([\d.]+)", format_total(estimate, Unit.SPACE))
+    assert (found is not None) == (estimate.margin95 >= 0.5)
+    assert found is None or float(found[1]) > 0
+
+
+def test_a_noun_takes_an_s_and_a_share_of_nothing_is_none() -> None:
+    assert [counted(n, "row") for n in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
+    assert (percent(1, 3), percent(1, 0), percent(0, 5)) == ("33.3%", "0.0%", "0.0%")

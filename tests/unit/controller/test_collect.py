@@ -46,8 +46,9 @@ def test_rows_of_one_site_add_up_and_never_free_more_than_they_took(
     for stack, size_class, shard, alloc, freed in rows:
         fake.site(site_key(100 + stack, size_class, shard=shard), alloc, freed)
         total = sums.setdefault((100 + stack, size_class), [0, 0, 0, 0])
-        for k, value in enumerate((*alloc, *freed)):
-            total[k] += value
+        # Frees that were read before their allocations leave no block of their row.
+        total[0], total[1] = total[0] + alloc[0], total[1] + alloc[1]
+        total[2], total[3] = total[2] + min(freed[0], alloc[0]), total[3] + freed[1]
     with read(fake, tmp_path) as segment:
         found = collect.read_sites(segment, segment.control(), 1)
         quick = collect.read_quick(segment, segment.control(), 1)
@@ -72,7 +73,6 @@ def test_rows_of_one_site_add_up_and_never_free_more_than_they_took(
         ((collect.BLOCKS_MAX + 1, 1), (0, 0)),
         ((1, collect.BYTES_MAX + 1), (0, 0)),
         ((0, 5), (0, 0)),
-        ((0, 0), (5, 0)),
     ],
 )
 def test_a_row_that_makes_no_sense_is_left_out_and_counted(

@@ -122,11 +122,15 @@ def test_numbers_run_out_at_the_last_capture(segment: Segment) -> None:
     assert segment.control().number("gate") == layout.GATE_OFF
 
 
-def test_the_exact_peak_is_kept_only_where_it_was_asked_for(segment: Segment) -> None:
-    for exact in (True, False, True):
-        number = gate.start(segment, os.getpid(), 64, None, exact_peak=exact)
+def test_every_capture_begins_its_peak_anew(segment: Segment) -> None:
+    for _ in range(3):
+        number = gate.start(segment, os.getpid(), 64, None)
         kept = segment.control()["peak"][number & 1]
-        assert (int(kept["capture"]), int(kept["high_bytes"])) == (number if exact else 0, 0)
+        assert [int(kept[name]) for name in kept.dtype.names] == [number, 0, 0, 0, 0]
+        for name in ("live_parts", "high_parts", "high_ns"):
+            segment.store(("peak", number & 1, name), 77)
+        segment.store(("peak", number & 1, "epoch"), 77, 32)
+        gate.stop(segment, os.getpid(), number)
 
 
 @given(st.floats(0.001, 1e6))

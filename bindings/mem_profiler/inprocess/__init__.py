@@ -14,6 +14,6 @@ capture counts nothing of its own.
 from __future__ import annotations
 
 from mem_profiler.inprocess.loading import environment, is_loaded, why_not
-from mem_profiler.inprocess.sidecar import PACE, Captured, Sidecar, capture
+from mem_profiler.inprocess.sidecar import Captured, Sidecar, capture
 
-__all__ = ["PACE", "Captured", "Sidecar", "capture", "environment", "is_loaded", "why_not"]
+__all__ = ["Captured", "Sidecar", "capture", "environment", "is_loaded", "why_not"]

@@ -1,8 +1,8 @@
 """The process beside this one that captures it, and this process's end of it.
 
 Model: one line of JSON for each command and one for each answer, over a pipe. Between commands the
-sidecar reads the counters every few milliseconds, so that it sees the peaks of short work. It ends
-when its input does, thus with the process that it captures.
+sidecar reads the counters, as every capture does. It ends when its input does, thus with the
+process that it captures.
 
     start RATE        begins a capture                     {"ok": true}
     snapshot PREFIX   writes what the capture has so far   {"path": "..."}
@@ -24,11 +24,9 @@ from typing import Any, Self
 
 from mem_parser.errors import MemError
 from mem_profiler.capture import toggle
-from mem_profiler.capture.recorder import Pace
 from mem_profiler.capture.session import Rates, Session
 from mem_profiler.segment import discovery
 
-PACE = Pace(tick_s=0.002, cost_share=0.5)
 ANSWER_S = 60.0
 END = "section ended"
 
@@ -42,7 +40,7 @@ class _Server:
 
     def start(self, rate: int) -> dict[str, Any]:
         """Begin a capture."""
-        self.session = Session(self.pid, PACE)
+        self.session = Session(self.pid)
         self.session.start(Rates(rate), None)
         return {"ok": True}
 
@@ -97,7 +95,7 @@ class Sidecar:
     def __init__(self) -> None:
         variables = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "PYTHONMALLOC")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mem_profiler.inprocess.sidecar", str(os.getpid())],
+            [sys.executable, "-m", "mem_profiler.inprocess", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=variables,
@@ -179,6 +177,3 @@ def main() -> None:
     discovery.open_process(pid).close()
     _Server(pid).serve()
 
-
-if __name__ == "__main__":
-    main()

@@ -170,9 +170,8 @@ def _pass_what_chance_explains(report: Report, subject: Subject) -> None:
 
 def _facts(subject: Subject, outcome: Outcome) -> None:
     profile = subject.profile
-    readings = [reading.estimate_bytes for reading in profile.series]
-    readings += [profile.capture.peak_bytes or 0.0, profile.total(Count.INUSE, Unit.SPACE).value]
-    outcome.peak_bytes = max(readings)
+    in_use_bytes = profile.total(Count.INUSE, Unit.SPACE).value
+    outcome.peak_bytes = max(profile.capture.peak_bytes or 0.0, in_use_bytes)
     outcome.allocated_bytes = (
         profile.total(Count.ALLOC, Unit.SPACE).value if profile.has_alloc else 0.0
     )

@@ -8,6 +8,7 @@ unwinder, in the sampler's own mode for it.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import shutil
 import subprocess
@@ -22,12 +23,15 @@ from controller_tools import run_command
 from mem_parser.readers import read_profile
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.symbolizer import symbolize
+from mem_profiler.attach.images import images_of, program_of
+from mem_profiler.attach.memory import Memory
+from mem_profiler.process import procfs
 from sampler_run import Counted, Target, build, environment, run
 
 __all__ = ["segments_here"]
 
 GUEST_ROOM_BYTES = 1 << 20
-"""A hole that holds the guest, aligned to a page, with room to spare."""
+"""Of a hole that holds the guest with room to spare."""
 FAR = ("-Wl,-z,max-page-size=0x200000",)
 FIXED, MOVABLE = ("-no-pie", "-fno-pie"), ("-pie", "-fPIE")
 LAYOUTS = {
@@ -81,7 +85,7 @@ def hole_in(program: Path) -> int:
     """
     segments = sorted(ElfImage.open(str(program)).segments, key=lambda s: s.vaddr)
     header = next(s.vaddr for s in segments if s.offset == 0)
-    for before, after in zip(segments, segments[1:], strict=False):
+    for before, after in itertools.pairwise(segments):
         end = before.vaddr + before.mem_size + 0xFFFF & ~0xFFFF
         if after.vaddr - end >= GUEST_ROOM_BYTES:
             return end - header
@@ -108,10 +112,7 @@ def named(path: Path) -> set[tuple[str, ...]]:
     assert not symbols.problems
     functions = [symbols.functions[place.function].name for place in symbols.locations]
     spelled, bounds = symbols.locations_of_stack.tolist(), symbols.offsets.tolist()
-    names = (
-        tuple(functions[k] for k in spelled[a:b])
-        for a, b in zip(bounds, bounds[1:], strict=False)
-    )
+    names = (tuple(functions[k] for k in spelled[a:b]) for a, b in itertools.pairwise(bounds))
     # The first frames are those of the sampler's own hook, as its debug information has them.
     return {stack[stack.index("malloc") :] for stack in names if "allocate" in stack}
 
@@ -172,6 +173,31 @@ def test_an_attached_program_with_something_in_its_holes_is_named_and_let_go(
         target.finish()
     [path] = tmp_path.glob("p*.heap")
     check(named(path))
+
+
+@every_layout
+@every_kind
+def test_the_attaching_side_sees_each_image_whole_and_apart(
+    tmp_path: Path, layout: str, kind: str
+) -> None:
+    made = built(layout, kind)
+    with Unprepared(made.command("run", str(made.guest)), tmp_path) as target:
+        assert target.line() == "inside"
+        mappings = procfs.maps(target.pid)
+        with Memory(target.pid) as memory:
+            images = images_of(mappings, memory)
+            program = program_of(target.pid, images)
+            guest = next(i for i in images if i.path == str(made.guest))
+            assert [s.address for s in guest.find("guest")] != []
+        target.finish()
+    assert program is not None
+    assert program.mappings == [m for m in mappings if m.path == str(made.program)]
+    assert program.start < guest.start < guest.end < program.end
+    assert all(b <= guest.start or guest.end <= a for a, b in program.runs)
+    for image in (program, guest):
+        assert image.build_id.hex() == ElfImage.open(image.path).build_id
+        assert [s.executable for s in image.segments].count(True) == 1
+        assert all(image.run_at(s.start) != (0, 0) for s in image.segments)
 
 
 def foreign_profile(made: Built, tmp_path: Path) -> Path:

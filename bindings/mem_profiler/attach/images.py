@@ -6,10 +6,9 @@ uses: program headers, the dynamic section, its hash table of symbols. All of it
 table that makes no sense, or is not in the image, gives no symbols. A hash table does not say its
 size, so the space for symbols bounds its chains; all reads of one process together have a budget.
 
-An image is a file's mappings where its program headers put the segments. Files of other images,
-and memory of no file, may be between them: the kernel leaves holes between a program's segments.
-One page of a file may be mapped several times, for neighbouring segments. All that must hold is that
-a mapping has the ELF header, which says the rest.
+An image is its file's mappings where its program headers put the segments. Other images, and memory
+of no file, may be between them: the kernel leaves holes between a program's segments. A page of the
+file may be mapped several times, for neighbouring segments. One mapping must have the ELF header.
 
 Formats: System V ABI, "Program Loading and Dynamic Linking"; the GNU hash table as written by
 binutils (nbuckets, symoffset, bloom size and shift; bloom words; buckets; chains).
@@ -139,9 +138,10 @@ class Image:
 
     def __post_init__(self) -> None:
         """`runs`: the ranges [start, end) of its mappings, those that touch as one."""
-        self._take(self.mappings)
+        self.take(self.mappings)
 
-    def _take(self, mappings: list[Mapping]) -> None:
+    def take(self, mappings: list[Mapping]) -> None:
+        """Replace its mappings."""
         self.mappings, self.runs = mappings, []
         for mapping in mappings:
             if self.runs and self.runs[-1][1] == mapping.start:
@@ -349,7 +349,7 @@ def _images_in(group: list[Mapping], memory: Memory, budget: Budget) -> Iterator
         if not any("x" in group[k].permissions for k in own):
             continue  # a copy that somebody reads, or other data
         taken |= own
-        image._take([group[k] for k in sorted(own)])
+        image.take([group[k] for k in sorted(own)])
         _read_tables(image, headers)
         yield image
 

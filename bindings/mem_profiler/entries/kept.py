@@ -78,7 +78,7 @@ def read(text: str) -> Found | None:
     return (allocator, functions) if makes_sense else None
 
 
-def _function(  # noqa: PLR0917 - the columns of a row
+def _function(
     name: Any, address: Any, size: Any, is_ifunc: Any, is_local: Any, *signature: Any
 ) -> tuple[Function, Signature]:
     """One row. Raises ValueError, TypeError."""

@@ -63,8 +63,7 @@ def find(program: Program) -> Inside | None:
     Raises TargetUnsupported where the compiler made copies of its functions for single callers.
     """
     prefixes = {
-        f.name.removesuffix("mallocx")
-        for f in program.functions_ending("mallocx", _LONGEST_PREFIX)
+        f.name.removesuffix("mallocx") for f in program.functions_ending("mallocx", _LONGEST_PREFIX)
     }
     families = names.families(prefixes)
     defined = program.functions({name for family in families for name in family.functions})

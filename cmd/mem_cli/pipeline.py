@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mem_cli.options import debug_servers, filters_from
 from mem_cli.output import check_output
-from mem_cli.say import warn
+from mem_cli.say import waiting, warn
 from mem_parser.errors import InputFileError, SymbolError, UsageProblem
 
 if TYPE_CHECKING:
@@ -62,7 +62,11 @@ def read(files: Iterable[str]) -> list[Source]:
     """Read profiles of any format. Raises `InputFileError`."""
     from mem_parser.readers import read_profile
 
-    return [Source(file, read_profile(file)) for file in files]
+    sources = []
+    for file in files:
+        with waiting(f"reading {file}"):
+            sources.append(Source(file, read_profile(file)))
+    return sources
 
 
 def check_has(sources: Iterable[Source], count: Count) -> None:
@@ -86,12 +90,13 @@ def named(sources: Sequence[Source], options: Options, only: Count | None = None
     profile = join(sources)
     if only is not None:
         profile = profile.used(only)
-    names = name_addresses(
-        profile,
-        options["binary"],
-        debug_dirs=(*options["debug_dir"], *DEFAULT_DEBUG_DIRS),
-        debuginfod=debug_servers(asked=options["debuginfod"]),
-    )
+    with waiting("looking up the names of functions"):
+        names = name_addresses(
+            profile,
+            options["binary"],
+            debug_dirs=(*options["debug_dir"], *DEFAULT_DEBUG_DIRS),
+            debuginfod=debug_servers(asked=options["debuginfod"]),
+        )
     return Opened(sources, profile, names)
 
 

@@ -6,6 +6,14 @@ no line of them is a command to a continuous integration that reads the log.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -30,6 +38,55 @@ def warn(text: str) -> None:
 def say_command(command: str, *, err: bool = False) -> None:
     """Print what `mem_parser.escape.github_command` made, which is to be a command."""
     click.echo(command, err=err)
+
+
+WAIT_S = 1.0
+"""After this time a user may think that nothing happens; then once in this time."""
+_ERASE = "\r\x1b[K"
+_NOBODY = signal.SIG_DFL
+"""What the timer's signal does where nobody has it: neither a caller nor an outer `waiting`."""
+
+
+@contextlib.contextmanager
+def waiting(text: str, after_s: float | None = None) -> Iterator[None]:
+    """Show `text` and the seconds since, while the work of a ``with`` block goes on.
+
+    One line of standard error, rewritten once in ``after_s`` (`WAIT_S`) and erased at the end;
+    nothing where standard error is no terminal, or the work is done sooner. A timer's signal does
+    it, not a thread, because the work may fork. Inside another `waiting` this one shows nothing.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    is_free = is_main and signal.getsignal(signal.SIGALRM) is _NOBODY
+    if not (is_free and sys.stderr.isatty()):
+        yield
+        return
+    after_s = WAIT_S if after_s is None else after_s
+    begin = time.monotonic()
+    shown = False
+
+    def show(*_: object) -> None:
+        nonlocal shown
+        shown = True
+        line = f"{text} ... {time.monotonic() - begin:.0f} s"
+        room = max(shutil.get_terminal_size().columns - 1, 1)
+        _write(_ERASE + log_line(one_line(line))[-room:])
+
+    signal.signal(signal.SIGALRM, show)
+    signal.siginterrupt(signal.SIGALRM, False)
+    signal.setitimer(signal.ITIMER_REAL, after_s, after_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, _NOBODY)
+        if shown:
+            _write(_ERASE)
+
+
+def _write(text: str) -> None:
+    """Write past the buffer of standard error, which may be in use where a signal comes."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), text.encode("utf-8", "backslashreplace"))
 
 
 def plain_console(*, err: bool = False) -> Console:

@@ -3,7 +3,6 @@
  */
 #include "modtab.h"
 #include "local.h"
-#include "unwind/cfi.h"
 
 #include <elf.h>
 #include <link.h>
@@ -110,14 +109,25 @@ static void read_build_id(struct description *row, const unsigned char *note, ui
     }
 }
 
+/* Is `note` part of what is mapped? There may be anything between the segments. */
+static bool is_mapped(const ElfW(Phdr) * phdr, unsigned count, const ElfW(Phdr) * note) {
+    for (unsigned i = 0; i < count; i++)
+        if (phdr[i].p_type == PT_LOAD && note->p_vaddr >= phdr[i].p_vaddr &&
+            note->p_filesz <= phdr[i].p_filesz &&
+            note->p_vaddr - phdr[i].p_vaddr <= phdr[i].p_filesz - note->p_filesz)
+            return true;
+    return false;
+}
+
 static void read_headers(struct description *row, const struct mp_module *m, uint64_t page) {
     unsigned count = 0;
-    const ElfW(Phdr) *phdr = mp_cfi_headers(m->start, m->end, &count);
+    const ElfW(Phdr) *phdr = mp_module_headers(m, &count);
     for (unsigned i = 0; phdr != NULL && i < count; i++) {
         uint64_t start = m->bias + phdr[i].p_vaddr, end = start + phdr[i].p_memsz;
         if (start < m->start || end > m->end || end < start)
             continue;
-        if (phdr[i].p_type == PT_NOTE && row->build_id_bytes == 0)
+        if (phdr[i].p_type == PT_NOTE && row->build_id_bytes == 0 &&
+            is_mapped(phdr, count, &phdr[i]))
             read_build_id(row, (const unsigned char *)start, phdr[i].p_filesz);
         if (phdr[i].p_type == PT_LOAD && (phdr[i].p_flags & PF_X) &&
             row->exec_ranges < MP_EXEC_RANGES)
@@ -130,12 +140,11 @@ static void read_headers(struct description *row, const struct mp_module *m, uin
 
 static void read_path(struct description *row, const struct mp_module *m,
                       const struct mp_control *c) {
-    const struct link_map *map = m->link_map;
-    const char *path = map ? map->l_name : "[vdso]";
+    const char *path = m->name != NULL ? m->name : "[vdso]";
     size_t limit = MP_MODULE_PATH_BYTES - 1;
-    if (renamed_pc >= m->start && renamed_pc < m->end)
+    if (renamed_pc >= m->run_start && renamed_pc < m->run_end)
         path = renamed_path;
-    if (path == NULL || path[0] == '\0') { /* the main program */
+    if (path[0] == '\0') { /* the main program */
         path = c->exe;
         limit = sizeof c->exe - 1;
     }
@@ -157,12 +166,27 @@ static void extend_back(struct mp_module_row *row, uint32_t generation) {
         first = mp_load_relaxed(&row->first_generation);
 }
 
+/* Could an address of a stack be in both? A module may lie in a hole of another one. */
+static bool share_addresses(const struct mp_module_row *a, const struct mp_module_row *b) {
+    if (a->start >= b->end || b->start >= a->end)
+        return false;
+    uint32_t a_ranges = mp_load_relaxed(&a->exec_ranges);
+    uint32_t b_ranges = mp_load_relaxed(&b->exec_ranges);
+    if (a_ranges - 1 >= MP_EXEC_RANGES || b_ranges - 1 >= MP_EXEC_RANGES)
+        return true; /* none, or the row is forged */
+    for (uint32_t i = 0; i < a_ranges; i++)
+        for (uint32_t j = 0; j < b_ranges; j++)
+            if (a->exec[i].start < b->exec[j].end && b->exec[j].start < a->exec[i].end)
+                return true;
+    return false;
+}
+
 /* Was any module but that of rows[mine] at its place after `last`? */
 static bool was_taken_since(const struct mp_module_row *rows, uint32_t count, uint32_t mine,
                             uint32_t last) {
     for (uint32_t i = 0; i < count; i++) {
-        if (i == mine || !mp_load_acquire(&rows[i].published) || rows[i].start >= rows[mine].end ||
-            rows[mine].start >= rows[i].end)
+        if (i == mine || !mp_load_acquire(&rows[i].published) ||
+            !share_addresses(&rows[i], &rows[mine]))
             continue;
         if (mp_load_acquire(&rows[i].last_generation) > last)
             return true;
@@ -287,10 +311,10 @@ void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t 
     struct mp_module m = {0};
     for (uint32_t i = 0; i < depth; i++) {
         uintptr_t pc = frames[i] - (i > 0);
-        if (pc >= m.start && pc < m.end)
+        if (pc >= m.run_start && pc < m.run_end)
             continue; /* same module as the frame before */
         if (!mp_module_find(pc, &m)) {
-            m.start = m.end = 0;
+            m.run_start = m.run_end = 0;
             continue;
         }
         record_known(seg, watch(&m), &m, generation);

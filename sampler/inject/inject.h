@@ -38,10 +38,11 @@ struct mp_inject_range {
     uint32_t pad;
 };
 
-/* The whole mapped range of an ELF image. */
+/* The whole mapped range of an ELF image; another one may lie in a hole of it. */
 struct mp_inject_module {
     uint64_t start;
     uint64_t end;
+    uint64_t header; /* where its ELF header is */
 };
 
 /* Why a thread was not borrowed. */

@@ -55,20 +55,21 @@ static const Elf64_Phdr *program_headers(const unsigned char *page, unsigned *co
     return (const Elf64_Phdr *)(page + ehdr->e_phoff);
 }
 
-/* The place of the tables, as an ELF address, and the first loaded address. */
-static bool find_tables(const Elf64_Phdr *phdr, unsigned count, uint64_t *hdr, uint64_t *first) {
-    bool found = false;
-    *hdr = 0;
-    *first = UINT64_MAX;
+/* The places of the tables and of the ELF header, as ELF addresses. */
+static bool find_tables(const Elf64_Phdr *phdr, unsigned count, uint64_t *hdr, uint64_t *header) {
+    bool found = false, mapped = false;
+    *hdr = *header = 0;
     for (unsigned i = 0; i < count; i++) {
         if (phdr[i].p_type == PT_GNU_EH_FRAME) {
             *hdr = phdr[i].p_vaddr;
             found = true;
         }
-        if (phdr[i].p_type == PT_LOAD && phdr[i].p_vaddr - phdr[i].p_offset < *first)
-            *first = phdr[i].p_vaddr - phdr[i].p_offset;
+        if (phdr[i].p_type == PT_LOAD && phdr[i].p_offset < HEADER_BYTES && !mapped) {
+            *header = phdr[i].p_vaddr - phdr[i].p_offset;
+            mapped = true;
+        }
     }
-    return found && *first != UINT64_MAX;
+    return found && mapped;
 }
 
 static bool copy_tables(struct mp_remote_unwind *u, const struct mp_inject_module *m,
@@ -76,14 +77,13 @@ static bool copy_tables(struct mp_remote_unwind *u, const struct mp_inject_modul
     _Alignas(Elf64_Ehdr) unsigned char header[HEADER_BYTES];
     const Elf64_Phdr *phdr;
     unsigned count;
-    uint64_t hdr, first;
-    if (mp_remote_read(u->pid, m->start, header, sizeof header) != 0 ||
-        (phdr = program_headers(header, &count)) == NULL || !find_tables(phdr, count, &hdr, &first))
+    uint64_t hdr, at;
+    if (mp_remote_read(u->pid, m->header, header, sizeof header) != 0 ||
+        (phdr = program_headers(header, &count)) == NULL || !find_tables(phdr, count, &hdr, &at))
         return false;
-    memcpy(image->copy, header, sizeof header);
-    uint64_t bias = (uint64_t)(uintptr_t)image->copy - first;
+    uint64_t bias = m->header - at;
     for (unsigned i = 0; i < count; i++) {
-        uint64_t from = phdr[i].p_vaddr - first;
+        uint64_t from = bias + phdr[i].p_vaddr - m->start;
         if (phdr[i].p_type != PT_LOAD || hdr - phdr[i].p_vaddr >= phdr[i].p_filesz)
             continue;
         if (from > image->bytes || phdr[i].p_filesz > image->bytes - from)
@@ -91,8 +91,12 @@ static bool copy_tables(struct mp_remote_unwind *u, const struct mp_inject_modul
         if (mp_remote_read(u->pid, m->start + from, image->copy + from, phdr[i].p_filesz) != 0)
             return false;
     }
-    return mp_cfi_image((uintptr_t)image->copy, (uintptr_t)image->copy + image->bytes, bias,
-                        (const void *)(uintptr_t)(bias + hdr), &image->cfi) == 0;
+    const struct mp_cfi_place place = {.start = (uintptr_t)image->copy,
+                                       .end = (uintptr_t)image->copy + image->bytes,
+                                       .bias = bias - image->offset,
+                                       .phdr = phdr,
+                                       .phdrs = count};
+    return mp_cfi_image(&place, (const void *)(uintptr_t)(place.bias + hdr), &image->cfi) == 0;
 }
 
 static struct mp_remote_image *image_at(struct mp_remote_unwind *u, uint64_t i) {
@@ -113,11 +117,14 @@ static struct mp_remote_image *image_at(struct mp_remote_unwind *u, uint64_t i) 
     return image->copy != NULL ? image : NULL;
 }
 
+/* An image in a hole of another one begins after it. */
 static struct mp_remote_image *image_of(struct mp_remote_unwind *u, uint64_t pc) {
+    uint64_t found = u->count;
     for (uint64_t i = 0; i < u->count; i++)
-        if (pc >= u->modules[i].start && pc < u->modules[i].end)
-            return image_at(u, i);
-    return NULL;
+        if (pc >= u->modules[i].start && pc < u->modules[i].end &&
+            (found == u->count || u->modules[i].start > u->modules[found].start))
+            found = i;
+    return found < u->count ? image_at(u, found) : NULL;
 }
 
 void mp_remote_unwind_prepare(struct mp_remote_unwind *u) {

@@ -114,10 +114,9 @@ static void put(char *to, size_t n, const char *text) {
 
 static void read_allocator(struct mp_control *c) {
     struct mp_module m;
-    if (!mp_module_find((uintptr_t)mp_real.malloc, &m) || m.link_map == NULL)
+    if (!mp_module_find((uintptr_t)mp_real.malloc, &m) || m.name == NULL)
         return;
-    const char *name = ((const struct link_map *)m.link_map)->l_name;
-    put(c->allocator, sizeof c->allocator, name && *name ? name : process.exe);
+    put(c->allocator, sizeof c->allocator, *m.name ? m.name : process.exe);
 }
 
 static uint64_t random_seed(void) {

@@ -78,19 +78,15 @@ const Elf64_Phdr *mp_cfi_headers(uintptr_t start, uintptr_t end, unsigned *count
     return (const Elf64_Phdr *)(start + ehdr->e_phoff);
 }
 
-int mp_cfi_image(uintptr_t start, uintptr_t end, uintptr_t bias, const void *hdr,
-                 struct mp_cfi_image *out) {
-    unsigned count = 0;
-    const Elf64_Phdr *phdr = mp_cfi_headers(start, end, &count);
+int mp_cfi_image(const struct mp_cfi_place *place, const void *hdr, struct mp_cfi_image *out) {
     out->hdr = (uintptr_t)hdr;
     out->segments = 0;
-    if (phdr == NULL)
-        return -EBADMSG;
-    for (unsigned i = 0; i < count && out->segments < MP_CFI_SEGMENTS; i++) {
-        uintptr_t from = bias + phdr[i].p_vaddr;
-        uintptr_t to = from + phdr[i].p_filesz;
-        if (phdr[i].p_type == PT_LOAD && (phdr[i].p_flags & PF_R) != 0 && from >= start &&
-            to <= end && from < to) {
+    for (unsigned i = 0; i < place->phdrs && out->segments < MP_CFI_SEGMENTS; i++) {
+        const Elf64_Phdr *phdr = &place->phdr[i];
+        uintptr_t from = place->bias + phdr->p_vaddr;
+        uintptr_t to = from + phdr->p_filesz;
+        if (phdr->p_type == PT_LOAD && (phdr->p_flags & PF_R) != 0 && from >= place->start &&
+            to <= place->end && from < to) {
             out->segment[out->segments++] = (struct mp_cfi_segment){from, to};
         }
     }

@@ -79,12 +79,17 @@ const Elf64_Phdr *mp_cfi_headers(uintptr_t start, uintptr_t end, unsigned *count
 /* INIT. How to ask whether memory is mapped; without, only the first page is read. */
 void mp_cfi_use_probe(bool (*is_mapped)(uintptr_t at, size_t bytes));
 
-/*
- * Take the readable segments from the ELF header at `start` of an image loaded with `bias`.
- * Returns 0, or -EBADMSG when there is no ELF header or no segment holds `hdr`.
- */
-int mp_cfi_image(uintptr_t start, uintptr_t end, uintptr_t bias, const void *hdr,
-                 struct mp_cfi_image *out);
+/* Where an image is mapped, [start, end), and its program headers; they may be hostile. */
+struct mp_cfi_place {
+    uintptr_t start;
+    uintptr_t end;
+    uintptr_t bias;
+    const Elf64_Phdr *phdr;
+    unsigned phdrs;
+};
+
+/* Take the readable segments of an image. Returns 0, or -EBADMSG when none of them holds `hdr`. */
+int mp_cfi_image(const struct mp_cfi_place *place, const void *hdr, struct mp_cfi_image *out);
 
 /*
  * Find the FDE that covers `pc`. Returns 0; -ENOENT: none does; -EBADMSG: the tables are malformed or

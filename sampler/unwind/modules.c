@@ -8,9 +8,10 @@
  * that the second load of the version comes after the fields. Readers load `closing` and `distrusted`
  * after the search: they do not return a module that is being unloaded by then.
  *
- * Limits: MODULES_MAX modules, 96 KiB in three copies; more are unknown where _dl_find_object does not exist.
+ * Limits: MODULES_MAX modules, 120 KiB in three copies; more are unknown where _dl_find_object does not exist.
  */
 #include "modules.h"
+#include "cfi.h"
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -19,6 +20,7 @@
 #include <sys/auxv.h>
 
 #define MODULES_MAX 1024
+#define PAGE_BYTES 4096
 #define READ_TRIES 4
 
 /* The ABI of _dl_find_object, spelled out so that headers older than glibc 2.35 will do. */
@@ -37,6 +39,7 @@ struct row {
     uintptr_t end;
     uintptr_t bias;
     uintptr_t eh_frame_hdr;
+    uintptr_t name; /* the loader's text */
 };
 
 struct copy {
@@ -54,6 +57,15 @@ static bool initialised;
 static bool table_forced;
 static struct row vdso;  /* constant after mp_modules_init */
 
+/* What the kernel mapped, so that there may be holes. Constant after mp_modules_init. */
+enum { PROGRAM, LOADER, FIXED };
+static struct fixed {
+    struct row row;
+    const ElfW(Phdr) * phdr; /* NULL: there is none */
+    unsigned phdrs;
+    const struct link_map *link_map;
+} fixed[FIXED];
+
 /* Acquire, so that the version asked for afterwards is not an older one. */
 static inline uintptr_t get(const uintptr_t *field) {
     return __atomic_load_n(field, __ATOMIC_ACQUIRE);
@@ -63,12 +75,19 @@ static inline void put(uintptr_t *field, uintptr_t value) {
     __atomic_store_n(field, value, __ATOMIC_RELAXED);
 }
 
+static uintptr_t first_page(uintptr_t bias, const ElfW(Phdr) * load) {
+    return (bias + load->p_vaddr) & -(uintptr_t)PAGE_BYTES;
+}
+
+static uintptr_t pages_end(uintptr_t bias, const ElfW(Phdr) * load) {
+    return (bias + load->p_vaddr + load->p_memsz + PAGE_BYTES - 1) & -(uintptr_t)PAGE_BYTES;
+}
+
 static void describe(struct row *row, uintptr_t bias, const ElfW(Phdr) * phdr, unsigned count) {
     uintptr_t start = UINTPTR_MAX, end = 0, hdr = 0;
     for (unsigned i = 0; i < count; i++) {
         if (phdr[i].p_type == PT_LOAD) {
-            uintptr_t from = bias + (phdr[i].p_vaddr & -(uintptr_t)4096);
-            uintptr_t to = bias + ((phdr[i].p_vaddr + phdr[i].p_memsz + 4095) & -(uintptr_t)4096);
+            uintptr_t from = first_page(bias, &phdr[i]), to = pages_end(bias, &phdr[i]);
             start = from < start ? from : start;
             end = to > end ? to : end;
         } else if (phdr[i].p_type == PT_GNU_EH_FRAME) {
@@ -86,6 +105,14 @@ static void copy_row(struct row *to, const struct row *from) {
     put(&to->end, get(&from->end));
     put(&to->bias, get(&from->bias));
     put(&to->eh_frame_hdr, get(&from->eh_frame_hdr));
+    put(&to->name, get(&from->name));
+}
+
+static bool is_fixed(const ElfW(Phdr) * phdr) {
+    for (unsigned i = 0; i < FIXED; i++)
+        if (fixed[i].phdr == phdr)
+            return true;
+    return false;
 }
 
 /* Insertion into a sorted array: a program has a few hundred modules at most. */
@@ -94,8 +121,9 @@ static int add_module(struct dl_phdr_info *info, size_t size, void *data) {
     struct row added;
     (void)size;
     describe(&added, info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum);
+    added.name = (uintptr_t)info->dlpi_name;
     unsigned count = __atomic_load_n(&copy->count, __ATOMIC_RELAXED);
-    if (added.start >= added.end || count == MODULES_MAX)
+    if (added.start >= added.end || count == MODULES_MAX || is_fixed(info->dlpi_phdr))
         return 0;
     unsigned at = count;
     for (; at > 0 && get(&copy->row[at - 1].start) > added.start; at--)
@@ -134,6 +162,47 @@ static void find_vdso(void) {
     }
 }
 
+static int find_fixed(struct dl_phdr_info *info, size_t size, void *data) {
+    (void)size;
+    (void)data;
+    uintptr_t program = getauxval(AT_PHDR), loader = getauxval(AT_BASE);
+    struct fixed *found;
+    if (program != 0 && (uintptr_t)info->dlpi_phdr == program)
+        found = &fixed[PROGRAM];
+    else if (loader != 0 && info->dlpi_addr == loader)
+        found = &fixed[LOADER];
+    else
+        return 0;
+    found->phdr = info->dlpi_phdr;
+    found->phdrs = info->dlpi_phnum;
+    describe(&found->row, info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum);
+    found->row.name = (uintptr_t)info->dlpi_name;
+    struct found_object object;
+    if (find_object != NULL && find_object((void *)found->row.start, &object) == 0 &&
+        object.link_map->l_addr == info->dlpi_addr) {
+        found->link_map = object.link_map;
+    }
+    return 0;
+}
+
+/* The pages around `pc` without a hole; false where the segments have none there. */
+static bool find_run(const struct fixed *f, uintptr_t pc, uintptr_t *start, uintptr_t *end) {
+    uintptr_t bias = f->row.bias;
+    *start = *end = 0;
+    for (unsigned i = 0; i < f->phdrs; i++) { /* in the order of addresses, says the ABI */
+        if (f->phdr[i].p_type != PT_LOAD)
+            continue;
+        uintptr_t from = first_page(bias, &f->phdr[i]), to = pages_end(bias, &f->phdr[i]);
+        if (from > *end || *end == 0) {
+            if (pc >= *start && pc < *end)
+                return true;
+            *start = from;
+        }
+        *end = to > *end ? to : *end;
+    }
+    return pc >= *start && pc < *end;
+}
+
 static bool use_table(void) {
     return find_object == NULL || __atomic_load_n(&table_forced, __ATOMIC_RELAXED);
 }
@@ -143,6 +212,7 @@ void mp_modules_init(void) {
         return;
     initialised = true;
     find_vdso();
+    dl_iterate_phdr(find_fixed, NULL);
     dl_iterate_phdr(add_module, &startup);
     mp_modules_refresh();
 }
@@ -188,12 +258,31 @@ void mp_modules_close_end(void) {
 }
 
 static void fill(struct mp_module *out, const struct row *row, bool permanent) {
-    out->start = row->start;
-    out->end = row->end;
-    out->bias = row->bias;
-    out->eh_frame_hdr = (const void *)row->eh_frame_hdr;
-    out->link_map = NULL;
-    out->permanent = permanent;
+    *out = (struct mp_module){.start = row->start,
+                              .end = row->end,
+                              .run_start = row->start,
+                              .run_end = row->end,
+                              .bias = row->bias,
+                              .eh_frame_hdr = (const void *)row->eh_frame_hdr,
+                              .name = (const char *)row->name,
+                              .permanent = permanent};
+}
+
+static bool find_in_fixed(uintptr_t pc, struct mp_module *out) {
+    for (unsigned i = 0; i < FIXED; i++) {
+        const struct fixed *f = &fixed[i];
+        uintptr_t start, end;
+        if (pc < f->row.start || pc >= f->row.end || !find_run(f, pc, &start, &end))
+            continue;
+        fill(out, &f->row, true);
+        out->run_start = start;
+        out->run_end = end;
+        out->phdr = f->phdr;
+        out->phdrs = f->phdrs;
+        out->link_map = f->link_map;
+        return true;
+    }
+    return false;
 }
 
 static bool is_permanent(uintptr_t pc) {
@@ -201,16 +290,25 @@ static bool is_permanent(uintptr_t pc) {
     return search(&startup, pc, &row);
 }
 
+/* The loader takes a hole of its own, or of the program, for a part of it. */
+static bool is_in_hole(const struct found_object *found) {
+    for (unsigned i = 0; i < FIXED; i++)
+        if (fixed[i].link_map != NULL && fixed[i].link_map == found->link_map)
+            return true;
+    return false;
+}
+
 static bool find_in_loader(uintptr_t pc, struct mp_module *out) {
     struct found_object found;
-    if (find_object((void *)pc, &found) != 0)
+    if (find_object((void *)pc, &found) != 0 || is_in_hole(&found))
         return false;
-    out->start = (uintptr_t)found.map_start;
-    out->end = (uintptr_t)found.map_end;
-    out->bias = found.link_map->l_addr;
-    out->eh_frame_hdr = found.eh_frame;
+    const struct row row = {.start = (uintptr_t)found.map_start,
+                            .end = (uintptr_t)found.map_end,
+                            .bias = found.link_map->l_addr,
+                            .eh_frame_hdr = (uintptr_t)found.eh_frame,
+                            .name = (uintptr_t)found.link_map->l_name};
+    fill(out, &row, is_permanent(pc));
     out->link_map = found.link_map;
-    out->permanent = is_permanent(pc);
     return true;
 }
 
@@ -241,7 +339,16 @@ bool mp_module_find(uintptr_t pc, struct mp_module *out) {
         fill(out, &vdso, true);
         return true;
     }
+    if (find_in_fixed(pc, out))
+        return true;
     return use_table() ? find_in_table(pc, out) : find_in_loader(pc, out);
+}
+
+const Elf64_Phdr *mp_module_headers(const struct mp_module *module, unsigned *count) {
+    if (module->phdr == NULL)
+        return mp_cfi_headers(module->start, module->end, count);
+    *count = module->phdrs;
+    return module->phdr;
 }
 
 void mp_modules_force_table(bool force) {

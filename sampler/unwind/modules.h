@@ -5,19 +5,31 @@
  * older glibc a table of our own answers: dl_iterate_phdr fills it when the program starts and at each
  * call of mp_modules_refresh(), so there a module opened since then is unknown. Neither of them reliably
  * reports the vdso, which has a look-up of its own.
+ *
+ * Holes: the kernel maps the program and the loader, and leaves the addresses between their segments free:
+ * anything may be there, also another library. Of a program with holes _dl_find_object knows only the
+ * segment of the address, and of a loader with holes it believes (before glibc 2.42) that all of them
+ * are the loader's. So the program headers of these two, which are never unloaded, answer before it.
+ * Libraries have no such holes: the loader keeps the pages between their segments mapped.
  */
 #ifndef MP_MODULES_H
 #define MP_MODULES_H
 
+#include <elf.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct mp_module {
-    uintptr_t start;          /* first mapped byte: the ELF header, if the module maps it */
-    uintptr_t end;            /* one past the last mapped byte; there may be holes between */
+    uintptr_t start;          /* first mapped byte */
+    uintptr_t end;            /* one past the last mapped byte; other modules may be between */
+    uintptr_t run_start;      /* [run_start, run_end) holds the address that was asked for, */
+    uintptr_t run_end;        /* and nothing of another module */
     uintptr_t bias;           /* address - ELF virtual address */
+    const Elf64_Phdr *phdr;   /* NULL: see mp_module_headers() */
+    unsigned phdrs;
     const void *eh_frame_hdr; /* NULL: none */
     const void *link_map;     /* NULL: unknown (vdso, table of our own) */
+    const char *name;         /* the loader's: "" for the program; NULL for the vdso */
     bool permanent;           /* was loaded when the program started: cannot be unloaded */
 };
 
@@ -33,6 +45,9 @@ void mp_modules_none_permanent(void);
 
 /* HOOK, lock-free. False if no loaded module holds `pc`; then *out is untouched. */
 bool mp_module_find(uintptr_t pc, struct mp_module *out);
+
+/* HOOK. The program headers of a module that was found, or NULL where its first page does not tell. */
+const Elf64_Phdr *mp_module_headers(const struct mp_module *module, unsigned *count);
 
 /*
  * From outside hooks only: takes the loader's lock. Read the loaded modules again. Does nothing where

@@ -128,8 +128,10 @@ static uint32_t pack(const struct mp_cfi_row *row) {
 static __attribute__((noinline)) uint32_t find_entry(const struct mp_module *module, uintptr_t key,
                                                      struct mp_cfi_fde *fde) {
     struct mp_cfi_image image;
-    if (module->eh_frame_hdr == NULL ||
-        mp_cfi_image(module->start, module->end, module->bias, module->eh_frame_hdr, &image) != 0) {
+    struct mp_cfi_place place = {.start = module->start, .end = module->end, .bias = module->bias};
+    place.phdr = mp_module_headers(module, &place.phdrs);
+    if (module->eh_frame_hdr == NULL || place.phdr == NULL ||
+        mp_cfi_image(&place, module->eh_frame_hdr, &image) != 0) {
         return mp_rule_lost(MP_LOST_UNWIND_NO_RULE);
     }
     int rc = mp_cfi_find(&image, key - 1, fde);

@@ -6,6 +6,7 @@
 #define CFI_FILE_H
 
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -95,8 +96,10 @@ static inline bool cfi_file_open(const char *path, struct cfi_file *file) {
 }
 
 static inline int cfi_file_image(const struct cfi_file *file, struct mp_cfi_image *image) {
-    return mp_cfi_image(file->start, (uintptr_t)file->area + file->area_bytes, file->base,
-                        file->hdr, image);
+    struct mp_cfi_place place = {
+        .start = file->start, .end = (uintptr_t)file->area + file->area_bytes, .bias = file->base};
+    place.phdr = mp_cfi_headers(place.start, place.end, &place.phdrs);
+    return place.phdr != NULL ? mp_cfi_image(&place, file->hdr, image) : -EBADMSG;
 }
 
 static inline void cfi_file_close(struct cfi_file *file) {

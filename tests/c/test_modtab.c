@@ -23,13 +23,16 @@ bool mp_module_find(uintptr_t pc, struct mp_module *out) {
         return false;
     *out = (struct mp_module){.start = (uintptr_t)place,
                               .end = (uintptr_t)place + PLACE_BYTES,
+                              .run_start = (uintptr_t)place,
+                              .run_end = (uintptr_t)place + PLACE_BYTES,
                               .bias = (uintptr_t)place,
+                              .name = map.l_name,
                               .link_map = &map};
     return true;
 }
 
-const Elf64_Phdr *mp_cfi_headers(uintptr_t start, uintptr_t end, unsigned *count) {
-    (void)start, (void)end, (void)count;
+const Elf64_Phdr *mp_module_headers(const struct mp_module *module, unsigned *count) {
+    (void)module, (void)count;
     return NULL;
 }
 

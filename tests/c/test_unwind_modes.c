@@ -217,7 +217,9 @@ static void vdso(void) {
         return;
     CHECK(mp_module_find(start_of_vdso, &module) && module.permanent);
     CHECK(module.start == start_of_vdso && module.eh_frame_hdr != NULL);
-    CHECK(mp_cfi_image(module.start, module.end, module.bias, module.eh_frame_hdr, &image) == 0);
+    struct mp_cfi_place place = {.start = module.start, .end = module.end, .bias = module.bias};
+    place.phdr = mp_module_headers(&module, &place.phdrs);
+    CHECK(mp_cfi_image(&place, module.eh_frame_hdr, &image) == 0);
     CHECK(mp_cfi_count(&image) > 0);
 }
 

@@ -10,6 +10,7 @@ import pytest
 
 from attach_run import Unprepared
 from mem_parser.errors import MemError
+from mem_parser.symbols.cache import CACHE_VARIABLE
 from mem_profiler import doctor
 from mem_profiler.confined import confine
 from mem_profiler.doctor import examine
@@ -30,7 +31,8 @@ def tell_rights(*_: object, **__: object) -> None:
 
 
 def test_a_plan_is_made_without_rights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "of_program", tell_rights)
+    monkeypatch.setenv(CACHE_VARIABLE, "")
+    monkeypatch.setattr(plan, "find", tell_rights)
     with pytest.raises(MemError, match=r"as nobody True privs 1 seccomp 2"):
         planning.of_file("/bin/true", 0, "true")
 

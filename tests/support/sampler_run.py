@@ -311,7 +311,7 @@ def name_of(pc: int, generation: int, modules: list[Module]) -> str:
     at = [
         m
         for m in modules
-        if m.start <= pc < m.end
+        if any(r.start <= pc < r.end for r in m.ranges)
         and m.first_generation <= generation
         and (m.last_generation is None or generation <= m.last_generation)
     ]

@@ -131,16 +131,16 @@ def _ranges(space: AddressSpace) -> list[tuple[int, int, int]]:
         lib.MP_RANGE_WAITING,
         lib.MP_RANGE_CORE,
     )
-    found = [(space.libc.start, space.libc.end, core)]
+    found = [(start, end, core) for start, end in space.libc.runs]
     program = program_of(space.pid, space.images)
     for image in space.images:
         if LOADER.fullmatch(image.name) or image is space.library:
-            found.append((image.start, image.end, forbidden))
+            found += [(start, end, forbidden) for start, end in image.runs]
             continue
         if image is not space.libc and image.find("malloc") and image.find("free"):
             # A whole allocator; of one inside a program, we know only the entry points.
             kind = core if image is program else forbidden
-            found.append((image.start, image.end, kind))
+            found += [(start, end, kind) for start, end in image.runs]
         found += _of_names(image, FORBIDDEN, forbidden)
         if image is space.libc or THREADS_NAME.fullmatch(image.name):
             found += _of_names(image, WAITING, waiting)

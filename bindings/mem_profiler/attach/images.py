@@ -6,16 +6,22 @@ uses: program headers, the dynamic section, its hash table of symbols. All of it
 table that makes no sense, or is not in the image, gives no symbols. A hash table does not say its
 size, so the space for symbols bounds its chains; all reads of one process together have a budget.
 
+An image is its file's mappings where its program headers put the segments. Other images, and memory
+of no file, may be between them: the kernel leaves holes between a program's segments. A page of the
+file may be mapped several times, for neighbouring segments. One mapping must have the ELF header.
+
 Formats: System V ABI, "Program Loading and Dynamic Linking"; the GNU hash table as written by
 binutils (nbuckets, symoffset, bloom size and shift; bloom words; buckets; chains).
 """
 
 from __future__ import annotations
 
+import bisect
+import mmap
 import os
 import struct
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -69,6 +75,14 @@ class Budget:
         """Account for a read in advance. Raises TargetUnsupported, TargetBusy."""
         self._reads -= 1
         self._bytes -= size
+        self._check()
+
+    def count(self) -> None:
+        """Account for a step without a read. Raises as `spend` does."""
+        self._reads -= 1
+        self._check()
+
+    def _check(self) -> None:
         if self._reads < 0 or self._bytes < 0:
             raise TargetUnsupported(
                 f"{self.what}: the ELF tables in its memory are larger than a linker makes them"
@@ -94,6 +108,7 @@ class Segment:
     """A PT_LOAD header; addresses in the target."""
 
     start: int
+    offset: int
     file_bytes: int
     executable: bool
 
@@ -105,26 +120,47 @@ class Segment:
 
 @dataclass
 class Image:
-    """One loaded ELF image. `mappings` are its lines of /proc/PID/maps in rising order."""
+    """One loaded ELF image. `mappings` are its lines of /proc/PID/maps in rising order; `header` is
+    the address of its ELF header.
+    """
 
     path: str
     mappings: list[Mapping]
     memory: Memory
     budget: Budget
+    header: int = 0
+    runs: list[tuple[int, int]] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     build_id: bytes = b""
     bias: int = 0
     dynamic: dict[int, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """`runs`: the ranges [start, end) of its mappings, those that touch as one."""
+        self.take(self.mappings)
+
+    def take(self, mappings: list[Mapping]) -> None:
+        """Replace its mappings."""
+        self.mappings, self.runs = mappings, []
+        for mapping in mappings:
+            if self.runs and self.runs[-1][1] == mapping.start:
+                self.runs[-1] = (self.runs[-1][0], mapping.end)
+            else:
+                self.runs.append((mapping.start, mapping.end))
+
     @property
     def start(self) -> int:
-        """The first mapped byte: the ELF header."""
+        """The first mapped byte."""
         return self.mappings[0].start
 
     @property
     def end(self) -> int:
         """One past the last mapped byte."""
         return self.mappings[-1].end
+
+    def run_at(self, address: int) -> tuple[int, int]:
+        """The run that holds an address; an empty one where none does."""
+        return next((run for run in self.runs if run[0] <= address < run[1]), (0, 0))
 
     @property
     def name(self) -> str:
@@ -186,7 +222,7 @@ class Image:
 
     def read(self, address: int, size: int) -> bytes | None:
         """Bytes of the image itself; None where it has none. Raises TargetError, see Budget."""
-        if size <= 0 or address < self.start or address + size > self.end:
+        if size <= 0 or address + size > self.run_at(address)[1]:
             return None
         self.budget.spend(size)
         return self.memory.try_read(address, size)
@@ -200,12 +236,13 @@ class Image:
 
     def _symbols_max(self) -> int:
         """The most symbols that fit: no field says their number; the strings, or the end of the
-        image, follow them.
+        memory that is mapped, follow them.
         """
         table, strings = self.dynamic.get(DT_SYMTAB), self.dynamic.get(DT_STRTAB)
         if table is None or strings is None:
             return 0
-        end = min(strings, self.end) if strings > table else self.end
+        end = self.run_at(table)[1]
+        end = min(strings, end) if strings > table else end
         return max(0, (end - table) // SYMBOL_BYTES)
 
     def _symbol(self, index: int, wanted: bytes) -> Symbol | None:
@@ -287,46 +324,82 @@ def _rows_named(
     return np.flatnonzero(found)
 
 
-def _groups(mappings: Iterable[Mapping]) -> Iterator[list[Mapping]]:
-    """Mappings of one file each, from its first byte on."""
-    group: list[Mapping] = []
+def _files(mappings: Iterable[Mapping]) -> list[list[Mapping]]:
+    """The mappings of each file of which some are code."""
+    files: dict[tuple[str, tuple[int, int], int], list[Mapping]] = {}
     for mapping in mappings:
-        named = mapping.path.startswith("/") or mapping.path == VDSO
-        same = group and (mapping.path, mapping.inode) == (group[0].path, group[0].inode)
-        if same and mapping.offset > 0:
-            group.append(mapping)
-            continue
-        if not named:
-            continue
-        if group:
-            yield group
-        group = [mapping] if mapping.offset == 0 else []
-    if group:
-        yield group
+        if mapping.path.startswith("/") or mapping.path == VDSO:
+            files.setdefault((mapping.path, mapping.device, mapping.inode), []).append(mapping)
+    return [group for group in files.values() if any("x" in m.permissions for m in group)]
 
 
-def _load(image: Image) -> bool:
-    head = image.read(image.start, min(HEADER_BYTES, image.end - image.start))
+def _images_in(group: list[Mapping], memory: Memory, budget: Budget) -> Iterator[Image]:
+    """The images that the mappings of one file are; the file may be loaded several times."""
+    starts = [mapping.start for mapping in group]
+    taken: set[int] = set()
+    for index, mapping in enumerate(group):
+        if mapping.offset or index in taken:
+            continue
+        image = Image(mapping.path, [mapping], memory, budget, mapping.start)
+        headers = _headers(image)
+        if not headers or not _find_segments(image, headers):
+            continue
+        own = _of_segments(image, group, starts) - taken
+        if not any("x" in group[k].permissions for k in own):
+            continue  # a copy that somebody reads, or other data
+        taken |= own
+        image.take([group[k] for k in sorted(own)])
+        _read_tables(image, headers)
+        yield image
+
+
+def _headers(image: Image) -> list[tuple[int, ...]]:
+    """The program headers; none where there is no ELF header that makes sense."""
+    _, end = image.run_at(image.header)
+    head = image.read(image.header, min(HEADER_BYTES, end - image.header))
     if head is None or len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
-        return False
+        return []
     at, size, count = (
         struct.unpack_from("=Q", head, 32)[0],
         *struct.unpack_from("=HH", head, 54),
     )
     if size != 56 or at + size * count > len(head):
-        return False
-    headers = [struct.unpack_from("=IIQQQQQQ", head, at + size * i) for i in range(count)]
+        return []
+    return [struct.unpack_from("=IIQQQQQQ", head, at + size * i) for i in range(count)]
+
+
+def _find_segments(image: Image, headers: Sequence[tuple[int, ...]]) -> bool:
     loads = [h for h in headers if h[0] == PT_LOAD]
-    if not loads:
+    first = next((h for h in loads if h[2] < mmap.PAGESIZE), None)  # it has the ELF header
+    if first is None:
         return False
-    image.bias = image.start - (loads[0][3] - loads[0][2])
-    image.segments = [Segment(image.bias + h[3], h[5], bool(h[1] & PF_X)) for h in loads]
+    image.bias = image.header - (first[3] - first[2])
+    image.segments = [Segment(image.bias + h[3], h[2], h[5], bool(h[1] & PF_X)) for h in loads]
+    return True
+
+
+def _of_segments(image: Image, group: list[Mapping], starts: list[int]) -> set[int]:
+    """Which mappings of a file are where the image's segments must be."""
+    own: set[int] = set()
+    for segment in image.segments:
+        shift = segment.start - segment.offset
+        first = segment.start // mmap.PAGESIZE * mmap.PAGESIZE
+        at = max(bisect.bisect_right(starts, first) - 1, 0)
+        for k in range(at, len(group)):
+            if group[k].start >= max(segment.file_end, first + 1):
+                break
+            image.budget.count()
+            if group[k].end > first and group[k].start - group[k].offset == shift:
+                own.add(k)
+    return own
+
+
+def _read_tables(image: Image, headers: Sequence[tuple[int, ...]]) -> None:
     for kind, _flags, _offset, address, _physical, file_bytes, _memory_bytes, _align in headers:
         if kind == PT_DYNAMIC:
             _read_dynamic(image, image.bias + address, file_bytes)
         if kind == PT_NOTE and not image.build_id:
             image.build_id = _build_id(image, image.bias + address, file_bytes)
-    return True
 
 
 def _read_dynamic(image: Image, address: int, size: int) -> None:
@@ -365,17 +438,14 @@ def images_of(
     """
     budget = budget or Budget(f"pid {memory.pid}")
     found: list[Image] = []
-    for group in _groups(mappings):
-        if not any("x" in mapping.permissions for mapping in group):
-            continue
-        image = Image(group[0].path, group, memory, budget)
-        if _load(image):
-            found.append(image)
+    images = (image for group in _files(mappings) for image in _images_in(group, memory, budget))
+    for image in images:
+        found.append(image)
         if len(found) > IMAGES_MAX:
             raise TargetUnsupported(
                 f"{budget.what} maps code of more than {IMAGES_MAX} programs and libraries"
             )
-    return found
+    return sorted(found, key=lambda image: image.start)
 
 
 def program_of(pid: int, images: Iterable[Image]) -> Image | None:

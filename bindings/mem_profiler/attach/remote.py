@@ -206,7 +206,8 @@ class _Borrowed:
 def _job(space: AddressSpace, plan: bytes) -> tuple[Any, list[Any]]:
     """The engine's job without the thread, and the objects that must live as long as it."""
     modules = ffi.new(
-        "struct mp_inject_module[]", [(image.start, image.end) for image in space.images]
+        "struct mp_inject_module[]",
+        [(image.start, image.end, image.header) for image in space.images],
     )
     ranges = ffi.new("struct mp_inject_range[]", [(*row, 0) for row in space.ranges])
     waits = ffi.new("int64_t[]", list(threads.WAIT_RANK))

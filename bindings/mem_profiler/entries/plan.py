@@ -51,11 +51,6 @@ class Inside:
     functions: tuple[tuple[Function, names.Signature], ...]
 
 
-def _pattern(families: list[names.Family]) -> str:
-    every = {re.escape(name) for family in families for name in family.functions}
-    return "(?:" + "|".join(sorted(every)) + r")(?:\.(?:constprop|isra)\.\d+)?"
-
-
 def _usable(found: list[Function], family: names.Family) -> list[Function]:
     # A static function with the name `free` is no allocator.
     plain = "malloc" in family.marks
@@ -68,11 +63,10 @@ def find(program: Program) -> Inside | None:
     Raises TargetUnsupported where the compiler made copies of its functions for single callers.
     """
     prefixes = {
-        f.name.removesuffix("mallocx")
-        for f in program.functions(rf"\w{{0,{_LONGEST_PREFIX}}}mallocx")
+        f.name.removesuffix("mallocx") for f in program.functions_ending("mallocx", _LONGEST_PREFIX)
     }
     families = names.families(prefixes)
-    defined = program.functions(_pattern(families))
+    defined = program.functions({name for family in families for name in family.functions})
     present = {f.name for f in defined}
     chosen: dict[int, tuple[Function, names.Signature]] = {}
     allocators: list[str] = []
@@ -172,25 +166,28 @@ def of_program(
                 inside = find(debug)
         else:
             inside = find(program)
-        if inside is None:
-            return None
-        if program.machine != "EM_X86_64":
-            raise TargetUnsupported(
-                f"{inside.allocator} is part of the program; the sampler follows it on x86-64 only"
-            )
-        if len(inside.functions) > ENTRIES_MAX:
-            raise TargetUnsupported(
-                f"{inside.allocator} has more than {ENTRIES_MAX} functions, which the sampler"
-                " cannot follow"
-            )
-        entries = [
-            _Entry(
-                function,
-                signature,
-                program.code(function.address, decode.CODE_BYTES),
-                _points(program, inside, function),
-            )
-            for function, signature in inside.functions
-        ]
+        return None if inside is None else made_of(program, inside, bias)
+
+
+def made_of(program: Program, inside: Inside, bias: int) -> Plan:
+    """The plan for what `find` found in a program. Raises as `of_program` does."""
+    if program.machine != "EM_X86_64":
+        raise TargetUnsupported(
+            f"{inside.allocator} is part of the program; the sampler follows it on x86-64 only"
+        )
+    if len(inside.functions) > ENTRIES_MAX:
+        raise TargetUnsupported(
+            f"{inside.allocator} has more than {ENTRIES_MAX} functions, which the sampler"
+            " cannot follow"
+        )
+    entries = [
+        _Entry(
+            function,
+            signature,
+            program.code(function.address, decode.CODE_BYTES),
+            _points(program, inside, function),
+        )
+        for function, signature in inside.functions
+    ]
     listed = tuple(function.name for function, _ in inside.functions)
     return Plan(inside.allocator, listed, _packed(entries, bias))

@@ -2,27 +2,64 @@
 
 Model: we open the program's file with our rights, and the child reads it without them: it decodes
 symbol tables and code, partly by a library. It returns a plan, whose bytes the sampler checks once
-more in the target, against the code that it finds (sampler/abi/entry_plan.h).
+more in the target, against the code that it finds (sampler/abi/entry_plan.h), and what it found in
+the symbols, which is kept for the next time (`kept`).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import os
 from typing import Any
 
-from mem_parser.errors import MemError, TargetUnsupported
+from mem_parser.errors import MemError, TargetBusy, TargetUnsupported
 from mem_parser.plainfile import open_plain
+from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_profiler.confined import child, confine
-from mem_profiler.entries import plan
+from mem_profiler.entries import kept, plan
+from mem_profiler.entries.symbols import Program
 
 LIMIT_S = 60.0  # symbols of the largest programs take some seconds
+STAT_LIMIT_S = 5.0
 
 
 def of_file(path: str, bias: int, what: str) -> tuple[bytes, str]:
     """The plan for a program loaded at `bias`, and why none is possible; both may be empty.
 
     `what` names the program in errors. Raises MemError where the read does not end.
+    """
+    folder = default_folder()
+    identity = _identity(path, what) if folder is not None else None
+    if identity is None:
+        return _made(path, bias, what, None, None)[:2]
+    cache = SymbolCache(folder)
+    known = kept.get(cache, identity)
+    if known is not None and not known[1]:
+        return b"", ""  # there is no allocator in it
+    data, refusal, found = _made(path, bias, what, identity, known)
+    if known is None and found:
+        kept.put(cache, identity, found)
+    return data, refusal
+
+
+def _identity(path: str, what: str) -> kept.Identity | None:
+    def status(_asked: child.Asked) -> kept.Identity | None:
+        try:
+            return kept.identity_of(os.stat(path))
+        except (OSError, ValueError):
+            return None
+
+    told = child.call(status, what, STAT_LIMIT_S)
+    return [int(number) for number in told] if told is not None else None
+
+
+def _made(
+    path: str, bias: int, what: str, identity: kept.Identity | None, known: kept.Found | None
+) -> tuple[bytes, str, str]:
+    """The plan, why there is none, and what was found in the symbols, as `kept.written` gives it.
+
+    With `identity` only that file is read, so that nothing is kept about another one.
     """
     held: list[int] = []
 
@@ -36,22 +73,37 @@ def of_file(path: str, bias: int, what: str) -> tuple[bytes, str]:
 
     def work(_asked: child.Asked) -> list[str]:
         if not held:
-            return ["", ""]
+            return ["", "", ""]
+        if identity is not None and kept.identity_of(os.fstat(held[0])) != identity:
+            raise TargetBusy(f"{what}: its file changed while mem_profiler read it")
         try:
-            made = plan.of_program(path, bias, fd=held[0])
+            with Program(path, held[0]) as program:
+                return _work_on(program, bias, known)
         except TargetUnsupported as error:
-            return ["", str(error)]
+            return ["", str(error), ""]
         except OSError:
-            return ["", ""]
-        return [base64.b64encode(made.data).decode() if made is not None else "", ""]
+            return ["", "", ""]
 
     return _checked(child.call(work, what, LIMIT_S, enter=give_up))
 
 
-def _checked(told: Any) -> tuple[bytes, str]:
+def _work_on(program: Program, bias: int, known: kept.Found | None) -> list[str]:
+    """Look for the allocator, unless it is `known`, and make the plan. Raises TargetUnsupported."""
+    inside = plan.find(program) if known is None else plan.Inside(known[0], tuple(known[1]))
+    found = kept.written((inside.allocator, list(inside.functions)) if inside else ("", []))
+    if inside is None:
+        return ["", "", found]
+    try:
+        made = plan.made_of(program, inside, bias)
+    except TargetUnsupported as error:
+        return ["", str(error), found]
+    return [base64.b64encode(made.data).decode(), "", found]
+
+
+def _checked(told: Any) -> tuple[bytes, str, str]:
     """The checked answer of the child, which a hostile file may control."""
     try:
-        data, refusal = told
-        return base64.b64decode(data, validate=True), str(refusal)
+        data, refusal, found = told
+        return base64.b64decode(data, validate=True), str(refusal), str(found)
     except (TypeError, ValueError, binascii.Error):
         raise MemError("the child process that reads programs gave an invalid answer") from None

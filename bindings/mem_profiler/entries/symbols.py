@@ -1,23 +1,33 @@
 """The functions that a file defines, by name, read as arrays: programs have 10⁵ symbols.
 
-Input is hostile: anything that does not fit the file is absent.
+Model: names are told apart by their first four bytes, for all symbols at once; only the few whose
+beginning is that of a wanted name become text. Input is hostile: anything that does not fit the
+file is absent.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from mem_parser.errors import TargetUnsupported
 from mem_parser.symbols.elf import BadElf, ElfImage
 
 _FUNCTION, _NO_TYPE, _IFUNC = 2, 0, 10
 _LOCAL = 0
+_BEGINNING_BYTES = 4
+_LONGEST_NAME = 256
+_CLONE = re.compile(r"\.(?:constprop|isra)\.\d+$")
+_WORD = re.compile(r"\w*", re.ASCII)
+
+_Offsets = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,15 @@ class Function:
     size: int
     is_ifunc: bool
     is_local: bool
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The functions of one symbol section; ``names`` are offsets into ``text``."""
+
+    rows: npt.NDArray[Any]
+    names: _Offsets
+    text: bytes
 
 
 class Program:
@@ -55,36 +74,91 @@ class Program:
     def __exit__(self, *unused: object) -> None:
         self._image.close()
 
-    def _tables(self) -> Iterable[tuple[np.ndarray, bytes]]:
-        for name in (".symtab", ".dynsym"):
-            try:
-                yield self._image.symbol_rows(name)
-            except BadElf as error:
-                raise TargetUnsupported(f"{self._path}: {error}") from None
+    @cached_property
+    def _tables(self) -> list[_Table]:
+        try:
+            return [_functions_of(*self._image.symbol_rows(s)) for s in (".symtab", ".dynsym")]
+        except BadElf as error:
+            raise TargetUnsupported(f"{self._path}: {error}") from None
 
-    def functions(self, pattern: str) -> list[Function]:
-        """Defined functions whose whole names match a regular expression."""
+    def functions(self, names: Collection[str]) -> list[Function]:
+        """Defined functions with one of the names, of four letters at least, or a copy of one that
+        the compiler made for single callers (`NAME.constprop.0`).
+        """
+        wanted = frozenset(names)
+        beginnings = {name.encode()[:_BEGINNING_BYTES] for name in wanted}
+
+        def is_wanted(name: str) -> bool:
+            return name in wanted or (_CLONE.sub("", name) in wanted)
+
+        return self._chosen(lambda table: _beginning_with(table, beginnings), is_wanted)
+
+    def functions_ending(self, ending: str, longest: int) -> list[Function]:
+        """Defined functions whose names are up to `longest` letters and `ending`."""
+        most = longest + len(ending)
+
+        def is_wanted(name: str) -> bool:
+            is_plain = _WORD.fullmatch(name) is not None
+            return is_plain and name.endswith(ending) and len(name) <= most
+
+        return self._chosen(lambda table: _ending_with(table, ending, longest), is_wanted)
+
+    def _chosen(
+        self, candidates: Callable[[_Table], _Offsets], is_wanted: Callable[[str], bool]
+    ) -> list[Function]:
         found: dict[tuple[str, int], Function] = {}
-        expression = re.compile(rb"(?=(" + pattern.encode() + rb")\0)")
-        for rows, text in self._tables():
-            # A name may be the end of a longer one: try every place where one could begin.
-            at = {match.start(): match[1].decode() for match in expression.finditer(text)}
-            kinds = rows["info"] & 15
-            wanted = (
-                np.isin(rows["name"], np.fromiter(at, np.uint32, len(at)))
-                & (rows["shndx"] != 0)
-                & (rows["value"] != 0)
-                & ((kinds == _FUNCTION) | (kinds == _IFUNC) | (kinds == _NO_TYPE))
-            )
-            for row in rows[wanted]:
-                name, address = at[int(row["name"])], int(row["value"])
-                kind, binding = int(row["info"]) & 15, int(row["info"]) >> 4
-                function = Function(
-                    name, address, int(row["size"]), kind == _IFUNC, binding == _LOCAL
-                )
-                found.setdefault((name, address), function)
+        for table in self._tables:
+            for index, name in _named(table, candidates(table)):
+                if is_wanted(name):
+                    function = _function(name, table.rows[index])
+                    found.setdefault((name, function.address), function)
         return sorted(found.values(), key=lambda function: (function.address, function.name))
 
     def code(self, address: int, size: int) -> bytes:
         """Bytes of code at an address of the file; shorter where the segment ends."""
         return self._image.bytes_at(address, size, executable=True)
+
+
+def _functions_of(rows: npt.NDArray[Any], text: bytes) -> _Table:
+    """Defined functions, and symbols without a type, whose name is in the text."""
+    kinds = rows["info"] & 15
+    names = rows["name"]
+    keep = (kinds == _FUNCTION) | (kinds == _IFUNC) | (kinds == _NO_TYPE)
+    keep &= (rows["shndx"] != 0) & (rows["value"] != 0)
+    keep &= names < max(len(text) - _BEGINNING_BYTES, 0)
+    return _Table(rows[keep], names[keep].astype(np.int64), text)
+
+
+def _beginning_with(table: _Table, beginnings: Collection[bytes]) -> _Offsets:
+    """The rows whose names have one of these first bytes."""
+    letters = np.frombuffer(table.text, np.uint8)
+    word = np.zeros(len(table.names), np.uint32)
+    for k in range(_BEGINNING_BYTES):
+        word |= letters[table.names + k].astype(np.uint32) << np.uint32(8 * k)
+    wanted = [int.from_bytes(b, "little") for b in beginnings if len(b) == _BEGINNING_BYTES]
+    return np.flatnonzero(np.isin(word, np.array(wanted, np.uint32)))
+
+
+def _ending_with(table: _Table, ending: str, longest: int) -> _Offsets:
+    """The rows whose names have `ending` after `longest` letters at most."""
+    places = re.finditer(re.escape(ending.encode() + b"\0"), table.text)
+    at = np.fromiter((place.start() for place in places), np.int64)
+    if not len(at):
+        return at
+    following = np.searchsorted(at, table.names)
+    known = np.flatnonzero(following < len(at))
+    return known[at[following[known]] - table.names[known] <= longest]
+
+
+def _named(table: _Table, rows: _Offsets) -> Iterator[tuple[int, str]]:
+    """The names of some rows; very long ones are cut."""
+    for index in rows.tolist():
+        start = int(table.names[index])
+        end = table.text.find(b"\0", start, start + _LONGEST_NAME)
+        end = start + _LONGEST_NAME if end < 0 else end
+        yield index, table.text[start:end].decode("utf-8", "replace")
+
+
+def _function(name: str, row: Any) -> Function:
+    kind, binding = int(row["info"]) & 15, int(row["info"]) >> 4
+    return Function(name, int(row["value"]), int(row["size"]), kind == _IFUNC, binding == _LOCAL)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mem_cli.errors import say_error
-from mem_cli.say import say
+from mem_cli.say import say, waiting
 from mem_parser.errors import MemError, NoSampler, one_line
 from mem_profiler import attach as attaching
 from mem_profiler.attach import Answer, Attachment, Stopped
@@ -54,7 +54,8 @@ class Attached:
             for pid in pids:
                 if _has_sampler(pid):
                     continue
-                one = attaching.attach(pid, asked_to_stop)
+                with waiting(f"attaching to pid {pid}"):
+                    one = attaching.attach(pid, asked_to_stop)
                 self.attachments.append(one)
                 say(attached_line(pid, one.answer), err=True)
         except Stopped:
@@ -98,7 +99,8 @@ def _has_sampler(pid: int) -> bool:
 def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[], bool]) -> None:
     """Attach and, with a rate, start a capture. Raises MemError, KeyboardInterrupt."""
     try:
-        one = attaching.attach(pid, asked_to_stop)
+        with waiting(f"attaching to pid {pid}"):
+            one = attaching.attach(pid, asked_to_stop)
     except Stopped:
         raise KeyboardInterrupt from None
     say(attached_line(pid, one.answer))

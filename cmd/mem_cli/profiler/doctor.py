@@ -8,7 +8,7 @@ import textwrap
 import click
 from rich.text import Text
 
-from mem_cli.say import plain_console, say
+from mem_cli.say import plain_console, say, waiting
 from mem_parser.errors import TargetUnsupported, UsageProblem
 from mem_parser.escape import log_line, one_line, shell_join
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
@@ -71,8 +71,9 @@ def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> Non
     pid = int(target[0]) if len(target) == 1 and target[0].isdecimal() else None
     if pid is not None and pid > (1 << 31) - 1:
         raise UsageProblem(f"{pid} is not a process number")
-    findings = examine_process(pid) if pid is not None else examine_program(target)
     subject = f"pid {pid}" if pid is not None else target[0]
+    with waiting(f"examining {subject}"):
+        findings = examine_process(pid) if pid is not None else examine_program(target)
     blocked = first_blocker(findings) is not None
     if as_json:
         from mem_cli.terminal import write_json

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from mem_cli.output import write_bytes
-from mem_cli.say import warn
+from mem_cli.say import waiting, warn
 from mem_parser.errors import MemError
 from mem_profiler.capture.saving import Result
 
@@ -18,13 +18,17 @@ def embed_names(results: Iterable[Result]) -> None:
     """
     for result in results:
         try:
-            _embed(result.path)
+            with waiting(f"putting names into {result.path}"):
+                problems = _embed(result.path)
+            for problem in problems:
+                warn(problem)
             result.size_bytes = os.path.getsize(result.path)
         except (MemError, OSError) as error:
             warn(f"cannot put names into {result.path}: {error}")
 
 
-def _embed(path: str) -> None:
+def _embed(path: str) -> list[str]:
+    """Rewrite one file; why names are missing. Raises MemError, OSError."""
     from mem_parser.heapfile.writer import write_heap
     from mem_parser.readers import read_profile
     from mem_parser.symbols.embed import embedded_names
@@ -33,6 +37,5 @@ def _embed(path: str) -> None:
     profile = read_profile(path)
     names = name_addresses(profile)
     profile.embedded = embedded_names(names)
-    for problem in names.problems:
-        warn(problem.text)
     write_bytes(write_heap(profile), path)
+    return [problem.text for problem in names.problems]

@@ -22,6 +22,7 @@ from mem_cli.profiler.options import (
 )
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
+from mem_cli.say import waiting
 from mem_profiler.capture import device_choice, launch, output
 
 
@@ -103,7 +104,8 @@ def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Ou
     # A Ctrl-C reaches the program from the terminal; we live on to write the file.
     on_signals((signal.SIGINT, signal.SIGQUIT), early)
     on_signals((signal.SIGTERM, signal.SIGHUP), forward)
-    one = launch.Run(arguments, options)
+    with waiting(f"examining {arguments[0]}"):
+        one = launch.Run(arguments, options)
     running.append(one)
     if early.wanted:
         one.forward(signal.SIGTERM)

@@ -148,13 +148,18 @@ class ElfImage:
         ``start``.
 
         None if the mapping is of no executable segment of the file: then it is another file.
+        Neighbouring segments may share a page of the file, so a mapping may fit several; it is of
+        the one whose pages it fills best.
         """
+        fits: list[tuple[int, int, int]] = []
         for segment in self.segments:
-            first = segment.offset & ~0xFFF
-            last = (segment.offset + segment.mem_size + 0xFFFF) & ~0xFFF
-            if segment.executable and first <= file_offset and file_offset + length <= last:
-                return start - (segment.vaddr + file_offset - segment.offset)
-        return None
+            for page in (0x1000, 0x10000):
+                first = segment.offset & ~0xFFF
+                last = (segment.offset + segment.mem_size + page - 1) & -page
+                bias = start - (segment.vaddr + file_offset - segment.offset)
+                if segment.executable and first <= file_offset and file_offset + length <= last:
+                    fits.append((page, last - first, bias))
+        return min(fits)[2] if fits else None
 
     def bytes_at(self, address: int, most: int, *, executable: bool = False) -> bytes:
         """Return up to ``most`` bytes that the file puts at a virtual address; none if it puts none

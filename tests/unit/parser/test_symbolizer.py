@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from elf_files import elf, segment
 from heapfiles import HeapFile, Record
 from mem_parser.errors import InputFileError
 from mem_parser.model import ExecRange, Module
@@ -245,3 +246,15 @@ def test_modules_that_shared_an_address_are_told_apart_by_generation(programs: P
         symbols.functions[symbols.locations[k].function].name for k in symbols.locations_of_stack
     ]
     assert names == ["0x1000", "old.so+0x0", "0x1000", "new.so+0x0", "0x8"]
+
+
+def test_a_mapping_is_of_the_segment_whose_pages_it_fills(tmp_path: Path) -> None:
+    """Two segments of code share the page of the file at 0x1000."""
+    path = tmp_path / "shared.elf"
+    code = (0x1000, 0xF00, 0x201000), (0x1F00, 0x1100, 0x402F00)
+    path.write_bytes(elf(segments=b"".join(segment(1, at, size, 5, to) for at, size, to in code)))
+    image = ElfImage.open(str(path))
+
+    assert image.bias_of(BIAS + 0x201000, 0x1000, 0x1000) == BIAS
+    assert image.bias_of(BIAS + 0x402000, 0x1000, 0x2000) == BIAS
+    assert image.bias_of(BIAS, 0x1000, 0x200000) is None

@@ -35,6 +35,8 @@ UNWINDER = (
 ASAN = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 TSAN = ("-O1", "-fsanitize=thread")
 CROSS = "aarch64-linux-gnu-gcc"
+HOLES = ("-Wl,-z,max-page-size=0x200000", "-Wl,-z,separate-code")
+"""The program's segments lie far apart; what is between them is free."""
 EMULATOR = ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
 
 VARIANTS = [
@@ -43,6 +45,8 @@ VARIANTS = [
     ("gcc", ("-O3", "-fomit-frame-pointer", "-mavx2")),
     ("gcc", ("-O2", "-fno-omit-frame-pointer")),
     ("gcc", ("-Os", "-fcf-protection=full")),
+    ("gcc", ("-O2", *HOLES)),
+    ("gcc", ("-O2", "-no-pie", *HOLES)),
     ("clang", ("-O0",)),
     ("clang", ("-O2",)),
 ]
@@ -107,7 +111,8 @@ def test_exceptions_in_flight_do_not_change_the_stack(
     expect_pass(beside_libgcc("test_unwind_cxx.cc", compiler, flags))
 
 
-def test_libraries_that_come_and_go_never_yield_a_wrong_stack() -> None:
+@pytest.mark.parametrize("flags", [(), HOLES], ids=["together", "apart"])
+def test_libraries_that_come_and_go_never_yield_a_wrong_stack(flags: tuple[str, ...]) -> None:
     plugins = [
         compile_program(
             C / "unwind_plugin.c",
@@ -117,7 +122,7 @@ def test_libraries_that_come_and_go_never_yield_a_wrong_stack() -> None:
         for frame_bytes in (400, 1200)
     ]
 
-    program = beside_libgcc("test_unwind_dlopen.c", "gcc", ("-O1", "-rdynamic"))
+    program = beside_libgcc("test_unwind_dlopen.c", "gcc", ("-O1", "-rdynamic", *flags))
 
     expect_pass(program, *map(str, plugins))
 

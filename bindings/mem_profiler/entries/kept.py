@@ -1,0 +1,95 @@
+"""What was found in a program's symbols, kept on disk for the next time.
+
+Model: the folder, its bound and its privacy are those of the symbol cache. The key is the file's
+identity (device, inode, size, times), not its build-id: a build-id is only what a file says of
+itself, and a forged one would give a program the answer of another. A child without rights found
+what is kept, maybe in a hostile file, so whoever reads it checks it like any other input; an entry
+that makes no sense is absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any
+
+from mem_parser.symbols.cache import SymbolCache
+from mem_profiler._core import lib
+from mem_profiler.entries.names import NONE, Signature
+from mem_profiler.entries.symbols import Function
+
+_VERSION = 1
+_MOST_BYTES = 1 << 18
+_LONGEST_NAME = 256
+_LONGEST_TEXT = 1024
+
+Identity = list[int]
+Found = tuple[str, list[tuple[Function, Signature]]]
+"""The names of the allocators, and their functions; empty both where there is no allocator."""
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """Values that tell a file from others, and from itself after a change."""
+    return [
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
+    ]  # fmt: skip
+
+
+def _key(identity: Identity) -> str:
+    spelled = json.dumps([_VERSION, lib.MP_PLAN_VERSION, *identity]).encode()
+    return hashlib.sha256(spelled).hexdigest()[:40] + "-entries"
+
+
+def get(cache: SymbolCache, identity: Identity) -> Found | None:
+    """What is kept about the file; None where nothing is."""
+    kept = cache.get(_key(identity))
+    return None if kept is None else read(kept.decode("utf-8", "replace"))
+
+
+def put(cache: SymbolCache, identity: Identity, text: str) -> None:
+    """Keep what `written` made, if it makes sense."""
+    if read(text) is not None:
+        cache.put(_key(identity), text.encode())
+
+
+def written(found: Found) -> str:
+    """What was found, as text."""
+    allocator, functions = found
+    rows = [
+        [f.name, f.address, f.size, f.is_ifunc, f.is_local, s.kind, s.flags, s.size, s.count,
+         s.block]
+        for f, s in functions
+    ]  # fmt: skip
+    return json.dumps([allocator, rows])
+
+
+def read(text: str) -> Found | None:
+    """The opposite of `written`; None where the text makes no sense."""
+    if len(text) > _MOST_BYTES:
+        return None
+    try:
+        allocator, rows = json.loads(text)
+        functions = [_function(*row) for row in rows]
+    except (ValueError, TypeError, RecursionError):
+        return None
+    is_text = isinstance(allocator, str) and len(allocator) <= _LONGEST_TEXT
+    makes_sense = is_text and bool(allocator) == bool(functions)
+    return (allocator, functions) if makes_sense else None
+
+
+def _function(
+    name: Any, address: Any, size: Any, is_ifunc: Any, is_local: Any, *signature: Any
+) -> tuple[Function, Signature]:
+    """One row. Raises ValueError, TypeError."""
+    flags = (is_ifunc, is_local)
+    numbers = (address, size, *signature)
+    if not (isinstance(name, str) and len(name) <= _LONGEST_NAME):
+        raise ValueError
+    if not all(isinstance(flag, bool) for flag in flags) or not all(
+        type(number) is int and 0 <= number < 1 << 64 for number in numbers
+    ):
+        raise ValueError
+    if any(number > NONE for number in signature):
+        raise ValueError
+    return Function(name, address, size, *flags), Signature(*signature)

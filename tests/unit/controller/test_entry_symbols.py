@@ -1,0 +1,191 @@
+"""Functions by name in symbol tables, and what is kept of them between two runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from c_build import compile_program
+from elf_files import EXECUTABLE, STRINGS, SYMBOLS, Part, elf, segment, symbol
+from mem_parser.errors import TargetBusy
+from mem_parser.symbols.cache import CACHE_VARIABLE, SymbolCache
+from mem_profiler.entries import kept, names, plan, planning
+from mem_profiler.entries.symbols import Program
+
+TARGETS = Path(__file__).parents[2] / "targets"
+WANTED = ("malloc", "free", "mi_free", "_ZdlPv", "tc_malloc")
+PIECES = st.sampled_from(
+    [*WANTED, "my_", "x", "mallocx", "je_", ".constprop.0", ".isra.12", "$", "é", "_ok", ""]
+)
+NAMES = st.lists(st.lists(PIECES, max_size=3).map("".join), max_size=12)
+SYMBOL = struct.Struct("<IBBHQQ")
+
+
+def with_symbols(spelled: list[str], *, tails: bool, text_end: bytes = b"") -> bytes:
+    """An ELF file with a function for each name; with ``tails`` names share their ends."""
+    text, rows = bytearray(b"\0"), [bytes(24)]
+    for k, name in enumerate(spelled):
+        raw = name.encode() + b"\0"
+        at = text.find(raw) if tails else -1
+        if at < 0:
+            at = len(text)
+            text += raw
+        rows.append(symbol(at, 0x1000 + 16 * k, 16))
+    text += text_end
+    return elf(
+        Part(".text", b"\xc3" * 64, flags=EXECUTABLE),
+        Part(".symtab", b"".join(rows), SYMBOLS, link=3),
+        Part(".strtab", bytes(text), STRINGS),
+        segments=segment(1, 0, 4096),
+    )
+
+
+@given(NAMES, st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_the_functions_are_those_whose_whole_names_match(
+    tmp_path_factory: pytest.TempPathFactory, spelled: list[str], tails: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "symbols.elf"
+    path.write_bytes(with_symbols(spelled, tails=tails, text_end=b"free"))
+    plain = "|".join(map(re.escape, WANTED))
+    clones = re.compile(rf"(?:{plain})(?:\.(?:constprop|isra)\.\d+)?")
+    prefixed = re.compile(r"\w{0,4}mallocx", re.ASCII)
+    with Program(path) as program:
+        found = {(f.name, f.address) for f in program.functions(WANTED)}
+        ending = {(f.name, f.address) for f in program.functions_ending("mallocx", 4)}
+    places = [(name, 0x1000 + 16 * k) for k, name in enumerate(spelled)]
+    assert found == {place for place in places if clones.fullmatch(place[0])}
+    assert ending == {place for place in places if prefixed.fullmatch(place[0])}
+
+
+@given(st.binary(max_size=400), st.binary(max_size=200))
+@settings(max_examples=100, deadline=None)
+def test_symbols_that_make_no_sense_are_absent(
+    tmp_path_factory: pytest.TempPathFactory, rows: bytes, text: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "forged.elf"
+    path.write_bytes(
+        elf(
+            Part(".text", b"\xc3" * 64, flags=EXECUTABLE),
+            Part(".symtab", rows, SYMBOLS, link=3),
+            Part(".strtab", text, STRINGS),
+            segments=segment(1, 0, 4096),
+        )
+    )
+    with Program(path) as program:
+        for function in program.functions(WANTED):
+            assert function.name.partition(".")[0] in WANTED
+        program.functions_ending("mallocx", 32)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SymbolCache:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    return SymbolCache(folder)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A program with an allocator of its own, which nobody else uses."""
+    made = compile_program(
+        [TARGETS / "odd_entries.c", TARGETS / "odd_entries.S"],
+        libs=("-lpthread",),
+        depends=(TARGETS / "target.h",),
+    )
+    return Path(shutil.copy(made, tmp_path / "program"))
+
+
+def entry_files(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "cache").glob("*-entries.sym"))
+
+
+def test_the_second_time_nobody_reads_the_symbols(
+    program: Path, tmp_path: Path, cache: SymbolCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = planning.of_file(str(program), 0x5000, "it")
+    assert first[0] and not first[1]
+    [file] = entry_files(tmp_path)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+    def fail(_: object) -> None:
+        raise AssertionError("the symbols were read")
+
+    monkeypatch.setattr(plan, "find", fail)
+    assert planning.of_file(str(program), 0x5000, "it") == first
+    assert planning.of_file(str(program), 0, "it")[0] not in (b"", first[0])
+
+
+def test_a_program_without_an_allocator_is_not_even_opened_again(
+    tmp_path: Path, cache: SymbolCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copy("/bin/true", tmp_path / "true"))
+    assert planning.of_file(str(path), 0, "it") == (b"", "")
+    monkeypatch.setattr(planning, "_made", None)
+    assert planning.of_file(str(path), 0, "it") == (b"", "")
+
+
+def test_another_file_at_the_same_path_is_read_anew(
+    program: Path, tmp_path: Path, cache: SymbolCache
+) -> None:
+    assert planning.of_file(str(program), 0, "it")[0]
+    program.unlink()
+    shutil.copy("/bin/true", program)
+    assert planning.of_file(str(program), 0, "it") == (b"", "")
+    assert len(entry_files(tmp_path)) == 2
+
+
+def test_a_file_that_is_exchanged_meanwhile_is_not_read_for_the_other(
+    program: Path, cache: SymbolCache
+) -> None:
+    other = kept.identity_of(os.stat("/bin/true"))
+    with pytest.raises(TargetBusy, match="changed while"):
+        planning._made(str(program), 0, "it", other, None)
+
+
+def test_damaged_and_forged_entries_count_as_absent(
+    program: Path, tmp_path: Path, cache: SymbolCache
+) -> None:
+    first = planning.of_file(str(program), 0, "it")
+    [file] = entry_files(tmp_path)
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:50], whole[:-1] + b"X"):
+        file.write_bytes(damaged)
+        assert planning.of_file(str(program), 0, "it") == first
+    good = json.loads(kept.written(("m", [next(iter(_functions(program)))])))
+    forged = ["", "{}", "[]", "null", '["m"]', '["m", []]', '["", [[1]]]', "[" * 100_000]
+    for column in range(len(good[1][0])):
+        for value in (None, -1, 1.5, "x" * 300, 1 << 64, [], True, 256):
+            row = list(good[1][0])
+            row[column] = value
+            if kept.read(json.dumps(["m", [row]])) is None:
+                forged.append(json.dumps(["m", [row]]))
+    assert len(forged) > 60
+    key = file.name.removesuffix(".sym")
+    for text in forged:
+        cache.put(key, text.encode())
+        assert kept.get(cache, kept.identity_of(os.stat(program))) is None
+    assert planning.of_file(str(program), 0, "it") == first
+
+
+def _functions(program: Path) -> tuple[tuple[object, names.Signature], ...]:
+    with Program(program) as image:
+        inside = plan.find(image)
+    assert inside is not None
+    return inside.functions
+
+
+def test_without_a_folder_nothing_is_kept(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, "")
+    assert planning.of_file(str(program), 0, "it")[0]
+    assert not (tmp_path / "cache").exists()

@@ -135,14 +135,21 @@ def _total(at_s: float | None, estimate_bytes: float | None) -> dict[str, float 
     return None if estimate_bytes is None else {"at_s": at_s, "estimate_bytes": estimate_bytes}
 
 
-def _traits(profile: Profile) -> dict[str, bool]:
+def _traits(profile: Profile) -> dict[str, bool | str]:
     """Return how the profile differs from one of our sampler."""
-    ours = {"leaf_exact": True, "exact_samples": True, "has_alloc": True, "since_start": False}
-    found = {
+    ours: dict[str, bool | str] = {
+        "leaf_exact": True,
+        "exact_samples": True,
+        "has_alloc": True,
+        "since_start": False,
+        "sampling": "",
+    }
+    found: dict[str, bool | str] = {
         "leaf_exact": profile.stacks.leaf_exact,
         "exact_samples": profile.exact_samples,
         "has_alloc": profile.has_alloc,
         "since_start": profile.since_start,
+        "sampling": profile.sampling,
     }
     return {name: value for name, value in found.items() if value != ours[name]}
 

@@ -30,7 +30,8 @@ from mem_parser.symbols.embedded import (
 )
 
 NAME = "Go's sampler"
-_FRAME = re.compile(rb"#\t0x([0-9a-f]{1,16})(?:\t+(.+)\+0x[0-9a-f]+(?:\t+(.*):(\d{1,9}))?)?\s*$")
+_ADDRESS = re.compile(rb"0x([0-9a-f]{1,16})")
+_LINE = re.compile(rb"\d{1,9}")
 _STATISTICS = b"# runtime.MemStats"
 _FRAME_BYTES = 900
 
@@ -51,16 +52,13 @@ class GoLines:
         if line.startswith(_STATISTICS):
             self.is_go = self.is_whole = True
             return True
-        match = _FRAME.match(line)
+        mark, *parts = line.rstrip().split(b"\t")
+        match = _ADDRESS.fullmatch(parts[0]) if mark == b"#" and parts else None
         if match is None:
             return self.is_whole and line.startswith(b"#")
         self.is_go = True
-        frame = None
-        if match[2] is not None:
-            name, file = _text(match[2]), _text(match[3] or b"")
-            frame = EmbeddedFrame(name, name, file, int(match[4] or 0))
         self._allowance.take(_FRAME_BYTES + len(line))
-        self._record.append((int(match[1], 16), frame))
+        self._record.append((int(match[1], 16), _frame(list(filter(None, parts[1:])))))
         return True
 
     def stack(self) -> bytes | None:
@@ -91,6 +89,15 @@ class GoLines:
     def embedded(self) -> EmbeddedNames:
         """Return the names by their addresses."""
         return EmbeddedNames({(NO_MODULE, a): names for a, names in self._taken.items() if names})
+
+
+def _frame(parts: list[bytes]) -> EmbeddedFrame | None:
+    """Return the frame of `name+0xoffset` and `file:line`; None where there is no name."""
+    if not parts:
+        return None
+    name = _text(parts[0].rpartition(b"+0x")[0] or parts[0])
+    file, _, line = b"\t".join(parts[1:]).rpartition(b":")
+    return EmbeddedFrame(name, name, _text(file), int(line) if _LINE.fullmatch(line) else 0)
 
 
 def _text(raw: bytes) -> str:

@@ -32,11 +32,9 @@ from mem_parser.symbols.embedded import (
 
 HEADER = b"--- heapz 1 ---"
 _RATE_BYTES = 512.0 * 1024
-_ATTRIBUTE = re.compile(rb"\s*([\w ]+?)\s*=\s*([\w ]+?)\s*$")
-_RECORD = re.compile(rb"\s*(\d{1,20})\s+(\d{1,20})\s+@((?:\s+(?:0x)?[0-9a-fA-F]{1,16})*)\s*$")
-_PLACE = re.compile(rb"\s*0x([0-9a-fA-F]{1,16})\s+(.*\S)\s*$")
-_IN_LINE = re.compile(r"(.*\S)\s+\((.+):(-?\d{1,9})\)")
-_IN_FILE = re.compile(r"(.*\S)\s+\((.*)\)")
+_RECORD = re.compile(rb"(\d{1,20})\s+(\d{1,20})\s+@((?:\s+(?:0x)?[0-9a-fA-F]{1,16})*)$")
+_PLACE = re.compile(rb"0x([0-9a-fA-F]{1,16})\s+(.+)$")
+_LINE = re.compile(r"-?\d{1,9}")
 _PLACE_BYTES = 900
 
 
@@ -59,8 +57,9 @@ class _JavaReader:
 
     def read(self) -> Profile:
         for number, raw in self.lines:
-            if raw.strip() and raw.strip() != HEADER:
-                self._read_line(number, raw)
+            line = raw.strip()
+            if line and line != HEADER:
+                self._read_line(number, line)
             if not raw.endswith(b"\n") and self.incomplete is None:
                 self.incomplete = f"it ends within line {number}"
         if self.incomplete is None and any(a not in self.names for a in self.addresses):
@@ -77,15 +76,16 @@ class _JavaReader:
             embedded=self._embedded(),
         )
 
-    def _read_line(self, number: int, raw: bytes) -> None:
-        if (match := _RECORD.match(raw)) is not None:
+    def _read_line(self, number: int, line: bytes) -> None:
+        name, equals, value = line.partition(b"=")
+        if (match := _RECORD.match(line)) is not None:
             self._add(match, number)
-        elif (match := _PLACE.match(raw)) is not None:
-            self.allowance.take(_PLACE_BYTES + len(raw))
+        elif (match := _PLACE.match(line)) is not None:
+            self.allowance.take(_PLACE_BYTES + len(line))
             text = match[2].decode("utf-8", "replace")
             self.names.setdefault(int(match[1], 16), _frame(text))
-        elif (match := _ATTRIBUTE.match(raw)) is not None:
-            self._check_attribute(match[1], match[2], number)
+        elif equals:
+            self._check_attribute(name.strip(), value.strip(), number)
         elif self.incomplete is None:
             self.incomplete = f"line {number} is not understood"
 
@@ -121,11 +121,12 @@ class _JavaReader:
 
 def _frame(text: str) -> EmbeddedFrame:
     """Return function, file and line of `function (file:line)`, `function (library)`, or a name."""
-    if (found := _IN_LINE.fullmatch(text)) is not None:
-        name, file, line = printable(found[1]), printable(found[2]), int(found[3])
-        return EmbeddedFrame(name, name, file, max(line, 0))
-    if (found := _IN_FILE.fullmatch(text)) is not None:
-        name, file = printable(found[1]), printable(found[2].rsplit("/", 1)[-1])
-        return EmbeddedFrame(name, name, file)
+    function, _, place = text.removesuffix(")").rpartition(" (")
+    if function and text.endswith(")"):
+        file, _, line = place.rpartition(":")
+        name = printable(function.rstrip())
+        if file and _LINE.fullmatch(line):
+            return EmbeddedFrame(name, name, printable(file), max(int(line), 0))
+        return EmbeddedFrame(name, name, printable(place.rsplit("/", 1)[-1]))
     name = "STUB" if "generated stub/JIT" in text else printable(text)
     return EmbeddedFrame(name, name)

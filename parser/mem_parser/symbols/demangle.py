@@ -46,8 +46,10 @@ _TAIL = re.compile(
     r"(?:\.(?:(?:cold|localalias)(?:\.\d+)*"
     r"|(?:part|__part|isra|constprop|lto_priv|llvm|__uniq)(?:\.\d+)+))+$"
 )
-_GO_NAME = re.compile(r"[^\s<(\[]*\.\(|[^\s<(\[:]*\.[^\s<(\[:]+\[|(?:type|go)(?:\.\.|:)")
-"""A method of a type, a generic function, or what the compiler made for a type."""
+_LONGEST_TAIL = 256
+_GO_MADE = ("type..", "type:", "go..", "go:")
+"""How names begin that Go's compiler gave to what it made for a type."""
+_NOT_IN_GO = re.compile(r"[\s<(:]")
 
 
 def printable(text: str) -> str:
@@ -65,11 +67,23 @@ def is_go_file(path: str) -> bool:
     return path.endswith(".go")
 
 
+def _is_go_name(symbol: str) -> bool:
+    """Tell whether a name is a method of a type, a generic function, or made by the compiler."""
+    if symbol.startswith(_GO_MADE):
+        return True
+    for bracket in (".(", "["):
+        head, found, _ = symbol.partition(bracket)
+        if found and (bracket == ".(" or "." in head) and not _NOT_IN_GO.search(head):
+            return True
+    return False
+
+
 def without_tail(symbol: str) -> str:
     """Return ``symbol``, mangled or not, without the marks of a function's copies and parts."""
     if "." not in symbol:
         return symbol
-    return _TAIL.sub("", symbol) or symbol
+    head, end = symbol[:-_LONGEST_TAIL], symbol[-_LONGEST_TAIL:]
+    return head + _TAIL.sub("", end) or symbol
 
 
 def demangled(symbols: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -137,7 +151,7 @@ def _rust_escape(found: re.Match[str]) -> str:
 
 def short_name(symbol: str) -> str:
     """Return the name under which reports group ``symbol`` (mangled or not)."""
-    if not is_mangled(symbol) and _GO_NAME.match(symbol):
+    if not is_mangled(symbol) and _is_go_name(symbol):
         return printable(symbol)
     base = without_tail(symbol)
     if (language := foreign.language_of(base)) is not None:

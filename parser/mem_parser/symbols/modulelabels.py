@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mem_parser.model import Module
 
 UNNAMED = "[unnamed]"
+_MOST_PARTS = 8
 
 
 def is_relative(path: str) -> bool:
@@ -48,7 +49,9 @@ def _numbered(named: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _distinct_ends(paths: Sequence[str]) -> dict[str, str]:
-    """Return for each path its last parts, as many as it takes to differ from the others."""
+    """Return for each path its last parts, as many as it takes to differ from the others; the whole
+    path if that are many.
+    """
     result: dict[str, str] = {}
     by_name: dict[str, list[str]] = {}
     for path in paths:
@@ -57,11 +60,13 @@ def _distinct_ends(paths: Sequence[str]) -> dict[str, str]:
         else:
             by_name.setdefault(_end(path, 1), []).append(path)
     for same in by_name.values():
-        parts = 1
-        most = max(path.count("/") for path in same) + 1
-        while len({_end(path, parts) for path in same}) < len(same) and parts < most:
-            parts += 1
-        result |= {path: _end(path, parts) for path in same}
+        for parts in range(1, _MOST_PARTS):
+            ends = {path: _end(path, parts) for path in same}
+            if len(set(ends.values())) == len(same):
+                result |= ends
+                break
+        else:
+            result |= {path: path for path in same}
     return result
 
 

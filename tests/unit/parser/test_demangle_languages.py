@@ -133,8 +133,9 @@ def test_a_tool_that_fails_leaves_names_as_they_are(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(foreign, "_TOOLS", {foreign.D: (("c++filt",),), foreign.SWIFT: ()})
 
-    found = demangled(["_D3app4grabFNbiAxaZPv", "_D3app4grabFNbiAxaZPw"])
+    found = demangled(["_D3app4grabFNbiAxaZPv", "_D3app4grabFNbiAxaZPw", "_Z3foov"])
 
+    assert found.pop("_Z3foov") == ("foo", "foo()")
     for name, (short, full) in found.items():
         assert short.isprintable()
         assert full in {name, r"\x1b[2J"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from heapfiles import map_line
+from mem_parser.maps import parse_maps
 from mem_parser.merge import Merger
 from mem_parser.model import ExecRange, Module, Profile
 from mem_parser.names import FrameRule
@@ -106,6 +107,23 @@ def test_a_sum_keeps_modules_without_a_name_apart() -> None:
 
     assert sorted(flat(total).values()) == [100, 100, 200]
     assert flat(total)["lib.so+0x10"] == 200
+
+
+def test_a_folder_that_the_profile_states_is_that_of_its_relative_paths() -> None:
+    lines = [
+        map_line(0x1000, 0x2000, 0, "./a/early.so"),
+        "build=/opt/app v1",
+        map_line(0x3000, 0x4000, 0, "./a/libm.so"),
+        map_line(0x5000, 0x6000, 0, "$build/lib/libz.so"),
+        map_line(0x7000, 0x8000, 0, "lib/../one"),
+        map_line(0x9000, 0xA000, 0, "/usr/lib/libc.so.6"),
+        map_line(0xB000, 0xC000, 0, "[vdso]"),
+        map_line(0xD000, 0xE000, 0, "memfd:x"),
+    ]
+    assert [m.path for m in parse_maps(lines)] == [
+        "./a/early.so", "/opt/app v1/a/libm.so", "/opt/app v1/lib/libz.so", "/opt/app v1/one",
+        "/usr/lib/libc.so.6", "[vdso]", "memfd:x",
+    ]  # fmt: skip
 
 
 def compile_program(folder: Path) -> Path:

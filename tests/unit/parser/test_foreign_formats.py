@@ -20,7 +20,8 @@ from mem_parser.readers.wire import field_at
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.reports.header import header_lines
 from mem_parser.symbols.cache import SymbolCache
-from mem_parser.symbols.symbolizer import symbolize
+from mem_parser.symbols.symbolizer import name_addresses, symbolize
+from mem_parser.writers.pprof import write_pprof
 
 RATE = 512 * 1024
 GO = b"""heap profile: 3: 6000 [5: 10000] @ heap/1048576
@@ -165,7 +166,9 @@ def test_stacks_that_end_with_a_semicolon_have_no_frame_behind_it() -> None:
 def test_estimates_of_others_are_never_called_every_block(data: bytes, words: str) -> None:
     profile = read(data)
     again = read(write_heap(profile))
+    proto = read(write_pprof(profile, name_addresses(profile, cache=SymbolCache(None))))
 
+    assert first_line(proto).endswith("   rate unknown")
     for found in (profile, again):
         assert first_line(found).endswith(f"   {words}")
         assert not found.errors_known

@@ -10,7 +10,8 @@ change, by ASLR or a new build.
     noise         as much as chance explains
 
 Significance is two-sided; over all rows the false discovery rate is `RATE` (Benjamini-Hochberg), so
-that a thousand rows do not show fifty false changes.
+that a thousand rows do not show fifty false changes. Where a file carries no errors nothing is
+tested: every row that differs is a change, and nobody knows which of them are chance.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ from mem_parser.symbols.table import Symbols
 
 RATE = 0.05
 """Share of false changes among those reported."""
-_INEXACT = 2.0
-"""Variances are taken this much larger where counts are only about numbers of samples."""
 
 
 class Change(enum.StrEnum):
@@ -82,7 +81,10 @@ class DiffRow:
 
 @dataclass(slots=True)
 class Diff:
-    """All rows, the largest change first; ``paired`` says that common samples cancelled."""
+    """All rows, the largest change first; ``paired`` says that common samples cancelled.
+
+    ``errors_known`` is False where a file carries no errors, so that no row is judged.
+    """
 
     rows: list[DiffRow]
     unit: Unit
@@ -90,6 +92,7 @@ class Diff:
     paired: bool
     base_name: str = ""
     notes: list[str] = field(default_factory=list)
+    errors_known: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """Return the block of `diff --json` and of the page's tab."""
@@ -99,6 +102,7 @@ class Diff:
             "unit": str(self.unit),
             "total": self.total.value,
             "total_error": error if math.isfinite(error) else None,
+            "errors_known": self.errors_known,
             "paired": self.paired,
             "base_name": self.base_name,
             "notes": self.notes,
@@ -129,7 +133,7 @@ def diff_profiles(
         by_row = np.bincount(rows[1], weights=between.sum(axis=1), minlength=len(frames))
         # The independent formula bounds the paired one too: common samples only cancel.
         variance = np.minimum(variance, by_row)
-    exact = base[0].exact_samples and new[0].exact_samples
+    exact = base[0].errors_known and new[0].errors_known
     result = _judge(frames, sums, variance, exact=exact)
     total = Estimate(
         float(sums[1].value.sum() - sums[0].value.sum()),
@@ -137,7 +141,7 @@ def diff_profiles(
         int(sums[0].samples.sum() + sums[1].samples.sum()),
     )
     notes = _notes(base[0], new[0], level, paired=paired)
-    return Diff(result, unit, total, paired, base_name, notes)
+    return Diff(result, unit, total, paired, base_name, notes, exact)
 
 
 @dataclass(slots=True)
@@ -178,10 +182,9 @@ def _key(place: tuple[Frame, ...], level: Level) -> tuple[Hashable, tuple[Frame,
 def _sum(profile: Profile, row: IntArray, count: Count, unit: Unit, rows: int) -> _Sums:
     value, variance, samples = profile.weigh(count, unit)
     at = row[profile.sites.stack]
-    scale = 1.0 if profile.exact_samples else _INEXACT
     return _Sums(
         np.bincount(at, weights=value, minlength=rows).astype(np.float64),
-        scale * np.bincount(at, weights=variance, minlength=rows).astype(np.float64),
+        np.bincount(at, weights=variance, minlength=rows).astype(np.float64),
         np.bincount(at, weights=samples, minlength=rows).astype(np.float64),
     )
 
@@ -217,7 +220,7 @@ def _judge(
     delta = after.value - before.value
     # Differences below this are rounding.
     moved = np.abs(delta) > 1e-9 * (np.abs(after.value) + np.abs(before.value))
-    error = np.sqrt(variance)
+    error = np.sqrt(variance if exact else np.zeros_like(variance))
     p = np.array([_p_value(d, e) for d, e in zip(delta.tolist(), error.tolist(), strict=True)])
     tested = (before.samples + after.samples) > 0
     stands = np.zeros(len(frames), dtype=np.bool_)
@@ -276,6 +279,8 @@ def _notes(base: Profile, new: Profile, level: Level, *, paired: bool) -> list[s
     if other:
         what = "; lines may have moved" if level is Level.LINE else ""
         notes.append(f"different builds of {', '.join(other[:5])}{what}")
-    if not (base.exact_samples and new.exact_samples):
-        notes.append("the files hold no numbers of samples, so the errors are unknown")
+    without = [n for n, p in (("base", base), ("new", new)) if not p.errors_known]
+    if without:
+        which = "these files carry" if len(without) == 2 else f"the {without[0]} file carries"
+        notes.append(f"{which} no errors: which of the changes are chance is not known")
     return notes

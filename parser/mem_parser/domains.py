@@ -52,6 +52,8 @@ def join(profiles: Sequence[tuple[str, Profile]]) -> Profile:
         since_start=first.since_start,
         has_alloc=all(p.has_alloc for p in every),
         exact_samples=all(p.exact_samples for p in every),
+        sampling=first.sampling,
+        file_time_s=first.file_time_s,
         incomplete=incomplete,
         warnings=list(dict.fromkeys(text for p in every for text in p.warnings)),
         embedded=first.embedded,

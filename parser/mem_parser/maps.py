@@ -1,11 +1,13 @@
 r"""From the lines of /proc/PID/maps at the end of every text profile to modules.
 
 Paths are whole (they may contain spaces). The parser removes one trailing " (deleted)" and keeps it
-as a fact, decodes octal escapes (`\012`), and counts lines that are not map lines.
+as a fact, and decodes octal escapes (`\012`). A line `build=/folder` says what `$build` in later
+paths stands for, and to which folder relative ones belong.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 
@@ -17,6 +19,8 @@ _LINE = re.compile(
     r"(?:0x)?([0-9a-fA-F]{1,16})\s+([0-9a-fA-F]+:[0-9a-fA-F]+)\s+(\d+)(?:[ \t]+(.*))?$"
 )
 _BRIEF = re.compile(r"\s*([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16}):\s+(\S.*)$")
+_BUILD = re.compile(r"\s*build=(/\S.{0,4095})$")
+_BUILD_USED = re.compile(r"\$build\b")
 _OCTAL = re.compile(r"\\([0-3][0-7]{2})")
 _DELETED = " (deleted)"
 _MAX_MODULES = 200_000
@@ -31,11 +35,17 @@ def parse_maps(lines: Iterable[str], allowance: MemoryAllowance | None = None) -
     """
     modules: list[Module] = []
     last_of_path: dict[tuple[str, str], tuple[Module, set[int]]] = {}
+    folder: str | None = None
     for line in lines:
+        if (said := _BUILD.match(line.rstrip("\r\n"))) is not None:
+            folder = said[1].rstrip()
+            continue
         parsed = _parse_line(line) if len(modules) < _MAX_MODULES else None
         if parsed is None:
             continue
         path, exec_range, identity, deleted = parsed
+        if folder is not None:
+            path = _placed(path, folder)
         if allowance is not None:
             allowance.take(_RANGE_BYTES + 4 * len(path))
         module, offsets = last_of_path.get((path, identity), (None, set()))
@@ -73,6 +83,13 @@ def _parse_brief(line: str) -> tuple[str, ExecRange, str, bool] | None:
         return None
     path, deleted = clean_path(match[3])
     return path, wanted, "", deleted
+
+
+def _placed(path: str, folder: str) -> str:
+    """Return ``path`` with the folder that the profile states."""
+    path = _BUILD_USED.sub(lambda _: folder, path, count=1)
+    relative = path.startswith(("./", "../")) or ("/" in path and path[0] not in "/[")
+    return os.path.normpath(os.path.join(folder, path)) if relative else path
 
 
 def clean_path(text: str) -> tuple[str, bool]:

@@ -22,6 +22,7 @@ from mem_parser.errors import UsageProblem
 from mem_parser.mergedmodules import MergedModules
 from mem_parser.model import Capture, Profile, SiteTable, StackTable
 from mem_parser.symbols.embedded import FIRST_INVENTED, NO_MODULE, EmbeddedNames, Frames
+from mem_parser.symbols.modulelabels import module_keys
 from mem_parser.symbols.symbolizer import assign_modules, distinct_addresses
 
 Counts = npt.NDArray[np.int64]
@@ -30,6 +31,7 @@ _DEVICE_COLUMNS = ("inuse_taken_bytes", "alloc_taken_bytes", "failed_blocks", "f
 _LOST_MARKER = 1
 _COUNT_LIMIT = 1 << 62
 _NOTED_HOSTS = 20
+_NOTED_SAMPLINGS = 3
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class _Known:
 
     files: int = 0
     exact_samples: bool = True
+    samplings: dict[str, None] = field(default_factory=dict)
     leaf_exact: bool = True
     has_alloc: bool = True
     since_start: bool = True
@@ -109,7 +112,8 @@ class Merger:
             raise UsageProblem(f"{name}: blocks of another kind ({domain}) than in the first file")
         known.domain = domain
         known.device |= profile.sites.failed_blocks is not None
-        known.exact_samples &= profile.exact_samples
+        known.exact_samples &= profile.errors_known
+        known.samplings[profile.sampling] = None
         known.leaf_exact &= profile.stacks.leaf_exact
         known.has_alloc &= profile.has_alloc
         known.since_start &= profile.since_start
@@ -130,9 +134,12 @@ class Merger:
         module_of = assign_modules(profile.modules, distinct)
         place = np.full(len(distinct.address), NO_MODULE, dtype=np.int64)
         offset = distinct.address.copy()
+        keys = module_keys(profile.modules)
         for k in np.unique(module_of[module_of >= 0]).tolist():
             here = np.flatnonzero(module_of == k)
-            found = self._modules.place(profile.modules[k], distinct.address[here])
+            # A module without a name is none of another file's.
+            key = keys[k] if profile.modules[k].path else f"{self._known.files}:{keys[k]}"
+            found = self._modules.place(profile.modules[k], distinct.address[here], key)
             if found is not None:
                 place[here], offset[here] = found
         embedded = profile.embedded
@@ -182,6 +189,7 @@ class Merger:
             since_start=known.since_start,
             has_alloc=known.has_alloc,
             exact_samples=known.exact_samples,
+            sampling=_sampling(list(known.samplings)),
             incomplete=known.incomplete,
             warnings=list(known.warnings),
             embedded=names,
@@ -231,6 +239,13 @@ class Merger:
             for k, name in enumerate(_DEVICE_COLUMNS, start=len(_COLUMNS)):
                 setattr(table, name, sums[:, k].copy())
         return table
+
+
+def _sampling(found: list[str]) -> str:
+    """Return the sampling of a sum of profiles that have these."""
+    if len(found) == 1:
+        return found[0]
+    return "; ".join(text or "sampled" for text in found[:_NOTED_SAMPLINGS])
 
 
 def _size_class(blocks: Counts, size: Counts) -> Counts:

@@ -44,10 +44,12 @@ class MergedModules:
         self._index: dict[tuple[str, str, bool], int] = {}
         self._merged: list[_Merged] = []
 
-    def place(self, module: Module, addresses: Addresses) -> tuple[int, Addresses] | None:
+    def place(
+        self, module: Module, addresses: Addresses, name: str
+    ) -> tuple[int, Addresses] | None:
         """Return the index of the merged module and the places in it; None if it is unusable.
 
-        All ``addresses`` are in ranges of ``module``.
+        All ``addresses`` are in ranges of ``module``; without a build-id it is that of ``name``.
         """
         shifts = {r.start - module.bias - r.file_offset for r in module.ranges} if (
             module.bias is not None
@@ -60,7 +62,7 @@ class MergedModules:
                 return None
             spans.append((r, first))
         key = ("id", module.build_id, by_offset) if module.build_id else (
-            "path", module.path, by_offset)  # fmt: skip
+            "path", name, by_offset)  # fmt: skip
         index = self._index.get(key)
         if index is None:
             index = self._index[key] = len(self._merged)

@@ -319,8 +319,9 @@ class Profile:
     """One heap profile, whatever file it came from.
 
     ``exact_samples`` is False where the counts are not numbers of samples (jemalloc adjusts them)
-    and give no error bar. ``incomplete`` says why part of the file is missing; ``warnings`` are
-    sentences for the user.
+    and give no error bar. ``sampling`` says how the numbers of another tool's file came about,
+    where the rate alone does not: `rate unknown`, `estimated by Go's sampler at 512 KiB`.
+    ``incomplete`` says why part of the file is missing; ``warnings`` are sentences for the user.
     """
 
     format: str
@@ -336,6 +337,7 @@ class Profile:
     since_start: bool = False
     has_alloc: bool = True
     exact_samples: bool = True
+    sampling: str = ""
     incomplete: str | None = None
     warnings: list[str] = field(default_factory=list)
     embedded: EmbeddedNames | None = None
@@ -346,8 +348,23 @@ class Profile:
     made from the modules."""
     file_uid: int | None = None
     """Owner of the file that this was read from; None where others can write it, or unknown."""
+    file_time_s: float | None = None
+    """When that file was written last (Unix time); None where it is none, or unknown."""
     parts: dict[str, Profile] = field(default_factory=dict)
     """Of a profile that was joined from several domains: the profile of each, by name."""
+
+    @property
+    def errors_known(self) -> bool:
+        """Whether the numbers have error bars, be they 0 because every block is counted."""
+        return self.exact_samples or (self.rate_bytes <= 1 and not self.sampling)
+
+    @property
+    def captured_at_s(self) -> float | None:
+        """When the capture ended (Unix time): as the profile says, else as its file's time does."""
+        started = self.capture.started
+        if started is None:
+            return self.file_time_s
+        return started + (self.capture.duration_s or 0.0)
 
     @property
     def rates(self) -> FloatArray | float:
@@ -392,7 +409,7 @@ class Profile:
     def total(self, count: Count, unit: Unit) -> Estimate:
         """Return the estimate of all sites together."""
         value, variance, samples = self.weigh(count, unit)
-        error = math.sqrt(float(variance.sum())) if self.exact_samples else math.nan
+        error = math.sqrt(float(variance.sum())) if self.errors_known else math.nan
         return Estimate(float(value.sum()), error, int(samples.sum()))
 
     def where(self, sites: BoolArray) -> Profile:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mem_parser.model import BoolArray, IntArray, Profile
 from mem_parser.names import FrameRule, allocator_functions
+from mem_parser.symbols.modulelabels import module_keys
 from mem_parser.symbols.table import Symbols
 
 
@@ -140,7 +141,8 @@ def find_places(profile: Profile, symbols: Symbols) -> Places:
 
 
 def _frames(profile: Profile, symbols: Symbols) -> list[Frame]:
-    build_ids = {m.path: m.build_id or m.path for m in profile.modules}
+    keys = module_keys(profile.modules)
+    build_ids = {k: m.build_id or k for k, m in zip(keys, profile.modules, strict=True)}
     result = []
     for location in symbols.locations:
         function = symbols.functions[location.function]

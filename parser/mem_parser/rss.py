@@ -107,7 +107,7 @@ def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
     rates = rates if isinstance(rates, float) else rates[small]
     found = unsample(blocks[small], size[small], rates)
     held = memory.heap_bytes + memory.arena_bytes
-    error = float(np.sqrt(found.bytes_variance.sum())) if profile.exact_samples else float("nan")
+    error = float(np.sqrt(found.bytes_variance.sum())) if profile.errors_known else float("nan")
     return Estimate(held - float(found.bytes.sum()), error, int(blocks[small].sum()))
 
 

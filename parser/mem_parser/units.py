@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
@@ -37,6 +38,17 @@ def format_bytes(value: float) -> str:
     return f"{significant(scaled)} {_PREFIXES[step]}"
 
 
+def format_rate(rate_bytes: float) -> str:
+    """Return a sampling rate in the largest unit that gives a whole number above 1: `512 KiB`,
+    `1024 B`.
+    """
+    rate = round(rate_bytes)
+    for size, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+        if rate % size == 0 and rate > size:
+            return f"{rate // size} {name}"
+    return f"{rate} B"
+
+
 def format_value(value: float, unit: Unit) -> str:
     """Return a size, or a number of objects as a plain whole number."""
     return format_bytes(value) if unit is Unit.SPACE else f"{value:.0f}"
@@ -45,6 +57,18 @@ def format_value(value: float, unit: Unit) -> str:
 def format_change(value: float, unit: Unit) -> str:
     """Return a difference with its sign: `+3.000 MiB`, `-17`."""
     return ("+" if value >= 0 else "-") + format_value(abs(value), unit)
+
+
+def local_time(seconds: float | None) -> str:
+    """Return a Unix time such as `2026-11-22 17:04:32 +0000`, in this machine's time zone; empty
+    for one that no clock shows, or None.
+    """
+    if seconds is None:
+        return ""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def counted(number: int, noun: str) -> str:

@@ -140,6 +140,27 @@ def profiles() -> Iterator[tuple[str, bytes]]:
         ),
     )
     yield "collapsed", b"main;a b;c 10\nmain;[x] 5\nmain 1\n"
+    yield "collapsed-heaptrack", b"main (a.cc);Cache::load(int) (a.cc); 300\n0x7f00; 0\n"
+    yield (
+        "go-text",
+        (
+            b"heap profile: 3: 6000 [5: 10000] @ heap/1048576\n"
+            b"2: 4000 [4: 8000] @ 0x47d9b2 0x47d9e6 0x46b121\n"
+            b"#\t0x47d9b1\tmain.(*Store).Load+0x51\t\t/src/a b.go:12\n"
+            b"#\t0x47d9e5\tmain.Fill[...]+0x24\t/src/main.go:20\n\n"
+            b"1: 2000 [1: 2000] @ 0x47d9b2\n#\t0x47d9b1\tmain.other+0x51\t/src/main.go:12\n"
+            b"#\t0x47d9e5\n\n# runtime.MemStats\n# Alloc = 1234\n# PauseNs = [1 2 3]\n"
+        ),
+    )
+    yield (
+        "java",
+        (
+            b"--- heapz 1 ---\nformat = java\nresolution = bytes\n"
+            b"  8000 4 @ 0x00000003 0x00000004\n  2097152  1 @ 0x00000005 0x00000004\n\n"
+            b"  0x00000003 com.example.Cache.load (Cache.java:103)\n"
+            b"  0x00000004 com.example.Main.main (/lib/libm.so)\n  0x00000005 GC\n"
+        ),
+    )
 
 
 def elves(work: Path) -> Iterator[tuple[str, bytes]]:

@@ -234,6 +234,6 @@ def obstacle_of(profile: Profile) -> str | None:
         return f"{percent(lost, 1.0)} of the samples were lost, more than {MOST_LOST:.0%}"
     if profile.incomplete:
         return f"the file is incomplete: {profile.incomplete}"
-    if not profile.exact_samples and profile.rate_bytes > 1:
+    if not profile.errors_known:
         return "the file has no numbers of samples, so its errors are unknown"
     return None

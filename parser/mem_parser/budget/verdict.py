@@ -126,6 +126,8 @@ class CaptureReport:
     rate_bytes: float
     samples: int
     notes: list[str] = field(default_factory=list)
+    sampling: str = ""
+    """As of `mem_parser.model.Profile`."""
 
     @property
     def verdict(self) -> Verdict:
@@ -287,6 +289,7 @@ class _Judge:
         report = CaptureReport(
             self.subject.path, self.subject.title, results, profile.rate_bytes,
             int(profile.counts(Count.ALLOC)[0].sum()) if samples is None else samples,
+            sampling=profile.sampling,
         )  # fmt: skip
         if obstacle:
             report.notes.append(obstacle)
@@ -338,7 +341,7 @@ class _Judge:
         if what is None or amount is None:
             reason = measured.obstacle or obstacle or ""
             return Result(limit, site, Verdict.INCONCLUSIVE, amount, None, reason=reason)
-        known = self.subject.profile.exact_samples or self.subject.profile.rate_bytes <= 1
+        known = self.subject.profile.errors_known
         lower = what.lower(self.fail_alpha) if known else 0.0
         # Lost samples could only have added to the value.
         upper = what.upper(self.pass_alpha) / (1 - min(lost_share(self.subject.profile), 0.99))

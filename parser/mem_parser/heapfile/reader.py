@@ -45,6 +45,7 @@ _MARK = b"\n%mem_profiler "
 _MAPS_MARK = b"\nMAPPED_LIBRARIES:"
 _COUNT_LIMIT = 1 << 62
 _MAX_JSON = 1 << 22
+_LONGEST_SAMPLING = 200
 _JSON_TIMES = 48
 """What Python's objects take at most for each byte of JSON."""
 _KEPT_BYTES = {
@@ -313,6 +314,7 @@ class _SectionReader:
         profile.exact_samples = fields.optional_bool("exact_samples") is not False
         profile.has_alloc = fields.optional_bool("has_alloc") is not False
         profile.since_start = fields.optional_bool("since_start") is True
+        profile.sampling = fields.text("sampling")[:_LONGEST_SAMPLING]
 
     def _sites(self, stack: npt.NDArray[np.int64]) -> SiteTable:
         n = len(stack)

@@ -136,14 +136,21 @@ def _peak(c: Capture) -> dict[str, Any] | None:
     return {"at_s": c.peak_at_s, "estimate_bytes": c.peak_bytes, "source": c.peak_source.value}
 
 
-def _traits(profile: Profile) -> dict[str, bool]:
+def _traits(profile: Profile) -> dict[str, bool | str]:
     """Return how the profile differs from one of our sampler."""
-    ours = {"leaf_exact": True, "exact_samples": True, "has_alloc": True, "since_start": False}
-    found = {
+    ours: dict[str, bool | str] = {
+        "leaf_exact": True,
+        "exact_samples": True,
+        "has_alloc": True,
+        "since_start": False,
+        "sampling": "",
+    }
+    found: dict[str, bool | str] = {
         "leaf_exact": profile.stacks.leaf_exact,
         "exact_samples": profile.exact_samples,
         "has_alloc": profile.has_alloc,
         "since_start": profile.since_start,
+        "sampling": profile.sampling,
     }
     return {name: value for name, value in found.items() if value != ours[name]}
 

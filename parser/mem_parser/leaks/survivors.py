@@ -48,7 +48,7 @@ class SiteColumns:
         self.place = places.place[sites.stack[self.index]]
         self.frames = places.frames
         self.line = places.line
-        self.exact = profile.exact_samples
+        self.exact = profile.errors_known
         self.survivors = self._buckets(sites.live_births, keep)
         self.births = self._buckets(sites.births, keep)
         if keep is None:

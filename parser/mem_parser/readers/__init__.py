@@ -1,9 +1,10 @@
 """Readers of heap profiles: one module per format, and `read_profile`, which detects the format.
 
 native    our own files, by their second part (`docs/heap-format.md`)
-legacy    gperftools' text, also the first part of our own files
+legacy    gperftools' text, also the first part of our own files, and Go's text (`golang`)
 jemalloc  jemalloc's text with threads
 pprof     profile.proto of pprof, Go and tcmalloc
+java      the text of Java services
 collapsed stacks of names, one per line
 """
 
@@ -13,6 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from io import FileIO
+from typing import NamedTuple
 
 from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError, NotAProfile
@@ -20,11 +22,13 @@ from mem_parser.heapfile.reader import find_section, read_native
 from mem_parser.model import Profile
 from mem_parser.plainfile import stored_size
 from mem_parser.readers.collapsed import looks_like_collapsed, read_collapsed
+from mem_parser.readers.java import HEADER as JAVA_HEADER
+from mem_parser.readers.java import read_java
 from mem_parser.readers.jemalloc import read_jemalloc
 from mem_parser.readers.legacy import read_legacy
 from mem_parser.readers.pprof import looks_like_pprof, read_pprof
 
-KNOWN_FORMATS = "mem_profiler, jemalloc, gperftools, pprof, collapsed stacks"
+KNOWN_FORMATS = "mem_profiler, jemalloc, gperftools, Go, Java, pprof, collapsed stacks"
 _LONGEST_LINE = 1 << 20
 _HEAD_BYTES = 64 * 1024
 _AT_A_TIME = 1 << 22
@@ -41,9 +45,10 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     for a file that needs more memory than one of its size may.
     """
     name = os.fspath(path)
-    data, owner, allowance = _open(name)
+    data, file, allowance = _open(name)
     profile = _read(data, name, allowance)
-    profile.file_uid = owner
+    profile.file_uid = file.uid
+    profile.file_time_s = file.time_s
     return profile
 
 
@@ -64,6 +69,8 @@ def _read(data: bytes, name: str, allowance: MemoryAllowance) -> Profile:
         if section is not None:
             return read_native(data, section, name, allowance, read_legacy)
         return read_legacy(_lines(data, name), name, allowance)
+    if first == JAVA_HEADER:
+        return read_java(_lines(data, name), name, allowance)
     if looks_like_pprof(head):
         return read_pprof(data, name, allowance)
     if looks_like_collapsed(head):
@@ -80,9 +87,16 @@ def _first_line(head: bytes) -> bytes:
     return b""
 
 
-def _open(name: str) -> tuple[bytes, int | None, MemoryAllowance]:
-    """Return the bytes of a file of the user's choice, which may be a pipe; its owner, if no other
-    user can write it; its allowance.
+class _File(NamedTuple):
+    """Facts of a regular file: its owner, if no other user can write it, and its time."""
+
+    uid: int | None = None
+    time_s: float | None = None
+
+
+def _open(name: str) -> tuple[bytes, _File, MemoryAllowance]:
+    """Return the bytes of a file of the user's choice, which may be a pipe; the file's facts and
+    its allowance.
     """
     try:
         with open(name, "rb", buffering=0) as file:
@@ -93,7 +107,7 @@ def _open(name: str) -> tuple[bytes, int | None, MemoryAllowance]:
             if stat.S_ISREG(status.st_mode) and status.st_size:
                 allowance = MemoryAllowance(name, stored_size(status))
                 allowance.take(status.st_size)
-                return _whole(file, status.st_size), owner, allowance
+                return _whole(file, status.st_size), _File(owner, status.st_mtime), allowance
             data = _whole(file, _MOST_PIPED + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -104,7 +118,7 @@ def _open(name: str) -> tuple[bytes, int | None, MemoryAllowance]:
         raise InputFileError(
             f"{name}: more than {_MOST_PIPED >> 30} GiB came out of it", hint="give it as a file"
         )
-    return data, None, MemoryAllowance(name, len(data))
+    return data, _File(), MemoryAllowance(name, len(data))
 
 
 def _whole(file: FileIO, most_bytes: int) -> bytes:

@@ -1,4 +1,5 @@
-"""Collapsed stacks: `outermost;...;innermost VALUE` per line; values count as bytes in use.
+"""Collapsed stacks: `outermost;...;innermost VALUE` per line; values count as bytes in use. Some
+writers (heaptrack) end the stack with `;`.
 
 The format has names only, so every distinct name gets a made-up address. It has one number per
 stack, hence neither blocks nor error bars: a line counts as one block.
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from mem_parser.allowance import MemoryAllowance
 from mem_parser.model import Profile
 from mem_parser.readers.build import COUNT_LIMIT, ProfileBuilder
-from mem_parser.symbols.demangle import demangled, is_mangled, printable
+from mem_parser.symbols.demangle import demangled, is_mangled, printable, without_tail
 from mem_parser.symbols.embedded import (
     FIRST_INVENTED,
     NO_MODULE,
@@ -24,6 +25,7 @@ from mem_parser.symbols.embedded import (
 _VALUE = re.compile(r"(\d{1,20})(?:\.\d{1,20})?", re.ASCII)
 _BLANKS = " \t\r\n\f\v"
 _NAME_BYTES = 700
+_GO_MAIN = "main.main"
 
 
 def looks_like_collapsed(head: bytes) -> bool:
@@ -69,6 +71,7 @@ def read_collapsed(lines: Iterator[bytes], path: str, allowance: MemoryAllowance
         since_start=True,
         has_alloc=False,
         exact_samples=False,
+        sampling="rate unknown",
         incomplete=incomplete,
         warnings=["collapsed stacks hold no numbers of blocks; each line counts as one"],
         embedded=names.embedded(),
@@ -94,7 +97,7 @@ class _Names:
 
     def intern(self, stack: str) -> int:
         """Return the index of a stack; addresses of all frames but the innermost are one higher."""
-        names = stack.split(";")
+        names = stack.removesuffix(";").split(";")
         frames = []
         for k, name in enumerate(reversed(names)):
             address = self._address(name.strip() or "[unknown]")
@@ -108,11 +111,15 @@ class _Names:
             address = self._addresses[name] = FIRST_INVENTED + 2 * len(self._addresses)
         return address
 
+    def _shown(self, name: str) -> str:
+        # A Go function may be called `main.cold`.
+        return printable(name if _GO_MAIN in self._addresses else without_tail(name))
+
     def embedded(self) -> EmbeddedNames:
         """Return the names by their addresses."""
         frames: dict[tuple[int, int], Frames] = {}
         known = demangled(text for text in self._addresses if is_mangled(text))
         for text, address in self._addresses.items():
-            short, full = known.get(text) or (printable(text),) * 2
+            short, full = known.get(text) or (self._shown(text), printable(text))
             frames[NO_MODULE, address] = (EmbeddedFrame(short, full),)
         return EmbeddedNames(frames)

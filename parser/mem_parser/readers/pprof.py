@@ -6,8 +6,9 @@ the number of entries has a bound too. The official runtime decodes odd ones and
 
 Values are estimates. Where a period in bytes and the label `bytes` say how the writer un-sampled
 them, the reader restores the sampled counts (k = n p, p = 1 - exp(-bytes/period)) and with them the
-error bars; else it keeps the values unchanged, without error bars. The model gets look-up
-addresses, one byte before a return address.
+error bars; else it keeps the values unchanged, without error bars, and says what it knows of their
+rate. The model gets look-up addresses, one byte before a return address. Fields may be in any
+order, in every message: Go begins with the type of the period.
 """
 
 from __future__ import annotations
@@ -23,24 +24,31 @@ from mem_parser.errors import InputFileError, NotAProfile
 from mem_parser.estimate import sampling_probability
 from mem_parser.model import Capture, Profile, SiteTable, StackTable
 from mem_parser.profileproto import message_class
+from mem_parser.readers import golang
 from mem_parser.readers.pproflocations import LocationTable, Scanned
 from mem_parser.readers.wire import (
     BadVarints,
     Messages,
     count_varints,
+    field_at,
     read_fields,
     split,
     varints,
 )
+from mem_parser.units import format_rate
 
 SIZE_LIMIT_BYTES = 256 << 20
 DOMAIN_LABEL = "domain"
 """Label of a sample that names its memory domain."""
 _MOST_MESSAGE_BYTES = 1 << 22
+_TEXT_BYTES = 4096
 _VALUE_LIMIT = 1 << 61
 _BLOCKS = {"inuse_objects": "inuse", "objects": "inuse", "alloc_objects": "alloc"}
 _BYTES = {"inuse_space": "inuse", "space": "inuse", "alloc_space": "alloc"}
 _TYPE, _SAMPLE, _MAPPING, _LOCATION, _FUNCTION, _STRING, _PERIOD_TYPE = 1, 2, 3, 4, 5, 6, 11
+_DROP_FRAMES, _COMMENT = 7, 13
+_KINDS = dict.fromkeys((1, 2, 3, 4, 5, 6, 11, 13), 2) | dict.fromkeys((7, 8, 9, 10, 12, 14), 0)
+"""The fields of a profile with the kinds of their contents: 0 integers, 2 stretches of bytes."""
 _INNER = {_SAMPLE: 3, _LOCATION: 4}
 """Fields that are messages themselves: labels, lines."""
 _AT_A_TIME = 1 << 18
@@ -53,10 +61,40 @@ Counts = npt.NDArray[np.int64]
 
 
 def looks_like_pprof(head: bytes) -> bool:
-    """Tell whether a file with this start is a profile.proto: every writer begins with the types of
-    its samples.
+    """Tell whether a file with this start is a profile.proto: all of its whole fields are those of
+    a profile, in any order, and it is no text.
     """
-    return len(head) > 2 and head[0] == 0x0A and head[1] < 0x40 and head[2] in (0x08, 0x10)
+    at, fields = 0, 0
+    while at < len(head):
+        found = field_at(head, at)
+        if found is None:
+            break
+        number, kind, begin, end = found
+        fits = _KINDS.get(number, kind) == kind or (number == _COMMENT and kind == 0)
+        if not fits or number == 0:
+            return False
+        if end > len(head):
+            fields += number in _INNER
+            break
+        if number in (_TYPE, _PERIOD_TYPE) and not _is_value_type(head[begin:end]):
+            return False
+        at, fields = end, fields + (number in _KINDS)
+    return fields > 0 and not _is_text(head)
+
+
+def _is_value_type(content: bytes) -> bool:
+    """Tell whether ``content`` is two integers, or fewer."""
+    at = 0
+    while at < len(content):
+        found = field_at(content, at)
+        if found is None or found[1] != 0 or found[3] > len(content):
+            return False
+        at = found[3]
+    return True
+
+
+def _is_text(head: bytes) -> bool:
+    return not any(byte < 0x20 and byte not in b"\t\n\v\f\r" for byte in head[:_TEXT_BYTES])
 
 
 def _parts(messages: Messages) -> Iterator[Messages]:
@@ -171,7 +209,7 @@ class _PprofReader:
         if (values < 0).any():
             warnings.append("negative values (a difference of profiles?) count as 0")
         values = np.clip(values, 0, _VALUE_LIMIT)
-        sites, rate = self._sites(values, columns)
+        sites, rate, restored = self._sites(values, columns)
         used = "alloc_blocks" if "alloc_blocks" in columns else "alloc_bytes"
         profile = Profile(
             format="pprof",
@@ -182,7 +220,8 @@ class _PprofReader:
             capture=self._capture(),
             since_start=not self.numbers.get(10),
             has_alloc=used in columns,
-            exact_samples=rate > 1,
+            exact_samples=restored,
+            sampling=self._sampling(restored=restored),
             warnings=warnings,
             embedded=self.table.names,
         )
@@ -268,7 +307,8 @@ class _PprofReader:
         number = np.array([profile.domains.index(name) for name in names], dtype=np.int32)
         profile.sites.domain = number[index]
 
-    def _sites(self, values: Counts, columns: dict[str, int]) -> tuple[SiteTable, float]:
+    def _sites(self, values: Counts, columns: dict[str, int]) -> tuple[SiteTable, float, bool]:
+        """Return the sites, the rate at which they are sampled, and whether that is known."""
         counts = {}
         for kind in ("inuse", "alloc"):
             size, blocks = columns.get(f"{kind}_bytes"), columns.get(f"{kind}_blocks")
@@ -276,8 +316,8 @@ class _PprofReader:
             # Bytes without a number of blocks count as one block.
             number = values[:, blocks] if blocks is not None else (total > 0).astype(np.int64)
             counts[kind] = (number, total)
-        rate = self._period() if len(columns) in (2, 4) else 1.0
-        restored = self._restore(counts, rate) if rate > 1 else None
+        rate = self._period()
+        restored = self._restore(counts, rate) if rate and len(columns) in (2, 4) else None
         counts = restored or counts
         sites = SiteTable(
             stack=np.array(self.stack_of_sample, dtype=np.int64),
@@ -287,20 +327,44 @@ class _PprofReader:
             alloc_blocks=counts["alloc"][0],
             alloc_bytes=counts["alloc"][1],
         )
-        return sites, rate if restored else 1.0
+        return sites, rate if restored else 1.0, restored is not None
+
+    def _sampling(self, *, restored: bool) -> str:
+        """Return how the values came about, where their rate does not say it."""
+        period = self._period()
+        if restored and (period <= 1 or not self._writer()):
+            return ""
+        if period <= 1:
+            return "rate unknown"
+        writer = self._writer()
+        return f"estimated{f' by {writer}' if writer else ''} at {format_rate(period)}"
+
+    def _writer(self) -> str:
+        """Return whose sampler it was, as far as the file's strings say it."""
+        if self.numbers.get(_DROP_FRAMES):  # no runtime's own profile has that
+            return ""
+        if any(s.endswith(".go") for s in self.strings):
+            return golang.NAME
+        if any(s.startswith("node:") for s in self.strings):
+            return "node's sampler"
+        return ""
 
     def _period(self) -> float:
+        """Return the bytes between samples; 0 if the file does not say them."""
         kind = self.period_type
         in_bytes = kind is not None and self.text(kind.unit) == "bytes"
         period = self.numbers.get(12, 0)
-        return float(period) if in_bytes and 1 < period < 1 << 40 else 1.0
+        return float(period) if in_bytes and 1 <= period < 1 << 40 else 0.0
 
     def _restore(
         self, counts: dict[str, tuple[Counts, Counts]], rate: float
     ) -> dict[str, tuple[Counts, Counts]] | None:
         """Return the sampled counts; None if the values do not fit any."""
         sizes = np.concatenate([np.zeros(0, np.int64), *self.sizes])
-        if (sizes <= 0).any():
+        used = np.zeros(len(sizes), dtype=np.bool_)
+        for number, total in counts.values():
+            used |= (number > 0) | (total > 0)
+        if (sizes[used] <= 0).any():
             return None
         p = sampling_probability(sizes, rate)
         result = {}

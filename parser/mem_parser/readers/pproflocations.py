@@ -1,7 +1,8 @@
 """Mappings, locations and functions of a profile.proto, as modules, addresses and embedded names.
 
 A location gets its address in the file. Where there is none (formats made from names), or two
-locations of one address have different names, it gets a made-up one for its names.
+locations of one address have different names or mappings (files of several processes), it gets a
+made-up one for its names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ import numpy.typing as npt
 from mem_parser.maps import clean_path
 from mem_parser.model import ExecRange, Module
 from mem_parser.readers.wire import Fields
-from mem_parser.symbols.demangle import demangled, is_mangled, printable
+from mem_parser.symbols.demangle import (
+    demangled,
+    is_go_file,
+    is_mangled,
+    printable,
+    without_tail,
+)
 from mem_parser.symbols.embedded import (
     FIRST_INVENTED,
     NO_MODULE,
@@ -25,6 +32,7 @@ from mem_parser.symbols.embedded import (
     EmbeddedNames,
     Frames,
 )
+from mem_parser.symbols.modulelabels import module_labels
 
 _BUILD_ID = re.compile(r"(?:[0-9a-f]{2}){1,64}$")
 
@@ -38,6 +46,7 @@ class _Place(NamedTuple):
 
     number: int
     address: int
+    mapping: int
     lines: tuple[tuple[int, int], ...]
 
 
@@ -46,7 +55,8 @@ class LocationTable:
 
     def __init__(self, text: Callable[[int], str]) -> None:
         self._text = text
-        self._mappings: list[tuple[int, int, int, int, int]] = []
+        self._mappings: list[tuple[int, int, int, int, int, int]] = []
+        self._module_of_mapping: dict[int, tuple[int, ExecRange]] = {}
         self._places: list[_Place] = []
         self._functions: dict[int, tuple[int, int, int]] = {}
         self.address_of: dict[int, int] = {}
@@ -59,7 +69,7 @@ class LocationTable:
     def add_mapping(self, message: Any) -> None:
         """Add one `Mapping`."""
         limits = message.memory_start, message.memory_limit, message.file_offset
-        self._mappings.append((*limits, message.filename, message.build_id))
+        self._mappings.append((*limits, message.filename, message.build_id, message.id))
 
     def add_functions(self, found: Scanned) -> None:
         """Add messages `Function`."""
@@ -75,10 +85,8 @@ class LocationTable:
         columns = owner.tolist(), lines.integers(1).tolist(), lines.integers(2).view(np.int64)
         for k, function, line in zip(*columns[:2], columns[2].tolist(), strict=True):
             named[k].append((function, line))
-        numbers, addresses = fields.integers(1).tolist(), fields.integers(3).tolist()
-        self._places += [
-            _Place(n, a, tuple(x)) for n, a, x in zip(numbers, addresses, named, strict=True)
-        ]
+        own = (fields.integers(k).tolist() for k in (1, 3, 2))
+        self._places += [_Place(n, a, m, tuple(x)) for n, a, m, x in zip(*own, named, strict=True)]
 
     def addresses_of(
         self, locations: npt.NDArray[np.uint64]
@@ -99,22 +107,27 @@ class LocationTable:
         starts = [r[0] for r in ranges]
         known = self._demangle()
         frames = {n: self._frame(known, *f) for n, f in self._functions.items()}
-        taken: dict[int, Frames] = {}
+        labels = module_labels(self.modules)
+        taken: dict[int, tuple[int, Frames]] = {}
         for k, place in enumerate(self._places):
-            named = tuple(
+            named: Frames = tuple(
                 EmbeddedFrame(f.name, f.full_name, f.file, line if 0 <= line < 1 << 31 else 0)
                 for function, line in place.lines
                 if (f := frames.get(function)) is not None and f.name
             )
             address = place.address
-            if not 0 < address < FIRST_INVENTED or taken.get(address, named) != named:
-                address = FIRST_INVENTED + 2 * k
-            taken[address] = named
+            at = bisect.bisect_right(starts, address) - 1
+            found = ranges[at][2] if at >= 0 and address < ranges[at][1] else NO_MODULE
+            module, mapped = self._module_of_mapping.get(place.mapping, (found, None))
+            same = taken.get(address, (module, named)) == (module, named) and module == found
+            if not 0 < address < FIRST_INVENTED or not same:
+                if not named and mapped is not None:
+                    named = _nameless(labels[module], address - mapped.start + mapped.file_offset)
+                address, found = FIRST_INVENTED + 2 * k, NO_MODULE
+            taken[address] = module, named
             self.address_of[place.number] = address
             if named:
-                at = bisect.bisect_right(starts, address) - 1
-                inside = at >= 0 and address < ranges[at][1]
-                self.names.frames[ranges[at][2] if inside else NO_MODULE, address] = named
+                self.names.frames[found, address] = named
         self._sort()
 
     def _sort(self) -> None:
@@ -139,22 +152,31 @@ class LocationTable:
         if shown in known:
             return EmbeddedFrame(*known[shown], place)
         full = known[system][1] if system in known else printable(system or shown)
-        return EmbeddedFrame(printable(shown), full, place)
+        short = shown if is_go_file(place) else without_tail(shown)
+        return EmbeddedFrame(printable(short), full, place)
 
     def _build_modules(self) -> None:
-        known: dict[tuple[str, str], tuple[Module, set[int]]] = {}
-        for start, end, offset, filename, build_id in self._mappings:
+        known: dict[tuple[str, str], tuple[int, set[int]]] = {}
+        for start, end, offset, filename, build_id, number in self._mappings:
             if not 0 <= start < end:
                 continue
             path, deleted = clean_path(self._text(filename))
             identity = self._text(build_id).lower()
             identity = identity if _BUILD_ID.match(identity) else ""
             new = ExecRange(start, end, offset)
-            module, offsets = known.get((path, identity), (None, set()))
-            if module is not None and offset not in offsets:
-                module.ranges.append(new)
+            index, offsets = known.get((path, identity), (-1, set()))
+            # Mappings without a name have nothing in common.
+            if index >= 0 and offset not in offsets and (path or identity):
+                self.modules[index].ranges.append(new)
                 offsets.add(offset)
-                continue
-            module = Module(path, [new], build_id=identity, deleted=deleted)
-            known[path, identity] = module, {offset}
-            self.modules.append(module)
+            else:
+                index = len(self.modules)
+                self.modules.append(Module(path, [new], build_id=identity, deleted=deleted))
+                known[path, identity] = index, {offset}
+            self._module_of_mapping[number] = index, new
+
+
+def _nameless(label: str, offset: int) -> Frames:
+    """Return the frame of a location that has nothing but a mapping."""
+    name = printable(f"{label}+0x{max(offset, 0):x}")
+    return (EmbeddedFrame(name, name),)

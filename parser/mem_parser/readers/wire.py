@@ -118,6 +118,27 @@ def split(
     }, numbers
 
 
+def field_at(data: bytes, at: int) -> tuple[int, int, int, int] | None:
+    """Return number, kind, and start and end of the content of the field at ``at``; the end may be
+    beyond ``data``. None if ``data`` ends before the content does begin, or there is no field.
+    """
+    try:
+        tag, begin = _varint(data, at, "")
+        kind, end = tag & 7, begin
+        if kind == _VARINT:
+            _, end = _varint(data, begin, "")
+        elif kind == _BYTES:
+            length, begin = _varint(data, begin, "")
+            end = begin + length
+        elif kind in (_FIXED64, _FIXED32):
+            end = begin + (8 if kind == _FIXED64 else 4)
+        else:
+            return None
+    except TruncatedProfile:
+        return None
+    return tag >> 3, kind, begin, end
+
+
 def _varint(data: bytes, at: int, path: str) -> tuple[int, int]:
     """Return the number at ``at`` and the position after it."""
     value = shift = 0

@@ -94,7 +94,7 @@ def sum_stacks(
         values=_by_stack(stack, value, stacks),
         variances=_by_stack(stack, variance, stacks),
         samples=np.bincount(stack, weights=samples, minlength=stacks).astype(np.int64),
-        exact_samples=profile.exact_samples,
+        exact_samples=profile.errors_known,
         taken=None if taken is None else _by_stack(stack, taken, stacks),
     )
 

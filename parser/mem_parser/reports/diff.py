@@ -1,4 +1,6 @@
-"""`diff`: the changes beyond noise, one row each, and what the others are together."""
+"""`diff`: the changes beyond noise, one row each, and what the others are together; of files
+without errors, all changes.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
     """Yield the report with ``rows`` rows (0: all), each cut to ``width`` columns."""
     real = [r for r in result.rows if r.change is not Change.NOISE]
     noise = [r for r in result.rows if r.change is Change.NOISE]
-    yield f"Change: {_total(result)}   {counted(len(real), 'row')} beyond noise"
+    beyond = "beyond noise" if result.errors_known else "changed"
+    yield f"Change: {_total(result)}   {counted(len(real), 'row')} {beyond}"
     if real:
-        yield f"{'change':>11} {'±':>9} {'now':>10}  {'':<6}  name"
+        margin = "±" if result.errors_known else ""
+        yield f"{'change':>11} {margin:>9} {'now':>10}  {'':<6}  name"
     shown = real[:rows] if rows else real
     for row in shown:
         yield _row(row, result.unit, width)
@@ -25,14 +29,17 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
         yield f"{len(real) - len(shown)} more rows: -n 0 shows all"
     if noise:
         together = format_change(sum(r.delta.value for r in noise), result.unit)
-        yield f"{counted(len(noise), 'row')} within the noise ({together} together)"
+        if result.errors_known:
+            yield f"{counted(len(noise), 'row')} within the noise ({together} together)"
+        else:
+            yield f"{counted(len(noise), 'row')} unchanged"
     for note in result.notes:
         yield f"note: {one_line(note)}"
 
 
 def _total(result: Diff) -> str:
     total, unit = result.total, result.unit
-    known = math.isfinite(total.std_error)
+    known = math.isfinite(total.std_error) and total.margin95 > 0
     margin = f" ± {format_value(total.margin95, unit)} (95 %)" if known else ""
     return format_change(total.value, unit) + margin
 

@@ -95,7 +95,8 @@ def build_diff_graph(
     legend.append(f"change since the base: {change_text(whole, unit)}")
     if between is not None:
         legend.append("snapshots of one capture: blocks that are live in both cancel out")
-    legend.append("red and +: grew; blue and -: shrank; grey and ~: inside the noise")
+    told = "grey and ~: inside the noise" if both.exact_samples else "these files carry no errors"
+    legend.append(f"red and +: grew; blue and -: shrank; {told}")
     legend += pruned_lines(len(rows) - len(nodes), limit, len(edges) - len(kept))
     return CallGraph(nodes, kept, new.total.value, unit, legend, changes)
 

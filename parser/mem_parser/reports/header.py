@@ -6,7 +6,7 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Capture, Count, PeakSource, Profile, Unit
 from mem_parser.reports.device import header_line
-from mem_parser.units import format_bytes, format_total
+from mem_parser.units import format_bytes, format_rate, format_total
 
 _WHICH = {
     Count.INUSE: "in use",
@@ -66,19 +66,13 @@ def _first_line(profile: Profile, text: str, total: Estimate, count: Count) -> s
 
 def _samples(profile: Profile, total: Estimate) -> str:
     samples = profile.capture.samples if profile.capture.samples is not None else total.samples
+    if profile.sampling:
+        sampling = one_line(profile.sampling)
+        return f"{samples} samples, {sampling}" if profile.exact_samples else sampling
     if profile.rate_bytes <= 1:
         return f"{samples} samples, every block"
-    if not profile.exact_samples:
-        return f"about {total.samples} samples at {_rate(profile.rate_bytes)}"
-    return f"{samples} samples at {_rate(profile.rate_bytes)}"
-
-
-def _rate(rate_bytes: float) -> str:
-    rate = round(rate_bytes)
-    for size, name in ((1 << 20, "MiB"), (1 << 10, "KiB")):
-        if rate % size == 0 and rate > size:
-            return f"{rate // size} {name}"
-    return f"{rate} B"
+    about = "" if profile.exact_samples else f"about {total.samples} "
+    return f"{about or f'{samples} '}samples at {format_rate(profile.rate_bytes)}"
 
 
 def _coverage(profile: Profile, count: Count) -> str:

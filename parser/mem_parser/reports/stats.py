@@ -121,7 +121,7 @@ def _weigh(blocks: IntArray, size: IntArray, profile: Profile) -> _Weights:
         e.objects,
         e.objects_variance,
         blocks,
-        profile.exact_samples,
+        profile.errors_known,
     )
 
 

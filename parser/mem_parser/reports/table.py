@@ -128,7 +128,7 @@ def _remainder(profile: Profile, options: TableOptions, *, with_taken: bool) -> 
 def nameless_lines(symbols: Symbols) -> Iterator[str]:
     """Yield which modules have addresses without names, and why where that is known."""
     counts = sorted(symbols.modules_without_names.items(), key=lambda item: (-item[1], item[0]))
-    broken = {p.module for p in symbols.problems}
+    broken = {p.module for p in symbols.problems if p.names_missing}
     shown = [(m, n) for m, n in counts if m not in broken]
     found = [(m.rsplit("/", 1)[-1], n) for m, n in shown]
     if found:

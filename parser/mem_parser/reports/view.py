@@ -88,6 +88,7 @@ class View:
             "unit": str(self.filters.unit),
             "filters": self.filters.words,
             "rate_bytes": self.profile.rate_bytes,
+            "sampling": self.profile.sampling or None,
             "samples": self.total.samples,
             "samples_missing": self.profile.samples_missing,
             "incomplete": self.profile.incomplete,

@@ -1,7 +1,11 @@
-"""C++ and Rust names as people write them, and the short names that reports group by.
+"""Names as people write them, and the short names that reports group by.
 
-`full_name` is the library's (LLVM's) demangling. `short_name` is what jeprof and pprof show:
-without parameter lists, template arguments and return types, so that one template is one row.
+`full_name` is the library's (LLVM's) demangling of C++ and Rust names, or that of a tool for other
+languages (see `foreign`). `short_name` is what jeprof and pprof show: without parameter lists,
+template arguments and return types, so that one template is one row. Compilers and linkers mark
+copies and parts of a function by a tail (`.isra.0`, `.llvm.1234`): only full names have it.
+
+Go's names are what people write (`main.(*T).Method`, `main.F[...]`) and stay as they are.
 """
 
 from __future__ import annotations
@@ -13,8 +17,12 @@ from functools import lru_cache
 import pycxxfilt
 
 from mem_parser.escape import one_line
+from mem_parser.symbols import foreign
 from mem_parser.symbols.isolation import Crash, Job, Json, in_child
 
+_LIBRARY = ("_Z", "_R", "__Z")
+"""How names begin that the library demangles."""
+_HIGHEST_CODE = 0x10FFFF
 _LONGEST = 4096
 """Longer mangled names are shown as they are: a demangler recurses on what it reads."""
 _LONGEST_MADE = 1 << 16
@@ -24,15 +32,24 @@ _AT_A_TIME = 2000
 _RUST_HASH = re.compile(r"::h[0-9a-f]{16}$")
 _RUST_ESCAPES = {
     "$SP$": "@", "$BP$": "*", "$RF$": "&", "$LT$": "<", "$GT$": ">",
-    "$LP$": "(", "$RP$": ")", "$C$": ",", "$u20$": " ", "$u27$": "'",
-    "$u5b$": "[", "$u5d$": "]", "$u7b$": "{", "$u7d$": "}", "$u7e$": "~", "$u3b$": ";",
-    "$u2b$": "+",
-    "$u22$": '"', "..": "::",
+    "$LP$": "(", "$RP$": ")", "$C$": ",", "..": "::",
 }  # fmt: skip
-_RUST_ESCAPE = re.compile("|".join(re.escape(k) for k in _RUST_ESCAPES))
+_RUST_ESCAPE = re.compile(
+    "|".join(re.escape(k) for k in _RUST_ESCAPES) + r"|\$u(?P<code>[0-9a-f]{1,5})\$"
+)
+_RUST_ESCAPED = re.compile(r"(?:^|(?<=::))_\$")
+"""An escape at the start of a part has a `_` before it, so that the part is an identifier."""
 _OPERATOR_AT_END = re.compile(r"\boperator\s*$")
 _KEPT_GROUPS = ("(anonymous namespace)", "(anonymous class)")
 _CLONE_SUFFIX = re.compile(r" \[?\(?(?:\.|clone ).*$")
+_TAIL = re.compile(
+    r"(?:\.(?:(?:cold|localalias)(?:\.\d+)*"
+    r"|(?:part|__part|isra|constprop|lto_priv|llvm|__uniq)(?:\.\d+)+))+$"
+)
+_LONGEST_TAIL = 256
+_GO_MADE = ("type..", "type:", "go..", "go:")
+"""How names begin that Go's compiler gave to what it made for a type."""
+_NOT_IN_GO = re.compile(r"[\s<(:]")
 
 
 def printable(text: str) -> str:
@@ -41,8 +58,32 @@ def printable(text: str) -> str:
 
 
 def is_mangled(symbol: str) -> bool:
-    """Tell whether ``symbol`` looks like a mangled C++ or Rust name."""
-    return symbol.startswith(("_Z", "_R", "__Z"))
+    """Tell whether ``symbol`` looks like a mangled name: C++, Rust, D or Swift."""
+    return symbol.startswith(_LIBRARY) or foreign.language_of(symbol) is not None
+
+
+def is_go_file(path: str) -> bool:
+    """Tell whether a source file is Go's, whose functions have names of their own kind."""
+    return path.endswith(".go")
+
+
+def _is_go_name(symbol: str) -> bool:
+    """Tell whether a name is a method of a type, a generic function, or made by the compiler."""
+    if symbol.startswith(_GO_MADE):
+        return True
+    for bracket in (".(", "["):
+        head, found, _ = symbol.partition(bracket)
+        if found and (bracket == ".(" or "." in head) and not _NOT_IN_GO.search(head):
+            return True
+    return False
+
+
+def without_tail(symbol: str) -> str:
+    """Return ``symbol``, mangled or not, without the marks of a function's copies and parts."""
+    if "." not in symbol:
+        return symbol
+    head, end = symbol[:-_LONGEST_TAIL], symbol[-_LONGEST_TAIL:]
+    return head + _TAIL.sub("", end) or symbol
 
 
 def demangled(symbols: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -64,6 +105,7 @@ def demangled(symbols: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def _names_of(symbols: list[str]) -> Json:
+    foreign.prepare(without_tail(s) for s in symbols)
     return [(short_name(s), full_name(s)) for s in symbols]
 
 
@@ -71,27 +113,55 @@ def _understood(answer: Json) -> list[tuple[str, str]]:
     return [(printable(str(short)), printable(str(full))) for short, full in answer]
 
 
-@lru_cache(maxsize=1 << 16)
 def full_name(symbol: str) -> str:
-    """Return the demangled form of ``symbol``, or the symbol itself."""
+    """Return the demangled form of ``symbol``, or the symbol itself.
+
+    D and Swift names have one only if `foreign.prepare` was called with them.
+    """
     if not is_mangled(symbol) or len(symbol) > _LONGEST:
         return printable(symbol)
+    base = without_tail(symbol)
+    name = foreign.known(base) or _demangled(base)
+    if name is None or len(name) > _LONGEST_MADE:
+        return printable(symbol)
+    tail = symbol[len(base) :]
+    return printable(f"{name} ({tail})" if tail else name)
+
+
+@lru_cache(maxsize=1 << 16)
+def _demangled(symbol: str) -> str | None:
+    if not symbol.startswith(_LIBRARY):
+        return None
     try:
         name = pycxxfilt.demangle(symbol)
     except (ValueError, UnicodeError):
-        name = None
-    if name is None or len(name) > _LONGEST_MADE:
+        return None
+    if name is not None and _RUST_HASH.search(name):
+        name = _RUST_ESCAPED.sub("$", _RUST_HASH.sub("", name))
+        name = _RUST_ESCAPE.sub(_rust_escape, name)
+    return name
+
+
+def _rust_escape(found: re.Match[str]) -> str:
+    code = found["code"]
+    if code is None:
+        return _RUST_ESCAPES[found[0]]
+    return chr(int(code, 16)) if int(code, 16) <= _HIGHEST_CODE else found[0]
+
+
+def short_name(symbol: str) -> str:
+    """Return the name under which reports group ``symbol`` (mangled or not)."""
+    if not is_mangled(symbol) and _is_go_name(symbol):
         return printable(symbol)
-    if _RUST_HASH.search(name):
-        name = _RUST_HASH.sub("", name)
-        name = _RUST_ESCAPE.sub(lambda m: _RUST_ESCAPES[m[0]], name).replace("::_<", "::<")
-        name = name[1:] if name.startswith("_<") else name
-    return printable(name)
+    base = without_tail(symbol)
+    if (language := foreign.language_of(base)) is not None:
+        full = full_name(base)
+        return foreign.short(full, language) if full != base else full
+    return _short_name(base)
 
 
 @lru_cache(maxsize=1 << 16)
-def short_name(symbol: str) -> str:
-    """Return the name under which reports group ``symbol`` (mangled or not)."""
+def _short_name(symbol: str) -> str:
     full = full_name(symbol)
     if symbol.startswith("_R") or (full == symbol and not any(c in full for c in "(<")):
         return full

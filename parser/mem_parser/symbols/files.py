@@ -1,7 +1,9 @@
 """Which file on this machine is a module of the profile, and whether it is still the same.
 
 A file counts only if it has the recorded build-id. Where the profile has none (other tools' files),
-the recorded mapping must at least fit the file. A file that fails this gives no names.
+the recorded mapping must at least fit the file, and its path must be whole: no profile says to
+which folder a relative one belongs. A file that fails this gives no names; one that changed after
+the capture gives names and a warning.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, build_id_paths, find_debug_file
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.filefacts import FileFact
+from mem_parser.symbols.modulelabels import is_relative
 from mem_parser.symbols.table import SymbolProblem
+from mem_parser.units import local_time
 
 if TYPE_CHECKING:
     from mem_parser.symbols.debuginfod import Debuginfod
@@ -112,6 +116,8 @@ class ModuleFinder:
     def _open(self, module: Module) -> tuple[ElfImage | None, SymbolProblem | None]:
         if self._binary is not None and self._is_main(module):
             return self._check(module, self._binary.image, given=True)
+        if is_relative(module.path) and not module.build_id:
+            return None, _placeless(module)
         fact = FileFact(self._cache, module.path, BUILD_ID_FACT)
         try:
             image = ElfImage.open(module.path)
@@ -223,6 +229,34 @@ def _changed(module: Module, path: str) -> SymbolProblem:
         module.path,
         f"{path} {why}; it is shown without names",
         f"it had build-id {module.build_id}" if module.build_id else None,
+    )
+
+
+def _placeless(module: Module) -> SymbolProblem:
+    return SymbolProblem(
+        module.path,
+        f"{module.path}: the profile does not say in which folder it is; it is shown without names",
+    )
+
+
+def changed_since(profile: Profile, module: Module, path: str) -> SymbolProblem | None:
+    """Return a warning if the file at ``path``, from which ``module`` has its names, changed after
+    the capture; None where a build-id vouches for it, or a time is unknown.
+    """
+    captured = profile.captured_at_s
+    if module.build_id or captured is None or not may_have_file(module):
+        return None
+    try:
+        changed = os.stat(path).st_mtime
+    except (OSError, ValueError):
+        return None
+    if changed <= captured:
+        return None
+    return SymbolProblem(
+        module.path,
+        f"{path} changed at {local_time(changed)}, after the capture at {local_time(captured)}, "
+        "and the profile has no build-id of it; its names may be wrong",
+        names_missing=False,
     )
 
 

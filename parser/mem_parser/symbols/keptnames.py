@@ -21,7 +21,7 @@ from mem_parser.symbols.files import ModuleFiles, ModuleFinder
 
 Addresses = npt.NDArray[np.uint64]
 _Frame = tuple[str, str, str, int]
-_VERSION = 2
+_VERSION = 3
 
 
 class KeptNames:

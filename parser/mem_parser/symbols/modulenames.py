@@ -6,14 +6,20 @@ them again.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.model import Module
+from mem_parser.symbols import foreign
 from mem_parser.symbols.cache import SymbolCache
-from mem_parser.symbols.demangle import full_name, printable, short_name
+from mem_parser.symbols.demangle import (
+    full_name,
+    is_go_file,
+    is_mangled,
+    printable,
+    short_name,
+    without_tail,
+)
 from mem_parser.symbols.dwarf import LinesFailed, LineTable, SourceFrame, open_lines
 from mem_parser.symbols.elf import BadElf
 from mem_parser.symbols.embedded import EmbeddedFrame, Frames
@@ -23,7 +29,7 @@ from mem_parser.symbols.symtab import SymbolTable
 from mem_parser.symbols.table import SymbolProblem
 
 Addresses = npt.NDArray[np.uint64]
-_CLONE = re.compile(r"(?:\.(?:cold|part|isra|constprop|lto_priv|llvm)(?:\.\d+)*)+$")
+_GO_SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
 _MAX_CACHED = 200_000
 
 
@@ -104,6 +110,7 @@ class _NameReader:
         images = [i for i in (files.debug, files.image) if i is not None and usable]
         self._symbols: list[SymbolTable] = []
         self._lines: LineTable | None = None
+        self._is_go = any(name in image.sections for image in images for name in _GO_SECTIONS)
         self.problem: SymbolProblem | None = None
         for image in images:
             try:
@@ -134,11 +141,34 @@ class _NameReader:
         """Return the frames at each address, innermost first; empty where unknown."""
         symbol = self._find_symbols(virtual)
         if self._lines is None:
-            return [_spelled([SourceFrame(s, "", 0)]) if s is not None else () for s in symbol]
-        return [
-            _spelled(_join(self._lines.find(a), s))
-            for a, s in zip(virtual.tolist(), symbol, strict=True)
-        ]
+            found = [[SourceFrame(s, "", 0)] if s is not None else [] for s in symbol]
+        else:
+            columns = zip(virtual.tolist(), symbol, strict=True)
+            found = [self._join(self._lines.find(a), s) for a, s in columns]
+        foreign.prepare(without_tail(f.symbol) for frames in found for f in frames)
+        return [tuple([self._spelled(f) for f in frames]) for frames in found]
+
+    def _join(self, frames: list[SourceFrame], symbol: str | None) -> list[SourceFrame]:
+        """Return the frames of debug information, the real function with its symbol's name.
+
+        Compilers split and clone functions (`f.cold`, `f.part.0`); with line tables all parts are
+        one function.
+        """
+        if symbol is None:
+            return frames
+        if not frames:
+            return [SourceFrame(symbol, "", 0)]
+        outermost = frames[-1]
+        name = symbol if is_go_file(outermost.file) else without_tail(symbol)
+        return [*frames[:-1], SourceFrame(name, outermost.file, outermost.line)]
+
+    def _spelled(self, frame: SourceFrame) -> EmbeddedFrame:
+        """Return a frame with its symbol as people write it."""
+        symbol, file = frame.symbol, printable(frame.file)
+        if is_go_file(frame.file) or (self._is_go and not frame.file and not is_mangled(symbol)):
+            name = printable(symbol)
+            return EmbeddedFrame(name, name, file, frame.line)
+        return EmbeddedFrame(short_name(symbol), full_name(symbol), file, frame.line)
 
     def _find_symbols(self, virtual: Addresses) -> list[str | None]:
         result: list[str | None] = [None] * len(virtual)
@@ -163,26 +193,3 @@ def file_addresses(module: Module, bias: int | None, addresses: Addresses) -> Ad
 
 def _why(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
-
-
-def _join(frames: list[SourceFrame], symbol: str | None) -> list[SourceFrame]:
-    """Return the frames of debug information, the real function with its symbol's name.
-
-    Compilers split and clone functions (`f.cold`, `f.part.0`); with line tables all parts are one
-    function.
-    """
-    if symbol is None:
-        return frames
-    if not frames:
-        return [SourceFrame(symbol, "", 0)]
-    outermost = frames[-1]
-    name = _CLONE.sub("", symbol) or symbol
-    return [*frames[:-1], SourceFrame(name, outermost.file, outermost.line)]
-
-
-def _spelled(frames: list[SourceFrame]) -> Frames:
-    """Return the frames with their symbols as people write them."""
-    return tuple(
-        EmbeddedFrame(short_name(f.symbol), full_name(f.symbol), printable(f.file), f.line)
-        for f in frames
-    )

@@ -30,8 +30,9 @@ from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
 from mem_parser.symbols.demangle import printable
 from mem_parser.symbols.embedded import EmbeddedFrame
-from mem_parser.symbols.files import ModuleFinder
+from mem_parser.symbols.files import ModuleFinder, changed_since
 from mem_parser.symbols.isolation import Crash, Job, in_child
+from mem_parser.symbols.modulelabels import module_keys, module_labels
 from mem_parser.symbols.modulenames import ModuleNames, file_addresses
 from mem_parser.symbols.table import Function, SymbolProblem, Symbols, SymbolTableBuilder
 
@@ -177,6 +178,8 @@ class _Symbolizer:
         self.builder = SymbolTableBuilder()
         self.problems: list[SymbolProblem] = []
         self.nameless: dict[str, int] = {}
+        self.keys = module_keys(profile.modules)
+        self.labels = module_labels(profile.modules)
 
     def run(self) -> AddressNames:
         modules = self.profile.modules
@@ -265,21 +268,24 @@ class _Symbolizer:
 
     def _named(self, question: _Question, answer: Answer) -> list[tuple[int, ...]]:
         module = self.profile.modules[question.index]
+        key, label = self.keys[question.index], self.labels[question.index]
         result = []
         nameless = 0
         columns = (answer.virtual, answer.frames, question.inside)
         for address, frames, embedded in zip(*columns, strict=True):
             if frames:
-                result.append(self._given(frames, module.path))
+                result.append(self._given(frames, key))
             elif embedded:
                 result.append(embedded)
             else:
                 nameless += 1
-                result.append(self._unknown(module.name, address, module.path))
+                result.append(self._unknown(label, address, key))
         if nameless:
-            self.nameless[module.path] = self.nameless.get(module.path, 0) + nameless
+            self.nameless[key] = self.nameless.get(key, 0) + nameless
         if nameless or not any(question.inside):
             self._note(module, answer.problem)
+        if any(answer.frames):
+            self._note(module, changed_since(self.profile, module, self.finder.path_of(module)))
         return result
 
     def _note(self, module: Module, problem: SymbolProblem | None) -> None:
@@ -292,7 +298,7 @@ class _Symbolizer:
         names = self.profile.embedded
         if names is None:
             return [()] * len(addresses)
-        path = self.profile.modules[index].path if index >= 0 else ""
+        path = self.keys[index] if index >= 0 else ""
         return [self._given(names.find(index, a), path) for a in addresses.tolist()]
 
     def _given(self, frames: Sequence[EmbeddedFrame], path: str) -> tuple[int, ...]:

@@ -40,11 +40,14 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class SymbolProblem:
-    """Why names of one module are missing; ``hint`` says what would help."""
+    """Why names of one module are missing, or, where none is, why they may be wrong; ``hint`` says
+    what would help.
+    """
 
     module: str
     text: str
     hint: str | None = None
+    names_missing: bool = True
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ its folders, and what names a machine or a person is left out.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,22 +17,13 @@ from mem_parser.model import Capture, Count, Profile, Unit
 from mem_parser.reports.device import header_line, remainder_line
 from mem_parser.reports.header import header_lines
 from mem_parser.rss import account
-from mem_parser.units import format_bytes
+from mem_parser.units import format_bytes, local_time
 from mem_parser.version import __version__
 
 _PATH = re.compile(
     r"(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:;,'\"()<>\[\]]+)+[/\\]([^\s/\\:;,'\"()<>\[\]]*)"
 )
 _TOP_PATH = re.compile(r"(?<![\w/])[/\\]([^\s/\\:;,'\"()<>\[\]]+)")
-
-
-def _local_time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
-    except (OverflowError, ValueError, OSError):
-        return ""
 
 
 _GROWTH_FROM_S = 60.0
@@ -93,7 +83,7 @@ def page_facts(
         "origin": "" if confidential else _origin(capture),
         "warnings": warnings,
         "facts": _facts(profile, name, confidential=confidential),
-        "exact": profile.exact_samples,
+        "exact": profile.errors_known,
         "start": (start or Opening()).as_json(),
         "confidential": confidential,
     }
@@ -104,7 +94,7 @@ def _origin(capture: Capture) -> str:
     parts = [
         capture.command or capture.exe,
         f"on {capture.host}" if capture.host else "",
-        _local_time(capture.started),
+        local_time(capture.started),
         f"for {capture.duration_s:.1f} s" if capture.duration_s is not None else "",
     ]
     return one_line(" · ".join(part for part in parts if part))
@@ -113,7 +103,10 @@ def _origin(capture: Capture) -> str:
 def _facts(profile: Profile, name: str, *, confidential: bool) -> list[list[str]]:
     capture = profile.capture
     private = [] if confidential else _private(capture, name)
-    rate = "every block" if profile.rate_bytes <= 1 else f"1 sample per {profile.rate_bytes:,.0f} B"
+    every = (
+        "every block" if profile.rate_bytes <= 1 else f"1 sample per {profile.rate_bytes:,.0f} B"
+    )
+    rate = profile.sampling or every
     shown = [
         *private,
         ["Duration", f"{capture.duration_s:.1f} s" if capture.duration_s is not None else ""],
@@ -143,7 +136,7 @@ def _private(capture: Capture, name: str) -> list[list[str]]:
         ["Program", capture.exe],
         ["Host", capture.host],
         ["Pid", str(capture.pid) if capture.pid is not None else ""],
-        ["Started", _local_time(capture.started)],
+        ["Started", local_time(capture.started)],
     ]
 
 

@@ -36,8 +36,8 @@ def tables(profile: Profile, symbols: Symbols, tree: Tree) -> dict[str, Any]:
     return {
         "functions": function_table(profile, symbols),
         "modules": module_table(profile, symbols),
-        "domains": _grouped(tree, tree.rows.domain, tree.domains, exact=profile.exact_samples),
-        "threads": thread_table(tree, exact=profile.exact_samples),
+        "domains": _grouped(tree, tree.rows.domain, tree.domains, exact=profile.errors_known),
+        "threads": thread_table(tree, exact=profile.errors_known),
         "sizes": size_table(profile),
         "totals": {
             key: _amount(*_total(profile, count, unit))
@@ -84,7 +84,7 @@ def function_table(profile: Profile, symbols: Symbols) -> dict[str, Any]:
         {
             **_named(first.get(sums.names[k]), sums.names[k]),
             "samples": round(float(samples[k])),
-            **_amounts(columns, k, exact=profile.exact_samples),
+            **_amounts(columns, k, exact=profile.errors_known),
         }
         for k in order[:MOST_FUNCTIONS].tolist()
     ]
@@ -124,7 +124,7 @@ def module_table(profile: Profile, symbols: Symbols) -> list[dict[str, Any]]:
     )
     weights = [*columns, profile.counts(Count.INUSE)[0]]
     sums = [_sum_by(group, c, len(modules)) for c in weights]
-    return _group_rows(sums, list(modules), exact=profile.exact_samples)
+    return _group_rows(sums, list(modules), exact=profile.errors_known)
 
 
 def _grouped(
@@ -177,7 +177,7 @@ def size_table(profile: Profile) -> list[dict[str, Any]]:
     sums = [
         _sum_by(step[present], c[present], 0) for c in (value, variance, objects, objects_variance)
     ]
-    exact = profile.exact_samples
+    exact = profile.errors_known
     return [
         {
             "from": 2**k,

@@ -74,7 +74,9 @@ class _Writer:
         message, capture = self.message, self.profile.capture
         message.period_type.type = self.text("space")
         message.period_type.unit = self.text("bytes")
-        message.period = max(round(self.profile.rate_bytes), 1)
+        # Estimates of a rate that nobody knows must not read as every block.
+        known = self.profile.errors_known or self.profile.rate_bytes > 1
+        message.period = max(round(self.profile.rate_bytes), 1) if known else 0
         message.default_sample_type = self.text("inuse_space")
         message.drop_frames = self.text(self._dropped())
         message.time_nanos = _nanos(capture.started)

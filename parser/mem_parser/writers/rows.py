@@ -64,6 +64,7 @@ def write_json(profile: Profile, symbols: Symbols) -> str:
     document = {
         "format": profile.format,
         "rate_bytes": profile.rate_bytes,
+        "sampling": profile.sampling or None,
         "host": capture.host,
         "pid": capture.pid,
         "command": capture.command,

@@ -172,7 +172,41 @@ def test_a_margin_that_is_not_known_has_no_level_of_confidence(tmp_path: Path) -
     file.write_text("main;f 5000\n")
     other.write_text("main;f 50000\n")
     done = run_parser("diff", file, other)
-    assert done.stdout.splitlines()[0] == "Change: +43.95 KiB   1 row beyond noise"
+    assert done.stdout.splitlines() == [
+        "Change: +43.95 KiB   1 row changed",
+        "     change                  now          name",
+        " +43.95 KiB            48.83 KiB  grown   f",
+        "note: these files carry no errors: which of the changes are chance is not known",
+    ]
+    told = json.loads(run_parser("diff", file, other, "--json").stdout)
+    assert (told["total_error"], told["errors_known"]) == (None, False)
+
+
+def test_without_errors_no_change_is_called_noise_or_more_than_that(tmp_path: Path) -> None:
+    for k, bytes_ in enumerate((10_000, 10_400, 10_400)):
+        (tmp_path / f"{k}.heap").write_text(
+            f"heap_v2/524288\n  t*: 1: {bytes_} [0: 0]\n@ 0x10 0x20\n  t*: 1: {bytes_} [0: 0]\n\n"
+            "MAPPED_LIBRARIES:\n"
+        )
+    changed = run_parser("diff", tmp_path / "0.heap", tmp_path / "1.heap").stdout
+    same = run_parser("diff", tmp_path / "1.heap", tmp_path / "2.heap").stdout
+
+    assert "1 row changed" in changed
+    assert "0 rows changed\n1 row unchanged" in same
+    for text in (changed, same):
+        assert "noise" not in text
+        assert "95 %" not in text
+        assert "these files carry no errors" in text
+
+
+def test_a_budget_of_a_file_without_errors_is_not_passed(tmp_path: Path) -> None:
+    file, budget = tmp_path / "x.folded", tmp_path / "budget.toml"
+    file.write_text("main;f 5000\n")
+    budget.write_text('[budget]\ninuse = "64 MiB"\n')
+    done = run_parser("budget", budget, file)
+    assert done.returncode == 7, done.stderr
+    assert "rate unknown" in done.stdout
+    assert "every block" not in done.stdout
 
 
 def test_a_file_without_the_count_is_named(tmp_path: Path) -> None:

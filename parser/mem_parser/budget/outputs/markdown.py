@@ -37,7 +37,7 @@ def render(report: Report) -> str:
 
 
 def _capture(capture: CaptureReport) -> Iterator[str]:
-    samples = samples_text(capture.samples, capture.rate_bytes)
+    samples = markdown_text(samples_text(capture.samples, capture.rate_bytes, capture.sampling))
     yield f"**{markdown_text(capture.program)}** · {samples}"
     for note in capture.notes:
         yield f"> {markdown_text(note)}"

@@ -66,7 +66,7 @@ def result_lines(result: Result) -> list[str]:
 
 
 def _head(capture: CaptureReport) -> str:
-    samples = samples_text(capture.samples, capture.rate_bytes)
+    samples = samples_text(capture.samples, capture.rate_bytes, capture.sampling)
     return one_line(f"{capture.program}  {capture.path}  {samples}")
 
 

@@ -131,8 +131,10 @@ def margin95(value: Estimate) -> float:
     return Z95 * value.std_error
 
 
-def samples_text(report_samples: int, rate_bytes: float) -> str:
-    """Return `12345 samples at 16.00 KiB`."""
+def samples_text(report_samples: int, rate_bytes: float, sampling: str = "") -> str:
+    """Return `12345 samples at 16.00 KiB`; ``sampling`` is that of the profile."""
+    if sampling:
+        return f"{report_samples} samples, {sampling}" if rate_bytes > 1 else sampling
     if rate_bytes <= 1:
         return f"{report_samples} samples, every block"
     return f"{report_samples} samples at {format_bytes(rate_bytes)}"

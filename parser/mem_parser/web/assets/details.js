@@ -37,7 +37,7 @@ function changeText(view, node, unit, exact) {
 
 function changeWord(view, node, exact) {
   const change = changeOf(view, node, exact);
-  if (change === null) return "inside the noise";
+  if (change === null) return exact ? "inside the noise" : "changed by less than 1 %";
   if (!(view.base[node] > 0)) return "new";
   if (!(view.value[node] > 0)) return "gone";
   return change > 0 ? "grown" : "shrunk";

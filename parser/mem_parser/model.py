@@ -393,8 +393,8 @@ class Profile:
 
     @property
     def default_count(self) -> Count:
-        """What reports count unless they are told: blocks in use, but the peak of a program that the
-        capture saw from its start to its own end, since little is in use then.
+        """What reports count by default: blocks in use, but the peak of a program that the capture
+        saw from its start to its own end, since little is in use then.
         """
         c = self.capture
         ended = c.from_start and c.end.split(" ")[0] == "exited"

@@ -285,6 +285,8 @@ class Capture:
     duration_s: float | None = None
     kind: str = ""
     end: str = ""
+    from_start: bool = False
+    """Whether the capture began with the program."""
     python: str | None = None
     pymalloc: bool | None = None
     samples: int | None = None
@@ -405,6 +407,16 @@ class Profile:
         if unit is Unit.SPACE:
             return estimates.bytes, estimates.bytes_variance, blocks
         return estimates.objects, estimates.objects_variance, blocks
+
+    @property
+    def default_count(self) -> Count:
+        """What reports count by default: blocks in use, but the peak of a program that the capture
+        saw from its start to its own end, since little is in use then.
+        """
+        c = self.capture
+        ended = c.from_start and c.end.split(" ")[0] == "exited"
+        kept = c.peak_source is PeakSource.SAMPLER and self.has(Count.PEAK)
+        return Count.PEAK if ended and kept else Count.INUSE
 
     def total(self, count: Count, unit: Unit) -> Estimate:
         """Return the estimate of all sites together."""

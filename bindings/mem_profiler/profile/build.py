@@ -194,6 +194,7 @@ def _capture(
         sampler=_sampler_path(paths + [mapping.path for mapping in target.mappings]),
         suppressions=target.suppressions,
         capture=control.number("capture_number"),
+        from_start=_from_start(control),
         depth_limit=control.number("depth_limit"),
         started=int(slot["start_realtime_ns"]) / NS,
         python=target.python or procfs.python_version(paths, control.text("exe")),
@@ -206,6 +207,12 @@ def _capture(
         domains=[HOST, *(domain.name for domain in shared.domains)],
         marks_lost=shared.marks.lost,
     )
+
+
+def _from_start(control: Control) -> bool:
+    """Whether the sampler began the capture itself, before the program's first line of code."""
+    first = control.number("capture_number") == 1 and int(control.capture["owner_pid"]) == 0
+    return first and control.number("parent_pid") == 0
 
 
 def _end_ns(control: Control, found: Tables, now_ns: int | None) -> int:

@@ -432,6 +432,7 @@ def _capture(fields: Fields) -> Capture:
         started=fields.optional_float("started"),
         duration_s=fields.optional_float("duration_s"),
         python=fields.text("python") or None,
+        from_start=fields.optional_bool("from_start") is True,
         pymalloc=fields.optional_bool("pymalloc"),
         lost=_int_values(fields.mapping("lost")),
         memory=Memory(**{f.name: memory.optional_int(f.name) for f in dataclasses.fields(Memory)}),

@@ -1,0 +1,156 @@
+"""The peak of real programs: their own ledger, and memray as a second opinion."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from c_build import ROOT, compile_program
+from controller_tools import TIMEOUT_S, command, command_environment, run_command
+from mem_parser.model import Count, PeakSource, Profile, Unit
+from mem_parser.readers import read_profile
+from mem_parser.reports.aggregate import rows_of, sum_stacks
+from mem_parser.symbols.symbolizer import name_addresses
+from mem_profiler import inprocess
+
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
+
+NODES_BYTES = sum(100 + i % 50 for i in range(20_000))
+AT_THE_PEAK = {"table": 8 << 20, "spike": 3 << 20, "node": NODES_BYTES}
+TOTAL_BYTES = sum(AT_THE_PEAK.values())
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    return compile_program(ROOT / "tests" / "targets" / "peaks.c", ("-O1", "-g"))
+
+
+def captured(folder: Path) -> Profile:
+    [path] = folder.glob("*.heap")
+    return read_profile(path)
+
+
+def by_function(profile: Profile) -> dict[str, float]:
+    sums = sum_stacks(profile, name_addresses(profile, None).spell(), count=Count.PEAK)
+    return {row.name: row.flat.value for row in rows_of(sums) if row.flat.value}
+
+
+def check_exact(profile: Profile) -> None:
+    assert profile.capture.peak_source is PeakSource.SAMPLER
+    found = by_function(profile)
+    assert {name: found[name] for name in AT_THE_PEAK} == AT_THE_PEAK
+    rest = sum(found.values()) - TOTAL_BYTES
+    assert 0 <= rest < 64 << 10  # the C library's own
+    assert profile.capture.peak_bytes == pytest.approx(TOTAL_BYTES + rest, rel=1 / 1024)
+    assert "later" not in found
+
+
+def test_an_instant_that_no_reading_met_is_the_peak_with_its_sites(
+    program: Path, tmp_path: Path
+) -> None:
+    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program)
+    assert done.returncode == 0, done.stderr
+    profile = captured(tmp_path)
+    check_exact(profile)
+    assert profile.capture.from_start
+
+
+def test_estimates_of_the_peak_are_as_far_off_as_their_errors_say(
+    program: Path, tmp_path: Path
+) -> None:
+    off = []
+    for _ in range(20):
+        done = run_command("run", "-c", "65536", "-o", tmp_path / "p", "--", program)
+        assert done.returncode == 0, done.stderr
+        profile = captured(tmp_path)
+        total = profile.total(Count.PEAK, Unit.SPACE)
+        off.append((total.value - TOTAL_BYTES) / total.std_error)
+        assert profile.capture.peak_bytes == pytest.approx(total.value, rel=0.01)
+        next(tmp_path.glob("*.heap")).unlink()
+    # Normal to a good approximation: |mean| of 20 beyond 1.2, or a spread beyond 1.8, once in 10^5.
+    assert abs(sum(off) / len(off)) < 1.2
+    assert (sum(x * x for x in off) / len(off)) ** 0.5 < 1.8
+
+
+@pytest.mark.parametrize("end", ["snapshot", "kill"])
+def test_what_is_left_of_a_capture_has_its_peak(program: Path, tmp_path: Path, end: str) -> None:
+    (tmp_path / "s").mkdir()
+    words = command("run", "-c", "1", "-o", tmp_path / "p", "--", program, "wait")
+    run = subprocess.Popen(
+        words, env=command_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    with run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        assert run.stdout.readline() == "down\n"
+        [child] = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        if end == "kill":
+            os.kill(int(child), signal.SIGKILL)
+        else:
+            done = run_command("snapshot", child, "-o", tmp_path / "s" / "p")
+            assert done.returncode == 0, done.stderr
+            run.stdin.write("\n")
+        run.stdin.close()
+        run.wait(TIMEOUT_S)
+    check_exact(captured(tmp_path / "s" if end == "snapshot" else tmp_path))
+
+
+PYTHON = """
+import sys
+
+def load(n):
+    return [{"id": str(i), "row": bytes(100 + i % 50)} for i in range(n)]
+
+def enrich(rows):
+    return sorted((r["id"] + "x" * 40, len(r["row"])) for r in rows)
+
+def work():
+    joined = enrich(load(20_000))
+    table = bytearray(4 << 20)
+    del joined, table
+    return load(100)
+
+load(10), enrich(load(10))
+if sys.argv[1] == "memray":
+    import memray
+    with memray.Tracker(sys.argv[2]):
+        kept = work()
+else:
+    from mem_profiler import inprocess
+    with inprocess.capture(sys.argv[2], rate_bytes=int(sys.argv[1])):
+        kept = work()
+"""
+
+
+def run_python(*arguments: object) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PYTHON, *map(str, arguments)],
+        env={**inprocess.environment(), "PYTHONMALLOC": "malloc"},
+        capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_peak_of_a_python_program_is_memrays_high_water_mark(tmp_path: Path) -> None:
+    pytest.importorskip("memray")
+    run_python("memray", tmp_path / "m.bin")
+    stats = [sys.executable, "-m", "memray", "stats", "--json", "-o", tmp_path / "m.json", "-f"]
+    subprocess.run([*stats, tmp_path / "m.bin"], check=True, capture_output=True, timeout=TIMEOUT_S)
+    theirs = json.loads((tmp_path / "m.json").read_text())["metadata"]["peak_memory"]
+
+    for name in ("ours", "sampled"):
+        (tmp_path / name).mkdir()
+    run_python(1, tmp_path / "ours" / "p")
+    exact = captured(tmp_path / "ours").capture.peak_bytes
+    assert exact == pytest.approx(theirs, rel=0.01)
+
+    run_python(65536, tmp_path / "sampled" / "p")
+    total = captured(tmp_path / "sampled").total(Count.PEAK, Unit.SPACE)
+    assert abs(total.value - theirs) < 4 * total.std_error

@@ -3,7 +3,8 @@
 The rule drops every frame from the innermost up to and including the outermost one that is an
 allocator's, as jeprof does. `FrameRule.JEPROF` is jeprof's list alone;
 `OWN` adds the C++ and Rust standard allocators, CPython's allocation functions and the allocators'
-internal entry points; `NONE` keeps all frames.
+internal entry points; `PROGRAM` drops the frames of libraries behind these as well (see
+`mem_parser.libraries`); `NONE` keeps all frames.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mem_parser.symbols.table import Function
 class FrameRule(enum.StrEnum):
     """Which frames to drop."""
 
+    PROGRAM = "program"
     OWN = "own"
     JEPROF = "jeprof"
     NONE = "none"

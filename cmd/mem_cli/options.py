@@ -2,9 +2,9 @@
 
 `@filter_options` adds what `mem_parser.filters` needs, `@narrowing_options` the part of it that is
 not about what is counted; `filters_from` makes `Filters` of the values, and `libraries_from` the
-rules on libraries. `@symbol_options` says where names come from; `@file_options` adds the profile itself as
-well, and `@view_options` all that a report of one profile takes. `mem_cli.pipeline` opens a profile
-with their values.
+rules on libraries. `@symbol_options` says where names come from; `@file_options` adds the profile
+itself as well, and `@view_options` all that a report of one profile takes. `mem_cli.pipeline` opens
+a profile with their values.
 """
 
 from __future__ import annotations

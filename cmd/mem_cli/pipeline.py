@@ -68,7 +68,7 @@ class Opened:
 
         symbols = self.names.spell()
         if self.libraries is not None:
-            like = self.like and self.like.symbols
+            like = None if self.like is None else self.like.symbols
             symbols = mark_libraries(self.profile, symbols, self.libraries, like=like)
         return with_templates(symbols) if self.templates else symbols
 

@@ -70,7 +70,7 @@ def roles(symbols: Symbols) -> npt.NDArray[np.int8]:
 
 
 def _first_from(wanted: BoolArray, begin: IntArray) -> IntArray:
-    """Return the first ``wanted`` position at or after each of ``begin``; past all where none is."""
+    """Return the first ``wanted`` position from each of ``begin`` on; past all where none is."""
     place = np.append(np.flatnonzero(wanted), len(wanted))
     return np.asarray(place[np.searchsorted(place, begin)], dtype=np.int64)
 

@@ -123,9 +123,7 @@ def diff_profiles(
     paired = between is not None
     keys: dict[Hashable, int] = {}
     frames: list[tuple[Frame, ...]] = []
-    rows = [
-        _row_of_stack(find_places(*side, rule), level, keys, frames) for side in (base, new)
-    ]
+    rows = [_row_of_stack(find_places(*side, rule), level, keys, frames) for side in (base, new)]
     sums = [
         _sum(profile, row, count, unit, len(frames))
         for (profile, _), row in zip((base, new), rows, strict=True)

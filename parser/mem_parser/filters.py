@@ -188,10 +188,12 @@ def apply_to_both(filters: Filters, base: Side, new: Side) -> tuple[Side, Side]:
 
     A thread or domain that only one of them knows has no blocks in the other.
     """
-    for option, known in (("threads", _knows_thread), ("domains", _knows_domain)):
-        for name in getattr(filters, option):
-            if not known(base[0], name) and not known(new[0], name):
-                dataclasses.replace(filters, **{option: (name,)}).apply(*new)
+    for name in filters.threads:
+        if not _knows_thread(base[0], name):
+            _threads(new[0], [name])
+    for name in filters.domains:
+        if not _knows_domain(base[0], name):
+            _domains(new[0], [name])
     return _applied(filters, base), _applied(filters, new)
 
 

@@ -122,9 +122,7 @@ class Places:
         return len(self.frames)
 
 
-def find_places(
-    profile: Profile, symbols: Symbols, rule: FrameRule = FrameRule.PROGRAM
-) -> Places:
+def find_places(profile: Profile, symbols: Symbols, rule: FrameRule = FrameRule.PROGRAM) -> Places:
     """Return the places of all stacks of ``profile``, without the frames that ``rule`` drops.
 
     With `FrameRule.OWN` places keep the frames of libraries, and tell what these do apart; the

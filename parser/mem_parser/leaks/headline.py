@@ -1,7 +1,7 @@
 """All leaks of a report in one sentence: how many, how fast, and in which functions.
 
-    1 leak, 2.200 GiB/h ± 0.13, in RouteSession::add, georoute.cc:18
-    3 leaks, 2.400 GiB/h ± 0.14, in RouteSession::add, georoute.cc:18; parse, p.c:4; and 1 more
+1 leak, 2.200 GiB/h ± 0.13, in RouteSession::add, georoute.cc:18
+3 leaks, 2.400 GiB/h ± 0.14, in RouteSession::add, georoute.cc:18; parse, p.c:4; and 1 more
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ def judged(
     """Return what `find_leaks` finds, with notes on the program's own list.
 
     ``patterns`` are the user's suppressions, ``binary`` is the program's file if it is not where
-    the profile says, ``rule`` is as of `find_leaks`. Raises `InputFileError` for a ``binary`` of another program.
+    the profile says, ``rule`` is as of `find_leaks`. Raises `InputFileError` for a ``binary`` of
+    another program.
     """
     own = own_list(profile, binary)
     report = find_leaks(

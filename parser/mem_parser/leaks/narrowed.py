@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mem_parser.filters import Filters
-from mem_parser.model import Profile
+from mem_parser.model import IntArray, Profile
 from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Symbols
 
@@ -30,9 +30,9 @@ def narrow(profile: Profile, symbols: Symbols, filters: Filters) -> Narrowed:
     """Apply ``filters``, of whose frame rule nothing is done here. Raises as `Filters.apply`."""
     notes = []
     if filters.threads:
-        held = np.zeros(len(profile.sites), dtype=np.bool_)
-        held[_sites_of(profile, symbols, filters)] = True
-        profile = profile.where(held)
+        held = np.zeros(len(profile.stacks), dtype=np.bool_)
+        held[_stacks_of(profile, symbols, filters)] = True
+        profile = profile.where(held[profile.sites.stack])
         words = " ".join(f"--thread {name}" for name in filters.threads)
         notes.append(f"{words}: their stacks, with blocks of other threads on them")
     others = dataclasses.replace(filters, threads=(), rule=FrameRule.NONE)
@@ -41,9 +41,7 @@ def narrow(profile: Profile, symbols: Symbols, filters: Filters) -> Narrowed:
     return Narrowed(left, named, [*notes, *left.warnings[before:]])
 
 
-def _sites_of(profile: Profile, symbols: Symbols, filters: Filters) -> np.ndarray[
-    tuple[int], np.dtype[np.int64]
-]:
-    """Return the sites that have live blocks of the chosen threads."""
-    chosen = Filters(threads=filters.threads).apply(profile, symbols)[0]
-    return np.flatnonzero(chosen.sites.inuse_blocks > 0)
+def _stacks_of(profile: Profile, symbols: Symbols, filters: Filters) -> IntArray:
+    """Return the stacks on which the chosen threads hold blocks."""
+    chosen = Filters(threads=filters.threads).apply(profile, symbols)[0].sites
+    return chosen.stack[chosen.inuse_blocks > 0]

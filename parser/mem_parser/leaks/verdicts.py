@@ -292,8 +292,8 @@ class _Judge:
         return [_finding(group, Verdict.INCONCLUSIVE, text, times)]
 
     def _pools(self, groups: list[Group], rest: Rest, times: Timeline) -> list[Group]:
-        """Return the stacks joined by their innermost and their charged line, where there are several
-        to join.
+        """Return the stacks joined by their innermost and their charged line, where there are
+        several to join.
 
         A line that also allocates for caches is a common wrapper; its sum says nothing.
         """

@@ -34,7 +34,7 @@ def find(folder: str) -> str | None:
         if os.path.lexists(path):
             return path
         above = os.path.dirname(at)
-        if above == at or at == home or os.path.exists(os.path.join(at, ".git")):
+        if at in (above, home) or os.path.exists(os.path.join(at, ".git")):
             return None
         at = above
     return None
@@ -73,7 +73,9 @@ def load(path: str) -> Libraries:
 def _rules(document: dict[str, Any], path: str) -> Libraries:
     for key in document:
         if key not in _KEYS:
-            raise UsageProblem(f"{path}: unknown key {key!r}", hint=f"it may hold {' and '.join(_KEYS)}")
+            raise UsageProblem(
+                f"{path}: unknown key {key!r}", hint=f"it may hold {' and '.join(_KEYS)}"
+            )
     return Libraries(*(_patterns(document.get(key, []), key, path) for key in _KEYS))
 
 
@@ -87,5 +89,7 @@ def _patterns(value: object, key: str, path: str) -> tuple[re.Pattern[str], ...]
             found.append(re.compile(text))
         except (re.error, RecursionError, OverflowError) as error:
             reason = str(error) or type(error).__name__
-            raise UsageProblem(f"{path}: {key}: {text!r} is not a regular expression: {reason}") from error
+            raise UsageProblem(
+                f"{path}: {key}: {text!r} is not a regular expression: {reason}"
+            ) from error
     return tuple(found)

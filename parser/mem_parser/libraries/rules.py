@@ -115,7 +115,8 @@ def _type_and_trait(name: str) -> list[str]:
     """
     if not name.startswith("<"):
         return []
-    depth, parts, begin = 0, [], 1
+    parts: list[str] = []
+    depth, begin = 0, 1
     for at, char in enumerate(name):
         if char in "<([":
             depth += 1

@@ -14,6 +14,7 @@ import dataclasses
 import numpy as np
 
 from mem_parser.charge import charged_from
+from mem_parser.estimate import FloatArray
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Count, IntArray, Profile
 from mem_parser.names import FrameRule
@@ -64,20 +65,30 @@ def _round(profile: Profile, symbols: Symbols) -> list[int]:
     site, stack = site[called], stack[called]
     if not len(site):
         return []
+    candidates = _ends_all(function, begin, symbols, count)
+    candidates[[k for k, f in enumerate(symbols.functions) if _no_function(f.name)]] = False
+    possible = candidates[function[begin[stack]]]
+    site, stack = site[possible], stack[possible]
+    if not len(site):
+        return []
     leaf = function[begin[stack]]
     caller = function[_caller(function, begin, end)[stack]]
-    line = symbols.locations_of_stack[begin[stack]].astype(np.int64)
     weight = blocks[site].astype(np.float64)
     mean = np.round(size[site] / blocks[site]).astype(np.int64)
-    callers = _distinct(leaf, caller, count)
-    candidates = (callers >= LEAST_CALLERS) & (_distinct(leaf, mean, count) >= LEAST_CALLERS)
-    candidates &= _ends_all(function, begin, symbols, count)
-    candidates[[k for k, f in enumerate(symbols.functions) if _no_function(f.name)]] = False
     own = np.bincount(leaf, weights=weight, minlength=count)
+    candidates &= _wide(leaf, caller, mean, count)
     candidates &= _largest(leaf, caller, weight, count) <= MOST_OF_ONE * own
-    chosen = candidates[leaf]
-    kept = _every_line(*(c[chosen] for c in (leaf, line, caller, mean, weight)), own, candidates)
-    return sorted(np.flatnonzero(kept).tolist(), key=lambda k: -own[k])
+    lines, line = np.unique(symbols.locations_of_stack[begin[stack]], return_inverse=True)
+    held = np.bincount(line, weights=weight)
+    narrow = ~_wide(line, caller, mean, len(lines))[line]
+    candidates[leaf[narrow & (held[line] >= _SMALL_LINE * own[leaf])]] = False
+    return sorted(np.flatnonzero(candidates).tolist(), key=lambda k: -own[k])
+
+
+def _wide(group: IntArray, caller: IntArray, size: IntArray, count: int) -> BoolArray:
+    """Tell for each group whether it has many callers and many sizes."""
+    several = _distinct(group, caller, count) >= LEAST_CALLERS
+    return np.asarray(several & (_distinct(group, size, count) >= LEAST_CALLERS))
 
 
 def _caller(function: IntArray, begin: IntArray, end: IntArray) -> IntArray:
@@ -111,41 +122,20 @@ def _ends_all(function: IntArray, begin: IntArray, symbols: Symbols, count: int)
 
 def _distinct(group: IntArray, value: IntArray, count: int) -> IntArray:
     """Return how many distinct values each group has."""
-    pairs = np.unique(np.stack([group, value]), axis=1)
-    return np.bincount(pairs[0], minlength=count)
+    codes, width = _codes(group, value)
+    return np.bincount(np.unique(codes) // width, minlength=count)
 
 
-def _largest(
-    group: IntArray, part: IntArray, weight: np.ndarray[tuple[int], np.dtype[np.float64]], count: int
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _largest(group: IntArray, part: IntArray, weight: FloatArray, count: int) -> FloatArray:
     """Return the weight of the heaviest part of each group."""
-    pairs, which = np.unique(np.stack([group, part]), axis=1, return_inverse=True)
-    sums = np.bincount(which.reshape(-1), weights=weight)
+    codes, width = _codes(group, part)
+    pairs, which = np.unique(codes, return_inverse=True)
     result = np.zeros(count)
-    np.maximum.at(result, pairs[0], sums)
+    np.maximum.at(result, pairs // width, np.bincount(which, weights=weight))
     return result
 
 
-def _every_line(
-    leaf: IntArray,
-    line: IntArray,
-    caller: IntArray,
-    mean: IntArray,
-    weight: np.ndarray[tuple[int], np.dtype[np.float64]],
-    own: np.ndarray[tuple[int], np.dtype[np.float64]],
-    candidates: BoolArray,
-) -> BoolArray:
-    """Return the candidates at whose every line many callers get many sizes."""
-    result = candidates.copy()
-    if not len(leaf):
-        return result
-    lines, number = np.unique(line, return_inverse=True)
-    number = number.reshape(-1)
-    of_line = np.zeros(len(lines), dtype=np.int64)
-    of_line[number] = leaf
-    held = np.bincount(number, weights=weight)
-    wide = _distinct(number, caller, len(lines)) >= LEAST_CALLERS
-    wide &= _distinct(number, mean, len(lines)) >= LEAST_CALLERS
-    narrow = ~wide & (held >= _SMALL_LINE * own[of_line])
-    result[of_line[narrow]] = False
-    return result
+def _codes(group: IntArray, value: IntArray) -> tuple[IntArray, int]:
+    """Return a number for each pair, and what to divide it by for its group."""
+    values, code = np.unique(value, return_inverse=True)
+    return group * len(values) + code, len(values)

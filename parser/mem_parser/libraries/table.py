@@ -28,8 +28,8 @@ class By(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """One row; ``pattern`` is a regular expression. It takes time by the length of the text at most:
-    texts are hostile.
+    """One row; ``pattern`` is a regular expression. Texts are hostile: none may take more time than
+    its length asks for.
     """
 
     by: By
@@ -39,8 +39,8 @@ class Library:
 
 
 _PREFIX = (
-    r"(?:[a-z]{1,2}_{0,2}|z?try_?|my_?|our_?|safe_?|check(?:ed)?_?|must_?|mem_?|secure_?|wrap(?:ped)?_?"
-    r"|debug_?|dbg_?|util_?|xml|json_|jsonp_|curl_|lws_|event_(?:mm_)?|git__|opt_|heap_?)?"
+    r"(?:[a-z]{1,2}_{0,2}|z?try_?|my_?|our_?|safe_?|check(?:ed)?_?|must_?|mem_?"
+    r"|secure_?|wrap(?:ped)?_?|debug_?|dbg_?|util_?|xml|json_|jsonp_|curl_|lws_|event_(?:mm_)?|git__|opt_|heap_?)?"
 )
 _SUFFIX = (
     r"(?:_(?:usable|internal|num|node|array|zero|cache|aligned|safe|or_die|or_abort|n|ex|nothrow"

@@ -311,9 +311,7 @@ class _Symbolizer:
             ]
         )
 
-    def _unknown(
-        self, module: str, start: int, path: str = "", offset: int = 0
-    ) -> tuple[int, ...]:
+    def _unknown(self, module: str, start: int, path: str = "", offset: int = 0) -> tuple[int, ...]:
         """Return the location ``offset`` bytes into the nameless function at ``start``."""
         name = printable(f"{module}+0x{start:x}" if module else f"0x{start:x}")
         return (self.builder.location(Function(name, name, path, known=False), offset=offset),)

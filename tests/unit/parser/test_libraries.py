@@ -92,7 +92,10 @@ def test_a_function_has_its_role_by_name(name: str, full: str, role: Role) -> No
     ],
 )
 def test_all_functions_of_a_runtime_are_a_librarys(module: str, role: Role) -> None:
-    functions = [Function("helper", "helper", module), Function("x+0x10", "x+0x10", module, known=False)]
+    functions = [
+        Function("helper", "helper", module),
+        Function("x+0x10", "x+0x10", module, known=False),
+    ]
     assert Libraries().roles(functions) == [role, role]
 
 
@@ -202,11 +205,15 @@ def test_the_view_keeps_all_frames_where_that_is_asked() -> None:
 def wrapped(
     callers: int, sizes: int, function: str = "get", *, also: tuple[tuple[str, int], ...] = ()
 ) -> tuple[Profile, Symbols]:
-    stacks = [(f"malloc {function} user{k:02} main", 100 + 16 * (k % sizes)) for k in range(callers)]
+    stacks = [
+        (f"malloc {function} user{k:02} main", 100 + 16 * (k % sizes)) for k in range(callers)
+    ]
     return named((*stacks, *also))
 
 
-def passing(profile: Profile, symbols: Symbols, libraries: Libraries | None = None) -> tuple[str, ...]:
+def passing(
+    profile: Profile, symbols: Symbols, libraries: Libraries | None = None
+) -> tuple[str, ...]:
     return mark_libraries(profile, symbols, libraries or Libraries()).passing
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mem_parser.charge import first_kept
 from mem_parser.names import FrameRule, is_allocator
-from mem_parser.places import Frame, Spelled, first_kept
+from mem_parser.places import Frame, Spelled
 from mem_parser.reports import aggregate
 from mem_parser.reports.aggregate import StackSums, rows_of, sum_by_key, without_allocators
 from mem_parser.reports.graph import edges_between

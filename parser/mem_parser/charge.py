@@ -10,7 +10,6 @@ that is no mere wrapper stays, so every block has a place.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from mem_parser.model import BoolArray, IntArray
 from mem_parser.names import FrameRule, allocator_functions
@@ -31,7 +30,7 @@ def charged_from(symbols: Symbols, rule: FrameRule) -> IntArray:
         if rule is FrameRule.JEPROF:
             on_stack = _whole_addresses(symbols, on_stack)
         begin = first_kept(on_stack, offsets)
-    return _beyond_libraries(symbols, begin) if rule is FrameRule.PROGRAM else begin
+    return beyond_libraries(symbols, begin) if rule is FrameRule.PROGRAM else begin
 
 
 def first_kept(dropped: BoolArray, offsets: IntArray) -> IntArray:
@@ -46,33 +45,38 @@ def first_kept(dropped: BoolArray, offsets: IntArray) -> IntArray:
     return np.minimum(begin, offsets[1:] - 1)
 
 
-def _beyond_libraries(symbols: Symbols, begin: IntArray) -> IntArray:
+def beyond_libraries(symbols: Symbols, begin: IntArray) -> IntArray:
     """Return for each stack the first position from ``begin`` on that is the program's; without
     one, the first that is neither a wrapper nor calls `main`; without that, ``begin``.
     """
-    role = roles(symbols)
+    role = np.array([f.role for f in symbols.functions], dtype=np.int8)
     if not role.any():
         return begin
-    on_stack = role[symbols.function_of_location][symbols.locations_of_stack]
+    of_location = role[symbols.function_of_location]
     result = begin.copy()
-    open_ones = np.ones(len(begin), dtype=np.bool_)
+    left = np.flatnonzero(of_location[symbols.locations_of_stack[begin]] != Role.PROGRAM)
     for wanted in (Role.PROGRAM, Role.LIBRARY):
-        found = _first_from(on_stack == wanted, begin)
-        there = open_ones & (found < symbols.offsets[1:])
-        result[there] = found[there]
-        open_ones &= ~there
+        found = _first_from(symbols, of_location == wanted, begin[left], left)
+        result[left[found >= 0]] = found[found >= 0]
+        left = left[found < 0]
     return result
 
 
-def roles(symbols: Symbols) -> npt.NDArray[np.int8]:
-    """Return the role of each function."""
-    return np.array([f.role for f in symbols.functions], dtype=np.int8)
-
-
-def _first_from(wanted: BoolArray, begin: IntArray) -> IntArray:
-    """Return the first ``wanted`` position from each of ``begin`` on; past all where none is."""
-    place = np.append(np.flatnonzero(wanted), len(wanted))
-    return np.asarray(place[np.searchsorted(place, begin)], dtype=np.int64)
+def _first_from(symbols: Symbols, wanted: BoolArray, begin: IntArray, stack: IntArray) -> IntArray:
+    """Return the first position from ``begin`` of each ``stack`` whose location is ``wanted``; -1
+    where none is. Frame by frame, because runs of libraries are short and stacks many.
+    """
+    end = symbols.offsets[1:][stack]
+    result = np.full(len(stack), -1, dtype=np.int64)
+    at = begin.copy()
+    left = np.arange(len(stack))
+    while len(left):
+        hit = wanted[symbols.locations_of_stack[at[left]]]
+        result[left[hit]] = at[left[hit]]
+        left = left[~hit]
+        at[left] += 1
+        left = left[at[left] < end[left]]
+    return result
 
 
 def _whole_addresses(symbols: Symbols, dropped: BoolArray) -> BoolArray:

@@ -13,7 +13,7 @@ import dataclasses
 
 import numpy as np
 
-from mem_parser.charge import charged_from
+from mem_parser.charge import beyond_libraries, charged_from
 from mem_parser.estimate import FloatArray
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Count, IntArray, Profile
@@ -35,8 +35,11 @@ def wrappers(profile: Profile, symbols: Symbols, libraries: Libraries) -> list[i
     """
     found: list[int] = []
     marked = symbols
+    outside = charged_from(symbols, FrameRule.OWN)
     for _ in range(_ROUNDS):
-        new = [k for k in _round(profile, marked) if not libraries.keeps(symbols.functions[k])]
+        begin = beyond_libraries(marked, outside)
+        new = _round(profile, marked, begin)
+        new = [k for k in new if not libraries.keeps(symbols.functions[k])]
         if not new:
             break
         found += new
@@ -52,10 +55,10 @@ def with_role(symbols: Symbols, functions: list[int], role: Role) -> Symbols:
     return dataclasses.replace(symbols, functions=changed)
 
 
-def _round(profile: Profile, symbols: Symbols) -> list[int]:
-    """Return the wrappers among the functions that blocks are charged to now."""
-    begin, end = charged_from(symbols, FrameRule.PROGRAM), symbols.offsets[1:]
-    function = symbols.function_of_location[symbols.locations_of_stack].astype(np.int64)
+def _round(profile: Profile, symbols: Symbols, begin: IntArray) -> list[int]:
+    """Return the wrappers among the functions that blocks are charged to now, at ``begin``."""
+    end = symbols.offsets[1:]
+    spelled, of_location = symbols.locations_of_stack, symbols.function_of_location
     count = len(symbols.functions)
     blocks, size = profile.counts(Count.ALLOC if profile.has_alloc else Count.INUSE)
     site = np.flatnonzero(blocks > 0)
@@ -65,20 +68,20 @@ def _round(profile: Profile, symbols: Symbols) -> list[int]:
     site, stack = site[called], stack[called]
     if not len(site):
         return []
-    candidates = _ends_all(function, begin, symbols, count)
+    candidates = _ends_all(symbols, begin)
     candidates[[k for k, f in enumerate(symbols.functions) if _no_function(f.name)]] = False
-    possible = candidates[function[begin[stack]]]
+    possible = candidates[of_location[spelled[begin[stack]]]]
     site, stack = site[possible], stack[possible]
     if not len(site):
         return []
-    leaf = function[begin[stack]]
-    caller = function[_caller(function, begin, end)[stack]]
+    leaf = of_location[spelled[begin[stack]]].astype(np.int64)
+    caller = of_location[spelled[begin[stack] + 1]].astype(np.int64)
     weight = blocks[site].astype(np.float64)
     mean = np.round(size[site] / blocks[site]).astype(np.int64)
     own = np.bincount(leaf, weights=weight, minlength=count)
     candidates &= _wide(leaf, caller, mean, count)
     candidates &= _largest(leaf, caller, weight, count) <= MOST_OF_ONE * own
-    lines, line = np.unique(symbols.locations_of_stack[begin[stack]], return_inverse=True)
+    lines, line = np.unique(spelled[begin[stack]], return_inverse=True)
     held = np.bincount(line, weights=weight)
     narrow = ~_wide(line, caller, mean, len(lines))[line]
     candidates[leaf[narrow & (held[line] >= _SMALL_LINE * own[leaf])]] = False
@@ -91,33 +94,22 @@ def _wide(group: IntArray, caller: IntArray, size: IntArray, count: int) -> Bool
     return np.asarray(several & (_distinct(group, size, count) >= LEAST_CALLERS))
 
 
-def _caller(function: IntArray, begin: IntArray, end: IntArray) -> IntArray:
-    """Return the position of the first other function outside each stack's charged frame; the
-    outermost frame where recursion hides it.
-    """
-    at = np.minimum(begin + 1, end - 1)
-    for _ in range(_ROUNDS):
-        same = (function[at] == function[begin]) & (at < end - 1)
-        if not same.any():
-            break
-        at = at + same
-    return at
-
-
 def _no_function(name: str) -> bool:
     return name.startswith("[") or name == "main"
 
 
-def _ends_all(function: IntArray, begin: IntArray, symbols: Symbols, count: int) -> BoolArray:
-    """Return for each function whether it is nowhere but where stacks end."""
-    inner = np.ones(len(function), dtype=np.bool_)
-    inner[begin] = False
-    place = np.arange(len(function))
-    depth = np.diff(symbols.offsets)
-    inner &= place > np.repeat(begin, depth)
-    # A direct recursion is no other function.
-    inner &= function != np.repeat(function[begin], depth)
-    return np.asarray(np.bincount(function[inner], minlength=count) == 0)
+def _ends_all(symbols: Symbols, begin: IntArray) -> BoolArray:
+    """Return for each function whether it is on stacks only where they end, or further in."""
+    count = len(symbols.locations)
+    spelled = symbols.locations_of_stack
+    outside = np.bincount(spelled, minlength=count) - np.bincount(spelled[begin], minlength=count)
+    inner = begin - symbols.offsets[:-1]
+    behind = np.cumsum(inner)
+    place = np.repeat(begin - behind, inner) + np.arange(int(inner.sum()))
+    outside -= np.bincount(spelled[place], minlength=count)
+    functions = len(symbols.functions)
+    by_function = np.bincount(symbols.function_of_location, weights=outside, minlength=functions)
+    return np.asarray(by_function == 0)
 
 
 def _distinct(group: IntArray, value: IntArray, count: int) -> IntArray:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,6 +132,31 @@ def test_leaks_and_diff_take_the_filters_of_reports(file: Path, routes: Path) ->
         OWNER, "open_session",
     }  # fmt: skip
     assert parser("diff", file, file, "--thread", "nobody").returncode == 2
+
+
+def test_every_report_names_the_wrappers_that_it_found_by_shape(tmp_path: Path) -> None:
+    users = [f"use{k}" for k in range(7)]
+    source = tmp_path / "wrapped.c"
+    source.write_text(
+        "#include <stdlib.h>\n#define PLACE __attribute__((noinline, noclone))\n"
+        "static void *volatile kept;\n"
+        'PLACE void *take(size_t n) { void *p = malloc(n); __asm__(""); return p; }\n'
+        + "".join(
+            f"PLACE void {name}(void) {{ kept = take({50 + 40 * k}); }}\n"
+            for k, name in enumerate(users)
+        )
+        + "int main(void) { for (int k = 0; k < 500; k++) {"
+        + "".join(f" {name}();" for name in users)
+        + " } return 0; }\n"
+    )
+    wrapped = captured(compile_program(source, ("-O1",)), tmp_path, "-", rate="1")
+    charged = flat(wrapped)
+    assert charged == {name: 500.0 * (50 + 40 * k) for k, name in enumerate(users)}
+    for words in (("top", wrapped), ("leaks", wrapped), ("diff", wrapped, wrapped)):
+        assert re.search(
+            "to whom they pass all they allocate: take$", parser(*words).stdout, re.MULTILINE
+        )
+    assert set(flat(wrapped, "--all-frames")) != set(charged)
 
 
 def stacks_of(text: str) -> dict[str, int]:

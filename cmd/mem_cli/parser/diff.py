@@ -42,6 +42,7 @@ def diff(base: str, new: str, *, by: str, rows: int, **options: Any) -> None:
     from mem_parser.filters import apply_to_both
     from mem_parser.names import FrameRule
     from mem_parser.reports.diff import diff_lines
+    from mem_parser.reports.table import folded_lines
 
     filters = filters_from(options)
     check_output(options["output"])
@@ -64,6 +65,7 @@ def diff(base: str, new: str, *, by: str, rows: int, **options: Any) -> None:
         base_name=base,
         rule=named_rule(filters),
     )
+    result.notes += folded_lines(recent.symbols, filters.rule)
     if filters.words:
         result.notes.insert(0, f"only {' '.join(filters.words)}")
     lines = diff_lines(result, rows=rows, width=room(options["output"]))

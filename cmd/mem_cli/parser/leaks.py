@@ -73,6 +73,7 @@ def leaks(
     from mem_parser.leaks.narrowed import narrow
     from mem_parser.leaks.suppressions import read_suppressions
     from mem_parser.reports.leaks import leak_lines
+    from mem_parser.reports.table import folded_lines
 
     filters = filters_from(options)
     check_output(options["output"])
@@ -92,7 +93,11 @@ def leaks(
         window=born,
         rule=named_rule(filters),
     )
-    report.notes = [*narrowed.notes, *report.notes]
+    report.notes = [
+        *narrowed.notes,
+        *folded_lines(narrowed.symbols, filters.rule),
+        *report.notes,
+    ]
     if profile.capture.suppressions and not suppressions:
         theirs = shell_path(profile.capture.suppressions)
         report.notes.append(

@@ -1,9 +1,10 @@
 """Options that several commands of `mem_parser` share.
 
-`@filter_options` adds what `mem_parser.filters` needs; `filters_from` makes `Filters` of the
-values. `@symbol_options` says where names come from; `@file_options` adds the profile itself as
-well, and `@view_options` all that a report of one profile takes. `mem_cli.pipeline` opens a profile
-with their values.
+`@filter_options` adds what `mem_parser.filters` needs, `@narrowing_options` the part of it that is
+not about what is counted; `filters_from` makes `Filters` of the values, and `libraries_from` the
+rules on libraries. `@symbol_options` says where names come from; `@file_options` adds the profile
+itself as well, and `@view_options` all that a report of one profile takes. `mem_cli.pipeline` opens
+a profile with their values.
 """
 
 from __future__ import annotations
@@ -18,15 +19,42 @@ from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
+    from mem_parser.libraries.rules import Libraries
     from mem_parser.model import Count
+    from mem_parser.names import FrameRule
     from mem_parser.symbols.debuginfod import Debuginfod
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 COUNTS = ("inuse", "alloc", "freed", "peak")
 
 
-def filter_options(command: Command) -> Command:
-    """Add the filters and the choice of what is counted."""
+all_frames_option = click.option(
+    "--all-frames", is_flag=True, help="Keep frames of allocators and libraries."
+)
+templates_option = click.option(
+    "--templates", is_flag=True, help="Show template arguments of C++ names."
+)
+
+
+def frame_options(command: Command) -> Command:
+    """Add what is said about frames: which of them count as the program's, and how they are
+    called.
+    """
+    options = [
+        click.option(
+            "--library", multiple=True, metavar="REGEX",
+            help="Charge blocks of matching frames to their callers.",
+        ),
+        all_frames_option,
+        templates_option,
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def narrowing_options(command: Command) -> Command:
+    """Add the filters of stacks."""
     many: dict[str, Any] = {"multiple": True}
     options = [
         click.option("--focus", metavar="REGEX", help="Only stacks with a matching frame.", **many),
@@ -38,14 +66,28 @@ def filter_options(command: Command) -> Command:
             "--min-samples", type=click.IntRange(min=0), default=0, metavar="N",
             help="No stack with fewer than N samples.",
         ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def filter_options(command: Command) -> Command:
+    """Add the filters and the choice of what is counted."""
+    command = count_options(command)
+    return narrowing_options(frame_options(command))
+
+
+def count_options(command: Command) -> Command:
+    """Add the choice of what is counted."""
+    options = [
         click.option("--inuse", is_flag=True, help="Blocks not freed (the default)."),
         click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not."),
         click.option("--freed", is_flag=True, help="Blocks allocated and freed."),
         click.option("--peak", is_flag=True, help="Blocks live at the peak."),
         click.option("--space", is_flag=True, help="Count bytes (the default)."),
         click.option("--objects", is_flag=True, help="Count blocks."),
-        click.option("--all-frames", is_flag=True, help="Keep the allocator's own frames."),
-    ]  # fmt: skip
+    ]
     for option in reversed(options):
         command = option(command)
     return command
@@ -105,30 +147,54 @@ def file_first(file: str, function: str) -> tuple[str, str]:
 
 
 def filters_from(given: dict[str, Any]) -> Filters:
-    """Make the filters of the values that click gives. Raises `UsageProblem`."""
+    """Make the filters of the values that click gives; without a choice of what is counted they
+    are of bytes in use. Raises `UsageProblem`.
+    """
     from mem_parser.filters import Filters
     from mem_parser.model import Unit
     from mem_parser.names import FrameRule
 
-    if given["space"] and given["objects"]:
+    if given.get("space") and given.get("objects"):
         raise UsageProblem("--space and --objects exclude each other")
     return Filters(
         count=_count(given),
-        unit=Unit.OBJECTS if given["objects"] else Unit.SPACE,
+        unit=Unit.OBJECTS if given.get("objects") else Unit.SPACE,
         focus=given["focus"],
         ignore=given["ignore"],
         hide=given["hide"],
         threads=given["thread"],
         domains=given["domain"],
         min_samples=given["min_samples"],
-        rule=FrameRule.NONE if given["all_frames"] else FrameRule.OWN,
+        rule=FrameRule.NONE if given["all_frames"] else FrameRule.PROGRAM,
     )
+
+
+def named_rule(filters: Filters) -> FrameRule:
+    """Return the frames that verdicts and differences leave out: they name what calls the
+    allocator, so its own frames are never among them.
+    """
+    from mem_parser.names import FrameRule
+
+    return FrameRule.OWN if filters.rule is FrameRule.NONE else filters.rule
+
+
+def libraries_from(given: dict[str, Any]) -> Libraries | None:
+    """Return the rules on libraries: those of `--library` and of the project's file; None where all
+    frames are kept. Raises `UsageProblem`.
+    """
+    from mem_parser.filters import compile_pattern
+    from mem_parser.libraries import projectfile
+
+    if "library" not in given or given["all_frames"]:
+        return None
+    patterns = [compile_pattern(text, "--library") for text in given["library"]]
+    return projectfile.of_folder(os.getcwd()).more(patterns)
 
 
 def _count(given: dict[str, Any]) -> Count:
     from mem_parser.model import Count
 
-    chosen = [name for name in COUNTS if given[name]]
+    chosen = [name for name in COUNTS if given.get(name)]
     if len(chosen) > 1:
         raise UsageProblem(f"--{chosen[0]} and --{chosen[1]} exclude each other")
     return Count(chosen[0]) if chosen else Count.INUSE

@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mem_cli.options import debug_servers, filters_from
+from mem_cli.options import debug_servers, filters_from, libraries_from
 from mem_cli.output import check_output
 from mem_cli.say import waiting, warn
 from mem_parser.errors import InputFileError, SymbolError, UsageProblem
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
+    from mem_parser.libraries.rules import Libraries
     from mem_parser.model import Count, Profile
     from mem_parser.reports.grid import Block, Record
     from mem_parser.reports.view import View
@@ -46,16 +47,30 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Opened:
-    """Files that are read as one profile, which has names."""
+    """Files that are read as one profile, which has names.
+
+    ``libraries`` are the rules by which functions of libraries are marked; None: none are. With
+    ``like`` they are marked as in that other profile, which this one is compared with.
+    """
 
     sources: Sequence[Source]
     profile: Profile
     names: AddressNames
+    libraries: Libraries | None = None
+    templates: bool = False
+    like: Opened | None = None
 
     @cached_property
     def symbols(self) -> Symbols:
         """The names of all stacks of the profile."""
-        return self.names.spell()
+        from mem_parser.libraries.mark import mark_libraries
+        from mem_parser.symbols.templates import with_templates
+
+        symbols = self.names.spell()
+        if self.libraries is not None:
+            like = None if self.like is None else self.like.symbols
+            symbols = mark_libraries(self.profile, symbols, self.libraries, like=like)
+        return with_templates(symbols) if self.templates else symbols
 
 
 def read(files: Iterable[str]) -> list[Source]:
@@ -77,8 +92,15 @@ def check_has(sources: Iterable[Source], count: Count) -> None:
         check_count(profile, count, file)
 
 
-def named(sources: Sequence[Source], options: Options, only: Count | None = None) -> Opened:
-    """Join ``sources`` and name their addresses as the values of `symbol_options` say.
+def named(
+    sources: Sequence[Source],
+    options: Options,
+    only: Count | None = None,
+    *,
+    like: Opened | None = None,
+) -> Opened:
+    """Join ``sources`` and name their addresses as the values of `symbol_options` and
+    `frame_options` say; ``like`` is as of `Opened`.
 
     With ``only`` just the sites that have such blocks are named, which is less work. Raises
     `InputFileError`, and `UsageProblem` for files that are not domains of one capture.
@@ -87,6 +109,7 @@ def named(sources: Sequence[Source], options: Options, only: Count | None = None
     from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
     from mem_parser.symbols.symbolizer import name_addresses
 
+    libraries = libraries_from(options)
     profile = join(sources)
     if only is not None:
         profile = profile.used(only)
@@ -97,7 +120,7 @@ def named(sources: Sequence[Source], options: Options, only: Count | None = None
             debug_dirs=(*options["debug_dir"], *DEFAULT_DEBUG_DIRS),
             debuginfod=debug_servers(asked=options["debuginfod"]),
         )
-    return Opened(sources, profile, names)
+    return Opened(sources, profile, names, libraries, options.get("templates", False), like)
 
 
 def say_missing(opened: Iterable[Opened], *, strict: bool = False) -> None:
@@ -110,28 +133,37 @@ def say_missing(opened: Iterable[Opened], *, strict: bool = False) -> None:
 
 
 def open_profile(
-    files: Sequence[str], options: Options, count: Count | None = None, *, whole: bool = False
+    files: Sequence[str],
+    options: Options,
+    count: Count | None = None,
+    *,
+    whole: bool = False,
+    like: Opened | None = None,
 ) -> Opened:
     """Read and name files as one profile, and say what names are missing.
 
-    ``count`` is what is shown of it, if that is known; ``whole``: name all sites nevertheless.
-    Raises `InputFileError` and `UsageProblem`.
+    ``count`` is what is shown of it, if that is known; ``whole``: name all sites nevertheless;
+    ``like`` is as of `Opened`. Raises `InputFileError` and `UsageProblem`.
     """
     sources = read(files)
     if count is not None:
         check_has(sources, count)
-    opened = named(sources, options, None if whole else count)
+    opened = named(sources, options, None if whole else count, like=like)
     say_missing([opened])
     return opened
 
 
-def open_view(file: str, options: Options, *, whole: bool = False) -> tuple[Opened, View]:
-    """Read, name and filter a profile; ``whole`` as of `open_profile`. Raises `MemError`."""
+def open_view(
+    file: str, options: Options, *, whole: bool = False, like: Opened | None = None
+) -> tuple[Opened, View]:
+    """Read, name and filter a profile; ``whole`` and ``like`` as of `open_profile`. Raises
+    `MemError`.
+    """
     filters = filters_from(options)
     if options.get("as_json") and options.get("as_csv"):
         raise UsageProblem("--json and --csv exclude each other")
     check_output(options["output"])
-    opened = open_profile([file], options, filters.count, whole=whole)
+    opened = open_profile([file], options, filters.count, whole=whole, like=like)
     return opened, view_of(opened, filters)
 
 

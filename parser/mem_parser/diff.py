@@ -27,7 +27,8 @@ import numpy as np
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.growth import match_stacks, stack_index
 from mem_parser.model import SAMPLER_NAME, Count, IntArray, Profile, Unit
-from mem_parser.places import Frame, find_places, same_capture
+from mem_parser.names import FrameRule
+from mem_parser.places import Frame, Places, find_places, same_capture
 from mem_parser.significance import benjamini_hochberg, normal_tail
 from mem_parser.symbols.table import Symbols
 
@@ -117,13 +118,16 @@ def diff_profiles(
     count: Count = Count.INUSE,
     unit: Unit = Unit.SPACE,
     base_name: str = "",
+    rule: FrameRule = FrameRule.PROGRAM,
 ) -> Diff:
-    """Return the difference between two profiles. Raises nothing: notes name missing data."""
+    """Return the difference between two profiles. ``rule`` says which frames are left out. Raises
+    nothing: notes name missing data.
+    """
     between = variance_between(base[0], new[0], unit) if count is Count.INUSE else None
     paired = between is not None
     keys: dict[Hashable, int] = {}
     frames: list[tuple[Frame, ...]] = []
-    rows = [_row_of_stack(*side, level, keys, frames) for side in (base, new)]
+    rows = [_row_of_stack(find_places(*side, rule), level, keys, frames) for side in (base, new)]
     sums = [
         _sum(profile, row, count, unit, len(frames))
         for (profile, _), row in zip((base, new), rows, strict=True)
@@ -152,14 +156,12 @@ class _Sums:
 
 
 def _row_of_stack(
-    profile: Profile,
-    symbols: Symbols,
+    places: Places,
     level: Level,
     keys: dict[Hashable, int],
     frames: list[tuple[Frame, ...]],
 ) -> IntArray:
     """Return for each stack its row; appends new rows to ``frames``."""
-    places = find_places(profile, symbols)
     row_of_place = np.zeros(len(places), dtype=np.int64)
     for k, place in enumerate(places.frames):
         key, shown = _key(place, level)

@@ -46,7 +46,7 @@ class Filters:
     threads: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     min_samples: int = 0
-    rule: FrameRule = FrameRule.OWN
+    rule: FrameRule = FrameRule.PROGRAM
 
     def __post_init__(self) -> None:
         """Check all that needs no profile. Raises `UsageProblem`."""
@@ -178,6 +178,41 @@ class Filters:
             offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             locations_of_stack=spelled[shown],
         )
+
+
+Side = tuple[Profile, Symbols]
+
+
+def apply_to_both(filters: Filters, base: Side, new: Side) -> tuple[Side, Side]:
+    """Apply ``filters`` to two profiles that are to be compared. Raises as `Filters.apply`.
+
+    A thread or domain that only one of them knows has no blocks in the other.
+    """
+    for name in filters.threads:
+        if not _knows_thread(base[0], name):
+            _threads(new[0], [name])
+    for name in filters.domains:
+        if not _knows_domain(base[0], name):
+            _domains(new[0], [name])
+    return _applied(filters, base), _applied(filters, new)
+
+
+def _applied(filters: Filters, side: Side) -> Side:
+    profile = side[0]
+    threads = tuple(name for name in filters.threads if _knows_thread(profile, name))
+    domains = tuple(name for name in filters.domains if _knows_domain(profile, name))
+    nothing = (filters.threads and not threads) or (filters.domains and not domains)
+    if nothing:
+        side = profile.where(np.zeros(len(profile.sites), dtype=np.bool_)), side[1]
+    return dataclasses.replace(filters, threads=threads, domains=domains).apply(*side)
+
+
+def _knows_thread(profile: Profile, name: str) -> bool:
+    return any(name in (t.name, str(t.tid)) for t in profile.threads)
+
+
+def _knows_domain(profile: Profile, name: str) -> bool:
+    return name in profile.domains
 
 
 def compile_pattern(pattern: str, option: str) -> re.Pattern[str]:

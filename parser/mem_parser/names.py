@@ -3,12 +3,14 @@
 The rule drops every frame from the innermost up to and including the outermost one that is an
 allocator's, as jeprof does. `FrameRule.JEPROF` is jeprof's list alone;
 `OWN` adds the C++ and Rust standard allocators, CPython's allocation functions and the allocators'
-internal entry points; `NONE` keeps all frames.
+internal entry points; `PROGRAM` drops the frames of libraries behind these as well (see
+`mem_parser.libraries`); `NONE` keeps all frames.
 """
 
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from collections.abc import Sequence
 
@@ -22,6 +24,7 @@ from mem_parser.symbols.table import Function
 class FrameRule(enum.StrEnum):
     """Which frames to drop."""
 
+    PROGRAM = "program"
     OWN = "own"
     JEPROF = "jeprof"
     NONE = "none"
@@ -88,17 +91,22 @@ def is_allocator(function: Function, rule: FrameRule) -> bool:
     """Tell whether ``rule`` takes this function for an allocator's."""
     if rule is FrameRule.NONE:
         return False
-    name = function.name
+    jeprof = rule is FrameRule.JEPROF
+    return _is_allocator(function.name, function.module, known=function.known, jeprof=jeprof)
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _is_allocator(name: str, module: str, *, known: bool, jeprof: bool) -> bool:
     if name in _JEPROF_FAMILY or _JEPROF_PATTERN.search(name):
         return True
-    module = function.module.rsplit("/", 1)[-1]
+    module = module.rsplit("/", 1)[-1]
     # An attached sampler is mapped from a memfd; a file cut early knows it by that name alone.
     module = module.removeprefix("memfd:").removesuffix(" (deleted)")
-    if not function.known:
+    if not known:
         # A function without a name in a stripped allocator is one of its inner functions; in the
         # sampler, a hook.
         return module == SAMPLER_NAME or bool(_ALLOCATOR_MODULE.match(module))
-    if rule is FrameRule.JEPROF:
+    if jeprof:
         return False
     if module == SAMPLER_NAME:
         return True

@@ -1,4 +1,4 @@
-"""Stacks as verdicts name them: without allocator frames, in comparable frames.
+"""Stacks as verdicts name them: from the charged frame outwards, in comparable frames.
 
 Stacks that differ only in addresses (two calls on one line, an allocator's inner calls) are one
 *place*: the same functions at the same lines. Frames compare across runs and builds: those with a
@@ -14,8 +14,9 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.charge import charged_from
 from mem_parser.model import BoolArray, IntArray, Profile
-from mem_parser.names import FrameRule, allocator_functions
+from mem_parser.names import FrameRule
 from mem_parser.symbols.modulelabels import module_keys
 from mem_parser.symbols.table import Symbols
 
@@ -88,11 +89,17 @@ class Spelled(Sequence[tuple[Frame, ...]]):
         part = self._locations[self._low[index] : self._high[index]]
         return tuple([self._frames[k] for k in part.tolist()])
 
-    def common(self, which: IntArray) -> tuple[Frame, ...]:
-        """Return the innermost frames that all of these places share."""
+    def common(
+        self, which: IntArray, begin: IntArray | None = None, end: IntArray | None = None
+    ) -> tuple[Frame, ...]:
+        """Return the frames that all of these places share, from the one at ``begin`` of each (0:
+        the innermost) outwards, before ``end``.
+        """
         shared: list[Frame] = []
-        low, depth = self._low[which], self._high[which] - self._low[which]
-        for k in range(int(depth.min()) if len(depth) else 0):
+        low, high = self._low[which], self._high[which]
+        high = high if end is None else low + end
+        low = low if begin is None else low + begin
+        for k in range(int((high - low).min()) if len(low) else 0):
             met = {self._frames[x] for x in set(self._locations[low + k].tolist())}
             if len(met) > 1:
                 break
@@ -103,21 +110,28 @@ class Spelled(Sequence[tuple[Frame, ...]]):
 @dataclass(slots=True)
 class Places:
     """``place[k]`` is the place of stack *k*; ``frames[p]`` are a place's frames, innermost first,
-    and ``line[p]`` is a number that places share whose innermost frames are one line.
+    of which ``frames[p][owner[p]]`` is the one that its blocks are charged to, and ``line[p]`` is a
+    number that places share whose innermost and charged frames are the same lines.
     """
 
     place: IntArray
     frames: Spelled
+    owner: IntArray
     line: IntArray
 
     def __len__(self) -> int:
         return len(self.frames)
 
 
-def find_places(profile: Profile, symbols: Symbols) -> Places:
-    """Return the places of all stacks of ``profile``."""
+def find_places(profile: Profile, symbols: Symbols, rule: FrameRule = FrameRule.PROGRAM) -> Places:
+    """Return the places of all stacks of ``profile``, without the frames that ``rule`` drops.
+
+    With `FrameRule.OWN` places keep the frames of libraries, and tell what these do apart; the
+    charged frame is then further out.
+    """
     frames = _frames(profile, symbols)
-    begin = _first_kept(symbols)
+    begin = charged_from(symbols, rule)
+    charged = charged_from(symbols, FrameRule.PROGRAM) if rule is FrameRule.OWN else begin
     spelled = symbols.locations_of_stack
     width = spelled.itemsize
     data = memoryview(spelled.tobytes())
@@ -131,13 +145,26 @@ def find_places(profile: Profile, symbols: Symbols) -> Places:
             first.append(k)
         place[k] = number
     chosen = np.array(first, dtype=np.int64)
-    low, high = begin[chosen], symbols.offsets[1:][chosen]
+    low, high, middle = begin[chosen], symbols.offsets[1:][chosen], charged[chosen]
+    line = _lines(frames, spelled, np.stack([low, middle]), high > low)
+    return Places(place, Spelled(frames, spelled, low, high), middle - low, line)
+
+
+def _lines(
+    frames: list[Frame],
+    spelled: npt.NDArray[np.int32],
+    ends: IntArray,
+    filled: BoolArray,
+) -> IntArray:
+    """Return for each place a number by the lines at its two ``ends``; one for all that are not
+    ``filled``.
+    """
     lines: dict[tuple[Frame, int], int] = {}
     line_of = np.array([lines.setdefault((f, f.line), len(lines)) for f in frames], dtype=np.int64)
-    line = np.full(len(chosen), len(lines), dtype=np.int64)
-    filled = high > low
-    line[filled] = line_of[spelled[low[filled]]]
-    return Places(place, Spelled(frames, spelled, low, high), line)
+    line = np.full(ends.shape[1], -1, dtype=np.int64)
+    inner, outer = (line_of[spelled[end[filled]]] for end in ends)
+    line[filled] = inner * len(lines) + outer
+    return np.unique(line, return_inverse=True)[1].astype(np.int64)
 
 
 def _frames(profile: Profile, symbols: Symbols) -> list[Frame]:
@@ -157,29 +184,6 @@ def _frames(profile: Profile, symbols: Symbols) -> list[Frame]:
             )
         )
     return result
-
-
-def _first_kept(symbols: Symbols) -> IntArray:
-    """Return the start of each stack without everything up to its outermost allocator frame; a
-    stack of nothing else keeps its last frame.
-    """
-    offsets, spelled = symbols.offsets, symbols.locations_of_stack
-    dropped = allocator_functions(symbols.functions, FrameRule.OWN)
-    if not len(spelled) or not dropped.any():
-        return offsets[:-1]
-    return first_kept(dropped[symbols.function_of_location][spelled], offsets)
-
-
-def first_kept(dropped: BoolArray, offsets: IntArray) -> IntArray:
-    """Return the start of each stack without everything up to its outermost ``dropped`` frame; a
-    stack of nothing else keeps its last frame.
-    """
-    begin = offsets[:-1].copy()
-    place = np.flatnonzero(dropped)
-    stack = np.searchsorted(offsets, place, side="right") - 1
-    outermost = np.flatnonzero(np.diff(stack, append=-1))
-    begin[stack[outermost]] = place[outermost] + 1
-    return np.minimum(begin, offsets[1:] - 1)
 
 
 def same_capture(profiles: Sequence[Profile]) -> bool:

@@ -203,7 +203,12 @@ def test_a_leak_of_a_service_is_named_with_its_line(tmp_path: Path, program: Pat
     # 4.8 MiB: well above what is sure to be seen in 4 s at this rate, some 2 MiB.
     done = gated(tmp_path, 'leaks = "0"', program, "serve", 4000, 72 << 20)
     assert done.code == 6, done.text
-    assert re.search(r"^FAIL  leaks  \S+ MiB ± \S+ leaking, over 0 B$", done.text, re.MULTILINE)
+    assert re.search(
+        r"^FAIL  leaks  1 leak, \S+ GiB/h ± \S+, in conn_open, budgeted\.c:\d+:\s+"
+        r"\S+ MiB ± \S+\s+leaking, over 0 B$",
+        done.text,
+        re.MULTILINE,
+    )
     assert re.search(r"conn_open  \S*budgeted\.c:\d+$", done.text, re.MULTILINE)
     clean = gated(tmp_path, 'leaks = "0"', program, "serve", 3000, 0)
     assert clean.code == 0, clean.text

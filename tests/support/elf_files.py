@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mem_parser.symbols.elf import ElfImage
+from mem_parser.symbols.unwindtable import UnwindTable
 
 NOTE, NO_BITS, DYNAMIC, SYMBOLS, STRINGS, PROGRAM = 7, 8, 6, 2, 3, 1
 EXECUTABLE, COMPRESSED = 4, 0x800
@@ -67,3 +73,9 @@ def symbol(name: int, value: int, size: int = 1, section: int = 1, info: int = 0
 def build_id_note(build_id: bytes) -> bytes:
     """The note that holds a build-id."""
     return struct.pack("<III", 4, len(build_id), 3) + b"GNU\0" + build_id
+
+
+def nameless(path: str, address: int) -> str:
+    """What reports call the function at an address of a stripped file."""
+    start = UnwindTable(ElfImage.open(path)).starts(np.array([address], dtype=np.uint64))
+    return f"{Path(path).name}+0x{int(start[0]):x}"

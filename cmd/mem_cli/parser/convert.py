@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
-from mem_cli.options import partial_option, symbol_options
+from mem_cli.options import (
+    all_frames_option,
+    count_options,
+    filters_from,
+    narrowing_options,
+    partial_option,
+    symbol_options,
+    templates_option,
+)
 from mem_cli.output import check_output, write_bytes
-from mem_cli.pipeline import Source, check_has, end_written, named, read, say_missing
+from mem_cli.pipeline import Opened, Source, check_has, end_written, named, read, say_missing
+from mem_cli.say import warn
 from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:
-    pass
+    from mem_parser.filters import Filters
+    from mem_parser.model import Profile
+    from mem_parser.symbols.table import Symbols
 
 FORMATS = ("pprof", "heap", "speedscope", "collapsed", "csv", "json")
+_COUNTED = ("inuse", "alloc", "freed", "peak", "space", "objects")
 _BY_END = {
     ".pb.gz": "pprof", ".pb": "pprof", ".pprof": "pprof", ".heap": "heap",
     ".speedscope.json": "speedscope", ".speedscope": "speedscope", ".collapsed": "collapsed",
@@ -29,8 +43,10 @@ _BY_END = {
 @click.option(
     "--to", "to", type=click.Choice(FORMATS), help="Format, if the name OUT does not end in one."
 )
-@click.option("--alloc", is_flag=True, help="collapsed: all blocks allocated, freed or not.")
-@click.option("--objects", is_flag=True, help="collapsed: count blocks instead of bytes.")
+@narrowing_options
+@count_options
+@all_frames_option
+@templates_option
 @symbol_options
 @partial_option
 def convert(file: str, output: str, to: str | None, **options: Any) -> None:
@@ -42,11 +58,20 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
     .speedscope.json    speedscope
     .collapsed .folded  one line per stack, for flame graph programs
     .csv .json          one row per stack, with standard errors
+
+    Frames of libraries stay in every format. What is counted (--alloc, --objects ...) is a
+    choice for collapsed stacks alone; the other formats hold every count.
     """
     kind = to or _format_of(output)
-    if kind != "collapsed" and (options["alloc"] or options["objects"]):
+    chosen = [name for name in _COUNTED if options[name]]
+    if kind != "collapsed" and chosen:
         raise UsageProblem(
-            "--alloc and --objects need the format collapsed: the others hold every count"
+            f"{' and '.join(f'--{name}' for name in chosen)} need the format collapsed: the others "
+            "hold every count"
+        )
+    if kind == "heap" and (options["hide"] or options["templates"]):
+        raise UsageProblem(
+            "a .heap file keeps all frames as they are", hint="leave --hide and --templates out"
         )
     check_output(output)
     sources = read([file])
@@ -65,33 +90,64 @@ def _format_of(output: str) -> str:
 
 
 def _converted(source: Source, kind: str, options: dict[str, Any]) -> bytes:
-    from mem_parser.model import Count, Unit
-
-    if kind == "heap":
+    filters = filters_from(options)
+    if kind == "heap" and not filters.words:
         from mem_parser.heapfile.writer import write_heap
 
         return write_heap(source.profile)
-    count = Count.ALLOC if options["alloc"] else Count.INUSE
-    check_has([source], count)
+    check_has([source], filters.count)
     opened = named([source], options)
     say_missing([opened])
-    profile = opened.profile
-    if kind == "pprof":
-        from mem_parser.writers.pprof import write_pprof
+    if kind in ("heap", "pprof"):
+        return _of_addresses(opened, kind, filters)
+    return _of_names(opened, kind, filters).encode()
 
-        return write_pprof(profile, opened.names)
-    symbols = opened.symbols
+
+def _of_addresses(opened: Opened, kind: str, filters: Filters) -> bytes:
+    """Return a format whose stacks are addresses."""
+    from mem_parser.filters import HIDDEN, matching_locations
+    from mem_parser.heapfile.writer import write_heap
+    from mem_parser.symbols.hiding import without_locations
+    from mem_parser.symbols.templates import addresses_with_templates
+    from mem_parser.writers.pprof import write_pprof
+
+    profile, names = _narrowed(opened, filters)[0], opened.names
+    if kind == "heap":
+        return write_heap(profile)
+    if filters.hide:
+        masks = [matching_locations(opened.symbols, p, "--hide") for p in filters.hide]
+        profile, names = without_locations(profile, names, np.any(masks, axis=0), HIDDEN)
+    if opened.templates:
+        names = addresses_with_templates(names)
+    return write_pprof(profile, names)
+
+
+def _of_names(opened: Opened, kind: str, filters: Filters) -> str:
+    """Return a format whose stacks are names."""
+    from mem_parser.names import FrameRule
+    from mem_parser.writers.collapsed import write_collapsed
+    from mem_parser.writers.rows import write_csv, write_json
+    from mem_parser.writers.speedscope import write_speedscope
+
+    profile, symbols = _narrowed(opened, filters)
+    # The filters have left out what is to be left out.
+    rule = FrameRule.NONE
     if kind == "speedscope":
-        from mem_parser.writers.speedscope import write_speedscope
+        name = os.path.basename(opened.sources[0].file)
+        return write_speedscope(profile, symbols, name, rule)
+    if kind == "collapsed":
+        return write_collapsed(profile, symbols, filters.count, filters.unit, rule)
+    return (write_csv if kind == "csv" else write_json)(profile, symbols, rule)
 
-        text = write_speedscope(profile, symbols, os.path.basename(source.file))
-    elif kind == "collapsed":
-        from mem_parser.writers.collapsed import write_collapsed
 
-        unit = Unit.OBJECTS if options["objects"] else Unit.SPACE
-        text = write_collapsed(profile, symbols, count, unit)
-    else:
-        from mem_parser.writers.rows import write_csv, write_json
+def _narrowed(opened: Opened, filters: Filters) -> tuple[Profile, Symbols]:
+    """Apply the filters, and say how much they leave."""
+    from mem_parser.names import FrameRule
 
-        text = (write_csv if kind == "csv" else write_json)(profile, symbols)
-    return text.encode()
+    if filters.rule is FrameRule.PROGRAM:
+        filters = dataclasses.replace(filters, rule=FrameRule.OWN)
+    known = len(opened.profile.warnings)
+    profile, symbols = filters.apply(opened.profile, opened.symbols)
+    for warning in profile.warnings[known:]:
+        warn(warning)
+    return profile, symbols

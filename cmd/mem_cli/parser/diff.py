@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import click
 
-from mem_cli.options import finding_options, symbol_options
+from mem_cli.options import (
+    filter_options,
+    filters_from,
+    finding_options,
+    named_rule,
+    symbol_options,
+)
 from mem_cli.output import check_output
 from mem_cli.pipeline import check_has, deliver, named, read, say_missing
 
@@ -19,38 +26,47 @@ from mem_cli.pipeline import check_has, deliver, named, read, say_missing
     "--by", type=click.Choice(["function", "line", "stack"]), default="function",
     show_default=True, help="What a row stands for.",
 )  # fmt: skip
-@click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not.")
-@click.option("--objects", is_flag=True, help="Count blocks instead of bytes.")
+@filter_options
 @click.option("-n", "--rows", type=click.IntRange(min=0), default=20, help="Rows; 0: all.")
 @finding_options
-def diff(
-    base: str, new: str, *, by: str, alloc: bool, objects: bool, rows: int, **options: Any
-) -> None:
+def diff(base: str, new: str, *, by: str, rows: int, **options: Any) -> None:
     r"""Say what changed from one profile to another, and what of it is more than noise.
 
     \b
     mem_parser diff monday.heap tuesday.heap
     mem_parser diff --by line first.heap second.heap
+    mem_parser diff --focus net --alloc first.heap second.heap
     """
     from mem_cli.terminal import room
     from mem_parser.diff import Level, diff_profiles
-    from mem_parser.model import Count, Unit
+    from mem_parser.filters import apply_to_both
+    from mem_parser.names import FrameRule
     from mem_parser.reports.diff import diff_lines
+    from mem_parser.reports.table import folded_lines
 
+    filters = filters_from(options)
     check_output(options["output"])
     sources = read((base, new))
-    count = Count.ALLOC if alloc else Count.INUSE
-    check_has(sources, count)
-    old = named(sources[:1], options | {"binary": None})
+    check_has(sources, filters.count)
     recent = named(sources[1:], options)
+    old = named(sources[:1], options | {"binary": None}, like=recent)
     say_missing((old, recent))
-    result = diff_profiles(
+    before, after = apply_to_both(
+        dataclasses.replace(filters, rule=FrameRule.NONE),
         (old.profile, old.symbols),
         (recent.profile, recent.symbols),
-        level=Level(by),
-        count=count,
-        unit=Unit.OBJECTS if objects else Unit.SPACE,
-        base_name=base,
     )
+    result = diff_profiles(
+        before,
+        after,
+        level=Level(by),
+        count=filters.count,
+        unit=filters.unit,
+        base_name=base,
+        rule=named_rule(filters),
+    )
+    result.notes += folded_lines(recent.symbols, filters.rule)
+    if filters.words:
+        result.notes.insert(0, f"only {' '.join(filters.words)}")
     lines = diff_lines(result, rows=rows, width=room(options["output"]))
     deliver(sources, options, lines, record=result.as_json, fold=False)

@@ -79,7 +79,7 @@ def _check(options: Options) -> None:
 
 def _table_options(options: Options) -> TableOptions:
     count = Count.ALLOC if options["alloc"] else Count.INUSE
-    rule = FrameRule.JEPROF if options["jeprof_frames"] else FrameRule.OWN
+    rule = FrameRule.JEPROF if options["jeprof_frames"] else FrameRule.PROGRAM
     return TableOptions(
         count=Count.PEAK if options["peak"] else count,
         unit=Unit.OBJECTS if options["objects"] else Unit.SPACE,

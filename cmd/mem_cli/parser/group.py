@@ -12,6 +12,7 @@ import sys
 import click
 
 from mem_cli.errors import run_command
+from mem_cli.options import frame_options
 from mem_cli.parser.budget import budget_command
 from mem_cli.parser.convert import convert
 from mem_cli.parser.diff import diff
@@ -56,7 +57,7 @@ from mem_cli.parser.tree import tree
 @click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows of the table; 0: all.")
 @click.option("--bytes", "plain_bytes", is_flag=True, help="Print plain numbers of bytes.")
-@click.option("--all-frames", is_flag=True, help="Keep the allocator's own frames.")
+@frame_options
 @click.option("--jeprof-frames", is_flag=True, help="Drop exactly the frames that jeprof drops.")
 @click.option("--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too.")
 @click.option(

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from mem_cli.options import finding_options, symbol_options
+from mem_cli.options import (
+    filters_from,
+    finding_options,
+    frame_options,
+    named_rule,
+    narrowing_options,
+    symbol_options,
+)
 from mem_cli.output import check_output
 from mem_cli.pipeline import Source, deliver, named, read, say_missing
 from mem_parser.errors import UsageProblem
@@ -42,6 +49,8 @@ class _Window(click.ParamType[tuple[float, float]]):
 @symbol_options
 @click.option("--born", type=_Window(), help="Only blocks allocated from A to B seconds.")
 @click.option("--suppressions", metavar="FILE", help="Stacks to pass over (leak:PATTERN lines).")
+@narrowing_options
+@frame_options
 @click.option("--fail-on", type=click.Choice(["leak"]), help="Exit with 6 if there is a leak.")
 @finding_options
 def leaks(
@@ -57,27 +66,38 @@ def leaks(
     mem_parser leaks custom_prof.4711.1.heap
     mem_parser leaks first.heap second.heap last.heap     snapshots of one capture
     mem_parser leaks --born 20:40 custom_prof.4711.1.heap
+    mem_parser leaks --ignore libcrypto custom_prof.4711.1.heap
     """
     from mem_cli.terminal import room
     from mem_parser.leaks.judged import judged
+    from mem_parser.leaks.narrowed import narrow
     from mem_parser.leaks.suppressions import read_suppressions
     from mem_parser.reports.leaks import leak_lines
+    from mem_parser.reports.table import folded_lines
 
+    filters = filters_from(options)
     check_output(options["output"])
     given = read_suppressions(suppressions) if suppressions else []
     sources = _in_order(files)
     last = sources[-1:]
     opened = named(last, options)
     say_missing([opened])
-    profile = opened.profile
+    narrowed = narrow(opened.profile, opened.symbols, filters)
+    profile = narrowed.profile
     report = judged(
         profile,
-        opened.symbols,
+        narrowed.symbols,
         binary=options["binary"],
         patterns=given,
         earlier=[source.profile for source in sources[:-1]],
         window=born,
+        rule=named_rule(filters),
     )
+    report.notes = [
+        *narrowed.notes,
+        *folded_lines(narrowed.symbols, filters.rule),
+        *report.notes,
+    ]
     if profile.capture.suppressions and not suppressions:
         theirs = shell_path(profile.capture.suppressions)
         report.notes.append(

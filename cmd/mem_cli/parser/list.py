@@ -22,7 +22,7 @@ def list_lines(file: str, function: str, **options: Any) -> None:
     r"""Show the source lines of FUNCTION with what they allocated.
 
     \b
-    mem_parser list custom_prof.4711.1.heap sdsnewlen --source-dir ~/redis/src
+    mem_parser list custom_prof.4711.1.heap processCommand --source-dir ~/redis/src
     """
     from mem_parser.reports import listing as report
 

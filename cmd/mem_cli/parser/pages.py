@@ -95,7 +95,7 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
     base = None
     if options["base"]:
         others = options | {"binary": None}
-        older = open_profile([options["base"]], others, filters.count, whole=True)
+        older = open_profile([options["base"]], others, filters.count, whole=True, like=opened)
         base = keep_frames.apply(older.profile, older.symbols)
     hide = filters.rule is not FrameRule.NONE
     start = Opening(filters.count, filters.unit, hide, apart=domains is not None)

@@ -18,7 +18,7 @@ def peek(file: str, function: str, **options: Any) -> None:
     r"""Show the callers and callees of FUNCTION (a name, or a regular expression).
 
     \b
-    mem_parser peek custom_prof.4711.1.heap sdsnewlen
+    mem_parser peek custom_prof.4711.1.heap processCommand
     """
     from mem_parser.reports import peek as report
 

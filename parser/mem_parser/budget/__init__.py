@@ -14,6 +14,7 @@ or without a file, as a test would:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from mem_parser.budget.baseline import Baseline
@@ -36,6 +37,7 @@ from mem_parser.budget.verdict import (
     combine,
     needed_rate,
 )
+from mem_parser.libraries.rules import Libraries
 
 __all__ = [
     "Allowance",
@@ -70,15 +72,30 @@ __all__ = [
 ]
 
 
-def open_subject(path: str, binary: str | None = None, debug_dirs: Sequence[str] = ()) -> Subject:
-    """Read a capture; names its addresses at their first use. Raises `InputFileError`."""
+def open_subject(
+    path: str,
+    binary: str | None = None,
+    debug_dirs: Sequence[str] = (),
+    libraries: Libraries | None = None,
+) -> Subject:
+    """Read a capture; names its addresses at their first use. Without ``libraries`` the rules are
+    those of the project that the working folder is in. Raises `InputFileError`, `UsageProblem`.
+    """
+    from mem_parser.libraries.projectfile import of_folder
     from mem_parser.readers import read_profile
     from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
     from mem_parser.symbols.symbolizer import symbolize
 
     profile = read_profile(path)
     folders = (*debug_dirs, *DEFAULT_DEBUG_DIRS)
-    return Subject(profile, lambda: symbolize(profile, binary, debug_dirs=folders), path)
+    if libraries is None:
+        libraries = of_folder(os.getcwd())
+    return Subject(
+        profile,
+        lambda: symbolize(profile, binary, debug_dirs=folders),
+        path,
+        libraries=libraries,
+    )
 
 
 def check_subjects(

@@ -117,7 +117,9 @@ def leaking(findings: list[Finding]) -> list[Culprit]:
 
             gained = format_total(finding.per_hour, Unit.SPACE).removesuffix(" (95 %)")
             rate = f"+{gained} per hour, "
-        rows.append(Culprit(finding.frames, finding.live, text=f"{rate}{finding.evidence}"))
+        stacks = f", by {finding.stacks} stacks" if finding.stacks > 1 else ""
+        text = f"{rate}{finding.evidence}{stacks}"
+        rows.append(Culprit(finding.frames, finding.live, text=text))
     return rows
 
 

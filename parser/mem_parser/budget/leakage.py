@@ -17,6 +17,7 @@ from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES
 from mem_parser.leaks.verdicts import COMPARABLE, Finding, LeakReport, find_leaks
 from mem_parser.model import Count, Profile
+from mem_parser.names import FrameRule
 from mem_parser.places import find_places
 from mem_parser.significance import p_rate_above
 from mem_parser.symbols.table import Symbols
@@ -78,7 +79,7 @@ def smallest_leak(profile: Profile, symbols: Symbols, alpha: float) -> float:
     if times is None or not times.late.any() or not times.early.any():
         return math.inf
     blocks, _ = profile.counts(Count.INUSE)
-    places = find_places(profile, symbols)
+    places = find_places(profile, symbols, FrameRule.OWN)
     stacks = len(np.unique(places.place[profile.sites.stack[blocks > 0]]))
     samples = samples_needed(times.span(times.early), times.span(times.late), alpha / (stacks + 1))
     tested = times.span(times.early) + times.span(times.late)

@@ -10,11 +10,13 @@ from functools import cached_property
 import numpy as np
 
 from mem_parser.budget.rules import Kind, Match, Site
+from mem_parser.charge import charged_from
 from mem_parser.filters import Filters, stacks_with
+from mem_parser.libraries.mark import mark_libraries
+from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Profile
 from mem_parser.names import FrameRule
 from mem_parser.places import Places, find_places
-from mem_parser.reports.aggregate import without_allocators
 from mem_parser.symbols.table import Symbols
 
 
@@ -22,19 +24,21 @@ from mem_parser.symbols.table import Symbols
 class Subject:
     """One capture. ``path`` is its name in reports; ``name`` is that of the part of the program (a
     test), where the subject is not the whole program. ``naming`` is the names, or a function that
-    returns them at their first use.
+    returns them at their first use. ``libraries`` say which functions blocks are not charged to.
     """
 
     profile: Profile
     naming: Symbols | Callable[[], Symbols]
     path: str = ""
     name: str = ""
+    libraries: Libraries = field(default_factory=Libraries)
     _parts: dict[str, Profile | None] = field(default_factory=dict, repr=False)
 
     @cached_property
     def symbols(self) -> Symbols:
-        """The names of the profile's addresses."""
-        return self.naming if isinstance(self.naming, Symbols) else self.naming()
+        """The names of the profile's addresses, with the roles of functions."""
+        found = self.naming if isinstance(self.naming, Symbols) else self.naming()
+        return mark_libraries(self.profile, found, self.libraries)
 
     @property
     def program(self) -> str:
@@ -82,6 +86,11 @@ class Subject:
         """The stacks as verdicts name them."""
         return find_places(self.profile, self.symbols)
 
+    @cached_property
+    def whole_places(self) -> Places:
+        """The stacks with the frames of libraries, as patterns match them."""
+        return find_places(self.profile, self.symbols, FrameRule.OWN)
+
     def part(self, site: Site | None) -> Profile | None:
         """Return the profile of a site's blocks (of all without one); None where the site needs
         blocks by thread, which the file lacks.
@@ -121,15 +130,26 @@ class Subject:
     def _stacks(self, match: Match, *, own: bool) -> BoolArray:
         if match.kind is Kind.STACK:
             spelled = [
-                ";".join(f.function for f in reversed(frames)) for frames in self.places.frames
+                ";".join(f.function for f in reversed(frames))
+                for frames in self.whole_places.frames
             ]
             found = [bool(match.pattern.search(text)) for text in spelled]
-            return np.array(found, dtype=np.bool_)[self.places.place]
+            return np.array(found, dtype=np.bool_)[self.whole_places.place]
         locations = self._locations(match)
         if not own:
             return np.asarray(stacks_with(self.symbols, locations), dtype=np.bool_)
-        offsets, kept = without_allocators(self.symbols, FrameRule.OWN)
-        return np.asarray(locations[kept[offsets[:-1]]], dtype=np.bool_)
+        return self._allocating(locations)
+
+    def _allocating(self, locations: BoolArray) -> BoolArray:
+        """Return for each stack whether one of ``locations`` allocated its blocks: the charged
+        frame, or one of a library below it.
+        """
+        symbols = self.symbols
+        matched = locations[symbols.locations_of_stack]
+        before = np.concatenate(([0], np.cumsum(matched)))
+        first = charged_from(symbols, FrameRule.OWN)
+        last = charged_from(symbols, FrameRule.PROGRAM)
+        return np.asarray(before[last + 1] > before[first], dtype=np.bool_)
 
     def _locations(self, match: Match) -> BoolArray:
         """Return for each location whether its function, file or module matches."""

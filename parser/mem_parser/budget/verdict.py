@@ -34,6 +34,7 @@ from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, OverBudget, Undecided
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.suppressions import read_suppressions
+from mem_parser.leaks.verdicts import headline_of
 from mem_parser.model import Count, Profile
 
 
@@ -74,6 +75,8 @@ class Result:
     notes: list[str] = field(default_factory=list)
     culprits: list[Culprit] = field(default_factory=list)
     attempt: int = 1
+    headline: str = ""
+    """The leaks in one sentence, of a limit on leaks that finds some."""
 
     @property
     def name(self) -> str:
@@ -106,6 +109,7 @@ class Result:
             "upper": _finite(self.upper),
             "excess": self.excess,
             "reason": self.reason,
+            "headline": self.headline,
             "notes": self.notes,
             "attempt": self.attempt,
             "culprits": [c.as_json() for c in self.culprits],
@@ -317,6 +321,7 @@ class _Judge:
             measured = measure(self.subject.profile, self.subject.part(site), limit.measure)
             amount = limit.tolerance.raised(limit.amount)
         result = self._judge(site, limit, measured, amount, obstacle)
+        result.headline = headline_of(findings) if findings else ""
         if result.verdict is not Verdict.PASS and amount is not None:
             result.culprits = self._culprits(result, findings)
         return result

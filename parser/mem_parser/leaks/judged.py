@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from mem_parser.leaks.suppressions import Suppressions, own_list
 from mem_parser.leaks.verdicts import LeakReport, find_leaks
 from mem_parser.model import Profile
+from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Symbols
 
 
@@ -18,11 +19,13 @@ def judged(
     patterns: Iterable[str] = (),
     earlier: Sequence[Profile] = (),
     window: tuple[float, float] | None = None,
+    rule: FrameRule = FrameRule.PROGRAM,
 ) -> LeakReport:
     """Return what `find_leaks` finds, with notes on the program's own list.
 
     ``patterns`` are the user's suppressions, ``binary`` is the program's file if it is not where
-    the profile says. Raises `InputFileError` for a ``binary`` of another program.
+    the profile says, ``rule`` is as of `find_leaks`. Raises `InputFileError` for a ``binary`` of
+    another program.
     """
     own = own_list(profile, binary)
     report = find_leaks(
@@ -31,6 +34,7 @@ def judged(
         earlier=earlier,
         window=window,
         suppressions=Suppressions([*patterns, *own.patterns]),
+        rule=rule,
     )
     report.notes += own.notes
     return report

@@ -24,9 +24,13 @@ MOST_THIN = 5000
 
 @dataclass(slots=True)
 class Group:
-    """One candidate: its survivors and births by bucket, in samples and in weighed bytes."""
+    """One candidate: its survivors and births by bucket, in samples and in weighed bytes.
+
+    ``frames`` begin at the charged one; ``inner`` are those of libraries below it.
+    """
 
     frames: tuple[Frame, ...]
+    inner: tuple[Frame, ...]
     members: IntArray
     live: Estimate
     survivors: FloatArray
@@ -47,6 +51,7 @@ class SiteColumns:
         mean = np.divide(size, blocks, out=np.zeros(len(blocks)), where=blocks > 0)[self.index]
         self.place = places.place[sites.stack[self.index]]
         self.frames = places.frames
+        self.owner = places.owner
         self.line = places.line
         self.exact = profile.errors_known
         self.survivors = self._buckets(sites.live_births, keep)
@@ -68,15 +73,20 @@ class SiteColumns:
         values: FloatArray = column[self.index].astype(np.float64)
         return values if keep is None else values * keep
 
-    def group(self, members: IntArray, frames: tuple[Frame, ...], stacks: int) -> Group:
-        """Add up the sites ``members``, which are positions in these columns."""
+    def group(self, members: IntArray, stacks: int, *, named: bool = True) -> Group:
+        """Add up the sites ``members``, which are positions in these columns.
+
+        Its frames are those that all its places share; with ``named`` False it has none.
+        """
         survivors = self.survivors[members]
         weight = self.weight[members]
         variance = float(self.variance[members].sum())
         oldest = self.oldest[members][self.blocks[members] > 0]
         known = oldest[np.isfinite(oldest)]
+        frames, inner = self._shared(members) if named else ((), ())
         return Group(
             frames,
+            inner,
             members,
             Estimate(
                 float(self.live[members].sum()),
@@ -110,12 +120,26 @@ class SiteColumns:
         groups = []
         for k in np.flatnonzero(alone).tolist():
             part = order[bounds[k] : bounds[k + 1]]
-            groups.append(self.group(part, self.frames[int(self.place[part[0]])], 1))
+            groups.append(self.group(part, 1))
         number = np.repeat(np.arange(len(first)), np.diff(bounds))
         left = np.zeros(len(first), dtype=np.bool_)
         left[lightest] = True
         mine = left[number]
         return groups, Rest(order[mine], number[mine])
+
+    def _shared(self, members: IntArray) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+        """Return the frames that the places of all ``members`` share from their charged one
+        outwards, and of those below it.
+        """
+        place = np.unique(self.place[members])
+        owner = self.owner[place]
+        inner = self.frames.common(place, np.zeros_like(owner), owner)
+        return self.frames.common(place, owner), inner
+
+    def callers(self, members: IntArray) -> tuple[Frame, ...]:
+        """Return the frames that the places of all ``members`` share outside their charged one."""
+        place = np.unique(self.place[members])
+        return self.frames.common(place, self.owner[place] + 1)
 
     def line_of(self, members: IntArray) -> IntArray:
         """Return the number of the line that allocated, for each of the sites."""

@@ -13,7 +13,10 @@ forbid the verdict, each at 5 %: survival falls with age, growth slowed down, ha
 end, or came in bursts. With snapshots of one capture, a test on births and deaths alone must show
 growth between them as well.
 
-Stacks too thin for a verdict of their own are pooled by the line that allocates, and tested again.
+Stacks too thin for a verdict of their own are pooled by the line that allocates and the one that is
+charged, and tested again. Stacks keep the frames of libraries for the tests: a container that leaks
+and one that does not may be on one line. Leaks that are charged to one function are then one
+finding, whose numbers are those of all its sites together.
 """
 
 from __future__ import annotations
@@ -30,9 +33,11 @@ import numpy as np
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.growth import Growth
 from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline
+from mem_parser.leaks.headline import headline
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
 from mem_parser.model import BoolArray, Profile
+from mem_parser.names import FrameRule
 from mem_parser.places import Frame, find_places
 from mem_parser.significance import holm, p_rate_above, trend
 from mem_parser.symbols.table import Symbols
@@ -72,7 +77,8 @@ class Finding:
     """One stack, or the common part of several, and the verdict on it.
 
     ``per_hour`` is the growth in bytes, with a standard error that includes the chance in the
-    program as well as that of sampling; None where the file has no times.
+    program as well as that of sampling; None where the file has no times. ``frames`` begin at the
+    one that is charged; ``inner`` are those of libraries below it.
     """
 
     verdict: Verdict
@@ -81,6 +87,8 @@ class Finding:
     frames: tuple[Frame, ...]
     evidence: str
     stacks: int = 1
+    inner: tuple[Frame, ...] = ()
+    group: Group | None = field(default=None, repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as JSON tools and pages take it; margins of None are unknown."""
@@ -95,6 +103,7 @@ class Finding:
             "stacks": self.stacks,
             "evidence": self.evidence,
             "stack": [f.as_json() for f in self.frames],
+            "folded": [f.as_json() for f in self.inner],
         }
 
 
@@ -115,14 +124,25 @@ class LeakReport:
         """The findings that are leaks."""
         return [f for f in self.findings if f.verdict is Verdict.LEAK]
 
+    @property
+    def headline(self) -> str:
+        """The leaks in one sentence."""
+        return headline_of(self.leaks)
+
     def as_json(self) -> dict[str, Any]:
         """Return the block of `leaks --json` and of the page's tab."""
         return {
             "rows": [f.as_json() for f in self.findings],
+            "headline": self.headline,
             "leaks": len(self.leaks),
             "suppressed": len(self.suppressed),
             "notes": self.notes,
         }
+
+
+def headline_of(leaks: Sequence[Finding]) -> str:
+    """Return the leaks in one sentence."""
+    return headline([f.per_hour for f in leaks], [f.frames for f in leaks])
 
 
 def find_leaks(
@@ -133,12 +153,14 @@ def find_leaks(
     window: tuple[float, float] | None = None,
     suppressions: Suppressions | None = None,
     alpha: float = ALPHA,
+    rule: FrameRule = FrameRule.PROGRAM,
 ) -> LeakReport:
     """Return a verdict for every stack with live blocks.
 
     ``earlier`` are older snapshots of the same capture, in order of time. ``window`` (seconds since
     the start) restricts the question to blocks born in it. ``symbols`` are those of ``profile``.
-    ``alpha`` is the chance of any false leak.
+    ``alpha`` is the chance of any false leak. ``rule`` says which frames findings leave out; with
+    another than `FrameRule.PROGRAM` each stack is a finding of its own.
     """
     report = LeakReport([])
     live = profile.sites.live_births
@@ -148,14 +170,18 @@ def find_leaks(
     keep: BoolArray | None = None
     if window is not None and times is not None:
         times, keep = _restrict(times, window, report.notes)
-    places = find_places(profile, symbols)
+    by_owner = rule is FrameRule.PROGRAM
+    places = find_places(profile, symbols, FrameRule.OWN if by_owner else rule)
     table = SiteColumns(profile, places, keep)
     growth = Growth(profile, earlier) if earlier else None
     judge = _Judge(table, times, growth, alpha)
     findings = judge.run()
     for finding in findings:
-        hidden = suppressions is not None and suppressions.match(finding.frames)
+        stack = (*finding.inner, *finding.frames)
+        hidden = suppressions is not None and suppressions.match(stack)
         (report.suppressed if hidden else report.findings).append(finding)
+    if by_owner:
+        report.findings = judge.by_owner(report.findings)
     report.findings.sort(key=_by_weight)
     return report
 
@@ -220,8 +246,6 @@ class _Judge:
         leaks = [g for g, p in zip(pools, pooled, strict=True) if p <= worst]
         members = [g.members for g in leaks]
         taken = {int(m) for part in members for m in part}
-        for group in leaks:
-            group.frames = self.table.frames.common(self.table.place[group.members])
         findings = [_finding(g, Verdict.LEAK, self._leak_text(g, times), times) for g in leaks]
         for group, p in zip(groups, alone, strict=True):
             if p <= worst:
@@ -232,16 +256,44 @@ class _Judge:
         left = rest.without(np.concatenate(members)) if members else rest
         return [*findings, *self._of_rest(left, times)]
 
+    def by_owner(self, findings: list[Finding]) -> list[Finding]:
+        """Return the findings with those leaks as one that are charged to one function."""
+        times = self.times
+        if times is None:
+            return findings
+        owners: dict[object, list[Finding]] = {}
+        for finding in findings:
+            if finding.verdict is Verdict.LEAK and finding.frames:
+                owners.setdefault(finding.frames[0].function_key, []).append(finding)
+        several = [same for same in owners.values() if len(same) > 1]
+        joined = {id(f) for same in several for f in same}
+        kept = [f for f in findings if id(f) not in joined]
+        return kept + [self._joined(same, times) for same in several]
+
+    def _joined(self, findings: list[Finding], times: Timeline) -> Finding:
+        """Return the leaks of one function as one finding: sums of their sites, each weighed by
+        itself, so errors add in squares. The line is that of the fastest.
+        """
+        groups = [f.group for f in findings if f.group is not None]
+        members = np.concatenate([g.members for g in groups])
+        group = self.table.group(members, sum(f.stacks for f in findings))
+        fastest = min(findings, key=_by_weight)
+        if not group.frames:
+            # Different lines of the function.
+            group.frames = (fastest.frames[0], *self.table.callers(members))
+        return _finding(group, Verdict.LEAK, self._leak_text(group, times), times)
+
     def _of_rest(self, rest: Rest, times: Timeline | None) -> list[Finding]:
         """Return one finding for all thin stacks without a group."""
         if not len(rest.members):
             return []
-        group = self.table.group(rest.members, (), rest.places)
+        group = self.table.group(rest.members, rest.places, named=False)
         text = f"fewer than {MIN_SAMPLES} samples in each of {rest.places} stacks"
         return [_finding(group, Verdict.INCONCLUSIVE, text, times)]
 
     def _pools(self, groups: list[Group], rest: Rest, times: Timeline) -> list[Group]:
-        """Return the stacks joined by their innermost line, where there are several to join.
+        """Return the stacks joined by their innermost and their charged line, where there are
+        several to join.
 
         A line that also allocates for caches is a common wrapper; its sum says nothing.
         """
@@ -260,7 +312,7 @@ class _Judge:
             if count < 2 or any(self.otherwise(g, times)[0] is Verdict.CACHE_LIKE for g in same):
                 continue
             members = np.concatenate([more.members, *(g.members for g in same)])
-            pools.append(self.table.group(members, (), count))
+            pools.append(self.table.group(members, count))
         return pools
 
     def _rest_by_line(self, rest: Rest) -> dict[int, Rest]:
@@ -337,8 +389,7 @@ class _Judge:
         old = times.duration_s - group.oldest_s
         oldest = f"oldest block {_time(old)}, " if math.isfinite(old) else ""
         what = "none freed" if not freed else f"{_percent(freed / born)} freed"
-        where = f", by {group.stacks} stacks" if group.stacks > 1 else ""
-        return f"{oldest}{what}{where}"
+        return f"{oldest}{what}"
 
 
 def steady(group: Group, times: Timeline) -> bool:
@@ -422,7 +473,14 @@ def _count(group: Group, mask: BoolArray) -> float:
 
 def _finding(group: Group, verdict: Verdict, evidence: str, times: Timeline | None) -> Finding:
     return Finding(
-        verdict, group.live, _per_hour(group, times), group.frames, evidence, group.stacks
+        verdict,
+        group.live,
+        _per_hour(group, times),
+        group.frames,
+        evidence,
+        group.stacks,
+        group.inner,
+        group,
     )
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.charge import charged_from
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import Count, Profile, Unit
-from mem_parser.names import FrameRule, allocator_functions
-from mem_parser.places import first_kept
+from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Location, Symbols
 
 Keys = npt.NDArray[np.int64]
@@ -77,10 +77,10 @@ def sum_stacks(
     *,
     count: Count = Count.INUSE,
     unit: Unit = Unit.SPACE,
-    rule: FrameRule = FrameRule.OWN,
+    rule: FrameRule = FrameRule.PROGRAM,
     group: GroupBy = GroupBy.FUNCTION,
 ) -> StackSums:
-    """Return the stacks of ``profile`` without allocator frames, each with its estimate."""
+    """Return the stacks of ``profile`` without what ``rule`` drops, each with its estimate."""
     value, variance, samples = profile.weigh(count, unit)
     stacks = len(symbols.offsets) - 1
     stack = profile.sites.stack
@@ -189,34 +189,18 @@ def estimate(value: float, variance: float, samples: float, sums: StackSums) -> 
 
 
 def without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, npt.NDArray[np.int32]]:
-    """Drop each stack's locations up to the outermost allocator's; a stack of nothing else keeps
-    its last.
+    """Return the offsets and locations of the stacks without the frames that ``rule`` drops: see
+    `mem_parser.charge`.
     """
     offsets, locations = symbols.offsets, symbols.locations_of_stack
-    is_allocator = allocator_functions(symbols.functions, rule)
-    if not len(locations) or not is_allocator.any():
-        return offsets, locations
-    dropped = is_allocator[symbols.function_of_location][locations]
-    if rule is FrameRule.JEPROF:
-        dropped = _whole_addresses(symbols, locations, dropped)
-    start = first_kept(dropped, offsets)
+    start = charged_from(symbols, rule)
     gone = start - offsets[:-1]
+    if not gone.any():
+        return offsets, locations
     keep = np.ones(len(locations), dtype=np.bool_)
     behind = np.cumsum(gone)
     keep[np.repeat(start - behind, gone) + np.arange(int(gone.sum()))] = False
     return np.concatenate((offsets[:1], offsets[1:] - behind)), locations[keep]
-
-
-def _whole_addresses(
-    symbols: Symbols, locations: npt.NDArray[np.int32], dropped: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """Judge an address by its innermost function alone, and with it those that function is inlined
-    into.
-    """
-    inlined = np.array([x.inlined for x in symbols.locations], dtype=np.bool_)[locations]
-    begins = np.concatenate(([True], ~inlined[:-1]))
-    first = np.flatnonzero(begins)
-    return np.asarray(dropped[first][np.cumsum(begins) - 1], dtype=np.bool_)
 
 
 def _keys(symbols: Symbols, group: GroupBy) -> tuple[list[str], npt.NDArray[np.int32]]:

@@ -153,6 +153,6 @@ def record(profile: Profile, symbols: Symbols, count: Count) -> Record:
         "untracked_bytes": round(rest.bytes, 3) if rest is not None else None,
         "refused": [
             {"blocks": r.blocks, "bytes": r.bytes, "stack": list(r.frames)}
-            for r in refusals(profile, symbols, FrameRule.OWN)
+            for r in refusals(profile, symbols, FrameRule.PROGRAM)
         ],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 
 from mem_parser.escape import one_line, shell_path, shell_word
@@ -21,11 +22,14 @@ _LARGEST = "largest: "
 def leak_lines(
     report: LeakReport, profile: Profile, *, file: str, width: int, exit_code: int | None = None
 ) -> Iterator[str]:
-    """Yield the report; names are cut to lines of ``width`` columns.
+    """Yield the report, which opens with all leaks in one sentence; names are cut to lines of
+    ``width`` columns.
 
     ``exit_code`` is the one that a leak leads to. Without one the last lines are the command that
     shows the stack of the largest leak in ``file``.
     """
+    sentence = _wrapped(report.headline)
+    yield from sentence
     by_verdict = {v: [f for f in report.findings if f.verdict is v] for v in Verdict}
     for finding in by_verdict[Verdict.LEAK]:
         yield from _leak(finding, width)
@@ -38,12 +42,22 @@ def leak_lines(
         yield f"note: {one_line(note)}"
     if profile.samples_missing:
         yield f"note: {profile.samples_missing} samples were lost"
-    count = len(report.leaks)
-    text = counted(count, "leak") if count else "no leaks found"
-    failing = f"exit code {exit_code} (--fail-on leak)" if exit_code and count else ""
-    yield f"{text:<{_WIDTH - len(failing)}}{failing}".rstrip()
+    if exit_code and report.leaks:
+        *lines, last = sentence
+        failing = f"exit code {exit_code} (--fail-on leak)"
+        if len(last) + len(failing) >= _WIDTH:
+            lines, last = sentence, ""
+        yield from lines
+        yield f"{last:<{_WIDTH - len(failing)}}{failing}"
     if exit_code is None:
         yield from _next(report, file)
+
+
+def _wrapped(text: str) -> list[str]:
+    """Return the sentence in lines; a number stays with its unit and its margin."""
+    bound = re.sub(r"(?<=\d) (?=[KMGTPE]?i?B)|(?<=/h) (?=±)|(?<=±) |(?<=\bin) ", "\xa0", text)
+    lines = textwrap.wrap(bound, _WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def _next(report: LeakReport, file: str) -> Iterator[str]:
@@ -59,7 +73,11 @@ def _labelled(label: str, text: str) -> str:
 
 def _leak(finding: Finding, width: int) -> Iterator[str]:
     spot = finding.frames[0].spot if finding.frames else ""
-    yield _labelled("LEAK", _named(finding.frames, spot, width))
+    if finding.stacks > 1 and finding.frames:
+        name = f"{finding.stacks} stacks below {one_line(finding.frames[0].function)}"
+        yield _labelled("LEAK", _fitted(name, spot, width))
+    else:
+        yield _labelled("LEAK", _named(finding.frames, spot, width))
     rate = f"+{_bytes(finding.per_hour)} per hour" if finding.per_hour is not None else ""
     yield _labelled("", f"{rate}   {_bytes(finding.live)} live")
     yield _labelled("", finding.evidence)
@@ -97,7 +115,10 @@ def _stacks(findings: list[Finding]) -> str:
 def _named(frames: tuple[Frame, ...], tail: str, width: int, *, used: int = _INDENT) -> str:
     """Return `caller → function  tail`, cut where the line would be longer than ``width``."""
     names = [one_line(f.function) for f in reversed(frames[:2])]
-    name = " → ".join(names) or "[no stack]"
+    return _fitted(" → ".join(names) or "[no stack]", tail, width, used=used)
+
+
+def _fitted(name: str, tail: str, width: int, *, used: int = _INDENT) -> str:
     room = max(width - used - 2 - len(tail), 20)
     if len(name) > room:
         name = "…" + name[-(room - 1) :]

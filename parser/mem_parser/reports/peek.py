@@ -65,7 +65,8 @@ def chosen_rows(sums: StackSums, function: str) -> list[Row]:
     found = [r for r in rows if pattern.search(r.name)]
     if not found:
         raise UsageProblem(
-            f"{function}: no such function in the profile", hint="`mem_parser top` lists them"
+            f"{function}: no such function in the profile",
+            hint="`mem_parser top` lists them; --all-frames keeps those of libraries",
         )
     return found
 

@@ -1,6 +1,6 @@
 """`stats`: totals, sizes, and what is largest by function, module, thread and domain.
 
-Blocks are charged to the innermost function outside the allocator, and to that function's module.
+Blocks are charged as `mem_parser.charge` says, and to the module of that function.
 Sizes are those that the program asked for, in powers of two. By thread only blocks in use are
 known.
 """

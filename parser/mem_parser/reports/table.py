@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
 
+from mem_parser.escape import one_line
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import Row, StackSums, rows_of
@@ -36,7 +37,7 @@ class TableOptions:
     by_cum: bool = False
     rows: int | None = None
     plain_bytes: bool = False
-    rule: FrameRule = FrameRule.OWN
+    rule: FrameRule = FrameRule.PROGRAM
 
 
 def format_table(
@@ -56,6 +57,7 @@ def format_table(
         yield from _remainder(profile, options, with_taken=False)
     yield from refusal_lines(profile, symbols, options.rule)
     if total.samples:
+        yield from folded_lines(symbols, options.rule)
         yield from nameless_lines(symbols)
 
 
@@ -123,6 +125,19 @@ def _remainder(profile: Profile, options: TableOptions, *, with_taken: bool) -> 
     value = f"{rest.bytes:.0f}" if options.plain_bytes else format_value(rest.bytes, options.unit)
     filler = f"{'-':>7} {'-':>7} {'-':>10} {'-':>7}" + (f" {'-':>10}" if with_taken else "")
     yield f"{value:>10} {filler}  {rest.name}"
+
+
+def folded_lines(symbols: Symbols, rule: FrameRule) -> Iterator[str]:
+    """Yield which functions are wrappers by their stacks alone, so that nobody looks for them in
+    vain.
+    """
+    names = symbols.passing
+    if rule is not FrameRule.PROGRAM or not names:
+        return
+    shown = ", ".join(one_line(name) for name in names[:MAX_NAMELESS_LINES])
+    more = len(names) - MAX_NAMELESS_LINES
+    rest = f" and {more} more" if more > 0 else ""
+    yield f"counted for their callers, to whom they pass all they allocate: {shown}{rest}"
 
 
 def nameless_lines(symbols: Symbols) -> Iterator[str]:

@@ -22,7 +22,7 @@ from mem_parser.reports.device import record as device_record
 from mem_parser.reports.device import refusal_lines, remainder_line
 from mem_parser.reports.grid import Block, Record, numbers
 from mem_parser.reports.header import header_lines
-from mem_parser.reports.table import nameless_lines
+from mem_parser.reports.table import folded_lines, nameless_lines
 from mem_parser.symbols.table import Function, Symbols
 
 
@@ -76,6 +76,7 @@ class View:
         yield from filter(None, [rest])
         yield from refusal_lines(self.profile, self.raw, filters.rule)
         if self.total.samples:
+            yield from folded_lines(self.symbols, filters.rule)
             yield from nameless_lines(self.symbols)
 
     def record(self, rows: list[Record] | None, **more: object) -> Record:

@@ -19,11 +19,14 @@ _HIGHEST_LINE = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """For each address of a question the file's own address and the frames there."""
+    """For each address of a question the file's own address and the frames there; ``starts`` is the
+    first address of its function where no frame names it and the file tells, else the address.
+    """
 
     virtual: list[int]
     frames: list[Frames]
     problem: SymbolProblem | None
+    starts: list[int]
 
 
 def written(answer: Answer) -> Json:
@@ -36,6 +39,7 @@ def written(answer: Answer) -> Json:
     problem = answer.problem
     return {
         "virtual": answer.virtual,
+        "starts": answer.starts,
         "frames": list(index),
         "at": at,
         "problem": problem and [problem.module, problem.text, problem.hint],
@@ -49,12 +53,15 @@ def read(form: Json) -> Answer:
         for name, full, file, line in form["frames"]
     ]
     virtual = [_number(address, _HIGHEST_ADDRESS) for address in form["virtual"]]
+    starts = [_number(address, _HIGHEST_ADDRESS) for address in form["starts"]]
+    if len(starts) != len(virtual) or any(s > a for s, a in zip(starts, virtual, strict=True)):
+        raise ValueError
     frames = [tuple([known[_number(k, len(known))] for k in row]) for row in form["at"]]
     problem = form["problem"]
     if problem is not None:
         module, text, hint = problem
         problem = SymbolProblem(str(module), str(text), None if hint is None else str(hint))
-    return Answer(virtual, frames, problem)
+    return Answer(virtual, frames, problem, starts)
 
 
 def _text(value: Json) -> str:

@@ -41,6 +41,9 @@ _RUST_ESCAPED = re.compile(r"(?:^|(?<=::))_\$")
 """An escape at the start of a part has a `_` before it, so that the part is an identifier."""
 _OPERATOR_AT_END = re.compile(r"\boperator\s*$")
 _KEPT_GROUPS = ("(anonymous namespace)", "(anonymous class)")
+_FIRST_STAND_IN, _MOST_STAND_INS = 0xE000, 0x1000
+_STAND_IN = re.compile(f"[{chr(_FIRST_STAND_IN)}-{chr(_FIRST_STAND_IN + _MOST_STAND_INS)}]")
+"""Characters for private use, each in the place of a group of template arguments."""
 _CLONE_SUFFIX = re.compile(r" \[?\(?(?:\.|clone ).*$")
 _TAIL = re.compile(
     r"(?:\.(?:(?:cold|localalias)(?:\.\d+)*"
@@ -169,6 +172,31 @@ def _short_name(symbol: str) -> str:
         return full
     short = _without_groups(_CLONE_SUFFIX.sub("", full)).strip()
     return _without_return_type(short) or full
+
+
+def templated_name(full: str) -> str:
+    """Return a demangled name with its template arguments, without parameter lists and return type;
+    of other names the whole name.
+    """
+    if "<" not in full or full.startswith("<") or _STAND_IN.search(full):
+        return full
+    groups: list[str] = []
+    kept: list[str] = []
+    at = 0
+    while at < len(full):
+        if full[at] == "<" and _operator_text(full, at, kept) is None:
+            end = _skip_group(full, at)
+            kept.append(chr(_FIRST_STAND_IN + len(groups)))
+            groups.append(full[at:end])
+            at = end
+        else:
+            kept.append(full[at])
+            at += 1
+        if len(groups) == _MOST_STAND_INS:
+            return full
+    text = "".join(kept)
+    short = _without_return_type(_without_groups(_CLONE_SUFFIX.sub("", text)).strip()) or text
+    return _STAND_IN.sub(lambda m: groups[ord(m[0]) - _FIRST_STAND_IN], short)
 
 
 def _without_groups(name: str) -> str:

@@ -161,6 +161,25 @@ class ElfImage:
                     fits.append((page, last - first, bias))
         return min(fits)[2] if fits else None
 
+    def unwind_header(self) -> tuple[int, bytes]:
+        """Return the address and content of `.eh_frame_hdr`; nothing without one. Raises `BadElf`,
+        OSError.
+        """
+        try:
+            return self._tables.unwind_header()
+        except AllowanceExceeded as error:
+            raise _bad(error) from error
+
+    @property
+    def bits(self) -> int:
+        """Size of an address: 32 or 64."""
+        return self._tables.bits
+
+    @property
+    def little_endian(self) -> bool:
+        """Tell whether the lowest byte of a number comes first."""
+        return self._byte_order == "little"
+
     def bytes_at(self, address: int, most: int, *, executable: bool = False) -> bytes:
         """Return up to ``most`` bytes that the file puts at a virtual address; none if it puts none
         there. With ``executable`` only code counts.

@@ -28,6 +28,7 @@ _LONGEST_BUILD_ID = 64
 _SECTION_COST_BYTES = 512
 _EXTENDED_SEGMENTS, _EXTENDED_INDEX = 0xFFFF, 0xFFFF
 _LOAD, _INTERPRETER, _NOTE = 1, 3, 4
+_UNWIND_HEADER = 0x6474E550
 _NOTE_SECTION, _NO_BITS, _DYNAMIC = 7, 8, 6
 _BUILD_ID = 3
 _EXECUTABLE = 1
@@ -222,6 +223,15 @@ class ElfTables:
             text = self._file.read(int(header["offset"]), size)
             return text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
         return None
+
+    def unwind_header(self) -> tuple[int, bytes]:
+        """Return the address and content of `.eh_frame_hdr`; nothing without one. Raises
+        `AllowanceExceeded`.
+        """
+        for header in self._headers[self._headers["type"] == _UNWIND_HEADER][:1]:
+            data = self.read(int(header["offset"]), int(header["file_size"]))
+            return int(header["vaddr"]), data
+        return 0, b""
 
     def build_id(self) -> str:
         """Return the build-id as hexadecimal text; empty without one."""

@@ -25,11 +25,14 @@ _VERSION = 3
 
 
 class KeptNames:
-    """Frames by address of the file; an address with an empty entry has no name."""
+    """Frames by address of the file; an address with an empty entry has no name, and in ``starts``
+    the first address of its function where that is known.
+    """
 
     def __init__(self) -> None:
         self.frames: list[_Frame] = []
         self.at: dict[int, Sequence[int]] = {}
+        self.starts: dict[int, int] = {}
         self._made: dict[int, EmbeddedFrame] = {}
 
     def __len__(self) -> int:
@@ -49,8 +52,15 @@ class KeptNames:
             spelled.append(tuple([self._frame(k) for k in numbers]))
         return spelled
 
-    def add(self, addresses: Addresses, frames: list[Frames]) -> None:
-        """Add the frames at ``addresses``."""
+    def starts_of(self, addresses: Addresses) -> Addresses:
+        """Return the start of the function of each address without a name, else the address."""
+        found = [self.starts.get(a, a) for a in addresses.tolist()]
+        return np.array(found, dtype=np.uint64)
+
+    def add(self, addresses: Addresses, frames: list[Frames], starts: Addresses) -> None:
+        """Add the frames at ``addresses``, and the starts of their functions."""
+        known = zip(addresses.tolist(), starts.tolist(), strict=True)
+        self.starts.update({address: start for address, start in known if start != address})
         index = {frame: k for k, frame in enumerate(self.frames)}
         for address, found in zip(addresses.tolist(), frames, strict=True):
             numbers = []
@@ -78,6 +88,7 @@ def dump_names(known: KeptNames, files: ModuleFiles) -> bytes:
         "frames": known.frames,
         "addresses": list(known.at),
         "at": list(known.at.values()),
+        "starts": list(known.starts.items()),
     }
     return json.dumps(entry).encode()
 
@@ -104,8 +115,10 @@ def load_names(data: bytes | None, path: str, build_id: str, finder: ModuleFinde
         frames = [
             (str(n), str(full), str(file), int(line)) for n, full, file, line in entry["frames"]
         ]
-        if all(0 <= k < len(frames) for numbers in at.values() for k in numbers):
-            known.frames, known.at = frames, at
+        starts = {int(address): int(start) for address, start in entry["starts"]}
+        fit = all(0 <= start <= address < 1 << 64 for address, start in starts.items())
+        if fit and all(0 <= k < len(frames) for numbers in at.values() for k in numbers):
+            known.frames, known.at, known.starts = frames, at, starts
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return known
     return known

@@ -6,6 +6,8 @@ them again.
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,6 +29,7 @@ from mem_parser.symbols.files import ModuleFiles, ModuleFinder, may_have_file
 from mem_parser.symbols.keptnames import KeptNames, dump_names, load_names
 from mem_parser.symbols.symtab import SymbolTable
 from mem_parser.symbols.table import SymbolProblem
+from mem_parser.symbols.unwindtable import UnwindTable
 
 Addresses = npt.NDArray[np.uint64]
 _GO_SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
@@ -44,25 +47,26 @@ class ModuleNames:
 
     def remembered(
         self, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
-    ) -> tuple[Addresses, list[Frames]] | None:
+    ) -> tuple[Addresses, list[Frames], Addresses] | None:
         """Return what `find` would, if that needs no open file; else None."""
         module = self._module
         virtual = file_addresses(module, module.bias, addresses)
         if not may_have_file(module):
-            return virtual, [()] * len(virtual)
+            return virtual, [()] * len(virtual), virtual
         if foreign_leaf.any() or module.bias is None or not module.build_id:
             return None
         self.problem = self._finder.refused(module)
         if self.problem is not None:
-            return virtual, [()] * len(virtual)
-        found = self._kept().frames_at(virtual)
-        return None if found is None else (virtual, found)
+            return virtual, [()] * len(virtual), virtual
+        known = self._kept()
+        found = known.frames_at(virtual)
+        return None if found is None else (virtual, found, known.starts_of(virtual))
 
     def find(
         self, addresses: Addresses, foreign_leaf: npt.NDArray[np.bool_]
-    ) -> tuple[Addresses, list[Frames]]:
-        """Return the file's own addresses, and the frames at each: innermost first, none if
-        unknown.
+    ) -> tuple[Addresses, list[Frames], Addresses]:
+        """Return the file's own addresses, the frames at each: innermost first, none if unknown,
+        and then the start of the function where the file tells it.
 
         ``foreign_leaf`` marks addresses to look up one byte later if a function begins there.
         """
@@ -72,9 +76,10 @@ class ModuleNames:
             virtual = file_addresses(self._module, files.bias, addresses)
             if foreign_leaf.any():
                 virtual = virtual + (foreign_leaf & reader.starts(virtual + np.uint64(1)))
-            return virtual, reader.find(virtual)
+            frames = reader.find(virtual)
+            return virtual, frames, reader.begins(virtual, frames)
         virtual = file_addresses(self._module, self._module.bias, addresses)
-        return virtual, self._find_cached(virtual)
+        return virtual, *self._find_cached(virtual)
 
     def _open(self, files: ModuleFiles) -> _NameReader:
         reader = _NameReader(files, self._cache)
@@ -89,17 +94,18 @@ class ModuleNames:
         path = self._finder.path_of(self._module)
         return load_names(self._cache.get(self._key), path, self._module.build_id, self._finder)
 
-    def _find_cached(self, virtual: Addresses) -> list[Frames]:
+    def _find_cached(self, virtual: Addresses) -> tuple[list[Frames], Addresses]:
         known = self._kept()
         missing = known.missing(virtual)
         if len(missing):
             files = self._finder.files_of(self._module)
             reader = self._open(files)
-            known.add(missing, reader.find(missing))
+            frames = reader.find(missing)
+            known.add(missing, frames, reader.begins(missing, frames))
             if files.image is not None and not reader.problem and len(known) <= _MAX_CACHED:
                 self._cache.put(self._key, dump_names(known, files))
         found = known.frames_at(virtual)
-        return [()] * len(virtual) if found is None else found
+        return ([()] * len(virtual) if found is None else found), known.starts_of(virtual)
 
 
 class _NameReader:
@@ -108,6 +114,8 @@ class _NameReader:
     def __init__(self, files: ModuleFiles, cache: SymbolCache) -> None:
         usable = files.bias is not None
         images = [i for i in (files.debug, files.image) if i is not None and usable]
+        # Files with debug information alone have no unwind tables.
+        self._image = files.image if usable else None
         self._symbols: list[SymbolTable] = []
         self._lines: LineTable | None = None
         self._is_go = any(name in image.sections for image in images for name in _GO_SECTIONS)
@@ -169,6 +177,17 @@ class _NameReader:
             name = printable(symbol)
             return EmbeddedFrame(name, name, file, frame.line)
         return EmbeddedFrame(short_name(symbol), full_name(symbol), file, frame.line)
+
+    def begins(self, virtual: Addresses, frames: list[Frames]) -> Addresses:
+        """Return for each address without ``frames`` the start of its function, if the unwind
+        tables tell it; else the address.
+        """
+        result = virtual.copy()
+        nameless = np.array([not found for found in frames], dtype=np.bool_)
+        if self._image is not None and nameless.any():
+            with contextlib.suppress(OSError):
+                result[nameless] = UnwindTable(self._image).starts(virtual[nameless])
+        return result
 
     def _find_symbols(self, virtual: Addresses) -> list[str | None]:
         result: list[str | None] = [None] * len(virtual)

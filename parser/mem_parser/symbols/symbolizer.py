@@ -251,35 +251,39 @@ class _Symbolizer:
         names = ModuleNames(self.profile.modules[question.index], self.finder, self.cache)
         which = question.which
         found = names.remembered(distinct.address[which], distinct.foreign_leaf[which])
-        return None if found is None else Answer(found[0].tolist(), found[1], names.problem)
+        if found is None:
+            return None
+        return Answer(found[0].tolist(), found[1], names.problem, found[2].tolist())
 
     def _look_up(self, question: _Question, distinct: Distinct) -> Answer:
         """Read the files of one module; in a child process."""
         names = ModuleNames(self.profile.modules[question.index], self.finder, self.cache)
         which = question.which
-        virtual, frames = names.find(distinct.address[which], distinct.foreign_leaf[which])
-        return Answer(virtual.tolist(), frames, names.problem)
+        found = names.find(distinct.address[which], distinct.foreign_leaf[which])
+        virtual, frames, starts = found
+        return Answer(virtual.tolist(), frames, names.problem, starts.tolist())
 
     def _crashed(self, question: _Question, distinct: Distinct, crash: Crash) -> Answer:
         module = self.profile.modules[question.index]
         virtual = file_addresses(module, module.bias, distinct.address[question.which])
         text = f"{module.path} {crash.text}; it is shown without names"
-        return Answer(virtual.tolist(), [()] * len(virtual), SymbolProblem(module.path, text))
+        problem = SymbolProblem(module.path, text)
+        return Answer(virtual.tolist(), [()] * len(virtual), problem, virtual.tolist())
 
     def _named(self, question: _Question, answer: Answer) -> list[tuple[int, ...]]:
         module = self.profile.modules[question.index]
         key, label = self.keys[question.index], self.labels[question.index]
         result = []
         nameless = 0
-        columns = (answer.virtual, answer.frames, question.inside)
-        for address, frames, embedded in zip(*columns, strict=True):
+        columns = (answer.virtual, answer.starts, answer.frames, question.inside)
+        for address, start, frames, embedded in zip(*columns, strict=True):
             if frames:
                 result.append(self._given(frames, key))
             elif embedded:
                 result.append(embedded)
             else:
                 nameless += 1
-                result.append(self._unknown(label, address, key))
+                result.append(self._unknown(label, start, key, address - start))
         if nameless:
             self.nameless[key] = self.nameless.get(key, 0) + nameless
         if nameless or not any(question.inside):
@@ -315,9 +319,10 @@ class _Symbolizer:
             ]
         )
 
-    def _unknown(self, module: str, address: int, path: str = "") -> tuple[int, ...]:
-        name = printable(f"{module}+0x{address:x}" if module else f"0x{address:x}")
-        return (self.builder.location(Function(name, name, path, known=False)),)
+    def _unknown(self, module: str, start: int, path: str = "", offset: int = 0) -> tuple[int, ...]:
+        """Return the location ``offset`` bytes into the nameless function at ``start``."""
+        name = printable(f"{module}+0x{start:x}" if module else f"0x{start:x}")
+        return (self.builder.location(Function(name, name, path, known=False), offset=offset),)
 
 
 @dataclass(slots=True)

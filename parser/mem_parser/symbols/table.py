@@ -7,10 +7,24 @@ offsets, innermost first.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+
+class Role(enum.IntEnum):
+    """Whose code a function is; see `mem_parser.libraries`."""
+
+    PROGRAM = 0
+    """The program's own, or of a library that blocks are charged to like the program."""
+    LIBRARY = 1
+    """Generic code: containers, runtimes of languages."""
+    WRAPPER = 2
+    """It allocates for its callers and does nothing else."""
+    START = 3
+    """It calls `main`, or the function of a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +32,8 @@ class Function:
     """One function of one module.
 
     ``name`` is what reports show and group by, ``full_name`` has parameters and template arguments
-    too. Where the name is unknown, both are `module+0xoffset` and ``known`` is False.
+    too. Where the name is unknown, both are `module+0xoffset`, of the function's first byte if
+    unwind tables tell it, and ``known`` is False.
     """
 
     name: str
@@ -26,16 +41,21 @@ class Function:
     module: str
     file: str = ""
     known: bool = True
+    role: Role = Role.PROGRAM
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in a function; ``function`` is an index, ``line`` 0 where unknown."""
+    """A place in a function; ``function`` is an index, ``line`` 0 where unknown.
+
+    ``offset`` tells the places in a function without a name apart: bytes from its start.
+    """
 
     function: int
     file: str = ""
     line: int = 0
     inlined: bool = False
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +85,8 @@ class Symbols:
     problems: list[SymbolProblem] = field(default_factory=list)
     modules_without_names: dict[str, int] = field(default_factory=dict)
     """Module path to number of distinct addresses that have no name."""
+    passing: tuple[str, ...] = ()
+    """Names of the functions that are wrappers by their stacks alone, the heaviest first."""
 
     @property
     def function_of_location(self) -> npt.NDArray[np.int32]:
@@ -80,15 +102,21 @@ class SymbolTableBuilder:
         self.locations: list[Location] = []
         # By their fields: a hash of a tuple is many times faster than one of a dataclass.
         self._function_index: dict[tuple[str, str, str, str, bool], int] = {}
-        self._location_index: dict[tuple[int, str, int, bool], int] = {}
+        self._location_index: dict[tuple[int, str, int, bool, int], int] = {}
 
     def location(
-        self, function: Function, file: str = "", line: int = 0, *, inlined: bool = False
+        self,
+        function: Function,
+        file: str = "",
+        line: int = 0,
+        *,
+        inlined: bool = False,
+        offset: int = 0,
     ) -> int:
         """Return the index of the location, new or known."""
         f = function
         index = self.function(f.name, f.full_name, f.module, f.file, known=f.known)
-        return self.location_of(index, file, line, inlined=inlined)
+        return self.location_of(index, file, line, inlined=inlined, offset=offset)
 
     def function(
         self, name: str, full_name: str, module: str, file: str = "", *, known: bool = True
@@ -102,10 +130,16 @@ class SymbolTableBuilder:
         return index
 
     def location_of(
-        self, function: int, file: str = "", line: int = 0, *, inlined: bool = False
+        self,
+        function: int,
+        file: str = "",
+        line: int = 0,
+        *,
+        inlined: bool = False,
+        offset: int = 0,
     ) -> int:
         """Return the index of the location in the function of that index, new or known."""
-        key = (function, file, line, inlined)
+        key = (function, file, line, inlined, offset)
         index = self._location_index.get(key)
         if index is None:
             index = self._location_index[key] = len(self.locations)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 
 from mem_parser.names import FrameRule, is_allocator
-from mem_parser.symbols.table import Function
+from mem_parser.symbols.table import Function, Role
 
 ALLOCATOR = 1
 """Of an allocator: blocks are charged to the caller of the outermost such frame."""
+LIBRARY = 8
+"""Of a library: blocks are charged to the first caller that is not, if there is one."""
+WRAPPER = 16
+"""Of a library, and no more than a wrapper of the allocator, or before `main`."""
 IMPORT_SYSTEM = 2
 """Of Python's import machinery."""
 PSEUDO = 4
@@ -26,6 +30,8 @@ def kind_of(function: Function) -> int:
     if function.name.startswith("["):
         return PSEUDO
     kind = ALLOCATOR if is_allocator(function, FrameRule.OWN) else 0
+    if function.role is not Role.PROGRAM:
+        kind |= LIBRARY if function.role is Role.LIBRARY else LIBRARY | WRAPPER
     if _IMPORT_FILE.search(function.file) or _IMPORT_FUNCTION.fullmatch(function.name):
         kind |= IMPORT_SYSTEM
     return kind

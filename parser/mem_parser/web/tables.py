@@ -112,7 +112,7 @@ def module_table(profile: Profile, symbols: Symbols) -> list[dict[str, Any]]:
     of_function = [modules.setdefault(f.module, len(modules)) for f in symbols.functions]
     none = modules.setdefault("", len(modules))
     of_location = np.array([of_function[x.function] for x in symbols.locations], dtype=np.int64)
-    offsets, locations = without_allocators(symbols, FrameRule.OWN)
+    offsets, locations = without_allocators(symbols, FrameRule.PROGRAM)
     of_stack = np.full(len(offsets) - 1, none, dtype=np.int64)
     ended = np.diff(offsets) > 0
     of_stack[ended] = of_location[locations[offsets[:-1][ended]]]

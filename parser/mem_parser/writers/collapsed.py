@@ -1,20 +1,27 @@
 """Write collapsed stacks: `outermost;...;innermost VALUE`, one line per distinct stack of names.
 
 Flame graph programs read this format. It has one number per stack: bytes or blocks, in use or
-allocated, rounded, and no allocator frames, as in every report.
+allocated, rounded, and no allocator frames; those of libraries stay.
 """
 
 from __future__ import annotations
 
 from mem_parser.escape import log_line, one_line
 from mem_parser.model import Count, Profile, Unit
+from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import sum_stacks
 from mem_parser.symbols.table import Symbols
 
 
-def write_collapsed(profile: Profile, symbols: Symbols, count: Count, unit: Unit) -> str:
+def write_collapsed(
+    profile: Profile,
+    symbols: Symbols,
+    count: Count,
+    unit: Unit,
+    rule: FrameRule = FrameRule.OWN,
+) -> str:
     """Return the file's text, sorted by stack."""
-    sums = sum_stacks(profile, symbols, count=count, unit=unit)
+    sums = sum_stacks(profile, symbols, count=count, unit=unit, rule=rule)
     names = [frame_text(name) for name in sums.names]
     keys, bounds = sums.keys.tolist(), sums.offsets.tolist()
     total: dict[str, float] = {}

@@ -14,15 +14,16 @@ from typing import Any
 
 from mem_parser.escape import csv_cell, json_text
 from mem_parser.model import Count, Profile, Unit
+from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import StackSums, sum_stacks
 from mem_parser.symbols.table import Symbols
 from mem_parser.writers.collapsed import frame_text
 
 
-def _columns(profile: Profile, symbols: Symbols) -> dict[str, StackSums]:
+def _columns(profile: Profile, symbols: Symbols, rule: FrameRule) -> dict[str, StackSums]:
     counts = [c for c in (Count.INUSE, Count.ALLOC) if profile.has(c)]
     return {
-        f"{count}_{unit}": sum_stacks(profile, symbols, count=count, unit=unit)
+        f"{count}_{unit}": sum_stacks(profile, symbols, count=count, unit=unit, rule=rule)
         for count in counts
         for unit in Unit
     }
@@ -44,9 +45,9 @@ def _rows(columns: dict[str, StackSums]) -> Iterator[tuple[list[str], dict[str, 
             yield frames, numbers
 
 
-def write_csv(profile: Profile, symbols: Symbols) -> str:
+def write_csv(profile: Profile, symbols: Symbols, rule: FrameRule = FrameRule.OWN) -> str:
     """Return the file's text: a header line, then one line per stack."""
-    columns = _columns(profile, symbols)
+    columns = _columns(profile, symbols, rule)
     names = [f"{c}{part}" for c in columns for part in ("", "_std_error", "_samples")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -57,9 +58,9 @@ def write_csv(profile: Profile, symbols: Symbols) -> str:
     return text.getvalue()
 
 
-def write_json(profile: Profile, symbols: Symbols) -> str:
+def write_json(profile: Profile, symbols: Symbols, rule: FrameRule = FrameRule.OWN) -> str:
     """Return the file's text: one object whose `stacks` are in the order of the profile."""
-    stacks = [n | {"stack": f} for f, n in _rows(_columns(profile, symbols))]
+    stacks = [n | {"stack": f} for f, n in _rows(_columns(profile, symbols, rule))]
     capture = profile.capture
     document = {
         "format": profile.format,

@@ -10,6 +10,7 @@ from typing import Any
 
 from mem_parser.escape import json_text
 from mem_parser.model import Count, Profile, Unit
+from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import StackSums, sum_stacks
 from mem_parser.symbols.table import Symbols
 from mem_parser.version import __version__
@@ -23,10 +24,12 @@ _TITLES = {
 }
 
 
-def write_speedscope(profile: Profile, symbols: Symbols, name: str) -> str:
+def write_speedscope(
+    profile: Profile, symbols: Symbols, name: str, rule: FrameRule = FrameRule.OWN
+) -> str:
     """Return the file's text; ``name`` is its title."""
     kinds = [k for k in _TITLES if profile.has(k[0])]
-    sums = [sum_stacks(profile, symbols, count=c, unit=u) for c, u in kinds]
+    sums = [sum_stacks(profile, symbols, count=c, unit=u, rule=rule) for c, u in kinds]
     document = {
         "$schema": _SCHEMA,
         "exporter": f"mem_parser {__version__}",

@@ -34,8 +34,10 @@ from mem_parser.budget import (
 from mem_parser.budget import baseline as baselines
 from mem_parser.budget.growth import changes
 from mem_parser.budget.leakage import samples_needed, smallest_leak
+from mem_parser.budget.outputs.words import sentence
 from mem_parser.diff import Change
 from mem_parser.errors import BaselineError, UsageProblem
+from mem_parser.libraries.rules import Libraries
 from mem_parser.model import Count, PeakSource
 
 KIB = 1024
@@ -114,6 +116,29 @@ def test_own_blocks_are_those_the_innermost_frame_asked_for() -> None:
         found = one(Made(rows).subject(), inuse(1), dataclasses.replace(site, own=own))
         assert found.estimate is not None
         assert found.estimate.samples == samples
+
+
+def test_own_blocks_of_a_container_are_its_callers_and_its_own_still() -> None:
+    names = ("std::vector::push_back", "load_index", "main")
+    subject = Made([PARSE, dataclasses.replace(NET, names=names, module="/opt/server")]).subject()
+    for function, samples in (("^load_index$", 1000), ("^std::vector", 1000), ("^main$", 0)):
+        site = Site((parse_match(f"function:{function}"),), own=True)
+        found = one(subject, inuse(1), site)
+        assert found.estimate is not None
+        assert found.estimate.samples == samples
+
+
+def test_culprits_and_baselines_name_the_program_and_not_its_containers() -> None:
+    names = ("std::vector::_M_realloc_insert", "xmalloc", "load_index", "main")
+    subject = Made([Row(names, 5000, line=12)]).subject()
+    [culprit] = one(subject, inuse(1)).culprits
+    assert [f.function for f in culprit.frames] == ["load_index", "main"]
+    rows = baselines.functions_of(subject, Count.INUSE)
+    assert [row.function for row, _ in rows] == ["load_index"]
+    kept = Subject(*Made([Row(names, 5000)]).profile(), "x", libraries=Libraries(program=(
+        re.compile("^xmalloc$"),
+    )))  # fmt: skip
+    assert one(kept, inuse(1)).culprits[0].frames[0].function == "xmalloc"
 
 
 def test_a_file_without_threads_cannot_be_asked_by_thread() -> None:
@@ -206,6 +231,10 @@ def test_a_mebibyte_a_minute_is_found_in_a_minute_and_named_with_its_line() -> N
     frame = found.culprits[0].frames[0]
     assert (frame.function, frame.line) == ("conn_open", 212)
     assert re.match(r"\+\S+ MiB ± \S+ per hour, oldest block", found.culprits[0].text)
+    said = r"1 leak, \S+ MiB/h ± \S+, in conn_open, target\.c:212"
+    assert re.fullmatch(said, found.headline)
+    assert re.match(rf"{said}: \S+ \S+ ± \S+ leaking, over 0 B$", sentence(found))
+    assert found.as_json()["headline"] == found.headline
 
 
 def test_the_smallest_leak_that_would_have_been_seen_is_named_and_is_so() -> None:

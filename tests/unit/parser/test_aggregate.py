@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mem_parser.charge import first_kept
 from mem_parser.names import FrameRule, is_allocator
-from mem_parser.places import first_kept
 from mem_parser.reports import aggregate
 from mem_parser.reports.aggregate import rows_of, sum_by_key, without_allocators
 from mem_parser.symbols.table import Function, Location, Symbols

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,13 +14,19 @@ import pytest
 
 from mem_parser.diff import diff_profiles
 from mem_parser.errors import UsageProblem
+from mem_parser.estimate import Z95, Estimate
 from mem_parser.leaks import survivors
 from mem_parser.leaks.ages import timeline
 from mem_parser.leaks.suppressions import Suppressions, parse_suppressions
 from mem_parser.leaks.verdicts import LeakReport, Verdict, find_leaks
+from mem_parser.libraries.mark import mark_libraries
+from mem_parser.libraries.rules import Libraries
 from mem_parser.model import Capture, Count, Unit
+from mem_parser.names import FrameRule
 from mem_parser.places import Frame
+from mem_parser.reports.leaks import leak_lines
 from mem_parser.significance import binomial_tail, holm, p_rate_above
+from mem_parser.units import format_bytes, format_total
 from simulated import (
     Program,
     Source,
@@ -300,3 +308,106 @@ def test_thin_stacks_beyond_number_are_one_row_and_still_pooled(
             profile.total(Count.INUSE, Unit.SPACE).value
         )
     assert len(few.findings) < len(whole.findings)
+
+
+# Leaks behind libraries.
+
+
+def behind_containers(random: np.random.Generator, rate: float = 60) -> list[Source]:
+    """One function that leaks through two containers, called from two places."""
+    inner = (("std::vector::_M_realloc_insert", "std::vector::emplace_back"), ("std::map::insert",))
+    return [
+        dataclasses.replace(
+            leak(random, rate, "x", size=1000 * (1 + k)),
+            names=(*names, "Session::add", caller, "main"),
+        )
+        for k, names in enumerate(inner)
+        for caller in ("load", "replay")
+    ]
+
+
+def judge_marked(sources: list[Source], seed: int = 1) -> tuple[LeakReport, LeakReport]:
+    """The report by owner, and that of each stack alone."""
+    profile, symbols = Program(sources).capture(np.random.default_rng(seed))
+    marked = mark_libraries(profile, symbols, Libraries())
+    return find_leaks(profile, marked), find_leaks(profile, marked, rule=FrameRule.OWN)
+
+
+def test_leaks_of_one_owner_are_one_row_with_the_sums_of_all_its_stacks() -> None:
+    random = np.random.default_rng(3)
+    by_owner, apart = judge_marked(behind_containers(random))
+    [found] = by_owner.leaks
+    assert len(apart.leaks) == 4
+    assert (found.frames[0].function, found.stacks) == ("Session::add", 4)
+    assert found.inner == ()
+    assert found.live.value == pytest.approx(sum(f.live.value for f in apart.leaks))
+    assert found.live.samples == sum(f.live.samples for f in apart.leaks)
+    errors = [f.live.std_error for f in apart.leaks]
+    assert found.live.std_error == pytest.approx(math.hypot(*errors))
+    rates = [f.per_hour for f in apart.leaks if f.per_hour is not None]
+    assert found.per_hour is not None
+    assert found.per_hour.value == pytest.approx(sum(r.value for r in rates))
+    assert found.per_hour.std_error == pytest.approx(math.hypot(*(r.std_error for r in rates)))
+
+
+def test_the_growth_of_a_row_of_several_stacks_is_within_its_margin() -> None:
+    inside = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        sources = behind_containers(random, 400)
+        [found] = judge_marked(sources, seed)[0].leaks
+        expected = 3600 * 400 * 2 * (1000 + 2000)
+        assert found.per_hour is not None
+        inside += abs(found.per_hour.value - expected) < found.per_hour.margin95
+    assert inside >= 52  # of 60; fewer has a chance below 1 in 100 at 95 %
+
+
+def test_a_container_that_leaks_is_found_beside_one_that_does_not_on_the_same_line() -> None:
+    """Folded before the test, the string's blocks would hide the node's."""
+    random = np.random.default_rng(4)
+    names = ("main", "Session::add")
+    kept = dataclasses.replace(leak(random, 100), names=("std::map::insert", *names[::-1]))
+    freed = dataclasses.replace(
+        leak(random, 2000, share=0.0), names=("std::string::_M_create", *names[::-1])
+    )
+    report, _ = judge_marked([kept, freed])
+    assert [f.frames[0].function for f in report.leaks] == ["Session::add"]
+    assert [f.function for f in report.leaks[0].inner] == ["std::map::insert"]
+
+
+def test_a_suppression_may_name_a_folded_frame() -> None:
+    random = np.random.default_rng(3)
+    profile, symbols = Program(behind_containers(random)).capture(random)
+    marked = mark_libraries(profile, symbols, Libraries())
+    listed = Suppressions(["std::vector*"])
+    report = find_leaks(profile, marked, suppressions=listed)
+    assert [f.stacks for f in report.leaks] == [2]
+    assert len(report.suppressed) == 2
+
+
+def test_the_report_opens_and_fails_with_the_leaks_in_one_sentence() -> None:
+    random = np.random.default_rng(3)
+    report, _ = judge_marked(behind_containers(random))
+    rate = re.escape(format_bytes(report.leaks[0].per_hour.value))  # type: ignore[union-attr]
+    sentence = rf"1 leak, {rate}/h ± [\d.]+, in Session::add, target\.c:7"
+    assert re.fullmatch(sentence, report.headline)
+    profile, _ = Program([]).capture(random)
+    lines = list(leak_lines(report, profile, file="x.heap", width=80, exit_code=6))
+    assert re.fullmatch(sentence, lines[0])
+    assert lines[1].startswith("LEAK          4 stacks below Session::add")
+    last = " ".join(lines[-2:]).split("   ")[0]
+    assert report.headline in last or report.headline in lines[-2]
+    assert lines[-1].endswith("exit code 6 (--fail-on leak)")
+    assert report.as_json()["headline"] == report.headline
+    assert LeakReport([]).headline == "no leaks found"
+
+
+def test_a_sentence_on_many_leaks_names_two_and_counts_the_rest() -> None:
+    random = np.random.default_rng(3)
+    report = judge(Program([leak(random, 100, f"leak{k}") for k in range(4)]))
+    assert re.match(r"4 leaks, .*/h ± .*, in leak\d, target\.c:1; leak\d, .*; and 2 more$",
+                    report.headline)  # fmt: skip
+    known = [f.per_hour for f in report.leaks if f.per_hour]
+    error = math.hypot(*(r.margin95 for r in known))
+    total = Estimate(sum(r.value for r in known), error / Z95, 0)
+    assert format_total(total, Unit.SPACE).split(" (")[0].split(" ± ")[1] in report.headline

@@ -127,7 +127,7 @@ def _last(report: Report, exit_code: int) -> str:
 
 def _wrap(text: str) -> list[str]:
     # A number stays with its unit.
-    bound = re.sub(r"(?<=[0-9±]) (?=[KMGTPE]?i?B\b|±|[0-9])", "\xa0", text)
+    bound = re.sub(r"(?<=[0-9±]) (?=[KMGTPE]?i?B\b|±|[0-9])|(?<=/[hs]) (?=±)", "\xa0", text)
     wrapped = textwrap.wrap(
         bound, _WIDTH - _INDENT - 2, break_long_words=False, break_on_hyphens=False
     )

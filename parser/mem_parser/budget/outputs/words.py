@@ -70,7 +70,8 @@ def _of_leaks(result: Result, limit: str) -> str:
         return f"none found, limit {limit}"
     what = f"{estimate(result.estimate, result)} leaking"
     over = "over" if result.verdict is Verdict.FAIL else "under"
-    return f"{what}, {over} {limit}"
+    led = f"{result.headline}: " if result.headline else ""
+    return f"{led}{what}, {over} {limit}"
 
 
 def _allowed(result: Result) -> str:

@@ -11,7 +11,7 @@ const KEY_HELP = [
   ["s, right click", "sandwich: callers and callees of one function"],
   ["l", "one frame for every source line of a function"],
   ["c", "collapse recursion"],
-  ["a", "hide allocator frames"],
+  ["a", "hide frames of allocators and libraries"],
   ["m", "hide Python's import system"],
   ["d", "difference to the base, where there is one"],
   ["v", "next value: in use, allocated, freed"],

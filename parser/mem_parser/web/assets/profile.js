@@ -1,7 +1,7 @@
 // The profile as the page holds it: the tree of all stacks in preorder, and rows of what was allocated where.
 // `measure` turns the rows into one set of numbers per node, for the count, thread and domain that the reader chose.
 
-const KIND_ALLOCATOR = 1, KIND_IMPORT = 2, KIND_PSEUDO = 4;
+const KIND_ALLOCATOR = 1, KIND_IMPORT = 2, KIND_PSEUDO = 4, KIND_LIBRARY = 8, KIND_WRAPPER = 16;
 const BYTES = 0, BYTES_VARIANCE = 1, OBJECTS = 2, OBJECTS_VARIANCE = 3, SAMPLES = 4;
 
 const COUNT_PARTS = {

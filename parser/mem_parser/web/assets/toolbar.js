@@ -26,7 +26,7 @@ const TOGGLES = [
   ["invert", "Invert", "Callers below callees: start from the functions that allocate (i)"],
   ["lines", "By line", "One frame for every source line of a function (l)"],
   ["collapse", "Collapse recursion", "Draw repeated calls of a function to itself as one (c)"],
-  ["hideAllocators", "Hide allocator", "Leave out malloc, operator new and what they call (a)"],
+  ["hideAllocators", "Hide libraries", "Charge what malloc, operator new and libraries allocate to the program's own functions (a)"],
   ["hideImports", "Hide imports", "Leave out the frames of Python's import system (m)"],
   ["diff", "Difference", "Compare with the base profile (d)"],
 ];

@@ -36,6 +36,7 @@ function stackCell(row) {
 
 function leaksTab(host, block) {
   const rows = block.rows ?? [];
+  if (block.headline) host.append(element("p", "", String(block.headline)));
   host.append(verdictCounts(rows), ...notesOf(block));
   const margin = (row) => row.std_error > 0 ? ` \u00b1 ${bytesText(Z95 * row.std_error)}` : "";
   const perHour = (row) => {

@@ -138,18 +138,46 @@ function drawnNodes(profile, options) {
   return drawn;
 }
 
+// For each node the one that blocks of stacks ending there are charged to: behind the allocator's frames the nearest
+// one that is no library's; without one the nearest that is no mere wrapper.
+function chargedNodes(profile, options) {
+  const charged = new Int32Array(profile.size);
+  const hidden = hiddenNodes(profile, { hideAllocators: options.hideAllocators, hideImports: false });
+  const program = new Int32Array(profile.size), generic = new Int32Array(profile.size);
+  for (let node = 1; node < profile.size; node += 1) {
+    const above = profile.parent[node];
+    const kind = profile.nameKind[profile.name[node]];
+    // Frames left out below a library are mostly its own.
+    const within = kind & KIND_LIBRARY || (kind & KIND_PSEUDO && above > 0 && program[above] !== above);
+    program[node] = within ? program[above] : node;
+    generic[node] = kind & KIND_WRAPPER ? generic[above] : node;
+    if (!options.hideAllocators) charged[node] = node;
+    else if (hidden[node]) charged[node] = charged[above];
+    else charged[node] = program[node] || generic[node] || node;
+  }
+  return charged;
+}
+
+// The nodes on the way to one that something is charged to.
+function wantedNodes(profile, own, charged) {
+  const wanted = new Uint8Array(profile.size);
+  for (let node = profile.size - 1; node > 0; node -= 1) {
+    if (hasOwn(own, node)) wanted[charged[node]] = 1;
+  }
+  for (let node = profile.size - 1; node > 0; node -= 1) {
+    if (wanted[node]) wanted[profile.parent[node]] = 1;
+  }
+  return wanted;
+}
+
 function hasOwn(own, node) {
   return own.width[node] > 0 || own.value[node] > 0;
 }
 
 // Outermost frames at the root.
 function buildDownward(profile, own, options) {
-  const drawn = drawnNodes(profile, options);
-  const wanted = new Uint8Array(profile.size);
-  for (let node = profile.size - 1; node > 0; node -= 1) {
-    if (hasOwn(own, node)) wanted[node] = 1;
-    if (wanted[node]) wanted[profile.parent[node]] = 1;
-  }
+  const drawn = drawnNodes(profile, options), charged = chargedNodes(profile, options);
+  const wanted = wantedNodes(profile, own, charged);
   const view = new ViewTree(1024);
   const place = new Int32Array(profile.size);
   for (let node = 0; node < profile.size; node += 1) {
@@ -157,19 +185,19 @@ function buildDownward(profile, own, options) {
       const above = place[profile.parent[node]];
       place[node] = drawn[node] === node ? view.child(above, profile.name[node], node) : above;
     }
-    if (hasOwn(own, node)) view.addOwn(place[node], own, node);
+    if (hasOwn(own, node)) view.addOwn(place[charged[node]], own, node);
   }
   return view.finish(Boolean(own.base));
 }
 
 // Innermost frames at the root, callers below.
 function buildInverted(profile, own, options) {
-  const drawn = drawnNodes(profile, options);
+  const drawn = drawnNodes(profile, options), charged = chargedNodes(profile, options);
   const view = new ViewTree(1024);
   for (let node = 0; node < profile.size; node += 1) {
     if (!hasOwn(own, node)) continue;
     let at = 0;
-    for (let frame = drawn[node]; frame > 0; frame = drawn[profile.parent[frame]]) {
+    for (let frame = drawn[charged[node]]; frame > 0; frame = drawn[profile.parent[frame]]) {
       at = view.child(at, profile.name[frame], frame);
     }
     view.addOwn(at, own, node);
@@ -188,18 +216,20 @@ function outermost(profile, name) {
 
 // Both sides of one function: what calls it, and what it calls. Each stack counts once, at its outermost call.
 function buildSandwich(profile, own, options, name) {
-  const drawn = drawnNodes(profile, options);
+  const drawn = drawnNodes(profile, options), charged = chargedNodes(profile, options);
+  const wanted = wantedNodes(profile, own, charged);
   const inside = outermost(profile, name);
   const callees = new ViewTree(1024), callers = new ViewTree(1024);
   callees.name[0] = callers.name[0] = name;
   const place = new Int32Array(profile.size);
   for (let node = 1; node < profile.size; node += 1) {
     const top = inside[node];
+    // A node that is charged further out than the function does not belong to it.
     if (!top) continue;
     const above = node === top ? 0 : place[profile.parent[node]];
-    place[node] = node !== top && drawn[node] === node ? callees.child(above, profile.name[node], node) : above;
-    if (!hasOwn(own, node)) continue;
-    callees.addOwn(place[node], own, node);
+    place[node] = node !== top && wanted[node] && drawn[node] === node ? callees.child(above, profile.name[node], node) : above;
+    if (!hasOwn(own, node) || charged[node] < top) continue;
+    callees.addOwn(place[charged[node]], own, node);
     let at = 0;
     for (let frame = drawn[profile.parent[top]]; frame > 0; frame = drawn[profile.parent[frame]]) {
       at = callers.child(at, profile.name[frame], frame);

@@ -1,0 +1,129 @@
+"""Which functions are libraries': the table's rows, and what the user and the project add."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from mem_parser.libraries.table import LIBRARIES, By, Library
+from mem_parser.symbols.table import Function, Role
+
+_MAPPED_MEMORY = "memfd:"
+_DELETED = " (deleted)"
+Matches = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Libraries:
+    """The rules; ``library`` and ``program`` are patterns that match anywhere in a function's name,
+    source file or module. ``program`` wins over all else.
+    """
+
+    library: tuple[re.Pattern[str], ...] = ()
+    program: tuple[re.Pattern[str], ...] = ()
+
+    def more(self, library: Iterable[re.Pattern[str]]) -> Libraries:
+        """Return these rules and more patterns of libraries."""
+        return Libraries((*self.library, *library), self.program)
+
+    def roles(self, functions: Sequence[Function]) -> list[Role]:
+        """Return the role of each function by its name, source file and module."""
+        known = _Known(LIBRARIES)
+        modules: dict[str, Role] = {}
+        result = []
+        for function in functions:
+            role = self._chosen(function)
+            if role is None:
+                role = known.of_function(function)
+            if role is None:
+                if function.module not in modules:
+                    modules[function.module] = known.of_module(function.module)
+                role = modules[function.module]
+            result.append(role)
+        return result
+
+    def keeps(self, function: Function) -> bool:
+        """Tell whether the function is the program's by the user's own words."""
+        return _any(self.program, function)
+
+    def _chosen(self, function: Function) -> Role | None:
+        if _any(self.program, function):
+            return Role.PROGRAM
+        return Role.LIBRARY if _any(self.library, function) else None
+
+
+def _any(patterns: Sequence[re.Pattern[str]], f: Function) -> bool:
+    texts = (f.name, f.full_name, f.file, f.module)
+    return any(p.search(text) for p in patterns for text in texts)
+
+
+class _Known:
+    """The rows of a table as one pattern for each thing to match and each role."""
+
+    def __init__(self, rows: Sequence[Library]) -> None:
+        self._by: dict[By, list[tuple[Role, Matches]]] = {by: [] for by in By}
+        for by in By:
+            for role in (Role.START, Role.WRAPPER, Role.LIBRARY):
+                patterns = [r.pattern for r in rows if r.by is by and r.role is role]
+                if patterns:
+                    joined = re.compile("|".join(f"(?:{p})" for p in patterns))
+                    self._by[by].append((role, _matching(joined, by)))
+
+    def of_function(self, function: Function) -> Role | None:
+        """Return the role by name or source file; None where no row matches."""
+        if not function.known:
+            return None
+        found = self._first(By.NAME, function.name)
+        if found is None and not _has_parameters(function.full_name):
+            found = self._of_rust(function.name)
+        if found is None and function.file:
+            found = self._first(By.SOURCE, function.file)
+        return found
+
+    def of_module(self, path: str) -> Role:
+        """Return the role of a module's functions that have none by their names."""
+        name = path.rsplit("/", 1)[-1].removeprefix(_MAPPED_MEMORY).removesuffix(_DELETED)
+        return self._first(By.MODULE, name) or Role.PROGRAM
+
+    def _of_rust(self, name: str) -> Role | None:
+        parts = _type_and_trait(name)
+        if not parts:
+            return self._first(By.RUST_NAME, name)
+        found = [self._first(By.RUST_TYPE, part) for part in parts]
+        return None if None in found else found[-1]
+
+    def _first(self, by: By, text: str) -> Role | None:
+        return next((role for role, matches in self._by[by] if matches(text)), None)
+
+
+def _matching(pattern: re.Pattern[str], by: By) -> Matches:
+    if by is By.SOURCE:
+        return pattern.search
+    return pattern.match if by is By.RUST_TYPE else pattern.fullmatch
+
+
+def _has_parameters(full_name: str) -> bool:
+    """Tell whether a name ends like a demangled C++ function."""
+    whole = full_name.partition(" [clone")[0].partition(" (.")[0]
+    return whole.removesuffix(" const").endswith(")")
+
+
+def _type_and_trait(name: str) -> list[str]:
+    """Return the type and the trait of `<type as trait>::function`, the type alone of
+    `<type>::function`; nothing of another name.
+    """
+    if not name.startswith("<"):
+        return []
+    parts: list[str] = []
+    depth, begin = 0, 1
+    for at, char in enumerate(name):
+        if char in "<([":
+            depth += 1
+        elif char in ">)]" and name[at - 1 : at + 1] != "->":
+            depth -= 1
+            if depth == 0:
+                return [*parts, name[begin:at]]
+        elif depth == 1 and not parts and name.startswith(" as ", at):
+            parts, begin = [name[begin:at]], at + len(" as ")
+    return []

@@ -1,0 +1,232 @@
+"""The libraries that are known: one row each, with the reason why it is one.
+
+A function that matches a row is not charged with blocks: its caller is. So a row belongs here only
+if the function's name says nothing about who wants the memory. Names are those that reports show,
+without parameters and template arguments. `docs/reports.md` says how a project adds rows.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from mem_parser.symbols.table import Role
+
+
+class By(enum.Enum):
+    """What a row's pattern matches: the whole text, if it does not say otherwise."""
+
+    NAME = "name"
+    RUST_NAME = "name of a Rust function"
+    """Only of names without parameters: C++ may have namespaces called `core` or `alloc`."""
+    RUST_TYPE = "type and trait of a Rust function"
+    """Of `<type as trait>::function` the start of both, of `<type>::function` that of one."""
+    MODULE = "file name of the module"
+    SOURCE = "source file"
+    """Any part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """One row; ``pattern`` is a regular expression. Texts are hostile: none may take more time than
+    its length asks for.
+    """
+
+    by: By
+    role: Role
+    pattern: str
+    reason: str
+
+
+_PREFIX = (
+    r"(?:[a-z]{1,2}_{0,2}|z?try_?|my_?|our_?|safe_?|check(?:ed)?_?|must_?|mem_?"
+    r"|secure_?|wrap(?:ped)?_?|debug_?|dbg_?|util_?|xml|json_|jsonp_|curl_|lws_|event_(?:mm_)?|git__|opt_|heap_?)?"
+)
+_SUFFIX = (
+    r"(?:_(?:usable|internal|num|node|array|zero|cache|aligned|safe|or_die|or_abort|n|ex|nothrow"
+    r"|check(?:ed)?|wrap(?:per)?|impl|inner|debug|dbg|with_flags|fast|slow|shared|bytes)){0,3}"
+)
+_RUST = r"(?:alloc|core|std|hashbrown|proc_macro)"
+_VERSION = r"(?:-[\d.]+)?\.so(?:\.\S*)?"
+
+LIBRARIES = (
+    # Allocators of programs, by the names that they have everywhere.
+    Library(
+        By.NAME, Role.WRAPPER,
+        rf"(?:\w+::)*(?i:_{{0,2}}{_PREFIX}(?:m|c|z|re)alloc(?:z|0|f|n|array)?{_SUFFIX})",
+        "xmalloc, zmalloc_usable, g_malloc0, my_calloc: malloc under a project's own name",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        rf"(?i:_{{0,2}}{_PREFIX}(?:memdup|strn?dup|v?asprintf|memalign|alloc_or_die)0?{_SUFFIX})",
+        "copies of texts and bytes, printf into memory",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"(?:re)?palloc(?:0|_extended|0fast|_aligned)?|MemoryContextAlloc\w*|AllocSet(?:Alloc|Realloc)\w*"
+        r"|GenerationAlloc\w*|SlabAlloc\w*|pnstrdup|psprintf|guc_malloc|pg_malloc\w*",
+        "PostgreSQL's memory contexts",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"ngx_(?:alloc|calloc|memalign|p?n?c?alloc\w*|pmemalign|create_pool|array_(?:create|push\w*)"
+        r"|list_(?:create|push)|create_temp_buf|alloc_chain_link)",
+        "nginx's pools, and the containers in them",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"apr_(?:p?c?alloc\w*|pstrdup|pstrndup|pstrmemdup|pmemdup|psprintf|pvsprintf|pool_create\w*"
+        r"|allocator_alloc|array_(?:make|push\w*)|table_(?:make|set|add)\w*|hash_(?:make|set)\w*)",
+        "Apache's pools, and the containers in them",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"sqlite3(?:Malloc\w*|DbMalloc\w*|DbRealloc\w*|DbStrN?Dup|Realloc|MemMalloc|MemRealloc"
+        r"|_malloc\w*|_realloc\w*|_mprintf|_vmprintf|MPrintf|VMPrintf)|pcache1Alloc|memsys\wMalloc\w*",
+        "SQLite's allocation layer",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"luaM_\w+|l_alloc|luaL_(?:Buffer|prepbuffsize|addlstring|pushresult)\w*",
+        "Lua's allocation layer",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"ruby_x\w*alloc\w*|objspace_x\w*alloc\w*|rb_alloc_tmp_buffer\w*|_?e(?:malloc|calloc|realloc)\w*"
+        r"|_?safe_e\w*alloc\w*|__zend_\w*alloc\w*|zend_mm_\w*alloc\w*|Perl_safesys\w*alloc|Newx\w*"
+        r"|R_alloc|R_chk_\w*alloc",
+        "the allocation layers of Ruby, PHP, Perl and R",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"OPENSSL_(?:malloc|strdup|memdup)\w*|CRYPTO_\w*(?:alloc|dup)\w*|BUF_(?:mem)?(?:strdup|memdup)"
+        r"|BUF_MEM_grow\w*",
+        "OpenSSL's allocation layer",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"swift_(?:slowAlloc\w*|allocObject\w*|initStackObject)|_objc_root\w*[aA]lloc\w*"
+        r"|_gfortran_\w*alloc\w*|GC_(?:malloc|generic_malloc|core_malloc)\w*|mono_\w*alloc\w*",
+        "object allocation of language runtimes",
+    ),
+    # CPython and its extensions.
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"_?Py(?:Mem|DataMem|ObjectArena)_\w+|_?PyObject_(?:Malloc|Calloc|Realloc|New|NewVar)"
+        r"|_?PyObject_Debug\w+|_?PyObject_GC_(?:New|NewVar|Malloc|Calloc|Alloc|Resize|Link)"
+        r"|_?PyObject_\w*Arena\w*|PyType_GenericAlloc|_PyType_AllocNoTrack|gc_alloc|_PyMem_\w+",
+        "CPython's allocation layer: every object comes through it",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"_?npy_alloc_cache\w*|default_(?:m|c|re)alloc|PyArray_NewFromDescr\w*|PyArray_New"
+        r"|PyArray_NewLikeArray\w*|PyArray_(?:Zeros|Empty)(?:_int)?|PyArray_NewCopy"
+        r"|PyArray_malloc\w*|npy_dtype_info_\w*alloc\w*",
+        "numpy's allocation layer, and how it makes every array",
+    ),
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"c10::(?:alloc_cpu|\w*Allocator::\w+|StorageImpl::StorageImpl)|at::detail::empty_\w+"
+        r"|at::native::empty_\w+|at::detail::\w*[aA]llocate\w*",
+        "torch's allocation layer, and how it makes every tensor",
+    ),
+    # C++.
+    Library(
+        By.NAME, Role.LIBRARY,
+        r"(?:virtual thunk to |non-virtual thunk to )?"
+        r"(?:std|__gnu_cxx|__cxxabiv1|__cxx11|__detail|__gnu_parallel)::.*",
+        "the C++ standard library: containers, strings, streams, function objects",
+    ),
+    Library(
+        By.NAME, Role.LIBRARY, r"__cxa_\w+|__gxx_\w+|_Unwind_\w+", "the C++ runtime",
+    ),
+    Library(
+        By.NAME, Role.LIBRARY,
+        r"(?:boost|absl|folly|fmt|tbb|eastl|phmap|robin_hood|ankerl|tsl|ska|google::dense_hash\w*"
+        r"|google::sparse_hash\w*|moodycamel|oneapi::tbb|gtl|plf|immer|rapidjson)::.*",
+        "generic C++ libraries: containers, strings, pools",
+    ),
+    Library(
+        By.NAME, Role.LIBRARY,
+        r"(?:QtPrivate::.*|QArrayData|QListData|QHashData|QMapDataBase|QList|QVector|QHash|QMap|QSet"
+        r"|QVarLengthArray|QByteArray|QString|QStringBuilder)(?:::.*)?",
+        "Qt's containers and strings",
+    ),
+    Library(
+        By.NAME, Role.LIBRARY,
+        r"llvm::(?:SmallVector\w*|DenseMap\w*|StringMap\w*|SmallPtrSet\w*|FoldingSet\w*"
+        r"|BumpPtrAllocator\w*|allocate_buffer|safe_\w*alloc)(?:::.*)?",
+        "LLVM's containers",
+    ),
+    # C.
+    Library(
+        By.NAME, Role.WRAPPER,
+        r"g_(?:malloc|try_malloc|realloc|try_realloc|memdup|slice|strdup|strndup|strconcat|strjoin"
+        r"|aligned_alloc|rc_box|atomic_rc_box)\w*",
+        "GLib's allocation layer",
+    ),
+    Library(
+        By.NAME, Role.LIBRARY,
+        r"g_(?:array|ptr_array|byte_array|hash_table|list|slist|queue|string|tree|node|sequence"
+        r"|variant_builder)_\w+",
+        "GLib's containers",
+    ),
+    Library(
+        By.NAME, Role.LIBRARY,
+        r"_?sds(?:_\w+|new\w*|empty\w*|dup|cat\w*|cpy\w*|grow\w*|from\w*|split\w*|join\w*|MakeRoomFor\w*"
+        r"|Resize|RemoveFreeSpace)|_sds\w+",
+        "sds, the strings of redis and others",
+    ),
+    # Rust.
+    Library(
+        By.RUST_NAME, Role.LIBRARY, rf"{_RUST}::.*|__rust_\w+|__rustc::.*",
+        "Rust's standard library",
+    ),
+    Library(
+        By.RUST_TYPE, Role.LIBRARY,
+        rf"(?:[&*]|mut |const |dyn )*(?:[A-Z]\w?$|\[|\(|(?:str|char|bool|[iu](?:\d+|size)|f\d+)$"
+        rf"|{_RUST}::)",
+        "a type of Rust's standard library, or any type, in a trait of that library",
+    ),
+    Library(
+        By.SOURCE, Role.LIBRARY, r"^/rustc/[0-9a-f]+/|/rustlib/src/rust/library/",
+        "Rust's standard library, by where it was built",
+    ),
+    Library(
+        By.SOURCE, Role.LIBRARY, r"/include/c\+\+/|/libstdc\+\+-v3/|/include/(?:boost|absl|folly)/",
+        "C++ headers of the compiler and of generic libraries: templates with any name",
+    ),
+    # Go.
+    Library(
+        By.NAME, Role.LIBRARY,
+        r"runtime\.\w+|internal/runtime/.*|_cgo_\w*malloc|_cgo_cmalloc|_cgo_allocate|x_cgo_\w+",
+        "Go's runtime, and how cgo asks for memory",
+    ),
+    # What calls the program.
+    Library(
+        By.NAME, Role.START,
+        r"_start|__libc_start_\w+|__libc_start_call_main|start_thread|__?clone3?|clone3"
+        r"|execute_native_thread_routine|call_init(?:\.\w+)*|_dl_init\w*|_dl_start_user|_init",
+        "the code before `main` and before the function of a thread",
+    ),
+    # Runtimes as a whole: whatever of them asks for memory does so for its caller.
+    Library(
+        By.MODULE, Role.LIBRARY,
+        rf"(?:libc|libm|libdl|librt|libpthread|libresolv){_VERSION}|ld(?:-linux\S*|64|-musl\S*)?"
+        r"(?:-[\d.]+)?\.so(?:\.\S*)?",
+        "libc: strdup, getline, fopen, qsort",
+    ),
+    Library(
+        By.MODULE, Role.LIBRARY,
+        rf"lib(?:stdc\+\+|c\+\+(?:abi|_shared)?|gcc_s|unwind(?:-\w+)?|gomp|omp|tbb|tbbmalloc){_VERSION}",
+        "runtimes of C++ and OpenMP",
+    ),
+    Library(
+        By.MODULE, Role.LIBRARY,
+        rf"lib(?:glib|gobject|apr|talloc|folly|fmt|boost_\w+|absl_\w+){_VERSION}",
+        "generic libraries: GLib, APR, talloc, folly, fmt, Boost, Abseil",
+    ),
+    Library(
+        By.MODULE, Role.LIBRARY, r"libstd-[0-9a-f]+\.so", "Rust's standard library as a file",
+    ),
+)  # fmt: skip

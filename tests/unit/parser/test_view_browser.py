@@ -1,0 +1,109 @@
+"""What the pages charge with blocks, in a real browser, against what the tables do."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mem_parser.web
+from mem_parser.libraries.mark import mark_libraries
+from mem_parser.libraries.rules import Libraries
+from mem_parser.names import FrameRule
+from mem_parser.reports.aggregate import rows_of, sum_stacks
+from mem_parser.symbols.table import Symbols
+from mem_parser.web.kinds import kind_of
+from web_profiles import Site, make_profile
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+ASSETS = Path(mem_parser.web.__file__).parent / "assets"
+NAMES = ("main", "work", "std::sort", "std::map::insert", "xmalloc", "clone3", "less")
+SCRIPT = """
+const own = (tree, column) => ({ width: Float64Array.from(column), value: Float64Array.from(column),
+  variance: new Float64Array(tree.size), samples: new Float64Array(tree.size) });
+const result = TREES.map((tree) => {
+  const weights = own(tree, tree.own);
+  return [true, false].map((hideAllocators) => {
+    const options = { hideAllocators, hideImports: false, collapse: false };
+    const up = buildInverted(tree, weights, options), down = buildDownward(tree, weights, options);
+    const flat = {};
+    for (const node of up.childrenOf(0)) flat[tree.names[up.name[node]]] = up.value[node];
+    const drawn = {};
+    for (let node = 1; node < down.size; node += 1) {
+      const name = tree.names[down.name[node]];
+      if (down.ownValue[node] > 0) drawn[name] = (drawn[name] ?? 0) + down.ownValue[node];
+      if (!(down.value[node] > 0)) drawn["empty " + name] = 1;
+    }
+    return { flat, drawn };
+  });
+});
+document.documentElement.setAttribute("data-result", btoa(JSON.stringify(result)));
+"""
+
+
+def tree_of(symbols: Symbols, sizes: list[int]) -> dict[str, Any]:
+    """The tree of all stacks in preorder, with the bytes of each node's own."""
+    nodes: dict[str, Any] = {"children": {}, "own": 0}
+    bounds = symbols.offsets.tolist()
+    for k, size in enumerate(sizes):
+        at = nodes
+        for name in reversed(symbols.locations_of_stack[bounds[k] : bounds[k + 1]].tolist()):
+            at = at["children"].setdefault(name, {"children": {}, "own": 0})
+        at["own"] += size
+    parent, name_of, own = [-1], [0], [0]
+
+    def walk(node: dict[str, Any], number: int) -> None:
+        for name, child in node["children"].items():
+            parent.append(number)
+            name_of.append(name + 1)
+            own.append(child["own"])
+            walk(child, len(parent) - 1)
+
+    walk(nodes, 0)
+    return {
+        "size": len(parent), "parent": parent, "name": name_of, "own": own,
+        "nameKind": [0, *map(kind_of, symbols.functions)],
+        "names": ["all", *(f.name for f in symbols.functions)],
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_page_charges_the_functions_that_tables_do(tmp_path: Path) -> None:
+    seed = random.Random(5)
+    trees, expected = [], []
+    for _ in range(60):
+        stacks = {
+            " ".join(seed.choices(NAMES, k=seed.randint(1, 6))): 1 << k
+            for k in range(seed.randint(1, 9))
+        }
+        profile, symbols = make_profile([Site(s, 1, size) for s, size in stacks.items()])
+        symbols = mark_libraries(profile, symbols, Libraries())
+        trees.append(tree_of(symbols, list(stacks.values())))
+        for rule in (FrameRule.PROGRAM, FrameRule.NONE):
+            rows = rows_of(sum_stacks(profile, symbols, rule=rule))
+            expected.append({r.name: r.flat.value for r in rows if r.flat.value})
+    kinds = (ASSETS / "profile.js").read_text().splitlines()
+    constants = next(line for line in kinds if line.startswith("const KIND_"))
+    view = (ASSETS / "view.js").read_text()
+    page = tmp_path / "x.html"
+    page.write_text(
+        f"<script>{constants}\n{view}\nconst TREES = {json.dumps(trees)};{SCRIPT}</script>"
+    )
+    done = subprocess.run(
+        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
+         f"--user-data-dir={tmp_path}/u", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    match = re.search(r'data-result="([^"]*)"', done.stdout)
+    assert match, done.stdout[-2000:] + done.stderr[-2000:]
+    found = json.loads(base64.b64decode(match[1]))
+    charged = [one for pair in found for one in pair]
+    assert [one["flat"] for one in charged] == expected
+    assert [one["drawn"] for one in charged] == expected

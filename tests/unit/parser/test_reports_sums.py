@@ -14,7 +14,7 @@ from mem_parser.names import FrameRule, is_allocator
 from mem_parser.places import Frame, Spelled, first_kept
 from mem_parser.reports import aggregate
 from mem_parser.reports.aggregate import StackSums, rows_of, sum_by_key, without_allocators
-from mem_parser.reports.graph import edges_between
+from mem_parser.reports.edges import calls_between
 from mem_parser.symbols.table import Function, Location, Symbols
 
 NAMES = 6
@@ -71,9 +71,15 @@ def test_every_edge_between_drawn_functions_gets_each_of_its_stacks_once(
             weight[edge] += 2.0**k
             direct |= {edge} if is_direct else set()
     with mock.patch.object(aggregate, "_FRAMES_AT_A_TIME", part):
-        edges = edges_between(sums_of(stacks), position, sum(drawn))
+        calls = calls_between(sums_of(stacks), position, sum(drawn))
+    edges = calls.edges
     assert {(e.caller, e.callee): e.value for e in edges} == weight
     assert {(e.caller, e.callee) for e in edges if not e.indirect} == direct
+    entry = [0.0] * sum(drawn)
+    for k, stack in enumerate(stacks):
+        for key in [key for key in stack if drawn[key]][-1:]:
+            entry[position[key]] += 2.0**k
+    assert calls.entry.tolist() == entry
 
 
 filled = st.lists(st.lists(st.integers(0, NAMES - 1), min_size=1, max_size=9), max_size=12)

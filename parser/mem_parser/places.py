@@ -14,6 +14,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from mem_parser.interning import StackInterner, StackParts
 from mem_parser.model import BoolArray, IntArray, Profile
 from mem_parser.names import FrameRule, allocator_functions
 from mem_parser.symbols.table import Symbols
@@ -115,31 +116,23 @@ class Places:
 
 def find_places(profile: Profile, symbols: Symbols) -> Places:
     """Return the places of all stacks of ``profile``."""
-    frames = _frames(profile, symbols)
-    begin = _first_kept(symbols)
-    spelled = symbols.locations_of_stack
-    width = spelled.itemsize
-    data = memoryview(spelled.tobytes())
-    index: dict[bytes, int] = {}
-    first: list[int] = []
-    place = np.zeros(len(begin), dtype=np.int64)
-    bounds = zip((begin * width).tolist(), (symbols.offsets[1:] * width).tolist(), strict=True)
-    for k, (low, high) in enumerate(bounds):
-        number = index.setdefault(bytes(data[low:high]), len(first))
-        if number == len(first):
-            first.append(k)
-        place[k] = number
-    chosen = np.array(first, dtype=np.int64)
-    low, high = begin[chosen], symbols.offsets[1:][chosen]
+    frames = frames_of(profile, symbols)
+    begin = begins_of(symbols)
+    spelled, end = symbols.locations_of_stack, symbols.offsets[1:]
+    place, first = StackInterner(spelled.dtype).intern(
+        StackParts(spelled, begin, end, np.zeros(len(begin), dtype=np.int64))
+    )
+    low, high = begin[first], end[first]
     lines: dict[tuple[Frame, int], int] = {}
     line_of = np.array([lines.setdefault((f, f.line), len(lines)) for f in frames], dtype=np.int64)
-    line = np.full(len(chosen), len(lines), dtype=np.int64)
+    line = np.full(len(first), len(lines), dtype=np.int64)
     filled = high > low
     line[filled] = line_of[spelled[low[filled]]]
     return Places(place, Spelled(frames, spelled, low, high), line)
 
 
-def _frames(profile: Profile, symbols: Symbols) -> list[Frame]:
+def frames_of(profile: Profile, symbols: Symbols) -> list[Frame]:
+    """Return the frame of each location."""
     build_ids = {m.path: m.build_id or m.path for m in profile.modules}
     result = []
     for location in symbols.locations:
@@ -157,7 +150,7 @@ def _frames(profile: Profile, symbols: Symbols) -> list[Frame]:
     return result
 
 
-def _first_kept(symbols: Symbols) -> IntArray:
+def begins_of(symbols: Symbols) -> IntArray:
     """Return the start of each stack without everything up to its outermost allocator frame; a
     stack of nothing else keeps its last frame.
     """

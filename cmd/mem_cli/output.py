@@ -39,22 +39,30 @@ def write_result(text: str, path: str | None) -> None:
 
 def write_bytes(data: bytes, path: str | None) -> None:
     """Write ``data`` to ``path``; None or `-` is standard output. Raises `MemError`."""
+    write_parts((data,), path)
+
+
+def write_parts(parts: Iterable[bytes], path: str | None) -> None:
+    """Write ``parts`` one after the other as `write_bytes` does: what is too large to be in memory
+    as a whole. Raises `MemError`.
+    """
     if path is None or path == "-":
         sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        for part in parts:
+            sys.stdout.buffer.write(part)
         sys.stdout.flush()
         return
     try:
         descriptor = _descriptor_of(path)
         if descriptor is not None:
             sys.stdout.flush()
-            _write_all(os.dup(descriptor), data)
+            _write_all(os.dup(descriptor), parts)
             return
         with find_place(path) as place:
             if place.is_special:
-                _write_all(_open_special(place, path), data)
+                _write_all(_open_special(place, path), parts)
             else:
-                _write_renamed(place, data)
+                _write_renamed(place, parts)
     except (OSError, ValueError) as error:
         raise MemError(f"cannot write {path}: {_reason(error)}") from error
 
@@ -69,7 +77,7 @@ def append_text(text: str, path: str) -> None:
             handle = open_plain(path, flags, follow=False)
         except FileNotFoundError:
             handle = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        _write_all(handle, text.encode("utf-8", "replace"))
+        _write_all(handle, (text.encode("utf-8", "replace"),))
     except (OSError, ValueError) as error:
         raise MemError(f"cannot write {path}: {_reason(error)}") from error
 
@@ -102,11 +110,12 @@ def _descriptor_of(path: str) -> int | None:
     return int(found[1]) if found else _STREAMS.get(path)
 
 
-def _write_all(handle: int, data: bytes) -> None:
-    left = memoryview(data)
+def _write_all(handle: int, parts: Iterable[bytes]) -> None:
     try:
-        while left:
-            left = left[os.write(handle, left) :]
+        for part in parts:
+            left = memoryview(part)
+            while left:
+                left = left[os.write(handle, left) :]
     finally:
         os.close(handle)
 
@@ -142,11 +151,12 @@ def _open_for_reader(place: str, path: str) -> int:
         time.sleep(_STEP_S)
 
 
-def _write_renamed(place: Place, data: bytes) -> None:
+def _write_renamed(place: Place, parts: Iterable[bytes]) -> None:
     handle, temporary = new_file(place.folder, "mem_parser")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fchmod(file.fileno(), _mode(place))
         os.rename(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)

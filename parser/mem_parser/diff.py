@@ -18,17 +18,19 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
+from mem_parser.charge import charged_from
 from mem_parser.estimate import Estimate, FloatArray
-from mem_parser.growth import match_stacks, stack_index
-from mem_parser.model import SAMPLER_NAME, Count, IntArray, Profile, Unit
+from mem_parser.growth import StackIndex
+from mem_parser.interning import Interner, StackInterner, StackParts, positions
+from mem_parser.model import SAMPLER_NAME, BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
-from mem_parser.places import Frame, Places, find_places, same_capture
+from mem_parser.places import Frame, Spelled, frames_of, same_capture
 from mem_parser.significance import benjamini_hochberg, normal_tail
 from mem_parser.symbols.table import Symbols
 
@@ -87,7 +89,7 @@ class Diff:
     ``errors_known`` is False where a file carries no errors, so that no row is judged.
     """
 
-    rows: list[DiffRow]
+    rows: DiffRows
     unit: Unit
     total: Estimate
     paired: bool
@@ -125,13 +127,11 @@ def diff_profiles(
     """
     between = variance_between(base[0], new[0], unit) if count is Count.INUSE else None
     paired = between is not None
-    keys: dict[Hashable, int] = {}
-    frames: list[tuple[Frame, ...]] = []
-    rows = [_row_of_stack(find_places(*side, rule), level, keys, frames) for side in (base, new)]
-    sums = [
-        _sum(profile, row, count, unit, len(frames))
-        for (profile, _), row in zip((base, new), rows, strict=True)
-    ]
+    rows, frames = _rows_of_stacks((base, new), level, rule)
+    sums = (
+        _sum(base[0], rows[0], count, unit, len(frames)),
+        _sum(new[0], rows[1], count, unit, len(frames)),
+    )
     variance = sums[0].variance + sums[1].variance
     if between is not None:
         by_row = np.bincount(rows[1], weights=between.sum(axis=1), minlength=len(frames))
@@ -155,30 +155,32 @@ class _Sums:
     samples: FloatArray
 
 
-def _row_of_stack(
-    places: Places,
-    level: Level,
-    keys: dict[Hashable, int],
-    frames: list[tuple[Frame, ...]],
-) -> IntArray:
-    """Return for each stack its row; appends new rows to ``frames``."""
-    row_of_place = np.zeros(len(places), dtype=np.int64)
-    for k, place in enumerate(places.frames):
-        key, shown = _key(place, level)
-        index = keys.setdefault(key, len(frames))
-        if index == len(frames):
-            frames.append(shown)
-        row_of_place[k] = index
-    return row_of_place[places.place]
-
-
-def _key(place: tuple[Frame, ...], level: Level) -> tuple[Hashable, tuple[Frame, ...]]:
-    first = place[0]
-    if level is Level.LINE:
-        return first.line_key, (first,)
-    if level is Level.STACK:
-        return tuple(f.function_key for f in place), place
-    return first.function_key, (first,)
+def _rows_of_stacks(
+    sides: Sequence[tuple[Profile, Symbols]], level: Level, rule: FrameRule
+) -> tuple[list[IntArray], Spelled]:
+    """Return for each stack of each side its row, and the frames of each row as first met."""
+    keys: dict[Hashable, int] = {}
+    innermost, whole = Interner(), StackInterner(np.int32)
+    rows: list[IntArray] = []
+    frames: list[Frame] = []
+    shown, depths = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)]
+    for profile, symbols in sides:
+        own = frames_of(profile, symbols)
+        named = [f.line_key if level is Level.LINE else f.function_key for f in own]
+        key = np.array([keys.setdefault(k, len(keys)) for k in named], dtype=np.int32)
+        spelled, low = symbols.locations_of_stack, charged_from(symbols, rule)
+        if level is Level.STACK:
+            high, no_tags = symbols.offsets[1:], np.zeros(len(low), dtype=np.int64)
+            row, first = whole.intern(StackParts(key[spelled], low, high, no_tags))
+        else:
+            high = low + 1
+            row, first = innermost.intern(key[spelled[low]])
+        rows.append(row)
+        shown.append(spelled[positions(low[first], high[first])] + np.int32(len(frames)))
+        depths.append((high - low)[first])
+        frames += own
+    end = np.cumsum(np.concatenate(depths))
+    return rows, Spelled(frames, np.concatenate(shown), end - np.concatenate(depths), end)
 
 
 def _sum(profile: Profile, row: IntArray, count: Count, unit: Unit, rows: int) -> _Sums:
@@ -199,7 +201,7 @@ def variance_between(base: Profile, new: Profile, unit: Unit) -> FloatArray | No
     """
     if not (base.has_alloc and new.has_alloc and same_capture([base, new])):
         return None
-    stack = match_stacks(base, stack_index(new))[base.sites.stack]
+    stack = StackIndex(new).match(base)[base.sites.stack]
     known = np.array([d in new.domains for d in base.domains], dtype=np.bool_)
     position = np.array([new.domains.index(d) if d in new.domains else 0 for d in base.domains])
     shown = (stack >= 0) & known[base.sites.domain]
@@ -215,34 +217,76 @@ def variance_between(base: Profile, new: Profile, unit: Unit) -> FloatArray | No
     return result
 
 
+class DiffRows(Sequence[DiffRow]):
+    """The rows, the largest change first and noise behind all others. A look-up builds them,
+    because there may be a million stacks.
+    """
+
+    def __init__(
+        self,
+        frames: Spelled,
+        sums: tuple[_Sums, _Sums],
+        error: FloatArray,
+        stands: BoolArray,
+        *,
+        exact: bool,
+    ) -> None:
+        before, after = sums
+        tested = np.flatnonzero((before.samples + after.samples) > 0)
+        self._frames, self._sums, self._exact = frames, sums, exact
+        self._delta, self._error, self._stands = after.value - before.value, error, stands
+        size = np.abs(self._delta[tested])
+        self._order = tested[np.lexsort((-size, ~stands[tested]))]
+        self.beyond_noise = int(stands[tested].sum())
+        """The number of rows that are no noise."""
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> DiffRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[DiffRow]: ...
+    def __getitem__(self, index: int | slice) -> DiffRow | list[DiffRow]:
+        if isinstance(index, slice):
+            return [self._row(k) for k in self._order[index].tolist()]
+        return self._row(int(self._order[index]))
+
+    @property
+    def noise_delta(self) -> float:
+        """The change of all rows within the noise together."""
+        return float(self._delta[self._order[self.beyond_noise :]].sum())
+
+    def _row(self, k: int) -> DiffRow:
+        before, after = self._sums
+        delta = float(self._delta[k])
+        samples = int(before.samples[k] + after.samples[k])
+        known = float(self._error[k]) if self._exact else math.nan
+        return DiffRow(
+            _change(delta, before.samples[k], after.samples[k], sure=bool(self._stands[k])),
+            self._frames[k],
+            _estimate(before, k, exact=self._exact),
+            _estimate(after, k, exact=self._exact),
+            Estimate(delta, known, samples),
+        )
+
+
 def _judge(
-    frames: list[tuple[Frame, ...]], sums: list[_Sums], variance: FloatArray, *, exact: bool
-) -> list[DiffRow]:
+    frames: Spelled, sums: tuple[_Sums, _Sums], variance: FloatArray, *, exact: bool
+) -> DiffRows:
     before, after = sums
     delta = after.value - before.value
     # Differences below this are rounding.
     moved = np.abs(delta) > 1e-9 * (np.abs(after.value) + np.abs(before.value))
     error = np.sqrt(variance if exact else np.zeros_like(variance))
-    p = np.array([_p_value(d, e) for d, e in zip(delta.tolist(), error.tolist(), strict=True)])
     tested = (before.samples + after.samples) > 0
+    pairs = zip(delta[tested].tolist(), error[tested].tolist(), strict=True)
+    p = np.array([_p_value(d, e) for d, e in pairs])
     stands = np.zeros(len(frames), dtype=np.bool_)
     if tested.any():
-        stands[tested] = benjamini_hochberg(p[tested], RATE)
+        stands[tested] = benjamini_hochberg(p, RATE)
     stands &= moved
-    result = []
-    for k in np.flatnonzero(tested).tolist():
-        known = error[k] if exact else math.nan
-        result.append(
-            DiffRow(
-                _change(float(delta[k]), before.samples[k], after.samples[k], sure=bool(stands[k])),
-                frames[k],
-                _estimate(before, k, exact=exact),
-                _estimate(after, k, exact=exact),
-                Estimate(float(delta[k]), float(known), int(before.samples[k] + after.samples[k])),
-            )
-        )
-    result.sort(key=lambda r: (r.change is Change.NOISE, -abs(r.delta.value)))
-    return result
+    return DiffRows(frames, sums, error, stands, exact=exact)
 
 
 def _p_value(delta: float, error: float) -> float:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mem_parser.model import AddressArray, IntArray, Profile
+from mem_parser.interning import StackInterner, StackParts
+from mem_parser.model import IntArray, Profile
 from mem_parser.significance import p_rate_above
 
 
@@ -23,13 +24,13 @@ class Growth:
     """
 
     def __init__(self, newest: Profile, earlier: Sequence[Profile]) -> None:
-        index = stack_index(newest)
+        index = StackIndex(newest)
         self._born: list[IntArray] = []
         self._freed: list[IntArray] = []
         for profile in (*earlier, newest):
             born = np.zeros(len(newest.stacks), dtype=np.int64)
             freed = np.zeros(len(newest.stacks), dtype=np.int64)
-            there = match_stacks(profile, index)[profile.sites.stack]
+            there = index.match(profile)[profile.sites.stack]
             known = there >= 0
             sites = profile.sites
             np.add.at(born, there[known], sites.alloc_blocks[known])
@@ -63,23 +64,24 @@ class Growth:
         return min(inner, key=lambda k: abs(self._at[k] - half))
 
 
-def stack_index(profile: Profile) -> dict[bytes, int]:
-    """Return the stacks of a profile by their addresses and loader generation."""
-    return {key: k for k, key in enumerate(_stack_keys(profile))}
+class StackIndex:
+    """The stacks of a profile by their addresses and loader generation; of equal ones, the last."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._numbers = StackInterner(np.uint64)
+        ids, first = self._numbers.intern(_parts(profile))
+        self._last = np.zeros(len(first), dtype=np.int64)
+        self._last[ids] = np.arange(len(ids))
+
+    def match(self, profile: Profile) -> IntArray:
+        """Return for each stack of ``profile`` its position in the index; -1 where it is absent."""
+        ids = self._numbers.find(_parts(profile))
+        known = ids >= 0
+        ids[known] = self._last[ids[known]]
+        return ids
 
 
-def match_stacks(profile: Profile, index: dict[bytes, int]) -> IntArray:
-    """Return for each stack of ``profile`` its number in ``index``; -1 where it is absent."""
-    return np.array([index.get(key, -1) for key in _stack_keys(profile)], dtype=np.int64)
-
-
-def _stack_keys(profile: Profile) -> list[bytes]:
+def _parts(profile: Profile) -> StackParts:
     stacks = profile.stacks
-    frames: AddressArray = stacks.frames
-    offsets = stacks.offsets.tolist()
-    return [
-        frames[low:high].tobytes() + b"/%d" % generation
-        for low, high, generation in zip(
-            offsets[:-1], offsets[1:], stacks.generation.tolist(), strict=True
-        )
-    ]
+    generation = stacks.generation.astype(np.int64)
+    return StackParts(stacks.frames, stacks.offsets[:-1], stacks.offsets[1:], generation)

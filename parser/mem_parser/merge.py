@@ -7,7 +7,8 @@ in no module keep their address, or have the names that the file gives them.
 
 Sampled counts add up per (stack, size class, rate): each record later gets the weight of its own
 rate, so estimates and variances of the result are the sums of those of the files. The number of
-distinct records bounds memory, not the number of files. Threads, ages, peaks and time series belong
+distinct records bounds memory, not the number of files; they are columns
+(`mem_parser.mergedframes`, `mem_parser.mergedsites`). Threads, ages, peaks and time series belong
 to one process, so the result has them only if there is only one file.
 """
 
@@ -15,21 +16,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from mem_parser.errors import UsageProblem
-from mem_parser.mergedmodules import MergedModules
-from mem_parser.model import Capture, Profile, SiteTable, StackTable
-from mem_parser.symbols.embedded import FIRST_INVENTED, NO_MODULE, EmbeddedNames, Frames
-from mem_parser.symbols.modulelabels import module_keys
-from mem_parser.symbols.symbolizer import assign_modules, distinct_addresses
+from mem_parser.mergedframes import MergedFrames
+from mem_parser.mergedsites import MergedSites
+from mem_parser.model import Capture, Profile
 
-Counts = npt.NDArray[np.int64]
-_COLUMNS = ("inuse_blocks", "inuse_bytes", "alloc_blocks", "alloc_bytes")
-_DEVICE_COLUMNS = ("inuse_taken_bytes", "alloc_taken_bytes", "failed_blocks", "failed_bytes")
-_LOST_MARKER = 1
-_COUNT_LIMIT = 1 << 62
 _NOTED_HOSTS = 20
 _NOTED_SAMPLINGS = 3
 
@@ -58,52 +49,26 @@ class Merger:
     def __init__(self) -> None:
         self._known = _Known()
         self._first: tuple[Profile, str] | None = None
-        self._modules = MergedModules()
-        self._frame_index: dict[tuple[int, int, Frames], int] = {}
-        self._stack_index: dict[tuple[bytes, int], int] = {}
-        self._site_index: dict[tuple[int, int, int, float], int] = {}
-        self._site_stack: list[int] = []
-        self._site_rate: list[float] = []
-        self._sums: list[list[int]] = []
+        self._frames = MergedFrames()
+        self._sites = MergedSites()
 
     def add(self, profile: Profile, name: str) -> None:
         """Add one profile; ``name`` is its name in the result's notes. Raises `UsageProblem`."""
         if self._known.files == 0 and self._first is None:
             self._first = profile, name
             return
+        self._fold_first()
+        self._fold(profile, name)
+
+    def _fold_first(self) -> None:
+        """Fold the profile that is the result while it is alone; nothing keeps it any longer."""
         if self._first is not None:
             first, self._first = self._first, None
             self._fold(*first)
-        self._fold(profile, name)
 
     def _fold(self, profile: Profile, name: str) -> None:
         self._join_facts(profile, name)
-        frames = self._intern_frames(profile)
-        stacks = self._intern_stacks(profile, frames)
-        rates = np.broadcast_to(np.asarray(profile.rates, dtype=np.float64), len(profile.sites))
-        s = profile.sites
-        classes = (_size_class(s.inuse_blocks, s.inuse_bytes),
-                   _size_class(s.alloc_blocks, s.alloc_bytes))  # fmt: skip
-        nothing = np.zeros(len(s), dtype=np.int64)
-        found = [getattr(s, c) for c in (*_COLUMNS, *_DEVICE_COLUMNS)]
-        columns = [np.maximum(nothing if c is None else c, 0).tolist() for c in found]
-        keys = zip(
-            stacks[s.stack].tolist(),
-            *(c.tolist() for c in classes),
-            np.maximum(rates, 1.0).tolist(),
-            strict=True,
-        )
-        for key, *counts in zip(keys, *columns, strict=True):
-            index = self._site_index.get(key)
-            if index is None:
-                self._site_index[key] = len(self._sums)
-                self._site_stack.append(key[0])
-                self._site_rate.append(key[3])
-                self._sums.append(counts)
-                continue
-            sums = self._sums[index]
-            for k, count in enumerate(counts):
-                sums[k] += count
+        self._sites.add(profile, self._frames.intern(profile))
 
     def _join_facts(self, profile: Profile, name: str) -> None:
         known, new = self._known, profile.capture
@@ -128,48 +93,14 @@ class Merger:
             _add_facts(known.capture, new)
         known.files += 1
 
-    def _intern_frames(self, profile: Profile) -> Counts:
-        """Return for every frame of ``profile`` its index among all distinct ones."""
-        distinct = distinct_addresses(profile)
-        module_of = assign_modules(profile.modules, distinct)
-        place = np.full(len(distinct.address), NO_MODULE, dtype=np.int64)
-        offset = distinct.address.copy()
-        keys = module_keys(profile.modules)
-        for k in np.unique(module_of[module_of >= 0]).tolist():
-            here = np.flatnonzero(module_of == k)
-            # A module without a name is none of another file's.
-            key = keys[k] if profile.modules[k].path else f"{self._known.files}:{keys[k]}"
-            found = self._modules.place(profile.modules[k], distinct.address[here], key)
-            if found is not None:
-                place[here], offset[here] = found
-        embedded = profile.embedded
-        ids = np.empty(len(distinct.address), dtype=np.int64)
-        rows = (place.tolist(), offset.tolist(), module_of.tolist(), distinct.address.tolist())
-        for k, (where, at, module, address) in enumerate(zip(*rows, strict=True)):
-            names: Frames = tuple(embedded.find(module, address)) if embedded is not None else ()
-            # A made-up address means nothing in another file: its names alone are the key.
-            key = (where, 0 if where == NO_MODULE and names else at, names)
-            ids[k] = self._frame_index.setdefault(key, len(self._frame_index))
-        return ids[distinct.of_frame]
-
-    def _intern_stacks(self, profile: Profile, frames: Counts) -> Counts:
-        """Return for every stack of ``profile`` its index among all distinct ones."""
-        stacks = profile.stacks
-        bounds, flags = stacks.offsets.tolist(), stacks.flags.tolist()
-        result = np.empty(len(stacks), dtype=np.int64)
-        for k, flag in enumerate(flags):
-            key = (frames[bounds[k] : bounds[k + 1]].tobytes(), flag)
-            result[k] = self._stack_index.setdefault(key, len(self._stack_index))
-        return result
-
     def result(self) -> Profile:
         """Return the sum of all added profiles; a single one unchanged."""
         if self._first is not None:
             return self._first[0]
         known = self._known
-        rates = np.array(self._site_rate, dtype=np.float64)
+        rates = self._sites.rates
         mixed = len(rates) > 0 and bool((rates != rates[0]).any())
-        modules = self._modules.finish()
+        modules = self._frames.modules.finish()
         hosts = ", ".join(known.hosts)
         known.capture.notes = [
             f"merged from {known.files} files" + (f" of {hosts}" if hosts else "")
@@ -177,12 +108,12 @@ class Merger:
         if mixed:
             span = f"{rates.min():.0f} to {rates.max():.0f} B"
             known.capture.notes.append(f"sampled at {span}; each record weighs by its own rate")
-        lookup, names = self._addresses()
+        stacks, names = self._frames.stacks(leaf_exact=known.leaf_exact)
         return Profile(
             format="mem_profiler",
             rate_bytes=float(rates.max()) if len(rates) else 1.0,
-            stacks=self._stacks(lookup),
-            sites=self._sites(rates if mixed else None),
+            stacks=stacks,
+            sites=self._sites.table(mixed=mixed, device=known.device),
             domains=[known.domain or "host"],
             modules=modules,
             capture=known.capture,
@@ -195,66 +126,12 @@ class Merger:
             embedded=names,
         )
 
-    def _addresses(self) -> tuple[npt.NDArray[np.uint64], EmbeddedNames | None]:
-        """Return the look-up address of every frame, and the names in the files."""
-        lookup = np.zeros(len(self._frame_index), dtype=np.uint64)
-        names = EmbeddedNames()
-        for k, (place, offset, frames) in enumerate(self._frame_index):
-            if place != NO_MODULE:
-                address = self._modules.base(place) + offset
-            else:
-                address = FIRST_INVENTED + 2 * k if frames else offset
-            lookup[k] = address
-            if frames:
-                names.frames[place, address] = frames
-        return lookup, names if names.frames else None
-
-    def _stacks(self, lookup: npt.NDArray[np.uint64]) -> StackTable:
-        keys = list(self._stack_index)
-        ids = np.frombuffer(b"".join(k for k, _ in keys), dtype=np.int64)
-        depths = np.array([len(k) // 8 for k, _ in keys], dtype=np.int64)
-        offsets = np.concatenate(([0], np.cumsum(depths))).astype(np.int64)
-        flags = np.array([f for _, f in keys], dtype=np.uint32)
-        generation = np.zeros(len(keys), dtype=np.uint32)
-        frames = lookup[ids]
-        table = StackTable(offsets, frames, flags, generation, self._known.leaf_exact)
-        exact = table.is_leaf if table.leaf_exact else np.zeros(len(frames), dtype=np.bool_)
-        moved = frames + np.where(exact, 0, 1).astype(np.uint64)
-        table.frames = np.where(frames <= _LOST_MARKER, np.uint64(_LOST_MARKER), moved)
-        return table
-
-    def _sites(self, rates: npt.NDArray[np.float64] | None) -> SiteTable:
-        clipped = [[min(v, _COUNT_LIMIT) for v in row] for row in self._sums]
-        sums = np.array(clipped, dtype=np.int64).reshape(-1, len(_COLUMNS) + len(_DEVICE_COLUMNS))
-        table = SiteTable(
-            stack=np.array(self._site_stack, dtype=np.int64),
-            domain=np.zeros(len(sums), dtype=np.int32),
-            inuse_blocks=sums[:, 0].copy(),
-            inuse_bytes=sums[:, 1].copy(),
-            alloc_blocks=sums[:, 2].copy(),
-            alloc_bytes=sums[:, 3].copy(),
-            rate_bytes=rates,
-        )
-        if self._known.device:
-            for k, name in enumerate(_DEVICE_COLUMNS, start=len(_COLUMNS)):
-                setattr(table, name, sums[:, k].copy())
-        return table
-
 
 def _sampling(found: list[str]) -> str:
     """Return the sampling of a sum of profiles that have these."""
     if len(found) == 1:
         return found[0]
     return "; ".join(text or "sampled" for text in found[:_NOTED_SAMPLINGS])
-
-
-def _size_class(blocks: Counts, size: Counts) -> Counts:
-    """Return a number for each record's mean size: equal numbers mean sizes within 1/64."""
-    mean = np.divide(size, blocks, out=np.zeros(len(size)), where=blocks > 0)
-    small = np.rint(mean)
-    large = 64 + np.floor(64 * np.log2(np.maximum(mean, 64) / 64))
-    classes = np.where(mean < 64, small, large).astype(np.int64)
-    return np.where(blocks > 0, classes, -1)
 
 
 def _shared_facts(first: Capture) -> Capture:

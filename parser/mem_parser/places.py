@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.charge import charged_from
+from mem_parser.interning import StackInterner, StackParts
 from mem_parser.model import BoolArray, IntArray, Profile
 from mem_parser.names import FrameRule
 from mem_parser.symbols.modulelabels import module_keys
@@ -129,23 +130,14 @@ def find_places(profile: Profile, symbols: Symbols, rule: FrameRule = FrameRule.
     With `FrameRule.OWN` places keep the frames of libraries, and tell what these do apart; the
     charged frame is then further out.
     """
-    frames = _frames(profile, symbols)
+    frames = frames_of(profile, symbols)
     begin = charged_from(symbols, rule)
     charged = charged_from(symbols, FrameRule.PROGRAM) if rule is FrameRule.OWN else begin
-    spelled = symbols.locations_of_stack
-    width = spelled.itemsize
-    data = memoryview(spelled.tobytes())
-    index: dict[bytes, int] = {}
-    first: list[int] = []
-    place = np.zeros(len(begin), dtype=np.int64)
-    bounds = zip((begin * width).tolist(), (symbols.offsets[1:] * width).tolist(), strict=True)
-    for k, (low, high) in enumerate(bounds):
-        number = index.setdefault(bytes(data[low:high]), len(first))
-        if number == len(first):
-            first.append(k)
-        place[k] = number
-    chosen = np.array(first, dtype=np.int64)
-    low, high, middle = begin[chosen], symbols.offsets[1:][chosen], charged[chosen]
+    spelled, end = symbols.locations_of_stack, symbols.offsets[1:]
+    place, first = StackInterner(spelled.dtype).intern(
+        StackParts(spelled, begin, end, np.zeros(len(begin), dtype=np.int64))
+    )
+    low, high, middle = begin[first], end[first], charged[first]
     line = _lines(frames, spelled, np.stack([low, middle]), high > low)
     return Places(place, Spelled(frames, spelled, low, high), middle - low, line)
 
@@ -167,7 +159,8 @@ def _lines(
     return np.unique(line, return_inverse=True)[1].astype(np.int64)
 
 
-def _frames(profile: Profile, symbols: Symbols) -> list[Frame]:
+def frames_of(profile: Profile, symbols: Symbols) -> list[Frame]:
+    """Return the frame of each location."""
     keys = module_keys(profile.modules)
     build_ids = {k: m.build_id or k for k, m in zip(keys, profile.modules, strict=True)}
     result = []

@@ -1,19 +1,26 @@
-"""Time from a .heap file to a table: mem_parser without and with a symbol cache, and jeprof.
+"""Time from a .heap file to a table: mem_parser without and with a symbol cache, and jeprof; then
+time and memory of mem_parser with two files of a million sites.
 
 The file is our own capture of a real program with large symbol tables: a Python process that
-imports PyTorch where there is one, else the C++ compiler at work. All read the same file.
+imports PyTorch where there is one, else the C++ compiler at work. All read the same file. The files
+of a million sites are made by `wide.py`: two runs of one program that have no stack in common.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from rounds import Case, Numbers, Series, interleave
-from tools import Tools, child_environment, children_cpu_s, run
+from tools import HERE, Tools, child_environment, children_cpu_s, run
 
 SOURCE = """
 #include <iostream>
@@ -85,7 +92,67 @@ def _timed(command: list[str], extra: dict[str, str]) -> Numbers:
     return {"seconds": seconds, "cpu_s": children_cpu_s() - before}
 
 
+def _with_peak(command: list[str], extra: dict[str, str]) -> Numbers:
+    """Time and peak memory of a command that must end well; the peak is no less than our own
+    memory, in which the kernel begins to count.
+    """
+    begin = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(
+            command,
+            env=child_environment(extra),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        deadline = threading.Timer(300, os.kill, (child.pid, signal.SIGKILL))
+        deadline.start()
+        _, status, used = os.wait4(child.pid, 0)
+        deadline.cancel()
+        seconds = time.perf_counter() - begin
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            said.seek(0)
+            raise RuntimeError(said.read().decode("utf-8", "replace").strip()[-160:])
+    cpu_s = used.ru_utime + used.ru_stime
+    return {"seconds": seconds, "cpu_s": cpu_s, "peak_mib": used.ru_maxrss / 1024}
+
+
+def _wide(tools: Tools, sites: int, rounds: int) -> Series:
+    """Merge, diff, table and call graph of files with so many sites."""
+    one, two = (tools.scratch / f"wide.{k}" for k in (1, 2))
+    for seed, file in ((1, one), (2, two)):
+        maker = [sys.executable, str(HERE / "wide.py")]
+        run([*maker, str(sites), str(file), "--seed", str(seed)], timeout_s=300)
+    parser = str(Path(sys.executable).parent / "mem_parser")
+    extra = {"XDG_CACHE_HOME": str(tools.scratch / "cache")}
+    summed, drawn = tools.scratch / "sum.heap", tools.scratch / "drawn.svg"
+    commands = {
+        "merge of two": ["merge", str(one), str(two), "-o", str(summed)],
+        "diff of two": ["diff", str(one), str(two)],
+        "top": ["top", str(one)],
+        "call graph": ["graph", str(one), "-o", str(drawn)],
+    }
+    cases = [
+        Case(name, partial(_with_peak, [parser, *words], extra)) for name, words in commands.items()
+    ]
+    try:
+        return interleave(cases, rounds, f"parse, {sites} sites")
+    finally:
+        for file in (one, two, summed, drawn):
+            file.unlink(missing_ok=True)
+
+
 def measure(tools: Tools, *, quick: bool) -> dict[str, Series]:
+    """What it takes to read a real capture, and two files of a million sites."""
+    sites = 50_000 if quick else 1_000_000
+    return {
+        **_real(tools, quick=quick),
+        f"wide, {sites:,} sites": _wide(tools, sites, 1 if quick else 3),
+    }
+
+
+def _real(tools: Tools, *, quick: bool) -> dict[str, Series]:
     """Cold, warm and jeprof on one file; nothing is run where a part is missing."""
     name, command = _target(tools)
     try:

@@ -176,6 +176,18 @@ def _parse(name: str, series: Series) -> str:
     return table(f"From file to table ({name})", ["", "wall s", "CPU s"], rows)
 
 
+def _wide(name: str, series: Series) -> str:
+    rows = [
+        [
+            case,
+            *(_n(median(series, case, n), 2) for n in ("seconds", "cpu_s")),
+            _n(median(series, case, "peak_mib"), 0),
+        ]
+        for case in series
+    ]
+    return table(f"Files of {name}", ["mem_parser", "wall s", "CPU s", "peak MiB"], rows)
+
+
 def bars_table(bars: list[Bar]) -> str:
     """The bars, each with its verdict."""
     verdict = {True: "met", False: "NOT MET", None: "-"}
@@ -202,5 +214,10 @@ def tables(sections: Sections, bars: list[Bar]) -> list[str]:
     parses = [name for name in sections if name.startswith("parse, ")]
     texts += [
         _parse(name.removeprefix("parse, "), sections[name]) for name in parses if sections[name]
+    ]
+    texts += [
+        _wide(name.removeprefix("wide, "), series)
+        for name, series in sections.items()
+        if name.startswith("wide, ") and series
     ]
     return [*texts, bars_table(bars)]

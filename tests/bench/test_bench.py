@@ -11,9 +11,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import bars
 import churn
+import parsing
 import report
 import rounds
 import tools
+import wide
+
+from mem_parser.merge import Merger
+from mem_parser.readers import read_profile
 
 
 @pytest.fixture
@@ -32,6 +37,30 @@ def test_a_case_that_fails_is_left_out_and_the_others_go_on() -> None:
 
     cases = [rounds.Case("good", lambda: {"ns": 1.0}), rounds.Case("bad", fail)]
     assert rounds.interleave(cases, 3, "test") == {"good": {"ns": [1.0, 1.0, 1.0]}}
+
+
+def test_two_wide_files_share_their_code_and_no_stack(tmp_path: Path) -> None:
+    merger = Merger()
+    for seed in (1, 2):
+        path = wide.write(tmp_path / f"{seed}.heap", 300, seed)
+        merger.add(read_profile(path), path.name)
+    result = merger.result()
+    assert (len(result.modules), len(result.stacks), len(result.sites)) == (1, 600, 600)
+
+
+def test_the_peak_of_a_command_is_its_own_and_a_failure_is_told() -> None:
+    small = parsing._with_peak([sys.executable, "-c", "pass"], {})
+    large = parsing._with_peak([sys.executable, "-c", "bytearray(b'x') * (300 << 20)"], {})
+    assert large["peak_mib"] > 300 > small["peak_mib"]
+    with pytest.raises(RuntimeError, match="no such thing"):
+        parsing._with_peak([sys.executable, "-c", "raise SystemExit('no such thing')"], {})
+
+
+def test_files_of_many_sites_have_a_table_of_their_own() -> None:
+    numbers = {"seconds": [2.0], "cpu_s": [1.5], "peak_mib": [1100.0]}
+    text = report.tables({"wide, 1,000,000 sites": {"merge of two": numbers}}, [])[0]
+    assert text.splitlines()[0] == "Files of 1,000,000 sites"
+    assert text.splitlines()[-1].split() == ["merge", "of", "two", "2.00", "1.50", "1,100"]
 
 
 def test_bars_without_measurements_are_not_judged() -> None:

@@ -7,7 +7,7 @@ import os
 import click
 
 from mem_cli.options import partial_option
-from mem_cli.output import check_output, write_bytes
+from mem_cli.output import check_output, write_parts
 from mem_cli.pipeline import Source, end_written
 
 
@@ -25,7 +25,7 @@ def merge(files: tuple[str, ...], output: str, *, partial: bool) -> None:
     mem_parser merge web1/*.heap web2/*.heap -o all.heap
     """
     check_output(output)
-    from mem_parser.heapfile.writer import write_heap
+    from mem_parser.heapfile.writer import heap_parts
     from mem_parser.merge import Merger
     from mem_parser.readers import read_profile
 
@@ -33,5 +33,6 @@ def merge(files: tuple[str, ...], output: str, *, partial: bool) -> None:
     for file in files:
         merger.add(read_profile(file), os.path.basename(file))
     result = merger.result()
-    write_bytes(write_heap(result), output)
+    del merger
+    write_parts(heap_parts(result), output)
     end_written([Source(output, result)], partial=partial)

@@ -30,8 +30,8 @@ def json_lines(mark: str, value: object) -> Iterator[bytes]:
 def column_lines(name: str, dtype: str, values: npt.ArrayLike) -> Iterator[bytes]:
     """Yield a column: its name, type, count and number of lines, then the array itself."""
     flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
-    text = base64.b64encode(zlib.compress(flat.tobytes(), _LEVEL)).rstrip(b"=")
-    lines = [text[at : at + LINE_CHARS] for at in range(0, len(text), LINE_CHARS)]
-    yield f"%column {name} {dtype} {len(flat)} {len(lines)}\n".encode()
-    for line in lines:
-        yield b"%| " + line + b"\n"
+    text = base64.b64encode(zlib.compress(flat.data, _LEVEL)).rstrip(b"=")
+    starts = range(0, len(text), LINE_CHARS)
+    yield f"%column {name} {dtype} {len(flat)} {len(starts)}\n".encode()
+    for at in starts:
+        yield b"%| " + text[at : at + LINE_CHARS] + b"\n"

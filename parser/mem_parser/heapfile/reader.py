@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -137,6 +138,10 @@ def _join_modules(own: list[Module], mapped: list[Module]) -> list[Module]:
     return own + extra
 
 
+def _fail(path: str, what: str) -> NoReturn:
+    raise InputFileError(f"{path}: {what}")
+
+
 class _SectionReader:
     """One pass over the lines of the section, then the columns as tables."""
 
@@ -145,15 +150,15 @@ class _SectionReader:
         self.path = path
         self.at = section
         self.allowance = allowance
+        # No method: the columns would hold this reader, and both the whole file until the next
+        # collection of circles.
+        self.fail: Callable[[str], NoReturn] = partial(_fail, path)
         self.header: dict[str, Any] = {}
         self.modules: list[Module] = []
         self.threads: list[Thread] = []
         self.series: list[Reading] = []
         self.columns = Columns(data, allowance, self.fail)
         self.records: int | None = None
-
-    def fail(self, what: str) -> NoReturn:
-        raise InputFileError(f"{self.path}: {what}")
 
     def read(self) -> None:
         self._check_version(self._line())

@@ -7,7 +7,6 @@ has estimates instead of sampled counts, because its readers know only one rate 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -19,12 +18,14 @@ from mem_parser.escape import one_line, utf8
 from mem_parser.estimate import unsample
 from mem_parser.heapfile.encode import column_lines, json_lines
 from mem_parser.heapfile.maplines import module_lines
-from mem_parser.model import Capture, Module, Profile, Reading
+from mem_parser.model import Capture, Module, Profile, Reading, StackTable
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
 from mem_parser.version import __version__
 
 _WRITER = f"mem_parser {__version__}"
 _BUFFERED_BYTES = 1 << 20
+_RECORDS_AT_A_TIME = 1 << 14
+_KEPT_TEXTS = 1 << 18
 _NO_INDEX = (1 << 32) - 1
 _MOST = float(1 << 61)
 _LOST_FRAME = "0x1"
@@ -44,16 +45,22 @@ def write_heap(profile: Profile, *, writer: str = _WRITER) -> bytes:
 
 
 def write_heap_to(out: IO[bytes], profile: Profile, *, writer: str = _WRITER) -> None:
-    """Write the file to ``out``, a megabyte at a time. Raises OSError."""
+    """Write the file to ``out``, a few megabytes at a time. Raises OSError."""
+    for part in heap_parts(profile, writer=writer):
+        out.write(part)
+
+
+def heap_parts(profile: Profile, *, writer: str = _WRITER) -> Iterator[bytes]:
+    """Yield the file in parts of a few megabytes."""
     buffer: list[bytes] = []
     buffered = 0
     for line in _lines(profile, writer):
         buffer.append(line)
         buffered += len(line)
         if buffered > _BUFFERED_BYTES:
-            out.write(b"".join(buffer))
+            yield b"".join(buffer)
             buffer, buffered = [], 0
-    out.write(b"".join(buffer))
+    yield b"".join(buffer)
 
 
 def _lines(profile: Profile, writer: str) -> Iterator[bytes]:
@@ -87,12 +94,32 @@ def _first_part(profile: Profile) -> Iterator[bytes]:
         f"heap profile: {live.sum()}: {live_bytes.sum()} [{every.sum()}: {every_bytes.sum()}]"
         f" @ {kind}\n"
     ).encode()
-    frames = [f"0x{frame:x}" for frame in profile.stacks.frames.tolist()]
-    bounds = profile.stacks.offsets.tolist()
-    texts = [" ".join(frames[a:b]) or _LOST_FRAME for a, b in itertools.pairwise(bounds)]
+    frames = _FrameTexts()
     columns = (live, live_bytes, every, every_bytes, profile.sites.stack)
-    for a, b, c, d, stack in zip(*(column.tolist() for column in columns), strict=True):
-        yield f" {a}: {b} [{c}: {d}] @ {texts[stack]}\n".encode()
+    for low in range(0, len(live), _RECORDS_AT_A_TIME):
+        some = [column[low : low + _RECORDS_AT_A_TIME].tolist() for column in columns]
+        texts = frames.of_stacks(profile.stacks, some[-1])
+        rows = zip(*some, strict=True)
+        lines = [f" {a}: {b} [{c}: {d}] @ {texts[stack]}\n" for a, b, c, d, stack in rows]
+        yield "".join(lines).encode()
+
+
+class _FrameTexts(dict[int, str]):
+    """Addresses as text; those that were met are kept, up to a bound."""
+
+    def __missing__(self, address: int) -> str:
+        if len(self) >= _KEPT_TEXTS:
+            self.clear()
+        text = self[address] = f"0x{address:x}"
+        return text
+
+    def of_stacks(self, stacks: StackTable, which: list[int]) -> dict[int, str]:
+        """Return the text of each of these stacks."""
+        texts = {}
+        for k in dict.fromkeys(which):
+            frames = stacks.frames[stacks.offsets[k] : stacks.offsets[k + 1]]
+            texts[k] = " ".join(map(self.__getitem__, frames.tolist())) or _LOST_FRAME
+        return texts
 
 
 def _printed_counts(profile: Profile) -> tuple[Counts, Counts, Counts, Counts]:

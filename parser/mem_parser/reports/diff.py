@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from mem_parser.diff import Change, Diff, DiffRow
+from mem_parser.diff import Diff, DiffRow
 from mem_parser.escape import one_line
 from mem_parser.model import Unit
 from mem_parser.units import counted, format_change, format_value
@@ -15,24 +15,24 @@ from mem_parser.units import counted, format_change, format_value
 
 def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
     """Yield the report with ``rows`` rows (0: all), each cut to ``width`` columns."""
-    real = [r for r in result.rows if r.change is not Change.NOISE]
-    noise = [r for r in result.rows if r.change is Change.NOISE]
+    real = result.rows.beyond_noise
+    noise = len(result.rows) - real
     beyond = "beyond noise" if result.errors_known else "changed"
-    yield f"Change: {_total(result)}   {counted(len(real), 'row')} {beyond}"
+    yield f"Change: {_total(result)}   {counted(real, 'row')} {beyond}"
     if real:
         margin = "±" if result.errors_known else ""
         yield f"{'change':>11} {margin:>9} {'now':>10}  {'':<6}  name"
-    shown = real[:rows] if rows else real
-    for row in shown:
-        yield _row(row, result.unit, width)
-    if len(real) > len(shown):
-        yield f"{len(real) - len(shown)} more rows: -n 0 shows all"
+    shown = min(rows, real) if rows else real
+    for k in range(shown):
+        yield _row(result.rows[k], result.unit, width)
+    if real > shown:
+        yield f"{real - shown} more rows: -n 0 shows all"
     if noise:
-        together = format_change(sum(r.delta.value for r in noise), result.unit)
+        together = format_change(result.rows.noise_delta, result.unit)
         if result.errors_known:
-            yield f"{counted(len(noise), 'row')} within the noise ({together} together)"
+            yield f"{counted(noise, 'row')} within the noise ({together} together)"
         else:
-            yield f"{counted(len(noise), 'row')} unchanged"
+            yield f"{counted(noise, 'row')} unchanged"
     for note in result.notes:
         yield f"note: {one_line(note)}"
 

@@ -16,14 +16,8 @@ from mem_parser.diff import variance_between
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.reports.aggregate import Row, StackSums, rows_of, sum_by_key
-from mem_parser.reports.graph import (
-    EDGE_SHARE,
-    CallGraph,
-    choose_nodes,
-    edges_between,
-    pruned_lines,
-    total_line,
-)
+from mem_parser.reports.edges import calls_between, choose_edges, left_out_lines
+from mem_parser.reports.graph import CallGraph, choose_nodes, pruned_lines, total_line
 from mem_parser.reports.grid import amount
 from mem_parser.reports.header import header_lines
 from mem_parser.reports.view import View
@@ -76,19 +70,20 @@ def build_diff_graph(
     key_of_name = {name: k for k, name in enumerate(both.names)}
     position[[key_of_name[node.name] for node in nodes]] = np.arange(len(nodes))
     weighed = {
-        which: {(e.caller, e.callee): e.value for e in edges_between(sums, position, len(nodes))}
+        which: {
+            (e.caller, e.callee): e.value for e in calls_between(sums, position, len(nodes)).edges
+        }
         for which, sums in (("new", now), ("base", before))
     }
-    edges = edges_between(both, position, len(nodes))
-    kept = [
+    edges = choose_edges(calls_between(both, position, len(nodes)), both.total.value)
+    drawn = [
         dataclasses.replace(
             e,
             value=weighed["new"].get((e.caller, e.callee), 0.0),
             change=weighed["new"].get((e.caller, e.callee), 0.0)
             - weighed["base"].get((e.caller, e.callee), 0.0),
         )
-        for e in edges
-        if e.value >= EDGE_SHARE * both.total.value
+        for e in edges.drawn
     ]
     legend = [total_line(new.total.value, unit), title]
     legend += header_lines(profile, new.total, count, unit)
@@ -97,8 +92,9 @@ def build_diff_graph(
         legend.append("snapshots of one capture: blocks that are live in both cancel out")
     told = "grey and ~: inside the noise" if both.exact_samples else "these files carry no errors"
     legend.append(f"red and +: grew; blue and -: shrank; {told}")
-    legend += pruned_lines(len(rows) - len(nodes), limit, len(edges) - len(kept))
-    return CallGraph(nodes, kept, new.total.value, unit, legend, changes)
+    legend += pruned_lines(len(rows) - len(nodes), limit)
+    legend += left_out_lines(edges, unit)
+    return CallGraph(nodes, drawn, new.total.value, unit, legend, changes)
 
 
 def _errors_between(new: StackSums, between: FloatArray | None) -> dict[str, float]:

@@ -1,19 +1,15 @@
 """Draw a call graph as one SVG file that pans and zooms in a browser by itself.
 
-Graphviz lays it out: the system's `dot`, else the `graphviz-pure` program that pip installs. Labels
-are hostile input (they are symbol names): they are escaped for DOT here, by Graphviz for XML, and
-the drawing is parsed and written anew, so that nothing but elements Graphviz makes, and the script
-of this file, is in the result.
+Graphviz lays it out (`mem_parser.reports.layout`), first as well as it can; a graph that takes too
+long is drawn with fewer edges, straight ones, and less search for good places. Labels are hostile
+input (they are symbol names): they are escaped for DOT here, by Graphviz for XML, and the drawing
+is parsed and written anew, so that nothing but elements Graphviz makes, and the script of this
+file, is in the result.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
 import xml.etree.ElementTree as ET
 from importlib import resources
 
@@ -23,13 +19,17 @@ from mem_parser.errors import MemError
 from mem_parser.escape import dot_label, one_line, xml_document, xml_text
 from mem_parser.estimate import Estimate
 from mem_parser.reports.aggregate import Row
-from mem_parser.reports.graph import CallGraph, Edge
+from mem_parser.reports.edges import Edge
+from mem_parser.reports.graph import CallGraph, without_detail
 from mem_parser.reports.grid import amount, in_noise
+from mem_parser.reports.layout import LayoutError, lay_out
 from mem_parser.units import format_value, percent
 
-DOT_VARIABLE = "MEM_PROFILER_DOT"
-"""Names the program that lays graphs out, before all others."""
-_LAYOUT_TIMEOUT_S = 120
+_LAYOUT_S = 1.5
+"""How long the best layout may take; graphs of most programs take a tenth of that."""
+_SIMPLE_LAYOUT_S = 10.0
+"""How long the simpler one may take, whose time hardly depends on the graph."""
+_SIMPLE = {"splines": "line", "nslimit": "1", "nslimit1": "1", "mclimit": "0.1", "searchsize": "5"}
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _WRAP = 36
@@ -39,11 +39,19 @@ _SMALLEST_FONT, _LARGEST_FONT = 9.0, 34.0
 
 def draw_svg(graph: CallGraph) -> str:
     """Return the SVG document. Raises `MemError` if there is nothing to draw with."""
-    return _finish(_lay_out(dot_source(graph)), graph)
+    try:
+        return _finish(lay_out(dot_source(graph), _LAYOUT_S), graph)
+    except LayoutError as first:
+        simple = without_detail(graph)
+        try:
+            drawing = lay_out(dot_source(simple, simple=True), _SIMPLE_LAYOUT_S)
+        except LayoutError as second:
+            raise MemError(f"{first}, and in a simpler layout: {second}") from second
+    return _finish(drawing, simple)
 
 
-def dot_source(graph: CallGraph) -> str:
-    """Return the graph in DOT."""
+def dot_source(graph: CallGraph, *, simple: bool = False) -> str:
+    """Return the graph in DOT; ``simple``: in a layout that takes less time."""
     dot = graphviz.Digraph(
         "calls",
         graph_attr={
@@ -54,6 +62,7 @@ def dot_source(graph: CallGraph) -> str:
             "fontname": "Helvetica",
             "nodesep": "0.2",
             "ranksep": "0.4",
+            **(_SIMPLE if simple else {}),
         },
         node_attr={"shape": "box", "style": "filled", "fontname": "Helvetica"},
         edge_attr={
@@ -153,44 +162,6 @@ def _wrapped(name: str) -> list[str]:
 def _text(lines: list[str], end: str) -> str:
     # A text in angle brackets would be markup to DOT; this one ends in an escape, so it never is.
     return str(graphviz.nohtml(dot_label(lines, end)))
-
-
-def find_layout_program() -> list[str] | None:
-    """Return the command that understands `-Tsvg`, or None."""
-    chosen = os.environ.get(DOT_VARIABLE)
-    if chosen:
-        return [chosen]
-    scripts = (sysconfig.get_path("scripts"), os.path.dirname(sys.executable))
-    for name in ("dot", "graphviz-pure"):
-        found = shutil.which(name) or shutil.which(
-            name, path=os.pathsep.join(filter(None, scripts))
-        )
-        if found:
-            return [found]
-    return None
-
-
-def _lay_out(source: str) -> bytes:
-    hint = "install Debian's graphviz, or: pip install graphviz-pure"
-    program = find_layout_program()
-    if program is None:
-        raise MemError("dot is missing: the call graph cannot be drawn", hint=hint)
-    try:
-        done = subprocess.run(
-            [*program, "-Kdot", "-Tsvg"],
-            input=source.encode("utf-8", "replace"),
-            capture_output=True,
-            timeout=_LAYOUT_TIMEOUT_S,
-            check=False,
-        )
-    except OSError as error:
-        raise MemError(f"cannot run {program[0]}: {error.strerror}", hint=hint) from error
-    except subprocess.TimeoutExpired as error:
-        raise MemError(f"{program[0]} did not finish within {_LAYOUT_TIMEOUT_S} s") from error
-    if done.returncode or b"<svg" not in done.stdout:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise MemError(f"{program[0]} failed: {said[0] if said else done.returncode}")
-    return done.stdout
 
 
 def _finish(drawing: bytes, graph: CallGraph) -> str:

@@ -45,6 +45,26 @@ def refused(path: Path | str, why: str) -> None:
         assert caught.value.hint
 
 
+def test_parts_are_written_behind_each_other_and_a_file_has_all_or_is_not_there(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def parts(*, fail: bool) -> Iterator[bytes]:
+        yield b"one"
+        yield b"two"
+        if fail:
+            raise MemError("no third part")
+
+    results.write_parts(parts(fail=False), str(tmp_path / "x"))
+    assert (tmp_path / "x").read_bytes() == b"onetwo"
+    with pytest.raises(MemError, match="no third part"):
+        results.write_parts(parts(fail=True), str(tmp_path / "x"))
+    assert (tmp_path / "x").read_bytes() == b"onetwo"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    results.write_parts(parts(fail=False), "/dev/stdout")
+    results.write_parts(parts(fail=False), "-")
+    assert capfdbinary.readouterr().out == b"onetwo" * 2
+
+
 # what is refused
 
 

@@ -11,13 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heapfiles import HeapFile, Record
 from mem_parser.diff import Change, Level, diff_profiles
-from mem_parser.model import Capture, Memory, Profile, Unit
+from mem_parser.growth import StackIndex
+from mem_parser.model import Capture, Memory, Profile, StackTable, Unit
+from mem_parser.reports.diff import diff_lines
 from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account
 from mem_parser.symbols.table import Symbols
+from reportview import named
 from simulated import Program, Source, burst, filled_cache, leak, lru
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -238,3 +243,89 @@ def test_commands_print_one_object_and_end_with_their_codes(tmp_path: Path) -> N
     done = run_parser("leaks", file, other)
     assert done.returncode == 2
     assert "not snapshots of one capture" in done.stderr
+
+
+WORDS = st.lists(st.sampled_from(["a", "b", "c", "malloc"]), min_size=1, max_size=4).map(" ".join)
+spelled = st.lists(st.tuples(WORDS, st.integers(1, 1 << 20)), min_size=1, max_size=8).map(tuple)
+
+
+def by_dictionary(
+    stacks: tuple[tuple[str, int], ...], level: Level
+) -> dict[tuple[str, ...], tuple[float, int]]:
+    """Bytes and samples of each row at a rate of 1, by the names of its frames."""
+    rows: dict[tuple[str, ...], tuple[float, int]] = {}
+    for text, size in stacks:
+        words = text.split()
+        begin = max((k + 1 for k, w in enumerate(words) if w == "malloc"), default=0)
+        kept = tuple(words[begin:]) or (words[-1],)
+        key = kept if level is Level.STACK else kept[:1]
+        value, samples = rows.get(key, (0.0, 0))
+        rows[key] = value + size, samples + 1
+    return rows
+
+
+@pytest.mark.parametrize("level", Level)
+@settings(deadline=None)
+@given(base=spelled, new=spelled)
+def test_rows_are_the_sums_that_dictionaries_make(
+    level: Level, base: tuple[tuple[str, int], ...], new: tuple[tuple[str, int], ...]
+) -> None:
+    before, after = by_dictionary(base, level), by_dictionary(new, level)
+    if level is Level.LINE:  # a function's line is its number among the names of its file
+        both = [sorted({w for text, _ in stacks for w in text.split()}) for stacks in (base, new)]
+        before = {(f"{k[0]}:{both[0].index(k[0]) + 1}",): v for k, v in before.items()}
+        after = {(f"{k[0]}:{both[1].index(k[0]) + 1}",): v for k, v in after.items()}
+    result = diff_profiles(named(base), named(new), level=level)
+
+    def key(row: object) -> tuple[str, ...]:
+        frames = row.frames  # type: ignore[attr-defined]
+        if level is Level.LINE:
+            return tuple(f"{f.function}:{f.line}" for f in frames)
+        return tuple(f.function for f in frames)
+
+    rows = {key(r): r for r in result.rows}
+    assert len(rows) == len(result.rows)
+    assert {k: (r.base.value, r.base.samples) for k, r in rows.items() if r.base.samples} == before
+    assert {k: (r.new.value, r.new.samples) for k, r in rows.items() if r.new.samples} == after
+    for row in result.rows:
+        assert row.delta.value == row.new.value - row.base.value
+        assert (row.change is Change.NOISE) == (row.delta.value == 0)
+    order = [(r.change is Change.NOISE, -abs(r.delta.value)) for r in result.rows]
+    assert order == sorted(order)
+    assert result.rows.beyond_noise == sum(r.change is not Change.NOISE for r in result.rows)
+    assert result.rows[1:] == list(result.rows)[1:]
+
+
+def test_the_report_says_how_many_rows_it_does_not_show() -> None:
+    base = tuple((f"malloc f{k}", 100) for k in range(9))
+    new = tuple((f"malloc f{k}", 100 if k < 3 else 5000 + k) for k in range(9))
+    lines = list(diff_lines(diff_profiles(named(base), named(new)), rows=2, width=80))
+    assert lines[0].endswith("6 rows beyond noise")
+    assert [line.split()[-2:] for line in lines[2:4]] == [["f8", "f8.c:9"], ["f7", "f7.c:8"]]
+    assert lines[4:6] == ["4 more rows: -n 0 shows all", "3 rows within the noise (+0 B together)"]
+
+
+profiles_of_stacks = st.lists(
+    st.tuples(st.lists(st.integers(1, 3), max_size=3), st.integers(0, 1)), max_size=9
+)
+
+
+@settings(deadline=None)
+@given(profiles_of_stacks, profiles_of_stacks)
+def test_stacks_of_two_snapshots_are_matched_by_addresses_and_generation(
+    old: list[tuple[list[int], int]], new: list[tuple[list[int], int]]
+) -> None:
+    def profile(stacks: list[tuple[list[int], int]]) -> Profile:
+        one = named()[0]
+        table = StackTable(
+            np.cumsum([0, *(len(frames) for frames, _ in stacks)]),
+            np.array([f for frames, _ in stacks for f in frames], dtype=np.uint64),
+            np.zeros(len(stacks), np.uint32),
+            np.array([g for _, g in stacks], dtype=np.uint32),
+            leaf_exact=True,
+        )
+        return dataclasses.replace(one, stacks=table)
+
+    index = {(tuple(frames), g): k for k, (frames, g) in enumerate(new)}
+    expected = [index.get((tuple(frames), g), -1) for frames, g in old]
+    assert StackIndex(profile(new)).match(profile(old)).tolist() == expected

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 import strategies
 from heapfiles import HeapFile, Record
+from mem_parser import merge
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.merge import Merger
 from mem_parser.model import Count, Profile, Unit
@@ -21,6 +24,7 @@ from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.embed import embedded_names
 from mem_parser.symbols.symbolizer import name_addresses
 from mem_parser.writers.collapsed import write_collapsed
+from merge_by_dictionaries import DictionaryFrames, DictionarySites
 
 ONE, TWO = 0x5500_0000_0000, 0x7E12_3456_7000
 ID = "cd" * 20
@@ -151,8 +155,8 @@ def test_memory_depends_on_what_is_distinct_only() -> None:
     merger = Merger()
     for k in range(50):
         merger.add(host(ONE + k * 0x100000), str(k))
-    assert len(merger._sums) == 2
-    assert len(merger._frame_index) == 3
+    assert len(merger._sites) == 2
+    assert merger._frames.frames == 3
 
 
 def test_embedded_names_follow_their_addresses() -> None:
@@ -176,3 +180,63 @@ def test_any_files_add_up(files: list[HeapFile]) -> None:
     value = sum(p.total(Count.ALLOC, Unit.SPACE).value for p in profiles)
     assert total.total(Count.ALLOC, Unit.SPACE).value == pytest.approx(value, rel=0.01, abs=1)
     assert np.all(total.sites.inuse_blocks <= total.sites.alloc_blocks)
+
+
+@st.composite
+def profiles(draw: st.DrawFn) -> Profile:
+    """Profiles of the formats that differ in what a merge looks at: modules, names, leaves, rates,
+    device counts, counts beyond all bounds.
+    """
+    kind = draw(st.sampled_from(["plain", "plain", "jemalloc", "collapsed"]))
+    if kind == "collapsed":
+        names = st.lists(st.sampled_from("abc"), min_size=2, max_size=4).map(";".join)
+        lines = draw(st.lists(st.tuples(names, st.integers(1, 99)), min_size=1))
+        return read_bytes("".join(f"{n} {c}\n" for n, c in lines).encode(), "x")
+    places = st.integers(0, 20).map(lambda k: ONE + 0x1000 + k) | st.sampled_from(
+        [1, 2, (1 << 64) - 1]
+    )
+    frames = st.lists(places, max_size=4)
+    if kind == "jemalloc":
+        stacks = draw(st.lists(frames.filter(bool), min_size=1))
+        text = "".join(
+            f"@ {' '.join(map(hex, s))}\n  t*: 3: {300 * len(s)} [0: 0]\n" for s in stacks
+        )
+        maps = f"\nMAPPED_LIBRARIES:\n{ONE + 0x1000:x}-{ONE + 0x9000:x} r-xp 00001000 08:01 7  /a\n"
+        return read_bytes(f"heap_v2/4096\n  t*: 3: 300 [0: 0]\n{text}{maps}".encode(), "x")
+    base = draw(st.sampled_from([ONE, TWO, 0]))
+    records = [
+        dataclasses.replace(
+            draw(strategies.records()),
+            frames=tuple(f - ONE + base if f > 2 and f < 1 << 63 else f for f in draw(frames)),
+            lost_cause=draw(st.sampled_from([0, 0, 2])),
+        )
+        for _ in range(draw(st.integers(0, 6)))
+    ]
+    build = draw(st.sampled_from([ID, "", "ef" * 20]))
+    file = HeapFile(
+        records, rate=draw(st.sampled_from([1, 64, 4096])), modules=[module(base, build_id=build)]
+    )
+    profile = read_bytes(file.data, "x")
+    if draw(st.booleans()):
+        columns = ("failed_blocks", "failed_bytes", "inuse_taken_bytes", "alloc_taken_bytes")
+        for name in columns[: draw(st.sampled_from([2, 4]))]:
+            values = draw(st.lists(st.integers(0, 1 << 62), min_size=6, max_size=6))
+            setattr(profile.sites, name, np.array(values[: len(records)], dtype=np.int64))
+    return profile
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(profiles(), min_size=2, max_size=4))
+def test_columns_give_the_very_file_that_dictionaries_give(files: list[Profile]) -> None:
+    def written() -> bytes:
+        merger = Merger()
+        for profile in files:
+            merger.add(profile, "x")
+        return write_heap(merger.result())
+
+    with (
+        mock.patch.object(merge, "MergedFrames", DictionaryFrames),
+        mock.patch.object(merge, "MergedSites", DictionarySites),
+    ):
+        expected = written()
+    assert written() == expected

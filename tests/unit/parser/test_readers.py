@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,19 @@ def test_our_own_file_gives_back_counts_stacks_modules_and_header() -> None:
     assert profile.modules[0].build_id == "ab" * 10
     assert (profile.capture.pid, profile.samples_missing) == (7, 1)
     assert profile.incomplete is None
+
+
+def test_nothing_holds_the_bytes_of_a_file_once_it_is_read() -> None:
+    file = HeapFile([Record((0x1000, 0x2001), 5, 5000)], modules=[{"path": "/a"}])
+    data = file.data
+    before = sys.getrefcount(data)
+    gc.disable()
+    try:
+        profile = read_bytes(data, "x")
+        assert sys.getrefcount(data) == before
+    finally:
+        gc.enable()
+    assert len(profile.sites) == 1
 
 
 def test_an_object_cut_over_two_lines_is_put_together() -> None:

@@ -194,7 +194,7 @@ def test_small_nodes_are_pruned_and_the_legend_says_so() -> None:
         "a",
         "main",
     ]
-    assert "1 functions below 0.5 % not drawn" in graph.legend
+    assert "1 function below 0.5 % not drawn" in graph.legend
 
 
 def test_at_most_eighty_nodes_are_drawn_and_gaps_are_dashed() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from mem_parser.mergedmodules import MergedModules
 from mem_parser.model import Profile, SiteTable, StackTable
 from mem_parser.symbols.embedded import FIRST_INVENTED, NO_MODULE, EmbeddedNames
+from mem_parser.symbols.modulelabels import module_keys
 from mem_parser.symbols.symbolizer import assign_modules, distinct_addresses
 
 COLUMNS = ("inuse_blocks", "inuse_bytes", "alloc_blocks", "alloc_bytes")
@@ -22,11 +23,14 @@ class DictionaryFrames:
 
     def __init__(self) -> None:
         self.modules = MergedModules()
+        self.files = 0
         self.frame_index: dict[tuple[int, int, Any], int] = {}
         self.stack_index: dict[tuple[tuple[int, ...], int], int] = {}
 
     def intern(self, profile: Profile) -> list[int]:
         distinct = distinct_addresses(profile)
+        self.files += 1
+        keys = module_keys(profile.modules)
         ids = []
         rows = zip(
             assign_modules(profile.modules, distinct).tolist(), distinct.address, strict=True
@@ -35,11 +39,13 @@ class DictionaryFrames:
             place, offset = NO_MODULE, int(address)
             names = profile.embedded.find(module, int(address)) if profile.embedded else ()
             if module >= 0:
-                found = self.modules.place(profile.modules[module], np.array([address]))
+                of = profile.modules[module]
+                key = keys[module] if of.path else f"{self.files}:{keys[module]}"
+                found = self.modules.place(of, np.array([address]), key)
                 if found is not None:
                     place, offset = found[0], int(found[1][0])
-            key = (place, 0 if place == NO_MODULE and names else offset, tuple(names))
-            ids.append(self.frame_index.setdefault(key, len(self.frame_index)))
+            which = (place, 0 if place == NO_MODULE and names else offset, tuple(names))
+            ids.append(self.frame_index.setdefault(which, len(self.frame_index)))
         bounds, flags = profile.stacks.offsets.tolist(), profile.stacks.flags.tolist()
         result = []
         for k, flag in enumerate(flags):

@@ -15,7 +15,8 @@ from mem_parser.symbols.table import SymbolProblem
 def test_answers_come_back_as_they_were_and_fit_to_be_printed() -> None:
     frame = EmbeddedFrame("f", "f(int)", "a.c", 7)
     answer = Answer(
-        [1, (1 << 64) - 1], [(frame, frame), ()], SymbolProblem("m", "text", "hint")
+        [1, (1 << 64) - 1], [(frame, frame), ()], SymbolProblem("m", "text", "hint"),
+        [1, 5],
     )  # fmt: skip
     form = json.loads(json.dumps(answerform.written(answer)))
     assert answerform.read(form) == answer

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mem_parser.reports import aggregate
-from mem_parser.reports.graph import edges_between
+from mem_parser.reports.edges import calls_between
 from stack_sums import NAMES, sums_of
 
 stacks_of_keys = st.lists(st.lists(st.integers(0, NAMES - 1), max_size=9), max_size=12)
@@ -35,6 +35,12 @@ def test_every_edge_between_drawn_functions_gets_each_of_its_stacks_once(
             weight[edge] += 2.0**k
             direct |= {edge} if is_direct else set()
     with mock.patch.object(aggregate, "_FRAMES_AT_A_TIME", part):
-        edges = edges_between(sums_of(stacks), position, sum(drawn))
+        calls = calls_between(sums_of(stacks), position, sum(drawn))
+    edges = calls.edges
     assert {(e.caller, e.callee): e.value for e in edges} == weight
     assert {(e.caller, e.callee) for e in edges if not e.indirect} == direct
+    entry = [0.0] * sum(drawn)
+    for k, stack in enumerate(stacks):
+        for key in [key for key in stack if drawn[key]][-1:]:
+            entry[position[key]] += 2.0**k
+    assert calls.entry.tolist() == entry

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from heapfiles import HeapFile, Record
-from mem_parser.growth import Growth, match_stacks, stack_index
+from mem_parser.growth import Growth, StackIndex
 from mem_parser.model import Profile
 from mem_parser.readers import read_bytes
 
@@ -69,9 +69,9 @@ def test_with_three_snapshots_both_halves_must_show_it() -> None:
 
 def test_stacks_at_one_address_of_two_generations_of_libraries_are_two() -> None:
     old = snapshot(1, a=(5, 0), b=(1, 0))
-    index = stack_index(old)
-    assert match_stacks(old, index).tolist() == [0, 1]
+    index = StackIndex(old)
+    assert index.match(old).tolist() == [0, 1]
     generation = old.stacks.generation.copy()
     generation[0] += 1
     other = dataclasses.replace(old, stacks=dataclasses.replace(old.stacks, generation=generation))
-    assert match_stacks(other, index).tolist() == [-1, 1]
+    assert index.match(other).tolist() == [-1, 1]

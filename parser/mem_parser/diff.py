@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.estimate import Estimate, FloatArray, Unseen
 from mem_parser.growth import match_stacks, stack_index
 from mem_parser.model import SAMPLER_NAME, Count, IntArray, Profile, Unit
 from mem_parser.places import Frame, find_places, same_capture
-from mem_parser.significance import benjamini_hochberg, normal_tail
+from mem_parser.significance import benjamini_hochberg, p_of_change
 from mem_parser.symbols.table import Symbols
 
 RATE = 0.05
@@ -75,6 +75,8 @@ class DiffRow:
             "delta": self.delta.value,
             "delta_error": self.delta.std_error if math.isfinite(self.delta.std_error) else None,
         }
+        for name, known in (("base", self.base), ("new", self.new), ("delta", self.delta)):
+            row[f"{name}_lower95"], row[f"{name}_upper95"] = known.known_ends
         if len(self.frames) > 1:
             row["stack"] = [f.as_json() for f in self.frames]
         return row
@@ -94,11 +96,14 @@ class Diff:
     def as_json(self) -> dict[str, Any]:
         """Return the block of `diff --json` and of the page's tab."""
         error = self.total.std_error
+        lower, upper = self.total.known_ends
         return {
             "rows": [r.as_json() for r in self.rows],
             "unit": str(self.unit),
             "total": self.total.value,
             "total_error": error if math.isfinite(error) else None,
+            "total_lower95": lower,
+            "total_upper95": upper,
             "paired": self.paired,
             "base_name": self.base_name,
             "notes": self.notes,
@@ -130,11 +135,14 @@ def diff_profiles(
         # The independent formula bounds the paired one too: common samples only cancel.
         variance = np.minimum(variance, by_row)
     exact = base[0].exact_samples and new[0].exact_samples
-    result = _judge(frames, sums, variance, exact=exact)
+    unseen = max(base[0].unseen(unit), new[0].unseen(unit))
+    result = _judge(frames, sums, variance, unseen, exact=exact)
     total = Estimate(
         float(sums[1].value.sum() - sums[0].value.sum()),
         math.sqrt(float(variance.sum())) if exact else math.nan,
         int(sums[0].samples.sum() + sums[1].samples.sum()),
+        unseen,
+        signed=True,
     )
     notes = _notes(base[0], new[0], level, paired=paired)
     return Diff(result, unit, total, paired, base_name, notes)
@@ -211,14 +219,21 @@ def variance_between(base: Profile, new: Profile, unit: Unit) -> FloatArray | No
 
 
 def _judge(
-    frames: list[tuple[Frame, ...]], sums: list[_Sums], variance: FloatArray, *, exact: bool
+    frames: list[tuple[Frame, ...]],
+    sums: list[_Sums],
+    variance: FloatArray,
+    unseen: Unseen,
+    *,
+    exact: bool,
 ) -> list[DiffRow]:
     before, after = sums
     delta = after.value - before.value
     # Differences below this are rounding.
     moved = np.abs(delta) > 1e-9 * (np.abs(after.value) + np.abs(before.value))
     error = np.sqrt(variance)
-    p = np.array([_p_value(d, e) for d, e in zip(delta.tolist(), error.tolist(), strict=True)])
+    weight = _weight_of_a_sample(sums, unseen)
+    columns = (delta.tolist(), variance.tolist(), weight.tolist())
+    p = np.array([p_of_change(*row) for row in zip(*columns, strict=True)])
     tested = (before.samples + after.samples) > 0
     stands = np.zeros(len(frames), dtype=np.bool_)
     if tested.any():
@@ -231,19 +246,30 @@ def _judge(
             DiffRow(
                 _change(float(delta[k]), before.samples[k], after.samples[k], sure=bool(stands[k])),
                 frames[k],
-                _estimate(before, k, exact=exact),
-                _estimate(after, k, exact=exact),
-                Estimate(float(delta[k]), float(known), int(before.samples[k] + after.samples[k])),
+                _estimate(before, k, unseen, exact=exact),
+                _estimate(after, k, unseen, exact=exact),
+                Estimate(
+                    float(delta[k]),
+                    float(known),
+                    int(before.samples[k] + after.samples[k]),
+                    unseen,
+                    signed=True,
+                ),
             )
         )
     result.sort(key=lambda r: (r.change is Change.NOISE, -abs(r.delta.value)))
     return result
 
 
-def _p_value(delta: float, error: float) -> float:
-    if error <= 0:
-        return 0.0 if delta else 1.0
-    return 2 * normal_tail(abs(delta) / error)
+def _weight_of_a_sample(sums: list[_Sums], unseen: Unseen) -> FloatArray:
+    """Return for each row what one sample adds. Of objects it is the mean over its samples, each by
+    its own weight: if nothing changed, what no sample came of is the same before and after.
+    """
+    value = sums[0].value + sums[1].value
+    if unseen.bounded:
+        return np.full(len(value), unseen.weight)
+    variance = sums[0].variance + sums[1].variance
+    return np.divide(variance, value, out=np.zeros_like(value), where=value > 0)
 
 
 def _change(delta: float, before: float, after: float, *, sure: bool) -> Change:
@@ -254,9 +280,9 @@ def _change(delta: float, before: float, after: float, *, sure: bool) -> Change:
     return Change.SHRUNK if after else Change.GONE
 
 
-def _estimate(sums: _Sums, k: int, *, exact: bool) -> Estimate:
+def _estimate(sums: _Sums, k: int, unseen: Unseen, *, exact: bool) -> Estimate:
     error = math.sqrt(float(sums.variance[k])) if exact else math.nan
-    return Estimate(float(sums.value[k]), error, int(sums.samples[k]))
+    return Estimate(float(sums.value[k]), error, int(sums.samples[k]), unseen)
 
 
 def _notes(base: Profile, new: Profile, level: Level, *, paired: bool) -> list[str]:

@@ -94,6 +94,7 @@ def page_facts(
         "warnings": warnings,
         "facts": _facts(profile, name, confidential=confidential),
         "exact": profile.exact_samples,
+        "unseen": {str(unit): profile.unseen(unit)._asdict() for unit in Unit},
         "start": (start or Opening()).as_json(),
         "confidential": confidential,
     }
@@ -150,7 +151,7 @@ def _private(capture: Capture, name: str) -> list[list[str]]:
 def memory_account(profile: Profile) -> dict[str, Any]:
     """Return how the resident memory is made up: block `account` of the report.
 
-    ``rows`` are {label, bytes, margin, inner} as `mem_parser.rss` accounts for them (inner rows
+    ``rows`` are {label, bytes, ends, inner} as `mem_parser.rss` accounts for them (inner rows
     are parts of the row above), ``rss`` their sum, None where the file does not know it; ``notes``
     are sentences. Of device memory there are only notes: it is no part of the resident memory.
     """
@@ -165,7 +166,7 @@ def memory_account(profile: Profile) -> dict[str, Any]:
         {
             "label": part.label.strip().strip("()") if part.label.startswith(" ") else part.label,
             "bytes": part.bytes,
-            "margin": part.margin or None,
+            "ends": [None, None] if part.estimate is None else list(part.estimate.known_ends),
             "inner": part.label.startswith(" "),
         }
         for part in found.parts

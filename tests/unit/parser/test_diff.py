@@ -142,7 +142,11 @@ def test_the_account_adds_up_to_rss() -> None:
     assert summed == pytest.approx(40 * mib)
     part = {p.key: p for p in result.parts}
     assert part["sampler"].bytes == 2 * mib
-    assert part["slack"].margin == part["live"].margin > 0
+    assert part["slack"].margin == pytest.approx(part["live"].margin, rel=0.05)
+    assert part["live"].margin > 0
+    ends = {row["key"]: (row["lower95"], row["upper95"]) for row in result.as_json()["rows"]}
+    assert ends["live"][0] < part["live"].bytes < ends["live"][1]
+    assert ends["stacks"] == (mib, mib)
     lines = list(account_lines(result))
     assert lines[0].startswith("RSS 40.00 MiB")
     assert max(map(len, lines)) <= 80

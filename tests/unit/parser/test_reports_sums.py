@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mem_parser.estimate import NOTHING_UNSEEN
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.places import Frame, Spelled, first_kept
 from mem_parser.reports import aggregate
@@ -33,6 +34,7 @@ def sums_of(stacks: list[list[int]]) -> StackSums:
         variances=values * 2,
         samples=np.arange(len(stacks), dtype=np.int64) + 1,
         exact_samples=True,
+        unseen=NOTHING_UNSEEN,
     )
 
 

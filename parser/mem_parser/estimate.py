@@ -11,41 +11,41 @@ be biased, because 1/p is convex in s.
 Sizes below 1 byte count as 1, as they do in the sampler's countdown.
 
 **The 95 % interval** of an estimate of value m and variance v, where the next sample, still to
-come, adds at most w (`Unseen`). With c = v / 9 m^2, M = m + w/2 and C = (v + w^2/2) / 9 M^2:
+come, adds at most w (`Unseen`). Let F(m, v; z) = m (1 - c + z sqrt(c))^3 with c = v / 9 m^2.
 
-    lower = m (1 - c - z sqrt(c))^3
-    upper = M (1 - C + z sqrt(C))^3, and no less than m + 3.0 w nor what u gives    z = 1.96
+    lower = F(m, v; -1.96)
+    upper = the largest of  F(m + w/2, v + w^2/2; 1.96)
+                            m - u + F(u + a w, v + a w^2; 1.96)
+                            m + 3.0 w
 
 A weighted sum of Poisson counts is nearly a gamma variable of the same mean and variance (M. P. Fay
 and E. J. Feuer, Statistics in Medicine 16, 1997), and the cube root of a gamma variable is nearly
-normal (E. B. Wilson and M. M. Hilferty, PNAS 17, 1931). For n samples of one small size, v = n w^2
-and m = n w, the lower end is so w times the exact bound of a Poisson count (F. Garwood, Biometrika
-28, 1936). The upper end has half of the next sample, which is the mid-P bound (G. R. Cohen and S.-Y.
-Yang, Statistics in Medicine 13, 1994); all of it would cover more than is said. The lower end has
-none: a row is shown only if it has a sample, so its numbers are high rather than low, and with half
-a sample more too many small rows would begin above their truth. That the upper end is no less than
-m + 3.0 w, with 3.0 = -ln(2 * 0.025), is the mid-P bound of what no sample came of: blocks that add
-w each escape with chance exp(-x/w) if they are worth x.
+normal (E. B. Wilson and M. M. Hilferty, PNAS 17, 1931): F is its quantile. For n samples of one
+small size, v = n w^2 and m = n w, so the lower end is w times the exact bound of a Poisson count
+(F. Garwood, Biometrika 28, 1936). The upper end has half of the next sample, which makes it the
+mid-P bound (G. R. Cohen and S.-Y. Yang, Statistics in Medicine 13, 1994); all of it would cover
+more than is said. The lower end has none: a row is shown only if it has a sample, so small rows
+that are shown are rather too high than too low.
 
-Of the value, only u, the part of the missed blocks, is uncertain: of n samples of one size it is
-u = v n / m (no more than m), since v = n s^2 (1-p)/p^2 and m = n s/p. That is m itself for blocks
-small against T. Of blocks of some T hardly one is missed, and the error is lopsided. The third
-upper end, m - u and that of the gamma variable of mean u + a w and variance v + a w^2, makes room
-for one more block; a falls from 1, all of the next sample, to 1/2 as u rises to m.
+Of the value, only u, the part of the missed blocks, is uncertain. For n samples of one size it is
+u = v n / m, since v = n s^2 (1-p)/p^2 and m = n s/p; more than m it cannot be. For blocks small
+against T it is m, and the second line is the first. Of blocks of some T hardly one is missed, and
+the error is lopsided: the second line makes room for one more block. There a = 1 - u / 2m, from all
+of the next sample to half of it. The third line is the mid-P bound of what no sample came of:
+blocks worth x escape with chance exp(-x/w), and 3.0 = -ln(2 * 0.025).
 
 *Bytes.* w is T: the bytes until the next sample are exponential of mean T, whatever blocks they are
 in. So the interval holds for every mix of sizes.
 
-*Objects.* The next sample adds 1/p, and that has no bound but T: 64 Ki samples of one byte. Blocks
-of which no sample came may be many and yet hold next to no bytes, so what is known of the others
-gives no upper end. The rule: w is 1/p of a block of `SMALLEST_BYTES`, and where that is more than
-half the standard error, so that a few such samples would change the number, there is only a lower
-end: the true number is at least m (1 - c - z sqrt(c))^3 with z = 1.645, 95 % one-sided. A block that
-was sampled exists, so it is no less than the samples either. Otherwise enough small blocks are among
-the sampled ones, and the interval above holds with that w.
+*Objects.* The next sample adds 1/p, and that is bounded only by T, for a block of one byte. Blocks
+that no sample came of may be many and yet hold next to no bytes, so what is known of the others
+gives no upper end. The rule: w is 1/p of a block of `SMALLEST_BYTES`. Where w is more than half the
+standard error, so that a few such samples would change the number, there is only a lower end: the
+true number is at least F(m, v; -1.645), which is one-sided, and at least the number of samples.
+Elsewhere small blocks are many among the sampled ones, and the interval above holds with that w.
 
-*Differences.* Unseen blocks may be on both sides: the ends are d -+ (w/2 + z sqrt(v + w^2/2)), no
-less than 3.0 w from d; of objects there are none by the rule above.
+*Differences.* Unseen blocks may be on both sides: the ends are w/2 + 1.96 sqrt(v + w^2/2) from the
+value, or 3.0 w if that is more. Of objects there are none where the rule above gives no upper end.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ from mem_parser.estimate import (
     Estimate,
     FloatArray,
     Unseen,
+    unsample,
     unseen_bytes,
     unseen_objects,
-    unsample,
 )
 
 if TYPE_CHECKING:

@@ -123,7 +123,9 @@ def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
     held = memory.heap_bytes + memory.arena_bytes
     unseen = profile.unseen(Unit.SPACE)
     error = float(np.sqrt(found.bytes_variance.sum())) if profile.exact_samples else float("nan")
-    return Estimate(held - float(found.bytes.sum()), error, int(blocks[small].sum()), unseen, signed=True)
+    return Estimate(
+        held - float(found.bytes.sum()), error, int(blocks[small].sum()), unseen, signed=True
+    )
 
 
 def _live(live: Estimate) -> Part:

@@ -10,7 +10,7 @@ from mem_parser.model import Unit
 _PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 MIB = 1024.0 * 1024.0
 _LEAST_MARGIN = 0.5
-_ALIKE = 1.25
+_ALIKE = 1.5
 """Up to this ratio both ends are shown as one margin, the larger."""
 
 
@@ -71,7 +71,7 @@ def format_estimate(estimate: Estimate, unit: Unit) -> str:
 def format_margin(estimate: Estimate, unit: Unit) -> str:
     """Return what the text of an estimate says of its 95 % interval, in the unit of its value.
 
-    `± 0.30`; `+0.6 -0.3` where the ends are not about as far; `(at least 940)` without an upper end;
+    `± 0.30`; `+0.6 -0.3` where one end is much further; `(at least 940)` without an upper end;
     `± ?` where nothing is known; nothing where the ends are within half a byte or object, or where
     there is no sample.
     """

@@ -109,7 +109,9 @@ def grown_and_largest(
 def _grown(subject: Subject, part: Profile, program: Program, excess: float) -> list[Culprit]:
     within = _innermost(subject, part, program.measure)
     rows = [
-        Culprit(c.frames, c.row.amount.estimate(subject.profile.rate_bytes), c.delta, _since(c, program))
+        Culprit(
+            c.frames, c.row.amount.estimate(subject.profile.rate_bytes), c.delta, _since(c, program)
+        )
         for c in changes(subject, program)
         if c.change in (Change.NEW, Change.GROWN) and c.frames[0].function_key in within
     ]

@@ -120,4 +120,6 @@ def noise_line(number: int) -> list[str]:
     if not number:
         return []
     rows, their = ("row is", "its") if number == 1 else ("rows are", "their")
-    return [f"{NOISE_MARK} {number} {rows} inside the noise: {their} error is as large as the number"]
+    return [
+        f"{NOISE_MARK} {number} {rows} inside the noise: {their} error is as large as the number"
+    ]

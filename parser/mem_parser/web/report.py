@@ -6,13 +6,12 @@ and a tab appears only with its block:
 ``leaks``  {"rows": [{"verdict": "leak" | "cache-like" | "young" | "inconclusive", "bytes": float,
 "std_error": float | null, "bytes_per_hour": float | null, "bytes_per_hour_error": float | null (95
 %), "lower95", "upper95", "bytes_per_hour_lower95", "bytes_per_hour_upper95": float | null (ends of
-the 95 % intervals), "evidence": str, "stack": [{"function": str, "file": str, "line": int}, ...] (innermost
-first)}, ...], "notes": [str, ...]} ``diff``   {"rows": [{"verdict": "new" | "gone" | "grown" |
-"shrunk" | "noise", "function": str, "file": str, "line": int, "base": float, "new": float,
-"delta": float, "delta_error": float | null (standard error), "delta_lower95", "delta_upper95":
-float | null}, ...], "unit": "space" | "objects",
-"base_name": str, "notes": [str, ...]} ``budget``  what `mem_parser.budget.CaptureReport.as_json`
-returns.
+the 95 % intervals), "evidence": str, "stack": [{"function": str, "file": str, "line": int}, ...]
+(innermost first)}, ...], "notes": [str, ...]} ``diff``   {"rows": [{"verdict": "new" | "gone" |
+"grown" | "shrunk" | "noise", "function": str, "file": str, "line": int, "base": float, "new":
+float, "delta": float, "delta_error": float | null (standard error), "delta_lower95",
+"delta_upper95": float | null}, ...], "unit": "space" | "objects", "base_name": str,
+"notes": [str, ...]} ``budget``  what `mem_parser.budget.CaptureReport.as_json` returns.
 
 Unknown keys are ignored, missing ones are blank. ``svg`` is the call graph as
 `mem_parser.reports.svg` draws it; the page keeps only its shapes and texts.

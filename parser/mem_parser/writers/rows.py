@@ -20,7 +20,6 @@ from mem_parser.reports.aggregate import StackSums, sum_stacks
 from mem_parser.symbols.table import Symbols
 from mem_parser.writers.collapsed import frame_text
 
-
 _PARTS = ("_std_error", "_lower95", "_upper95", "_samples")
 
 

@@ -18,6 +18,7 @@ from mem_parser.estimate import (
     Estimate,
     Interval,
     Unsampled,
+    Unseen,
     interval95,
     sampling_probability,
     unsample,
@@ -198,7 +199,7 @@ def test_over_all_mixes_and_rates_93_to_97_of_100_intervals_hold_the_truth() -> 
     assert all(np.concatenate(in_bytes.closed))
     assert 0.93 <= in_objects.share("holds", closed=True) <= 0.97
     # Where small blocks hide, the number is low and so "at least" holds all the more.
-    assert 0.93 <= in_objects.share("holds", closed=False)
+    assert in_objects.share("holds", closed=False) >= 0.93
     # The test tells intervals apart: plain normal ones do not pass it.
     assert in_objects.share("normal") < 0.85
 
@@ -307,14 +308,17 @@ def test_of_one_small_size_the_ends_are_those_of_a_poisson_count(
 
 
 amounts_ = st.just(0.0) | st.floats(1, 1e12)
+unseen_ = st.builds(
+    lambda of, rate: of(rate),
+    st.sampled_from([unseen_bytes, unseen_objects]),
+    st.sampled_from([0, 1, 300, 65536, 1 << 24]),
+)
 
 
-@given(amounts_, amounts_, st.integers(0, 1000), st.sampled_from([0, 1, 300, 65536, 1 << 24]),
-       st.sampled_from([unseen_bytes, unseen_objects]), st.booleans())  # fmt: skip
+@given(amounts_, amounts_, st.integers(0, 1000), unseen_, st.booleans())
 def test_one_interval_is_the_same_alone_and_in_columns(
-    value: float, error: float, samples: int, rate: int, unseen_of: object, signed: bool
+    value: float, error: float, samples: int, unseen: Unseen, signed: bool
 ) -> None:
-    unseen = unseen_of(rate)  # type: ignore[operator]
     alone = Estimate(value, error, samples, unseen, signed).interval95
     column = interval95([value], [error**2], [samples], unseen, signed=signed)
     assert alone == (pytest.approx(column.lower[0]), pytest.approx(column.upper[0]))

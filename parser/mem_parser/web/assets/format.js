@@ -55,7 +55,7 @@ function gammaEnd(mean, variance, z) {
   return mean * Math.max(1 - root * (root - z), 0) ** 3;
 }
 
-// "12.3 MiB ± 0.40", "+0.60 -0.30" where the ends are not about as far, "(at least 940)" without an upper end;
+// "12.3 MiB ± 0.40", "+0.60 -0.30" where one end is much further, "(at least 940)" without an upper end;
 // the value alone where the ends are not known or there is nothing between them.
 function withEnds(text, value, lower, upper, unit) {
   if (lower === null || lower === undefined) return text;
@@ -66,7 +66,7 @@ function withEnds(text, value, lower, upper, unit) {
   const larger = Math.max(below, above);
   if (!(larger >= 0.5)) return text;
   const margin = (size) => marginText(size, value, unit);
-  if (larger <= 1.25 * Math.min(below, above)) return `${text} \u00b1 ${margin(larger)}`;
+  if (larger <= 1.5 * Math.min(below, above)) return `${text} \u00b1 ${margin(larger)}`;
   return `${text} +${margin(above)} -${margin(below)}`;
 }
 

@@ -71,7 +71,7 @@ function accountRows(account) {
   if (account.rss === null) return element("div", "", null, notes);
   const line = (label, value, ends, className) => element("tr", className, null, [
     element("th", "", label), element("td", "number", bytesText(value)),
-    element("td", "faint", withEnds("", value, ...ends, "space").trim()),
+    element("td", "faint", withEnds("", value, ...ends ?? [null, null], "space").trim()),
     element("td", "number faint", percentText(value, account.rss))]);
   const lines = account.rows.map(({ label, bytes, ends, inner }, k) =>
     line(inner ? `of it: ${label}` : k === 0 ? label : `+ ${label}`, bytes, ends, inner ? "inner" : ""));

@@ -70,13 +70,15 @@ def page_facts(
     name: str,
     notes: Sequence[str] = (),
     *,
+    base: Profile | None = None,
     start: Opening | None = None,
     confidential: bool = False,
 ) -> dict[str, Any]:
     """Return the block `facts` of a page.
 
     ``name`` is what to call the profile (a file name); ``notes`` are sentences of the report's
-    own, such as what was pruned.
+    own, such as what was pruned. `unseen` is `Profile.unseen` by unit, of the coarser of profile
+    and ``base``: the page makes the intervals of what the reader selects itself.
     """
     capture = profile.capture
     program = (capture.comm or capture.exe or name).rsplit("/", 1)[-1]
@@ -94,7 +96,10 @@ def page_facts(
         "warnings": warnings,
         "facts": _facts(profile, name, confidential=confidential),
         "exact": profile.exact_samples,
-        "unseen": {str(unit): profile.unseen(unit)._asdict() for unit in Unit},
+        "unseen": {
+            str(unit): max(p.unseen(unit) for p in (profile, base or profile))._asdict()
+            for unit in Unit
+        },
         "start": (start or Opening()).as_json(),
         "confidential": confidential,
     }

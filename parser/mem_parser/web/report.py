@@ -96,7 +96,10 @@ def render(
 
     def page(packed: str, pruned: Pruned) -> str:
         every_note = [*symbol_notes(symbols, pruned), *notes]
-        facts = page_facts(profile, name, every_note, start=start, confidential=confidential)
+        old = None if base is None else base[0]
+        facts = page_facts(
+            profile, name, every_note, base=old, start=start, confidential=confidential
+        )
         return assemble(
             f"{facts['title']} – memory report",
             "report.html",

@@ -10,6 +10,7 @@ from mem_parser.model import Unit
 _PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 MIB = 1024.0 * 1024.0
 _LEAST_MARGIN = 0.5
+_AT_LEAST = "≥"
 _ALIKE = 1.5
 """Up to this ratio both ends are shown as one margin, the larger."""
 
@@ -59,7 +60,7 @@ def format_total(total: Estimate, unit: Unit) -> str:
     text = format_value(total.value, unit) + ("" if unit is Unit.SPACE else " objects")
     margin = "" if math.isnan(total.std_error) else format_margin(total, unit)
     if margin.endswith(")"):
-        return f"{text} {margin[:-1]}, 95 %)"
+        return f"{text} {margin[:-1].replace(_AT_LEAST, 'at least')}, 95 %)"
     return f"{text} {margin} (95 %)" if margin else text
 
 
@@ -71,7 +72,7 @@ def format_estimate(estimate: Estimate, unit: Unit) -> str:
 def format_margin(estimate: Estimate, unit: Unit) -> str:
     """Return what the text of an estimate says of its 95 % interval, in the unit of its value.
 
-    `± 0.30`; `+0.6 -0.3` where one end is much further; `(at least 940)` without an upper end;
+    `± 0.30`; `+0.6 -0.3` where one end is much further; `(≥ 940)` without an upper end;
     `± ?` where nothing is known; nothing where the ends are within half a byte or object, or where
     there is no sample.
     """
@@ -81,7 +82,7 @@ def format_margin(estimate: Estimate, unit: Unit) -> str:
         return ""
     lower, upper = estimate.interval95
     if math.isinf(upper):
-        return "± ?" if estimate.signed else f"(at least {format_value(lower, unit)})"
+        return "± ?" if estimate.signed else f"({_AT_LEAST} {format_value(lower, unit)})"
     below, above = estimate.value - lower, upper - estimate.value
     if max(below, above) < _LEAST_MARGIN:
         return ""

@@ -489,7 +489,7 @@ def test_a_thread_leads_to_its_flame_graph(desktop: Any, pages: dict[str, str]) 
 def test_leaks_and_diff_show_their_verdicts(desktop: Any, pages: dict[str, str]) -> None:
     open_page(desktop, pages["report"], "#tab=leaks")
     rows = text_of(desktop, "#leaks-rows")
-    assert "4.77 MiB +0.29 -0.19" in rows
+    assert "4.77 MiB +0.38 -0.19" in rows
     assert "+3.81 MiB/h \u00b1 0.95" in rows
     assert "<b>parse</b> \u2192 new_node" in rows
     element(desktop, "#leaks-rows summary").click()

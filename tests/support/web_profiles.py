@@ -185,7 +185,7 @@ def _unpack_tree(block: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 ENDS = {"lower95": 2.8e6, "upper95": 3.2e6}
 LEAKS = {
     "rows": [
-        {"verdict": "leak", "bytes": 5e6, "std_error": 1e5, "lower95": 4.8e6, "upper95": 5.3e6,
+        {"verdict": "leak", "bytes": 5e6, "std_error": 1e5, "lower95": 4.8e6, "upper95": 5.4e6,
          "bytes_per_hour": 4e6, "bytes_per_hour_lower95": 3e6, "bytes_per_hour_upper95": 5e6,
          "evidence": "grew in 6 of 6 windows",
          "stack": [{"function": "new_node", "file": "/src/n.c", "line": 14},

@@ -177,7 +177,7 @@ def test_totals_carry_their_error_in_the_same_unit() -> None:
     assert format_total(more, Unit.SPACE) == "168.0 KiB ± 57 (95 %)"
     some = Estimate(1000.0, 30, 900, unseen_objects(4096))
     assert format_total(some, Unit.OBJECTS) == "1000 objects (at least 951, 95 %)"
-    assert format_estimate(some, Unit.OBJECTS) == "1000 (at least 951)"
+    assert format_estimate(some, Unit.OBJECTS) == "1000 (≥ 951)"
     assert format_estimate(some - some, Unit.OBJECTS) == "0 ± ?"
     assert format_estimate(Estimate(1 << 20, 0.0, 1), Unit.SPACE) == "1.000 MiB"
     assert significant(0.012345) == "0.01235"

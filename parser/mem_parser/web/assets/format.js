@@ -55,12 +55,12 @@ function gammaEnd(mean, variance, z) {
   return mean * Math.max(1 - root * (root - z), 0) ** 3;
 }
 
-// "12.3 MiB ± 0.40", "+0.60 -0.30" where one end is much further, "(at least 940)" without an upper end;
+// "12.3 MiB ± 0.40", "+0.60 -0.30" where one end is much further, "(≥ 940)" without an upper end;
 // the value alone where the ends are not known or there is nothing between them.
 function withEnds(text, value, lower, upper, unit) {
   if (lower === null || lower === undefined) return text;
   if (upper === null || upper === undefined || upper === Infinity) {
-    return Number.isFinite(lower) ? `${text} (at least ${amountText(lower, unit)})` : `${text} \u00b1 ?`;
+    return Number.isFinite(lower) ? `${text} (\u2265 ${amountText(lower, unit)})` : `${text} \u00b1 ?`;
   }
   const below = value - lower, above = upper - value;
   const larger = Math.max(below, above);

@@ -131,7 +131,7 @@ class ReportPage {
     if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", text: (row) => row.file ? baseName(row.file) : "", hint: (row) => row.file });
     columns.push({ key: "module", label: "Module", kind: "text", text: (row) => baseName(row.module), hint: (row) => row.module });
     const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
-    host.append(element("p", "faint", `\u00b1 and + - are the ends of the 95 % interval; \u201cat least\u201d holds in 95 of 100 captures${note}.`));
+    host.append(element("p", "faint", `\u00b1 and + - are the ends of the 95 % interval; \u2265 is a lower end alone${note}.`));
     new DataTable(host, columns, rows, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "inuse.own", name: "functions" });
   }
 

@@ -25,13 +25,13 @@ from typing import Any, overload
 import numpy as np
 
 from mem_parser.charge import charged_from
-from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.estimate import Estimate, FloatArray, Unseen
 from mem_parser.growth import StackIndex
 from mem_parser.interning import Interner, StackInterner, StackParts, positions
 from mem_parser.model import SAMPLER_NAME, BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.places import Frame, Spelled, frames_of, same_capture
-from mem_parser.significance import benjamini_hochberg, normal_tail
+from mem_parser.significance import benjamini_hochberg, p_of_change
 from mem_parser.symbols.table import Symbols
 
 RATE = 0.05
@@ -77,6 +77,8 @@ class DiffRow:
             "delta": self.delta.value,
             "delta_error": self.delta.std_error if math.isfinite(self.delta.std_error) else None,
         }
+        for name, known in (("base", self.base), ("new", self.new), ("delta", self.delta)):
+            row[f"{name}_lower95"], row[f"{name}_upper95"] = known.known_ends
         if len(self.frames) > 1:
             row["stack"] = [f.as_json() for f in self.frames]
         return row
@@ -100,11 +102,14 @@ class Diff:
     def as_json(self) -> dict[str, Any]:
         """Return the block of `diff --json` and of the page's tab."""
         error = self.total.std_error
+        lower, upper = self.total.known_ends
         return {
             "rows": [r.as_json() for r in self.rows],
             "unit": str(self.unit),
             "total": self.total.value,
             "total_error": error if math.isfinite(error) else None,
+            "total_lower95": lower,
+            "total_upper95": upper,
             "errors_known": self.errors_known,
             "paired": self.paired,
             "base_name": self.base_name,
@@ -138,11 +143,14 @@ def diff_profiles(
         # The independent formula bounds the paired one too: common samples only cancel.
         variance = np.minimum(variance, by_row)
     exact = base[0].errors_known and new[0].errors_known
-    result = _judge(frames, sums, variance, exact=exact)
+    unseen = max(base[0].unseen(unit), new[0].unseen(unit))
+    result = _judge(frames, sums, variance, unseen, exact=exact)
     total = Estimate(
         float(sums[1].value.sum() - sums[0].value.sum()),
         math.sqrt(float(variance.sum())) if exact else math.nan,
         int(sums[0].samples.sum() + sums[1].samples.sum()),
+        unseen,
+        signed=True,
     )
     notes = _notes(base[0], new[0], level, paired=paired)
     return Diff(result, unit, total, paired, base_name, notes, exact)
@@ -228,12 +236,14 @@ class DiffRows(Sequence[DiffRow]):
         sums: tuple[_Sums, _Sums],
         error: FloatArray,
         stands: BoolArray,
+        unseen: Unseen,
         *,
         exact: bool,
     ) -> None:
         before, after = sums
         tested = np.flatnonzero((before.samples + after.samples) > 0)
         self._frames, self._sums, self._exact = frames, sums, exact
+        self._unseen = unseen
         self._delta, self._error, self._stands = after.value - before.value, error, stands
         size = np.abs(self._delta[tested])
         self._order = tested[np.lexsort((-size, ~stands[tested]))]
@@ -265,34 +275,46 @@ class DiffRows(Sequence[DiffRow]):
         return DiffRow(
             _change(delta, before.samples[k], after.samples[k], sure=bool(self._stands[k])),
             self._frames[k],
-            _estimate(before, k, exact=self._exact),
-            _estimate(after, k, exact=self._exact),
-            Estimate(delta, known, samples),
+            _estimate(before, k, self._unseen, exact=self._exact),
+            _estimate(after, k, self._unseen, exact=self._exact),
+            Estimate(delta, known, samples, self._unseen, signed=True),
         )
 
 
 def _judge(
-    frames: Spelled, sums: tuple[_Sums, _Sums], variance: FloatArray, *, exact: bool
+    frames: Spelled,
+    sums: tuple[_Sums, _Sums],
+    variance: FloatArray,
+    unseen: Unseen,
+    *,
+    exact: bool,
 ) -> DiffRows:
     before, after = sums
     delta = after.value - before.value
     # Differences below this are rounding.
     moved = np.abs(delta) > 1e-9 * (np.abs(after.value) + np.abs(before.value))
-    error = np.sqrt(variance if exact else np.zeros_like(variance))
+    variance = variance if exact else np.zeros_like(variance)
+    error = np.sqrt(variance)
     tested = (before.samples + after.samples) > 0
-    pairs = zip(delta[tested].tolist(), error[tested].tolist(), strict=True)
-    p = np.array([_p_value(d, e) for d, e in pairs])
+    columns = (delta, variance, _weight_of_a_sample(sums, unseen))
+    rows = zip(*(column[tested].tolist() for column in columns), strict=True)
+    p = np.array([p_of_change(*row) for row in rows])
     stands = np.zeros(len(frames), dtype=np.bool_)
     if tested.any():
         stands[tested] = benjamini_hochberg(p, RATE)
     stands &= moved
-    return DiffRows(frames, sums, error, stands, exact=exact)
+    return DiffRows(frames, sums, error, stands, unseen, exact=exact)
 
 
-def _p_value(delta: float, error: float) -> float:
-    if error <= 0:
-        return 0.0 if delta else 1.0
-    return 2 * normal_tail(abs(delta) / error)
+def _weight_of_a_sample(sums: tuple[_Sums, _Sums], unseen: Unseen) -> FloatArray:
+    """Return for each row what one sample adds. Of objects it is the mean over its samples, each by
+    its own weight: if nothing changed, what no sample came of is the same before and after.
+    """
+    value = sums[0].value + sums[1].value
+    if unseen.bounded:
+        return np.full(len(value), unseen.weight)
+    variance = sums[0].variance + sums[1].variance
+    return np.divide(variance, value, out=np.zeros_like(value), where=value > 0)
 
 
 def _change(delta: float, before: float, after: float, *, sure: bool) -> Change:
@@ -303,9 +325,9 @@ def _change(delta: float, before: float, after: float, *, sure: bool) -> Change:
     return Change.SHRUNK if after else Change.GONE
 
 
-def _estimate(sums: _Sums, k: int, *, exact: bool) -> Estimate:
+def _estimate(sums: _Sums, k: int, unseen: Unseen, *, exact: bool) -> Estimate:
     error = math.sqrt(float(sums.variance[k])) if exact else math.nan
-    return Estimate(float(sums.value[k]), error, int(sums.samples[k]))
+    return Estimate(float(sums.value[k]), error, int(sums.samples[k]), unseen)
 
 
 def _notes(base: Profile, new: Profile, level: Level, *, paired: bool) -> list[str]:

@@ -9,6 +9,43 @@ Each record (one stack, one size class) gets its weight before the sum. A sum be
 be biased, because 1/p is convex in s.
 
 Sizes below 1 byte count as 1, as they do in the sampler's countdown.
+
+**The 95 % interval** of an estimate of value m and variance v, where the next sample, still to
+come, adds at most w (`Unseen`). Let F(m, v; z) = m (1 - c + z sqrt(c))^3 with c = v / 9 m^2.
+
+    lower = F(m, v; -1.96)
+    upper = the largest of  F(m + w/2, v + w^2/2; 1.96)
+                            m - u + F(u + a w, v + a w^2; 1.96)
+                            m + 3.0 w
+
+A weighted sum of Poisson counts is nearly a gamma variable of the same mean and variance (M. P. Fay
+and E. J. Feuer, Statistics in Medicine 16, 1997), and the cube root of a gamma variable is nearly
+normal (E. B. Wilson and M. M. Hilferty, PNAS 17, 1931): F is its quantile. For n samples of one
+small size, v = n w^2 and m = n w, so the lower end is w times the exact bound of a Poisson count
+(F. Garwood, Biometrika 28, 1936). The upper end has half of the next sample, which makes it the
+mid-P bound (G. R. Cohen and S.-Y. Yang, Statistics in Medicine 13, 1994); all of it would cover
+more than is said. The lower end has none: a row is shown only if it has a sample, so small rows
+that are shown are rather too high than too low.
+
+Of the value, only u, the part of the missed blocks, is uncertain. For n samples of one size it is
+u = v n / m, since v = n s^2 (1-p)/p^2 and m = n s/p; more than m it cannot be. For blocks small
+against T it is m, and the second line is the first. Of blocks of some T hardly one is missed, and
+the error is lopsided: the second line makes room for one more block. There a = 1 - u / 2m, from all
+of the next sample to half of it. The third line is the mid-P bound of what no sample came of:
+blocks worth x escape with chance exp(-x/w), and 3.0 = -ln(2 * 0.025).
+
+*Bytes.* w is T: the bytes until the next sample are exponential of mean T, whatever blocks they are
+in. So the interval holds for every mix of sizes.
+
+*Objects.* The next sample adds 1/p, and that is bounded only by T, for a block of one byte. Blocks
+that no sample came of may be many and yet hold next to no bytes, so what is known of the others
+gives no upper end. The rule: w is 1/p of a block of `SMALLEST_BYTES`. Where w is more than half the
+standard error, so that a few such samples would change the number, there is only a lower end: the
+true number is at least F(m, v; -1.645), which is one-sided, and at least the number of samples.
+Elsewhere small blocks are many among the sampled ones, and the interval above holds with that w.
+
+*Differences.* Unseen blocks may be on both sides: the ends are w/2 + 1.96 sqrt(v + w^2/2) from the
+value, or 3.0 w if that is more. Of objects there are none where the rule above gives no upper end.
 """
 
 from __future__ import annotations
@@ -24,26 +61,70 @@ FloatArray = npt.NDArray[np.float64]
 
 Z95 = 1.959963984540054
 """Half width, in standard errors, of a two-sided 95 % interval of the normal distribution."""
+Z95_ONE_SIDED = 1.6448536269514722
+"""The same of a one-sided one."""
+SMALLEST_BYTES = 8
+"""Blocks smaller than that are not assumed where none was sampled: an upper end of a number of
+objects would otherwise need thousands of samples."""
+_CLOSED_FROM = 2.0
+"""So many times the weight of the next sample is the least standard error of objects with an upper
+end."""
+_NONE_OF_IT = -math.log(1 - 0.95)
+_LARGE = 1e6
+
+
+class Unseen(NamedTuple):
+    """What an estimate must allow for blocks of which no sample came.
+
+    ``weight`` is what the next sample adds, in the estimate's unit; 0 where every block is sampled.
+    ``bounded``: no block adds more, so that the interval always has an upper end.
+    """
+
+    weight: float = 0.0
+    bounded: bool = True
+
+    def scaled(self, factor: float) -> Unseen:
+        """Return it for an estimate times ``factor``."""
+        return Unseen(self.weight * factor, self.bounded)
+
+
+NOTHING_UNSEEN = Unseen()
+
+
+def unseen_bytes(rate_bytes: float) -> Unseen:
+    """Return what sums of bytes must allow for; ``rate_bytes`` is T, the largest of several."""
+    return Unseen(float(rate_bytes)) if rate_bytes > 1 else NOTHING_UNSEEN
+
+
+def unseen_objects(rate_bytes: float) -> Unseen:
+    """Return what numbers of objects must allow for."""
+    if rate_bytes <= 1:
+        return NOTHING_UNSEEN
+    return Unseen(-1.0 / math.expm1(-SMALLEST_BYTES / rate_bytes), bounded=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A number measured by sampling.
 
-    ``value`` and ``std_error`` are in the same unit (bytes or objects); ``samples`` is the number
-    of sampled blocks behind them. Estimates of disjoint sets of blocks add: values and samples as
-    they are, errors in squares.
+    ``value`` and ``std_error`` are in the same unit (bytes or objects), the latter NaN where it is
+    not known; ``samples`` is the number of sampled blocks behind them. Estimates of disjoint sets
+    of blocks add: values and samples as they are, errors in squares. ``signed``: a difference.
     """
 
     value: float
     std_error: float = 0.0
     samples: int = 0
+    unseen: Unseen = NOTHING_UNSEEN
+    signed: bool = False
 
     def __add__(self, other: Estimate) -> Estimate:
         return Estimate(
             self.value + other.value,
             math.hypot(self.std_error, other.std_error),
             self.samples + other.samples,
+            max(self.unseen, other.unseen),
+            self.signed or other.signed,
         )
 
     def __sub__(self, other: Estimate) -> Estimate:
@@ -51,12 +132,106 @@ class Estimate:
             self.value - other.value,
             math.hypot(self.std_error, other.std_error),
             self.samples + other.samples,
+            max(self.unseen, other.unseen),
+            signed=True,
+        )
+
+    @property
+    def interval95(self) -> tuple[float, float]:
+        """The ends of the 95 % interval. An infinite one is not known; the other then holds alone.
+
+        Both are NaN where the error is not known.
+        """
+        if math.isnan(self.std_error):
+            return math.nan, math.nan
+        m, v, (w, bounded) = self.value, self.std_error**2, self.unseen
+        closed = bounded or v >= (_CLOSED_FROM * w) ** 2
+        if self.signed:
+            half = max(0.5 * w + Z95 * math.sqrt(v + 0.5 * w * w), _NONE_OF_IT * w)
+            half = half if closed else math.inf
+            return m - half, m + half
+        lower = _end(m, v, -Z95 if closed else -Z95_ONE_SIDED)
+        if not bounded:
+            lower = max(lower, min(float(self.samples), m))
+        if not closed:
+            return lower, math.inf
+        missed = min(v / m * self.samples, m) if m > 0 else 0.0
+        more = w * (1.0 - 0.5 * missed / m) if m > 0 else w
+        upper = _end(m + 0.5 * w, v + 0.5 * w * w, Z95)
+        upper = max(upper, m - missed + _end(missed + more, v + more * w, Z95))
+        return lower, max(upper, m + _NONE_OF_IT * w)
+
+    @property
+    def known_ends(self) -> tuple[float | None, float | None]:
+        """`interval95` for programs: None for an end that is not known."""
+        lower, upper = self.interval95
+        return (
+            lower if math.isfinite(lower) else None,
+            upper if math.isfinite(upper) else None,
         )
 
     @property
     def margin95(self) -> float:
-        """Half width of the 95 % interval."""
-        return Z95 * self.std_error
+        """The distance from the value to the further end of the 95 % interval; infinite where it
+        has only one, NaN where the error is not known.
+        """
+        lower, upper = self.interval95
+        return max(self.value - lower, upper - self.value)
+
+
+class Interval(NamedTuple):
+    """The ends of many intervals, as columns; infinite where there is none."""
+
+    lower: FloatArray
+    upper: FloatArray
+
+
+def interval95(
+    value: npt.ArrayLike,
+    variance: npt.ArrayLike,
+    samples: npt.ArrayLike,
+    unseen: Unseen,
+    *,
+    signed: bool = False,
+) -> Interval:
+    """Return the 95 % intervals of estimates (columns of equal length), as the module's text says:
+    for each what `Estimate.interval95` is. ``signed``: the values are differences.
+    """
+    m = np.asarray(value, dtype=np.float64)
+    v = np.maximum(np.asarray(variance, dtype=np.float64), 0.0)
+    w = unseen.weight
+    closed = np.full(m.shape, True)
+    if not unseen.bounded:
+        closed = v >= (_CLOSED_FROM * w) ** 2
+    if signed:
+        half = np.maximum(0.5 * w + Z95 * np.sqrt(v + 0.5 * w * w), _NONE_OF_IT * w)
+        half = np.where(closed, half, np.inf)
+        return Interval(m - half, m + half)
+    n = np.asarray(samples, dtype=np.float64)
+    lower = _ends(m, v, np.where(closed, -Z95, -Z95_ONE_SIDED))
+    if not unseen.bounded:
+        lower = np.maximum(lower, np.minimum(n, m))
+    missed = np.minimum(np.divide(v, m, out=np.zeros_like(v), where=m > 0) * n, m)
+    more = w * (1.0 - 0.5 * np.divide(missed, m, out=np.zeros_like(m), where=m > 0))
+    upper = _ends(m + 0.5 * w, v + 0.5 * w * w, Z95)
+    upper = np.maximum(upper, m - missed + _ends(missed + more, v + more * w, Z95))
+    upper = np.maximum(upper, m + _NONE_OF_IT * w)
+    return Interval(lower, np.where(closed, upper, np.inf))
+
+
+def _end(mean: float, variance: float, z: float) -> float:
+    """Return about the quantile at ``z`` of the gamma distribution of that mean and variance."""
+    root = min(math.sqrt(variance) / (3.0 * mean), _LARGE) if mean > 0 else 0.0
+    return float(mean * max(1.0 - root * (root - z), 0.0) ** 3)
+
+
+def _ends(mean: FloatArray, variance: FloatArray, z: npt.ArrayLike) -> FloatArray:
+    """Return `_end` of columns."""
+    error = np.sqrt(variance)
+    root = np.divide(error, 3.0 * mean, out=np.zeros_like(error), where=mean > 0)
+    root = np.minimum(root, _LARGE)
+    end: FloatArray = mean * np.maximum(1.0 - root * (root - z), 0.0) ** 3
+    return end
 
 
 class Unsampled(NamedTuple):

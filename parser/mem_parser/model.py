@@ -21,7 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.devices import Device, Mark
-from mem_parser.estimate import Estimate, FloatArray, unsample
+from mem_parser.estimate import (
+    Estimate,
+    FloatArray,
+    Unseen,
+    unsample,
+    unseen_bytes,
+    unseen_objects,
+)
 
 if TYPE_CHECKING:
     from mem_parser.symbols.embedded import EmbeddedNames
@@ -418,11 +425,16 @@ class Profile:
         kept = c.peak_source is PeakSource.SAMPLER and self.has(Count.PEAK)
         return Count.PEAK if ended and kept else Count.INUSE
 
+    def unseen(self, unit: Unit) -> Unseen:
+        """Return what estimates in that unit must allow for blocks of which no sample came."""
+        rate = float(np.max(self.rates, initial=0.0))
+        return unseen_bytes(rate) if unit is Unit.SPACE else unseen_objects(rate)
+
     def total(self, count: Count, unit: Unit) -> Estimate:
         """Return the estimate of all sites together."""
         value, variance, samples = self.weigh(count, unit)
         error = math.sqrt(float(variance.sum())) if self.errors_known else math.nan
-        return Estimate(float(value.sum()), error, int(samples.sum()))
+        return Estimate(float(value.sum()), error, int(samples.sum()), self.unseen(unit))
 
     def where(self, sites: BoolArray) -> Profile:
         """Return the profile of only those sites; it shares stacks and modules with this one."""

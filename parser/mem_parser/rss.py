@@ -31,12 +31,25 @@ _GLIBC = re.compile(r"(?:^|/)libc(?:\.so\.6|-2\.\d+\.so)$")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One summand in bytes; ``margin`` is the half width of its 95 % interval, 0 where exact."""
+    """One summand in bytes; ``estimate`` is the same number with its error, None where exact."""
 
     key: str
     label: str
     bytes: float
-    margin: float = 0.0
+    estimate: Estimate | None = None
+
+    @property
+    def margin(self) -> float:
+        """The distance to the further end of its 95 % interval; 0 where exact or not known."""
+        margin = 0.0 if self.estimate is None else self.estimate.margin95
+        return margin if np.isfinite(margin) else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row of `rss --json`."""
+        exact = (self.bytes, self.bytes)
+        lower, upper = exact if self.estimate is None else self.estimate.known_ends
+        row = {"key": self.key, "label": self.label, "bytes": self.bytes, "margin95": self.margin}
+        return row | {"lower95": lower, "upper95": upper}
 
 
 @dataclass(slots=True)
@@ -57,14 +70,15 @@ class RssAccount:
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `rss --json` prints."""
+        slack = self.arena_slack
+        lower, upper = (None, None) if slack is None else slack.known_ends
         return {
-            "rows": [
-                {"key": p.key, "label": p.label, "bytes": p.bytes, "margin95": p.margin}
-                for p in self.parts
-            ],
+            "rows": [part.as_json() for part in self.parts],
             "rss_bytes": self.rss_bytes,
             "peak_rss_bytes": self.peak_rss_bytes,
-            "arena_slack_bytes": None if self.arena_slack is None else self.arena_slack.value,
+            "arena_slack_bytes": None if slack is None else slack.value,
+            "arena_slack_lower95": lower,
+            "arena_slack_upper95": upper,
             "heap_bytes_per_hour": self.slope_heap,
             "rss_bytes_per_hour": self.slope_rss,
             "notes": self.notes,
@@ -107,13 +121,15 @@ def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
     rates = rates if isinstance(rates, float) else rates[small]
     found = unsample(blocks[small], size[small], rates)
     held = memory.heap_bytes + memory.arena_bytes
+    unseen = profile.unseen(Unit.SPACE)
     error = float(np.sqrt(found.bytes_variance.sum())) if profile.errors_known else float("nan")
-    return Estimate(held - float(found.bytes.sum()), error, int(blocks[small].sum()))
+    return Estimate(
+        held - float(found.bytes.sum()), error, int(blocks[small].sum()), unseen, signed=True
+    )
 
 
 def _live(live: Estimate) -> Part:
-    margin = live.margin95 if np.isfinite(live.margin95) else 0.0
-    return Part("live", "live heap of this capture", live.value, margin)
+    return Part("live", "live heap of this capture", live.value, live)
 
 
 def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
@@ -128,7 +144,8 @@ def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
     slack = anonymous - heap.bytes - stacks
     arena, arenas = memory.heap_bytes, memory.arena_bytes or 0
     label = "slack, older blocks, other mappings"
-    yield Part("slack", label, slack, heap.margin)
+    rest = Estimate(slack, live.std_error, live.samples, live.unseen, signed=True)
+    yield Part("slack", label, slack, rest)
     if arena is not None:
         # These divide live heap and slack together.
         yield Part("of_which_brk", "  (anonymous memory in [heap])", float(arena))

@@ -90,6 +90,22 @@ def normal_tail(z: float) -> float:
     return 0.5 * math.erfc(z / math.sqrt(2))
 
 
+def p_of_change(delta: float, variance: float, weight: float) -> float:
+    """Return the two-sided p-value of "nothing changed" for a difference of two sampled sums.
+
+    ``variance`` is that of the difference, ``weight`` w what one sample adds to either sum, 0 where
+    nothing is missed. It is that of (|d| - w/2) / sqrt(variance + w^2/2) standard errors: with the
+    continuity correction, and the half sample that the intervals of `estimate` have too. For counts
+    of equal exposure it is close to the exact conditional test above, down to few samples: 4
+    against 0 give 0.10 (exact: 0.125), 6 against 0 give 0.031 (0.031).
+    """
+    excess = abs(delta) - 0.5 * weight
+    spread = variance + 0.5 * weight * weight
+    if excess <= 0 or spread <= 0:
+        return 1.0 if excess <= 0 else 0.0
+    return 2.0 * normal_tail(excess / math.sqrt(spread))
+
+
 def trend(times: FloatArray, survivors: FloatArray, births: FloatArray) -> float:
     """Return how many standard errors the share of survivors rises with the time of birth.
 

@@ -11,6 +11,9 @@ from mem_parser.model import Unit
 _PREFIXES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 MIB = 1024.0 * 1024.0
 _LEAST_MARGIN = 0.5
+_AT_LEAST = "≥"
+_ALIKE = 1.5
+"""Up to this ratio both ends are shown as one margin, the larger."""
 
 
 def significant(value: float, digits: int = 4) -> str:
@@ -77,19 +80,50 @@ def counted(number: int, noun: str) -> str:
 
 
 def format_total(total: Estimate, unit: Unit) -> str:
-    """Return a total with its 95 % margin in the same unit: `214.6 MiB ± 0.3 (95 %)`.
-
-    A margin below half a byte or object counts as none.
-    """
+    """Return a total with its error: `214.6 MiB ± 0.30 (95 %)`, `12 objects (at least 9, 95 %)`."""
     text = format_value(total.value, unit) + ("" if unit is Unit.SPACE else " objects")
-    if math.isnan(total.std_error) or total.margin95 < _LEAST_MARGIN:
-        return text
-    margin = format_bytes(total.margin95) if unit is Unit.SPACE else f"{total.margin95:.0f}"
-    if unit is Unit.SPACE:
-        divisor = 1024.0 ** _PREFIXES.index(text.rsplit(" ", 1)[1])
-        scaled = total.margin95 / divisor
-        margin = significant(scaled, 2) if scaled >= 0.001 else margin
-    return f"{text} ± {margin} (95 %)"
+    margin = "" if math.isnan(total.std_error) else format_margin(total, unit)
+    if margin.endswith(")"):
+        return f"{text} {margin[:-1].replace(_AT_LEAST, 'at least')}, 95 %)"
+    return f"{text} {margin} (95 %)" if margin else text
+
+
+def format_estimate(estimate: Estimate, unit: Unit) -> str:
+    """Return a number with its error: `214.6 MiB ± 0.30`."""
+    return f"{format_value(estimate.value, unit)} {format_margin(estimate, unit)}".rstrip()
+
+
+def format_margin(estimate: Estimate, unit: Unit) -> str:
+    """Return what the text of an estimate says of its 95 % interval, in the unit of its value.
+
+    `± 0.30`; `+0.6 -0.3` where one end is much further; `(≥ 940)` without an upper end;
+    `± ?` where nothing is known; nothing where the ends are within half a byte or object, or where
+    there is no sample.
+    """
+    if math.isnan(estimate.std_error):
+        return "± ?" if estimate.value else ""
+    if not estimate.samples and not estimate.std_error:
+        return ""
+    lower, upper = estimate.interval95
+    if math.isinf(upper):
+        return "± ?" if estimate.signed else f"({_AT_LEAST} {format_value(lower, unit)})"
+    below, above = estimate.value - lower, upper - estimate.value
+    if max(below, above) < _LEAST_MARGIN:
+        return ""
+    if max(below, above) <= _ALIKE * min(below, above):
+        return f"± {_margin(max(below, above), estimate.value, unit)}"
+    return "+{} -{}".format(*(_margin(end, estimate.value, unit) for end in (above, below)))
+
+
+def _margin(margin: float, value: float, unit: Unit) -> str:
+    """Return a margin in the unit that ``value`` is written in."""
+    if margin < _LEAST_MARGIN:
+        return "0"
+    if unit is Unit.OBJECTS:
+        return f"{margin:.0f}"
+    prefix = format_bytes(value).rsplit(" ", 1)[1]
+    scaled = margin / 1024.0 ** _PREFIXES.index(prefix)
+    return significant(scaled, 2) if scaled >= 0.001 else format_bytes(margin)
 
 
 def percent(part: float, whole: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mem_parser.estimate import unsample
+from mem_parser.estimate import Estimate, unsample, unseen_bytes, unseen_objects
 from sampler_run import Counted, build, environment, only_counted, run, segments, sizes_of
 
 RATE = 1024
@@ -101,6 +101,42 @@ def test_standard_errors_are_neither_too_small_nor_too_large(
                 squares.append(deviation**2 / total["bytes_var"])
     # Chi-square over n: standard deviation sqrt(2/n).
     assert abs(np.mean(squares) - 1) < 4 * math.sqrt(2 / len(squares))
+
+
+def test_intervals_of_bytes_and_blocks_hold_the_truth_that_the_program_counted(
+    segment_dir: Path,
+) -> None:
+    """At one place in a few samples, and in thousands; in all, and for each place."""
+    holds: dict[str, list[bool]] = {"bytes": [], "blocks": []}
+    at_least = 0
+    for seed in range(1, 17):
+        truth, counted = measure(segment_dir, seed, 30 if seed % 2 else 3000)
+        rows = []
+        for place in PLACES:
+            blocks, size = sizes_of(counted, place)
+            if blocks.sum():
+                rows.append((truth[place], blocks, size))
+        total = tuple(sum(truth[place][k] for place in PLACES) for k in (0, 1))
+        rows.append((total, *(np.concatenate([r[k] for r in rows]) for k in (1, 2))))
+        for (all_blocks, all_bytes), blocks, size in rows:
+            weighed, samples = unsample(blocks, size, RATE), int(blocks.sum())
+            sums = (
+                ("bytes", all_bytes, weighed.bytes, weighed.bytes_variance, unseen_bytes(RATE)),
+                ("blocks", all_blocks, weighed.objects, weighed.objects_variance,
+                 unseen_objects(RATE)),
+            )  # fmt: skip
+            for unit, true, value, variance, unseen in sums:
+                known = Estimate(
+                    float(value.sum()), math.sqrt(variance.sum()), samples, unseen
+                ).interval95
+                holds[unit].append(known[0] - 1e-6 <= true <= known[1] + 1e-6)
+                at_least += math.isinf(known[1])
+
+    assert at_least
+    for found in holds.values():
+        # 80 intervals, those of a run not independent: 95 % of them less three standard errors.
+        assert len(found) >= 75
+        assert np.mean(found) >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / len(found))
 
 
 def test_the_first_block_of_a_thread_has_no_special_chance(segment_dir: Path) -> None:

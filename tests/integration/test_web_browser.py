@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.symbols.table import Function
 from mem_parser.web import flamegraph, report
-from web_profiles import BASE, SERVER, Site, make_profile, wide_profile
+from web_profiles import BASE, BUDGET, DIFF, LEAKS, SERVER, Site, make_profile, wide_profile
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 By = pytest.importorskip("selenium.webdriver.common.by").By
@@ -31,40 +33,6 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-LEAKS = {
-    "rows": [
-        {"verdict": "leak", "bytes": 5e6, "std_error": 1e5, "bytes_per_hour": 4e6,
-         "evidence": "grew in 6 of 6 windows",
-         "stack": [{"function": "new_node", "file": "/src/n.c", "line": 14},
-                   {"function": "<b>parse</b>", "file": "/src/p.c", "line": 3}]},
-        {"verdict": "young", "bytes": 1e3, "std_error": None, "bytes_per_hour": None,
-         "evidence": "in the last tenth", "stack": []},
-    ],
-    "notes": ["a note"],
-}  # fmt: skip
-DIFF = {
-    "rows": [
-        {"verdict": "grown", "function": "parse", "file": "/src/p.c", "line": 3,
-         "base": 1e6, "new": 3e6, "delta": 2e6, "delta_error": 1e5},
-        {"verdict": "gone", "function": "reply", "file": "", "line": 0,
-         "base": 5e5, "new": 0, "delta": -5e5, "delta_error": None},
-    ],
-    "unit": "space",
-}  # fmt: skip
-BUDGET = {
-    "rows": [
-        {"verdict": "fail", "measure": "alloc_rate", "name": "alloc_rate of <b>x</b>",
-         "limit": 1e6, "value": 3e6, "std_error": 1e5, "excess": 2e6, "notes": [], "reason": "",
-         "culprits": [{"bytes": 3e6, "std_error": 1e5, "delta": None, "text": "the largest",
-                       "stack": [{"function": "new_node", "file": "/src/n.c", "line": 14},
-                                 {"function": "main", "file": "/src/m.c", "line": 2}]}]},
-        {"verdict": "pass", "measure": "leaks", "name": "leaks", "limit": 0, "value": 0,
-         "std_error": 0, "excess": 0, "notes": ["the check would have found a leak of 1 MiB"]},
-        {"verdict": "inconclusive", "measure": "growth", "name": "growth", "limit": None,
-         "value": None, "std_error": None, "excess": 0, "reason": "no line for this site"},
-    ],
-    "notes": [],
-}  # fmt: skip
 
 
 def start(width: int, height: int, *, phone: bool = False) -> Any:
@@ -360,7 +328,8 @@ def test_arrows_walk_and_enter_zooms(desktop: Any, pages: dict[str, str]) -> Non
 
 def test_a_tooltip_has_the_error_and_the_place(desktop: Any, tmp_path: Path) -> None:
     page = tmp_path / "x.html"
-    page.write_text(flamegraph.render(*make_profile(SERVER, rate=65536.0)), encoding="utf-8")
+    made = make_profile(SERVER, rate=65536.0)
+    page.write_text(flamegraph.render(*made), encoding="utf-8")
     open_page(desktop, page.as_uri())
     canvas = element(desktop, ".flame-canvas")
     width, height = canvas.size["width"], canvas.size["height"]
@@ -370,7 +339,11 @@ def test_a_tooltip_has_the_error_and_the_place(desktop: Any, tmp_path: Path) -> 
 
     tip = until(desktop, lambda d: element(d, ".tooltip").is_displayed() and element(d, ".tooltip"))
     assert "serve" in tip.text
-    assert "\u00b1" in tip.text
+    known = next(row.cum for row in rows_of(sum_stacks(*made)) if row.name == "serve")
+    shown = re.findall(r"in use ([\d.]+) MiB \u00b1 ([\d.]+) \(", tip.text)[0]
+    # The page has the variance with 7 bits.
+    margin = pytest.approx(known.margin95, rel=0.02)
+    assert [float(x) * 2**20 for x in shown] == [pytest.approx(known.value, rel=0.01), margin]
     assert "/code/src/serve.c:" in tip.text
     assert "/opt/app/bin/server" in tip.text
 
@@ -516,7 +489,8 @@ def test_a_thread_leads_to_its_flame_graph(desktop: Any, pages: dict[str, str]) 
 def test_leaks_and_diff_show_their_verdicts(desktop: Any, pages: dict[str, str]) -> None:
     open_page(desktop, pages["report"], "#tab=leaks")
     rows = text_of(desktop, "#leaks-rows")
-    assert "+3.81 MiB/h" in rows
+    assert "4.77 MiB +0.38 -0.19" in rows
+    assert "+3.81 MiB/h \u00b1 0.95" in rows
     assert "<b>parse</b> \u2192 new_node" in rows
     element(desktop, "#leaks-rows summary").click()
     assert "new_node n.c:14" in " ".join(text_of(desktop, "#leaks-rows li").split())
@@ -524,7 +498,7 @@ def test_leaks_and_diff_show_their_verdicts(desktop: Any, pages: dict[str, str])
     element(desktop, "#tab-diff").click()
     rows = text_of(desktop, "#diff-rows")
     assert "grown" in rows
-    assert "+1.91 MiB \u00b1 191.4 KiB" in rows
+    assert "+1.91 MiB \u00b1 0.19" in rows
     assert "\u2212488.3 KiB" in rows
     assert_quiet(desktop)
 
@@ -533,12 +507,12 @@ def test_the_budget_names_who_is_over(desktop: Any, pages: dict[str, str]) -> No
     open_page(desktop, pages["report"], "#tab=budget")
     rows = text_of(desktop, "#budget-rows")
     assert "alloc_rate of <b>x</b>" in rows
-    assert "2.86 MiB/s \u00b1 191.4 KiB" in rows
+    assert "2.86 MiB/s \u00b1 0.19" in rows
     assert "1.91 MiB/s" in rows
     assert "the check would have found a leak of 1 MiB" in rows
     assert "no line for this site" in rows
     who = " ".join(text_of(desktop, "#panel-budget .culprits").split())
-    assert "2.86 MiB/s \u00b1 191.4 KiB new_node n.c:14 the largest main \u2192 new_node" in who
+    assert "2.86 MiB/s \u00b1 0.19 new_node n.c:14 the largest main \u2192 new_node" in who
     assert_quiet(desktop)
 
 

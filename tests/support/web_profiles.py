@@ -193,3 +193,45 @@ def totals_by_path(tree: Tree, kind: str, column: int = BYTES) -> dict[tuple[str
     for path, value in zip(paths, total.tolist(), strict=True):
         sums[path] += value
     return dict(sums)
+
+
+# Blocks of a report, as other parts of the parser make them.
+ENDS = {"lower95": 2.8e6, "upper95": 3.2e6}
+LEAKS = {
+    "rows": [
+        {"verdict": "leak", "bytes": 5e6, "std_error": 1e5, "lower95": 4.8e6, "upper95": 5.4e6,
+         "bytes_per_hour": 4e6, "bytes_per_hour_lower95": 3e6, "bytes_per_hour_upper95": 5e6,
+         "evidence": "grew in 6 of 6 windows",
+         "stack": [{"function": "new_node", "file": "/src/n.c", "line": 14},
+                   {"function": "<b>parse</b>", "file": "/src/p.c", "line": 3}]},
+        {"verdict": "young", "bytes": 1e3, "std_error": None, "bytes_per_hour": None,
+         "evidence": "in the last tenth", "stack": []},
+    ],
+    "notes": ["a note"],
+}  # fmt: skip
+DIFF = {
+    "rows": [
+        {"verdict": "grown", "function": "parse", "file": "/src/p.c", "line": 3,
+         "base": 1e6, "new": 3e6, "delta": 2e6, "delta_error": 1e5,
+         "delta_lower95": 1.8e6, "delta_upper95": 2.2e6},
+        {"verdict": "gone", "function": "reply", "file": "", "line": 0,
+         "base": 5e5, "new": 0, "delta": -5e5, "delta_error": None},
+    ],
+    "unit": "space",
+}  # fmt: skip
+BUDGET = {
+    "rows": [
+        {"verdict": "fail", "measure": "alloc_rate", "name": "alloc_rate of <b>x</b>",
+         "limit": 1e6, "value": 3e6, "std_error": 1e5, **ENDS, "excess": 2e6,
+         "notes": [], "reason": "",
+         "culprits": [{"bytes": 3e6, "std_error": 1e5, **ENDS, "delta": None,
+                       "text": "the largest",
+                       "stack": [{"function": "new_node", "file": "/src/n.c", "line": 14},
+                                 {"function": "main", "file": "/src/m.c", "line": 2}]}]},
+        {"verdict": "pass", "measure": "leaks", "name": "leaks", "limit": 0, "value": 0,
+         "std_error": 0, "excess": 0, "notes": ["the check would have found a leak of 1 MiB"]},
+        {"verdict": "inconclusive", "measure": "growth", "name": "growth", "limit": None,
+         "value": None, "std_error": None, "excess": 0, "reason": "no line for this site"},
+    ],
+    "notes": [],
+}  # fmt: skip

@@ -32,7 +32,7 @@ from mem_parser.diff import Change, Diff, Level, diff_profiles
 from mem_parser.escape import file_part, log_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Unit
-from mem_parser.units import format_bytes
+from mem_parser.units import format_bytes, format_estimate
 from mem_profiler.inprocess import Sidecar
 
 _ERROR = 0.05
@@ -192,13 +192,12 @@ def _leak_verdict(growth: Diff, limit: LeakLimit, rate: int) -> tuple[Verdict, l
     elif each + margin <= limit.amount:
         verdict = Verdict.PASS
     word = "FAIL  " if verdict is Verdict.FAIL else "?     "
-    shown = Estimate(each, error / runs, growth.total.samples)
-    text = f"{word}leaks  {_signed(shown)} for each run, limit {limit.text}"
+    total = growth.total
+    shown = Estimate(
+        each, total.std_error / runs, total.samples, total.unseen.scaled(1 / runs), signed=True
+    )
+    text = f"{word}leaks  {format_estimate(shown, Unit.SPACE)} for each run, limit {limit.text}"
     return verdict, [text, *_culprits(growth, runs)]
-
-
-def _signed(value: Estimate) -> str:
-    return f"{format_bytes(value.value)} ± {format_bytes(1.96 * value.std_error)}"
 
 
 def _culprits(growth: Diff, runs: int) -> list[str]:

@@ -33,7 +33,7 @@ from mem_parser.budget.quantity import parse_bytes
 from mem_parser.budget.rules import Budget, Kind, Site
 from mem_parser.budget.subject import Subject
 from mem_parser.errors import BaselineError, one_line
-from mem_parser.estimate import Estimate
+from mem_parser.estimate import Estimate, unseen_bytes
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.places import Frame
 from mem_parser.plainfile import read_plain
@@ -60,10 +60,9 @@ class Amount:
     samples: int
     readings: int = 1
 
-    @property
-    def estimate(self) -> Estimate:
-        """The same as estimates elsewhere."""
-        return Estimate(self.value, self.std_error, self.samples)
+    def estimate(self, rate: float) -> Estimate:
+        """Return the same as estimates elsewhere; ``rate`` is T."""
+        return Estimate(self.value, self.std_error, self.samples, unseen_bytes(rate))
 
     def bounded(self, rate: float) -> Highest:
         """Return it with its bounds."""

@@ -29,7 +29,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.estimate import Estimate, FloatArray, sampling_probability
+from mem_parser.estimate import Estimate, FloatArray, Unseen, sampling_probability
 from mem_parser.model import BoolArray, Count, Profile
 
 _EXACT_SHAPE = 1000.0
@@ -77,7 +77,7 @@ class Sampled:
     @property
     def estimate(self) -> Estimate:
         """The same as estimates elsewhere."""
-        return Estimate(self.value, math.sqrt(self.variance), self.samples)
+        return Estimate(self.value, math.sqrt(self.variance), self.samples, Unseen(self.rate))
 
     def lower(self, alpha: float) -> float:
         """Return the value that the true one is below with chance ``alpha`` at most."""

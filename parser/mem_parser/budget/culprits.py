@@ -20,6 +20,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.leaks.verdicts import Finding
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.places import Frame
+from mem_parser.units import format_estimate
 
 MOST = 5
 
@@ -42,11 +43,17 @@ class Culprit:
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as JSON tools and pages take it."""
+        lower, upper = self.bytes.known_ends
+        low, high = (None, None) if self.delta is None else self.delta.known_ends
         return {
             "bytes": self.bytes.value,
             "std_error": _finite(self.bytes.std_error),
+            "lower95": lower,
+            "upper95": upper,
             "delta": None if self.delta is None else self.delta.value,
             "delta_error": None if self.delta is None else _finite(self.delta.std_error),
+            "delta_lower95": low,
+            "delta_upper95": high,
             "samples": self.bytes.samples,
             "text": self.text,
             "stack": [f.as_json() | {"module": f.module} for f in self.frames],
@@ -64,6 +71,7 @@ def largest(
     add up to ``excess``. ``scale`` converts bytes to the limit's unit (per second).
     """
     value, variance, blocks = part.weigh(count, Unit.SPACE)
+    unseen = part.unseen(Unit.SPACE)
     places = subject.places
     place = places.place[part.sites.stack]
     sums = [np.bincount(place, weights=w, minlength=len(places)) for w in (value, variance, blocks)]
@@ -74,7 +82,8 @@ def largest(
     for members in by_line.values():
         total = [float(s[members].sum()) for s in sums]
         top = max(members, key=lambda k: float(sums[0][k]))
-        amount = Estimate(scale * total[0], scale * math.sqrt(total[1]), round(total[2]))
+        error = math.sqrt(total[1])
+        amount = Estimate(scale * total[0], scale * error, round(total[2]), unseen.scaled(scale))
         text = f"the largest of {len(members)} stacks" if len(members) > 1 else ""
         rows.append(Culprit(places.frames[top], amount, text=text))
     rows.sort(key=lambda c: -c.bytes.value)
@@ -100,7 +109,9 @@ def grown_and_largest(
 def _grown(subject: Subject, part: Profile, program: Program, excess: float) -> list[Culprit]:
     within = _innermost(subject, part, program.measure)
     rows = [
-        Culprit(c.frames, c.row.amount.estimate, c.delta, _since(c, program))
+        Culprit(
+            c.frames, c.row.amount.estimate(subject.profile.rate_bytes), c.delta, _since(c, program)
+        )
         for c in changes(subject, program)
         if c.change in (Change.NEW, Change.GROWN) and c.frames[0].function_key in within
     ]
@@ -113,9 +124,7 @@ def leaking(findings: list[Finding]) -> list[Culprit]:
     for finding in findings[:MOST]:
         rate = ""
         if finding.per_hour is not None:
-            from mem_parser.units import format_total
-
-            gained = format_total(finding.per_hour, Unit.SPACE).removesuffix(" (95 %)")
+            gained = format_estimate(finding.per_hour, Unit.SPACE)
             rate = f"+{gained} per hour, "
         stacks = f", by {finding.stacks} stacks" if finding.stacks > 1 else ""
         text = f"{rate}{finding.evidence}{stacks}"

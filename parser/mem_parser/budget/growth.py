@@ -30,7 +30,7 @@ from mem_parser.diff import RATE, Change
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count
 from mem_parser.places import Frame
-from mem_parser.significance import benjamini_hochberg, normal_tail
+from mem_parser.significance import benjamini_hochberg, p_of_change
 
 _SIMILAR = 0.6
 _CALLERS_WEIGHT = 0.5
@@ -59,7 +59,8 @@ class Grown:
     def estimate(self) -> Estimate:
         """The new estimate with the error of both."""
         error = math.hypot(self.new.estimate.std_error, self.factor * self.base.estimate.std_error)
-        return Estimate(self.new.value, error, self.new.estimate.samples)
+        new = self.new.estimate
+        return Estimate(new.value, error, new.samples, new.unseen)
 
     def lower(self, alpha: float) -> float:
         """Return the allowed amount plus the lower bound of the difference."""
@@ -155,13 +156,14 @@ def changes(subject: Subject, program: Program) -> list[FunctionChange]:
     An amount too small for a baseline is noise, even with a small error.
     """
     least = LEAST_SHARE * program.total.value
+    rate = max(program.rate, subject.profile.rate_bytes)
     rows = functions_of(subject, program.measure)
     pairs = _match([row for row, _ in rows], program.functions)
     found = []
     for (row, frames), base in zip(rows, pairs, strict=True):
-        before = base.amount.estimate if base else Estimate(0.0)
+        before = base.amount.estimate(rate) if base else Estimate(0.0)
         was = "" if base is None or base.key == row.key else _old_name(base, row)
-        found.append((row, frames, before, row.amount.estimate - before, was))
+        found.append((row, frames, before, row.amount.estimate(rate) - before, was))
     p = np.array([_p_value(delta) for *_, delta, _ in found])
     sure = benjamini_hochberg(p, RATE).tolist() if len(p) else []
     result = [
@@ -176,9 +178,7 @@ def changes(subject: Subject, program: Program) -> list[FunctionChange]:
 
 
 def _p_value(delta: Estimate) -> float:
-    if delta.std_error <= 0:
-        return 0.0 if delta.value else 1.0
-    return 2 * normal_tail(abs(delta.value) / delta.std_error)
+    return p_of_change(delta.value, delta.std_error**2, delta.unseen.weight)
 
 
 def _change(base: Estimate, delta: Estimate, *, sure: bool) -> Change:

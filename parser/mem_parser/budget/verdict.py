@@ -94,6 +94,7 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         """Return the row as JSON tools and pages take it."""
         known = self.estimate
+        lower, upper = (None, None) if known is None else known.known_ends
         return {
             "verdict": str(self.verdict),
             "measure": str(self.limit.measure),
@@ -104,6 +105,8 @@ class Result:
             "where": self.limit.where,
             "value": None if known is None else known.value,
             "std_error": None if known is None else _finite(known.std_error),
+            "lower95": lower,
+            "upper95": upper,
             "samples": None if known is None else known.samples,
             "lower": _finite(self.lower),
             "upper": _finite(self.upper),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mem_parser.estimate import Estimate, FloatArray, sampling_probability, unsample
-from mem_parser.model import BoolArray, Count, IntArray, Profile
+from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
 from mem_parser.places import Frame, Places
 
 MIN_SAMPLES = 12
@@ -54,16 +54,19 @@ class SiteColumns:
         self.owner = places.owner
         self.line = places.line
         self.exact = profile.errors_known
+        self.unseen = profile.unseen(Unit.SPACE)
         self.survivors = self._buckets(sites.live_births, keep)
         self.births = self._buckets(sites.births, keep)
         if keep is None:
             self.blocks = blocks[self.index].astype(np.float64)
         else:
             self.blocks = self.survivors.sum(axis=1)
-        weighed = unsample(self.blocks, self.blocks * mean, profile.rate_bytes)
+        rates = profile.rates
+        rates = rates if isinstance(rates, float) else rates[self.index]
+        weighed = unsample(self.blocks, self.blocks * mean, rates)
         self.live, self.variance = weighed.bytes, weighed.bytes_variance
         # The weight of one survivor, in bytes.
-        self.weight = mean / sampling_probability(mean, profile.rate_bytes)
+        self.weight = mean / sampling_probability(mean, rates)
         oldest = sites.oldest_birth_s
         self.oldest = np.full(len(self.index), np.nan) if oldest is None else oldest[self.index]
 
@@ -92,6 +95,7 @@ class SiteColumns:
                 float(self.live[members].sum()),
                 math.sqrt(variance) if self.exact else math.nan,
                 round(float(self.blocks[members].sum())),
+                self.unseen,
             ),
             survivors.sum(axis=0),
             self.births[members].sum(axis=0),

@@ -93,12 +93,17 @@ class Finding:
     def as_json(self) -> dict[str, Any]:
         """Return the row as JSON tools and pages take it; margins of None are unknown."""
         growth = self.per_hour
+        lower, upper = self.live.known_ends
         return {
             "verdict": str(self.verdict),
             "bytes": self.live.value,
             "std_error": _finite(self.live.std_error),
+            "lower95": lower,
+            "upper95": upper,
             "bytes_per_hour": None if growth is None else _finite(growth.value),
             "bytes_per_hour_error": None if growth is None else _finite(growth.margin95),
+            "bytes_per_hour_lower95": None if growth is None else growth.known_ends[0],
+            "bytes_per_hour_upper95": None if growth is None else growth.known_ends[1],
             "samples": self.live.samples,
             "stacks": self.stacks,
             "evidence": self.evidence,
@@ -499,7 +504,7 @@ def _per_hour(group: Group, times: Timeline | None) -> Estimate | None:
     scale = _HOUR_S / span
     value = float(group.bytes_by_bucket[mask].sum()) * scale
     error = math.sqrt(float(group.variance_by_bucket[mask].sum())) * scale
-    return Estimate(value, error, round(_count(group, mask)))
+    return Estimate(value, error, round(_count(group, mask)), group.live.unseen.scaled(scale))
 
 
 def _full_at(group: Group, times: Timeline) -> int:

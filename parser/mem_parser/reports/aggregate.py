@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.charge import charged_from
-from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.estimate import Estimate, FloatArray, Unseen
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.symbols.table import Location, Symbols
@@ -49,6 +49,7 @@ class StackSums:
     variances: FloatArray
     samples: Keys
     exact_samples: bool
+    unseen: Unseen
     taken: FloatArray | None = None
     """Estimated bytes that a device gave up for the stack's blocks; None where they are not known.
     """
@@ -95,6 +96,7 @@ def sum_stacks(
         variances=_by_stack(stack, variance, stacks),
         samples=np.bincount(stack, weights=samples, minlength=stacks).astype(np.int64),
         exact_samples=profile.errors_known,
+        unseen=profile.unseen(unit),
         taken=None if taken is None else _by_stack(stack, taken, stacks),
     )
 
@@ -185,7 +187,7 @@ def add_up(
 def estimate(value: float, variance: float, samples: float, sums: StackSums) -> Estimate:
     """Return the sum of estimates from the sums of their values, variances and samples."""
     error = math.sqrt(max(variance, 0.0)) if sums.exact_samples else math.nan
-    return Estimate(value, error, round(samples))
+    return Estimate(value, error, round(samples), sums.unseen)
 
 
 def without_allocators(symbols: Symbols, rule: FrameRule) -> tuple[Keys, npt.NDArray[np.int32]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from mem_parser.diff import Diff, DiffRow
 from mem_parser.escape import one_line
 from mem_parser.model import Unit
-from mem_parser.units import counted, format_change, format_value
+from mem_parser.units import counted, format_change, format_margin, format_value
 
 
 def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
@@ -20,8 +20,7 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
     beyond = "beyond noise" if result.errors_known else "changed"
     yield f"Change: {_total(result)}   {counted(real, 'row')} {beyond}"
     if real:
-        margin = "±" if result.errors_known else ""
-        yield f"{'change':>11} {margin:>9} {'now':>10}  {'':<6}  name"
+        yield f"{'change':>11} {'':<11} {'now':>10}  {'':<6}  name"
     shown = min(rows, real) if rows else real
     for k in range(shown):
         yield _row(result.rows[k], result.unit, width)
@@ -39,17 +38,16 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
 
 def _total(result: Diff) -> str:
     total, unit = result.total, result.unit
-    known = math.isfinite(total.std_error) and total.margin95 > 0
-    margin = f" ± {format_value(total.margin95, unit)} (95 %)" if known else ""
-    return format_change(total.value, unit) + margin
+    margin = format_margin(total, unit)
+    known = f" {margin} (95 %)" if math.isfinite(total.margin95) else ""
+    return format_change(total.value, unit) + known
 
 
 def _row(row: DiffRow, unit: Unit, width: int) -> str:
-    margin = row.delta.margin95
-    error = format_value(margin, unit) if math.isfinite(margin) and margin else ""
+    error = format_margin(row.delta, unit)
     spot = row.frames[0].spot if row.frames else ""
     head = (
-        f"{format_change(row.delta.value, unit):>11} {error:>9} "
+        f"{format_change(row.delta.value, unit):>11} {error:<11} "
         f"{format_value(row.new.value, unit):>10}  {row.change!s:<6}  "
     )
     names = " ← ".join(one_line(f.function) for f in row.frames) or "[no stack]"

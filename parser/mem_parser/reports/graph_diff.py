@@ -117,7 +117,7 @@ def _paired(change: Estimate, error: float | None) -> Estimate:
 
 
 def change_text(change: Estimate, unit: Unit) -> str:
-    """Return `+3.000 MiB ±0.49`."""
+    """Return `+3.000 MiB ± 0.49`."""
     return ("+" if change.value > 0 else "") + amount(change, unit)
 
 
@@ -141,6 +141,7 @@ def _join(new: StackSums, base: StackSums) -> tuple[StackSums, BoolArray]:
         variances=np.concatenate((new.variances, base.variances)),
         samples=np.concatenate((new.samples, base.samples)),
         exact_samples=new.exact_samples and base.exact_samples,
+        unseen=max(new.unseen, base.unseen),
     )
     return both, is_new
 

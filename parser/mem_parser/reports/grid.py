@@ -1,7 +1,7 @@
 """What tables consist of, before anything knows how wide a terminal is.
 
 A report gives *blocks*: lines of text and `Grid`s. Every estimate becomes one text with its 95 %
-margin in the same unit (`96.10 MiB ±0.21`), or, for programs, three numbers.
+margin in the same unit (`96.10 MiB ± 0.21`), or, for programs, three numbers.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mem_parser.estimate import Estimate
+from mem_parser.estimate import Z95, Estimate
 from mem_parser.model import Unit
-from mem_parser.units import format_total, percent
+from mem_parser.significance import p_of_change
+from mem_parser.units import format_estimate, format_margin, format_value, percent
 
 NOISE_MARK = "~"
+_NOISE = 0.05
 Record = dict[str, object]
 
 
@@ -45,38 +47,49 @@ Block = str | Grid
 
 
 def in_noise(estimate: Estimate) -> bool:
-    """Tell whether the 95 % interval reaches 0, so that there may be nothing at all."""
-    return bool(estimate.value) and estimate.margin95 >= abs(estimate.value)
+    """Tell whether an estimate says next to nothing: its error is as large as itself, or as a
+    difference it is no more than chance explains.
+    """
+    if estimate.signed and not math.isnan(estimate.std_error):
+        weight = estimate.unseen.weight if estimate.unseen.bounded else 0.0
+        p = p_of_change(estimate.value, estimate.std_error**2, weight)
+        return bool(estimate.value) and p > _NOISE
+    return bool(estimate.value) and Z95 * estimate.std_error >= abs(estimate.value)
 
 
 def amounts(estimates: Iterable[Estimate], unit: Unit) -> list[str]:
     """Return the texts of one column, the margins lined up below one another."""
-    parts = [_amount(e, unit) for e in estimates]
+    parts = [(format_value(e.value, unit), format_margin(e, unit)) for e in estimates]
     width = max((len(margin) for _, margin in parts), default=0)
     return [f"{value} {margin.ljust(width)}" if width else value for value, margin in parts]
 
 
 def amount(estimate: Estimate, unit: Unit) -> str:
-    """Return one estimate such as `96.10 MiB ±0.21`; a margin that is not known is `±?`."""
-    return " ".join(filter(None, _amount(estimate, unit)))
-
-
-def _amount(estimate: Estimate, unit: Unit) -> tuple[str, str]:
-    text = format_total(estimate, unit).removesuffix(" (95 %)").replace(" objects", "")
-    value, _, margin = text.partition(" ± ")
-    if math.isnan(estimate.std_error) and estimate.value:
-        margin = "?"
-    return value, f"±{margin}" if margin else ""
+    """Return one estimate such as `96.10 MiB ± 0.21`; a margin that is not known is `± ?`."""
+    return format_estimate(estimate, unit)
 
 
 def numbers(key: str, estimate: Estimate) -> Record:
-    """Return an estimate for programs; null where the error is not known."""
-    known = math.isfinite(estimate.std_error)
+    """Return an estimate for programs: its standard error and the ends of its 95 % interval, null
+    where they are not known; a null upper end beside a lower one means "at least".
+    """
+    lower, upper = estimate.known_ends
     return {
         key: round(estimate.value, 3),
-        f"{key}_std_error": round(estimate.std_error, 3) if known else None,
-        f"{key}_margin95": round(estimate.margin95, 3) if known else None,
+        f"{key}_std_error": _known(estimate.std_error),
+        f"{key}_margin95": _known(estimate.margin95),
+        f"{key}_lower95": None if lower is None else round(lower, 3),
+        f"{key}_upper95": None if upper is None else round(upper, 3),
     }
+
+
+def number_keys(key: str) -> tuple[str, ...]:
+    """Return the keys of `numbers`, in their order."""
+    return tuple(numbers(key, Estimate(0.0)))
+
+
+def _known(value: float) -> float | None:
+    return round(value, 3) if math.isfinite(value) else None
 
 
 def shares(estimates: Iterable[Estimate], unit: Unit, whole: float) -> Iterator[tuple[str, str]]:
@@ -107,4 +120,6 @@ def noise_line(number: int) -> list[str]:
     if not number:
         return []
     rows, their = ("row is", "its") if number == 1 else ("rows are", "their")
-    return [f"{NOISE_MARK} {number} {rows} inside the noise: {their} 95 % interval reaches 0"]
+    return [
+        f"{NOISE_MARK} {number} {rows} inside the noise: {their} error is as large as the number"
+    ]

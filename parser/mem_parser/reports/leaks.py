@@ -11,7 +11,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
 from mem_parser.model import Profile, Unit
 from mem_parser.places import Frame
-from mem_parser.units import counted, format_bytes, format_total
+from mem_parser.units import counted, format_bytes, format_estimate
 
 MOST_HARMLESS = 10
 _WIDTH = 80
@@ -127,4 +127,4 @@ def _fitted(name: str, tail: str, width: int, *, used: int = _INDENT) -> str:
 
 
 def _bytes(value: Estimate) -> str:
-    return format_total(value, Unit.SPACE).removesuffix(" (95 %)")
+    return format_estimate(value, Unit.SPACE)

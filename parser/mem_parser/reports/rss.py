@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from mem_parser.model import Unit
 from mem_parser.rss import RssAccount
-from mem_parser.units import format_bytes, format_change, percent
+from mem_parser.units import format_bytes, format_change, format_margin, percent
 
 
 def account_lines(result: RssAccount) -> Iterator[str]:
@@ -21,7 +20,7 @@ def account_lines(result: RssAccount) -> Iterator[str]:
         for part in result.parts:
             share = percent(part.bytes, result.rss_bytes)
             inner = part.label.startswith(" ")
-            margin = f"± {format_bytes(part.margin)}" if part.margin else ""
+            margin = "" if part.estimate is None else format_margin(part.estimate, Unit.SPACE)
             sign = " " if inner else "+" if part.key != "live" else "="
             yield f"{sign} {format_bytes(part.bytes):>10} {margin:<12} {share:>6}  {part.label}"
     if result.slope_heap is not None:
@@ -29,8 +28,7 @@ def account_lines(result: RssAccount) -> Iterator[str]:
         yield f"second half of the capture: live heap {_growth(result.slope_heap)}{rss}"
     if result.arena_slack is not None:
         slack = result.arena_slack
-        margin = f" ± {format_bytes(slack.margin95)}" if math.isfinite(slack.std_error) else ""
-        held = f"{_signed(slack.value)}{margin}"
+        held = f"{_signed(slack.value)} {format_margin(slack, Unit.SPACE)}".rstrip()
         yield f"[heap] and arenas hold {held} beyond live blocks below 128 KiB"
     for note in result.notes:
         yield f"note: {note}"

@@ -55,14 +55,14 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """Five columns of equal length: what entries stand for."""
+    """Five columns of equal length: what entries of ``profile`` stand for."""
 
     bytes: FloatArray
     bytes_variance: FloatArray
     objects: FloatArray
     objects_variance: FloatArray
     samples: IntArray
-    exact: bool
+    profile: Profile
 
     def grouped(self, group: npt.NDArray[np.integer], names: Sequence[str]) -> list[Group]:
         """Add up by ``group``, which indexes ``names``; the largest first."""
@@ -77,23 +77,24 @@ class _Weights:
         found = [
             Group(
                 names[k],
-                self._estimate(sums[0][k], sums[1][k], sums[4][k]),
-                self._estimate(sums[2][k], sums[3][k], sums[4][k]),
+                self._estimate(sums[0][k], sums[1][k], sums[4][k], Unit.SPACE),
+                self._estimate(sums[2][k], sums[3][k], sums[4][k], Unit.OBJECTS),
             )
             for k in np.flatnonzero(sums[4]).tolist()
         ]
         return sorted(found, key=lambda g: (-g.bytes.value, g.name))
 
-    def _estimate(self, value: float, variance: float, samples: float) -> Estimate:
-        error = math.sqrt(max(float(variance), 0.0)) if self.exact else math.nan
-        return Estimate(float(value), error, round(float(samples)))
+    def _estimate(self, value: float, variance: float, samples: float, unit: Unit) -> Estimate:
+        known = self.profile.errors_known
+        error = math.sqrt(max(float(variance), 0.0)) if known else math.nan
+        return Estimate(float(value), error, round(float(samples)), self.profile.unseen(unit))
 
 
 def stats(view: View, most: int = 5) -> Stats:
     """Return the statistics of ``view``; ``most`` rows of each table are shown, 0: all."""
     profile, count = view.profile, view.filters.count
     blocks, size = profile.counts(count)
-    weights = _weigh(blocks, size, profile)
+    weights = _weigh(blocks, size, profile.rates, profile)
     leaf = _leaf(view)[profile.sites.stack]
     functions = view.symbols.functions
     names, of_function = _index([f.name for f in functions])
@@ -113,15 +114,17 @@ def stats(view: View, most: int = 5) -> Stats:
     )
 
 
-def _weigh(blocks: IntArray, size: IntArray, profile: Profile) -> _Weights:
-    e = unsample(blocks, size, profile.rate_bytes)
+def _weigh(
+    blocks: IntArray, size: IntArray, rates: FloatArray | float, profile: Profile
+) -> _Weights:
+    e = unsample(blocks, size, rates)
     return _Weights(
         e.bytes,
         e.bytes_variance,
         e.objects,
         e.objects_variance,
         blocks,
-        profile.errors_known,
+        profile,
     )
 
 
@@ -198,7 +201,9 @@ def _threads(profile: Profile) -> list[Group]:
     blocks = profile.thread_blocks
     if blocks is None or not profile.threads:
         return []
-    weights = _weigh(blocks.blocks, blocks.bytes, profile)
+    rates = profile.rates
+    rates = rates if isinstance(rates, float) else rates[blocks.site]
+    weights = _weigh(blocks.blocks, blocks.bytes, rates, profile)
     position = {t.row: k for k, t in enumerate(profile.threads)}
     names = [f"{t.name} ({t.tid})" if t.tid else "unnamed thread" for t in profile.threads]
     names.append("unknown thread")

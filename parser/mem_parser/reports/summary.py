@@ -19,8 +19,10 @@ from mem_parser.reports.grid import (
     Block,
     Column,
     Record,
+    amounts,
     in_noise,
     marked,
+    number_keys,
     numbers,
     shares,
 )
@@ -28,8 +30,8 @@ from mem_parser.reports.view import View
 from mem_parser.units import counted
 
 KEYS = (
-    "function", "file", "module", "total", "total_std_error", "total_margin95",
-    "own", "own_std_error", "own_margin95", "count", "count_std_error", "count_margin95", "noise",
+    "function", "file", "module", *number_keys("total"), *number_keys("own"),
+    *number_keys("count"), "noise",
 )  # fmt: skip
 """Columns of the rows for programs."""
 
@@ -85,9 +87,9 @@ def blocks(found: Summary) -> Iterator[Block]:
     whole = found.view.profile.total(found.view.filters.count, Unit.SPACE).value
     total = shares((row.total for row in found.rows), Unit.SPACE, whole)
     own = shares((row.own for row in found.rows), Unit.SPACE, whole)
+    count = amounts((row.count for row in found.rows), Unit.OBJECTS)
     rows = (
-        (*t, *o, f"{row.count.value:.0f}", row.name)
-        for t, o, row in zip(total, own, found.rows, strict=True)
+        (*t, *o, c, row.name) for t, o, c, row in zip(total, own, count, found.rows, strict=True)
     )
     columns = (*map(Column, ("total", "%", "own", "%", "count")), NAME)
     more = counted(found.left_out, "more function")

@@ -3,7 +3,7 @@
 flat    what the function itself allocated
 cum     it and all it calls; recursion counts once
 taken   what a device gave up for the flat bytes, where it is known
-~       the row's number is inside the noise: its 95 % interval reaches 0
+~       the row's number is inside the noise: its error is as large
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mem_parser.reports.grid import (
     Record,
     in_noise,
     marked,
+    number_keys,
     numbers,
     shares,
 )
@@ -29,8 +30,8 @@ from mem_parser.reports.view import View
 from mem_parser.units import format_value
 
 KEYS = (
-    "function", "file", "line", "module", "flat", "flat_std_error", "flat_margin95",
-    "cum", "cum_std_error", "cum_margin95", "flat_samples", "cum_samples", "noise",
+    "function", "file", "line", "module", *number_keys("flat"), *number_keys("cum"),
+    "flat_samples", "cum_samples", "noise",
 )  # fmt: skip
 """Columns of the rows for programs."""
 

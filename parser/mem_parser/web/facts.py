@@ -60,13 +60,15 @@ def page_facts(
     name: str,
     notes: Sequence[str] = (),
     *,
+    base: Profile | None = None,
     start: Opening | None = None,
     confidential: bool = False,
 ) -> dict[str, Any]:
     """Return the block `facts` of a page.
 
     ``name`` is what to call the profile (a file name); ``notes`` are sentences of the report's
-    own, such as what was pruned.
+    own, such as what was pruned. `unseen` is `Profile.unseen` by unit, of the coarser of profile
+    and ``base``: the page makes the intervals of what the reader selects itself.
     """
     capture = profile.capture
     program = (capture.comm or capture.exe or name).rsplit("/", 1)[-1]
@@ -84,6 +86,10 @@ def page_facts(
         "warnings": warnings,
         "facts": _facts(profile, name, confidential=confidential),
         "exact": profile.errors_known,
+        "unseen": {
+            str(unit): max(p.unseen(unit) for p in (profile, base or profile))._asdict()
+            for unit in Unit
+        },
         "start": (start or Opening()).as_json(),
         "confidential": confidential,
     }
@@ -143,7 +149,7 @@ def _private(capture: Capture, name: str) -> list[list[str]]:
 def memory_account(profile: Profile) -> dict[str, Any]:
     """Return how the resident memory is made up: block `account` of the report.
 
-    ``rows`` are {label, bytes, margin, inner} as `mem_parser.rss` accounts for them (inner rows
+    ``rows`` are {label, bytes, ends, inner} as `mem_parser.rss` accounts for them (inner rows
     are parts of the row above), ``rss`` their sum, None where the file does not know it; ``notes``
     are sentences. Of device memory there are only notes: it is no part of the resident memory.
     """
@@ -158,7 +164,7 @@ def memory_account(profile: Profile) -> dict[str, Any]:
         {
             "label": part.label.strip().strip("()") if part.label.startswith(" ") else part.label,
             "bytes": part.bytes,
-            "margin": part.margin or None,
+            "ends": [None, None] if part.estimate is None else list(part.estimate.known_ends),
             "inner": part.label.startswith(" "),
         }
         for part in found.parts

@@ -63,7 +63,8 @@ def render(
 
     def page(packed: str, pruned: Pruned) -> str:
         notes = symbol_notes(symbols, pruned)
-        facts = page_facts(profile, name, notes, start=start, confidential=confidential)
+        old = None if base is None else base[0]
+        facts = page_facts(profile, name, notes, base=old, start=start, confidential=confidential)
         return assemble(
             f"{facts['title']} – flame graph",
             "flamegraph.html",

@@ -5,12 +5,13 @@ and a tab appears only with its block:
 
 ``leaks``  {"rows": [{"verdict": "leak" | "cache-like" | "young" | "inconclusive", "bytes": float,
 "std_error": float | null, "bytes_per_hour": float | null, "bytes_per_hour_error": float | null (95
-%), "evidence": str, "stack": [{"function": str, "file": str, "line": int}, ...] (innermost
-first)}, ...], "notes": [str, ...]} ``diff``   {"rows": [{"verdict": "new" | "gone" | "grown" |
-"shrunk" | "noise", "function": str, "file": str, "line": int, "base": float, "new": float,
-"delta": float, "delta_error": float | null (standard error)}, ...], "unit": "space" | "objects",
-"base_name": str, "notes": [str, ...]} ``budget``  what `mem_parser.budget.CaptureReport.as_json`
-returns.
+%), "lower95", "upper95", "bytes_per_hour_lower95", "bytes_per_hour_upper95": float | null (ends of
+the 95 % intervals), "evidence": str, "stack": [{"function": str, "file": str, "line": int}, ...]
+(innermost first)}, ...], "notes": [str, ...]} ``diff``   {"rows": [{"verdict": "new" | "gone" |
+"grown" | "shrunk" | "noise", "function": str, "file": str, "line": int, "base": float, "new":
+float, "delta": float, "delta_error": float | null (standard error), "delta_lower95",
+"delta_upper95": float | null}, ...], "unit": "space" | "objects", "base_name": str,
+"notes": [str, ...]} ``budget``  what `mem_parser.budget.CaptureReport.as_json` returns.
 
 Unknown keys are ignored, missing ones are blank. ``svg`` is the call graph as
 `mem_parser.reports.svg` draws it; the page keeps only its shapes and texts.
@@ -22,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mem_parser.escape import visible
+from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.symbols.table import Symbols
 from mem_parser.tree import build_tree
@@ -94,7 +96,10 @@ def render(
 
     def page(packed: str, pruned: Pruned) -> str:
         every_note = [*symbol_notes(symbols, pruned), *notes]
-        facts = page_facts(profile, name, every_note, start=start, confidential=confidential)
+        old = None if base is None else base[0]
+        facts = page_facts(
+            profile, name, every_note, base=old, start=start, confidential=confidential
+        )
         return assemble(
             f"{facts['title']} – memory report",
             "report.html",
@@ -185,10 +190,17 @@ def _series(profile: Profile) -> list[list[float | None]]:
     """Return readings as [seconds, estimate, ± 95 %, RSS or null], thinned evenly to what a chart
     shows.
     """
-    from mem_parser.estimate import Z95
-
+    unseen = profile.unseen(Unit.SPACE)
     step = max(1, -(-len(profile.series) // _MOST_READINGS))
     kept = profile.series[::step]
     if profile.series and kept[-1] is not profile.series[-1]:
         kept.append(profile.series[-1])
-    return [[r.t_s, r.estimate_bytes, Z95 * r.std_error_bytes, r.rss_bytes] for r in kept]
+    return [
+        [
+            r.t_s,
+            r.estimate_bytes,
+            Estimate(r.estimate_bytes, r.std_error_bytes, r.samples, unseen).margin95,
+            r.rss_bytes,
+        ]
+        for r in kept
+    ]

@@ -2,19 +2,21 @@
 
 All of them come from the whole profile, before anything is pruned for drawing. Blocks are charged
 to the innermost frame outside the allocator (*own*); a function's *total* is every stack it is on,
-once however often it recurs there. In JSON an amount is the pair [value, half width of the 95 %
-interval], the latter null where it is not known.
+once however often it recurs there. In JSON an amount is [value, lower, upper], the latter the
+ends of the 95 % interval: null where they are not known; where only the upper one is null, the
+number is at least the lower.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.estimate import Z95, FloatArray
+from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import sum_by_key, sum_stacks, without_allocators
@@ -36,11 +38,11 @@ def tables(profile: Profile, symbols: Symbols, tree: Tree) -> dict[str, Any]:
     return {
         "functions": function_table(profile, symbols),
         "modules": module_table(profile, symbols),
-        "domains": _grouped(tree, tree.rows.domain, tree.domains, exact=profile.errors_known),
-        "threads": thread_table(tree, exact=profile.errors_known),
+        "domains": _grouped(tree, tree.rows.domain, tree.domains, profile),
+        "threads": thread_table(tree, profile),
         "sizes": size_table(profile),
         "totals": {
-            key: _amount(*_total(profile, count, unit))
+            key: _shown(profile.total(count, unit))
             for key, count, unit in _MEASURES
             if profile.has(count)
         },
@@ -59,6 +61,7 @@ def function_table(profile: Profile, symbols: Symbols) -> dict[str, Any]:
     leaf = sums.keys[sums.offsets[:-1][ended]]
     names, stacks = len(sums.names), len(depth)
     labels: list[str] = []
+    units = {label: unit for label, _, unit in _MEASURES}
     per_stack: list[FloatArray] = []
     for label, count, unit in _MEASURES:
         if profile.has(count):
@@ -67,13 +70,14 @@ def function_table(profile: Profile, symbols: Symbols) -> dict[str, Any]:
             per_stack += [_sum_by(profile.sites.stack, c, stacks) for c in weighed]
     own = [_sum_by(leaf, c[ended], names) for c in per_stack]
     all_ = sum_by_key(sums, per_stack)
-    columns: dict[str, tuple[FloatArray, FloatArray]] = {}
+    columns: dict[str, tuple[Unit, list[FloatArray]]] = {}
     weight = np.zeros(names)
     samples = np.zeros(names)
     for k, label in enumerate(labels):
-        value, variance, taken = range(3 * k, 3 * k + 3)
-        columns[f"{label}.own"] = (own[value], own[variance])
-        columns[f"{label}.total"] = (all_[value], all_[variance])
+        value, taken = 3 * k, 3 * k + 2
+        unit = units[label]
+        columns[f"{label}.own"] = (unit, own[3 * k : 3 * k + 3])
+        columns[f"{label}.total"] = (unit, all_[3 * k : 3 * k + 3])
         whole = max(float(per_stack[value].sum()), 1e-300)
         weight = np.maximum(weight, all_[value] / whole)
         samples = np.maximum(samples, all_[taken])
@@ -84,7 +88,7 @@ def function_table(profile: Profile, symbols: Symbols) -> dict[str, Any]:
         {
             **_named(first.get(sums.names[k]), sums.names[k]),
             "samples": round(float(samples[k])),
-            **_amounts(columns, k, exact=profile.errors_known),
+            **_amounts(columns, k, profile),
         }
         for k in order[:MOST_FUNCTIONS].tolist()
     ]
@@ -98,11 +102,11 @@ def _named(function: Function | None, name: str) -> dict[str, Any]:
 
 
 def _amounts(
-    columns: dict[str, tuple[FloatArray, FloatArray]], k: int, *, exact: bool
+    columns: dict[str, tuple[Unit, list[FloatArray]]], k: int, profile: Profile
 ) -> dict[str, Any]:
     return {
-        label: _amount(float(value[k]), float(variance[k]), exact=exact)
-        for label, (value, variance) in columns.items()
+        label: _amount([float(c[k]) for c in numbers], unit, profile)
+        for label, (unit, numbers) in columns.items()
     }
 
 
@@ -124,18 +128,18 @@ def module_table(profile: Profile, symbols: Symbols) -> list[dict[str, Any]]:
     )
     weights = [*columns, profile.counts(Count.INUSE)[0]]
     sums = [_sum_by(group, c, len(modules)) for c in weights]
-    return _group_rows(sums, list(modules), exact=profile.errors_known)
+    return _group_rows(sums, list(modules), profile)
 
 
 def _grouped(
-    tree: Tree, group: IntArray, labels: list[str], *, exact: bool
+    tree: Tree, group: IntArray, labels: list[str], profile: Profile
 ) -> list[dict[str, Any]]:
     values = tree.rows.counts["inuse"]
     sums = [_sum_by(group, values[:, k], len(labels)) for k in range(5)]
-    return _group_rows(sums, labels, exact=exact)
+    return _group_rows(sums, labels, profile)
 
 
-def thread_table(tree: Tree, *, exact: bool) -> list[dict[str, Any]]:
+def thread_table(tree: Tree, profile: Profile) -> list[dict[str, Any]]:
     """Return what the blocks in use add up to by the thread that allocated them, the largest
     first.
     """
@@ -143,18 +147,18 @@ def thread_table(tree: Tree, *, exact: bool) -> list[dict[str, Any]]:
     known = rows.thread >= 0
     values = rows.counts["inuse"][known]
     sums = [_sum_by(rows.thread[known], values[:, k], len(tree.threads)) for k in range(5)]
-    return _group_rows(sums, tree.threads, exact=exact)
+    return _group_rows(sums, tree.threads, profile)
 
 
-def _group_rows(sums: list[FloatArray], labels: list[str], *, exact: bool) -> list[dict[str, Any]]:
+def _group_rows(
+    sums: list[FloatArray], labels: list[str], profile: Profile
+) -> list[dict[str, Any]]:
     found = [
         {
             "index": k,
             "name": labels[k],
-            "bytes": _amount(float(sums[BYTES][k]), float(sums[BYTES_VARIANCE][k]), exact=exact),
-            "objects": _amount(
-                float(sums[OBJECTS][k]), float(sums[OBJECTS_VARIANCE][k]), exact=exact
-            ),
+            "bytes": _amount(_at(sums, k, BYTES, BYTES_VARIANCE), Unit.SPACE, profile),
+            "objects": _amount(_at(sums, k, OBJECTS, OBJECTS_VARIANCE), Unit.OBJECTS, profile),
             "samples": round(float(sums[SAMPLES][k])),
         }
         for k in range(len(labels))
@@ -174,16 +178,14 @@ def size_table(profile: Profile) -> list[dict[str, Any]]:
     mean = np.divide(size, blocks, out=np.zeros(len(blocks)), where=present)
     step = np.zeros(len(blocks), dtype=np.int64)
     step[present] = np.floor(np.log2(np.maximum(mean[present], 1))).astype(np.int64)
-    sums = [
-        _sum_by(step[present], c[present], 0) for c in (value, variance, objects, objects_variance)
-    ]
-    exact = profile.errors_known
+    columns = (value, variance, objects, objects_variance, blocks)
+    sums = [_sum_by(step[present], c[present], 0) for c in columns]
     return [
         {
             "from": 2**k,
             "to": 2 ** (k + 1),
-            "bytes": _amount(float(sums[0][k]), float(sums[1][k]), exact=exact),
-            "objects": _amount(float(sums[2][k]), float(sums[3][k]), exact=exact),
+            "bytes": _amount(_at(sums, k, BYTES, BYTES_VARIANCE), Unit.SPACE, profile),
+            "objects": _amount(_at(sums, k, OBJECTS, OBJECTS_VARIANCE), Unit.OBJECTS, profile),
         }
         for k in range(len(sums[0]))
     ]
@@ -193,15 +195,35 @@ def _sum_by(group: npt.NDArray[Any], weights: npt.NDArray[Any], groups: int) -> 
     return np.bincount(group, weights=weights, minlength=groups).astype(np.float64)
 
 
-def _total(profile: Profile, count: Count, unit: Unit) -> tuple[float, float]:
-    total = profile.total(count, unit)
-    return total.value, total.std_error**2
+def _at(sums: list[FloatArray], k: int, value: int, variance: int) -> list[float]:
+    return [float(sums[column][k]) for column in (value, variance, SAMPLES)]
 
 
-def _amount(value: float, variance: float, *, exact: bool = True) -> list[float | None]:
-    margin = Z95 * math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.nan
-    known = exact and math.isfinite(margin)
-    return [_short(value), _short(margin) if known else None]
+def _amount(numbers: list[float], unit: Unit, profile: Profile) -> list[float | None]:
+    value, variance, samples = numbers
+    error = math.sqrt(max(variance, 0.0)) if profile.errors_known else math.nan
+    return _shown(Estimate(value, error, round(samples), profile.unseen(unit)))
+
+
+def _shown(estimate: Estimate) -> list[float | None]:
+    lower, upper = estimate.known_ends
+    value = estimate.value
+    return [
+        _short(value),
+        None if lower is None else _near(value, lower, math.floor),
+        None if upper is None else _near(value, upper, math.ceil),
+    ]
+
+
+def _near(value: float, end: float, outward: Callable[[float], int]) -> float:
+    """Return an end with as many digits as its distance from ``value`` needs: few, since they
+    are most of a table's size.
+    """
+    distance = abs(end - value)
+    if distance <= 1e-7 * abs(value):
+        return _short(value)
+    step = 10.0 ** (math.floor(math.log10(distance)) - 1)
+    return _short(max(outward(end / step), 0) * step)
 
 
 def _short(value: float) -> float:

@@ -62,10 +62,14 @@ def test_a_profile_does_not_differ_from_itself(level: Level) -> None:
     assert diff_profiles(one, one).total.std_error == 0
 
 
-def test_two_runs_of_the_same_program_differ_by_noise_only() -> None:
-    a = program(1).capture(np.random.default_rng(1))
-    b = another_run(*program(1).capture(np.random.default_rng(2)))
-    found = [r for r in diff_profiles(a, b).rows if r.change is not Change.NOISE]
+@pytest.mark.parametrize("blocks", [20, 100, 3000])
+@pytest.mark.parametrize("unit", Unit)
+def test_two_runs_of_the_same_program_differ_by_noise_only(unit: Unit, blocks: int) -> None:
+    """Of few samples too: 1, 6 and 180 of each function."""
+    random = np.random.default_rng(blocks)
+    same = Program([burst(random, 1.0, blocks, f"f{k}") for k in range(200)])
+    a, b = same.capture(random), another_run(*same.capture(random))
+    found = [r for r in diff_profiles(a, b, unit=unit).rows if r.change is not Change.NOISE]
     assert len(found) <= 1
 
 
@@ -84,6 +88,30 @@ def test_what_is_new_gone_grown_or_shrunk_is_told() -> None:
         row = next(r for r in result.rows if r.change is Change.NEW)
         truth = 9000 * (4096 if unit is Unit.SPACE else 1)
         assert abs(row.delta.value - truth) < 3 * row.delta.std_error
+
+
+def test_a_change_in_blocks_may_be_sure_and_yet_have_no_ends() -> None:
+    random = np.random.default_rng(5)
+    before = Program(
+        [burst(random, 1.0, 2000, "large"), burst(random, 1.0, 400_000, "small", size=16)]
+    )
+    after = Program(
+        [burst(random, 1.0, 9000, "large"), burst(random, 1.0, 900_000, "small", size=16)]
+    )
+    result = diff_profiles(
+        before.capture(random), another_run(*after.capture(random)), unit=Unit.OBJECTS
+    )
+    row = {r.frames[0].function: r.as_json() for r in result.rows}
+
+    assert [r["verdict"] for r in row.values()] == ["grown", "grown"]
+    assert (row["large"]["delta_lower95"], row["large"]["delta_upper95"]) == (None, None)
+    assert 0 < row["large"]["new_lower95"] < row["large"]["new"]
+    assert row["large"]["new_upper95"] is None
+    assert row["small"]["delta_lower95"] < 500_000 < row["small"]["delta_upper95"]
+    lines = [line.split() for line in diff_lines(result, rows=0, width=100)]
+    shown = {line[-2]: " ".join(line[1:3]) for line in lines[2:4]}
+    assert shown["large"] == "± ?"
+    assert shown["small"].startswith("± ")
 
 
 def test_snapshots_of_one_capture_are_compared_by_births_and_deaths_only() -> None:
@@ -147,7 +175,11 @@ def test_the_account_adds_up_to_rss() -> None:
     assert summed == pytest.approx(40 * mib)
     part = {p.key: p for p in result.parts}
     assert part["sampler"].bytes == 2 * mib
-    assert part["slack"].margin == part["live"].margin > 0
+    assert part["slack"].margin == pytest.approx(part["live"].margin, rel=0.05)
+    assert part["live"].margin > 0
+    ends = {row["key"]: (row["lower95"], row["upper95"]) for row in result.as_json()["rows"]}
+    assert ends["live"][0] < part["live"].bytes < ends["live"][1]
+    assert ends["stacks"] == (mib, mib)
     lines = list(account_lines(result))
     assert lines[0].startswith("RSS 40.00 MiB")
     assert max(map(len, lines)) <= 80

@@ -355,7 +355,13 @@ def test_rows_hold_estimates_and_errors(program: Path) -> None:
 
     assert stacks[0]["stack"] == ["main", "beta", "alpha"]
     assert stacks[0]["inuse_space_std_error"] > 0
-    assert lines[0].startswith("inuse_space,inuse_space_std_error,inuse_space_samples,")
+    columns = [f"inuse_space{part}" for part in ("", "_std_error", "_lower95", "_upper95")]
+    assert lines[0].startswith(",".join([*columns, "inuse_space_samples,"]))
+    for row in stacks:
+        assert 0 < row["inuse_space_lower95"] < row["inuse_space"] < row["inuse_space_upper95"]
+        # A few samples say nothing of how many small blocks there are beside them.
+        assert row["inuse_objects_lower95"] >= row["inuse_objects_samples"]
+        assert row["inuse_objects_upper95"] is None
     assert lines[1].endswith(",main;beta;alpha")
     assert len(lines) == 1 + len(stacks)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from heapfiles import HeapFile, Record
-from mem_parser.estimate import Estimate
+from mem_parser.estimate import Estimate, unseen_bytes, unseen_objects
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.readers import read_bytes
@@ -18,7 +18,7 @@ from mem_parser.reports.graph import build_graph, total_line
 from mem_parser.reports.svg import dot_source, draw_svg
 from mem_parser.reports.table import TableOptions, format_table
 from mem_parser.symbols.table import Function, Location, Symbols
-from mem_parser.units import format_bytes, format_total, significant
+from mem_parser.units import format_bytes, format_estimate, format_total, significant
 
 
 def named(*stacks: tuple[str, int], rate: int = 1, blocks: int = 1) -> tuple[Profile, Symbols]:
@@ -171,6 +171,15 @@ def test_totals_carry_their_error_in_the_same_unit() -> None:
         == "214.6 MiB ± 0.30 (95 %)"
     )
     assert format_total(Estimate(1000, 10, 9), Unit.OBJECTS) == "1000 objects ± 20 (95 %)"
+    few = Estimate(5 * 4096.0, 5**0.5 * 4096, 5, unseen_bytes(4096))
+    assert format_total(few, Unit.SPACE) == "20.00 KiB +24 -14 (95 %)"
+    more = Estimate(42 * 4096.0, 42**0.5 * 4096, 42, unseen_bytes(4096))
+    assert format_total(more, Unit.SPACE) == "168.0 KiB ± 57 (95 %)"
+    some = Estimate(1000.0, 30, 900, unseen_objects(4096))
+    assert format_total(some, Unit.OBJECTS) == "1000 objects (at least 951, 95 %)"
+    assert format_estimate(some, Unit.OBJECTS) == "1000 (≥ 951)"
+    assert format_estimate(some - some, Unit.OBJECTS) == "0 ± ?"
+    assert format_estimate(Estimate(1 << 20, 0.0, 1), Unit.SPACE) == "1.000 MiB"
     assert significant(0.012345) == "0.01235"
 
 

@@ -15,7 +15,7 @@ def test_top_marks_what_is_noise_and_says_so() -> None:
 
     assert [r.name for r in found.shown] == ["a", "b", "main"]
     assert [bool(line.startswith("~ ")) for line in lines[3:6]] == [False, True, False]
-    assert lines[6] == "~ 1 row is inside the noise: its 95 % interval reaches 0"
+    assert lines[6] == "~ 1 row is inside the noise: its error is as large as the number"
     assert [r["noise"] for r in top.records(found)] == [False, True, False]
 
 

@@ -244,7 +244,7 @@ def test_unknown_errors_are_not_made_up() -> None:
     assert blocks["facts"]["exact"] is False
     assert blocks["tables"]["functions"]["rows"][0]["inuse.own"][1] is None
     assert blocks["tables"]["totals"]["inuse"][1] is None
-    assert blocks["account"]["rows"][0]["margin"] is None
+    assert blocks["account"]["rows"][0]["ends"] == [None, None]
 
 
 @pytest.fixture
@@ -312,6 +312,7 @@ def test_domains_of_one_capture_stay_apart_on_a_page(command: str, tmp_path: Pat
 def test_a_base_makes_the_diff_tab(heap: Path, tmp_path: Path) -> None:
     old, page = tmp_path / "old.heap", tmp_path / "page.html"
     old.write_bytes(HeapFile([Record((0x1000, 0x2000), 1, 100)]).data)
+    heap.write_bytes(HeapFile([Record((0x1000, 0x2000), 30, 3000)]).data)
     run("report", heap, "--base", old, "-o", page)
 
     blocks = blocks_of(page.read_text(encoding="utf-8"))

@@ -10,10 +10,10 @@ from mem_parser.budget.culprits import Culprit
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import Result, Verdict
 from mem_parser.errors import one_line
-from mem_parser.estimate import Z95, Estimate
+from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
 from mem_parser.places import Frame
-from mem_parser.units import format_bytes, format_total
+from mem_parser.units import format_bytes, format_estimate
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
 ANOTHER_TRY = "capture longer, or at a finer rate"
@@ -27,14 +27,14 @@ def amount(value: float, result: Result) -> str:
 
 def estimate(value: Estimate, result: Result) -> str:
     """Return `67.10 MiB ± 0.40`, with the margin of 95 %."""
-    text = format_total(value, Unit.SPACE).removesuffix(" (95 %)")
+    text = format_estimate(value, Unit.SPACE)
     return per_second(text) if result.limit.measure is Measure.ALLOC_RATE else text
 
 
 def per_second(text: str) -> str:
     """Return bytes with their margin as bytes per second."""
-    value, plus_minus, margin = text.partition(" ±")
-    return f"{value}/s{plus_minus}{margin}"
+    value, prefix, *margin = text.split(" ")
+    return " ".join((value, f"{prefix}/s", *margin))
 
 
 def sentence(result: Result) -> str:
@@ -85,7 +85,7 @@ def _allowed(result: Result) -> str:
 
 def gain(culprit: Culprit, *, rate: bool = False) -> str:
     """Return a culprit's part: `+3.000 MiB ± 0.2`; ``rate``: of bytes per second."""
-    text = format_total(culprit.amount, Unit.SPACE).removesuffix(" (95 %)")
+    text = format_estimate(culprit.amount, Unit.SPACE)
     return ("+" if culprit.delta is not None else "") + (per_second(text) if rate else text)
 
 
@@ -125,11 +125,6 @@ def own_frame(frames: Sequence[Frame]) -> Frame | None:
             return frame
     other = (f for f in known if os.path.isabs(f.file) and not f.file.startswith(_SYSTEM))
     return next(other, None)
-
-
-def margin95(value: Estimate) -> float:
-    """Return the half width of the 95 % interval."""
-    return Z95 * value.std_error
 
 
 def samples_text(report_samples: int, rate_bytes: float, sampling: str = "") -> str:

@@ -3,11 +3,12 @@
 function culpritItem(culprit, rate) {
   const first = (culprit.stack ?? [])[0];
   const grew = culprit.delta !== null && culprit.delta !== undefined;
-  const bytes = grew ? signedText(culprit.delta, "space") : bytesText(culprit.bytes ?? 0);
-  const error = grew ? culprit.delta_error : culprit.std_error;
-  const margin = error > 0 ? ` \u00b1 ${bytesText(Z95 * error)}` : "";
+  const bytes = (grew ? signedText(culprit.delta, "space") : bytesText(culprit.bytes ?? 0)) + rate;
+  const amount = grew
+    ? withEnds(bytes, culprit.delta, culprit.delta_lower95, culprit.delta_upper95, "space")
+    : withEnds(bytes, culprit.bytes ?? 0, culprit.lower95, culprit.upper95, "space");
   const name = first ? frameText(first) : "[no stack]";
-  const parts = [element("div", "", `${bytes}${rate}${margin}  ${name}`)];
+  const parts = [element("div", "", `${amount}  ${name}`)];
   if (culprit.text) parts.push(element("div", "faint", String(culprit.text)));
   if ((culprit.stack ?? []).length > 1) parts.push(stackCell(culprit));
   return element("li", "", null, parts);
@@ -17,7 +18,7 @@ function budgetTab(host, block) {
   const rows = block.rows ?? [];
   const rateOf = (row) => row.measure === "alloc_rate" ? "/s" : "";
   const amount = (row, value) => value === null || value === undefined ? "" : bytesText(value) + rateOf(row);
-  const measured = (row) => amount(row, row.value) + (row.std_error > 0 ? ` \u00b1 ${bytesText(Z95 * row.std_error)}` : "");
+  const measured = (row) => withEnds(amount(row, row.value), row.value, row.lower95, row.upper95, "space");
   const words = (row) => [row.reason, ...(row.notes ?? [])].filter(Boolean).join("; ");
   host.append(verdictCounts(rows), ...notesOf(block));
   const table = new DataTable(host, [

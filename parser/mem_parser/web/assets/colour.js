@@ -53,13 +53,21 @@ class Palette {
 
 // How a node of a difference changed, from -1 to 1; null where the change is inside the noise (or, where the
 // error is unknown, below one percent).
-function changeOf(view, node, exact) {
+function changeOf(view, node, exact, unseen) {
   const value = view.value[node], base = view.base[node];
   const delta = value - base, larger = Math.max(value, base);
   if (!(larger > 0)) return null;
-  const noise = exact ? Z95 * Math.sqrt(changeVariance(view, node)) : 0.01 * larger;
+  const noise = exact ? changeNoise(view, node, unseen) : 0.01 * larger;
   if (Math.abs(delta) <= noise) return null;
   return delta / larger;
+}
+
+// How large a change chance alone explains (mem_parser/significance.py, p_of_change). What one object more adds is
+// the mean over the samples there are.
+function changeNoise(view, node, { weight, bounded }) {
+  const samples = view.variance[node] + view.baseVariance[node];
+  const one = bounded ? weight : samples / (view.value[node] + view.base[node]);
+  return one / 2 + Z95 * Math.sqrt(changeVariance(view, node) + one * one / 2);
 }
 
 // What both snapshots hold only cancels, so the variance of a change is never above that of independent profiles.

@@ -2,17 +2,17 @@
 
 // [label, text] pairs for a node of a view.
 function frameFacts(explorer, view, node) {
-  const { profile, unit, exact } = explorer;
+  const { profile, unit } = explorer;
   const name = view.name[node];
   const whole = view.width[0];
   const facts = [];
   if (view.hasBase) {
-    facts.push(["now", estimateText(view.value[node], view.variance[node], unit, exact)]);
-    facts.push(["base", estimateText(view.base[node], view.baseVariance[node], unit, exact)]);
-    facts.push(["change", changeText(view, node, unit, exact)]);
+    facts.push(["now", estimateText(view.value[node], view.variance[node], view.samples[node], unit, explorer)]);
+    facts.push(["base", estimateText(view.base[node], view.baseVariance[node], view.base[node] > 0 ? 1 : 0, unit, explorer)]);
+    facts.push(["change", changeText(view, node, explorer)]);
   } else {
     const share = percentText(view.value[node], whole);
-    facts.push([explorer.countWords, `${estimateText(view.value[node], view.variance[node], unit, exact)} (${share})`]);
+    facts.push([explorer.countWords, `${estimateText(view.value[node], view.variance[node], view.samples[node], unit, explorer)} (${share})`]);
     const downward = !explorer.state.get("invert") && view === explorer.views[0];
     if (node > 0 && downward && view.ownValue[node] !== view.value[node]) {
       facts.push(["own", `${amountText(view.ownValue[node], unit)} (${percentText(view.ownValue[node], whole)})`]);
@@ -28,15 +28,16 @@ function frameFacts(explorer, view, node) {
   return facts;
 }
 
-function changeText(view, node, unit, exact) {
+function changeText(view, node, { unit, exact, unseen }) {
   const delta = view.value[node] - view.base[node];
   const variance = changeVariance(view, node);
-  const margin = exact && variance > 0 ? ` \u00b1 ${amountText(Z95 * Math.sqrt(variance), unit)}` : "";
-  return `${signedText(delta, unit)}${margin} \u2013 ${changeWord(view, node, exact)}`;
+  const ends = exact ? changeInterval95(delta, variance, unseen[unit]) : [];
+  const text = withEnds(signedText(delta, unit), delta, ...ends.length ? ends : [null, null], unit);
+  return `${text} \u2013 ${changeWord(view, node, exact, unseen[unit])}`;
 }
 
-function changeWord(view, node, exact) {
-  const change = changeOf(view, node, exact);
+function changeWord(view, node, exact, unseen) {
+  const change = changeOf(view, node, exact, unseen);
   if (change === null) return exact ? "inside the noise" : "changed by less than 1 %";
   if (!(view.base[node] > 0)) return "new";
   if (!(view.value[node] > 0)) return "gone";

@@ -30,8 +30,8 @@ function explorerSettings(profile, start) {
 const VIEW_SETTINGS = ["count", "unit", "thread", "domain", "invert", "lines", "collapse", "hideAllocators", "hideImports", "diff", "sandwich"];
 
 class Explorer {
-  constructor(host, profile, state, exact) {
-    Object.assign(this, { host, profile, state, exact, views: null, viewKey: "", selected: -1, pane: 0, furthest: 0, match: -1 });
+  constructor(host, profile, state, { exact, unseen }) {
+    Object.assign(this, { host, profile, state, exact, unseen, views: null, viewKey: "", selected: -1, pane: 0, furthest: 0, match: -1 });
     const actions = {
       set: (changes) => this.change(changes), back: () => state.back(), forward: () => history.forward(),
       reset: () => this.reset(), step: (by) => this.stepMatch(by), help: () => this.help.toggle(),
@@ -139,7 +139,7 @@ class Explorer {
     canvas.show(view, {
       zoom, upward, palette: this.palette,
       labelOf: (node) => this.label(view, node),
-      colourOf: (node) => view.hasBase ? this.palette.ofChange(changeOf(view, node, this.exact)) : this.palette.ofName(view.name[node]),
+      colourOf: (node) => view.hasBase ? this.palette.ofChange(changeOf(view, node, this.exact, this.unseen[this.unit])) : this.palette.ofName(view.name[node]),
     });
   }
 
@@ -148,7 +148,7 @@ class Explorer {
     if (name === 0) return `all: ${amountText(view.value[0], this.unit)} ${this.countWords}`;
     const text = this.profile.names[name];
     if (!view.hasBase) return text;
-    const change = changeOf(view, node, this.exact);
+    const change = changeOf(view, node, this.exact, this.unseen[this.unit]);
     if (change === null) return text;
     return `${change > 0 ? "+" : "\u2212"} ${text}`;
   }
@@ -159,7 +159,7 @@ class Explorer {
     const view = this.views[0];
     const total = matchedTotals(view, search.matched, this.zoom);
     if (!total.frames) return "no match";
-    const text = estimateText(total.value, total.variance, this.unit, this.exact);
+    const text = estimateText(total.value, total.variance, total.samples, this.unit, this);
     return `${text} matched (${percentText(total.width, view.width[this.zoom])})`;
   }
 

@@ -17,7 +17,7 @@ function startFlamePage() {
   let explorer = null;
   const state = new State(explorerSettings(profile, facts.start), () => explorer.refresh());
   showHeader(document.getElementById("header"), facts, state);
-  explorer = new Explorer(document.getElementById("explorer"), profile, state, facts.exact);
+  explorer = new Explorer(document.getElementById("explorer"), profile, state, facts);
   explorer.refresh();
   document.documentElement.dataset.ready = "1";
 }

@@ -1,6 +1,7 @@
 // Numbers as people read them. Nothing here touches the document.
 
-const Z95 = 1.959963984540054;
+// The same numbers as in mem_parser/estimate.py, where the formulas come from.
+const Z95 = 1.959963984540054, Z95_ONE_SIDED = 1.6448536269514722, CLOSED_FROM = 2, NONE_OF_IT = -Math.log(0.05);
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -23,13 +24,66 @@ function amountText(value, unit) {
   return unit === "objects" ? countText(value) : bytesText(value);
 }
 
-// "12.3 MiB ± 0.4 MiB"; without the error where it is not known or there is none.
-function estimateText(value, variance, unit, exact) {
+// The ends of the 95 % interval of a sum; infinite where there is none. `unseen`: { weight, bounded }.
+function interval95(value, variance, samples, { weight, bounded }) {
+  const v = Math.max(variance, 0), closed = isClosed(v, weight, bounded);
+  let lower = gammaEnd(value, v, closed ? -Z95 : -Z95_ONE_SIDED);
+  if (!bounded) lower = Math.max(lower, Math.min(samples, value));
+  if (!closed) return [lower, Infinity];
+  const missed = value > 0 ? Math.min(v / value * samples, value) : 0;
+  const more = value > 0 ? weight * (1 - missed / value / 2) : weight;
+  return [lower, Math.max(
+    gammaEnd(value + weight / 2, v + weight * weight / 2, Z95),
+    value - missed + gammaEnd(missed + more, v + more * weight, Z95),
+    value + NONE_OF_IT * weight,
+  )];
+}
+
+// The same of a difference.
+function changeInterval95(delta, variance, { weight, bounded }) {
+  if (!isClosed(variance, weight, bounded)) return [-Infinity, Infinity];
+  const half = Math.max(weight / 2 + Z95 * Math.sqrt(variance + weight * weight / 2), NONE_OF_IT * weight);
+  return [delta - half, delta + half];
+}
+
+function isClosed(variance, weight, bounded) {
+  return bounded || variance >= (CLOSED_FROM * weight) ** 2;
+}
+
+function gammaEnd(mean, variance, z) {
+  const root = mean > 0 ? Math.sqrt(variance) / (3 * mean) : 0;
+  return mean * Math.max(1 - root * (root - z), 0) ** 3;
+}
+
+// "12.3 MiB ± 0.40", "+0.60 -0.30" where one end is much further, "(≥ 940)" without an upper end;
+// the value alone where the ends are not known or there is nothing between them.
+function withEnds(text, value, lower, upper, unit) {
+  if (lower === null || lower === undefined) return text;
+  if (upper === null || upper === undefined || upper === Infinity) {
+    return Number.isFinite(lower) ? `${text} (\u2265 ${amountText(lower, unit)})` : `${text} \u00b1 ?`;
+  }
+  const below = value - lower, above = upper - value;
+  const larger = Math.max(below, above);
+  if (!(larger >= 0.5)) return text;
+  const margin = (size) => marginText(size, value, unit);
+  if (larger <= 1.5 * Math.min(below, above)) return `${text} \u00b1 ${margin(larger)}`;
+  return `${text} +${margin(above)} -${margin(below)}`;
+}
+
+// A margin in the unit that `value` is written in.
+function marginText(size, value, unit) {
+  if (size < 0.5) return "0";
+  if (unit === "objects") return countText(size);
+  const scaled = size / 1024 ** UNITS.indexOf(bytesText(value).split(" ").at(-1));
+  if (scaled < 0.001) return bytesText(size);
+  return scaled >= 10 ? scaled.toFixed(0) : scaled.toFixed(Math.max(1 - Math.floor(Math.log10(scaled)), 0));
+}
+
+// A sum with its error, as the page's trees have it.
+function estimateText(value, variance, samples, unit, { exact, unseen }) {
   const text = amountText(value, unit);
-  if (!exact) return text;
-  const margin = Z95 * Math.sqrt(Math.max(variance, 0));
-  if (!(margin > 0)) return text;
-  return `${text} \u00b1 ${amountText(margin, unit)}`;
+  if (!exact || !(samples > 0)) return text;
+  return withEnds(text, value, ...interval95(value, variance, samples, unseen[unit]), unit);
 }
 
 function percentText(part, whole) {
@@ -48,6 +102,11 @@ function secondsText(seconds) {
   if (seconds < 120) return `${seconds.toFixed(1)} s`;
   if (seconds < 7200) return `${(seconds / 60).toFixed(1)} min`;
   return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+// A change with its error, from a row of JSON: `key` is the name of the number.
+function changeText95(row, key, unit) {
+  return withEnds(signedText(row[key] ?? 0, unit), row[key], row[`${key}_lower95`], row[`${key}_upper95`], unit);
 }
 
 // The last part of a path, either kind of slash.

@@ -73,7 +73,7 @@ class ReportPage {
     if (!this.made) {
       const host = element("div", "explorer");
       this.panels.flame.append(host);
-      this.made = new Explorer(host, this.profile, this.state, this.facts.exact);
+      this.made = new Explorer(host, this.profile, this.state, this.facts);
     }
     return this.made;
   }
@@ -117,7 +117,7 @@ class ReportPage {
       return {
         key, label, title, kind: "number", value: (row) => row[key][0], text: (row) => pairText(row[key], unit),
         bar: (row) => row[key][0] / (whole || 1), hint: (row) => percentText(row[key][0], whole),
-        noise: (row) => row[key][0] > 0 && row[key][1] >= row[key][0],
+        noise: (row) => row[key][1] !== null && row[key][1] < 0.25 * row[key][0],
       };
     };
     const columns = [
@@ -131,7 +131,7 @@ class ReportPage {
     if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", text: (row) => row.file ? baseName(row.file) : "", hint: (row) => row.file });
     columns.push({ key: "module", label: "Module", kind: "text", text: (row) => baseName(row.module), hint: (row) => row.module });
     const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
-    host.append(element("p", "faint", `\u00b1 is the half width of the 95 % interval${note}.`));
+    host.append(element("p", "faint", `\u00b1 and + - are the ends of the 95 % interval; \u2265 is a lower end alone${note}.`));
     new DataTable(host, columns, rows, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "inuse.own", name: "functions" });
   }
 

@@ -23,7 +23,7 @@ function compileSearch(profile, query) {
 
 // What the stacks through a matching frame add up to, each stack once; only below `top`, the zoomed node.
 function matchedTotals(view, matched, top) {
-  const result = { value: 0, width: 0, variance: 0, frames: 0 };
+  const result = { value: 0, width: 0, variance: 0, samples: 0, frames: 0 };
   const pending = [top];
   while (pending.length) {
     const node = pending.pop();
@@ -31,6 +31,7 @@ function matchedTotals(view, matched, top) {
       result.value += view.value[node];
       result.width += view.width[node];
       result.variance += view.variance[node];
+      result.samples += view.samples[node];
       result.frames += 1;
       continue;
     }

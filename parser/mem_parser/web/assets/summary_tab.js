@@ -9,7 +9,7 @@ function summaryTab(host, report) {
   const totals = tables.totals;
   const number = (label, amount, unit) => amount && element("div", "key-number", null, [
     element("span", "key-value", amountText(amount[0], unit)),
-    element("span", "faint", amount[1] ? `\u00b1 ${amountText(amount[1], unit)}` : ""),
+    element("span", "faint", withEnds("", ...amount, unit).trim()),
     element("span", "key-label", label)]);
   const numbers = element("div", "key-numbers", null, [
     number("in use", totals.inuse, "space"), number("objects in use", totals.objects, "objects"),
@@ -69,12 +69,12 @@ function sizeBars(sizes) {
 function accountRows(account) {
   const notes = account.notes.map((note) => element("p", "faint", note));
   if (account.rss === null) return element("div", "", null, notes);
-  const line = (label, value, margin, className) => element("tr", className, null, [
+  const line = (label, value, ends, className) => element("tr", className, null, [
     element("th", "", label), element("td", "number", bytesText(value)),
-    element("td", "faint", margin ? `\u00b1 ${bytesText(margin)}` : ""),
+    element("td", "faint", withEnds("", value, ...ends ?? [null, null], "space").trim()),
     element("td", "number faint", percentText(value, account.rss))]);
-  const lines = account.rows.map(({ label, bytes, margin, inner }, k) =>
-    line(inner ? `of it: ${label}` : k === 0 ? label : `+ ${label}`, bytes, margin, inner ? "inner" : ""));
+  const lines = account.rows.map(({ label, bytes, ends, inner }, k) =>
+    line(inner ? `of it: ${label}` : k === 0 ? label : `+ ${label}`, bytes, ends, inner ? "inner" : ""));
   const table = element("table", "account", null, [element("tbody", "", null, [...lines, line("Resident (RSS)", account.rss, null, "sum")])]);
   table.querySelectorAll("th").forEach((cell) => { cell.scope = "row"; });
   return element("div", "", null, [table, ...notes]);

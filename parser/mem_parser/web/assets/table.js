@@ -132,9 +132,8 @@ class DataTable {
   }
 }
 
-// "12.3 MiB ± 0.2 MiB" of an amount [value, margin or null].
+// "12.3 MiB ± 0.20" of an amount [value, lower, upper]; see mem_parser/web/tables.py.
 function pairText(amount, unit) {
   if (!amount) return "";
-  const text = amountText(amount[0], unit);
-  return amount[1] ? `${text} \u00b1 ${amountText(amount[1], unit)}` : text;
+  return withEnds(amountText(amount[0], unit), ...amount, unit);
 }

@@ -49,7 +49,7 @@ class TreeTab {
     bar.style.width = `${(100 * Math.min(share, 1)).toFixed(2)}%`;
     const line = element("div", "tree-line", null, [
       element("span", "tree-mark", leaf ? "\u00b7" : "\u25b8"),
-      element("span", "tree-value", estimateText(view.value[node], view.variance[node], explorer.unit, explorer.exact)),
+      element("span", "tree-value", estimateText(view.value[node], view.variance[node], view.samples[node], explorer.unit, explorer)),
       element("span", "tree-share", null, [bar, element("span", "", percentText(view.value[node], view.value[0]))]),
       element("span", "tree-name", frameTitle(explorer, view, node)),
       element("span", "faint tree-place", place || (name ? baseName(explorer.profile.nameModule[name]) : "")),

@@ -38,15 +38,15 @@ function leaksTab(host, block) {
   const rows = block.rows ?? [];
   if (block.headline) host.append(element("p", "", String(block.headline)));
   host.append(verdictCounts(rows), ...notesOf(block));
-  const margin = (row) => row.std_error > 0 ? ` \u00b1 ${bytesText(Z95 * row.std_error)}` : "";
+  const live = (row) => withEnds(bytesText(row.bytes ?? 0), row.bytes, row.lower95, row.upper95, "space");
   const perHour = (row) => {
     if (row.bytes_per_hour === null || row.bytes_per_hour === undefined) return "";
-    const error = row.bytes_per_hour_error > 0 ? ` \u00b1 ${bytesText(row.bytes_per_hour_error)}` : "";
-    return `${signedText(row.bytes_per_hour, "space")}/h${error}`;
+    const rate = `${signedText(row.bytes_per_hour, "space")}/h`;
+    return withEnds(rate, row.bytes_per_hour, row.bytes_per_hour_lower95, row.bytes_per_hour_upper95, "space");
   };
   const table = new DataTable(host, [
     { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
-    { key: "bytes", label: "Live", kind: "number", value: (row) => row.bytes, text: (row) => bytesText(row.bytes ?? 0) + margin(row) },
+    { key: "bytes", label: "Live", kind: "number", value: (row) => row.bytes, text: live },
     { key: "rate", label: "Per hour", kind: "number", value: (row) => row.bytes_per_hour ?? null, text: perHour },
     { key: "stack", label: "Stack", kind: "text", main: true, text: (row) => (row.stack ?? []).map(frameText).join(" < "), cell: stackCell },
     { key: "evidence", label: "Evidence", kind: "text", text: (row) => String(row.evidence ?? "") },
@@ -59,7 +59,7 @@ function diffTab(host, block) {
   const unit = block.unit === "objects" ? "objects" : "space";
   if (block.base_name) host.append(element("p", "faint", `Base: ${block.base_name}`));
   host.append(verdictCounts(rows), ...notesOf(block));
-  const change = (row) => signedText(row.delta ?? 0, unit) + (row.delta_error > 0 ? ` \u00b1 ${amountText(Z95 * row.delta_error, unit)}` : "");
+  const change = (row) => changeText95(row, "delta", unit);
   return new DataTable(host, [
     { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
     { key: "delta", label: "Change", kind: "number", value: (row) => row.delta, text: change },

@@ -298,7 +298,8 @@ def _judge(
     tested = (before.samples + after.samples) > 0
     columns = (delta, variance, _weight_of_a_sample(sums, unseen))
     rows = zip(*(column[tested].tolist() for column in columns), strict=True)
-    p = np.array([p_of_change(*row) for row in rows])
+    # Without errors every change counts.
+    p = np.array([p_of_change(*row) for row in rows]) if exact else 1.0 * (delta[tested] == 0)
     stands = np.zeros(len(frames), dtype=np.bool_)
     if tested.any():
         stands[tested] = benjamini_hochberg(p, RATE)

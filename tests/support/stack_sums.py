@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mem_parser.estimate import NOTHING_UNSEEN
 from mem_parser.reports.aggregate import StackSums
 
 NAMES = 6
@@ -20,4 +21,5 @@ def sums_of(stacks: list[list[int]]) -> StackSums:
         variances=values * 2,
         samples=np.arange(len(stacks), dtype=np.int64) + 1,
         exact_samples=True,
+        unseen=NOTHING_UNSEEN,
     )

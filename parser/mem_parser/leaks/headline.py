@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-import math
+import functools
+import operator
 from collections.abc import Sequence
 
 from mem_parser.errors import one_line
@@ -29,9 +30,7 @@ def headline(rates: Sequence[Estimate | None], owners: Sequence[Sequence[Frame]]
     known = [rate for rate in rates if rate is not None]
     parts = [counted(len(owners), "leak")]
     if known:
-        error = math.sqrt(sum(rate.std_error**2 for rate in known))
-        total = Estimate(sum(r.value for r in known), error, sum(r.samples for r in known))
-        parts.append(_per_hour(total))
+        parts.append(_per_hour(functools.reduce(operator.add, known)))
     named = [_place(frames) for frames in owners[:_MOST]]
     if len(owners) > _MOST:
         named.append(f"and {len(owners) - _MOST} more")
@@ -40,8 +39,8 @@ def headline(rates: Sequence[Estimate | None], owners: Sequence[Sequence[Frame]]
 
 
 def _per_hour(rate: Estimate) -> str:
-    value, margin, error = format_total(rate, Unit.SPACE).removesuffix(" (95 %)").partition(" ±")
-    return f"{value}/h{margin}{error}"
+    value, unit, error = format_total(rate, Unit.SPACE).removesuffix(" (95 %)").partition("B")
+    return f"{value}{unit}/h{error}"
 
 
 def _place(frames: Sequence[Frame]) -> str:

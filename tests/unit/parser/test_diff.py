@@ -211,8 +211,8 @@ def test_a_margin_that_is_not_known_has_no_level_of_confidence(tmp_path: Path) -
     done = run_parser("diff", file, other)
     assert done.stdout.splitlines() == [
         "Change: +43.95 KiB   1 row changed",
-        "     change                  now          name",
-        " +43.95 KiB            48.83 KiB  grown   f",
+        "     change                    now          name",
+        " +43.95 KiB ± ?          48.83 KiB  grown   f",
         "note: these files carry no errors: which of the changes are chance is not known",
     ]
     told = json.loads(run_parser("diff", file, other, "--json").stdout)

@@ -21,7 +21,7 @@ def module(
 
 
 def place(merged: MergedModules, of: Module, *addresses: int) -> tuple[int, list[int]]:
-    found = merged.place(of, np.array(addresses, np.uint64))
+    found = merged.place(of, np.array(addresses, np.uint64), of.path)
     assert found is not None
     return found[0], found[1].tolist()
 
@@ -34,6 +34,15 @@ def test_one_file_at_two_places_is_one_module_and_one_place() -> None:
     assert place(merged, module(0x7000, build_id="bb", bias=0x7000), 0x7010)[0] == 1
     assert place(merged, module(0x7000), 0x7010)[0] == 2
     assert place(merged, module(0x5000), 0x5010) == (2, [0x10])
+
+
+def test_a_module_without_a_build_id_is_that_of_the_callers_name() -> None:
+    merged = MergedModules()
+    at = np.array([0x7010], np.uint64)
+    one, other = module(0x7000, path=""), module(0x7000, build_id="aa")
+    unnamed = [merged.place(one, at, name) for name in ("1:", "2:", "1:")]
+    built = [merged.place(other, at, name) for name in ("a", "b")]
+    assert [found and found[0] for found in unnamed + built] == [0, 1, 0, 2, 2]
 
 
 def test_a_program_that_is_not_moved_stays_where_it_is() -> None:
@@ -52,7 +61,7 @@ def test_a_range_that_no_file_can_have_is_not_used(of: Module) -> None:
     merged = MergedModules()
     if of.bias is not None:
         of.ranges.append(ExecRange(0x2000, 0x3000, 0x8000))  # two distances: places are addresses
-    assert merged.place(of, np.array([0x1000], np.uint64)) is None
+    assert merged.place(of, np.array([0x1000], np.uint64), of.path) is None
 
 
 starts = st.integers(1, 1 << 30).map(lambda k: k << 12)
@@ -71,7 +80,7 @@ def test_no_two_modules_share_an_address_and_every_place_is_in_its_own(
     placed = []
     for start, pages, name, bias in given_modules:
         one = module(start, pages << 12, path=f"/{name}", build_id=name * 2, bias=bias)
-        found = merged.place(one, np.array([start, start + (pages << 12) - 1], np.uint64))
+        found = merged.place(one, np.array([start, start + (pages << 12) - 1], np.uint64), one.path)
         if found is not None:
             placed.append((found[0], found[1].tolist()))
     modules = merged.finish()

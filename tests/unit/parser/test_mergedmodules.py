@@ -36,6 +36,15 @@ def test_one_file_at_two_places_is_one_module_and_one_place() -> None:
     assert place(merged, module(0x5000), 0x5010) == (2, [0x10])
 
 
+def test_a_module_without_a_build_id_is_that_of_the_callers_name() -> None:
+    merged = MergedModules()
+    at = np.array([0x7010], np.uint64)
+    one, other = module(0x7000, path=""), module(0x7000, build_id="aa")
+    unnamed = [merged.place(one, at, name) for name in ("1:", "2:", "1:")]
+    built = [merged.place(other, at, name) for name in ("a", "b")]
+    assert [found and found[0] for found in unnamed + built] == [0, 1, 0, 2, 2]
+
+
 def test_a_program_that_is_not_moved_stays_where_it_is() -> None:
     merged = MergedModules()
     fixed = module(0x400000, offset=0x1000, bias=0, path="/prog", build_id="aa")

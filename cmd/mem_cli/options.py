@@ -10,7 +10,7 @@ a profile with their values.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,11 +20,13 @@ from mem_parser.errors import UsageProblem
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
     from mem_parser.libraries.rules import Libraries
-    from mem_parser.model import Count
+    from mem_parser.model import Count, Profile
     from mem_parser.names import FrameRule
     from mem_parser.symbols.debuginfod import Debuginfod
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Options = dict[str, Any]
+"""The values that click gives to a command, by the names of its parameters."""
 COUNTS = ("inuse", "alloc", "freed", "peak")
 
 
@@ -81,10 +83,16 @@ def filter_options(command: Command) -> Command:
 def count_options(command: Command) -> Command:
     """Add the choice of what is counted."""
     options = [
-        click.option("--inuse", is_flag=True, help="Blocks not freed (the default)."),
+        click.option(
+            "--inuse", is_flag=True, help="Blocks not freed (the default, but see --peak)."
+        ),
         click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not."),
         click.option("--freed", is_flag=True, help="Blocks allocated and freed."),
-        click.option("--peak", is_flag=True, help="Blocks live at the peak."),
+        click.option(
+            "--peak",
+            is_flag=True,
+            help="Blocks live at the peak (the default after a normal exit).",
+        ),
         click.option("--space", is_flag=True, help="Count bytes (the default)."),
         click.option("--objects", is_flag=True, help="Count blocks."),
     ]
@@ -167,6 +175,18 @@ def filters_from(given: dict[str, Any]) -> Filters:
         min_samples=given["min_samples"],
         rule=FrameRule.NONE if given["all_frames"] else FrameRule.PROGRAM,
     )
+
+
+def settled(given: Options, profiles: Iterable[Profile]) -> Options:
+    """Return the options with a choice of what is counted: the peak, where that is the default of
+    all ``profiles`` and the options choose nothing.
+    """
+    from mem_parser.model import Count
+
+    if any(given.get(name) for name in COUNTS) or given.get("thread"):
+        return given
+    at_the_peak = all(profile.default_count is Count.PEAK for profile in profiles)
+    return given | {"peak": True} if at_the_peak else given
 
 
 def named_rule(filters: Filters) -> FrameRule:

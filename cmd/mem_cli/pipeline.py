@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mem_cli.options import debug_servers, filters_from, libraries_from
+from mem_cli.options import Options, debug_servers, filters_from, libraries_from, settled
 from mem_cli.output import check_output
 from mem_cli.say import waiting, warn
 from mem_parser.errors import InputFileError, SymbolError, UsageProblem
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from mem_parser.reports.view import View
     from mem_parser.symbols.symbolizer import AddressNames
     from mem_parser.symbols.table import Symbols
-
-Options = dict[str, Any]
-"""The values that click gives to a command, by the names of its parameters."""
 
 
 class Source(NamedTuple):
@@ -145,7 +142,18 @@ def open_profile(
     ``count`` is what is shown of it, if that is known; ``whole``: name all sites nevertheless;
     ``like`` is as of `Opened`. Raises `InputFileError` and `UsageProblem`.
     """
-    sources = read(files)
+    return open_sources(read(files), options, count, whole=whole, like=like)
+
+
+def open_sources(
+    sources: Sequence[Source],
+    options: Options,
+    count: Count | None = None,
+    *,
+    whole: bool = False,
+    like: Opened | None = None,
+) -> Opened:
+    """As `open_profile`, of files that were read."""
     if count is not None:
         check_has(sources, count)
     opened = named(sources, options, None if whole else count, like=like)
@@ -159,11 +167,13 @@ def open_view(
     """Read, name and filter a profile; ``whole`` and ``like`` as of `open_profile`. Raises
     `MemError`.
     """
-    filters = filters_from(options)
+    filters_from(options)  # refuses before a large file is read
     if options.get("as_json") and options.get("as_csv"):
         raise UsageProblem("--json and --csv exclude each other")
     check_output(options["output"])
-    opened = open_profile([file], options, filters.count, whole=whole, like=like)
+    sources = read([file])
+    filters = filters_from(settled(options, [source.profile for source in sources]))
+    opened = open_sources(sources, options, filters.count, whole=whole, like=like)
     return opened, view_of(opened, filters)
 
 

@@ -154,3 +154,47 @@ def test_the_peak_of_a_python_program_is_memrays_high_water_mark(tmp_path: Path)
     run_python(65536, tmp_path / "sampled" / "p")
     total = captured(tmp_path / "sampled").total(Count.PEAK, Unit.SPACE)
     assert abs(total.value - theirs) < 4 * total.std_error
+
+
+def run_parser(*arguments: object) -> list[str]:
+    words = [sys.executable, "-m", "mem_cli.parser.group", *map(str, arguments)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def first_line(*arguments: object) -> str:
+    return run_parser(*arguments)[0]
+
+
+def test_after_a_normal_exit_every_report_shows_the_peak_and_names_inuse(
+    program: Path, tmp_path: Path
+) -> None:
+    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program)
+    assert done.returncode == 0, done.stderr
+    [path] = tmp_path.glob("*.heap")
+    table = ("-p", program, "-f", path, "-t")
+    for words in (table, ("top", path), ("summary", path), ("tree", path), ("stats", path)):
+        assert first_line(*words).startswith("Total: 13.3"), words
+        assert " at the peak " in first_line(*words), words
+        assert " in use " in first_line(*words, "--inuse"), words
+    assert "--inuse" in run_parser(*table)[1]
+
+    folded = tmp_path / "p.folded"
+    run_parser("convert", path, "-o", folded)
+    sums = sum(int(line.rsplit(" ", 1)[1]) for line in folded.read_text().splitlines())
+    assert sums == pytest.approx(TOTAL_BYTES, rel=0.01)
+    run_parser("convert", path, "-o", tmp_path / "p.speedscope.json")
+    document = json.loads((tmp_path / "p.speedscope.json").read_text())
+    shown = document["profiles"][document["activeProfileIndex"]]
+    assert (shown["name"], shown["endValue"]) == ("at the peak, bytes", sums)
+    page = tmp_path / "p.flamegraph.html"
+    run_parser("flamegraph", path, "-o", page)
+    assert "at the peak" in page.read_text()
+
+
+def test_a_program_that_was_killed_shows_what_it_held(program: Path, tmp_path: Path) -> None:
+    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", "sh", "-c", "kill -9 $$")
+    assert done.returncode == 128 + 9
+    [path] = tmp_path.glob("*.heap")
+    assert " in use " in first_line("top", path)

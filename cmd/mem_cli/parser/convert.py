@@ -15,6 +15,7 @@ from mem_cli.options import (
     filters_from,
     narrowing_options,
     partial_option,
+    settled,
     symbol_options,
     templates_option,
 )
@@ -90,7 +91,7 @@ def _format_of(output: str) -> str:
 
 
 def _converted(source: Source, kind: str, options: dict[str, Any]) -> bytes:
-    filters = filters_from(options)
+    filters = filters_from(settled(options, [source.profile]))
     if kind == "heap" and not filters.words:
         from mem_parser.heapfile.writer import write_heap
 

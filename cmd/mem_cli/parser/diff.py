@@ -12,6 +12,7 @@ from mem_cli.options import (
     filters_from,
     finding_options,
     named_rule,
+    settled,
     symbol_options,
 )
 from mem_cli.output import check_output
@@ -44,9 +45,10 @@ def diff(base: str, new: str, *, by: str, rows: int, **options: Any) -> None:
     from mem_parser.reports.diff import diff_lines
     from mem_parser.reports.table import folded_lines
 
-    filters = filters_from(options)
+    filters_from(options)  # refuses before large files are read
     check_output(options["output"])
     sources = read((base, new))
+    filters = filters_from(settled(options, [source.profile for source in sources]))
     check_has(sources, filters.count)
     recent = named(sources[1:], options)
     old = named(sources[:1], options | {"binary": None}, like=recent)

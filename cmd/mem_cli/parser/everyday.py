@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mem_cli.options import Options, settled
 from mem_cli.output import check_output, write_result
 from mem_cli.pipeline import (
     Opened,
-    Options,
     check_has,
     deliver,
     named,
@@ -41,9 +41,9 @@ def run(options: Options) -> None:
     """Read, name and report as the group's options say. Raises `MemError`."""
     _check(options)
     check_output(options["output"])
-    table = _table_options(options)
     sources = read(options["heap"])
     join(sources)
+    table = _table_options(settled(options, [source.profile for source in sources]))
     if options["binary"] is None:
         check_recorded_binary(sources[0].profile)
     check_has(sources, table.count)

@@ -34,7 +34,9 @@ def graph(file: str, **options: Any) -> None:
     if older is None:
         drawn = build_graph(view.profile, view.sums(), filters.count, filters.unit, name)
     else:
-        before, base = open_view(older, options | {"binary": None}, whole=True, like=opened)
+        before, base = open_view(
+            older, options | {"binary": None, str(filters.count): True}, whole=True, like=opened
+        )
         sources += before.sources
         drawn = graph_of_change(base, view, name)
     write_result(draw_svg(drawn), options["output"])

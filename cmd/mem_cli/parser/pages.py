@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mem_cli.options import file_options, filter_options, filters_from
+from mem_cli.options import file_options, filter_options, filters_from, settled
 from mem_cli.output import check_output, write_result
-from mem_cli.pipeline import Source, open_profile, refuse_cut
+from mem_cli.pipeline import Source, open_profile, open_sources, read, refuse_cut
 from mem_cli.say import say
 
 if TYPE_CHECKING:
@@ -80,13 +80,14 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
     from mem_parser.names import FrameRule
     from mem_parser.web.facts import Opening
 
-    filters = filters_from(options)
+    filters_from(options)  # refuses before a large file is read
     output = options["output"] or _page_name(file, kind)
     check_output(output)
+    sources = read((file, *options["with_files"]))
+    filters = filters_from(settled(options, [source.profile for source in sources]))
     # The page hides allocator frames itself, so that its reader can have them back.
     keep_frames = dataclasses.replace(filters, rule=FrameRule.NONE)
-    files = (file, *options["with_files"])
-    opened = open_profile(files, options, filters.count, whole=True)
+    opened = open_sources(sources, options, filters.count, whole=True)
     profile, symbols = keep_frames.apply(opened.profile, opened.symbols)
     domains = None
     if profile.parts and len(profile.domains) > 1:

@@ -88,7 +88,8 @@ def _coverage(profile: Profile, count: Count) -> str:
         end = "when the file was written" if profile.since_start else "at their end"
         return f"allocated {span} and not freed {end}{older}"
     if count is Count.PEAK:
-        return _at_the_peak(profile.capture)
+        also = "; --inuse: what was left at the end" if profile.default_count is count else ""
+        return _at_the_peak(profile.capture) + also
     return f"allocated {'and freed ' if count is Count.FREED else ''}{span}"
 
 

@@ -72,8 +72,10 @@ def page_facts(
     """
     capture = profile.capture
     program = (capture.comm or capture.exe or name).rsplit("/", 1)[-1]
-    total = profile.total(Count.INUSE, Unit.SPACE)
-    headline, coverage, *rest = header_lines(profile, total, Count.INUSE, Unit.SPACE)
+    start = start or Opening()
+    count = start.count if profile.has(start.count) else Count.INUSE
+    total = profile.total(count, start.unit)
+    headline, coverage, *rest = header_lines(profile, total, count, start.unit)
     warnings = [*rest, *(one_line(n) for n in notes if n)]
     title = f"{program} (pid {capture.pid})" if capture.pid is not None else program
     if confidential:
@@ -90,7 +92,7 @@ def page_facts(
             str(unit): max(p.unseen(unit) for p in (profile, base or profile))._asdict()
             for unit in Unit
         },
-        "start": (start or Opening()).as_json(),
+        "start": start.as_json(),
         "confidential": confidential,
     }
 

@@ -56,6 +56,8 @@ class _Writer:
         """Fill the message and return it as bytes."""
         counts = [Count.ALLOC] if self.profile.has_alloc else []
         counts.append(Count.INUSE)
+        if self.profile.has(Count.PEAK):
+            counts.append(Count.PEAK)
         for count in counts:
             self._sample_type(f"{count}_objects", "count")
             self._sample_type(f"{count}_space", "bytes")
@@ -77,7 +79,7 @@ class _Writer:
         # Estimates of a rate that nobody knows must not read as every block.
         known = self.profile.errors_known or self.profile.rate_bytes > 1
         message.period = max(round(self.profile.rate_bytes), 1) if known else 0
-        message.default_sample_type = self.text("inuse_space")
+        message.default_sample_type = self.text(f"{self.profile.default_count}_space")
         message.drop_frames = self.text(self._dropped())
         message.time_nanos = _nanos(capture.started)
         message.duration_nanos = _nanos(capture.duration_s)

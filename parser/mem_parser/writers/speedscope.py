@@ -21,6 +21,8 @@ _TITLES = {
     (Count.INUSE, Unit.OBJECTS): "in use, blocks",
     (Count.ALLOC, Unit.SPACE): "allocated, bytes",
     (Count.ALLOC, Unit.OBJECTS): "allocated, blocks",
+    (Count.PEAK, Unit.SPACE): "at the peak, bytes",
+    (Count.PEAK, Unit.OBJECTS): "at the peak, blocks",
 }
 
 
@@ -34,7 +36,7 @@ def write_speedscope(
         "$schema": _SCHEMA,
         "exporter": f"mem_parser {__version__}",
         "name": name,
-        "activeProfileIndex": 0,
+        "activeProfileIndex": kinds.index((profile.default_count, Unit.SPACE)),
         "shared": {"frames": _frames(symbols)},
         "profiles": [_profile(_TITLES[k], k[1], s) for k, s in zip(kinds, sums, strict=True)],
     }

@@ -89,7 +89,9 @@ def our_frames(debug: Path, addresses: Sequence[int], *programs: Path) -> dict[i
     return {a: [(f.symbol, f.file, f.line) for f in found] for a, found in lines.frames.items()}
 
 
-def differing(ours: dict[int, Frames], theirs: dict[int, Frames]) -> dict[int, tuple[Frames, Frames]]:
+def differing(
+    ours: dict[int, Frames], theirs: dict[int, Frames]
+) -> dict[int, tuple[Frames, Frames]]:
     """The addresses at which two readers differ in a line, a file, or an inlined function, with
     what each says. Names of the real functions are symbols' and not compared here.
     """

@@ -337,7 +337,6 @@ def test_every_library_that_is_imported_is_a_declared_dependency() -> None:
     foreign = imported - set(sys.stdlib_module_names) - set(PACKAGES)
     foreign -= {"pytest"}  # imported by its plugin alone, which only pytest loads
     package_of = {"elftools": "pyelftools", "google": "protobuf"}
-    package_of |= dict.fromkeys(("backports", "compression"), "backports.zstd")
     assert {package_of.get(name, name) for name in foreign} - declared == set()
 
 

@@ -36,9 +36,7 @@ def find_alternate(image: ElfImage, debug_dirs: Sequence[str]) -> tuple[DebugFil
     return None, problem
 
 
-def _places(
-    program: str, path: str, build_id: str, debug_dirs: Sequence[str]
-) -> Iterator[str]:
+def _places(program: str, path: str, build_id: str, debug_dirs: Sequence[str]) -> Iterator[str]:
     yield os.path.join(os.path.dirname(os.path.realpath(program)), path)
     for folder in debug_dirs:
         if len(build_id) > 2:

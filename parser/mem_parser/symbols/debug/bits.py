@@ -20,7 +20,7 @@ def number(data: bytes, at: int, size: int, order: ByteOrder) -> int:
 
 
 def uleb(data: bytes, at: int) -> tuple[int, int]:
-    """Return the unsigned LEB128 number at ``at``, and where it ends. Raises `Damaged`, IndexError."""
+    """Return the unsigned LEB128 number at ``at``, and its end. Raises `Damaged`, IndexError."""
     byte = data[at]
     at += 1
     if byte < 0x80:

@@ -187,9 +187,12 @@ def name_at(unit: Unit, at: int) -> str | None:
     for _ in range(_MOST_REFERENCES):
         _, attributes, _ = unit.entry(at, _NAMES)
         linkage = attributes.get(At.LINKAGE_NAME) or attributes.get(At.MIPS_LINKAGE_NAME)
+        name = linkage or (None if plain else attributes.get(At.NAME))
+        if name is not None and unit.is_elsewhere(name):
+            return None
         if linkage is not None:
             return unit.text(linkage)
-        plain = plain or unit.text(attributes.get(At.NAME))
+        plain = plain or unit.text(name)
         link = attributes.get(At.ABSTRACT_ORIGIN) or attributes.get(At.SPECIFICATION)
         if link is None:
             return plain

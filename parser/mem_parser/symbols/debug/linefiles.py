@@ -16,9 +16,7 @@ _PATH, _FOLDER = 1, 2
 class FileTable:
     """Paths by the numbers that rows and calls have for them."""
 
-    def __init__(
-        self, data: bytes, sections: Sections, layout: Layout, comp_dir: str
-    ) -> None:
+    def __init__(self, data: bytes, sections: Sections, layout: Layout, comp_dir: str) -> None:
         self._data = data
         self._sections = sections
         self._layout = layout
@@ -61,9 +59,7 @@ class FileTable:
         if value.form in (Form.STRX, Form.STRX1, Form.STRX2, Form.STRX3, Form.STRX4):
             width = self._layout.offset_bytes
             offset = self._sections.get("str_offsets").read(2 * width + at * width, width)
-            return self._sections.get("str").text(
-                number(offset, 0, width, self._layout.order)
-            )
+            return self._sections.get("str").text(number(offset, 0, width, self._layout.order))
         raise Damaged("has the name of a file in an unknown form")
 
 

@@ -9,6 +9,7 @@ begins outside all code; it is left out whole, because its later rows may seem t
 from __future__ import annotations
 
 import bisect
+import itertools
 from array import array
 from dataclasses import dataclass
 
@@ -176,7 +177,7 @@ class LineProgram:
             del addresses[begin:], places[begin:]
             return
         rows = addresses[begin:]
-        if any(x > y for x, y in zip(rows, rows[1:], strict=False)):
+        if any(x > y for x, y in itertools.pairwise(rows)):
             order = sorted(range(len(rows)), key=rows.__getitem__)
             kept = places[begin:]
             addresses[begin:] = array("Q", [rows[k] for k in order])

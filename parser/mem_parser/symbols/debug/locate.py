@@ -91,7 +91,7 @@ class Locator:
             functions = Functions(split or unit)
         except SplitMissing as missing:
             located.lost[f"{missing} is missing"] += len(addresses)
-        files = lines if split is None else _split_files(split)
+        files = (None if split is None else _split_files(split)) or lines
         for function, mine in _by_function(functions, addresses):
             calls: list[Inlined] = []
             if functions is not None and function is not None:
@@ -149,7 +149,9 @@ def _program(unit: Unit) -> LineProgram | None:
 
 
 def _split_files(unit: Unit) -> LineProgram | None:
-    """Return the line program of a split unit, which has files alone. Raises of _ERRORS."""
+    """Return the line program of a split unit, which has files alone; None where its calls count
+    as the skeleton's rows do. Raises of _ERRORS.
+    """
     if not unit.file.sections.get("line").size_bytes:
         return None
     at = unit.root.get(At.STMT_LIST)

@@ -5,9 +5,9 @@ Ranges of code that the linker threw away begin below all code (at 0 or 1), and 
 
 from __future__ import annotations
 
+from mem_parser.symbols.debug.abbreviations import Attributes, Value
 from mem_parser.symbols.debug.bits import Damaged, number, uleb
 from mem_parser.symbols.debug.constants import At, Form
-from mem_parser.symbols.debug.abbreviations import Attributes, Value
 from mem_parser.symbols.debug.units import Unit
 
 Ranges = list[tuple[int, int]]

@@ -6,6 +6,8 @@ counts against the file's allowance. Sizes are the file's claims: reads beyond t
 
 from __future__ import annotations
 
+import importlib
+import sys
 import zlib
 from typing import Any, Protocol
 
@@ -148,7 +150,7 @@ class Sections:
                     raise Damaged("is packed wrongly")
                 data[done : done + len(part)] = part
                 done += len(part)
-        except (ValueError, EOFError, zlib.error, *unpack.errors) as error:
+        except unpack.errors as error:
             raise Damaged("is packed wrongly") from error
         return Part(_Unpacked(data), 0, size)
 
@@ -198,7 +200,7 @@ class _Zstd:
     def __init__(self) -> None:
         zstd = _zstd_module()
         self._made = zstd.ZstdDecompressor()
-        self.errors: tuple[type[Exception], ...] = (zstd.ZstdError,)
+        self.errors: tuple[type[Exception], ...] = (zstd.ZstdError, ValueError, EOFError)
 
     @property
     def needs_input(self) -> bool:
@@ -209,8 +211,5 @@ class _Zstd:
 
 
 def _zstd_module() -> Any:
-    try:
-        from compression import zstd  # Python 3.14
-    except ImportError:
-        from backports import zstd
-    return zstd
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    return importlib.import_module(name)

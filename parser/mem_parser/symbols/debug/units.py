@@ -35,6 +35,7 @@ _ROOT = frozenset({
 _ADDRESS_INDEX = {Form.ADDRX, Form.ADDRX1, Form.ADDRX2, Form.ADDRX3, Form.ADDRX4,
                   Form.GNU_ADDR_INDEX}  # fmt: skip
 _TEXT_INDEX = {Form.STRX, Form.STRX1, Form.STRX2, Form.STRX3, Form.STRX4, Form.GNU_STR_INDEX}
+_TEXT_IN_ALTERNATE = {Form.GNU_STRP_ALT, Form.STRP_SUP}
 _IN_UNIT = {Form.REF1, Form.REF2, Form.REF4, Form.REF8, Form.REF_UDATA}
 _IN_ALTERNATE = {Form.GNU_REF_ALT, Form.REF_SUP4, Form.REF_SUP8}
 
@@ -84,9 +85,7 @@ class Unit:
             self._root = self.entry(self.root_at, _ROOT)[1]
         return self._root
 
-    def entry(
-        self, at: int, wanted: frozenset[At]
-    ) -> tuple[Abbreviation | None, Attributes, int]:
+    def entry(self, at: int, wanted: frozenset[At]) -> tuple[Abbreviation | None, Attributes, int]:
         """Return the entry at ``at``, its ``wanted`` attributes, and where they end; no
         abbreviation where it only ends a list. Raises `Damaged`, IndexError, OSError.
         """
@@ -101,7 +100,7 @@ class Unit:
     # Values.
 
     def text(self, value: Value | None) -> str:
-        """Return a text; empty for none, or where its file is missing. Raises as `entry`."""
+        """Return a text; empty for none, or where `is_elsewhere`. Raises as `entry`."""
         if value is None:
             return ""
         sections, at = self.file.sections, value.number
@@ -117,10 +116,14 @@ class Unit:
             place = self._str_offsets_base() + at * width
             offset = sections.get("str_offsets").read(place, width)
             return sections.get("str").text(number(offset, 0, width, self.layout.order))
-        if value.form in (Form.GNU_STRP_ALT, Form.STRP_SUP):
+        if value.form in _TEXT_IN_ALTERNATE:
             other = self.file.alternate
             return "" if other is None else other.sections.get("str").text(at)
         raise Damaged("has a text of an unknown form")
+
+    def is_elsewhere(self, value: Value) -> bool:
+        """Tell whether a text is in a file that is missing."""
+        return value.form in _TEXT_IN_ALTERNATE and self.file.alternate is None
 
     def address(self, value: Value) -> int:
         """Return a code address. Raises as `entry`."""

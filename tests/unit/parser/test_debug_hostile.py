@@ -1,4 +1,4 @@
-"""Debug information that is damaged, forged, or of another file is refused, and a report says so."""
+"""Debug information that is damaged, forged, or of another file is refused, and reports say it."""
 
 from __future__ import annotations
 

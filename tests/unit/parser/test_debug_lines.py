@@ -165,7 +165,6 @@ DEAD = """
 dead:   .loc 1 5 0
         nop
         .loc 1 6 0
-        nop
         .loc 1 7 0 view -0
         .fill 64, 1, 0x90
         .loc 1 8 0

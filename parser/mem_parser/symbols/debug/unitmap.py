@@ -14,6 +14,7 @@ from mem_parser.symbols.debug.constants import UnitKind
 from mem_parser.symbols.debug.ranges import ranges_of
 from mem_parser.symbols.debug.units import DebugFile, Unit
 
+_MOST_AT_ONE_ADDRESS = 16
 _WITHOUT_CODE = {UnitKind.TYPE, UnitKind.PARTIAL, UnitKind.SPLIT_TYPE}
 
 
@@ -46,7 +47,7 @@ class UnitMap:
         """Return the units with code at an address, the one whose range begins last first."""
         found: list[Unit] = []
         k = bisect.bisect_left(self._rows, (address + 1,)) - 1
-        while k >= 0 and self._reach[k] > address:
+        while k >= 0 and self._reach[k] > address and len(found) < _MOST_AT_ONE_ADDRESS:
             low, high, unit = self._rows[k]
             if low <= address < high and self._units[unit] not in found:
                 found.append(self._units[unit])

@@ -34,7 +34,7 @@ class UnitMap:
                 rows += [(low, high, k) for low, high in ranges_of(unit, unit.root)]
             except (Damaged, IndexError, OSError):
                 self.damaged += 1
-        rows.sort()
+        rows.sort(key=lambda row: (row[0], row[1], -row[2]))
         self._units = units
         self._rows = rows
         self._reach: list[int] = []
@@ -44,7 +44,9 @@ class UnitMap:
             self._reach.append(highest)
 
     def at(self, address: int) -> Sequence[Unit]:
-        """Return the units with code at an address, the one whose range begins last first."""
+        """Return the units with code at an address, the one whose range begins last first; of those
+        with one range, all of which the linker gave the same code, the file's first.
+        """
         found: list[Unit] = []
         k = bisect.bisect_left(self._rows, (address + 1,)) - 1
         while k >= 0 and self._reach[k] > address and len(found) < _MOST_AT_ONE_ADDRESS:

@@ -29,6 +29,10 @@ from mem_parser.symbols.isolation import signal_name
 
 READ_TIMEOUT_S = 300.0
 """What reading the debug information of one file may take."""
+_NO_ANSWER = (
+    ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError
+)  # fmt: skip
+"""What looking into an answer of any form raises."""
 _READER = str(Path(__file__).with_name("linereader.py"))
 
 
@@ -85,7 +89,7 @@ def read_lines(
     }
     try:
         return _understood(json.loads(_asked(image.file, json.dumps(question).encode())))
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except _NO_ANSWER as error:
         raise LinesFailed("made its reader give an invalid answer") from error
 
 

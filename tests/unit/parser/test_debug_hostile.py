@@ -11,17 +11,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from elf_files import COMPRESSED, EXECUTABLE, Part, elf
+from elf_files import COMPRESSED, EXECUTABLE, Part, elf, segment
 from heapfiles import HeapFile, Record
 from line_oracle import call_sites, our_lines
 from mem_parser.readers import read_bytes
+from mem_parser.symbols import dwarf
 from mem_parser.symbols.cache import SymbolCache
+from mem_parser.symbols.debug.abbreviations import Layout
 from mem_parser.symbols.debug.bits import Damaged, sleb, uleb
+from mem_parser.symbols.debug.linefiles import read_files
 from mem_parser.symbols.debug.locate import OUT_OF_TIME, UNITS_DAMAGED, Located, Locator
 from mem_parser.symbols.debug.sections import Sections
 from mem_parser.symbols.debug.split import SplitUnits
 from mem_parser.symbols.debug.units import DebugFile
 from mem_parser.symbols.debugfiles import search_debug_file
+from mem_parser.symbols.dwarf import LinesFailed
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.symbolizer import symbolize
 
@@ -134,21 +138,119 @@ def test_what_there_was_no_time_for_is_counted(program: Path) -> None:
     assert len(found.frames) + found.lost[OUT_OF_TIME] >= 3
 
 
-def test_references_in_a_circle_end() -> None:
-    # A unit with one function, whose abstract origin is itself.
-    abbrev = bytes([1, 0x11, 1, 0x11, 1, 0x12, 7, 0, 0, 2, 0x2E, 0, 0x11, 1, 0x12, 7, 0x31, 0x13,
-                    0, 0, 0])  # fmt: skip
-    low, size = (0x1000).to_bytes(8, "little"), (16).to_bytes(8, "little")
-    head = (4).to_bytes(2, "little") + (0).to_bytes(4, "little") + b"\x08"
-    function_at = 4 + len(head) + 17
-    body = (
-        head + b"\1" + low + size + b"\2" + low + size + function_at.to_bytes(4, "little") + b"\0"
+ROOT = bytes([1, 0x11, 1, 0x11, 1, 0x12, 7, 0, 0])
+RANGED = bytes([2, 0x2E, 0, 0x55, 0x17, 0, 0])
+FUNCTION = bytes([2, 0x2E, 1, 0x11, 1, 0x12, 7, 0, 0])
+CALL = bytes([3, 0x1D, 1, 0x11, 1, 0x12, 7, 0x59, 0x0D, 0, 0])
+LOOP = bytes([2, 0x2E, 0, 0x11, 1, 0x12, 7, 0x31, 0x13, 0, 0])
+LONG = bytes([4, 0x34, 0, 0x02, 0x0A, 0, 0])
+PLACE = (0x1000).to_bytes(8, "little") + (16).to_bytes(8, "little")
+HEAD_BYTES = 11
+
+
+def forged(abbreviations: bytes, entries: bytes, *more: Part, address_bytes: int = 8) -> bytes:
+    """A program with one unit of version 4, whose root has the code at PLACE."""
+    head = (4).to_bytes(2, "little") + bytes(4) + bytes([address_bytes])
+    body = head + b"\1" + PLACE + entries
+    return elf(
+        Part(".text", bytes(16), flags=EXECUTABLE),
+        Part(".debug_info", len(body).to_bytes(4, "little") + body),
+        Part(".debug_abbrev", ROOT + abbreviations + b"\0"),
+        *more,
     )
-    info = len(body).to_bytes(4, "little") + body
-    data = elf(Part(".text", bytes(16), flags=EXECUTABLE), Part(".debug_info", info),
-               Part(".debug_abbrev", abbrev))  # fmt: skip
+
+
+def test_references_in_a_circle_end() -> None:
+    function_at = (HEAD_BYTES + 1 + len(PLACE)).to_bytes(4, "little")
+    data = forged(LOOP, b"\2" + PLACE + function_at + b"\0")
 
     assert located(data, [0x1004]).lost == {"it has references in a circle": 1}
+
+
+def test_addresses_without_bytes_make_no_list_without_end() -> None:
+    lists = Part(".debug_ranges", bytes(64))
+    data = forged(RANGED, b"\2" + bytes(4) + b"\0", lists, address_bytes=0)
+
+    file = DebugFile(Sections(ElfImage.from_data("x", data)))
+
+    assert file.units == []
+    assert file.is_cut
+
+
+def test_entries_that_lead_out_of_their_unit_are_counted() -> None:
+    data = forged(LONG, b"\4\xff" + bytes(8))
+
+    assert located(data, [0x1004]).lost == {"it has entries that end behind it": 1}
+
+
+def test_entries_nested_without_end_are_counted() -> None:
+    block = bytes([5, 0x0B, 1, 0, 0])
+    data = forged(FUNCTION + block, b"\2" + PLACE + b"\5" * 10_000)
+
+    assert located(data, [0x1004]).lost == {"it has entries nested too deeply": 1}
+
+
+def test_calls_nested_without_end_are_counted() -> None:
+    data = forged(FUNCTION + CALL, b"\2" + PLACE + (b"\3" + PLACE + b"\7") * 2000)
+
+    assert located(data, [0x1004]).lost == {"it has too many inlined calls at one address": 1}
+
+
+@pytest.mark.parametrize("line", [b"\x7f", b"\xff\xff\xff\xff\xff\xff\x00"])
+def test_a_call_from_an_impossible_line_is_counted(line: bytes) -> None:
+    data = forged(FUNCTION + CALL, b"\2" + PLACE + b"\3" + PLACE + line + bytes(3))
+
+    assert located(data, [0x1004]).lost == {"it has a call from a line that cannot be": 1}
+
+
+def test_lines_without_an_end_are_counted(program: Path) -> None:
+    addresses = call_sites(program)
+    whole = located(program.read_bytes(), addresses)
+    start, size = section(program, ".debug_line")
+    data = bytearray(program.read_bytes())
+    ending = bytes([0, 1, 1])
+    assert data[start + size - 3 : start + size] == ending
+    data[start + size - 3 : start + size] = bytes([1, 1, 1])
+
+    found = located(bytes(data), addresses)
+
+    assert found.frames
+    assert found.lost == {"it has lines that end too soon": len(whole.frames) - len(found.frames)}
+
+
+def test_a_file_in_a_folder_of_a_negative_number_is_in_none() -> None:
+    layout = Layout(5, 4, 8, "little")
+    folders = bytes([1, 1, 8, 1]) + b"/one\0"
+    files = bytes([2, 1, 8, 2, 0x0D, 1]) + b"x.c\0\x7f"
+    sections = Sections(ElfImage.from_data("x", elf()))
+
+    table = read_files(folders + files, 0, layout, sections, "/here")
+
+    assert table.path_of(0) == ("/here/x.c", True)
+
+
+def test_more_files_than_there_are_bytes_are_refused() -> None:
+    nothing = bytes([1, 1, 0x19, 0xFF, 0x7F])  # 16383 names, each of no bytes
+    sections = Sections(ElfImage.from_data("x", elf()))
+    with pytest.raises(Damaged, match="too many files"):
+        read_files(nothing + bytes(64), 0, Layout(5, 4, 8, "little"), sections, "")
+
+
+def test_code_that_was_thrown_away_is_below_all_code_of_a_segment_that_begins_at_0() -> None:
+    data = elf(Part(".text", bytes(16), flags=EXECUTABLE), segments=segment(1, 0, 4096))
+    assert Sections(ElfImage.from_data("x", data)).code_bounds == (2, 4096)
+
+
+def test_an_answer_of_another_form_is_refused(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = tmp_path / "reader.py"
+    monkeypatch.setattr(dwarf, "_READER", str(reader))
+    for said in ("[]", "3", "{", '{"frames": [[1, [["f", "x.c", 1e999]]]], "lost": {}}',
+                 '{"frames": [[1, ["f"]]], "lost": {}}', '{"frames": [], "lost": []}'):  # fmt: skip
+        reader.write_text(f"import os, sys; os.write(int(sys.argv[3]), {said.encode()!r})")
+        with pytest.raises(LinesFailed, match="invalid answer"):
+            our_lines(program, [1])
 
 
 def test_a_number_without_end_is_refused() -> None:

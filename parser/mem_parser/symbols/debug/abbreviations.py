@@ -31,6 +31,7 @@ _VARIABLE = {
     Form.STRING: _TEXT, Form.BLOCK: _BLOCK, Form.EXPRLOC: _BLOCK, Form.BLOCK1: _BLOCK1,
     Form.BLOCK2: _BLOCK2, Form.BLOCK4: _BLOCK4, Form.INDIRECT: _INDIRECT,
 }  # fmt: skip
+_SIBLING = {Form.REF1, Form.REF2, Form.REF4, Form.REF8}
 _BLOCK_HEAD = {_BLOCK1: 1, _BLOCK2: 2, _BLOCK4: 4}
 
 
@@ -98,13 +99,14 @@ class Abbreviation:
         if all(step >= 0 for step in self.steps):
             self.fixed = sum(self.steps)
         self.sibling_bytes = 0
-        """The size of the value that says where the next entry is; 0: there is none."""
+        """The size of the value that says where in the unit the next entry is; 0: none does."""
         self.before_sibling: list[int] = []
         """The plan of what is before that value."""
         if has_children and At.SIBLING in names:
             k = names.index(At.SIBLING)
-            self.sibling_bytes = max(self.steps[k], 0)
-            self.before_sibling = _plan(self.steps[:k])
+            if attributes[k][1] in _SIBLING:
+                self.sibling_bytes = self.steps[k]
+                self.before_sibling = _plan(self.steps[:k])
 
 
 def _plan(steps: list[int]) -> list[int]:

@@ -14,13 +14,16 @@ from mem_parser.symbols.elf import BadElf, ElfImage
 
 _LINK = ".gnu_debugaltlink"
 _MOST_LINK_BYTES = 4096 + 64
+NOT_NAMED = "it does not name the file that it shares with others"
 
 
 def find_alternate(image: ElfImage, debug_dirs: Sequence[str]) -> tuple[DebugFile | None, str]:
     """Return the file that ``image`` names, and what is wrong if there is none of that build-id."""
     link = image.sections.get(_LINK)
-    if link is None or link.held_bytes > _MOST_LINK_BYTES:
-        return None, ""
+    if link is None:
+        return None, NOT_NAMED
+    if link.held_bytes > _MOST_LINK_BYTES:
+        return None, f"{_LINK} is damaged"
     raw = image.file.read(link.offset, link.held_bytes)
     name, _, rest = raw.partition(b"\0")
     path, build_id = os.fsdecode(name), rest.hex()

@@ -30,6 +30,9 @@ _NAMES = frozenset({
 })  # fmt: skip
 _MOST_REFERENCES = 16
 _MOST_DEPTH = 1 << 12
+_MOST_FUNCTIONS = 1 << 20
+_MOST_INLINED = 1 << 10
+_HIGHEST_LINE = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Functions:
         self.unit = unit
         self._outer: _Places | None = None
         self._all: _Places | None = None
+        self._names: dict[int, str | None] = {}
 
     def at(self, address: int) -> int | None:
         """Return the position of the function at ``address``; None where there is none. Raises
@@ -116,6 +120,8 @@ class Functions:
             if entry.has_code and entry.tag == Tag.SUBPROGRAM:
                 attributes, _ = read_attributes(data, at, entry, layout, _PLACE)
                 rows += [(low, high, begin) for low, high in ranges_of(unit, attributes)]
+                if len(rows) > _MOST_FUNCTIONS:
+                    raise Damaged("has too many functions")
             if entry.sibling_bytes and not inside:
                 at = next_entry(data, at, entry, layout)
             elif entry.fixed >= 0:
@@ -124,7 +130,14 @@ class Functions:
             else:
                 at = stepped_over(data, at, entry.plan, layout)
                 depth += entry.has_children
+        _check_end(data, at)
         return rows
+
+    def name_of(self, at: int) -> str | None:
+        """Return what `name_at` says of the function at a position."""
+        if at not in self._names:
+            self._names[at] = name_at(self.unit, at)
+        return self._names[at]
 
     def inlined(self, function: int, addresses: list[int]) -> list[Inlined]:
         """Return the inlined calls in the function at a position that have code at one of the
@@ -135,7 +148,7 @@ class Functions:
         found: list[Inlined] = []
         whole, _, at = unit.entry(function, _NOTHING)
         depth = 1 if whole is not None and whole.has_children else 0
-        while 0 < depth < _MOST_DEPTH and at < len(data):
+        while depth and at < len(data):
             begin = at
             code, at = uleb(data, at)
             if not code:
@@ -155,16 +168,29 @@ class Functions:
             else:
                 at = stepped_over(data, at, entry.plan, layout)
                 depth += entry.has_children
+                if depth > _MOST_DEPTH:
+                    raise Damaged("has entries nested too deeply")
+        _check_end(data, at)
         return found
 
 
 def inlined_at(calls: list[Inlined], address: int) -> list[Inlined]:
-    """Return those of a function's inlined ``calls`` that are at ``address``, outermost first."""
+    """Return those of a function's inlined ``calls`` that are at ``address``, outermost first.
+    Raises `Damaged`.
+    """
     found: list[Inlined] = []
     for call in calls:
         if (not found or call.depth > found[-1].depth) and call.contains(address):
             found.append(call)
+    if len(found) > _MOST_INLINED:
+        raise Damaged("has too many inlined calls at one address")
     return found
+
+
+def _check_end(data: bytes, at: int) -> None:
+    """Raise `Damaged` if the entries of a unit, read up to ``at``, lead out of it."""
+    if at > len(data):
+        raise Damaged("has entries that end behind it")
 
 
 def _has_one(addresses: list[int], low: int, high: int) -> bool:
@@ -174,9 +200,10 @@ def _has_one(addresses: list[int], low: int, high: int) -> bool:
 
 def _inlined(depth: int, ranges: Ranges, at: int, attributes: Attributes) -> Inlined:
     file, line = attributes.get(At.CALL_FILE), attributes.get(At.CALL_LINE)
-    return Inlined(
-        depth, ranges, at, 0 if file is None else file.number, 0 if line is None else line.number
-    )
+    call_line = 0 if line is None else line.number
+    if not 0 <= call_line <= _HIGHEST_LINE:
+        raise Damaged("has a call from a line that cannot be")
+    return Inlined(depth, ranges, at, 0 if file is None else file.number, call_line)
 
 
 def name_at(unit: Unit, at: int) -> str | None:

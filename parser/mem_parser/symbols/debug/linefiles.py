@@ -9,14 +9,15 @@ from mem_parser.symbols.debug.bits import Damaged, behind_text, number, uleb
 from mem_parser.symbols.debug.constants import Form
 from mem_parser.symbols.debug.sections import Sections
 
-_MOST_FILES = 1 << 20
 _PATH, _FOLDER = 1, 2
 
 
 class FileTable:
     """Paths by the numbers that rows and calls have for them."""
 
-    def __init__(self, data: bytes, sections: Sections, layout: Layout, comp_dir: str) -> None:
+    def __init__(
+        self, data: bytes, sections: Sections, layout: Layout, comp_dir: str | None
+    ) -> None:
         self._data = data
         self._sections = sections
         self._layout = layout
@@ -26,27 +27,29 @@ class FileTable:
         """Of each file its name, and the number of its folder."""
         self._paths: dict[int, str] = {}
 
-    def path_of(self, number: int) -> str:
-        """Return the path of a file; empty for an unknown one. Raises `Damaged`, OSError."""
-        known = self._paths.get(number)
-        if known is not None:
-            return known
-        found = self._paths[number] = self._path_of(number)
-        return found
+    def path_of(self, number: int) -> tuple[str, bool]:
+        """Return the path of a file, empty for an unknown one, and whether it is whole: the unit's
+        folder may be unknown. Raises `Damaged`, OSError.
+        """
+        path = self._paths.get(number)
+        if path is None:
+            path = self._paths[number] = self._path_of(number)
+        is_whole = self._comp_dir is not None or not path or os.path.isabs(path)
+        return path, is_whole
 
     def _path_of(self, number: int) -> str:
         first = 0 if self._layout.version >= 5 else 1
         if not first <= number < first + len(self.files):
             return ""
         name, folder = self.files[number - first]
-        return os.path.join(self._comp_dir, self._folder(folder), self._text(name))
+        return os.path.join(self._comp_dir or "", self._folder(folder), self._text(name))
 
     def _folder(self, number: int) -> str:
         if self._layout.version < 5:
             if number == 0:
                 return ""  # the unit's own
             number -= 1
-        return self._text(self.folders[number]) if number < len(self.folders) else ""
+        return self._text(self.folders[number]) if 0 <= number < len(self.folders) else ""
 
     def _text(self, value: Value) -> str:
         data, at = self._data, value.number
@@ -64,7 +67,7 @@ class FileTable:
 
 
 def read_files(
-    data: bytes, at: int, layout: Layout, sections: Sections, comp_dir: str
+    data: bytes, at: int, layout: Layout, sections: Sections, comp_dir: str | None
 ) -> FileTable:
     """Return the table at ``at`` of the line program ``data``. Raises `Damaged`, IndexError."""
     table = FileTable(data, sections, layout, comp_dir)
@@ -96,7 +99,7 @@ def _rows_5(data: bytes, at: int, layout: Layout) -> tuple[list[tuple[Value, int
         kinds.append((kind, form, layout.step_of(form)))
     rows: list[tuple[Value, int]] = []
     count, at = uleb(data, at)
-    if count > _MOST_FILES or (count and not kinds):
+    if count > len(data) - at or (count and not kinds):  # each has a byte at least
         raise Damaged("has too many files")
     for _ in range(count):
         name, folder = Value(Form.STRING, len(data)), 0

@@ -43,8 +43,9 @@ class _Instructions:
 class LineProgram:
     """Lines by address, and the paths of files."""
 
-    def __init__(self, sections: Sections, at: int, comp_dir: str) -> None:
-        """Read the header of the program at ``at``; relative folders are below ``comp_dir``.
+    def __init__(self, sections: Sections, at: int, comp_dir: str | None) -> None:
+        """Read the header of the program at ``at``; relative folders are below ``comp_dir``,
+        which is None if nobody knows it.
 
         Raises `Damaged`, IndexError, OSError.
         """
@@ -69,6 +70,8 @@ class LineProgram:
         """
         if not self._is_ready:
             self._run()
+            self._sort_runs()
+            self._is_ready = True
         k = bisect.bisect_right(self._runs, (address, _MASK + 1)) - 1
         while k >= 0 and self._reach[k] > address:
             _, end, first, behind = self._runs[k]
@@ -78,14 +81,14 @@ class LineProgram:
             k -= 1
         return None
 
-    def path_of(self, number: int) -> str:
-        """Return the path of the file of that number; empty for an unknown one. Raises as the
-        constructor.
+    def path_of(self, number: int) -> tuple[str, bool]:
+        """Return the path of the file of that number, empty for an unknown one, and whether it is
+        whole. Raises as the constructor.
         """
         return self._files.path_of(number)
 
     def _header(
-        self, sections: Sections, width: int, comp_dir: str
+        self, sections: Sections, width: int, comp_dir: str | None
     ) -> tuple[_Instructions, FileTable]:
         data, order = self._data, self._order
         at = 4 if width == 4 else 12
@@ -114,7 +117,7 @@ class LineProgram:
         )
 
     def _run(self) -> None:
-        """Run the program. Raises as the constructor."""
+        """Make the rows and runs of the program. Raises as the constructor."""
         data, how = self._data, self._instructions
         special, unit, end = how.first_special, how.unit_bytes, how.end
         pc_steps = [(op - special) // how.line_range * unit for op in range(256)]
@@ -160,12 +163,15 @@ class LineProgram:
             else:
                 for _ in range(how.operands[op - 1]):
                     _, at = uleb(data, at)
+        if at > end or len(self._addresses) > begin:
+            raise Damaged("has lines that end too soon")
+
+    def _sort_runs(self) -> None:
         self._runs.sort()
         reach = 0
-        for _, run_end, _, _ in self._runs:
-            reach = max(reach, run_end)
+        for _, end, _, _ in self._runs:
+            reach = max(reach, end)
             self._reach.append(reach)
-        self._is_ready = True
 
     def _end_run(self, begin: int, end: int) -> None:
         """Keep the rows from ``begin`` on as a run if they are of code, else forget them."""

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from mem_parser.symbols.debug.alternate import NOT_NAMED
 from mem_parser.symbols.debug.bits import Damaged
 from mem_parser.symbols.debug.constants import At
-from mem_parser.symbols.debug.functions import Functions, Inlined, inlined_at, name_at
+from mem_parser.symbols.debug.functions import Functions, Inlined, inlined_at
 from mem_parser.symbols.debug.lineprogram import LineProgram
 from mem_parser.symbols.debug.split import SplitMissing, SplitUnits
 from mem_parser.symbols.debug.unitmap import UnitMap
@@ -44,7 +45,7 @@ class Locator:
         self,
         file: DebugFile,
         splits: SplitUnits,
-        missing_alternate: str = "",
+        missing_alternate: str = NOT_NAMED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``missing_alternate`` says what is wrong with the file that ``file`` shares with
@@ -54,7 +55,6 @@ class Locator:
         self._splits = splits
         self._missing_alternate = missing_alternate
         self._clock = clock
-        self._names: dict[tuple[int, int, int], str | None] = {}
 
     def locate(self, addresses: Iterable[int], deadline: float) -> Located:
         """Return what is known of ``addresses``, read until ``deadline``. Raises `Damaged`,
@@ -83,46 +83,72 @@ class Locator:
 
     def _locate_in(self, unit: Unit, addresses: list[int], located: Located) -> None:
         """Add what one unit knows of ``addresses``. Raises of _ERRORS."""
-        lines = _program(unit)
-        split: Unit | None = None
-        functions: Functions | None = None
-        try:
-            split = self._splits.of(unit)
-            functions = Functions(split or unit)
-        except SplitMissing as missing:
-            located.lost[f"{missing} is missing"] += len(addresses)
-        files = (None if split is None else _split_files(split)) or lines
-        for function, mine in _by_function(functions, addresses):
-            calls: list[Inlined] = []
-            if functions is not None and function is not None:
-                calls = functions.inlined(function, mine)
+        opened = self._opened(unit)
+        if opened.missing:
+            located.lost[f"{opened.missing} is missing"] += len(addresses)
+        for function, mine in _by_function(opened.functions, addresses):
+            calls = opened.calls_in(function, mine)
             for address in mine:
-                place = None if lines is None else lines.find(address)
-                file, line = "", 0
-                if lines is not None and place is not None:
-                    file, line = lines.path_of(place[0]), place[1]
-                frames: list[_Frame] = []
-                for call in reversed(inlined_at(calls, address)):
-                    frames.append((self._name(functions, call.at), file, line))
-                    file = "" if files is None else files.path_of(call.call_file)
-                    line = call.call_line
-                frames.append((self._name(functions, function) or "", file, line))
-                if any(name is None for name, _, _ in frames):
+                frames, is_whole = opened.frames_at(address, function, calls)
+                if not is_whole:
                     located.lost[self._missing_alternate] += 1
                 if any(line for _, _, line in frames):
-                    located.frames[address] = [
-                        (UNNAMED if n is None else n, f, k) for n, f, k in frames
-                    ]
+                    located.frames[address] = frames
 
-    def _name(self, functions: Functions | None, at: int | None) -> str | None:
+    def _opened(self, unit: Unit) -> _OpenUnit:
+        lines = _program(unit)
+        try:
+            split = self._splits.of(unit)
+        except SplitMissing as missing:
+            return _OpenUnit(lines, None, lines, str(missing))
+        files = (None if split is None else _split_files(split)) or lines
+        return _OpenUnit(lines, Functions(split or unit), files)
+
+
+@dataclass(slots=True)
+class _OpenUnit:
+    """One unit, ready to be asked."""
+
+    lines: LineProgram | None
+    functions: Functions | None
+    files: LineProgram | None
+    """Has the paths of the files that calls name."""
+    missing: str = ""
+    """The file with its functions, where that is not there."""
+
+    def calls_in(self, function: int | None, addresses: list[int]) -> list[Inlined]:
+        """Return the inlined calls in a function. Raises of _ERRORS."""
+        if self.functions is None or function is None:
+            return []
+        return self.functions.inlined(function, addresses)
+
+    def frames_at(
+        self, address: int, function: int | None, calls: list[Inlined]
+    ) -> tuple[list[Frame], bool]:
+        """Return the frames at ``address``, innermost first, and whether they are whole: the name
+        of an inlined function or a folder may be in a missing file. The outermost function needs
+        no name, because the symbol there has it. Raises of _ERRORS.
+        """
+        place = None if self.lines is None else self.lines.find(address)
+        file, line, is_whole = "", 0, True
+        if self.lines is not None and place is not None:
+            file, is_whole = self.lines.path_of(place[0])
+            line = place[1]
+        frames: list[Frame] = []
+        for call in reversed(inlined_at(calls, address)):
+            name = self._name(call.at)
+            frames.append((UNNAMED if name is None else name, file, line))
+            is_whole = is_whole and name is not None
+            file, line = "", call.call_line
+            if self.files is not None:
+                file, has_folder = self.files.path_of(call.call_file)
+                is_whole = is_whole and has_folder
+        frames.append((self._name(function) or "", file, line))
+        return frames, is_whole
+
+    def _name(self, at: int | None) -> str | None:
         """Return the name of the function at a position; None if it is in a missing file."""
-        if functions is None or at is None:
-            return ""
-        unit = functions.unit
-        key = (id(unit.file), unit.at, at)
-        if key not in self._names:
-            self._names[key] = name_at(unit, at)
-        return self._names[key]
+        return "" if self.functions is None or at is None else self.functions.name_of(at)
 
 
 def _by_function(
@@ -134,10 +160,6 @@ def _by_function(
         function = None if functions is None else functions.at(address)
         found.setdefault(function, []).append(address)
     return found.items()
-
-
-_Frame = tuple[str | None, str, int]
-"""As `Frame`; None stands for a name in a missing file."""
 
 
 def _program(unit: Unit) -> LineProgram | None:
@@ -159,8 +181,10 @@ def _split_files(unit: Unit) -> LineProgram | None:
     return LineProgram(unit.file.sections, start, _folder(unit.skeleton or unit))
 
 
-def _folder(unit: Unit) -> str:
-    return unit.text(unit.root.get(At.COMP_DIR))
+def _folder(unit: Unit) -> str | None:
+    """Return the folder of the unit's paths; None if its name is in a missing file."""
+    value = unit.root.get(At.COMP_DIR)
+    return None if value is not None and unit.is_elsewhere(value) else unit.text(value)
 
 
 def _reason(error: Exception) -> str:

@@ -66,6 +66,8 @@ def _list_5(unit: Unit, value: Value) -> Ranges:
     """Return a list of version 5: each entry says its kind."""
     data = unit.file.sections.whole("rnglists")
     at = _indexed_list(unit, data, value.number) if value.form == Form.RNGLISTX else value.number
+    if at < 0:
+        raise Damaged("refers to no address ranges")
     base, width, order = unit.low_pc, unit.layout.address_bytes, unit.layout.order
     found: Ranges = []
     while len(found) < _MOST_RANGES:

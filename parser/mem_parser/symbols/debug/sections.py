@@ -22,6 +22,10 @@ _AT_A_TIME = 1 << 20
 _MOST_TEXT_BYTES = 1 << 16
 _TEXT_AT_A_TIME = 256
 _OLD_MAGIC = b"ZLIB"
+_LOWEST_CODE = 2
+"""Linkers write 0 or 1 as the address of code that they threw away. No code of a program is there,
+though its segment may begin there, with the header of the file.
+"""
 
 
 class Part:
@@ -75,7 +79,7 @@ class Sections:
         self.order = image.byte_order
         code = [s for s in image.segments if s.executable]
         self.code_bounds = (
-            min((s.vaddr for s in code), default=0),
+            max(min((s.vaddr for s in code), default=0), _LOWEST_CODE),
             max((s.vaddr + s.mem_size for s in code), default=1 << 64),
         )
         """Between which addresses all code is."""

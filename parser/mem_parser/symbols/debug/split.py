@@ -7,6 +7,7 @@ The program has a *skeleton* of each unit, with a number that the split unit mus
 from __future__ import annotations
 
 import os.path
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from mem_parser.plainfile import PlainFile
@@ -36,7 +37,8 @@ class SplitUnits:
         """
         self._programs = programs
         self._packages: list[_Package] | None = None
-        self._files: dict[str, DebugFile | None] = {}
+        self._files: OrderedDict[str, DebugFile | None] = OrderedDict()
+        """Those used last; the units of others can no longer be read."""
 
     def of(self, skeleton: Unit) -> Unit | None:
         """Return the unit that stands for ``skeleton``; None if it is whole itself. Raises
@@ -71,11 +73,15 @@ class SplitUnits:
             yield os.path.join(folder, os.path.basename(name))
 
     def _file(self, path: str) -> DebugFile | None:
-        if path not in self._files:
-            if len(self._files) >= _MOST_OPEN:
-                self._files.pop(next(iter(self._files)))
-            self._files[path] = _opened(path)
-        return self._files[path]
+        if path in self._files:
+            self._files.move_to_end(path)
+            return self._files[path]
+        if len(self._files) >= _MOST_OPEN:
+            _, oldest = self._files.popitem(last=False)
+            if oldest is not None:
+                oldest.sections.image.close()
+        file = self._files[path] = _opened(path)
+        return file
 
     def _all_packages(self) -> list[_Package]:
         if self._packages is None:

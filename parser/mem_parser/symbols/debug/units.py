@@ -24,6 +24,7 @@ from mem_parser.symbols.debug.constants import At, Form, UnitKind
 from mem_parser.symbols.debug.sections import Part, Sections
 
 _HEAD_BYTES = 40
+_ADDRESS_SIZES = (4, 8)
 _MOST_UNITS = 1 << 20
 _KEPT_BYTES = 64 << 20
 _KEPT_TABLES = 256
@@ -268,5 +269,7 @@ class DebugFile:
             abbrev_at = number(head, place, width, order)
             address_bytes = head[place + width]
             place += width + 1
+        if address_bytes not in _ADDRESS_SIZES:
+            raise Damaged(f"has addresses of {address_bytes} bytes")
         layout = Layout(version, width, address_bytes, order)
         return Unit(self, at, size, kind, layout, abbrev_at, place, dwo_id)

@@ -8,6 +8,7 @@ import lzma
 import os
 import random
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -16,6 +17,11 @@ import numpy as np
 
 with atheris.instrument_imports(include=["mem_parser", "mem_profiler", "elftools"]):
     from mem_parser.errors import MemError
+    from mem_parser.symbols.debug.bits import Damaged
+    from mem_parser.symbols.debug.locate import Locator
+    from mem_parser.symbols.debug.sections import Sections
+    from mem_parser.symbols.debug.split import SplitUnits
+    from mem_parser.symbols.debug.units import DebugFile
     from mem_parser.symbols.elf import BadElf, ElfImage
     from mem_profiler.entries import plan
 
@@ -26,6 +32,7 @@ NAMES = ("malloc", "free", "main", "", "je_malloc")
 ADDRESSES = np.array([0, 1, 0x1000, 0x401000, 2**63, 2**64 - 1], np.uint64)
 SECTION_BYTES, SEGMENT_BYTES, SYMBOL_BYTES, CHDR = 64, 56, 24, struct.Struct("<IIQQ")
 COMPRESSED = 0x800
+LINES_S = 5.0
 
 
 @functools.cache
@@ -48,7 +55,9 @@ def one(data: bytes) -> None:
         image.bytes_at(image.load_base, 64)
         image.bias_of(0x7F0000000000, 0, 4096)
         _ = (image.debuglink, image.has_dwarf, image.has_interpreter, image.size_bytes)
-    except BadElf:
+        locator = Locator(DebugFile(Sections(image)), SplitUnits([]))
+        locator.locate(ADDRESSES.tolist(), time.monotonic() + LINES_S)
+    except (BadElf, Damaged):
         pass
     with contextlib.suppress(OSError):  # a file that cannot be read: its callers say so
         plan.of_program(FILE, 0x555555554000)

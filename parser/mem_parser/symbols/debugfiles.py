@@ -2,7 +2,7 @@
 
 By build-id under the debug folders, then by the name in `.gnu_debuglink` beside the module, in its
 `.debug` folder, and under the debug folders. A found file counts only if its build-id, or failing
-that its CRC, is right.
+that its CRC, is right; one that does not count is part of the answer, so that a report can say it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mem_parser.plainfile import Readable
 from mem_parser.symbols.elf import BadElf, ElfImage
@@ -19,6 +20,17 @@ _CRC_LIMIT = 4 << 30
 _AT_A_TIME = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class DebugSearch:
+    """What a search found: the debug file, or why files at its places are not that of the module.
+
+    A reason is a path and what differs: `/usr/lib/debug/x: its CRC differs`.
+    """
+
+    image: ElfImage | None
+    refused: tuple[str, ...] = ()
+
+
 def find_debug_file(
     build_id: str, image: ElfImage | None, debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS
 ) -> ElfImage | None:
@@ -26,18 +38,32 @@ def find_debug_file(
 
     ``image`` is the module's own file where there is one: the search follows its debuglink.
     """
+    return search_debug_file(build_id, image, debug_dirs).image
+
+
+def search_debug_file(
+    build_id: str, image: ElfImage | None, debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS
+) -> DebugSearch:
+    """As `find_debug_file`; says too which files it refused."""
+    refused: list[str] = []
     for path in build_id_paths(build_id, debug_dirs):
         found = _open_quietly(path)
         if found is not None and found.build_id == build_id:
-            return found
+            return DebugSearch(found)
+        if found is not None:
+            refused.append(f"{path}: its build-id differs")
     if image is None or image.debuglink is None:
-        return None
+        return DebugSearch(None, tuple(refused))
     name, crc = image.debuglink
     for path in _debuglink_paths(image.path, name, debug_dirs):
         found = _open_quietly(path)
-        if found is not None and _belongs(found, image, crc):
-            return found
-    return None
+        if found is None or os.path.realpath(path) == os.path.realpath(image.path):
+            continue
+        wrong = _what_differs(found, image, crc)
+        if not wrong:
+            return DebugSearch(found)
+        refused.append(f"{path}: its {wrong} differs")
+    return DebugSearch(None, tuple(refused))
 
 
 def build_id_paths(build_id: str, debug_dirs: Sequence[str]) -> Iterator[str]:
@@ -64,12 +90,11 @@ def _open_quietly(path: str) -> ElfImage | None:
         return None
 
 
-def _belongs(found: ElfImage, image: ElfImage, crc: int) -> bool:
-    if os.path.realpath(found.path) == os.path.realpath(image.path):
-        return False
+def _what_differs(found: ElfImage, image: ElfImage, crc: int) -> str:
+    """Say by what ``found`` is not the debug file of ``image``; empty if it is."""
     if found.build_id and image.build_id:
-        return found.build_id == image.build_id
-    return _crc_of(found.file) == crc
+        return "" if found.build_id == image.build_id else "build-id"
+    return "" if _crc_of(found.file) == crc else "CRC"
 
 
 def _crc_of(file: Readable) -> int | None:

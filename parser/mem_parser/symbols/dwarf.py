@@ -1,38 +1,39 @@
-"""Source lines and inlined frames, from DWARF, by the library `symbolic`.
+"""Source lines and inlined frames of addresses, from DWARF.
 
-The library converts the debug information of a file to a compact table once (the slow part; the
-cache keeps the table by build-id) and answers look-ups from that. A child process makes the table,
-because debug information may crash its reader, which must not end a report. The child gets the open
-file, so it reads the checked one, and is confined (see `confinement`).
-
-The library counts addresses from the file's lowest segment; here they are the file's virtual
-addresses.
+A program of its own (`linereader`) reads the debug information, because that may take any time and
+memory, which must not end a report. It gets the open file, so it reads the checked one, and is
+confined (see `confinement`). Its answer is untrusted, too.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mem_parser.allowance import bound_bytes
+from mem_parser.errors import one_line
 from mem_parser.plainfile import PlainFile
-from mem_parser.symbols import linebuilder
-from mem_parser.symbols.cache import SymbolCache
+from mem_parser.symbols import linereader
 from mem_parser.symbols.confinement import LARGEST_FILE_BYTES, MEMORY_FLOOR_BYTES
+from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.isolation import signal_name
 
-DWARF_LIMIT_BYTES = 2 << 30
-"""A file with more debug information than this is named by its symbols only."""
-BUILD_TIMEOUT_S = 300.0
+READ_TIMEOUT_S = 300.0
 """What reading the debug information of one file may take."""
-_BUILDER = str(Path(__file__).with_name("linebuilder.py"))
+_NO_ANSWER = (
+    ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError
+)  # fmt: skip
+"""What looking into an answer of any form raises."""
+_READER = str(Path(__file__).with_name("linereader.py"))
 
 
 class LinesFailed(Exception):
@@ -48,91 +49,101 @@ class SourceFrame:
     line: int
 
 
-class LineTable:
-    """Lines and inlined frames of one file."""
+@dataclass(slots=True)
+class Lines:
+    """Frames by address, innermost first; addresses without a known line are not in it."""
 
-    def __init__(self, table: Any, load_base: int) -> None:
-        self._table = table
-        self._load_base = load_base
+    frames: dict[int, list[SourceFrame]] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
+    """How many addresses lack frames or names that the debug information has, by cause."""
 
-    def find(self, address: int) -> list[SourceFrame]:
-        """Return the frames at a virtual address, innermost first; none if no line is known."""
-        if address < self._load_base:
-            return []
-        try:
-            found = self._table.lookup(address - self._load_base)
-        except Exception:  # the library raises its own errors for damaged tables
-            return []
-        if not any(f.line for f in found):
-            return []
-        return [SourceFrame(str(f.symbol), str(f.full_path or ""), int(f.line)) for f in found]
+    def problem(self, asked: int) -> str:
+        """Say what is lost of ``asked`` addresses, without a subject; empty for nothing."""
+        if not self.lost:
+            return ""
+        most = max(self.lost, key=lambda cause: self.lost[cause])
+        others = len(self.lost) - 1
+        more = f", and {others} more cause{'s' if others > 1 else ''}" if others else ""
+        count = min(sum(self.lost.values()), asked)
+        return f"{count} of {asked} source lines could not be read in full: {most}{more}"
 
 
-def open_lines(image: ElfImage, cache: SymbolCache) -> LineTable | None:
-    """Return the line table of ``image``; None if it has no debug information.
+def read_lines(
+    image: ElfImage,
+    addresses: Sequence[int],
+    programs: Sequence[str] = (),
+    debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS,
+) -> Lines | None:
+    """Return the lines of virtual ``addresses`` of ``image``; None if it has no debug information.
 
-    Raises `LinesFailed` if that is unusable.
+    ``programs``: files beside which a package of split debug information may be. Raises
+    `LinesFailed` if the debug information is unusable.
     """
-    if not image.has_dwarf or _debug_size(image) > DWARF_LIMIT_BYTES:
+    if not image.has_dwarf or not isinstance(image.file, PlainFile):
         return None
-    from symbolic.symcache import SYMCACHE_LATEST_VERSION
-
-    if not isinstance(image.file, PlainFile):
-        return None
-    file = image.file
-    identity = f"{file.status.st_size:x}x{file.status.st_mtime_ns:x}"
-    key = f"{image.build_id}-lines{SYMCACHE_LATEST_VERSION}-{identity}"
-    data = cache.get_or_make(key, lambda: _build(file))
+    question = {
+        "path": image.path,
+        "programs": list(dict.fromkeys([*programs, image.path])),
+        "debug_dirs": list(debug_dirs),
+        "addresses": list(addresses),
+    }
     try:
-        table = _symcache_class().from_bytes(data) if data else None
-    except Exception:  # as above
-        return None
-    return None if table is None else LineTable(table, image.load_base)
+        return _understood(json.loads(_asked(image.file, json.dumps(question).encode())))
+    except _NO_ANSWER as error:
+        raise LinesFailed("made its reader give an invalid answer") from error
 
 
-def _symcache_class() -> Any:
-    from symbolic.symcache import SymCache
-
-    return SymCache
-
-
-def _build(file: PlainFile) -> bytes | None:
-    """Return the table of ``file``, made by a child process. Raises `LinesFailed`."""
+def _asked(file: PlainFile, question: bytes) -> bytes:
+    """Return the answer of a child process. Raises `LinesFailed`."""
     memory = bound_bytes(file.stored_bytes, MEMORY_FLOOR_BYTES)
-    with tempfile.TemporaryFile(prefix="mem_parser-") as out:
-        numbers = (file.fileno(), out.fileno(), memory, math.ceil(BUILD_TIMEOUT_S), os.getpid())
+    with tempfile.TemporaryFile(prefix="mem_parser-") as asked, \
+            tempfile.TemporaryFile(prefix="mem_parser-") as out:  # fmt: skip
+        asked.write(question)
+        asked.seek(0)
+        numbers = (
+            file.fileno(), asked.fileno(), out.fileno(), memory, math.ceil(READ_TIMEOUT_S),
+            os.getpid(),
+        )  # fmt: skip
         try:
             done = subprocess.run(
-                [sys.executable, "-P", _BUILDER, *map(str, numbers)],
+                [sys.executable, "-P", _READER, *map(str, numbers)],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=numbers[:2],
+                pass_fds=numbers[:3],
                 check=False,
-                timeout=BUILD_TIMEOUT_S,
+                timeout=READ_TIMEOUT_S,
             )
         except subprocess.TimeoutExpired as error:
-            raise LinesFailed(f"took longer than {BUILD_TIMEOUT_S:.0f} s to read") from error
+            raise LinesFailed(f"took longer than {READ_TIMEOUT_S:.0f} s to read") from error
         except OSError as error:
             raise LinesFailed(
                 f"was not read: cannot start a process for it ({error.strerror})"
             ) from error
         if done.returncode < 0:
             raise LinesFailed(f"crashed its reader ({signal_name(-done.returncode)})")
-        if done.returncode == linebuilder.NO_MEMORY:
+        if done.returncode == linereader.NO_MEMORY:
             raise LinesFailed("needs too much memory to read for a file of its size")
         if done.returncode:
             raise LinesFailed("cannot be read")
-        return _made(out) or None
+        return _answer(out)
 
 
-def _made(out: BinaryIO) -> bytes:
+def _answer(out: BinaryIO) -> bytes:
     if os.fstat(out.fileno()).st_size > LARGEST_FILE_BYTES:
-        raise LinesFailed("has too many lines")
+        raise LinesFailed("made its reader give too large an answer")
     out.seek(0)
     return out.read()
 
 
-def _debug_size(image: ElfImage) -> int:
-    return max(image.held_bytes(name) for name in (".debug_info", ".zdebug_info"))
+def _understood(answer: Any) -> Lines:
+    """Return the lines of an answer. Raises `LinesFailed`, ValueError, TypeError, LookupError."""
+    if "failed" in answer:
+        raise LinesFailed(one_line(str(answer["failed"])))
+    frames = {
+        int(address): [SourceFrame(str(name), str(file), int(line)) for name, file, line in found]
+        for address, found in answer["frames"]
+    }
+    lost = {one_line(str(cause)): int(count) for cause, count in answer["lost"].items()}
+    return Lines(frames, lost)

@@ -137,10 +137,16 @@ class ElfImage:
         if not name or not end or len(raw) < at + 4:
             return None
         text = name.decode("utf-8", "surrogateescape")
-        return text, int.from_bytes(raw[at : at + 4], self._byte_order)
+        return text, int.from_bytes(raw[at : at + 4], self.byte_order)
 
     @property
-    def _byte_order(self) -> Literal["little", "big"]:
+    def is_64_bit(self) -> bool:
+        """Tell whether its addresses have 64 bits."""
+        return self._tables.bits == 64
+
+    @property
+    def byte_order(self) -> Literal["little", "big"]:
+        """The order of the bytes in its numbers."""
         return "little" if self._tables.order == "<" else "big"
 
     def bias_of(self, start: int, file_offset: int, length: int) -> int | None:
@@ -178,7 +184,7 @@ class ElfImage:
     @property
     def little_endian(self) -> bool:
         """Tell whether the lowest byte of a number comes first."""
-        return self._byte_order == "little"
+        return self.byte_order == "little"
 
     def bytes_at(self, address: int, most: int, *, executable: bool = False) -> bytes:
         """Return up to ``most`` bytes that the file puts at a virtual address; none if it puts none

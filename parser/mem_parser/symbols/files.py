@@ -17,7 +17,7 @@ from mem_parser.errors import InputFileError
 from mem_parser.model import Module, Profile
 from mem_parser.plainfile import stored_bytes
 from mem_parser.symbols.cache import SymbolCache
-from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, build_id_paths, find_debug_file
+from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, build_id_paths, search_debug_file
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.filefacts import FileFact
 from mem_parser.symbols.modulelabels import is_relative
@@ -92,11 +92,14 @@ class ModuleFinder:
             return ModuleFiles(None, None, module.bias)
         image, problem = self._open(module)
         build_id = module.build_id or (image.build_id if image else "")
-        debug = find_debug_file(build_id, image, self.debug_dirs)
+        search = search_debug_file(build_id, image, self.debug_dirs)
+        debug = search.image
         if debug is None and self.debuginfod is not None and not (image and image.has_dwarf):
             debug = self.debuginfod.find(build_id)
         if debug is not None:
             problem = None if module.build_id else problem
+        elif problem is None and search.refused and not (image and image.has_dwarf):
+            problem = _refused(module, search.refused)
         bias = module.bias
         if bias is None and (image or debug) is not None:
             bias = _bias(module, image or debug)
@@ -257,6 +260,14 @@ def changed_since(profile: Profile, module: Module, path: str) -> SymbolProblem 
         f"{path} changed at {local_time(changed)}, after the capture at {local_time(captured)}, "
         "and the profile has no build-id of it; its names may be wrong",
         names_missing=False,
+    )
+
+
+def _refused(module: Module, refused: Sequence[str]) -> SymbolProblem:
+    """Say that debug files at the places for the module's are none of it."""
+    return SymbolProblem(
+        module.path,
+        f"{refused[0]} from what {module.path} says of its debug file; it is not used",
     )
 
 

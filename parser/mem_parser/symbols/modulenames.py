@@ -7,6 +7,7 @@ them again.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,8 @@ from mem_parser.symbols.demangle import (
     short_name,
     without_tail,
 )
-from mem_parser.symbols.dwarf import LinesFailed, LineTable, SourceFrame, open_lines
-from mem_parser.symbols.elf import BadElf
+from mem_parser.symbols.dwarf import LinesFailed, SourceFrame, read_lines
+from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.embedded import EmbeddedFrame, Frames
 from mem_parser.symbols.files import ModuleFiles, ModuleFinder, may_have_file
 from mem_parser.symbols.keptnames import KeptNames, dump_names, load_names
@@ -72,19 +73,15 @@ class ModuleNames:
         """
         if foreign_leaf.any() or self._module.bias is None or not self._module.build_id:
             files = self._finder.files_of(self._module)
-            reader = self._open(files)
+            reader = _NameReader(files, self._finder.debug_dirs)
             virtual = file_addresses(self._module, files.bias, addresses)
             if foreign_leaf.any():
                 virtual = virtual + (foreign_leaf & reader.starts(virtual + np.uint64(1)))
             frames = reader.find(virtual)
+            self.problem = reader.problem
             return virtual, frames, reader.begins(virtual, frames)
         virtual = file_addresses(self._module, self._module.bias, addresses)
         return virtual, *self._find_cached(virtual)
-
-    def _open(self, files: ModuleFiles) -> _NameReader:
-        reader = _NameReader(files, self._cache)
-        self.problem = files.problem or reader.problem
-        return reader
 
     @property
     def _key(self) -> str:
@@ -99,9 +96,10 @@ class ModuleNames:
         missing = known.missing(virtual)
         if len(missing):
             files = self._finder.files_of(self._module)
-            reader = self._open(files)
+            reader = _NameReader(files, self._finder.debug_dirs)
             frames = reader.find(missing)
             known.add(missing, frames, reader.begins(missing, frames))
+            self.problem = reader.problem
             if files.image is not None and not reader.problem and len(known) <= _MAX_CACHED:
                 self._cache.put(self._key, dump_names(known, files))
         found = known.frames_at(virtual)
@@ -109,34 +107,31 @@ class ModuleNames:
 
 
 class _NameReader:
-    """Names from files: line tables first, symbols for the rest."""
+    """Names from files: source lines first, symbols for the rest. Sets ``problem`` where something
+    is not read.
+    """
 
-    def __init__(self, files: ModuleFiles, cache: SymbolCache) -> None:
+    def __init__(self, files: ModuleFiles, debug_dirs: Sequence[str]) -> None:
         usable = files.bias is not None
-        images = [i for i in (files.debug, files.image) if i is not None and usable]
+        self._images = [i for i in (files.debug, files.image) if i is not None and usable]
         # Files with debug information alone have no unwind tables.
         self._image = files.image if usable else None
+        self._debug_dirs = debug_dirs
         self._symbols: list[SymbolTable] = []
-        self._lines: LineTable | None = None
-        self._is_go = any(name in image.sections for image in images for name in _GO_SECTIONS)
-        self.problem: SymbolProblem | None = None
-        for image in images:
+        self._is_go = any(n in image.sections for image in self._images for n in _GO_SECTIONS)
+        self.problem = files.problem
+        for image in self._images:
             try:
                 table = image.symbols()
             except (BadElf, OSError) as error:
-                text = f"{image.path}: its symbols are not read: {_why(error)}"
-                self.problem = SymbolProblem(image.path, text)
+                self._note(image, f"its symbols are not read: {_why(error)}")
                 continue
             if len(table):
                 self._symbols.append(table)
-        for image in images:
-            try:
-                self._lines = self._lines or open_lines(image, cache)
-            except LinesFailed as failure:
-                self.problem = SymbolProblem(
-                    image.path,
-                    f"{image.path}: its debug information {failure}; names are from symbol tables",
-                )
+
+    def _note(self, image: ElfImage, text: str) -> None:
+        if self.problem is None:
+            self.problem = SymbolProblem(image.path, f"{image.path}: {text}")
 
     def starts(self, virtual: Addresses) -> npt.NDArray[np.bool_]:
         """Tell for each address whether a function begins there."""
@@ -147,12 +142,11 @@ class _NameReader:
 
     def find(self, virtual: Addresses) -> list[Frames]:
         """Return the frames at each address, innermost first; empty where unknown."""
-        symbol = self._find_symbols(virtual)
-        if self._lines is None:
-            found = [[SourceFrame(s, "", 0)] if s is not None else [] for s in symbol]
-        else:
-            columns = zip(virtual.tolist(), symbol, strict=True)
-            found = [self._join(self._lines.find(a), s) for a, s in columns]
+        lines = self._lines_at(virtual.tolist())
+        found = [
+            self._join(lines.get(address, []), symbol)
+            for address, symbol in zip(virtual.tolist(), self._find_symbols(virtual), strict=True)
+        ]
         foreign.prepare(without_tail(f.symbol) for frames in found for f in frames)
         return [tuple([self._spelled(f) for f in frames]) for frames in found]
 
@@ -162,11 +156,11 @@ class _NameReader:
         Compilers split and clone functions (`f.cold`, `f.part.0`); with line tables all parts are
         one function.
         """
-        if symbol is None:
-            return frames
         if not frames:
-            return [SourceFrame(symbol, "", 0)]
+            return [] if symbol is None else [SourceFrame(symbol, "", 0)]
         outermost = frames[-1]
+        if symbol is None:
+            return frames if outermost.symbol else frames[:-1]
         name = symbol if is_go_file(outermost.file) else without_tail(symbol)
         return [*frames[:-1], SourceFrame(name, outermost.file, outermost.line)]
 
@@ -188,6 +182,22 @@ class _NameReader:
             with contextlib.suppress(OSError):
                 result[nameless] = UnwindTable(self._image).starts(virtual[nameless])
         return result
+
+    def _lines_at(self, addresses: list[int]) -> dict[int, list[SourceFrame]]:
+        """Return the frames of debug information, of the first file that has any."""
+        paths = [image.path for image in self._images]
+        for image in self._images:
+            try:
+                lines = read_lines(image, addresses, paths, self._debug_dirs)
+            except LinesFailed as failure:
+                self._note(image, f"its debug information {failure}; names are from symbol tables")
+                continue
+            if lines is not None:
+                problem = lines.problem(len(addresses))
+                if problem:
+                    self._note(image, problem)
+                return lines.frames
+        return {}
 
     def _find_symbols(self, virtual: Addresses) -> list[str | None]:
         result: list[str | None] = [None] * len(virtual)

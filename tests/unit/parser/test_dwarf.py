@@ -11,8 +11,7 @@ import pytest
 
 from elf_files import COMPRESSED, Part, elf
 from mem_parser.symbols import dwarf
-from mem_parser.symbols.cache import SymbolCache
-from mem_parser.symbols.dwarf import LinesFailed, open_lines
+from mem_parser.symbols.dwarf import LinesFailed, read_lines
 from mem_parser.symbols.elf import ElfImage
 
 GIB = 1 << 30
@@ -32,22 +31,22 @@ def test_debug_information_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) 
     )  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     try:
-        open_lines(ElfImage.open(str(path)), SymbolCache(None))
+        read_lines(ElfImage.open(str(path)), [1])
     except LinesFailed as failed:
         assert "read" in str(failed)  # noqa: PT017 - either way is fine; memory is what counts
     after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert after <= max(before, (GIB + (256 << 20)) >> 10)
 
 
-def test_the_builder_of_lines_reads_the_file_that_was_opened(
+def test_the_reader_of_lines_reads_the_file_that_was_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = tmp_path / "reader.py"
-    reader.write_text("import os, sys; os.write(int(sys.argv[2]), os.read(int(sys.argv[1]), 4))")
-    monkeypatch.setattr(dwarf, "_BUILDER", str(reader))
+    reader.write_text("import os, sys; os.write(int(sys.argv[3]), os.read(int(sys.argv[1]), 4))")
+    monkeypatch.setattr(dwarf, "_READER", str(reader))
     path = tmp_path / "x.so"
     path.write_bytes(elf(Part(".debug_info", bytes(64))))
     image = ElfImage.open(str(path))
     path.unlink()
     os.mkfifo(path)
-    assert dwarf._build(image.file) == b"\x7fELF"  # type: ignore[arg-type]
+    assert dwarf._asked(image.file, b"{}") == b"\x7fELF"  # type: ignore[arg-type]

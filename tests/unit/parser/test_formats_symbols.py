@@ -41,8 +41,8 @@ def test_a_reader_that_dies_costs_lines_but_no_names(
     script: str, what: str, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "reader.py").write_text(script)
-    monkeypatch.setattr(dwarf, "_BUILDER", str(tmp_path / "reader.py"))
-    monkeypatch.setattr(dwarf, "BUILD_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(dwarf, "_READER", str(tmp_path / "reader.py"))
+    monkeypatch.setattr(dwarf, "READ_TIMEOUT_S", 1.0)
     cache = SymbolCache(tmp_path / "cache")
     profile = read_bytes(heap_of(program, program), "x")
     symbols = symbolize(profile, cache=cache)

@@ -268,7 +268,8 @@ static void fill(struct mp_module *out, const struct row *row, bool permanent) {
                               .permanent = permanent};
 }
 
-static bool find_in_fixed(uintptr_t pc, struct mp_module *out) {
+/* Apart from one another, so that the stack has what one of them needs. */
+static __attribute__((noinline)) bool find_in_fixed(uintptr_t pc, struct mp_module *out) {
     for (unsigned i = 0; i < FIXED; i++) {
         const struct fixed *f = &fixed[i];
         uintptr_t start, end;
@@ -298,7 +299,7 @@ static bool is_in_hole(const struct found_object *found) {
     return false;
 }
 
-static bool find_in_loader(uintptr_t pc, struct mp_module *out) {
+static __attribute__((noinline)) bool find_in_loader(uintptr_t pc, struct mp_module *out) {
     struct found_object found;
     if (find_object((void *)pc, &found) != 0 || is_in_hole(&found))
         return false;
@@ -312,7 +313,7 @@ static bool find_in_loader(uintptr_t pc, struct mp_module *out) {
     return true;
 }
 
-static bool find_in_table(uintptr_t pc, struct mp_module *out) {
+static __attribute__((noinline)) bool find_in_table(uintptr_t pc, struct mp_module *out) {
     struct row row;
     if (search(&startup, pc, &row)) {
         fill(out, &row, true);

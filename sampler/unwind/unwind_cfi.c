@@ -124,14 +124,35 @@ static uint32_t pack(const struct mp_cfi_row *row) {
     return inside ? word | MP_RULE_SP : MP_RULE_WIDE;
 }
 
+/* Where to read the tables of a module. */
+struct tables {
+    struct mp_cfi_place place;
+    const void *eh_frame_hdr;
+    bool permanent;
+};
+
+/* Finds and notes the module that holds the code before `key`. Apart, so that the module is off the stack when
+ * its tables are read. */
+static __attribute__((noinline)) bool find_tables(uintptr_t key, uint32_t sequence,
+                                                  struct tables *out) {
+    struct mp_module module;
+    if (!mp_module_find(key - 1, &module))
+        return false;
+    note(&module, sequence);
+    out->place =
+        (struct mp_cfi_place){.start = module.start, .end = module.end, .bias = module.bias};
+    out->place.phdr = mp_module_headers(&module, &out->place.phdrs);
+    out->eh_frame_hdr = module.eh_frame_hdr;
+    out->permanent = module.permanent;
+    return true;
+}
+
 /* 0 with *fde filled; MP_RULE_SIGNAL; or a cause. Apart, so that the image is off the stack when the row is run. */
-static __attribute__((noinline)) uint32_t find_entry(const struct mp_module *module, uintptr_t key,
+static __attribute__((noinline)) uint32_t find_entry(const struct tables *tables, uintptr_t key,
                                                      struct mp_cfi_fde *fde) {
     struct mp_cfi_image image;
-    struct mp_cfi_place place = {.start = module->start, .end = module->end, .bias = module->bias};
-    place.phdr = mp_module_headers(module, &place.phdrs);
-    if (module->eh_frame_hdr == NULL || place.phdr == NULL ||
-        mp_cfi_image(&place, module->eh_frame_hdr, &image) != 0) {
+    if (tables->eh_frame_hdr == NULL || tables->place.phdr == NULL ||
+        mp_cfi_image(&tables->place, tables->eh_frame_hdr, &image) != 0) {
         return mp_rule_lost(MP_LOST_UNWIND_NO_RULE);
     }
     int rc = mp_cfi_find(&image, key - 1, fde);
@@ -142,11 +163,11 @@ static __attribute__((noinline)) uint32_t find_entry(const struct mp_module *mod
     return mp_rule_lost(rc == -ENOENT ? MP_LOST_UNWIND_NO_RULE : MP_LOST_UNWIND_BAD_RULE);
 }
 
-static uint32_t rule_in_module(const struct mp_module *module, uintptr_t key,
+static uint32_t rule_in_tables(const struct tables *tables, uintptr_t key,
                                struct mp_wide_rule *wide) {
     struct mp_cfi_fde fde;
     uintptr_t next;
-    uint32_t word = find_entry(module, key, &fde);
+    uint32_t word = find_entry(tables, key, &fde);
     if (word != 0)
         return word;
     if (mp_cfi_row(&fde, key - 1, &wide->row, &next) != 0 || fde.ra_register != MP_ARCH_DWARF_RA)
@@ -156,15 +177,14 @@ static uint32_t rule_in_module(const struct mp_module *module, uintptr_t key,
 }
 
 uint32_t mp_cfi_rule(uintptr_t key, uint32_t sequence, struct mp_wide_rule *wide) {
-    struct mp_module module;
-    if (!mp_module_find(key - 1, &module))
+    struct tables tables;
+    if (!find_tables(key, sequence, &tables))
         return mp_rule_lost(MP_LOST_UNWIND_NO_MODULE);
-    uint32_t word = rule_in_module(&module, key, wide);
+    uint32_t word = rule_in_tables(&tables, key, wide);
     if (mp_rule_kind(word) == MP_RULE_LOST && is_start_code(key - 1))
         word = MP_RULE_END;
-    note(&module, sequence);
     if (word != MP_RULE_WIDE)
-        mp_cache_store(key, word, sequence, module.permanent);
+        mp_cache_store(key, word, sequence, tables.permanent);
     return word;
 }
 

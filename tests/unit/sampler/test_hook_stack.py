@@ -23,7 +23,7 @@ EXTERNAL_BYTES = (
     256  # of a function of the C library or the loader: none that a hook calls goes deeper
 )
 # What is called through a pointer, by who calls it.
-POINTERS = {"mp_cfi_rule": "mp_modtab_watch"}
+POINTERS = {"unwind/unwind_cfi.c:find_tables": "mp_modtab_watch"}
 NODE = re.compile(r'node: \{ title: "([^"]+)" label: "[^"]*\\n(\d+) bytes \(([^)]*)\)')
 EDGE = re.compile(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"')
 

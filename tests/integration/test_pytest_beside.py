@@ -6,6 +6,7 @@ tests of this file; what the tests use of this project comes from the environmen
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -63,10 +64,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(python: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest in the folder, bounded."""
+    """Run pytest in the folder, bounded; it is no worker of the pytest that runs us."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
         [python, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=150,
+        cwd=folder, env=env, capture_output=True, text=True, timeout=150,
     )  # fmt: skip
 
 

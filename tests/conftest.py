@@ -15,9 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the caller's own settings out: preloads, sampler options, colours, segment folder."""
+    """Keep the caller's own settings out: preloads, sampler options, colours, segment folder,
+    who called by sudo.
+    """
     for name in list(os.environ):
-        if name.startswith(("MEM_PROFILER_", "LD_PRELOAD")):
+        if name.startswith(("MEM_PROFILER_", "LD_PRELOAD", "SUDO_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")

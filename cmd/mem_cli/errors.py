@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 import click
 
+from mem_cli.invoked import again_as_root
 from mem_cli.say import say, warn
-from mem_parser.errors import MemError
+from mem_parser.errors import MemError, PermissionDenied, one_line
 
 DEBUG_VARIABLE = "MEM_PROFILER_DEBUG"
 """Set to anything: an unexpected error shows its traceback as well."""
@@ -32,6 +34,18 @@ def say_error(message: str, hint: str | None = None) -> None:
             say(f"hint:  {hint}", err=True)
     except OSError:
         pass
+
+
+def asks_for_root(advice: str | None) -> bool:
+    """Whether an advice is to work as root, for a user who does not yet."""
+    return os.geteuid() != 0 and re.search(r"\broot\b", advice or "") is not None
+
+
+def hint_of(error: MemError) -> str | None:
+    """The hint of an error; where root is what is missing, with the command as sudo finds it."""
+    if isinstance(error, PermissionDenied) and asks_for_root(error.hint):
+        return f"{error.hint}; as root: {one_line(again_as_root())}"
+    return error.hint
 
 
 def run_command(
@@ -96,7 +110,7 @@ def _system_exit_code(end: SystemExit) -> int:
 
 def _report(error: BaseException) -> int:
     if isinstance(error, MemError):
-        say_error(str(error), error.hint)
+        say_error(str(error), hint_of(error))
         return error.exit_code
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterable
 
+from mem_parser import sudo
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import log_line
 from mem_parser.outplace import Place, find_place, new_file
@@ -159,11 +160,19 @@ def _write_renamed(place: Place, parts: Iterable[bytes]) -> None:
                 file.write(part)
             file.flush()
             os.fchmod(file.fileno(), _mode(place))
+            if _is_for_caller(place):
+                sudo.give(file.fileno(), place.folder)
         os.rename(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=place.folder)
         raise
+
+
+def _is_for_caller(place: Place) -> bool:
+    """Tell whether the user behind sudo may have the file: it replaces none that another has."""
+    user = sudo.caller()
+    return user is not None and (place.status is None or place.status.st_uid == user.uid)
 
 
 def _mode(place: Place) -> int:

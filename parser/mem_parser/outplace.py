@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mem_parser import sudo
 from mem_parser.errors import UsageProblem
 
 _LINKS_MAX = 40
@@ -88,6 +89,30 @@ def new_file(folder: int, stem: str) -> tuple[int, str]:
         name = f".{stem[:100]}.{secrets.token_hex(8)}.tmp"
         with contextlib.suppress(FileExistsError):
             return os.open(name, flags, 0o600, dir_fd=folder), name
+
+
+def make_folder(path: str) -> None:
+    """Make a folder and the missing ones above it, where it is not there yet.
+
+    Raises UsageProblem, OSError.
+    """
+    if os.path.isdir(path):
+        return
+    above, name = os.path.split(path.rstrip("/"))
+    make_folder(above or ".")
+    with open_folder(above or ".") as opened:
+        try:
+            os.mkdir(name, dir_fd=opened)
+        except FileExistsError:
+            if os.path.isdir(path):
+                return  # another process was faster
+            raise
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        made = os.open(name, flags, dir_fd=opened)
+        try:
+            sudo.give(made, opened)
+        finally:
+            os.close(made)
 
 
 class _Walk:
@@ -172,6 +197,9 @@ class _Walk:
             raise self._refused(f"{name} is {kind} in a folder that others can write")
         # The owner of the folder may have files there: a checkout that root works in.
         mine = {os.geteuid()} if folder.st_mode & 0o022 else {os.geteuid(), folder.st_uid}
+        user = sudo.caller()
+        if user is not None:
+            mine.add(user.uid)
         if status.st_uid not in mine:
             raise self._refused(f"{name} is another user's file in a folder that others can write")
 

@@ -128,7 +128,7 @@ def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
     order = sorted(range(len(p_values)), key=lambda k: p_values[k])
     stands = [False] * len(p_values)
     for rank, k in enumerate(order):
-        if p_values[k] > alpha / (len(p_values) - rank):
+        if p_values[k] * (len(p_values) - rank) > alpha:
             break
         stands[k] = True
     return stands
@@ -138,6 +138,6 @@ def benjamini_hochberg(p_values: FloatArray, rate: float) -> npt.NDArray[np.bool
     """Return the findings to accept so that a share of about ``rate`` at most is false."""
     count = len(p_values)
     ordered = np.sort(p_values)
-    below = np.flatnonzero(ordered <= rate * np.arange(1, count + 1) / max(count, 1))
+    below = np.flatnonzero(ordered * count <= rate * np.arange(1, count + 1))
     limit = float(ordered[below[-1]]) if len(below) else -1.0
     return np.asarray(p_values <= limit, dtype=np.bool_)

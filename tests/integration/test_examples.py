@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from c_build import ROOT
 
@@ -68,3 +72,82 @@ def test_a_service_under_a_workload(tmp_path: Path) -> None:
     done = run("./workload.sh", "2", folder=project)
     assert done.returncode == 6, done.stderr
     assert "FAIL  peak" in done.stderr
+
+
+# The recipes
+
+
+RECIPES = ("github.yml", "gitlab.yml", "Jenkinsfile")
+INSTALL = re.compile(r'^pip install (pytest )?"\$MEM_PROFILER"$')
+_SH = re.compile(r"""\bsh(?: returnStatus: true,\s+script:)? '([^']*)'""")
+
+
+def lines_of(recipe: Path) -> list[str]:
+    """The lines that a recipe gives to the shell, in their order."""
+    text = recipe.read_text(encoding="utf-8")
+    if recipe.name == "Jenkinsfile":
+        return _SH.findall(text)
+    [job] = jobs(yaml.safe_load(text))
+    return job["script"] if "script" in job else [s["run"] for s in job["steps"] if "run" in s]
+
+
+def jobs(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The jobs of a file of GitHub or of GitLab."""
+    yield from content.get("jobs", content).values()
+
+
+def reports_of(recipe: Path) -> set[str]:
+    """The files that a recipe shows or keeps."""
+    text = recipe.read_text(encoding="utf-8")
+    return set(re.findall(r"(?:junit:? |artifacts: |path: )'?([\w./]+)", text))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", ["cpp", "python", "service"])
+def test_the_lines_of_each_recipe_run_and_leave_their_reports(
+    name: str, recipe: str, tmp_path: Path
+) -> None:
+    if name == "cpp" and shutil.which("cmake") is None:
+        pytest.skip("cmake is not installed")
+    project = copied(name, tmp_path)
+    lines = [line.strip() for line in lines_of(project / recipe)]
+    assert sum(bool(INSTALL.match(line)) for line in lines) == 1, lines
+    ours = [line for line in lines if not INSTALL.match(line) and "apt-get" not in line]
+    assert ours
+    for line in ours:
+        done = run("sh", "-c", line.replace("workload.sh 20 ", "workload.sh 2 "), folder=project,
+                   GITHUB_STEP_SUMMARY=str(project / "summary.md"))  # fmt: skip
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    for report in reports_of(project / recipe):
+        assert (project / report).stat().st_size, report
+    if any("--github" in line for line in ours):
+        assert (project / "summary.md").stat().st_size
+    else:
+        assert reports_of(project / recipe)
+
+
+@pytest.mark.parametrize("name", ["cpp", "python", "service"])
+def test_every_recipe_says_what_pip_installs(name: str) -> None:
+    values = set()
+    for recipe in RECIPES:
+        text = (EXAMPLES / name / recipe).read_text(encoding="utf-8")
+        values |= set(re.findall(r"^ *MEM_PROFILER(?: =|:) '?([^'\n]+)'?$", text, re.MULTILINE))
+        assert "README.md" in text
+    assert values == {"git+https://git.example.com/tools/mem-profiler.git"}
+    table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for value in ("git+https://", "a checkout", ".whl"):
+        assert value in table
+
+
+@pytest.mark.parametrize("name", ["cpp", "python", "service"])
+def test_a_jenkinsfile_is_whole(name: str) -> None:
+    text = (EXAMPLES / name / "Jenkinsfile").read_text(encoding="utf-8")
+    code = re.sub(r"//[^\n]*|'[^'\n]*'|\"[^\"\n]*\"", "", text)
+    depth = 0
+    for sign in re.findall(r"[{}]", code):
+        depth += 1 if sign == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    assert [word for word in ("agent", "environment", "stages", "post") if word in code] == [
+        "agent", "environment", "stages", "post",
+    ]  # fmt: skip

@@ -7,8 +7,11 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+
+from mem_cli.pytest_plugin import settings
 
 TESTS = """
 import json, os, time
@@ -16,39 +19,39 @@ import pytest
 
 kept = []
 
-@pytest.mark.limit_memory("10 MB")
+@pytest.mark.mem_limit("10 MB")
 def test_small():
     bytearray(2 << 20)
 
-@pytest.mark.limit_memory("10 MB")
+@pytest.mark.mem_limit("10 MB")
 def test_big():
     block = bytearray(30 << 20)
     assert len(block)
 
-@pytest.mark.limit_memory(inuse="1 MB")
+@pytest.mark.mem_limit(inuse="1 MB")
 def test_keeps():
     kept.append(bytearray(3 << 20))
 
-@pytest.mark.limit_leaks("100 KB")
+@pytest.mark.mem_leaks("100 KB")
 def test_leaks():
     kept.append([object() for _ in range(20000)])
 
-@pytest.mark.limit_leaks("100 KB")
+@pytest.mark.mem_leaks("100 KB")
 def test_fills_a_cache_once():
     kept.append(1) if "once" in os.environ else kept.extend(object() for _ in range(20000))
     os.environ["once"] = "1"
 
-@pytest.mark.limit_sites("function:PyByteArray_Resize", peak="1 MB")
+@pytest.mark.mem_sites("function:PyByteArray_Resize", peak="1 MB")
 def test_site():
     block = bytearray(4 << 20)
     time.sleep(0.1)
     assert len(block)
 
-@pytest.mark.limit_alloc_rate("1 TB/s")
+@pytest.mark.mem_alloc_rate("1 TB/s")
 def test_rate():
     [object() for _ in range(20000)]
 
-@pytest.mark.limit_memory("10 MB")
+@pytest.mark.mem_limit("10 MB")
 def test_fails_by_itself():
     block = bytearray(30 << 20)
     assert not block, "its own failure"
@@ -133,7 +136,7 @@ def test_the_session_default_and_the_budget_file(folder_of_tests: Path) -> None:
 
 
 def test_a_limit_that_cannot_be_read_is_one_line(folder_of_tests: Path) -> None:
-    mark = '@pytest.mark.limit_memory("4 XB")'
+    mark = '@pytest.mark.mem_limit("4 XB")'
     (folder_of_tests / "test_limits.py").write_text(f"import pytest\n{mark}\ndef test_a(): ...\n")
     for options in ((), ("--mem",)):
         done = run(folder_of_tests, *options, code=1)
@@ -148,13 +151,13 @@ def test_an_increase_over_the_baseline_fails(folder_of_tests: Path) -> None:
     run(folder_of_tests, "--mem-update-baseline", code=0)
     assert "test_limits.py::test_a" in (folder_of_tests / "pytest_mem.baseline").read_text()
     for _ in range(3):
-        same = run(folder_of_tests, "--fail-on-increase", "--mem-strict", code=0)
+        same = run(folder_of_tests, "--mem-fail-on-increase", "--mem-strict", code=0)
         assert "undecided" not in same.stdout
     tests.write_text(text.format(12))
-    done = run(folder_of_tests, "--fail-on-increase", code=1)
+    done = run(folder_of_tests, "--mem-fail-on-increase", code=1)
     assert "growth" in done.stdout
     tests.write_text(text.format(4))
-    run(folder_of_tests, "--fail-on-increase", code=0)
+    run(folder_of_tests, "--mem-fail-on-increase", code=0)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +167,8 @@ def test_an_increase_over_the_baseline_fails(folder_of_tests: Path) -> None:
         (("--mem-budget", "none.toml"), "none.toml"),
         (("--mem", "--mem-tries", "0"), "at least 1"),
         (("--mem-update-baseline", "-n", "2"), "leave out -n"),
-        (("--fail-on-increase",), "pytest_mem.baseline"),
+        (("--mem-fail-on-increase",), "pytest_mem.baseline"),
+        (("--fail-on-increase",), "--fail-on-increase: its name is --mem-fail-on-increase"),
     ],
 )
 def test_bad_options_are_usage_errors(
@@ -176,9 +180,47 @@ def test_bad_options_are_usage_errors(
     assert "Traceback" not in done.stdout + done.stderr
 
 
+class Recorded:
+    """A parser of options that notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.inis: list[str] = []
+
+    def getgroup(self, _name: str) -> Recorded:
+        return self
+
+    def addoption(self, *names: str, **about: Any) -> None:
+        self.names += [*names, about.get("dest", names[0].strip("-").replace("-", "_"))]
+
+    def addini(self, name: str, *_about: Any, **_more: Any) -> None:
+        self.inis.append(name)
+
+
+def test_every_option_and_key_begins_so_that_none_collides() -> None:
+    parser = Recorded()
+    settings.add_options(cast(pytest.Parser, parser))
+    assert {name for name in parser.names if not name.startswith(("--mem-", "mem_"))} == {"--mem"}
+    assert all(name.startswith("mem_") for name in parser.inis)
+    assert len(parser.names) >= 20
+
+
+def test_the_older_names_of_marks_mean_the_same(folder_of_tests: Path) -> None:
+    tests = folder_of_tests / "test_limits.py"
+    older = {"mem_limit": "limit_memory", "mem_leaks": "limit_leaks", "mem_sites": "limit_sites"}
+    text = tests.read_text()
+    for new, old in older.items():
+        text = text.replace(f"mark.{new}(", f"mark.{old}(")
+    tests.write_text(text)
+    done = run(folder_of_tests, "--mem", "--strict-markers", "-k", "big or leaks or site", code=1)
+    assert "3 failed" in done.stdout
+    for words in ("FAIL  peak  30.0", "FAIL  leaks", "function:PyByteArray_Resize"):
+        assert words in done.stdout
+
+
 def test_a_bad_mark_fails_its_test(folder_of_tests: Path) -> None:
     (folder_of_tests / "test_limits.py").write_text(
-        'import pytest\n@pytest.mark.limit_memory("12 parsecs")\ndef test_a(): pass\n'
+        'import pytest\n@pytest.mark.mem_limit("12 parsecs")\ndef test_a(): pass\n'
     )
     done = run(folder_of_tests, "--mem", code=1)
     assert "test_limits.py::test_a: " in done.stdout

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO
 
+from mem_parser import sudo
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import file_part, shell_path
 from mem_parser.outplace import new_file, open_folder
@@ -169,6 +170,7 @@ def write_files(prefix: str, pid: int, fills: dict[str, Callable[[IO[bytes]], No
             for file, fill in zip(files, fills.values(), strict=True):
                 fill(file.out)
                 file.out.flush()
+                sudo.give(file.out.fileno(), file.folder)
                 os.fsync(file.out.fileno())
             finals = _publish(files, f"{name}.{pid}", list(fills))
     except OSError as error:

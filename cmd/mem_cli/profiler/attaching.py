@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mem_cli.errors import say_error
+from mem_cli.errors import hint_of, say_error
+from mem_cli.invoked import next_command
 from mem_cli.say import say, waiting
 from mem_parser.errors import MemError, NoSampler, one_line
 from mem_profiler import attach as attaching
@@ -82,7 +83,7 @@ class Attached:
             try:
                 answer = one.detach()
             except MemError as error:
-                say_error(str(error), error.hint)
+                say_error(str(error), hint_of(error))
                 continue
             if answer is not None:
                 say(detached_line(one.pid, answer), err=True)
@@ -104,13 +105,14 @@ def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[],
     except Stopped:
         raise KeyboardInterrupt from None
     say(attached_line(pid, one.answer))
-    command = f"mem_profiler -s 60 -c 1024 -p {pid}"
+    profiler = next_command("mem_profiler")
+    command = f"{profiler} -s 60 -c 1024 -p {pid}"
     try:
         if rate_bytes is not None:
             toggle.start(pid, rate_bytes)
-            command = f"mem_profiler stop {pid}"
+            command = f"{profiler} stop {pid}"
     finally:
-        for line in ("next:", f"  {command}", f"  mem_profiler detach {pid}"):
+        for line in ("next:", f"  {command}", f"  {profiler} detach {pid}"):
             say(line)
 
 

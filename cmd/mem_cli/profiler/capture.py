@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from mem_cli.errors import say_error
+from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler import attaching, capture_view
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
@@ -35,7 +35,7 @@ def choose(pid: int | None, every: bool) -> list[int]:
 
 
 def _say_left_out(error: MemError) -> None:
-    say_error(f"left out: {error}", error.hint)
+    say_error(f"left out: {error}", hint_of(error))
 
 
 def _capture_sessions(

@@ -15,6 +15,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from mem_cli.invoked import next_command
 from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.units import counted
 from mem_profiler.capture.listing import Row
@@ -86,14 +87,15 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
     exe = shell_path(binary(result) or "BINARY")
     path = shell_path(result.path)
     picture = shell_path(f"{file_part(os.path.basename(binary(result))) or 'heap'}.svg")
+    parser = next_command("mem_parser", reads=result.path)
     yield "next:"
-    yield f"  mem_parser -p {exe} -f {path} -t"
-    yield f"  mem_parser -p {exe} -f {path} -s -o {picture}"
+    yield f"  {parser} -p {exe} -f {path} -t"
+    yield f"  {parser} -p {exe} -f {path} -s -o {picture}"
     if result.duration_s >= LEAKS_FROM_S and not awaited:
-        yield f"  mem_parser leaks {path}"
+        yield f"  {parser} leaks {path}"
     if result.devices:
         files = " ".join(f"-f {shell_path(one.path)}" for one in (result, *result.devices))
-        yield f"  mem_parser -p {exe} {files} --by domain"
+        yield f"  {parser} -p {exe} {files} --by domain"
 
 
 def target_line(session: Session, rate_bytes: int) -> str:

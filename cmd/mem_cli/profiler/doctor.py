@@ -8,6 +8,8 @@ import textwrap
 import click
 from rich.text import Text
 
+from mem_cli.errors import asks_for_root
+from mem_cli.invoked import again_as_root, next_command
 from mem_cli.say import plain_console, say, waiting
 from mem_parser.errors import TargetUnsupported, UsageProblem
 from mem_parser.escape import log_line, one_line, shell_join
@@ -52,8 +54,14 @@ def _say(findings: list[Finding], subject: str) -> None:
 
 def _next(pid: int | None, program: tuple[str, ...]) -> str:
     if pid is not None:
-        return f"mem_profiler -s 60 -c 1024 -p {pid}"
-    return f"mem_profiler run -c 1024 -- {shell_join(program)}"
+        return f"{next_command('mem_profiler')} -s 60 -c 1024 -p {pid}"
+    return f"{next_command('mem_profiler')} run -c 1024 -- {shell_join(program)}"
+
+
+def _root_may_help(findings: list[Finding]) -> bool:
+    """Whether the rights of this user are all that prevents a capture."""
+    blockers = [finding for finding in findings if finding.status == "blocker"]
+    return bool(blockers) and all(asks_for_root(finding.cure) for finding in blockers)
 
 
 @click.command(
@@ -83,7 +91,8 @@ def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> Non
         write_json(found)
     else:
         _say(findings, one_line(subject))
-        if not blocked:
+        step = again_as_root() if _root_may_help(findings) else _next(pid, target)
+        if not blocked or _root_may_help(findings):
             say("next:")
-            say(f"  {_next(pid, target)}")
+            say(f"  {step}")
     ctx.exit(TargetUnsupported.exit_code if blocked else 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mem_cli.errors import say_error
+from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler import capture_view
 from mem_cli.profiler.embedding import embed_names
 from mem_cli.say import say
@@ -27,5 +27,5 @@ def finish(
                 break
             say(line, err=of_run)
     for error in errors:
-        say_error(str(error), error.hint)
+        say_error(str(error), hint_of(error))
     return errors[0].exit_code if errors else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mem_cli.invoked import next_command
 from mem_cli.profiler.options import PID, device_rate_option, rate_option
 from mem_cli.say import say
 from mem_profiler.capture import toggle
@@ -18,4 +19,4 @@ def start(pid: int, rate: int, device_rate: int) -> None:
     number = toggle.start(pid, rate, device_rate)
     say(f"capture {number} of pid {pid} is running, 1 sample / {rate} B")
     say("next:")
-    say(f"  mem_profiler stop {pid}")
+    say(f"  {next_command('mem_profiler')} stop {pid}")

@@ -1,6 +1,6 @@
 """Memory limits in pytest: what each test may hold, leak and allocate, with native stacks.
 
-    @pytest.mark.limit_memory("24 MB")
+    @pytest.mark.mem_limit("24 MB")
     def test_parse(): ...
 
     pytest --mem                     runs pytest under the sampler, and checks every mark

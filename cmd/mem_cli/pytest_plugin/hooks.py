@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mem_cli.pytest_plugin import loading
-from mem_cli.pytest_plugin.marks import DOCUMENTED, Wanted, wanted_of
+from mem_cli.pytest_plugin.marks import Wanted, documented, old_names_are_free, wanted_of
 from mem_cli.pytest_plugin.settings import Settings, add_options, read_settings
 from mem_parser.errors import MemError
 from mem_parser.escape import log_line, log_text, one_line
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PEAK = "mem_peak_bytes"
 ALLOCATED = "mem_allocated_bytes"
 _LARGEST = 5
+_OLD_OPTION = "--fail-on-increase"  # pytest-memray's, where that is installed
+_NEW_OPTION = "--mem-fail-on-increase"
 
 
 class MemoryLimitWarning(pytest.PytestWarning):
@@ -34,17 +36,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
     """Start again under the sampler, before anything is imported that would be imported twice."""
     known = early_config.known_args_namespace
-    asked = known.mem or known.mem_budget or known.mem_limit or known.fail_on_increase
+    if _OLD_OPTION in args and not hasattr(known, "fail_on_increase"):
+        raise pytest.UsageError(f"{_OLD_OPTION}: its name is {_NEW_OPTION}")
+    asked = known.mem_on or known.mem_budget or known.mem_limit or known.mem_fail_on_increase
     if (asked or known.mem_update_baseline) and not loading.is_loaded():
         loading.start_again(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Describe the marks, and take part in the run."""
-    for line in DOCUMENTED:
+    for line in documented(config):
         config.addinivalue_line("markers", line)
     config.pluginmanager.register(Plugin(read_settings(config)), "mem_limits_run")
 
@@ -67,6 +71,15 @@ class Plugin:
 
             self._meter = Meter(self.settings)
         return self._meter
+
+    def pytest_report_header(self, config: pytest.Config) -> str | None:
+        """Say which plugin answers the marks that two have."""
+        if not self.active or old_names_are_free(config):
+            return None
+        return (
+            "mem: pytest-memray checks the marks limit_memory and limit_leaks; "
+            "the marks mem_limit and mem_leaks are checked here"
+        )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:

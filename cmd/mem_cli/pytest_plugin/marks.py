@@ -1,10 +1,15 @@
-"""What a test is held against: its marks, the session's default, the budget file."""
+"""What a test is held against: its marks, the session's default, the budget file.
+
+Every mark begins with `mem_`. The names without it mean the same, where no other plugin has them:
+`limit_memory` and `limit_leaks` are pytest-memray's in a run that has pytest-memray.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -16,13 +21,22 @@ from mem_parser.errors import MemError
 from mem_parser.escape import log_line
 
 NO_INCREASE = Limit(Measure.GROWTH, growth=Allowance(), text="no increase")
-"""Of `--fail-on-increase`: what does not surely exceed the baseline is within it."""
-DOCUMENTED = (
-    'limit_memory(peak, inuse=None): peak of live bytes while the test runs, such as "24 MB"',
-    "limit_leaks(size, warmups=1, repeat=5): bytes that stay in use for each run of the test",
-    'limit_alloc_rate(rate): allocated bytes per second, such as "50 MiB/s"',
-    'limit_sites(match, own=False, **limits): limits of stacks: "function:^parse_", peak="1 MB"',
+"""Of `--mem-fail-on-increase`: what does not surely exceed the baseline is within it."""
+_DOCUMENTED = (
+    'mem_limit(peak, inuse=None): peak of live bytes while the test runs, such as "24 MB"',
+    "mem_leaks(size, warmups=1, repeat=5): bytes that stay in use for each run of the test",
+    'mem_alloc_rate(rate): allocated bytes per second, such as "50 MiB/s"',
+    'mem_sites(match, own=False, **limits): limits of stacks: "function:^parse_", peak="1 MB"',
 )
+_OLD_NAMES = {
+    "mem_limit": "limit_memory",
+    "mem_leaks": "limit_leaks",
+    "mem_alloc_rate": "limit_alloc_rate",
+    "mem_sites": "limit_sites",
+}
+_OF_MEMRAY = {"limit_memory", "limit_leaks"}
+_MEMRAY = ("memray", "pytest_memray.plugin", "memray_manager")
+"""Names of pytest-memray: as an entry point, loaded by name, and while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +62,37 @@ class Wanted:
         return not self.budget.every_limit and self.leaks is None
 
 
+def old_names_are_free(config: pytest.Config) -> bool:
+    """Whether the marks that pytest-memray has too are ours: it takes no part in this run."""
+    return not any(config.pluginmanager.hasplugin(name) for name in _MEMRAY)
+
+
+def _names(mark: str, config: pytest.Config) -> set[str]:
+    """The names by which a test may carry one of our marks."""
+    old = _OLD_NAMES[mark]
+    return {mark} if old in _OF_MEMRAY and not old_names_are_free(config) else {mark, old}
+
+
+def documented(config: pytest.Config) -> Iterator[str]:
+    """The lines of `pytest --markers`."""
+    yield from _DOCUMENTED
+    for mark, old in _OLD_NAMES.items():
+        if old in _names(mark, config):
+            yield f"{old}: the same as {mark}"
+
+
+def _marks(item: pytest.Item, mark: str) -> Iterator[pytest.Mark]:
+    """The test's marks of a kind, the closest first."""
+    names = _names(mark, item.config)
+    return (found for found in item.iter_markers() if found.name in names)
+
+
 def wanted_of(item: pytest.Item, settings: Settings) -> Wanted:
     """The limits of a test. One that cannot be read fails the test, in one line."""
     try:
         limits = list(_limits(item))
-        sites = [_site(mark) for mark in item.iter_markers("limit_sites")]
-        leaks = next((_leaks(mark) for mark in item.iter_markers("limit_leaks")), None)
+        sites = [_site(mark) for mark in _marks(item, "mem_sites")]
+        leaks = next((_leaks(mark) for mark in _marks(item, "mem_leaks")), None)
     except (MemError, TypeError, ValueError) as error:
         pytest.fail(log_line(f"{item.nodeid}: {error}"), pytrace=False)
     budget = settings.budget.for_program(item.nodeid) if settings.budget else Budget()
@@ -80,21 +119,20 @@ def _limit(measure: Measure, amount: Any) -> Limit:
 
 
 def _limits(item: pytest.Item) -> Iterator[Limit]:
-    mark = item.get_closest_marker("limit_memory")
-    if mark is not None:
-        yield from _memory(*mark.args, **mark.kwargs)
-    mark = item.get_closest_marker("limit_alloc_rate")
-    if mark is not None:
+    for mark in islice(_marks(item, "mem_limit"), 1):
+        yield from _memory(mark)
+    for mark in islice(_marks(item, "mem_alloc_rate"), 1):
         yield _alloc_rate(*mark.args, **mark.kwargs)
 
 
-def _memory(peak: Any = None, *, inuse: Any = None) -> Iterator[Limit]:
-    if peak is None and inuse is None:
-        raise TypeError('limit_memory needs a size, such as limit_memory("24 MB")')
-    if peak is not None:
-        yield _limit(Measure.PEAK, peak)
-    if inuse is not None:
-        yield _limit(Measure.INUSE, inuse)
+def _memory(mark: pytest.Mark) -> list[Limit]:
+    def read(peak: Any = None, *, inuse: Any = None) -> list[Limit]:
+        if peak is None and inuse is None:
+            raise TypeError(f'{mark.name} needs a size, such as {mark.name}("24 MB")')
+        sizes = ((Measure.PEAK, peak), (Measure.INUSE, inuse))
+        return [_limit(measure, size) for measure, size in sizes if size is not None]
+
+    return read(*mark.args, **mark.kwargs)
 
 
 def _alloc_rate(rate: Any) -> Limit:
@@ -104,7 +142,7 @@ def _alloc_rate(rate: Any) -> Limit:
 def _leaks(mark: pytest.Mark) -> LeakLimit:
     def read(size: Any, warmups: int = 1, repeat: int = 5) -> LeakLimit:
         if warmups < 0 or repeat < 2:
-            raise ValueError("limit_leaks: warmups is 0 or more, repeat 2 or more")
+            raise ValueError(f"{mark.name}: warmups is 0 or more, repeat 2 or more")
         return LeakLimit(parse_bytes(size), str(size), warmups, repeat)
 
     return read(*mark.args, **mark.kwargs)
@@ -115,7 +153,7 @@ def _site(mark: pytest.Mark) -> Site:
         from mem_parser.budget import parse_match
 
         if not limits:
-            raise TypeError("limit_sites needs a limit: peak=, inuse= or alloc_rate=")
+            raise TypeError(f"{mark.name} needs a limit: peak=, inuse= or alloc_rate=")
         texts = [match] if isinstance(match, str) else list(match)
         found = tuple(_limit(Measure(name), amount) for name, amount in limits.items())
         return Site(tuple(parse_match(text) for text in texts), found, own)

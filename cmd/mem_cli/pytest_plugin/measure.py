@@ -32,6 +32,7 @@ from mem_parser.diff import Change, Diff, Level, diff_profiles
 from mem_parser.escape import file_part, log_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Unit
+from mem_parser.outplace import make_folder
 from mem_parser.units import format_bytes, format_estimate
 from mem_profiler.inprocess import Sidecar
 
@@ -63,7 +64,7 @@ class Meter:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = Path(settings.keep or tempfile.mkdtemp(prefix="pytest-mem-"))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(str(self.folder))
         self._sidecar: Sidecar | None = None
 
     @property

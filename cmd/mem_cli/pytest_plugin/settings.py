@@ -38,9 +38,12 @@ class Settings:
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Add the options, all of which begin with --mem."""
+    """Add the options: their names, destinations and ini keys begin with "mem", so that no other
+    plugin's collide.
+    """
     group = parser.getgroup("memory limits")
-    group.addoption("--mem", action="store_true", help="Check memory limits, under the sampler.")
+    group.addoption("--mem", action="store_true", dest="mem_on",
+                    help="Check memory limits, under the sampler.")  # fmt: skip
     group.addoption("--mem-budget", metavar="FILE", help="Budget file; targets are test ids.")
     group.addoption("--mem-limit", metavar="SIZE", help="Peak of every test without a limit.")
     group.addoption("--mem-rate", metavar="BYTES", help="Bytes per sample; 1: every block.")
@@ -51,7 +54,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--mem-baseline", metavar="FILE", default=BASELINE,
                     help=f"Peaks of an earlier run (default: {BASELINE}).")  # fmt: skip
     group.addoption("--mem-update-baseline", action="store_true", help="Write that file.")
-    group.addoption("--fail-on-increase", action="store_true",
+    group.addoption("--mem-fail-on-increase", action="store_true",
                     help="Fail tests that need more memory than in the baseline.")  # fmt: skip
     parser.addini("mem_limit", "peak of every test without a limit, such as 64 MiB", default="")
     parser.addini("mem_budget", "budget file; targets are test ids", default="")
@@ -81,7 +84,8 @@ def read_settings(config: pytest.Config) -> Settings:
         raise pytest.UsageError("--mem-update-baseline needs one process: leave out -n")
     if option("--mem-tries") < 1:
         raise pytest.UsageError("--mem-tries: at least 1")
-    wanted = ("--mem", "--mem-budget", "--mem-limit", "--fail-on-increase", "--mem-update-baseline")
+    wanted = ("--mem", "--mem-budget", "--mem-limit", "--mem-fail-on-increase",
+              "--mem-update-baseline")  # fmt: skip
     return Settings(
         on=any(option(name) for name in wanted),
         budget=_budget(path) if path else None,
@@ -89,7 +93,7 @@ def read_settings(config: pytest.Config) -> Settings:
         rate_bytes=max(_size("--mem-rate", rate), 1) if rate else None,
         keep=option("--mem-keep"),
         baseline=baseline,
-        known=_known(baseline) if option("--fail-on-increase") else frozenset(),
+        known=_known(baseline) if option("--mem-fail-on-increase") else frozenset(),
         update_baseline=option("--mem-update-baseline"),
         strict=option("--mem-strict"),
         tries=option("--mem-tries"),

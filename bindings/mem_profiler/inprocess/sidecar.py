@@ -176,4 +176,3 @@ def main() -> None:
     pid = int(sys.argv[1])
     discovery.open_process(pid).close()
     _Server(pid).serve()
-

@@ -14,7 +14,7 @@ PIP = $(PY) -m pip install -q --disable-pip-version-check --no-warn-script-locat
 PACKAGING = pyproject.toml setup.py $(wildcard bindings/mem_profiler/_build*.py) \
 	$(wildcard sampler/abi/*.h sampler/unwind/*.[ch] sampler/inject/*.[ch])
 C_FILES = $(wildcard sampler/*/*.[ch] sampler/drivers/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch])
-PYTHON_FILES = setup.py parser bindings cmd tests
+PYTHON_FILES = setup.py release parser bindings cmd tests
 # V=1 shows the compiler's command lines.
 TEST_ARGS ?=
 # Tests do not depend on each other; TEST_JOBS=0 runs them one after another.
@@ -44,6 +44,12 @@ bench: $(VENV)/.run library ## what the sampler costs; TEST_ARGS go to tests/ben
 
 fuzz: system-test $(VENV)/.dev library ## run the fuzzers; FUZZ_S=600 (seconds for each), FUZZ=elf (names)
 	$(PY) tests/fuzz/run.py --seconds $(FUZZ_S) $(FUZZ)
+
+wheel: system-build $(VENV)/.dev ## dist/: source distribution and wheels, each checked by auditwheel
+	$(PY) release/wheels.py
+
+site: $(VENV)/.dev ## build/site: the documents as a web site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --clean
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, clang-format (the C compiler's warnings are errors anyway)
 	$(VENV)/bin/ruff check -q $(PYTHON_FILES)
@@ -98,5 +104,5 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
 
-.PHONY: help setup build demo test soak bench fuzz lint format clean library
+.PHONY: help setup build demo test soak bench fuzz wheel site lint format clean library
 .PHONY: system-build system-demo system-test

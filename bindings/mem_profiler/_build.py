@@ -40,7 +40,6 @@ SOURCE = r"""
 #include "abi/segment.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -48,7 +47,7 @@ SOURCE = r"""
 
 /* Where the guarded access of this thread goes on when its page is gone. */
 static __thread sigjmp_buf *mp_guard;
-static pthread_once_t mp_guard_once = PTHREAD_ONCE_INIT;
+static int mp_guarding;
 
 static void mp_on_sigbus(int signal_number) {
     if (mp_guard != NULL)
@@ -56,16 +55,20 @@ static void mp_on_sigbus(int signal_number) {
     signal(signal_number, SIG_DFL); /* not ours: the access repeats and ends the process */
 }
 
+/* Two threads may both install it: the second call changes nothing. No pthread_once, which a
+ * linker takes from glibc 2.34; the wheels are for 2.28 and later. */
 static void mp_guard_install(void) {
     struct sigaction action = {.sa_handler = mp_on_sigbus, .sa_flags = SA_ONSTACK};
     sigemptyset(&action.sa_mask);
     sigaction(SIGBUS, &action, NULL);
+    __atomic_store_n(&mp_guarding, 1, __ATOMIC_RELEASE);
 }
 
 #define MP_GUARDED(access)                             \
     do {                                               \
         sigjmp_buf here;                               \
-        pthread_once(&mp_guard_once, mp_guard_install); \
+        if (!__atomic_load_n(&mp_guarding, __ATOMIC_ACQUIRE)) \
+            mp_guard_install();                        \
         if (sigsetjmp(here, 1) != 0) {                 \
             mp_guard = NULL;                           \
             return -EFAULT;                            \

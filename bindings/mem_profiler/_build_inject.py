@@ -46,10 +46,11 @@ def declarations(header: Path) -> str:
 
 
 def flags() -> list[str]:
-    """Compiler flags; -fcf-protection exists on x86 only."""
-    import platform
+    """Compiler flags for the machine that is built for; -fcf-protection exists on x86 only."""
+    import sysconfig
 
-    return [f for f in FLAGS if platform.machine() == "x86_64" or "cf-protection" not in f]
+    x86 = sysconfig.get_platform().endswith("x86_64")
+    return [flag for flag in FLAGS if x86 or "cf-protection" not in flag]
 
 
 ffibuilder = FFI()

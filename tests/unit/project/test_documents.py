@@ -1,0 +1,169 @@
+"""The documents: their links, both languages, the site's table of contents, the version."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mem_parser.version import __version__
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "release"))
+links = importlib.import_module("links")
+
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+def documents() -> list[Path]:
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "-co", "--exclude-standard", "*.md"],
+            cwd=ROOT, capture_output=True, check=True, timeout=60,
+        ).stdout.decode()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git work tree")
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, by GitHub's rule."""
+    found: set[str] = set()
+    prose = "".join(text for is_code, text in links.blocks(path.read_text("utf-8")) if not is_code)
+    for heading in re.findall(r"^#+ +(.+?) *$", prose, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        anchor = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        while anchor in found:
+            anchor += "-1"
+        found.add(anchor)
+    return found
+
+
+def test_every_link_of_every_document_leads_to_a_file_and_to_a_heading_in_it() -> None:
+    wrong, count = [], 0
+    for path in documents():
+        for target in links.targets(path.read_text(encoding="utf-8")):
+            if not links.is_relative(target) and not target.startswith("#"):
+                continue
+            count += 1
+            name, _, anchor = target.partition("#")
+            file = (path.parent / name).resolve() if name else path
+            if not file.exists() or not file.is_relative_to(ROOT):
+                wrong.append(f"{path.relative_to(ROOT)}: {target}")
+            elif anchor and anchor not in anchors(file):
+                wrong.append(f"{path.relative_to(ROOT)}: {target}: no such heading")
+    assert wrong == []
+    assert count > 60
+
+
+def test_the_sites_table_of_contents_has_every_document() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r"^ +- .*: (\S+\.md)$", text[text.index("\nnav:") :], re.MULTILINE)
+    hook = (ROOT / "release" / "site_pages.py").read_text(encoding="utf-8")
+    added = dict(re.findall(r'^    "(\S+\.md)": "(\S+\.md)",$', hook, re.MULTILINE))
+    pages = [str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")]
+    assert sorted(listed) == sorted([*pages, *added.values()])
+    assert [name for name in added if not (ROOT / name).is_file()] == []
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_both_readmes_have_the_same_sections_exit_codes_and_variables() -> None:
+    english, chinese = read("README.md"), read("README.zh-CN.md")
+    for pattern in (r"^#+ ", r"`(MEM_PROFILER_\w+)", r"`(mem_\w+ [a-z]+) ", r"^\| `([^` ]+)"):
+        assert len(re.findall(pattern, english, re.MULTILINE)) > 5
+        assert sorted(set(re.findall(pattern, english, re.MULTILINE))) == sorted(
+            set(re.findall(pattern, chinese, re.MULTILINE))
+        )
+    assert len(re.findall("^##", english, re.MULTILINE)) == len(
+        re.findall("^##", chinese, re.MULTILINE)
+    )
+    codes = english[english.index("Exit codes:") :].split("`MEM_PROFILER_DEBUG")[0]
+    theirs = chinese[chinese.index("退出码：0") :].split("`MEM_PROFILER_DEBUG")[0]
+    assert re.findall(r"\b\d\b", codes) == re.findall(r"(?<![\d.])\d(?![\d.])", theirs)
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.zh-CN.md", *sorted((ROOT / "docs" / "zh-CN").glob("*.md"))],
+    ids=lambda path: path.name,
+)  # fmt: skip
+def test_a_chinese_document_has_chinese_comments_and_one_word_for_the_rate(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    code = "".join(piece for is_code, piece in links.blocks(text) if is_code)
+    comments = re.findall(r"(?<=\s)# .*", code)
+    assert [comment for comment in comments if not CHINESE.search(comment)] == []
+    assert "采样率" not in text
+    assert "采样间隔" in text
+
+
+def test_the_newest_entry_of_the_changelog_is_this_version() -> None:
+    newest = re.search(r"^## (\S+) - (\S+)$", read("CHANGELOG.md"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == __version__
+    assert newest[2] == "unreleased" or date.fromisoformat(newest[2])
+
+
+# --- links.py ----------------------------------------------------------------------------------
+
+SAMPLE = """# A [title](docs/a.md)
+
+[![The `graph`](docs/p.png)](docs/p.svg) and `[code](x)` and [`b`](b.md#c), [web](https://e.org).
+
+    [indented](code.md)
+
+```console
+[fenced](code.md)
+```
+"""
+
+
+def test_a_link_in_code_is_no_link_and_a_picture_in_a_link_is_two() -> None:
+    assert links.targets(SAMPLE) == [
+        "docs/a.md", "docs/p.png", "docs/p.svg", "b.md#c", "https://e.org"
+    ]  # fmt: skip
+
+
+def test_a_text_without_its_files_keeps_no_relative_link_and_all_words() -> None:
+    alone = links.detached(SAMPLE, None)
+    assert links.targets(alone) == ["https://e.org"]
+    assert "# A title\n" in alone
+    assert "\nThe `graph` and `[code](x)` and `b`, [web](https://e.org).\n" in alone
+    assert alone.endswith(SAMPLE[SAMPLE.index("    [indented]") :])
+
+
+def test_with_an_address_of_the_sources_every_link_is_absolute() -> None:
+    there = links.detached(SAMPLE, "https://forge.example/mem-profiler/")
+    base = "https://forge.example/mem-profiler"
+    assert links.targets(there) == [
+        f"{base}/blob/HEAD/docs/a.md", f"{base}/raw/HEAD/docs/p.png",
+        f"{base}/blob/HEAD/docs/p.svg", f"{base}/blob/HEAD/b.md#c", "https://e.org",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_whose_links_stay_stays_as_it_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert links.rewrite(text, lambda target, _: target) == text
+    assert [t for t in links.targets(links.detached(text, None)) if links.is_relative(t)] == []
+
+
+@given(st.text(alphabet="ab `[]()!#\n~", max_size=60))
+def test_any_text_keeps_its_characters_if_its_links_stay(text: str) -> None:
+    assert links.rewrite(text, lambda target, _: target) == text
+
+
+def test_the_long_description_is_the_readme_and_is_made_by_setup() -> None:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    assert "readme" in project["dynamic"]
+    for url in project.get("urls", {}).values():
+        assert url.startswith("https://")

@@ -254,9 +254,14 @@ def test_postgresql_fails_no_transaction(segment_dir: Path, tmp_path: Path) -> N
             server.command(*arguments), cwd=folder, stdout=subprocess.PIPE, text=True
         ) as load:
             give_up = time.monotonic() + 20
-            while len(server.backends()) < 2 and time.monotonic() < give_up:
-                time.sleep(0.01)
-            first, second = server.backends()[:2]
+            # pgbench asks for facts first, over a connection whose process ends after it.
+            seen: list[int] = []
+            while time.monotonic() < give_up:
+                before, seen = seen, server.backends()
+                if len(seen) == 2 and seen == before:
+                    break
+                time.sleep(0.3)
+            first, second = seen
             heap = captured(first, tmp_path)
             attach_and_detach(second, 5)
             load.send_signal(signal.SIGALRM)  # as when its time is over

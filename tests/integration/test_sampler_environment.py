@@ -148,9 +148,10 @@ def test_programs_of_a_shell_pipeline_each_have_their_own(segment_dir: Path) -> 
 
 
 def test_standard_output_and_error_stay_untouched(segment_dir: Path) -> None:
-    plain = subprocess.run(["ls", "-l", "/"], capture_output=True, timeout=20)
+    words = ["ls", "-l", os.path.dirname(__file__)]
+    plain = subprocess.run(words, capture_output=True, timeout=20)
     loaded = subprocess.run(
-        ["ls", "-l", "/"], capture_output=True, timeout=20, env=environment(segment_dir, rate=64)
+        words, capture_output=True, timeout=20, env=environment(segment_dir, rate=64)
     )
     assert (loaded.stdout, loaded.stderr, loaded.returncode) == (
         plain.stdout,

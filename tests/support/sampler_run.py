@@ -33,7 +33,7 @@ from mem_profiler.segment.file import Control, Segment
 
 SAMPLER = ROOT / "bindings" / "mem_profiler" / "libmem_sampler.so"
 TARGETS = ROOT / "tests" / "targets"
-WAIT_S = 40.0
+WAIT_S = 120.0
 # Frames are asked for by the names of functions: nothing inlined, no frame skipped by a tail call.
 FLAGS = ("-O1", "-g", "-fno-inline", "-fno-optimize-sibling-calls", "-fno-builtin", *WARNINGS)
 

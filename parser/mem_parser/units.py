@@ -108,7 +108,7 @@ def format_margin(estimate: Estimate, unit: Unit) -> str:
     if math.isinf(upper):
         return "± ?" if estimate.signed else f"({_AT_LEAST} {format_value(lower, unit)})"
     below, above = estimate.value - lower, upper - estimate.value
-    if max(below, above) < _LEAST_MARGIN:
+    if max(below, above) <= _LEAST_MARGIN:
         return ""
     if max(below, above) <= _ALIKE * min(below, above):
         return f"± {_margin(max(below, above), estimate.value, unit)}"
@@ -117,7 +117,7 @@ def format_margin(estimate: Estimate, unit: Unit) -> str:
 
 def _margin(margin: float, value: float, unit: Unit) -> str:
     """Return a margin in the unit that ``value`` is written in."""
-    if margin < _LEAST_MARGIN:
+    if margin <= _LEAST_MARGIN:
         return "0"
     if unit is Unit.OBJECTS:
         return f"{margin:.0f}"

@@ -88,7 +88,7 @@ def test_holm_stops_at_the_first_that_fails() -> None:
 def test_benjamini_hochberg_accepts_all_below_its_step(values: list[float], rate: float) -> None:
     stands = benjamini_hochberg(np.array(values), rate).tolist()
     ordered = sorted(values)
-    steps = [p for k, p in enumerate(ordered, 1) if p <= rate * k / len(values)]
+    steps = [p for k, p in enumerate(ordered, 1) if p * len(values) <= rate * k]
     limit = max(steps, default=-1.0)
     assert stands == [p <= limit for p in values]
     assert sum(stands) >= sum(holm(values, rate))

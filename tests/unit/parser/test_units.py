@@ -88,7 +88,7 @@ def test_a_total_has_its_margin_in_its_own_unit(estimate: Estimate, unit: Unit, 
 def test_no_margin_of_note_is_left_out_or_zero(value: float, share: float) -> None:
     estimate = Estimate(value, value * share, 9)
     ends = re.findall(r"(?:± |\+|-)([\d.]+)", format_total(estimate, Unit.SPACE))
-    assert bool(ends) == (estimate.margin95 >= 0.5)
+    assert bool(ends) == (estimate.margin95 > 0.5)
     assert not ends or max(map(float, ends)) > 0
 
 

@@ -64,6 +64,8 @@ static double excess_at(unsigned i) {
 
 int64_t mp_weight_parts(uint64_t size_bytes, uint64_t rate_bytes) {
     uint64_t size = size_bytes < MP_STEP_MAX_BYTES ? size_bytes + (size_bytes == 0) : size_bytes;
+    if (rate_bytes > MP_RATE_MAX_BYTES)
+        rate_bytes = MP_RATE_MAX_BYTES; /* forged: the product below must fit */
     if (rate_bytes <= 1 || size / EXCESS_END >= rate_bytes)
         return (int64_t)(size << MP_PART_BITS);
     double x = (double)size / (double)rate_bytes * EXCESS_STEPS;

@@ -58,6 +58,7 @@ static void test_logarithm(void) {
         CHECK(fabs(weight - true_weight) <= 0.002 + 1e-4 * true_weight);
         CHECK(fabs(mp_exp_minus(x) - exp(-x)) < 1e-12);
     }
+    CHECK_EQ(mp_weight_parts(100, UINT64_MAX), mp_weight_parts(100, MP_RATE_MAX_BYTES));
     CHECK(mp_weight_parts(100, 1) == 100 << MP_PART_BITS &&
           mp_weight_parts(0, 1) == 1 << MP_PART_BITS);
     CHECK(mp_ln(1.0) == 0);

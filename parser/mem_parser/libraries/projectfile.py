@@ -3,8 +3,9 @@
     library = ["^mylib::", "pool_get"]     # regular expressions, as of --library
     program = ["^std::hash<Route>"]        # never folded, whatever else says so
 
-Only a file of the user (or of root) that others cannot write counts, and the search ends at the
-folder that holds `.git`, at the user's home and at the root of the file system.
+Only a file of the user (behind sudo too) or of root counts: in a folder like /tmp anybody can put
+one above ours. The search ends at the folder that holds `.git`, at the user's home and at the root
+of the file system. A file that others can write is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import stat
 import tomllib
 from typing import Any
 
+from mem_parser import sudo
 from mem_parser.errors import UsageProblem
 from mem_parser.libraries.rules import Libraries
 from mem_parser.plainfile import PlainFile
@@ -31,13 +33,26 @@ def find(folder: str) -> str | None:
     home = os.path.expanduser("~")
     for _ in range(_MOST_FOLDERS):
         path = os.path.join(at, NAME)
-        if os.path.lexists(path):
+        if _is_trusted(path):
             return path
         above = os.path.dirname(at)
         if at in (above, home) or os.path.exists(os.path.join(at, ".git")):
             return None
         at = above
     return None
+
+
+def _owners() -> set[int]:
+    user = sudo.caller()
+    return {os.getuid(), 0} | ({user.uid} if user is not None else set())
+
+
+def _is_trusted(path: str) -> bool:
+    """Tell whether one of those whom we trust put something there."""
+    try:
+        return os.lstat(path).st_uid in _owners()
+    except OSError:
+        return False
 
 
 def of_folder(folder: str) -> Libraries:
@@ -51,9 +66,8 @@ def load(path: str) -> Libraries:
     try:
         with PlainFile(path) as file:
             status = file.status
-            if status.st_uid not in (os.getuid(), 0) or status.st_mode & (
-                stat.S_IWGRP | stat.S_IWOTH
-            ):
+            others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if status.st_uid not in _owners() or others:
                 raise UsageProblem(
                     f"{path}: others can write it", hint=f"chmod go-w {NAME}, or delete it"
                 )

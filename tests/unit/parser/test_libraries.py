@@ -314,6 +314,22 @@ def test_a_project_file_that_others_can_write_is_refused(tmp_path: Path) -> None
         projectfile.load(str(path))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+def test_a_project_file_of_another_user_is_none_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder like /tmp anybody can put one above a folder of ours."""
+    below = tmp_path / "a"
+    below.mkdir()
+    os.chown(write(tmp_path, "library = 3"), 65534, 65534)
+    (tmp_path / ".git").mkdir()
+    assert projectfile.of_folder(str(below)) == Libraries()
+    monkeypatch.setenv("SUDO_UID", "65534")
+    monkeypatch.setenv("SUDO_GID", "65534")
+    with pytest.raises(UsageProblem, match="is not a list"):
+        projectfile.of_folder(str(below))
+
+
 def test_a_project_file_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / projectfile.NAME)
     with pytest.raises(UsageProblem, match="is a pipe"):

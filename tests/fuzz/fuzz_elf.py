@@ -52,9 +52,9 @@ def one(data: bytes) -> None:
         table.starts(ADDRESSES)
         for section in (".symtab", ".dynsym", ".strtab"):
             image.addresses_of(section, NAMES)
-        image.bytes_at(image.load_base, 64)
+        image.bytes_at(min((s.vaddr for s in image.segments), default=0), 64)
         image.bias_of(0x7F0000000000, 0, 4096)
-        _ = (image.debuglink, image.has_dwarf, image.has_interpreter, image.size_bytes)
+        _ = (image.debuglink, image.has_dwarf, image.interpreter, image.size_bytes)
         locator = Locator(DebugFile(Sections(image)), SplitUnits([]))
         locator.locate(ADDRESSES.tolist(), time.monotonic() + LINES_S)
     except (BadElf, Damaged):

@@ -418,7 +418,6 @@ class QuickCounts:
     Rows of one site are not merged; frees may be a moment ahead and are cut at the allocations.
     """
 
-    keys: Words
     blocks: Words
     bytes: Words
     samples: int
@@ -426,7 +425,7 @@ class QuickCounts:
 
 def read_quick(segment: Segment, control: Control, capture: int) -> QuickCounts:
     """Live counts of the host, read in one pass, for time series and progress."""
-    parts: list[tuple[Words, Words, Words]] = []
+    parts: list[tuple[Words, Words]] = []
     samples = 0
     for level in site_levels(control):
         keys = segment.keys(level)
@@ -436,12 +435,12 @@ def read_quick(segment: Segment, control: Control, capture: int) -> QuickCounts:
         rows = segment.rows(level, layout.SITE_ROW)[at]
         sane = (rows["alloc_blocks"] <= BLOCKS_MAX) & (rows["alloc_bytes"] <= BYTES_MAX)
         samples += int(rows["alloc_blocks"][sane].sum())
-        rows, at = rows[sane], at[sane]
+        rows = rows[sane]
         alloc = rows["alloc_blocks"].astype(np.uint64)
         blocks = alloc - whole_freed_blocks(alloc, rows["freed_blocks"].astype(np.uint64))
         size = rows["alloc_bytes"] - np.minimum(rows["freed_bytes"], rows["alloc_bytes"])
         some = blocks > 0
-        parts.append((keys[at][some] & np.uint64(layout.SITE_MASK), blocks[some], size[some]))
+        parts.append((blocks[some], size[some]))
     empty = np.empty(0, np.uint64)
-    columns = [np.concatenate([part[i] for part in parts] or [empty]) for i in range(3)]
-    return QuickCounts(columns[0], columns[1], columns[2], samples)
+    blocks, size = (np.concatenate([part[i] for part in parts] or [empty]) for i in range(2))
+    return QuickCounts(blocks, size, samples)

@@ -127,9 +127,8 @@ def used_in(domains: list[Domain], capture: int) -> list[Domain]:
 
 @dataclass
 class DomainCounts:
-    """Blocks in use of one domain, by site key; and all its sampled allocations and refusals."""
+    """Blocks in use of one domain, by site; and all its sampled allocations and refusals."""
 
-    keys: Words
     blocks: Words
     bytes: Words
     taken: Words
@@ -138,7 +137,7 @@ class DomainCounts:
 
 
 _NONE = np.empty(0, np.uint64)
-NO_COUNTS = DomainCounts(_NONE, _NONE, _NONE, _NONE, 0, 0)
+NO_COUNTS = DomainCounts(_NONE, _NONE, _NONE, 0, 0)
 
 
 def read_quick(segment: Segment, control: Control, capture: int) -> dict[int, DomainCounts]:
@@ -153,7 +152,6 @@ def read_quick(segment: Segment, control: Control, capture: int) -> dict[int, Do
         mine = domains == number
         live = mine & (sites.live_blocks > 0)
         found[number] = DomainCounts(
-            keys=sites.keys[live],
             blocks=sites.live_blocks[live],
             bytes=sites.live_bytes[live],
             taken=(counts.alloc_taken - counts.freed_taken)[live],

@@ -13,7 +13,6 @@ import re
 import secrets
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 from mem_parser.symbols.ownfolder import OwnFolder, read_own, write_new
@@ -72,15 +71,6 @@ class SymbolCache:
             if folder is not None:
                 _write_renamed(folder, f"{key}.sym", header + payload)
                 self._trim(folder)
-
-    def get_or_make(self, key: str, make: Callable[[], bytes | None]) -> bytes | None:
-        """Return the payload stored under ``key``; makes and stores it first if necessary."""
-        found = self.get(key)
-        if found is None:
-            found = make()
-            if found is not None:
-                self.put(key, found)
-        return found
 
     def _trim(self, folder: int) -> None:
         """Remove the files unused longest until the folder is within its bound."""

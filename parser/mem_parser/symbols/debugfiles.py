@@ -31,20 +31,13 @@ class DebugSearch:
     refused: tuple[str, ...] = ()
 
 
-def find_debug_file(
-    build_id: str, image: ElfImage | None, debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS
-) -> ElfImage | None:
-    """Return the separate debug file of the module with ``build_id``, or None.
-
-    ``image`` is the module's own file where there is one: the search follows its debuglink.
-    """
-    return search_debug_file(build_id, image, debug_dirs).image
-
-
 def search_debug_file(
     build_id: str, image: ElfImage | None, debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS
 ) -> DebugSearch:
-    """As `find_debug_file`; says too which files it refused."""
+    """Look for the separate debug file of the module with ``build_id``.
+
+    ``image`` is the module's own file where there is one: the search follows its debuglink.
+    """
     refused: list[str] = []
     for path in build_id_paths(build_id, debug_dirs):
         found = _open_quietly(path)

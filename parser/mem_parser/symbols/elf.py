@@ -96,11 +96,6 @@ class ElfImage:
         """The loader that the program names; None where it names none."""
         return self._tables.interpreter
 
-    @property
-    def has_interpreter(self) -> bool:
-        """Tell whether the file names a loader: the program is linked dynamically."""
-        return self.interpreter is not None
-
     def addresses_of(self, section: str, names: Iterable[str]) -> dict[str, int]:
         """Return the functions of ``names`` that a symbol section defines, with their values."""
         try:
@@ -109,11 +104,6 @@ class ElfImage:
             return {}
         rows = {name: raw.row_named(name) for name in names}
         return {name: int(raw.values[row]) for name, row in rows.items() if row is not None}
-
-    @property
-    def load_base(self) -> int:
-        """Lowest virtual address of the file; debug readers count from here."""
-        return min((s.vaddr for s in self.segments), default=0)
 
     @property
     def has_dwarf(self) -> bool:

@@ -17,7 +17,7 @@ from mem_parser.errors import InputFileError
 from mem_parser.model import ExecRange, Module
 from mem_parser.readers import read_bytes
 from mem_parser.symbols.cache import SymbolCache
-from mem_parser.symbols.debugfiles import find_debug_file
+from mem_parser.symbols.debugfiles import search_debug_file
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.symbolizer import symbolize
 from mem_parser.symbols.table import Symbols
@@ -116,7 +116,7 @@ def test_a_return_address_at_the_end_of_a_function_belongs_to_it(programs: Path)
 
 
 def test_a_separate_debug_file_is_found_by_its_link(programs: Path) -> None:
-    found = find_debug_file("", ElfImage.open(str(programs / "split")))
+    found = search_debug_file("", ElfImage.open(str(programs / "split"))).image
     start = symbol_address(programs / "pie", "beta")
 
     assert found is not None
@@ -149,7 +149,7 @@ def test_a_debuglink_does_not_lead_out_of_its_folders(programs: Path, tmp_path: 
     shutil.copy(programs / "split.debug", tmp_path / "e.debug")
     (tmp_path / "deep" / "split").write_bytes(data)
 
-    assert find_debug_file("", ElfImage.open(str(tmp_path / "deep" / "split"))) is None
+    assert search_debug_file("", ElfImage.open(str(tmp_path / "deep" / "split"))).image is None
 
 
 def test_without_symbols_the_module_and_its_own_address_are_shown(programs: Path) -> None:

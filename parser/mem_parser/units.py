@@ -97,8 +97,8 @@ def format_margin(estimate: Estimate, unit: Unit) -> str:
     """Return what the text of an estimate says of its 95 % interval, in the unit of its value.
 
     `± 0.30`; `+0.6 -0.3` where one end is much further; `(≥ 940)` without an upper end;
-    `± ?` where nothing is known; nothing where the ends are within half a byte or object, or where
-    there is no sample.
+    `± ?` where nothing is known. It leaves out an end within half a byte or object, and says
+    nothing where there is no sample.
     """
     if math.isnan(estimate.std_error):
         return "± ?" if estimate.value else ""
@@ -112,13 +112,14 @@ def format_margin(estimate: Estimate, unit: Unit) -> str:
         return ""
     if max(below, above) <= _ALIKE * min(below, above):
         return f"± {_margin(max(below, above), estimate.value, unit)}"
-    return "+{} -{}".format(*(_margin(end, estimate.value, unit) for end in (above, below)))
+    ends = (("+", above), ("-", below))
+    return " ".join(
+        f"{sign}{_margin(end, estimate.value, unit)}" for sign, end in ends if end > _LEAST_MARGIN
+    )
 
 
 def _margin(margin: float, value: float, unit: Unit) -> str:
     """Return a margin in the unit that ``value`` is written in."""
-    if margin <= _LEAST_MARGIN:
-        return "0"
     if unit is Unit.OBJECTS:
         return f"{margin:.0f}"
     prefix = format_bytes(value).rsplit(" ", 1)[1]

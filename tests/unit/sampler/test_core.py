@@ -1,6 +1,8 @@
-"""The sampler's core tables, as a C program of their own, plain and under sanitizers."""
+"""The sampler's core, as C programs of their own, plain and under sanitizers."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -11,44 +13,17 @@ SANITIZERS = {
     "asan-ubsan": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "tsan": ("-fsanitize=thread",),
 }
+FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
+
+under_sanitizers = pytest.mark.parametrize("variant", SANITIZERS)
 
 
-@pytest.mark.parametrize("variant", SANITIZERS)
-def test_core_tables_hold_under(variant: str) -> None:
-    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
+def check_program(source: str, sources: list[Path], variant: str) -> None:
+    """Build and run a C program of tests, together with these sources."""
     program = compile_program(
-        [
-            ROOT / "tests" / "c" / "test_core.c",
-            *core_sources(
-                "sample",
-                "table",
-                "local",
-                "stacks",
-                "keyed",
-                "sites",
-                "peak",
-                "live",
-                "stack_range",
-            ),
-        ],
-        (*flags, *SANITIZERS[variant]),
-        name=f"core-{variant}",
-        libs=("-lm", "-lpthread"),
-    )
-
-    result = run_program(program)
-
-    assert result.returncode == 0, result.stderr
-    assert "0 failed" in result.stdout
-
-
-@pytest.mark.parametrize("variant", SANITIZERS)
-def test_buffers_for_stacks_and_the_room_left_hold_under(variant: str) -> None:
-    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
-    program = compile_program(
-        [ROOT / "tests" / "c" / "test_scratch.c", *core_sources()],
-        (*flags, *SANITIZERS[variant]),
-        name=f"scratch-{variant}",
+        [ROOT / "tests" / "c" / f"{source}.c", *sources],
+        (*FLAGS, *SANITIZERS[variant]),
+        name=f"{source}-{variant}",
         libs=("-lm", "-lpthread", "-ldl"),
     )
 
@@ -58,39 +33,26 @@ def test_buffers_for_stacks_and_the_room_left_hold_under(variant: str) -> None:
     assert "0 failed" in result.stdout
 
 
-@pytest.mark.parametrize("variant", SANITIZERS)
+@under_sanitizers
+def test_core_tables_hold_under(variant: str) -> None:
+    parts = (
+        "sample", "table", "local", "stacks", "keyed", "sites", "peak", "live", "stack_range",
+    )  # fmt: skip
+    check_program("test_core", core_sources(*parts), variant)
+
+
+@under_sanitizers
+def test_buffers_for_stacks_and_the_room_left_hold_under(variant: str) -> None:
+    check_program("test_scratch", core_sources(), variant)
+
+
+@under_sanitizers
 def test_peaks_hold_under(variant: str) -> None:
-    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
-    program = compile_program(
-        [
-            ROOT / "tests" / "c" / "test_peak.c",
-            *core_sources("sample", "table", "local", "keyed", "sites", "stack_range"),
-        ],
-        (*flags, *SANITIZERS[variant]),
-        name=f"peak-{variant}",
-        libs=("-lm", "-lpthread"),
-    )
-
-    result = run_program(program)
-
-    assert result.returncode == 0, result.stderr
-    assert "0 failed" in result.stdout
+    parts = ("sample", "table", "local", "keyed", "sites", "stack_range")
+    check_program("test_peak", core_sources(*parts), variant)
 
 
-@pytest.mark.parametrize("variant", SANITIZERS)
+@under_sanitizers
 def test_modules_that_follow_each_other_at_one_address_hold_under(variant: str) -> None:
-    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
-    program = compile_program(
-        [
-            ROOT / "tests" / "c" / "test_modtab.c",
-            *core_sources("sample", "table", "local", "stack_range", "modtab"),
-        ],
-        (*flags, *SANITIZERS[variant]),
-        name=f"modtab-{variant}",
-        libs=("-lm", "-lpthread"),
-    )
-
-    result = run_program(program)
-
-    assert result.returncode == 0, result.stderr
-    assert "0 failed" in result.stdout
+    parts = ("sample", "table", "local", "stack_range", "modtab")
+    check_program("test_modtab", core_sources(*parts), variant)

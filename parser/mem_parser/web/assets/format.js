@@ -64,15 +64,15 @@ function withEnds(text, value, lower, upper, unit) {
   }
   const below = value - lower, above = upper - value;
   const larger = Math.max(below, above);
-  if (!(larger >= 0.5)) return text;
+  if (!(larger > 0.5)) return text;
   const margin = (size) => marginText(size, value, unit);
   if (larger <= 1.5 * Math.min(below, above)) return `${text} \u00b1 ${margin(larger)}`;
-  return `${text} +${margin(above)} -${margin(below)}`;
+  const ends = [["+", above], ["-", below]].filter(([, size]) => size > 0.5);
+  return [text, ...ends.map(([sign, size]) => sign + margin(size))].join(" ");
 }
 
 // A margin in the unit that `value` is written in.
 function marginText(size, value, unit) {
-  if (size < 0.5) return "0";
   if (unit === "objects") return countText(size);
   const scaled = size / 1024 ** UNITS.indexOf(bytesText(value).split(" ").at(-1));
   if (scaled < 0.001) return bytesText(size);

@@ -1,6 +1,7 @@
 """The one way of `mem_parser` from files to text.
 
     read         files of any format
+    settled      choose what is counted where the user did not (`mem_cli.options`)
     check_has    refuse a file that lacks the count that is asked for
     named        join domains of one capture and name the addresses
     say_missing  say why names are missing
@@ -8,7 +9,7 @@
     deliver      write the report as text, JSON or CSV, then `refuse_cut`
     refuse_cut   refuse an incomplete file, after what could be read of it was reported
 
-`open_profile` and `open_view` are the steps from reading to naming and to filtering. Commands that
+`open_sources`, `open_view` and `open_views` are several of these steps. Commands that
 make an SVG, a page or another file write it by `mem_cli.output` and end with `refuse_cut` or
 `end_written`.
 """
@@ -129,22 +130,6 @@ def say_missing(opened: Iterable[Opened], *, strict: bool = False) -> None:
         warn(problem.text)
 
 
-def open_profile(
-    files: Sequence[str],
-    options: Options,
-    count: Count | None = None,
-    *,
-    whole: bool = False,
-    like: Opened | None = None,
-) -> Opened:
-    """Read and name files as one profile, and say what names are missing.
-
-    ``count`` is what is shown of it, if that is known; ``whole``: name all sites nevertheless;
-    ``like`` is as of `Opened`. Raises `InputFileError` and `UsageProblem`.
-    """
-    return open_sources(read(files), options, count, whole=whole, like=like)
-
-
 def open_sources(
     sources: Sequence[Source],
     options: Options,
@@ -153,7 +138,11 @@ def open_sources(
     whole: bool = False,
     like: Opened | None = None,
 ) -> Opened:
-    """As `open_profile`, of files that were read."""
+    """Name files as one profile, and say what names are missing.
+
+    ``count`` is what is shown of it, if that is known; ``whole``: name all sites nevertheless;
+    ``like`` is as of `Opened`. Raises `InputFileError` and `UsageProblem`.
+    """
     if count is not None:
         check_has(sources, count)
     opened = named(sources, options, None if whole else count, like=like)
@@ -161,20 +150,32 @@ def open_sources(
     return opened
 
 
-def open_view(
-    file: str, options: Options, *, whole: bool = False, like: Opened | None = None
-) -> tuple[Opened, View]:
-    """Read, name and filter a profile; ``whole`` and ``like`` as of `open_profile`. Raises
-    `MemError`.
+def open_view(file: str, options: Options, *, whole: bool = False) -> tuple[Opened, View]:
+    """Read, name and filter a profile; ``whole`` as of `open_sources`. Raises `MemError`."""
+    [(opened, view)] = open_views([file], options, whole=whole)
+    return opened, view
+
+
+def open_views(
+    files: Sequence[str], options: Options, *, whole: bool = False
+) -> list[tuple[Opened, View]]:
+    """Read, name and filter profiles that are compared with the first: all count the same, and
+    functions of libraries are marked as in the first. Raises `MemError`.
     """
     filters_from(options)  # refuses before a large file is read
     if options.get("as_json") and options.get("as_csv"):
         raise UsageProblem("--json and --csv exclude each other")
     check_output(options["output"])
-    sources = read([file])
+    sources = read(files)
     filters = filters_from(settled(options, [source.profile for source in sources]))
-    opened = open_sources(sources, options, filters.count, whole=whole, like=like)
-    return opened, view_of(opened, filters)
+    # What was freed between two files tells how sure their changes are.
+    whole = whole or len(sources) > 1
+    opened: list[Opened] = []
+    for source in sources:
+        first = opened[0] if opened else None
+        own = options if first is None else options | {"binary": None}
+        opened.append(open_sources([source], own, filters.count, whole=whole, like=first))
+    return [(one, view_of(one, filters)) for one in opened]
 
 
 def view_of(opened: Opened, filters: Filters) -> View:

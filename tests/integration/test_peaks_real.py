@@ -198,3 +198,22 @@ def test_a_program_that_was_killed_shows_what_it_held(program: Path, tmp_path: P
     assert done.returncode == 128 + 9
     [path] = tmp_path.glob("*.heap")
     assert " in use " in first_line("top", path)
+
+
+def test_compared_with_a_file_without_a_peak_both_show_what_is_in_use(
+    program: Path, tmp_path: Path
+) -> None:
+    done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", program)
+    assert done.returncode == 0, done.stderr
+    [path] = tmp_path.glob("*.heap")
+    older = tmp_path / "older.folded"
+    older.write_text("main;table 5000\n")
+    assert run_parser("diff", older, path)[0].startswith("Change: -")
+    for words in (("graph",), ("flamegraph",), ("report",)):
+        run_parser(*words, path, "--base", older, "-o", tmp_path / f"{words[0]}.out")
+    asked = ("diff", "--peak", older, path)
+    refused = subprocess.run(
+        [sys.executable, "-m", "mem_cli.parser.group", *map(str, asked)],
+        capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert (refused.returncode, "holds no peak" in refused.stderr) == (3, True), refused.stderr

@@ -9,7 +9,7 @@ import click
 
 from mem_cli.options import view_options
 from mem_cli.output import write_result
-from mem_cli.pipeline import open_view, refuse_cut
+from mem_cli.pipeline import open_views, refuse_cut
 
 
 @click.command("graph")
@@ -26,18 +26,15 @@ def graph(file: str, **options: Any) -> None:
     from mem_parser.reports.graph_diff import graph_of_change
     from mem_parser.reports.svg import draw_svg
 
-    older = options["base"]
-    # What was freed since the base tells how sure its changes are.
-    opened, view = open_view(file, options, whole=older is not None)
-    filters, sources = view.filters, list(opened.sources)
+    files = [file] if options["base"] is None else [file, options["base"]]
+    found = open_views(files, options)
+    view = found[0][1]
     name = os.path.basename(options["binary"] or view.profile.capture.exe or file)
-    if older is None:
+    if len(found) == 1:
+        filters = view.filters
         drawn = build_graph(view.profile, view.sums(), filters.count, filters.unit, name)
     else:
-        before, base = open_view(
-            older, options | {"binary": None, str(filters.count): True}, whole=True, like=opened
-        )
-        sources += before.sources
-        drawn = graph_of_change(base, view, name)
+        drawn = graph_of_change(found[1][1], view, name)
     write_result(draw_svg(drawn), options["output"])
+    sources = [source for opened, _ in found for source in opened.sources]
     refuse_cut(sources, partial=options["partial"])

@@ -12,7 +12,7 @@ import click
 
 from mem_cli.options import file_options, filter_options, filters_from, settled
 from mem_cli.output import check_output, write_result
-from mem_cli.pipeline import Source, open_profile, open_sources, read, refuse_cut
+from mem_cli.pipeline import Source, open_sources, read, refuse_cut
 from mem_cli.say import say
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
     output = options["output"] or _page_name(file, kind)
     check_output(output)
     sources = read((file, *options["with_files"]))
-    filters = filters_from(settled(options, [source.profile for source in sources]))
+    older = read([options["base"]] if options["base"] else ())
+    every = [source.profile for source in (*sources, *older)]
+    filters = filters_from(settled(options, every))
     # The page hides allocator frames itself, so that its reader can have them back.
     keep_frames = dataclasses.replace(filters, rule=FrameRule.NONE)
     opened = open_sources(sources, options, filters.count, whole=True)
@@ -94,10 +96,10 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
         domains = profile
         profile = as_part(profile.where(profile.sites.domain == 0), profile.domains[0])
     base = None
-    if options["base"]:
+    if older:
         others = options | {"binary": None}
-        older = open_profile([options["base"]], others, filters.count, whole=True, like=opened)
-        base = keep_frames.apply(older.profile, older.symbols)
+        before = open_sources(older, others, filters.count, whole=True, like=opened)
+        base = keep_frames.apply(before.profile, before.symbols)
     hide = filters.rule is not FrameRule.NONE
     start = Opening(filters.count, filters.unit, hide, apart=domains is not None)
     return Given(

@@ -8,7 +8,7 @@ import click
 
 from mem_cli.options import partial_option, symbol_options
 from mem_cli.output import check_output, write_bytes
-from mem_cli.pipeline import end_written, open_profile
+from mem_cli.pipeline import end_written, open_sources, read
 
 
 @click.command(short_help="Write a .heap file that holds the names of its addresses.")
@@ -26,7 +26,7 @@ def symbolize(file: str, output: str, **options: Any) -> None:
     from mem_parser.heapfile.writer import write_heap
     from mem_parser.symbols.embed import embedded_names
 
-    opened = open_profile([file], options)
+    opened = open_sources(read([file]), options)
     opened.profile.embedded = embedded_names(opened.names)
     write_bytes(write_heap(opened.profile), output)
     end_written(opened.sources, partial=options["partial"])

@@ -144,6 +144,8 @@ class Filters:
             peak_bytes=None,
             births=None,
             live_births=None,
+            before_end_blocks=None,
+            before_end_bytes=None,
         )
         kept = dataclasses.replace(
             blocks,

@@ -160,6 +160,12 @@ class SiteTable:
     failed_blocks: IntArray | None = None
     failed_bytes: IntArray | None = None
     """Blocks that a device refused, with the bytes asked for: each of them, whatever the rate."""
+    before_end_blocks: IntArray | None = None
+    before_end_bytes: IntArray | None = None
+    before_end_births: npt.NDArray[np.uint32] | None = None
+    before_end_live_births: npt.NDArray[np.uint32] | None = None
+    before_end_oldest_s: FloatArray | None = None
+    """In use, births and ages as they were at ``before_end_at_s`` of the capture."""
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -304,6 +310,9 @@ class Capture:
     peak_bytes: float | None = None
     """The highest live total, when it was, and who found it; None where the file has none."""
     peak_source: PeakSource | None = None
+    before_end_at_s: float | None = None
+    """The last known moment before the program, which has ended, began to free what it held; None
+    where it did not, or was not seen."""
     complete: bool = True
     """Whether the writer could make sense of all that was captured."""
     controller: ControllerUse | None = None
@@ -424,6 +433,26 @@ class Profile:
         ended = c.from_start and c.end.split(" ")[0] == "exited"
         kept = c.peak_source is PeakSource.SAMPLER and self.has(Count.PEAK)
         return Count.PEAK if ended and kept else Count.INUSE
+
+    @property
+    def before_end(self) -> Profile | None:
+        """The profile as it was before the program began to end: blocks in use and their ages, but
+        no threads; None where the file does not know.
+        """
+        s, at_s = self.sites, self.capture.before_end_at_s
+        if s.before_end_blocks is None or s.before_end_bytes is None or at_s is None:
+            return None
+        sites = dataclasses.replace(
+            s,
+            inuse_blocks=s.before_end_blocks,
+            inuse_bytes=s.before_end_bytes,
+            births=s.before_end_births,
+            live_births=s.before_end_live_births,
+            oldest_birth_s=s.before_end_oldest_s,
+            inuse_taken_bytes=None,
+        )
+        capture = dataclasses.replace(self.capture, duration_s=at_s, before_end_at_s=None)
+        return dataclasses.replace(self, sites=sites, capture=capture, thread_blocks=None)
 
     def unseen(self, unit: Unit) -> Unseen:
         """Return what estimates in that unit must allow for blocks of which no sample came."""

@@ -12,6 +12,12 @@ from typing import Any
 import pytest
 
 from controller_tools import LIBRARY, ROOT, TIMEOUT_S, command_environment, run_command
+from mem_parser.filters import Filters
+from mem_parser.leaks.narrowed import narrow
+from mem_parser.model import Thread
+from mem_parser.readers import read_profile
+from mem_parser.symbols.cache import SymbolCache
+from mem_parser.symbols.symbolizer import symbolize
 from mem_profiler.capture import session
 
 pytestmark = [pytest.mark.usefixtures("sampler"), pytest.mark.timeout(150)]
@@ -140,3 +146,62 @@ def test_snapshots_of_one_capture_find_the_same(leaky: Path, tmp_path: Path) -> 
 @pytest.mark.usefixtures("segment_dir")
 def test_a_minute_at_64_kib_finds_every_planted_leak(leaky: Path, tmp_path: Path) -> None:
     assert leaking(capture(leaky, tmp_path / "p", 60, 1, 65536)) == PLANTED
+
+
+@pytest.fixture(scope="module")
+def tidy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("tidy") / "tidy"
+    source = ROOT / "tests" / "targets" / "tidy.c"
+    subprocess.run(
+        ["cc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", str(source), "-o", str(program)],
+        check=True, timeout=60,
+    )  # fmt: skip
+    return program
+
+
+def run_tidy(program: Path, folder: Path, *words: str) -> Path:
+    done = run_command("run", "-c", "512", "-o", folder / "p", "--", program, "3", *words)
+    assert done.returncode == 0, done.stderr
+    [path] = folder.glob("*.heap")
+    return path
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_a_leak_of_a_program_that_frees_all_at_its_end_is_found(tidy: Path, tmp_path: Path) -> None:
+    file = run_tidy(tidy, tmp_path)
+    assert leaking(file) == {"pile_up"}
+    assert leaking("--at-end", file) == set()
+    shown = parser("leaks", file).stdout
+    assert shown.startswith("1 leak, ")
+    assert "--at-end" in shown
+    assert leaking("--focus", "pile_up", file) == {"pile_up"}
+    copy = tmp_path / "copy.heap"
+    assert parser("convert", file, "-o", copy).returncode == 0
+    assert leaking(copy) == {"pile_up"}
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_a_gate_on_leaks_finds_it_too(tidy: Path, tmp_path: Path) -> None:
+    budget = tmp_path / "budget.toml"
+    budget.write_text('[budget]\nleaks = "0"\n')
+    done = parser("budget", budget, run_tidy(tidy, tmp_path))
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert "pile_up" in done.stdout
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_a_program_that_frees_nothing_needs_no_earlier_moment(tidy: Path, tmp_path: Path) -> None:
+    file = run_tidy(tidy, tmp_path, "at once")
+    assert leaking(file) == {"pile_up"}
+    assert "before_end_blocks" not in file.read_text()
+
+
+@pytest.mark.usefixtures("segment_dir")
+def test_of_a_thread_only_what_is_left_is_known(tidy: Path, tmp_path: Path) -> None:
+    file = run_tidy(tidy, tmp_path)
+    profile = read_profile(str(file))
+    assert profile.before_end is not None
+    filters = Filters(threads=("tidy",))
+    profile.threads = [Thread(0, 1, "tidy")]
+    left = narrow(profile, symbolize(profile, cache=SymbolCache(None)), filters)
+    assert left.profile.before_end is None

@@ -3,7 +3,8 @@
 Model: every tick reads the site counters once and estimates live bytes from them, one estimate for
 the host and one for each domain of device memory. A `Track` keeps the series of one of these. A
 tick may cost 5 % of a core: the more sites there are, the rarer ticks are. The peak does not depend
-on ticks: the sampler keeps it.
+on ticks: the sampler keeps it. A few ticks also keep all sites as they are then
+(`profile.moments`), for verdicts on a program that frees its memory as it ends.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ class Recorder:
         readings.host.add(reading, final=final)
         readings.marks.update(self.segment, control)
         self._read_devices(control, number, t_s, final)
+        if not final:
+            readings.moments.update(self.segment, control, t_s)
 
     def _read_devices(self, control: Control, number: int, t_s: float, final: bool) -> None:
         self.domains = devices.read_domains(self.segment, control)

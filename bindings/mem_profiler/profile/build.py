@@ -19,6 +19,7 @@ from mem_parser.model import Capture, Memory, Module, PeakSource, Profile, Threa
 from mem_profiler.process import procfs
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.profile import tables
+from mem_profiler.profile.moments import Moments
 from mem_profiler.profile.readings import Readings
 from mem_profiler.profile.tables import Tables
 from mem_profiler.profile.target import Target
@@ -48,6 +49,11 @@ class Ending:
     now_ns: int | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def target_ended(self) -> bool:
+        """Whether the target is gone."""
+        return self.end.startswith(("exited", "signal ", "target ended"))
+
 
 @dataclass
 class _Shared:
@@ -71,7 +77,7 @@ def build(
     control = segment.control()
     track = readings.host if readings else None
     peak = peak_of(control)
-    found = tables.read_tables(segment, control, peak)
+    found = tables.read_tables(segment, control, peak, moments=_moments(readings, ending))
     control = segment.control()
     shared = _read_shared(segment, control, target, readings)
     capture = _capture(segment, control, target, shared, found)
@@ -82,11 +88,17 @@ def build(
     unseen = devices.unseen_backends(control)
     capture.notes = _notes(target, found, [*ending.notes, *unseen])
     _put_peak(capture, peak, start_ns)
+    capture.before_end_at_s = found.before_end_at_s
     rate = float(int(control.capture["rate_bytes"]))
     host = _profile(HOST, rate, capture, found, shared)
     host.series = list(track.series) if track else []
     more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
     return [host, *more]
+
+
+def _moments(readings: Readings | None, ending: Ending) -> Moments | None:
+    """The moments of a target that has ended; None where it still runs."""
+    return readings.moments if readings is not None and ending.target_ended else None
 
 
 def _of_domain(
@@ -100,7 +112,8 @@ def _of_domain(
     control = segment.control()
     readings = shared.readings
     track = readings.devices.get(domain.number) if readings else None
-    found = tables.read_tables(segment, control, domain.peak, domain.number)
+    moments = _moments(readings, ending)
+    found = tables.read_tables(segment, control, domain.peak, domain.number, moments)
     actual = readings.actual.get(domain.number, domain.actual) if readings else domain.actual
     number = control.number("capture_number")
     start_ns = int(control.capture["start_ns"])
@@ -112,6 +125,7 @@ def _of_domain(
         pymalloc=None,
         complete=found.skipped == 0,
         notes=_notes(Target(None), found, list(ending.notes)),
+        before_end_at_s=found.before_end_at_s,
     )
     _put_peak(capture, domain.peak, start_ns)
     rate = float(max(1, int(control["device_rate_bytes"][number & 1])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mem_parser.model import ControllerUse, Reading
+from mem_profiler.profile.moments import Moments
 from mem_profiler.segment.devices import Actual, MarkLog
 
 # A series that gets this long keeps every second point only.
@@ -45,5 +46,6 @@ class Readings:
     devices: dict[int, Track] = field(default_factory=dict)
     actual: dict[int, Actual | None] = field(default_factory=dict)
     marks: MarkLog = field(default_factory=MarkLog)
+    moments: Moments = field(default_factory=Moments)
     rss_bytes: int | None = None
     use: ControllerUse | None = None

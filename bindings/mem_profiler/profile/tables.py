@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem_parser.model import STACK_CUT, STACK_LOST_SHIFT, SiteTable, StackTable, ThreadBlocks
+from mem_profiler.profile import ages
+from mem_profiler.profile.moments import Held, Moments
 from mem_profiler.segment import collect, layout
 from mem_profiler.segment.collect import DeviceCounts, LiveBlocks, Sites
 from mem_profiler.segment.file import Control, Segment, Words
@@ -26,7 +28,7 @@ class Tables:
     """The tables of one domain of a capture.
 
     `skipped` rows of the segment made no sense; `newest_birth_s` is the birth of the youngest live
-    block in seconds since the start.
+    block in seconds since the start; `before_end_at_s` is the moment of the columns `before_end_*`.
     """
 
     sites: SiteTable
@@ -34,6 +36,7 @@ class Tables:
     thread_blocks: ThreadBlocks
     skipped: int
     newest_birth_s: float
+    before_end_at_s: float | None = None
 
     @property
     def samples(self) -> int:
@@ -146,35 +149,6 @@ def _regroup_device(counts: DeviceCounts, group: NDArray[np.int64], size: int) -
     return DeviceCounts(*(total[:, i] for i in range(4)))
 
 
-def _find(sorted_keys: Words, keys: Words) -> NDArray[np.int64]:
-    """Index of each key in `sorted_keys`, -1 where it is missing."""
-    if len(sorted_keys) == 0:
-        return np.full(len(keys), -1, np.int64)
-    at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-    return np.where(sorted_keys[at] == keys, at, -1).astype(np.int64)
-
-
-def _since(moments_ns: Words, start_ns: int) -> Words:
-    """Nanoseconds since the start; 0 for moments before it: births use the coarse clock."""
-    signed = (moments_ns - np.uint64(start_ns)).view(np.int64)
-    return np.maximum(signed, 0).view(np.uint64)
-
-
-def _count_live(
-    live: LiveBlocks, record: NDArray[np.int64], count: int, start_ns: int, ends_ns: list[int]
-) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
-    """Live blocks by (record, bucket of birth), and the oldest birth of each record in seconds."""
-    since_ns = _since(live.birth_ns, start_ns)
-    bucket = np.minimum(
-        np.searchsorted(np.array(ends_ns, np.uint64), since_ns, side="right"), layout.BUCKETS - 1
-    )
-    births = np.bincount(record * layout.BUCKETS + bucket, minlength=count * layout.BUCKETS)
-    oldest = np.full(count, np.inf)
-    np.minimum.at(oldest, record, since_ns / 1e9)
-    oldest[np.isinf(oldest)] = np.nan
-    return births.reshape(count, layout.BUCKETS).astype(np.uint32), oldest
-
-
 def _by_thread(live: LiveBlocks, record: NDArray[np.int64]) -> ThreadBlocks:
     """Live blocks and bytes by (record, thread)."""
     pair = record * layout.THREAD_ROWS + live.thread
@@ -215,10 +189,32 @@ def _site_table(
     return table
 
 
+def _put_before_end(table: SiteTable, held: Held, record: NDArray[np.int64]) -> None:
+    """Add the columns of an earlier moment. `record` is that of each of its keys; -1: none."""
+    known = record >= 0
+    to, count = record[known], len(table)
+    plain = np.column_stack([held.blocks[known], held.bytes[known]])
+    total = _sum_by(to, plain, count).view(np.int64)
+    table.before_end_blocks, table.before_end_bytes = total[:, 0], total[:, 1]
+    births, live_births = (
+        _sum_by(to, column[known].astype(np.uint64), count).astype(np.uint32)
+        for column in (held.births, held.live_births)
+    )
+    table.before_end_births, table.before_end_live_births = births, live_births
+    table.before_end_oldest_s = np.full(count, np.nan)
+    np.fmin.at(table.before_end_oldest_s, to, held.oldest_s[known])
+
+
 def read_tables(
-    segment: Segment, control: Control, peak: Peak | None = None, domain: int = HOST_DOMAIN
+    segment: Segment,
+    control: Control,
+    peak: Peak | None = None,
+    domain: int = HOST_DOMAIN,
+    moments: Moments | None = None,
 ) -> Tables:
-    """Read one domain of the latest capture of a segment. `peak` adds the peak columns."""
+    """Read one domain of the latest capture of a segment. `peak` adds the peak columns, `moments`,
+    of a target that has ended, those of the time before it began to end.
+    """
     capture = control.number("capture_number")
     source = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
     peaks = None if peak is None else {domain: peak}
@@ -236,22 +232,26 @@ def read_tables(
     group = np.asarray(group, np.int64).reshape(-1)
     count = len(chosen)
 
-    at = _find(sites.keys, live.site)
+    at = ages.position_of(sites.keys, live.site)
     known = at >= 0
     live = LiveBlocks(
         live.site[known], live.size_bytes[known], live.birth_ns[known], live.thread[known]
     )
     record = group[at[known]]
-    slot = control.capture
-    ends = [int(end) for end in slot["bucket_end_ns"]]
-    start_ns = int(slot["start_ns"])
-    live_births, oldest = _count_live(live, record, count, start_ns, ends)
+    live_births, oldest = ages.count_live(live, record, count, control)
     table = _site_table(_regroup(sites, group, count), stack_of_site[chosen], live_births)
     table.oldest_birth_s = oldest
+    left_bytes = int(sites.live_bytes.sum())
+    held = moments.before_end(capture, domain, left_bytes) if moments is not None else None
+    if held is not None:
+        at = ages.position_of(sites.keys, held.keys)
+        _put_before_end(table, held, np.where(at >= 0, group[at], -1))
+    start_ns = int(control.capture["start_ns"])
     return Tables(
         sites=table,
         stacks=stacks,
         thread_blocks=_by_thread(live, record),
         skipped=sites.skipped,
-        newest_birth_s=int(_since(live.birth_ns, start_ns).max(initial=0)) / 1e9,
+        newest_birth_s=int(ages.since(live.birth_ns, start_ns).max(initial=0)) / 1e9,
+        before_end_at_s=held.at_s if held is not None else None,
     )

@@ -48,6 +48,9 @@ class _Window(click.ParamType[tuple[float, float]]):
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @symbol_options
 @click.option("--born", type=_Window(), help="Only blocks allocated from A to B seconds.")
+@click.option(
+    "--at-end", is_flag=True, help="What is left of a program that freed its memory as it ended."
+)
 @click.option("--suppressions", metavar="FILE", help="Stacks to pass over (leak:PATTERN lines).")
 @narrowing_options
 @frame_options
@@ -56,6 +59,7 @@ class _Window(click.ParamType[tuple[float, float]]):
 def leaks(
     files: tuple[str, ...],
     born: tuple[float, float] | None,
+    at_end: bool,
     suppressions: str | None,
     fail_on: str | None,
     **options: Any,
@@ -92,6 +96,7 @@ def leaks(
         earlier=[source.profile for source in sources[:-1]],
         window=born,
         rule=named_rule(filters),
+        at_end=at_end,
     )
     report.notes = [
         *narrowed.notes,

@@ -41,8 +41,10 @@ def measure_leaks(
 ) -> Leaks:
     """Search for leaks among the blocks of ``profile``, with chance ``alpha`` of any false one.
 
-    ``suppressions`` are patterns of stacks to skip.
+    ``suppressions`` are patterns of stacks to skip. Of a program that freed what it held as it
+    ended, these are the blocks from before that.
     """
+    profile = profile.before_end or profile
     known = Suppressions(suppressions) if suppressions else None
     report = find_leaks(profile, symbols, suppressions=known, alpha=alpha)
     if report.leaks:

@@ -61,7 +61,8 @@ _TABLE_COLUMNS = {
     "stack", "alloc_blocks", "alloc_bytes", "freed_blocks", "freed_bytes", "peak_blocks",
     "peak_bytes", "alloc_taken_bytes", "freed_taken_bytes", "failed_blocks", "failed_bytes",
     "births", "live_births", "oldest_birth_s", "rate_bytes", "thread_record", "thread_row",
-    "thread_blocks", "thread_bytes",
+    "thread_blocks", "thread_bytes", "before_end_blocks", "before_end_bytes", "before_end_births",
+    "before_end_live_births", "before_end_oldest_s",
 }  # fmt: skip
 KNOWN_COLUMNS = _TABLE_COLUMNS | SYMBOL_COLUMNS | MARK_COLUMNS
 _BUCKETS = 8
@@ -328,7 +329,7 @@ class _SectionReader:
         has_peak = "peak_blocks" in self.columns and "peak_bytes" in self.columns
         has_taken = "alloc_taken_bytes" in self.columns and "freed_taken_bytes" in self.columns
         has_failed = "failed_blocks" in self.columns and "failed_bytes" in self.columns
-        oldest = self._optional("oldest_birth_s", n)
+        has_before = {"before_end_blocks", "before_end_bytes"} <= self.columns.keys()
         taken = self._counts("alloc_taken_bytes", n) if has_taken else None
         given_back = self._counts("freed_taken_bytes", n) if has_taken else 0
         return SiteTable(
@@ -342,13 +343,22 @@ class _SectionReader:
             peak_bytes=self._counts("peak_bytes", n) if has_peak else None,
             births=self._buckets("births", n),
             live_births=self._buckets("live_births", n),
-            oldest_birth_s=None if oldest is None else oldest.astype(np.float64),
+            oldest_birth_s=self._seconds("oldest_birth_s", n),
             rate_bytes=self._rates(n),
             inuse_taken_bytes=None if taken is None else np.maximum(taken - given_back, 0),
             alloc_taken_bytes=taken,
             failed_blocks=self._counts("failed_blocks", n) if has_failed else None,
             failed_bytes=self._counts("failed_bytes", n) if has_failed else None,
+            before_end_blocks=self._counts("before_end_blocks", n) if has_before else None,
+            before_end_bytes=self._counts("before_end_bytes", n) if has_before else None,
+            before_end_births=self._buckets("before_end_births", n),
+            before_end_live_births=self._buckets("before_end_live_births", n),
+            before_end_oldest_s=self._seconds("before_end_oldest_s", n),
         )
+
+    def _seconds(self, name: str, count: int) -> npt.NDArray[np.float64] | None:
+        column = self._optional(name, count)
+        return None if column is None else column.astype(np.float64)
 
     def _rates(self, count: int) -> npt.NDArray[np.float64] | None:
         column = self._optional("rate_bytes", count)
@@ -434,6 +444,7 @@ def _capture(fields: Fields) -> Capture:
     return Capture(
         **values,
         **_peak(fields),
+        before_end_at_s=Fields(fields.mapping("before_end")).optional_float("at_s"),
         started=fields.optional_float("started"),
         duration_s=fields.optional_float("duration_s"),
         python=fields.text("python") or None,

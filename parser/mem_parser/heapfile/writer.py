@@ -151,6 +151,7 @@ def _header(profile: Profile, writer: str) -> dict[str, Any]:
         "complete": c.complete and profile.incomplete is None,
         "memory": dataclasses.asdict(c.memory),
         "peak": _peak(c),
+        "before_end": None if c.before_end_at_s is None else {"at_s": c.before_end_at_s},
         "controller": dataclasses.asdict(c.controller) if c.controller is not None else None,
     }
     if c.device is not None:
@@ -232,6 +233,11 @@ def _columns(profile: Profile) -> Iterator[bytes]:
         "rate_bytes": ("<f8", sites.rate_bytes),
         "failed_blocks": ("<u8", sites.failed_blocks),
         "failed_bytes": ("<u8", sites.failed_bytes),
+        "before_end_blocks": ("<u8", sites.before_end_blocks),
+        "before_end_bytes": ("<u8", sites.before_end_bytes),
+        "before_end_births": ("<u4", sites.before_end_births),
+        "before_end_live_births": ("<u4", sites.before_end_live_births),
+        "before_end_oldest_s": ("<f8", sites.before_end_oldest_s),
     }
     if sites.alloc_taken_bytes is not None and sites.inuse_taken_bytes is not None:
         freed = sites.alloc_taken_bytes - sites.inuse_taken_bytes

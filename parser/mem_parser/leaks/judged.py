@@ -20,12 +20,13 @@ def judged(
     earlier: Sequence[Profile] = (),
     window: tuple[float, float] | None = None,
     rule: FrameRule = FrameRule.PROGRAM,
+    at_end: bool = False,
 ) -> LeakReport:
     """Return what `find_leaks` finds, with notes on the program's own list.
 
     ``patterns`` are the user's suppressions, ``binary`` is the program's file if it is not where
-    the profile says, ``rule`` is as of `find_leaks`. Raises `InputFileError` for a ``binary`` of
-    another program.
+    the profile says, ``rule`` and ``at_end`` are as of `find_leaks`. Raises `InputFileError` for a
+    ``binary`` of another program.
     """
     own = own_list(profile, binary)
     report = find_leaks(
@@ -35,6 +36,7 @@ def judged(
         window=window,
         suppressions=Suppressions([*patterns, *own.patterns]),
         rule=rule,
+        at_end=at_end,
     )
     report.notes += own.notes
     return report

@@ -1,7 +1,8 @@
 """What filters leave of a profile for leak verdicts: stacks with all their frames.
 
 Verdicts need the ages of blocks, which a file has by stack and not by thread. So a choice of
-threads is a choice of the stacks on which these threads hold blocks, with all blocks there.
+threads is a choice of the stacks on which these threads hold blocks at the end, with all blocks
+there; what they held before is not known.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def narrow(profile: Profile, symbols: Symbols, filters: Filters) -> Narrowed:
         held = np.zeros(len(profile.stacks), dtype=np.bool_)
         held[_stacks_of(profile, symbols, filters)] = True
         profile = profile.where(held[profile.sites.stack])
+        capture = dataclasses.replace(profile.capture, before_end_at_s=None)
+        profile = dataclasses.replace(profile, capture=capture)
         words = " ".join(f"--thread {name}" for name in filters.threads)
         notes.append(f"{words}: their stacks, with blocks of other threads on them")
     others = dataclasses.replace(filters, threads=(), rule=FrameRule.NONE)

@@ -36,7 +36,7 @@ from mem_parser.leaks.ages import YOUNG_SHARE, Timeline, divide, timeline
 from mem_parser.leaks.headline import headline
 from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.leaks.survivors import MIN_SAMPLES, Group, Rest, SiteColumns
-from mem_parser.model import BoolArray, Profile
+from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.places import Frame, find_places
 from mem_parser.significance import holm, p_rate_above, trend
@@ -159,15 +159,21 @@ def find_leaks(
     suppressions: Suppressions | None = None,
     alpha: float = ALPHA,
     rule: FrameRule = FrameRule.PROGRAM,
+    at_end: bool = False,
 ) -> LeakReport:
     """Return a verdict for every stack with live blocks.
 
-    ``earlier`` are older snapshots of the same capture, in order of time. ``window`` (seconds since
-    the start) restricts the question to blocks born in it. ``symbols`` are those of ``profile``.
-    ``alpha`` is the chance of any false leak. ``rule`` says which frames findings leave out; with
-    another than `FrameRule.PROGRAM` each stack is a finding of its own.
+    Of a program that freed what it held as it ended, these are the blocks from before that, unless
+    ``at_end``. ``earlier`` are older snapshots of the same capture, in order of time. ``window``
+    (seconds since the start) restricts the question to blocks born in it. ``symbols`` are those of
+    ``profile``. ``alpha`` is the chance of any false leak. ``rule`` says which frames findings
+    leave out; with another than `FrameRule.PROGRAM` each stack is a finding of its own.
     """
     report = LeakReport([])
+    before = None if at_end or earlier else profile.before_end
+    if before is not None:
+        report.notes.append(_before_end_note(profile, before))
+        profile = before
     live = profile.sites.live_births
     times = timeline(profile.capture, live.shape[1]) if live is not None else None
     if times is None:
@@ -189,6 +195,14 @@ def find_leaks(
         report.findings = judge.by_owner(report.findings)
     report.findings.sort(key=_by_weight)
     return report
+
+
+def _before_end_note(profile: Profile, before: Profile) -> str:
+    held, left = (p.total(Count.INUSE, Unit.SPACE).value for p in (before, profile))
+    return (
+        f"as of {before.capture.duration_s:.3g} s, when the program held {format_bytes(held)}: as "
+        f"it ended it freed all but {format_bytes(left)} (--at-end: verdicts on these)"
+    )
 
 
 def _by_weight(finding: Finding) -> tuple[int, bool, float]:

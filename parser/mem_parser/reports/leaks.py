@@ -113,9 +113,13 @@ def _stacks(findings: list[Finding]) -> str:
 
 
 def _named(frames: tuple[Frame, ...], tail: str, width: int, *, used: int = _INDENT) -> str:
-    """Return `caller → function  tail`, cut where the line would be longer than ``width``."""
-    names = [one_line(f.function) for f in reversed(frames[:2])]
-    return _fitted(" → ".join(names) or "[no stack]", tail, width, used=used)
+    """Return `caller → function  tail`, cut where the line would be longer than ``width``. The
+    caller is the first function of another name: compilers split functions.
+    """
+    names = [one_line(f.function) for f in frames]
+    caller = next((name for name in names if name != names[0]), None)
+    shown = [name for name in (caller, *names[:1]) if name is not None]
+    return _fitted(" → ".join(shown) or "[no stack]", tail, width, used=used)
 
 
 def _fitted(name: str, tail: str, width: int, *, used: int = _INDENT) -> str:

@@ -217,8 +217,11 @@ def test_any_bytes_in_a_segment_give_a_file_or_a_clean_error(
     path.write_bytes(fake.data.tobytes())
     try:
         with Segment.open(path, writable=False) as segment:
-            Recorder(segment, 0).tick(0, final=True)
-            for profile in build(segment, Target(None), RECOVERED):
+            recorder = Recorder(segment, 0)
+            recorder.readings.moments.update(segment, segment.control(), 1.0)
+            recorder.tick(0, final=True)
+            ending = Ending("capture", "exited 0")
+            for profile in build(segment, Target(None), ending, recorder.readings):
                 write_heap_to(io.BytesIO(), profile)
     except MemError:
         pass

@@ -56,7 +56,8 @@ def capture() -> Capture:
         lost={"reentry": 2, "truncated": 1},
         memory=Memory(*range(1, 11)), bucket_end_s=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, None],
         peak_at_s=4.5, peak_bytes=900.0, peak_source=PeakSource.SAMPLER,
-        complete=False, controller=ControllerUse(0.5, 1 << 20), notes=["one", "two"],
+        before_end_at_s=8.75, complete=False, notes=["one", "two"],
+        controller=ControllerUse(0.5, 1 << 20),
         device=Device("cuda", 1, "pool", 5, 4, 3, 100, 200, 50, 8.5, 300, 400),
         domains=["host", "pool-x"], marks_lost=6,
     )  # fmt: skip
@@ -94,6 +95,10 @@ def every_fact() -> Profile:
             oldest_birth_s=np.array([0.5, 1.5, np.nan]), rate_bytes=np.array([512.0, 256.0, 1.0]),
             inuse_taken_bytes=column(16, 32, 0), alloc_taken_bytes=column(48, 32, 64),
             failed_blocks=column(0, 1, 2), failed_bytes=column(0, 100, 200),
+            before_end_blocks=column(2, 1, 0), before_end_bytes=column(20, 10, 0),
+            before_end_births=np.arange(48, 72, dtype=np.uint32).reshape(3, 8),
+            before_end_live_births=np.arange(72, 96, dtype=np.uint32).reshape(3, 8),
+            before_end_oldest_s=np.array([0.25, 1.25, np.nan]),
         ),
         domains=["pool-x"], modules=[old, new],
         threads=[Thread(1, 4711, "main"), Thread(2, 4712, "io")],
@@ -130,7 +135,8 @@ def facts_of(path: Path) -> tuple[dict[str, Any], dict[str, list[Any]], dict[str
     """Header, lines and columns but for the names, which `symbolize` makes anew."""
     heap = HeapFile(path)
     columns = {k: v.tolist() for k, v in heap.columns.items() if k not in SYMBOL_COLUMNS}
-    columns["oldest_birth_s"] = [repr(v) for v in columns["oldest_birth_s"]]
+    for name in ("oldest_birth_s", "before_end_oldest_s"):
+        columns[name] = [repr(v) for v in columns[name]]
     return heap.header, heap.lists, columns
 
 

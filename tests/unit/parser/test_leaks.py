@@ -409,3 +409,11 @@ def test_a_sentence_on_many_leaks_names_two_and_counts_the_rest() -> None:
                     report.headline)  # fmt: skip
     total = sum((f.per_hour for f in report.leaks if f.per_hour), start=Estimate(0.0))
     assert format_total(total, Unit.SPACE).split(" (")[0].split(" ± ")[1] in report.headline
+
+
+def test_the_caller_of_a_row_is_a_function_of_another_name() -> None:
+    random = np.random.default_rng(3)
+    source = dataclasses.replace(leak(random, 100, "grow"), names=("grow", "grow", "serve"))
+    profile, symbols = Program([source]).capture(random)
+    lines = list(leak_lines(find_leaks(profile, symbols), profile, file="x.heap", width=80))
+    assert lines[1].startswith("LEAK          serve → grow  ")

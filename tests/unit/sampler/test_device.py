@@ -274,6 +274,31 @@ def _as_meant(model: Model) -> dict[str, list[int]]:
     return found
 
 
+def test_each_domain_is_known_as_it_was_before_the_program_ended(
+    script: Script, segment_path: Path
+) -> None:
+    script.ask("new", segment_path)
+    script.ask("start", 1)
+    for k in range(20):
+        script.ask("alloc", k % 2, 1, 64 * k, 0, 1000, 2000)
+    with Segment.open(segment_path, writable=False) as segment:
+        recorder = Recorder(segment, 0)
+        recorder.readings.moments.update(segment, segment.control(), 1.0)
+        for k in range(0, 20, 2):
+            script.ask("take", 1, 64 * k)
+        recorder.tick(0, final=True)
+        ending = Ending("capture", "exited 0")
+        profiles = build(segment, Target(None), ending, recorder.readings)
+    held = {one.domains[0]: one.before_end for one in profiles}
+    assert held["host"] is None
+    assert held["hal-1"] is None  # nothing of it was freed
+    before = held["hal-0"]
+    assert before is not None
+    assert (before.sites.inuse_blocks.sum(), before.sites.inuse_bytes.sum()) == (10, 10_000)
+    assert before.sites.live_births is not None
+    assert before.sites.live_births.sum() == 10
+
+
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -311,8 +336,9 @@ def test_a_forged_segment_is_read_without_harm(
     try:
         with Segment.open(path, writable=False) as segment:
             recorder = Recorder(segment, 0)
+            recorder.readings.moments.update(segment, segment.control(), 1.0)
             recorder.tick(0, final=True)
-            ending = Ending("recovered", "unknown")
+            ending = Ending("recovered", "exited 0")
             profiles = build(segment, Target(None), ending, recorder.readings)
     except MemError:
         return

@@ -1,0 +1,112 @@
+"""What a target held at earlier moments: which are kept, and which one was before its end."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fake_segment import FakeSegment, site_key
+from mem_profiler.capture.recorder import Recorder
+from mem_profiler.profile import moments
+from mem_profiler.profile.build import Ending, build
+from mem_profiler.profile.target import Target
+from mem_profiler.segment.file import Segment
+
+NS = 10**9
+
+
+class Process:
+    """A fake target with one site, whose blocks in use are set from outside."""
+
+    def __init__(self, path: Path) -> None:
+        self.fake = FakeSegment()
+        self.fake.begin()
+        self.start_ns = int(self.fake.control["capture"][1]["start_ns"])
+        self.row = self.fake.site(site_key(self.fake.stack([5])), (1000, 1_000_000), (0, 0))
+        self.path = self.fake.save(path)
+        self.segment = Segment.open(self.path, writable=True)
+        self.recorder = Recorder(self.segment, 0)
+
+    def hold(self, blocks: int, at_s: float, *, final: bool = False) -> None:
+        """Read the target, which holds so many blocks of 1000 bytes."""
+        row = self.fake.site_rows[self.row]
+        row["freed_blocks"], row["freed_bytes"] = 1000 - blocks, (1000 - blocks) * 1000
+        self.path.write_bytes(self.fake.data.tobytes())
+        self.tick(at_s, final=final)
+
+    def tick(self, at_s: float, *, final: bool = False) -> None:
+        """Read the target at that time of the capture."""
+        self.recorder.tick(self.start_ns + round(at_s * NS), final=final)
+
+    def ended(self, how: str = "exited 0") -> tuple[float | None, list[int] | None]:
+        """The moment before the end, and the blocks in use then by site."""
+        ending = Ending("capture", how, self.start_ns + 600 * NS)
+        host, *_ = build(self.segment, Target(None), ending, self.recorder.readings)
+        found = host.sites.before_end_blocks
+        return host.capture.before_end_at_s, None if found is None else found.tolist()
+
+
+@pytest.fixture
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
+    monkeypatch.setattr(moments, "COST_SHARE", 1e9)
+    return Process(tmp_path)
+
+
+def test_what_was_held_before_all_was_freed_is_kept(process: Process) -> None:
+    process.hold(800, 1)
+    process.hold(900, 2)
+    process.hold(3, 2.01, final=True)
+    assert process.ended() == (2.0, [900])
+
+
+def test_a_moment_in_the_midst_of_freeing_is_passed_over(process: Process) -> None:
+    process.hold(900, 1)
+    process.hold(300, 2)
+    process.hold(200, 2.01, final=True)
+    assert process.ended() == (1.0, [900])
+
+
+@pytest.mark.parametrize("how", ["deadline", "stopped", "running", "interrupted", "section ended"])
+def test_a_program_that_goes_on_has_no_time_before_its_end(process: Process, how: str) -> None:
+    process.hold(900, 1)
+    process.hold(3, 2, final=True)
+    assert process.ended(how) == (None, None)
+
+
+def test_a_program_that_still_holds_most_did_not_free_at_its_end(process: Process) -> None:
+    process.hold(900, 1)
+    process.hold(450, 2, final=True)
+    assert process.ended("signal 9 SIGKILL") == (None, None)
+
+
+def test_moments_are_rare_and_few(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    real = moments.read_held
+    monkeypatch.setattr(moments, "read_held", lambda *words: read.append(words[-1]) or real(*words))
+    for tenth in range(1, 2000):
+        process.tick(tenth / 10)
+    assert len(read) < 100
+    assert all(later >= earlier * 1.06 for earlier, later in itertools.pairwise(read[10:]))
+    kept = process.recorder.readings.moments._kept
+    assert [moment[0].at_s for moment in kept] == read[-moments.MOST :]
+    assert read[-1] > 199.9 / 1.07
+    monkeypatch.setattr(moments, "MOST_BYTES", 3 * kept[0][0].memory_bytes)
+    process.tick(300)
+    assert len(kept) == 3
+    monkeypatch.setattr(moments, "MOST_BYTES", 1)
+    process.tick(400)
+    assert not kept
+    count = len(read)
+    process.tick(4000)
+    assert len(read) == count
+
+
+def test_another_capture_begins_anew(process: Process) -> None:
+    process.hold(900, 1)
+    assert process.recorder.readings.moments.before_end(2, 0, 0) is None
+    held = process.recorder.readings.moments.before_end(1, 0, 0)
+    assert held is not None
+    assert np.array_equal(held.births.sum(axis=1), [1000])

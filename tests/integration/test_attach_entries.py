@@ -17,6 +17,7 @@ from c_build import BUILD, compile_program
 from controller_tools import wait_until
 from mem_parser.errors import TargetUnsupported
 from mem_profiler.capture import gate
+from mem_profiler.doctor.examine import examine_program
 from mem_profiler.entries import plan
 from redirect_facts import FAMILY, NEW, check, under
 from sampler_run import (
@@ -311,6 +312,18 @@ def rust_program() -> Path:
             check=True, timeout=120,
         )  # fmt: skip
     return program
+
+
+def test_the_doctor_says_of_a_stripped_jemalloc_that_it_is_not_seen(
+    rust_program: Path, tmp_path: Path
+) -> None:
+    stripped = tmp_path / "stripped"
+    subprocess.run(["strip", "-o", str(stripped), str(rust_program)], check=True, timeout=60)
+    texts = {f.text: f.status for f in examine_program((str(rust_program),)) if f.check == "inside"}
+    assert list(texts.values()) == ["ok"]
+    [found] = [f for f in examine_program((str(stripped),)) if f.check == "inside"]
+    assert found.status == "warning"
+    assert found.text.startswith("jemalloc seems to be linked into it, without symbols")
 
 
 def test_a_rust_program_with_a_jemalloc_of_its_own(segment_dir: Path, rust_program: Path) -> None:

@@ -83,7 +83,10 @@ class Recorder:
         quick = collect.read_quick(self.segment, control, number)
         sums = estimate.unsample(quick.blocks, quick.bytes, float(slot["rate_bytes"]))
         readings = self.readings
-        readings.rss_bytes = procfs.rss_bytes(self.pid) or readings.rss_bytes
+        resident = procfs.resident(self.pid)
+        if resident is not None and resident.rss_bytes:
+            readings.rss_bytes = resident.rss_bytes
+            readings.anon.add(resident.anon_bytes)
         reading = Reading(
             t_s=t_s,
             estimate_bytes=round(float(sums.bytes.sum()), 1),

@@ -33,6 +33,8 @@ _OWN_SYMBOLS = {
     "mi_malloc": "mimalloc",
     "tc_malloc": "tcmalloc",
 }
+# What an allocator prints, and so holds with its symbols stripped too.
+_OWN_TEXTS = {b"<jemalloc>: ": "jemalloc", b"mimalloc: ": "mimalloc", b"tcmalloc: ": "tcmalloc"}
 _LARGE_LIBRARY_BYTES = 32 << 20  # only such a library may contain a private allocator
 
 
@@ -137,9 +139,20 @@ def _inside(program: Image, *, exported: bool) -> list[Finding]:
         return []
     if made is None:
         if not exported:
-            return []
+            return _without_symbols(program)
         text = f"{program.name} exports a malloc of its own, whose functions have no symbols"
         return [Finding("inside", "blocker", text, "use a build with its symbols")]
     name = "an allocator of its own" if made.allocator == "malloc" else made.allocator
     count = len(made.functions)
     return [Finding("inside", "ok", f"allocator: {name} in the program, with {count} functions")]
+
+
+def _without_symbols(program: Image) -> list[Finding]:
+    """The finding on an allocator in a program that has no symbols of it."""
+    name = next((name for text, name in _OWN_TEXTS.items() if program.holds_text(text)), None)
+    if name is None:
+        return []
+    text = (
+        f"{name} seems to be linked into it, without symbols: the sampler does not see its blocks"
+    )
+    return [Finding("inside", "warning", text, "use a build with its symbols (not stripped)")]

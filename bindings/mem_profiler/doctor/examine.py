@@ -190,6 +190,7 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
         order = allocator.load_order(images, exe, re.split(r"[ :]+", preloaded.strip()))
         findings += allocator.check(order)
         findings += gathered.python
+        findings += neighbours.runtime(gathered.environment, images)
         findings += names.check(exe, images)
     return findings
 

@@ -9,6 +9,7 @@ from mem_parser.errors import MemError
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image
 from mem_profiler.process import procfs
+from mem_profiler.process.runtimes import runtime_of
 from mem_profiler.segment import discovery, layout
 
 # Words in file names of libraries that hook allocators too.
@@ -91,3 +92,12 @@ def interpreter(pid: int, images: list[Image]) -> list[Finding]:
     text = f"Python {version}: the sampler does not see objects up to 512 bytes (pymalloc)"
     cure = "to see them, restart it with PYTHONMALLOC=malloc"
     return [Finding("python", "warning", text, cure)]
+
+
+def runtime(environment: Mapping[str, str] | None, images: list[Image]) -> list[Finding]:
+    """Whether the program is of a runtime with a heap of its own."""
+    found = runtime_of([image.path for image in images], environment)
+    if found is None:
+        return []
+    text = f"{found.name} takes memory by mmap, which the sampler does not see"
+    return [Finding("runtime", "warning", text, found.cure)]

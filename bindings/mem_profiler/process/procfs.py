@@ -268,11 +268,23 @@ def leak_suppressions(pid: int) -> str:
     return next((text for text in found.groups() if text), "") if found else ""
 
 
-def rss_bytes(pid: int) -> int | None:
+@dataclass(frozen=True)
+class Resident:
+    """Resident memory: all of it, and what no file and no shared memory is behind."""
+
+    rss_bytes: int
+    anon_bytes: int
+
+
+def resident(pid: int) -> Resident | None:
     """Resident memory now; None when gone."""
     raw = _read(pid, "statm")
     words = raw.split() if raw else []
-    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else None
+    if len(words) < 3:
+        return None
+    pages, shared = int(words[1]), int(words[2])
+    size = os.sysconf("SC_PAGE_SIZE")
+    return Resident(pages * size, max(pages - shared, 0) * size)
 
 
 def _smaps_sizes(raw: bytes, name: bytes) -> int:

@@ -18,7 +18,8 @@ from mem_parser.heapfile.maplines import module_lines
 from mem_parser.model import Capture, Memory, Module, PeakSource, Profile, Thread
 from mem_profiler.process import procfs
 from mem_profiler.process.procfs import Mapping
-from mem_profiler.profile import tables
+from mem_profiler.process.runtimes import Runtime, runtime_of
+from mem_profiler.profile import bypass, tables
 from mem_profiler.profile.moments import Moments
 from mem_profiler.profile.readings import Readings
 from mem_profiler.profile.tables import Tables
@@ -92,8 +93,15 @@ def build(
     rate = float(int(control.capture["rate_bytes"]))
     host = _profile(HOST, rate, capture, found, shared)
     host.series = list(track.series) if track else []
+    if readings is not None and not target.pymalloc:
+        capture.notes += bypass.notes_on(host, readings.anon, _runtime(target, capture, shared))
     more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
     return [host, *more]
+
+
+def _runtime(target: Target, capture: Capture, shared: _Shared) -> Runtime | None:
+    paths = [capture.exe, *(module.path for module in shared.modules)]
+    return target.runtime or runtime_of(paths)
 
 
 def _moments(readings: Readings | None, ending: Ending) -> Moments | None:

@@ -36,6 +36,25 @@ class Track:
 
 
 @dataclass
+class Growth:
+    """How far anonymous memory rose above its first reading."""
+
+    first_bytes: int | None = None
+    most_bytes: int = 0
+
+    def add(self, now_bytes: int) -> None:
+        """Add a reading."""
+        if self.first_bytes is None:
+            self.first_bytes = now_bytes
+        self.most_bytes = max(self.most_bytes, now_bytes)
+
+    @property
+    def bytes(self) -> int:
+        """The growth; 0 without a reading."""
+        return self.most_bytes - (self.first_bytes or 0)
+
+
+@dataclass
 class Readings:
     """All readings of one capture. The keys of domains of device memory are their numbers.
 
@@ -48,4 +67,5 @@ class Readings:
     marks: MarkLog = field(default_factory=MarkLog)
     moments: Moments = field(default_factory=Moments)
     rss_bytes: int | None = None
+    anon: Growth = field(default_factory=Growth)
     use: ControllerUse | None = None

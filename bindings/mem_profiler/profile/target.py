@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mem_parser.model import Memory
 from mem_profiler.process import procfs
 from mem_profiler.process.procfs import Mapping
+from mem_profiler.process.runtimes import Runtime, runtime_of
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Target:
     python: str | None = None
     pymalloc: bool | None = None
     suppressions: str = ""
+    runtime: Runtime | None = None
     mappings: list[Mapping] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
 
@@ -38,6 +40,7 @@ class Target:
             self.mappings = procfs.maps(self.pid) if self.pid is not None else []
         except PermissionError:
             self.mappings = []
+        self.runtime = runtime_of(mapping.path for mapping in self.mappings) or self.runtime
 
     def refresh(self) -> None:
         """Read everything that changes, as late as possible before the file."""

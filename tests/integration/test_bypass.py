@@ -1,0 +1,97 @@
+"""Programs whose memory malloc does not see: the doctor and the capture say so."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from controller_tools import LIBRARY, HeapFile, run_command
+from mem_profiler.capture import session
+from sampler_run import build
+
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
+SCRIPT = """<?php
+echo "ready\\n";
+$rows = [];
+while (fgets(STDIN)) {
+    for ($i = 0; $i < 800000; $i++) { $rows[] = str_repeat("x", 50) . $i; }
+    echo "done\\n";
+}
+"""
+
+
+def notes_on(prefix: Path, order: str, *words: object, **variables: str) -> list[str]:
+    """Capture a program while it carries out an order; the notes on memory by mmap."""
+    with subprocess.Popen(
+        list(map(str, words)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        bufsize=1, env={**os.environ, "LD_PRELOAD": str(LIBRARY), **variables},
+    ) as child:  # fmt: skip
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "ready\n"
+            one = session.Session(child.pid)
+            one.start(session.Rates(65536), None)
+            one.tick()
+            child.stdin.write(order + "\n")
+            assert child.stdout.readline() == "done\n"
+            result = one.finish(str(prefix), "stopped")
+            one.close()
+        finally:
+            child.kill()
+    notes: list[str] = HeapFile(Path(result.path)).header["notes"]
+    assert notes == result.notes
+    return [note for note in notes if "mmap" in note]
+
+
+@pytest.fixture(scope="module")
+def mapper() -> Path:
+    return build("mapper.c")
+
+
+def test_memory_that_a_program_maps_itself_is_said(mapper: Path, tmp_path: Path) -> None:
+    [note] = notes_on(tmp_path / "p", "200 10", mapper)
+    assert "the program takes memory by mmap" in note
+    assert 205 < float(note.split("grew by ")[1].split(" MiB")[0]) < 230
+    assert "malloc gave out 10.0 MiB" in note
+
+
+@pytest.mark.parametrize("order", ["200 100", "10 0", "1 100"])
+def test_nothing_is_said_where_malloc_explains_much_or_the_growth_is_small(
+    mapper: Path, tmp_path: Path, order: str
+) -> None:
+    assert notes_on(tmp_path / "p", order, mapper) == []
+
+
+@pytest.fixture
+def php() -> str:
+    found = shutil.which("php")
+    if found is None:
+        pytest.skip("no php")
+    return found
+
+
+def test_php_is_named_with_what_makes_it_use_malloc(php: str, tmp_path: Path) -> None:
+    script = tmp_path / "rows.php"
+    script.write_text(SCRIPT)
+    [note] = notes_on(tmp_path / "p", "go", php, script)
+    assert "PHP takes memory by mmap" in note
+    assert "USE_ZEND_ALLOC=0" in note
+    assert notes_on(tmp_path / "again", "go", php, script, USE_ZEND_ALLOC="0") == []
+
+
+def test_the_doctor_names_php_before(php: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def findings() -> list[str]:
+        done = run_command("doctor", "--json", "--", php, "x.php")
+        return [
+            row["text"] for row in json.loads(done.stdout)["findings"] if row["check"] == "runtime"
+        ]
+
+    assert findings() == ["PHP takes memory by mmap, which the sampler does not see"]
+    monkeypatch.setenv("USE_ZEND_ALLOC", "0")
+    assert findings() == []

@@ -150,7 +150,7 @@ def _page(report: Report, subjects: Sequence[Subject]) -> str:
     subject = subjects[0]
     leaks = None
     if subject.profile.sites.live_births is not None:
-        leaks = find_leaks(subject.profile, subject.symbols).as_json()
+        leaks = find_leaks(subject.profile, subject.symbols, at_end=True).as_json()
     return render(
         subject.profile,
         subject.symbols,

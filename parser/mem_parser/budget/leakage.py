@@ -41,12 +41,11 @@ def measure_leaks(
 ) -> Leaks:
     """Search for leaks among the blocks of ``profile``, with chance ``alpha`` of any false one.
 
-    ``suppressions`` are patterns of stacks to skip. Of a program that freed what it held as it
-    ended, these are the blocks from before that.
+    ``suppressions`` are patterns of stacks to skip. What a program freed as it ended is no leak
+    here: many a program fills memory all the time it runs, and frees it in the end.
     """
-    profile = profile.before_end or profile
     known = Suppressions(suppressions) if suppressions else None
-    report = find_leaks(profile, symbols, suppressions=known, alpha=alpha)
+    report = find_leaks(profile, symbols, suppressions=known, alpha=alpha, at_end=True)
     if report.leaks:
         more = len(report.leaks) - MOST
         notes = [f"{more} more of {len(report.leaks)} leaks are not shown"] if more > 0 else []

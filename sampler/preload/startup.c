@@ -59,6 +59,7 @@ static struct {
     bool started;                  /* by the program's start, not by an attach */
     bool wanted;                   /* the options ask for a segment */
     bool open;                     /* the segment was made before the constructor */
+    bool refused;                  /* because of a checker */
     int start_rc;                  /* of making it */
     char wrong[384];               /* about an option that cannot be used */
     bool withdrawn;                /* the program made itself undumpable */
@@ -313,6 +314,7 @@ static void begin(void) {
     const char *checker = mp_checker_name();
     if (checker != NULL) {
         process.state = MP_STATE_REFUSED;
+        process.refused = true;
         mp_checker_refusal(checker, process.state_text, sizeof process.state_text);
     } else if (is_first()) {
         process.state = MP_STATE_READY;
@@ -376,7 +378,9 @@ static void finish_start(void) {
         process.start_rc = open_if_dumpable();
     else if (mp_local.segment.control != NULL)
         mp_device_announce();
-    if (process.options.start)
+    if (process.options.start && process.refused)
+        say(process.state_text, unprofiled);
+    else if (process.options.start)
         tell_start(process.start_rc);
 }
 
@@ -403,8 +407,10 @@ __attribute__((destructor)) static void stop(void) {
     bool filtered = (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0;
     if (!filtered && seg->control->pid != (uint32_t)getpid())
         return; /* a vfork child that calls exit() */
-    mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
-    if (!filtered)
+    if (process.state != MP_STATE_REFUSED) /* the reason stays */
+        mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
+    bool is_answer = process.state == MP_STATE_REFUSED && process.options.start;
+    if (!filtered && !is_answer) /* who asked for a capture reads the reason there */
         mp_segment_discard_unused(seg, &process.file);
 }
 

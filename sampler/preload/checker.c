@@ -9,21 +9,18 @@ static const struct {
     const char *symbol, *name;
     bool emulates;
 } checkers[] = {
-    {"__tsan_init", "ThreadSanitizer", false},
-    {"__hwasan_init", "HWAddressSanitizer", false},
-    {"__asan_init", "AddressSanitizer", false},
-    {"__msan_init", "MemorySanitizer", false},
-    {"__dfsan_flush", "DataFlowSanitizer", false},
-    {"__memprof_init", "LLVM's MemProf", false},
-    {"__lsan_init", "LeakSanitizer", false},
-    {"_vgnU_freeres", "Valgrind", true},
+    {"__tsan_init", "ThreadSanitizer", false},     {"__hwasan_init", "HWAddressSanitizer", false},
+    {"__asan_init", "AddressSanitizer", false},    {"__msan_init", "MemorySanitizer", false},
+    {"__dfsan_flush", "DataFlowSanitizer", false}, {"__memprof_init", "LLVM's MemProf", false},
+    {"__lsan_init", "LeakSanitizer", false},       {"_vgnU_freeres", "Valgrind", true},
 };
 #define CHECKERS (sizeof checkers / sizeof checkers[0])
 
 /* As in checkers.py. */
 static const char hooks[] = ", whose allocator the sampler must not hook";
-static const char emulates[] = ", which runs the program's code itself, so that the sampler would see the tool "
-                               "and not the program";
+static const char emulates[] =
+    ", which runs the program's code itself, so that the sampler would see the tool "
+    "and not the program";
 
 struct found {
     const char *name;

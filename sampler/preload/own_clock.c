@@ -61,11 +61,11 @@ static clock_function *find(const ElfW(Ehdr) * vdso) {
     if (t.symbols == NULL || (const char *)t.symbols > t.strings)
         return NULL;
     /* without DT_HASH: linkers put the strings behind the symbols */
-    size_t symbols = t.hash != NULL ? t.hash[1]
-                                    : (size_t)(t.strings - (const char *)t.symbols) / sizeof *t.symbols;
+    size_t symbols = t.hash != NULL
+                         ? t.hash[1]
+                         : (size_t)(t.strings - (const char *)t.symbols) / sizeof *t.symbols;
     for (size_t i = 1; i < symbols; i++)
-        if (t.symbols[i].st_value != 0 &&
-            strcmp(t.strings + t.symbols[i].st_name, vdso_name) == 0)
+        if (t.symbols[i].st_value != 0 && strcmp(t.strings + t.symbols[i].st_name, vdso_name) == 0)
             return (clock_function *)(bias + t.symbols[i].st_value);
     return NULL;
 }

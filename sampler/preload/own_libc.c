@@ -257,7 +257,8 @@ static long checked(long result) {
 long syscall(long number, ...) {
     long a[6];
     va_list arguments;
-    va_start(arguments, number); /* of registers that the caller did not set too: nobody reads them */
+    va_start(arguments,
+             number); /* of registers that the caller did not set too: nobody reads them */
     for (unsigned i = 0; i < 6; i++)
         a[i] = va_arg(arguments, long);
     va_end(arguments);
@@ -293,8 +294,7 @@ ssize_t readlink(const char *restrict path, char *restrict to, size_t n) {
 }
 
 void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset) {
-    return (void *)checked(
-        mp_syscall6(SYS_mmap, (long)at, (long)n, protection, flags, fd, offset));
+    return (void *)checked(mp_syscall6(SYS_mmap, (long)at, (long)n, protection, flags, fd, offset));
 }
 
 int munmap(void *at, size_t n) {
@@ -321,8 +321,8 @@ void *mremap(void *at, size_t old_bytes, size_t new_bytes, int flags, ...) {
         to = va_arg(arguments, void *);
         va_end(arguments);
     }
-    return (void *)checked(mp_syscall6(SYS_mremap, (long)at, (long)old_bytes, (long)new_bytes,
-                                       flags, (long)to, 0));
+    return (void *)checked(
+        mp_syscall6(SYS_mremap, (long)at, (long)old_bytes, (long)new_bytes, flags, (long)to, 0));
 }
 
 pid_t getpid(void) {

@@ -201,7 +201,8 @@ uint64_t mp_elf_identity(const struct mp_elf *elf) {
 extern struct r_debug _r_debug __attribute__((weak));
 
 static bool from_list;
-static size_t headers_at; /* of the address of the program headers in the loader's record; 0: not found */
+static size_t
+    headers_at; /* of the address of the program headers in the loader's record; 0: not found */
 
 /* The loader's record of the program holds three facts that the kernel gave, in this order (all glibc from 2.17 on). */
 static size_t find_headers_at(const struct link_map *program) {

@@ -105,7 +105,8 @@ struct mp_unwind_config {
     mp_modules_iterate *iterate;
 
     bool attached; /* INIT runs in a program that already runs */
-    bool early;    /* INIT runs before constructors of libraries: mp_unwind_libraries_ready() follows */
+    bool
+        early; /* INIT runs before constructors of libraries: mp_unwind_libraries_ready() follows */
 };
 
 /*

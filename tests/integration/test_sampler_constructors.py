@@ -65,7 +65,9 @@ def test_a_child_of_a_constructor_has_counts_of_its_own(
 ) -> None:
     # The child ends before the sampler's constructor: nobody follows it, and it counts nowhere.
     settings = {"MEM_PROFILER_FOLLOW_FORK": "1"} if follow else {}
-    counted, seen = beneath.run([program()], segment_dir, tmp_path / "counts", CTOR="fork", **settings)
+    counted, seen = beneath.run(
+        [program()], segment_dir, tmp_path / "counts", CTOR="fork", **settings
+    )
 
     assert (counted.total().blocks, counted.total().bytes) == (seen.blocks, seen.bytes)
     assert counted.by("in_child").blocks == 0
@@ -94,7 +96,11 @@ def real_programs() -> list[list[str]]:
         ["gcc", "-print-prog-name=cc1"], capture_output=True, text=True, timeout=WAIT_S, check=True
     ).stdout.strip()
     extra = [[psql, "--version"]] if psql else []
-    return [*REAL, *extra, [cc1, "-quiet", "-o", "/dev/null", str(ROOT / "sampler/companion/ascend_gate.c")]]
+    return [
+        *REAL,
+        *extra,
+        [cc1, "-quiet", "-o", "/dev/null", str(ROOT / "sampler/companion/ascend_gate.c")],
+    ]
 
 
 @pytest.mark.parametrize("argv", real_programs(), ids=lambda argv: Path(argv[0]).name)
@@ -119,8 +125,8 @@ def test_a_gate_sees_what_a_constructor_holds(segment_dir: Path, tmp_path: Path)
     assert "FAIL  peak  55.1" in result.stderr, result.stderr
 
 
-# A function in front of one of the C library's, as ThreadSanitizer has them: it works from the constructor of its
-# library on.
+# A function in front of one of the C library's, as ThreadSanitizer has them: it works from the
+# constructor of its library on.
 NOT_READY = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -157,17 +163,26 @@ def callable_since_main() -> list[str]:
     return [row[0] for row in rows if row and row[1] != "-" and row[3] == "main"]
 
 
+# What else ThreadSanitizer has wrappers for, and neither the program nor the stand-ins call.
+WRAPPED = (
+    "mmap munmap mprotect madvise open close readlink prctl snprintf getauxval clock_gettime"
+    " strrchr strtoull fnmatch pthread_self sysconf"
+)
+
+
 @pytest.fixture(scope="module")
 def not_ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library in front of what the sampler must not call early, and of what TSan has wrappers for."""
-    often = ["mmap", "munmap", "mprotect", "madvise", "open", "close", "readlink", "prctl", "snprintf",
-             "getauxval", "clock_gettime", "strrchr", "strtoull", "fnmatch", "pthread_self", "sysconf"]  # fmt: skip
-    names = [n for n in dict.fromkeys([*callable_since_main(), *often]) if not n.startswith("__cxa")]
-    text = NOT_READY + f"void *reals[{len(names)}];\n"
-    text += "".join(STAND_IN.replace("{name}", n).replace("{index}", str(i)) for i, n in enumerate(names))
+    """A library in front of what the sampler must not call before main."""
+    names = dict.fromkeys([*callable_since_main(), *WRAPPED.split()])
+    stand_ins = [
+        STAND_IN.replace("{name}", name).replace("{index}", str(index))
+        for index, name in enumerate(name for name in names if not name.startswith("__cxa"))
+    ]
     source = tmp_path_factory.mktemp("ready") / "not_ready.c"
-    source.write_text(text, encoding="utf-8")
-    return compile_program(source, ("-shared", "-fPIC", "-O1", "-fno-builtin"), name="not-ready.so", libs=("-ldl",))
+    reals = f"void *reals[{len(stand_ins)}];\n"
+    source.write_text(NOT_READY + reals + "".join(stand_ins), encoding="utf-8")
+    flags = ("-shared", "-fPIC", "-O1", "-fno-builtin")
+    return compile_program(source, flags, name="not-ready.so", libs=("-ldl",))
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the stand-ins are in its assembly")

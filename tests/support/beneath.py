@@ -1,7 +1,7 @@
 """A plain counter beneath the sampler: what the sampler has recorded must be what the counter saw.
 
-Model: tests/targets/beneath.c is preloaded behind the sampler, and so is the real allocator to it. It
-counts each successful call from the first one on, before any constructor has run.
+Model: tests/targets/beneath.c is preloaded behind the sampler, and so is the real allocator to it.
+It counts each successful call from the first one on, before any constructor has run.
 """
 
 from __future__ import annotations

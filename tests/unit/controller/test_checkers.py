@@ -59,7 +59,10 @@ def test_valgrind_is_found_by_two_files_together() -> None:
     ["libtsan.so.2", "tsan", "mytsan", "libclang_rt.asan-x86_64.so", "valgrind", "rr", "pinbin"],
 )
 def test_the_name_of_a_file_alone_decides_nothing(name: str) -> None:
-    assert find([name], [file(exported={"malloc", "main"}, local={"tsan_like", "my_asan_init"})]) is None
+    assert (
+        find([name], [file(exported={"malloc", "main"}, local={"tsan_like", "my_asan_init"})])
+        is None
+    )
 
 
 def test_the_c_library_and_an_allocator_are_no_runtime_of_a_sanitizer() -> None:
@@ -78,7 +81,9 @@ def test_large_mappings_of_other_programs_are_no_shadow() -> None:
 
 def test_the_more_exact_name_is_told() -> None:
     [runtime] = named("a sanitizer").symbols
-    assert find([], [file(exported=runtime), file(local={"__tsan_init"})]) is named("ThreadSanitizer")
+    assert find([], [file(exported=runtime), file(local={"__tsan_init"})]) is named(
+        "ThreadSanitizer"
+    )
 
 
 def test_the_sampler_itself_has_the_same_words() -> None:

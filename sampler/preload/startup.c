@@ -374,10 +374,13 @@ static void finish_start(void) {
         if (process.state == MP_STATE_READY)
             mp_device_start(process.options.devices, process.options.devices_by_name);
     }
+    bool late = !process.open || mp_redirect_report.second.patched != 0;
     if (!process.open)
         process.start_rc = open_if_dumpable();
     else if (mp_local.segment.control != NULL)
         mp_device_announce();
+    if (late && process.options.start && mp_local.segment.control != NULL)
+        mp_local.segment.control->startup_flags |= MP_STARTUP_LATE;
     if (process.options.start && process.refused)
         say(process.state_text, unprofiled);
     else if (process.options.start)

@@ -13,7 +13,18 @@ import pytest
 import beneath
 from c_build import ROOT, compile_program
 from controller_tools import run_command
-from sampler_run import SAMPLER, WAIT_S, Counted, build, environment, run, segments
+from mem_profiler.profile.build import LATE_NOTE
+from sampler_run import (
+    FLAGS,
+    SAMPLER,
+    TARGETS,
+    WAIT_S,
+    Counted,
+    build,
+    environment,
+    run,
+    segments,
+)
 
 CTOR_BLOCKS, CTOR_BLOCK_BYTES = 578, 100_000  # tests/targets/ctor_library.c
 MAP_NODES = 200_000  # tests/targets/ctor_map.cc
@@ -123,6 +134,20 @@ def test_a_gate_sees_what_a_constructor_holds(segment_dir: Path, tmp_path: Path)
     result = run_command("run", "-o", tmp_path / "out", "--budget", check, "--", program())
     assert result.returncode == EXCEEDED, result.stdout + result.stderr
     assert "FAIL  peak  55.1" in result.stderr, result.stderr
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 only")
+def test_a_capture_that_could_not_begin_before_main_says_so(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    # Its malloc is in the program, which is before every preloaded library.
+    sources = [TARGETS / "odd_entries.c", TARGETS / "odd_entries.S"]
+    own = compile_program(sources, FLAGS, libs=("-lpthread",), depends=(TARGETS / "target.h",))
+    late = run_command("run", "-o", tmp_path / "late", "--", own)
+    early = run_command("run", "-o", tmp_path / "early", "--", program())
+    assert (late.returncode, early.returncode) == (0, 0), late.stderr + early.stderr
+    texts = [next(tmp_path.glob(f"{name}.*.heap")).read_text() for name in ("late", "early")]
+    assert [LATE_NOTE in text for text in texts] == [True, False]
 
 
 # A function in front of one of the C library's, as ThreadSanitizer has them: it works from the

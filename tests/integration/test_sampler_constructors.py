@@ -15,9 +15,7 @@ from c_build import ROOT, compile_program
 from controller_tools import run_command
 from mem_profiler.profile.build import LATE_NOTE
 from sampler_run import (
-    FLAGS,
     SAMPLER,
-    TARGETS,
     WAIT_S,
     Counted,
     build,
@@ -136,17 +134,18 @@ def test_a_gate_sees_what_a_constructor_holds(segment_dir: Path, tmp_path: Path)
     assert "FAIL  peak  55.1" in result.stderr, result.stderr
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 only")
 def test_a_capture_that_could_not_begin_before_main_says_so(
     segment_dir: Path, tmp_path: Path
 ) -> None:
-    # Its malloc is in the program, which is before every preloaded library.
-    sources = [TARGETS / "odd_entries.c", TARGETS / "odd_entries.S"]
-    own = compile_program(sources, FLAGS, libs=("-lpthread",), depends=(TARGETS / "target.h",))
-    late = run_command("run", "-o", tmp_path / "late", "--", own)
-    early = run_command("run", "-o", tmp_path / "early", "--", program())
-    assert (late.returncode, early.returncode) == (0, 0), late.stderr + early.stderr
-    texts = [next(tmp_path.glob(f"{name}.*.heap")).read_text() for name in ("late", "early")]
+    tool = build("own_malloc.c", "-shared", "-fPIC", "-Dmain=unused_main", out="own_malloc.so")
+    orders = {"late": [tool, SAMPLER], "early": [SAMPLER, tool]}
+    for name, order in orders.items():
+        env = environment(segment_dir, rate=1) | {"LD_PRELOAD": " ".join(map(str, order))}
+        result = run([program()], env)
+        assert result.returncode == 0, result.stderr
+        recovered = run_command("recover", "-o", tmp_path / name)
+        assert recovered.returncode == 0, recovered.stderr
+    texts = [next(tmp_path.glob(f"{name}.*.heap")).read_text() for name in orders]
     assert [LATE_NOTE in text for text in texts] == [True, False]
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import mem_profiler
 from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetUnsupported, UsageProblem
-from mem_profiler import doctor, system
+from mem_profiler import system
 from mem_profiler.capture import device_choice, gate, loop
 from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.recording import Recording
@@ -122,8 +122,6 @@ class Run:
     def __init__(self, arguments: Sequence[str], options: Options) -> None:
         """Start the program. Raises MemError before anything starts."""
         path = program.check(arguments[0])
-        checker = doctor.checker_of_program(arguments[0])
-        doctor.raise_blocker(program.judged_file(path), [checker] if checker else [])
         self.options = options
         self.base = RunFolder()
         self.images: dict[str, Image] = {}

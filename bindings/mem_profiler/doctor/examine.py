@@ -26,7 +26,7 @@ from mem_profiler.doctor import (
     neighbours,
     room,
 )
-from mem_profiler.doctor.findings import Finding, Status, first_blocker
+from mem_profiler.doctor.findings import Finding, Status, first_blocker, raise_blocker
 from mem_profiler.doctor.images import IMAGES_MAX, Image, images_of, on_disk, program_of
 from mem_profiler.process import procfs, program
 
@@ -78,17 +78,19 @@ def examine_program(arguments: tuple[str, ...]) -> list[Finding]:
     return _in_child(lambda: _gather_program(name), _judge, name)
 
 
-def checker_of_program(name: str) -> Finding | None:
-    """The checker that a program is built with, or is; None: none, or it cannot be told.
+def refuse_checker(name: str) -> None:
+    """Fail, with the doctor's words, for a program that is built with a checker, or is one.
 
-    Raises UsageProblem.
+    Raises UsageProblem, TargetUnsupported.
     """
 
     def judge(gathered: _Gathered) -> list[Finding]:
         return neighbours.checker(gathered.images)
 
     found = _in_child(lambda: _gather_files(name), judge, name)
-    return first_blocker(f for f in found if f.check != "examination")
+    raise_blocker(
+        program.judged_file(program.check(name)), [f for f in found if f.check != "examination"]
+    )
 
 
 def _in_child(

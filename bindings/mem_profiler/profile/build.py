@@ -30,8 +30,8 @@ from mem_profiler.segment.peaks import Peak, peak_of
 NS = 1e9
 WRITER = f"mem_profiler {mem_profiler.__version__}"
 LATE_NOTE = (
-    "another object takes the program's calls of its allocator, which the sampler redirected when the"
-    " libraries had started: what they allocated before main may be missing"
+    "another object takes calls of the allocator, which the sampler redirected when the libraries"
+    " had started: what they allocated before main may be missing"
 )
 PYMALLOC_NOTE = (
     "small objects of CPython come from its own pools (pymalloc) and are not in the profile; "

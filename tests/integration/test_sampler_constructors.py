@@ -57,7 +57,7 @@ def test_a_static_map_is_recorded(segment_dir: Path, tmp_path: Path) -> None:
     assert counted.under("_GLOBAL__sub_I_ctor_map.cc").blocks == MAP_NODES
 
 
-@pytest.mark.parametrize("what", ["thread", "environment"])
+@pytest.mark.parametrize("what", ["thread", "environment", "missing"])
 def test_what_a_constructor_does_beside_loses_nothing(
     what: str, segment_dir: Path, tmp_path: Path
 ) -> None:

@@ -3,10 +3,11 @@
  *
  * $CTOR says what else it does there: "fork" forks, and the child allocates 3 blocks of 777 bytes and ends;
  * "thread" starts a thread that allocates 5 blocks of 555 bytes and waits for it; "environment" sets, changes and
- * removes variables.
+ * removes variables; "missing" asks the loader for a function that nobody has, whose message the loader allocates.
  */
 #include "target.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sys/wait.h>
 
@@ -43,6 +44,8 @@ __attribute__((constructor)) static void allocate_in_constructor(void) {
         return;
     if (strcmp(what, "environment") == 0)
         change_environment();
+    if (strcmp(what, "missing") == 0)
+        EXPECT(dlsym(RTLD_DEFAULT, "ctor_library_missing") == NULL);
     if (strcmp(what, "thread") == 0) {
         pthread_t thread;
         EXPECT(pthread_create(&thread, NULL, allocate_in_thread, NULL) == 0);

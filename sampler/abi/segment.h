@@ -128,6 +128,8 @@ enum mp_startup_flags {
     /* Another user has the folder's usual name, or the sampler cannot use the place itself: the segment is
      * in a folder of another name or place (preload/segment_folder.h). */
     MP_STARTUP_OTHER_FOLDER = 2,
+    /* The capture of the start began after constructors of libraries had run, for some of their calls at least. */
+    MP_STARTUP_LATE = 4,
 };
 
 /* What kind of memory a domain is. */

@@ -3,24 +3,29 @@
  */
 #include "threads.h"
 #include "local.h"
+#include "unwind/unwind_arch.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define TCB_FROM 256  /* the id is behind the architecture's own header of the thread block */
-#define TCB_TO 1280    /* and before its static TLS; glibc on x86_64 has it at 720 */
+#if defined(__x86_64__)
+#define TCB_FROM 256 /* the id is behind the architecture's own header of the thread block */
+#define TCB_TO 1280  /* glibc has it at 720 */
+#else
+#define TCB_FROM MP_ARCH_DESCRIPTOR_FROM
+#define TCB_TO MP_ARCH_DESCRIPTOR_TO
+#endif
 
-static size_t tid_offset; /* of the thread id from pthread_self(); 0: unknown */
+static ptrdiff_t tid_offset; /* of the thread id from the thread pointer; 0: unknown */
 
 void mp_threads_init(void) {
-    const unsigned char *tcb = (const unsigned char *)pthread_self();
+    const unsigned char *tcb = (const unsigned char *)mp_arch_thread_pointer();
     int tid = (int)syscall(SYS_gettid);
-    for (size_t at = TCB_FROM; at < TCB_TO; at += sizeof tid) {
+    for (ptrdiff_t at = TCB_FROM; at < TCB_TO; at += (ptrdiff_t)sizeof tid) {
         int value;
         memcpy(&value, tcb + at, sizeof value);
         if (value == tid) {
@@ -33,7 +38,7 @@ void mp_threads_init(void) {
 static uint32_t own_tid(void) {
     uint32_t tid = 0;
     if (tid_offset != 0)
-        memcpy(&tid, (const unsigned char *)pthread_self() + tid_offset, sizeof tid);
+        memcpy(&tid, (const unsigned char *)mp_arch_thread_pointer() + tid_offset, sizeof tid);
     return tid;
 }
 

@@ -6,7 +6,7 @@
 #pragma GCC target("general-regs-only")
 
 #include "payload.h"
-#include "payload_syscall.h"
+#include "abi/raw_syscall.h"
 
 #include <fcntl.h>
 #include <stdbool.h>

@@ -19,11 +19,28 @@
 #define EXPORT __attribute__((visibility("default")))
 #define SLOW static __attribute__((noinline))
 
-/* Until the first call has looked the real functions up, each of these does so and goes on. */
+/* By the linker: the functions of MP_AT_FIRST_CALL. */
+extern void (*const __start_mp_first_call[])(void) __attribute__((visibility("hidden")));
+extern void (*const __stop_mp_first_call[])(void) __attribute__((visibility("hidden")));
+
+/* The stack of a caller that breaks the ABI is realigned: see record.h. */
+static MP_REALIGN __attribute__((noinline, cold)) void first_call(void) {
+    int saved_errno = errno;
+    mp_elf_from_list(true);
+    mp_hooks_resolve();
+    for (void (*const *function)(void) = __start_mp_first_call; function < __stop_mp_first_call;
+         function++)
+        (*function)();
+    mp_elf_from_list(false);
+    errno = saved_errno;
+}
+
+/* Until the first call has looked the real functions up, these are behind the hooks. They jump to the hook once
+ * more, which now may take a sample; so its caller is the program's. */
 #define BOOT(name, id, needed, result, parameters, arguments)                                      \
     static result boot_##name parameters {                                                         \
-        mp_hooks_resolve();                                                                        \
-        return mp_real.name arguments;                                                             \
+        first_call();                                                                              \
+        return name arguments;                                                                     \
     }
 MP_MALLOC_FAMILY(BOOT)
 

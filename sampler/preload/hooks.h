@@ -6,9 +6,18 @@
 
 #include "real.h"
 
-/* The functions underneath. Before mp_hooks_resolve() they look themselves up at their
- * first call. */
+/* The functions underneath. The first call of one of ours looks them up, begins (MP_AT_FIRST_CALL), and is
+ * then treated like any other. */
 extern struct mp_real mp_real;
+
+/*
+ * `function` (INIT) runs inside the first call of a hook: possibly before any constructor of a library, also of
+ * the C library, and inside the loader. It may call nothing of another library, and keeps errno. Calls of other threads
+ * do not wait for it.
+ */
+#define MP_AT_FIRST_CALL(function)                                                                 \
+    static void (*const first_call_##function)(void)                                               \
+        __attribute__((used, section("mp_first_call"))) = (function)
 
 /* INIT. Look the real functions up now. Calls no allocator and no dlsym. */
 void mp_hooks_resolve(void);

@@ -5,17 +5,18 @@
 #include "core/sample.h"
 #include "core/table.h"
 #include "drivers/backend.h"
+#include "glob.h"
 #include "segment_folder.h"
+#include "text.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define VALUE_SHOWN_MAX 64
 #define PLAN_FD_MAX 1048576 /* fs.nr_open as kernels have it: no descriptor is above */
 
 /* Where values come from: the environment, or lines of text that were cut into strings. */
@@ -115,7 +116,12 @@ static bool parse_bytes(const char *text, uint64_t *value) {
 
 static int refuse(char *error, size_t n, const char *name, const char *value,
                   const char *expected) {
-    snprintf(error, n, "%s=%.64s: expected %s", name, value, expected);
+    struct mp_text text = {.buffer = error, .size = n};
+    mp_put(&text, name);
+    mp_put(&text, "=");
+    mp_put_part(&text, value, VALUE_SHOWN_MAX);
+    mp_put(&text, ": expected ");
+    mp_put(&text, expected);
     return -EINVAL;
 }
 
@@ -167,11 +173,12 @@ static int backend_named(const char *text, size_t length) {
 }
 
 static int refuse_device(char *error, size_t n, const char *value) {
-    char expected[128] = "auto, none, or of";
+    char expected[128];
+    struct mp_text text = {.buffer = expected, .size = sizeof expected};
+    mp_put(&text, "auto, none, or of");
     for (int i = 0; i < MP_BACKENDS; i++) {
-        size_t used = strlen(expected);
-        snprintf(expected + used, sizeof expected - used, "%s %s", i != 0 ? "," : "",
-                 mp_backend_names[i]);
+        mp_put(&text, i != 0 ? ", " : " ");
+        mp_put(&text, mp_backend_names[i]);
     }
     return refuse(error, n, "MEM_PROFILER_DEVICE", value, expected);
 }
@@ -233,7 +240,7 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
     value = value_of("MEM_PROFILER_ONLY");
     if (value != NULL && *value != '\0') {
         const char *slash = strrchr(exe, '/');
-        o->only_others = fnmatch(value, slash ? slash + 1 : exe, 0) != 0;
+        o->only_others = !mp_glob_matches(value, slash ? slash + 1 : exe);
     }
     return 0;
 }

@@ -8,12 +8,13 @@
  * call the object.
  */
 #include "redirect.h"
+#include "core/local.h"
 #include "entry_patch.h"
 #include "hooks_cxx.h"
 #include "redirect/redirect_later.h"
+#include "unwind/unwind_arch.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #define TRIAL_BYTES 24 /* a small block */
@@ -26,12 +27,13 @@ static struct mp_slot_table family_table, second_table;
 /* Behind our exported hooks during a trial. */
 static struct {
     struct mp_real real;
-    pthread_t thread; /* others may run already, and allocate meanwhile */
+    uintptr_t thread; /* others may run already, and allocate meanwhile */
+    int64_t countdown; /* of this thread: no block of a trial is a sample */
     unsigned seen;
 } trial;
 
 static void note(void) {
-    trial.seen += pthread_self() == trial.thread;
+    trial.seen += mp_arch_thread_pointer() == trial.thread;
 }
 
 static void *note_malloc(size_t size) {
@@ -66,7 +68,9 @@ static void *note_memalign(size_t alignment, size_t size) {
 
 static void begin_trial(struct mp_real *real) {
     trial.real = *real;
-    trial.thread = pthread_self();
+    trial.thread = mp_arch_thread_pointer();
+    trial.countdown = mp_self.countdown.value;
+    mp_self.countdown.value = INT64_MAX;
     real->malloc = note_malloc;
     real->calloc = note_calloc;
     real->realloc = note_realloc;
@@ -77,6 +81,7 @@ static void begin_trial(struct mp_real *real) {
 
 static void end_trial(struct mp_real *real) {
     *real = trial.real;
+    mp_self.countdown.value = trial.countdown;
 }
 
 enum verdict { INDEPENDENT, CHAINED, MIXED };

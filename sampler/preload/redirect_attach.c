@@ -2,6 +2,7 @@
  * redirect_attach.c - see redirect_attach.h.
  */
 #include "redirect_attach.h"
+#include "checker.h"
 #include "entry_patch.h"
 #include "filter_watch.h"
 #include "hooks.h"
@@ -19,26 +20,6 @@
 static struct mp_slot_table family, second;
 static const struct mp_slot_table *tables[TABLES];
 static bool prepared;
-
-/* The first module that defines one of these is the one of that name. */
-static bool is_sanitized(char *text, size_t n) {
-    static const struct {
-        const char *symbol, *name;
-    } sanitizers[] = {{"__asan_init", "AddressSanitizer"},
-                      {"__hwasan_init", "HWAddressSanitizer"},
-                      {"__tsan_init", "ThreadSanitizer"},
-                      {"__msan_init", "MemorySanitizer"},
-                      {"__lsan_init", "LeakSanitizer"}};
-    for (size_t i = 0; i < sizeof sanitizers / sizeof sanitizers[0]; i++) {
-        if (mp_elf_find(sanitizers[i].symbol) != NULL) {
-            snprintf(text, n,
-                     "the program runs under %s, whose allocator the sampler must not hook",
-                     sanitizers[i].name);
-            return true;
-        }
-    }
-    return false;
-}
 
 static bool is_program_or_libc(const struct mp_real *real) {
     struct mp_elf_symbol symbol;
@@ -77,8 +58,11 @@ static void make_second(const struct mp_real *real, const ElfW(Dyn) * skip) {
 int mp_redirect_attach_prepare(char *text, size_t n) {
     if (prepared)
         return 0;
-    if (is_sanitized(text, n))
+    const char *checker = mp_checker_name();
+    if (checker != NULL) {
+        mp_checker_refusal(checker, text, n);
         return -ENOTSUP;
+    }
     if (mp_hooks_resolve_late() != 0) {
         snprintf(text, n, "no malloc was found in the process");
         return -ENOTSUP;

@@ -56,15 +56,22 @@ static long read_file(const char *path, char *buffer, size_t n) {
     return (long)got;
 }
 
-/* Field 22 of a /proc/PID/stat: start time in ticks since boot; 0 when there is no such process. */
-static uint64_t start_ticks(const char *stat_path) {
+#define STAT_THREADS 20
+#define STAT_START_TICKS 22 /* since boot */
+
+/* A field of a /proc/PID/stat; 0 when there is no such process. */
+static uint64_t stat_field(const char *stat_path, int wanted) {
     if (read_file(stat_path, scratch.text, sizeof scratch.text) <= 0)
         return 0;
     /* the command name may hold spaces and parentheses */
     const char *p = strrchr(scratch.text, ')');
-    for (int field = 2; p != NULL && field < 22; field++)
+    for (int field = 2; p != NULL && field < wanted; field++)
         p = strchr(p + 1, ' ');
     return p ? strtoull(p + 1, NULL, 10) : 0;
+}
+
+bool mp_only_thread(void) {
+    return stat_field("/proc/self/stat", STAT_THREADS) == 1;
 }
 
 static uint64_t start_ticks_of(uint32_t pid) {
@@ -73,7 +80,7 @@ static uint64_t start_ticks_of(uint32_t pid) {
     mp_put(&name, "/proc/");
     mp_put_number(&name, pid);
     mp_put(&name, "/stat");
-    return start_ticks(path);
+    return stat_field(path, STAT_START_TICKS);
 }
 
 static uint64_t pidns_inode(void) {
@@ -282,7 +289,7 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
         return rc;
     memset(c, 0, sizeof *c);
     c->pid = (uint32_t)getpid();
-    c->start_ticks = start_ticks("/proc/self/stat");
+    c->start_ticks = stat_field("/proc/self/stat", STAT_START_TICKS);
     c->pidns_inode = pidns_inode();
     mp_directory_each(folder.fd, SWEEP_FILES, sweep_entry, &folder.fd);
     describe(c, exe);

@@ -1,10 +1,12 @@
 /*
  * startup.c - the sampler's life in a process: constructor, destructor, fork.
  *
- * Model: the constructor reads the options, finds the real functions, redirects slots where another
- * object takes malloc, makes the segment, and opens the way of the hot path by storing the offset
- * from the static "off" word to the gate. Until then, and after any failure, the hooks only
- * forward.
+ * Model: constructors of other libraries run before ours, and allocate. So the first call of a hook begins: it
+ * finds the real functions, reads the options, makes the segment, and opens the way of the hot path by storing the
+ * offset from the static "off" word to the gate. Until then, and after any failure, the hooks only forward. All that
+ * runs in this state, where not even the C library is ready, calls nothing of another library but the loader's
+ * _dl_find_object (own_libc.c). The constructor does the rest: it redirects slots, tries the functions of
+ * other allocators, and reports. It also begins where another object takes malloc.
  *
  * A library that was opened from a descriptor, thus put into a running process, does nothing until a
  * command (startup.h, attach.h).
@@ -13,6 +15,7 @@
  * a segment for the child and goes on at the parent's rate; otherwise the child stays without one.
  */
 #include "startup.h"
+#include "checker.h"
 #include "core/modtab.h"
 #include "core/record.h"
 #include "core/threads.h"
@@ -29,7 +32,6 @@
 
 #include <errno.h>
 #include <link.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -54,7 +56,12 @@ static struct {
     int64_t gate_at_fork;
     uint64_t rate_at_fork;
     uint32_t pid_at_fork;
-    bool started;                  /* by the constructor */
+    bool started;                  /* by the program's start, not by an attach */
+    bool wanted;                   /* the options ask for a segment */
+    bool open;                     /* the segment was made before the constructor */
+    bool refused;                  /* because of a checker */
+    int start_rc;                  /* of making it */
+    char wrong[384];               /* about an option that cannot be used */
     bool withdrawn;                /* the program made itself undumpable */
     struct mp_segment_place place; /* of the segments of an attached process */
     uint32_t captures;             /* number of the latest one in the segments before */
@@ -192,9 +199,11 @@ static bool may_probe(void) {
     return c != NULL && !(mp_load_relaxed(&c->controller_flags) & MP_FLAG_SECCOMP);
 }
 
-static int start_unwinder(bool attached) {
+static int start_unwinder(bool attached, bool early) {
     struct mp_unwind_config config = {.mode = MP_UNWIND_CFI,
                                       .attached = attached,
+                                      .early = early,
+                                      .iterate = mp_elf_iterate,
                                       .note_module = mp_modtab_watch,
                                       .find_symbol = mp_elf_find,
                                       .may_probe = may_probe};
@@ -208,18 +217,22 @@ static int start_unwinder(bool attached) {
 static const char no_libgcc[] =
     "MEM_PROFILER_UNWIND=libgcc needs a program that has libgcc_s loaded";
 
+/* Redirect what does not come here by itself. */
 static void choose_state(void) {
     char path[200];
-    process.state = MP_STATE_READY;
     bool planned = process.options.plan_fd >= 0 &&
                    mp_plan_file_install(process.options.plan_fd, process.options.follow_fork) == 0;
-    if (mp_redirect_install(&mp_real, path, sizeof path) != 0 &&
-        !(planned && mp_redirect_first_covered())) {
+    bool shadowed = mp_redirect_install(&mp_real, path, sizeof path) != 0 &&
+                    !(planned && mp_redirect_first_covered());
+    if (process.open)
+        return;
+    process.state = MP_STATE_READY;
+    if (shadowed) {
         process.state = MP_STATE_SHADOWED;
-        snprintf(process.state_text, sizeof process.state_text, "%s", path);
-    } else if (start_unwinder(false) != 0) {
+        put(process.state_text, sizeof process.state_text, path);
+    } else if (start_unwinder(false, true) != 0) {
         process.state = MP_STATE_REFUSED;
-        snprintf(process.state_text, sizeof process.state_text, "%s", no_libgcc);
+        put(process.state_text, sizeof process.state_text, no_libgcc);
     }
 }
 
@@ -269,36 +282,124 @@ static void tell_start(int rc) {
     say(text, rc == 0 ? consequence : unprofiled);
 }
 
-__attribute__((constructor)) static void start(void) {
-    char error[384];
+/* Can the sampler see allocations before any constructor has run? Not if another object takes malloc: whether that one
+ * works already cannot be known. */
+static bool is_first(void) {
+    struct mp_elf_symbol first;
+    return mp_elf_find_symbol(MP_ELF_FIRST, "malloc", &first) && first.module == _DYNAMIC &&
+           strcmp(process.options.unwind, "libgcc") != 0;
+}
+
+static int open_if_dumpable(void) {
+    return is_dumpable() ? open_segment(0, process.options.start, process.options.start_rate_bytes)
+                         : -EPERM;
+}
+
+/* Read the options, and begin where nothing of another library is needed for that. */
+static void begin(void) {
     if (getauxval(AT_SECURE) != 0 || opened_through_proc())
         return;
-    int saved_errno = errno;
     process.started = true;
-    mp_hooks_resolve();
-    if (mp_options_opted_out()) {
-        errno = saved_errno;
+    if (mp_options_opted_out())
+        return;
+    mp_read_exe(process.exe, sizeof process.exe);
+    if (mp_options_read(&process.options, process.exe, process.wrong, sizeof process.wrong) != 0 ||
+        process.options.only_others)
+        return;
+    process.wanted = true;
+    process.pid_at_fork = (uint32_t)getpid();
+    wipe_on_fork();
+    mp_hooks_name_frames();
+    mp_threads_init();
+    const char *checker = mp_checker_name();
+    if (checker != NULL) {
+        process.state = MP_STATE_REFUSED;
+        process.refused = true;
+        mp_checker_refusal(checker, process.state_text, sizeof process.state_text);
+    } else if (is_first()) {
+        process.state = MP_STATE_READY;
+        start_unwinder(false, true);
+    } else {
         return;
     }
-    mp_read_exe(process.exe, sizeof process.exe);
-    int rc = mp_options_read(&process.options, process.exe, error, sizeof error);
-    if (rc != 0)
-        say(error, unprofiled);
-    if (rc == 0 && !process.options.only_others) {
-        wipe_on_fork();
-        mp_hooks_name_frames();
-        mp_threads_init();
+    process.open = true;
+    process.start_rc = open_if_dumpable();
+}
+
+/* At the first call of a hook, or in the constructor where that comes before. */
+static void begin_once(void) {
+    static int begun;
+    int no = 0;
+    if (!__atomic_compare_exchange_n(&begun, &no, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        return;
+    begin();
+}
+MP_AT_FIRST_CALL(begin_once);
+
+/* A library's constructor forked between our first call and our constructor: no handler was there yet. */
+static void catch_up_with_fork(void) {
+    if (process.pid_at_fork == (uint32_t)getpid())
+        return;
+    bool captures = process.options.start && process.state == MP_STATE_READY;
+    process.gate_at_fork = captures ? (int64_t)1 << MP_GATE_SHIFT : MP_GATE_OFF;
+    process.rate_at_fork = process.options.start_rate_bytes;
+    in_fork_child();
+}
+
+/* A function of the C library itself: one of another library in front of it may not be ready. */
+static uintptr_t of_libc(const char *name) {
+    struct mp_elf_symbol libc, found;
+    return mp_elf_find_symbol(MP_ELF_FIRST, "gnu_get_libc_version", &libc) &&
+                   mp_elf_find_in_module(libc.module, name, &found)
+               ? found.address
+               : 0;
+}
+
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
+/* As pthread_atfork(). */
+static void watch_forks(void) {
+    typedef int register_function(void (*)(void), void (*)(void), void (*)(void), void *);
+    register_function *registers = (register_function *)of_libc("__register_atfork");
+    if (registers != NULL)
+        registers(before_fork, NULL, in_fork_child, __dso_handle);
+}
+
+/* What needs the C library, which is ready now. */
+static void finish_start(void) {
+    if (process.state != MP_STATE_REFUSED) {
         choose_state();
+        mp_unwind_libraries_ready((mp_make_context *)of_libc("makecontext"));
         mp_filter_watch_install(mp_startup_withdraw);
         if (process.state == MP_STATE_READY)
             mp_device_start(process.options.devices, process.options.devices_by_name);
-        rc = is_dumpable()
-                 ? open_segment(0, process.options.start, process.options.start_rate_bytes)
-                 : -EPERM;
-        if (process.options.start)
-            tell_start(rc);
-        pthread_atfork(before_fork, NULL, in_fork_child);
     }
+    bool late = !process.open || mp_redirect_report.second.patched != 0;
+    if (!process.open)
+        process.start_rc = open_if_dumpable();
+    else if (mp_local.segment.control != NULL)
+        mp_device_announce();
+    if (late && process.options.start && mp_local.segment.control != NULL)
+        mp_local.segment.control->startup_flags |= MP_STARTUP_LATE;
+    if (process.options.start && process.refused)
+        say(process.state_text, unprofiled);
+    else if (process.options.start)
+        tell_start(process.start_rc);
+}
+
+__attribute__((constructor)) static void start(void) {
+    int saved_errno = errno;
+    mp_elf_from_list(mp_only_thread());
+    mp_hooks_resolve();
+    begin_once();
+    if (process.wrong[0] != '\0')
+        say(process.wrong, unprofiled);
+    if (process.wanted) {
+        finish_start();
+        catch_up_with_fork();
+        watch_forks();
+    }
+    mp_elf_from_list(false);
     errno = saved_errno;
 }
 
@@ -309,8 +410,10 @@ __attribute__((destructor)) static void stop(void) {
     bool filtered = (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0;
     if (!filtered && seg->control->pid != (uint32_t)getpid())
         return; /* a vfork child that calls exit() */
-    mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
-    if (!filtered)
+    if (process.state != MP_STATE_REFUSED) /* the reason stays */
+        mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
+    bool is_answer = process.state == MP_STATE_REFUSED && process.options.start;
+    if (!filtered && !is_answer) /* who asked for a capture reads the reason there */
         mp_segment_discard_unused(seg, &process.file);
 }
 
@@ -372,7 +475,7 @@ int mp_startup_late_open(const struct mp_options *options, const char *installed
     process.options = *options;
     process.state = MP_STATE_STARTING;
     process.state_text[0] = '\0';
-    if (start_unwinder(true) != 0) {
+    if (start_unwinder(true, false) != 0) {
         snprintf(text, n, "%s", no_libgcc);
         return -EINVAL;
     }

@@ -34,6 +34,14 @@ static inline void mp_put(struct mp_text *t, const char *text) {
     t->buffer[t->used] = '\0';
 }
 
+/* As mp_put(), of at most `most` bytes. */
+static inline void mp_put_part(struct mp_text *t, const char *text, size_t most) {
+    for (char one[2] = ""; most > 0 && *text != '\0'; text++, most--) {
+        one[0] = *text;
+        mp_put(t, one);
+    }
+}
+
 static inline void mp_put_number(struct mp_text *t, uint64_t value) {
     char digits[21];
     char *at = digits + sizeof digits - 1;

@@ -196,6 +196,47 @@ uint64_t mp_elf_identity(const struct mp_elf *elf) {
     return hash | 1;
 }
 
+#define MAP_WORDS_MAX 200 /* of the loader's record of a module: 145 in glibc 2.36 */
+
+extern struct r_debug _r_debug __attribute__((weak));
+
+static bool from_list;
+static size_t
+    headers_at; /* of the address of the program headers in the loader's record; 0: not found */
+
+/* The loader's record of the program holds three facts that the kernel gave, in this order (all glibc from 2.17 on). */
+static size_t find_headers_at(const struct link_map *program) {
+    const uintptr_t *word = (const uintptr_t *)program;
+    uintptr_t phdr = getauxval(AT_PHDR), entry = getauxval(AT_ENTRY);
+    uint16_t phdrs = (uint16_t)getauxval(AT_PHNUM);
+    for (size_t i = sizeof *program / sizeof *word; i + 2 < MAP_WORDS_MAX && phdr != 0; i++)
+        if (word[i] == phdr && word[i + 1] == entry && (uint16_t)word[i + 2] == phdrs)
+            return i;
+    return 0;
+}
+
+void mp_elf_from_list(bool on) {
+    from_list = on && &_r_debug != NULL && _r_debug.r_map != NULL;
+    if (from_list && headers_at == 0)
+        headers_at = find_headers_at(_r_debug.r_map);
+    from_list = from_list && headers_at != 0;
+}
+
+int mp_elf_iterate(int (*visit)(struct dl_phdr_info *info, size_t size, void *arg), void *arg) {
+    if (!from_list)
+        return dl_iterate_phdr(visit, arg);
+    int result = 0;
+    for (const struct link_map *m = _r_debug.r_map; m != NULL && result == 0; m = m->l_next) {
+        const uintptr_t *word = (const uintptr_t *)m + headers_at;
+        struct dl_phdr_info info = {.dlpi_addr = m->l_addr,
+                                    .dlpi_name = m->l_name,
+                                    .dlpi_phdr = (const ElfW(Phdr) *)word[0],
+                                    .dlpi_phnum = (uint16_t)word[2]};
+        result = visit(&info, offsetof(struct dl_phdr_info, dlpi_adds), arg);
+    }
+    return result;
+}
+
 struct visit {
     bool (*visit)(const struct mp_elf *elf, void *arg);
     void *arg;
@@ -215,7 +256,7 @@ static int visit_one(struct dl_phdr_info *info, size_t size, void *arg) {
 
 bool mp_elf_visit(bool (*visit)(const struct mp_elf *elf, void *arg), void *arg) {
     struct visit v = {.visit = visit, .arg = arg, .vdso = getauxval(AT_SYSINFO_EHDR)};
-    return dl_iterate_phdr(visit_one, &v) != 0;
+    return mp_elf_iterate(visit_one, &v) != 0;
 }
 
 struct counts {
@@ -233,7 +274,7 @@ static int read_counts(struct dl_phdr_info *info, size_t size, void *arg) {
 
 void mp_elf_counts(uint64_t *added, uint64_t *removed) {
     struct counts c = {0};
-    dl_iterate_phdr(read_counts, &c);
+    mp_elf_iterate(read_counts, &c);
     *added = c.added;
     *removed = c.removed;
 }

@@ -12,8 +12,12 @@
  * Limits: a table outside the loadable segments of its module counts as absent. The look-up finds only
  * default versions.
  *
- * Threads: dl_iterate_phdr takes a recursive lock of the loader and allocates nothing. No function here
- * allocates, or calls anything of another module except dl_iterate_phdr, getauxval and an IFUNC resolver.
+ * Before the constructors of other libraries, dl_iterate_phdr may be one of theirs that does not work yet
+ * (ThreadSanitizer's). Then mp_elf_from_list() makes these functions read the loader's list themselves.
+ *
+ * Threads: dl_iterate_phdr takes a recursive lock of the loader and allocates nothing. The list of the loader is
+ * read without a lock: only while no thread opens or closes libraries. No function here allocates, or calls
+ * anything of another module except dl_iterate_phdr and an IFUNC resolver.
  */
 #ifndef MP_ELF_LOOKUP_H
 #define MP_ELF_LOOKUP_H
@@ -60,6 +64,12 @@ enum mp_elf_scope {
     MP_ELF_AFTER_SELF, /* the first one behind our own module: RTLD_NEXT */
     MP_ELF_NOT_SELF,   /* the first one that is not ours */
 };
+
+/* INIT, during the start of the program. Read the loader's own list from now on (true), or ask the loader. */
+void mp_elf_from_list(bool from_list);
+
+/* INIT. As dl_iterate_phdr(). */
+int mp_elf_iterate(int (*visit)(struct dl_phdr_info *info, size_t size, void *arg), void *arg);
 
 /* INIT. Call `visit` for each module in search order until it returns true; returns that. */
 bool mp_elf_visit(bool (*visit)(const struct mp_elf *elf, void *arg), void *arg);

@@ -53,6 +53,7 @@ static unsigned version; /* writer: who holds the loader's lock */
 static unsigned closing; /* calls that may unload modules, now running */
 static unsigned distrusted; /* a module has been unloaded since the last refresh */
 static find_object_function *find_object; /* constant after mp_modules_use_loader; NULL: none */
+static mp_modules_iterate *iterate = dl_iterate_phdr; /* constant after mp_modules_init */
 static bool initialised;
 static bool table_forced;
 static struct row vdso;  /* constant after mp_modules_init */
@@ -207,13 +208,14 @@ static bool use_table(void) {
     return find_object == NULL || __atomic_load_n(&table_forced, __ATOMIC_RELAXED);
 }
 
-void mp_modules_init(void) {
+void mp_modules_init(mp_modules_iterate *through) {
     if (initialised)
         return;
     initialised = true;
+    iterate = through != NULL ? through : dl_iterate_phdr;
     find_vdso();
-    dl_iterate_phdr(find_fixed, NULL);
-    dl_iterate_phdr(add_module, &startup);
+    iterate(find_fixed, NULL);
+    iterate(add_module, &startup);
     mp_modules_refresh();
 }
 
@@ -233,7 +235,7 @@ static int refresh_locked(struct dl_phdr_info *info, size_t size, void *data) {
     unsigned next = __atomic_load_n(&version, __ATOMIC_RELAXED) + 1;
     struct copy *copy = &copies[next & 1];
     __atomic_store_n(&copy->count, 0, __ATOMIC_RELAXED);
-    dl_iterate_phdr(add_module, copy);
+    iterate(add_module, copy);
     __atomic_store_n(&version, next, __ATOMIC_SEQ_CST);
     __atomic_store_n(&distrusted, 0, __ATOMIC_SEQ_CST);
     return 1;
@@ -242,7 +244,7 @@ static int refresh_locked(struct dl_phdr_info *info, size_t size, void *data) {
 /* The loader's lock is recursive and held during callbacks: taking it outside serialises writers. */
 void mp_modules_refresh(void) {
     if (use_table())
-        dl_iterate_phdr(refresh_locked, NULL);
+        iterate(refresh_locked, NULL);
 }
 
 void mp_modules_distrust(void) {

@@ -16,6 +16,7 @@
 #define MP_MODULES_H
 
 #include <elf.h>
+#include <link.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,8 +34,12 @@ struct mp_module {
     bool permanent;           /* was loaded when the program started: cannot be unloaded */
 };
 
-/* INIT. Read the modules that are loaded now. Called by mp_unwind_init(); later calls do nothing. */
-void mp_modules_init(void);
+/* As dl_iterate_phdr(), which takes the loader's lock. */
+typedef int mp_modules_iterate(int (*visit)(struct dl_phdr_info *, size_t, void *), void *arg);
+
+/* INIT. Read the modules that are loaded now, through `iterate` (NULL: dl_iterate_phdr). Called by mp_unwind_init();
+ * later calls do nothing. */
+void mp_modules_init(mp_modules_iterate *iterate);
 
 /* INIT. The address of the loader's _dl_find_object; NULL: it has none. We do not link it, since a
  * reference to its version would prevent the load of the library with an older glibc. */

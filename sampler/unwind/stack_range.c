@@ -52,7 +52,7 @@ static bool is_block_size(uintptr_t thread, ptrdiff_t at, bool main_thread) {
            start % PAGE_BYTES == 0;
 }
 
-static void find_block_offset(void) {
+void mp_stack_find_threads(void) {
     uintptr_t thread = mp_arch_thread_pointer();
     bool main_thread = syscall(SYS_gettid) == getpid();
     block_at = 0;
@@ -91,7 +91,7 @@ void mp_stack_init(bool (*allowed)(void)) {
     uintptr_t word = 0;
     may_probe = allowed;
     find_main_stack();
-    find_block_offset();
+    mp_stack_find_threads();
     probe_works =
         mp_arch_probe((uintptr_t)&word) == -EINVAL && mp_arch_probe(PAGE_BYTES / 2) == -EFAULT;
 }

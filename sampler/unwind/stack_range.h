@@ -24,6 +24,9 @@ struct mp_stack_range {
 /* INIT. `may_probe` as in struct mp_unwind_config. */
 void mp_stack_init(bool (*may_probe)(void));
 
+/* INIT. Part of mp_stack_init(): find the bounds in the thread descriptor. */
+void mp_stack_find_threads(void);
+
 /*
  * HOOK. The range that holds `sp`. `in_use`: the word below sp is surely mapped, as on the caller's own stack.
  */
@@ -53,7 +56,7 @@ mp_stack_read(struct mp_stack_range *range, uintptr_t at, uintptr_t *out) {
     return true;
 }
 
-/* TEST. Whether the bounds of thread stacks were found in the thread descriptor. */
+/* Whether the bounds of thread stacks were found in the thread descriptor. */
 bool mp_stack_knows_threads(void);
 
 #endif

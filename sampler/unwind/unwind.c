@@ -379,14 +379,22 @@ int mp_unwind_init(const struct mp_unwind_config *config) {
     }
     if (config->find_symbol != NULL)
         mp_modules_use_loader(config->find_symbol("_dl_find_object"));
-    mp_modules_init();
+    mp_modules_init(config->iterate);
     if (config->attached)
         mp_modules_none_permanent();
     mp_stack_init(config->may_probe);
     mp_cfi_init(config->note_module);
+    if (!config->early)
+        mp_cfi_find_coroutines(makecontext);
     mode = config->mode;
     depth_limit = config->depth_limit;
     return 0;
+}
+
+void mp_unwind_libraries_ready(mp_make_context *make_context) {
+    if (!mp_stack_knows_threads()) /* glibc before 2.34 fills a thread's descriptor in a constructor */
+        mp_stack_find_threads();
+    mp_cfi_find_coroutines(make_context);
 }
 
 void mp_unwind_close_begin(void) {

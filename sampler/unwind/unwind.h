@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <ucontext.h>
 
 /* The caller of a hook: the registers after the return of the hook. */
 struct mp_frame {
@@ -81,6 +82,8 @@ enum mp_unwind_mode {
     MP_UNWIND_LIBGCC = 2, /* _Unwind_Backtrace of the program's libgcc */
 };
 
+typedef void mp_make_context(ucontext_t *context, void (*function)(void), int arguments, ...);
+
 struct mp_unwind_config {
     enum mp_unwind_mode mode;
     unsigned depth_limit; /* frames; 0: only the `max` of each call counts */
@@ -98,7 +101,12 @@ struct mp_unwind_config {
      * such a stack ends at the end of the page with MP_LOST_UNWIND_RANGE. */
     bool (*may_probe)(void);
 
+    /* What mp_modules_init() reads modules through; NULL: dl_iterate_phdr. */
+    mp_modules_iterate *iterate;
+
     bool attached; /* INIT runs in a program that already runs */
+    bool
+        early; /* INIT runs before constructors of libraries: mp_unwind_libraries_ready() follows */
 };
 
 /*
@@ -108,6 +116,9 @@ struct mp_unwind_config {
  * force.
  */
 int mp_unwind_init(const struct mp_unwind_config *config);
+
+/* INIT. After an early mp_unwind_init(): the C library is ready now. `make_context` is its makecontext(). */
+void mp_unwind_libraries_ready(mp_make_context *make_context);
 
 /*
  * HOOK. Write the return addresses of the stack whose innermost frame is `from` to pcs[0..max), innermost

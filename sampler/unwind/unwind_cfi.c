@@ -47,13 +47,15 @@ static void note(const struct mp_module *module, uint32_t sequence) {
 }
 
 /* A coroutine of makecontext() returns to code of libc without a table entry: ask for its address. */
-static uintptr_t find_coroutine_return(void) {
+void mp_cfi_find_coroutines(mp_make_context *make_context) {
     static uintptr_t stack[64];
     static ucontext_t context;
     context.uc_stack.ss_sp = stack;
     context.uc_stack.ss_size = sizeof(stack);
-    makecontext(&context, coroutine, 0);
-    return mp_arch_made_context_return(&context);
+    if (make_context == NULL)
+        return;
+    make_context(&context, coroutine, 0);
+    coroutine_return = mp_arch_made_context_return(&context);
 }
 
 static bool is_start_code(uintptr_t pc) {
@@ -69,7 +71,6 @@ void mp_cfi_init(void (*on_module)(const struct mp_module *module)) {
     const Elf64_Ehdr *loader = (const Elf64_Ehdr *)getauxval(AT_BASE);
     note_module = on_module;
     mp_cfi_use_probe(mp_stack_is_mapped);
-    coroutine_return = find_coroutine_return();
     entry_code[0] = getauxval(AT_ENTRY);
     entry_code[1] = loader != NULL ? (uintptr_t)loader + loader->e_entry : 0;
 }

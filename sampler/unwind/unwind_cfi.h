@@ -18,6 +18,9 @@ struct mp_wide_rule {
 /* INIT. `note_module` may be NULL. */
 void mp_cfi_init(void (*note_module)(const struct mp_module *module));
 
+/* INIT. Find where coroutines of makecontext() end; until then such a stack ends as one without an end. */
+void mp_cfi_find_coroutines(mp_make_context *make_context);
+
 /* HOOK. Derive the rule of `key` from the tables and store it in the cache if it may be. Returns the
  * rule word, or MP_RULE_WIDE with *wide filled. */
 uint32_t mp_cfi_rule(uintptr_t key, uint32_t sequence, struct mp_wide_rule *wide);

@@ -23,16 +23,14 @@ static void *allocate(void *unused) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 3) {
+    if (argc < 3)
         return 2;
-    }
     prctl(PR_SET_NAME, argv[1]);
     thread_name = argv[2];
     do {
         pthread_t thread;
-        if (pthread_create(&thread, NULL, allocate, NULL) != 0 || pthread_join(thread, NULL) != 0) {
+        if (pthread_create(&thread, NULL, allocate, NULL) != 0 || pthread_join(thread, NULL) != 0)
             return 1;
-        }
         puts("ok");
         fflush(stdout);
     } while (getchar() != EOF);

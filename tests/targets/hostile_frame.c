@@ -42,14 +42,13 @@ static void *watch(void *unused) {
         volatile struct mp_payload_frame *words = frame;
         while (words->stage < MP_LOADER_WANTS_LIBRARY && words->left == 0)
             ;
-        for (unsigned i = 0; i < 2000000; i++) {
+        for (unsigned i = 0; i < 2000000; i++)
             if (strcmp(lie, "descriptor") == 0)
                 words->fd = place;
             else if (strcmp(lie, "address") == 0)
                 words->library = 0x10000;
             else
                 words->stage = MP_LOADER_WANTS_LIBRARY;
-        }
     }
     return unused;
 }

@@ -54,12 +54,12 @@ PLACE static RouteSession *open_session(void) {
     return sessions.back();
 }
 
-#define CALLER(name)                                                                                                   \
-    PLACE static void name(void) {                                                                                     \
-        RouteSession *session = open_session();                                                                        \
-        for (int k = 0; k < 20; k++)                                                                                   \
-            session->add(k);                                                                                           \
-        asm volatile("" ::: "memory");                                                                                 \
+#define CALLER(name)                                                                               \
+    PLACE static void name(void) {                                                                 \
+        RouteSession *session = open_session();                                                    \
+        for (int k = 0; k < 20; k++)                                                               \
+            session->add(k);                                                                       \
+        asm volatile("" ::: "memory");                                                             \
     }
 CALLER(import_routes)
 CALLER(follow_route)
@@ -68,7 +68,8 @@ CALLER(merge_routes)
 
 int main(int argc, char **argv) {
     using clock = std::chrono::steady_clock;
-    const auto end = clock::now() + std::chrono::duration<double>(argc > 1 ? std::atof(argv[1]) : 1.0);
+    const auto end =
+        clock::now() + std::chrono::duration<double>(argc > 1 ? std::atof(argv[1]) : 1.0);
     Cache cache;
     for (int tick = 0; clock::now() < end; tick++) {
         import_routes();

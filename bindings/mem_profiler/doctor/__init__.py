@@ -5,7 +5,14 @@ starts nothing, and loads nothing of a program. `attach` runs the same checks an
 same words.
 """
 
-from mem_profiler.doctor.examine import examine_process, examine_program
+from mem_profiler.doctor.examine import examine_process, examine_program, refuse_checker
 from mem_profiler.doctor.findings import Finding, first_blocker, raise_blocker
 
-__all__ = ["Finding", "examine_process", "examine_program", "first_blocker", "raise_blocker"]
+__all__ = [
+    "Finding",
+    "examine_process",
+    "examine_program",
+    "first_blocker",
+    "raise_blocker",
+    "refuse_checker",
+]

@@ -26,7 +26,7 @@ from mem_profiler.doctor import (
     neighbours,
     room,
 )
-from mem_profiler.doctor.findings import Finding, Status, first_blocker
+from mem_profiler.doctor.findings import Finding, Status, first_blocker, raise_blocker
 from mem_profiler.doctor.images import IMAGES_MAX, Image, images_of, on_disk, program_of
 from mem_profiler.process import procfs, program
 
@@ -45,6 +45,7 @@ class _Gathered:
     environment: Mapping[str, str] | None = None
     before: list[Finding] = field(default_factory=list)
     """Said before anything of a file."""
+    mappings: list[procfs.Mapping] = field(default_factory=list)
     missing: list[Finding] = field(default_factory=list)
     around: list[Finding] = field(default_factory=list)
     """Restrictions, kernel, room, the sampler."""
@@ -75,6 +76,21 @@ def examine_program(arguments: tuple[str, ...]) -> list[Finding]:
     """The findings on a program before `mem_profiler run` starts it. Raises UsageProblem."""
     name = arguments[0]
     return _in_child(lambda: _gather_program(name), _judge, name)
+
+
+def refuse_checker(name: str) -> None:
+    """Fail, with the doctor's words, for a program that is built with a checker, or is one.
+
+    Raises UsageProblem, TargetUnsupported.
+    """
+
+    def judge(gathered: _Gathered) -> list[Finding]:
+        return neighbours.checker(gathered.images)
+
+    found = _in_child(lambda: _gather_files(name), judge, name)
+    raise_blocker(
+        program.judged_file(program.check(name)), [f for f in found if f.check != "examination"]
+    )
 
 
 def _in_child(
@@ -128,12 +144,14 @@ def _hold(images: Iterable[Image]) -> None:
 def _gather_process(pid: int, *, quick: bool) -> _Gathered:
     """Gather the facts of a process. Raises PermissionDenied."""
     try:
-        images = images_of(pid, procfs.maps(pid))
+        mappings = list(procfs.maps(pid))
+        images = images_of(pid, mappings)
     except PermissionError:
         raise PermissionDenied(
             f"the mappings of pid {pid} are hidden", hint="run as root"
         ) from None
     gathered = _Gathered(program_of(pid, images), images, procfs.environment(pid))
+    gathered.mappings = mappings
     gathered.around += machine.restrictions(pid)
     gathered.around += machine.namespaces(pid)
     gathered.around += machine.kernel()
@@ -143,6 +161,14 @@ def _gather_process(pid: int, *, quick: bool) -> _Gathered:
     if not quick:
         gathered.python += neighbours.interpreter(pid, images)
     _hold(images)
+    return gathered
+
+
+def _gather_files(name: str) -> _Gathered:
+    """Gather the files of a program and its libraries. Raises UsageProblem."""
+    judged = program.judged_file(program.check(name))
+    gathered = _Gathered(None, [on_disk(judged), *map(on_disk, libraries.of_program(judged).paths)])
+    _hold(gathered.images)
     return gathered
 
 
@@ -172,6 +198,9 @@ def _gather_program(name: str) -> _Gathered:
 def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
     """The findings on gathered facts. Runs without rights."""
     findings, images, exe = list(gathered.before), gathered.images, gathered.program
+    if first_blocker(findings) is not None:
+        return findings
+    findings += neighbours.checker(images, gathered.mappings)
     if first_blocker(findings) is not None:
         return findings
     findings += machine.kind_of_program(exe)

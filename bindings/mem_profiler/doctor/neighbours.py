@@ -1,14 +1,16 @@
-"""What else is in the process: our own sampler, other profilers, sanitizers, interpreters."""
+"""What else is in the process: our own sampler, checkers, other profilers, interpreters."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
+from collections.abc import Mapping as Variables
 
 from mem_parser.errors import MemError
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image
-from mem_profiler.process import procfs
+from mem_profiler.process import checkers, procfs
+from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import runtime_of
 from mem_profiler.segment import discovery, layout
 
@@ -24,7 +26,6 @@ _PROFILERS = {
     "libfilpreload": "Fil",
     "libcuda_hook": "a CUDA hook",
 }
-_SANITIZERS = re.compile(r"lib(?:clang_rt\.)?(asan|tsan|msan|hwasan|lsan)\b")
 _ALLOCATOR_PROFILING = {
     "MALLOC_CONF": re.compile(r"prof:true"),
     "_RJEM_MALLOC_CONF": re.compile(r"prof:true"),
@@ -46,7 +47,7 @@ def sampler(pid: int) -> list[Finding]:
     return [Finding("sampler", "warning", f"the sampler is in it, and cannot be used: {text}")]
 
 
-def opted_out(environment: Mapping[str, str] | None) -> list[Finding]:
+def opted_out(environment: Variables[str, str] | None) -> list[Finding]:
     """Whether the program's environment switches the sampler off."""
     if (environment or {}).get("MEM_PROFILER_DISABLE", "") in ("", "0"):
         return []
@@ -54,19 +55,18 @@ def opted_out(environment: Mapping[str, str] | None) -> list[Finding]:
     return [Finding("opted_out", "blocker", text, "start it without MEM_PROFILER_DISABLE")]
 
 
-def profilers(environment: Mapping[str, str] | None, images: list[Image]) -> list[Finding]:
+def checker(images: list[Image], mappings: Iterable[Mapping] = ()) -> list[Finding]:
+    """A sanitizer or another tool that checks the program while it runs."""
+    found = checkers.find(
+        [image.name for image in images], [image.defines for image in images], mappings
+    )
+    return [Finding(found.check, "blocker", found.text, found.cure)] if found else []
+
+
+def profilers(environment: Variables[str, str] | None, images: list[Image]) -> list[Finding]:
     """Other tools that hook the allocator."""
     findings = []
     for image in images:
-        found = _SANITIZERS.search(image.name)
-        if found:
-            text = (
-                f"built with a sanitizer ({image.name}), whose allocator the sampler must not hook"
-            )
-            findings.append(Finding("sanitizer", "blocker", text, "use a build without it"))
-        if image.name.startswith("vgpreload_"):
-            text = "runs under valgrind"
-            findings.append(Finding("valgrind", "blocker", text, "run it without valgrind"))
         for word, name in _PROFILERS.items():
             if word in image.name:
                 text = f"{name} is in it: both will see each other's blocks"
@@ -94,7 +94,7 @@ def interpreter(pid: int, images: list[Image]) -> list[Finding]:
     return [Finding("python", "warning", text, cure)]
 
 
-def runtime(environment: Mapping[str, str] | None, images: list[Image]) -> list[Finding]:
+def runtime(environment: Variables[str, str] | None, images: list[Image]) -> list[Finding]:
     """Whether the program is of a runtime with a heap of its own."""
     found = runtime_of([image.path for image in images], environment)
     if found is None:

@@ -31,6 +31,10 @@ from mem_profiler.segment.peaks import Peak, peak_of
 
 NS = 1e9
 WRITER = f"mem_profiler {mem_profiler.__version__}"
+LATE_NOTE = (
+    "another object takes calls of the allocator, which the sampler redirected when the libraries"
+    " had started: what they allocated before main may be missing"
+)
 PYMALLOC_NOTE = (
     "small objects of CPython come from its own pools (pymalloc) and are not in the profile; "
     "start the program with PYTHONMALLOC=malloc to see them"
@@ -87,7 +91,7 @@ def build(
     capture.duration_s = (_end_ns(control, found, ending.now_ns) - start_ns) / NS
     capture.controller = readings.use if readings else None
     unseen = devices.unseen_backends(control)
-    capture.notes = _notes(target, found, [*ending.notes, *unseen])
+    capture.notes = _notes(target, found, [*ending.notes, *_before_main(control), *unseen])
     _put_peak(capture, peak, start_ns)
     capture.before_end_at_s = found.before_end_at_s
     rate = float(int(control.capture["rate_bytes"]))
@@ -256,6 +260,11 @@ def _sampler_path(paths: list[str]) -> str:
 def _lost(field_name: str, control: Control, found: Tables) -> dict[str, int]:
     lost = {name: int(control[field_name][index]) for index, name in layout.LOST_NAMES.items()}
     return lost | found.lost_stacks()
+
+
+def _before_main(control: Control) -> list[str]:
+    late = control.number("startup_flags") & layout.STARTUP_LATE
+    return [LATE_NOTE] if late and control.number("capture_number") == 1 else []
 
 
 def _notes(target: Target, found: Tables, extra: list[str]) -> list[str]:

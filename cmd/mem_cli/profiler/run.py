@@ -24,6 +24,7 @@ from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.say import waiting
 from mem_profiler.capture import device_choice, launch, output
+from mem_profiler.doctor import refuse_checker
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -105,6 +106,7 @@ def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Ou
     on_signals((signal.SIGINT, signal.SIGQUIT), early)
     on_signals((signal.SIGTERM, signal.SIGHUP), forward)
     with waiting(f"examining {arguments[0]}"):
+        refuse_checker(arguments[0])
         one = launch.Run(arguments, options)
     running.append(one)
     if early.wanted:

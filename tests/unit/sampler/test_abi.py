@@ -48,7 +48,7 @@ def is_too_new(version: str) -> bool:
 def allowed() -> dict[str, tuple[str, str]]:
     """Symbol -> (library, binding), from the stored list."""
     lines = (line.split("#")[0].split() for line in IMPORTS.read_text().splitlines())
-    return {name: (library, binding) for name, library, binding in filter(None, lines)}
+    return {name: (library, binding) for name, library, binding, _ in filter(None, lines)}
 
 
 @pytest.fixture(scope="module")

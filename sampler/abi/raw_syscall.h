@@ -1,9 +1,9 @@
 /*
- * payload_syscall.h - system calls of code that may link to nothing. Results are as the kernel gives
+ * raw_syscall.h - system calls of code that may call no other library. Results are as the kernel gives
  * them: -errno on failure.
  */
-#ifndef MP_PAYLOAD_SYSCALL_H
-#define MP_PAYLOAD_SYSCALL_H
+#ifndef MP_RAW_SYSCALL_H
+#define MP_RAW_SYSCALL_H
 
 #include <errno.h>
 

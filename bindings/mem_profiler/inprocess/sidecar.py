@@ -4,9 +4,9 @@ Model: one line of JSON for each command and one for each answer, over a pipe. B
 sidecar reads the counters, as every capture does. It ends when its input does, thus with the
 process that it captures.
 
-    start RATE        begins a capture                     {"ok": true}
-    snapshot PREFIX   writes what the capture has so far   {"path": "..."}
-    stop PREFIX       ends it and writes its file          {"path": "..."}
+    start RATE             begins a capture                     {"ok": true}
+    snapshot PREFIX FORM   writes what the capture has so far   {"path": "..."}
+    stop PREFIX FORM       ends it and writes its file          {"path": "..."}
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mem_parser.errors import MemError
+from mem_parser.heapfile.form import Form
 from mem_profiler.capture import toggle
 from mem_profiler.capture.session import Rates, Session
 from mem_profiler.segment import discovery
@@ -44,17 +45,17 @@ class _Server:
         self.session.start(Rates(rate), None)
         return {"ok": True}
 
-    def snapshot(self, prefix: str) -> dict[str, Any]:
+    def snapshot(self, prefix: str, form: str) -> dict[str, Any]:
         """Write a snapshot."""
-        return {"path": toggle.snapshot(self.pid, prefix).path}
+        return {"path": toggle.snapshot(self.pid, prefix, Form(form)).path}
 
-    def stop(self, prefix: str) -> dict[str, Any]:
+    def stop(self, prefix: str, form: str) -> dict[str, Any]:
         """End the capture and write its file."""
         if self.session is None:
             raise MemError("no capture runs")
         session, self.session = self.session, None
         try:
-            return {"path": session.finish(prefix, END).path}
+            return {"path": session.finish(prefix, END, Form(form)).path}
         finally:
             session.close()
 
@@ -128,13 +129,13 @@ class Sidecar:
         """Begin a capture of this process. Raises MemError."""
         self._ask("start", rate_bytes)
 
-    def snapshot(self, prefix: str | Path) -> str:
+    def snapshot(self, prefix: str | Path, form: Form = Form.AUTO) -> str:
         """Write a snapshot; its path. Raises MemError."""
-        return str(self._ask("snapshot", str(prefix))["path"])
+        return str(self._ask("snapshot", str(prefix), form)["path"])
 
-    def stop(self, prefix: str | Path) -> str:
+    def stop(self, prefix: str | Path, form: Form = Form.AUTO) -> str:
         """End the capture; the path of its file. Raises MemError."""
-        return str(self._ask("stop", str(prefix))["path"])
+        return str(self._ask("stop", str(prefix), form)["path"])
 
     def close(self) -> None:
         """End the process."""
@@ -157,7 +158,9 @@ class Captured:
 
 
 @contextlib.contextmanager
-def capture(prefix: str | Path, rate_bytes: int = 1024) -> Iterator[Captured]:
+def capture(
+    prefix: str | Path, rate_bytes: int = 1024, form: Form = Form.AUTO
+) -> Iterator[Captured]:
     """Capture this process while the block runs, and write the next file of `prefix`.
 
     Raises what the block raises, after writing the file. Raises MemError.
@@ -168,7 +171,7 @@ def capture(prefix: str | Path, rate_bytes: int = 1024) -> Iterator[Captured]:
         try:
             yield captured
         finally:
-            captured.path = sidecar.stop(prefix)
+            captured.path = sidecar.stop(prefix, form)
 
 
 def main() -> None:

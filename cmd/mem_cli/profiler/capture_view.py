@@ -66,7 +66,8 @@ def _file_line(result: Result) -> str:
         facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
     if result.failed:
         facts.append(f"{counted(result.failed, 'allocation')} refused")
-    return f"  {one_line(result.path)}   {size(result.size_bytes)}   {', '.join(facts)}"
+    stored = f"{size(result.size_bytes)}{' (gzip)' if result.packed else ''}"
+    return f"  {one_line(result.path)}   {stored}   {', '.join(facts)}"
 
 
 LEAKS_FROM_S = 10.0  # shorter captures say little of growth
@@ -91,6 +92,8 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
     yield "next:"
     yield f"  {parser} -p {exe} -f {path} -t"
     yield f"  {parser} -p {exe} -f {path} -s -o {picture}"
+    if result.packed:
+        yield f"  {parser} convert {path} -o plain.heap   # what jeprof and google-pprof read"
     if result.duration_s >= LEAKS_FROM_S and not awaited:
         yield f"  {parser} leaks {path}"
     if result.devices:

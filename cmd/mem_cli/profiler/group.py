@@ -12,6 +12,7 @@ import sys
 import click
 
 from mem_cli.errors import run_command
+from mem_cli.forms import form_option
 from mem_cli.profiler.attach import attach
 from mem_cli.profiler.capture import capture, choose
 from mem_cli.profiler.clean import clean
@@ -32,6 +33,7 @@ from mem_cli.profiler.snapshot import snapshot
 from mem_cli.profiler.start import start
 from mem_cli.profiler.stop import stop
 from mem_parser.errors import UsageProblem
+from mem_parser.heapfile.form import Form
 from mem_profiler import __version__
 from mem_profiler.capture import output
 from mem_profiler.capture.session import Rates
@@ -44,6 +46,7 @@ from mem_profiler.capture.session import Rates
 @prefix_option
 @click.option("-p", "pid", type=PID, help="Process; default: the only one with a sampler.")
 @click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
+@form_option
 @symbolize_option
 @click.version_option(__version__, prog_name="mem_profiler")
 @click.pass_context
@@ -55,6 +58,7 @@ def cli(  # noqa: PLR0917 - click passes options by name
     prefix: str,
     pid: int | None,
     every: bool,
+    form: Form,
     symbolize: bool,
 ) -> None:
     """Capture the heap of a running process: mem_profiler -s 60 -c 1024 -p PID."""
@@ -69,7 +73,7 @@ def cli(  # noqa: PLR0917 - click passes options by name
         raise UsageProblem("-p and --all exclude each other")
     output.check_prefix(prefix)
     rates = Rates(rate, device_rate)
-    ctx.exit(capture(choose(pid, every), seconds, rates, prefix, symbolize=symbolize))
+    ctx.exit(capture(choose(pid, every), seconds, rates, prefix, form, symbolize=symbolize))
 
 
 def _refuse_group_options(ctx: click.Context) -> None:

@@ -26,6 +26,10 @@ SMALL_SHARE = 0.005
 asked for.
 """
 MAX_NAMELESS_LINES = 5
+PACKED_LINE = (
+    "the file is packed with gzip; mem_parser convert FILE -o plain.heap makes what jeprof and "
+    "google-pprof read"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ def format_table(
     total = sums.total
     lines = header_lines(profile, total, options.count, options.unit, plain=options.plain_bytes)
     yield from lines
+    if profile.packed:
+        yield PACKED_LINE
     if total.samples:
         shown, left_out = ranked(sums, by_cum=options.by_cum, limit=options.rows)
         yield from _format_rows(shown, total.value, options)

@@ -55,6 +55,7 @@ class Options:
     device_rate_bytes: int = 1
     device: Choice | None = None  # None: as the environment says, else auto
     form: Form = Form.AUTO
+    depth_limit: int | None = None  # None: as the environment says, else the sampler's
 
 
 @dataclass
@@ -109,6 +110,8 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     variables["MEM_PROFILER_DIR"] = str(base)
     variables["MEM_PROFILER_START"] = str(options.rate_bytes)
     variables["MEM_PROFILER_DEVICE_RATE"] = str(options.device_rate_bytes)
+    if options.depth_limit is not None:
+        variables["MEM_PROFILER_DEPTH"] = str(options.depth_limit)
     chosen = options.device or device_choice.parse(os.environ.get("MEM_PROFILER_DEVICE") or "auto")
     variables |= device_choice.environment(chosen, Path(preload), variables)
     if options.children:

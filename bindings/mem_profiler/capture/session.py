@@ -33,10 +33,13 @@ EXEC_NOTE = "the process started another program (exec); the file has all sample
 
 @dataclass(frozen=True)
 class Rates:
-    """Bytes per sample of the host's memory and of devices'; 1: every block."""
+    """Bytes per sample of the host's memory and of devices'; 1: every block. `depth_limit` is the
+    frames of a stack, None: as the process has it.
+    """
 
     host_bytes: int
     device_bytes: int = 1
+    depth_limit: int | None = None
 
 
 class Session:
@@ -78,6 +81,7 @@ class Session:
             rates.host_bytes,
             seconds,
             rates.device_bytes,
+            depth_limit=rates.depth_limit,
         )
 
     def tick(self) -> None:

@@ -22,13 +22,17 @@ def how_it_ended(control: Control) -> str:
     return "stopped" if 0 < stop < int(slot["deadline_ns"]) else "deadline"
 
 
-def start(pid: int, rate_bytes: int, device_rate_bytes: int = 1) -> int:
+def start(
+    pid: int, rate_bytes: int, device_rate_bytes: int = 1, depth_limit: int | None = None
+) -> int:
     """Start an open-ended capture; returns its number. Raises MemError."""
     with discovery.open_process(pid) as segment:
         gate.check_state(segment, pid)
         gate.lock(segment, pid)
         gate.check_idle(segment, pid)
-        return gate.start(segment, pid, rate_bytes, None, device_rate_bytes)
+        return gate.start(
+            segment, pid, rate_bytes, None, device_rate_bytes, depth_limit=depth_limit
+        )
 
 
 def _write(segment: Segment, pid: int, prefix: str, form: Form, *, kind: str, end: str) -> Result:

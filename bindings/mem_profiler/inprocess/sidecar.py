@@ -4,7 +4,7 @@ Model: one line of JSON for each command and one for each answer, over a pipe. B
 sidecar reads the counters, as every capture does. It ends when its input does, thus with the
 process that it captures.
 
-    start RATE             begins a capture                     {"ok": true}
+    start RATE DEPTH       begins a capture                     {"ok": true}
     snapshot PREFIX FORM   writes what the capture has so far   {"path": "..."}
     stop PREFIX FORM       ends it and writes its file          {"path": "..."}
 """
@@ -39,10 +39,10 @@ class _Server:
         self.pid = pid
         self.session: Session | None = None
 
-    def start(self, rate: int) -> dict[str, Any]:
+    def start(self, rate: int, depth_limit: int | None) -> dict[str, Any]:
         """Begin a capture."""
         self.session = Session(self.pid)
-        self.session.start(Rates(rate), None)
+        self.session.start(Rates(rate, depth_limit=depth_limit), None)
         return {"ok": True}
 
     def snapshot(self, prefix: str, form: str) -> dict[str, Any]:
@@ -125,9 +125,9 @@ class Sidecar:
             raise MemError(answer["error"])
         return answer
 
-    def start(self, rate_bytes: int) -> None:
+    def start(self, rate_bytes: int, depth_limit: int | None = None) -> None:
         """Begin a capture of this process. Raises MemError."""
-        self._ask("start", rate_bytes)
+        self._ask("start", rate_bytes, depth_limit)
 
     def snapshot(self, prefix: str | Path, form: Form = Form.AUTO) -> str:
         """Write a snapshot; its path. Raises MemError."""
@@ -159,7 +159,10 @@ class Captured:
 
 @contextlib.contextmanager
 def capture(
-    prefix: str | Path, rate_bytes: int = 1024, form: Form = Form.AUTO
+    prefix: str | Path,
+    rate_bytes: int = 1024,
+    form: Form = Form.AUTO,
+    depth_limit: int | None = None,
 ) -> Iterator[Captured]:
     """Capture this process while the block runs, and write the next file of `prefix`.
 
@@ -167,7 +170,7 @@ def capture(
     """
     captured = Captured()
     with Sidecar() as sidecar:
-        sidecar.start(rate_bytes)
+        sidecar.start(rate_bytes, depth_limit)
         try:
             yield captured
         finally:

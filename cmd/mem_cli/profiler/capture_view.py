@@ -21,6 +21,7 @@ from mem_parser.units import counted
 from mem_profiler.capture.listing import Row
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Session
+from mem_profiler.segment.layout import DEPTH_LIMIT_MAX
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STATE_COLUMN = 3
@@ -63,7 +64,8 @@ def binary(result: Result) -> str:
 def _file_line(result: Result) -> str:
     facts = [f"{result.samples} sample{'' if result.samples == 1 else 's'}", f"{result.lost} lost"]
     if result.cut:
-        facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
+        more = "" if result.depth_limit >= DEPTH_LIMIT_MAX else " (--depth N keeps more)"
+        facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames{more}")
     if result.failed:
         facts.append(f"{counted(result.failed, 'allocation')} refused")
     stored = f"{size(result.size_bytes)}{' (gzip)' if result.packed else ''}"

@@ -21,6 +21,7 @@ from mem_cli.profiler.doctor import doctor
 from mem_cli.profiler.options import (
     PID,
     Seconds,
+    depth_option,
     device_rate_option,
     prefix_option,
     rate_option,
@@ -43,6 +44,7 @@ from mem_profiler.capture.session import Rates
 @click.option("-s", "seconds", type=Seconds(), help="Seconds to capture (required).")
 @rate_option
 @device_rate_option
+@depth_option
 @prefix_option
 @click.option("-p", "pid", type=PID, help="Process; default: the only one with a sampler.")
 @click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
@@ -55,6 +57,7 @@ def cli(  # noqa: PLR0917 - click passes options by name
     seconds: float | None,
     rate: int,
     device_rate: int,
+    depth_limit: int | None,
     prefix: str,
     pid: int | None,
     every: bool,
@@ -72,7 +75,7 @@ def cli(  # noqa: PLR0917 - click passes options by name
     if pid is not None and every:
         raise UsageProblem("-p and --all exclude each other")
     output.check_prefix(prefix)
-    rates = Rates(rate, device_rate)
+    rates = Rates(rate, device_rate, depth_limit)
     ctx.exit(capture(choose(pid, every), seconds, rates, prefix, form, symbolize=symbolize))
 
 

@@ -16,6 +16,7 @@ from mem_cli.profiler.gate import Gate
 from mem_cli.profiler.options import (
     DEFAULT_RATE,
     Bytes,
+    depth_option,
     device_option,
     device_rate_option,
     prefix_option,
@@ -37,6 +38,7 @@ from mem_profiler.capture import device_choice, launch, output
 )
 @device_option
 @device_rate_option
+@depth_option
 @prefix_option
 @click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
 @click.option("--keep-pymalloc", is_flag=True, help="Leave PYTHONMALLOC as it is.")
@@ -60,6 +62,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     rate: int | None,
     device: str | None,
     device_rate: int,
+    depth_limit: int | None,
     prefix: str,
     children: bool,
     keep_pymalloc: bool,
@@ -75,7 +78,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     chosen = None if device is None else device_choice.parse(device)
     options = launch.Options(
         rate or DEFAULT_RATE, prefix, children, keep_pymalloc, device_rate,
-        device=chosen, form=form,
+        device=chosen, form=form, depth_limit=depth_limit,
     )  # fmt: skip
     if budget is None:
         refuse_outputs({"tries": tries, **outputs})

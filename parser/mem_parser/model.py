@@ -368,6 +368,8 @@ class Profile:
     """Owner of the file that this was read from; None where others can write it, or unknown."""
     file_time_s: float | None = None
     """When that file was written last (Unix time); None where it is none, or unknown."""
+    packed: bool = False
+    """Whether it is from a packed file of our own, which some tools cannot read."""
     parts: dict[str, Profile] = field(default_factory=dict)
     """Of a profile that was joined from several domains: the profile of each, by name."""
 

@@ -27,7 +27,8 @@
 #define MP_CONTROL_BYTES 4096      /* struct mp_control, all of page 0 */
 #define MP_GATE_SHIFT 40           /* gate of capture k is k << 40; draws stay below 1 << 40 */
 #define MP_CAPTURE_MAX 65535       /* captures of one process image */
-#define MP_DEPTH_MAX 512           /* frames of one stored stack, frame 0 (the hook) included */
+#define MP_DEPTH_MAX 4097           /* frames of one stored stack, frame 0 (the hook) included */
+#define MP_DEPTH_LIMIT_MAX 4096    /* frames without it; Go's pprof reads lines up to 64 KiB */
 #define MP_DEPTH_DEFAULT 128
 #define MP_LEVELS 8                /* most levels in one table */
 #define MP_BUCKETS 8               /* time buckets of a capture */
@@ -247,7 +248,7 @@ struct mp_control {
     uint32_t uid;
     uint64_t pidns_inode;
     uint32_t page_bytes;
-    uint32_t depth_limit;
+    uint32_t depth_limit; /* frames of a stack without frame 0; of captures that choose none */
 
     /* cache line 1: the gate alone. INT64_MIN: off. k << MP_GATE_SHIFT: capture k is on.
      * Writer: controller; the target closes it at the deadline by compare-and-swap. */
@@ -259,7 +260,7 @@ struct mp_control {
     uint32_t capture_number; /* the latest capture; 0: none yet */
     uint32_t controller_flags;
     uint32_t written_capture; /* the latest capture that ended and has its file */
-    uint32_t controller_pad;
+    uint32_t capture_depth_limit; /* of the latest capture; 0: depth_limit */
     uint64_t device_rate_bytes[2]; /* T of all device domains, by slot; 0 or 1: every block */
 
     /* writer: target, at start-up */

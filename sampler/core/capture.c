@@ -59,12 +59,21 @@ static __attribute__((noinline)) uint32_t intern(struct mp_segment *seg,
     return id;
 }
 
+_Static_assert(MP_DEPTH_LIMIT_MAX + 1 == MP_DEPTH_MAX, "frame 0 is one more");
+
+unsigned mp_capture_depth_limit(const struct mp_control *control) {
+    uint32_t chosen = mp_load_relaxed(&control->capture_depth_limit);
+    if (chosen == 0)
+        chosen = mp_load_relaxed(&control->depth_limit);
+    return chosen - 1 < MP_DEPTH_LIMIT_MAX ? chosen : MP_DEPTH_DEFAULT;
+}
+
 uint32_t mp_capture_stack(struct mp_segment *seg, struct mp_scratch *scratch,
                           const struct mp_stack_wanted *wanted) {
     struct mp_unwind_result end;
     uintptr_t *frames = scratch->frames;
-    unsigned depth =
-        mp_unwind_traced(wanted->caller, frames + 1, MP_DEPTH_DEFAULT, &end, &scratch->trace);
+    unsigned depth = mp_unwind_traced(wanted->caller, frames + 1,
+                                      mp_capture_depth_limit(seg->control), &end, &scratch->trace);
     if (depth == 0)
         return MP_STACK_LOST_EMPTY;
     uint16_t truncated = 0;

@@ -53,6 +53,10 @@ static inline uint64_t mp_capture_device_rate(const struct mp_segment *seg, uint
     return mp_load_relaxed(&seg->control->device_rate_bytes[capture & 1]);
 }
 
+/* HOOK. Frames of a stack without frame 0: 1 to MP_DEPTH_LIMIT_MAX, whatever others wrote to the control
+ * page. */
+unsigned mp_capture_depth_limit(const struct mp_control *control);
+
 /* HOOK. Count a loss in `lost` or `device_lost` of the control page. */
 static inline void mp_capture_lose(uint64_t *lost, unsigned cause) {
     mp_add_relaxed(&lost[cause], 1);

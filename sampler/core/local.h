@@ -17,8 +17,8 @@
  * start-up, with release. mp_gate() loads it relaxed: a capture begins long after that, once the
  * controller has answered, or in the constructor, before the program's own threads.
  *
- * Limits: 4.2 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (known.h), the buffers for
- * new stacks 0.1 MiB (scratch.h). Pages without a write cost nothing.
+ * Limits: 6.2 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (known.h), the buffers for
+ * new stacks 2.1 MiB (scratch.h). Pages without a write cost nothing.
  */
 #ifndef MP_LOCAL_H
 #define MP_LOCAL_H

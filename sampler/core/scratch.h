@@ -19,13 +19,14 @@
 
 #include "unwind/unwind.h"
 
-/* threads that meet a new stack at one moment; 1.6 KiB each, 100 KiB in sum */
+/* threads that meet a new stack at one moment; 33 KiB each, 2.1 MiB in sum, of which stacks within the default
+ * depth write 1.6 KiB each */
 #define MP_SCRATCHES 64
 
 struct mp_scratch {
     uint64_t claim; /* 0: free */
     struct mp_unwind_trace trace;
-    uintptr_t frames[1 + MP_DEPTH_DEFAULT];
+    uintptr_t frames[MP_DEPTH_MAX];
 } __attribute__((aligned(64)));
 
 struct mp_guard;

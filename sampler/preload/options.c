@@ -154,6 +154,14 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
         (!parse_bytes(value, &o->max_memory_bytes) || o->max_memory_bytes < MP_LIMIT_MIN_BYTES ||
          o->max_memory_bytes > 64ULL << 30))
         return refuse(error, n, "MEM_PROFILER_MAX_MEMORY", value, "bytes from 1M to 64G");
+    value = value_of("MEM_PROFILER_DEPTH");
+    o->depth_limit = MP_DEPTH_DEFAULT;
+    if (value != NULL && *value != '\0') {
+        uint64_t frames;
+        if (!parse_bytes(value, &frames) || frames - 1 >= MP_DEPTH_LIMIT_MAX)
+            return refuse(error, n, "MEM_PROFILER_DEPTH", value, "frames of a stack, 1 to 4096");
+        o->depth_limit = (uint32_t)frames;
+    }
     value = value_of("MEM_PROFILER_SEED");
     if (value != NULL && *value != '\0') {
         if (!parse_bytes(value, &o->seed))

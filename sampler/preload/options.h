@@ -15,6 +15,7 @@ struct mp_options {
     bool start;               /* false where MEM_PROFILER_START_PID names another process */
     bool follow_fork;         /* MEM_PROFILER_FOLLOW_FORK=1 */
     bool only_others;         /* MEM_PROFILER_ONLY is set and does not match this executable */
+    uint32_t depth_limit;     /* MEM_PROFILER_DEPTH; default MP_DEPTH_DEFAULT */
     bool seeded;
     uint64_t seed;            /* MEM_PROFILER_SEED, for tests */
     uint64_t max_memory_bytes; /* MEM_PROFILER_MAX_MEMORY; default 256 MiB */

@@ -197,7 +197,6 @@ static void describe(struct mp_control *c, const char *exe) {
     c->header_bytes = sizeof *c;
     c->uid = (uint32_t)geteuid();
     c->page_bytes = (uint32_t)getauxval(AT_PAGESZ);
-    c->depth_limit = MP_DEPTH_DEFAULT;
     c->gate = INT64_MIN;
     c->created_monotonic_ns = clock_now(CLOCK_MONOTONIC);
     read_file("/proc/self/comm", c->comm, sizeof c->comm);
@@ -293,6 +292,7 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
     c->pidns_inode = pidns_inode();
     mp_directory_each(folder.fd, SWEEP_FILES, sweep_entry, &folder.fd);
     describe(c, exe);
+    c->depth_limit = options->depth_limit;
     if (is_filtered())
         c->controller_flags = MP_FLAG_SECCOMP;
 

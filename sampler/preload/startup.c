@@ -16,6 +16,7 @@
  */
 #include "startup.h"
 #include "checker.h"
+#include "core/capture.h"
 #include "core/modtab.h"
 #include "core/record.h"
 #include "core/threads.h"
@@ -177,6 +178,7 @@ static void before_fork(void) {
     unsigned slot = (process.gate_at_fork >> MP_GATE_SHIFT) & 1;
     process.rate_at_fork = mp_load_relaxed(&c->capture[slot].rate_bytes);
     process.options.device_rate_bytes = mp_load_relaxed(&c->device_rate_bytes[slot]);
+    process.options.depth_limit = mp_capture_depth_limit(c);
 }
 
 static void in_fork_child(void) {

@@ -362,7 +362,7 @@ unsigned mp_unwind_traced(const struct mp_frame *from, uintptr_t *pcs, unsigned 
     result->end = w.end;
     if (trace != NULL) {
         trace->steps = result->depth - 1;
-        trace->complete &= w.end == MP_UNWIND_OUTERMOST;
+        trace->complete &= w.end == MP_UNWIND_OUTERMOST && trace->steps <= MP_TRACE_STEPS;
     }
     if (memo != NULL)
         mp_memo_give_back(memo);

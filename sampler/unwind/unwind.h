@@ -66,7 +66,7 @@ struct mp_unwind_result {
  * address, in words from the stack pointer of the first frame; the high half is 0, or 1 + the place of
  * the frame pointer that was followed to it, which then points to the word before the return address.
  */
-#define MP_TRACE_STEPS 128
+#define MP_TRACE_STEPS 128 /* a deeper stack has no complete trace */
 #define MP_TRACE_REGISTER 0xffffu /* high half: the caller's frame pointer register */
 
 struct mp_unwind_trace {
@@ -128,7 +128,7 @@ void mp_unwind_libraries_ready(mp_make_context *make_context);
 unsigned mp_unwind(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
                    struct mp_unwind_result *result);
 
-/* HOOK. The same; also fills *trace, which may be NULL. max <= MP_TRACE_STEPS. */
+/* HOOK. The same; also fills *trace, which may be NULL. */
 unsigned mp_unwind_traced(const struct mp_frame *from, uintptr_t *pcs, unsigned max,
                           struct mp_unwind_result *result, struct mp_unwind_trace *trace);
 

@@ -16,6 +16,7 @@ BAD = {
     "MAX_MEMORY": ["0", "1023K", "65G", "lots"],
     "FOLLOW_FORK": ["2", "yes", "01"],
     "SEED": ["x", "-1"],
+    "DEPTH": ["0", "-1", "4097", "deep"],
     "DIR": ["relative/folder", "/" + "x" * 300],
     "UNWIND": ["magic"],
 }
@@ -43,6 +44,8 @@ def test_an_unusable_value_is_one_line_and_the_program_runs(
         ("MAX_MEMORY", "8M"),
         ("FOLLOW_FORK", "1"),
         ("SEED", "0"),
+        ("DEPTH", "1"),
+        ("DEPTH", "4096"),
         ("ONLY", ""),
     ],
 )

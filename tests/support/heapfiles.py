@@ -27,6 +27,7 @@ class Record:
     freed_blocks: int = 0
     freed_bytes: int = 0
     lost_cause: int = 0
+    cut: bool = False
 
 
 @dataclass
@@ -62,10 +63,11 @@ class HeapFile:
         lines = ["%mem_profiler 1", "%header " + _json(header)]
         lines += ["%module " + _json(m) for m in self.modules]
         lines += list(self.extra_lines)
-        stacks = list(dict.fromkeys((r.frames, r.lost_cause) for r in self.records))
-        index = [stacks.index((r.frames, r.lost_cause)) for r in self.records]
+        identities = [(r.frames, r.lost_cause << 8 | r.cut) for r in self.records]
+        stacks = list(dict.fromkeys(identities))
+        index = [stacks.index(identity) for identity in identities]
         lines += column("stack_depth", "<u4", [len(f) for f, _ in stacks])
-        lines += column("stack_flags", "<u4", [c << 8 for _, c in stacks])
+        lines += column("stack_flags", "<u4", [flags for _, flags in stacks])
         lines += column("stack_generation", "<u4", [0] * len(stacks))
         lines += column("stack_frames", "<u8", [a for f, _ in stacks for a in f])
         lines += column("stack", "<u4", index)

@@ -129,11 +129,14 @@ def start(
     rate_bytes: int,
     seconds: float | None,
     device_rate_bytes: int = 1,
+    *,
+    depth_limit: int | None = None,
 ) -> int:
     """Start the next capture and return its number. The caller holds the lock and checked the
     state.
 
     `device_rate_bytes` is the rate of device memory, 1: every block. `seconds` None: no deadline.
+    `depth_limit` None: that of the process, which its environment may name.
     Raises TargetError when the segment has no space.
     """
     number = segment.load(("capture_number",), 32) + 1
@@ -150,6 +153,7 @@ def start(
     segment.store((*slot, "owner_pid"), os.getpid(), 32)
     segment.store((*slot, "rate_bytes"), rate_bytes)
     segment.store(("device_rate_bytes", number & 1), device_rate_bytes)
+    segment.store(("capture_depth_limit",), depth_limit or 0, 32)
     segment.store(("marks_before", number & 1), segment.load(("mark_count",)))
     peak: tuple[str | int, ...] = ("peak", number & 1)
     segment.store((*peak, "capture"), 0, 32)

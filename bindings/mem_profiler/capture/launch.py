@@ -23,6 +23,7 @@ from pathlib import Path
 
 import mem_profiler
 from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetUnsupported, UsageProblem
+from mem_parser.heapfile.form import Form
 from mem_profiler import system
 from mem_profiler.capture import device_choice, gate, loop
 from mem_profiler.capture.device_choice import Choice
@@ -53,6 +54,8 @@ class Options:
     keep_pymalloc: bool = False
     device_rate_bytes: int = 1
     device: Choice | None = None  # None: as the environment says, else auto
+    form: Form = Form.AUTO
+    depth_limit: int | None = None  # None: as the environment says, else the sampler's
 
 
 @dataclass
@@ -107,6 +110,8 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     variables["MEM_PROFILER_DIR"] = str(base)
     variables["MEM_PROFILER_START"] = str(options.rate_bytes)
     variables["MEM_PROFILER_DEVICE_RATE"] = str(options.device_rate_bytes)
+    if options.depth_limit is not None:
+        variables["MEM_PROFILER_DEPTH"] = str(options.depth_limit)
     chosen = options.device or device_choice.parse(os.environ.get("MEM_PROFILER_DEVICE") or "auto")
     variables |= device_choice.environment(chosen, Path(preload), variables)
     if options.children:
@@ -284,8 +289,14 @@ class Run:
         target = image.recording.target
         if target.pymalloc is None:
             target.pymalloc = self.pymalloc if target.python else None
-        prefix = self.options.prefix
-        result = image.recording.finish(prefix, image.pid, "capture", end, notes=notes)
+        result = image.recording.finish(
+            self.options.prefix,
+            image.pid,
+            "capture",
+            end,
+            notes=notes,
+            form=self.options.form,
+        )
         gate.mark_written(image.segment, number)
         return result
 

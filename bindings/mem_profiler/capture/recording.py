@@ -11,6 +11,7 @@ import functools
 import time
 from collections.abc import Callable
 
+from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, saving
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.capture.saving import Result
@@ -64,6 +65,7 @@ class Recording:
         end: str,
         *,
         notes: list[str] | None = None,
+        form: Form = Form.AUTO,
     ) -> Result:
         """Take the last reading and write the next files of `prefix` and `pid`.
 
@@ -74,4 +76,4 @@ class Recording:
         ending = Ending(kind, end, now, tuple(notes or ()))
         readings = self.recorder.readings
         make = functools.partial(build, self.segment, self.target, ending, readings)
-        return saving.save(prefix, pid, self.segment, make)
+        return saving.save(prefix, pid, self.segment, make, form)

@@ -11,6 +11,7 @@ import functools
 import os
 
 from mem_parser.errors import InputFileError, MemError, TargetBusy, TargetError
+from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, saving, toggle
 from mem_profiler.capture.saving import Result
 from mem_profiler.process import procfs
@@ -28,39 +29,41 @@ def _end_of(control: Control) -> str:
     return "exited" if control.number("state") == layout.STATE_EXITED else "target ended"
 
 
-def _write(segment: Segment, prefix: str) -> Result:
+def _write(segment: Segment, prefix: str, form: Form) -> Result:
     control = segment.control()
     ending = Ending("recovered", _end_of(control))
     make = functools.partial(build, segment, Target(None), ending)
-    return saving.save(prefix, control.number("pid"), segment, make)
+    return saving.save(prefix, control.number("pid"), segment, make, form)
 
 
-def _recover_dead(found: Found, prefix: str) -> Result:
+def _recover_dead(found: Found, prefix: str, form: Form) -> Result:
     with leftovers.opened(found, writable=True) as segment:
         if not segment.try_lock():
             holder = segment.lock_holder()
             who = f" (pid {holder})" if holder else ""
             raise TargetBusy(f"{found.path} is being written by another mem_profiler{who}")
-        result = _write(segment, prefix)
+        result = _write(segment, prefix, form)
         gate.mark_written(segment, found.control.number("capture_number"))
     leftovers.remove(found)
     return result
 
 
-def recover_all(prefix: str) -> tuple[list[Result], list[MemError]]:
+def recover_all(prefix: str, form: Form = Form.AUTO) -> tuple[list[Result], list[MemError]]:
     """Write every capture of a dead process that is in no file yet."""
     every = leftovers.in_folders(most=None)
     wanted = [one for one in every if not one.alive and one.captured and not one.written]
-    return _recover_each(wanted, prefix)
+    return _recover_each(wanted, prefix, form)
 
 
-def _recover_each(dead: list[Found], prefix: str) -> tuple[list[Result], list[MemError]]:
+def _recover_each(
+    dead: list[Found], prefix: str, form: Form
+) -> tuple[list[Result], list[MemError]]:
     """Write each; a failure does not stop the others: the segment may be another user's."""
     results: list[Result] = []
     errors: list[MemError] = []
     for found in dead:
         try:
-            results.append(_recover_dead(found, prefix))
+            results.append(_recover_dead(found, prefix, form))
         except MemError as error:
             errors.append(error)
         except OSError as error:
@@ -68,7 +71,7 @@ def _recover_each(dead: list[Found], prefix: str) -> tuple[list[Result], list[Me
     return results, errors
 
 
-def recover_pid(pid: int, prefix: str) -> list[Result]:
+def recover_pid(pid: int, prefix: str, form: Form = Form.AUTO) -> list[Result]:
     """Write what a dead process left under its pid.
 
     Raises TargetError when it left nothing, or still lives.
@@ -77,7 +80,7 @@ def recover_pid(pid: int, prefix: str) -> list[Result]:
         found for found in leftovers.in_folders(most=None) if found.control.number("pid") == pid
     ]
     dead = [found for found in mine if not found.alive and found.captured and not found.written]
-    results, errors = _recover_each(dead, prefix)
+    results, errors = _recover_each(dead, prefix, form)
     if results:
         return results
     if errors:
@@ -92,7 +95,7 @@ def recover_pid(pid: int, prefix: str) -> list[Result]:
     raise TargetError(f"all captures of pid {pid} are in files already")
 
 
-def recover_file(path: str, prefix: str) -> Result:
+def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:
     """Write the captures of a segment file, in its place or a copy. Raises MemError."""
     try:
         inode = os.stat(path).st_ino
@@ -109,12 +112,12 @@ def recover_file(path: str, prefix: str) -> Result:
                 hint=f"mem_profiler snapshot {pid} writes what it has so far",
             )
         if found.captured:
-            return _recover_dead(found, prefix)
+            return _recover_dead(found, prefix, form)
     try:
         with Segment.open(real, writable=False) as segment:
             if segment.control().number("capture_number") == 0:
                 raise InputFileError(f"{path}: this segment never had a capture")
-            return _write(segment, prefix)
+            return _write(segment, prefix, form)
     except OSError as error:
         raise InputFileError(f"{path}: {error.strerror}") from None
 

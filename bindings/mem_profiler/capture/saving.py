@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, NoReturn
 
 from mem_parser.errors import MemError, TargetBusy
+from mem_parser.heapfile.form import Form
 from mem_parser.heapfile.writer import write_heap_to
 from mem_parser.model import Profile
 from mem_profiler.capture import output
@@ -66,10 +67,11 @@ class Result:
     depth_limit: int
     domain: str
     failed: int = 0
+    packed: bool = False
     devices: list[Result] = field(default_factory=list)
 
 
-def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
+def save(prefix: str, pid: int, segment: Segment, make: Make, form: Form = Form.AUTO) -> Result:
     """Write the profiles of a capture as the next files of `prefix` and `pid`. Raises MemError.
 
     `make` runs in the child, which has the segment's descriptor and no other. The result is that of
@@ -79,8 +81,10 @@ def save(prefix: str, pid: int, segment: Segment, make: Make) -> Result:
 
     def work(_asked: Asked) -> list[dict[str, Any]]:
         profiles = make()
-        _send(write, profiles)
-        return [_facts(profile) for profile in profiles]
+        packed = _send(write, profiles, form)
+        return [
+            _facts(profile) | {"packed": one} for profile, one in zip(profiles, packed, strict=True)
+        ]
 
     try:
         with Child(
@@ -139,6 +143,7 @@ def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
         depth_limit=_count(facts["depth_limit"]),
         domain=_text(facts["domain"]),
         failed=_count(facts["failed"]),
+        packed=bool(facts["packed"]),
     )
 
 
@@ -194,13 +199,15 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _send(pipe: int, profiles: list[Profile]) -> None:
-    """Runs in the child."""
+def _send(pipe: int, profiles: list[Profile], form: Form) -> list[bool]:
+    """Returns which files are packed. Runs in the child."""
+    packed = []
     _write_all(pipe, json.dumps([profile.domains[0] for profile in profiles]).encode() + b"\n")
     for profile in profiles:
         with io.BufferedWriter(_Pieced(pipe), PIECE_BYTES) as file:
-            write_heap_to(file, profile, writer=WRITER)
+            packed.append(write_heap_to(file, profile, writer=WRITER, form=form) is Form.GZIP)
         _write_all(pipe, bytes(4))
+    return packed
 
 
 class _Pieces:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mem_parser.errors import MemError, ProcessGone
+from mem_parser.heapfile.form import Form
 from mem_profiler import system
 from mem_profiler.capture import gate, guardrail, loop
 from mem_profiler.capture.recorder import Pace
@@ -32,10 +33,13 @@ EXEC_NOTE = "the process started another program (exec); the file has all sample
 
 @dataclass(frozen=True)
 class Rates:
-    """Bytes per sample of the host's memory and of devices'; 1: every block."""
+    """Bytes per sample of the host's memory and of devices'; 1: every block. `depth_limit` is the
+    frames of a stack, None: as the process has it.
+    """
 
     host_bytes: int
     device_bytes: int = 1
+    depth_limit: int | None = None
 
 
 class Session:
@@ -77,6 +81,7 @@ class Session:
             rates.host_bytes,
             seconds,
             rates.device_bytes,
+            depth_limit=rates.depth_limit,
         )
 
     def tick(self) -> None:
@@ -131,7 +136,7 @@ class Session:
         except ProcessGone as error:
             self.notes.append(str(error))
 
-    def finish(self, prefix: str, end: str) -> Result:
+    def finish(self, prefix: str, end: str, form: Form = Form.AUTO) -> Result:
         """End the capture and write its file.
 
         `end` is why, where the target still lives. Raises MemError.
@@ -142,7 +147,9 @@ class Session:
             self._close_capture()
             self.recording.target.refresh()
         why = self.ended or end
-        result = self.recording.finish(prefix, self.pid, "capture", why, notes=self.notes)
+        result = self.recording.finish(
+            prefix, self.pid, "capture", why, notes=self.notes, form=form
+        )
         gate.mark_written(self.segment, self.number)
         if self.ended is not None:
             self._remove_dead()
@@ -238,7 +245,7 @@ def _wait(sessions: list[Session], seconds: float) -> None:
 
 
 def write_all(
-    sessions: list[Session], prefix: str, end: str
+    sessions: list[Session], prefix: str, end: str, form: Form = Form.AUTO
 ) -> tuple[list[Result], list[MemError]]:
     """Write a file for every session.
 
@@ -248,7 +255,7 @@ def write_all(
     errors: list[MemError] = []
     for session in sessions:
         try:
-            results.append(session.finish(prefix, end))
+            results.append(session.finish(prefix, end, form))
         except MemError as error:
             errors.append(error)
         finally:

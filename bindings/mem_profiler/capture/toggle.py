@@ -7,6 +7,7 @@ writes it, `snapshot` only reads, so it works beside another controller and afte
 from __future__ import annotations
 
 from mem_parser.errors import TargetError
+from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
@@ -21,22 +22,26 @@ def how_it_ended(control: Control) -> str:
     return "stopped" if 0 < stop < int(slot["deadline_ns"]) else "deadline"
 
 
-def start(pid: int, rate_bytes: int, device_rate_bytes: int = 1) -> int:
+def start(
+    pid: int, rate_bytes: int, device_rate_bytes: int = 1, depth_limit: int | None = None
+) -> int:
     """Start an open-ended capture; returns its number. Raises MemError."""
     with discovery.open_process(pid) as segment:
         gate.check_state(segment, pid)
         gate.lock(segment, pid)
         gate.check_idle(segment, pid)
-        return gate.start(segment, pid, rate_bytes, None, device_rate_bytes)
+        return gate.start(
+            segment, pid, rate_bytes, None, device_rate_bytes, depth_limit=depth_limit
+        )
 
 
-def _write(segment: Segment, pid: int, prefix: str, kind: str, end: str) -> Result:
+def _write(segment: Segment, pid: int, prefix: str, form: Form, *, kind: str, end: str) -> Result:
     recording = Recording(segment, pid)
     recording.target.refresh()
-    return recording.finish(prefix, pid, kind, end)
+    return recording.finish(prefix, pid, kind, end, form=form)
 
 
-def stop(pid: int, prefix: str) -> Result:
+def stop(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
     """End the capture of a process and write its file. Raises MemError."""
     with discovery.open_process(pid) as segment:
         gate.lock(segment, pid)
@@ -52,12 +57,12 @@ def stop(pid: int, prefix: str) -> Result:
             )
         gate.stop(segment, pid, number)
         end = "stopped" if running else how_it_ended(segment.control())
-        result = _write(segment, pid, prefix, "capture", end)
+        result = _write(segment, pid, prefix, form, kind="capture", end=end)
         gate.mark_written(segment, number)
         return result
 
 
-def snapshot(pid: int, prefix: str) -> Result:
+def snapshot(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
     """Write what the latest capture of a process has so far. Raises MemError."""
     with discovery.open_process(pid) as segment:
         control = segment.control()
@@ -66,7 +71,7 @@ def snapshot(pid: int, prefix: str) -> Result:
             raise TargetError(f"pid {pid} has had no capture yet", hint=f"mem_profiler start {pid}")
         running = control.running(gate.target_now_ns(pid))
         end = "running" if running else how_it_ended(control)
-        result = _write(segment, pid, prefix, "snapshot", end)
+        result = _write(segment, pid, prefix, form, kind="snapshot", end=end)
         if not running:
             gate.mark_written(segment, number)
         return result

@@ -4,9 +4,9 @@ Model: one line of JSON for each command and one for each answer, over a pipe. B
 sidecar reads the counters, as every capture does. It ends when its input does, thus with the
 process that it captures.
 
-    start RATE        begins a capture                     {"ok": true}
-    snapshot PREFIX   writes what the capture has so far   {"path": "..."}
-    stop PREFIX       ends it and writes its file          {"path": "..."}
+    start RATE DEPTH       begins a capture                     {"ok": true}
+    snapshot PREFIX FORM   writes what the capture has so far   {"path": "..."}
+    stop PREFIX FORM       ends it and writes its file          {"path": "..."}
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mem_parser.errors import MemError
+from mem_parser.heapfile.form import Form
 from mem_profiler.capture import toggle
 from mem_profiler.capture.session import Rates, Session
 from mem_profiler.segment import discovery
@@ -38,23 +39,23 @@ class _Server:
         self.pid = pid
         self.session: Session | None = None
 
-    def start(self, rate: int) -> dict[str, Any]:
+    def start(self, rate: int, depth_limit: int | None) -> dict[str, Any]:
         """Begin a capture."""
         self.session = Session(self.pid)
-        self.session.start(Rates(rate), None)
+        self.session.start(Rates(rate, depth_limit=depth_limit), None)
         return {"ok": True}
 
-    def snapshot(self, prefix: str) -> dict[str, Any]:
+    def snapshot(self, prefix: str, form: str) -> dict[str, Any]:
         """Write a snapshot."""
-        return {"path": toggle.snapshot(self.pid, prefix).path}
+        return {"path": toggle.snapshot(self.pid, prefix, Form(form)).path}
 
-    def stop(self, prefix: str) -> dict[str, Any]:
+    def stop(self, prefix: str, form: str) -> dict[str, Any]:
         """End the capture and write its file."""
         if self.session is None:
             raise MemError("no capture runs")
         session, self.session = self.session, None
         try:
-            return {"path": session.finish(prefix, END).path}
+            return {"path": session.finish(prefix, END, Form(form)).path}
         finally:
             session.close()
 
@@ -124,17 +125,17 @@ class Sidecar:
             raise MemError(answer["error"])
         return answer
 
-    def start(self, rate_bytes: int) -> None:
+    def start(self, rate_bytes: int, depth_limit: int | None = None) -> None:
         """Begin a capture of this process. Raises MemError."""
-        self._ask("start", rate_bytes)
+        self._ask("start", rate_bytes, depth_limit)
 
-    def snapshot(self, prefix: str | Path) -> str:
+    def snapshot(self, prefix: str | Path, form: Form = Form.AUTO) -> str:
         """Write a snapshot; its path. Raises MemError."""
-        return str(self._ask("snapshot", str(prefix))["path"])
+        return str(self._ask("snapshot", str(prefix), form)["path"])
 
-    def stop(self, prefix: str | Path) -> str:
+    def stop(self, prefix: str | Path, form: Form = Form.AUTO) -> str:
         """End the capture; the path of its file. Raises MemError."""
-        return str(self._ask("stop", str(prefix))["path"])
+        return str(self._ask("stop", str(prefix), form)["path"])
 
     def close(self) -> None:
         """End the process."""
@@ -157,18 +158,23 @@ class Captured:
 
 
 @contextlib.contextmanager
-def capture(prefix: str | Path, rate_bytes: int = 1024) -> Iterator[Captured]:
+def capture(
+    prefix: str | Path,
+    rate_bytes: int = 1024,
+    form: Form = Form.AUTO,
+    depth_limit: int | None = None,
+) -> Iterator[Captured]:
     """Capture this process while the block runs, and write the next file of `prefix`.
 
     Raises what the block raises, after writing the file. Raises MemError.
     """
     captured = Captured()
     with Sidecar() as sidecar:
-        sidecar.start(rate_bytes)
+        sidecar.start(rate_bytes, depth_limit)
         try:
             yield captured
         finally:
-            captured.path = sidecar.stop(prefix)
+            captured.path = sidecar.stop(prefix, form)
 
 
 def main() -> None:

@@ -221,7 +221,7 @@ def _capture(
         suppressions=target.suppressions,
         capture=control.number("capture_number"),
         from_start=_from_start(control),
-        depth_limit=control.number("depth_limit"),
+        depth_limit=control.depth_limit,
         started=int(slot["start_realtime_ns"]) / NS,
         python=target.python or procfs.python_version(paths, control.text("exe")),
         pymalloc=target.pymalloc,

@@ -121,6 +121,11 @@ class Control:
         return Array(kind, offset, rows, row_bytes, int(raw["reserved_bytes"]))
 
     @property
+    def depth_limit(self) -> int:
+        """Frames of a stack in the latest capture."""
+        return self.number("capture_depth_limit") or self.number("depth_limit")
+
+    @property
     def identity(self) -> str:
         """The file name that this segment must have."""
         return f"{self.number('pid')}-{self.number('start_ticks')}-{self.number('exec_count')}"

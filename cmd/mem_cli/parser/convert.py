@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from mem_cli.forms import form_of
 from mem_cli.options import (
     all_frames_option,
     count_options,
@@ -19,10 +21,11 @@ from mem_cli.options import (
     symbol_options,
     templates_option,
 )
-from mem_cli.output import check_output, write_bytes
+from mem_cli.output import check_output, write_parts
 from mem_cli.pipeline import Opened, Source, check_has, end_written, named, read, say_missing
 from mem_cli.say import warn
 from mem_parser.errors import UsageProblem
+from mem_parser.heapfile.form import Form
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
@@ -33,6 +36,7 @@ FORMATS = ("pprof", "heap", "speedscope", "collapsed", "csv", "json")
 _COUNTED = ("inuse", "alloc", "freed", "peak", "space", "objects")
 _BY_END = {
     ".pb.gz": "pprof", ".pb": "pprof", ".pprof": "pprof", ".heap": "heap",
+    ".heap.gz": "heap",
     ".speedscope.json": "speedscope", ".speedscope": "speedscope", ".collapsed": "collapsed",
     ".folded": "collapsed", ".csv": "csv", ".json": "json",
 }  # fmt: skip
@@ -55,7 +59,8 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
 
     \b
     .pb.gz .pb .pprof   pprof's profile.proto: estimates, with names
-    .heap               our own, and what jeprof and google-pprof read
+    .heap               our own as text, as jeprof and google-pprof read it
+    .heap.gz            the same packed; mem_parser and Go's pprof read both
     .speedscope.json    speedscope
     .collapsed .folded  one line per stack, for flame graph programs
     .csv .json          one row per stack, with standard errors
@@ -76,7 +81,7 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
         )
     check_output(output)
     sources = read([file])
-    write_bytes(_converted(sources[0], kind, options), output)
+    write_parts(_converted(sources[0], kind, output, options), output)
     end_written(sources, partial=options["partial"])
 
 
@@ -90,31 +95,33 @@ def _format_of(output: str) -> str:
     return kind
 
 
-def _converted(source: Source, kind: str, options: dict[str, Any]) -> bytes:
+def _converted(source: Source, kind: str, output: str, options: dict[str, Any]) -> Iterable[bytes]:
     filters = filters_from(settled(options, [source.profile]))
     if kind == "heap" and not filters.words:
-        from mem_parser.heapfile.writer import write_heap
-
-        return write_heap(source.profile)
+        return _heap(source.profile, output)
     check_has([source], filters.count)
     opened = named([source], options)
     say_missing([opened])
-    if kind in ("heap", "pprof"):
-        return _of_addresses(opened, kind, filters)
-    return _of_names(opened, kind, filters).encode()
+    if kind == "heap":
+        return _heap(_narrowed(opened, filters)[0], output)
+    if kind == "pprof":
+        return (_pprof(opened, filters),)
+    return (_of_names(opened, kind, filters).encode(),)
 
 
-def _of_addresses(opened: Opened, kind: str, filters: Filters) -> bytes:
-    """Return a format whose stacks are addresses."""
+def _heap(profile: Profile, output: str) -> Iterable[bytes]:
+    from mem_parser.heapfile.writer import heap_parts
+
+    return heap_parts(profile, form=form_of(output, Form.PLAIN))
+
+
+def _pprof(opened: Opened, filters: Filters) -> bytes:
     from mem_parser.filters import HIDDEN, matching_locations
-    from mem_parser.heapfile.writer import write_heap
     from mem_parser.symbols.hiding import without_locations
     from mem_parser.symbols.templates import addresses_with_templates
     from mem_parser.writers.pprof import write_pprof
 
     profile, names = _narrowed(opened, filters)[0], opened.names
-    if kind == "heap":
-        return write_heap(profile)
     if filters.hide:
         masks = [matching_locations(opened.symbols, p, "--hide") for p in filters.hide]
         profile, names = without_locations(profile, names, np.any(masks, axis=0), HIDDEN)

@@ -87,6 +87,7 @@ def _table_options(options: Options) -> TableOptions:
         rows=options["rows"],
         plain_bytes=options["plain_bytes"],
         rule=FrameRule.NONE if options["all_frames"] else rule,
+        lines=options["lines"],
     )
 
 

@@ -6,16 +6,19 @@ import os
 
 import click
 
+from mem_cli.forms import form_of, form_option
 from mem_cli.options import partial_option
 from mem_cli.output import check_output, write_parts
 from mem_cli.pipeline import Source, end_written
+from mem_parser.heapfile.form import Form
 
 
 @click.command(short_help="Add up profiles of many processes and hosts.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("-o", "--output", required=True, metavar="OUT", help="Write this .heap file.")
+@form_option
 @partial_option
-def merge(files: tuple[str, ...], output: str, *, partial: bool) -> None:
+def merge(files: tuple[str, ...], output: str, form: Form, *, partial: bool) -> None:
     r"""Add up profiles of many processes and hosts into one .heap file.
 
     Frames are the same by build-id and offset, or by path and offset; each file's records keep
@@ -34,5 +37,7 @@ def merge(files: tuple[str, ...], output: str, *, partial: bool) -> None:
         merger.add(read_profile(file), os.path.basename(file))
     result = merger.result()
     del merger
-    write_parts(heap_parts(result), output)
+    if form is Form.AUTO:
+        form = form_of(output)
+    write_parts(heap_parts(result, form=form), output)
     end_written([Source(output, result)], partial=partial)

@@ -10,6 +10,7 @@ from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.say import say
 from mem_parser.errors import MemError
+from mem_parser.heapfile.form import Form
 from mem_profiler.capture import session
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Rates
@@ -43,6 +44,7 @@ def _capture_sessions(
     seconds: float,
     rates: Rates,
     prefix: str,
+    form: Form,
     *,
     stop: Stop,
     attached: attaching.Attached,
@@ -65,10 +67,12 @@ def _capture_sessions(
         for one in sessions:
             one.abandon()
         raise
-    return session.write_all(sessions, prefix, end)
+    return session.write_all(sessions, prefix, end, form)
 
 
-def capture(pids: list[int], seconds: float, rates: Rates, prefix: str, *, symbolize: bool) -> int:
+def capture(
+    pids: list[int], seconds: float, rates: Rates, prefix: str, form: Form, *, symbolize: bool
+) -> int:
     """Capture processes for ``seconds`` and write their files. Raises `MemError`.
 
     Returns the exit code.
@@ -79,8 +83,8 @@ def capture(pids: list[int], seconds: float, rates: Rates, prefix: str, *, symbo
     attached.where_needed(pids, stop.asked)
     try:
         results, errors = _capture_sessions(
-            pids, seconds, rates, prefix, stop=stop, attached=attached
+            pids, seconds, rates, prefix, form, stop=stop, attached=attached
         )
     finally:
         attached.detach()
-    return finish(results, errors, symbolize=symbolize)
+    return finish(results, errors, form, symbolize=symbolize)

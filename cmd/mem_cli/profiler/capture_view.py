@@ -21,6 +21,7 @@ from mem_parser.units import counted
 from mem_profiler.capture.listing import Row
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Session
+from mem_profiler.segment.layout import DEPTH_LIMIT_MAX
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STATE_COLUMN = 3
@@ -63,10 +64,12 @@ def binary(result: Result) -> str:
 def _file_line(result: Result) -> str:
     facts = [f"{result.samples} sample{'' if result.samples == 1 else 's'}", f"{result.lost} lost"]
     if result.cut:
-        facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
+        more = "" if result.depth_limit >= DEPTH_LIMIT_MAX else " (--depth N keeps more)"
+        facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames{more}")
     if result.failed:
         facts.append(f"{counted(result.failed, 'allocation')} refused")
-    return f"  {one_line(result.path)}   {size(result.size_bytes)}   {', '.join(facts)}"
+    stored = f"{size(result.size_bytes)}{' (gzip)' if result.packed else ''}"
+    return f"  {one_line(result.path)}   {stored}   {', '.join(facts)}"
 
 
 LEAKS_FROM_S = 10.0  # shorter captures say little of growth
@@ -91,6 +94,8 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
     yield "next:"
     yield f"  {parser} -p {exe} -f {path} -t"
     yield f"  {parser} -p {exe} -f {path} -s -o {picture}"
+    if result.packed:
+        yield f"  {parser} convert {path} -o plain.heap   # what jeprof and google-pprof read"
     if result.duration_s >= LEAKS_FROM_S and not awaited:
         yield f"  {parser} leaks {path}"
     if result.devices:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from mem_cli.output import write_bytes
+from mem_cli.output import write_parts
 from mem_cli.say import waiting, warn
 from mem_parser.errors import MemError
+from mem_parser.heapfile.form import Form
 from mem_profiler.capture.saving import Result
 
 
-def embed_names(results: Iterable[Result]) -> None:
-    """Rewrite each file with the names of its addresses.
+def embed_names(results: Iterable[Result], form: Form) -> None:
+    """Rewrite each file, in ``form``, with the names of its addresses.
 
     A file that cannot be rewritten stays as it was captured, and a warning says so.
     """
     for result in results:
         try:
             with waiting(f"putting names into {result.path}"):
-                problems = _embed(result.path)
+                problems = _embed(result.path, form)
             for problem in problems:
                 warn(problem)
             result.size_bytes = os.path.getsize(result.path)
@@ -27,9 +28,9 @@ def embed_names(results: Iterable[Result]) -> None:
             warn(f"cannot put names into {result.path}: {error}")
 
 
-def _embed(path: str) -> list[str]:
+def _embed(path: str, form: Form) -> list[str]:
     """Rewrite one file; why names are missing. Raises MemError, OSError."""
-    from mem_parser.heapfile.writer import write_heap
+    from mem_parser.heapfile.writer import heap_parts
     from mem_parser.readers import read_profile
     from mem_parser.symbols.embed import embedded_names
     from mem_parser.symbols.symbolizer import name_addresses
@@ -37,5 +38,5 @@ def _embed(path: str) -> list[str]:
     profile = read_profile(path)
     names = name_addresses(profile)
     profile.embedded = embedded_names(names)
-    write_bytes(write_heap(profile), path)
+    write_parts(heap_parts(profile, form=form), path)
     return [problem.text for problem in names.problems]

@@ -12,6 +12,7 @@ import sys
 import click
 
 from mem_cli.errors import run_command
+from mem_cli.forms import form_option
 from mem_cli.profiler.attach import attach
 from mem_cli.profiler.capture import capture, choose
 from mem_cli.profiler.clean import clean
@@ -20,6 +21,7 @@ from mem_cli.profiler.doctor import doctor
 from mem_cli.profiler.options import (
     PID,
     Seconds,
+    depth_option,
     device_rate_option,
     prefix_option,
     rate_option,
@@ -32,6 +34,7 @@ from mem_cli.profiler.snapshot import snapshot
 from mem_cli.profiler.start import start
 from mem_cli.profiler.stop import stop
 from mem_parser.errors import UsageProblem
+from mem_parser.heapfile.form import Form
 from mem_profiler import __version__
 from mem_profiler.capture import output
 from mem_profiler.capture.session import Rates
@@ -41,9 +44,11 @@ from mem_profiler.capture.session import Rates
 @click.option("-s", "seconds", type=Seconds(), help="Seconds to capture (required).")
 @rate_option
 @device_rate_option
+@depth_option
 @prefix_option
 @click.option("-p", "pid", type=PID, help="Process; default: the only one with a sampler.")
 @click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
+@form_option
 @symbolize_option
 @click.version_option(__version__, prog_name="mem_profiler")
 @click.pass_context
@@ -52,9 +57,11 @@ def cli(  # noqa: PLR0917 - click passes options by name
     seconds: float | None,
     rate: int,
     device_rate: int,
+    depth_limit: int | None,
     prefix: str,
     pid: int | None,
     every: bool,
+    form: Form,
     symbolize: bool,
 ) -> None:
     """Capture the heap of a running process: mem_profiler -s 60 -c 1024 -p PID."""
@@ -68,8 +75,8 @@ def cli(  # noqa: PLR0917 - click passes options by name
     if pid is not None and every:
         raise UsageProblem("-p and --all exclude each other")
     output.check_prefix(prefix)
-    rates = Rates(rate, device_rate)
-    ctx.exit(capture(choose(pid, every), seconds, rates, prefix, symbolize=symbolize))
+    rates = Rates(rate, device_rate, depth_limit)
+    ctx.exit(capture(choose(pid, every), seconds, rates, prefix, form, symbolize=symbolize))
 
 
 def _refuse_group_options(ctx: click.Context) -> None:

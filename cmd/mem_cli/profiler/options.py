@@ -68,6 +68,14 @@ device_option = click.option(
     metavar="LIST",
     help="Device memory to follow: auto, none, or a list of hal,cuda,hip,opencl,vulkan,ze.",
 )
+depth_option = click.option(
+    "--depth",
+    "depth_limit",
+    type=click.IntRange(1, layout.DEPTH_LIMIT_MAX),
+    metavar="N",
+    help=f"Frames of a stack that are kept, the innermost ones; by default {layout.DEPTH_DEFAULT}, "
+    f"at most {layout.DEPTH_LIMIT_MAX}.",
+)
 prefix_option = click.option(
     "-o", "prefix", default="./custom_prof", show_default=True, help="Path and prefix of files."
 )

@@ -7,12 +7,14 @@ from mem_cli.profiler import capture_view
 from mem_cli.profiler.embedding import embed_names
 from mem_cli.say import say
 from mem_parser.errors import MemError
+from mem_parser.heapfile.form import Form
 from mem_profiler.capture.saving import Result
 
 
 def finish(
     results: list[Result],
     errors: list[MemError],
+    form: Form,
     *,
     symbolize: bool,
     of_run: bool = False,
@@ -20,7 +22,7 @@ def finish(
 ) -> int:
     """Print what became of captures; ``quiet``: only what is no ordinary success."""
     if symbolize:
-        embed_names(one for result in results for one in (result, *result.devices))
+        embed_names((one for result in results for one in (result, *result.devices)), form)
     for result in results:
         for line in capture_view.result_lines(result, awaited=of_run):
             if quiet and line.startswith(capture_view.SUCCESS):

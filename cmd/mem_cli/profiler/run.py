@@ -11,10 +11,12 @@ from typing import Any
 import click
 
 from mem_cli.budget_report import output_options, refuse_outputs
+from mem_cli.forms import form_option
 from mem_cli.profiler.gate import Gate
 from mem_cli.profiler.options import (
     DEFAULT_RATE,
     Bytes,
+    depth_option,
     device_option,
     device_rate_option,
     prefix_option,
@@ -23,6 +25,7 @@ from mem_cli.profiler.options import (
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.say import waiting
+from mem_parser.heapfile.form import Form
 from mem_profiler.capture import device_choice, launch, output
 from mem_profiler.doctor import refuse_checker
 
@@ -36,9 +39,11 @@ from mem_profiler.doctor import refuse_checker
 )
 @device_option
 @device_rate_option
+@depth_option
 @prefix_option
 @click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
 @click.option("--keep-pymalloc", is_flag=True, help="Leave PYTHONMALLOC as it is.")
+@form_option
 @symbolize_option
 @click.option("--budget", metavar="CHECK.toml", help="Check the capture against a memory budget.")
 @click.option(
@@ -58,9 +63,11 @@ def run(  # noqa: PLR0917 - click passes options by name
     rate: int | None,
     device: str | None,
     device_rate: int,
+    depth_limit: int | None,
     prefix: str,
     children: bool,
     keep_pymalloc: bool,
+    form: Form,
     symbolize: bool,
     budget: str | None,
     tries: int | None,
@@ -72,18 +79,18 @@ def run(  # noqa: PLR0917 - click passes options by name
     chosen = None if device is None else device_choice.parse(device)
     options = launch.Options(
         rate or DEFAULT_RATE, prefix, children, keep_pymalloc, device_rate,
-        device=chosen,
+        device=chosen, form=form, depth_limit=depth_limit,
     )  # fmt: skip
     if budget is None:
         refuse_outputs({"tries": tries, **outputs})
         outcome, _ = _run(arguments, options)
-        code = finish(outcome.results, outcome.errors, symbolize=symbolize, of_run=True)
+        code = finish(outcome.results, outcome.errors, form, symbolize=symbolize, of_run=True)
         ctx.exit(outcome.status or code)
     gate = Gate(budget, rate, tries, outputs)
     while True:
         outcome, stopped = _run(arguments, dataclasses.replace(options, rate_bytes=gate.rate))
         results, errors = outcome.results, outcome.errors
-        code = finish(results, errors, symbolize=symbolize, of_run=True, quiet=True)
+        code = finish(results, errors, form, symbolize=symbolize, of_run=True, quiet=True)
         # The program's own exit code comes first, then what went wrong with its capture.
         code = outcome.status or code
         last = stopped or bool(code)

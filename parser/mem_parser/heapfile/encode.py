@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mem_parser.escape import json_ascii
 
+COLUMN_MARK = b"%column "
 LINE_CHARS = 4000
 """Most characters of a line behind its mark: readers of the first part stop at 4096."""
 _LEVEL = 3
@@ -32,6 +33,6 @@ def column_lines(name: str, dtype: str, values: npt.ArrayLike) -> Iterator[bytes
     flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
     text = base64.b64encode(zlib.compress(flat.data, _LEVEL)).rstrip(b"=")
     starts = range(0, len(text), LINE_CHARS)
-    yield f"%column {name} {dtype} {len(flat)} {len(starts)}\n".encode()
+    yield COLUMN_MARK + f"{name} {dtype} {len(flat)} {len(starts)}\n".encode()
     for at in starts:
         yield b"%| " + text[at : at + LINE_CHARS] + b"\n"

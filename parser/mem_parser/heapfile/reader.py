@@ -42,8 +42,8 @@ from mem_parser.model import (
 
 SUPPORTED_VERSIONS = (1, 2)
 """The first had no `stack_interpreter`."""
-_MARK = b"\n%mem_profiler "
-_MAPS_MARK = b"\nMAPPED_LIBRARIES:"
+SECTION_MARK = b"\n%mem_profiler "
+MAPS_MARK = b"\nMAPPED_LIBRARIES:"
 _COUNT_LIMIT = 1 << 62
 _MAX_JSON = 1 << 22
 _LONGEST_SAMPLING = 200
@@ -74,30 +74,31 @@ class _CutError(Exception):
 
 def find_section(data: bytes) -> int | None:
     """Return the offset of our section in ``data``; None without one."""
-    at = data.rfind(_MARK)
+    at = data.rfind(SECTION_MARK)
     return at + 1 if at >= 0 else None
 
 
-FirstPart = Callable[[Iterator[bytes], str, MemoryAllowance], Profile]
-"""The reader of the part that every tool reads: its lines, the file's name, the allowance."""
+FirstPart = Callable[[], Profile]
+"""Reads the part that every tool reads."""
 
 
 def read_native(
     data: bytes, section: int, path: str, allowance: MemoryAllowance, first_part: FirstPart
 ) -> Profile:
-    """Read the profile whose own section begins at byte ``section``.
+    """Read the profile whose own section begins at byte ``section``; ``data`` need not have the
+    records before it.
 
     A cut section costs its columns: counts then come from ``first_part`` and `Profile.incomplete`
     is set.
     """
     reader = _SectionReader(data, section, path, allowance)
-    map_start = data.rfind(_MAPS_MARK, 0, section)
+    map_start = data.rfind(MAPS_MARK, 0, section)
     maps = _read_maps(data, map_start + 1, section, allowance) if map_start >= 0 else []
     try:
         reader.read()
         profile = reader.profile()
     except _CutError as cut:
-        profile = first_part(_lines(data, 0, section), path, allowance)
+        profile = first_part()
         profile.incomplete = str(cut)
     profile.capture = reader.capture()
     if profile.capture.lost or reader.header:

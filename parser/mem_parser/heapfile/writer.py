@@ -16,7 +16,8 @@ import numpy.typing as npt
 from mem_parser.devices import MARK_KINDS, Device, Mark
 from mem_parser.escape import one_line, utf8
 from mem_parser.estimate import unsample
-from mem_parser.heapfile.encode import column_lines, json_lines
+from mem_parser.heapfile.encode import COLUMN_MARK, column_lines, json_lines
+from mem_parser.heapfile.form import GZIP_MAGIC, Form, in_form
 from mem_parser.heapfile.maplines import module_lines
 from mem_parser.model import Capture, Module, Profile, Reading, StackTable
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
@@ -40,26 +41,43 @@ Counts = npt.NDArray[np.int64]
 
 
 def write_heap(profile: Profile, *, writer: str = _WRITER) -> bytes:
-    """Return the file. ``writer`` is the program and version that its header names."""
+    """Return the file as text. ``writer`` is the program and version that its header names."""
     return b"".join(_lines(profile, writer))
 
 
-def write_heap_to(out: IO[bytes], profile: Profile, *, writer: str = _WRITER) -> None:
-    """Write the file to ``out``, a few megabytes at a time. Raises OSError."""
-    for part in heap_parts(profile, writer=writer):
+def write_heap_to(
+    out: IO[bytes], profile: Profile, *, writer: str = _WRITER, form: Form = Form.PLAIN
+) -> Form:
+    """Write the file to ``out``, a few megabytes at a time. Returns its form, which is not AUTO.
+    Raises OSError.
+    """
+    head = b""
+    for part in heap_parts(profile, writer=writer, form=form):
+        head = head or part[: len(GZIP_MAGIC)]
         out.write(part)
+    return Form.GZIP if head == GZIP_MAGIC else Form.PLAIN
 
 
-def heap_parts(profile: Profile, *, writer: str = _WRITER) -> Iterator[bytes]:
+def heap_parts(
+    profile: Profile, *, writer: str = _WRITER, form: Form = Form.PLAIN
+) -> Iterator[bytes]:
     """Yield the file in parts of a few megabytes."""
+    return in_form(_text_parts(profile, writer), form)
+
+
+def _text_parts(profile: Profile, writer: str) -> Iterator[bytes]:
+    """Yield the text in parts of a few megabytes; the columns begin a part."""
     buffer: list[bytes] = []
     buffered = 0
+    columns = False
     for line in _lines(profile, writer):
-        buffer.append(line)
-        buffered += len(line)
-        if buffered > _BUFFERED_BYTES:
+        begins = not columns and line.startswith(COLUMN_MARK)
+        if begins or buffered > _BUFFERED_BYTES:
             yield b"".join(buffer)
             buffer, buffered = [], 0
+        columns = columns or begins
+        buffer.append(line)
+        buffered += len(line)
     yield b"".join(buffer)
 
 

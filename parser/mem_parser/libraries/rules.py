@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mem_parser.libraries.table import LIBRARIES, By, Library
-from mem_parser.symbols.table import Function, Role
+from mem_parser.symbols.table import CUT_NAME, Function, Role
 
 _MAPPED_MEMORY = "memfd:"
 _DELETED = " (deleted)"
@@ -36,6 +36,8 @@ class Libraries:
             role = self._chosen(function)
             if role is None:
                 role = known.of_function(function)
+            if role is None and (function.name, function.module) == (CUT_NAME, ""):
+                role = Role.START
             if role is None:
                 if function.module not in modules:
                     modules[function.module] = known.of_module(function.module)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError, NotAProfile
+from mem_parser.heapfile.form import GZIP_MAGIC
 from mem_parser.heapfile.reader import find_section, read_native
 from mem_parser.model import Profile
 from mem_parser.plainfile import stored_size
@@ -26,6 +27,7 @@ from mem_parser.readers.java import HEADER as JAVA_HEADER
 from mem_parser.readers.java import read_java
 from mem_parser.readers.jemalloc import read_jemalloc
 from mem_parser.readers.legacy import read_legacy
+from mem_parser.readers.packed import Packed
 from mem_parser.readers.pprof import looks_like_pprof, read_pprof
 
 KNOWN_FORMATS = "mem_profiler, jemalloc, gperftools, Go, Java, pprof, collapsed stacks"
@@ -33,8 +35,6 @@ _LONGEST_LINE = 1 << 20
 _HEAD_BYTES = 64 * 1024
 _AT_A_TIME = 1 << 22
 _MOST_PIPED = 1 << 30
-_MOST_GZIP_SHRINKS = 8
-"""Honest profiles seldom shrink by more; what goes beyond does not raise the allowance."""
 
 
 def read_profile(path: str | os.PathLike[str]) -> Profile:
@@ -58,17 +58,46 @@ def read_bytes(data: bytes, name: str) -> Profile:
 
 
 def _read(data: bytes, name: str, allowance: MemoryAllowance) -> Profile:
-    if data[:2] == b"\x1f\x8b":
-        data = _unpack(data, name, allowance)
+    if data[:2] == GZIP_MAGIC:
+        return _read_packed(Packed(data, name), name, allowance)
+    if b"heap profile:" in _first_line(data[:_HEAD_BYTES]):
+        section = find_section(data)
+        if section is None:
+            return read_legacy(_lines(data, name), name, allowance)
+
+        def records() -> Profile:
+            return read_legacy(_lines(data, name, section), name, allowance)
+
+        return read_native(data, section, name, allowance, records)
+    return _read_whole(data, name, allowance)
+
+
+def _read_packed(packed: Packed, name: str, allowance: MemoryAllowance) -> Profile:
+    if b"heap profile:" not in _first_line(next(packed.parts(), b"")[:_HEAD_BYTES]):
+        return _read_whole(packed.whole(allowance), name, allowance)
+    tail, start = packed.after_records(allowance)
+    section = find_section(tail)
+    end = start + (len(tail) if section is None else section)
+
+    def records() -> Profile:
+        return read_legacy(packed.lines(end), name, allowance)
+
+    if section is None:
+        profile = records()
+    else:
+        profile = read_native(tail, section, name, allowance, records)
+        profile.packed = True
+    if packed.cut and profile.incomplete is None:
+        profile.incomplete = "its gzip data ends too early"
+    return profile
+
+
+def _read_whole(data: bytes, name: str, allowance: MemoryAllowance) -> Profile:
+    """Read a format that is no heap file."""
     head = data[:_HEAD_BYTES]
     first = _first_line(head)
     if first.startswith(b"heap_v2/"):
         return read_jemalloc(_lines(data, name), name, allowance)
-    if b"heap profile:" in first:
-        section = find_section(data)
-        if section is not None:
-            return read_native(data, section, name, allowance, read_legacy)
-        return read_legacy(_lines(data, name), name, allowance)
     if first == JAVA_HEADER:
         return read_java(_lines(data, name), name, allowance)
     if looks_like_pprof(head):
@@ -129,31 +158,14 @@ def _whole(file: FileIO, most_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _unpack(data: bytes, name: str, allowance: MemoryAllowance) -> bytes:
-    import gzip
-    import io
-    import zlib
-
-    parts: list[bytes] = []
-    try:
-        with allowance.lent(), gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            while part := file.read(_AT_A_TIME):
-                allowance.take(2 * len(part))  # once for the part, once for the joined bytes
-                parts.append(part)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputFileError(f"{name}: bad gzip data ({error})") from error
-    unpacked = b"".join(parts)
-    allowance.take(len(unpacked))
-    allowance.grow(min(len(unpacked), _MOST_GZIP_SHRINKS * len(data)))
-    return unpacked
-
-
-def _lines(data: bytes, name: str) -> Iterator[bytes]:
-    """Yield the lines of ``data`` with their ends; a line too long to be one is an error."""
+def _lines(data: bytes, name: str, size: int | None = None) -> Iterator[bytes]:
+    """Yield the lines of ``data``, or of its first ``size`` bytes, with their ends; a line too long
+    to be one is an error.
+    """
     start = 0
-    size = len(data)
+    size = len(data) if size is None else size
     while start < size:
-        end = data.find(b"\n", start, start + _LONGEST_LINE)
+        end = data.find(b"\n", start, min(size, start + _LONGEST_LINE))
         if end < 0 and size - start > _LONGEST_LINE:
             raise InputFileError(f"{name}: a line at byte {start} has no end")
         end = size if end < 0 else end + 1

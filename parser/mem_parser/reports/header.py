@@ -6,8 +6,11 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Capture, Count, PeakSource, Profile, Unit
 from mem_parser.reports.device import header_line
+from mem_parser.symbols.table import CUT_NAME
 from mem_parser.units import format_bytes, format_rate, format_total
 
+MOST_DEPTH = 4096
+"""Frames of a stack that the sampler keeps at most."""
 _WHICH = {
     Count.INUSE: "in use",
     Count.ALLOC: "allocated",
@@ -43,6 +46,7 @@ def header_lines(
     lines = [_first_line(profile, text, total, count)]
     lines += [header_line(profile, count), _coverage(profile, count)]
     lines += _losses(profile.capture)
+    lines += _cut(profile.capture)
     if profile.incomplete:
         lines.append(f"INCOMPLETE: {profile.incomplete}")
     # The file's own note says the same, and what to do about it.
@@ -103,6 +107,15 @@ def _at_the_peak(capture: Capture) -> str:
         peak = format_bytes(capture.peak_bytes)
         return f"live at the highest reading; the peak{when} was {peak}"
     return text
+
+
+def _cut(capture: Capture) -> list[str]:
+    cut, limit = capture.lost.get("truncated", 0), capture.depth_limit
+    if not cut or not limit:
+        return []
+    line = f"stacks of more than {limit} frames hang below {CUT_NAME}"
+    deeper = min(4 * limit, MOST_DEPTH)
+    return [f"{line}; mem_profiler --depth {deeper} keeps more of them" if deeper > limit else line]
 
 
 def _losses(capture: Capture) -> list[str]:

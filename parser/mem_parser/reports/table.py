@@ -7,6 +7,7 @@ sum%    the flat percentages added up to this row
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
@@ -17,7 +18,7 @@ from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import Row, StackSums, rows_of
 from mem_parser.reports.device import refusal_lines, remainder
 from mem_parser.reports.header import header_lines
-from mem_parser.symbols.reasons import why_nameless
+from mem_parser.symbols.reasons import why_nameless, why_without_lines
 from mem_parser.symbols.table import Symbols
 from mem_parser.units import counted, format_value, percent
 
@@ -26,11 +27,17 @@ SMALL_SHARE = 0.005
 asked for.
 """
 MAX_NAMELESS_LINES = 5
+PACKED_LINE = (
+    "the file is packed with gzip; mem_parser convert FILE -o plain.heap makes what jeprof and "
+    "google-pprof read"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """How the table is made. ``rows`` None: those above `SMALL_SHARE`; 0: all."""
+    """How the table is made. ``rows`` None: those above `SMALL_SHARE`; 0: all. ``lines``: rows are
+    source lines.
+    """
 
     count: Count = Count.INUSE
     unit: Unit = Unit.SPACE
@@ -38,6 +45,7 @@ class TableOptions:
     rows: int | None = None
     plain_bytes: bool = False
     rule: FrameRule = FrameRule.PROGRAM
+    lines: bool = False
 
 
 def format_table(
@@ -47,6 +55,8 @@ def format_table(
     total = sums.total
     lines = header_lines(profile, total, options.count, options.unit, plain=options.plain_bytes)
     yield from lines
+    if profile.packed:
+        yield PACKED_LINE
     if total.samples:
         shown, left_out = ranked(sums, by_cum=options.by_cum, limit=options.rows)
         yield from _format_rows(shown, total.value, options)
@@ -59,6 +69,8 @@ def format_table(
     if total.samples:
         yield from folded_lines(symbols, options.rule)
         yield from nameless_lines(symbols)
+        if options.lines:
+            yield from lineless_lines(symbols)
 
 
 def _nothing(profile: Profile, count: Count) -> str:
@@ -155,4 +167,15 @@ def nameless_lines(symbols: Symbols) -> Iterator[str]:
         )
         yield f"addresses without a symbol: {named}{more}"
         reasons = why_nameless([m for m, _ in shown[:MAX_NAMELESS_LINES]])
-        yield from (f"  {path.rsplit('/', 1)[-1]}: {reason}" for path, reason in reasons.items())
+        yield from (f"  {reason}" for reason in reasons)
+
+
+def lineless_lines(symbols: Symbols) -> Iterator[str]:
+    """Yield why functions that have names have no source lines, where that is known."""
+    counts: Counter[str] = Counter()
+    for location in symbols.locations:
+        function = symbols.functions[location.function]
+        if function.known and function.module and not location.line:
+            counts[function.module] += 1
+    paths = [path for path, _ in counts.most_common(MAX_NAMELESS_LINES)]
+    yield from why_without_lines(paths)

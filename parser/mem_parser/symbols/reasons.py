@@ -1,58 +1,99 @@
-"""Why a module's addresses have no names, and what would give them names.
+"""Why modules' addresses have no names, and what would give them names on this system.
 
-There is a reason only where it is certain: the file is here, unchanged, and has no symbol table.
+There is a reason only where it is certain: the file is here, unchanged, and has no symbol table, or
+no debug information.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from mem_parser.escape import one_line
 from mem_parser.plainfile import stored_bytes
 from mem_parser.symbols.cache import SymbolCache, default_folder
+from mem_parser.symbols.debugpackages import OsRelease, by_server, how_to_get, read_os_release
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.filefacts import FileFact
 from mem_parser.symbols.isolation import Job, Json, in_child
 
 _PACKAGE_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 20.0
+_LACKS, _HAS = "lacks", "has"
 
 
-def why_nameless(paths: Sequence[str], cache: SymbolCache | None = None) -> dict[str, str]:
-    """Return a phrase with the reason for each of the ``paths`` where it is known.
+def why_nameless(
+    paths: Sequence[str], cache: SymbolCache | None = None, release: OsRelease | None = None
+) -> list[str]:
+    """Return a line for each reason that is known why ``paths`` give no names, with the files and
+    what helps on the system ``release`` (this one).
 
-    ``cache`` (the user's) keeps the reasons while the files are unchanged.
+    ``cache`` (the user's) keeps what is known of files while they are unchanged.
     """
-    cache = cache or SymbolCache(default_folder())
+    return _reasons(_NO_NAMES, paths, cache, release)
+
+
+def why_without_lines(
+    paths: Sequence[str], cache: SymbolCache | None = None, release: OsRelease | None = None
+) -> list[str]:
+    """Return a line for each reason that is known why functions of ``paths`` have no source lines;
+    else as `why_nameless`.
+    """
+    return _reasons(_NO_LINES, paths, cache, release)
+
+
+def _reasons(
+    lack: _Lack, paths: Sequence[str], cache: SymbolCache | None, release: OsRelease | None
+) -> list[str]:
+    packages = _lacking(lack, paths, cache or SymbolCache(default_folder()))
+    if not packages:
+        return []
+    release = release or read_os_release()
+    # A package that this system's advice does not cover is like none.
+    owned = [p for p in packages if packages[p] and how_to_get([packages[p]], release)]
+    other = [p for p in packages if p not in owned]
+    lines = []
+    if owned:
+        ways = [*how_to_get([packages[p] for p in owned], release), by_server()]
+        lines.append(f"{lack.text}: {_names(owned)}; {'; '.join(ways)}")
+    if other:
+        ways = [lack.build, "--debug-dir DIR names a folder of debug files", by_server()]
+        text = "; ".join(way for way in ways if way)
+        lines.append(f"{lack.text}, of no package known here: {_names(other)}; {text}")
+    return lines
+
+
+def _names(paths: Sequence[str]) -> str:
+    return ", ".join(one_line(path.rsplit("/", 1)[-1]) for path in paths)
+
+
+def _lacking(lack: _Lack, paths: Sequence[str], cache: SymbolCache) -> dict[str, str]:
+    """Return the files of ``paths`` that lack it, each with its package; empty: none is known."""
     found: dict[str, str] = {}
     unknown: dict[str, FileFact] = {}
     for path in paths:
-        fact = FileFact(cache, path, "nameless")
+        fact = FileFact(cache, path, lack.fact)
         kept = fact.get()
         if kept is None:
             unknown[path] = fact
         else:
             found[path] = kept
-    fresh = _reasons_of(list(unknown))
-    for path, reason in fresh.items():
-        unknown[path].put(reason)
-    found |= fresh
-    return {path: found[path] for path in paths if found.get(path)}
+    for path, answer in _facts_of(lack, list(unknown)).items():
+        unknown[path].put(answer)
+        found[path] = answer
+    told = {path: found[path].split(" ") for path in paths if path in found}
+    return {path: words[-1] for path, words in told.items() if words[0] == _LACKS}
 
 
-def _reasons_of(paths: Sequence[str]) -> dict[str, str]:
-    """Return for each readable path of ``paths`` why it gives no names; empty: unknown."""
-    job: Job[str, bool | None] = Job(_is_stripped, _understood, stored_bytes, _READ_TIMEOUT_S)
+def _facts_of(lack: _Lack, paths: Sequence[str]) -> dict[str, str]:
+    """Return for each readable path of ``paths``: `lacks PACKAGE`, `lacks `, or `has`."""
+    job: Job[str, bool | None] = Job(lack.judge, _understood, stored_bytes, _READ_TIMEOUT_S)
     answers = in_child(paths, job)
-    stripped = {p: a for p, a in zip(paths, answers, strict=True) if isinstance(a, bool)}
-    asked = [p for p in stripped if stripped[p]]
+    lacks = {p: a for p, a in zip(paths, answers, strict=True) if isinstance(a, bool)}
+    asked = [p for p in lacks if lacks[p]]
     packages = _packages_of(asked) if asked else {}
-    return {path: _phrase(packages.get(path)) if stripped[path] else "" for path in stripped}
-
-
-def _phrase(package: str | None) -> str:
-    install = f"install {package}-dbgsym or " if package else ""
-    return f"stripped; {install}pass --debug-dir"
+    return {p: f"{_LACKS} {packages.get(p, '')}" if lacks[p] else _HAS for p in lacks}
 
 
 def _is_stripped(path: str) -> bool | None:
@@ -64,18 +105,66 @@ def _is_stripped(path: str) -> bool | None:
     return ".symtab" not in image.sections and not image.has_dwarf
 
 
+def _has_no_lines(path: str) -> bool | None:
+    """Tell whether the file has no debug information; None if it cannot be read."""
+    try:
+        return not ElfImage.open(path).has_dwarf
+    except (BadElf, OSError, ValueError):
+        return None
+
+
+class _Lack(NamedTuple):
+    """What files lack: how a report says it, the name of the kept fact, who judges a file, and what
+    a programmer can do about it.
+    """
+
+    text: str
+    fact: str
+    judge: Callable[[str], bool | None]
+    build: str = ""
+
+
+_NO_NAMES = _Lack("stripped", "nonames", _is_stripped)
+_NO_LINES = _Lack("without debug information", "nolines", _has_no_lines, "build with -g")
+
+
 def _understood(answer: Json) -> bool | None:
     return answer if isinstance(answer, bool) else None
 
 
 def _packages_of(paths: Sequence[str]) -> dict[str, str]:
-    """Return the Debian package of each file, where the system knows it."""
-    import subprocess  # here: kept reasons do not need it
+    """Return the package of each file, where the system knows it: Debian's or Fedora's."""
+    return _of_dpkg(paths) or _of_rpm(paths)
 
+
+def _of_dpkg(paths: Sequence[str]) -> dict[str, str]:
     spelled = {name: p for p in paths for name in _spellings(p)}
+    found: dict[str, str] = {}
+    for line in _told(["dpkg-query", "-S", *spelled]):
+        package, _, name = line.partition(": ")
+        if name in spelled and "," not in package:
+            found[spelled[name]] = package.partition(":")[0]
+    return found
+
+
+def _of_rpm(paths: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in paths:
+        for line in _told(["rpm", "-qf", "--qf", "package %{NAME}\\n", path]):
+            word, _, package = line.partition(" ")
+            if word == "package" and package and " " not in package:
+                found[path] = package
+                break
+    return found
+
+
+def _told(command: Sequence[str]) -> list[str]:
+    """Return what a program of the system prints; nothing where it is missing or too slow."""
+    import subprocess  # here: kept facts do not need it
+
     try:
         done = subprocess.run(
-            ["dpkg-query", "-S", *spelled],
+            command,
             capture_output=True,
             text=True,
             errors="replace",
@@ -84,13 +173,8 @@ def _packages_of(paths: Sequence[str]) -> dict[str, str]:
             env=os.environ | {"LC_ALL": "C"},
         )
     except (OSError, ValueError, subprocess.TimeoutExpired):
-        return {}
-    found: dict[str, str] = {}
-    for line in done.stdout.splitlines():
-        package, _, name = line.partition(": ")
-        if name in spelled and "," not in package:
-            found[spelled[name]] = package.partition(":")[0]
-    return found
+        return []
+    return done.stdout.splitlines()
 
 
 def _spellings(path: str) -> list[str]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from mem_parser.model import (
     LOST_CAUSES,
     SAMPLER_NAME,
+    STACK_CUT,
     STACK_LOST_SHIFT,
     Module,
     Profile,
@@ -34,7 +35,13 @@ from mem_parser.symbols.files import ModuleFinder, changed_since
 from mem_parser.symbols.isolation import Crash, Job, in_child
 from mem_parser.symbols.modulelabels import module_keys, module_labels
 from mem_parser.symbols.modulenames import ModuleNames, file_addresses
-from mem_parser.symbols.table import Function, SymbolProblem, Symbols, SymbolTableBuilder
+from mem_parser.symbols.table import (
+    CUT_NAME,
+    Function,
+    SymbolProblem,
+    Symbols,
+    SymbolTableBuilder,
+)
 
 if TYPE_CHECKING:
     from mem_parser.symbols.debuginfod import Debuginfod
@@ -43,6 +50,7 @@ Addresses = npt.NDArray[np.uint64]
 Ids = npt.NDArray[np.int64]
 _Number = TypeVar("_Number", bound=np.generic)
 _NO_STACK = "[no stack]"
+_CUT = Function(CUT_NAME, CUT_NAME, "", known=False)
 _FRAMES_AT_A_TIME = 1 << 20
 
 
@@ -343,6 +351,7 @@ class AddressNames:
         """Replace the address of every frame by its locations."""
         offsets, spelled = self._expand()
         offsets, spelled = self._replace_lost(offsets, spelled)
+        offsets, spelled = self._put_below_cut(offsets, spelled)
         return Symbols(
             self.builder.functions,
             self.builder.locations,
@@ -390,6 +399,19 @@ class AddressNames:
         result[~is_special] = spelled[keep]
         result[is_special] = [self.lost_location(k) for k in np.flatnonzero(special).tolist()]
         return new_offsets, result
+
+    def _put_below_cut(
+        self, offsets: Ids, spelled: npt.NDArray[np.int32]
+    ) -> tuple[Ids, npt.NDArray[np.int32]]:
+        """Give stacks that were cut at the depth limit one outermost location, so that they do not
+        seem to begin in the middle of the program.
+        """
+        cut = (self.stacks.flags & STACK_CUT != 0) & ~lost_stacks(self.stacks)
+        if not cut.any():
+            return offsets, spelled
+        location = self.builder.location(_CUT)
+        result = np.insert(spelled, offsets[1:][cut], location)
+        return offsets + np.concatenate(([0], np.cumsum(cut))), result
 
     def lost_location(self, stack: int) -> int:
         """Return the location for ``stack``, which is lost or empty: see `lost_stacks`."""

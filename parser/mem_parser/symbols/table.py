@@ -13,6 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+CUT_NAME = "[cut]"
+"""The outermost function of stacks that were cut at the depth limit, for all that is not in the
+file.
+"""
+
 
 class Role(enum.IntEnum):
     """Whose code a function is; see `mem_parser.libraries`."""
@@ -24,7 +29,7 @@ class Role(enum.IntEnum):
     WRAPPER = 2
     """It allocates for its callers and does nothing else."""
     START = 3
-    """It calls `main`, or the function of a thread."""
+    """It calls `main`, or the function of a thread; or nobody knows what it is (`CUT_NAME`)."""
 
 
 @dataclass(frozen=True, slots=True)

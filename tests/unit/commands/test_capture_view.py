@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mem_cli.profiler.capture_view import process_lines, size
+from mem_cli.profiler.capture_view import process_lines, result_lines, size
 from mem_profiler.capture.listing import Row
+from mem_profiler.capture.saving import Result
 
 
 def test_the_process_list_lines_up_and_names_what_to_do() -> None:
@@ -37,3 +38,17 @@ def test_sizes_are_in_powers_of_1024() -> None:
     assert [size(n) for n in (0, 1023, 1024, 1536, 2**30)] == [
         *("0 B", "1023 B", "1 KiB", "1.5 KiB", "1 GiB")
     ]
+
+
+def test_a_packed_file_is_said_to_be_and_how_to_make_text_of_it() -> None:
+    def said(*, packed: bool) -> list[str]:
+        result = Result(
+            path="p.7.1.heap", pid=7, exe="/bin/true", command="true", kind="capture",
+            end="deadline", duration_s=1.0, samples=3, lost=0, cut=0, size_bytes=2048, notes=[],
+            depth_limit=128, domain="host", packed=packed,
+        )  # fmt: skip
+        return list(result_lines(result))
+
+    assert "  p.7.1.heap   2 KiB (gzip)   3 samples, 0 lost" in said(packed=True)
+    assert any("convert p.7.1.heap -o plain.heap" in line for line in said(packed=True))
+    assert not any("gzip" in line or "convert" in line for line in said(packed=False))

@@ -36,10 +36,10 @@ def saved(
     segment: Segment,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    send: Callable[[int], None],
+    send: Callable[[int], object],
     facts: Any = GOOD,
 ) -> saving.Result:
-    monkeypatch.setattr(saving, "_send", lambda pipe, _documents: send(pipe))
+    monkeypatch.setattr(saving, "_send", lambda pipe, _documents, _form: send(pipe) or [False])
     monkeypatch.setattr(saving, "_facts", lambda _document: facts)
     return saving.save(str(folder / "x"), 7, segment, lambda: [None])  # type: ignore[list-item]
 

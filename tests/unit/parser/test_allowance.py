@@ -126,7 +126,7 @@ REFUSED = {
         *column("symbol_text", "|u1", 20_000_000, b"\n"),
     ),
     "mappings of pprof": lambda: PPROF + b"\x1a\x00" * MIB,
-    "a packed file": lambda: gzip.compress(HEADER + bytes(MIB))
+    "a packed file": lambda: gzip.compress(b"heap_v2/1\n" + bytes(MIB))
     + gzip.compress(bytes(64 * MIB)) * 12,
 }  # fmt: skip
 READ = {

@@ -1,0 +1,106 @@
+"""How to get the debug information of packages, on the system that runs the parser.
+
+Debian keeps its `-dbgsym` packages, and Ubuntu its `ddebs`, in archives that few systems have among
+their sources; Fedora and its relatives have a command. What a system is, its os-release says
+(os-release(5)).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mem_parser.escape import shell_word
+from mem_parser.symbols.debuginfod import URLS_VARIABLE
+
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+_MOST_BYTES = 1 << 16
+_MAIN_ARCHIVE = {"libc6": "libc6-dbg"}
+"""Packages whose debug information is in the main archives of Debian and Ubuntu."""
+_DEBIAN_ARCHIVE = (
+    "the archive debian-debug, suite {codename}-debug (wiki.debian.org/AutomaticDebugPackages)"
+)
+_UBUNTU_ARCHIVE = "the archive ddebs, suite {codename} (its key: apt install ubuntu-dbgsym-keyring)"
+
+
+@dataclass(frozen=True, slots=True)
+class OsRelease:
+    """What a system is. ``ids`` are its own id and those of the systems that it is like."""
+
+    ids: tuple[str, ...] = ()
+    codename: str = ""
+
+    @property
+    def family(self) -> str:
+        """`debian`, `ubuntu`, `fedora`, or empty: the first of the ids that is one of these."""
+        known = {"rhel": "fedora", "centos": "fedora"}
+        named = (known.get(one, one) for one in self.ids)
+        return next((one for one in named if one in ("debian", "ubuntu", "fedora")), "")
+
+
+def read_os_release(paths: Sequence[str] = OS_RELEASE) -> OsRelease:
+    """Return what the first readable file of ``paths`` says."""
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return _parsed(file.read(_MOST_BYTES))
+        except OSError:
+            continue
+    return OsRelease()
+
+
+def _parsed(text: str) -> OsRelease:
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if not equals:
+            continue
+        try:
+            values[name.strip()] = " ".join(shlex.split(value))
+        except ValueError:  # a quote without its end
+            continue
+    ids = (values.get("ID", ""), *values.get("ID_LIKE", "").split())
+    # Relatives of Ubuntu have a codename of their own, and Ubuntu's beside it.
+    codename = values.get("UBUNTU_CODENAME") or values.get("VERSION_CODENAME", "")
+    return OsRelease(
+        tuple(one.lower() for one in ids if one), codename if codename.isalnum() else ""
+    )
+
+
+def how_to_get(packages: Iterable[str], release: OsRelease) -> list[str]:
+    """Return sentences on how to get the debug information of ``packages``, one for each source;
+    none for a system that is not known here.
+    """
+    names = sorted(dict.fromkeys(packages))
+    if not names:
+        return []
+    if release.family == "fedora":
+        return [f"dnf debuginfo-install {_words(names)}"]
+    if release.family not in ("debian", "ubuntu"):
+        return []
+    main = [_MAIN_ARCHIVE[name] for name in names if name in _MAIN_ARCHIVE]
+    other = [f"{name}-dbgsym" for name in names if name not in _MAIN_ARCHIVE]
+    lines = [f"apt install {_words(main)}"] if main else []
+    if other:
+        lines.append(f"apt install {_words(other)}, {_archive(release)}")
+    return lines
+
+
+def _words(names: Iterable[str]) -> str:
+    return " ".join(shell_word(name) for name in names)
+
+
+def _archive(release: OsRelease) -> str:
+    ubuntu = release.family == "ubuntu"
+    codename = release.codename or "CODENAME"
+    archive = (_UBUNTU_ARCHIVE if ubuntu else _DEBIAN_ARCHIVE).format(codename=codename)
+    return f"which needs {archive}"
+
+
+def by_server() -> str:
+    """Return how to get debug files from a server, if one is set or not."""
+    if os.environ.get(URLS_VARIABLE, "").strip():
+        return "--debuginfod asks for them"
+    return f"--debuginfod asks the servers of {URLS_VARIABLE}, which is not set"

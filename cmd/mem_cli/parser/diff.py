@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.options import (
     filter_options,
     filters_from,
@@ -20,8 +21,8 @@ from mem_cli.pipeline import check_has, deliver, named, read, say_missing
 
 
 @click.command("diff", short_help="Say what changed between two profiles, and what is noise.")
-@click.argument("base", metavar="BASE")
-@click.argument("new", metavar="NEW")
+@click.argument("base", type=PATH, metavar="BASE")
+@click.argument("new", type=PATH, metavar="NEW")
 @symbol_options
 @click.option(
     "--by", type=click.Choice(["function", "line", "stack"]), default="function",

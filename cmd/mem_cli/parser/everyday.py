@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mem_cli.options import Options, settled
+from mem_cli.options import Options, settled, sorted_by_cum
 from mem_cli.output import check_output, write_result
 from mem_cli.pipeline import (
     Opened,
@@ -62,6 +62,7 @@ def run(options: Options) -> None:
 def _check(options: Options) -> None:
     """Refuse options that do not fit together. Raises `UsageProblem`."""
     heaps, svg = options["heap"], options["svg"]
+    sorted_by_cum(options)
     if not heaps:
         raise UsageProblem("no profile given", hint="mem_parser -p BINARY -f FILE.heap -t")
     if options["by"] and (svg or len(heaps) < 2):
@@ -83,7 +84,7 @@ def _table_options(options: Options) -> TableOptions:
     return TableOptions(
         count=Count.PEAK if options["peak"] else count,
         unit=Unit.OBJECTS if options["objects"] else Unit.SPACE,
-        by_cum=options["cum"],
+        by_cum=sorted_by_cum(options),
         rows=options["rows"],
         plain_bytes=options["plain_bytes"],
         rule=FrameRule.NONE if options["all_frames"] else rule,

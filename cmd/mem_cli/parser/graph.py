@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.options import view_options
 from mem_cli.output import write_result
 from mem_cli.pipeline import open_views, refuse_cut
@@ -14,7 +15,9 @@ from mem_cli.pipeline import open_views, refuse_cut
 
 @click.command("graph")
 @view_options
-@click.option("--base", metavar="FILE", help="Colour what changed since this older profile.")
+@click.option(
+    "--base", type=PATH, metavar="FILE", help="Colour what changed since this older profile."
+)
 def graph(file: str, **options: Any) -> None:
     r"""Draw the call graph as SVG.
 

@@ -6,14 +6,17 @@ import os
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.options import partial_option
 from mem_cli.output import check_output, write_parts
 from mem_cli.pipeline import Source, end_written
 
 
 @click.command(short_help="Add up profiles of many processes and hosts.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Write this .heap file.")
+@click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "-o", "--output", type=PATH, required=True, metavar="OUT", help="Write this .heap file."
+)
 @partial_option
 def merge(files: tuple[str, ...], output: str, *, partial: bool) -> None:
     r"""Add up profiles of many processes and hosts into one .heap file.

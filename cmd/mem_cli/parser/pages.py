@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.options import file_options, filter_options, filters_from, settled
 from mem_cli.output import check_output, write_result
 from mem_cli.pipeline import Source, open_sources, read, refuse_cut
@@ -30,10 +31,13 @@ def page_options(command: Command) -> Command:
         click.option(
             "-o",
             "--output",
+            type=PATH,
             metavar="FILE",
             help="Write here, `-` is standard output (default: beside FILE).",
         ),
-        click.option("--base", metavar="FILE", help="Show the difference to this older profile."),
+        click.option(
+            "--base", type=PATH, metavar="FILE", help="Show the difference to this older profile."
+        ),
         click.option(
             "--confidential",
             is_flag=True,

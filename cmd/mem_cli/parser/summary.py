@@ -9,16 +9,13 @@ import click
 from mem_cli.options import csv_option, json_option, view_options
 from mem_cli.pipeline import deliver, open_view
 
+_SORTS = click.Choice(["total", "own", "count"])
+
 
 @click.command("summary")
 @view_options
-@click.option(
-    "-s",
-    "--sort",
-    type=click.Choice(["total", "own", "count"]),
-    default="total",
-    help="What to sort by (total).",
-)
+@click.option("--sort", type=_SORTS, help="Sort by (total).")
+@click.option("-s", "sort_before", type=_SORTS, hidden=True, help="--sort.")
 @click.option("-n", "--rows", type=click.IntRange(min=0), default=30, help="Rows (30); 0: all.")
 @json_option
 @csv_option
@@ -26,12 +23,14 @@ def summary(file: str, **options: Any) -> None:
     r"""Total memory, own memory and number of blocks by function.
 
     \b
-    mem_parser summary custom_prof.4711.1.heap -s own
+    mem_parser summary custom_prof.4711.1.heap --sort own
     """
     from mem_parser.reports import summary as report
 
     opened, view = open_view(file, options)
-    found = report.summary(view, report.Sort(options["sort"]), options["rows"])
+    found = report.summary(
+        view, report.Sort(options["sort"] or options["sort_before"] or "total"), options["rows"]
+    )
     deliver(
         opened.sources,
         options,

@@ -6,14 +6,17 @@ from typing import Any
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.options import partial_option, symbol_options
 from mem_cli.output import check_output, write_bytes
 from mem_cli.pipeline import end_written, open_sources, read
 
 
 @click.command(short_help="Write a .heap file that holds the names of its addresses.")
-@click.argument("file", metavar="FILE")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Write here; may be FILE.")
+@click.argument("file", type=PATH, metavar="FILE")
+@click.option(
+    "-o", "--output", type=PATH, required=True, metavar="OUT", help="Write here; may be FILE."
+)
 @symbol_options
 @partial_option
 def symbolize(file: str, output: str, **options: Any) -> None:

@@ -53,7 +53,7 @@ class Attached:
         """
         try:
             for pid in pids:
-                if _has_sampler(pid):
+                if has_sampler(pid):
                     continue
                 with waiting(f"attaching to pid {pid}"):
                     one = attaching.attach(pid, asked_to_stop)
@@ -89,7 +89,8 @@ class Attached:
                 say(detached_line(one.pid, answer), err=True)
 
 
-def _has_sampler(pid: int) -> bool:
+def has_sampler(pid: int) -> bool:
+    """Tell whether a process runs with the sampler. Raises MemError."""
     try:
         discovery.open_process(pid, writable=False).close()
     except NoSampler:

@@ -83,7 +83,6 @@ def write_baselines(rules: BudgetFile, subjects: Sequence[Subject], tries: int) 
         check_output(path)
     for path, text in texts.items():
         write_result(text, path)
-        say(f"wrote {path}", err=True)
     needed = baseline_rate(rules, subjects, tries)
     if needed < min(subject.profile.rate_bytes for subject in subjects):
         warn(f"these captures are too coarse for the limit on growth: capture with -c {needed:.0f}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -19,6 +20,8 @@ from mem_cli.options import (
 from mem_cli.output import check_output
 from mem_cli.pipeline import check_has, deliver, named, read, say_missing
 
+_ROWS = 20
+
 
 @click.command("diff", short_help="Say what changed between two profiles, and what is noise.")
 @click.argument("base", type=PATH, metavar="BASE")
@@ -29,9 +32,9 @@ from mem_cli.pipeline import check_has, deliver, named, read, say_missing
     show_default=True, help="What a row stands for.",
 )  # fmt: skip
 @filter_options
-@click.option("-n", "--rows", type=click.IntRange(min=0), default=20, help="Rows; 0: all.")
+@click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows (20); 0: all.")
 @finding_options
-def diff(base: str, new: str, *, by: str, rows: int, **options: Any) -> None:
+def diff(base: str, new: str, *, by: str, rows: int | None, **options: Any) -> None:
     r"""Say what changed from one profile to another, and what of it is more than noise.
 
     \b
@@ -39,7 +42,7 @@ def diff(base: str, new: str, *, by: str, rows: int, **options: Any) -> None:
     mem_parser diff --by line first.heap second.heap
     mem_parser diff --focus net --alloc first.heap second.heap
     """
-    from mem_cli.terminal import room
+    from mem_cli.terminal import fitted, room
     from mem_parser.diff import Level, diff_profiles
     from mem_parser.filters import apply_to_both
     from mem_parser.names import FrameRule
@@ -71,5 +74,10 @@ def diff(base: str, new: str, *, by: str, rows: int, **options: Any) -> None:
     result.notes += folded_lines(recent.symbols, filters.rule)
     if filters.words:
         result.notes.insert(0, f"only {' '.join(filters.words)}")
-    lines = diff_lines(result, rows=rows, width=room(options["output"]))
-    deliver(sources, options, lines, record=result.as_json, fold=False)
+    width = room(options["output"])
+
+    def lines(most: int | None) -> Iterator[str]:
+        return diff_lines(result, rows=_ROWS if most is None else most, width=width)
+
+    shown = fitted(lines, rows, options["output"])
+    deliver(sources, options, shown, record=result.as_json, fold=False)

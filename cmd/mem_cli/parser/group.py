@@ -58,7 +58,7 @@ from mem_cli.parser.tree import tree
 )
 @click.option("--by", type=click.Choice(["domain"]), help="One table, a column for each -f.")
 @click.option("-t", "--table", is_flag=True, help="Print a table.")
-@click.option("-s", "--svg", is_flag=True, help="Draw the call graph as SVG.")
+@click.option("-s", "--svg", is_flag=True, help="Draw the call graph: -o x.svg, or x.png.")
 @click.option(
     "-o", "--output", type=PATH, metavar="FILE", help="Write here instead of to standard output."
 )

@@ -15,8 +15,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from mem_cli.invoked import next_command
+from mem_cli.invoked import next_command, next_lines
+from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
+from mem_parser.symbols.files import open_binary
 from mem_parser.units import counted
 from mem_profiler.capture.listing import Row
 from mem_profiler.capture.saving import Result
@@ -84,18 +86,36 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
         yield _file_line(one)
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
-    exe = shell_path(binary(result) or "BINARY")
-    path = shell_path(result.path)
-    picture = shell_path(f"{file_part(os.path.basename(binary(result))) or 'heap'}.svg")
+    yield from next_lines(_next(result, awaited=awaited))
+
+
+def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
+    """Yield the commands that show the files, each in parts."""
     parser = next_command("mem_parser", reads=result.path)
-    yield "next:"
-    yield f"  {parser} -p {exe} -f {path} -t"
-    yield f"  {parser} -p {exe} -f {path} -s -o {picture}"
+    file = f"-f {shell_path(result.path)}"
+    picture = shell_path(f"{file_part(os.path.basename(binary(result))) or 'heap'}.svg")
+    program = [] if knows_its_binary(result) else [f"-p {shell_path(binary(result) or 'BINARY')}"]
+    yield [parser, *program, file, "-t"]
+    yield [parser, *program, file, f"-s -o {picture}"]
     if result.duration_s >= LEAKS_FROM_S and not awaited:
-        yield f"  {parser} leaks {path}"
+        yield [parser, f"leaks {shell_path(result.path)}"]
     if result.devices:
-        files = " ".join(f"-f {shell_path(one.path)}" for one in (result, *result.devices))
-        yield f"  {parser} -p {exe} {files} --by domain"
+        devices = (f"-f {shell_path(one.path)}" for one in result.devices)
+        yield [parser, *program, file, *devices, "--by domain"]
+
+
+def knows_its_binary(result: Result) -> bool:
+    """Tell whether the names of a file are found without being told where the program is: they are
+    in it, or the program is still where it was.
+    """
+    if result.named:
+        return True
+    if not result.exe or result.exe_build_id is None:
+        return False
+    try:
+        return (open_binary(result.exe).build_id or "") == result.exe_build_id
+    except InputFileError:
+        return False
 
 
 def target_line(session: Session, rate_bytes: int) -> str:

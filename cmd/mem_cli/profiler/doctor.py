@@ -9,11 +9,11 @@ import click
 from rich.text import Text
 
 from mem_cli.errors import asks_for_root
-from mem_cli.invoked import again_as_root, next_command
+from mem_cli.invoked import again_as_root, next_command, next_lines
 from mem_cli.profiler.target import PID_MAX, PROCESS, Target, pid_of
 from mem_cli.say import plain_console, say, waiting
 from mem_parser.errors import TargetUnsupported, UsageProblem
-from mem_parser.escape import log_line, one_line, shell_join
+from mem_parser.escape import log_line, one_line, shell_word
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
 
 _LABELS = {"ok": "ok", "warning": "warning", "blocker": "BLOCKER"}
@@ -53,10 +53,11 @@ def _say(findings: list[Finding], subject: str) -> None:
     console.print(Text(log_line(verdict), style="bold"), soft_wrap=True)
 
 
-def _next(pid: int | None, program: tuple[str, ...]) -> str:
+def _next(pid: int | None, program: tuple[str, ...]) -> list[str]:
+    """Return the parts of the command that captures."""
     if pid is not None:
-        return f"{next_command('mem_profiler')} -s 60 -c 1024 -p {pid}"
-    return f"{next_command('mem_profiler')} run -c 1024 -- {shell_join(program)}"
+        return [next_command("mem_profiler"), f"-s 60 -c 1024 -p {pid}"]
+    return [next_command("mem_profiler"), "run -c 1024 --", *map(shell_word, program)]
 
 
 def _root_may_help(findings: list[Finding]) -> bool:
@@ -108,8 +109,8 @@ def doctor(
         write_json(found)
     else:
         _say(findings, one_line(subject))
-        step = again_as_root() if _root_may_help(findings) else _next(number, target)
+        step = [again_as_root()] if _root_may_help(findings) else _next(number, target)
         if not blocked or _root_may_help(findings):
-            say("next:")
-            say(f"  {step}")
+            for line in next_lines([step]):
+                say(line)
     ctx.exit(TargetUnsupported.exit_code if blocked else 0)

@@ -23,6 +23,7 @@ def embed_names(results: Iterable[Result]) -> None:
             for problem in problems:
                 warn(problem)
             result.size_bytes = os.path.getsize(result.path)
+            result.named = True
         except (MemError, OSError) as error:
             warn(f"cannot put names into {result.path}: {error}")
 
@@ -37,5 +38,5 @@ def _embed(path: str) -> list[str]:
     profile = read_profile(path)
     names = name_addresses(profile)
     profile.embedded = embedded_names(names)
-    write_bytes(write_heap(profile), path)
+    write_bytes(write_heap(profile), path, quiet=True)
     return [problem.text for problem in names.problems]

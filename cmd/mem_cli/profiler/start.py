@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mem_cli.invoked import next_command
+from mem_cli.invoked import next_command, next_lines
 from mem_cli.profiler.options import device_rate_option, rate_option
 from mem_cli.profiler.target import Target, given, pid_of, sampled, target_options
 from mem_cli.say import say
@@ -20,5 +20,5 @@ def start(target: Target | None, pid: Target | None, rate: int, device_rate: int
     process = pid_of(given(target, pid), sampled)
     number = toggle.start(process, rate, device_rate)
     say(f"capture {number} of pid {process} is running, 1 sample / {rate} B")
-    say("next:")
-    say(f"  {next_command('mem_profiler')} stop {process}")
+    for line in next_lines([[next_command("mem_profiler"), f"stop {process}"]]):
+        say(line)

@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 
-from mem_parser.escape import one_line, shell_path, shell_word
+from mem_parser.escape import one_line, shell_lines, shell_path, shell_word
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
 from mem_parser.model import Profile, Unit
@@ -64,7 +64,8 @@ def _next(report: LeakReport, file: str) -> Iterator[str]:
     if report.leaks and report.leaks[0].frames:
         function = re.escape(report.leaks[0].frames[0].function)
         yield "next:"
-        yield f"  mem_parser tree {shell_path(file)} --focus {shell_word(f'^{function}$')}"
+        focus = f"--focus {shell_word(f'^{function}$')}"
+        yield from shell_lines(("mem_parser tree", shell_path(file), focus))
 
 
 def _labelled(label: str, text: str) -> str:

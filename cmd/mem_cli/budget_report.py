@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mem_cli.colour import is_coloured
 from mem_cli.commands import PATH
 from mem_cli.output import append_text, check_output, write_result
 from mem_cli.pipeline import Source, refuse_cut
@@ -115,7 +116,7 @@ def _print(report: Report, exit_code: int, *, err: bool) -> None:
     from mem_parser.budget.outputs.text import lines
 
     stream: IO[str] = sys.stderr if err else sys.stdout
-    if not stream.isatty():
+    if not stream.isatty() and not is_coloured(stream):
         for line, _ in lines(report, exit_code):
             say(line, err=err)
         return

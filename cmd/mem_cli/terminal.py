@@ -14,13 +14,22 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import click
+
+from mem_cli.colour import is_coloured
 from mem_cli.output import write_lines, write_result
 from mem_cli.say import plain_console, show_line
 from mem_parser.escape import csv_cell, json_text, log_line, one_line
-from mem_parser.reports.grid import Block, Grid
+from mem_parser.reports.grid import Block, Grid, Judged, Tone
 
 Record = dict[str, Any]
 _BETWEEN_FACTS = "   "
+STYLES: dict[Tone, dict[str, Any]] = {
+    Tone.GOOD: {"fg": "green"},
+    Tone.BAD: {"fg": "red", "bold": True},
+    Tone.OPEN: {"fg": "yellow"},
+    Tone.HARMLESS: {"fg": "cyan"},
+}
 WIDTH = 80
 """Columns that lines made for a width have at the least."""
 _UNCUT = 1 << 20
@@ -93,7 +102,20 @@ def show(blocks: Iterable[Block], output: str | None = None, *, fold: bool = Tru
     if fold and on_screen(output):
         _show_on_terminal(blocks)
     else:
-        write_lines(plain_lines(blocks), output)
+        lines = plain_lines(blocks)
+        to_stdout = output in {None, "-"}
+        if to_stdout and is_coloured():
+            write_result("".join(f"{_painted(line)}\n" for line in lines), output)
+        else:
+            write_lines(lines, output)
+
+
+def _painted(line: str) -> str:
+    """Return a line as `log_line` gives it, with its verdict in colour."""
+    shown = log_line(line)
+    if not isinstance(line, Judged):
+        return shown
+    return click.style(shown[: line.end], **STYLES[line.tone]) + shown[line.end :]
 
 
 def _show_on_terminal(blocks: Sequence[Block]) -> None:

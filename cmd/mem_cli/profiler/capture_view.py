@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from mem_cli.invoked import next_command, next_lines
+from mem_cli.say import plain_console
 from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.symbols.files import open_binary
@@ -179,7 +179,7 @@ class CaptureProgress:
                 TextColumn("capturing"),
                 BarColumn(bar_width=28),
                 TextColumn("{task.description}", markup=False),
-                console=Console(stderr=True),
+                console=plain_console(err=True),
                 transient=True,
                 auto_refresh=False,
             )

@@ -70,7 +70,7 @@ def test_a_table_stays_on_the_screen_and_says_what_shows_more(
     assert rows_of(text) >= 12
 
     low = plain(screen(*PARSER, *given, rows=10))
-    assert rows_of(low) == 5
+    assert 5 <= rows_of(low) <= 6
     high = plain(screen(*PARSER, *given, rows=60))
     assert rows_of(high) >= max(rows_of(text), 20)
 

@@ -12,7 +12,7 @@ from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
 from mem_parser.model import Profile, Unit
 from mem_parser.places import Frame
 from mem_parser.reports.grid import Judged, Tone
-from mem_parser.units import counted, format_bytes, format_estimate
+from mem_parser.units import counted, format_bytes, format_estimate, per
 
 MOST_HARMLESS = 10
 _WIDTH = 80
@@ -90,7 +90,7 @@ def _leak(finding: Finding, width: int) -> Iterator[str]:
         yield _labelled("LEAK", _fitted(name, spot, width))
     else:
         yield _labelled("LEAK", _named(finding.frames, spot, width))
-    rate = f"+{_bytes(finding.per_hour)} per hour" if finding.per_hour is not None else ""
+    rate = f"+{per('h', _bytes(finding.per_hour))}" if finding.per_hour is not None else ""
     yield _labelled("", f"{rate}   {_bytes(finding.live)} live")
     yield _labelled("", finding.evidence)
 

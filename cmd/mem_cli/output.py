@@ -21,6 +21,7 @@ from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import log_line
 from mem_parser.outplace import Place, find_place, new_file
 from mem_parser.plainfile import open_plain
+from mem_parser.sizes import short_size
 
 READER_WAIT_S = 10.0
 """How long a pipe is waited for that nobody reads."""
@@ -49,12 +50,8 @@ def write_bytes(data: bytes, path: str | None, *, quiet: bool = False, advice: s
 
 
 def _announce(path: str, size_bytes: int, advice: str) -> None:
-    from mem_parser.units import format_bytes
-
     with contextlib.suppress(OSError):
-        say(
-            "; ".join(filter(None, [f"wrote {path}, {format_bytes(size_bytes)}", advice])), err=True
-        )
+        say("; ".join(filter(None, [f"wrote {path}, {short_size(size_bytes)}", advice])), err=True)
 
 
 def write_parts(

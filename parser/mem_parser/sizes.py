@@ -20,6 +20,7 @@ _TIME = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _SECONDS_OF = (3600.0, 60.0, 1.0)
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 MOST_BYTES = 2.0**63
 
 
@@ -58,6 +59,18 @@ def parse_seconds(text: str) -> float:
             raise ValueError from None
     parts = zip(found.groups(default="0"), _SECONDS_OF, strict=True)
     return sum(float(part) * size for part, size in parts)
+
+
+def short_size(size_bytes: float) -> str:
+    """Return bytes in the largest unit that leaves at least 1: `214.6 MiB`, `512 B`. For sizes that
+    are no estimates.
+    """
+    unit = 0
+    while abs(size_bytes) >= 1024 and unit < len(_UNITS) - 1:
+        size_bytes /= 1024
+        unit += 1
+    whole = unit == 0 or size_bytes == int(size_bytes)
+    return f"{size_bytes:.0f} {_UNITS[unit]}" if whole else f"{size_bytes:.1f} {_UNITS[unit]}"
 
 
 def whole_or(text: str | None, default: int) -> int:

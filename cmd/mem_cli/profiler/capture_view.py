@@ -18,26 +18,16 @@ from mem_cli.invoked import next_command, next_lines
 from mem_cli.say import plain_console
 from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
+from mem_parser.sizes import short_size
 from mem_parser.symbols.files import open_binary
 from mem_parser.units import counted
 from mem_profiler.capture.listing import Row
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Session
 
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STATE_COLUMN = 3
 SUCCESS = "succeeded in collecting memory data!"
 WIDEST_STATE = 20
-
-
-def size(value: float) -> str:
-    """Bytes in the largest unit that leaves at least 1: "214.6 MiB", "512 B"."""
-    unit = 0
-    while abs(value) >= 1024 and unit < len(UNITS) - 1:
-        value /= 1024
-        unit += 1
-    number = f"{value:.0f}" if unit == 0 or value == int(value) else f"{value:.1f}"
-    return f"{number} {UNITS[unit]}"
 
 
 def _ended(result: Result, *, awaited: bool) -> str | None:
@@ -68,7 +58,7 @@ def _file_line(result: Result) -> str:
         facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames")
     if result.failed:
         facts.append(f"{counted(result.failed, 'allocation')} refused")
-    return f"  {one_line(result.path)}   {size(result.size_bytes)}   {', '.join(facts)}"
+    return f"  {one_line(result.path)}   {short_size(result.size_bytes)}   {', '.join(facts)}"
 
 
 LEAKS_FROM_S = 10.0  # shorter captures say little of growth
@@ -141,9 +131,9 @@ def process_lines(rows: Sequence[Row]) -> Iterator[str]:
                 one_line(row.user),
                 one_line(row.command),
                 one_line(state),
-                size(row.rate_bytes or 1) if known else "-",
+                short_size(row.rate_bytes or 1) if known else "-",
                 str(row.samples) if known else "-",
-                size(row.live_bytes or 0) if known else "-",
+                short_size(row.live_bytes or 0) if known else "-",
                 str(row.lost) if known else "-",
             )
         )
@@ -205,10 +195,10 @@ class CaptureProgress:
             return
         readings = [latest for one in self._sessions if (latest := one.recording.recorder.latest)]
         samples = sum(reading.samples for reading in readings)
-        live = size(sum(reading.estimate_bytes for reading in readings))
+        live = short_size(sum(reading.estimate_bytes for reading in readings))
         text = f"{gone_s:.0f} s of {self._seconds:g}   {samples} samples   live ≈ {live}"
         text += "".join(
-            f"   {one_line(name)} ≈ {size(held)}" for name, held in self._devices().items()
+            f"   {one_line(name)} ≈ {short_size(held)}" for name, held in self._devices().items()
         )
         self._bar.update(self._task, completed=min(gone_s, self._seconds), description=text)
         self._bar.refresh()

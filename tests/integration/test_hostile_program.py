@@ -111,7 +111,7 @@ def test_ps_and_doctor(running: subprocess.Popen[bytes], target: list[str]) -> N
     asked = json.loads(say("doctor", "--json", "--", *target).stdout)
     assert asked["target"]
     said = say("doctor", "--", *target).stdout.decode()
-    assert pasted(said.splitlines()[-1])[4:] == target
+    assert pasted(said.partition("next:\n")[2])[4:] == target
 
 
 def test_what_a_dead_process_left(running: subprocess.Popen[bytes]) -> None:

@@ -96,9 +96,9 @@ def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
 
 def knows_its_binary(result: Result) -> bool:
     """Tell whether the names of a file are found without being told where the program is: they are
-    in it, or the program is still where it was.
+    in it, or there are none, or the program is still where it was.
     """
-    if result.named:
+    if result.named or not result.samples:
         return True
     if not result.exe or result.exe_build_id is None:
         return False

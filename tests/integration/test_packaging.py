@@ -115,7 +115,9 @@ def test_the_wheel_carries_the_manual_pages_and_pip_puts_them_where_man_looks(
     places = sorted(name.partition(".data/data/")[2] for name in names)
     assert places == ["share/man/man1/mem_parser.1", "share/man/man1/mem_profiler.1"]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    run([*pip, "install", "-q", "--no-deps", "--prefix", str(tmp_path), str(wheel)], tmp_path)
+    # Without --ignore-installed pip would first remove what these tests run in.
+    install = ["install", "-q", "--no-deps", "--ignore-installed", "--prefix", str(tmp_path)]
+    run([*pip, *install, str(wheel)], tmp_path)
     for command in ("mem_parser", "mem_profiler"):
         kept = (ROOT / "release" / "man" / f"{command}.1").read_bytes()
         assert (tmp_path / "share" / "man" / "man1" / f"{command}.1").read_bytes() == kept

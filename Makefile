@@ -51,6 +51,9 @@ wheel: system-build $(VENV)/.dev ## dist/: source distribution and wheels, each 
 site: $(VENV)/.dev ## build/site: the documents as a web site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --clean
 
+man: $(VENV)/.run ## release/man: the manual pages, from the texts of --help
+	$(PY) release/manpages.py
+
 lint: $(VENV)/.dev ## ruff, mypy --strict, clang-format (the C compiler's warnings are errors anyway)
 	$(VENV)/bin/ruff check -q $(PYTHON_FILES)
 	$(VENV)/bin/ruff format -q --check $(PYTHON_FILES)
@@ -104,5 +107,5 @@ $(VENV)/.dev: $(VENV)/.run
 	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
 
-.PHONY: help setup build demo test soak bench fuzz wheel site lint format clean library
+.PHONY: help setup build demo test soak bench fuzz wheel site man lint format clean library
 .PHONY: system-build system-demo system-test

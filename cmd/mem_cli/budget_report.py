@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mem_cli.colour import is_coloured
+from mem_cli.commands import PATH
 from mem_cli.output import append_text, check_output, write_result
 from mem_cli.pipeline import Source, refuse_cut
 from mem_cli.say import plain_console, say, say_command, show_line, warn
@@ -29,11 +31,18 @@ _STYLES = {"fail": "red", "pass": "green", "inconclusive": "yellow"}
 def output_options(command: Command) -> Command:
     """Add the files that a report can be written to."""
     options = [
-        click.option("--json", metavar="FILE", help="Write JSON (`-`: standard output)."),
-        click.option("--junit", metavar="FILE", help="Write JUnit XML."),
-        click.option("--sarif", metavar="FILE", help="Write SARIF 2.1.0."),
-        click.option("--markdown", metavar="FILE", help="Write a pull-request comment."),
-        click.option("--html", metavar="FILE", help="Write the report page of the first capture."),
+        click.option(
+            "--json", type=PATH, metavar="FILE", help="Write JSON (`-`: standard output)."
+        ),
+        click.option("--junit", type=PATH, metavar="FILE", help="Write JUnit XML."),
+        click.option("--sarif", type=PATH, metavar="FILE", help="Write SARIF 2.1.0."),
+        click.option("--markdown", type=PATH, metavar="FILE", help="Write a pull-request comment."),
+        click.option(
+            "--html",
+            type=PATH,
+            metavar="FILE",
+            help="Write the report page of the first capture.",
+        ),
         click.option(
             "--github", is_flag=True, help="Annotate source lines, write GitHub's step summary."
         ),
@@ -75,7 +84,6 @@ def write_baselines(rules: BudgetFile, subjects: Sequence[Subject], tries: int) 
         check_output(path)
     for path, text in texts.items():
         write_result(text, path)
-        say(f"wrote {path}", err=True)
     needed = baseline_rate(rules, subjects, tries)
     if needed < min(subject.profile.rate_bytes for subject in subjects):
         warn(f"these captures are too coarse for the limit on growth: capture with -c {needed:.0f}")
@@ -108,7 +116,7 @@ def _print(report: Report, exit_code: int, *, err: bool) -> None:
     from mem_parser.budget.outputs.text import lines
 
     stream: IO[str] = sys.stderr if err else sys.stdout
-    if not stream.isatty():
+    if not stream.isatty() and not is_coloured(stream):
         for line, _ in lines(report, exit_code):
             say(line, err=err)
         return

@@ -26,10 +26,14 @@ DEBUG_VARIABLE = "MEM_PROFILER_DEBUG"
 """Set to anything: an unexpected error shows its traceback as well."""
 
 
-def say_error(message: str, hint: str | None = None) -> None:
-    """Print the two lines on stderr; never raises, even if stderr is closed."""
+def say_error(message: str, hint: str | None = None, details: Sequence[str] = ()) -> None:
+    """Print the two lines on stderr, ``details`` between them; never raises, even if stderr is
+    closed.
+    """
     try:
         say(f"error: {message}", err=True)
+        for line in details:
+            say(line, err=True)
         if hint:
             say(f"hint:  {hint}", err=True)
     except OSError:
@@ -110,7 +114,7 @@ def _system_exit_code(end: SystemExit) -> int:
 
 def _report(error: BaseException) -> int:
     if isinstance(error, MemError):
-        say_error(str(error), hint_of(error))
+        say_error(str(error), hint_of(error), error.details)
         return error.exit_code
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
@@ -135,7 +139,7 @@ def _click_text(error: click.ClickException) -> str:
 
 def _click_hint(error: click.ClickException) -> str | None:
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        return f"{error.ctx.command_path} --help"
+        return f"{error.ctx.command_path.rstrip()} --help"
     return None
 
 

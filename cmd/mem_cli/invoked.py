@@ -11,9 +11,10 @@ import shutil
 import stat
 import sys
 import sysconfig
+from collections.abc import Iterable, Iterator
 
 from mem_parser import sudo
-from mem_parser.escape import shell_join, shell_path
+from mem_parser.escape import shell_join, shell_lines, shell_path
 
 
 def full_path(name: str) -> str:
@@ -43,6 +44,15 @@ def next_command(name: str, *, reads: str | None = None) -> str:
     known = found is not None and os.path.realpath(found) == os.path.realpath(path)
     called = name if known else shell_path(path)
     return called if reads is not None and _may_read(user, reads) else f"sudo {called}"
+
+
+def next_lines(commands: Iterable[Iterable[str]]) -> Iterator[str]:
+    """Yield the lines of the next steps. A command consists of parts of shell text that are not
+    broken, which `mem_parser.escape` quoted.
+    """
+    yield "next:"
+    for parts in commands:
+        yield from shell_lines(parts)
 
 
 def _may_read(user: sudo.Caller, path: str) -> bool:

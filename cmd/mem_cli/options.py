@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mem_cli.commands import PATH
 from mem_parser.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -101,7 +102,29 @@ def count_options(command: Command) -> Command:
     return command
 
 
-output_option = click.option("-o", "--output", metavar="FILE", help="Write here.")
+def sort_options(command: Command) -> Command:
+    """Add the choice of what the rows of a table are sorted by."""
+    options = [
+        click.option(
+            "--sort",
+            type=click.Choice(["flat", "cum"]),
+            help="Sort rows by flat (the default) or cum.",
+        ),
+        click.option("--cum", is_flag=True, hidden=True, help="--sort cum."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def sorted_by_cum(given: Options) -> bool:
+    """Tell what `sort_options` say. Raises `UsageProblem`."""
+    if given["cum"] and given["sort"] == "flat":
+        raise UsageProblem("--sort flat and --cum exclude each other")
+    return bool(given["cum"]) or given["sort"] == "cum"
+
+
+output_option = click.option("-o", "--output", type=PATH, metavar="FILE", help="Write here.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 partial_option = click.option("--partial", is_flag=True, help="Accept a cut file.")
@@ -110,9 +133,15 @@ partial_option = click.option("--partial", is_flag=True, help="Accept a cut file
 def symbol_options(command: Command) -> Command:
     """Add the options that say where names come from."""
     options = [
-        click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled."),
         click.option(
-            "--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too."
+            "-p", "--binary", type=PATH, metavar="BINARY", help="The program that was profiled."
+        ),
+        click.option(
+            "--debug-dir",
+            type=PATH,
+            multiple=True,
+            metavar="DIR",
+            help="Look for debug files here too.",
         ),
         click.option(
             "--debuginfod",
@@ -126,7 +155,7 @@ def symbol_options(command: Command) -> Command:
 
 
 with_option = click.option(
-    "--with", "with_files", multiple=True, metavar="FILE",
+    "--with", "with_files", type=PATH, multiple=True, metavar="FILE",
     help="Add another domain of the same capture.",
 )  # fmt: skip
 """For reports that keep the domains of a profile apart."""
@@ -134,7 +163,9 @@ with_option = click.option(
 
 def file_options(command: Command) -> Command:
     """Add the profile, where its names come from, and `--partial`."""
-    return click.argument("file", metavar="FILE")(symbol_options(partial_option(command)))
+    return click.argument("file", type=PATH, metavar="FILE")(
+        symbol_options(partial_option(command))
+    )
 
 
 def view_options(command: Command) -> Command:

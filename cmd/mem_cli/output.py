@@ -15,11 +15,13 @@ import sys
 import time
 from collections.abc import Iterable
 
+from mem_cli.say import say
 from mem_parser import sudo
 from mem_parser.errors import MemError, UsageProblem
 from mem_parser.escape import log_line
 from mem_parser.outplace import Place, find_place, new_file
 from mem_parser.plainfile import open_plain
+from mem_parser.sizes import short_size
 
 READER_WAIT_S = 10.0
 """How long a pipe is waited for that nobody reads."""
@@ -33,17 +35,28 @@ def write_lines(lines: Iterable[str], path: str | None) -> None:
     write_result("".join(f"{log_line(line)}\n" for line in lines), path)
 
 
-def write_result(text: str, path: str | None) -> None:
-    """Write ``text`` to ``path``; None or `-` is standard output. Raises `MemError`."""
-    write_bytes(text.encode("utf-8", "replace"), path)
+def write_result(text: str, path: str | None, *, quiet: bool = False, advice: str = "") -> None:
+    """Write ``text`` as `write_bytes` does. Raises `MemError`."""
+    write_bytes(text.encode("utf-8", "replace"), path, quiet=quiet, advice=advice)
 
 
-def write_bytes(data: bytes, path: str | None) -> None:
-    """Write ``data`` to ``path``; None or `-` is standard output. Raises `MemError`."""
-    write_parts((data,), path)
+def write_bytes(data: bytes, path: str | None, *, quiet: bool = False, advice: str = "") -> None:
+    """Write ``data`` to ``path``; None or `-` is standard output. Raises `MemError`.
+
+    A line of standard error names a file that was written, unless ``quiet``; ``advice`` says there
+    what to do with it.
+    """
+    write_parts((data,), path, quiet=quiet, advice=advice)
 
 
-def write_parts(parts: Iterable[bytes], path: str | None) -> None:
+def _announce(path: str, size_bytes: int, advice: str) -> None:
+    with contextlib.suppress(OSError):
+        say("; ".join(filter(None, [f"wrote {path}, {short_size(size_bytes)}", advice])), err=True)
+
+
+def write_parts(
+    parts: Iterable[bytes], path: str | None, *, quiet: bool = False, advice: str = ""
+) -> None:
     """Write ``parts`` one after the other as `write_bytes` does: what is too large to be in memory
     as a whole. Raises `MemError`.
     """
@@ -63,7 +76,9 @@ def write_parts(parts: Iterable[bytes], path: str | None) -> None:
             if place.is_special:
                 _write_all(_open_special(place, path), parts)
             else:
-                _write_renamed(place, parts)
+                size = _write_renamed(place, parts)
+                if not quiet:
+                    _announce(path, size, advice)
     except (OSError, ValueError) as error:
         raise MemError(f"cannot write {path}: {_reason(error)}") from error
 
@@ -152,13 +167,15 @@ def _open_for_reader(place: str, path: str) -> int:
         time.sleep(_STEP_S)
 
 
-def _write_renamed(place: Place, parts: Iterable[bytes]) -> None:
+def _write_renamed(place: Place, parts: Iterable[bytes]) -> int:
+    """Write a file beside its place and rename it. Returns its size in bytes."""
     handle, temporary = new_file(place.folder, "mem_parser")
     try:
         with os.fdopen(handle, "wb") as file:
             for part in parts:
                 file.write(part)
             file.flush()
+            size = file.tell()
             os.fchmod(file.fileno(), _mode(place))
             if _is_for_caller(place):
                 sudo.give(file.fileno(), place.folder)
@@ -167,6 +184,7 @@ def _write_renamed(place: Place, parts: Iterable[bytes]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=place.folder)
         raise
+    return size
 
 
 def _is_for_caller(place: Place) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mem_cli.colour import is_coloured
 from mem_parser.escape import log_line, one_line
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def say_command(command: str, *, err: bool = False) -> None:
     click.echo(command, err=err)
 
 
+_UNCUT = 1 << 20
 WAIT_S = 1.0
 """After this time a user may think that nothing happens; then once in this time."""
 _ERASE = "\r\x1b[K"
@@ -93,7 +95,18 @@ def plain_console(*, err: bool = False) -> Console:
     """Return a console of rich that takes no text for markup, a number or a face."""
     from rich.console import Console
 
-    return Console(stderr=err, highlight=False, markup=False, emoji=False)
+    stream = sys.stderr if err else sys.stdout
+    coloured = is_coloured(stream)
+    return Console(
+        stderr=err,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        color_system="auto" if coloured else None,
+        no_color=not coloured,
+        force_terminal=coloured or None,
+        width=None if stream.isatty() else _UNCUT,
+    )
 
 
 def show_line(console: Console, text: Text) -> None:

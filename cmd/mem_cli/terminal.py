@@ -11,28 +11,86 @@ import csv
 import io
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import click
+
+from mem_cli.colour import is_coloured
 from mem_cli.output import write_lines, write_result
 from mem_cli.say import plain_console, show_line
 from mem_parser.escape import csv_cell, json_text, log_line, one_line
-from mem_parser.reports.grid import Block, Grid
+from mem_parser.reports.grid import Block, Grid, Judged, Tone
 
 Record = dict[str, Any]
 _BETWEEN_FACTS = "   "
+STYLES: dict[Tone, dict[str, Any]] = {
+    Tone.GOOD: {"fg": "green"},
+    Tone.BAD: {"fg": "red", "bold": True},
+    Tone.OPEN: {"fg": "yellow"},
+    Tone.HARMLESS: {"fg": "cyan"},
+}
 WIDTH = 80
 """Columns that lines made for a width have at the least."""
 _UNCUT = 1 << 20
+_LEAST_ROWS = 5
+"""A table has so many rows, however low the screen is."""
 
 
 def room(output: str | None) -> int:
     """Return how many columns there are for a line: on a terminal its own, 80 at the least;
     elsewhere nothing is cut.
     """
-    if output in {None, "-"} and sys.stdout.isatty():
+    if on_screen(output):
         return max(shutil.get_terminal_size().columns, WIDTH)
     return _UNCUT
+
+
+def on_screen(output: str | None) -> bool:
+    """Tell whether the report goes to a terminal."""
+    return output in {None, "-"} and sys.stdout.isatty()
+
+
+def columns(output: str | None) -> int | None:
+    """Return the width of the terminal that a report goes to; None: nothing is cut."""
+    return shutil.get_terminal_size().columns if on_screen(output) else None
+
+
+def fitted(
+    make: Callable[[int | None], Iterable[Block]],
+    rows: int | None,
+    output: str | None,
+    *,
+    tables: int = 1,
+) -> list[Block]:
+    """Return a report with so many rows that it stays on the screen, if it goes to one and its user
+    did not ask for a number of ``rows``.
+
+    ``make`` returns the report, each of its ``tables`` with the most rows that it is given; 0: all,
+    None: as it likes.
+    """
+    blocks = list(make(rows))
+    if rows is not None or not on_screen(output):
+        return blocks
+    screen = shutil.get_terminal_size()
+    most = screen.lines - 1  # the prompt has the last one
+    if _height(blocks, screen.columns) <= most:
+        return blocks
+    around = _height(list(make(1)), screen.columns) - tables
+    return list(make(max((most - around) // tables, _LEAST_ROWS)))
+
+
+def _height(blocks: Iterable[Block], width: int) -> int:
+    """Return how many lines of a screen a report takes; rows of a table take one each."""
+    height = 0
+    for block in blocks:
+        if isinstance(block, str):
+            height += sum(
+                max(-(-len(line) // width), 1) for line in _folded(one_line(block), width)
+            )
+        else:
+            height += 1 + len(block.rows) + 2 * bool(block.title)
+    return height
 
 
 def show(blocks: Iterable[Block], output: str | None = None, *, fold: bool = True) -> None:
@@ -41,10 +99,23 @@ def show(blocks: Iterable[Block], output: str | None = None, *, fold: bool = Tru
     Without ``fold`` they are plain text on a terminal too.
     """
     blocks = list(blocks)
-    if fold and output in (None, "-") and sys.stdout.isatty():
+    if fold and on_screen(output):
         _show_on_terminal(blocks)
     else:
-        write_lines(plain_lines(blocks), output)
+        lines = plain_lines(blocks)
+        to_stdout = output in {None, "-"}
+        if to_stdout and is_coloured():
+            write_result("".join(f"{_painted(line)}\n" for line in lines), output)
+        else:
+            write_lines(lines, output)
+
+
+def _painted(line: str) -> str:
+    """Return a line as `log_line` gives it, with its verdict in colour."""
+    shown = log_line(line)
+    if not isinstance(line, Judged):
+        return shown
+    return click.style(shown[: line.end], **STYLES[line.tone]) + shown[line.end :]
 
 
 def _show_on_terminal(blocks: Sequence[Block]) -> None:
@@ -77,6 +148,9 @@ def _show_on_terminal(blocks: Sequence[Block]) -> None:
 
 def _folded(text: str, width: int) -> Iterable[str]:
     """Yield a line of facts in lines of ``width``, broken only between facts."""
+    if len(text) <= width:
+        yield text
+        return
     line = ""
     for fact in text.split(_BETWEEN_FACTS):
         longer = f"{line}{_BETWEEN_FACTS}{fact}" if line else fact

@@ -19,12 +19,14 @@
     └── Undecided             exit 7   the samples do not tell which side of a limit it is
 
 The text of an error is one line that names the place (file, line, pid); ``hint`` is one line that
-says what the user can do. Both are safe to print: this module replaces control characters from
+says what the user can do; ``details`` are the lines of a list that the text announces. All are safe
+to print: this module replaces control characters from
 hostile input.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from mem_parser import escape
@@ -33,13 +35,16 @@ one_line = escape.one_line
 
 
 class MemError(Exception):
-    """One failure: one line of text, with an optional hint in another."""
+    """One failure: one line of text, with an optional hint in another, and a list between."""
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, details: Iterable[str] = ()
+    ) -> None:
         super().__init__(one_line(message))
         self.hint: str | None = one_line(hint) if hint else None
+        self.details = tuple(one_line(line) for line in details)
 
 
 class UsageProblem(MemError):

@@ -28,7 +28,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -229,6 +229,21 @@ def shell_path(path: str) -> str:
 def shell_join(words: Iterable[str]) -> str:
     """Return a command of these words."""
     return " ".join(map(shell_word, words))
+
+
+def shell_lines(parts: Iterable[str], width: int = 80, indent: str = "  ") -> Iterator[str]:
+    """Yield a command of ``parts``, which are shell text, in lines of ``width`` columns where no
+    part is longer; pasted, the lines are one command.
+    """
+    line = indent
+    for part in parts:
+        blank = " " if line.strip() else ""
+        # A line that goes on needs room for its mark.
+        if blank and len(line) + 1 + len(part) + 2 > width:
+            yield f"{line} \\"
+            line, blank = 2 * indent, ""
+        line += blank + part
+    yield line
 
 
 def file_part(text: str) -> str:

@@ -1,7 +1,10 @@
-"""Sizes as people write them: `256 MiB`, `64 KB`, `1G`, `4096`; the one place that reads them.
+"""Sizes and times as people write them: the one place that reads them.
 
-Prefixes are powers of 1024 with or without the `i`, as everywhere in this program: `24 MB` and
-`24 MiB` are the same. A plain number is bytes. Case does not matter.
+Sizes: `256 MiB`, `64 KB`, `1G`, `4096`. Prefixes are powers of 1024 with or without the `i`, as
+everywhere in this program: `24 MB` and `24 MiB` are the same. A plain number is bytes. Case does
+not matter.
+
+Times: `90s`, `5m`, `1.5h`, `1h30m`. A plain number is seconds.
 """
 
 from __future__ import annotations
@@ -12,6 +15,12 @@ _PREFIXES = "kmgtpe"
 _UNIT = r"(?:([kmgtpe])(?:i?b)?|b|bytes?)?"
 _AMOUNT = re.compile(rf"(\d+(?:_\d+)*(?:\.\d+)?(?:e\+?\d+)?)\s*{_UNIT}", re.IGNORECASE | re.ASCII)
 _WHOLE = re.compile(r"(\d{1,18})([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_TIME = re.compile(
+    r"\s*".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit})?" for unit in ("h", "m(?:in)?", "s")),
+    re.ASCII | re.IGNORECASE,
+)
+_SECONDS_OF = (3600.0, 60.0, 1.0)
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 MOST_BYTES = 2.0**63
 
 
@@ -35,6 +44,33 @@ def parse_whole(text: str) -> int:
     if found is None:
         raise ValueError
     return int(found[1]) << 10 * _power(found[2])
+
+
+def parse_seconds(text: str) -> float:
+    """Return seconds: a plain number (which may be negative or infinite), or hours, minutes and
+    seconds with their units, in that order. Raises `ValueError`, without a text.
+    """
+    text = text.strip()
+    found = _TIME.fullmatch(text)
+    if found is None or not text:
+        try:
+            return float(text)
+        except ValueError:
+            raise ValueError from None
+    parts = zip(found.groups(default="0"), _SECONDS_OF, strict=True)
+    return sum(float(part) * size for part, size in parts)
+
+
+def short_size(size_bytes: float) -> str:
+    """Return bytes in the largest unit that leaves at least 1: `214.6 MiB`, `512 B`. For sizes that
+    are no estimates.
+    """
+    unit = 0
+    while abs(size_bytes) >= 1024 and unit < len(_UNITS) - 1:
+        size_bytes /= 1024
+        unit += 1
+    whole = unit == 0 or size_bytes == int(size_bytes)
+    return f"{size_bytes:.0f} {_UNITS[unit]}" if whole else f"{size_bytes:.1f} {_UNITS[unit]}"
 
 
 def whole_or(text: str | None, default: int) -> int:

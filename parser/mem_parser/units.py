@@ -93,6 +93,14 @@ def format_estimate(estimate: Estimate, unit: Unit) -> str:
     return f"{format_value(estimate.value, unit)} {format_margin(estimate, unit)}".rstrip()
 
 
+def per(time_unit: str, text: str) -> str:
+    """Return bytes of `format_bytes`, perhaps with a margin, as bytes per ``time_unit``:
+    `2.200 GiB/h ± 0.13`.
+    """
+    value, *rest = text.split(" ")
+    return " ".join((value, *(f"{rest[0]}/{time_unit}", *rest[1:]))) if rest else text
+
+
 def format_margin(estimate: Estimate, unit: Unit) -> str:
     """Return what the text of an estimate says of its 95 % interval, in the unit of its value.
 

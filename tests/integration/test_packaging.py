@@ -100,11 +100,27 @@ def test_the_wheel_carries_the_sampler_the_extension_and_every_module(
     assert {f"mem_profiler/{name}" for name in beside} <= names
     assert any(name.startswith("mem_profiler/_core.") and ".so" in name for name in names)
     assert modules - names == set()
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
+    folders = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    assert {name for name in folders if not name.endswith(".data")} == {
         "mem_parser",
         "mem_profiler",
         "mem_cli",
     }
+
+
+def test_the_wheel_carries_the_manual_pages_and_pip_puts_them_where_man_looks(
+    wheel: Path, tmp_path: Path
+) -> None:
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".data/" in name]
+    places = sorted(name.partition(".data/data/")[2] for name in names)
+    assert places == ["share/man/man1/mem_parser.1", "share/man/man1/mem_profiler.1"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    # Without --ignore-installed pip would first remove what these tests run in.
+    install = ["install", "-q", "--no-deps", "--ignore-installed", "--prefix", str(tmp_path)]
+    run([*pip, *install, str(wheel)], tmp_path)
+    for command in ("mem_parser", "mem_profiler"):
+        kept = (ROOT / "release" / "man" / f"{command}.1").read_bytes()
+        assert (tmp_path / "share" / "man" / "man1" / f"{command}.1").read_bytes() == kept
 
 
 def test_the_wheel_carries_the_data_files_that_lie_beside_the_modules(
@@ -266,7 +282,9 @@ def test_the_source_distribution_carries_what_a_build_needs(
     }
     generated = {name for name in needed if "egg-info" in name or name.endswith("_core.c")}
     assert (
-        needed | {"pyproject.toml", "setup.py", "Makefile", "LICENSE"}
+        needed
+        | {"release/man/mem_parser.1", "release/man/mem_profiler.1"}
+        | {"pyproject.toml", "setup.py", "Makefile", "LICENSE"}
     ) - generated - names == set()
 
 

@@ -7,6 +7,7 @@ The virtual environment is one that another user can reach, with the packages of
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -123,6 +124,12 @@ def target(stepper: Path, monkeypatch: pytest.MonkeyPatch) -> object:
         yield running
 
 
+def next_steps(text: str) -> list[str]:
+    """The commands that are printed as next steps, each in one line."""
+    commands = re.sub(r" \\\n *", " ", text.partition("next:\n")[2])
+    return [line.strip() for line in commands.splitlines()]
+
+
 def test_the_readmes_line_works_and_its_next_steps_work_for_the_user(
     target: Stepper, shell: dict[str, str], commands: Path, home: Path
 ) -> None:
@@ -132,7 +139,7 @@ def test_the_readmes_line_works_and_its_next_steps_work_for_the_user(
     assert done.returncode == 0, done.stdout + done.stderr
     [heap] = home.glob("*.heap")
     assert (heap.stat().st_uid, heap.stat().st_gid) == (USER, USER)
-    steps = [text.strip() for text in done.stdout.partition("next:\n")[2].splitlines()]
+    steps = next_steps(done.stdout)
     assert len(steps) == 2
     assert all(shlex.split(step)[0] == str(commands / "mem_parser") for step in steps)
     table = call_line(steps[0], home, {**shell, "PATH": SECURE}, *AS_USER)
@@ -149,8 +156,8 @@ def test_where_the_user_may_not_write_the_next_step_is_for_root(
     assert done.returncode == 0, done.stdout + done.stderr
     [heap] = roots.glob("*.heap")
     assert heap.stat().st_uid == 0
-    step = done.stdout.partition("next:\n")[2].splitlines()[0].strip()
-    assert step.startswith(f"sudo {commands / 'mem_parser'} -p ")
+    step = next_steps(done.stdout)[0]
+    assert step.startswith(f"sudo {commands / 'mem_parser'} ")
     assert call_line(step, roots, shell).returncode == 0
 
 
@@ -160,11 +167,11 @@ def test_steps_that_need_the_same_rights_are_printed_with_sudo(
     profiler = "sudo $(command -v mem_profiler)"
     done = call_line(f"{profiler} start {target.pid}", home, shell)
     assert done.returncode == 0, done.stderr
-    step = done.stdout.splitlines()[-1].strip()
+    step = next_steps(done.stdout)[-1]
     assert step == f"sudo {commands / 'mem_profiler'} stop {target.pid}"
     assert call_line(step, home, shell).returncode == 0
     done = call_line(f"{profiler} doctor {target.pid}", home, shell)
-    assert done.stdout.splitlines()[-1].strip().startswith(f"sudo {commands / 'mem_profiler'} -s")
+    assert next_steps(done.stdout)[-1].startswith(f"sudo {commands / 'mem_profiler'} -s")
 
 
 def test_without_rights_the_hint_is_a_command_that_sudo_finds(
@@ -180,7 +187,7 @@ def test_without_rights_the_hint_is_a_command_that_sudo_finds(
     assert call_line(command, home, shell).returncode == 0
     assert [path.stat().st_uid for path in home.glob("a b.*.heap")] == [USER]
     done = call_line(f"mem_profiler doctor {target.pid}", home, shell, *AS_USER)
-    step = done.stdout.splitlines()[-1].strip()
+    step = next_steps(done.stdout)[-1]
     assert step == f"sudo {commands / 'mem_profiler'} doctor {target.pid}"
 
 
@@ -188,5 +195,5 @@ def test_without_sudo_names_are_enough_and_root_gets_no_advice_to_be_root(
     target: Stepper, tmp_path: Path
 ) -> None:
     done = run_command("-s", "0.2", "-p", target.pid, "-o", tmp_path / "p")
-    assert done.stdout.partition("next:\n")[2].startswith("  mem_parser -p ")
+    assert next_steps(done.stdout)[0].startswith("mem_parser -f ")
     assert "sudo " not in done.stdout + done.stderr

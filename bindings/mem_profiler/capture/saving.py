@@ -50,7 +50,11 @@ Make = Callable[[], list[Profile]]
 
 @dataclass
 class Result:
-    """A written file, and what a user wants to know of it at once."""
+    """A written file, and what a user wants to know of it at once.
+
+    `exe_build_id` is that of the program as the file has it: empty if it has none, None if the
+    program is not among the modules. `named`: the file holds the names of its addresses.
+    """
 
     path: str
     pid: int
@@ -68,6 +72,8 @@ class Result:
     domain: str
     failed: int = 0
     packed: bool = False
+    exe_build_id: str | None = None
+    named: bool = False
     devices: list[Result] = field(default_factory=list)
 
 
@@ -144,6 +150,7 @@ def _result(path: str, pid: int, facts: dict[str, Any]) -> Result:
         domain=_text(facts["domain"]),
         failed=_count(facts["failed"]),
         packed=bool(facts["packed"]),
+        exe_build_id=None if facts["build_id"] is None else _text(facts["build_id"]),
     )
 
 
@@ -166,9 +173,11 @@ def _seconds(told: Any) -> float:
 def _facts(profile: Profile) -> dict[str, Any]:
     """Runs in the child."""
     failed = profile.sites.failed_blocks
+    exe = next((m for m in profile.modules if m.path == profile.capture.exe), None)
     names = ("exe", "command", "kind", "end", "duration_s", "samples", "notes", "depth_limit")
     return {name: getattr(profile.capture, name) for name in names} | {
         "domain": profile.domains[0],
+        "build_id": None if exe is None else exe.build_id or "",
         "lost": profile.samples_missing,
         "cut": cut_stacks(profile.sites, profile.stacks),
         "failed": 0 if failed is None else int(failed.sum()),

@@ -9,6 +9,7 @@ that the kernel fills from the process's own memory: such a read may never end.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import os
 import re
@@ -23,6 +24,7 @@ INIT_PIDNS_INODE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel: the namespace 
 AT_SECURE = 23
 READ_MAX_BYTES = 64 << 20  # a process may have 65530 mappings, whose lines are some 100 bytes long
 ENVIRON_MAX_BYTES = 6 << 20  # the kernel's own bound for a program's arguments and environment
+COMMAND_MAX_BYTES = 1024  # what a line of a list can show, and more
 MEMORY_LIMIT_S = 5.0  # for what the kernel reads from the memory of a process
 PF_EXITING = 4
 ARENA_BYTES = 64 << 20  # HEAP_MAX_SIZE of glibc's malloc on 64-bit machines
@@ -259,6 +261,26 @@ def environment(pid: int) -> dict[str, str] | None:
         name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
         for name, value in pairs
     }
+
+
+def _first_of_command(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read(COMMAND_MAX_BYTES)
+    except OSError:
+        return b""
+
+
+def command(pid: int) -> str:
+    """The beginning of the command line; the process name where there is none."""
+    raw = b""
+    if not is_strange(pid):
+        raw = _first_of_command(pid)
+    else:
+        with contextlib.suppress(MemError, ValueError):
+            told = child.call(lambda _: _first_of_command(pid).hex(), f"pid {pid}", MEMORY_LIMIT_S)
+            raw = bytes.fromhex(str(told))
+    return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace") or comm(pid)
 
 
 def leak_suppressions(pid: int) -> str:

@@ -7,14 +7,17 @@ from typing import Any
 import click
 
 from mem_cli.budget_report import check_outputs, output_options, present, write_baselines
+from mem_cli.commands import PATH
 from mem_cli.say import warn
 
 
 @click.command("budget", short_help="Check captures against a memory budget.")
-@click.argument("budget", metavar="CHECK.toml")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled.")
-@click.option("--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too.")
+@click.argument("budget", type=PATH, metavar="CHECK.toml")
+@click.argument("files", type=PATH, metavar="FILE...", nargs=-1, required=True)
+@click.option("-p", "--binary", type=PATH, metavar="BINARY", help="The program that was profiled.")
+@click.option(
+    "--debug-dir", type=PATH, multiple=True, metavar="DIR", help="Look for debug files here too."
+)
 @output_options
 def budget_command(budget: str, files: tuple[str, ...], **options: Any) -> None:
     r"""Check captures against a memory budget: pass (0), over budget (6), inconclusive (7).

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from mem_cli.commands import PATH
 from mem_cli.forms import form_of
 from mem_cli.options import (
     all_frames_option,
@@ -43,8 +44,10 @@ _BY_END = {
 
 
 @click.command(short_help="Write a profile in another format.")
-@click.argument("file", metavar="FILE")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Write here; `-`: stdout.")
+@click.argument("file", type=PATH, metavar="FILE")
+@click.option(
+    "-o", "--output", type=PATH, required=True, metavar="OUT", help="Write here; `-`: stdout."
+)
 @click.option(
     "--to", "to", type=click.Choice(FORMATS), help="Format, if the name OUT does not end in one."
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.options import (
     filter_options,
     filters_from,
@@ -18,19 +20,21 @@ from mem_cli.options import (
 from mem_cli.output import check_output
 from mem_cli.pipeline import check_has, deliver, named, read, say_missing
 
+_ROWS = 20
+
 
 @click.command("diff", short_help="Say what changed between two profiles, and what is noise.")
-@click.argument("base", metavar="BASE")
-@click.argument("new", metavar="NEW")
+@click.argument("base", type=PATH, metavar="BASE")
+@click.argument("new", type=PATH, metavar="NEW")
 @symbol_options
 @click.option(
     "--by", type=click.Choice(["function", "line", "stack"]), default="function",
     show_default=True, help="What a row stands for.",
 )  # fmt: skip
 @filter_options
-@click.option("-n", "--rows", type=click.IntRange(min=0), default=20, help="Rows; 0: all.")
+@click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows (20); 0: all.")
 @finding_options
-def diff(base: str, new: str, *, by: str, rows: int, **options: Any) -> None:
+def diff(base: str, new: str, *, by: str, rows: int | None, **options: Any) -> None:
     r"""Say what changed from one profile to another, and what of it is more than noise.
 
     \b
@@ -38,7 +42,7 @@ def diff(base: str, new: str, *, by: str, rows: int, **options: Any) -> None:
     mem_parser diff --by line first.heap second.heap
     mem_parser diff --focus net --alloc first.heap second.heap
     """
-    from mem_cli.terminal import room
+    from mem_cli.terminal import fitted, room
     from mem_parser.diff import Level, diff_profiles
     from mem_parser.filters import apply_to_both
     from mem_parser.names import FrameRule
@@ -70,5 +74,10 @@ def diff(base: str, new: str, *, by: str, rows: int, **options: Any) -> None:
     result.notes += folded_lines(recent.symbols, filters.rule)
     if filters.words:
         result.notes.insert(0, f"only {' '.join(filters.words)}")
-    lines = diff_lines(result, rows=rows, width=room(options["output"]))
-    deliver(sources, options, lines, record=result.as_json, fold=False)
+    width = room(options["output"])
+
+    def lines(most: int | None) -> Iterator[str]:
+        return diff_lines(result, rows=_ROWS if most is None else most, width=width)
+
+    shown = fitted(lines, rows, options["output"])
+    deliver(sources, options, shown, record=result.as_json, fold=False)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mem_cli.options import Options, settled
-from mem_cli.output import check_output, write_result
+from mem_cli.options import Options, settled, sorted_by_cum
+from mem_cli.output import check_output
+from mem_cli.parser.picture import check_picture, write_picture
 from mem_cli.pipeline import (
     Opened,
+    Source,
     check_has,
     deliver,
     named,
@@ -41,6 +44,8 @@ def run(options: Options) -> None:
     """Read, name and report as the group's options say. Raises `MemError`."""
     _check(options)
     check_output(options["output"])
+    if options["svg"]:
+        check_picture(options["output"], options["binary"] or options["heap"][0], options="-s")
     sources = read(options["heap"])
     join(sources)
     table = _table_options(settled(options, [source.profile for source in sources]))
@@ -51,17 +56,32 @@ def run(options: Options) -> None:
     opened = [named(some, options, table.count) for some in together]
     say_missing(opened, strict=options["strict"])
     if options["svg"]:
-        from mem_parser.reports.svg import draw_svg
-
-        write_result(draw_svg(_graph(opened[0], table, options)), options["output"])
+        write_picture(_graph(opened[0], table, options), options["output"])
         refuse_cut(sources, partial=options["partial"])
     else:
-        deliver(sources, options, _lines(opened, table, options), fold=False)
+        _show(sources, opened, table, options)
+
+
+def _show(
+    sources: Sequence[Source], opened: Sequence[Opened], table: TableOptions, options: Options
+) -> None:
+    """Print the tables, or write them to a file."""
+    from mem_cli.terminal import columns, fitted
+
+    output = options["output"]
+    table = dataclasses.replace(table, width=columns(output))
+    sums = [] if options["by"] else [_sums(one, table, options) for one in opened]
+
+    def lines(rows: int | None) -> Iterator[str]:
+        return _lines(opened, sums, dataclasses.replace(table, rows=rows), options)
+
+    deliver(sources, options, fitted(lines, table.rows, output, tables=max(len(sums), 1)))
 
 
 def _check(options: Options) -> None:
     """Refuse options that do not fit together. Raises `UsageProblem`."""
     heaps, svg = options["heap"], options["svg"]
+    sorted_by_cum(options)
     if not heaps:
         raise UsageProblem("no profile given", hint="mem_parser -p BINARY -f FILE.heap -t")
     if options["by"] and (svg or len(heaps) < 2):
@@ -83,7 +103,7 @@ def _table_options(options: Options) -> TableOptions:
     return TableOptions(
         count=Count.PEAK if options["peak"] else count,
         unit=Unit.OBJECTS if options["objects"] else Unit.SPACE,
-        by_cum=options["cum"],
+        by_cum=sorted_by_cum(options),
         rows=options["rows"],
         plain_bytes=options["plain_bytes"],
         rule=FrameRule.NONE if options["all_frames"] else rule,
@@ -95,20 +115,22 @@ def _group(options: Options) -> GroupBy:
     return GroupBy.LINE if options["lines"] else GroupBy.FUNCTION
 
 
-def _lines(opened: Sequence[Opened], table: TableOptions, options: Options) -> Iterator[str]:
-    """Yield the table of all domains side by side, or one table after the other."""
+def _lines(
+    opened: Sequence[Opened], sums: Sequence[StackSums], table: TableOptions, options: Options
+) -> Iterator[str]:
+    """Yield the table of all domains side by side, or one table of ``sums`` after the other."""
     from mem_parser.reports.domain_table import format_domains
     from mem_parser.reports.table import format_table
 
     if options["by"]:
         yield from format_domains(opened[0].profile, opened[0].symbols, table, _group(options))
         return
-    for number, one in enumerate(opened):
+    for number, (one, sum_of_one) in enumerate(zip(opened, sums, strict=True)):
         if number:
             yield ""
         if len(opened) > 1:
             yield f"{one.profile.domains[0]}:"
-        yield from format_table(one.profile, one.symbols, _sums(one, table, options), table)
+        yield from format_table(one.profile, one.symbols, sum_of_one, table)
 
 
 def _graph(opened: Opened, table: TableOptions, options: Options) -> CallGraph:
@@ -134,7 +156,7 @@ def check_recorded_binary(profile: Profile) -> None:
     """Accept a profile without -p only if it names a binary that is still the one profiled, or
     holds its names itself. Raises `UsageProblem`.
     """
-    if profile.embedded is not None:
+    if profile.embedded is not None or not len(profile.sites):
         return
     exe = profile.capture.exe
     module = next((m for m in profile.modules if exe and m.path == exe), None)

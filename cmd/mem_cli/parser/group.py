@@ -1,5 +1,6 @@
 """`mem_parser`: from a .heap file to a table or a call graph.
 
+    mem_parser x.heap
     mem_parser -p BINARY -f x.heap -t|-s [-o FILE]
 
 The everyday form is the group's own; every other report is a command of its own.
@@ -11,11 +12,13 @@ import sys
 
 import click
 
+from mem_cli.commands import PATH, add_commands, refuse_group_options
 from mem_cli.errors import run_command
-from mem_cli.options import frame_options
+from mem_cli.options import frame_options, sort_options
 from mem_cli.parser.budget import budget_command
 from mem_cli.parser.convert import convert
 from mem_cli.parser.diff import diff
+from mem_cli.parser.files import FileGroup
 from mem_cli.parser.flamegraph import flamegraph
 from mem_cli.parser.graph import graph
 from mem_cli.parser.leaks import leaks
@@ -32,34 +35,47 @@ from mem_cli.parser.tree import tree
 
 
 @click.group(
+    cls=FileGroup,
     invoke_without_command=True,
+    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=(
+        "\b\n"
+        "mem_parser x.heap                        who holds the memory\n"
+        "mem_parser leaks x.heap                  which stacks leak\n"
+        "mem_parser -p BINARY -f x.heap -t        a table; -s -o x.svg: the call graph"
+    ),
 )
-@click.option("-p", "--binary", metavar="BINARY", help="The program that was profiled.")
+@click.option("-p", "--binary", type=PATH, metavar="BINARY", help="The program that was profiled.")
 @click.option(
     "-f",
     "--file",
     "heap",
+    type=PATH,
     metavar="FILE",
     multiple=True,
     help="The .heap file; several: the domains of one capture.",
 )
 @click.option("--by", type=click.Choice(["domain"]), help="One table, a column for each -f.")
 @click.option("-t", "--table", is_flag=True, help="Print a table.")
-@click.option("-s", "--svg", is_flag=True, help="Draw the call graph as SVG.")
-@click.option("-o", "--output", metavar="FILE", help="Write here instead of to standard output.")
+@click.option("-s", "--svg", is_flag=True, help="Draw the call graph: -o x.svg, or x.png.")
+@click.option(
+    "-o", "--output", type=PATH, metavar="FILE", help="Write here instead of to standard output."
+)
 @click.option("--inuse", is_flag=True, help="Blocks not freed (the default).")
 @click.option("--alloc", is_flag=True, help="All blocks allocated, freed or not.")
 @click.option("--peak", is_flag=True, help="Blocks live at the peak.")
 @click.option("--space", is_flag=True, help="Count bytes (the default).")
 @click.option("--objects", is_flag=True, help="Count blocks.")
-@click.option("--cum", is_flag=True, help="Sort the table by cum instead of flat.")
+@sort_options
 @click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows of the table; 0: all.")
 @click.option("--bytes", "plain_bytes", is_flag=True, help="Print plain numbers of bytes.")
 @frame_options
 @click.option("--jeprof-frames", is_flag=True, help="Drop exactly the frames that jeprof drops.")
-@click.option("--debug-dir", multiple=True, metavar="DIR", help="Look for debug files here too.")
+@click.option(
+    "--debug-dir", type=PATH, multiple=True, metavar="DIR", help="Look for debug files here too."
+)
 @click.option(
     "--debuginfod", is_flag=True, help="Ask the servers of DEBUGINFOD_URLS (5 s a module)."
 )
@@ -68,37 +84,36 @@ from mem_cli.parser.tree import tree
 @click.version_option(package_name="mem-profiler")
 @click.pass_context
 def cli(ctx: click.Context, /, **options: object) -> None:
-    r"""Read a heap profile: table (-t) or call graph (-s).
-
-    \b
-    mem_parser -p /usr/bin/redis-server -f custom_prof.4711.1.heap -t
-    mem_parser -p /usr/bin/redis-server -f custom_prof.4711.1.heap -s -o redis.svg
-    """
+    """Read a heap profile: a summary, a table (-t), a call graph (-s), or a command's report."""
     if ctx.invoked_subcommand is None:
         from mem_cli.parser.everyday import run
 
         run(options)
+    else:
+        refuse_group_options(ctx)
 
 
-for command in (
-    budget_command,
-    convert,
-    diff,
-    flamegraph,
-    graph,
-    leaks,
-    list_lines,
-    merge,
-    peek,
-    report,
-    rss,
-    stats,
-    summary,
-    symbolize,
-    top,
-    tree,
-):
-    cli.add_command(command)
+add_commands(
+    cli,
+    [
+        budget_command,
+        convert,
+        diff,
+        flamegraph,
+        graph,
+        leaks,
+        list_lines,
+        merge,
+        peek,
+        report,
+        rss,
+        stats,
+        summary,
+        symbolize,
+        top,
+        tree,
+    ],
+)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.options import (
     filters_from,
     finding_options,
@@ -19,13 +20,14 @@ from mem_cli.output import check_output
 from mem_cli.pipeline import Source, deliver, named, read, say_missing
 from mem_parser.errors import UsageProblem
 from mem_parser.escape import shell_path
+from mem_parser.sizes import parse_seconds
 
 LEAK_FOUND = 6
 """Exit code of `--fail-on leak`."""
 
 
 class _Window(click.ParamType[tuple[float, float]]):
-    """`A:B`, seconds since the start of the capture."""
+    """`A:B`, times since the start of the capture."""
 
     name = "A:B"
 
@@ -36,22 +38,26 @@ class _Window(click.ParamType[tuple[float, float]]):
             return value
         low, colon, high = str(value).partition(":")
         try:
-            window = float(low), float(high)
+            window = parse_seconds(low), parse_seconds(high)
         except ValueError:
             window = math.nan, math.nan
         if not colon or not 0 <= window[0] < window[1]:
-            self.fail(f"{value!r} is not A:B with 0 <= A < B", param, ctx)
+            self.fail(f"{value!r} is not A:B with 0 <= A < B, such as 20:40 or 1m:5m", param, ctx)
         return window
 
 
 @click.command("leaks")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", type=PATH, metavar="FILE...", nargs=-1, required=True)
 @symbol_options
-@click.option("--born", type=_Window(), help="Only blocks allocated from A to B seconds.")
+@click.option(
+    "--born", type=_Window(), help="Only blocks allocated from A to B (seconds, or 1m:5m)."
+)
 @click.option(
     "--at-end", is_flag=True, help="What is left of a program that freed its memory as it ended."
 )
-@click.option("--suppressions", metavar="FILE", help="Stacks to pass over (leak:PATTERN lines).")
+@click.option(
+    "--suppressions", type=PATH, metavar="FILE", help="Stacks to pass over (leak:PATTERN lines)."
+)
 @narrowing_options
 @frame_options
 @click.option("--fail-on", type=click.Choice(["leak"]), help="Exit with 6 if there is a leak.")

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.forms import form_of, form_option
 from mem_cli.options import partial_option
 from mem_cli.output import check_output, write_parts
@@ -14,8 +15,10 @@ from mem_parser.heapfile.form import Form
 
 
 @click.command(short_help="Add up profiles of many processes and hosts.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Write this .heap file.")
+@click.argument("files", type=PATH, nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "-o", "--output", type=PATH, required=True, metavar="OUT", help="Write this .heap file."
+)
 @form_option
 @partial_option
 def merge(files: tuple[str, ...], output: str, form: Form, *, partial: bool) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.options import file_options, filter_options, filters_from, settled
 from mem_cli.output import check_output, write_result
 from mem_cli.pipeline import Source, open_sources, read, refuse_cut
-from mem_cli.say import say
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
@@ -30,10 +30,13 @@ def page_options(command: Command) -> Command:
         click.option(
             "-o",
             "--output",
+            type=PATH,
             metavar="FILE",
             help="Write here, `-` is standard output (default: beside FILE).",
         ),
-        click.option("--base", metavar="FILE", help="Show the difference to this older profile."),
+        click.option(
+            "--base", type=PATH, metavar="FILE", help="Show the difference to this older profile."
+        ),
         click.option(
             "--confidential",
             is_flag=True,
@@ -124,8 +127,5 @@ def _page_name(file: str, kind: str) -> str:
 
 def finish_page(page: str, given: Given, *, partial: bool) -> None:
     """Write the page, and refuse a cut file. Raises `MemError`."""
-    write_result(page, given.output)
-    if given.output != "-":
-        size = len(page.encode())
-        say(f"wrote {given.output} ({size / 1e6:.1f} MB); open it in a browser", err=True)
+    write_result(page, given.output, advice="open it in a browser")
     refuse_cut(given.sources, partial=partial)

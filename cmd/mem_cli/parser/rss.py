@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.options import finding_options
 from mem_cli.output import check_output
 from mem_cli.pipeline import deliver, read
 
 
 @click.command("rss", short_help="Say what the resident memory is made of.")
-@click.argument("file", metavar="FILE")
+@click.argument("file", type=PATH, metavar="FILE")
 @finding_options
 def rss(file: str, **options: Any) -> None:
     r"""Say where the resident memory is: heap, slack, stacks, files, the sampler's own.

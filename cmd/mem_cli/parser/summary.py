@@ -9,33 +9,38 @@ import click
 from mem_cli.options import csv_option, json_option, view_options
 from mem_cli.pipeline import deliver, open_view
 
+_ROWS = 30
+_SORTS = click.Choice(["total", "own", "count"])
+
 
 @click.command("summary")
 @view_options
-@click.option(
-    "-s",
-    "--sort",
-    type=click.Choice(["total", "own", "count"]),
-    default="total",
-    help="What to sort by (total).",
-)
-@click.option("-n", "--rows", type=click.IntRange(min=0), default=30, help="Rows (30); 0: all.")
+@click.option("--sort", type=_SORTS, help="Sort by (total).")
+@click.option("-s", "sort_before", type=_SORTS, hidden=True, help="--sort.")
+@click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows (30); 0: all.")
 @json_option
 @csv_option
 def summary(file: str, **options: Any) -> None:
     r"""Total memory, own memory and number of blocks by function.
 
     \b
-    mem_parser summary custom_prof.4711.1.heap -s own
+    mem_parser summary custom_prof.4711.1.heap --sort own
     """
+    from mem_cli.terminal import fitted
     from mem_parser.reports import summary as report
 
     opened, view = open_view(file, options)
-    found = report.summary(view, report.Sort(options["sort"]), options["rows"])
+    sort = report.Sort(options["sort"] or options["sort_before"] or "total")
+    every = report.summary(view, sort)
+
+    def first(rows: int | None) -> report.Summary:
+        return every.first(_ROWS if rows is None else rows)
+
+    found = first(options["rows"])
     deliver(
         opened.sources,
         options,
-        report.blocks(found),
+        fitted(lambda rows: report.blocks(first(rows)), options["rows"], options["output"]),
         record=lambda: view.record(report.records(found), left_out=found.left_out),
         rows=lambda: report.records(found),
         keys=report.KEYS,

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from mem_cli.commands import PATH
 from mem_cli.forms import form_of, form_option
 from mem_cli.options import partial_option, symbol_options
 from mem_cli.output import check_output, write_parts
@@ -14,8 +15,10 @@ from mem_parser.heapfile.form import Form
 
 
 @click.command(short_help="Write a .heap file that holds the names of its addresses.")
-@click.argument("file", metavar="FILE")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Write here; may be FILE.")
+@click.argument("file", type=PATH, metavar="FILE")
+@click.option(
+    "-o", "--output", type=PATH, required=True, metavar="OUT", help="Write here; may be FILE."
+)
 @form_option
 @symbol_options
 @partial_option

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from mem_cli.options import csv_option, json_option, view_options
+from mem_cli.options import csv_option, json_option, sort_options, sorted_by_cum, view_options
 from mem_cli.pipeline import deliver, open_view
 
 
 @click.command("top", short_help="Who allocated: one row per function.")
 @view_options
-@click.option("--cum", is_flag=True, help="Sort by cum instead of flat.")
+@sort_options
 @click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows; 0: all.")
 @json_option
@@ -24,16 +24,23 @@ def top(file: str, **options: Any) -> None:
     mem_parser top custom_prof.4711.1.heap
     mem_parser top custom_prof.4711.1.heap --focus net --alloc --json
     """
+    from mem_cli.terminal import fitted
     from mem_parser.reports import top as report
     from mem_parser.reports.aggregate import GroupBy
 
+    by_cum = sorted_by_cum(options)
     opened, view = open_view(file, options)
     group = GroupBy.LINE if options["lines"] else GroupBy.FUNCTION
-    found = report.top(view, report.TopOptions(options["cum"], options["rows"], group))
+    sums = view.sums(group)
+
+    def first(rows: int | None) -> report.Top:
+        return report.top(view, report.TopOptions(by_cum, rows, group), sums)
+
+    found = first(options["rows"])
     deliver(
         opened.sources,
         options,
-        report.blocks(found),
+        fitted(lambda rows: report.blocks(first(rows)), options["rows"], options["output"]),
         record=lambda: view.record(report.records(found), left_out=len(found.left_out)),
         rows=lambda: report.records(found),
         keys=report.KEYS,

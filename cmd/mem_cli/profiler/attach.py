@@ -7,17 +7,19 @@ import signal
 import click
 
 from mem_cli.profiler import attaching
-from mem_cli.profiler.options import PID, Bytes
+from mem_cli.profiler.options import Bytes
 from mem_cli.profiler.signals import Stop, on_signals
+from mem_cli.profiler.target import Target, given, pid_of, target_options
 
 
-@click.command()
-@click.argument("pid", type=PID)
+@click.command(no_args_is_help=True)
+@target_options
 @click.option(
-    "-c", "rate", type=Bytes(), help="Also start a capture, with this many bytes per sample."
+    "-c", "--rate", type=Bytes(), help="Also start a capture, with this many bytes per sample."
 )
-def attach(pid: int, rate: int | None) -> None:
+def attach(target: Target | None, pid: Target | None, rate: int | None) -> None:
     """Put the sampler into a process that runs without it."""
+    number = pid_of(given(target, pid))
     stop = Stop()
     on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
-    attaching.attach_by_hand(pid, rate, stop.asked)
+    attaching.attach_by_hand(number, rate, stop.asked)

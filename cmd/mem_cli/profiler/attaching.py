@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mem_cli.errors import hint_of, say_error
-from mem_cli.invoked import next_command
+from mem_cli.invoked import next_command, next_lines
 from mem_cli.say import say, waiting
 from mem_parser.errors import MemError, NoSampler, one_line
 from mem_profiler import attach as attaching
@@ -53,7 +53,7 @@ class Attached:
         """
         try:
             for pid in pids:
-                if _has_sampler(pid):
+                if has_sampler(pid):
                     continue
                 with waiting(f"attaching to pid {pid}"):
                     one = attaching.attach(pid, asked_to_stop)
@@ -89,7 +89,8 @@ class Attached:
                 say(detached_line(one.pid, answer), err=True)
 
 
-def _has_sampler(pid: int) -> bool:
+def has_sampler(pid: int) -> bool:
+    """Tell whether a process runs with the sampler. Raises MemError."""
     try:
         discovery.open_process(pid, writable=False).close()
     except NoSampler:
@@ -106,13 +107,13 @@ def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[],
         raise KeyboardInterrupt from None
     say(attached_line(pid, one.answer))
     profiler = next_command("mem_profiler")
-    command = f"{profiler} -s 60 -c 1024 -p {pid}"
+    step = f"-s 60 -c 1024 -p {pid}"
     try:
         if rate_bytes is not None:
             toggle.start(pid, rate_bytes)
-            command = f"{profiler} stop {pid}"
+            step = f"stop {pid}"
     finally:
-        for line in ("next:", f"  {command}", f"  {profiler} detach {pid}"):
+        for line in next_lines([[profiler, step], [profiler, f"detach {pid}"]]):
             say(line)
 
 

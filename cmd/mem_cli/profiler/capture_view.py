@@ -12,31 +12,23 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from mem_cli.invoked import next_command
+from mem_cli.invoked import next_command, next_lines
+from mem_cli.say import plain_console
+from mem_parser.errors import InputFileError
 from mem_parser.escape import file_part, one_line, shell_path
+from mem_parser.sizes import short_size
+from mem_parser.symbols.files import open_binary
 from mem_parser.units import counted
 from mem_profiler.capture.listing import Row
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Session
 from mem_profiler.segment.layout import DEPTH_LIMIT_MAX
 
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 STATE_COLUMN = 3
 SUCCESS = "succeeded in collecting memory data!"
 WIDEST_STATE = 20
-
-
-def size(value: float) -> str:
-    """Bytes in the largest unit that leaves at least 1: "214.6 MiB", "512 B"."""
-    unit = 0
-    while abs(value) >= 1024 and unit < len(UNITS) - 1:
-        value /= 1024
-        unit += 1
-    number = f"{value:.0f}" if unit == 0 or value == int(value) else f"{value:.1f}"
-    return f"{number} {UNITS[unit]}"
 
 
 def _ended(result: Result, *, awaited: bool) -> str | None:
@@ -68,7 +60,7 @@ def _file_line(result: Result) -> str:
         facts.append(f"{result.cut} stacks cut at {result.depth_limit} frames{more}")
     if result.failed:
         facts.append(f"{counted(result.failed, 'allocation')} refused")
-    stored = f"{size(result.size_bytes)}{' (gzip)' if result.packed else ''}"
+    stored = f"{short_size(result.size_bytes)}{' (gzip)' if result.packed else ''}"
     return f"  {one_line(result.path)}   {stored}   {', '.join(facts)}"
 
 
@@ -87,20 +79,39 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
         yield _file_line(one)
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
-    exe = shell_path(binary(result) or "BINARY")
-    path = shell_path(result.path)
-    picture = shell_path(f"{file_part(os.path.basename(binary(result))) or 'heap'}.svg")
+    yield from next_lines(_next(result, awaited=awaited))
+
+
+def _next(result: Result, *, awaited: bool) -> Iterator[list[str]]:
+    """Yield the commands that show the files, each in parts."""
     parser = next_command("mem_parser", reads=result.path)
-    yield "next:"
-    yield f"  {parser} -p {exe} -f {path} -t"
-    yield f"  {parser} -p {exe} -f {path} -s -o {picture}"
+    path = shell_path(result.path)
+    file = f"-f {path}"
+    picture = shell_path(f"{file_part(os.path.basename(binary(result))) or 'heap'}.svg")
+    program = [] if knows_its_binary(result) else [f"-p {shell_path(binary(result) or 'BINARY')}"]
+    yield [parser, *program, file, "-t"]
+    yield [parser, *program, file, f"-s -o {picture}"]
     if result.packed:
-        yield f"  {parser} convert {path} -o plain.heap   # what jeprof and google-pprof read"
+        yield [parser, f"convert {path} -o plain.heap", "# for jeprof and google-pprof"]
     if result.duration_s >= LEAKS_FROM_S and not awaited:
-        yield f"  {parser} leaks {path}"
+        yield [parser, f"leaks {shell_path(result.path)}"]
     if result.devices:
-        files = " ".join(f"-f {shell_path(one.path)}" for one in (result, *result.devices))
-        yield f"  {parser} -p {exe} {files} --by domain"
+        devices = (f"-f {shell_path(one.path)}" for one in result.devices)
+        yield [parser, *program, file, *devices, "--by domain"]
+
+
+def knows_its_binary(result: Result) -> bool:
+    """Tell whether the names of a file are found without being told where the program is: they are
+    in it, or there are none, or the program is still where it was.
+    """
+    if result.named or not result.samples:
+        return True
+    if not result.exe or result.exe_build_id is None:
+        return False
+    try:
+        return (open_binary(result.exe).build_id or "") == result.exe_build_id
+    except InputFileError:
+        return False
 
 
 def target_line(session: Session, rate_bytes: int) -> str:
@@ -126,9 +137,9 @@ def process_lines(rows: Sequence[Row]) -> Iterator[str]:
                 one_line(row.user),
                 one_line(row.command),
                 one_line(state),
-                size(row.rate_bytes or 1) if known else "-",
+                short_size(row.rate_bytes or 1) if known else "-",
                 str(row.samples) if known else "-",
-                size(row.live_bytes or 0) if known else "-",
+                short_size(row.live_bytes or 0) if known else "-",
                 str(row.lost) if known else "-",
             )
         )
@@ -164,7 +175,7 @@ class CaptureProgress:
                 TextColumn("capturing"),
                 BarColumn(bar_width=28),
                 TextColumn("{task.description}", markup=False),
-                console=Console(stderr=True),
+                console=plain_console(err=True),
                 transient=True,
                 auto_refresh=False,
             )
@@ -190,10 +201,10 @@ class CaptureProgress:
             return
         readings = [latest for one in self._sessions if (latest := one.recording.recorder.latest)]
         samples = sum(reading.samples for reading in readings)
-        live = size(sum(reading.estimate_bytes for reading in readings))
+        live = short_size(sum(reading.estimate_bytes for reading in readings))
         text = f"{gone_s:.0f} s of {self._seconds:g}   {samples} samples   live ≈ {live}"
         text += "".join(
-            f"   {one_line(name)} ≈ {size(held)}" for name, held in self._devices().items()
+            f"   {one_line(name)} ≈ {short_size(held)}" for name, held in self._devices().items()
         )
         self._bar.update(self._task, completed=min(gone_s, self._seconds), description=text)
         self._bar.refresh()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from mem_cli.profiler import capture_view
 from mem_cli.say import say
+from mem_parser.sizes import short_size
 from mem_parser.units import counted
 from mem_profiler.capture import recover
 
@@ -20,7 +20,7 @@ from mem_profiler.capture import recover
 def clean(everything: bool) -> None:
     """Remove the segments that dead processes left."""
     count, held, kept = recover.clean(everything=everything)
-    say(f"removed {counted(count, 'segment')}, {capture_view.size(held)}")
+    say(f"removed {counted(count, 'segment')}, {short_size(held)}")
     for found in kept:
         pid = found.control.number("pid")
         say(f"kept {found.path}, not in a file yet: mem_profiler recover {pid} writes it")

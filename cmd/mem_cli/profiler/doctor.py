@@ -9,10 +9,11 @@ import click
 from rich.text import Text
 
 from mem_cli.errors import asks_for_root
-from mem_cli.invoked import again_as_root, next_command
+from mem_cli.invoked import again_as_root, next_command, next_lines
+from mem_cli.profiler.target import PID_MAX, PROCESS, Target, pid_of
 from mem_cli.say import plain_console, say, waiting
 from mem_parser.errors import TargetUnsupported, UsageProblem
-from mem_parser.escape import log_line, one_line, shell_join
+from mem_parser.escape import log_line, one_line, shell_word
 from mem_profiler.doctor import Finding, examine_process, examine_program, first_blocker
 
 _LABELS = {"ok": "ok", "warning": "warning", "blocker": "BLOCKER"}
@@ -52,10 +53,11 @@ def _say(findings: list[Finding], subject: str) -> None:
     console.print(Text(log_line(verdict), style="bold"), soft_wrap=True)
 
 
-def _next(pid: int | None, program: tuple[str, ...]) -> str:
+def _next(pid: int | None, program: tuple[str, ...]) -> list[str]:
+    """Return the parts of the command that captures."""
     if pid is not None:
-        return f"{next_command('mem_profiler')} -s 60 -c 1024 -p {pid}"
-    return f"{next_command('mem_profiler')} run -c 1024 -- {shell_join(program)}"
+        return [next_command("mem_profiler"), f"-s 60 -c 1024 -p {pid}"]
+    return [next_command("mem_profiler"), "run -c 1024 --", *map(shell_word, program)]
 
 
 def _root_may_help(findings: list[Finding]) -> bool:
@@ -64,24 +66,40 @@ def _root_may_help(findings: list[Finding]) -> bool:
     return bool(blockers) and all(asks_for_root(finding.cure) for finding in blockers)
 
 
+def _number(pid: Target | None, target: tuple[str, ...]) -> int | None:
+    """Return the process to examine; None: it is a program. Raises `MemError`."""
+    if pid is not None:
+        if target:
+            raise UsageProblem(f"two subjects given: {target[0]} and -p {pid}")
+        return pid_of(pid)
+    if not target:
+        raise UsageProblem("neither a process nor a program given", hint="mem_profiler doctor PID")
+    number = int(target[0]) if len(target) == 1 and target[0].isdecimal() else None
+    if number is not None and number > PID_MAX:
+        raise UsageProblem(f"{number} is not a process number")
+    return number
+
+
 @click.command(
     short_help="Say whether a process or a program can be captured.",
+    no_args_is_help=True,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PID | -- PROG")
+@click.option("-p", "--pid", type=PROCESS, help="The process, by its number or name.")
+@click.argument("target", nargs=-1, type=click.UNPROCESSED, metavar="PID | -- PROG")
 @click.pass_context
-def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> None:
+def doctor(
+    ctx: click.Context, *, as_json: bool, pid: Target | None, target: tuple[str, ...]
+) -> None:
     """Say whether a process can be captured, or a program run, before touching it.
 
     Nothing of the program is executed: its libraries are found by reading files.
     """
-    pid = int(target[0]) if len(target) == 1 and target[0].isdecimal() else None
-    if pid is not None and pid > (1 << 31) - 1:
-        raise UsageProblem(f"{pid} is not a process number")
-    subject = f"pid {pid}" if pid is not None else target[0]
+    number = _number(pid, target)
+    subject = f"pid {number}" if number is not None else target[0]
     with waiting(f"examining {subject}"):
-        findings = examine_process(pid) if pid is not None else examine_program(target)
+        findings = examine_process(number) if number is not None else examine_program(target)
     blocked = first_blocker(findings) is not None
     if as_json:
         from mem_cli.terminal import write_json
@@ -91,8 +109,8 @@ def doctor(ctx: click.Context, *, as_json: bool, target: tuple[str, ...]) -> Non
         write_json(found)
     else:
         _say(findings, one_line(subject))
-        step = again_as_root() if _root_may_help(findings) else _next(pid, target)
+        step = [again_as_root()] if _root_may_help(findings) else _next(number, target)
         if not blocked or _root_may_help(findings):
-            say("next:")
-            say(f"  {step}")
+            for line in next_lines([step]):
+                say(line)
     ctx.exit(TargetUnsupported.exit_code if blocked else 0)

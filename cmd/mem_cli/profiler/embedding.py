@@ -24,6 +24,7 @@ def embed_names(results: Iterable[Result], form: Form) -> None:
             for problem in problems:
                 warn(problem)
             result.size_bytes = os.path.getsize(result.path)
+            result.named = True
         except (MemError, OSError) as error:
             warn(f"cannot put names into {result.path}: {error}")
 
@@ -38,5 +39,5 @@ def _embed(path: str, form: Form) -> list[str]:
     profile = read_profile(path)
     names = name_addresses(profile)
     profile.embedded = embedded_names(names)
-    write_parts(heap_parts(profile, form=form), path)
+    write_parts(heap_parts(profile, form=form), path, quiet=True)
     return [problem.text for problem in names.problems]

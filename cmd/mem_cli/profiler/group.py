@@ -1,5 +1,8 @@
 """The command `mem_profiler`: capture the heap of running processes into .heap files.
 
+    mem_profiler -s 60 -c 1024 -p PID
+    mem_profiler PID
+
 Model: click checks every option before a process is touched; each command is a few calls into the
 capture side and prints what came of it. Results go to stdout (for `run`, whose program owns stdout,
 to stderr), progress goes to stderr. Exit codes are those of mem_cli.errors.
@@ -8,9 +11,14 @@ to stderr), progress goes to stderr. Exit codes are those of mem_cli.errors.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from mem_cli.commands import add_commands, refuse_group_options
+from mem_cli.direct import DirectGroup
 from mem_cli.errors import run_command
 from mem_cli.forms import form_option
 from mem_cli.profiler.attach import attach
@@ -19,8 +27,7 @@ from mem_cli.profiler.clean import clean
 from mem_cli.profiler.detach import detach
 from mem_cli.profiler.doctor import doctor
 from mem_cli.profiler.options import (
-    PID,
-    Seconds,
+    Time,
     depth_option,
     device_rate_option,
     prefix_option,
@@ -33,64 +40,96 @@ from mem_cli.profiler.run import run
 from mem_cli.profiler.snapshot import snapshot
 from mem_cli.profiler.start import start
 from mem_cli.profiler.stop import stop
+from mem_cli.profiler.target import PROCESS, Target, pid_of
+from mem_cli.profiler.target import given as given_target
 from mem_parser.errors import UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import __version__
 from mem_profiler.capture import output
 from mem_profiler.capture.session import Rates
+from mem_profiler.process import byname
+
+DEFAULT_S = 60.0
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-s", "seconds", type=Seconds(), help="Seconds to capture (required).")
+class ProcessGroup(DirectGroup):
+    """`mem_profiler`: a process may take the place of a command and its arguments."""
+
+    def direct(self, words: Sequence[str], _given: Mapping[str, Any]) -> click.Command | None:
+        """Return the capture; None where no process has such a name."""
+        word = words[0]
+        if not word.isdecimal() and not byname.find(word):
+            return None
+        target = click.Argument(["target"], required=True, type=PROCESS, metavar="PID|NAME")
+        options = [p for p in self.params if isinstance(p, click.Option) and not p.is_eager]
+        return click.Command("", params=[target, *options], callback=_capture, help=self.help)
+
+    def first_words(self, incomplete: str) -> Iterable[CompletionItem]:
+        """Yield the processes."""
+        return PROCESS.shell_complete(None, None, incomplete)
+
+
+@click.group(
+    cls=ProcessGroup,
+    invoke_without_command=True,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "\b\n"
+        "mem_profiler -s 60 -c 1024 -p PID    capture for 60 s\n"
+        "mem_profiler redis-server            the same by name, with the defaults\n"
+        "mem_profiler run -- PROG ARGS        from a program's start to its end"
+    ),
+)
+@click.option(
+    "-s", "--duration", "seconds", type=Time(), default=DEFAULT_S,
+    help="How long (60): seconds, or 90s, 5m, 1h.",
+)  # fmt: skip
 @rate_option
 @device_rate_option
 @depth_option
 @prefix_option
-@click.option("-p", "pid", type=PID, help="Process; default: the only one with a sampler.")
+@click.option("-p", "--pid", type=PROCESS, help="Process; default: the only one with a sampler.")
 @click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
 @form_option
 @symbolize_option
 @click.version_option(__version__, prog_name="mem_profiler")
 @click.pass_context
-def cli(  # noqa: PLR0917 - click passes options by name
-    ctx: click.Context,
-    seconds: float | None,
+def cli(ctx: click.Context, /, **options: Any) -> None:
+    """Capture the heap of a running process into a file, which mem_parser reads."""
+    if ctx.invoked_subcommand is None:
+        _capture(None, **options)
+    elif ctx.invoked_subcommand:
+        refuse_group_options(ctx)
+
+
+def _capture(
+    target: Target | None,
+    *,
+    seconds: float,
     rate: int,
     device_rate: int,
     depth_limit: int | None,
     prefix: str,
-    pid: int | None,
+    pid: Target | None,
     every: bool,
     form: Form,
     symbolize: bool,
 ) -> None:
-    """Capture the heap of a running process: mem_profiler -s 60 -c 1024 -p PID."""
-    if ctx.invoked_subcommand is not None:
-        _refuse_group_options(ctx)
-        return
-    if seconds is None:
-        raise UsageProblem(
-            "-s SECONDS is missing", hint="mem_profiler -s 60 -p PID; mem_profiler --help"
-        )
-    if pid is not None and every:
+    who = None if target is None and pid is None else given_target(target, pid)
+    if who is not None and every:
         raise UsageProblem("-p and --all exclude each other")
     output.check_prefix(prefix)
+    number = None if who is None else pid_of(who)
     rates = Rates(rate, device_rate, depth_limit)
-    ctx.exit(capture(choose(pid, every), seconds, rates, prefix, form, symbolize=symbolize))
+    code = capture(choose(number, every), seconds, rates, prefix, form, symbolize=symbolize)
+    click.get_current_context().exit(code)
 
 
-def _refuse_group_options(ctx: click.Context) -> None:
-    for parameter in ctx.command.params:
-        name = parameter.name or ""
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageProblem(
-                f"{parameter.opts[0]} was given before the command {ctx.invoked_subcommand}",
-                hint=f"mem_profiler {ctx.invoked_subcommand} --help",
-            )
-
-
-for command in (attach, clean, detach, doctor, ps, recover_command, run, snapshot, start, stop):
-    cli.add_command(command)
+add_commands(
+    cli,
+    [attach, clean, detach, doctor, ps, recover_command, run, snapshot, start, stop],
+)
 
 
 def main() -> None:

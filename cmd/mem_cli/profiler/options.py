@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mem_cli.commands import PATH
 from mem_parser import sizes
 from mem_profiler.segment import layout
 
@@ -31,27 +32,27 @@ class Bytes(click.ParamType[int]):
         return number
 
 
-class Seconds(click.ParamType[float]):
-    """A positive time in seconds; fractions are allowed."""
+class Time(click.ParamType[float]):
+    """A positive time: seconds, or with a unit; fractions are allowed."""
 
-    name = "SECONDS"
+    name = "TIME"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         """The number of seconds."""
         try:
-            number = float(value)
+            number = sizes.parse_seconds(str(value))
         except ValueError:
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds, nor a time such as 90s, 5m, 1h",
+                      param, ctx)  # fmt: skip
         if not math.isfinite(number) or not 0 < number <= SECONDS_MAX:
             self.fail(f"{value!r} is not a positive number of seconds", param, ctx)
         return number
 
 
-PID = click.IntRange(1, (1 << 31) - 1)
 DEFAULT_RATE = 1024
 rate_option = click.option(
     "-c",
-    "rate",
+    "--rate",
     type=Bytes(),
     default=DEFAULT_RATE,
     show_default=True,
@@ -77,8 +78,9 @@ depth_option = click.option(
     f"at most {layout.DEPTH_LIMIT_MAX}.",
 )
 prefix_option = click.option(
-    "-o", "prefix", default="./custom_prof", show_default=True, help="Path and prefix of files."
-)
+    "-o", "--output", "prefix", type=PATH, default="./custom_prof", show_default=True,
+    metavar="PREFIX", help="Path and prefix of files.",
+)  # fmt: skip
 symbolize_option = click.option(
     "--symbolize", is_flag=True, help="Put names into the file, for machines without the program."
 )

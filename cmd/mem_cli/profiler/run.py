@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from mem_cli.budget_report import output_options, refuse_outputs
+from mem_cli.commands import PATH
 from mem_cli.forms import form_option
 from mem_cli.profiler.gate import Gate
 from mem_cli.profiler.options import (
@@ -33,7 +34,7 @@ from mem_profiler.doctor import refuse_checker
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option(
     "-c",
-    "rate",
+    "--rate",
     type=Bytes(),
     help="Bytes per sample (512K, 1M): 1024, or what the budget needs.",
 )
@@ -45,7 +46,9 @@ from mem_profiler.doctor import refuse_checker
 @click.option("--keep-pymalloc", is_flag=True, help="Leave PYTHONMALLOC as it is.")
 @form_option
 @symbolize_option
-@click.option("--budget", metavar="CHECK.toml", help="Check the capture against a memory budget.")
+@click.option(
+    "--budget", type=PATH, metavar="CHECK.toml", help="Check the capture against a memory budget."
+)
 @click.option(
     "--tries",
     type=click.IntRange(1, 20),

@@ -20,7 +20,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.leaks.verdicts import Finding
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.places import Frame
-from mem_parser.units import format_estimate
+from mem_parser.units import format_estimate, per
 
 MOST = 5
 
@@ -125,7 +125,7 @@ def leaking(findings: list[Finding]) -> list[Culprit]:
         rate = ""
         if finding.per_hour is not None:
             gained = format_estimate(finding.per_hour, Unit.SPACE)
-            rate = f"+{gained} per hour, "
+            rate = f"+{per('h', gained)}, "
         stacks = f", by {finding.stacks} stacks" if finding.stacks > 1 else ""
         text = f"{rate}{finding.evidence}{stacks}"
         rows.append(Culprit(finding.frames, finding.live, text=text))

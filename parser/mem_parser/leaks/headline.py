@@ -14,7 +14,7 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
 from mem_parser.places import Frame
-from mem_parser.units import counted, format_total
+from mem_parser.units import counted, format_total, per
 
 NO_LEAKS = "no leaks found"
 _MOST = 2
@@ -39,8 +39,7 @@ def headline(rates: Sequence[Estimate | None], owners: Sequence[Sequence[Frame]]
 
 
 def _per_hour(rate: Estimate) -> str:
-    value, unit, error = format_total(rate, Unit.SPACE).removesuffix(" (95 %)").partition("B")
-    return f"{value}{unit}/h{error}"
+    return per("h", format_total(rate, Unit.SPACE).removesuffix(" (95 %)"))
 
 
 def _place(frames: Sequence[Frame]) -> str:

@@ -24,8 +24,6 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
     shown = min(rows, real) if rows else real
     for k in range(shown):
         yield _row(result.rows[k], result.unit, width)
-    if real > shown:
-        yield f"{real - shown} more rows: -n 0 shows all"
     if noise:
         together = format_change(result.rows.noise_delta, result.unit)
         if result.errors_known:
@@ -34,6 +32,8 @@ def diff_lines(result: Diff, *, rows: int, width: int) -> Iterator[str]:
             yield f"{counted(noise, 'row')} unchanged"
     for note in result.notes:
         yield f"note: {one_line(note)}"
+    if real > shown:
+        yield f"{counted(real - shown, 'more row')}: -n 0 shows all"
 
 
 def _total(result: Diff) -> str:

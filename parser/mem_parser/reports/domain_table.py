@@ -59,11 +59,11 @@ def format_domains(
     if options.rows is not None:
         shown = order[: options.rows] if options.rows else order
     yield from _grid(joined, [(n, [value(rows[n], d) for d in totals]) for n in shown], options)
+    yield from refusal_lines(joined, symbols, options.rule)
+    yield from nameless_lines(symbols)
     if len(shown) < len(order):
         why = "" if options.rows else f" below {100 * SMALL_SHARE:g} % of every domain"
         yield f"{len(order) - len(shown)} rows{why} not shown: -n 0 shows all"
-    yield from refusal_lines(joined, symbols, options.rule)
-    yield from nameless_lines(symbols)
 
 
 def _grid(
@@ -79,7 +79,7 @@ def _grid(
     yield "  ".join([*heads, "name (cum)" if options.by_cum else "name (flat)"])
     for name, values in [*rows, *_remainders(joined, options)]:
         cells = (text(value).rjust(width) for value, width in zip(values, widths, strict=True))
-        yield "  ".join([*cells, name])
+        yield options.cut("  ".join([*cells, name]))
 
 
 def _remainders(joined: Profile, options: TableOptions) -> Iterator[tuple[str, list[float]]]:

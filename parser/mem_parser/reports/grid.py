@@ -1,14 +1,17 @@
 """What tables consist of, before anything knows how wide a terminal is.
 
-A report gives *blocks*: lines of text and `Grid`s. Every estimate becomes one text with its 95 %
-margin in the same unit (`96.10 MiB ± 0.21`), or, for programs, three numbers.
+A report gives *blocks*: lines of text, of which some begin with a verdict (`Judged`), and `Grid`s.
+Every estimate becomes one text with its 95 % margin in the same unit (`96.10 MiB ± 0.21`), or, for
+programs, three numbers.
 """
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from mem_parser.estimate import Z95, Estimate
 from mem_parser.model import Unit
@@ -27,6 +30,29 @@ class Column:
     title: str
     right: bool = True
     flexible: bool = False
+
+
+class Tone(enum.StrEnum):
+    """How good what a verdict says is."""
+
+    GOOD = "good"
+    BAD = "bad"
+    OPEN = "open"
+    HARMLESS = "harmless"
+
+
+class Judged(str):
+    """A line of text that begins with a verdict: its first ``end`` characters have a ``tone``."""
+
+    __slots__ = ("end", "tone")
+    end: int
+    tone: Tone
+
+    def __new__(cls, text: str, tone: Tone, end: int) -> Self:
+        """Make such a line."""
+        line = super().__new__(cls, text)
+        line.tone, line.end = tone, end
+        return line
 
 
 NAME = Column("function", right=False, flexible=True)

@@ -15,6 +15,8 @@ from mem_parser.errors import MemError
 DOT_VARIABLE = "MEM_PROFILER_DOT"
 """Names the program that lays graphs out, before all others."""
 _HINT = "install Debian's graphviz, or: pip install graphviz-pure"
+_MARKS = {"svg": b"<svg", "png": b"\x89PNG\r\n\x1a\n"}
+"""What only a drawing of that form holds."""
 
 
 class LayoutError(MemError):
@@ -22,7 +24,7 @@ class LayoutError(MemError):
 
 
 def find_layout_program() -> list[str] | None:
-    """Return the command that understands `-Tsvg`, or None."""
+    """Return the command that understands `-Tsvg` and `-Tpng`, or None."""
     chosen = os.environ.get(DOT_VARIABLE)
     if chosen:
         return [chosen]
@@ -36,8 +38,8 @@ def find_layout_program() -> list[str] | None:
     return None
 
 
-def lay_out(source: str, timeout_s: float) -> bytes:
-    """Return the drawing of a graph in DOT as SVG.
+def lay_out(source: str, timeout_s: float, form: str = "svg") -> bytes:
+    """Return the drawing of a graph in DOT as `svg` or `png`.
 
     Raises `LayoutError` if there is none after ``timeout_s`` seconds, `MemError` if there is no
     program that can be run.
@@ -47,7 +49,7 @@ def lay_out(source: str, timeout_s: float) -> bytes:
         raise MemError("dot is missing: the call graph cannot be drawn", hint=_HINT)
     try:
         done = subprocess.run(
-            [*program, "-Kdot", "-Tsvg"],
+            [*program, "-Kdot", f"-T{form}"],
             input=source.encode("utf-8", "replace"),
             capture_output=True,
             timeout=timeout_s,
@@ -57,7 +59,7 @@ def lay_out(source: str, timeout_s: float) -> bytes:
         raise MemError(f"cannot run {program[0]}: {error.strerror}", hint=_HINT) from error
     except subprocess.TimeoutExpired as error:
         raise LayoutError(f"{program[0]} did not finish within {timeout_s:g} s") from error
-    if done.returncode or b"<svg" not in done.stdout:
+    if done.returncode or _MARKS[form] not in done.stdout:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise LayoutError(f"{program[0]} failed: {said[0] if said else done.returncode}")
     return done.stdout

@@ -6,15 +6,22 @@ import re
 import textwrap
 from collections.abc import Iterator
 
-from mem_parser.escape import one_line, shell_path, shell_word
+from mem_parser.escape import one_line, shell_lines, shell_path, shell_word
 from mem_parser.estimate import Estimate
 from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict
 from mem_parser.model import Profile, Unit
 from mem_parser.places import Frame
-from mem_parser.units import counted, format_bytes, format_estimate
+from mem_parser.reports.grid import Judged, Tone
+from mem_parser.units import counted, format_bytes, format_estimate, per
 
 MOST_HARMLESS = 10
 _WIDTH = 80
+_TONES = {
+    "LEAK": Tone.BAD,
+    "inconclusive": Tone.OPEN,
+    str(Verdict.CACHE_LIKE): Tone.HARMLESS,
+    str(Verdict.YOUNG): Tone.HARMLESS,
+}
 _INDENT = 14
 _LARGEST = "largest: "
 
@@ -28,7 +35,9 @@ def leak_lines(
     ``exit_code`` is the one that a leak leads to. Without one the last lines are the command that
     shows the stack of the largest leak in ``file``.
     """
-    sentence = _wrapped(report.headline)
+    first, *more = _wrapped(report.headline)
+    tone = Tone.BAD if report.leaks else Tone.GOOD
+    sentence = [Judged(first, tone, len(first.partition(",")[0])), *more]
     yield from sentence
     by_verdict = {v: [f for f in report.findings if f.verdict is v] for v in Verdict}
     for finding in by_verdict[Verdict.LEAK]:
@@ -64,11 +73,14 @@ def _next(report: LeakReport, file: str) -> Iterator[str]:
     if report.leaks and report.leaks[0].frames:
         function = re.escape(report.leaks[0].frames[0].function)
         yield "next:"
-        yield f"  mem_parser tree {shell_path(file)} --focus {shell_word(f'^{function}$')}"
+        focus = f"--focus {shell_word(f'^{function}$')}"
+        yield from shell_lines(("mem_parser tree", shell_path(file), focus))
 
 
 def _labelled(label: str, text: str) -> str:
-    return f"{label:<{_INDENT - 1}} {text}".rstrip()
+    line = f"{label:<{_INDENT - 1}} {text}".rstrip()
+    tone = _TONES.get(label)
+    return line if tone is None else Judged(line, tone, len(label))
 
 
 def _leak(finding: Finding, width: int) -> Iterator[str]:
@@ -78,7 +90,7 @@ def _leak(finding: Finding, width: int) -> Iterator[str]:
         yield _labelled("LEAK", _fitted(name, spot, width))
     else:
         yield _labelled("LEAK", _named(finding.frames, spot, width))
-    rate = f"+{_bytes(finding.per_hour)} per hour" if finding.per_hour is not None else ""
+    rate = f"+{per('h', _bytes(finding.per_hour))}" if finding.per_hour is not None else ""
     yield _labelled("", f"{rate}   {_bytes(finding.live)} live")
     yield _labelled("", finding.evidence)
 

@@ -63,6 +63,11 @@ class Summary:
     rows: list[SummaryRow]
     left_out: int
 
+    def first(self, limit: int) -> Summary:
+        """Return the summary with at most ``limit`` of its rows; 0: with all."""
+        shown = self.rows[:limit] if limit else self.rows
+        return Summary(self.view, self.sort, shown, self.left_out + len(self.rows) - len(shown))
+
     def judged(self, row: SummaryRow) -> Estimate:
         """Return the number that says whether the row is noise: the one the rows are sorted by."""
         result: Estimate = getattr(row, self.sort)
@@ -78,8 +83,7 @@ def summary(view: View, sort: Sort = Sort.TOTAL, limit: int = 0) -> Summary:
         if r.name in objects
     ]
     rows.sort(key=lambda r: (-getattr(r, sort).value, -r.total.value, -r.own.value, r.name))
-    shown = rows[:limit] if limit else rows
-    return Summary(view, sort, shown, len(rows) - len(shown))
+    return Summary(view, sort, rows, 0).first(limit)
 
 
 def blocks(found: Summary) -> Iterator[Block]:
@@ -94,7 +98,7 @@ def blocks(found: Summary) -> Iterator[Block]:
     columns = (*map(Column, ("total", "%", "own", "%", "count")), NAME)
     more = counted(found.left_out, "more function")
     left_out = f"{more} not shown: -n 0 shows all" if found.left_out else ""
-    return found.view.framed(marked(columns, rows, map(found.judged, found.rows), left_out))
+    return found.view.framed(marked(columns, rows, map(found.judged, found.rows)), left_out)
 
 
 def records(found: Summary) -> list[Record]:

@@ -27,6 +27,8 @@ from mem_parser.units import format_value, percent
 
 _LAYOUT_S = 1.5
 """How long the best layout may take; graphs of most programs take a tenth of that."""
+_PAINT_S = 3.5
+"""How much longer the pixels of a PNG may take."""
 _SIMPLE_LAYOUT_S = 10.0
 """How long the simpler one may take, whose time hardly depends on the graph."""
 _SIMPLE = {"splines": "line", "nslimit": "1", "nslimit1": "1", "mclimit": "0.1", "searchsize": "5"}
@@ -39,15 +41,30 @@ _SMALLEST_FONT, _LARGEST_FONT = 9.0, 34.0
 
 def draw_svg(graph: CallGraph) -> str:
     """Return the SVG document. Raises `MemError` if there is nothing to draw with."""
+    return _finish(*_drawn(graph, "svg", _LAYOUT_S))
+
+
+def draw_png(graph: CallGraph) -> bytes:
+    """Return the picture as PNG, without what SVG has beside it. Raises `MemError` if there is
+    nothing to draw with.
+    """
     try:
-        return _finish(lay_out(dot_source(graph), _LAYOUT_S), graph)
+        return _drawn(graph, "png", _LAYOUT_S + _PAINT_S)[0]
+    except MemError as error:
+        hint = error.hint or "-o x.svg: SVG needs no library for pictures"
+        raise MemError(f"cannot draw PNG: {error}", hint=hint) from error
+
+
+def _drawn(graph: CallGraph, form: str, timeout_s: float) -> tuple[bytes, CallGraph]:
+    """Return the drawing, and what it shows of the graph. Raises `MemError`."""
+    try:
+        return lay_out(dot_source(graph), timeout_s, form), graph
     except LayoutError as first:
         simple = without_detail(graph)
         try:
-            drawing = lay_out(dot_source(simple, simple=True), _SIMPLE_LAYOUT_S)
+            return lay_out(dot_source(simple, simple=True), _SIMPLE_LAYOUT_S, form), simple
         except LayoutError as second:
             raise MemError(f"{first}, and in a simpler layout: {second}") from second
-    return _finish(drawing, simple)
 
 
 def dot_source(graph: CallGraph, *, simple: bool = False) -> str:

@@ -36,7 +36,7 @@ PACKED_LINE = (
 @dataclass(frozen=True, slots=True)
 class TableOptions:
     """How the table is made. ``rows`` None: those above `SMALL_SHARE`; 0: all. ``lines``: rows are
-    source lines.
+    source lines. ``width``: the most columns of a row, whose name is cut; None: it is not.
     """
 
     count: Count = Count.INUSE
@@ -46,6 +46,13 @@ class TableOptions:
     plain_bytes: bool = False
     rule: FrameRule = FrameRule.PROGRAM
     lines: bool = False
+    width: int | None = None
+
+    def cut(self, row: str) -> str:
+        """Return a row that is no wider than it may be."""
+        if self.width is None or len(row) <= self.width:
+            return row
+        return f"{row[: self.width - 1]}…"
 
 
 def format_table(
@@ -61,8 +68,8 @@ def format_table(
         shown, left_out = ranked(sums, by_cum=options.by_cum, limit=options.rows)
         yield from _format_rows(shown, total.value, options)
         yield from _remainder(profile, options, with_taken=sums.taken is not None)
-        yield from filter(None, [left_out_line(left_out, options.rows, options.unit)])
     else:
+        left_out = []
         yield _nothing(profile, options.count)
         yield from _remainder(profile, options, with_taken=False)
     yield from refusal_lines(profile, symbols, options.rule)
@@ -71,6 +78,7 @@ def format_table(
         yield from nameless_lines(symbols)
         if options.lines:
             yield from lineless_lines(symbols)
+    yield from filter(None, [left_out_line(left_out, options.rows, options.unit)])
 
 
 def _nothing(profile: Profile, count: Count) -> str:
@@ -123,7 +131,7 @@ def _format_rows(rows: list[Row], total: float, options: TableOptions) -> Iterat
         running += row.flat.value
         flat, cum = row.flat.value, row.cum.value
         taken = f" {text(row.flat_taken or 0.0):>10}" if with_taken else ""
-        yield (
+        yield options.cut(
             f"{text(flat):>10} {percent(flat, total):>7} {percent(running, total):>7} "
             f"{text(cum):>10} {percent(cum, total):>7}{taken}  {row.name}"
         )

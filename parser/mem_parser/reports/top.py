@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
-from mem_parser.reports.aggregate import GroupBy, Row
+from mem_parser.reports.aggregate import GroupBy, Row, StackSums
 from mem_parser.reports.grid import (
     NAME,
     Block,
@@ -59,9 +59,9 @@ class Top:
         return row.cum if self.options.by_cum or not row.flat.value else row.flat
 
 
-def top(view: View, options: TopOptions) -> Top:
-    """Return the table of ``view``."""
-    sums = view.sums(options.group)
+def top(view: View, options: TopOptions, sums: StackSums | None = None) -> Top:
+    """Return the table of ``view``; ``sums`` are those of its group, where they are known."""
+    sums = sums or view.sums(options.group)
     shown, left_out = ranked(sums, by_cum=options.by_cum, limit=options.rows)
     return Top(view, options, shown, left_out)
 
@@ -78,7 +78,7 @@ def blocks(found: Top) -> Iterator[Block]:
     heads = ("flat", "flat%", "cum", "cum%", *(["taken"] if with_taken else []))
     left_out = left_out_line(found.left_out, found.options.rows, unit)
     columns = (*map(Column, heads), NAME)
-    return found.view.framed(marked(columns, rows, map(found.judged, shown), left_out))
+    return found.view.framed(marked(columns, rows, map(found.judged, shown)), left_out)
 
 
 def records(found: Top) -> list[Record]:

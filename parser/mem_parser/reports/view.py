@@ -62,9 +62,9 @@ class View:
         """The lines above the report."""
         return header_lines(self.profile, self.total, self.filters.count, self.filters.unit)
 
-    def framed(self, body: Iterable[Block]) -> Iterator[Block]:
-        """Yield a report: the header, ``body``, and which names are missing. Without samples there
-        is no body.
+    def framed(self, body: Iterable[Block], left_out: str = "") -> Iterator[Block]:
+        """Yield a report: the header, ``body``, which names are missing, and what is ``left_out``.
+        Without samples there is no body.
         """
         yield from self.header
         if not self.total.samples:
@@ -78,6 +78,7 @@ class View:
         if self.total.samples:
             yield from folded_lines(self.symbols, filters.rule)
             yield from nameless_lines(self.symbols)
+            yield from filter(None, [left_out])
 
     def record(self, rows: list[Record] | None, **more: object) -> Record:
         """Return the report for programs: its ``rows`` first, then ``more`` and what they are of.

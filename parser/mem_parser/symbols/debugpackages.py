@@ -19,10 +19,8 @@ OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _MOST_BYTES = 1 << 16
 _MAIN_ARCHIVE = {"libc6": "libc6-dbg"}
 """Packages whose debug information is in the main archives of Debian and Ubuntu."""
-_DEBIAN_ARCHIVE = (
-    "the archive debian-debug, suite {codename}-debug (wiki.debian.org/AutomaticDebugPackages)"
-)
-_UBUNTU_ARCHIVE = "the archive ddebs, suite {codename} (its key: apt install ubuntu-dbgsym-keyring)"
+_DEBIAN_ARCHIVE = "archive debian-debug, suite {codename}-debug"
+_UBUNTU_ARCHIVE = "archive ddebs, suite {codename}; its key: apt install ubuntu-dbgsym-keyring"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def how_to_get(packages: Iterable[str], release: OsRelease) -> list[str]:
     other = [f"{name}-dbgsym" for name in names if name not in _MAIN_ARCHIVE]
     lines = [f"apt install {_words(main)}"] if main else []
     if other:
-        lines.append(f"apt install {_words(other)}, {_archive(release)}")
+        lines.append(f"apt install {_words(other)} ({_archive(release)})")
     return lines
 
 
@@ -95,8 +93,7 @@ def _words(names: Iterable[str]) -> str:
 def _archive(release: OsRelease) -> str:
     ubuntu = release.family == "ubuntu"
     codename = release.codename or "CODENAME"
-    archive = (_UBUNTU_ARCHIVE if ubuntu else _DEBIAN_ARCHIVE).format(codename=codename)
-    return f"which needs {archive}"
+    return (_UBUNTU_ARCHIVE if ubuntu else _DEBIAN_ARCHIVE).format(codename=codename)
 
 
 def by_server() -> str:

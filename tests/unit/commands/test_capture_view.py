@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mem_cli.profiler.capture_view import process_lines, result_lines, size
+from mem_cli.profiler.capture_view import process_lines, result_lines
+from mem_parser.sizes import short_size
 from mem_profiler.capture.listing import Row
 from mem_profiler.capture.saving import Result
 
@@ -35,7 +36,7 @@ def test_a_dead_process_does_not_widen_the_list_beyond_80_columns() -> None:
 
 
 def test_sizes_are_in_powers_of_1024() -> None:
-    assert [size(n) for n in (0, 1023, 1024, 1536, 2**30)] == [
+    assert [short_size(n) for n in (0, 1023, 1024, 1536, 2**30)] == [
         *("0 B", "1023 B", "1 KiB", "1.5 KiB", "1 GiB")
     ]
 

@@ -294,9 +294,9 @@ def test_the_next_command_can_be_pasted(parse: Parse) -> None:
     import subprocess
 
     _, out = parse("leaks", HEAP)
-    command = out.decode().splitlines()[-1].strip()
+    command = out.decode().partition("next:\n")[2]
     done = subprocess.run(
-        ["bash", "-c", f"mem_parser() {{ printf '%s\\0' \"$@\"; }}; {command}"],
+        ["bash", "-c", f"mem_parser() {{ printf '%s\\0' \"$@\"; }}\n{command}"],
         capture_output=True, timeout=60, check=True,
     )  # fmt: skip
     words = done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]

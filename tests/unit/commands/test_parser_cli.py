@@ -70,7 +70,9 @@ def test_the_binary_may_be_left_out_while_it_is_unchanged(heap: Path) -> None:
 def test_a_graph_goes_to_its_file(heap: Path, tmp_path: Path) -> None:
     done = parse("-p", PROGRAM, "-f", heap, "-s", "-o", tmp_path / "x.svg")
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    size_bytes = (tmp_path / "x.svg").stat().st_size
+    said = f"wrote {tmp_path / 'x.svg'}, {size_bytes / 1024:.1f} KiB\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
     assert (tmp_path / "x.svg").read_text().startswith("<?xml")
 
 

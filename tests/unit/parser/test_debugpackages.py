@@ -21,10 +21,8 @@ MINT = 'ID=linuxmint\nID_LIKE="ubuntu debian"\nVERSION_CODENAME=vera\nUBUNTU_COD
 FEDORA = 'NAME="Fedora Linux"\nID=fedora\nVERSION_ID=40\n'
 ROCKY = 'ID="rocky"\nID_LIKE="rhel centos fedora"\n'
 ALPINE = "ID=alpine\nVERSION_ID=3.20.0\n"
-DEBIAN_SOURCE = (
-    "the archive debian-debug, suite bookworm-debug (wiki.debian.org/AutomaticDebugPackages)"
-)
-UBUNTU_SOURCE = "the archive ddebs, suite jammy (its key: apt install ubuntu-dbgsym-keyring)"
+DEBIAN_SOURCE = "(archive debian-debug, suite bookworm-debug)"
+UBUNTU_SOURCE = "(archive ddebs, suite jammy; its key: apt install ubuntu-dbgsym-keyring)"
 
 
 def advice(tmp_path: Path, text: str, *packages: str) -> list[str]:
@@ -39,7 +37,7 @@ def test_debians_libc_is_in_the_main_archive_and_all_else_in_its_debug_archive(
     assert advice(tmp_path, DEBIAN, "libc6") == ["apt install libc6-dbg"]
     assert advice(tmp_path, DEBIAN, "zlib1g", "libc6", "coreutils", "zlib1g") == [
         "apt install libc6-dbg",
-        "apt install coreutils-dbgsym zlib1g-dbgsym, which needs " + DEBIAN_SOURCE,
+        "apt install coreutils-dbgsym zlib1g-dbgsym " + DEBIAN_SOURCE,
     ]
 
 
@@ -47,7 +45,7 @@ def test_debians_libc_is_in_the_main_archive_and_all_else_in_its_debug_archive(
 def test_ubuntu_and_its_relatives_have_another_archive_and_a_key(text: str, tmp_path: Path) -> None:
     [line] = advice(tmp_path, text, "coreutils")
 
-    assert line.startswith(f"apt install coreutils-dbgsym, which needs {UBUNTU_SOURCE}")
+    assert line.startswith(f"apt install coreutils-dbgsym {UBUNTU_SOURCE}")
     assert "apt install ubuntu-dbgsym-keyring" in line
 
 

@@ -45,3 +45,29 @@ def test_any_text_is_a_size_or_refused(text: str) -> None:
 def test_an_unset_variable_gives_the_default() -> None:
     assert sizes.whole_or(None, 5) == 5
     assert sizes.whole_or(" 2K ", 5) == 2048
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("60", 60.0), ("0.2", 0.2), (" 5 ", 5.0), ("1e3", 1000.0), ("-3", -3.0),
+        ("90s", 90.0), ("1m", 60.0), ("5 min", 300.0), ("1.5h", 5400.0), ("1H", 3600.0),
+        ("1h30m", 5400.0), ("1h 30m 5s", 5405.0), ("2m30s", 150.0),
+    ],
+)  # fmt: skip
+def test_a_time_is_seconds_or_has_units(text: str, seconds: float) -> None:
+    assert sizes.parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "s", "m", "soon", "5x", "1m1h", "-1m", "5d", "5ms", "1:30", "١m"]
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^$"):
+        sizes.parse_seconds(text)
+
+
+@given(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99))
+def test_the_parts_of_a_time_add_up(hours: int, minutes: int, seconds: int) -> None:
+    text = f"{hours}h{minutes}m{seconds}s"
+    assert sizes.parse_seconds(text) == hours * 3600 + minutes * 60 + seconds

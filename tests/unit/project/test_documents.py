@@ -167,3 +167,20 @@ def test_the_long_description_is_the_readme_and_is_made_by_setup() -> None:
     assert "readme" in project["dynamic"]
     for url in project.get("urls", {}).values():
         assert url.startswith("https://")
+
+
+def test_a_margin_is_written_with_a_blank_on_both_sides() -> None:
+    wrong = {
+        str(path): found
+        for path in documents()
+        if (found := re.findall(r".{0,20}(?:\w±|±[\w?]).{0,9}", path.read_text("utf-8")))
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_a_readme_says_how_to_build_complete_and_look_up(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for word in ("make wheel", "make site", "_MEM_PARSER_COMPLETE=bash_source", "zsh_source",
+                 "fish_source", "man mem_parser"):  # fmt: skip
+        assert word in text

@@ -13,7 +13,7 @@ from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
 from mem_parser.places import Frame
-from mem_parser.units import format_bytes, format_estimate
+from mem_parser.units import format_bytes, format_estimate, per
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
 ANOTHER_TRY = "capture longer, or at a finer rate"
@@ -28,13 +28,7 @@ def amount(value: float, result: Result) -> str:
 def estimate(value: Estimate, result: Result) -> str:
     """Return `67.10 MiB ± 0.40`, with the margin of 95 %."""
     text = format_estimate(value, Unit.SPACE)
-    return per_second(text) if result.limit.measure is Measure.ALLOC_RATE else text
-
-
-def per_second(text: str) -> str:
-    """Return bytes with their margin as bytes per second."""
-    value, prefix, *margin = text.split(" ")
-    return " ".join((value, f"{prefix}/s", *margin))
+    return per("s", text) if result.limit.measure is Measure.ALLOC_RATE else text
 
 
 def sentence(result: Result) -> str:
@@ -86,7 +80,7 @@ def _allowed(result: Result) -> str:
 def gain(culprit: Culprit, *, rate: bool = False) -> str:
     """Return a culprit's part: `+3.000 MiB ± 0.2`; ``rate``: of bytes per second."""
     text = format_estimate(culprit.amount, Unit.SPACE)
-    return ("+" if culprit.delta is not None else "") + (per_second(text) if rate else text)
+    return ("+" if culprit.delta is not None else "") + (per("s", text) if rate else text)
 
 
 def place(frame: Frame) -> str:

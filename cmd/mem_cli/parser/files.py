@@ -1,0 +1,97 @@
+"""`mem_parser [BINARY] FILE`: files without the name of a command.
+
+With `-t` or `-s` (or another option that only they have) it is the everyday form, else `summary`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from mem_cli.commands import PATH
+from mem_cli.direct import DirectGroup
+from mem_cli.parser.summary import summary
+from mem_parser.errors import UsageProblem
+from mem_parser.plainfile import NotPlainError, read_plain
+
+_ELF = b"\x7fELF"
+_EVERYDAY = ("table", "svg", "by", "heap")
+"""Options that only the everyday form has."""
+
+
+class FileGroup(DirectGroup):
+    """`mem_parser`: files may take the place of a command and its arguments."""
+
+    option_sources = (summary,)
+
+    def direct(self, words: Sequence[str], given: Mapping[str, Any]) -> click.Command | None:
+        """Return the form that is meant; None where the first word does not look like a file."""
+        paths = click.Argument(
+            ["paths"], nargs=-1, required=True, metavar="[BINARY] FILE", type=PATH
+        )
+        if any(given.get(name) for name in _EVERYDAY):
+            own = [p for p in self.params if isinstance(p, click.Option) and not p.is_eager]
+            return click.Command("", params=[paths, *own], callback=_everyday, help=self.help)
+        if not _looks_like_a_file(words[0]):
+            return None
+        options = [p for p in summary.params if isinstance(p, click.Option)]
+        return click.Command(
+            summary.name, params=[paths, *options], callback=_summary, help=summary.help
+        )
+
+    def first_words(self, incomplete: str) -> Iterable[CompletionItem]:
+        """Yield the files."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+def _looks_like_a_file(word: str) -> bool:
+    if "/" in word or "." in word:
+        return True
+    try:
+        read_plain(word, 1)
+    except (NotPlainError, OSError, ValueError):
+        return False
+    return True
+
+
+def _is_program(path: str) -> bool:
+    try:
+        return read_plain(path, len(_ELF)) == _ELF
+    except (NotPlainError, OSError, ValueError):
+        return False
+
+
+def binary_and_profiles(paths: Sequence[str], binary: str | None) -> tuple[str | None, list[str]]:
+    """Tell the profiled program from its profiles, in whatever order they were given.
+
+    ``binary`` is that of `-p`. Raises `UsageProblem`.
+    """
+    programs = [path for path in paths if _is_program(path)] if len(paths) > 1 else []
+    profiles = [path for path in paths if path not in programs]
+    both = [*filter(None, [binary]), *programs]
+    if len(both) > 1 or not profiles:
+        raise UsageProblem(
+            f"several programs given: {' and '.join(both)}", hint="mem_parser BINARY FILE.heap"
+        )
+    return (both[0] if both else None), profiles
+
+
+def _summary(paths: Sequence[str], **options: Any) -> None:
+    binary, profiles = binary_and_profiles(paths, options["binary"])
+    if len(profiles) > 1:
+        raise UsageProblem(
+            f"{len(profiles)} profiles given: a summary is of one",
+            hint="mem_parser diff OLD NEW compares two; mem_parser --help",
+        )
+    assert summary.callback is not None
+    summary.callback(profiles[0], **options | {"binary": binary})
+
+
+def _everyday(paths: Sequence[str], **options: Any) -> None:
+    from mem_cli.parser.everyday import run
+
+    binary, profiles = binary_and_profiles(paths, options["binary"])
+    run(options | {"binary": binary, "heap": (*options["heap"], *profiles)})

@@ -1,0 +1,168 @@
+"""Which process is meant: a number, or the name of a running program.
+
+A name stands for the only process of it that this user may capture. Where several could be meant,
+the error lists them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from mem_cli.profiler.attaching import has_sampler
+from mem_cli.say import waiting
+from mem_parser.errors import MemError, PermissionDenied, ProcessGone, TargetError, UsageProblem
+from mem_parser.escape import one_line, shell_join, shell_word
+from mem_profiler.doctor import examine_process, first_blocker
+from mem_profiler.process import byname, procfs
+from mem_profiler.process.byname import Named
+
+PID_MAX = (1 << 31) - 1
+Target = int | str
+"""A process number, or a name."""
+EXAMINED_MAX = 32
+"""Of so many processes of one name it is looked whether they can be captured."""
+_NAMED_MAX = 3
+_AROUND = 5
+"""Lines of the screen beside the list: the error, the heads, the hint, and the next prompt."""
+_AGES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+
+
+class _Process(click.ParamType[Target]):
+    """A process number, or a name."""
+
+    name = "PID|NAME"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Target:
+        """The number, or the name."""
+        text = str(value)
+        if not (text.isascii() and text.isdigit()):
+            if not text or text.startswith("-") or "/" in text:
+                self.fail(f"{text!r} is neither a process number nor a name", param, ctx)
+            return text
+        if not 1 <= int(text[:12]) <= PID_MAX:
+            self.fail(f"{text} is not in the range of process numbers, 1 to {PID_MAX}", param, ctx)
+        return int(text)
+
+    def shell_complete(
+        self,
+        ctx: Any,  # noqa: ARG002
+        param: Any,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Complete the names and numbers of running programs."""
+        if incomplete.isdigit():
+            return [
+                CompletionItem(str(pid), help=procfs.comm(pid))
+                for pid in procfs.pids()
+                if str(pid).startswith(incomplete) and procfs.exe(pid) is not None
+            ]
+        return [CompletionItem(n) for n in sorted(byname.names()) if n.startswith(incomplete)]
+
+
+PROCESS = _Process()
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the process, as an argument or with `-p`."""
+    argument = click.argument("target", required=False, type=PROCESS, metavar="PID|NAME")
+    option = click.option("-p", "--pid", type=PROCESS, help="The process; the same as PID|NAME.")
+    return argument(option(command))
+
+
+def given(target: Target | None, pid: Target | None) -> Target:
+    """Return what `target_options` say. Raises `UsageProblem`."""
+    if target is not None and pid is not None:
+        raise UsageProblem(f"two processes given: {target} and -p {pid}")
+    found = pid if target is None else target
+    if found is None:
+        command = click.get_current_context().command_path
+        raise UsageProblem("no process given", hint=f"{command} PID")
+    return found
+
+
+def capturable(pid: int) -> bool:
+    """Tell whether a process could be captured, attached to first if need be."""
+    return first_blocker(examine_process(pid, quick=True)) is None
+
+
+def sampled(pid: int) -> bool:
+    """Tell whether a process has the sampler, and this user may control it."""
+    try:
+        return has_sampler(pid)
+    except MemError:
+        return False
+
+
+def pid_of(target: Target, usable: Callable[[int], bool] = capturable) -> int:
+    """Return the process number. ``usable`` decides between several processes of a name.
+
+    Raises `ProcessGone`, `PermissionDenied`, `TargetError`.
+    """
+    if isinstance(target, int):
+        return target
+    found = byname.find(target)
+    if not found:
+        raise ProcessGone(
+            f"no process is called {target}",
+            hint=f"mem_profiler run -- {shell_word(target)} ... starts one",
+        )
+    mine = [one for one in found if os.geteuid() in {0, one.uid}]
+    if not mine:
+        pids = ", ".join(str(one.pid) for one in found[:_NAMED_MAX])
+        raise PermissionDenied(
+            f"{target} is a process of another user: pid {pids}",
+            hint="run mem_profiler as root or as that user",
+        )
+    if len(mine) == 1:
+        return mine[0].pid
+    return _the_only(target, mine, usable)
+
+
+def _the_only(name: str, found: Sequence[Named], usable: Callable[[int], bool]) -> int:
+    with waiting(f"examining {len(found)} processes called {name}"):
+        fit = [one for one in found[:EXAMINED_MAX] if usable(one.pid)]
+    if len(fit) == 1 and len(found) <= EXAMINED_MAX:
+        return fit[0].pid
+    if not fit:
+        text = f"none of the {len(found)} processes called {name} can be used"
+        hint = f"mem_profiler doctor {found[0].pid} says why"
+    else:
+        text = f"{len(found)} processes are called {name}: which one?"
+        hint = shell_join(_with_pid(name, fit[0].pid))
+    raise TargetError(text, hint=hint, details=_table(fit or found))
+
+
+def _with_pid(name: str, pid: int) -> list[str]:
+    """Return the words of the running command with the number in the name's place."""
+    words = ["mem_profiler"]
+    for word in sys.argv[1:]:
+        option, equals, value = word.rpartition("=")
+        words.append(f"{option}{equals}{pid}" if value == name else word)
+    return words if str(pid) in " ".join(words) else ["mem_profiler", "-p", str(pid)]
+
+
+def _table(found: Sequence[Named]) -> list[str]:
+    """Return the list of candidates, no longer than the screen."""
+    screen = shutil.get_terminal_size()
+    most = max(screen.lines - _AROUND, 3)
+    shown = found if len(found) <= most else found[: most - 1]
+    lines = [f"{'PID':>10}  {'AGE':>7}  COMMAND"]
+    for one in shown:
+        command = one_line(procfs.command(one.pid))
+        line = f"{one.pid:>10}  {_age(one.age_s):>7}  {command}"
+        lines.append(line if len(line) <= screen.columns else f"{line[: screen.columns - 1]}…")
+    if len(shown) < len(found):
+        lines.append(f"{'':>10}  and {len(found) - len(shown)} more")
+    return lines
+
+
+def _age(seconds: float) -> str:
+    size, unit = next(((s, u) for s, u in _AGES if seconds >= s), (1.0, "s"))
+    return f"{seconds / size:.0f} {unit}"

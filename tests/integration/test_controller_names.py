@@ -1,0 +1,104 @@
+"""Processes by their names, and `-p` beside the number, on real processes with the real sampler."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from controller_tools import HeapFile, Stepper, build_stepper, run_command
+from mem_profiler.process import byname
+
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stepper under a name that no other process has, and that the kernel cuts."""
+    folder = tmp_path_factory.mktemp("stepper")
+    built = build_stepper(folder)
+    return shutil.move(built, folder / f"s{os.getpid()}-by-its-name")
+
+
+def test_the_only_process_of_a_name_is_captured(stepper: Path, tmp_path: Path) -> None:
+    with Stepper(stepper) as target:
+        for words in (["-p", stepper.name], [stepper.name], [target.pid]):
+            done = run_command(*words, "-s", "0.01m", "-c", "1", "-o", tmp_path / "p")
+            assert done.returncode == 0, done.stderr
+            found = re.search(r"^  (\S+\.heap) ", done.stdout, re.MULTILINE)
+            assert found
+            heap = HeapFile(found[1])
+            assert heap.header["pid"] == target.pid
+            assert 0.5 < heap.header["duration_s"] < 10
+
+
+def test_several_of_a_name_are_listed_with_what_to_type(stepper: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "p"
+    with Stepper(stepper) as one, Stepper(stepper) as two:
+        done = run_command("-s", "9", stepper.name, "-o", prefix, variables={"COLUMNS": "80"})
+        assert (done.returncode, done.stdout) == (4, "")
+        error, head, *rows, hint = done.stderr.splitlines()
+        assert error == f"error: 2 processes are called {stepper.name}: which one?"
+        assert head.split() == ["PID", "AGE", "COMMAND"]
+        assert [row.split()[0] for row in rows] == [str(one.pid), str(two.pid)]
+        assert max(map(len, rows)) <= 80, rows
+        assert [row.split()[3][:30] for row in rows] == [str(stepper)[:30]] * 2
+        assert hint == f"hint:  mem_profiler -s 9 {one.pid} -o {prefix}"
+    assert list(tmp_path.glob("*.heap")) == []
+
+
+def test_many_of_a_name_fit_on_a_screen(stepper: Path) -> None:
+    targets = [Stepper(stepper) for _ in range(12)]
+    try:
+        done = run_command("start", stepper.name, variables={"LINES": "12", "COLUMNS": "60"})
+    finally:
+        for target in targets:
+            target.__exit__()
+    assert done.returncode == 4
+    lines = done.stderr.splitlines()
+    assert len(lines) <= 11
+    assert lines[-2].strip() == "and 6 more"
+    assert max(map(len, lines[1:-1])) <= 60
+
+
+def test_of_several_the_only_one_that_can_be_captured_is_taken(
+    stepper: Path, tmp_path: Path
+) -> None:
+    """A process under a debugger cannot be attached to; one without the sampler not started."""
+    with Stepper(stepper) as one, Stepper(stepper, LD_PRELOAD="") as bare:
+        assert {found.pid for found in byname.find(stepper.name)} == {one.pid, bare.pid}
+        done = run_command("start", stepper.name, "-c", "1")
+        assert done.returncode == 0, done.stderr
+        assert f"of pid {one.pid} is running" in done.stdout
+        done = run_command("stop", "-p", stepper.name, "-o", tmp_path / "p")
+        assert done.returncode == 0, done.stderr
+        assert f".{one.pid}." in done.stdout
+
+
+def test_a_number_may_be_given_with_p_too(stepper: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "p"
+    with Stepper(stepper) as target:
+        assert run_command("start", "-p", target.pid, "-c", "1").returncode == 0
+        target.tell("a 7 100")
+        done = run_command("snapshot", "-p", target.pid, "-o", prefix)
+        assert done.returncode == 0, done.stderr
+        done = run_command("stop", "--pid", target.pid, "--output", prefix)
+        assert done.returncode == 0, done.stderr
+        heaps = sorted(tmp_path.glob("*.heap"))
+        assert [HeapFile(heap).total("alloc_blocks") for heap in heaps] == [7, 7]
+        done = run_command("doctor", "-p", target.pid)
+        assert f"pid {target.pid} can be captured" in done.stdout, done.stderr
+
+
+def test_a_name_is_that_of_the_file_or_of_the_process(stepper: Path) -> None:
+    with Stepper(stepper) as target:
+        assert [one.pid for one in byname.find(stepper.name)] == [target.pid]
+        assert [one.pid for one in byname.find(stepper.name[:15])] == [target.pid]
+        assert byname.find(stepper.name[:14]) == []
+        (one,) = byname.find(stepper.name)
+        assert 0 <= one.age_s < 120
+    assert byname.find(stepper.name) == []
+    assert byname.find("kthreadd") == []

@@ -1,0 +1,106 @@
+"""Colours: on a terminal only, unless they are asked for, and never in a file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heapfiles import HeapFile, Record
+from mem_cli.terminal import show
+from mem_parser.escape import log_line
+from mem_parser.reports.grid import Judged, Tone
+from mem_parser.symbols.elf import ElfImage
+from screens import ENVIRONMENT, PARSER, PROFILER, plain, screen
+
+PROGRAM = "/bin/true"
+RED, GREEN = "\x1b[31m", "\x1b[32m"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A profile of 4 MiB in use, and a budget that it exceeds."""
+    found = tmp_path_factory.mktemp("colour")
+    module = {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
+              "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
+              "first_generation": 0, "last_generation": None}  # fmt: skip
+    records = [Record((0x15000,), 4096, 4 << 20)]
+    header = {"exe": PROGRAM, "samples": 4096, "duration_s": 1.0}
+    data = HeapFile(records, modules=[module], header=header).data
+    (found / "x.heap").write_bytes(data)
+    (found / "c.toml").write_text(
+        '[budget]\ninuse = "1 MiB"\n\n[[budget.site]]\nmatch = "module:true"\ninuse = "1 GiB"\n'
+    )
+    return found
+
+
+BUDGET = ("budget", "c.toml", "x.heap")
+
+
+def on_screen(folder: Path, *words: str, code: int = 0, **environment: str) -> str:
+    names = [str(folder / w) if (folder / w).exists() else w for w in words]
+    return screen(*PARSER, *names, code=code, **environment)
+
+
+def in_pipe(folder: Path, *words: str, **environment: str) -> str:
+    return subprocess.run(
+        [sys.executable, *PARSER, *words], cwd=folder, capture_output=True, text=True, timeout=60,
+        env=os.environ | ENVIRONMENT | {"TERM": "xterm-256color"} | environment,
+    ).stdout  # fmt: skip
+
+
+def test_verdicts_have_colours_on_a_terminal(folder: Path) -> None:
+    text = on_screen(folder, *BUDGET, code=6)
+    assert "\x1b[1;31mFAIL" in text
+    assert "\x1b[1;32mPASS" in text
+    assert GREEN + "no leaks found" in on_screen(folder, "leaks", "x.heap")
+    doctor = screen(*PROFILER, "doctor", "--", "/bin/true")
+    assert GREEN + "ok" in doctor
+
+
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        ([], {"NO_COLOR": "1"}),
+        ([], {"TERM": "dumb"}),
+        (["--color", "never"], {}),
+        (["--color=never"], {"NO_COLOR": ""}),
+    ],
+)
+def test_who_wants_none_gets_none(
+    folder: Path, words: list[str], variables: dict[str, str]
+) -> None:
+    for command, code in ((BUDGET, 6), (("leaks", "x.heap"), 0), (("top", "x.heap"), 0)):
+        text = on_screen(folder, *command, *words, code=code, **variables)
+        assert "\x1b" not in text, command
+
+
+def test_a_pipe_has_none_unless_asked_and_a_file_never(folder: Path, tmp_path: Path) -> None:
+    for command in (BUDGET, ("leaks", "x.heap")):
+        bare = in_pipe(folder, *command)
+        assert "\x1b" not in bare
+        asked = in_pipe(folder, *command, "--color", "always", NO_COLOR="1")
+        assert "\x1b[" in asked
+        assert plain(asked) == bare
+    in_pipe(folder, "leaks", "x.heap", "-o", str(tmp_path / "x"), "--color", "always")
+    assert "\x1b" not in (tmp_path / "x").read_text()
+    assert "\x1b" not in in_pipe(folder, "leaks", "x.heap", "--json", "--color", "always")
+
+
+def test_the_choice_may_stand_before_the_command_and_the_later_one_counts(folder: Path) -> None:
+    assert GREEN in in_pipe(folder, "--color", "always", "leaks", "x.heap")
+    assert "\x1b" not in in_pipe(folder, "--color", "always", "leaks", "x.heap", "--color", "never")
+
+
+def test_only_the_verdict_is_coloured_and_no_line_becomes_a_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mem_cli.terminal.is_coloured", lambda: True)
+    show([Judged("LEAK  f", Tone.BAD, 4), Judged("::error::x", Tone.OPEN, 3), "LEAK"], fold=False)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == "\x1b[31m\x1b[1mLEAK\x1b[0m  f"
+    assert plain(second) == log_line("::error::x") != "::error::x"
+    assert third == "LEAK"

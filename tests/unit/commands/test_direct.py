@@ -1,0 +1,199 @@
+"""Command lines without the name of a command, and what commands without arguments say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from elf_files import nameless
+from heapfiles import HeapFile, Record
+from mem_cli.parser import group as parser_group
+from mem_cli.parser.files import binary_and_profiles
+from mem_cli.profiler import group as profiler_group
+from mem_parser.errors import UsageProblem
+from mem_parser.symbols.elf import ElfImage
+from screens import ENVIRONMENT, PARSER, PROFILER, screen
+
+PROGRAM = "/bin/true"
+GROUPS = {"mem_parser": parser_group.cli, "mem_profiler": profiler_group.cli}
+COMMANDS = [
+    (program, name, command)
+    for program, group in GROUPS.items()
+    for name, command in [("", group), *group.commands.items()]
+]
+
+
+@pytest.fixture
+def heap(tmp_path: Path) -> Path:
+    """A profile of /bin/true with 60 functions."""
+    module = {"path": PROGRAM, "build_id": ElfImage.open(PROGRAM).build_id, "start": 0x10000,
+              "end": 0x90000, "bias": 0x10000, "exec": [[0x10000, 0x90000, 0]],
+              "first_generation": 0, "last_generation": None}  # fmt: skip
+    records = [Record((0x15000 + 16 * k,), 1, (80 - k) << 20) for k in range(60)]
+    path = tmp_path / "x.heap"
+    path.write_bytes(HeapFile(records, modules=[module], header={"exe": PROGRAM}).data)
+    return path
+
+
+def run(program: tuple[str, ...], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *program, *map(str, arguments)],
+        capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT,
+    )  # fmt: skip
+
+
+def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return run(PARSER, *arguments)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["HEAP"], ["BIN", "HEAP"], ["HEAP", "BIN"], ["-p", "BIN", "HEAP"], ["HEAP", "-p", "BIN"]],
+)
+def test_a_file_alone_shows_its_summary(heap: Path, words: list[str]) -> None:
+    places = {"HEAP": str(heap), "BIN": PROGRAM}
+    done = parse(*(places.get(word, word) for word in words))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == parse("summary", heap).stdout
+
+
+def test_options_of_the_summary_may_stand_before_and_behind_the_file(heap: Path) -> None:
+    want = parse("summary", heap, "--sort", "own", "-n", "3", "--focus", "true").stdout
+    assert parse(heap, "--sort", "own", "-n", "3", "--focus", "true").stdout == want
+    assert parse("--sort", "own", "-n", "3", "--focus", "true", heap).stdout == want
+    assert parse("-n", "3", heap, "--sort=own", "--focus", "true").stdout == want
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["HEAP", "-t"],
+        ["-t", "HEAP"],
+        ["BIN", "HEAP", "-t"],
+        ["-t", "BIN", "HEAP"],
+        ["HEAP", "-tn5"],
+    ],
+)
+def test_a_file_with_t_is_the_table(heap: Path, words: list[str]) -> None:
+    places = {"HEAP": str(heap), "BIN": PROGRAM}
+    rows = ["-n5"] if "-tn5" in words else []
+    done = parse(*(places.get(word, word) for word in words))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == parse("-p", PROGRAM, "-f", heap, "-t", *rows).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["fly"], 2, "No such command 'fly'"),
+        (["missing.heap"], 3, "missing.heap: no such file"),
+        (["/missing/x", "-t"], 3, "/missing/x: no such file"),
+        (["HEAP", "--wrong"], 2, "No such option '--wrong'"),
+        (["HEAP", "-t", "--focus", "x"], 2, "No such option '--focus'"),
+        (["HEAP", "HEAP"], 2, "2 profiles given"),
+        (["BIN", "BIN", "HEAP"], 2, "several programs given"),
+        (["-p", "BIN", "BIN", "HEAP"], 2, "several programs given"),
+        (["-p", "BIN", "top", "HEAP"], 2, "-p was given before the command top"),
+        (["top", "--alloc"], 2, "Missing argument 'FILE'"),
+    ],
+)
+def test_what_is_no_file_and_no_command_is_one_line_and_a_code(
+    heap: Path, words: list[str], code: int, text: str
+) -> None:
+    places = {"HEAP": str(heap), "BIN": PROGRAM}
+    done = parse(*(places.get(word, word) for word in words))
+    assert done.returncode == code, done.stderr
+    assert text in done.stderr.splitlines()[0]
+    assert len(done.stderr.splitlines()) <= 2
+    assert done.stdout == ""
+
+
+def test_a_command_goes_before_a_file_of_its_name(heap: Path, tmp_path: Path) -> None:
+    (tmp_path / "top").write_bytes(heap.read_bytes())
+    done = subprocess.run(
+        [sys.executable, *PARSER, "top", "x.heap"], cwd=tmp_path,
+        capture_output=True, text=True, timeout=60, env=os.environ | ENVIRONMENT,
+    )  # fmt: skip
+    assert done.stdout == parse("top", heap).stdout
+
+
+def test_the_program_is_told_from_profiles_by_what_is_in_the_files(heap: Path) -> None:
+    assert binary_and_profiles([str(heap)], None) == (None, [str(heap)])
+    assert binary_and_profiles([PROGRAM], None) == (None, [PROGRAM])
+    assert binary_and_profiles([str(heap), PROGRAM], None) == (PROGRAM, [str(heap)])
+    assert binary_and_profiles(["/missing", str(heap)], None) == (None, ["/missing", str(heap)])
+    with pytest.raises(UsageProblem):
+        binary_and_profiles([PROGRAM, str(heap)], "/bin/ls")
+
+
+def needs_arguments(command: click.Command) -> bool:
+    return command.no_args_is_help
+
+
+@pytest.mark.parametrize(
+    ("program", "name"), [(p, n) for p, n, command in COMMANDS if needs_arguments(command)]
+)
+def test_without_what_it_needs_a_command_shows_its_help(program: str, name: str) -> None:
+    main = PARSER if program == "mem_parser" else PROFILER
+    bare = run(main, *filter(None, [name]))
+    assert (bare.returncode, bare.stdout) == (2, "")
+    assert bare.stderr == run(main, *filter(None, [name]), "--help").stdout
+    assert bare.stderr.startswith(f"Usage: {program} {name}".rstrip())
+
+
+def test_only_commands_that_work_without_arguments_do_not() -> None:
+    without = {name for _, name, command in COMMANDS if not needs_arguments(command)}
+    assert without == {"ps", "clean", "recover"}
+
+
+@pytest.mark.parametrize("program", [PARSER, PROFILER])
+def test_a_screen_of_24_lines_ends_with_the_commands_and_examples(
+    program: tuple[str, ...],
+) -> None:
+    text = screen(*program, code=2)
+    last = text.splitlines()[-23:]
+    assert any(line == "Commands:" for line in last)
+    assert sum(line.startswith("  mem_p") for line in last) == 3
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_every_short_option_has_a_long_one() -> None:
+    alone = [
+        (program, name, param.opts)
+        for program, name, command in COMMANDS
+        for param in command.get_params(click.Context(command))
+        if isinstance(param, click.Option)
+        and not param.hidden
+        and not any(option.startswith("--") for option in param.opts)
+    ]
+    assert alone == []
+
+
+def test_an_option_means_the_same_in_every_command() -> None:
+    """One short option has one long one; but `-o` of a capture is a prefix."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for program, _, command in COMMANDS:
+        for param in command.params:
+            short = next((o for o in param.opts if not o.startswith("--")), None)
+            if isinstance(param, click.Option) and short and not param.hidden:
+                found.setdefault((program, short), set()).add(param.opts[-1])
+    assert {key: long for key, long in found.items() if len(long) > 1} == {}
+
+
+def test_the_word_for_sorting_is_sort_and_older_ones_go_on_unseen(heap: Path) -> None:
+    for command in ([], ["top"]):
+        given = ["-f", str(heap), "-t"] if not command else [*command, str(heap)]
+        assert parse(*given, "--cum").stdout == parse(*given, "--sort", "cum").stdout
+        refused = parse(*given, "--cum", "--sort", "flat")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        text = parse(*command, "--help").stdout
+        assert "--sort" in text
+        assert "--cum" not in text
+    old = parse("summary", heap, "-s", "own")
+    assert (old.returncode, old.stdout) == (0, parse("summary", heap, "--sort", "own").stdout)
+    assert nameless(PROGRAM, 0x5000) in old.stdout

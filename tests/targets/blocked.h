@@ -3,7 +3,7 @@
  * would reach, until a line comes on stdin.
  *
  * PROGRAM KIND     prints "ready", blocks; after the line another thread ends the wait, and it prints
- *                  "KIND RESULT ERRNO"; "unavailable" where this user may not wait so
+ *                  "KIND RESULT ERRNO"
  */
 #ifndef BLOCKED_H
 #define BLOCKED_H

@@ -219,36 +219,6 @@ static long fgets_one(void) {
     return fgets(line, 2, file) == line ? 1 : 0;
 }
 
-/* The kernel's log blocks a read at an offset, too; only root may read it. */
-static void make_log(void) {
-    fd = open("/dev/kmsg", O_RDWR);
-    if (fd < 0) {
-        say("unavailable");
-        exit(0);
-    }
-    EXPECT(lseek(fd, 0, SEEK_END) == 0);
-}
-
-static void write_log(void) {
-    EXPECT(write(fd, "a test of mem-profiler", 22) == 22);
-}
-
-static char record[1024];
-
-static long pread_one(void) {
-    return pread(fd, record, sizeof record, 0) > 0 ? 1 : -1;
-}
-
-static long preadv_one(void) {
-    struct iovec part = {record, sizeof record};
-    return preadv(fd, &part, 1, 0) > 0 ? 1 : -1;
-}
-
-static long preadv2_one(void) {
-    struct iovec part = {record, sizeof record};
-    return preadv2(fd, &part, 1, 0, 0) > 0 ? 1 : -1;
-}
-
 static long recv_one(void) {
     return recv(ends[0], &byte, 1, 0);
 }
@@ -332,9 +302,6 @@ static const struct blocked kinds[] = {
     {"epoll_pwait2", make_epoll, epoll_fine, send_byte},
     {"read", make_pipe, read_one, send_byte},
     {"readv", make_pipe, readv_one, send_byte},
-    {"pread", make_log, pread_one, write_log},
-    {"preadv", make_log, preadv_one, write_log},
-    {"preadv2", make_log, preadv2_one, write_log},
     {"write", make_full_pipe, write_one, drain},
     {"writev", make_full_pipe, writev_one, drain},
     {"fgets", make_pipe, fgets_one, send_byte},

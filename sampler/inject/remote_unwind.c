@@ -19,7 +19,7 @@
 #define ENCODED_AT 1 /* in .eh_frame_hdr: how the address of .eh_frame is written, */
 #define POINTER_AT 4 /* and that address */
 
-/* A module's copy: as large as the module, filled at the unwind tables. */
+/* The copy of a module's unwind tables. */
 struct mp_remote_image {
     bool tried; /* it has no tables, or they are copied */
     unsigned char *copy; /* NULL: no tables */
@@ -81,7 +81,7 @@ static bool find_tables(const Elf64_Phdr *phdr, unsigned count, uint64_t *hdr, u
     return found && mapped;
 }
 
-/* From where in the segment the tables begin: usually .eh_frame follows .eh_frame_hdr. */
+/* Where in their segment the tables begin: usually .eh_frame follows .eh_frame_hdr. */
 static uint64_t first_table(struct mp_remote_unwind *u, uint64_t hdr) {
     unsigned char start[POINTER_AT + sizeof(int32_t)];
     int32_t distance;
@@ -93,21 +93,31 @@ static uint64_t first_table(struct mp_remote_unwind *u, uint64_t hdr) {
     return frames < hdr ? frames : hdr;
 }
 
-/* Copy the tables in one segment; -ENOSPC: there is no room for them. */
-static int copy_segment(struct mp_remote_unwind *u, const struct mp_inject_module *m,
-                        struct mp_remote_image *image, uint64_t start, uint64_t bytes,
-                        uint64_t hdr) {
-    uint64_t from = start - m->start, first = first_table(u, hdr);
-    if (from > image->bytes || bytes > image->bytes - from)
-        return -EFAULT;
-    if (first > start && first - start < bytes) {
-        bytes -= first - start;
-        from = first - m->start;
-    }
-    if (bytes > u->room)
+/* Copy [first, end) of the target; -ENOSPC: there is no room for it. */
+static int copy_range(struct mp_remote_unwind *u, struct mp_remote_image *image, uint64_t first,
+                      uint64_t end) {
+    if (end - first > u->room)
         return -ENOSPC;
-    u->room -= bytes;
-    return mp_remote_read(u->pid, m->start + from, image->copy + from, bytes);
+    void *copy =
+        mmap(NULL, end - first, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return -ENOSPC;
+    image->copy = copy;
+    image->bytes = end - first;
+    image->offset = first - (uint64_t)(uintptr_t)image->copy;
+    u->room -= image->bytes;
+    return mp_remote_read(u->pid, first, image->copy, image->bytes);
+}
+
+/* The reader of the copy sees an image with one segment, the tables. `hdr`: in the target. */
+static int read_copy(struct mp_remote_image *image, uint64_t hdr) {
+    const Elf64_Phdr tables = {.p_type = PT_LOAD, .p_flags = PF_R, .p_filesz = image->bytes};
+    const struct mp_cfi_place place = {.start = (uintptr_t)image->copy,
+                                       .end = (uintptr_t)image->copy + image->bytes,
+                                       .bias = (uintptr_t)image->copy,
+                                       .phdr = &tables,
+                                       .phdrs = 1};
+    return mp_cfi_image(&place, (const void *)(uintptr_t)(hdr - image->offset), &image->cfi);
 }
 
 static int copy_tables(struct mp_remote_unwind *u, const struct mp_inject_module *m,
@@ -116,24 +126,21 @@ static int copy_tables(struct mp_remote_unwind *u, const struct mp_inject_module
     const Elf64_Phdr *phdr;
     unsigned count;
     uint64_t hdr, at;
-    int rc = 0;
     if (mp_remote_read(u->pid, m->header, header, sizeof header) != 0 ||
         (phdr = program_headers(header, &count)) == NULL || !find_tables(phdr, count, &hdr, &at))
         return -ENOENT;
     uint64_t bias = m->header - at;
-    for (unsigned i = 0; i < count && rc == 0; i++)
-        if (phdr[i].p_type == PT_LOAD && hdr - phdr[i].p_vaddr < phdr[i].p_filesz)
-            rc = copy_segment(u, m, image, bias + phdr[i].p_vaddr, phdr[i].p_filesz, bias + hdr);
-    if (rc != 0)
-        return rc;
-    const struct mp_cfi_place place = {.start = (uintptr_t)image->copy,
-                                       .end = (uintptr_t)image->copy + image->bytes,
-                                       .bias = bias - image->offset,
-                                       .phdr = phdr,
-                                       .phdrs = count};
-    return mp_cfi_image(&place, (const void *)(uintptr_t)(place.bias + hdr), &image->cfi) == 0
-               ? 0
-               : -ENOENT;
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t first = bias + phdr[i].p_vaddr, end = first + phdr[i].p_filesz;
+        if (phdr[i].p_type != PT_LOAD || hdr - phdr[i].p_vaddr >= phdr[i].p_filesz)
+            continue;
+        if (first < m->start || end > m->end || end < first)
+            return -ENOENT;
+        uint64_t table = first_table(u, bias + hdr);
+        int rc = copy_range(u, image, table > first ? table : first, end);
+        return rc != 0 ? rc : read_copy(image, bias + hdr);
+    }
+    return -ENOENT;
 }
 
 static void prepare_image(struct mp_remote_unwind *u, uint64_t i) {
@@ -142,17 +149,10 @@ static void prepare_image(struct mp_remote_unwind *u, uint64_t i) {
     int rc = -ENOENT;
     if (image->tried)
         return;
-    if (m->end - m->start >= HEADER_BYTES && m->end - m->start < IMAGE_MAX_BYTES) {
-        image->bytes = m->end - m->start;
-        void *copy = mmap(NULL, image->bytes, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        image->copy = copy == MAP_FAILED ? NULL : copy;
-        image->offset = m->start - (uint64_t)(uintptr_t)image->copy;
-        if (image->copy != NULL && (rc = copy_tables(u, m, image)) != 0) {
-            munmap(image->copy, image->bytes);
-            image->copy = NULL;
-        }
-    }
+    if (m->end - m->start >= HEADER_BYTES && m->end - m->start < IMAGE_MAX_BYTES)
+        rc = copy_tables(u, m, image);
+    if (rc != 0)
+        drop_image(image);
     image->tried = rc != -ENOSPC;
 }
 

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from attach_run import Unprepared, only_thread
+from attach_run import Unprepared, await_threads, only_thread
+from mem_cli.profiler.attaching import attached_line
 from mem_parser.errors import TargetBusy
 from mem_profiler import attach as attaching
 from mem_profiler.attach import remote, threads
 from mem_profiler.process import procfs
 from other_glibc import build_for
+from sampler_run import build
 
 RESTART = "restart_syscall"
+CLONE3 = 435
 # Kind of wait, the system call behind it, its result and errno at last.
 THREADS = [
     ("join", "futex", "0 0"), ("join_timed", "futex", "0 0"), ("join_clock", "futex", "0 0"),
@@ -104,6 +107,54 @@ def test_a_thread_that_waits_is_borrowed_and_its_call_goes_on(
         await_wait(target, calls)
         assert target.ask("go on") == f"{kind} {result}"
         target.finish()
+
+
+def test_a_thread_that_began_in_clone_is_borrowed(
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all threads do with glibc before 2.34, and in containers that deny clone3()."""
+    with Unprepared([build_for("filtered.c"), "absent", str(CLONE3)], segment_dir) as target:
+        assert target.line() == "ready"
+        _, second = threads.ids(target.pid)
+        with only_thread(monkeypatch, second):
+            attaching.attach(target.pid)
+            attaching.detach(target.pid)
+        target.finish()
+
+
+def test_a_thread_that_the_c_library_does_not_know_is_left_alone(
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "SEARCH_S", 0.2)
+    with Unprepared([build_for("raw_thread.c")], segment_dir) as target:
+        assert target.line() == "ready"
+        _, second = threads.ids(target.pid)
+        with only_thread(monkeypatch, second), pytest.raises(TargetBusy, match="no safe point"):
+            attaching.attach(target.pid)
+        target.kill()
+
+
+def test_the_time_of_all_stops_is_told_those_in_vain_included(
+    segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Unprepared([build("unsafe_waits.c"), "mutex"], segment_dir) as target:
+        assert target.line() == "ready"
+        await_wait(target, "futex")
+        await_threads(target.pid, 3)
+        *_, reader = threads.ids(target.pid)
+        monkeypatch.setattr(threads, "waiting", lambda _pid: [target.pid, reader])
+        began = time.monotonic_ns()
+        answer = attaching.attach(target.pid).answer
+        whole_ns = time.monotonic_ns() - began
+        attaching.detach(target.pid)
+        target.ask("go on")
+        target.finish()
+
+    assert answer.holds == 2
+    assert 0 < answer.held_ns / 2 <= answer.longest_ns < answer.held_ns < whole_ns
+    assert f"stopped 2 times, one at a time, for {answer.held_ns / 1e6:.1f} ms" in attached_line(
+        target.pid, answer
+    )
 
 
 @pytest.mark.parametrize(("kind", "why", "result"), UNSAFE, ids=[row[0] for row in UNSAFE])

@@ -108,7 +108,7 @@ struct mp_inject_job {
     uint64_t region; /* where the frame lies; 0: there is none */
     /* Of all tries with this job, those at other threads and in vain included: the caller zeroes them.
      * A hold is from the stop of a thread to the moment at which it can go on. */
-    uint64_t held_ns;    /* all holds together */
+    uint64_t held_ns; /* all holds together */
     uint64_t longest_ns; /* the longest hold */
     uint64_t holds;
     uint64_t frames[MP_INJECT_FRAMES]; /* code addresses of the thread, innermost first */

@@ -80,23 +80,21 @@ def await_wait(target: Unprepared, calls: str) -> None:
         time.sleep(0.001)
 
 
+PROGRAMS = {"threads": THREADS, "calls": CALLS, "files": FILES}
+
+
 @pytest.mark.parametrize(
-    ("program", "kind", "calls", "result"),
-    [
-        *(("blocked_threads.c", *row) for row in THREADS),
-        *(("blocked_calls.c", *row) for row in CALLS),
-        *(("blocked_files.c", *row) for row in FILES),
-    ],
-    ids=[row[0] for row in (*THREADS, *CALLS, *FILES)],
+    ("program", "wait"),
+    [(f"blocked_{name}.c", row) for name, rows in PROGRAMS.items() for row in rows],
+    ids=[row[0] for rows in PROGRAMS.values() for row in rows],
 )
 def test_a_thread_that_waits_is_borrowed_and_its_call_goes_on(
     program: str,
-    kind: str,
-    calls: str,
-    result: str,
+    wait: tuple[str, str, str],
     segment_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    kind, calls, result = wait
     with Unprepared([build_for(program), kind], segment_dir) as target:
         assert target.line() == "ready"
         await_wait(target, calls)
@@ -157,10 +155,11 @@ def test_the_time_of_all_stops_is_told_those_in_vain_included(
     )
 
 
-@pytest.mark.parametrize(("kind", "why", "result"), UNSAFE, ids=[row[0] for row in UNSAFE])
+@pytest.mark.parametrize("wait", UNSAFE, ids=[row[0] for row in UNSAFE])
 def test_a_thread_that_may_hold_a_lock_or_waits_for_one_is_left_alone(
-    kind: str, why: str, result: str, segment_dir: Path, monkeypatch: pytest.MonkeyPatch
+    wait: tuple[str, str, str], segment_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kind, why, result = wait
     monkeypatch.setattr(remote, "SEARCH_S", 0.2)
     with Unprepared([build_for("unsafe_waits.c"), kind], segment_dir) as target:
         assert target.line() == "ready"

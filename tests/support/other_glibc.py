@@ -1,9 +1,9 @@
 """Programs of the tests on another glibc than the machine's.
 
-Model: MEM_PROFILER_TEST_SYSROOT names a folder with the headers and libraries of another glibc, such
-as the unpacked packages libc6, libc6-dev and linux-libc-dev of another Debian release. Programs that
-`build_for` compiles then use its headers, its libraries and its loader. Without the variable they
-use the machine's.
+Model: MEM_PROFILER_TEST_SYSROOT names a folder with the headers and libraries of another glibc,
+such as the unpacked packages libc6, libc6-dev and linux-libc-dev of another Debian release.
+Programs that `build_for` compiles then use its headers, its libraries and its loader. Without the
+variable they use the machine's.
 """
 
 from __future__ import annotations

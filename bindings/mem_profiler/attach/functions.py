@@ -73,7 +73,7 @@ class Functions:
         code = self._image.read(start, min(end - start, CODE_MAX_BYTES))
         for _, _, name, operands in self._decoder.disasm_lite(code or b"", start):
             # x86: jmp, je, ...; aarch64: b, b.eq, ...
-            if not (name.startswith("j") or name == "b" or name.startswith("b.")):
+            if not (name.startswith(("j", "b.")) or name == "b"):
                 continue
             try:
                 target = int(operands.removeprefix("#"), 16)

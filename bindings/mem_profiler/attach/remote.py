@@ -66,8 +66,8 @@ _UNSAFE = {
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of the sampler's function. `held_ns`: how long the engine held threads, all `holds`
-    of them together, those in vain included; `longest_ns`: the longest of them.
+    """The answer of the sampler's function. `held_ns`: how long the engine held threads, all
+    `holds` of them together, those in vain included; `longest_ns`: the longest of them.
     """
 
     result: int

@@ -30,8 +30,8 @@ _WAITS = {
     "fcntl": (72, 25), "connect": (42, 203), "open": (2, -1), "openat": (257, 56),
     "futex": (202, 98),
 }  # fmt: skip
-# Calls that wait only at times: for a lock of a file, a fifo, a server. They count for a thread that
-# sleeps, and only if our stop found them at it.
+# Calls that wait only at times: for a lock of a file, a fifo, a server. They count for a thread
+# that sleeps, and only if our stop found them at it.
 _RESTS = ("pread64", "preadv", "preadv2", "flock", "fcntl", "connect", "open", "openat")
 _COLUMN = {"x86_64": 0, "aarch64": 1}
 # Calls whose time limit starts anew when a stop ends them: the argument that holds it, and how many

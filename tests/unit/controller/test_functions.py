@@ -85,8 +85,6 @@ def test_any_bytes_lead_nowhere_without_unwind_tables(code: bytes) -> None:
         assert Functions(image).ranges(["f"]) == [(at, at + len(code))]
 
 
-def test_the_number_of_functions_is_bounded(
-    libc: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_number_of_functions_is_bounded(libc: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functions, "FOLLOWED_MAX", 3)
     assert len(Functions(libc).ranges(address_space.FORBIDDEN)) == 3

@@ -7,7 +7,9 @@
  * mp_regs_get_rest, _set_rest     what PTRACE_GETREGSET of NT_PRSTATUS leaves out
  * mp_regs_pc, _sp, _fp, _ra       for unwinding (ra: link register, 0 where there is none)
  * mp_regs_syscall(r)              system call that the stopped thread is in, -1: none
+ * mp_regs_second(r)               its second argument
  * mp_regs_result(r)               what a system call returned
+ * mp_regs_interrupted(r)          whether the stop ended it before it had done anything
  * mp_regs_at_entry(r)             the stop is before a system call, not behind it
  * mp_regs_region(r), _code(r)     the pad's registers: the region, the result
  * mp_regs_enter(r, pc, region)    go on at pc, as the pad or the payload expects it

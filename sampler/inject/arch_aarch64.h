@@ -78,6 +78,10 @@ static inline long mp_regs_syscall(const struct mp_regs *r) {
     return r->syscall;
 }
 
+static inline uint64_t mp_regs_second(const struct mp_regs *r) {
+    return r->user.regs[1];
+}
+
 static inline long mp_regs_result(const struct mp_regs *r) {
     return (long)r->user.regs[0];
 }
@@ -99,6 +103,11 @@ static inline void mp_regs_enter(struct mp_regs *r, uint64_t pc, uint64_t region
     r->user.pc = pc;
     r->user.regs[19] = region;
     r->user.regs[20] = (uint64_t)code;
+}
+
+/* A known call is one that the kernel has prepared for repetition, or one that gave -EINTR. */
+static inline bool mp_regs_interrupted(const struct mp_regs *r) {
+    return r->syscall >= 0 && mp_regs_result(r) != -EINTR;
 }
 
 /* Calls that go on by restart_syscall, with the time that is left. */

@@ -58,6 +58,10 @@ static inline long mp_regs_syscall(const struct mp_regs *r) {
     return (long)r->user.orig_rax;
 }
 
+static inline uint64_t mp_regs_second(const struct mp_regs *r) {
+    return r->user.rsi;
+}
+
 static inline long mp_regs_result(const struct mp_regs *r) {
     return (long)r->user.rax;
 }
@@ -88,8 +92,16 @@ static inline bool mp_syscall_repeats(long number) {
     case SYS_epoll_wait:
     case SYS_epoll_pwait:
     case 441: /* epoll_pwait2 */
+    case SYS_open:
+    case SYS_openat:
+    case SYS_connect:
+    case SYS_flock:
+    case SYS_fcntl:
     case SYS_read:
     case SYS_readv:
+    case SYS_pread64:
+    case SYS_preadv:
+    case SYS_preadv2:
     case SYS_recvfrom:
     case SYS_recvmsg:
     case SYS_recvmmsg:
@@ -107,6 +119,13 @@ static inline bool mp_syscall_repeats(long number) {
     default:
         return false;
     }
+}
+
+static inline bool mp_regs_interrupted(const struct mp_regs *r) {
+    long error = -mp_regs_result(r);
+    return error == MP_ERESTARTSYS || error == MP_ERESTARTNOINTR || error == MP_ERESTARTNOHAND ||
+           error == MP_ERESTART_RESTARTBLOCK ||
+           (error == EINTR && mp_syscall_repeats(mp_regs_syscall(r)));
 }
 
 static inline void mp_regs_hide_stop(struct mp_regs *r) {

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,9 +48,11 @@ static int seize(struct borrow *b) {
     b->traced = true;
     mp_held_reached(b, MP_STEP_SEIZED);
     int status;
+    b->since_ns = mp_now_ns();
     int rc = mp_held_stop(b, STOP_LIMIT_NS, false, &status);
     if (rc != 0)
         return rc;
+    b->began_ns = b->since_ns;
     if (WSTOPSIG(status) != SIGTRAP) {
         b->job->unsafe = MP_UNSAFE_STOPPED;
         return mp_held_fail(b, -EAGAIN, "the process is stopped");
@@ -68,7 +71,6 @@ static int check_filters(struct borrow *b) {
 }
 
 static int read_state(struct borrow *b) {
-    b->began_ns = mp_now_ns();
     int rc = mp_regs_get(b->tid, &b->regs);
     if (rc == -ENOEXEC)
         return mp_held_fail(b, rc, "thread %d runs 32-bit code", b->tid);
@@ -342,7 +344,6 @@ static int put_back(struct borrow *b, bool held) {
     if (rc != 0)
         return rc == -ESRCH ? mp_held_ended(b)
                             : mp_held_fail(b, rc, "cannot restore thread %d", b->tid);
-    b->job->held_ns = mp_now_ns() - b->began_ns;
     mp_held_reached(b, MP_STEP_RESTORED);
     if (b->region != 0) {
         const uint32_t left = 1;
@@ -402,12 +403,25 @@ static int visit(struct borrow *b) {
     return b->code == 0 ? 0 : say_refusal(b);
 }
 
+static void let_go(struct borrow *b) {
+    if (b->traced)
+        ptrace(PTRACE_DETACH, b->tid, NULL, NULL);
+    if (b->began_ns == 0)
+        return;
+    uint64_t held_ns = mp_now_ns() - b->began_ns;
+    b->job->held_ns += held_ns;
+    b->job->holds++;
+    if (held_ns > b->job->longest_ns)
+        b->job->longest_ns = held_ns;
+}
+
 int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *frame) {
     struct borrow *b = calloc(1, sizeof *b);
     if (b == NULL)
         return -ENOMEM;
     *b = (struct borrow){.job = job, .frame = frame, .tid = job->tid};
     b->deadline_ns = mp_now_ns() + (uint64_t)job->timeout_ms * 1000000;
+    prctl(PR_SET_TIMERSLACK, 1UL); /* naps as short as asked for; of this thread alone */
     job->step = MP_STEP_NONE;
     job->unsafe = MP_UNSAFE_NOT;
     job->region = 0;
@@ -422,8 +436,7 @@ int mp_inject_borrow(struct mp_inject_job *job, const struct mp_payload_frame *f
         rc = read_state(b);
     if (rc == 0)
         rc = visit(b);
-    if (b->traced)
-        ptrace(PTRACE_DETACH, b->tid, NULL, NULL);
+    let_go(b);
     if (rc == 0)
         mp_held_reached(b, MP_STEP_DETACHED);
     if (rc == 0)

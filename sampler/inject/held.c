@@ -45,7 +45,7 @@ int mp_held_resume(struct borrow *b, int request, int signal_number) {
 
 int mp_held_next_stop(struct borrow *b, uint64_t deadline_ns, int how, int *status) {
     for (;;) {
-        int rc = mp_wait(b->tid, deadline_ns, status);
+        int rc = mp_wait(b->tid, deadline_ns, status, &b->since_ns);
         if (rc == -ESRCH)
             return mp_held_ended(b);
         if (rc != 0)

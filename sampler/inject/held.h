@@ -14,7 +14,8 @@ struct borrow {
     const struct mp_payload_frame *frame;
     int tid;
     int mem_fd;
-    uint64_t began_ns;
+    uint64_t since_ns; /* when it last had no stop to report */
+    uint64_t began_ns; /* the hold, or a moment earlier; 0: it is not held */
     uint64_t deadline_ns;
     struct mp_regs regs; /* as the thread was found */
     uint64_t mask;

@@ -27,8 +27,10 @@
 /* The kind of a range of code addresses. */
 enum mp_inject_range_kind {
     MP_RANGE_FORBIDDEN = 1, /* no frame of a borrowed thread may lie here: allocators, the loader */
-    MP_RANGE_WAITING = 2, /* functions that wait on a futex and hold no lock of the C library */
+    MP_RANGE_WAITING = 2, /* functions of the C library that wait on a futex, but for no lock */
     MP_RANGE_CORE = 4, /* the innermost frame of a running thread may not lie here */
+    MP_RANGE_LIBRARY = 8, /* the C library */
+    MP_RANGE_START = 16, /* clone(): threads of old glibcs begin there, and those of nobody */
 };
 
 struct mp_inject_range {
@@ -87,7 +89,10 @@ struct mp_inject_job {
     uint64_t range_count;
     const int64_t *waits; /* system calls in which a thread only waits */
     uint64_t wait_count;
+    const int64_t *rests; /* those of them that count only if our stop interrupted them */
+    uint64_t rest_count;
     int64_t futex; /* number of the system call futex */
+    int64_t restart; /* of restart_syscall: the kernel goes on with a wait of an unknown kind */
     uint32_t may_run; /* 1: the engine may also borrow a thread that runs its own code */
     uint32_t timeout_ms; /* for the whole */
     const void *plan; /* copied to the region; NULL: none */
@@ -101,7 +106,11 @@ struct mp_inject_job {
     uint32_t unsafe; /* enum mp_inject_unsafe, with -EAGAIN */
     uint32_t frame_count;
     uint64_t region; /* where the frame lies; 0: there is none */
-    uint64_t held_ns; /* how long the engine held the thread */
+    /* Of all tries with this job, those at other threads and in vain included: the caller zeroes them.
+     * A hold is from the stop of a thread to the moment at which it can go on. */
+    uint64_t held_ns; /* all holds together */
+    uint64_t longest_ns; /* the longest hold */
+    uint64_t holds;
     uint64_t frames[MP_INJECT_FRAMES]; /* code addresses of the thread, innermost first */
     char text[MP_INJECT_TEXT_BYTES];
 };

@@ -133,13 +133,15 @@ void mp_nap(long *nap_ns) {
     *nap_ns = *nap_ns * 3 / 2 < POLL_MAX_NS ? *nap_ns * 3 / 2 : POLL_MAX_NS;
 }
 
-int mp_wait(int tid, uint64_t deadline_ns, int *status) {
+int mp_wait(int tid, uint64_t deadline_ns, int *status, uint64_t *since_ns) {
     long nap_ns = MP_NAP_FIRST_NS;
     for (;;) {
+        uint64_t now_ns = mp_now_ns();
         int rc = mp_poll(tid, status);
         if (rc != -EAGAIN)
             return rc;
-        if (mp_now_ns() >= deadline_ns)
+        *since_ns = now_ns;
+        if (now_ns >= deadline_ns)
             return -ETIMEDOUT;
         mp_nap(&nap_ns);
     }

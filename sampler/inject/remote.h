@@ -47,8 +47,8 @@ int mp_poll(int tid, int *status);
 
 /*
  * Wait for the next report of a traced thread. 0 and the wait status; -ETIMEDOUT; -ESRCH: it ended
- * (then *status is how).
+ * (then *status is how). *since_ns: when it had nothing to report yet, a moment before.
  */
-int mp_wait(int tid, uint64_t deadline_ns, int *status);
+int mp_wait(int tid, uint64_t deadline_ns, int *status, uint64_t *since_ns);
 
 #endif

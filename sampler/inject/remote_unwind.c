@@ -14,11 +14,14 @@
 
 #define HEADER_BYTES 4096
 #define IMAGE_MAX_BYTES (1ULL << 32)
-#define PREPARE_BYTES (64ULL << 20) /* of modules; their tables are a fraction of it */
+#define ROOM_BYTES (512ULL << 20) /* of all tables; LLVM has 12 MiB of them, a browser 30 */
+#define ENCODED_SDATA4 0x1b /* DW_EH_PE_pcrel | DW_EH_PE_sdata4 */
+#define ENCODED_AT 1 /* in .eh_frame_hdr: how the address of .eh_frame is written, */
+#define POINTER_AT 4 /* and that address */
 
-/* A module's copy: as large as the module, filled at the unwind tables. */
+/* The copy of a module's unwind tables. */
 struct mp_remote_image {
-    bool tried;
+    bool tried; /* it has no tables, or they are copied */
     unsigned char *copy; /* NULL: no tables */
     uint64_t bytes;
     uint64_t offset; /* address in the target - address in the copy */
@@ -32,15 +35,21 @@ struct place {
 
 int mp_remote_unwind_open(struct mp_remote_unwind *u, int pid,
                           const struct mp_inject_module *modules, uint64_t count) {
-    *u = (struct mp_remote_unwind){.pid = pid, .modules = modules, .count = count};
+    *u = (struct mp_remote_unwind){
+        .pid = pid, .modules = modules, .count = count, .room = ROOM_BYTES, .wanted = count};
     u->images = calloc(count + 1, sizeof *u->images);
     return u->images != NULL ? 0 : -ENOMEM;
 }
 
+static void drop_image(struct mp_remote_image *image) {
+    if (image->copy != NULL)
+        munmap(image->copy, image->bytes);
+    *image = (struct mp_remote_image){0};
+}
+
 void mp_remote_unwind_close(struct mp_remote_unwind *u) {
     for (uint64_t i = 0; u->images != NULL && i < u->count; i++)
-        if (u->images[i].copy != NULL)
-            munmap(u->images[i].copy, u->images[i].bytes);
+        drop_image(&u->images[i]);
     free(u->images);
     u->images = NULL;
 }
@@ -72,70 +81,114 @@ static bool find_tables(const Elf64_Phdr *phdr, unsigned count, uint64_t *hdr, u
     return found && mapped;
 }
 
-static bool copy_tables(struct mp_remote_unwind *u, const struct mp_inject_module *m,
-                        struct mp_remote_image *image) {
+/* Where in their segment the tables begin: usually .eh_frame follows .eh_frame_hdr. */
+static uint64_t first_table(struct mp_remote_unwind *u, uint64_t hdr) {
+    unsigned char start[POINTER_AT + sizeof(int32_t)];
+    int32_t distance;
+    if (mp_remote_read(u->pid, hdr, start, sizeof start) != 0 ||
+        start[ENCODED_AT] != ENCODED_SDATA4)
+        return 0;
+    memcpy(&distance, start + POINTER_AT, sizeof distance);
+    uint64_t frames = hdr + POINTER_AT + (uint64_t)(int64_t)distance;
+    return frames < hdr ? frames : hdr;
+}
+
+/* Copy [first, end) of the target; -ENOSPC: there is no room for it. */
+static int copy_range(struct mp_remote_unwind *u, struct mp_remote_image *image, uint64_t first,
+                      uint64_t end) {
+    if (end - first > u->room)
+        return -ENOSPC;
+    void *copy =
+        mmap(NULL, end - first, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return -ENOSPC;
+    image->copy = copy;
+    image->bytes = end - first;
+    image->offset = first - (uint64_t)(uintptr_t)image->copy;
+    u->room -= image->bytes;
+    return mp_remote_read(u->pid, first, image->copy, image->bytes);
+}
+
+/* The reader of the copy sees an image with one segment, the tables. `hdr`: in the target. */
+static int read_copy(struct mp_remote_image *image, uint64_t hdr) {
+    const Elf64_Phdr tables = {.p_type = PT_LOAD, .p_flags = PF_R, .p_filesz = image->bytes};
+    const struct mp_cfi_place place = {.start = (uintptr_t)image->copy,
+                                       .end = (uintptr_t)image->copy + image->bytes,
+                                       .bias = (uintptr_t)image->copy,
+                                       .phdr = &tables,
+                                       .phdrs = 1};
+    return mp_cfi_image(&place, (const void *)(uintptr_t)(hdr - image->offset), &image->cfi);
+}
+
+static int copy_tables(struct mp_remote_unwind *u, const struct mp_inject_module *m,
+                       struct mp_remote_image *image) {
     _Alignas(Elf64_Ehdr) unsigned char header[HEADER_BYTES];
     const Elf64_Phdr *phdr;
     unsigned count;
     uint64_t hdr, at;
     if (mp_remote_read(u->pid, m->header, header, sizeof header) != 0 ||
         (phdr = program_headers(header, &count)) == NULL || !find_tables(phdr, count, &hdr, &at))
-        return false;
+        return -ENOENT;
     uint64_t bias = m->header - at;
     for (unsigned i = 0; i < count; i++) {
-        uint64_t from = bias + phdr[i].p_vaddr - m->start;
+        uint64_t first = bias + phdr[i].p_vaddr, end = first + phdr[i].p_filesz;
         if (phdr[i].p_type != PT_LOAD || hdr - phdr[i].p_vaddr >= phdr[i].p_filesz)
             continue;
-        if (from > image->bytes || phdr[i].p_filesz > image->bytes - from)
-            return false;
-        if (mp_remote_read(u->pid, m->start + from, image->copy + from, phdr[i].p_filesz) != 0)
-            return false;
+        if (first < m->start || end > m->end || end < first)
+            return -ENOENT;
+        uint64_t table = first_table(u, bias + hdr);
+        int rc = copy_range(u, image, table > first ? table : first, end);
+        return rc != 0 ? rc : read_copy(image, bias + hdr);
     }
-    const struct mp_cfi_place place = {.start = (uintptr_t)image->copy,
-                                       .end = (uintptr_t)image->copy + image->bytes,
-                                       .bias = bias - image->offset,
-                                       .phdr = phdr,
-                                       .phdrs = count};
-    return mp_cfi_image(&place, (const void *)(uintptr_t)(place.bias + hdr), &image->cfi) == 0;
+    return -ENOENT;
 }
 
-static struct mp_remote_image *image_at(struct mp_remote_unwind *u, uint64_t i) {
+static void prepare_image(struct mp_remote_unwind *u, uint64_t i) {
     const struct mp_inject_module *m = &u->modules[i];
     struct mp_remote_image *image = &u->images[i];
-    if (!image->tried && m->end - m->start >= HEADER_BYTES && m->end - m->start < IMAGE_MAX_BYTES) {
-        image->bytes = m->end - m->start;
-        void *copy = mmap(NULL, image->bytes, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        image->copy = copy == MAP_FAILED ? NULL : copy;
-        image->offset = m->start - (uint64_t)(uintptr_t)image->copy;
-        if (image->copy != NULL && !copy_tables(u, m, image)) {
-            munmap(image->copy, image->bytes);
-            image->copy = NULL;
-        }
-    }
-    image->tried = true;
-    return image->copy != NULL ? image : NULL;
+    int rc = -ENOENT;
+    if (image->tried)
+        return;
+    if (m->end - m->start >= HEADER_BYTES && m->end - m->start < IMAGE_MAX_BYTES)
+        rc = copy_tables(u, m, image);
+    if (rc != 0)
+        drop_image(image);
+    image->tried = rc != -ENOSPC;
 }
 
-/* An image in a hole of another one begins after it. */
+/* An image in a hole of another one begins after it. NULL: no tables, or none yet (u->wanted). */
 static struct mp_remote_image *image_of(struct mp_remote_unwind *u, uint64_t pc) {
     uint64_t found = u->count;
     for (uint64_t i = 0; i < u->count; i++)
         if (pc >= u->modules[i].start && pc < u->modules[i].end &&
             (found == u->count || u->modules[i].start > u->modules[found].start))
             found = i;
-    return found < u->count ? image_at(u, found) : NULL;
+    if (found == u->count)
+        return NULL;
+    if (!u->images[found].tried)
+        u->wanted = found;
+    return u->images[found].copy != NULL ? &u->images[found] : NULL;
+}
+
+/* All copies make way for the wanted one, which alone may be too large: then it has no tables. */
+static void prepare_wanted(struct mp_remote_unwind *u) {
+    uint64_t wanted = u->wanted;
+    prepare_image(u, wanted);
+    if (u->images[wanted].tried)
+        return;
+    for (uint64_t i = 0; i < u->count; i++)
+        drop_image(&u->images[i]);
+    u->room = ROOM_BYTES;
+    prepare_image(u, wanted);
+    u->images[wanted].tried = true;
 }
 
 void mp_remote_unwind_prepare(struct mp_remote_unwind *u) {
-    uint64_t room = PREPARE_BYTES;
-    for (uint64_t i = 0; i < u->count; i++) {
-        uint64_t bytes = u->modules[i].end - u->modules[i].start;
-        if (bytes > room)
-            continue;
-        room -= bytes;
-        image_at(u, i);
-    }
+    if (u->wanted < u->count)
+        prepare_wanted(u);
+    u->wanted = u->count;
+    for (uint64_t i = 0; i < u->count; i++)
+        prepare_image(u, i);
 }
 
 static bool word_at(struct mp_remote_unwind *u, uint64_t at, uint64_t *out) {
@@ -232,14 +285,16 @@ static enum step step_out(struct mp_remote_unwind *u, struct place *p) {
 }
 
 unsigned mp_remote_unwind(struct mp_remote_unwind *u, const struct mp_regs *regs, uint64_t *frames,
-                          unsigned max, bool *complete) {
+                          unsigned max, bool *complete, bool *unprepared) {
     struct place p = {mp_regs_pc(regs), mp_regs_sp(regs), mp_regs_fp(regs), mp_regs_ra(regs), true};
     enum step how = STEP_ON;
     unsigned n = 0;
+    u->wanted = u->count;
     while (n < max && how == STEP_ON) {
         frames[n++] = p.exact ? p.pc : p.pc - 1;
         how = step_out(u, &p);
     }
     *complete = how == STEP_OUTERMOST;
+    *unprepared = u->wanted < u->count;
     return n;
 }

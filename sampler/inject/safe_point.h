@@ -12,7 +12,7 @@
 #include "inject.h"
 #include "remote.h"
 
-/* Before the stop of the thread: copy the unwind tables that the check needs. 0, or -ENOMEM. */
+/* Before each stop of a thread: copy the unwind tables that the check needs, or lacked. 0, or -ENOMEM. */
 int mp_safe_point_prepare(struct mp_inject_job *job);
 
 /* 0; -EAGAIN with job->unsafe, and its callers in job->frames. */

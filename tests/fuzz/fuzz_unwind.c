@@ -99,12 +99,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     regs.user.rsp = STACK_AT + head.sp;
     regs.user.rbp = STACK_AT + head.fp;
     uint64_t frames[FRAMES];
-    bool complete;
+    bool complete, unprepared;
     struct mp_remote_unwind u;
     if (mp_remote_unwind_open(&u, 1, modules, head.second == 1 ? 2 : 1) != 0)
         return 0;
     mp_remote_unwind_prepare(&u);
-    if (mp_remote_unwind(&u, &regs, frames, FRAMES, &complete) > FRAMES)
+    if (mp_remote_unwind(&u, &regs, frames, FRAMES, &complete, &unprepared) > FRAMES)
         abort();
     mp_remote_unwind_close(&u);
     return 0;

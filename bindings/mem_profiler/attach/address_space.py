@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from mem_parser.errors import TargetUnsupported
 from mem_profiler._inject import ffi, lib
+from mem_profiler.attach.functions import Functions
 from mem_profiler.attach.images import Image, images_of, program_of
 from mem_profiler.attach.memory import Memory
 from mem_profiler.process import procfs
@@ -27,6 +28,8 @@ LOADER = re.compile(r"ld-linux.*\.so\.\d+|ld-\d\.\d+\.so|ld64\.so\.\d+")
 MUSL = re.compile(r"ld-musl-.*|libc\.musl-.*")
 LIBC_NAME = re.compile(r"libc\.so\.6|libc-\d\.\d+\.so")
 THREADS_NAME = re.compile(r"libpthread\.so\.0|libpthread-\d\.\d+\.so")
+# Parts of the C library that wait for threads; all of them are in libc.so.6 since glibc 2.34.
+PARTS_NAME = re.compile(r"lib(?:pthread|rt|anl)\.so\.\d|lib(?:pthread|rt|anl)-\d\.\d+\.so")
 DL_NAME = re.compile(r"libdl\.so\.2|libdl-\d\.\d+\.so")
 
 # A thread in one of these may hold, or be about to take, a lock that creating a thread needs.
@@ -37,14 +40,25 @@ FORBIDDEN = (
     "__libc_realloc", "__libc_free", "__libc_memalign", "__libc_freeres", "pthread_create",
     "pthread_exit", "pthread_getattr_np", "dlopen", "dlclose", "dlsym", "dlvsym", "dlmopen",
     "dl_iterate_phdr", "fork", "vfork", "_Fork", "__libc_fork", "posix_spawn", "posix_spawnp",
-    "system", "popen", "clone", "exit", "_exit", "quick_exit", "execve",
+    "popen", "exit", "_exit", "quick_exit", "execve",
 )  # fmt: skip
 # A thread in one of these waits for something other than a lock. `syscall` is how Rust and
-# others wait on futexes of their own.
+# others wait on futexes of their own; the last ones matter for a wait that the kernel has taken up
+# again, which does not show its kind.
 WAITING = (
     "pthread_cond_wait", "pthread_cond_timedwait", "pthread_cond_clockwait", "cnd_wait",
     "cnd_timedwait", "sem_wait", "sem_timedwait", "sem_clockwait", "pthread_join",
     "pthread_timedjoin_np", "pthread_clockjoin_np", "thrd_join", "pthread_barrier_wait", "syscall",
+    "aio_suspend", "gai_suspend",
+    "nanosleep", "clock_nanosleep", "__nanosleep", "thrd_sleep", "usleep", "poll", "__poll",
+)  # fmt: skip
+# These wait for a lock, or for another thread that is at work inside them: whatever one of the
+# above shares with them says nothing.
+LOCKING = (
+    "pthread_mutex_lock", "pthread_mutex_timedlock", "pthread_mutex_clocklock", "mtx_lock",
+    "mtx_timedlock", "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_once", "call_once",
+    "pthread_rwlock_timedrdlock", "pthread_rwlock_timedwrlock", "pthread_rwlock_clockrdlock",
+    "pthread_rwlock_clockwrlock", "pthread_spin_lock", "flockfile", "_IO_flockfile", "sem_open",
 )  # fmt: skip
 
 
@@ -126,25 +140,35 @@ def _functions(pid: int, images: list[Image], libc: Image) -> tuple[dict[str, in
 
 def _ranges(space: AddressSpace) -> list[tuple[int, int, int]]:
     """(start, end, kind) of code in which a borrowed thread may or must not be."""
-    forbidden, waiting, core = (
-        lib.MP_RANGE_FORBIDDEN,
-        lib.MP_RANGE_WAITING,
-        lib.MP_RANGE_CORE,
-    )
+    forbidden, core = lib.MP_RANGE_FORBIDDEN, lib.MP_RANGE_CORE
     found = [(start, end, core) for start, end in space.libc.runs]
     program = program_of(space.pid, space.images)
     for image in space.images:
         if LOADER.fullmatch(image.name) or image is space.library:
             found += [(start, end, forbidden) for start, end in image.runs]
             continue
-        if image is not space.libc and image.find("malloc") and image.find("free"):
+        if image is space.libc or PARTS_NAME.fullmatch(image.name):
+            found += _of_library(image)
+            continue
+        if image.find("malloc") and image.find("free"):
             # A whole allocator; of one inside a program, we know only the entry points.
             kind = core if image is program else forbidden
             found += [(start, end, kind) for start, end in image.runs]
         found += _of_names(image, FORBIDDEN, forbidden)
-        if image is space.libc or THREADS_NAME.fullmatch(image.name):
-            found += _of_names(image, WAITING, waiting)
     return found
+
+
+def _of_library(image: Image) -> list[tuple[int, int, int]]:
+    """The ranges of the C library, or of a part of it."""
+    functions = Functions(image)
+    waiting = functions.ranges(WAITING, without=functions.ranges(LOCKING))
+    forbidden = functions.ranges(FORBIDDEN, without=waiting)
+    return [
+        *((*run, lib.MP_RANGE_LIBRARY) for run in image.runs),
+        *((*row, lib.MP_RANGE_WAITING) for row in waiting),
+        *((*row, lib.MP_RANGE_FORBIDDEN) for row in forbidden),
+        *((*row, lib.MP_RANGE_START) for row in functions.ranges(["clone"])),
+    ]
 
 
 def _of_names(image: Image, names: tuple[str, ...], kind: int) -> list[tuple[int, int, int]]:

@@ -32,7 +32,7 @@ from mem_parser.errors import TargetBusy, TargetError, TargetUnsupported
 from mem_profiler.attach.memory import Memory
 from mem_profiler.process.procfs import Mapping
 
-PT_LOAD, PT_DYNAMIC, PT_NOTE = 1, 2, 4
+PT_LOAD, PT_DYNAMIC, PT_NOTE, PT_GNU_EH_FRAME = 1, 2, 4, 0x6474E550
 DT_PLTRELSZ, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_STRSZ = 2, 4, 5, 6, 7, 10
 DT_PLTREL, DT_JMPREL, DT_GNU_HASH = 20, 23, 0x6FFFFEF5
 ADDRESSES = (DT_HASH, DT_STRTAB, DT_SYMTAB, DT_JMPREL, DT_GNU_HASH)
@@ -121,7 +121,7 @@ class Segment:
 @dataclass
 class Image:
     """One loaded ELF image. `mappings` are its lines of /proc/PID/maps in rising order; `header` is
-    the address of its ELF header.
+    the address of its ELF header, `unwind_header` address and size of `.eh_frame_hdr`.
     """
 
     path: str
@@ -133,6 +133,7 @@ class Image:
     segments: list[Segment] = field(default_factory=list)
     build_id: bytes = b""
     bias: int = 0
+    unwind_header: tuple[int, int] = (0, 0)
     dynamic: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -400,6 +401,8 @@ def _read_tables(image: Image, headers: Sequence[tuple[int, ...]]) -> None:
             _read_dynamic(image, image.bias + address, file_bytes)
         if kind == PT_NOTE and not image.build_id:
             image.build_id = _build_id(image, image.bias + address, file_bytes)
+        if kind == PT_GNU_EH_FRAME:
+            image.unwind_header = (image.bias + address, min(file_bytes, TABLE_MAX_BYTES))
 
 
 def _read_dynamic(image: Image, address: int, size: int) -> None:

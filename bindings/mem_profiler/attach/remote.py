@@ -66,7 +66,9 @@ _UNSAFE = {
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of the sampler's function. `held_ns`: how long the engine held a thread."""
+    """The answer of the sampler's function. `held_ns`: how long the engine held threads, all
+    `holds` of them together, those in vain included; `longest_ns`: the longest of them.
+    """
 
     result: int
     text: str
@@ -77,6 +79,8 @@ class Answer:
     held: int
     kept: int
     held_ns: int
+    longest_ns: int
+    holds: int
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ def _run(pid: int, command: Command, memory: Memory, asked_to_stop: Asked) -> An
         # It can make no memory file, but the library's path means the same to the target.
         # Through /proc: opened from there, the sampler begins nothing by itself.
         frame.path = os.fsencode(f"/proc/self/root{mem_profiler.library_path()}")
-        borrowed = _borrow(space, frame, command.plan, asked_to_stop)
+        borrowed = _after(borrowed, _borrow(space, frame, command.plan, asked_to_stop))
         talk = _Talk(pid, borrowed, memory, b"", asked_to_stop)
         talk.follow()
         failure = talk.field("failure")
@@ -196,11 +200,24 @@ def _fitting(text: bytes, array: Any) -> bytes:
 
 @dataclass
 class _Borrowed:
-    """A borrowed thread, with the region that it left behind."""
+    """A borrowed thread, with the region that it left behind; the holds as in `Answer`."""
 
     tid: int
     region: int
     held_ns: int
+    longest_ns: int
+    holds: int
+
+
+def _after(first: _Borrowed, second: _Borrowed) -> _Borrowed:
+    """The second of two borrowings of one command, with the holds of both."""
+    return _Borrowed(
+        second.tid,
+        second.region,
+        first.held_ns + second.held_ns,
+        max(first.longest_ns, second.longest_ns),
+        first.holds + second.holds,
+    )
 
 
 def _job(space: AddressSpace, plan: bytes) -> tuple[Any, list[Any]]:
@@ -211,15 +228,18 @@ def _job(space: AddressSpace, plan: bytes) -> tuple[Any, list[Any]]:
     )
     ranges = ffi.new("struct mp_inject_range[]", [(*row, 0) for row in space.ranges])
     waits = ffi.new("int64_t[]", list(threads.WAIT_RANK))
+    rests = ffi.new("int64_t[]", list(threads.RESTS))
     job = ffi.new("struct mp_inject_job *")
     job.pid, job.pad, job.pad_bytes = space.pid, space.pad, space.pad_bytes
     job.modules, job.module_count = modules, len(space.images)
     job.ranges, job.range_count = ranges, len(space.ranges)
-    job.waits, job.wait_count, job.futex = waits, len(threads.WAIT_RANK), threads.FUTEX
+    job.waits, job.wait_count = waits, len(threads.WAIT_RANK)
+    job.rests, job.rest_count = rests, len(threads.RESTS)
+    job.futex, job.restart = threads.FUTEX, threads.RESTART
     job.timeout_ms = BORROW_MS
     job.filtered = _filtered(space.pid)
     job.kill_at, job.kill_pid = kill_points.of_engine(space.pid)
-    keep = [modules, ranges, waits]
+    keep = [modules, ranges, waits, rests]
     if plan:
         if len(plan) > PLAN_MAX_BYTES:
             raise TargetUnsupported(f"the allocator of pid {space.pid} has too many entry points")
@@ -275,7 +295,7 @@ def _search(space: AddressSpace, job: Any, frame: Any, asked_to_stop: Asked) -> 
             job.tid, job.may_run = tid, may_run
             code = lib.mp_inject_borrow(job, frame)
             if code == 0:
-                return _Borrowed(tid, job.region, job.held_ns)
+                return _Borrowed(tid, job.region, job.held_ns, job.longest_ns, job.holds)
             if code == -errno.EAGAIN and job.unsafe != lib.MP_UNSAFE_NOT:
                 unsafe = job.unsafe
             elif code != -errno.ESRCH or procfs.is_ending(space.pid):
@@ -441,6 +461,8 @@ class _Talk:
             held=request.slots_held,
             kept=request.slots_kept,
             held_ns=self._borrowed.held_ns,
+            longest_ns=self._borrowed.longest_ns,
+            holds=self._borrowed.holds,
         )
 
     def error(self) -> TargetError:

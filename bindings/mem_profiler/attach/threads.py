@@ -1,16 +1,18 @@
 """Which threads of a process merely wait, in the order in which the engine tries them.
 
 Model: /proc/PID/task/TID/syscall shows the system call that a thread is blocked in. Calls that wait
-for the outside world come first, then timers, then futexes, whose callers the engine must check;
-last those in which the thread could notice a stop (see _LIMITS). A call that changes memory or
-loads code never qualifies. Numbers: the kernel's tables for the two architectures
-(asm/unistd_64.h, asm-generic/unistd.h).
+for the outside world come first, then timers, then those that mostly do something else (_RESTS),
+then futexes, whose callers the engine must check; last those in which the thread could notice a
+stop (see _LIMITS). A call that changes memory or loads code never qualifies. Numbers: the kernel's
+tables for the two architectures (asm/unistd_64.h, asm-generic/unistd.h).
 """
 
 from __future__ import annotations
 
 import os
 import platform
+
+from mem_profiler.process import procfs
 
 # name: (x86_64, aarch64); -1: the architecture has no such call
 _WAITS = {
@@ -23,8 +25,14 @@ _WAITS = {
     "waitid": (247, 95), "semtimedop": (220, 192), "semop": (65, 193), "msgrcv": (70, 188),
     "mq_timedreceive": (243, 183), "io_getevents": (208, 4), "restart_syscall": (219, 128),
     "write": (1, 64), "writev": (20, 66), "sendto": (44, 206), "sendmsg": (46, 211),
+    "msgsnd": (69, 189), "mq_timedsend": (242, 182),
+    "pread64": (17, 67), "preadv": (295, 69), "preadv2": (327, 286), "flock": (73, 32),
+    "fcntl": (72, 25), "connect": (42, 203), "open": (2, -1), "openat": (257, 56),
     "futex": (202, 98),
 }  # fmt: skip
+# Calls that wait only at times: for a lock of a file, a fifo, a server. They count for a thread
+# that sleeps, and only if our stop found them at it.
+_RESTS = ("pread64", "preadv", "preadv2", "flock", "fcntl", "connect", "open", "openat")
 _COLUMN = {"x86_64": 0, "aarch64": 1}
 # Calls whose time limit starts anew when a stop ends them: the argument that holds it, and how many
 # of its bits count. A call without a limit shows nothing.
@@ -35,16 +43,15 @@ _LIMITS = {
 _LAST_RANK = 1000
 
 
-def _numbers() -> dict[int, int]:
-    """System call number -> rank, the smaller the better."""
-    column = _COLUMN.get(platform.machine(), 0)
-    rows = [pair[column] for pair in _WAITS.values()]
-    return {number: rank for rank, number in enumerate(rows) if number >= 0}
-
-
-WAIT_RANK = _numbers()
-LIMITED = {_WAITS[name][_COLUMN.get(platform.machine(), 0)]: at for name, at in _LIMITS.items()}
-FUTEX = _WAITS["futex"][_COLUMN.get(platform.machine(), 0)]
+NUMBERS = {
+    name: pair[_COLUMN.get(platform.machine(), 0)]
+    for name, pair in _WAITS.items()
+    if pair[_COLUMN.get(platform.machine(), 0)] >= 0
+}
+WAIT_RANK = {number: rank for rank, number in enumerate(NUMBERS.values())}
+LIMITED = {NUMBERS[name]: at for name, at in _LIMITS.items() if name in NUMBERS}
+RESTS = [NUMBERS[name] for name in _RESTS if name in NUMBERS]
+FUTEX, RESTART = NUMBERS["futex"], NUMBERS["restart_syscall"]
 
 
 def ids(pid: int) -> list[int]:
@@ -67,9 +74,14 @@ def waiting(pid: int) -> list[int]:
         if len(words) == 9 and words[0].isdigit():
             number = int(words[0])
             rank = WAIT_RANK.get(number)
-            if rank is not None:
+            if rank is not None and (number not in RESTS or _sleeps(pid, tid)):
                 ranked.append((rank + _LAST_RANK * _has_limit(number, words[1:7]), tid))
     return [tid for _, tid in sorted(ranked)]
+
+
+def _sleeps(pid: int, tid: int) -> bool:
+    """Whether the kernel lets a signal end its wait: a read of a disk does not, for example."""
+    return procfs.stat_fields(f"{pid}/task/{tid}")[:1] == ["S"]
 
 
 def _has_limit(number: int, arguments: list[bytes]) -> bool:

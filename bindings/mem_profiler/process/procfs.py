@@ -77,8 +77,10 @@ def pids() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def stat_fields(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the third on (state); empty when the process is gone."""
+def stat_fields(pid: int | str) -> list[str]:
+    """Fields of /proc/PID/stat from the third on (state); empty when the process is gone. `pid` may
+    be "PID/task/TID", for a thread.
+    """
     raw = _read(pid, "stat")
     if raw is None:
         return []

@@ -9,11 +9,12 @@ to no function that is known. The file may be hostile: what does not fit is no f
 from __future__ import annotations
 
 import struct
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.symbols.elf import BadElf, ElfImage
+from mem_parser.symbols.elf import BadElf
 
 Addresses = npt.NDArray[np.uint64]
 _TABLE_FORMAT = 0x3B  # signed 4 bytes, relative to the table's header
@@ -24,10 +25,28 @@ _MOST_CIE_BYTES = 256
 _LONG = 0xFFFFFFFF
 
 
+class UnwindSource(Protocol):
+    """What has unwind tables: a file (`ElfImage`), or an image in memory."""
+
+    @property
+    def bits(self) -> int:
+        """Size of an address: 32 or 64."""
+
+    @property
+    def little_endian(self) -> bool:
+        """Tell whether the lowest byte of a number comes first."""
+
+    def unwind_header(self) -> tuple[int, bytes]:
+        """Return the address and content of `.eh_frame_hdr`. Raises BadElf, OSError."""
+
+    def bytes_at(self, address: int, most: int) -> bytes:
+        """Return up to ``most`` bytes at an address. Raises OSError."""
+
+
 class UnwindTable:
     """The functions that have unwind rules."""
 
-    def __init__(self, image: ElfImage) -> None:
+    def __init__(self, image: UnwindSource) -> None:
         """Read the search table; without a usable one there are no functions. Raises OSError."""
         self._image = image
         self._order = "<" if image.little_endian else ">"
@@ -57,6 +76,17 @@ class UnwindTable:
             inside = mine[addresses[mine] - self._starts[row] < np.uint64(length)]
             result[inside] = self._starts[row]
         return result
+
+    def function(self, address: int) -> tuple[int, int] | None:
+        """Return the first byte and the end of the function that holds an address; None where none
+        is known. Raises OSError.
+        """
+        row = int(np.searchsorted(self._starts, np.uint64(address), side="right")) - 1
+        if row < 0:
+            return None
+        start = int(self._starts[row])
+        end = start + self._length(int(self._rules[row]))
+        return (start, end) if address < end else None
 
     def _read(self) -> None:
         place, data = self._image.unwind_header()

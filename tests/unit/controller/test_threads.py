@@ -14,7 +14,7 @@ import pytest
 from mem_profiler.attach import threads
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")
-POLL, FUTEX, READ, MMAP, EPOLL_WAIT = 7, 202, 0, 9, 232
+POLL, FUTEX, READ, MMAP, EPOLL_WAIT, OPENAT = 7, 202, 0, 9, 232, 257
 
 
 @pytest.fixture
@@ -57,6 +57,15 @@ def test_a_wait_whose_limit_would_start_anew_comes_last(
 ) -> None:
     calls |= {1: call(EPOLL_WAIT, 3, 4, 5, limit), 2: call(FUTEX)}
     assert threads.waiting(9) == ([2, 1] if last else [1, 2])
+
+
+@pytest.mark.parametrize(("state", "counts"), [("S", True), ("D", False), ("R", False)])
+def test_an_open_counts_only_for_a_thread_that_sleeps(
+    calls: dict[int, str], state: str, counts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads.procfs, "stat_fields", lambda _task: [state])
+    calls |= {1: call(OPENAT), 2: call(POLL)}
+    assert threads.waiting(9) == ([2, 1] if counts else [2])
 
 
 def test_equal_waits_come_by_their_number(calls: dict[int, str]) -> None:

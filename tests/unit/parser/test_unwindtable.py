@@ -43,6 +43,7 @@ def test_every_address_of_a_function_leads_to_its_first(program: Path, tmp_path:
     for start, size in functions:
         inside = np.array([start, start + size // 2, start + size - 1], dtype=np.uint64)
         assert set(table.starts(inside).tolist()) == {start}
+        assert {table.function(int(at)) for at in inside} == {(start, start + size)}
 
 
 def test_an_address_of_no_function_stays_as_it_is(program: Path) -> None:
@@ -50,6 +51,7 @@ def test_an_address_of_no_function_stays_as_it_is(program: Path) -> None:
     last = max(start + size for start, size in functions_of(program))
     outside = np.array([0, last + (1 << 20), (1 << 64) - 1], dtype=np.uint64)
     assert table.starts(outside).tolist() == outside.tolist()
+    assert {table.function(int(at)) for at in outside} == {None}
 
 
 @settings(deadline=None, max_examples=60)

@@ -28,7 +28,7 @@ SHARED = {
     "mem_parser.devices", "mem_parser.heapfile", "mem_parser.maps", "mem_parser.model",
     "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.sizes", "mem_parser.sudo",
     "mem_parser.symbols.cache",
-    "mem_parser.symbols.elf", "mem_parser.version",
+    "mem_parser.symbols.elf", "mem_parser.symbols.unwindtable", "mem_parser.version",
 }  # fmt: skip
 SAMPLER = ROOT / "sampler"
 # Rooms of the sampler, and those that each may include.

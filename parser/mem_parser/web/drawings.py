@@ -5,7 +5,9 @@ A browser lays out no graph, so the page has all drawings in it, as far as there
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from mem_parser.diff import variance_between
 from mem_parser.errors import MemError
@@ -20,6 +22,8 @@ from mem_parser.web.pack import pack_text
 
 MOST_BYTES = 1_200_000
 """Room for all drawings of a page together, packed."""
+_AT_A_TIME = 4
+"""Graphs that are laid out at the same time, each by a process of its own."""
 
 
 def drawings(
@@ -37,22 +41,32 @@ def drawings(
     be drawn or has no room; ``first`` is the one that the page opens with, the last to have none.
     """
     title = (profile.capture.comm or name).rsplit("/", 1)[-1]
+    graphs = list(_graphs(profile, symbols, title, base, first))
+    with ThreadPoolExecutor(max_workers=min(_AT_A_TIME, os.cpu_count() or 1)) as workers:
+        drawn = list(workers.map(_drawn, (graph for _, graph in graphs)))
     found: dict[str, str] = {}
     no_room, room = [], MOST_BYTES
-    try:
-        for measure, graph in _graphs(profile, symbols, title, base, first):
-            packed = pack_text(draw_svg(graph))
-            if len(packed) <= room:
-                found[measure] = packed
-                room -= len(packed)
-            else:
-                no_room.append(measure)
-    except MemError as error:
-        notes.append(f"no call graph: {error}")
+    for (measure, _), drawing in zip(graphs, drawn, strict=True):
+        if isinstance(drawing, MemError):
+            notes.append(f"no call graph of {measure}: {drawing}")
+        elif len(drawing) > room:
+            no_room.append(measure)
+        else:
+            found[measure] = drawing
+            room -= len(drawing)
     if no_room:
-        missing = "no call graph" if not found else f"no call graph of {', '.join(no_room)}"
-        notes.append(f"{missing}: the drawing is too large for this page")
+        notes.append(
+            f"no call graph of {', '.join(no_room)}: the drawing is too large for this page"
+        )
     return found
+
+
+def _drawn(graph: CallGraph) -> str | MemError:
+    """Return the packed drawing, or why there is none."""
+    try:
+        return pack_text(draw_svg(graph))
+    except MemError as error:
+        return error
 
 
 def _graphs(

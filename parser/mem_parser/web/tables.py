@@ -47,7 +47,7 @@ def tables(profile: Profile, symbols: Symbols, tree: Tree) -> dict[str, Any]:
     return {
         "functions": function_table(profile, symbols),
         "modules": module_tables(profile, symbols, counts),
-        "domains": {str(count): _by_domain(tree, count, profile) for count in counts},
+        "domains": domain_tables(tree, profile, counts),
         "threads": thread_table(tree, profile),
         "sizes": {str(count): size_table(profile, count) for count in counts},
         "totals": {
@@ -135,11 +135,20 @@ def module_tables(
     return found
 
 
-def _by_domain(tree: Tree, count: Count, profile: Profile) -> list[dict[str, Any]]:
-    parts = [tree.rows.counts[str(part)] for part in _PARTS.get(count, (count,))]
-    values = sum(parts[1:], start=parts[0])
-    sums = [_sum_by(tree.rows.domain, values[:, k], len(tree.domains)) for k in range(5)]
-    return _group_rows(sums, tree.domains, profile)
+def domain_tables(
+    tree: Tree, profile: Profile, counts: Sequence[Count]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return what each domain holds, for the counts that all of the tree's domains have."""
+    found = {}
+    for count in counts:
+        parts = _PARTS.get(count, (count,))
+        if not all(part in tree.rows.counts for part in parts):
+            continue
+        first, *others = [tree.rows.counts[part] for part in parts]
+        values = sum(others, start=first)
+        sums = [_sum_by(tree.rows.domain, values[:, k], len(tree.domains)) for k in range(COLUMNS)]
+        found[str(count)] = _group_rows(sums, tree.domains, profile)
+    return found
 
 
 def thread_table(tree: Tree, profile: Profile) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from mem_parser.escape import one_line, script_json
 from mem_parser.model import Count, Unit
 from mem_parser.symbols.table import Function, SymbolProblem
 from mem_parser.web import flamegraph, report
+from mem_parser.web.measures import measures
 from mem_parser.web.page import SIZE_LIMIT
 from web_profiles import BASE, SERVER, Site, blocks_of, functions_of, make_profile, wide_profile
 
@@ -223,6 +224,38 @@ def test_the_report_charges_modules_and_threads() -> None:
     threads = {t["name"]: t["bytes"][0] for t in tables["threads"]}
     assert threads == {"main": 42 * 65536 + 4 * 4096, "worker": 8 * 262144}
     assert sum(s["objects"][0] for s in tables["sizes"]["inuse"]) == 32 + 10 + 8 + 4
+
+
+def test_every_count_has_its_tables() -> None:
+    profile, symbols = make_profile(SERVER)
+    profile.sites.peak_blocks = 2 * profile.sites.alloc_blocks
+    profile.sites.peak_bytes = 2 * profile.sites.alloc_bytes
+
+    text = report.render(profile, symbols)
+
+    blocks, functions = blocks_of(text), functions_of(text)
+    for name, count, unit in measures(profile):
+        total = profile.total(count, unit).value
+        assert blocks["tables"]["totals"][name][0] == pytest.approx(total)
+        assert sum(row[f"{name}.own"] for row in functions.values()) == pytest.approx(total)
+        assert functions["main"][f"{name}.total"] == pytest.approx(total)
+        column = "bytes" if unit is Unit.SPACE else "objects"
+        for table in ("modules", "domains", "sizes"):
+            rows = blocks["tables"][table][count]
+            assert sum(row[column][0] for row in rows) == pytest.approx(total), (table, name)
+        assert "<svg" in blocks["graphs"][name]
+        assert blocks["facts"]["headlines"][name].startswith("Total: ")
+
+
+def test_a_count_that_only_the_first_domain_has_is_no_error() -> None:
+    profile, symbols = make_profile(SERVER)
+    profile.sites.peak_blocks = profile.sites.alloc_blocks
+    profile.sites.peak_bytes = profile.sites.alloc_bytes
+    joined, _ = make_profile(SERVER)
+
+    blocks = blocks_of(report.render(profile, symbols, domains=joined))
+
+    assert set(blocks["tables"]["domains"]) == {"inuse", "alloc", "freed"}
 
 
 def test_optional_blocks_are_there_only_when_given() -> None:

@@ -23,10 +23,10 @@ function budgetTab(host, block) {
   host.append(verdictCounts(block), ...notesOf(block));
   const table = new DataTable(host, [
     { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
-    { key: "name", label: "Limit of", kind: "text", main: true, text: (row) => String(row.name ?? ""), hint: (row) => String(row.where ?? "") },
     { key: "value", label: "Measured", kind: "number", value: (row) => row.value ?? null, text: measured },
     { key: "limit", label: "Limit", kind: "number", value: (row) => row.limit ?? null, text: (row) => amount(row, row.limit) },
     { key: "excess", label: "Over", kind: "number", value: (row) => row.excess ?? null, text: (row) => row.excess > 0 ? amount(row, row.excess) : "" },
+    { key: "name", label: "Limit of", kind: "text", main: true, text: (row) => String(row.name ?? ""), hint: (row) => String(row.where ?? "") },
     { key: "note", label: "Note", kind: "text", words: true, text: words },
   ], rows, { search: (row) => `${row.verdict} ${row.name} ${words(row)}`, name: "budget" });
   for (const row of rows) {

@@ -101,7 +101,8 @@ class DataTable {
       const cell = element("td", cellClass(column));
       if (column.cell) cell.append(column.cell(row));
       else if (column.main) cell.append(...shortened(column.text(row)));
-      else cell.textContent = column.kind === "number" ? unbroken(column.text(row)) : column.text(row);
+      else if (column.kind === "number") cell.append(...unbroken(column.text(row)));
+      else cell.textContent = column.text(row);
       cell.dataset.label = column.label;
       if (column.hint) cell.title = column.hint(row);
       if (column.noise?.(row)) {
@@ -141,9 +142,10 @@ function cellClass({ kind, main, aside, words }) {
   return [kind === "number" ? "number" : "text", main && "main", aside && "aside", words && "words"].filter(Boolean).join(" ");
 }
 
-// A number in a narrow column: it stays with its unit, and a margin with its sign.
+// A number and its margins, each of which stays on one line where the column is narrow; words do not.
 function unbroken(text) {
-  return text.replace(/(\d) (?=[KMGTP]?i?B)/g, "$1\u00a0").replace(/([\u00b1\u2265]) /g, "$1\u00a0");
+  if (!/\d/.test(text)) return [text];
+  return text.split(/ (?=[\u00b1(+-])/).flatMap((part, k) => [...(k ? [" "] : []), element("span", "unbroken", part)]);
 }
 
 // A path, whose folders only show where there is room for them.

@@ -15,10 +15,14 @@ function startFlamePage() {
   const facts = readBlock("facts");
   const profile = new Profile(readBlock("tree"));
   let explorer = null;
-  const state = new State(explorerSettings(profile, facts.start), () => explorer.refresh());
+  const state = new State(explorerSettings(profile, facts.start), () => refresh());
+  const refresh = () => {
+    showHeadline(facts, state.get("count"), state.get("unit"));
+    explorer.refresh();
+  };
   showHeader(document.getElementById("header"), facts, state);
   explorer = new Explorer(document.getElementById("explorer"), profile, state, facts);
-  explorer.refresh();
+  refresh();
   document.documentElement.dataset.ready = "1";
 }
 

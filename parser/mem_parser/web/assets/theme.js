@@ -20,11 +20,16 @@ function titleLine(title, state) {
 }
 
 // What the capture was, above everything: the answer, where it comes from, what was lost.
+// The first line follows what is counted: see showHeadline.
 function headerLines(facts) {
-  const lines = [element("p", "headline", facts.headline)];
+  const lines = [element("p", "headline")];
   if (facts.origin) lines.push(element("p", "origin", facts.origin));
   if (facts.warnings.length) {
     lines.push(element("div", "warnings", null, facts.warnings.map((text) => element("p", "", text))));
   }
   return lines;
+}
+
+function showHeadline(facts, count, unit) {
+  document.querySelector(".headline").textContent = facts.headlines[`${count}.${unit}`] ?? Object.values(facts.headlines)[0];
 }

@@ -34,17 +34,18 @@ def _leaks(given: Given) -> dict[str, Any] | None:
 
     if given.profile.sites.live_births is None:
         return None
-    return judged(given.profile, given.symbols, binary=given.binary).as_json()
+    return judged(*given.named, binary=given.binary).as_json()
 
 
 def _diff(given: Given, base_name: str | None) -> dict[str, Any] | None:
     from mem_parser.diff import diff_profiles
 
-    if given.base is None or base_name is None:
+    base = given.named_base
+    if base is None or base_name is None:
         return None
     found = diff_profiles(
-        given.base,
-        (given.profile, given.symbols),
+        base,
+        given.named,
         count=given.filters.count,
         unit=given.filters.unit,
         base_name=os.path.basename(base_name),

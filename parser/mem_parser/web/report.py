@@ -25,11 +25,19 @@ from typing import Any
 from mem_parser.escape import visible
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Profile, Unit
+from mem_parser.reports.listing import Sources
 from mem_parser.symbols.table import Symbols
+from mem_parser.symbols.templates import with_templates
 from mem_parser.tree import build_tree
 from mem_parser.web.confidential import confidential_profile, confidential_symbols
 from mem_parser.web.facts import Opening, memory_account, page_facts, without_paths
-from mem_parser.web.flamegraph import EXPLORER_SCRIPTS, MOST_NODES, page_within, symbol_notes
+from mem_parser.web.flamegraph import (
+    EXPLORER_SCRIPTS,
+    MOST_NODES,
+    page_within,
+    sources_block,
+    symbol_notes,
+)
 from mem_parser.web.pack import pack_text
 from mem_parser.web.page import SIZE_LIMIT, assemble
 from mem_parser.web.prune import Pruned
@@ -37,6 +45,7 @@ from mem_parser.web.tables import tables
 
 _SCRIPTS = (
     *EXPLORER_SCRIPTS,
+    "narrowed_tables.js",
     "table.js",
     "charts.js",
     "summary_tab.js",
@@ -63,6 +72,7 @@ def render(
     svg: str | None = None,
     start: Opening | None = None,
     domains: Profile | None = None,
+    sources: Sources | None = None,
     confidential: bool = False,
     most_nodes: int = MOST_NODES,
     size_limit: int = SIZE_LIMIT,
@@ -72,21 +82,25 @@ def render(
     ``name`` is what to call the profile where it does not say itself; ``base`` adds the difference
     to the flame graph and the call graph. In ``confidential`` mode ``svg`` must be drawn from a
     profile that `mem_parser.web.confidential` made; without an ``svg`` the page draws one itself.
-    ``domains`` is as of the flame graph; all other tabs are of ``profile`` alone. The page is below
-    ``size_limit`` bytes; what was left out for that is stated on it.
+    ``domains`` and ``sources`` are as of the flame graph; all other tabs are of ``profile`` alone.
+    The page is below ``size_limit`` bytes; what was left out for that is stated on it.
     """
+    source = sources_block(profile, symbols, None if confidential else sources)
     if confidential:
         profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
         domains = None if domains is None else confidential_profile(domains)
         name = without_paths(name)
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
     notes: list[str] = []
-    drawing = svg if svg is not None else _draw(profile, symbols, name, notes, base)
+    # The tree has both names of a function, all else those that the page opens with.
+    shown = with_templates(symbols) if start is not None and start.templates else symbols
+    drawing = svg if svg is not None else _draw(profile, shown, name, notes, base)
     tree = build_tree(domains or profile, symbols, base, most_nodes=most_nodes)
     blocks: dict[str, Any] = {
         "account": memory_account(profile),
         "series": _series(profile),
-        "tables": pack_text(visible(tables(profile, symbols, tree))),
+        "tables": pack_text(visible(tables(profile, shown, tree))),
+        **source,
     }
     if drawing is not None:
         _add_drawing(blocks, drawing, notes)
@@ -103,7 +117,7 @@ def render(
         return assemble(
             f"{facts['title']} – memory report",
             "report.html",
-            ("base.css", "flame.css", "report.css"),
+            ("base.css", "flame.css", "report.css", "narrow.css", "source.css"),
             _SCRIPTS,
             {"facts": facts, "tree": packed, **blocks},
         )

@@ -24,7 +24,7 @@ from web_profiles import Site, make_profile
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 ASSETS = Path(mem_parser.web.__file__).parent / "assets"
-NAMES = ("main", "work", "std::sort", "std::map::insert", "xmalloc", "clone3", "less")
+NAMES = ("main", "work", "std::sort", "std::map::insert", "xmalloc", "clone3", "less", "calloc")
 SCRIPT = """
 const own = (tree, column) => ({ width: Float64Array.from(column), value: Float64Array.from(column),
   variance: new Float64Array(tree.size), samples: new Float64Array(tree.size) });
@@ -67,9 +67,10 @@ def tree_of(symbols: Symbols, sizes: list[int]) -> dict[str, Any]:
             walk(child, len(parent) - 1)
 
     walk(nodes, 0)
+    kinds = [0, *map(kind_of, symbols.functions)]
     return {
         "size": len(parent), "parent": parent, "name": name_of, "own": own,
-        "nameKind": [0, *map(kind_of, symbols.functions)],
+        "kind": [kinds[k] for k in name_of],
         "names": ["all", *(f.name for f in symbols.functions)],
     }  # fmt: skip
 

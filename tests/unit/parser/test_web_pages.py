@@ -155,7 +155,7 @@ def test_a_large_profile_stays_below_the_limit_and_says_what_it_left_out() -> No
     assert any("narrower frames" in w for w in blocks["facts"]["warnings"])
 
 
-@pytest.mark.parametrize("limit", [450_000, 600_000])
+@pytest.mark.parametrize("limit", [500_000, 650_000])
 def test_a_smaller_limit_prunes_more(render: Any, limit: int) -> None:
     profile, symbols = wide_profile(12000)
 
@@ -280,6 +280,7 @@ def test_the_options_choose_what_opens_and_what_is_in_it(heap: Path, tmp_path: P
         "unit": "objects",
         "hideAllocators": False,
         "apart": False,
+        "templates": False,
     }
     assert blocks["tree"][1]["row.inuse.4"].sum() == 3
     assert any("only --focus 0x2fff" in w for w in blocks["facts"]["warnings"])

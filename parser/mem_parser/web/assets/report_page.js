@@ -1,15 +1,26 @@
 // The report: a header that always shows, and tabs that are filled when they are first looked at.
 // The tab of the URL, Summary without one, is complete before the load event.
 
+const NARROWED_TABS = new Set(["summary", "table", "threads"]);
+// What the boxes do not change, by tab.
+const WHOLE_PROFILE_TABS = {
+  summary: "readings over time and the resident memory are of the whole process",
+  graph: "the call graph is of the whole profile",
+  leaks: "verdicts are of the whole profile: mem_parser leaks takes --focus, --ignore and --hide",
+  diff: "this table is of the whole profile: mem_parser diff takes --focus, --ignore and --hide",
+  budget: "verdicts are of the whole profile",
+};
+
 class ReportPage {
   constructor() {
     this.facts = readBlock("facts");
     this.account = readBlock("account");
     this.series = readBlock("series");
-    this.tables = unpackJson(readBlock("tables"));
+    this.wholeTables = unpackJson(readBlock("tables"));
     this.blocks = { leaks: readBlock("leaks"), diff: readBlock("diff"), budget: readBlock("budget"), svg: readBlock("svg") };
     this.profile = new Profile(readBlock("tree"));
-    this.filled = new Set();
+    this.narrowing = new Narrowing(this.profile);
+    this.filled = new Map();
     this.panels = {};
     this.buttons = {};
     this.tabs = this.listTabs();
@@ -24,7 +35,7 @@ class ReportPage {
     const tabs = [["summary", "Summary"], ["table", "Table"], ["flame", "Flame graph"]];
     if (this.blocks.svg) tabs.push(["graph", "Call graph"]);
     tabs.push(["tree", "Tree"]);
-    if (this.tables.threads.length) tabs.push(["threads", "Threads"]);
+    if (this.wholeTables.threads.length) tabs.push(["threads", "Threads"]);
     if (this.blocks.leaks) tabs.push(["leaks", "Leaks"]);
     if (this.blocks.diff || this.profile.hasDiff) tabs.push(["diff", "Diff"]);
     if (this.blocks.budget) tabs.push(["budget", "Budget"]);
@@ -33,6 +44,8 @@ class ReportPage {
 
   makeHeader(host) {
     host.append(titleLine(this.facts.title, this.state), ...headerLines(this.facts));
+    this.bar = new FilterBar(this.profile, this.state, this.narrowing, (changes) => this.change(changes));
+    host.after(this.bar.host);
   }
 
   makeTabs(bar, host) {
@@ -73,9 +86,27 @@ class ReportPage {
     if (!this.made) {
       const host = element("div", "explorer");
       this.panels.flame.append(host);
-      this.made = new Explorer(host, this.profile, this.state, this.facts);
+      this.made = new Explorer(host, this.profile, this.state, this.facts, this.narrowing);
     }
     return this.made;
+  }
+
+  // The flame graph follows a change of what is drawn with its zoom; without one there is nothing to follow.
+  change(changes) {
+    if (this.made) this.made.change(changes);
+    else this.state.set({ ...changes, zoom: 0, sandwich: 0 });
+  }
+
+  // The tables of what the boxes leave, by the names that are shown.
+  get tables() {
+    const profile = this.narrowing.of(this.state.values);
+    const templates = this.state.get("templates");
+    if (!this.narrowing.narrows && templates === this.facts.start.templates) return this.wholeTables;
+    if (this.tablesKey !== this.narrowing.key) {
+      this.tablesKey = this.narrowing.key;
+      this.narrowedTables = new NarrowedTables(profile, this.wholeTables, templates, this.facts).make();
+    }
+    return this.narrowedTables;
   }
 
   refresh() {
@@ -88,8 +119,11 @@ class ReportPage {
       this.buttons[key].tabIndex = key === tab ? 0 : -1;
     }
     document.documentElement.dataset.tab = tab;
-    if (!this.filled.has(tab)) {
-      this.filled.add(tab);
+    this.bar.refresh(WHOLE_PROFILE_TABS[tab] ?? "");
+    const shown = NARROWED_TABS.has(tab) ? this.narrowing.key : "";
+    if (this.filled.get(tab) !== shown) {
+      this.filled.set(tab, shown);
+      if (NARROWED_TABS.has(tab)) this.panels[tab].replaceChildren();
       this.fill(tab, this.panels[tab]);
     }
     if (tab === "flame") this.explorer.refresh();
@@ -128,11 +162,19 @@ class ReportPage {
       amount("alloc.total", "Allocated", "Allocated in all by the function and what it calls"),
     ].filter((column) => keys.includes(column.key));
     columns.push({ key: "name", label: "Function", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.functionLink(row) });
-    if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", text: (row) => row.file ? baseName(row.file) : "", hint: (row) => row.file });
+    if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", text: (row) => row.file ? baseName(row.file) : "", hint: (row) => row.file, ...this.fileLinks() });
     columns.push({ key: "module", label: "Module", kind: "text", text: (row) => baseName(row.module), hint: (row) => row.module });
     const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
     host.append(element("p", "faint", `\u00b1 and + - are the ends of the 95 % interval; \u2265 is a lower end alone${note}.`));
     new DataTable(host, columns, rows, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "inuse.own", name: "functions" });
+  }
+
+  // Files of the table open the source lines, where the page has sources.
+  fileLinks() {
+    if (!readBlock("source")) return {};
+    const functions = new Map();
+    this.profile.names.forEach((name, k) => { if (!this.profile.lineOf[k] && !functions.has(name)) functions.set(name, k); });
+    return { cell: (row) => placeLink(this.explorer, row.file ? baseName(row.file) : "", functions.get(row.name)) };
   }
 
   functionLink(row) {

@@ -22,7 +22,7 @@ function summaryTab(host, report) {
   grid.append(panel("What the resident memory is made of", [accountRows(account)]));
   grid.append(panel("By module", [groupBars(tables.modules, (name) => baseName(name) || "unknown", totals.inuse[0])]));
   if (tables.domains.length > 1) grid.append(panel("By domain", [groupBars(tables.domains, (name) => name, totals.inuse[0])]));
-  grid.append(panel("By block size", [sizeBars(tables.sizes)]));
+  if (tables.sizes.length) grid.append(panel("By block size", [sizeBars(tables.sizes)]));
   if (tables.functions.keys.includes("alloc.own")) {
     grid.append(topFunctions(report, "Who allocates most", "alloc.own", "bytes allocated in all, freed or not"));
   }

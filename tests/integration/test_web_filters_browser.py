@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -23,6 +24,8 @@ from mem_cli.parser.group import cli
 from mem_parser.filters import Filters
 from mem_parser.model import Profile
 from mem_parser.reports.aggregate import rows_of, sum_stacks
+from mem_parser.reports.edges import calls_between
+from mem_parser.reports.graph import build_graph
 from mem_parser.symbols.elf import ElfImage
 from mem_parser.symbols.table import Function, Role, Symbols
 from mem_parser.web import flamegraph, report
@@ -237,6 +240,68 @@ def test_any_boxes_leave_what_the_filters_leave(driver: Any, folder: Path) -> No
             shown = Shown(driver, page.as_uri(), fragment(tab="table", **chosen))
             rows = {k: (amount(a), amount(b)) for k, (a, b) in table(shown).items()}
             assert rows == expected, chosen
+
+
+def layered(seed: random.Random) -> tuple[Profile, Symbols]:
+    """Stacks through functions in layers, some of which call back up."""
+    names = [f"ns::area{k % 5}::function_{k}" for k in range(40)]
+    sites = []
+    for _ in range(90):
+        stack = [seed.choice(names[6 * k : 6 * k + 7]) for k in range(seed.randint(1, 6))]
+        if seed.random() < 0.3:
+            stack += stack[-2:]
+        sites.append(Site("main " + " ".join(stack), seed.randint(1, 9), 1000))
+    return make_profile(sites)
+
+
+GRAPH = """
+const groups = [...document.querySelectorAll(".call-graph-svg g > title")].map((t) => t.parentNode);
+const texts = (g) => [...g.querySelectorAll("text")].map((t) => t.textContent);
+const box = (g) => { const b = g.querySelector("polygon").getBBox(); return [b.x, b.y, b.width, b.height]; };
+return groups.map((g) => [g.querySelector("title").textContent, texts(g), box(g)]);
+"""
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_call_graph_is_of_what_the_boxes_leave(driver: Any, folder: Path, number: int) -> None:
+    profile, symbols = layered(random.Random(number))
+    page = folder / f"layered{number}.html"
+    page.write_text(report.render(profile, symbols), encoding="utf-8")
+    focus = f"function_{(11, 3, 2)[number]}"
+    left = Filters(focus=(focus,)).apply(profile, symbols)
+    sums = sum_stacks(*left)
+    expected = build_graph(left[0], sums, Filters().count, Filters().unit, "")
+    rows = {row.name: row for row in expected.nodes}
+    key = {name: k for k, name in enumerate(sums.names)}
+    place = np.full(len(sums.names), -1)
+    place[[key[name] for name in rows]] = np.arange(len(rows))
+    calls = calls_between(sums, place, len(rows))
+    names = list(rows)
+    values = {f"{names[c.caller]} → {names[c.callee]}": c.value for c in calls.edges}
+
+    shown = Shown(driver, page.as_uri(), fragment(tab="graph", focus=focus))
+
+    found = shown.run(GRAPH)
+    nodes = [one for one in found if "→" not in one[0]]
+    assert {name for name, *_ in nodes} == rows.keys()
+    for name, texts, _ in nodes:
+        amounts = [amount(t.removeprefix("of ")) for t in texts if "%)" in t]
+        row = rows[name]
+        assert amounts[0] == pytest.approx(row.flat.value, rel=0.005)
+        assert amounts[-1] == pytest.approx(row.cum.value, rel=0.005)
+    edges = [one for one in found if "→" in one[0]]
+    assert {one.split(" → ")[1] for one, *_ in edges} >= rows.keys() - {"main"}
+    for name, texts, _ in edges:
+        assert amount(texts[0]) == pytest.approx(values[name], rel=0.005), name
+    boxes = [box for *_, box in nodes]
+    for k, (x, y, width, height) in enumerate(boxes):
+        for other in boxes[:k]:
+            apart_x = x >= other[0] + other[2] or other[0] >= x + width
+            assert apart_x or y >= other[1] + other[3] or other[1] >= y + height
+    shown.element("#filters-clear").click()
+    assert focus not in shown.fragment
+    assert "(100.0%)" in shown.text(".call-graph-svg")  # drawn by dot, as it came with the page
+    shown.assert_quiet()
 
 
 def test_all_tabs_follow_the_boxes(driver: Any, folder: Path) -> None:

@@ -1,11 +1,10 @@
 // The report: a header that always shows, and tabs that are filled when they are first looked at.
 // The tab of the URL, Summary without one, is complete before the load event.
 
-const NARROWED_TABS = new Set(["summary", "table", "threads"]);
+const NARROWED_TABS = new Set(["summary", "table", "threads", "graph"]);
 // What the boxes do not change, by tab.
 const WHOLE_PROFILE_TABS = {
   summary: "readings over time and the resident memory are of the whole process",
-  graph: "the call graph is of the whole profile",
   leaks: "verdicts are of the whole profile: mem_parser leaks takes --focus, --ignore and --hide",
   diff: "this table is of the whole profile: mem_parser diff takes --focus, --ignore and --hide",
   budget: "verdicts are of the whole profile",
@@ -97,6 +96,17 @@ class ReportPage {
     else this.state.set({ ...changes, zoom: 0, sandwich: 0 });
   }
 
+  // The call graph: the drawing that came with the page, or one of what the boxes leave, by the names that are shown.
+  drawing() {
+    if (this.tables === this.wholeTables) return unpackJson(this.blocks.svg);
+    const tables = new NarrowedTables(this.narrowing.profile, this.wholeTables, this.state.get("templates"), this.facts);
+    const graph = callGraph(tables, "inuse", "space");
+    const legend = [`${bytesText(graph.total)} ${COUNT_WORDS.inuse}`];
+    if (graph.fewer) legend.push(`${countText(graph.fewer)} ${graph.fewer === 1 ? "function" : "functions"} below 0.5 % or beyond the heaviest ${MOST_NODES} not drawn`);
+    if (this.profile.hasDiff) legend.push("without the changes since the base");
+    return drawGraph(graph, "space", legend);
+  }
+
   // The tables of what the boxes leave, by the names that are shown.
   get tables() {
     const profile = this.narrowing.of(this.state.values);
@@ -133,7 +143,7 @@ class ReportPage {
   fill(tab, host) {
     const makers = {
       summary: () => summaryTab(host, this), table: () => this.functionTable(host), flame: () => this.explorer,
-      graph: () => new GraphTab(host, unpackJson(this.blocks.svg)),
+      graph: () => new GraphTab(host, this.drawing()),
       tree: () => { this.treeTab = new TreeTab(host, this.explorer); },
       threads: () => this.threadTable(host), leaks: () => leaksTab(host, unpackJson(this.blocks.leaks)), diff: () => this.diffTab(host),
       budget: () => budgetTab(host, unpackJson(this.blocks.budget)),

@@ -257,8 +257,10 @@ def layered(seed: random.Random) -> tuple[Profile, Symbols]:
 GRAPH = """
 const groups = [...document.querySelectorAll(".call-graph-svg g > title")].map((t) => t.parentNode);
 const texts = (g) => [...g.querySelectorAll("text")].map((t) => t.textContent);
-const box = (g) => { const b = g.querySelector("polygon").getBBox(); return [b.x, b.y, b.width, b.height]; };
-return groups.map((g) => [g.querySelector("title").textContent, texts(g), box(g)]);
+return groups.map((g) => {
+  const box = g.querySelector("polygon").getBBox();
+  return [g.querySelector("title").textContent, texts(g), [box.x, box.y, box.width, box.height]];
+});
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,13 +11,12 @@ from typing import Any
 
 import pytest
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-By = pytest.importorskip("selenium.webdriver.common.by").By
-WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
-
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 NEEDS_BROWSER = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("selenium") is None, reason="selenium is not installed"
+    ),
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
     pytest.mark.skipif(DRIVER is None, reason="chromedriver (chromium-driver) is not installed"),
 ]
@@ -29,6 +29,8 @@ FLAGS = (
 @contextlib.contextmanager
 def browser(width: int, height: int, *, phone: bool = False) -> Iterator[Any]:
     """Yield a driver of a window of that size; ``phone``: a screen that is touched."""
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     profile = tempfile.mkdtemp(prefix="web-browser-")
@@ -40,6 +42,7 @@ def browser(width: int, height: int, *, phone: bool = False) -> Iterator[Any]:
         options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_page_load_timeout(60)
+    driver.set_script_timeout(60)
     try:
         yield driver
     finally:
@@ -61,7 +64,7 @@ def assert_quiet(driver: Any) -> None:
 
 def element(driver: Any, selector: str) -> Any:
     """Return the first element of a CSS selector."""
-    return driver.find_element(By.CSS_SELECTOR, selector)
+    return driver.find_element("css selector", selector)
 
 
 def text_of(driver: Any, selector: str) -> str:
@@ -71,4 +74,53 @@ def text_of(driver: Any, selector: str) -> str:
 
 def until(driver: Any, condition: Callable[[Any], Any]) -> Any:
     """Wait for a condition, and return what it returns."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
     return WebDriverWait(driver, 10, poll_frequency=0.02).until(condition)
+
+
+class Shown:
+    """One page in a browser."""
+
+    def __init__(self, driver: Any, address: str, fragment: str = "") -> None:
+        self.driver = driver
+        open_page(driver, address, fragment)
+
+    def run(self, script: str, *arguments: object) -> Any:
+        """What a script returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def element(self, selector: str) -> Any:
+        """The first element of a selector."""
+        return element(self.driver, selector)
+
+    def text(self, selector: str) -> str:
+        """What an element shows, blanks folded."""
+        return " ".join(text_of(self.driver, selector).split())
+
+    def texts(self, selector: str) -> list[str]:
+        """What all elements of a selector show."""
+        return [
+            " ".join(e.text.split()) for e in self.driver.find_elements("css selector", selector)
+        ]
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Wait for a condition."""
+        return until(self.driver, lambda _: condition())
+
+    def type(self, selector: str, text: str) -> None:
+        """Put a text into a box, and Enter."""
+        from selenium.webdriver.common.keys import Keys
+
+        box = self.element(selector)
+        box.clear()
+        box.send_keys(text, Keys.ENTER)
+
+    @property
+    def fragment(self) -> str:
+        """The state in the address."""
+        return str(self.run("return location.hash"))
+
+    def assert_quiet(self) -> None:
+        """As `assert_quiet`."""
+        assert_quiet(self.driver)

@@ -34,7 +34,7 @@ def _leaks(given: Given) -> dict[str, Any] | None:
 
     if given.profile.sites.live_births is None:
         return None
-    return judged(given.profile, given.symbols, binary=given.binary).as_json()
+    return judged(*given.named, binary=given.binary).as_json()
 
 
 def _diff(given: Given, base_name: str | None) -> dict[str, dict[str, Any]] | None:
@@ -42,10 +42,9 @@ def _diff(given: Given, base_name: str | None) -> dict[str, dict[str, Any]] | No
     from mem_parser.diff import diff_by
     from mem_parser.web.measures import measures
 
-    if given.base is None or base_name is None:
+    base = given.named_base
+    if base is None or base_name is None:
         return None
-    choices = {name: (count, unit) for name, count, unit in measures(given.profile, given.base[0])}
-    name = os.path.basename(base_name)
-    new = given.profile, given.symbols
-    found = diff_by(given.base, new, choices.values(), base_name=name)
+    choices = {name: (count, unit) for name, count, unit in measures(given.profile, base[0])}
+    found = diff_by(base, given.named, choices.values(), base_name=os.path.basename(base_name))
     return {name: diff.as_json() for name, diff in zip(choices, found, strict=True)}

@@ -41,6 +41,8 @@ class Opening:
     hide_allocators: bool = True
     apart: bool = False
     """Domains are looked at one by one, beginning with the first: their bytes do not add up."""
+    templates: bool = False
+    """Names have their template arguments."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings under the names that the page has for them."""
@@ -49,6 +51,7 @@ class Opening:
             "unit": str(self.unit),
             "hideAllocators": self.hide_allocators,
             "apart": self.apart,
+            "templates": self.templates,
         }
 
 

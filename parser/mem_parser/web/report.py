@@ -26,12 +26,20 @@ from typing import Any
 from mem_parser.escape import visible
 from mem_parser.estimate import Estimate
 from mem_parser.model import Profile, Unit
+from mem_parser.reports.listing import Sources
 from mem_parser.symbols.table import Symbols
+from mem_parser.symbols.templates import with_templates
 from mem_parser.tree import build_tree
 from mem_parser.web.confidential import confidential_profile, confidential_symbols
 from mem_parser.web.drawings import drawings
 from mem_parser.web.facts import Opening, memory_account, page_facts, without_paths
-from mem_parser.web.flamegraph import EXPLORER_SCRIPTS, MOST_NODES, page_within, symbol_notes
+from mem_parser.web.flamegraph import (
+    EXPLORER_SCRIPTS,
+    MOST_NODES,
+    page_within,
+    sources_block,
+    symbol_notes,
+)
 from mem_parser.web.measures import measure_name
 from mem_parser.web.pack import pack_text
 from mem_parser.web.page import SIZE_LIMIT, assemble
@@ -41,10 +49,14 @@ from mem_parser.web.verdicts import MOST_ROWS, verdict_block
 
 _SCRIPTS = (
     *EXPLORER_SCRIPTS,
+    "narrowed_tables.js",
     "table.js",
     "charts.js",
     "summary_tab.js",
     "tree_tab.js",
+    "call_graph.js",
+    "layered.js",
+    "graph_drawing.js",
     "graph_tab.js",
     "verdict_tabs.js",
     "budget_tab.js",
@@ -66,6 +78,7 @@ def render(
     budget: Mapping[str, Any] | None = None,
     start: Opening | None = None,
     domains: Profile | None = None,
+    sources: Sources | None = None,
     confidential: bool = False,
     most_nodes: int = MOST_NODES,
     size_limit: int = SIZE_LIMIT,
@@ -73,10 +86,11 @@ def render(
     """Return the page.
 
     ``name`` is what to call the profile where it does not say itself; ``base`` adds the difference
-    to the flame graph and the call graphs. ``domains`` is as of the flame graph; all other tabs are
-    of ``profile`` alone. The page is below ``size_limit`` bytes; what was left out for that is
-    stated on it.
+    to the flame graph and the call graphs. ``domains`` and ``sources`` are as of the flame graph;
+    all other tabs are of ``profile`` alone. The page is below ``size_limit`` bytes; what was left
+    out for that is stated on it.
     """
+    source = sources_block(profile, symbols, None if confidential else sources)
     if confidential:
         profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
         domains = None if domains is None else confidential_profile(domains)
@@ -84,12 +98,18 @@ def render(
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
     notes: list[str] = []
     start = start or Opening()
-    drawn = drawings(profile, symbols, name, notes, base=base, first=(start.count, start.unit))
+    # The tree has both names of a function, all else those that the page opens with.
+    shown, shown_base = symbols, base
+    if start.templates:
+        shown = with_templates(symbols)
+        shown_base = None if base is None else (base[0], with_templates(base[1]))
+    drawn = drawings(profile, shown, name, notes, base=shown_base, first=(start.count, start.unit))
     tree = build_tree(domains or profile, symbols, base, most_nodes=most_nodes)
     blocks: dict[str, Any] = {
         "account": memory_account(profile),
         "series": _series(profile),
-        "tables": pack_text(visible(tables(profile, symbols, tree))),
+        "tables": pack_text(visible(tables(profile, shown, tree))),
+        **source,
     }
     if drawn:
         blocks["graphs"] = drawn
@@ -121,7 +141,7 @@ def render(
         return assemble(
             f"{facts['title']} – memory report",
             "report.html",
-            ("base.css", "flame.css", "report.css"),
+            ("base.css", "flame.css", "report.css", "narrow.css", "source.css"),
             _SCRIPTS,
             {"facts": facts, "tree": packed, **blocks},
         )

@@ -3,16 +3,25 @@
 
 // Tabs that count the same whatever is chosen, and say so.
 const OWN_COUNT = { threads: true, leaks: true, budget: true };
+const NARROWED_TABS = new Set(["summary", "table", "threads", "graph"]);
+// What the boxes do not change, by tab.
+const WHOLE_PROFILE_TABS = {
+  summary: "readings over time and the resident memory are of the whole process",
+  leaks: "verdicts are of the whole profile: mem_parser leaks takes --focus, --ignore and --hide",
+  diff: "this table is of the whole profile: mem_parser diff takes --focus, --ignore and --hide",
+  budget: "verdicts are of the whole profile",
+};
 
 class ReportPage {
   constructor() {
     this.facts = readBlock("facts");
     this.account = readBlock("account");
     this.series = readBlock("series");
-    this.tables = unpackJson(readBlock("tables"));
-    rowsWithAmounts(this.tables.functions);
+    this.wholeTables = unpackJson(readBlock("tables"));
+    rowsWithAmounts(this.wholeTables.functions);
     this.blocks = { leaks: readBlock("leaks"), diff: readBlock("diff"), budget: readBlock("budget"), graphs: readBlock("graphs") };
     this.profile = new Profile(readBlock("tree"));
+    this.narrowing = new Narrowing(this.profile);
     this.filled = {};
     this.kept = {};
     this.panels = {};
@@ -29,7 +38,7 @@ class ReportPage {
   // What all tabs count, but those of OWN_COUNT; the flame graph's own toolbar has the same controls.
   makeChoice(host) {
     const add = (name, label, choices) => {
-      const control = choiceControl(label, choices, this.state.get(name), (text) => this.count({ [name]: text }));
+      const control = choiceControl(label, choices, this.state.get(name), (text) => this.change({ [name]: text }, true));
       control.dataset.choice = name;
       host.append(control);
     };
@@ -37,11 +46,6 @@ class ReportPage {
     add("unit", "In", [["space", "bytes"], ["objects", "objects"]]);
     this.choices = [...host.querySelectorAll("[data-choice]")];
     this.choiceHost = host;
-  }
-
-  count(changes) {
-    if (this.made) this.explorer.change(changes, true);
-    else this.state.set({ ...changes, zoom: 0 }, { step: true });
   }
 
   // { count, unit, words } as chosen: "bytes in use".
@@ -59,7 +63,7 @@ class ReportPage {
     const tabs = [["summary", "Summary"], ["table", "Table"], ["flame", "Flame graph"]];
     if (this.blocks.graphs) tabs.push(["graph", "Call graph"]);
     tabs.push(["tree", "Tree"]);
-    if (this.tables.threads.length) tabs.push(["threads", "Threads"]);
+    if (this.wholeTables.threads.length) tabs.push(["threads", "Threads"]);
     if (this.blocks.leaks) tabs.push(["leaks", "Leaks"]);
     if (this.blocks.diff || this.profile.hasDiff) tabs.push(["diff", "Diff"]);
     if (this.blocks.budget) tabs.push(["budget", "Budget"]);
@@ -68,6 +72,8 @@ class ReportPage {
 
   makeHeader(host) {
     host.append(titleLine(this.facts.title, this.state), ...headerLines(this.facts));
+    this.bar = new FilterBar(this.profile, this.state, this.narrowing, (changes) => this.change(changes));
+    host.after(this.bar.host);
   }
 
   makeTabs(bar, host) {
@@ -108,9 +114,43 @@ class ReportPage {
     if (!this.made) {
       const host = element("div", "explorer");
       this.panels.flame.append(host);
-      this.made = new Explorer(host, this.profile, this.state, this.facts);
+      this.made = new Explorer(host, this.profile, this.state, this.facts, this.narrowing);
     }
     return this.made;
+  }
+
+  // The flame graph follows a change of what is drawn with its zoom; without one there is nothing to follow.
+  change(changes, step = false) {
+    if (this.made) this.made.change(changes, step);
+    else this.state.set({ ...changes, zoom: 0, ..."templates" in changes && { sandwich: 0 } }, { step });
+  }
+
+  // The call graph: the drawing that came with the page, or one of what the boxes leave, by the names that are shown. Null
+  // where the page has none.
+  drawing() {
+    const { count, unit } = this.choice;
+    if (this.tables === this.wholeTables) {
+      const packed = this.blocks.graphs[`${count}.${unit}`];
+      return packed ? unpackJson(packed) : null;
+    }
+    const tables = new NarrowedTables(this.narrowing.profile, this.wholeTables, this.state.get("templates"), this.facts);
+    const graph = callGraph(tables, count, unit);
+    const legend = [`${amountText(graph.total, unit)} ${COUNT_WORDS[count]}`];
+    if (graph.fewer) legend.push(`${countText(graph.fewer)} ${graph.fewer === 1 ? "function" : "functions"} below 0.5 % or beyond the heaviest ${MOST_NODES} not drawn`);
+    if (this.profile.hasDiff) legend.push("without the changes since the base");
+    return drawGraph(graph, unit, legend);
+  }
+
+  // The tables of what the boxes leave, by the names that are shown.
+  get tables() {
+    const profile = this.narrowing.of(this.state.values);
+    const templates = this.state.get("templates");
+    if (!this.narrowing.narrows && templates === this.facts.start.templates) return this.wholeTables;
+    if (this.tablesKey !== this.narrowing.key) {
+      this.tablesKey = this.narrowing.key;
+      this.narrowedTables = new NarrowedTables(profile, this.wholeTables, templates, this.facts).make();
+    }
+    return this.narrowedTables;
   }
 
   refresh() {
@@ -126,8 +166,9 @@ class ReportPage {
     const { count, unit } = this.choice;
     showHeadline(this.facts, count, unit);
     this.showChoice(tab);
+    this.bar.refresh(WHOLE_PROFILE_TABS[tab] ?? "");
     const follows = !(tab in OWN_COUNT) && tab !== "flame" && tab !== "tree";
-    const filled = follows ? `${count}.${unit}` : "once";
+    const filled = `${follows ? `${count}.${unit}` : "once"} ${NARROWED_TABS.has(tab) ? this.narrowing.key : ""}`;
     if (this.filled[tab] !== filled) {
       if (this.filled[tab]) this.panels[tab].replaceChildren();
       this.filled[tab] = filled;
@@ -149,10 +190,10 @@ class ReportPage {
   }
 
   callGraph(host) {
-    const { count, unit, words } = this.choice;
-    const packed = this.blocks.graphs[`${count}.${unit}`];
-    host.append(element("p", "faint", packed ? words : `There is no drawing of ${words}.`));
-    if (packed) new GraphTab(host, unpackJson(packed));
+    const { words } = this.choice;
+    const drawing = this.drawing();
+    host.append(element("p", "faint", drawing ? words : `There is no drawing of ${words}.`));
+    if (drawing) new GraphTab(host, drawing);
   }
 
   functionTable(host) {
@@ -174,12 +215,20 @@ class ReportPage {
       amount("other", other === "space" ? "Total bytes" : "Total objects", other, "total", "Of the function and all it calls"),
       { key: "name", label: "Function", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.functionLink(row) },
     ];
-    if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", aside: true, text: (row) => row.file, cell: (row) => pathCell(row.file), hint: (row) => row.file });
+    if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", aside: true, text: (row) => row.file, cell: (row) => pathCell(row.file), hint: (row) => row.file, ...this.fileLinks() });
     columns.push({ key: "module", label: "Module", kind: "text", aside: true, text: (row) => row.module, cell: (row) => pathCell(row.module), hint: (row) => row.module });
     const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
     host.append(element("p", "faint", `${words}; \u00b1 and + - are the ends of the 95 % interval; \u2265 is a lower end alone${note}.`));
     const present = rows.filter((row) => row[`${count}.${unit}.total`][0] > 0);
     new DataTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {} });
+  }
+
+  // Files of the table open the source lines, where the page has sources.
+  fileLinks() {
+    if (!readBlock("source")) return {};
+    const functions = new Map();
+    this.profile.names.forEach((name, k) => { if (!this.profile.lineOf[k] && !functions.has(name)) functions.set(name, k); });
+    return { cell: (row) => placeLink(this.explorer, row.file && pathCell(row.file), functions.get(row.name)) };
   }
 
   functionLink(row) {

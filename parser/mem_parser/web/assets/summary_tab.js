@@ -24,7 +24,7 @@ function summaryTab(host, report) {
   grid.append(panel("By module", bars(tables.modules[count], (name) => baseName(name) || "unknown")));
   const domains = Math.max(...Object.values(tables.domains).map((rows) => rows.length));
   if (domains > 1 && tables.domains[count]) grid.append(panel("By domain", bars(tables.domains[count], (name) => name)));
-  grid.append(panel("By block size", [element("p", "faint", words), sizeBars(tables.sizes[count], unit)]));
+  if (tables.sizes[count]) grid.append(panel("By block size", [element("p", "faint", words), sizeBars(tables.sizes[count], unit)]));
   if (count !== "alloc" && "alloc.space" in totals) {
     grid.append(topFunctions(report, "Who allocates most", "alloc", unit, `${unit === "space" ? "bytes" : "blocks"} allocated in all, freed or not`));
   }

@@ -52,7 +52,7 @@ class TreeTab {
       element("span", "tree-value", estimateText(view.value[node], view.variance[node], view.samples[node], explorer.unit, explorer)),
       element("span", "tree-share", null, [bar, element("span", "", percentText(view.value[node], view.value[0]))]),
       element("span", "tree-name", frameTitle(explorer, view, node)),
-      element("span", "faint tree-place", place || (name ? baseName(explorer.profile.nameModule[name]) : "")),
+      element("span", "faint tree-place", null, [place ? placeLink(explorer, place, name) : name ? baseName(explorer.profile.nameModule[name]) : ""]),
     ]);
     line.setAttribute("role", "treeitem");
     line.setAttribute("aria-level", String(level));

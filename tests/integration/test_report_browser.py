@@ -388,3 +388,72 @@ def test_an_empty_profile_has_empty_tabs_and_no_error(desktop: Any, tmp_path: Pa
     choose(desktop, "count", "allocated")
     assert "main" in text_of(desktop, ".call-graph-svg")
     assert_quiet(desktop)
+
+
+@pytest.mark.parametrize("tab", ["summary", "table", "flame", "graph", "tree", "threads", "leaks"])
+def test_the_key_of_the_theme_works_on_every_tab(desktop: Any, tmp_path: Path, tab: str) -> None:
+    page = saved(report.render(*counted(), leaks=LEAKS), tmp_path)
+    open_page(desktop, page, f"#tab={tab}&theme=light")
+
+    def theme() -> str:
+        return str(desktop.execute_script("return document.documentElement.dataset.theme"))
+
+    element(desktop, f"#tab-{tab}").send_keys("t")
+    until(desktop, lambda _: theme() == "dark")
+    element(desktop, "body").send_keys("t")
+    until(desktop, lambda _: theme() == "light")
+    for held in (Keys.CONTROL, Keys.ALT):
+        ActionChains(desktop).key_down(held).send_keys("t").key_up(held).perform()
+    box = element(desktop, "#filter-focus")
+    box.send_keys("t")
+    assert box.get_attribute("value") == "t"
+    assert theme() == "light"
+    assert_quiet(desktop)
+
+
+def test_the_key_of_the_theme_leaves_dialogs_and_searches_alone(
+    desktop: Any, tmp_path: Path
+) -> None:
+    open_page(desktop, saved(flamegraph.render(*counted()), tmp_path), "#theme=light")
+    element(desktop, "#search").send_keys("t")
+    element(desktop, "#help-button").click()
+    element(desktop, "dialog button").send_keys("t")
+    ActionChains(desktop).send_keys("t").perform()
+    assert element(desktop, "dialog").is_displayed()
+    assert desktop.execute_script("return document.documentElement.dataset.theme") == "light"
+    ActionChains(desktop).send_keys(Keys.ESCAPE, "t").perform()
+    assert desktop.execute_script("return document.documentElement.dataset.theme") == "dark"
+
+
+def test_the_first_line_says_which_thread_and_count_are_shown(desktop: Any, tmp_path: Path) -> None:
+    page = saved(report.render(*counted(), leaks=LEAKS), tmp_path)
+    open_page(desktop, page, "#tab=flame&count=alloc&thread=1")
+
+    first = text_of(desktop, ".headline")
+    assert first.startswith(
+        "Thread worker: 2.00 MiB in use (43.1 %) \u00b7 Total: 4.641 MiB in use"
+    )
+    element(desktop, "#tab-tree").click()
+    assert text_of(desktop, ".headline") == first
+    assert "bytes in use, thread worker" in text_of(desktop, "#panel-tree")
+    element(desktop, "#tab-table").click()
+    assert text_of(desktop, ".headline").startswith("Total: 5.641 MiB allocated")
+    element(desktop, "#tab-threads").click()
+    assert text_of(desktop, ".headline").startswith("Total: 4.641 MiB in use")
+    element(desktop, "#tab-flame").click()
+    domain = element(desktop, "[data-setting=domain] select")
+    next(o for o in domain.find_elements(By.TAG_NAME, "option") if o.text == "host").click()
+    assert text_of(desktop, ".headline").startswith("Thread worker, domain host: 0 B in use")
+    thread = element(desktop, "[data-setting=thread] select")
+    next(o for o in thread.find_elements(By.TAG_NAME, "option") if o.text == "all threads").click()
+    assert text_of(desktop, ".headline").startswith("Domain host: 3.64 MiB allocated (64.5 %)")
+    assert_quiet(desktop)
+
+
+def test_boxes_on_a_tab_without_threads_count_all_of_them(desktop: Any, tmp_path: Path) -> None:
+    page = saved(report.render(*counted()), tmp_path)
+    open_page(desktop, page, "#tab=flame&thread=1&focus=read_file")
+    said = "only focus read_file: 2.00 MiB of {} in use"
+    assert said.format("2.00 MiB (100.0 %)") in text_of(desktop, ".filter-note")
+    element(desktop, "#tab-summary").click()
+    assert said.format("4.64 MiB (43.1 %)") in text_of(desktop, ".filter-note")

@@ -27,6 +27,7 @@ EXPLORER_SCRIPTS = (
     "pattern.js",
     "narrow.js",
     "theme.js",
+    "header.js",
     "colour.js",
     "flame.js",
     "search.js",

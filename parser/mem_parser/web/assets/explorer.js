@@ -68,7 +68,7 @@ class Explorer {
   get unit() { return this.state.get("unit"); }
 
   get countWords() {
-    return this.state.get("thread") >= 0 ? COUNT_WORDS.inuse : COUNT_WORDS[this.state.get("count")];
+    return COUNT_WORDS[countOf(this.state.values)];
   }
 
   get zoom() {
@@ -292,7 +292,7 @@ class Explorer {
       "/": () => this.toolbar.input.focus(), n: () => this.stepMatch(1), p: () => this.stepMatch(-1),
       f: toggle("flip"), i: toggle("invert"), c: toggle("collapse"), l: toggle("lines"), a: toggle("hideAllocators"), m: toggle("hideImports"),
       d: toggle("diff"), s: sandwich, v: next("count", this.profile.counts), b: next("unit", ["space", "objects"]),
-      t: () => this.state.set({ theme: isDark(this.state.get("theme")) ? "light" : "dark" }), "?": () => this.help.toggle(),
+      "?": () => this.help.toggle(),
     };
   }
 }

@@ -66,8 +66,8 @@ class FilterBar {
     else this.showProblems();
   }
 
-  // scope: what the filters do not change on the part of the page that is shown
-  refresh(scope = "") {
+  // values: what the part of the page that is shown takes of the state; scope: what the filters do not change on it
+  refresh(values, scope = "") {
     for (const [name, input] of Object.entries(this.inputs)) {
       const value = this.state.get(name);
       if (document.activeElement !== input) {
@@ -79,7 +79,7 @@ class FilterBar {
     this.clear.hidden = !shown;
     this.opener.setAttribute("aria-pressed", String(shown));
     this.templates?.setAttribute("aria-pressed", String(this.state.get("templates")));
-    this.note.textContent = this.noteText(scope);
+    this.note.textContent = this.noteText(values, scope);
     this.note.hidden = !this.note.textContent;
     this.showProblems();
   }
@@ -95,8 +95,7 @@ class FilterBar {
   }
 
   // "only focus parse: 2.63 MiB of 4.64 MiB (56.6 %) in use", with what the page cannot tell.
-  noteText(scope) {
-    const values = this.state.values;
+  noteText(values, scope) {
     const profile = this.narrowing.of(values);
     if (!this.narrowing.narrows) return "";
     const used = BOXES.filter((name) => values[name] && !this.narrowing.problem(values[name], values.templates));
@@ -104,7 +103,7 @@ class FilterBar {
     const plain = { ...values, diff: false };
     const all = this.narrowing.whole.measure(plain).value;
     const [left, whole, unsure] = [sum(profile.measure(plain).value), sum(all), sum(all, this.narrowing.undecided)];
-    const words = COUNT_WORDS[values.thread >= 0 ? "inuse" : values.count];
+    const words = measureWords(countOf(values), values.unit);
     const amount = (value) => amountText(value, values.unit);
     const parts = [`only ${used.map((name) => `${name} ${values[name]}`).join(", ")}: ${amount(left)} of ${amount(whole)} (${percentText(left, whole)}) ${words}`];
     if (unsure > 0) parts.push(`of ${amount(unsure)} in \u201c${REST_FRAME}\u201d this page cannot tell`);

@@ -16,8 +16,8 @@ function startFlamePage() {
   const profile = new Profile(readBlock("tree"));
   let explorer = null;
   const refresh = () => {
-    showHeadline(facts, state.get("count"), state.get("unit"));
-    bar.refresh();
+    showHeadline(facts, profile, state.values);
+    bar.refresh(state.values);
     explorer.refresh();
   };
   const state = new State(explorerSettings(profile, facts.start), refresh);

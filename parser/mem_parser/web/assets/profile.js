@@ -11,6 +11,16 @@ const COUNT_PARTS = {
 };
 const COUNT_WORDS = { inuse: "in use", freed: "freed", alloc: "allocated", peak: "in use at the peak" };
 
+// What is counted: the file knows the threads of blocks in use alone.
+function countOf({ count, thread }) {
+  return thread >= 0 ? "inuse" : count;
+}
+
+// What follows an amount: "4.64 MiB in use", "78 objects in use".
+function measureWords(count, unit) {
+  return `${unit === "objects" ? "objects " : ""}${COUNT_WORDS[count]}`;
+}
+
 class Profile {
   constructor(packed) {
     const { head, columns } = unpackTree(packed);
@@ -101,7 +111,7 @@ class Profile {
     };
     const byThread = thread >= 0;
     const rows = byThread ? this.threadRows : this.rows;
-    const parts = byThread ? ["inuse"] : COUNT_PARTS[count] ?? COUNT_PARTS.inuse;
+    const parts = COUNT_PARTS[countOf({ count, thread })] ?? COUNT_PARTS.inuse;
     const only = (k) => (domain < 0 || rows.domain[k] === domain) && (!byThread || rows.thread[k] === thread + 1);
     this.addRows(rows, parts, unit, only, own.value, own.variance, own.samples);
     own.width = own.value;

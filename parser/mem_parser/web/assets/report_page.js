@@ -1,8 +1,8 @@
 // The report: a header that always shows, and tabs that are filled when they are first looked at.
 // The tab of the URL, Summary without one, is complete before the load event.
 
-// Tabs that count the same whatever is chosen, and say so.
-const OWN_COUNT = { threads: true, leaks: true, budget: true };
+// Tabs that count the same whatever is chosen, and say so, with what they count; a budget counts for each limit.
+const OWN_COUNT = { threads: { count: "inuse" }, leaks: { count: "inuse", unit: "space" }, budget: {} };
 const NARROWED_TABS = new Set(["summary", "table", "threads", "graph"]);
 // What the boxes do not change, by tab.
 const WHOLE_PROFILE_TABS = {
@@ -52,6 +52,13 @@ class ReportPage {
   get choice() {
     const count = this.state.get("count"), unit = this.state.get("unit");
     return { count, unit, words: `${unit === "space" ? "bytes" : "objects"} ${COUNT_WORDS[count]}` };
+  }
+
+  // The state as a tab takes it: only flame graph and tree show a thread or a domain alone.
+  valuesOf(tab) {
+    const { values, settings } = this.state;
+    if (tab === "flame" || tab === "tree") return values;
+    return { ...values, thread: -1, domain: settings.domain.initial, ...OWN_COUNT[tab] };
   }
 
   showChoice(tab) {
@@ -135,7 +142,7 @@ class ReportPage {
     }
     const tables = new NarrowedTables(this.narrowing.profile, this.wholeTables, this.state.get("templates"), this.facts);
     const graph = callGraph(tables, count, unit);
-    const legend = [`${amountText(graph.total, unit)} ${COUNT_WORDS[count]}`];
+    const legend = [`${amountText(graph.total, unit)} ${measureWords(count, unit)}`];
     if (graph.fewer) legend.push(`${countText(graph.fewer)} ${graph.fewer === 1 ? "function" : "functions"} below 0.5 % or beyond the heaviest ${MOST_NODES} not drawn`);
     if (this.profile.hasDiff) legend.push("without the changes since the base");
     return drawGraph(graph, unit, legend);
@@ -164,9 +171,10 @@ class ReportPage {
     }
     document.documentElement.dataset.tab = tab;
     const { count, unit } = this.choice;
-    showHeadline(this.facts, count, unit);
+    const values = this.valuesOf(tab);
+    showHeadline(this.facts, this.profile, values);
     this.showChoice(tab);
-    this.bar.refresh(WHOLE_PROFILE_TABS[tab] ?? "");
+    this.bar.refresh(values, WHOLE_PROFILE_TABS[tab] ?? "");
     const follows = !(tab in OWN_COUNT) && tab !== "flame" && tab !== "tree";
     const filled = `${follows ? `${count}.${unit}` : "once"} ${NARROWED_TABS.has(tab) ? this.narrowing.key : ""}`;
     if (this.filled[tab] !== filled) {

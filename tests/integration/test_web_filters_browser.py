@@ -22,7 +22,7 @@ from browser import NEEDS_BROWSER, Shown, browser
 from heapfiles import HeapFile, Record
 from mem_cli.parser.group import cli
 from mem_parser.filters import Filters
-from mem_parser.model import Profile
+from mem_parser.model import Count, Profile, Unit
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.reports.edges import calls_between
 from mem_parser.reports.graph import build_graph
@@ -33,6 +33,7 @@ from web_profiles import SERVER, Site, make_profile, wide_profile
 
 pytestmark = NEEDS_BROWSER
 
+SCALES = {"KiB": 1024.0, "MiB": 1024.0**2}
 ROWS = """
 const numbers = (row) =>
   [...row.querySelectorAll("td.number")].slice(0, 2).map((cell) => cell.textContent);
@@ -148,9 +149,9 @@ def pages(heap: Path) -> dict[str, str]:
 
 
 def amount(text: str) -> float:
-    """The bytes that a text such as "1.38 MiB ± 0.02" begins with."""
-    number, unit = text.split()[:2]
-    return float(number.replace(",", "")) * 1024.0 ** ("B", "KiB", "MiB").index(unit)
+    """The bytes or objects that a text such as "1.38 MiB ± 0.02" begins with."""
+    number, unit = [*text.split(), ""][:2]
+    return float(number.replace(",", "")) * SCALES.get(unit, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,9 @@ def amount(text: str) -> float:
         {"focus": r"shop\.cc$", "hide": "grow", "templates": 1},
         {"focus": "^Cache<int>::fill$", "templates": 1},
         {"focus": "^Cache<int>::fill$"},
+        {"focus": "fill|parse", "count": "alloc"},
+        {"ignore": "copy_", "count": "freed", "unit": "objects"},
+        {"hide": "^parse$", "count": "alloc", "unit": "objects", "templates": 1},
     ],
 )
 def test_a_page_has_the_numbers_of_the_command_line(
@@ -174,8 +178,10 @@ def test_a_page_has_the_numbers_of_the_command_line(
     options = [
         word
         for name, value in filters.items()
-        for word in ([f"--{name}"] if name == "templates" else [f"--{name}", value])
-    ]
+        for word in {
+            "templates": ["--templates"], "count": [f"--{value}"], "unit": [f"--{value}"],
+        }.get(name, [f"--{name}", value])
+    ]  # fmt: skip
     said = json.loads(run("top", heap, "--json", "-n", 0, *options))
 
     shown = Shown(driver, pages["report"], fragment(tab="table", **filters))
@@ -184,11 +190,11 @@ def test_a_page_has_the_numbers_of_the_command_line(
     assert rows.keys() == {row["function"] for row in said["rows"]}
     for row in said["rows"]:
         for text, key in zip(rows[row["function"]], ("flat", "cum"), strict=True):
-            assert amount(text) == pytest.approx(row[key], rel=0.005), row["function"]
+            assert amount(text) == pytest.approx(row[key], rel=0.005, abs=0.5), row["function"]
             if row[key] and row[f"{key}_margin95"]:
                 margins = [float(m) for m in re.findall(r"[\u00b1+-] ?([\d.]+)", text)]
-                margin = max(margins) * amount(f"1 {text.split()[1]}")
-                assert margin == pytest.approx(row[f"{key}_margin95"], rel=0.1)
+                margin = max(margins) * SCALES.get(text.split()[1], 1.0)
+                assert margin == pytest.approx(row[f"{key}_margin95"], rel=0.1, abs=0.5)
     total = sum(row["flat"] for row in said["rows"])
     if said["rows"]:
         assert amount(shown.text("#filter-note").rsplit(": ", 1)[1]) == pytest.approx(
@@ -246,7 +252,8 @@ def layered(seed: random.Random) -> tuple[Profile, Symbols]:
         stack = [seed.choice(names[6 * k : 6 * k + 7]) for k in range(seed.randint(1, 6))]
         if seed.random() < 0.3:
             stack += stack[-2:]
-        sites.append(Site("main " + " ".join(stack), seed.randint(1, 9), 1000))
+        blocks = seed.randint(1, 9)
+        sites.append(Site("main " + " ".join(stack), blocks, 1000, freed=blocks // 3))
     return make_profile(sites)
 
 
@@ -260,15 +267,23 @@ return groups.map((g) => {
 """
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_the_call_graph_is_of_what_the_boxes_leave(driver: Any, folder: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "count", "unit"),
+    [
+        (0, Count.INUSE, Unit.SPACE), (1, Count.INUSE, Unit.SPACE), (2, Count.INUSE, Unit.SPACE),
+        (0, Count.ALLOC, Unit.OBJECTS), (1, Count.FREED, Unit.SPACE),
+    ],
+)  # fmt: skip
+def test_the_call_graph_is_of_what_the_boxes_leave(
+    driver: Any, folder: Path, number: int, count: Count, unit: Unit
+) -> None:
     profile, symbols = layered(random.Random(number))
     page = folder / f"layered{number}.html"
     page.write_text(report.render(profile, symbols), encoding="utf-8")
     focus = f"function_{(11, 3, 2)[number]}"
     left = Filters(focus=(focus,)).apply(profile, symbols)
-    sums = sum_stacks(*left)
-    expected = build_graph(left[0], sums, Filters().count, Filters().unit, "")
+    sums = sum_stacks(*left, count=count, unit=unit)
+    expected = build_graph(left[0], sums, count, unit, "")
     rows = {row.name: row for row in expected.nodes}
     key = {name: k for k, name in enumerate(sums.names)}
     place = np.full(len(sums.names), -1)
@@ -277,9 +292,14 @@ def test_the_call_graph_is_of_what_the_boxes_leave(driver: Any, folder: Path, nu
     names = list(rows)
     values = {f"{names[c.caller]} → {names[c.callee]}": c.value for c in calls.edges}
 
-    shown = Shown(driver, page.as_uri(), fragment(tab="graph", focus=focus))
+    chosen = {"count": count, "unit": unit}
+    shown = Shown(driver, page.as_uri(), fragment(tab="graph", focus=focus, **chosen))
 
     found = shown.run(GRAPH)
+    legend = shown.run(
+        "return document.querySelector('.call-graph-svg > g > g > text').textContent;"
+    )
+    assert amount(legend) == pytest.approx(left[0].total(count, unit).value, rel=0.005)
     nodes = [one for one in found if "→" not in one[0]]
     assert {name for name, *_ in nodes} == rows.keys()
     for name, texts, _ in nodes:
@@ -299,6 +319,20 @@ def test_the_call_graph_is_of_what_the_boxes_leave(driver: Any, folder: Path, nu
     shown.element("#filters-clear").click()
     assert focus not in shown.fragment
     assert "(100.0%)" in shown.text(".call-graph-svg")  # drawn by dot, as it came with the page
+    shown.assert_quiet()
+
+
+def test_a_part_of_a_difference_keeps_the_count_of_its_graph(driver: Any, folder: Path) -> None:
+    page = folder / "changed.html"
+    older = make_profile([Site("main serve parse new_node", 12, 65536)])
+    page.write_text(report.render(*make_profile(SERVER), base=older), encoding="utf-8")
+    chosen = {"tab": "graph", "count": "alloc", "unit": "objects", "focus": "parse"}
+
+    shown = Shown(driver, page.as_uri(), fragment(**chosen))
+
+    assert shown.text("#panel-graph > p") == "objects allocated"
+    said = shown.text(".call-graph-svg")
+    assert "50 objects allocated without the changes since the base" in said
     shown.assert_quiet()
 
 
@@ -362,6 +396,25 @@ def test_an_expression_that_others_never_finish_ends(driver: Any, folder: Path) 
     assert shown.text("#filter-note").startswith(
         "only focus (a|a)*b$|(a*)*c$, hide (a+)+$: 10 B of 10 B"
     )
+
+
+@pytest.mark.parametrize("query", ["(a|a)*[q]$", "((a*)*)*[q]", "(a+)+$|x"])
+def test_a_search_that_others_never_finish_ends(driver: Any, folder: Path, query: str) -> None:
+    page = folder / "slow-search.html"
+    long = "a" * 1000 + "c"
+    page.write_text(flamegraph.render(*make_profile([Site(f"main {long}", 1, 10)])))
+
+    shown = Shown(driver, page.as_uri(), fragment(q=query))
+
+    assert shown.text("#search-found") == "no match"
+    shown.type("#search", "(?=a)")
+    said = "not a regular expression: look-around is not known here"
+    shown.until(lambda: shown.text("#search-found") == said)
+    shown.type("#search", "A+C$")
+    shown.until(lambda: shown.text("#search-found") == "no match")
+    shown.type("#search", "a{100,}C$".lower())
+    shown.until(lambda: shown.text("#search-found") == "10 B matched (100.0 %)")
+    shown.assert_quiet()
 
 
 def test_what_pruning_left_out_is_not_claimed(driver: Any, folder: Path) -> None:

@@ -43,6 +43,7 @@ class Explorer {
       set: (changes) => this.change(changes), back: () => state.back(), forward: () => history.forward(),
       reset: () => this.reset(), step: (by) => this.stepMatch(by), help: () => this.help.toggle(),
     };
+    this.search = new Search(profile);
     this.toolbar = new Toolbar(host, profile, state, actions, state.settings.domain.initial < 0);
     this.banner = element("div", "banner");
     this.graph = element("div", "graph");
@@ -133,7 +134,7 @@ class Explorer {
     applyTheme(this.state.get("theme"));
     if (!this.palette || this.palette.dark !== dark) this.palette = new Palette(this.profile, dark);
     this.rebuild();
-    const search = compileSearch(this.profile, this.state.get("q"));
+    const search = this.search.find(this.state.get("q"));
     this.matched = search?.matched ?? null;
     const sandwich = this.state.get("sandwich") > 0;
     this.graph.classList.toggle("sandwich", sandwich);
@@ -172,7 +173,7 @@ class Explorer {
 
   searchText(search) {
     if (!search) return "";
-    if (search.problem) return `not a regular expression: ${search.problem}`;
+    if (search.problem) return search.problem;
     const view = this.views[0];
     const total = matchedTotals(view, search.matched, this.zoom);
     if (!total.frames) return "no match";

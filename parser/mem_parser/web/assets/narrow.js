@@ -3,7 +3,6 @@
 
 const BOXES = ["focus", "ignore", "hide"];
 const LONGEST_PATTERN = 300;
-const MATCHING_MS = 3000;
 
 // Which functions and files an expression matches, each distinct text looked at once.
 class Matcher {
@@ -24,24 +23,8 @@ class Matcher {
 
   compute(text, templates) {
     const { entries, files } = this.profile;
-    let pattern;
-    try {
-      pattern = new Pattern(text);
-    } catch (error) {
-      if (!(error instanceof PatternError)) throw error;
-      return { problem: `not a regular expression: ${error.message}` };
-    }
-    const answers = new Map();
-    const until = performance.now() + MATCHING_MS;
-    const test = (name) => {
-      if (!answers.has(name)) {
-        if (performance.now() > until) throw new RangeError("late");
-        answers.set(name, pattern.test(name));
-      }
-      return answers.get(name);
-    };
     const shown = templates ? entries.whole : entries.short;
-    try {
+    return withPattern(text, (test) => {
       const inFile = Uint8Array.from(files, test);
       // Entry 0 is the root, which is no frame, and what was left out has no names to match.
       return {
@@ -49,10 +32,7 @@ class Matcher {
         entries: Uint8Array.from(shown, (name, k) => Number(k > 0 && !this.profile.isRest(k)
           && (test(name) || test(entries.full[k]) || inFile[entries.file[k]] || test(entries.module[k])))),
       };
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error;
-      return { problem: `takes more than ${MATCHING_MS / 1000} s on the names of this page` };
-    }
+    });
   }
 }
 

@@ -3,20 +3,22 @@
 // What cannot be matched so, look-around and back references, is refused, as in pprof.
 
 const MOST_STEPS = 2000;
+const MATCHING_MS = 3000;
 const DIGIT = /\p{Nd}/u, WORD = /[\p{L}\p{N}_]/u, SPACE = /[\s\x1c-\x1f\x85]/u;
 const CLASSES = { d: (c) => DIGIT.test(c), w: (c) => WORD.test(c), s: (c) => SPACE.test(c) };
+const SURROGATE = /[\ud800-\udfff]/;
 const CONTROLS = { a: "\x07", f: "\f", n: "\n", r: "\r", t: "\t", v: "\v" };
 const ANCHORS = { A: "start", Z: "end", z: "end", b: "border", B: "inside" };
 
 class PatternError extends Error {}
 
-// Reads an expression into a tree of ["char", test], ["anchor", kind], ["all", parts], ["any", branches] and
-// ["repeat", part, from, to].
+// Reads an expression into a tree of ["char", test, the character if it is only one], ["anchor", kind], ["all", parts],
+// ["any", branches] and ["repeat", part, from, to].
 class PatternReader {
-  constructor(text) {
+  constructor(text, fold) {
     this.text = Array.from(text);
     this.at = 0;
-    this.fold = false;
+    this.fold = fold;
     this.depth = 0;
   }
 
@@ -92,7 +94,7 @@ class PatternReader {
     if (char === "^") return ["anchor", "start"];
     if (char === "$") return ["anchor", "end"];
     if (char === "\\") return this.escape();
-    return ["char", this.exactly(char)];
+    return ["char", this.exactly(char), char];
   }
 
   exactly(char) {
@@ -107,7 +109,9 @@ class PatternReader {
     if (Object.hasOwn(ANCHORS, char)) return ["anchor", ANCHORS[char]];
     if (/[1-9]/.test(char)) throw new PatternError("back references are not known here");
     const test = PatternReader.classOf(char);
-    return ["char", test ?? this.exactly(this.character(char))];
+    if (test) return ["char", test];
+    const only = this.character(char);
+    return ["char", this.exactly(only), only];
   }
 
   static classOf(char) {
@@ -189,10 +193,12 @@ class PatternReader {
 
 // An expression ready to match. Steps: { test, next }, { kind, next }, { next, other } or the last one, {}.
 class Pattern {
-  // Throws PatternError.
-  constructor(text) {
+  // fold: capitals match small letters. Throws PatternError.
+  constructor(text, fold = false) {
+    const tree = new PatternReader(text, fold).read();
     this.steps = [];
-    this.first = this.build(new PatternReader(text).read(), this.add({}));
+    this.needed = neededText(tree);
+    this.first = this.build(tree, this.add({}));
     this.marks = new Int32Array(this.steps.length).fill(-1);
     this.round = 0;
   }
@@ -227,7 +233,8 @@ class Pattern {
 
   // Whether the expression matches somewhere in the text.
   test(text) {
-    const chars = Array.from(text);
+    if (this.needed && !text.toLowerCase().includes(this.needed)) return false;
+    const chars = SURROGATE.test(text) ? Array.from(text) : text;
     let here = [];
     for (let at = 0; at <= chars.length; at += 1) {
       this.round += 1;
@@ -263,5 +270,50 @@ class Pattern {
     if (!chars.length) return false;
     const before = at > 0 && WORD.test(chars[at - 1]), after = at < chars.length && WORD.test(chars[at]);
     return (before !== after) === (kind === "border");
+  }
+}
+
+// The longest text that all matches have in them, in small letters: looking for it first is what makes most names cheap.
+// Only of ASCII, whose small letters do not depend on what stands beside them.
+function neededText(tree) {
+  let longest = "", run = "";
+  const end = () => {
+    if (run.length > longest.length) longest = run;
+    run = "";
+  };
+  const walk = ([kind, given, third]) => {
+    if (kind === "all") given.forEach(walk);
+    else if (kind === "char" && third < "\x80") run += third.toLowerCase();
+    else if (kind === "repeat" && third > 0) { end(); walk(given); end(); } else if (kind !== "anchor") end();
+  };
+  walk(tree);
+  end();
+  return longest;
+}
+
+// What `look` returns of a test of texts by an expression, each distinct one looked at once; or { problem }: why there is
+// no answer. fold: capitals match small letters.
+function withPattern(text, look, fold = false) {
+  let pattern;
+  try {
+    pattern = new Pattern(text, fold);
+  } catch (error) {
+    if (!(error instanceof PatternError)) throw error;
+    return { problem: `not a regular expression: ${error.message}` };
+  }
+  const answers = new Map();
+  const until = performance.now() + MATCHING_MS;
+  const test = (name) => {
+    if (!answers.has(name)) {
+      if (performance.now() > until) throw new RangeError("late");
+      answers.set(name, pattern.test(name));
+    }
+    return answers.get(name);
+  };
+  try {
+    return look(test);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return { problem: `takes more than ${MATCHING_MS / 1000} s on the names of this page` };
   }
 }

@@ -154,6 +154,19 @@ def symbol_options(command: Command) -> Command:
     return command
 
 
+source_options = (
+    click.option(
+        "--source-dir", type=PATH, multiple=True, metavar="DIR", help="Look for sources here too."
+    ),
+    click.option(
+        "--trust-sources",
+        is_flag=True,
+        help="Show source files even if the profile is not your own.",
+    ),
+)
+"""For reports that show the text of source files: see `mem_parser.reports.listing`."""
+
+
 with_option = click.option(
     "--with", "with_files", type=PATH, multiple=True, metavar="FILE",
     help="Add another domain of the same capture.",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -130,20 +130,50 @@ def diff_profiles(
     """Return the difference between two profiles. ``rule`` says which frames are left out. Raises
     nothing: notes name missing data.
     """
-    between = variance_between(base[0], new[0], unit) if count is Count.INUSE else None
+    choice = [(count, unit)]
+    (found,) = diff_by(base, new, choice, level=level, base_name=base_name, rule=rule)
+    return found
+
+
+def diff_by(
+    base: tuple[Profile, Symbols],
+    new: tuple[Profile, Symbols],
+    choices: Iterable[tuple[Count, Unit]],
+    *,
+    level: Level = Level.FUNCTION,
+    base_name: str = "",
+    rule: FrameRule = FrameRule.PROGRAM,
+) -> Iterator[Diff]:
+    """Yield what `diff_profiles` returns for each of ``choices``; stacks are matched once."""
+    matched = _rows_of_stacks((base, new), level, rule)
+    for count, unit in choices:
+        found = _diff((base[0], new[0]), matched, count, unit)
+        found.base_name = base_name
+        found.notes = _notes(base[0], new[0], level, paired=found.paired)
+        yield found
+
+
+def _diff(
+    profiles: tuple[Profile, Profile],
+    matched: tuple[list[IntArray], Spelled],
+    count: Count,
+    unit: Unit,
+) -> Diff:
+    base, new = profiles
+    rows, frames = matched
+    between = variance_between(base, new, unit) if count is Count.INUSE else None
     paired = between is not None
-    rows, frames = _rows_of_stacks((base, new), level, rule)
     sums = (
-        _sum(base[0], rows[0], count, unit, len(frames)),
-        _sum(new[0], rows[1], count, unit, len(frames)),
+        _sum(base, rows[0], count, unit, len(frames)),
+        _sum(new, rows[1], count, unit, len(frames)),
     )
     variance = sums[0].variance + sums[1].variance
     if between is not None:
         by_row = np.bincount(rows[1], weights=between.sum(axis=1), minlength=len(frames))
         # The independent formula bounds the paired one too: common samples only cancel.
         variance = np.minimum(variance, by_row)
-    exact = base[0].errors_known and new[0].errors_known
-    unseen = max(base[0].unseen(unit), new[0].unseen(unit))
+    exact = base.errors_known and new.errors_known
+    unseen = max(base.unseen(unit), new.unseen(unit))
     result = _judge(frames, sums, variance, unseen, exact=exact)
     total = Estimate(
         float(sums[1].value.sum() - sums[0].value.sum()),
@@ -152,8 +182,7 @@ def diff_profiles(
         unseen,
         signed=True,
     )
-    notes = _notes(base[0], new[0], level, paired=paired)
-    return Diff(result, unit, total, paired, base_name, notes, exact)
+    return Diff(result, unit, total, paired, errors_known=exact)
 
 
 @dataclass(slots=True)

@@ -178,6 +178,11 @@ class Estimate:
         lower, upper = self.interval95
         return max(self.value - lower, upper - self.value)
 
+    @property
+    def is_below_its_error(self) -> bool:
+        """Whether `margin95` is larger than the number; False where no error is known."""
+        return self.margin95 > abs(self.value)
+
 
 class Interval(NamedTuple):
     """The ends of many intervals, as columns; infinite where there is none."""

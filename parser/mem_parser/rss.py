@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mem_parser.errors import InputFileError
-from mem_parser.estimate import Estimate, unsample
+from mem_parser.estimate import Estimate, FloatArray, unsample
 from mem_parser.model import Count, Memory, Profile, Unit
 
 MMAP_THRESHOLD_BYTES = 128 << 10
@@ -56,15 +56,18 @@ class Part:
 class RssAccount:
     """The sum and its parts; ``rss_bytes`` None where the file does not know it.
 
-    ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the second half of the
-    readings. ``arena_slack`` is the memory of glibc's `[heap]` and arenas beyond small live blocks.
+    ``places`` say where live heap and slack together are: they divide that sum, and are no
+    summands beside it. ``slope_heap`` and ``slope_rss`` are growth in bytes per hour over the
+    second half of the readings; the error of the former is an upper limit. ``arena_slack`` is the
+    memory of glibc's `[heap]` and arenas beyond small live blocks.
     """
 
     rss_bytes: int | None
     peak_rss_bytes: int | None
     parts: list[Part]
+    places: list[Part] = field(default_factory=list)
     arena_slack: Estimate | None = None
-    slope_heap: float | None = None
+    slope_heap: Estimate | None = None
     slope_rss: float | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -72,14 +75,19 @@ class RssAccount:
         """Return the object that `rss --json` prints."""
         slack = self.arena_slack
         lower, upper = (None, None) if slack is None else slack.known_ends
+        heap = self.slope_heap
+        growth = (None, None) if heap is None else heap.known_ends
         return {
             "rows": [part.as_json() for part in self.parts],
+            "places": [part.as_json() for part in self.places],
             "rss_bytes": self.rss_bytes,
             "peak_rss_bytes": self.peak_rss_bytes,
             "arena_slack_bytes": None if slack is None else slack.value,
             "arena_slack_lower95": lower,
             "arena_slack_upper95": upper,
-            "heap_bytes_per_hour": self.slope_heap,
+            "heap_bytes_per_hour": None if heap is None else heap.value,
+            "heap_bytes_per_hour_lower95": growth[0],
+            "heap_bytes_per_hour_upper95": growth[1],
             "rss_bytes_per_hour": self.slope_rss,
             "notes": self.notes,
         }
@@ -103,7 +111,9 @@ def account(profile: Profile) -> RssAccount:
         result.notes.append("the file does not say how large the process was")
         result.parts.append(_live(live))
         return result
-    result.parts = list(_parts(memory, live, memory.rss_bytes))
+    anonymous = _anonymous(memory, memory.rss_bytes)
+    result.parts = list(_parts(memory, live, memory.rss_bytes, anonymous))
+    result.places = list(_places(memory, anonymous))
     result.arena_slack = _arena_slack(profile, memory)
     result.notes = list(_notes(profile, memory, result.parts))
     return result
@@ -132,27 +142,35 @@ def _live(live: Estimate) -> Part:
     return Part("live", "live heap of this capture", live.value, live)
 
 
-def _parts(memory: Memory, live: Estimate, rss: int) -> Iterator[Part]:
+def _anonymous(memory: Memory, rss: int) -> int:
+    if memory.anon_bytes is not None:
+        return memory.anon_bytes
+    shared = memory.segment_bytes or 0 if memory.shmem_bytes is None else memory.shmem_bytes
+    return rss - (memory.file_bytes or 0) - shared
+
+
+def _places(memory: Memory, anonymous: int) -> Iterator[Part]:
+    """Yield where live heap and slack together are; nothing where the file does not say."""
+    if memory.heap_bytes is None:
+        return
+    arenas, stacks = memory.arena_bytes or 0, memory.stack_bytes or 0
+    yield Part("of_which_brk", "in [heap]", float(memory.heap_bytes))
+    if arenas:
+        yield Part("of_which_arenas", "in thread arenas", float(arenas))
+    mapped = max(anonymous - memory.heap_bytes - arenas - stacks, 0)
+    yield Part("of_which_mmap", "mapped otherwise", float(mapped))
+
+
+def _parts(memory: Memory, live: Estimate, rss: int, anonymous: int) -> Iterator[Part]:
     heap = _live(live)
     stacks, own = memory.stack_bytes or 0, memory.segment_bytes or 0
     files = memory.file_bytes
     shared = memory.shmem_bytes
-    anonymous = memory.anon_bytes
-    if anonymous is None:
-        anonymous = rss - (files or 0) - (own if shared is None else shared)
     yield heap
     slack = anonymous - heap.bytes - stacks
-    arena, arenas = memory.heap_bytes, memory.arena_bytes or 0
     label = "slack, older blocks, other mappings"
     rest = Estimate(slack, live.std_error, live.samples, live.unseen, signed=True)
     yield Part("slack", label, slack, rest)
-    if arena is not None:
-        # These divide live heap and slack together.
-        yield Part("of_which_brk", "  (anonymous memory in [heap])", float(arena))
-        if arenas:
-            yield Part("of_which_arenas", "  (anonymous memory in thread arenas)", float(arenas))
-        mapped = max(anonymous - arena - arenas - stacks, 0)
-        yield Part("of_which_mmap", "  (anonymous memory mapped)", float(mapped))
     if memory.stack_bytes is not None:
         yield Part("stacks", "stacks", float(stacks))
     # The sampler's segment is shared memory of the process, or a file where its folder is on disk.
@@ -182,20 +200,39 @@ def _notes(profile: Profile, memory: Memory, parts: list[Part]) -> Iterator[str]
         yield "small objects of this CPython went through pymalloc; they count as slack"
 
 
-def _slopes(profile: Profile) -> tuple[float | None, float | None]:
+def _slopes(profile: Profile) -> tuple[Estimate | None, float | None]:
     """Return growth per hour of the estimate and of RSS, by least squares over the second half."""
     series = profile.series
     if len(series) < 4:
         return None, None
     half = series[len(series) // 2 :]
-    heap = _slope([(r.t_s, r.estimate_bytes) for r in half])
-    return heap, _slope([(r.t_s, float(r.rss_bytes)) for r in half if r.rss_bytes is not None])
+    resident = [(r.t_s, r.rss_bytes) for r in half if r.rss_bytes is not None]
+    weights = _slope_weights([r.t_s for r in half])
+    of_rss = _slope_weights([t for t, _ in resident])
+    heap = None
+    if weights is not None:
+        size = np.array([r.estimate_bytes for r in half])
+        error = np.array([r.std_error_bytes for r in half])
+        # Readings share samples, so their errors depend on each other in ways that no reading
+        # tells: they add up at most. A block that stays moves all readings after its birth.
+        reach = float(np.abs(weights).sum())
+        heap = Estimate(
+            float(weights @ size),
+            float(np.abs(weights) @ error) if profile.errors_known else float("nan"),
+            max(r.samples for r in half),
+            profile.unseen(Unit.SPACE).scaled(reach / 2),
+            signed=True,
+        )
+    if of_rss is None:
+        return heap, None
+    return heap, float(of_rss @ np.array([rss for _, rss in resident], dtype=np.float64))
 
 
-def _slope(points: list[tuple[float, float]]) -> float | None:
-    t = np.array([p[0] for p in points], dtype=np.float64)
-    y = np.array([p[1] for p in points], dtype=np.float64)
-    spread = float(((t - t.mean()) ** 2).sum()) if len(t) > 1 else 0.0
-    if spread <= 0:
+def _slope_weights(seconds: list[float]) -> FloatArray | None:
+    """Return what each value counts for in the slope per hour through them; None without one."""
+    t = np.array(seconds, dtype=np.float64)
+    if len(t) < 2:
         return None
-    return float(((t - t.mean()) * (y - y.mean())).sum() / spread) * 3600.0
+    off = t - t.mean()
+    spread = float(off @ off)
+    return off / spread * 3600.0 if spread > 0 else None

@@ -1,11 +1,13 @@
 """All stacks of a profile as one prefix tree, in columns.
 
 Node 0 is the root, above the outermost frames; every other node is one function at one line, called
-from its parent node. Nodes are numbered level by level, so a parent's number is smaller than its
-children's and sums towards the root are one pass. The allocations are in *rows*: one row per (node,
-domain) where the program allocated blocks with that stack, and one *thread row* per (node, domain,
-thread) for the blocks in use. A row's numbers are five columns, already weighted: bytes and their
-variance, objects and their variance, samples. They add, so any subtree or selection is a sum.
+from its parent node. Functions of one name and different full names (instances of a template) are
+different nodes, whose names say that they belong together (`Tree.group`). Nodes are numbered level
+by level, so a parent's number is smaller than its children's and sums towards the root are one
+pass. The allocations are in *rows*: one row per (node, domain) where the program allocated blocks
+with that stack, and one *thread row* per (node, domain, thread) for the blocks in use. A row's
+numbers are five columns, already weighted: bytes and their variance, objects and their variance,
+samples. They add, so any subtree or selection is a sum.
 
 A base profile may share the tree: its rows are in counts of their own (``base_inuse`` ...), for
 differences. Of two snapshots of one capture, the variances of the count `BETWEEN` are those of the
@@ -14,6 +16,7 @@ births and frees since the base: blocks live in both cancel.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -68,14 +71,19 @@ class Rows:
 class Tree:
     """The prefix tree; all node arrays have one entry per node, the root first.
 
-    ``name`` indexes ``names`` (-1 at the root); ``line`` is the source line, 0 where it is unknown.
+    ``name`` indexes ``names`` (-1 at the root); ``line`` is the source line, 0 where it is unknown,
+    and ``file`` indexes ``files``, where that line is. ``group[k]`` is the first of ``names`` that
+    is the same as name *k* but for its full name.
     ``left_out`` is the number of branches in a node of the name `LEFT_OUT`, 0 in all others;
     ``widest`` is the largest share of any total (see `shares`) that one of them has.
     """
 
     names: list[Function]
+    group: list[int]
+    files: list[str]
     parent: IntArray
     name: IntArray
+    file: IntArray
     line: IntArray
     inlined: BoolArray
     levels: IntArray
@@ -129,12 +137,15 @@ class Tree:
 
 @dataclass(slots=True)
 class _Stacks:
-    """Stacks of one or two profiles, spelled in *steps*: a function, its line, and whether it is
-    inlined there. ``step[locations[k]]`` is the step of frame *k*.
+    """Stacks of one or two profiles, spelled in *steps*: a function, its file and line, and whether
+    it is inlined there. ``step[locations[k]]`` is the step of frame *k*.
     """
 
     names: list[Function]
+    group: list[int]
+    files: list[str]
     name: IntArray
+    file: IntArray
     line: IntArray
     inlined: BoolArray
     step: IntArray
@@ -152,13 +163,13 @@ def build_tree(
 ) -> Tree:
     """Build the tree of ``profile``; with ``base``, of both.
 
-    ``key`` says which functions are one node; by default `by_function`, with a base
-    `across_builds`. With ``most_nodes`` at least so many nodes of the largest shares are in the
-    tree; it may leave out branches that cannot be among them (see `LEFT_OUT`).
+    ``key`` says which functions of one full name are one node; by default `by_function`, with a
+    base `across_builds`. With ``most_nodes`` at least so many nodes of the largest shares are in
+    the tree; it may leave out branches that cannot be among them (see `LEFT_OUT`).
     """
     key = key or (by_function if base is None else across_builds)
     sources = [symbols] if base is None else [symbols, base[1]]
-    stacks = _join(sources, key)
+    stacks = _join(sources, key, str if base is None else os.path.basename)
     domains = list(profile.domains)
     sites = [_site_rows(profile, "")]
     if base is not None:
@@ -171,8 +182,11 @@ def build_tree(
     between = None if base is None else _between_rows(base[0], profile, grown.leaf)
     tree = Tree(
         [*stacks.names, Function(LEFT_OUT, LEFT_OUT, "", known=False)],
+        [*stacks.group, len(stacks.names)],
+        stacks.files,
         grown.parent,
         np.append(stacks.name, len(stacks.names))[grown.step],
+        np.append(stacks.file, 0)[grown.step],
         np.append(stacks.line, 0)[grown.step],
         np.append(stacks.inlined, False)[grown.step],
         grown.levels,
@@ -184,38 +198,50 @@ def build_tree(
         grown.widest,
     )
     tree.name[0] = -1
-    tree.line[0], tree.inlined[0] = 0, False
+    tree.file[0], tree.line[0], tree.inlined[0] = 0, 0, False
     tree.notes = [p.text for p in symbols.problems]
     return tree
 
 
-def _join(sources: Sequence[Symbols], key: Key) -> _Stacks:
+def _join(sources: Sequence[Symbols], key: Key, place: Callable[[str], str]) -> _Stacks:
+    """Spell the stacks of all ``sources`` alike; files of one ``place`` are the same."""
     table: dict[object, int] = {}
+    groups: dict[object, int] = {}
     names: list[Function] = []
-    steps: dict[tuple[int, int, bool], int] = {}
+    group: list[int] = []
+    files = [""]
+    file_of: dict[str, int] = {"": 0}
+    steps: dict[tuple[int, int, int, bool], int] = {}
     step: list[int] = []
     locations, offsets = [], [np.zeros(1, dtype=np.int64)]
     for symbols in sources:
         of_function = []
         for function in symbols.functions:
-            index = table.setdefault(key(function), len(names))
+            same = key(function)
+            index = table.setdefault((same, function.full_name), len(names))
             if index == len(names):
                 names.append(function)
+                group.append(groups.setdefault(same, index))
             of_function.append(index)
         shift = len(step)
-        step += [
-            steps.setdefault((of_function[x.function], x.line, x.inlined), len(steps))
-            for x in symbols.locations
-        ]
+        for x in symbols.locations:
+            file = file_of.setdefault(place(x.file), len(files))
+            if file == len(files):
+                files.append(x.file)
+            spelled = (of_function[x.function], file, x.line, x.inlined)
+            step.append(steps.setdefault(spelled, len(steps)))
         here = symbols.locations_of_stack.astype(np.int32, copy=False)
         locations.append(here + np.int32(shift) if shift else here)
         offsets.append(symbols.offsets[1:] + offsets[-1][-1])
     whole = len(sources) == 1
     return _Stacks(
         names,
+        group,
+        files,
         np.array([s[0] for s in steps], dtype=np.int64),
         np.array([s[1] for s in steps], dtype=np.int64),
-        np.array([s[2] for s in steps], dtype=np.bool_),
+        np.array([s[2] for s in steps], dtype=np.int64),
+        np.array([s[3] for s in steps], dtype=np.bool_),
         np.array(step, dtype=np.int64),
         locations[0] if whole else np.concatenate(locations),
         np.concatenate(offsets),

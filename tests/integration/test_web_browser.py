@@ -4,66 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browser import NEEDS_BROWSER, assert_quiet, browser, element, open_page, text_of, until
 from mem_parser.reports.aggregate import rows_of, sum_stacks
 from mem_parser.symbols.table import Function
 from mem_parser.web import flamegraph, report
 from web_profiles import BASE, BUDGET, DIFF, LEAKS, SERVER, Site, make_profile, wide_profile
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 By = pytest.importorskip("selenium.webdriver.common.by").By
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 ActionChains = pytest.importorskip("selenium.webdriver.common.action_chains").ActionChains
-WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-    pytest.mark.skipif(DRIVER is None, reason="chromedriver (chromium-driver) is not installed"),
-]
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-
-
-def start(width: int, height: int, *, phone: bool = False) -> Any:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    profile = tempfile.mkdtemp(prefix="web-browser-")
-    for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    if phone:
-        metrics = {"width": width, "height": height, "pixelRatio": 2.0, "touch": True}
-        options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(60)
-    return driver, profile
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture(scope="module")
 def desktop() -> Iterator[Any]:
-    driver, profile = start(1280, 800)
-    yield driver
-    driver.quit()
-    shutil.rmtree(profile, ignore_errors=True)
+    with browser(1280, 800) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
 def phone() -> Iterator[Any]:
-    driver, profile = start(390, 844, phone=True)
-    yield driver
-    driver.quit()
-    shutil.rmtree(profile, ignore_errors=True)
+    with browser(390, 844, phone=True) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -86,29 +54,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
         addresses[name] = (folder / f"{name}.html").as_uri()
     return addresses
-
-
-def open_page(driver: Any, address: str, fragment: str = "") -> None:
-    driver.get("about:blank")
-    driver.get(address + fragment)
-    assert driver.execute_script("return document.documentElement.dataset.ready") == "1"
-
-
-def assert_quiet(driver: Any) -> None:
-    """No error, no refused load, no warning in the browser's log."""
-    assert driver.get_log("browser") == []
-
-
-def element(driver: Any, selector: str) -> Any:
-    return driver.find_element(By.CSS_SELECTOR, selector)
-
-
-def text_of(driver: Any, selector: str) -> str:
-    return element(driver, selector).text
-
-
-def until(driver: Any, condition: Callable[[Any], Any]) -> Any:
-    return WebDriverWait(driver, 10, poll_frequency=0.02).until(condition)
 
 
 def press(driver: Any, *keys: str) -> None:

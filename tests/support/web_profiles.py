@@ -158,7 +158,18 @@ def blocks_of(page: str) -> dict[str, Any]:
             blocks[name] = _unpack_tree(block)
         elif isinstance(block, str):
             blocks[name] = json.loads(_inflate(block))
+        elif name in {"diff", "graphs"}:
+            blocks[name] = {key: json.loads(_inflate(text)) for key, text in block.items()}
     return blocks
+
+
+def functions_of(page: str) -> dict[str, dict[str, float]]:
+    """Return the function table of a report by name: the value of each amount."""
+    table = blocks_of(page)["tables"]["functions"]
+    return {
+        row["name"]: {key: amounts[k][0] for key, amounts in table["amounts"].items()}
+        for k, row in enumerate(table["rows"])
+    }
 
 
 def _inflate(block: str) -> bytes:
@@ -209,7 +220,7 @@ LEAKS = {
     ],
     "notes": ["a note"],
 }  # fmt: skip
-DIFF = {
+CHANGES = {
     "rows": [
         {"verdict": "grown", "function": "parse", "file": "/src/p.c", "line": 3,
          "base": 1e6, "new": 3e6, "delta": 2e6, "delta_error": 1e5,
@@ -219,6 +230,7 @@ DIFF = {
     ],
     "unit": "space",
 }  # fmt: skip
+DIFF = {"inuse.space": CHANGES}
 BUDGET = {
     "rows": [
         {"verdict": "fail", "measure": "alloc_rate", "name": "alloc_rate of <b>x</b>",

@@ -6,20 +6,15 @@ from typing import Any
 
 import click
 
-from mem_cli.commands import PATH
-from mem_cli.options import file_first, json_option, view_options
+from mem_cli.options import file_first, json_option, source_options, view_options
 from mem_cli.pipeline import deliver, open_view
 
 
 @click.command("list")
 @view_options
 @click.argument("function", metavar="FUNCTION")
-@click.option(
-    "--source-dir", type=PATH, multiple=True, metavar="DIR", help="Look for sources here too."
-)
-@click.option(
-    "--trust-sources", is_flag=True, help="Show source files even if the profile is not your own."
-)
+@source_options[0]
+@source_options[1]
 @json_option
 def list_lines(file: str, function: str, **options: Any) -> None:
     r"""Show the source lines of FUNCTION with what they allocated.

@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mem_cli.commands import PATH
-from mem_cli.options import file_options, filter_options, filters_from, settled
+from mem_cli.options import (
+    file_options,
+    filter_options,
+    filters_from,
+    settled,
+    source_options,
+)
 from mem_cli.output import check_output, write_result
 from mem_cli.pipeline import Source, open_sources, read, refuse_cut
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
     from mem_parser.model import Profile
+    from mem_parser.reports.listing import Sources
     from mem_parser.symbols.table import Symbols
     from mem_parser.web.facts import Opening
 
@@ -42,6 +49,8 @@ def page_options(command: Command) -> Command:
             is_flag=True,
             help="Leave out paths, source files, host and command line.",
         ),
+        *source_options,
+        click.option("--no-source", is_flag=True, help="Leave out the text of source lines."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -62,6 +71,23 @@ class Given:
     start: Opening
     output: str
     confidential: bool
+    texts: Sources | None
+    """Where the text of source lines is looked for; None: it stays out."""
+
+    @property
+    def named(self) -> tuple[Profile, Symbols]:
+        """The profile with the names that the page opens with."""
+        return self.profile, self._named(self.symbols)
+
+    @property
+    def named_base(self) -> tuple[Profile, Symbols] | None:
+        """The same of the base."""
+        return None if self.base is None else (self.base[0], self._named(self.base[1]))
+
+    def _named(self, symbols: Symbols) -> Symbols:
+        from mem_parser.symbols.templates import with_templates
+
+        return with_templates(symbols) if self.start.templates else symbols
 
     def drawn(self, render: Callable[..., str], **more: object) -> str:
         """Return the page that ``render`` makes of it, with ``more`` of its arguments."""
@@ -72,6 +98,7 @@ class Given:
             base=self.base,
             start=self.start,
             domains=self.domains,
+            sources=self.texts,
             confidential=self.confidential,
             **more,
         )
@@ -92,6 +119,8 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
     filters = filters_from(settled(options, every))
     # The page hides allocator frames itself, so that its reader can have them back.
     keep_frames = dataclasses.replace(filters, rule=FrameRule.NONE)
+    # The page has both names of a function, and so does its reader.
+    templates, options = options["templates"], options | {"templates": False}
     opened = open_sources(sources, options, filters.count, whole=True)
     profile, symbols = keep_frames.apply(opened.profile, opened.symbols)
     domains = None
@@ -104,7 +133,9 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
         before = open_sources(older, others, filters.count, whole=True, like=opened)
         base = keep_frames.apply(before.profile, before.symbols)
     hide = filters.rule is not FrameRule.NONE
-    start = Opening(filters.count, filters.unit, hide, apart=domains is not None)
+    start = Opening(
+        filters.count, filters.unit, hide, apart=domains is not None, templates=templates
+    )
     return Given(
         sources=opened.sources,
         profile=profile,
@@ -116,7 +147,17 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
         start=start,
         output=output,
         confidential=options["confidential"],
+        texts=_texts(options, sources),
     )
+
+
+def _texts(options: dict[str, Any], sources: Sequence[Source]) -> Sources | None:
+    from mem_parser.reports.listing import Sources, distrust
+
+    if options["no_source"] or options["confidential"]:
+        return None
+    reasons = () if options["trust_sources"] else (distrust(s.profile) for s in sources)
+    return Sources(options["source_dir"], next(filter(None, reasons), ""))
 
 
 def _page_name(file: str, kind: str) -> str:

@@ -34,19 +34,17 @@ def _leaks(given: Given) -> dict[str, Any] | None:
 
     if given.profile.sites.live_births is None:
         return None
-    return judged(given.profile, given.symbols, binary=given.binary).as_json()
+    return judged(*given.named, binary=given.binary).as_json()
 
 
-def _diff(given: Given, base_name: str | None) -> dict[str, Any] | None:
-    from mem_parser.diff import diff_profiles
+def _diff(given: Given, base_name: str | None) -> dict[str, dict[str, Any]] | None:
+    """Return the differences to the base by what both files count; None without a base."""
+    from mem_parser.diff import diff_by
+    from mem_parser.web.measures import measures
 
-    if given.base is None or base_name is None:
+    base = given.named_base
+    if base is None or base_name is None:
         return None
-    found = diff_profiles(
-        given.base,
-        (given.profile, given.symbols),
-        count=given.filters.count,
-        unit=given.filters.unit,
-        base_name=os.path.basename(base_name),
-    )
-    return found.as_json()
+    choices = {name: (count, unit) for name, count, unit in measures(given.profile, base[0])}
+    found = diff_by(base, given.named, choices.values(), base_name=os.path.basename(base_name))
+    return {name: diff.as_json() for name, diff in zip(choices, found, strict=True)}

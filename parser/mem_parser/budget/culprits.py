@@ -123,8 +123,9 @@ def leaking(findings: list[Finding]) -> list[Culprit]:
     rows = []
     for finding in findings[:MOST]:
         rate = ""
-        if finding.per_hour is not None:
-            gained = format_estimate(finding.per_hour, Unit.SPACE)
+        growth = finding.per_hour
+        if growth is not None and not growth.is_below_its_error:
+            gained = format_estimate(growth, Unit.SPACE)
             rate = f"+{per('h', gained)}, "
         stacks = f", by {finding.stacks} stacks" if finding.stacks > 1 else ""
         text = f"{rate}{finding.evidence}{stacks}"

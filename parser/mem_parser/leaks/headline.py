@@ -23,14 +23,15 @@ _MOST = 2
 def headline(rates: Sequence[Estimate | None], owners: Sequence[Sequence[Frame]]) -> str:
     """Return the sentence; ``rates`` (bytes per hour) and ``owners`` (the frames from the charged
     one on) are those of each leak, the fastest first. Leaks have no samples in common, so their
-    errors add in squares.
+    errors add in squares. A sum below its own error is left out.
     """
     if not owners:
         return NO_LEAKS
     known = [rate for rate in rates if rate is not None]
     parts = [counted(len(owners), "leak")]
-    if known:
-        parts.append(_per_hour(functools.reduce(operator.add, known)))
+    together = functools.reduce(operator.add, known) if known else None
+    if together is not None and not together.is_below_its_error:
+        parts.append(_per_hour(together))
     named = [_place(frames) for frames in owners[:_MOST]]
     if len(owners) > _MOST:
         named.append(f"and {len(owners) - _MOST} more")

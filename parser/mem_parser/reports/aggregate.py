@@ -7,6 +7,7 @@ every stack gives its sum to the function it ends in (*flat*) and once to every 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import math
 from collections.abc import Iterator, Sequence
@@ -82,20 +83,32 @@ def sum_stacks(
     group: GroupBy = GroupBy.FUNCTION,
 ) -> StackSums:
     """Return the stacks of ``profile`` without what ``rule`` drops, each with its estimate."""
-    value, variance, samples = profile.weigh(count, unit)
-    stacks = len(symbols.offsets) - 1
-    stack = profile.sites.stack
     offsets, locations = without_allocators(symbols, rule)
     names, key_of_location = _keys(symbols, group)
-    taken = profile.weigh_taken(count)
-    return StackSums(
+    none = np.zeros(len(offsets) - 1)
+    empty = StackSums(
         names=names,
         offsets=offsets,
         keys=key_of_location[locations],
+        values=none,
+        variances=none,
+        samples=none.astype(np.int64),
+        exact_samples=profile.errors_known,
+        unseen=profile.unseen(unit),
+    )
+    return counted_as(empty, profile, count, unit)
+
+
+def counted_as(sums: StackSums, profile: Profile, count: Count, unit: Unit) -> StackSums:
+    """Return ``sums`` of ``profile`` with the estimates of another count or unit."""
+    value, variance, samples = profile.weigh(count, unit)
+    stack, stacks = profile.sites.stack, len(sums.offsets) - 1
+    taken = profile.weigh_taken(count)
+    return dataclasses.replace(
+        sums,
         values=_by_stack(stack, value, stacks),
         variances=_by_stack(stack, variance, stacks),
         samples=np.bincount(stack, weights=samples, minlength=stacks).astype(np.int64),
-        exact_samples=profile.errors_known,
         unseen=profile.unseen(unit),
         taken=None if taken is None else _by_stack(stack, taken, stacks),
     )

@@ -42,10 +42,22 @@ def header_lines(
     profile: Profile, total: Estimate, count: Count, unit: Unit, *, plain: bool = False
 ) -> list[str]:
     """Return the header; the first line begins `Total: `. ``plain``: sizes as whole bytes."""
+    return [*counted_lines(profile, total, count, unit, plain=plain), *other_lines(profile)]
+
+
+def counted_lines(
+    profile: Profile, total: Estimate, count: Count, unit: Unit, *, plain: bool = False
+) -> list[str]:
+    """Return the lines of the header that say what is counted: they differ by count and unit."""
     text = f"{total.value:.0f} B" if plain and unit is Unit.SPACE else format_total(total, unit)
     lines = [_first_line(profile, text, total, count)]
     lines += [header_line(profile, count), _coverage(profile, count)]
-    lines += _losses(profile.capture)
+    return [line for line in lines if line]
+
+
+def other_lines(profile: Profile) -> list[str]:
+    """Return the lines of the header that hold for every count: what was lost, and notes."""
+    lines = _losses(profile.capture)
     lines += _cut(profile.capture)
     if profile.incomplete:
         lines.append(f"INCOMPLETE: {profile.incomplete}")
@@ -55,7 +67,7 @@ def header_lines(
             "note: small objects of this CPython went through pymalloc; they are not counted"
         )
     lines += [f"note: {one_line(text)}" for text in profile.capture.notes + profile.warnings]
-    return [line for line in lines if line]
+    return lines
 
 
 def _first_line(profile: Profile, text: str, total: Estimate, count: Count) -> str:

@@ -90,9 +90,17 @@ def _leak(finding: Finding, width: int) -> Iterator[str]:
         yield _labelled("LEAK", _fitted(name, spot, width))
     else:
         yield _labelled("LEAK", _named(finding.frames, spot, width))
-    rate = f"+{per('h', _bytes(finding.per_hour))}" if finding.per_hour is not None else ""
-    yield _labelled("", f"{rate}   {_bytes(finding.live)} live")
+    parts = [_growth(finding.per_hour), f"{_bytes(finding.live)} live"]
+    yield _labelled("", "   ".join(filter(None, parts)))
     yield _labelled("", finding.evidence)
+
+
+def _growth(per_hour: Estimate | None) -> str:
+    if per_hour is None:
+        return ""
+    if per_hour.is_below_its_error:
+        return "too few samples to tell how fast"
+    return f"+{per('h', _bytes(per_hour))}"
 
 
 def _harmless(findings: list[Finding], width: int) -> Iterator[str]:

@@ -63,11 +63,13 @@ class Listing:
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where sources are looked for: below ``folders``, and where the profile says unless that is
-    ``distrusted``, which says why.
+    ``distrusted``, which says why. With ``suffixes`` only files are read whose name ends in one, a
+    link's target included.
     """
 
     folders: Sequence[str] = ()
     distrusted: str = ""
+    suffixes: frozenset[str] = frozenset()
 
 
 def distrust(profile: Profile) -> str:
@@ -153,14 +155,18 @@ def read_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:
         candidates += [os.path.join(folder, *parts[k:]) for k in range(len(parts))]
     for path in candidates:
         with contextlib.suppress(OSError, ValueError):
-            return _read(path), ""
+            return _read(path, sources.suffixes), ""
     if whole and sources.distrusted:
         return None, f"source not shown: {sources.distrusted}; --trust-sources shows it"
     return None, f"source not found: {one_line(file)}; --source-dir DIR adds a folder to search"
 
 
-def _read(path: str) -> list[str]:
+def _read(path: str, suffixes: frozenset[str]) -> list[str]:
     with os.fdopen(open_plain(path), "rb") as source:
+        if suffixes:
+            real = os.readlink(f"/proc/self/fd/{source.fileno()}")
+            if not suffixes >= {os.path.splitext(name)[1].lower() for name in (path, real)}:
+                raise ValueError
         data = source.read(_LARGEST_SOURCE + 1)
     if len(data) > _LARGEST_SOURCE or b"\0" in data:
         raise ValueError

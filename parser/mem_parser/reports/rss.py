@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
 from mem_parser.rss import RssAccount
 from mem_parser.units import format_bytes, format_change, format_margin, percent
@@ -19,13 +20,14 @@ def account_lines(result: RssAccount) -> Iterator[str]:
         yield f"RSS {format_bytes(result.rss_bytes)}{high}"
         for part in result.parts:
             share = percent(part.bytes, result.rss_bytes)
-            inner = part.label.startswith(" ")
             margin = "" if part.estimate is None else format_margin(part.estimate, Unit.SPACE)
-            sign = " " if inner else "+" if part.key != "live" else "="
+            sign = "+" if part.key != "live" else "="
             yield f"{sign} {format_bytes(part.bytes):>10} {margin:<12} {share:>6}  {part.label}"
-    if result.slope_heap is not None:
-        rss = f", RSS {_growth(result.slope_rss)}" if result.slope_rss is not None else ""
-        yield f"second half of the capture: live heap {_growth(result.slope_heap)}{rss}"
+    if result.places:
+        yield "live heap and slack together, by place:"
+        for place in result.places:
+            yield f"  {format_bytes(place.bytes):>10} {place.label}"
+    yield from growth_lines(result)
     if result.arena_slack is not None:
         slack = result.arena_slack
         held = f"{_signed(slack.value)} {format_margin(slack, Unit.SPACE)}".rstrip()
@@ -38,5 +40,20 @@ def _signed(value: float) -> str:
     return f"{'-' if value < 0 else ''}{format_bytes(abs(value))}"
 
 
-def _growth(bytes_per_hour: float) -> str:
-    return f"{format_change(bytes_per_hour, Unit.SPACE)}/h"
+def growth_lines(result: RssAccount) -> Iterator[str]:
+    """Yield how live heap and RSS grew; a growth that is smaller than its error is none."""
+    told = []
+    heap = result.slope_heap
+    if heap is not None and (heap.value or heap.std_error):
+        told.append(f"live heap{_heap_growth(heap)}")
+    if result.slope_rss:
+        told.append(f"RSS {format_change(result.slope_rss, Unit.SPACE)}/h")
+    if told:
+        yield f"second half of the capture: {', '.join(told)}"
+
+
+def _heap_growth(growth: Estimate) -> str:
+    if growth.is_below_its_error:
+        return ": too few samples to tell"
+    rate = f" {format_change(growth.value, Unit.SPACE)}/h"
+    return f"{rate} {format_margin(growth, Unit.SPACE)}".rstrip()

@@ -22,7 +22,13 @@ def addresses_with_templates(names: AddressNames) -> AddressNames:
     return dataclasses.replace(names, builder=builder)
 
 
-def _whole(function: Function) -> Function:
+def whole_name(function: Function) -> str:
+    """Return the function's name with template arguments; its name if it has none."""
     if "<" not in function.full_name or function.name == function.full_name:
-        return function
-    return dataclasses.replace(function, name=templated_name(function.full_name))
+        return function.name
+    return templated_name(function.full_name)
+
+
+def _whole(function: Function) -> Function:
+    name = whole_name(function)
+    return function if name == function.name else dataclasses.replace(function, name=name)

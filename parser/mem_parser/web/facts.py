@@ -15,10 +15,12 @@ from typing import Any
 from mem_parser.escape import one_line
 from mem_parser.model import Capture, Count, Profile, Unit
 from mem_parser.reports.device import header_line, remainder_line
-from mem_parser.reports.header import header_lines
+from mem_parser.reports.header import counted_lines, other_lines
+from mem_parser.reports.rss import growth_lines
 from mem_parser.rss import account
 from mem_parser.units import format_bytes, local_time
 from mem_parser.version import __version__
+from mem_parser.web.measures import measures
 
 _PATH = re.compile(
     r"(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:;,'\"()<>\[\]]+)+[/\\]([^\s/\\:;,'\"()<>\[\]]*)"
@@ -39,6 +41,8 @@ class Opening:
     hide_allocators: bool = True
     apart: bool = False
     """Domains are looked at one by one, beginning with the first: their bytes do not add up."""
+    templates: bool = False
+    """Names have their template arguments."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings under the names that the page has for them."""
@@ -47,6 +51,7 @@ class Opening:
             "unit": str(self.unit),
             "hideAllocators": self.hide_allocators,
             "apart": self.apart,
+            "templates": self.templates,
         }
 
 
@@ -68,22 +73,22 @@ def page_facts(
 
     ``name`` is what to call the profile (a file name); ``notes`` are sentences of the report's
     own, such as what was pruned. `unseen` is `Profile.unseen` by unit, of the coarser of profile
-    and ``base``: the page makes the intervals of what the reader selects itself.
+    and ``base``: the page makes the intervals of what the reader selects itself. `headlines` are
+    the first lines of the page by what is counted (see `measures`).
     """
     capture = profile.capture
     program = (capture.comm or capture.exe or name).rsplit("/", 1)[-1]
     start = start or Opening()
-    count = start.count if profile.has(start.count) else Count.INUSE
-    total = profile.total(count, start.unit)
-    headline, coverage, *rest = header_lines(profile, total, count, start.unit)
-    warnings = [*rest, *(one_line(n) for n in notes if n)]
+    warnings = [*other_lines(profile), *(one_line(n) for n in notes if n)]
     title = f"{program} (pid {capture.pid})" if capture.pid is not None else program
     if confidential:
         warnings = [without_paths(w) for w in warnings]
         title = without_paths(program)
     return {
         "title": one_line(title),
-        "headline": f"{re.sub(' {2,}', ' · ', headline)} \N{EM DASH} {coverage}",
+        "headlines": {
+            name: _headline(profile, count, unit) for name, count, unit in measures(profile)
+        },
         "origin": "" if confidential else _origin(capture),
         "warnings": warnings,
         "facts": _facts(profile, name, confidential=confidential),
@@ -95,6 +100,11 @@ def page_facts(
         "start": start.as_json(),
         "confidential": confidential,
     }
+
+
+def _headline(profile: Profile, count: Count, unit: Unit) -> str:
+    first, *more = counted_lines(profile, profile.total(count, unit), count, unit)
+    return " \N{EM DASH} ".join([re.sub(" {2,}", " · ", first), *more])
 
 
 def _origin(capture: Capture) -> str:
@@ -151,33 +161,31 @@ def _private(capture: Capture, name: str) -> list[list[str]]:
 def memory_account(profile: Profile) -> dict[str, Any]:
     """Return how the resident memory is made up: block `account` of the report.
 
-    ``rows`` are {label, bytes, ends, inner} as `mem_parser.rss` accounts for them (inner rows
-    are parts of the row above), ``rss`` their sum, None where the file does not know it; ``notes``
-    are sentences. Of device memory there are only notes: it is no part of the resident memory.
+    ``rows`` are {label, bytes, ends} as `mem_parser.rss` accounts for them, ``rss`` their sum,
+    None where the file does not know it. ``places`` are {label, bytes}: where live heap and slack
+    together are. ``notes`` are sentences. Of device memory there are only notes: it is no part of
+    the resident memory.
     """
     if profile.capture.device is not None:
         told = (
             header_line(profile, Count.INUSE),
             remainder_line(profile, Count.INUSE, Unit.SPACE),
         )
-        return {"rows": [], "rss": None, "notes": [text for text in told if text]}
+        notes = [text for text in told if text]
+        return {"rows": [], "places": [], "rss": None, "notes": notes}
     found = account(profile)
     rows = [
         {
-            "label": part.label.strip().strip("()") if part.label.startswith(" ") else part.label,
+            "label": part.label,
             "bytes": part.bytes,
             "ends": [None, None] if part.estimate is None else list(part.estimate.known_ends),
-            "inner": part.label.startswith(" "),
         }
         for part in found.parts
     ]
     notes = list(found.notes)
     if found.peak_rss_bytes is not None:
         notes.append(f"highest RSS of the process so far: {format_bytes(found.peak_rss_bytes)}")
-    long_enough = (profile.capture.duration_s or 0) >= _GROWTH_FROM_S
-    for what, slope in (("live heap", found.slope_heap), ("RSS", found.slope_rss)):
-        if slope and long_enough:
-            sign = "+" if slope > 0 else "-"
-            rate = f"{sign}{format_bytes(abs(slope))}/h"
-            notes.append(f"second half of the capture: {what} {rate}")
-    return {"rows": rows, "rss": found.rss_bytes, "notes": notes}
+    if (profile.capture.duration_s or 0) >= _GROWTH_FROM_S:
+        notes += growth_lines(found)
+    places = [{"label": part.label, "bytes": part.bytes} for part in found.places]
+    return {"rows": rows, "places": places, "rss": found.rss_bytes, "notes": notes}

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mem_parser.escape import visible
 from mem_parser.model import Profile
+from mem_parser.reports.listing import Sources
 from mem_parser.symbols.table import Symbols
 from mem_parser.tree import Tree, build_tree
 from mem_parser.web.confidential import confidential_profile, confidential_symbols
 from mem_parser.web.facts import Opening, page_facts, without_paths
-from mem_parser.web.pack import pack_tree
+from mem_parser.web.pack import pack_text, pack_tree
 from mem_parser.web.page import SIZE_LIMIT, assemble
 from mem_parser.web.prune import Pruned, prune, shares
+from mem_parser.web.sourcetext import source_block
 
 MOST_NODES = 250_000
 """Nodes that a page holds at most; browsers draw that many without a pause."""
 EXPLORER_SCRIPTS = (
     "format.js",
     "unpack.js",
+    "names.js",
     "profile.js",
     "view.js",
+    "pattern.js",
+    "narrow.js",
     "theme.js",
+    "header.js",
     "colour.js",
     "flame.js",
     "search.js",
     "state.js",
     "toolbar.js",
+    "filter_bar.js",
     "details.js",
+    "source.js",
     "keys.js",
     "explorer.js",
 )
@@ -42,6 +51,7 @@ def render(
     base: tuple[Profile, Symbols] | None = None,
     start: Opening | None = None,
     domains: Profile | None = None,
+    sources: Sources | None = None,
     confidential: bool = False,
     most_nodes: int = MOST_NODES,
     size_limit: int = SIZE_LIMIT,
@@ -51,9 +61,11 @@ def render(
     ``name`` is what to call the profile where it does not say itself. With ``base`` the page opens
     on the difference to it. ``confidential`` leaves out paths, source files, host and command
     line. ``domains`` is the same capture together with its other domains of memory, with stacks
-    numbered alike: the reader may look at each. The page is below ``size_limit`` bytes; what had to
+    numbered alike: the reader may look at each. With ``sources`` the text of source lines is in the
+    page, unless it is confidential. The page is below ``size_limit`` bytes; what had to
     be left out for that is stated on it.
     """
+    source = sources_block(profile, symbols, None if confidential else sources)
     if confidential:
         profile, symbols = confidential_profile(profile), confidential_symbols(symbols)
         domains = None if domains is None else confidential_profile(domains)
@@ -68,12 +80,19 @@ def render(
         return assemble(
             f"{facts['title']} – flame graph",
             "flamegraph.html",
-            ("base.css", "flame.css"),
+            ("base.css", "flame.css", "narrow.css", "source.css"),
             (*EXPLORER_SCRIPTS, "flame_page.js"),
-            {"facts": facts, "tree": packed},
+            {"facts": facts, "tree": packed, **source},
         )
 
     return page_within(tree, page, size_limit, most_nodes)
+
+
+def sources_block(profile: Profile, symbols: Symbols, sources: Sources | None) -> dict[str, str]:
+    """Return the blocks of a page with the text of source lines; none without ``sources``."""
+    if sources is None:
+        return {}
+    return {"source": pack_text(visible(source_block(profile, symbols, sources)))}
 
 
 def page_within(

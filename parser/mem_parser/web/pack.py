@@ -19,6 +19,7 @@ import numpy as np
 from mem_parser.escape import json_text, visible
 from mem_parser.estimate import FloatArray
 from mem_parser.model import IntArray
+from mem_parser.symbols.templates import whole_name
 from mem_parser.tree import COLUMNS, SAMPLES, Rows, Tree
 from mem_parser.web.kinds import kind_of
 
@@ -39,15 +40,23 @@ def pack_tree(tree: Tree) -> str:
     """Return the tree, its names and its rows as the page reads them."""
     order, number = _preorder(tree)
     used, name = np.unique(tree.name[order], return_inverse=True)
+    table: dict[str, int] = {"": 0}
+    head = _names(tree, used, table)
+    used_files, file = np.unique(tree.file[order], return_inverse=True)
+    shown = [table.setdefault(_cut(tree.files[k]), len(table)) for k in used_files.tolist()]
+    places = np.array(shown, dtype=np.int64)[file]
+    own_file = np.array(head["file"], dtype=np.int64)[name]
     columns = _Columns()
     columns.integers("depth", tree.depth[order])
     columns.integers("name", name)
+    # Nearly every line is in its function's own file: zeros cost nothing.
+    columns.integers("place", np.where(places == own_file, 0, places + 1))
     columns.integers("line", tree.line[order])
     columns.integers("inlined", tree.inlined[order].astype(np.int64))
     _add_rows(columns, "row", tree.rows, number)
     _add_rows(columns, "thread", tree.thread_rows, number)
-    head = {
-        **_names(tree, used),
+    head |= {
+        "files": list(table),
         "domains": [_cut(d) for d in tree.domains],
         "threads": [_cut(t) for t in tree.threads],
         "kinds": list(tree.rows.counts),
@@ -67,27 +76,33 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
 
-def _names(tree: Tree, used: IntArray) -> dict[str, list[Any]]:
-    """Return the names that occur, files and modules as tables; name 0 is the root's."""
-    functions, files, modules, kinds = ["all"], [0], [0], [0]
-    file_table: dict[str, int] = {"": 0}
-    module_table: dict[str, int] = {"": 0}
+def _names(tree: Tree, used: IntArray, files: dict[str, int]) -> dict[str, list[Any]]:
+    """Return the names that occur, one entry for each full name; entry 0 is the root's.
+
+    ``group`` is the first entry of the same function without template arguments and parameters.
+    ``whole`` (the name with template arguments) and ``full`` are empty where they are the name.
+    ``file`` is a number in ``files``, which grows, ``module`` one in ``modules``.
+    """
+    head: dict[str, list[Any]] = {
+        "functions": ["all"], "group": [0], "whole": [""], "full": [""],
+        "file": [0], "module": [0], "kind": [0],
+    }  # fmt: skip
+    modules: dict[str, int] = {"": 0}
+    first: dict[int, int] = {}
     for k in used.tolist():
         if k < 0:
             continue
         function = tree.names[k]
-        functions.append(_cut(function.name))
-        files.append(file_table.setdefault(_cut(function.file), len(file_table)))
-        modules.append(module_table.setdefault(_cut(function.module), len(module_table)))
-        kinds.append(kind_of(function))
-    return {
-        "functions": functions,
-        "file": files,
-        "files": list(file_table),
-        "module": modules,
-        "modules": list(module_table),
-        "kind": kinds,
-    }
+        entry = len(head["functions"])
+        whole = whole_name(function)
+        head["functions"].append(_cut(function.name))
+        head["group"].append(first.setdefault(tree.group[k], entry))
+        head["whole"].append("" if whole == function.name else _cut(whole))
+        head["full"].append("" if function.full_name == function.name else _cut(function.full_name))
+        head["file"].append(files.setdefault(_cut(function.file), len(files)))
+        head["module"].append(modules.setdefault(_cut(function.module), len(modules)))
+        head["kind"].append(kind_of(function))
+    return head | {"modules": list(modules)}
 
 
 def _preorder(tree: Tree) -> tuple[IntArray, IntArray]:

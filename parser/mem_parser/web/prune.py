@@ -109,9 +109,10 @@ def _cut(tree: Tree, kept: BoolArray, holder: IntArray, share: FloatArray) -> Pr
         missing = low + np.flatnonzero(target[low:high] < 0)
         parent = tree.parent[missing]
         target[missing] = np.where(new_of_old[parent] >= 0, rest_of[parent], target[parent])
-    names, name, line, inlined = list(tree.names), tree.name[old], tree.line[old], tree.inlined[old]
-    name[~is_old], line[~is_old], inlined[~is_old] = len(names), 0, False
-    names.append(Function(LEFT_OUT, LEFT_OUT, "", known=False))
+    name, file = tree.name[old], tree.file[old]
+    line, inlined = tree.line[old], tree.inlined[old]
+    name[~is_old], file[~is_old] = len(tree.names), 0
+    line[~is_old], inlined[~is_old] = 0, False
     # What hangs on a kept node was left out as a whole, or is what was left out there before.
     branch = np.flatnonzero(~kept & (share > 0) & kept[tree.parent])
     counts = np.bincount(
@@ -121,9 +122,12 @@ def _cut(tree: Tree, kept: BoolArray, holder: IntArray, share: FloatArray) -> Pr
     ).astype(np.int64)
     widest = float(share[branch[tree.left_out[branch] == 0]].max(initial=tree.widest))
     pruned = Tree(
-        names,
+        [*tree.names, Function(LEFT_OUT, LEFT_OUT, "", known=False)],
+        [*tree.group, len(tree.names)],
+        tree.files,
         np.where(old_parent >= 0, new_of_old[old_parent], -1),
         name,
+        file,
         line,
         inlined,
         np.searchsorted(depth, np.arange(int(depth.max()) + 2)),

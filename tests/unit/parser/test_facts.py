@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from mem_parser.model import Count, Unit
@@ -29,7 +31,20 @@ def test_the_memory_account_adds_up_to_the_resident_size() -> None:
 
     account = memory_account(profile)
 
-    parts = [row for row in account["rows"] if not row["inner"]]
+    parts = account["rows"]
     assert account["rss"] == 9 << 20
     assert sum(row["bytes"] for row in parts) == pytest.approx(9 << 20)
     assert parts[0]["bytes"] == profile.total(Count.INUSE, Unit.SPACE).value
+
+
+def test_places_divide_live_heap_and_slack_and_are_no_part_of_slack_alone() -> None:
+    profile, _ = make_profile(SERVER)
+    memory = dataclasses.replace(profile.capture.memory, anon_bytes=6 << 20, heap_bytes=1 << 20)
+    profile.capture.memory = memory
+
+    account = memory_account(profile)
+
+    live, slack = (row["bytes"] for row in account["rows"][:2])
+    places = {row["label"]: row["bytes"] for row in account["places"]}
+    assert places["mapped otherwise"] > slack
+    assert sum(places.values()) == pytest.approx(live + slack)

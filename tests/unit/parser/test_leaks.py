@@ -18,7 +18,7 @@ from mem_parser.estimate import Estimate
 from mem_parser.leaks import survivors
 from mem_parser.leaks.ages import timeline
 from mem_parser.leaks.suppressions import Suppressions, parse_suppressions
-from mem_parser.leaks.verdicts import LeakReport, Verdict, find_leaks
+from mem_parser.leaks.verdicts import Finding, LeakReport, Verdict, find_leaks
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import Capture, Count, Unit
@@ -417,3 +417,18 @@ def test_the_caller_of_a_row_is_a_function_of_another_name() -> None:
     profile, symbols = Program([source]).capture(random)
     lines = list(leak_lines(find_leaks(profile, symbols), profile, file="x.heap", width=80))
     assert lines[1].startswith("LEAK          serve → grow  ")
+
+
+def test_a_growth_below_its_error_is_no_rate() -> None:
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)
+    sure = Estimate(2e6, 1e5, 400)
+    unsure = Estimate(2e6, 3e6, 13)
+    frames = (Frame("grow", "/src/grow.c", 3, ""),)
+    leaks = [Finding(Verdict.LEAK, sure, growth, frames, "none freed") for growth in (sure, unsure)]
+
+    for found, growth in zip(leaks, (True, False), strict=True):
+        lines = list(leak_lines(LeakReport([found]), profile, file="x.heap", width=80))
+        assert ("per hour" in lines[2]) is growth
+        assert ("too few samples to tell how fast" in lines[2]) is not growth
+        assert ("/h" in lines[0]) is growth

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mem_parser.model import Capture, Memory
+from mem_parser.model import Capture, Memory, Reading
 from mem_parser.reports.rss import account_lines
 from mem_parser.rss import account
 from mem_profiler.process import procfs
@@ -96,9 +97,45 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
     assert result.arena_slack.value == pytest.approx(truth, abs=2 * result.arena_slack.margin95)
     assert 0 < result.arena_slack.margin95 < MIB
     part = {p.key: p.bytes for p in result.parts}
-    inner = sum(v for k, v in part.items() if k.startswith("of_which"))
-    assert inner == pytest.approx(part["live"] + part["slack"])
-    assert max(map(len, account_lines(result))) <= 80
+    assert sum(part.values()) == 70 * MIB
+    places = {p.key: p.bytes for p in result.places}
+    assert places["of_which_brk"] == 9 * MIB
+    assert sum(places.values()) == pytest.approx(part["live"] + part["slack"])
+    lines = list(account_lines(result))
+    assert max(map(len, lines)) <= 80
+    # No part of the sum looks like a part of another one.
+    after = lines.index("live heap and slack together, by place:")
+    assert all("%" in line for line in lines[1:after])
+    assert lines[after + 1] == "   9.000 MiB in [heap]"
 
     profile.capture.allocator = "/usr/lib/libjemalloc.so.2"
     assert account(profile).arena_slack is None
+
+
+def growing(errors: float, seconds: float = 3600.0) -> list[str]:
+    """The lines on growth of a capture whose heap grew by 10 MiB in its second half."""
+    random = np.random.default_rng(1)
+    profile, _ = Program([burst(random, 1.0, 2000, "f")], rate=4096).capture(random)
+    profile.capture = Capture(memory=Memory(rss_bytes=70 * MIB, anon_bytes=60 * MIB))
+    step = seconds / 20
+    profile.series = [
+        Reading(k * step, 50.0 * MIB + k * MIB, errors * MIB, 9, 60 * MIB + k * MIB)
+        for k in range(20)
+    ]
+    return [line for line in account_lines(account(profile)) if "second half" in line]
+
+
+def test_growth_carries_its_error() -> None:
+    (line,) = growing(0.1)
+
+    rate, margin = re.findall(
+        r"live heap \+([\d.]+) MiB/h \u00b1 ([\d.]+), RSS \+20.00 MiB/h", line
+    )[0]
+    assert float(rate) == pytest.approx(20.0)
+    assert 0 < float(margin) < 20
+
+
+def test_growth_below_its_error_is_no_rate() -> None:
+    assert growing(20.0) == [
+        "second half of the capture: live heap: too few samples to tell, RSS +20.00 MiB/h"
+    ]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mem_parser.model import Count, Unit
+from mem_parser.symbols.table import Function
 from mem_parser.tree import BYTES, BYTES_VARIANCE, SAMPLES, build_tree
 from web_profiles import BASE, SERVER, Site, make_profile, totals_by_path, wide_profile
 
@@ -82,3 +83,31 @@ def test_a_base_shares_the_tree_across_builds() -> None:
     assert totals_by_path(tree, "inuse")[()] == by_hand(SERVER, freed=False)[()]
     base = totals_by_path(tree, "base_inuse")
     assert {path: v for path, v in base.items() if v} == by_hand(BASE, freed=False)
+
+
+def test_instances_of_a_template_are_nodes_of_one_group() -> None:
+    functions = {
+        name: Function("Box::fill", full, "/opt/app", "/src/box.h")
+        for name, full in (("ints", "Box<int>::fill()"), ("chars", "Box<char>::fill()"))
+    }
+    tree = build_tree(
+        *make_profile([Site("main ints", 1, 8), Site("main chars", 1, 16)], functions=functions)
+    )
+
+    named = {tree.names[k].full_name: k for k in tree.name.tolist() if k >= 0}
+    ints, chars, main = named["Box<int>::fill()"], named["Box<char>::fill()"], named["main"]
+    assert tree.group[ints] == tree.group[chars] == min(ints, chars)
+    assert tree.group[main] == main
+
+
+def test_a_node_knows_the_file_of_its_line() -> None:
+    profile, symbols = make_profile([Site("main work", 1, 8), Site("main work", 1, 16)])
+    work = next(k for k, x in enumerate(symbols.locations) if x.file.endswith("/work.c"))
+    known = symbols.locations[work]
+    symbols.locations.append(type(known)(known.function, "/src/inline.h", known.line))
+    symbols.locations_of_stack[symbols.offsets[1] + 1] = len(symbols.locations) - 1
+
+    tree = build_tree(profile, symbols)
+
+    files = {tree.files[tree.file[k]] for k in range(1, len(tree)) if tree.line[k] == known.line}
+    assert files == {known.file, "/src/inline.h"}

@@ -6,7 +6,6 @@ import base64
 import json
 import random
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 import mem_parser.web
+from browser import CHROMIUM
 from mem_parser.libraries.mark import mark_libraries
 from mem_parser.libraries.rules import Libraries
 from mem_parser.names import FrameRule
@@ -22,9 +22,8 @@ from mem_parser.symbols.table import Symbols
 from mem_parser.web.kinds import kind_of
 from web_profiles import Site, make_profile
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 ASSETS = Path(mem_parser.web.__file__).parent / "assets"
-NAMES = ("main", "work", "std::sort", "std::map::insert", "xmalloc", "clone3", "less")
+NAMES = ("main", "work", "std::sort", "std::map::insert", "xmalloc", "clone3", "less", "calloc")
 SCRIPT = """
 const own = (tree, column) => ({ width: Float64Array.from(column), value: Float64Array.from(column),
   variance: new Float64Array(tree.size), samples: new Float64Array(tree.size) });
@@ -67,9 +66,10 @@ def tree_of(symbols: Symbols, sizes: list[int]) -> dict[str, Any]:
             walk(child, len(parent) - 1)
 
     walk(nodes, 0)
+    kinds = [0, *map(kind_of, symbols.functions)]
     return {
         "size": len(parent), "parent": parent, "name": name_of, "own": own,
-        "nameKind": [0, *map(kind_of, symbols.functions)],
+        "kind": [kinds[k] for k in name_of],
         "names": ["all", *(f.name for f in symbols.functions)],
     }  # fmt: skip
 

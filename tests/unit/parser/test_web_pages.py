@@ -22,8 +22,9 @@ from mem_parser.escape import one_line, script_json
 from mem_parser.model import Count, Unit
 from mem_parser.symbols.table import Function, SymbolProblem
 from mem_parser.web import flamegraph, report
+from mem_parser.web.measures import measures
 from mem_parser.web.page import SIZE_LIMIT
-from web_profiles import BASE, SERVER, Site, blocks_of, make_profile, wide_profile
+from web_profiles import BASE, SERVER, Site, blocks_of, functions_of, make_profile, wide_profile
 
 HOSTILE = "</script><script>alert(1)</script><img/src=x onerror=alert(1)>&lt;\u2028'\""
 LEAKS = {
@@ -155,7 +156,7 @@ def test_a_large_profile_stays_below_the_limit_and_says_what_it_left_out() -> No
     assert any("narrower frames" in w for w in blocks["facts"]["warnings"])
 
 
-@pytest.mark.parametrize("limit", [450_000, 600_000])
+@pytest.mark.parametrize("limit", [600_000, 650_000])
 def test_a_smaller_limit_prunes_more(render: Any, limit: int) -> None:
     profile, symbols = wide_profile(12000)
 
@@ -204,15 +205,14 @@ def test_a_confidential_page_has_no_path_source_host_or_command(render: Any) -> 
 
 
 def test_the_function_table_counts_recursion_once() -> None:
-    blocks = blocks_of(report.render(*make_profile(SERVER)))
+    rows = functions_of(report.render(*make_profile(SERVER)))
 
-    rows = {row["name"]: row for row in blocks["tables"]["functions"]["rows"]}
-    assert rows["parse"]["inuse.total"][0] == (32 + 10) * 65536
-    assert rows["parse"]["inuse.own"][0] == 0
-    assert rows["new_node"]["inuse.own"][0] == (32 + 10) * 65536
-    assert rows["load"]["inuse.own"][0] == 4 * 4096
-    assert rows["reply"]["inuse.total"][0] == 0
-    assert rows["reply"]["alloc.own"][0] == 16 * 32768
+    assert rows["parse"]["inuse.space.total"] == (32 + 10) * 65536
+    assert rows["parse"]["inuse.space.own"] == 0
+    assert rows["new_node"]["inuse.space.own"] == (32 + 10) * 65536
+    assert rows["load"]["inuse.space.own"] == 4 * 4096
+    assert rows["reply"]["inuse.space.total"] == 0
+    assert rows["reply"]["alloc.space.own"] == 16 * 32768
     assert "malloc" not in rows
 
 
@@ -220,19 +220,53 @@ def test_the_report_charges_modules_and_threads() -> None:
     blocks = blocks_of(report.render(*make_profile(SERVER)))
 
     tables = blocks["tables"]
-    assert [m["name"] for m in tables["modules"]] == ["/opt/app/bin/server"]
+    assert [m["name"] for m in tables["modules"]["inuse"]] == ["/opt/app/bin/server"]
     threads = {t["name"]: t["bytes"][0] for t in tables["threads"]}
     assert threads == {"main": 42 * 65536 + 4 * 4096, "worker": 8 * 262144}
-    assert sum(s["objects"][0] for s in tables["sizes"]) == 32 + 10 + 8 + 4
+    assert sum(s["objects"][0] for s in tables["sizes"]["inuse"]) == 32 + 10 + 8 + 4
+
+
+def test_every_count_has_its_tables() -> None:
+    profile, symbols = make_profile(SERVER)
+    profile.sites.peak_blocks = 2 * profile.sites.alloc_blocks
+    profile.sites.peak_bytes = 2 * profile.sites.alloc_bytes
+
+    text = report.render(profile, symbols)
+
+    blocks, functions = blocks_of(text), functions_of(text)
+    for name, count, unit in measures(profile):
+        total = profile.total(count, unit).value
+        assert blocks["tables"]["totals"][name][0] == pytest.approx(total)
+        assert sum(row[f"{name}.own"] for row in functions.values()) == pytest.approx(total)
+        assert functions["main"][f"{name}.total"] == pytest.approx(total)
+        column = "bytes" if unit is Unit.SPACE else "objects"
+        for table in ("modules", "domains", "sizes"):
+            rows = blocks["tables"][table][count]
+            assert sum(row[column][0] for row in rows) == pytest.approx(total), (table, name)
+        assert "<svg" in blocks["graphs"][name]
+        assert blocks["facts"]["headlines"][name].startswith("Total: ")
+
+
+def test_a_count_that_only_the_first_domain_has_is_no_error() -> None:
+    profile, symbols = make_profile(SERVER)
+    profile.sites.peak_blocks = profile.sites.alloc_blocks
+    profile.sites.peak_bytes = profile.sites.alloc_bytes
+    joined, _ = make_profile(SERVER)
+
+    blocks = blocks_of(report.render(profile, symbols, domains=joined))
+
+    assert set(blocks["tables"]["domains"]) == {"inuse", "alloc", "freed"}
 
 
 def test_optional_blocks_are_there_only_when_given() -> None:
     plain = blocks_of(report.render(*make_profile(SERVER)))
-    full = blocks_of(report.render(*make_profile(SERVER), leaks=LEAKS, diff={"rows": []}))
+    full = blocks_of(
+        report.render(*make_profile(SERVER), leaks=LEAKS, diff={"inuse.space": {"rows": []}})
+    )
 
     assert not {"leaks", "diff"} & set(plain)
     assert full["leaks"]["rows"][0]["verdict"] == "leak"
-    assert full["diff"]["rows"] == []
+    assert full["diff"]["inuse.space"]["rows"] == []
 
 
 def test_unknown_errors_are_not_made_up() -> None:
@@ -242,8 +276,8 @@ def test_unknown_errors_are_not_made_up() -> None:
     blocks = blocks_of(report.render(profile, symbols))
 
     assert blocks["facts"]["exact"] is False
-    assert blocks["tables"]["functions"]["rows"][0]["inuse.own"][1] is None
-    assert blocks["tables"]["totals"]["inuse"][1] is None
+    assert blocks["tables"]["functions"]["amounts"]["inuse.space.own"][0][1] is None
+    assert blocks["tables"]["totals"]["inuse.space"][1] is None
     assert blocks["account"]["rows"][0]["ends"] == [None, None]
 
 
@@ -280,6 +314,7 @@ def test_the_options_choose_what_opens_and_what_is_in_it(heap: Path, tmp_path: P
         "unit": "objects",
         "hideAllocators": False,
         "apart": False,
+        "templates": False,
     }
     assert blocks["tree"][1]["row.inuse.4"].sum() == 3
     assert any("only --focus 0x2fff" in w for w in blocks["facts"]["warnings"])
@@ -303,10 +338,10 @@ def test_domains_of_one_capture_stay_apart_on_a_page(command: str, tmp_path: Pat
         (0, pytest.approx(300, rel=0.3)), (1, pytest.approx(5000, rel=0.3)),
     ]  # fmt: skip
     assert blocks["facts"]["start"]["apart"] is True
-    assert blocks["facts"]["headline"].startswith("Total: 3")
+    assert blocks["facts"]["headlines"]["inuse.space"].startswith("Total: 3")
     if command == "report":
-        assert {d["name"] for d in blocks["tables"]["domains"]} == {"host", "cuda:0"}
-        assert blocks["tables"]["totals"]["inuse"][0] < 500
+        assert {d["name"] for d in blocks["tables"]["domains"]["inuse"]} == {"host", "cuda:0"}
+        assert blocks["tables"]["totals"]["inuse.space"][0] < 500
 
 
 def test_a_base_makes_the_diff_tab(heap: Path, tmp_path: Path) -> None:
@@ -316,8 +351,10 @@ def test_a_base_makes_the_diff_tab(heap: Path, tmp_path: Path) -> None:
     run("report", heap, "--base", old, "-o", page)
 
     blocks = blocks_of(page.read_text(encoding="utf-8"))
-    assert blocks["diff"]["base_name"] == "old.heap"
-    assert [row["verdict"] for row in blocks["diff"]["rows"]] == ["grown"]
+    assert set(blocks["diff"]) == set(blocks["tables"]["totals"])
+    assert blocks["diff"]["inuse.space"]["base_name"] == "old.heap"
+    for diff in blocks["diff"].values():
+        assert [row["verdict"] for row in diff["rows"]][:1] == (["grown"] if diff["rows"] else [])
     assert "base_inuse" in blocks["tree"][0]["kinds"]
 
 

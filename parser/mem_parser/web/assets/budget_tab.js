@@ -20,14 +20,14 @@ function budgetTab(host, block) {
   const amount = (row, value) => value === null || value === undefined ? "" : bytesText(value) + rateOf(row);
   const measured = (row) => withEnds(amount(row, row.value), row.value, row.lower95, row.upper95, "space");
   const words = (row) => [row.reason, ...(row.notes ?? [])].filter(Boolean).join("; ");
-  host.append(verdictCounts(rows), ...notesOf(block));
+  host.append(verdictCounts(block), ...notesOf(block));
   const table = new DataTable(host, [
     { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
-    { key: "name", label: "Limit of", kind: "text", main: true, text: (row) => String(row.name ?? ""), hint: (row) => String(row.where ?? "") },
     { key: "value", label: "Measured", kind: "number", value: (row) => row.value ?? null, text: measured },
     { key: "limit", label: "Limit", kind: "number", value: (row) => row.limit ?? null, text: (row) => amount(row, row.limit) },
     { key: "excess", label: "Over", kind: "number", value: (row) => row.excess ?? null, text: (row) => row.excess > 0 ? amount(row, row.excess) : "" },
-    { key: "note", label: "Note", kind: "text", text: words },
+    { key: "name", label: "Limit of", kind: "text", main: true, text: (row) => String(row.name ?? ""), hint: (row) => String(row.where ?? "") },
+    { key: "note", label: "Note", kind: "text", words: true, text: words },
   ], rows, { search: (row) => `${row.verdict} ${row.name} ${words(row)}`, name: "budget" });
   for (const row of rows) {
     if (!(row.culprits ?? []).length) continue;

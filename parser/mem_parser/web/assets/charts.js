@@ -9,13 +9,14 @@ function shape(tag, attributes = {}, text = null) {
   return made;
 }
 
-// rows: { label, text, share 0..1, act? }
+// rows: { label, text, share 0..1, act? }. The rows are one grid, so that all bars have the same zero and full width.
 function barRows(rows) {
+  if (!rows.length) return element("div", "bars", null, [element("p", "faint", "nothing")]);
   return element("div", "bars", null, rows.map(({ label, text, share, act, hint }) => {
-    const name = act ? element("button", "bar-label link", label) : element("span", "bar-label", label);
+    const name = element(act ? "button" : "span", act ? "bar-label link" : "bar-label", null, shortened(label));
     if (act) { name.type = "button"; name.addEventListener("click", act); }
     name.title = hint ?? label;
-    const fill = element("span", "bar-fill");
+    const fill = element("span", share > 0 ? "bar-fill" : "bar-fill none");
     fill.style.width = `${Math.max(0, Math.min(100, 100 * share)).toFixed(2)}%`;
     return element("div", "bar-row", null, [name, element("span", "bar-space", null, [fill]), element("span", "bar-text", text)]);
   }));

@@ -54,10 +54,27 @@ class Tooltip {
     this.box = element("div", "tooltip");
     this.box.setAttribute("role", "tooltip");
     this.box.hidden = true;
+    this.left = null;
     document.body.append(this.box);
+    // What it stood beside has moved, or is no longer what the reader looks at.
+    const leave = () => this.leave();
+    for (const name of ["keydown", "contextmenu", "pointerdown", "wheel", "visibilitychange"]) {
+      document.addEventListener(name, leave, { capture: true, passive: true });
+    }
+    document.documentElement.addEventListener("pointerleave", leave);
+    for (const name of ["blur", "resize", "hashchange", "popstate"]) addEventListener(name, leave);
+  }
+
+  // Stays away until the pointer moves: a browser tells a resting pointer that the page below it changed.
+  leave() {
+    if (!this.box.hidden) this.left = this.at;
+    this.hide();
   }
 
   show(title, facts, event) {
+    this.at = `${event.screenX},${event.screenY}`;
+    if (this.left === this.at) return;
+    this.left = null;
     this.box.replaceChildren(element("strong", "", title), ...facts.map(([label, text]) =>
       element("div", "", null, [element("span", "fact-label", label), " ", element("span", "", text)])));
     this.box.hidden = false;

@@ -2,6 +2,7 @@
 
 const HELP_NOTES = [
   "A frame's width is the estimate for all stacks through it. \u00b1 is the half width of the 95 % interval: a sample cannot say it more exactly.",
+  "Focus, Ignore and Hide take regular expressions as --focus, --ignore and --hide do; they match function, full name, file and module.",
   "Grey strips are frames too narrow to see: zoom in, or search.",
 ];
 
@@ -16,6 +17,7 @@ function explorerSettings(profile, start) {
     flip: setting.flag(false),
     invert: setting.flag(false),
     lines: setting.flag(false),
+    templates: setting.flag(start.templates && profile.hasTemplates),
     collapse: setting.flag(false),
     hideAllocators: setting.flag(start.hideAllocators),
     hideImports: setting.flag(false),
@@ -23,19 +25,25 @@ function explorerSettings(profile, start) {
     sandwich: setting.number(0, profile.names.length),
     zoom: setting.number(0, 2 ** 31),
     q: setting.text("", 300),
+    focus: setting.text("", LONGEST_PATTERN),
+    ignore: setting.text("", LONGEST_PATTERN),
+    hide: setting.text("", LONGEST_PATTERN),
+    source: setting.flag(false),
     theme: setting.choice("auto", ["auto", "light", "dark"]),
   };
 }
 
-const VIEW_SETTINGS = ["count", "unit", "thread", "domain", "invert", "lines", "collapse", "hideAllocators", "hideImports", "diff", "sandwich"];
+const VIEW_SETTINGS = ["count", "unit", "thread", "domain", "invert", "lines", "templates", "collapse", "hideAllocators", "hideImports", "diff", "sandwich", ...BOXES];
 
 class Explorer {
-  constructor(host, profile, state, { exact, unseen }) {
-    Object.assign(this, { host, profile, state, exact, unseen, views: null, viewKey: "", selected: -1, pane: 0, furthest: 0, match: -1 });
+  // narrowing: of the profile, by the boxes
+  constructor(host, profile, state, { exact, unseen }, narrowing) {
+    Object.assign(this, { host, profile, narrowing, state, exact, unseen, views: null, viewKey: "", selected: -1, pane: 0, furthest: 0, match: -1 });
     const actions = {
       set: (changes) => this.change(changes), back: () => state.back(), forward: () => history.forward(),
       reset: () => this.reset(), step: (by) => this.stepMatch(by), help: () => this.help.toggle(),
     };
+    this.search = new Search(profile);
     this.toolbar = new Toolbar(host, profile, state, actions, state.settings.domain.initial < 0);
     this.banner = element("div", "banner");
     this.graph = element("div", "graph");
@@ -50,6 +58,9 @@ class Explorer {
     }));
     this.tooltip = new Tooltip();
     this.details = new Details(host, this);
+    const sources = readBlock("source");
+    this.source = new SourceText(sources && unpackJson(sources));
+    this.sourcePane = new SourcePane(host);
     this.help = new HelpDialog(HELP_NOTES);
     new Keys(this.keyActions(), () => host.offsetParent !== null || host.getClientRects().length > 0);
     systemDark.addEventListener("change", () => this.refresh());
@@ -58,7 +69,7 @@ class Explorer {
   get unit() { return this.state.get("unit"); }
 
   get countWords() {
-    return this.state.get("thread") >= 0 ? COUNT_WORDS.inuse : COUNT_WORDS[this.state.get("count")];
+    return COUNT_WORDS[countOf(this.state.values)];
   }
 
   get zoom() {
@@ -68,7 +79,7 @@ class Explorer {
 
   // A change of what is drawn forgets the zoom but follows its path by name where that still exists.
   change(changes, step = false) {
-    if ("lines" in changes && this.state.get("sandwich") > 0) changes = { sandwich: 0, ...changes };
+    if (("lines" in changes || "templates" in changes) && this.state.get("sandwich") > 0) changes = { sandwich: 0, ...changes };
     const redraws = VIEW_SETTINGS.some((name) => name in changes && changes[name] !== this.state.get(name));
     const keeps = redraws && !("invert" in changes) && !("sandwich" in changes) && this.views;
     const names = keeps ? this.views[0].path(this.zoom).slice(1).map((node) => this.functionAt(node)) : [];
@@ -83,6 +94,12 @@ class Explorer {
 
   functionAt(node) {
     return this.profile.functionOf[this.views[0].name[node]];
+  }
+
+  showSource(name) {
+    this.rebuild();
+    this.sourceDialog ??= new SourceDialog();
+    this.sourceDialog.show(this, name);
   }
 
   follow(names) {
@@ -100,7 +117,8 @@ class Explorer {
     const key = JSON.stringify(VIEW_SETTINGS.map((name) => values[name]));
     if (key === this.viewKey) return;
     this.viewKey = key;
-    this.profile.byLine(values.lines);
+    this.profile = this.narrowing.of(values);
+    this.profile.callBy(values);
     const own = this.profile.measure(values);
     if (values.sandwich > 0) {
       const { callers, callees } = buildSandwich(this.profile, own, values, values.sandwich);
@@ -116,7 +134,7 @@ class Explorer {
     applyTheme(this.state.get("theme"));
     if (!this.palette || this.palette.dark !== dark) this.palette = new Palette(this.profile, dark);
     this.rebuild();
-    const search = compileSearch(this.profile, this.state.get("q"));
+    const search = this.search.find(this.state.get("q"));
     this.matched = search?.matched ?? null;
     const sandwich = this.state.get("sandwich") > 0;
     this.graph.classList.toggle("sandwich", sandwich);
@@ -155,7 +173,7 @@ class Explorer {
 
   searchText(search) {
     if (!search) return "";
-    if (search.problem) return `not a regular expression: ${search.problem}`;
+    if (search.problem) return search.problem;
     const view = this.views[0];
     const total = matchedTotals(view, search.matched, this.zoom);
     if (!total.frames) return "no match";
@@ -226,6 +244,9 @@ class Explorer {
     if (pane === 0 && shown !== this.zoom) buttons.push(["Zoom", () => this.zoomTo(shown)]);
     if (name && this.state.get("sandwich") !== name) buttons.push(["Sandwich", () => this.change({ sandwich: name })]);
     if (name) buttons.push(["Copy name", () => navigator.clipboard?.writeText(this.profile.names[name]).catch(() => {})]);
+    const open = this.state.get("source");
+    if (this.source.there) buttons.push([open ? "Hide source" : "Source", () => this.state.set({ source: !open })]);
+    this.sourcePane.show(this, name);
     this.details.show(frameTitle(this, view, shown), frameFacts(this, view, shown), buttons);
   }
 
@@ -272,7 +293,7 @@ class Explorer {
       "/": () => this.toolbar.input.focus(), n: () => this.stepMatch(1), p: () => this.stepMatch(-1),
       f: toggle("flip"), i: toggle("invert"), c: toggle("collapse"), l: toggle("lines"), a: toggle("hideAllocators"), m: toggle("hideImports"),
       d: toggle("diff"), s: sandwich, v: next("count", this.profile.counts), b: next("unit", ["space", "objects"]),
-      t: () => this.state.set({ theme: isDark(this.state.get("theme")) ? "light" : "dark" }), "?": () => this.help.toggle(),
+      "?": () => this.help.toggle(),
     };
   }
 }

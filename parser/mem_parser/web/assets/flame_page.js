@@ -15,10 +15,19 @@ function startFlamePage() {
   const facts = readBlock("facts");
   const profile = new Profile(readBlock("tree"));
   let explorer = null;
-  const state = new State(explorerSettings(profile, facts.start), () => explorer.refresh());
-  showHeader(document.getElementById("header"), facts, state);
-  explorer = new Explorer(document.getElementById("explorer"), profile, state, facts);
-  explorer.refresh();
+  const refresh = () => {
+    showHeadline(facts, profile, state.values);
+    bar.refresh(state.values);
+    explorer.refresh();
+  };
+  const state = new State(explorerSettings(profile, facts.start), refresh);
+  const narrowing = new Narrowing(profile);
+  const bar = new FilterBar(profile, state, narrowing, (changes) => explorer.change(changes));
+  const header = document.getElementById("header");
+  showHeader(header, facts, state);
+  header.after(bar.host);
+  explorer = new Explorer(document.getElementById("explorer"), profile, state, facts, narrowing);
+  refresh();
   document.documentElement.dataset.ready = "1";
 }
 

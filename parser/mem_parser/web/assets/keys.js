@@ -20,10 +20,10 @@ const KEY_HELP = [
 ];
 
 class Keys {
-  // actions by key; `active()` tells whether the graph is the thing on screen
+  // actions by key; `active()` tells whether the graph is the thing on screen. An open dialog has the keys to itself.
   constructor(actions, active) {
     document.addEventListener("keydown", (event) => {
-      if (!active() || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (!active() || document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.target.closest?.("input, select, textarea, dialog")) return;
       const isButton = event.target.closest?.("button, a, summary, [role=tab]");
       if (isButton && ["Enter", " ", "ArrowLeft", "ArrowRight"].includes(event.key)) return;
@@ -46,6 +46,22 @@ class HelpDialog {
     this.dialog.append(element("h2", "", "Keys and meanings"), keys,
       ...notes.map((note) => element("p", "", note)), close);
     document.body.append(this.dialog);
+    this.dialog.addEventListener("keydown", (event) => this.key(event));
+    // A click beside the dialog leaves the focus on nothing in it.
+    document.addEventListener("keydown", (event) => { if (!this.dialog.contains(event.target)) this.key(event); });
+    this.dialog.addEventListener("click", (event) => { if (event.target === this.dialog && !this.inside(event)) this.dialog.close(); });
+  }
+
+  key(event) {
+    if (!this.dialog.open || event.key !== "?" && event.key !== "Escape") return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    this.dialog.close();
+  }
+
+  inside({ clientX, clientY }) {
+    const box = this.dialog.getBoundingClientRect();
+    return clientX >= box.left && clientX <= box.right && clientY >= box.top && clientY <= box.bottom;
   }
 
   toggle() {

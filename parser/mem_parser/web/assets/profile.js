@@ -4,23 +4,31 @@
 const KIND_ALLOCATOR = 1, KIND_IMPORT = 2, KIND_PSEUDO = 4, KIND_LIBRARY = 8, KIND_WRAPPER = 16;
 const BYTES = 0, BYTES_VARIANCE = 1, OBJECTS = 2, OBJECTS_VARIANCE = 3, SAMPLES = 4;
 
+const REST_FRAME = "[narrower frames]";
+
 const COUNT_PARTS = {
   inuse: ["inuse"], freed: ["freed"], alloc: ["inuse", "freed"], peak: ["peak"],
 };
 const COUNT_WORDS = { inuse: "in use", freed: "freed", alloc: "allocated", peak: "in use at the peak" };
 
+// What is counted: the file knows the threads of blocks in use alone.
+function countOf({ count, thread }) {
+  return thread >= 0 ? "inuse" : count;
+}
+
+// What follows an amount: "4.64 MiB in use", "78 objects in use".
+function measureWords(count, unit) {
+  return `${unit === "objects" ? "objects " : ""}${COUNT_WORDS[count]}`;
+}
+
 class Profile {
   constructor(packed) {
     const { head, columns } = unpackTree(packed);
-    this.names = head.functions;
-    this.nameFile = head.file.map((k) => head.files[k]);
-    this.nameModule = head.module.map((k) => head.modules[k]);
-    this.nameKind = Uint8Array.from(head.kind);
     this.domains = head.domains;
     this.threads = head.threads;
     this.kinds = head.kinds;
     this.depth = columns.get("depth");
-    this.name = columns.get("name");
+    this.entry = columns.get("name");
     this.line = columns.get("line");
     this.inlined = columns.get("inlined");
     this.size = this.depth.length;
@@ -29,37 +37,43 @@ class Profile {
     this.rows = this.readRows(columns, "row", head.kinds);
     this.threadRows = this.readRows(columns, "thread", ["inuse"]);
     this.hasDiff = head.kinds.some((kind) => kind.startsWith("base_"));
-    this.addLineNames();
+    this.readFunctions(head, columns.get("place"));
   }
 
-  // One more name for every function at a known line: "parse:22". `byLine` says which of a node's two names is its own.
-  addLineNames() {
-    const functions = this.names.length;
-    const known = new Map();
-    this.functionOf = this.names.map((_, name) => name);
-    this.lineOf = this.names.map(() => 0);
-    this.functionName = this.name;
-    this.lineName = Int32Array.from(this.name);
-    for (let node = 1; node < this.size; node += 1) {
-      const name = this.name[node], line = this.line[node];
-      if (!(line > 0)) continue;
-      const key = line * functions + name;
-      if (!known.has(key)) {
-        known.set(key, this.names.length);
-        this.names.push(`${this.names[name]}:${line}`);
-        this.nameFile.push(this.nameFile[name]);
-        this.nameModule.push(this.nameModule[name]);
-        this.functionOf.push(name);
-        this.lineOf.push(line);
-      }
-      this.lineName[node] = known.get(key);
-    }
-    this.hasLines = known.size > 0;
-    this.nameKind = Uint8Array.from(this.functionOf, (name) => this.nameKind[name]);
+  // `entries`: the functions by their full names, of which `entry` has one a node; `lineFile`: the file of each node's line.
+  readFunctions(head, place) {
+    this.entries = {
+      short: head.functions, whole: head.functions.map((name, k) => head.whole[k] || name),
+      full: head.functions.map((name, k) => head.full[k] || name),
+      file: head.file, module: head.module.map((k) => head.modules[k]), kind: Uint8Array.from(head.kind),
+    };
+    this.files = head.files;
+    this.lineFile = place.map((k, node) => k > 0 ? k - 1 : head.file[this.entry[node]]);
+    this.kind = Uint8Array.from(this.entry, (k) => head.kind[k]);
+    this.rest = Uint8Array.from(head.functions, (name, k) => name === REST_FRAME && head.kind[k] === KIND_PSEUDO ? 1 : 0);
+    const table = new NameTable(head, this.entry, this.line);
+    this.styles = table.styles;
+    this.hiddenName = table.hidden;
+    this.names = table.names;
+    this.nameFile = table.file;
+    this.nameModule = table.module;
+    this.nameKind = Uint8Array.from(table.kind);
+    this.functionOf = table.functionOf;
+    this.lineOf = table.lineOf;
+    this.plainName = table.plain;
+    this.hasLines = table.hasLines;
+    this.hasTemplates = table.hasTemplates;
+    this.name = this.styles[""];
   }
 
-  byLine(wanted) {
-    this.name = wanted ? this.lineName : this.functionName;
+  // Whether an entry stands for frames that are not in the page.
+  isRest(entry) {
+    return this.rest[entry] === 1;
+  }
+
+  // How nodes are called: { lines, templates }.
+  callBy(style) {
+    this.name = this.styles[styleKey(style)];
   }
 
   linkParents() {
@@ -97,7 +111,7 @@ class Profile {
     };
     const byThread = thread >= 0;
     const rows = byThread ? this.threadRows : this.rows;
-    const parts = byThread ? ["inuse"] : COUNT_PARTS[count] ?? COUNT_PARTS.inuse;
+    const parts = COUNT_PARTS[countOf({ count, thread })] ?? COUNT_PARTS.inuse;
     const only = (k) => (domain < 0 || rows.domain[k] === domain) && (!byThread || rows.thread[k] === thread + 1);
     this.addRows(rows, parts, unit, only, own.value, own.variance, own.samples);
     own.width = own.value;

@@ -1,15 +1,29 @@
 // The report: a header that always shows, and tabs that are filled when they are first looked at.
 // The tab of the URL, Summary without one, is complete before the load event.
 
+// Tabs that count the same whatever is chosen, and say so, with what they count; a budget counts for each limit.
+const OWN_COUNT = { threads: { count: "inuse" }, leaks: { count: "inuse", unit: "space" }, budget: {} };
+const NARROWED_TABS = new Set(["summary", "table", "threads", "graph"]);
+// What the boxes do not change, by tab.
+const WHOLE_PROFILE_TABS = {
+  summary: "readings over time and the resident memory are of the whole process",
+  leaks: "verdicts are of the whole profile: mem_parser leaks takes --focus, --ignore and --hide",
+  diff: "this table is of the whole profile: mem_parser diff takes --focus, --ignore and --hide",
+  budget: "verdicts are of the whole profile",
+};
+
 class ReportPage {
   constructor() {
     this.facts = readBlock("facts");
     this.account = readBlock("account");
     this.series = readBlock("series");
-    this.tables = unpackJson(readBlock("tables"));
-    this.blocks = { leaks: readBlock("leaks"), diff: readBlock("diff"), budget: readBlock("budget"), svg: readBlock("svg") };
+    this.wholeTables = unpackJson(readBlock("tables"));
+    rowsWithAmounts(this.wholeTables.functions);
+    this.blocks = { leaks: readBlock("leaks"), diff: readBlock("diff"), budget: readBlock("budget"), graphs: readBlock("graphs") };
     this.profile = new Profile(readBlock("tree"));
-    this.filled = new Set();
+    this.narrowing = new Narrowing(this.profile);
+    this.filled = {};
+    this.kept = {};
     this.panels = {};
     this.buttons = {};
     this.tabs = this.listTabs();
@@ -18,13 +32,45 @@ class ReportPage {
     this.state = new State(settings, () => this.refresh());
     this.makeHeader(document.getElementById("header"));
     this.makeTabs(document.getElementById("tabs"), document.getElementById("panels"));
+    this.makeChoice(document.getElementById("choice"));
+  }
+
+  // What all tabs count, but those of OWN_COUNT; the flame graph's own toolbar has the same controls.
+  makeChoice(host) {
+    const add = (name, label, choices) => {
+      const control = choiceControl(label, choices, this.state.get(name), (text) => this.change({ [name]: text }, true));
+      control.dataset.choice = name;
+      host.append(control);
+    };
+    if (this.profile.counts.length > 1) add("count", "Show", this.profile.counts.map((count) => [count, COUNT_WORDS[count]]));
+    add("unit", "In", [["space", "bytes"], ["objects", "objects"]]);
+    this.choices = [...host.querySelectorAll("[data-choice]")];
+    this.choiceHost = host;
+  }
+
+  // { count, unit, words } as chosen: "bytes in use".
+  get choice() {
+    const count = this.state.get("count"), unit = this.state.get("unit");
+    return { count, unit, words: `${unit === "space" ? "bytes" : "objects"} ${COUNT_WORDS[count]}` };
+  }
+
+  // The state as a tab takes it: only flame graph and tree show a thread or a domain alone.
+  valuesOf(tab) {
+    const { values, settings } = this.state;
+    if (tab === "flame" || tab === "tree") return values;
+    return { ...values, thread: -1, domain: settings.domain.initial, ...OWN_COUNT[tab] };
+  }
+
+  showChoice(tab) {
+    this.choiceHost.hidden = tab === "flame" || tab in OWN_COUNT;
+    for (const control of this.choices) control.querySelector("select").value = this.state.get(control.dataset.choice);
   }
 
   listTabs() {
     const tabs = [["summary", "Summary"], ["table", "Table"], ["flame", "Flame graph"]];
-    if (this.blocks.svg) tabs.push(["graph", "Call graph"]);
+    if (this.blocks.graphs) tabs.push(["graph", "Call graph"]);
     tabs.push(["tree", "Tree"]);
-    if (this.tables.threads.length) tabs.push(["threads", "Threads"]);
+    if (this.wholeTables.threads.length) tabs.push(["threads", "Threads"]);
     if (this.blocks.leaks) tabs.push(["leaks", "Leaks"]);
     if (this.blocks.diff || this.profile.hasDiff) tabs.push(["diff", "Diff"]);
     if (this.blocks.budget) tabs.push(["budget", "Budget"]);
@@ -33,6 +79,8 @@ class ReportPage {
 
   makeHeader(host) {
     host.append(titleLine(this.facts.title, this.state), ...headerLines(this.facts));
+    this.bar = new FilterBar(this.profile, this.state, this.narrowing, (changes) => this.change(changes));
+    host.after(this.bar.host);
   }
 
   makeTabs(bar, host) {
@@ -73,9 +121,43 @@ class ReportPage {
     if (!this.made) {
       const host = element("div", "explorer");
       this.panels.flame.append(host);
-      this.made = new Explorer(host, this.profile, this.state, this.facts);
+      this.made = new Explorer(host, this.profile, this.state, this.facts, this.narrowing);
     }
     return this.made;
+  }
+
+  // The flame graph follows a change of what is drawn with its zoom; without one there is nothing to follow.
+  change(changes, step = false) {
+    if (this.made) this.made.change(changes, step);
+    else this.state.set({ ...changes, zoom: 0, ..."templates" in changes && { sandwich: 0 } }, { step });
+  }
+
+  // The call graph: the drawing that came with the page, or one of what the boxes leave, by the names that are shown. Null
+  // where the page has none.
+  drawing() {
+    const { count, unit } = this.choice;
+    if (this.tables === this.wholeTables) {
+      const packed = this.blocks.graphs[`${count}.${unit}`];
+      return packed ? unpackJson(packed) : null;
+    }
+    const tables = new NarrowedTables(this.narrowing.profile, this.wholeTables, this.state.get("templates"), this.facts);
+    const graph = callGraph(tables, count, unit);
+    const legend = [`${amountText(graph.total, unit)} ${measureWords(count, unit)}`];
+    if (graph.fewer) legend.push(`${countText(graph.fewer)} ${graph.fewer === 1 ? "function" : "functions"} below 0.5 % or beyond the heaviest ${MOST_NODES} not drawn`);
+    if (this.profile.hasDiff) legend.push("without the changes since the base");
+    return drawGraph(graph, unit, legend);
+  }
+
+  // The tables of what the boxes leave, by the names that are shown.
+  get tables() {
+    const profile = this.narrowing.of(this.state.values);
+    const templates = this.state.get("templates");
+    if (!this.narrowing.narrows && templates === this.facts.start.templates) return this.wholeTables;
+    if (this.tablesKey !== this.narrowing.key) {
+      this.tablesKey = this.narrowing.key;
+      this.narrowedTables = new NarrowedTables(profile, this.wholeTables, templates, this.facts).make();
+    }
+    return this.narrowedTables;
   }
 
   refresh() {
@@ -88,8 +170,16 @@ class ReportPage {
       this.buttons[key].tabIndex = key === tab ? 0 : -1;
     }
     document.documentElement.dataset.tab = tab;
-    if (!this.filled.has(tab)) {
-      this.filled.add(tab);
+    const { count, unit } = this.choice;
+    const values = this.valuesOf(tab);
+    showHeadline(this.facts, this.profile, values);
+    this.showChoice(tab);
+    this.bar.refresh(values, WHOLE_PROFILE_TABS[tab] ?? "");
+    const follows = !(tab in OWN_COUNT) && tab !== "flame" && tab !== "tree";
+    const filled = `${follows ? `${count}.${unit}` : "once"} ${NARROWED_TABS.has(tab) ? this.narrowing.key : ""}`;
+    if (this.filled[tab] !== filled) {
+      if (this.filled[tab]) this.panels[tab].replaceChildren();
+      this.filled[tab] = filled;
       this.fill(tab, this.panels[tab]);
     }
     if (tab === "flame") this.explorer.refresh();
@@ -99,7 +189,7 @@ class ReportPage {
   fill(tab, host) {
     const makers = {
       summary: () => summaryTab(host, this), table: () => this.functionTable(host), flame: () => this.explorer,
-      graph: () => new GraphTab(host, unpackJson(this.blocks.svg)),
+      graph: () => this.callGraph(host),
       tree: () => { this.treeTab = new TreeTab(host, this.explorer); },
       threads: () => this.threadTable(host), leaks: () => leaksTab(host, unpackJson(this.blocks.leaks)), diff: () => this.diffTab(host),
       budget: () => budgetTab(host, unpackJson(this.blocks.budget)),
@@ -107,37 +197,51 @@ class ReportPage {
     makers[tab]();
   }
 
+  callGraph(host) {
+    const { words } = this.choice;
+    const drawing = this.drawing();
+    host.append(element("p", "faint", drawing ? words : `There is no drawing of ${words}.`));
+    if (drawing) new GraphTab(host, drawing);
+  }
+
   functionTable(host) {
-    const { rows, left_out: leftOut, keys } = this.tables.functions;
-    const totals = this.tables.totals;
-    const amount = (key, label, title) => {
-      const [kind] = key.split(".");
-      const unit = kind === "objects" || kind === "allocations" ? "objects" : "space";
-      const whole = totals[kind]?.[0] ?? 0;
+    const { rows, left_out: leftOut } = this.tables.functions;
+    const { count, unit, words } = this.choice;
+    const other = unit === "space" ? "objects" : "space";
+    const amount = (key, label, measured, part, title) => {
+      const column = `${count}.${measured}.${part}`;
+      const whole = this.tables.totals[`${count}.${measured}`]?.[0] ?? 0;
       return {
-        key, label, title, kind: "number", value: (row) => row[key][0], text: (row) => pairText(row[key], unit),
-        bar: (row) => row[key][0] / (whole || 1), hint: (row) => percentText(row[key][0], whole),
-        noise: (row) => row[key][1] !== null && row[key][1] < 0.25 * row[key][0],
+        key, label, title, kind: "number", value: (row) => row[column][0], text: (row) => pairText(row[column], measured),
+        bar: (row) => row[column][0] / (whole || 1), hint: (row) => percentText(row[column][0], whole),
+        noise: (row) => row[column][1] !== null && row[column][1] < 0.25 * row[column][0],
       };
     };
     const columns = [
-      amount("inuse.own", "Own", "In use, allocated by the function itself (or by the allocator for it)"),
-      amount("inuse.total", "Total", "In use, allocated by the function and all it calls"),
-      amount("objects.total", "Objects", "Blocks in use, of the function and all it calls"),
-      amount("alloc.own", "Own allocated", "Allocated in all by the function itself, freed or not"),
-      amount("alloc.total", "Allocated", "Allocated in all by the function and what it calls"),
-    ].filter((column) => keys.includes(column.key));
-    columns.push({ key: "name", label: "Function", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.functionLink(row) });
-    if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", text: (row) => row.file ? baseName(row.file) : "", hint: (row) => row.file });
-    columns.push({ key: "module", label: "Module", kind: "text", text: (row) => baseName(row.module), hint: (row) => row.module });
+      amount("own", "Own", unit, "own", `${words}, of the function itself (or of the allocator for it)`),
+      amount("total", "Total", unit, "total", `${words}, of the function and all it calls`),
+      amount("other", other === "space" ? "Total bytes" : "Total objects", other, "total", "Of the function and all it calls"),
+      { key: "name", label: "Function", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.functionLink(row) },
+    ];
+    if (!this.facts.confidential) columns.push({ key: "file", label: "File", kind: "text", aside: true, text: (row) => row.file, cell: (row) => pathCell(row.file), hint: (row) => row.file, ...this.fileLinks() });
+    columns.push({ key: "module", label: "Module", kind: "text", aside: true, text: (row) => row.module, cell: (row) => pathCell(row.module), hint: (row) => row.module });
     const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
-    host.append(element("p", "faint", `\u00b1 and + - are the ends of the 95 % interval; \u2265 is a lower end alone${note}.`));
-    new DataTable(host, columns, rows, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "inuse.own", name: "functions" });
+    host.append(element("p", "faint", `${words}; \u00b1 and + - are the ends of the 95 % interval; \u2265 is a lower end alone${note}.`));
+    const present = rows.filter((row) => row[`${count}.${unit}.total`][0] > 0);
+    new DataTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {} });
+  }
+
+  // Files of the table open the source lines, where the page has sources.
+  fileLinks() {
+    if (!readBlock("source")) return {};
+    const functions = new Map();
+    this.profile.names.forEach((name, k) => { if (!this.profile.lineOf[k] && !functions.has(name)) functions.set(name, k); });
+    return { cell: (row) => placeLink(this.explorer, row.file && pathCell(row.file), functions.get(row.name)) };
   }
 
   functionLink(row) {
-    const button = element("button", "link", row.name);
-    Object.assign(button, { type: "button", title: "Show in the flame graph" });
+    const button = element("button", "link", null, shortened(row.name));
+    Object.assign(button, { type: "button", title: `${row.name}\nShow in the flame graph` });
     button.addEventListener("click", () => this.searchFlame(row.name));
     return button;
   }
@@ -150,8 +254,8 @@ class ReportPage {
   threadTable(host) {
     const threads = this.tables.threads;
     const known = threads.reduce((sum, row) => sum + row.bytes[0], 0);
-    const whole = this.tables.totals.inuse[0];
-    host.append(element("p", "faint", "Blocks in use by the thread that allocated them, whichever thread holds them now."));
+    const whole = this.tables.totals["inuse.space"][0];
+    host.append(element("p", "faint", "Blocks in use at the end by the thread that allocated them, whichever thread holds them now. Of other counts threads are not known."));
     const rest = whole - known;
     if (rest > 0.001 * whole) host.append(element("p", "faint", `${bytesText(rest)} are not known by thread.`));
     new DataTable(host, [
@@ -177,7 +281,11 @@ class ReportPage {
       show.addEventListener("click", () => this.state.set({ tab: "flame", diff: true, thread: -1 }, { step: true }));
       host.append(show);
     }
-    if (this.blocks.diff) diffTab(host, unpackJson(this.blocks.diff));
+    if (!this.blocks.diff) return;
+    const { count, unit, words } = this.choice;
+    const packed = this.blocks.diff[`${count}.${unit}`];
+    if (packed) diffTab(host, unpackJson(packed), words, this.kept.diff ??= {});
+    else host.append(element("p", "faint", `The base has no ${words}: nothing to compare.`));
   }
 }
 

@@ -1,24 +1,23 @@
 // Searching: a regular expression over function, file and module names, and what the matching stacks add up to.
 
-// { matched: one byte per name } or { problem: text } or null for no search. Capitals make it exact about case.
-function compileSearch(profile, query) {
-  if (!query) return null;
-  let pattern;
-  try {
-    pattern = new RegExp(query, /[A-Z]/.test(query) ? "u" : "iu");
-  } catch {
-    try {
-      pattern = new RegExp(query, /[A-Z]/.test(query) ? "" : "i");
-    } catch (error) {
-      return { problem: error.message.replace(/^Invalid regular expression: /, "") };
-    }
+// Over all names of a page. It remembers its last answer: a page asks again whenever it draws.
+class Search {
+  constructor(profile) {
+    Object.assign(this, { profile, query: "", found: null });
   }
-  const matched = new Uint8Array(profile.names.length);
-  for (let name = 1; name < matched.length; name += 1) {
-    if (pattern.test(profile.names[name]) || pattern.test(profile.nameFile[name])
-        || pattern.test(profile.nameModule[name])) matched[name] = 1;
+
+  // { matched: one byte per name } or { problem: text } or null for no search. Capitals make it exact about case.
+  find(query) {
+    if (query !== this.query) Object.assign(this, { query, found: query ? this.look(query) : null });
+    return this.found;
   }
-  return { matched };
+
+  look(query) {
+    const { names, nameFile, nameModule } = this.profile;
+    return withPattern(query, (test) => ({
+      matched: Uint8Array.from(names, (name, k) => Number(k > 0 && (test(name) || test(nameFile[k]) || test(nameModule[k])))),
+    }), !/[A-Z]/.test(query));
+  }
 }
 
 // What the stacks through a matching frame add up to, each stack once; only below `top`, the zoomed node.

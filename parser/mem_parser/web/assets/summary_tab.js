@@ -4,27 +4,29 @@ function panel(title, children, className = "") {
   return element("section", `panel ${className}`, null, [element("h2", "", title), ...children]);
 }
 
+const MEASURE_LABELS = {
+  space: { inuse: "in use", alloc: "allocated", freed: "freed", peak: "in use at the peak" },
+  objects: { inuse: "objects in use", alloc: "allocations", freed: "objects freed", peak: "objects at the peak" },
+};
+
 function summaryTab(host, report) {
   const { tables, account, series, facts } = report;
+  const { count, unit, words } = report.choice;
   const totals = tables.totals;
-  const number = (label, amount, unit) => amount && element("div", "key-number", null, [
-    element("span", "key-value", amountText(amount[0], unit)),
-    element("span", "faint", withEnds("", ...amount, unit).trim()),
-    element("span", "key-label", label)]);
-  const numbers = element("div", "key-numbers", null, [
-    number("in use", totals.inuse, "space"), number("objects in use", totals.objects, "objects"),
-    number("allocated", totals.alloc, "space"), number("allocations", totals.allocations, "objects"),
-  ].filter(Boolean));
-  host.append(numbers);
+  const whole = totals[`${count}.${unit}`][0];
+  host.append(keyNumbers(totals, `${count}.${unit}`));
   const grid = element("div", "panels");
-  grid.append(topFunctions(report, "Who holds the memory", "inuse.own", "in use, charged to the function that called the allocator"));
+  const title = count === "alloc" || count === "freed" ? "Who allocated it" : "Who holds the memory";
+  grid.append(topFunctions(report, title, count, unit, `${words}, charged to the function that called the allocator`));
   if (series.length > 1) grid.append(panel("Over time", [seriesChart(series)]));
-  grid.append(panel("What the resident memory is made of", [accountRows(account)]));
-  grid.append(panel("By module", [groupBars(tables.modules, (name) => baseName(name) || "unknown", totals.inuse[0])]));
-  if (tables.domains.length > 1) grid.append(panel("By domain", [groupBars(tables.domains, (name) => name, totals.inuse[0])]));
-  grid.append(panel("By block size", [sizeBars(tables.sizes)]));
-  if (tables.functions.keys.includes("alloc.own")) {
-    grid.append(topFunctions(report, "Who allocates most", "alloc.own", "bytes allocated in all, freed or not"));
+  grid.append(panel("What the resident memory is made of", accountRows(account)));
+  const bars = (groups, label) => [element("p", "faint", words), groupBars(groups, label, unit, whole)];
+  grid.append(panel("By module", bars(tables.modules[count], (name) => baseName(name) || "unknown")));
+  const domains = Math.max(...Object.values(tables.domains).map((rows) => rows.length));
+  if (domains > 1 && tables.domains[count]) grid.append(panel("By domain", bars(tables.domains[count], (name) => name)));
+  if (tables.sizes[count]) grid.append(panel("By block size", [element("p", "faint", words), sizeBars(tables.sizes[count], unit)]));
+  if (count !== "alloc" && "alloc.space" in totals) {
+    grid.append(topFunctions(report, "Who allocates most", "alloc", unit, `${unit === "space" ? "bytes" : "blocks"} allocated in all, freed or not`));
   }
   if (facts.facts.length) {
     grid.append(panel("The capture", [element("dl", "facts", null, facts.facts.map(([label, text]) =>
@@ -33,51 +35,86 @@ function summaryTab(host, report) {
   host.append(grid);
 }
 
-function topFunctions(report, title, key, note) {
-  const rows = report.tables.functions.rows.filter((row) => row[key]?.[0] > 0)
+// Every total by name; the one that the tabs count comes first.
+function keyNumbers(totals, chosen) {
+  const order = Object.keys(totals).filter((name) => !name.startsWith("freed.") || name === chosen);
+  order.sort((a, b) => (b === chosen) - (a === chosen));
+  return element("div", "key-numbers", null, order.map((name) => {
+    const [count, unit] = name.split(".");
+    const number = element("div", name === chosen ? "key-number chosen" : "key-number", null, [
+      element("span", "key-value", amountText(totals[name][0], unit)),
+      element("span", "faint", withEnds("", ...totals[name], unit).trim()),
+      element("span", "key-label", MEASURE_LABELS[unit][count])]);
+    number.dataset.measure = name;
+    return number;
+  }));
+}
+
+function topFunctions(report, title, count, unit, note) {
+  const key = `${count}.${unit}.own`;
+  const rows = report.tables.functions.rows.filter((row) => row[key][0] > 0)
     .sort((a, b) => b[key][0] - a[key][0]).slice(0, 10);
-  const whole = report.tables.totals[key.split(".")[0]][0];
+  const whole = report.tables.totals[`${count}.${unit}`][0];
   return panel(title, [element("p", "faint", note), barRows(rows.map((row) => ({
     label: row.name, hint: `${row.name}  ${row.file || row.module}`,
-    text: `${pairText(row[key], "space")} (${percentText(row[key][0], whole)})`,
-    share: row[key][0] / (rows[0][key][0] || 1),
+    text: `${pairText(row[key], unit)} (${percentText(row[key][0], whole)})`,
+    share: row[key][0] / rows[0][key][0],
     act: () => report.searchFlame(row.name),
   })))]);
 }
 
-function groupBars(groups, label, whole) {
-  const shown = groups.slice(0, 12);
+function groupBars(groups, label, unit, whole) {
+  const amount = (group) => unit === "objects" ? group.objects : group.bytes;
+  const sorted = groups.filter((group) => amount(group)[0] > 0).sort((a, b) => amount(b)[0] - amount(a)[0]);
+  const shown = sorted.slice(0, 12);
   const rows = shown.map((group) => ({
-    label: label(group.name), hint: group.name, share: group.bytes[0] / (shown[0].bytes[0] || 1),
-    text: `${pairText(group.bytes, "space")} (${percentText(group.bytes[0], whole)})`,
+    label: label(group.name), hint: group.name, share: amount(group)[0] / amount(shown[0])[0],
+    text: `${pairText(amount(group), unit)} (${percentText(amount(group)[0], whole)})`,
   }));
   const bars = barRows(rows);
-  if (groups.length > shown.length) bars.append(element("p", "faint", `${groups.length - shown.length} smaller ones are not listed`));
+  if (sorted.length > shown.length) bars.append(element("p", "faint", `${sorted.length - shown.length} smaller ones are not listed`));
   return bars;
 }
 
-function sizeBars(sizes) {
+function sizeBars(sizes, unit) {
   const present = sizes.filter((row) => row.objects[0] > 0);
-  const most = Math.max(...present.map((row) => row.bytes[0]), 1);
+  const amount = (row) => unit === "objects" ? row.objects[0] : row.bytes[0];
+  const most = Math.max(...present.map(amount), 1);
   return barRows(present.map((row) => ({
     label: row.to === 2 ? "0 and 1 B" : `from ${bytesText(row.from).replace(".00", "").replace(/\.0 /, " ")}`,
     text: `${bytesText(row.bytes[0])} in ${countText(row.objects[0])}`,
-    share: row.bytes[0] / most,
+    share: amount(row) / most,
   })));
 }
 
+// The sum that makes the resident memory up, and apart from it where the largest parts of it are.
 function accountRows(account) {
   const notes = account.notes.map((note) => element("p", "faint", note));
-  if (account.rss === null) return element("div", "", null, notes);
-  const line = (label, value, ends, className) => element("tr", className, null, [
+  if (account.rss === null) return notes;
+  const lines = account.rows.map(({ label, bytes, ends }, k) =>
+    accountLine(k === 0 ? label : `+ ${label}`, bytes, ends, account.rss));
+  const sum = accountLine("Resident (RSS)", account.rss, null, account.rss, "sum");
+  const parts = [accountTable("account", [...lines, sum])];
+  if (account.places.length) {
+    const whole = account.places.reduce((total, { bytes }) => total + bytes, 0);
+    parts.push(element("h3", "", "Live heap and slack together, by place"), accountTable("account places", [
+      ...account.places.map(({ label, bytes }, k) => accountLine(k === 0 ? label : `+ ${label}`, bytes, null, whole)),
+      accountLine("live heap and slack", whole, null, whole, "sum")]));
+  }
+  return [...parts, ...notes];
+}
+
+function accountLine(label, value, ends, whole, className = "") {
+  return element("tr", className, null, [
     element("th", "", label), element("td", "number", bytesText(value)),
     element("td", "faint", withEnds("", value, ...ends ?? [null, null], "space").trim()),
-    element("td", "number faint", percentText(value, account.rss))]);
-  const lines = account.rows.map(({ label, bytes, ends, inner }, k) =>
-    line(inner ? `of it: ${label}` : k === 0 ? label : `+ ${label}`, bytes, ends, inner ? "inner" : ""));
-  const table = element("table", "account", null, [element("tbody", "", null, [...lines, line("Resident (RSS)", account.rss, null, "sum")])]);
+    element("td", "number faint", percentText(value, whole))]);
+}
+
+function accountTable(className, lines) {
+  const table = element("table", className, null, [element("tbody", "", null, lines)]);
   table.querySelectorAll("th").forEach((cell) => { cell.scope = "row"; });
-  return element("div", "", null, [table, ...notes]);
+  return table;
 }
 
 function seriesChart(series) {

@@ -2,11 +2,16 @@
 
 const PAGE_ROWS = 150;
 
-// columns: { key, label, kind: "text" | "number", text(row), value(row), title?, bar?(row), hint?(row), noise?(row), cell?(row), main? }
-// On a narrow screen every row is a card, headed by its `main` cell.
+// columns: { key, label, kind: "text" | "number", text(row), value(row), title?, bar?(row), hint?(row), noise?(row), cell?(row), main?, aside?, words? }
+// The `main` column has the width that the others leave, `words` are sentences, `aside` ones show where there is room. On a narrow screen
+// every row is a card, headed by its `main` cell.
+// kept: what the reader chose in a table of the same name before: { query, sortKey, descending }.
 class DataTable {
-  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", onSort = null } = {}) {
-    Object.assign(this, { columns, rows, search, sortKey: sort, descending, query: "", shown: PAGE_ROWS, name, onSort });
+  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {} } = {}) {
+    Object.assign(this, { columns, rows, search, shown: PAGE_ROWS, name, kept });
+    this.kept.query ??= "";
+    this.kept.sortKey ??= sort;
+    this.kept.descending ??= descending;
     this.tools = element("div", "table-tools");
     this.frame = element("div", "table-frame");
     this.frame.tabIndex = 0;
@@ -31,7 +36,8 @@ class DataTable {
       this.input = element("input", "search-input");
       Object.assign(this.input, { type: "search", placeholder: "Search these rows", id: `${this.name}-search`, spellcheck: false });
       this.input.setAttribute("aria-label", "Search these rows");
-      this.input.addEventListener("input", () => { this.query = this.input.value; this.shown = PAGE_ROWS; this.fill(); });
+      this.input.value = this.kept.query;
+      this.input.addEventListener("input", () => { this.kept.query = this.input.value; this.shown = PAGE_ROWS; this.fill(); });
       this.tools.append(this.input);
     }
     const save = element("button", "move", "Save as CSV");
@@ -46,7 +52,7 @@ class DataTable {
       const button = element("button", "sort", column.label);
       button.type = "button";
       button.addEventListener("click", () => this.sortBy(column.key));
-      const cell = element("th", column.kind === "number" ? "number" : "", null, [button]);
+      const cell = element("th", cellClass(column), null, [button]);
       cell.scope = "col";
       cell.dataset.key = column.key;
       if (column.title) cell.title = column.title;
@@ -58,21 +64,20 @@ class DataTable {
   sortBy(key) {
     const column = this.columns.find((c) => c.key === key);
     if (!column) return;
-    this.descending = this.sortKey === key ? !this.descending : column.kind === "number";
-    this.sortKey = key;
+    this.kept.descending = this.kept.sortKey === key ? !this.kept.descending : column.kind === "number";
+    this.kept.sortKey = key;
     this.shown = PAGE_ROWS;
     this.fill();
-    this.onSort?.(key, this.descending);
   }
 
   chosen() {
-    const words = this.query.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = this.kept.query.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = this.search && words.length
       ? this.rows.filter((row) => { const text = this.search(row).toLowerCase(); return words.every((word) => text.includes(word)); })
       : this.rows.slice();
-    const column = this.columns.find((c) => c.key === this.sortKey);
+    const column = this.columns.find((c) => c.key === this.kept.sortKey);
     if (!column) return rows;
-    const sign = this.descending ? -1 : 1;
+    const sign = this.kept.descending ? -1 : 1;
     const compare = column.kind === "number"
       ? (a, b) => (column.value(a) ?? -Infinity) - (column.value(b) ?? -Infinity)
       : (a, b) => String(column.text(a)).localeCompare(String(column.text(b)));
@@ -85,16 +90,18 @@ class DataTable {
     this.more.hidden = rows.length <= this.shown;
     this.count.textContent = rows.length === this.rows.length ? `${countText(rows.length)} rows` : `${countText(rows.length)} of ${countText(this.rows.length)} rows`;
     for (const cell of this.head.querySelectorAll("th")) {
-      const sorted = cell.dataset.key === this.sortKey;
-      cell.setAttribute("aria-sort", sorted ? (this.descending ? "descending" : "ascending") : "none");
+      const sorted = cell.dataset.key === this.kept.sortKey;
+      cell.setAttribute("aria-sort", sorted ? (this.kept.descending ? "descending" : "ascending") : "none");
     }
   }
 
   makeRow(row) {
     const line = element("tr");
     for (const column of this.columns) {
-      const cell = element("td", column.kind === "number" ? "number" : "text");
+      const cell = element("td", cellClass(column));
       if (column.cell) cell.append(column.cell(row));
+      else if (column.main) cell.append(...shortened(column.text(row)));
+      else if (column.kind === "number") cell.append(...unbroken(column.text(row)));
       else cell.textContent = column.text(row);
       cell.dataset.label = column.label;
       if (column.hint) cell.title = column.hint(row);
@@ -102,12 +109,11 @@ class DataTable {
         cell.classList.add("noise");
         cell.title = "inside the noise: the error is as large as the value";
       }
-      if (column.main) cell.classList.add("main");
-      if (!column.cell && cell.textContent === "") cell.classList.add("empty");
+      if (cell.textContent === "") cell.classList.add("empty");
       if (column.bar) {
         const share = Math.max(0, Math.min(1, column.bar(row)));
         cell.classList.add("bar");
-        cell.style.setProperty("--share", `${(100 * share).toFixed(2)}%`);
+        cell.style.setProperty("--share", share.toFixed(4));
       }
       line.append(cell);
     }
@@ -130,6 +136,42 @@ class DataTable {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
+}
+
+function cellClass({ kind, main, aside, words }) {
+  return [kind === "number" ? "number" : "text", main && "main", aside && "aside", words && "words"].filter(Boolean).join(" ");
+}
+
+// A number and its margins, each of which stays on one line where the column is narrow; words do not.
+function unbroken(text) {
+  if (!/\d/.test(text)) return [text];
+  return text.split(/ (?=[\u00b1(+-])/).flatMap((part, k) => [...(k ? [" "] : []), element("span", "unbroken", part)]);
+}
+
+// A path, whose folders only show where there is room for them.
+function pathCell(path) {
+  const name = baseName(path);
+  return element("span", "path", null, [element("span", "folders", path.slice(0, path.length - name.length)), name]);
+}
+
+const LONGEST_SHOWN = 160, SHORT_ENOUGH = 24, TAIL = 12;
+
+// A name for a place that may be too narrow for it: cut in the middle, since names of one class begin alike and names
+// of one template end alike. Whoever shows it puts the whole name into a title.
+function shortened(text) {
+  const name = text.length > LONGEST_SHOWN ? `${text.slice(0, LONGEST_SHOWN - 61)}\u2026${text.slice(-60)}` : text;
+  if (name.length <= SHORT_ENOUGH) return [name];
+  return [element("span", "name-head", name.slice(0, -TAIL)), element("span", "name-tail", name.slice(-TAIL))];
+}
+
+// The rows of a table, each with its amounts [value, lower, upper] by their key.
+function rowsWithAmounts({ rows, amounts }) {
+  for (const [key, numbers] of Object.entries(amounts)) {
+    numbers.forEach(([value, below, above], k) => {
+      rows[k][key] = [value, below === null ? null : Math.max(value - below, 0), above === null ? null : value + above];
+    });
+  }
+  return rows;
 }
 
 // "12.3 MiB ± 0.20" of an amount [value, lower, upper]; see mem_parser/web/tables.py.

@@ -27,11 +27,11 @@ class TreeTab {
     this.view = view;
     const { state, profile } = this.explorer;
     const thread = state.get("thread"), domain = state.get("domain");
-    const words = [this.explorer.countWords, state.get("unit") === "space" ? "bytes" : "objects"];
+    const words = [`${state.get("unit") === "space" ? "bytes" : "objects"} ${this.explorer.countWords}`];
     if (thread >= 0) words.push(`thread ${profile.threads[thread]}`);
     if (domain >= 0) words.push(profile.domains[domain]);
     if (state.get("invert")) words.push("inverted");
-    this.note.textContent = `${words.join(", ")}, as chosen in the flame graph. Arrow keys walk and open.`;
+    this.note.textContent = `${words.join(", ")}; filters are chosen in the flame graph. Arrow keys walk and open.`;
     const root = this.makeRow(0, 1);
     this.list.replaceChildren(root);
     this.open(root);
@@ -52,7 +52,7 @@ class TreeTab {
       element("span", "tree-value", estimateText(view.value[node], view.variance[node], view.samples[node], explorer.unit, explorer)),
       element("span", "tree-share", null, [bar, element("span", "", percentText(view.value[node], view.value[0]))]),
       element("span", "tree-name", frameTitle(explorer, view, node)),
-      element("span", "faint tree-place", place || (name ? baseName(explorer.profile.nameModule[name]) : "")),
+      element("span", "faint tree-place", null, [place ? placeLink(explorer, place, name) : name ? baseName(explorer.profile.nameModule[name]) : ""]),
     ]);
     line.setAttribute("role", "treeitem");
     line.setAttribute("aria-level", String(level));

@@ -7,12 +7,22 @@ function verdictMark(verdict) {
   return element("span", `verdict verdict-${known}`, String(verdict ?? ""));
 }
 
-function verdictCounts(rows) {
-  const counts = new Map();
-  for (const row of rows) counts.set(row.verdict, (counts.get(row.verdict) ?? 0) + 1);
-  const words = [...counts].sort((a, b) => VERDICT_ORDER.indexOf(a[0]) - VERDICT_ORDER.indexOf(b[0]));
+// How many rows each verdict has, those that are not on the page included.
+function verdictCounts(block) {
+  const words = Object.entries(block.counts ?? {}).sort((a, b) => VERDICT_ORDER.indexOf(a[0]) - VERDICT_ORDER.indexOf(b[0]));
   return element("p", "verdict-counts", null, words.flatMap(([verdict, count]) =>
     [verdictMark(verdict), element("span", "", ` ${countText(count)}  `)]));
+}
+
+// Below the table: what of each verdict is not on the page.
+function leftOutLines(block, unit = "space") {
+  const sorted = (block.left_out ?? []).slice().sort((a, b) => VERDICT_ORDER.indexOf(a.verdict) - VERDICT_ORDER.indexOf(b.verdict));
+  const lines = sorted.map(({ verdict, rows, bytes, delta }) => {
+    const amount = bytes ? pairText(bytes, unit) : delta ? withEnds(signedText(delta[0], unit), ...delta, unit) : "";
+    return element("p", "", null, [verdictMark(verdict), element("span", "", ` ${countText(rows)} more, ${amount}`)]);
+  });
+  if (!lines.length) return [];
+  return [element("div", "left-out", null, [element("p", "faint", "Not on this page, the smallest of their verdict:"), ...lines])];
 }
 
 function notesOf(block) {
@@ -27,20 +37,30 @@ function frameText(frame) {
 function stackCell(row) {
   const stack = row.stack ?? [];
   if (!stack.length) return element("span", "", "??");
-  const top = stack.slice(0, 2).map((frame) => frame.function).reverse().join(" \u2192 ");
+  const top = stack.slice(0, 2).map((frame) => String(frame.function ?? "??")).reverse();
+  const summary = element("summary", "", null, top.flatMap((name, k) => [...(k ? [" \u2192 "] : []), ...shortened(name)]));
+  summary.title = top.join(" \u2192 ");
   return element("details", "stack", null, [
-    element("summary", "", top),
+    summary,
     element("ol", "", null, stack.map((frame) => element("li", "", frameText(frame)))),
   ]);
+}
+
+// As in mem_parser/estimate.py: a number whose 95 % interval reaches further than the number is large.
+function isBelowItsError(value, lower, upper) {
+  if (lower === null || lower === undefined) return false;
+  if (upper === null || upper === undefined) return true;
+  return Math.max(value - lower, upper - value) > Math.abs(value);
 }
 
 function leaksTab(host, block) {
   const rows = block.rows ?? [];
   if (block.headline) host.append(element("p", "", String(block.headline)));
-  host.append(verdictCounts(rows), ...notesOf(block));
+  host.append(verdictCounts(block), ...leftOutLines(block), element("p", "faint", "Verdicts are on bytes in use at the end of the capture, whatever the other tabs count."), ...notesOf(block));
   const live = (row) => withEnds(bytesText(row.bytes ?? 0), row.bytes, row.lower95, row.upper95, "space");
   const perHour = (row) => {
     if (row.bytes_per_hour === null || row.bytes_per_hour === undefined) return "";
+    if (isBelowItsError(row.bytes_per_hour, row.bytes_per_hour_lower95, row.bytes_per_hour_upper95)) return "too few samples to tell";
     const rate = `${signedText(row.bytes_per_hour, "space")}/h`;
     return withEnds(rate, row.bytes_per_hour, row.bytes_per_hour_lower95, row.bytes_per_hour_upper95, "space");
   };
@@ -49,22 +69,22 @@ function leaksTab(host, block) {
     { key: "bytes", label: "Live", kind: "number", value: (row) => row.bytes, text: live },
     { key: "rate", label: "Per hour", kind: "number", value: (row) => row.bytes_per_hour ?? null, text: perHour },
     { key: "stack", label: "Stack", kind: "text", main: true, text: (row) => (row.stack ?? []).map(frameText).join(" < "), cell: stackCell },
-    { key: "evidence", label: "Evidence", kind: "text", text: (row) => String(row.evidence ?? "") },
+    { key: "evidence", label: "Evidence", kind: "text", words: true, text: (row) => String(row.evidence ?? "") },
   ], rows, { search: (row) => `${row.verdict} ${(row.stack ?? []).map(frameText).join(" ")} ${row.evidence ?? ""}`, name: "leaks" });
   return table;
 }
 
-function diffTab(host, block) {
+function diffTab(host, block, words, kept) {
   const rows = block.rows ?? [];
   const unit = block.unit === "objects" ? "objects" : "space";
-  if (block.base_name) host.append(element("p", "faint", `Base: ${block.base_name}`));
-  host.append(verdictCounts(rows), ...notesOf(block));
+  host.append(element("p", "faint", block.base_name ? `${words}; base: ${block.base_name}` : words));
+  host.append(verdictCounts(block), ...leftOutLines(block, unit), ...notesOf(block));
   const change = (row) => changeText95(row, "delta", unit);
   return new DataTable(host, [
     { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
     { key: "delta", label: "Change", kind: "number", value: (row) => row.delta, text: change },
     { key: "new", label: "Now", kind: "number", value: (row) => row.new, text: (row) => amountText(row.new ?? 0, unit) },
     { key: "base", label: "Base", kind: "number", value: (row) => row.base, text: (row) => amountText(row.base ?? 0, unit) },
-    { key: "function", label: "Function", kind: "text", main: true, text: frameText, hint: (row) => String(row.file ?? "") },
-  ], rows, { search: (row) => `${row.verdict} ${frameText(row)} ${row.file ?? ""}`, name: "diff" });
+    { key: "function", label: "Function", kind: "text", main: true, text: frameText, hint: (row) => `${row.function ?? "??"}  ${row.file ?? ""}` },
+  ], rows, { search: (row) => `${row.verdict} ${frameText(row)} ${row.file ?? ""}`, name: "diff", kept });
 }

@@ -116,12 +116,15 @@ class ViewTree {
 ViewTree.NUMBERS = ["width", "value", "variance", "samples", "base", "baseVariance", "between"];
 
 // Which nodes of the profile are not drawn: everything from the outermost allocator frame inwards, import machinery.
+// A stack of allocator frames alone keeps the outermost.
 function hiddenNodes(profile, { hideAllocators, hideImports }) {
-  const hidden = new Uint8Array(profile.size);
+  const hidden = new Uint8Array(profile.size), allocator = new Uint8Array(profile.size);
   for (let node = 1; node < profile.size; node += 1) {
-    const kind = profile.nameKind[profile.name[node]];
-    if (hideAllocators && (kind & KIND_ALLOCATOR || hidden[profile.parent[node]] === 2)) hidden[node] = 2;
-    else if (hideImports && kind & KIND_IMPORT) hidden[node] = 1;
+    const kind = profile.kind[node], above = profile.parent[node];
+    if (hideAllocators && (kind & KIND_ALLOCATOR || allocator[above])) {
+      allocator[node] = 1;
+      hidden[node] = above > 0 ? 1 : 0;
+    } else if (hideImports && kind & KIND_IMPORT) hidden[node] = 1;
   }
   return hidden;
 }
@@ -146,7 +149,7 @@ function chargedNodes(profile, options) {
   const program = new Int32Array(profile.size), generic = new Int32Array(profile.size);
   for (let node = 1; node < profile.size; node += 1) {
     const above = profile.parent[node];
-    const kind = profile.nameKind[profile.name[node]];
+    const kind = profile.kind[node];
     // Frames left out below a library are mostly its own.
     const within = kind & KIND_LIBRARY || (kind & KIND_PSEUDO && above > 0 && program[above] !== above);
     program[node] = within ? program[above] : node;

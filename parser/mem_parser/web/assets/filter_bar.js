@@ -1,0 +1,113 @@
+// The boxes for focus, ignore and hide, and how names are shown: what holds for the whole page. An expression that
+// cannot be used changes nothing; the line below the boxes says why.
+
+const BOX_WORDS = {
+  focus: ["Focus", "Only stacks with a matching frame, as --focus REGEX"],
+  ignore: ["Ignore", "No stack with a matching frame, as --ignore REGEX"],
+  hide: ["Hide", "Remove matching frames from stacks, as --hide REGEX"],
+};
+const TYPING_MS = 350;
+
+class FilterBar {
+  // set(changes): of the state
+  constructor(profile, state, narrowing, set) {
+    Object.assign(this, { profile, state, narrowing, set, inputs: {}, problems: {} });
+    this.bar = element("div", "filters");
+    this.bar.setAttribute("role", "search");
+    this.bar.setAttribute("aria-label", "Filters of the whole page");
+    this.opener = toggleControl("filters-button", "Filters", "Which stacks and frames are shown", () => this.toggle());
+    this.opener.classList.add("opener");
+    this.boxes = element("span", "filter-boxes", null, BOXES.map((name) => this.box(name)));
+    this.bar.append(this.opener, this.boxes);
+    this.clear = toggleControl("filters-clear", "Clear", "Show everything again", () => this.set({ focus: "", ignore: "", hide: "" }));
+    this.clear.className = "move";
+    this.boxes.append(this.clear);
+    if (profile.hasTemplates) this.addTemplates();
+    this.note = element("p", "filter-note faint");
+    this.note.id = "filter-note";
+    this.problem = element("p", "filter-problem");
+    this.problem.id = "filter-problem";
+    this.problem.setAttribute("role", "alert");
+    this.host = element("div", "filter-area", null, [this.bar, this.note, this.problem]);
+  }
+
+  box(name) {
+    const [label, title] = BOX_WORDS[name];
+    const input = element("input", "filter-input");
+    Object.assign(input, { type: "search", id: `filter-${name}`, spellcheck: false, title, placeholder: "regular expression", maxLength: LONGEST_PATTERN });
+    input.autocapitalize = "off";
+    input.setAttribute("aria-describedby", "filter-problem");
+    let timer = 0;
+    const commit = () => { clearTimeout(timer); this.commit(name, input.value); };
+    input.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(commit, TYPING_MS); });
+    input.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") input.value = "";
+      if (event.key === "Enter" || event.key === "Escape") { commit(); event.preventDefault(); }
+      event.stopPropagation();
+    });
+    this.inputs[name] = input;
+    return element("label", "control filter", null, [element("span", "control-label", label), input]);
+  }
+
+  addTemplates() {
+    this.templates = toggleControl("toggle-templates", "Template arguments", "C++ names with their template arguments, as --templates",
+      () => this.set({ templates: !this.state.get("templates") }));
+    this.boxes.append(this.templates);
+  }
+
+  toggle() {
+    const open = this.bar.classList.toggle("open");
+    this.opener.setAttribute("aria-expanded", String(open));
+  }
+
+  commit(name, text) {
+    this.problems[name] = this.narrowing.problem(text, this.state.get("templates"));
+    if (!this.problems[name] && text !== this.state.get(name)) this.set({ [name]: text });
+    else this.showProblems();
+  }
+
+  // values: what the part of the page that is shown takes of the state; scope: what the filters do not change on it
+  refresh(values, scope = "") {
+    for (const [name, input] of Object.entries(this.inputs)) {
+      const value = this.state.get(name);
+      if (document.activeElement !== input) {
+        input.value = value;
+        this.problems[name] = this.narrowing.problem(value, this.state.get("templates"));
+      }
+    }
+    const shown = BOXES.some((name) => this.state.get(name));
+    this.clear.hidden = !shown;
+    this.opener.setAttribute("aria-pressed", String(shown));
+    this.templates?.setAttribute("aria-pressed", String(this.state.get("templates")));
+    this.note.textContent = this.noteText(values, scope);
+    this.note.hidden = !this.note.textContent;
+    this.showProblems();
+  }
+
+  showProblems() {
+    const wrong = BOXES.filter((name) => this.problems[name]);
+    for (const [name, input] of Object.entries(this.inputs)) {
+      input.classList.toggle("wrong", wrong.includes(name));
+      input.setAttribute("aria-invalid", String(wrong.includes(name)));
+    }
+    this.problem.textContent = wrong.map((name) => `${BOX_WORDS[name][0]}: ${this.problems[name]}; nothing changed`).join(". ");
+    this.problem.hidden = !wrong.length;
+  }
+
+  // "only focus parse: 2.63 MiB of 4.64 MiB (56.6 %) in use", with what the page cannot tell.
+  noteText(values, scope) {
+    const profile = this.narrowing.of(values);
+    if (!this.narrowing.narrows) return "";
+    const used = BOXES.filter((name) => values[name] && !this.narrowing.problem(values[name], values.templates));
+    const sum = (column, chosen = null) => column.reduce((total, value, node) => total + (chosen && !chosen[node] ? 0 : value), 0);
+    const plain = { ...values, diff: false };
+    const all = this.narrowing.whole.measure(plain).value;
+    const [left, whole, unsure] = [sum(profile.measure(plain).value), sum(all), sum(all, this.narrowing.undecided)];
+    const words = measureWords(countOf(values), values.unit);
+    const amount = (value) => amountText(value, values.unit);
+    const parts = [`only ${used.map((name) => `${name} ${values[name]}`).join(", ")}: ${amount(left)} of ${amount(whole)} (${percentText(left, whole)}) ${words}`];
+    if (unsure > 0) parts.push(`of ${amount(unsure)} in \u201c${REST_FRAME}\u201d this page cannot tell`);
+    if (scope) parts.push(scope);
+    return parts.join("; ");
+  }
+}

@@ -1,0 +1,148 @@
+// Focus, ignore and hide, as mem_parser/filters.py has them: a frame matches by its function's name or full name, by a
+// file or by the module. Focus and ignore keep or drop stacks whole; hide takes frames out of stacks, whose blocks stay.
+
+const BOXES = ["focus", "ignore", "hide"];
+const LONGEST_PATTERN = 300;
+
+// Which functions and files an expression matches, each distinct text looked at once.
+class Matcher {
+  constructor(profile) {
+    this.profile = profile;
+    this.known = new Map();
+  }
+
+  // { entries, files }: a byte for each, or { problem }: why there is no answer.
+  match(pattern, templates) {
+    const key = `${templates ? 1 : 0}${pattern}`;
+    if (!this.known.has(key)) {
+      if (this.known.size > 40) this.known.clear();
+      this.known.set(key, this.compute(pattern, templates));
+    }
+    return this.known.get(key);
+  }
+
+  compute(text, templates) {
+    const { entries, files } = this.profile;
+    const shown = templates ? entries.whole : entries.short;
+    return withPattern(text, (test) => {
+      const inFile = Uint8Array.from(files, test);
+      // Entry 0 is the root, which is no frame, and what was left out has no names to match.
+      return {
+        files: inFile,
+        entries: Uint8Array.from(shown, (name, k) => Number(k > 0 && !this.profile.isRest(k)
+          && (test(name) || test(entries.full[k]) || inFile[entries.file[k]] || test(entries.module[k])))),
+      };
+    });
+  }
+}
+
+// The profile as the boxes narrow it.
+class Narrowing {
+  constructor(profile) {
+    this.whole = profile;
+    this.matcher = new Matcher(profile);
+    this.key = "";
+    this.profile = profile;
+  }
+
+  // Why the expression cannot be used; empty: it can.
+  problem(pattern, templates) {
+    return pattern ? this.matcher.match(pattern, templates).problem ?? "" : "";
+  }
+
+  // Only the boxes of `values` with an expression that can be used, and how functions are called.
+  static keyOf(values) {
+    return JSON.stringify([...BOXES.map((name) => values[name]), values.templates]);
+  }
+
+  // The narrowed profile for the state's values; an expression that cannot be used counts as none.
+  of(values) {
+    const key = Narrowing.keyOf(values);
+    if (key === this.key) return this.profile;
+    this.key = key;
+    const match = (name) => {
+      const found = values[name] ? this.matcher.match(values[name], values.templates) : null;
+      return found?.entries ? this.matchedNodes(found) : null;
+    };
+    const [focus, ignore, hide] = BOXES.map(match);
+    this.narrows = Boolean(focus || ignore || hide);
+    this.profile = this.narrows ? this.narrowed(focus, ignore, hide) : this.whole;
+    return this.profile;
+  }
+
+  matchedNodes({ entries, files }) {
+    const { size, entry, lineFile } = this.whole;
+    const matched = new Uint8Array(size);
+    for (let node = 1; node < size; node += 1) {
+      matched[node] = entries[entry[node]] || files[lineFile[node]] && !this.whole.isRest(entry[node]) ? 1 : 0;
+    }
+    return matched;
+  }
+
+  narrowed(focus, ignore, hide) {
+    const { whole } = this;
+    const focused = focus && this.below(focus), ignored = ignore && this.below(ignore);
+    this.undecided = new Uint8Array(whole.size);
+    const kept = new Uint8Array(whole.size).fill(1);
+    for (let node = 0; node < whole.size; node += 1) {
+      if (focused && !focused[node] || ignored?.[node]) kept[node] = 0;
+      if (whole.isRest(whole.entry[node]) && (focused && !focused[node] && !ignored?.[node] || ignored && kept[node])) this.undecided[node] = 1;
+    }
+    const made = Object.create(whole);
+    const holder = hide ? this.cutOut(made, hide) : null;
+    made.rows = Narrowing.keepRows(whole.rows, kept, holder);
+    made.threadRows = Narrowing.keepRows(whole.threadRows, kept, holder);
+    return made;
+  }
+
+  // For each node whether it or a caller is matched.
+  below(matched) {
+    const { size, parent } = this.whole;
+    const found = Uint8Array.from(matched);
+    for (let node = 1; node < size; node += 1) found[node] |= found[parent[node]];
+    return found;
+  }
+
+  // Links callees of hidden frames to the nearest caller that is not; returns for each node where its blocks are then.
+  // A stack of hidden frames alone becomes one frame, behind all others.
+  cutOut(made, hide) {
+    const { whole } = this;
+    const size = whole.size + 1, alone = whole.size;
+    const holder = new Int32Array(whole.size);
+    const longer = (column, last, Type = column.constructor) => {
+      const longerOne = new Type(size);
+      longerOne.set(column);
+      longerOne[alone] = last;
+      return longerOne;
+    };
+    made.parent = longer(whole.parent, 0);
+    for (let node = 1; node < whole.size; node += 1) {
+      holder[node] = hide[node] ? holder[whole.parent[node]] : node;
+      made.parent[node] = holder[whole.parent[node]];
+    }
+    for (let node = 1; node < whole.size; node += 1) if (!holder[node]) holder[node] = alone;
+    made.size = size;
+    made.line = longer(whole.line, 0);
+    made.lineFile = longer(whole.lineFile, 0);
+    made.inlined = longer(whole.inlined, 0);
+    made.kind = longer(whole.kind, KIND_PSEUDO);
+    made.entry = longer(whole.entry, 0);
+    made.styles = Object.fromEntries(Object.entries(whole.styles).map(([style, names]) => [style, longer(names, whole.hiddenName)]));
+    return holder;
+  }
+
+  static keepRows(rows, kept, holder) {
+    const chosen = [];
+    for (let k = 0; k < rows.size; k += 1) if (kept[rows.node[k]]) chosen.push(k);
+    const pick = (column) => {
+      const picked = new column.constructor(chosen.length);
+      for (let k = 0; k < chosen.length; k += 1) picked[k] = column[chosen[k]];
+      return picked;
+    };
+    const node = pick(rows.node);
+    if (holder) for (let k = 0; k < node.length; k += 1) node[k] = holder[node[k]];
+    const counts = {};
+    for (const [kind, columns] of Object.entries(rows.counts)) counts[kind] = columns.map(pick);
+    return { node, counts, domain: pick(rows.domain), thread: pick(rows.thread), size: chosen.length };
+  }
+}

@@ -1,0 +1,24 @@
+"""What the reader of a page may count: every count that the file has, in bytes and in objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mem_parser.model import Count, Profile, Unit
+
+
+def shown_counts(*profiles: Profile) -> list[Count]:
+    """Return the counts that all of ``profiles`` have."""
+    return [count for count in Count if all(p.has(count) for p in profiles)]
+
+
+def measure_name(count: Count, unit: Unit) -> str:
+    """Return what a page calls ``count`` in ``unit``: `inuse.space`."""
+    return f"{count}.{unit}"
+
+
+def measures(*profiles: Profile) -> Iterator[tuple[str, Count, Unit]]:
+    """Yield each choice with its name, bytes before objects."""
+    for count in shown_counts(*profiles):
+        for unit in Unit:
+            yield measure_name(count, unit), count, unit

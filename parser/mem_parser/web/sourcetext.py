@@ -1,0 +1,102 @@
+"""The text of the source lines that matter, for the details of a page.
+
+What `mem_parser list` may read, a page may hold (`mem_parser.reports.listing`: only the user's own
+profiles name files), and less: a page is passed on, and the debug information of a program of the
+user's own may still come from elsewhere and name any file. So only files with the suffix of a
+programming language are read, and only the lines around those that hold a part of the memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mem_parser.estimate import FloatArray
+from mem_parser.model import Count, Profile
+from mem_parser.names import FrameRule
+from mem_parser.reports.aggregate import sum_by_key, sum_stacks, without_allocators
+from mem_parser.reports.listing import CONTEXT, Sources, read_source
+from mem_parser.symbols.table import Symbols
+
+_LANGUAGES = (
+    "c cc cpp cxx c++ cp h hh hpp hxx h++ inc inl ipp tcc tpp txx def m mm cu cuh cl s asm "
+    "rs go py pyx pxd pxi d di swift zig nim f f77 f90 f95 f03 f08 for adb ads pas pp vala v "
+    "java kt scala cs fs js mjs ts jsx tsx php rb pl pm lua jl hs ml mli erl ex l lex y yy rl"
+)
+SUFFIXES = frozenset(f".{suffix}" for suffix in _LANGUAGES.split())
+"""Of files whose text may be in a page."""
+SMALLEST_SHARE = 0.005
+"""Part of a total from which on a line is shown, as in the table of `mem_parser top`."""
+MOST_BYTES = 128 << 10
+"""Of text in a page; the heaviest lines come first."""
+_MOST_FILES = 100
+_LONGEST_LINE = 200
+_COUNTS = (Count.INUSE, Count.ALLOC, Count.PEAK)
+
+
+def source_block(profile: Profile, symbols: Symbols, sources: Sources) -> dict[str, Any]:
+    """Return the block `source` of a page: {"files": {file: [[first line, [text, ...]], ...]},
+    "note": why there is less than one would expect}.
+    """
+    sources = dataclasses.replace(sources, suffixes=SUFFIXES)
+    texts: dict[str, list[str] | None] = {}
+    wanted: dict[str, set[int]] = {}
+    room = MOST_BYTES
+    for file, line in _heavy_lines(profile, symbols):
+        if file not in texts:
+            if len(texts) == _MOST_FILES:
+                continue
+            texts[file] = read_source(file, sources)[0]
+        text = texts[file]
+        if text is None or line > len(text):
+            continue
+        near = range(max(line - CONTEXT, 1), min(line + CONTEXT, len(text)) + 1)
+        new = set(near) - wanted.get(file, set())
+        room -= sum(len(_cut(text[number - 1]).encode()) for number in new)
+        if room < 0:
+            break
+        wanted.setdefault(file, set()).update(new)
+    files = {file: _parts(texts[file] or [], numbers) for file, numbers in wanted.items()}
+    note = ""
+    if sources.distrusted and not files:
+        note = f"source not shown: {sources.distrusted}; --trust-sources shows it"
+    return {"files": files, "note": note}
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
+
+
+def _parts(text: list[str], numbers: set[int]) -> list[tuple[int, list[str]]]:
+    """Return runs of lines that follow one another."""
+    parts: list[tuple[int, list[str]]] = []
+    for number in sorted(numbers):
+        if not parts or number != parts[-1][0] + len(parts[-1][1]):
+            parts.append((number, []))
+        parts[-1][1].append(_cut(text[number - 1]))
+    return parts
+
+
+def _heavy_lines(profile: Profile, symbols: Symbols) -> list[tuple[str, int]]:
+    """Return (file, line) with at least `SMALLEST_SHARE` of some total, the heaviest first."""
+    places: dict[tuple[str, int], int] = {}
+    of_location = np.array(
+        [places.setdefault((x.file, x.line), len(places)) for x in symbols.locations],
+        dtype=np.int32,
+    )
+    keys = list(places)
+    _, locations = without_allocators(symbols, FrameRule.PROGRAM)
+    share: FloatArray = np.zeros(len(keys))
+    for count in _COUNTS:
+        if not profile.has(count):
+            continue
+        by_function = sum_stacks(profile, symbols, count=count)
+        sums = dataclasses.replace(by_function, names=[""] * len(keys), keys=of_location[locations])
+        whole = float(sums.values.sum())
+        if whole > 0:
+            [weight] = sum_by_key(sums, [sums.values])
+            share = np.maximum(share, weight / whole)
+    heavy = [k for k in np.argsort(-share, kind="stable").tolist() if share[k] >= SMALLEST_SHARE]
+    return [keys[k] for k in heavy if keys[k][0] and keys[k][1] > 0]

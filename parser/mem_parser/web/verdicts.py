@@ -1,0 +1,89 @@
+"""Rows that end in a verdict, cut to what a page can hold, so that no verdict vanishes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mem_parser.escape import visible
+from mem_parser.estimate import Estimate, Unseen
+from mem_parser.web.facts import without_paths
+
+MOST_ROWS = 2000
+"""Rows of one table that reach the page."""
+
+
+def verdict_block(
+    given: Mapping[str, Any], unseen: Unseen, *, most: int = MOST_ROWS, confidential: bool = False
+) -> dict[str, Any]:
+    """Return the block ``given`` with ``most`` rows at most.
+
+    `counts` is how many rows each verdict has. The first rows stay, and of each verdict at least
+    the first (see `kept_rows`). `left_out` has for each verdict that lost rows their number, and
+    what they hold together as [value, lower, upper]: `bytes` if rows have that, else `delta`.
+    ``unseen`` is what a sample more may add to such a sum.
+    """
+    rows = list(given.get("rows", ()))
+    verdicts = [str(row.get("verdict", "")) for row in rows]
+    kept = kept_rows(verdicts, most)
+    gone: dict[str, list[Mapping[str, Any]]] = {}
+    for k in sorted(set(range(len(rows))) - set(kept)):
+        gone.setdefault(verdicts[k], []).append(rows[k])
+    block = {
+        **given,
+        "rows": [rows[k] for k in kept],
+        "counts": Counter(verdicts),
+        "left_out": [
+            {"verdict": verdict, "rows": len(lost), **_together(lost, unseen)}
+            for verdict, lost in gone.items()
+        ],
+    }
+    shown: dict[str, Any] = visible(block)
+    return _without_source(shown) if confidential else shown
+
+
+def kept_rows(verdicts: Sequence[str], most: int) -> list[int]:
+    """Return which ``most`` rows stay, in order: half of the room is for all verdicts alike, so
+    that none vanishes, the other half for the rows that come first.
+    """
+    if len(verdicts) <= most:
+        return list(range(len(verdicts)))
+    floor = most // (2 * len(set(verdicts)))
+    seen: Counter[str] = Counter()
+    sure: list[int] = []
+    others: list[int] = []
+    for k, verdict in enumerate(verdicts):
+        (sure if seen[verdict] < floor else others).append(k)
+        seen[verdict] += 1
+    return sorted(sure + others[: most - len(sure)])
+
+
+def _together(rows: Sequence[Mapping[str, Any]], unseen: Unseen) -> dict[str, Any]:
+    """Return the sum of the rows: they have no samples in common, so errors add in squares."""
+    for value, error in (("bytes", "std_error"), ("delta", "delta_error")):
+        if value not in rows[0]:
+            continue
+        errors = [math.nan if row.get(error) is None else float(row[error]) for row in rows]
+        total = Estimate(
+            float(sum(row[value] for row in rows)),
+            math.hypot(*errors),
+            sum(row.get("samples") or 0 for row in rows),
+            unseen,
+            signed=value == "delta",
+        )
+        return {value: [total.value, *total.known_ends]}
+    return {}
+
+
+def _without_source(data: Any) -> Any:
+    """Return JSON data without files and lines, and without folders in its texts."""
+    if isinstance(data, Mapping):
+        hidden = {"file": "", "line": 0}
+        return {k: hidden[k] if k in hidden else _without_source(v) for k, v in data.items()}
+    if isinstance(data, str):
+        return without_paths(data)
+    if isinstance(data, Sequence):
+        return [_without_source(v) for v in data]
+    return data

@@ -1,0 +1,525 @@
+"""The boxes, the names and the source lines of the pages in headless Chromium, against what the
+commands say of the same profile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from browser import NEEDS_BROWSER, Shown, browser
+from heapfiles import HeapFile, Record
+from mem_cli.parser.group import cli
+from mem_parser.filters import Filters
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.reports.aggregate import rows_of, sum_stacks
+from mem_parser.reports.edges import calls_between
+from mem_parser.reports.graph import build_graph
+from mem_parser.symbols.elf import ElfImage
+from mem_parser.symbols.table import Function, Role, Symbols
+from mem_parser.web import flamegraph, report
+from web_profiles import SERVER, Site, make_profile, wide_profile
+
+pytestmark = NEEDS_BROWSER
+
+SCALES = {"KiB": 1024.0, "MiB": 1024.0**2}
+ROWS = """
+const numbers = (row) =>
+  [...row.querySelectorAll("td.number")].slice(0, 2).map((cell) => cell.textContent);
+const cells = (row) => [row.querySelector("td.main").textContent, ...numbers(row)];
+return [...document.querySelectorAll("#functions-rows tbody tr")].map(cells);
+"""
+PROGRAM = """
+#include <cstddef>
+namespace absl {
+template <typename T> struct flat_hash_map {
+  __attribute__((noinline)) int grow(int x) { return x * 3; }
+};
+}
+template <typename T> struct Cache {
+  __attribute__((noinline)) int fill(int x) {  // </script><b onclick=x>
+    absl::flat_hash_map<T> map;
+    return map.grow(x) + 1;
+  }
+};
+__attribute__((noinline)) int copy_name(int x) { return x * 5; }
+__attribute__((noinline)) int parse(int x) {
+  return x ? parse(x - 1) + copy_name(x)
+           : 1;
+}
+int main() {
+  return Cache<int>().fill(1) + Cache<double>().fill(2) + parse(3);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    with browser(1280, 900) as opened:
+        yield opened
+
+
+def fragment(**values: object) -> str:
+    return "#" + urlencode({k: str(v) for k, v in values.items()})
+
+
+def table(shown: Shown) -> dict[str, tuple[str, str]]:
+    """Own and total of each function in the table that the page shows."""
+    return {name: (own, total) for name, own, total in shown.run(ROWS)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def program(folder: Path) -> Path:
+    (folder / "shop.cc").write_text(PROGRAM)
+    subprocess.run(
+        ["g++", "-g", "-O0", "-no-pie", "-Wl,--build-id", "-o", "shop", folder / "shop.cc"],
+        check=True, timeout=120, cwd=folder,
+    )  # fmt: skip
+    return folder / "shop"
+
+
+@pytest.fixture(scope="module")
+def heap(program: Path) -> Path:
+    """A profile of the program on this host, of stacks that it could have."""
+    listed = subprocess.run(
+        ["nm", "-C", program], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.splitlines()
+    address = {
+        line.split(" ", 2)[2].split("(")[0]: int(line.split()[0], 16)
+        for line in listed
+        if "(" in line or line.endswith(" main")
+    }
+
+    def stack(*names: str) -> tuple[int, ...]:
+        return tuple(address[name] + 8 for name in names)
+
+    grow, fill = "absl::flat_hash_map<{}>::grow", "Cache<{}>::fill"
+    records = [
+        Record(stack(grow.format("int"), fill.format("int"), "main"), 60, 81920, 30, 40960),
+        Record(stack(grow.format("double"), fill.format("double"), "main"), 50, 65536),
+        Record(stack("copy_name", "parse", "parse", "main"), 90, 9000),
+        Record(stack("parse", "main"), 40, 5120, 20, 2560),
+    ]
+    module = {"path": str(program), "build_id": ElfImage.open(program).build_id,
+              "start": 0x400000, "end": 0x500000, "bias": 0,
+              "exec": [[0x401000, 0x402000, 0x1000]],
+              "first_generation": 0, "last_generation": None}  # fmt: skip
+    path = program.parent / "shop.heap"
+    header = {"exe": str(program), "host": os.uname().nodename, "uid": os.geteuid()}
+    path.write_bytes(HeapFile(records, modules=[module], rate=1024, header=header).data)
+    path.chmod(0o600)
+    return path
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def pages(heap: Path) -> dict[str, str]:
+    """Pages of the profile as the commands make them, by name."""
+    made = {
+        "report": ("report",), "flame": ("flamegraph",), "bare": ("report", "--no-source"),
+        "whole": ("report", "--templates"), "secret": ("report", "--confidential"),
+    }  # fmt: skip
+    addresses = {}
+    for name, (command, *options) in made.items():
+        page = heap.with_name(f"{name}.html")
+        run(command, heap, "-o", page, *options)
+        addresses[name] = page.as_uri()
+    return addresses
+
+
+def amount(text: str) -> float:
+    """The bytes or objects that a text such as "1.38 MiB ± 0.02" begins with."""
+    number, unit = [*text.split(), ""][:2]
+    return float(number.replace(",", "")) * SCALES.get(unit, 1.0)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"focus": "parse"},
+        {"focus": r"Cache<int>::fill\(int\)"},
+        {"focus": "grow"},
+        {"ignore": "copy_(name|text)"},
+        {"focus": "(?i)CACHE", "ignore": "double"},
+        {"hide": "^parse$"},
+        {"hide": "main|fill|grow"},
+        {"focus": r"shop\.cc$", "hide": "grow", "templates": 1},
+        {"focus": "^Cache<int>::fill$", "templates": 1},
+        {"focus": "^Cache<int>::fill$"},
+        {"focus": "fill|parse", "count": "alloc"},
+        {"ignore": "copy_", "count": "freed", "unit": "objects"},
+        {"hide": "^parse$", "count": "alloc", "unit": "objects", "templates": 1},
+    ],
+)
+def test_a_page_has_the_numbers_of_the_command_line(
+    driver: Any, pages: dict[str, str], heap: Path, filters: Mapping[str, object]
+) -> None:
+    options = [
+        word
+        for name, value in filters.items()
+        for word in {
+            "templates": ["--templates"], "count": [f"--{value}"], "unit": [f"--{value}"],
+        }.get(name, [f"--{name}", value])
+    ]  # fmt: skip
+    said = json.loads(run("top", heap, "--json", "-n", 0, *options))
+
+    shown = Shown(driver, pages["report"], fragment(tab="table", **filters))
+
+    rows = table(shown)
+    assert rows.keys() == {row["function"] for row in said["rows"]}
+    for row in said["rows"]:
+        for text, key in zip(rows[row["function"]], ("flat", "cum"), strict=True):
+            assert amount(text) == pytest.approx(row[key], rel=0.005, abs=0.5), row["function"]
+            if row[key] and row[f"{key}_margin95"]:
+                margins = [float(m) for m in re.findall(r"[\u00b1+-] ?([\d.]+)", text)]
+                margin = max(margins) * SCALES.get(text.split()[1], 1.0)
+                assert margin == pytest.approx(row[f"{key}_margin95"], rel=0.1, abs=0.5)
+    total = sum(row["flat"] for row in said["rows"])
+    if said["rows"]:
+        assert amount(shown.text("#filter-note").rsplit(": ", 1)[1]) == pytest.approx(
+            total, rel=0.005
+        )
+    shown.assert_quiet()
+
+
+NAMES = ("main", "work", "lib::sort", "lib::map", "wrap", "calloc", "clone3", "less")
+PATTERNS = ("work", "^main$", "lib::", "less|work", "alloc", "nothing", ".", "clone3", r"work\.c$")
+
+
+def mixed(seed: random.Random) -> tuple[Profile, Symbols]:
+    """Stacks of program, library and allocator; every sum is a number of bytes below 1 KiB."""
+    roles = {"lib::sort": Role.LIBRARY, "lib::map": Role.LIBRARY, "wrap": Role.WRAPPER}
+    functions = {
+        name: Function(name, name, f"/lib/{name[:3]}.so", f"/src/{name}.c", role=role)
+        for name in NAMES
+        for role in [Role.START if name == "clone3" else roles.get(name, Role.PROGRAM)]
+    }
+    stacks = {" ".join(seed.choices(NAMES, k=seed.randint(1, 6))) for _ in range(9)}
+    sites = [Site(stack, 1, 1 << k) for k, stack in enumerate(sorted(stacks))]
+    return make_profile(sites, functions=functions)
+
+
+def test_any_boxes_leave_what_the_filters_leave(driver: Any, folder: Path) -> None:
+    seed = random.Random(11)
+    page = folder / "mixed.html"
+    for _ in range(4):
+        profile, symbols = mixed(seed)
+        page.write_text(report.render(profile, symbols), encoding="utf-8")
+        for _ in range(12):
+            chosen = {
+                name: seed.choice(PATTERNS)
+                for name in ("focus", "ignore", "hide")
+                if seed.random() < 0.5
+            }
+            left = Filters(**{name: (text,) for name, text in chosen.items()}).apply(
+                profile, symbols
+            )
+            expected = {
+                row.name: (row.flat.value, row.cum.value)
+                for row in rows_of(sum_stacks(left[0], Filters(hide=()).apply(*left)[1]))
+            }
+            shown = Shown(driver, page.as_uri(), fragment(tab="table", **chosen))
+            rows = {k: (amount(a), amount(b)) for k, (a, b) in table(shown).items()}
+            assert rows == expected, chosen
+
+
+def layered(seed: random.Random) -> tuple[Profile, Symbols]:
+    """Stacks through functions in layers, some of which call back up."""
+    names = [f"ns::area{k % 5}::function_{k}" for k in range(40)]
+    sites = []
+    for _ in range(90):
+        stack = [seed.choice(names[6 * k : 6 * k + 7]) for k in range(seed.randint(1, 6))]
+        if seed.random() < 0.3:
+            stack += stack[-2:]
+        blocks = seed.randint(1, 9)
+        sites.append(Site("main " + " ".join(stack), blocks, 1000, freed=blocks // 3))
+    return make_profile(sites)
+
+
+GRAPH = """
+const groups = [...document.querySelectorAll(".call-graph-svg g > title")].map((t) => t.parentNode);
+const texts = (g) => [...g.querySelectorAll("text")].map((t) => t.textContent);
+return groups.map((g) => {
+  const box = g.querySelector("polygon").getBBox();
+  return [g.querySelector("title").textContent, texts(g), [box.x, box.y, box.width, box.height]];
+});
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "unit"),
+    [
+        (0, Count.INUSE, Unit.SPACE), (1, Count.INUSE, Unit.SPACE), (2, Count.INUSE, Unit.SPACE),
+        (0, Count.ALLOC, Unit.OBJECTS), (1, Count.FREED, Unit.SPACE),
+    ],
+)  # fmt: skip
+def test_the_call_graph_is_of_what_the_boxes_leave(
+    driver: Any, folder: Path, number: int, count: Count, unit: Unit
+) -> None:
+    profile, symbols = layered(random.Random(number))
+    page = folder / f"layered{number}.html"
+    page.write_text(report.render(profile, symbols), encoding="utf-8")
+    focus = f"function_{(11, 3, 2)[number]}"
+    left = Filters(focus=(focus,)).apply(profile, symbols)
+    sums = sum_stacks(*left, count=count, unit=unit)
+    expected = build_graph(left[0], sums, count, unit, "")
+    rows = {row.name: row for row in expected.nodes}
+    key = {name: k for k, name in enumerate(sums.names)}
+    place = np.full(len(sums.names), -1)
+    place[[key[name] for name in rows]] = np.arange(len(rows))
+    calls = calls_between(sums, place, len(rows))
+    names = list(rows)
+    values = {f"{names[c.caller]} → {names[c.callee]}": c.value for c in calls.edges}
+
+    chosen = {"count": count, "unit": unit}
+    shown = Shown(driver, page.as_uri(), fragment(tab="graph", focus=focus, **chosen))
+
+    found = shown.run(GRAPH)
+    legend = shown.run(
+        "return document.querySelector('.call-graph-svg > g > g > text').textContent;"
+    )
+    assert amount(legend) == pytest.approx(left[0].total(count, unit).value, rel=0.005)
+    nodes = [one for one in found if "→" not in one[0]]
+    assert {name for name, *_ in nodes} == rows.keys()
+    for name, texts, _ in nodes:
+        amounts = [amount(t.removeprefix("of ")) for t in texts if "%)" in t]
+        row = rows[name]
+        assert amounts[0] == pytest.approx(row.flat.value, rel=0.005)
+        assert amounts[-1] == pytest.approx(row.cum.value, rel=0.005)
+    edges = [one for one in found if "→" in one[0]]
+    assert {one.split(" → ")[1] for one, *_ in edges} >= rows.keys() - {"main"}
+    for name, texts, _ in edges:
+        assert amount(texts[0]) == pytest.approx(values[name], rel=0.005), name
+    boxes = [box for *_, box in nodes]
+    for k, (x, y, width, height) in enumerate(boxes):
+        for other in boxes[:k]:
+            apart_x = x >= other[0] + other[2] or other[0] >= x + width
+            assert apart_x or y >= other[1] + other[3] or other[1] >= y + height
+    shown.element("#filters-clear").click()
+    assert focus not in shown.fragment
+    assert "(100.0%)" in shown.text(".call-graph-svg")  # drawn by dot, as it came with the page
+    shown.assert_quiet()
+
+
+def test_a_part_of_a_difference_keeps_the_count_of_its_graph(driver: Any, folder: Path) -> None:
+    page = folder / "changed.html"
+    older = make_profile([Site("main serve parse new_node", 12, 65536)])
+    page.write_text(report.render(*make_profile(SERVER), base=older), encoding="utf-8")
+    chosen = {"tab": "graph", "count": "alloc", "unit": "objects", "focus": "parse"}
+
+    shown = Shown(driver, page.as_uri(), fragment(**chosen))
+
+    assert shown.text("#panel-graph > p") == "objects allocated"
+    said = shown.text(".call-graph-svg")
+    assert "50 objects allocated without the changes since the base" in said
+    shown.assert_quiet()
+
+
+def test_all_tabs_follow_the_boxes(driver: Any, folder: Path) -> None:
+    page = folder / "server.html"
+    page.write_text(report.render(*make_profile(SERVER)), encoding="utf-8")
+    shown = Shown(driver, page.as_uri())
+    assert shown.text(".key-value") == "4.64 MiB"
+
+    shown.type("#filter-focus", "read_file")
+    shown.until(lambda: "focus=read_file" in shown.fragment)
+    assert shown.text("#filter-note").startswith(
+        "only focus read_file: 2.00 MiB of 4.64 MiB (43.1 %) in use"
+    )
+    assert shown.text(".key-value") == "2.00 MiB"
+    assert "read_file" in shown.text("#panel-summary")
+    assert "new_node" not in shown.text("#panel-summary")
+    shown.element("#tab-threads").click()
+    assert shown.texts("#threads-rows td.main") == ["worker"]
+    shown.element("#tab-tree").click()
+    shown.element("#tree-heaviest").click()
+    assert shown.texts(".tree-name") == ["everything", "main", "load", "read_file"]
+    shown.element("#tab-flame").click()
+    assert "2.00 MiB (100.0 %)" in shown.text(".details-facts")
+    shown.element("#filters-clear").click()
+    assert "4.64 MiB (100.0 %)" in shown.text(".details-facts")
+    assert "focus" not in shown.fragment
+    shown.element("#tab-summary").click()
+    assert shown.text(".key-value") == "4.64 MiB"
+    shown.assert_quiet()
+
+
+def test_a_wrong_expression_is_said_and_changes_nothing(driver: Any, pages: dict[str, str]) -> None:
+    shown = Shown(driver, pages["flame"])
+    shown.type("#filter-focus", "parse")
+    shown.until(lambda: "focus=parse" in shown.fragment)
+    before = (shown.fragment, shown.text(".details-facts"))
+
+    shown.type("#filter-focus", "parse(")
+
+    said = "Focus: not a regular expression: missing ), unterminated subpattern; nothing changed"
+    shown.until(lambda: shown.text("#filter-problem") == said)
+    assert (shown.fragment, shown.text(".details-facts")) == before
+    assert shown.element("#filter-focus").get_attribute("aria-invalid") == "true"
+    shown.type("#filter-focus", "parse|main")
+    shown.until(lambda: not shown.element("#filter-problem").is_displayed())
+
+    forged = Shown(driver, pages["flame"], fragment(hide="(?=x)", focus="+" * 500))
+    assert "look-around is not known here" in forged.text("#filter-problem")
+    assert "(100.0 %)" in forged.text(".details-facts")
+    assert not forged.element("#filter-note").is_displayed()
+    forged.assert_quiet()
+
+
+def test_an_expression_that_others_never_finish_ends(driver: Any, folder: Path) -> None:
+    page = folder / "slow.html"
+    page.write_text(flamegraph.render(*make_profile([Site("main " + "a" * 1000, 1, 10)])))
+
+    shown = Shown(driver, page.as_uri(), fragment(focus="(a|a)*b$|(a*)*c$", hide="(a+)+$"))
+
+    assert shown.text("#filter-note").startswith(
+        "only focus (a|a)*b$|(a*)*c$, hide (a+)+$: 10 B of 10 B"
+    )
+
+
+@pytest.mark.parametrize("query", ["(a|a)*[q]$", "((a*)*)*[q]", "(a+)+$|x"])
+def test_a_search_that_others_never_finish_ends(driver: Any, folder: Path, query: str) -> None:
+    page = folder / "slow-search.html"
+    long = "a" * 1000 + "c"
+    page.write_text(flamegraph.render(*make_profile([Site(f"main {long}", 1, 10)])))
+
+    shown = Shown(driver, page.as_uri(), fragment(q=query))
+
+    assert shown.text("#search-found") == "no match"
+    shown.type("#search", "(?=a)")
+    said = "not a regular expression: look-around is not known here"
+    shown.until(lambda: shown.text("#search-found") == said)
+    shown.type("#search", "A+C$")
+    shown.until(lambda: shown.text("#search-found") == "no match")
+    shown.type("#search", "a{100,}C$".lower())
+    shown.until(lambda: shown.text("#search-found") == "10 B matched (100.0 %)")
+    shown.assert_quiet()
+
+
+def test_what_pruning_left_out_is_not_claimed(driver: Any, folder: Path) -> None:
+    profile, symbols = wide_profile(3000)
+    page = folder / "pruned.html"
+    page.write_text(flamegraph.render(profile, symbols, most_nodes=300), encoding="utf-8")
+
+    shown = Shown(driver, page.as_uri(), fragment(focus="function_31$"))
+
+    note = shown.text("#filter-note")
+    assert "in “[narrower frames]” this page cannot tell" in note
+    exact = Filters(focus=("function_31$",)).apply(profile, symbols)[0]
+    [total] = [exact.weigh(Filters().count, Filters().unit)[0].sum()]
+    left = amount(note.split(": ", 1)[1])
+    unsure = amount(note.split("; of ", 1)[1])
+    assert left <= total * 1.001
+    assert total <= (left + unsure) * 1.001
+
+
+def test_template_arguments_show_and_fold(driver: Any, pages: dict[str, str]) -> None:
+    shown = Shown(driver, pages["report"], fragment(tab="table"))
+    assert "Cache::fill" in table(shown)
+    shown.element("#toggle-templates").click()
+    assert {"Cache<int>::fill", "Cache<double>::fill"} <= table(shown).keys()
+    assert "Cache::fill" not in table(shown)
+    assert "templates=1" in shown.fragment
+    shown.element("#tab-tree").click()
+    shown.element("#tree-heaviest").click()
+    assert "Cache<double>::fill" in shown.texts(".tree-name")
+    shown.element("#toggle-templates").click()
+    shown.element("#tree-heaviest").click()
+    assert "Cache::fill" in shown.texts(".tree-name")
+
+    opened = Shown(driver, pages["whole"], fragment(tab="table"))
+    assert "Cache<int>::fill" in table(opened)
+    assert "templates" not in opened.fragment
+    opened.element("#tab-graph").click()
+    assert "Cache<int>::fill" in opened.text(".call-graph-svg")
+    opened.element("#toggle-templates").click()
+    assert "templates=0" in opened.fragment
+    opened.assert_quiet()
+
+
+@pytest.mark.parametrize("function", ["Cache::fill", "parse", "main"])
+def test_source_lines_have_the_numbers_of_list(
+    driver: Any, pages: dict[str, str], heap: Path, function: str
+) -> None:
+    said = json.loads(run("list", heap, function, "--json"))
+    [one] = said["rows"]
+    shown = Shown(driver, pages["report"], fragment(tab="table"))
+
+    shown.run(
+        """[...document.querySelectorAll("#functions-rows tbody tr")]
+           .find((row) => row.querySelector("td.main").textContent === arguments[0])
+           .querySelector(".place-link").click();""",
+        function,
+    )
+
+    assert shown.element("dialog.source-dialog").is_displayed()
+    assert shown.text(".source-file") == one["file"]
+    rows = shown.run(
+        """return [...document.querySelectorAll(".source-lines tbody tr")]
+           .map((row) => [...row.cells].map((cell) => cell.textContent));"""
+    )
+    heavy = {row[2]: row for row in rows if row[1]}
+    assert heavy.keys() == {str(line["line"]) for line in one["lines"]}
+    for line in one["lines"]:
+        flat, cum, _, text = heavy[str(line["line"])]
+        assert (amount(flat) if flat else 0) == pytest.approx(line["flat"], rel=0.005)
+        assert amount(cum) == pytest.approx(line["cum"], rel=0.005)
+        assert text == line["text"]
+    hostile = any("// </script><b onclick=x>" in row[3] for row in rows)
+    assert hostile == (function == "Cache::fill")
+    assert shown.driver.find_elements("css selector", ".source-lines b") == []
+    shown.assert_quiet()
+
+
+def test_the_source_of_a_frame_opens_below_it_and_stays(driver: Any, pages: dict[str, str]) -> None:
+    shown = Shown(driver, pages["flame"], fragment(source=1, q="^parse$"))
+    assert shown.text("#source-pane") == "Select a frame to see its source lines."
+    shown.run(
+        """const next = new KeyboardEvent("keydown", {key: "n", bubbles: true});
+           document.querySelector(".graph").dispatchEvent(next);"""
+    )
+
+    assert shown.text(".source-title").startswith("parse in use, by line")
+    assert "return x ? parse(x - 1) + copy_name(x)" in shown.text("#source-pane")
+    hide = next(
+        b
+        for b in shown.driver.find_elements("css selector", ".details button")
+        if b.text == "Hide source"
+    )
+    hide.click()
+    assert not shown.element("#source-pane").is_displayed()
+    assert "source" not in shown.fragment
+
+
+@pytest.mark.parametrize("page", ["bare", "secret"])
+def test_a_page_without_sources_offers_none(driver: Any, pages: dict[str, str], page: str) -> None:
+    text = Path(pages[page].removeprefix("file://")).read_text(encoding="utf-8")
+    assert 'id="source"' not in text
+    shown = Shown(driver, pages[page], fragment(tab="table"))
+    assert shown.driver.find_elements("css selector", ".place-link") == []
+    shown.element("#tab-flame").click()
+    assert "Source" not in [
+        b.text for b in shown.driver.find_elements("css selector", ".details button")
+    ]
+    shown.assert_quiet()

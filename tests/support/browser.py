@@ -1,0 +1,126 @@
+"""Pages in headless Chromium: a browser of a width, and what tests ask of a page."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+NEEDS_BROWSER = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("selenium") is None, reason="selenium is not installed"
+    ),
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.skipif(DRIVER is None, reason="chromedriver (chromium-driver) is not installed"),
+]
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def browser(width: int, height: int, *, phone: bool = False) -> Iterator[Any]:
+    """Yield a driver of a window of that size; ``phone``: a screen that is touched."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tempfile.mkdtemp(prefix="web-browser-")
+    for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    if phone:
+        metrics = {"width": width, "height": height, "pixelRatio": 2.0, "touch": True}
+        options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(60)
+    driver.set_script_timeout(60)
+    try:
+        yield driver
+    finally:
+        driver.quit()
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+def open_page(driver: Any, address: str, fragment: str = "") -> None:
+    """Load a page anew; it must have run to its end."""
+    driver.get("about:blank")
+    driver.get(address + fragment)
+    assert driver.execute_script("return document.documentElement.dataset.ready") == "1"
+
+
+def assert_quiet(driver: Any) -> None:
+    """No error, no refused load, no warning in the browser's log."""
+    assert driver.get_log("browser") == []
+
+
+def element(driver: Any, selector: str) -> Any:
+    """Return the first element of a CSS selector."""
+    return driver.find_element("css selector", selector)
+
+
+def text_of(driver: Any, selector: str) -> str:
+    """Return the text that shows in it."""
+    return str(element(driver, selector).text)
+
+
+def until(driver: Any, condition: Callable[[Any], Any]) -> Any:
+    """Wait for a condition, and return what it returns."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, 10, poll_frequency=0.02).until(condition)
+
+
+class Shown:
+    """One page in a browser."""
+
+    def __init__(self, driver: Any, address: str, fragment: str = "") -> None:
+        self.driver = driver
+        open_page(driver, address, fragment)
+
+    def run(self, script: str, *arguments: object) -> Any:
+        """What a script returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def element(self, selector: str) -> Any:
+        """The first element of a selector."""
+        return element(self.driver, selector)
+
+    def text(self, selector: str) -> str:
+        """What an element shows, blanks folded."""
+        return " ".join(text_of(self.driver, selector).split())
+
+    def texts(self, selector: str) -> list[str]:
+        """What all elements of a selector show."""
+        return [
+            " ".join(e.text.split()) for e in self.driver.find_elements("css selector", selector)
+        ]
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Wait for a condition."""
+        return until(self.driver, lambda _: condition())
+
+    def type(self, selector: str, text: str) -> None:
+        """Put a text into a box, and Enter."""
+        from selenium.webdriver.common.keys import Keys
+
+        box = self.element(selector)
+        box.clear()
+        box.send_keys(text, Keys.ENTER)
+
+    @property
+    def fragment(self) -> str:
+        """The state in the address."""
+        return str(self.run("return location.hash"))
+
+    def assert_quiet(self) -> None:
+        """As `assert_quiet`."""
+        assert_quiet(self.driver)

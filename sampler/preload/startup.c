@@ -193,13 +193,13 @@ static bool may_probe(void) {
 }
 
 static int start_unwinder(bool attached) {
-    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI,
+    struct mp_unwind_config config = {.mode = MP_UNWIND_FP,
                                       .attached = attached,
                                       .note_module = mp_modtab_watch,
                                       .find_symbol = mp_elf_find,
                                       .may_probe = may_probe};
-    if (strcmp(process.options.unwind, "fp") == 0)
-        config.mode = MP_UNWIND_FP;
+    if (strcmp(process.options.unwind, "cfi") == 0)
+        config.mode = MP_UNWIND_CFI;
     if (strcmp(process.options.unwind, "libgcc") == 0)
         config.mode = MP_UNWIND_LIBGCC;
     return mp_unwind_init(&config);

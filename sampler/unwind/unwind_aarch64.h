@@ -12,6 +12,7 @@
 #define MP_ARCH_DWARF_FP 29
 #define MP_ARCH_DWARF_SP 31
 #define MP_ARCH_DWARF_RA 30
+#define MP_ARCH_RECORD_ENDS_FRAME 0
 #define MP_ARCH_RED_ZONE 0
 
 #define MP_ARCH_PC_LIMIT ((uintptr_t)1 << 48)

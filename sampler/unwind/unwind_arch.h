@@ -2,6 +2,7 @@
  * unwind_arch.h - the unwinder's facts about the processor; one header each defines the same names:
  *
  * MP_ARCH_DWARF_FP, _SP, _RA     DWARF numbers of frame pointer, stack pointer, return address
+ * MP_ARCH_RECORD_ENDS_FRAME      does a frame end where its record (saved frame pointer, return address) ends?
  * MP_ARCH_RED_ZONE               bytes below the stack pointer that an interrupted function may use
  * MP_ARCH_PC_LIMIT               one past the highest code address
  * mp_arch_thread_pointer()       address of the thread control block

@@ -11,6 +11,7 @@
 #define MP_ARCH_DWARF_FP 6
 #define MP_ARCH_DWARF_SP 7
 #define MP_ARCH_DWARF_RA 16
+#define MP_ARCH_RECORD_ENDS_FRAME 1
 #define MP_ARCH_RED_ZONE 128 /* bytes below the stack pointer that a signal leaves alone */
 
 /* User addresses end at 2^47 unless a program asks for more by hints to mmap. */

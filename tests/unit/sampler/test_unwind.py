@@ -28,6 +28,7 @@ UNWINDER = (
     "unwind_cache",
     "unwind_memo",
     "unwind_cfi",
+    "unwind_code",
     "unwind_fp",
     "unwind_libgcc",
     "unwind_walk",

@@ -169,9 +169,9 @@ struct loop {
     struct mp_memo
         *memo; /* is compared with, or, if `record`, filled; may be NULL when not recording */
     bool record;
-    unsigned at;    /* the next frame of the memo to compare */
+    unsigned at; /* the next frame of the memo to compare */
     unsigned known; /* its frames, those recorded included */
-    unsigned same;  /* frames that it gave */
+    unsigned same; /* frames that it gave */
     struct mp_unwind_trace *trace; /* NULL: not asked for */
 };
 
@@ -179,7 +179,7 @@ struct loop {
 struct leap {
     uintptr_t cfa;
     uintptr_t ra_at;
-    uintptr_t fp_at;    /* as in the loop, for the next frame */
+    uintptr_t fp_at; /* as in the loop, for the next frame */
     uintptr_t followed; /* where the frame pointer was read that led there; 0: none was */
 };
 

@@ -40,6 +40,15 @@ static inline uintptr_t mp_arch_return_address(uintptr_t word) {
     return word & (MP_ARCH_PC_LIMIT - 1);
 }
 
+/* Is the instruction before `pc` a call: BL, BLR, BLRAA and their like? */
+#define MP_ARCH_CALL_BYTES 4
+static inline bool mp_arch_is_after_call(uintptr_t pc) {
+    if (pc % 4 != 0)
+        return false;
+    uint32_t word = *(const uint32_t *)(pc - 4);
+    return (word & 0xfc000000u) == 0x94000000u || (word & 0xfefff000u) == 0xd63f0000u;
+}
+
 /* Where the function of a context from makecontext() returns to. */
 static inline uintptr_t mp_arch_made_context_return(const ucontext_t *context) {
     return context->uc_mcontext.regs[30];

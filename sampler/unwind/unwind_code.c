@@ -18,23 +18,34 @@ extern void *__curbrk __attribute__((weak)); /* glibc's: the end of the heap of 
 static uintptr_t heap_start;
 static uintptr_t span_low = UINTPTR_MAX, span_high; /* [low, high) has all addresses kept outside */
 static uint64_t modules[MODULES]; /* page of the start, epoch; 0: free */
-static uint32_t epoch = 1;        /* moves when modules may have been unloaded */
+static uint32_t epoch = 1; /* moves when modules may have been unloaded */
 
 void mp_code_init(void) {
     struct mp_module program;
     heap_start = mp_module_find(getauxval(AT_ENTRY), &program) ? program.end : 0;
 }
 
-bool mp_code_in_module(const struct mp_module *module, uintptr_t at) {
+/* Are the `bytes` before `end` in one segment with these flags? */
+static bool is_in_segment(const struct mp_module *module, uintptr_t end, size_t bytes,
+                          uint32_t flags) {
     unsigned count;
     const Elf64_Phdr *phdr = mp_module_headers(module, &count);
-    if (phdr == NULL)
-        return true; /* it does not tell */
-    for (unsigned i = 0; i < count; i++)
-        if (phdr[i].p_type == PT_LOAD && (phdr[i].p_flags & PF_X) != 0 &&
-            at - (module->bias + phdr[i].p_vaddr) < phdr[i].p_memsz)
+    for (unsigned i = 0; phdr != NULL && i < count; i++) {
+        uintptr_t at = end - bytes - (module->bias + phdr[i].p_vaddr);
+        if (phdr[i].p_type == PT_LOAD && (phdr[i].p_flags & flags) == flags &&
+            at < phdr[i].p_memsz && bytes <= phdr[i].p_memsz - at)
             return true;
+    }
     return false;
+}
+
+bool mp_code_in_module(const struct mp_module *module, uintptr_t at) {
+    unsigned count;
+    return mp_module_headers(module, &count) == NULL || is_in_segment(module, at + 1, 1, PF_X);
+}
+
+bool mp_code_is_after_call(const struct mp_module *module, uintptr_t pc) {
+    return is_in_segment(module, pc, MP_ARCH_CALL_BYTES, PF_X | PF_R) && mp_arch_is_after_call(pc);
 }
 
 static bool is_in_heap(uintptr_t at) {

@@ -29,8 +29,11 @@
 /* INIT. Find where the heap of brk() begins. */
 void mp_code_init(void);
 
-/* HOOK. Does the module say that the byte at `at` is executable? */
+/* HOOK. Is the byte at `at` executable? True where the module does not tell. */
 bool mp_code_in_module(const struct mp_module *module, uintptr_t at);
+
+/* HOOK. Does a call in the module's code return to `pc`? */
+bool mp_code_is_after_call(const struct mp_module *module, uintptr_t pc);
 
 /* HOOK. May `at`, an address in no module, be code? `stack` is what is known of the stack in use. */
 bool mp_code_outside(uintptr_t at, const struct mp_stack_range *stack);

@@ -25,6 +25,11 @@ static bool leads_up(const struct record *r, const struct mp_stack_range *range)
     return r->fp < range->high || (range->foreign && r->fp - r->at < FRAME_BYTES_MAX);
 }
 
+/* Go's outermost frame "returns" to an address that no call left. */
+static bool is_bottom(const struct mp_walk *w, const struct record *r) {
+    return r->fp == 0 && r->at >= w->sp && r->at < w->range.high;
+}
+
 static bool leads_to_code(const struct mp_walk *w, const struct record *r,
                           const struct mp_stack_range *range) {
     struct mp_module module;
@@ -33,7 +38,8 @@ static bool leads_to_code(const struct mp_walk *w, const struct record *r,
     if (mp_cache_hit(mp_cache_find(r->pc, mp_cache_epoch(w->sequence))))
         return true;
     if (mp_module_find(r->pc - 1, &module))
-        return mp_code_in_module(&module, r->pc - 1);
+        return mp_code_is_after_call(&module, r->pc) ||
+               (is_bottom(w, r) && mp_code_in_module(&module, r->pc - 1));
     return leads_up(r, range) && mp_code_outside(r->pc - 1, range);
 }
 
@@ -55,10 +61,8 @@ static __attribute__((noinline)) bool enter_elsewhere(struct mp_walk *w) {
         return false;
     struct record r = {.at = w->fp, .fp = word[0], .pc = mp_arch_return_address(word[1])};
     mp_stack_find(r.at, false, &range);
-    if (r.pc == 0 || r.fp == 0 || !leads_up(&r, &range) || !leads_to_code(w, &r, &range) ||
-        !mp_walk_turn(w)) {
+    if (r.pc == 0 || !leads_to_code(w, &r, &range) || !mp_walk_turn(w))
         return false;
-    }
     w->range = range;
     w->sp = r.at;
     return enter(w, &r);

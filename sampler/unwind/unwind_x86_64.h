@@ -40,6 +40,24 @@ static inline uintptr_t mp_arch_return_address(uintptr_t word) {
     return word;
 }
 
+/* Do the bytes before `pc` end in a call? At least MP_ARCH_CALL_BYTES are readable. */
+#define MP_ARCH_CALL_BYTES 7
+static inline bool mp_arch_is_after_call(uintptr_t pc) {
+    const uint8_t *at = (const uint8_t *)pc;
+    if (at[-5] == 0xe8)
+        return true;
+    /* ff /2: the length follows from the addressing mode, a displacement of 0, 1 or 4 bytes, a SIB byte. */
+    static const struct {
+        uint8_t bytes, mask, modrm;
+    } forms[] = {{2, 0xf8, 0xd0}, {2, 0xf8, 0x10}, {3, 0xff, 0x14}, {3, 0xf8, 0x50},
+                 {4, 0xff, 0x54}, {6, 0xff, 0x15}, {6, 0xf8, 0x90}, {7, 0xff, 0x94}};
+    for (unsigned i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
+        if (at[-forms[i].bytes] == 0xff &&
+            (at[1 - forms[i].bytes] & forms[i].mask) == forms[i].modrm)
+            return true;
+    return false;
+}
+
 /* Where the function of a context from makecontext() returns to. */
 static inline uintptr_t mp_arch_made_context_return(const ucontext_t *context) {
     return *(const uintptr_t *)context->uc_mcontext.gregs[REG_RSP];

@@ -8,6 +8,7 @@ loop calls it after every reading, on its own thread; it may not take longer tha
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable
 
@@ -15,7 +16,9 @@ from mem_profiler.capture import gate, saving
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.capture.saving import Result
 from mem_profiler.process import procfs
+from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.profile.build import Ending, build
+from mem_profiler.profile.madecode import with_names
 from mem_profiler.profile.target import Target
 from mem_profiler.segment.file import Segment
 
@@ -34,6 +37,7 @@ class Recording:
         self.segment = segment
         self.pid = pid
         self.target = Target.of(pid) if pid else Target(None)
+        self.code_files = CodeFiles(pid) if pid else None
         self.recorder = Recorder(segment, pid, pace)
         self.listeners: list[Listener] = []
         self._clock_offset_ns = procfs.clock_offset_ns(pid) if pid else 0
@@ -74,4 +78,16 @@ class Recording:
         ending = Ending(kind, end, now, tuple(notes or ()))
         readings = self.recorder.readings
         make = functools.partial(build, self.segment, self.target, ending, readings)
-        return saving.save(prefix, pid, self.segment, make)
+        files = self._open_code_files()
+        try:
+            named = functools.partial(with_names, make, files)
+            return saving.save(prefix, pid, self.segment, named, keep=files)
+        finally:
+            for fd in files:
+                os.close(fd)
+
+    def _open_code_files(self) -> list[int]:
+        if self.code_files is None:
+            return []
+        uid = os.fstat(self.segment.fd).st_uid
+        return self.code_files.open(uid, self.target.mappings)

@@ -133,7 +133,7 @@ def check_recorded_binary(profile: Profile) -> None:
     """Accept a profile without -p only if it names a binary that is still the one profiled, or
     holds its names itself. Raises `UsageProblem`.
     """
-    if profile.embedded is not None:
+    if profile.embedded is not None and not profile.embedded.of_made_code_alone:
         return
     exe = profile.capture.exe
     module = next((m for m in profile.modules if exe and m.path == exe), None)

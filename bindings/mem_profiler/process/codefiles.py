@@ -1,0 +1,87 @@
+"""The files in which a process lists the code that it makes: find and open them where it sees them.
+
+Model: runtimes write perf-PID.map and jit-PID.dump into /tmp, a jitdump also into the folder they
+were started in, and map that for perf to find it; PID is the process's own number for itself. The
+process may have ended when its file is wanted, and with it /proc/PID/root, so we hold its root and
+its folder open. A name leads to such a file only without links, and if it is a plain file of the
+target's user that was written since the start: others can write to /tmp too, and numbers of
+processes come again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import weakref
+from collections.abc import Iterable
+
+from mem_parser.plainfile import open_plain
+from mem_profiler.process import procfs
+from mem_profiler.process.procfs import Mapping
+
+FILES_MAX = 8
+CLOCK_SLACK_S = 2.0  # between the clock of files and that of starts
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def _started_at(pid: int) -> float:
+    """The time of day at which a process started; infinite when it is gone."""
+    ticks = procfs.start_ticks(pid)
+    if ticks is None:
+        return float("inf")
+    since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - since_boot_s
+
+
+class CodeFiles:
+    """Where the files of one process are. `pid` is as seen from here, and runs."""
+
+    def __init__(self, pid: int) -> None:
+        facts = procfs.status(pid)
+        self._inner_pid = facts.inner_pid if facts is not None else pid
+        self._oldest = _started_at(pid) - CLOCK_SLACK_S
+        self._root = self._hold(f"/proc/{pid}/root")
+        self._folder = self._hold(f"/proc/{pid}/cwd")
+
+    def _hold(self, path: str) -> int | None:
+        try:
+            fd = os.open(path, _FOLDER)
+        except OSError:
+            return None
+        weakref.finalize(self, os.close, fd)
+        return fd
+
+    def open(self, uid: int, mappings: Iterable[Mapping]) -> list[int]:
+        """Descriptors of the files, which the caller closes; those that we may not read are left out.
+
+        `uid` is the target's user; `mappings` may show where the target keeps a jitdump.
+        """
+        dump = f"jit-{self._inner_pid}.dump"
+        names = [(self._root, f"tmp/perf-{self._inner_pid}.map"), (self._root, f"tmp/{dump}")]
+        names.append((self._folder, dump))
+        names += [(self._root, m.path) for m in mappings if m.path.endswith(f"/{dump}")]
+        found: dict[tuple[int, int], int] = {}
+        for place, name in names:
+            if place is None or len(found) == FILES_MAX:
+                continue
+            with contextlib.suppress(OSError):
+                fd = _open_below(place, name)
+                status = os.fstat(fd)
+                identity = (status.st_dev, status.st_ino)
+                ours = status.st_uid == uid and status.st_nlink == 1
+                if not ours or status.st_mtime < self._oldest or identity in found:
+                    os.close(fd)
+                else:
+                    found[identity] = fd
+        return list(found.values())
+
+
+def _open_below(place: int, name: str) -> int:
+    """Open a plain file below a folder, through no link. Raises OSError."""
+    *folders, last = [part for part in name.split("/") if part]
+    with contextlib.ExitStack() as held:
+        for folder in folders:
+            place = os.open(folder, _FOLDER | os.O_NOFOLLOW, dir_fd=place)
+            held.callback(os.close, place)
+        return open_plain(last, dir_fd=place, follow=False)

@@ -36,10 +36,11 @@ _RECORD = struct.Struct("IIQ")
 _LOAD, _MOVE = struct.Struct("IIQQQQ"), struct.Struct("IIQQQQQ")
 _CODE_LOAD, _CODE_MOVE = 0, 1
 _NONE = -1
-# V8: the kind of the code, how far it was optimized, the function, its script.
-_JAVASCRIPT = re.compile(
-    r"(?:JS|LazyCompile|Function|Script|Eval):[~^*+']*(.*?) ?((?:/|[A-Za-z][\w+.-]*:).*?:\d+:\d+)"
-)
+# V8: the kind of the code, how far it was optimized, the function, its script. No pattern looks
+# twice at a part of a name.
+_JAVASCRIPT = re.compile(r"(?:JS|LazyCompile|Function|Script|Eval):[~^*+']*")
+_SCRIPT = re.compile(r"(?:^| )(?=/|[A-Za-z][\w+.-]*:)")
+_POSITION = re.compile(r":\d+:\d+$")
 # HotSpot: the type of the result, class and method, types of parameters.
 _JAVA = re.compile(r"[\w.$\[\]]+ ([\w.$/+<>-]+\.[\w$<>-]+)\(.*\)")
 
@@ -118,8 +119,10 @@ class MadeCode:
 def frame_of(text: str) -> EmbeddedFrame:
     """Return the frame of an entry: under one name for all variants of a function's code."""
     full = printable(text)
-    script = _JAVASCRIPT.fullmatch(full)
-    if script is not None:
-        return EmbeddedFrame(script[1] or script[2].rpartition("/")[2], full)
-    method = _JAVA.fullmatch(full)
-    return EmbeddedFrame(method[1] if method is not None else full, full)
+    kind, method = _JAVASCRIPT.match(full), _JAVA.fullmatch(full)
+    name = full if method is None else method[1]
+    if kind is not None and _POSITION.search(full):
+        script = _SCRIPT.search(full, kind.end())
+        if script is not None:
+            name = full[kind.end() : script.start()] or full.rpartition("/")[2]
+    return EmbeddedFrame(name, full)

@@ -148,6 +148,7 @@ static void forged_records(void) {
     CASE("a record leads to code, or nowhere");
     start(MP_UNWIND_FP);
     expect_end(1, (uintptr_t)&some_data, 1, MP_LOST_UNWIND_NO_MODULE);
+    expect_end(1, (uintptr_t)here, 1, MP_LOST_UNWIND_NO_MODULE); /* no call is before it */
     expect_end(1, 1, 1, MP_LOST_UNWIND_NO_MODULE); /* the stack itself */
     expect_end(1, 4096, 1, MP_LOST_UNWIND_NO_MODULE);
     expect_end(1, (uintptr_t)1 << 60 | 4096, 1, MP_LOST_UNWIND_NO_MODULE);

@@ -30,9 +30,10 @@ function serve(n) { let s = 0; for (let i = 0; i < n; i++) s += handleRequest(i)
 console.log(serve(2000));
 """
 JAVA = """
+import java.nio.ByteBuffer;
 public class Serving {
-    static java.nio.ByteBuffer[] kept = new java.nio.ByteBuffer[64];
-    static void makeBuffer(int i) { kept[i % 64] = java.nio.ByteBuffer.allocateDirect(70000 + i % 7); }
+    static ByteBuffer[] kept = new ByteBuffer[64];
+    static void makeBuffer(int i) { kept[i % 64] = ByteBuffer.allocateDirect(70000 + i % 7); }
     static void handleRequest(int i) { makeBuffer(i); }
     static void serve(int n) { for (int i = 0; i < n; i++) handleRequest(i); }
     public static void main(String[] words) { serve(1000); }

@@ -38,7 +38,7 @@ _CODE_LOAD, _CODE_MOVE = 0, 1
 _NONE = -1
 # V8: the kind of the code, how far it was optimized, the function, its script. No pattern looks
 # twice at a part of a name.
-_JAVASCRIPT = re.compile(r"(?:JS|LazyCompile|Function|Script|Eval):[~^*+']*")
+_JAVASCRIPT = re.compile(r"(?:JS|LazyCompile|Function|Script|Eval):(?:o?[~^*+'])?")
 _SCRIPT = re.compile(r"(?:^| )(?=/|[A-Za-z][\w+.-]*:)")
 _POSITION = re.compile(r":\d+:\d+$")
 # HotSpot: the type of the result, class and method, types of parameters.

@@ -303,7 +303,7 @@ class _Symbolizer:
         if names is None:
             return [()] * len(addresses)
         path = self.keys[index] if index >= 0 else ""
-        # Some runtimes make code in a mapping that looks like a file, which the loader does not know.
+        # Some runtimes make code in a mapping that looks like a file; the loader does not know it.
         made = index >= 0 and not self.profile.modules[index].build_id
         return [
             self._given(names.find(index, a) or (names.find(NO_MODULE, a) if made else ()), path)

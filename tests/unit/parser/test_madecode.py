@@ -99,6 +99,8 @@ def test_entries_that_all_cover_all_addresses_end_at_the_bound(
         ("JS:~handleRequest /srv/my app.js:2:23", "handleRequest"),
         ("JS:^get value node:internal/url:12:3", "get value"),
         ("JS:~ /srv/app.js:1:1", "app.js:1:1"),
+        ("JS:o*serve file:///srv/app.js:4:15", "serve"),
+        ("JS:open /srv/app.js:4:15", "open"),
         ("JS:*serve file:///srv/app.js:4:15", "serve"),
         ("Builtin:InterpreterEntryTrampoline", "Builtin:InterpreterEntryTrampoline"),
         ("void Alloc.serve(int)", "Alloc.serve"),
@@ -122,7 +124,7 @@ def test_characters_that_a_terminal_acts_on_are_made_visible() -> None:
 
 @given(
     st.binary(max_size=400)
-    | st.binary(max_size=200).map(lambda body: dump(body))
+    | st.binary(max_size=200).map(dump)
     | st.lists(st.tuples(st.integers(0, 1 << 64), st.integers(0, 1 << 40), st.binary(max_size=30)))
     .map(lambda rows: b"".join(b"%x %x %s\n" % row for row in rows))
 )  # fmt: skip
@@ -130,4 +132,6 @@ def test_any_bytes_give_printable_names_to_asked_addresses_only(data: bytes) -> 
     asked = (0, 1, 0x1000, 0x30303030, (1 << 64) - 1)
     found = names(data, *asked)
     assert set(found) <= set(asked)
-    assert all(name.isprintable() and len(name) <= 8 * madecode._LONGEST_NAME for name in found.values())
+    assert all(
+        name.isprintable() and len(name) <= 8 * madecode._LONGEST_NAME for name in found.values()
+    )

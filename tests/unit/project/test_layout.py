@@ -22,7 +22,8 @@ PACKAGES = {
     "mem_cli": ROOT / "cmd" / "mem_cli",
 }
 # What mem_profiler may take from mem_parser: the model and our file format, errors, escapes,
-# formulas, how files are opened and written, the version, the ELF reader, the cache on disk, lists of made code.
+# formulas, how files are opened and written, the version, the ELF reader, the cache on disk,
+# lists of made code.
 SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
     "mem_parser.devices", "mem_parser.heapfile", "mem_parser.maps", "mem_parser.model",

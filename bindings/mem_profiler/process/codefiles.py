@@ -53,7 +53,7 @@ class CodeFiles:
         return fd
 
     def open(self, uid: int, mappings: Iterable[Mapping]) -> list[int]:
-        """Descriptors of the files, which the caller closes; those that we may not read are left out.
+        """Descriptors of the files that we may read, which the caller closes.
 
         `uid` is the target's user; `mappings` may show where the target keeps a jitdump.
         """

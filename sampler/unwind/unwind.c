@@ -163,7 +163,6 @@ struct loop {
     uintptr_t pc;
     uintptr_t sp;
     uintptr_t fp_at; /* where the frame pointer was last saved; &w->fp: in no frame so far */
-    uintptr_t record_at; /* where a frame record had the frame pointer; 0: no record was followed */
     uintptr_t high;
     uintptr_t first_sp;
     struct mp_memo
@@ -294,7 +293,7 @@ IN_LOOP bool step_aside(struct loop *l) {
     if (l->trace != NULL)
         l->trace->complete = false;
     w->fp = *(const uintptr_t *)l->fp_at;
-    w->by_record = l->record_at == l->fp_at;
+    w->by_record = w->ra == l->fp_at;
     w->pc = l->pc;
     w->sp = l->sp;
     bool entered = step_slow(w, l->pcs, l->max, &depth);
@@ -304,7 +303,7 @@ IN_LOOP bool step_aside(struct loop *l) {
     l->pc = w->pc;
     l->sp = w->sp;
     l->fp_at = (uintptr_t)&w->fp;
-    l->record_at = w->by_record ? l->fp_at : 0;
+    w->ra = w->by_record ? l->fp_at : 0;
     l->high = w->range.high;
     record_frame(l, 0, 0);
     return true;
@@ -338,7 +337,7 @@ IN_LOOP unsigned walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, st
             more = leap(&l, &to);
             break;
         case LEAVING_BY_RECORD:
-            l.record_at = to.fp_at;
+            w->ra = to.fp_at; /* where a frame record had the frame pointer */
             more = leap(&l, &to);
             break;
         case LEAVING_BY_STEP:

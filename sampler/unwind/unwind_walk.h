@@ -25,12 +25,12 @@ struct mp_walk {
     uintptr_t pc;       /* the frame the walk has reached */
     uintptr_t fp;       /* its frame pointer register */
     uintptr_t sp;       /* its stack pointer after the call it is in */
-    uintptr_t ra;       /* its link register, if `exact`; else meaningless */
+    uintptr_t ra;       /* its link register, if `exact`; else of the loop in unwind.c alone */
     bool exact;         /* interrupted by a signal: pc is an instruction, not a return address */
     uint8_t end;        /* why a step failed: as mp_unwind_result.end */
     uint8_t signals;    /* signal frames and changes of the stack passed */
-    bool by_record;     /* left the last frame by its frame record, where fp was read too */
-    bool is_stray;      /* pc turned out to be no code: its frame is none */
+    bool by_record : 1; /* left the last frame by its frame record, where fp was read too */
+    bool is_stray : 1;  /* pc turned out to be no code: its frame is none */
     uint32_t sequence;  /* of the cache when the walk began */
     struct mp_stack_range range;
 };

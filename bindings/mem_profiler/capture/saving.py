@@ -74,8 +74,8 @@ def save(
 ) -> Result:
     """Write the profiles of a capture as the next files of `prefix` and `pid`. Raises MemError.
 
-    `make` runs in the child, which has the segment's descriptor and those of `keep`, no other. The result is that of
-    the first document, the host's; those of device memory are its `devices`.
+    `make` runs in the child, which has the segment's descriptor and those of `keep`, no other. The
+    result is that of the first document, the host's; those of device memory are its `devices`.
     """
     read, write = os.pipe2(os.O_CLOEXEC)
 

@@ -84,7 +84,8 @@ class MadeCode:
             self._assign(start, size, words[2])
 
     def _read_jitdump(self, file: BinaryIO, header_bytes: int) -> None:
-        at, moved = header_bytes, {}
+        at = header_bytes
+        names: dict[int, bytes] = {}
         while at + _RECORD.size <= MOST_BYTES:
             file.seek(at)
             head = file.read(_RECORD.size)
@@ -98,11 +99,11 @@ class MadeCode:
                 *_, start, code_bytes, index = _LOAD.unpack_from(body)
                 name = body[_LOAD.size :].split(b"\0", 1)[0]
                 self._assign(start, code_bytes, name)
-                if len(moved) < _MOST_MOVABLE:
-                    moved[index] = name[:_LONGEST_NAME]
+                if len(names) < _MOST_MOVABLE:
+                    names[index] = name[:_LONGEST_NAME]
             elif kind == _CODE_MOVE and len(body) >= _MOVE.size:
                 *_, start, code_bytes, index = _MOVE.unpack_from(body)
-                self._assign(start, code_bytes, moved.get(index, b""))
+                self._assign(start, code_bytes, names.get(index, b""))
             at += size
 
     def _assign(self, start: int, size: int, name: bytes) -> None:

@@ -130,7 +130,6 @@ struct tables {
     struct mp_cfi_place place;
     const void *eh_frame_hdr;
     bool permanent;
-    bool is_code; /* the address is in an executable segment */
 };
 
 /* Finds and notes the module that holds the code before `key`. Apart, so that the module is off the stack when
@@ -148,7 +147,6 @@ static __attribute__((noinline)) bool find_tables(uintptr_t key, uint32_t sequen
     out->place.phdr = mp_module_headers(&module, &out->place.phdrs);
     out->eh_frame_hdr = module.eh_frame_hdr;
     out->permanent = module.permanent;
-    out->is_code = mp_code_in_module(&module, key - 1);
     return true;
 }
 
@@ -181,6 +179,16 @@ static uint32_t rule_in_tables(const struct tables *tables, uintptr_t key,
     return fde.signal_frame ? MP_RULE_WIDE : pack(&wide->row);
 }
 
+static __attribute__((noinline)) bool is_code(const struct tables *tables, uintptr_t at) {
+    const struct mp_cfi_place *place = &tables->place;
+    struct mp_module module = {.start = place->start,
+                               .end = place->end,
+                               .bias = place->bias,
+                               .phdr = place->phdr,
+                               .phdrs = place->phdrs};
+    return mp_code_in_module(&module, at);
+}
+
 static uint32_t rule_outside(const struct mp_walk *w) {
     uintptr_t key = mp_walk_key(w);
     uint32_t word = mp_rule_lost(MP_LOST_UNWIND_NO_MODULE);
@@ -199,7 +207,7 @@ uint32_t mp_cfi_rule(const struct mp_walk *w, struct mp_wide_rule *wide) {
     uint32_t word = rule_in_tables(&tables, key, wide);
     if (mp_rule_kind(word) == MP_RULE_LOST && is_start_code(key - 1))
         word = MP_RULE_END;
-    if (mp_rule_kind(word) == MP_RULE_LOST && !tables.is_code)
+    if (mp_rule_kind(word) == MP_RULE_LOST && !is_code(&tables, key - 1))
         return word | MP_RULE_NOT_CODE;
     if (word != MP_RULE_WIDE)
         mp_cache_store(key, word, w->sequence, tables.permanent);

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 
+from mem_parser.errors import MemError
 from mem_profiler.capture import gate, saving
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.capture.saving import Result
@@ -22,6 +23,7 @@ from mem_profiler.profile.madecode import with_names
 from mem_profiler.profile.target import Target
 from mem_profiler.segment.file import Segment
 
+NAMELESS_NOTE = "names of code that the program made as it ran are missing: {}"
 Listener = Callable[["Recording"], None]
 
 
@@ -75,10 +77,10 @@ class Recording:
         """
         now = self.now_ns()
         self.recorder.tick(now, final=True)
-        ending = Ending(kind, end, now, tuple(notes or ()))
+        files, missing = self._copy_code_files()
+        ending = Ending(kind, end, now, (*(notes or ()), *missing))
         readings = self.recorder.readings
         make = functools.partial(build, self.segment, self.target, ending, readings)
-        files = self._open_code_files()
         try:
             named = functools.partial(with_names, make, files)
             return saving.save(prefix, pid, self.segment, named, keep=files)
@@ -86,8 +88,12 @@ class Recording:
             for fd in files:
                 os.close(fd)
 
-    def _open_code_files(self) -> list[int]:
+    def _copy_code_files(self) -> tuple[list[int], list[str]]:
+        """Descriptors of copies, which the caller closes, and why there are none."""
         if self.code_files is None:
-            return []
+            return [], []
         uid = os.fstat(self.segment.fd).st_uid
-        return self.code_files.open(uid, self.target.mappings)
+        try:
+            return self.code_files.copy(uid, self.target.mappings), []
+        except MemError as error:
+            return [], [NAMELESS_NOTE.format(error)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from fake_segment import FakeSegment
+from mem_parser.errors import MemError
+from mem_profiler.capture.recording import Recording
 from mem_profiler.process import codefiles
 from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.process.procfs import Mapping
+from mem_profiler.segment.file import Segment
 
 
 @pytest.fixture
@@ -31,8 +36,9 @@ def child(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 def opened(files: CodeFiles, *mappings: Mapping, uid: int | None = None) -> list[bytes]:
     """The contents of all files."""
     found = []
-    for fd in files.open(os.getuid() if uid is None else uid, mappings):
+    for fd in files.copy(os.getuid() if uid is None else uid, mappings):
         with os.fdopen(fd, "rb") as file:
+            file.seek(0)
             found.append(file.read())
     return found
 
@@ -115,6 +121,19 @@ def test_a_process_that_is_gone_has_none(tmp_path: Path) -> None:
     assert opened(CodeFiles(gone.pid)) == []
 
 
+def test_a_file_system_that_does_not_answer_is_an_error_in_time(
+    child: subprocess.Popen[bytes], perf_map: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perf_map.write_bytes(b"map")
+    files = CodeFiles(child.pid)
+    monkeypatch.setattr(codefiles, "LIMIT_S", 0.2)
+    monkeypatch.setattr(codefiles, "_copy", lambda *_: signal.pause())
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(MemError):
+        opened(files)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_no_more_files_are_open_than_the_bound(
     child: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
@@ -129,3 +148,20 @@ def test_no_more_files_are_open_than_the_bound(
     assert len(opened(files, *mappings)) == codefiles.FILES_MAX
     del files
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_capture_goes_on_without_the_names_and_a_note_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> list[int]:
+        raise MemError("pid 7 did not answer")
+
+    monkeypatch.setattr(CodeFiles, "copy", refuse)
+    fake = FakeSegment()
+    fake.begin(rate=1)
+    with Segment.open(fake.save(tmp_path), writable=False) as segment:
+        files, notes = Recording(segment, os.getpid())._copy_code_files()
+    assert files == []
+    assert notes == [
+        "names of code that the program made as it ran are missing: pid 7 did not answer"
+    ]

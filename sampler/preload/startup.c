@@ -202,15 +202,15 @@ static bool may_probe(void) {
 }
 
 static int start_unwinder(bool attached, bool early) {
-    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI,
+    struct mp_unwind_config config = {.mode = MP_UNWIND_FP,
                                       .attached = attached,
                                       .early = early,
                                       .iterate = mp_elf_iterate,
                                       .note_module = mp_modtab_watch,
                                       .find_symbol = mp_elf_find,
                                       .may_probe = may_probe};
-    if (strcmp(process.options.unwind, "fp") == 0)
-        config.mode = MP_UNWIND_FP;
+    if (strcmp(process.options.unwind, "cfi") == 0)
+        config.mode = MP_UNWIND_CFI;
     if (strcmp(process.options.unwind, "libgcc") == 0)
         config.mode = MP_UNWIND_LIBGCC;
     return mp_unwind_init(&config);

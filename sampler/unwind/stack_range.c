@@ -14,6 +14,7 @@
 #include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define PAGE_BYTES 4096 /* of probes: the smallest page there is */
@@ -167,4 +168,14 @@ bool mp_stack_is_mapped(uintptr_t at, size_t bytes) {
     struct mp_stack_range range = {
         .low = at, .high = at & ~(uintptr_t)(PAGE_BYTES - 1), .foreign = true, .probes = 4};
     return mp_stack_extend(&range, at + bytes);
+}
+
+bool mp_stack_copy(uintptr_t at, void *to, size_t bytes) {
+    struct iovec here = {to, bytes}, there = {(void *)at, bytes};
+    if (may_probe == NULL || !may_probe())
+        return false;
+    int saved_errno = errno;
+    long copied = syscall(SYS_process_vm_readv, (long)getpid(), &here, 1L, &there, 1L, 0L);
+    errno = saved_errno;
+    return copied == (long)bytes;
 }

@@ -45,6 +45,10 @@ bool mp_stack_is_short(uintptr_t sp, size_t bytes, uintptr_t *mapped_page);
  * pages at most. */
 bool mp_stack_is_mapped(uintptr_t at, size_t bytes);
 
+/* HOOK. Copy what is at any address, without a fault. False where it is not mapped, or where a system call is
+ * not allowed. */
+bool mp_stack_copy(uintptr_t at, void *to, size_t bytes);
+
 /* HOOK. Read an aligned word inside the range. */
 static inline __attribute__((no_sanitize("address", "thread"))) bool
 mp_stack_read(struct mp_stack_range *range, uintptr_t at, uintptr_t *out) {

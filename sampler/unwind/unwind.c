@@ -10,6 +10,7 @@
 #include "abi/atomics.h"
 #include "unwind_cache.h"
 #include "unwind_cfi.h"
+#include "unwind_code.h"
 #include "unwind_fp.h"
 #include "unwind_libgcc.h"
 #include "unwind_memo.h"
@@ -27,7 +28,7 @@ static unsigned depth_limit;
 /* This and the next two apart, so that their data are not on the stack during the derivation of a rule. */
 static __attribute__((noinline)) bool step_signal(struct mp_walk *w) {
     uintptr_t pc, sp, fp, ra;
-    if (!mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_PC, &pc) ||
+    if (!mp_walk_knows_sp(w) || !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_PC, &pc) ||
         !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_SP, &sp) ||
         !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_FP, &fp) ||
         !mp_stack_read(&w->range, w->sp + MP_ARCH_CONTEXT_RA, &ra)) {
@@ -36,10 +37,25 @@ static __attribute__((noinline)) bool step_signal(struct mp_walk *w) {
     return mp_walk_enter_interrupted(w, pc, sp, fp, ra);
 }
 
+/* What a packed rule's offset counts from. Where the stack pointer is unknown, a function that saves the frame
+ * pointer tells it: the register points to its record, which the rule places. */
+static bool find_base(const struct mp_walk *w, uint32_t word, uintptr_t *base) {
+    *base = w->fp;
+    if (mp_rule_kind(word) != MP_RULE_SP)
+        return true;
+    if (mp_walk_knows_sp(w))
+        *base = w->sp;
+    else
+        *base = w->fp - mp_rule_fp_slot(word, mp_rule_offset(word));
+    return mp_walk_knows_sp(w) || (mp_rule_saves_fp(word) && *base >= w->sp);
+}
+
 /* SP, FP and CHAIN, with every check. */
 static __attribute__((noinline)) bool step_packed(struct mp_walk *w, uint32_t word) {
-    uintptr_t base = mp_rule_kind(word) == MP_RULE_SP ? w->sp : w->fp;
-    uintptr_t cfa = base + mp_rule_offset(word), pc, fp = w->fp;
+    uintptr_t base, pc, fp = w->fp;
+    if (!find_base(w, word, &base))
+        return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
+    uintptr_t cfa = base + mp_rule_offset(word);
     if (!mp_stack_read(&w->range, mp_rule_ra_slot(word, cfa), &pc) ||
         (mp_rule_saves_fp(word) && !mp_stack_read(&w->range, mp_rule_fp_slot(word, cfa), &fp))) {
         return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
@@ -57,14 +73,16 @@ static __attribute__((noinline)) bool step_deref(struct mp_walk *w, uint32_t wor
 }
 
 static bool step_lost(struct mp_walk *w, uint32_t word) {
-    w->end = mp_rule_cause(word);
-    if (mode != MP_UNWIND_FP)
-        return false;
-    uint8_t cause = w->end;
-    if (mp_fp_step(w))
-        return true;
-    w->end = w->end == MP_UNWIND_OUTERMOST ? w->end : cause;
-    return false;
+    uint8_t cause = mp_rule_cause(word);
+    w->is_stray = (word & MP_RULE_NOT_CODE) != 0;
+    if (mode == MP_UNWIND_FP && !w->is_stray) {
+        w->end = cause;
+        if (mp_fp_step(w, cause != MP_LOST_UNWIND_NO_MODULE))
+            return true;
+        if (w->end == MP_UNWIND_OUTERMOST)
+            return false;
+    }
+    return mp_walk_fail(w, cause);
 }
 
 /* Leave one frame, by any rule. On false w->end says why the stack ends here. */
@@ -74,7 +92,7 @@ static bool step(struct mp_walk *w) {
     uint64_t found = mp_cache_find(key, mp_cache_epoch(w->sequence));
     uint32_t word = (uint32_t)found;
     if (!mp_cache_hit(found))
-        word = mp_cfi_rule(key, w->sequence, &wide);
+        word = mp_cfi_rule(w, &wide);
     if (word == MP_RULE_WIDE)
         return mp_cfi_step(w, &wide);
     switch (mp_rule_kind(word)) {
@@ -99,12 +117,14 @@ static bool step(struct mp_walk *w) {
 static __attribute__((noinline, cold)) bool step_slow(struct mp_walk *w, uintptr_t *pcs,
                                                       unsigned max, unsigned *depth) {
     do {
-        if (!step(w))
+        if (!step(w)) {
+            *depth -= w->is_stray && *depth > 1;
             return false;
+        }
         if (*depth == max)
             return mp_walk_fail(w, MP_LOST_TRUNCATED);
         pcs[(*depth)++] = w->pc;
-    } while (w->exact);
+    } while (w->exact || !mp_walk_knows_sp(w));
     return true;
 }
 
@@ -148,9 +168,9 @@ struct loop {
     struct mp_memo
         *memo; /* is compared with, or, if `record`, filled; may be NULL when not recording */
     bool record;
-    unsigned at;    /* the next frame of the memo to compare */
+    unsigned at; /* the next frame of the memo to compare */
     unsigned known; /* its frames, those recorded included */
-    unsigned same;  /* frames that it gave */
+    unsigned same; /* frames that it gave */
     struct mp_unwind_trace *trace; /* NULL: not asked for */
 };
 
@@ -158,12 +178,13 @@ struct loop {
 struct leap {
     uintptr_t cfa;
     uintptr_t ra_at;
-    uintptr_t fp_at;    /* as in the loop, for the next frame */
+    uintptr_t fp_at; /* as in the loop, for the next frame */
     uintptr_t followed; /* where the frame pointer was read that led there; 0: none was */
 };
 
 enum leaving {
     LEAVING_BY_LEAP,
+    LEAVING_BY_RECORD, /* a leap too */
     LEAVING_BY_STEP, /* by step(), which takes any rule */
     LEAVING_OUTERMOST,
 };
@@ -194,6 +215,22 @@ IN_LOOP void follow_memo(struct loop *l) {
     l->at++;
 }
 
+/* By the frame record, if there is one that leads to code for which the cache has a rule. */
+IN_LOOP enum leaving choose_record(const struct loop *l, struct leap *to) {
+    uintptr_t fp = *(const uintptr_t *)l->fp_at;
+    if (fp < l->sp || fp >= l->high || fp % sizeof(uintptr_t) != 0 ||
+        l->high - fp < MP_FP_RECORD_BYTES)
+        return LEAVING_BY_STEP;
+    to->cfa = fp + MP_FP_RECORD_BYTES;
+    to->ra_at = fp + sizeof(uintptr_t);
+    to->fp_at = fp;
+    to->followed = l->fp_at;
+    uintptr_t next = mp_arch_return_address(*(const uintptr_t *)to->ra_at);
+    bool known = next - 1 < MP_ARCH_PC_LIMIT - 1 &&
+                 mp_cache_hit(mp_cache_find(next, mp_cache_epoch(l->w->sequence)));
+    return known ? LEAVING_BY_RECORD : LEAVING_BY_STEP;
+}
+
 /* How the present frame is left by the rule that was `found` in the cache. */
 IN_LOOP enum leaving choose_leaving(const struct loop *l, uint64_t found, struct leap *to) {
     uint32_t word = (uint32_t)found, kind = mp_rule_kind(word);
@@ -214,6 +251,9 @@ IN_LOOP enum leaving choose_leaving(const struct loop *l, uint64_t found, struct
         return mp_unlikely(!inside || fp % sizeof(uintptr_t) != 0) ? LEAVING_BY_STEP
                                                                    : LEAVING_BY_LEAP;
     }
+    if (mp_cache_hit(found) && kind == MP_RULE_LOST && MP_ARCH_RECORD_ENDS_FRAME &&
+        mode == MP_UNWIND_FP)
+        return choose_record(l, to);
     return mp_cache_hit(found) && kind == MP_RULE_END ? LEAVING_OUTERMOST : LEAVING_BY_STEP;
 }
 
@@ -253,6 +293,7 @@ IN_LOOP bool step_aside(struct loop *l) {
     if (l->trace != NULL)
         l->trace->complete = false;
     w->fp = *(const uintptr_t *)l->fp_at;
+    w->by_record = w->ra == l->fp_at;
     w->pc = l->pc;
     w->sp = l->sp;
     bool entered = step_slow(w, l->pcs, l->max, &depth);
@@ -262,6 +303,7 @@ IN_LOOP bool step_aside(struct loop *l) {
     l->pc = w->pc;
     l->sp = w->sp;
     l->fp_at = (uintptr_t)&w->fp;
+    w->ra = w->by_record ? l->fp_at : 0;
     l->high = w->range.high;
     record_frame(l, 0, 0);
     return true;
@@ -292,6 +334,10 @@ IN_LOOP unsigned walk_frames(struct mp_walk *w, uintptr_t *pcs, unsigned max, st
             follow_memo(&l);
         switch (choose_leaving(&l, mp_cache_find(l.pc, epoch), &to)) {
         case LEAVING_BY_LEAP:
+            more = leap(&l, &to);
+            break;
+        case LEAVING_BY_RECORD:
+            w->ra = to.fp_at; /* where a frame record had the frame pointer */
             more = leap(&l, &to);
             break;
         case LEAVING_BY_STEP:
@@ -383,6 +429,7 @@ int mp_unwind_init(const struct mp_unwind_config *config) {
     if (config->attached)
         mp_modules_none_permanent();
     mp_stack_init(config->may_probe);
+    mp_code_init();
     mp_cfi_init(config->note_module);
     if (!config->early)
         mp_cfi_find_coroutines(makecontext);
@@ -399,17 +446,20 @@ void mp_unwind_libraries_ready(mp_make_context *make_context) {
 
 void mp_unwind_close_begin(void) {
     mp_modules_close_begin();
+    mp_code_forget_modules();
     mp_cache_close_begin();
 }
 
 void mp_unwind_close_end(void) {
     mp_modules_refresh();
+    mp_code_forget_modules();
     mp_cache_close_end();
     mp_modules_close_end();
 }
 
 void mp_unwind_flush(void) {
     mp_modules_distrust();
+    mp_code_forget_modules();
     mp_cache_flush();
 }
 

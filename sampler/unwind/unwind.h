@@ -3,8 +3,8 @@
  *
  * Model: the caller of a hook is known exactly (MP_CALLER). From there each return address selects a rule
  * that tells where the frame of its function ends; rules come from the .eh_frame of the module, and a
- * lock-free cache keeps them by exact address (unwind_cache.h). A missing rule ends the stack, and the
- * result says why.
+ * lock-free cache keeps them by exact address (unwind_cache.h). Where there is no rule, frame records lead on
+ * (unwind_fp.h); where there is none of these either the stack ends, and the result says why.
  *
  * Threads: mp_unwind() on any number of threads, also in signal handlers and inside the loader. No
  * lock, no allocation, no loader call but _dl_find_object (documented as async-signal-safe), no
@@ -78,7 +78,8 @@ struct mp_unwind_trace {
 
 enum mp_unwind_mode {
     MP_UNWIND_CFI = 0,    /* .eh_frame only: a stack ends at the first code without it */
-    MP_UNWIND_FP = 1,     /* as CFI, and follows frame pointers through code without it */
+    MP_UNWIND_FP =
+        1,     /* as CFI, and follows frame pointers through code without it; the usual one */
     MP_UNWIND_LIBGCC = 2, /* _Unwind_Backtrace of the program's libgcc */
 };
 
@@ -97,8 +98,9 @@ struct mp_unwind_config {
     void *(*find_symbol)(const char *name);
 
     /* May a hook make a system call right now (HOOK)? Asked only on stacks that belong to no thread
-     * (coroutines, sigaltstack), where a failing rt_sigprocmask probes each further page. NULL or false:
-     * such a stack ends at the end of the page with MP_LOST_UNWIND_RANGE. */
+     * (coroutines, sigaltstack), where a failing rt_sigprocmask probes each further page, and where a frame
+     * pointer leads to another stack, of which process_vm_readv copies two words. NULL or false: such a
+     * stack ends at the end of the page with MP_LOST_UNWIND_RANGE, or where it was switched. */
     bool (*may_probe)(void);
 
     /* What mp_modules_init() reads modules through; NULL: dl_iterate_phdr. */

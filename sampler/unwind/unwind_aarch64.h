@@ -12,6 +12,7 @@
 #define MP_ARCH_DWARF_FP 29
 #define MP_ARCH_DWARF_SP 31
 #define MP_ARCH_DWARF_RA 30
+#define MP_ARCH_RECORD_ENDS_FRAME 0
 #define MP_ARCH_RED_ZONE 0
 
 #define MP_ARCH_PC_LIMIT ((uintptr_t)1 << 48)
@@ -37,6 +38,15 @@ static inline uintptr_t mp_arch_thread_pointer(void) {
 /* Pointer authentication and tags use only bits above the 48 of a user address. */
 static inline uintptr_t mp_arch_return_address(uintptr_t word) {
     return word & (MP_ARCH_PC_LIMIT - 1);
+}
+
+/* Is the instruction before `pc` a call: BL, BLR, BLRAA and their like? */
+#define MP_ARCH_CALL_BYTES 4
+static inline bool mp_arch_is_after_call(uintptr_t pc) {
+    if (pc % 4 != 0)
+        return false;
+    uint32_t word = *(const uint32_t *)(pc - 4);
+    return (word & 0xfc000000u) == 0x94000000u || (word & 0xfefff000u) == 0xd63f0000u;
 }
 
 /* Where the function of a context from makecontext() returns to. */

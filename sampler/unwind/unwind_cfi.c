@@ -8,6 +8,7 @@
 #include "unwind_cfi.h"
 #include "cfi_expr.h"
 #include "unwind_cache.h"
+#include "unwind_code.h"
 #include "unwind_rule.h"
 
 #include <elf.h>
@@ -139,6 +140,8 @@ static __attribute__((noinline)) bool find_tables(uintptr_t key, uint32_t sequen
     struct mp_module module;
     if (!mp_module_find(key - 1, &module))
         return false;
+    if (mp_code_is_overlaid(&module))
+        mp_cache_flush();
     note(&module, sequence);
     out->place =
         (struct mp_cfi_place){.start = module.start, .end = module.end, .bias = module.bias};
@@ -177,15 +180,38 @@ static uint32_t rule_in_tables(const struct tables *tables, uintptr_t key,
     return fde.signal_frame ? MP_RULE_WIDE : pack(&wide->row);
 }
 
-uint32_t mp_cfi_rule(uintptr_t key, uint32_t sequence, struct mp_wide_rule *wide) {
+static __attribute__((noinline)) bool is_code(const struct tables *tables, uintptr_t at) {
+    const struct mp_cfi_place *place = &tables->place;
+    struct mp_module module = {.start = place->start,
+                               .end = place->end,
+                               .bias = place->bias,
+                               .phdr = place->phdr,
+                               .phdrs = place->phdrs};
+    return mp_code_in_module(&module, at);
+}
+
+static uint32_t rule_outside(const struct mp_walk *w) {
+    uintptr_t key = mp_walk_key(w);
+    uint32_t word = mp_rule_lost(MP_LOST_UNWIND_NO_MODULE);
+    if (!mp_code_outside(key - 1, &w->range))
+        return word | MP_RULE_NOT_CODE;
+    mp_code_keep_outside(key - 1);
+    mp_cache_store(key, word, w->sequence, false);
+    return word;
+}
+
+uint32_t mp_cfi_rule(const struct mp_walk *w, struct mp_wide_rule *wide) {
+    uintptr_t key = mp_walk_key(w);
     struct tables tables;
-    if (!find_tables(key, sequence, &tables))
-        return mp_rule_lost(MP_LOST_UNWIND_NO_MODULE);
+    if (!find_tables(key, w->sequence, &tables))
+        return rule_outside(w);
     uint32_t word = rule_in_tables(&tables, key, wide);
     if (mp_rule_kind(word) == MP_RULE_LOST && is_start_code(key - 1))
         word = MP_RULE_END;
+    if (mp_rule_kind(word) == MP_RULE_LOST && !is_code(&tables, key - 1))
+        return word | MP_RULE_NOT_CODE;
     if (word != MP_RULE_WIDE)
-        mp_cache_store(key, word, sequence, tables.permanent);
+        mp_cache_store(key, word, w->sequence, tables.permanent);
     return word;
 }
 
@@ -210,6 +236,8 @@ static bool find_cfa(struct mp_walk *w, const struct mp_cfi_row *row, uintptr_t 
         *cfa = w->fp + (uintptr_t)row->cfa_offset;
     else
         return mp_walk_fail(w, MP_LOST_UNWIND_BAD_RULE);
+    if (row->cfa_register == MP_ARCH_DWARF_SP && !mp_walk_knows_sp(w))
+        return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
     return true;
 }
 

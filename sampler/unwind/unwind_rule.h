@@ -28,6 +28,8 @@ enum mp_rule_kind {
 #define MP_RULE_BITS 24
 #define MP_RULE_KIND_MASK 7u
 #define MP_RULE_WIDE (1u << MP_RULE_BITS) /* not a word: use the row */
+/* Not a word, with a LOST below it: the address is not one of code. */
+#define MP_RULE_NOT_CODE (1u << (MP_RULE_BITS + 1))
 
 static inline uint32_t mp_rule_kind(uint32_t word) {
     return word & MP_RULE_KIND_MASK;

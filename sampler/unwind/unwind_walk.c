@@ -3,8 +3,7 @@
  */
 #include "unwind_walk.h"
 
-/* More than nested handlers of real programs; a forged stack could hold a ring of signal frames. */
-#define SIGNALS_MAX 8
+#define TURNS_MAX 8
 
 bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp) {
     /* Only an interrupted function may not have pushed anything yet. */
@@ -18,12 +17,17 @@ bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp) 
     w->sp = sp;
     w->fp = fp;
     w->exact = false;
+    w->by_record = false;
     return true;
+}
+
+bool mp_walk_turn(struct mp_walk *w) {
+    return ++w->signals <= TURNS_MAX;
 }
 
 bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp,
                                uintptr_t ra) {
-    if (++w->signals > SIGNALS_MAX || sp % sizeof(uintptr_t) != 0 || sp == 0)
+    if (!mp_walk_turn(w) || sp % sizeof(uintptr_t) != 0 || sp == 0)
         return mp_walk_fail(w, MP_LOST_UNWIND_RANGE);
     if (!mp_walk_check_pc(w, pc))
         return false;
@@ -31,6 +35,7 @@ bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, ui
     w->fp = fp;
     w->ra = ra;
     w->exact = true;
+    w->by_record = false;
     if (sp < w->sp || sp > w->range.high || w->range.foreign)
         mp_stack_find(sp, false, &w->range);
     /* The page of sp only: the one below may be a guard page. */

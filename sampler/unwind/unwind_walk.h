@@ -25,10 +25,12 @@ struct mp_walk {
     uintptr_t pc;       /* the frame the walk has reached */
     uintptr_t fp;       /* its frame pointer register */
     uintptr_t sp;       /* its stack pointer after the call it is in */
-    uintptr_t ra;       /* its link register, if `exact`; else meaningless */
+    uintptr_t ra;       /* its link register, if `exact`; else of the loop in unwind.c alone */
     bool exact;         /* interrupted by a signal: pc is an instruction, not a return address */
     uint8_t end;        /* why a step failed: as mp_unwind_result.end */
-    uint8_t signals;    /* signal frames passed */
+    uint8_t signals;    /* signal frames and changes of the stack passed */
+    bool by_record : 1; /* left the last frame by its frame record, where fp was read too */
+    bool is_stray : 1;  /* pc turned out to be no code: its frame is none */
     uint32_t sequence;  /* of the cache when the walk began */
     struct mp_stack_range range;
 };
@@ -39,6 +41,12 @@ struct mp_walk {
  */
 static inline uintptr_t mp_walk_key(const struct mp_walk *w) {
     return w->exact ? w->pc + 1 : w->pc;
+}
+
+/* Is sp exact? A record that is not at the end of its frame does not tell where that is; sp is then a
+ * lower bound. */
+static inline bool mp_walk_knows_sp(const struct mp_walk *w) {
+    return MP_ARCH_RECORD_ENDS_FRAME || !w->by_record;
 }
 
 /* HOOK. The walk ends here, because of `cause`. */
@@ -60,5 +68,9 @@ bool mp_walk_enter(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp);
 /* HOOK. The same for registers restored from a signal frame, on whatever stack they point to. */
 bool mp_walk_enter_interrupted(struct mp_walk *w, uintptr_t pc, uintptr_t sp, uintptr_t fp,
                                uintptr_t ra);
+
+/* HOOK. Count a signal frame, or a change to a stack that may lie lower. False: there were more than nest in
+ * real programs, and a forged stack could hold a ring of them. */
+bool mp_walk_turn(struct mp_walk *w);
 
 #endif

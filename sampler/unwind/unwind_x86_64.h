@@ -11,6 +11,7 @@
 #define MP_ARCH_DWARF_FP 6
 #define MP_ARCH_DWARF_SP 7
 #define MP_ARCH_DWARF_RA 16
+#define MP_ARCH_RECORD_ENDS_FRAME 1
 #define MP_ARCH_RED_ZONE 128 /* bytes below the stack pointer that a signal leaves alone */
 
 /* User addresses end at 2^47 unless a program asks for more by hints to mmap. */
@@ -37,6 +38,24 @@ static inline uintptr_t mp_arch_thread_pointer(void) {
 
 static inline uintptr_t mp_arch_return_address(uintptr_t word) {
     return word;
+}
+
+/* Do the bytes before `pc` end in a call? At least MP_ARCH_CALL_BYTES are readable. */
+#define MP_ARCH_CALL_BYTES 7
+static inline bool mp_arch_is_after_call(uintptr_t pc) {
+    const uint8_t *at = (const uint8_t *)pc;
+    if (at[-5] == 0xe8)
+        return true;
+    /* ff /2: the length follows from the addressing mode, a displacement of 0, 1 or 4 bytes, a SIB byte. */
+    static const struct {
+        uint8_t bytes, mask, modrm;
+    } forms[] = {{2, 0xf8, 0xd0}, {2, 0xf8, 0x10}, {3, 0xff, 0x14}, {3, 0xf8, 0x50},
+                 {4, 0xff, 0x54}, {6, 0xff, 0x15}, {6, 0xf8, 0x90}, {7, 0xff, 0x94}};
+    for (unsigned i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
+        if (at[-forms[i].bytes] == 0xff &&
+            (at[1 - forms[i].bytes] & forms[i].mask) == forms[i].modrm)
+            return true;
+    return false;
 }
 
 /* Where the function of a context from makecontext() returns to. */

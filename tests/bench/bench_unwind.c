@@ -8,6 +8,7 @@
  *   fp_walk             a bare walk over frame records (only right where frame pointers are kept)
  *   libunwind           unw_backtrace;  libgcc  _Unwind_Backtrace
  *   nofp / fp           code compiled without and with frame pointers
+ *   made                code made at run time: no tables, frame pointers (x86_64)
  * The variants take turns in each round; the median of the rounds is printed.
  *
  * Build: gcc -O2 -D_GNU_SOURCE tests/bench/bench_unwind.c sampler/unwind/*.c -lunwind
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unwind.h>
 #ifndef NO_LIBUNWIND
@@ -71,6 +73,51 @@ static volatile int sink;
 
 HUNDRED(nofp, __attribute__((optimize("omit-frame-pointer"))))
 HUNDRED(fp, __attribute__((optimize("no-omit-frame-pointer"))))
+
+#ifdef __x86_64__
+/* Each function makes a frame of another size and calls the next; the last calls bottom_of_made(). */
+#define MADE 100
+#define MADE_BYTES 32
+
+static void (*made)(void);
+
+static NOINLINE void bottom_of_made(void) {
+    at_the_bottom();
+    sink++;
+}
+
+static void make_function(unsigned char *at, bool is_last) {
+    static const unsigned char head[] = {0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec};
+    static const unsigned char tail[] = {0xff, 0xd0, 0xc9, 0xc3}; /* call *%rax; leave; ret */
+    void *callee = is_last ? (void *)(uintptr_t)bottom_of_made : at + MADE_BYTES;
+    unsigned char frame = (unsigned char)(16 * (1 + (uintptr_t)at / MADE_BYTES % 7));
+    memcpy(at, head, sizeof(head));
+    memcpy(at + 7, &frame, 1);
+    memcpy(at + 8, "\x48\xb8", 2); /* mov $callee, %rax */
+    memcpy(at + 10, &callee, sizeof(callee));
+    memcpy(at + 18, tail, sizeof(tail));
+}
+
+static void make_functions(void) {
+    unsigned char *code = mmap(NULL, MADE * MADE_BYTES, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (unsigned i = 0; i < MADE; i++) {
+        make_function(code + i * MADE_BYTES, i + 1 == MADE);
+    }
+    mprotect(code, MADE * MADE_BYTES, PROT_READ | PROT_EXEC);
+    made = (void (*)(void))(uintptr_t)code;
+}
+
+static NOINLINE void call_made(void) {
+    made();
+    sink++;
+}
+#define CALL_MADE call_made
+#else
+#define CALL_MADE NULL
+static void make_functions(void) {
+}
+#endif
 
 static double now_ns(void) {
     struct timespec t;
@@ -193,23 +240,32 @@ static const struct variant {
     measure_function *measure;
     void (*nofp[2])(void);
     void (*fp[2])(void);
+    void (*made[2])(void);
 } variants[] = {
 #define BOTH                                                                                       \
     {nofp_32, nofp_99}, {                                                                          \
         fp_32, fp_99                                                                               \
     }
-    {"cfi_hit", measure_cfi_hit, BOTH},
-    {"cfi_rules", measure_cfi_rules, BOTH},
-    {"cfi_miss", measure_cfi_miss, BOTH},
-    {"fp_walk", measure_fp_walk, {NULL, NULL}, {fp_32, fp_99}},
-    {"libgcc", measure_libgcc, BOTH},
+#define MADE_TOO {CALL_MADE, CALL_MADE}
+    {"cfi_hit", measure_cfi_hit, BOTH, MADE_TOO},
+    {"cfi_rules", measure_cfi_rules, BOTH, MADE_TOO},
+    {"cfi_miss", measure_cfi_miss, BOTH, MADE_TOO},
+    {"fp_walk", measure_fp_walk, {NULL, NULL}, {fp_32, fp_99}, MADE_TOO},
+    {"libgcc", measure_libgcc, BOTH, {NULL, NULL}},
 #ifndef NO_LIBUNWIND
-    {"libunwind", measure_libunwind, BOTH},
+    {"libunwind", measure_libunwind, BOTH, {NULL, NULL}},
 #endif
 };
 #define VARIANTS (sizeof(variants) / sizeof(variants[0]))
+#define CASES 6
 
-static double results[VARIANTS][4][ROUNDS];
+static double results[VARIANTS][CASES][ROUNDS];
+
+static void (*entry_of(unsigned v, unsigned which))(void) {
+    const struct variant *variant = &variants[v];
+    void (*const *entries[])(void) = {variant->nofp, variant->fp, variant->made};
+    return entries[which / 2][which & 1];
+}
 
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -219,8 +275,8 @@ static int by_value(const void *a, const void *b) {
 static void one_round(unsigned round) {
     static const unsigned limits[2] = {24, 90};
     for (unsigned v = 0; v < VARIANTS; v++) {
-        for (unsigned which = 0; which < 4; which++) {
-            void (*enter)(void) = (which < 2 ? variants[v].nofp : variants[v].fp)[which & 1];
+        for (unsigned which = 0; which < CASES; which++) {
+            void (*enter)(void) = entry_of(v, which);
             if (enter == NULL) {
                 continue;
             }
@@ -238,17 +294,19 @@ static void *find_symbol(const char *name) {
 }
 
 int main(void) {
-    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI, .find_symbol = find_symbol};
+    struct mp_unwind_config config = {.mode = MP_UNWIND_FP, .find_symbol = find_symbol};
     if (mp_unwind_init(&config) != 0) {
         return 1;
     }
+    make_functions();
     for (unsigned round = 0; round < ROUNDS; round++) {
         one_round(round);
     }
-    static const char *const names[4] = {"nofp.24", "nofp.90", "fp.24", "fp.90"};
+    static const char *const names[CASES] = {"nofp.24", "nofp.90", "fp.24",
+                                             "fp.90",   "made.24", "made.90"};
     for (unsigned v = 0; v < VARIANTS; v++) {
-        for (unsigned which = 0; which < 4; which++) {
-            if (variants[v].fp[0] == variants[v].nofp[0] || which >= 2 || variants[v].nofp[0]) {
+        for (unsigned which = 0; which < CASES; which++) {
+            if (entry_of(v, which) != NULL) {
                 qsort(results[v][which], ROUNDS, sizeof(double), by_value);
                 printf("%s.%s %.2f\n", variants[v].name, names[which],
                        results[v][which][ROUNDS / 2]);

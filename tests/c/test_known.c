@@ -2,12 +2,14 @@
  * test_known.c - a stack that mp_known_find() names is always the stack that unwinding finds.
  *
  * Functions with frames of several sizes call each other in random order, so that many stacks meet at
- * the same caller and depth. Ids are hashes of all frames.
+ * the same caller and depth. One of them calls through code that was made at run time, which has no tables.
+ * Ids are hashes of all frames.
  */
 #include "check.h"
 #include "core/known.h"
 #include "core/local.h"
 #include "core/sample.h"
+#include "made_code.h"
 #include "unwind/unwind_cache.h"
 
 #include <pthread.h>
@@ -66,12 +68,24 @@ static __attribute__((noinline)) void step_dynamic(unsigned left) {
     local[1] = local[0];
 }
 
+static made_function *made;
+
+static void walk_further(uintptr_t left) {
+    walk((unsigned)left);
+}
+
+static __attribute__((noinline)) void step_made(unsigned left) {
+    made(left, walk_further);
+    __asm__ volatile("" ::: "memory");
+}
+
 static __attribute__((noinline)) void walk(unsigned left) {
-    static void (*const steps[])(unsigned) = {step_small, step_equal, step_large, step_dynamic};
+    static void (*const steps[])(unsigned) = {step_small, step_equal, step_large, step_dynamic,
+                                              step_made};
     if (left == 0)
         sample();
     else
-        steps[mp_random(&rng) % 4](left - 1);
+        steps[mp_random(&rng) % 5](left - 1);
     __asm__ volatile("" ::: "memory");
 }
 
@@ -89,8 +103,9 @@ static void *walk_beside_others(void *unused) {
 }
 
 int main(void) {
-    struct mp_unwind_config config = {.mode = MP_UNWIND_CFI};
+    struct mp_unwind_config config = {.mode = MP_UNWIND_FP};
     CHECK_EQ(mp_unwind_init(&config), 0);
+    made = make_function(48);
 
     CASE("stacks that come again are known, and are those that unwinding finds");
     random_walks(60000, 300, 40);

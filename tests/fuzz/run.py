@@ -27,7 +27,7 @@ CORPUS = FOLDER / "corpus"
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 SAMPLER = ROOT / "sampler"
-PYTHON = ("readers", "segments", "elf", "images", "budget", "outputs")
+PYTHON = ("readers", "segments", "elf", "images", "budget", "outputs", "madecode")
 # Fuzzers in C: what is compiled beside fuzz_NAME.c.
 TABLES = [
     SAMPLER / "unwind" / f"{name}.c" for name in ("cfi", "cfi_row", "cfi_expr", "stack_range")
@@ -35,6 +35,7 @@ TABLES = [
 IN_C = {
     "cfi": TABLES,
     "unwind": TABLES,
+    "records": sorted((SAMPLER / "unwind").glob("*.c")),
     "seccomp": [SAMPLER / "inject" / "seccomp_filter.c"],
     "plan": [],
     "lookup": [],

@@ -300,6 +300,23 @@ NAMES = {
 }  # fmt: skip
 
 
+MADE_CODE = {
+    "perf-map": b"1000 20 JS:*serve /srv/app.js:4:15\n0x1008 0x20 void a.B.c(int)\n",
+    "jitdump": struct.pack("IIIIIIQQ", 0x4A695444, 1, 40, 62, 0, 7, 0, 0)
+    + struct.pack("IIQIIQQQQ", 0, 60, 0, 7, 7, 0x1000, 0x1000, 2, 1)
+    + b"f\0\xcc\xcc"
+    + struct.pack("IIQIIQQQQQ", 1, 64, 0, 7, 7, 0, 0x1000, 0, 2, 1),
+}
+
+
+def records() -> bytes:
+    """A stack of ten frame records of made code, for fuzz_records.c."""
+    words = [2 | 64, 0, 0, 0]  # made code, at the first word, whose record is the first
+    for k in range(10):
+        words += [8 * (4 * k + 4) << 3, (k + 5) << 3 | 2, 6, 6]
+    return struct.pack(f"<{len(words)}Q", *words)
+
+
 def every(work: Path) -> Iterator[tuple[str, str, bytes]]:
     """Fuzzer, name and bytes of each input."""
     for fuzzer, found in (
@@ -307,6 +324,7 @@ def every(work: Path) -> Iterator[tuple[str, str, bytes]]:
         ("cfi", tables(work)), ("unwind", stopped(work)), ("seccomp", filters()), ("plan", plans()),
         ("budget", BUDGETS.items()), ("segments", forged_segments()),
         ("lookup", [("both", loaded(library(work)))]),
+        ("records", [("chain", records())]), ("madecode", MADE_CODE.items()),
     ):  # fmt: skip
         yield from ((fuzzer, name, data) for name, data in found)
     for name, texts in NAMES.items():

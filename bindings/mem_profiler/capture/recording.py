@@ -8,18 +8,23 @@ loop calls it after every reading, on its own thread; it may not take longer tha
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable
 
+from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, saving
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.capture.saving import Result
 from mem_profiler.process import procfs
+from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.profile.build import Ending, build
+from mem_profiler.profile.madecode import with_names
 from mem_profiler.profile.target import Target
 from mem_profiler.segment.file import Segment
 
+NAMELESS_NOTE = "names of code that the program made as it ran are missing: {}"
 Listener = Callable[["Recording"], None]
 
 
@@ -35,6 +40,7 @@ class Recording:
         self.segment = segment
         self.pid = pid
         self.target = Target.of(pid) if pid else Target(None)
+        self.code_files = CodeFiles(pid) if pid else None
         self.recorder = Recorder(segment, pid, pace)
         self.listeners: list[Listener] = []
         self._clock_offset_ns = procfs.clock_offset_ns(pid) if pid else 0
@@ -73,7 +79,23 @@ class Recording:
         """
         now = self.now_ns()
         self.recorder.tick(now, final=True)
-        ending = Ending(kind, end, now, tuple(notes or ()))
+        files, missing = self._copy_code_files()
+        ending = Ending(kind, end, now, (*(notes or ()), *missing))
         readings = self.recorder.readings
         make = functools.partial(build, self.segment, self.target, ending, readings)
-        return saving.save(prefix, pid, self.segment, make, form)
+        try:
+            named = functools.partial(with_names, make, files)
+            return saving.save(prefix, pid, self.segment, named, form, keep=files)
+        finally:
+            for fd in files:
+                os.close(fd)
+
+    def _copy_code_files(self) -> tuple[list[int], list[str]]:
+        """Descriptors of copies, which the caller closes, and why there are none."""
+        if self.code_files is None:
+            return [], []
+        uid = os.fstat(self.segment.fd).st_uid
+        try:
+            return self.code_files.copy(uid, self.target.mappings), []
+        except MemError as error:
+            return [], [NAMELESS_NOTE.format(error)]

@@ -17,7 +17,7 @@ import os
 import re
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, NoReturn
 
@@ -77,11 +77,19 @@ class Result:
     devices: list[Result] = field(default_factory=list)
 
 
-def save(prefix: str, pid: int, segment: Segment, make: Make, form: Form = Form.AUTO) -> Result:
+def save(
+    prefix: str,
+    pid: int,
+    segment: Segment,
+    make: Make,
+    form: Form = Form.AUTO,
+    *,
+    keep: Sequence[int] = (),
+) -> Result:
     """Write the profiles of a capture as the next files of `prefix` and `pid`. Raises MemError.
 
-    `make` runs in the child, which has the segment's descriptor and no other. The result is that of
-    the first document, the host's; those of device memory are its `devices`.
+    `make` runs in the child, which has the segment's descriptor and those of `keep`, no other. The
+    result is that of the first document, the host's; those of device memory are its `devices`.
     """
     read, write = os.pipe2(os.O_CLOEXEC)
 
@@ -96,7 +104,7 @@ def save(prefix: str, pid: int, segment: Segment, make: Make, form: Form = Form.
         with Child(
             work,
             f"pid {pid}",
-            keep=(segment.fd, write),
+            keep=(segment.fd, write, *keep),
             enter=confine.enter,
             memory_bytes=MEMORY_BYTES,
         ) as child:

@@ -156,7 +156,9 @@ def check_recorded_binary(profile: Profile) -> None:
     """Accept a profile without -p only if it names a binary that is still the one profiled, or
     holds its names itself. Raises `UsageProblem`.
     """
-    if profile.embedded is not None or not len(profile.sites):
+    embedded = profile.embedded
+    holds_names = embedded is not None and not embedded.of_made_code_alone
+    if holds_names or not len(profile.sites):
         return
     exe = profile.capture.exe
     module = next((m for m in profile.modules if exe and m.path == exe), None)

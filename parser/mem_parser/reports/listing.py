@@ -86,7 +86,8 @@ def distrust(profile: Profile) -> str:
         return "the profile is of another user's process"
     if profile.file_uid != me:
         return "its file belongs to another user, or others can write it"
-    return "names stored in the profile say where it is" if profile.embedded is not None else ""
+    stored = profile.embedded is not None and profile.embedded.name_files
+    return "names stored in the profile say where it is" if stored else ""
 
 
 def listing(view: View, function: str, sources: Sources) -> list[Listing]:

@@ -35,6 +35,16 @@ class EmbeddedNames:
 
     frames: dict[tuple[int, int], Frames] = field(default_factory=dict)
 
+    @property
+    def of_made_code_alone(self) -> bool:
+        """Whether only code that the program made as it ran has names, and no module's."""
+        return all(m == NO_MODULE and a < FIRST_INVENTED for m, a in self.frames)
+
+    @property
+    def name_files(self) -> bool:
+        """Whether any name says in which file its function is."""
+        return any(frame.file for frames in self.frames.values() for frame in frames)
+
     def find(self, module: int, address: int) -> Sequence[EmbeddedFrame]:
         """Return the frames at ``address`` in the module of that index; none if unknown."""
         return self.frames.get((module, address), ())

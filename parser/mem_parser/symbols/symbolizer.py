@@ -30,7 +30,7 @@ from mem_parser.symbols.answerform import Answer
 from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
 from mem_parser.symbols.demangle import printable
-from mem_parser.symbols.embedded import EmbeddedFrame
+from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame
 from mem_parser.symbols.files import ModuleFinder, changed_since
 from mem_parser.symbols.isolation import Crash, Job, in_child
 from mem_parser.symbols.modulelabels import module_keys, module_labels
@@ -311,7 +311,12 @@ class _Symbolizer:
         if names is None:
             return [()] * len(addresses)
         path = self.keys[index] if index >= 0 else ""
-        return [self._given(names.find(index, a), path) for a in addresses.tolist()]
+        # Some runtimes make code in a mapping that looks like a file; the loader does not know it.
+        made = index >= 0 and not self.profile.modules[index].build_id
+        return [
+            self._given(names.find(index, a) or (names.find(NO_MODULE, a) if made else ()), path)
+            for a in addresses.tolist()
+        ]
 
     def _given(self, frames: Sequence[EmbeddedFrame], path: str) -> tuple[int, ...]:
         last, builder = len(frames) - 1, self.builder

@@ -22,13 +22,15 @@ PACKAGES = {
     "mem_cli": ROOT / "cmd" / "mem_cli",
 }
 # What mem_profiler may take from mem_parser: the model and our file format, errors, escapes,
-# formulas, how files are opened and written, the version, the ELF reader, the cache on disk.
+# formulas, how files are opened and written, the version, the ELF reader, the cache on disk,
+# lists of made code.
 SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
     "mem_parser.devices", "mem_parser.heapfile", "mem_parser.maps", "mem_parser.model",
     "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.sizes", "mem_parser.sudo",
     "mem_parser.symbols.cache",
-    "mem_parser.symbols.elf", "mem_parser.symbols.unwindtable", "mem_parser.version",
+    "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.madecode",
+    "mem_parser.symbols.unwindtable", "mem_parser.version",
 }  # fmt: skip
 SAMPLER = ROOT / "sampler"
 # Rooms of the sampler, and those that each may include.

@@ -28,6 +28,7 @@ UNWINDER = (
     "unwind_cache",
     "unwind_memo",
     "unwind_cfi",
+    "unwind_code",
     "unwind_fp",
     "unwind_libgcc",
     "unwind_walk",
@@ -151,8 +152,12 @@ def test_stacks_of_an_interpreter_with_callbacks_equal_those_of_libgcc() -> None
 @pytest.mark.parametrize(
     "flags", [("-O0",), ("-O2",), ASAN, TSAN], ids=["O0", "O2", "asan", "tsan"]
 )
-@pytest.mark.parametrize("source", ["test_unwind_random.c", "test_unwind_modes.c"])
-def test_random_stacks_and_modes_hold_under_sanitizers(source: str, flags: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "source", ["test_unwind_random.c", "test_unwind_modes.c", "test_unwind_records.c"]
+)
+def test_random_stacks_modes_and_frame_records_hold_under_sanitizers(
+    source: str, flags: tuple[str, ...]
+) -> None:
     sources = [C / source, *core_sources(*UNWINDER)]
     program = compile_program(sources, (*BASE, *flags), libs=("-lpthread", "-ldl"))
 
@@ -301,9 +306,9 @@ def test_aarch64_frames_are_unwound_like_libgcc_does(source: str, flags: tuple[s
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
 
 
-def test_aarch64_modes_and_random_stacks_hold() -> None:
+def test_aarch64_modes_random_stacks_and_frame_records_hold() -> None:
     need(CROSS, EMULATOR[0])
-    for source in ("test_unwind_modes.c", "test_unwind_random.c"):
+    for source in ("test_unwind_modes.c", "test_unwind_random.c", "test_unwind_records.c"):
         sources = [C / source, *core_sources(*UNWINDER)]
         program = compile_program(
             sources,

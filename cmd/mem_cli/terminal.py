@@ -82,12 +82,14 @@ def fitted(
 
 def _height(blocks: Iterable[Block], width: int) -> int:
     """Return how many lines of a screen a report takes; rows of a table take one each."""
+    from rich.text import Text
+
+    console = plain_console()
     height = 0
     for block in blocks:
         if isinstance(block, str):
-            height += sum(
-                max(-(-len(line) // width), 1) for line in _folded(one_line(block), width)
-            )
+            for line in _folded(one_line(block), width):
+                height += max(len(Text(line).wrap(console, width)), 1)
         else:
             height += 1 + len(block.rows) + 2 * bool(block.title)
     return height

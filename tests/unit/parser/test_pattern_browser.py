@@ -31,13 +31,14 @@ REPEATS = ("", "", "", "", "*", "+", "?", "{2}", "{,2}", "*?", "|", "+?", "**")
 BEYOND = (r"(?=a)b", "(?!a)", "(?<=a)b", "(?<!a)b", r"(a)\1", "(?P<n>a)(?P=n)", "a*+", "(?>a)")
 SLOW = ("(a+)+[b]", "(a|a)*[b]", "(a*)*[b]", "((a|b)*a(a|b){200})+$", ".*.*.*.*.*.*.*[x]")
 SCRIPT = """
-const answer = (text) => {
-  try { const pattern = new Pattern(text); return TEXTS.map((name) => pattern.test(name)); }
+const answer = (text, fold) => {
+  try { const pattern = new Pattern(text, fold); return TEXTS.map((name) => pattern.test(name)); }
   catch (error) { if (!(error instanceof PatternError)) throw error; return error.message; }
 };
-const found = CASES.map(answer);
+const found = CASES.map((text) => answer(text, false));
+const folded = CASES.map((text) => answer(text, true));
 const slow = SLOW.map((text) => new Pattern(text).test("a".repeat(1000)));
-document.documentElement.setAttribute("data-result", btoa(JSON.stringify({ found, slow })));
+document.documentElement.setAttribute("data-result", btoa(JSON.stringify({ found, folded, slow })));
 """
 
 
@@ -53,11 +54,11 @@ def cases() -> list[str]:
     return [text for text in made if text.count("<n>") < 2]
 
 
-def expected(text: str) -> list[bool] | None:
+def expected(text: str, flags: re.RegexFlag = re.NOFLAG) -> list[bool] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pattern = re.compile(text)
+            pattern = re.compile(text, flags)
     except re.error:
         return None
     return [pattern.search(name) is not None for name in TEXTS]
@@ -83,14 +84,15 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.parametrize(("answers", "flags"), [("found", re.NOFLAG), ("folded", re.IGNORECASE)])
 def test_a_page_matches_what_python_matches_and_refuses_what_it_refuses(
-    answered: dict[str, Any],
+    answered: dict[str, Any], answers: str, flags: re.RegexFlag
 ) -> None:
     matched = 0
-    for text, found in zip(cases(), answered["found"], strict=False):
+    for text, found in zip(cases(), answered[answers], strict=False):
         if found == "possessive repeats are not known here":
             continue
-        wanted = expected(text)
+        wanted = expected(text, flags)
         assert (None if isinstance(found, str) else found) == wanted, (text, found)
         matched += wanted is not None
     assert matched > 1000

@@ -19,6 +19,8 @@ class PatternReader {
     this.text = Array.from(text);
     this.at = 0;
     this.fold = fold;
+    // Whether capitals match small letters in any part.
+    this.folds = fold;
     this.depth = 0;
   }
 
@@ -156,7 +158,7 @@ class PatternReader {
     if (!given) throw new PatternError(`unknown extension ?${rest.slice(0, 1)}`);
     if (given[3] === ")" && (this.at > 2 || given[2] || !given[1])) throw new PatternError("global flags not at the start of the expression");
     this.at += given[0].length;
-    if (given[1]?.includes("i")) this.fold = true;
+    if (given[1]?.includes("i")) this.fold = this.folds = true;
     if (given[2]?.includes("i")) this.fold = false;
     return given[3] !== ")";
   }
@@ -195,9 +197,11 @@ class PatternReader {
 class Pattern {
   // fold: capitals match small letters. Throws PatternError.
   constructor(text, fold = false) {
-    const tree = new PatternReader(text, fold).read();
+    const reader = new PatternReader(text, fold);
+    const tree = reader.read();
     this.steps = [];
-    this.needed = neededText(tree);
+    this.folds = reader.folds;
+    this.needed = neededTexts(tree).map((needed) => this.folds ? needed.toLowerCase() : needed);
     this.first = this.build(tree, this.add({}));
     this.marks = new Int32Array(this.steps.length).fill(-1);
     this.round = 0;
@@ -233,7 +237,8 @@ class Pattern {
 
   // Whether the expression matches somewhere in the text.
   test(text) {
-    if (this.needed && !text.toLowerCase().includes(this.needed)) return false;
+    const shown = this.folds ? text.toLowerCase() : text;
+    for (const needed of this.needed) if (!shown.includes(needed)) return false;
     const chars = SURROGATE.test(text) ? Array.from(text) : text;
     let here = [];
     for (let at = 0; at <= chars.length; at += 1) {
@@ -273,22 +278,23 @@ class Pattern {
   }
 }
 
-// The longest text that all matches have in them, in small letters: looking for it first is what makes most names cheap.
-// Only of ASCII, whose small letters do not depend on what stands beside them.
-function neededText(tree) {
-  let longest = "", run = "";
+// Texts that all matches have in them: looking for these first is what makes most names cheap. Only of ASCII, whose small
+// letters do not depend on what stands beside them.
+function neededTexts(tree) {
+  const found = [];
+  let run = "";
   const end = () => {
-    if (run.length > longest.length) longest = run;
+    if (run) found.push(run);
     run = "";
   };
   const walk = ([kind, given, third]) => {
     if (kind === "all") given.forEach(walk);
-    else if (kind === "char" && third < "\x80") run += third.toLowerCase();
+    else if (kind === "char" && third < "\x80") run += third;
     else if (kind === "repeat" && third > 0) { end(); walk(given); end(); } else if (kind !== "anchor") end();
   };
   walk(tree);
   end();
-  return longest;
+  return found;
 }
 
 // What `look` returns of a test of texts by an expression, each distinct one looked at once; or { problem }: why there is

@@ -31,7 +31,7 @@ class TreeTab {
     if (thread >= 0) words.push(`thread ${profile.threads[thread]}`);
     if (domain >= 0) words.push(profile.domains[domain]);
     if (state.get("invert")) words.push("inverted");
-    this.note.textContent = `${words.join(", ")}; filters are chosen in the flame graph. Arrow keys walk and open.`;
+    this.note.textContent = `${words.join(", ")}; threads and hidden frames are chosen in the flame graph. Arrow keys walk and open.`;
     const root = this.makeRow(0, 1);
     this.list.replaceChildren(root);
     this.open(root);

@@ -201,7 +201,7 @@ def _before_end_note(profile: Profile, before: Profile) -> str:
     held, left = (p.total(Count.INUSE, Unit.SPACE).value for p in (before, profile))
     return (
         f"as of {before.capture.duration_s:.3g} s, when the program held {format_bytes(held)}: as "
-        f"it ended it freed all but {format_bytes(left)} (--at-end: verdicts on these)"
+        f"it ended it freed all but {format_bytes(left)} (leaks --at-end: verdicts on these)"
     )
 
 

@@ -123,17 +123,18 @@ def _at_the_peak(capture: Capture) -> str:
 
 def _cut(capture: Capture) -> list[str]:
     cut, limit = capture.lost.get("truncated", 0), capture.depth_limit
-    if not cut or not limit:
+    if not cut:
         return []
-    line = f"stacks of more than {limit} frames hang below {CUT_NAME}"
-    deeper = min(4 * limit, MOST_DEPTH)
-    return [f"{line}; mem_profiler --depth {deeper} keeps more of them" if deeper > limit else line]
+    line = f"{cut} {_LOSS_TEXT['truncated']}, below {CUT_NAME}"
+    if not limit or limit >= MOST_DEPTH:
+        return [line]
+    return [f"{line}; mem_profiler --depth {min(4 * limit, MOST_DEPTH)} keeps more of them"]
 
 
 def _losses(capture: Capture) -> list[str]:
     found = [
         f"{number} {_LOSS_TEXT.get(cause, one_line(cause))}"
         for cause, number in capture.lost.items()
-        if number
+        if number and cause != "truncated"
     ]
     return ["; ".join(found)] if found else []

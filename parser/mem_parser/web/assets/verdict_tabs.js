@@ -37,7 +37,9 @@ function frameText(frame) {
 function stackCell(row) {
   const stack = row.stack ?? [];
   if (!stack.length) return element("span", "", "??");
-  const top = stack.slice(0, 2).map((frame) => String(frame.function ?? "??")).reverse();
+  // As in the terminal: the caller is the first function of another name, since compilers split functions.
+  const names = stack.map((frame) => String(frame.function ?? "??"));
+  const top = [names.find((name) => name !== names[0]), names[0]].filter((name) => name !== undefined);
   const summary = element("summary", "", null, top.flatMap((name, k) => [...(k ? [" \u2192 "] : []), ...shortened(name)]));
   summary.title = top.join(" \u2192 ");
   return element("details", "stack", null, [
@@ -56,7 +58,7 @@ function isBelowItsError(value, lower, upper) {
 function leaksTab(host, block) {
   const rows = block.rows ?? [];
   if (block.headline) host.append(element("p", "", String(block.headline)));
-  host.append(verdictCounts(block), ...leftOutLines(block), element("p", "faint", "Verdicts are on bytes in use at the end of the capture, whatever the other tabs count."), ...notesOf(block));
+  host.append(verdictCounts(block), ...leftOutLines(block), element("p", "faint", "Verdicts are on bytes in use, whatever the other tabs count."), ...notesOf(block));
   const live = (row) => withEnds(bytesText(row.bytes ?? 0), row.bytes, row.lower95, row.upper95, "space");
   const perHour = (row) => {
     if (row.bytes_per_hour === null || row.bytes_per_hour === undefined) return "";

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import subprocess
@@ -145,7 +146,10 @@ class HeapFile:
     """A .heap file taken apart by the words of docs/heap-format.md, without the parser."""
 
     def __init__(self, path: Path | str) -> None:
-        self.text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        raw = Path(path).read_bytes()
+        if raw.startswith(b"\x1f\x8b"):
+            raw = gzip.decompress(raw)
+        self.text = raw.decode("utf-8", "surrogateescape")
         legacy, _, own = self.text.partition("%mem_profiler 2\n")
         self.first_line, *rest = legacy.split("\n")
         blank = rest.index("")

@@ -65,7 +65,8 @@ class HeapFile:
         lines += list(self.extra_lines)
         identities = [(r.frames, r.lost_cause << 8 | r.cut) for r in self.records]
         stacks = list(dict.fromkeys(identities))
-        index = [stacks.index(identity) for identity in identities]
+        place = {identity: k for k, identity in enumerate(stacks)}
+        index = [place[identity] for identity in identities]
         lines += column("stack_depth", "<u4", [len(f) for f, _ in stacks])
         lines += column("stack_flags", "<u4", [flags for _, flags in stacks])
         lines += column("stack_generation", "<u4", [0] * len(stacks))

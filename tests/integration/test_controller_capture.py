@@ -118,7 +118,7 @@ def test_a_target_stops_at_the_deadline_when_its_controller_was_killed(
     stepper: Path, tmp_path: Path
 ) -> None:
     with Stepper(stepper) as target:
-        child = start_command("-s", "3", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+        child = start_command("-s", "10", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
         wait_until(lambda: capturing(target.pid), "the capture runs")
         target.tell("a 10 100")
         child.kill()

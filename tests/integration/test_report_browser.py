@@ -349,7 +349,7 @@ def test_a_report_opens_on_its_count_in_every_tab(
 
     everywhere(desktop, f"bytes {count}", COUNTED[count, "bytes"])
     for tab, said in (
-        ("leaks", "bytes in use at the end"),
+        ("leaks", "bytes in use,"),
         ("threads", "Blocks in use at the end"),
     ):
         element(desktop, f"#tab-{tab}").click()

@@ -27,6 +27,9 @@ SPACING = 1 / 16
 MOST = 4
 MOST_BYTES = 128 << 20
 """Of all moments together, 1.3 million sites; where a single one has more, none is kept."""
+SITE_ROWS_MAX = 1 << 21
+LIVE_ROWS_MAX = 1 << 22
+"""Of tables that are read at all: the target makes them, and may make them of any size."""
 COST_SHARE = 0.02
 """Of a core, for reading them."""
 ENDING_SHARE = 0.5
@@ -93,6 +96,12 @@ def read_held(
     )
 
 
+def _is_readable(control: Control, source: Source) -> bool:
+    sites = sum(level.rows for level in collect.site_levels(control, source))
+    live = sum(level.rows for level in control.levels(source.live, source.live_row))
+    return sites <= SITE_ROWS_MAX and live <= LIVE_ROWS_MAX
+
+
 class Moments:
     """The moments that are kept of one capture; another capture begins anew."""
 
@@ -110,6 +119,10 @@ class Moments:
             self._capture, self._next_s = number, FIRST_S
             self._kept.clear()
         if t_s < self._next_s:
+            return
+        if not all(_is_readable(control, source) for source in (collect.HOST, collect.DEVICES)):
+            self._kept.clear()  # what came since is unknown
+            self._next_s = math.inf
             return
         began = time.monotonic()
         moment = [read_held(segment, control, number, collect.HOST, t_s)]

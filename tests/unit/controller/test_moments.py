@@ -110,3 +110,15 @@ def test_another_capture_begins_anew(process: Process) -> None:
     held = process.recorder.readings.moments.before_end(1, 0, 0)
     assert held is not None
     assert np.array_equal(held.births.sum(axis=1), [1000])
+
+
+@pytest.mark.parametrize("bound", ["SITE_ROWS_MAX", "LIVE_ROWS_MAX"])
+def test_tables_of_a_size_that_no_honest_target_needs_are_not_read(
+    process: Process, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    process.hold(900, 1)
+    monkeypatch.setattr(moments, bound, 1)
+    monkeypatch.setattr(moments, "read_held", None)
+    process.hold(900, 2)
+    process.hold(3, 2.01, final=True)
+    assert process.ended() == (None, None)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -21,13 +17,9 @@ from elf_files import nameless
 from heapfiles import HeapFile, Record
 from mem_cli.terminal import write_csv
 from mem_parser.symbols.elf import ElfImage
+from screens import ENVIRONMENT, screen
 
-ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = "/bin/true"
-ENVIRONMENT = {
-    "PYTHONPATH": os.pathsep.join(str(ROOT / p) for p in ("parser", "cmd", "bindings")),
-    "MEM_PROFILER_CACHE": "",
-}
 COMMANDS = ("top", "summary", "tree", "stats")
 
 
@@ -51,27 +43,9 @@ def parse(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def on_terminal(*arguments: str | Path, columns: int = 80, **environment: str) -> str:
-    """What python, run with ``arguments``, writes to a terminal of that width."""
-    main, side = pty.openpty()
-    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    given = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
-    child = subprocess.Popen(
-        [sys.executable, *map(str, arguments)], stdin=side, stdout=side, stderr=side,
-        env=given | ENVIRONMENT | {"TERM": "xterm-256color"} | environment,
-    )  # fmt: skip
-    os.close(side)
-    written = b""
-    try:
-        while True:
-            written += os.read(main, 65536)
-    except OSError:  # the last writer has closed it
-        pass
-    finally:
-        os.close(main)
-        code = child.wait(timeout=60)
-    assert code == 0, written
-    return written.decode()
+def on_terminal(*arguments: str | Path, columns: int = 80) -> str:
+    """What python, run with ``arguments``, writes to a terminal of that width, without colours."""
+    return screen(*arguments, columns=columns, rows=50, NO_COLOR="1")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -86,7 +60,7 @@ def test_piped_output_is_plain(heap: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_terminal_of_80_columns_is_enough(heap: Path, command: str) -> None:
-    text = on_terminal("-m", "mem_cli.parser.group", command, heap, NO_COLOR="1")
+    text = on_terminal("-m", "mem_cli.parser.group", command, heap)
 
     lines = text.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
     assert max(map(len, lines)) <= 80
@@ -95,7 +69,7 @@ def test_a_terminal_of_80_columns_is_enough(heap: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_wide_terminal_shows_the_same_text_as_a_pipe(heap: Path, command: str) -> None:
-    text = on_terminal("-m", "mem_cli.parser.group", command, heap, columns=200, NO_COLOR="1")
+    text = on_terminal("-m", "mem_cli.parser.group", command, heap, columns=200)
     text = re.sub("\x1b\\[[0-9;]*m", "", text)
 
     assert [x.rstrip() for x in text.splitlines()] == parse(command, heap).stdout.splitlines()
@@ -108,7 +82,7 @@ def test_long_and_hostile_names_neither_widen_a_table_nor_reach_the_terminal() -
         "names = ['n' * 200, 'a\\x1b]0;owned\\x07b', '[red]x[/red]']\n"
         "show([Grid((Column('flat'), NAME), [('123456.7 KiB', n) for n in names])])\n"
     )
-    lines = on_terminal("-c", program, NO_COLOR="1").splitlines()
+    lines = on_terminal("-c", program).splitlines()
 
     assert "…" in lines[1]
     assert all("123456.7 KiB" in line for line in lines[1:])

@@ -31,6 +31,7 @@ from mem_parser.estimate import (
 )
 
 if TYPE_CHECKING:
+    from mem_parser.python.stacks import PythonStacks
     from mem_parser.symbols.embedded import EmbeddedNames
 
 IntArray = npt.NDArray[np.int64]
@@ -360,6 +361,8 @@ class Profile:
     warnings: list[str] = field(default_factory=list)
     embedded: EmbeddedNames | None = None
     """Names that the file itself gives its addresses."""
+    python: PythonStacks | None = None
+    """Python's frames, which `StackTable.interpreter` numbers; None: the profile has none."""
     marks: list[Mark] = field(default_factory=list)
     map_lines: list[bytes] = field(default_factory=list)
     """Lines of /proc/PID/maps for the part of a file that every tool reads; empty: the lines are

@@ -23,6 +23,7 @@ from mem_parser.errors import InputFileError, UnsupportedVersion
 from mem_parser.heapfile.columns import DTYPES, Column, Columns, PackedColumn
 from mem_parser.heapfile.devicecolumns import MARK_COLUMNS, read_device, read_marks
 from mem_parser.heapfile.fields import Fields
+from mem_parser.heapfile.pythoncolumns import PYTHON_COLUMNS, read_python
 from mem_parser.heapfile.symbolcolumns import SYMBOL_COLUMNS, read_symbols
 from mem_parser.maps import parse_maps, undeleted
 from mem_parser.model import (
@@ -64,7 +65,7 @@ _TABLE_COLUMNS = {
     "thread_blocks", "thread_bytes", "before_end_blocks", "before_end_bytes", "before_end_births",
     "before_end_live_births", "before_end_oldest_s",
 }  # fmt: skip
-KNOWN_COLUMNS = _TABLE_COLUMNS | SYMBOL_COLUMNS | MARK_COLUMNS
+KNOWN_COLUMNS = _TABLE_COLUMNS | SYMBOL_COLUMNS | MARK_COLUMNS | PYTHON_COLUMNS
 _BUCKETS = 8
 
 
@@ -292,6 +293,11 @@ class _SectionReader:
     def profile(self) -> Profile:
         """Return the profile in the columns."""
         stacks = self._stacks()
+        python = read_python(self.columns, self.fail, self.allowance)
+        if stacks.interpreter is not None:
+            most = 0 if python is None else len(python)
+            if int(stacks.interpreter.max()) > most:
+                self.fail("a stack names a Python frame that does not exist")
         stack = self._counts("stack", None)
         count = len(stack)
         if count != self.records:
@@ -308,6 +314,7 @@ class _SectionReader:
             domains=[domain],
             thread_blocks=self._thread_blocks(count),
             embedded=read_symbols(self.columns, self.fail, self.allowance),
+            python=python,
             marks=read_marks(self.columns, self.fail, self.allowance),
         )
 

@@ -19,6 +19,7 @@ from mem_parser.estimate import unsample
 from mem_parser.heapfile.encode import COLUMN_MARK, column_lines, json_lines
 from mem_parser.heapfile.form import GZIP_MAGIC, Form, in_form
 from mem_parser.heapfile.maplines import module_lines
+from mem_parser.heapfile.pythoncolumns import python_lines
 from mem_parser.model import Capture, Module, Profile, Reading, StackTable
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
 from mem_parser.version import __version__
@@ -97,6 +98,8 @@ def _lines(profile: Profile, writer: str) -> Iterator[bytes]:
     yield from _columns(profile)
     if profile.marks:
         yield from _mark_columns(profile.marks)
+    if profile.python is not None:
+        yield from python_lines(profile.python)
     if profile.embedded is not None:
         yield from symbol_lines(profile.embedded)
     yield f"%end {len(profile.sites)}\n".encode()

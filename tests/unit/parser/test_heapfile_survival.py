@@ -31,6 +31,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
+from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.readers import read_profile
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
 
@@ -83,7 +84,12 @@ def every_fact() -> Profile:
         stacks=StackTable(
             column(0, 2, 4), np.array([0x1100, 0x4200, 0x1100, 0x4201], np.uint64),
             np.array([1, 2], np.uint32), np.array([3, 6], np.uint32), leaf_exact=False,
-            interpreter=np.array([0, 5], np.uint32),
+            interpreter=np.array([0, 2], np.uint32),
+        ),
+        python=PythonStacks(
+            np.array([0, 1], np.uint32), np.array([1, 0], np.uint32), np.array([7, 9], np.uint32),
+            np.array([True, False]),
+            [PythonCode("f", "C.f", "app.py", 8), PythonCode("<module>", "<module>", "app.py", 1)],
         ),
         sites=SiteTable(
             stack=column(0, 1, 1), domain=np.zeros(3, np.int32),

@@ -27,8 +27,8 @@ PACKAGES = {
 SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
     "mem_parser.devices", "mem_parser.heapfile", "mem_parser.maps", "mem_parser.model",
-    "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.sizes", "mem_parser.sudo",
-    "mem_parser.symbols.cache",
+    "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.python.stacks",
+    "mem_parser.sizes", "mem_parser.sudo", "mem_parser.symbols.cache",
     "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.madecode",
     "mem_parser.symbols.unwindtable", "mem_parser.version",
 }  # fmt: skip

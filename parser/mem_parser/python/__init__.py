@@ -1,0 +1,1 @@
+"""Frames of the Python interpreter, and how they join the native ones."""

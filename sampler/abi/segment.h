@@ -23,7 +23,7 @@
 
 /* cffi: begin */
 #define MP_SEGMENT_MAGIC 0x31474553504d454dULL /* "MEMPSEG1", little-endian */
-#define MP_SEGMENT_VERSION 3
+#define MP_SEGMENT_VERSION 4
 #define MP_CONTROL_BYTES 4096      /* struct mp_control, all of page 0 */
 #define MP_GATE_SHIFT 40           /* gate of capture k is k << 40; draws stay below 1 << 40 */
 #define MP_CAPTURE_MAX 65535       /* captures of one process image */
@@ -47,6 +47,9 @@
 #define MP_MARK_TEXT_BYTES 192
 #define MP_MARK_DOMAIN_BYTES 32
 #define MP_MARK_ROWS_MAX 4096      /* 1 MiB */
+#define MP_PYTHON_NAME_BYTES 512   /* of a Python function's name, and of its qualified name */
+#define MP_PYTHON_FILE_BYTES 1024
+#define MP_PYTHON_LINES_BYTES 0x100000 /* of its table of lines; a larger one is left out */
 #define MP_DIRECTORY_ROWS 16       /* at most so many arrays */
 
 /* Limits of a capture and a segment, for the target and the controller. */
@@ -122,6 +125,7 @@ enum mp_lost {
     MP_LOST_TRUNCATED = 10, /* the stack has more frames than the depth limit */
     MP_LOST_DOMAIN_FULL = 11, /* the domain of a device block has no row */
     MP_LOST_STACK_ROOM = 12, /* the thread had too little stack left to take a sample */
+    MP_LOST_PYTHON = 13, /* event: the stack has not all its Python frames */
 };
 
 enum mp_startup_flags {
@@ -305,17 +309,50 @@ struct mp_control {
     struct mp_peak peak[2]; /* of host memory; slot = capture number & 1 */
 };
 
-/* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the hook,
- * frames[1..] are return addresses, innermost first. Its identity is a pair: these frames, and those of an
- * interpreter that ran on top of them. */
+/* What a record of the arena is. */
+enum mp_stack_kind {
+    /* Native frames. frames[0] is the first byte of the hook, frames[1..] are return addresses, innermost
+     * first. */
+    MP_STACK_NATIVE = 0,
+    /* A native stack with a Python stack on top of it: frames[0] is the id of the one, `interpreter` of the other. */
+    MP_STACK_PAIR = 1,
+    /* A Python frame below those of its callers: struct mp_python_frame. */
+    MP_STACK_PYTHON_FRAME = 2,
+    /* A Python function: struct mp_python_code. */
+    MP_STACK_PYTHON_CODE = 3,
+    /* A piece of a large table of lines: the id of the piece before (0: none), then bytes. */
+    MP_STACK_PYTHON_LINES = 4,
+};
+
+/* A record of the arena, where each is stored once: a stack, or part of one. Its id is its byte offset in the
+ * arena / 8. */
 struct mp_stack {
     uint64_t hash; /* the target writes it last; 0: not published */
     uint32_t depth;
     uint16_t truncated; /* 1: cut at the depth limit; 2: it ends before the outermost frame */
-    uint16_t pad;
+    uint16_t kind; /* enum mp_stack_kind */
     uint32_t generation;
-    uint32_t interpreter; /* id of the interpreter's stack; 0: none */
+    uint32_t interpreter; /* of a pair: id of its innermost Python frame */
     /* uint64_t frames[depth] follows */
+};
+
+struct mp_python_frame {
+    uint32_t caller; /* id of its caller's record; 0: it is the outermost */
+    uint32_t code; /* id of its function's record */
+    uint32_t unit; /* number of the instruction in the code; UINT32_MAX: unknown */
+    uint32_t entry; /* 1: entered from C */
+};
+
+/* Name, qualified name and file follow, each padded to whole words, then the table of lines, if lines_record is 0. */
+struct mp_python_code {
+    uint32_t first_line;
+    uint32_t minor; /* of the interpreter's version 3.minor, which decides the form of the table */
+    uint32_t lines_bytes;
+    uint32_t lines_record; /* id of the last piece of the table; 0: it is here */
+    uint16_t name_bytes;
+    uint16_t qualname_bytes; /* 0: the version has none */
+    uint16_t file_bytes;
+    uint16_t pad;
 };
 
 /* Counters of one site. In an owned shard, only the owning thread adds to the counters of allocations; all
@@ -445,6 +482,8 @@ _Static_assert(sizeof(struct mp_peak) == 32, "segment layout");
 _Static_assert(offsetof(struct mp_control, peak) % 64 == 0, "peaks begin their line");
 _Static_assert(sizeof(struct mp_array) == 32, "segment layout");
 _Static_assert(sizeof(struct mp_stack) == 24, "segment layout");
+_Static_assert(sizeof(struct mp_python_frame) == 16, "segment layout");
+_Static_assert(sizeof(struct mp_python_code) == 24, "segment layout");
 _Static_assert(sizeof(struct mp_site_row) == 64, "a site is one cache line");
 _Static_assert(sizeof(struct mp_live_row) == 32, "two live rows a cache line");
 _Static_assert(sizeof(struct mp_device_site_row) == 104, "segment layout");

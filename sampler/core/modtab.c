@@ -3,6 +3,7 @@
  */
 #include "modtab.h"
 #include "local.h"
+#include "python/runtime.h"
 
 #include <elf.h>
 #include <link.h>
@@ -292,6 +293,13 @@ static struct mp_module_row *known_row(struct mp_segment *seg, const struct know
     return open && row->start == m->start && row->end == m->end ? row : NULL;
 }
 
+/* Apart from its caller, whose frame is under those of `record`. */
+static __attribute__((noinline)) void meet_interpreter(const struct mp_module *m) {
+    unsigned count = 0;
+    const ElfW(Phdr) *phdr = mp_module_headers(m, &count);
+    mp_py_meet(m->start, m->bias, phdr, count);
+}
+
 static void record_known(struct mp_segment *seg, struct known_module *k, const struct mp_module *m,
                          uint32_t generation) {
     struct mp_module_row *known_before = known_row(seg, k, m);
@@ -302,8 +310,10 @@ static void record_known(struct mp_segment *seg, struct known_module *k, const s
     uint32_t row = k == NULL ? NOT_RECORDED : record(seg, m, generation);
     if (row == NOT_RECORDED)
         leave_nameless(seg, generation);
-    else
+    else {
         mp_store_release(&k->rows_end, row + 1);
+        meet_interpreter(m);
+    }
 }
 
 void mp_modtab_record(struct mp_segment *seg, const uintptr_t *frames, uint32_t depth,
@@ -352,6 +362,7 @@ bool mp_modtab_closed(struct mp_segment *seg, const void *block) {
         return false;
     while ((k = find(key)) != NULL)
         remove_entry(k, key);
+    mp_py_leave(start);
     if (seg->control != NULL)
         close_rows(seg, start, mp_add_relaxed(&seg->control->generation, 1));
     return true;

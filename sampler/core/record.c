@@ -5,6 +5,7 @@
 #include "capture.h"
 #include "modtab.h"
 #include "peak.h"
+#include "pystacks.h"
 #include "scratch.h"
 #include "sites.h"
 #include "threads.h"
@@ -19,8 +20,8 @@ static void lose(struct mp_segment *seg, enum mp_lost cause) {
 }
 
 /* An enum mp_stack_lost value when there is no stack to name. */
-static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct mp_frame *caller,
-                         const struct mp_guard *guard) {
+static uint32_t native_of(struct mp_segment *seg, enum mp_hook hook, const struct mp_frame *caller,
+                          const struct mp_guard *guard) {
     struct mp_known_key key;
     uint32_t generation = mp_load_acquire(&seg->control->generation);
     uint32_t id = mp_known_find(caller, hook, generation, &key);
@@ -37,6 +38,15 @@ static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct
     if (id >= MP_STACK_LOST_MAX)
         mp_known_learn(&key, caller, hook, generation, scratch, id);
     mp_scratch_give_back(scratch);
+    return id;
+}
+
+/* As native_of(), with the Python stack where there is one. */
+static uint32_t stack_of(struct mp_segment *seg, enum mp_hook hook, const struct mp_frame *caller,
+                         const struct mp_guard *guard) {
+    uint32_t id = native_of(seg, hook, caller, guard);
+    if (mp_unlikely(mp_py_present()) && id >= MP_STACK_LOST_MAX)
+        id = mp_pystack_pair(seg, id, guard, seg->control->lost);
     return id;
 }
 

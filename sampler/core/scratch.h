@@ -17,16 +17,18 @@
 #ifndef MP_SCRATCH_H
 #define MP_SCRATCH_H
 
+#include "pystacks.h"
 #include "unwind/unwind.h"
 
-/* threads that meet a new stack at one moment; 33 KiB each, 2.1 MiB in sum, of which stacks within the default
- * depth write 1.6 KiB each */
+/* threads that meet a new stack, or walk a Python stack, at one moment; 90 KiB each, 5.7 MiB in sum, of which
+ * stacks within the default depth write 1.6 KiB each, and Python stacks 112 bytes a frame */
 #define MP_SCRATCHES 64
 
 struct mp_scratch {
     uint64_t claim; /* 0: free */
     struct mp_unwind_trace trace;
     uintptr_t frames[MP_DEPTH_MAX];
+    struct mp_pywalk python;
 } __attribute__((aligned(64)));
 
 struct mp_guard;

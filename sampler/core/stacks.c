@@ -17,7 +17,7 @@ static uint64_t hash_stack(const struct mp_stack_identity *stack) {
     const uintptr_t *frames = stack->frames;
     const uint32_t depth = stack->depth;
     uint64_t h0 = 0x2545f4914f6cdd1dULL ^ ((uint64_t)stack->generation << 32 | depth);
-    uint64_t h1 = stack->interpreter, h2 = 0, h3 = 0;
+    uint64_t h1 = (uint64_t)stack->kind << 32 | stack->interpreter, h2 = 0, h3 = 0;
     uint32_t i = 0;
     for (; i + 4 <= depth; i += 4) {
         h0 = (h0 ^ frames[i]) * k0;
@@ -55,7 +55,7 @@ static bool same_stack(const struct mp_segment *seg, uint32_t id, uint64_t hash,
     const struct mp_stack *stack = stack_at(seg, at);
     return mp_load_acquire(&stack->hash) == hash && stack->depth == want->depth &&
            stack->truncated == want->truncated && stack->generation == want->generation &&
-           stack->interpreter == want->interpreter &&
+           stack->interpreter == want->interpreter && stack->kind == want->kind &&
            memcmp(stack + 1, want->frames, (size_t)want->depth * 8) == 0;
 }
 
@@ -77,6 +77,7 @@ static uint32_t store_stack(struct mp_segment *seg, uint64_t hash,
     stack->truncated = from->truncated;
     stack->generation = from->generation;
     stack->interpreter = from->interpreter;
+    stack->kind = from->kind;
     memcpy(stack + 1, from->frames, (size_t)from->depth * 8);
     mp_store_release(&stack->hash, hash);
     return (uint32_t)(at / 8);
@@ -128,6 +129,16 @@ static bool room_for(struct mp_segment *seg, uint64_t hash) {
            free_entry(seg, &levels->level[ready], hash) != NULL;
 }
 
+/* A half-full bucket in the last level: give the next one a slice, so that it is ready when this one is full. */
+static void grow_ahead(struct mp_segment *seg, uint32_t level, const uint64_t *slot) {
+    const struct mp_levels *levels = &seg->layout.stack_index;
+    struct mp_table *table = &seg->control->stack_index;
+    const uint64_t *index = mp_level_keys(seg, &levels->level[level]);
+    if (level + 1 == mp_table_ready(levels, table) &&
+        (uint64_t)(slot - index) % MP_BUCKET_ROWS >= MP_BUCKET_ROWS / 2)
+        mp_table_grow(seg, levels, table);
+}
+
 static bool publish(struct mp_segment *seg, uint64_t hash, uint32_t id) {
     const struct mp_levels *levels = &seg->layout.stack_index;
     struct mp_table *table = &seg->control->stack_index;
@@ -136,8 +147,10 @@ static bool publish(struct mp_segment *seg, uint64_t hash, uint32_t id) {
     for (uint32_t i = 0; i < ready; i++) {
         uint64_t *slot;
         while ((slot = free_entry(seg, &levels->level[i], hash)) != NULL)
-            if (mp_cas_u64(slot, 0, entry))
+            if (mp_cas_u64(slot, 0, entry)) {
+                grow_ahead(seg, i, slot);
                 return true;
+            }
     }
     return false;
 }

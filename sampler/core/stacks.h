@@ -14,16 +14,14 @@
 
 #include "table.h"
 
-/*
- * The identity of a stack: a pair of native frames and an interpreter's stack, in one generation of the
- * loader. The sampler reads no interpreter yet: its half is 0.
- */
+/* The identity of a record: all that struct mp_stack has. */
 struct mp_stack_identity {
     const uintptr_t *frames;
     uint32_t depth;
-    uint16_t truncated; /* as in struct mp_stack */
+    uint16_t truncated;
+    uint16_t kind; /* enum mp_stack_kind */
     uint32_t generation;
-    uint32_t interpreter; /* id of the interpreter's stack; 0: none */
+    uint32_t interpreter;
 };
 
 /*

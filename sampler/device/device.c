@@ -5,6 +5,7 @@
 #include "core/capture.h"
 #include "core/keyed.h"
 #include "core/peak.h"
+#include "core/pystacks.h"
 #include "core/record.h"
 #include "core/scratch.h"
 #include "core/threads.h"
@@ -41,6 +42,8 @@ static uint32_t stack_of(struct mp_segment *seg, const struct mp_device_block *b
                                      .lost = seg->control->device_lost};
     uint32_t id = mp_capture_stack(seg, scratch, &wanted);
     mp_scratch_give_back(scratch);
+    if (mp_unlikely(mp_py_present()) && id >= MP_STACK_LOST_MAX)
+        id = mp_pystack_pair(seg, id, guard, seg->control->device_lost);
     return id;
 }
 

@@ -25,6 +25,7 @@
 #include "hooks.h"
 #include "options.h"
 #include "plan_file.h"
+#include "python/runtime.h"
 #include "quiet.h"
 #include "redirect.h"
 #include "redirect/redirect_later.h"
@@ -213,6 +214,7 @@ static int start_unwinder(bool attached, bool early) {
         config.mode = MP_UNWIND_CFI;
     if (strcmp(process.options.unwind, "libgcc") == 0)
         config.mode = MP_UNWIND_LIBGCC;
+    mp_py_init((mp_py_getspecific *)mp_elf_find("pthread_getspecific"));
     return mp_unwind_init(&config);
 }
 

@@ -152,6 +152,13 @@ static bool read_module(const struct dl_phdr_info *info, struct mp_elf *elf) {
     return false;
 }
 
+bool mp_elf_from_headers(struct mp_elf *elf, uintptr_t base, const ElfW(Phdr) * phdr,
+                         unsigned phdrs) {
+    struct dl_phdr_info info = {
+        .dlpi_addr = base, .dlpi_phdr = phdr, .dlpi_phnum = (ElfW(Half))phdrs};
+    return read_module(&info, elf);
+}
+
 /* FNV-1a. */
 static uint64_t mix(uint64_t hash, const void *data, size_t n) {
     const unsigned char *byte = data;

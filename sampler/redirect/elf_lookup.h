@@ -86,6 +86,10 @@ bool mp_elf_find_in_module(const ElfW(Dyn) * module, const char *name, struct mp
 /* INIT. First definition of `name` anywhere, or NULL. */
 void *mp_elf_find(const char *name);
 
+/* HOOK. Read a module that is loaded at `base` with these program headers. False: it has no dynamic section. */
+bool mp_elf_from_headers(struct mp_elf *elf, uintptr_t base, const ElfW(Phdr) * phdr,
+                         unsigned phdrs);
+
 /* INIT. Is this our own module? */
 bool mp_elf_is_self(const struct mp_elf *elf);
 
@@ -95,7 +99,7 @@ bool mp_elf_is_self(const struct mp_elf *elf);
  */
 uint64_t mp_elf_identity(const struct mp_elf *elf);
 
-/* INIT. The default-version definition of `name` in this module; 0: none. */
+/* HOOK, but for an IFUNC. The default-version definition of `name` in this module; 0: none. */
 uintptr_t mp_elf_lookup(const struct mp_elf *elf, const char *name);
 
 /* INIT. Bytes from `address` to the end of the loadable segment that holds it and has all `flags` (PF_*);

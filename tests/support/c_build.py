@@ -11,15 +11,18 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "tests"
 SAMPLER = ROOT / "sampler"
 # The rooms without hooks and constructors: sampled blocks from countdown to segment.
-CORE = tuple(SAMPLER / room for room in ("unwind", "core", "device"))
+CORE = tuple(SAMPLER / room for room in ("unwind", "python", "core", "device"))
+# Of the others they need the ELF look-up alone.
+BESIDE_CORE = (SAMPLER / "redirect" / "elf_lookup.c",)
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 
 
 def core_sources(*names: str) -> list[Path]:
     """Sources of the sampler's core by stem; all of them without names."""
     if names:
-        return [path for name in names for room in CORE for path in room.glob(f"{name}.c")]
-    return sorted(path for room in CORE for path in room.glob("*.c"))
+        found = [path for name in names for room in CORE for path in room.glob(f"{name}.c")]
+        return found + [path for path in BESIDE_CORE if "runtime" in names]
+    return sorted([path for room in CORE for path in room.glob("*.c")] + [*BESIDE_CORE])
 
 
 def compile_program(

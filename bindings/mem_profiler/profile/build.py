@@ -165,6 +165,7 @@ def _profile(
         threads=[every[r] if r < len(every) else Thread(r, 0, "") for r in sorted(named)],
         thread_blocks=found.thread_blocks,
         capture=capture,
+        python=found.python,
         marks=list(shared.marks.marks),
         map_lines=shared.map_lines,
     )

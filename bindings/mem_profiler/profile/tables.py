@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem_parser.model import STACK_CUT, STACK_LOST_SHIFT, SiteTable, StackTable, ThreadBlocks
+from mem_parser.python.stacks import PythonStacks
 from mem_profiler.profile import ages
 from mem_profiler.profile.moments import Held, Moments
-from mem_profiler.segment import collect, layout
+from mem_profiler.profile.pythonstacks import python_stacks
+from mem_profiler.segment import arena, collect, layout, pyframes
 from mem_profiler.segment.collect import DeviceCounts, LiveBlocks, Sites
 from mem_profiler.segment.file import Control, Segment, Words
 from mem_profiler.segment.peaks import Peak, PeakCounts
@@ -37,6 +39,7 @@ class Tables:
     skipped: int
     newest_birth_s: float
     before_end_at_s: float | None = None
+    python: PythonStacks | None = None
 
     @property
     def samples(self) -> int:
@@ -205,6 +208,22 @@ def _put_before_end(table: SiteTable, held: Held, record: NDArray[np.int64]) -> 
     np.fmin.at(table.before_end_oldest_s, to, held.oldest_s[known])
 
 
+def _read_stacks(
+    segment: Segment, control: Control, ids: NDArray[np.int64]
+) -> tuple[StackTable, PythonStacks | None]:
+    """The stacks with these ids, and the Python frames on top of them."""
+    words = arena.read_arena(segment, control)
+    stacks = arena.read_stacks(words, ids)
+    wanted = stacks.interpreters.astype(np.int64)
+    frames = pyframes.read_frames(words, wanted)
+    python, numbers = python_stacks(frames)
+    at = frames.index_of(wanted)
+    found = np.zeros(len(stacks), np.uint32)
+    found[at >= 0] = numbers[at[at >= 0]]
+    stacks.interpreter = found
+    return stacks, python
+
+
 def read_tables(
     segment: Segment,
     control: Control,
@@ -222,7 +241,8 @@ def read_tables(
     live = collect.read_live(segment, control, capture, source)
     fresh = segment.control()  # the sampler stores stacks before the sites that name them
     ids, of_site = np.unique(collect.stack_ids(sites.keys), return_inverse=True)
-    stacks, of_id = merge_equal_stacks(collect.read_stacks(segment, fresh, ids))
+    stored, python = _read_stacks(segment, fresh, ids)
+    stacks, of_id = merge_equal_stacks(stored)
     stack_of_site = of_id[of_site.reshape(-1)]
 
     # Class and domain distinguish the records of one stack.
@@ -254,4 +274,5 @@ def read_tables(
         skipped=sites.skipped,
         newest_birth_s=int(ages.since(live.birth_ns, start_ns).max(initial=0)) / 1e9,
         before_end_at_s=held.at_s if held is not None else None,
+        python=python,
     )

@@ -1,12 +1,12 @@
-"""Read the tables of a segment into arrays: sites, live blocks, stacks, threads, modules.
+"""Read the tables of a segment into arrays: sites, live blocks, threads, modules.
 
 Model: the target goes on counting while we read, so the order of the copies matters. We copy freed
 counters before allocated ones, so that in use (allocated - freed) is never negative, and live rows
 last. A site row counts only if it belongs to the wanted capture in both copies. This module merges
 rows that are the same site (the shard bits of the key differ, or two threads inserted it at once).
 
-Every number is untrusted. A row whose counts or references make no sense is dropped, or gets a
-reserved stack, and is counted. All checks are array operations: a million sites take about 1 s.
+Every number is untrusted. A row whose counts or references make no sense is dropped and
+counted. All checks are array operations: a million sites take about 1 s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem_parser.maps import undeleted
-from mem_parser.model import STACK_LOST_SHIFT, ExecRange, Module, StackTable, Thread
+from mem_parser.model import ExecRange, Module, Thread
 from mem_profiler.segment import layout, peaks
 from mem_profiler.segment.file import Control, Level, Records, Segment, Words
 from mem_profiler.segment.peaks import Peak, PeakCounts
@@ -317,58 +317,6 @@ def read_live(
         birth_ns=rows["birth_ns"].astype(np.uint64),
         thread=rows["thread"].astype(np.uint32),
     )
-
-
-def _arena(segment: Segment, control: Control) -> Words:
-    arena = control.array(layout.STACKS, 8, control.limit_bytes // 8)
-    used = min(control.number("arena_cursor") // 8, arena.rows)
-    return segment.read(arena.offset, used * 8).view(np.uint64)
-
-
-def read_stacks(segment: Segment, control: Control, ids: Ints) -> StackTable:
-    """The stacks with the given ids (arena offset / 8; below 16: a lost cause), in that order.
-    A lost stack has the one frame 1; so has a record outside the arena or not published.
-    """
-    arena = _arena(segment, control)
-    words = layout.STACK.itemsize // 8
-    real = (ids >= layout.STACK_LOST_MAX) & (ids + words <= len(arena))
-    at = np.where(real, ids, 0)
-    heads = np.zeros(len(ids), layout.STACK)
-    if len(arena) >= words:
-        index = at[:, None] + np.arange(words)
-        heads = np.ascontiguousarray(arena[index]).view(layout.STACK).reshape(-1)
-    depth = heads["depth"].astype(np.int64)
-    real &= (heads["hash"] != 0) & (depth > 0) & (depth <= layout.DEPTH_MAX)
-    real &= at + words + depth <= len(arena)
-    real &= _apart(at, np.where(real, words + depth, 0))
-    depth = np.where(real, depth, 1)
-    offsets = np.concatenate(([0], np.cumsum(depth))).astype(np.int64)
-    frames = np.ones(int(offsets[-1]), np.uint64)
-    inner = np.arange(len(frames)) - np.repeat(offsets[:-1], depth)
-    source = np.repeat(np.where(real, at + words, -1), depth)
-    known = source >= 0
-    frames[known] = arena[(source + inner)[known]]
-    cause = np.where(ids < layout.STACK_LOST_MAX, ids, layout.STACK_UNREADABLE)
-    flags = np.where(real, heads["truncated"].astype(np.int64) & 3, cause << STACK_LOST_SHIFT)
-    return StackTable(
-        offsets=offsets,
-        frames=frames,
-        flags=flags.astype(np.uint32),
-        generation=np.where(real, heads["generation"], 0).astype(np.uint32),
-        interpreter=np.where(real, heads["interpreter"], 0).astype(np.uint32),
-        leaf_exact=True,
-    )
-
-
-def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
-    """Which records overlap no earlier record. Honest records are back to back; forged ones that
-    overlap could need more memory than there is. `at` may be in any order.
-    """
-    order = np.argsort(at, kind="stable")
-    ends = np.maximum.accumulate((at + length)[order])
-    apart = np.ones(len(at), np.bool_)
-    apart[order[1:]] = at[order[1:]] >= ends[:-1]
-    return np.asarray(apart | (length == 0))
 
 
 def read_threads(segment: Segment, control: Control) -> list[Thread]:

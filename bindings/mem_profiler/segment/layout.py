@@ -71,6 +71,8 @@ CONTROL = dtype("mp_control")
 SITE_ROW = dtype("mp_site_row")
 LIVE_ROW = dtype("mp_live_row")
 STACK = dtype("mp_stack")
+PYTHON_FRAME = dtype("mp_python_frame")
+PYTHON_CODE = dtype("mp_python_code")
 DEVICE_SITE_ROW = dtype("mp_device_site_row")
 DEVICE_LIVE_ROW = dtype("mp_device_live_row")
 DOMAIN = dtype("mp_domain")
@@ -101,8 +103,16 @@ OPEN_BUCKET_GROWTH: int = lib.MP_OPEN_BUCKET_GROWTH
 LIMIT_DEFAULT_BYTES: int = lib.MP_LIMIT_DEFAULT_BYTES
 LIMIT_MIN_BYTES: int = lib.MP_LIMIT_MIN_BYTES
 LIMIT_GROUP_SHARE: int = lib.MP_LIMIT_GROUP_SHARE
+PYTHON_LINES_BYTES: int = lib.MP_PYTHON_LINES_BYTES
 LEVELS: int = lib.MP_LEVELS
 U64_MAX = (1 << 64) - 1
+
+# enum mp_stack_kind
+STACK_NATIVE: int = lib.MP_STACK_NATIVE
+STACK_PAIR: int = lib.MP_STACK_PAIR
+STACK_PYTHON_FRAME: int = lib.MP_STACK_PYTHON_FRAME
+STACK_PYTHON_CODE: int = lib.MP_STACK_PYTHON_CODE
+STACK_PYTHON_LINES: int = lib.MP_STACK_PYTHON_LINES
 
 # Kinds of arrays, which are their rows in the directory.
 STACKS: int = lib.MP_ARRAY_STACKS
@@ -135,6 +145,7 @@ LOST_NAMES = {
     lib.MP_LOST_TRUNCATED: "truncated",
     lib.MP_LOST_DOMAIN_FULL: "domain_full",
     lib.MP_LOST_STACK_ROOM: "stack_room",
+    lib.MP_LOST_PYTHON: "python",
 }
 
 # Reserved stack id -> name of the loss. 15 is the reader's own: a stack record that made no sense.

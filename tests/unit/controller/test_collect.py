@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fake_segment import FakeSegment, site_key
-from mem_profiler.segment import collect, layout
+from mem_profiler.segment import arena, collect, layout
 from mem_profiler.segment.file import Segment
 
 
@@ -122,7 +122,7 @@ def test_stacks_come_in_the_order_asked_for_and_lost_ones_say_why(
     beyond = int(fake.control["arena_cursor"]) // 8
     ids = np.array([two, 2, one, beyond, 1 << 25], np.int64)
     with read(fake, tmp_path) as segment:
-        found = collect.read_stacks(segment, segment.control(), ids)
+        found = arena.read_stacks(arena.read_arena(segment, segment.control()), ids)
     assert found.depths.tolist() == [1, 1, 3, 1, 1]
     assert found.frames.tolist() == [9, 1, 1, 2, 3, 1, 1]
     lost = [int(flags) >> 8 for flags in found.flags]
@@ -135,13 +135,13 @@ def test_stacks_that_overlap_stand_for_no_more_memory_than_there_is(tmp_path: Pa
     fake.begin()
     honest = [fake.stack([1, 2, 3]), fake.stack([4, 5])]
     first = fake.stack(list(range(500)))
-    arena = fake.data[fake.offset_of(layout.STACKS) :].view(np.uint64)
-    head = arena[first : first + 4].copy()
+    words = fake.data[fake.offset_of(layout.STACKS) :].view(np.uint64)
+    head = words[first : first + 4].copy()
     for step in range(8, 400, 8):  # every one of these claims the frames of those behind it
-        arena[first + step : first + step + 4] = head
+        words[first + step : first + step + 4] = head
     ids = np.array([*honest, *range(first, first + 400, 8)], np.int64)
     with Segment.open(fake.save(tmp_path), writable=False) as segment:
-        stacks = collect.read_stacks(segment, segment.control(), ids)
+        stacks = arena.read_stacks(arena.read_arena(segment, segment.control()), ids)
     assert stacks.depths[:3].tolist() == [3, 2, 500]
     assert set(stacks.depths[3:].tolist()) == {1}
     assert len(stacks.frames) < 600

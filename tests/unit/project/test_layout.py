@@ -37,11 +37,12 @@ SAMPLER = ROOT / "sampler"
 BELOW = {
     "abi": (),
     "unwind": ("abi",),
-    "core": ("abi", "unwind"),
-    "device": ("abi", "unwind", "core"),
     "redirect": ("abi",),
+    "python": ("abi", "unwind", "redirect"),
+    "core": ("abi", "unwind", "python"),
+    "device": ("abi", "unwind", "python", "core"),
     "drivers": ("abi", "unwind", "core", "device", "redirect"),
-    "preload": ("abi", "unwind", "core", "device", "redirect", "drivers"),
+    "preload": ("abi", "unwind", "python", "core", "device", "redirect", "drivers"),
     "inject": ("abi", "unwind"),
     "companion": (),
 }

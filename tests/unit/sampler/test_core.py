@@ -54,5 +54,5 @@ def test_peaks_hold_under(variant: str) -> None:
 
 @under_sanitizers
 def test_modules_that_follow_each_other_at_one_address_hold_under(variant: str) -> None:
-    parts = ("sample", "table", "local", "stack_range", "modtab")
+    parts = ("sample", "table", "local", "stack_range", "modtab", "runtime", "layout")
     check_program("test_modtab", core_sources(*parts), variant)

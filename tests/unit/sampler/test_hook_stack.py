@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from c_build import BUILD, CORE, ROOT
+from c_build import BESIDE_CORE, BUILD, CORE, ROOT
 
 SAMPLER = ROOT / "sampler"
 BOUND_BYTES = 1536  # below the frame of the hook itself
@@ -50,6 +50,7 @@ class Calls:
         self.kinds: dict[str, str] = {}
         self.callees: dict[str, set[str]] = {}
         sources = [path for room in CORE for path in sorted(room.glob("*.c"))]
+        sources += BESIDE_CORE
         sources += [SAMPLER / "preload" / f"{n}.c" for n in ("hooks", "hooks_cxx", "entry_hooks")]
         common = ["gcc", *flags(), "-S", "-fcallgraph-info=su,da"]
         for source in sources:

@@ -1,0 +1,118 @@
+"""The arena of a segment: records that the sampler stored once, and the stacks among them.
+
+Model: a record has a head (struct mp_stack) and words; its id is its offset in the arena / 8. Most
+are native stacks. A pair is a native stack with a Python stack on top of it: the ids of the native
+record and of the innermost Python frame (`mem_profiler.segment.pyframes`). A record is stored after
+those that it names, so ids of others in it are smaller than its own.
+
+Every number is untrusted: a record outside the arena, not published, of another kind, or on top of
+an earlier one counts as unreadable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mem_parser.model import STACK_LOST_SHIFT, StackTable
+from mem_profiler.segment import layout
+from mem_profiler.segment.file import Control, Records, Segment, Words
+
+Ints = NDArray[np.int64]
+HEAD_WORDS = layout.STACK.itemsize // 8
+_FRAMES_MAX = 1 << 27
+"""Frames of all stacks together; pairs that share native stacks could be forged to need more."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Records of one kind, by the ids that were asked for: which are `real`, their heads, and in
+    `at` where their words begin.
+    """
+
+    real: NDArray[np.bool_]
+    heads: Records
+    at: Ints
+
+    @property
+    def depth(self) -> Ints:
+        """Words of each record; of one that is not real 0."""
+        return np.where(self.real, self.heads["depth"].astype(np.int64), 0)
+
+
+def read_arena(segment: Segment, control: Control) -> Words:
+    """All words of the arena that are in use."""
+    arena = control.array(layout.STACKS, 8, control.limit_bytes // 8)
+    used = min(control.number("arena_cursor") // 8, arena.rows)
+    return segment.read(arena.offset, used * 8).view(np.uint64)
+
+
+def find(arena: Words, ids: Ints, *kinds: int) -> Found:
+    """The records of some kinds with the given ids, which are distinct."""
+    real = (ids >= layout.STACK_LOST_MAX) & (ids + HEAD_WORDS <= len(arena))
+    at = np.where(real, ids, 0)
+    heads = np.zeros(len(ids), layout.STACK)
+    if len(arena) >= HEAD_WORDS:
+        index = at[:, None] + np.arange(HEAD_WORDS)
+        heads = np.ascontiguousarray(arena[index]).view(layout.STACK).reshape(-1)
+    depth = heads["depth"].astype(np.int64)
+    real &= (heads["hash"] != 0) & (depth > 0) & (depth <= layout.DEPTH_MAX)
+    real &= np.isin(heads["kind"], kinds)
+    real &= at + HEAD_WORDS + depth <= len(arena)
+    real &= _apart(at, np.where(real, HEAD_WORDS + depth, 0))
+    return Found(real, heads, at + HEAD_WORDS)
+
+
+def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
+    """Which records overlap no earlier record. Honest records are back to back; forged ones that
+    overlap could need more memory than there is. `at` may be in any order.
+    """
+    order = np.argsort(at, kind="stable")
+    ends = np.maximum.accumulate((at + length)[order])
+    apart = np.ones(len(at), np.bool_)
+    apart[order[1:]] = at[order[1:]] >= ends[:-1]
+    return np.asarray(apart | (length == 0))
+
+
+def read_stacks(arena: Words, ids: Ints) -> StackTable:
+    """The stacks with the given ids (below 16: a lost cause), in that order. `interpreter` has the
+    ids of records of Python frames.
+
+    A lost stack has the one frame 1; so has a record that cannot be read.
+    """
+    distinct, back = np.unique(ids, return_inverse=True)
+    some = find(arena, distinct, layout.STACK_NATIVE, layout.STACK_PAIR)
+    pair = some.real & (some.heads["kind"] == layout.STACK_PAIR) & (some.depth == 1)
+    native = np.where(pair, 0, distinct)
+    native[pair] = arena[some.at[pair]].astype(np.int64)
+    python = np.where(pair, some.heads["interpreter"], 0).astype(np.uint32)
+    of_pair = np.asarray(back).reshape(-1)
+    return _native_stacks(arena, native[of_pair], python[of_pair])
+
+
+def _native_stacks(arena: Words, ids: Ints, python: NDArray[np.uint32]) -> StackTable:
+    distinct, back = np.unique(ids, return_inverse=True)
+    found = find(arena, distinct, layout.STACK_NATIVE)
+    of_stack = np.asarray(back).reshape(-1)
+    depth = np.where(found.real, found.depth, 1)[of_stack]
+    real = found.real[of_stack] & (np.cumsum(depth) <= _FRAMES_MAX)
+    depth = np.where(real, depth, 1)
+    offsets = np.concatenate(([0], np.cumsum(depth))).astype(np.int64)
+    frames = np.ones(int(offsets[-1]), np.uint64)
+    inner = np.arange(len(frames)) - np.repeat(offsets[:-1], depth)
+    source = np.repeat(np.where(real, found.at[of_stack], -1), depth)
+    known = source >= 0
+    frames[known] = arena[(source + inner)[known]]
+    heads = found.heads[of_stack]
+    cause = np.where(ids < layout.STACK_LOST_MAX, ids, layout.STACK_UNREADABLE)
+    flags = np.where(real, heads["truncated"].astype(np.int64) & 3, cause << STACK_LOST_SHIFT)
+    return StackTable(
+        offsets=offsets,
+        frames=frames,
+        flags=flags.astype(np.uint32),
+        generation=np.where(real, heads["generation"], 0).astype(np.uint32),
+        interpreter=np.where(real, python, 0).astype(np.uint32),
+        leaf_exact=True,
+    )

@@ -1,0 +1,193 @@
+/*
+ * frames.c - see frames.h.
+ */
+#include "frames.h"
+#include "unwind/unwind_walk.h"
+
+#define TAG_BITS 7u        /* of the word that holds a frame's code, from 3.14 */
+#define OWNER_SHIM 3u      /* FRAME_OWNED_BY_CSTACK (3.12, 3.13), _INTERPRETER (3.14) */
+#define OWNER_MAX 4u
+#define FIND_ROWS 64       /* of the memo, in which a frame is looked for */
+#define COPIES_MAX 65536   /* of one code object, a thread each */
+
+static inline MP_RAW_READS uintptr_t word_at(uintptr_t at) {
+    return *(const uintptr_t *)at;
+}
+
+static inline MP_RAW_READS uintptr_t place_of(const struct mp_py_layout *l, uintptr_t frame) {
+    uintptr_t place = word_at(frame + l->frame_place);
+    return l->entry == MP_PY_ENTRY_ALWAYS ? place & UINT32_MAX : place;
+}
+
+/* Objects have no such byte of interest. */
+static inline MP_RAW_READS uint8_t flag_of(const struct mp_py_layout *l, uintptr_t frame) {
+    return l->entry == MP_PY_ENTRY_ALWAYS ? 0 : *(const uint8_t *)(frame + l->frame_flag);
+}
+
+static inline uintptr_t code_of(const struct mp_py_layout *l, uintptr_t frame) {
+    return word_at(frame + l->frame_code) & ~(uintptr_t)TAG_BITS;
+}
+
+/* The first word of a code's identity: version, or first line and the hash of its name. */
+static inline uintptr_t first_of_identity(const struct mp_py_layout *l, uintptr_t code) {
+    if (l->code_version != 0)
+        return word_at(code + (l->code_version & ~7u));
+    uintptr_t name = word_at(code + l->code_name);
+    uintptr_t hash = name % sizeof(uintptr_t) == 0 && name != 0 ? word_at(name + l->text_hash) : 0;
+    return word_at(code + (l->code_first_line & ~7u)) ^ hash;
+}
+
+static inline bool same_identity(const struct mp_py_layout *l, const struct mp_py_row *row) {
+    return ((first_of_identity(l, row->code) ^ row->id[0]) |
+            (word_at(row->code + l->code_lines) ^ row->id[1]) |
+            (word_at(row->code + l->code_name) ^ row->id[2])) == 0;
+}
+
+/* Is the frame of the row, which is alive, what it was? */
+static inline bool is_same(const struct mp_py_layout *l, const struct mp_py_row *row) {
+    if ((code_of(l, row->frame) ^ row->code) | (flag_of(l, row->frame) ^ row->flag))
+        return false;
+    return row->shim || (place_of(l, row->frame) == row->place && same_identity(l, row));
+}
+
+static bool is_aligned(uintptr_t at) {
+    return at != 0 && at % sizeof(uintptr_t) == 0;
+}
+
+static bool read_row(const struct mp_py_runtime *r, uintptr_t frame, struct mp_py_row *row) {
+    const struct mp_py_layout *l = r->layout;
+    *row = (struct mp_py_row){.frame = frame,
+                              .code = code_of(l, frame),
+                              .place = place_of(l, frame),
+                              .flag = flag_of(l, frame)};
+    if (l->entry == MP_PY_ENTRY_SHIM && row->flag >= OWNER_SHIM) {
+        row->shim = true;
+        return row->flag <= OWNER_MAX;
+    }
+    if (!is_aligned(row->code) || word_at(row->code + l->type) != r->code_type)
+        return false;
+    row->id[0] = first_of_identity(l, row->code);
+    row->id[1] = word_at(row->code + l->code_lines);
+    row->id[2] = word_at(row->code + l->code_name);
+    return true;
+}
+
+/* Row of the memo below `limit` that has the frame; `limit`: none of those that are looked at. */
+static uint32_t find(const struct mp_py_memo *memo, uintptr_t frame, uint32_t limit) {
+    for (uint32_t i = limit, left = FIND_ROWS; i > 0 && left > 0; i--, left--)
+        if (memo->row[i - 1].frame == frame)
+            return i - 1;
+    return limit;
+}
+
+static bool copy_row(struct mp_py_walk *walk, const struct mp_py_row *row) {
+    if (walk->fresh == MP_PY_DEPTH_MAX)
+        return false;
+    walk->row[walk->fresh++] = *row;
+    return true;
+}
+
+/*
+ * The frame of memo row `at` is alive. Follow the memo outwards; true: all of it is the same, the walk is over.
+ * Else *next is the frame to go on with, and only rows of the memo below *limit may be met from there.
+ */
+static bool follow(const struct mp_py_memo *memo, uint32_t at, struct mp_py_walk *walk,
+                   uintptr_t *next, uint32_t *limit) {
+    const struct mp_py_layout *l = memo->whose->layout;
+    uint32_t i = at, same_from;
+    for (;; i--) {
+        const struct mp_py_row *row = &memo->row[i];
+        if (mp_unlikely(!is_same(l, row))) {
+            *next = row->frame;
+            same_from = i + 1;
+            break;
+        }
+        uintptr_t caller = word_at(row->frame + l->frame_caller);
+        if (mp_unlikely(caller != (i == 0 ? 0 : row[-1].frame))) {
+            *next = caller;
+            same_from = i;
+            break;
+        }
+        if (i == 0) {
+            walk->kept = at + 1;
+            return true;
+        }
+    }
+    *limit = i;
+    for (uint32_t k = at + 1; k > same_from; k--)
+        if (!copy_row(walk, &memo->row[k - 1])) {
+            walk->end = MP_PY_CUT;
+            return true;
+        }
+    return false;
+}
+
+static uintptr_t innermost(const struct mp_py_layout *l, uintptr_t state) {
+    uintptr_t frame = word_at(state + l->thread_frame);
+    if (l->frame_in >= 0)
+        frame = is_aligned(frame) ? word_at(frame + (uintptr_t)l->frame_in) : 0;
+    return frame;
+}
+
+void mp_py_frames_walk(const struct mp_py_memo *memo, uintptr_t state, struct mp_py_walk *walk) {
+    const struct mp_py_runtime *r = memo->whose;
+    uintptr_t frame = innermost(r->layout, state);
+    uint32_t limit = memo->depth;
+    walk->end = MP_PY_OUTERMOST;
+    walk->kept = walk->fresh = 0;
+    while (frame != 0) {
+        uint32_t at = find(memo, frame, limit);
+        if (at < limit) {
+            if (follow(memo, at, walk, &frame, &limit))
+                return;
+            continue;
+        }
+        if (walk->fresh == MP_PY_DEPTH_MAX) {
+            walk->end = MP_PY_CUT;
+            return;
+        }
+        if (!is_aligned(frame) || !read_row(r, frame, &walk->row[walk->fresh])) {
+            walk->end = MP_PY_BROKEN;
+            return;
+        }
+        walk->fresh++;
+        frame = word_at(frame + r->layout->frame_caller);
+    }
+}
+
+bool mp_py_frame_is_entry(const struct mp_py_layout *layout, const struct mp_py_row *row,
+                          const struct mp_py_row *outer) {
+    switch (layout->entry) {
+    case MP_PY_ENTRY_SHIM:
+        return outer != NULL && outer->shim;
+    case MP_PY_ENTRY_FLAG:
+        return row->flag != 0;
+    default:
+        return true;
+    }
+}
+
+/* Where the instructions begin that the frame runs; 0: unknown. */
+static MP_RAW_READS uintptr_t first_unit(const struct mp_py_layout *l,
+                                         const struct mp_py_row *row) {
+    uintptr_t own = row->code + l->code_units;
+    if (l->code_copies == 0)
+        return own;
+    uintptr_t copies = word_at(row->code + l->code_copies);
+    int32_t number = *(const int32_t *)(row->frame + l->frame_copy);
+    if (!is_aligned(copies) || number < 0 || number >= COPIES_MAX ||
+        (uintptr_t)number >= word_at(copies))
+        return 0;
+    return word_at(copies + sizeof(uintptr_t) * ((uintptr_t)number + 1));
+}
+
+MP_RAW_READS uint32_t mp_py_frame_unit(const struct mp_py_layout *layout,
+                                       const struct mp_py_row *row) {
+    if (layout->entry == MP_PY_ENTRY_ALWAYS) {
+        uint32_t place = (uint32_t)row->place;
+        return layout->minor <= 9 && place != UINT32_MAX ? place / 2 : place;
+    }
+    uintptr_t first = first_unit(layout, row), units = word_at(row->code + layout->size);
+    uintptr_t unit = (row->place - first) / 2;
+    return first == 0 || row->place < first || unit >= units ? MP_PY_UNIT_UNKNOWN : (uint32_t)unit;
+}

@@ -1,0 +1,152 @@
+/*
+ * runtime.c - see runtime.h.
+ */
+#include "runtime.h"
+#include "redirect/elf_lookup.h"
+#include "unwind/unwind_arch.h"
+
+#define FREE 0u
+#define FILLING 1u
+#define READY 2u
+#define KEYS_MAX 1024 /* PTHREAD_KEYS_MAX */
+/* glibc's thread descriptor, whose address is the thread's id, ends at most so far below the thread pointer. */
+#define DESCRIPTOR_MAX 16384
+
+struct mp_py_runtime mp_py_runtimes[MP_PY_RUNTIMES];
+uint32_t mp_py_met;
+
+static mp_py_getspecific *thread_value;
+
+void mp_py_init(mp_py_getspecific *getspecific) {
+    thread_value = getspecific;
+}
+
+static bool same_text(const char *a, const char *b) {
+    while (*a != '\0' && *a == *b) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+/* From 3.13 the runtime begins with this. */
+struct debug_offsets {
+    char cookie[8];
+    uint64_t version;
+    uint64_t free_threaded;
+};
+
+static unsigned minor_of(const struct mp_elf *elf) {
+    const uint32_t *version = (const uint32_t *)mp_elf_lookup(elf, "Py_Version");
+    if (version != NULL)
+        return *version >> 24 == 3 ? *version >> 16 & 0xff : 0;
+    if (mp_elf_lookup(elf, "PyIter_Send") != 0)
+        return 10;
+    return mp_elf_lookup(elf, "PyFrame_GetCode") != 0 ? 9 : 0;
+}
+
+static const struct mp_py_layout *layout_of(const struct mp_elf *elf, uintptr_t state) {
+    unsigned minor = minor_of(elf);
+    bool free_threaded = false;
+    if (minor >= 13) {
+        const struct debug_offsets *offsets = (const struct debug_offsets *)state;
+        for (unsigned i = 0; i < sizeof offsets->cookie; i++)
+            if (offsets->cookie[i] != "xdebugpy"[i])
+                return NULL;
+        if (offsets->version >> 24 != 3 || (offsets->version >> 16 & 0xff) != minor)
+            return NULL;
+        free_threaded = offsets->free_threaded != 0;
+    }
+    return mp_py_layout_of(minor, free_threaded);
+}
+
+/* Is the type object, which lies in a module, the one of that name? Its name is text of the module. */
+static bool is_type(const struct mp_elf *elf, const struct mp_py_layout *layout, uintptr_t type,
+                    const char *name) {
+    if (type == 0 || type % sizeof(uintptr_t) != 0 ||
+        mp_elf_segment_rest(elf, type, PF_R) < layout->type_name + sizeof(uintptr_t))
+        return false;
+    uintptr_t at = *(const uintptr_t *)(type + layout->type_name);
+    return mp_elf_segment_rest(elf, at, PF_R) > 16 && same_text((const char *)at, name);
+}
+
+static bool describe(const struct mp_elf *elf, struct mp_py_runtime *r) {
+    r->state = mp_elf_lookup(elf, "_PyRuntime");
+    r->layout = r->state != 0 ? layout_of(elf, r->state) : NULL;
+    if (r->layout == NULL ||
+        mp_elf_segment_rest(elf, r->state, PF_R) < r->layout->thread_key + 2 * sizeof(int))
+        return false;
+    r->code_type = mp_elf_lookup(elf, "PyCode_Type");
+    r->text_type = mp_elf_lookup(elf, "PyUnicode_Type");
+    r->bytes_type = mp_elf_lookup(elf, "PyBytes_Type");
+    return is_type(elf, r->layout, r->code_type, "code") &&
+           is_type(elf, r->layout, r->text_type, "str") &&
+           is_type(elf, r->layout, r->bytes_type, "bytes");
+}
+
+/* The row to fill; NULL: this interpreter is known, or there are too many. */
+static struct mp_py_runtime *row_for(uintptr_t module_start) {
+    for (unsigned i = 0; i < MP_PY_RUNTIMES; i++)
+        if (mp_load_acquire(&mp_py_runtimes[i].ready) == READY &&
+            mp_py_runtimes[i].module_start == module_start)
+            return NULL;
+    for (unsigned i = 0; i < MP_PY_RUNTIMES; i++)
+        if (mp_cas_u32(&mp_py_runtimes[i].ready, FREE, FILLING))
+            return &mp_py_runtimes[i];
+    return NULL;
+}
+
+/* Apart from its caller, whose frame is small: the description of a module is not. */
+static __attribute__((noinline)) void meet(const struct mp_elf *elf, uintptr_t module_start) {
+    struct mp_py_runtime *r = row_for(module_start);
+    if (r == NULL)
+        return;
+    r->module_start = module_start;
+    bool known = describe(elf, r);
+    mp_store_release(&r->ready, known ? READY : FREE);
+    if (known)
+        mp_store_relaxed(&mp_py_met, 1u);
+}
+
+void mp_py_meet(uintptr_t module_start, uintptr_t bias, const ElfW(Phdr) * phdr, unsigned phdrs) {
+    struct mp_elf elf;
+    if (phdr != NULL && mp_elf_from_headers(&elf, bias, phdr, phdrs) &&
+        mp_elf_lookup(&elf, "_PyRuntime") != 0)
+        meet(&elf, module_start);
+}
+
+void mp_py_leave(uintptr_t module_start) {
+    for (unsigned i = 0; i < MP_PY_RUNTIMES; i++)
+        if (mp_py_runtimes[i].module_start == module_start)
+            mp_cas_u32(&mp_py_runtimes[i].ready, READY, FREE);
+}
+
+/* Is a thread id the calling thread's? On x86-64 it is the thread pointer, elsewhere somewhat below. */
+static bool is_own(uintptr_t thread_id) {
+    return mp_arch_thread_pointer() - thread_id < DESCRIPTOR_MAX;
+}
+
+static uintptr_t state_in(const struct mp_py_runtime *r) {
+    const int *key = (const int *)(r->state + r->layout->thread_key);
+    int made = mp_load_relaxed(&key[0]), number = mp_load_relaxed(&key[1]);
+    if (thread_value == NULL || made != 1 || number < 0 || number >= KEYS_MAX)
+        return 0;
+    uintptr_t state = (uintptr_t)thread_value((unsigned)number);
+    if (state == 0 || state % sizeof(uintptr_t) != 0)
+        return 0;
+    return is_own(*(const uintptr_t *)(state + r->layout->thread_id)) ? state : 0;
+}
+
+uintptr_t mp_py_thread_state(const struct mp_py_runtime **whose) {
+    for (unsigned i = 0; i < MP_PY_RUNTIMES; i++) {
+        const struct mp_py_runtime *r = &mp_py_runtimes[i];
+        if (mp_load_acquire(&r->ready) != READY)
+            continue;
+        uintptr_t state = state_in(r);
+        if (state != 0) {
+            *whose = r;
+            return state;
+        }
+    }
+    return 0;
+}

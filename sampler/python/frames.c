@@ -2,6 +2,7 @@
  * frames.c - see frames.h.
  */
 #include "frames.h"
+#include "layout_table.h"
 #include "unwind/unwind_walk.h"
 
 #define TAG_BITS 7u        /* of the word that holds a frame's code, from 3.14 */
@@ -10,42 +11,53 @@
 #define FIND_ROWS 64       /* of the memo, in which a frame is looked for */
 #define COPIES_MAX 65536   /* of one code object, a thread each */
 
-static inline MP_RAW_READS uintptr_t word_at(uintptr_t at) {
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+static ALWAYS_INLINE MP_RAW_READS uintptr_t word_at(uintptr_t at) {
     return *(const uintptr_t *)at;
 }
 
-static inline MP_RAW_READS uintptr_t place_of(const struct mp_py_layout *l, uintptr_t frame) {
+static ALWAYS_INLINE MP_RAW_READS uintptr_t place_of(const struct mp_py_layout *l,
+                                                     uintptr_t frame) {
     uintptr_t place = word_at(frame + l->frame_place);
     return l->entry == MP_PY_ENTRY_ALWAYS ? place & UINT32_MAX : place;
 }
 
 /* Objects have no such byte of interest. */
-static inline MP_RAW_READS uint8_t flag_of(const struct mp_py_layout *l, uintptr_t frame) {
+static ALWAYS_INLINE MP_RAW_READS uint8_t flag_of(const struct mp_py_layout *l, uintptr_t frame) {
     return l->entry == MP_PY_ENTRY_ALWAYS ? 0 : *(const uint8_t *)(frame + l->frame_flag);
 }
 
-static inline uintptr_t code_of(const struct mp_py_layout *l, uintptr_t frame) {
+static ALWAYS_INLINE uintptr_t code_of(const struct mp_py_layout *l, uintptr_t frame) {
     return word_at(frame + l->frame_code) & ~(uintptr_t)TAG_BITS;
 }
 
-/* The first word of a code's identity: version, or first line and the hash of its name. */
-static inline uintptr_t first_of_identity(const struct mp_py_layout *l, uintptr_t code) {
+/* The first word of a code's identity: its version, or first line and the hash of its name, which is at `name`. */
+static ALWAYS_INLINE uintptr_t first_of_identity(const struct mp_py_layout *l, uintptr_t code,
+                                                 uintptr_t name) {
     if (l->code_version != 0)
         return word_at(code + (l->code_version & ~7u));
-    uintptr_t name = word_at(code + l->code_name);
     uintptr_t hash = name % sizeof(uintptr_t) == 0 && name != 0 ? word_at(name + l->text_hash) : 0;
     return word_at(code + (l->code_first_line & ~7u)) ^ hash;
 }
 
-static inline bool same_identity(const struct mp_py_layout *l, const struct mp_py_row *row) {
-    return ((first_of_identity(l, row->code) ^ row->id[0]) |
-            (word_at(row->code + l->code_lines) ^ row->id[1]) |
-            (word_at(row->code + l->code_name) ^ row->id[2])) == 0;
+/* A version that is not 0 is unique; its half of the word depends on its place. */
+static ALWAYS_INLINE bool has_version(const struct mp_py_layout *l, uintptr_t first) {
+    return l->code_version != 0 && (uint32_t)(first >> (l->code_version % 8 * 8)) != 0;
 }
 
-/* Is the frame of the row, which is alive, what it was? */
-static inline bool is_same(const struct mp_py_layout *l, const struct mp_py_row *row) {
-    if ((code_of(l, row->frame) ^ row->code) | (flag_of(l, row->frame) ^ row->flag))
+static ALWAYS_INLINE bool same_identity(const struct mp_py_layout *l, const struct mp_py_row *row) {
+    if (!has_version(l, row->id[0]) && ((word_at(row->code + l->code_lines) ^ row->id[1]) |
+                                        (word_at(row->code + l->code_name) ^ row->id[2])) != 0)
+        return false;
+    return first_of_identity(l, row->code, row->id[2]) == row->id[0];
+}
+
+/* Is the frame of the row, which is alive, what it was? What runs other code than before is no shim. */
+static ALWAYS_INLINE bool is_same(const struct mp_py_layout *l, const struct mp_py_row *row) {
+    if (code_of(l, row->frame) != row->code)
+        return false;
+    if (l->entry == MP_PY_ENTRY_FLAG && flag_of(l, row->frame) != row->flag)
         return false;
     return row->shim || (place_of(l, row->frame) == row->place && same_identity(l, row));
 }
@@ -66,9 +78,9 @@ static bool read_row(const struct mp_py_runtime *r, uintptr_t frame, struct mp_p
     }
     if (!is_aligned(row->code) || word_at(row->code + l->type) != r->code_type)
         return false;
-    row->id[0] = first_of_identity(l, row->code);
     row->id[1] = word_at(row->code + l->code_lines);
     row->id[2] = word_at(row->code + l->code_name);
+    row->id[0] = first_of_identity(l, row->code, row->id[2]);
     return true;
 }
 
@@ -91,35 +103,62 @@ static bool copy_row(struct mp_py_walk *walk, const struct mp_py_row *row) {
  * The frame of memo row `at` is alive. Follow the memo outwards; true: all of it is the same, the walk is over.
  * Else *next is the frame to go on with, and only rows of the memo below *limit may be met from there.
  */
-static bool follow(const struct mp_py_memo *memo, uint32_t at, struct mp_py_walk *walk,
-                   uintptr_t *next, uint32_t *limit) {
-    const struct mp_py_layout *l = memo->whose->layout;
-    uint32_t i = at, same_from;
-    for (;; i--) {
-        const struct mp_py_row *row = &memo->row[i];
+static ALWAYS_INLINE bool follow_in(const struct mp_py_layout *l, const struct mp_py_memo *memo,
+                                    uint32_t at, struct mp_py_walk *walk, uintptr_t *next,
+                                    uint32_t *limit) {
+    const struct mp_py_row *first = memo->row, *row = &memo->row[at], *same_from;
+    for (;; row--) {
         if (mp_unlikely(!is_same(l, row))) {
             *next = row->frame;
-            same_from = i + 1;
+            same_from = row + 1;
             break;
         }
         uintptr_t caller = word_at(row->frame + l->frame_caller);
-        if (mp_unlikely(caller != (i == 0 ? 0 : row[-1].frame))) {
-            *next = caller;
-            same_from = i;
-            break;
-        }
-        if (i == 0) {
+        if (mp_unlikely(row == first)) {
             walk->kept = at + 1;
-            return true;
-        }
+            if (mp_likely(caller == 0))
+                return true;
+            walk->kept = 0;
+        } else if (mp_likely(caller == row[-1].frame))
+            continue;
+        *next = caller;
+        same_from = row;
+        break;
     }
-    *limit = i;
-    for (uint32_t k = at + 1; k > same_from; k--)
-        if (!copy_row(walk, &memo->row[k - 1])) {
+    *limit = (uint32_t)(row - first);
+    for (const struct mp_py_row *same = &memo->row[at]; same >= same_from; same--)
+        if (!copy_row(walk, same)) {
             walk->end = MP_PY_CUT;
             return true;
         }
     return false;
+}
+
+/* One loop for each layout. */
+_Static_assert(MP_PY_LAYOUTS == 8, "each has its loop");
+
+static bool follow(const struct mp_py_memo *memo, uint32_t at, struct mp_py_walk *walk,
+                   uintptr_t *next, uint32_t *limit) {
+    switch (memo->whose->layout->number) {
+    case 0:
+        return follow_in(&mp_py_layouts[0], memo, at, walk, next, limit);
+    case 1:
+        return follow_in(&mp_py_layouts[1], memo, at, walk, next, limit);
+    case 2:
+        return follow_in(&mp_py_layouts[2], memo, at, walk, next, limit);
+    case 3:
+        return follow_in(&mp_py_layouts[3], memo, at, walk, next, limit);
+    case 4:
+        return follow_in(&mp_py_layouts[4], memo, at, walk, next, limit);
+    case 5:
+        return follow_in(&mp_py_layouts[5], memo, at, walk, next, limit);
+    case 6:
+        return follow_in(&mp_py_layouts[6], memo, at, walk, next, limit);
+    case 7:
+        return follow_in(&mp_py_layouts[7], memo, at, walk, next, limit);
+    default:
+        return true; /* there is none */
+    }
 }
 
 static uintptr_t innermost(const struct mp_py_layout *l, uintptr_t state) {

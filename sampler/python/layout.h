@@ -23,6 +23,7 @@ enum mp_py_entry {
 };
 
 struct mp_py_layout {
+    uint8_t number; /* in the table */
     uint8_t minor;
     bool free_threaded;
     uint8_t entry;        /* enum mp_py_entry */

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,27 +11,12 @@ import pytest
 from controller_tools import run_command
 from mem_parser.model import Profile
 from mem_parser.readers import read_profile
+from pythons import pythons
 
 TARGETS = Path(__file__).resolve().parents[1] / "targets"
 BLOCK_BYTES = 3000001
 RATE_BYTES = 65536  # so that each of them is a sample, and few others are
-MINORS = (9, 10, 11, 12, 13, 14)
 Stack = tuple[tuple[str, str, int], ...]
-
-
-def pythons() -> list[str]:
-    """One interpreter of each version that this machine has, and the system's own."""
-    found = {sys.executable: None, "/usr/bin/python3": None}
-    for minor in MINORS:
-        kept = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}"))
-        named = shutil.which(f"python3.{minor}")
-        found |= dict.fromkeys(str(path) for path in kept[-1:])
-        found |= {named: None} if named and "pyenv" not in named else {}
-    real: dict[str, str] = {}
-    for path in found:
-        if Path(path).exists():
-            real.setdefault(str(Path(path).resolve()), path)
-    return list(real.values())
 
 
 def captured(python: str, folder: Path, *arguments: object) -> Profile:

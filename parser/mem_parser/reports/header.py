@@ -35,6 +35,7 @@ _LOSS_TEXT = {
     "live_full": "samples lost: the table of live blocks was full",
     "site_full": "samples lost: the table of sites was full",
     "stack_room": "samples lost where a thread had too little stack left",
+    "python": "stacks without all of their Python frames",
 }
 
 

@@ -26,6 +26,14 @@ state = threading.local()
 noted = []
 
 
+class Stepping:
+    """An object that steps on as it is made; from 3.12 without a call of C in between."""
+
+    def __init__(self, walker, depth):
+        walker.step(depth)
+        walker.grab()
+
+
 class Walker:
     """One thread's random walk: each step calls on to another, until the depth is used up."""
 
@@ -106,6 +114,10 @@ class Walker:
 
         return Made().anything
 
+    def by_init(self, depth):
+        for _ in range(3):
+            Stepping(self, depth - 1)
+
     def by_exec(self, depth):
         name = f"made_{self.random.randrange(50)}"
         lines = self.random.randrange(3)
@@ -163,7 +175,8 @@ class Walker:
 
 WAYS = [
     Walker.again, Walker.by_generator, Walker.by_comprehension, Walker.by_lambda, Walker.by_sort,
-    Walker.by_class_body, Walker.by_exec, Walker.by_failure, Walker.by_coroutine, Walker.deep,
+    Walker.by_class_body, Walker.by_init, Walker.by_exec, Walker.by_failure,
+    Walker.by_coroutine, Walker.deep,
 ]  # fmt: skip
 
 

@@ -26,10 +26,16 @@ def python_stacks(frames: Frames) -> tuple[PythonStacks | None, NDArray[np.uint3
     rows = zip(
         frames.caller.tolist(), code.tolist(), line.tolist(), frames.entry.tolist(), strict=True
     )
+    hidden = {k for k, code in enumerate(codes) if _is_internal(code)}
     for caller, of_code, at_line, entry in rows:
         parent = numbers[caller] if caller >= 0 else 0
+        if of_code in hidden and not at_line:
+            numbers.append(parent)
+            continue
         key = (parent, of_code, at_line, entry)
         numbers.append(number_of.setdefault(key, len(number_of) + 1))
+    if not number_of:
+        return None, np.zeros(len(frames.ids), np.uint32)
     parents, of_codes, lines, entries = zip(*number_of, strict=True)
     tree = PythonStacks(
         np.array(parents, np.uint32),
@@ -39,6 +45,13 @@ def python_stacks(frames: Frames) -> tuple[PythonStacks | None, NDArray[np.uint3
         codes,
     )
     return tree, np.array(numbers, np.uint32)
+
+
+def _is_internal(code: PythonCode) -> bool:
+    """Whether the interpreter made it for itself: from 3.12, what checks that `__init__` returned
+    None after a class was called is a frame, without lines, which no traceback shows.
+    """
+    return code.name == code.file == "__init__"
 
 
 def _codes(functions: list[Function]) -> tuple[list[PythonCode], NDArray[np.int64]]:

@@ -18,6 +18,7 @@ from mem_cli.options import (
     filters_from,
     narrowing_options,
     partial_option,
+    python_options,
     settled,
     symbol_options,
     templates_option,
@@ -54,6 +55,7 @@ _BY_END = {
 @narrowing_options
 @count_options
 @all_frames_option
+@python_options
 @templates_option
 @symbol_options
 @partial_option
@@ -124,7 +126,8 @@ def _pprof(opened: Opened, filters: Filters) -> bytes:
     from mem_parser.symbols.templates import addresses_with_templates
     from mem_parser.writers.pprof import write_pprof
 
-    profile, names = _narrowed(opened, filters)[0], opened.names
+    names = opened.shown.names
+    profile = dataclasses.replace(_narrowed(opened, filters)[0], stacks=names.stacks)
     if filters.hide:
         masks = [matching_locations(opened.symbols, p, "--hide") for p in filters.hide]
         profile, names = without_locations(profile, names, np.any(masks, axis=0), HIDDEN)

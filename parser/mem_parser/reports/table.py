@@ -183,7 +183,7 @@ def lineless_lines(symbols: Symbols) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for location in symbols.locations:
         function = symbols.functions[location.function]
-        if function.known and function.module and not location.line:
+        if function.known and function.module and not (location.line or function.python):
             counts[function.module] += 1
     paths = [path for path, _ in counts.most_common(MAX_NAMELESS_LINES)]
     yield from why_without_lines(paths)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("pprof", "heap", "speedscope", "collapsed", "csv", "json")
 _COUNTED = ("inuse", "alloc", "freed", "peak", "space", "objects")
+_CHANGING = ("hide", "templates", "native", "python")
 _BY_END = {
     ".pb.gz": "pprof", ".pb": "pprof", ".pprof": "pprof", ".heap": "heap",
     ".heap.gz": "heap",
@@ -80,9 +81,10 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
             f"{' and '.join(f'--{name}' for name in chosen)} need the format collapsed: the others "
             "hold every count"
         )
-    if kind == "heap" and (options["hide"] or options["templates"]):
+    changing = [f"--{name}" for name in _CHANGING if options[name]]
+    if kind == "heap" and changing:
         raise UsageProblem(
-            "a .heap file keeps all frames as they are", hint="leave --hide and --templates out"
+            "a .heap file keeps all frames as they are", hint=f"leave {' and '.join(changing)} out"
         )
     check_output(output)
     sources = read([file])

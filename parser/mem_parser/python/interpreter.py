@@ -2,9 +2,10 @@
 
 The interpreter is a library of its own (`libpython3.11.so`), or a part of a program. A library or
 program that is called as CPython's files are called is the interpreter's as a whole, with or
-without names. Of another program into which it is linked only those functions are, that have
-CPython's names (`Py...`, `_Py...`), or are from source files of CPython: the program's own
-functions must stay, and a static function of CPython without debug information stays with them.
+without names; only `_start` is not, which all programs have. Of another program into which it is
+linked only those functions are, that have CPython's names (`Py...`, `_Py...`), or are from source
+files of CPython: the program's own functions must stay, and a static function of CPython without
+debug information stays with them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _OWN_SOURCE = re.compile(
 )
 _LIBRARY = re.compile(r"libpython\d[\d.]*[a-z]{0,2}\.so[\d.]*")
 _PROGRAM = re.compile(r"python(?:\d[\d.]*)?[a-z]{0,2}(?:-(?:dbg|debug|bin|real|intel64))?")
+_BEFORE_MAIN = "_start"
 _MAPPED_MEMORY = "memfd:"
 _DELETED = " (deleted)"
 
@@ -60,18 +62,18 @@ def interpreter_code(modules: list[Module], names: AddressNames) -> InterpreterC
     known = [f.name if f.known and not f.python else "" for f in functions]
     kinds = [_kinds(name, f) for name, f in zip(known, functions, strict=True)]
     of_location = np.array([x.function for x in names.builder.locations], dtype=np.int64)
-    table = np.array(kinds, dtype=np.bool_).reshape(-1, 5)[of_location]
+    table = np.array(kinds, dtype=np.bool_).reshape(-1, 6)[of_location]
     lengths = np.array([len(e) for e in names.expansion], dtype=np.int64)
     flat = np.array([x for e in names.expansion for x in e], dtype=np.int64)
     ends = np.cumsum(lengths)
     # An address has the functions that are inlined there; the last is the one with the frame.
-    outermost = table[flat[ends - 1]] if len(ends) else np.zeros((0, 5), dtype=np.bool_)
-    loop, handler, anchor, own, allocator = outermost.T
+    outermost = table[flat[ends - 1]] if len(ends) else np.zeros((0, 6), dtype=np.bool_)
+    loop, handler, anchor, own, before_main, allocator = outermost.T
     module_of = names.module_of
     whole = np.array([is_interpreter(m) for m in modules] + [False], dtype=np.bool_)
     holds = np.zeros(len(modules) + 1, dtype=np.bool_)
     holds[module_of[(loop | handler | anchor) & (module_of >= 0)]] = True
-    mine = whole[module_of] | (holds[module_of] & own)
+    mine = (whole[module_of] & ~before_main) | (holds[module_of] & own)
     return InterpreterCode(loop, handler, mine | loop | handler, allocator)
 
 
@@ -81,11 +83,12 @@ def is_interpreter(module: Module) -> bool:
     return bool(_LIBRARY.fullmatch(name) or _PROGRAM.fullmatch(name))
 
 
-def _kinds(name: str, function: Function) -> tuple[bool, bool, bool, bool, bool]:
+def _kinds(name: str, function: Function) -> tuple[bool, ...]:
     return (
         bool(_LOOP.fullmatch(name)),
         bool(_HANDLER.fullmatch(name)),
         bool(_ANCHOR.fullmatch(name)),
         bool(name and (_OWN_NAME.fullmatch(name) or _OWN_SOURCE.search(function.file))),
+        name == _BEFORE_MAIN,
         is_allocator(function, FrameRule.OWN),
     )

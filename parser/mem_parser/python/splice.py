@@ -140,7 +140,7 @@ class _Splicer:
 
     def _without_python(self) -> int:
         """Return the row of `NO_PYTHON`."""
-        place = self.builder.location(Function(NO_PYTHON, NO_PYTHON, "", known=False))
+        place = self.builder.location(Function(NO_PYTHON, NO_PYTHON, ""))
         self.expansion.append((place,))
         return len(self.expansion) - 1
 

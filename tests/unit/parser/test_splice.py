@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mem_parser.model import STACK_CUT, Profile
+from mem_parser.model import STACK_CUT, Module, Profile
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.python import splice
+from mem_parser.python.interpreter import is_interpreter
 from mem_parser.python.splice import NO_PYTHON, spliced
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.python.view import PythonView
@@ -22,6 +23,8 @@ from python_profiles import LOOP, Stack, named, profile_of, python_trees, spelle
 
 MIXED, NATIVE, PYTHON = PythonView
 START = "python!_PyEval_Vector python!Py_RunMain python!main libc!__libc_start_main python!_start"
+BEFORE = ["__libc_start_main", "_start"]
+END = f"python!{LOOP} {START}"
 HOOK = "sampler!malloc python!_PyMem_RawMalloc python!PyObject_Malloc python!list_resize"
 
 
@@ -39,7 +42,7 @@ PLAIN = Stack(f"{HOOK} python!{LOOP} {START}", "read:9 main:4 *<module>:1")
 
 
 def test_frames_of_the_interpreter_give_way_to_those_of_python() -> None:
-    assert shown(PLAIN) == [["malloc", "read:9", "main:4", "<module>:1", "__libc_start_main"]]
+    assert shown(PLAIN) == [["malloc", "read:9", "main:4", "<module>:1", *BEFORE]]
     assert unplaced(PLAIN) == 0
 
 
@@ -68,14 +71,14 @@ BETWEEN = Stack(
 
 def test_an_extension_stays_between_the_loops_that_it_is_between() -> None:
     found = ["malloc", "callback:3", "wrap:7", "visit", "walk", "tree:5", "<module>:1"]
-    assert shown(BETWEEN) == [[*found, "__libc_start_main"]]
+    assert shown(BETWEEN) == [[*found, *BEFORE]]
     assert unplaced(BETWEEN) == 0
 
 
 def test_every_frame_of_python_3_9_is_an_entry() -> None:
     call = f"python!_PyFunction_Vectorcall python!{LOOP}"
     stack = Stack(f"{HOOK} python!{LOOP} {call} ext!sort {call} {START}", "*key:2 *less:8 *main:4")
-    assert shown(stack) == [["malloc", "key:2", "less:8", "sort", "main:4", "__libc_start_main"]]
+    assert shown(stack) == [["malloc", "key:2", "less:8", "sort", "main:4", *BEFORE]]
 
 
 def test_a_generator_is_a_loop_of_its_own() -> None:
@@ -102,13 +105,13 @@ def test_a_part_of_the_loop_that_the_compiler_moved_is_a_loop() -> None:
 
 def test_one_loop_too_few_puts_all_inside_of_the_innermost_and_is_counted() -> None:
     stack = Stack(f"{HOOK} python!{LOOP} ext!walk {START}", "a:1 *b:2 *c:3")
-    assert shown(stack) == [["malloc", "a:1", "b:2", "c:3", "walk", "__libc_start_main"]]
+    assert shown(stack) == [["malloc", "a:1", "b:2", "c:3", "walk", *BEFORE]]
     assert (unplaced(stack), unplaced(stack, PLAIN)) == (1, 1)
 
 
 def test_one_loop_too_many_puts_all_inside_of_the_innermost_and_is_counted() -> None:
     stack = Stack(f"ext!pool python!{LOOP} ext!walk python!{LOOP} {START}", "a:1 *b:2")
-    assert shown(stack) == [["pool", "a:1", "b:2", "walk", "__libc_start_main"]]
+    assert shown(stack) == [["pool", "a:1", "b:2", "walk", *BEFORE]]
     assert unplaced(stack) == 1
 
 
@@ -148,7 +151,44 @@ def test_a_program_with_python_in_it_keeps_its_own_functions() -> None:
 
 def test_the_allocation_function_stays_where_it_is_the_interpreters_own() -> None:
     stack = Stack(f"python!PyObject_Malloc python!PyMem_Malloc python!{LOOP} {START}", "*a:1")
-    assert shown(stack) == [["PyObject_Malloc", "a:1", "__libc_start_main"]]
+    assert shown(stack) == [["PyObject_Malloc", "a:1", *BEFORE]]
+
+
+@pytest.mark.parametrize(
+    ("path", "whole"),
+    [
+        ("/usr/bin/python3.11", True),
+        ("/usr/bin/python3.13t", True),
+        ("/usr/bin/python3-dbg", True),
+        ("/opt/bin/python", True),
+        ("memfd:python3.11 (deleted)", True),
+        ("/usr/lib/libpython3.11.so.1.0", True),
+        ("/usr/lib/libpython3.13td.so", True),
+        ("/usr/lib/libpython3.so.0/x", False),
+        ("/usr/bin/python-server", False),
+        ("/usr/lib/libpythonic.so", False),
+        ("/usr/lib/python3.11/lib-dynload/_json.cpython-311-x86_64-linux-gnu.so", False),
+        ("", False),
+    ],
+)
+def test_a_module_is_the_interpreters_by_its_name(path: str, whole: bool) -> None:
+    assert is_interpreter(Module(path, [])) is whole
+
+
+def test_an_extension_that_calls_itself_like_python_stays() -> None:
+    stack = Stack(f"sampler!malloc ext!PyInit_fast ext!PyFast_Make {END}", "*a:1")
+    assert shown(stack) == [["malloc", "PyInit_fast", "PyFast_Make", "a:1", *BEFORE]]
+
+
+def test_functions_of_one_name_in_different_files_are_different() -> None:
+    stack = Stack(f"sampler!malloc python!{LOOP}", "get:1@/a/x/y.py *get:1@/a/z/y.py")
+    profile = profile_of([stack])
+    symbols = spliced(profile, named(profile)).spell()
+    found = [f for f in symbols.functions if f.python]
+    assert {(f.name, f.full_name, f.module, f.file, f.known) for f in found} == {
+        ("get (x/y.py)", "get", "/a/x/y.py", "/a/x/y.py", True),
+        ("get (z/y.py)", "get", "/a/z/y.py", "/a/z/y.py", True),
+    }
 
 
 def test_a_stack_without_python_frames_stays_as_it_is() -> None:

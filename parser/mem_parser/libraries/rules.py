@@ -41,7 +41,7 @@ class Libraries:
                 role = known.of_function(function)
             if role is None and (function.name, function.module) == (CUT_NAME, ""):
                 role = Role.START
-            if role is None and function.python:
+            if role is None and _is_python(function):
                 role = Role.PROGRAM
             if role is None:
                 if function.module not in modules:
@@ -83,7 +83,7 @@ class _Known:
         """Return the role by name or source file; None where no row matches."""
         if not function.known:
             return None
-        if function.python:
+        if _is_python(function):
             return self._first(By.PYTHON, function.file)
         found = self._first(By.NAME, function.name)
         if found is None and not _has_parameters(function.full_name):
@@ -109,6 +109,11 @@ class _Known:
 
     def _first(self, by: By, text: str) -> Role | None:
         return next((role for role, matches in self._by[by] if matches(text)), None)
+
+
+def _is_python(function: Function) -> bool:
+    """Tell whether it is a function of Python's, in the files of other tools too."""
+    return function.python or function.file.endswith(".py")
 
 
 def _matching(pattern: re.Pattern[str], by: By) -> Matches:

@@ -15,6 +15,8 @@ LIBRARY_FOLDER = r"/(?:lib|lib32|lib64)/python\d[\d.]*t?/|/(?:site|dist)-package
 """Pattern of the folders where the standard library is, and where packages are installed."""
 _LIBRARY_FOLDER = re.compile(LIBRARY_FOLDER)
 _UNNAMED = "[unknown]"
+_MOST_LINE = 1 << 24
+"""No source file that is shown has so many."""
 
 
 def python_locations(
@@ -24,7 +26,8 @@ def python_locations(
 
     Returns the locations, and for each node the position of its own among them.
     """
-    key = python.code.astype(np.int64) << 32 | python.line
+    line = np.where(python.line < _MOST_LINE, python.line, 0)
+    key = python.code.astype(np.int64) << 32 | line
     distinct, row = np.unique(key, return_inverse=True)
     functions: dict[int, int] = {}
     result = []

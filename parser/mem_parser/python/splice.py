@@ -37,7 +37,11 @@ NO_PYTHON = "[no Python frame]"
 MOST_DEPTH = 1 << 14
 """Python frames of a stack that are shown at most."""
 MOST_FRAMES = 1 << 26
-"""Python frames of all stacks together; only a forged tree has more."""
+"""Python frames of all stacks together that are shown at most."""
+_LEAST_FRAMES, _TIMES = 1 << 22, 256
+"""As many are always shown, and this many for each stack and node: a forged tree makes stacks of
+its depth out of few bytes.
+"""
 _FRAMES_AT_A_TIME = 1 << 20
 _Rows = npt.NDArray[np.int32]
 
@@ -119,7 +123,7 @@ class _Splicer:
         self.row_of_node = self.row_of_node + np.int32(len(names.expansion))
         whole = np.concatenate(([0], depths(python)))
         depth = whole[self.number]
-        most = _most_depth(depth)
+        most = _most_depth(depth, _TIMES * (len(depth) + len(python)))
         self.too_deep = depth > most
         self.length = np.minimum(depth, most)
 
@@ -332,14 +336,15 @@ def depths(python: PythonStacks) -> IntArray:
     return depth
 
 
-def _most_depth(depth: IntArray) -> int:
-    """Return the largest depth at most `MOST_DEPTH` to which all stacks together have no more than
-    `MOST_FRAMES` Python frames, and at least 1.
+def _most_depth(depth: IntArray, frames: int) -> int:
+    """Return the largest depth at most `MOST_DEPTH` to which all stacks together have about so many
+    Python frames, in the bounds above, or fewer; at least 1.
     """
+    frames = min(MOST_FRAMES, max(_LEAST_FRAMES, frames))
     low, high = 1, MOST_DEPTH
     while low < high:
         middle = (low + high + 1) // 2
-        if int(np.minimum(depth, middle).sum()) <= MOST_FRAMES:
+        if int(np.minimum(depth, middle).sum()) <= frames:
             low = middle
         else:
             high = middle - 1

@@ -93,6 +93,12 @@ def test_a_python_function_has_its_role_by_its_file_alone(name: str, file: str, 
     assert not any(is_allocator(function, rule) for rule in FrameRule)
 
 
+def test_a_python_function_of_another_tools_file_has_the_same_role() -> None:
+    package = "/usr/lib/python3.11/site-packages/shop/cart.py"
+    functions = [Function("malloc", "malloc", "", f) for f in (package, "/src/util.py")]
+    assert Libraries().roles(functions) == [L, P]
+
+
 def test_the_user_says_whose_a_python_function_is() -> None:
     package = "/usr/lib/python3.11/site-packages/shop/cart.py"
     functions = [Function("f (x)", "f", f, f, python=True) for f in (package, "/src/util.py")]

@@ -242,6 +242,20 @@ def test_a_forged_tree_cannot_make_stacks_without_bounds() -> None:
     assert "outer Python frames of 64 stacks are left out" in found.notes
 
 
+def test_few_stacks_of_a_small_tree_are_bounded_too() -> None:
+    profile = profile_of([Stack(f"sampler!malloc python!{LOOP}", "*a:1")] * 1000)
+    profile.python = chain(20_000)
+    profile.stacks.interpreter = np.full(1000, 20_000, np.uint32)
+    found = spliced(profile, named(profile))
+    assert len(found.names.distinct.of_frame) <= 256 * 21_000 + 1000
+    assert found.cut == 1000
+
+
+def test_a_line_beyond_any_file_is_unknown() -> None:
+    profile = profile_of([Stack(f"sampler!malloc python!{LOOP}", f"*a:{2**32 - 1}")])
+    assert spelled(spliced(profile, named(profile)).spell()) == [["malloc", "a:0"]]
+
+
 def test_a_node_is_as_deep_as_it_has_callers() -> None:
     assert splice.depths(chain(1000)).tolist() == list(range(1, 1001))
 

@@ -164,17 +164,7 @@ class _Splicer:
         of_frame = self.names.distinct.of_frame[bounds[0] : bounds[-1]]
         length = self.length[low:high]
         starts = np.cumsum(length) - length
-        total = int(length.sum())
-        node = np.zeros(total, dtype=np.int64)
-        left = np.flatnonzero(length)
-        at, number = starts[left], self.number[low:high][left]
-        rest = length[left]
-        while len(left):
-            node[at] = number - 1
-            rest = rest - 1
-            left = np.flatnonzero(rest)
-            at, rest = at[left] + 1, rest[left]
-            number = self.python.parent[number[left] - 1].astype(np.int64)
+        node = self._outwards(self.number[low:high], starts, length)
         return _Batch(
             low,
             high,
@@ -187,6 +177,21 @@ class _Splicer:
             self.row_of_node[node],
             self.python.entry[node],
         )
+
+    def _outwards(self, number: IntArray, starts: IntArray, length: IntArray) -> IntArray:
+        """Return the nodes of the stacks of these numbers, innermost first: so many of each, from
+        its start on.
+        """
+        node = np.zeros(int(length.sum()), dtype=np.int64)
+        left = np.flatnonzero(length)
+        at, rest, number = starts[left], length[left], number[left]
+        while len(left):
+            node[at] = number - 1
+            rest = rest - 1
+            left = np.flatnonzero(rest)
+            at, rest = at[left] + 1, rest[left]
+            number = self.python.parent[number[left] - 1].astype(np.int64)
+        return node
 
     def _spliced(self, batch: _Batch, alone: int) -> tuple[_Rows, IntArray]:
         """Return the rows of the stacks of ``batch``, and the depth of each."""

@@ -23,6 +23,7 @@ from mem_parser.leaks.suppressions import Suppressions
 from mem_parser.model import Profile
 from mem_parser.profileproto import message_class
 from mem_parser.readers import read_profile
+from mem_parser.reports import table
 from python_profiles import LOOP, Stack, profile_of
 from web_profiles import blocks_of
 
@@ -167,6 +168,20 @@ def test_source_of_a_profile_from_elsewhere_stays_closed(heap: Path, source: Pat
     assert "source not shown: the profile came from another host" in text
     assert "of the shop" not in text
     assert "line 7 of the shop" in run("list", heap, "Cart.add", "--trust-sources")
+
+
+def test_nobody_is_told_to_find_the_lines_of_hidden_frames(
+    stacks: list[Stack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(profile_of(stacks[:3]), tmp_path / "x.heap")
+    asked: list[list[str]] = []
+    monkeypatch.setattr(table, "why_without_lines", lambda paths: asked.append(paths) or [])
+    for view in ((), ("--native",), ("--python",)):
+        run("-f", file, "-t", "--lines", *view)
+    mixed, native, python = map(set, asked)
+    assert "/src/fast.so" in mixed
+    assert "/usr/bin/python3.11" in native
+    assert python == set()
 
 
 def test_filters_see_python_names_and_files(heap: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mem_parser.libraries.rules import Libraries
     from mem_parser.model import Count, Profile
     from mem_parser.names import FrameRule
+    from mem_parser.python.view import PythonView
     from mem_parser.symbols.debuginfod import Debuginfod
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -39,10 +40,24 @@ templates_option = click.option(
 )
 
 
+def python_options(command: Command) -> Command:
+    """Add the choice of frames where the interpreter of Python runs."""
+    options = [
+        click.option(
+            "--native", is_flag=True, help="Show the Python interpreter's own frames too."
+        ),
+        click.option("--python", is_flag=True, help="Show Python frames only."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def frame_options(command: Command) -> Command:
     """Add what is said about frames: which of them count as the program's, and how they are
     called.
     """
+    command = python_options(command)
     options = [
         click.option(
             "--library", multiple=True, metavar="REGEX",
@@ -208,6 +223,7 @@ def filters_from(given: dict[str, Any]) -> Filters:
 
     if given.get("space") and given.get("objects"):
         raise UsageProblem("--space and --objects exclude each other")
+    python_view(given)
     return Filters(
         count=_count(given),
         unit=Unit.OBJECTS if given.get("objects") else Unit.SPACE,
@@ -253,6 +269,19 @@ def libraries_from(given: dict[str, Any]) -> Libraries | None:
         return None
     patterns = [compile_pattern(text, "--library") for text in given["library"]]
     return projectfile.of_folder(os.getcwd()).more(patterns)
+
+
+def python_view(given: Options) -> PythonView | None:
+    """Return what `python_options` say; None for a command without them. Raises `UsageProblem`."""
+    from mem_parser.python.view import PythonView
+
+    if "native" not in given:
+        return None
+    if given["native"] and given["python"]:
+        raise UsageProblem("--native and --python exclude each other")
+    if given["python"]:
+        return PythonView.PYTHON
+    return PythonView.NATIVE if given["native"] else PythonView.MIXED
 
 
 def _count(given: dict[str, Any]) -> Count:

@@ -16,12 +16,20 @@ make an SVG, a page or another file write it by `mem_cli.output` and end with `r
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from mem_cli.options import Options, debug_servers, filters_from, libraries_from, settled
+from mem_cli.options import (
+    Options,
+    debug_servers,
+    filters_from,
+    libraries_from,
+    python_view,
+    settled,
+)
 from mem_cli.output import check_output
 from mem_cli.say import waiting, warn
 from mem_parser.errors import InputFileError, SymbolError, UsageProblem
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
     from mem_parser.filters import Filters
     from mem_parser.libraries.rules import Libraries
     from mem_parser.model import Count, Profile
+    from mem_parser.python.splice import Spliced
     from mem_parser.reports.grid import Block, Record
     from mem_parser.reports.view import View
     from mem_parser.symbols.symbolizer import AddressNames
@@ -47,13 +56,15 @@ class Source(NamedTuple):
 class Opened:
     """Files that are read as one profile, which has names.
 
-    ``libraries`` are the rules by which functions of libraries are marked; None: none are. With
-    ``like`` they are marked as in that other profile, which this one is compared with.
+    ``names`` are those of the addresses, and ``shown`` is the same with Python's frames, as reports
+    show it. ``libraries`` are the rules by which functions of libraries are marked; None: none are.
+    With ``like`` they are marked as in that other profile, which this one is compared with.
     """
 
     sources: Sequence[Source]
     profile: Profile
     names: AddressNames
+    shown: Spliced
     libraries: Libraries | None = None
     templates: bool = False
     like: Opened | None = None
@@ -64,7 +75,7 @@ class Opened:
         from mem_parser.libraries.mark import mark_libraries
         from mem_parser.symbols.templates import with_templates
 
-        symbols = self.names.spell()
+        symbols = self.shown.spell()
         if self.libraries is not None:
             like = None if self.like is None else self.like.symbols
             symbols = mark_libraries(self.profile, symbols, self.libraries, like=like)
@@ -104,10 +115,12 @@ def named(
     `InputFileError`, and `UsageProblem` for files that are not domains of one capture.
     """
     from mem_parser.domains import join
+    from mem_parser.python.splice import Spliced, spliced
     from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
     from mem_parser.symbols.symbolizer import name_addresses
 
     libraries = libraries_from(options)
+    view = python_view(options)
     profile = join(sources)
     if only is not None:
         profile = profile.used(only)
@@ -118,7 +131,11 @@ def named(
             debug_dirs=(*options["debug_dir"], *DEFAULT_DEBUG_DIRS),
             debuginfod=debug_servers(asked=options["debuginfod"]),
         )
-    return Opened(sources, profile, names, libraries, options.get("templates", False), like)
+        shown = Spliced(names) if view is None else spliced(profile, names, view)
+    if shown.notes:
+        profile = dataclasses.replace(profile, warnings=[*profile.warnings, *shown.notes])
+    templates = options.get("templates", False)
+    return Opened(sources, profile, names, shown, libraries, templates, like)
 
 
 def say_missing(opened: Iterable[Opened], *, strict: bool = False) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from mem_parser.errors import UsageProblem
 from mem_parser.model import (
@@ -20,6 +21,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
+from mem_parser.python.merged import MergedPython, renumbered
 
 _REQUIRED = ("stack", "inuse_blocks", "inuse_bytes", "alloc_blocks", "alloc_bytes")
 
@@ -38,10 +40,12 @@ def join(profiles: Sequence[tuple[str, Profile]]) -> Profile:
     first = every[0]
     starts = np.cumsum([0, *(len(p.stacks) for p in every)])
     incomplete = next((p.incomplete for p in every if p.incomplete), None)
+    python = MergedPython()
+    numbers = [renumbered(p.stacks.interpreters, python.intern(p.python)) for p in every]
     return Profile(
         format=first.format,
         rate_bytes=first.rate_bytes,
-        stacks=_stacks(every),
+        stacks=_stacks(every, np.concatenate(numbers)),
         sites=_sites(every, starts.tolist()),
         domains=list(parts),
         modules=first.modules,
@@ -57,6 +61,7 @@ def join(profiles: Sequence[tuple[str, Profile]]) -> Profile:
         incomplete=incomplete,
         warnings=list(dict.fromkeys(text for p in every for text in p.warnings)),
         embedded=first.embedded,
+        python=python.result(),
         marks=first.marks,
         parts=parts,
     )
@@ -98,7 +103,7 @@ def _check(profiles: Sequence[tuple[str, Profile]]) -> None:
         seen[domain] = other
 
 
-def _stacks(every: Sequence[Profile]) -> StackTable:
+def _stacks(every: Sequence[Profile], numbers: npt.NDArray[np.uint32]) -> StackTable:
     tables = [p.stacks for p in every]
     ends = np.cumsum([0, *(len(t.frames) for t in tables)])
     offsets = [t.offsets[:-1] + end for t, end in zip(tables, ends[:-1], strict=True)]
@@ -108,7 +113,7 @@ def _stacks(every: Sequence[Profile]) -> StackTable:
         np.concatenate([t.flags for t in tables]),
         np.concatenate([t.generation for t in tables]),
         leaf_exact=all(t.leaf_exact for t in tables),
-        interpreter=np.concatenate([t.interpreters for t in tables]),
+        interpreter=numbers,
     )
 
 

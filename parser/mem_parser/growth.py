@@ -14,6 +14,7 @@ import numpy as np
 
 from mem_parser.interning import StackInterner, StackParts
 from mem_parser.model import IntArray, Profile
+from mem_parser.python.merged import MergedPython, renumbered
 from mem_parser.significance import p_rate_above
 
 
@@ -65,23 +66,26 @@ class Growth:
 
 
 class StackIndex:
-    """The stacks of a profile by their addresses and loader generation; of equal ones, the last."""
+    """The stacks of a profile by their addresses, loader generation and Python frames; of equal
+    ones, the last.
+    """
 
     def __init__(self, profile: Profile) -> None:
         self._numbers = StackInterner(np.uint64)
-        ids, first = self._numbers.intern(_parts(profile))
+        self._python = MergedPython()
+        ids, first = self._numbers.intern(self._parts(profile))
         self._last = np.zeros(len(first), dtype=np.int64)
         self._last[ids] = np.arange(len(ids))
 
     def match(self, profile: Profile) -> IntArray:
         """Return for each stack of ``profile`` its position in the index; -1 where it is absent."""
-        ids = self._numbers.find(_parts(profile))
+        ids = self._numbers.find(self._parts(profile))
         known = ids >= 0
         ids[known] = self._last[ids[known]]
         return ids
 
-
-def _parts(profile: Profile) -> StackParts:
-    stacks = profile.stacks
-    generation = stacks.generation.astype(np.int64)
-    return StackParts(stacks.frames, stacks.offsets[:-1], stacks.offsets[1:], generation)
+    def _parts(self, profile: Profile) -> StackParts:
+        stacks = profile.stacks
+        python = renumbered(stacks.interpreters, self._python.intern(profile.python))
+        tags = (stacks.generation.astype(np.uint64) << np.uint64(32) | python).view(np.int64)
+        return StackParts(stacks.frames, stacks.offsets[:-1], stacks.offsets[1:], tags)

@@ -5,6 +5,8 @@ that file, so equal stacks of different hosts or load addresses merge. Every mod
 range in a new address space of the result; programs linked to fixed addresses keep theirs. Frames
 in no module keep their address, or have the names that the file gives them.
 
+Python's frames are the same by function, line and callers.
+
 Sampled counts add up per (stack, size class, rate): each record later gets the weight of its own
 rate, so estimates and variances of the result are the sums of those of the files. The number of
 distinct records bounds memory, not the number of files; they are columns
@@ -124,6 +126,7 @@ class Merger:
             incomplete=known.incomplete,
             warnings=list(known.warnings),
             embedded=names,
+            python=self._frames.python.result(),
         )
 
 

@@ -1,7 +1,7 @@
 """One number for every frame and every stack of the merged profiles, in columns.
 
 A frame is a place in a merged module, an address in none, or names that a file gives; a stack is a
-sequence of these and its flags.
+sequence of these, its flags and its Python frames.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import numpy.typing as npt
 from mem_parser.interning import Growing, Ids, Interner, StackInterner, StackParts, pairs
 from mem_parser.mergedmodules import MergedModules
 from mem_parser.model import Profile, StackTable
+from mem_parser.python.merged import MergedPython, renumbered
 from mem_parser.symbols.embedded import FIRST_INVENTED, NO_MODULE, EmbeddedNames, Frames
 from mem_parser.symbols.modulelabels import module_keys
 from mem_parser.symbols.symbolizer import Distinct, assign_modules, distinct_addresses
 
 Addresses = npt.NDArray[np.uint64]
 _LOST_MARKER = 1
+_HALF = np.uint64(32)
 _ITEMS_AT_A_TIME = 1 << 20
 
 
@@ -34,6 +36,7 @@ class MergedFrames:
         self._offsets, self._kinds = Interner(), Interner()
         self._names: dict[Frames, int] = {(): 0}
         self._stacks = StackInterner(np.int32)
+        self.python = MergedPython()
 
     @property
     def frames(self) -> int:
@@ -46,11 +49,12 @@ class MergedFrames:
         distinct = distinct_addresses(profile)
         ids = self._intern_frames(profile, distinct).astype(np.int32)
         stacks = profile.stacks
+        python = renumbered(stacks.interpreters, self.python.intern(profile.python))
         parts = StackParts(
             ids[distinct.of_frame],
             stacks.offsets[:-1],
             stacks.offsets[1:],
-            stacks.flags.astype(np.int64),
+            (stacks.flags.astype(np.uint64) << _HALF | python).view(np.int64),
         )
         del distinct, ids
         return self._stacks.intern(parts)[0]
@@ -98,12 +102,14 @@ class MergedFrames:
         for low in range(0, len(ids), _ITEMS_AT_A_TIME):
             frames[low : low + _ITEMS_AT_A_TIME] = lookup[ids[low : low + _ITEMS_AT_A_TIME]]
         count = len(self._stacks)
+        tags = self._stacks.tags.values.view(np.uint64)
         table = StackTable(
             offsets,
             frames,
-            self._stacks.tags.values.astype(np.uint32),
+            (tags >> _HALF).astype(np.uint32),
             np.zeros(count, dtype=np.uint32),
             leaf_exact,
+            tags.astype(np.uint32) if len(self.python) else None,
         )
         _to_return_addresses(table)
         return table, names

@@ -89,7 +89,7 @@ def allocator_functions(functions: Sequence[Function], rule: FrameRule) -> npt.N
 
 def is_allocator(function: Function, rule: FrameRule) -> bool:
     """Tell whether ``rule`` takes this function for an allocator's."""
-    if rule is FrameRule.NONE:
+    if rule is FrameRule.NONE or function.python:
         return False
     jeprof = rule is FrameRule.JEPROF
     return _is_allocator(function.name, function.module, known=function.known, jeprof=jeprof)

@@ -169,7 +169,7 @@ def frames_of(profile: Profile, symbols: Symbols) -> list[Frame]:
         unnamed = "" if function.known else build_ids.get(function.module, function.module)
         result.append(
             Frame(
-                function.name,
+                function.full_name if function.python else function.name,
                 location.file or function.file,
                 location.line,
                 function.module,

@@ -48,7 +48,8 @@ def across_builds(function: Function) -> object:
     """Return the key by which functions of different builds are the same node: folders and offsets
     differ there.
     """
-    return function.name, function.module.rsplit("/", 1)[-1]
+    name = function.full_name if function.python else function.name
+    return name, function.module.rsplit("/", 1)[-1]
 
 
 @dataclass(slots=True)

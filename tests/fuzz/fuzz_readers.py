@@ -21,6 +21,8 @@ with atheris.instrument_imports(include=["mem_parser"]):
     from mem_parser.heapfile.writer import write_heap
     from mem_parser.model import Count, Profile, Unit
     from mem_parser.names import FrameRule
+    from mem_parser.python.splice import spliced
+    from mem_parser.python.view import PythonView
     from mem_parser.readers import read_bytes, read_profile
     from mem_parser.reports.aggregate import GroupBy, sum_stacks
     from mem_parser.reports.table import TableOptions, format_table
@@ -38,7 +40,10 @@ MOST_UNPACKED = 1 << 18
 def show(profile: Profile) -> None:
     # No module is looked up: the names in a file would choose what is opened.
     profile.modules = []
-    symbols = name_addresses(profile, cache=SymbolCache(None), debug_dirs=()).spell()
+    names = name_addresses(profile, cache=SymbolCache(None), debug_dirs=())
+    for view in (PythonView.NATIVE, PythonView.PYTHON):
+        spliced(profile, names, view).spell()
+    symbols = spliced(profile, names).spell()
     for count in (Count.INUSE, Count.ALLOC) if profile.has_alloc else (Count.INUSE,):
         sums = sum_stacks(
             profile, symbols, count=count, unit=Unit.SPACE, rule=FrameRule.OWN,

@@ -13,6 +13,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mem_parser.model import Profile
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
@@ -120,6 +124,7 @@ def profiles() -> Iterator[tuple[str, bytes]]:
     yield "pprof-gz", gzip.compress(gzip.decompress(pprof), mtime=0)
     yield "pprof", gzip.decompress(pprof)
     yield "embedded", write_heap(read_bytes(pprof, "x"))
+    yield "python", write_heap(running_python())
     yield "gperftools", native.first_part()
     yield (
         "gperftools-old",
@@ -161,6 +166,28 @@ def profiles() -> Iterator[tuple[str, bytes]]:
             b"  0x00000004 com.example.Main.main (/lib/libm.so)\n  0x00000005 GC\n"
         ),
     )
+
+
+def running_python() -> Profile:
+    """A profile with Python's frames, whose native ones have names without a module."""
+    from mem_parser.symbols.embedded import NO_MODULE
+    from python_profiles import LOOP, Stack, profile_of
+
+    call = f"ext!walk python!_TAIL_CALL_CALL python!{LOOP}"
+    profile = profile_of(
+        [
+            Stack(f"sampler!malloc python!{LOOP} {call} libc!start", "a:1 *b:2 c:3 *d:4"),
+            Stack(f"sampler!malloc {call}", "*b:2 c:9 *d:4", cut=True),
+            Stack(f"python!PyObject_Malloc python!{LOOP}", "x:1 *<module>:2@/src/x.py"),
+            Stack("", "*b:2", cause=2),
+            Stack("ext!walk"),
+        ]
+    )
+    assert profile.embedded is not None
+    names = profile.embedded.frames
+    profile.embedded.frames = {(NO_MODULE, at): found for (_, at), found in names.items()}
+    profile.modules = []
+    return profile
 
 
 def elves(work: Path) -> Iterator[tuple[str, bytes]]:

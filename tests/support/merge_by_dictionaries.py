@@ -10,12 +10,50 @@ import numpy as np
 
 from mem_parser.mergedmodules import MergedModules
 from mem_parser.model import Profile, SiteTable, StackTable
+from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.symbols.embedded import FIRST_INVENTED, NO_MODULE, EmbeddedNames
 from mem_parser.symbols.modulelabels import module_keys
 from mem_parser.symbols.symbolizer import assign_modules, distinct_addresses
 
 COLUMNS = ("inuse_blocks", "inuse_bytes", "alloc_blocks", "alloc_bytes")
 DEVICE_COLUMNS = ("inuse_taken_bytes", "alloc_taken_bytes", "failed_blocks", "failed_bytes")
+
+
+PythonFrame = tuple[PythonCode, int, bool]
+
+
+class DictionaryPython:
+    """As `mem_parser.python.merged.MergedPython`; a stack is all its frames, outermost first."""
+
+    def __init__(self) -> None:
+        self.index: dict[tuple[PythonFrame, ...], int] = {(): 0}
+        self.codes: dict[PythonCode, int] = {}
+
+    def intern(self, python: PythonStacks | None) -> list[int]:
+        result = [0]
+        if python is None or not len(python):
+            return result
+        for code in python.codes:
+            self.codes.setdefault(code, len(self.codes))
+        for k in range(len(python)):
+            stack = tuple(
+                (python.codes[python.code[n]], int(python.line[n]), bool(python.entry[n]))
+                for n in reversed(python.outwards(k + 1))
+            )
+            result.append(self.index.setdefault(stack, len(self.index)))
+        return result
+
+    def result(self) -> PythonStacks | None:
+        stacks = [stack for stack in self.index if stack]
+        if not stacks:
+            return None
+        return PythonStacks(
+            np.array([self.index[stack[:-1]] for stack in stacks], dtype=np.uint32),
+            np.array([self.codes[stack[-1][0]] for stack in stacks], dtype=np.uint32),
+            np.array([stack[-1][1] for stack in stacks], dtype=np.uint32),
+            np.array([stack[-1][2] for stack in stacks], dtype=np.bool_),
+            list(self.codes),
+        )
 
 
 class DictionaryFrames:
@@ -25,7 +63,8 @@ class DictionaryFrames:
         self.modules = MergedModules()
         self.files = 0
         self.frame_index: dict[tuple[int, int, Any], int] = {}
-        self.stack_index: dict[tuple[tuple[int, ...], int], int] = {}
+        self.stack_index: dict[tuple[tuple[int, ...], int, int], int] = {}
+        self.python = DictionaryPython()
 
     def intern(self, profile: Profile) -> list[int]:
         distinct = distinct_addresses(profile)
@@ -48,9 +87,11 @@ class DictionaryFrames:
             ids.append(self.frame_index.setdefault(which, len(self.frame_index)))
         bounds, flags = profile.stacks.offsets.tolist(), profile.stacks.flags.tolist()
         result = []
+        python, numbers = self.python.intern(profile.python), profile.stacks.interpreters.tolist()
         for k, flag in enumerate(flags):
             frames = tuple(ids[x] for x in distinct.of_frame[bounds[k] : bounds[k + 1]].tolist())
-            result.append(self.stack_index.setdefault((frames, flag), len(self.stack_index)))
+            key = (frames, flag, python[numbers[k]])
+            result.append(self.stack_index.setdefault(key, len(self.stack_index)))
         return result
 
     def stacks(self, *, leaf_exact: bool) -> tuple[StackTable, EmbeddedNames | None]:
@@ -65,18 +106,19 @@ class DictionaryFrames:
             if frames:
                 names.frames[place, address] = frames
         addresses = []
-        for stack, _ in self.stack_index:
+        for stack, _, _ in self.stack_index:
             for depth, frame in enumerate(stack):
                 exact = leaf_exact and depth == 0
                 addresses.append(
                     1 if lookup[frame] <= 1 else (lookup[frame] + (not exact)) % (1 << 64)
                 )
         table = StackTable(
-            np.cumsum([0, *(len(stack) for stack, _ in self.stack_index)]).astype(np.int64),
+            np.cumsum([0, *(len(stack) for stack, _, _ in self.stack_index)]).astype(np.int64),
             np.array(addresses, dtype=np.uint64),
-            np.array([flag for _, flag in self.stack_index], dtype=np.uint32),
+            np.array([flag for _, flag, _ in self.stack_index], dtype=np.uint32),
             np.zeros(len(self.stack_index), dtype=np.uint32),
             leaf_exact,
+            np.array([number for _, _, number in self.stack_index], dtype=np.uint32),
         )
         return table, names if names.frames else None
 

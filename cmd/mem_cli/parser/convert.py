@@ -18,6 +18,7 @@ from mem_cli.options import (
     filters_from,
     narrowing_options,
     partial_option,
+    python_options,
     settled,
     symbol_options,
     templates_option,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("pprof", "heap", "speedscope", "collapsed", "csv", "json")
 _COUNTED = ("inuse", "alloc", "freed", "peak", "space", "objects")
+_CHANGING = ("hide", "templates", "native", "python")
 _BY_END = {
     ".pb.gz": "pprof", ".pb": "pprof", ".pprof": "pprof", ".heap": "heap",
     ".heap.gz": "heap",
@@ -54,6 +56,7 @@ _BY_END = {
 @narrowing_options
 @count_options
 @all_frames_option
+@python_options
 @templates_option
 @symbol_options
 @partial_option
@@ -78,9 +81,10 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
             f"{' and '.join(f'--{name}' for name in chosen)} need the format collapsed: the others "
             "hold every count"
         )
-    if kind == "heap" and (options["hide"] or options["templates"]):
+    changing = [f"--{name}" for name in _CHANGING if options[name]]
+    if kind == "heap" and changing:
         raise UsageProblem(
-            "a .heap file keeps all frames as they are", hint="leave --hide and --templates out"
+            "a .heap file keeps all frames as they are", hint=f"leave {' and '.join(changing)} out"
         )
     check_output(output)
     sources = read([file])
@@ -124,7 +128,8 @@ def _pprof(opened: Opened, filters: Filters) -> bytes:
     from mem_parser.symbols.templates import addresses_with_templates
     from mem_parser.writers.pprof import write_pprof
 
-    profile, names = _narrowed(opened, filters)[0], opened.names
+    names = opened.shown.names
+    profile = dataclasses.replace(_narrowed(opened, filters)[0], stacks=names.stacks)
     if filters.hide:
         masks = [matching_locations(opened.symbols, p, "--hide") for p in filters.hide]
         profile, names = without_locations(profile, names, np.any(masks, axis=0), HIDDEN)

@@ -71,6 +71,7 @@ def diff(base: str, new: str, *, by: str, rows: int | None, **options: Any) -> N
         base_name=base,
         rule=named_rule(filters),
     )
+    result.notes += dict.fromkeys((*recent.shown.notes, *old.shown.notes))
     result.notes += folded_lines(recent.symbols, filters.rule)
     if filters.words:
         result.notes.insert(0, f"only {' '.join(filters.words)}")

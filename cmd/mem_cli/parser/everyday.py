@@ -158,6 +158,7 @@ def check_recorded_binary(profile: Profile) -> None:
     """
     embedded = profile.embedded
     holds_names = embedded is not None and not embedded.of_made_code_alone
+    holds_names |= profile.python is not None and len(profile.python) > 0
     if holds_names or not len(profile.sites):
         return
     exe = profile.capture.exe

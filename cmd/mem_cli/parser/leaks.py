@@ -105,6 +105,7 @@ def leaks(
         at_end=at_end,
     )
     report.notes = [
+        *opened.shown.notes,
         *narrowed.notes,
         *folded_lines(narrowed.symbols, filters.rule),
         *report.notes,

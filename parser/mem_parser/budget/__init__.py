@@ -82,9 +82,10 @@ def open_subject(
     those of the project that the working folder is in. Raises `InputFileError`, `UsageProblem`.
     """
     from mem_parser.libraries.projectfile import of_folder
+    from mem_parser.python.splice import spliced
     from mem_parser.readers import read_profile
     from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
-    from mem_parser.symbols.symbolizer import symbolize
+    from mem_parser.symbols.symbolizer import name_addresses
 
     profile = read_profile(path)
     folders = (*debug_dirs, *DEFAULT_DEBUG_DIRS)
@@ -92,7 +93,7 @@ def open_subject(
         libraries = of_folder(os.getcwd())
     return Subject(
         profile,
-        lambda: symbolize(profile, binary, debug_dirs=folders),
+        lambda: spliced(profile, name_addresses(profile, binary, debug_dirs=folders)).spell(),
         path,
         libraries=libraries,
     )

@@ -18,7 +18,7 @@ def mark_libraries(
     ``like`` are the marked symbols of a profile to compare with: what is a wrapper by shape there
     is one here, and nothing else, so that both charge alike.
     """
-    roles = libraries.roles(symbols.functions)
+    roles = libraries.roles(symbols.functions, beside_python=symbols.beside_python)
     functions = [
         f if f.role is role else dataclasses.replace(f, role=role)
         for f, role in zip(symbols.functions, roles, strict=True)

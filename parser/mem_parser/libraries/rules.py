@@ -27,8 +27,11 @@ class Libraries:
         """Return these rules and more patterns of libraries."""
         return Libraries((*self.library, *library), self.program)
 
-    def roles(self, functions: Sequence[Function]) -> list[Role]:
-        """Return the role of each function by its name, source file and module."""
+    def roles(self, functions: Sequence[Function], *, beside_python: bool = False) -> list[Role]:
+        """Return the role of each function by its name, source file and module.
+
+        ``beside_python``: the stacks have Python's frames and not the interpreter's.
+        """
         known = _Known(LIBRARIES)
         modules: dict[str, Role] = {}
         result = []
@@ -38,9 +41,13 @@ class Libraries:
                 role = known.of_function(function)
             if role is None and (function.name, function.module) == (CUT_NAME, ""):
                 role = Role.START
+            if role is None and _is_python(function):
+                role = Role.PROGRAM
             if role is None:
                 if function.module not in modules:
-                    modules[function.module] = known.of_module(function.module)
+                    modules[function.module] = known.of_module(
+                        function.module, beside_python=beside_python
+                    )
                 role = modules[function.module]
             result.append(role)
         return result
@@ -76,6 +83,8 @@ class _Known:
         """Return the role by name or source file; None where no row matches."""
         if not function.known:
             return None
+        if _is_python(function):
+            return self._first(By.PYTHON, function.file)
         found = self._first(By.NAME, function.name)
         if found is None and not _has_parameters(function.full_name):
             found = self._of_rust(function.name)
@@ -83,10 +92,13 @@ class _Known:
             found = self._first(By.SOURCE, function.file)
         return found
 
-    def of_module(self, path: str) -> Role:
+    def of_module(self, path: str, *, beside_python: bool = False) -> Role:
         """Return the role of a module's functions that have none by their names."""
         name = path.rsplit("/", 1)[-1].removeprefix(_MAPPED_MEMORY).removesuffix(_DELETED)
-        return self._first(By.MODULE, name) or Role.PROGRAM
+        found = self._first(By.MODULE, name)
+        if found is None and beside_python:
+            found = self._first(By.BESIDE_PYTHON, path)
+        return found or Role.PROGRAM
 
     def _of_rust(self, name: str) -> Role | None:
         parts = _type_and_trait(name)
@@ -99,8 +111,13 @@ class _Known:
         return next((role for role, matches in self._by[by] if matches(text)), None)
 
 
+def _is_python(function: Function) -> bool:
+    """Tell whether it is a function of Python's, in the files of other tools too."""
+    return function.python or function.file.endswith(".py")
+
+
 def _matching(pattern: re.Pattern[str], by: By) -> Matches:
-    if by is By.SOURCE:
+    if by in (By.SOURCE, By.PYTHON, By.BESIDE_PYTHON):
         return pattern.search
     return pattern.match if by is By.RUST_TYPE else pattern.fullmatch
 

@@ -18,7 +18,7 @@ from mem_parser.estimate import FloatArray
 from mem_parser.libraries.rules import Libraries
 from mem_parser.model import BoolArray, Count, IntArray, Profile
 from mem_parser.names import FrameRule
-from mem_parser.symbols.table import Role, Symbols
+from mem_parser.symbols.table import Function, Role, Symbols
 
 LEAST_CALLERS = 5
 """Functions that must call it, and distinct sizes that it must allocate."""
@@ -69,7 +69,7 @@ def _round(profile: Profile, symbols: Symbols, begin: IntArray) -> list[int]:
     if not len(site):
         return []
     candidates = _ends_all(symbols, begin)
-    candidates[[k for k, f in enumerate(symbols.functions) if _no_function(f.name)]] = False
+    candidates[[k for k, f in enumerate(symbols.functions) if _is_none(f)]] = False
     possible = candidates[of_location[spelled[begin[stack]]]]
     site, stack = site[possible], stack[possible]
     if not len(site):
@@ -94,8 +94,9 @@ def _wide(group: IntArray, caller: IntArray, size: IntArray, count: int) -> Bool
     return np.asarray(several & (_distinct(group, size, count) >= LEAST_CALLERS))
 
 
-def _no_function(name: str) -> bool:
-    return name.startswith("[") or name == "main"
+def _is_none(function: Function) -> bool:
+    """Tell whether it is no wrapper whatever its stacks: nobody allocates by one of Python's."""
+    return function.python or function.name.startswith("[") or function.name == "main"
 
 
 def _ends_all(symbols: Symbols, begin: IntArray) -> BoolArray:

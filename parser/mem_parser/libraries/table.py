@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from mem_parser.python.functions import LIBRARY_FOLDER
 from mem_parser.symbols.table import Role
 
 
@@ -24,6 +25,10 @@ class By(enum.Enum):
     MODULE = "file name of the module"
     SOURCE = "source file"
     """Any part of it."""
+    PYTHON = "source file of a Python function"
+    """Any part of it. No other row is about Python functions."""
+    BESIDE_PYTHON = "path of the module"
+    """Any part of it; only where stacks have Python frames for native ones to be charged to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,14 @@ LIBRARIES = (
         r"c10::(?:alloc_cpu|\w*Allocator::\w+|StorageImpl::StorageImpl)|at::detail::empty_\w+"
         r"|at::native::empty_\w+|at::detail::\w*[aA]llocate\w*",
         "torch's allocation layer, and how it makes every tensor",
+    ),
+    Library(
+        By.PYTHON, Role.LIBRARY, rf"{LIBRARY_FOLDER}|^<frozen ",
+        "Python's standard library, and installed packages",
+    ),
+    Library(
+        By.BESIDE_PYTHON, Role.LIBRARY, LIBRARY_FOLDER,
+        "extension modules of Python's standard library and of installed packages",
     ),
     # C++.
     Library(

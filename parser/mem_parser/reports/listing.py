@@ -1,15 +1,17 @@
 """`list`: the source lines of one function with what they allocated.
 
-Lines come from the debug information of the modules. The text of a source file is shown where the
-file is found: where the debug information says, or below a given folder under the last parts of
-that path. A profile comes from anywhere, and could so name any file: where the debug information
-says is looked only for a profile that is our own, or if the user says so. Only plain text files of
-a bounded size are read, and what a terminal would act on is made visible.
+Lines come from the debug information of the modules, those of Python's functions from the profile.
+The text of a source file is shown where the file is found: where the debug information or the
+profile says, or below a given folder under the last parts of that path. A profile comes from
+anywhere, and could so name any file: where it says is looked only for a profile that is our own, or
+if the user says so, and Python's functions have `.py` files. Only plain text files of a bounded
+size are read, and what a terminal would act on is made visible.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ from mem_parser.units import format_value
 CONTEXT = 2
 """Lines shown around each line that allocated."""
 MOST_FUNCTIONS = 5
+PYTHON_SUFFIXES = frozenset((".py", ".pyw"))
+"""Of files that are read because a Python function of a profile names them."""
 _LARGEST_SOURCE = 16 << 20
 _TAB = 4
 
@@ -116,7 +120,9 @@ def _list(view: View, name: str, file: str, members: list[int], sources: Sources
     whole = _lines(symbols, sums, np.where(line_of >= 0, 0, -1))
     function = symbols.functions[symbols.locations[members[0]].function]
     text, problem = None, "the debug information of its module holds no lines"
-    if file:
+    if function.python:
+        text, problem = _python_source(file, sources)
+    elif file:
         text, problem = read_source(file, sources)
     nothing = Estimate(0.0)
     return Listing(
@@ -145,6 +151,16 @@ def _lines(symbols: Symbols, sums: StackSums, line_of: IntArray) -> list[Line]:
     flat = add_up(sums, stack[leaf], line[place[leaf]])
     nothing = estimate(0.0, 0.0, 0.0, sums)
     return [Line(k, flat.get(k, nothing), total) for k, total in cum.items() if total.samples]
+
+
+def _python_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:
+    """Return the same of a Python function's file, whose name is from the profile alone."""
+    if not file:
+        return None, "the profile holds no lines of it"
+    if os.path.splitext(file)[1] not in PYTHON_SUFFIXES:
+        known = " or ".join(sorted(PYTHON_SUFFIXES))
+        return None, f"source not shown: {one_line(file)} does not end in {known}"
+    return read_source(file, dataclasses.replace(sources, suffixes=PYTHON_SUFFIXES))
 
 
 def read_source(file: str, sources: Sources) -> tuple[list[str] | None, str]:

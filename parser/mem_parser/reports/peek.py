@@ -58,7 +58,8 @@ def peek(view: View, function: str) -> list[Peek]:
 def chosen_rows(sums: StackSums, function: str) -> list[Row]:
     """Return the rows of that name, else those that it matches."""
     rows = rows_of(sums)
-    exact = [r for r in rows if r.name == function]
+    # A function of Python's has its file behind its name.
+    exact = [r for r in rows if function in (r.name, r.name.partition(" (")[0])]
     if exact:
         return exact
     pattern = compile_pattern(function, "FUNCTION")

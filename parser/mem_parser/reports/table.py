@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
 
+import numpy as np
+
 from mem_parser.escape import one_line
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
@@ -181,9 +183,11 @@ def nameless_lines(symbols: Symbols) -> Iterator[str]:
 def lineless_lines(symbols: Symbols) -> Iterator[str]:
     """Yield why functions that have names have no source lines, where that is known."""
     counts: Counter[str] = Counter()
-    for location in symbols.locations:
+    shown = np.bincount(symbols.locations_of_stack, minlength=len(symbols.locations))
+    for k in np.flatnonzero(shown).tolist():
+        location = symbols.locations[k]
         function = symbols.functions[location.function]
-        if function.known and function.module and not location.line:
+        if function.known and function.module and not (location.line or function.python):
             counts[function.module] += 1
     paths = [path for path, _ in counts.most_common(MAX_NAMELESS_LINES)]
     yield from why_without_lines(paths)

@@ -38,7 +38,8 @@ class Function:
 
     ``name`` is what reports show and group by, ``full_name`` has parameters and template arguments
     too. Where the name is unknown, both are `module+0xoffset`, of the function's first byte if
-    unwind tables tell it, and ``known`` is False.
+    unwind tables tell it, and ``known`` is False. A function of Python's has its qualified name as
+    ``full_name``, with a part of its file's path as ``name``, and its file as ``module``.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Function:
     file: str = ""
     known: bool = True
     role: Role = Role.PROGRAM
+    python: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,9 @@ class Symbols:
     problems: list[SymbolProblem] = field(default_factory=list)
     modules_without_names: dict[str, int] = field(default_factory=dict)
     """Module path to number of distinct addresses that have no name."""
+    beside_python: bool = False
+    """Whether stacks have Python's frames and not the interpreter's, so that extension modules are
+    libraries of Python's functions."""
     passing: tuple[str, ...] = ()
     """Names of the functions that are wrappers by their stacks alone, the heaviest first."""
 
@@ -106,7 +111,7 @@ class SymbolTableBuilder:
         self.functions: list[Function] = []
         self.locations: list[Location] = []
         # By their fields: a hash of a tuple is many times faster than one of a dataclass.
-        self._function_index: dict[tuple[str, str, str, str, bool], int] = {}
+        self._function_index: dict[tuple[str, str, str, str, bool, bool], int] = {}
         self._location_index: dict[tuple[int, str, int, bool, int], int] = {}
 
     def location(
@@ -120,18 +125,26 @@ class SymbolTableBuilder:
     ) -> int:
         """Return the index of the location, new or known."""
         f = function
-        index = self.function(f.name, f.full_name, f.module, f.file, known=f.known)
+        index = self.function(f.name, f.full_name, f.module, f.file, known=f.known, python=f.python)
         return self.location_of(index, file, line, inlined=inlined, offset=offset)
 
     def function(
-        self, name: str, full_name: str, module: str, file: str = "", *, known: bool = True
+        self,
+        name: str,
+        full_name: str,
+        module: str,
+        file: str = "",
+        *,
+        known: bool = True,
+        python: bool = False,
     ) -> int:
         """Return the index of the function, new or known."""
-        key = (name, full_name, module, file, known)
+        key = (name, full_name, module, file, known, python)
         index = self._function_index.get(key)
         if index is None:
             index = self._function_index[key] = len(self.functions)
-            self.functions.append(Function(*key))
+            found = Function(name, full_name, module, file, known=known, python=python)
+            self.functions.append(found)
         return index
 
     def location_of(

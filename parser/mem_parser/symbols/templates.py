@@ -24,7 +24,9 @@ def addresses_with_templates(names: AddressNames) -> AddressNames:
 
 def whole_name(function: Function) -> str:
     """Return the function's name with template arguments; its name if it has none."""
-    if "<" not in function.full_name or function.name == function.full_name:
+    if function.python or "<" not in function.full_name:
+        return function.name
+    if function.name == function.full_name:
         return function.name
     return templated_name(function.full_name)
 

@@ -14,9 +14,10 @@ def confidential_symbols(symbols: Symbols) -> Symbols:
     functions = [
         dataclasses.replace(
             f,
-            name=without_paths(f.name),
+            # A Python function has its file behind its name, and for a module.
+            name=without_paths(f.full_name if f.python else f.name),
             full_name=without_paths(f.full_name),
-            module=f.module.rsplit("/", 1)[-1],
+            module="" if f.python else f.module.rsplit("/", 1)[-1],
             file="",
         )
         for f in symbols.functions

@@ -32,6 +32,7 @@ def kind_of(function: Function) -> int:
     kind = ALLOCATOR if is_allocator(function, FrameRule.OWN) else 0
     if function.role is not Role.PROGRAM:
         kind |= LIBRARY if function.role is Role.LIBRARY else LIBRARY | WRAPPER
-    if _IMPORT_FILE.search(function.file) or _IMPORT_FUNCTION.fullmatch(function.name):
+    own = not function.python and _IMPORT_FUNCTION.fullmatch(function.name)
+    if own or _IMPORT_FILE.search(function.file):
         kind |= IMPORT_SYSTEM
     return kind

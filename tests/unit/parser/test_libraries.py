@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -67,6 +68,51 @@ ROLES = [
     ("stdlib::load", "stdlib::load()", P),
     ("absl_demo", "", P),
 ]
+
+
+PYTHON = [
+    ("/srv/me/shop/app.py", P),
+    ("/usr/lib/python3.11/json/decoder.py", L),
+    ("/opt/conda/lib/python3.13t/threading.py", L),
+    ("/srv/me/.venv/lib/python3.12/site-packages/pandas/core/frame.py", L),
+    ("/usr/lib/python3/dist-packages/apt/cache.py", L),
+    ("<frozen importlib._bootstrap>", L),
+    ("<string>", P),
+    ("/srv/me/python3/app.py", P),
+    ("", P),
+]
+
+
+@pytest.mark.parametrize(("file", "role"), PYTHON, ids=[r[0] or "none" for r in PYTHON])
+@pytest.mark.parametrize("name", ["load", "malloc", "std::vector::push", "_start", "runtime.go"])
+def test_a_python_function_has_its_role_by_its_file_alone(name: str, file: str, role: Role) -> None:
+    function = Function(f"{name} (x.py)", name, file, file, python=True)
+    assert Libraries().roles([function]) == [role]
+    function = dataclasses.replace(function, name=name)
+    assert Libraries().roles([function]) == [role]
+    assert not any(is_allocator(function, rule) for rule in FrameRule)
+
+
+def test_a_python_function_of_another_tools_file_has_the_same_role() -> None:
+    package = "/usr/lib/python3.11/site-packages/shop/cart.py"
+    functions = [Function("malloc", "malloc", "", f) for f in (package, "/src/util.py")]
+    assert Libraries().roles(functions) == [L, P]
+
+
+def test_the_user_says_whose_a_python_function_is() -> None:
+    package = "/usr/lib/python3.11/site-packages/shop/cart.py"
+    functions = [Function("f (x)", "f", f, f, python=True) for f in (package, "/src/util.py")]
+    rules = Libraries((re.compile("util"),), (re.compile("site-packages/shop/"),))
+    assert rules.roles(functions) == [P, L]
+
+
+def test_extension_modules_are_libraries_beside_python_frames_alone() -> None:
+    folder = "/usr/lib/python3.11"
+    paths = [f"{folder}/lib-dynload/_json.so", f"{folder}/site-packages/numpy.libs/libblas.so",
+             "/src/fast.so"]  # fmt: skip
+    functions = [Function("take", "take", path) for path in paths]
+    assert Libraries().roles(functions) == [P, P, P]
+    assert Libraries().roles(functions, beside_python=True) == [L, L, P]
 
 
 @pytest.mark.parametrize(("name", "full", "role"), ROLES, ids=[r[0] for r in ROLES])

@@ -25,6 +25,7 @@ from mem_parser.symbols.embed import embedded_names
 from mem_parser.symbols.symbolizer import name_addresses
 from mem_parser.writers.collapsed import write_collapsed
 from merge_by_dictionaries import DictionaryFrames, DictionarySites
+from python_profiles import python_trees
 
 ONE, TWO = 0x5500_0000_0000, 0x7E12_3456_7000
 ID = "cd" * 20
@@ -217,6 +218,12 @@ def profiles(draw: st.DrawFn) -> Profile:
         records, rate=draw(st.sampled_from([1, 64, 4096])), modules=[module(base, build_id=build)]
     )
     profile = read_bytes(file.data, "x")
+    if draw(st.booleans()):
+        profile.python = draw(python_trees(6))
+        numbers = st.integers(0, len(profile.python))
+        profile.stacks.interpreter = np.array(
+            [draw(numbers) for _ in range(len(profile.stacks))], dtype=np.uint32
+        )
     if draw(st.booleans()):
         columns = ("failed_blocks", "failed_bytes", "inuse_taken_bytes", "alloc_taken_bytes")
         for name in columns[: draw(st.sampled_from([2, 4]))]:

@@ -23,7 +23,9 @@ function frameFacts(explorer, view, node) {
   const source = view.source[node];
   const place = profile.place(name, source >= 0 ? profile.line[source] : 0);
   if (place) facts.push(["at", place]);
-  if (profile.nameModule[name]) facts.push(["in", profile.nameModule[name]]);
+  // The module of a Python function is its file.
+  const module = profile.nameModule[name];
+  if (module && module !== profile.nameFile[name]) facts.push(["in", module]);
   if (source > 0 && profile.inlined[source]) facts.push(["", "inlined into its caller"]);
   return facts;
 }

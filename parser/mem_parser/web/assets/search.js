@@ -1,4 +1,5 @@
-// Searching: a regular expression over function, file and module names, and what the matching stacks add up to.
+// Searching: a regular expression over function, file and module names, and over file:line where it has a line; and
+// what the matching stacks add up to.
 
 // Over all names of a page. It remembers its last answer: a page asks again whenever it draws.
 class Search {
@@ -14,9 +15,20 @@ class Search {
 
   look(query) {
     const { names, nameFile, nameModule } = this.profile;
-    return withPattern(query, (test) => ({
-      matched: Uint8Array.from(names, (name, k) => Number(k > 0 && (test(name) || test(nameFile[k]) || test(nameModule[k])))),
-    }), !/[A-Z]/.test(query));
+    return withPattern(query, (test) => {
+      const matched = Uint8Array.from(names, (name, k) => Number(k > 0 && (test(name) || test(nameFile[k]) || test(nameModule[k]))));
+      if (/:\\?\d/.test(query)) this.matchLines(test, matched);
+      return { matched };
+    }, !/[A-Z]/.test(query));
+  }
+
+  // Of `file.py:42` the names of all frames at that line.
+  matchLines(test, matched) {
+    const { size, line, lineFile, files, styles } = this.profile;
+    for (let node = 1; node < size; node += 1) {
+      if (!(line[node] > 0) || !test(`${files[lineFile[node]]}:${line[node]}`)) continue;
+      for (const named of Object.values(styles)) matched[named[node]] = 1;
+    }
   }
 }
 

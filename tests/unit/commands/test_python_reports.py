@@ -1,0 +1,427 @@
+"""Python's frames in every report, export and file of `mem_parser`."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mem_cli.parser.group import cli
+from mem_parser.budget import Budget, Limit, Measure, Subject, check, open_subject
+from mem_parser.budget.outputs.text import lines
+from mem_parser.errors import UsageProblem
+from mem_parser.heapfile.writer import write_heap
+from mem_parser.leaks.suppressions import Suppressions
+from mem_parser.model import Profile
+from mem_parser.profileproto import message_class
+from mem_parser.readers import read_profile
+from mem_parser.reports import table
+from python_profiles import LOOP, Stack, profile_of
+from web_profiles import blocks_of
+
+END = f"python!{LOOP} python!Py_RunMain libc!__libc_start_main python!_start"
+SITE = "/usr/lib/python3.11/site-packages"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A program's source."""
+    path = tmp_path / "shop" / "app.py"
+    path.parent.mkdir()
+    path.write_text("".join(f"line {k} of the shop\n" for k in range(1, 40)))
+    return path
+
+
+@pytest.fixture
+def stacks(source: Path) -> list[Stack]:
+    """What the program allocates: itself, by numpy, by its own extension, before Python runs."""
+    own = f"python!list_resize {END}"
+    return [
+        Stack(
+            f"sampler!malloc python!PyObject_Malloc {own}",
+            f"Cart.add:7@{source} main:20@{source} *<module>:30@{source}",
+            blocks=30,
+        ),
+        Stack(
+            f"sampler!malloc numpy!array_zeros python!cfunction_call {END}",
+            f"zeros:3@{SITE}/numpy/core/numeric.py main:21@{source} *<module>:30@{source}",
+            blocks=20,
+        ),
+        Stack(
+            f"sampler!malloc ext!fast_join python!cfunction_call {END}",
+            f"main:22@{source} *<module>:30@{source}",
+            blocks=10,
+        ),
+        Stack("sampler!malloc python!Py_InitializeFromConfig python!_start", blocks=1),
+    ]
+
+
+@pytest.fixture
+def heap(stacks: list[Stack], tmp_path: Path) -> Path:
+    """The file of a capture of our own."""
+    return write(
+        profile_of(stacks, host=os.uname().nodename, uid=os.geteuid()), tmp_path / "x.heap"
+    )
+
+
+def write(profile: Profile, path: Path) -> Path:
+    path.write_bytes(write_heap(profile))
+    return path
+
+
+def run(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(cli, list(map(str, arguments)), env={"MEM_PROFILER_CACHE": ""})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def rows(*arguments: str | Path) -> list[dict[str, Any]]:
+    found = json.loads(run(*arguments, "--json"))["rows"]
+    assert isinstance(found, list)
+    return found
+
+
+def flat(*arguments: str | Path) -> dict[str, int]:
+    """What each function of `top` owns, in units of one block."""
+    found = rows("top", *arguments, "-n", "0")
+    return {r["function"]: round(r["flat"] / 1000) for r in found if r["flat"]}
+
+
+def test_blocks_count_for_the_programs_own_python_functions(heap: Path) -> None:
+    assert flat(heap) == {
+        "Cart.add (shop/app.py)": 30, "main (shop/app.py)": 20, "fast_join": 10,
+        "Py_InitializeFromConfig": 1,
+    }  # fmt: skip
+    assert flat(heap, "--all-frames") == {"malloc": 61}
+
+
+def test_the_table_of_the_everyday_form_needs_no_binary(heap: Path) -> None:
+    profile = read_profile(str(heap))
+    profile.embedded = None
+    write(profile, heap)
+    assert "Cart.add (shop/app.py)" in run("-f", heap, "-t")
+
+
+def test_native_view_charges_native_functions(heap: Path) -> None:
+    assert flat(heap, "--native") == {
+        "list_resize": 30, "array_zeros": 20, "fast_join": 10, "Py_InitializeFromConfig": 1
+    }  # fmt: skip
+
+
+def test_python_view_shows_python_alone(heap: Path) -> None:
+    assert flat(heap, "--python") == {
+        "Cart.add (shop/app.py)": 30, "main (shop/app.py)": 30, "[no Python frame]": 1
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command", ["top", "summary", "tree", "stats", "graph", "flamegraph", "report", "leaks"]
+)
+def test_both_views_at_once_are_one_plain_error(heap: Path, command: str) -> None:
+    done = CliRunner().invoke(cli, [command, str(heap), "--native", "--python"])
+    assert isinstance(done.exception, UsageProblem)
+    assert str(done.exception) == "--native and --python exclude each other"
+
+
+def test_lines_and_source_text_are_pythons(heap: Path, source: Path) -> None:
+    places = {(r["function"], r["file"], r.get("line")) for r in rows("top", heap, "--lines")}
+    assert ("Cart.add (shop/app.py)", str(source), 7) in places
+    assert f"Cart.add (shop/app.py) {source}:7" in run("top", heap, "--lines")
+    text = run("list", heap, "Cart.add")
+    assert "line 7 of the shop" in text
+    assert "line 5 of the shop" in text
+    assert "line 20 of the shop" not in text
+
+
+def test_source_of_a_python_function_is_read_from_python_files_alone(
+    tmp_path: Path, source: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("the text of the secret\n" * 9)
+    stack = Stack(f"sampler!malloc {END}", f"*f:3@{secret} *g:2@{source}")
+    profile = profile_of([stack], host=os.uname().nodename, uid=os.geteuid())
+    text = run("list", write(profile, tmp_path / "x.heap"), "f")
+    assert "secret does not end in .py or .pyw" in text
+    assert "the text of the secret" not in text
+    link = tmp_path / "link.py"
+    link.symlink_to(secret)
+    profile = profile_of(
+        [dataclasses.replace(stack, python=f"*f:3@{link}")], host=os.uname().nodename,
+        uid=os.geteuid(),
+    )  # fmt: skip
+    assert "the text of the secret" not in run("list", write(profile, tmp_path / "y.heap"), "f")
+
+
+def test_source_of_a_profile_from_elsewhere_stays_closed(heap: Path, source: Path) -> None:
+    profile = read_profile(str(heap))
+    profile.capture.host = "elsewhere"
+    write(profile, heap)
+    text = run("list", heap, "Cart.add")
+    assert "source not shown: the profile came from another host" in text
+    assert "of the shop" not in text
+    assert "line 7 of the shop" in run("list", heap, "Cart.add", "--trust-sources")
+
+
+def test_nobody_is_told_to_find_the_lines_of_hidden_frames(
+    stacks: list[Stack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(profile_of(stacks[:3]), tmp_path / "x.heap")
+    asked: list[list[str]] = []
+    monkeypatch.setattr(table, "why_without_lines", lambda paths: asked.append(paths) or [])
+    for view in ((), ("--native",), ("--python",)):
+        run("-f", file, "-t", "--lines", *view)
+    mixed, native, python = map(set, asked)
+    assert "/src/fast.so" in mixed
+    assert "/usr/bin/python3.11" in native
+    assert python == set()
+
+
+def test_filters_see_python_names_and_files(heap: Path) -> None:
+    assert flat(heap, "--focus", "^Cart.add$") == {"Cart.add (shop/app.py)": 30}
+    assert flat(heap, "--focus", "numeric.py") == {"main (shop/app.py)": 20}
+    assert "Cart.add (shop/app.py)" not in flat(heap, "--ignore", "Cart")
+    assert flat(heap, "--hide", "Cart")["main (shop/app.py)"] == 50
+    assert "fast_join" not in flat(heap, "--library", "^fast_join$")
+
+
+def test_peek_knows_a_python_function_by_its_qualified_name(heap: Path) -> None:
+    [found] = rows("peek", heap, "main")
+    assert found["function"] == "main (shop/app.py)"
+    assert {n["function"] for n in found["callees"]} == {
+        "[its own]", "Cart.add (shop/app.py)", "fast_join"
+    }  # fmt: skip
+
+
+def test_the_header_says_that_places_are_not_known(tmp_path: Path) -> None:
+    unknown = Stack("sampler!malloc libpython!?1 ext!walk", "*a:1")
+    file = write(profile_of([unknown]), tmp_path / "x.heap")
+    line = "note: 1 of 1 stack with Python frames: where these belong between native frames is not"
+    for command in ("top", "tree", "leaks", "stats"):
+        assert line in run(command, file)
+    assert line not in run("top", file, "--python")
+    assert line in run("diff", file, file)
+
+
+def test_a_file_without_python_says_so(tmp_path: Path) -> None:
+    profile = profile_of([Stack("sampler!malloc ext!walk")])
+    profile.python = None
+    file = write(profile, tmp_path / "x.heap")
+    assert "note: the file holds no Python frames" in run("top", file, "--python")
+    assert run("top", file, "--native") == run("top", file)
+
+
+def test_stats_count_by_python_file_and_by_call(heap: Path, source: Path) -> None:
+    found = json.loads(run("stats", heap, "--json"))
+    modules = {g["name"]: round(g["bytes"] / 1000) for g in found["modules"]}
+    assert modules[str(source)] == 50
+    assert [g["name"] for g in found["calls"]] == ["malloc"]
+
+
+# Differences, verdicts, budgets.
+
+
+def grown(stacks: Sequence[Stack], by: int) -> list[Stack]:
+    return [dataclasses.replace(s, blocks=s.blocks + by) if k == 0 else s
+            for k, s in enumerate(stacks)]  # fmt: skip
+
+
+def test_a_difference_matches_python_functions_though_folders_differ(
+    heap: Path, stacks: list[Stack], tmp_path: Path
+) -> None:
+    moved = [
+        dataclasses.replace(s, python=s.python.replace("/shop/app.py", "/shop-2/app.py"))
+        for s in grown(stacks, 500)
+    ]
+    file = write(profile_of(moved), tmp_path / "new.heap")
+    [row] = [r for r in rows("diff", heap, file) if r["verdict"] != "noise"]
+    assert (row["verdict"], row["function"], row["line"]) == ("grown", "Cart.add", 7)
+    assert round(row["delta"] / 1000) == 500
+
+
+def test_snapshots_match_stacks_by_their_python_frames(stacks: list[Stack], tmp_path: Path) -> None:
+    # One native stack with two Python ones, whose numbers differ in the files.
+    native = f"sampler!malloc {END}"
+    first = [Stack(native, "*a:1", blocks=5), Stack(native, "*b:2", blocks=7)]
+    last = [Stack(native, "*c:3", blocks=1), *reversed(first)]
+    when = {"started": 1e9, "host": "h", "capture": 1}
+    files = [
+        write(profile_of(s, duration_s=10.0 * k + 10, **when), tmp_path / f"{k}.heap")
+        for k, s in enumerate([first, last])
+    ]
+    found = json.loads(run("diff", *files, "--json"))
+    assert found["paired"] is True
+    changed = {r["function"]: r["delta"] for r in found["rows"] if r["verdict"] != "noise"}
+    assert changed == {"c": 1000}
+
+
+def test_a_budget_names_the_python_line(heap: Path) -> None:
+    subject = open_subject(str(heap))
+    report = check([(subject, Budget((Limit(Measure.INUSE, 1000.0, text="1 KB"),)))])
+    text = "\n".join(line for line, _ in lines(report, 0))
+    assert "Cart.add" in text
+    assert "app.py:7" in text
+    assert isinstance(subject, Subject)
+
+
+def test_suppressions_match_python_functions_and_files(heap: Path) -> None:
+    places = open_subject(str(heap)).places.frames
+    found = [
+        [Suppressions([pattern]).match(frames) for frames in places].count(True)
+        for pattern in ("Cart.add", "^main$", "/numeric.py$", "<module>", "nothing")
+    ]
+    assert found == [1, 3, 0, 3, 0]
+
+
+# Files and exports.
+
+
+def stacks_of(profile: Profile) -> dict[tuple[str, ...], int]:
+    """Blocks by Python stack, innermost first."""
+    found: dict[tuple[str, ...], int] = {}
+    python = profile.python
+    assert python is not None
+    for k, stack in enumerate(profile.sites.stack.tolist()):
+        nodes = python.outwards(int(profile.stacks.interpreters[stack]))
+        key = tuple(f"{python.codes[python.code[n]].qualname}:{python.line[n]}" for n in nodes)
+        found[key] = found.get(key, 0) + int(profile.sites.alloc_blocks[k])
+    return found
+
+
+def test_merged_files_have_the_stacks_of_both(
+    heap: Path, stacks: list[Stack], tmp_path: Path
+) -> None:
+    other = write(profile_of([*grown(stacks, 5)[:1], Stack("sampler!malloc", "*new:4")]),
+                  tmp_path / "b.heap")  # fmt: skip
+    run("merge", heap, other, "-o", tmp_path / "all.heap")
+    merged = read_profile(str(tmp_path / "all.heap"))
+    assert stacks_of(merged) == {
+        ("Cart.add:7", "main:20", "<module>:30"): 65,
+        ("zeros:3", "main:21", "<module>:30"): 20,
+        ("main:22", "<module>:30"): 10,
+        ("new:4",): 10,
+        (): 1,
+    }
+    assert flat(tmp_path / "all.heap")["Cart.add (shop/app.py)"] == 65
+
+
+def test_domains_of_one_capture_share_their_python_frames(
+    heap: Path, stacks: list[Stack], tmp_path: Path
+) -> None:
+    host, device = read_profile(str(heap)), profile_of([*stacks[1::-1], Stack("ext!take", "*up:9")])
+    for profile, domain in ((host, "host"), (device, "cuda-0")):
+        profile.domains = [domain]
+        profile.capture.started, profile.capture.capture = 1e9, 1
+    files = [write(host, tmp_path / "h.heap"), write(device, tmp_path / "d.heap")]
+    text = run("-f", files[0], "-f", files[1], "--by", "domain")
+    assert "Cart.add (shop/app.py)" in text
+    assert "up (src/app.py)" in text
+    run("flamegraph", files[0], "--with", files[1], "-o", tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("command", ["convert", "symbolize"])
+def test_files_made_of_others_keep_the_columns(heap: Path, command: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.heap"
+    run(command, heap, "-o", out)
+    found, old = read_profile(str(out)), read_profile(str(heap))
+    assert found.python is not None
+    assert old.python is not None
+    assert found.python.codes == old.python.codes
+    assert np.array_equal(found.python.parent, old.python.parent)
+    assert np.array_equal(found.stacks.interpreters, old.stacks.interpreters)
+    assert "_PyEval_EvalFrameDefault" in run("top", out, "--native", "-n", "0")
+
+
+def exported(heap: Path, end: str, *options: str) -> bytes:
+    out = heap.parent / f"out{end}"
+    run("convert", heap, "-o", out, *options)
+    return out.read_bytes()
+
+
+def test_collapsed_stacks_have_python_frames(heap: Path, source: Path) -> None:
+    text = exported(heap, ".folded").decode()
+    start = "_start;__libc_start_main;<module> (shop/app.py);main (shop/app.py);"
+    assert f"{start}Cart.add (shop/app.py) 30000\n" in text
+    assert (
+        f"{start}zeros (numpy/core/numeric.py);array_zeros 20000\n".replace("numpy/core", "core")
+        in text
+    )
+    assert "_PyEval_EvalFrameDefault" not in text
+    assert "<module> (shop/app.py);_PyEval" not in exported(heap, ".folded", "--python").decode()
+
+
+def test_speedscope_has_the_files_of_python_frames(heap: Path, source: Path) -> None:
+    frames = json.loads(exported(heap, ".speedscope.json"))["shared"]["frames"]
+    assert {"name": "Cart.add (shop/app.py)", "file": str(source)} in frames
+
+
+def test_rows_of_csv_and_json_are_stacks_of_python_frames(heap: Path) -> None:
+    stacks = [s["stack"] for s in json.loads(exported(heap, ".json"))["stacks"]]
+    assert ["<module> (shop/app.py)", "main (shop/app.py)", "Cart.add (shop/app.py)"] in [
+        s[-3:] for s in stacks
+    ]
+    assert "Cart.add (shop/app.py)" in exported(heap, ".csv").decode()
+
+
+def pprof_stacks(data: bytes) -> dict[tuple[str, ...], int]:
+    message: Any = message_class("Profile")()
+    message.ParseFromString(data)
+    text = message.string_table
+    names = {f.id: (text[f.name], text[f.filename]) for f in message.function}
+    lines = {
+        x.id: [f"{names[n.function_id][0]}:{n.line}" for n in x.line] for x in message.location
+    }
+    kind = [text[t.type] for t in message.sample_type].index("alloc_objects")
+    assert {location.mapping_id for location in message.location} <= {m.id for m in message.mapping}
+    return {
+        tuple(n for at in s.location_id for n in lines[at]): s.value[kind] for s in message.sample
+    }
+
+
+def test_pprof_has_python_frames_between_native_ones(heap: Path) -> None:
+    found = pprof_stacks(gzip.decompress(exported(heap, ".pb.gz")))
+    outer = ("main (shop/app.py):22", "<module> (shop/app.py):30", "__libc_start_main:0",
+             "_start:0")  # fmt: skip
+    assert found["malloc:0", "fast_join:0", *outer] == 10
+    hidden = pprof_stacks(gzip.decompress(exported(heap, ".pb.gz", "--hide", "fast_join")))
+    assert hidden["malloc:0", *outer] == 10
+    alone = pprof_stacks(gzip.decompress(exported(heap, ".pb.gz", "--python")))
+    assert alone[outer[:2]] == 10
+    assert alone["[no Python frame]:0",] == 1
+
+
+def test_a_confidential_page_names_no_source_file(heap: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    run("flamegraph", heap, "-o", page, "--confidential")
+    text = str(blocks_of(page.read_text()))
+    assert "Cart.add" in text
+    assert "app.py" not in text
+
+
+def test_a_heap_file_is_not_made_in_a_view(heap: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        cli, ["convert", str(heap), "-o", str(tmp_path / "y.heap"), "--native", "--hide", "x"]
+    )
+    assert isinstance(done.exception, UsageProblem)
+    assert done.exception.hint == "leave --hide and --native out"
+
+
+def test_a_page_says_that_places_are_not_known(tmp_path: Path) -> None:
+    unknown = Stack("sampler!malloc libpython!?1 ext!walk", "*a:1")
+    file = write(profile_of([unknown]), tmp_path / "x.heap")
+    run("flamegraph", file, "-o", tmp_path / "x.html")
+    assert (
+        "where these belong between native frames is not known" in (tmp_path / "x.html").read_text()
+    )
+
+
+def test_the_call_graph_has_python_functions(heap: Path, tmp_path: Path) -> None:
+    run("graph", heap, "-o", tmp_path / "x.svg")
+    assert "Cart.add (shop/app.py)" in (tmp_path / "x.svg").read_text()

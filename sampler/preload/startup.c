@@ -69,6 +69,15 @@ static struct {
     uint32_t epoch;
 } process;
 
+/* What the sampler was at its start, where the program's own malloc is before it, while it is attached. */
+static struct {
+    bool on;
+    bool listed; /* a segment says so */
+    uint32_t parent_pid;
+    struct mp_options options;
+    char state_text[sizeof process.state_text];
+} behind;
+
 /* One line on the program's stderr: the error, and its effect on the program. */
 static void say(const char *text, const char *consequence) {
     static char line[1024];
@@ -150,7 +159,8 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     if (rc != 0)
         return rc;
     struct mp_control *c = seg->control;
-    c->startup_flags = (process.place.base != NULL ? MP_STARTUP_ATTACHED : 0) |
+    bool attached = process.place.base != NULL && process.state != MP_STATE_SHADOWED;
+    c->startup_flags = (attached ? MP_STARTUP_ATTACHED : 0) |
                        (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
     c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
@@ -427,6 +437,11 @@ bool mp_startup_is_orphan(void) {
     return process.started && process.state == MP_STATE_READY && mp_local.segment.control == NULL;
 }
 
+bool mp_startup_is_behind_program(void) {
+    return process.started && !process.withdrawn &&
+           (behind.on || (process.state == MP_STATE_SHADOWED && mp_redirect_report.in_program));
+}
+
 /* Private pages that no other use can take, and that cost nothing while they are empty. */
 static int fill_place(struct mp_segment_place *place) {
     void *base =
@@ -472,19 +487,62 @@ static void prepare_hooks(void) {
     mp_local.epoch = ++process.epoch;
 }
 
+/* The segment's file goes unless it holds a capture; its place stays for threads that may write there. */
+static void close_segment(void) {
+    learn_captures();
+    mp_store_release(&mp_local.segment.control->state, (uint32_t)MP_STATE_EXITED);
+    mp_segment_discard_unused(&mp_local.segment, &process.file);
+    fill_place(&process.place);
+    mp_filter_clear();
+}
+
+/* Let a segment that can be used take the place of the one that says that the program's malloc is before us. */
+static void step_forward(void) {
+    const struct mp_segment *seg = &mp_local.segment;
+    if (!behind.on) {
+        behind.options = process.options;
+        memcpy(behind.state_text, process.state_text, sizeof behind.state_text);
+    }
+    behind.on = true;
+    behind.listed = seg->control != NULL && seg->control->pid == (uint32_t)getpid();
+    if (!behind.listed)
+        return;
+    behind.parent_pid = seg->control->parent_pid;
+    if (process.place.base == NULL)
+        process.place =
+            (struct mp_segment_place){.base = seg->base, .bytes = process.file.mapped_bytes};
+    close_segment();
+}
+
+/* What it was before step_forward(). Without room for the segment nothing says so. */
+static void step_back(void) {
+    if (!behind.on)
+        return;
+    process.options = behind.options;
+    process.state = MP_STATE_SHADOWED;
+    memcpy(process.state_text, behind.state_text, sizeof behind.state_text);
+    if (behind.listed)
+        open_segment(behind.parent_pid, false, 0);
+    behind.on = false;
+}
+
 int mp_startup_late_open(const struct mp_options *options, const char *installed_path, char *text,
                          size_t n) {
+    if (mp_startup_is_behind_program())
+        step_forward();
     process.options = *options;
     process.state = MP_STATE_STARTING;
     process.state_text[0] = '\0';
     if (start_unwinder(true, false) != 0) {
         snprintf(text, n, "%s", no_libgcc);
+        step_back();
         return -EINVAL;
     }
     learn_captures();
     int rc = take_place((options->max_memory_bytes + 0xffff) & ~0xffffULL);
     if (rc != 0) {
         snprintf(text, n, "no address space for the segment: %s", strerror(-rc));
+        step_back();
         return rc;
     }
     prepare_hooks();
@@ -493,6 +551,7 @@ int mp_startup_late_open(const struct mp_options *options, const char *installed
     if (rc != 0) {
         fill_place(&process.place);
         snprintf(text, n, "no segment in %s: %s", process.options.dir, mp_segment_why(rc));
+        step_back();
     }
     return rc;
 }
@@ -528,9 +587,6 @@ void mp_startup_withdraw(void) {
 }
 
 void mp_startup_late_close(void) {
-    learn_captures();
-    mp_store_release(&mp_local.segment.control->state, (uint32_t)MP_STATE_EXITED);
-    mp_segment_discard_unused(&mp_local.segment, &process.file);
-    fill_place(&process.place);
-    mp_filter_clear();
+    close_segment();
+    step_back();
 }

@@ -19,7 +19,7 @@ from mem_parser.model import MISSING_SAMPLES
 from mem_profiler import system
 from mem_profiler.capture import gate
 from mem_profiler.confined import child, confine
-from mem_profiler.segment import collect, discovery, layout, leftovers
+from mem_profiler.segment import collect, discovery, layout, leftovers, usable
 from mem_profiler.segment.file import Control, Segment
 
 DEAD_MAX = 50  # rows of dead processes
@@ -52,8 +52,10 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
-def _state(control: Control, now_ns: int) -> str:
+def _state(control: Control, pid: int, now_ns: int) -> str:
     state = control.number("state")
+    if usable.is_behind_program(control, pid):
+        return "idle, behind the program's own malloc"
     if state == layout.STATE_SHADOWED:
         return f"shadowed by {control.text('state_text')}"
     if state == layout.STATE_REFUSED:
@@ -182,7 +184,7 @@ def listing() -> Listing:
     living = []
     for pid, segment in discovery.running():
         control = segment.control()
-        state = _state(control, gate.target_now_ns(pid))
+        state = _state(control, pid, gate.target_now_ns(pid))
         owner = os.fstat(segment.fd).st_uid
         living.append(_Entry(pid, segment, owner, state, dead=False))
     rows = list(_rows(living))

@@ -233,7 +233,8 @@ static const char no_libgcc[] =
 static void choose_state(void) {
     char path[200];
     bool planned = process.options.plan_fd >= 0 &&
-                   mp_plan_file_install(process.options.plan_fd, process.options.follow_fork) == 0;
+                   mp_plan_file_install(process.options.plan_fd, process.options.follow_fork,
+                                        process.options.plan_for_next) == 0;
     bool shadowed = mp_redirect_install(&mp_real, path, sizeof path) != 0 &&
                     !(planned && mp_redirect_first_covered());
     if (process.open)

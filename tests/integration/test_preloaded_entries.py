@@ -166,3 +166,46 @@ def test_a_library_that_is_before_the_sampler_is_a_blocker_with_the_order_that_w
             assert done.returncode == 4
             assert blocker.text in refused_words(done), arguments
             assert blocker.cure in refused_words(done), arguments
+
+
+WRAPPERS = {
+    "exec": ["sh", "-c", "exec {}"],
+    "env": ["env", "A=b", "{}"],
+    "nice": ["nice", "-n", "1", "{}"],
+    "script": ["{folder}/start.sh"],
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_run_sees_the_allocator_of_what_a_wrapper_becomes(
+    segment_dir: Path, tmp_path: Path, name: str
+) -> None:
+    target = program()
+    script = tmp_path / "start.sh"
+    script.write_text(
+        f'#!/bin/sh\nHERE={target.parent}\nexec "$HERE/{target.name}" "$@"\n', encoding="utf-8"
+    )
+    script.chmod(0o755)
+    wrapped = [word.format(target, folder=tmp_path) for word in WRAPPERS[name]]
+    done = run_command(
+        "run", "-c", "1", "-o", tmp_path / "p", "--", *wrapped, input="alloc 100 1000\n"
+    )
+    assert done.returncode == 0, done.stderr
+    [path] = tmp_path.glob("*.heap")
+    heap = HeapFile(path)
+    assert heap.header["comm"] == target.name[:15]
+    assert heap.total("alloc_blocks") >= 100
+
+
+def test_run_with_children_sees_the_allocators_of_children(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    target = program()
+    script = f"echo alloc 50 100 | {target}; echo alloc 60 100 | {target}; true"
+    done = run_command(
+        "run", "-c", "1", "--children", "-o", tmp_path / "p", "--", "sh", "-c", script
+    )
+    assert done.returncode == 0, done.stderr
+    heaps = [HeapFile(path) for path in tmp_path.glob("*.heap")]
+    totals = sorted(h.total("alloc_blocks") for h in heaps if h.header["comm"] == target.name[:15])
+    assert [total // 10 for total in totals] == [5, 6]

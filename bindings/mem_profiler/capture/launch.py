@@ -30,7 +30,7 @@ from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.entries import plan_file
-from mem_profiler.process import procfs, program
+from mem_profiler.process import named, procfs, program
 from mem_profiler.process.death import Watch, describe
 from mem_profiler.segment import bound, folders, leftovers
 from mem_profiler.segment.file import Segment
@@ -148,10 +148,11 @@ class Run:
     def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         """Raises OSError, MemError."""
         variables = environment(self.options, self.base.path)
-        handed, self.plan_problem = plan_file.make(program.judged_file(path))
+        handed = plan_file.make(program.judged_file(path), named.programs(path, arguments))
+        self.plan_problem = handed.problem
         try:
-            if handed is not None:
-                variables[plan_file.VARIABLE] = f"fd:{handed}"
+            if handed.fd is not None:
+                variables[plan_file.VARIABLE] = handed.value
             self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
             limit = system.allow_descriptors()  # every image of the run has a segment that is open
 
@@ -167,12 +168,12 @@ class Run:
                 arguments,
                 executable=path,
                 env=variables,
-                pass_fds=[handed] if handed is not None else [],
+                pass_fds=[handed.fd] if handed.fd is not None else [],
                 preexec_fn=become,  # noqa: PLW1509
             )
         finally:
-            if handed is not None:
-                os.close(handed)
+            if handed.fd is not None:
+                os.close(handed.fd)
 
     # -- while it runs --------------------------------------------------------------------------
 

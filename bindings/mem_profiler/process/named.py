@@ -1,8 +1,8 @@
 """The programs that a command names, and may start or become: wrappers and start scripts.
 
 Model: nothing is executed or parsed as a shell would. Every word of the arguments and of the
-scripts is looked up as a path, in the script's folder, and in PATH; what leads to a program that
-can be preloaded is in the list. Such a list may have too much in it and miss names that a script
+scripts is looked up as a path, in PATH, in the script's folder, and in folders that other words
+name; what leads to a program that can be preloaded is in the list. Such a list may have too much in it and miss names that a script
 computes, so it only prepares, and decides nothing.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from mem_parser.plainfile import open_plain
 from mem_profiler.process import elfhead
@@ -20,6 +20,7 @@ PROGRAMS_MAX = 32
 SCRIPTS_MAX = 8
 TEXT_MAX_BYTES = 1 << 16
 WORDS_MAX = 4000
+FOLDERS_MAX = 8
 _BREAKS = re.compile(r"""[\s;|&()<>`"'{}=]+""")
 _VARIABLE = re.compile(r"\$\w*")
 
@@ -54,13 +55,15 @@ class _Search:
         self._seen = {first}
         self._left = WORDS_MAX
 
-    def words(self, words: Iterable[str], folder: str) -> None:
+    def words(self, words: Sequence[str], folder: str) -> None:
         """Look words up; relative ones also in a folder."""
+        named = [w for w in words[:WORDS_MAX] if "/" in w.strip("/.") and _is_folder(w)]
+        folders = [folder, *dict.fromkeys(named)][:FOLDERS_MAX]
         for word in words:
             if self._left == 0:
                 return
             self._left -= 1
-            for place, is_path in _places(word, folder):
+            for place, is_path in _places(word, folders):
                 found = os.path.realpath(place)
                 if found in self._seen or not _is_executable(found):
                     continue
@@ -99,10 +102,11 @@ class _Search:
         self.words(_words(text), os.path.dirname(os.path.realpath(path)))
 
 
-def _places(word: str, folder: str) -> Iterator[tuple[str, bool]]:
+def _places(word: str, folders: Sequence[str]) -> Iterator[tuple[str, bool]]:
     """Where the program of a word may be, and whether the word is a path.
 
-    A variable of a script at the beginning of a path most often holds the script's own folder.
+    A variable of a script at the beginning of a path most often holds the script's own folder, or
+    one that the script names elsewhere.
     """
     plain = _VARIABLE.sub("", word)
     if not plain.strip("/.") or "\0" in plain:
@@ -111,7 +115,15 @@ def _places(word: str, folder: str) -> Iterator[tuple[str, bool]]:
         yield plain, True
     elif named := shutil.which(plain):
         yield named, False
-    yield os.path.join(folder, plain.lstrip("/")), True
+    for folder in folders:
+        yield os.path.join(folder, plain.lstrip("/")), True
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return os.path.isdir(path)
+    except ValueError:
+        return False
 
 
 def _is_executable(path: str) -> bool:

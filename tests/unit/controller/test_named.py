@@ -65,6 +65,14 @@ def test_the_program_of_a_start_script_is_named(program: Path, text: str) -> Non
     assert str(program) in named.programs(SH, ["sh", path])
 
 
+def test_folders_that_a_script_names_are_searched(program: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    text = f'HOME_OF_IT={program.parent}\nexec "$HOME_OF_IT/the-program"'
+    path = script(other, text)
+    assert named.programs(path, [path]) == [str(program)]
+
+
 def test_names_in_path_come_after_paths(program: Path) -> None:
     found = named.programs(SH, ["sh", "-c", f"cat x | exec {program}"])
     assert found == [str(program), CAT]

@@ -295,6 +295,15 @@ static void tell_start(int rc) {
     say(text, rc == 0 ? consequence : unprofiled);
 }
 
+static void tell_shadow(void) {
+    static char text[sizeof process.state_text + 64];
+    struct mp_text t = {.buffer = text, .size = sizeof text};
+    mp_put(&t, "no capture: ");
+    mp_put(&t, mp_redirect_report.in_program ? "the program's own malloc" : process.state_text);
+    mp_put(&t, " is before the sampler");
+    say(text, unprofiled);
+}
+
 /* Can the sampler see allocations before any constructor has run? Not if another object takes malloc: whether that one
  * works already cannot be known. */
 static bool is_first(void) {
@@ -396,6 +405,8 @@ static void finish_start(void) {
         mp_local.segment.control->startup_flags |= MP_STARTUP_LATE;
     if (process.options.start && process.refused)
         say(process.state_text, unprofiled);
+    else if (process.options.start && process.state == MP_STATE_SHADOWED)
+        tell_shadow();
     else if (process.options.start)
         tell_start(process.start_rc);
 }
@@ -423,9 +434,9 @@ __attribute__((destructor)) static void stop(void) {
     bool filtered = (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0;
     if (!filtered && seg->control->pid != (uint32_t)getpid())
         return; /* a vfork child that calls exit() */
-    if (process.state != MP_STATE_REFUSED) /* the reason stays */
+    if (process.state == MP_STATE_READY) /* otherwise the reason stays */
         mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
-    bool is_answer = process.state == MP_STATE_REFUSED && process.options.start;
+    bool is_answer = process.state != MP_STATE_READY && process.options.start;
     if (!filtered && !is_answer) /* who asked for a capture reads the reason there */
         mp_segment_discard_unused(seg, &process.file);
 }

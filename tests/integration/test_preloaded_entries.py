@@ -11,12 +11,22 @@ import pytest
 
 from attach_agent import Attached
 from controller_tools import HeapFile, run_command
+from mem_parser.errors import TargetUnsupported
 from mem_profiler import attach as attaching
 from mem_profiler.doctor import examine_process, first_blocker
 from mem_profiler.entries import plan
 from mem_profiler.segment import layout
 from redirect_facts import FAMILY, NEW, check, text
-from sampler_run import SAMPLER, Controller, Target, build, environment, only_counted, segments
+from sampler_run import (
+    SAMPLER,
+    Controller,
+    Target,
+    build,
+    environment,
+    only_counted,
+    run,
+    segments,
+)
 
 JEMALLOC = ("-l:libjemalloc.a", "-lstdc++", "-lpthread", "-ldl", "-lm")
 ENOTSUP, EALREADY = 95, 114
@@ -209,3 +219,38 @@ def test_run_with_children_sees_the_allocators_of_children(
     heaps = [HeapFile(path) for path in tmp_path.glob("*.heap")]
     totals = sorted(h.total("alloc_blocks") for h in heaps if h.header["comm"] == target.name[:15])
     assert [total // 10 for total in totals] == [5, 6]
+
+
+def test_a_program_that_a_script_computes_is_said_with_the_command_that_sees_it(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    target = program()
+    script = tmp_path / "start.sh"
+    parts = target.name.partition("-")
+    script.write_text(
+        f"#!/bin/sh\ncd {target.parent}\nP={parts[0]}\nexec ./$P-{parts[2][:3]}* 'an argument'\n",
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    for given in ("", "alloc 100 1000\n"):
+        done = run_command("run", "-c", "1", "-o", tmp_path / "p", "--", script, input=given)
+        assert done.returncode == 4, done.stderr
+        assert f"{target.name} ended without a capture: its own malloc is before" in done.stderr
+        assert f"hint:  mem_profiler run -- {target}" in done.stderr
+        assert list(tmp_path.glob("*.heap")) == []
+
+
+def test_a_capture_from_the_start_says_that_there_is_none(segment_dir: Path) -> None:
+    done = run([program()], environment(segment_dir, rate=1), input="")
+    assert done.stdout == "ready\n"
+    assert done.stderr == (
+        f"mem_profiler: no capture: the program's own malloc is before the sampler; {program()}"
+        " runs unprofiled\n"
+    )
+
+
+def test_no_plan_is_made_for_the_malloc_of_a_sanitizer(tmp_path: Path) -> None:
+    flags = ("-fsanitize=address", "-static-libasan")
+    sanitized = build("blocks.c", *flags, out="blocks-static-asan")
+    with pytest.raises(TargetUnsupported, match="runs under AddressSanitizer"):
+        plan.of_program(sanitized, 0)

@@ -261,7 +261,7 @@ def _is_behind(pid: int) -> bool:
     try:
         with discovery.open_process(pid, writable=False) as segment:
             attached = _by_attach(segment.control().number("startup_flags"))
-            behind = usable.is_behind_program(segment.control(), pid)
+            behind = usable.is_behind_program(segment.control())
     except NoSampler:
         return False
     if behind:

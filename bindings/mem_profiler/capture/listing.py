@@ -52,9 +52,9 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
-def _state(control: Control, pid: int, now_ns: int) -> str:
+def _state(control: Control, now_ns: int) -> str:
     state = control.number("state")
-    if usable.is_behind_program(control, pid):
+    if usable.is_behind_program(control):
         return "idle, behind the program's own malloc"
     if state == layout.STATE_SHADOWED:
         return f"shadowed by {control.text('state_text')}"
@@ -184,7 +184,7 @@ def listing() -> Listing:
     living = []
     for pid, segment in discovery.running():
         control = segment.control()
-        state = _state(control, pid, gate.target_now_ns(pid))
+        state = _state(control, gate.target_now_ns(pid))
         owner = os.fstat(segment.fd).st_uid
         living.append(_Entry(pid, segment, owner, state, dead=False))
     rows = list(_rows(living))

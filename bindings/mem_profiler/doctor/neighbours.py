@@ -40,7 +40,7 @@ def sampler(pid: int) -> list[Finding]:
             control = segment.control()
     except MemError:
         return []
-    if usable.is_behind_program(control, pid):
+    if usable.is_behind_program(control):
         text = "the sampler is in it, behind the program's own malloc: a capture leads that to it"
         return [Finding("sampler", "ok", text)]
     obstacle = usable.obstacle(control, pid)

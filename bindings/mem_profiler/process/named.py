@@ -2,8 +2,8 @@
 
 Model: nothing is executed or parsed as a shell would. Every word of the arguments and of the
 scripts is looked up as a path, in PATH, in the script's folder, and in folders that other words
-name; what leads to a program that can be preloaded is in the list. Such a list may have too much in it and miss names that a script
-computes, so it only prepares, and decides nothing.
+name; what leads to a program is in the list. Such a list may have too much in it, and misses names
+that a script computes: it only prepares, and decides nothing.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Search:
         try:
             if os.pread(fd, 2, 0) == b"#!":
                 self.scripts.append(path)
-            elif into is not None and _can_be_preloaded(fd):
+            elif into is not None and elfhead.read(fd) is not None:
                 into[path] = None
         except OSError:
             return
@@ -131,12 +131,3 @@ def _is_executable(path: str) -> bool:
         return os.path.isfile(path) and os.access(path, os.X_OK)
     except (OSError, ValueError):
         return False
-
-
-def _can_be_preloaded(fd: int) -> bool:
-    head = elfhead.read(fd)
-    return (
-        head is not None
-        and (head.file_class, head.machine) == elfhead.own_machine()
-        and head.interpreter is not None
-    )

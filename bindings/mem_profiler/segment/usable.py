@@ -25,16 +25,11 @@ class Obstacle:
     cure: str = ""
 
 
-def _is(path: str, program: str | None) -> bool:
-    whole = os.fsencode(program or "")
-    return bool(whole) and os.fsencode(path) == whole[:_SHADOW_MAX_BYTES]
-
-
-def is_behind_program(control: Control, pid: int) -> bool:
+def is_behind_program(control: Control) -> bool:
     """Whether the program's own malloc is before the sampler: an attach can lead it there."""
-    return control.number("state") == layout.STATE_SHADOWED and _is(
-        control.text("state_text"), procfs.exe(pid)
-    )
+    program, first = os.fsencode(control.text("exe")), os.fsencode(control.text("state_text"))
+    is_first = bool(program) and first == program[:_SHADOW_MAX_BYTES]
+    return control.number("state") == layout.STATE_SHADOWED and is_first
 
 
 def needs_attach(pid: int) -> bool:
@@ -43,13 +38,13 @@ def needs_attach(pid: int) -> bool:
     Raises MemError, NoSampler where there is none.
     """
     with discovery.open_process(pid, writable=False) as segment:
-        return is_behind_program(segment.control(), pid)
+        return is_behind_program(segment.control())
 
 
 def obstacle(control: Control, pid: int) -> Obstacle | None:
     """What the segment says against a capture; None: nothing, or nothing yet."""
     state, why = control.number("state"), control.text("state_text")
-    if is_behind_program(control, pid):
+    if is_behind_program(control):
         return Obstacle(
             f"the sampler is behind the malloc of the program itself ({why})",
             f"mem_profiler attach {pid} leads it to the sampler",

@@ -39,7 +39,7 @@ def test_a_process_without_a_capture_has_its_state_in_words(
     fake = FakeSegment()
     fake.control["state"], fake.control["state_text"] = state, text
     with opened(fake, tmp_path) as segment:
-        assert listing._state(segment.control(), os.getpid(), 0) == words
+        assert listing._state(segment.control(), 0) == words
 
 
 def test_a_capture_runs_until_its_deadline_and_is_written_once(tmp_path: Path) -> None:
@@ -48,11 +48,11 @@ def test_a_capture_runs_until_its_deadline_and_is_written_once(tmp_path: Path) -
     start = int(fake.control["capture"][1]["start_ns"])
     with opened(fake, tmp_path) as segment:
         control = segment.control()
-        assert listing._state(control, os.getpid(), start + 4 * 10**9) == "capturing"
-        assert listing._state(control, os.getpid(), start + 6 * 10**9) == "stopped, not written"
+        assert listing._state(control, start + 4 * 10**9) == "capturing"
+        assert listing._state(control, start + 6 * 10**9) == "stopped, not written"
     fake.control["written_capture"] = 3
     with opened(fake, tmp_path) as segment:
-        assert listing._state(segment.control(), os.getpid(), start + 6 * 10**9) == "idle"
+        assert listing._state(segment.control(), start + 6 * 10**9) == "idle"
 
 
 def test_a_row_has_the_counts_of_the_segment_read_by_a_child(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_names_in_path_come_after_paths(program: Path) -> None:
     assert found == [str(program), CAT]
 
 
-def test_what_is_no_program_that_can_be_preloaded_is_not_named(tmp_path: Path) -> None:
+def test_what_is_no_program_is_not_named(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.write_text("cat")
     os.mkfifo(tmp_path / "fifo")

@@ -25,9 +25,9 @@
 #include "hooks.h"
 #include "options.h"
 #include "plan_file.h"
-#include "quiet.h"
 #include "redirect.h"
 #include "redirect/redirect_later.h"
+#include "say.h"
 #include "segment_file.h"
 #include "text.h"
 
@@ -77,21 +77,6 @@ static struct {
     struct mp_options options;
     char state_text[sizeof process.state_text];
 } behind;
-
-/* One line on the program's stderr: the error, and its effect on the program. */
-static void say(const char *text, const char *consequence) {
-    static char line[1024];
-    struct mp_text t = {.buffer = line, .size = sizeof line - 1};
-    mp_put(&t, "mem_profiler: ");
-    mp_put(&t, text);
-    mp_put(&t, "; ");
-    mp_put(&t, process.exe);
-    mp_put(&t, consequence);
-    line[t.used++] = '\n';
-    mp_quiet_write(STDERR_FILENO, line, t.used);
-}
-
-static const char unprofiled[] = " runs unprofiled";
 
 static uint64_t clock_now(clockid_t clock) {
     struct timespec t;
@@ -276,34 +261,6 @@ static bool is_dumpable(void) {
     return !process.withdrawn;
 }
 
-/* Facts about a capture's begin for its starter. */
-static void tell_start(int rc) {
-    static char text[1024];
-    struct mp_text t = {.buffer = text, .size = sizeof text};
-    if (rc == 0 && !process.file.other_folder)
-        return;
-    mp_put(&t, rc == 0 ? "no private folder for segments in " : "no capture in ");
-    mp_put(&t, process.options.dir);
-    if (rc != 0) {
-        mp_put(&t, ": ");
-        mp_put(&t, process.withdrawn ? "the process is not dumpable" : mp_segment_why(rc));
-    }
-    static char consequence[MP_SEGMENT_PATH_MAX + 32];
-    struct mp_text where = {.buffer = consequence, .size = sizeof consequence};
-    mp_put(&where, " has its segment in ");
-    mp_put(&where, process.file.path);
-    say(text, rc == 0 ? consequence : unprofiled);
-}
-
-static void tell_shadow(void) {
-    static char text[sizeof process.state_text + 64];
-    struct mp_text t = {.buffer = text, .size = sizeof text};
-    mp_put(&t, "no capture: ");
-    mp_put(&t, mp_redirect_report.in_program ? "the program's own malloc" : process.state_text);
-    mp_put(&t, " is before the sampler");
-    say(text, unprofiled);
-}
-
 /* Can the sampler see allocations before any constructor has run? Not if another object takes malloc: whether that one
  * works already cannot be known. */
 static bool is_first(void) {
@@ -404,11 +361,15 @@ static void finish_start(void) {
     if (late && process.options.start && mp_local.segment.control != NULL)
         mp_local.segment.control->startup_flags |= MP_STARTUP_LATE;
     if (process.options.start && process.refused)
-        say(process.state_text, unprofiled);
+        mp_say_unprofiled(process.exe, process.state_text);
     else if (process.options.start && process.state == MP_STATE_SHADOWED)
-        tell_shadow();
-    else if (process.options.start)
-        tell_start(process.start_rc);
+        mp_say_shadowed(process.exe, process.state_text, mp_redirect_report.in_program);
+    else if (process.options.start && process.start_rc != 0)
+        mp_say_no_capture(process.exe, process.options.dir,
+                          process.withdrawn ? "the process is not dumpable"
+                                            : mp_segment_why(process.start_rc));
+    else if (process.options.start && process.file.other_folder)
+        mp_say_other_folder(process.exe, process.options.dir, process.file.path);
 }
 
 __attribute__((constructor)) static void start(void) {
@@ -417,7 +378,7 @@ __attribute__((constructor)) static void start(void) {
     mp_hooks_resolve();
     begin_once();
     if (process.wrong[0] != '\0')
-        say(process.wrong, unprofiled);
+        mp_say_unprofiled(process.exe, process.wrong);
     if (process.wanted) {
         finish_start();
         catch_up_with_fork();

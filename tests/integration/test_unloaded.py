@@ -124,12 +124,8 @@ def test_a_gate_fails_with_the_reason(tmp_path: Path, segment_dir: Path) -> None
     assert "the-program is statically linked" in done.stderr
 
 
-def test_a_variable_that_leaves_the_program_out_is_named(
-    tmp_path: Path, segment_dir: Path
-) -> None:
-    done = run_command(
-        "run", "--", made(tmp_path), variables={"MEM_PROFILER_ONLY": "another"}
-    )
+def test_a_variable_that_leaves_the_program_out_is_named(tmp_path: Path, segment_dir: Path) -> None:
+    done = run_command("run", "--", made(tmp_path), variables={"MEM_PROFILER_ONLY": "another"})
     error, hint = said_of(done.stderr)
     assert done.returncode == 4
     assert error.endswith("MEM_PROFILER_ONLY=another leaves it out")

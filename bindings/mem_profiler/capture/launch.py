@@ -255,7 +255,7 @@ class Run:
         """Look for new segments, and read those that are due."""
         self.discover()
         own = self._own()
-        self.follower.look(own and own.segment.control())
+        self.follower.look(own.segment.control() if own else None)
         for image in self.current():
             with contextlib.suppress(MemError):
                 image.recording.tick()
@@ -324,7 +324,7 @@ class Run:
         outcome = Outcome(_shell_status(status), describe(status))
         own = self._own()
         outcome.unloaded = self.follower.unloaded(
-            own and own.segment.control(), own.created_ns if own else 0
+            own.segment.control() if own else None, own.created_ns if own else 0
         )
         for image in self.current():
             if image is own and outcome.unloaded is not None:

@@ -228,7 +228,8 @@ static void read_plan(struct mp_options *o, const char *value) {
     o->plan_for_next = value != NULL && strncmp(value, "exec:", 5) == 0;
     if (value == NULL || (!o->plan_for_next && strncmp(value, "fd:", 3) != 0))
         return;
-    if (parse_bytes(value + (o->plan_for_next ? 5 : 3), &fd) && fd > STDERR_FILENO && fd <= PLAN_FD_MAX)
+    if (parse_bytes(value + (o->plan_for_next ? 5 : 3), &fd) && fd > STDERR_FILENO &&
+        fd <= PLAN_FD_MAX)
         o->plan_fd = (int)fd;
 }
 

@@ -67,9 +67,8 @@ class Follower:
     def look(self, control: Control | None) -> None:
         """Look at the living process, whose latest image has this segment."""
         exe = procfs.exe(self.pid)
-        if exe is None or (control is not None and _is_of(control, exe)):
-            return
-        if self._seen is not None and self._seen.path == exe:
+        known = self._seen is not None and self._seen.path == exe
+        if exe is None or known or _is_of(control, exe):
             return
         try:
             raw = procfs.raw_maps(self.pid)
@@ -88,8 +87,10 @@ class Follower:
 
     def unloaded(self, control: Control | None, created_ns: int) -> Unloaded | None:
         """The program without the sampler; None: the segment, created then, is the program's."""
-        if self._seen is not None and (control is None or self._seen_ns > created_ns):
-            return self._seen
+        seen = self._seen
+        # Of one program: the look came after the segment was made, and before it was found.
+        if seen is not None and not _is_of(control, seen.path) and self._seen_ns > created_ns:
+            return seen
         if control is None:
             return Unloaded(self.path)
         if control.number("state") != layout.STATE_READY or self._name == control.text("comm"):
@@ -107,6 +108,6 @@ class Follower:
         return shutil.which(name)
 
 
-def _is_of(control: Control, exe: str) -> bool:
-    whole = control.text("exe")
+def _is_of(control: Control | None, exe: str) -> bool:
+    whole = control.text("exe") if control is not None else ""
     return bool(whole) and exe.startswith(whole)

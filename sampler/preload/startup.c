@@ -116,9 +116,11 @@ static void put(char *to, size_t n, const char *text) {
 
 static void read_allocator(struct mp_control *c) {
     struct mp_module m;
-    if (!mp_module_find((uintptr_t)mp_real.malloc, &m) || m.name == NULL)
-        return;
-    put(c->allocator, sizeof c->allocator, *m.name ? m.name : process.exe);
+    bool known = mp_module_find((uintptr_t)mp_real.malloc, &m) && m.name != NULL;
+    if (mp_redirect_report.in_program || (known && *m.name == '\0'))
+        put(c->allocator, sizeof c->allocator, process.exe);
+    else if (known)
+        put(c->allocator, sizeof c->allocator, m.name);
 }
 
 static uint64_t random_seed(void) {

@@ -128,6 +128,7 @@ def test_the_halves_by_hand_see_all_blocks_of_a_prepared_program(
     [path] = tmp_path.glob("*.heap")
     heap = HeapFile(path)
     assert heap.total("alloc_blocks") == 100
+    assert heap.header["allocator"] == str(program())
     again = run_command("detach", pid)
     assert again.returncode == 4
 

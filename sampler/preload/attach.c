@@ -4,6 +4,7 @@
 #include "abi/attach.h"
 #include "drivers/libraries.h"
 #include "entry_patch.h"
+#include "redirect.h"
 #include "redirect/slots_kept.h"
 #include "redirect_attach.h"
 #include "startup.h"
@@ -82,8 +83,15 @@ static void undo(struct mp_attach_request *r) {
     r->slots_held = entries.failed;
 }
 
-/* Redirect the functions of the plan, then the slots. */
-static int redirect(struct mp_attach_request *r) {
+static bool covered(struct mp_attach_request *r) {
+    if (mp_redirect_first_covered())
+        return true;
+    refuse(r, 0, "malloc is part of the program, before the sampler");
+    return false;
+}
+
+/* Redirect the functions of the plan, then the slots: none where the constructor has treated them. */
+static int redirect(struct mp_attach_request *r, bool by_constructor) {
     struct mp_slot_counts slots = {0};
     struct mp_entry_counts entries = {0};
     int rc = 0;
@@ -93,9 +101,13 @@ static int redirect(struct mp_attach_request *r) {
     if (rc != 0)
         return rc;
     mp_kept_begin();
-    mp_redirect_attached(&slots);
+    if (!by_constructor)
+        mp_redirect_attached(&slots);
     mp_device_redirect();
-    rc = mp_redirect_attach_unseen(&slots, r->text, sizeof r->text);
+    if (!by_constructor)
+        rc = mp_redirect_attach_unseen(&slots, r->text, sizeof r->text);
+    else if (!covered(r))
+        rc = -ENOTSUP;
     tell(r, &slots);
     r->slots_patched += entries.patched;
     return rc;
@@ -103,30 +115,33 @@ static int redirect(struct mp_attach_request *r) {
 
 static int begin(struct mp_attach_request *r) {
     struct mp_options options;
-    bool preloaded = mp_startup_by_constructor();
+    bool preloaded = mp_startup_by_constructor(), behind = mp_startup_is_behind_program();
     if (mp_options_opted_out_at_start())
         return refuse(r, -EPERM, "the process was started with MEM_PROFILER_DISABLE");
-    if (preloaded && attach.adopted != getpid() && !mp_startup_is_orphan())
+    if (preloaded && !behind && attach.adopted != getpid() && !mp_startup_is_orphan())
         return refuse(r, -EALREADY, "the sampler has been in the process since its start");
     if (attach.attached == getpid())
         return refuse(r, -EALREADY, "mem_profiler is already attached to the process");
+    if (behind && r->plan == 0 && !covered(r))
+        return -ENOTSUP;
     int rc = read_options(r, &options);
     if (rc == 0 && !preloaded)
         rc = mp_redirect_attach_prepare(r->text, sizeof r->text);
     if (rc == 0)
-        rc = mp_startup_late_open(&options, attach.installed_path, r->text, sizeof r->text);
+        rc = mp_startup_late_open(&options, preloaded ? "" : attach.installed_path, r->text,
+                                  sizeof r->text);
     if (rc != 0)
         return rc;
-    if (!preloaded) {
+    if (!preloaded || behind) {
         mp_device_attach(options.devices, options.devices_by_name);
-        rc = redirect(r);
+        rc = redirect(r, preloaded);
     }
     if (rc != 0) {
         undo(r);
         return rc;
     }
     attach.attached = getpid();
-    attach.adopted = preloaded ? getpid() : 0;
+    attach.adopted = preloaded && !behind ? getpid() : 0;
     mp_startup_late_ready();
     return 0;
 }

@@ -221,12 +221,16 @@ static bool read_switch(const char *name, bool *on, char *error, size_t n) {
     return *on || strcmp(value, "0") == 0 || refuse(error, n, name, value, "0 or 1") == 0;
 }
 
-/* The number in "fd:N", -1 for anything else. The first three are the program's own. */
-static int plan_descriptor(const char *value) {
+/* "fd:N" or "exec:N"; anything else is none. The first three numbers are the program's own. */
+static void read_plan(struct mp_options *o, const char *value) {
     uint64_t fd;
-    if (value == NULL || strncmp(value, "fd:", 3) != 0 || !parse_bytes(value + 3, &fd))
-        return -1;
-    return fd > STDERR_FILENO && fd <= PLAN_FD_MAX ? (int)fd : -1;
+    o->plan_fd = -1;
+    o->plan_for_next = value != NULL && strncmp(value, "exec:", 5) == 0;
+    if (value == NULL || (!o->plan_for_next && strncmp(value, "fd:", 3) != 0))
+        return;
+    if (parse_bytes(value + (o->plan_for_next ? 5 : 3), &fd) && fd > STDERR_FILENO &&
+        fd <= PLAN_FD_MAX)
+        o->plan_fd = (int)fd;
 }
 
 static int read_words(struct mp_options *o, const char *exe, char *error, size_t n) {
@@ -236,7 +240,7 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
             return refuse(error, n, "MEM_PROFILER_DIR", value, "an absolute path below 256 bytes");
         strcpy(o->dir, value);
     }
-    o->plan_fd = plan_descriptor(value_of("MEM_PROFILER_PLAN"));
+    read_plan(o, value_of("MEM_PROFILER_PLAN"));
     if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n))
         return -EINVAL;
     value = value_of("MEM_PROFILER_UNWIND");

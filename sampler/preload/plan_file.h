@@ -9,7 +9,9 @@
  * of a memory file of this user that nobody can change any more (all seals set). In a program that
  * inherited the variable alone, the sampler leaves any other file of that number as it is.
  *
- * A plan for another program, which a child inherits with the environment, does not fit its code and is refused.
+ * A plan for another program, which a child inherits with the environment, does not fit its code and is refused. So
+ * the file may hold several plans, back to back, for the programs that a wrapper or a start script names:
+ * MEM_PROFILER_PLAN=exec:N stays open until a program is there that one of them fits.
  *
  * Threads: INIT.
  */
@@ -19,8 +21,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Follow the plan in the file, and close it unless `keep`. 0; -EINVAL, with nothing changed and nothing closed, if it is no
- * sealed file of ours; -errno, with nothing changed, when it cannot be read or does not fit. */
-int mp_plan_file_install(int fd, bool keep);
+#define MP_PLAN_FILE_PLANS_MAX 32
+
+/* Follow the first plan in the file that fits, and close the file: not `for_children`, and `for_next` only where one
+ * fits. 0; -EINVAL, with nothing changed and nothing closed, if it is no sealed file of ours; -errno, with nothing changed,
+ * when it cannot be read or none fits. */
+int mp_plan_file_install(int fd, bool for_children, bool for_next);
 
 #endif

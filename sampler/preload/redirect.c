@@ -176,6 +176,7 @@ static int see_family(struct mp_real *real, char *shadow_path, size_t n) {
         return 0;
     struct mp_real other = *real;
     enum verdict verdict = MIXED;
+    mp_redirect_report.in_program = is_program(&first);
     if (!is_program(&first) && mp_real_take_from(&other, first.module) == 0)
         verdict = try_family(real, &other);
     mp_redirect_report.chained = verdict == CHAINED;

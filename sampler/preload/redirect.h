@@ -30,6 +30,7 @@ struct mp_redirect_report {
     struct mp_slot_counts loader; /* dlopen, dlsym, ... */
     struct mp_slot_counts later;  /* in modules opened later */
     bool chained;                 /* the object before us forwards to us */
+    bool in_program;              /* the program itself takes malloc, before us */
 };
 
 extern struct mp_redirect_report mp_redirect_report;

@@ -251,16 +251,18 @@ static int fill_file(int fd, const struct mp_control *c) {
     return written == (long)sizeof *c ? 0 : -EFBIG;
 }
 
-static int map_file(int fd, struct mp_segment *seg, const struct mp_segment_place *place) {
+static int map_file(struct mp_segment_file *file, struct mp_segment *seg,
+                    const struct mp_segment_place *place) {
     struct mp_control *c = &scratch.made;
     mp_segment_layout(c);
-    int rc = fill_file(fd, c);
+    int rc = fill_file(file->fd, c);
     if (rc != 0)
         return rc;
-    void *base = mp_map_lazily(place->base, c->limit_bytes, MAP_SHARED | MAP_NORESERVE, fd);
+    void *base = mp_map_lazily(place->base, c->limit_bytes, MAP_SHARED | MAP_NORESERVE, file->fd);
     if (base == MAP_FAILED)
         return -errno;
     mp_segment_attach(seg, base, c);
+    file->mapped_bytes = c->limit_bytes;
     return 0;
 }
 
@@ -300,7 +302,7 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
     rc = file->fd = c->limit_bytes != 0 ? create_file(folder.fd) : -EFBIG;
     if (rc >= 0) {
         note_file(file, &folder);
-        rc = map_file(file->fd, seg, place);
+        rc = map_file(file, seg, place);
         if (rc != 0) {
             close(file->fd);
             syscall(SYS_unlinkat, folder.fd, scratch.name, 0);

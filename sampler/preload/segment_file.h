@@ -28,6 +28,7 @@ struct mp_segment_file {
     uint32_t folder_length;
     uint64_t device;
     uint64_t inode;
+    uint64_t mapped_bytes;
     char path[MP_SEGMENT_PATH_MAX];
 };
 

@@ -26,9 +26,9 @@
 #include "options.h"
 #include "plan_file.h"
 #include "python/runtime.h"
-#include "quiet.h"
 #include "redirect.h"
 #include "redirect/redirect_later.h"
+#include "say.h"
 #include "segment_file.h"
 #include "text.h"
 
@@ -70,20 +70,14 @@ static struct {
     uint32_t epoch;
 } process;
 
-/* One line on the program's stderr: the error, and its effect on the program. */
-static void say(const char *text, const char *consequence) {
-    static char line[1024];
-    struct mp_text t = {.buffer = line, .size = sizeof line - 1};
-    mp_put(&t, "mem_profiler: ");
-    mp_put(&t, text);
-    mp_put(&t, "; ");
-    mp_put(&t, process.exe);
-    mp_put(&t, consequence);
-    line[t.used++] = '\n';
-    mp_quiet_write(STDERR_FILENO, line, t.used);
-}
-
-static const char unprofiled[] = " runs unprofiled";
+/* What the sampler was at its start, where the program's own malloc is before it, while it is attached. */
+static struct {
+    bool on;
+    bool listed; /* a segment says so */
+    uint32_t parent_pid;
+    struct mp_options options;
+    char state_text[sizeof process.state_text];
+} behind;
 
 static uint64_t clock_now(clockid_t clock) {
     struct timespec t;
@@ -123,9 +117,11 @@ static void put(char *to, size_t n, const char *text) {
 
 static void read_allocator(struct mp_control *c) {
     struct mp_module m;
-    if (!mp_module_find((uintptr_t)mp_real.malloc, &m) || m.name == NULL)
-        return;
-    put(c->allocator, sizeof c->allocator, *m.name ? m.name : process.exe);
+    bool known = mp_module_find((uintptr_t)mp_real.malloc, &m) && m.name != NULL;
+    if (mp_redirect_report.in_program || (known && *m.name == '\0'))
+        put(c->allocator, sizeof c->allocator, process.exe);
+    else if (known)
+        put(c->allocator, sizeof c->allocator, m.name);
 }
 
 static uint64_t random_seed(void) {
@@ -151,7 +147,8 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     if (rc != 0)
         return rc;
     struct mp_control *c = seg->control;
-    c->startup_flags = (process.place.base != NULL ? MP_STARTUP_ATTACHED : 0) |
+    bool attached = process.place.base != NULL && process.state != MP_STATE_SHADOWED;
+    c->startup_flags = (attached ? MP_STARTUP_ATTACHED : 0) |
                        (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
     c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
@@ -225,7 +222,8 @@ static const char no_libgcc[] =
 static void choose_state(void) {
     char path[200];
     bool planned = process.options.plan_fd >= 0 &&
-                   mp_plan_file_install(process.options.plan_fd, process.options.follow_fork) == 0;
+                   mp_plan_file_install(process.options.plan_fd, process.options.follow_fork,
+                                        process.options.plan_for_next) == 0;
     bool shadowed = mp_redirect_install(&mp_real, path, sizeof path) != 0 &&
                     !(planned && mp_redirect_first_covered());
     if (process.open)
@@ -265,25 +263,6 @@ static bool is_dumpable(void) {
     int dumpable = prctl(PR_GET_DUMPABLE, 0, 0, 0, 0); /* 2: by root alone */
     process.withdrawn = dumpable == 0 || dumpable == 2;
     return !process.withdrawn;
-}
-
-/* Facts about a capture's begin for its starter. */
-static void tell_start(int rc) {
-    static char text[1024];
-    struct mp_text t = {.buffer = text, .size = sizeof text};
-    if (rc == 0 && !process.file.other_folder)
-        return;
-    mp_put(&t, rc == 0 ? "no private folder for segments in " : "no capture in ");
-    mp_put(&t, process.options.dir);
-    if (rc != 0) {
-        mp_put(&t, ": ");
-        mp_put(&t, process.withdrawn ? "the process is not dumpable" : mp_segment_why(rc));
-    }
-    static char consequence[MP_SEGMENT_PATH_MAX + 32];
-    struct mp_text where = {.buffer = consequence, .size = sizeof consequence};
-    mp_put(&where, " has its segment in ");
-    mp_put(&where, process.file.path);
-    say(text, rc == 0 ? consequence : unprofiled);
 }
 
 /* Can the sampler see allocations before any constructor has run? Not if another object takes malloc: whether that one
@@ -386,9 +365,15 @@ static void finish_start(void) {
     if (late && process.options.start && mp_local.segment.control != NULL)
         mp_local.segment.control->startup_flags |= MP_STARTUP_LATE;
     if (process.options.start && process.refused)
-        say(process.state_text, unprofiled);
-    else if (process.options.start)
-        tell_start(process.start_rc);
+        mp_say_unprofiled(process.exe, process.state_text);
+    else if (process.options.start && process.state == MP_STATE_SHADOWED)
+        mp_say_shadowed(process.exe, process.state_text, mp_redirect_report.in_program);
+    else if (process.options.start && process.start_rc != 0)
+        mp_say_no_capture(process.exe, process.options.dir,
+                          process.withdrawn ? "the process is not dumpable"
+                                            : mp_segment_why(process.start_rc));
+    else if (process.options.start && process.file.other_folder)
+        mp_say_other_folder(process.exe, process.options.dir, process.file.path);
 }
 
 __attribute__((constructor)) static void start(void) {
@@ -397,7 +382,7 @@ __attribute__((constructor)) static void start(void) {
     mp_hooks_resolve();
     begin_once();
     if (process.wrong[0] != '\0')
-        say(process.wrong, unprofiled);
+        mp_say_unprofiled(process.exe, process.wrong);
     if (process.wanted) {
         finish_start();
         catch_up_with_fork();
@@ -414,9 +399,9 @@ __attribute__((destructor)) static void stop(void) {
     bool filtered = (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP) != 0;
     if (!filtered && seg->control->pid != (uint32_t)getpid())
         return; /* a vfork child that calls exit() */
-    if (process.state != MP_STATE_REFUSED) /* the reason stays */
+    if (process.state == MP_STATE_READY) /* otherwise the reason stays */
         mp_store_release(&seg->control->state, (uint32_t)MP_STATE_EXITED);
-    bool is_answer = process.state == MP_STATE_REFUSED && process.options.start;
+    bool is_answer = process.state != MP_STATE_READY && process.options.start;
     if (!filtered && !is_answer) /* who asked for a capture reads the reason there */
         mp_segment_discard_unused(seg, &process.file);
 }
@@ -427,6 +412,11 @@ bool mp_startup_by_constructor(void) {
 
 bool mp_startup_is_orphan(void) {
     return process.started && process.state == MP_STATE_READY && mp_local.segment.control == NULL;
+}
+
+bool mp_startup_is_behind_program(void) {
+    return process.started && !process.withdrawn &&
+           (behind.on || (process.state == MP_STATE_SHADOWED && mp_redirect_report.in_program));
 }
 
 /* Private pages that no other use can take, and that cost nothing while they are empty. */
@@ -474,19 +464,62 @@ static void prepare_hooks(void) {
     mp_local.epoch = ++process.epoch;
 }
 
+/* The segment's file goes unless it holds a capture; its place stays for threads that may write there. */
+static void close_segment(void) {
+    learn_captures();
+    mp_store_release(&mp_local.segment.control->state, (uint32_t)MP_STATE_EXITED);
+    mp_segment_discard_unused(&mp_local.segment, &process.file);
+    fill_place(&process.place);
+    mp_filter_clear();
+}
+
+/* Let a segment that can be used take the place of the one that says that the program's malloc is before us. */
+static void step_forward(void) {
+    const struct mp_segment *seg = &mp_local.segment;
+    if (!behind.on) {
+        behind.options = process.options;
+        memcpy(behind.state_text, process.state_text, sizeof behind.state_text);
+    }
+    behind.on = true;
+    behind.listed = seg->control != NULL && seg->control->pid == (uint32_t)getpid();
+    if (!behind.listed)
+        return;
+    behind.parent_pid = seg->control->parent_pid;
+    if (process.place.base == NULL)
+        process.place =
+            (struct mp_segment_place){.base = seg->base, .bytes = process.file.mapped_bytes};
+    close_segment();
+}
+
+/* What it was before step_forward(). Without room for the segment nothing says so. */
+static void step_back(void) {
+    if (!behind.on)
+        return;
+    process.options = behind.options;
+    process.state = MP_STATE_SHADOWED;
+    memcpy(process.state_text, behind.state_text, sizeof behind.state_text);
+    if (behind.listed)
+        open_segment(behind.parent_pid, false, 0);
+    behind.on = false;
+}
+
 int mp_startup_late_open(const struct mp_options *options, const char *installed_path, char *text,
                          size_t n) {
+    if (mp_startup_is_behind_program())
+        step_forward();
     process.options = *options;
     process.state = MP_STATE_STARTING;
     process.state_text[0] = '\0';
     if (start_unwinder(true, false) != 0) {
         snprintf(text, n, "%s", no_libgcc);
+        step_back();
         return -EINVAL;
     }
     learn_captures();
     int rc = take_place((options->max_memory_bytes + 0xffff) & ~0xffffULL);
     if (rc != 0) {
         snprintf(text, n, "no address space for the segment: %s", strerror(-rc));
+        step_back();
         return rc;
     }
     prepare_hooks();
@@ -495,6 +528,7 @@ int mp_startup_late_open(const struct mp_options *options, const char *installed
     if (rc != 0) {
         fill_place(&process.place);
         snprintf(text, n, "no segment in %s: %s", process.options.dir, mp_segment_why(rc));
+        step_back();
     }
     return rc;
 }
@@ -530,9 +564,6 @@ void mp_startup_withdraw(void) {
 }
 
 void mp_startup_late_close(void) {
-    learn_captures();
-    mp_store_release(&mp_local.segment.control->state, (uint32_t)MP_STATE_EXITED);
-    mp_segment_discard_unused(&mp_local.segment, &process.file);
-    fill_place(&process.place);
-    mp_filter_clear();
+    close_segment();
+    step_back();
 }

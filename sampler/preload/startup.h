@@ -6,6 +6,9 @@
  * address space, which between them holds empty private pages: a thread that is still inside a hook
  * writes there and harms nobody.
  *
+ * A preloaded sampler may be behind the program's own malloc, where no call comes to it. Its segment only says so,
+ * and gives way to one of an attach, which leads the program's functions here; after the close it is back.
+ *
  * Capture numbers go on from one segment to the next, so that no countdown drawn for an earlier capture
  * counts in a later one.
  *
@@ -28,9 +31,12 @@ bool mp_startup_by_constructor(void);
 /* And is this a fork child of such a process: all calls come here, but it has no segment? */
 bool mp_startup_is_orphan(void);
 
+/* Is the program's own malloc before a preloaded sampler, in this process or in the parent that it was forked from? */
+bool mp_startup_is_behind_program(void);
+
 /*
  * Make the segment, in state STARTING. Modules named in it say `installed_path` for our own, unless that is
- * empty; both strings stay. 0 or -errno with one line in text[0..n); then nothing is left.
+ * empty; both strings stay. 0 or -errno with one line in text[0..n); then nothing is left but what was there before.
  */
 int mp_startup_late_open(const struct mp_options *options, const char *installed_path, char *text,
                          size_t n);

@@ -84,7 +84,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     char text[256] = "";
     struct mp_entry_plan *plan = malloc(bytes + 1);
     memcpy(plan, data, bytes);
-    if (relocate(plan, bytes)) {
+    bytes = plan_bytes(plan, bytes);
+    if (bytes != 0) {
+        relocate(plan);
         int rc = mp_entry_install(plan, bytes, &counts, text, sizeof text);
         if (rc != 0 && memchr(text, '\0', sizeof text) == text)
             abort(); /* refused without a word */

@@ -245,3 +245,19 @@ def test_pytest_called_by_a_program_says_what_to_do(folder_of_tests: Path) -> No
     )  # fmt: skip
     assert done.returncode == 4
     assert "mem_profiler run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("MEM_PROFILER_ONLY", "another", "MEM_PROFILER_ONLY=another leaves it out; unset"),
+        ("MEM_PROFILER_DISABLE", "1", "opted out: MEM_PROFILER_DISABLE is set in its environment"),
+    ],
+)
+def test_why_pytest_itself_has_no_sampler_is_said_in_the_words_of_the_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    (tmp_path / "test_one.py").write_text("def test_one():\n    pass\n", encoding="utf-8")
+    monkeypatch.setenv(name, value)
+    done = run(tmp_path, "--mem", "test_one.py", code=4)
+    assert f"this process runs without the sampler: {reason}" in done.stdout + done.stderr

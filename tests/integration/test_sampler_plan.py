@@ -13,13 +13,23 @@ import pytest
 from c_build import compile_program
 from mem_profiler.entries import plan
 from redirect_facts import check, under
-from sampler_run import FLAGS, TARGETS, environment, only_counted, run
+from sampler_run import (
+    FLAGS,
+    TARGETS,
+    Counted,
+    Target,
+    environment,
+    only_counted,
+    run,
+    segments,
+)
 
 ODD = {
     "by_malloc": 101, "by_zalloc": 102, "by_calloc": 102, "by_small": 103, "by_heap": 104,
     "by_new": 105,
 }  # fmt: skip
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+JEMALLOC = ("-l:libjemalloc.a", "-lstdc++", "-lpthread", "-ldl", "-lm")
 USER = 1000
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64 only")
@@ -79,7 +89,7 @@ WRONG: dict[str, Callable[[Path], int]] = {
     "not sealed against cutting": lambda _: memory_file(plan_data(), SEALS & ~fcntl.F_SEAL_SHRINK),
     "seals may be added": lambda _: memory_file(plan_data(), SEALS & ~fcntl.F_SEAL_SEAL),
     "empty": lambda _: memory_file(b""),
-    "too large": lambda _: memory_file(plan_data() + bytes(4 << 20)),
+    "too large": lambda _: memory_file(plan_data() + bytes(8 << 20)),
     "another user's": lambda _: memory_file(plan_data(), owner=USER),
     "a folder": lambda path: os.open(path, os.O_RDONLY),
     "a device": lambda _: os.open("/dev/zero", os.O_RDONLY),
@@ -136,3 +146,54 @@ def test_the_program_keeps_the_descriptor_only_for_its_children(
     env = environment(segment_dir, rate=1, plan=f"fd:{fd}", follow_fork="1" if follow else "0")
     result = run(["ls", "/proc/self/fd"], env, pass_fds=[fd])
     assert (str(fd) in result.stdout.split()) == follow
+
+
+def blocks(*libraries: str) -> Path:
+    """A program that obeys, with or without a jemalloc in it."""
+    return compile_program(TARGETS / "blocks.c", FLAGS, libs=libraries)
+
+
+@pytest.fixture
+def several(opened: list[int]) -> int:
+    """A descriptor of plans for two programs, of which a third needs none."""
+    jemalloc = plan.of_program(blocks(*JEMALLOC), 0)
+    assert jemalloc is not None
+    fd = memory_file(plan_data() + jemalloc.data)
+    opened.append(fd)
+    return fd
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_of_several_plans_the_one_that_fits_is_followed(
+    segment_dir: Path, several: int, which: str
+) -> None:
+    env = environment(segment_dir, rate=1, plan=f"exec:{several}")
+    program = odd() if which == "first" else blocks(*JEMALLOC)
+    result = run(["sh", "-c", f"exec {program}"], env, pass_fds=[several], input="alloc 7 100\n")
+    assert (result.returncode, result.stderr) == (0, "")
+    last = max(segments(segment_dir), key=lambda path: int(path.name.rpartition("-")[2]))
+    if which == "first":
+        check(Counted.read(last), ODD)
+    else:
+        assert under(Counted.read(last), "alloc_kept") == (7, 700, 7)
+
+
+@pytest.mark.parametrize("which", ["one that fits", "none that fits"])
+def test_plans_for_the_next_program_stay_open_until_one_fits(
+    segment_dir: Path, several: int, which: str
+) -> None:
+    env = environment(segment_dir, plan=f"exec:{several}")
+    program = blocks(*(JEMALLOC if which == "one that fits" else ()))
+    with Target([program], env, pass_fds=[several]) as target:
+        assert target.line() == "ready"
+        held = {int(name) for name in os.listdir(f"/proc/{target.pid}/fd")}
+        assert (several in held) == (which == "none that fits")
+
+
+@pytest.mark.parametrize("cut", [1, 16, 4000])
+def test_a_plan_that_is_cut_is_none(segment_dir: Path, opened: list[int], cut: int) -> None:
+    fd = memory_file(plan_data()[:-cut])
+    opened.append(fd)
+    result = run([odd()], environment(segment_dir, rate=1, plan=f"exec:{fd}"), pass_fds=[fd])
+    assert result.returncode == 0
+    assert under(only_counted(segment_dir), "by_malloc") == (0, 0, 0)

@@ -50,10 +50,13 @@ class Attached(Target):
         *,
         hold: bool = False,
         preload: Sequence[str | Path] = (),
+        preload_after: Sequence[str | Path] = (),
         library: Path = SAMPLER,
         **variables: str,
     ) -> None:
-        """Start it; `preload` come before the agent, `variables` into its environment."""
+        """Start it; `preload` come before the agent, `preload_after` behind it, where constructors
+        run first, `variables` into its environment.
+        """
         flags = ("-shared", "-fPIC", "-Wl,-z,now")
         agent = build("attach_agent.c", *flags, out="attach_agent.so")
         paths = [folder / "agent.in", folder / "agent.out"]
@@ -63,7 +66,7 @@ class Attached(Target):
         env: dict[str, Any] = {
             **os.environ,
             **variables,
-            "LD_PRELOAD": " ".join(map(str, [*preload, agent])),
+            "LD_PRELOAD": " ".join(map(str, [*preload, agent, *preload_after])),
             "AGENT_LIBRARY": str(library),
             "AGENT_IN": str(paths[0]),
             "AGENT_OUT": str(paths[1]),

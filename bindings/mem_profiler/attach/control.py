@@ -38,7 +38,7 @@ from mem_profiler.confined import child
 from mem_profiler.confined.child import Asked, never
 from mem_profiler.entries import planning
 from mem_profiler.process import procfs
-from mem_profiler.segment import discovery, folders, layout
+from mem_profiler.segment import discovery, folders, layout, usable
 
 CHECK_S = 0.5  # between two readings of the maps during a capture
 CHECK_LIMIT_S = 5.0  # limit of one such reading
@@ -197,12 +197,12 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid, quick=True))
     if procfs.stat_fields(pid)[:1] == ["T"]:
         raise TargetBusy(f"pid {pid} is stopped", hint=f"kill -CONT {pid} continues it")
-    _check_absent(pid)
+    behind = _is_behind(pid)
     installed = mem_profiler.library_path()
     if not installed.is_file():
         raise MemError(f"the sampler {installed} is missing", hint="make build")
     bias, build_id = _program_and_sampler(pid, asked_to_stop)
-    _check_version(pid, build_id)
+    _check_version(pid, build_id, behind=behind)
     folder, options = _folder(pid), _options()
     plan, refusal = _plan(pid, bias)
     command = Command(remote.BEGIN, str(installed), folder, options, plan)
@@ -214,6 +214,9 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
         )
     if answer.result == -errno.EBUSY:
         raise TargetBusy(f"another mem_profiler is attaching to pid {pid} now", hint="try again")
+    if answer.result == -errno.ENOTSUP and behind:
+        # No slot can help here, so what only limits another attach is a blocker.
+        doctor.raise_blocker(f"pid {pid}", doctor.examine_process(pid))
     if answer.result == -errno.ENOTSUP:
         raise TargetUnsupported(f"pid {pid}: {refusal or answer.text}")
     if answer.result != 0:
@@ -250,12 +253,19 @@ def _plan(pid: int, bias: int | None) -> tuple[bytes, str]:
         return b"", str(error)
 
 
-def _check_absent(pid: int) -> None:
+def _is_behind(pid: int) -> bool:
+    """Whether a sampler is there already, behind the program's own malloc.
+
+    Raises TargetBusy where one is there that needs no attach.
+    """
     try:
         with discovery.open_process(pid, writable=False) as segment:
             attached = _by_attach(segment.control().number("startup_flags"))
+            behind = usable.is_behind_program(segment.control())
     except NoSampler:
-        return
+        return False
+    if behind:
+        return True
     if attached:
         raise TargetBusy(
             f"mem_profiler is already attached to pid {pid}",
@@ -267,13 +277,15 @@ def _check_absent(pid: int) -> None:
     )
 
 
-def _check_version(pid: int, build_id: str | None) -> None:
+def _check_version(pid: int, build_id: str | None, *, behind: bool) -> None:
     """Refuse a process with another build of the sampler: the sampler cannot be unloaded."""
     ours = ElfImage.open(str(mem_profiler.library_path()))
     ours.close()
     if build_id is not None and build_id != ours.build_id:
         raise TargetUnsupported(
-            f"pid {pid} still has another version of the sampler from an earlier attach",
+            f"pid {pid} has another version of the sampler from its start"
+            if behind
+            else f"pid {pid} still has another version of the sampler from an earlier attach",
             hint="use that version of mem_profiler, or restart the process",
         )
 

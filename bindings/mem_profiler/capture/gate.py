@@ -15,7 +15,7 @@ from datetime import datetime
 
 from mem_parser.errors import NoSampler, ProcessGone, TargetBusy, TargetUnsupported
 from mem_profiler.process import procfs
-from mem_profiler.segment import devices, layout, reserve
+from mem_profiler.segment import devices, layout, reserve, usable
 from mem_profiler.segment.file import Control, Segment
 
 STARTING_WAIT_S = 2.0
@@ -38,31 +38,19 @@ def check_state(segment: Segment, pid: int) -> Control:
         control = segment.control()
     state = control.number("state")
     why = control.text("state_text")
-    if state == layout.STATE_SHADOWED:
-        raise NoSampler(
-            f"the sampler in pid {pid} is shadowed by {why}, which gets the calls of malloc first",
-            hint=f'start the program with LD_PRELOAD="{_library(pid)} {why}"',
-        )
-    if state == layout.STATE_REFUSED:
-        raise TargetUnsupported(f"pid {pid} cannot be captured: {why}")
+    obstacle = usable.obstacle(control, pid)
+    if obstacle is not None:
+        kind = TargetUnsupported if state == layout.STATE_REFUSED else NoSampler
+        raise kind(f"pid {pid}: {obstacle.text}", hint=obstacle.cure or None)
     if state == layout.STATE_EXITED and why and control.number("capture_number") == 0:
         raise NoSampler(
-            f"the sampler in pid {pid} was shadowed by {why}, which got the calls of malloc first"
+            f"pid {pid}: the sampler was shadowed by {why}, which got the calls of malloc first"
         )
     if state == layout.STATE_EXITED:
         raise ProcessGone(f"pid {pid} is ending")
     if state != layout.STATE_READY:
         raise TargetUnsupported(f"the sampler in pid {pid} has not finished starting")
     return control
-
-
-def _library(pid: int) -> str:
-    try:
-        paths = {mapping.path for mapping in procfs.maps(pid)}
-    except PermissionError:
-        paths = set()
-    named = [path for path in paths if os.path.basename(path) == "libmem_sampler.so"]
-    return named[0] if named else "libmem_sampler.so"
 
 
 def since(realtime_ns: int) -> str:

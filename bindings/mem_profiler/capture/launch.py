@@ -22,17 +22,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import mem_profiler
-from mem_parser.errors import MemError, NoSampler, ProcessGone, TargetUnsupported, UsageProblem
+from mem_parser.errors import MemError, ProcessGone, TargetUnsupported, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler import system
 from mem_profiler.capture import device_choice, gate, loop
 from mem_profiler.capture.device_choice import Choice
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
+from mem_profiler.capture.unloaded import Behind, Follower, Unloaded, behind_of
 from mem_profiler.entries import plan_file
-from mem_profiler.process import procfs, program
+from mem_profiler.process import named, procfs, program
 from mem_profiler.process.death import Watch, describe
-from mem_profiler.segment import bound, folders, leftovers
+from mem_profiler.segment import bound, folders, leftovers, usable
 from mem_profiler.segment.file import Segment
 from mem_profiler.segment.folders import RunFolder, UserFolder
 
@@ -70,16 +71,23 @@ class Image:
     pid: int
     process: tuple[int, int, int]
     created_ns: int
+    words: tuple[str, ...] = ()  # of its command; none where they were not seen
 
 
 @dataclass
 class Outcome:
-    """How a run ended. `status` is what a shell would give for the program."""
+    """How a run ended. `status` is what a shell would give for the program.
+
+    `unloaded` is the program where it ended without the sampler, `behind` those whose own malloc
+    was before it; `errors` say nothing of them.
+    """
 
     status: int
     end: str
     results: list[Result] = field(default_factory=list)
     errors: list[MemError] = field(default_factory=list)
+    unloaded: Unloaded | None = None
+    behind: list[Behind] = field(default_factory=list)
 
 
 def library() -> str:
@@ -142,16 +150,18 @@ class Run:
             self.base.remove()
             raise
         self.pid = self.child.pid
+        self.follower = Follower(self.pid, path, arguments)
         self.watch = Watch(self.pid)
         self._start_ticks = procfs.start_ticks(self.pid)
 
     def _start(self, path: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         """Raises OSError, MemError."""
         variables = environment(self.options, self.base.path)
-        handed, self.plan_problem = plan_file.make(program.judged_file(path))
+        handed = plan_file.make(program.judged_file(path), named.programs(path, arguments))
+        self.plan_problem = handed.problem
         try:
-            if handed is not None:
-                variables[plan_file.VARIABLE] = f"fd:{handed}"
+            if handed.fd is not None:
+                variables[plan_file.VARIABLE] = handed.value
             self.pymalloc = variables.get("PYTHONMALLOC") not in ("malloc", "malloc_debug")
             limit = system.allow_descriptors()  # every image of the run has a segment that is open
 
@@ -167,12 +177,12 @@ class Run:
                 arguments,
                 executable=path,
                 env=variables,
-                pass_fds=[handed] if handed is not None else [],
+                pass_fds=[handed.fd] if handed.fd is not None else [],
                 preexec_fn=become,  # noqa: PLW1509
             )
         finally:
-            if handed is not None:
-                os.close(handed)
+            if handed.fd is not None:
+                os.close(handed.fd)
 
     # -- while it runs --------------------------------------------------------------------------
 
@@ -224,7 +234,8 @@ class Run:
         recording = Recording(segment, pid)
         ago_ns = recording.now_ns() - control.number("created_monotonic_ns")
         created_ns = time.monotonic_ns() - ago_ns
-        self.images[name] = Image(segment, recording, inner, process, created_ns)
+        words = tuple(procfs.arguments(pid)) if usable.is_behind_program(control) and pid else ()
+        self.images[name] = Image(segment, recording, inner, process, created_ns, words)
 
     def current(self) -> list[Image]:
         """The last image of every process of interest, that of the program first."""
@@ -235,9 +246,16 @@ class Run:
                 last[image.process] = image
         return sorted(last.values(), key=lambda image: (image.pid != self.pid, image.created_ns))
 
+    def _own(self) -> Image | None:
+        """The last image of the program's own process."""
+        images = self.current()[:1]
+        return images[0] if images and images[0].pid == self.pid else None
+
     def tick(self) -> None:
         """Look for new segments, and read those that are due."""
         self.discover()
+        own = self._own()
+        self.follower.look(own.segment.control() if own else None)
         for image in self.current():
             with contextlib.suppress(MemError):
                 image.recording.tick()
@@ -255,13 +273,14 @@ class Run:
         """Take readings until the program ends; returns its wait status."""
         loop.follow([self], wait=self.watch.ended, on_tick=on_tick)
         self.discover()  # /proc shows its user until the wait below
+        self.follower.end()
         _, status, usage = os.wait4(self.pid, 0)
         self.child.returncode = os.waitstatus_to_exitcode(status)
-        for image in self.current()[:1]:
-            if image.pid == self.pid:
-                target = image.recording.target
-                peak = usage.ru_maxrss * 1024
-                target.memory = dataclasses.replace(target.memory, peak_rss_bytes=peak)
+        own = self._own()
+        if own is not None:
+            target = own.recording.target
+            peak = usage.ru_maxrss * 1024
+            target.memory = dataclasses.replace(target.memory, peak_rss_bytes=peak)
         return status
 
     def forward(self, number: int) -> None:
@@ -303,12 +322,17 @@ class Run:
     def finish(self, status: int) -> Outcome:
         """Write the files and clean up. `errors` has a line for each file that failed."""
         outcome = Outcome(_shell_status(status), describe(status))
-        images = self.current()
-        if not images or images[0].pid != self.pid:
-            name = os.path.basename(str(self.child.args[0]))  # type: ignore[index]
-            text = f"{name} ended without loading the sampler"
-            outcome.errors.append(NoSampler(text, hint=_room_hint()))
-        for image in images:
+        own = self._own()
+        outcome.unloaded = self.follower.unloaded(
+            own.segment.control() if own else None, own.created_ns if own else 0
+        )
+        for image in self.current():
+            if image is own and outcome.unloaded is not None:
+                continue  # of a wrapper that became the program
+            found = behind_of(image.segment.control(), image.words)
+            if found is not None:
+                outcome.behind.append(found)
+                continue
             end = outcome.end if image.pid == self.pid else "target ended"
             try:
                 outcome.results.append(self._write(image, end))
@@ -356,10 +380,10 @@ def _never_captured(image: Image) -> MemError:
         pass  # as expected: it has ended; the sampler said on its stderr why it could not capture
     except MemError as error:
         return error
-    return TargetUnsupported(f"pid {image.pid} could not start its capture", hint=_room_hint())
+    return TargetUnsupported(f"pid {image.pid} could not start its capture", hint=room_hint())
 
 
-def _room_hint() -> str | None:
+def room_hint() -> str | None:
     """What to do where a segment has no space; None where space is not the problem."""
     folder = folders.segment_dir()
     try:

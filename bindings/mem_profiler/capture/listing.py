@@ -19,7 +19,7 @@ from mem_parser.model import MISSING_SAMPLES
 from mem_profiler import system
 from mem_profiler.capture import gate
 from mem_profiler.confined import child, confine
-from mem_profiler.segment import collect, discovery, layout, leftovers
+from mem_profiler.segment import collect, discovery, layout, leftovers, usable
 from mem_profiler.segment.file import Control, Segment
 
 DEAD_MAX = 50  # rows of dead processes
@@ -54,6 +54,8 @@ def _user(uid: int) -> str:
 
 def _state(control: Control, now_ns: int) -> str:
     state = control.number("state")
+    if usable.is_behind_program(control):
+        return "idle, behind the program's own malloc"
     if state == layout.STATE_SHADOWED:
         return f"shadowed by {control.text('state_text')}"
     if state == layout.STATE_REFUSED:

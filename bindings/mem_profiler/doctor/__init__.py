@@ -7,6 +7,7 @@ same words.
 
 from mem_profiler.doctor.examine import examine_process, examine_program, refuse_checker
 from mem_profiler.doctor.findings import Finding, first_blocker, raise_blocker
+from mem_profiler.doctor.unloaded import reason, reason_behind
 
 __all__ = [
     "Finding",
@@ -14,5 +15,7 @@ __all__ = [
     "examine_program",
     "first_blocker",
     "raise_blocker",
+    "reason",
+    "reason_behind",
     "refuse_checker",
 ]

@@ -12,7 +12,7 @@ from mem_profiler.doctor.images import Image
 from mem_profiler.process import checkers, procfs
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import runtime_of
-from mem_profiler.segment import discovery, layout
+from mem_profiler.segment import discovery, layout, usable
 
 # Words in file names of libraries that hook allocators too.
 _PROFILERS = {
@@ -34,17 +34,21 @@ _ALLOCATOR_PROFILING = {
 
 
 def sampler(pid: int) -> list[Finding]:
-    """Whether our own library is in the process already, and whether we can use it."""
+    """Whether our own library is in the process already, and whether a capture can use it."""
     try:
         with discovery.open_process(pid, writable=False) as segment:
             control = segment.control()
     except MemError:
         return []
-    state = control.number("state")
-    if state == layout.STATE_READY:
+    if usable.is_behind_program(control):
+        text = "the sampler is in it, behind the program's own malloc: a capture leads that to it"
+        return [Finding("sampler", "ok", text)]
+    obstacle = usable.obstacle(control, pid)
+    if obstacle is not None:
+        return [Finding("sampler", "blocker", obstacle.text, obstacle.cure)]
+    if control.number("state") == layout.STATE_READY:
         return [Finding("sampler", "ok", "the sampler is in it: a capture needs no attaching")]
-    text = control.text("state_text")
-    return [Finding("sampler", "warning", f"the sampler is in it, and cannot be used: {text}")]
+    return [Finding("sampler", "warning", "the sampler is in it, and has not begun or has ended")]
 
 
 def opted_out(environment: Variables[str, str] | None) -> list[Finding]:

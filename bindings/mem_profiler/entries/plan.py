@@ -7,6 +7,7 @@ allocator: a free that the sampler does not see would be a leak in the report.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mem_parser.errors import TargetUnsupported
 from mem_profiler._core import ffi, lib
 from mem_profiler.entries import decode, names
 from mem_profiler.entries.symbols import Function, Program
+from mem_profiler.process import checkers
 
 ENTRIES_MAX: int = lib.MP_PLAN_ENTRIES_MAX
 _ENTRY_BYTES: int = ffi.sizeof("struct mp_entry")
@@ -57,11 +59,19 @@ def _usable(found: list[Function], family: names.Family) -> list[Function]:
     return [f for f in found if f.name in family.functions and not (plain and f.is_local)]
 
 
+def _defined(program: Program, names: Collection[str]) -> set[str]:
+    return {function.name for function in program.functions(names)}
+
+
 def find(program: Program) -> Inside | None:
     """The allocators inside a program; None where it has none.
 
-    Raises TargetUnsupported where the compiler made copies of its functions for single callers.
+    Raises TargetUnsupported where the compiler made copies of its functions for single callers, or
+    where they are those of a checker.
     """
+    checker = checkers.find([], [lambda _section, names: _defined(program, names)])
+    if checker is not None:
+        raise TargetUnsupported(checker.text, hint=checker.cure)
     prefixes = {
         f.name.removesuffix("mallocx") for f in program.functions_ending("mallocx", _LONGEST_PREFIX)
     }

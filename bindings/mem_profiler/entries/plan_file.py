@@ -3,33 +3,62 @@
 Model: the plan says which bytes of code the sampler changes, so no other process may change it. It
 is a sealed memory file that the program inherits; MEM_PROFILER_PLAN=fd:N names the descriptor. The
 sampler accepts nothing else (sampler/preload/plan_file.h).
+
+A wrapper or a start script becomes the program, or starts it. Then the file has the plans for all
+programs that the command names, and MEM_PROFILER_PLAN=exec:N leaves it open for them.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mem_parser.errors import MemError
 from mem_profiler.entries import planning
 
 VARIABLE = "MEM_PROFILER_PLAN"
+PLANS_MAX = 32  # MP_PLAN_FILE_PLANS_MAX
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 # Programs expect small numbers for the files that they open themselves.
 _FIRST_NUMBER = 200
 
 
-def make(path: str) -> tuple[int | None, str]:
-    """A descriptor of the plan for the program at `path`, which the caller closes, and a problem.
-
-    The descriptor is None where the program needs no plan or none is possible; the problem says why
-    none is possible, and is empty otherwise.
+@dataclass(frozen=True)
+class Handed:
+    """What a program gets: the descriptor of the file, which the caller closes, and the value of
+    the variable. ``fd`` is None where no plan is needed or none is possible; ``problem`` says why
+    none is possible for the program itself, and is empty otherwise.
     """
+
+    fd: int | None = None
+    value: str = ""
+    problem: str = ""
+
+
+def make(path: str, named: Sequence[str] = ()) -> Handed:
+    """The plan for the program at `path`, or those for the programs that it may become or start.
+
+    Raises OSError.
+    """
+    data, problem = _plan(path)
+    if data or problem:
+        fd = sealed(data) if data else None
+        return Handed(fd, f"fd:{fd}" if data else "", problem)
+    data = b"".join([plan for plan, _ in map(_plan, named) if plan][:PLANS_MAX])
+    if not data:
+        return Handed()
+    fd = sealed(data)
+    return Handed(fd, f"exec:{fd}")
+
+
+def _plan(path: str) -> tuple[bytes, str]:
+    """The plan for a program, and why there is none; both may be empty."""
     try:
-        data, problem = planning.of_file(path, 0, path)
+        return planning.of_file(path, 0, path)
     except MemError as error:
-        return None, str(error)
-    return (sealed(data) if data else None), problem
+        return b"", str(error)
 
 
 def sealed(data: bytes) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 
 from mem_parser.errors import MemError, UsageProblem
-from mem_profiler.capture import launch
+from mem_profiler.capture import gate, launch
 from mem_profiler.segment import discovery
 
 
 def why_not() -> str:
     """Why this process cannot be captured, in one line; empty where it can."""
     try:
-        discovery.open_process(os.getpid(), writable=False).close()
+        with discovery.open_process(os.getpid(), writable=False) as segment:
+            gate.check_state(segment, os.getpid())
     except MemError as error:
         return str(error)
     return ""

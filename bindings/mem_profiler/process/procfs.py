@@ -273,6 +273,12 @@ def _first_of_command(pid: int) -> bytes:
         return b""
 
 
+def arguments(pid: int) -> list[str]:
+    """The words of the command line, cut where it is long; none when gone or hidden."""
+    raw = _first_of_command(pid)
+    return [os.fsdecode(word) for word in raw.removesuffix(b"\0").split(b"\0")] if raw else []
+
+
 def command(pid: int) -> str:
     """The beginning of the command line; the process name where there is none."""
     raw = b""

@@ -78,9 +78,27 @@ def check(name: str) -> str:
         status = os.stat(judged)
     except OSError:
         return path
-    if status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid():
-        raise TargetUnsupported(f"{judged} is set-uid, where preloading is off")
-    reason = unsupported(judged)
+    reason = _gained_rights(judged, status) or unsupported(judged)
     if reason is not None:
         raise TargetUnsupported(f"{judged} {reason}")
     return path
+
+
+def _gained_rights(path: str, status: os.stat_result) -> str | None:
+    """Which rights the kernel gives the program at its start; the loader then preloads nothing."""
+    if status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid():
+        return "is set-uid, where preloading is off"
+    # Without the right of the group to execute, the bit means something else.
+    set_gid = status.st_mode & stat.S_ISGID and status.st_mode & stat.S_IXGRP
+    if set_gid and status.st_gid != os.getegid():
+        return "is set-gid, where preloading is off"
+    if os.geteuid() != 0 and _has_capabilities(path):
+        return "has file capabilities, where preloading is off"
+    return None
+
+
+def _has_capabilities(path: str) -> bool:
+    try:
+        return bool(os.getxattr(path, "security.capability"))
+    except OSError:
+        return False

@@ -17,7 +17,7 @@ from mem_profiler import attach as attaching
 from mem_profiler.attach import Answer, Attachment, Stopped
 from mem_profiler.capture import gate, toggle
 from mem_profiler.process import procfs
-from mem_profiler.segment import discovery
+from mem_profiler.segment import discovery, usable
 
 
 def _name(pid: int) -> str:
@@ -57,13 +57,13 @@ class Attached:
         self.attachments: list[Attachment] = []
 
     def where_needed(self, pids: Sequence[int], asked_to_stop: Callable[[], bool]) -> None:
-        """Attach to those that have no sampler; all or none.
+        """Attach to those without a sampler, or one behind their own malloc; all or none.
 
         Raises MemError, and KeyboardInterrupt where the user did not wait.
         """
         try:
             for pid in pids:
-                if has_sampler(pid):
+                if has_sampler(pid) and not usable.needs_attach(pid):
                     continue
                 with waiting(f"attaching to pid {pid}"):
                     one = attaching.attach(pid, asked_to_stop)
@@ -108,13 +108,29 @@ def has_sampler(pid: int) -> bool:
     return True
 
 
-def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[], bool]) -> None:
-    """Attach and, with a rate, start a capture. Raises MemError, KeyboardInterrupt."""
+def lead_to_sampler(pid: int, asked_to_stop: Callable[[], bool]) -> bool:
+    """Attach where the sampler of the process's start is behind the program's own malloc.
+
+    Returns whether it was. Raises MemError, KeyboardInterrupt.
+    """
+    if not usable.needs_attach(pid):
+        return False
+    say(attached_line(pid, _attach(pid, asked_to_stop).answer), err=True)
+    return True
+
+
+def _attach(pid: int, asked_to_stop: Callable[[], bool]) -> Attachment:
+    """Raises MemError, KeyboardInterrupt."""
     try:
         with waiting(f"attaching to pid {pid}"):
-            one = attaching.attach(pid, asked_to_stop)
+            return attaching.attach(pid, asked_to_stop)
     except Stopped:
         raise KeyboardInterrupt from None
+
+
+def attach_by_hand(pid: int, rate_bytes: int | None, asked_to_stop: Callable[[], bool]) -> None:
+    """Attach and, with a rate, start a capture. Raises MemError, KeyboardInterrupt."""
+    one = _attach(pid, asked_to_stop)
     say(attached_line(pid, one.answer))
     profiler = next_command("mem_profiler")
     step = f"-s 60 -c 1024 -p {pid}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -26,9 +27,11 @@ from mem_cli.profiler.options import (
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.say import waiting
+from mem_parser.errors import MemError, NoSampler
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import device_choice, launch, output
-from mem_profiler.doctor import refuse_checker
+from mem_profiler.capture.unloaded import Behind, Unloaded
+from mem_profiler.doctor import reason, reason_behind, refuse_checker
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -123,4 +126,23 @@ def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Ou
         one.forward(signal.SIGTERM)
     status = one.follow(lambda _gone: None)
     early.be_short()
-    return one.finish(status), early.wanted
+    outcome = one.finish(status)
+    if outcome.unloaded is not None:
+        outcome.errors.insert(0, _why_unloaded(outcome.unloaded))
+    outcome.errors += map(_why_behind, outcome.behind)
+    return outcome, early.wanted
+
+
+def _why_behind(program: Behind) -> MemError:
+    """The error for a program whose own malloc was before the sampler, with the way to see it."""
+    found = reason_behind(program.path, program.words)
+    name = os.path.basename(program.path)
+    return NoSampler(f"{name} ended without a capture: {found.text}", hint=found.cure or None)
+
+
+def _why_unloaded(program: Unloaded) -> MemError:
+    """The error for a program that ended without the sampler, with the doctor's reason."""
+    found = reason(program.path, program.environment, program.uids, launch.library())
+    name = os.path.basename(program.path)
+    text = f"{name} ended without loading the sampler: {found.text}"
+    return NoSampler(text, hint=launch.room_hint() or found.cure or None)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from mem_parser.errors import MemError
+from mem_parser.errors import MemError, NoSampler
 
 _STARTED = "MEM_PROFILER_PYTEST"  # the process that was started again, so that it happens once
 
@@ -20,13 +20,31 @@ def is_loaded() -> bool:
     return inprocess.is_loaded()
 
 
+def _why_not() -> str:
+    """Why the process that was started with the sampler cannot be captured, with the cure."""
+    from mem_profiler import doctor, inprocess
+    from mem_profiler.capture import launch
+    from mem_profiler.process import procfs
+    from mem_profiler.segment import discovery
+
+    pid = os.getpid()
+    try:
+        discovery.open_process(pid, writable=False).close()
+    except NoSampler:
+        environment = procfs.environment(pid)
+        found = doctor.reason(sys.executable, environment, {os.getuid()}, launch.library())
+        return f"{found.text}; {found.cure}" if found.cure else found.text
+    except MemError:
+        pass
+    return inprocess.why_not()
+
+
 def start_again(config: pytest.Config) -> NoReturn:
     """Replace this process by the same one under the sampler. Raises `pytest.UsageError`."""
     from mem_profiler import inprocess
 
     if os.environ.get(_STARTED):
-        why = inprocess.why_not()
-        raise pytest.UsageError(f"--mem: this process runs without the sampler: {why}")
+        raise pytest.UsageError(f"--mem: this process runs without the sampler: {_why_not()}")
     if tuple(config.invocation_params.args) != tuple(sys.argv[1:]):
         raise pytest.UsageError(
             "--mem: a program called pytest.main(); start that program with `mem_profiler run`"

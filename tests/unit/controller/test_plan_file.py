@@ -45,10 +45,33 @@ def test_a_low_limit_of_descriptors_costs_only_the_high_number() -> None:
 
 def test_a_program_that_needs_no_plan_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "of_file", lambda *_: (b"", ""))
-    assert plan_file.make("/bin/x") == (None, "")
+    assert plan_file.make("/bin/x", ["/bin/y"]) == plan_file.Handed()
 
     def refuse(*_: object) -> None:
         raise MemError("cannot be planned")
 
     monkeypatch.setattr(planning, "of_file", refuse)
-    assert plan_file.make("/bin/x") == (None, "cannot be planned")
+    assert plan_file.make("/bin/x").problem == "cannot be planned"
+    assert plan_file.make("/bin/x", ["/bin/y"]).fd is None
+
+
+def content(handed: plan_file.Handed) -> bytes:
+    assert handed.fd is not None
+    try:
+        return os.pread(handed.fd, 100, 0)
+    finally:
+        os.close(handed.fd)
+
+
+def test_a_wrapper_gets_the_plans_of_all_programs_that_it_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plans = {"/a": (b"A", ""), "/b": (b"", ""), "/c": (b"", "cannot"), "/d": (b"D", "")}
+    monkeypatch.setattr(planning, "of_file", lambda path, *_: plans.get(path, (b"", "")))
+    handed = plan_file.make("/bin/sh", ["/a", "/b", "/c", "/d"])
+    assert (handed.value, handed.problem) == (f"exec:{handed.fd}", "")
+    assert content(handed) == b"AD"
+    handed = plan_file.make("/a", ["/d"])
+    assert handed.value == f"fd:{handed.fd}"
+    assert content(handed) == b"A"
+    assert plan_file.make("/c", ["/a"]) == plan_file.Handed(None, "", "cannot")

@@ -1,0 +1,82 @@
+"""Which program a process is: the segment's own, or one that a wrapper became."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fake_segment import FakeSegment
+from mem_profiler.capture.unloaded import Follower, Unloaded
+from mem_profiler.process import procfs
+from mem_profiler.segment.file import Control, Segment
+
+PROG, OTHER = "/usr/bin/prog", "/bin/cat"
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Control:
+    """The page of a segment of /usr/bin/prog, whose process is called prog."""
+    with Segment.open(FakeSegment().save(tmp_path), writable=False) as segment:
+        return segment.control()
+
+
+@pytest.fixture
+def follower(monkeypatch: pytest.MonkeyPatch) -> Follower:
+    """Follows a process that no longer maps a segment."""
+    monkeypatch.setattr(procfs, "raw_maps", lambda _pid: b"")
+    monkeypatch.setattr(procfs, "environment", lambda _pid: {"A": "b"})
+    monkeypatch.setattr(procfs, "comm", lambda _pid: "prog")
+    monkeypatch.setattr(procfs, "exe", lambda _pid: PROG)
+    return Follower(1, PROG, ["prog"])
+
+
+def test_a_segment_that_was_found_after_a_look_is_the_programs(
+    follower: Follower, control: Control
+) -> None:
+    follower.look(None)
+    follower.end()
+    assert follower.unloaded(control, 0) is None
+
+
+def test_a_program_without_a_segment_is_the_one_that_was_seen(follower: Follower) -> None:
+    follower.look(None)
+    seen = follower.unloaded(None, 0)
+    assert seen is not None
+    assert (seen.path, seen.environment) == (PROG, {"A": "b"})
+    assert Follower(1, PROG, ["prog"]).unloaded(None, 0) == Unloaded(PROG)
+
+
+def test_what_a_wrapper_became_is_seen_while_it_runs(
+    follower: Follower, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procfs, "exe", lambda _pid: OTHER)
+    follower.look(control)
+    found = follower.unloaded(control, 0)
+    assert found is not None
+    assert found.path == OTHER
+    assert follower.unloaded(control, 1 << 62) is None  # a later image has the sampler
+
+
+def test_another_path_of_what_maps_the_segment_is_no_other_program(
+    follower: Follower, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(procfs, "exe", lambda _pid: "/elsewhere/prog")
+    monkeypatch.setattr(procfs, "raw_maps", lambda _pid: control.identity.encode())
+    follower.look(control)
+    follower.end()
+    assert follower.unloaded(control, 0) is None
+
+
+@pytest.mark.parametrize(("name", "path"), [("cat", "cat"), ("no-such-program", None), ("", None)])
+def test_of_a_short_program_the_name_counts_if_a_program_has_it(
+    follower: Follower,
+    control: Control,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    path: str | None,
+) -> None:
+    monkeypatch.setattr(procfs, "comm", lambda _pid: name)
+    follower.end()
+    found = follower.unloaded(control, 0)
+    assert (found and Path(found.path).name) == path

@@ -41,7 +41,8 @@ BELOW = {
     "device": ("abi", "unwind", "core"),
     "redirect": ("abi",),
     "drivers": ("abi", "unwind", "core", "device", "redirect"),
-    "preload": ("abi", "unwind", "core", "device", "redirect", "drivers"),
+    "pymem": ("abi", "unwind", "core", "redirect"),
+    "preload": ("abi", "unwind", "core", "device", "redirect", "drivers", "pymem"),
     "inject": ("abi", "unwind"),
     "companion": (),
 }

@@ -121,6 +121,11 @@ def test_allocators_that_the_program_chooses_stay_behind_the_hooks(
     check_all_blocks(counted_run(python, ALL_BLOCKS, segment_dir, **{variable: value}))
 
 
+def test_mimalloc_stays_behind_the_hooks(segment_dir: Path) -> None:
+    python = interpreter("3.13")
+    check_all_blocks(counted_run(python, ALL_BLOCKS, segment_dir, PYTHONMALLOC="mimalloc"))
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_whole_program_has_the_blocks_that_it_has_without_pymalloc(
     version: str, segment_dir: Path, tmp_path: Path

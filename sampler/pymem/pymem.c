@@ -3,7 +3,7 @@
  */
 #include "pymem.h"
 #include "pymem_hooks.h"
-#include "redirect/slots.h"
+#include "redirect/redirect_later.h"
 
 #include <errno.h>
 #include <string.h>
@@ -39,14 +39,17 @@ static struct {
     int pending; /* a pending call has not come yet */
 } hooks;
 
+/* Only reads: the loader may be at work on the module. */
 static bool take_module(const struct mp_elf *elf, void *arg) {
     (void)arg;
     uintptr_t get = mp_elf_lookup(elf, "PyMem_GetAllocator");
+    if (get == 0)
+        return false;
     uintptr_t set = mp_elf_lookup(elf, "PyMem_SetAllocator");
     uintptr_t is_initialized = mp_elf_lookup(elf, "Py_IsInitialized");
     uintptr_t tss_create = mp_elf_lookup(elf, "PyThread_tss_create");
     /* Before 3.7, which brought the last of these, the lock of threads was made when a thread was. */
-    if (get == 0 || set == 0 || is_initialized == 0 || tss_create == 0)
+    if (set == 0 || is_initialized == 0 || tss_create == 0)
         return false;
     mp_pymem_name_frames();
     python.module = *elf;
@@ -130,14 +133,32 @@ static int watched_cond_init(void *cond, const void *attributes) {
     return ((int (*)(void *, const void *))hooks.table.want[0].expected)(cond, attributes);
 }
 
-void mp_pymem_start(void) {
-    if (!find_python() || python.is_initialized())
-        return;
-    put_all(MP_PYMEM_RAW);
+static void watch_module(void) {
     struct mp_slot_counts counts = {0};
+    if (hooks.table.wants != 0)
+        mp_slots_module(&hooks.table, &python.module, MP_SLOTS_LOADER_RUNS, &counts);
+}
+
+/* The loader may be at work on the module: nothing in it is called. */
+static void look(void) {
+    if (python.get != NULL && find_python()) {
+        watch_module();
+        return;
+    }
+    python.get = NULL;
+    if (find_python())
+        watch_module();
+}
+
+void mp_pymem_start(void) {
+    static struct mp_slot_counts loader;
     mp_slots_init(&hooks.table);
-    if (mp_slots_add(&hooks.table, "pthread_cond_init", 0, (uintptr_t)watched_cond_init) == 0)
-        mp_slots_module(&hooks.table, &python.module, MP_SLOTS_WRITE, &counts);
+    mp_slots_add(&hooks.table, "pthread_cond_init", 0, (uintptr_t)watched_cond_init);
+    if (find_python() && !python.is_initialized()) {
+        put_all(MP_PYMEM_RAW);
+        watch_module();
+    }
+    mp_redirect_look(look, &loader);
 }
 
 uint64_t mp_pymem_since_ns(void) {

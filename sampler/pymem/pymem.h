@@ -8,7 +8,7 @@
  *   allocators to use (PYTHONMALLOC, -X dev, a PyPreConfig) replaces them when it begins, and one that begins a second
  *   time may have fresh tables. So the sampler also redirects the calls of pthread_cond_init of the interpreter's module:
  *   each CPython makes the lock of its threads after it has chosen its allocators, and before it makes objects. There
- *   the hooks are put in once more where they are missing.
+ *   the hooks are put in where they are missing; into an interpreter that was opened by dlopen, for the first time.
  *
  *   In a running program the tables of the domains "mem" and "object" may change only on a thread that holds the GIL. The
  *   interpreter's main thread does it, by a pending call, when it next runs Python code. The table of the raw
@@ -25,7 +25,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Puts the hooks before the allocators of an interpreter that has not begun, if one is loaded. */
+/* Puts the hooks before the allocators of an interpreter that has not begun, if one is loaded, or as soon as one is. */
 void mp_pymem_start(void);
 
 /* When the hooks came there, CLOCK_MONOTONIC; 0: they are not. For the control page of a new segment. */

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from attach_run import Unprepared
+from controller_tools import HeapFile, run_command
 from mem_profiler import attach as attaching
 from mem_profiler.capture import gate
 from mem_profiler.process import procfs
-from pythons import VERSIONS, any_interpreter, blocks_library, interpreter
+from pythons import VERSIONS, any_interpreter, blocks_library, interpreter, system_interpreter
 from sampler_run import Controller, Counts
 
 pytestmark = pytest.mark.usefixtures("sampler")
@@ -179,4 +180,72 @@ def test_tracemalloc_that_began_before_stays_behind_the_hooks(segment_dir: Path)
         attaching.detach(target.pid)
         target.ask("__import__('tracemalloc').stop()")
         target.ask("call('drop_all')")
+        target.finish()
+
+
+BUSY = """
+import sys, threading
+stop = threading.Event()
+rounds = []
+def work():
+    while not stop.is_set():
+        kept = [str(n) * (n % 40) for n in range(300)]
+        kept += [bytes(n * 7) for n in range(200)]
+        assert sum(map(len, kept)) == 154455
+        rounds.append(1)
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+print('ready', flush=True)
+def wait():
+    sys.stdin.readline()
+    stop.set()
+reader = threading.Thread(target=wait)
+reader.start()
+while not stop.is_set(): stop.wait(0.001)
+for thread in threads: thread.join()
+print('rounds', len(rounds))
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_many_times_in_and_out_of_an_interpreter_with_busy_threads(
+    version: str, segment_dir: Path
+) -> None:
+    python = interpreter(version)
+    with Unprepared([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
+        assert target.line() == "ready"
+        for _ in range(8):
+            attaching.attach(target.pid)
+            with Controller(target) as controller:
+                number = controller.start(512)
+                give_up = time.monotonic() + WAIT_S
+                while controller.segment.control().number("pymem_ns") == 0:
+                    assert time.monotonic() < give_up
+                controller.stop(number)
+                gate.mark_written(controller.segment, number)
+            attaching.detach(target.pid)
+        target.tell("end")
+        assert int(target.finish().split()[-1]) > 0
+
+
+def test_a_file_says_whether_small_objects_are_in_it(segment_dir: Path, tmp_path: Path) -> None:
+    def capture(name: str, pid: int) -> HeapFile:
+        done = run_command("-s", "0.5", "-c", "256", "-p", pid, "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        return HeapFile(next(tmp_path.glob(f"{name}.*.heap")))
+
+    python = system_interpreter().resolve()  # whose name says its version
+    with running(python, segment_dir) as target:
+        header = capture("waiting", target.pid).header
+        assert header["pymalloc"] is True
+        assert header["pymem"] is False
+        assert any("its main thread ran no Python code since" in note for note in header["notes"])
+        target.finish()
+    with Unprepared([python, "-S", "-u", "-c", BUSY], segment_dir) as target:
+        assert target.line() == "ready"
+        header = capture("busy", target.pid).header
+        assert header["pymalloc"] is False
+        assert header["pymem"] is True
+        assert not any("no Python code since" in note for note in header["notes"])
+        target.tell("end")
         target.finish()

@@ -303,6 +303,8 @@ class Capture:
     """Whether the capture began with the program."""
     python: str | None = None
     pymalloc: bool | None = None
+    pymem: bool = False
+    """Whether hooks of CPython's allocators saw small objects, which lie in regions of its own."""
     samples: int | None = None
     lost: dict[str, int] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)

@@ -123,8 +123,8 @@ def _arena_slack(profile: Profile, memory: Memory) -> Estimate | None:
     """Return the memory of `[heap]` and arenas beyond live blocks that can be nowhere else."""
     if memory.heap_bytes is None or memory.arena_bytes is None:
         return None
-    if not _GLIBC.search(profile.capture.allocator):
-        return None
+    if not _GLIBC.search(profile.capture.allocator) or profile.capture.pymem:
+        return None  # small blocks are elsewhere too
     blocks, size = profile.counts(Count.INUSE)
     small = size < MMAP_THRESHOLD_BYTES * blocks
     rates = profile.rates

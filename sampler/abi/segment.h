@@ -305,7 +305,9 @@ struct mp_control {
     uint64_t device_lost[MP_LOST_CAUSES]; /* as lost, for all device domains together */
     struct mp_backend_seen backend[MP_BACKEND_ROWS]; /* by enum mp_backend */
 
-    uint8_t peak_pad[24]; /* every sample writes to `peak`: it has a cache line alone */
+    /* When the sampler's hooks came before CPython's allocators; CLOCK_MONOTONIC; 0: they did not. */
+    uint64_t pymem_ns;
+    uint8_t peak_pad[16]; /* every sample writes to `peak`: it has a cache line alone */
     struct mp_peak peak[2]; /* of host memory; slot = capture number & 1 */
 };
 

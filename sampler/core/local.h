@@ -59,6 +59,8 @@ struct mp_thread_state {
     struct mp_countdown countdown;
     uintptr_t guard_sp;      /* address of the guard in force; 0: none */
     uintptr_t entry_sp; /* in the frame of the outermost hook of an entry point; 0: in none */
+    /* in the frame of a hook that counts all blocks which its real function takes; 0: in none */
+    uintptr_t counting_sp;
     uint32_t *growth_lock; /* try-lock of the segment that this thread holds; NULL: none */
     uint32_t thread_row; /* row + 1; 0: none yet */
     uint32_t thread_epoch; /* mp_local.epoch when it was taken */
@@ -69,6 +71,14 @@ struct mp_thread_state {
 extern struct mp_local mp_local;
 extern const int64_t mp_gate_off;
 extern __thread struct mp_thread_state mp_self __attribute__((tls_model("initial-exec")));
+
+/*
+ * HOOK. Is code whose stack pointer is `sp` called by a hook that counts its blocks? A hook that was left by siglongjmp
+ * is gone for the frames around it; such a hook that is not further in clears the mark.
+ */
+static inline bool mp_counted_further_out(uintptr_t sp) {
+    return mp_self.counting_sp >= sp;
+}
 
 /* The gate: one load of an offset that never changes, one load of the word. */
 static inline int64_t mp_gate(void) {

@@ -89,13 +89,29 @@ static __attribute__((noinline)) void count_sample(const struct mp_capture_view 
     }
 }
 
+/*
+ * The block is part of one that a hook further out has decided about. Bytes that were counted down for both
+ * change no chance: what is left of an exponential draw has the same distribution as a new one. A draw that
+ * is used up here must be replaced, for that reason; a capture for which the thread has not drawn yet is left to
+ * the next decision.
+ */
+static void leave_to_outer(struct mp_countdown *c) {
+    int64_t gate = mp_gate();
+    if (gate != MP_GATE_OFF && c->gate_seen == gate)
+        c->value = gate + mp_draw_bytes(&c->rng, c->rate_bytes);
+}
+
 MP_REALIGN __attribute__((noinline)) void
 mp_record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_frame *caller) {
     struct mp_capture_view view;
+    struct mp_thread_state *self = &mp_self;
+    if (mp_unlikely(mp_counted_further_out(caller->sp))) {
+        leave_to_outer(&self->countdown);
+        return;
+    }
     if (!mp_capture_view(&view))
         return;
     struct mp_segment *seg = view.segment;
-    struct mp_thread_state *self = &mp_self;
     if (self->countdown.rng == 0) {
         uint64_t ordinal = mp_add_relaxed(&mp_local.next_thread_seed, 1);
         self->countdown.rng = mp_mix(mp_local.seed + (ordinal << 32)) | 1;

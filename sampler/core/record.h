@@ -39,7 +39,10 @@ enum mp_hook {
     MP_HOOK_MEMALIGN,
     MP_HOOK_VALLOC,
     MP_HOOK_PVALLOC,
-    MP_HOOKS,
+    MP_HOOK_MALLOC_FAMILY, /* how many there are of these */
+    /* The hooks of CPython's allocators (pymem/): by domain, in the order of PyMemAllocatorDomain. */
+    MP_HOOK_PYMEM = MP_HOOK_MALLOC_FAMILY,
+    MP_HOOKS = MP_HOOK_PYMEM + 9,
 };
 
 /* INIT. First byte of each hook: frame 0 of the stacks recorded for it. */
@@ -51,7 +54,8 @@ static inline bool mp_sample_due(size_t size) {
     return mp_countdown_due(&mp_self.countdown, size, mp_gate());
 }
 
-/* HOOK. Finish the decision of mp_sample_due() and record the block. NULL: only draws anew. */
+/* HOOK. Finish the decision of mp_sample_due() and record the block. NULL: only draws anew. Within a hook
+ * that counts what the allocators below it hand out (mp_self.counting_sp), it counts nothing. */
 void mp_record_alloc(const void *block, size_t size, enum mp_hook hook,
                      const struct mp_frame *caller);
 

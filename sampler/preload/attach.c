@@ -4,6 +4,7 @@
 #include "abi/attach.h"
 #include "drivers/libraries.h"
 #include "entry_patch.h"
+#include "pymem/pymem.h"
 #include "redirect.h"
 #include "redirect/slots_kept.h"
 #include "redirect_attach.h"
@@ -21,6 +22,7 @@ static struct {
     int busy;     /* pid of the process whose call runs; 0: none */
     int attached; /* pid of the attached process; a fork child is another one */
     int adopted;  /* pid of a fork child of a preloaded process after an attach */
+    bool pymem;   /* the options ask for hooks before CPython's allocators */
     char installed_path[sizeof((struct mp_attach_request *)0)->installed_path];
     char options[sizeof((struct mp_attach_request *)0)->options];
 } attach;
@@ -74,6 +76,10 @@ static void undo(struct mp_attach_request *r) {
     struct mp_kept_counts slots;
     struct mp_entry_counts entries = {0};
     mp_startup_late_shut();
+    if (attach.pymem && !mp_pymem_withdraw())
+        snprintf(r->text, sizeof r->text,
+                 "CPython's allocators still call the sampler, which forwards: the main thread"
+                 " ran no Python code meanwhile");
     mp_entry_restore(&entries);
     mp_kept_restore(&slots);
     mp_startup_late_close();
@@ -116,6 +122,7 @@ static int redirect(struct mp_attach_request *r, bool by_constructor) {
 static int begin(struct mp_attach_request *r) {
     struct mp_options options;
     bool preloaded = mp_startup_by_constructor(), behind = mp_startup_is_behind_program();
+    attach.pymem = false;
     if (mp_options_opted_out_at_start())
         return refuse(r, -EPERM, "the process was started with MEM_PROFILER_DISABLE");
     if (preloaded && !behind && attach.adopted != getpid() && !mp_startup_is_orphan())
@@ -142,7 +149,10 @@ static int begin(struct mp_attach_request *r) {
     }
     attach.attached = getpid();
     attach.adopted = preloaded && !behind ? getpid() : 0;
+    attach.pymem = options.pymem && !preloaded;
     mp_startup_late_ready();
+    if (attach.pymem)
+        mp_pymem_ask();
     return 0;
 }
 
@@ -154,6 +164,8 @@ static int rescan(struct mp_attach_request *r) {
     mp_kept_prune();
     mp_redirect_attached(&counts);
     mp_device_redirect();
+    if (attach.pymem)
+        mp_pymem_ask();
     tell(r, &counts);
     return 0;
 }

@@ -220,7 +220,7 @@ EXPORT void *pvalloc(size_t size) {
 }
 
 #define ONE(name, id, needed, result, parameters, arguments) +1
-_Static_assert(MP_MALLOC_ALLOCATING(ONE) == MP_HOOKS, "each hook has its function");
+_Static_assert(MP_MALLOC_ALLOCATING(ONE) == MP_HOOK_MALLOC_FAMILY, "each hook has its function");
 
 void mp_hooks_name_frames(void) {
 #define NAME_FRAME(name, id, needed, result, parameters, arguments)                                \

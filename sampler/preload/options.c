@@ -241,7 +241,8 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
         strcpy(o->dir, value);
     }
     read_plan(o, value_of("MEM_PROFILER_PLAN"));
-    if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n))
+    if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n) ||
+        !read_switch("MEM_PROFILER_PYMEM", &o->pymem, error, n))
         return -EINVAL;
     value = value_of("MEM_PROFILER_UNWIND");
     if (value != NULL && *value != '\0') {
@@ -258,8 +259,8 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
 }
 
 int mp_options_read(struct mp_options *options, const char *exe, char *error, size_t n) {
-    *options =
-        (struct mp_options){.dir = MP_FOLDER_DEFAULT, .max_memory_bytes = MP_LIMIT_DEFAULT_BYTES};
+    *options = (struct mp_options){
+        .dir = MP_FOLDER_DEFAULT, .max_memory_bytes = MP_LIMIT_DEFAULT_BYTES, .pymem = true};
     int rc = read_numbers(options, error, n);
     if (rc == 0)
         rc = read_devices(options, error, n);

@@ -23,7 +23,8 @@ struct mp_options {
     bool plan_for_next;       /* exec:N */
     unsigned devices;         /* MEM_PROFILER_DEVICE, bits of enum mp_backend; default all */
     bool devices_by_name;     /* it lists backends */
-    char unwind[16];          /* MEM_PROFILER_UNWIND=cfi|fp|libgcc; empty: default */
+    bool pymem; /* MEM_PROFILER_PYMEM, default 1: hooks before CPython's allocators */
+    char unwind[16]; /* MEM_PROFILER_UNWIND=cfi|fp|libgcc; empty: default */
 };
 
 /*

@@ -25,6 +25,7 @@
 #include "hooks.h"
 #include "options.h"
 #include "plan_file.h"
+#include "pymem/pymem.h"
 #include "python/runtime.h"
 #include "redirect.h"
 #include "redirect/redirect_later.h"
@@ -152,6 +153,7 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
                        (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
     c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
+    c->pymem_ns = mp_pymem_since_ns();
     put(c->unwinder, sizeof c->unwinder, mp_unwind_name());
     put(c->state_text, sizeof c->state_text, process.state_text);
     read_allocator(c);
@@ -356,6 +358,8 @@ static void finish_start(void) {
         mp_filter_watch_install(mp_startup_withdraw);
         if (process.state == MP_STATE_READY)
             mp_device_start(process.options.devices, process.options.devices_by_name);
+        if (process.state == MP_STATE_READY && process.options.pymem)
+            mp_pymem_start();
     }
     bool late = !process.open || mp_redirect_report.second.patched != 0;
     if (!process.open)

@@ -16,6 +16,7 @@ static struct {
     struct mp_slot_table loader_table;
     struct mp_slot_counts *loader, *later;
     const struct mp_later_watch *watch;
+    void (*look)(void);
     const struct mp_slot_table *watch_table; /* of the last changed() */
     bool following;
     uint64_t added, removed;     /* of the loader's list, at the last complete look */
@@ -79,6 +80,8 @@ static void redirect_new(void) {
         return;
     if (follow.watch != NULL)
         follow.watch_table = follow.watch->changed();
+    if (follow.look != NULL)
+        follow.look();
     if (removed != follow.removed) /* another module may be at the same address now */
         for (unsigned i = 0; i < DONE_ROWS; i++)
             follow.done[i] = 0;
@@ -184,11 +187,20 @@ void mp_redirect_follow(const struct mp_slot_table *const tables[MP_LATER_TABLES
     mp_elf_visit(mark_done, NULL);
 }
 
-void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts *loader) {
+static void follow_at_least(struct mp_slot_counts *loader) {
     static struct mp_slot_counts later;
     static const struct mp_slot_table *const none[MP_LATER_TABLES];
-    follow.watch_table = watch->changed();
-    follow.watch = watch;
     if (!follow.following)
         mp_redirect_follow(none, loader, &later);
+}
+
+void mp_redirect_watch(const struct mp_later_watch *watch, struct mp_slot_counts *loader) {
+    follow.watch_table = watch->changed();
+    follow.watch = watch;
+    follow_at_least(loader);
+}
+
+void mp_redirect_look(void (*look)(void), struct mp_slot_counts *loader) {
+    follow.look = look;
+    follow_at_least(loader);
 }

@@ -43,7 +43,8 @@ def _measure(tools: Tools, launcher: list[str], extra: dict[str, str], rounds: i
     script = tools.scratch / "program.py"
     script.write_text(PROGRAM.replace("ROUNDS", str(rounds)), encoding="ascii")
     command = [sys.executable, *launcher, str(script)]
-    printed = run(command, {"PYTHONMALLOC": "malloc", **extra}, cwd=tools.scratch)
+    through_malloc = {"PYTHONMALLOC": "malloc", "MEM_PROFILER_PYMEM": "0"}
+    printed = run(command, {**through_malloc, **extra}, cwd=tools.scratch)
     wall, cpu = (float(v) for v in printed.split()[:2])
     return {"wall_ms": wall, "cpu_ms": cpu}
 

@@ -137,20 +137,32 @@ def test_a_shell_script_of_many_short_processes_leaves_no_files(
     assert nothing_left(segment_dir)
 
 
-def test_python_runs_without_pymalloc_unless_told_otherwise(
+def test_small_objects_of_python_are_seen_unless_told_otherwise(
     segment_dir: Path, tmp_path: Path
 ) -> None:
-    code = "import os; print(os.environ.get('PYTHONMALLOC'))"
+    code = "import os; print(os.environ.get('PYTHONMALLOC')); kept = [str(n) for n in range(20000)]"
     program = os.path.realpath(sys.executable)
-    plain = run_command("run", "-o", tmp_path / "a", "--", program, "-c", code)
-    assert plain.stdout == "malloc\n", plain.stderr
-    kept = run_command("run", "--keep-pymalloc", "-o", tmp_path / "b", "--", program, "-c", code)
-    assert kept.stdout == "None\n", kept.stderr
-    assert "pymalloc" in kept.stderr
-    assert "pymalloc" not in plain.stderr
+
+    def capture(name: str, *options: str) -> tuple[str, str]:
+        output = tmp_path / name
+        done = run_command("run", *options, "-c", "1", "-o", output, "--", program, "-c", code)
+        return done.stdout, done.stderr
+
+    plain = capture("a")
+    without = capture("b", "--no-pymalloc")
+    kept = capture("c", "--keep-pymalloc")
+    assert [printed for printed, _ in (plain, without, kept)] == ["None\n", "malloc\n", "None\n"]
+    assert ["pymalloc" in errors for _, errors in (plain, without, kept)] == [False, False, True]
+    files = heaps(tmp_path)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert [h.header["python"] for h in heaps(tmp_path)] == [version, version]
-    assert [h.header["pymalloc"] for h in heaps(tmp_path)] == [False, True]
+    assert [h.header["python"] for h in files] == [version] * 3
+    assert [h.header["pymalloc"] for h in files] == [False, False, True]
+    seen, all_of_malloc, few = (h.total("alloc_blocks") for h in files)
+    assert abs(seen - all_of_malloc) < 0.01 * all_of_malloc
+    assert few < 0.5 * seen
+    both = run_command("run", "--no-pymalloc", "--keep-pymalloc", "--", program, "-c", code)
+    assert both.returncode == 2
+    assert "exclude each other" in both.stderr
 
 
 def test_a_library_path_with_spaces_is_preloaded_all_the_same(

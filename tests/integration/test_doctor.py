@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from c_build import ROOT, compile_program, run_program
-from controller_tools import run_command, wait_until
+from controller_tools import LIBRARY, run_command, wait_until
 from mem_profiler.doctor import examine_process, examine_program, first_blocker
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.process import procfs
@@ -212,11 +212,17 @@ def test_allocators_are_named_where_they_are() -> None:
 
 def test_python_says_where_its_small_objects_are() -> None:
     program = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
-    for value, status in (("default", "warning"), ("malloc", "ok")):
-        environment = {**os.environ, "PYTHONMALLOC": value}
-        with living(program, "-c", "input()", env=environment) as process:
+    preload = {"LD_PRELOAD": str(LIBRARY)}
+    for variables, status, text in (
+        ({"PYTHONMALLOC": "default"}, "ok", "as soon as its main thread runs Python code"),
+        ({"PYTHONMALLOC": "malloc"}, "ok", "small objects come from malloc"),
+        (preload, "ok", "the sampler sees small objects by hooks of its allocators"),
+        (preload | {"MEM_PROFILER_PYMEM": "0"}, "warning", "does not see objects up to 512 bytes"),
+    ):
+        with living(program, "-c", "input()", env=os.environ | variables) as process:
             wait_until(lambda pid=process.pid: state_of(pid) == "S", "it waits")  # type: ignore[misc]
-            assert of(examine_process(process.pid), "python").status == status
+            found = of(examine_process(process.pid), "python")
+            assert (found.status, text in found.text) == (status, True), found
 
 
 def test_no_free_descriptor_blocks() -> None:

@@ -1,18 +1,75 @@
-"""The Python interpreters of this machine, for tests of what the sampler reads of them."""
+"""The CPythons of this machine, and the library whose blocks tests count."""
 
 from __future__ import annotations
 
+import functools
+import glob
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
-MINORS = (9, 10, 11, 12, 13, 14)
+import pytest
+
+from c_build import compile_program
+from sampler_run import FLAGS, TARGETS, WAIT_S
+
+VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+_ASK = "import sys; print(*sys.version_info[:2], sep='.')"
+
+
+def _version(path: str) -> str:
+    asked = subprocess.run(
+        [path, "-I", "-c", _ASK], capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+    return asked.stdout.strip()
+
+
+@functools.cache
+def interpreters() -> dict[str, Path]:
+    """Version -> program: of the system, of pyenv, and what else is on the path."""
+    roots = os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv"
+    found = sorted(glob.glob(f"{roots}/versions/3.*/bin/python3"), reverse=True)
+    on_path = [shutil.which(f"python{version}") for version in VERSIONS]
+    paths = [*found, *(path for path in on_path if path)]
+    versions = {_version(path): Path(path) for path in reversed(paths)}
+    return {version: path for version, path in versions.items() if version in VERSIONS}
+
+
+def interpreter(version: str) -> Path:
+    """The program of a version; the test is skipped where it is not installed."""
+    path = interpreters().get(version)
+    if path is None:
+        pytest.skip(f"no CPython {version}")
+    return path
+
+
+def any_interpreter() -> Path:
+    """One that is installed."""
+    found = interpreters()
+    assert found, "no CPython on this machine"
+    return found.get("3.11") or found[max(found, key=lambda v: int(v.split(".")[1]))]
+
+
+def system_interpreter() -> Path:
+    """The system's own, which may be linked in another way."""
+    path = Path("/usr/bin/python3")
+    if not path.exists() or _version(str(path)) not in VERSIONS:
+        pytest.skip("no CPython of the system")
+    return path
+
+
+def blocks_library() -> Path:
+    """tests/targets/pymem_blocks.c, for ctypes.PyDLL."""
+    flags = ("-std=gnu11", "-D_GNU_SOURCE", "-shared", "-fPIC", *FLAGS)
+    return compile_program(TARGETS / "pymem_blocks.c", flags, libs=("-lpthread",))
 
 
 def pythons() -> list[str]:
     """One interpreter of each version that this machine has, and the system's own."""
     found = {sys.executable: None, "/usr/bin/python3": None}
-    for minor in MINORS:
+    for minor in (9, 10, 11, 12, 13, 14):
         kept = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}"))
         named = shutil.which(f"python3.{minor}")
         found |= dict.fromkeys(str(path) for path in kept[-1:])

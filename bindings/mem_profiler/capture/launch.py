@@ -52,7 +52,8 @@ class Options:
     rate_bytes: int
     prefix: str
     children: bool = False
-    keep_pymalloc: bool = False
+    no_pymalloc: bool = False  # PYTHONMALLOC=malloc instead of hooks before CPython's allocators
+    keep_pymalloc: bool = False  # neither of these
     device_rate_bytes: int = 1
     device: Choice | None = None  # None: as the environment says, else auto
     form: Form = Form.AUTO
@@ -124,8 +125,10 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     variables |= device_choice.environment(chosen, Path(preload), variables)
     if options.children:
         variables["MEM_PROFILER_FOLLOW_FORK"] = "1"
-    if not options.keep_pymalloc:
+    if options.no_pymalloc:
         variables["PYTHONMALLOC"] = "malloc"
+    if options.no_pymalloc or options.keep_pymalloc:
+        variables["MEM_PROFILER_PYMEM"] = "0"
     return variables
 
 

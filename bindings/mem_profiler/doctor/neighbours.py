@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from collections.abc import Mapping as Variables
@@ -26,6 +27,8 @@ _PROFILERS = {
     "libfilpreload": "Fil",
     "libcuda_hook": "a CUDA hook",
 }
+_PYMEM_SINCE = (3, 7)
+_FREE_THREADED = re.compile(r"^(?:lib)?python3\.\d+t")
 _ALLOCATOR_PROFILING = {
     "MALLOC_CONF": re.compile(r"prof:true"),
     "_RJEM_MALLOC_CONF": re.compile(r"prof:true"),
@@ -93,9 +96,31 @@ def interpreter(pid: int, images: list[Image]) -> list[Finding]:
         return []
     if procfs.pymalloc_active(pid) is False:
         return [Finding("python", "ok", f"Python {version}, small objects come from malloc")]
+    hooked = _pymem_hooks(pid, version)
+    if hooked:
+        return [Finding("python", "ok", f"Python {version}: {hooked}")]
     text = f"Python {version}: the sampler does not see objects up to 512 bytes (pymalloc)"
     cure = "to see them, restart it with PYTHONMALLOC=malloc"
     return [Finding("python", "warning", text, cure)]
+
+
+def _pymem_hooks(pid: int, version: str) -> str:
+    """How the sampler sees small objects, or would after an attach; empty: it does not."""
+    try:
+        with discovery.open_process(pid, writable=False) as segment:
+            present = segment.control().number("pymem_ns") != 0
+        return "the sampler sees small objects by hooks of its allocators" if present else ""
+    except MemError:
+        pass
+    if tuple(map(int, version.split("."))) < _PYMEM_SINCE or _is_free_threaded(pid):
+        return ""
+    return "an attach sees small objects as soon as its main thread runs Python code"
+
+
+def _is_free_threaded(pid: int) -> bool:
+    """By the name of the program, or of its libpython; the sampler itself asks the interpreter."""
+    paths = [procfs.exe(pid) or "", *(mapping.path for mapping in procfs.maps(pid))]
+    return any(_FREE_THREADED.search(os.path.basename(path)) for path in paths)
 
 
 def runtime(environment: Variables[str, str] | None, images: list[Image]) -> list[Finding]:

@@ -27,8 +27,7 @@ def is_loaded() -> bool:
 def environment() -> dict[str, str]:
     """This process's environment, plus the variables that put the sampler into a new program.
 
-    It switches Python's own pools off, so that the sampler sees small objects. Raises MemError,
-    UsageProblem.
+    Raises MemError, UsageProblem.
     """
     variables = dict(os.environ)
     library = launch.library()
@@ -36,5 +35,4 @@ def environment() -> dict[str, str]:
         raise UsageProblem(f"{library} has a space or colon in its path")
     theirs = variables.get("LD_PRELOAD", "")
     variables["LD_PRELOAD"] = f"{library}:{theirs}" if theirs else library
-    variables["PYTHONMALLOC"] = "malloc"
     return variables

@@ -39,6 +39,12 @@ PYMALLOC_NOTE = (
     "small objects of CPython come from its own pools (pymalloc) and are not in the profile; "
     "start the program with PYTHONMALLOC=malloc to see them"
 )
+_NO_CODE = "its main thread ran no Python code"
+PYMALLOC_ATTACHED_NOTE = (
+    "small objects of CPython come from its own pools (pymalloc) and are not in the profile: "
+    f"{_NO_CODE} since the attach, or its threads have no common lock"
+)
+LATE_HOOKS_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ def build(
     peak = peak_of(control)
     found = tables.read_tables(segment, control, peak, moments=_moments(readings, ending))
     control = segment.control()
+    if control.number("pymem_ns") != 0:
+        target = dataclasses.replace(target, pymalloc=False)
     shared = _read_shared(segment, control, target, readings)
     capture = _capture(segment, control, target, shared, found)
     capture.kind, capture.end = ending.kind, ending.end
@@ -91,7 +99,8 @@ def build(
     capture.duration_s = (_end_ns(control, found, ending.now_ns) - start_ns) / NS
     capture.controller = readings.use if readings else None
     unseen = devices.unseen_backends(control)
-    capture.notes = _notes(target, found, [*ending.notes, *_before_main(control), *unseen])
+    more_notes = [*_before_main(control), *_small_objects(target, control), *unseen]
+    capture.notes = _notes(found, [*ending.notes, *more_notes])
     _put_peak(capture, peak, start_ns)
     capture.before_end_at_s = found.before_end_at_s
     rate = float(int(control.capture["rate_bytes"]))
@@ -135,8 +144,9 @@ def _of_domain(
         samples=found.samples,
         lost=_lost("device_lost", control, found),
         pymalloc=None,
+        pymem=False,
         complete=found.skipped == 0,
-        notes=_notes(Target(None), found, list(ending.notes)),
+        notes=_notes(found, list(ending.notes)),
         before_end_at_s=found.before_end_at_s,
     )
     _put_peak(capture, domain.peak, start_ns)
@@ -226,6 +236,7 @@ def _capture(
         started=int(slot["start_realtime_ns"]) / NS,
         python=target.python or procfs.python_version(paths, control.text("exe")),
         pymalloc=target.pymalloc,
+        pymem=control.number("pymem_ns") != 0,
         samples=found.samples,
         lost=_lost("lost", control, found),
         memory=shared.memory,
@@ -268,10 +279,20 @@ def _before_main(control: Control) -> list[str]:
     return [LATE_NOTE] if late and control.number("capture_number") == 1 else []
 
 
-def _notes(target: Target, found: Tables, extra: list[str]) -> list[str]:
-    notes = list(extra)
+def _small_objects(target: Target, control: Control) -> list[str]:
+    """What of CPython's small objects is missing."""
     if target.pymalloc:
-        notes.append(PYMALLOC_NOTE)
+        attached = control.number("startup_flags") & layout.STARTUP_ATTACHED
+        return [PYMALLOC_ATTACHED_NOTE if attached else PYMALLOC_NOTE]
+    late_s = (control.number("pymem_ns") - int(control.capture["start_ns"])) / NS
+    if late_s < LATE_HOOKS_S:
+        return []
+    since = f"from {late_s:.1f} s after its start"
+    return [f"small objects of CPython are in the profile {since}: {_NO_CODE} before"]
+
+
+def _notes(found: Tables, extra: list[str]) -> list[str]:
+    notes = list(extra)
     if found.skipped:
         notes.append(f"the profile lacks {found.skipped} rows of the segment, which are invalid")
     return notes

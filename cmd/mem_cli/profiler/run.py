@@ -27,7 +27,7 @@ from mem_cli.profiler.options import (
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
 from mem_cli.say import waiting
-from mem_parser.errors import MemError, NoSampler
+from mem_parser.errors import MemError, NoSampler, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import device_choice, launch, output
 from mem_profiler.capture.unloaded import Behind, Unloaded
@@ -46,7 +46,12 @@ from mem_profiler.doctor import reason, reason_behind, refuse_checker
 @depth_option
 @prefix_option
 @click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
-@click.option("--keep-pymalloc", is_flag=True, help="Leave PYTHONMALLOC as it is.")
+@click.option(
+    "--no-pymalloc",
+    is_flag=True,
+    help="See small Python objects by PYTHONMALLOC=malloc, not by hooks: slower.",
+)
+@click.option("--keep-pymalloc", is_flag=True, help="Do not see small Python objects.")
 @form_option
 @symbolize_option
 @click.option(
@@ -72,6 +77,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     depth_limit: int | None,
     prefix: str,
     children: bool,
+    no_pymalloc: bool,
     keep_pymalloc: bool,
     form: Form,
     symbolize: bool,
@@ -82,9 +88,11 @@ def run(  # noqa: PLR0917 - click passes options by name
 ) -> None:
     """Start a program with the sampler; capture it from start to exit."""
     output.check_prefix(prefix)
+    if no_pymalloc and keep_pymalloc:
+        raise UsageProblem("--no-pymalloc and --keep-pymalloc exclude each other")
     chosen = None if device is None else device_choice.parse(device)
     options = launch.Options(
-        rate or DEFAULT_RATE, prefix, children, keep_pymalloc, device_rate,
+        rate or DEFAULT_RATE, prefix, children, no_pymalloc, keep_pymalloc, device_rate,
         device=chosen, form=form, depth_limit=depth_limit,
     )  # fmt: skip
     if budget is None:

@@ -458,6 +458,7 @@ def _capture(fields: Fields) -> Capture:
         python=fields.text("python") or None,
         from_start=fields.optional_bool("from_start") is True,
         pymalloc=fields.optional_bool("pymalloc"),
+        pymem=fields.optional_bool("pymem") is True,
         lost=_int_values(fields.mapping("lost")),
         memory=Memory(**{f.name: memory.optional_int(f.name) for f in dataclasses.fields(Memory)}),
         bucket_end_s=[

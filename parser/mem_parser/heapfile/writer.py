@@ -34,8 +34,8 @@ _LOST_FRAME = "0x1"
 _CAPTURE_KEYS = (
     "pid", "parent_pid", "uid", "host", "arch", "comm", "exe", "command", "allocator", "unwinder",
     "sampler", "suppressions", "capture", "depth_limit", "started", "duration_s", "kind", "end",
-    "from_start", "python", "pymalloc", "samples", "bucket_end_s", "notes", "lost", "domains",
-    "marks_lost",
+    "from_start", "python", "pymalloc", "pymem", "samples", "bucket_end_s", "notes", "lost",
+    "domains", "marks_lost",
 )  # fmt: skip
 _HOST_READING = ("t_s", "estimate_bytes", "std_error_bytes", "samples", "rss_bytes")
 Counts = npt.NDArray[np.int64]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_the_program_is_told_where_and_how_to_capture(tmp_path: Path) -> None:
     assert found["LD_PRELOAD"].split(":")[0] == launch.library()
     assert found["MEM_PROFILER_DIR"] == str(tmp_path)
     assert (found["MEM_PROFILER_START"], found["MEM_PROFILER_DEVICE_RATE"]) == ("1024", "4096")
-    assert found["PYTHONMALLOC"] == "malloc"
+    assert not {"PYTHONMALLOC", "MEM_PROFILER_PYMEM"} & (found.keys() - os.environ.keys())
     assert "MEM_PROFILER_FOLLOW_FORK" not in found
 
 
@@ -31,6 +32,9 @@ def test_options_become_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = variables(tmp_path, children=True, keep_pymalloc=True)
     assert found["MEM_PROFILER_FOLLOW_FORK"] == "1"
     assert "PYTHONMALLOC" not in found
+    assert found["MEM_PROFILER_PYMEM"] == "0"
+    found = variables(tmp_path, no_pymalloc=True)
+    assert (found["PYTHONMALLOC"], found["MEM_PROFILER_PYMEM"]) == ("malloc", "0")
 
 
 def test_libraries_that_were_preloaded_already_stay(

@@ -53,7 +53,7 @@ def capture() -> Capture:
         comm="worker", exe="/opt/app", command="app --flag=1", allocator="/lib/libc.so.6",
         unwinder="cfi", sampler="/opt/libmem_sampler.so", suppressions="/opt/leaks.txt",
         capture=3, depth_limit=64, started=1.5e9, duration_s=9.5, kind="snapshot", end="running",
-        from_start=True, python="3.11", pymalloc=True, samples=7,
+        from_start=True, python="3.11", pymalloc=True, pymem=True, samples=7,
         lost={"reentry": 2, "truncated": 1},
         memory=Memory(*range(1, 11)), bucket_end_s=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, None],
         peak_at_s=4.5, peak_bytes=900.0, peak_source=PeakSource.SAMPLER,

@@ -108,7 +108,10 @@ def test_small_blocks_tell_how_much_of_the_arenas_is_free() -> None:
     assert all("%" in line for line in lines[1:after])
     assert lines[after + 1] == "   9.000 MiB in [heap]"
 
-    profile.capture.allocator = "/usr/lib/libjemalloc.so.2"
+    profile.capture.pymem = True  # small blocks in regions of CPython
+    assert account(profile).arena_slack is None
+
+    profile.capture.allocator, profile.capture.pymem = "/usr/lib/libjemalloc.so.2", False
     assert account(profile).arena_slack is None
 
 

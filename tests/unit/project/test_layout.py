@@ -42,7 +42,8 @@ BELOW = {
     "core": ("abi", "unwind", "python"),
     "device": ("abi", "unwind", "python", "core"),
     "drivers": ("abi", "unwind", "core", "device", "redirect"),
-    "preload": ("abi", "unwind", "python", "core", "device", "redirect", "drivers"),
+    "pymem": ("abi", "unwind", "core", "redirect"),
+    "preload": ("abi", "unwind", "python", "core", "device", "redirect", "drivers", "pymem"),
     "inject": ("abi", "unwind"),
     "companion": (),
 }

@@ -47,6 +47,12 @@ def test_buffers_for_stacks_and_the_room_left_hold_under(variant: str) -> None:
 
 
 @under_sanitizers
+def test_hooks_of_interpreters_hold_under(variant: str) -> None:
+    hooks = ROOT / "sampler" / "pymem" / "pymem_hooks.c"
+    check_program("test_pymem", [hooks, *core_sources()], variant)
+
+
+@under_sanitizers
 def test_peaks_hold_under(variant: str) -> None:
     parts = ("sample", "table", "local", "keyed", "sites", "stack_range")
     check_program("test_peak", core_sources(*parts), variant)

@@ -131,6 +131,11 @@ enum mp_startup_flags {
     MP_STARTUP_OTHER_FOLDER = 2,
     /* The capture of the start began after constructors of libraries had run, for some of their calls at least. */
     MP_STARTUP_LATE = 4,
+    /* The mapping holds a lock on the file's first byte (an open file description lock): nobody has the segment
+     * mapped any more once that lock is gone. */
+    MP_STARTUP_LOCKED = 8,
+    /* The process is dead, and pages without data have been given back. Writer: who did it. */
+    MP_STARTUP_TRIMMED = 16,
 };
 
 /* What kind of memory a domain is. */

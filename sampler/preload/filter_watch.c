@@ -17,8 +17,11 @@ static void (*tell_undumpable)(void); /* has its value before the first redirect
  * the kernel has put them under the filter too. */
 static void expect_filter(void) {
     struct mp_control *c = mp_local.segment.control;
-    if (c != NULL)
-        __atomic_fetch_or(&c->controller_flags, MP_FLAG_SECCOMP, __ATOMIC_RELEASE);
+    if (c == NULL)
+        return;
+    if (mp_gate() != MP_GATE_OFF && !(mp_load_relaxed(&c->controller_flags) & MP_FLAG_SECCOMP))
+        mp_segment_reserve_ahead(&mp_local.segment);
+    __atomic_fetch_or(&c->controller_flags, MP_FLAG_SECCOMP, __ATOMIC_RELEASE);
 }
 
 static void note_prctl(long option, long value) {

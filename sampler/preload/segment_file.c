@@ -3,8 +3,9 @@
  */
 #include "segment_file.h"
 #include "cgroup.h"
-#include "directory.h"
 #include "quiet.h"
+#include "segment_dead.h"
+#include "segment_room.h"
 #include "text.h"
 
 #include <errno.h>
@@ -20,14 +21,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SWEEP_FILES 256 /* most files one start-up looks at */
 #define FREE_SHARE 4    /* of the file system's free space, which others need too */
 #define SIZE_STEP 0xffffULL /* the largest page size, less 1 */
 
 /* Too large for the stack of a small thread that forks. */
 static struct {
     struct mp_control made; /* becomes page 0 */
-    struct mp_control seen; /* of another segment */
     char text[4096];
     char name[64];
 } scratch;
@@ -74,7 +73,7 @@ bool mp_only_thread(void) {
     return stat_field("/proc/self/stat", STAT_THREADS) == 1;
 }
 
-static uint64_t start_ticks_of(uint32_t pid) {
+uint64_t mp_start_ticks_of(uint32_t pid) {
     char path[32];
     struct mp_text name = {.buffer = path, .size = sizeof path};
     mp_put(&name, "/proc/");
@@ -139,30 +138,6 @@ static uint64_t limit_bytes(const struct mp_options *options, int fd,
           : group < least ? "the memory limit of the control group leaves no room for a segment"
                           : "MEM_PROFILER_MAX_MEMORY leaves no room for a segment";
     return 0;
-}
-
-/* Is the file a segment of a dead process image of our pid namespace, without a capture or with one that
- * is in a file? */
-static bool unused_and_dead(int folder, const char *name) {
-    const struct mp_control *own = &scratch.made, *c = &scratch.seen;
-    int fd = sys_openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-    if (fd < 0)
-        return false;
-    long n = read(fd, &scratch.seen, sizeof scratch.seen);
-    close(fd);
-    if (n != sizeof *c || c->magic != MP_SEGMENT_MAGIC || c->capture_number != c->written_capture ||
-        c->pidns_inode != own->pidns_inode)
-        return false;
-    if (c->pid == own->pid && c->start_ticks == own->start_ticks)
-        return true; /* an image that this one replaced by exec */
-    return start_ticks_of(c->pid) != c->start_ticks;
-}
-
-static bool sweep_entry(const char *name, void *arg) {
-    int folder = *(const int *)arg;
-    if (name[0] >= '0' && name[0] <= '9' && unused_and_dead(folder, name))
-        syscall(SYS_unlinkat, folder, name, 0);
-    return false;
 }
 
 /* Create the file under the first exec count that is free. */
@@ -254,6 +229,8 @@ static int fill_file(int fd, const struct mp_control *c) {
 static int map_file(int fd, struct mp_segment *seg, const struct mp_segment_place *place) {
     struct mp_control *c = &scratch.made;
     mp_segment_layout(c);
+    if (mp_dead_hold(fd))
+        c->startup_flags |= MP_STARTUP_LOCKED;
     int rc = fill_file(fd, c);
     if (rc != 0)
         return rc;
@@ -278,8 +255,26 @@ static void note_file(struct mp_segment_file *file, const struct mp_segment_fold
     }
 }
 
+/* The same within the bound of all segments together. */
+static uint64_t limit_within_bound(const struct mp_options *options, int folder,
+                                   const struct mp_segment_place *place, bool captures) {
+    const struct mp_control *own = &scratch.made;
+    uint64_t limit = limit_bytes(options, folder, place);
+    if (limit == 0 || !captures) {
+        mp_room_tidy(folder, own);
+        return limit;
+    }
+    uint64_t bound = mp_room_bound_bytes(folder, options->max_total_bytes);
+    limit = mp_room_take(folder, bound, limit, own) & ~SIZE_STEP;
+    if (limit == 0)
+        why = "the segments of this user take all of MEM_PROFILER_MAX_TOTAL (mem_profiler ps, "
+              "mem_profiler clean)";
+    return limit;
+}
+
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
-                      struct mp_segment_file *file, const struct mp_segment_place *place) {
+                      struct mp_segment_file *file, const struct mp_segment_place *place,
+                      bool captures) {
     struct mp_control *c = &scratch.made;
     static struct mp_segment_folder folder;
     why = NULL;
@@ -290,13 +285,12 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
     c->pid = (uint32_t)getpid();
     c->start_ticks = stat_field("/proc/self/stat", STAT_START_TICKS);
     c->pidns_inode = pidns_inode();
-    mp_directory_each(folder.fd, SWEEP_FILES, sweep_entry, &folder.fd);
     describe(c, exe);
     c->depth_limit = options->depth_limit;
     if (is_filtered())
         c->controller_flags = MP_FLAG_SECCOMP;
 
-    c->limit_bytes = limit_bytes(options, folder.fd, place);
+    c->limit_bytes = limit_within_bound(options, folder.fd, place, captures);
     rc = file->fd = c->limit_bytes != 0 ? create_file(folder.fd) : -EFBIG;
     if (rc >= 0) {
         note_file(file, &folder);

@@ -146,12 +146,14 @@ static void open_way(const struct mp_control *c) {
 /* Make the segment and open the hot path. `rate_bytes` 0: no capture yet. */
 static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) {
     struct mp_segment *seg = &mp_local.segment; /* too large for the stack of a small thread */
-    int rc = mp_segment_create(&process.options, process.exe, seg, &process.file, &process.place);
+    capture = capture && process.state == MP_STATE_READY;
+    int rc = mp_segment_create(&process.options, process.exe, seg, &process.file, &process.place,
+                               capture);
     if (rc != 0)
         return rc;
     struct mp_control *c = seg->control;
-    c->startup_flags = (process.place.base != NULL ? MP_STARTUP_ATTACHED : 0) |
-                       (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
+    c->startup_flags |= (process.place.base != NULL ? MP_STARTUP_ATTACHED : 0) |
+                        (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
     c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
     put(c->unwinder, sizeof c->unwinder, mp_unwind_name());
@@ -160,7 +162,7 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     mp_local.seed = random_seed();
     mp_store_release(&c->state,
                      (uint32_t)process.state); /* the controller reads all above once it has this */
-    if (capture && process.state == MP_STATE_READY)
+    if (capture)
         rc = start_capture(seg, process.file.fd, rate_bytes);
     close(process.file.fd);
     mp_device_announce();

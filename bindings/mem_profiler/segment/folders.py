@@ -28,6 +28,7 @@ FOLDER = re.compile(r"mem_profiler\.(\d+)(?:\.[0-9a-f]{16})?")
 FILE = re.compile(r"(\d+)-(\d+)-(\d+)")
 RUN_FOLDER = re.compile(r"mem_profiler\.run-[0-9a-f]{16}")
 LIBRARY_LINK = "libmem_sampler.so"
+LEDGER = "room"  # of a user's folder, beside the segments: sampler/abi/room.h
 ENTRIES_MAX = 200_000  # of one folder, of names that may be ours
 _RUN_NAMES_TRIED = 16
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -191,6 +192,10 @@ def remove_unused_runs() -> None:
 def _remove_run(parent: int, name: str, fd: int) -> None:
     """Remove it. Raises OSError where it is not empty, or another folder has its name."""
     for user in _names(fd, FOLDER):
+        with contextlib.suppress(OSError):
+            with opened(user, fd) as inner:
+                if not _names(inner, FILE):
+                    os.unlink(LEDGER, dir_fd=inner)
         with contextlib.suppress(OSError):
             os.rmdir(user, dir_fd=fd)
     if any(not stat.S_ISLNK(os.lstat(entry, dir_fd=fd).st_mode) for entry in os.listdir(fd)):

@@ -1,0 +1,209 @@
+"""All segments of a user together: trimmed once their processes are gone, and bounded."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from controller_tools import run_command
+from mem_profiler.segment import folders, room
+from mem_profiler.segment.file import Segment
+from sampler_run import WAIT_S, Counted, Target, build, environment, run, segments
+
+KIB, MIB = 1 << 10, 1 << 20
+TRIMMED_BYTES = 16 * KIB  # of a short program: four pages
+LIVING_BYTES = 512 * KIB  # what a capture begins with
+BOUND = 4 * MIB
+
+
+def held(folder: Path) -> int:
+    """Bytes that the segments of a folder take."""
+    return sum(path.lstat().st_blocks * 512 for path in segments(folder))
+
+
+def programs(count: int, env: dict[str, str], at_once: int = 1) -> None:
+    """Run a short program many times under one shell, which is without the sampler."""
+    program = str(build("answer.c"))
+    library = env["LD_PRELOAD"]
+    script = (
+        'k=0; while [ $k -lt $1 ]; do j=0; while [ $j -lt $2 ]; do '
+        'LD_PRELOAD="$3" "$4" & j=$((j+1)); done; wait; k=$((k+$2)); done'
+    )
+    argv = ["/bin/sh", "-c", script, "sh", str(count), str(at_once), library, program]
+    result = run(argv, env | {"LD_PRELOAD": ""})
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_capture_begins_small(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
+        target.line()
+        assert held(segment_dir) <= LIVING_BYTES
+        target.ask("alloc 20000 100")  # and grows as it needs to
+        assert target.counted().by("alloc_kept").blocks == 20000
+        assert target.counted().lost == {}
+        target.finish()
+
+
+@pytest.mark.parametrize("at_once", [1, 10])
+def test_segments_of_short_programs_are_trimmed_by_the_programs_after_them(
+    segment_dir: Path, at_once: int
+) -> None:
+    programs(100, environment(segment_dir, rate=1024), at_once=at_once)
+    programs(1, environment(segment_dir, rate=1024))
+    assert len(segments(segment_dir)) == 101
+    assert held(segment_dir) <= 100 * TRIMMED_BYTES + LIVING_BYTES
+
+
+@pytest.mark.parametrize("end", ["exit", "kill"])
+def test_what_a_trimmed_segment_held_is_all_there(segment_dir: Path, end: str) -> None:
+    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
+        target.line()
+        target.ask("alloc 1000 10")
+        target.ask("churn 50 100")
+        if end == "kill":
+            target.kill()
+        else:
+            target.finish()
+        [path] = segments(segment_dir)
+        before = Counted.read(path)
+        size = held(segment_dir)
+        programs(1, environment(segment_dir, rate=1024))
+        after = Counted.read(path)
+        assert path.stat().st_blocks * 512 < size
+    assert after.by("alloc_kept") == before.by("alloc_kept")
+    assert [vars(s) for s in after.stacks] == [vars(s) for s in before.stacks]
+    assert after.modules == before.modules
+    assert after.lost == before.lost
+
+
+def test_the_segment_of_a_living_process_is_neither_trimmed_nor_dropped(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    with Target([build("blocks.c")], env) as target:
+        target.line()
+        target.ask("alloc 1000 10")
+        [path] = segments(segment_dir)
+        before = path.stat().st_blocks
+        programs(100, env)
+        assert path.exists()
+        assert path.stat().st_blocks == before
+        target.ask("alloc 1000 10")
+        assert target.counted().by("alloc_kept").blocks == 2000
+        target.finish()
+
+
+def test_a_segment_that_a_fork_child_still_maps_is_not_trimmed(segment_dir: Path) -> None:
+    """The child of a dead process may still write there if it shares its memory."""
+    env = environment(segment_dir, rate=1024)
+    script = "sleep 60 & echo $!"
+    with Target(["/bin/sh", "-c", script], env) as target:
+        child = int(target.line())
+        target.process.wait(WAIT_S)
+        try:
+            [path] = [p for p in segments(segment_dir) if p.name.startswith(f"{target.pid}-")]
+            with Segment.open(path, writable=False) as segment:
+                assert segment.control().number("startup_flags") & 8
+        finally:
+            os.kill(child, 9)
+
+
+def test_hundreds_of_programs_leave_no_more_than_the_bound(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    programs(600, env, at_once=4)
+    assert held(segment_dir) <= BOUND
+    [facts] = room.everywhere()
+    assert facts.dropped_segments > 0
+    assert facts.refused_starts == 0
+    assert facts.dropped_segments + len(segments(segment_dir)) == 600
+    # the latest are those that stay
+    latest = max(int(path.name.split("-")[1]) for path in segments(segment_dir))
+    programs(1, env)
+    assert any(int(path.name.split("-")[1]) >= latest for path in segments(segment_dir))
+
+
+def test_ps_says_what_was_dropped(segment_dir: Path) -> None:
+    programs(400, environment(segment_dir, rate=1, max_total=str(BOUND)), at_once=4)
+    [facts] = room.everywhere()
+    text = run_command("ps").stdout
+    assert f"{facts.dropped_segments} segments of dead processes were dropped" in text
+    assert "4 MiB" in text
+
+
+def test_a_segment_that_a_controller_holds_is_not_dropped(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    programs(1, env)
+    [oldest] = segments(segment_dir)
+    with oldest.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        programs(400, env, at_once=4)
+        assert oldest.exists()
+        assert Counted.read(oldest).control.number("capture_number") == 1
+    programs(400, env, at_once=4)
+    assert not oldest.exists()
+
+
+def test_living_processes_that_fill_the_bound_make_new_ones_smaller_or_none(
+    segment_dir: Path,
+) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    with Target([build("blocks.c")], env) as target:
+        target.line()
+        [path] = segments(segment_dir)
+        assert path.stat().st_size <= BOUND
+        other = environment(segment_dir, rate=1, max_total="2M")
+        result = run([build("answer.c")], other)
+        assert result.stdout == "42\n"
+        target.finish()
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "sparse", "forged", "text", "folder"])
+def test_hostile_files_harm_nothing(segment_dir: Path, tmp_path: Path, kind: str) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    programs(1, env)
+    [own] = segments(segment_dir)
+    forged = own.with_name("1-1-0")
+    outside = tmp_path / "outside"
+    outside.write_bytes(own.read_bytes())
+    content = outside.read_bytes()
+    if kind == "link":
+        forged.symlink_to(outside)
+    elif kind == "fifo":
+        os.mkfifo(forged)
+    elif kind == "sparse":
+        with forged.open("wb") as file:
+            file.write(content[:4096])
+            file.truncate(1 << 45)
+    elif kind == "forged":
+        forged.write_bytes(content[:400] + os.urandom(3696) + content[4096:])
+    elif kind == "text":
+        forged.write_bytes(b"x" * 100)
+    else:
+        forged.mkdir()
+    programs(200, env, at_once=4)
+    assert outside.read_bytes() == content
+    assert held(segment_dir) <= BOUND + (16 * MIB if kind in ("sparse", "forged") else 0)
+
+
+def test_a_forged_ledger_harms_nothing(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    programs(1, env)
+    ledger = next(segment_dir.glob("mem_profiler.*")) / folders.LEDGER
+    for content in (b"", b"x", os.urandom(4096), b"\xff" * 64):
+        ledger.write_bytes(content)
+        programs(20, env)
+    ledger.unlink()
+    ledger.symlink_to("/dev/zero")
+    programs(20, env)
+    assert ledger.is_file() and not ledger.is_symlink()
+    assert held(segment_dir) <= BOUND
+
+
+def test_recover_writes_what_was_trimmed(segment_dir: Path, tmp_path: Path) -> None:
+    programs(5, environment(segment_dir, rate=1))
+    done = run_command("recover", "-o", tmp_path / "x")
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("x.*.heap"))) == 5
+    assert segments(segment_dir) == []

@@ -129,7 +129,7 @@ def test_ps_says_what_was_dropped(segment_dir: Path) -> None:
     [facts] = room.everywhere()
     text = run_command("ps").stdout
     assert f"{facts.dropped_segments} segments of dead processes were dropped" in text
-    assert "4 MiB" in text
+    assert "may take 4 MiB together (MEM_PROFILER_MAX_TOTAL)" in text
 
 
 def test_a_segment_that_a_controller_holds_is_not_dropped(segment_dir: Path) -> None:
@@ -206,4 +206,34 @@ def test_recover_writes_what_was_trimmed(segment_dir: Path, tmp_path: Path) -> N
     done = run_command("recover", "-o", tmp_path / "x")
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("x.*.heap"))) == 5
+    assert segments(segment_dir) == []
+
+
+def test_a_run_hands_the_bound_on_and_says_what_it_cost(segment_dir: Path, tmp_path: Path) -> None:
+    program = build("answer.c")
+    script = "k=0; while [ $k -lt 40 ]; do $1 & k=$((k+1)); done; wait"
+    done = run_command(
+        "run", "-c", "1", "--children", "--max-total", "2M", "-o", str(tmp_path / "x"), "--",
+        "/bin/sh", "-c", script, "sh", str(program),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("42\n") == 40
+    assert "may take 2 MiB together (MEM_PROFILER_MAX_TOTAL): " in done.stderr
+    assert "did not begin" in done.stderr or "dropped" in done.stderr
+    assert list(segment_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["1M", "2T", "much"])
+def test_a_bound_that_makes_no_sense_is_refused(segment_dir: Path, value: str) -> None:
+    done = run_command("run", "--max-total", value, "--", "/bin/true")
+    assert done.returncode == 2
+    assert "--max-total" in done.stderr
+
+
+def test_clean_makes_the_counts_begin_anew(segment_dir: Path) -> None:
+    programs(300, environment(segment_dir, rate=1, max_total=str(BOUND)), at_once=4)
+    [before] = room.everywhere()
+    assert before.lost
+    run_command("clean", "--all")
+    assert room.everywhere() == []
     assert segments(segment_dir) == []

@@ -32,9 +32,10 @@ from mem_profiler.capture.saving import Result
 from mem_profiler.entries import plan_file
 from mem_profiler.process import procfs, program
 from mem_profiler.process.death import Watch, describe
-from mem_profiler.segment import bound, folders, leftovers
+from mem_profiler.segment import bound, folders, leftovers, room
 from mem_profiler.segment.file import Segment
 from mem_profiler.segment.folders import RunFolder, UserFolder
+from mem_profiler.segment.room import Room
 
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
@@ -56,6 +57,7 @@ class Options:
     device: Choice | None = None  # None: as the environment says, else auto
     form: Form = Form.AUTO
     depth_limit: int | None = None  # None: as the environment says, else the sampler's
+    max_total_bytes: int | None = None  # of all segments of the run together; None: the same
 
 
 @dataclass
@@ -70,6 +72,13 @@ class Image:
     pid: int
     process: tuple[int, int, int]
     created_ns: int
+    ended: bool = False
+
+    def has_ended(self) -> bool:
+        """Whether its process has ended: nothing in the segment changes any more."""
+        pid = self.recording.pid
+        self.ended = self.ended or (pid != 0 and procfs.is_gone(pid))
+        return self.ended
 
 
 @dataclass
@@ -80,6 +89,7 @@ class Outcome:
     end: str
     results: list[Result] = field(default_factory=list)
     errors: list[MemError] = field(default_factory=list)
+    rooms: list[Room] = field(default_factory=list)  # whose bound cost something
 
 
 def library() -> str:
@@ -112,6 +122,8 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     variables["MEM_PROFILER_DEVICE_RATE"] = str(options.device_rate_bytes)
     if options.depth_limit is not None:
         variables["MEM_PROFILER_DEPTH"] = str(options.depth_limit)
+    if options.max_total_bytes is not None:
+        variables[room.VARIABLE] = str(options.max_total_bytes)
     chosen = options.device or device_choice.parse(os.environ.get("MEM_PROFILER_DEVICE") or "auto")
     variables |= device_choice.environment(chosen, Path(preload), variables)
     if options.children:
@@ -239,8 +251,9 @@ class Run:
         """Look for new segments, and read those that are due."""
         self.discover()
         for image in self.current():
-            with contextlib.suppress(MemError):
-                image.recording.tick()
+            if not image.has_ended():
+                with contextlib.suppress(MemError):
+                    image.recording.tick()
 
     @property
     def over(self) -> bool:
@@ -314,6 +327,7 @@ class Run:
                 outcome.results.append(self._write(image, end))
             except MemError as error:
                 outcome.errors.append(error)
+        outcome.rooms = [one for one in room.of(self.base.users()) if one.lost]
         self._tidy(failed=bool(outcome.errors))
         return outcome
 

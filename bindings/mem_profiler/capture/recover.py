@@ -17,7 +17,7 @@ from mem_profiler.capture.saving import Result
 from mem_profiler.process import procfs
 from mem_profiler.profile.build import Ending, build
 from mem_profiler.profile.target import Target
-from mem_profiler.segment import folders, layout, leftovers
+from mem_profiler.segment import folders, layout, leftovers, room
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.leftovers import Found
 
@@ -123,7 +123,8 @@ def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:
 
 
 def clean(*, everything: bool) -> tuple[int, int, list[Found]]:
-    """Remove segments of dead processes: those with nothing to write, or all of them.
+    """Remove segments of dead processes: those with nothing to write, or all of them. Counts of what
+    the bound of all segments cost begin anew.
 
     Returns how many it removed, their bytes, and those it kept because no file has them.
     """
@@ -134,5 +135,7 @@ def clean(*, everything: bool) -> tuple[int, int, list[Found]]:
             keep = found.captured and not found.written and not everything
             (kept if keep else unwanted).append(found)
     gone = leftovers.remove_all(unwanted)
+    for folder in folders.everywhere():
+        room.forget(folder)
     folders.remove_unused_runs()
     return len(gone), sum(found.held_bytes for found in gone), kept

@@ -3,8 +3,10 @@
  */
 #include "segment_dead.h"
 #include "segment_file.h"
+#include "segment_pack.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -13,6 +15,7 @@
 
 #define OFD_GETLK 36 /* newer than the oldest headers */
 #define OFD_SETLK 37
+#define PACK_MAX_BYTES (1u << 20) /* of data: with more, what hashing wastes does not count */
 #define EXTENTS_MAX 65536 /* of one file: a forged one may have any number */
 #define PAGE MP_CONTROL_BYTES
 
@@ -77,12 +80,15 @@ static bool is_unsaved(void) {
     return seen.control.capture_number != seen.control.written_capture;
 }
 
-/* Remove the name if it is still this file's. */
-static bool remove_name(const struct file *file, int folder, const char *name) {
+static bool is_named(const struct file *file, int folder, const char *name) {
     struct stat now;
     return syscall(SYS_newfstatat, folder, name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
-           now.st_dev == file->st.st_dev && now.st_ino == file->st.st_ino &&
-           syscall(SYS_unlinkat, folder, name, 0) == 0;
+           now.st_dev == file->st.st_dev && now.st_ino == file->st.st_ino;
+}
+
+/* Remove the name if it is still this file's. */
+static bool remove_name(const struct file *file, int folder, const char *name) {
+    return is_named(file, folder, name) && syscall(SYS_unlinkat, folder, name, 0) == 0;
 }
 
 static void punch(int fd, uint64_t from, uint64_t to) {
@@ -158,10 +164,22 @@ static uint64_t held_bytes(const struct stat *st) {
     return (uint64_t)st->st_blocks * 512;
 }
 
+/* Pack a trimmed segment, unless a controller has it. Returns the bytes that it holds then. */
+static uint64_t make_smallest(const struct file *file, int folder, const char *name) {
+    struct stat now;
+    if (syscall(SYS_fstat, file->fd, &now) != 0)
+        return held_bytes(&file->st);
+    if (held_bytes(&now) <= PAGE || held_bytes(&now) > PACK_MAX_BYTES ||
+        syscall(SYS_flock, file->fd, LOCK_EX | LOCK_NB) != 0 || !is_named(file, folder, name) ||
+        !mp_pack(folder, name, file->fd, &seen.control, &file->st))
+        return held_bytes(&now);
+    return syscall(SYS_newfstatat, folder, name, &now, AT_SYMLINK_NOFOLLOW) == 0 ? held_bytes(&now)
+                                                                                 : 0;
+}
+
 uint64_t mp_dead_tidy(int folder, const char *name, const struct mp_control *own,
                       uint64_t most_bytes) {
     struct file file;
-    struct stat now;
     uint64_t before, given_back = 0;
     if (!open_segment(&file, folder, name))
         return 0;
@@ -172,11 +190,19 @@ uint64_t mp_dead_tidy(int folder, const char *name, const struct mp_control *own
     } else if (!(seen.control.startup_flags & MP_STARTUP_TRIMMED) && before <= most_bytes &&
                is_dead(&file, own)) {
         trim(&file);
-        if (syscall(SYS_fstat, file.fd, &now) == 0 && held_bytes(&now) < before)
-            given_back = before - held_bytes(&now);
+        uint64_t after = make_smallest(&file, folder, name);
+        given_back = after < before ? before - after : 0;
     }
     close(file.fd);
     return given_back;
+}
+
+/* A process of another pid namespace may still write it: then its rename fails, and it leaves the segment as it is. */
+void mp_dead_tidy_packing(int folder, const char *name) {
+    size_t n = sizeof MP_PACK_PREFIX - 1;
+    if (strncmp(name, MP_PACK_PREFIX, n) == 0 &&
+        mp_start_ticks_of((uint32_t)strtoull(name + n, NULL, 10)) == 0)
+        syscall(SYS_unlinkat, folder, name, 0);
 }
 
 bool mp_dead_drop(int folder, const char *name, const struct mp_control *own) {

@@ -69,6 +69,8 @@ static bool tidy_entry(const char *name, void *arg) {
     struct sweep *sweep = arg;
     if (may_be_segment(name))
         sweep->given_back += mp_dead_tidy(sweep->folder, name, sweep->own, TRIM_EACH_BYTES);
+    else
+        mp_dead_tidy_packing(sweep->folder, name);
     return false;
 }
 

@@ -237,3 +237,34 @@ def test_clean_makes_the_counts_begin_anew(segment_dir: Path) -> None:
     run_command("clean", "--all")
     assert room.everywhere() == []
     assert segments(segment_dir) == []
+
+
+def test_what_was_half_packed_when_its_writer_died_is_removed(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1)
+    programs(1, env)
+    [path] = segments(segment_dir)
+    dead = path.with_name("pack-4194303")
+    dead.write_bytes(b"x")
+    living = path.with_name(f"pack-{os.getpid()}")
+    living.write_bytes(b"x")
+    programs(1, env)
+    assert not dead.exists()
+    assert living.exists()
+
+
+def test_recover_while_programs_start_writes_each_capture_once(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(segment_dir, rate=1)
+    programs(10, env)
+    script = 'for k in $(seq 40); do LD_PRELOAD="$1" "$2" >/dev/null; done'
+    argv = ["/bin/sh", "-c", script, "sh", env["LD_PRELOAD"], str(build("answer.c"))]
+    with subprocess.Popen(argv, env=env | {"LD_PRELOAD": ""}) as busy:
+        done = run_command("recover", "-o", tmp_path / "x")
+        assert done.returncode == 0, done.stderr
+        assert busy.wait(WAIT_S) == 0
+    done = run_command("recover", "-o", tmp_path / "x")
+    assert done.returncode == 0, done.stderr
+    written = [int(path.name.split(".")[1]) for path in tmp_path.glob("x.*.heap")]
+    assert len(written) == len(set(written)) == 50
+    assert segments(segment_dir) == []

@@ -7,8 +7,10 @@ the same way and leaves it there.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
+import time
 
 from mem_parser.errors import InputFileError, MemError, TargetBusy, TargetError
 from mem_parser.heapfile.form import Form
@@ -20,6 +22,8 @@ from mem_profiler.profile.target import Target
 from mem_profiler.segment import folders, layout, leftovers, room
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.leftovers import Found
+
+LOCK_TRIES, LOCK_PAUSE_S = 10, 0.01
 
 
 def _end_of(control: Control) -> str:
@@ -36,14 +40,32 @@ def _write(segment: Segment, prefix: str, form: Form) -> Result:
     return saving.save(prefix, control.number("pid"), segment, make, form)
 
 
+def _locked(found: Found) -> Segment:
+    """The segment, open, with the controllers' lock. Raises OSError, MemError.
+
+    A program that starts now may pack it (sampler/preload/segment_pack.h): for a moment the program
+    has the lock, and then another file has the name.
+    """
+    for last in (*[False] * (LOCK_TRIES - 1), True):
+        segment = leftovers.opened(found, writable=True)
+        if segment.try_lock():
+            if last or leftovers.is_named(found, segment):
+                return segment
+        elif last:
+            break
+        segment.close()
+        time.sleep(LOCK_PAUSE_S)
+    holder = segment.lock_holder()
+    segment.close()
+    who = f" (pid {holder})" if holder else ""
+    raise TargetBusy(f"{found.path} is being written by another mem_profiler{who}")
+
+
 def _recover_dead(found: Found, prefix: str, form: Form) -> Result:
-    with leftovers.opened(found, writable=True) as segment:
-        if not segment.try_lock():
-            holder = segment.lock_holder()
-            who = f" (pid {holder})" if holder else ""
-            raise TargetBusy(f"{found.path} is being written by another mem_profiler{who}")
+    with _locked(found) as segment:
         result = _write(segment, prefix, form)
         gate.mark_written(segment, found.control.number("capture_number"))
+        found = dataclasses.replace(found, inode=os.fstat(segment.fd).st_ino)
     leftovers.remove(found)
     return result
 

@@ -239,6 +239,15 @@ struct mp_peak {
     uint64_t high_ns; /* when it was; CLOCK_MONOTONIC */
 };
 
+/* How long threads of the process stood still, one at a time, for the attach and for each search for new code
+ * after it. */
+struct mp_attach_stops {
+    uint64_t total_ns;
+    uint64_t longest_ns;
+    uint32_t times;
+    uint32_t pad;
+};
+
 struct mp_control {
     /* cache line 0: constant after the constructor */
     uint64_t magic;
@@ -308,6 +317,7 @@ struct mp_control {
 
     uint8_t peak_pad[24]; /* every sample writes to `peak`: it has a cache line alone */
     struct mp_peak peak[2]; /* of host memory; slot = capture number & 1 */
+    struct mp_attach_stops attach_stops; /* writer: the controller that attached */
 };
 
 /* A stored stack. Its id is its byte offset in the arena / 8. frames[0] is the first byte of the hook,

@@ -2,7 +2,7 @@
  * segment_dead.c - see segment_dead.h.
  */
 #include "segment_dead.h"
-#include "segment_file.h"
+#include "proc_stat.h"
 #include "segment_pack.h"
 
 #include <fcntl.h>

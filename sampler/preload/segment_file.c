@@ -3,6 +3,7 @@
  */
 #include "segment_file.h"
 #include "cgroup.h"
+#include "proc_stat.h"
 #include "quiet.h"
 #include "segment_dead.h"
 #include "segment_room.h"
@@ -40,46 +41,6 @@ static int sys_openat(int dir, const char *path, int flags, int mode) {
 
 static int sys_fstat(int fd, struct stat *st) {
     return (int)syscall(SYS_fstat, fd, st);
-}
-
-static long read_file(const char *path, char *buffer, size_t n) {
-    int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
-    if (fd < 0)
-        return -1;
-    size_t got = 0;
-    long r;
-    while (got < n - 1 && (r = read(fd, buffer + got, n - 1 - got)) > 0)
-        got += (size_t)r;
-    close(fd);
-    buffer[got] = '\0';
-    return (long)got;
-}
-
-#define STAT_THREADS 20
-#define STAT_START_TICKS 22 /* since boot */
-
-/* A field of a /proc/PID/stat; 0 when there is no such process. */
-static uint64_t stat_field(const char *stat_path, int wanted) {
-    if (read_file(stat_path, scratch.text, sizeof scratch.text) <= 0)
-        return 0;
-    /* the command name may hold spaces and parentheses */
-    const char *p = strrchr(scratch.text, ')');
-    for (int field = 2; p != NULL && field < wanted; field++)
-        p = strchr(p + 1, ' ');
-    return p ? strtoull(p + 1, NULL, 10) : 0;
-}
-
-bool mp_only_thread(void) {
-    return stat_field("/proc/self/stat", STAT_THREADS) == 1;
-}
-
-uint64_t mp_start_ticks_of(uint32_t pid) {
-    char path[32];
-    struct mp_text name = {.buffer = path, .size = sizeof path};
-    mp_put(&name, "/proc/");
-    mp_put_number(&name, pid);
-    mp_put(&name, "/stat");
-    return stat_field(path, STAT_START_TICKS);
 }
 
 static uint64_t pidns_inode(void) {
@@ -174,10 +135,10 @@ static void describe(struct mp_control *c, const char *exe) {
     c->page_bytes = (uint32_t)getauxval(AT_PAGESZ);
     c->gate = INT64_MIN;
     c->created_monotonic_ns = clock_now(CLOCK_MONOTONIC);
-    read_file("/proc/self/comm", c->comm, sizeof c->comm);
+    mp_proc_read("/proc/self/comm", c->comm, sizeof c->comm);
     c->comm[strcspn(c->comm, "\n")] = '\0';
     mp_put(&text, exe);
-    long n = read_file("/proc/self/cmdline", c->command, sizeof c->command);
+    long n = mp_proc_read("/proc/self/cmdline", c->command, sizeof c->command);
     for (long i = 0; i + 1 < n; i++)
         if (c->command[i] == '\0')
             c->command[i] = ' ';
@@ -186,7 +147,7 @@ static void describe(struct mp_control *c, const char *exe) {
 /* A seccomp filter is in force already, or may be: hooks must make no call of their own. A long list of groups can
  * leave no room for the line about filters; a kernel without filters has a short file without that line. */
 static bool is_filtered(void) {
-    long n = read_file("/proc/self/status", scratch.text, sizeof scratch.text);
+    long n = mp_proc_read("/proc/self/status", scratch.text, sizeof scratch.text);
     const char *line = n > 0 ? strstr(scratch.text, "\nSeccomp:") : NULL;
     if (line == NULL)
         return n <= 0 || n == (long)sizeof scratch.text - 1;
@@ -283,7 +244,7 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
         return rc;
     memset(c, 0, sizeof *c);
     c->pid = (uint32_t)getpid();
-    c->start_ticks = stat_field("/proc/self/stat", STAT_START_TICKS);
+    c->start_ticks = mp_start_ticks_of(0);
     c->pidns_inode = pidns_inode();
     describe(c, exe);
     c->depth_limit = options->depth_limit;

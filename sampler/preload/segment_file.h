@@ -58,12 +58,6 @@ void mp_segment_discard_unused(const struct mp_segment *seg, const struct mp_seg
  */
 void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd);
 
-/* Start time of a process in ticks since boot; 0: there is none. */
-uint64_t mp_start_ticks_of(uint32_t pid);
-
-/* Has the process no thread but this one? False where /proc does not tell. */
-bool mp_only_thread(void);
-
 /* Link of /proc/self/exe into exe[0..n), NUL-terminated; empty when unknown. */
 void mp_read_exe(char *exe, size_t n);
 

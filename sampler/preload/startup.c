@@ -25,6 +25,7 @@
 #include "hooks.h"
 #include "options.h"
 #include "plan_file.h"
+#include "proc_stat.h"
 #include "quiet.h"
 #include "redirect.h"
 #include "redirect/redirect_later.h"

@@ -30,7 +30,7 @@ def programs(count: int, env: dict[str, str], at_once: int = 1) -> None:
     program = str(build("answer.c"))
     library = env["LD_PRELOAD"]
     script = (
-        'k=0; while [ $k -lt $1 ]; do j=0; while [ $j -lt $2 ]; do '
+        "k=0; while [ $k -lt $1 ]; do j=0; while [ $j -lt $2 ]; do "
         'LD_PRELOAD="$3" "$4" & j=$((j+1)); done; wait; k=$((k+$2)); done'
     )
     argv = ["/bin/sh", "-c", script, "sh", str(count), str(at_once), library, program]

@@ -46,17 +46,14 @@ def _locked(found: Found) -> Segment:
     A program that starts now may pack it (sampler/preload/segment_pack.h): for a moment the program
     has the lock, and then another file has the name.
     """
-    for last in (*[False] * (LOCK_TRIES - 1), True):
+    holder: int | None = None
+    for _ in range(LOCK_TRIES):
         segment = leftovers.opened(found, writable=True)
-        if segment.try_lock():
-            if last or leftovers.is_named(found, segment):
-                return segment
-        elif last:
-            break
+        if segment.try_lock() and leftovers.is_named(found, segment):
+            return segment
+        holder = segment.lock_holder()
         segment.close()
         time.sleep(LOCK_PAUSE_S)
-    holder = segment.lock_holder()
-    segment.close()
     who = f" (pid {holder})" if holder else ""
     raise TargetBusy(f"{found.path} is being written by another mem_profiler{who}")
 
@@ -145,8 +142,8 @@ def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:
 
 
 def clean(*, everything: bool) -> tuple[int, int, list[Found]]:
-    """Remove segments of dead processes: those with nothing to write, or all of them. Counts of what
-    the bound of all segments cost begin anew.
+    """Remove segments of dead processes: those with nothing to write, or all of them. The counts of
+    what the bound of all segments cost begin anew.
 
     Returns how many it removed, their bytes, and those it kept because no file has them.
     """

@@ -198,10 +198,9 @@ def _beside_segments(fd: int) -> list[str]:
 def _remove_run(parent: int, name: str, fd: int) -> None:
     """Remove it. Raises OSError where it is not empty, or another folder has its name."""
     for user in _names(fd, FOLDER):
-        with contextlib.suppress(OSError):
-            with opened(user, fd) as inner:
-                for unused in _beside_segments(inner):
-                    os.unlink(unused, dir_fd=inner)
+        with contextlib.suppress(OSError), opened(user, fd) as inner:
+            for unused in _beside_segments(inner):
+                os.unlink(unused, dir_fd=inner)
         with contextlib.suppress(OSError):
             os.rmdir(user, dir_fd=fd)
     if any(not stat.S_ISLNK(os.lstat(entry, dir_fd=fd).st_mode) for entry in os.listdir(fd)):

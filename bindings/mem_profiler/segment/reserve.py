@@ -176,7 +176,7 @@ def _ahead_of_table(segment: Segment, control: Control, table: str) -> int:
 
 
 def _began_small(control: Control) -> bool:
-    """Whether the sampler chose small first pieces, because it can reserve more when it needs it."""
+    """Whether the sampler chose small first pieces, as it can reserve more when it needs it."""
     stacks = control.array(layout.STACKS, *ARRAYS[layout.STACKS][:2])
     filtered = control.number("controller_flags") & layout.FLAG_SECCOMP
     return not filtered and stacks.reserved_bytes < ARRAYS[layout.STACKS][2]

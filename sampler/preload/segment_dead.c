@@ -21,6 +21,8 @@
 
 /* Too large for the stack of a small thread that forks. */
 static struct {
+    struct stat now;
+    struct flock lock;
     struct mp_control control;
     uint64_t data[4 * PAGE / sizeof(uint64_t)];
 } seen;
@@ -31,18 +33,17 @@ struct file {
     struct stat st;
 };
 
-static struct flock first_byte(short type) {
-    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+static long lock_first_byte(int fd, int command, short type) {
+    seen.lock = (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    return syscall(SYS_fcntl, fd, command, &seen.lock);
 }
 
 bool mp_dead_hold(int fd) {
-    struct flock lock = first_byte(F_RDLCK);
-    return syscall(SYS_fcntl, fd, OFD_SETLK, &lock) == 0;
+    return lock_first_byte(fd, OFD_SETLK, F_RDLCK) == 0;
 }
 
 static bool is_held(int fd) {
-    struct flock lock = first_byte(F_WRLCK);
-    return syscall(SYS_fcntl, fd, OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+    return lock_first_byte(fd, OFD_GETLK, F_WRLCK) != 0 || seen.lock.l_type != F_UNLCK;
 }
 
 /* Open it, and copy its control page to seen.control. */
@@ -81,9 +82,8 @@ static bool is_unsaved(void) {
 }
 
 static bool is_named(const struct file *file, int folder, const char *name) {
-    struct stat now;
-    return syscall(SYS_newfstatat, folder, name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
-           now.st_dev == file->st.st_dev && now.st_ino == file->st.st_ino;
+    return syscall(SYS_newfstatat, folder, name, &seen.now, AT_SYMLINK_NOFOLLOW) == 0 &&
+           seen.now.st_dev == file->st.st_dev && seen.now.st_ino == file->st.st_ino;
 }
 
 /* Remove the name if it is still this file's. */
@@ -166,20 +166,21 @@ static uint64_t held_bytes(const struct stat *st) {
 
 /* Pack a trimmed segment, unless a controller has it. Returns the bytes that it holds then. */
 static uint64_t make_smallest(const struct file *file, int folder, const char *name) {
-    struct stat now;
-    if (syscall(SYS_fstat, file->fd, &now) != 0)
+    if (syscall(SYS_fstat, file->fd, &seen.now) != 0)
         return held_bytes(&file->st);
-    if (held_bytes(&now) <= PAGE || held_bytes(&now) > PACK_MAX_BYTES ||
+    uint64_t trimmed = held_bytes(&seen.now);
+    if (trimmed <= PAGE || trimmed > PACK_MAX_BYTES ||
         syscall(SYS_flock, file->fd, LOCK_EX | LOCK_NB) != 0 || !is_named(file, folder, name) ||
         !mp_pack(folder, name, file->fd, &seen.control, &file->st))
-        return held_bytes(&now);
-    return syscall(SYS_newfstatat, folder, name, &now, AT_SYMLINK_NOFOLLOW) == 0 ? held_bytes(&now)
-                                                                                 : 0;
+        return trimmed;
+    return syscall(SYS_newfstatat, folder, name, &seen.now, AT_SYMLINK_NOFOLLOW) == 0
+               ? held_bytes(&seen.now)
+               : 0;
 }
 
 uint64_t mp_dead_tidy(int folder, const char *name, const struct mp_control *own,
                       uint64_t most_bytes) {
-    struct file file;
+    static struct file file; /* too large for the stack of a small thread that forks */
     uint64_t before, given_back = 0;
     if (!open_segment(&file, folder, name))
         return 0;
@@ -206,7 +207,7 @@ void mp_dead_tidy_packing(int folder, const char *name) {
 }
 
 bool mp_dead_drop(int folder, const char *name, const struct mp_control *own) {
-    struct file file;
+    static struct file file;
     if (!open_segment(&file, folder, name))
         return false;
     bool dropped = is_dead(&file, own) && syscall(SYS_flock, file.fd, LOCK_EX | LOCK_NB) == 0 &&

@@ -240,10 +240,10 @@ static struct mp_array put_array(struct out *out, int fd, const struct mp_array 
     return to;
 }
 
-static struct mp_table one_level(struct mp_level level) {
-    uint32_t count = level.rows != 0;
-    return (struct mp_table){
-        .level = {level}, .levels = count, .levels_ready = count, .wanted = count};
+static void set_one_level(struct mp_table *table, struct mp_level level) {
+    memset(table, 0, sizeof *table);
+    table->level[0] = level;
+    table->levels = table->levels_ready = table->wanted = level.rows != 0;
 }
 
 static void put_segment(struct out *out, int fd, const struct mp_control *c) {
@@ -257,11 +257,12 @@ static void put_segment(struct out *out, int fd, const struct mp_control *c) {
         put_array(out, fd, &c->directory[MP_ARRAY_MODULES], of_modules(c));
     to->directory[MP_ARRAY_STACKS] =
         put_array(out, fd, &c->directory[MP_ARRAY_STACKS], of_stacks(c));
-    to->stack_index = one_level((struct mp_level){0});
-    to->sites = one_level(put_sites(out, fd, c, c->sites.level, ready_levels(&c->sites)));
-    to->live = one_level(put_live(out, fd, c));
+    memset(&to->stack_index, 0, sizeof to->stack_index);
+    set_one_level(&to->sites, put_sites(out, fd, c, c->sites.level, ready_levels(&c->sites)));
+    set_one_level(&to->live, put_live(out, fd, c));
     to->lost_sites = put_sites(out, fd, c, &c->lost_sites, c->lost_sites.reserved_bytes != 0);
-    to->device_sites = to->device_live = one_level((struct mp_level){0});
+    memset(&to->device_sites, 0, sizeof to->device_sites);
+    memset(&to->device_live, 0, sizeof to->device_live);
     to->device_lost_sites = (struct mp_level){0};
     to->limit_bytes = (out->at + PAGE - 1) / PAGE * PAGE;
     flush(out);

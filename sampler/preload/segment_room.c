@@ -88,7 +88,8 @@ void mp_room_tidy(int folder, const struct mp_control *own) {
 /* -- which are the oldest -- */
 
 static void exchange(unsigned a, unsigned b) {
-    struct old_segment row = oldest.row[a];
+    static struct old_segment row;
+    row = oldest.row[a];
     oldest.row[a] = oldest.row[b];
     oldest.row[b] = row;
 }
@@ -142,7 +143,7 @@ static void sort_oldest(void) {
 
 static bool count_entry(const char *name, void *arg) {
     struct count *count = arg;
-    struct stat st;
+    static struct stat st;
     if (!may_be_segment(name) ||
         syscall(SYS_newfstatat, count->folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
         !S_ISREG(st.st_mode))
@@ -215,7 +216,7 @@ static bool lock(int fd) {
 }
 
 static int open_once(int folder) {
-    struct stat st;
+    static struct stat st;
     int fd = (int)syscall(SYS_openat, folder, MP_ROOM_FILE,
                           O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
     if (fd < 0)
@@ -286,7 +287,7 @@ static bool is_count_due(const struct mp_room *room, uint64_t now) {
 }
 
 uint64_t mp_room_bound_bytes(int folder, uint64_t wanted_bytes) {
-    struct statfs fs;
+    static struct statfs fs;
     if (wanted_bytes != 0)
         return wanted_bytes;
     if (syscall(SYS_fstatfs, folder, &fs) != 0 || fs.f_blocks == 0)
@@ -298,7 +299,7 @@ uint64_t mp_room_bound_bytes(int folder, uint64_t wanted_bytes) {
 
 uint64_t mp_room_take(int folder, uint64_t bound_bytes, uint64_t wanted_bytes,
                       const struct mp_control *own) {
-    struct mp_room room;
+    static struct mp_room room; /* too large for the stack of a small thread that forks */
     int fd = open_ledger(folder);
     bool locked = fd >= 0 && lock(fd);
     read_ledger(fd, &room);

@@ -17,6 +17,7 @@
 #include "startup.h"
 #include "checker.h"
 #include "core/capture.h"
+#include "core/inside.h"
 #include "core/modtab.h"
 #include "core/record.h"
 #include "core/threads.h"
@@ -39,12 +40,14 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
+#define FIXED_NOREPLACE 0x100000 /* newer than the oldest headers */
 
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
@@ -66,6 +69,7 @@ static struct {
     char wrong[384];               /* about an option that cannot be used */
     bool withdrawn;                /* the program made itself undumpable */
     struct mp_segment_place place; /* of the segments of an attached process */
+    bool place_released;           /* of it, only the first page is still ours */
     uint32_t captures;             /* number of the latest one in the segments before */
     uint32_t epoch;
 } process;
@@ -440,8 +444,53 @@ static int fill_place(struct mp_segment_place *place) {
     return 0;
 }
 
+/* At the old place, if the program has not taken it: else its first page stays with threads that may still read it.
+ * A kernel before 4.17 takes the address for a hint. */
+static bool regain_place(void) {
+    uint64_t page = getauxval(AT_PAGESZ), bytes = process.place.bytes - page;
+    void *wanted = (char *)process.place.base + page;
+    void *got = mmap(wanted, bytes, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | FIXED_NOREPLACE, -1, 0);
+    if (got == wanted)
+        return true;
+    if (got != MAP_FAILED)
+        munmap(got, bytes);
+    return false;
+}
+
+#define LEAVE_TRIES                                                                                \
+    50 /* of a millisecond: hooks are done in microseconds, unless their thread has to wait */
+
+/* Has every thread that may use the segment left it? */
+static bool all_have_left(void) {
+    const struct timespec pause = {.tv_nsec = 1000000};
+    for (unsigned i = 0; i < LEAVE_TRIES; i++) {
+        if (mp_inside_nobody())
+            return true;
+        syscall(SYS_nanosleep, &pause, NULL);
+    }
+    return false;
+}
+
+/* NULL, or why it stays. The gate has been shut: no thread comes to the segment any more. */
+static const char *release_place(void) {
+    uint64_t page = getauxval(AT_PAGESZ);
+    if (mp_device_redirected())
+        return "the segment's address space stays, without memory: threads may be in wrappers of "
+               "device libraries";
+    if (!all_have_left())
+        return "the segment's address space stays, without memory: a thread may still be inside "
+               "the sampler";
+    munmap((char *)process.place.base + page, process.place.bytes - page);
+    process.place_released = true;
+    return NULL;
+}
+
 /* A larger place than before leaves the old one to threads that may still write there. */
 static int take_place(uint64_t bytes) {
+    if (process.place_released && !regain_place())
+        process.place = (struct mp_segment_place){0};
+    process.place_released = false;
     if (process.place.base != NULL && process.place.bytes >= bytes)
         return 0;
     struct mp_segment_place place = {.bytes = bytes};
@@ -473,6 +522,7 @@ static void prepare_hooks(void) {
     mp_modtab_forget();
     mp_unwind_flush();
     mp_local.epoch = ++process.epoch;
+    mp_store_relaxed(&mp_local.counts_inside, true);
 }
 
 int mp_startup_late_open(const struct mp_options *options, const char *installed_path, char *text,
@@ -530,10 +580,11 @@ void mp_startup_withdraw(void) {
     mp_store_release(&c->state, (uint32_t)MP_STATE_REFUSED);
 }
 
-void mp_startup_late_close(void) {
+const char *mp_startup_late_close(void) {
     learn_captures();
     mp_store_release(&mp_local.segment.control->state, (uint32_t)MP_STATE_EXITED);
     mp_segment_discard_unused(&mp_local.segment, &process.file);
-    fill_place(&process.place);
+    int rc = fill_place(&process.place);
     mp_filter_clear();
+    return rc == 0 ? release_place() : NULL;
 }

@@ -87,6 +87,8 @@ def _recover_each(
             errors.append(error)
         except OSError as error:
             errors.append(MemError(f"{found.path}: {error.strerror}"))
+    if results:
+        room.forget_needless()
     return results, errors
 
 

@@ -93,6 +93,14 @@ def everywhere(base: Path | None = None) -> list[Room]:
     return list(of(folders.everywhere(base)))
 
 
+def forget_needless() -> None:
+    """Remove the ledgers of folders without a segment that have nothing to tell."""
+    for folder in folders.everywhere():
+        found = read(folder)
+        if found is not None and not found.lost and not folder.files():
+            forget(folder)
+
+
 def forget(folder: UserFolder) -> None:
     """Remove the ledger, and so its counts; the next start makes a new one."""
     with contextlib.suppress(OSError):

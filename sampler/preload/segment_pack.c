@@ -13,6 +13,9 @@
 #define PAGE MP_CONTROL_BYTES
 #define REGIONS_MAX (2 * MP_LEVELS + 4)
 #define LEVEL_ROWS_MIN 8 /* readers believe no smaller one */
+/* A forged file may claim tables of any size in its holes. */
+#define READ_MAX_BYTES (64u << 20)
+#define PACKED_MAX_BYTES (2u << 20)
 
 /* Part of the old file. */
 struct region {
@@ -43,7 +46,8 @@ static void flush(struct out *out) {
 
 static void put_bytes(struct out *out, const void *bytes, uint64_t n) {
     const unsigned char *from = bytes;
-    while (n > 0) {
+    out->failed |= n > PACKED_MAX_BYTES || out->at > PACKED_MAX_BYTES;
+    while (n > 0 && !out->failed) {
         uint64_t part = sizeof pack.buffer - out->used;
         part = part < n ? part : n;
         memcpy(pack.buffer + out->used, from, part);
@@ -130,10 +134,15 @@ static bool is_in(const struct region *regions, unsigned n, uint64_t page) {
     return false;
 }
 
-/* Is each page with data one of a table that is copied? */
+/* Is each page with data one of a table that is copied, and is there not too much to read? */
 static bool knows_all(int fd, const struct mp_control *c) {
     static struct region regions[REGIONS_MAX];
     unsigned n = known_regions(c, regions);
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < n; i++)
+        bytes += smaller(regions[i].to - regions[i].from, READ_MAX_BYTES);
+    if (bytes >= READ_MAX_BYTES)
+        return false;
     for (long at = PAGE, data; (data = lseek(fd, at, SEEK_DATA)) >= 0;) {
         at = lseek(fd, data, SEEK_HOLE);
         if (at <= data)
@@ -175,7 +184,7 @@ static uint32_t put_level(struct out *out, int fd, const struct mp_level *level,
 
 static void put_zeros(struct out *out, uint64_t n) {
     static const uint64_t zeros[8];
-    for (; n > 0; n -= smaller(n, sizeof zeros))
+    for (; n > 0 && !out->failed; n -= smaller(n, sizeof zeros))
         put_bytes(out, zeros, smaller(n, sizeof zeros));
 }
 

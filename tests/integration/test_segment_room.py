@@ -159,7 +159,7 @@ def test_living_processes_that_fill_the_bound_make_new_ones_smaller_or_none(
         target.finish()
 
 
-@pytest.mark.parametrize("kind", ["link", "fifo", "sparse", "forged", "text", "folder"])
+@pytest.mark.parametrize("kind", ["link", "fifo", "sparse", "tables", "forged", "text", "folder"])
 def test_hostile_files_harm_nothing(segment_dir: Path, tmp_path: Path, kind: str) -> None:
     env = environment(segment_dir, rate=1, max_total=str(BOUND))
     programs(1, env)
@@ -176,6 +176,18 @@ def test_hostile_files_harm_nothing(segment_dir: Path, tmp_path: Path, kind: str
         with forged.open("wb") as file:
             file.write(content[:4096])
             file.truncate(1 << 45)
+    elif kind == "tables":  # of a size that takes hours to read
+        with forged.open("wb") as file:
+            file.write(content[:4096].ljust(64 * KIB, b"\1"))
+        with Segment.open(forged, writable=True) as segment:
+            segment.store(("startup_flags",), 8, 32)  # not trimmed yet
+            segment.store(("limit_bytes",), 1 << 45)
+            segment.store(("sites", "level", 0, "offset"), 4096)
+            segment.store(("sites", "level", 0, "rows"), 1 << 31, 32)
+            segment.store(("sites", "level", 0, "row_bytes"), 64, 32)
+            segment.store(("sites", "levels_ready"), 1, 32)
+            segment.store(("live", "levels_ready"), 0, 32)
+        os.truncate(forged, 1 << 45)
     elif kind == "forged":
         forged.write_bytes(content[:400] + os.urandom(3696) + content[4096:])
     elif kind == "text":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from controller_tools import run_command
-from mem_profiler.segment import folders, room
+from mem_profiler.segment import folders, layout, room
 from mem_profiler.segment.file import Segment
 from sampler_run import WAIT_S, Counted, Target, build, environment, run, segments
 
@@ -96,18 +98,26 @@ def test_the_segment_of_a_living_process_is_neither_trimmed_nor_dropped(segment_
 
 
 def test_a_segment_that_a_fork_child_still_maps_is_not_trimmed(segment_dir: Path) -> None:
-    """The child of a dead process may still write there if it shares its memory."""
+    """A child of a dead process may still write there if it shares its memory."""
     env = environment(segment_dir, rate=1024)
-    script = "sleep 60 & echo $!"
-    with Target(["/bin/sh", "-c", script], env) as target:
+    script = (
+        "import os, signal\n"
+        "child = os.fork()\n"
+        "signal.pause() if child == 0 else print(child, flush=True)\n"
+    )
+    with Target([sys.executable, "-S", "-c", script], env) as target:
         child = int(target.line())
         target.process.wait(WAIT_S)
+        [path] = segments(segment_dir)
+        before = path.stat().st_blocks
         try:
-            [path] = [p for p in segments(segment_dir) if p.name.startswith(f"{target.pid}-")]
-            with Segment.open(path, writable=False) as segment:
-                assert segment.control().number("startup_flags") & 8
+            programs(1, env)
+            assert path.stat().st_blocks == before
         finally:
-            os.kill(child, 9)
+            os.kill(child, signal.SIGKILL)
+        target.finish()  # its output ends with the child
+        programs(1, env)
+        assert path.stat().st_blocks < before
 
 
 def test_hundreds_of_programs_leave_no_more_than_the_bound(segment_dir: Path) -> None:
@@ -280,3 +290,22 @@ def test_recover_while_programs_start_writes_each_capture_once(
     written = [int(path.name.split(".")[1]) for path in tmp_path.glob("x.*.heap")]
     assert len(written) == len(set(written)) == 50
     assert segments(segment_dir) == []
+
+
+@pytest.mark.parametrize("captures", [True, False])
+def test_a_program_that_sets_a_filter_gets_the_pages_before_that(
+    segment_dir: Path, captures: bool
+) -> None:
+    """Under a filter hooks make no system call, so they can reserve nothing."""
+    unused_call = "9999"
+    env = environment(segment_dir, rate=1 if captures else None)
+    with Target([build("filtered.c"), "errno", unused_call], env) as target:
+        assert target.line() == "ready"
+        [path] = segments(segment_dir)
+        with Segment.open(path, writable=False) as segment:
+            control = segment.control()
+        stacks = control.array(layout.STACKS, 8, 1 << 30)
+        assert control.number("controller_flags") & layout.FLAG_SECCOMP
+        assert stacks.reserved_bytes == (MIB if captures else 0)
+        assert (control.lost_level("lost_sites", "mp_site_row") is not None) == captures
+        target.finish()

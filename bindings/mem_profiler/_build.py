@@ -37,6 +37,7 @@ long mp_syscall(long number, long a, long b, long c, long d, long e);
 
 SOURCE = r"""
 #include "abi/entry_plan.h"
+#include "abi/room.h"
 #include "abi/segment.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -136,7 +137,7 @@ def header_declarations(header: Path) -> str:
 
 
 ffibuilder = FFI()
-HEADERS = ("segment.h", "entry_plan.h")
+HEADERS = ("segment.h", "room.h", "entry_plan.h")
 ffibuilder.cdef(
     "".join(header_declarations(SAMPLER / "abi" / name) for name in HEADERS) + DECLARATIONS
 )

@@ -275,6 +275,27 @@ class ControllerUse:
     peak_rss_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class AttachStops:
+    """How long threads of the program stood still, one at a time, so that `mem_profiler` could
+    attach and find code that came later; those in vain included.
+    """
+
+    times: int
+    total_s: float
+    longest_s: float
+
+    def text(self) -> str:
+        """The same in words: `one thread stopped for 0.9 ms`."""
+        total_ms, longest_ms = self.total_s * 1e3, self.longest_s * 1e3
+        if self.times == 1:
+            return f"one thread stopped for {total_ms:.1f} ms"
+        return (
+            f"threads stopped {self.times} times, one at a time, for {total_ms:.1f} ms in all and"
+            f" {longest_ms:.1f} ms at most"
+        )
+
+
 @dataclass(slots=True)
 class Capture:
     """The circumstances of the capture; None or empty where the file does not say."""
@@ -319,6 +340,8 @@ class Capture:
     complete: bool = True
     """Whether the writer could make sense of all that was captured."""
     controller: ControllerUse | None = None
+    attach: AttachStops | None = None
+    """None where the program began with the sampler, or the file does not say."""
     notes: list[str] = field(default_factory=list)
     device: Device | None = None
     domains: list[str] = field(default_factory=list)

@@ -135,6 +135,11 @@ enum mp_startup_flags {
     MP_STARTUP_OTHER_FOLDER = 2,
     /* The capture of the start began after constructors of libraries had run, for some of their calls at least. */
     MP_STARTUP_LATE = 4,
+    /* The mapping holds a lock on the file's first byte (an open file description lock): nobody has the segment
+     * mapped any more once that lock is gone. */
+    MP_STARTUP_LOCKED = 8,
+    /* The process is dead, and pages without data have been given back. Writer: who did it. */
+    MP_STARTUP_TRIMMED = 16,
 };
 
 /* What kind of memory a domain is. */
@@ -238,6 +243,15 @@ struct mp_peak {
     uint64_t high_ns; /* when it was; CLOCK_MONOTONIC */
 };
 
+/* How long threads of the process stood still, one at a time, for the attach and for each search for new code
+ * after it. */
+struct mp_attach_stops {
+    uint64_t total_ns;
+    uint64_t longest_ns;
+    uint32_t times;
+    uint32_t pad;
+};
+
 struct mp_control {
     /* cache line 0: constant after the constructor */
     uint64_t magic;
@@ -309,6 +323,7 @@ struct mp_control {
     uint64_t pymem_ns;
     uint8_t peak_pad[16]; /* every sample writes to `peak`: it has a cache line alone */
     struct mp_peak peak[2]; /* of host memory; slot = capture number & 1 */
+    struct mp_attach_stops attach_stops; /* writer: the controller that attached */
 };
 
 /* What a record of the arena is. */

@@ -48,8 +48,11 @@ static uint32_t add_to_level(struct mp_segment *seg, const struct mp_level *leve
     return MP_ROW_NONE;
 }
 
-static uint32_t intern_lost(struct mp_segment *seg, const struct mp_level *level, uint64_t hash,
+static uint32_t intern_lost(struct mp_segment *seg, const struct mp_keyed *keyed, uint64_t hash,
                             uint64_t key) {
+    const struct mp_level *level = keyed->lost;
+    if (!mp_lost_sites_reserve(seg, level, keyed->lost_reserved))
+        return MP_KEYED_NONE;
     uint32_t row = mp_level_find(seg, level, hash, key);
     if (row == MP_ROW_NONE)
         row = add_to_level(seg, level, hash, key);
@@ -61,7 +64,7 @@ uint32_t mp_keyed_intern(struct mp_segment *seg, const struct mp_keyed *keyed, u
     struct mp_table *table = keyed->table;
     uint64_t hash = mp_mix(key);
     if (mp_key_stack(key) < MP_STACK_LOST_MAX)
-        return intern_lost(seg, keyed->lost, hash, key);
+        return intern_lost(seg, keyed, hash, key);
 
     uint32_t ready = mp_table_ready(levels, table), row;
     for (uint32_t i = 0; i < ready; i++)

@@ -23,6 +23,7 @@ struct mp_keyed {
     const struct mp_levels *levels; /* of the layout */
     struct mp_table *table;         /* in the control page */
     const struct mp_level *lost;    /* rows of keys whose stack id is below MP_STACK_LOST_MAX */
+    struct mp_level *lost_reserved; /* the same level in the control page */
 };
 
 /*
@@ -37,7 +38,7 @@ static inline void *mp_keyed_at(const struct mp_segment *seg, const struct mp_ke
                                 uint32_t reference, uint64_t key) {
     uint32_t number = reference >> 28, row = reference & 0x0fffffff;
     const struct mp_level *level;
-    if (number == MP_LOST_SITES_LEVEL)
+    if (number == MP_LOST_SITES_LEVEL && mp_lost_sites_ready(keyed->lost, keyed->lost_reserved))
         level = keyed->lost;
     else if (number < mp_table_ready(keyed->levels, keyed->table))
         level = &keyed->levels->level[number];

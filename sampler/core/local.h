@@ -37,6 +37,15 @@
 #define MP_SITE_MEMO_BITS 13 /* 32 KiB */
 #define MP_LOCAL_ALIGN 65536    /* largest page size of the architectures served */
 
+#define MP_INSIDE_CELLS 64
+
+/* Threads that were inside the sampler (inside.h); a cell is a cache line alone. */
+struct mp_inside {
+    uint64_t entered;
+    uint64_t left;
+    uint64_t pad[6];
+};
+
 struct mp_local {
     intptr_t gate_offset; /* from mp_gate_off to the gate in the segment; 0: off */
     struct mp_segment segment; /* base NULL: none */
@@ -45,7 +54,9 @@ struct mp_local {
     uint32_t pid_if_unwiped; /* kernel without MADV_WIPEONFORK: pid to compare in the slow path */
     uint32_t epoch;          /* moves with each segment that this process image gets */
     uint64_t next_device_draw; /* ordinal of the next device block to be drawn for */
-    uint8_t pad[56];
+    bool counts_inside;        /* attached: threads count themselves in and out */
+    uint8_t pad[55];
+    struct mp_inside inside[MP_INSIDE_CELLS];
     uint16_t filter_small[1u << MP_FILTER_SMALL_BITS];
     uint16_t filter_large[1u << MP_FILTER_LARGE_BITS];
     struct mp_known known;

@@ -12,7 +12,8 @@
 /* 96 KiB: twice the rows of the segment's table, so that probes stay short */
 #define KNOWN_ROWS 4096u
 #define PROBE_ROWS 64u   /* a module that finds none of these free has no name */
-#define AHEAD_BYTES (64u << 10) /* reserve while this much is left: others may hold the lock */
+/* Reserve while this, but no more than half of what there is, is left: others may hold the lock. */
+#define AHEAD_BYTES (64u << 10)
 #define TOMBSTONE 1ULL
 #define NOT_RECORDED UINT32_MAX
 
@@ -221,7 +222,8 @@ static uint32_t new_row(struct mp_segment *seg) {
         if (row >= mp_array_rows(seg, MP_ARRAY_MODULES))
             return NOT_RECORDED;
         uint64_t reserved = mp_array_reserved(seg, MP_ARRAY_MODULES);
-        if (end + AHEAD_BYTES > reserved && reserved < table_bytes)
+        uint64_t ahead = reserved / 2 < AHEAD_BYTES ? reserved / 2 : AHEAD_BYTES;
+        if (end + ahead > reserved && reserved < table_bytes)
             mp_array_extend(seg, MP_ARRAY_MODULES);
         if (end > mp_array_reserved(seg, MP_ARRAY_MODULES))
             return NOT_RECORDED;

@@ -3,6 +3,7 @@
  */
 #include "record.h"
 #include "capture.h"
+#include "inside.h"
 #include "modtab.h"
 #include "peak.h"
 #include "pystacks.h"
@@ -101,8 +102,8 @@ static void leave_to_outer(struct mp_countdown *c) {
         c->value = gate + mp_draw_bytes(&c->rng, c->rate_bytes);
 }
 
-MP_REALIGN __attribute__((noinline)) void
-mp_record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_frame *caller) {
+static inline __attribute__((always_inline)) void
+record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_frame *caller) {
     struct mp_capture_view view;
     struct mp_thread_state *self = &mp_self;
     if (mp_unlikely(mp_counted_further_out(caller->sp))) {
@@ -139,6 +140,13 @@ mp_record_alloc(const void *block, size_t size, enum mp_hook hook, const struct 
     mp_guard_leave(&guard);
 }
 
+MP_REALIGN __attribute__((noinline)) void
+mp_record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_frame *caller) {
+    struct mp_inside *in = mp_inside_enter();
+    record_alloc(block, size, hook, caller);
+    mp_inside_leave(in);
+}
+
 /* Counters to which a free of `row` belongs; NULL when its capture is over. */
 static struct mp_site_row *counters_of(struct mp_segment *seg, const struct mp_live_block *row) {
     if (mp_key_capture(row->site_key) != mp_load_relaxed(&seg->control->capture_number))
@@ -146,11 +154,9 @@ static struct mp_site_row *counters_of(struct mp_segment *seg, const struct mp_l
     return mp_site_at(seg, row->site, row->site_key);
 }
 
-MP_REALIGN void mp_record_take(const void *block, struct mp_taken *taken) {
+static inline __attribute__((always_inline)) void record_take(const void *block,
+                                                              struct mp_taken *taken) {
     struct mp_segment *seg = &mp_local.segment;
-    taken->found = false;
-    if (block == NULL || !mp_filter_hit_large(block))
-        return;
     if (mp_modtab_closed(seg, block))
         mp_unwind_flush();
     if (mp_capture_segment() == NULL || !mp_live_take(seg, block, &taken->row))
@@ -166,16 +172,25 @@ MP_REALIGN void mp_record_take(const void *block, struct mp_taken *taken) {
     mp_site_free(counters, taken->row.size_bytes);
 }
 
+MP_REALIGN void mp_record_take(const void *block, struct mp_taken *taken) {
+    taken->found = false;
+    if (block == NULL || !mp_filter_hit_large(block))
+        return;
+    struct mp_inside *in = mp_inside_enter();
+    if (!mp_inside_too_late(in))
+        record_take(block, taken);
+    mp_inside_leave(in);
+}
+
 /* Not part of the caller's frame, which is under the unwinder's. */
 __attribute__((noinline)) void mp_record_free(const void *block) {
     struct mp_taken taken;
     mp_record_take(block, &taken);
 }
 
-MP_REALIGN void mp_record_put_back(const void *block, const struct mp_taken *taken) {
+static inline __attribute__((always_inline)) void record_put_back(const void *block,
+                                                                  const struct mp_taken *taken) {
     struct mp_segment *seg = &mp_local.segment;
-    if (!taken->found)
-        return;
     int saved_errno = errno; /* the refused realloc's: adding may try to reserve pages in vain */
     uint32_t capture = mp_key_capture(taken->row.site_key);
     struct mp_site_row *counters = counters_of(seg, &taken->row);
@@ -189,4 +204,13 @@ MP_REALIGN void mp_record_put_back(const void *block, const struct mp_taken *tak
                     mp_capture_now_ns());
     }
     errno = saved_errno;
+}
+
+MP_REALIGN void mp_record_put_back(const void *block, const struct mp_taken *taken) {
+    if (!taken->found)
+        return;
+    struct mp_inside *in = mp_inside_enter();
+    if (!mp_inside_too_late(in))
+        record_put_back(block, taken);
+    mp_inside_leave(in);
 }

@@ -7,7 +7,8 @@
 static inline struct mp_keyed sites_of(struct mp_segment *seg) {
     return (struct mp_keyed){.levels = &seg->layout.sites,
                              .table = &seg->control->sites,
-                             .lost = &seg->layout.lost_sites};
+                             .lost = &seg->layout.lost_sites,
+                             .lost_reserved = &seg->control->lost_sites};
 }
 
 struct mp_site_row *mp_site_at(struct mp_segment *seg, uint32_t site, uint64_t key) {

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define ID_MASK ((1ULL << MP_KEY_STACK_BITS) - 1)
-/* reserve the next piece while this is left: room for others meanwhile */
+/* reserve the next piece while this, but no more than half of what there is, is left: room for others meanwhile */
 #define AHEAD_BYTES (256u << 10)
 
 /* Four independent chains, each a variable of its own: as an array the compiler would make vectors of
@@ -43,6 +43,11 @@ static bool in_arena(const struct mp_segment *seg, uint64_t at, uint64_t need) {
     return at <= room && need <= room - at && at % 8 == 0;
 }
 
+static bool is_nearly_full(const struct mp_segment *seg, uint64_t used) {
+    uint64_t half = mp_array_reserved(seg, MP_ARRAY_STACKS) / 2;
+    return !in_arena(seg, used, half < AHEAD_BYTES ? half : AHEAD_BYTES);
+}
+
 static struct mp_stack *stack_at(const struct mp_segment *seg, uint64_t at) {
     return (struct mp_stack *)((unsigned char *)mp_array_at(seg, MP_ARRAY_STACKS) + at);
 }
@@ -65,7 +70,7 @@ static uint32_t store_stack(struct mp_segment *seg, uint64_t hash,
     struct mp_control *c = seg->control;
     uint64_t need = sizeof(struct mp_stack) + (uint64_t)from->depth * 8;
     uint64_t at = mp_load_relaxed(&c->arena_cursor);
-    if (!in_arena(seg, at, need + AHEAD_BYTES))
+    if (!in_arena(seg, at, need) || is_nearly_full(seg, at + need))
         mp_array_extend(seg, MP_ARRAY_STACKS);
     if (!in_arena(seg, at, need))
         return 0;

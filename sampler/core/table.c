@@ -15,10 +15,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/*
- * First levels. With the first pieces below and the control page they are 1.75 MiB, which is what a capture
- * reserves as it starts; each further level is four times as large.
- */
+/* First levels; each further level is four times as large. */
 #define STACK_INDEX_ROWS 4096u /* 32 KiB */
 #define SITE_ROWS 2048u        /* 144 KiB */
 #define LIVE_ROWS 4096u        /* 128 KiB */
@@ -29,10 +26,16 @@
 #define DEVICE_LIVE_ROWS 1024u
 #define DEVICE_LOST_SITE_ROWS 256u
 
-/* What a capture begins with: 2048 threads, 256 modules, some 4700 stacks of 25 frames. */
-#define THREADS_FIRST_BYTES (64u << 10)
-#define MODULES_FIRST_BYTES (256u << 10)
-#define ARENA_FIRST_BYTES (1u << 20)
+/*
+ * What a capture begins with, beside the first levels. Where hooks can get more pages: 128 threads, 16 modules,
+ * some 280 stacks of 25 frames; with the levels of stacks, sites and live blocks and the control page that is 0.4 MiB.
+ * Where they cannot: 2048 threads, 256 modules, some 4700 stacks, and the reserved sites, 1.75 MiB.
+ */
+static const struct first_pieces {
+    uint32_t threads_bytes, modules_bytes, arena_bytes;
+} small_pieces = {4u << 10, 16u << 10, 64u << 10}, whole_pieces = {64u << 10, 256u << 10, 1u << 20};
+
+#define PIECE_MIN_BYTES (64u << 10) /* least by which an array grows: a system call each */
 #define ARENA_MAX_BYTES (8ULL << MP_KEY_STACK_BITS) /* a stack's id is its offset / 8 */
 
 #define SHRINK_MAX 3 /* MP_LIMIT_WHOLE_BYTES is 2^3 times the smallest limit */
@@ -150,12 +153,11 @@ int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes) {
 }
 
 int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, uint64_t bytes,
-                     uint64_t *reserved, uint64_t need) {
+                     uint64_t *reserved, uint64_t slice) {
     if (!mp_cas_u32(lock, 0, 1))
         return -EAGAIN;
     mp_self.growth_lock = lock; /* the next guard releases it if a signal handler jumps away */
     uint64_t have = mp_load_acquire(reserved);
-    uint64_t slice = need > MP_SLICE_BYTES ? round_up(need, MP_SLICE_BYTES) : MP_SLICE_BYTES;
     int rc = -ENOSPC;
     if (have < bytes) {
         if (slice > bytes - have)
@@ -169,10 +171,14 @@ int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, ui
     return rc;
 }
 
+/* Twice as large each time, so that a short program needs little and a long one few system calls. */
 int mp_array_extend(struct mp_segment *seg, enum mp_array_kind kind) {
+    uint64_t slice = mp_array_reserved(seg, kind);
+    slice = slice < PIECE_MIN_BYTES ? PIECE_MIN_BYTES : slice;
+    slice = slice > MP_SLICE_BYTES ? MP_SLICE_BYTES : slice;
     return mp_region_extend(seg, &seg->control->arrays_growing, seg->layout.array[kind].offset,
                             mp_array_bytes(seg, kind),
-                            &seg->control->directory[kind].reserved_bytes, 0);
+                            &seg->control->directory[kind].reserved_bytes, slice);
 }
 
 void mp_table_grow(struct mp_segment *seg, const struct mp_levels *levels, struct mp_table *table) {
@@ -183,9 +189,20 @@ void mp_table_grow(struct mp_segment *seg, const struct mp_levels *levels, struc
     uint64_t *reserved = &table->level[ready].reserved_bytes;
     uint64_t bytes = round_up(mp_level_bytes(level), MP_CONTROL_BYTES);
     if (mp_load_acquire(reserved) < bytes)
-        mp_region_extend(seg, &table->growing, level->offset, bytes, reserved, 0);
+        mp_region_extend(seg, &table->growing, level->offset, bytes, reserved, MP_SLICE_BYTES);
     if (mp_load_acquire(reserved) >= bytes)
         mp_cas_u32(&table->levels_ready, ready, ready + 1);
+}
+
+bool mp_lost_sites_reserve(struct mp_segment *seg, const struct mp_level *layout,
+                           struct mp_level *level) {
+    if (mp_likely(mp_lost_sites_ready(layout, level)))
+        return true;
+    uint64_t bytes = round_up(mp_level_bytes(layout), MP_CONTROL_BYTES);
+    if (mp_reserve(seg, layout->offset, bytes) != 0)
+        return false;
+    mp_store_release(&level->reserved_bytes, bytes);
+    return true;
 }
 
 uint32_t mp_level_find(const struct mp_segment *seg, const struct mp_level *level, uint64_t hash,
@@ -233,20 +250,56 @@ static int reserve_array(struct mp_segment *seg, int fd, enum mp_array_kind kind
                        &seg->control->directory[kind].reserved_bytes);
 }
 
+static int reserve_arrays(struct mp_segment *seg, int fd, const struct first_pieces *first) {
+    int rc = reserve_array(seg, fd, MP_ARRAY_STACKS, first->arena_bytes);
+    if (rc == 0)
+        rc = reserve_array(seg, fd, MP_ARRAY_THREADS, first->threads_bytes);
+    if (rc == 0)
+        rc = reserve_array(seg, fd, MP_ARRAY_MODULES, first->modules_bytes);
+    return rc;
+}
+
+/* May hooks reserve pages? Not under a filter, nor on a kernel before 5.14. The control page has its own. */
+static bool hooks_can_reserve(const struct mp_segment *seg) {
+    if (mp_load_relaxed(&seg->control->controller_flags) & MP_FLAG_SECCOMP)
+        return false;
+    return madvise(seg->base, MP_CONTROL_BYTES, MADV_POPULATE_WRITE) == 0;
+}
+
 int mp_segment_reserve_first(struct mp_segment *seg, int fd) {
     struct mp_control *c = seg->control;
     struct mp_table *tables[] = {&c->stack_index, &c->sites, &c->live};
-    int rc = reserve_level(seg, fd, &c->lost_sites);
+    int rc = 0;
     for (unsigned i = 0; rc == 0 && i < 3; i++) {
         rc = reserve_level(seg, fd, &tables[i]->level[0]);
         if (rc == 0)
             mp_cas_u32(&tables[i]->levels_ready, 0, 1);
     }
-    if (rc == 0)
-        rc = reserve_array(seg, fd, MP_ARRAY_STACKS, ARENA_FIRST_BYTES);
-    if (rc == 0)
-        rc = reserve_array(seg, fd, MP_ARRAY_THREADS, THREADS_FIRST_BYTES);
-    if (rc == 0)
-        rc = reserve_array(seg, fd, MP_ARRAY_MODULES, MODULES_FIRST_BYTES);
-    return rc;
+    if (rc != 0)
+        return rc;
+    return hooks_can_reserve(seg) ? reserve_arrays(seg, fd, &small_pieces)
+                                  : mp_segment_reserve_whole(seg, fd);
+}
+
+int mp_segment_reserve_whole(struct mp_segment *seg, int fd) {
+    int rc = reserve_level(seg, fd, &seg->control->lost_sites);
+    return rc == 0 ? reserve_arrays(seg, fd, &whole_pieces) : rc;
+}
+
+void mp_segment_reserve_ahead(struct mp_segment *seg) {
+    struct mp_control *c = seg->control;
+    const struct {
+        enum mp_array_kind kind;
+        uint64_t bytes;
+    } pieces[] = {{MP_ARRAY_STACKS, whole_pieces.arena_bytes},
+                  {MP_ARRAY_THREADS, whole_pieces.threads_bytes},
+                  {MP_ARRAY_MODULES, whole_pieces.modules_bytes}};
+    for (unsigned i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
+        uint64_t have = mp_array_reserved(seg, pieces[i].kind);
+        if (have < pieces[i].bytes)
+            mp_region_extend(seg, &c->arrays_growing, seg->layout.array[pieces[i].kind].offset,
+                             mp_array_bytes(seg, pieces[i].kind),
+                             &c->directory[pieces[i].kind].reserved_bytes, pieces[i].bytes - have);
+    }
+    mp_lost_sites_reserve(seg, &seg->layout.lost_sites, &c->lost_sites);
 }

@@ -22,6 +22,7 @@
 #include "abi/atomics.h"
 #include "abi/segment.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Where one table's levels lie. */
@@ -70,23 +71,29 @@ void mp_segment_layout(struct mp_control *control);
 void mp_segment_attach(struct mp_segment *seg, void *base, const struct mp_control *control);
 
 /*
- * INIT. Reserve what a capture needs from its first sample on: the first level of each table, the
- * reserved sites, and the first pieces of arena, threads and modules. `fd` may be -1: then madvise
- * is used. Returns 0 or -errno; pieces reserved before a failure stay reserved.
+ * INIT. Reserve what a capture needs from its first sample on: the first level of each table and the first
+ * pieces of arena, threads and modules; where hooks cannot reserve more, mp_segment_reserve_whole(). `fd` may
+ * be -1: then madvise is used. Returns 0 or -errno; pieces reserved before a failure stay reserved.
  */
 int mp_segment_reserve_first(struct mp_segment *seg, int fd);
+
+/* INIT. The same with the reserved sites and larger pieces, for a capture in which hooks make no system call. */
+int mp_segment_reserve_whole(struct mp_segment *seg, int fd);
+
+/* HOOK. Get what mp_segment_reserve_whole() reserves while other threads sample: from now on hooks will make no
+ * system call. A refusal is counted. */
+void mp_segment_reserve_ahead(struct mp_segment *seg);
 
 /* HOOK. Give the piece [offset, offset+bytes) pages. 0 or -errno; never blocks on another
  * thread. */
 int mp_reserve(struct mp_segment *seg, uint64_t offset, uint64_t bytes);
 
 /*
- * HOOK. Extend the reserved prefix of a region by at least `need` bytes past *reserved, up to
- * `bytes`. `lock` is the region's try-lock. 0, -EAGAIN if another thread holds the lock, -ENOSPC or
- * -errno.
+ * HOOK. Extend the reserved prefix of a region by `slice` bytes past *reserved, up to `bytes`. `lock` is
+ * the region's try-lock. 0, -EAGAIN if another thread holds the lock, -ENOSPC or -errno.
  */
 int mp_region_extend(struct mp_segment *seg, uint32_t *lock, uint64_t offset, uint64_t bytes,
-                     uint64_t *reserved, uint64_t need);
+                     uint64_t *reserved, uint64_t slice);
 
 /*
  * HOOK. Reserve one more slice of the level that `table` (in the control page) wants next; publishes
@@ -152,6 +159,17 @@ static inline unsigned mp_bucket_matches(const uint64_t *keys, uint64_t key) {
         same |= (unsigned)(mp_load_relaxed(&keys[i]) == key) << i;
     return same;
 }
+
+/* HOOK. May a level of reserved sites be used? `layout` is its constant part, `level` that of the control page. */
+static inline bool mp_lost_sites_ready(const struct mp_level *layout,
+                                       const struct mp_level *level) {
+    return mp_load_acquire(&level->reserved_bytes) >= mp_level_bytes(layout);
+}
+
+/* HOOK. The same, and gives it pages if it has none: most captures need no reserved site. Any number of threads may
+ * do that at once. */
+bool mp_lost_sites_reserve(struct mp_segment *seg, const struct mp_level *layout,
+                           struct mp_level *level);
 
 /* HOOK. Levels of `table` that a caller may read, safe against a hostile other side. */
 static inline uint32_t mp_table_ready(const struct mp_levels *levels,

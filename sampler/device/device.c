@@ -23,7 +23,8 @@ _Static_assert(sizeof(struct mp_device_live_row) + sizeof(uint64_t) <=
 static struct mp_keyed sites_of(struct mp_segment *seg) {
     return (struct mp_keyed){.levels = &seg->layout.device_sites,
                              .table = &seg->control->device_sites,
-                             .lost = &seg->layout.device_lost_sites};
+                             .lost = &seg->layout.device_lost_sites,
+                             .lost_reserved = &seg->control->device_lost_sites};
 }
 
 static void lose(struct mp_segment *seg, enum mp_lost cause) {

@@ -143,6 +143,10 @@ void mp_device_redirect(void) {
         mp_slots_all(&state.table, MP_SLOTS_WRITE | MP_SLOTS_LOADER_RUNS, &state.slots);
 }
 
+bool mp_device_redirected(void) {
+    return state.slots.patched != 0;
+}
+
 void mp_device_after_fork(void) {
     mp_pool_after_fork();
 }

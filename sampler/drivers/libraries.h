@@ -38,6 +38,9 @@ void mp_device_start(unsigned mask, bool by_name);
 void mp_device_attach(unsigned mask, bool by_name);
 void mp_device_redirect(void);
 
+/* INIT. Did mp_device_redirect() ever change a slot? Then threads may be in wrappers at any time. */
+bool mp_device_redirected(void);
+
 /* INIT. After each new segment: store the chosen backends in it, and the loaded ones. */
 void mp_device_announce(void);
 

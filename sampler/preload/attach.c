@@ -72,7 +72,8 @@ static void tell(struct mp_attach_request *r, const struct mp_slot_counts *count
     r->slots_held = mp_kept_count() + mp_entry_count();
 }
 
-static void undo(struct mp_attach_request *r) {
+/* Returns what stays, in one line, or NULL. */
+static const char *undo(struct mp_attach_request *r) {
     struct mp_kept_counts slots;
     struct mp_entry_counts entries = {0};
     mp_startup_late_shut();
@@ -82,11 +83,12 @@ static void undo(struct mp_attach_request *r) {
                  " ran no Python code meanwhile");
     mp_entry_restore(&entries);
     mp_kept_restore(&slots);
-    mp_startup_late_close();
+    const char *stays = mp_startup_late_close();
     r->slots_restored = slots.restored + entries.restored;
     r->slots_failed = slots.failed + entries.failed;
     r->slots_kept = slots.foreign + slots.gone + entries.foreign;
     r->slots_held = entries.failed;
+    return stays;
 }
 
 static bool covered(struct mp_attach_request *r) {
@@ -171,8 +173,10 @@ static int rescan(struct mp_attach_request *r) {
 }
 
 static int detach(struct mp_attach_request *r) {
-    undo(r);
+    const char *stays = undo(r);
     attach.attached = 0;
+    if (stays != NULL)
+        snprintf(r->text, sizeof r->text, "%s", stays);
     if (r->slots_failed != 0)
         snprintf(r->text, sizeof r->text,
                  "the sampler could not restore %u places: they still call it, and it forwards",

@@ -2,7 +2,7 @@
  * filter_watch.c - stand-ins for prctl and syscall. See filter_watch.h.
  */
 #include "filter_watch.h"
-#include "core/local.h"
+#include "core/inside.h"
 
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -17,8 +17,13 @@ static void (*tell_undumpable)(void); /* has its value before the first redirect
  * the kernel has put them under the filter too. */
 static void expect_filter(void) {
     struct mp_control *c = mp_local.segment.control;
-    if (c != NULL)
-        __atomic_fetch_or(&c->controller_flags, MP_FLAG_SECCOMP, __ATOMIC_RELEASE);
+    if (c == NULL)
+        return;
+    struct mp_inside *in = mp_inside_enter();
+    if (mp_gate() != MP_GATE_OFF && !(mp_load_relaxed(&c->controller_flags) & MP_FLAG_SECCOMP))
+        mp_segment_reserve_ahead(&mp_local.segment);
+    mp_inside_leave(in);
+    __atomic_fetch_or(&c->controller_flags, MP_FLAG_SECCOMP, __ATOMIC_RELEASE);
 }
 
 static void note_prctl(long option, long value) {

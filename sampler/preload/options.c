@@ -154,6 +154,11 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
         (!parse_bytes(value, &o->max_memory_bytes) || o->max_memory_bytes < MP_LIMIT_MIN_BYTES ||
          o->max_memory_bytes > 64ULL << 30))
         return refuse(error, n, "MEM_PROFILER_MAX_MEMORY", value, "bytes from 1M to 64G");
+    value = value_of("MEM_PROFILER_MAX_TOTAL");
+    if (value != NULL && *value != '\0' &&
+        (!parse_bytes(value, &o->max_total_bytes) || o->max_total_bytes < 2 * MP_LIMIT_MIN_BYTES ||
+         o->max_total_bytes > 1024ULL << 30))
+        return refuse(error, n, "MEM_PROFILER_MAX_TOTAL", value, "bytes from 2M to 1024G");
     value = value_of("MEM_PROFILER_DEPTH");
     o->depth_limit = MP_DEPTH_DEFAULT;
     if (value != NULL && *value != '\0') {

@@ -19,6 +19,7 @@ struct mp_options {
     bool seeded;
     uint64_t seed;            /* MEM_PROFILER_SEED, for tests */
     uint64_t max_memory_bytes; /* MEM_PROFILER_MAX_MEMORY; default 256 MiB */
+    uint64_t max_total_bytes; /* MEM_PROFILER_MAX_TOTAL; 0: the default (segment_room.h) */
     int plan_fd;              /* MEM_PROFILER_PLAN=fd:N or exec:N (plan_file.h); -1: none */
     bool plan_for_next;       /* exec:N */
     unsigned devices;         /* MEM_PROFILER_DEVICE, bits of enum mp_backend; default all */

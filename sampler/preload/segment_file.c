@@ -3,8 +3,10 @@
  */
 #include "segment_file.h"
 #include "cgroup.h"
-#include "directory.h"
+#include "proc_stat.h"
 #include "quiet.h"
+#include "segment_dead.h"
+#include "segment_room.h"
 #include "text.h"
 
 #include <errno.h>
@@ -20,14 +22,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SWEEP_FILES 256 /* most files one start-up looks at */
 #define FREE_SHARE 4    /* of the file system's free space, which others need too */
 #define SIZE_STEP 0xffffULL /* the largest page size, less 1 */
 
 /* Too large for the stack of a small thread that forks. */
 static struct {
     struct mp_control made; /* becomes page 0 */
-    struct mp_control seen; /* of another segment */
     char text[4096];
     char name[64];
 } scratch;
@@ -41,46 +41,6 @@ static int sys_openat(int dir, const char *path, int flags, int mode) {
 
 static int sys_fstat(int fd, struct stat *st) {
     return (int)syscall(SYS_fstat, fd, st);
-}
-
-static long read_file(const char *path, char *buffer, size_t n) {
-    int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
-    if (fd < 0)
-        return -1;
-    size_t got = 0;
-    long r;
-    while (got < n - 1 && (r = read(fd, buffer + got, n - 1 - got)) > 0)
-        got += (size_t)r;
-    close(fd);
-    buffer[got] = '\0';
-    return (long)got;
-}
-
-#define STAT_THREADS 20
-#define STAT_START_TICKS 22 /* since boot */
-
-/* A field of a /proc/PID/stat; 0 when there is no such process. */
-static uint64_t stat_field(const char *stat_path, int wanted) {
-    if (read_file(stat_path, scratch.text, sizeof scratch.text) <= 0)
-        return 0;
-    /* the command name may hold spaces and parentheses */
-    const char *p = strrchr(scratch.text, ')');
-    for (int field = 2; p != NULL && field < wanted; field++)
-        p = strchr(p + 1, ' ');
-    return p ? strtoull(p + 1, NULL, 10) : 0;
-}
-
-bool mp_only_thread(void) {
-    return stat_field("/proc/self/stat", STAT_THREADS) == 1;
-}
-
-static uint64_t start_ticks_of(uint32_t pid) {
-    char path[32];
-    struct mp_text name = {.buffer = path, .size = sizeof path};
-    mp_put(&name, "/proc/");
-    mp_put_number(&name, pid);
-    mp_put(&name, "/stat");
-    return stat_field(path, STAT_START_TICKS);
 }
 
 static uint64_t pidns_inode(void) {
@@ -141,30 +101,6 @@ static uint64_t limit_bytes(const struct mp_options *options, int fd,
     return 0;
 }
 
-/* Is the file a segment of a dead process image of our pid namespace, without a capture or with one that
- * is in a file? */
-static bool unused_and_dead(int folder, const char *name) {
-    const struct mp_control *own = &scratch.made, *c = &scratch.seen;
-    int fd = sys_openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-    if (fd < 0)
-        return false;
-    long n = read(fd, &scratch.seen, sizeof scratch.seen);
-    close(fd);
-    if (n != sizeof *c || c->magic != MP_SEGMENT_MAGIC || c->capture_number != c->written_capture ||
-        c->pidns_inode != own->pidns_inode)
-        return false;
-    if (c->pid == own->pid && c->start_ticks == own->start_ticks)
-        return true; /* an image that this one replaced by exec */
-    return start_ticks_of(c->pid) != c->start_ticks;
-}
-
-static bool sweep_entry(const char *name, void *arg) {
-    int folder = *(const int *)arg;
-    if (name[0] >= '0' && name[0] <= '9' && unused_and_dead(folder, name))
-        syscall(SYS_unlinkat, folder, name, 0);
-    return false;
-}
-
 /* Create the file under the first exec count that is free. */
 static int create_file(int folder) {
     struct mp_control *c = &scratch.made;
@@ -199,10 +135,10 @@ static void describe(struct mp_control *c, const char *exe) {
     c->page_bytes = (uint32_t)getauxval(AT_PAGESZ);
     c->gate = INT64_MIN;
     c->created_monotonic_ns = clock_now(CLOCK_MONOTONIC);
-    read_file("/proc/self/comm", c->comm, sizeof c->comm);
+    mp_proc_read("/proc/self/comm", c->comm, sizeof c->comm);
     c->comm[strcspn(c->comm, "\n")] = '\0';
     mp_put(&text, exe);
-    long n = read_file("/proc/self/cmdline", c->command, sizeof c->command);
+    long n = mp_proc_read("/proc/self/cmdline", c->command, sizeof c->command);
     for (long i = 0; i + 1 < n; i++)
         if (c->command[i] == '\0')
             c->command[i] = ' ';
@@ -211,7 +147,7 @@ static void describe(struct mp_control *c, const char *exe) {
 /* A seccomp filter is in force already, or may be: hooks must make no call of their own. A long list of groups can
  * leave no room for the line about filters; a kernel without filters has a short file without that line. */
 static bool is_filtered(void) {
-    long n = read_file("/proc/self/status", scratch.text, sizeof scratch.text);
+    long n = mp_proc_read("/proc/self/status", scratch.text, sizeof scratch.text);
     const char *line = n > 0 ? strstr(scratch.text, "\nSeccomp:") : NULL;
     if (line == NULL)
         return n <= 0 || n == (long)sizeof scratch.text - 1;
@@ -255,6 +191,8 @@ static int map_file(struct mp_segment_file *file, struct mp_segment *seg,
                     const struct mp_segment_place *place) {
     struct mp_control *c = &scratch.made;
     mp_segment_layout(c);
+    if (mp_dead_hold(file->fd))
+        c->startup_flags |= MP_STARTUP_LOCKED;
     int rc = fill_file(file->fd, c);
     if (rc != 0)
         return rc;
@@ -280,8 +218,26 @@ static void note_file(struct mp_segment_file *file, const struct mp_segment_fold
     }
 }
 
+/* The same within the bound of all segments together. */
+static uint64_t limit_within_bound(const struct mp_options *options, int folder,
+                                   const struct mp_segment_place *place, bool captures) {
+    const struct mp_control *own = &scratch.made;
+    uint64_t limit = limit_bytes(options, folder, place);
+    if (limit == 0 || !captures) {
+        mp_room_tidy(folder, own);
+        return limit;
+    }
+    uint64_t bound = mp_room_bound_bytes(folder, options->max_total_bytes);
+    limit = mp_room_take(folder, bound, limit, own) & ~SIZE_STEP;
+    if (limit == 0)
+        why = "the segments of this user take all of MEM_PROFILER_MAX_TOTAL (mem_profiler ps, "
+              "mem_profiler clean)";
+    return limit;
+}
+
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
-                      struct mp_segment_file *file, const struct mp_segment_place *place) {
+                      struct mp_segment_file *file, const struct mp_segment_place *place,
+                      bool captures) {
     struct mp_control *c = &scratch.made;
     static struct mp_segment_folder folder;
     why = NULL;
@@ -290,15 +246,14 @@ int mp_segment_create(const struct mp_options *options, const char *exe, struct 
         return rc;
     memset(c, 0, sizeof *c);
     c->pid = (uint32_t)getpid();
-    c->start_ticks = stat_field("/proc/self/stat", STAT_START_TICKS);
+    c->start_ticks = mp_start_ticks_of(0);
     c->pidns_inode = pidns_inode();
-    mp_directory_each(folder.fd, SWEEP_FILES, sweep_entry, &folder.fd);
     describe(c, exe);
     c->depth_limit = options->depth_limit;
     if (is_filtered())
         c->controller_flags = MP_FLAG_SECCOMP;
 
-    c->limit_bytes = limit_bytes(options, folder.fd, place);
+    c->limit_bytes = limit_within_bound(options, folder.fd, place, captures);
     rc = file->fd = c->limit_bytes != 0 ? create_file(folder.fd) : -EFBIG;
     if (rc >= 0) {
         note_file(file, &folder);

@@ -34,15 +34,17 @@ struct mp_segment_file {
 
 /*
  * Create FOLDER/<pid>-<start ticks>-<n> with the smallest free n in this user's folder
- * (segment_folder.h), lay its tables out and map it, at `place`, whose size bounds it too. Also removes
- * unused segments of dead processes in that folder. 0, and *seg and *file are filled; or -errno, and no
- * file remains.
+ * (segment_folder.h), lay its tables out and map it, at `place`, whose size bounds it too. Also tidies that folder
+ * (segment_room.h). `captures`: a capture begins at once. 0, and *seg and *file are filled; or -errno, and no
+ * segment remains.
  *
  * The size is the smallest of the option, 1/4 of the free space but no less than 8 MiB, 1/16 of the memory limit of
- * the process's control groups, and the limit of file sizes; below MP_LIMIT_MIN_BYTES there is no segment.
+ * the process's control groups, the limit of file sizes, and for a capture what the bound of all segments leaves;
+ * below MP_LIMIT_MIN_BYTES there is no segment.
  */
 int mp_segment_create(const struct mp_options *options, const char *exe, struct mp_segment *seg,
-                      struct mp_segment_file *file, const struct mp_segment_place *place);
+                      struct mp_segment_file *file, const struct mp_segment_place *place,
+                      bool captures);
 
 /* One phrase about the latest failure of mp_segment_create(), which returned `rc`. */
 const char *mp_segment_why(int rc);
@@ -56,9 +58,6 @@ void mp_segment_discard_unused(const struct mp_segment *seg, const struct mp_seg
  * MAP_FAILED and errno on failure.
  */
 void *mp_map_lazily(void *at, uint64_t bytes, int flags, int fd);
-
-/* Has the process no thread but this one? False where /proc does not tell. */
-bool mp_only_thread(void);
 
 /* Link of /proc/self/exe into exe[0..n), NUL-terminated; empty when unknown. */
 void mp_read_exe(char *exe, size_t n);

@@ -17,6 +17,7 @@
 #include "startup.h"
 #include "checker.h"
 #include "core/capture.h"
+#include "core/inside.h"
 #include "core/modtab.h"
 #include "core/record.h"
 #include "core/threads.h"
@@ -25,6 +26,7 @@
 #include "hooks.h"
 #include "options.h"
 #include "plan_file.h"
+#include "proc_stat.h"
 #include "pymem/pymem.h"
 #include "python/runtime.h"
 #include "redirect.h"
@@ -40,12 +42,14 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
+#define FIXED_NOREPLACE 0x100000 /* newer than the oldest headers */
 
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
@@ -67,6 +71,7 @@ static struct {
     char wrong[384];               /* about an option that cannot be used */
     bool withdrawn;                /* the program made itself undumpable */
     struct mp_segment_place place; /* of the segments of an attached process */
+    bool place_released;           /* of it, only the first page is still ours */
     uint32_t captures;             /* number of the latest one in the segments before */
     uint32_t epoch;
 } process;
@@ -144,13 +149,15 @@ static void open_way(const struct mp_control *c) {
 /* Make the segment and open the hot path. `rate_bytes` 0: no capture yet. */
 static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) {
     struct mp_segment *seg = &mp_local.segment; /* too large for the stack of a small thread */
-    int rc = mp_segment_create(&process.options, process.exe, seg, &process.file, &process.place);
+    capture = capture && process.state == MP_STATE_READY;
+    int rc = mp_segment_create(&process.options, process.exe, seg, &process.file, &process.place,
+                               capture);
     if (rc != 0)
         return rc;
     struct mp_control *c = seg->control;
     bool attached = process.place.base != NULL && process.state != MP_STATE_SHADOWED;
-    c->startup_flags = (attached ? MP_STARTUP_ATTACHED : 0) |
-                       (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
+    c->startup_flags |= (attached ? MP_STARTUP_ATTACHED : 0) |
+                        (process.file.other_folder ? MP_STARTUP_OTHER_FOLDER : 0);
     c->capture_number = c->written_capture = process.captures;
     c->parent_pid = parent_pid;
     c->pymem_ns = mp_pymem_since_ns();
@@ -160,7 +167,7 @@ static int open_segment(uint32_t parent_pid, bool capture, uint64_t rate_bytes) 
     mp_local.seed = random_seed();
     mp_store_release(&c->state,
                      (uint32_t)process.state); /* the controller reads all above once it has this */
-    if (capture && process.state == MP_STATE_READY)
+    if (capture)
         rc = start_capture(seg, process.file.fd, rate_bytes);
     close(process.file.fd);
     mp_device_announce();
@@ -433,8 +440,53 @@ static int fill_place(struct mp_segment_place *place) {
     return 0;
 }
 
+/* At the old place, if the program has not taken it: else its first page stays with threads that may still read it.
+ * A kernel before 4.17 takes the address for a hint. */
+static bool regain_place(void) {
+    uint64_t page = getauxval(AT_PAGESZ), bytes = process.place.bytes - page;
+    void *wanted = (char *)process.place.base + page;
+    void *got = mmap(wanted, bytes, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | FIXED_NOREPLACE, -1, 0);
+    if (got == wanted)
+        return true;
+    if (got != MAP_FAILED)
+        munmap(got, bytes);
+    return false;
+}
+
+#define LEAVE_TRIES                                                                                \
+    50 /* of a millisecond: hooks are done in microseconds, unless their thread has to wait */
+
+/* Has every thread that may use the segment left it? */
+static bool all_have_left(void) {
+    const struct timespec pause = {.tv_nsec = 1000000};
+    for (unsigned i = 0; i < LEAVE_TRIES; i++) {
+        if (mp_inside_nobody())
+            return true;
+        syscall(SYS_nanosleep, &pause, NULL);
+    }
+    return false;
+}
+
+/* NULL, or why it stays. The gate has been shut: no thread comes to the segment any more. */
+static const char *release_place(void) {
+    uint64_t page = getauxval(AT_PAGESZ);
+    if (mp_device_redirected())
+        return "the segment's address space stays, without memory: threads may be in wrappers of "
+               "device libraries";
+    if (!all_have_left())
+        return "the segment's address space stays, without memory: a thread may still be inside "
+               "the sampler";
+    munmap((char *)process.place.base + page, process.place.bytes - page);
+    process.place_released = true;
+    return NULL;
+}
+
 /* A larger place than before leaves the old one to threads that may still write there. */
 static int take_place(uint64_t bytes) {
+    if (process.place_released && !regain_place())
+        process.place = (struct mp_segment_place){0};
+    process.place_released = false;
     if (process.place.base != NULL && process.place.bytes >= bytes)
         return 0;
     struct mp_segment_place place = {.bytes = bytes};
@@ -466,15 +518,18 @@ static void prepare_hooks(void) {
     mp_modtab_forget();
     mp_unwind_flush();
     mp_local.epoch = ++process.epoch;
+    mp_store_relaxed(&mp_local.counts_inside, true);
 }
 
-/* The segment's file goes unless it holds a capture; its place stays for threads that may write there. */
-static void close_segment(void) {
+/* The segment's file goes unless it holds a capture; its place stays for threads that may write there. 0 or
+ * -errno: nothing is mapped there. */
+static int close_segment(void) {
     learn_captures();
     mp_store_release(&mp_local.segment.control->state, (uint32_t)MP_STATE_EXITED);
     mp_segment_discard_unused(&mp_local.segment, &process.file);
-    fill_place(&process.place);
+    int rc = fill_place(&process.place);
     mp_filter_clear();
+    return rc;
 }
 
 /* Let a segment that can be used take the place of the one that says that the program's malloc is before us. */
@@ -567,7 +622,11 @@ void mp_startup_withdraw(void) {
     mp_store_release(&c->state, (uint32_t)MP_STATE_REFUSED);
 }
 
-void mp_startup_late_close(void) {
-    close_segment();
-    step_back();
+const char *mp_startup_late_close(void) {
+    int rc = close_segment();
+    if (behind.on) {
+        step_back();
+        return NULL;
+    }
+    return rc == 0 ? release_place() : NULL;
 }

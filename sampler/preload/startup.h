@@ -3,8 +3,8 @@
  *
  * Model: the constructor of a library opened through /proc does nothing; these functions, in this order,
  * do its work instead: open, ready, close; and again. Segments follow each other at one place of the
- * address space, which between them holds empty private pages: a thread that is still inside a hook
- * writes there and harms nobody.
+ * address space, which holds empty private pages after a detach: a thread that is still inside a hook
+ * writes there and harms nobody. Once no thread is, all but the first page are given back.
  *
  * A preloaded sampler may be behind the program's own malloc, where no call comes to it. Its segment only says so,
  * and gives way to one of an attach, which leads the program's functions here; after the close it is back.
@@ -48,7 +48,8 @@ void mp_startup_late_ready(void);
 void mp_startup_late_shut(void);
 
 /* Release the segment, after mp_startup_late_shut(). Removes its file unless it holds a capture that is
- * in no file yet. */
-void mp_startup_late_close(void);
+ * in no file yet. Gives the segment's address space back, but for one page that the hooks' common path reads; where
+ * a thread may still use it, all of it stays. Returns one line about that, or NULL. */
+const char *mp_startup_late_close(void);
 
 #endif

@@ -322,7 +322,8 @@ static inline void mp_check_device(struct mp_segment *seg) {
     const struct mp_levels *levels = &seg->layout.device_live;
     const struct mp_keyed sites = {.levels = &seg->layout.device_sites,
                                    .table = &seg->control->device_sites,
-                                   .lost = &seg->layout.device_lost_sites};
+                                   .lost = &seg->layout.device_lost_sites,
+                                   .lost_reserved = &seg->control->device_lost_sites};
     uint32_t capture = seg->control->capture_number;
     mp_check_levels(sites.levels, sites.table);
     mp_check_levels(levels, &seg->control->device_live);
@@ -341,7 +342,8 @@ static inline void mp_check_device(struct mp_segment *seg) {
 static inline uint64_t mp_check_host(struct mp_segment *seg, uint32_t capture, bool whole) {
     const struct mp_keyed sites = {.levels = &seg->layout.sites,
                                    .table = &seg->control->sites,
-                                   .lost = &seg->layout.lost_sites};
+                                   .lost = &seg->layout.lost_sites,
+                                   .lost_reserved = &seg->control->lost_sites};
     struct mp_check_sums sums = mp_check_sums_of(&sites);
     mp_check_levels(sites.levels, sites.table);
     uint64_t live = mp_check_live(seg, whole ? &sums : NULL, capture);

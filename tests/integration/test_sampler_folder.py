@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mem_profiler.segment import folders
 from mem_profiler.segment.file import Segment
 from sampler_run import Counts, Target, build, environment, only_counted, run, segments
 
@@ -140,6 +141,7 @@ def in_shared_memory() -> Iterator[Path]:
     for path in set(segments(place)) - before:
         path.unlink(missing_ok=True)
     for path in set(place.glob(f"mem_profiler.{USER}*")) - before:
+        (path / folders.LEDGER).unlink(missing_ok=True)
         path.rmdir()
 
 

@@ -83,7 +83,7 @@ class Attachment:
         """Raises MemError, OSError."""
         slots = _slots(self.pid, self._slots)
         if any(self._slots.get(key) != slot for key, slot in slots.items()):
-            remote.run(self.pid, Command(remote.RESCAN))
+            _note_stops(self.pid, remote.run(self.pid, Command(remote.RESCAN)))
             self.rescans += 1
             self.late_s = max(self.late_s, time.monotonic() - self._last_check)
             slots = _slots(self.pid, slots)
@@ -169,7 +169,7 @@ def _by_attach(flags: int) -> bool:
 
 
 def _options() -> str:
-    names = ("MAX_MEMORY", "UNWIND", "SEED", "PYMEM")
+    names = ("MAX_MEMORY", "MAX_TOTAL", "UNWIND", "SEED", "PYMEM")
     pairs = ((name, os.environ.get(f"MEM_PROFILER_{name}")) for name in names)
     return "".join(f"{name}={value}\n" for name, value in pairs if value)
 
@@ -222,7 +222,25 @@ def attach(pid: int, asked_to_stop: Asked = never) -> Attachment:
     if answer.result != 0:
         why = answer.text or os.strerror(-answer.result)
         raise TargetError(f"attaching to pid {pid} failed: {why}")
+    _note_stops(pid, answer)
     return Attachment(pid, answer)
+
+
+def _note_stops(pid: int, answer: Answer) -> None:
+    """Add to the segment how long threads stood still: the files of captures that follow say it,
+    whoever makes them.
+    """
+    with (
+        contextlib.suppress(MemError, OSError),
+        discovery.open_process(pid, writable=True) as segment,
+    ):
+        field = "attach_stops"
+        total_ns = segment.load((field, "total_ns")) + answer.held_ns
+        longest_ns = max(segment.load((field, "longest_ns")), answer.longest_ns)
+        segment.store((field, "total_ns"), min(total_ns, layout.U64_MAX))
+        segment.store((field, "longest_ns"), longest_ns)
+        times = segment.load((field, "times"), 32) + max(answer.holds, 1)
+        segment.store((field, "times"), min(times, 0xFFFFFFFF), 32)
 
 
 def _program_and_sampler(pid: int, asked_to_stop: Asked) -> tuple[int | None, str | None]:

@@ -31,6 +31,7 @@ from mem_parser.errors import (
     TargetUnsupported,
     UsageProblem,
 )
+from mem_parser.model import AttachStops
 from mem_profiler._inject import ffi, lib
 from mem_profiler.attach import address_space, kill_points, lock, threads
 from mem_profiler.attach.address_space import AddressSpace
@@ -81,6 +82,11 @@ class Answer:
     held_ns: int
     longest_ns: int
     holds: int
+
+    @property
+    def stops(self) -> AttachStops:
+        """The same in seconds."""
+        return AttachStops(max(self.holds, 1), self.held_ns / 1e9, self.longest_ns / 1e9)
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,10 @@ from mem_profiler.capture.unloaded import Behind, Follower, Unloaded, behind_of
 from mem_profiler.entries import plan_file
 from mem_profiler.process import named, procfs, program
 from mem_profiler.process.death import Watch, describe
-from mem_profiler.segment import bound, folders, leftovers, usable
+from mem_profiler.segment import bound, folders, leftovers, room, usable
 from mem_profiler.segment.file import Segment
 from mem_profiler.segment.folders import RunFolder, UserFolder
+from mem_profiler.segment.room import Room
 
 FIRST_POLL_S = 0.005
 POLL_S = 0.1
@@ -58,6 +59,7 @@ class Options:
     device: Choice | None = None  # None: as the environment says, else auto
     form: Form = Form.AUTO
     depth_limit: int | None = None  # None: as the environment says, else the sampler's
+    max_total_bytes: int | None = None  # of all segments of the run together; None: the same
 
 
 @dataclass
@@ -73,6 +75,13 @@ class Image:
     process: tuple[int, int, int]
     created_ns: int
     words: tuple[str, ...] = ()  # of its command; none where they were not seen
+    ended: bool = False
+
+    def has_ended(self) -> bool:
+        """Whether its process has ended: nothing in the segment changes any more."""
+        pid = self.recording.pid
+        self.ended = self.ended or (pid != 0 and procfs.is_gone(pid))
+        return self.ended
 
 
 @dataclass
@@ -89,6 +98,7 @@ class Outcome:
     errors: list[MemError] = field(default_factory=list)
     unloaded: Unloaded | None = None
     behind: list[Behind] = field(default_factory=list)
+    rooms: list[Room] = field(default_factory=list)  # whose bound cost something
 
 
 def library() -> str:
@@ -121,6 +131,8 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     variables["MEM_PROFILER_DEVICE_RATE"] = str(options.device_rate_bytes)
     if options.depth_limit is not None:
         variables["MEM_PROFILER_DEPTH"] = str(options.depth_limit)
+    if options.max_total_bytes is not None:
+        variables[room.VARIABLE] = str(options.max_total_bytes)
     chosen = options.device or device_choice.parse(os.environ.get("MEM_PROFILER_DEVICE") or "auto")
     variables |= device_choice.environment(chosen, Path(preload), variables)
     if options.children:
@@ -260,8 +272,9 @@ class Run:
         own = self._own()
         self.follower.look(own.segment.control() if own else None)
         for image in self.current():
-            with contextlib.suppress(MemError):
-                image.recording.tick()
+            if not image.has_ended():
+                with contextlib.suppress(MemError):
+                    image.recording.tick()
 
     @property
     def over(self) -> bool:
@@ -341,6 +354,7 @@ class Run:
                 outcome.results.append(self._write(image, end))
             except MemError as error:
                 outcome.errors.append(error)
+        outcome.rooms = [one for one in room.of(self.base.users()) if one.lost]
         self._tidy(failed=bool(outcome.errors))
         return outcome
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import pwd
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mem_parser import estimate
@@ -20,7 +20,9 @@ from mem_profiler import system
 from mem_profiler.capture import gate
 from mem_profiler.confined import child, confine
 from mem_profiler.segment import collect, discovery, layout, leftovers, usable
+from mem_profiler.segment import room as ledgers
 from mem_profiler.segment.file import Control, Segment
+from mem_profiler.segment.room import Room
 
 DEAD_MAX = 50  # rows of dead processes
 BATCH = 100  # segments that are open at once
@@ -45,7 +47,8 @@ class Row:
     dead: bool = False
 
 
-def _user(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """The name of a user; the number where there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -90,7 +93,7 @@ def _row(entry: _Entry) -> dict[str, Any]:
 def _blank(entry: _Entry) -> dict[str, Any]:
     return {
         "pid": entry.pid,
-        "user": _user(entry.uid),
+        "user": user_name(entry.uid),
         "command": entry.segment.control().text("comm") or "?",
         "state": entry.state,
         "rate_bytes": None,
@@ -114,10 +117,13 @@ class _Entry:
 
 @dataclass
 class Listing:
-    """The rows, living processes first, and how many segments of dead ones have none."""
+    """The rows, living processes first; how many segments of dead ones have none; and the ledgers
+    of the folders whose bound cost something.
+    """
 
     rows: list[Row]
     more: int
+    rooms: list[Room] = field(default_factory=list)
 
 
 def _rows(entries: list[_Entry]) -> Iterator[Row]:
@@ -198,4 +204,5 @@ def listing() -> Listing:
             pid = one.control.number("pid")
             shown.append(_Entry(pid, segment, one.uid, "dead, not written", dead=True))
     rows += _rows(shown)
-    return Listing(rows, len(dead[DEAD_MAX:]) + leftovers.count_beyond())
+    rooms = [room for room in ledgers.everywhere() if room.lost]
+    return Listing(rows, len(dead[DEAD_MAX:]) + leftovers.count_beyond(), rooms)

@@ -7,8 +7,10 @@ the same way and leaves it there.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
+import time
 
 from mem_parser.errors import InputFileError, MemError, TargetBusy, TargetError
 from mem_parser.heapfile.form import Form
@@ -17,9 +19,11 @@ from mem_profiler.capture.saving import Result
 from mem_profiler.process import procfs
 from mem_profiler.profile.build import Ending, build
 from mem_profiler.profile.target import Target
-from mem_profiler.segment import folders, layout, leftovers
+from mem_profiler.segment import folders, layout, leftovers, room
 from mem_profiler.segment.file import Control, Segment
 from mem_profiler.segment.leftovers import Found
+
+LOCK_TRIES, LOCK_PAUSE_S = 10, 0.01
 
 
 def _end_of(control: Control) -> str:
@@ -36,14 +40,29 @@ def _write(segment: Segment, prefix: str, form: Form) -> Result:
     return saving.save(prefix, control.number("pid"), segment, make, form)
 
 
+def _locked(found: Found) -> Segment:
+    """The segment, open, with the controllers' lock. Raises OSError, MemError.
+
+    A program that starts now may pack it (sampler/preload/segment_pack.h): for a moment the program
+    has the lock, and then another file has the name.
+    """
+    holder: int | None = None
+    for _ in range(LOCK_TRIES):
+        segment = leftovers.opened(found, writable=True)
+        if segment.try_lock() and leftovers.is_named(found, segment):
+            return segment
+        holder = segment.lock_holder()
+        segment.close()
+        time.sleep(LOCK_PAUSE_S)
+    who = f" (pid {holder})" if holder else ""
+    raise TargetBusy(f"{found.path} is being written by another mem_profiler{who}")
+
+
 def _recover_dead(found: Found, prefix: str, form: Form) -> Result:
-    with leftovers.opened(found, writable=True) as segment:
-        if not segment.try_lock():
-            holder = segment.lock_holder()
-            who = f" (pid {holder})" if holder else ""
-            raise TargetBusy(f"{found.path} is being written by another mem_profiler{who}")
+    with _locked(found) as segment:
         result = _write(segment, prefix, form)
         gate.mark_written(segment, found.control.number("capture_number"))
+        found = dataclasses.replace(found, inode=os.fstat(segment.fd).st_ino)
     leftovers.remove(found)
     return result
 
@@ -68,6 +87,8 @@ def _recover_each(
             errors.append(error)
         except OSError as error:
             errors.append(MemError(f"{found.path}: {error.strerror}"))
+    if results:
+        room.forget_needless()
     return results, errors
 
 
@@ -123,7 +144,8 @@ def recover_file(path: str, prefix: str, form: Form = Form.AUTO) -> Result:
 
 
 def clean(*, everything: bool) -> tuple[int, int, list[Found]]:
-    """Remove segments of dead processes: those with nothing to write, or all of them.
+    """Remove segments of dead processes: those with nothing to write, or all of them. The counts of
+    what the bound of all segments cost begin anew.
 
     Returns how many it removed, their bytes, and those it kept because no file has them.
     """
@@ -134,5 +156,7 @@ def clean(*, everything: bool) -> tuple[int, int, list[Found]]:
             keep = found.captured and not found.written and not everything
             (kept if keep else unwanted).append(found)
     gone = leftovers.remove_all(unwanted)
+    for folder in folders.everywhere():
+        room.forget(folder)
     folders.remove_unused_runs()
     return len(gone), sum(found.held_bytes for found in gone), kept

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import mem_profiler
 from mem_parser.devices import HOST, Device
 from mem_parser.heapfile.maplines import module_lines
-from mem_parser.model import Capture, Memory, Module, PeakSource, Profile, Thread
+from mem_parser.model import AttachStops, Capture, Memory, Module, PeakSource, Profile, Thread
 from mem_profiler.process import procfs
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
@@ -210,6 +210,16 @@ def _map_lines(modules: list[Module], mappings: list[Mapping]) -> list[bytes]:
     return lines + module_lines(modules, [(m.start, m.end) for m in mappings])
 
 
+def _attach_stops(control: Control) -> AttachStops | None:
+    """What the controller that attached noted; None where nobody attached."""
+    stops = control["attach_stops"]
+    if not control.number("startup_flags") & layout.STARTUP_ATTACHED or not int(stops["times"]):
+        return None
+    return AttachStops(
+        int(stops["times"]), int(stops["total_ns"]) / NS, int(stops["longest_ns"]) / NS
+    )
+
+
 def _capture(
     segment: Segment, control: Control, target: Target, shared: _Shared, found: Tables
 ) -> Capture:
@@ -242,6 +252,7 @@ def _capture(
         memory=shared.memory,
         bucket_end_s=[None if end == layout.U64_MAX else end / NS for end in ends],
         complete=found.skipped == 0,
+        attach=_attach_stops(control),
         domains=[HOST, *(domain.name for domain in shared.domains)],
         marks_lost=shared.marks.lost,
     )

@@ -28,6 +28,8 @@ FOLDER = re.compile(r"mem_profiler\.(\d+)(?:\.[0-9a-f]{16})?")
 FILE = re.compile(r"(\d+)-(\d+)-(\d+)")
 RUN_FOLDER = re.compile(r"mem_profiler\.run-[0-9a-f]{16}")
 LIBRARY_LINK = "libmem_sampler.so"
+LEDGER = "room"  # of a user's folder, beside the segments: sampler/abi/room.h
+PACKING = re.compile(r"pack-\d+")  # a segment that is not whole yet: sampler/preload/segment_pack.h
 ENTRIES_MAX = 200_000  # of one folder, of names that may be ours
 _RUN_NAMES_TRIED = 16
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -188,9 +190,17 @@ def remove_unused_runs() -> None:
                     _remove_run(parent, name, fd)
 
 
+def _beside_segments(fd: int) -> list[str]:
+    """What else of ours is in a user's folder; nothing while it has a segment."""
+    return [] if _names(fd, FILE) else [*_names(fd, PACKING), *_names(fd, re.compile(LEDGER))]
+
+
 def _remove_run(parent: int, name: str, fd: int) -> None:
     """Remove it. Raises OSError where it is not empty, or another folder has its name."""
     for user in _names(fd, FOLDER):
+        with contextlib.suppress(OSError), opened(user, fd) as inner:
+            for unused in _beside_segments(inner):
+                os.unlink(unused, dir_fd=inner)
         with contextlib.suppress(OSError):
             os.rmdir(user, dir_fd=fd)
     if any(not stat.S_ISLNK(os.lstat(entry, dir_fd=fd).st_mode) for entry in os.listdir(fd)):

@@ -79,9 +79,11 @@ DOMAIN = dtype("mp_domain")
 MARK = dtype("mp_mark")
 THREAD = dtype("mp_thread")
 MODULE = dtype("mp_module_row")
+ROOM = dtype("mp_room")
 
 CONTROL_BYTES: int = lib.MP_CONTROL_BYTES
 MAGIC: int = lib.MP_SEGMENT_MAGIC
+ROOM_MAGIC: int = lib.MP_ROOM_MAGIC
 VERSION: int = lib.MP_SEGMENT_VERSION
 GATE_SHIFT: int = lib.MP_GATE_SHIFT
 GATE_OFF = -(1 << 63)

@@ -128,6 +128,14 @@ def opened(found: Found, *, writable: bool) -> Segment:
         return Segment.open_in(folder, Path(found.path).name, writable=writable)
 
 
+def is_named(found: Found, segment: Segment) -> bool:
+    """Whether the open file still has the name of `found`. Raises OSError if its folder is gone."""
+    with folder_of(found) as folder, contextlib.suppress(FileNotFoundError):
+        there = os.stat(Path(found.path).name, dir_fd=folder.fd, follow_symlinks=False)
+        return os.path.samestat(there, os.fstat(segment.fd))
+    return False
+
+
 def remove(found: Found) -> bool:
     """Remove the file of a dead segment. Returns whether it is gone."""
     with contextlib.suppress(OSError), folder_of(found) as folder:

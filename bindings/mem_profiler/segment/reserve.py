@@ -29,6 +29,7 @@ ARRAYS = {
     layout.STACKS: (8, FILE_MAX_BYTES // 8, 1 << 20),
 }
 ARENA_AHEAD_BYTES = 1 << 20
+ARENA_AHEAD_LITTLE_BYTES = 128 << 10  # where the sampler reserves by itself too
 FILL_LIMIT = 0.25
 KEYS_SAMPLED = 32768
 GROWING_FREE, GROWING_CONTROLLER = 0, 2
@@ -174,6 +175,13 @@ def _ahead_of_table(segment: Segment, control: Control, table: str) -> int:
     return 0
 
 
+def _began_small(control: Control) -> bool:
+    """Whether the sampler chose small first pieces, as it can reserve more when it needs it."""
+    stacks = control.array(layout.STACKS, *ARRAYS[layout.STACKS][:2])
+    filtered = control.number("controller_flags") & layout.FLAG_SECCOMP
+    return not filtered and stacks.reserved_bytes < ARRAYS[layout.STACKS][2]
+
+
 def ahead(segment: Segment, control: Control) -> bool:
     """Reserve ahead of what is in use; False when the file system refused something.
 
@@ -184,8 +192,9 @@ def ahead(segment: Segment, control: Control) -> bool:
         codes += _first_of_devices(segment, control)
     used = control.number("arena_cursor")
     if used < 1 << 40:
-        free = max(ARENA_AHEAD_BYTES, used // 4)
-        codes.append(_extend(segment, control, layout.STACKS, -(-(used + free) >> 20) << 20))
+        least = ARENA_AHEAD_LITTLE_BYTES if _began_small(control) else ARENA_AHEAD_BYTES
+        free = max(least, used // 4)
+        codes.append(_extend(segment, control, layout.STACKS, -(-(used + free) // least) * least))
     for kind, counter in ((layout.THREADS, "thread_count"), (layout.MODULES, "module_count")):
         need = control.number(counter) * ARRAYS[kind][0] * 2
         codes.append(_extend(segment, control, kind, -(-need >> 16) << 16))

@@ -27,19 +27,8 @@ def _name(pid: int) -> str:
 def attached_line(pid: int, answer: Answer) -> str:
     """What an attach did."""
     text = f"attached to {_name(pid)}: {answer.held} slots in {answer.modules} modules redirected"
-    text += f", {_stopped(answer)}"
+    text += f", {answer.stops.text()}"
     return f"{text}; {one_line(answer.text)}" if answer.text else text
-
-
-def _stopped(answer: Answer) -> str:
-    """How long threads of the process stood still for an attach."""
-    held, longest = answer.held_ns / 1e6, answer.longest_ns / 1e6
-    if answer.holds <= 1:
-        return f"one thread stopped for {held:.1f} ms"
-    return (
-        f"threads stopped {answer.holds} times, one at a time, for {held:.1f} ms in all and"
-        f" {longest:.1f} ms at most"
-    )
 
 
 def detached_line(pid: int, answer: Answer) -> str:

@@ -21,10 +21,11 @@ from mem_parser.escape import file_part, one_line, shell_path
 from mem_parser.sizes import short_size
 from mem_parser.symbols.files import open_binary
 from mem_parser.units import counted
-from mem_profiler.capture.listing import Row
+from mem_profiler.capture.listing import Row, user_name
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Session
 from mem_profiler.segment.layout import DEPTH_LIMIT_MAX
+from mem_profiler.segment.room import VARIABLE, Room
 
 STATE_COLUMN = 3
 SUCCESS = "succeeded in collecting memory data!"
@@ -120,6 +121,25 @@ def target_line(session: Session, rate_bytes: int) -> str:
     allocator = os.path.basename(control.text("allocator")) or "unknown allocator"
     name = one_line(control.text("comm"))
     return f"{name} (pid {session.pid}, {one_line(allocator)})   1 sample / {rate_bytes} B"
+
+
+def room_line(room: Room) -> str:
+    """What the bound of all segments of a folder together has cost."""
+    costs = []
+    if room.dropped_segments:
+        what = counted(room.dropped_segments, "segment")
+        were = "was" if room.dropped_segments == 1 else "were"
+        held = short_size(room.dropped_bytes)
+        costs.append(f"{what} of dead processes {were} dropped ({held}, in no file)")
+    if room.refused_starts:
+        costs.append(f"{counted(room.refused_starts, 'capture')} did not begin")
+    if room.smaller_starts:
+        costs.append(f"{counted(room.smaller_starts, 'capture')} began with a smaller segment")
+    owner = one_line(user_name(room.uid))
+    return (
+        f"segments of {owner} in {one_line(room.path)} may take {short_size(room.bound_bytes)}"
+        f" together ({VARIABLE}): {', '.join(costs)}"
+    )
 
 
 def process_lines(rows: Sequence[Row]) -> Iterator[str]:

@@ -19,6 +19,10 @@ class Bytes(click.ParamType[int]):
 
     name = "BYTES"
 
+    def __init__(self, least: int = 1, most: int = layout.RATE_MAX_BYTES, limits: str = "") -> None:
+        self._least, self._most = least, most
+        self._limits = limits or "1 and 1G"
+
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         """The number of bytes."""
         if isinstance(value, int):
@@ -27,8 +31,8 @@ class Bytes(click.ParamType[int]):
             number = sizes.parse_whole(str(value))
         except ValueError:
             self.fail(f"{value!r} is not a number of bytes such as 1024, 512K or 1M", param, ctx)
-        if not 1 <= number <= layout.RATE_MAX_BYTES:
-            self.fail(f"{value!r} is not between 1 and 1G bytes", param, ctx)
+        if not self._least <= number <= self._most:
+            self.fail(f"{value!r} is not between {self._limits} bytes", param, ctx)
         return number
 
 
@@ -76,6 +80,12 @@ depth_option = click.option(
     metavar="N",
     help=f"Frames of a stack that are kept, the innermost ones; by default {layout.DEPTH_DEFAULT}, "
     f"at most {layout.DEPTH_LIMIT_MAX}.",
+)
+max_total_option = click.option(
+    "--max-total",
+    type=Bytes(2 << 20, 1 << 40, "2M and 1024G"),
+    help="Most memory that all segments of the run take together; by default a tenth of the file "
+    "system, at most 1G.",
 )
 prefix_option = click.option(
     "-o", "--output", "prefix", type=PATH, default="./custom_prof", show_default=True,

@@ -15,9 +15,10 @@ def ps() -> None:
     found = listing.listing()
     if not found.rows:
         say("no process runs with the sampler; mem_profiler run -- PROG ARGS starts one")
-        return
-    for line in capture_view.process_lines(found.rows):
+    for line in capture_view.process_lines(found.rows) if found.rows else ():
         say(line)
     if found.more:
         what = "mem_profiler recover writes their captures, mem_profiler clean removes the rest"
         say(f"and {found.more} more: {what}")
+    for room in found.rooms:
+        say(capture_view.room_line(room))

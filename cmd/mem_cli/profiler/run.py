@@ -14,6 +14,7 @@ import click
 from mem_cli.budget_report import output_options, refuse_outputs
 from mem_cli.commands import PATH
 from mem_cli.forms import form_option
+from mem_cli.profiler import capture_view
 from mem_cli.profiler.gate import Gate
 from mem_cli.profiler.options import (
     DEFAULT_RATE,
@@ -21,12 +22,13 @@ from mem_cli.profiler.options import (
     depth_option,
     device_option,
     device_rate_option,
+    max_total_option,
     prefix_option,
     symbolize_option,
 )
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
-from mem_cli.say import waiting
+from mem_cli.say import say, waiting
 from mem_parser.errors import MemError, NoSampler, UsageProblem
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import device_choice, launch, output
@@ -46,6 +48,7 @@ from mem_profiler.doctor import reason, reason_behind, refuse_checker
 @depth_option
 @prefix_option
 @click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
+@max_total_option
 @click.option(
     "--no-pymalloc",
     is_flag=True,
@@ -77,6 +80,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     depth_limit: int | None,
     prefix: str,
     children: bool,
+    max_total: int | None,
     no_pymalloc: bool,
     keep_pymalloc: bool,
     form: Form,
@@ -93,7 +97,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     chosen = None if device is None else device_choice.parse(device)
     options = launch.Options(
         rate or DEFAULT_RATE, prefix, children, no_pymalloc, keep_pymalloc, device_rate,
-        device=chosen, form=form, depth_limit=depth_limit,
+        device=chosen, form=form, depth_limit=depth_limit, max_total_bytes=max_total,
     )  # fmt: skip
     if budget is None:
         refuse_outputs({"tries": tries, **outputs})
@@ -138,6 +142,8 @@ def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Ou
     if outcome.unloaded is not None:
         outcome.errors.insert(0, _why_unloaded(outcome.unloaded))
     outcome.errors += map(_why_behind, outcome.behind)
+    for room in outcome.rooms:
+        say(capture_view.room_line(room), err=True)
     return outcome, early.wanted
 
 

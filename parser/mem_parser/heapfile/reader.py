@@ -27,6 +27,7 @@ from mem_parser.heapfile.pythoncolumns import PYTHON_COLUMNS, read_python
 from mem_parser.heapfile.symbolcolumns import SYMBOL_COLUMNS, read_symbols
 from mem_parser.maps import parse_maps, undeleted
 from mem_parser.model import (
+    AttachStops,
     Capture,
     ControllerUse,
     ExecRange,
@@ -466,6 +467,7 @@ def _capture(fields: Fields) -> Capture:
         ],
         complete=fields.optional_bool("complete") is not False,
         controller=_controller(Fields(fields.mapping("controller"))),
+        attach=_attach(Fields(fields.mapping("attach"))),
         notes=[v for v in fields.items("notes") if isinstance(v, str)],
         device=read_device(fields),
         domains=[v for v in fields.items("domains") if isinstance(v, str)],
@@ -493,6 +495,14 @@ def _peak(fields: Fields) -> dict[str, Any]:
 def _controller(fields: Fields) -> ControllerUse | None:
     cpu_s, peak = fields.optional_float("cpu_s"), fields.optional_int("peak_rss_bytes")
     return None if cpu_s is None or peak is None else ControllerUse(cpu_s, peak)
+
+
+def _attach(fields: Fields) -> AttachStops | None:
+    times, total_s = fields.optional_int("times"), fields.optional_float("total_s")
+    longest_s = fields.optional_float("longest_s")
+    if times is None or total_s is None or longest_s is None or times < 1:
+        return None
+    return AttachStops(times, max(total_s, 0.0), max(longest_s, 0.0))
 
 
 def _int_values(value: Mapping[str, Any]) -> dict[str, int]:

@@ -174,6 +174,7 @@ def _header(profile: Profile, writer: str) -> dict[str, Any]:
         "peak": _peak(c),
         "before_end": None if c.before_end_at_s is None else {"at_s": c.before_end_at_s},
         "controller": dataclasses.asdict(c.controller) if c.controller is not None else None,
+        "attach": dataclasses.asdict(c.attach) if c.attach is not None else None,
     }
     if c.device is not None:
         header["device"] = _device(c.device)

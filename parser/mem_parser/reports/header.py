@@ -60,6 +60,8 @@ def other_lines(profile: Profile) -> list[str]:
     """Return the lines of the header that hold for every count: what was lost, and notes."""
     lines = _losses(profile.capture)
     lines += _cut(profile.capture)
+    if profile.capture.attach is not None:
+        lines.append(f"attached while the program ran: {profile.capture.attach.text()}")
     if profile.incomplete:
         lines.append(f"INCOMPLETE: {profile.incomplete}")
     # The file's own note says the same, and what to do about it.

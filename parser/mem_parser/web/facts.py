@@ -132,6 +132,7 @@ def _facts(profile: Profile, name: str, *, confidential: bool) -> list[list[str]
         ["Samples", f"{capture.samples:,}" if capture.samples is not None else ""],
         ["Samples lost", f"{profile.samples_missing:,}" if capture.lost else ""],
         ["Ended by", capture.end],
+        ["Attached", capture.attach.text() if capture.attach is not None else ""],
         ["Allocator", without_paths(capture.allocator)],
         ["Unwinder", capture.unwinder],
         ["Depth limit", str(capture.depth_limit or "")],

@@ -87,11 +87,22 @@ def test_what_a_capture_needs_at_once_is_reserved_once(
 def test_the_arena_is_kept_ahead_of_what_is_used(tmp_path: Path) -> None:
     fake = FakeSegment()
     fake.control["directory"][layout.STACKS]["reserved_bytes"] = 4096
+    fake.control["controller_flags"] = layout.FLAG_SECCOMP
     fake.control["arena_cursor"] = 4000
     with Segment.open(fake.save(tmp_path), writable=True) as segment:
         assert reserve.ahead(segment, segment.control())
         array = segment.control().array(layout.STACKS, 8, 1 << 30)
     assert array.reserved_bytes == array.total_bytes  # a MiB ahead is all there is of it
+
+
+def test_little_is_kept_ahead_of_a_sampler_that_reserves_by_itself(tmp_path: Path) -> None:
+    fake = FakeSegment()
+    fake.control["directory"][layout.STACKS]["reserved_bytes"] = 4096
+    fake.control["arena_cursor"] = 4000
+    with Segment.open(fake.save(tmp_path), writable=True) as segment:
+        assert reserve.ahead(segment, segment.control())
+        array = segment.control().array(layout.STACKS, 8, 1 << 30)
+    assert array.reserved_bytes == 2 * reserve.ARENA_AHEAD_LITTLE_BYTES
 
 
 def test_a_try_lock_that_the_target_holds_is_left_alone(tmp_path: Path) -> None:

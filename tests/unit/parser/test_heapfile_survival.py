@@ -18,6 +18,7 @@ from mem_parser.heapfile.reader import KNOWN_COLUMNS
 from mem_parser.heapfile.symbolcolumns import SYMBOL_COLUMNS
 from mem_parser.heapfile.writer import write_heap
 from mem_parser.model import (
+    AttachStops,
     Capture,
     ControllerUse,
     ExecRange,
@@ -58,7 +59,7 @@ def capture() -> Capture:
         memory=Memory(*range(1, 11)), bucket_end_s=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, None],
         peak_at_s=4.5, peak_bytes=900.0, peak_source=PeakSource.SAMPLER,
         before_end_at_s=8.75, complete=False, notes=["one", "two"],
-        controller=ControllerUse(0.5, 1 << 20),
+        controller=ControllerUse(0.5, 1 << 20), attach=AttachStops(3, 0.004, 0.002),
         device=Device("cuda", 1, "pool", 5, 4, 3, 100, 200, 50, 8.5, 300, 400),
         domains=["host", "pool-x"], marks_lost=6,
     )  # fmt: skip

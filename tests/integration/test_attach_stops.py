@@ -1,0 +1,72 @@
+"""How long an attach stopped threads of the program: printed, and in the file of each capture."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attach_run import end_storm, storm
+from controller_tools import HeapFile, command_environment, run_command
+from mem_parser.readers import read_profile
+from sampler_run import WAIT_S, Target, build, environment
+
+STOPPED = re.compile(r"one thread stopped for ([\d.]+) ms|threads stopped (\d+) times.* ms in all")
+
+
+def report(name: str, path: Path) -> str:
+    """What mem_parser prints of a file."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from mem_cli import entry; entry.mem_parser()", name, str(path)],
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def only_heap(folder: Path) -> Path:
+    [path] = folder.glob("*.heap")
+    return path
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_capture_after_an_attach_says_how_long_threads_stood_still(
+    segment_dir: Path, tmp_path: Path, by_hand: bool
+) -> None:
+    with storm("malloc", segment_dir) as target:
+        printed = ""
+        if by_hand:
+            said = run_command("attach", target.pid)
+            assert said.returncode == 0, said.stderr
+            printed = said.stdout
+        done = run_command("-s", "0.3", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+        assert done.returncode == 0, done.stderr
+        printed = printed or done.stderr
+        end_storm(target)
+    stops = HeapFile(only_heap(tmp_path)).header["attach"]
+    assert stops["times"] >= 1
+    assert 0 < stops["longest_s"] <= stops["total_s"] < 3
+    assert STOPPED.search(printed), printed
+    assert f"{stops['total_s'] * 1e3:.1f} ms" in printed
+    capture = read_profile(str(only_heap(tmp_path))).capture
+    assert capture.attach is not None
+    shown = report("summary", only_heap(tmp_path))
+    assert f"attached while the program ran: {capture.attach.text()}" in shown
+
+
+def test_a_capture_of_a_program_that_began_with_the_sampler_says_nothing_of_it(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with Target([build("blocks.c")], environment(segment_dir)) as target:
+        target.line()
+        done = run_command("-s", "0.2", "-c", "1", "-p", target.pid, "-o", tmp_path / "p")
+        assert done.returncode == 0, done.stderr
+        target.finish()
+    assert HeapFile(only_heap(tmp_path)).header["attach"] is None
+    assert "attached" not in report("summary", only_heap(tmp_path))

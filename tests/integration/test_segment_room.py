@@ -1,0 +1,311 @@
+"""All segments of a user together: trimmed once their processes are gone, and bounded."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller_tools import run_command
+from mem_profiler.segment import folders, layout, room
+from mem_profiler.segment.file import Segment
+from sampler_run import WAIT_S, Counted, Target, build, environment, run, segments
+
+KIB, MIB = 1 << 10, 1 << 20
+TRIMMED_BYTES = 16 * KIB  # of a short program: four pages
+LIVING_BYTES = 512 * KIB  # what a capture begins with
+BOUND = 4 * MIB
+
+
+def held(folder: Path) -> int:
+    """Bytes that the segments of a folder take."""
+    return sum(path.lstat().st_blocks * 512 for path in segments(folder))
+
+
+def programs(count: int, env: dict[str, str], at_once: int = 1) -> None:
+    """Run a short program many times under one shell, which is without the sampler."""
+    program = str(build("answer.c"))
+    library = env["LD_PRELOAD"]
+    script = (
+        "k=0; while [ $k -lt $1 ]; do j=0; while [ $j -lt $2 ]; do "
+        'LD_PRELOAD="$3" "$4" & j=$((j+1)); done; wait; k=$((k+$2)); done'
+    )
+    argv = ["/bin/sh", "-c", script, "sh", str(count), str(at_once), library, program]
+    result = run(argv, env | {"LD_PRELOAD": ""})
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_capture_begins_small(segment_dir: Path) -> None:
+    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
+        target.line()
+        assert held(segment_dir) <= LIVING_BYTES
+        target.ask("alloc 20000 100")  # and grows as it needs to
+        assert target.counted().by("alloc_kept").blocks == 20000
+        assert target.counted().lost == {}
+        target.finish()
+
+
+@pytest.mark.parametrize("at_once", [1, 10])
+def test_segments_of_short_programs_are_trimmed_by_the_programs_after_them(
+    segment_dir: Path, at_once: int
+) -> None:
+    programs(100, environment(segment_dir, rate=1024), at_once=at_once)
+    programs(1, environment(segment_dir, rate=1024))
+    assert len(segments(segment_dir)) == 101
+    assert held(segment_dir) <= 100 * TRIMMED_BYTES + LIVING_BYTES
+
+
+@pytest.mark.parametrize("end", ["exit", "kill"])
+def test_what_a_trimmed_segment_held_is_all_there(segment_dir: Path, end: str) -> None:
+    with Target([build("blocks.c")], environment(segment_dir, rate=1)) as target:
+        target.line()
+        target.ask("alloc 1000 10")
+        target.ask("churn 50 100")
+        if end == "kill":
+            target.kill()
+        else:
+            target.finish()
+        [path] = segments(segment_dir)
+        before = Counted.read(path)
+        size = held(segment_dir)
+        programs(1, environment(segment_dir, rate=1024))
+        after = Counted.read(path)
+        assert path.stat().st_blocks * 512 < size
+    assert after.by("alloc_kept") == before.by("alloc_kept")
+    assert [vars(s) for s in after.stacks] == [vars(s) for s in before.stacks]
+    assert after.modules == before.modules
+    assert after.lost == before.lost
+
+
+def test_the_segment_of_a_living_process_is_neither_trimmed_nor_dropped(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    with Target([build("blocks.c")], env) as target:
+        target.line()
+        target.ask("alloc 1000 10")
+        [path] = segments(segment_dir)
+        before = path.stat().st_blocks
+        programs(100, env)
+        assert path.exists()
+        assert path.stat().st_blocks == before
+        target.ask("alloc 1000 10")
+        assert target.counted().by("alloc_kept").blocks == 2000
+        target.finish()
+
+
+def test_a_segment_that_a_fork_child_still_maps_is_not_trimmed(segment_dir: Path) -> None:
+    """A child of a dead process may still write there if it shares its memory."""
+    env = environment(segment_dir, rate=1024)
+    script = (
+        "import os, signal\n"
+        "child = os.fork()\n"
+        "signal.pause() if child == 0 else print(child, flush=True)\n"
+    )
+    with Target([sys.executable, "-S", "-c", script], env) as target:
+        child = int(target.line())
+        target.process.wait(WAIT_S)
+        [path] = segments(segment_dir)
+        before = path.stat().st_blocks
+        try:
+            programs(1, env)
+            assert path.stat().st_blocks == before
+        finally:
+            os.kill(child, signal.SIGKILL)
+        target.finish()  # its output ends with the child
+        programs(1, env)
+        assert path.stat().st_blocks < before
+
+
+def test_hundreds_of_programs_leave_no_more_than_the_bound(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    programs(600, env, at_once=4)
+    assert held(segment_dir) <= BOUND
+    [facts] = room.everywhere()
+    assert facts.dropped_segments > 0
+    assert facts.refused_starts == 0
+    assert facts.dropped_segments + len(segments(segment_dir)) == 600
+    # the latest are those that stay
+    latest = max(int(path.name.split("-")[1]) for path in segments(segment_dir))
+    programs(1, env)
+    assert any(int(path.name.split("-")[1]) >= latest for path in segments(segment_dir))
+
+
+def test_ps_says_what_was_dropped(segment_dir: Path) -> None:
+    programs(400, environment(segment_dir, rate=1, max_total=str(BOUND)), at_once=4)
+    [facts] = room.everywhere()
+    text = run_command("ps").stdout
+    assert f"{facts.dropped_segments} segments of dead processes were dropped" in text
+    assert "may take 4 MiB together (MEM_PROFILER_MAX_TOTAL)" in text
+
+
+def test_a_segment_that_a_controller_holds_is_not_dropped(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    programs(1, env)
+    [oldest] = segments(segment_dir)
+    with oldest.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        programs(400, env, at_once=4)
+        assert oldest.exists()
+        assert Counted.read(oldest).control.number("capture_number") == 1
+    programs(400, env, at_once=4)
+    assert not oldest.exists()
+
+
+def test_living_processes_that_fill_the_bound_make_new_ones_smaller_or_none(
+    segment_dir: Path,
+) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    with Target([build("blocks.c")], env) as target:
+        target.line()
+        [path] = segments(segment_dir)
+        assert path.stat().st_size <= BOUND
+        other = environment(segment_dir, rate=1, max_total="2M")
+        result = run([build("answer.c")], other)
+        assert result.stdout == "42\n"
+        target.finish()
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "sparse", "tables", "forged", "text", "folder"])
+def test_hostile_files_harm_nothing(segment_dir: Path, tmp_path: Path, kind: str) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    programs(1, env)
+    [own] = segments(segment_dir)
+    forged = own.with_name("1-1-0")
+    outside = tmp_path / "outside"
+    outside.write_bytes(own.read_bytes())
+    content = outside.read_bytes()
+    if kind == "link":
+        forged.symlink_to(outside)
+    elif kind == "fifo":
+        os.mkfifo(forged)
+    elif kind == "sparse":
+        with forged.open("wb") as file:
+            file.write(content[:4096])
+            file.truncate(1 << 45)
+    elif kind == "tables":  # of a size that takes hours to read
+        with forged.open("wb") as file:
+            file.write(content[:4096].ljust(64 * KIB, b"\1"))
+        with Segment.open(forged, writable=True) as segment:
+            segment.store(("startup_flags",), 8, 32)  # not trimmed yet
+            segment.store(("limit_bytes",), 1 << 45)
+            segment.store(("sites", "level", 0, "offset"), 4096)
+            segment.store(("sites", "level", 0, "rows"), 1 << 31, 32)
+            segment.store(("sites", "level", 0, "row_bytes"), 64, 32)
+            segment.store(("sites", "levels_ready"), 1, 32)
+            segment.store(("live", "levels_ready"), 0, 32)
+        os.truncate(forged, 1 << 45)
+    elif kind == "forged":
+        forged.write_bytes(content[:400] + os.urandom(3696) + content[4096:])
+    elif kind == "text":
+        forged.write_bytes(b"x" * 100)
+    else:
+        forged.mkdir()
+    programs(200, env, at_once=4)
+    assert outside.read_bytes() == content
+    assert held(segment_dir) <= BOUND + (16 * MIB if kind in ("sparse", "forged") else 0)
+
+
+def test_a_forged_ledger_harms_nothing(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1, max_total=str(BOUND))
+    programs(1, env)
+    ledger = next(segment_dir.glob("mem_profiler.*")) / folders.LEDGER
+    for content in (b"", b"x", os.urandom(4096), b"\xff" * 64):
+        ledger.write_bytes(content)
+        programs(20, env)
+    ledger.unlink()
+    ledger.symlink_to("/dev/zero")
+    programs(20, env)
+    assert ledger.is_file() and not ledger.is_symlink()
+    assert held(segment_dir) <= BOUND
+
+
+def test_recover_writes_what_was_trimmed(segment_dir: Path, tmp_path: Path) -> None:
+    programs(5, environment(segment_dir, rate=1))
+    done = run_command("recover", "-o", tmp_path / "x")
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("x.*.heap"))) == 5
+    assert segments(segment_dir) == []
+
+
+def test_a_run_hands_the_bound_on_and_says_what_it_cost(segment_dir: Path, tmp_path: Path) -> None:
+    program = build("answer.c")
+    script = "k=0; while [ $k -lt 40 ]; do $1 & k=$((k+1)); done; wait"
+    done = run_command(
+        "run", "-c", "1", "--children", "--max-total", "2M", "-o", str(tmp_path / "x"), "--",
+        "/bin/sh", "-c", script, "sh", str(program),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("42\n") == 40
+    assert "may take 2 MiB together (MEM_PROFILER_MAX_TOTAL): " in done.stderr
+    assert "did not begin" in done.stderr or "dropped" in done.stderr
+    assert list(segment_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["1M", "2T", "much"])
+def test_a_bound_that_makes_no_sense_is_refused(segment_dir: Path, value: str) -> None:
+    done = run_command("run", "--max-total", value, "--", "/bin/true")
+    assert done.returncode == 2
+    assert "--max-total" in done.stderr
+
+
+def test_clean_makes_the_counts_begin_anew(segment_dir: Path) -> None:
+    programs(300, environment(segment_dir, rate=1, max_total=str(BOUND)), at_once=4)
+    [before] = room.everywhere()
+    assert before.lost
+    run_command("clean", "--all")
+    assert room.everywhere() == []
+    assert segments(segment_dir) == []
+
+
+def test_what_was_half_packed_when_its_writer_died_is_removed(segment_dir: Path) -> None:
+    env = environment(segment_dir, rate=1)
+    programs(1, env)
+    [path] = segments(segment_dir)
+    dead = path.with_name("pack-4194303")
+    dead.write_bytes(b"x")
+    living = path.with_name(f"pack-{os.getpid()}")
+    living.write_bytes(b"x")
+    programs(1, env)
+    assert not dead.exists()
+    assert living.exists()
+
+
+def test_recover_while_programs_start_writes_each_capture_once(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    env = environment(segment_dir, rate=1)
+    programs(10, env)
+    script = 'for k in $(seq 40); do LD_PRELOAD="$1" "$2" >/dev/null; done'
+    argv = ["/bin/sh", "-c", script, "sh", env["LD_PRELOAD"], str(build("answer.c"))]
+    with subprocess.Popen(argv, env=env | {"LD_PRELOAD": ""}) as busy:
+        done = run_command("recover", "-o", tmp_path / "x")
+        assert done.returncode == 0, done.stderr
+        assert busy.wait(WAIT_S) == 0
+    done = run_command("recover", "-o", tmp_path / "x")
+    assert done.returncode == 0, done.stderr
+    written = [int(path.name.split(".")[1]) for path in tmp_path.glob("x.*.heap")]
+    assert len(written) == len(set(written)) == 50
+    assert segments(segment_dir) == []
+
+
+@pytest.mark.parametrize("captures", [True, False])
+def test_a_program_that_sets_a_filter_gets_the_pages_before_that(
+    segment_dir: Path, captures: bool
+) -> None:
+    """Under a filter hooks make no system call, so they can reserve nothing."""
+    unused_call = "9999"
+    env = environment(segment_dir, rate=1 if captures else None)
+    with Target([build("filtered.c"), "errno", unused_call], env) as target:
+        assert target.line() == "ready"
+        [path] = segments(segment_dir)
+        with Segment.open(path, writable=False) as segment:
+            control = segment.control()
+        stacks = control.array(layout.STACKS, 8, 1 << 30)
+        assert control.number("controller_flags") & layout.FLAG_SECCOMP
+        assert stacks.reserved_bytes == (MIB if captures else 0)
+        assert (control.lost_level("lost_sites", "mp_site_row") is not None) == captures
+        target.finish()

@@ -28,9 +28,11 @@
 #if defined(__SANITIZE_THREAD__)
 #define mp_fence_acquire() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 #define mp_fence_release() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#define mp_fence_all() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 #else
 #define mp_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
 #define mp_fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
+#define mp_fence_all() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #endif
 
 /*

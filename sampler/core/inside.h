@@ -21,7 +21,7 @@ static inline struct mp_inside *mp_inside_enter(void) {
     struct mp_inside *in =
         &mp_local.inside[(thread ^ thread >> 6 ^ thread >> 12) % MP_INSIDE_CELLS];
     __atomic_fetch_add(&in->entered, 1, __ATOMIC_SEQ_CST);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* pairs with the fence in mp_inside_nobody() */
+    mp_fence_all(); /* pairs with the fence in mp_inside_nobody() */
     return in;
 }
 
@@ -39,7 +39,7 @@ static inline void mp_inside_leave(struct mp_inside *in) {
 
 /* INIT. After the gate was shut: does no thread use the segment? */
 static inline bool mp_inside_nobody(void) {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    mp_fence_all();
     for (unsigned i = 0; i < MP_INSIDE_CELLS; i++) {
         uint64_t left = mp_load_acquire(&mp_local.inside[i].left);
         if (left != mp_load_acquire(&mp_local.inside[i].entered))

@@ -12,14 +12,9 @@
 #include "core/table.h"
 #include "options.h"
 #include "segment_folder.h"
+#include "segment_place.h"
 
 #define MP_SEGMENT_PATH_MAX 384
-
-/* The place of a segment: part of the address space that is ours alone. */
-struct mp_segment_place {
-    void *base; /* NULL: anywhere */
-    uint64_t bytes;
-};
 
 /* The file of a segment. */
 struct mp_segment_file {

@@ -17,7 +17,6 @@
 #include "startup.h"
 #include "checker.h"
 #include "core/capture.h"
-#include "core/inside.h"
 #include "core/modtab.h"
 #include "core/record.h"
 #include "core/threads.h"
@@ -33,6 +32,7 @@
 #include "redirect/redirect_later.h"
 #include "say.h"
 #include "segment_file.h"
+#include "segment_place.h"
 #include "text.h"
 
 #include <errno.h>
@@ -42,14 +42,12 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
-#define FIXED_NOREPLACE 0x100000 /* newer than the oldest headers */
 
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
@@ -71,7 +69,6 @@ static struct {
     char wrong[384];               /* about an option that cannot be used */
     bool withdrawn;                /* the program made itself undumpable */
     struct mp_segment_place place; /* of the segments of an attached process */
-    bool place_released;           /* of it, only the first page is still ours */
     uint32_t captures;             /* number of the latest one in the segments before */
     uint32_t epoch;
 } process;
@@ -430,72 +427,6 @@ bool mp_startup_is_behind_program(void) {
            (behind.on || (process.state == MP_STATE_SHADOWED && mp_redirect_report.in_program));
 }
 
-/* Private pages that no other use can take, and that cost nothing while they are empty. */
-static int fill_place(struct mp_segment_place *place) {
-    void *base =
-        mp_map_lazily(place->base, place->bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
-    if (base == MAP_FAILED)
-        return -errno;
-    place->base = base;
-    return 0;
-}
-
-/* At the old place, if the program has not taken it: else its first page stays with threads that may still read it.
- * A kernel before 4.17 takes the address for a hint. */
-static bool regain_place(void) {
-    uint64_t page = getauxval(AT_PAGESZ), bytes = process.place.bytes - page;
-    void *wanted = (char *)process.place.base + page;
-    void *got = mmap(wanted, bytes, PROT_NONE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | FIXED_NOREPLACE, -1, 0);
-    if (got == wanted)
-        return true;
-    if (got != MAP_FAILED)
-        munmap(got, bytes);
-    return false;
-}
-
-#define LEAVE_TRIES                                                                                \
-    50 /* of a millisecond: hooks are done in microseconds, unless their thread has to wait */
-
-/* Has every thread that may use the segment left it? */
-static bool all_have_left(void) {
-    const struct timespec pause = {.tv_nsec = 1000000};
-    for (unsigned i = 0; i < LEAVE_TRIES; i++) {
-        if (mp_inside_nobody())
-            return true;
-        syscall(SYS_nanosleep, &pause, NULL);
-    }
-    return false;
-}
-
-/* NULL, or why it stays. The gate has been shut: no thread comes to the segment any more. */
-static const char *release_place(void) {
-    uint64_t page = getauxval(AT_PAGESZ);
-    if (mp_device_redirected())
-        return "the segment's address space stays, without memory: threads may be in wrappers of "
-               "device libraries";
-    if (!all_have_left())
-        return "the segment's address space stays, without memory: a thread may still be inside "
-               "the sampler";
-    munmap((char *)process.place.base + page, process.place.bytes - page);
-    process.place_released = true;
-    return NULL;
-}
-
-/* A larger place than before leaves the old one to threads that may still write there. */
-static int take_place(uint64_t bytes) {
-    if (process.place_released && !regain_place())
-        process.place = (struct mp_segment_place){0};
-    process.place_released = false;
-    if (process.place.base != NULL && process.place.bytes >= bytes)
-        return 0;
-    struct mp_segment_place place = {.bytes = bytes};
-    int rc = fill_place(&place);
-    if (rc == 0)
-        process.place = place;
-    return rc;
-}
-
 /* Also the captures of a parent that was attached when it forked: threads kept their countdowns. */
 static void learn_captures(void) {
     if (process.place.base == NULL)
@@ -527,7 +458,7 @@ static int close_segment(void) {
     learn_captures();
     mp_store_release(&mp_local.segment.control->state, (uint32_t)MP_STATE_EXITED);
     mp_segment_discard_unused(&mp_local.segment, &process.file);
-    int rc = fill_place(&process.place);
+    int rc = mp_place_fill(&process.place);
     mp_filter_clear();
     return rc;
 }
@@ -575,7 +506,7 @@ int mp_startup_late_open(const struct mp_options *options, const char *installed
         return -EINVAL;
     }
     learn_captures();
-    int rc = take_place((options->max_memory_bytes + 0xffff) & ~0xffffULL);
+    int rc = mp_place_take(&process.place, (options->max_memory_bytes + 0xffff) & ~0xffffULL);
     if (rc != 0) {
         snprintf(text, n, "no address space for the segment: %s", strerror(-rc));
         step_back();
@@ -585,7 +516,7 @@ int mp_startup_late_open(const struct mp_options *options, const char *installed
     mp_modtab_rename(installed_path[0] != '\0' ? (uintptr_t)__ehdr_start : 0, installed_path);
     rc = open_segment(0, false, 0);
     if (rc != 0) {
-        fill_place(&process.place);
+        mp_place_fill(&process.place);
         snprintf(text, n, "no segment in %s: %s", process.options.dir, mp_segment_why(rc));
         step_back();
     }
@@ -628,5 +559,5 @@ const char *mp_startup_late_close(void) {
         step_back();
         return NULL;
     }
-    return rc == 0 ? release_place() : NULL;
+    return rc == 0 ? mp_place_release(&process.place) : NULL;
 }

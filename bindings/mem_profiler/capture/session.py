@@ -137,15 +137,20 @@ class Session:
         except ProcessGone as error:
             self.notes.append(str(error))
 
+    def stop(self) -> None:
+        """End the capture, if the target still lives; `finish` writes its file."""
+        if self.ended is None:
+            self._check_target()
+        if self.ended is None:
+            self._close_capture()
+
     def finish(self, prefix: Where, end: str, form: Form = Form.AUTO) -> Result:
         """End the capture and write its file.
 
         `end` is why, where the target still lives. Raises MemError.
         """
+        self.stop()
         if self.ended is None:
-            self._check_target()
-        if self.ended is None:
-            self._close_capture()
             self.recording.target.refresh()
         why = self.ended or end
         result = self.recording.finish(

@@ -106,6 +106,7 @@ CONTROLLER = {
     "capture": ("confined", "process", "segment", "profile", "entries"),
     "inprocess": ("confined", "process", "segment", "profile", "capture"),
     "doctor": ("confined", "process", "segment", "entries"),
+    "tracking": ("inprocess",),
 }
 
 

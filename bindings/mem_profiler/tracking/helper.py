@@ -29,6 +29,7 @@ ANSWER_S = 600.0
 START_S = 60.0
 LEAST_PYTHON = (3, 11)
 _ANSWER_BYTES = 8192
+_DONE = b'{"ok": true}\n'
 _NOT_FOR_HELPER = ("LD_PRELOAD", "PYTHONMALLOC", "MEM_PROFILER_START", "MEM_PROFILER_START_PID")
 _NEEDED = ("capstone", "cffi", "numpy", "mem_profiler._core")
 
@@ -95,6 +96,8 @@ class Helper:
         python = interpreter()
         command_read, self._commands = os.pipe()
         self._answers, answer_write = os.pipe()
+        self._poll = select.poll()
+        self._poll.register(self._answers, select.POLLIN)
         try:
             starter = subprocess.Popen(
                 [python, "-m", "mem_profiler.tracking.beside", str(self.pid)],
@@ -123,6 +126,8 @@ class Helper:
         with self._lock:
             self._send(line)
             size = self._receive()
+            if size == len(_DONE) and self._buffer.startswith(_DONE):
+                return {}
         try:
             answer = json.loads(bytes(self._buffer[:size]))
         except ValueError:
@@ -143,8 +148,8 @@ class Helper:
         give_up = time.monotonic() + ANSWER_S
         view = memoryview(self._buffer)
         while size < _ANSWER_BYTES:
-            left = give_up - time.monotonic()
-            if left <= 0 or not select.select([self._answers], [], [], left)[0]:
+            left_s = give_up - time.monotonic()
+            if left_s <= 0 or not self._poll.poll(left_s * 1000):
                 raise TrackerError("the process that captures this one does not answer")
             got = os.readv(self._answers, [view[size:]])
             size += got

@@ -21,7 +21,7 @@ def test_the_request_is_the_structure_of_the_sampler() -> None:
         field = getattr(inside.Request, name)
         assert field.offset == ffi.offsetof(theirs, name), name
     commands = (lib.MP_ATTACH_BEGIN, lib.MP_ATTACH_RESCAN, lib.MP_ATTACH_DETACH)
-    assert (inside.BEGIN, inside.RESCAN, inside.DETACH) == commands
+    assert commands == (inside.BEGIN, inside.RESCAN, inside.DETACH)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_the_request_is_the_structure_of_the_sampler() -> None:
         ("/dev/shm/mem_profiler.1000.0123456789abcdef/{pid}-123-1", True),
         ("/dev/shm/mem_profiler.0/1{pid}-123-1", False),
         ("/dev/shm/mem_profiler.0/{pid}-123-1 (deleted)", False),
-        ("/home/mem_profiler/{pid}-123-1", False),
+        ("/srv/mem_profiler/{pid}-123-1", False),
     ],
 )
 def test_only_a_segment_of_its_own_is_this_process_s(

@@ -1,9 +1,9 @@
 """The capture side: find the sampler's segment in a process, switch captures on and off, make
 profiles of them.
 
-Rooms, importing downwards only: `tracking` -> `inprocess` -> `capture`, `attach`, `doctor` ->
-`profile` -> `segment` -> `process`, `confined`. cffi builds `_core` and `_inject` from the C
-headers.
+Rooms, importing downwards only: `notebook`, `memray_api` -> `tracking` -> `inprocess` -> `capture`,
+`attach`, `doctor` -> `profile` -> `segment` -> `process`, `confined`. cffi builds `_core` and
+`_inject` from the C headers.
 
 For programs that capture themselves: `Tracker`.
 """
@@ -18,7 +18,14 @@ from mem_parser.version import __version__
 if TYPE_CHECKING:
     from mem_profiler.tracking import Tracker, TrackerError
 
-__all__ = ["LIBRARY_NAME", "Tracker", "TrackerError", "__version__", "library_path"]
+__all__ = [
+    "LIBRARY_NAME",
+    "Tracker",
+    "TrackerError",
+    "__version__",
+    "library_path",
+    "load_ipython_extension",
+]
 
 LIBRARY_NAME = "libmem_sampler.so"
 
@@ -26,6 +33,13 @@ LIBRARY_NAME = "libmem_sampler.so"
 def library_path() -> Path:
     """Path of the sampler for LD_PRELOAD; it is beside this package."""
     return Path(__file__).resolve().parent / LIBRARY_NAME
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext mem_profiler` in Jupyter and IPython: registers `%%mem_profile`."""
+    from mem_profiler import notebook
+
+    notebook.load(shell)
 
 
 def __getattr__(name: str) -> Any:

@@ -71,7 +71,8 @@ def _of_script(path: str) -> str | None:
     return name if os.access(name, os.X_OK) else None
 
 
-def _environment(python: str) -> dict[str, str]:
+def environment(python: str) -> dict[str, str]:
+    """The environment of that Python: without the sampler, and with this package to import."""
     variables = {k: v for k, v in os.environ.items() if k not in _NOT_FOR_HELPER}
     roots = [
         os.path.dirname(os.path.dirname(os.path.abspath(str(module.__file__))))
@@ -101,7 +102,7 @@ class Helper:
         try:
             starter = subprocess.Popen(
                 [python, "-m", "mem_profiler.tracking.beside", str(self.pid)],
-                stdin=command_read, stdout=answer_write, env=_environment(python),
+                stdin=command_read, stdout=answer_write, env=environment(python),
                 start_new_session=True,
             )  # fmt: skip
             starter.wait(START_S)

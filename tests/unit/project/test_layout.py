@@ -108,6 +108,7 @@ CONTROLLER = {
     "doctor": ("confined", "process", "segment", "entries"),
     "tracking": ("inprocess",),
     "memray_api": ("tracking",),
+    "notebook": ("tracking",),
 }
 
 

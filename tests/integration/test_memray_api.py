@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 
 from controller_tools import ROOT, command_environment
+from python_frames import PYTHON_FRAMES
 
 pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(180)]
-
-PYTHON_FRAMES = False
-"""Whether captures have Python's frames; then records are compared by function and line too."""
 
 C = "import ctypes; libc = ctypes.CDLL(None)\n" + "".join(
     f"libc.{name}.restype = ctypes.c_void_p; libc.{name}.argtypes = [ctypes.c_size_t] * {n}\n"

@@ -176,6 +176,8 @@ def _where(view: View, at: Location) -> str:
     function = view.symbols.functions[at.function]
     file = (at.file or function.file).rsplit("/", 1)[-1]
     line = f":{at.line}" if at.line else ""
+    if file and function.name.endswith(f"{file})"):
+        return f"{function.name}{line}"  # a function of Python has its file in its name
     return f"{function.name} at {file}{line}" if file else function.name
 
 

@@ -165,6 +165,30 @@ def test_steps_and_marks_and_snapshots(tmp_path: Path) -> None:
         assert [mark.text for mark in part.marks] == ["half", "step 1", "step 2"]
 
 
+def test_an_interrupted_snapshot_ends_the_capture_with_its_file(tmp_path: Path) -> None:
+    done = python(
+        tmp_path,
+        "import os, signal, threading\n"
+        "from mem_profiler import Tracker\n"
+        "tracker = Tracker('out.heap', rate=1).start()\n"
+        "kept = bytearray(1 << 20)\n"
+        "real = tracker._helper._receive\n"
+        "def receive():\n"
+        "    tracker._helper._receive = real\n"
+        "    raise KeyboardInterrupt\n"
+        "tracker._helper._receive = receive\n"
+        "try:\n    tracker.snapshot()\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
+        "try:\n    tracker.stop()\nexcept RuntimeError as error:\n    print(error)\n"
+        "with Tracker('next.heap', rate=1):\n    other = bytearray(2 << 20)\n",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "interrupted", "the process that captures this one has ended",
+    ]  # fmt: skip
+    assert holds(read_profile(str(tmp_path / "out.heap")), MIB + 1, 1)
+    assert holds(read_profile(str(tmp_path / "next.heap")), 2 * MIB + 1, 1)
+
+
 def test_an_error_in_the_block_goes_on_and_the_file_is_written(tmp_path: Path) -> None:
     done = python(
         tmp_path,

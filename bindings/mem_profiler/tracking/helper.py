@@ -125,8 +125,13 @@ class Helper:
         line = _line(command)
         # From the write to the answer a capture may begin or end: as few blocks as possible then.
         with self._lock:
-            self._send(line)
-            size = self._receive()
+            try:
+                self._send(line)
+                size = self._receive()
+            except BaseException:
+                # Its answer would be taken for that of the next command.
+                self.close()
+                raise
             if size == len(_DONE) and self._buffer.startswith(_DONE):
                 return {}
         try:
@@ -163,7 +168,8 @@ class Helper:
         self._close_pipes()
 
     def _close_pipes(self) -> None:
-        for fd in (self._commands, self._answers):
+        pipes, self._commands, self._answers = (self._commands, self._answers), -1, -1
+        for fd in pipes:
             with contextlib.suppress(OSError):
                 os.close(fd)
 

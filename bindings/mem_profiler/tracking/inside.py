@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import re
+import time
 from importlib import machinery
 from typing import Any
 
@@ -67,6 +68,7 @@ class Hooks:
     def __init__(self) -> None:
         self._function: Any = None
         self._pid = 0
+        self._scanned_s = 0.0
         self._real: Any = None
         self._create_module: Any = None
 
@@ -85,11 +87,16 @@ class Hooks:
                 hint = "start the program with `mem_profiler run`"
             raise TrackerError(f"the sampler cannot begin in this process: {text}", hint)
         self._pid = os.getpid()
+        self._scanned_s = time.monotonic()
         self._watch_imports()
 
-    def rescan(self) -> None:
-        """Redirect the calls of libraries that were opened since."""
-        if self.active:
+    def rescan(self, after_s: float = 0.0) -> None:
+        """Redirect the calls of libraries that were opened since, unless it was done less than
+        ``after_s`` ago: it takes a millisecond or two.
+        """
+        now_s = time.monotonic()
+        if self.active and now_s - self._scanned_s >= after_s:
+            self._scanned_s = now_s
             self._call(RESCAN)
 
     def end(self) -> None:

@@ -28,6 +28,8 @@ from mem_profiler.tracking.inside import Hooks, has_segment
 
 DEFAULT_RATE = 1024
 RATE_MAX_BYTES = 1 << 30
+SCAN_S = 1.0  # between two searches for new libraries, where steps are short
+TEXT_MAX = 300  # of a mark: a command is one write, which no other thread can divide
 FORMS = ("auto", "plain", "gzip")
 Path = Union[str, "os.PathLike[str]"]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -164,7 +166,7 @@ class Tracker:
     def mark(self, text: str) -> None:
         """Put a mark of this moment into the file. Raises TrackerError."""
         self._running().tell(
-            "mark", time.monotonic_ns(), threading.get_native_id(), 0, "point", str(text)
+            "mark", time.monotonic_ns(), threading.get_native_id(), 0, "point", str(text)[:TEXT_MAX]
         )
 
     def step(self) -> int:
@@ -173,7 +175,7 @@ class Tracker:
         Raises TrackerError.
         """
         helper = self._running()
-        _hooks.rescan()
+        _hooks.rescan(after_s=SCAN_S)
         self._steps += 1
         helper.tell(
             "mark", time.monotonic_ns(), threading.get_native_id(), self._steps, "point",

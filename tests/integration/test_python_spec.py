@@ -37,7 +37,7 @@ def d(n):
 
 if __name__ == "__main__":
     from mem_profiler import Tracker
-    with Tracker("spec.heap", rate=1):
+    with Tracker("spec.heap", rate=1, trace_python_allocators=False):
         a(100000)
 """
 LINES = {"a": 2, "b": 5, "c": 8, "d": 11}

@@ -18,6 +18,7 @@ A tracker (`mem_profiler.tracking`) gives exact names, and has its file where it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -164,8 +165,10 @@ class Server:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 answer = self._answer(json.loads(line))
-                if answer is not None:
-                    os.write(1, json.dumps(answer).encode() + b"\n")
+                # Who was interrupted reads no answer; then the input ends too.
+                with contextlib.suppress(BrokenPipeError):
+                    if answer is not None:
+                        os.write(1, json.dumps(answer).encode() + b"\n")
         if self.session is not None:
             self._leave(self.session)
 

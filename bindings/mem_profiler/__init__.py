@@ -1,17 +1,31 @@
 """The capture side: find the sampler's segment in a process, switch captures on and off, make
 profiles of them.
 
-Rooms, importing downwards only: `capture`, `inprocess`, `attach`, `doctor` -> `profile` ->
-`segment` -> `process`, `confined`. cffi builds `_core` and `_inject` from the C headers.
+Rooms, importing downwards only: `notebook`, `memray_api` -> `tracking` -> `inprocess` -> `capture`,
+`attach`, `doctor` -> `profile` -> `segment` -> `process`, `confined`. cffi builds `_core` and
+`_inject` from the C headers.
+
+For programs that capture themselves: `Tracker`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mem_parser.version import __version__
 
-__all__ = ["LIBRARY_NAME", "__version__", "library_path"]
+if TYPE_CHECKING:
+    from mem_profiler.tracking import Tracker, TrackerError
+
+__all__ = [
+    "LIBRARY_NAME",
+    "Tracker",
+    "TrackerError",
+    "__version__",
+    "library_path",
+    "load_ipython_extension",
+]
 
 LIBRARY_NAME = "libmem_sampler.so"
 
@@ -19,3 +33,19 @@ LIBRARY_NAME = "libmem_sampler.so"
 def library_path() -> Path:
     """Path of the sampler for LD_PRELOAD; it is beside this package."""
     return Path(__file__).resolve().parent / LIBRARY_NAME
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext mem_profiler` in Jupyter and IPython: registers `%%mem_profile`."""
+    from mem_profiler import notebook
+
+    notebook.load(shell)
+
+
+def __getattr__(name: str) -> Any:
+    """`Tracker` and its error, imported when they are asked for: no command needs them."""
+    if name in {"Tracker", "TrackerError"}:
+        from mem_profiler import tracking
+
+        return getattr(tracking, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

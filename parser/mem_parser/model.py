@@ -457,10 +457,11 @@ class Profile:
     @property
     def default_count(self) -> Count:
         """What reports count by default: blocks in use, but the peak of a program that the capture
-        saw from its start to its own end, since little is in use then.
+        saw from its start to its own end, and of a part that a program captured itself, since
+        little is in use then.
         """
         c = self.capture
-        ended = c.from_start and c.end.split(" ")[0] == "exited"
+        ended = (c.from_start and c.end.split(" ")[0] == "exited") or c.end == "section ended"
         kept = c.peak_source is PeakSource.SAMPLER and self.has(Count.PEAK)
         return Count.PEAK if ended and kept else Count.INUSE
 

@@ -218,6 +218,56 @@ def test_the_older_names_of_marks_mean_the_same(folder_of_tests: Path) -> None:
         assert words in done.stdout
 
 
+OF_MEMRAY = """
+import pytest
+
+kept = []
+
+def grow():
+    kept.append([object() for _ in range(20000)])
+
+def all_of(stack):
+    names = [frame.function for frame in stack.frames]
+    assert names and all(isinstance(frame.lineno, int) for frame in stack.frames)
+    return any(name.startswith("list") or "list" in name for name in names)
+
+@pytest.mark.limit_leaks("100 KB", filter_fn=lambda stack: False)
+def test_no_stack_counts():
+    grow()
+
+@pytest.mark.limit_leaks("100 KB", filter_fn=lambda stack: bool(stack.frames))
+def test_every_stack_counts():
+    grow()
+
+@pytest.mark.limit_leaks("100 KB", filter_fn=all_of, current_thread_only=False)
+def test_some_stacks_count():
+    grow()
+
+@pytest.mark.limit_memory("10 MB", current_thread_only=False)
+def test_peak():
+    assert bytearray(30 << 20)
+
+@pytest.mark.limit_memory("10 MB", current_thread_only=True)
+def test_one_thread():
+    pass
+
+@pytest.mark.limit_leaks("10 MB", filter_fn=3)
+def test_no_filter():
+    pass
+"""
+
+
+def test_marks_of_pytest_memray_are_understood_with_their_words(folder_of_tests: Path) -> None:
+    (folder_of_tests / "test_limits.py").write_text(OF_MEMRAY)
+    done = run(folder_of_tests, "--mem", "--strict-markers", "-rA", code=1)
+    passed = {line.split("::")[1] for line in done.stdout.splitlines() if line.startswith("PASSED")}
+    assert passed == {"test_no_stack_counts"}
+    assert "current_thread_only: which thread held what at the peak is not known" in done.stdout
+    assert "limit_leaks: filter_fn is a function of a stack" in done.stdout
+    assert done.stdout.count("FAIL  leaks") >= 2
+    assert "FAIL  peak  30.0" in done.stdout
+
+
 def test_a_bad_mark_fails_its_test(folder_of_tests: Path) -> None:
     (folder_of_tests / "test_limits.py").write_text(
         'import pytest\n@pytest.mark.mem_limit("12 parsecs")\ndef test_a(): pass\n'

@@ -27,6 +27,7 @@ from mem_parser.heapfile.form import Form
 from mem_profiler import system
 from mem_profiler.capture import device_choice, gate, loop
 from mem_profiler.capture.device_choice import Choice
+from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.unloaded import Behind, Follower, Unloaded, behind_of
@@ -51,7 +52,7 @@ class Options:
     """The options of `mem_profiler run`. `prefix` is checked before anything starts."""
 
     rate_bytes: int
-    prefix: str
+    prefix: Where
     children: bool = False
     no_pymalloc: bool = False  # PYTHONMALLOC=malloc instead of hooks before CPython's allocators
     keep_pymalloc: bool = False  # neither of these
@@ -325,7 +326,7 @@ class Run:
         if target.pymalloc is None:
             target.pymalloc = self.pymalloc if target.python else None
         result = image.recording.finish(
-            self.options.prefix,
+            self._where(image),
             image.pid,
             "capture",
             end,
@@ -334,6 +335,12 @@ class Run:
         )
         gate.mark_written(image.segment, number)
         return result
+
+    def _where(self, image: Image) -> Where:
+        where = self.options.prefix
+        if isinstance(where, ExactFile) and image.pid != self.pid:
+            return where.of_process(image.pid)
+        return where
 
     def finish(self, status: int) -> Outcome:
         """Write the files and clean up. `errors` has a line for each file that failed."""

@@ -4,6 +4,9 @@ Model: the writer makes a file beside its final place under a name that cannot b
 it to the disk, and then links it to PREFIX.<pid>.<n>.heap with the first free n. A link never
 replaces a file, so two writers get two names. The writer opens the folder once and uses names in
 it; it links the file by its descriptor, so the link is always the file that it wrote.
+
+An `ExactFile` takes the place of a prefix where one file has the name that the user gave. It
+replaces another file only if that was asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import IO
 
 from mem_parser import sudo
@@ -24,6 +28,48 @@ NAMES_TRIED = 100_000
 _NO_LINKS = (
     errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.ENOENT, errno.EXDEV,
 )  # fmt: skip
+
+FILE_SUFFIXES = (".heap", ".bin")
+"""A name that ends so is that of a file, and no prefix."""
+
+
+@dataclass(frozen=True)
+class ExactFile:
+    """The name of one file; ``replace``: whatever has this name goes."""
+
+    path: str
+    replace: bool = False
+
+    def beside(self, part: str) -> str:
+        """Return the name of a further file: `out.heap` makes `out.<part>.heap`."""
+        stem, suffix = os.path.splitext(self.path)
+        return f"{stem}.{file_part(part)}{suffix}"
+
+    def of_process(self, pid: int) -> ExactFile:
+        """Return the name for another process of the same run."""
+        return ExactFile(self.beside(str(pid)), self.replace)
+
+
+Where = str | ExactFile
+"""A prefix of names, or one name."""
+
+
+def where(name: str, *, replace: bool = False) -> Where:
+    """Return what ``name`` of `-o` means, if files can be made there. Raises UsageProblem."""
+    if not name.endswith(FILE_SUFFIXES) or os.path.isdir(name):
+        return check_prefix(name)
+    exact = ExactFile(name, replace)
+    check_exact(exact)
+    return exact
+
+
+def check_exact(exact: ExactFile) -> None:
+    """Raise UsageProblem unless the file can be made; leaves nothing behind."""
+    check_prefix(exact.path)
+    if os.path.lexists(exact.path) and not exact.replace:
+        raise UsageProblem(
+            f"-o {exact.path}: the file exists already", hint="-f replaces it; or give another name"
+        )
 
 
 def check_prefix(prefix: str) -> str:
@@ -96,6 +142,11 @@ class _File:
         if (mine.st_dev, mine.st_ino) != _identity(self.name, self.folder):
             raise OSError(errno.ESTALE, "another process changes files in this folder")
 
+    def replace(self, final: str) -> None:
+        """Give the file its final name, instead of whatever has it. Raises OSError."""
+        self._check_name()
+        os.rename(self.name, final, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+
     def unlink(self, final: str) -> None:
         """Remove a final name that `link` gave."""
         if _identity(self.name, self.folder) is not None:
@@ -129,6 +180,18 @@ def _link_all(files: list[_File], finals: list[str]) -> bool:
     return True
 
 
+def _publish_exact(files: list[_File], exact: ExactFile, domains: list[str]) -> list[str] | None:
+    """Give the files exactly these names, and return those; None: another file has one of them."""
+    finals = [
+        os.path.basename(exact.beside(domain) if domain else exact.path) for domain in domains
+    ]
+    if not exact.replace:
+        return finals if _link_all(files, finals) else None
+    for file, final in zip(files, finals, strict=True):
+        file.replace(final)
+    return finals
+
+
 def _publish(files: list[_File], stem: str, domains: list[str]) -> list[str] | None:
     """Give the files their final names, all with the same number, and return those."""
     parts = [f".{file_part(domain)}" if domain else "" for domain in domains]
@@ -158,29 +221,40 @@ def kept_hint(pid: int) -> str:
     return f"the segment keeps the capture: mem_profiler stop {pid} (or recover {pid}) -o PREFIX"
 
 
-def write_files(prefix: str, pid: int, fills: dict[str, Callable[[IO[bytes]], None]]) -> list[str]:
+def write_files(
+    prefix: Where, pid: int, fills: dict[str, Callable[[IO[bytes]], None]]
+) -> list[str]:
     """Write PREFIX.<pid>.<n>.heap, and PREFIX.<pid>.<n>.<domain>.heap for every domain but "".
 
-    `fills` write the contents, by domain; returns the paths in their order. Raises MemError when
-    a file cannot be written, and then leaves none.
+    `fills` write the contents, by domain; returns the paths in their order. An `ExactFile` has its
+    own name, and domains have NAME.<domain>.heap. Raises MemError when a file cannot be written,
+    and then leaves none.
     """
-    folder, name = os.path.split(prefix)
+    exact = prefix if isinstance(prefix, ExactFile) else None
+    path = exact.path if exact else str(prefix)
+    shown = path if exact else f"{path}.{pid}.*.heap"
+    folder, name = os.path.split(path)
     try:
-        with _opened(prefix, len(fills)) as files:
+        with _opened(path, len(fills)) as files:
             for file, fill in zip(files, fills.values(), strict=True):
                 fill(file.out)
                 file.out.flush()
                 sudo.give(file.out.fileno(), file.folder)
                 os.fsync(file.out.fileno())
-            finals = _publish(files, f"{name}.{pid}", list(fills))
+            if exact is not None:
+                finals = _publish_exact(files, exact, list(fills))
+            else:
+                finals = _publish(files, f"{name}.{pid}", list(fills))
     except OSError as error:
         raise MemError(
-            f"cannot write {prefix}.{pid}.*.heap: {error.strerror}",
+            f"cannot write {shown}: {error.strerror}",
             hint=kept_hint(pid),
         ) from error
+    if finals is None and exact is not None:
+        raise MemError(f"cannot write {path}: the file exists already", hint=kept_hint(pid))
     if finals is None:
         raise MemError(
-            f"all names {prefix}.{pid}.<n>.heap exist already",
+            f"all names {path}.{pid}.<n>.heap exist already",
             hint="give another name with -o PREFIX",
         )
     return [os.path.join(folder, final) for final in finals]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
 from mem_profiler.capture import gate, saving
+from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.capture.saving import Result
 from mem_profiler.process import procfs
@@ -65,7 +66,7 @@ class Recording:
 
     def finish(
         self,
-        prefix: str,
+        prefix: Where,
         pid: int,
         kind: str,
         end: str,

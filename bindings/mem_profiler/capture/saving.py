@@ -26,6 +26,7 @@ from mem_parser.heapfile.form import Form
 from mem_parser.heapfile.writer import write_heap_to
 from mem_parser.model import Profile
 from mem_profiler.capture import output
+from mem_profiler.capture.output import Where
 from mem_profiler.confined import confine
 from mem_profiler.confined.child import Asked, Child
 from mem_profiler.profile.build import WRITER
@@ -78,7 +79,7 @@ class Result:
 
 
 def save(
-    prefix: str,
+    prefix: Where,
     pid: int,
     segment: Segment,
     make: Make,
@@ -120,7 +121,7 @@ def save(
             os.close(write)
 
 
-def _receive(prefix: str, pid: int, pieces: _Pieces) -> Result:
+def _receive(prefix: Where, pid: int, pieces: _Pieces) -> Result:
     domains = pieces.domains()
     fills: dict[str, Callable[[IO[bytes]], None]] = {
         "" if k == 0 else domain: pieces.copy for k, domain in enumerate(domains)

@@ -16,6 +16,7 @@ from mem_parser.errors import MemError, ProcessGone
 from mem_parser.heapfile.form import Form
 from mem_profiler import system
 from mem_profiler.capture import gate, guardrail, loop
+from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
@@ -136,15 +137,20 @@ class Session:
         except ProcessGone as error:
             self.notes.append(str(error))
 
-    def finish(self, prefix: str, end: str, form: Form = Form.AUTO) -> Result:
-        """End the capture and write its file.
-
-        `end` is why, where the target still lives. Raises MemError.
-        """
+    def stop(self) -> None:
+        """End the capture, if the target still lives; `finish` writes its file."""
         if self.ended is None:
             self._check_target()
         if self.ended is None:
             self._close_capture()
+
+    def finish(self, prefix: Where, end: str, form: Form = Form.AUTO) -> Result:
+        """End the capture and write its file.
+
+        `end` is why, where the target still lives. Raises MemError.
+        """
+        self.stop()
+        if self.ended is None:
             self.recording.target.refresh()
         why = self.ended or end
         result = self.recording.finish(
@@ -245,7 +251,7 @@ def _wait(sessions: list[Session], seconds: float) -> None:
 
 
 def write_all(
-    sessions: list[Session], prefix: str, end: str, form: Form = Form.AUTO
+    sessions: list[Session], prefix: Where, end: str, form: Form = Form.AUTO
 ) -> tuple[list[Result], list[MemError]]:
     """Write a file for every session.
 

@@ -1,13 +1,4 @@
-"""The process beside this one that captures it, and this process's end of it.
-
-Model: one line of JSON for each command and one for each answer, over a pipe. Between commands the
-sidecar reads the counters, as every capture does. It ends when its input does, thus with the
-process that it captures.
-
-    start RATE DEPTH       begins a capture                     {"ok": true}
-    snapshot PREFIX FORM   writes what the capture has so far   {"path": "..."}
-    stop PREFIX FORM       ends it and writes its file          {"path": "..."}
-"""
+"""This process's end of the pipe to the process beside it, which captures it (`server`)."""
 
 from __future__ import annotations
 
@@ -24,67 +15,10 @@ from typing import Any, Self
 
 from mem_parser.errors import MemError
 from mem_parser.heapfile.form import Form
-from mem_profiler.capture import toggle
-from mem_profiler.capture.session import Rates, Session
+from mem_profiler.inprocess.server import Server
 from mem_profiler.segment import discovery
 
 ANSWER_S = 60.0
-END = "section ended"
-
-
-class _Server:
-    """The commands, in the process beside."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.session: Session | None = None
-
-    def start(self, rate: int, depth_limit: int | None) -> dict[str, Any]:
-        """Begin a capture."""
-        self.session = Session(self.pid)
-        self.session.start(Rates(rate, depth_limit=depth_limit), None)
-        return {"ok": True}
-
-    def snapshot(self, prefix: str, form: str) -> dict[str, Any]:
-        """Write a snapshot."""
-        return {"path": toggle.snapshot(self.pid, prefix, Form(form)).path}
-
-    def stop(self, prefix: str, form: str) -> dict[str, Any]:
-        """End the capture and write its file."""
-        if self.session is None:
-            raise MemError("no capture runs")
-        session, self.session = self.session, None
-        try:
-            return {"path": session.finish(prefix, END, Form(form)).path}
-        finally:
-            session.close()
-
-    def serve(self) -> None:
-        """Execute commands until the input ends."""
-        rest = b""
-        while True:
-            wait = None
-            if self.session is not None:
-                self.session.tick()
-                wait = self.session.due_in()
-            if not select.select([0], [], [], wait)[0]:
-                continue
-            data = os.read(0, 65536)
-            if not data:
-                break
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                os.write(1, json.dumps(self._answer(json.loads(line))).encode() + b"\n")
-        if self.session is not None:
-            self.session.abandon()
-
-    def _answer(self, command: list[Any]) -> dict[str, Any]:
-        name, *arguments = command
-        try:
-            answer: dict[str, Any] = getattr(self, name)(*arguments)
-        except MemError as error:
-            return {"error": str(error)}
-        return answer
 
 
 class Sidecar:
@@ -181,4 +115,4 @@ def main() -> None:
     """Serve the process whose number is the argument."""
     pid = int(sys.argv[1])
     discovery.open_process(pid).close()
-    _Server(pid).serve()
+    Server(pid).serve()

@@ -11,6 +11,7 @@ name that is taken already gets its number behind it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -190,6 +191,14 @@ class MarkLog:
             _mark(row, start_ns) for row in fresh[fresh["time_ns"] >= np.uint64(start_ns)]
         ]
         self._next = total
+        self._shorten()
+
+    def add(self, marks: Iterable[Mark]) -> None:
+        """Add marks that came another way than through the ring."""
+        self.marks += marks
+        self._shorten()
+
+    def _shorten(self) -> None:
         if len(self.marks) > MARKS_MAX:
             self.lost += len(self.marks) - MARKS_MAX
             del self.marks[: len(self.marks) - MARKS_MAX]

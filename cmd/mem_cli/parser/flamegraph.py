@@ -6,12 +6,20 @@ from typing import Any
 
 import click
 
+from mem_cli.memray_words import memray_options, understood
 from mem_cli.options import with_option
 from mem_cli.parser.pages import finish_page, open_page, page_options
 
 
 @click.command("flamegraph", short_help="Draw a flame graph: one HTML file that works offline.")
 @page_options
+@memray_options
+@click.option("--invert", "--inverted", is_flag=True, help="Open with callers below callees.")
+@click.option("--split-threads", is_flag=True, help="Changes nothing: the page has every thread.")
+@click.option(
+    "--no-web", is_flag=True, hidden=True, help="Changes nothing: no page loads anything."
+)
+@click.option("--max-memory-records", type=int, hidden=True, help="Changes nothing.")
 @with_option
 def flamegraph(file: str, **options: Any) -> None:
     r"""Draw a flame graph: one HTML file that works anywhere, without a network.
@@ -22,5 +30,6 @@ def flamegraph(file: str, **options: Any) -> None:
     """
     from mem_parser.web.flamegraph import render
 
+    options = understood(file, options)
     given = open_page(file, "flamegraph", options)
     finish_page(given.drawn(render), given, partial=options["partial"])

@@ -30,6 +30,7 @@ from mem_cli.parser.rss import rss
 from mem_cli.parser.stats import stats
 from mem_cli.parser.summary import summary
 from mem_cli.parser.symbolize import symbolize
+from mem_cli.parser.table import table
 from mem_cli.parser.top import top
 from mem_cli.parser.tree import tree
 
@@ -110,6 +111,7 @@ add_commands(
         stats,
         summary,
         symbolize,
+        table,
         top,
         tree,
     ],

@@ -134,7 +134,12 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
         base = keep_frames.apply(before.profile, before.symbols)
     hide = filters.rule is not FrameRule.NONE
     start = Opening(
-        filters.count, filters.unit, hide, apart=domains is not None, templates=templates
+        filters.count,
+        filters.unit,
+        hide,
+        apart=domains is not None,
+        templates=templates,
+        inverted=options.get("invert", False),
     )
     return Given(
         sources=opened.sources,

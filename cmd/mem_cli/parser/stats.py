@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from mem_cli.memray_words import memray_options, understood
 from mem_cli.options import json_option, view_options
 from mem_cli.pipeline import deliver, open_view
 from mem_parser.errors import UsageProblem
@@ -13,6 +14,7 @@ from mem_parser.errors import UsageProblem
 
 @click.command("stats", short_help="Totals, sizes, largest functions, modules and threads.")
 @view_options
+@memray_options
 @click.option("-n", "--rows", type=click.IntRange(min=0), default=5, help="Rows (5); 0: all.")
 @json_option
 def stats(file: str, **options: Any) -> None:
@@ -25,6 +27,7 @@ def stats(file: str, **options: Any) -> None:
 
     if options["objects"]:
         raise UsageProblem("stats shows both bytes and blocks", hint="leave --objects out")
+    options = understood(file, options)
     opened, view = open_view(file, options, whole=True)
     found = report.stats(view, options["rows"])
     deliver(

@@ -6,16 +6,20 @@ from typing import Any
 
 import click
 
+from mem_cli.memray_words import memray_options, understood
 from mem_cli.options import csv_option, json_option, view_options
 from mem_cli.pipeline import deliver, open_view
 
 _ROWS = 30
-_SORTS = click.Choice(["total", "own", "count"])
+_SORTS = click.Choice(["total", "own", "count", "t", "o", "a"])
+_LETTERS = {"t": "total", "o": "own", "a": "count"}
+"""Of memray's live view."""
 
 
 @click.command("summary")
 @view_options
-@click.option("--sort", type=_SORTS, help="Sort by (total).")
+@memray_options
+@click.option("--sort", type=_SORTS, help="Sort by (total); t, o, a: total, own, count.")
 @click.option("-s", "sort_before", type=_SORTS, hidden=True, help="--sort.")
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows (30); 0: all.")
 @json_option
@@ -29,8 +33,10 @@ def summary(file: str, **options: Any) -> None:
     from mem_cli.terminal import fitted
     from mem_parser.reports import summary as report
 
+    options = understood(file, options)
     opened, view = open_view(file, options)
-    sort = report.Sort(options["sort"] or options["sort_before"] or "total")
+    given = options["sort"] or options["sort_before"] or "total"
+    sort = report.Sort(_LETTERS.get(given, given))
     every = report.summary(view, sort)
 
     def first(rows: int | None) -> report.Summary:

@@ -6,13 +6,16 @@ from typing import Any
 
 import click
 
+from mem_cli.memray_words import memray_options, understood
 from mem_cli.options import json_option, view_options
 from mem_cli.pipeline import deliver, open_view
 
 
 @click.command("tree")
 @view_options
+@memray_options
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="The heaviest N (200); 0: all.")
+@click.option("-b", "--biggest-allocs", type=click.IntRange(min=1), hidden=True, help="--rows.")
 @click.option(
     "--min-share",
     type=click.FloatRange(0, 100),
@@ -20,7 +23,9 @@ from mem_cli.pipeline import deliver, open_view
     help="Leave out smaller branches (0.5).",
 )
 @click.option("--depth", type=click.IntRange(min=0), default=0, help="Levels; 0: all.")
-@click.option("--invert", is_flag=True, help="From the allocating functions to their callers.")
+@click.option(
+    "--invert", "--inverted", is_flag=True, help="From the allocating functions to their callers."
+)
 @json_option
 def tree(file: str, **options: Any) -> None:
     r"""Who called whom, as indented text.
@@ -31,8 +36,10 @@ def tree(file: str, **options: Any) -> None:
     """  # fmt: skip
     from mem_parser.reports import text_tree as report
 
+    options = understood(file, options)
     opened, view = open_view(file, options)
-    share, most = options["min_share"], options["rows"]
+    share = options["min_share"]
+    most = options["biggest_allocs"] if options["rows"] is None else options["rows"]
     chosen = report.TreeOptions(
         share=report.LEAST_SHARE if share is None else share / 100,
         most=report.MOST_NODES if most is None else most,

@@ -23,11 +23,11 @@ from mem_cli.profiler.options import (
     device_option,
     device_rate_option,
     max_total_option,
-    prefix_option,
     symbolize_option,
 )
 from mem_cli.profiler.outcome import finish
 from mem_cli.profiler.signals import Stop, on_signals
+from mem_cli.profiler.started import ProgramCommand, command_line
 from mem_cli.say import say, waiting
 from mem_parser.errors import MemError, NoSampler, UsageProblem
 from mem_parser.heapfile.form import Form
@@ -36,7 +36,7 @@ from mem_profiler.capture.unloaded import Behind, Unloaded
 from mem_profiler.doctor import reason, reason_behind, refuse_checker
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(cls=ProgramCommand, context_settings={"allow_interspersed_args": False})
 @click.option(
     "-c",
     "--rate",
@@ -46,8 +46,20 @@ from mem_profiler.doctor import reason, reason_behind, refuse_checker
 @device_option
 @device_rate_option
 @depth_option
-@prefix_option
-@click.option("--children", is_flag=True, help="Capture child processes too, a file each.")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    default="./custom_prof",
+    show_default=True,
+    metavar="PREFIX",
+    help="Path and prefix of files; NAME.heap (or NAME.bin): the file itself.",
+)
+@click.option("-f", "--force", is_flag=True, help="Replace the file of -o NAME.heap.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing of a capture that went well.")
+@click.option(
+    "--children", "--follow-fork", is_flag=True, help="Capture child processes too, a file each."
+)
 @max_total_option
 @click.option(
     "--no-pymalloc",
@@ -55,6 +67,14 @@ from mem_profiler.doctor import reason, reason_behind, refuse_checker
     help="See small Python objects by PYTHONMALLOC=malloc, not by hooks: slower.",
 )
 @click.option("--keep-pymalloc", is_flag=True, help="Do not see small Python objects.")
+@click.option(
+    "--trace-python-allocators",
+    is_flag=True,
+    help="See small objects of Python (the default, but see --keep-pymalloc).",
+)
+@click.option("--native", is_flag=True, help="Native frames are always kept; changes nothing.")
+@click.option("--aggregate", is_flag=True, help="Files are always aggregated; changes nothing.")
+@click.option("--live", "--live-remote", is_flag=True, hidden=True)
 @form_option
 @symbolize_option
 @click.option(
@@ -68,8 +88,9 @@ from mem_profiler.doctor import reason, reason_behind, refuse_checker
 )
 @output_options
 @click.argument(
-    "arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROG [ARGS]..."
-)
+    "arguments", nargs=-1, required=True, type=click.UNPROCESSED,
+    metavar="(PROG | SCRIPT.py | -m MODULE | -c CODE) [ARGS]...",
+)  # fmt: skip
 @click.pass_context
 def run(  # noqa: PLR0917 - click passes options by name
     ctx: click.Context,
@@ -78,7 +99,6 @@ def run(  # noqa: PLR0917 - click passes options by name
     device: str | None,
     device_rate: int,
     depth_limit: int | None,
-    prefix: str,
     children: bool,
     max_total: int | None,
     no_pymalloc: bool,
@@ -90,19 +110,36 @@ def run(  # noqa: PLR0917 - click passes options by name
     arguments: tuple[str, ...],
     **outputs: Any,
 ) -> None:
-    """Start a program with the sampler; capture it from start to exit."""
-    output.check_prefix(prefix)
+    r"""Start a program with the sampler; capture it from start to exit.
+
+    \b
+    mem_profiler run PROG ARGS
+    mem_profiler run script.py ARGS
+    mem_profiler run -m module ARGS
+    """
+    given = _Given(**{field.name: outputs.pop(field.name) for field in dataclasses.fields(_Given)})
+    given.check(keep_pymalloc=keep_pymalloc)
     if no_pymalloc and keep_pymalloc:
         raise UsageProblem("--no-pymalloc and --keep-pymalloc exclude each other")
+    place = output.where(given.output, replace=given.force)
+    if budget is not None and isinstance(place, output.ExactFile):
+        raise UsageProblem(
+            f"-o {given.output} names one file, and --budget may write several",
+            hint=f"-o {os.path.splitext(given.output)[0]}",
+        )
+    arguments = tuple(command_line(arguments))
     chosen = None if device is None else device_choice.parse(device)
     options = launch.Options(
-        rate or DEFAULT_RATE, prefix, children, no_pymalloc, keep_pymalloc, device_rate,
+        rate or DEFAULT_RATE, place, children, no_pymalloc, keep_pymalloc, device_rate,
         device=chosen, form=form, depth_limit=depth_limit, max_total_bytes=max_total,
     )  # fmt: skip
     if budget is None:
         refuse_outputs({"tries": tries, **outputs})
         outcome, _ = _run(arguments, options)
-        code = finish(outcome.results, outcome.errors, form, symbolize=symbolize, of_run=True)
+        code = finish(
+            outcome.results, outcome.errors, form,
+            symbolize=symbolize, of_run=True, quiet=given.quiet,
+        )  # fmt: skip
         ctx.exit(outcome.status or code)
     gate = Gate(budget, rate, tries, outputs)
     while True:
@@ -115,6 +152,29 @@ def run(  # noqa: PLR0917 - click passes options by name
         if not gate.take([result.path for result in results], last=last, code=code):
             break
     ctx.exit(code or gate.exit_code)
+
+
+@dataclasses.dataclass
+class _Given:
+    """Options that only `run` has, most of them under the names that memray has for them."""
+
+    output: str
+    force: bool
+    quiet: bool
+    trace_python_allocators: bool
+    native: bool
+    aggregate: bool
+    live: bool
+
+    def check(self, *, keep_pymalloc: bool) -> None:
+        """Raise UsageProblem for what cannot be done."""
+        if self.live:
+            raise UsageProblem(
+                "--live: there is no live view yet",
+                hint="mem_profiler snapshot PID writes a file while the program runs",
+            )
+        if self.trace_python_allocators and keep_pymalloc:
+            raise UsageProblem("--trace-python-allocators and --keep-pymalloc exclude each other")
 
 
 def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Outcome, bool]:

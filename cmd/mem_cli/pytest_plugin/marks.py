@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,7 +24,7 @@ NO_INCREASE = Limit(Measure.GROWTH, growth=Allowance(), text="no increase")
 """Of `--mem-fail-on-increase`: what does not surely exceed the baseline is within it."""
 _DOCUMENTED = (
     'mem_limit(peak, inuse=None): peak of live bytes while the test runs, such as "24 MB"',
-    "mem_leaks(size, warmups=1, repeat=5): bytes that stay in use for each run of the test",
+    "mem_leaks(size, warmups=1, repeat=5, filter_fn=None): bytes that stay in use for each run",
     'mem_alloc_rate(rate): allocated bytes per second, such as "50 MiB/s"',
     'mem_sites(match, own=False, **limits): limits of stacks: "function:^parse_", peak="1 MB"',
 )
@@ -39,14 +39,32 @@ _MEMRAY = ("memray", "pytest_memray.plugin", "memray_manager")
 """Names of pytest-memray: as an entry point, loaded by name, and while it runs."""
 
 
+class StackFrame(NamedTuple):
+    """A frame, as a filter of pytest-memray gets it."""
+
+    function: str
+    filename: str
+    lineno: int
+
+
+class Stack(NamedTuple):
+    """A call stack, innermost first."""
+
+    frames: tuple[StackFrame, ...]
+
+
+StackFilter = Callable[[Stack], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class LeakLimit:
-    """What each run of a test may leave behind."""
+    """What each run of a test may leave behind, on the stacks that ``filter_fn`` accepts."""
 
     amount: float
     text: str
     warmups: int
     repeat: int
+    filter_fn: StackFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +144,10 @@ def _limits(item: pytest.Item) -> Iterator[Limit]:
 
 
 def _memory(mark: pytest.Mark) -> list[Limit]:
-    def read(peak: Any = None, *, inuse: Any = None) -> list[Limit]:
+    def read(
+        peak: Any = None, *, inuse: Any = None, current_thread_only: bool = False
+    ) -> list[Limit]:
+        _refuse_one_thread(mark, current_thread_only)
         if peak is None and inuse is None:
             raise TypeError(f'{mark.name} needs a size, such as {mark.name}("24 MB")')
         sizes = ((Measure.PEAK, peak), (Measure.INUSE, inuse))
@@ -140,12 +161,29 @@ def _alloc_rate(rate: Any) -> Limit:
 
 
 def _leaks(mark: pytest.Mark) -> LeakLimit:
-    def read(size: Any, warmups: int = 1, repeat: int = 5) -> LeakLimit:
+    def read(
+        size: Any,
+        warmups: int = 1,
+        repeat: int = 5,
+        *,
+        filter_fn: StackFilter | None = None,
+        current_thread_only: bool = False,
+    ) -> LeakLimit:
+        _refuse_one_thread(mark, current_thread_only)
+        if filter_fn is not None and not callable(filter_fn):
+            raise TypeError(f"{mark.name}: filter_fn is a function of a stack")
         if warmups < 0 or repeat < 2:
             raise ValueError(f"{mark.name}: warmups is 0 or more, repeat 2 or more")
-        return LeakLimit(parse_bytes(size), str(size), warmups, repeat)
+        return LeakLimit(parse_bytes(size), str(size), warmups, repeat, filter_fn)
 
     return read(*mark.args, **mark.kwargs)
+
+
+def _refuse_one_thread(mark: pytest.Mark, wanted: bool) -> None:
+    if wanted:
+        raise TypeError(
+            f"{mark.name}: current_thread_only: which thread held what at the peak is not known"
+        )
 
 
 def _site(mark: pytest.Mark) -> Site:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 
 import pytest
 
-from mem_cli.pytest_plugin.marks import NO_INCREASE, LeakLimit, Wanted
+from mem_cli.pytest_plugin.marks import (
+    NO_INCREASE,
+    LeakLimit,
+    Stack,
+    StackFilter,
+    StackFrame,
+    Wanted,
+)
 from mem_cli.pytest_plugin.settings import Settings
 from mem_parser.budget import (
     Report,
@@ -33,6 +41,7 @@ from mem_parser.escape import file_part, log_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Count, Unit
 from mem_parser.outplace import make_folder
+from mem_parser.places import Frame
 from mem_parser.units import format_bytes, format_estimate
 from mem_profiler.inprocess import Sidecar
 
@@ -157,7 +166,25 @@ class Meter:
             level=Level.STACK,
             count=Count.INUSE,
         )
+        if limit.filter_fn is not None:
+            growth = _filtered(growth, limit.filter_fn)
         outcome.add(*_leak_verdict(growth, limit, rate))
+
+
+def _filtered(growth: Diff, accepts: StackFilter) -> Diff:
+    """Only the stacks that a test's filter accepts, with what they grew by together."""
+    rows = [row for row in growth.rows if accepts(_stack(row.frames))]
+    total = dataclasses.replace(
+        growth.total,
+        value=math.fsum(row.delta.value for row in rows),
+        std_error=math.sqrt(math.fsum(row.delta.std_error**2 for row in rows)),
+        samples=sum(row.delta.samples for row in rows),
+    )
+    return dataclasses.replace(growth, rows=rows, total=total)  # type: ignore[arg-type]
+
+
+def _stack(frames: Sequence[Frame]) -> Stack:
+    return Stack(tuple(StackFrame(f.function, f.file or f.module, f.line) for f in frames))
 
 
 def _pass_what_chance_explains(report: Report, subject: Subject) -> None:

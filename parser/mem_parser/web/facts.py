@@ -43,6 +43,8 @@ class Opening:
     """Domains are looked at one by one, beginning with the first: their bytes do not add up."""
     templates: bool = False
     """Names have their template arguments."""
+    inverted: bool = False
+    """Callers are below callees."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings under the names that the page has for them."""
@@ -52,6 +54,7 @@ class Opening:
             "hideAllocators": self.hide_allocators,
             "apart": self.apart,
             "templates": self.templates,
+            "invert": self.inverted,
         }
 
 

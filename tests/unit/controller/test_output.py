@@ -71,3 +71,32 @@ def test_a_prefix_check_leaves_nothing_behind(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
     with pytest.raises(UsageProblem):
         output.check_prefix(f"{tmp_path}/")
+
+
+def test_an_exact_name_is_taken_once_unless_it_may_be_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "out.heap")
+    names = output.write_files(
+        output.ExactFile(path),
+        5,
+        dict.fromkeys(("", "cuda-0"), lambda out: out.write(b"1") and None),
+    )
+    assert names == [path, str(tmp_path / "out.cuda-0.heap")]
+    with pytest.raises(MemError, match=r"out\.heap: the file exists already"):
+        output.write_files(output.ExactFile(path), 5, {"": lambda _out: None})
+    replacing = output.ExactFile(path, replace=True)
+    output.write_files(replacing, 5, {"": lambda out: out.write(b"2") and None})
+    assert Path(path).read_bytes() == b"2"
+    assert sorted(os.listdir(tmp_path)) == ["out.cuda-0.heap", "out.heap"]
+    assert replacing.of_process(7) == output.ExactFile(str(tmp_path / "out.7.heap"), replace=True)
+
+
+def test_what_a_name_means_is_told_by_its_suffix(tmp_path: Path) -> None:
+    plain, exact = str(tmp_path / "out"), str(tmp_path / "out.bin")
+    assert output.where(plain) == plain
+    assert output.where(exact) == output.ExactFile(exact)
+    Path(exact).touch()
+    with pytest.raises(UsageProblem, match="exists already"):
+        output.where(exact)
+    assert output.where(exact, replace=True) == output.ExactFile(exact, replace=True)
+    with pytest.raises(UsageProblem, match="there is no folder"):
+        output.where(str(tmp_path / "none" / "out.heap"))

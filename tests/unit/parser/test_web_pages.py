@@ -316,6 +316,7 @@ def test_the_options_choose_what_opens_and_what_is_in_it(heap: Path, tmp_path: P
         "hideAllocators": False,
         "apart": False,
         "templates": False,
+        "invert": False,
     }
     assert blocks["tree"][1]["row.inuse.4"].sum() == 3
     assert any("only --focus 0x2fff" in w for w in blocks["facts"]["warnings"])

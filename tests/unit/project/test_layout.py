@@ -23,11 +23,11 @@ PACKAGES = {
 }
 # What mem_profiler may take from mem_parser: the model and our file format, errors, escapes,
 # formulas, how files are opened and written, the version, the ELF reader, the cache on disk,
-# lists of made code.
+# lists of made code, records for scripts.
 SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
     "mem_parser.devices", "mem_parser.heapfile", "mem_parser.maps", "mem_parser.model",
-    "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.python.stacks",
+    "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.python.stacks", "mem_parser.records",
     "mem_parser.sizes", "mem_parser.sudo", "mem_parser.symbols.cache",
     "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.madecode",
     "mem_parser.symbols.unwindtable", "mem_parser.version",
@@ -108,6 +108,9 @@ CONTROLLER = {
     "capture": ("confined", "process", "segment", "profile", "entries"),
     "inprocess": ("confined", "process", "segment", "profile", "capture"),
     "doctor": ("confined", "process", "segment", "entries"),
+    "tracking": ("inprocess",),
+    "memray_api": ("tracking",),
+    "notebook": ("tracking",),
 }
 
 

@@ -15,7 +15,7 @@ function explorerSettings(profile, start) {
     thread: setting.number(-1, profile.threads.length),
     domain: setting.number(start.apart ? 0 : -1, profile.domains.length),
     flip: setting.flag(false),
-    invert: setting.flag(false),
+    invert: setting.flag(Boolean(start.invert)),
     lines: setting.flag(false),
     templates: setting.flag(start.templates && profile.hasTemplates),
     collapse: setting.flag(false),

@@ -1,0 +1,196 @@
+"""The process beside a captured one: what it does for each command.
+
+Model: one line of JSON for each command and one for each answer, over a pipe. Between commands it
+reads the counters, as every capture does. It ends when its input does, thus with the process that
+it captures.
+
+    start RATE DEPTH            begins a capture                     {"ok": true}
+    snapshot PREFIX FORM        writes what the capture has so far   {"path": "..."}
+    stop PREFIX FORM            ends it and writes its file          {"path": "..."}
+
+A tracker (`mem_profiler.tracking`) gives exact names, and has its file where it ends by itself too:
+
+    track RATE DEPTH PATH REPLACE FORM    begins a capture           {"ok": true}
+    write PATH REPLACE FORM               as snapshot                {"path": "..."}
+    end                                   as stop                    {"path": "..."}
+    mark NS TID ID KIND TEXT              adds a mark of the program, without an answer
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from mem_parser.devices import MARK_KINDS, Mark
+from mem_parser.errors import MemError
+from mem_parser.heapfile.form import Form
+from mem_profiler.capture import output, toggle
+from mem_profiler.capture.output import ExactFile
+from mem_profiler.capture.session import Rates, Session
+from mem_profiler.segment import collect
+
+END = "section ended"
+ENDING_S = 2.0
+MARK_DOMAIN = "python"
+TEXT_MAX = 500
+
+
+@dataclass(frozen=True)
+class _File:
+    """Where a capture goes, and how."""
+
+    where: ExactFile
+    form: Form
+
+    @classmethod
+    def of(cls, path: str, replace: bool, form: str) -> _File:
+        """Check a name before there is something to write. Raises UsageProblem."""
+        exact = ExactFile(path, replace)
+        output.check_exact(exact)
+        return cls(exact, Form(form))
+
+
+class Server:
+    """The commands, in the process beside."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.session: Session | None = None
+        self.file: _File | None = None
+        self._marks: list[tuple[int, int, int, str, str]] = []
+        self._done = False
+
+    def start(self, rate: int, depth_limit: int | None) -> dict[str, Any]:
+        """Begin a capture."""
+        session = Session(self.pid)
+        try:
+            session.start(Rates(rate, depth_limit=depth_limit), None)
+        except BaseException:
+            session.close()
+            raise
+        self.session, self._marks = session, []
+        return {"ok": True}
+
+    def track(
+        self, rate: int, depth_limit: int | None, path: str, replace: bool, form: str
+    ) -> dict[str, Any]:
+        """Begin a capture whose file has its name."""
+        self.file = _File.of(path, replace, form)
+        return self.start(rate, depth_limit)
+
+    def snapshot(self, prefix: str, form: str) -> dict[str, Any]:
+        """Write a snapshot."""
+        return {"path": toggle.snapshot(self.pid, prefix, Form(form)).path}
+
+    def write(self, path: str, replace: bool, form: str) -> dict[str, Any]:
+        """Write a snapshot under a name."""
+        session = self._running()
+        file = _File.of(path, replace, form)
+        session.recording.target.refresh()
+        self._put_marks(session)
+        result = session.recording.finish(
+            file.where, self.pid, "snapshot", "running", notes=session.notes, form=file.form
+        )
+        return {"path": result.path}
+
+    def stop(self, prefix: str, form: str) -> dict[str, Any]:
+        """End the capture and write its file."""
+        session, self.session = self._running(), None
+        try:
+            return {"path": session.finish(prefix, END, Form(form)).path}
+        finally:
+            session.close()
+
+    def end(self) -> dict[str, Any]:
+        """End the capture and write the file that it has."""
+        session, self.session = self._running(), None
+        self._done = True
+        assert self.file is not None
+        try:
+            # Not before: what allocates now is the program's no more.
+            session.stop()
+            self._put_marks(session)
+            result = session.finish(self.file.where, END, self.file.form)
+        finally:
+            session.close()
+        return {"path": result.path, "samples": result.samples, "lost": result.lost}
+
+    def mark(self, time_ns: int, tid: int, number: int, kind: str, text: str) -> None:
+        """Keep a mark of the program."""
+        if kind in MARK_KINDS:
+            self._marks.append((time_ns, tid, number, kind, text[:TEXT_MAX]))
+
+    def _running(self) -> Session:
+        if self.session is None:
+            raise MemError("no capture runs")
+        return self.session
+
+    def _put_marks(self, session: Session) -> None:
+        """Put the marks among those of the recording, with the rows of their threads."""
+        control = session.segment.control()
+        log = session.recording.recorder.readings.marks
+        log.update(session.segment, control)
+        threads = collect.read_threads(session.segment, control)
+        rows = {thread.tid: thread.row for thread in threads}
+        start_ns = int(control.capture["start_ns"])
+        log.add(
+            Mark(
+                (at - start_ns) / 1e9, number, kind, rows.get(tid, len(threads)), MARK_DOMAIN, text
+            )
+            for at, tid, number, kind, text in self._marks
+        )
+        self._marks = []
+
+    def serve(self) -> None:
+        """Execute commands until the input ends, or the process that is tracked."""
+        rest = b""
+        while not self._done:
+            wait = None
+            if self.session is not None:
+                self.session.tick()
+                if self.session.over and self.file is not None:
+                    break
+                wait = self.session.due_in()
+            if not select.select([0], [], [], wait)[0]:
+                continue
+            data = os.read(0, 65536)
+            if not data:
+                self._wait_for_its_end()
+                break
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                answer = self._answer(json.loads(line))
+                # Who was interrupted reads no answer; then the input ends too.
+                with contextlib.suppress(BrokenPipeError):
+                    if answer is not None:
+                        os.write(1, json.dumps(answer).encode() + b"\n")
+        if self.session is not None:
+            self._leave(self.session)
+
+    def _wait_for_its_end(self) -> None:
+        """A process that ends closes its files a moment before it is seen to have ended."""
+        if self.session is not None and self.file is not None:
+            self.session.watch.ended(ENDING_S)
+
+    def _leave(self, session: Session) -> None:
+        """The process has ended, or wants no more of this one."""
+        if self.file is None:
+            session.abandon()
+            return
+        try:
+            self.end()
+        except MemError as error:
+            sys.stderr.write(f"mem_profiler: {error}\n")
+
+    def _answer(self, command: list[Any]) -> dict[str, Any] | None:
+        name, *arguments = command
+        try:
+            answer: dict[str, Any] | None = getattr(self, name)(*arguments)
+        except MemError as error:
+            return {"error": str(error), "hint": error.hint}
+        return answer

@@ -1,0 +1,132 @@
+"""`%%mem_profile`: runs a cell under a tracker, and shows its flame graph and table below it.
+
+Model: the cell runs in the kernel; commands in processes of their own make page and table of the
+file, in the Python that the tracker's helper has. The page is in the output itself (`srcdoc`), so a
+notebook that is opened elsewhere, without a network, still shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import importlib
+import os
+import shlex
+import subprocess
+import tempfile
+from typing import Any, NoReturn
+
+from mem_profiler.tracking import Tracker, TrackerError
+from mem_profiler.tracking.helper import environment, interpreter
+
+NAME = "mem_profile"
+HEIGHT_PX = 600
+ROWS = 20
+REPORT_S = 600.0
+_RATE = 1024
+_WITHOUT_PAGES = "flame graph and table of the cell; -o FILE keeps the capture for mem_parser"
+
+
+class MagicError(RuntimeError):
+    """A cell that cannot be captured or shown, in one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise MagicError(f"%%{NAME}: {message}")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The options of the magic."""
+    parser = _Parser(prog=f"%%{NAME}", description=__doc__, add_help=False)
+    add = parser.add_argument
+    add("-o", "--output", metavar="FILE", help="keep the capture in this file")
+    add("-c", "--rate", type=int, default=_RATE, metavar="BYTES", help="bytes per sample; 1: all")
+    add("--leaks", action="store_true", help="what is in use at the end, not at the peak")
+    add("--inverted", action="store_true", help="callers below callees")
+    add("--follow-fork", action="store_true", help="capture fork children too; needs -o")
+    add("--height", type=int, default=HEIGHT_PX, metavar="PX", help="of the flame graph")
+    add("--rows", type=int, default=ROWS, metavar="N", help="of the table; 0: no table")
+    for always in ("--native", "--trace-python-allocators", "--split-threads"):
+        add(always, action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def run(shell: Any, line: str, cell: str) -> str:
+    """Run a cell of an IPython shell under a tracker; returns what to show, as HTML.
+
+    Raises MagicError, TrackerError. What the cell raises is shown by the shell.
+    """
+    given = arguments().parse_args(shlex.split(line))
+    if given.follow_fork and not given.output:
+        raise MagicError(f"%%{NAME}: --follow-fork needs -o FILE, for the files of children")
+    with tempfile.TemporaryDirectory(prefix="mem_profile-") as folder:
+        path = given.output or os.path.join(folder, "cell.heap")
+        tracker = Tracker(
+            path,
+            rate=given.rate,
+            follow_fork=given.follow_fork,
+            trace_python_allocators=given.trace_python_allocators,
+        )
+        with tracker:
+            shell.run_cell(cell)
+        count = ["--inuse"] if given.leaks else []
+        page = os.path.join(folder, "cell.html")
+        inverted = ["--inverted"] if given.inverted else []
+        _report("flamegraph", tracker.path, "-o", page, *count, *inverted)
+        table = ""
+        if given.rows:
+            table = _report("top", tracker.path, "-n", str(given.rows), *count)
+        with open(page, encoding="utf-8") as file:
+            return shown(file.read(), table, given.height)
+
+
+def _report(*words: str) -> str:
+    """What `mem_parser` prints. Raises MagicError."""
+    python = interpreter()
+    try:
+        done = subprocess.run(
+            [python, "-m", "mem_parser", *words],
+            env={**environment(python), "NO_COLOR": "1"}, stdin=subprocess.DEVNULL,
+            capture_output=True, timeout=REPORT_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MagicError(f"mem_parser {words[0]} did not run: {error}") from None
+    if done.returncode:
+        text = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
+        raise MagicError(f"mem_parser {words[0]} failed: {text}")
+    return done.stdout.decode("utf-8", "replace")
+
+
+def shown(page: str, table: str, height_px: int) -> str:
+    """The flame graph in a frame of its own, and the table, as HTML without anything outside.
+
+    The frame runs the page's scripts, but has no rights in the notebook.
+    """
+    frame = (
+        f'<iframe srcdoc="{html.escape(page, quote=True)}" sandbox="allow-scripts" '
+        f'style="width: 100%; height: {int(height_px)}px; border: 0"></iframe>'
+    )
+    text = f'<pre style="overflow-x: auto">{html.escape(table)}</pre>' if table else ""
+    return frame + text
+
+
+def load(shell: Any) -> None:
+    """Register the magic with a shell."""
+
+    def mem_profile(line: str, cell: str) -> None:
+        """Capture a cell and show its flame graph and table; the options: `mem_profile?`."""
+        try:
+            text = run(shell, line, cell)
+        except (MagicError, TrackerError, ValueError, OSError) as error:
+            raise _usage_error(str(error)) from None
+        shell.display_pub.publish({"text/html": text, "text/plain": _WITHOUT_PAGES})
+
+    mem_profile.__doc__ = arguments().format_help()
+    shell.register_magic_function(mem_profile, "cell", NAME)
+
+
+def _usage_error(text: str) -> Exception:
+    """The error that a shell shows as one line; only a shell calls this."""
+    error: Exception = importlib.import_module("IPython.core.error").UsageError(text)
+    return error

@@ -1,0 +1,13 @@
+"""The one error of trackers."""
+
+from __future__ import annotations
+
+
+class TrackerError(RuntimeError):
+    """A capture of this process that cannot be; one line, with what can be done where there is
+    something.
+    """
+
+    def __init__(self, text: str, hint: str | None = None) -> None:
+        super().__init__(f"{text} ({hint})" if hint else text)
+        self.hint = hint

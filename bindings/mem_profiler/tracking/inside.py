@@ -1,0 +1,163 @@
+"""The sampler in this very process: whether it is there, and putting it in.
+
+Model: what an attach does from outside (`sampler/abi/attach.h`), a thread of the process does by
+itself: it opens the library by a path below /proc, so that the library begins nothing on its own,
+and calls its function once for each command. No root, no ptrace.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import time
+from importlib import machinery
+from typing import Any
+
+from mem_profiler import LIBRARY_NAME, library_path
+from mem_profiler.tracking.errors import TrackerError
+
+BEGIN, RESCAN, DETACH = 1, 2, 3
+_VERSION = 1
+_OPTIONS = ("MAX_MEMORY", "UNWIND", "SEED")
+_SEGMENT = re.compile(rb"/mem_profiler\.\d+(?:\.[0-9a-f]{16})?/(\d+)-\d+-\d+$", re.MULTILINE)
+
+
+class Request(ctypes.Structure):
+    """`struct mp_attach_request`."""
+
+    _fields_ = [
+        ("version", ctypes.c_uint32),
+        ("command", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("result", ctypes.c_int32),
+        ("installed_path", ctypes.c_char * 512),
+        ("dir", ctypes.c_char * 256),
+        ("options", ctypes.c_char * 1024),
+        ("text", ctypes.c_char * 256),
+        ("slots_patched", ctypes.c_uint32),
+        ("slots_restored", ctypes.c_uint32),
+        ("slots_failed", ctypes.c_uint32),
+        ("modules", ctypes.c_uint32),
+        ("plan", ctypes.c_uint64),
+        ("plan_bytes", ctypes.c_uint64),
+        ("slots_held", ctypes.c_uint64),
+        ("slots_kept", ctypes.c_uint64),
+        ("reserved", ctypes.c_uint64 * 4),
+    ]
+
+
+def _maps() -> bytes:
+    with open("/proc/self/maps", "rb") as file:
+        return file.read()
+
+
+def has_segment() -> bool:
+    """Whether this process has a sampler that is ready, by whoever put it there.
+
+    A fork child also maps the segment of its parent, which is not its own.
+    """
+    own = str(os.getpid()).encode()
+    return any(found == own for found in _SEGMENT.findall(_maps()))
+
+
+class Hooks:
+    """The hooks of an attach from inside; `begin` puts them in, `end` takes them out."""
+
+    def __init__(self) -> None:
+        self._function: Any = None
+        self._pid = 0
+        self._scanned_s = 0.0
+        self._real: Any = None
+        self._create_module: Any = None
+
+    @property
+    def active(self) -> bool:
+        """Whether this object put hooks into this process."""
+        return self._pid == os.getpid()
+
+    def begin(self) -> None:
+        """Redirect this process's calls of malloc to the sampler. Raises TrackerError."""
+        answer = self._call(BEGIN)
+        if answer.result:
+            text = answer.text.decode("utf-8", "replace") or os.strerror(-answer.result)
+            hint = None
+            if answer.result == -errno.ENOTSUP:
+                hint = "start the program with `mem_profiler run`"
+            raise TrackerError(f"the sampler cannot begin in this process: {text}", hint)
+        self._pid = os.getpid()
+        self._scanned_s = time.monotonic()
+        self._watch_imports()
+
+    def rescan(self, after_s: float = 0.0) -> None:
+        """Redirect the calls of libraries that were opened since, unless it was done less than
+        ``after_s`` ago: it takes a millisecond or two.
+        """
+        now_s = time.monotonic()
+        if self.active and now_s - self._scanned_s >= after_s:
+            self._scanned_s = now_s
+            self._call(RESCAN)
+
+    def end(self) -> None:
+        """Take the hooks out. Raises TrackerError."""
+        if not self.active:
+            return
+        if machinery.ExtensionFileLoader.create_module is self._create_module:
+            machinery.ExtensionFileLoader.create_module = self._real  # type: ignore[method-assign]
+        answer = self._call(DETACH)
+        self._pid = 0
+        if answer.result not in (0, -errno.EALREADY):
+            text = answer.text.decode("utf-8", "replace") or os.strerror(-answer.result)
+            raise TrackerError(f"the sampler cannot leave this process: {text}")
+
+    def _call(self, command: int) -> Request:
+        if self._function is None:
+            self._function = _open().mem_profiler_attach
+            self._function.argtypes = [ctypes.POINTER(Request)]
+        options = ((name, os.environ.get(f"MEM_PROFILER_{name}")) for name in _OPTIONS)
+        try:
+            request = Request(
+                version=_VERSION,
+                command=command,
+                installed_path=os.fsencode(str(library_path())),
+                dir=os.fsencode(os.environ.get("MEM_PROFILER_DIR", "")),
+                options="".join(f"{name}={value}\n" for name, value in options if value).encode(),
+            )
+        except ValueError as error:
+            raise TrackerError(f"a path or option is too long for the sampler: {error}") from None
+        request.result = self._function(ctypes.byref(request))
+        return request
+
+    def _watch_imports(self) -> None:
+        """Look for new calls of malloc after each import of an extension module."""
+        real = machinery.ExtensionFileLoader.create_module
+        hooks = self
+
+        def create_module(self: Any, spec: Any) -> Any:
+            module = real(self, spec)
+            hooks.rescan()
+            return module
+
+        self._real = real
+        self._create_module = create_module
+        machinery.ExtensionFileLoader.create_module = create_module  # type: ignore[method-assign]
+
+
+def _open() -> ctypes.CDLL:
+    """The sampler's library. Raises TrackerError."""
+    path = library_path()
+    if not path.is_file():
+        raise TrackerError(f"the sampler {path} is missing", "make build")
+    found = re.findall(rb"(/[^\n]*%s[^\n]*)$" % LIBRARY_NAME.encode(), _maps(), re.MULTILINE)
+    ours = os.fsencode(os.path.realpath(str(path)))
+    if any(other != ours for other in found):
+        raise TrackerError(
+            "this process has another copy of the sampler, from an earlier attach",
+            f"mem_profiler attach {os.getpid()} makes it ready again",
+        )
+    try:
+        # Below /proc: opened from there, the sampler begins nothing by itself.
+        return ctypes.CDLL(f"/proc/self/root{os.path.realpath(str(path))}")
+    except OSError as error:
+        raise TrackerError(f"the sampler cannot be opened: {error}") from None

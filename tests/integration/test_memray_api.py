@@ -1,0 +1,249 @@
+"""`mem_profiler.memray_api` beside memray itself: the same script gives the same records."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller_tools import ROOT, command_environment
+from python_frames import PYTHON_FRAMES
+
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(180)]
+
+C = "import ctypes; libc = ctypes.CDLL(None)\n" + "".join(
+    f"libc.{name}.restype = ctypes.c_void_p; libc.{name}.argtypes = [ctypes.c_size_t] * {n}\n"
+    for name, n in (
+        ("malloc", 1), ("calloc", 2), ("realloc", 2), ("reallocarray", 3), ("aligned_alloc", 2),
+        ("memalign", 2), ("valloc", 1), ("pvalloc", 1),
+    )
+) + (
+    "libc.free.argtypes = [ctypes.c_void_p]; libc.free.restype = None\n"
+    "libc.realloc.argtypes = [ctypes.c_void_p, ctypes.c_size_t]\n"
+    "libc.reallocarray.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]\n"
+    "place = ctypes.c_void_p()"
+)  # fmt: skip
+
+SPEC = """
+def a(n):
+    return b(n)
+
+def b(n):
+    return [c(n), d(n)]
+
+def c(n):
+    return "a" * n
+
+def d(n):
+    return "a" * n
+
+x = a(100000)
+"""
+# name: what is imported and made before the capture, and what runs in it
+SCRIPTS: dict[str, tuple[str, str]] = {
+    "one": ("", "x = bytearray(100_000)"),
+    "zeroed": ("", "x = bytes(100_000)"),
+    "text": ("", "x = 'a' * 100_000"),
+    "many": ("", "x = [bytearray(10_000 + k) for k in range(50)]"),
+    "freed": ("", "x = bytearray(300_000)\ndel x\ny = bytearray(1000)"),
+    "spec": ("", SPEC),
+    "two peaks": ("", """
+x = bytearray(5_000_000)
+del x
+y = [bytearray(100_000) for _ in range(9)]
+"""),
+    "recursion": ("", """
+def f(n):
+    return bytearray(5000) if n == 0 else [bytearray(2000), f(n - 1)]
+x = f(30)
+"""),
+    "methods": ("", """
+class A:
+    def __init__(self):
+        self.x = bytearray(3000)
+    def more(self):
+        self.y = bytes(4000)
+        return self
+x = [A().more() for _ in range(20)]
+"""),
+    "generator": ("", """
+def g():
+    for k in range(20):
+        yield bytearray(3000 + k)
+x = list(g())
+"""),
+    "closure": ("", """
+def f(n):
+    return lambda: bytearray(n)
+x = [f(2000 + n)() for n in range(10)]
+"""),
+    "list grows": ("", "x = []\nfor k in range(100_000):\n    x.append(None)"),
+    "list sized": ("", "x = [None] * 50_000\ny = list(x)\nz = x + y"),
+    "dict grows": ("", "x = {k: None for k in range(300, 20_000)}"),
+    "set grows": ("", "x = set(range(300, 20_000))"),
+    "tuples": ("", "x = tuple(range(256)) * 100\ny = x[:5000]"),
+    "long numbers": ("", "x = 1 << 200_000\ny = x + 1"),
+    "joined": ("", "x = ','.join(['abc'] * 5000)\ny = x.upper()\nz = x.encode()"),
+    "wide text": ("", "x = '\\u20ac' * 20_000\ny = '\\U0001f600' * 20_000"),
+    "sorted": ("", "x = sorted(range(20_000), reverse=True)"),
+    "array": ("import array", "x = array.array('d', [1.0]) * 30_000\nx.extend(x)"),
+    "buffer": ("import io", "x = io.BytesIO()\nfor _ in range(50):\n    x.write(b'a' * 999)"),
+    "packed": ("import zlib", "x = zlib.compress(bytes(200_000))\ny = zlib.decompress(x)"),
+    "digest": ("import hashlib", "x = hashlib.sha256(b'a' * 50_000).digest()"),
+    "pickled": ("import pickle", "x = pickle.dumps([b'a' * 900] * 3 + [bytes(2000)] * 3)"),
+    "structured": ("import struct", "x = struct.pack('5000s', b'a')"),
+    "database": (
+        "import sqlite3; base = sqlite3.connect(':memory:'); base.execute('create table t (x)')",
+        "base.execute('insert into t values (zeroblob(100000))')",
+    ),
+    "numbers": ("import numpy", """
+x = numpy.ones(40_000)
+y = x + 1
+z = y.reshape(200, 200).T.copy()
+"""),
+    "exception": ("", """
+try:
+    x = bytearray(7000)
+    raise ValueError(bytearray(9000))
+except ValueError as error:
+    kept = error.args
+"""),
+    "malloc": (C, """
+x = [libc.malloc(1000) for _ in range(10)]
+for one in x[:5]:
+    libc.free(one)
+"""),
+    "calloc": (C, "x = [libc.calloc(10, 100) for _ in range(10)]"),
+    "realloc": (C, """
+x = libc.malloc(1000)
+for n in range(2, 9):
+    x = libc.realloc(x, n * 1000)
+"""),
+    "aligned": (C, """
+x = libc.aligned_alloc(64, 6400)
+y = libc.memalign(128, 5000)
+libc.posix_memalign(ctypes.byref(place), ctypes.c_size_t(256), ctypes.c_size_t(7000))
+"""),
+    "pages": (C, "x = libc.valloc(3000)\ny = libc.pvalloc(3000)"),
+}  # fmt: skip
+
+
+def driven(module: str, folder: Path, setup: str, body: str) -> dict[str, Any]:
+    env = command_environment() | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    env.pop("PYTHONMALLOC", None)
+    driver = ROOT / "tests" / "support" / "memray_driver.py"
+    done = subprocess.run(
+        [sys.executable, driver, module, folder / f"{module}.bin", setup, body],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=90,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_has_the_records_that_memray_has(name: str, tmp_path: Path) -> None:
+    theirs = driven("memray", tmp_path, *SCRIPTS[name])
+    ours = driven("mem_profiler.memray_api", tmp_path, *SCRIPTS[name])
+    assert ours.pop("pid") != theirs.pop("pid")
+    for what in ("peak", "left", "total"):
+        assert ours[what]["by allocator"] == theirs[what]["by allocator"], what
+        if PYTHON_FRAMES:
+            assert ours[what]["by line"] == theirs[what]["by line"], what
+        del ours[what], theirs[what]
+    assert ours == theirs
+
+
+def ran(folder: Path, text: str) -> str:
+    """Run a script of the module, which must succeed in silence; returns its output."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"from mem_profiler import memray_api as memray\n{text}"],
+        cwd=folder, env=command_environment(), capture_output=True, text=True, timeout=90,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+def test_records_by_thread_add_up_to_those_of_all(tmp_path: Path) -> None:
+    shown = ran(
+        tmp_path,
+        """
+import os, threading
+kept = []
+def work(n):
+    kept.extend(bytearray(n) for _ in range(3))
+with memray.Tracker("out.bin") as tracker:
+    work(20_000)
+    for n in (30_000, 40_000):
+        thread = threading.Thread(target=work, args=(n,))
+        thread.start()
+        thread.join()
+reader = tracker.reader
+both = reader.get_leaked_allocation_records
+counts, sizes = {}, {}
+for record in both(merge_threads=False):
+    assert record.thread_name
+    if record.size >= 20_000:
+        counts[record.tid] = counts.get(record.tid, 0) + record.n_allocations
+        sizes[record.tid] = sizes.get(record.tid, 0) + record.size
+assert set(counts.values()) == {3}, counts
+assert sizes.pop(os.getpid()) == 60_003, sizes
+assert sorted(sizes.values()) == [90_003, 120_003], sizes
+for what in ("size", "n_allocations"):
+    parts = sum(getattr(r, what) for r in both(merge_threads=False))
+    assert parts == sum(getattr(r, what) for r in both(merge_threads=True))
+print("good")
+""",
+    )
+    assert shown == "good\n"
+
+
+ERRORS = {
+    "memray.Tracker()": "TypeError: Exactly one of",
+    "memray.Tracker('a', destination=memray.FileDestination('b'))": "TypeError: Exactly one of",
+    "memray.Tracker(destination=memray.SocketDestination(1234))": "there is no live view yet",
+    "memray.Tracker('a', track_object_lifetimes=True)": "lifetimes of Python objects",
+    "memray.Tracker('a', file_format=7)": "ValueError: 7 is not a valid FileFormat",
+    "open('a', 'w'); memray.Tracker('a')": "FileExistsError: [Errno 17] Could not create output",
+    "memray.Tracker('/nowhere/a')": "FileNotFoundError: [Errno 2] Could not create output",
+    "memray.Tracker('a').__enter__(); memray.Tracker('b').__enter__()": "a tracker is active",
+    "t = memray.Tracker('a')\nwith t: pass\nwith t: pass": "Attempting to use stale output handle",
+    "memray.FileReader('nothing')": "OSError: ",
+    "memray.nothing": "has no attribute 'nothing'",
+}
+
+
+@pytest.mark.parametrize("text", ERRORS)
+def test_errors_are_of_the_kinds_that_memray_raises(text: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"from mem_profiler import memray_api as memray\n{text}"],
+        cwd=tmp_path, env=command_environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert ERRORS[text] in done.stderr.splitlines()[-1]
+
+
+def test_destinations_and_statistics(tmp_path: Path) -> None:
+    ran(
+        tmp_path,
+        """
+import pathlib
+place = memray.FileDestination(pathlib.Path("out.bin"), overwrite=True, compress_on_exit=False)
+for size in (30_000, 50_000):
+    with memray.Tracker(destination=place, native_traces=True, memory_interval_ms=5,
+                        file_format=memray.FileFormat.AGGREGATED_ALLOCATIONS):
+        kept = [bytearray(size) for _ in range(4)]
+found = memray.compute_statistics("out.bin")
+assert found.allocation_count_by_size == {50_001: 4}, found
+assert found.allocation_count_by_allocator == {"MALLOC": 4}, found
+assert (found.total_num_allocations, found.total_memory_allocated) == (4, 200_004), found
+assert found.peak_memory_allocated == 200_004, found
+""",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]

@@ -1,0 +1,145 @@
+"""`%load_ext mem_profiler` and `%%mem_profile`, in an IPython of its own."""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import NEEDS_BROWSER, assert_quiet, browser
+from controller_tools import command_environment
+from mem_parser.readers import read_profile
+
+pytestmark = [
+    pytest.mark.usefixtures("sampler", "segment_dir"),
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(importlib.util.find_spec("IPython") is None, reason="IPython is missing"),
+]
+SHELL = """
+import json, sys
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+shell = InteractiveShell.instance()
+shell.run_line_magic("load_ext", "mem_profiler")
+shown = []
+for cell in json.loads(sys.argv[1]):
+    with capture_output() as found:
+        good = shell.run_cell(cell).success
+    pages = [one.data.get("text/html", "") for one in found.outputs]
+    shown.append([good, pages, found.stdout + found.stderr])
+print(json.dumps(shown))
+"""
+FRAME = re.compile(
+    r'<iframe srcdoc="([^"]*)" sandbox="allow-scripts"([^>]*)></iframe>(.*)', re.DOTALL
+)
+
+
+def cells(folder: Path, *texts: str) -> list[list[Any]]:
+    """Run cells; for each: whether it went well, its HTML outputs, what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHELL, json.dumps(texts)], cwd=folder,
+        env=command_environment() | {"IPYTHONDIR": str(folder / "ipython"), "HOME": str(folder)},
+        capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: list[list[Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def parts(pages: list[str]) -> tuple[str, str, str]:
+    """The page in the frame, the frame's style, and what is below it."""
+    [text] = [page for page in pages if page]
+    found = FRAME.fullmatch(text)
+    assert found is not None, text[:200]
+    return html.unescape(found[1]), found[2], found[3]
+
+
+def test_a_cell_has_its_flame_graph_and_table_below_it(tmp_path: Path) -> None:
+    first, second = cells(
+        tmp_path,
+        "%%mem_profile -c 1 -o cell.heap --height 333\nx = [bytearray(100_000) for _ in range(5)]",
+        "print(len(x))",
+    )
+    good, pages, printed = first
+    assert (good, printed) == (True, "")
+    page, style, table = parts(pages)
+    assert page.startswith("<!DOCTYPE html>")
+    assert "height: 333px" in style
+    assert re.search(r"Total: (?:488|49\d|50\d)\.\d KiB at the peak", table)
+    assert "<pre" in table
+    # Nothing is loaded from elsewhere.
+    assert not re.search(r"""(?:src|href)=["']?https?:""", page)
+    assert (second[0], second[2].strip()) == (True, "5")
+    profile = read_profile(str(tmp_path / "cell.heap"))
+    assert int(profile.sites.inuse_blocks[profile.sites.inuse_bytes >= 100_001].sum()) == 5
+
+
+def test_options_choose_what_is_shown(tmp_path: Path) -> None:
+    [[good, pages, printed], help_] = cells(
+        tmp_path,
+        "%%mem_profile --leaks --inverted --rows 0 --rate 1 --native\n"
+        "x = bytearray(9 << 20)\ndel x\ny = bytearray(1 << 20)",
+        "get_ipython().find_cell_magic('mem_profile').__doc__",
+    )
+    assert (good, printed) == (True, "")
+    page, _, table = parts(pages)
+    assert table == ""
+    start = re.search(r'"start":\s*(\{[^}]*\})', page)
+    assert start is not None
+    facts = json.loads(start[1])
+    assert (facts["count"], facts["invert"]) == ("inuse", True)
+    assert "--follow-fork" in help_[2]
+    assert list(tmp_path.glob("*.heap")) == []
+
+
+def test_an_error_of_the_cell_is_shown_and_its_memory_too(tmp_path: Path) -> None:
+    [[_, pages, printed]] = cells(tmp_path, "%%mem_profile -c 1\nx = bytearray(1 << 20)\n1 / 0")
+    assert "ZeroDivisionError" in printed
+    assert re.search(r"Total: \d\.\d+ MiB at the peak", parts(pages)[2])
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("--nothing", "UsageError: %%mem_profile: unrecognized arguments: --nothing"),
+        ("-c 0", "UsageError: rate is a number of bytes from 1 to"),
+        ("-c many", "UsageError: %%mem_profile: argument -c/--rate: invalid int value"),
+        ("--follow-fork", "UsageError: %%mem_profile: --follow-fork needs -o FILE"),
+        ("-o /nowhere/x.heap", "UsageError: -o /nowhere/x.heap: there is no folder /nowhere"),
+    ],
+)
+def test_what_cannot_be_is_one_line_in_the_cell(line: str, text: str, tmp_path: Path) -> None:
+    [[_, pages, printed], [good, _, still]] = cells(
+        tmp_path, f"%%mem_profile {line}\nx = 1", "print('on')"
+    )
+    assert not any(pages)
+    assert printed.strip().splitlines()[-1].startswith(text)
+    assert "Traceback" not in printed
+    assert (good, still) == (True, "on\n")
+
+
+def browser_marks(function: Any) -> Any:
+    for mark in NEEDS_BROWSER:
+        function = mark(function)
+    return function
+
+
+@browser_marks
+def test_a_browser_draws_the_flame_graph_in_the_cell(tmp_path: Path) -> None:
+    [[_, pages, _]] = cells(tmp_path, "%%mem_profile -c 1\nx = bytearray(3 << 20)")
+    [text] = [page for page in pages if page]
+    (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><body>{text}", encoding="utf-8")
+    with browser(900, 700) as driver:
+        driver.get((tmp_path / "notebook.html").as_uri())
+        driver.switch_to.frame(driver.find_element("tag name", "iframe"))
+        assert driver.execute_script("return document.documentElement.dataset.ready") == "1"
+        text = driver.find_element("tag name", "body").text
+        assert re.search(r"Total: 3\.\d+ MiB at the peak", text)
+        assert_quiet(driver)

@@ -1,0 +1,163 @@
+"""`mem_profiler run` takes Python programs as `python` does: the same words, output and status."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller_tools import command_environment, run_command
+from mem_parser.readers import read_profile
+
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
+
+FACTS = """
+import os, sys
+import beside
+print(sys.argv, sys.path[0], __name__, globals().get("__file__"), globals().get("__package__"))
+print(beside.__file__, sys.flags.isolated, "MEM" in os.environ)
+"""
+MODES = {
+    "exit": "import sys; sys.exit(3)",
+    "text": "import sys; sys.exit('some text')",
+    "hard": "import os; os._exit(5)",
+    "killed": "import os; os.kill(os.getpid(), 9)",
+    "raised": "1 / 0",
+    "deep": "def f(n): return f(n + 1)\ntry: f(0)\nexcept RecursionError: exit(7)",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Scripts, a module and a package, and a folder where files go."""
+    (tmp_path / "beside.py").write_text("")
+    (tmp_path / "facts.py").write_text(FACTS)
+    for name, text in MODES.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text(FACTS)
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def as_python(folder: Path, *words: str, **options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=command_environment(),
+        capture_output=True, text=True, timeout=60, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("facts.py",),
+        ("facts.py", "-m", "-o", "x", "--", "-c", "2"),
+        ("./facts.py", "a b"),
+        ("-m", "facts", "--children"),
+        ("-mpackage", "-q"),
+        ("-m", "package.__main__"),
+        ("-c", FACTS, "-x", "y"),
+        ("-m", "nothing"),
+        ("-c", "import sys; sys.exit(9)"),
+        *((f"{name}.py",) for name in MODES if name != "killed"),
+    ],
+)
+def test_a_program_runs_as_python_runs_it(folder: Path, words: tuple[str, ...]) -> None:
+    plain = as_python(folder, *words)
+    for before in (("-q", "-o", "out/p"), ("-q", "-c", "1024", "-o", "out/p", "--")):
+        done = run_command("run", *before, *words, cwd=folder)
+        assert (done.returncode, done.stdout) == (plain.returncode, plain.stdout), done.stderr
+        assert done.stderr == plain.stderr
+    assert len(list((folder / "out").iterdir())) == 2
+
+
+def test_a_program_that_is_killed_has_its_file_and_status(folder: Path) -> None:
+    done = run_command("run", "-q", "-o", "out/p", "killed.py", cwd=folder)
+    assert done.returncode == 128 + 9
+    assert "target ended by signal 9 (SIGKILL)" in done.stderr
+    assert len(list((folder / "out").iterdir())) == 1
+
+
+def test_a_program_on_standard_input_is_python_too(folder: Path) -> None:
+    done = run_command("run", "-q", "-o", "out/p", "-", "a", cwd=folder, input=FACTS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == as_python(folder, "-", "a", input=FACTS).stdout
+
+
+def test_a_python_of_ones_own_and_other_programs_start_as_before(folder: Path) -> None:
+    done = run_command("run", "-q", "-o", "out/p", sys.executable, "-B", "exit.py", cwd=folder)
+    assert (done.returncode, done.stderr) == (3, "")
+    done = run_command("run", "-q", "-o", "out/p", "sh", "-c", "exit 4", cwd=folder)
+    assert (done.returncode, done.stderr) == (4, "")
+
+
+def test_a_missing_script_is_one_line(folder: Path) -> None:
+    done = run_command("run", "nope.py", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the program nope.py was not found\n"
+
+
+def test_the_commands_are_modules_too(folder: Path) -> None:
+    done = as_python(folder, "-m", "mem_profiler", "run", "-q", "-o", "a.heap", "exit.py")
+    assert (done.returncode, done.stderr) == (3, "")
+    shown = as_python(folder, "-m", "mem_parser", "summary", "a.heap")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("Total: ")
+
+
+def test_a_name_with_the_suffix_of_a_file_is_that_file(folder: Path) -> None:
+    first = run_command("run", "-q", "-o", "a.heap", "exit.py", cwd=folder)
+    assert (first.returncode, first.stderr) == (3, "")
+    before = (folder / "a.heap").read_bytes()
+    assert read_profile(str(folder / "a.heap")).capture.from_start
+    again = run_command("run", "-o", "a.heap", "exit.py", cwd=folder)
+    assert again.returncode == 2
+    assert again.stderr.splitlines() == [
+        "error: -o a.heap: the file exists already",
+        "hint:  -f replaces it; or give another name",
+    ]
+    assert (folder / "a.heap").read_bytes() == before
+    forced = run_command("run", "-q", "-f", "-o", "a.heap", "-m", "facts", cwd=folder)
+    assert forced.returncode == 0
+    assert (folder / "a.heap").read_bytes() != before
+    other = run_command("run", "-q", "--output", "b.bin", "exit.py", cwd=folder)
+    assert (other.returncode, (folder / "b.bin").exists()) == (3, True)
+
+
+def test_children_have_files_beside_that_of_the_program(folder: Path) -> None:
+    (folder / "fork.py").write_text(
+        "import os\npid = os.fork()\nif pid:\n    os.waitpid(pid, 0)\n    print(pid)\n"
+    )
+    done = run_command("run", "-q", "--follow-fork", "-o", "a.heap", "fork.py", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".heap"))
+    assert names == [f"a.{done.stdout.strip()}.heap", "a.heap"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--live", "exit.py"), "there is no live view yet"),
+        (("--live-remote", "exit.py"), "there is no live view yet"),
+        (("--trace-python-allocators", "--keep-pymalloc", "exit.py"), "exclude each other"),
+        (("-m",), "-m needs the name of a module"),
+        (("--budget", "x.toml", "-o", "a.heap", "exit.py"), "names one file"),
+        (("-z", "exit.py"), "No such option '-z'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(folder: Path, words: tuple[str, ...], text: str) -> None:
+    done = run_command("run", *words, cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert text in done.stderr.splitlines()[0]
+    assert not list(folder.glob("*.heap"))
+
+
+def test_options_of_memray_that_are_always_on_are_taken(folder: Path) -> None:
+    options = ("--native", "--aggregate", "--trace-python-allocators", "--follow-fork")
+    done = run_command("run", "-q", *options, "-o", "a.heap", "exit.py", cwd=folder)
+    assert (done.returncode, done.stderr) == (3, "")

@@ -1,0 +1,373 @@
+"""Programs that track themselves: `from mem_profiler import Tracker`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from controller_tools import ROOT, command_environment, run_command
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.readers import read_profile
+from mem_profiler import inprocess
+
+pytestmark = [pytest.mark.usefixtures("sampler", "segment_dir"), pytest.mark.timeout(120)]
+
+MIB = 1 << 20
+OTHERS = sorted(
+    path
+    for path in Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python")
+    if (3, 9) <= tuple(int(part) for part in path.parts[-3].split(".")[:2]) < (3, 14)
+)
+
+
+def python(
+    folder: Path, text: str, *arguments: str, program: str = sys.executable, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder."""
+    env = {k: v for k, v in command_environment().items() if k != "LD_PRELOAD"}
+    return subprocess.run(
+        [program, "-c", text, *arguments], cwd=folder, env=env | variables,
+        capture_output=True, text=True, timeout=90,
+    )  # fmt: skip
+
+
+def tracked(folder: Path, text: str, **variables: str) -> str:
+    """Run a program that must succeed in silence; returns its output."""
+    done = python(folder, f"from mem_profiler import Tracker\n{text}", **variables)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+def held(path: Path, count: Count = Count.INUSE) -> float:
+    return read_profile(str(path)).total(count, Unit.SPACE).value
+
+
+def holds(profile: Profile, size: int, blocks: int) -> bool:
+    """Whether so many blocks of a size are in use, besides small ones."""
+    sites = profile.sites
+    chosen = sites.inuse_bytes == size * sites.inuse_blocks
+    return int(sites.inuse_blocks[chosen].sum()) == blocks
+
+
+def test_what_a_block_holds_is_in_its_file_under_its_name(tmp_path: Path) -> None:
+    tracked(
+        tmp_path,
+        "before = [bytearray(1 << 20) for _ in range(3)]\n"
+        "with Tracker('out.bin', rate=1) as tracker:\n"
+        "    kept = [bytearray(1 << 20) for _ in range(5)]\n"
+        "    bytearray(8 << 20)\n"
+        "after = [bytearray(1 << 20) for _ in range(7)]\n"
+        "assert tracker.path.endswith('/out.bin'), tracker.path\n",
+    )
+    assert os.listdir(tmp_path) == ["out.bin"]
+    profile = read_profile(str(tmp_path / "out.bin"))
+    assert profile.capture.end == "section ended"
+    assert holds(profile, MIB + 1, 5)
+    assert 0 <= held(tmp_path / "out.bin") - 5 * (MIB + 1) < 0.1 * MIB
+    assert profile.capture.peak_bytes is not None
+    assert profile.capture.peak_bytes >= 13 * MIB
+
+
+@pytest.mark.parametrize("program", OTHERS, ids=lambda path: path.parts[-3])
+def test_every_python_from_3_9_can_track_itself(program: Path, tmp_path: Path) -> None:
+    done = python(
+        tmp_path,
+        "from mem_profiler import Tracker\n"
+        "with Tracker('out.heap', rate=1) as tracker:\n"
+        "    kept = [bytearray(1 << 20) for _ in range(5)]\n"
+        "    assert tracker.step() == 1\n",
+        program=str(program),
+        MEM_PROFILER_PYTHON=sys.executable,
+        PYTHONPATH=os.pathsep.join(str(ROOT / name) for name in ("bindings", "parser")),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert holds(read_profile(str(tmp_path / "out.heap")), MIB + 1, 5)
+
+
+def test_nothing_stays_in_the_process(tmp_path: Path, segment_dir: Path) -> None:
+    """A second capture begins as the first did, and no child is left to wait for."""
+    tracked(
+        tmp_path,
+        "import os\n"
+        "for name in ('a.heap', 'b.heap'):\n"
+        "    with Tracker(name, rate=1):\n"
+        "        kept = bytearray(1 << 20)\n"
+        "    try:\n"
+        "        os.wait()\n"
+        "    except ChildProcessError:\n"
+        "        print('none')\n",
+    )
+    for name in ("a.heap", "b.heap"):
+        assert holds(read_profile(str(tmp_path / name)), MIB + 1, 1)
+    assert not [name for _, _, names in os.walk(segment_dir) for name in names]
+
+
+def test_a_process_that_was_started_with_the_sampler_is_tracked_too(tmp_path: Path) -> None:
+    variables = {k: v for k, v in inprocess.environment().items() if k not in os.environ}
+    tracked(
+        tmp_path,
+        "with Tracker('out.heap', rate=1, trace_python_allocators=True):\n"
+        "    kept = [bytearray(1 << 20) for _ in range(5)]\n"
+        "    small = [object() for _ in range(1000)]\n",
+        **variables,
+    )
+    profile = read_profile(str(tmp_path / "out.heap"))
+    assert holds(profile, MIB + 1, 5)
+    assert profile.capture.pymalloc is False
+    assert profile.total(Count.INUSE, Unit.OBJECTS).value > 1000
+
+
+def test_a_decorated_function_has_a_file_for_each_call(tmp_path: Path) -> None:
+    tracked(
+        tmp_path,
+        "@Tracker('out.heap', rate=1)\n"
+        "def work(n):\n    'Doc.'\n    return [bytearray(1 << 20) for _ in range(n)]\n"
+        "kept = [work(n) for n in (2, 3)]\n"
+        "assert (work.__name__, work.__doc__) == ('work', 'Doc.')\n",
+    )
+    assert holds(read_profile(str(tmp_path / "out.heap")), MIB + 1, 2)
+    assert holds(read_profile(str(tmp_path / "out.2.heap")), MIB + 1, 3)
+
+
+def test_steps_and_marks_and_snapshots(tmp_path: Path) -> None:
+    output = tracked(
+        tmp_path,
+        "tracker = Tracker('out.heap', rate=1, file_format='gzip').start()\n"
+        "kept = [bytearray(1 << 20)]\n"
+        "tracker.mark('half')\n"
+        "print([tracker.step(), tracker.step()], tracker.snapshot(), tracker.snapshot('x.heap'))\n"
+        "kept.append(bytearray(1 << 20))\n"
+        "tracker.mark('end')\n"
+        "print(tracker.stop())\n",
+    )
+    assert output.split() == [
+        "[1,", "2]", f"{tmp_path}/out.snapshot-1.heap", f"{tmp_path}/x.heap",
+        f"{tmp_path}/out.heap",
+    ]  # fmt: skip
+    whole = read_profile(str(tmp_path / "out.heap"))
+    assert [mark.text for mark in whole.marks] == ["half", "step 1", "step 2", "end"]
+    assert {mark.domain for mark in whole.marks} == {"python"}
+    times = [mark.time_s for mark in whole.marks]
+    assert times == sorted(times)
+    assert 0 < times[0] <= times[-1] < (whole.capture.duration_s or 0)
+    assert whole.packed
+    for name in ("out.snapshot-1.heap", "x.heap"):
+        part = read_profile(str(tmp_path / name))
+        assert holds(part, MIB + 1, 1)
+        assert part.capture.kind == "snapshot"
+        assert [mark.text for mark in part.marks] == ["half", "step 1", "step 2"]
+
+
+def test_an_interrupted_snapshot_ends_the_capture_with_its_file(tmp_path: Path) -> None:
+    done = python(
+        tmp_path,
+        "import os, signal, threading\n"
+        "from mem_profiler import Tracker\n"
+        "tracker = Tracker('out.heap', rate=1).start()\n"
+        "kept = bytearray(1 << 20)\n"
+        "real = tracker._helper._receive\n"
+        "def receive():\n"
+        "    tracker._helper._receive = real\n"
+        "    raise KeyboardInterrupt\n"
+        "tracker._helper._receive = receive\n"
+        "try:\n    tracker.snapshot()\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
+        "try:\n    tracker.stop()\nexcept RuntimeError as error:\n    print(error)\n"
+        "with Tracker('next.heap', rate=1):\n    other = bytearray(2 << 20)\n",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "interrupted", "the process that captures this one has ended",
+    ]  # fmt: skip
+    assert holds(read_profile(str(tmp_path / "out.heap")), MIB + 1, 1)
+    assert holds(read_profile(str(tmp_path / "next.heap")), 2 * MIB + 1, 1)
+
+
+def test_an_error_in_the_block_goes_on_and_the_file_is_written(tmp_path: Path) -> None:
+    done = python(
+        tmp_path,
+        "from mem_profiler import Tracker\n"
+        "with Tracker('out.heap', rate=1):\n"
+        "    kept = bytearray(1 << 20)\n    1 / 0\n",
+    )
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert held(tmp_path / "out.heap") > MIB
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "end"),
+    [
+        ("sys.exit(3)", 3, "section ended"),
+        ("os._exit(4)", 4, "exited"),
+        ("os.kill(os.getpid(), 9)", -9, "signal 9 SIGKILL"),
+        ("pass", 0, "section ended"),
+    ],
+)
+def test_a_program_that_ends_inside_has_its_file(
+    ending: str, code: int, end: str, tmp_path: Path
+) -> None:
+    done = python(
+        tmp_path,
+        "import os, sys\n"
+        "from mem_profiler import Tracker\n"
+        "tracker = Tracker('out.heap', rate=1).start()\n"
+        f"kept = bytearray(1 << 20)\n{ending}\n",
+    )
+    assert (done.returncode, done.stderr) == (code, "")
+    # The process beside holds the program's standard error, so it has ended as well.
+    profile = read_profile(str(tmp_path / "out.heap"))
+    assert holds(profile, MIB + 1, 1)
+    assert profile.capture.end in (end, "target ended")
+
+
+FORKING = """
+import os
+tracker = Tracker('out.heap', rate=1, follow_fork={follow}).start()
+kept = bytearray(1 << 20)
+pid = os.fork()
+if pid == 0:
+    own = [bytearray(1 << 20) for _ in range(3)]
+    assert tracker.active == {follow}
+    os._exit(0)
+os.waitpid(pid, 0)
+print(pid)
+tracker.stop()
+"""
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_children_have_files_of_their_own_if_they_are_followed(
+    follow: bool, tmp_path: Path
+) -> None:
+    pid = tracked(tmp_path, FORKING.format(follow=follow)).strip()
+    assert holds(read_profile(str(tmp_path / "out.heap")), MIB + 1, 1)
+    child = tmp_path / f"out.{pid}.heap"
+    assert child.exists() == follow
+    if follow:
+        assert holds(read_profile(str(child)), MIB + 1, 3)
+
+
+def test_a_child_that_leaves_the_block_ends_no_capture_of_its_parent(tmp_path: Path) -> None:
+    tracked(
+        tmp_path,
+        "import os\n"
+        "with Tracker('out.heap', rate=1):\n"
+        "    pid = os.fork()\n"
+        "    kept = bytearray(1 << 20)\n"
+        "    if pid:\n"
+        "        os.waitpid(pid, 0)\n"
+        "        kept = [kept, bytearray(1 << 20)]\n",
+    )
+    assert holds(read_profile(str(tmp_path / "out.heap")), MIB + 1, 2)
+
+
+def test_extension_modules_that_are_imported_inside_are_seen(tmp_path: Path) -> None:
+    tracked(
+        tmp_path,
+        "import sys\n"
+        "assert '_sqlite3' not in sys.modules\n"
+        "with Tracker('out.heap', rate=1):\n"
+        "    import sqlite3\n"
+        "    base = sqlite3.connect(':memory:')\n"
+        "    base.execute('create table t (x)')\n"
+        "    base.execute('insert into t values (zeroblob(3000000))')\n",
+    )
+    assert held(tmp_path / "out.heap") > 3_000_000
+
+
+ERRORS = {
+    "Tracker('out.heap', rate=0)": "ValueError: rate is a number of bytes from 1 to",
+    "Tracker('out.heap', rate='1K')": "ValueError: rate is a number of bytes from 1 to",
+    "Tracker('out.heap', file_format='xml')": "ValueError: file_format is one of auto, plain, gzip",
+    "Tracker('/nowhere/out.heap').start()": "there is no folder /nowhere (mkdir -p /nowhere)",
+    "open('a.heap', 'w'); Tracker('a.heap').start()": "a.heap: the file exists already",
+    "Tracker('out.heap').stop()": "this tracker is not active",
+    "Tracker('out.heap').mark('x')": "this tracker is not active",
+    "Tracker('out.heap').snapshot()": "this tracker is not active",
+    "Tracker('a.heap').start(); Tracker('b.heap').start()": "a tracker is active in this process",
+    "import os; os.environ['MEM_PROFILER_PYTHON'] = 'no-such'; Tracker('a.heap').start()":
+        "MEM_PROFILER_PYTHON names no program: no-such",
+    "import os; os.environ['MEM_PROFILER_PYTHON'] = 'true'; Tracker('a.heap').start()":
+        "the process that captures this one",
+    "import mem_profiler.tracking.inside as i, pathlib\n"
+    "i.library_path = lambda: pathlib.Path('/nowhere/x.so'); Tracker('a.heap').start()":
+        "the sampler /nowhere/x.so is missing (make build)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ERRORS)
+def test_what_cannot_be_is_one_line_with_a_cure(text: str, tmp_path: Path) -> None:
+    done = python(tmp_path, f"from mem_profiler import Tracker\n{text}\n")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert ERRORS[text] in last
+    assert last.startswith(("ValueError: ", "mem_profiler.tracking.errors.TrackerError: "))
+
+
+def test_a_process_under_capture_refuses_a_tracker(tmp_path: Path) -> None:
+    done = run_command(
+        "run", "-q", "-o", tmp_path / "p", "--", sys.executable, "-c",
+        "from mem_profiler import Tracker\nTracker('x.heap').start()", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "is being captured by mem_profiler (pid" in done.stderr
+
+
+def test_small_objects_that_are_not_seen_are_said_where_they_are_asked_for(tmp_path: Path) -> None:
+    text = "with Tracker('out.heap', trace_python_allocators=True): pass"
+    done = python(tmp_path, f"from mem_profiler import Tracker\n{text}\n")
+    assert done.returncode == 0
+    assert "start the program with PYTHONMALLOC=malloc" in done.stderr
+
+
+def test_a_user_without_rights_tracks_himself(segment_dir: Path) -> None:
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() != 0 or setpriv is None:
+        pytest.skip("needs root, to give it up")
+    folder = segment_dir / "out"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    env = command_environment()
+    env["PYTHONPATH"] += os.pathsep + sysconfig.get_path("purelib")
+
+    def as_user(program: str, text: str) -> subprocess.CompletedProcess[str]:
+        drop = ("--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs")
+        return subprocess.run(
+            [setpriv, *drop, "--inh-caps=-all", program, "-c", text],
+            cwd=folder, env=env, capture_output=True, text=True, timeout=90,
+        )  # fmt: skip
+
+    may = "import os, sys, numpy, capstone, cffi; assert os.access(sys.executable, os.X_OK)"
+    programs = (os.path.realpath(sys.executable), "/usr/bin/python3")
+    found = [one for one in programs if as_user(one, may).returncode == 0]
+    if not found:
+        pytest.skip("another user can run no Python that has what mem_profiler needs")
+    done = as_user(
+        found[0],
+        "from mem_profiler import Tracker\n"
+        "with Tracker('out.heap', rate=1):\n    kept = bytearray(1 << 20)\n",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert holds(read_profile(str(folder / "out.heap")), MIB + 1, 1)
+
+
+def test_ctrl_c_does_not_end_the_process_beside(tmp_path: Path) -> None:
+    done = python(
+        tmp_path,
+        "import os, signal\n"
+        "from mem_profiler import Tracker\n"
+        "os.setpgid(0, 0)\n"
+        "with Tracker('out.heap', rate=1):\n"
+        "    kept = bytearray(1 << 20)\n"
+        "    os.killpg(0, signal.SIGINT)\n"
+        "    signal.pause()\n",
+    )
+    assert done.returncode == -signal.SIGINT
+    assert holds(read_profile(str(tmp_path / "out.heap")), MIB + 1, 1)

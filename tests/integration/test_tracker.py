@@ -320,11 +320,15 @@ def test_a_process_under_capture_refuses_a_tracker(tmp_path: Path) -> None:
     assert "is being captured by mem_profiler (pid" in done.stderr
 
 
-def test_small_objects_that_are_not_seen_are_said_where_they_are_asked_for(tmp_path: Path) -> None:
-    text = "with Tracker('out.heap', trace_python_allocators=True): pass"
-    done = python(tmp_path, f"from mem_profiler import Tracker\n{text}\n")
-    assert done.returncode == 0
-    assert "start the program with PYTHONMALLOC=malloc" in done.stderr
+@pytest.mark.parametrize("traced", [True, False])
+def test_small_objects_are_seen_unless_they_are_not_wanted(traced: bool, tmp_path: Path) -> None:
+    tracked(
+        tmp_path,
+        f"with Tracker('out.heap', rate=1, trace_python_allocators={traced}):\n"
+        "    kept = [object() for _ in range(5000)]\n",
+    )
+    blocks = read_profile(str(tmp_path / "out.heap")).total(Count.INUSE, Unit.OBJECTS).value
+    assert blocks >= 5000 if traced else blocks < 50
 
 
 def test_a_user_without_rights_tracks_himself(segment_dir: Path) -> None:

@@ -1,3 +1,3 @@
 """Whether captures have Python's frames: what tests of functions and lines of Python wait for."""
 
-PYTHON_FRAMES = False
+PYTHON_FRAMES = True

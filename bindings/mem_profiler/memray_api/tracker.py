@@ -25,7 +25,7 @@ class Tracker:
         native_traces: Changes nothing: native frames are always kept.
         memory_interval_ms: Changes nothing: readings are taken as they cost little.
         follow_fork: Capture fork children too, a file each.
-        trace_python_allocators: Warn where small objects cannot be seen.
+        trace_python_allocators: See small objects of Python too.
         file_format: Changes nothing: files have counts for each call stack.
         rate: Mean bytes between samples; 1: every block. (Ours.)
 

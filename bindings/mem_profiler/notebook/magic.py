@@ -66,7 +66,6 @@ def run(shell: Any, line: str, cell: str) -> str:
             path,
             rate=given.rate,
             follow_fork=given.follow_fork,
-            trace_python_allocators=given.trace_python_allocators,
         )
         with tracker:
             shell.run_cell(cell)

@@ -20,7 +20,7 @@ from mem_profiler.tracking.errors import TrackerError
 
 BEGIN, RESCAN, DETACH = 1, 2, 3
 _VERSION = 1
-_OPTIONS = ("MAX_MEMORY", "UNWIND", "SEED")
+_OPTIONS = ("MAX_MEMORY", "MAX_TOTAL", "UNWIND", "SEED")
 _SEGMENT = re.compile(rb"/mem_profiler\.\d+(?:\.[0-9a-f]{16})?/(\d+)-\d+-\d+$", re.MULTILINE)
 
 
@@ -77,9 +77,11 @@ class Hooks:
         """Whether this object put hooks into this process."""
         return self._pid == os.getpid()
 
-    def begin(self) -> None:
-        """Redirect this process's calls of malloc to the sampler. Raises TrackerError."""
-        answer = self._call(BEGIN)
+    def begin(self, *, pymem: bool) -> None:
+        """Redirect this process's calls of malloc to the sampler; with ``pymem`` those of CPython's
+        allocators too. Raises TrackerError.
+        """
+        answer = self._call(BEGIN, f"PYMEM={int(pymem)}\n")
         if answer.result:
             text = answer.text.decode("utf-8", "replace") or os.strerror(-answer.result)
             hint = None
@@ -111,7 +113,7 @@ class Hooks:
             text = answer.text.decode("utf-8", "replace") or os.strerror(-answer.result)
             raise TrackerError(f"the sampler cannot leave this process: {text}")
 
-    def _call(self, command: int) -> Request:
+    def _call(self, command: int, more: str = "") -> Request:
         if self._function is None:
             self._function = _open().mem_profiler_attach
             self._function.argtypes = [ctypes.POINTER(Request)]
@@ -122,7 +124,9 @@ class Hooks:
                 command=command,
                 installed_path=os.fsencode(str(library_path())),
                 dir=os.fsencode(os.environ.get("MEM_PROFILER_DIR", "")),
-                options="".join(f"{name}={value}\n" for name, value in options if value).encode(),
+                options="".join(
+                    [*(f"{name}={value}\n" for name, value in options if value), more]
+                ).encode(),
             )
         except ValueError as error:
             raise TrackerError(f"a path or option is too long for the sampler: {error}") from None

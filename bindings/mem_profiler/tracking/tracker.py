@@ -49,7 +49,7 @@ class Tracker:
         path: The file, with exactly this name. One that exists is refused, unless ``overwrite``.
         rate: Mean bytes between samples; 1: every block.
         native_traces: Taken for the sake of other tools: native frames are always kept.
-        trace_python_allocators: Warn where small objects of Python cannot be seen.
+        trace_python_allocators: See small objects of Python, by hooks before its allocators.
         follow_fork: Capture fork children too, each to the end of its life: out.<pid>.heap.
         file_format: "plain" (text), "gzip", or "auto": gzip if large.
         depth: Frames of a stack that are kept.
@@ -66,7 +66,7 @@ class Tracker:
         *,
         rate: int = DEFAULT_RATE,
         native_traces: bool = True,
-        trace_python_allocators: bool = False,
+        trace_python_allocators: bool = True,
         follow_fork: bool = False,
         file_format: str = "auto",
         depth: int | None = None,
@@ -95,7 +95,6 @@ class Tracker:
         with _state:
             if _active is not None and _active.active:
                 raise TrackerError(f"a tracker is active in this process already: {_active.path}")
-            _warn_of_pools(asked=self.trace_python_allocators)
             self._captures += 1
             self._steps = self._snapshots = 0
             number = self._captures
@@ -106,7 +105,7 @@ class Tracker:
     def _begin(self, path: str) -> None:
         rate, depth, overwrite, form = self._settings
         if not has_segment():
-            _hooks.begin()
+            _hooks.begin(pymem=self.trace_python_allocators)
         else:
             _hooks.rescan()
         try:
@@ -227,16 +226,6 @@ class Tracker:
 def _with_part(path: str, part: str) -> str:
     stem, suffix = os.path.splitext(path)
     return f"{stem}.{part}{suffix}"
-
-
-def _warn_of_pools(*, asked: bool) -> None:
-    if asked and os.environ.get("PYTHONMALLOC") not in ("malloc", "malloc_debug"):
-        warnings.warn(
-            "small objects come from Python's own pools, which the sampler does not see here: "
-            "start the program with PYTHONMALLOC=malloc",
-            RuntimeWarning,
-            stacklevel=4,
-        )
 
 
 def _after_fork_in_child() -> None:

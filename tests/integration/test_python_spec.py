@@ -127,6 +127,7 @@ def test_a_table_of_allocators_has_the_lines(heap: Path) -> None:
         (name, LINES[name]) for name in ("c", "d")
     }
     assert {row["allocator"] for row in found} == {"malloc"}
+    assert [row["allocator"] for row in rows("table", heap, "--python")[:2]] == ["malloc"] * 2
 
 
 @needs_frames

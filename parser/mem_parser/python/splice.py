@@ -51,7 +51,8 @@ class Spliced:
     """Names with Python's frames in their stacks, and ``notes`` on them: sentences for the user.
 
     ``unplaced`` are the stacks whose Python frames are not known to be where they are shown,
-    ``cut`` those of which outer Python frames are left out. ``beside_python`` is that of `Symbols`.
+    ``cut`` those of which outer Python frames are left out. ``beside_python`` and ``called`` are
+    those of `Symbols`.
     """
 
     names: AddressNames
@@ -59,10 +60,13 @@ class Spliced:
     cut: int = 0
     notes: list[str] = field(default_factory=list)
     beside_python: bool = False
+    called: npt.NDArray[np.int32] | None = None
 
     def spell(self) -> Symbols:
         """Replace the address of every frame by its locations."""
-        return dataclasses.replace(self.names.spell(), beside_python=self.beside_python)
+        return dataclasses.replace(
+            self.names.spell(), beside_python=self.beside_python, called=self.called
+        )
 
 
 def spliced(profile: Profile, names: AddressNames, view: PythonView = PythonView.MIXED) -> Spliced:
@@ -140,7 +144,21 @@ class _Splicer:
         names = self._names(offsets, of_frame)
         cut = int(self.too_deep.sum())
         mixed = self.view is PythonView.MIXED
-        return Spliced(names, self.unplaced, cut, self._notes(cut), beside_python=mixed)
+        called = self._called() if self.view is PythonView.PYTHON else None
+        return Spliced(names, self.unplaced, cut, self._notes(cut), mixed, called)
+
+    def _called(self) -> npt.NDArray[np.int32]:
+        """Return for each stack the function that was called to allocate; -1: unknown."""
+        called = np.full(len(self.stacks), -1, dtype=np.int32)
+        some = np.flatnonzero(self.stacks.depths)
+        leaf = self.names.distinct.of_frame[self.stacks.offsets[:-1][some]]
+        some, leaf = some[self.code.allocator[leaf]], leaf[self.code.allocator[leaf]]
+        distinct, back = np.unique(leaf, return_inverse=True)
+        locations = [self.builder.locations[self.expansion[k][-1]] for k in distinct.tolist()]
+        functions = np.array([place.function for place in locations], dtype=np.int32)
+        if len(some):
+            called[some] = functions[np.asarray(back).reshape(-1)]
+        return called
 
     def _without_python(self) -> int:
         """Return the row of `NO_PYTHON`."""

@@ -154,6 +154,8 @@ def _by_thread(view: View) -> _Entries:
 def _called(view: View) -> IntArray:
     """For each stack the function that was called to allocate; -1 where stacks do not say."""
     raw = view.raw
+    if raw.called is not None:
+        return raw.called.astype(np.int64)
     whole = np.flatnonzero(~np.array([x.inlined for x in raw.locations])[raw.locations_of_stack])
     known: BoolArray = np.array(
         [f.known and is_allocator(f, FrameRule.OWN) for f in raw.functions], dtype=np.bool_

@@ -95,6 +95,9 @@ class Symbols:
     beside_python: bool = False
     """Whether stacks have Python's frames and not the interpreter's, so that extension modules are
     libraries of Python's functions."""
+    called: npt.NDArray[np.int32] | None = None
+    """For each stack the function that was called to allocate, -1: unknown; None: it is the
+    innermost frame, where stacks have it."""
     passing: tuple[str, ...] = ()
     """Names of the functions that are wrappers by their stacks alone, the heaviest first."""
 

@@ -1,4 +1,4 @@
-"""Python's frames where interpreters fork, end, begin again, and are many: right or absent, never a crash."""
+"""Python's frames where interpreters fork, end, begin again, and are many: right or absent."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def test_subinterpreters_have_frames_that_are_right_or_absent(version: str, tmp_
         f"import {module} as many\n"
         f"for n in range(12):\n"
         f"    name = 'f%02d' % n\n"
-        f"    code = {GRAB!r} + f'def {{name}}():\\n    grab()\\nfor _ in range(5): {{name}}()\\n'\n"
+        f"    code = {GRAB!r} + f'def {{name}}():\\n    grab()\\n'\n"
+        "    code += f'for _ in range(5): {name}()\\n'\n"
         "    one = many.create()\n"
         "    many.run_string(one, code)\n"
         "    many.destroy(one)\n"
@@ -116,7 +117,8 @@ def test_subinterpreters_have_frames_that_are_right_or_absent(version: str, tmp_
 
 @pytest.mark.parametrize("version", ["3.9", "3.11", "3.13"])
 def test_recursion_is_cut_at_its_innermost_frames_and_counted(version: str, tmp_path: Path) -> None:
-    text = f"{GRAB}def down(n):\n    return down(n - 1) if n else grab()\nfor _ in range(10): down(900)\n"
+    down = "def down(n):\n    return down(n - 1) if n else grab()\n"
+    text = f"{GRAB}{down}for _ in range(10): down(900)\n"
     [(found, lost)] = run(tmp_path, interpreter(version), script(tmp_path, text))
     assert found == {("grab", *["down"] * 511): 10}
     assert lost >= 10

@@ -7,9 +7,9 @@
  * that was kept for another code object is seen.
  */
 #include "check.h"
+#include "core/sample.h"
 #include "python/code.h"
 #include "python/frames.h"
-#include "core/sample.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -64,7 +64,8 @@ static void put_32(uintptr_t at, uint32_t value) {
 
 /* Pages come again at once, with what they had: an interpreter does not clear its frames either. */
 static uintptr_t take(struct world *w) {
-    uint32_t newest = below(w, 8) == 0 ? MIN(w->frees, 4u) : 1, pick = w->frees - 1 - below(w, newest);
+    uint32_t newest = below(w, 8) == 0 ? MIN(w->frees, 4u) : 1,
+             pick = w->frees - 1 - below(w, newest);
     uint16_t page = w->free[pick];
     w->free[pick] = w->free[--w->frees];
     char *at = w->pages + page * PAGE;
@@ -315,8 +316,8 @@ static struct world *make_world(const struct mp_py_layout *l, uint64_t seed) {
     struct world *w = calloc(1, sizeof *w);
     w->l = l;
     w->rng = seed;
-    w->runtime = (struct mp_py_runtime){.layout = l, .code_type = 0x1000, .text_type = 0x2000,
-                                        .bytes_type = 0x3000};
+    w->runtime = (struct mp_py_runtime){
+        .layout = l, .code_type = 0x1000, .text_type = 0x2000, .bytes_type = 0x3000};
     w->memo.whose = &w->runtime;
     w->pages = mmap(NULL, (size_t)PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(w->pages != MAP_FAILED);
@@ -405,7 +406,8 @@ static void *break_chains(void *layout) {
     expect_end(w, MP_PY_BROKEN, 2);
     put(third + l->frame_code, w->stack[6].code->at);
 
-    if (l->entry == MP_PY_ENTRY_SHIM) { /* an owner that no version has, of other code than before */
+    if (l->entry ==
+        MP_PY_ENTRY_SHIM) { /* an owner that no version has, of other code than before */
         *(uint8_t *)(third + l->frame_flag) = 5;
         put(third + l->frame_code, (uintptr_t)w);
         expect_end(w, MP_PY_BROKEN, 2);

@@ -11,12 +11,10 @@ import pytest
 from controller_tools import run_command
 from mem_parser.model import Profile
 from mem_parser.readers import read_profile
+from python_stacks_seen import BLOCK_BYTES, RATE_BYTES, Stack, stacks_of
 from pythons import pythons
 
 TARGETS = Path(__file__).resolve().parents[1] / "targets"
-BLOCK_BYTES = 3000001
-RATE_BYTES = 65536  # so that each of them is a sample, and few others are
-Stack = tuple[tuple[str, str, int], ...]
 
 
 def captured(python: str, folder: Path, *arguments: object) -> Profile:
@@ -25,20 +23,6 @@ def captured(python: str, folder: Path, *arguments: object) -> Profile:
     assert done.returncode == 0, done.stderr
     [path] = folder.glob("x*.heap")
     return read_profile(str(path))
-
-
-def stacks_of(profile: Profile, block_bytes: int) -> Counter[Stack]:
-    """How often each Python stack allocated blocks of that size; innermost first."""
-    python, sites = profile.python, profile.sites
-    assert python is not None
-    chosen = sites.alloc_bytes == block_bytes * sites.alloc_blocks
-    found: Counter[Stack] = Counter()
-    numbers = profile.stacks.interpreters[sites.stack[chosen]]
-    for number, blocks in zip(numbers.tolist(), sites.alloc_blocks[chosen].tolist(), strict=True):
-        nodes = python.outwards(number)
-        rows = ((python.codes[int(python.code[k])], int(python.line[k])) for k in nodes)
-        found[tuple((code.qualname, code.file, line) for code, line in rows)] += blocks
-    return found
 
 
 @pytest.mark.parametrize("python", pythons())

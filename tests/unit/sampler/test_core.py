@@ -62,3 +62,8 @@ def test_peaks_hold_under(variant: str) -> None:
 def test_modules_that_follow_each_other_at_one_address_hold_under(variant: str) -> None:
     parts = ("sample", "table", "local", "stack_range", "modtab", "runtime", "layout")
     check_program("test_modtab", core_sources(*parts), variant)
+
+
+@under_sanitizers
+def test_python_frames_along_a_memo_hold_under(variant: str) -> None:
+    check_program("test_pyframes", core_sources("frames", "code", "layout", "sample"), variant)

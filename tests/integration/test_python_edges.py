@@ -1,0 +1,233 @@
+"""Python's frames where interpreters fork, end, begin again, and are many: right or absent."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from c_build import compile_program
+from controller_tools import run_command
+from mem_parser.readers import read_profile
+from python_stacks_seen import BLOCK_BYTES, RATE_BYTES, stacks_of
+from pythons import interpreter
+from sampler_run import TARGETS
+
+GRAB = f"def grab():\n    return bytearray({BLOCK_BYTES - 1})\n"
+"""Its block has BLOCK_BYTES: one more than was asked for."""
+Names = Counter[tuple[str, ...]]
+
+
+def run(folder: Path, *program: object, options: tuple[str, ...] = ()) -> list[tuple[Names, int]]:
+    """Run a program to its good end: of each capture, its stacks as names with how many blocks, and
+    how many samples have no Python part, or one that was cut."""
+    done = run_command("run", *options, "-c", RATE_BYTES, "-o", folder / "x", "--", *program)
+    assert done.returncode == 0, done.stderr
+    found = []
+    for path in sorted(folder.glob("x*.heap")):
+        profile = read_profile(str(path))
+        names: Names = Counter()
+        if profile.python is not None:
+            for stack, blocks in stacks_of(profile, BLOCK_BYTES).items():
+                names[tuple(name.rpartition(".")[2] for name, _, _ in stack)] += blocks
+        found.append((names, profile.capture.lost["python"]))
+    assert found
+    return found
+
+
+def script(folder: Path, text: str) -> Path:
+    path = folder / "script.py"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    return path
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13"])
+def test_a_followed_fork_child_has_frames_of_its_own(version: str, tmp_path: Path) -> None:
+    text = (
+        f"import os\n{GRAB}"
+        "def parent():\n    grab()\ndef child():\n    grab()\n"
+        "for _ in range(10): parent()\n"
+        "pid = os.fork()\n"
+        "for _ in range(30): parent() if pid else child()\n"
+        "if pid: assert os.waitpid(pid, 0)[1] == 0\n"
+    )
+    program = interpreter(version), script(tmp_path, text)
+    found = [names for names, _ in run(tmp_path, *program, options=("--children",))]
+    parent, child = ("grab", "parent", "<module>"), ("grab", "child", "<module>")
+    assert len(found) == 2
+    assert Counter({parent: 40}) in found
+    assert Counter({child: 30}) in found
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.12"])
+def test_a_process_that_execs_has_the_frames_of_its_last_program(
+    version: str, tmp_path: Path
+) -> None:
+    after = f"{GRAB}def after():\n    grab()\nfor _ in range(10): after()\n"
+    text = f"import os, sys\nos.execv(sys.executable, [sys.executable, '-c', {after!r}])\n"
+    found = run(tmp_path, interpreter(version), script(tmp_path, text))
+    assert sum((names for names, _ in found), Counter()) == {("grab", "after", "<module>"): 10}
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+def test_interpreters_one_after_another_in_a_program_have_each_their_names(
+    version: str, tmp_path: Path
+) -> None:
+    root = interpreter(version).parents[1]
+    if not (root / "lib" / f"libpython{version}.so").exists():
+        pytest.skip("no shared library of this interpreter")
+    program = compile_program(
+        TARGETS / "embedded.c",
+        (f"-L{root}/lib", f"-Wl,-rpath,{root}/lib"),
+        libs=(f"-lpython{version}",),
+    )
+    texts = [
+        f"{GRAB}def {name}():\n    grab()\nfor _ in range(20): {name}()\n"
+        for name in ("one", "uno", "une", "ein")
+    ]
+    [(found, _)] = run(tmp_path, program, *texts)
+    names = ("one", "uno", "une", "ein")
+    assert found == {("grab", name, "<module>"): 20 for name in names}
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.11", "3.12", "3.13"])
+def test_subinterpreters_have_frames_that_are_right_or_absent(version: str, tmp_path: Path) -> None:
+    module = "_interpreters" if version == "3.13" else "_xxsubinterpreters"
+    text = (
+        f"import {module} as many\n"
+        f"for n in range(12):\n"
+        f"    name = 'f%02d' % n\n"
+        f"    code = {GRAB!r} + f'def {{name}}():\\n    grab()\\n'\n"
+        "    code += f'for _ in range(5): {name}()\\n'\n"
+        "    one = many.create()\n"
+        "    many.run_string(one, code)\n"
+        "    many.destroy(one)\n"
+    )
+    [(found, _)] = run(tmp_path, interpreter(version), script(tmp_path, text))
+    assert found.total() == 60
+    inner = Counter(
+        {stack[1]: n for stack, n in found.items() if len(stack) > 1 and stack[0] == "grab"}
+    )
+    outer = {("<module>",), ()}
+    assert all(stack in outer or stack[0] == "grab" for stack in found), found
+    assert all(n <= 5 for n in inner.values()), inner
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13"])
+def test_recursion_is_cut_at_its_innermost_frames_and_counted(version: str, tmp_path: Path) -> None:
+    down = "def down(n):\n    return down(n - 1) if n else grab()\n"
+    text = f"{GRAB}{down}for _ in range(10): down(900)\n"
+    [(found, lost)] = run(tmp_path, interpreter(version), script(tmp_path, text))
+    cut, whole = ("grab", *["down"] * 511), ("grab", *["down"] * 901, "<module>")
+    assert found.total() == 10
+    assert set(found) <= {cut, whole}, "whole where a shorter stack was known just before"
+    assert lost >= found[cut]
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.12", "3.13"])
+def test_lines_behind_a_table_above_64_kib_are_right(version: str, tmp_path: Path) -> None:
+    lines = 40000
+    body = "x = 1\n" * lines
+    path = script(tmp_path, f"{GRAB}{body}grab()\n")
+    done = run_command(
+        "run", "-c", RATE_BYTES, "-o", tmp_path / "x", "--", interpreter(version), path
+    )
+    assert done.returncode == 0, done.stderr
+    [heap] = tmp_path.glob("x*.heap")
+    found = stacks_of(read_profile(str(heap)), BLOCK_BYTES)
+    assert [[(name, line) for name, _, line in stack] for stack in found] == [
+        [("grab", 2), ("<module>", lines + 3)]
+    ]
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.13"])
+def test_names_may_have_any_characters(version: str, tmp_path: Path) -> None:
+    text = (
+        f"{GRAB}def größe():\n    grab()\ndef 名前():\n    grab()\ndef 𝒳𐐀():\n    grab()\n"
+        "def broken(): grab()\n"
+        "if hasattr(broken.__code__, 'co_qualname'):\n"
+        "    code = broken.__code__.replace(co_name='a\\ud800b', co_qualname='a\\ud800b')\n"
+        "else:\n    code = broken.__code__.replace(co_name='a\\ud800b')\n"
+        "broken.__code__ = code\n"
+        "größe(); 名前(); 𝒳𐐀(); broken()\n"
+    )
+    [(found, _)] = run(tmp_path, interpreter(version), script(tmp_path, text))
+    names = {stack[1] for stack in found}
+    assert found.total() == 4
+    assert {"größe", "名前"} <= names
+    assert any(name.startswith("a") and name.endswith("b") for name in names), names
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13"])
+def test_threads_that_c_made_have_frames_while_they_call_in(version: str, tmp_path: Path) -> None:
+    text = (
+        f"import ctypes\n{GRAB}"
+        "libc = ctypes.CDLL(None)\n"
+        "entry = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)\n"
+        "def called(_):\n    for _ in range(5): grab()\n    return None\n"
+        "inner = entry(called)\n"
+        "for _ in range(8):\n"
+        "    thread = ctypes.c_ulong()\n"
+        "    assert libc.pthread_create(ctypes.byref(thread), None, inner, None) == 0\n"
+        "    assert libc.pthread_join(thread, None) == 0\n"
+    )
+    [(found, _)] = run(tmp_path, interpreter(version), script(tmp_path, text))
+    assert found == {("grab", "called"): 40}
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.11", "3.13"])
+def test_daemon_threads_that_allocate_while_the_interpreter_ends_never_crash(
+    version: str, tmp_path: Path
+) -> None:
+    text = (
+        "import ctypes, threading\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.malloc.restype = ctypes.c_void_p\n"
+        "libc.free.argtypes = [ctypes.c_void_p]\n"
+        "began = threading.Barrier(5)\n"
+        "def storm():\n    began.wait()\n    while True: libc.free(libc.malloc(100000))\n"
+        "for _ in range(4): threading.Thread(target=storm, daemon=True).start()\n"
+        "began.wait()\n"
+    )
+    path, rounds = script(tmp_path, text), 20
+    program = f"for n in $(seq {rounds}); do {interpreter(version)} {path} || exit 9; done"
+    environment = (
+        "run",
+        "--children",
+        "-c",
+        "4096",
+        "-o",
+        tmp_path / "x",
+        "--",
+        "sh",
+        "-c",
+        program,
+    )
+    done = run_command(*environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_greenlets_have_frames_that_are_right(tmp_path: Path) -> None:
+    pytest.importorskip("greenlet")
+    text = (
+        f"import greenlet\n{GRAB}"
+        "def left(n):\n    if n: return left(n - 1)\n"
+        "    for _ in range(20): grab(); other.switch(3)\n"
+        "def right(n):\n    if n: return right(n - 1)\n"
+        "    for _ in range(20): grab(); one.switch()\n"
+        "one, other = greenlet.greenlet(left), greenlet.greenlet(right)\n"
+        "one.switch(3)\n"
+    )
+    [(found, _)] = run(tmp_path, sys.executable, script(tmp_path, text))
+    assert found.total() >= 39
+    for stack in found:
+        inner = stack[1:]
+        assert stack == () or {*inner} - {"<module>"} in ({"left"}, {"right"}), stack
+
+
+def test_an_old_interpreter_has_no_python_part(tmp_path: Path) -> None:
+    [(found, lost)] = run(tmp_path, interpreter("3.8"), script(tmp_path, f"{GRAB}grab()\n"))
+    assert set(found) <= {()}
+    assert lost == 0

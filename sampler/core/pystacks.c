@@ -72,7 +72,7 @@ static uint32_t known_code(const struct mp_py_row *row) {
     uint32_t version = mp_load_acquire(&e->version), record = mp_load_relaxed(&e->record);
     bool same = mp_load_relaxed(&e->code) == row->code &&
                 mp_load_relaxed(&e->epoch) == mp_load_relaxed(&mp_local.epoch);
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)
         same &= mp_load_relaxed(&e->id[i]) == row->id[i];
     mp_fence_acquire();
     return same && (version & 1) == 0 && mp_load_relaxed(&e->version) == version ? record : 0;
@@ -85,7 +85,7 @@ static void learn_code(const struct mp_py_row *row, uint32_t record) {
         return;
     mp_fence_release();
     mp_store_relaxed(&e->code, row->code);
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)
         mp_store_relaxed(&e->id[i], row->id[i]);
     mp_store_relaxed(&e->epoch, mp_load_relaxed(&mp_local.epoch));
     mp_store_relaxed(&e->record, record);

@@ -56,3 +56,8 @@ def test_peaks_hold_under(variant: str) -> None:
 def test_modules_that_follow_each_other_at_one_address_hold_under(variant: str) -> None:
     parts = ("sample", "table", "local", "stack_range", "modtab", "runtime", "layout")
     check_program("test_modtab", core_sources(*parts), variant)
+
+
+@under_sanitizers
+def test_frames_of_an_interpreter_are_those_of_a_ledger_under(variant: str) -> None:
+    check_program("test_python_frames", core_sources(), variant)

@@ -18,7 +18,7 @@
  * controller has answered, or in the constructor, before the program's own threads.
  *
  * Limits: 10.8 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (known.h), the buffers for
- * new stacks 6.2 MiB (scratch.h), Python functions and pairs 0.7 MiB (pystacks.h). Pages without a write cost
+ * new stacks 6.0 MiB (scratch.h), Python functions and pairs 0.6 MiB (pystacks.h). Pages without a write cost
  * nothing.
  */
 #ifndef MP_LOCAL_H

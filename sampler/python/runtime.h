@@ -27,6 +27,9 @@ struct mp_py_runtime {
     uintptr_t module_start;
     uintptr_t state; /* _PyRuntime */
     uintptr_t code_type, text_type, bytes_type;
+    /* the interpreter's slot of pthread_getspecific(): ours of another namespace (dlmopen) would take its
+     * values for old ones, and clear them */
+    const uintptr_t *getspecific;
     const struct mp_py_layout *layout;
 };
 

@@ -288,16 +288,20 @@ static void *walk_randomly(void *seed) {
     return NULL;
 }
 
+static uintptr_t getspecific_slot;
+
 static void begin(unsigned minor, bool free_threaded) {
     const struct mp_py_layout *layout = mp_py_layout_of(minor, free_threaded);
     CHECK(layout != NULL);
     put(runtime_state, layout->thread_key, 1, 4);
     put(runtime_state, layout->thread_key + 4, 7, 4);
+    getspecific_slot = (uintptr_t)state_of_thread;
     mp_py_runtimes[0] = (struct mp_py_runtime){.ready = 2,
                                                .state = (uintptr_t)runtime_state,
                                                .code_type = (uintptr_t)code_type,
                                                .text_type = (uintptr_t)text_type,
                                                .bytes_type = (uintptr_t)bytes_type,
+                                               .getspecific = &getspecific_slot,
                                                .layout = layout};
     mp_py_init(state_of_thread);
     open_segment(LIMIT_BYTES);
@@ -347,6 +351,12 @@ static void test_foreign(void) {
     link_innermost(mine);
     put(mine->state, mine->layout->thread_id, mp_arch_thread_pointer() + 64, 8);
     CHECK_EQ(name_stack(lost), NATIVE);
+    put(mine->state, mine->layout->thread_id, mp_arch_thread_pointer(), 8);
+    CHECK(name_stack(lost) != NATIVE);
+    CASE("an interpreter that uses another C library is not asked with ours");
+    getspecific_slot++;
+    CHECK_EQ(name_stack(lost), NATIVE);
+    getspecific_slot--;
     free(mine);
     mine = NULL;
     CHECK_EQ(name_stack(lost), NATIVE);

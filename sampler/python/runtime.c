@@ -180,7 +180,8 @@ static uintptr_t state_in(const struct mp_py_runtime *r) {
     const int *key = (const int *)(r->state + r->layout->thread_key);
     int made = mp_load_relaxed(&key[0]), number = mp_load_relaxed(&key[1]);
     uintptr_t its_own = mp_load_relaxed(r->getspecific);
-    if (thread_value == NULL || its_own != (uintptr_t)thread_value || made != 1 || number < 0 || number >= KEYS_MAX)
+    if (thread_value == NULL || its_own != (uintptr_t)thread_value || made != 1 || number < 0 ||
+        number >= KEYS_MAX)
         return 0;
     uintptr_t state = (uintptr_t)thread_value((unsigned)number);
     if (state == 0 || state % sizeof(uintptr_t) != 0)

@@ -1,4 +1,4 @@
-"""Python's frames in programs that embed the interpreter: begun again, threads of C, copied types."""
+"""Python's frames in programs that embed it: begun again, threads of C, copied types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from mem_parser.readers import read_profile
 from python_tools import BLOCK_BYTES, TARGETS, pythons, stacks_of
 
 ROUNDS = 5
-FORMS = {"pie": ("-fPIE", "-pie"), "copied types": ("-fno-pic", "-no-pie")}
+FORMS = {
+    "own types": ("-fPIC", "-pie"),
+    "copied types": ("-fPIE", "-pie"),
+    "copied types, fixed place": ("-fno-pic", "-no-pie"),
+}
 ASK = """
 import sysconfig
 get = sysconfig.get_config_var

@@ -17,8 +17,8 @@
  * start-up, with release. mp_gate() loads it relaxed: a capture begins long after that, once the
  * controller has answered, or in the constructor, before the program's own threads.
  *
- * Limits: 10.2 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (known.h), the buffers for
- * new stacks 5.7 MiB (scratch.h), Python functions and pairs 0.6 MiB (pystacks.h). Pages without a write cost
+ * Limits: 10.8 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (known.h), the buffers for
+ * new stacks 6.0 MiB (scratch.h), Python functions and pairs 0.6 MiB (pystacks.h). Pages without a write cost
  * nothing.
  */
 #ifndef MP_LOCAL_H

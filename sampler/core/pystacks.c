@@ -10,6 +10,11 @@
 
 #include <string.h>
 
+/* Of the segment, and of the interpreters: what moves it makes all that is kept here worthless. */
+static uint32_t epoch_now(void) {
+    return mp_load_relaxed(&mp_local.epoch) + (mp_load_relaxed(&mp_py_beginnings) << 12);
+}
+
 #define PIECE_WORDS (MP_DEPTH_MAX - 1) /* of a table of lines in one record, behind the link */
 
 /* Id of a record, stored if it is new; 0: there is no room. */
@@ -70,9 +75,8 @@ static struct mp_pycode *code_entry(uintptr_t code) {
 static uint32_t known_code(const struct mp_py_row *row) {
     const struct mp_pycode *e = code_entry(row->code);
     uint32_t version = mp_load_acquire(&e->version), record = mp_load_relaxed(&e->record);
-    bool same = mp_load_relaxed(&e->code) == row->code &&
-                mp_load_relaxed(&e->epoch) == mp_load_relaxed(&mp_local.epoch);
-    for (unsigned i = 0; i < 3; i++)
+    bool same = mp_load_relaxed(&e->code) == row->code && mp_load_relaxed(&e->epoch) == epoch_now();
+    for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)
         same &= mp_load_relaxed(&e->id[i]) == row->id[i];
     mp_fence_acquire();
     return same && (version & 1) == 0 && mp_load_relaxed(&e->version) == version ? record : 0;
@@ -85,9 +89,9 @@ static void learn_code(const struct mp_py_row *row, uint32_t record) {
         return;
     mp_fence_release();
     mp_store_relaxed(&e->code, row->code);
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)
         mp_store_relaxed(&e->id[i], row->id[i]);
-    mp_store_relaxed(&e->epoch, mp_load_relaxed(&mp_local.epoch));
+    mp_store_relaxed(&e->epoch, epoch_now());
     mp_store_relaxed(&e->record, record);
     mp_store_release(&e->version, version + 2);
 }
@@ -147,7 +151,7 @@ static uint32_t python_of(struct mp_segment *seg, struct mp_scratch *scratch, ui
     if (state == 0)
         return 0;
     struct mp_pywalk *python = &scratch->python;
-    uint32_t epoch = mp_load_relaxed(&mp_local.epoch);
+    uint32_t epoch = epoch_now();
     if (python->thread != mp_arch_thread_pointer() || python->memo.whose != r ||
         python->epoch != epoch) {
         python->memo.whose = r;
@@ -171,7 +175,7 @@ static uint32_t known_pair(uint32_t native, uint32_t python) {
     const struct mp_pypair *e = pair_entry(native, python);
     uint32_t version = mp_load_acquire(&e->version), record = mp_load_relaxed(&e->record);
     bool same = mp_load_relaxed(&e->native) == native && mp_load_relaxed(&e->python) == python &&
-                mp_load_relaxed(&e->epoch) == mp_load_relaxed(&mp_local.epoch);
+                mp_load_relaxed(&e->epoch) == epoch_now();
     mp_fence_acquire();
     return same && (version & 1) == 0 && mp_load_relaxed(&e->version) == version ? record : 0;
 }
@@ -184,7 +188,7 @@ static void learn_pair(uint32_t native, uint32_t python, uint32_t record) {
     mp_fence_release();
     mp_store_relaxed(&e->native, native);
     mp_store_relaxed(&e->python, python);
-    mp_store_relaxed(&e->epoch, mp_load_relaxed(&mp_local.epoch));
+    mp_store_relaxed(&e->epoch, epoch_now());
     mp_store_relaxed(&e->record, record);
     mp_store_release(&e->version, version + 2);
 }

@@ -22,7 +22,7 @@
 #include "python/frames.h"
 #include "table.h"
 
-#define MP_PY_CODES 8192 /* entries of 48 bytes */
+#define MP_PY_CODES 8192 /* entries of 56 bytes */
 #define MP_PY_PAIRS 8192 /* of 24 bytes */
 
 /* In a scratch buffer. */
@@ -37,7 +37,7 @@ struct mp_pycode {
     uint32_t version; /* odd: being written */
     uint32_t record;
     uintptr_t code;
-    uintptr_t id[3];
+    uintptr_t id[MP_PY_ID_WORDS];
     uint32_t epoch;
 };
 

@@ -3,6 +3,7 @@
  */
 #include "pymem.h"
 #include "pymem_hooks.h"
+#include "python/runtime.h"
 #include "redirect/redirect_later.h"
 
 #include <errno.h>
@@ -127,6 +128,7 @@ static void put_all(enum mp_pymem_domain first) {
 static int watched_cond_init(void *cond, const void *attributes) {
     if (!python.is_initialized()) {
         int saved_errno = errno;
+        mp_py_begins();
         put_all(MP_PYMEM_RAW);
         errno = saved_errno;
     }

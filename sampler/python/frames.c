@@ -2,13 +2,17 @@
  * frames.c - see frames.h.
  */
 #include "frames.h"
+#include "abi/segment.h"
 #include "layout_table.h"
 #include "unwind/unwind_walk.h"
+
+#include <string.h>
 
 #define TAG_BITS 7u        /* of the word that holds a frame's code, from 3.14 */
 #define OWNER_SHIM 3u      /* FRAME_OWNED_BY_CSTACK (3.12, 3.13), _INTERPRETER (3.14) */
 #define OWNER_MAX 4u
 #define FIND_ROWS 64       /* of the memo, in which a frame is looked for */
+#define LINE_WORDS 16         /* of a table of lines, in an identity */
 #define COPIES_MAX 65536   /* of one code object, a thread each */
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -32,25 +36,71 @@ static ALWAYS_INLINE uintptr_t code_of(const struct mp_py_layout *l, uintptr_t f
     return word_at(frame + l->frame_code) & ~(uintptr_t)TAG_BITS;
 }
 
-/* The first word of a code's identity: its version, or first line and the hash of its name, which is at `name`. */
-static ALWAYS_INLINE uintptr_t first_of_identity(const struct mp_py_layout *l, uintptr_t code,
-                                                 uintptr_t name) {
-    if (l->code_version != 0)
-        return word_at(code + (l->code_version & ~7u));
-    uintptr_t hash = name % sizeof(uintptr_t) == 0 && name != 0 ? word_at(name + l->text_hash) : 0;
-    return word_at(code + (l->code_first_line & ~7u)) ^ hash;
+static bool is_aligned(uintptr_t at) {
+    return at != 0 && at % sizeof(uintptr_t) == 0;
 }
 
-/* A version that is not 0 is unique; its half of the word depends on its place. */
+static inline uintptr_t mixed(uintptr_t hash, uintptr_t word) {
+    return (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+}
+
+/* Of a text: hash, which may not be known yet, length and last characters. */
+static MP_RAW_READS uintptr_t text_identity(const struct mp_py_layout *l, uintptr_t text) {
+    uintptr_t length = word_at(text + l->text_length), last = 0;
+    if (length <= MP_PYTHON_FILE_BYTES)
+        memcpy(&last, (const unsigned char *)text + l->text_ascii + length - sizeof last,
+               sizeof last); /* of a short one: the end of its head too */
+    return mixed(mixed(word_at(text + l->text_hash), length), last);
+}
+
+/* Of a table of lines: size and first words. */
+static MP_RAW_READS uintptr_t lines_identity(const struct mp_py_layout *l, uintptr_t lines) {
+    uintptr_t size = word_at(lines + l->size), hash = size;
+    for (uintptr_t i = 0; i < LINE_WORDS && (i + 1) * sizeof(uintptr_t) <= size; i++)
+        hash = mixed(hash, word_at(lines + l->bytes_data + i * sizeof(uintptr_t)));
+    return hash;
+}
+
+/* What tells a code object from another one with the same words in its head: versions are given again when
+ * an interpreter begins again, and to 3.11 there are none. */
+static uintptr_t content_identity(const struct mp_py_layout *l, uintptr_t code) {
+    uintptr_t name = word_at(code + l->code_name), file = word_at(code + l->code_file);
+    uintptr_t lines = word_at(code + l->code_lines);
+    uintptr_t hash = mixed(word_at(code + (l->code_first_line & ~7u)), file);
+    if (is_aligned(name))
+        hash = mixed(hash, word_at(name + l->text_hash));
+    if (is_aligned(file))
+        hash = mixed(hash, text_identity(l, file));
+    if (l->code_version == 0 && is_aligned(lines))
+        hash = mixed(hash, lines_identity(l, lines));
+    return hash;
+}
+
+static void identify(const struct mp_py_layout *l, uintptr_t code, uintptr_t id[MP_PY_ID_WORDS]) {
+    id[0] = l->code_version != 0 ? word_at(code + (l->code_version & ~7u)) : 0;
+    id[1] = word_at(code + l->code_lines);
+    id[2] = word_at(code + l->code_name);
+    id[3] = content_identity(l, code);
+}
+
+/* A version that is not 0 is unique while the interpreter lives; its half of the word depends on its place. */
 static ALWAYS_INLINE bool has_version(const struct mp_py_layout *l, uintptr_t first) {
     return l->code_version != 0 && (uint32_t)(first >> (l->code_version % 8 * 8)) != 0;
 }
 
+static __attribute__((noinline)) bool same_content(const struct mp_py_layout *l,
+                                                   const struct mp_py_row *row) {
+    uintptr_t id[MP_PY_ID_WORDS], differences = 0;
+    identify(l, row->code, id);
+    for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)
+        differences |= id[i] ^ row->id[i];
+    return differences == 0;
+}
+
 static ALWAYS_INLINE bool same_identity(const struct mp_py_layout *l, const struct mp_py_row *row) {
-    if (!has_version(l, row->id[0]) && ((word_at(row->code + l->code_lines) ^ row->id[1]) |
-                                        (word_at(row->code + l->code_name) ^ row->id[2])) != 0)
-        return false;
-    return first_of_identity(l, row->code, row->id[2]) == row->id[0];
+    if (has_version(l, row->id[0]))
+        return word_at(row->code + (l->code_version & ~7u)) == row->id[0];
+    return same_content(l, row);
 }
 
 /* Is the frame of the row, which is alive, what it was? What runs other code than before is no shim. */
@@ -60,10 +110,6 @@ static ALWAYS_INLINE bool is_same(const struct mp_py_layout *l, const struct mp_
     if (l->entry == MP_PY_ENTRY_FLAG && flag_of(l, row->frame) != row->flag)
         return false;
     return row->shim || (place_of(l, row->frame) == row->place && same_identity(l, row));
-}
-
-static bool is_aligned(uintptr_t at) {
-    return at != 0 && at % sizeof(uintptr_t) == 0;
 }
 
 static bool read_row(const struct mp_py_runtime *r, uintptr_t frame, struct mp_py_row *row) {
@@ -78,9 +124,7 @@ static bool read_row(const struct mp_py_runtime *r, uintptr_t frame, struct mp_p
     }
     if (!is_aligned(row->code) || word_at(row->code + l->type) != r->code_type)
         return false;
-    row->id[1] = word_at(row->code + l->code_lines);
-    row->id[2] = word_at(row->code + l->code_name);
-    row->id[0] = first_of_identity(l, row->code, row->id[2]);
+    identify(l, row->code, row->id);
     return true;
 }
 

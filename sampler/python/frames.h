@@ -9,8 +9,10 @@
  * processor predicts, so that they do not wait for one another. This is exact, not a guess: a frame of the
  * memo is read only when a frame that is alive leads to it.
  *
- * Identity of a code object, whose address may be reused: from 3.12 its version, unique in the interpreter, and two
- * of its pointers; before, first line, those two pointers, and the hash of its name.
+ * Identity of a code object, whose address may be reused, with the same texts behind it: two of its pointers, first
+ * line, what its name and file say, and from 3.12 its version; before, also the first part of its table of lines. A
+ * version is unique until the interpreter begins again, and is then all that the memo compares; who keeps rows for
+ * longer asks mp_py_beginnings.
  *
  * Limits: the innermost MP_PY_DEPTH_MAX frames, and what a memo has outside of them. A frame that makes no sense ends the walk.
  *
@@ -22,12 +24,13 @@
 #include "runtime.h"
 
 #define MP_PY_DEPTH_MAX 512
+#define MP_PY_ID_WORDS 4
 
 struct mp_py_row {
     uintptr_t frame;
     uintptr_t code;  /* of a shim: anything */
     uintptr_t place; /* of the instruction */
-    uintptr_t id[3]; /* of the code */
+    uintptr_t id[MP_PY_ID_WORDS]; /* of the code */
     uint32_t node;   /* for the caller of the walk */
     uint8_t flag;    /* the byte of the frame */
     bool shim;       /* an entry from C and no frame of its own */

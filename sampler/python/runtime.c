@@ -8,11 +8,19 @@
 #define FREE 0u
 #define FILLING 1u
 #define READY 2u
+#if defined(__x86_64__)
+#define MP_SLOT_DATA R_X86_64_GLOB_DAT
+#define MP_SLOT_CALL R_X86_64_JUMP_SLOT
+#else
+#define MP_SLOT_DATA R_AARCH64_GLOB_DAT
+#define MP_SLOT_CALL R_AARCH64_JUMP_SLOT
+#endif
 #define KEYS_MAX 1024 /* PTHREAD_KEYS_MAX */
 /* glibc's thread descriptor, whose address is the thread's id, ends at most so far below the thread pointer. */
 #define DESCRIPTOR_MAX 16384
 
 struct mp_py_runtime mp_py_runtimes[MP_PY_RUNTIMES];
+uint32_t mp_py_beginnings;
 uint32_t mp_py_met;
 
 static mp_py_getspecific *thread_value;
@@ -70,18 +78,61 @@ static bool is_type(const struct mp_elf *elf, const struct mp_py_layout *layout,
     return mp_elf_segment_rest(elf, at, PF_R) > 16 && same_text((const char *)at, name);
 }
 
+struct slots {
+    const struct mp_elf *elf;
+    const ElfW(Rela) * of;
+    size_t count;
+};
+
+/* The word through which the module itself uses `name`; NULL: none. */
+static const uintptr_t *slot_among(const struct slots *in, const char *name) {
+    const struct mp_elf *elf = in->elf;
+    for (size_t i = 0; i < in->count; i++) {
+        size_t symbol = ELF64_R_SYM(in->of[i].r_info);
+        uintptr_t slot = elf->base + in->of[i].r_offset;
+        if ((ELF64_R_TYPE(in->of[i].r_info) != MP_SLOT_DATA &&
+             ELF64_R_TYPE(in->of[i].r_info) != MP_SLOT_CALL) ||
+            symbol >= elf->symbols_max || elf->symbols[symbol].st_name >= elf->strings_bytes ||
+            !same_text(elf->strings + elf->symbols[symbol].st_name, name))
+            continue;
+        return mp_elf_segment_rest(elf, slot, PF_R) < sizeof slot ? NULL : (const uintptr_t *)slot;
+    }
+    return NULL;
+}
+
+static const uintptr_t *slot_of(const struct mp_elf *elf, const char *name) {
+    struct slots data = {elf, elf->rela, elf->relas}, calls = {elf, elf->plt_rela, elf->plt_relas};
+    const uintptr_t *slot = slot_among(&data, name);
+    return slot != NULL ? slot : slot_among(&calls, name);
+}
+
+/* The type object that the interpreter uses: its own, or the program's copy of it (R_*_COPY). 0: not found. */
+static uintptr_t type_of(const struct mp_elf *elf, const struct mp_py_layout *layout,
+                         const char *symbol, const char *name) {
+    uintptr_t own = mp_elf_lookup(elf, symbol);
+    if (!is_type(elf, layout, own, name))
+        return 0;
+    const uintptr_t *slot = slot_of(elf, symbol);
+    if (slot == NULL || *slot == own)
+        return own;
+    return *slot != 0 && *slot % sizeof *slot == 0 &&
+                   *(const uintptr_t *)(*slot + layout->type_name) ==
+                       *(const uintptr_t *)(own + layout->type_name)
+               ? *slot
+               : 0;
+}
+
 static bool describe(const struct mp_elf *elf, struct mp_py_runtime *r) {
     r->state = mp_elf_lookup(elf, "_PyRuntime");
     r->layout = r->state != 0 ? layout_of(elf, r->state) : NULL;
     if (r->layout == NULL ||
         mp_elf_segment_rest(elf, r->state, PF_R) < r->layout->thread_key + 2 * sizeof(int))
         return false;
-    r->code_type = mp_elf_lookup(elf, "PyCode_Type");
-    r->text_type = mp_elf_lookup(elf, "PyUnicode_Type");
-    r->bytes_type = mp_elf_lookup(elf, "PyBytes_Type");
-    return is_type(elf, r->layout, r->code_type, "code") &&
-           is_type(elf, r->layout, r->text_type, "str") &&
-           is_type(elf, r->layout, r->bytes_type, "bytes");
+    r->getspecific = slot_of(elf, "pthread_getspecific");
+    r->code_type = type_of(elf, r->layout, "PyCode_Type", "code");
+    r->text_type = type_of(elf, r->layout, "PyUnicode_Type", "str");
+    r->bytes_type = type_of(elf, r->layout, "PyBytes_Type", "bytes");
+    return r->getspecific != NULL && r->code_type != 0 && r->text_type != 0 && r->bytes_type != 0;
 }
 
 /* The row to fill; NULL: this interpreter is known, or there are too many. */
@@ -115,6 +166,10 @@ void mp_py_meet(uintptr_t module_start, uintptr_t bias, const ElfW(Phdr) * phdr,
         meet(&elf, module_start);
 }
 
+void mp_py_begins(void) {
+    mp_add_relaxed(&mp_py_beginnings, 1);
+}
+
 void mp_py_leave(uintptr_t module_start) {
     for (unsigned i = 0; i < MP_PY_RUNTIMES; i++)
         if (mp_py_runtimes[i].module_start == module_start)
@@ -129,7 +184,11 @@ static bool is_own(uintptr_t thread_id) {
 static uintptr_t state_in(const struct mp_py_runtime *r) {
     const int *key = (const int *)(r->state + r->layout->thread_key);
     int made = mp_load_relaxed(&key[0]), number = mp_load_relaxed(&key[1]);
-    if (thread_value == NULL || made != 1 || number < 0 || number >= KEYS_MAX)
+    uintptr_t its_own = mp_load_relaxed(r->getspecific);
+    if (made != 1)
+        mp_py_begins(); /* it has none now */
+    if (thread_value == NULL || its_own != (uintptr_t)thread_value || made != 1 || number < 0 ||
+        number >= KEYS_MAX)
         return 0;
     uintptr_t state = (uintptr_t)thread_value((unsigned)number);
     if (state == 0 || state % sizeof(uintptr_t) != 0)

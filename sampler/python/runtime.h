@@ -27,10 +27,15 @@ struct mp_py_runtime {
     uintptr_t module_start;
     uintptr_t state; /* _PyRuntime */
     uintptr_t code_type, text_type, bytes_type;
+    /* the interpreter's slot of pthread_getspecific(): ours of another namespace (dlmopen) would take its
+     * values for old ones, and clear them */
+    const uintptr_t *getspecific;
     const struct mp_py_layout *layout;
 };
 
 extern struct mp_py_runtime mp_py_runtimes[MP_PY_RUNTIMES];
+extern uint32_t
+    mp_py_beginnings; /* moves when an interpreter begins: numbers that it gave begin again too */
 extern uint32_t mp_py_met; /* a runtime was found in this process */
 
 typedef void *mp_py_getspecific(unsigned key);
@@ -41,6 +46,9 @@ void mp_py_init(mp_py_getspecific *getspecific);
 
 /* HOOK. A stack ran through this module for the first time. */
 void mp_py_meet(uintptr_t module_start, uintptr_t bias, const ElfW(Phdr) * phdr, unsigned phdrs);
+
+/* HOOK. An interpreter is beginning. */
+void mp_py_begins(void);
 
 /* HOOK. The module that began there was closed. */
 void mp_py_leave(uintptr_t module_start);

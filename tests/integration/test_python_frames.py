@@ -8,21 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from controller_tools import run_command
-from mem_parser.model import Profile
-from mem_parser.readers import read_profile
-from python_stacks_seen import BLOCK_BYTES, RATE_BYTES, Stack, stacks_of
+from python_stacks_seen import BLOCK_BYTES, Stack, captured, stacks_of
 from pythons import pythons
-
-TARGETS = Path(__file__).resolve().parents[1] / "targets"
-
-
-def captured(python: str, folder: Path, *arguments: object) -> Profile:
-    """The profile of a run in which every block of BLOCK_BYTES is sampled."""
-    done = run_command("run", "-c", RATE_BYTES, "-o", folder / "x", "--", python, *arguments)
-    assert done.returncode == 0, done.stderr
-    [path] = folder.glob("x*.heap")
-    return read_profile(str(path))
+from sampler_run import TARGETS
 
 
 @pytest.mark.parametrize("python", pythons())

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+from controller_tools import run_command
 from mem_parser.model import Profile
+from mem_parser.readers import read_profile
 
 BLOCK_BYTES = 3000001
 RATE_BYTES = 65536  # so that each of them is a sample, and few others are
 Stack = tuple[tuple[str, str, int], ...]
+
+
+def captured(python: str, folder: Path, *arguments: object) -> Profile:
+    """The profile of a run in which every block of BLOCK_BYTES is sampled."""
+    done = run_command("run", "-c", RATE_BYTES, "-o", folder / "x", "--", python, *arguments)
+    assert done.returncode == 0, done.stderr
+    [path] = folder.glob("x*.heap")
+    return read_profile(str(path))
 
 
 def stacks_of(profile: Profile, block_bytes: int) -> Counter[Stack]:

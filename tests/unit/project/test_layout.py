@@ -42,7 +42,7 @@ BELOW = {
     "core": ("abi", "unwind", "python"),
     "device": ("abi", "unwind", "python", "core"),
     "drivers": ("abi", "unwind", "core", "device", "redirect"),
-    "pymem": ("abi", "unwind", "core", "redirect"),
+    "pymem": ("abi", "unwind", "python", "core", "redirect"),
     "preload": ("abi", "unwind", "python", "core", "device", "redirect", "drivers", "pymem"),
     "inject": ("abi", "unwind"),
     "companion": (),

@@ -67,3 +67,8 @@ def test_modules_that_follow_each_other_at_one_address_hold_under(variant: str) 
 @under_sanitizers
 def test_python_frames_along_a_memo_hold_under(variant: str) -> None:
     check_program("test_pyframes", core_sources("frames", "code", "layout", "sample"), variant)
+
+
+@under_sanitizers
+def test_frames_of_an_interpreter_are_those_of_a_ledger_under(variant: str) -> None:
+    check_program("test_python_frames", core_sources(), variant)

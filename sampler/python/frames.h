@@ -12,7 +12,8 @@
  * Identity of a code object, whose address may be reused: from 3.12 its version, unique in the interpreter, and two
  * of its pointers; before, first line, those two pointers, and the hash of its name.
  *
- * Limits: the innermost MP_PY_DEPTH_MAX frames, and what a memo has outside of them. A frame that makes no sense ends the walk.
+ * Limits: the innermost MP_PY_DEPTH_MAX frames, and what a memo has outside of them. A frame that makes no
+ * sense ends the walk.
  *
  * Threads: HOOK. A memo belongs to the thread that is using it.
  */

@@ -14,7 +14,8 @@
  * version is unique until the interpreter begins again, and is then all that the memo compares; who keeps rows for
  * longer asks mp_py_beginnings.
  *
- * Limits: the innermost MP_PY_DEPTH_MAX frames, and what a memo has outside of them. A frame that makes no sense ends the walk.
+ * Limits: the innermost MP_PY_DEPTH_MAX frames, and what a memo has outside of them. A frame that makes no
+ * sense ends the walk.
  *
  * Threads: HOOK. A memo belongs to the thread that is using it.
  */

@@ -90,6 +90,11 @@ static void make_code(struct world *w, struct code *c) {
     put(c->at + l->code_lines, c->lines);
     put_32(c->at + l->code_first_line, 1 + below(w, 3));
     put(c->name + l->text_hash, 0x9e3779b97f4a7c15u * c->number);
+    uintptr_t file = c->name + 1024; /* of one page with the name: they go together */
+    put(c->at + l->code_file, file);
+    put(file + l->text_length, 9);
+    put(file + l->text_hash, -1);
+    put(c->lines + l->size, 64);
     if (l->code_version != 0)
         put_32(c->at + l->code_version, c->number);
     if (l->code_copies != 0) {

@@ -118,14 +118,20 @@ EXPORT void *calloc(size_t n, size_t size) {
     return mp_real.calloc(n, size);
 }
 
-SLOW void *realloc_slow(void *old, size_t size, bool due, enum mp_hook hook) {
-    struct mp_frame caller;
-    MP_CALLER(caller);
+/* Apart from its caller, so that what is taken is not on the stack during the unwinding. */
+SLOW void *realloc_taken(void *old, size_t size) {
     struct mp_taken taken;
     mp_record_take(old, &taken);
     void *p = mp_real.realloc(old, size);
     if (p == NULL && size != 0)
         mp_record_put_back(old, &taken);
+    return p;
+}
+
+SLOW void *realloc_slow(void *old, size_t size, bool due, enum mp_hook hook) {
+    struct mp_frame caller;
+    MP_CALLER(caller);
+    void *p = realloc_taken(old, size);
     if (due)
         mp_record_alloc(p, size, hook, &caller);
     return p;

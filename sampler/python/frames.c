@@ -40,43 +40,49 @@ static bool is_aligned(uintptr_t at) {
     return at != 0 && at % sizeof(uintptr_t) == 0;
 }
 
-static inline uintptr_t mixed(uintptr_t hash, uintptr_t word) {
-    return (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+/* Term `k` of a hash that is a sum, so that no product waits for another one. */
+static ALWAYS_INLINE uintptr_t term(uintptr_t k, uintptr_t word) {
+    return (word ^ 0xd6e8feb86659fd93ULL) * (0x9e3779b97f4a7c15ULL + (k << 33) + (k << 2));
 }
 
 /* Of a text: hash, which may not be known yet, length and last characters. */
-static MP_RAW_READS uintptr_t text_identity(const struct mp_py_layout *l, uintptr_t text) {
+static ALWAYS_INLINE MP_RAW_READS uintptr_t text_identity(const struct mp_py_layout *l,
+                                                          uintptr_t text) {
     uintptr_t length = word_at(text + l->text_length), last = 0;
     if (length <= MP_PYTHON_FILE_BYTES)
         memcpy(&last, (const unsigned char *)text + l->text_ascii + length - sizeof last,
                sizeof last); /* of a short one: the end of its head too */
-    return mixed(mixed(word_at(text + l->text_hash), length), last);
+    return term(1, word_at(text + l->text_hash)) + term(2, length) + term(3, last);
 }
 
 /* Of a table of lines: size and first words. */
-static MP_RAW_READS uintptr_t lines_identity(const struct mp_py_layout *l, uintptr_t lines) {
-    uintptr_t size = word_at(lines + l->size), hash = size;
-    for (uintptr_t i = 0; i < LINE_WORDS && (i + 1) * sizeof(uintptr_t) <= size; i++)
-        hash = mixed(hash, word_at(lines + l->bytes_data + i * sizeof(uintptr_t)));
+static ALWAYS_INLINE MP_RAW_READS uintptr_t lines_identity(const struct mp_py_layout *l,
+                                                           uintptr_t lines) {
+    uintptr_t size = word_at(lines + l->size), words = size / sizeof(uintptr_t);
+    uintptr_t hash = term(4, size);
+    words = words < LINE_WORDS ? words : LINE_WORDS;
+    for (uintptr_t i = 0; i < words; i++)
+        hash += term(8 + i, word_at(lines + l->bytes_data + i * sizeof(uintptr_t)));
     return hash;
 }
 
 /* What tells a code object from another one with the same words in its head: versions are given again when
  * an interpreter begins again, and to 3.11 there are none. */
-static uintptr_t content_identity(const struct mp_py_layout *l, uintptr_t code) {
+static ALWAYS_INLINE uintptr_t content_identity(const struct mp_py_layout *l, uintptr_t code) {
     uintptr_t name = word_at(code + l->code_name), file = word_at(code + l->code_file);
     uintptr_t lines = word_at(code + l->code_lines);
-    uintptr_t hash = mixed(word_at(code + (l->code_first_line & ~7u)), file);
+    uintptr_t hash = term(5, word_at(code + (l->code_first_line & ~7u))) + term(6, file);
     if (is_aligned(name))
-        hash = mixed(hash, word_at(name + l->text_hash));
+        hash += term(7, word_at(name + l->text_hash));
     if (is_aligned(file))
-        hash = mixed(hash, text_identity(l, file));
+        hash += text_identity(l, file);
     if (l->code_version == 0 && is_aligned(lines))
-        hash = mixed(hash, lines_identity(l, lines));
+        hash += lines_identity(l, lines);
     return hash;
 }
 
-static void identify(const struct mp_py_layout *l, uintptr_t code, uintptr_t id[MP_PY_ID_WORDS]) {
+static ALWAYS_INLINE void identify(const struct mp_py_layout *l, uintptr_t code,
+                                   uintptr_t id[MP_PY_ID_WORDS]) {
     id[0] = l->code_version != 0 ? word_at(code + (l->code_version & ~7u)) : 0;
     id[1] = word_at(code + l->code_lines);
     id[2] = word_at(code + l->code_name);
@@ -88,8 +94,7 @@ static ALWAYS_INLINE bool has_version(const struct mp_py_layout *l, uintptr_t fi
     return l->code_version != 0 && (uint32_t)(first >> (l->code_version % 8 * 8)) != 0;
 }
 
-static __attribute__((noinline)) bool same_content(const struct mp_py_layout *l,
-                                                   const struct mp_py_row *row) {
+static ALWAYS_INLINE bool same_content(const struct mp_py_layout *l, const struct mp_py_row *row) {
     uintptr_t id[MP_PY_ID_WORDS], differences = 0;
     identify(l, row->code, id);
     for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)

@@ -38,6 +38,7 @@ from mem_parser.budget.verdict import (
     needed_rate,
 )
 from mem_parser.libraries.rules import Libraries
+from mem_parser.symbols.table import Symbols
 
 __all__ = [
     "Allowance",
@@ -83,6 +84,7 @@ def open_subject(
     """
     from mem_parser.libraries.projectfile import of_folder
     from mem_parser.python.splice import spliced
+    from mem_parser.python.view import PythonView
     from mem_parser.readers import read_profile
     from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
     from mem_parser.symbols.symbolizer import name_addresses
@@ -91,11 +93,17 @@ def open_subject(
     folders = (*debug_dirs, *DEFAULT_DEBUG_DIRS)
     if libraries is None:
         libraries = of_folder(os.getcwd())
+
+    def naming(view: PythonView) -> Symbols:
+        names = name_addresses(profile, binary, debug_dirs=folders)
+        return spliced(profile, names, view).spell()
+
     return Subject(
         profile,
-        lambda: spliced(profile, name_addresses(profile, binary, debug_dirs=folders)).spell(),
+        lambda: naming(PythonView.MIXED),
         path,
         libraries=libraries,
+        naming_native=None if profile.python is None else lambda: naming(PythonView.NATIVE),
     )
 
 

@@ -25,6 +25,8 @@ class Subject:
     """One capture. ``path`` is its name in reports; ``name`` is that of the part of the program (a
     test), where the subject is not the whole program. ``naming`` is the names, or a function that
     returns them at their first use. ``libraries`` say which functions blocks are not charged to.
+    ``naming_native`` returns the names with the frames of Python's interpreter, which sites may
+    select too; None: ``naming`` hides no frame.
     """
 
     profile: Profile
@@ -32,6 +34,7 @@ class Subject:
     path: str = ""
     name: str = ""
     libraries: Libraries = field(default_factory=Libraries)
+    naming_native: Callable[[], Symbols] | None = None
     _parts: dict[str, Profile | None] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -39,6 +42,14 @@ class Subject:
         """The names of the profile's addresses, with the roles of functions."""
         found = self.naming if isinstance(self.naming, Symbols) else self.naming()
         return mark_libraries(self.profile, found, self.libraries)
+
+    @cached_property
+    def _every_symbols(self) -> tuple[Symbols, ...]:
+        """The names that sites select from: as verdicts show them, and those with all frames."""
+        if self.naming_native is None:
+            return (self.symbols,)
+        native = mark_libraries(self.profile, self.naming_native(), self.libraries)
+        return (self.symbols, native)
 
     @property
     def program(self) -> str:
@@ -135,32 +146,35 @@ class Subject:
             ]
             found = [bool(match.pattern.search(text)) for text in spelled]
             return np.array(found, dtype=np.bool_)[self.whole_places.place]
-        locations = self._locations(match)
-        if not own:
-            return np.asarray(stacks_with(self.symbols, locations), dtype=np.bool_)
-        return self._allocating(locations)
+        selected = np.zeros(len(self.profile.stacks), dtype=np.bool_)
+        for symbols in self._every_symbols:
+            locations = _locations(symbols, match)
+            some = _allocating(symbols, locations) if own else stacks_with(symbols, locations)
+            selected |= some
+        return selected
 
-    def _allocating(self, locations: BoolArray) -> BoolArray:
-        """Return for each stack whether one of ``locations`` allocated its blocks: the charged
-        frame, or one of a library below it.
-        """
-        symbols = self.symbols
-        matched = locations[symbols.locations_of_stack]
-        before = np.concatenate(([0], np.cumsum(matched)))
-        first = charged_from(symbols, FrameRule.OWN)
-        last = charged_from(symbols, FrameRule.PROGRAM)
-        return np.asarray(before[last + 1] > before[first], dtype=np.bool_)
 
-    def _locations(self, match: Match) -> BoolArray:
-        """Return for each location whether its function, file or module matches."""
-        symbols, matches = self.symbols, match.pattern.search
-        if match.kind is Kind.FILE:
-            files = [x.file or symbols.functions[x.function].file for x in symbols.locations]
-            return np.array([bool(matches(f)) for f in files], dtype=np.bool_)
-        names = (
-            [bool(matches(f.module)) for f in symbols.functions]
-            if match.kind is Kind.MODULE
-            else [bool(matches(f.name) or matches(f.full_name)) for f in symbols.functions]
-        )
-        found = np.array(names, dtype=np.bool_)[symbols.function_of_location]
-        return np.asarray(found, dtype=np.bool_)
+def _allocating(symbols: Symbols, locations: BoolArray) -> BoolArray:
+    """Return for each stack whether one of ``locations`` allocated its blocks: the charged
+    frame, or one of a library below it.
+    """
+    matched = locations[symbols.locations_of_stack]
+    before = np.concatenate(([0], np.cumsum(matched)))
+    first = charged_from(symbols, FrameRule.OWN)
+    last = charged_from(symbols, FrameRule.PROGRAM)
+    return np.asarray(before[last + 1] > before[first], dtype=np.bool_)
+
+
+def _locations(symbols: Symbols, match: Match) -> BoolArray:
+    """Return for each location whether its function, file or module matches."""
+    matches = match.pattern.search
+    if match.kind is Kind.FILE:
+        files = [x.file or symbols.functions[x.function].file for x in symbols.locations]
+        return np.array([bool(matches(f)) for f in files], dtype=np.bool_)
+    names = (
+        [bool(matches(f.module)) for f in symbols.functions]
+        if match.kind is Kind.MODULE
+        else [bool(matches(f.name) or matches(f.full_name)) for f in symbols.functions]
+    )
+    found = np.array(names, dtype=np.bool_)[symbols.function_of_location]
+    return np.asarray(found, dtype=np.bool_)

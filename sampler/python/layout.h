@@ -29,25 +29,27 @@ struct mp_py_layout {
     uint8_t entry;        /* enum mp_py_entry */
     uint8_t state_kind;   /* bit of a text's state where its kind begins */
     uint32_t thread_key;  /* in the runtime: whether the key exists, and the key; both int */
+    uint32_t
+        finalizing; /* in the runtime: the thread state that ends it; from 3.13 the runtime tells where */
     /* in a thread state */
     uint16_t thread_id;
     uint16_t thread_frame; /* the innermost frame, or what points to it... */
-    int16_t frame_in;      /* ...and where in that; -1: nothing is between */
+    int16_t frame_in; /* ...and where in that; -1: nothing is between */
     /* in a frame */
     uint16_t frame_caller;
     uint16_t frame_code;
     uint16_t frame_place; /* of the instruction; to 3.10 a number of 32 bits */
-    uint16_t frame_flag;  /* the byte of MP_PY_ENTRY_FLAG, or the owner's kind */
-    uint16_t frame_copy;  /* number of the thread's copy of the code; 0: there is only one */
+    uint16_t frame_flag; /* the byte of MP_PY_ENTRY_FLAG, or the owner's kind */
+    uint16_t frame_copy; /* number of the thread's copy of the code; 0: there is only one */
     /* in a code object */
     uint16_t code_name;
     uint16_t code_qualname; /* 0: there is none */
     uint16_t code_file;
     uint16_t code_first_line;
-    uint16_t code_lines;   /* the table of lines, a bytes object */
-    uint16_t code_units;   /* the instructions; to 3.10 a bytes object */
+    uint16_t code_lines; /* the table of lines, a bytes object */
+    uint16_t code_units; /* the instructions; to 3.10 a bytes object */
     uint16_t code_version; /* 0: there is none */
-    uint16_t code_copies;  /* 0: there are none */
+    uint16_t code_copies; /* 0: there are none */
     /* in all objects, texts and bytes */
     uint16_t type;
     uint16_t size; /* of a variable object */

@@ -29,7 +29,8 @@
     .code_first_line = 84, .code_version = 108, .code_file = 128, .code_name = 136,                \
     .code_qualname = 144, .code_lines = 152
 
-#define THREAD_310 .thread_key = 584, .thread_id = 176, .thread_frame = 24, .frame_in = -1
+#define THREAD_310                                                                                 \
+    .thread_key = 584, .finalizing = 16, .thread_id = 176, .thread_frame = 24, .frame_in = -1
 #define FRAME_310 .frame_caller = 24, .frame_code = 32, .entry = MP_PY_ENTRY_ALWAYS
 #define FRAME_312 .frame_caller = 8, .frame_code = 0, .frame_place = 56, .entry = MP_PY_ENTRY_SHIM
 
@@ -39,6 +40,7 @@ static const struct mp_py_layout mp_py_layouts[] = {
     {.number = 2,
      .minor = 11,
      .thread_key = 592,
+     .finalizing = 24,
      .thread_id = 152,
      .thread_frame = 56,
      .frame_in = 8,
@@ -57,6 +59,7 @@ static const struct mp_py_layout mp_py_layouts[] = {
     {.number = 3,
      .minor = 12,
      .thread_key = 1544,
+     .finalizing = 24,
      .thread_id = 136,
      .thread_frame = 56,
      .frame_in = 0,

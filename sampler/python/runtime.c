@@ -42,6 +42,8 @@ struct debug_offsets {
     char cookie[8];
     uint64_t version;
     uint64_t free_threaded;
+    uint64_t runtime_bytes;
+    uint64_t finalizing; /* where it is in the runtime */
 };
 
 static unsigned minor_of(const struct mp_elf *elf) {
@@ -122,6 +124,17 @@ static uintptr_t type_of(const struct mp_elf *elf, const struct mp_py_layout *la
                : 0;
 }
 
+/* Where the runtime says which thread state ends it; NULL: nowhere that can be read. */
+static const uintptr_t *finalizing_of(const struct mp_elf *elf, uintptr_t state,
+                                      const struct mp_py_layout *layout) {
+    uint64_t at = layout->finalizing;
+    if (at == 0)
+        at = ((const struct debug_offsets *)state)->finalizing;
+    bool is_inside = at % sizeof(uintptr_t) == 0 && at < layout->thread_key &&
+                     mp_elf_segment_rest(elf, state + at, PF_R) >= sizeof(uintptr_t);
+    return is_inside ? (const uintptr_t *)(state + at) : NULL;
+}
+
 static bool describe(const struct mp_elf *elf, struct mp_py_runtime *r) {
     r->state = mp_elf_lookup(elf, "_PyRuntime");
     r->layout = r->state != 0 ? layout_of(elf, r->state) : NULL;
@@ -129,10 +142,12 @@ static bool describe(const struct mp_elf *elf, struct mp_py_runtime *r) {
         mp_elf_segment_rest(elf, r->state, PF_R) < r->layout->thread_key + 2 * sizeof(int))
         return false;
     r->getspecific = slot_of(elf, "pthread_getspecific");
+    r->finalizing = finalizing_of(elf, r->state, r->layout);
     r->code_type = type_of(elf, r->layout, "PyCode_Type", "code");
     r->text_type = type_of(elf, r->layout, "PyUnicode_Type", "str");
     r->bytes_type = type_of(elf, r->layout, "PyBytes_Type", "bytes");
-    return r->getspecific != NULL && r->code_type != 0 && r->text_type != 0 && r->bytes_type != 0;
+    return r->getspecific != NULL && r->finalizing != NULL && r->code_type != 0 &&
+           r->text_type != 0 && r->bytes_type != 0;
 }
 
 /* The row to fill; NULL: this interpreter is known, or there are too many. */
@@ -192,6 +207,10 @@ static uintptr_t state_in(const struct mp_py_runtime *r) {
         return 0;
     uintptr_t state = (uintptr_t)thread_value((unsigned)number);
     if (state == 0 || state % sizeof(uintptr_t) != 0)
+        return 0;
+    /* The end of an interpreter frees the states and frames of all other threads, which may run C code. */
+    uintptr_t ending = mp_load_acquire(r->finalizing);
+    if (ending != 0 && ending != state)
         return 0;
     return is_own(*(const uintptr_t *)(state + r->layout->thread_id)) ? state : 0;
 }

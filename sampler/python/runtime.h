@@ -30,6 +30,7 @@ struct mp_py_runtime {
     /* the interpreter's slot of pthread_getspecific(): ours of another namespace (dlmopen) would take its
      * values for old ones, and clear them */
     const uintptr_t *getspecific;
+    const uintptr_t *finalizing; /* not 0: the thread state that ends the interpreter */
     const struct mp_py_layout *layout;
 };
 

@@ -296,7 +296,7 @@ static void *walk_randomly(void *seed) {
     return NULL;
 }
 
-static uintptr_t getspecific_slot;
+static uintptr_t getspecific_slot, finalizing;
 
 static void begin(unsigned minor, bool free_threaded) {
     const struct mp_py_layout *layout = mp_py_layout_of(minor, free_threaded);
@@ -310,6 +310,7 @@ static void begin(unsigned minor, bool free_threaded) {
                                                .text_type = (uintptr_t)text_type,
                                                .bytes_type = (uintptr_t)bytes_type,
                                                .getspecific = &getspecific_slot,
+                                               .finalizing = &finalizing,
                                                .layout = layout};
     mp_py_init(state_of_thread);
     open_segment(LIMIT_BYTES);
@@ -367,6 +368,12 @@ static void test_foreign(void) {
     getspecific_slot++;
     CHECK_EQ(name_stack(lost), NATIVE);
     getspecific_slot--;
+    CASE("while another thread ends the interpreter, frames are left alone");
+    finalizing = (uintptr_t)mine->state + 8;
+    CHECK_EQ(name_stack(lost), NATIVE);
+    finalizing = (uintptr_t)mine->state;
+    CHECK(name_stack(lost) != NATIVE);
+    finalizing = 0;
     free(mine);
     mine = NULL;
     CHECK_EQ(name_stack(lost), NATIVE);

@@ -48,7 +48,7 @@ struct debug_offsets {
 
 static unsigned minor_of(const struct mp_elf *elf) {
     const uint32_t *version = (const uint32_t *)mp_elf_lookup(elf, "Py_Version");
-    if (version != NULL)
+    if (version != NULL && mp_elf_segment_rest(elf, (uintptr_t)version, PF_R) >= sizeof *version)
         return *version >> 24 == 3 ? *version >> 16 & 0xff : 0;
     if (mp_elf_lookup(elf, "PyIter_Send") != 0)
         return 10;
@@ -137,7 +137,8 @@ static const uintptr_t *finalizing_of(const struct mp_elf *elf, uintptr_t state,
 
 static bool describe(const struct mp_elf *elf, struct mp_py_runtime *r) {
     r->state = mp_elf_lookup(elf, "_PyRuntime");
-    r->layout = r->state != 0 ? layout_of(elf, r->state) : NULL;
+    bool is_readable = mp_elf_segment_rest(elf, r->state, PF_R) >= sizeof(struct debug_offsets);
+    r->layout = is_readable ? layout_of(elf, r->state) : NULL;
     if (r->layout == NULL ||
         mp_elf_segment_rest(elf, r->state, PF_R) < r->layout->thread_key + 2 * sizeof(int))
         return false;
@@ -196,12 +197,20 @@ static bool is_own(uintptr_t thread_id) {
     return mp_arch_thread_pointer() - thread_id < DESCRIPTOR_MAX;
 }
 
-static uintptr_t state_in(const struct mp_py_runtime *r) {
+/* Once for each time that its key is gone: then it has ended, and what begins next gives the same numbers. */
+static void note_life(struct mp_py_runtime *r, bool alive) {
+    if (mp_likely(mp_load_relaxed(&r->alive) == alive))
+        return;
+    mp_store_relaxed(&r->alive, alive);
+    if (!alive)
+        mp_py_begins();
+}
+
+static uintptr_t state_in(struct mp_py_runtime *r) {
     const int *key = (const int *)(r->state + r->layout->thread_key);
     int made = mp_load_relaxed(&key[0]), number = mp_load_relaxed(&key[1]);
     uintptr_t its_own = mp_load_relaxed(r->getspecific);
-    if (made != 1)
-        mp_py_begins(); /* it has none now */
+    note_life(r, made == 1);
     if (thread_value == NULL || its_own != (uintptr_t)thread_value || made != 1 || number < 0 ||
         number >= KEYS_MAX)
         return 0;
@@ -217,7 +226,7 @@ static uintptr_t state_in(const struct mp_py_runtime *r) {
 
 uintptr_t mp_py_thread_state(const struct mp_py_runtime **whose) {
     for (unsigned i = 0; i < MP_PY_RUNTIMES; i++) {
-        const struct mp_py_runtime *r = &mp_py_runtimes[i];
+        struct mp_py_runtime *r = &mp_py_runtimes[i];
         if (mp_load_acquire(&r->ready) != READY)
             continue;
         uintptr_t state = state_in(r);

@@ -24,6 +24,7 @@
 
 struct mp_py_runtime {
     uint32_t ready; /* 0: the row is free, 1: a thread is filling it, 2: in use */
+    uint32_t alive; /* its key was there when a thread looked last; nobody relies on it */
     uintptr_t module_start;
     uintptr_t state; /* _PyRuntime */
     uintptr_t code_type, text_type, bytes_type;

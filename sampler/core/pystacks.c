@@ -15,6 +15,7 @@ static uint32_t epoch_now(void) {
     return mp_load_relaxed(&mp_local.epoch) + (mp_load_relaxed(&mp_py_beginnings) << 12);
 }
 
+#define ROW_MASK ((1u << MP_PY_ROW_BITS) - 1)
 #define PIECE_WORDS (MP_DEPTH_MAX - 1) /* of a table of lines in one record, behind the link */
 
 /* Id of a record, stored if it is new; 0: there is no room. */
@@ -47,7 +48,7 @@ static uint32_t store_lines(struct mp_segment *seg, const struct mp_py_lines *li
 /* `words` has room for MP_DEPTH_MAX. */
 static __attribute__((noinline)) uint32_t store_code(struct mp_segment *seg,
                                                      const struct mp_py_runtime *r, uintptr_t code,
-                                                     uintptr_t *words) {
+                                                     uintptr_t *words, enum mp_py_role *role) {
     struct mp_py_lines lines = mp_py_code_lines(r, code);
     uint32_t pieces = 0, line_words = (uint32_t)((lines.bytes + 7) / 8);
     if (line_words > MP_DEPTH_MAX - MP_PY_CODE_WORDS) {
@@ -60,6 +61,7 @@ static __attribute__((noinline)) uint32_t store_code(struct mp_segment *seg,
     struct mp_python_code *record = (struct mp_python_code *)words;
     record->lines_bytes = (uint32_t)lines.bytes;
     record->lines_record = pieces;
+    *role = mp_py_role_of(record);
     if (line_words > 0) {
         words[count + line_words - 1] = 0;
         memcpy(words + count, lines.data, lines.bytes);
@@ -71,81 +73,158 @@ static struct mp_pycode *code_entry(uintptr_t code) {
     return &mp_local.pystacks.code[(code * 0x9e3779b97f4a7c15ULL >> 40) % MP_PY_CODES];
 }
 
-/* Id of the function of a row as it is known; 0: it is not. */
-static uint32_t known_code(const struct mp_py_row *row) {
-    const struct mp_pycode *e = code_entry(row->code);
+/* Id of the function as it is known, and its role; 0: it is not. */
+static uint32_t known_code(uintptr_t code, const struct mp_py_identity *id, enum mp_py_role *role) {
+    const struct mp_pycode *e = code_entry(code);
     uint32_t version = mp_load_acquire(&e->version), record = mp_load_relaxed(&e->record);
-    bool same = mp_load_relaxed(&e->code) == row->code && mp_load_relaxed(&e->epoch) == epoch_now();
+    *role = (enum mp_py_role)mp_load_relaxed(&e->role);
+    bool same = mp_load_relaxed(&e->code) == code && mp_load_relaxed(&e->epoch) == epoch_now();
     for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)
-        same &= mp_load_relaxed(&e->id[i]) == row->id[i];
+        same &= mp_load_relaxed(&e->id.word[i]) == id->word[i];
     mp_fence_acquire();
     return same && (version & 1) == 0 && mp_load_relaxed(&e->version) == version ? record : 0;
 }
 
-static void learn_code(const struct mp_py_row *row, uint32_t record) {
-    struct mp_pycode *e = code_entry(row->code);
+static void learn_code(uintptr_t code, const struct mp_py_identity *id, uint32_t record,
+                       enum mp_py_role role) {
+    struct mp_pycode *e = code_entry(code);
     uint32_t version = mp_load_relaxed(&e->version);
     if ((version & 1) || !mp_cas_u32(&e->version, version, version + 1))
         return;
     mp_fence_release();
-    mp_store_relaxed(&e->code, row->code);
+    mp_store_relaxed(&e->code, code);
     for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)
-        mp_store_relaxed(&e->id[i], row->id[i]);
+        mp_store_relaxed(&e->id.word[i], id->word[i]);
     mp_store_relaxed(&e->epoch, epoch_now());
+    mp_store_relaxed(&e->role, (uint32_t)role);
     mp_store_relaxed(&e->record, record);
     mp_store_release(&e->version, version + 2);
 }
 
+static struct mp_pynode *node_entry(const struct mp_python_frame *frame) {
+    uint64_t key = ((uint64_t)frame->caller << 32 | frame->code) ^ (uint64_t)frame->unit << 27;
+    return &mp_local.pystacks.node[mp_mix(key) % MP_PY_NODES];
+}
+
+static uint32_t known_node(const struct mp_python_frame *frame) {
+    const struct mp_pynode *e = node_entry(frame);
+    uint32_t version = mp_load_acquire(&e->version), record = mp_load_relaxed(&e->record);
+    uint32_t differences = (mp_load_relaxed(&e->caller) ^ frame->caller) |
+                           (mp_load_relaxed(&e->code) ^ frame->code) |
+                           (mp_load_relaxed(&e->unit) ^ frame->unit) |
+                           (mp_load_relaxed(&e->epoch_entry) ^ (epoch_now() << 1 | frame->entry));
+    mp_fence_acquire();
+    return differences == 0 && (version & 1) == 0 && mp_load_relaxed(&e->version) == version
+               ? record
+               : 0;
+}
+
+static void learn_node(const struct mp_python_frame *frame, uint32_t record) {
+    struct mp_pynode *e = node_entry(frame);
+    uint32_t version = mp_load_relaxed(&e->version);
+    if ((version & 1) || !mp_cas_u32(&e->version, version, version + 1))
+        return;
+    mp_fence_release();
+    mp_store_relaxed(&e->caller, frame->caller);
+    mp_store_relaxed(&e->code, frame->code);
+    mp_store_relaxed(&e->unit, frame->unit);
+    mp_store_relaxed(&e->epoch_entry, epoch_now() << 1 | frame->entry);
+    mp_store_relaxed(&e->record, record);
+    mp_store_release(&e->version, version + 2);
+}
+
+/* Id of the record of a frame, stored if it is new; 0: there is no room. */
+static uint32_t node_of(struct mp_segment *seg, const struct mp_python_frame *frame) {
+    uint32_t record = known_node(frame);
+    if (mp_likely(record != 0))
+        return record;
+    uintptr_t words[sizeof *frame / sizeof(uintptr_t)];
+    memcpy(words, frame, sizeof *frame);
+    record = store(seg, MP_STACK_PYTHON_FRAME, words, sizeof words / sizeof *words, 0);
+    if (record != 0)
+        learn_node(frame, record);
+    return record;
+}
+
 static uint32_t frame_id(struct mp_segment *seg, const struct mp_py_runtime *r,
-                         struct mp_scratch *scratch, const struct mp_py_row *row,
-                         const struct mp_py_row *outer, uint32_t caller) {
-    uint32_t code = known_code(row);
+                         struct mp_scratch *scratch, uint32_t fresh, const struct mp_py_row *outer,
+                         uint32_t caller, enum mp_py_role *role) {
+    const struct mp_py_row *row = &scratch->python.walk.row[fresh];
+    const struct mp_py_identity *id = &scratch->python.walk.id[fresh];
+    uint32_t code = known_code(row->code, id, role);
     if (code == 0) {
-        code = store_code(seg, r, row->code, scratch->frames);
+        code = store_code(seg, r, row->code, scratch->frames, role);
         if (code == 0)
             return 0;
-        learn_code(row, code);
+        learn_code(row->code, id, code, *role);
     }
     struct mp_python_frame frame = {.caller = caller,
                                     .code = code,
                                     .unit = mp_py_frame_unit(r->layout, row),
                                     .entry = mp_py_frame_is_entry(r->layout, row, outer)};
-    uintptr_t words[sizeof frame / sizeof(uintptr_t)];
-    memcpy(words, &frame, sizeof frame);
-    return store(seg, MP_STACK_PYTHON_FRAME, words, sizeof words / sizeof *words, 0);
+    return node_of(seg, &frame);
 }
 
-/* Give the fresh rows of a walk their ids, outermost first, and put them into the memo. The id of the innermost;
- * 0: there is none, or no room. */
+/* Give the fresh rows of a walk their ids, outermost first, and put them into the memo, up to one that finds no
+ * room. The id of the innermost; 0: there is none, or no room. */
 static __attribute__((noinline)) uint32_t name_fresh(struct mp_segment *seg,
                                                      struct mp_scratch *scratch, uint64_t *lost) {
     struct mp_py_memo *memo = &scratch->python.memo;
     struct mp_py_walk *walk = &scratch->python.walk;
+    struct mp_py_owners *owners = &scratch->python.owners;
     bool fits = walk->kept + walk->fresh <= MP_PY_DEPTH_MAX && walk->end == MP_PY_OUTERMOST;
     const struct mp_py_row *outer = walk->kept > 0 ? &memo->row[walk->kept - 1] : NULL;
-    uint32_t node = outer != NULL ? outer->node : 0, to = walk->kept;
+    uint32_t node = outer != NULL ? outer->node : 0, innermost = node, to = walk->kept;
+    uint16_t task = outer != NULL ? outer->task : 0;
     scratch->python.thread = 0; /* if this frame never comes back, the memo is nobody's */
     for (uint32_t i = walk->fresh; i > 0; i--) {
         struct mp_py_row *row = &walk->row[i - 1];
+        enum mp_py_role role = MP_PY_ROLE_NONE;
+        uint32_t caller = node;
         if (!row->shim) {
-            node = frame_id(seg, memo->whose, scratch, row, outer, node);
-            if (node == 0) {
+            innermost = frame_id(seg, memo->whose, scratch, i - 1, outer, caller, &role);
+            if (innermost == 0) {
                 mp_capture_lose(lost, MP_LOST_PYTHON);
-                return 0;
+                break;
             }
+            node = innermost;
         }
+        if (role == MP_PY_ROLE_TASK) {
+            task = (uint16_t)(to + 1);
+            owners->task = row->frame;
+        }
+        row->is_thread = role == MP_PY_ROLE_THREAD && caller == 0;
+        if (row->is_thread)
+            owners->thread = row->frame;
+        row->task = task & ROW_MASK;
         row->node = node;
-        if (fits)
-            memo->row[to++] = *row;
+        if (fits) {
+            memo->row[to] = *row;
+            memo->id[to++] = walk->id[i - 1];
+        }
         outer = row;
     }
     memo->depth = fits ? to : 0;
     scratch->python.thread = mp_arch_thread_pointer();
-    return node;
+    return innermost;
 }
 
-/* Id of the calling thread's innermost Python frame; 0: none. */
-static uint32_t python_of(struct mp_segment *seg, struct mp_scratch *scratch, uint64_t *lost) {
+/* What the rows of the memo say that are the same again. */
+static struct mp_py_owners kept_owners(const struct mp_pywalk *python) {
+    const struct mp_py_row *row = python->memo.row;
+    struct mp_py_owners owners = {.whole = python->walk.end == MP_PY_OUTERMOST};
+    if (python->walk.kept == 0)
+        return owners;
+    const struct mp_py_row *first = row->shim && python->walk.kept > 1 ? row + 1 : row;
+    unsigned task = row[python->walk.kept - 1].task;
+    owners.thread = first->is_thread ? first->frame : 0;
+    owners.task = task != 0 ? row[task - 1].frame : 0;
+    return owners;
+}
+
+/* Id of the calling thread's innermost Python frame; 0: none. *label is that of who runs it. */
+static uint32_t python_of(struct mp_segment *seg, struct mp_scratch *scratch, uint32_t *label,
+                          uint64_t *lost) {
     const struct mp_py_runtime *r;
     uintptr_t state = mp_py_thread_state(&r);
     if (state == 0)
@@ -153,44 +232,70 @@ static uint32_t python_of(struct mp_segment *seg, struct mp_scratch *scratch, ui
     struct mp_pywalk *python = &scratch->python;
     uint32_t epoch = epoch_now();
     if (python->thread != mp_arch_thread_pointer() || python->memo.whose != r ||
-        python->epoch != epoch) {
+        python->state != state || python->epoch != epoch) {
         python->memo.whose = r;
+        python->state = state;
         python->memo.depth = 0;
         python->epoch = epoch;
+        python->pair = 0;
     }
     mp_py_frames_walk(&python->memo, state, &python->walk);
     if (mp_unlikely(python->walk.end != MP_PY_OUTERMOST))
         mp_capture_lose(lost, MP_LOST_PYTHON);
-    if (python->walk.fresh == 0)
-        return python->walk.kept > 0 ? python->memo.row[python->walk.kept - 1].node : 0;
-    return name_fresh(seg, scratch, lost);
+    python->owners = kept_owners(python);
+    uint32_t node = 0;
+    if (mp_unlikely(python->walk.fresh != 0))
+        node = name_fresh(seg, scratch, lost);
+    else if (python->walk.kept > 0)
+        node = python->memo.row[python->walk.kept - 1].node;
+    if (node != 0)
+        *label =
+            mp_pylabel_of(seg, &python->labels, r, state, &python->owners, scratch->frames, lost);
+    return node;
 }
 
-static struct mp_pypair *pair_entry(uint32_t native, uint32_t python) {
-    uint64_t key = (uint64_t)native << 32 | python;
+static struct mp_pypair *pair_entry(uint32_t native, uint32_t python, uint32_t label) {
+    uint64_t key = ((uint64_t)native << 32 | python) ^ (uint64_t)label << 29;
     return &mp_local.pystacks.pair[mp_mix(key) % MP_PY_PAIRS];
 }
 
-static uint32_t known_pair(uint32_t native, uint32_t python) {
-    const struct mp_pypair *e = pair_entry(native, python);
+static uint32_t known_pair(uint32_t native, uint32_t python, uint32_t label) {
+    const struct mp_pypair *e = pair_entry(native, python, label);
     uint32_t version = mp_load_acquire(&e->version), record = mp_load_relaxed(&e->record);
     bool same = mp_load_relaxed(&e->native) == native && mp_load_relaxed(&e->python) == python &&
-                mp_load_relaxed(&e->epoch) == epoch_now();
+                mp_load_relaxed(&e->label) == label && mp_load_relaxed(&e->epoch) == epoch_now();
     mp_fence_acquire();
     return same && (version & 1) == 0 && mp_load_relaxed(&e->version) == version ? record : 0;
 }
 
-static void learn_pair(uint32_t native, uint32_t python, uint32_t record) {
-    struct mp_pypair *e = pair_entry(native, python);
+static void learn_pair(uint32_t native, uint32_t python, uint32_t label, uint32_t record) {
+    struct mp_pypair *e = pair_entry(native, python, label);
     uint32_t version = mp_load_relaxed(&e->version);
     if ((version & 1) || !mp_cas_u32(&e->version, version, version + 1))
         return;
     mp_fence_release();
     mp_store_relaxed(&e->native, native);
     mp_store_relaxed(&e->python, python);
+    mp_store_relaxed(&e->label, label);
     mp_store_relaxed(&e->epoch, epoch_now());
     mp_store_relaxed(&e->record, record);
     mp_store_release(&e->version, version + 2);
+}
+
+/* Id of the record of a pair, stored if it is new; the native stack's id if there is no room. */
+static __attribute__((noinline)) uint32_t pair_of(struct mp_segment *seg, uint32_t native,
+                                                  uint32_t python, uint32_t label, uint64_t *lost) {
+    uint32_t pair = known_pair(native, python, label);
+    if (pair != 0)
+        return pair;
+    uintptr_t words[2] = {native, label};
+    pair = store(seg, MP_STACK_PAIR, words, label != 0 ? 2 : 1, python);
+    if (pair == 0) {
+        mp_capture_lose(lost, MP_LOST_PYTHON);
+        return native;
+    }
+    learn_pair(native, python, label, pair);
+    return pair;
 }
 
 uint32_t mp_pystack_pair(struct mp_segment *seg, uint32_t native, const struct mp_guard *guard,
@@ -200,19 +305,18 @@ uint32_t mp_pystack_pair(struct mp_segment *seg, uint32_t native, const struct m
         mp_capture_lose(lost, MP_LOST_PYTHON);
         return native;
     }
-    uint32_t python = python_of(seg, scratch, lost);
-    mp_scratch_give_back(scratch);
-    if (python == 0)
-        return native;
-    uint32_t pair = known_pair(native, python);
-    if (mp_likely(pair != 0))
-        return pair;
-    uintptr_t words[1] = {native};
-    pair = store(seg, MP_STACK_PAIR, words, 1, python);
-    if (pair == 0) {
-        mp_capture_lose(lost, MP_LOST_PYTHON);
-        return native;
+    uint32_t label = 0, python = python_of(seg, scratch, &label, lost), id = native;
+    struct mp_pywalk *last = &scratch->python;
+    if (mp_likely(python == last->innermost && native == last->native && label == last->label &&
+                  last->pair != 0)) {
+        id = last->pair;
+    } else if (python != 0) {
+        id = pair_of(seg, native, python, label, lost);
+        last->native = native;
+        last->innermost = python;
+        last->label = label;
+        last->pair = id != native ? id : 0;
     }
-    learn_pair(native, python, pair);
-    return pair;
+    mp_scratch_give_back(scratch);
+    return id;
 }

@@ -3,12 +3,14 @@
  *
  * Model: python/frames.h walks the interpreter's frames. Here each frame becomes a record under the record of
  * its caller (MP_STACK_PYTHON_FRAME), so that stacks share what they have in common, and a changed innermost
- * line costs one look-up. Functions are records too, found again through a table of code objects. The id of
- * the innermost frame and that of the native stack make a pair, whose record is the id of the sample's stack.
+ * line costs one look-up, nearly always in a table of the last frames, which stays in the cache where the segment's
+ * index does not. Functions are records too, found again through a table of code objects. The id of
+ * the innermost frame and that of the native stack make a pair, whose record is the id of the sample's stack. A
+ * pair also names the label of its thread and task (pylabels.h), if they have one.
  * Native stacks stay what they are: known.h recognises them whatever Python does.
  *
- * What a thread walked last, and the walk itself, are in a scratch buffer (scratch.h); nearly always the thread
- * gets the same one again. The table of code objects and the last pairs are in `mp_local`; each entry is
+ * What a thread walked last, its pair, and the walk itself, are in a scratch buffer (scratch.h); nearly always the thread
+ * gets the same one again. The table of code objects, the last frames and the last pairs are in `mp_local`; each entry is
  * written under an odd version, as in known.h. A fork child finds all of it empty.
  *
  * Losses: where frames make no sense, are too many, or find no room, the stack has what could be read, or only
@@ -19,38 +21,54 @@
 #ifndef MP_PYSTACKS_H
 #define MP_PYSTACKS_H
 
+#include "pylabels.h"
 #include "python/frames.h"
 #include "table.h"
 
 #define MP_PY_CODES 8192 /* entries of 56 bytes */
 #define MP_PY_PAIRS 8192 /* of 24 bytes */
+#define MP_PY_NODES 16384 /* of 24 bytes */
 
 /* In a scratch buffer. */
 struct mp_pywalk {
     uintptr_t thread; /* whose last stack the memo has; 0: nobody's */
+    uintptr_t state;  /* of the thread, in the interpreter whose frames these are */
     uint32_t epoch;   /* of the segment to which its nodes belong */
+    uint32_t native, innermost, label, pair; /* ids of the last pair; pair 0: there is none */
     struct mp_py_memo memo;
     struct mp_py_walk walk;
+    struct mp_py_owners owners; /* of this walk */
+    struct mp_pylabels labels;
 };
 
 struct mp_pycode {
     uint32_t version; /* odd: being written */
     uint32_t record;
     uintptr_t code;
-    uintptr_t id[MP_PY_ID_WORDS];
+    struct mp_py_identity id;
     uint32_t epoch;
+    uint32_t role; /* enum mp_py_role */
 };
 
 struct mp_pypair {
     uint32_t version; /* odd: being written */
     uint32_t record;
-    uint32_t native, python;
+    uint32_t native, python, label;
     uint32_t epoch;
+};
+
+/* A frame below its caller. */
+struct mp_pynode {
+    uint32_t version; /* odd: being written */
+    uint32_t record;
+    uint32_t caller, code, unit;
+    uint32_t epoch_entry; /* the epoch << 1 | is it an entry from C */
 };
 
 struct mp_pystacks {
     struct mp_pycode code[MP_PY_CODES];
     struct mp_pypair pair[MP_PY_PAIRS];
+    struct mp_pynode node[MP_PY_NODES];
 };
 
 struct mp_guard;

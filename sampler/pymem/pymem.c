@@ -196,10 +196,14 @@ static int change(void *arg) {
     /* before `wanted` is read: who changes it after that finds no call pending and asks again */
     __atomic_store_n(&hooks.pending, 0, __ATOMIC_SEQ_CST);
     bool wanted = __atomic_load_n(&hooks.wanted, __ATOMIC_SEQ_CST) != 0;
-    if (!wanted)
-        put_back();
-    else if (!runs_in_parallel())
+    if (runs_in_parallel()) {
+        errno = saved_errno;
+        return 0; /* hooks that are there stay, and forward */
+    }
+    if (wanted)
         put_all(MP_PYMEM_MEM);
+    else
+        put_back();
     errno = saved_errno;
     return 0;
 }

@@ -12,7 +12,9 @@
  *
  *   In a running program the tables of the domains "mem" and "object" may change only on a thread that holds the GIL. The
  *   interpreter's main thread does it, by a pending call, when it next runs Python code. The table of the raw
- *   domain is used without the GIL and never changes there; its blocks come from malloc, which has hooks.
+ *   domain is used without the GIL and never changes there; its blocks come from malloc, which has hooks. Where
+ *   threads run Python code without a common lock (free-threaded builds, interpreters with locks of their own), no table
+ *   changes in a running program: hooks are not put in, and those that are there stay and only forward.
  *
  * Blocks that were there before are none that the sampler knows; their free is forwarded like any other. Rows (pymem_hooks.h)
  * stay for ever, for tools that keep a copy of a table (tracemalloc, debug hooks).
@@ -36,8 +38,8 @@ uint64_t mp_pymem_since_ns(void);
 void mp_pymem_ask(void);
 
 /*
- * Ask for the old tables, and wait a moment. False: the main thread has not run Python code meanwhile, so that the
- * hooks stay for now, and only forward.
+ * Ask for the old tables, and wait a moment. False: the main thread has not run Python code meanwhile, or threads run it
+ * without a common lock, so that the hooks stay for now, and only forward.
  */
 bool mp_pymem_withdraw(void);
 

@@ -2,20 +2,21 @@
  * frames.c - see frames.h.
  */
 #include "frames.h"
-#include "abi/segment.h"
 #include "layout_table.h"
+#include "unwind/stack_range.h"
 #include "unwind/unwind_walk.h"
 
-#include <string.h>
-
-#define TAG_BITS 7u        /* of the word that holds a frame's code, from 3.14 */
+#define TAG_BITS 7u        /* of the word that holds a frame's code... */
+#define TAGS_SINCE 14      /* ...from 3.14 on */
 #define OWNER_SHIM 3u      /* FRAME_OWNED_BY_CSTACK (3.12, 3.13), _INTERPRETER (3.14) */
 #define OWNER_MAX 4u
 #define FIND_ROWS 64       /* of the memo, in which a frame is looked for */
-#define LINE_WORDS 16         /* of a table of lines, in an identity */
 #define COPIES_MAX 65536   /* of one code object, a thread each */
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+
+/* Why the code object of a row is the one that it was, if the chain of frames is. */
+enum proof { NOTHING_ENDED, ENDS_ARE_COUNTED, COMPARE_CONTENT };
 
 static ALWAYS_INLINE MP_RAW_READS uintptr_t word_at(uintptr_t at) {
     return *(const uintptr_t *)at;
@@ -33,92 +34,37 @@ static ALWAYS_INLINE MP_RAW_READS uint8_t flag_of(const struct mp_py_layout *l, 
 }
 
 static ALWAYS_INLINE uintptr_t code_of(const struct mp_py_layout *l, uintptr_t frame) {
-    return word_at(frame + l->frame_code) & ~(uintptr_t)TAG_BITS;
+    uintptr_t code = word_at(frame + l->frame_code);
+    return l->minor >= TAGS_SINCE ? code & ~(uintptr_t)TAG_BITS : code;
 }
 
 static bool is_aligned(uintptr_t at) {
     return at != 0 && at % sizeof(uintptr_t) == 0;
 }
 
-/* Term `k` of a hash that is a sum, so that no product waits for another one. */
-static ALWAYS_INLINE uintptr_t term(uintptr_t k, uintptr_t word) {
-    return (word ^ 0xd6e8feb86659fd93ULL) * (0x9e3779b97f4a7c15ULL + (k << 33) + (k << 2));
+static ALWAYS_INLINE bool is_same_flag(const struct mp_py_layout *l, const struct mp_py_row *row,
+                                       uintptr_t frame) {
+    return l->entry != MP_PY_ENTRY_FLAG || flag_of(l, frame) == row->flag;
 }
 
-/* Of a text: hash, which may not be known yet, length and last characters. */
-static ALWAYS_INLINE MP_RAW_READS uintptr_t text_identity(const struct mp_py_layout *l,
-                                                          uintptr_t text) {
-    uintptr_t length = word_at(text + l->text_length), last = 0;
-    if (length <= MP_PYTHON_FILE_BYTES)
-        memcpy(&last, (const unsigned char *)text + l->text_ascii + length - sizeof last,
-               sizeof last); /* of a short one: the end of its head too */
-    return term(1, word_at(text + l->text_hash)) + term(2, length) + term(3, last);
-}
-
-/* Of a table of lines: size and first words. */
-static ALWAYS_INLINE MP_RAW_READS uintptr_t lines_identity(const struct mp_py_layout *l,
-                                                           uintptr_t lines) {
-    uintptr_t size = word_at(lines + l->size), words = size / sizeof(uintptr_t);
-    uintptr_t hash = term(4, size);
-    words = words < LINE_WORDS ? words : LINE_WORDS;
-    for (uintptr_t i = 0; i < words; i++)
-        hash += term(8 + i, word_at(lines + l->bytes_data + i * sizeof(uintptr_t)));
-    return hash;
-}
-
-/* What tells a code object from another one with the same words in its head: versions are given again when
- * an interpreter begins again, and to 3.11 there are none. */
-static ALWAYS_INLINE uintptr_t content_identity(const struct mp_py_layout *l, uintptr_t code) {
-    uintptr_t name = word_at(code + l->code_name), file = word_at(code + l->code_file);
-    uintptr_t lines = word_at(code + l->code_lines);
-    uintptr_t hash = term(5, word_at(code + (l->code_first_line & ~7u))) + term(6, file);
-    if (is_aligned(name))
-        hash += term(7, word_at(name + l->text_hash));
-    if (is_aligned(file))
-        hash += text_identity(l, file);
-    if (l->code_version == 0 && is_aligned(lines))
-        hash += lines_identity(l, lines);
-    return hash;
-}
-
-static ALWAYS_INLINE void identify(const struct mp_py_layout *l, uintptr_t code,
-                                   uintptr_t id[MP_PY_ID_WORDS]) {
-    id[0] = l->code_version != 0 ? word_at(code + (l->code_version & ~7u)) : 0;
-    id[1] = word_at(code + l->code_lines);
-    id[2] = word_at(code + l->code_name);
-    id[3] = content_identity(l, code);
-}
-
-/* A version that is not 0 is unique while the interpreter lives; its half of the word depends on its place. */
-static ALWAYS_INLINE bool has_version(const struct mp_py_layout *l, uintptr_t first) {
-    return l->code_version != 0 && (uint32_t)(first >> (l->code_version % 8 * 8)) != 0;
-}
-
-static ALWAYS_INLINE bool same_content(const struct mp_py_layout *l, const struct mp_py_row *row) {
-    uintptr_t id[MP_PY_ID_WORDS], differences = 0;
-    identify(l, row->code, id);
-    for (unsigned i = 0; i < MP_PY_ID_WORDS; i++)
-        differences |= id[i] ^ row->id[i];
-    return differences == 0;
-}
-
-static ALWAYS_INLINE bool same_identity(const struct mp_py_layout *l, const struct mp_py_row *row) {
-    if (has_version(l, row->id[0]))
-        return word_at(row->code + (l->code_version & ~7u)) == row->id[0];
-    return same_content(l, row);
+/* Is what a row has of its frame, which is alive, what the frame has, and did `caller` call it? */
+static ALWAYS_INLINE bool is_unchanged(const struct mp_py_layout *l, const struct mp_py_row *row,
+                                       uintptr_t frame, uintptr_t caller) {
+    uintptr_t differences = (code_of(l, frame) ^ row->code) | (place_of(l, frame) ^ row->place) |
+                            (word_at(frame + l->frame_caller) ^ caller);
+    return mp_likely(differences == 0) && mp_likely(is_same_flag(l, row, frame));
 }
 
 /* Is the frame of the row, which is alive, what it was? What runs other code than before is no shim. */
 static ALWAYS_INLINE bool is_same(const struct mp_py_layout *l, const struct mp_py_row *row) {
-    if (code_of(l, row->frame) != row->code)
-        return false;
-    if (l->entry == MP_PY_ENTRY_FLAG && flag_of(l, row->frame) != row->flag)
-        return false;
-    return row->shim || (place_of(l, row->frame) == row->place && same_identity(l, row));
+    return code_of(l, row->frame) == row->code && is_same_flag(l, row, row->frame) &&
+           (row->shim || place_of(l, row->frame) == row->place);
 }
 
-static bool read_row(const struct mp_py_runtime *r, uintptr_t frame, struct mp_py_row *row) {
+static bool read_row(const struct mp_py_runtime *r, uintptr_t frame, bool counted,
+                     struct mp_py_walk *walk) {
     const struct mp_py_layout *l = r->layout;
+    struct mp_py_row *row = &walk->row[walk->fresh];
     *row = (struct mp_py_row){.frame = frame,
                               .code = code_of(l, frame),
                               .place = place_of(l, frame),
@@ -129,7 +75,7 @@ static bool read_row(const struct mp_py_runtime *r, uintptr_t frame, struct mp_p
     }
     if (!is_aligned(row->code) || word_at(row->code + l->type) != r->code_type)
         return false;
-    identify(l, row->code, row->id);
+    mp_py_identify(l, row->code, counted, &walk->id[walk->fresh]);
     return true;
 }
 
@@ -141,10 +87,104 @@ static uint32_t find(const struct mp_py_memo *memo, uintptr_t frame, uint32_t li
     return limit;
 }
 
-static bool copy_row(struct mp_py_walk *walk, const struct mp_py_row *row) {
-    if (walk->fresh == MP_PY_DEPTH_MAX)
+/* A row on the way outwards, and its frame. */
+struct place {
+    const struct mp_py_row *row;
+    uintptr_t frame;
+};
+
+static ALWAYS_INLINE bool step(const struct mp_py_layout *l, struct place *at) {
+    uintptr_t caller = at->row[-1].frame;
+    if (!is_unchanged(l, at->row, at->frame, caller))
         return false;
-    walk->row[walk->fresh++] = *row;
+    *at = (struct place){at->row - 1, caller};
+    return true;
+}
+
+/* The first row outwards from `row`, whose frame is alive, that differs, or `first`: the chain is the same out to it. */
+static ALWAYS_INLINE const struct mp_py_row *skip_same(const struct mp_py_layout *l,
+                                                       const struct mp_py_row *first,
+                                                       const struct mp_py_row *row) {
+    struct place at = {row, row->frame};
+    while (at.row - first >= 4)
+        if (!(step(l, &at) && step(l, &at) && step(l, &at) && step(l, &at)))
+            return at.row;
+    while (at.row != first && step(l, &at))
+        ;
+    return at.row;
+}
+
+/*
+ * Row `at` of the memo has a frame that is alive. The outermost row out to which the chain of frames from there is what
+ * it was; *next is the frame to go on with, 0: none. It is that of the next row outwards where that has changed.
+ */
+static ALWAYS_INLINE const struct mp_py_row *follow_in(const struct mp_py_layout *l,
+                                                       const struct mp_py_memo *memo, uint32_t at,
+                                                       uintptr_t *next) {
+    const struct mp_py_row *first = memo->row, *row = &memo->row[at];
+    for (;; row--) {
+        row = skip_same(l, first, row);
+        *next = row->frame;
+        if (mp_unlikely(!is_same(l, row)))
+            return row + 1;
+        *next = word_at(row->frame + l->frame_caller);
+        if (row == first || *next != row[-1].frame)
+            return row;
+    }
+}
+
+/* One loop for each layout of the table. */
+_Static_assert(MP_PY_LAYOUTS == 10, "each has its loop");
+
+static const struct mp_py_row *follow_chain(const struct mp_py_memo *memo, uint32_t at,
+                                            uintptr_t *next) {
+    switch (memo->whose->layout->number) {
+    case 0:
+        return follow_in(&mp_py_layouts[0], memo, at, next);
+    case 1:
+        return follow_in(&mp_py_layouts[1], memo, at, next);
+    case 2:
+        return follow_in(&mp_py_layouts[2], memo, at, next);
+    case 3:
+        return follow_in(&mp_py_layouts[3], memo, at, next);
+    case 4:
+        return follow_in(&mp_py_layouts[4], memo, at, next);
+    case 5:
+        return follow_in(&mp_py_layouts[5], memo, at, next);
+    case 6:
+        return follow_in(&mp_py_layouts[6], memo, at, next);
+    case 7:
+        return follow_in(&mp_py_layouts[7], memo, at, next);
+    case 8:
+        return follow_in(&mp_py_layouts[8], memo, at, next);
+    case 9:
+        return follow_in(&mp_py_layouts[9], memo, at, next);
+    default:
+        return follow_in(memo->whose->layout, memo, at, next);
+    }
+}
+
+/* Of the rows from `at` out to `outermost`, whose frames are alive: the first one that runs other code now, and
+ * all rows further in do not; NULL: none. */
+static __attribute__((noinline)) const struct mp_py_row *
+other_code(const struct mp_py_memo *memo, uint32_t at, const struct mp_py_row *outermost,
+           bool counted) {
+    const struct mp_py_layout *l = memo->whose->layout;
+    for (const struct mp_py_row *row = &memo->row[at]; row >= outermost; row--)
+        if (!row->shim && !mp_py_is_identical(l, row->code, counted, &memo->id[row - memo->row]))
+            return row;
+    return NULL;
+}
+
+/* False: there is no room. */
+static bool copy_rows(struct mp_py_walk *walk, const struct mp_py_memo *memo, uint32_t at,
+                      uint32_t end) {
+    for (uint32_t i = at + 1; i > end; i--) {
+        if (walk->fresh == MP_PY_DEPTH_MAX)
+            return false;
+        walk->row[walk->fresh] = memo->row[i - 1];
+        walk->id[walk->fresh++] = memo->id[i - 1];
+    }
     return true;
 }
 
@@ -152,62 +192,28 @@ static bool copy_row(struct mp_py_walk *walk, const struct mp_py_row *row) {
  * The frame of memo row `at` is alive. Follow the memo outwards; true: all of it is the same, the walk is over.
  * Else *next is the frame to go on with, and only rows of the memo below *limit may be met from there.
  */
-static ALWAYS_INLINE bool follow_in(const struct mp_py_layout *l, const struct mp_py_memo *memo,
-                                    uint32_t at, struct mp_py_walk *walk, uintptr_t *next,
-                                    uint32_t *limit) {
-    const struct mp_py_row *first = memo->row, *row = &memo->row[at], *same_from;
-    for (;; row--) {
-        if (mp_unlikely(!is_same(l, row))) {
-            *next = row->frame;
-            same_from = row + 1;
-            break;
+static bool follow(const struct mp_py_memo *memo, uint32_t at, enum proof proof,
+                   struct mp_py_walk *walk, uintptr_t *next, uint32_t *limit) {
+    const struct mp_py_row *same = follow_chain(memo, at, next);
+    if (mp_unlikely(proof != NOTHING_ENDED)) {
+        const struct mp_py_row *other = other_code(memo, at, same, proof == ENDS_ARE_COUNTED);
+        if (other != NULL) {
+            same = other + 1;
+            *next = other->frame;
         }
-        uintptr_t caller = word_at(row->frame + l->frame_caller);
-        if (mp_unlikely(row == first)) {
-            walk->kept = at + 1;
-            if (mp_likely(caller == 0))
-                return true;
-            walk->kept = 0;
-        } else if (mp_likely(caller == row[-1].frame))
-            continue;
-        *next = caller;
-        same_from = row;
-        break;
     }
-    *limit = (uint32_t)(row - first);
-    for (const struct mp_py_row *same = &memo->row[at]; same >= same_from; same--)
-        if (!copy_row(walk, same)) {
-            walk->end = MP_PY_CUT;
-            return true;
-        }
+    if (mp_likely(same == memo->row && *next == 0)) {
+        walk->kept = at + 1;
+        return true;
+    }
+    uint32_t outermost = (uint32_t)(same - memo->row);
+    bool has_changed = outermost > 0 && *next == memo->row[outermost - 1].frame;
+    *limit = has_changed ? outermost - 1 : outermost;
+    if (!copy_rows(walk, memo, at, outermost)) {
+        walk->end = MP_PY_CUT;
+        return true;
+    }
     return false;
-}
-
-/* One loop for each layout. */
-_Static_assert(MP_PY_LAYOUTS == 8, "each has its loop");
-
-static bool follow(const struct mp_py_memo *memo, uint32_t at, struct mp_py_walk *walk,
-                   uintptr_t *next, uint32_t *limit) {
-    switch (memo->whose->layout->number) {
-    case 0:
-        return follow_in(&mp_py_layouts[0], memo, at, walk, next, limit);
-    case 1:
-        return follow_in(&mp_py_layouts[1], memo, at, walk, next, limit);
-    case 2:
-        return follow_in(&mp_py_layouts[2], memo, at, walk, next, limit);
-    case 3:
-        return follow_in(&mp_py_layouts[3], memo, at, walk, next, limit);
-    case 4:
-        return follow_in(&mp_py_layouts[4], memo, at, walk, next, limit);
-    case 5:
-        return follow_in(&mp_py_layouts[5], memo, at, walk, next, limit);
-    case 6:
-        return follow_in(&mp_py_layouts[6], memo, at, walk, next, limit);
-    case 7:
-        return follow_in(&mp_py_layouts[7], memo, at, walk, next, limit);
-    default:
-        return true; /* there is none */
-    }
 }
 
 static uintptr_t innermost(const struct mp_py_layout *l, uintptr_t state) {
@@ -217,16 +223,14 @@ static uintptr_t innermost(const struct mp_py_layout *l, uintptr_t state) {
     return frame;
 }
 
-void mp_py_frames_walk(const struct mp_py_memo *memo, uintptr_t state, struct mp_py_walk *walk) {
+static void walk_on(const struct mp_py_memo *memo, uintptr_t frame, enum proof proof,
+                    struct mp_py_walk *walk) {
     const struct mp_py_runtime *r = memo->whose;
-    uintptr_t frame = innermost(r->layout, state);
     uint32_t limit = memo->depth;
-    walk->end = MP_PY_OUTERMOST;
-    walk->kept = walk->fresh = 0;
     while (frame != 0) {
         uint32_t at = find(memo, frame, limit);
         if (at < limit) {
-            if (follow(memo, at, walk, &frame, &limit))
+            if (follow(memo, at, proof, walk, &frame, &limit))
                 return;
             continue;
         }
@@ -234,12 +238,26 @@ void mp_py_frames_walk(const struct mp_py_memo *memo, uintptr_t state, struct mp
             walk->end = MP_PY_CUT;
             return;
         }
-        if (!is_aligned(frame) || !read_row(r, frame, &walk->row[walk->fresh])) {
+        if (!is_aligned(frame) || !read_row(r, frame, proof != COMPARE_CONTENT, walk)) {
             walk->end = MP_PY_BROKEN;
             return;
         }
         walk->fresh++;
         frame = word_at(frame + r->layout->frame_caller);
+    }
+}
+
+void mp_py_frames_walk(struct mp_py_memo *memo, uintptr_t state, struct mp_py_walk *walk) {
+    uint64_t deaths = mp_py_deaths_all(memo->whose->dealloc);
+    enum proof proof = deaths == 0              ? COMPARE_CONTENT
+                       : deaths == memo->deaths ? NOTHING_ENDED
+                                                : ENDS_ARE_COUNTED;
+    walk->end = MP_PY_OUTERMOST;
+    walk->kept = walk->fresh = 0;
+    walk_on(memo, innermost(memo->whose->layout, state), proof, walk);
+    if (mp_unlikely(proof == ENDS_ARE_COUNTED) && walk->end == MP_PY_OUTERMOST) {
+        memo->depth = walk->kept;
+        memo->deaths = deaths;
     }
 }
 
@@ -255,18 +273,29 @@ bool mp_py_frame_is_entry(const struct mp_py_layout *layout, const struct mp_py_
     }
 }
 
+/* Word `number` behind the head of the code's array of copies; 0: there is none. Another thread replaces the array when
+ * it has to grow, and frees the old one when each attached thread has passed a point between instructions: this one
+ * passes none here, if it is attached. The word is copied without a fault and counts if the array is still
+ * the code's: so it is right also if the thread is not attached, and was held up in between. */
+static MP_RAW_READS uintptr_t copy_of(const struct mp_py_layout *l, uintptr_t code,
+                                      uint32_t number) {
+    const uintptr_t *of_code = (const uintptr_t *)(code + l->code_copies);
+    uintptr_t copies = mp_load_acquire(of_code), head, first;
+    if (!is_aligned(copies) || !mp_stack_copy(copies, &head, sizeof head) || number >= head ||
+        !mp_stack_copy(copies + sizeof first * ((uintptr_t)number + 1), &first, sizeof first))
+        return 0;
+    return mp_load_acquire(of_code) == copies ? first : 0;
+}
+
 /* Where the instructions begin that the frame runs; 0: unknown. */
 static MP_RAW_READS uintptr_t first_unit(const struct mp_py_layout *l,
                                          const struct mp_py_row *row) {
     uintptr_t own = row->code + l->code_units;
-    if (l->code_copies == 0)
-        return own;
-    uintptr_t copies = word_at(row->code + l->code_copies);
-    int32_t number = *(const int32_t *)(row->frame + l->frame_copy);
-    if (!is_aligned(copies) || number < 0 || number >= COPIES_MAX ||
-        (uintptr_t)number >= word_at(copies))
-        return 0;
-    return word_at(copies + sizeof(uintptr_t) * ((uintptr_t)number + 1));
+    uintptr_t end = own + 2 * word_at(row->code + l->size);
+    if (l->code_copies == 0 || (row->place >= own && row->place < end))
+        return own; /* the first thread runs the code itself */
+    uint32_t number = *(const uint32_t *)(row->frame + l->frame_copy);
+    return number < COPIES_MAX ? copy_of(l, row->code, number) : 0;
 }
 
 MP_RAW_READS uint32_t mp_py_frame_unit(const struct mp_py_layout *layout,

@@ -22,15 +22,21 @@ enum mp_py_entry {
     MP_PY_ENTRY_SHIM,   /* the next frame outwards is a shim */
 };
 
+#define MP_PY_NUMBER_OWN UINT8_MAX /* an interpreter told it itself */
+#define MP_PY_NEWEST 15 /* minor version in the table */
+
 struct mp_py_layout {
-    uint8_t number; /* in the table */
+    uint8_t number; /* in the table, or MP_PY_NUMBER_OWN */
     uint8_t minor;
     bool free_threaded;
     uint8_t entry;        /* enum mp_py_entry */
     uint8_t state_kind;   /* bit of a text's state where its kind begins */
-    uint32_t thread_key;  /* in the runtime: whether the key exists, and the key; both int */
+    /* in the runtime */
     uint32_t
-        finalizing; /* in the runtime: the thread state that ends it; from 3.13 the runtime tells where */
+        thread_key; /* whether the key exists, and the key; both int. 0: from 3.15 there is none */
+    uint32_t thread_current; /* to 3.11: the state that holds the GIL */
+    uint32_t finalizing; /* the thread state that ends it; from 3.13 the runtime tells where */
+    uint32_t interpreters; /* newest interpreter, main one, and a number that grows with each */
     /* in a thread state */
     uint16_t thread_id;
     uint16_t thread_frame; /* the innermost frame, or what points to it... */

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from c_build import compile_program
 from controller_tools import run_command
 from mem_parser.readers import read_profile
+from python_embedding import build
 from python_stacks_seen import BLOCK_BYTES, RATE_BYTES, stacks_of
 from pythons import interpreter
-from sampler_run import TARGETS
 
-GRAB = f"def grab():\n    return bytearray({BLOCK_BYTES - 1})\n"
-"""Its block has BLOCK_BYTES: one more than was asked for."""
+GRAB = f"def grab():\n    return bytes({BLOCK_BYTES} - bytes.__basicsize__)\n"
+"""Its block has BLOCK_BYTES."""
 Names = Counter[tuple[str, ...]]
 
 
@@ -43,7 +42,7 @@ def script(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13"])
+@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13", "3.15"])
 def test_a_followed_fork_child_has_frames_of_its_own(version: str, tmp_path: Path) -> None:
     text = (
         f"import os\n{GRAB}"
@@ -75,47 +74,69 @@ def test_a_process_that_execs_has_the_frames_of_its_last_program(
 def test_interpreters_one_after_another_in_a_program_have_each_their_names(
     version: str, tmp_path: Path
 ) -> None:
-    root = interpreter(version).parents[1]
-    if not (root / "lib" / f"libpython{version}.so").exists():
-        pytest.skip("no shared library of this interpreter")
-    program = compile_program(
-        TARGETS / "embedded.c",
-        (f"-L{root}/lib", f"-Wl,-rpath,{root}/lib"),
-        libs=(f"-lpython{version}",),
-    )
+    program = build(str(interpreter(version)), tmp_path, "own types")
     texts = [
         f"{GRAB}def {name}():\n    grab()\nfor _ in range(20): {name}()\n"
         for name in ("one", "uno", "une", "ein")
     ]
-    [(found, _)] = run(tmp_path, program, *texts)
+    [(found, _)] = run(tmp_path, program, "-c", *texts)
     names = ("one", "uno", "une", "ein")
     assert found == {("grab", name, "<module>"): 20 for name in names}
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.11", "3.12", "3.13"])
-def test_subinterpreters_have_frames_that_are_right_or_absent(version: str, tmp_path: Path) -> None:
-    module = "_interpreters" if version == "3.13" else "_xxsubinterpreters"
+SUBINTERPRETERS = ["3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15"]
+
+
+def interpreters_module(version: str) -> str:
+    return "_interpreters" if int(version.split(".")[1]) >= 13 else "_xxsubinterpreters"
+
+
+@pytest.mark.parametrize("version", SUBINTERPRETERS)
+def test_subinterpreters_have_frames_of_their_own(version: str, tmp_path: Path) -> None:
     text = (
-        f"import {module} as many\n"
+        f"import {interpreters_module(version)} as many\n{GRAB}"
+        "def outer():\n    grab()\n"
         f"for n in range(12):\n"
         f"    name = 'f%02d' % n\n"
         f"    code = {GRAB!r} + f'def {{name}}():\\n    grab()\\n'\n"
         "    code += f'for _ in range(5): {name}()\\n'\n"
         "    one = many.create()\n"
         "    many.run_string(one, code)\n"
+        "    outer()\n"
         "    many.destroy(one)\n"
     )
     [(found, _)] = run(tmp_path, interpreter(version), script(tmp_path, text))
-    assert found.total() == 60
-    inner = Counter(
-        {stack[1]: n for stack, n in found.items() if len(stack) > 1 and stack[0] == "grab"}
+    expected = {("grab", f"f{n:02}", "<module>"): 5 for n in range(12)}
+    assert found == {**expected, ("grab", "outer", "<module>"): 12}
+
+
+@pytest.mark.parametrize("version", SUBINTERPRETERS)
+def test_threads_in_subinterpreters_have_the_frames_that_they_run(
+    version: str, tmp_path: Path
+) -> None:
+    text = (
+        f"import {interpreters_module(version)} as many, threading\n{GRAB}"
+        "began = threading.Barrier(3)\n"
+        "def run(name):\n"
+        f"    code = {GRAB!r} + f'def {{name}}():\\n    grab()\\n'\n"
+        "    code += f'for _ in range(200): {name}()\\n'\n"
+        "    one = many.create()\n"
+        "    began.wait()\n"
+        "    many.run_string(one, code)\n"
+        "    many.destroy(one)\n"
+        "threads = [threading.Thread(target=run, args=(n,)) for n in ('left', 'right')]\n"
+        "for one in threads: one.start()\n"
+        "def outer():\n    grab()\n"
+        "began.wait()\n"
+        "for _ in range(200): outer()\n"
+        "for one in threads: one.join()\n"
     )
-    outer = {("<module>",), ()}
-    assert all(stack in outer or stack[0] == "grab" for stack in found), found
-    assert all(n <= 5 for n in inner.values()), inner
+    [(found, _)] = run(tmp_path, interpreter(version), script(tmp_path, text))
+    names = ("left", "right", "outer")
+    assert found == {("grab", name, "<module>"): 200 for name in names}
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13"])
+@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13", "3.15"])
 def test_recursion_is_cut_at_its_innermost_frames_and_counted(version: str, tmp_path: Path) -> None:
     down = "def down(n):\n    return down(n - 1) if n else grab()\n"
     text = f"{GRAB}{down}for _ in range(10): down(900)\n"
@@ -126,7 +147,7 @@ def test_recursion_is_cut_at_its_innermost_frames_and_counted(version: str, tmp_
     assert lost >= found[cut]
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.10", "3.12", "3.13"])
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.12", "3.13", "3.15"])
 def test_lines_behind_a_table_above_64_kib_are_right(version: str, tmp_path: Path) -> None:
     lines = 40000
     body = "x = 1\n" * lines
@@ -142,7 +163,7 @@ def test_lines_behind_a_table_above_64_kib_are_right(version: str, tmp_path: Pat
     ]
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.13"])
+@pytest.mark.parametrize("version", ["3.9", "3.13", "3.15"])
 def test_names_may_have_any_characters(version: str, tmp_path: Path) -> None:
     text = (
         f"{GRAB}def größe():\n    grab()\ndef 名前():\n    grab()\ndef 𝒳𐐀():\n    grab()\n"
@@ -160,7 +181,7 @@ def test_names_may_have_any_characters(version: str, tmp_path: Path) -> None:
     assert any(name.startswith("a") and name.endswith("b") for name in names), names
 
 
-@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13"])
+@pytest.mark.parametrize("version", ["3.9", "3.11", "3.13", "3.15"])
 def test_threads_that_c_made_have_frames_while_they_call_in(version: str, tmp_path: Path) -> None:
     text = (
         f"import ctypes\n{GRAB}"
@@ -177,7 +198,7 @@ def test_threads_that_c_made_have_frames_while_they_call_in(version: str, tmp_pa
     assert found == {("grab", "called"): 40}
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.9", "3.11", "3.13"])
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.11", "3.13", "3.15"])
 def test_daemon_threads_that_allocate_while_the_interpreter_ends_never_crash(
     version: str, tmp_path: Path
 ) -> None:

@@ -142,8 +142,8 @@ def test_children_have_files_beside_that_of_the_program(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--live", "exit.py"), "there is no live view yet"),
-        (("--live-remote", "exit.py"), "there is no live view yet"),
+        (("--live", "exit.py"), "the live view needs a terminal"),
+        (("--live-remote", "exit.py"), "any program that runs can be watched"),
         (("--trace-python-allocators", "--keep-pymalloc", "exit.py"), "exclude each other"),
         (("-m",), "-m needs the name of a module"),
         (("--budget", "x.toml", "-o", "a.heap", "exit.py"), "names one file"),

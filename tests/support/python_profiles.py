@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mem_parser.model import STACK_CUT, Capture, ExecRange, Module, Profile, SiteTable, StackTable
+from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
 from mem_parser.symbols.symbolizer import AddressNames, name_addresses
@@ -155,4 +156,15 @@ def python_trees(draw: st.DrawFn, most: int = 30) -> PythonStacks:
         np.array([draw(st.integers(0, 3)) for _ in range(count)], np.uint32),
         np.array([draw(st.booleans()) for _ in range(count)], np.bool_),
         [PythonCode(f"f{k}", f"C.f{k}", f"/src/m{k}.py", k) for k in range(codes)],
+    )
+
+
+@st.composite
+def label_tables(draw: st.DrawFn, most: int) -> Labels:
+    """Labels, some in others."""
+    count = draw(st.integers(0, most))
+    return Labels(
+        np.array([draw(st.integers(0, k)) for k in range(count)], np.uint32),
+        np.array([draw(st.sampled_from([1, 2])) for _ in range(count)], np.uint8),
+        [draw(st.sampled_from(["", "a", "b", "other tasks", "\u00fc x"])) for _ in range(count)],
     )

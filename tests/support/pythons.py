@@ -1,4 +1,9 @@
-"""The CPythons of this machine, and the library whose blocks tests count."""
+"""The CPythons of this machine, and the library whose blocks tests count.
+
+Those of the system and of pyenv are found; MEM_PROFILER_TEST_PYTHONS names more of them, programs
+with a colon in between (CONTRIBUTING.md says how to get some). A version may end in "t": a
+free-threaded build.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +20,17 @@ import pytest
 from c_build import compile_program
 from sampler_run import FLAGS, TARGETS, WAIT_S
 
-VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
-_ASK = "import sys; print(*sys.version_info[:2], sep='.')"
+VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15", "3.13t", "3.14t", "3.15t")
+_ASK = (
+    "import sys, sysconfig;"
+    "flag = 't' if sysconfig.get_config_var('Py_GIL_DISABLED') else '';"
+    "print('%d.%d' % sys.version_info[:2] + flag)"
+)
+
+
+# Read once: tests run without the variables that mem_profiler reads.
+_NAMES = os.environ.get("MEM_PROFILER_TEST_PYTHONS", "")
+_NAMED = [path for path in _NAMES.split(os.pathsep) if path]
 
 
 def _version(path: str) -> str:
@@ -32,7 +46,7 @@ def interpreters() -> dict[str, Path]:
     roots = os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv"
     found = sorted(glob.glob(f"{roots}/versions/3.*/bin/python3"), reverse=True)
     on_path = [shutil.which(f"python{version}") for version in VERSIONS]
-    paths = [*found, *(path for path in on_path if path)]
+    paths = [*_NAMED, *found, *(path for path in on_path if path)]
     versions = {_version(path): Path(path) for path in reversed(paths)}
     return {version: path for version, path in versions.items() if version in VERSIONS}
 
@@ -68,8 +82,8 @@ def blocks_library() -> Path:
 
 def pythons() -> list[str]:
     """One interpreter of each version that this machine has, and the system's own."""
-    found = {sys.executable: None, "/usr/bin/python3": None}
-    for minor in (9, 10, 11, 12, 13, 14):
+    found = dict.fromkeys([sys.executable, "/usr/bin/python3", *_NAMED])
+    for minor in range(9, 16):
         kept = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}"))
         named = shutil.which(f"python3.{minor}")
         found |= dict.fromkeys(str(path) for path in kept[-1:])

@@ -2,8 +2,9 @@
  * python_embedded.c - a program that begins and ends an interpreter several times, and calls it from threads.
  *
  *   python_embedded ROUNDS HOME
+ *   python_embedded -c TEXT...
  *
- * Each round runs a script of its own file name, as long as those of the others; from the third call on by a
+ * Each TEXT is run in an interpreter of its own, one after another. Each round runs a script of its own file name, as long as those of the others; from the third call on by a
  * thread that C made. `grab` allocates and frees a block of BLOCK_BYTES. The program uses type objects of the
  * library: without position-independent code it has copies of them.
  */
@@ -22,8 +23,8 @@ static PyObject *grab(PyObject *self, PyObject *unused) {
 }
 
 static PyMethodDef methods[] = {{"grab", grab, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "host", NULL, -1, methods, NULL, NULL,
-                                    NULL, NULL};
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "host", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 static PyObject *init_host(void) {
     return PyModule_Create(&module);
@@ -32,7 +33,8 @@ static PyObject *init_host(void) {
 static void run_script(unsigned round) {
     char file[32], text[128];
     snprintf(file, sizeof file, "/made/round_%u.py", round);
-    snprintf(text, sizeof text, "import host\ndef work():\n    host.grab()\n%s    host.grab()\nwork()\n",
+    snprintf(text, sizeof text,
+             "import host\ndef work():\n    host.grab()\n%s    host.grab()\nwork()\n",
              round & 1 ? "\n" : "");
     PyObject *code = Py_CompileString(text, file, Py_file_input);
     PyObject *globals = PyDict_New();
@@ -61,7 +63,18 @@ static void *run_in_thread(void *round) {
     return NULL;
 }
 
+static int run_texts(char **text) {
+    for (; *text != NULL; text++) {
+        Py_Initialize();
+        if (PyRun_SimpleString(*text) != 0 || Py_FinalizeEx() != 0)
+            return 1;
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "-c") == 0)
+        return run_texts(argv + 2);
     unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 2;
     setenv("PYTHONHOME", argc > 2 ? argv[2] : "", 1);
     PyImport_AppendInittab("host", init_host);

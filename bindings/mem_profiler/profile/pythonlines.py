@@ -13,46 +13,47 @@ A table is what a target had in its memory: nonsense gives wrong lines of its ow
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
 
 _NO_LINE = 0
 _ENTRIES_MAX = 1 << 20
 _LINE_MAX = (1 << 31) - 1
 _LINES_NOT_THERE, _LONG, _NO_COLUMNS = 15, 14, 13
-_ONE_LINE_FORMS = range(10, 13)
+_FIRST_OF_ONE_LINE, _LAST_OF_ONE_LINE = 10, 12
+_NUMBER_BYTES = 6
 
 
 @dataclass(frozen=True)
 class LineTable:
     """Instruction `starts[i]` (ascending, in units of two bytes) begins a range with `lines[i]`."""
 
-    starts: list[int]
-    lines: list[int]
+    starts: Ints
+    lines: Ints
 
-    def line(self, unit: int) -> int:
-        """The line of an instruction; 0: unknown."""
-        at = bisect.bisect_right(self.starts, unit) - 1
-        return self.lines[at] if at >= 0 else _NO_LINE
+    def of(self, units: Ints) -> Ints:
+        """The lines of instructions; 0: unknown."""
+        if len(self.starts) == 0:
+            return np.full(len(units), _NO_LINE, np.int64)
+        at = np.searchsorted(self.starts, units, side="right") - 1
+        return np.where(at >= 0, self.lines[at], _NO_LINE)
 
 
 def line_table(minor: int, table: bytes, first_line: int) -> LineTable:
     """Read the table of a function of Python 3.`minor`."""
     if minor >= 11:
-        ranges = _locations(table, first_line)
-    elif minor == 10:
-        ranges = _ranges_310(table, first_line)
+        starts, lines = _locations(table, first_line)
     else:
-        ranges = _ranges_39(table, first_line)
-    starts: list[int] = []
-    lines: list[int] = []
-    for start, line in ranges:
-        if len(starts) == _ENTRIES_MAX:
-            break
-        starts.append(start)
-        lines.append(line if 0 < line <= _LINE_MAX else _NO_LINE)
-    return LineTable(starts, lines)
+        ranges = _ranges_310 if minor == 10 else _ranges_39
+        pairs = np.array(list(ranges(table, first_line)), np.int64).reshape(-1, 2)
+        starts, lines = pairs.T
+    starts, lines = starts[:_ENTRIES_MAX], lines[:_ENTRIES_MAX]
+    return LineTable(starts, np.where((lines > 0) & (lines <= _LINE_MAX), lines, _NO_LINE))
 
 
 def _signed(byte: int) -> int:
@@ -79,39 +80,29 @@ def _ranges_310(table: bytes, line: int) -> Iterator[tuple[int, int]]:
         address += length
 
 
-def _locations(table: bytes, line: int) -> Iterator[tuple[int, int]]:
-    unit = at = 0
-    while at < len(table):
-        first = table[at]
-        code = first >> 3 & 15
-        begin = at + 1
-        at = _next_entry(table, begin)
-        if code == _LINES_NOT_THERE:
-            yield unit, _NO_LINE
-        else:
-            if code in (_LONG, _NO_COLUMNS):
-                line += _variable_signed(table, begin)
-            elif code in _ONE_LINE_FORMS:
-                line += code - _ONE_LINE_FORMS.start
-            yield unit, line
-        unit += (first & 7) + 1
+def _locations(table: bytes, first_line: int) -> tuple[Ints, Ints]:
+    data = np.frombuffer(table + bytes(_NUMBER_BYTES + 1), np.uint8).astype(np.int64)
+    # Only the first byte of an entry has its highest bit set.
+    is_first = data[: len(table)] >= 128
+    is_first[:1] = True
+    at = np.flatnonzero(is_first)
+    code, units = data[at] >> 3 & 15, (data[at] & 7) + 1
+    grown = np.zeros(len(at), np.int64)
+    one_line = (code >= _FIRST_OF_ONE_LINE) & (code <= _LAST_OF_ONE_LINE)
+    grown[one_line] = code[one_line] - _FIRST_OF_ONE_LINE
+    has_number = (code == _LONG) | (code == _NO_COLUMNS)
+    grown[has_number] = _variable_signed(data, at[has_number] + 1)
+    lines = first_line + np.cumsum(grown)
+    lines[code == _LINES_NOT_THERE] = _NO_LINE
+    return np.cumsum(units) - units, lines
 
 
-def _next_entry(table: bytes, at: int) -> int:
-    """Only the first byte of an entry has its highest bit set."""
-    while at < len(table) and table[at] < 128:
-        at += 1
-    return at
-
-
-def _variable_signed(table: bytes, at: int) -> int:
+def _variable_signed(data: Ints, at: Ints) -> Ints:
     """Six bits a byte, the lowest first; the seventh says that more follow. Bit 0 is the sign."""
-    value = shift = 0
-    while at < len(table) and shift < 36:
-        byte = table[at]
-        value |= (byte & 63) << shift
-        if not byte & 64:
-            break
-        shift += 6
-        at += 1
-    return -(value >> 1) if value & 1 else value >> 1
+    value = np.zeros(len(at), np.int64)
+    more = np.ones(len(at), np.bool_)
+    for k in range(_NUMBER_BYTES):
+        byte = data[np.minimum(at + k, len(data) - 1)]
+        value |= np.where(more, byte & 63, 0) << 6 * k
+        more &= byte & 64 != 0
+    return np.where(value & 1, -(value >> 1), value >> 1)

@@ -6,6 +6,8 @@ stored twice because two threads met.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,38 +15,96 @@ from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_profiler.profile.pythonlines import LineTable, line_table
 from mem_profiler.segment.pyframes import Frames, Function
 
+_LINE_MASK = (1 << 32) - 1
+_PARENT_SHIFT, _CODE_SHIFT, _LINE_SHIFT = 64, 33, 1
+"""Of a node as one number: that of the caller's node (0: none), the index of the code, the line,
+and whether C entered it.
+"""
+
+
+class PythonTree:
+    """A tree of Python frames that grows: nodes and code objects keep their numbers."""
+
+    def __init__(self) -> None:
+        self._number_of: dict[int, int] = {}
+        self._index_of: dict[PythonCode, int] = {}
+        self._codes: list[PythonCode] = []
+        self._tables: dict[Function, LineTable] = {}
+
+    def __len__(self) -> int:
+        return len(self._number_of)
+
+    @property
+    def codes(self) -> int:
+        """How many code objects there are."""
+        return len(self._codes)
+
+    def add(self, frames: Frames) -> NDArray[np.uint32]:
+        """Take in frames that come with their callers; returns the number of each frame's node."""
+        code = self._take_codes(frames.functions)[frames.function]
+        internal = np.array([_is_internal(code) for code in self._codes], np.bool_)
+        line = self._lines(frames)
+        hidden = internal[code] & (line == 0)
+        rest = code << _CODE_SHIFT | line << _LINE_SHIFT | frames.entry
+        number_of = self._number_of
+        numbers: list[int] = []
+        rows = zip(frames.caller.tolist(), rest.tolist(), hidden.tolist(), strict=True)
+        for caller, of_frame, is_hidden in rows:
+            number = numbers[caller] if caller >= 0 else 0
+            if not is_hidden:
+                node = number << _PARENT_SHIFT | of_frame
+                number = number_of.setdefault(node, len(number_of) + 1)
+            numbers.append(number)
+        return np.array(numbers, np.uint32)
+
+    def part(self, first_node: int = 0, first_code: int = 0) -> PythonStacks:
+        """The nodes and code objects from these on. Callers and codes keep the tree's numbers."""
+        nodes = list(itertools.islice(self._number_of, first_node, None))
+        count, low = len(nodes), (1 << _PARENT_SHIFT) - 1
+        rest = np.fromiter((node & low for node in nodes), np.int64, count)
+        return PythonStacks(
+            np.fromiter((node >> _PARENT_SHIFT for node in nodes), np.uint32, count),
+            (rest >> _CODE_SHIFT).astype(np.uint32),
+            (rest >> _LINE_SHIFT & _LINE_MASK).astype(np.uint32),
+            (rest & 1).astype(np.bool_),
+            self._codes[first_code:],
+        )
+
+    def _take_codes(self, functions: list[Function]) -> NDArray[np.int64]:
+        """The index of the code object of each function."""
+        found = []
+        for f in functions:
+            code = PythonCode(f.name, f.qualname, f.file, f.first_line)
+            index = self._index_of.setdefault(code, len(self._codes))
+            if index == len(self._codes):
+                self._codes.append(code)
+            found.append(index)
+        return np.array(found, np.int64)
+
+    def _lines(self, frames: Frames) -> NDArray[np.int64]:
+        """The line of each frame; before the first instruction that of the definition."""
+        lines = np.array([f.first_line for f in frames.functions], np.int64)[frames.function]
+        order = np.argsort(frames.function, kind="stable")
+        order = order[frames.unit[order] >= 0]
+        bounds = np.flatnonzero(np.diff(frames.function[order])) + 1
+        for of_one in np.split(order, bounds) if len(order) else []:
+            table = self._table(frames.functions[int(frames.function[of_one[0]])])
+            lines[of_one] = table.of(frames.unit[of_one])
+        return lines
+
+    def _table(self, function: Function) -> LineTable:
+        table = self._tables.get(function)
+        if table is None:
+            table = line_table(function.minor, function.lines, function.first_line)
+            self._tables[function] = table
+        return table
+
 
 def python_stacks(frames: Frames) -> tuple[PythonStacks | None, NDArray[np.uint32]]:
     """The tree of these frames, and for each of them the number of its node; None without any."""
-    if len(frames.ids) == 0:
-        return None, np.empty(0, np.uint32)
-    codes, code_of = _codes(frames.functions)
-    code = code_of[frames.function]
-    line = _lines(frames)
-    number_of: dict[tuple[int, int, int, bool], int] = {}
-    numbers: list[int] = []
-    rows = zip(
-        frames.caller.tolist(), code.tolist(), line.tolist(), frames.entry.tolist(), strict=True
-    )
-    hidden = {k for k, code in enumerate(codes) if _is_internal(code)}
-    for caller, of_code, at_line, entry in rows:
-        parent = numbers[caller] if caller >= 0 else 0
-        if of_code in hidden and not at_line:
-            numbers.append(parent)
-            continue
-        key = (parent, of_code, at_line, entry)
-        numbers.append(number_of.setdefault(key, len(number_of) + 1))
-    if not number_of:
-        return None, np.zeros(len(frames.ids), np.uint32)
-    parents, of_codes, lines, entries = zip(*number_of, strict=True)
-    tree = PythonStacks(
-        np.array(parents, np.uint32),
-        np.array(of_codes, np.uint32),
-        np.array(lines, np.uint32),
-        np.array(entries, np.bool_),
-        codes,
-    )
-    return tree, np.array(numbers, np.uint32)
+    tree = PythonTree()
+    numbers = tree.add(frames)
+    return (tree.part() if len(tree) else None), numbers
 
 
 def _is_internal(code: PythonCode) -> bool:
@@ -52,32 +112,3 @@ def _is_internal(code: PythonCode) -> bool:
     None after a class was called is a frame, without lines, which no traceback shows.
     """
     return code.name == code.file == "__init__"
-
-
-def _codes(functions: list[Function]) -> tuple[list[PythonCode], NDArray[np.int64]]:
-    """The distinct functions, and for each given one its index among these."""
-    index: dict[PythonCode, int] = {}
-    which = [
-        index.setdefault(PythonCode(f.name, f.qualname, f.file, f.first_line), len(index))
-        for f in functions
-    ]
-    return list(index), np.array(which, np.int64)
-
-
-def _lines(frames: Frames) -> NDArray[np.uint32]:
-    """The line of each frame; before the first instruction that of the definition."""
-    tables: list[LineTable | None] = [None] * len(frames.functions)
-    lines = np.zeros(len(frames.ids), np.uint32)
-    for k, (which, unit) in enumerate(
-        zip(frames.function.tolist(), frames.unit.tolist(), strict=True)
-    ):
-        function = frames.functions[which]
-        if unit < 0:
-            lines[k] = function.first_line
-            continue
-        table = tables[which]
-        if table is None:
-            table = line_table(function.minor, function.lines, function.first_line)
-            tables[which] = table
-        lines[k] = table.line(unit)
-    return lines

@@ -7,13 +7,14 @@ in a chain of pieces. Every number is untrusted; see `mem_profiler.segment.arena
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mem_profiler.segment import layout
-from mem_profiler.segment.arena import Ints, find
+from mem_profiler.segment.arena import Ints, bytes_of, find
 from mem_profiler.segment.file import Words
 
 _DEPTH_MAX = 512 + 1
@@ -62,7 +63,7 @@ def read_frames(arena: Words, ids: Ints) -> Frames:
     ids = _with_callers(arena, np.unique(ids[ids != 0]))
     rows = _rows(arena, ids)
     codes, function = np.unique(rows["code"].astype(np.int64), return_inverse=True)
-    functions = [_function(arena, int(code)) for code in codes]
+    functions = [_function(arena, *record) for record in _contents(arena, codes)]
     caller = rows["caller"].astype(np.int64)
     at = np.searchsorted(ids, caller)
     known = (caller != 0) & (caller < ids) & (at < len(ids))
@@ -92,14 +93,17 @@ def _rows(arena: Words, ids: Ints) -> NDArray[np.void]:
 
 def _with_callers(arena: Words, ids: Ints) -> Ints:
     """These ids and those of all callers, ascending; those that are no frames are left out."""
-    every = new = ids
+    new = ids[ids < len(arena)]
+    known = np.zeros(len(arena), np.bool_)
+    known[new] = True
     for _ in range(_DEPTH_MAX):
-        rows = _rows(arena, new)
-        callers = rows["caller"].astype(np.int64)
-        new = np.setdiff1d(callers[(callers != 0) & (callers < new)], every)
+        callers = _rows(arena, new)["caller"].astype(np.int64)
+        callers = callers[(callers != 0) & (callers < new)]
+        new = np.unique(callers[~known[callers]])
         if len(new) == 0:
             break
-        every = np.union1d(every, new)
+        known[new] = True
+    every = np.flatnonzero(known)
     found = find(arena, every, layout.STACK_PYTHON_FRAME)
     return every[found.real]
 
@@ -107,8 +111,16 @@ def _with_callers(arena: Words, ids: Ints) -> Ints:
 _NOT_READABLE = Function("?", "?", "?", 0, 0, b"")
 
 
-def _function(arena: Words, record: int) -> Function:
-    data = _bytes_of(arena, record, layout.STACK_PYTHON_CODE)
+def _contents(arena: Words, records: Ints) -> Iterator[tuple[int, bytes]]:
+    """Each record of a function, and its content; empty if it is none."""
+    found = find(arena, records, layout.STACK_PYTHON_CODE)
+    for record, at, depth in zip(
+        records.tolist(), found.at.tolist(), found.depth.tolist(), strict=True
+    ):
+        yield record, arena[at : at + depth].tobytes()
+
+
+def _function(arena: Words, record: int, data: bytes) -> Function:
     head_bytes = layout.PYTHON_CODE.itemsize
     if len(data) < head_bytes:
         return _NOT_READABLE
@@ -135,18 +147,9 @@ def _joined(arena: Words, piece: int, before: int) -> bytes:
     """A table of lines that was stored piece by piece; `piece` is the last."""
     parts: list[bytes] = []
     while 0 < piece < before and len(parts) < _PIECES_MAX:
-        data = _bytes_of(arena, piece, layout.STACK_PYTHON_LINES)
+        data = bytes_of(arena, piece, layout.STACK_PYTHON_LINES)
         if len(data) < 8:
             break
         parts.append(data[8:])
         before, piece = piece, int.from_bytes(data[:8], "little")
     return b"".join(reversed(parts))
-
-
-def _bytes_of(arena: Words, record: int, kind: int) -> bytes:
-    """The content of a record; empty if it is none of that kind."""
-    found = find(arena, np.array([record], np.int64), kind)
-    if not found.real[0]:
-        return b""
-    at = int(found.at[0])
-    return arena[at : at + int(found.depth[0])].tobytes()

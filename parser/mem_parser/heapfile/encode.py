@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,21 @@ def json_lines(mark: str, value: object) -> Iterator[bytes]:
 
 def column_lines(name: str, dtype: str, values: npt.ArrayLike) -> Iterator[bytes]:
     """Yield a column: its name, type, count and number of lines, then the array itself."""
-    flat = np.ascontiguousarray(values, dtype=dtype).reshape(-1)
-    text = base64.b64encode(zlib.compress(flat.data, _LEVEL)).rstrip(b"=")
+    yield from column_lines_of(name, dtype, [values])
+
+
+def column_lines_of(name: str, dtype: str, parts: Iterable[npt.ArrayLike]) -> Iterator[bytes]:
+    """Yield a column whose array comes in parts, of which one at a time is in memory."""
+    engine = zlib.compressobj(_LEVEL)
+    packed = bytearray()
+    count = 0
+    for part in parts:
+        flat = np.ascontiguousarray(part, dtype=dtype).reshape(-1)
+        packed += engine.compress(flat.data)
+        count += len(flat)
+    packed += engine.flush()
+    text = base64.b64encode(packed).rstrip(b"=")
     starts = range(0, len(text), LINE_CHARS)
-    yield COLUMN_MARK + f"{name} {dtype} {len(flat)} {len(starts)}\n".encode()
+    yield COLUMN_MARK + f"{name} {dtype} {count} {len(starts)}\n".encode()
     for at in starts:
         yield b"%| " + text[at : at + LINE_CHARS] + b"\n"

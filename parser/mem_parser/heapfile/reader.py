@@ -23,7 +23,9 @@ from mem_parser.errors import InputFileError, UnsupportedVersion
 from mem_parser.heapfile.columns import DTYPES, Column, Columns, PackedColumn
 from mem_parser.heapfile.devicecolumns import MARK_COLUMNS, read_device, read_marks
 from mem_parser.heapfile.fields import Fields
+from mem_parser.heapfile.labelcolumns import LABEL_COLUMNS, read_labels
 from mem_parser.heapfile.pythoncolumns import PYTHON_COLUMNS, read_python
+from mem_parser.heapfile.readings import read_reading
 from mem_parser.heapfile.symbolcolumns import SYMBOL_COLUMNS, read_symbols
 from mem_parser.maps import parse_maps, undeleted
 from mem_parser.model import (
@@ -66,7 +68,7 @@ _TABLE_COLUMNS = {
     "thread_blocks", "thread_bytes", "before_end_blocks", "before_end_bytes", "before_end_births",
     "before_end_live_births", "before_end_oldest_s",
 }  # fmt: skip
-KNOWN_COLUMNS = _TABLE_COLUMNS | SYMBOL_COLUMNS | MARK_COLUMNS | PYTHON_COLUMNS
+KNOWN_COLUMNS = _TABLE_COLUMNS | SYMBOL_COLUMNS | MARK_COLUMNS | PYTHON_COLUMNS | LABEL_COLUMNS
 _BUCKETS = 8
 
 
@@ -230,7 +232,7 @@ class _SectionReader:
                 Thread(fields.integer("row"), fields.integer("tid"), fields.text("name"))
             )
         else:
-            self.series.append(_reading(fields))
+            self.series.append(read_reading(fields))
 
     def _take_column(self, body: bytes) -> None:
         words = body.split()
@@ -299,6 +301,7 @@ class _SectionReader:
             most = 0 if python is None else len(python)
             if int(stacks.interpreter.max()) > most:
                 self.fail("a stack names a Python frame that does not exist")
+        stacks.label, labels = read_labels(self.columns, len(stacks), self.fail, self.allowance)
         stack = self._counts("stack", None)
         count = len(stack)
         if count != self.records:
@@ -316,6 +319,7 @@ class _SectionReader:
             thread_blocks=self._thread_blocks(count),
             embedded=read_symbols(self.columns, self.fail, self.allowance),
             python=python,
+            labels=labels,
             marks=read_marks(self.columns, self.fail, self.allowance),
         )
 
@@ -425,21 +429,6 @@ def _module(fields: Fields) -> Module:
     )
 
 
-def _reading(fields: Fields) -> Reading:
-    return Reading(
-        t_s=fields.real("t_s"),
-        estimate_bytes=fields.real("estimate_bytes"),
-        std_error_bytes=fields.real("std_error_bytes"),
-        samples=fields.integer("samples"),
-        rss_bytes=fields.optional_int("rss_bytes"),
-        taken_bytes=fields.optional_float("taken_bytes"),
-        failed=fields.optional_int("failed"),
-        actual_used_bytes=fields.optional_int("actual_used_bytes"),
-        actual_total_bytes=fields.optional_int("actual_total_bytes"),
-        reserved_bytes=fields.optional_int("reserved_bytes"),
-    )
-
-
 _PLAIN_STRINGS = (
     "writer host arch comm exe command allocator unwinder sampler kind end suppressions".split()  # noqa: SIM905
 )
@@ -453,6 +442,7 @@ def _capture(fields: Fields) -> Capture:
     return Capture(
         **values,
         **_peak(fields),
+        **_part(Fields(fields.mapping("part"))),
         before_end_at_s=Fields(fields.mapping("before_end")).optional_float("at_s"),
         started=fields.optional_float("started"),
         duration_s=fields.optional_float("duration_s"),
@@ -473,6 +463,14 @@ def _capture(fields: Fields) -> Capture:
         domains=[v for v in fields.items("domains") if isinstance(v, str)],
         marks_lost=max(fields.integer("marks_lost"), 0),
     )
+
+
+def _part(fields: Fields) -> dict[str, Any]:
+    """Which part of a log of events a file was made from."""
+    low, high = fields.optional_float("from_s"), fields.optional_float("to_s")
+    if low is None or high is None or not 0 <= low <= high:
+        return {}
+    return {"part_s": (low, high), "holds_older": fields.optional_bool("holds_older") is True}
 
 
 def _peak(fields: Fields) -> dict[str, Any]:

@@ -16,17 +16,20 @@ import numpy.typing as npt
 from mem_parser.devices import MARK_KINDS, Device, Mark
 from mem_parser.escape import one_line, utf8
 from mem_parser.estimate import unsample
-from mem_parser.heapfile.encode import COLUMN_MARK, column_lines, json_lines
+from mem_parser.heapfile.encode import COLUMN_MARK, column_lines, column_lines_of, json_lines
 from mem_parser.heapfile.form import GZIP_MAGIC, Form, in_form
+from mem_parser.heapfile.labelcolumns import label_lines
 from mem_parser.heapfile.maplines import module_lines
 from mem_parser.heapfile.pythoncolumns import python_lines
-from mem_parser.model import Capture, Module, Profile, Reading, StackTable
+from mem_parser.heapfile.readings import reading_object
+from mem_parser.model import Capture, Module, Profile, StackTable
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
 from mem_parser.version import __version__
 
 _WRITER = f"mem_parser {__version__}"
 _BUFFERED_BYTES = 1 << 20
-_RECORDS_AT_A_TIME = 1 << 14
+_RECORDS_AT_A_TIME = 1 << 13
+_STACKS_AT_A_TIME = 1 << 12
 _KEPT_TEXTS = 1 << 18
 _NO_INDEX = (1 << 32) - 1
 _MOST = float(1 << 61)
@@ -37,7 +40,6 @@ _CAPTURE_KEYS = (
     "from_start", "python", "pymalloc", "pymem", "samples", "bucket_end_s", "notes", "lost",
     "domains", "marks_lost",
 )  # fmt: skip
-_HOST_READING = ("t_s", "estimate_bytes", "std_error_bytes", "samples", "rss_bytes")
 Counts = npt.NDArray[np.int64]
 
 
@@ -94,12 +96,14 @@ def _lines(profile: Profile, writer: str) -> Iterator[bytes]:
     for thread in profile.threads:
         yield from json_lines("%thread", dataclasses.asdict(thread))
     for reading in profile.series:
-        yield from json_lines("%sample", _reading(reading))
+        yield from json_lines("%sample", reading_object(reading))
     yield from _columns(profile)
     if profile.marks:
         yield from _mark_columns(profile.marks)
     if profile.python is not None:
         yield from python_lines(profile.python)
+    if profile.labels is not None:
+        yield from label_lines(profile.labels, profile.stacks.label_numbers)
     if profile.embedded is not None:
         yield from symbol_lines(profile.embedded)
     yield f"%end {len(profile.sites)}\n".encode()
@@ -136,11 +140,12 @@ class _FrameTexts(dict[int, str]):
 
     def of_stacks(self, stacks: StackTable, which: list[int]) -> dict[int, str]:
         """Return the text of each of these stacks."""
-        texts = {}
-        for k in dict.fromkeys(which):
-            frames = stacks.frames[stacks.offsets[k] : stacks.offsets[k + 1]]
-            texts[k] = " ".join(map(self.__getitem__, frames.tolist())) or _LOST_FRAME
-        return texts
+        table, of = stacks.shared()
+        texts: dict[int, str] = {}
+        for number in np.unique(of[which]).tolist():
+            frames = table.frames[table.offsets[number] : table.offsets[number + 1]]
+            texts[number] = " ".join(map(self.__getitem__, frames.tolist())) or _LOST_FRAME
+        return {k: texts[number] for k, number in zip(which, of[which].tolist(), strict=True)}
 
 
 def _printed_counts(profile: Profile) -> tuple[Counts, Counts, Counts, Counts]:
@@ -173,12 +178,19 @@ def _header(profile: Profile, writer: str) -> dict[str, Any]:
         "memory": dataclasses.asdict(c.memory),
         "peak": _peak(c),
         "before_end": None if c.before_end_at_s is None else {"at_s": c.before_end_at_s},
+        "part": _part(c),
         "controller": dataclasses.asdict(c.controller) if c.controller is not None else None,
         "attach": dataclasses.asdict(c.attach) if c.attach is not None else None,
     }
     if c.device is not None:
         header["device"] = _device(c.device)
     return header | _traits(profile)
+
+
+def _part(c: Capture) -> dict[str, Any] | None:
+    if c.part_s is None:
+        return None
+    return {"from_s": c.part_s[0], "to_s": c.part_s[1], "holds_older": c.holds_older}
 
 
 def _peak(c: Capture) -> dict[str, Any] | None:
@@ -204,13 +216,6 @@ def _traits(profile: Profile) -> dict[str, bool | str]:
         "sampling": profile.sampling,
     }
     return {name: value for name, value in found.items() if value != ours[name]}
-
-
-def _reading(reading: Reading) -> dict[str, Any]:
-    values = dataclasses.asdict(reading)
-    if reading.taken_bytes is not None:  # of device memory
-        return values
-    return {name: values[name] for name in _HOST_READING}
 
 
 def _device(device: Device) -> dict[str, Any]:
@@ -240,7 +245,7 @@ def _columns(profile: Profile) -> Iterator[bytes]:
     yield from column_lines("stack_flags", "<u4", stacks.flags)
     yield from column_lines("stack_generation", "<u4", stacks.generation)
     yield from column_lines("stack_interpreter", "<u4", stacks.interpreters)
-    yield from column_lines("stack_frames", "<u8", stacks.frames)
+    yield from column_lines_of("stack_frames", "<u8", _frame_parts(stacks))
     yield from column_lines("stack", "<u4", sites.stack)
     yield from column_lines("alloc_blocks", "<u8", every)
     yield from column_lines("alloc_bytes", "<u8", every_bytes)
@@ -274,6 +279,11 @@ def _columns(profile: Profile) -> Iterator[bytes]:
         yield from column_lines("thread_row", "<u4", blocks.row)
         yield from column_lines("thread_blocks", "<u8", blocks.blocks)
         yield from column_lines("thread_bytes", "<u8", blocks.bytes)
+
+
+def _frame_parts(stacks: StackTable) -> Iterator[npt.NDArray[np.uint64]]:
+    for low in range(0, len(stacks), _STACKS_AT_A_TIME):
+        yield stacks.frames_between(low, min(low + _STACKS_AT_A_TIME, len(stacks)))
 
 
 def _mark_columns(marks: list[Mark]) -> Iterator[bytes]:

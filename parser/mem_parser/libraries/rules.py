@@ -37,6 +37,8 @@ class Libraries:
         result = []
         for function in functions:
             role = self._chosen(function)
+            if role is None and function.nn_module:
+                role = Role.PROGRAM  # the program chose this layer
             if role is None:
                 role = known.of_function(function)
             if role is None and (function.name, function.module) == (CUT_NAME, ""):
@@ -72,6 +74,7 @@ class _Known:
 
     def __init__(self, rows: Sequence[Library]) -> None:
         self._by: dict[By, list[tuple[Role, Matches]]] = {by: [] for by in By}
+        self._python: dict[str, Role | None] = {}  # many functions share a file
         for by in By:
             for role in (Role.START, Role.WRAPPER, Role.LIBRARY):
                 patterns = [r.pattern for r in rows if r.by is by and r.role is role]
@@ -84,7 +87,11 @@ class _Known:
         if not function.known:
             return None
         if _is_python(function):
-            return self._first(By.PYTHON, function.file)
+            # The module of made code is the file that made it.
+            file = function.module if function.python else function.file
+            if file not in self._python:
+                self._python[file] = self._first(By.PYTHON, file)
+            return self._python[file]
         found = self._first(By.NAME, function.name)
         if found is None and not _has_parameters(function.full_name):
             found = self._of_rust(function.name)

@@ -126,22 +126,41 @@ LIBRARIES = (
         By.NAME, Role.WRAPPER,
         r"_?npy_alloc_cache\w*|default_(?:m|c|re)alloc|PyArray_NewFromDescr\w*|PyArray_New"
         r"|PyArray_NewLikeArray\w*|PyArray_(?:Zeros|Empty)(?:_int)?|PyArray_NewCopy"
-        r"|PyArray_malloc\w*|npy_dtype_info_\w*alloc\w*",
+        r"|PyArray_malloc\w*|npy_dtype_info_\w*alloc\w*|gentype_alloc|npyiter_new_temp_array",
         "numpy's allocation layer, and how it makes every array",
     ),
     Library(
         By.NAME, Role.WRAPPER,
         r"c10::(?:alloc_cpu|\w*Allocator::\w+|StorageImpl::StorageImpl)|at::detail::empty_\w+"
-        r"|at::native::empty_\w+|at::detail::\w*[aA]llocate\w*",
-        "torch's allocation layer, and how it makes every tensor",
+        r"|at::native::empty_\w+|at::detail::\w*[aA]llocate\w*"
+        r"|at::(?:\(anonymous namespace\)|native)::(?:structured_\w+::)?"
+        r"(?:set_output_\w+|create_out)"
+        r"|ideep::tensor::init|mm_internal_(?:m|c|re)alloc|mkl_serv_\w*alloc\w*",
+        "torch's allocation layer, that of the libraries below it, and how it makes every tensor",
+    ),
+    Library(
+        By.NAME, Role.LIBRARY, r"c10::impl::wrap_kernel_functor_(?:un)?boxed_?\w*::call",
+        "torch's dispatcher, into which kernels are inlined",
     ),
     Library(
         By.PYTHON, Role.LIBRARY, rf"{LIBRARY_FOLDER}|^<frozen ",
         "Python's standard library, and installed packages",
     ),
     Library(
+        By.PYTHON, Role.LIBRARY,
+        r"^<(?:__array_function__ internals|decorator-gen-\d+|attrs generated |eval_with_key"
+        r"|lambdifygenerated-)",
+        "code that numpy, decorator, attrs, torch.fx and sympy make as the program runs",
+    ),
+    Library(
         By.BESIDE_PYTHON, Role.LIBRARY, LIBRARY_FOLDER,
         "extension modules of Python's standard library and of installed packages",
+    ),
+    Library(
+        By.BESIDE_PYTHON, Role.LIBRARY,
+        r"/lib(?:(?:c10|torch|mkl)(?:_\w+)?|dnnl|(?:open)?blas\w*|lapack|arrow\w*|cudart|cublas\w*"
+        r"|cudnn\w*|nccl)(?:-[\w.-]+)?\.so[\d.]*$",
+        "libraries of torch, numpy and pandas that a distribution keeps with its others",
     ),
     # C++.
     Library(

@@ -11,10 +11,12 @@ debug information stays with them.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mem_parser.interning import Growing
 from mem_parser.model import BoolArray, Module
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.symbols.symbolizer import AddressNames
@@ -41,6 +43,7 @@ _PROGRAM = re.compile(r"python(?:\d[\d.]*)?[a-z]{0,2}(?:-(?:dbg|debug|bin|real|i
 _BEFORE_MAIN = "_start"
 _MAPPED_MEMORY = "memfd:"
 _DELETED = " (deleted)"
+_KINDS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +59,54 @@ class InterpreterCode:
     allocator: BoolArray
 
 
-def interpreter_code(modules: list[Module], names: AddressNames) -> InterpreterCode:
-    """Tell of each distinct address of ``names`` what it is to the interpreter."""
-    functions = names.builder.functions
-    known = [f.name if f.known and not f.python else "" for f in functions]
-    kinds = [_kinds(name, f) for name, f in zip(known, functions, strict=True)]
-    of_location = np.array([x.function for x in names.builder.locations], dtype=np.int64)
-    table = np.array(kinds, dtype=np.bool_).reshape(-1, 6)[of_location]
-    lengths = np.array([len(e) for e in names.expansion], dtype=np.int64)
-    flat = np.array([x for e in names.expansion for x in e], dtype=np.int64)
-    ends = np.cumsum(lengths)
+class FunctionKinds:
+    """What functions are to the interpreter by their names; of a list that grows, each is looked at
+    once.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: Growing[np.bool_] = Growing(np.bool_)
+
+    def of(self, functions: Sequence[Function]) -> BoolArray:
+        """Return a row for each function, which begin with those of the call before."""
+        new = functions[len(self._kinds) // _KINDS :]
+        known = [f.name if f.known and not f.python else "" for f in new]
+        kinds = [_kinds(name, f) for name, f in zip(known, new, strict=True)]
+        self._kinds.extend(np.array(kinds, dtype=np.bool_).reshape(-1))
+        return self._kinds.values.reshape(-1, _KINDS)
+
+
+def interpreter_code(
+    modules: list[Module],
+    names: AddressNames,
+    kinds: FunctionKinds | None = None,
+    holding: BoolArray | None = None,
+) -> InterpreterCode:
+    """Tell of each distinct address of ``names`` what it is to the interpreter.
+
+    ``kinds``: what is known of the functions so far. ``holding``: modules that have an interpreter
+    by addresses that are not in ``names``; all others have none.
+    """
+    functions = (kinds or FunctionKinds()).of(names.builder.functions)
+    outer = [names.builder.locations[e[-1]].function for e in names.expansion]
     # An address has the functions that are inlined there; the last is the one with the frame.
-    outermost = table[flat[ends - 1]] if len(ends) else np.zeros((0, 6), dtype=np.bool_)
-    loop, handler, anchor, own, before_main, allocator = outermost.T
+    outermost = functions[np.array(outer, dtype=np.int64)]
+    loop, handler, _, own, before_main, allocator = outermost.T
     module_of = names.module_of
     whole = np.array([is_interpreter(m) for m in modules] + [False], dtype=np.bool_)
     holds = np.zeros(len(modules) + 1, dtype=np.bool_)
-    holds[module_of[(loop | handler | anchor) & (module_of >= 0)]] = True
+    if holding is None:
+        holds[module_of[runs_python(outermost) & (module_of >= 0)]] = True
+    else:
+        holds[:-1] = holding
     mine = (whole[module_of] & ~before_main) | (holds[module_of] & own)
     return InterpreterCode(loop, handler, mine | loop | handler, allocator)
+
+
+def runs_python(kinds: BoolArray) -> BoolArray:
+    """Tell of functions, by their ``kinds``, whether the module of each has an interpreter."""
+    loop, handler, anchor, *_ = kinds.T
+    return np.asarray(loop | handler | anchor)
 
 
 def is_interpreter(module: Module) -> bool:

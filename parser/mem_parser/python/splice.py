@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.model import STACK_CUT, BoolArray, IntArray, Profile
+from mem_parser.model import STACK_CUT, BoolArray, IntArray, Profile, StackTable
 from mem_parser.python.functions import python_locations
-from mem_parser.python.interpreter import InterpreterCode, interpreter_code
+from mem_parser.python.interpreter import FunctionKinds, InterpreterCode, interpreter_code
+from mem_parser.python.nnmodules import ModuleCalls
 from mem_parser.python.stacks import PythonStacks
 from mem_parser.python.view import PythonView
 from mem_parser.symbols.symbolizer import AddressNames, Distinct, lost_stacks
@@ -69,9 +70,19 @@ class Spliced:
         )
 
 
-def spliced(profile: Profile, names: AddressNames, view: PythonView = PythonView.MIXED) -> Spliced:
-    """Return ``names`` of ``profile`` with the stacks that ``view`` asks for.
+def spliced(
+    profile: Profile,
+    names: AddressNames,
+    view: PythonView = PythonView.MIXED,
+    *,
+    nn_modules: bool = False,
+    kinds: FunctionKinds | None = None,
+    holding: BoolArray | None = None,
+) -> Spliced:
+    """Return ``names`` of ``profile`` with the stacks that ``view`` asks for. ``kinds`` and
+    ``holding`` are those of `interpreter_code`.
 
+    ``nn_modules``: a call of a module of torch's is one frame (`ModuleCalls`).
     Stacks keep their numbers. A stack without Python frames stays as it is, except that a view of
     Python alone shows `NO_PYTHON` for it; lost stacks say so in every view.
     """
@@ -81,10 +92,10 @@ def spliced(profile: Profile, names: AddressNames, view: PythonView = PythonView
             return Spliced(names)
         empty = np.zeros(0, dtype=np.uint32)
         python = PythonStacks(empty, empty, empty, np.zeros(0, dtype=np.bool_))
-        profile = dataclasses.replace(
-            profile, stacks=dataclasses.replace(profile.stacks, interpreter=None)
-        )
-    return _Splicer(profile, python, names, view).run()
+        native = profile.stacks.numbered(None, profile.stacks.label)
+        profile = dataclasses.replace(profile, stacks=native)
+    code = interpreter_code(profile.modules, names, kinds, holding)
+    return _Splicer(profile, python, names, view, code, nn_modules=nn_modules).run()
 
 
 @dataclass(slots=True)
@@ -112,19 +123,28 @@ class _Splicer:
     """One run over one profile."""
 
     def __init__(
-        self, profile: Profile, python: PythonStacks, names: AddressNames, view: PythonView
+        self,
+        profile: Profile,
+        python: PythonStacks,
+        names: AddressNames,
+        view: PythonView,
+        code: InterpreterCode,
+        *,
+        nn_modules: bool,
     ) -> None:
         self.names, self.view, self.python = names, view, python
         self.stacks = names.stacks
         self.number = profile.stacks.interpreters.astype(np.int64)
         self.has = self.number > 0
         self.lost = lost_stacks(self.stacks)
-        self.code: InterpreterCode = interpreter_code(profile.modules, names)
+        self.code = code
         self.builder = names.builder
         self.unplaced = 0
-        locations, self.row_of_node = python_locations(python, self.builder)
+        used = _used(python, self.number)
+        locations, self.row_of_node = python_locations(python, self.builder, used)
         self.expansion = [*names.expansion, *((k,) for k in locations)]
         self.row_of_node = self.row_of_node + np.int32(len(names.expansion))
+        self.nn_modules = nn_modules
         whole = np.concatenate(([0], depths(python)))
         depth = whole[self.number]
         most = _most_depth(depth, _TIMES * (len(depth) + len(python)))
@@ -134,9 +154,12 @@ class _Splicer:
     def run(self) -> Spliced:
         """Splice all stacks, some at a time."""
         alone = self._without_python()
+        calls = self._module_calls() if self.nn_modules else None
         counts, parts = [np.zeros(1, dtype=np.int64)], [np.zeros(0, dtype=np.int32)]
         for low, high in self._ranges():
             rows, lengths = self._spliced(self._batch(low, high), alone)
+            if calls is not None:
+                rows, lengths = calls.folded(rows, lengths)
             parts.append(rows)
             counts.append(lengths)
         offsets = np.cumsum(np.concatenate(counts))
@@ -146,6 +169,11 @@ class _Splicer:
         mixed = self.view is PythonView.MIXED
         called = self._called() if self.view is PythonView.PYTHON else None
         return Spliced(names, self.unplaced, cut, self._notes(cut), mixed, called)
+
+    def _module_calls(self) -> ModuleCalls:
+        code = np.full(len(self.expansion), -1, dtype=np.int64)
+        code[self.row_of_node] = self.python.code
+        return ModuleCalls(self.builder, self.expansion, code, self.python.codes)
 
     def _called(self) -> npt.NDArray[np.int32]:
         """Return for each stack the function that was called to allocate; -1: unknown."""
@@ -298,8 +326,8 @@ class _Splicer:
         frames = np.zeros(len(of_frame), dtype=np.uint64)
         marked = np.flatnonzero(self.lost & ~self.has & (stacks.depths == 1))
         frames[offsets[marked]] = stacks.frames[stacks.offsets[marked]]
-        table = dataclasses.replace(
-            stacks, offsets=offsets, frames=frames, flags=flags, interpreter=None
+        table = StackTable(
+            offsets, frames, flags, stacks.generation, stacks.leaf_exact, label=stacks.label
         )
         more = len(self.expansion) - len(names.expansion)
         distinct = Distinct(
@@ -345,6 +373,15 @@ class _Splicer:
         return notes
 
 
+def is_whole(profile: Profile) -> bool:
+    """Tell whether `spliced` shows all Python frames of all stacks; of honest ones it does."""
+    python, number = profile.python, profile.stacks.interpreters
+    if python is None or not number.any():
+        return True
+    depth = np.concatenate(([0], depths(python)))[number]
+    return int(depth.max()) <= MOST_DEPTH and int(depth.sum()) <= _LEAST_FRAMES
+
+
 def depths(python: PythonStacks) -> IntArray:
     """Return for each node the number of frames from it outwards."""
     depth = np.ones(len(python), dtype=np.int64)
@@ -357,6 +394,20 @@ def depths(python: PythonStacks) -> IntArray:
         above[left] = above[further]
         left = left[above[left] >= 0]
     return depth
+
+
+def _used(python: PythonStacks, number: IntArray) -> BoolArray:
+    """Return which nodes are on the stacks of these numbers, as far as stacks are shown."""
+    result = np.zeros(len(python) + 1, dtype=np.bool_)
+    above = np.concatenate(([0], python.parent.astype(np.int64)))
+    left = np.unique(number)
+    for _ in range(MOST_DEPTH):
+        result[left] = True
+        left = np.unique(above[left])
+        left = left[~result[left]]
+        if not len(left):
+            break
+    return result[1:]
 
 
 def _most_depth(depth: IntArray, frames: int) -> int:

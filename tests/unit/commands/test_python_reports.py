@@ -425,3 +425,68 @@ def test_a_page_says_that_places_are_not_known(tmp_path: Path) -> None:
 def test_the_call_graph_has_python_functions(heap: Path, tmp_path: Path) -> None:
     run("graph", heap, "-o", tmp_path / "x.svg")
     assert "Cart.add (shop/app.py)" in (tmp_path / "x.svg").read_text()
+
+
+def test_code_that_a_library_makes_is_the_librarys(source: Path, tmp_path: Path) -> None:
+    native = f"sampler!malloc python!PyObject_Malloc {END}"
+    library = "/usr/lib/python3.11/dataclasses.py"
+    make = f"__create_fn__:2@<string> _process:9@{library}"
+    stacks = [
+        Stack(native, f"<module>:1@<string> {make} main:5@{source} *<module>:30@{source}"),
+        Stack(native, "scale:3@<string> *<module>:5@<string>", blocks=20),
+    ]
+    heap = write(profile_of(stacks), tmp_path / "made.heap")
+    assert flat(heap) == {"main (shop/app.py)": 10, "scale (<string>)": 20}
+    every = {r["function"] for r in rows("top", heap, "-n", "0", "--all-frames")}
+    made = {"<module> (<string> in dataclasses.py)", "__create_fn__ (<string> in dataclasses.py)"}
+    assert made | {"<module> (<string>)"} <= every
+
+
+TORCH = f"{SITE}/torch/nn/modules"
+
+
+@pytest.fixture
+def layers(source: Path, tmp_path: Path) -> Path:
+    """The file of a program that calls a layer of torch's by a model of its own."""
+    call = f"Module._call_impl:1790@{TORCH}/module.py Module._wrapped_call_impl:9@{TORCH}/module.py"
+    stack = Stack(
+        f"sampler!malloc numpy!empty python!cfunction_call {END}",
+        f"Linear.forward:134@{TORCH}/linear.py {call} Net.forward:9@{source} {call} "
+        f"*<module>:30@{source}",
+    )
+    profile = profile_of([stack], host=os.uname().nodename, uid=os.geteuid())
+    return write(profile, tmp_path / "layers.heap")
+
+
+def test_calls_of_torch_modules_are_their_classes_where_asked(layers: Path) -> None:
+    assert flat(layers) == {"Net.forward (shop/app.py)": 10}
+    assert flat(layers, "--nn-modules") == {"Linear() (modules/linear.py)": 10}
+    assert flat(layers, "--nn-modules", "--library", "^Linear") == {"Net() (shop/app.py)": 10}
+    folded = run("tree", layers, "--nn-modules")
+    assert "_call_impl" in run("tree", layers)
+    assert "_call_impl" not in folded
+    assert folded.index("Net() (shop") < folded.index("Linear() (modules")
+
+
+def test_exports_have_calls_of_torch_modules_by_their_classes(layers: Path) -> None:
+    assert ";Module._call_impl (modules/module.py);" in exported(layers, ".folded").decode()
+    end = "<module> (shop/app.py);Net() (shop/app.py);Linear() (modules/linear.py);empty 10000\n"
+    assert exported(layers, ".folded", "--nn-modules").decode().endswith(end)
+    [stack] = pprof_stacks(gzip.decompress(exported(layers, ".pb.gz", "--nn-modules")))
+    assert stack[2:5] == (
+        "Linear() (modules/linear.py):134", "Net() (shop/app.py):9", "<module> (shop/app.py):30"
+    )  # fmt: skip
+
+
+def test_a_heap_file_keeps_calls_of_torch_modules(layers: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out.heap")
+    done = CliRunner().invoke(cli, ["convert", str(layers), "-o", out, "--nn-modules"])
+    assert isinstance(done.exception, UsageProblem)
+    assert "--nn-modules" in str(done.exception.hint)
+
+
+def test_a_layer_is_found_by_its_class_and_has_its_source(layers: Path) -> None:
+    text = run("list", layers, "Net()", "--nn-modules")
+    assert "line 9 of the shop" in text
+    focus = rows("top", layers, "--nn-modules", "--focus", r"^Linear\(\)$", "-n", "0")
+    assert any(r["function"] == "Linear() (modules/linear.py)" for r in focus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -128,6 +129,7 @@ def test_a_file_system_that_does_not_answer_is_an_error_in_time(
     files = CodeFiles(child.pid)
     monkeypatch.setattr(codefiles, "LIMIT_S", 0.2)
     monkeypatch.setattr(codefiles, "_copy", lambda *_: signal.pause())
+    gc.collect()  # other tests' files
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(MemError):
         opened(files)

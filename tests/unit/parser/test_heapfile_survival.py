@@ -32,6 +32,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
+from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.readers import read_profile
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
@@ -53,7 +54,8 @@ def capture() -> Capture:
         writer="mem_parser 0.1.0", pid=4711, parent_pid=12, uid=1000, host="web1", arch="x86_64",
         comm="worker", exe="/opt/app", command="app --flag=1", allocator="/lib/libc.so.6",
         unwinder="cfi", sampler="/opt/libmem_sampler.so", suppressions="/opt/leaks.txt",
-        capture=3, depth_limit=64, started=1.5e9, duration_s=9.5, kind="snapshot", end="running",
+        capture=3, depth_limit=64, started=1.5e9, duration_s=9.5, part_s=(0.5, 8.0),
+        holds_older=True, kind="snapshot", end="running",
         from_start=True, python="3.11", pymalloc=True, pymem=True, samples=7,
         lost={"reentry": 2, "truncated": 1},
         memory=Memory(*range(1, 11)), bucket_end_s=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, None],
@@ -85,7 +87,10 @@ def every_fact() -> Profile:
         stacks=StackTable(
             column(0, 2, 4), np.array([0x1100, 0x4200, 0x1100, 0x4201], np.uint64),
             np.array([1, 2], np.uint32), np.array([3, 6], np.uint32), leaf_exact=False,
-            interpreter=np.array([0, 2], np.uint32),
+            interpreter=np.array([0, 2], np.uint32), label=np.array([1, 2], np.uint32),
+        ),
+        labels=Labels(
+            np.array([0, 1], np.uint32), np.array([1, 2], np.uint8), ["io", "fetch \u00fc"],
         ),
         python=PythonStacks(
             np.array([0, 1], np.uint32), np.array([1, 0], np.uint32), np.array([7, 9], np.uint32),

@@ -40,6 +40,22 @@ ROLES = [
     ("ngx_pcalloc", "", W),
     ("PyDataMem_UserNEW", "", W),
     ("default_malloc", "", W),
+    ("gentype_alloc", "", W),
+    ("c10::alloc_cpu", "c10::alloc_cpu(unsigned long)", W),
+    ("c10::DefaultCPUAllocator::allocate", "c10::DefaultCPUAllocator::allocate(unsigned long)", W),
+    ("at::detail::empty_cpu", "at::detail::empty_cpu(c10::ArrayRef<long>)", W),
+    (
+        "at::(anonymous namespace)::structured_mm_out_cpu_functional::set_output_strided",
+        "at::(anonymous namespace)::structured_mm_out_cpu_functional::set_output_strided(long)",
+        W,
+    ),
+    ("mkl_serv_allocate", "", W),
+    ("mm_internal_malloc", "", W),
+    (
+        "c10::impl::wrap_kernel_functor_unboxed_::call",
+        "c10::impl::wrap_kernel_functor_unboxed_<F>::call(c10::OperatorKernel*)",
+        L,
+    ),
     ("_PyObject_GC_New", "", W),
     ("CRYPTO_zalloc", "", W),
     ("g_hash_table_insert", "", L),
@@ -65,6 +81,9 @@ ROLES = [
     ("run_malloc", "", P),
     ("PyObject_Call", "", P),
     ("array_zeros", "", P),
+    ("at::native::mm", "at::native::mm(at::Tensor const&)", P),
+    ("mkl_blas_sgemm", "", P),
+    ("shop::structured_cart::set_output", "shop::structured_cart::set_output(int)", P),
     ("stdlib::load", "stdlib::load()", P),
     ("absl_demo", "", P),
 ]
@@ -77,6 +96,11 @@ PYTHON = [
     ("/srv/me/.venv/lib/python3.12/site-packages/pandas/core/frame.py", L),
     ("/usr/lib/python3/dist-packages/apt/cache.py", L),
     ("<frozen importlib._bootstrap>", L),
+    ("<__array_function__ internals>", L),
+    ("<attrs generated init shop.Cart>", L),
+    ("<eval_with_key>.3", L),
+    ("<stdin>", P),
+    ("<ipython-input-3-0ab>", P),
     ("<string>", P),
     ("/srv/me/python3/app.py", P),
     ("", P),
@@ -108,11 +132,12 @@ def test_the_user_says_whose_a_python_function_is() -> None:
 
 def test_extension_modules_are_libraries_beside_python_frames_alone() -> None:
     folder = "/usr/lib/python3.11"
-    paths = [f"{folder}/lib-dynload/_json.so", f"{folder}/site-packages/numpy.libs/libblas.so",
-             "/src/fast.so"]  # fmt: skip
+    paths = [f"{folder}/lib-dynload/_json.so", f"{folder}/site-packages/numpy.libs/libx.so",
+             "/usr/lib/libtorch_cpu.so.1.13", "/usr/lib/openblas/libopenblasp-r0.3.21.so",
+             "/src/fast.so", "/src/libtorchard.so"]  # fmt: skip
     functions = [Function("take", "take", path) for path in paths]
-    assert Libraries().roles(functions) == [P, P, P]
-    assert Libraries().roles(functions, beside_python=True) == [L, L, P]
+    assert Libraries().roles(functions) == [P] * 6
+    assert Libraries().roles(functions, beside_python=True) == [L, L, L, L, P, P]
 
 
 @pytest.mark.parametrize(("name", "full", "role"), ROLES, ids=[r[0] for r in ROLES])

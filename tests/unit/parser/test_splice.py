@@ -55,6 +55,13 @@ def test_native_view_has_python_frames_inside_of_their_loop() -> None:
     ]  # fmt: skip
 
 
+def test_only_frames_of_stacks_that_are_shown_have_names() -> None:
+    profile = profile_of([PLAIN, Stack(PLAIN.native, "gone:5 main:4 *<module>:1")])
+    profile.stacks.interpreter = np.array([profile.stacks.interpreters[0], 0], np.uint32)
+    functions = spliced(profile, named(profile)).names.builder.functions
+    assert [f.full_name for f in functions if f.python] == ["<module>", "main", "read"]
+
+
 def test_python_view_has_nothing_else() -> None:
     assert shown(PLAIN, Stack("sampler!malloc libc!start_thread"), view=PYTHON) == [
         ["read:9", "main:4", "<module>:1"],

@@ -21,6 +21,7 @@ function explorerSettings(profile, start) {
     collapse: setting.flag(false),
     hideAllocators: setting.flag(start.hideAllocators),
     hideImports: setting.flag(false),
+    labels: setting.flag(start.labels && profile.hasLabels),
     diff: setting.flag(profile.hasDiff),
     sandwich: setting.number(0, profile.names.length),
     zoom: setting.number(0, 2 ** 31),
@@ -29,22 +30,26 @@ function explorerSettings(profile, start) {
     ignore: setting.text("", LONGEST_PATTERN),
     hide: setting.text("", LONGEST_PATTERN),
     source: setting.flag(false),
+    ...profile.times && {
+      from: { ...setting.number(0, profile.times.moments.length), often: true },
+      to: { ...setting.number(profile.times.last, profile.times.moments.length), often: true },
+    },
     theme: setting.choice("auto", ["auto", "light", "dark"]),
   };
 }
 
-const VIEW_SETTINGS = ["count", "unit", "thread", "domain", "invert", "lines", "templates", "collapse", "hideAllocators", "hideImports", "diff", "sandwich", ...BOXES];
+const VIEW_SETTINGS = ["count", "unit", "thread", "domain", "invert", "lines", "templates", "collapse", "hideAllocators", "hideImports", "labels", "diff", "sandwich", "from", "to", ...BOXES];
 
 class Explorer {
   // narrowing: of the profile, by the boxes
   constructor(host, profile, state, { exact, unseen }, narrowing) {
     Object.assign(this, { host, profile, narrowing, state, exact, unseen, views: null, viewKey: "", selected: -1, pane: 0, furthest: 0, match: -1 });
-    const actions = {
+    this.actions = {
       set: (changes) => this.change(changes), back: () => state.back(), forward: () => history.forward(),
       reset: () => this.reset(), step: (by) => this.stepMatch(by), help: () => this.help.toggle(),
     };
     this.search = new Search(profile);
-    this.toolbar = new Toolbar(host, profile, state, actions, state.settings.domain.initial < 0);
+    this.toolbar = this.makeToolbar(host);
     this.banner = element("div", "banner");
     this.graph = element("div", "graph");
     this.graph.tabIndex = 0;
@@ -64,6 +69,49 @@ class Explorer {
     this.help = new HelpDialog(HELP_NOTES);
     new Keys(this.keyActions(), () => host.offsetParent !== null || host.getClientRects().length > 0);
     systemDark.addEventListener("change", () => this.refresh());
+  }
+
+  makeToolbar(host) {
+    return new Toolbar(host, this.narrowing.labelled, this.state, this.actions, this.state.settings.domain.initial < 0);
+  }
+
+  // What the view shows, in words that hold for other data of the same process.
+  get inWords() {
+    if (!this.views) return null;
+    const words = (node) => this.views[0].path(node).slice(1).map((k) => this.profile.names[this.functionAt(k)]);
+    return { zoom: words(this.zoom), selected: this.pane === 0 && this.selected > 0 && this.selected < this.views[0].size ? words(this.selected) : null };
+  }
+
+  // Other data of the same process; `words` are those of `inWords` before.
+  renew(profile, { exact, unseen }, narrowing, words) {
+    Object.assign(this, { profile, narrowing, exact, unseen, viewKey: "", selected: -1, palette: null });
+    this.search = new Search(profile);
+    if (Toolbar.keyOf(profile) !== this.toolbar.key) {
+      const old = this.toolbar.bar;
+      this.toolbar = this.makeToolbar(this.host);
+      old.replaceWith(this.toolbar.bar);
+    }
+    if (words) this.applyWords(words);
+  }
+
+  applyWords({ zoom, selected }) {
+    this.rebuild();
+    this.state.values.zoom = this.followWords(zoom ?? []);
+    if (selected) {
+      this.pane = 0;
+      this.selected = this.followWords(selected);
+    }
+  }
+
+  followWords(names) {
+    const view = this.views[0];
+    let node = 0;
+    for (const name of names) {
+      const next = view.childrenOf(node).find((child) => this.profile.names[this.functionAt(child)] === name);
+      if (next === undefined) break;
+      node = next;
+    }
+    return node;
   }
 
   get unit() { return this.state.get("unit"); }
@@ -163,12 +211,14 @@ class Explorer {
 
   label(view, node) {
     const name = view.name[node];
+    const change = this.profile.window && view.hasBase;
+    if (name === 0 && change) return `all: ${signedText(view.value[0] - view.base[0], this.unit)} ${this.countWords}`;
     if (name === 0) return `all: ${amountText(view.value[0], this.unit)} ${this.countWords}`;
     const text = this.profile.names[name];
     if (!view.hasBase) return text;
-    const change = changeOf(view, node, this.exact, this.unseen[this.unit]);
-    if (change === null) return text;
-    return `${change > 0 ? "+" : "\u2212"} ${text}`;
+    const grown = changeOf(view, node, this.exact, this.unseen[this.unit]);
+    if (grown === null) return text;
+    return `${grown > 0 ? "+" : "\u2212"} ${text}`;
   }
 
   searchText(search) {
@@ -291,7 +341,7 @@ class Explorer {
       ArrowUp: vertical(true), ArrowDown: vertical(false),
       ArrowLeft: () => this.walk("previous"), ArrowRight: () => this.walk("next"),
       "/": () => this.toolbar.input.focus(), n: () => this.stepMatch(1), p: () => this.stepMatch(-1),
-      f: toggle("flip"), i: toggle("invert"), c: toggle("collapse"), l: toggle("lines"), a: toggle("hideAllocators"), m: toggle("hideImports"),
+      f: toggle("flip"), i: toggle("invert"), c: toggle("collapse"), l: toggle("lines"), a: toggle("hideAllocators"), m: toggle("hideImports"), w: toggle("labels"),
       d: toggle("diff"), s: sandwich, v: next("count", this.profile.counts), b: next("unit", ["space", "objects"]),
       "?": () => this.help.toggle(),
     };

@@ -1,15 +1,18 @@
 /*
- * test_pyframes.c - a walk over Python frames along a memo gives the frames that a walk without one gives.
+ * test_python_walk.c - a walk over Python frames along a memo gives the frames that a walk without one gives.
  *
  * The interpreter is a fake: each frame, code object, text and table has a page of its own, which nobody can
  * read after the object has gone. Random walks call, return, step on, suspend and resume generators, and free code
  * objects, whose pages come again for others. The number of a code object is the node of its row, so that a row
- * that was kept for another code object is seen.
+ * that was kept for another code object is seen. Where the ends of code objects are counted, all of them have the
+ * same content, so that nothing but the count tells them apart.
  */
 #include "check.h"
 #include "core/sample.h"
 #include "python/code.h"
 #include "python/frames.h"
+#include "unwind/modules.h"
+#include "unwind/stack_range.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -23,6 +26,13 @@
 #define DEPTH 700
 #define UNITS 3u /* few, so that chance makes frames alike */
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
+
+/* How the code object of a row is told from others. */
+enum way {
+    BY_CONTENT, /* ends are not counted */
+    BY_COUNT,
+    BY_EITHER, /* another tool takes the slot now and then */
+};
 
 struct code {
     uintptr_t at, name, lines, copies;
@@ -38,17 +48,49 @@ struct frame {
 
 struct world {
     const struct mp_py_layout *l;
+    enum way way;
     struct mp_py_runtime runtime;
+    struct mp_py_dealloc dealloc;
     struct mp_py_memo memo;
     struct mp_py_walk walk, whole;
     uint64_t rng;
     char *pages;
     uint16_t free[PAGES];
-    uint32_t frees, numbers, depth, suspended, kept, fresh;
+    uint32_t frees, numbers, depth, suspended, kept, fresh, unasked;
     uintptr_t state, between;
     struct code code[CODES];
     struct frame stack[DEPTH], generator[GENERATORS];
 };
+
+static enum way way;
+static uintptr_t slot; /* the type's tp_dealloc: of one world at a time */
+
+static void free_code(void *code) {
+    (void)code;
+}
+
+static void free_code_in_other_way(void *code) {
+    (void)code;
+}
+
+static void begin_counting(struct world *w) {
+    struct mp_module self;
+    CHECK(mp_module_find((uintptr_t)free_code, &self));
+    slot = (uintptr_t)free_code;
+    w->dealloc.slot = &slot;
+    mp_py_deaths_begin(&w->dealloc, 0, self.start);
+    CHECK(mp_py_deaths_all(&w->dealloc) != 0);
+}
+
+static void lose_slot_or_begin_again(struct world *w) {
+    if (slot == (uintptr_t)free_code_in_other_way) {
+        mp_py_deaths_all(
+            &w->dealloc); /* a walk sees that it is lost, or none comes before it is back */
+        begin_counting(w);
+    } else {
+        slot = (uintptr_t)free_code_in_other_way;
+    }
+}
 
 static uint32_t below(struct world *w, uint32_t limit) {
     return (uint32_t)(mp_random(&w->rng) % limit);
@@ -84,19 +126,20 @@ static void make_code(struct world *w, struct code *c) {
     c->name = take(w);
     c->lines = take(w);
     c->number = ++w->numbers;
+    uint32_t content = w->way == BY_COUNT ? 1 : c->number;
     put(c->at + l->type, w->runtime.code_type);
     put(c->at + l->size, UNITS);
     put(c->at + l->code_name, c->name);
     put(c->at + l->code_lines, c->lines);
-    put_32(c->at + l->code_first_line, 1 + below(w, 3));
-    put(c->name + l->text_hash, 0x9e3779b97f4a7c15u * c->number);
+    put_32(c->at + l->code_first_line, w->way == BY_COUNT ? 1 : 1 + below(w, 3));
+    put(c->name + l->text_hash, 0x9e3779b97f4a7c15u * content);
     uintptr_t file = c->name + 1024; /* of one page with the name: they go together */
     put(c->at + l->code_file, file);
     put(file + l->text_length, 9);
     put(file + l->text_hash, -1);
     put(c->lines + l->size, 64);
     if (l->code_version != 0)
-        put_32(c->at + l->code_version, c->number);
+        put_32(c->at + l->code_version, content);
     if (l->code_copies != 0) {
         c->copies = take(w);
         put(c->at + l->code_copies, c->copies);
@@ -107,6 +150,8 @@ static void make_code(struct world *w, struct code *c) {
 }
 
 static void drop_code(struct world *w, struct code *c) {
+    if (w->way != BY_CONTENT)
+        ((void (*)(void *))slot)((void *)c->at);
     if (c->copies != 0)
         give(w, c->copies);
     give(w, c->lines);
@@ -218,6 +263,8 @@ static void replace(struct world *w) {
 
 static void step(struct world *w) {
     uint32_t what = below(w, 100);
+    if (w->way == BY_EITHER && below(w, 50) == 0)
+        lose_slot_or_begin_again(w);
     if (w->depth > 60 && below(w, 2) == 0) /* or most walks would be cut */
         leave(w);
     else if (what < 38)
@@ -281,8 +328,7 @@ static void check_whole(struct world *w) {
 static bool same_row(const struct world *w, const struct mp_py_row *a, const struct mp_py_row *b) {
     bool same_flag = w->l->entry != MP_PY_ENTRY_FLAG || a->flag == b->flag;
     return a->frame == b->frame && a->shim == b->shim &&
-           (a->shim || (a->code == b->code && a->place == b->place && same_flag &&
-                        memcmp(a->id, b->id, sizeof a->id) == 0));
+           (a->shim || (a->code == b->code && a->place == b->place && same_flag));
 }
 
 /* What core/pystacks.c does with the rows. */
@@ -291,6 +337,7 @@ static void update(struct world *w) {
     uint32_t to = w->walk.kept;
     for (uint32_t i = w->walk.fresh; fits && i > 0; i--, to++) {
         w->memo.row[to] = w->walk.row[i - 1];
+        w->memo.id[to] = w->walk.id[i - 1];
         w->memo.row[to].node = number_of(w, to);
     }
     if (w->walk.fresh > 0)
@@ -298,6 +345,8 @@ static void update(struct world *w) {
 }
 
 static void check_walk(struct world *w) {
+    uint64_t ends = mp_py_deaths_all(&w->dealloc);
+    w->unasked += ends != 0 && ends == w->memo.deaths && w->memo.depth > 0;
     mp_py_frames_walk(&w->memo, w->state, &w->walk);
     check_whole(w);
     const struct mp_py_walk *walk = &w->walk, *whole = &w->whole;
@@ -320,9 +369,13 @@ static void check_walk(struct world *w) {
 static struct world *make_world(const struct mp_py_layout *l, uint64_t seed) {
     struct world *w = calloc(1, sizeof *w);
     w->l = l;
+    w->way = way;
     w->rng = seed;
+    if (way != BY_CONTENT)
+        begin_counting(w);
     w->runtime = (struct mp_py_runtime){
         .layout = l, .code_type = 0x1000, .text_type = 0x2000, .bytes_type = 0x3000};
+    w->runtime.dealloc = &w->dealloc;
     w->memo.whose = &w->runtime;
     w->pages = mmap(NULL, (size_t)PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(w->pages != MAP_FAILED);
@@ -335,6 +388,8 @@ static struct world *make_world(const struct mp_py_layout *l, uint64_t seed) {
 }
 
 static void end_world(struct world *w) {
+    if (w->way != BY_CONTENT)
+        mp_py_deaths_end(&w->dealloc, 0);
     CHECK_EQ(munmap(w->pages, (size_t)PAGES * PAGE), 0);
     free(w);
 }
@@ -348,6 +403,7 @@ static void *walk_at_random(void *layout) {
                 check_walk(w);
         }
         CHECK(w->kept > 5000); /* the memo is of use */
+        CHECK(way == BY_CONTENT ? w->unasked == 0 : w->unasked > 500);
         end_world(w);
     }
     return NULL;
@@ -362,8 +418,11 @@ static void on_each(void *(*what)(void *)) {
         const struct mp_py_layout *l = mp_py_layout_of(known[i][0], known[i][1]);
         CHECK(l != NULL);
         CHECK_EQ(pthread_create(&threads[i], NULL, what, (void *)l), 0);
+        if (way !=
+            BY_CONTENT) /* an end that another world counts would hide one that is not counted */
+            pthread_join(threads[i], NULL);
     }
-    for (unsigned i = 0; i < COUNT; i++)
+    for (unsigned i = 0; i < COUNT && way == BY_CONTENT; i++)
         pthread_join(threads[i], NULL);
 }
 
@@ -512,9 +571,22 @@ static void *write_names(void *layout) {
     return NULL;
 }
 
+static bool may_copy(void) {
+    return true;
+}
+
 int main(void) {
+    mp_stack_init(may_copy);
+    mp_modules_init(NULL);
     CASE("frames along a memo are those without it, and what has gone is never read");
     on_each(walk_at_random);
+    CASE("the same where nothing but the count of ends tells code objects apart");
+    way = BY_COUNT;
+    on_each(walk_at_random);
+    CASE("the same where counting begins and ends");
+    way = BY_EITHER;
+    on_each(walk_at_random);
+    way = BY_CONTENT;
     CASE("a chain that makes no sense ends where it does not");
     on_each(break_chains);
     CASE("a chain that is too deep is cut");

@@ -1,0 +1,35 @@
+"""One reading of the process's counters as an object of JSON, in `.heap` files and logs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from mem_parser.heapfile.fields import Fields
+from mem_parser.model import Reading
+
+_HOST = ("t_s", "estimate_bytes", "std_error_bytes", "samples", "rss_bytes")
+
+
+def read_reading(fields: Fields) -> Reading:
+    """Return the reading; what is absent is 0 or None."""
+    return Reading(
+        t_s=fields.real("t_s"),
+        estimate_bytes=fields.real("estimate_bytes"),
+        std_error_bytes=fields.real("std_error_bytes"),
+        samples=fields.integer("samples"),
+        rss_bytes=fields.optional_int("rss_bytes"),
+        taken_bytes=fields.optional_float("taken_bytes"),
+        failed=fields.optional_int("failed"),
+        actual_used_bytes=fields.optional_int("actual_used_bytes"),
+        actual_total_bytes=fields.optional_int("actual_total_bytes"),
+        reserved_bytes=fields.optional_int("reserved_bytes"),
+    )
+
+
+def reading_object(reading: Reading) -> dict[str, Any]:
+    """Return what `read_reading` reads, without what only device memory has where it has none."""
+    values = dataclasses.asdict(reading)
+    if reading.taken_bytes is not None:  # of device memory
+        return values
+    return {name: values[name] for name in _HOST}

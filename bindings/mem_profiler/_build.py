@@ -137,7 +137,7 @@ def header_declarations(header: Path) -> str:
 
 
 ffibuilder = FFI()
-HEADERS = ("segment.h", "room.h", "entry_plan.h")
+HEADERS = ("event_ring.h", "segment.h", "room.h", "entry_plan.h")
 ffibuilder.cdef(
     "".join(header_declarations(SAMPLER / "abi" / name) for name in HEADERS) + DECLARATIONS
 )

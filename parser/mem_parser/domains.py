@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from mem_parser.errors import UsageProblem
 from mem_parser.model import (
@@ -21,7 +20,7 @@ from mem_parser.model import (
     Thread,
     ThreadBlocks,
 )
-from mem_parser.python.merged import MergedPython, renumbered
+from mem_parser.python.owners import MergedOwners, Owned
 
 _REQUIRED = ("stack", "inuse_blocks", "inuse_bytes", "alloc_blocks", "alloc_bytes")
 
@@ -40,12 +39,12 @@ def join(profiles: Sequence[tuple[str, Profile]]) -> Profile:
     first = every[0]
     starts = np.cumsum([0, *(len(p.stacks) for p in every)])
     incomplete = next((p.incomplete for p in every if p.incomplete), None)
-    python = MergedPython()
-    numbers = [renumbered(p.stacks.interpreters, python.intern(p.python)) for p in every]
+    owners = MergedOwners()
+    owned = owners.split(np.concatenate([owners.intern(p) for p in every]))
     return Profile(
         format=first.format,
         rate_bytes=first.rate_bytes,
-        stacks=_stacks(every, np.concatenate(numbers)),
+        stacks=_stacks(every, owned),
         sites=_sites(every, starts.tolist()),
         domains=list(parts),
         modules=first.modules,
@@ -61,7 +60,8 @@ def join(profiles: Sequence[tuple[str, Profile]]) -> Profile:
         incomplete=incomplete,
         warnings=list(dict.fromkeys(text for p in every for text in p.warnings)),
         embedded=first.embedded,
-        python=python.result(),
+        python=owned.python,
+        labels=owned.labels,
         marks=first.marks,
         parts=parts,
     )
@@ -103,7 +103,7 @@ def _check(profiles: Sequence[tuple[str, Profile]]) -> None:
         seen[domain] = other
 
 
-def _stacks(every: Sequence[Profile], numbers: npt.NDArray[np.uint32]) -> StackTable:
+def _stacks(every: Sequence[Profile], owned: Owned) -> StackTable:
     tables = [p.stacks for p in every]
     ends = np.cumsum([0, *(len(t.frames) for t in tables)])
     offsets = [t.offsets[:-1] + end for t, end in zip(tables, ends[:-1], strict=True)]
@@ -113,7 +113,8 @@ def _stacks(every: Sequence[Profile], numbers: npt.NDArray[np.uint32]) -> StackT
         np.concatenate([t.flags for t in tables]),
         np.concatenate([t.generation for t in tables]),
         leaf_exact=all(t.leaf_exact for t in tables),
-        interpreter=numbers,
+        interpreter=owned.interpreter,
+        label=owned.label,
     )
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.errors import InputFileError, UsageProblem
-from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
+from mem_parser.model import BoolArray, Count, IntArray, Profile, ThreadBlocks, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import without_allocators
 from mem_parser.symbols.table import Function, Location, Symbols
@@ -88,12 +88,11 @@ class Filters:
         thread or domain that it does not know.
         """
         check_count(profile, self.count)
-        if self.domains:
-            profile = profile.where(np.isin(profile.sites.domain, _domains(profile, self.domains)))
+        profile = self._of_domains(profile)
         whole = profile.total(self.count, self.unit)
         left = self._of_threads(profile)
-        left = left.where(self._sites(left, symbols))
-        shown = self._without_hidden(symbols)
+        left = left.where(self.stacks(left, symbols)[left.sites.stack])
+        shown = self.without_hidden(symbols)
         offsets, locations = without_allocators(shown, self.rule)
         named = dataclasses.replace(shown, offsets=offsets, locations_of_stack=locations)
         if self.narrows:
@@ -106,57 +105,37 @@ class Filters:
             left = dataclasses.replace(left, warnings=[*left.warnings, note])
         return left, named
 
-    def _sites(self, profile: Profile, symbols: Symbols) -> BoolArray:
-        """Return the sites to show, as a mask."""
+    def part(self, profile: Profile) -> Profile:
+        """Return the blocks of the domains and threads. Raises as `apply` does."""
+        return self._of_threads(self._of_domains(profile))
+
+    def stacks(self, profile: Profile, symbols: Symbols) -> BoolArray:
+        """Return which stacks to show of ``profile``, which is a `part`."""
         kept = np.ones(len(symbols.offsets) - 1, dtype=np.bool_)
         for pattern in self.focus:
             kept &= stacks_with(symbols, matching_locations(symbols, pattern, "--focus"))
         for pattern in self.ignore:
             kept &= ~stacks_with(symbols, matching_locations(symbols, pattern, "--ignore"))
-        sites = kept[profile.sites.stack]
         if self.min_samples > 1:
-            blocks = np.where(sites, profile.counts(self.count)[0], 0)
+            blocks = profile.counts(self.count)[0]
             samples = np.bincount(profile.sites.stack, weights=blocks, minlength=len(kept))
-            sites &= (samples >= self.min_samples)[profile.sites.stack]
-        return np.asarray(sites, dtype=np.bool_)
+            kept &= samples >= self.min_samples
+        return kept
+
+    def _of_domains(self, profile: Profile) -> Profile:
+        if not self.domains:
+            return profile
+        return profile.where(np.isin(profile.sites.domain, _domains(profile, self.domains)))
 
     def _of_threads(self, profile: Profile) -> Profile:
         """Return the profile of the blocks in use that the threads allocated."""
         if not self.threads:
             return profile
-        blocks = profile.thread_blocks
-        if blocks is None:
+        if profile.thread_blocks is None:
             raise InputFileError("--thread: the file has no counts by thread")
-        chosen = np.isin(blocks.row, _threads(profile, self.threads))
-        of_site = blocks.site[chosen]
-        count = len(profile.sites)
-        number, size = (
-            np.bincount(of_site, weights=c[chosen], minlength=count).astype(np.int64)
-            for c in (blocks.blocks, blocks.bytes)
-        )
-        sites = dataclasses.replace(
-            profile.sites,
-            inuse_blocks=number,
-            inuse_bytes=size,
-            alloc_blocks=number,
-            alloc_bytes=size,
-            peak_blocks=None,
-            peak_bytes=None,
-            births=None,
-            live_births=None,
-            before_end_blocks=None,
-            before_end_bytes=None,
-        )
-        kept = dataclasses.replace(
-            blocks,
-            site=of_site,
-            row=blocks.row[chosen],
-            blocks=blocks.blocks[chosen],
-            bytes=blocks.bytes[chosen],
-        )
-        return dataclasses.replace(profile, sites=sites, thread_blocks=kept, has_alloc=False)
+        return of_threads(profile, _threads(profile, self.threads))
 
-    def _without_hidden(self, symbols: Symbols) -> Symbols:
+    def without_hidden(self, symbols: Symbols) -> Symbols:
         """Return ``symbols`` whose stacks lack the hidden frames; none becomes empty."""
         if not self.hide:
             return symbols
@@ -180,6 +159,42 @@ class Filters:
             offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             locations_of_stack=spelled[shown],
         )
+
+
+def of_threads(profile: Profile, rows: Sequence[int]) -> Profile:
+    """Return the profile of the blocks in use that the threads of these rows allocated; it has no
+    counts of all allocations. One without counts by thread has none of these blocks.
+    """
+    none = np.zeros(0, dtype=np.int64)
+    blocks = profile.thread_blocks or ThreadBlocks(none, none, none, none)
+    chosen = np.isin(blocks.row, rows)
+    of_site = blocks.site[chosen]
+    count = len(profile.sites)
+    number, size = (
+        np.bincount(of_site, weights=c[chosen], minlength=count).astype(np.int64)
+        for c in (blocks.blocks, blocks.bytes)
+    )
+    sites = dataclasses.replace(
+        profile.sites,
+        inuse_blocks=number,
+        inuse_bytes=size,
+        alloc_blocks=number,
+        alloc_bytes=size,
+        peak_blocks=None,
+        peak_bytes=None,
+        births=None,
+        live_births=None,
+        before_end_blocks=None,
+        before_end_bytes=None,
+    )
+    kept = dataclasses.replace(
+        blocks,
+        site=of_site,
+        row=blocks.row[chosen],
+        blocks=blocks.blocks[chosen],
+        bytes=blocks.bytes[chosen],
+    )
+    return dataclasses.replace(profile, sites=sites, thread_blocks=kept, has_alloc=False)
 
 
 Side = tuple[Profile, Symbols]
@@ -230,11 +245,17 @@ def compile_pattern(pattern: str, option: str) -> re.Pattern[str]:
 
 
 def check_count(profile: Profile, count: Count, file: str = "the file") -> None:
-    """Refuse a count that ``file`` does not have. Raises `InputFileError`."""
+    """Refuse a count that ``file`` does not have. Raises `InputFileError`, `UsageProblem`."""
     if profile.has(count):
         return
     if count is Count.PEAK:
         raise InputFileError(f"{file} holds no peak: it was written without one")
+    if count is Count.FREED and profile.capture.holds_older:
+        raise UsageProblem(
+            f"{file}: what is in use at the end of this part was not all allocated in it, so no"
+            " count tells what was freed",
+            hint="mem_parser lifetimes shows what was freed when; --alloc what was allocated",
+        )
     raise InputFileError(
         f"{file} holds no counts of all allocations",
         hint=_ACCUMULATE if profile.format.startswith("jemalloc") else None,

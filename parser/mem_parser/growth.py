@@ -14,7 +14,7 @@ import numpy as np
 
 from mem_parser.interning import StackInterner, StackParts
 from mem_parser.model import IntArray, Profile
-from mem_parser.python.merged import MergedPython, renumbered
+from mem_parser.python.owners import MergedOwners
 from mem_parser.significance import p_rate_above
 
 
@@ -66,13 +66,13 @@ class Growth:
 
 
 class StackIndex:
-    """The stacks of a profile by their addresses, loader generation and Python frames; of equal
-    ones, the last.
+    """The stacks of a profile by their addresses, loader generation, Python frames and label; of
+    equal ones, the last.
     """
 
     def __init__(self, profile: Profile) -> None:
         self._numbers = StackInterner(np.uint64)
-        self._python = MergedPython()
+        self._owners = MergedOwners()
         ids, first = self._numbers.intern(self._parts(profile))
         self._last = np.zeros(len(first), dtype=np.int64)
         self._last[ids] = np.arange(len(ids))
@@ -86,6 +86,6 @@ class StackIndex:
 
     def _parts(self, profile: Profile) -> StackParts:
         stacks = profile.stacks
-        python = renumbered(stacks.interpreters, self._python.intern(profile.python))
-        tags = (stacks.generation.astype(np.uint64) << np.uint64(32) | python).view(np.int64)
+        owners = self._owners.intern(profile)
+        tags = (stacks.generation.astype(np.uint64) << np.uint64(32) | owners).view(np.int64)
         return StackParts(stacks.frames, stacks.offsets[:-1], stacks.offsets[1:], tags)

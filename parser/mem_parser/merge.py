@@ -5,7 +5,7 @@ that file, so equal stacks of different hosts or load addresses merge. Every mod
 range in a new address space of the result; programs linked to fixed addresses keep theirs. Frames
 in no module keep their address, or have the names that the file gives them.
 
-Python's frames are the same by function, line and callers.
+Python's frames are the same by function, line and callers, labels by their names.
 
 Sampled counts add up per (stack, size class, rate): each record later gets the weight of its own
 rate, so estimates and variances of the result are the sums of those of the files. The number of
@@ -110,7 +110,7 @@ class Merger:
         if mixed:
             span = f"{rates.min():.0f} to {rates.max():.0f} B"
             known.capture.notes.append(f"sampled at {span}; each record weighs by its own rate")
-        stacks, names = self._frames.stacks(leaf_exact=known.leaf_exact)
+        stacks, owned, names = self._frames.stacks(leaf_exact=known.leaf_exact)
         return Profile(
             format="mem_profiler",
             rate_bytes=float(rates.max()) if len(rates) else 1.0,
@@ -126,7 +126,8 @@ class Merger:
             incomplete=known.incomplete,
             warnings=list(known.warnings),
             embedded=names,
-            python=self._frames.python.result(),
+            python=owned.python,
+            labels=owned.labels,
         )
 
 

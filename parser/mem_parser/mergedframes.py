@@ -1,7 +1,7 @@
 """One number for every frame and every stack of the merged profiles, in columns.
 
 A frame is a place in a merged module, an address in none, or names that a file gives; a stack is a
-sequence of these, its flags and its Python frames.
+sequence of these, its flags, its Python frames and its label.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mem_parser.interning import Growing, Ids, Interner, StackInterner, StackParts, pairs
 from mem_parser.mergedmodules import MergedModules
 from mem_parser.model import Profile, StackTable
-from mem_parser.python.merged import MergedPython, renumbered
+from mem_parser.python.owners import MergedOwners, Owned
 from mem_parser.symbols.embedded import FIRST_INVENTED, NO_MODULE, EmbeddedNames, Frames
 from mem_parser.symbols.modulelabels import module_keys
 from mem_parser.symbols.symbolizer import Distinct, assign_modules, distinct_addresses
@@ -36,7 +36,7 @@ class MergedFrames:
         self._offsets, self._kinds = Interner(), Interner()
         self._names: dict[Frames, int] = {(): 0}
         self._stacks = StackInterner(np.int32)
-        self.python = MergedPython()
+        self._owners = MergedOwners()
 
     @property
     def frames(self) -> int:
@@ -49,12 +49,12 @@ class MergedFrames:
         distinct = distinct_addresses(profile)
         ids = self._intern_frames(profile, distinct).astype(np.int32)
         stacks = profile.stacks
-        python = renumbered(stacks.interpreters, self.python.intern(profile.python))
+        owners = self._owners.intern(profile)
         parts = StackParts(
             ids[distinct.of_frame],
             stacks.offsets[:-1],
             stacks.offsets[1:],
-            (stacks.flags.astype(np.uint64) << _HALF | python).view(np.int64),
+            (stacks.flags.astype(np.uint64) << _HALF | owners).view(np.int64),
         )
         del distinct, ids
         return self._stacks.intern(parts)[0]
@@ -94,8 +94,10 @@ class MergedFrames:
             named[k] = self._names.setdefault(frames, len(self._names))
         return named
 
-    def stacks(self, *, leaf_exact: bool) -> tuple[StackTable, EmbeddedNames | None]:
-        """Return all stacks and the names in the files, after `MergedModules.finish`."""
+    def stacks(self, *, leaf_exact: bool) -> tuple[StackTable, Owned, EmbeddedNames | None]:
+        """Return all stacks, what they have besides native frames, and the names in the files,
+        after `MergedModules.finish`.
+        """
         lookup, names = self._addresses()
         ids, offsets = self._stacks.items.values, self._stacks.offsets
         frames = np.empty(len(ids), dtype=np.uint64)
@@ -103,16 +105,18 @@ class MergedFrames:
             frames[low : low + _ITEMS_AT_A_TIME] = lookup[ids[low : low + _ITEMS_AT_A_TIME]]
         count = len(self._stacks)
         tags = self._stacks.tags.values.view(np.uint64)
+        owned = self._owners.split(tags.astype(np.uint32))
         table = StackTable(
             offsets,
             frames,
             (tags >> _HALF).astype(np.uint32),
             np.zeros(count, dtype=np.uint32),
             leaf_exact,
-            tags.astype(np.uint32) if len(self.python) else None,
+            owned.interpreter,
+            owned.label,
         )
         _to_return_addresses(table)
-        return table, names
+        return table, owned, names
 
     def _addresses(self) -> tuple[Addresses, EmbeddedNames | None]:
         """Return the look-up address of every frame, and the names in the files."""

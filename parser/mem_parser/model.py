@@ -31,6 +31,7 @@ from mem_parser.estimate import (
 )
 
 if TYPE_CHECKING:
+    from mem_parser.python.labels import Labels
     from mem_parser.python.stacks import PythonStacks
     from mem_parser.symbols.embedded import EmbeddedNames
 
@@ -85,7 +86,11 @@ class StackTable:
     where ``leaf_exact``; in other tools' files it is mostly a return address too.
 
     A stack's identity is a pair: these frames, and the number of an interpreter's stack in
-    ``interpreter``, 0 where there is none; None: no stack has one.
+    ``interpreter``, 0 where there is none; None: no stack has one. Who ran it makes it another
+    stack: ``label`` is a number of `Profile.labels`, in the same way.
+
+    ``series`` is the same object in profiles of one process that goes on: each of them begins with
+    the stacks of the earlier ones, so do their Python frames and labels. None: stands alone.
     """
 
     offsets: IntArray
@@ -94,6 +99,8 @@ class StackTable:
     generation: npt.NDArray[np.uint32]
     leaf_exact: bool
     interpreter: npt.NDArray[np.uint32] | None = None
+    label: npt.NDArray[np.uint32] | None = None
+    series: object | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -108,6 +115,7 @@ class StackTable:
             self.generation[mask],
             self.leaf_exact,
             None if self.interpreter is None else self.interpreter[mask],
+            None if self.label is None else self.label[mask],
         )
 
     @property
@@ -118,9 +126,33 @@ class StackTable:
         return np.zeros(len(self), dtype=np.uint32)
 
     @property
+    def label_numbers(self) -> npt.NDArray[np.uint32]:
+        """The number of the label of each stack; 0: none."""
+        return np.zeros(len(self), dtype=np.uint32) if self.label is None else self.label
+
+    @property
     def depths(self) -> IntArray:
         """Number of frames of each stack."""
         return np.diff(self.offsets)
+
+    def numbered(
+        self,
+        interpreter: npt.NDArray[np.uint32] | None,
+        label: npt.NDArray[np.uint32] | None,
+    ) -> StackTable:
+        """Return the same frames with other numbers of interpreters' stacks and labels."""
+        return StackTable(
+            self.offsets, self.frames, self.flags, self.generation, self.leaf_exact,
+            interpreter, label,
+        )  # fmt: skip
+
+    def shared(self) -> tuple[StackTable, IntArray]:
+        """Return a table with the frames, and which of its stacks each of these stacks is."""
+        return self, np.arange(len(self))
+
+    def frames_between(self, low: int, high: int) -> AddressArray:
+        """Return the frames of the stacks ``low`` to ``high``, which is not among them."""
+        return self.frames[self.offsets[low] : self.offsets[high]]
 
     @property
     def is_leaf(self) -> BoolArray:
@@ -318,6 +350,11 @@ class Capture:
     depth_limit: int | None = None
     started: float | None = None
     duration_s: float | None = None
+    part_s: tuple[float, float] | None = None
+    """Of a part of a log of events: its first and last moment, in seconds since the capture began.
+    """
+    holds_older: bool = False
+    """Whether blocks in use include some that were allocated before the part."""
     kind: str = ""
     end: str = ""
     from_start: bool = False
@@ -388,6 +425,8 @@ class Profile:
     """Names that the file itself gives its addresses."""
     python: PythonStacks | None = None
     """Python's frames, which `StackTable.interpreter` numbers; None: the profile has none."""
+    labels: Labels | None = None
+    """Names of threads and tasks, which `StackTable.label` numbers; None: the profile has none."""
     marks: list[Mark] = field(default_factory=list)
     map_lines: list[bytes] = field(default_factory=list)
     """Lines of /proc/PID/maps for the part of a file that every tool reads; empty: the lines are
@@ -442,6 +481,8 @@ class Profile:
             return True
         if count is Count.PEAK:
             return self.sites.peak_blocks is not None
+        if count is Count.FREED and self.capture.holds_older:
+            return False
         return self.has_alloc
 
     def weigh(self, count: Count, unit: Unit) -> tuple[FloatArray, FloatArray, IntArray]:

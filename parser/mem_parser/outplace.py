@@ -33,7 +33,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Place:
     """A name in an open folder. ``status`` is that of the file there; None: no file yet."""
 

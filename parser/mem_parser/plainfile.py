@@ -16,7 +16,10 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing import Self
 
 _KINDS = {
     stat.S_IFDIR: "is a folder",

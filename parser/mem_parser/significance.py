@@ -106,6 +106,17 @@ def p_of_change(delta: float, variance: float, weight: float) -> float:
     return 2.0 * normal_tail(excess / math.sqrt(spread))
 
 
+def p_of_changes(delta: FloatArray, variance: FloatArray, weight: float) -> FloatArray:
+    """Return `p_of_change` of columns."""
+    excess = np.abs(delta) - 0.5 * weight
+    spread = variance + 0.5 * weight * weight
+    result = np.where(excess <= 0, 1.0, 0.0)
+    far = np.flatnonzero((excess > 0) & (spread > 0))
+    score = excess[far] / np.sqrt(2.0 * spread[far])
+    result[far] = [math.erfc(z) for z in score.tolist()]
+    return result
+
+
 def trend(times: FloatArray, survivors: FloatArray, births: FloatArray) -> float:
     """Return how many standard errors the share of survivors rises with the time of birth.
 

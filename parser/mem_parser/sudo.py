@@ -16,7 +16,7 @@ _NO_ID = (1 << 32) - 1
 _MAKE = 0o3  # write and search
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Caller:
     """The user who called sudo."""
 

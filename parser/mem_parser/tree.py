@@ -35,6 +35,8 @@ LEFT_OUT = "[narrower frames]"
 """Name of a node that stands for all that was left out below its parent."""
 BETWEEN = "between"
 """Count that has nothing but the variances of changes since the base."""
+BORN, LIVE = "born", "live"
+"""Counts of rows by moment: what was allocated, and how much more is in use."""
 
 Key = Callable[[Function], object]
 
@@ -96,6 +98,11 @@ class Tree:
     left_out: IntArray
     widest: float = 0.0
     notes: list[str] = field(default_factory=list)
+    leaf: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """The node at which each stack of the profile ends."""
+    time_rows: Rows | None = None
+    """What came and went up to each of some moments since the one before; None: no times are known.
+    Its ``thread`` is the number of the moment, its counts are `BORN` and `LIVE`."""
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -191,12 +198,13 @@ def build_tree(
         np.append(stacks.line, 0)[grown.step],
         np.append(stacks.inlined, False)[grown.step],
         grown.levels,
-        _merge(rows if between is None else _concatenate(rows, between)),
-        _merge(_thread_rows(profile, grown.leaf)),
+        merge(rows if between is None else _concatenate(rows, between)),
+        merge(_thread_rows(profile, grown.leaf)),
         domains,
         [t.name or str(t.tid) for t in profile.threads],
         grown.left_out,
         grown.widest,
+        leaf=grown.leaf[: len(symbols.offsets) - 1],
     )
     tree.name[0] = -1
     tree.file[0], tree.line[0], tree.inlined[0] = 0, 0, False
@@ -414,7 +422,7 @@ def _concatenate(first: Rows, second: Rows) -> Rows:
     )
 
 
-def _merge(rows: Rows) -> Rows:
+def merge(rows: Rows) -> Rows:
     """Add up rows of the same node, domain and thread, and drop rows of zeros alone."""
     wanted: npt.NDArray[np.bool_] = np.zeros(len(rows), dtype=np.bool_)
     for values in rows.counts.values():
@@ -436,4 +444,4 @@ def _merge(rows: Rows) -> Rows:
 
 def regroup(rows: Rows, new_node: IntArray) -> Rows:
     """Return ``rows`` moved from node *k* to node ``new_node[k]`` and merged there."""
-    return _merge(Rows(new_node[rows.node], rows.domain, rows.thread, rows.counts))
+    return merge(Rows(new_node[rows.node], rows.domain, rows.thread, rows.counts))

@@ -18,12 +18,14 @@
 #ifndef MP_SEGMENT_H
 #define MP_SEGMENT_H
 
+#include "abi/event_ring.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
 /* cffi: begin */
 #define MP_SEGMENT_MAGIC 0x31474553504d454dULL /* "MEMPSEG1", little-endian */
-#define MP_SEGMENT_VERSION 4
+#define MP_SEGMENT_VERSION 6
 #define MP_CONTROL_BYTES 4096      /* struct mp_control, all of page 0 */
 #define MP_GATE_SHIFT 40           /* gate of capture k is k << 40; draws stay below 1 << 40 */
 #define MP_CAPTURE_MAX 65535       /* captures of one process image */
@@ -50,7 +52,13 @@
 #define MP_PYTHON_NAME_BYTES 512   /* of a Python function's name, and of its qualified name */
 #define MP_PYTHON_FILE_BYTES 1024
 #define MP_PYTHON_LINES_BYTES 0x100000 /* of its table of lines; a larger one is left out */
+#define MP_PYTHON_LABEL_BYTES 128 /* of the name of a thread or task */
+#define MP_PYTHON_LABELS                                                                           \
+    256 /* of one kind in one capture; others are "other threads", "other tasks" */
 #define MP_DIRECTORY_ROWS 16       /* at most so many arrays */
+#define MP_RING_ROWS 64            /* rings of events, at most */
+#define MP_RING_EVENTS_MIN 256     /* in each */
+#define MP_RING_HEADS_BYTES 8192   /* of all rings, before their events */
 
 /* Limits of a capture and a segment, for the target and the controller. */
 
@@ -126,6 +134,10 @@ enum mp_lost {
     MP_LOST_DOMAIN_FULL = 11, /* the domain of a device block has no row */
     MP_LOST_STACK_ROOM = 12, /* the thread had too little stack left to take a sample */
     MP_LOST_PYTHON = 13, /* event: the stack has not all its Python frames */
+    MP_LOST_LABEL =
+        14, /* event: the stack has not the name of its thread or task, because there are too many */
+    MP_LOST_LAUNCH =
+        15, /* event: a kernel, operator or access has no name, or is not what it should be */
 };
 
 enum mp_startup_flags {
@@ -202,6 +214,8 @@ enum mp_array_kind {
     MP_ARRAY_MODULES = 3, /* struct mp_module_row */
     MP_ARRAY_DOMAINS = 4, /* struct mp_domain */
     MP_ARRAY_MARKS = 5, /* struct mp_mark: a ring, a power of two of rows */
+    /* MP_RING_ROWS struct mp_ring, then the events of ring 0, of ring 1, ...; a row is a struct mp_event */
+    MP_ARRAY_EVENTS = 6,
     MP_ARRAYS,
 };
 
@@ -324,6 +338,10 @@ struct mp_control {
     uint8_t peak_pad[16]; /* every sample writes to `peak`: it has a cache line alone */
     struct mp_peak peak[2]; /* of host memory; slot = capture number & 1 */
     struct mp_attach_stops attach_stops; /* writer: the controller that attached */
+    /* 1 + the minor version of a CPython that the sampler reads by what it says itself, and of one that it cannot
+     * read (1: of an unknown version); 0: there was none. */
+    uint32_t python_unlisted, python_unread;
+    struct mp_events events;
 };
 
 /* What a record of the arena is. */
@@ -331,7 +349,8 @@ enum mp_stack_kind {
     /* Native frames. frames[0] is the first byte of the hook, frames[1..] are return addresses, innermost
      * first. */
     MP_STACK_NATIVE = 0,
-    /* A native stack with a Python stack on top of it: frames[0] is the id of the one, `interpreter` of the other. */
+    /* A native stack with a Python stack on top of it: frames[0] is the id of the one, `interpreter` of the other;
+     * frames[1], if it is there, is the id of its label. */
     MP_STACK_PAIR = 1,
     /* A Python frame below those of its callers: struct mp_python_frame. */
     MP_STACK_PYTHON_FRAME = 2,
@@ -339,6 +358,18 @@ enum mp_stack_kind {
     MP_STACK_PYTHON_CODE = 3,
     /* A piece of a large table of lines: the id of the piece before (0: none), then bytes. */
     MP_STACK_PYTHON_LINES = 4,
+    /* Who ran a Python stack, as somebody named it: struct mp_python_label. */
+    MP_STACK_PYTHON_LABEL = 5,
+    /* A name of a launch, or its path: the number of its bytes, then these. */
+    MP_STACK_TEXT = 6,
+    /* A tensor: its type in the low half of the first word and its format in the high one, then its dimensions. */
+    MP_STACK_TENSOR = 7,
+};
+
+enum mp_label_kind {
+    MP_LABEL_THREAD = 1, /* threading.Thread */
+    MP_LABEL_TASK = 2, /* asyncio.Task */
+    MP_LABEL_KINDS = 2,
 };
 
 /* A record of the arena, where each is stored once: a stack, or part of one. Its id is its byte offset in the
@@ -370,6 +401,13 @@ struct mp_python_code {
     uint16_t qualname_bytes; /* 0: the version has none */
     uint16_t file_bytes;
     uint16_t pad;
+};
+
+/* The name follows as UTF-8, padded to whole words. */
+struct mp_python_label {
+    uint32_t outer; /* id of the label that this one is in: a task's is in its thread's; 0: none */
+    uint16_t kind; /* enum mp_label_kind */
+    uint16_t bytes; /* of the name; 0: one of those that have no label of their own */
 };
 
 /* Counters of one site. In an owned shard, only the owning thread adds to the counters of allocations; all
@@ -495,18 +533,26 @@ _Static_assert(offsetof(struct mp_control, gate) == 64, "gate begins its cache l
 _Static_assert(offsetof(struct mp_control, capture) == 128, "gate is alone on its cache line");
 _Static_assert(offsetof(struct mp_control, state) == 384, "segment layout");
 _Static_assert(sizeof(struct mp_control) <= MP_CONTROL_BYTES, "control fits page 0");
+_Static_assert(offsetof(struct mp_control, events) / 64 ==
+                   (offsetof(struct mp_control, attach_stops) + sizeof(struct mp_attach_stops)) /
+                       64,
+               "no counter of the hot path shares the line of `events`");
 _Static_assert(sizeof(struct mp_peak) == 32, "segment layout");
 _Static_assert(offsetof(struct mp_control, peak) % 64 == 0, "peaks begin their line");
 _Static_assert(sizeof(struct mp_array) == 32, "segment layout");
 _Static_assert(sizeof(struct mp_stack) == 24, "segment layout");
 _Static_assert(sizeof(struct mp_python_frame) == 16, "segment layout");
 _Static_assert(sizeof(struct mp_python_code) == 24, "segment layout");
+_Static_assert(sizeof(struct mp_python_label) == 8, "segment layout");
 _Static_assert(sizeof(struct mp_site_row) == 64, "a site is one cache line");
 _Static_assert(sizeof(struct mp_live_row) == 32, "two live rows a cache line");
 _Static_assert(sizeof(struct mp_device_site_row) == 104, "segment layout");
 _Static_assert(sizeof(struct mp_device_live_row) == 72, "segment layout");
 _Static_assert(sizeof(struct mp_domain) == 320, "segment layout");
 _Static_assert(sizeof(struct mp_mark) == 256, "segment layout");
+_Static_assert(sizeof(struct mp_event) == 32, "two events a cache line");
+_Static_assert(sizeof(struct mp_ring) * MP_RING_ROWS == MP_RING_HEADS_BYTES, "segment layout");
+_Static_assert(MP_KEY_STACK_BITS + MP_KEY_DOMAIN_BITS == 32, "an event names both in one word");
 _Static_assert(sizeof(struct mp_thread) == 32, "segment layout");
 _Static_assert(sizeof(struct mp_module_row) == 1024, "segment layout");
 

@@ -17,9 +17,9 @@
  * start-up, with release. mp_gate() loads it relaxed: a capture begins long after that, once the
  * controller has answered, or in the constructor, before the program's own threads.
  *
- * Limits: 10.8 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (known.h), the buffers for
- * new stacks 6.0 MiB (scratch.h), Python functions and pairs 0.6 MiB (pystacks.h). Pages without a write cost
- * nothing.
+ * Limits: 11.3 MiB, of which the large filter takes 2 MiB, known stacks 2 MiB (known.h), the buffers for
+ * new stacks 6.1 MiB (scratch.h), Python functions, frames and pairs 1 MiB (pystacks.h). Pages without a write
+ * cost nothing.
  */
 #ifndef MP_LOCAL_H
 #define MP_LOCAL_H
@@ -63,6 +63,7 @@ struct mp_local {
     /* hash of a site's key -> its place at the last look-up */
     uint32_t site_memo[1u << MP_SITE_MEMO_BITS];
     struct mp_pystacks pystacks;
+    struct mp_pylabel_names pylabels[MP_LABEL_KINDS]; /* by enum mp_label_kind - 1 */
     struct mp_scratch scratch[MP_SCRATCHES];
 } __attribute__((aligned(MP_LOCAL_ALIGN)));
 

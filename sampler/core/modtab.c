@@ -296,10 +296,13 @@ static struct mp_module_row *known_row(struct mp_segment *seg, const struct know
 }
 
 /* Apart from its caller, whose frame is under those of `record`. */
-static __attribute__((noinline)) void meet_interpreter(const struct mp_module *m) {
+static __attribute__((noinline)) void meet_interpreter(struct mp_segment *seg,
+                                                       const struct mp_module *m) {
     unsigned count = 0;
     const ElfW(Phdr) *phdr = mp_module_headers(m, &count);
     mp_py_meet(m->start, m->bias, phdr, count);
+    mp_store_relaxed(&seg->control->python_unlisted, mp_load_relaxed(&mp_py_unlisted));
+    mp_store_relaxed(&seg->control->python_unread, mp_load_relaxed(&mp_py_unread));
 }
 
 static void record_known(struct mp_segment *seg, struct known_module *k, const struct mp_module *m,
@@ -314,7 +317,7 @@ static void record_known(struct mp_segment *seg, struct known_module *k, const s
         leave_nameless(seg, generation);
     else {
         mp_store_release(&k->rows_end, row + 1);
-        meet_interpreter(m);
+        meet_interpreter(seg, m);
     }
 }
 

@@ -3,6 +3,7 @@
  */
 #include "record.h"
 #include "capture.h"
+#include "events.h"
 #include "inside.h"
 #include "modtab.h"
 #include "peak.h"
@@ -83,11 +84,21 @@ static __attribute__((noinline)) void count_sample(const struct mp_capture_view 
         lose(seg, MP_LOST_LIVE_FULL);
     else {
         struct mp_peak *peak = mp_peak_of(seg, view->number);
+        mp_event_of_block(seg, MP_EVENT_BIRTH, block, &row);
         mp_site_stamp(counters, mp_peak_epoch(peak));
         mp_site_add(counters, size, mp_capture_bucket(view, row.birth_ns),
                     mp_key_owned(row.site_key));
         mp_peak_add(peak, size, mp_capture_rate(seg, view->number), view->now_ns);
     }
+}
+
+/* For captures that write events. */
+static __attribute__((noinline)) void note_refusal(const struct mp_capture_view *view, size_t size,
+                                                   uint32_t stack) {
+    struct mp_live_block row = {.size_bytes = size,
+                                .birth_ns = view->now_ns,
+                                .site_key = mp_site_key(stack, size, 0, 0, view->number)};
+    mp_event_of_block(view->segment, MP_EVENT_REFUSED, NULL, &row);
 }
 
 /*
@@ -120,8 +131,11 @@ record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_
     if (!mp_countdown_take(&self->countdown, size, view.gate,
                            mp_load_relaxed(&view.slot->rate_bytes)))
         return;
-    if (block == NULL)
+    if (block == NULL && !mp_events_on(seg, view.number))
         return;
+    int saved_errno = errno;
+    if (mp_filter_hit(block))
+        mp_record_free(block); /* we did not see the free of its earlier owner */
     struct mp_guard guard;
     if (mp_stack_is_short((uintptr_t)&guard, mp_unwind_stack_bytes(), &self->mapped_page)) {
         lose(seg, MP_LOST_STACK_ROOM);
@@ -131,13 +145,14 @@ record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_
         lose(seg, MP_LOST_REENTRY);
         return;
     }
-    int saved_errno = errno;
-    if (mp_filter_hit(block))
-        mp_record_free(block); /* we did not see the free of its earlier owner */
     mp_live_prefetch(seg, block);
-    count_sample(&view, block, size, stack_of(seg, hook, caller, &guard));
-    errno = saved_errno;
+    uint32_t stack = stack_of(seg, hook, caller, &guard);
+    if (mp_likely(block != NULL))
+        count_sample(&view, block, size, stack);
+    else
+        note_refusal(&view, size, stack);
     mp_guard_leave(&guard);
+    errno = saved_errno;
 }
 
 MP_REALIGN __attribute__((noinline)) void
@@ -154,8 +169,22 @@ static struct mp_site_row *counters_of(struct mp_segment *seg, const struct mp_l
     return mp_site_at(seg, row->site, row->site_key);
 }
 
-static inline __attribute__((always_inline)) void record_take(const void *block,
-                                                              struct mp_taken *taken) {
+/* An event of the paths without a guard. */
+static __attribute__((noinline)) void note(struct mp_segment *seg, enum mp_event_kind kind,
+                                           const void *block, const struct mp_live_block *row) {
+    int saved_errno = errno;
+    struct mp_guard guard;
+    if (mp_guard_enter(&guard)) {
+        mp_event_of_block(seg, kind, block, row);
+        mp_guard_leave(&guard);
+    } else {
+        mp_event_lose(seg);
+    }
+    errno = saved_errno;
+}
+
+static inline __attribute__((always_inline)) void
+record_take(const void *block, enum mp_event_kind why, struct mp_taken *taken) {
     struct mp_segment *seg = &mp_local.segment;
     if (mp_modtab_closed(seg, block))
         mp_unwind_flush();
@@ -166,26 +195,33 @@ static inline __attribute__((always_inline)) void record_take(const void *block,
     if (counters == NULL)
         return;
     uint32_t capture = mp_key_capture(taken->row.site_key);
+    if (mp_events_on(seg, capture))
+        note(seg, why, block, &taken->row);
     struct mp_peak *peak = mp_peak_of(seg, capture);
     mp_peak_remove(peak, taken->row.size_bytes, mp_capture_rate(seg, capture));
     mp_site_stamp(counters, mp_peak_epoch(peak));
     mp_site_free(counters, taken->row.size_bytes);
 }
 
-MP_REALIGN void mp_record_take(const void *block, struct mp_taken *taken) {
+static inline __attribute__((always_inline)) void take(const void *block, enum mp_event_kind why,
+                                                       struct mp_taken *taken) {
     taken->found = false;
     if (block == NULL || !mp_filter_hit_large(block))
         return;
     struct mp_inside *in = mp_inside_enter();
     if (!mp_inside_too_late(in))
-        record_take(block, taken);
+        record_take(block, why, taken);
     mp_inside_leave(in);
 }
 
+MP_REALIGN void mp_record_take(const void *block, struct mp_taken *taken) {
+    take(block, MP_EVENT_MOVED, taken);
+}
+
 /* Not part of the caller's frame, which is under the unwinder's. */
-__attribute__((noinline)) void mp_record_free(const void *block) {
+MP_REALIGN __attribute__((noinline)) void mp_record_free(const void *block) {
     struct mp_taken taken;
-    mp_record_take(block, &taken);
+    take(block, MP_EVENT_DEATH, &taken);
 }
 
 static inline __attribute__((always_inline)) void record_put_back(const void *block,
@@ -198,6 +234,8 @@ static inline __attribute__((always_inline)) void record_put_back(const void *bl
         lose(seg, MP_LOST_LIVE_FULL);
     } else if (counters != NULL) {
         struct mp_peak *peak = mp_peak_of(seg, capture);
+        if (mp_events_on(seg, capture))
+            note(seg, MP_EVENT_BACK, block, &taken->row);
         mp_site_stamp(counters, mp_peak_epoch(peak));
         mp_site_unfree(counters, taken->row.size_bytes);
         mp_peak_add(peak, taken->row.size_bytes, mp_capture_rate(seg, capture),

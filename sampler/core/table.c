@@ -38,6 +38,9 @@ static const struct first_pieces {
 #define PIECE_MIN_BYTES (64u << 10) /* least by which an array grows: a system call each */
 #define ARENA_MAX_BYTES (8ULL << MP_KEY_STACK_BITS) /* a stack's id is its offset / 8 */
 
+/* Of what the first arrays leave, at most; of the usual limit 32 MiB, a million events. */
+#define EVENTS_SHARE 7
+
 #define SHRINK_MAX 3 /* MP_LIMIT_WHOLE_BYTES is 2^3 times the smallest limit */
 
 static uint64_t round_up(uint64_t n, uint64_t to) {
@@ -85,6 +88,17 @@ static uint64_t lay_devices(struct mp_control *control, uint64_t at, uint64_t re
                      sizeof(struct mp_device_live_row), page);
 }
 
+/* Rings of events; a small segment has none. Returns the end offset. */
+static uint64_t lay_events(struct mp_control *control, uint64_t at, uint64_t rest, uint64_t page) {
+    if (control->limit_bytes < MP_LIMIT_WHOLE_BYTES)
+        return at;
+    uint64_t events = MP_RING_EVENTS_MIN, item = sizeof(struct mp_event);
+    while (2 * events * item <= rest / EVENTS_SHARE)
+        events *= 2;
+    return lay_array(control, MP_ARRAY_EVENTS, at, events + MP_RING_HEADS_BYTES / item,
+                     (uint32_t)item, page);
+}
+
 /* How often the first tables are halved. */
 static unsigned shrink_of(uint64_t limit_bytes) {
     unsigned shrink = 0;
@@ -114,6 +128,7 @@ void mp_segment_layout(struct mp_control *control) {
     at = lay_table(&control->live, at, rest * 2 / 5, LIVE_ROWS >> shrink,
                    sizeof(struct mp_live_row) - 8, page);
     at = lay_devices(control, at, rest, page, shrink);
+    at = lay_events(control, at, rest, page);
     uint64_t arena = (control->limit_bytes - at) / page * page;
     arena = arena < ARENA_MAX_BYTES ? arena : ARENA_MAX_BYTES;
     lay_array(control, MP_ARRAY_STACKS, at, arena / 8, 8, page);
@@ -243,11 +258,16 @@ static int reserve_level(struct mp_segment *seg, int fd, struct mp_level *level)
     return reserve_now(seg, fd, level->offset, bytes, &level->reserved_bytes);
 }
 
+int mp_segment_reserve_array(struct mp_segment *seg, int fd, enum mp_array_kind kind,
+                             uint64_t bytes) {
+    return reserve_now(seg, fd, seg->layout.array[kind].offset, bytes,
+                       &seg->control->directory[kind].reserved_bytes);
+}
+
 /* The first piece of an array, or the whole of a small one. */
 static int reserve_array(struct mp_segment *seg, int fd, enum mp_array_kind kind, uint64_t most) {
     uint64_t bytes = mp_array_bytes(seg, kind);
-    return reserve_now(seg, fd, seg->layout.array[kind].offset, bytes < most ? bytes : most,
-                       &seg->control->directory[kind].reserved_bytes);
+    return mp_segment_reserve_array(seg, fd, kind, bytes < most ? bytes : most);
 }
 
 static int reserve_arrays(struct mp_segment *seg, int fd, const struct first_pieces *first) {

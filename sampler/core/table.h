@@ -80,6 +80,10 @@ int mp_segment_reserve_first(struct mp_segment *seg, int fd);
 /* INIT. The same with the reserved sites and larger pieces, for a capture in which hooks make no system call. */
 int mp_segment_reserve_whole(struct mp_segment *seg, int fd);
 
+/* INIT. Reserve the first `bytes` of an array, which has them, before any hook uses it. `fd` as above. 0 or -errno. */
+int mp_segment_reserve_array(struct mp_segment *seg, int fd, enum mp_array_kind kind,
+                             uint64_t bytes);
+
 /* HOOK. Get what mp_segment_reserve_whole() reserves while other threads sample: from now on hooks will make no
  * system call. A refusal is counted. */
 void mp_segment_reserve_ahead(struct mp_segment *seg);

@@ -3,6 +3,7 @@
  */
 #include "device.h"
 #include "core/capture.h"
+#include "core/events.h"
 #include "core/keyed.h"
 #include "core/peak.h"
 #include "core/pystacks.h"
@@ -115,8 +116,36 @@ static struct mp_device_site_row *counters_of(struct mp_segment *seg,
     return mp_keyed_at(seg, &sites, row->site, row->site_key);
 }
 
+/* Under a guard. */
+static void write_event(struct mp_segment *seg, enum mp_event_kind kind,
+                        const struct mp_device_live_row *row) {
+    struct mp_event_of event = {.kind = kind,
+                                .thread = mp_thread_row(seg),
+                                .address = row->address,
+                                .size_bytes = row->asked_bytes,
+                                .site_key = row->site_key,
+                                .birth_ns = row->birth_ns};
+    mp_event_write(seg, &event);
+}
+
+/* An event of the paths without a guard. */
+static __attribute__((noinline)) void note(struct mp_segment *seg, enum mp_event_kind kind,
+                                           const struct mp_device_live_row *row) {
+    int saved_errno = errno;
+    struct mp_guard guard;
+    if (mp_guard_enter(&guard)) {
+        write_event(seg, kind, row);
+        mp_guard_leave(&guard);
+    } else {
+        mp_event_lose(seg);
+    }
+    errno = saved_errno;
+}
+
 static void freed(struct mp_segment *seg, const struct mp_device_live_row *row) {
     struct mp_device_site_row *site = counters_of(seg, row);
+    if (site != NULL && mp_events_on(seg, mp_key_capture(row->site_key)))
+        note(seg, MP_EVENT_DEATH, row);
     struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row->site_key));
     if (site != NULL) {
         struct mp_peak *peak = peak_of(domain, row);
@@ -178,6 +207,8 @@ static __attribute__((noinline)) void record_alloc(const struct mp_capture_view 
         lose(seg, MP_LOST_LIVE_FULL);
     else {
         struct mp_peak *peak = peak_of(domain, &row);
+        if (mp_events_on(seg, capture->number))
+            write_event(seg, MP_EVENT_BIRTH, &row);
         stamp(site, peak);
         count_alloc(site, &row, mp_capture_bucket(capture, row.birth_ns));
         mp_peak_add(peak, row.asked_bytes, mp_capture_device_rate(seg, capture->number),
@@ -190,6 +221,11 @@ static __attribute__((noinline)) void record_failure(const struct mp_capture_vie
                                                      uint32_t stack) {
     struct mp_device_live_row row = {.thread = mp_thread_row(capture->segment)};
     struct mp_device_site_row *site = site_of(capture, block, &row, stack);
+    if (mp_events_on(capture->segment, capture->number)) {
+        row.asked_bytes = block->asked_bytes;
+        row.birth_ns = capture->now_ns;
+        write_event(capture->segment, MP_EVENT_REFUSED, &row);
+    }
     if (site != NULL) {
         mp_add_relaxed(&site->failed_bytes, block->asked_bytes);
         mp_add_relaxed(&site->failed_blocks, 1);
@@ -266,6 +302,8 @@ void mp_device_put_back(const struct mp_device_taken *taken) {
         struct mp_device_site_row *site = counters_of(seg, &row);
         struct mp_domain *domain = mp_domain_at(seg, mp_key_domain(row.site_key));
         if (site != NULL) {
+            if (mp_events_on(seg, mp_key_capture(row.site_key)))
+                note(seg, MP_EVENT_BACK, &row);
             struct mp_peak *peak = peak_of(domain, &row);
             stamp(site, peak);
             count_free(site, &row, UINT64_MAX);

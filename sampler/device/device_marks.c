@@ -6,6 +6,7 @@
  * sequence is the same before and after its copy.
  */
 #include "core/capture.h"
+#include "core/events.h"
 #include "core/threads.h"
 #include "device.h"
 
@@ -44,6 +45,19 @@ static void write_row(struct mp_mark *row, uint64_t number, const struct mp_mark
     mp_store_release(&row->sequence, number + 1);
 }
 
+/* The mark's place among the events. */
+static void write_event(struct mp_segment *seg, uint64_t number) {
+    struct mp_event_of event = {
+        .kind = MP_EVENT_MARK, .thread = mp_thread_row(seg), .address = number};
+    struct mp_guard guard;
+    if (mp_guard_enter(&guard)) {
+        mp_event_write(seg, &event);
+        mp_guard_leave(&guard);
+    } else {
+        mp_event_lose(seg);
+    }
+}
+
 void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const char *text) {
     struct mp_capture_view capture;
     struct timespec now;
@@ -62,5 +76,7 @@ void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const 
         uint64_t row = number & (mp_array_rows(seg, MP_ARRAY_MARKS) - 1);
         write_row(rows + row, number, &head, domain, text);
     }
+    if (mp_events_on(seg, capture.number))
+        write_event(seg, number);
     errno = saved_errno;
 }

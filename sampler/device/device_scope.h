@@ -37,6 +37,7 @@ enum mp_device_family {
     MP_FAMILY_VULKAN,
     MP_FAMILY_ZE,
     MP_FAMILY_POOL,
+    MP_FAMILY_LAUNCH,
 };
 
 struct mp_device_scope {

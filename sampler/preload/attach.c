@@ -5,6 +5,7 @@
 #include "drivers/libraries.h"
 #include "entry_patch.h"
 #include "pymem/pymem.h"
+#include "python/runtime.h"
 #include "redirect.h"
 #include "redirect/slots_kept.h"
 #include "redirect_attach.h"
@@ -80,7 +81,8 @@ static const char *undo(struct mp_attach_request *r) {
     if (attach.pymem && !mp_pymem_withdraw())
         snprintf(r->text, sizeof r->text,
                  "CPython's allocators still call the sampler, which forwards: the main thread"
-                 " ran no Python code meanwhile");
+                 " ran no Python code meanwhile, or its threads have no common lock");
+    mp_py_withdraw();
     mp_entry_restore(&entries);
     mp_kept_restore(&slots);
     const char *stays = mp_startup_late_close();

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define VALUE_SHOWN_MAX 64
+#define EVENTS_MIN_BYTES (64u << 10)
 #define PLAN_FD_MAX 1048576 /* fs.nr_open as kernels have it: no descriptor is above */
 
 /* Where values come from: the environment, or lines of text that were cut into strings. */
@@ -141,6 +142,12 @@ static int read_numbers(struct mp_options *o, char *error, size_t n) {
          o->device_rate_bytes > MP_RATE_MAX_BYTES))
         return refuse(error, n, "MEM_PROFILER_DEVICE_RATE", value,
                       "bytes per sample from 1 to 1G, such as 1 or 512K");
+    value = value_of("MEM_PROFILER_EVENTS");
+    if (value != NULL && *value != '\0' &&
+        (!parse_bytes(value, &o->events_bytes) ||
+         (o->events_bytes != 0 && o->events_bytes < EVENTS_MIN_BYTES) ||
+         o->events_bytes > 64ULL << 30))
+        return refuse(error, n, "MEM_PROFILER_EVENTS", value, "bytes from 64K to 64G, or 0");
     value = value_of(
         "MEM_PROFILER_START_PID"); /* `mem_profiler run` means one process, not its children */
     if (value != NULL && *value != '\0') {
@@ -217,6 +224,23 @@ static int read_devices(struct mp_options *o, char *error, size_t n) {
     }
 }
 
+static int read_launches(struct mp_options *o, char *error, size_t n) {
+    static const char *const names[] = {"operators", "kernels", "accesses"};
+    const char *value = value_of("MEM_PROFILER_LAUNCHES");
+    for (const char *word = value; word != NULL && *word != '\0';) {
+        size_t length = strcspn(word, ",");
+        unsigned i = 0;
+        while (i < 3 && (strlen(names[i]) != length || strncmp(names[i], word, length) != 0))
+            i++;
+        if (i == 3)
+            return refuse(error, n, "MEM_PROFILER_LAUNCHES", value,
+                          "a list of operators, kernels, accesses");
+        o->launches |= 1u << i;
+        word += length + (word[length] == ',');
+    }
+    return 0;
+}
+
 /* False: its value is neither 0 nor 1. */
 static bool read_switch(const char *name, bool *on, char *error, size_t n) {
     const char *value = value_of(name);
@@ -248,6 +272,8 @@ static int read_words(struct mp_options *o, const char *exe, char *error, size_t
     read_plan(o, value_of("MEM_PROFILER_PLAN"));
     if (!read_switch("MEM_PROFILER_FOLLOW_FORK", &o->follow_fork, error, n) ||
         !read_switch("MEM_PROFILER_PYMEM", &o->pymem, error, n))
+        return -EINVAL;
+    if (read_launches(o, error, n) != 0)
         return -EINVAL;
     value = value_of("MEM_PROFILER_UNWIND");
     if (value != NULL && *value != '\0') {

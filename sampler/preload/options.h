@@ -12,6 +12,9 @@ struct mp_options {
     char dir[256];            /* MEM_PROFILER_DIR; default /dev/shm */
     uint64_t start_rate_bytes; /* MEM_PROFILER_START; valid if start */
     uint64_t device_rate_bytes; /* MEM_PROFILER_DEVICE_RATE; default 1: every block */
+    uint64_t
+        events_bytes; /* MEM_PROFILER_EVENTS; 0: captures without a controller write no events */
+    unsigned launches;        /* MEM_PROFILER_LAUNCHES, bits of enum mp_launch_want */
     bool start;               /* false where MEM_PROFILER_START_PID names another process */
     bool follow_fork;         /* MEM_PROFILER_FOLLOW_FORK=1 */
     bool only_others;         /* MEM_PROFILER_ONLY is set and does not match this executable */

@@ -17,6 +17,7 @@
 #include "startup.h"
 #include "checker.h"
 #include "core/capture.h"
+#include "core/events.h"
 #include "core/modtab.h"
 #include "core/record.h"
 #include "core/threads.h"
@@ -107,6 +108,8 @@ static int start_capture(struct mp_segment *seg, int fd, uint64_t rate_bytes) {
     for (unsigned i = 0; i + 1 < MP_BUCKETS; i++, end_ns *= MP_OPEN_BUCKET_GROWTH)
         slot->bucket_end_ns[i] = end_ns;
     slot->bucket_end_ns[MP_BUCKETS - 1] = UINT64_MAX;
+    if (process.options.events_bytes != 0) /* a refusal is counted, and readers find no rings */
+        mp_events_begin(seg, fd, 1, process.options.events_bytes, process.options.launches);
     mp_store_release(&c->capture_number,
                      1u); /* both pair with the controller's loads: the slot is filled */
     mp_store_release(&c->gate, (int64_t)1 << MP_GATE_SHIFT);
@@ -183,6 +186,10 @@ static void before_fork(void) {
     process.rate_at_fork = mp_load_relaxed(&c->capture[slot].rate_bytes);
     process.options.device_rate_bytes = mp_load_relaxed(&c->device_rate_bytes[slot]);
     process.options.depth_limit = mp_capture_depth_limit(c);
+    process.options.events_bytes =
+        mp_events_bytes(c, (uint32_t)(process.gate_at_fork >> MP_GATE_SHIFT));
+    process.options.launches =
+        mp_events_launches(c, (uint32_t)(process.gate_at_fork >> MP_GATE_SHIFT));
 }
 
 static void in_fork_child(void) {

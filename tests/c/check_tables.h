@@ -91,6 +91,7 @@ static inline void mp_check_index_entry(struct mp_segment *seg, const struct mp_
     struct mp_stack_identity identity = {.frames = (const uintptr_t *)(stack + 1),
                                          .depth = stack->depth,
                                          .truncated = stack->truncated,
+                                         .kind = stack->kind,
                                          .generation = stack->generation,
                                          .interpreter = stack->interpreter};
     uint32_t found = mp_stack_intern(seg, &identity, &is_new);

@@ -422,6 +422,8 @@ static unsigned pieces_of(const struct mp_control *c, struct piece *out) {
     out[n++] = (struct piece){0, sizeof *c};
     for (unsigned kind = 1; kind < MP_ARRAYS; kind++) {
         const struct mp_array *array = &c->directory[kind];
+        if (kind == MP_ARRAY_EVENTS && c->limit_bytes < MP_LIMIT_WHOLE_BYTES)
+            continue;
         CHECK_EQ(array->kind, kind);
         out[n++] = (struct piece){array->offset, array->rows * array->row_bytes};
     }

@@ -27,7 +27,7 @@ CORPUS = FOLDER / "corpus"
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 SAMPLER = ROOT / "sampler"
-PYTHON = ("readers", "segments", "elf", "images", "budget", "outputs", "madecode")
+PYTHON = ("readers", "segments", "elf", "images", "budget", "outputs", "madecode", "memlog")
 # Fuzzers in C: what is compiled beside fuzz_NAME.c.
 TABLES = [
     SAMPLER / "unwind" / f"{name}.c" for name in ("cfi", "cfi_row", "cfi_expr", "stack_range")

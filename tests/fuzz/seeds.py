@@ -344,6 +344,41 @@ def records() -> bytes:
     return struct.pack(f"<{len(words)}Q", *words)
 
 
+def with_launches(path: Path) -> bytes:
+    from mem_parser.memlog.filefacts import FileFacts
+    from mem_parser.memlog.launches import Launches, LaunchKind, tensor_text
+    from mem_parser.memlog.writer import MemlogWriter
+    from memlogs import facts_profile
+
+    with path.open("w+b") as file:
+        writer = MemlogWriter(file.fileno(), FileFacts("run", 1, 7, ("host",), (1.0,)))
+        writer.append_facts(facts_profile())
+        writer.append_texts([b"MatMul", b"a/0_MatMul", tensor_text(1, 2, (2, 3)), b"\xff,\n"])
+        kinds = [*LaunchKind, LaunchKind.KERNEL]
+        writer.append_launches(
+            Launches.of(
+                time_ns=range(len(kinds)), kind=kinds, address=[7 << 32 | 1] * len(kinds),
+                size_bytes=[3] * len(kinds), thread=[0] * len(kinds), device=[0, 63, 1] * 3,
+                name=[1, 1, 1, 1, 1, 1, 1, 1, 4], detail=[0, 2, 2, 2, 2, 3, 3, 3, 0],
+            )
+        )  # fmt: skip
+        writer.end(last=True)
+    return path.read_bytes()
+
+
+def logs(work: Path) -> Iterator[tuple[str, bytes]]:
+    from ledger import Ledger, write_files
+
+    block = {"domain": 0, "birth_ns": 0, "stack": 2, "size_bytes": 100, "thread": 1}
+    rows = [
+        block | {"time_ns": 5 * k, "kind": kind, "address": 16 * (k % 5), "domain": k % 2}
+        for k, kind in enumerate([1, 1, 1, 3, 4, 2, 2, 1, 5, 6, 1, 2, 3, 1])
+    ]
+    (path,) = write_files(work, Ledger(rows), [], [20, 40])
+    yield "small", path.read_bytes()
+    yield "launches", with_launches(work / "launches.memlog")
+
+
 def every(work: Path) -> Iterator[tuple[str, str, bytes]]:
     """Fuzzer, name and bytes of each input."""
     for fuzzer, found in (
@@ -352,6 +387,7 @@ def every(work: Path) -> Iterator[tuple[str, str, bytes]]:
         ("budget", BUDGETS.items()), ("segments", forged_segments()),
         ("lookup", [("both", loaded(library(work)))]),
         ("records", [("chain", records())]), ("madecode", MADE_CODE.items()),
+        ("memlog", logs(work)),
     ):  # fmt: skip
         yield from ((fuzzer, name, data) for name, data in found)
     for name, texts in NAMES.items():

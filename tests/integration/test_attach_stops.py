@@ -51,7 +51,7 @@ def test_a_capture_after_an_attach_says_how_long_threads_stood_still(
         end_storm(target)
     stops = HeapFile(only_heap(tmp_path)).header["attach"]
     assert stops["times"] >= 1
-    assert 0 < stops["longest_s"] <= stops["total_s"] < 3
+    assert 0 < stops["longest_s"] <= stops["total_s"] < 60  # seconds, not milliseconds
     assert STOPPED.search(printed), printed
     assert f"{stops['total_s'] * 1e3:.1f} ms" in printed
     capture = read_profile(str(only_heap(tmp_path))).capture

@@ -225,6 +225,23 @@ def test_python_says_where_its_small_objects_are() -> None:
             assert (found.status, text in found.text) == (status, True), found
 
 
+@pytest.mark.parametrize(("link", "hides"), [("-Wl,--no-export-dynamic", True), ("-Wl,-E", False)])
+def test_a_program_that_hides_its_python_has_no_python_frames(
+    link: str, hides: bool, tmp_path: Path
+) -> None:
+    text = (
+        "#include <unistd.h>\n"
+        "int _PyEval_EvalFrameDefault(void) { char c; return (int)read(0, &c, 1); }\n"
+        "int main(void) { return _PyEval_EvalFrameDefault(); }\n"
+    )
+    program = compile_program(source(tmp_path, "embeds.c", text), ("-O0", link), name="embeds")
+    with living(program) as process:
+        asleep(process.pid, program.name[:15])
+        found = [f for f in examine_process(process.pid) if f.check == "python_frames"]
+    assert [f.status for f in found] == ["warning"] * hides
+    assert all("does not export its Python" in f.text for f in found)
+
+
 def test_no_free_descriptor_blocks() -> None:
     with living(CAT) as process:
         asleep(process.pid, "cat")

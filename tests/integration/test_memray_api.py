@@ -133,12 +133,12 @@ libc.posix_memalign(ctypes.byref(place), ctypes.c_size_t(256), ctypes.c_size_t(7
 }  # fmt: skip
 
 
-def driven(module: str, folder: Path, setup: str, body: str) -> dict[str, Any]:
+def driven(module: str, folder: Path, *words: str) -> dict[str, Any]:
     env = command_environment() | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     env.pop("PYTHONMALLOC", None)
     driver = ROOT / "tests" / "support" / "memray_driver.py"
     done = subprocess.run(
-        [sys.executable, driver, module, folder / f"{module}.bin", setup, body],
+        [sys.executable, driver, module, folder / f"{module}.bin", *words],
         cwd=folder, env=env, capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
@@ -152,12 +152,33 @@ def test_a_script_has_the_records_that_memray_has(name: str, tmp_path: Path) -> 
     theirs = driven("memray", tmp_path, *SCRIPTS[name])
     ours = driven("mem_profiler.memray_api", tmp_path, *SCRIPTS[name])
     assert ours.pop("pid") != theirs.pop("pid")
+    ours_total = ours["total"]["by allocator"]
     for what in ("peak", "left", "total"):
         assert ours[what]["by allocator"] == theirs[what]["by allocator"], what
         if PYTHON_FRAMES:
             assert ours[what]["by line"] == theirs[what]["by line"], what
         del ours[what], theirs[what]
+    of_log, of_theirs = ours["single"], theirs["single"]
+    assert not of_log.pop("regions")
+    if of_theirs.pop("regions"):  # memray counts them among the allocations in between
+        for what in ("temporary", "temporary by thread", "temporary of 5"):
+            found, least = of_log.pop(what), of_theirs.pop(what)
+            assert sum(row[2] for row in found) >= sum(row[2] for row in least)
+    assert len(of_log["events"]) >= sum(row[1] for row in ours_total)
+    if not PYTHON_FRAMES:
+        del ours["single"], theirs["single"]
     assert ours == theirs
+
+
+@pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
+@pytest.mark.parametrize("name", ["spec", "freed", "methods", "dict grows", "realloc"])
+def test_a_file_of_counts_alone_has_the_sums_that_memray_has(name: str, tmp_path: Path) -> None:
+    theirs = driven("memray", tmp_path, *SCRIPTS[name])
+    ours = driven("mem_profiler.memray_api", tmp_path, *SCRIPTS[name], "AGGREGATED_ALLOCATIONS")
+    assert not list(tmp_path.glob("*.memlog"))
+    assert not ours["single"]
+    for what in ("peak", "left", "total"):
+        assert ours[what]["by allocator"] == theirs[what]["by allocator"], what
 
 
 def ran(folder: Path, text: str) -> str:
@@ -202,6 +223,143 @@ print("good")
 """,
     )
     assert shown == "good\n"
+
+
+def test_a_log_is_read_as_the_file_beside_it_is(tmp_path: Path) -> None:
+    shown = ran(
+        tmp_path,
+        """
+import threading
+def work(n):
+    x = [bytearray(n) for _ in range(20)]
+    y = bytearray(7)
+    return x[::2]
+with memray.Tracker("out.heap"):
+    kept = work(20_000)
+    thread = threading.Thread(target=lambda: kept.extend(work(50_000)))
+    thread.start()
+    thread.join()
+    del kept[:5]
+def sums(records):
+    found = {}
+    for r in records:
+        if r.size >= 20_000:
+            key = (r.tid, r.thread_name, r.allocator, tuple(r.stack_trace()))
+            size, count = found.get(key, (0, 0))
+            found[key] = (size + r.size, count + r.n_allocations)
+    return found
+with memray.FileReader("out.heap") as file, memray.FileReader("out-0.memlog") as log:
+    for reader in (file, log):
+        assert reader.metadata.file_format is memray.FileFormat.ALL_ALLOCATIONS
+    for name in ("get_leaked_allocation_records", "get_high_watermark_allocation_records"):
+        for merge in (True, False):
+            one, other = (sums(getattr(r, name)(merge_threads=merge)) for r in (file, log))
+            assert one == other, (name, merge)
+            assert len({key[0] for key in one}) == (1 if merge else 2), one
+    assert sums(file.get_temporary_allocation_records(threshold=64)) == sums(
+        log.get_temporary_allocation_records(threshold=64))
+    both = [[(r.tid, r.address, r.size, r.allocator) for r in reader.get_allocation_records()]
+            for reader in (file, log)]
+    assert both[0] == both[1]
+    try:
+        file.get_temporary_allocation_records(threshold=10_000)
+    except ValueError as error:
+        assert "from 0 to 64" in str(error), error
+    else:
+        raise AssertionError
+    free = next(r for r in log.get_allocation_records() if not r.size)
+    try:
+        free.stack_trace()
+    except NotImplementedError as error:
+        print(error)
+""",
+    )
+    assert shown == "Stack traces for deallocations aren't captured.\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out-0.memlog", "out.heap"]
+
+
+THREADS = """
+import importlib, json, sys, threading
+memray = importlib.import_module(sys.argv[1])
+def work(n):
+    for k in range(5):
+        x = bytearray(n + k)
+        del x
+    kept.append(bytearray(2 * n))
+kept = []
+with memray.Tracker("out.bin"):
+    for n in (20_000, 40_000):
+        thread = threading.Thread(target=work, args=(n,))
+        thread.start()
+        thread.join()
+    kept.pop()
+def sums(records):
+    found = {}
+    for r in records:
+        if r.size >= 20_000 and memray.AllocatorType(r.allocator).name in ("MALLOC", "CALLOC"):
+            entry = found.setdefault((r.tid, r.stack_trace()[0][2]), [0, 0])
+            entry[0] += r.n_allocations
+            entry[1] += r.size
+    return sorted([line, *entry] for (_, line), entry in found.items())
+with memray.FileReader("out.bin") as r:
+    print(json.dumps([
+        sums(r.get_temporary_allocation_records(merge_threads=False)),
+        sums(r.get_temporary_allocation_records(merge_threads=True)),
+        sums(r.get_leaked_allocation_records(merge_threads=False)),
+        sums(r.get_high_watermark_allocation_records(merge_threads=False)),
+        [[r.size, r.n_allocations] for r in r.get_allocation_records() if r.size >= 20_000
+         and memray.AllocatorType(r.allocator).name in ("MALLOC", "CALLOC")],
+    ]))
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("memray") is None, reason="memray is missing")
+def test_threads_have_the_records_that_memray_has(tmp_path: Path) -> None:
+    found = []
+    for module in ("memray", "mem_profiler.memray_api"):
+        folder = tmp_path / module
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", THREADS, module],
+            cwd=folder, env=command_environment(), capture_output=True, text=True, timeout=90,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        found.append(json.loads(done.stdout))
+    theirs, ours = found
+    assert ours == theirs
+    by_thread, merged, left, _, single = ours
+    assert len(by_thread) == 2 * len(merged) == 2
+    assert len(left) == 1
+    assert len(single) == 12
+
+
+def test_a_log_of_another_capture_is_not_taken_for_that_of_a_file(tmp_path: Path) -> None:
+    ran(
+        tmp_path,
+        """
+import os
+with memray.Tracker("other.heap"):
+    other = bytearray(20_000)
+with memray.Tracker("out.heap", file_format=memray.FileFormat.AGGREGATED_ALLOCATIONS):
+    kept = bytearray(30_000)
+os.rename("other-0.memlog", "out-0.memlog")
+with memray.FileReader("out.heap") as reader:
+    assert reader.metadata.file_format is memray.FileFormat.AGGREGATED_ALLOCATIONS
+    for ask in (reader.get_allocation_records, reader.get_temporary_allocation_records):
+        try:
+            ask()
+        except memray.NotInFile as error:
+            assert "does not have" in str(error)
+        else:
+            raise AssertionError
+try:
+    memray.Tracker("out.bin").__enter__()
+except RuntimeError as error:
+    assert "out-0.memlog exists already" in str(error), error
+else:
+    raise AssertionError
+""",
+    )
 
 
 ERRORS = {

@@ -10,6 +10,8 @@ import numpy as np
 
 from mem_parser.mergedmodules import MergedModules
 from mem_parser.model import Profile, SiteTable, StackTable
+from mem_parser.python.labels import Labels
+from mem_parser.python.owners import Owned
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.symbols.embedded import FIRST_INVENTED, NO_MODULE, EmbeddedNames
 from mem_parser.symbols.modulelabels import module_keys
@@ -56,6 +58,32 @@ class DictionaryPython:
         )
 
 
+class DictionaryLabels:
+    """As `mem_parser.python.owners.MergedLabels`; a label is all that it is in, outermost first."""
+
+    def __init__(self) -> None:
+        self.index: dict[tuple[tuple[int, str], ...], int] = {(): 0}
+
+    def intern(self, labels: Labels | None) -> list[int]:
+        result = [0]
+        for k in range(len(labels or ())):
+            chain = tuple(
+                (int(labels.kind[n]), labels.names[n]) for n in reversed(labels.outwards(k + 1))
+            )
+            result.append(self.index.setdefault(chain, len(self.index)))
+        return result
+
+    def result(self) -> Labels | None:
+        chains = [chain for chain in self.index if chain]
+        if not chains:
+            return None
+        return Labels(
+            np.array([self.index[chain[:-1]] for chain in chains], dtype=np.uint32),
+            np.array([chain[-1][0] for chain in chains], dtype=np.uint8),
+            [chain[-1][1] for chain in chains],
+        )
+
+
 class DictionaryFrames:
     """As `mem_parser.mergedframes.MergedFrames`."""
 
@@ -63,8 +91,8 @@ class DictionaryFrames:
         self.modules = MergedModules()
         self.files = 0
         self.frame_index: dict[tuple[int, int, Any], int] = {}
-        self.stack_index: dict[tuple[tuple[int, ...], int, int], int] = {}
-        self.python = DictionaryPython()
+        self.stack_index: dict[tuple[tuple[int, ...], int, int, int], int] = {}
+        self.python, self.labels = DictionaryPython(), DictionaryLabels()
 
     def intern(self, profile: Profile) -> list[int]:
         distinct = distinct_addresses(profile)
@@ -88,13 +116,15 @@ class DictionaryFrames:
         bounds, flags = profile.stacks.offsets.tolist(), profile.stacks.flags.tolist()
         result = []
         python, numbers = self.python.intern(profile.python), profile.stacks.interpreters.tolist()
+        labels = self.labels.intern(profile.labels)
+        label = profile.stacks.label_numbers.tolist()
         for k, flag in enumerate(flags):
             frames = tuple(ids[x] for x in distinct.of_frame[bounds[k] : bounds[k + 1]].tolist())
-            key = (frames, flag, python[numbers[k]])
+            key = (frames, flag, python[numbers[k]], labels[label[k]])
             result.append(self.stack_index.setdefault(key, len(self.stack_index)))
         return result
 
-    def stacks(self, *, leaf_exact: bool) -> tuple[StackTable, EmbeddedNames | None]:
+    def stacks(self, *, leaf_exact: bool) -> tuple[StackTable, Owned, EmbeddedNames | None]:
         lookup, names = [], EmbeddedNames()
         for k, (place, offset, frames) in enumerate(self.frame_index):
             address = offset
@@ -106,21 +136,23 @@ class DictionaryFrames:
             if frames:
                 names.frames[place, address] = frames
         addresses = []
-        for stack, _, _ in self.stack_index:
+        for stack, *_ in self.stack_index:
             for depth, frame in enumerate(stack):
                 exact = leaf_exact and depth == 0
                 addresses.append(
                     1 if lookup[frame] <= 1 else (lookup[frame] + (not exact)) % (1 << 64)
                 )
         table = StackTable(
-            np.cumsum([0, *(len(stack) for stack, _, _ in self.stack_index)]).astype(np.int64),
+            np.cumsum([0, *(len(stack) for stack, *_ in self.stack_index)]).astype(np.int64),
             np.array(addresses, dtype=np.uint64),
-            np.array([flag for _, flag, _ in self.stack_index], dtype=np.uint32),
+            np.array([flag for _, flag, *_ in self.stack_index], dtype=np.uint32),
             np.zeros(len(self.stack_index), dtype=np.uint32),
             leaf_exact,
-            np.array([number for _, _, number in self.stack_index], dtype=np.uint32),
+            np.array([number for *_, number, _ in self.stack_index], dtype=np.uint32),
+            np.array([number for *_, number in self.stack_index], dtype=np.uint32),
         )
-        return table, names if names.frames else None
+        owned = Owned(self.python.result(), self.labels.result(), table.interpreter, table.label)
+        return table, owned, names if names.frames else None
 
 
 class DictionarySites:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from datetime import datetime
 
 from mem_parser.errors import NoSampler, ProcessGone, TargetBusy, TargetUnsupported
@@ -119,12 +120,15 @@ def start(
     device_rate_bytes: int = 1,
     *,
     depth_limit: int | None = None,
+    events_bytes: int = 0,
+    launches: Collection[str] = (),
 ) -> int:
     """Start the next capture and return its number. The caller holds the lock and checked the
     state.
 
     `device_rate_bytes` is the rate of device memory, 1: every block. `seconds` None: no deadline.
-    `depth_limit` None: that of the process, which its environment may name.
+    `depth_limit` None: that of the process, which its environment may name. `events_bytes`: of the
+    rings of events; 0: the capture writes none. `launches`: what of launches is among them.
     Raises TargetError when the segment has no space.
     """
     number = segment.load(("capture_number",), 32) + 1
@@ -136,6 +140,11 @@ def start(
         segment.store(("lost", cause), 0)
         segment.store(("device_lost", cause), 0)
     now = target_now_ns(pid)
+    segment.store(("events", "capture"), 0, 32)
+    wants = sum(layout.LAUNCH_WANTS[name] for name in launches)
+    segment.store(("events", "launches"), wants, 32)
+    if events_bytes:
+        reserve.rings(segment, number, events_bytes)
     slot: tuple[str | int, ...] = ("capture", number & 1)
     segment.store((*slot, "number"), number, 32)
     segment.store((*slot, "owner_pid"), os.getpid(), 32)
@@ -169,6 +178,13 @@ def stop(segment: Segment, pid: int, number: int) -> None:
     slot: tuple[str | int, ...] = ("capture", number & 1)
     end = min(target_now_ns(pid), segment.load((*slot, "deadline_ns")))
     segment.swap((*slot, "stop_ns"), 0, end)
+
+
+def how_it_ended(control: Control) -> str:
+    """The `end` of a capture that is over in a process that lives."""
+    slot = control.capture
+    stop_ns = int(slot["stop_ns"])
+    return "stopped" if 0 < stop_ns < int(slot["deadline_ns"]) else "deadline"
 
 
 def mark_written(segment: Segment, number: int) -> None:

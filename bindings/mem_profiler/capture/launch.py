@@ -32,6 +32,7 @@ from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.unloaded import Behind, Follower, Unloaded, behind_of
 from mem_profiler.entries import plan_file
+from mem_profiler.events.logs import Logging
 from mem_profiler.process import named, procfs, program
 from mem_profiler.process.death import Watch, describe
 from mem_profiler.segment import bound, folders, leftovers, room, usable
@@ -61,6 +62,9 @@ class Options:
     form: Form = Form.AUTO
     depth_limit: int | None = None  # None: as the environment says, else the sampler's
     max_total_bytes: int | None = None  # of all segments of the run together; None: the same
+    logging: Logging | None = None  # of events; None: none
+    variables: dict[str, str] = field(default_factory=dict)  # more of them for the program
+    output_fd: int | None = None  # where its output goes, and its input is empty; None: as ours
 
 
 @dataclass
@@ -132,6 +136,9 @@ def environment(options: Options, base: Path) -> dict[str, str]:
     variables["MEM_PROFILER_DEVICE_RATE"] = str(options.device_rate_bytes)
     if options.depth_limit is not None:
         variables["MEM_PROFILER_DEPTH"] = str(options.depth_limit)
+    if options.logging is not None:
+        variables["MEM_PROFILER_EVENTS"] = str(options.logging.ring_bytes)
+        variables["MEM_PROFILER_LAUNCHES"] = ",".join(options.logging.launches)
     if options.max_total_bytes is not None:
         variables[room.VARIABLE] = str(options.max_total_bytes)
     chosen = options.device or device_choice.parse(os.environ.get("MEM_PROFILER_DEVICE") or "auto")
@@ -142,7 +149,7 @@ def environment(options: Options, base: Path) -> dict[str, str]:
         variables["PYTHONMALLOC"] = "malloc"
     if options.no_pymalloc or options.keep_pymalloc:
         variables["MEM_PROFILER_PYMEM"] = "0"
-    return variables
+    return variables | options.variables
 
 
 class Run:
@@ -193,6 +200,9 @@ class Run:
                 arguments,
                 executable=path,
                 env=variables,
+                stdin=None if self.options.output_fd is None else subprocess.DEVNULL,
+                stdout=self.options.output_fd,
+                stderr=self.options.output_fd,
                 pass_fds=[handed.fd] if handed.fd is not None else [],
                 preexec_fn=become,  # noqa: PLW1509
             )
@@ -251,7 +261,22 @@ class Run:
         ago_ns = recording.now_ns() - control.number("created_monotonic_ns")
         created_ns = time.monotonic_ns() - ago_ns
         words = tuple(procfs.arguments(pid)) if usable.is_behind_program(control) and pid else ()
-        self.images[name] = Image(segment, recording, inner, process, created_ns, words)
+        image = Image(segment, recording, inner, process, created_ns, words)
+        self.images[name] = image
+        if self.options.logging is not None:
+            self._begin_log(image, self.options.logging)
+
+    def _begin_log(self, image: Image, logging: Logging) -> None:
+        """The last image of a process has the log; they are not found in their order."""
+        if any(one is not image and one.process == image.process for one in self.images.values()):
+            if image not in self.current():
+                return
+            for other in self.images.values():
+                if other is not image and other.process == image.process:
+                    other.recording.discard_log()
+        number = max(1, image.segment.control().number("capture_number"))
+        logging = dataclasses.replace(logging, where=self.where(image))
+        image.recording.begin_log(number, image.pid, logging)
 
     def current(self) -> list[Image]:
         """The last image of every process of interest, that of the program first."""
@@ -306,7 +331,11 @@ class Run:
 
     # -- at the end -----------------------------------------------------------------------------
 
-    def _write(self, image: Image, end: str) -> Result:
+    def end_capture(self, image: Image, end: str) -> tuple[str, list[str]]:
+        """Shut the gate of an image's capture; how it ended, and what is to be said of that.
+
+        Raises MemError where there was none.
+        """
         control = image.segment.control()
         number = control.number("capture_number")
         if number == 0:
@@ -322,21 +351,30 @@ class Run:
         else:
             image.recording.target.gone()
         gate.stop(image.segment, image.recording.pid or os.getpid(), number)
+        return end, notes
+
+    def write_image(self, outcome: Outcome, image: Image, end: str) -> None:
+        """Write the files of an image. Raises MemError."""
+        outcome.results.append(self._write(image, end))
+
+    def _write(self, image: Image, end: str) -> Result:
+        end, notes = self.end_capture(image, end)
         target = image.recording.target
         if target.pymalloc is None:
             target.pymalloc = self.pymalloc if target.python else None
         result = image.recording.finish(
-            self._where(image),
+            self.where(image),
             image.pid,
             "capture",
             end,
             notes=notes,
             form=self.options.form,
         )
-        gate.mark_written(image.segment, number)
+        gate.mark_written(image.segment, image.segment.control().number("capture_number"))
         return result
 
-    def _where(self, image: Image) -> Where:
+    def where(self, image: Image) -> Where:
+        """Where the files of an image go."""
         where = self.options.prefix
         if isinstance(where, ExactFile) and image.pid != self.pid:
             return where.of_process(image.pid)
@@ -358,7 +396,7 @@ class Run:
                 continue
             end = outcome.end if image.pid == self.pid else "target ended"
             try:
-                outcome.results.append(self._write(image, end))
+                self.write_image(outcome, image, end)
             except MemError as error:
                 outcome.errors.append(error)
         outcome.rooms = [one for one in room.of(self.base.users()) if one.lost]
@@ -367,6 +405,7 @@ class Run:
 
     def _tidy(self, *, failed: bool) -> None:
         for image in self.images.values():
+            image.recording.close()
             image.segment.close()
         self.watch.close()
         written = {name for name, image in self.images.items() if image in self.current()}

@@ -17,7 +17,7 @@ from mem_parser import estimate
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.model import MISSING_SAMPLES
 from mem_profiler import system
-from mem_profiler.capture import gate
+from mem_profiler.capture import gate, logkeeper
 from mem_profiler.confined import child, confine
 from mem_profiler.segment import collect, discovery, layout, leftovers, usable
 from mem_profiler.segment import room as ledgers
@@ -190,7 +190,8 @@ def listing() -> Listing:
     living = []
     for pid, segment in discovery.running():
         control = segment.control()
-        state = _state(control, gate.target_now_ns(pid))
+        now_ns = gate.target_now_ns(pid)
+        state = logkeeper.state(segment, control, now_ns) or _state(control, now_ns)
         owner = os.fstat(segment.fd).st_uid
         living.append(_Entry(pid, segment, owner, state, dead=False))
     rows = list(_rows(living))

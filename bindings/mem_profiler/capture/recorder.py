@@ -37,12 +37,22 @@ class Pace:
 
 
 class Recorder:
-    """Readings of one capture of one segment. `pid` is as seen from here."""
+    """Readings of one capture of one segment. `pid` is as seen from here. `reserves`: it also
+    reserves memory of the segment ahead, as the controller does.
+    """
 
-    def __init__(self, segment: Segment, pid: int, pace: Pace = Pace()) -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        pid: int,
+        pace: Pace = Pace(),
+        *,
+        reserves: bool = True,
+    ) -> None:
         self.segment = segment
         self.pid = pid
         self.pace = pace
+        self._reserves = reserves
         self.readings = Readings()
         self.domains: list[Domain] = []
         self.full = False
@@ -60,7 +70,7 @@ class Recorder:
         return max(0.0, self._next - time.monotonic())
 
     def tick(self, now_ns: int, *, final: bool = False) -> None:
-        """Take a reading and reserve ahead.
+        """Take a reading, and reserve ahead.
 
         `now_ns` is the target's clock; the series keeps the final reading always.
         """
@@ -68,7 +78,7 @@ class Recorder:
         control = self.segment.control()
         if control.number("capture_number") > 0:
             self._read(control, now_ns, final)
-        if not final:
+        if self._reserves and not final:
             self.full |= not reserve.ahead(self.segment, control)
         self.too_large |= guardrail.rss_bytes() > guardrail.bound_bytes()
         if final:

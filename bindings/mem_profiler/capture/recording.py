@@ -7,6 +7,7 @@ loop calls it after every reading, on its own thread; it may not take longer tha
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -18,6 +19,9 @@ from mem_profiler.capture import gate, saving
 from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace, Recorder
 from mem_profiler.capture.saving import Result
+from mem_profiler.events import logs
+from mem_profiler.events.collector import Collector, Log
+from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
 from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.profile.build import Ending, build
@@ -30,20 +34,27 @@ Listener = Callable[["Recording"], None]
 
 
 class Recording:
-    """The latest capture of one segment. `pid` is the process as seen from here, 0: not visible."""
+    """The latest capture of one segment. `pid` is the process as seen from here, 0: not visible.
+
+    `changes_segment`: readings also reserve memory ahead and keep flags, as the controller does.
+    """
 
     def __init__(
         self,
         segment: Segment,
         pid: int,
         pace: Pace = Pace(),  # noqa: B008 - frozen
+        *,
+        changes_segment: bool = True,
     ) -> None:
         self.segment = segment
         self.pid = pid
         self.target = Target.of(pid) if pid else Target(None)
         self.code_files = CodeFiles(pid) if pid else None
-        self.recorder = Recorder(segment, pid, pace)
+        self.recorder = Recorder(segment, pid, pace, reserves=changes_segment)
+        self._changes_segment = changes_segment
         self.listeners: list[Listener] = []
+        self._collector: Collector | None = None
         self._clock_offset_ns = procfs.clock_offset_ns(pid) if pid else 0
 
     def now_ns(self) -> int:
@@ -58,11 +69,52 @@ class Recording:
         """Take a reading if one is due. Raises MemError, MemoryError, OSError."""
         if self.due_in() > 0:
             return
-        if self.pid:
+        if self.pid and self._changes_segment:
             gate.update_flags(self.segment, self.pid)
         self.recorder.tick(self.now_ns())
         for listener in self.listeners:
             listener(self)
+
+    def begin_log(self, number: int, pid: int, logging: Logging) -> None:
+        """Let the events of capture `number` go to a log, which ends with `finish` or `close`. The
+        capture may begin later. Raises MemError.
+        """
+        followed = logs.Followed(self.segment, self.target, number, self._clock_offset_ns)
+        self._collector = logs.begin(followed, pid, logging)
+
+    @property
+    def log_has_ended(self) -> bool:
+        """Whether a log was begun and has ended by itself: `end_log` says why."""
+        return self._collector is not None and self._collector.has_ended
+
+    def end_log(self, how: str) -> Log | None:
+        """Let the log have all that there is, and end it; None: there is none. `how` is that of its
+        END: the `end` of a header.
+        """
+        collector, self._collector = self._collector, None
+        return collector.finish(how) if collector is not None else None
+
+    def _end_log(self, prefix: Where, pid: int, how: str) -> Log | None:
+        """The log of the capture, if it has one: the one that was begun, or of its last events."""
+        if self._collector is not None:
+            return self._collector.finish(how)
+        number = self.segment.control().number("capture_number")
+        followed = logs.Followed(self.segment, self.target, number, self._clock_offset_ns)
+        return logs.write_last(followed, pid, prefix, how)
+
+    def discard_log(self) -> None:
+        """End a log and remove its files: those of a program that has become another one."""
+        if self._collector is not None:
+            log = self._collector.finish("target ended")
+            self._collector = None
+            for path in log.paths:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+
+    def close(self) -> None:
+        """End what is left of a log; its files stay."""
+        if self._collector is not None:
+            self._collector.close()
 
     def finish(
         self,
@@ -73,11 +125,14 @@ class Recording:
         *,
         notes: list[str] | None = None,
         form: Form = Form.AUTO,
+        with_events: bool = True,
     ) -> Result:
         """Take the last reading and write the next files of `prefix` and `pid`.
 
-        `kind` and `end` are those of the header. Raises MemError.
+        `kind` and `end` are those of the header. `with_events`: also the last events that are in no
+        file, where the capture writes events. Raises MemError.
         """
+        log = self._end_log(prefix, pid, end) if with_events else None
         now = self.now_ns()
         self.recorder.tick(now, final=True)
         files, missing = self._copy_code_files()
@@ -86,10 +141,12 @@ class Recording:
         make = functools.partial(build, self.segment, self.target, ending, readings)
         try:
             named = functools.partial(with_names, make, files)
-            return saving.save(prefix, pid, self.segment, named, form, keep=files)
+            result = saving.save(prefix, pid, self.segment, named, form, keep=files)
         finally:
             for fd in files:
                 os.close(fd)
+        result.log = log
+        return result
 
     def _copy_code_files(self) -> tuple[list[int], list[str]]:
         """Descriptors of copies, which the caller closes, and why there are none."""

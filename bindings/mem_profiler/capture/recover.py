@@ -14,8 +14,9 @@ import time
 
 from mem_parser.errors import InputFileError, MemError, TargetBusy, TargetError
 from mem_parser.heapfile.form import Form
-from mem_profiler.capture import gate, saving, toggle
+from mem_profiler.capture import gate, saving
 from mem_profiler.capture.saving import Result
+from mem_profiler.events import logs
 from mem_profiler.process import procfs
 from mem_profiler.profile.build import Ending, build
 from mem_profiler.profile.target import Target
@@ -29,15 +30,20 @@ LOCK_TRIES, LOCK_PAUSE_S = 10, 0.01
 def _end_of(control: Control) -> str:
     slot = control.capture
     if int(slot["stop_ns"]):
-        return toggle.how_it_ended(control)
+        return gate.how_it_ended(control)
     return "exited" if control.number("state") == layout.STATE_EXITED else "target ended"
 
 
 def _write(segment: Segment, prefix: str, form: Form) -> Result:
     control = segment.control()
-    ending = Ending("recovered", _end_of(control))
+    end = _end_of(control)
+    ending = Ending("recovered", end)
     make = functools.partial(build, segment, Target(None), ending)
-    return saving.save(prefix, control.number("pid"), segment, make, form)
+    pid, number = control.number("pid"), control.number("capture_number")
+    log = logs.write_last(logs.Followed(segment, Target(None), number, 0), pid, prefix, end)
+    result = saving.save(prefix, pid, segment, make, form)
+    result.log = log
+    return result
 
 
 def _locked(found: Found) -> Segment:

@@ -29,6 +29,7 @@ from mem_profiler.capture import output
 from mem_profiler.capture.output import Where
 from mem_profiler.confined import confine
 from mem_profiler.confined.child import Asked, Child
+from mem_profiler.events.collector import Log
 from mem_profiler.profile.build import WRITER
 from mem_profiler.profile.tables import cut_stacks
 from mem_profiler.segment import layout
@@ -54,7 +55,8 @@ class Result:
     """A written file, and what a user wants to know of it at once.
 
     `exe_build_id` is that of the program as the file has it: empty if it has none, None if the
-    program is not among the modules. `named`: the file holds the names of its addresses.
+    program is not among the modules. `named`: the file holds the names of its addresses. `log` is
+    that of the capture's events, where it has one.
     """
 
     path: str
@@ -75,6 +77,7 @@ class Result:
     packed: bool = False
     exe_build_id: str | None = None
     named: bool = False
+    log: Log | None = None
     devices: list[Result] = field(default_factory=list)
 
 

@@ -20,6 +20,8 @@ from mem_profiler.capture.output import Where
 from mem_profiler.capture.recorder import Pace
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
+from mem_profiler.events.collector import Log
+from mem_profiler.events.logs import Logging
 from mem_profiler.process import procfs
 from mem_profiler.process.death import Watch
 from mem_profiler.segment import discovery, layout, leftovers
@@ -35,12 +37,13 @@ EXEC_NOTE = "the process started another program (exec); the file has all sample
 @dataclass(frozen=True)
 class Rates:
     """Bytes per sample of the host's memory and of devices'; 1: every block. `depth_limit` is the
-    frames of a stack, None: as the process has it.
+    frames of a stack, None: as the process has it. `logging`: events go to a log.
     """
 
     host_bytes: int
     device_bytes: int = 1
     depth_limit: int | None = None
+    logging: Logging | None = None
 
 
 class Session:
@@ -63,6 +66,7 @@ class Session:
         self.number = 0
         self.ended: str | None = None
         self.notes: list[str] = []
+        self._unwanted = False
         self._next_check = 0.0
 
     @property
@@ -76,6 +80,9 @@ class Session:
 
     def start(self, rates: Rates, seconds: float | None) -> None:
         """Start the capture. Raises MemError."""
+        logging = rates.logging
+        if logging is not None:
+            self.recording.begin_log(self._next_number(), self.pid, logging)
         self.number = gate.start(
             self.segment,
             self.pid,
@@ -83,7 +90,12 @@ class Session:
             seconds,
             rates.device_bytes,
             depth_limit=rates.depth_limit,
+            events_bytes=logging.ring_bytes if logging is not None else 0,
+            launches=logging.launches if logging is not None else (),
         )
+
+    def _next_number(self) -> int:
+        return self.segment.load(("capture_number",), 32) + 1
 
     def tick(self) -> None:
         """Check whether the process has ended, and take a reading when one is due."""
@@ -157,15 +169,32 @@ class Session:
             prefix, self.pid, "capture", why, notes=self.notes, form=form
         )
         gate.mark_written(self.segment, self.number)
-        if self.ended is not None:
-            self._remove_dead()
+        self._unwanted = self.ended is not None
         return result
 
-    def _remove_dead(self) -> None:
-        inode = os.fstat(self.segment.fd).st_ino
-        for found in leftovers.in_folders():
-            if not found.alive and found.inode == inode:
-                leftovers.remove(found)
+    def discard(self) -> Log | None:
+        """End the capture without a file, and close: nobody wants what it has. Returns what became
+        of its log.
+        """
+        try:
+            if self.number:
+                self.stop()
+                log = self.recording.end_log(self.ended or "stopped")
+                gate.mark_written(self.segment, self.number)
+                self._unwanted = self.ended is not None
+                return log
+        finally:
+            self.close()
+        return None
+
+    def leave(self, how: str) -> Log | None:
+        """End the log and close; the capture stays as it is, and its file is for others. Returns
+        what became of the log.
+        """
+        try:
+            return self.recording.end_log(how)
+        finally:
+            self.close()
 
     def abandon(self) -> None:
         """Give up before any file: leave the target as it was before."""
@@ -174,9 +203,23 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Close the segment and free its lock."""
+        """Close the segment and free its lock; remove it where its process has ended and nobody
+        needs it.
+        """
+        self.recording.close()
         self.watch.close()
+        inode = os.fstat(self.segment.fd).st_ino if self._unwanted else 0
         self.segment.close()
+        if self._unwanted:
+            self._unwanted = False
+            _remove_dead(inode)
+
+
+def _remove_dead(inode: int) -> None:
+    """Remove a segment, if nobody has it mapped, this process included."""
+    for found in leftovers.in_folders():
+        if not found.alive and found.inode == inode:
+            leftovers.remove(found)
 
 
 def open_all(pids: list[int], leave_out: Callable[[MemError], None] | None = None) -> list[Session]:

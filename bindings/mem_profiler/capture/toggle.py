@@ -1,25 +1,25 @@
 """Captures by hand: start, stop and snapshot of one running process.
 
-Model: `start` leaves the capture running and the lock free, `stop` ends the running capture and
-writes it, `snapshot` only reads, so it works beside another controller and after a stop too.
+Model: `start` leaves the capture running and the lock free, or with a process beside that writes
+its events (`logkeeper`). `stop` ends the running capture and writes it. `snapshot` only reads, so
+it works beside another controller and after a stop too.
 """
 
 from __future__ import annotations
 
+import time
+
 from mem_parser.errors import TargetError
 from mem_parser.heapfile.form import Form
-from mem_profiler.capture import gate
+from mem_profiler.capture import gate, logkeeper
+from mem_profiler.capture.loop import PAUSE_MIN_S
 from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
+from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
-from mem_profiler.segment.file import Control, Segment
+from mem_profiler.segment.file import Segment
 
-
-def how_it_ended(control: Control) -> str:
-    """The `end` of a capture that is over in a process that lives."""
-    slot = control.capture
-    stop = int(slot["stop_ns"])
-    return "stopped" if 0 < stop < int(slot["deadline_ns"]) else "deadline"
+LEFT_BEHIND_S = 5.0
 
 
 def start(
@@ -35,19 +35,31 @@ def start(
         )
 
 
-def _write(segment: Segment, pid: int, prefix: str, form: Form, *, kind: str, end: str) -> Result:
+def _write(
+    segment: Segment,
+    pid: int,
+    prefix: str,
+    form: Form,
+    *,
+    kind: str,
+    end: str,
+    with_events: bool = True,
+) -> Result:
     recording = Recording(segment, pid)
     recording.target.refresh()
-    return recording.finish(prefix, pid, kind, end, form=form)
+    return recording.finish(prefix, pid, kind, end, form=form, with_events=with_events)
 
 
 def stop(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
     """End the capture of a process and write its file. Raises MemError."""
     with discovery.open_process(pid) as segment:
-        gate.lock(segment, pid)
+        control = segment.control()
+        running = control.running(gate.target_now_ns(pid))
+        alone = logkeeper.state(segment, control, gate.target_now_ns(pid)) == logkeeper.LOG_ENDED
+        log = logkeeper.end(segment, pid)
+        _lock(segment, pid)
         control = segment.control()
         number = control.number("capture_number")
-        running = control.running(gate.target_now_ns(pid))
         if number == 0:
             raise TargetError(f"no capture of pid {pid} runs", hint=f"mem_profiler start {pid}")
         if not running and control.number("written_capture") == number:
@@ -56,10 +68,28 @@ def stop(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
                 hint=f"mem_profiler snapshot {pid} writes it once more",
             )
         gate.stop(segment, pid, number)
-        end = "stopped" if running else how_it_ended(segment.control())
-        result = _write(segment, pid, prefix, form, kind="capture", end=end)
+        end = "stopped" if running else gate.how_it_ended(segment.control())
+        whole = log is not None and not log.problem
+        result = _write(segment, pid, prefix, form, kind="capture", end=end, with_events=not whole)
         gate.mark_written(segment, number)
+        if log is not None:
+            result.log = log.joined(result.log)
+        elif alone:
+            result.notes.append(logkeeper.ENDED_NOTE)
         return result
+
+
+def _lock(segment: Segment, pid: int) -> None:
+    """Become the controller; children of one that was killed have the lock for a moment. Raises
+    TargetBusy.
+    """
+    give_up = time.monotonic() + LEFT_BEHIND_S
+    while not segment.try_lock():
+        holder = segment.lock_holder()
+        if (holder is not None and not procfs.is_gone(holder)) or time.monotonic() > give_up:
+            break
+        time.sleep(PAUSE_MIN_S)
+    gate.lock(segment, pid)
 
 
 def snapshot(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
@@ -70,8 +100,10 @@ def snapshot(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
         if number == 0:
             raise TargetError(f"pid {pid} has had no capture yet", hint=f"mem_profiler start {pid}")
         running = control.running(gate.target_now_ns(pid))
-        end = "running" if running else how_it_ended(control)
-        result = _write(segment, pid, prefix, form, kind="snapshot", end=end)
+        end = "running" if running else gate.how_it_ended(control)
+        # Who has the lock may be writing a log of the events; a capture in a file had its log.
+        alone = control.number("written_capture") != number and segment.try_lock()
+        result = _write(segment, pid, prefix, form, kind="snapshot", end=end, with_events=alone)
         if not running:
             gate.mark_written(segment, number)
         return result

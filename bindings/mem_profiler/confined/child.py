@@ -34,6 +34,7 @@ MESSAGE_MAX_BYTES = 16 << 20  # an environment, in hexadecimal digits, may have 
 GRACE_S = 5.0  # for a child after a request to stop
 REAP_S = 0.5  # for a child after SIGKILL
 POLL_S = 0.05
+WORDS_MAX = 512  # one write to a pipe
 
 Asked = Callable[[], bool]
 
@@ -47,8 +48,26 @@ def never() -> bool:
     return False
 
 
+class Wish:
+    """What the work's function gets: whether the parent asks it to end, and the parent's words."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._poll = select.poll()
+        self._poll.register(pipe, select.POLLIN)
+        self._asked = False
+        self.words = ""
+
+    def __call__(self) -> bool:
+        """Whether the parent asks; once it does, it always did."""
+        if not self._asked and self._poll.poll(0):
+            self._asked = True
+            self.words = os.read(self._pipe, WORDS_MAX).decode(errors="replace").strip()
+        return self._asked
+
+
 def call(
-    work: Callable[[Asked], Any],
+    work: Callable[[Wish], Any],
     what: str,
     deadline_s: float,
     asked_to_stop: Asked = never,
@@ -70,7 +89,7 @@ class Child:
 
     def __init__(
         self,
-        work: Callable[[Asked], Any],
+        work: Callable[[Wish], Any],
         what: str,
         *,
         keep: Sequence[int] = (),
@@ -140,6 +159,18 @@ class Child:
             elif pid:
                 self._status = status
 
+    def ask_to_stop(self, words: str = "") -> None:
+        """Ask the work's function to end; its `Wish` has the words of the first time."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._wish, words.encode()[: WORDS_MAX - 1] + b"\n")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is an answer, or will be none: `result` does not wait."""
+        poll = select.poll()
+        poll.register(self._answer, select.POLLIN)
+        return bool(poll.poll(0))
+
     def result(self, deadline_s: float, asked_to_stop: Asked = never) -> Any:
         """Wait for what the work returns.
 
@@ -166,8 +197,7 @@ class Child:
                 raise Stopped if told else self._late(deadline_s)
             if not told and asked_to_stop():
                 told = True
-                with contextlib.suppress(BrokenPipeError):
-                    os.write(self._wish, b"!")
+                self.ask_to_stop()
                 give_up = min(give_up, time.monotonic() + GRACE_S)
             if not poll.poll(min(POLL_S, left) * 1000):
                 self.wake()
@@ -196,7 +226,7 @@ def _signal_name(number: int) -> str:
 def _serve(  # noqa: PLR0917 - called in one place
     parent: int,
     what: str,
-    work: Callable[[Asked], Any],
+    work: Callable[[Wish], Any],
     pipes: tuple[int, int],
     enter: Callable[[], None] | None,
     memory_bytes: int,
@@ -212,14 +242,12 @@ def _serve(  # noqa: PLR0917 - called in one place
             signal.signal(number, signal.SIG_IGN)  # the parent gets them, and tells the child
         limit_memory(memory_bytes)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        poll = select.poll()
-        poll.register(wish, select.POLLIN)
 
         def begin() -> Any:
             if enter is not None:
                 enter()
                 system.die_with_parent(parent)
-            return work(lambda: bool(poll.poll(0)))
+            return work(Wish(wish))
 
         message = _outcome(what, begin)
         view = memoryview(message)

@@ -219,6 +219,7 @@ def _judge(gathered: _Gathered, *, quick: bool = False) -> list[Finding]:
         order = allocator.load_order(images, exe, re.split(r"[ :]+", preloaded.strip()))
         findings += allocator.check(order)
         findings += gathered.python
+        findings += neighbours.python_frames(exe, images)
         findings += neighbours.runtime(gathered.environment, images)
         findings += names.check(exe, images)
     return findings

@@ -10,7 +10,7 @@ from collections.abc import Mapping as Variables
 from mem_parser.errors import MemError
 from mem_profiler.doctor.findings import Finding
 from mem_profiler.doctor.images import Image
-from mem_profiler.process import checkers, procfs
+from mem_profiler.process import checkers, procfs, pythons
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import runtime_of
 from mem_profiler.segment import discovery, layout, usable
@@ -28,6 +28,7 @@ _PROFILERS = {
     "libcuda_hook": "a CUDA hook",
 }
 _PYMEM_SINCE = (3, 7)
+_EVALUATES = "_PyEval_EvalFrameDefault"  # exported wherever the sampler finds the interpreter
 _FREE_THREADED = re.compile(r"^(?:lib)?python3\.\d+t")
 _ALLOCATOR_PROFILING = {
     "MALLOC_CONF": re.compile(r"prof:true"),
@@ -102,6 +103,20 @@ def interpreter(pid: int, images: list[Image]) -> list[Finding]:
     text = f"Python {version}: the sampler does not see objects up to 512 bytes (pymalloc)"
     cure = "to see them, restart it with PYTHONMALLOC=malloc"
     return [Finding("python", "warning", text, cure)]
+
+
+def python_frames(program: Image, images: list[Image]) -> list[Finding]:
+    """Whether a profile will have no frames of a CPython, or perhaps none; the program is read."""
+    findings = []
+    version = procfs.python_version([image.path for image in images], program.path)
+    why = pythons.unknown(version)
+    if why:
+        findings.append(Finding("python_frames", "warning", f"Python {version}: {why}"))
+    exported = program.defines(".dynsym", [_EVALUATES])
+    if not exported and program.defines(".symtab", [_EVALUATES]):
+        text = f"{program.name} does not export its Python: {pythons.NATIVE_ALONE}"
+        findings.append(Finding("python_frames", "warning", text, "link it with -Wl,-E"))
+    return findings
 
 
 def _pymem_hooks(pid: int, version: str) -> str:

@@ -10,7 +10,7 @@ it captures.
 
 A tracker (`mem_profiler.tracking`) gives exact names, and has its file where it ends by itself too:
 
-    track RATE DEPTH PATH REPLACE FORM    begins a capture           {"ok": true}
+    track RATE DEPTH PATH REPLACE FORM EVENTS    begins a capture    {"ok": true}
     write PATH REPLACE FORM               as snapshot                {"path": "..."}
     end                                   as stop                    {"path": "..."}
     mark NS TID ID KIND TEXT              adds a mark of the program, without an answer
@@ -32,12 +32,15 @@ from mem_parser.heapfile.form import Form
 from mem_profiler.capture import output, toggle
 from mem_profiler.capture.output import ExactFile
 from mem_profiler.capture.session import Rates, Session
+from mem_profiler.events.collector import Limits, check_names
+from mem_profiler.events.logs import Logging
 from mem_profiler.segment import collect
 
 END = "section ended"
 ENDING_S = 2.0
 MARK_DOMAIN = "python"
 TEXT_MAX = 500
+LOG_FILES_MAX = 100_000
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,14 @@ class _File:
     form: Form
 
     @classmethod
-    def of(cls, path: str, replace: bool, form: str) -> _File:
-        """Check a name before there is something to write. Raises UsageProblem."""
+    def of(cls, path: str, replace: bool, form: str, *, log: bool = False) -> _File:
+        """Check a name, and those of a log, before there is something to write. Raises
+        UsageProblem.
+        """
         exact = ExactFile(path, replace)
         output.check_exact(exact)
+        if log:
+            check_names(exact)
         return cls(exact, Form(form))
 
 
@@ -65,23 +72,28 @@ class Server:
         self._marks: list[tuple[int, int, int, str, str]] = []
         self._done = False
 
-    def start(self, rate: int, depth_limit: int | None) -> dict[str, Any]:
+    def start(
+        self, rate: int, depth_limit: int | None, logging: Logging | None = None
+    ) -> dict[str, Any]:
         """Begin a capture."""
         session = Session(self.pid)
         try:
-            session.start(Rates(rate, depth_limit=depth_limit), None)
+            session.start(Rates(rate, depth_limit=depth_limit, logging=logging), None)
         except BaseException:
             session.close()
             raise
         self.session, self._marks = session, []
         return {"ok": True}
 
-    def track(
-        self, rate: int, depth_limit: int | None, path: str, replace: bool, form: str
-    ) -> dict[str, Any]:
-        """Begin a capture whose file has its name."""
-        self.file = _File.of(path, replace, form)
-        return self.start(rate, depth_limit)
+    def track(self, rate: int, depth_limit: int | None, *file: Any) -> dict[str, Any]:
+        """Begin a capture whose file has its name; with EVENTS, also a log, all of whose files
+        stay.
+        """
+        path, replace, form, events = file
+        self.file = _File.of(path, replace, form, log=events)
+        limits = Limits(files=LOG_FILES_MAX)
+        logging = Logging(self.file.where, limits=limits) if events else None
+        return self.start(rate, depth_limit, logging)
 
     def snapshot(self, prefix: str, form: str) -> dict[str, Any]:
         """Write a snapshot."""
@@ -94,8 +106,9 @@ class Server:
         session.recording.target.refresh()
         self._put_marks(session)
         result = session.recording.finish(
-            file.where, self.pid, "snapshot", "running", notes=session.notes, form=file.form
-        )
+            file.where, self.pid, "snapshot", "running", notes=session.notes, form=file.form,
+            with_events=False,
+        )  # fmt: skip
         return {"path": result.path}
 
     def stop(self, prefix: str, form: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@
         for record in reader.get_high_watermark_allocation_records():
             print(record.size, record.n_allocations, record.stack_trace())
 
-Every block is captured (`rate=1`), unless a tracker gets another rate. What memray has and our
-files have not (single allocations, their order, sockets) raises `NotImplementedError` with the
-reason.
+Every block is captured (`rate=1`), unless a tracker gets another rate. As memray's, a tracker
+writes all allocations, unless it is told `file_format=FileFormat.AGGREGATED_ALLOCATIONS`: they are
+in a log beside the file. What memray has and our files have not (sockets, intervals, objects)
+raises `NotImplementedError` with the reason.
 `Tracker` needs Python 3.9; what reads files needs the Python of mem_profiler.
 """
 

@@ -26,7 +26,9 @@ class Tracker:
         memory_interval_ms: Changes nothing: readings are taken as they cost little.
         follow_fork: Capture fork children too, a file each.
         trace_python_allocators: See small objects of Python too.
-        file_format: Changes nothing: files have counts for each call stack.
+        file_format: ALL_ALLOCATIONS: a log of events is written too, NAME-0.memlog and so on beside
+            the file, with the single allocations. AGGREGATED_ALLOCATIONS: the file alone, which has
+            counts for each call stack.
         rate: Mean bytes between samples; 1: every block. (Ours.)
 
     Raises:
@@ -57,7 +59,7 @@ class Tracker:
             )
         if reference_tracking or track_object_lifetimes:
             raise NotImplementedError("lifetimes of Python objects are not captured")
-        FileFormat(file_format)
+        events = FileFormat(file_format) is FileFormat.ALL_ALLOCATIONS
         place = destination
         if file_name is not None:
             place = FileDestination(file_name)
@@ -72,6 +74,7 @@ class Tracker:
             follow_fork=follow_fork,
             file_format="auto" if place.compress_on_exit else "plain",
             overwrite=place.overwrite,
+            events=events,
         )
         self._used = False
 

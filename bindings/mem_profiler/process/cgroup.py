@@ -63,3 +63,17 @@ def _read(path: Path) -> str:
         return ""
     finally:
         os.close(fd)
+
+
+def unit_of(pid: int | str, proc: Path = Path("/proc")) -> str:
+    """The control group of a process's systemd service or container; empty where it is in one that
+    unrelated processes share: the root, a session, a slice.
+    """
+    for line in _read(proc / str(pid) / "cgroup").split("\n"):
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        named = (number == "0" and not controllers) or controllers == "name=systemd"
+        of_one = path.endswith(".service") or path.split("/")[-1].startswith("docker-")
+        if named and of_one:
+            return path
+    return ""

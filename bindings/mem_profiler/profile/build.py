@@ -16,13 +16,13 @@ import mem_profiler
 from mem_parser.devices import HOST, Device
 from mem_parser.heapfile.maplines import module_lines
 from mem_parser.model import AttachStops, Capture, Memory, Module, PeakSource, Profile, Thread
-from mem_profiler.process import procfs
+from mem_profiler.process import procfs, pythons
 from mem_profiler.process.procfs import Mapping
 from mem_profiler.process.runtimes import Runtime, runtime_of
 from mem_profiler.profile import bypass, tables
 from mem_profiler.profile.moments import Moments
 from mem_profiler.profile.readings import Readings
-from mem_profiler.profile.tables import Tables
+from mem_profiler.profile.tables import StackSource, Tables
 from mem_profiler.profile.target import Target
 from mem_profiler.segment import collect, devices, layout
 from mem_profiler.segment.devices import Actual, Domain, MarkLog
@@ -77,29 +77,41 @@ class _Shared:
     memory: Memory
     domains: list[Domain]
     readings: Readings | None
+    source: StackSource | None = None
 
 
 def build(
-    segment: Segment, target: Target, ending: Ending, readings: Readings | None = None
+    segment: Segment,
+    target: Target,
+    ending: Ending,
+    readings: Readings | None = None,
+    source: StackSource | None = None,
 ) -> list[Profile]:
     """Read the latest capture of `segment`, which must have one: the profile of the host's memory,
-    then one for each domain of device memory. Raises MemError.
+    then one for each domain of device memory. `source` None: all stacks are read anew. Raises
+    MemError.
     """
     control = segment.control()
     track = readings.host if readings else None
     peak = peak_of(control)
-    found = tables.read_tables(segment, control, peak, moments=_moments(readings, ending))
+    found = tables.read_tables(
+        segment, control, peak, moments=_moments(readings, ending), source=source
+    )
     control = segment.control()
     if control.number("pymem_ns") != 0:
         target = dataclasses.replace(target, pymalloc=False)
     shared = _read_shared(segment, control, target, readings)
+    shared.source = source
     capture = _capture(segment, control, target, shared, found)
     capture.kind, capture.end = ending.kind, ending.end
     start_ns = int(control.capture["start_ns"])
     capture.duration_s = (_end_ns(control, found, ending.now_ns) - start_ns) / NS
     capture.controller = readings.use if readings else None
     unseen = devices.unseen_backends(control)
-    more_notes = [*_before_main(control), *_small_objects(target, control), *unseen]
+    unread = [control.number(name) for name in ("python_unread", "python_unlisted")]
+    interpreters = pythons.notes_on(capture.python, *unread)
+    small = _small_objects(target, control)
+    more_notes = [*_before_main(control), *small, *interpreters, *unseen]
     capture.notes = _notes(found, [*ending.notes, *more_notes])
     _put_peak(capture, peak, start_ns)
     capture.before_end_at_s = found.before_end_at_s
@@ -110,6 +122,25 @@ def build(
         capture.notes += bypass.notes_on(host, readings.anon, _runtime(target, capture, shared))
     more = [_of_domain(segment, domain, host, shared, ending) for domain in shared.domains]
     return [host, *more]
+
+
+def facts(segment: Segment, target: Target, ending: Ending) -> Profile:
+    """The facts of the latest capture, without stacks and sites: the process, its modules and
+    threads, the domains of all its memory, and the marks that are still in the segment.
+    """
+    control = segment.control()
+    if control.number("pymem_ns") != 0:
+        target = dataclasses.replace(target, pymalloc=False)
+    none = tables.no_tables()
+    shared = _read_shared(segment, control, target, None)
+    capture = _capture(segment, control, target, shared, none)
+    capture.kind, capture.end = ending.kind, ending.end
+    start_ns = int(control.capture["start_ns"])
+    capture.duration_s = (_end_ns(control, none, ending.now_ns) - start_ns) / NS
+    capture.notes = [*ending.notes, *_before_main(control), *_small_objects(target, control)]
+    profile = _profile(HOST, float(int(control.capture["rate_bytes"])), capture, none, shared)
+    profile.threads = shared.threads
+    return profile
 
 
 def _runtime(target: Target, capture: Capture, shared: _Shared) -> Runtime | None:
@@ -134,7 +165,9 @@ def _of_domain(
     readings = shared.readings
     track = readings.devices.get(domain.number) if readings else None
     moments = _moments(readings, ending)
-    found = tables.read_tables(segment, control, domain.peak, domain.number, moments)
+    found = tables.read_tables(
+        segment, control, domain.peak, domain.number, moments, source=shared.source
+    )
     actual = readings.actual.get(domain.number, domain.actual) if readings else domain.actual
     number = control.number("capture_number")
     start_ns = int(control.capture["start_ns"])
@@ -176,6 +209,7 @@ def _profile(
         thread_blocks=found.thread_blocks,
         capture=capture,
         python=found.python,
+        labels=found.labels,
         marks=list(shared.marks.marks),
         map_lines=shared.map_lines,
     )

@@ -8,16 +8,19 @@ their site, by time bucket of their birth and by thread.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mem_parser.model import STACK_CUT, STACK_LOST_SHIFT, SiteTable, StackTable, ThreadBlocks
+from mem_parser.python.labels import Labels
 from mem_parser.python.stacks import PythonStacks
+from mem_parser.sharedstacks import SharedStacks
 from mem_profiler.profile import ages
 from mem_profiler.profile.moments import Held, Moments
 from mem_profiler.profile.pythonstacks import python_stacks
-from mem_profiler.segment import arena, collect, layout, pyframes
+from mem_profiler.segment import arena, collect, layout, pyframes, pylabels
 from mem_profiler.segment.collect import DeviceCounts, LiveBlocks, Sites
 from mem_profiler.segment.file import Control, Segment, Words
 from mem_profiler.segment.peaks import Peak, PeakCounts
@@ -40,6 +43,7 @@ class Tables:
     newest_birth_s: float
     before_end_at_s: float | None = None
     python: PythonStacks | None = None
+    labels: Labels | None = None
 
     @property
     def samples(self) -> int:
@@ -53,6 +57,15 @@ class Tables:
             name: int(self.sites.alloc_blocks[cause == number].sum())
             for number, name in layout.STACK_LOST_NAMES.items()
         }
+
+
+def no_tables() -> Tables:
+    """Tables without a site."""
+    none = np.zeros(0, np.int64)
+    small = none.astype(np.uint32)
+    stacks = StackTable(np.zeros(1, np.int64), none.astype(np.uint64), small, small, True)
+    sites = SiteTable(none, none.astype(np.int32), none, none, none, none)
+    return Tables(sites, stacks, ThreadBlocks(none, none, none, none), 0, 0.0)
 
 
 def cut_stacks(sites: SiteTable, stacks: StackTable) -> int:
@@ -90,30 +103,51 @@ def _fingerprints(stacks: StackTable) -> NDArray[np.uint64]:
     return sums
 
 
-def merge_equal_stacks(stacks: StackTable) -> tuple[StackTable, NDArray[np.int64]]:
-    """The distinct stacks, and for every given stack its index among them."""
+def _numbered(*columns: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that are equal in all columns get one number, in the order in which they come first:
+    where each number's first row is, and the number of every row.
+    """
+    number = np.zeros(len(columns[0]), np.int64)
+    first = number
+    for column in columns:
+        # Both halves fit: there are fewer than 2^32 rows.
+        _, of = np.unique(column, return_inverse=True)
+        both = number << 32 | np.asarray(of, np.int64).reshape(-1)
+        _, first, of = np.unique(both, return_index=True, return_inverse=True)
+        number = np.asarray(of, np.int64).reshape(-1)
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[number]
+
+
+def merge_equal_stacks(stacks: SharedStacks) -> tuple[SharedStacks, NDArray[np.int64]]:
+    """The distinct stacks, and for every given stack its index among them. Stacks with the same
+    frames come together, in the order in which these come first.
+    """
     if len(stacks) == 0:
         return stacks, np.empty(0, np.int64)
-    interpreter = stacks.interpreters
-    identity = np.rec.fromarrays(
-        [_fingerprints(stacks), stacks.depths, stacks.generation, stacks.flags, interpreter]
+    natives = stacks.distinct
+    chosen, number = _numbered(
+        _fingerprints(natives), natives.depths, natives.generation, natives.flags
     )
-    _, chosen, inverse = np.unique(identity, return_index=True, return_inverse=True)
-    if len(chosen) == len(stacks):
-        return stacks, np.arange(len(chosen))
-    depth = stacks.depths[chosen]
-    offsets = np.concatenate(([0], np.cumsum(depth))).astype(np.int64)
-    inner = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], depth)
-    frames = stacks.frames[np.repeat(stacks.offsets[:-1][chosen], depth) + inner]
-    merged = StackTable(
-        offsets,
-        frames,
-        stacks.flags[chosen],
-        stacks.generation[chosen],
-        leaf_exact=True,
-        interpreter=interpreter[chosen],
-    )
-    return merged, np.asarray(inverse, np.int64).reshape(-1)
+    distinct = natives.take(_at(chosen, len(natives))) if len(chosen) < len(natives) else natives
+    of = number[stacks.of]
+    order = np.argsort(of, kind="stable")
+    of = of[order]
+    interpreter, label = stacks.interpreters[order], stacks.label_numbers[order]
+    chosen, number = _numbered(of, interpreter, label)
+    back = np.empty(len(stacks), np.int64)
+    back[order] = number
+    some_label = None if stacks.label is None else label[chosen]
+    return SharedStacks(distinct, of[chosen], interpreter[chosen], some_label), back
+
+
+def _at(rows: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """A mask of `count` rows that selects these."""
+    mask = np.zeros(count, np.bool_)
+    mask[rows] = True
+    return mask
 
 
 def _sum_by(group: NDArray[np.int64], columns: Words, size: int) -> Words:
@@ -208,10 +242,42 @@ def _put_before_end(table: SiteTable, held: Held, record: NDArray[np.int64]) -> 
     np.fmin.at(table.before_end_oldest_s, to, held.oldest_s[known])
 
 
+class StackSource(Protocol):
+    """Where stacks are read: anew each time, or what is new of them (`keptstacks`)."""
+
+    def read(self, control: Control, ids: NDArray[np.int64]) -> Stacks:
+        """The stacks with these ids, which are distinct."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Distinct stacks, the Python frames on top of them, and who ran these; `place` is that of each
+    id among them.
+    """
+
+    table: SharedStacks
+    place: NDArray[np.int64]
+    python: PythonStacks | None
+    labels: Labels | None
+
+
+class ReadOnce:
+    """Reads all stacks that it is asked for."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+
+    def read(self, control: Control, ids: NDArray[np.int64]) -> Stacks:
+        """As `StackSource.read`."""
+        stored, python, labels = _read_stacks(self._segment, control, ids)
+        table, place = merge_equal_stacks(stored)
+        return Stacks(table, place, python, labels)
+
+
 def _read_stacks(
     segment: Segment, control: Control, ids: NDArray[np.int64]
-) -> tuple[StackTable, PythonStacks | None]:
-    """The stacks with these ids, and the Python frames on top of them."""
+) -> tuple[SharedStacks, PythonStacks | None, Labels | None]:
     words = arena.read_arena(segment, control)
     stacks = arena.read_stacks(words, ids)
     wanted = stacks.interpreters.astype(np.int64)
@@ -221,7 +287,8 @@ def _read_stacks(
     found = np.zeros(len(stacks), np.uint32)
     found[at >= 0] = numbers[at[at >= 0]]
     stacks.interpreter = found
-    return stacks, python
+    labels, stacks.label = pylabels.read_labels(words, stacks.label_numbers.astype(np.int64))
+    return stacks, python, labels
 
 
 def read_tables(
@@ -230,20 +297,22 @@ def read_tables(
     peak: Peak | None = None,
     domain: int = HOST_DOMAIN,
     moments: Moments | None = None,
+    *,
+    source: StackSource | None = None,
 ) -> Tables:
     """Read one domain of the latest capture of a segment. `peak` adds the peak columns, `moments`,
-    of a target that has ended, those of the time before it began to end.
+    of a target that has ended, those of the time before it began to end. `source` None: all stacks
+    are read anew.
     """
     capture = control.number("capture_number")
-    source = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
+    kind = collect.HOST if domain == HOST_DOMAIN else collect.DEVICES
     peaks = None if peak is None else {domain: peak}
-    sites = _of_domain(collect.read_sites(segment, control, capture, source, peaks), domain)
-    live = collect.read_live(segment, control, capture, source)
+    sites = _of_domain(collect.read_sites(segment, control, capture, kind, peaks), domain)
+    live = collect.read_live(segment, control, capture, kind)
     fresh = segment.control()  # the sampler stores stacks before the sites that name them
     ids, of_site = np.unique(collect.stack_ids(sites.keys), return_inverse=True)
-    stored, python = _read_stacks(segment, fresh, ids)
-    stacks, of_id = merge_equal_stacks(stored)
-    stack_of_site = of_id[of_site.reshape(-1)]
+    found = (source or ReadOnce(segment)).read(fresh, ids)
+    stack_of_site = found.place[of_site.reshape(-1)]
 
     # Class and domain distinguish the records of one stack.
     rest = sites.keys >> np.uint64(layout.STACK_BITS)
@@ -269,10 +338,11 @@ def read_tables(
     start_ns = int(control.capture["start_ns"])
     return Tables(
         sites=table,
-        stacks=stacks,
+        stacks=found.table,
         thread_blocks=_by_thread(live, record),
         skipped=sites.skipped,
         newest_birth_s=int(ages.since(live.birth_ns, start_ns).max(initial=0)) / 1e9,
         before_end_at_s=held.at_s if held is not None else None,
-        python=python,
+        python=found.python,
+        labels=found.labels,
     )

@@ -2,8 +2,9 @@
 
 Model: a record has a head (struct mp_stack) and words; its id is its offset in the arena / 8. Most
 are native stacks. A pair is a native stack with a Python stack on top of it: the ids of the native
-record and of the innermost Python frame (`mem_profiler.segment.pyframes`). A record is stored after
-those that it names, so ids of others in it are smaller than its own.
+record and of the innermost Python frame (`mem_profiler.segment.pyframes`), and that of the label of
+who ran it, if there is one (`mem_profiler.segment.pylabels`). A record is stored after those that
+it names, so ids of others in it are smaller than its own.
 
 Every number is untrusted: a record outside the arena, not published, of another kind, or on top of
 an earlier one counts as unreadable.
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mem_parser.model import STACK_LOST_SHIFT, StackTable
+from mem_parser.sharedstacks import SharedStacks
 from mem_profiler.segment import layout
 from mem_profiler.segment.file import Control, Records, Segment, Words
 
@@ -65,6 +67,15 @@ def find(arena: Words, ids: Ints, *kinds: int) -> Found:
     return Found(real, heads, at + HEAD_WORDS)
 
 
+def bytes_of(arena: Words, record: int, kind: int) -> bytes:
+    """The content of a record; empty if it is none of that kind."""
+    found = find(arena, np.array([record], np.int64), kind)
+    if not found.real[0]:
+        return b""
+    at = int(found.at[0])
+    return arena[at : at + int(found.depth[0])].tobytes()
+
+
 def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
     """Which records overlap no earlier record. Honest records are back to back; forged ones that
     overlap could need more memory than there is. `at` may be in any order.
@@ -76,43 +87,53 @@ def _apart(at: Ints, length: Ints) -> NDArray[np.bool_]:
     return np.asarray(apart | (length == 0))
 
 
-def read_stacks(arena: Words, ids: Ints) -> StackTable:
+def read_stacks(arena: Words, ids: Ints) -> SharedStacks:
     """The stacks with the given ids (below 16: a lost cause), in that order. `interpreter` has the
-    ids of records of Python frames.
+    ids of records of Python frames, `label` those of labels.
 
     A lost stack has the one frame 1; so has a record that cannot be read.
     """
     distinct, back = np.unique(ids, return_inverse=True)
     some = find(arena, distinct, layout.STACK_NATIVE, layout.STACK_PAIR)
-    pair = some.real & (some.heads["kind"] == layout.STACK_PAIR) & (some.depth == 1)
+    pair = some.real & (some.heads["kind"] == layout.STACK_PAIR) & (some.depth <= 2)
     native = np.where(pair, 0, distinct)
     native[pair] = arena[some.at[pair]].astype(np.int64)
     python = np.where(pair, some.heads["interpreter"], 0).astype(np.uint32)
+    label = np.zeros(len(distinct), np.uint32)
+    labelled = pair & (some.depth == 2)
+    label[labelled] = arena[some.at[labelled] + 1] & layout.U32_MAX
     of_pair = np.asarray(back).reshape(-1)
-    return _native_stacks(arena, native[of_pair], python[of_pair])
+    natives, of = _native_stacks(arena, native[of_pair])
+    python = np.where(natives.flags[of] >> STACK_LOST_SHIFT == 0, python[of_pair], 0)
+    return SharedStacks(
+        natives,
+        of,
+        python.astype(np.uint32),
+        np.where(python > 0, label[of_pair], 0).astype(np.uint32),
+    )
 
 
-def _native_stacks(arena: Words, ids: Ints, python: NDArray[np.uint32]) -> StackTable:
-    distinct, back = np.unique(ids, return_inverse=True)
+def _native_stacks(arena: Words, ids: Ints) -> tuple[StackTable, Ints]:
+    """The native stacks with these ids, each once, by ascending id, and which is that of each."""
+    distinct, back = np.unique(np.append(ids, layout.STACK_UNREADABLE), return_inverse=True)
+    of = np.asarray(back, np.int64).reshape(-1)[:-1]
     found = find(arena, distinct, layout.STACK_NATIVE)
-    of_stack = np.asarray(back).reshape(-1)
-    depth = np.where(found.real, found.depth, 1)[of_stack]
-    real = found.real[of_stack] & (np.cumsum(depth) <= _FRAMES_MAX)
-    depth = np.where(real, depth, 1)
+    depth = np.where(found.real, found.depth, 1)
+    too_many = np.cumsum(depth[of]) > _FRAMES_MAX
+    of[too_many] = np.searchsorted(distinct, layout.STACK_UNREADABLE)
     offsets = np.concatenate(([0], np.cumsum(depth))).astype(np.int64)
     frames = np.ones(int(offsets[-1]), np.uint64)
-    inner = np.arange(len(frames)) - np.repeat(offsets[:-1], depth)
-    source = np.repeat(np.where(real, found.at[of_stack], -1), depth)
-    known = source >= 0
-    frames[known] = arena[(source + inner)[known]]
-    heads = found.heads[of_stack]
-    cause = np.where(ids < layout.STACK_LOST_MAX, ids, layout.STACK_UNREADABLE)
-    flags = np.where(real, heads["truncated"].astype(np.int64) & 3, cause << STACK_LOST_SHIFT)
-    return StackTable(
+    first = np.where(found.real, found.at, 0) - offsets[:-1]
+    source = np.arange(len(frames)) + np.repeat(first, depth)
+    known = np.repeat(found.real, depth)
+    frames[known] = arena[source[known]]
+    cause = np.where(distinct < layout.STACK_LOST_MAX, distinct, layout.STACK_UNREADABLE)
+    cut = found.heads["truncated"].astype(np.int64) & 3
+    table = StackTable(
         offsets=offsets,
         frames=frames,
-        flags=flags.astype(np.uint32),
-        generation=np.where(real, heads["generation"], 0).astype(np.uint32),
-        interpreter=np.where(real, python, 0).astype(np.uint32),
+        flags=np.where(found.real, cut, cause << STACK_LOST_SHIFT).astype(np.uint32),
+        generation=np.where(found.real, found.heads["generation"], 0).astype(np.uint32),
         leaf_exact=True,
     )
+    return table, of

@@ -73,12 +73,15 @@ LIVE_ROW = dtype("mp_live_row")
 STACK = dtype("mp_stack")
 PYTHON_FRAME = dtype("mp_python_frame")
 PYTHON_CODE = dtype("mp_python_code")
+PYTHON_LABEL = dtype("mp_python_label")
 DEVICE_SITE_ROW = dtype("mp_device_site_row")
 DEVICE_LIVE_ROW = dtype("mp_device_live_row")
 DOMAIN = dtype("mp_domain")
 MARK = dtype("mp_mark")
 THREAD = dtype("mp_thread")
 MODULE = dtype("mp_module_row")
+EVENT = dtype("mp_event")
+RING = dtype("mp_ring")
 ROOM = dtype("mp_room")
 
 CONTROL_BYTES: int = lib.MP_CONTROL_BYTES
@@ -100,14 +103,19 @@ THREAD_ROWS: int = lib.MP_THREAD_ROWS
 MODULE_ROWS: int = lib.MP_MODULE_ROWS
 DOMAIN_ROWS: int = lib.MP_DOMAIN_ROWS
 MARK_ROWS_MAX: int = lib.MP_MARK_ROWS_MAX
+RING_ROWS: int = lib.MP_RING_ROWS
+RING_EVENTS_MIN: int = lib.MP_RING_EVENTS_MIN
+RING_HEADS_BYTES: int = lib.MP_RING_HEADS_BYTES
 RATE_MAX_BYTES: int = lib.MP_RATE_MAX_BYTES
 OPEN_BUCKET_GROWTH: int = lib.MP_OPEN_BUCKET_GROWTH
 LIMIT_DEFAULT_BYTES: int = lib.MP_LIMIT_DEFAULT_BYTES
 LIMIT_MIN_BYTES: int = lib.MP_LIMIT_MIN_BYTES
 LIMIT_GROUP_SHARE: int = lib.MP_LIMIT_GROUP_SHARE
 PYTHON_LINES_BYTES: int = lib.MP_PYTHON_LINES_BYTES
+LABEL_KINDS = (lib.MP_LABEL_THREAD, lib.MP_LABEL_TASK)
 LEVELS: int = lib.MP_LEVELS
 U64_MAX = (1 << 64) - 1
+U32_MAX = (1 << 32) - 1
 
 # enum mp_stack_kind
 STACK_NATIVE: int = lib.MP_STACK_NATIVE
@@ -115,6 +123,9 @@ STACK_PAIR: int = lib.MP_STACK_PAIR
 STACK_PYTHON_FRAME: int = lib.MP_STACK_PYTHON_FRAME
 STACK_PYTHON_CODE: int = lib.MP_STACK_PYTHON_CODE
 STACK_PYTHON_LINES: int = lib.MP_STACK_PYTHON_LINES
+STACK_PYTHON_LABEL: int = lib.MP_STACK_PYTHON_LABEL
+STACK_TEXT: int = lib.MP_STACK_TEXT
+STACK_TENSOR: int = lib.MP_STACK_TENSOR
 
 # Kinds of arrays, which are their rows in the directory.
 STACKS: int = lib.MP_ARRAY_STACKS
@@ -122,6 +133,28 @@ THREADS: int = lib.MP_ARRAY_THREADS
 MODULES: int = lib.MP_ARRAY_MODULES
 DOMAINS: int = lib.MP_ARRAY_DOMAINS
 MARKS: int = lib.MP_ARRAY_MARKS
+EVENTS: int = lib.MP_ARRAY_EVENTS
+
+# enum mp_event_kind
+EVENT_BIRTH: int = lib.MP_EVENT_BIRTH
+EVENT_DEATH: int = lib.MP_EVENT_DEATH
+EVENT_MOVED: int = lib.MP_EVENT_MOVED
+EVENT_BACK: int = lib.MP_EVENT_BACK
+EVENT_REFUSED: int = lib.MP_EVENT_REFUSED
+EVENT_MARK: int = lib.MP_EVENT_MARK
+EVENT_LAUNCH: int = lib.MP_EVENT_LAUNCH
+EVENT_KIND_BITS: int = lib.MP_EVENT_KIND_BITS
+
+# enum mp_launch_want, by the words of MEM_PROFILER_LAUNCHES
+LAUNCH_WANTS = {
+    "operators": lib.MP_LAUNCH_OPERATORS,
+    "kernels": lib.MP_LAUNCH_KERNELS,
+    "accesses": lib.MP_LAUNCH_ACCESSES,
+}
+LAUNCH_KINDS: int = lib.MP_LAUNCH_KINDS
+LAUNCH_KIND_SHIFT: int = lib.MP_LAUNCH_KIND_SHIFT
+LAUNCH_TEXT_BYTES: int = lib.MP_LAUNCH_TEXT_BYTES
+LAUNCH_DIMENSIONS: int = lib.MP_LAUNCH_DIMENSIONS
 
 STACK_BITS: int = lib.MP_KEY_STACK_BITS
 DOMAIN_SHIFT: int = lib.MP_KEY_DOMAIN_SHIFT
@@ -148,6 +181,8 @@ LOST_NAMES = {
     lib.MP_LOST_DOMAIN_FULL: "domain_full",
     lib.MP_LOST_STACK_ROOM: "stack_room",
     lib.MP_LOST_PYTHON: "python",
+    lib.MP_LOST_LABEL: "label",
+    lib.MP_LOST_LAUNCH: "launch",
 }
 
 # Reserved stack id -> name of the loss. 15 is the reader's own: a stack record that made no sense.

@@ -30,7 +30,10 @@ ARRAYS = {
 }
 ARENA_AHEAD_BYTES = 1 << 20
 ARENA_AHEAD_LITTLE_BYTES = 128 << 10  # where the sampler reserves by itself too
+ARENA_SHARE = 8  # of what is reserved up front, one part is for stacks
+USUAL_ROWS = {"stack_index": 1, "sites": 1, "live": 4}
 FILL_LIMIT = 0.25
+_RINGS_MIN = 4
 KEYS_SAMPLED = 32768
 GROWING_FREE, GROWING_CONTROLLER = 0, 2
 
@@ -115,6 +118,108 @@ def first_pieces(segment: Segment) -> None:
     for code in codes:
         if code not in (0, errno.EAGAIN):
             raise _refused(segment, code)
+
+
+def up_front(segment: Segment, budget_bytes: int) -> list[tuple[int, int]]:
+    """Reserve tables of the host in about `budget_bytes`, what they have already included, so that
+    they need not grow: as many levels as fit, with rows in the proportions of `USUAL_ROWS`.
+
+    Returns all ranges (offset, bytes) of these tables that have pages. Raises TargetError where
+    there is no space for the first pieces.
+    """
+    first_pieces(segment)
+    _extend(segment, segment.control(), layout.STACKS, budget_bytes // ARENA_SHARE)
+    while True:
+        control = segment.control()
+        left = budget_bytes - reserved_bytes(control)
+        next_ones = [(name, _next(control, name)) for name in TABLES]
+        fitting = [
+            (_rows(control, name) / USUAL_ROWS[name], name, level.index)
+            for name, level in next_ones
+            if level is not None and level.total_bytes <= left
+        ]
+        if not fitting:
+            return _ranges(control)
+        _, table, index = min(fitting)
+        if _publish_level(segment, control, table, index):
+            return _ranges(segment.control())
+
+
+def reserved_bytes(control: Control) -> int:
+    """Bytes of the host's tables that have pages."""
+    return sum(size for _, size in _ranges(control))
+
+
+def _rows(control: Control, table: str) -> int:
+    return sum(level.rows for level in control.levels(table, ROWS[table]))
+
+
+def _next(control: Control, table: str) -> Level | None:
+    """The level that a table gets next; None: it has all."""
+    ready = int(control[table]["levels_ready"])
+    if ready >= min(int(control[table]["levels"]), layout.LEVELS):
+        return None
+    return control.level(control[table]["level"][ready], ready, ROWS[table])
+
+
+def _ranges(control: Control) -> list[tuple[int, int]]:
+    levels = [level for name in TABLES for level in control.levels(name, ROWS[name])]
+    arrays = [control.array(kind, *sizes[:2]) for kind, sizes in ARRAYS.items()]
+    reserved = [(one.offset, min(one.reserved_bytes, one.total_bytes)) for one in arrays]
+    return [(level.offset, level.total_bytes) for level in levels] + reserved
+
+
+def divide_events(most_bytes: int, wanted_bytes: int, processors: int) -> tuple[int, int]:
+    """Rings, and events in each, in at most `wanted_bytes`; (0, 0) where not even one fits.
+
+    As mp_events_begin() of sampler/core/events.c divides them.
+    """
+
+    def fits(rings: int, events: int) -> bool:
+        need = layout.RING_HEADS_BYTES + rings * events * layout.EVENT.itemsize
+        return need <= min(most_bytes, wanted_bytes)
+
+    rings, events = 1, layout.RING_EVENTS_MIN
+    if not fits(rings, events):
+        return 0, 0
+    wanted = min(layout.RING_ROWS, max(_RINGS_MIN, 2 * processors))
+    while rings < wanted and fits(2 * rings, events):
+        rings *= 2
+    while fits(rings, 2 * events):
+        events *= 2
+    return rings, events
+
+
+def rings(segment: Segment, number: int, wanted_bytes: int) -> None:
+    """Let capture `number`, whose gate is shut, write events into rings of about `wanted_bytes`.
+
+    Raises TargetError when there is no space.
+    """
+    control = segment.control()
+    array = control.array(layout.EVENTS, layout.EVENT.itemsize, control.limit_bytes // 32)
+    count, events = divide_events(array.total_bytes, wanted_bytes, os.cpu_count() or 1)
+    if count == 0:
+        raise TargetUnsupported(
+            f"the segment {segment.path} of {control.limit_bytes >> 10} KiB has no room for events",
+            hint="restart the program with a larger MEM_PROFILER_MAX_MEMORY (the default is 256M)",
+        )
+    heads = layout.RING_HEADS_BYTES
+    need = heads + count * events * layout.EVENT.itemsize
+    if array.reserved_bytes < need:
+        have = array.reserved_bytes
+        code = segment.allocate(array.offset + have, need - have)
+        if code:
+            raise _refused(segment, code)
+        segment.store(("directory", layout.EVENTS, "reserved_bytes"), need)
+    old = segment.read(array.offset, heads).view(layout.RING)
+    for ring in range(layout.RING_ROWS):
+        at = array.offset + ring * layout.RING.itemsize + layout.RING.fields["begun"][1]  # type: ignore[index]
+        row = old[ring]
+        begin = (int(row[name]).to_bytes(8, "little") for name in ("head", "lost", "head"))
+        segment.write(at, b"".join(begin))
+    segment.store(("events", "rings"), count, 32)
+    segment.store(("events", "ring_events"), events, 32)
+    segment.store(("events", "capture"), number, 32)
 
 
 def _reserve_lost(segment: Segment, control: Control, name: str, row_struct: str) -> int:

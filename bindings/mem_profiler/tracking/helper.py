@@ -28,6 +28,8 @@ VARIABLE = "MEM_PROFILER_PYTHON"
 ANSWER_S = 600.0
 START_S = 60.0
 LEAST_PYTHON = (3, 11)
+BESIDE = "mem_profiler.tracking.beside"
+ANSWER_MAX_BYTES = 1 << 28
 _ANSWER_BYTES = 8192
 _DONE = b'{"ok": true}\n'
 _NOT_FOR_HELPER = ("LD_PRELOAD", "PYTHONMALLOC", "MEM_PROFILER_START", "MEM_PROFILER_START_PID")
@@ -89,8 +91,8 @@ def environment(python: str) -> dict[str, str]:
 class Helper:
     """The process beside, from its start to `close`."""
 
-    def __init__(self) -> None:
-        """Start it. Raises TrackerError."""
+    def __init__(self, module: str = BESIDE, target: int | None = None) -> None:
+        """Start ``module`` for the process ``target``; None: for this one. Raises TrackerError."""
         self.pid = os.getpid()
         self._lock = threading.Lock()
         self._buffer = bytearray(_ANSWER_BYTES)
@@ -101,7 +103,7 @@ class Helper:
         self._poll.register(self._answers, select.POLLIN)
         try:
             starter = subprocess.Popen(
-                [python, "-m", "mem_profiler.tracking.beside", str(self.pid)],
+                [python, "-m", module, str(target or self.pid)],
                 stdin=command_read, stdout=answer_write, env=environment(python),
                 start_new_session=True,
             )  # fmt: skip
@@ -149,15 +151,17 @@ class Helper:
             raise TrackerError("the process that captures this one has ended") from None
 
     def _receive(self) -> int:
-        """Read an answer into the buffer; returns its size."""
+        """Read an answer into the buffer, which grows for a long one; returns its size."""
         size = 0
         give_up = time.monotonic() + ANSWER_S
-        view = memoryview(self._buffer)
-        while size < _ANSWER_BYTES:
+        while size < ANSWER_MAX_BYTES:
             left_s = give_up - time.monotonic()
             if left_s <= 0 or not self._poll.poll(left_s * 1000):
                 raise TrackerError("the process that captures this one does not answer")
-            got = os.readv(self._answers, [view[size:]])
+            if size == len(self._buffer):
+                self._buffer.extend(bytes(size))
+            with memoryview(self._buffer) as view, view[size:] as free:
+                got = os.readv(self._answers, [free])
             size += got
             if got == 0 or self._buffer[size - 1] == ord("\n"):
                 break

@@ -54,6 +54,7 @@ class Tracker:
         file_format: "plain" (text), "gzip", or "auto": gzip if large.
         depth: Frames of a stack that are kept.
         overwrite: Replace a file of the same name.
+        events: Write a log of all events too, out-0.memlog and so on beside out.heap.
 
     Raises:
         TrackerError: from `start` on, in one line, where this process cannot be captured.
@@ -71,6 +72,7 @@ class Tracker:
         file_format: str = "auto",
         depth: int | None = None,
         overwrite: bool = False,
+        events: bool = False,
     ) -> None:
         if isinstance(rate, bool) or not isinstance(rate, int) or not 1 <= rate <= RATE_MAX_BYTES:
             raise ValueError(f"rate is a number of bytes from 1 to {RATE_MAX_BYTES}, not {rate!r}")
@@ -82,6 +84,7 @@ class Tracker:
         self.follow_fork = follow_fork
         self._name = os.path.abspath(os.fspath(path))
         self._settings = (rate, depth, overwrite, file_format)
+        self._events = bool(events)
         self._helper: Helper | None = None
         self._captures = 0
         self._snapshots = 0
@@ -116,7 +119,7 @@ class Tracker:
         self.path = path
         self._helper = helper
         try:
-            helper.ask("track", rate, depth, path, overwrite, form)
+            helper.ask("track", rate, depth, path, overwrite, form, self._events)
         except BaseException:
             self._helper = None
             helper.close()

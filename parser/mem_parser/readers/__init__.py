@@ -1,6 +1,7 @@
 """Readers of heap profiles: one module per format, and `read_profile`, which detects the format.
 
 native    our own files, by their second part (`docs/heap-format.md`)
+log       our own logs of events (`mem_parser.memlog`)
 legacy    gperftools' text, also the first part of our own files, and Go's text (`golang`)
 jemalloc  jemalloc's text with threads
 pprof     profile.proto of pprof, Go and tcmalloc
@@ -20,6 +21,8 @@ from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError, NotAProfile
 from mem_parser.heapfile.form import GZIP_MAGIC
 from mem_parser.heapfile.reader import find_section, read_native
+from mem_parser.memlog.blocks import MAGIC
+from mem_parser.memlog.part import is_log
 from mem_parser.model import Profile
 from mem_parser.plainfile import stored_size
 from mem_parser.readers.collapsed import looks_like_collapsed, read_collapsed
@@ -45,6 +48,11 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
     for a file that needs more memory than one of its size may.
     """
     name = os.fspath(path)
+    if is_log(name):
+        from mem_parser.memlog.profiles import read_part
+
+        (profile,) = read_part([name])
+        return profile
     data, file, allowance = _open(name)
     profile = _read(data, name, allowance)
     profile.file_uid = file.uid
@@ -58,6 +66,11 @@ def read_bytes(data: bytes, name: str) -> Profile:
 
 
 def _read(data: bytes, name: str, allowance: MemoryAllowance) -> Profile:
+    if data.startswith(MAGIC):
+        raise InputFileError(
+            f"{name}: a log of events is read in many places, which a pipe cannot give",
+            hint="give it as a file",
+        )
     if data[:2] == GZIP_MAGIC:
         return _read_packed(Packed(data, name), name, allowance)
     if b"heap profile:" in _first_line(data[:_HEAD_BYTES]):

@@ -2,7 +2,8 @@
 
 size        bytes of the blocks
 count       blocks
-thread      who allocated them, of blocks in use and if asked for; else of all together
+thread      who allocated them, of blocks in use and if asked for; or the labels of their stacks,
+            where these are shown; else of all together
 allocator   the function that was called: malloc, calloc ...
 location    what the blocks are charged to (`mem_parser.charge`), with file and line
 """
@@ -20,6 +21,7 @@ from mem_parser.errors import UsageProblem
 from mem_parser.estimate import Estimate, unsample
 from mem_parser.model import BoolArray, Count, IntArray, Unit
 from mem_parser.names import FrameRule, is_allocator
+from mem_parser.python.labelframes import shown_labels
 from mem_parser.reports.grid import (
     Block,
     Column,
@@ -41,6 +43,7 @@ KEYS = (
 """Columns of the rows for programs."""
 EVERY_THREAD = "all"
 UNKNOWN_THREAD = "?"
+NO_LABEL = "-"
 
 
 class Sort(enum.StrEnum):
@@ -97,12 +100,14 @@ class _Entries:
 def allocations(view: View, sort: Sort = Sort.SIZE, *, split_threads: bool = False) -> Allocations:
     """Return the table. Raises UsageProblem where threads are asked for and not known."""
     entries = _by_thread(view) if split_threads else _by_site(view)
+    labels = None if split_threads else shown_labels(view.profile, view.raw)
     rates = view.profile.rates
     weights = unsample(
         entries.blocks, entries.bytes, rates if isinstance(rates, float) else rates[entries.site]
     )
     stack = view.profile.sites.stack[entries.site]
-    keys = np.stack((entries.row, _called(view)[stack], _charged(view)[stack]))
+    row_key = entries.row if labels is None else view.profile.stacks.label_numbers[stack]
+    keys = np.stack((row_key.astype(np.int64), _called(view)[stack], _charged(view)[stack]))
     keys, group = np.unique(keys, axis=1, return_inverse=True)
     group = np.asarray(group).reshape(-1)
     columns = (
@@ -113,14 +118,16 @@ def allocations(view: View, sort: Sort = Sort.SIZE, *, split_threads: bool = Fal
     threads = {t.row: t for t in view.profile.threads}
     rows = []
     for k, (row, called, charged) in enumerate(keys.T.tolist()):
-        thread = threads.get(row)
+        thread = threads.get(row) if split_threads else None
         name = (thread.name or UNKNOWN_THREAD) if thread else UNKNOWN_THREAD
+        if not split_threads:
+            name = EVERY_THREAD if labels is None else labels.path(row) or NO_LABEL
         at = view.symbols.locations[charged]
         function = view.symbols.functions[at.function]
         rows.append(
             AllocationRow(
-                thread=name if split_threads else EVERY_THREAD,
-                tid=thread.tid if thread and split_threads else 0,
+                thread=name,
+                tid=thread.tid if thread else 0,
                 allocator=view.raw.functions[called].name if called >= 0 else UNKNOWN_THREAD,
                 function=function.name,
                 file=at.file or function.file,

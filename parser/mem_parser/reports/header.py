@@ -36,6 +36,8 @@ _LOSS_TEXT = {
     "site_full": "samples lost: the table of sites was full",
     "stack_room": "samples lost where a thread had too little stack left",
     "python": "stacks without all of their Python frames",
+    "label": "samples of threads or tasks beyond the names that are kept",
+    "launch": "kernels, operators or accesses without a name or in an unknown form",
 }
 
 
@@ -96,6 +98,8 @@ def _samples(profile: Profile, total: Estimate) -> str:
 
 def _coverage(profile: Profile, count: Count) -> str:
     duration = profile.capture.duration_s
+    if profile.capture.part_s is not None:
+        return _of_part(profile.capture, count)
     if profile.since_start:
         span = "since the program started"
     elif duration is not None:
@@ -110,6 +114,19 @@ def _coverage(profile: Profile, count: Count) -> str:
         also = "; --inuse: what was left at the end" if profile.default_count is count else ""
         return _at_the_peak(profile.capture) + also
     return f"allocated {'and freed ' if count is Count.FREED else ''}{span}"
+
+
+def _of_part(capture: Capture, count: Count) -> str:
+    """Return what is counted in a part of a log of events, whose times count from its begin."""
+    assert capture.part_s is not None
+    low, high = capture.part_s
+    if count is Count.INUSE:
+        return f"in use at {high:.3f} s of the log, whenever it was allocated"
+    if count is Count.PEAK and capture.peak_at_s is not None:
+        at = low + capture.peak_at_s
+        return f"live at the highest moment from {low:.3f} to {high:.3f} s of the log: {at:.3f} s"
+    freed = "and freed " if count is Count.FREED else ""
+    return f"allocated {freed}from {low:.3f} to {high:.3f} s of the log"
 
 
 def _at_the_peak(capture: Capture) -> str:

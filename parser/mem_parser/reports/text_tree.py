@@ -15,7 +15,7 @@ import numpy as np
 
 from mem_parser.estimate import Estimate, FloatArray
 from mem_parser.model import IntArray
-from mem_parser.reports.aggregate import StackSums, estimate
+from mem_parser.reports.aggregate import GroupBy, StackSums, estimate
 from mem_parser.reports.grid import Block, Column, Record, marked, numbers, shares
 from mem_parser.reports.view import View
 from mem_parser.units import format_value
@@ -28,12 +28,14 @@ LEAST_SHARE = 0.005
 class TreeOptions:
     """What is drawn: branches of at least ``share`` of the total, the ``most`` heaviest (0: all),
     down to ``depth`` (0: all). ``inverted``: from the allocating functions to their callers.
+    ``lines``: nodes are source lines.
     """
 
     share: float = LEAST_SHARE
     most: int = MOST_NODES
     depth: int = 0
     inverted: bool = False
+    lines: bool = False
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class _Level:
 
 def text_tree(view: View, options: TreeOptions) -> TextTree:
     """Return the tree of ``view``."""
-    sums = view.sums()
+    sums = view.sums(GroupBy.LINE if options.lines else GroupBy.FUNCTION)
     levels, left_out = _grow(sums, options)
     if options.most:
         left_out += _keep_heaviest(levels, options.most)

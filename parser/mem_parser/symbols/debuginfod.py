@@ -8,22 +8,22 @@ if it is an ELF file with the right build-id.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import re
 import secrets
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from mem_parser.errors import UsageProblem
 from mem_parser.symbols.cache import default_folder
 from mem_parser.symbols.elf import BadElf, ElfImage
 from mem_parser.symbols.ownfolder import OwnFolder, write_new
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 URLS_VARIABLE = "DEBUGINFOD_URLS"
 TIMEOUT_S = 5.0
@@ -104,6 +104,10 @@ class Debuginfod:
 
 def _fetch(url: str, folder: int, name: str, deadline: float) -> bool:
     """Write the content of ``url`` to file ``name``; tell whether all of it came in time."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
     left = deadline - time.monotonic()
     if left <= 0:
         return False
@@ -123,7 +127,7 @@ def _fetch(url: str, folder: int, name: str, deadline: float) -> bool:
     return True
 
 
-def _save(answer: http.client.HTTPResponse, file: BinaryIO, deadline: float) -> None:
+def _save(answer: HTTPResponse, file: BinaryIO, deadline: float) -> None:
     size = 0
     while chunk := answer.read1(_CHUNK):
         size += len(chunk)

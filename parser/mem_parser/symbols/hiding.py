@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from mem_parser.model import BoolArray, Profile
+from mem_parser.model import BoolArray, Profile, StackTable
 from mem_parser.symbols.symbolizer import AddressNames, Distinct, lost_stacks
 from mem_parser.symbols.table import Function
 
@@ -32,10 +32,14 @@ def without_locations(
     of_frame[first] = len(expansion)
     place = names.builder.location(Function(instead, instead, "", known=True))
     left = np.bincount(stack[kept], minlength=len(stacks))
-    shorter = dataclasses.replace(
-        stacks,
-        offsets=np.concatenate(([0], np.cumsum(left))).astype(np.int64),
-        frames=stacks.frames[kept],
+    shorter = StackTable(
+        np.concatenate(([0], np.cumsum(left))).astype(np.int64),
+        stacks.frames[kept],
+        stacks.flags,
+        stacks.generation,
+        stacks.leaf_exact,
+        stacks.interpreter,
+        stacks.label,
     )
     more = Distinct(
         np.append(distinct.address, np.uint64(0)),

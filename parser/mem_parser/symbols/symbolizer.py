@@ -84,7 +84,24 @@ def name_addresses(
     """Name every distinct address of ``profile``; arguments and errors as of `symbolize`."""
     cache = cache or SymbolCache(default_folder())
     finder = ModuleFinder(profile, binary, debug_dirs, debuginfod, cache)
-    return _Symbolizer(profile, finder, cache).run()
+    run = _Symbolizer(profile, finder, cache, SymbolTableBuilder())
+    return run.named(distinct_addresses(profile))
+
+
+def name_distinct(
+    profile: Profile,
+    distinct: Distinct,
+    builder: SymbolTableBuilder,
+    binary: str | None = None,
+    *,
+    debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS,
+) -> AddressNames:
+    """Name some addresses of ``profile``; their locations go to ``builder``. Arguments and errors
+    as of `symbolize`.
+    """
+    cache = SymbolCache(default_folder())
+    finder = ModuleFinder(profile, binary, debug_dirs, None, cache)
+    return _Symbolizer(profile, finder, cache, builder).named(distinct)
 
 
 @dataclass(slots=True)
@@ -99,7 +116,7 @@ class Distinct:
     of_frame: npt.NDArray[np.int32]
 
 
-def _tells_generations(modules: list[Module]) -> bool:
+def tells_generations(modules: list[Module]) -> bool:
     """Tell whether the program closed a module: only then can an address be in two modules."""
     return any(m.last_generation is not None for m in modules)
 
@@ -107,7 +124,7 @@ def _tells_generations(modules: list[Module]) -> bool:
 def distinct_addresses(profile: Profile) -> Distinct:
     """Return the addresses to look up: return addresses minus one byte."""
     stacks = profile.stacks
-    by_generation = _tells_generations(profile.modules)
+    by_generation = tells_generations(profile.modules)
     if stacks.leaf_exact and not by_generation:
         return _plain_distinct(stacks)
     leaf = stacks.is_leaf
@@ -177,21 +194,27 @@ class _Question:
 
 
 class _Symbolizer:
-    """One run over one profile."""
+    """One run over addresses of one profile."""
 
-    def __init__(self, profile: Profile, finder: ModuleFinder, cache: SymbolCache) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        finder: ModuleFinder,
+        cache: SymbolCache,
+        builder: SymbolTableBuilder,
+    ) -> None:
         self.profile = profile
         self.finder = finder
         self.cache = cache
-        self.builder = SymbolTableBuilder()
+        self.builder = builder
         self.problems: list[SymbolProblem] = []
         self.nameless: dict[str, int] = {}
         self.keys = module_keys(profile.modules)
         self.labels = module_labels(profile.modules)
 
-    def run(self) -> AddressNames:
+    def named(self, distinct: Distinct) -> AddressNames:
+        """Name these addresses."""
         modules = self.profile.modules
-        distinct = distinct_addresses(self.profile)
         module_of = assign_modules(modules, distinct)
         expansion: list[tuple[int, ...]] = [()] * len(distinct.address)
         order = np.argsort(module_of, kind="stable")
@@ -442,7 +465,7 @@ def _lost_name(cause: int) -> str:
 def assign_modules(modules: list[Module], distinct: Distinct) -> Ids:
     """Return for each distinct address the index of its module, -1 for none."""
     result = np.full(len(distinct.address), -1, dtype=np.int64)
-    by_generation = _tells_generations(modules)
+    by_generation = tells_generations(modules)
     for generation in _sorted_distinct(distinct.generation).tolist():
         here = np.flatnonzero(distinct.generation == generation)
         ranges = [

@@ -18,6 +18,11 @@ CUT_NAME = "[cut]"
 file.
 """
 
+LABEL_MODULE = "[label]"
+"""The module of functions that are none, but names of threads and tasks: see
+`mem_parser.python.labelframes`.
+"""
+
 
 class Role(enum.IntEnum):
     """Whose code a function is; see `mem_parser.libraries`."""
@@ -39,7 +44,9 @@ class Function:
     ``name`` is what reports show and group by, ``full_name`` has parameters and template arguments
     too. Where the name is unknown, both are `module+0xoffset`, of the function's first byte if
     unwind tables tell it, and ``known`` is False. A function of Python's has its qualified name as
-    ``full_name``, with a part of its file's path as ``name``, and its file as ``module``.
+    ``full_name``, with a part of its file's path as ``name``, and its file as ``module`` (of code
+    that a library makes and runs, the library's);
+    ``nn_module``: it stands for calls of a module of torch's, and has its class as ``full_name``.
     """
 
     name: str
@@ -49,6 +56,7 @@ class Function:
     known: bool = True
     role: Role = Role.PROGRAM
     python: bool = False
+    nn_module: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,21 @@ class SymbolProblem:
 
 
 @dataclass(slots=True)
+class KnownColumns:
+    """Columns that follow from others, so that nobody makes them again; each is good for the very
+    object beside it, and for no other.
+
+    ``is_last`` tells for each entry of ``locations_of_stack`` whether its function's name is not
+    on the rest of the stack, further out.
+    """
+
+    locations: list[Location]
+    function_of_location: npt.NDArray[np.int32]
+    locations_of_stack: npt.NDArray[np.int32]
+    is_last: npt.NDArray[np.bool_]
+
+
+@dataclass(slots=True)
 class Symbols:
     """Names for all stacks of a profile.
 
@@ -100,10 +123,13 @@ class Symbols:
     innermost frame, where stacks have it."""
     passing: tuple[str, ...] = ()
     """Names of the functions that are wrappers by their stacks alone, the heaviest first."""
+    known: KnownColumns | None = field(default=None, repr=False, compare=False)
 
     @property
     def function_of_location(self) -> npt.NDArray[np.int32]:
         """For each location, its function."""
+        if self.known is not None and self.known.locations is self.locations:
+            return self.known.function_of_location
         return np.array([x.function for x in self.locations], dtype=np.int32)
 
 
@@ -114,7 +140,7 @@ class SymbolTableBuilder:
         self.functions: list[Function] = []
         self.locations: list[Location] = []
         # By their fields: a hash of a tuple is many times faster than one of a dataclass.
-        self._function_index: dict[tuple[str, str, str, str, bool, bool], int] = {}
+        self._function_index: dict[tuple[str, str, str, str, bool, bool, bool], int] = {}
         self._location_index: dict[tuple[int, str, int, bool, int], int] = {}
 
     def location(
@@ -128,7 +154,15 @@ class SymbolTableBuilder:
     ) -> int:
         """Return the index of the location, new or known."""
         f = function
-        index = self.function(f.name, f.full_name, f.module, f.file, known=f.known, python=f.python)
+        index = self.function(
+            f.name,
+            f.full_name,
+            f.module,
+            f.file,
+            known=f.known,
+            python=f.python,
+            nn_module=f.nn_module,
+        )
         return self.location_of(index, file, line, inlined=inlined, offset=offset)
 
     def function(
@@ -140,13 +174,16 @@ class SymbolTableBuilder:
         *,
         known: bool = True,
         python: bool = False,
+        nn_module: bool = False,
     ) -> int:
         """Return the index of the function, new or known."""
-        key = (name, full_name, module, file, known, python)
+        key = (name, full_name, module, file, known, python, nn_module)
         index = self._function_index.get(key)
         if index is None:
             index = self._function_index[key] = len(self.functions)
-            found = Function(name, full_name, module, file, known=known, python=python)
+            found = Function(
+                name, full_name, module, file, known=known, python=python, nn_module=nn_module
+            )
             self.functions.append(found)
         return index
 

@@ -1,7 +1,8 @@
 """Write pprof's `profile.proto`, gzipped, as google-pprof's successors and their backends read it.
 
 Values are estimates ("measurements should be stored in unsampled form"); the label `bytes` of a
-sample is the mean size of its blocks, which keeps size classes apart in merged files. Addresses are
+sample is the mean size of its blocks, which keeps size classes apart in merged files. The labels
+`thread` and `task` are the names of the thread and the asyncio task that ran. Addresses are
 look-up addresses, one byte before a return address. Every location has a mapping, because some
 backends fail without one; the program's own comes first. The gzip header has no time, so that the
 same profile gives the same bytes.
@@ -12,13 +13,15 @@ from __future__ import annotations
 import gzip
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mem_parser.escape import one_line
-from mem_parser.model import Count, Profile, Unit
+from mem_parser.model import Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.profileproto import message_class
 from mem_parser.symbols.symbolizer import AddressNames, lost_stacks
@@ -32,16 +35,47 @@ _NO_FILE = "[unknown]"
 _MOST = float(1 << 62)
 
 
-def write_pprof(profile: Profile, names: AddressNames) -> bytes:
-    """Return the file, without counts that the profile does not have."""
-    return gzip.compress(_Writer(profile, names).build(), compresslevel=6, mtime=0)
+@dataclass(frozen=True)
+class Earlier:
+    """An older snapshot of the same capture, and what each of its stacks is now; -1: no stack."""
+
+    profile: Profile
+    stack_now: IntArray
+
+
+def write_pprof(
+    profile: Profile,
+    names: AddressNames,
+    *,
+    labels: bool = False,
+    default: Count | None = None,
+    earlier: Earlier | None = None,
+) -> bytes:
+    """Return the file, without counts that the profile does not have.
+
+    ``labels``: threads and tasks are also the outermost frames of stacks. ``default`` is what
+    viewers show first (None: as reports do). With ``earlier`` the values are what changed since, in
+    one sample for each stack and domain; they may be negative.
+    """
+    writer = _Writer(profile, names, labels, default, earlier)
+    return gzip.compress(writer.build(), compresslevel=6, mtime=0)
 
 
 class _Writer:
     """Fills one message."""
 
-    def __init__(self, profile: Profile, names: AddressNames) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        names: AddressNames,
+        labels: bool,
+        default: Count | None = None,
+        earlier: Earlier | None = None,
+    ) -> None:
         self.profile = profile
+        self.default = default or profile.default_count
+        self.earlier = earlier
+        self.labels_are_frames = labels
         self.names = names
         self.message: Any = message_class("Profile")()
         self.strings: dict[str, int] = {"": 0}
@@ -79,10 +113,11 @@ class _Writer:
         # Estimates of a rate that nobody knows must not read as every block.
         known = self.profile.errors_known or self.profile.rate_bytes > 1
         message.period = max(round(self.profile.rate_bytes), 1) if known else 0
-        message.default_sample_type = self.text(f"{self.profile.default_count}_space")
+        message.default_sample_type = self.text(f"{self.default}_space")
         message.drop_frames = self.text(self._dropped())
-        message.time_nanos = _nanos(capture.started)
-        message.duration_nanos = _nanos(capture.duration_s)
+        before_s = 0.0 if self.earlier is None else self.earlier.profile.capture.duration_s or 0.0
+        message.time_nanos = _nanos((capture.started or 0.0) + before_s)
+        message.duration_nanos = _nanos((capture.duration_s or 0.0) - before_s)
         message.comment.extend(
             self.text(note) for note in (capture.command, *capture.notes) if note
         )
@@ -158,8 +193,8 @@ class _Writer:
         at = next((k for k, r in enumerate(ranges) if r.start <= address < r.end), 0)
         return self.mapping_of_range[module, at]
 
-    def _lost_location(self, name: str) -> int:
-        """Return a location without address that says why there is no stack."""
+    def _said_location(self, name: str) -> int:
+        """Return a location without address that says something: why there is no stack."""
         number = len(self.message.location) + 1
         function = max((f.id for f in self.message.function), default=0) + 1
         self._function(function, name, name, "")
@@ -180,29 +215,77 @@ class _Writer:
             location = self.names.builder.locations[self.names.lost_location(k)]
             name = self.names.builder.functions[location.function].name
             if name not in lost:
-                lost[name] = self._lost_location(name)
+                lost[name] = self._said_location(name)
             result[k] = [lost[name]]
+        if self.labels_are_frames:
+            self._put_labels(result)
         return result
 
+    def _put_labels(self, stacks: list[list[int]]) -> None:
+        """Make the labels of stacks their outermost frames."""
+        said: dict[str, int] = {}
+        for k, found in enumerate(self._labels()):
+            for _, _, text in found:
+                if text not in said:
+                    said[text] = self._said_location(text)
+                stacks[k] = [*stacks[k], said[text]]
+
+    def _labels(self) -> list[list[tuple[str, str, str]]]:
+        """Return kind, name and text of the labels of each stack, innermost first."""
+        labels, numbers = self.profile.labels, self.profile.stacks.label_numbers.tolist()
+        if labels is None:
+            return [[]] * len(numbers)
+        return [
+            [(*labels.named(index), labels.spelled(index)) for index in labels.outwards(number)]
+            for number in numbers
+        ]
+
     def _samples(self, counts: list[Count]) -> None:
-        columns = []
-        for count in counts:
-            for unit in (Unit.OBJECTS, Unit.SPACE):
-                value, _, _ = self.profile.weigh(count, unit)
-                columns.append(np.rint(np.minimum(value, _MOST)).astype(np.int64))
-        values = np.stack(columns, axis=1)
+        values = _values(self.profile, counts)
+        stack, domain = self.profile.sites.stack, self.profile.sites.domain
+        sizes: Sequence[int] | None = list(self._sizes())
+        if self.earlier is not None:
+            values, stack, domain = self._change(values, counts)
+            sizes = None
         stacks = self._stacks()
         key, unit_text = self.text("bytes"), self.text("bytes")
         domain_key = self.text("domain") if len(self.profile.domains) > 1 else 0
-        domain = [self.text(d) for d in self.profile.domains] if domain_key else []
-        rows = zip(values.tolist(), self.profile.sites.stack.tolist(), self._sizes(), strict=True)
-        for k, (value, stack, size) in enumerate(rows):
+        domains = [self.text(d) for d in self.profile.domains] if domain_key else []
+        labels = [
+            [(self.text(kind), self.text(name)) for kind, name, _ in found]
+            for found in self._labels()
+        ]
+        rows = zip(values.tolist(), stack.tolist(), domain.tolist(), strict=True)
+        for k, (value, number, where) in enumerate(rows):
             if not any(value):
                 continue
-            sample = self.message.sample.add(location_id=stacks[stack], value=value)
-            sample.label.add(key=key, num=size, num_unit=unit_text)
+            sample = self.message.sample.add(location_id=stacks[number], value=value)
+            if sizes is not None:
+                sample.label.add(key=key, num=sizes[k], num_unit=unit_text)
             if domain_key:
-                sample.label.add(key=domain_key, str=domain[int(self.profile.sites.domain[k])])
+                sample.label.add(key=domain_key, str=domains[where])
+            for label_key, name in labels[number]:
+                sample.label.add(key=label_key, str=name)
+
+    def _change(
+        self, values: IntArray, counts: list[Count]
+    ) -> tuple[IntArray, IntArray, npt.NDArray[np.int32]]:
+        """Return what changed since the earlier profile: a row for each stack and domain."""
+        assert self.earlier is not None
+        old, sites = self.earlier.profile, self.profile.sites
+        of_name = {name: k for k, name in enumerate(self.profile.domains)}
+        domain_now = np.array([of_name.get(name, -1) for name in old.domains], dtype=np.int64)
+        stack, domain = self.earlier.stack_now[old.sites.stack], domain_now[old.sites.domain]
+        known = (stack >= 0) & (domain >= 0)
+        width = max(len(self.profile.domains), 1)
+        place = np.concatenate(
+            (sites.stack * width + sites.domain, (stack * width + domain)[known])
+        )
+        rows, row = np.unique(place, return_inverse=True)
+        every = np.concatenate((values, -_values(old, counts)[known]))
+        change = np.zeros((len(rows), len(counts) * 2), dtype=np.int64)
+        np.add.at(change, np.asarray(row).reshape(-1), every)
+        return change, rows // width, (rows % width).astype(np.int32)
 
     def _sizes(self) -> Iterator[int]:
         """Yield the mean size of each site's blocks, rounded."""
@@ -212,6 +295,16 @@ class _Writer:
         size = np.where(use_alloc, sites.alloc_bytes, sites.inuse_bytes)
         mean = np.divide(size, blocks, out=np.zeros(len(size)), where=blocks > 0)
         yield from np.rint(mean).astype(np.int64).tolist()
+
+
+def _values(profile: Profile, counts: list[Count]) -> IntArray:
+    """Return the estimates of each site: objects and bytes of each count."""
+    columns = []
+    for count in counts:
+        for unit in (Unit.OBJECTS, Unit.SPACE):
+            value, _, _ = profile.weigh(count, unit)
+            columns.append(np.rint(np.minimum(value, _MOST)).astype(np.int64))
+    return np.stack(columns, axis=1)
 
 
 def _main_first(profile: Profile) -> list[int]:

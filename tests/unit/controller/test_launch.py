@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fake_segment import FakeSegment
 from mem_parser.errors import UsageProblem
 from mem_profiler.capture import launch
 from mem_profiler.capture.launch import Options
+from mem_profiler.events.logs import Logging
+from mem_profiler.segment.file import Segment
 
 pytestmark = pytest.mark.usefixtures("sampler")
 
@@ -63,3 +67,36 @@ def test_a_program_that_opted_out_is_not_run(
     monkeypatch.setenv("MEM_PROFILER_DISABLE", "1")
     with pytest.raises(UsageProblem, match="MEM_PROFILER_DISABLE is set"):
         variables(tmp_path)
+
+
+class _Recording:
+    """What a run asks of the recording of one of its images."""
+
+    def __init__(self) -> None:
+        self.logs = 0
+
+    def begin_log(self, _number: int, _pid: int, _logging: Logging) -> None:
+        self.logs += 1
+
+    def discard_log(self) -> None:
+        self.logs -= 1 if self.logs else 0
+
+
+@pytest.mark.parametrize("found", [("sh", "program"), ("program", "sh")])
+def test_the_last_program_of_a_process_has_the_log_in_whatever_order_they_are_found(
+    found: tuple[str, str], tmp_path: Path
+) -> None:
+    fake = FakeSegment()
+    fake.begin()
+    run = launch.Run.__new__(launch.Run)
+    run.pid, run.images = 77, {}
+    run.options = Options(1, str(tmp_path / "x"), logging=Logging(str(tmp_path / "x")))
+    with Segment.open(fake.save(tmp_path), writable=False) as segment:
+        for name in found:
+            recording: Any = _Recording()
+            at_ns = {"sh": 1, "program": 2}[name]
+            image = launch.Image(segment, recording, 77, (77, 1, 1), at_ns)
+            run.images[name] = image
+            run._begin_log(image, Logging(str(tmp_path / "x")))
+    logs: dict[str, Any] = {name: image.recording for name, image in run.images.items()}
+    assert {name: recording.logs for name, recording in logs.items()} == {"sh": 0, "program": 1}

@@ -115,3 +115,31 @@ def test_a_try_lock_that_the_target_holds_is_left_alone(tmp_path: Path) -> None:
         control = segment.control()
     assert control.number("arrays_growing") == 1
     assert control.array(layout.STACKS, 8, 1 << 30).reserved_bytes == 4096
+
+
+def test_what_is_reserved_up_front_fits_and_is_all_that_fits(tmp_path: Path) -> None:
+    fake = FakeSegment()
+    with Segment.open(fake.save(tmp_path), writable=True) as segment:
+        first = reserve.reserved_bytes(segment.control())
+        sizes = []
+        for budget in (0, first + (1 << 18), 1 << 40):
+            ranges = reserve.up_front(segment, budget)
+            sizes.append(sum(size for _, size in ranges))
+            assert sizes[-1] == reserve.reserved_bytes(segment.control())
+            assert all(offset >= layout.CONTROL_BYTES for offset, _ in ranges)
+        assert sizes[0] <= sizes[1] <= first + (1 << 18) + reserve.ARRAYS[layout.STACKS][2]
+        control = segment.control()
+        for table in reserve.TABLES:
+            assert int(control[table]["levels_ready"]) == int(control[table]["levels"])
+
+
+def test_what_is_refused_ends_the_reserving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeSegment()
+    with Segment.open(fake.save(tmp_path), writable=True) as segment:
+        reserve.first_pieces(segment)
+        before = reserve.reserved_bytes(segment.control())
+        monkeypatch.setattr(segment, "allocate", lambda *_: errno.ENOSPC)
+        reserve.up_front(segment, 1 << 40)
+        assert reserve.reserved_bytes(segment.control()) == before

@@ -11,7 +11,7 @@ import pytest
 from fake_segment import FakeSegment, site_key
 from mem_parser.errors import TargetError
 from mem_parser.readers import read_profile
-from mem_profiler.capture import toggle
+from mem_profiler.capture import gate, toggle
 from mem_profiler.segment import discovery
 from mem_profiler.segment.file import Segment
 
@@ -77,4 +77,4 @@ def test_a_capture_that_is_over_was_stopped_or_reached_its_deadline(
     slot = fake.control["capture"][1]
     slot["deadline_ns"], slot["stop_ns"] = 100, stop_ns
     with Segment.open(fake.save(tmp_path), writable=False) as segment:
-        assert toggle.how_it_ended(segment.control()) == end
+        assert gate.how_it_ended(segment.control()) == end

@@ -25,7 +25,7 @@ from mem_parser.symbols.embed import embedded_names
 from mem_parser.symbols.symbolizer import name_addresses
 from mem_parser.writers.collapsed import write_collapsed
 from merge_by_dictionaries import DictionaryFrames, DictionarySites
-from python_profiles import python_trees
+from python_profiles import label_tables, python_trees
 
 ONE, TWO = 0x5500_0000_0000, 0x7E12_3456_7000
 ID = "cd" * 20
@@ -222,6 +222,12 @@ def profiles(draw: st.DrawFn) -> Profile:
         profile.python = draw(python_trees(6))
         numbers = st.integers(0, len(profile.python))
         profile.stacks.interpreter = np.array(
+            [draw(numbers) for _ in range(len(profile.stacks))], dtype=np.uint32
+        )
+    if draw(st.booleans()):
+        profile.labels = draw(label_tables(4))
+        numbers = st.integers(0, len(profile.labels))
+        profile.stacks.label = np.array(
             [draw(numbers) for _ in range(len(profile.stacks))], dtype=np.uint32
         )
     if draw(st.booleans()):

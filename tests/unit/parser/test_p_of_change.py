@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mem_parser.estimate import sampling_probability, unsample
-from mem_parser.significance import binomial_tail, p_of_change
+from mem_parser.significance import binomial_tail, p_of_change, p_of_changes
 
 
 def exact(x: int, y: int) -> float:
@@ -49,3 +51,14 @@ def test_two_captures_of_the_same_blocks_rarely_seem_to_differ(unit: str, blocks
     p = np.array([p_of_change(*map(float, row)) for row in columns])
     for alpha in (0.05, 0.01):
         assert np.mean(p <= alpha) <= alpha + 3 * math.sqrt(alpha / 2000)
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(0, 1e15)), max_size=20), st.floats(0, 1e6)
+)
+def test_columns_have_the_p_values_of_their_entries(
+    entries: list[tuple[float, float]], weight: float
+) -> None:
+    delta, variance = np.array(entries).reshape(-1, 2).T
+    found = p_of_changes(delta, variance, weight)
+    assert found == pytest.approx([p_of_change(d, v, weight) for d, v in entries])

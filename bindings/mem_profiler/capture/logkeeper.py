@@ -1,0 +1,146 @@
+"""The process that writes the log of an open capture's events: `mem_profiler start --events`.
+
+    python -m mem_profiler.capture.logkeeper PID WANTED
+
+Model: a process beside (`mem_profiler.capture.beside`). The `.heap` file of the capture is for
+`stop`, as without a log, or for `recover`. Told to end, it ends the log and leaves the capture: the
+rings keep the latest events then. Where the log ends early, because the file system is full or its
+drain was killed, the process stays, to say why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from mem_profiler.capture import beside, gate
+from mem_profiler.capture.beside import Beside
+from mem_profiler.capture.session import Rates, Session
+from mem_profiler.events.collector import Limits, Log
+from mem_profiler.events.logs import Logging
+from mem_profiler.events.rings import geometry_of
+from mem_profiler.segment.file import Control, Segment
+
+MODULE = "mem_profiler.capture.logkeeper"
+WITH_LOG, LOG_ENDED = "capturing, events", "capturing, log ended"
+ENDED_NOTE = (
+    "the process that wrote the log of events had ended before the capture:"
+    " it was killed, or told to end"
+)
+_COUNT_MAX, _TEXT_MAX = 1 << 62, 1000
+
+
+def start(pid: int, rates: Rates) -> int:
+    """Start an open-ended capture with a log; returns its number. Raises MemError."""
+    logging = rates.logging
+    assert logging is not None
+    assert isinstance(logging.where, str)
+    wanted = [
+        rates.host_bytes, rates.device_bytes, rates.depth_limit, os.path.abspath(logging.where),
+        logging.ring_bytes, logging.limits.file_bytes, logging.limits.files,
+    ]  # fmt: skip
+    return int(beside.start(MODULE, pid, wanted)["number"])
+
+
+def end(segment: Segment, pid: int) -> Log | None:
+    """End the capture of a segment and its log, where such a process writes one; None: none does.
+
+    Raises MemError.
+    """
+    keeper = beside.holder(segment, MODULE)
+    if keeper is None:
+        return None
+    words: beside.Words | None = None
+    with contextlib.suppress(OSError):  # another user's
+        words = beside.Words(keeper)
+    try:
+        gate.stop(segment, pid, segment.control().number("capture_number"))
+        beside.wait_for_end(segment, pid, MODULE)
+        return _log(words.read()) if words is not None else Log([], 0, {}, "")
+    finally:
+        if words is not None:
+            words.close()
+
+
+def state(segment: Segment, control: Control, now_ns: int) -> str | None:
+    """What becomes of the events of a capture that runs; None: it writes none, or nobody was to
+    read them.
+    """
+    if not control.running(now_ns) or geometry_of(control) is None:
+        return None
+    if not int(control.capture["owner_pid"]):
+        return None  # the rings keep the last events
+    if segment.lock_holder() is None:
+        return LOG_ENDED
+    keeper = beside.holder(segment, MODULE)
+    if keeper is None:
+        return WITH_LOG
+    try:
+        words = beside.Words(keeper)
+    except OSError:
+        return WITH_LOG
+    told = words.read()
+    words.close()
+    return WITH_LOG if told is None else LOG_ENDED
+
+
+def _log(told: Any) -> Log:
+    """What the process said, checked: it may be another one of the same name."""
+    try:
+        return Log(
+            [str(path) for path in told["paths"]],
+            _count(told["dropped"]),
+            {str(name): _count(number) for name, number in told["told"].items()},
+            str(told["problem"])[:_TEXT_MAX],
+        )
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return Log([], 0, {}, ENDED_NOTE)
+
+
+def _count(told: Any) -> int:
+    if not isinstance(told, int) or not 0 <= told <= _COUNT_MAX:
+        raise ValueError
+    return told
+
+
+class _LogKeeper(Beside):
+    """One capture with its log."""
+
+    def tick(self) -> None:
+        """Say at once that the log ended early."""
+        if self.session.recording.log_has_ended:
+            _say(self.session.recording.end_log(""))
+
+    def leave(self, how: str) -> None:
+        """End the log; the capture's file is for others."""
+        _say(self.session.leave(how))
+
+
+def _say(log: Log | None) -> None:
+    if log is None:
+        return
+    beside.say_at_end(
+        {
+            "paths": log.paths,
+            "dropped": log.dropped_files,
+            "told": log.told,
+            "problem": log.problem,
+        }
+    )
+
+
+def _begin(pid: int, wanted: Any) -> Beside:
+    rate, device_rate, depth_limit, where, ring_bytes, file_bytes, files = wanted
+    session = Session(pid)
+    try:
+        logging = Logging(where, ring_bytes, Limits(file_bytes, files))
+        session.start(Rates(rate, device_rate, depth_limit, logging), None)
+    except BaseException:
+        session.close()
+        raise
+    return _LogKeeper(session)
+
+
+if __name__ == "__main__":
+    beside.serve(_begin)

@@ -1,0 +1,1 @@
+"""The events of a capture: from the rings in the segment to a log."""

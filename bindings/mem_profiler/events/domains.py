@@ -1,0 +1,28 @@
+"""The domains of a capture, as a log of events names them: by their rows in the segment."""
+
+from __future__ import annotations
+
+from mem_parser.devices import HOST
+from mem_profiler.segment import devices
+from mem_profiler.segment.file import Segment
+
+
+class Domains:
+    """Names and rates by row. A row without a domain has a name too, as rows have no gaps here."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self.names: tuple[str, ...] = ()
+        self.rates_bytes: tuple[float, ...] = ()
+        self.update()
+
+    def update(self) -> None:
+        """Read the domains as they are now."""
+        control = self._segment.control()
+        number = control.number("capture_number")
+        found = {one.number: one.name for one in devices.read_domains(self._segment, control)}
+        rows = range(1, 1 + max(found, default=0))
+        device_rate = float(max(1, int(control["device_rate_bytes"][number & 1])))
+        self.names = (HOST, *(found.get(row, f"domain-{row}") for row in rows))
+        host_rate = float(max(1, int(control.capture["rate_bytes"])))
+        self.rates_bytes = (host_rate, *(device_rate for _ in rows))

@@ -1,0 +1,82 @@
+"""The options of captures that write a log of events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from mem_cli.profiler.options import Bytes
+from mem_profiler.capture.output import ExactFile, Where
+from mem_profiler.events.collector import (
+    FILE_BYTES,
+    FILE_LEAST_BYTES,
+    FILES,
+    Limits,
+    check_names,
+)
+from mem_profiler.events.logs import RING_BYTES, Logging
+
+RING_LEAST_BYTES = 64 << 10
+
+_OPTIONS = (
+    click.option(
+        "--events",
+        is_flag=True,
+        help="Write every sampled event too: PREFIX.PID.N-K.memlog, for reports about time.",
+    ),
+    click.option(
+        "--events-memory",
+        type=Bytes(RING_LEAST_BYTES, 64 << 30, "64K and 64G"),
+        help=f"With --events: memory of the rings in the segment; {RING_BYTES >> 20}M.",
+    ),
+    click.option(
+        "--events-file-size",
+        type=Bytes(FILE_LEAST_BYTES, 1 << 40, "4M and 1024G"),
+        help=f"With --events: most bytes of a file; {FILE_BYTES // 1_000_000} MB.",
+    ),
+    click.option(
+        "--events-files",
+        type=click.IntRange(1, 100_000),
+        metavar="N",
+        help=f"With --events: files that stay, the latest ones; {FILES}.",
+    ),
+)
+
+
+def event_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options; `EventChoice.take` finds them among the others."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class EventChoice:
+    """What the options say. One that says how asks for events, too."""
+
+    events: bool
+    ring_bytes: int | None
+    file_bytes: int | None
+    files: int | None
+
+    @classmethod
+    def take(cls, options: dict[str, Any]) -> EventChoice:
+        """Remove the options from those of the command."""
+        names = ("events", "events_memory", "events_file_size", "events_files")
+        return cls(*(options.pop(name) for name in names))
+
+    def logging(self, where: Where) -> Logging | None:
+        """How events are logged to files of ``where``; None: they are not.
+
+        Raises UsageProblem where these files would meet others.
+        """
+        chosen = (self.ring_bytes, self.file_bytes, self.files)
+        if not self.events and all(one is None for one in chosen):
+            return None
+        if isinstance(where, ExactFile):
+            check_names(where)
+        limits = Limits(self.file_bytes or FILE_BYTES, self.files or FILES)
+        return Logging(where, self.ring_bytes or RING_BYTES, limits)

@@ -1,0 +1,1 @@
+"""The file of events, `.memlog` (docs/memlog-format.md): written, read and replayed."""

@@ -1,0 +1,179 @@
+"""What a program ran on a device, as columns: launches of kernels, operators, accesses to tensors.
+
+Launches are no events of blocks: they are in blocks of their own, which readers of memory skip.
+Names, paths and tensors are texts of the file, by numbers from 1 on; 0 is none.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.memlog.blocks import BadBlockError, BlockKind, Head, pack_block
+from mem_parser.memlog.contents import MOST_EVENTS, MOST_TIME_NS, Columns, are_times
+from mem_parser.memlog.packing import Mode, pack_column
+
+NO_DEVICE = 63
+TEXT_MAX_BYTES = 1024
+"""Of one text; the sampler cuts longer ones."""
+TEXTS_AT_ONCE = 1 << 10
+STREAM, TASK = 1, 2
+"""Bits of a KERNEL's size: what its address has."""
+
+
+class LaunchKind(enum.IntEnum):
+    """What a launch is.
+
+    KERNEL: address is stream << 32 | task, size says which of them are known. KERNEL_BEGIN,
+    KERNEL_END: of a kernel in a library of operators; detail is its path. OPERATOR_BEGIN,
+    OPERATOR_END: address and size are those of its workspace, detail is its path. READ, WRITE,
+    ACCESS (reads, and may write): address and size of a tensor; detail is `tensor_text`.
+    """
+
+    KERNEL = 1
+    KERNEL_BEGIN = 2
+    KERNEL_END = 3
+    OPERATOR_BEGIN = 4
+    OPERATOR_END = 5
+    READ = 6
+    WRITE = 7
+    ACCESS = 8
+
+
+@dataclass(slots=True)
+class Launches:
+    """Launches: all arrays have one entry per launch.
+
+    ``time_ns`` counts from the start of the capture, ``thread`` is the row of the thread, as of
+    events. ``device`` is `NO_DEVICE` where it is unknown. ``name`` and ``detail`` are numbers of
+    texts, 0: none.
+    """
+
+    time_ns: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.uint8]
+    address: npt.NDArray[np.uint64]
+    size_bytes: npt.NDArray[np.uint64]
+    thread: npt.NDArray[np.uint32]
+    device: npt.NDArray[np.uint8]
+    name: npt.NDArray[np.uint32]
+    detail: npt.NDArray[np.uint32]
+
+    def __post_init__(self) -> None:
+        if any(len(getattr(self, f.name)) != len(self.time_ns) for f in fields(self)):
+            raise ValueError("columns of launches differ in length")
+
+    def __len__(self) -> int:
+        return len(self.time_ns)
+
+    @classmethod
+    def of(cls, **columns: npt.ArrayLike) -> Self:
+        """Return launches of columns of any integer types, each by its name."""
+        return cls(**{n: np.ascontiguousarray(columns[n], t) for n, t in DTYPES.items()})
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return no launches."""
+        return cls.of(**dict.fromkeys(DTYPES, ()))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Launches]) -> Self:
+        """Return the launches of all parts, one part after the other."""
+        return cls(*(np.concatenate([getattr(p, n) for p in parts]) for n in DTYPES))
+
+    def take(self, index: npt.NDArray[Any] | slice) -> Launches:
+        """Return the launches that ``index`` (positions, a mask or a slice) selects."""
+        return Launches(*(getattr(self, name)[index] for name in DTYPES))
+
+    def in_order(self) -> Launches:
+        """Return the launches sorted by time; those of one time stay as they are."""
+        if (self.time_ns[1:] >= self.time_ns[:-1]).all():
+            return self
+        return self.take(np.argsort(self.time_ns, kind="stable"))
+
+
+DTYPES: dict[str, type[np.generic]] = {
+    "time_ns": np.int64,
+    "kind": np.uint8,
+    "address": np.uint64,
+    "size_bytes": np.uint64,
+    "thread": np.uint32,
+    "device": np.uint8,
+    "name": np.uint32,
+    "detail": np.uint32,
+}
+"""The columns of `Launches` by name, in their order, which is that of the block."""
+
+
+def launches_block(launches: Launches) -> bytes:
+    """Return a block of at least one and at most `MOST_EVENTS` launches, in order of time.
+
+    Raises ValueError for others.
+    """
+    time = launches.time_ns
+    if not 0 < len(launches) <= MOST_EVENTS:
+        raise ValueError("a block has at least one launch and at most 2^18")
+    if not are_times(time):
+        raise ValueError("launches are not in the order of their times")
+    columns = (pack_column(getattr(launches, n)) for n in list(DTYPES)[1:])
+    payload = pack_column(time, Mode.DELTA) + b"".join(columns)
+    return pack_block(
+        BlockKind.LAUNCHES, payload, rows=len(launches), first=int(time[0]), last=int(time[-1])
+    )
+
+
+def read_launches(head: Head, data: bytes) -> Launches:
+    """Return the launches of a block; their texts are not checked. Raises BadBlockError."""
+    if head.rows > MOST_EVENTS or not head.rows:
+        raise BadBlockError("it has too many launches or none")
+    columns, count = Columns(data), head.rows
+    time = columns.next(np.int64, count)
+    if int(time[0]) != head.first or int(time[-1]) != head.last or not are_times(time):
+        raise BadBlockError("its times do not agree")
+    kind = columns.next(np.uint8, count, max(LaunchKind))
+    if int(kind.min()) < min(LaunchKind):
+        raise BadBlockError("it has a launch of no kind")
+    rest = (columns.next(dtype, count) for dtype in list(DTYPES.values())[2:])
+    return Launches(time, kind, *rest)
+
+
+def texts_block(texts: Sequence[bytes], first: int) -> bytes:
+    """Return a block of texts that are new in the file; the first has the index ``first``."""
+    lengths = np.array([len(text) for text in texts], dtype=np.uint64)
+    payload = pack_column(lengths) + b"".join(texts)
+    count = len(texts)
+    return pack_block(BlockKind.TEXTS, payload, rows=count, first=first, last=first + count)
+
+
+def read_texts(head: Head, data: bytes) -> list[bytes]:
+    """Return the texts of a block. Raises BadBlockError."""
+    columns = Columns(data)
+    lengths = columns.next(np.uint32, head.rows, TEXT_MAX_BYTES).tolist()
+    rest = columns.rest
+    if sum(lengths) != len(rest) or head.rows > TEXTS_AT_ONCE:
+        raise BadBlockError("its texts and their lengths do not agree")
+    texts, at = [], 0
+    for length in lengths:
+        texts.append(rest[at : at + length])
+        at += length
+    return texts
+
+
+def tensor_text(dtype: int, layout: int, dimensions: Sequence[int]) -> bytes:
+    """Return how a detail says what a tensor is: the numbers of type and format, its dimensions."""
+    return " ".join(map(str, (dtype, layout, *dimensions))).encode()
+
+
+def tensor_of(text: bytes) -> tuple[int, int, list[int]] | None:
+    """Return type, format and dimensions of a detail; None: it is no tensor."""
+    try:
+        numbers = [int(word) for word in text.split(b" ")]
+    except ValueError:
+        return None
+    if len(numbers) < 2 or max(map(abs, numbers)) >= MOST_TIME_NS << 2:
+        return None
+    return numbers[0], numbers[1], numbers[2:]

@@ -1,0 +1,1 @@
+"""Logs and profiles as tables: for Parquet files and for SQL."""

@@ -1,0 +1,390 @@
+"""Logs of events of real programs, as the commands write them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from event_ledger import FIELDS, assert_equal, ledger, told_by
+from mem_parser.memlog.contents import Keyframe
+from mem_parser.memlog.events import Events
+from mem_parser.memlog.reader import Memlog
+from mem_parser.memlog.sizeclasses import size_classes
+from mem_profiler.capture import gate
+from mem_profiler.capture.output import ExactFile
+from mem_profiler.capture.recording import Recording
+from mem_profiler.events.collector import FILE_LEAST_BYTES, Limits, LogFiles
+from mem_profiler.events.logs import Logging
+from mem_profiler.process import procfs
+from sampler_run import Controller, Target, build, environment, segments
+
+LIMIT_S = 120
+RINGS_FOR_ALL = "256M"  # all events of a test fit, however late a busy machine drains them
+
+
+def profiler(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command `mem_profiler`."""
+    return subprocess.run(
+        [sys.executable, "-m", "mem_profiler", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        input="go\nend\n",
+    )
+
+
+def logs_in(folder: Path) -> list[Path]:
+    """The log files of a folder, in the order in which they were written."""
+    return sorted(folder.glob("*.memlog"), key=lambda p: int(p.stem.rpartition("-")[2]))
+
+
+def events_of(path: Path) -> Events:
+    with Memlog(path) as log:
+        assert not log.holes
+        return Events.joined([Events.none(), *log.events()])
+
+
+def as_target_times(events: Events, path: Path) -> Events:
+    """The events with the target's clock, as the ledger has it."""
+    with Memlog(path) as log:
+        events.time_ns += log.file_facts.start_ns
+    return events
+
+
+def live_after(events: Events, until_ns: int) -> Counter[tuple[int, int, int]]:
+    """Blocks by (stack, domain, size class) that the events up to a time leave."""
+    some = events.take(events.time_ns <= until_ns)
+    classes = size_classes(some.size_bytes)
+    counted: Counter[tuple[int, int, int]] = Counter()
+    rows = zip(
+        some.stack.tolist(), some.domain.tolist(), classes.tolist(), some.sign.tolist(), strict=True
+    )
+    for stack, domain, size_class, sign in rows:
+        counted[stack, domain, size_class] += sign
+    return Counter({key: n for key, n in counted.items() if n})
+
+
+@pytest.fixture(scope="module")
+def eventful() -> Path:
+    return build("eventful.c")
+
+
+def test_the_log_of_a_run_is_the_programs_ledger(tmp_path: Path, eventful: Path) -> None:
+    truth = tmp_path / "ledger"
+    done = profiler("run", "-c", "1", "--events", eventful, "4", "20000", truth, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [path] = logs_in(tmp_path)
+    assert f"./{path.name}" in done.stderr
+    assert "0 lost" in done.stderr.split(path.name)[1]
+    told = told_by(as_target_times(events_of(path), path))
+    assert_equal(told, ledger(truth))
+
+
+def test_each_keyframe_is_what_the_events_before_it_leave(tmp_path: Path, eventful: Path) -> None:
+    profiler("run", "-c", "1", "--events", eventful, "2", "20000", tmp_path / "l", cwd=tmp_path)
+    [path] = logs_in(tmp_path)
+    with Memlog(path) as log:
+        keyframes = list(log.keyframes())
+    events = events_of(path)
+    assert keyframes
+    for keyframe in keyframes:
+        assert keyframe.exact
+        rows = zip(
+            keyframe.stack.tolist(), keyframe.domain.tolist(), keyframe.size_class.tolist(),
+            strict=True,
+        )  # fmt: skip
+        told = dict(zip(rows, keyframe.blocks.tolist(), strict=True))
+        assert told == live_after(events, keyframe.time_ns)
+
+
+def test_files_of_a_long_log_go_on_from_one_another(tmp_path: Path, eventful: Path) -> None:
+    truth = tmp_path / "ledger"
+    profiler(
+        "run", "-c", "1", "--events-file-size", "4M", "--events-memory", RINGS_FOR_ALL, "-o",
+        "out.heap", eventful, "2", "400000", truth, cwd=tmp_path,
+    )  # fmt: skip
+    paths = logs_in(tmp_path)
+    assert len(paths) > 1
+    assert [p.name for p in paths] == [f"out-{k}.memlog" for k in range(len(paths))]
+    parts = [told_by(as_target_times(events_of(path), path)) for path in paths]
+    assert_equal(np.concatenate(parts), ledger(truth))
+    runs = set()
+    for path in paths:
+        assert path.stat().st_size <= FILE_LEAST_BYTES
+        with Memlog(path) as log:
+            runs.add(log.file_facts.run)
+            assert log.facts is not None and log.facts.modules
+            first = next(log.keyframes())
+            assert first.exact
+            events = Events.joined(list(log.events()))
+            assert first.time_ns <= int(events.time_ns.min())
+    assert len(runs) == 1
+
+
+def test_only_the_latest_files_stay(tmp_path: Path, eventful: Path) -> None:
+    done = profiler(
+        "run", "-c", "1", "--events-file-size", "4M", "--events-files", "2", "-o", "out.heap",
+        eventful, "2", "400000", tmp_path / "l", cwd=tmp_path,
+    )  # fmt: skip
+    paths = logs_in(tmp_path)
+    assert len(paths) == 2
+    assert "older files removed" in done.stderr or "1 older file removed" in done.stderr
+    with Memlog(paths[-1]) as log:
+        assert log.end is not None and log.end.last
+
+
+def test_a_target_that_is_killed_leaves_all_its_events(tmp_path: Path, eventful: Path) -> None:
+    truth = tmp_path / "ledger"
+    with Target([eventful, "2", "20000", str(truth)], environment(tmp_path)) as target:
+        target.line()
+        with Controller(target) as controller:
+            recording = Recording(controller.segment, target.pid)
+            recording.begin_log(1, target.pid, Logging(ExactFile(str(tmp_path / "x.heap"))))
+            controller_start(controller, 8 << 20)
+            target.ask("go")
+            target.kill()
+            result = recording.finish(
+                str(tmp_path / "x"), target.pid, "capture", "signal 9 SIGKILL"
+            )
+    assert result.log is not None and result.log.told["lost"] == 0
+    [path] = logs_in(tmp_path)
+    assert_equal(told_by(as_target_times(events_of(path), path)), ledger(truth))
+
+
+def controller_start(controller: Controller, ring_bytes: int) -> None:
+    gate.start(controller.segment, controller.pid, 1, None, events_bytes=ring_bytes)
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(word) for word in text.split()]
+
+
+def _hold(pid: int) -> None:
+    """Stop a process, and wait until it stands."""
+    os.kill(pid, signal.SIGSTOP)
+    give_up = time.monotonic() + LIMIT_S
+    while "T (stopped)" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii"):
+        assert time.monotonic() < give_up
+
+
+def _drain_of(collector_parent: int) -> tuple[int, int]:
+    """The process that writes the files, and its child, which drains."""
+    give_up = time.monotonic() + LIMIT_S
+    while time.monotonic() < give_up:
+        for writer in _children(collector_parent):
+            for drain in _children(writer):
+                return writer, drain
+    raise AssertionError("no drain")
+
+
+def test_a_drain_that_stands_still_leaves_holes_that_are_counted(
+    tmp_path: Path, eventful: Path
+) -> None:
+    truth = tmp_path / "ledger"
+    with Target([eventful, "1", "20000", str(truth)], environment(tmp_path)) as target:
+        target.line()
+        with Controller(target) as controller:
+            recording = Recording(controller.segment, target.pid)
+            recording.begin_log(1, target.pid, Logging(ExactFile(str(tmp_path / "x.heap"))))
+            writer, drain = _drain_of(os.getpid())
+            controller_start(controller, 64 << 10)
+            _hold(writer)  # first: it would let the drain go on
+            _hold(drain)
+            target.ask("go")
+            os.kill(drain, signal.SIGCONT)
+            os.kill(writer, signal.SIGCONT)
+            controller.stop(1)
+            result = recording.finish(str(tmp_path / "x"), target.pid, "capture", "stopped")
+    assert result.log is not None
+    [path] = logs_in(tmp_path)
+    true = ledger(truth)
+    with Memlog(path) as log:
+        events = Events.joined([Events.none(), *log.events()])
+        lost = sum(hole.lost or 0 for hole in log.holes)
+        frames = list(log.keyframes())
+    assert lost == result.log.told["lost"] > len(true) // 2
+    assert len(events) == result.log.told["events"]
+    kept = told_by(events)
+    assert kept[list(FIELDS)].tolist() == true[-len(kept) :][list(FIELDS)].tolist()
+    assert not frames[-1].exact
+
+
+def test_a_drain_that_is_killed_leaves_a_file_that_reads(tmp_path: Path, eventful: Path) -> None:
+    with Target([eventful, "1", "20000", str(tmp_path / "l")], environment(tmp_path)) as target:
+        target.line()
+        with Controller(target) as controller:
+            recording = Recording(controller.segment, target.pid)
+            recording.begin_log(1, target.pid, Logging(ExactFile(str(tmp_path / "x.heap"))))
+            _, drain = _drain_of(os.getpid())
+            controller_start(controller, 8 << 20)
+            target.ask("go")
+            os.kill(drain, signal.SIGKILL)
+            controller.stop(1)
+            result = recording.finish(str(tmp_path / "x"), target.pid, "capture", "stopped")
+    assert result.log is not None and result.log.problem
+    assert result.samples > 0
+    for path in logs_in(tmp_path):
+        with Memlog(path) as log:
+            assert log.end is None
+            list(log.events())
+
+
+def test_a_full_file_system_ends_the_log_and_nothing_else(tmp_path: Path, eventful: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to make a small file system")
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small)], timeout=LIMIT_S, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("cannot mount a file system here")
+    try:
+        with Target(
+            [eventful, "2", "100000", str(tmp_path / "l")], environment(tmp_path)
+        ) as target:
+            target.line()
+            with Controller(target) as controller:
+                recording = Recording(controller.segment, target.pid)
+                recording.begin_log(1, target.pid, Logging(ExactFile(str(small / "x.heap"))))
+                controller_start(controller, 32 << 20)
+                target.ask("go")
+                controller.stop(1)
+                result = recording.finish(str(tmp_path / "x"), target.pid, "capture", "stopped")
+        assert result.log is not None
+        assert "No space left" in result.log.problem
+        [path] = logs_in(small)
+        with Memlog(path) as log:
+            assert not log.is_cut
+            assert len(Events.joined([Events.none(), *log.events()])) > 0
+    finally:
+        subprocess.run(["umount", str(small)], timeout=LIMIT_S, check=False)
+
+
+def test_files_of_a_log_never_replace_another_file(tmp_path: Path) -> None:
+    first = LogFiles(str(tmp_path / "a"), 7, Limits().files)
+    first.write(b"one")
+    first.end_file()
+    second = LogFiles(str(tmp_path / "a"), 7, Limits().files)
+    second.write(b"two")
+    second.close()
+    first.write(b"three")
+    first.close()
+    names = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert names == {"a.7.1-0.memlog": b"one", "a.7.2-0.memlog": b"two", "a.7.1-1.memlog": b"three"}
+
+
+def test_a_capture_of_a_running_process_writes_a_log(tmp_path: Path, eventful: Path) -> None:
+    env = environment(tmp_path)
+    with Target([eventful, "1", "5000", str(tmp_path / "l")], env) as target:
+        target.line()
+        assert segments(tmp_path)
+        capture = subprocess.Popen(
+            [sys.executable, "-m", "mem_profiler", "-s", "60", "-c", "1", "--events",
+             "-p", str(target.pid)],
+            cwd=tmp_path, env={**os.environ, "MEM_PROFILER_DIR": str(tmp_path)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            with Controller(target) as controller:
+                give_up = time.monotonic() + LIMIT_S
+                while not controller.segment.control().gate_capture:
+                    assert time.monotonic() < give_up
+            target.ask("go")
+            target.tell("end")
+            target.finish()
+            output, errors = capture.communicate(timeout=LIMIT_S)
+        finally:
+            capture.kill()
+    assert capture.returncode == 0, errors
+    [path] = logs_in(tmp_path)
+    assert path.name in output
+    assert_equal(told_by(as_target_times(events_of(path), path)), ledger(tmp_path / "l"))
+    assert procfs.is_gone(target.pid)
+
+
+def test_a_killed_service_leaves_its_last_events(tmp_path: Path, eventful: Path) -> None:
+    truth = tmp_path / "ledger"
+    env = environment(tmp_path, rate=1, events="1M")
+    with Target([eventful, "2", "20000", str(truth)], env) as target:
+        target.line()
+        target.ask("go")
+        target.kill()
+    done = _in_folder("recover", "-o", "last", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [path] = logs_in(tmp_path)
+    assert path.name in done.stdout
+    with Memlog(path) as log:
+        events = Events.joined(list(log.events()))
+        holes, [keyframe] = log.holes, list(log.keyframes())
+        assert log.end is not None and log.end.last
+    assert holes
+    assert keyframe.time_ns == max(hole.to_ns for hole in holes)
+    told = told_by(as_target_times(events.take(events.time_ns > keyframe.time_ns), path))
+    true = ledger(truth)
+    assert len(told) > 1000
+    every = Counter(map(tuple, true[list(FIELDS)].tolist()))
+    assert not Counter(map(tuple, told[list(FIELDS)].tolist())) - every
+    left = sum(true["size"][np.isin(true["what"], (1, 4))].tolist()) - sum(
+        true["size"][np.isin(true["what"], (2, 3))].tolist()
+    )
+    since = events.take((events.time_ns > keyframe.time_ns) & (events.size_bytes % 16 == 7))
+    own_classes = _bytes_of_own(keyframe) + int(
+        (since.sign * since.size_bytes.astype(np.int64)).sum()
+    )
+    assert own_classes == left
+
+
+def _bytes_of_own(keyframe: Keyframe) -> int:
+    """Bytes in a keyframe of the blocks whose sizes the program chose, all of one class each."""
+    sizes = keyframe.bytes // np.maximum(keyframe.blocks, 1)
+    own = (sizes % 16 == 7) & (keyframe.bytes == sizes * keyframe.blocks)
+    return int(keyframe.bytes[own].sum())
+
+
+def _in_folder(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mem_profiler", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        env={**os.environ, "MEM_PROFILER_DIR": str(folder)},
+    )
+
+
+def test_a_snapshot_has_the_last_events_of_a_running_program(
+    tmp_path: Path, eventful: Path
+) -> None:
+    env = environment(tmp_path, rate=1, events="16M")
+    with Target([eventful, "1", "2000", str(tmp_path / "l")], env) as target:
+        target.line()
+        target.ask("go")
+        done = _in_folder("snapshot", str(target.pid), "-o", "now", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        [path] = logs_in(tmp_path)
+        told = told_by(as_target_times(events_of(path), path))
+        assert_equal(told, ledger(tmp_path / "l"))
+
+
+def test_a_script_that_becomes_a_program_leaves_the_programs_log_alone(
+    tmp_path: Path, eventful: Path
+) -> None:
+    script = tmp_path / "start"
+    script.write_text(f"#!/bin/sh\nexec {eventful} 1 1000 {tmp_path / 'l'}\n", encoding="ascii")
+    script.chmod(0o755)
+    done = profiler("run", "-c", "1", "--events", script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [path] = logs_in(tmp_path)
+    assert path.name.endswith(".1-0.memlog")
+    assert_equal(told_by(as_target_times(events_of(path), path)), ledger(tmp_path / "l"))

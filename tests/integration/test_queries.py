@@ -1,0 +1,255 @@
+"""The queries of docs/queries.md, on captures of a program, against the reports."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import nvidia.nvtx
+import pytest
+
+from c_build import WARNINGS, compile_program
+from mem_parser.tables.schema import TABLES
+from sampler_run import SAMPLER
+from screens import ENVIRONMENT
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = (ROOT / "docs" / "queries.md").read_text(encoding="utf-8")
+NVTX_HEADERS = Path(next(iter(nvidia.nvtx.__path__))) / "include"
+QUERIES = dict(re.findall(r"^### ([^\n]+)\n+```sql\n(.*?)```", DOCUMENT, re.DOTALL | re.MULTILINE))
+LIMIT_S = 120
+KIB, MIB = 1 << 10, 1 << 20
+Rows = list[dict[str, Any]]
+
+
+class Capture(NamedTuple):
+    """The files of one run."""
+
+    log: Path
+    heap: Path
+
+
+def call(module: str, *arguments: str | Path, cwd: Path, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=LIMIT_S,
+        env=os.environ | ENVIRONMENT | variables,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def captured(folder: Path, name: str, rounds: int, rate: int) -> Capture:
+    built = compile_program(
+        ROOT / "tests" / "targets" / "asked.c",
+        ("-O1", "-g", *WARNINGS, "-isystem", str(NVTX_HEADERS)),
+        libs=("-ldl", "-lpthread"),
+    )
+    words = ("run", "--events", "-c", str(rate), "-o", name, built, str(rounds))
+    call("mem_profiler", *words, cwd=folder, NVTX_INJECTION64_PATH=str(SAMPLER))
+    [log], [heap] = folder.glob(f"{name}.*.memlog"), folder.glob(f"{name}.*.heap")
+    return Capture(log, heap)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Capture:
+    """A run of which every block was sampled."""
+    return captured(tmp_path_factory.mktemp("one"), "one", 5000, 1)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Capture:
+    """A run of which some blocks were, and which allocates more."""
+    return captured(tmp_path_factory.mktemp("two"), "two", 9000, 512)
+
+
+def report(*words: str | Path) -> Any:
+    return json.loads(call("mem_cli.parser.group", *words, "--json", cwd=ROOT))
+
+
+def asked(title: str, *files: Path) -> Rows:
+    rows: Rows = report("query", QUERIES[title], *files)["rows"]
+    return rows
+
+
+def by_function(rows: Rows, key: str) -> dict[str, float]:
+    return {row["function"]: row[key] for row in rows if row[key]}
+
+
+def test_every_query_of_the_document_is_tested() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert len(QUERIES) == 11
+    assert [title for title in QUERIES if f'"{title}"' not in text] == []
+
+
+def test_the_document_has_every_column_as_it_is() -> None:
+    found = []
+    for table in TABLES:
+        part = DOCUMENT.partition(f"### {table.name}\n")[2].partition("\n#")[0]
+        about = f"A row is {table.about}."
+        assert about in part
+        assert ("Logs only." in part) is table.logs_only
+        found.append(re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", part, re.MULTILINE))
+    assert found == [[(f.name, f.kind.sql, f.meaning) for f in t.fields] for t in TABLES]
+
+
+@pytest.mark.parametrize("which", ["one", "two"])
+def test_the_holders_at_the_peak_are_those_of_peaks(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    log = request.getfixturevalue(which).log
+    found = asked("Who held most at the peak?", log)
+    peak = report("peaks", log, "-n", "1", "--functions", "100")["rows"][0]
+    assert by_function(found, "bytes") == pytest.approx(by_function(peak["functions"], "flat"))
+    assert {row["function"]: row["error"] for row in found} == pytest.approx(
+        {row["function"]: row["flat_std_error"] for row in peak["functions"]}, abs=1e-3
+    )
+    assert found[0]["function"] == "spike"
+    total = sum(row["bytes"] for row in found)
+    assert total == pytest.approx(peak["live_bytes"], rel=1e-6)
+
+
+def test_short_lives_are_those_of_the_program_and_of_temporary(one: Capture, two: Capture) -> None:
+    title = "What lived for less than 1 ms?"
+    found = {row["function"]: row for row in asked(title, one.log)}
+    assert found["scratch"]["blocks"] == pytest.approx(5000, rel=0.02)
+    assert found["scratch"]["bytes"] == 512 * found["scratch"]["blocks"]
+    assert found["scratch"]["error"] == 0
+    assert not {"row", "table"} & set(found)
+    bound = by_function(report("temporary", one.log, "--within", "1ms", "-n", "0")["rows"], "bytes")
+    assert all(bound[name] <= row["bytes"] for name, row in found.items() if name in bound)
+    some = {row["function"]: row for row in asked(title, two.log)}["scratch"]
+    assert 0 < some["error"] < some["bytes"]
+    assert some["bytes"] == pytest.approx(9000 * 512, abs=6 * some["error"])
+
+
+def test_what_another_thread_freed_is_what_it_was_sent(one: Capture) -> None:
+    found = asked("What is freed by another thread than the one that allocated it?", one.log)
+    [row] = [row for row in found if row["function"] == "message"]
+    assert (row["blocks"], row["bytes"]) == (300, 300_000)
+    assert not {"row", "scratch", "spike"} & {row["function"] for row in found}
+
+
+@pytest.mark.parametrize("which", ["one", "two"])
+def test_growth_between_marks_is_that_of_diff(which: str, request: pytest.FixtureRequest) -> None:
+    log = request.getfixturevalue(which).log
+    found = by_function(asked("What grew between two marks?", log), "growth")
+    changes = report("diff", "--at", "warm", "loaded", log, "-n", "0")["rows"]
+    assert found == pytest.approx(by_function(changes, "delta"))
+    assert max(found, key=lambda name: found[name]) == "row"
+
+
+@pytest.mark.parametrize("which", ["one", "two"])
+def test_rates_add_up_to_those_of_timeline_and_top(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    log = request.getfixturevalue(which).log
+    found = asked("How much does each function allocate in each second?", log)
+    seconds = {row["from_s"]: row for row in report("timeline", log, "--interval", "1s")["rows"]}
+    for second in {row["second"] for row in found}:
+        bytes_there = math.fsum(row["bytes"] for row in found if row["second"] == second)
+        assert bytes_there == pytest.approx(seconds[second]["born_bytes"])
+    total = report("top", log, "--alloc")["total"]
+    assert math.fsum(row["bytes"] for row in found) == pytest.approx(total, rel=1e-3)
+
+
+def test_modules_hold_what_is_in_use(one: Capture, two: Capture) -> None:
+    for file in (one.log, one.heap, two.log, two.heap):
+        found = asked("Which modules hold memory?", file)
+        total = report("top", file, "--inuse")
+        assert sum(row["bytes"] for row in found) == pytest.approx(total["total"])
+        error = math.hypot(*(row["error"] for row in found))
+        assert error == pytest.approx(total["total_std_error"], abs=1e-3)
+        assert Path(found[0]["module"]).name.startswith("asked-")
+
+
+def test_spans_have_all_small_live_blocks(one: Capture) -> None:
+    found = asked("How full is the memory around small blocks?", one.log)
+    inuse = report("top", one.log, "--inuse")["total"]
+    assert sum(row["bytes"] for row in found) == inuse - 4 * MIB
+    full = sum(row["spans"] for row in found if row["percent_full"] >= 80)
+    assert full >= 100 * 10_000 // (64 * KIB) - 4
+
+
+def test_ages_of_survivors_add_up_to_what_is_in_use(one: Capture, two: Capture) -> None:
+    for capture in (one, two):
+        found = asked("How old is what is still live?", capture.log)
+        total = report("top", capture.log, "--inuse")
+        assert sum(row["bytes"] for row in found) == pytest.approx(total["total"], rel=1e-3)
+        assert sum(row["samples"] for row in found) == total["samples"]
+        longest = report("timeline", capture.log)["to_s"]
+        assert all(10 ** row["power_of_ten_s"] <= longest for row in found)
+
+
+@pytest.mark.parametrize("kind", ["log", "heap"])
+def test_two_files_are_compared_as_top_shows_each(kind: str, one: Capture, two: Capture) -> None:
+    files = sorted([getattr(one, kind), getattr(two, kind)], key=str)
+    if kind == "log":
+        found = asked("What do two logs allocate?", *files)
+        assert found[0]["function"] == "scratch"
+        for file, side in zip(files, ("before", "after"), strict=True):
+            rows = report("top", file, "--alloc", "-n", "0")["rows"]
+            assert by_function(found, side) == pytest.approx(by_function(rows, "flat"))
+    else:
+        found = asked("Which stacks of two .heap files differ?", *files)
+        stack = next(row for row in found if row["calls"].endswith("main;scratch"))
+        for file, side in zip(files, ("before", "after"), strict=True):
+            rows = report("top", file, "--alloc", "-n", "0")["rows"]
+            assert stack[side] == pytest.approx(by_function(rows, "flat")["scratch"])
+    assert all(row["change"] == pytest.approx(row["after"] - row["before"]) for row in found)
+
+
+@pytest.mark.parametrize("which", ["one", "two"])
+def test_the_running_total_is_that_of_the_timeline(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    log = request.getfixturevalue(which).log
+    found = asked("How high was each 10 ms?", log)
+    timeline = report("timeline", log, "--interval", "10ms")["rows"]
+    rows = {round(row["from_s"] * 1000): row for row in timeline}
+    top = max(found, key=lambda row: float(row["highest"]))
+    assert top["highest"] == pytest.approx(max(r["max_bytes"] for r in timeline), abs=1e-3)
+    for row in found:
+        same = rows[row["from_ms"]]
+        if same["at_s"] * 1000 > row["from_ms"]:
+            assert row["highest"] == pytest.approx(same["max_bytes"], abs=1e-3)
+    peak = report("peaks", log, "-n", "1")["rows"][0]
+    assert (top["highest"], top["at_ns"] / 1e9) == pytest.approx(
+        (peak["live_bytes"], peak["at_s"]), abs=1e-3
+    )
+
+
+def test_parquet_has_the_answers_that_query_gives(one: Capture, tmp_path: Path) -> None:
+    out = tmp_path / "one.parquet"
+    call("mem_cli.parser.group", "convert", one.log, "-o", out, cwd=tmp_path)
+    connection = duckdb.connect()
+    for table in TABLES:
+        place = out / f"{table.name}.parquet"
+        connection.execute(f"CREATE VIEW {table.name} AS SELECT * FROM '{place}'")
+    for title, query in QUERIES.items():
+        result = connection.execute(query)
+        names = [column[0] for column in result.description]
+        rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        expected = asked(title, one.log)
+        key = names[0]
+        assert len(rows) == len(expected), title
+        assert sorted(str(r[key]) for r in rows) == sorted(str(r[key]) for r in expected), title
+    connection.close()
+
+
+def test_a_trace_has_the_marks_and_the_peak_of_the_program(one: Capture, tmp_path: Path) -> None:
+    out = tmp_path / "one.perfetto.json"
+    call("mem_cli.parser.group", "convert", one.log, "-o", out, cwd=tmp_path)
+    events = json.loads(out.read_text())["traceEvents"]
+    marks = {e["name"]: e["ts"] for e in events if e.get("cat") == "mark"}
+    first = next(e for e in events if e["name"] == "peak 1: spike")
+    assert marks["warm"] < marks["loaded"] < first["ts"]
+    live = [e["args"]["value"] for e in events if e["name"] == "live bytes"]
+    assert max(live) == first["args"]["live_bytes"] >= 20 * MIB

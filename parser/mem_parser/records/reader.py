@@ -1,12 +1,14 @@
 """Read a file and give out its records, under the names that memray has for them.
 
-A `.heap` file has counts for each call stack. What needs the order of single allocations is not in
-it, and asking for that is an error which says so (`NotInFile`).
+A `.heap` file has counts for each call stack. What needs the order of single allocations is in a
+log of events: the file may be one, or one may be beside it, `out-0.memlog` beside `out.heap`.
+Asking for it where there is no log is an error which says so (`NotInFile`).
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,18 +18,15 @@ from typing import NamedTuple, NoReturn, Self
 import numpy as np
 
 from mem_parser.errors import MemError
-from mem_parser.estimate import FloatArray
-from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
+from mem_parser.memlog.part import is_log
+from mem_parser.model import BoolArray, Count, Profile, Unit
 from mem_parser.readers import read_profile
 from mem_parser.records.kinds import AllocatorType, FileFormat
+from mem_parser.records.logrecords import LogRecords, files_of_log, log_beside
+from mem_parser.records.making import Maker
 from mem_parser.records.record import MERGED, AllocationRecord
-from mem_parser.records.stacks import Stacks
 
-MERGED_NAME = "merged thread"
 SNAPSHOTS_MAX = 10_000
-_TRACKING = "/mem_profiler/tracking/"
-_WRAPPER = "tracked"
-"""The one function of a tracker that calls the program's own: that of its decorator."""
 
 
 class NotInFile(NotImplementedError):
@@ -64,7 +63,8 @@ class FileReader:
     """The records of one file. Use as a context manager, or `close` it.
 
     Args:
-        file_name: A `.heap` file, or a profile of another format that `mem_parser` reads.
+        file_name: A `.heap` file, a log of events, or a profile of another format that `mem_parser`
+            reads.
         report_progress: Taken for the sake of scripts; reading is quick.
         max_memory_records: How many readings `get_memory_snapshots` gives at most.
 
@@ -80,11 +80,17 @@ class FileReader:
         max_memory_records: int = SNAPSHOTS_MAX,
     ) -> None:
         self._path = os.fspath(file_name)
+        self._log: LogRecords | None = None
         try:
-            self._profile: Profile = read_profile(self._path)
+            if is_log(self._path):
+                self._log = LogRecords(files_of_log(self._path))
+            self._profile: Profile = (
+                read_profile(self._path) if self._log is None else self._log.profile
+            )
         except MemError as error:
             raise OSError(str(error)) from None
-        self._stacks = Stacks(self._profile)
+        self._maker = Maker(self._profile)
+        self._stacks = self._maker.stacks
         self._most = max(1, max_memory_records)
         self._closed = False
 
@@ -95,9 +101,14 @@ class FileReader:
     ) -> Iterator[AllocationRecord]:
         """Yield what was live at the peak.
 
-        Raises NotInFile where the file has no peak, or for ``merge_threads=False``.
+        Raises NotInFile where the file has no peak; for ``merge_threads=False``, where it is no log
+        of a whole capture.
         """
         if not merge_threads:
+            log = self._records_of_log()
+            found = None if log is None else log.live(at_peak=True)
+            if found is not None:
+                return found
             self._lacks("which thread allocated what was live at the peak", "merge_threads=True")
         if not self._open().has(Count.PEAK):
             self._lacks("what was live at the peak", "get_leaked_allocation_records()")
@@ -110,9 +121,13 @@ class FileReader:
         profile = self._open()
         if merge_threads:
             return self._merged(Count.INUSE)
-        if profile.thread_blocks is None:
+        if profile.thread_blocks is not None:
+            return self._by_thread()
+        log = self._records_of_log()
+        found = None if log is None else log.live(at_peak=False)
+        if found is None:
             self._lacks("which thread allocated what", "merge_threads=True")
-        return self._by_thread()
+        return found
 
     def get_total_allocation_records(self) -> Iterator[AllocationRecord]:
         """Yield all that was allocated, freed or not. (memray has no such method.)"""
@@ -120,17 +135,29 @@ class FileReader:
             self._lacks("what was freed", "get_leaked_allocation_records()")
         return self._merged(Count.ALLOC)
 
-    def get_allocation_records(self) -> NoReturn:
-        """Raise NotInFile: the file has no single allocations."""
-        self._lacks("the single allocations", "get_total_allocation_records()")
+    def get_allocation_records(self) -> Iterator[AllocationRecord]:
+        """Yield each allocation and each free, in order: all of them at a rate of 1, else those
+        that were sampled. A free has the size 0, and no stack. Raises NotInFile without a log.
+        """
+        log = self._records_of_log()
+        if log is None:
+            self._lacks("the single allocations", "get_total_allocation_records()")
+        return log.single()
 
     def get_temporary_allocation_records(
-        self,
-        merge_threads: bool = True,  # noqa: ARG002 - memray's
-        threshold: int = 1,  # noqa: ARG002
-    ) -> NoReturn:
-        """Raise NotInFile: the file has no order of allocations."""
-        self._lacks("the order of allocations and frees", "get_total_allocation_records()")
+        self, merge_threads: bool = True, threshold: int = 1
+    ) -> Iterator[AllocationRecord]:
+        """Yield what its thread freed with at most so many other allocations in between.
+
+        Raises NotInFile without a log, ValueError for a threshold that is too large.
+        """
+        log = self._records_of_log()
+        if log is None:
+            self._lacks("the order of allocations and frees", "get_total_allocation_records()")
+        try:
+            return log.temporary(threshold, merge_threads=merge_threads)
+        except MemError as error:
+            raise ValueError(str(error)) from None
 
     def get_temporal_allocation_records(self, merge_threads: bool) -> NoReturn:  # noqa: ARG002
         """Raise NotInFile: the file has no order of allocations."""
@@ -151,13 +178,24 @@ class FileReader:
         self._open()
         raise NotInFile(f"{self._path} does not have {what}; it has {instead}")
 
+    def _records_of_log(self) -> LogRecords | None:
+        """The records of the capture's log; None: there is none."""
+        self._open()
+        if self._log is None:
+            paths = log_beside(self._path, self._profile)
+            self._log = LogRecords(paths) if paths else None
+        if self._log is not None and self._log.missing:
+            text = f"{self._path}: {self._log.missing}"
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+        return self._log
+
     def _merged(self, count: Count) -> Iterator[AllocationRecord]:
         profile = self._profile
         size, _, _ = profile.weigh(count, Unit.SPACE)
         blocks, _, samples = profile.weigh(count, Unit.OBJECTS)
         chosen = np.flatnonzero((samples > 0) & self._of_program())
         tid = np.full(len(chosen), MERGED)
-        return self._records(tid, profile.sites.stack[chosen], size[chosen], blocks[chosen])
+        return self._maker.records(tid, profile.sites.stack[chosen], size[chosen], blocks[chosen])
 
     def _by_thread(self) -> Iterator[AllocationRecord]:
         """Yield what is in use, of each thread: its share of the sampled blocks of each site."""
@@ -171,37 +209,12 @@ class FileReader:
         kept = self._of_program()[held.site] & (held.blocks > 0)
         tids = {thread.row: thread.tid for thread in profile.threads}
         tid = np.array([tids.get(row, 0) for row in held.row.tolist()], dtype=np.int64)
-        return self._records(
+        return self._maker.records(
             tid[kept],
             sites.stack[held.site][kept],
             (size[held.site] * size_share)[kept],
             (blocks[held.site] * block_share)[kept],
         )
-
-    def _records(
-        self, tid: IntArray, stack: IntArray, size: FloatArray, blocks: FloatArray
-    ) -> Iterator[AllocationRecord]:
-        """Yield one record for each thread and stack: the sites of different sizes together."""
-        stacks = self._profile.stacks
-        numbers = stacks.interpreters
-        names = {thread.tid: thread.name for thread in self._profile.threads}
-        keys, group = np.unique(np.stack((tid, stack)), axis=1, return_inverse=True)
-        group = np.asarray(group).reshape(-1)
-        sizes = np.bincount(group, size, minlength=keys.shape[1])
-        counts = np.bincount(group, blocks, minlength=keys.shape[1])
-        for k, (thread, at) in enumerate(keys.T.tolist()):
-            yield AllocationRecord(
-                tid=thread,
-                address=0,
-                size=round(float(sizes[k])),
-                allocator=self._stacks.allocators[at],
-                stack_id=int(numbers[at]),
-                n_allocations=round(float(counts[k])),
-                native_stack_id=at + 1,
-                native_segment_generation=int(stacks.generation[at]),
-                thread_name=MERGED_NAME if thread == MERGED else names.get(thread, ""),
-                _stacks=self._stacks,
-            )
 
     def count_by_size(self, count: Count) -> dict[int, int]:
         """Return how many blocks there are of each size, rounded."""
@@ -216,16 +229,7 @@ class FileReader:
 
     def _of_program(self) -> BoolArray:
         """Which sites are the program's: not those of the tracker in it."""
-        python, stacks = self._profile.python, self._profile.stacks
-        if python is None or not len(python):
-            return np.ones(len(self._profile.sites), dtype=np.bool_)
-        own = [_TRACKING in code.file and code.name != _WRAPPER for code in python.codes]
-        inside = np.array(own, dtype=np.bool_)[python.code].tolist()
-        for node, parent in enumerate(python.parent.tolist()):
-            inside[node] = inside[node] or (parent > 0 and inside[parent - 1])
-        known = np.array([False, *inside], dtype=np.bool_)
-        of_stack = known[np.where(stacks.interpreters < len(known), stacks.interpreters, 0)]
-        return ~np.asarray(of_stack[self._profile.sites.stack], dtype=np.bool_)
+        return ~np.asarray(self._maker.own[self._profile.sites.stack], dtype=np.bool_)
 
     # -- the whole ------------------------------------------------------------------------------
 
@@ -250,8 +254,13 @@ class FileReader:
             python_allocator={True: "pymalloc", False: "malloc", None: "other"}[c.pymalloc],
             has_native_traces=True,
             trace_python_allocators=c.pymalloc is False or self._has_pymalloc(),
-            file_format=FileFormat.AGGREGATED_ALLOCATIONS,
+            file_format=self._format(),
         )
+
+    def _format(self) -> FileFormat:
+        """Whether there are single allocations."""
+        has_log = self._log is not None or log_beside(self._path, self._profile)
+        return FileFormat.ALL_ALLOCATIONS if has_log else FileFormat.AGGREGATED_ALLOCATIONS
 
     def _has_pymalloc(self) -> bool:
         of_python = {
@@ -291,6 +300,8 @@ class FileReader:
     def close(self) -> None:
         """Close the reader; records that it gave out stay as they are."""
         self._closed = True
+        if self._log is not None:
+            self._log.close()
 
     def __enter__(self) -> Self:
         self._open()

@@ -1,0 +1,57 @@
+"""The process that writes the log of another process's record, until that is closed.
+
+    python -m mem_profiler.driver_stats.keeper PID [MODE, RESERVE, FOLDER, FILES]
+
+Model: a process beside (`mem_profiler.capture.beside`). It begins the record; when that is over, or
+it is told to end, nobody wants what the record has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mem_profiler.capture import beside
+from mem_profiler.capture.beside import Beside
+from mem_profiler.capture.session import Session
+from mem_profiler.driver_stats import record
+from mem_profiler.driver_stats.record import Wanted
+from mem_profiler.segment.file import Segment
+
+MODULE = "mem_profiler.driver_stats.keeper"
+
+
+def start(pid: int, wanted: Wanted) -> None:
+    """Begin the record of a process, with a log. Raises MemError."""
+    beside.start(MODULE, pid, wanted.told)
+
+
+def keeps(segment: Segment) -> bool:
+    """Whether the holder of a segment's lock is such a process."""
+    return beside.holder(segment, MODULE) is not None
+
+
+def wait_for_end(segment: Segment, pid: int) -> None:
+    """Wait until the log is whole. Raises TargetError where that takes too long."""
+    beside.wait_for_end(segment, pid, MODULE)
+
+
+class _Keeper(Beside):
+    """One record with its log."""
+
+    def leave(self, how: str) -> None:  # noqa: ARG002 - the session knows
+        """End the record."""
+        self.session.discard()
+
+
+def _begin(pid: int, wanted: Any) -> Beside:
+    session = Session(pid)
+    try:
+        record.begin(session, Wanted.of(wanted))
+    except BaseException:
+        session.close()
+        raise
+    return _Keeper(session)
+
+
+if __name__ == "__main__":
+    beside.serve(_begin)

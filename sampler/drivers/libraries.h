@@ -13,6 +13,9 @@
 extern const struct mp_device_library mp_library_hal; /* hal.c: libascend_hal.so, counts bytes */
 extern const struct mp_device_library mp_library_runtime; /* acl.c: libruntime.so, names only */
 extern const struct mp_device_library mp_library_acl; /* acl.c: libascendcl.so, names only */
+extern const struct mp_device_library mp_library_runtime_launches; /* launch.c: libruntime.so */
+extern const struct mp_device_library mp_library_acl_launches; /* launch.c: libascendcl.so */
+extern const struct mp_device_library mp_library_atb; /* atb.c: libatb.so, operators */
 extern const struct mp_device_library mp_library_cuda; /* cuda.c: libcuda.so.1, counts bytes */
 extern const struct mp_device_library mp_library_cudart; /* cudart.c: libcudart.so, names only */
 extern const struct mp_device_library mp_library_hsa; /* hsa.c: libhsa-runtime64.so, counts bytes */
@@ -20,7 +23,8 @@ extern const struct mp_device_library mp_library_hip; /* hip.c: libamdhip64.so, 
 extern const struct mp_device_library mp_library_ze; /* ze.c: libze_loader.so.1, counts bytes */
 
 #define MP_DEVICE_LIBRARIES                                                                        \
-    &mp_library_hal, &mp_library_runtime, &mp_library_acl, &mp_library_cuda, &mp_library_cudart,   \
+    &mp_library_hal, &mp_library_runtime, &mp_library_acl, &mp_library_runtime_launches,           \
+        &mp_library_acl_launches, &mp_library_atb, &mp_library_cuda, &mp_library_cudart,           \
         &mp_library_hsa, &mp_library_hip, &mp_library_ze
 
 /*

@@ -24,6 +24,7 @@
  *   unmap     .space, .address, .asked_bytes    after: what is mapped in the range; 0 bytes: the
  *                                               one mapping
  *   ended     an expression                     after success it is evaluated: a container ended
+ *   then      an expression                     after success it is evaluated
  *   name      none                              only the API's name, for what is called inside
  *
  * Before the table is expanded the file defines
@@ -137,6 +138,12 @@
 
 #define MP_BEFORE_ended(...)
 #define MP_AFTER_ended(expression)                                                                 \
+    if (ok) {                                                                                      \
+        expression;                                                                                \
+    }
+
+#define MP_BEFORE_then(...)
+#define MP_AFTER_then(expression)                                                                  \
     if (ok) {                                                                                      \
         expression;                                                                                \
     }

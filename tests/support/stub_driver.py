@@ -30,6 +30,9 @@ FLAGS = (
 )
 
 
+CXX_FLAGS = ("-std=gnu++11", *FLAGS[1:])
+
+
 @dataclass
 class Ledger:
     """What really happened: blocks by domain and key, in use now; all that were given; refusals."""
@@ -94,18 +97,25 @@ def library(
     folder.mkdir(parents=True, exist_ok=True)
     built = compile_program(
         source,
-        (*FLAGS, "-fPIC", "-shared", f"-Wl,-soname,{name}", *flags),
+        (*_flags_of(source), "-fPIC", "-shared", f"-Wl,-soname,{name}", *flags),
         name=f"{folder.name}-{name}",
         compiler=compiler,
         libs=(f"-L{folder}", "-Wl,-rpath,$ORIGIN", *libs, "-lpthread"),
         depends=tuple(STUBS.rglob("*.h")),
     )
-    link = folder / name
+    return _link(folder / name, built)
+
+
+def _link(link: Path, built: Path) -> Path:
     if not link.is_symlink() or link.readlink() != built:
-        partial = folder / f"{name}.{os.getpid()}"
+        partial = link.with_name(f"{link.name}.{os.getpid()}")
         partial.symlink_to(built)
         partial.rename(link)
     return link
+
+
+def _flags_of(source: Path) -> tuple[str, ...]:
+    return CXX_FLAGS if source.suffix == ".cc" else FLAGS
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,25 @@ class Ascend:
             libs=(*libs, "-ldl", "-lpthread"),
             depends=tuple(STUBS.rglob("*.h")),
         )
+
+    def launching_program(self, *, old_strings: bool = False) -> Path:
+        """The program launch_app.cc, with a library of operators over the runtime; `old_strings`:
+        both have the strings from before C++11.
+        """
+        flags = (f"-D_GLIBCXX_USE_CXX11_ABI={int(not old_strings)}",)
+        folder = self.folder.with_name(f"{self.folder.name}-atb{int(old_strings)}")
+        for below in (self.driver, self.runtime, self.acl):
+            folder.mkdir(parents=True, exist_ok=True)
+            _link(folder / below.name, below.resolve())
+        library(folder, "libatb.so", STUBS / "ascend" / "atb.cc", *flags, libs=("-lruntime",))
+        return compile_program(
+            STUBS / "ascend" / "launch_app.cc",
+            (*CXX_FLAGS, *flags),
+            name=f"{folder.name}-app",
+            libs=(f"-L{folder}", f"-Wl,-rpath,{folder}", "-latb", "-lascendcl", "-lruntime",
+                  "-lascend_hal", "-lpthread"),
+            depends=tuple(STUBS.rglob("*.h")),
+        )  # fmt: skip
 
     def libraries(self) -> tuple[Path, Path, Path]:
         """In an order in which each one finds those below it loaded."""

@@ -4,6 +4,8 @@
  */
 #include "ascend.h"
 
+#include <string.h>
+
 static uint64_t padded(size_t size, size_t padding) {
     return (size + 32 + padding - 1) / 32 * 32;
 }
@@ -71,4 +73,66 @@ aclError aclrtSetDevice(int32_t deviceId) {
 
 aclError aclrtResetDevice(int32_t deviceId) {
     return rtDeviceReset(deviceId);
+}
+
+aclError aclrtBinaryGetFunction(const aclrtBinHandle binHandle, const char *kernelName,
+                                aclrtFuncHandle *funcHandle) {
+    return rtsFuncGetByName((void *)binHandle, kernelName, funcHandle);
+}
+
+/* An entry is the address of a name, which no other call is told. */
+aclError aclrtBinaryGetFunctionByEntry(aclrtBinHandle binHandle, uint64_t funcEntry,
+                                       aclrtFuncHandle *funcHandle) {
+    (void)binHandle;
+    *funcHandle = stub_function((const char *)(uintptr_t)funcEntry);
+    return 0;
+}
+
+aclError aclrtGetFunctionName(aclrtFuncHandle funcHandle, uint32_t maxLen, char *name) {
+    const char *found = stub_function_name(funcHandle);
+    if (found == NULL || maxLen == 0)
+        return ACL_ERROR_RT_PARAM_INVALID;
+    strncpy(name, found, maxLen - 1);
+    name[maxLen - 1] = '\0';
+    return 0;
+}
+
+aclError aclrtLaunchKernel(aclrtFuncHandle funcHandle, uint32_t numBlocks, const void *argsData,
+                           size_t argsSize, aclrtStream stream) {
+    (void)argsData, (void)argsSize;
+    return rtLaunchKernelByFuncHandleV2(funcHandle, numBlocks, NULL, stream, NULL);
+}
+
+aclError aclrtLaunchKernelV2(aclrtFuncHandle funcHandle, uint32_t numBlocks, const void *argsData,
+                             size_t argsSize, aclrtLaunchKernelCfg *cfg, aclrtStream stream) {
+    (void)argsData, (void)argsSize, (void)cfg;
+    return rtLaunchKernelByFuncHandleV3(funcHandle, numBlocks, NULL, stream, NULL);
+}
+
+aclError aclrtLaunchKernelWithConfig(aclrtFuncHandle funcHandle, uint32_t numBlocks,
+                                     aclrtStream stream, aclrtLaunchKernelCfg *cfg,
+                                     aclrtArgsHandle argsHandle, void *reserve) {
+    (void)cfg, (void)reserve;
+    return rtLaunchKernelByFuncHandleV2(funcHandle, numBlocks, argsHandle, stream, NULL);
+}
+
+aclError aclrtLaunchKernelWithHostArgs(aclrtFuncHandle funcHandle, uint32_t numBlocks,
+                                       aclrtStream stream, aclrtLaunchKernelCfg *cfg,
+                                       void *hostArgs, size_t argsSize,
+                                       aclrtPlaceHolderInfo *placeHolderArray,
+                                       size_t placeHolderNum) {
+    (void)cfg, (void)hostArgs, (void)argsSize, (void)placeHolderArray, (void)placeHolderNum;
+    return rtLaunchKernelByFuncHandleV3(funcHandle, numBlocks, NULL, stream, NULL);
+}
+
+aclError aclrtStreamGetId(aclrtStream stream, int32_t *streamId) {
+    return rtGetStreamId(stream, streamId);
+}
+
+aclError aclrtGetThreadLastTaskId(uint32_t *taskId) {
+    return rtsGetThreadLastTaskId(taskId);
+}
+
+aclError aclrtGetDevice(int32_t *deviceId) {
+    return rtGetDevice(deviceId);
 }

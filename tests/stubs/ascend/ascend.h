@@ -4,7 +4,7 @@
  *
  * Written from the published headers of CANN: pkg_inc/ascend_hal_base.h, ascend_hal_define.h and
  * ascend_hal_error.h of the driver, include/external/acl/acl_rt.h and
- * pkg_inc/runtime/runtime/mem.h of the runtime. Nothing of the sampler is included: stub and
+ * pkg_inc/runtime/runtime/mem.h, kernel.h, stream.h and base.h of the runtime. Nothing of the sampler is included: stub and
  * wrapper must not share a mistake.
  */
 #ifndef STUB_ASCEND_H
@@ -12,6 +12,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef unsigned long long UINT64;
 typedef unsigned int UINT32;
@@ -201,5 +205,74 @@ aclError aclrtUnmapMem(void *virPtr);
 aclError aclrtSetDevice(int32_t deviceId);
 aclError aclrtResetDevice(int32_t deviceId);
 aclError aclrtResetDeviceForce(int32_t deviceId);
+
+/* Launches. Streams and descriptions are pointers of which only the value matters here. */
+typedef void *rtStream_t;
+typedef void *rtFuncHandle;
+typedef void *rtLaunchArgsHandle;
+typedef struct tagRtSmCtrl rtSmDesc_t;
+typedef struct tagRtArgsEx rtArgsEx_t;
+typedef struct tagRtAicpuArgsEx rtAicpuArgsEx_t;
+typedef struct tagRtTaskCfgInfo rtTaskCfgInfo_t;
+
+rtError_t rtFunctionRegister(void *binHandle, const void *stubFunc, const char *stubName,
+                             const void *kernelInfoExt, uint32_t funcMode);
+rtError_t rtsFuncGetByName(void *binHandle, const char *kernelName, rtFuncHandle *funcHandle);
+rtError_t rtKernelLaunch(const void *stubFunc, uint32_t blockDim, void *args, uint32_t argsSize,
+                         rtSmDesc_t *smDesc, rtStream_t stm);
+rtError_t rtKernelLaunchWithFlagV2(const void *stubFunc, uint32_t blockDim, rtArgsEx_t *argsInfo,
+                                   rtSmDesc_t *smDesc, rtStream_t stm, uint32_t flags,
+                                   const rtTaskCfgInfo_t *cfgInfo);
+rtError_t rtKernelLaunchWithHandleV2(void *hdl, const uint64_t tilingKey, uint32_t blockDim,
+                                     rtArgsEx_t *argsInfo, rtSmDesc_t *smDesc, rtStream_t stm,
+                                     const rtTaskCfgInfo_t *cfgInfo);
+rtError_t rtAicpuKernelLaunchExWithArgs(const uint32_t kernelType, const char *const opName,
+                                        const uint32_t blockDim, const rtAicpuArgsEx_t *argsInfo,
+                                        rtSmDesc_t *const smDesc, const rtStream_t stm,
+                                        const uint32_t flags);
+rtError_t rtLaunchKernelByFuncHandleV2(rtFuncHandle funcHandle, uint32_t blockDim,
+                                       rtLaunchArgsHandle argsHandle, rtStream_t stm,
+                                       const rtTaskCfgInfo_t *cfgInfo);
+rtError_t rtLaunchKernelByFuncHandleV3(rtFuncHandle funcHandle, uint32_t blockDim,
+                                       const rtArgsEx_t *argsInfo, rtStream_t stm,
+                                       const rtTaskCfgInfo_t *cfgInfo);
+rtError_t rtGetStreamId(rtStream_t stm, int32_t *streamId);
+rtError_t rtsGetThreadLastTaskId(uint32_t *taskId);
+rtError_t rtGetDevice(int32_t *devId);
+/* Of the stub alone: the name of a function (NULL: none), and one by its name. */
+const char *stub_function_name(rtFuncHandle funcHandle);
+rtFuncHandle stub_function(const char *name);
+
+typedef void *aclrtStream;
+typedef void *aclrtBinHandle;
+typedef void *aclrtFuncHandle;
+typedef void *aclrtArgsHandle;
+typedef struct aclrtLaunchKernelCfg aclrtLaunchKernelCfg;
+typedef struct aclrtPlaceHolderInfo aclrtPlaceHolderInfo;
+
+aclError aclrtBinaryGetFunction(const aclrtBinHandle binHandle, const char *kernelName,
+                                aclrtFuncHandle *funcHandle);
+aclError aclrtBinaryGetFunctionByEntry(aclrtBinHandle binHandle, uint64_t funcEntry,
+                                       aclrtFuncHandle *funcHandle);
+aclError aclrtGetFunctionName(aclrtFuncHandle funcHandle, uint32_t maxLen, char *name);
+aclError aclrtLaunchKernel(aclrtFuncHandle funcHandle, uint32_t numBlocks, const void *argsData,
+                           size_t argsSize, aclrtStream stream);
+aclError aclrtLaunchKernelV2(aclrtFuncHandle funcHandle, uint32_t numBlocks, const void *argsData,
+                             size_t argsSize, aclrtLaunchKernelCfg *cfg, aclrtStream stream);
+aclError aclrtLaunchKernelWithConfig(aclrtFuncHandle funcHandle, uint32_t numBlocks,
+                                     aclrtStream stream, aclrtLaunchKernelCfg *cfg,
+                                     aclrtArgsHandle argsHandle, void *reserve);
+aclError aclrtLaunchKernelWithHostArgs(aclrtFuncHandle funcHandle, uint32_t numBlocks,
+                                       aclrtStream stream, aclrtLaunchKernelCfg *cfg,
+                                       void *hostArgs, size_t argsSize,
+                                       aclrtPlaceHolderInfo *placeHolderArray,
+                                       size_t placeHolderNum);
+aclError aclrtStreamGetId(aclrtStream stream, int32_t *streamId);
+aclError aclrtGetThreadLastTaskId(uint32_t *taskId);
+aclError aclrtGetDevice(int32_t *deviceId);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -127,3 +127,5 @@ rtError_t rtDeviceReset(int32_t device) {
     return &drvDeviceClose != NULL ? status(drvDeviceClose((uint32_t)device))
                                    : ACL_ERROR_RT_FEATURE_NOT_SUPPORT;
 }
+
+#include "runtime_launch.h"

@@ -5,6 +5,8 @@
  *   mstx_app marks         points and ranges, in and outside of a domain
  *   mstx_app pool          torch_npu's caching pool, if LD_PRELOAD passes its test; prints whether
  *   mstx_app heap          a heap with regions, referred to by pointer and by handle
+ *   mstx_app steps         four steps with blocks of torch_npu's pool: one of each step lives to the
+ *                          end of the next, that of the second step for ever
  */
 #include "mstx.h"
 
@@ -101,12 +103,29 @@ static void do_heap(void) {
     mstxMemHeapUnregister(domain, heap);
 }
 
+static void do_steps(void) {
+    mstxDomainHandle_t pool = mstxDomainCreateA("ptaCaching");
+    for (int step = 1; step <= 4; step++) {
+        mstxRangeId range = mstxRangeStartA("step start", NULL);
+        mstxMarkA("MarkA", NULL);
+        announce(pool, 0, memory + 4096 * step, 1024, 1 << 21);
+        announce(pool, 0, memory + 4096 * step + 2048, 512, 1 << 21);
+        withdraw(pool, 0, memory + 4096 * step + 2048, 1 << 21);
+        if (step > 1 && step != 3)
+            withdraw(pool, 0, memory + 4096 * (step - 1), 1 << 21);
+        mstxRangeEnd(range);
+    }
+    withdraw(pool, 0, memory + 4096 * 4, 1 << 21);
+}
+
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "marks") == 0)
         do_marks();
     if (strcmp(what, "pool") == 0 && gate_is_open())
         do_pool();
+    if (strcmp(what, "steps") == 0 && gate_is_open())
+        do_steps();
     if (strcmp(what, "heap") == 0)
         do_heap();
     printf("done %d\n", gate_is_open());

@@ -60,15 +60,36 @@ def test_peaks_hold_under(variant: str) -> None:
 
 @under_sanitizers
 def test_modules_that_follow_each_other_at_one_address_hold_under(variant: str) -> None:
-    parts = ("sample", "table", "local", "stack_range", "modtab", "runtime", "layout")
+    parts = ("sample", "table", "local", "stack_range", "modtab", "runtime", "deaths", "layout")
+    parts += ("tls", "tls_code", "own_layout")
     check_program("test_modtab", core_sources(*parts), variant)
 
 
 @under_sanitizers
-def test_python_frames_along_a_memo_hold_under(variant: str) -> None:
-    check_program("test_pyframes", core_sources("frames", "code", "layout", "sample"), variant)
+def test_names_that_nobody_gave_are_no_labels_under(variant: str) -> None:
+    check_program("test_pyowners", core_sources("owners", "text"), variant)
 
 
 @under_sanitizers
-def test_frames_of_an_interpreter_are_those_of_a_ledger_under(variant: str) -> None:
-    check_program("test_python_frames", core_sources(), variant)
+def test_walks_over_python_frames_along_a_memo_hold_under(variant: str) -> None:
+    check_program("test_python_walk", core_sources(), variant)
+
+
+@under_sanitizers
+def test_records_of_python_frames_are_what_a_ledger_says_under(variant: str) -> None:
+    check_program("test_python_records", core_sources(), variant)
+
+
+@under_sanitizers
+def test_ends_of_code_objects_are_counted_under(variant: str) -> None:
+    check_program("test_python_deaths", core_sources(), variant)
+
+
+@under_sanitizers
+def test_what_an_interpreter_says_of_its_layout_holds_under(variant: str) -> None:
+    check_program("test_own_layout", core_sources("own_layout", "layout"), variant)
+
+
+@under_sanitizers
+def test_rings_of_events_hold_under(variant: str) -> None:
+    check_program("test_events", core_sources(), variant)

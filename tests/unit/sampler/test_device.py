@@ -46,6 +46,8 @@ def _program(name: str, variant: str) -> str:
         ("test_device", "asan-ubsan"),
         ("test_device", "tsan"),
         ("test_device_scopes", "asan-ubsan"),
+        ("test_launches", "asan-ubsan"),
+        ("test_launches", "tsan"),
     ],
 )
 def test_device_memory_holds_under(name: str, variant: str) -> None:

@@ -1,0 +1,243 @@
+"""Kernels and operators of ATB in the dumps of `mem_profiler memscope`, held against what the stubs
+of Ascend's runtime, ACL and ATB launched.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from controller_tools import command_environment
+from hostile import NAMES
+from launch_ledger import (
+    hexadecimal,
+    inner_kernels_expected,
+    inner_kernels_found,
+    kernels_expected,
+    kernels_found,
+    operators_expected,
+    operators_found,
+    read_launches,
+)
+from mem_parser.memlog.launches import Launches
+from mem_parser.memscope.logtail import LogTail
+from memscope_run import Collecting, Dump, attribute, dumps, until
+from stub_driver import Ascend
+
+pytestmark = pytest.mark.usefixtures("segment_dir")
+MEMORY = ("set 0", "malloc 0 1000", "malloc 1 2000", "malloc 2 4096")
+KERNELS = (
+    f"function 3 {hexadecimal('MatMulV3_fp16')}", f"entry 4 {hexadecimal('by_entry')}",
+    f"stub 5 {hexadecimal('te_add')}", "launch plain 3 5", "launch v2 4 1", "launch config 3 5",
+    "launch host 4 0", "launch rt 3 2", "launch rtv3 3 2", "launch stub 5 0", "launch flag 5 7",
+    f"aicpu {hexadecimal('Cast')} 3", "launch plain 3 5",
+)  # fmt: skip
+OPERATORS = (
+    f"operator {hexadecimal('LinearOperation')} 4096 {hexadecimal('MatMulKernel', 'AddKernel')}",
+    f"graph {hexadecimal('DecoderLayer', 'SelfAttention', 'RmsNorm')}",
+    f"operator {hexadecimal('LinearOperation')} 64 {hexadecimal('MatMulKernel')}",
+)
+
+
+def collecting(
+    folder: Path, *options: object, level: str = "kernel", old_strings: bool = False
+) -> Collecting:
+    program = Ascend.build().launching_program(old_strings=old_strings)
+    return Collecting(folder, "--level", level, *options, program=(program,))
+
+
+def only(found: list[Dump]) -> Dump:
+    [one] = found
+    return one
+
+
+def convert(run: Collecting, target: Path) -> Dump:
+    logs = sorted(run.output.glob("*/events/*.memlog"))
+    done = subprocess.run(
+        [sys.executable, "-m", "mem_cli.parser.group", "convert", *map(str, logs), "--to",
+         "memscope", "-o", str(target)],
+        env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return Dump(target)
+
+
+@pytest.mark.parametrize("form", ["csv", "db"])
+def test_each_launch_of_the_ledger_is_a_row_and_converted_it_is_the_same(
+    tmp_path: Path, form: str
+) -> None:
+    with collecting(tmp_path, "--format", form) as run:
+        assert set(run.do(*MEMORY, *KERNELS)) == {0}
+        assert run.end() == 0, run.stderr
+
+    launched = read_launches(run.ledger)
+    dump = only(dumps(run.output, form=form))
+    assert kernels_found(dump.rows) == kernels_expected(launched)
+    assert len(launched) == 10
+    for row, kernel in zip(dump.of("KERNEL_LAUNCH"), launched, strict=True):
+        assert int(row["Timestamp(ns)"]) >= kernel.end_ns
+    times = [int(row["Timestamp(ns)"]) for row in dump.rows]
+    assert times == sorted(times)
+    again = convert(run, tmp_path / f"again.{form}")
+    if form == "csv":
+        assert again.path.read_bytes() == dump.path.read_bytes()
+    assert again.rows == dump.rows
+
+
+def test_a_launch_that_fails_or_has_no_name_is_told_as_it_is(tmp_path: Path) -> None:
+    with collecting(tmp_path) as run:
+        assert run.do(*MEMORY, "launch plain 9 0", "launch stub 9 0", "whole 4") == [
+            0, 0, 0, 0, 107000, 107000, 0,
+        ]  # fmt: skip
+        assert run.end() == 0, run.stderr
+    [row] = only(dumps(run.output)).of("KERNEL_LAUNCH")
+    assert (row["Name"], attribute(row, "streamId")) == ("N/A", "4")
+
+
+@pytest.mark.parametrize("old_strings", [False, True])
+def test_operators_of_atb_have_begin_end_and_their_tensors(
+    tmp_path: Path, old_strings: bool
+) -> None:
+    with collecting(tmp_path, "--events", "launch,access", level="op",
+                    old_strings=old_strings) as run:  # fmt: skip
+        assert set(run.do(*MEMORY, *OPERATORS, *KERNELS)) == {0}
+        assert run.end() == 0, run.stderr
+
+    launched = read_launches(run.ledger)
+    dump = only(dumps(run.output))
+    found = operators_found(dump.rows)
+    assert found == operators_expected(launched)
+    assert Counter(row[0] for row in found) == {
+        "ATB_START": 5, "ATB_END": 5, "UNKNOWN": 2, "WRITE": 2,
+    }  # fmt: skip
+    assert dump.of("KERNEL_LAUNCH") == []
+    blocks = {row["Ptr"]: row for row in dump.of("MALLOC")}
+    for row in dump.of("ACCESS"):
+        assert attribute(row, "allocation_id") == attribute(blocks[row["Ptr"]], "allocation_id")
+        assert (attribute(row, "type"), attribute(row, "dtype")) == ("ATB", "ACL_FLOAT16")
+        assert attribute(row, "format") == "ACL_FORMAT_ND"
+    assert not [line for line in launched if line.what == "saved"]
+
+
+@pytest.mark.parametrize("old_strings", [False, True])
+def test_kernels_in_operators_begin_and_end_and_the_library_saves_nothing(
+    tmp_path: Path, old_strings: bool
+) -> None:
+    with collecting(tmp_path, old_strings=old_strings) as run:
+        assert set(run.do(*MEMORY, *OPERATORS)) == {0}
+        assert run.end() == 0, run.stderr
+
+    launched = read_launches(run.ledger)
+    dump = only(dumps(run.output))
+    found = inner_kernels_found(dump.rows)
+    assert found == inner_kernels_expected(launched)
+    assert Counter(row[0] for row in found)["KERNEL_START"] == 5
+    assert dump.of("OP_LAUNCH", "ACCESS") == []
+    assert not [line for line in launched if line.what == "saved"]
+
+
+@pytest.mark.parametrize(
+    ("events", "level", "wanted"),
+    [
+        ("alloc", "kernel", set()),
+        ("access", "op", {"ACCESS"}),
+        ("launch", "op", {"OP_LAUNCH"}),
+        ("launch,access", "kernel", {"KERNEL_LAUNCH"}),
+    ],
+)
+def test_only_what_is_asked_for_is_written(
+    tmp_path: Path, events: str, level: str, wanted: set[str]
+) -> None:
+    with collecting(tmp_path, "--events", events, level=level) as run:
+        assert set(run.do(*MEMORY, *OPERATORS, *KERNELS)) == {0}
+        assert run.end() == 0, run.stderr
+    rows = only(dumps(run.output)).rows
+    assert {row["Event"] for row in rows} - {"MALLOC", "FREE"} == wanted
+    logs = sorted(map(str, run.output.glob("*/events/*.memlog")))
+    pieces = [piece for _, piece in LogTail(paths=logs).take(final=True)]
+    in_log = sum(len(piece) for piece in pieces if isinstance(piece, Launches))
+    assert in_log == sum(row["Event"] in wanted for row in rows)  # the program wrote no others
+
+
+@pytest.mark.parametrize("form", ["csv", "db"])
+def test_names_may_be_long_binary_or_hold_any_mark(tmp_path: Path, form: str) -> None:
+    texts = [n.encode("utf-8", "surrogatepass").replace(b"\0", b"") for n in NAMES]
+    names = [*texts, b"n" * 5000, bytes(range(1, 256)), b"a,b\"c'{d:e}", b"\xff\xfe,\n"]
+    lines = [line for name in names
+             for line in (f"function 3 {hexadecimal(name)}", "launch plain 3 0")]  # fmt: skip
+    with collecting(tmp_path, "--format", form) as run:
+        assert set(run.do(*MEMORY, *lines)) == {0}
+        run.do(f"operator {hexadecimal('op')} 1 {hexadecimal(b'k,{x:1}')}")
+        assert run.end() == 0, run.stderr
+
+    launched = read_launches(run.ledger)
+    dump = only(dumps(run.output, form=form))
+    assert kernels_found(dump.rows) == kernels_expected(launched)
+    assert len(dump.of("KERNEL_LAUNCH")) == len(names) + 3
+    assert len({row["Name"] for row in dump.of("KERNEL_LAUNCH")}) == len(set(names)) + 2
+
+
+def test_a_program_that_is_killed_keeps_all_launches_up_to_that_moment(tmp_path: Path) -> None:
+    with collecting(tmp_path, "--events", "alloc,free,launch") as run:
+        run.do(*MEMORY, "function 3 61")
+        found = until(lambda: dumps(run.output), "no rows yet")
+        assert found
+        run.do(*["launch plain 3 1"] * 500)
+        run.kill()
+        assert run.end() == 128 + 9
+    launched = read_launches(run.ledger)
+    assert len(launched) == 500
+    assert kernels_found(only(dumps(run.output)).rows) == kernels_expected(launched)
+
+
+def test_launches_of_threads_and_of_a_forked_child_have_their_own_numbers(tmp_path: Path) -> None:
+    with collecting(tmp_path) as run:
+        run.do(*MEMORY, "set 1", "malloc 6 10", "function 3 61", "threads 4 200 3")
+        assert run.child.stdin is not None
+        run.child.stdin.write("fork\n")
+        run.do("malloc 7 100", f"function 8 {hexadecimal('child')}", "launch plain 8 0")
+        assert run.end() == 0, run.stderr
+
+    launched = kernels_expected(read_launches(run.ledger))
+    rows = [row for device in ("0", "1") for dump in dumps(run.output, device)
+            for row in dump.rows]  # fmt: skip
+    found = kernels_found(rows)
+    assert len(found) == 801
+    assert sorted(found) == sorted(launched)
+    assert len({row["Process Id"] for row in rows if row["Name"] == "child"}) == 1
+    assert {row["Device Id"] for row in rows} == {"0", "1"}
+
+
+def test_lists_of_tensors_may_be_long_and_one_that_makes_no_sense_is_counted(
+    tmp_path: Path,
+) -> None:
+    with collecting(tmp_path, "--events", "access", level="op") as run:
+        lines = (f"many {hexadecimal('long')} 65", f"many {hexadecimal('full')} 200",
+                 f"broken {hexadecimal('broken')}")  # fmt: skip
+        assert run.do(*MEMORY, *lines) == [0] * 7
+        assert run.end() == 0
+    counts = Counter(row["Name"] for row in only(dumps(run.output)).of("ACCESS"))
+    assert counts == {"long": 65, "full": 200}
+    assert "1 kernels, operators or accesses have no name" in run.stderr
+
+
+def test_blocks_and_launches_stay_in_order_when_there_are_many(tmp_path: Path) -> None:
+    with collecting(tmp_path) as run:
+        run.do(*MEMORY, "function 3 61")
+        for number in range(20):
+            run.do("malloc 9 64", f"threads 2 300 {3}", "free 9")
+            if number % 7 == 0:
+                run.do("malloc 10 9")
+        assert run.end() == 0, run.stderr
+    dump = only(dumps(run.output))
+    times = [int(row["Timestamp(ns)"]) for row in dump.rows]
+    assert times == sorted(times)
+    launched = read_launches(run.ledger)
+    assert len(launched) == 12000
+    rows = [row for device in ("0", "1") for found in dumps(run.output, device)
+            for row in found.rows]  # fmt: skip
+    assert sorted(kernels_found(rows)) == sorted(kernels_expected(launched))

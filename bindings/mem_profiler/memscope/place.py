@@ -1,0 +1,21 @@
+"""Where this process's files go that no follower writes: below the folder of its collection."""
+
+from __future__ import annotations
+
+import os
+
+from mem_profiler.memscope import collection
+
+_MODE = 0o750
+
+
+def run_folder() -> str:
+    """Return the folder of this process, also where nothing is collected."""
+    return collection.current().places.run
+
+
+def dump_folder(device: str = "cpu") -> str:
+    """Return the folder for dumps of a device, which exists then. Raises OSError."""
+    folder = os.path.dirname(collection.current().places.dump(device))
+    os.makedirs(folder, mode=_MODE, exist_ok=True)
+    return folder

@@ -1,0 +1,95 @@
+"""What is collected of PyTorch in this process: operators, accesses, owners, watched blocks.
+
+PyTorch is never imported here: the collection begins when the program has imported it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mem_profiler.memscope.imports import when_imported
+from mem_profiler.memscope.operators import Listener, Operators
+from mem_profiler.memscope.oprows import BlockRows, OperatorRows
+from mem_profiler.memscope.owners import Owners
+from mem_profiler.memscope.siderows import SideRows
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to collect.
+
+    ``launch``: begin and end of operators; ``access``: the tensors that they read and write;
+    ``owners``: whose tensors these are. ``stack_depth``: frames of Python in each of these rows.
+    ``listeners`` are told of operators too.
+    """
+
+    launch: bool = True
+    access: bool = False
+    owners: bool = False
+    stack_depth: int = 0
+    listeners: tuple[Listener, ...] = ()
+
+
+class TorchCollection:
+    """Writes rows about PyTorch between `start` and `stop`, again and again."""
+
+    def __init__(self, rows: SideRows, wanted: Wanted) -> None:
+        self._rows = rows
+        self._wanted = wanted
+        self._operators: Operators | None = None
+        self._owners: Owners | None = None
+        self._take_back: Callable[[], None] = _nothing
+
+    def start(self) -> None:
+        """Begin now, or when PyTorch is there. Says in one line where it is too old."""
+        self._take_back = when_imported("torch", self._begin)
+
+    def _begin(self) -> None:
+        wanted = self._wanted
+        listeners: list[Listener] = []
+        if wanted.launch or wanted.access:
+            listeners.append(
+                OperatorRows(
+                    self._rows, launch=wanted.launch, access=wanted.access,
+                    stack_depth=wanted.stack_depth,
+                )
+            )  # fmt: skip
+        if wanted.owners:
+            listeners.append(BlockRows(self._rows, accesses=wanted.access))
+        listeners += wanted.listeners
+        operators = Operators(listeners)
+        try:
+            if listeners:
+                operators.start()
+            if wanted.owners:
+                owners = Owners(self._rows)
+                owners.start()
+                self._owners = owners
+        except (RuntimeError, ImportError, AttributeError) as error:
+            operators.stop()
+            sys.stderr.write(f"mem_profiler: {_version()}: no operators and owners: {error}\n")
+            return
+        self._operators = operators
+
+    def stop(self) -> None:
+        """End; what waits for PyTorch waits no more."""
+        self._take_back()
+        self._take_back = _nothing
+        operators, self._operators = self._operators, None
+        if operators is not None:
+            operators.stop()
+        owners, self._owners = self._owners, None
+        if owners is not None:
+            owners.stop()
+
+
+def _version() -> str:
+    torch: Any = sys.modules.get("torch")
+    return f"PyTorch {getattr(torch, '__version__', '')}".strip()
+
+
+def _nothing() -> None:
+    pass

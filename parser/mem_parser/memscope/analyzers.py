@@ -1,0 +1,244 @@
+"""Analyse a dump and print what is found: the functions and classes that programs call."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mem_parser.errors import one_line
+from mem_parser.escape import log_line
+from mem_parser.memscope import leaks as leaks_of
+from mem_parser.memscope import waste
+from mem_parser.memscope.configs import AnalysisConfig, InefficientConfig, LeaksConfig
+from mem_parser.memscope.database import is_database
+from mem_parser.memscope.form import HAL, POOL_TITLES
+from mem_parser.memscope.inefficient import (
+    IDLE_OPERATORS,
+    Found,
+    find_inefficient,
+    labels_by_row,
+)
+from mem_parser.memscope.labels import add_labels
+from mem_parser.memscope.reading import read_rows, stacks_of
+from mem_parser.memscope.rows import Rows
+from mem_parser.sizes import short_size
+
+_MIB = 1 << 20
+_CHART_COLUMNS, _CHART_LINES = 64, 8
+
+
+def say(line: str) -> None:
+    """Print a line; nothing in it acts on a terminal."""
+    print(log_line(one_line(line)), flush=True)
+
+
+class BaseAnalyzer(ABC):
+    """An analysis of a dump."""
+
+    @abstractmethod
+    def analyze(self, config: Any) -> None:
+        """Analyse, and print what is found. Raises DumpError for a broken file."""
+
+
+class LeaksAnalyzer(BaseAnalyzer):
+    """Finds HAL's blocks of a range that are not freed in time."""
+
+    def analyze(self, config: LeaksConfig) -> None:
+        """Print the leaks of each device."""
+        rows = read_rows(config.input_path)
+        found = leaks_of.find_leaks(rows, config.mstx_info, config.start_index, pools=config.pools)
+        shown: list[str] = []
+        for device in found:
+            say(f"INFO: Starting to analyze data for device {device.device}...")
+            if device.range is not None:
+                shown += _leak_lines(rows, device, config)
+            elif device.marks < leaks_of.MARKS:
+                say(
+                    f"ERROR: Device {device.device} has fewer than 3 data points"
+                    f" ({device.marks} with this message). Please re-collect the data points."
+                )
+            else:
+                say(
+                    f"INFO: Start index {config.start_index} is out of bounds. Device"
+                    f" {device.device} has a total of {device.marks} MSTX events."
+                )
+        if shown:
+            say("")
+            say("Leak Analysis Results for the Custom Range:")
+        for line in shown:
+            say(line)
+
+
+def _leak_lines(rows: Rows, found: leaks_of.DeviceLeaks, config: LeaksConfig) -> Iterable[str]:
+    what = "memory" if config.pools else "hal memory"
+    if not len(found.blocks):
+        return [f"No {what} leaks detected on device {found.device}."]
+    lines = [f"====== ERROR: Detected memory leaks on device {found.device} ======"]
+    stacks = _stacks(config, rows, found.blocks.tolist())
+    for row in found.blocks.tolist():
+        kind = rows.words.types[rows.type[row]]
+        title = "Hal memory" if kind == HAL else POOL_TITLES[kind]
+        lines.append(
+            f"Direct {title} leak of {rows.size[row] / _MIB} Mb(s)"
+            f" at 0x{int(rows.address[row]):x} in Index {rows.id[row]}."
+        )
+        lines += stacks.get(row, [])
+    if config.pools:
+        total = int(rows.size[found.blocks].sum())
+        lines.append(
+            f"====== SUMMARY: {total / _MIB} Mb(s) leaked in {len(found.blocks)} allocation(s)"
+            " ======"
+        )
+    return lines
+
+
+def _stacks(
+    config: LeaksConfig | InefficientConfig, rows: Rows, wanted: Sequence[int]
+) -> dict[int, list[str]]:
+    """Return the lines of the stacks of some rows; none where they are not asked for."""
+    if not config.stacks:
+        return {}
+    places = {row: int(rows.place[row]) for row in wanted}
+    texts = stacks_of(config.input_path, places.values())
+    found = {}
+    for row, place in places.items():
+        both = [text for text in texts.get(place, ()) if text not in {"", "NA"}]
+        frames = [frame for text in both for frame in text.splitlines()]
+        found[row] = [f"    {frame.strip()}" for frame in frames if frame.strip()]
+    return found
+
+
+class InefficientAnalyzer(BaseAnalyzer):
+    """Finds inefficient blocks and writes their labels into the dump."""
+
+    def analyze(self, config: InefficientConfig) -> None:
+        """Print how it goes, and write. A failure leaves the file as it was."""
+        name = os.path.basename(config.input_path)
+        by_row = is_database(config.input_path)
+        say(f"INFO: Connected to {name}" if by_row else "INFO: Connected to CSV file")
+        rows = read_rows(config.input_path)
+        say(f"INFO: {'DB' if by_row else 'CSV'} file read successfully")
+        found = find_inefficient(
+            rows, config.mem_size, tuple(config.inefficient_type), config.idle_threshold
+        )
+        labels = labels_by_row(found)
+        if config.write:
+            where = f"{'database' if by_row else 'csv'} {name}"
+            say(f"INFO: Connecting to {where} to write results")
+            add_labels(config.input_path, {int(rows.place[row]): labels[row] for row in labels})
+            say(f"INFO: All results have been successfully written to {where}")
+        if config.top:
+            self._rank(config, rows, found)
+        if config.top or config.chart:
+            self._peaks(config, rows, found)
+
+    def _rank(self, config: InefficientConfig, rows: Rows, found: list[Found]) -> None:
+        ranked = waste.costs(rows, found)
+        total = sum(cost.byte_seconds for cost in ranked)
+        say("")
+        say(
+            f"Inefficient memory: {len(ranked)} block(s),"
+            f" {total / _MIB:.6g} MiB x s held for nothing"
+        )
+        shown = ranked[: config.top]
+        stacks = _stacks(config, rows, [cost.row for cost in shown])
+        for cost in shown:
+            row = cost.row
+            owner = int(rows.owner[row])
+            who = f" {rows.words.owners[owner]}" if owner >= 0 else ""
+            say(
+                f"{cost.byte_seconds / _MIB:>12.6g} MiB x s  {short_size(cost.size_bytes)} for"
+                f" {cost.idle_ns / 1e6:.6g} ms  Index {rows.id[row]}"
+                f" device {rows.words.devices[rows.device[row]]}"
+                f" 0x{int(rows.address[row]):x}{who}  {','.join(cost.labels)}"
+            )
+            for line in stacks.get(row, []):
+                say(line)
+        if len(ranked) > len(shown):
+            say(f"{len(ranked) - len(shown)} more")
+
+    def _peaks(self, config: InefficientConfig, rows: Rows, found: list[Found]) -> None:
+        for peak in waste.peaks(rows, found):
+            saved = peak.peak_bytes - peak.better_peak_bytes
+            part = 100 * saved / peak.peak_bytes if peak.peak_bytes else 0.0
+            say(
+                f"Device {peak.device}: peak {short_size(peak.peak_bytes)},"
+                f" {short_size(peak.better_peak_bytes)} without them"
+                f" ({short_size(saved)} less, {part:.1f}%)"
+            )
+            if config.chart:
+                for line in _chart(peak):
+                    print(log_line(line))
+
+
+def _chart(peak: waste.DevicePeak) -> Iterable[str]:
+    """Return bytes in use over time in lines: an area, and a dot where it would have been without
+    the waste.
+    """
+    from mem_parser.memscope.drawing import chart
+
+    used, better = waste.over_time(peak, _CHART_COLUMNS)
+    seconds = (int(peak.time_ns[-1]) - int(peak.time_ns[0])) / 1e9
+    return chart(used, better, seconds, _CHART_LINES)
+
+
+_ANALYZERS: dict[str, tuple[type[BaseAnalyzer], type[AnalysisConfig]]] = {
+    "leaks": (LeaksAnalyzer, LeaksConfig),
+    "inefficient": (InefficientAnalyzer, InefficientConfig),
+}
+
+
+def list_analyzers() -> list[str]:
+    """Return the kinds of analysis."""
+    return list(_ANALYZERS)
+
+
+def get_analyzer_config(analyzer_type: str) -> dict[str, Any]:
+    """Return what an analysis takes: the name of its class, its parameters, and further options
+    with their defaults. Raises ValueError for a kind that there is not.
+    """
+    config = _known(analyzer_type)[1]
+    signature = list(inspect.signature(config).parameters.values())
+    return {
+        "config_class": config.__name__,
+        "parameters": [p.name for p in signature if p.kind is not p.KEYWORD_ONLY],
+        "options": {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY},
+    }
+
+
+def analyze(analyzer_type: str, **kwargs: Any) -> None:
+    """Run an analysis with the parameters of its kind, and print what is found.
+
+    Raises ValueError for a kind that there is not, and what the configuration and the file raise.
+    """
+    analyzer, config = _known(analyzer_type)
+    analyzer().analyze(config(**kwargs))
+
+
+def check_leaks(input_path: str, mstx_info: str, start_index: int, **options: Any) -> None:
+    """Print which blocks of a range are not freed in time; see `LeaksConfig`."""
+    LeaksAnalyzer().analyze(LeaksConfig(input_path, mstx_info, start_index, **options))
+
+
+def check_inefficient(
+    input_path: str,
+    mem_size: int = 0,
+    inefficient_type: str | Sequence[str] | None = None,
+    idle_threshold: int = IDLE_OPERATORS,
+    **options: Any,
+) -> None:
+    """Find inefficient blocks and write their labels into the file; see `InefficientConfig`."""
+    config = InefficientConfig(input_path, mem_size, inefficient_type, idle_threshold, **options)
+    InefficientAnalyzer().analyze(config)
+
+
+def _known(analyzer_type: str) -> tuple[type[BaseAnalyzer], type[AnalysisConfig]]:
+    if analyzer_type not in _ANALYZERS:
+        raise ValueError(
+            f"unknown analyzer type: {one_line(str(analyzer_type))};"
+            f" available types are {list(_ANALYZERS)}"
+        )
+    return _ANALYZERS[analyzer_type]

@@ -1,0 +1,173 @@
+r"""The column Attr: `{allocation_id:1,addr:0x7f,size:512}` in CSV, JSON with strings in a database.
+
+In CSV nothing is quoted, and a value may hold commas (`shape:[2, 3]`, two labels). So a comma
+begins a new key only where a word and a colon follow it, outside of brackets. Where a key comes
+twice, the first one counts: what a program names itself (`owner`) comes behind the numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+LABELS_KEY = "inefficient_type"
+LABELS_KEYS = (LABELS_KEY, "inefficient")
+"""The manual has the second one."""
+_NEXT = re.compile(r",(?=\s*[A-Za-z_][\w ]*:)")
+_KEPT_TEXTS = 1 << 14
+_BRACKETS = {"[": 1, "(": 1, "]": -1, ")": -1}
+_UNSAFE = re.compile(r",(?=\s*[A-Za-z_][\w ]*:)|[\r\n\0]")
+TEXT_KEYS = frozenset(
+    ("owner", "path", "dtype", "shape", "format", "func", "name", "kernel", "client", "pool")
+)
+"""Values that are texts of others; all other values are numbers or words of ours."""
+
+
+def parse(text: str) -> dict[str, str]:
+    """Return keys and values of an Attr in either form; text that is none has none.
+
+    Never raises: what cannot be read is left out.
+    """
+    text = text.strip()
+    if text[:2] == '{"':
+        try:
+            found = json.loads(text, object_pairs_hook=_first)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            return {key: _word(value) for key, value in found.items()}
+    if text[:1] == "{":
+        text = text[1:]
+    if text[-1:] == "}":
+        text = text[:-1]
+    values: dict[str, str] = {}
+    for part in _parts(text):
+        key, colon, value = part.partition(":")
+        if colon:
+            values.setdefault(key.strip().strip('"'), value.strip().strip('"'))
+    return values
+
+
+def _first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        values.setdefault(key, value)
+    return values
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _parts(text: str) -> list[str]:
+    """Split at the commas that a key follows, outside of brackets."""
+    parts: list[str] = []
+    for piece in _NEXT.split(text):
+        if parts and _depth(parts[-1]) > 0:
+            parts[-1] += f",{piece}"
+        else:
+            parts.append(piece)
+    return parts
+
+
+def _depth(text: str) -> int:
+    """Return how many brackets of a value are still open; a value without any is at 0."""
+    depth = 0
+    if "[" in text or "(" in text:
+        for char in text:
+            depth = max(depth + _BRACKETS.get(char, 0), 0)
+    return depth
+
+
+def as_csv(values: Mapping[str, object]) -> str:
+    """Return the form of CSV files. A comma in a value that would begin a key is a semicolon."""
+    return "{" + ",".join(f"{key}:{safe(value)}" for key, value in values.items()) + "}"
+
+
+def as_json(values: Mapping[str, object]) -> str:
+    """Return the form of databases: every value is a string."""
+    return json.dumps(
+        {key: str(value) for key, value in values.items()},
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def safe(value: object) -> str:
+    """Return a value as it can stand in CSV's form and be read back as one value."""
+    text = str(value)
+    if text.isalnum():
+        return text
+    text = _UNSAFE.sub(lambda found: ";" if found[0] == "," else " ", text).strip()
+    if _depth(text) > 0:
+        text = text.replace("[", "(").replace("(", "<")
+    return text
+
+
+class _Written(dict[str, str]):
+    """Texts of others and how they are written; owners come again and again."""
+
+    def __init__(self, how: Callable[[object], str]) -> None:
+        super().__init__()
+        self._how = how
+
+    def __missing__(self, text: str) -> str:
+        if len(self) > _KEPT_TEXTS:
+            self.clear()
+        written = self[text] = self._how(text)
+        return written
+
+
+class Template:
+    """The texts of many Attrs with the same keys, from rows of values."""
+
+    def __init__(self, keys: Sequence[str], *, for_database: bool) -> None:
+        shown = [key.replace("%", "%%") for key in keys]
+        texts = [key in TEXT_KEYS for key in keys]
+        if for_database:
+            forms = ["%s" if text else '"%s"' for text in texts]
+            parts = [f"{json.dumps(key)}:{forms[k]}" for k, key in enumerate(shown)]
+        else:
+            parts = [f"{key}:%s" for key in shown]
+        self._form = "{" + ",".join(parts) + "}"
+        self._texts = [k for k, text in enumerate(texts) if text]
+        self._written = _Written(_json_word if for_database else safe)
+
+    def text(self, values: Sequence[object]) -> str:
+        """Return the Attr of these values, which are in the order of the keys."""
+        if not self._texts:
+            return self._form % tuple(values)
+        row = list(values)
+        for k in self._texts:
+            row[k] = self._written[str(row[k])]
+        return self._form % tuple(row)
+
+
+def _json_word(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def labels_of(values: Mapping[str, str]) -> list[str]:
+    """Return the labels of inefficient memory that an Attr has, in its order."""
+    for key in LABELS_KEYS:
+        if key in values:
+            return [part.strip() for part in values[key].split(",") if part.strip()]
+    return []
+
+
+def with_labels(text: str, labels: Sequence[str]) -> str:
+    """Return an Attr with more labels: what it has stays, in its form; each label is there once."""
+    values = parse(text)
+    had = labels_of(values)
+    joined = ",".join(dict.fromkeys([*had, *labels]))
+    key = next((key for key in LABELS_KEYS if key in values), None)
+    whole = text.strip()
+    if whole[:2] == '{"':
+        return as_json({**values, key or LABELS_KEY: joined})
+    if key is None:
+        body = whole[1:-1] if whole[:1] == "{" and whole[-1:] == "}" else whole
+        return "{" + ",".join(part for part in (body, f"{LABELS_KEY}:{joined}") if part) + "}"
+    values[key] = joined
+    return "{" + ",".join(f"{name}:{value}" for name, value in values.items()) + "}"

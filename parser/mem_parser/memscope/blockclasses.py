@@ -1,0 +1,152 @@
+"""Whose blocks are: weights, gradients and so on, from what the program said beside its log.
+
+A block has one class, the first of these that holds:
+
+* a label that the program gave: `weight`, `optimizer_state`, `gradient`, another one, `input`;
+* `activation`: an operator allocated it while gradients were on, and it was live when the next
+  backward began;
+* `aten`: an operator allocated it, read it or wrote it;
+* `unknown`: none of that.
+
+A label holds for the block's whole life, since before it is told nobody can know it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.memscope.liveblocks import NOWHERE, BoolArray, IntArray, LiveBlocks
+from mem_parser.memscope.siderows import SideRow
+
+WEIGHT, OPTIMIZER_STATE, GRADIENT, INPUT = "weight", "optimizer_state", "gradient", "input"
+ACTIVATION, ATEN, UNKNOWN = "activation", "aten", "unknown"
+_FIRST = (WEIGHT, OPTIMIZER_STATE, GRADIENT)
+_LAST = (INPUT, ACTIVATION, ATEN, UNKNOWN)
+
+
+class Classes(NamedTuple):
+    """Classes of blocks: ``names``, and for each block the number of its name; for each block,
+    ``is_aten`` says whether operators used it.
+    """
+
+    names: tuple[str, ...]
+    of_block: npt.NDArray[np.int64]
+    is_aten: BoolArray
+
+
+class SideFacts:
+    """What side rows say of owners, in columns. Rows of other events are not for it."""
+
+    def __init__(self, rows: Iterable[SideRow] = ()) -> None:
+        self._told = _Points()
+        self._labels: list[str] = []
+        self._used = _Points()
+        self._starts: dict[int, array[int]] = {}
+        self._ends: dict[int, array[int]] = {}
+        self._grad: dict[int, list[tuple[int, bool]]] = {}
+        self._backwards: list[int] = []
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: SideRow) -> None:
+        """Take in a row."""
+        if row.event == "OP_LAUNCH":
+            ends = self._ends if row.type == "ATEN_END" else self._starts
+            ends.setdefault(row.tid, array("q")).append(row.time_ns)
+        elif row.event == "PHASE":
+            if row.type == "BACKWARD_START":
+                self._backwards.append(row.time_ns)
+            elif row.type in {"GRAD_ON", "GRAD_OFF"}:
+                on = row.type == "GRAD_ON"
+                self._grad.setdefault(row.tid, []).append((row.time_ns, on))
+        elif row.address is not None:
+            if row.event == "OWNER" and row.type == "DETAIL_1":
+                self._told.add(row)
+                self._labels.append(row.name)
+            elif row.event == "ACCESS" or (row.event == "OWNER" and row.type == "DETAIL_2"):
+                self._used.add(row)
+
+    def classes(self, blocks: LiveBlocks) -> Classes:
+        """Return the classes of the blocks of one memory."""
+        others = sorted(set(self._labels) - {*_FIRST, *_LAST})
+        names = (*_FIRST, *others, *_LAST)
+        number = {name: k for k, name in enumerate(names)}
+        of_block = np.full(len(blocks), number[UNKNOWN], dtype=np.int64)
+        is_aten = self._in_operator(blocks)
+        used = self._used.blocks(blocks)
+        is_aten[used[used != NOWHERE]] = True
+        of_block[is_aten] = number[ATEN]
+        of_block[is_aten & self._with_gradients(blocks) & self._to_backward(blocks)] = number[
+            ACTIVATION
+        ]
+        told = self._told.blocks(blocks)
+        label = np.array([number[name] for name in self._labels], dtype=np.int64)
+        np.minimum.at(of_block, told[told != NOWHERE], label[told != NOWHERE])
+        return Classes(names, of_block, is_aten)
+
+    def _in_operator(self, blocks: LiveBlocks) -> BoolArray:
+        """Tell which blocks a thread allocated while it ran an operator."""
+        inside = np.zeros(len(blocks), dtype=bool)
+        for tid, begins in self._starts.items():
+            mine = np.flatnonzero(blocks.tid == tid)
+            born = blocks.born_ns[mine]
+            open_ = np.searchsorted(_sorted(begins), born, side="right")
+            open_ -= np.searchsorted(_sorted(self._ends.get(tid, array("q"))), born, side="left")
+            inside[mine] = open_ > 0
+        return inside
+
+    def _with_gradients(self, blocks: LiveBlocks) -> BoolArray:
+        """Tell which blocks a thread allocated while gradients were on."""
+        on = np.zeros(len(blocks), dtype=bool)
+        for tid, changes in self._grad.items():
+            mine = np.flatnonzero(blocks.tid == tid)
+            times, states = zip(*sorted(changes))  # noqa: B905 - Python 3.9
+            last = np.searchsorted(np.array(times), blocks.born_ns[mine], side="right") - 1
+            on[mine] = (last >= 0) & np.array(states)[np.maximum(last, 0)]
+        return on
+
+    def _to_backward(self, blocks: LiveBlocks) -> BoolArray:
+        """Tell which blocks were live when the next backward after their birth began."""
+        begins = np.sort(np.array([*self._backwards, np.iinfo(np.int64).max], dtype=np.int64))
+        place = np.searchsorted(begins, blocks.born_ns, side="right")
+        lives: BoolArray = begins[np.minimum(place, len(begins) - 1)] < blocks.died_ns
+        return lives
+
+
+def _sorted(times_ns: array[int]) -> IntArray:
+    return np.sort(np.array(times_ns, dtype=np.int64))
+
+
+class _Points:
+    """Addresses at times."""
+
+    def __init__(self) -> None:
+        self._address = array("Q")
+        self._time_ns = array("q")
+
+    def add(self, row: SideRow) -> None:
+        assert row.address is not None
+        self._address.append(row.address)
+        self._time_ns.append(row.time_ns)
+
+    def blocks(self, blocks: LiveBlocks) -> IntArray:
+        return blocks.containing(
+            np.array(self._address, dtype=np.uint64), np.array(self._time_ns, dtype=np.int64)
+        )
+
+
+def class_of_owner(owner: str) -> str:
+    """Return the class that a value of `owner` says; other tools say `ops` for `aten`."""
+    levels = owner.split("@")[1:]
+    known = {*_FIRST, INPUT, ACTIVATION}
+    for level in levels:
+        if level in known:
+            return level
+    if {ATEN, "ops"} & set(levels):
+        return ATEN
+    return levels[0] if levels and levels[0] else UNKNOWN

@@ -1,0 +1,353 @@
+"""From the log of a process, and what the process told of itself, to its dumps.
+
+Model: events of the log, launches and marks in it and side rows become one order by time. An event
+waits until nothing earlier can come: the log is `SLACK_NS` ahead, and the facts that tell its
+thread, or the text of its mark, were read. So the same dump comes of a log that grows and of one
+that is there. What comes later still (a thread was stopped between reading the clock and writing)
+stands where it came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.devices import HOST, Mark
+from mem_parser.memlog.events import Events, Kind
+from mem_parser.memlog.launches import Launches
+from mem_parser.memscope.dumps import Dumps
+from mem_parser.memscope.hosttensors import TensorStacks
+from mem_parser.memscope.launchrows import rows_of
+from mem_parser.memscope.logtail import LogFile, LogTail, Piece
+from mem_parser.memscope.scribe import Scribe
+from mem_parser.memscope.settings import Settings
+from mem_parser.memscope.siderows import SideFile, SideRow
+from mem_parser.memscope.tracks import Batch
+from mem_parser.model import Profile
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+SLACK_NS = 200_000_000
+IDLE_NS = 3_000_000_000
+"""After so long without a block of the log nothing waits: it has one each second, if any."""
+BATCH_EVENTS = 1 << 15
+"""Written at once: few, so that they stay in the processor's caches."""
+READ_EVENTS = 1 << 16
+WAITING_MAX_EVENTS = 1 << 22
+_END_NS = 1 << 62
+_MARK_TYPES = {"point": "Mark", "begin": "Range_start", "end": "Range_end"}
+_WARNINGS_MAX = 100
+
+
+class Collecting:
+    """One process: reads its log and its side rows, and writes its dumps."""
+
+    def __init__(
+        self, settings: Settings, tail: LogTail, side: SideFile | None, dumps: Dumps, pid: int
+    ) -> None:
+        self._tail, self._side = tail, side
+        self.scribe = Scribe(settings, dumps, pid)
+        self._pid = pid
+        self._waiting: list[tuple[LogFile, Events]] = []
+        self._launches: list[tuple[LogFile, Launches]] = []
+        self._rows: list[SideRow] = []
+        self._finders: dict[str, TensorStacks] = {}
+        self._without_stack = 0
+        self._lost_launches = 0
+        self._tids = np.zeros(0, np.int64)
+        self._unsure_ns = _END_NS
+        self._marks: set[Mark] = set()
+        self._ranges: dict[tuple[str, int], str] = {}
+        self._newest_ns = 0
+        self._came_ns = 0
+        self._first_ns = 0
+        self.warnings: list[str] = []
+        """What is missing, a line each."""
+
+    def step(self, now_ns: int, *, final: bool = False) -> bool:
+        """Read what came, and write what is sure; whether something came. ``final``: no more comes.
+
+        ``now_ns`` is the clock of the process. Raises InputFileError, MemError, OSError,
+        sqlite3.Error.
+        """
+        with _without_collections():
+            return self._step(now_ns, final=final)
+
+    def _step(self, now_ns: int, *, final: bool) -> bool:
+        came = False
+        for file, piece in self._tail.take(final=final):
+            came = True
+            self._take(file, piece)
+            waiting = sum(len(events) for _, events in self._waiting)
+            waiting += sum(len(launches) for _, launches in self._launches)
+            if waiting > READ_EVENTS:
+                self._take_rows()
+                self._write(self._sure_ns(0))
+            if waiting > WAITING_MAX_EVENTS:
+                self._write(self._newest_ns - SLACK_NS)
+        if came:
+            self._came_ns = now_ns
+        came = self._take_rows() or came
+        self._write(_END_NS if final else self._sure_ns(now_ns))
+        return came
+
+    def _take_rows(self) -> bool:
+        new = self._side.take() if self._side is not None else []
+        self._rows += new
+        return bool(new)
+
+    def finish(self) -> None:
+        """Write what is left, and the ends of what is live. Raises as `step`."""
+        self.step(self._came_ns, final=True)
+        self.scribe.finish()
+        if self._tail.lost_files:
+            self._warn(
+                f"{self._tail.lost_files} files of the log were removed before they were read"
+            )
+        if self._side is not None and self._side.wrong_lines:
+            self._warn(f"{self._side.wrong_lines} lines of side rows make no sense")
+        if self._lost_launches:
+            self._warn(
+                f"{self._lost_launches} kernels, operators or accesses have no name, or a form that"
+                " is not known"
+            )
+        if self._without_stack:
+            self._warn(
+                f"{self._without_stack} blocks of the host have no stack, since the sampler's"
+                " tables were full: tensors among them are missing; start() behind the imports"
+                " avoids that"
+            )
+        self.warnings += self.scribe.warnings
+
+    def close(self) -> None:
+        """Close all files; a second call does nothing."""
+        self._tail.close()
+        if self._side is not None:
+            self._side.close()
+        self.scribe.dumps.close()
+
+    def _warn(self, text: str) -> None:
+        if len(self.warnings) < _WARNINGS_MAX and text not in self.warnings:
+            self.warnings.append(text)
+
+    def _sure_ns(self, now_ns: int) -> int:
+        """Up to this time nothing more comes, as far as one can tell."""
+        sure = self._newest_ns - SLACK_NS
+        if self._came_ns and now_ns - self._came_ns > IDLE_NS:
+            sure = max(sure, now_ns - IDLE_NS)
+        return min(sure, self._unsure_ns - 1)
+
+    # -- what the log has ------------------------------------------------------------------------
+
+    def _take(self, file: LogFile, piece: Piece) -> None:
+        if isinstance(piece, str):
+            self._warn(piece)
+        elif isinstance(piece, Events):
+            self._take_events(file, piece)
+        elif isinstance(piece, Launches):
+            self._take_launches(file, piece)
+        else:
+            self._take_facts(file, piece)
+
+    def _take_events(self, file: LogFile, events: Events) -> None:
+        assert file.facts is not None
+        start_ns = file.facts.start_ns
+        self._first_ns = self._first_ns or start_ns
+        events.time_ns += start_ns
+        self._waiting.append((file, events))
+        self._note_times(
+            events.time_ns, (events.kind == Kind.MARK) | (events.thread >= len(self._tids))
+        )
+
+    def _take_launches(self, file: LogFile, launches: Launches) -> None:
+        assert file.facts is not None
+        self._first_ns = self._first_ns or file.facts.start_ns
+        launches.time_ns += file.facts.start_ns
+        self._launches.append((file, launches))
+        self._note_times(launches.time_ns, launches.thread >= len(self._tids))
+
+    def _note_times(self, time_ns: npt.NDArray[np.int64], is_unsure: npt.NDArray[np.bool_]) -> None:
+        self._newest_ns = max(self._newest_ns, int(time_ns[-1]))
+        if is_unsure.any():
+            self._unsure_ns = min(self._unsure_ns, int(time_ns[int(np.argmax(is_unsure))]))
+
+    def _take_facts(self, file: LogFile, facts: Profile) -> None:
+        assert file.facts is not None
+        self._unsure_ns = _END_NS
+        self._lost_launches = facts.capture.lost.get("launch", 0)
+        rows = [thread for thread in facts.threads if 0 <= thread.row < 1 << 20]
+        if rows:
+            tids = np.full(1 + max(t.row for t in rows), self._pid, np.int64)
+            tids[: len(self._tids)] = self._tids[: len(tids)]
+            tids[[t.row for t in rows]] = [t.tid for t in rows]
+            self._tids = tids if len(tids) >= len(self._tids) else self._tids
+        known, self._marks = self._marks, set(facts.marks)
+        start_ns = file.facts.start_ns
+        self._rows += [self._row_of(m, start_ns) for m in facts.marks if m not in known]
+
+    def _row_of(self, mark: Mark, start_ns: int) -> SideRow:
+        text = mark.text
+        attributes: dict[str, Any] = {}
+        if mark.domain:
+            attributes["domain"] = mark.domain
+        if mark.kind != "point":
+            attributes["range_id"] = mark.id
+        if mark.kind == "begin":
+            self._ranges[mark.domain, mark.id] = text
+        elif mark.kind == "end":
+            text = self._ranges.pop((mark.domain, mark.id), text)
+        time_ns = start_ns + round(mark.time_s * 1e9)
+        tid = int(self._tids[mark.thread]) if mark.thread < len(self._tids) else self._pid
+        return SideRow(
+            time_ns, tid, None, "MSTX", _MARK_TYPES[mark.kind], text, None, attributes, None
+        )
+
+    # -- one order -------------------------------------------------------------------------------
+
+    def _write(self, until_ns: int) -> None:
+        """Write all up to a time, in order."""
+        ready_rows = [row for row in self._rows if row.time_ns <= until_ns]
+        if ready_rows:
+            self._rows = [row for row in self._rows if row.time_ns > until_ns]
+        ready_rows += self._rows_of_launches(until_ns)
+        ready_rows.sort(key=_time_of)
+        at = 0
+        for batch in self._ready(until_ns):
+            at = self._write_events(batch, ready_rows, at)
+        for row in ready_rows[at:]:
+            self.scribe.tell(row)
+        self.scribe.settle()
+
+    def _rows_of_launches(self, until_ns: int) -> list[SideRow]:
+        """Take out the launches up to a time."""
+        waiting, self._launches = self._launches, []
+        rows: list[SideRow] = []
+        for file, launches in waiting:
+            cut = int(np.searchsorted(launches.time_ns, until_ns, side="right"))
+            ready = launches.take(slice(0, cut))
+            rows += rows_of(ready, file.tables.texts, self._tids, self._pid)
+            if cut < len(launches):
+                self._launches.append((file, launches.take(slice(cut, None))))
+        return rows
+
+    def _ready(self, until_ns: int) -> Iterator[Batch]:
+        """Take out the events up to a time, all in one order."""
+        if not self._waiting:
+            return
+        files = list({id(file): file for file, _ in self._waiting}.values())
+        numbers = {id(file): number for number, file in enumerate(files)}
+        of = np.concatenate(
+            [np.full(len(e), numbers[id(file)], np.int64) for file, e in self._waiting]
+        )
+        events = Events.joined([events for _, events in self._waiting])
+        key = events.order_key
+        if not (key[1:] >= key[:-1]).all():
+            order = np.argsort(key, kind="stable")
+            events, of = events.take(order), of[order]
+        cut = int(np.searchsorted(events.time_ns, until_ns, side="right"))
+        self._waiting = []
+        for low, high in _runs(of[cut:]) if cut < len(of) else ():
+            rest = events.take(slice(cut + low, cut + high))
+            self._waiting.append((files[int(of[cut + low])], rest))
+        here = events.take(slice(0, cut))
+        keep = np.flatnonzero((here.kind != Kind.MARK) & ~_undone(here))
+        for low in range(0, len(keep), BATCH_EVENTS):
+            some = keep[low : low + BATCH_EVENTS]
+            if len(keep) == cut:
+                yield self._batch(here.take(slice(low, low + len(some))), of[some], files)
+            else:
+                yield self._batch(here.take(some), of[some], files)
+
+    def _batch(self, events: Events, of: IntArray, files: list[LogFile]) -> Batch:
+        """Return a batch of the events that are of blocks."""
+        keep = np.ones(len(events), dtype=np.bool_)
+        for number in np.unique(of).tolist():
+            keep &= self._are_wanted(files[number], events) | (of != number)
+        if not keep.all():
+            events, of = events.take(keep), of[keep]
+        row = np.minimum(events.thread, max(len(self._tids) - 1, 0))
+        tids = self._tids[row] if len(self._tids) else np.full(len(events), self._pid)
+        used = np.unique(of)
+        places = np.searchsorted(used, of)
+        return Batch(events, tids, places, [files[k] for k in used.tolist()])
+
+    def _write_events(self, batch: Batch, rows: list[SideRow], at: int) -> int:
+        """Write the events of a batch, and the side rows before and between them."""
+        times = batch.events.time_ns
+        if not len(times):
+            return at
+        self.scribe.begin(batch)
+        low = 0
+        # A row of the last time comes behind those of the next batch that have it, too.
+        while at < len(rows) and rows[at].time_ns < times[-1]:
+            high = int(np.searchsorted(times, rows[at].time_ns, side="right"))
+            if high > low:
+                self.scribe.add(low, high)
+                low = high
+            self.scribe.tell(rows[at])
+            at += 1
+        if low < len(times):
+            self.scribe.add(low, len(times))
+        self.scribe.settle()
+        return at
+
+    def _are_wanted(self, file: LogFile, events: Events) -> BoolArray:
+        """Leave out the host's blocks that are no tensors, where owners are asked for."""
+        every = np.ones(len(events), dtype=np.bool_)
+        if "decompose" not in self.scribe.settings.analyses or file.facts is None:
+            return every
+        is_host = np.array([name == HOST for name in file.facts.domains], dtype=np.bool_)
+        if not is_host.any():
+            return every
+        finder = self._finders.setdefault(file.name, TensorStacks())
+        tensor = finder.of(file.stacks(), file.capture)
+        if not len(tensor):
+            return every
+        there = np.minimum(events.stack, len(tensor) - 1)
+        host = is_host[np.minimum(events.domain, len(is_host) - 1)]
+        births = host & ((events.kind == Kind.BIRTH) | (events.kind == Kind.BACK))
+        self._without_stack += int(np.count_nonzero(finder.lost[there[births]]))
+        return tensor[there] | ~host
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Make no search for cycles meanwhile: rows are many, and have none."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _time_of(row: SideRow) -> int:
+    return row.time_ns
+
+
+def _runs(of: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
+    """Return the bounds of the runs of equal numbers."""
+    bounds = [0, *(np.flatnonzero(np.diff(of)) + 1).tolist(), len(of)]
+    return list(itertools.pairwise(bounds))
+
+
+def _undone(events: Events) -> BoolArray:
+    """Return which events are ends of blocks that were taken back, and what takes them back."""
+    undone = np.zeros(len(events), dtype=np.bool_)
+    if not (events.kind == Kind.BACK).any():
+        return undone
+    order = np.lexsort((np.arange(len(events)), events.domain, events.address))
+    kind, address = events.kind[order], events.address[order]
+    ends = (kind == Kind.DEATH) | (kind == Kind.MOVED)
+    pair = ends[:-1] & (kind[1:] == Kind.BACK) & (address[1:] == address[:-1])
+    pair &= events.domain[order][1:] == events.domain[order][:-1]
+    undone[order[:-1][pair]] = True
+    undone[order[1:][pair]] = True
+    return undone

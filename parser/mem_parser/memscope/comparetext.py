@@ -1,0 +1,87 @@
+"""A comparison of two runs as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from mem_parser.errors import one_line
+from mem_parser.memscope.compare import Comparison, DeviceComparison, Pair
+from mem_parser.memscope.form import NOTHING
+from mem_parser.sizes import short_size
+
+_NAME_CHARS = 60
+
+
+def lines(found: Comparison, rows: int) -> Iterator[str]:
+    """Yield the lines: per device the peaks, the modules and the operators, at most ``rows`` of
+    each (0: all), the largest change first.
+    """
+    base, compare = found.sides
+    yield f"base:    {one_line(base)}"
+    yield f"compare: {one_line(compare)}"
+    for device in found.devices:
+        yield ""
+        yield from _device(device, rows, found.level)
+
+
+def _device(device: DeviceComparison, rows: int, level: str) -> Iterator[str]:
+    matched = sum(None not in one.bytes for one in device.operators)
+    alone = [sum(one.bytes[1 - side] is None for one in device.operators) for side in (0, 1)]
+    what = "operators" if level == "op" else "kernels"
+    yield (
+        f"Device {one_line(device.device)}: {matched} {what} in both, {alone[0]} only in base,"
+        f" {alone[1]} only in compare"
+    )
+    if device.peaks:
+        yield ""
+        yield from _table(
+            ("peak of", "base", "compare", "change"),
+            [(one.kind, *_sizes(one.bytes)) for one in device.peaks],
+            0,
+        )
+    if device.modules:
+        yield ""
+        yield from _table(
+            ("module", "base at peak", "compare at peak", "change", "base in all",
+             "compare in all", "change"),
+            [
+                (_owner(one.kind, one.owner), *_sizes(one.at_peak_bytes),
+                 *_sizes(one.allocated_bytes))
+                for one in device.modules
+            ],
+            rows,
+        )  # fmt: skip
+    names = device.by_name()
+    if names:
+        yield ""
+        yield from _table(
+            (what[:-1], "base calls", "compare calls", "base", "compare", "change"),
+            [
+                (one.name, str(one.counts.base), str(one.counts.compare), *_sizes(one.bytes))
+                for one in names
+            ],
+            rows,
+        )
+
+
+def _owner(kind: str, owner: str) -> str:
+    return owner if owner == kind else f"{kind} {owner}"
+
+
+def _sizes(pair: Pair) -> tuple[str, str, str]:
+    base, compare = (NOTHING if value is None else short_size(value) for value in pair)
+    sign = "+" if pair.change >= 0 else "-"
+    return base, compare, sign + short_size(abs(pair.change))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], most: int) -> Iterator[str]:
+    """Yield a table: names at the left, numbers right-aligned."""
+    every = [[one_line(cell)[:_NAME_CHARS] for cell in row] for row in rows]
+    shown = every[:most] if most else every
+    widths = [max(len(row[k]) for row in [head, *shown]) for k in range(len(head))]
+    for row in [head, *shown]:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(widths[k]) for k, cell in enumerate(row) if k]
+        yield "  ".join(cells).rstrip()
+    if len(every) > len(shown):
+        yield f"{len(every) - len(shown)} more"

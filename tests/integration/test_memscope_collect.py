@@ -1,0 +1,318 @@
+"""`mem_profiler memscope` on a stub of Ascend's driver: dumps hold what its ledger has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from c_build import compile_program
+from controller_tools import command_environment, run_command
+from mem_parser.errors import UsageProblem
+from memscope_run import Collecting, Dump, attribute, dumps, ledger_story, mstx_library, until
+from stub_driver import FLAGS, STUBS, Ascend
+
+WORK = ("set 0", "malloc 0 1000", "malloc 1 5000", "free 0", "malloc 2 3000", "rtmalloc 3 777",
+        "free 1", "malloc 0 64", "rtfree 3")  # fmt: skip
+SEGMENT = pytest.mark.usefixtures("segment_dir")
+
+
+def only(found: list[Dump]) -> Dump:
+    [one] = found
+    return one
+
+
+@SEGMENT
+@pytest.mark.parametrize("form", ["csv", "db"])
+def test_the_dump_has_each_event_of_the_ledger_in_its_order(tmp_path: Path, form: str) -> None:
+    with Collecting(tmp_path, "--format", form) as run:
+        assert set(run.do(*WORK)) == {0}
+        assert run.end() == 0, run.stderr
+
+    dump = only(dumps(run.output, form=form))
+    assert [(event, size) for event, _, size in dump.story()] == ledger_story(run.ledger)
+    assert dump.shadows() == [("FREE", 3040), ("FREE", 96)]  # what lived at the end
+    told = (attribute(row, "used") for row in dump.of("MALLOC", "FREE"))
+    used = [int(value) for value in told if value]
+    sums, total = [], 0
+    for event, size in ledger_story(run.ledger):
+        total += size if event == "MALLOC" else -size
+        sums.append(total)
+    assert used == sums
+    births = {row["Ptr"]: attribute(row, "allocation_id") for row in dump.of("MALLOC")[:1]}
+    assert {attribute(row, "allocation_id") for row in dump.of("FREE")[:1]} == set(births.values())
+    ids = [int(row["ID"]) for row in dump.rows]
+    assert ids == sorted(set(ids))
+    times = [int(row["Timestamp(ns)"]) for row in dump.rows]
+    assert times == sorted(times)
+
+
+@SEGMENT
+def test_csv_and_database_have_the_same_rows(tmp_path: Path) -> None:
+    with Collecting(tmp_path, "--call-stack", "c:3") as run:
+        run.do(*WORK)
+        assert run.end() == 0, run.stderr
+    kept = sorted(run.output.glob("*/events/*.memlog"))
+    for name in ("again.csv", "again.db"):
+        done = run_convert(*kept, "--to", "memscope", "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+
+    online = only(dumps(run.output))
+    assert (tmp_path / "again.csv").read_bytes() == online.path.read_bytes()
+    rows, others = online.rows, Dump(tmp_path / "again.db").rows
+    assert [plain(row) for row in others] == [plain(row) for row in rows]
+    assert "aclrtMalloc" in rows[0]["Call Stack(C)"]
+
+
+def plain(row: dict[str, str]) -> dict[str, str]:
+    return row | {"Attr": row["Attr"].replace('"', "")}
+
+
+def run_convert(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mem_cli.parser.group", "convert", *map(str, arguments)],
+        env=command_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@SEGMENT
+def test_rows_are_there_while_the_blocks_live_and_survive_sigkill(tmp_path: Path) -> None:
+    with Collecting(tmp_path) as run:
+        run.do(*WORK[:3])
+        found = until(lambda: [d for d in dumps(run.output) if len(d.rows) == 2], "no rows yet")
+        assert [event for event, _, _ in found[0].story()] == ["MALLOC", "MALLOC"]
+        run.do(*WORK[3:])
+        run.kill()
+        assert run.end() == 128 + 9
+
+    dump = only(dumps(run.output))
+    assert [(event, size) for event, _, size in dump.story()] == ledger_story(run.ledger)
+
+
+@SEGMENT
+def test_each_process_of_a_fork_tree_has_a_folder(tmp_path: Path) -> None:
+    with Collecting(tmp_path) as run:
+        run.do("set 0", "malloc 0 1000")
+        assert run.child.stdin is not None
+        run.child.stdin.write("fork\n")
+        run.do("free 0", "malloc 1 2000")
+        assert run.end() == 0, run.stderr
+
+    stories = sorted(([e for e, _, _ in d.story()] for d in dumps(run.output)), key=len)
+    assert len(stories) == 2
+    assert stories[0] == ["MALLOC"] or stories[1] == ["MALLOC"]
+    pids = {d.rows[0]["Process Id"] for d in dumps(run.output)}
+    assert len(pids) == 2
+    assert all(f"msmemscope_{d.rows[0]['Process Id']}_" in str(d.path) for d in dumps(run.output))
+
+
+@SEGMENT
+def test_memory_of_the_host_comes_with_cpu_alone(tmp_path: Path) -> None:
+    lines = ("set 0", "host 0 5000", "malloc 1 100", "freehost 0")
+    with Collecting(tmp_path, "--device", "cpu，npu:3") as run:
+        run.do(*lines)
+        assert run.end() == 0, run.stderr
+
+    assert dumps(run.output, "0") == []
+    pinned = [r for r in only(dumps(run.output, "cpu")).rows if r["Event Type"] == "HOST_PINNED"]
+    assert [(r["Event"], attribute(r, "size"), attribute(r, "pinned")) for r in pinned] == [
+        ("MALLOC", "5000", "true"), ("FREE", "5000", "true"),
+    ]  # fmt: skip
+    kinds = {r["Event Type"] for r in only(dumps(run.output, "cpu")).rows}
+    assert kinds == {"HOST", "HOST_PINNED"}
+
+
+@SEGMENT
+def test_events_none_and_a_deferred_collection_without_a_window_write_no_block(
+    tmp_path: Path,
+) -> None:
+    for number, option in enumerate((("--events", "none"), ("--collect-mode", "deferred"))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        # An analysis of leaks needs allocations, whatever events says.
+        with Collecting(folder, *option, "--analysis", "none") as run:
+            run.do(*WORK)
+            assert run.end() == 0
+        assert "there is no dump" in run.stderr
+        assert list(run.output.glob("*_ascend")) == []
+
+
+@SEGMENT
+def test_a_refusal_has_the_largest_and_the_latest_blocks_with_stacks(tmp_path: Path) -> None:
+    with Collecting(tmp_path, "--analysis", "oom:2") as run:
+        results = run.do("set 0", "malloc 0 1000", "malloc 1 9000", "malloc 2 10",
+                         f"malloc 3 {1 << 46}", f"malloc 3 {1 << 46}")  # fmt: skip
+        assert results[3] == 0
+        assert results[4] != 0
+        run.end()
+
+    rows = only(dumps(run.output)).of("OOM_DETAIL")
+    kinds = [row["Event Type"] for row in rows]
+    assert kinds == [
+        "OOM_TRIGGER", "OOM_RECENT_ALLOC", "OOM_RECENT_ALLOC", "OOM_TOP_ALLOC", "OOM_TOP_ALLOC",
+        "OOM_TRIGGER",
+    ]  # fmt: skip
+    sizes = [int(attribute(row, "size")) for row in rows[1:5]]
+    assert sizes[1] == sizes[2] == max(sizes)
+    assert attribute(rows[0], "func") == "aclrtMalloc"
+    assert int(attribute(rows[0], "req_size")) >= 1 << 46
+    assert all("aclrtMalloc" in row["Call Stack(C)"] for row in rows)
+
+
+def mstx_program() -> Path:
+    return compile_program(
+        STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"),
+        depends=tuple(STUBS.rglob("*.h")),
+    )  # fmt: skip
+
+
+@SEGMENT
+def test_steps_and_marks_of_mstx_from_c_find_the_leak_of_a_step(tmp_path: Path) -> None:
+    with Collecting(tmp_path, program=(mstx_program(), "steps")) as run:
+        assert run.end() == 0, run.stderr
+
+    dump = only(dumps(run.output))
+    marks = dump.of("MSTX")
+    assert [(r["Event Type"], r["Name"]) for r in marks[:3]] == [
+        ("Range_start", "step start"), ("Mark", "MarkA"), ("Range_end", "step start"),
+    ]  # fmt: skip
+    assert '"step start"' in dump.path.read_text()
+    assert len(marks) == 12
+    assert {r["Event Type"] for r in dump.of("MALLOC")} == {"PTA"}
+    # The third step frees nothing, so the block of the second one lives on.
+    [leak] = [line for line in run.stderr.splitlines() if line.startswith("Direct ")]
+    assert leak.startswith("Direct Pytorch Caching memory pool leak of 0.000977 Mb(s) at 0x")
+    assert leak.endswith("at step 2.")
+    assert "======= Pytorch Caching memory Gap Analysis of Device 0 =======" in run.stderr
+
+
+@SEGMENT
+def test_marks_have_their_texts_and_threads_while_the_program_runs(tmp_path: Path) -> None:
+    def whole() -> list[Dump]:
+        return [dump for dump in dumps(run.output) if len(dump.of("MSTX")) == 12]
+
+    with Collecting(tmp_path, program=(mstx_program(), "steps")) as run:
+        dump = only(until(whole, "no marks yet"))
+        assert run.child.poll() is None
+        assert {row["Name"] for row in dump.of("MSTX")} == {"step start", "MarkA"}
+        assert {row["Thread Id"] for row in dump.rows} == {str(run.pid())}
+
+
+@SEGMENT
+def test_only_the_wanted_steps_are_written_and_nothing_is_analysed(tmp_path: Path) -> None:
+    with Collecting(tmp_path, "--steps=2,4", program=(mstx_program(), "steps")) as run:
+        assert run.end() == 0, run.stderr
+
+    rows = only(dumps(run.output)).rows
+    starts = [int(r["Timestamp(ns)"]) for r in rows if r["Event Type"] == "Range_start"]
+    assert len(starts) == 2
+    blocks = [r for r in rows if r["Event"] == "MALLOC"]
+    assert len(blocks) == 4
+    assert "Detected memory leaks" not in run.stderr
+
+
+PYTHON = """
+import ctypes, sys
+acl, mstx = ctypes.CDLL(sys.argv[1]), ctypes.CDLL(sys.argv[2])
+block = ctypes.c_void_p()
+acl.aclrtSetDevice(0)
+for number in range(3):
+    step = mstx.stub_range_start(b"step start")
+    assert acl.aclrtMalloc(ctypes.byref(block), ctypes.c_size_t(1000 * (number + 1)), 0) == 0
+    mstx.stub_range_end(step)
+"""
+
+
+@SEGMENT
+def test_ranges_of_mstx_from_python_are_steps(tmp_path: Path) -> None:
+    script = tmp_path / "steps.py"
+    script.write_text(PYTHON)
+    program = (script, Ascend.build().acl, mstx_library())
+    with Collecting(tmp_path, "--steps", "2", "--call-stack=python", program=program) as run:
+        assert run.end() == 0, run.stderr
+
+    dump = only(dumps(run.output))
+    [(event, _, size)] = dump.story()
+    assert (event, size) == ("MALLOC", 2048)
+    [row] = dump.of("MALLOC")
+    assert row["Call Stack(Python)"] == f"{script}(8): <module>"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--device=",), "--device: '': a list of npu"),
+        (("--device", "npu:32"), "--device: 'npu:32'"),
+        (("--device", "gpu"), "--device: 'gpu'"),
+        (("--steps", "1,2,3,4,5,6"), "--steps: '1,2,3,4,5,6': at most 5 steps"),
+        (("--steps", "0"), "--steps: '0': a list of numbers of steps, from 1 on"),
+        (("--level", "2"), "--level: '2': op or kernel"),
+        (("--events", "alloc,malloc"), "--events: 'alloc,malloc'"),
+        (("--call-stack", "c:1001"), "--call-stack: 'c:1001'"),
+        (("--call-stack", "java"), "--call-stack: 'java'"),
+        (("--collect-mode", "later"), "--collect-mode: 'later': immediate or deferred"),
+        (("--analysis", "oom:0"), "--analysis: 'oom:0': oom:K, K from 1 to 1000"),
+        (("--analysis", "all"), "--analysis: 'all'"),
+        (("--format", "xml"), "--format: 'xml': csv or db"),
+        (("--data-format="), "--format: '': csv or db"),
+        (("--watch", "a,b,c"), "--watch: 'a,b,c'"),
+        (("--watch", "full-content"), "--watch: 'full-content'"),
+        (("-o", "x" * 4097), "at most 4096 characters"),
+        (("--log-level", "loud"), "--log-level: 'loud'"),
+        (("--input", "/a,/b"), "--input is for --compare alone"),
+        (("--compare",), "--compare runs no program"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_option_value_and_what_is_allowed(
+    tmp_path: Path, options: tuple[str, ...] | str, words: str
+) -> None:
+    given = (options,) if isinstance(options, str) else options
+    done = run_command("memscope", *given, "--", "true", cwd=tmp_path)
+    assert done.returncode == UsageProblem("").exit_code, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert words in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_program_it_says_what_is_missing() -> None:
+    done = run_command("memscope", "--device", "npu")
+    assert done.returncode == UsageProblem("").exit_code
+    assert "the program to collect from is missing" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["-v", "-V", "--version"])
+def test_the_version_is_shown(option: str) -> None:
+    done = run_command("memscope", option)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("mem_profiler memscope ")
+
+
+@SEGMENT
+def test_all_three_forms_of_a_program_are_taken(tmp_path: Path) -> None:
+    program = Ascend.build().program(linked=True)
+    script = tmp_path / "user.sh"
+    script.write_text(f"printf 'set 0\\nmalloc 0 1000\\n' | {program} link\n")
+    plain_script = tmp_path / "prog"
+    plain_script.write_text(f"#!/bin/sh\n{script.read_text()}")
+    plain_script.chmod(0o755)
+    for number, words in enumerate(((plain_script,), ("bash", script), ("--", "bash", script))):
+        output = tmp_path / f"out{number}"
+        done = run_command("memscope", "--output-path", output, *words, variables={
+            "STUB_LEDGER": str(tmp_path / "ledger")})  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert [event for event, _, _ in only(dumps(output)).story()] == ["MALLOC"]
+        # The shells took no memory of a device: they leave no folder.
+        assert len(list(output.glob("*_ascend"))) == 1
+
+
+@SEGMENT
+def test_what_nobody_collects_is_said(tmp_path: Path) -> None:
+    with Collecting(tmp_path, "--level", "kernel", "--events", "access", "--analysis",
+                    "decompose,inefficient", "--watch", "op0,op1") as run:  # fmt: skip
+        run.do(*WORK)
+        assert run.end() == 0, run.stderr
+    notes = [line for line in run.stderr.splitlines() if line.startswith("note: ")]
+    for word in ("level kernel", "events access", "decompose", "inefficient", "watch"):
+        assert any(word in note for note in notes), word

@@ -1,0 +1,137 @@
+"""Real training loops: each byte of PyTorch's tensors has a class, and the right one."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mem_cli.parser.group import cli
+from mem_parser.memscope.conversion import SETTINGS_FILE, convert
+from mem_parser.memscope.settings import Settings
+from torch_training import TRANSFORMER, Training, trained
+
+pytestmark = [
+    pytest.mark.usefixtures("sampler", "segment_dir"),
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        importlib.util.find_spec("torch") is None,
+        reason="torch is not installed: pip install .[torch]",
+    ),
+]
+MOST_UNKNOWN = 0.02
+CONVOLUTIONS = """
+model = nn.Sequential(
+    nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+    nn.Linear(16 * 7 * 7, 10),
+)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+for number in range(4):
+    optimizer.zero_grad()
+    for part in range(2):
+        x, y = torch.randn(8, 3, 16, 16), torch.randint(0, 10, (8,))
+        nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    step(number + 1, model, optimizer)
+"""
+MIXED = """
+model = nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.LayerNorm(256), nn.Linear(256, 8))
+optimizer = torch.optim.AdamW(model.parameters())
+loss_of = nn.MSELoss()
+for number in range(4):
+    optimizer.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = loss_of(model(torch.randn(32, 64)).float(), torch.zeros(32, 8))
+    loss.backward()
+    optimizer.step()
+    step(number + 1, model, optimizer)
+"""
+RANKS = """
+import torch.distributed as dist
+dist.init_process_group(
+    "gloo", init_method=f"file://{folder}/../meeting", rank=int(sys.argv[2]), world_size=2
+)
+model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 8))
+WRAP
+optimizer = torch.optim.Adam(model.parameters())
+for number in range(3):
+    optimizer.zero_grad()
+    model(torch.randn(16, 64)).square().mean().backward()
+    optimizer.step()
+    step(number + 1, model, optimizer)
+dist.destroy_process_group()
+"""
+DATA_PARALLEL = "model = nn.parallel.DistributedDataParallel(model)"
+
+
+def share_unknown(training: Training) -> float:
+    sums = training.sums()
+    unknown = sums.names.index("unknown")
+    moments = [sums.peak, *(s.end for s in sums.steps), *(s.peak for s in sums.steps)]
+    return max(int(m.bytes[unknown]) / m.total for m in moments)
+
+
+def by_class(training: Training) -> list[dict[str, int]]:
+    sums = training.sums()
+    return [
+        dict(zip(sums.names, step.end.bytes.tolist(), strict=True)) | {"all": step.end.total}
+        for step in sums.steps
+    ]
+
+
+@pytest.mark.parametrize("access", [True, False])
+@pytest.mark.parametrize("loop", [CONVOLUTIONS, TRANSFORMER, MIXED])
+def test_classes_are_to_the_byte_what_pytorch_holds_at_each_step(
+    loop: str, access: bool, tmp_path: Path
+) -> None:
+    [training] = trained(loop, tmp_path, access=access)
+    found = by_class(training)
+    assert len(found) == len(training.said) == 4
+    for step, said in zip(found, training.said, strict=True):
+        assert {name: step[name] for name in said} == said
+    assert share_unknown(training) < MOST_UNKNOWN
+    sums = training.sums()
+    activation = sums.names.index("activation")
+    # Live when backward begins, and gone when the step ends.
+    assert all(s.peak.bytes[activation] >= s.end.bytes[activation] for s in sums.steps)
+
+
+def test_dumps_have_the_owners_and_reports_add_them_up(tmp_path: Path) -> None:
+    [training] = trained(TRANSFORMER, tmp_path)
+    settings = Settings(
+        devices=("cpu",), analysis=frozenset(("decompose",)),
+        events=frozenset(("alloc", "free", "launch", "access")),
+    )  # fmt: skip
+    (training.folder / SETTINGS_FILE).write_text(settings.as_json())
+    logs = [str(path) for path in sorted(training.folder.glob("*.memlog"))]
+    records = []
+    for form in ("csv", "db"):
+        done = convert(logs, folder=str(tmp_path / form), form=form)
+        assert done.warnings == []
+        shown = CliRunner().invoke(cli, ["memscope", "--json", done.paths["cpu"]])
+        assert shown.exit_code == 0, shown.output
+        [file] = json.loads(shown.stdout)["files"]
+        records.append(file["pools"])
+    assert records[0] == records[1]
+    [pool] = records[0]
+    assert (pool["device"], pool["pool"]) == ("cpu", "HOST")
+    for step, said in zip(pool["steps"], training.said, strict=True):
+        found = step["end"]["bytes"] | {"all": step["end"]["total_bytes"]}
+        assert {name: found[name] for name in said} == said
+    assert pool["peak"]["bytes"].get("unknown", 0) < MOST_UNKNOWN * pool["peak"]["total_bytes"]
+    peak = dict(zip(training.sums().names, training.sums().peak.bytes.tolist(), strict=True))
+    assert pool["peak"]["bytes"] == {name: peak[name] for name in pool["peak"]["bytes"]}
+
+
+@pytest.mark.parametrize("wrap", [DATA_PARALLEL])
+def test_ranks_have_classes_each(wrap: str, tmp_path: Path) -> None:
+    for training in trained(RANKS.replace("WRAP", wrap), tmp_path, ranks=2):
+        found = by_class(training)
+        assert len(found) == 3
+        for step, said in zip(found, training.said, strict=True):
+            for name in ("weight", "gradient", "optimizer_state"):
+                assert step[name] == said[name]
+        assert share_unknown(training) < MOST_UNKNOWN

@@ -1,0 +1,78 @@
+"""Classes of blocks by what side rows say."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mem_parser.memscope.blockclasses import SideFacts, class_of_owner
+from mem_parser.memscope.liveblocks import NEVER, LiveBlocks
+from mem_parser.memscope.siderows import SideRow
+
+
+def row(time: int, event: str, kind: str, name: str = "", address: int | None = None, *,
+        tid: int = 1) -> SideRow:  # fmt: skip
+    return SideRow(time, tid, "cpu", event, kind, name, address, {}, None)
+
+
+def classes(rows: list[SideRow], *blocks: tuple[int, int, int]) -> list[str]:
+    """Blocks are their birth, death and thread; block k is at 64 * (k + 1)."""
+    born, died, tid = (np.array(c, dtype=np.int64) for c in zip(*blocks, strict=True))
+    count = len(blocks)
+    live = LiveBlocks(
+        np.arange(1, count + 1, dtype=np.uint64) * np.uint64(64),
+        np.full(count, 64),
+        born,
+        died,
+        tid,
+    )
+    found = SideFacts(rows).classes(live)
+    return [found.names[k] for k in found.of_block.tolist()]
+
+
+OPERATOR = [row(10, "OP_LAUNCH", "ATEN_START", "op"), row(20, "OP_LAUNCH", "ATEN_END", "op")]
+
+
+def test_what_a_thread_allocates_in_an_operator_is_the_operators() -> None:
+    assert classes(OPERATOR, (15, 99, 1), (15, 99, 2), (5, 99, 1), (25, 99, 1)) == [
+        "aten", "unknown", "unknown", "unknown",
+    ]  # fmt: skip
+
+
+def test_an_operator_that_never_ended_has_what_came_after_its_begin() -> None:
+    assert classes(OPERATOR[:1], (15, NEVER, 1), (5, NEVER, 1)) == ["aten", "unknown"]
+
+
+def test_what_an_operator_used_is_the_operators() -> None:
+    used = [row(30, "ACCESS", "READ", "op", 64), row(30, "OWNER", "DETAIL_2", "aten", 128)]
+    assert classes(used, (5, 99, 2), (5, 99, 2), (5, 29, 2)) == ["aten", "aten", "unknown"]
+
+
+def test_an_activation_was_made_with_gradients_and_lives_when_backward_begins() -> None:
+    rows = [row(1, "PHASE", "GRAD_ON"), *OPERATOR, row(50, "PHASE", "BACKWARD_START")]
+    assert classes(rows, (15, 60, 1), (15, 40, 1), (15, NEVER, 1)) == [
+        "activation", "aten", "activation",
+    ]  # fmt: skip
+    rows[0] = row(1, "PHASE", "GRAD_OFF")
+    assert classes(rows, (15, 60, 1)) == ["aten"]
+
+
+def test_only_the_next_backward_makes_activations() -> None:
+    rows = [row(1, "PHASE", "GRAD_ON"), *OPERATOR, row(12, "PHASE", "BACKWARD_START")]
+    assert classes(rows, (15, 60, 1)) == ["aten"]
+
+
+def test_a_told_label_holds_for_the_whole_life_and_the_strongest_one_counts() -> None:
+    rows = [
+        row(1, "PHASE", "GRAD_ON"), *OPERATOR, row(50, "PHASE", "BACKWARD_START"),
+        row(55, "OWNER", "DETAIL_1", "gradient", 64), row(57, "OWNER", "DETAIL_1", "weight", 64),
+        row(55, "OWNER", "DETAIL_1", "input", 128), row(55, "OWNER", "DETAIL_1", "all_gather", 192),
+        row(65, "OWNER", "DETAIL_1", "weight", 256),
+    ]  # fmt: skip
+    assert classes(rows, *[(15, 60, 1)] * 4) == ["weight", "input", "all_gather", "activation"]
+
+
+def test_the_class_of_an_owner_is_its_first_level_that_is_one() -> None:
+    assert class_of_owner("PTA@weight@ops@a") == "weight"
+    assert class_of_owner("PTA@ops") == class_of_owner("PTA@aten") == "aten"
+    assert class_of_owner("CANN@APP") == "APP"
+    assert class_of_owner("PTA") == class_of_owner("") == "unknown"

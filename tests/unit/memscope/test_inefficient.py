@@ -1,0 +1,265 @@
+"""Inefficient blocks: their labels, what they cost, and how the file gets the labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mem_parser.memscope import waste
+from mem_parser.memscope.inefficient import (
+    EARLY,
+    IDLE,
+    LATE,
+    TYPES,
+    find_inefficient,
+    labels_by_row,
+)
+from mem_parser.memscope.rows import Rows
+from memscope_dumps import Story
+
+A, B, C = 0x1000, 0x2000, 0x3000
+
+
+def labels(story: Story, folder: Path, **options: object) -> dict[int, list[str]]:
+    """Labels by the ID of the allocation."""
+    rows = story.read(folder)
+    found = find_inefficient(rows, **options)  # type: ignore[arg-type]
+    return {int(rows.id[row]): held for row, held in labels_by_row(found).items()}
+
+
+def within(story: Story, *calls: tuple[str, int]) -> None:
+    """One operator with these events of PyTorch's pool; a block's number is its address."""
+    story.start()
+    for what, address in calls:
+        if what == "access":
+            story.access(address, 64, address)
+        else:
+            getattr(story, what)(address, 64, "PTA", address)
+    story.end()
+
+
+def test_a_block_is_early_where_others_are_freed_before_its_first_access(tmp_path: Path) -> None:
+    story = Story()
+    within(story, ("malloc", B))
+    within(story, ("malloc", A))
+    within(story, ("free", B))
+    within(story, ("access", A))
+    assert labels(story, tmp_path) == {5: [EARLY]}
+
+
+def test_a_free_in_the_operator_of_the_allocation_makes_nothing_early(tmp_path: Path) -> None:
+    story = Story()
+    within(story, ("malloc", B))
+    within(story, ("malloc", A), ("free", B))
+    within(story, ("access", A))
+    assert labels(story, tmp_path) == {}
+
+
+def test_a_block_is_late_where_others_are_allocated_behind_its_last_access(tmp_path: Path) -> None:
+    story = Story()
+    within(story, ("malloc", A), ("access", A))
+    within(story, ("malloc", B))
+    within(story, ("free", A))
+    assert labels(story, tmp_path) == {2: [LATE]}
+
+
+def test_an_allocation_in_the_operator_of_the_free_makes_nothing_late(tmp_path: Path) -> None:
+    story = Story()
+    within(story, ("malloc", A), ("access", A))
+    within(story, ("malloc", B), ("free", A))
+    assert labels(story, tmp_path) == {}
+
+
+@pytest.mark.parametrize(("between", "expected"), [(9, {}), (10, {2: [IDLE]})])
+def test_a_block_is_idle_beyond_the_threshold(
+    tmp_path: Path, between: int, expected: dict[int, list[str]]
+) -> None:
+    story = Story()
+    within(story, ("malloc", A), ("access", A))
+    story.idle(between)
+    within(story, ("access", A))
+    assert labels(story, tmp_path, idle_threshold=10) == expected
+
+
+def test_events_outside_of_operators_count_as_one_each(tmp_path: Path) -> None:
+    story = Story()
+    story.malloc(B, 64, "PTA", B)
+    story.malloc(A, 64, "PTA", A)
+    story.free(B, 64, "PTA", B)
+    story.access(A, 64, A)
+    story.malloc(C, 64, "PTA", C)
+    story.free(A, 64, "PTA", A)
+    assert labels(story, tmp_path) == {2: [EARLY, LATE]}
+
+
+def test_small_blocks_and_labels_not_asked_for_are_left_out(tmp_path: Path) -> None:
+    story = Story()
+    story.malloc(B, 64, "PTA", B)
+    story.malloc(A, 64, "PTA", A)
+    story.free(B, 64, "PTA", B)
+    story.access(A, 64, A)
+    assert labels(story, tmp_path, mem_size=65) == {}
+    assert labels(story, tmp_path, mem_size=64) == {2: [EARLY]}
+    assert labels(story, tmp_path, types=(LATE, IDLE)) == {}
+
+
+def test_a_workspace_is_pytorchs_and_atb_counts_for_itself(tmp_path: Path) -> None:
+    story = Story()
+    story.malloc(B, 64, "PTA_WORKSPACE", B)
+    story.malloc(A, 64, "PTA", A)
+    story.malloc(C, 64, "ATB", C)
+    story.free(B, 64, "PTA_WORKSPACE", B)
+    story.access(A, 64, A)
+    story.access(C, 64, C, "ATB")
+    assert labels(story, tmp_path) == {2: [EARLY]}
+
+
+def test_two_processes_count_apart(tmp_path: Path) -> None:
+    story = Story()
+    story.malloc(A, 64, "PTA", 1)
+    story.add(
+        "MALLOC",
+        "PTA",
+        address=B,
+        pid=5,
+        attributes=(("allocation_id", "addr", "size"), (1, "0x2", 64)),
+    )
+    story.add(
+        "FREE",
+        "PTA",
+        address=B,
+        pid=5,
+        attributes=(("allocation_id", "addr", "size"), (1, "0x2", 64)),
+    )
+    story.access(A, 64, 1)
+    assert labels(story, tmp_path) == {}
+
+
+def by_definition(rows: list[tuple[str, int, str]], threshold: int) -> dict[int, set[str]]:
+    """Labels of one process and family, from the algorithm told event by event.
+
+    Rows are (what, block, _); an ID is a place from 1 on.
+    """
+    api, inside = 0, False
+    pending: list[str] = []
+    last = {"malloc": -1, "free": -1}
+    blocks: dict[int, list[tuple[str, int]]] = {}
+    first: dict[int, int] = {}
+    found: dict[int, set[str]] = {}
+
+    def close() -> None:
+        for what in ("malloc", "free"):
+            if what in pending:
+                last[what] = api
+        pending.clear()
+
+    for place, (what, block, _) in enumerate(rows, 1):
+        if what == "start":
+            api, inside = api + 1, True
+            continue
+        if what == "end":
+            inside = False
+            close()
+            continue
+        api += not inside
+        pending.append(what)
+        if not inside:
+            close()
+        if what == "malloc":
+            blocks[block], first[block] = [], place
+        if block not in blocks:
+            continue
+        events = blocks[block]
+        events.append((what, api))
+        made = events[0][1]
+        kinds = found.setdefault(first[block], set())
+        others = [at for kind, at in events if kind == "access" and at != made]
+        if what == "access" and len(others) == 1 and api == others[0] and api != made:
+            kinds |= {EARLY} if made < last["free"] < api else set()
+        if len(events) > 1 and events[-2][0] == "access":
+            before = events[-2][1]
+            if what == "access" and api - before > threshold:
+                kinds.add(IDLE)
+            if what == "free" and before != api and before < last["malloc"] < api:
+                kinds.add(LATE)
+    return {place: kinds for place, kinds in found.items() if kinds}
+
+
+step = st.tuples(
+    st.sampled_from(["start", "end", "malloc", "free", "access", "access"]),
+    st.integers(1, 3),
+    st.just(""),
+)
+
+
+def told(events: list[tuple[str, int, str]]) -> Story:
+    story = Story()
+    for what, block, _ in events:
+        if what in {"start", "end"}:
+            getattr(story, what)()
+        elif what == "access":
+            story.access(block, 64, block)
+        else:
+            getattr(story, what)(block, 64, "PTA", block)
+    return story
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(step, max_size=30))
+def test_labels_are_those_of_the_algorithm_event_by_event(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, int, str]]
+) -> None:
+    found = labels(told(events), tmp_path_factory.mktemp("x"), idle_threshold=2)
+    assert {k: set(v) for k, v in found.items()} == by_definition(events, 2)
+
+
+# --- what it costs -----------------------------------------------------------------------------
+
+
+def curves(rows: Rows) -> tuple[int, int]:
+    (peak,) = waste.peaks(rows, find_inefficient(rows))
+    return peak.peak_bytes, peak.better_peak_bytes
+
+
+def test_the_ranking_is_by_bytes_and_time_and_the_peak_without_them_is_lower(
+    tmp_path: Path,
+) -> None:
+    story = Story()
+    story.malloc(A, 1000, "PTA", 1)
+    story.access(A, 1000, 1)
+    story.malloc(B, 600, "PTA", 2)
+    story.access(B, 600, 2)
+    story.free(A, 1000, "PTA", 1)
+    story.malloc(C, 300, "PTA", 3)
+    story.free(B, 600, "PTA", 2)
+    rows = story.read(tmp_path)
+    found = find_inefficient(rows)
+    ranked = waste.costs(rows, found)
+    assert [(int(rows.id[one.row]), one.labels) for one in ranked] == [(1, [LATE]), (3, [LATE])]
+    assert [(one.size_bytes, one.idle_ns) for one in ranked] == [(1000, 3000), (600, 3000)]
+    assert ranked[0].byte_seconds == pytest.approx(1000 * 3000e-9)
+    # Without: A is gone before B comes, B before C comes.
+    assert curves(rows) == (1600, 1000)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(step, max_size=30))
+def test_the_peak_without_waste_is_never_higher(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, int, str]]
+) -> None:
+    rows = told([*events, ("malloc", 9, "")]).read(tmp_path_factory.mktemp("x"))
+    found = find_inefficient(rows, idle_threshold=2)
+    (peak,) = waste.peaks(rows, found)
+    assert peak.better_peak_bytes <= peak.peak_bytes
+    assert (peak.better_bytes <= peak.used_bytes).all()
+    assert sum(one.byte_seconds for one in waste.costs(rows, found)) >= 0
+    used, better = waste.over_time(peak, 7)
+    assert used.max() == peak.peak_bytes
+    assert (better <= used).all()
+
+
+def test_all_labels_are_known_by_their_names() -> None:
+    assert TYPES == ("early_allocation", "late_deallocation", "temporary_idleness")

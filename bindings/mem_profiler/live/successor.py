@@ -1,0 +1,65 @@
+"""The process that took the place of one that has ended: a service that was started again.
+
+Model: `Identity.of` notes, while a process lives, what stays when it is started again: user,
+program file, command line, control group. `find` looks for a process of the same user that started
+later: first one of the same unit with the same program, then one with the same program and command
+line. A process that this user may not read is none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mem_profiler.process import cgroup, procfs
+
+_DELETED = " (deleted)"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a process is called by. `group` is empty where its control group is not its own."""
+
+    pid: int
+    uid: int
+    started_ticks: int
+    exe: str
+    arguments: tuple[str, ...]
+    group: str
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        """The identity of a running process; None where it is gone, or may not be read."""
+        facts, ticks, exe = procfs.status(pid), procfs.start_ticks(pid), procfs.exe(pid)
+        if facts is None or not facts.uids or ticks is None or exe is None or procfs.is_gone(pid):
+            return None
+        arguments = tuple(procfs.arguments(pid))
+        # A package that was updated has replaced the file.
+        program = exe.removesuffix(_DELETED)
+        return cls(pid, facts.uids[0], ticks, program, arguments, cgroup.unit_of(pid))
+
+
+def find(ended: Identity) -> int | None:
+    """The pid of the process that took the place; None while there is none. Of several the first
+    that was started, which the others are mostly children of.
+    """
+    later = sorted(_later(ended), key=lambda one: (one.started_ticks, one.pid))
+    same = [one for one in later if ended.group and one.group == ended.group]
+    same += [one for one in later if one.arguments == ended.arguments]
+    return same[0].pid if same else None
+
+
+def _later(ended: Identity) -> Iterator[Identity]:
+    """Processes of the same user and program that were started later."""
+    for pid in procfs.pids():
+        if pid in (ended.pid, os.getpid()):
+            continue
+        ticks, exe = procfs.start_ticks(pid), procfs.exe(pid)
+        if ticks is None or ticks < ended.started_ticks or exe is None:
+            continue
+        if exe.removesuffix(_DELETED) != ended.exe:
+            continue
+        found = Identity.of(pid)
+        if found is not None and found.uid == ended.uid:
+            yield found

@@ -1,0 +1,225 @@
+"""One running process that somebody watches: its profiles, again and again.
+
+Model: a `Watched` is used by one thread, which calls `tick` in a loop. Where a capture runs that
+another controller began, it maps the segment to read only, takes no lock, and changes nothing: any
+number may watch a process. Where none runs it may begin one of its own, which ends with it.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+
+from mem_parser.errors import MemError, TargetBusy
+from mem_parser.heapfile.form import Form
+from mem_parser.model import Profile
+from mem_profiler.capture import gate, toggle
+from mem_profiler.capture.recorder import Pace
+from mem_profiler.capture.recording import Recording
+from mem_profiler.capture.saving import Result
+from mem_profiler.capture.session import ALIVE_CHECK_S, Rates, Session
+from mem_profiler.process import procfs
+from mem_profiler.process.death import Watch
+from mem_profiler.profile.build import Ending, build
+from mem_profiler.profile.keptstacks import KeptStacks
+from mem_profiler.profile.readings import Readings
+from mem_profiler.segment import discovery, layout
+from mem_profiler.segment.file import Segment
+
+PACE = Pace(tick_s=0.5, cost_share=0.05)
+GONE = "it started another program (exec), or its sampler was taken out"
+
+
+class State(enum.StrEnum):
+    """What a process that is watched does.
+
+    IDLE: no capture runs; the profiles are those of the latest one, if there was one. ENDED: the
+    process is gone, runs another program, or has no sampler any more; `Watched.why` says which.
+    """
+
+    CAPTURED = "captured"
+    IDLE = "idle"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a process had at one time: the profile of the host's memory, then one for each domain of
+    device memory, all of capture `number`. `t_s`: seconds of the capture.
+    """
+
+    number: int
+    t_s: float
+    state: State
+    profiles: list[Profile]
+
+
+class Watched:
+    """One process that is watched. Close it in the end: that ends a capture of its own."""
+
+    def __init__(self, pid: int, rates: Rates | None = None, pace: Pace = PACE) -> None:
+        """Open the segment of a process. Where no capture runs there, begin one with `rates`; None:
+        only look on. Raises MemError.
+        """
+        self.pid = pid
+        self.why = ""
+        self._pace = pace
+        self._session: Session | None = None
+        self._looking: Recording | None = None
+        self._watch = Watch(pid)
+        self._ended = False
+        self._next_check = 0.0
+        self._number = 0
+        self._stacks: KeptStacks | None = None
+        try:
+            if rates is None or not self.begin(rates):
+                self._look_on()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the capture is this one's, and ends with it."""
+        return self._session is not None
+
+    @property
+    def readings(self) -> Readings:
+        """The series of the capture since it is watched: of the host, and of each domain."""
+        return self._recording.recorder.readings
+
+    @property
+    def segment(self) -> Segment:
+        """The process's segment."""
+        return self._recording.segment
+
+    @property
+    def state(self) -> State:
+        """What the process does now."""
+        if self._ended:
+            return State.ENDED
+        control = self.segment.control()
+        runs = control.running(gate.target_now_ns(self.pid))
+        return State.CAPTURED if runs else State.IDLE
+
+    @property
+    def _recording(self) -> Recording:
+        found = self._session.recording if self._session is not None else self._looking
+        assert found is not None, "closed"
+        return found
+
+    def begin(self, rates: Rates) -> bool:
+        """Begin a capture; False where another controller captures. Raises MemError."""
+        try:
+            session = Session(self.pid, self._pace)
+        except TargetBusy:
+            return False
+        try:
+            session.start(rates, None)
+        except BaseException:
+            session.close()
+            raise
+        self._stop_looking()
+        self._session, self._stacks = session, None
+        return True
+
+    def _look_on(self) -> None:
+        segment = discovery.open_process(self.pid, writable=False)
+        self._looking = Recording(segment, self.pid, self._pace, changes_segment=False)
+
+    def _stop_looking(self) -> None:
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.close()
+            looking.segment.close()
+
+    def due_in(self) -> float:
+        """Seconds until the next reading is due."""
+        return self._recording.due_in()
+
+    def tick(self) -> State:
+        """Take a reading if one is due. Raises MemError, MemoryError, OSError."""
+        if self._ended:
+            return State.ENDED
+        if self._session is not None:
+            self._session.tick()
+            if self._session.ended is not None:
+                self._ended = True
+                self.why = next(reversed(self._session.notes), self._session.ended)
+        else:
+            self._look()
+        return self.state
+
+    def _look(self) -> None:
+        """Check whether the process has ended, and take a reading of another's capture."""
+        if self._watch.ended():
+            self._end(self._watch.how())
+            return
+        if time.monotonic() >= self._next_check:
+            self._next_check = time.monotonic() + ALIVE_CHECK_S
+            why = self._without_sampler()
+            if why:
+                self._end(why)
+                return
+        self._follow()
+        self._recording.tick()
+
+    def _end(self, why: str) -> None:
+        self._ended, self.why = True, why
+        self._recording.target.gone()
+
+    def _without_sampler(self) -> str:
+        """Why the process has this segment's sampler no longer; empty if it has."""
+        control = self.segment.control()
+        if control.number("state") == layout.STATE_REFUSED:
+            return control.text("state_text")
+        try:
+            raw = procfs.raw_maps(self.pid)
+        except PermissionError:
+            return GONE
+        return GONE if raw and control.identity.encode() not in raw else ""
+
+    def _follow(self) -> None:
+        """Begin the series anew where another capture has begun."""
+        number = self.segment.control().number("capture_number")
+        if number != self._number and self._looking is not None:
+            segment = self._looking.segment
+            self._looking.close()
+            self._looking = Recording(segment, self.pid, self._pace, changes_segment=False)
+        self._number = number
+
+    def moment(self) -> Moment | None:
+        """What the latest capture has now; None: the process has had none. Raises MemError."""
+        control = self.segment.control()
+        number = control.number("capture_number")
+        if number == 0:
+            return None
+        recording, state = self._recording, self.state
+        if not self._ended:
+            recording.target.refresh()
+        end = {State.CAPTURED: "running", State.ENDED: self.why or "target ended"}.get(
+            state, gate.how_it_ended(control)
+        )
+        ending = Ending("snapshot", end, recording.now_ns())
+        readings = recording.recorder.readings
+        if self._stacks is None:
+            self._stacks = KeptStacks(self.segment)
+        profiles = build(self.segment, recording.target, ending, readings, self._stacks)
+        return Moment(number, profiles[0].capture.duration_s or 0.0, state, profiles)
+
+    def write(self, prefix: str, form: Form = Form.AUTO) -> Result:
+        """Write a file of what the capture has so far; it goes on. Raises MemError."""
+        return toggle.snapshot(self.pid, prefix, form)
+
+    def close(self) -> None:
+        """Stop watching, and end a capture of one's own. Raises nothing that the target causes."""
+        session, self._session = self._session, None
+        try:
+            if session is not None:
+                session.discard()
+        except MemError as error:
+            self.why = self.why or str(error)
+        finally:
+            self._stop_looking()
+            self._watch.close()

@@ -1,0 +1,1 @@
+"""The terminal program that shows a running process again and again: `mem_profiler live`."""

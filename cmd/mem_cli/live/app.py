@@ -1,0 +1,393 @@
+"""The live view: one screen that shows what a `Follower` found, and gives it what keys ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import re
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Input, Static
+
+from mem_cli.live import texts
+from mem_cli.live.following import Answer, Follower
+from mem_cli.live.head import Facts, Graphs, Heads
+from mem_cli.live.lines import Lines, Part
+from mem_cli.live.pages import Reading, StacksScreen, key_lines
+from mem_cli.live.picture import Page, Picture, Restarted, Said, Stacks
+from mem_cli.live.theme import THEME
+from mem_cli.live.wish import Wish
+from mem_parser.escape import one_line
+from mem_parser.live.totals import Order
+from mem_profiler.live.watched import State
+
+HINTS = "? keys  t total  o own  a blocks  g growth  / filter  b mark  enter stacks  q leave"
+_ALWAYS = {"interrupt", "leave", "pause", "write"}
+
+
+class Arrived(Message):
+    """The follower has an answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class LiveApp(App[int | None]):
+    """The live view. `run` returns the process to follow next; None: the viewer leaves.
+
+    ``output`` reads the end of the program's output, and ``forward`` gives it a signal, if this
+    command started it. The view ends with a signal nevertheless.
+    """
+
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #news { height: 1; display: none; text-style: reverse; }
+    #news.-shown { display: block; }
+    #filter { height: 1; border: none; padding: 0; display: none; }
+    #filter.-shown { display: block; }
+    #hints { height: 1; text-style: dim; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "leave", "leave"),
+        Binding("ctrl+c", "interrupt", priority=True, show=False),
+        Binding("ctrl+q", "leave", priority=True, show=False),
+        Binding("t", "order('total')", "total"),
+        Binding("o", "order('own')", "own"),
+        Binding("a", "order('blocks')", "blocks"),
+        Binding("g", "order('growth')", "growth"),
+        Binding("left,less_than_sign", "thread(-1)", show=False),
+        Binding("right,greater_than_sign", "thread(1)", show=False),
+        Binding("m", "merge", "all threads"),
+        Binding("slash", "filter", "filter"),
+        Binding("i", "module", "module"),
+        Binding("d", "domain", "domain"),
+        Binding("b", "mark", "mark"),
+        Binding("B", "unmark", show=False),
+        Binding("space", "pause", "pause"),
+        Binding("l", "leaks", "leaks"),
+        Binding("w", "write", "write"),
+        Binding("f", "page", "flame graph"),
+        Binding("c", "capture", show=False),
+        Binding("r", "restarted", show=False),
+        Binding("p", "output", show=False),
+        Binding("question_mark,h", "help", "help"),
+        Binding("escape", "close", show=False),
+    ]
+
+    def __init__(
+        self,
+        follower: Follower,
+        *,
+        output: Callable[[], Sequence[str]] | None = None,
+        forward: Callable[[int], object] | None = None,
+    ) -> None:
+        super().__init__(ansi_color=True)  # known before the theme: NO_COLOR depends on it
+        self.follower = follower
+        self.picture: Picture | None = None
+        self.wish = Wish()
+        self.paused = False
+        self.successor: int | None = None
+        self.written: list[str] = []
+        self.broken: BaseException | None = None
+        self._output = output
+        self._forward = forward
+        self._heard = False
+        self._loop_here: asyncio.AbstractEventLoop | None = None
+        self._chosen = ""
+        self._said_end = False
+
+    @property
+    def _table(self) -> Screen[Any]:
+        """The screen of the table, which others may cover."""
+        return self.screen_stack[0]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Tell whether a key acts: those of the table do not while another screen covers it."""
+        covered = len(self.screen_stack) > 1
+        return not covered or action in _ALWAYS or super().check_action(action, parameters)
+
+    def compose(self) -> ComposeResult:
+        """Make the widgets."""
+        yield Facts()
+        yield Graphs()
+        yield Static(id="news")
+        yield Heads()
+        yield Lines(id="rows")
+        yield Input(id="filter", placeholder="regular expression")
+        yield Static(Text(HINTS), id="hints")
+
+    def on_mount(self) -> None:
+        """Begin to follow."""
+        self.theme = THEME
+        self._loop_here = asyncio.get_running_loop()
+        if self._heard:
+            self.exit(None)
+        self._table.query_one("#rows").focus()
+        self._fit()
+        self.follower.begin(self._deliver)
+
+    def _deliver(self, answer: Answer) -> None:
+        """Take an answer on the follower's thread. After the end of the view nobody wants it."""
+        with contextlib.suppress(RuntimeError):
+            self.post_message(Arrived(answer))
+
+    def hear(self, number: int) -> None:
+        """Leave for a signal; a handler of signals may call it."""
+        self._heard = True
+        if self._forward is not None:
+            self._forward(number)
+        if self._loop_here is not None:
+            self._loop_here.call_soon_threadsafe(self.exit)
+
+    def _fatal_error(self) -> None:
+        """Leave for an error of the view itself; the command says it in a line."""
+        self.broken = self._exception
+        self._close_messages_no_wait()
+
+    # -- what is shown --------------------------------------------------------------------------
+
+    def on_resize(self) -> None:
+        """Give the graphs what a larger screen has."""
+        self._fit()
+        self._show()
+
+    def _fit(self) -> None:
+        lines = self.size.height
+        if not self._table.query(Graphs):
+            return
+        self._table.query_one(Graphs).styles.height = 3 if lines < 20 else 4 if lines < 40 else 8
+
+    def on_arrived(self, message: Arrived) -> None:
+        """Show what the follower found."""
+        if not self._table.query("#rows"):
+            return  # the view is being taken down
+        answer = message.answer
+        if isinstance(answer, Picture):
+            self._chosen = self._row_name() or ""
+            self.picture = answer
+            self.wish = dataclasses.replace(
+                self.wish, domain=answer.wish.domain, thread=answer.wish.thread
+            )
+            self._show()
+            self._say_state(answer)
+        elif isinstance(answer, Said):
+            self.say(answer.text)
+            if answer.written:
+                self.written.append(answer.text)
+        elif isinstance(answer, Page):
+            self.push_screen(Reading(answer.title, answer.lines))
+        elif isinstance(answer, Stacks):
+            self._open_stacks(answer)
+        elif isinstance(answer, Restarted):
+            self.successor = answer.pid
+            if answer.pid == self.follower.source.pid:  # it only runs another program
+                self.exit(answer.pid)
+            self.say(f"it runs again as pid {answer.pid}: r follows it")
+        else:
+            self.exit(None)
+
+    def say(self, text: str) -> None:
+        """Show a line of news."""
+        news = self._table.query_one("#news", Static)
+        news.update(Text(one_line(text)))
+        news.add_class("-shown")
+
+    def _say_state(self, picture: Picture) -> None:
+        situation = picture.situation
+        if situation.state is State.ENDED and not self._said_end:
+            self._said_end = True
+            self.say(f"ended: {situation.why or 'the process is gone'}; this is its last state")
+
+    def _show(self) -> None:
+        picture = self.picture
+        if picture is None or not self._table.query("#rows"):
+            return
+        self._table.query_one(Facts).show(picture)
+        self._table.query_one(Graphs).show(picture)
+        heads = self._table.query_one(Heads)
+        heads.show(picture, paused=self.paused)
+        rows, lines = picture.rows, self._table.query_one("#rows", Lines)
+        cursor = None
+        if lines.moved and self._chosen in rows.names:
+            cursor = rows.names.index(self._chosen)
+        lines.show(len(rows), self._drawn, cursor=cursor)
+
+    def _drawn(self, number: int, width: int) -> list[Part]:
+        picture = self.picture
+        if picture is None:
+            return []
+        marked = picture.marked_s is not None
+        order = picture.wish.order
+        shown = texts.columns(width, order, marked=marked)
+        by_total = order is Order.TOTAL
+        row = picture.rows[number]
+        stands = row.total_growth_stands if by_total else row.growth_stands
+        cells = texts.row_cells(row, shown, order)
+        return [
+            (f"{cell} ", "bold" if c.head == "since mark" and stands else "")
+            for c, cell in zip(shown, cells, strict=True)
+        ]
+
+    def _row_name(self) -> str | None:
+        number = self._table.query_one("#rows", Lines).cursor
+        if self.picture is None or number >= len(self.picture.rows):
+            return None
+        return self.picture.rows.names[number]
+
+    # -- keys -----------------------------------------------------------------------------------
+
+    def _want(self, **changes: object) -> None:
+        self.wish = dataclasses.replace(self.wish, **changes)  # type: ignore[arg-type]
+        self.follower.want(self.wish)
+
+    def action_order(self, order: str) -> None:
+        """Sort by something else."""
+        if order == Order.GROWTH and (self.picture is None or self.picture.marked_s is None):
+            self.say("growth is since a mark: b sets one")
+        self._want(order=Order(order))
+
+    def on_heads_sorted(self, message: Heads.Sorted) -> None:
+        """Sort by the column whose head was clicked."""
+        self.action_order(message.order)
+
+    def action_thread(self, step: int) -> None:
+        """Show another thread."""
+        places = [] if self.picture is None else [p.key for p in self.picture.threads]
+        if not places:
+            self.say("this capture tells no threads apart")
+            return
+        at = places.index(self.wish.thread) if self.wish.thread in places else None
+        first = 0 if step > 0 else len(places) - 1
+        self._want(thread=places[first if at is None else (at + step) % len(places)])
+
+    def action_merge(self) -> None:
+        """Show all threads together."""
+        self._want(thread=None)
+
+    def action_domain(self) -> None:
+        """Show another memory."""
+        count = 1 if self.picture is None else len(self.picture.domains)
+        if count == 1:
+            self.say("the program has used the memory of no device")
+            return
+        self._want(domain=(self.wish.domain + 1) % count, thread=None)
+
+    def action_module(self) -> None:
+        """Show the module of the chosen function alone, or all again."""
+        if self.wish.module:
+            self._want(module="")
+            return
+        number = self._table.query_one("#rows", Lines).cursor
+        if self.picture is not None and number < len(self.picture.rows):
+            self._want(module=self.picture.rows[number].module)
+
+    def action_filter(self) -> None:
+        """Ask for a regular expression."""
+        asked = self._table.query_one("#filter", Input)
+        asked.value = self.wish.pattern
+        asked.cursor_position = len(asked.value)
+        asked.add_class("-shown")
+        asked.focus()
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Show what matches."""
+        try:
+            re.compile(message.value)
+        except (re.error, RecursionError, OverflowError) as error:
+            self.say(f"not a regular expression: {error}")
+            return
+        self._close_filter()
+        self._want(pattern=message.value)
+
+    def _close_filter(self) -> None:
+        self._table.query_one("#filter").remove_class("-shown")
+        self._table.query_one("#rows").focus()
+
+    def action_close(self) -> None:
+        """Close the line of the filter, and the news."""
+        self._close_filter()
+        self._table.query_one("#news").remove_class("-shown")
+
+    def action_mark(self) -> None:
+        """Compare with now."""
+        self.follower.put_mark()
+
+    def action_unmark(self) -> None:
+        """Compare no more."""
+        self.follower.take_mark()
+
+    def action_pause(self) -> None:
+        """Keep what is shown, or go on."""
+        self.paused = not self.paused
+        self.follower.pause(paused=self.paused)
+        self._show()
+
+    def action_leaks(self) -> None:
+        """Show verdicts on leaks."""
+        self.follower.leaks(max(self.size.width - 2, 60))
+
+    def action_write(self) -> None:
+        """Write a file."""
+        self.say("writing a file ...")
+        self.follower.write()
+
+    def action_page(self) -> None:
+        """Write a flame graph."""
+        self.say("drawing a flame graph ...")
+        self.follower.write_page()
+
+    def action_capture(self) -> None:
+        """Begin a capture, where none runs."""
+        self.follower.capture()
+
+    def action_restarted(self) -> None:
+        """Leave for the process that took the place of this one."""
+        if self.successor is not None:
+            self.exit(self.successor)
+
+    def action_output(self) -> None:
+        """Show the program's output."""
+        if self._output is None:
+            self.say("the output of a program is here with mem_profiler run --live")
+        else:
+            self.push_screen(Reading("output", self._output(), self._output))
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(Reading("keys", key_lines()))
+
+    def action_leave(self) -> None:
+        """Leave."""
+        self.exit(None)
+
+    def action_interrupt(self) -> None:
+        """Leave; before that let the program have the Ctrl-C that was for it."""
+        self.hear(signal.SIGINT)
+
+    # -- stacks ---------------------------------------------------------------------------------
+
+    def on_lines_chosen(self, message: Lines.Chosen) -> None:
+        """Ask for the stacks of a row."""
+        if message.lines.id == "rows":
+            name = self._row_name()
+            if name is not None:
+                self.follower.stacks(name, callers=True)
+
+    def _open_stacks(self, stacks: Stacks) -> None:
+        if isinstance(self.screen, StacksScreen):
+            self.screen.take(stacks)
+        else:
+            self.push_screen(
+                StacksScreen(
+                    stacks, lambda name, callers: self.follower.stacks(name, callers=callers)
+                )
+            )

@@ -1,0 +1,164 @@
+"""The list of processes to choose one from: `mem_profiler live` without a process."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from mem_cli.live.candidates import Candidate, candidates
+from mem_cli.live.lines import Lines, Part
+from mem_cli.live.theme import THEME
+from mem_parser.errors import MemError
+from mem_parser.escape import one_line
+
+Find = Callable[[Callable[[], bool]], Iterable[Candidate]]
+_HEAD = f"{'PID':>10}  {'USER':<8}  {'STATE':<18}  {'LIVE':>8}  {'RSS':>8}  COMMAND"
+
+
+class Found(Message):
+    """One more process; None: these are all."""
+
+    def __init__(self, candidate: Candidate | None, problem: str = "") -> None:
+        super().__init__()
+        self.candidate = candidate
+        self.problem = problem
+
+
+class ChooserApp(App[int | None]):
+    """Choose a process. `run` returns its number; None: the viewer leaves."""
+
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Static { height: 1; }
+    #filter { height: 1; border: none; padding: 0; display: none; }
+    #filter.-shown { display: block; }
+    #hints { text-style: dim; }
+    #heads { text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q,escape", "leave", "leave"),
+        Binding("ctrl+c,ctrl+q", "leave", priority=True, show=False),
+        Binding("slash", "filter", "filter"),
+    ]
+
+    def __init__(self, find: Find = candidates) -> None:
+        super().__init__(ansi_color=True)  # known before the theme: NO_COLOR depends on it
+        self.found: list[Candidate] = []
+        self.shown: list[Candidate] = []
+        self.complete = False
+        self._find = find
+        self._pattern = ""
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._search, name="choose")
+
+    def compose(self) -> ComposeResult:
+        """Make the widgets."""
+        yield Static(id="title")
+        yield Static(Text(_HEAD), id="heads")
+        yield Lines()
+        yield Input(id="filter", placeholder="part of a command")
+        yield Static(Text("enter watch   / filter   q leave"), id="hints")
+
+    def on_mount(self) -> None:
+        """Begin to look for processes."""
+        self.theme = THEME
+        self.query_one(Lines).focus()
+        self._show()
+        self._thread.start()
+
+    def end(self) -> None:
+        """End the search, and wait for it."""
+        self._ending.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _search(self) -> None:
+        problem = ""
+        try:
+            for one in self._find(self._ending.is_set):
+                if self._ending.is_set():
+                    return
+                self._tell(Found(one))
+        except (MemError, OSError) as error:
+            problem = str(error)
+        self._tell(Found(None, problem))
+
+    def _tell(self, message: Found) -> None:
+        with contextlib.suppress(RuntimeError):  # the view has ended
+            self.post_message(message)
+
+    def on_found(self, message: Found) -> None:
+        """Add a process to the list."""
+        if message.candidate is None:
+            self.complete = True
+            if message.problem:
+                self.query_one("#hints", Static).update(Text(one_line(message.problem)))
+        else:
+            self.found.append(message.candidate)
+        self._show()
+
+    def _show(self) -> None:
+        pattern = self._pattern.lower()
+        self.shown = [one for one in self.found if pattern in one.command.lower()]
+        more = "" if self.complete else ", looking for more ..."
+        title = f"which process?  {len(self.shown)} may be watched{more}"
+        self.query_one("#title", Static).update(Text(title))
+        self.query_one(Lines).show(len(self.shown), self._drawn)
+
+    def _drawn(self, number: int, width: int) -> list[Part]:
+        one = self.shown[number]
+        text = (
+            f"{one.pid:>10}  {one_line(one.user)[:8]:<8}  {one_line(one.state)[:18]:<18}  "
+            f"{one.live:>8}  {one.rss:>8}  {one_line(one.command)}"
+        )
+        return [(text[:width], "")]
+
+    def on_lines_chosen(self, message: Lines.Chosen) -> None:
+        """Take the chosen process."""
+        self.exit(self.shown[message.number].pid)
+
+    def action_filter(self) -> None:
+        """Ask for a part of a command."""
+        asked = self.query_one("#filter", Input)
+        asked.add_class("-shown")
+        asked.focus()
+
+    def on_input_changed(self, message: Input.Changed) -> None:
+        """Show only what has that in its command."""
+        self._pattern = message.value
+        self._show()
+
+    def on_input_submitted(self) -> None:
+        """Take the only process that is left, or go back to the list."""
+        if len(self.shown) == 1:
+            self.exit(self.shown[0].pid)
+            return
+        self._to_list()
+
+    def _to_list(self) -> None:
+        self.query_one("#filter").remove_class("-shown")
+        self.query_one(Lines).focus()
+
+    def action_leave(self) -> None:
+        """Leave, or go back to the list."""
+        if self.query_one("#filter").has_focus:
+            self._to_list()
+        else:
+            self.exit(None)
+
+
+def choose() -> int | None:
+    """Let the user choose a process; None: none of them."""
+    app = ChooserApp()
+    try:
+        return app.run()
+    finally:
+        app.end()

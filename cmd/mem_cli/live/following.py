@@ -1,0 +1,260 @@
+"""The one thread that reads and names for the screen.
+
+Model: a `Follower` has a queue of jobs, which the screen fills, and takes readings in between. All
+that touches the process, its segment or its names happens on this thread, so that never two of them
+run at once, and the screen only gets what is finished: it calls `deliver` with each answer. The
+view may be paused; the readings go on, so that the graphs have no hole.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mem_cli.live.answers import leak_page, stack_lines, write_page
+from mem_cli.live.looking import Looking
+from mem_cli.live.picture import Lost, Page, Picture, Restarted, Said, Situation, Stacks
+from mem_cli.live.wish import Wish
+from mem_parser.errors import MemError
+from mem_parser.heapfile.form import Form
+from mem_profiler.capture.saving import Result
+from mem_profiler.capture.session import Rates
+from mem_profiler.live.watched import Moment, State
+
+Answer = Picture | Said | Page | Stacks | Restarted | Lost
+Deliver = Callable[[Answer], object]
+COST_SHARE = 0.5
+"""Of one core: with very many sites refreshes become rarer."""
+SUCCESSOR_S = 1.0
+_LONGEST_WAIT_S = 0.5
+
+
+class Source(Protocol):
+    """What is watched: see `mem_profiler.live.watched.Watched`."""
+
+    pid: int
+    why: str
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the capture is the viewer's."""
+
+    @property
+    def state(self) -> State:
+        """What the process does now."""
+
+    def due_in(self) -> float:
+        """Seconds until the next reading is due."""
+
+    def tick(self) -> State:
+        """Take a reading if one is due."""
+
+    def moment(self) -> Moment | None:
+        """What the latest capture has now."""
+
+    def begin(self, rates: Rates) -> bool:
+        """Begin a capture."""
+
+    def write(self, prefix: str, form: Form = ...) -> Result:
+        """Write a file of what the capture has so far."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to follow: ``interval_s`` between two refreshes, ``prefix`` and ``form`` of files,
+    ``rates`` of a capture that the viewer may begin, ``beside``: what is called between readings,
+    ``successor``: what finds the process that took the place of one that ended.
+    """
+
+    prefix: str
+    rates: Rates
+    interval_s: float = 1.0
+    form: Form = Form.AUTO
+    beside: Sequence[Callable[[], object]] = ()
+    successor: Callable[[], int | None] = lambda: None
+
+
+class Follower:
+    """Follows one process for one screen. `failure`: the error that no line of news explains."""
+
+    def __init__(self, source: Source, looking: Looking, plan: Plan) -> None:
+        self.source = source
+        self.looking = looking
+        self.plan = plan
+        self.failure: BaseException | None = None
+        self.last: Picture | None = None
+        self._wish = Wish()
+        self._paused = False
+        self._jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="live")
+        self._deliver: Deliver = lambda _answer: None
+        self._next_look = 0.0
+        self._next_search = 0.0
+        self._saw_end = False
+
+    # -- for the screen -------------------------------------------------------------------------
+
+    def begin(self, deliver: Deliver) -> None:
+        """Begin; ``deliver`` is called on the thread of the follower."""
+        self._deliver = deliver
+        self._thread.start()
+
+    def end(self) -> None:
+        """End, and wait until what is being done is done."""
+        self._ending.set()
+        self._jobs.put(lambda: None)
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def want(self, wish: Wish) -> None:
+        """Show something else."""
+        self._jobs.put(lambda: self._want(wish))
+
+    def pause(self, *, paused: bool) -> None:
+        """Keep what is shown, or go on."""
+        self._jobs.put(lambda: self._pause(paused=paused))
+
+    def put_mark(self) -> None:
+        """Show from now on what changes."""
+        self._jobs.put(self._put_mark)
+
+    def take_mark(self) -> None:
+        """Show no more what changes."""
+        self._jobs.put(self._take_mark)
+
+    def capture(self) -> None:
+        """Begin a capture, where none runs."""
+        self._jobs.put(self._capture)
+
+    def write(self) -> None:
+        """Write a .heap file."""
+        self._jobs.put(self._write)
+
+    def write_page(self) -> None:
+        """Write a flame graph of what is shown."""
+        self._jobs.put(self._write_page)
+
+    def leaks(self, width: int) -> None:
+        """Ask for verdicts on leaks, in lines of about ``width``."""
+        self._jobs.put(lambda: self._leaks(width))
+
+    def stacks(self, function: str, *, callers: bool) -> None:
+        """Ask for the stacks of a function."""
+        self._jobs.put(lambda: self._stacks(function, callers=callers))
+
+    # -- on its thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._ending.is_set():
+                try:
+                    self._next_job()()
+                    self._step()
+                except MemError as error:
+                    self._deliver(Said(str(error), bad=True))
+        except BaseException as error:  # the screen ends, and says it
+            self.failure = error
+            self._deliver(Lost())
+
+    def _next_job(self) -> Callable[[], object]:
+        wait_s = min(self.source.due_in(), self._next_look - time.monotonic(), _LONGEST_WAIT_S)
+        try:
+            return self._jobs.get(timeout=max(wait_s, 0.0)) if wait_s > 0 else self._jobs.get(False)
+        except queue.Empty:
+            return lambda: None
+
+    def _step(self) -> None:
+        if self._ending.is_set():
+            return
+        state = self.source.tick()
+        for one in self.plan.beside:
+            one()
+        if state is State.ENDED and not self._saw_end:
+            self._saw_end = True
+            self._take()
+        elif time.monotonic() >= self._next_look:
+            if state is State.ENDED:
+                self._search()
+            elif not self._paused:
+                self._take()
+            else:
+                self._next_look = time.monotonic() + self.plan.interval_s
+
+    def _take(self) -> None:
+        began = time.monotonic()
+        try:
+            moment = self.source.moment()
+            if moment is not None:
+                self.looking.take(moment)
+                self._show()
+        finally:
+            cost_s = time.monotonic() - began
+            self._next_look = began + max(self.plan.interval_s, cost_s / COST_SHARE)
+
+    def _search(self) -> None:
+        """Look for the process that took the place of the one that ended."""
+        self._next_look = time.monotonic() + SUCCESSOR_S
+        found = self.plan.successor()
+        if found is not None:
+            self._deliver(Restarted(found))
+
+    def _show(self) -> None:
+        source = self.source
+        situation = Situation(source.state, source.why, source.is_own)
+        picture = self.looking.picture(self._wish, situation)
+        if picture is not None:
+            self._wish = picture.wish
+            self.last = picture
+            self._deliver(picture)
+
+    def _want(self, wish: Wish) -> None:
+        self._wish = wish
+        self._show()
+
+    def _pause(self, *, paused: bool) -> None:
+        self._paused = paused
+        self._next_look = 0.0
+
+    def _put_mark(self) -> None:
+        self.looking.put_mark()
+        self._show()
+
+    def _take_mark(self) -> None:
+        self.looking.mark = None
+        self._show()
+
+    def _capture(self) -> None:
+        if self.source.state is not State.IDLE:
+            return
+        if self.source.begin(self.plan.rates):
+            self._deliver(Said("a capture has begun; it ends with this view"))
+        self._next_look = 0.0
+
+    def _write(self) -> None:
+        result = self.source.write(self.plan.prefix, self.plan.form)
+        paths = ", ".join([result.path, *(one.path for one in result.devices)])
+        self._deliver(Said(f"wrote {paths}", written=True))
+
+    def _write_page(self) -> None:
+        named = self.looking.named(self._wish.domain)
+        if named is None:
+            return
+        base = self.looking.marked(self._wish.domain)
+        path = write_page(named, base, self.looking.filters, self.plan.prefix, self.source.pid)
+        self._deliver(Said(f"wrote {path}; open it in a browser", written=True))
+
+    def _leaks(self, width: int) -> None:
+        named = self.looking.named(self._wish.domain)
+        if named is not None:
+            self._deliver(leak_page(named, self.looking, width))
+
+    def _stacks(self, function: str, *, callers: bool) -> None:
+        named = self.looking.named(self._wish.domain)
+        if named is not None:
+            filters = self.looking.filters_of(self._wish)
+            self._deliver(stack_lines(named, filters, function, callers=callers))

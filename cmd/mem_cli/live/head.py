@@ -1,0 +1,131 @@
+"""The upper part of the screen: facts, graphs, and the heads of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+from textual import events
+from textual.message import Message
+from textual.widget import Widget
+
+from mem_cli.live import braille, texts
+from mem_cli.live.picture import Picture
+from mem_parser.live.totals import Order
+
+SPANS_S = (30.0, 60.0, 120.0, 300.0)
+"""The graphs show the last of these; a younger capture has a shorter one."""
+_MOST_GRAPHS = 4
+_COLOURS = ("green", "cyan", "magenta", "yellow")
+
+
+class Facts(Widget):
+    """What is watched, and its totals: two lines."""
+
+    DEFAULT_CSS = "Facts { height: 2; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._picture: Picture | None = None
+
+    def show(self, picture: Picture) -> None:
+        """Show another moment."""
+        self._picture = picture
+        self.refresh()
+
+    def render(self) -> Text:
+        """Draw the lines."""
+        if self._picture is None:
+            return Text("reading ...")
+        width = self.size.width
+        return Text("\n").join((
+            Text(texts.title(self._picture.head, width), style="bold"),
+            Text(texts.totals_line(self._picture, width)),
+        ))  # fmt: skip
+
+
+class Graphs(Widget):
+    """Heap, RSS and memory of devices over the last minutes, side by side."""
+
+    DEFAULT_CSS = "Graphs { height: 4; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._picture: Picture | None = None
+
+    def show(self, picture: Picture) -> None:
+        """Show another moment."""
+        self._picture = picture
+        self.refresh()
+
+    def render(self) -> Text:
+        """Draw them, each below its title."""
+        if self._picture is None:
+            return Text()
+        shown = self._picture.graphs[:_MOST_GRAPHS]
+        width = (self.size.width - 2 * (len(shown) - 1)) // max(len(shown), 1)
+        height = max(self.size.height - 1, 1)
+        age_s = self._picture.head.t_s
+        span_s = next((span for span in SPANS_S if age_s <= span), SPANS_S[-1])
+        titles, drawn = [], []
+        for graph, colour in zip(shown, _COLOURS, strict=False):
+            titles.append(Text(f"{texts.graph_title(graph, width):<{width}}"))
+            lines = braille.graph(graph.series, width, height, span_s)
+            drawn.append([Text(line, style=colour) for line in lines])
+        between = Text("  ")
+        rows = [between.join(titles)]
+        rows += [between.join(parts) for parts in zip(*drawn, strict=True)]
+        return Text("\n").join(rows)
+
+
+class Heads(Widget):
+    """The line of choices, and the heads of the table's columns, which sort by a click."""
+
+    DEFAULT_CSS = "Heads { height: 2; }"
+
+    class Sorted(Message):
+        """Somebody clicked on the head of a column."""
+
+        def __init__(self, order: Order) -> None:
+            super().__init__()
+            self.order = order
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._picture: Picture | None = None
+        self._paused = False
+
+    @property
+    def shown(self) -> Sequence[texts.Column]:
+        """The columns that fit."""
+        if self._picture is None:
+            return ()
+        marked = self._picture.marked_s is not None
+        return texts.columns(self.size.width - 1, self._picture.wish.order, marked=marked)
+
+    def show(self, picture: Picture, *, paused: bool) -> None:
+        """Show another moment."""
+        self._picture, self._paused = picture, paused
+        self.refresh()
+
+    def render(self) -> Text:
+        """Draw both lines."""
+        if self._picture is None:
+            return Text()
+        width = self.size.width
+        heads = Text(" ").join(
+            Text(text, style="bold underline" if chosen else "bold")
+            for text, chosen in texts.head_line(self.shown, self._picture.wish.order)
+        )
+        line = texts.choice_line(self._picture, paused=self._paused, width=width)
+        return Text("\n").join((Text(line, style="dim"), heads))
+
+    def on_click(self, event: events.Click) -> None:
+        """Sort by the column that was clicked on."""
+        begin = 0
+        for column in self.shown:
+            if begin <= event.x < begin + column.width and event.y == 1:
+                if column.order is not None:
+                    self.post_message(self.Sorted(column.order))
+                return
+            begin += column.width + 1

@@ -1,0 +1,177 @@
+"""From moments of a process to pictures of them: names, sums, rates, what changed since a mark.
+
+Model: a `Looking` belongs to one thread. It holds the latest moment with its names, so that another
+order or another thread costs no reading; and the sums of the last seconds, for rates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mem_cli.live import facts
+from mem_cli.live.picture import Picture, Place, Situation
+from mem_cli.live.wish import HOST, Wish, chosen
+from mem_parser.filters import Filters
+from mem_parser.live.naming import Naming, NamingChoice
+from mem_parser.live.totals import Rows, Totals, rows, totals
+from mem_parser.model import Count, Profile, Unit
+from mem_parser.symbols.table import Symbols
+from mem_profiler.live.watched import Moment
+
+RATES_OVER_S = 5.0
+"""Rates are of so many seconds: of one they would jump."""
+
+
+@dataclass
+class Held:
+    """A moment with the names of its profiles, as far as they were needed."""
+
+    moment: Moment
+    symbols: dict[int, Symbols] = field(default_factory=dict)
+    sums: dict[tuple[int, int | None], Totals] = field(default_factory=dict)
+
+
+@dataclass
+class Mark:
+    """A moment that later ones are compared with."""
+
+    held: Held
+    at_s: float
+
+
+class Looking:
+    """Makes pictures of moments."""
+
+    def __init__(
+        self,
+        choice: NamingChoice,
+        filters: Filters,
+        naming: Callable[[NamingChoice], Naming] = Naming,
+    ) -> None:
+        self.choice = choice
+        self.filters = filters
+        self._new_naming = naming
+        self.held: Held | None = None
+        self.mark: Mark | None = None
+        self._naming: dict[int, Naming] = {}
+        self._recent: deque[Totals] = deque()
+        self._recent_of: tuple[int, int] | None = None
+
+    def take(self, moment: Moment) -> None:
+        """Hold a moment. One of another capture ends rates and mark: nothing can be compared."""
+        if self.held is not None and self.held.moment.number != moment.number:
+            self.mark = None
+            self._recent.clear()
+        self.held = Held(moment)
+
+    def put_mark(self) -> None:
+        """Compare with the moment that is held from now on."""
+        if self.held is not None:
+            self.mark = Mark(self.held, self.held.moment.t_s)
+
+    def picture(self, wish: Wish, now_is: Situation) -> Picture | None:
+        """Return what is held as ``wish`` has it; None: nothing is. Raises MemError."""
+        held = self.held
+        if held is None:
+            return None
+        began = time.perf_counter()
+        wish = _within(wish, held.moment)
+        now = self._sums(held, wish.domain, wish.thread)
+        found = self._rows(held, now, wish)
+        profile = held.moment.profiles[wish.domain]
+        return Picture(
+            wish=wish,
+            situation=now_is,
+            number=held.moment.number,
+            head=facts.head(held.moment, wish.domain),
+            graphs=facts.graphs(held.moment),
+            rows=chosen(found, now, wish),
+            all_rows=len(found),
+            threads=facts.threads(profile),
+            domains=[
+                Place(k, facts.domain_name(one)) for k, one in enumerate(held.moment.profiles)
+            ],
+            marked_s=None if self.mark is None else held.moment.t_s - self.mark.at_s,
+            allocated_per_s=self._allocated_per_s(),
+            notes=[p.text for p in held.symbols[wish.domain].problems],
+            cost_s=time.perf_counter() - began,
+        )
+
+    def filters_of(self, wish: Wish) -> Filters:
+        """Return the filters, with the thread that ``wish`` has."""
+        if wish.thread is None or self.held is None:
+            return self.filters
+        every = self.held.moment.profiles[wish.domain].threads
+        chosen = tuple(str(one.tid) for one in every if one.row == wish.thread)
+        return dataclasses.replace(self.filters, threads=chosen)
+
+    def named(self, domain: int) -> tuple[Profile, Symbols] | None:
+        """Return the profile of a domain that is held, with its names. Raises MemError."""
+        return None if self.held is None else self._named(self.held, domain)
+
+    def marked(self, domain: int) -> tuple[Profile, Symbols] | None:
+        """Return the same of the mark."""
+        if self.mark is None or domain >= len(self.mark.held.moment.profiles):
+            return None
+        return self._named(self.mark.held, domain)
+
+    def _named(self, held: Held, domain: int) -> tuple[Profile, Symbols]:
+        profile = held.moment.profiles[domain]
+        if domain not in held.symbols:
+            if domain not in self._naming:
+                self._naming[domain] = self._new_naming(self.choice)
+            held.symbols[domain] = self._naming[domain].names(profile)
+        return profile, held.symbols[domain]
+
+    def _sums(self, held: Held, domain: int, thread: int | None) -> Totals:
+        key = domain, thread
+        if key not in held.sums:
+            profile, symbols = self._named(held, domain)
+            held.sums[key] = totals(profile, symbols, self.filters, thread=thread)
+        return held.sums[key]
+
+    def _rows(self, held: Held, now: Totals, wish: Wish) -> Rows:
+        before = None
+        if wish.thread is None:
+            before = self._before(now, (held.moment.number, wish.domain))
+        mark = None
+        if self.mark is not None and wish.domain < len(self.mark.held.moment.profiles):
+            mark = self._sums(self.mark.held, wish.domain, wish.thread)
+        return rows(now, before, mark, wish.order)
+
+    def _before(self, now: Totals, of: tuple[int, int]) -> Totals | None:
+        """Return the sums of some seconds ago, and keep those of now."""
+        recent = self._recent
+        if self._recent_of != of:
+            recent.clear()
+            self._recent_of = of
+        if not recent or recent[-1] is not now:
+            recent.append(now)
+        while len(recent) > 2 and now.t_s - recent[1].t_s >= RATES_OVER_S:
+            recent.popleft()
+        return recent[0] if len(recent) > 1 else None
+
+    def _allocated_per_s(self) -> float | None:
+        """Return the bytes that all functions together allocated in a second, lately."""
+        if len(self._recent) < 2 or not self._recent[-1].profile.has_alloc:
+            return None
+        first, last = self._recent[0], self._recent[-1]
+        span_s = last.t_s - first.t_s
+        if span_s <= 0:
+            return None
+        before, after = (one.profile.total(Count.ALLOC, Unit.SPACE).value for one in (first, last))
+        return max(after - before, 0.0) / span_s
+
+
+def _within(wish: Wish, moment: Moment) -> Wish:
+    """Return a wish that names only what the moment has."""
+    if wish.domain >= len(moment.profiles):
+        wish = dataclasses.replace(wish, domain=HOST, thread=None)
+    rows_of_threads = {thread.row for thread in moment.profiles[wish.domain].threads}
+    if wish.thread is not None and wish.thread not in rows_of_threads:
+        wish = dataclasses.replace(wish, thread=None)
+    return wish

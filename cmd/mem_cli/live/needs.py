@@ -1,0 +1,45 @@
+"""What the live view needs before it begins: its library, and a terminal that it may draw on."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+
+from mem_cli.colour import is_coloured
+from mem_parser.errors import MemError, UsageProblem
+
+PIP = "pip install 'mem-profiler[live]'"
+_LEAST_COLUMNS = 40
+_LEAST_LINES = 10
+_CURE = "mem_profiler snapshot PID writes a file; mem_profiler serve shows a page"
+
+
+def check() -> None:
+    """Raise MemError where the view cannot be shown here."""
+    if importlib.util.find_spec("textual") is None:
+        raise MemError("the live view needs the package textual", hint=PIP)
+    for stream, name in ((sys.stdin, "standard input"), (sys.stdout, "standard output")):
+        if stream is None or not stream.isatty():
+            raise UsageProblem(f"the live view needs a terminal, and {name} is none", hint=_CURE)
+    kind = os.environ.get("TERM", "")
+    if kind in {"", "dumb"}:
+        what = f"TERM={kind}" if kind else "no TERM"
+        raise UsageProblem(f"the live view cannot draw on this terminal ({what})", hint=_CURE)
+    size = os.get_terminal_size(sys.stdout.fileno())
+    if 0 < size.columns < _LEAST_COLUMNS or 0 < size.lines < _LEAST_LINES:
+        raise UsageProblem(
+            f"the live view needs {_LEAST_COLUMNS} columns and {_LEAST_LINES} lines, and this"
+            f" terminal has {size.columns} and {size.lines}",
+            hint=_CURE,
+        )
+
+
+def agree_on_colour() -> None:
+    """Tell textual what `--color` and `NO_COLOR` say: it reads nothing but that variable, in which
+    it takes an empty text for a wish too.
+    """
+    if is_coloured():
+        os.environ.pop("NO_COLOR", None)
+    else:
+        os.environ["NO_COLOR"] = "1"

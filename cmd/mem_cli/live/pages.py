@@ -1,0 +1,194 @@
+"""Screens above the table: the stacks of a function, texts to read, the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import Static
+
+from mem_cli.live.lines import Lines, Part
+from mem_cli.live.picture import Branch, Stacks
+from mem_parser.escape import one_line
+from mem_parser.model import Unit
+from mem_parser.units import format_bytes, format_margin, percent
+
+KEYS = (
+    ("t  o  a  g", "sort by total, own, number of blocks, growth since the mark"),
+    ("left right", "the next thread; m: all threads together"),
+    ("up down", "choose a function (also j k, Page Up, Page Down, Home, End)"),
+    ("enter", "its stacks as a tree: source lines and callers; c: what it calls"),
+    ("/", "only functions whose name, file or module matches; an empty one: all"),
+    ("i", "only functions of the chosen one's module; again: all"),
+    ("d", "another memory: the host's, each device's"),
+    ("b", "a mark: from now on show what changes; B: no mark"),
+    ("space", "pause the view; the program and the capture go on"),
+    ("l", "verdicts on leaks so far"),
+    ("w", "write a .heap file"),
+    ("f", "write a flame graph page (with a mark: of what changed)"),
+    ("c", "begin a capture, where none runs any more"),
+    ("r", "follow the program that was started again"),
+    ("p", "the program's output (of run --live)"),
+    ("q", "leave; a capture of this view ends, those of others go on"),
+)
+
+
+class Reading(Screen[None]):
+    """A text to read: esc or q closes it. With ``again`` it is asked for once a second."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,l,p,question_mark,h", "close", "back"),
+    ]
+    DEFAULT_CSS = """
+    Reading > .bar { height: 1; text-style: bold; }
+    Reading > .hint { height: 1; dock: bottom; text-style: dim; }
+    """
+
+    def __init__(
+        self,
+        title: str,
+        lines: Sequence[str],
+        again: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.heading = title
+        self.shown = list(lines)
+        self._again = again
+
+    def compose(self) -> ComposeResult:
+        """Make the widgets."""
+        yield Static(Text(one_line(self.heading)), classes="bar")
+        yield Lines()
+        yield Static(Text("esc back   up down move"), classes="hint")
+
+    def on_mount(self) -> None:
+        """Show the text; one that grows begins at its end."""
+        self._show()
+        if self._again is not None:
+            self.query_one(Lines).action_go(-1)
+            self.set_interval(1.0, self._read_again)
+
+    def on_resize(self) -> None:
+        """Break the lines anew."""
+        self._show()
+
+    def _read_again(self) -> None:
+        if self._again is None:
+            return
+        lines = self.query_one(Lines)
+        at_end = lines.cursor >= lines.count - 1
+        self.shown = list(self._again())
+        self._show()
+        if at_end:
+            lines.action_go(-1)
+
+    def _show(self) -> None:
+        width = max(self.size.width - 2, 20)
+        lines = [part for line in self.shown for part in _folded(one_line(line), width)]
+        self.query_one(Lines).show(len(lines), lambda number, _width: [(lines[number], "")])
+
+    def action_close(self) -> None:
+        """Go back."""
+        self.dismiss(None)
+
+
+def _folded(line: str, width: int) -> list[str]:
+    """Return a line in parts that fit; those behind the first are indented like it."""
+    if len(line) <= width:
+        return [line]
+    indent = min(len(line) - len(line.lstrip()), width // 2)
+    parts, rest = [line[:width]], line[width:]
+    while rest:
+        parts.append(" " * indent + rest[: width - indent])
+        rest = rest[width - indent :]
+    return parts
+
+
+def key_lines() -> list[str]:
+    """Return what each key does."""
+    wide = max(len(key) for key, _ in KEYS)
+    return [f"{key:<{wide}}  {text}" for key, text in KEYS]
+
+
+class StacksScreen(Screen[None]):
+    """The stacks of one function as a tree; enter folds and unfolds."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "close", "back"),
+        Binding("c", "turn", "callers or callees"),
+    ]
+    DEFAULT_CSS = """
+    StacksScreen > .bar { height: 1; text-style: bold; }
+    StacksScreen > .hint { height: 1; dock: bottom; text-style: dim; }
+    """
+
+    def __init__(self, stacks: Stacks, turn: Callable[[str, bool], None]) -> None:
+        super().__init__()
+        self.stacks = stacks
+        self._turn = turn
+        self._folded: set[int] = set()
+        self._open: list[int] = []
+
+    def compose(self) -> ComposeResult:
+        """Make the widgets."""
+        yield Static(classes="bar")
+        yield Lines()
+        yield Static(classes="hint")
+
+    def on_mount(self) -> None:
+        """Show the tree."""
+        self.take(self.stacks)
+
+    def take(self, stacks: Stacks) -> None:
+        """Show another tree."""
+        self.stacks = stacks
+        self._folded.clear()
+        direction = "who called it" if stacks.callers else "what it calls"
+        title = f"{one_line(stacks.function)}: {direction}"
+        self.query_one(".bar", Static).update(Text(title))
+        other = "what it calls" if stacks.callers else "callers"
+        hint = "   ".join(filter(None, ("esc back", "enter fold", f"c {other}", stacks.note)))
+        self.query_one(".hint", Static).update(Text(hint))
+        self._show()
+
+    def _show(self) -> None:
+        self._open = []
+        number = 0
+        branches = self.stacks.branches
+        while number < len(branches):
+            self._open.append(number)
+            number += 1 + (branches[number].below if number in self._folded else 0)
+        self.query_one(Lines).show(len(self._open), self._drawn)
+
+    def _drawn(self, line: int, width: int) -> list[Part]:
+        number = self._open[line]
+        branch = self.stacks.branches[number]
+        numbers = branch_numbers(branch)
+        mark = "+" if number in self._folded else " "
+        return [(f"{numbers}{mark} {branch.text}"[:width], "")]
+
+    def on_lines_chosen(self, message: Lines.Chosen) -> None:
+        """Fold or unfold what is below a line."""
+        number = self._open[message.number]
+        if self.stacks.branches[number].below:
+            self._folded ^= {number}
+            self._show()
+
+    def action_turn(self) -> None:
+        """Look in the other direction."""
+        self._turn(self.stacks.function, not self.stacks.callers)
+
+    def action_close(self) -> None:
+        """Go back."""
+        self.dismiss(None)
+
+
+def branch_numbers(branch: Branch) -> str:
+    """Return bytes with their error and the share of a line of a tree."""
+    value = format_bytes(branch.total.value)
+    margin = format_margin(branch.total, Unit.SPACE)
+    return f"{value:>10} {margin:>9} {percent(branch.share, 1.0):>6}"

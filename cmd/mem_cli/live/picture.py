@@ -1,0 +1,127 @@
+"""What the worker gives the screen: numbers and texts of one moment, nothing to be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mem_cli.live.braille import Series
+from mem_cli.live.wish import Chosen, Wish
+from mem_parser.estimate import Estimate
+from mem_profiler.live.watched import State
+
+
+@dataclass(frozen=True)
+class Situation:
+    """How a process that is watched is at this time; ``is_own``: the capture is this viewer's."""
+
+    state: State
+    why: str = ""
+    is_own: bool = False
+
+
+@dataclass(frozen=True)
+class Head:
+    """The facts of a process and its capture."""
+
+    comm: str
+    pid: int
+    allocator: str
+    rate_bytes: float
+    t_s: float
+    samples: int
+    lost: int
+    live: Estimate
+    highest: Estimate
+    rss_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph: what it is of, what it is now, and the values of the last minutes."""
+
+    title: str
+    now: str
+    series: Series
+
+
+@dataclass(frozen=True)
+class Place:
+    """A thread, or a domain, that may be chosen; ``key`` is how a `Wish` names it."""
+
+    key: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One moment, as a wish has it. ``marked_s``: seconds since the mark; None: there is none.
+
+    ``number`` is that of the capture; ``all_rows`` counts those too that the wish leaves out.
+    """
+
+    wish: Wish
+    situation: Situation
+    number: int
+    head: Head
+    graphs: Sequence[Graph]
+    rows: Chosen
+    all_rows: int
+    threads: Sequence[Place]
+    domains: Sequence[Place]
+    marked_s: float | None = None
+    allocated_per_s: float | None = None
+    notes: Sequence[str] = ()
+    cost_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence for the line of news. ``written``: it names a file, and is said at the end too."""
+
+    text: str
+    bad: bool = False
+    written: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """Lines to read, below a title."""
+
+    title: str
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One line of a tree of stacks: ``depth`` 0 is the function itself, ``below`` the number of
+    lines that belong to it.
+    """
+
+    text: str
+    depth: int
+    total: Estimate
+    share: float
+    below: int
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """The stacks of a function as a tree: to its callers, or to what it calls."""
+
+    function: str
+    callers: bool
+    branches: Sequence[Branch]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The program runs again, as another process."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker failed: there will be no more pictures."""

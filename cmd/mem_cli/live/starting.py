@@ -1,0 +1,159 @@
+"""`mem_profiler run --live`: a program on the screen from its start to its end.
+
+Model: the run is an ordinary one, which writes its file at the end; the view looks on beside it.
+The program must not write on the screen, nor read the keys: its output goes to a file, of which a
+key shows the end, and its input is empty.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from mem_cli.live import needs
+from mem_cli.live.choices import DEFAULTS, filters_of, naming_of
+from mem_cli.live.viewing import Choice, show
+from mem_cli.say import say
+from mem_parser.errors import MemError, NoSampler
+from mem_parser.escape import one_line
+from mem_parser.outplace import open_folder
+from mem_parser.plainfile import open_plain
+from mem_parser.sizes import short_size
+from mem_profiler.capture import launch
+from mem_profiler.capture.output import ExactFile
+from mem_profiler.capture.session import Rates
+from mem_profiler.live.watched import State, Watched
+from mem_profiler.process import procfs
+
+_NAMES_TRIED = 10_000
+_TAIL_BYTES = 1 << 18
+_POLL_S = 0.02
+
+
+@dataclass
+class Output:
+    """The file that a program writes its output to."""
+
+    path: str
+    fd: int
+
+    def tail(self) -> list[str]:
+        """Return the last lines; none where the file cannot be read."""
+        try:
+            fd = open_plain(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                size = os.fstat(fd).st_size
+                first = max(size - _TAIL_BYTES, 0)
+                text = os.pread(fd, _TAIL_BYTES, first).decode("utf-8", "replace")
+            finally:
+                os.close(fd)
+        except (OSError, ValueError) as error:
+            return [f"{self.path}: {getattr(error, 'strerror', None) or error}"]
+        lines = text.split("\n")
+        return lines[1:] if first else lines
+
+    def close(self) -> None:
+        """Say where the output is; remove the file if there was none."""
+        size = os.fstat(self.fd).st_size
+        os.close(self.fd)
+        if size:
+            say(f"the program's output: {self.path}, {short_size(size)}", err=True)
+        else:
+            os.unlink(self.path)
+
+
+class _Image(Watched):
+    """The program of a run, until it becomes another one (exec)."""
+
+    def __init__(self, one: launch.Run) -> None:
+        self._one = one
+        super().__init__(one.pid)
+
+    @property
+    def state(self) -> State:
+        """What the program does now."""
+        return State.ENDED if self._is_replaced() else super().state
+
+    def tick(self) -> State:
+        """Take the readings of the run, and one for the screen if it is due."""
+        self._one.tick()
+        state = super().tick()
+        if state is not State.ENDED and self._is_replaced():
+            self.why = "the process runs another program"
+            return State.ENDED
+        return state
+
+    def _is_replaced(self) -> bool:
+        images = self._one.current()[:1]
+        mine = self.segment.control().identity
+        return bool(images) and images[0].segment.control().identity != mine
+
+
+def output_file(options: launch.Options) -> Output:
+    """Make the file for the output of a program, beside the one of its capture. Raises MemError."""
+    prefix = options.prefix
+    stem = os.path.splitext(prefix.path)[0] if isinstance(prefix, ExactFile) else prefix
+    folder, name = os.path.split(stem)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open_folder(folder or ".") as opened:
+            for number in range(1, _NAMES_TRIED):
+                final = f"{name}.{number}.output.txt"
+                try:
+                    fd = os.open(final, flags, 0o600, dir_fd=opened)
+                except FileExistsError:
+                    continue
+                return Output(os.path.join(folder, final), fd)
+    except OSError as error:
+        raise MemError(f"cannot write {stem}.*.output.txt: {error.strerror}") from error
+    raise MemError(f"all names {stem}.<n>.output.txt exist already", hint="-o PREFIX")
+
+
+def view(one: launch.Run, options: launch.Options, output: Output) -> None:
+    """Show a program until it has ended and the viewer leaves, or only the latter. Raises what
+    ended the view, if that was an error.
+    """
+    needs.agree_on_colour()
+    prefix = options.prefix
+    choice = Choice(
+        rates=Rates(options.rate_bytes, options.device_rate_bytes),
+        prefix=os.path.splitext(prefix.path)[0] if isinstance(prefix, ExactFile) else prefix,
+        interval_s=1.0,
+        form=options.form,
+        naming=naming_of(DEFAULTS),
+        filters=filters_of(DEFAULTS),
+    )
+    following: int | None = one.pid
+    while following is not None:
+        watched = _opened(one)
+        if watched is None:
+            return
+        try:
+            following = show(
+                watched,
+                choice,
+                output=output.tail,
+                forward=one.forward,
+                again=lambda: None if one.over else one.pid,
+            )
+        finally:
+            watched.close()
+    if not one.over:
+        name = one_line(procfs.comm(one.pid)) or "the program"
+        say(f"{name} (pid {one.pid}) goes on; its file is written when it ends", err=True)
+
+
+def _opened(one: launch.Run) -> _Image | None:
+    """Wait for the sampler of the program; None: the program ended before it could be seen."""
+    while not one.over:
+        one.tick()
+        try:
+            watched = _Image(one)
+        except NoSampler:
+            one.watch.ended(_POLL_S)
+            continue
+        if watched.state is State.CAPTURED:
+            return watched
+        watched.close()
+        one.watch.ended(_POLL_S)
+    return None

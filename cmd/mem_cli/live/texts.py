@@ -1,0 +1,228 @@
+"""How the live view spells its numbers: pure functions from a picture to lines of text.
+
+Each text that comes from the target passes `one_line` here, once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mem_cli.live.picture import Graph, Head, Picture
+from mem_parser.escape import one_line
+from mem_parser.estimate import Estimate
+from mem_parser.live.totals import Order, Row
+from mem_parser.model import Unit
+from mem_parser.units import (
+    counted,
+    format_bytes,
+    format_change,
+    format_estimate,
+    format_margin,
+    format_rate,
+    format_value,
+)
+from mem_profiler.live.watched import State
+
+WIDE = 110
+"""From so many columns on rows have their module, and both numbers their errors."""
+_LEAST_NAME = 18
+_STATES = {State.CAPTURED: "", State.IDLE: "no capture runs", State.ENDED: "ended"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table. ``order``: what a click on its head sorts by."""
+
+    head: str
+    width: int
+    order: Order | None = None
+    right: bool = True
+
+
+def columns(width: int, order: Order, *, marked: bool) -> list[Column]:
+    """Return the columns that fit into ``width``; the last but the module takes what is left.
+
+    On a narrow screen the name of a function comes before the less important numbers.
+    """
+    found = _columns(width, order, marked=marked)
+    for head in ("allocated/s", "blocks", "±", "own" if order is Order.TOTAL else "total"):
+        if found[-1].width < _LEAST_NAME and width < WIDE:
+            gone = [c for c in found if c.head == head]
+            name = found[-1].width + sum(c.width + 1 for c in gone)
+            found = [c for c in found[:-1] if c not in gone]
+            found.append(Column("function", name, right=False))
+    return found
+
+
+def _columns(width: int, order: Order, *, marked: bool) -> list[Column]:
+    wide = width >= WIDE
+    margin = Column("±", 9)
+    found = [Column("own", 10, Order.OWN)]
+    if wide or order is not Order.TOTAL:
+        found.append(margin)
+    found.append(Column("total", 10, Order.TOTAL))
+    if wide or order is Order.TOTAL:
+        found.append(margin)
+    found += [Column("blocks", 8, Order.BLOCKS)]
+    if marked:
+        found.append(Column("since mark", 20, Order.GROWTH))
+    if wide or not marked:
+        found.append(Column("allocated/s", 12))
+    rest = width - sum(c.width + 1 for c in found)
+    module = min(rest // 3, 28) if wide else 0
+    name = rest - (module + 1 if module else 0)
+    found.append(Column("function", name, right=False))
+    if module:
+        found.append(Column("module", module, right=False))
+    return found
+
+
+def head_line(shown: Sequence[Column], order: Order) -> list[tuple[str, bool]]:
+    """Return the heads of the table, each with whether rows are sorted by it."""
+    return [(_cell(c, f"{c.head}{'▼' if c.order is order else ''}"), c.order is order)
+            for c in shown]  # fmt: skip
+
+
+def row_cells(row: Row, shown: Sequence[Column], order: Order) -> list[str]:
+    """Return the cells of one row, as wide as their columns. What changed since the mark is what
+    rows are sorted by: the total, else the own.
+    """
+    by_total = order is Order.TOTAL
+    cells = []
+    last = row.own
+    for column in shown:
+        text = ""
+        if column.head == "own":
+            last, text = row.own, format_bytes(row.own.value)
+        elif column.head == "total":
+            last, text = row.total, format_bytes(row.total.value)
+        elif column.head == "±":
+            text = format_margin(last, Unit.SPACE)
+        elif column.head == "blocks":
+            text = format_value(row.blocks, Unit.OBJECTS)
+        elif column.head == "since mark":
+            text = _growth(row.total_growth if by_total else row.growth)
+        elif column.head == "allocated/s":
+            text = "-" if row.rate is None else _per_s(row.rate.value)
+        elif column.head == "function":
+            text = one_line(row.name)
+        else:
+            text = one_line(row.module.rsplit("/", 1)[-1])
+        cells.append(_cell(column, text))
+    return cells
+
+
+def _growth(growth: Estimate | None) -> str:
+    if growth is None:
+        return "-"
+    if not growth.samples:
+        return ""
+    if abs(growth.value) < 0.5 and math.isfinite(growth.margin95):
+        return f"0 ± {format_bytes(growth.margin95)}"
+    return f"{format_change(growth.value, Unit.SPACE)} {format_margin(growth, Unit.SPACE)}".rstrip()
+
+
+def _per_s(value: float) -> str:
+    return f"{format_bytes(value)}/s" if value >= 0.5 else ""
+
+
+def _cell(column: Column, text: str) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    width = column.width
+    length = cell_len(text)
+    if length > width:
+        return f"{set_cell_size(text, width - 1)}…"
+    blanks = " " * (width - length)
+    return f"{blanks}{text}" if column.right else f"{text}{blanks}"
+
+
+def title(head: Head, width: int) -> str:
+    """Return the first line: what is watched, how finely, and for how long."""
+    name = one_line(head.comm) or "?"
+    left = [f"{name} (pid {head.pid})"]
+    if head.allocator:
+        left.append(one_line(head.allocator))
+    left.append(f"1 sample / {format_rate(head.rate_bytes)}")
+    right = clock(head.t_s)
+    return _spread("  ".join(left), right, width)
+
+
+def clock(seconds: float) -> str:
+    """Return a time such as `1:05:09`."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def totals_line(picture: Picture, width: int) -> str:
+    """Return the second line: live heap, its highest, samples and losses."""
+    head = picture.head
+    facts = [
+        f"live {format_estimate(head.live, Unit.SPACE)}",
+        f"highest {format_estimate(head.highest, Unit.SPACE)}",
+    ]
+    if picture.allocated_per_s is not None:
+        facts.append(f"{format_bytes(picture.allocated_per_s)}/s allocated")
+    right = f"{counted(head.samples, 'sample')}, {head.lost} lost"
+    text = "  ".join(facts)
+    if len(text) + 2 + len(right) > width:
+        text = "  ".join(facts[:2])
+    return _spread(text, right, width)
+
+
+def choice_line(picture: Picture, *, paused: bool, width: int) -> str:
+    """Return the line above the table: which rows these are, and what is compared."""
+    wish = picture.wish
+    facts = [_threads(picture)]
+    if len(picture.domains) > 1:
+        names = {place.key: place.name for place in picture.domains}
+        facts.insert(0, f"memory of {one_line(names[wish.domain])}")
+    rows = counted(len(picture.rows), "function")
+    if wish.narrows:
+        rows = f"{len(picture.rows)} of {counted(picture.all_rows, 'function')}"
+        if wish.pattern:
+            rows += f" /{one_line(wish.pattern)}/"
+        if wish.module:
+            rows += f" in {one_line(wish.module.rsplit('/', 1)[-1])}"
+    facts.append(rows)
+    if picture.marked_s is not None:
+        facts.append(f"mark {clock(picture.marked_s)} ago")
+    state = _STATES[picture.situation.state]
+    right = "  ".join(filter(None, (state, "PAUSED" if paused else "")))
+    return _spread("  ".join(facts), right, width)
+
+
+def _threads(picture: Picture) -> str:
+    chosen = picture.wish.thread
+    for k, place in enumerate(picture.threads, 1):
+        if place.key == chosen:
+            return f"thread {k} of {len(picture.threads)}: {one_line(place.name)}"
+    return f"all {counted(len(picture.threads), 'thread')}" if picture.threads else "all threads"
+
+
+def graph_title(graph: Graph, width: int) -> str:
+    """Return the line above a graph."""
+    return _spread(one_line(graph.title), graph.now, width)[:width]
+
+
+def _spread(left: str, right: str, width: int) -> str:
+    """Return a line with ``right`` at its end, if there is room, and ``left`` cut."""
+    if len(left) + 1 + len(right) <= width:
+        return f"{left}{' ' * (width - len(left) - len(right))}{right}"
+    room = width - len(right) - 2
+    if right and room >= 8:
+        return f"{left[:room]}… {right}"
+    return left[:width]
+
+
+def summary(picture: Picture) -> str:
+    """Return what is said when the viewer leaves."""
+    head = picture.head
+    name = one_line(head.comm) or "?"
+    highest = format_estimate(head.highest, Unit.SPACE)
+    return (
+        f"watched {name} (pid {head.pid}) for {clock(head.t_s)}: highest {highest},"
+        f" {counted(head.samples, 'sample')}, {head.lost} lost"
+    )

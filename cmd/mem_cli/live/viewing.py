@@ -1,0 +1,149 @@
+"""One process from its attaching to the last line after its view: what `mem_profiler live` does.
+
+Model: a viewer leaves a process as it was found. Where it began a capture, that ends with it; where
+it attached, it detaches, also after an error of its own. All that is printed is printed before the
+screen begins or after it has gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mem_cli.live import needs, texts
+from mem_cli.live.app import LiveApp
+from mem_cli.live.following import Follower, Plan
+from mem_cli.live.looking import Looking
+from mem_cli.profiler.attaching import Attached
+from mem_cli.profiler.signals import Stop, on_signals
+from mem_cli.say import say
+from mem_parser.errors import UsageProblem
+from mem_parser.filters import Filters
+from mem_parser.heapfile.form import Form
+from mem_parser.live.naming import NamingChoice
+from mem_profiler.capture.session import Rates
+from mem_profiler.live.successor import Identity, find
+from mem_profiler.live.watched import State, Watched
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the options say. ``rates`` are those of a capture that the view begins; ``asked_rate``:
+    somebody asked for them, so a capture that runs already is not what was meant.
+    """
+
+    rates: Rates
+    prefix: str
+    interval_s: float
+    form: Form
+    naming: NamingChoice
+    filters: Filters
+    asked_rate: bool = False
+
+
+def watch(pid: int, choice: Choice) -> None:
+    """Show a process, and those that take its place, until the viewer leaves. Raises MemError,
+    KeyboardInterrupt.
+    """
+    needs.agree_on_colour()
+    following: int | None = pid
+    while following is not None:
+        following = _watch_one(following, choice)
+
+
+def _watch_one(pid: int, choice: Choice) -> int | None:
+    """Return the process to show next."""
+    stop = Stop()
+    on_signals(_SIGNALS, stop)
+    attached = Attached()
+    attached.where_needed([pid], stop.asked)
+    try:
+        if stop.wanted:
+            return None
+        identity = Identity.of(pid)
+        with _watched(pid, choice) as watched:
+            return show(
+                watched,
+                choice,
+                beside=(attached.tick,),
+                again=lambda: None if identity is None else find(identity),
+            )
+    finally:
+        on_signals(_SIGNALS, Stop())
+        attached.detach()
+
+
+@contextlib.contextmanager
+def _watched(pid: int, choice: Choice) -> Iterator[Watched]:
+    watched = Watched(pid, choice.rates)
+    try:
+        if choice.asked_rate and not watched.is_own and watched.state is State.CAPTURED:
+            rate = watched.segment.control().capture["rate_bytes"]
+            raise UsageProblem(
+                f"pid {pid} is captured already, at 1 sample / {int(rate)} B: -c is for a capture"
+                " that the view begins",
+                hint=f"mem_profiler live {pid}",
+            )
+        yield watched
+    finally:
+        watched.close()
+
+
+def show(
+    watched: Watched,
+    choice: Choice,
+    *,
+    beside: tuple[Callable[[], object], ...] = (),
+    output: Callable[[], list[str]] | None = None,
+    forward: Callable[[int], object] | None = None,
+    again: Callable[[], int | None] = lambda: None,
+) -> int | None:
+    """Show a process on the screen. Returns the one to show next; None: the viewer left.
+
+    ``again`` finds the process that took the place of one that ended; ``output`` and ``forward``
+    are as of `LiveApp`.
+
+    Raises what ended the view, if that was an error.
+    """
+    plan = Plan(
+        prefix=choice.prefix,
+        rates=choice.rates,
+        interval_s=choice.interval_s,
+        form=choice.form,
+        beside=beside,
+        successor=again,
+    )
+    follower = Follower(watched, Looking(choice.naming, choice.filters), plan)
+    app = LiveApp(follower, output=output, forward=forward)
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    on_signals(_SIGNALS, lambda number, _frame: app.hear(number))
+    try:
+        following = app.run()
+    finally:
+        follower.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _say_what_was(watched, follower, app)
+    error = app.broken or follower.failure
+    if error is not None:
+        raise error
+    return following
+
+
+def _say_what_was(watched: Watched, follower: Follower, app: LiveApp) -> None:
+    """Say what was seen, written and left behind; a terminal that has gone hears nothing."""
+    with contextlib.suppress(OSError):
+        if follower.last is not None:
+            say(texts.summary(follower.last))
+        if watched.state is State.ENDED:
+            say(f"pid {watched.pid}: {watched.why or 'the process has ended'}")
+        for line in app.written:
+            say(line)
+        if watched.state is State.CAPTURED and not watched.is_own:
+            say("its capture goes on: another controller began it")
+        elif watched.is_own and not app.written:
+            say("its capture has ended, and is in no file: w writes one")

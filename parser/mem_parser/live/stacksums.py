@@ -1,0 +1,120 @@
+"""What stacks of a profile have, and the functions that they count for."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mem_parser.charge import charged_from
+from mem_parser.estimate import FloatArray
+from mem_parser.filters import Filters
+from mem_parser.live.recurring import last_of_name
+from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
+from mem_parser.symbols.table import Symbols
+
+
+@dataclass(slots=True)
+class StackColumns:
+    """Sums by stack: bytes in use, and allocated so far."""
+
+    value: FloatArray
+    variance: FloatArray
+    samples: FloatArray
+    allocated: FloatArray
+    allocated_variance: FloatArray
+    allocated_samples: FloatArray
+    freed_variance: FloatArray
+
+    def each(self) -> list[FloatArray]:
+        """The columns, in the order of their names."""
+        return [getattr(self, f.name) for f in dataclasses.fields(self)]
+
+
+@dataclass(slots=True)
+class ShownStacks:
+    """How stacks are shown: ``own`` is the function of each, -1 where the filters leave it out;
+    ``stack`` and ``function`` are all pairs of a stack that is shown and a function on it, once.
+    """
+
+    own: IntArray
+    stack: IntArray
+    function: IntArray
+    count: int
+
+    def by_own(self, column: FloatArray) -> FloatArray:
+        """Add up a column of stacks by the functions that they are charged to."""
+        shown = self.own >= 0
+        return added_up(self.own[shown], column[shown], self.count)
+
+    def by_total(self, column: FloatArray) -> FloatArray:
+        """Add up a column of stacks for all functions on them."""
+        return added_up(self.function, column[self.stack], self.count)
+
+
+@dataclass(slots=True)
+class Names:
+    """The distinct names of functions, with module and file of the first one of each; ``key`` is
+    the index of its name for each function.
+    """
+
+    names: list[str]
+    modules: list[str]
+    files: list[str]
+    key: IntArray
+
+    @classmethod
+    def of(cls, symbols: Symbols) -> Names:
+        """The names of the functions of ``symbols``."""
+        functions = symbols.functions
+        index: dict[str, int] = {}
+        key = [index.setdefault(f.name, len(index)) for f in functions]
+        first = dict(zip(reversed(key), range(len(key) - 1, -1, -1), strict=True))
+        firsts = [functions[first[k]] for k in range(len(index))]
+        return cls(
+            list(index),
+            [f.module for f in firsts],
+            [f.file for f in firsts],
+            np.array(key, dtype=np.int64),
+        )
+
+
+def shown_stacks(
+    symbols: Symbols, filters: Filters, stacks: BoolArray, names: Names
+) -> ShownStacks:
+    """Return how ``filters`` show the ``stacks`` (a mask) of ``symbols``."""
+    hidden = filters.without_hidden(symbols)
+    key = names.key
+    if len(hidden.functions) > len(symbols.functions):
+        key = np.append(key, -1)  # what stands for stacks of nothing but hidden frames
+    on_stack = key[hidden.function_of_location][hidden.locations_of_stack]
+    begin = charged_from(hidden, filters.rule)
+    own = np.where(stacks, on_stack[begin], -1)
+    counts = _is_last(hidden, on_stack) & (on_stack >= 0)
+    stack = np.repeat(np.arange(len(stacks)), np.diff(hidden.offsets))
+    place = np.flatnonzero(counts)
+    stack = stack[place]
+    shown = stacks[stack] & (place >= begin[stack])
+    return ShownStacks(own, stack[shown], on_stack[place[shown]], len(names.names))
+
+
+def _is_last(symbols: Symbols, on_stack: IntArray) -> BoolArray:
+    known = symbols.known
+    if known is not None and known.locations_of_stack is symbols.locations_of_stack:
+        return known.is_last
+    return last_of_name(on_stack, symbols.offsets)
+
+
+def stack_columns(part: Profile) -> StackColumns:
+    """Add up a profile by stack."""
+    stack, stacks = part.sites.stack, len(part.stacks)
+    found = [*part.weigh(Count.INUSE, Unit.SPACE), *part.weigh(Count.ALLOC, Unit.SPACE)]
+    found.append(part.weigh(Count.FREED, Unit.SPACE)[1])
+    return StackColumns(*(added_up(stack, column, stacks) for column in found))
+
+
+def added_up(group: IntArray, weights: npt.NDArray[np.generic], count: int) -> FloatArray:
+    """Return the sum of the weights of each group."""
+    return np.bincount(group, weights=weights, minlength=count).astype(np.float64)

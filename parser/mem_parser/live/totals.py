@@ -1,0 +1,370 @@
+"""What each function of a running process has, moment by moment.
+
+`totals` adds up the profile of one moment; `rows` puts it beside an earlier one (how fast does each
+function allocate?) and a mark (what has changed since?). What came before is always added up under
+the names and filters of now, so that a function whose role has changed does not seem to grow.
+
+**Errors.** Both counts of a capture, of blocks allocated and of blocks freed, only ever grow. So
+what was allocated between two moments has the variance of the samples in between, and the change
+of what is in use that of the births and frees in between: blocks that live at both moments are the
+same blocks and cancel (see `mem_parser.diff`). Of one thread only the blocks in use are known;
+then the two moments count as independent, and the error is too large rather than too small.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import overload
+
+import numpy as np
+
+from mem_parser.diff import RATE
+from mem_parser.estimate import Estimate, FloatArray, Unseen
+from mem_parser.filters import Filters, of_threads
+from mem_parser.growth import StackIndex
+from mem_parser.live.stacksums import (
+    Names,
+    ShownStacks,
+    StackColumns,
+    added_up,
+    shown_stacks,
+    stack_columns,
+)
+from mem_parser.model import BoolArray, Count, IntArray, Profile, Unit
+from mem_parser.places import same_capture
+from mem_parser.significance import benjamini_hochberg, p_of_changes
+from mem_parser.symbols.table import Symbols
+
+_EQUAL = 1e-9
+"""Differences below this share of the numbers are rounding."""
+
+
+class Order(enum.StrEnum):
+    """What is first among rows: the largest of this."""
+
+    OWN = "own"
+    TOTAL = "total"
+    BLOCKS = "blocks"
+    GROWTH = "growth"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What each function had at one moment: columns with one entry per function, by the name that
+    reports show; ``modules`` and ``files`` are those of the first function of that name.
+
+    ``own`` are estimated bytes in use that are charged to the function, ``total`` those and what
+    was allocated below it; ``blocks`` are objects, of ``own``. ``allocated`` are bytes allocated
+    since the capture began, by total; NaN where nobody counted them, as of one thread.
+    ``t_s``: seconds since the capture began. ``part`` are the sites of ``profile`` that the filters
+    of domains and threads leave; ``by_stack`` what its stacks have.
+    """
+
+    t_s: float
+    names: list[str]
+    modules: list[str]
+    files: list[str]
+    own: FloatArray
+    own_variance: FloatArray
+    own_samples: FloatArray
+    total: FloatArray
+    total_variance: FloatArray
+    total_samples: FloatArray
+    blocks: FloatArray
+    allocated: FloatArray
+    profile: Profile = field(repr=False)
+    filters: Filters = field(repr=False)
+    thread: int | None = field(repr=False)
+    part: Profile = field(repr=False)
+    shown: ShownStacks = field(repr=False)
+    by_stack: StackColumns = field(repr=False)
+
+    @property
+    def sum(self) -> Estimate:
+        """The estimate of all that the filters leave."""
+        shown = self.shown.own >= 0
+        sums = self.by_stack
+        columns = (sums.value, sums.variance, sums.samples)
+        value, variance, samples = (float(column[shown].sum()) for column in columns)
+        return self.estimate(value, variance, samples)
+
+    def estimate(self, value: float, variance: float, samples: float) -> Estimate:
+        """Return the sum of estimates from the sums of their values, variances and samples."""
+        error = math.sqrt(max(variance, 0.0)) if self.profile.errors_known else math.nan
+        return Estimate(float(value), error, round(samples), self.unseen)
+
+    @property
+    def unseen(self) -> Unseen:
+        """What sums of bytes must allow for blocks of which no sample came."""
+        return self.profile.unseen(Unit.SPACE)
+
+    def same_blocks(self, other: Profile) -> Profile:
+        """Return the part of another moment's profile that this one shows of its own."""
+        return _part(other, self.filters, self.thread)
+
+
+def totals(
+    profile: Profile, symbols: Symbols, filters: Filters, *, thread: int | None = None
+) -> Totals:
+    """Add up ``profile`` by function. ``thread`` is the row of one of `Profile.threads`: only its
+    blocks in use count; None: those of all.
+
+    ``filters`` choose stacks, frames, domains; rows always have bytes in use, whatever their
+    ``count`` and ``unit``. Raises as `Filters.apply`.
+    """
+    filters = dataclasses.replace(filters, count=Count.INUSE, unit=Unit.SPACE)
+    part = _part(profile, filters, thread)
+    names = Names.of(symbols)
+    shown = shown_stacks(symbols, filters, filters.stacks(part, symbols), names)
+    sums = stack_columns(part)
+    objects, _, _ = part.weigh(Count.INUSE, Unit.OBJECTS)
+    stacks = len(part.stacks)
+    allocated = shown.by_total(sums.allocated)
+    return Totals(
+        t_s=profile.capture.duration_s or 0.0,
+        names=names.names,
+        modules=names.modules,
+        files=names.files,
+        own=shown.by_own(sums.value),
+        own_variance=shown.by_own(sums.variance),
+        own_samples=shown.by_own(sums.samples),
+        total=shown.by_total(sums.value),
+        total_variance=shown.by_total(sums.variance),
+        total_samples=shown.by_total(sums.samples),
+        blocks=shown.by_own(added_up(part.sites.stack, objects, stacks)),
+        allocated=allocated if part.has_alloc else np.full(len(names.names), np.nan),
+        profile=profile,
+        filters=filters,
+        thread=thread,
+        part=part,
+        shown=shown,
+        by_stack=sums,
+    )
+
+
+def _part(profile: Profile, filters: Filters, thread: int | None) -> Profile:
+    part = filters.part(profile)
+    return part if thread is None else of_threads(part, [thread])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One function now. ``growth`` and ``total_growth`` are the changes of ``own`` and ``total``
+    since the mark, which stand if chance alone does not explain them; ``rate`` are the bytes a
+    second that it and what it called allocate since the moment before. None where nobody knows.
+    """
+
+    name: str
+    module: str
+    file: str
+    own: Estimate
+    total: Estimate
+    blocks: float
+    rate: Estimate | None = None
+    growth: Estimate | None = None
+    total_growth: Estimate | None = None
+    growth_stands: bool = False
+    total_growth_stands: bool = False
+
+    @property
+    def rate_bytes_s(self) -> float | None:
+        """The value of ``rate``."""
+        return None if self.rate is None else self.rate.value
+
+
+@dataclass(slots=True)
+class _Change:
+    """The change of each function, and which changes stand."""
+
+    value: FloatArray
+    variance: FloatArray
+    samples: FloatArray
+    stands: BoolArray
+
+
+class Rows(Sequence[Row]):
+    """The rows, in their order. A look-up builds them, because there may be many thousands."""
+
+    def __init__(
+        self,
+        now: Totals,
+        order: IntArray,
+        rate: _Change | None,
+        growth: tuple[_Change, _Change] | None,
+        seconds: float,
+    ) -> None:
+        self._now, self._order = now, order
+        self._rate, self._growth, self._seconds = rate, growth, seconds
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self._row(k) for k in self._order[index].tolist()]
+        return self._row(int(self._order[index]))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all rows."""
+        return [self._now.names[k] for k in self._order.tolist()]
+
+    def _row(self, k: int) -> Row:
+        now, growth = self._now, self._growth
+        return Row(
+            now.names[k],
+            now.modules[k],
+            now.files[k],
+            now.estimate(now.own[k], now.own_variance[k], now.own_samples[k]),
+            now.estimate(now.total[k], now.total_variance[k], now.total_samples[k]),
+            float(now.blocks[k]),
+            self._rate_of(k),
+            None if growth is None else self._changed(growth[0], k),
+            None if growth is None else self._changed(growth[1], k),
+            growth is not None and bool(growth[0].stands[k]),
+            growth is not None and bool(growth[1].stands[k]),
+        )
+
+    def _rate_of(self, k: int) -> Estimate | None:
+        if self._rate is None:
+            return None
+        found, s = self._rate, self._seconds
+        plain = self._now.estimate(found.value[k] / s, found.variance[k] / s**2, found.samples[k])
+        return dataclasses.replace(plain, unseen=self._now.unseen.scaled(1 / s))
+
+    def _changed(self, change: _Change, k: int) -> Estimate:
+        plain = self._now.estimate(change.value[k], change.variance[k], change.samples[k])
+        return dataclasses.replace(plain, signed=True)
+
+
+def rows(now: Totals, before: Totals | None, mark: Totals | None, order: Order) -> Rows:
+    """Return a row for each function that has blocks now, had some at the ``mark``, or allocated
+    since ``before``.
+
+    Two moments of different captures have nothing in common: then there is no rate, no growth. By
+    `Order.GROWTH` changes that stand are before and, if something shrank, behind those that do not.
+    """
+    earlier = None if before is None else _earlier(now, before)
+    seconds = 0.0 if before is None else now.t_s - before.t_s
+    rate = None if earlier is None or seconds <= 0 else _rate(now, earlier)
+    past = None if mark is None else _earlier(now, mark)
+    growth = None if past is None else _growth(now, past)
+    shown = now.total_samples > 0
+    if rate is not None:
+        shown |= rate.samples > 0
+    if growth is not None:
+        shown |= growth[1].samples > 0
+    found = np.flatnonzero(shown)
+    by = _sorted_by(now, growth[0] if growth is not None else None, order)
+    found = found[np.lexsort(tuple(-column[found] for column in reversed(by)))]
+    return Rows(now, found, rate, growth, seconds)
+
+
+def _sorted_by(now: Totals, growth: _Change | None, order: Order) -> list[FloatArray]:
+    """Return the columns that rows are sorted by, the first one first."""
+    if order is Order.TOTAL:
+        return [now.total, now.own]
+    if order is Order.BLOCKS:
+        return [now.blocks, now.own]
+    if order is Order.GROWTH and growth is not None:
+        return [np.where(growth.stands, growth.value, 0.0), growth.value, now.own]
+    return [now.own, now.total]
+
+
+@dataclass(slots=True)
+class _Earlier:
+    """The columns of an earlier moment, for the stacks of now."""
+
+    sums: StackColumns
+    is_counted: bool
+
+
+def _earlier(now: Totals, then: Totals) -> _Earlier | None:
+    """Return what the stacks of ``now`` had then; None where that was another capture."""
+    if not same_capture([now.profile, then.profile]):
+        return None
+    alike = (then.filters.domains, then.filters.threads, then.thread) == (
+        now.filters.domains,
+        now.filters.threads,
+        now.thread,
+    )
+    part = then.part if alike else now.same_blocks(then.profile)
+    sums = then.by_stack if alike else stack_columns(part)
+    moved = _moved(sums.each(), then.profile, now.profile)
+    return _Earlier(StackColumns(*moved), part.has_alloc and now.part.has_alloc)
+
+
+def _moved(columns: list[FloatArray], then: Profile, now: Profile) -> Iterator[FloatArray]:
+    """Yield columns of the stacks of ``then`` as columns of those of ``now``."""
+    stacks = len(now.stacks)
+    if now.stacks.series is not None and now.stacks.series is then.stacks.series:
+        for column in columns:
+            yield np.concatenate((column, np.zeros(max(stacks - len(column), 0))))[:stacks]
+        return
+    stack = StackIndex(now).match(then)
+    known = np.flatnonzero(stack >= 0)
+    for column in columns:
+        yield added_up(stack[known], column[known], stacks)
+
+
+def _rate(now: Totals, earlier: _Earlier) -> _Change | None:
+    """Return what was allocated since, by total; None where allocations are not counted."""
+    if not earlier.is_counted:
+        return None
+    after, before = now.by_stack, earlier.sums
+    value, variance, samples = (
+        now.shown.by_total(np.maximum(new - old, 0.0))
+        for new, old in (
+            (after.allocated, before.allocated),
+            (after.allocated_variance, before.allocated_variance),
+            (after.allocated_samples, before.allocated_samples),
+        )
+    )
+    return _Change(value, variance, samples, np.zeros(len(value), dtype=np.bool_))
+
+
+def _growth(now: Totals, earlier: _Earlier) -> tuple[_Change, _Change]:
+    """Return how what is in use has changed: own, and total."""
+    after, before = now.by_stack, earlier.sums
+    columns = [
+        after.value - before.value,
+        after.variance + before.variance,
+        after.samples + before.samples,
+        after.value + before.value,
+    ]
+    if earlier.is_counted:
+        born = np.maximum(after.allocated_variance - before.allocated_variance, 0.0)
+        freed = np.maximum(after.freed_variance - before.freed_variance, 0.0)
+        columns.append(born + freed)
+    weight, is_exact = now.unseen.weight, now.profile.errors_known
+    own, total = (
+        _judged([add(column) for column in columns], weight, is_exact=is_exact)
+        for add in (now.shown.by_own, now.shown.by_total)
+    )
+    return own, total
+
+
+def _judged(columns: list[FloatArray], weight: float, *, is_exact: bool) -> _Change:
+    """Tell which changes stand: as in `mem_parser.diff`, over all rows the false discovery rate is
+    its ``RATE``. Without errors every change stands.
+    """
+    value, variance, samples, size, *paired = columns
+    # Independent moments bound the error of paired ones: common samples only cancel.
+    for less in paired:
+        variance = np.minimum(variance, less)
+    moved = np.abs(value) > _EQUAL * size
+    stands = moved.copy()
+    tested = np.flatnonzero(samples > 0)
+    if is_exact and len(tested):
+        p = p_of_changes(value[tested], variance[tested], weight)
+        stands[:] = False
+        stands[tested] = benjamini_hochberg(p, RATE)
+    return _Change(value, variance, samples, stands & moved)

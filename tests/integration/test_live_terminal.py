@@ -1,0 +1,224 @@
+"""`mem_profiler live` and `run --live` in a real terminal (tmux), on real programs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller_tools import command, command_environment, run_command
+from tmux import Terminal
+
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d)[;m]")
+PROGRAM = """
+import os, sys, time
+kept = []
+def grow_here():
+    kept.append(bytearray(50_000))
+def program():
+    while len(kept) < int(sys.argv[1]):
+        grow_here()
+        time.sleep(0.02)
+print("a line of its own", flush=True)
+program()
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "grow.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+@pytest.fixture
+def target(script: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that nobody prepared, which allocates until it is killed."""
+    with subprocess.Popen(
+        [sys.executable, str(script), "1000000"], stdout=subprocess.PIPE, cwd=script.parent
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def terminal(folder: Path, *words: object, size: tuple[int, int] = (80, 24), **more: str) -> Any:
+    environment = {
+        "PYTHONPATH": command_environment()["PYTHONPATH"],
+        "MEM_PROFILER_DIR": str(folder / "shm"),
+        **more,
+    }
+    (folder / "shm").mkdir(mode=0o700, exist_ok=True)
+    return Terminal(command(*words), environment, *size, folder=str(folder))
+
+
+def is_in_ps(folder: Path, pid: int, state: str) -> bool:
+    listed = run_command("ps", variables={"MEM_PROFILER_DIR": str(folder / "shm")}).stdout
+    return any(str(pid) in line and state in line for line in listed.splitlines())
+
+
+def test_a_program_that_nobody_prepared_is_attached_shown_and_left_as_it_was(
+    tmp_path: Path, target: subprocess.Popen[bytes]
+) -> None:
+    with terminal(tmp_path, "live", target.pid, "--interval", "0.2") as seen:
+        text = seen.shows("grow_here")
+        assert f"(pid {target.pid})" in text
+        assert max(map(len, text.splitlines())) <= 80
+        assert is_in_ps(tmp_path, target.pid, "capturing")
+        seen.press("w")
+        seen.shows("wrote ./custom_prof")
+        seen.resize(200, 60)
+        seen.shows("module")
+        seen.resize(80, 24)
+        seen.press("q")
+        assert seen.code == 0
+        last = seen.shows("detached from")
+        assert "attached to" in last
+        assert "watched python" in last
+        assert "wrote ./custom_prof" in last
+    assert not is_in_ps(tmp_path, target.pid, "capturing")
+    assert target.poll() is None
+    assert list(tmp_path.glob("custom_prof.*.heap"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_view_and_detaches(
+    tmp_path: Path, target: subprocess.Popen[bytes], number: int
+) -> None:
+    with terminal(tmp_path, "live", "-p", target.pid) as seen:
+        seen.shows("grow_here")
+        os.kill(seen.pid, number)
+        assert seen.code == 0
+        seen.shows("detached from")
+    assert not is_in_ps(tmp_path, target.pid, "capturing")
+
+
+def test_the_killed_target_stays_on_the_screen(
+    tmp_path: Path, target: subprocess.Popen[bytes]
+) -> None:
+    with terminal(tmp_path, "live", target.pid) as seen:
+        seen.shows("grow_here")
+        target.kill()
+        target.wait()
+        text = seen.shows("this is its last state")
+        assert "grow_here" in text
+        seen.press("o", "q")
+        assert seen.code == 0
+
+
+def test_without_colours_there_are_none(tmp_path: Path, target: subprocess.Popen[bytes]) -> None:
+    with terminal(tmp_path, "live", target.pid, NO_COLOR="1") as seen:
+        seen.shows("grow_here")
+        assert not COLOUR.search(seen.text(colours=True))
+    with terminal(tmp_path, "live", target.pid) as seen:
+        seen.shows("grow_here")
+        assert COLOUR.search(seen.text(colours=True))
+
+
+def test_two_views_and_a_capture_at_once(tmp_path: Path, target: subprocess.Popen[bytes]) -> None:
+    with terminal(tmp_path, "live", target.pid) as first:
+        first.shows("grow_here")
+        with terminal(tmp_path, "live", target.pid) as second:
+            second.shows("grow_here")
+            busy = run_command(
+                "-s", "1", "-p", target.pid, variables={"MEM_PROFILER_DIR": str(tmp_path / "shm")}
+            )
+            assert busy.returncode == 4
+            second.press("q")
+            assert second.code == 0
+            assert "its capture goes on" in second.text()
+        assert is_in_ps(tmp_path, target.pid, "capturing")
+        with terminal(tmp_path, "live", target.pid, "-c", "64K") as third:
+            assert third.code == 2
+            assert "is captured already" in third.text()
+
+
+def test_a_program_of_the_command_has_its_output_in_a_file_and_gives_its_exit_code(
+    tmp_path: Path, script: Path
+) -> None:
+    with terminal(tmp_path, "run", "--live", "-o", "x", script, "400") as seen:
+        seen.shows("functions")
+        assert "a line of its own" not in seen.text()
+        seen.press("p")
+        seen.shows("a line of its own")
+        seen.press("q")
+        seen.shows("this is its last state")
+        seen.press("q")
+        assert seen.code == 7
+        seen.shows("succeeded in collecting memory data!")
+    assert (tmp_path / "x.1.output.txt").read_text() == "a line of its own\n"
+    assert len(list(tmp_path.glob("x.*.heap"))) == 1
+
+
+def test_who_leaves_early_waits_for_the_program(tmp_path: Path, script: Path) -> None:
+    with terminal(tmp_path, "run", "--live", "-o", "x", script, "400") as seen:
+        seen.shows("functions")
+        seen.press("q")
+        seen.shows("goes on; its file is written when it ends")
+        assert seen.code == 7
+    assert len(list(tmp_path.glob("x.*.heap"))) == 1
+
+
+def test_a_program_that_becomes_another_one_is_followed(tmp_path: Path, script: Path) -> None:
+    first = tmp_path / "first.py"
+    first.write_text(
+        "import os, sys, time\nkept = []\ndef before():\n    kept.append(bytearray(50_000))\n"
+        "while not os.path.exists('now'):\n    before()\n    time.sleep(0.02)\n"
+        f"os.execv(sys.executable, [sys.executable, {str(script)!r}, '150'])\n"
+    )
+    with terminal(tmp_path, "run", "--live", "-o", "x", first) as seen:
+        seen.shows("before")
+        (tmp_path / "now").touch()
+        seen.shows("grow_here")
+        seen.press("q")
+        assert seen.code == 7
+
+
+def test_the_list_has_programs_with_a_sampler_first_and_enter_chooses_one(
+    tmp_path: Path, target: subprocess.Popen[bytes]
+) -> None:
+    with terminal(tmp_path, "live", size=(160, 40)) as seen:
+        seen.shows("which process?")
+        seen.press("/")
+        seen.press("-l", str(target.args[1]))  # type: ignore[index]
+        assert "may be attached to" in seen.shows("which process?  1 may be watched\n")
+        seen.press("Enter")
+        seen.shows("grow_here")
+
+
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [({"TERM": "dumb"}, "TERM=dumb"), ({"TERM": ""}, "no TERM")],
+)
+def test_a_terminal_that_cannot_be_drawn_on_is_refused(
+    tmp_path: Path, variables: dict[str, str], text: str
+) -> None:
+    with terminal(tmp_path, "live", os.getpid(), **variables) as seen:
+        assert seen.code == 2
+        assert text in seen.text()
+        assert "mem_profiler snapshot PID" in seen.text()
+
+
+def test_a_pipe_is_no_terminal() -> None:
+    done = run_command("live", os.getpid(), stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (2, "")
+    error, hint = done.stderr.splitlines()
+    assert "the live view needs a terminal" in error
+    assert "mem_profiler serve" in hint
+
+
+def test_a_process_that_there_is_not_is_one_line(tmp_path: Path) -> None:
+    with terminal(tmp_path, "live", "4194303") as seen:
+        assert seen.code == 4
+        assert "there is no process" in seen.text() or "4194303" in seen.text()

@@ -1,0 +1,166 @@
+"""A process that is watched while it runs, by real segments: nothing in them is changed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mem_profiler.capture import toggle
+from mem_profiler.capture.recorder import Pace
+from mem_profiler.capture.session import Rates
+from mem_profiler.live.watched import State, Watched
+from sampler_run import WAIT_S, Target, environment, segments
+
+OFTEN = Pace(tick_s=0.01, cost_share=1.0)
+PROGRAM = """
+import os, sys
+kept = []
+print("ready", flush=True)
+for line in sys.stdin:
+    if line.strip() == "exec":
+        os.execv("/bin/cat", ["cat"])
+    kept.append(bytearray(int(line)))
+    print("ok", flush=True)
+"""
+
+
+@pytest.fixture
+def target(segment_dir: Path) -> Iterator[Target]:
+    """A program that keeps a block of each size that it is told."""
+    env = environment(segment_dir)
+    with Target([sys.executable, "-c", PROGRAM], env) as running:
+        assert running.line() == "ready"
+        yield running
+
+
+def held(watched: Watched) -> int:
+    moment = watched.moment()
+    assert moment is not None
+    return int(moment.profiles[0].sites.inuse_bytes.sum())
+
+
+def until(watched: Watched, state: State) -> None:
+    give_up = time.monotonic() + WAIT_S
+    while watched.tick() is not state:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def content(target: Target) -> bytes:
+    [path] = segments(target.folder)
+    with path.open("rb") as file:
+        return file.read()
+
+
+def test_an_own_capture_shows_what_the_program_allocates_and_ends_with_the_watching(
+    target: Target,
+) -> None:
+    watched = Watched(target.pid, Rates(1), OFTEN)
+    assert (watched.is_own, watched.tick()) == (True, State.CAPTURED)
+    before = held(watched)
+    target.ask("7654321")
+    assert 7_654_321 <= held(watched) - before < 8_000_000
+    watched.close()
+    with Watched(target.pid, None, OFTEN).segment as segment:
+        control = segment.control()
+        assert not control.gate_capture
+        assert control.number("written_capture") == control.number("capture_number") == 1
+        assert segment.lock_holder() is None
+
+
+def test_any_number_look_on_and_change_nothing(target: Target) -> None:
+    toggle.start(target.pid, 1)
+    target.ask("1000000")
+    os.kill(target.pid, signal.SIGSTOP)
+    os.waitpid(target.pid, os.WUNTRACED)
+    before = content(target)
+    watchers = [Watched(target.pid, Rates(1), OFTEN) for _ in range(3)]
+    for one in watchers:
+        assert one.segment.lock_holder() is None
+        assert (one.is_own, one.tick()) == (False, State.CAPTURED)
+        assert held(one) > 1_000_000
+    assert len({held(one) for one in watchers}) == 1
+    for one in watchers:
+        one.close()
+    assert content(target) == before
+
+
+def test_a_capture_that_another_ended_is_idle_and_the_next_one_is_followed(
+    target: Target, tmp_path: Path
+) -> None:
+    toggle.start(target.pid, 1)
+    watched = Watched(target.pid, None, OFTEN)
+    target.ask("3000000")
+    watched.tick()
+    first = watched.moment()
+    assert first is not None
+    toggle.stop(target.pid, str(tmp_path / "p"))
+    assert watched.tick() is State.IDLE
+    toggle.start(target.pid, 1)
+    assert watched.tick() is State.CAPTURED
+    second = watched.moment()
+    assert second is not None
+    assert (first.number, second.number) == (1, 2)
+    assert int(second.profiles[0].sites.inuse_bytes.sum()) < 3_000_000
+    assert second.profiles[0].stacks.series is not first.profiles[0].stacks.series
+    assert all(reading.estimate_bytes < 3_000_000 for reading in watched.readings.host.series)
+    watched.close()
+
+
+def test_one_that_looked_on_may_begin_when_the_other_capture_is_over(
+    target: Target, tmp_path: Path
+) -> None:
+    toggle.start(target.pid, 1)
+    watched = Watched(target.pid, Rates(1), OFTEN)
+    assert not watched.begin(Rates(1))
+    toggle.stop(target.pid, str(tmp_path / "p"))
+    assert watched.begin(Rates(1))
+    target.ask("2000000")
+    assert held(watched) >= 2_000_000
+    watched.close()
+
+
+@pytest.mark.parametrize("rates", [None, Rates(1)])
+def test_the_last_state_of_a_killed_program_is_still_there(
+    target: Target, rates: Rates | None
+) -> None:
+    if rates is None:
+        toggle.start(target.pid, 1)
+    watched = Watched(target.pid, rates, OFTEN)
+    target.ask("5000000")
+    target.kill()
+    until(watched, State.ENDED)
+    assert "SIGKILL" in watched.why or watched.why == "target ended"
+    assert held(watched) >= 5_000_000
+    watched.close()
+
+
+@pytest.mark.parametrize("rates", [None, Rates(1)])
+def test_a_program_that_becomes_another_one_has_ended(target: Target, rates: Rates | None) -> None:
+    if rates is None:
+        toggle.start(target.pid, 1)
+    watched = Watched(target.pid, rates, OFTEN)
+    target.ask("5000000")
+    target.tell("exec")
+    until(watched, State.ENDED)
+    assert "exec" in watched.why
+    assert held(watched) >= 5_000_000
+    watched.close()
+
+
+def test_a_file_that_is_written_leaves_the_capture_running_and_unwritten(
+    target: Target, tmp_path: Path
+) -> None:
+    toggle.start(target.pid, 1)
+    watched = Watched(target.pid, None, OFTEN)
+    result = watched.write(str(tmp_path / "p"))
+    assert (result.end, os.path.exists(result.path)) == ("running", True)
+    assert watched.segment.control().number("written_capture") == 0
+    assert watched.tick() is State.CAPTURED
+    watched.close()

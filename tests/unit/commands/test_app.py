@@ -1,0 +1,472 @@
+"""The live view on a terminal that is not there: each key, with a process that never was."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.geometry import Offset
+from textual.pilot import Pilot
+
+from live_views import FAILED, Scripted, live_app, profile, run, screen_lines, screen_text, shows
+from live_views import until as wait
+from mem_cli.live.lines import Lines
+from mem_cli.live.pages import StacksScreen
+from mem_parser.live.totals import Order
+from mem_profiler.live.watched import State
+
+SMALL = (80, 24)
+
+
+def names(app: Any) -> list[str]:
+    """The functions of the table, in their order."""
+    lines = screen_lines(app)
+    first = next(k for k, line in enumerate(lines) if line.endswith(" function")) + 1
+    return [line.split()[-1] for line in lines[first:-1] if line]
+
+
+def chosen(app: Any) -> str:
+    lines = app.screen_stack[0].query_one("#rows", Lines)
+    return str(app.picture.rows.names[lines.cursor])
+
+
+def test_the_first_screen_says_what_is_watched_and_who_holds_its_memory() -> None:
+    app = live_app(Scripted(profile(threads=2)))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        lines = screen_lines(app)
+        assert lines[0].startswith("server (pid 4711)  libc.so.6  1 sample / 1024 B")
+        assert lines[0].endswith("0:00:01")
+        assert lines[1].startswith("live 5.245 MiB +0.0036  highest 5.245 MiB +0.0036 ")
+        assert lines[1].endswith("55 samples, 0 lost")
+        assert lines[2].startswith("heap ")
+        assert " RSS " in lines[2]
+        assert "all 2 threads  5 functions" in screen_text(app)
+        assert names(app) == ["main", "serve", "net_read", "db_get", "parse"]
+        assert all(len(line) <= 80 for line in lines)
+        assert len(lines) == 24
+
+    run(app, body, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("key", "first", "order"),
+    [("o", "net_read", Order.OWN), ("a", "net_read", Order.BLOCKS), ("t", "main", Order.TOTAL)],
+)
+def test_letters_sort(key: str, first: str, order: Order) -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("o" if key == "t" else "t")
+        await pilot.press(key)
+        await wait(pilot, lambda: app.picture is not None and app.picture.wish.order is order, key)
+        assert names(app)[0] == first
+        assert "▼" in screen_text(app)
+
+    run(app, body)
+
+
+def test_a_mark_shows_what_changes_and_g_sorts_by_it() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("g")
+        await shows(pilot, "growth is since a mark: b sets one")
+        await pilot.press("b")
+        await shows(pilot, "since mark")
+        source.profiles = [profile({"parse main": 45, "net_read serve main": 30}, 3.0)]
+        await shows(pilot, "mark 0:00:02 ago")
+        assert names(app)[0] == "parse"
+        assert "+3.815 MiB" in next(x for x in screen_lines(app) if x.endswith(" parse"))
+        await pilot.press("B")
+        await wait(pilot, lambda: "since mark" not in screen_text(app), "the mark is gone")
+
+    run(app, body)
+
+
+def test_a_new_capture_ends_the_mark() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("b")
+        await shows(pilot, "since mark")
+        source.profiles = [profile(t_s=0.5, number=2)]
+        await wait(pilot, lambda: "since mark" not in screen_text(app), "the mark is gone")
+
+    run(app, body)
+
+
+def test_arrows_go_from_thread_to_thread_and_m_merges_them() -> None:
+    app = live_app(Scripted(profile(threads=3)))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "all 3 threads")
+        await pilot.press("right")
+        await shows(pilot, "thread 1 of 3: worker-0 (100)")
+        assert names(app) == ["net_read", "main", "serve"]
+        await pilot.press("left")
+        await shows(pilot, "thread 3 of 3: worker-2 (102)")
+        assert names(app) == ["parse", "main"]
+        await pilot.press("right")
+        await shows(pilot, "thread 1 of 3")
+        await pilot.press("greater_than_sign")
+        await shows(pilot, "thread 2 of 3")
+        await pilot.press("m")
+        await shows(pilot, "all 3 threads")
+        assert len(names(app)) == 5
+
+    run(app, body)
+
+
+def test_without_threads_arrows_say_so() -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("right")
+        await shows(pilot, "tells no threads apart")
+
+    run(app, body)
+
+
+def test_enter_opens_the_stacks_of_a_row_with_lines_and_callers() -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("down", "enter")
+        await shows(pilot, "serve: who called it")
+        assert "serve serve.c:5" in screen_text(app)
+        assert "main main.c:2" in screen_text(app)
+        assert "net_read" not in screen_text(app)
+        await pilot.press("c")
+        await shows(pilot, "serve: what it calls")
+        text = screen_text(app)
+        assert "├ net_read net_read.c:3" in text
+        assert "└ db_get db_get.c:1" in text
+        await pilot.press("enter")
+        await wait(pilot, lambda: "net_read" not in screen_text(app), "the branches are folded")
+        assert "+ serve" in screen_text(app)
+        await pilot.press("enter", "t", "slash", "escape")
+        await shows(pilot, "all threads")
+        assert app.wish.order is Order.TOTAL
+        assert app.picture is not None
+
+    run(app, body)
+
+
+def test_slash_filters_by_function_file_or_module() -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("slash", *"^(net|db)_", "enter")
+        await shows(pilot, "2 of 5 functions /^(net|db)_/")
+        assert names(app) == ["net_read", "db_get"]
+        await pilot.press("slash", *"parse.c", "enter")
+        await shows(pilot, "1 of 5 functions /parse.c/")
+        await pilot.press("slash", "left_parenthesis", "enter")
+        await shows(pilot, "not a regular expression")
+        await pilot.press("escape")
+        await pilot.press("slash", "backspace", "enter")
+        await wait(pilot, lambda: len(names(app)) == 5, "all rows are back")
+
+    run(app, body)
+
+
+def test_i_shows_the_module_of_the_chosen_function_alone() -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("down", "i")
+        await shows(pilot, "1 of 5 functions in serve.so")
+        await pilot.press("i")
+        await wait(pilot, lambda: len(names(app)) == 5, "all rows are back")
+
+    run(app, body)
+
+
+def test_d_shows_the_memory_of_a_device_and_its_graph_stands_beside() -> None:
+    device = profile({"upload main": 40}, domain="cuda-0")
+    app = live_app(Scripted(profile(), device))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "memory of host")
+        assert "cuda-0 " in screen_lines(app)[2]
+        await pilot.press("d")
+        await shows(pilot, "memory of cuda-0")
+        assert names(app) == ["upload", "main"]
+        await pilot.press("d")
+        await shows(pilot, "memory of host")
+
+    run(app, body)
+
+
+def test_space_keeps_what_is_shown_and_the_readings_go_on() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("space")
+        await shows(pilot, "PAUSED")
+        await pilot.pause(0.1)
+        before, ticks = source.moments, len(source.threads)
+        source.profiles = [profile({"late main": 3}, 9.0)]
+        await pilot.press("o")
+        await wait(pilot, lambda: app.picture is not None
+                   and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
+        assert source.moments == before
+        assert ticks == 1
+        assert "late" not in screen_text(app)
+        await pilot.press("space")
+        await shows(pilot, "late")
+
+    run(app, body)
+
+
+def test_l_shows_verdicts_on_leaks() -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("l")
+        await shows(pilot, "leaks so far")
+        await pilot.press("q")
+        await shows(pilot, "5 functions")
+
+    run(app, body)
+
+
+def test_w_writes_a_file_and_f_a_page_each_under_a_new_name(tmp_path: Path) -> None:
+    source = Scripted(profile())
+    app = live_app(source, str(tmp_path / "x"))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("w")
+        await wait(pilot, lambda: len(app.written) == 1, "the file is written")
+        await pilot.press("f")
+        await wait(pilot, lambda: len(app.written) == 2, "the page is written")
+        await pilot.press("b", "f")
+        await wait(pilot, lambda: len(app.written) == 3, "another page is written")
+
+    run(app, body)
+    assert source.written == [f"{tmp_path}/x.4711.1.heap"]
+    pages = sorted(path.name for path in tmp_path.iterdir())
+    assert pages == ["x.4711.1.flamegraph.html", "x.4711.2.flamegraph.html"]
+    assert all((tmp_path / name).read_text().startswith("<!DOCTYPE html>") for name in pages)
+
+
+def test_help_names_every_key_that_is_bound() -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await pilot.press("question_mark")
+        await shows(pilot, "sort by total")
+        text = screen_text(app)
+        letters = [b.key for b in app.BINDINGS if len(getattr(b, "key", "xx")) == 1]  # type: ignore[union-attr]
+        assert len(letters) > 12
+        assert [k for k in letters if f"{k} " not in text and f"{k}:" not in text] == []
+        await pilot.press("escape")
+        await shows(pilot, "5 functions")
+
+    run(app, body)
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])
+def test_keys_leave_also_from_another_screen(key: str) -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        if key != "q":
+            await pilot.press("enter")
+            await wait(pilot, lambda: isinstance(app.screen, StacksScreen), "stacks are open")
+        await pilot.press(key)
+        await pilot.pause()
+        assert not app.is_running or app._exit
+
+    run(app, body)
+    assert app.return_value is None
+
+
+def test_a_program_of_this_command_gets_the_ctrl_c_and_shows_its_output() -> None:
+    heard: list[int] = []
+    lines: Sequence[str] = ["first line", "\x1b[31mred [bold]not bold"]
+    app = live_app(Scripted(profile()), forward=heard.append, output=lambda: lines)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("p")
+        await shows(pilot, "first line")
+        assert "\\x1b[31mred [bold]not bold" in screen_text(app)
+        await pilot.press("escape", "ctrl+c")
+
+    run(app, body)
+    assert heard == [signal.SIGINT]
+
+
+def test_the_end_of_the_process_is_said_and_its_last_state_stays() -> None:
+    source = Scripted(profile())
+    app = live_app(source, plan={"successor": lambda: 99})
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        source.why = "signal 9 SIGKILL"
+        source.profiles = [profile({"last main": 8}, 4.0)]
+        source.state = State.ENDED
+        await shows(pilot, "last")
+        await shows(pilot, "it runs again as pid 99: r follows it")
+        assert "ended" in screen_text(app)
+        await pilot.press("r")
+
+    run(app, body)
+    assert app.return_value == 99
+
+
+def test_another_program_of_the_same_process_is_followed_without_being_asked() -> None:
+    source = Scripted(profile())
+    app = live_app(source, plan={"successor": lambda: 4711})
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        source.state = State.ENDED
+        await wait(pilot, lambda: app.return_value == 4711, "the view ends for the next one")
+
+    run(app, body)
+
+
+def test_where_a_capture_has_ended_c_begins_one() -> None:
+    source = Scripted(profile(), state=State.IDLE)
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "no capture runs")
+        await pilot.press("c")
+        await shows(pilot, "a capture has begun; it ends with this view")
+
+    run(app, body)
+    assert source.state is State.CAPTURED
+
+
+def test_an_error_of_the_process_is_a_line_and_the_view_goes_on() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        source.problem = FAILED
+        await shows(pilot, "it broke")
+        await pilot.press("o")
+        await wait(pilot, lambda: app.picture is not None
+                   and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
+
+    run(app, body)
+    assert app.follower.failure is None
+
+
+def test_an_error_that_nobody_foresaw_ends_the_view_and_is_kept() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        source.problem = ZeroDivisionError("division by zero")
+        await wait(pilot, lambda: app._exit, "the view ends")
+
+    run(app, body)
+    assert isinstance(app.follower.failure, ZeroDivisionError)
+
+
+def test_names_of_the_target_are_shown_and_never_obeyed() -> None:
+    evil = "[red]\x1b]0;x\x07\u202e[/red]"
+    stacks = {f"{evil} main": 30, "parse main": 5}
+    app = live_app(Scripted(profile(stacks, threads=1, comm="\x1b[2J[bold]")))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "\\x1b[2J[bold] (pid 4711)")
+        text = screen_text(app)
+        assert "[red]\\x1b]0;x\\x07\\u202e[/red]" in text
+        assert "\x1b" not in text
+        await pilot.press("down", "enter")
+        await shows(pilot, "who called it")
+        assert "\x1b" not in screen_text(app)
+
+    run(app, body, (120, 30))
+
+
+def test_the_mouse_sorts_chooses_and_opens() -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        heads = next(k for k, line in enumerate(screen_lines(app)) if "function" in line[40:])
+        await pilot.click(offset=Offset(6, heads))
+        await wait(pilot, lambda: app.picture is not None
+                   and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
+        await pilot.click("#rows", offset=Offset(5, 1))
+        await wait(pilot, lambda: chosen(app) == "db_get", "the row is chosen")
+        await pilot.click("#rows", offset=Offset(5, 1))
+        await shows(pilot, "db_get: who called it")
+
+    run(app, body)
+
+
+def test_the_chosen_function_stays_chosen_where_rows_change_their_places() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("o", "down")
+        await wait(pilot, lambda: names(app)[0] == "net_read", "it is sorted")
+        await wait(pilot, lambda: chosen(app) == "db_get", "the second is chosen")
+        source.profiles = [profile({"db_get serve main": 90, "net_read serve main": 30}, 2.0)]
+        await wait(pilot, lambda: names(app)[0] == "db_get", "the rows have moved")
+        assert chosen(app) == "db_get"
+        await pilot.press("end", "home", "pagedown", "pageup", "k", "j")
+        assert chosen(app) == "net_read"
+
+    run(app, body)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60), (60, 15), (40, 10)])
+def test_every_size_has_its_rows_and_no_line_is_too_long(size: tuple[int, int]) -> None:
+    many = {f"function_{k:03} main": 5 + k for k in range(300)}
+    app = live_app(Scripted(profile(many)))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "main")
+        assert max(map(len, screen_lines(app))) <= size[0]
+        await pilot.press("o", "end")
+        await shows(pilot, "function_000" if size[0] > 60 else "function")
+        if size[0] >= 110:
+            assert "module" in screen_text(app)
+
+    run(app, body, size)
+
+
+def test_a_screen_that_changes_its_size_is_drawn_anew() -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        assert "module" not in screen_text(app)
+        await pilot.resize_terminal(160, 50)
+        await shows(pilot, "module")
+        assert len(screen_lines(app)) == 50
+        await pilot.resize_terminal(80, 24)
+        await wait(pilot, lambda: "module" not in screen_text(app), "the module is gone")
+
+    run(app, body)

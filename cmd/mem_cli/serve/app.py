@@ -1,0 +1,378 @@
+"""Which address does what.
+
+/                          the processes          /p/PID                 the page of one
+/processes                 the same as JSON       /p/PID/live            its data
+/p/PID/profile.heap        our own format         /p/PID/mark            POST: keep this moment
+/p/PID/debug/pprof/heap    pprof, symbolized      /p/PID/start, stop     POST, with --control
+/p/PID/debug/pprof/allocs  the same, of all that was allocated
+/debug/pprof/heap?pid=PID  the same               /metrics               for Prometheus
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
+
+from mem_cli.errors import say_error
+from mem_cli.serve import metrics, profiles
+from mem_cli.serve.frames import frame
+from mem_cli.serve.guard import refused
+from mem_cli.serve.past import Snapshot
+from mem_cli.serve.reading import MOST_READERS, Readers
+from mem_parser.errors import (
+    MemError,
+    NoSampler,
+    PermissionDenied,
+    ProcessGone,
+    TargetBusy,
+    TargetError,
+)  # fmt: skip
+from mem_parser.escape import file_part, visible
+from mem_parser.model import Count
+from mem_parser.web.live import ServedPage, live_page, processes_page
+from mem_profiler.capture import listing
+from mem_profiler.capture.listing import Listing
+from mem_profiler.capture.session import Rates
+from mem_profiler.process import procfs
+from mem_profiler.segment import layout
+
+PIECE_BYTES = 64 << 10
+WAIT_S = 25.0
+"""How long a page waits for news before it asks again."""
+READ_S = 60.0
+"""How long others wait for a process to be read."""
+SCRAPE_S = 8.0
+MOST_SECONDS = 3600.0
+LISTED_S = 1.5
+PID_MAX = (1 << 31) - 1
+RATES = ((1024, "1 KiB"), (65536, "64 KiB"), (524288, "512 KiB"), (1, "every block"))
+_STATUS = {
+    ProcessGone: 404, NoSampler: 404, PermissionDenied: 403, TargetBusy: 409, TargetError: 409,
+}  # fmt: skip
+
+
+class Pieces(Response):
+    """An answer in pieces, so that no more than one waits for a client that reads slowly."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send it."""
+        start = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        await send(start)
+        body = memoryview(self.body)
+        for at in range(0, len(body), PIECE_BYTES):
+            piece = bytes(body[at : at + PIECE_BYTES])
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@dataclass(frozen=True)
+class Choices:
+    """``control``: captures may be begun and ended; ``top``: functions of a process in metrics."""
+
+    control: bool = False
+    top: int = 10
+
+
+class Serving:
+    """The answers of one server."""
+
+    def __init__(self, readers: Readers, choices: Choices) -> None:
+        self.readers = readers
+        self.choices = choices
+        self.ending = False
+        self._listed: tuple[float, Listing] | None = None
+        self._listing = asyncio.Lock()
+        self._pages: dict[str, ServedPage] = {}
+
+    def app(self) -> Starlette:
+        """Return the application."""
+        profile_routes = [
+            Route("/", self.pprof_index),
+            Route("/heap", self.pprof_heap),
+            Route("/allocs", self.pprof_allocs),
+        ]
+        of_one = [
+            Route("/", self.page),
+            Route("/live", self.live),
+            Route("/mark", self.mark, methods=["POST"]),
+            Route("/start", self.start, methods=["POST"]),
+            Route("/stop", self.stop, methods=["POST"]),
+            Route("/profile.heap", self.heap),
+            Mount("/debug/pprof", routes=profile_routes),
+        ]
+        return Starlette(
+            routes=[
+                Route("/", self.index),
+                Route("/processes", self.processes),
+                Route("/metrics", self.metrics),
+                Route("/p/{pid:int}", self.page),
+                Mount("/p/{pid:int}", routes=of_one),
+                Mount("/debug/pprof", routes=profile_routes),
+            ],
+            exception_handlers={
+                MemError: _say_why, HTTPException: _say_status, ClientDisconnect: _say_gone,
+                Exception: _say_unexpected,
+            },
+        )  # fmt: skip
+
+    # Pages.
+
+    async def index(self, _request: Request) -> Response:
+        """The page of all processes."""
+        page = self._page(
+            "", lambda: processes_page({"place": "Those that this server may watch."})
+        )
+        return _html(page)
+
+    async def page(self, request: Request) -> Response:
+        """The page of a process; it says itself where the process cannot be read."""
+        pid = _pid_of(request)
+        settings = {"pid": pid, "control": self.choices.control, "rates": [list(r) for r in RATES]}
+        name = await asyncio.to_thread(procfs.comm, pid)
+        return _html(live_page(f"{name or '?'} (pid {pid})", settings))
+
+    def _page(self, key: str, make: Callable[[], ServedPage]) -> ServedPage:
+        if key not in self._pages:
+            self._pages[key] = make()
+        return self._pages[key]
+
+    async def processes(self, _request: Request) -> Response:
+        """The rows of `mem_profiler ps`."""
+        found = await self._list()
+        rows = [dataclasses.asdict(row) for row in found.rows]
+        return JSONResponse(visible({"rows": rows, "more": found.more}))
+
+    async def _list(self) -> Listing:
+        async with self._listing:
+            now_s = time.monotonic()
+            if self._listed is None or now_s - self._listed[0] > LISTED_S:
+                self._listed = (now_s, await asyncio.to_thread(listing.listing))
+            return self._listed[1]
+
+    # Of one process.
+
+    async def live(self, request: Request) -> Response:
+        """What is new of a process; 204: nothing within `WAIT_S`."""
+        since = request.query_params.get("since", "")[:40]
+        after = _number(request, "after", 0)
+        control = self.choices.control
+        future = self.readers.of(_pid_of(request)).ask(
+            ("live", since), lambda one: frame(one, since, control=control), int(after)
+        )
+        try:
+            found = await self._result(request, future, WAIT_S)
+        except TimeoutError:
+            return Response(status_code=204)
+        return Pieces(found, media_type="application/json")
+
+    async def mark(self, request: Request) -> Response:
+        """Keep this moment, to compare later ones with."""
+        future = self.readers.of(_pid_of(request)).mark()
+        return JSONResponse({"mark": await self._result(request, future, READ_S)})
+
+    async def start(self, request: Request) -> Response:
+        """Begin a capture."""
+        self._check_control()
+        words = parse_qs((await request.body()).decode("latin-1"))
+        text = words.get("rate", [str(RATES[0][0])])[-1]
+        good = text.isascii() and text.isdigit() and len(text) <= 12
+        if not good or not 1 <= int(text) <= layout.RATE_MAX_BYTES:
+            raise HTTPException(400, "rate: not a number of bytes from 1 to 1G")
+        future = self.readers.of(_pid_of(request)).begin(Rates(int(text)))
+        await self._result(request, future, READ_S)
+        self._listed = None
+        return JSONResponse({"started": True})
+
+    async def stop(self, request: Request) -> Response:
+        """End a capture that this server began."""
+        self._check_control()
+        await self._result(request, self.readers.of(_pid_of(request)).end(), READ_S)
+        self._listed = None
+        return JSONResponse({"stopped": True})
+
+    def _check_control(self) -> None:
+        if not self.choices.control:
+            raise HTTPException(403, "this server only reads: --control lets it begin captures")
+
+    async def heap(self, request: Request) -> Response:
+        """A .heap file of what the capture has so far."""
+        pid, domain = _pid_of(request), request.query_params.get("domain")
+        body = await self._made(
+            request, pid, ("heap", domain), lambda s: profiles.heap_file(s, domain)
+        )
+        name = await asyncio.to_thread(procfs.comm, pid)
+        return _download(body, f"{file_part(name or 'profile')}.{pid}.heap")
+
+    # For other tools.
+
+    async def pprof_index(self, _request: Request) -> Response:
+        """What there is below."""
+        return PlainTextResponse("heap\nallocs\n")
+
+    async def pprof_heap(self, request: Request) -> Response:
+        """What is in use."""
+        return await self._pprof(request, Count.INUSE)
+
+    async def pprof_allocs(self, request: Request) -> Response:
+        """The same, of which viewers show first what was allocated."""
+        return await self._pprof(request, Count.ALLOC)
+
+    async def _pprof(self, request: Request, default: Count) -> Response:
+        pid = await self._meant(request)
+        seconds = _number(request, "seconds", 0)
+        if not 0 <= seconds <= MOST_SECONDS:
+            raise HTTPException(400, f"seconds: not from 0 to {MOST_SECONDS:.0f}")
+        if request.query_params.get("debug", "0") not in {"", "0"}:
+            text = await self._made(request, pid, ("text",), profiles.heap_text)
+            return Pieces(text, media_type="text/plain; charset=utf-8")
+        before: Snapshot | None = None
+        if seconds:
+            before = await self._made(request, pid, ("snapshot",), lambda snapshot: snapshot)
+            profiles.whole(before)
+            await self._sleep(request, pid, seconds)
+        key = ("pprof", default, before.seq if before else 0)
+        body = await self._made(request, pid, key, lambda s: profiles.pprof(s, default, before))
+        return _download(body, "profile")
+
+    async def _meant(self, request: Request) -> int:
+        """Return the process of the path, of `?pid=`, or the only one that is captured."""
+        if "pid" in request.path_params or "pid" in request.query_params:
+            return _pid_of(request)
+        found = [row.pid for row in (await self._list()).rows if row.state.startswith("capturing")]
+        if len(found) == 1:
+            return found[0]
+        which = ", ".join(map(str, found[:20])) or "none"
+        raise HTTPException(400, f"which process? ?pid=PID; captured are: {which}")
+
+    async def _sleep(self, request: Request, pid: int, seconds: float) -> None:
+        """Wait, while the process goes on being watched. Raises ClientDisconnect."""
+        give_up = time.monotonic() + seconds
+        while (left := give_up - time.monotonic()) > 0 and not self.ending:
+            await asyncio.sleep(min(left, 1.0))
+            self.readers.of(pid).look_on()
+            if await request.is_disconnected():
+                raise ClientDisconnect
+
+    async def metrics(self, request: Request) -> Response:
+        """Numbers of all processes that are captured."""
+        found = await self._list()
+        rows = [row for row in found.rows if row.state.startswith("capturing")]
+        scrape = metrics.Scrape(left_out=max(len(rows) - MOST_READERS, 0))
+        top = self.choices.top
+
+        async def read(row: listing.Row) -> metrics.Numbers | None:
+            future = self.readers.of(row.pid).ask(("metrics",), lambda s: metrics.numbers(s, top))
+            return await self._result(request, future, SCRAPE_S)  # type: ignore[no-any-return]
+
+        shown = rows[:MOST_READERS]
+        got = await asyncio.gather(*map(read, shown), return_exceptions=True)
+        answered = list(zip(shown, got, strict=True))
+        for _, result in answered:
+            if isinstance(result, BaseException) and not isinstance(
+                result, MemError | TimeoutError
+            ):
+                raise result
+        scrape.read = [result for _, result in answered if isinstance(result, metrics.Numbers)]
+        scrape.unread = [
+            (row.pid, row.command) for row, r in answered if isinstance(r, BaseException)
+        ]
+        return Pieces(metrics.text(scrape), media_type=metrics.CONTENT_TYPE)
+
+    # Waiting.
+
+    async def _made(
+        self, request: Request, pid: int, key: tuple[Any, ...], make: Callable[[Snapshot], Any]
+    ) -> Any:
+        try:
+            return await self._result(request, self.readers.of(pid).ask(key, make), READ_S)
+        except TimeoutError:
+            raise TargetBusy(f"pid {pid} could not be read within {READ_S:.0f} s") from None
+
+    async def _result(self, request: Request, future: Future[Any], wait_s: float) -> Any:
+        """Wait for a reader's answer, while the client does. Raises as the reader does,
+        TimeoutError, ClientDisconnect.
+        """
+        waiting = asyncio.wrap_future(future)
+        give_up = time.monotonic() + wait_s
+        try:
+            while True:
+                left = give_up - time.monotonic()
+                done, _ = await asyncio.wait({waiting}, timeout=max(min(left, 1.0), 0))
+                if done:
+                    return waiting.result()
+                if left <= 0:
+                    raise TimeoutError
+                if await request.is_disconnected():
+                    raise ClientDisconnect
+        finally:
+            waiting.cancel()
+
+
+def _html(page: ServedPage) -> Response:
+    policy = f"{page.policy}; frame-ancestors 'none'"
+    return HTMLResponse(page.html, headers={"content-security-policy": policy})
+
+
+def _download(body: bytes, name: str) -> Response:
+    headers = {
+        "content-disposition": f'attachment; filename="{name.encode("ascii", "replace").decode()}"'
+    }
+    return Pieces(body, media_type="application/octet-stream", headers=headers)
+
+
+def _pid_of(request: Request) -> int:
+    """Return the process that the path or `?pid=` names. Raises HTTPException."""
+    given = request.path_params.get("pid", request.query_params.get("pid"))
+    text = str(given)
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:12]) <= PID_MAX:
+        raise HTTPException(404, "no such process number")
+    return int(text[:12])
+
+
+def _number(request: Request, name: str, default: float) -> float:
+    text = request.query_params.get(name, "")
+    if not text:
+        return default
+    if len(text) > 20 or not text.isascii() or not text.replace(".", "", 1).isdigit():
+        raise HTTPException(400, f"{name}: not a number")
+    return float(text)
+
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+async def _say_why(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, MemError)
+    status = next((s for kind, s in _STATUS.items() if isinstance(error, kind)), 500)
+    return refused(status, str(error), error.hint)
+
+
+async def _say_status(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return refused(error.status_code, error.detail)
+
+
+async def _say_gone(_request: Request, _error: Exception) -> Response:
+    return refused(499, "the client has gone")
+
+
+async def _say_unexpected(request: Request, error: Exception) -> Response:
+    say_error(f"{request.scope.get('path', '')[:200]}: unexpected {type(error).__name__}: {error}")
+    return refused(500, "an unexpected error, which the server has printed")

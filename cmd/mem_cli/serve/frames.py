@@ -1,0 +1,58 @@
+"""What the page of one process gets: the state of its capture, and the data of a report."""
+
+from __future__ import annotations
+
+from mem_cli.serve.past import WINDOW_WORDS, Snapshot
+from mem_parser.escape import json_text, visible
+from mem_parser.web.live import View, live_data
+from mem_profiler.live.watched import State
+
+
+def frame(snapshot: Snapshot, since: str, *, control: bool) -> bytes:
+    """Return JSON: ``since`` is a window or a mark to compare with, empty: nothing.
+
+    ``data`` are the blocks of a report, null where the process has had no capture; ``base`` is what
+    they are compared with. ``waits_for`` is a window that reaches further back than the process is
+    watched. ``how`` is a command that begins a capture.
+    """
+    had, base = snapshot.had, snapshot.base(since)
+    data = None
+    if had is not None:
+        compared = None
+        if base is not None:
+            other = base.had.domains if had.domains is not None else base.had.profile
+            compared = (other or base.had.profile, base.had.symbols)
+        view = View(had.profile, had.symbols, had.domains, compared, base.label if base else "")
+        data = live_data(view, snapshot.name)
+    waits = since in WINDOW_WORDS and base is None and had is not None
+    words = {
+        "seq": snapshot.seq,
+        "name": snapshot.name,
+        "state": str(snapshot.state),
+        "number": snapshot.number,
+        "t_s": snapshot.t_s,
+        "own": snapshot.own,
+        "peak_bytes": had.profile.capture.peak_bytes if had is not None else None,
+        "why": _why(snapshot),
+        "how": _how(snapshot) if not control else "",
+        "marks": [{"id": mark.id, "label": mark.label} for mark in snapshot.marks],
+        "base": None if base is None else {"id": base.id, "label": base.label},
+        "base_gone": bool(since) and base is None and not waits,
+    }
+    if waits:
+        words |= {"waits_for": since, "waits_for_label": WINDOW_WORDS[since]}
+    return json_text(visible(words | {"data": None}) | {"data": data}).encode()
+
+
+def _why(snapshot: Snapshot) -> str:
+    if snapshot.state is State.ENDED:
+        return f"the process ended: {snapshot.why}" if snapshot.why else "the process ended"
+    if snapshot.state is State.IDLE and snapshot.number:
+        return "the capture has ended; this is what it had then"
+    if snapshot.state is State.IDLE:
+        return "no capture runs in this process"
+    return ""
+
+
+def _how(snapshot: Snapshot) -> str:
+    return f"mem_profiler start {snapshot.pid}" if snapshot.state is State.IDLE else ""

@@ -1,0 +1,231 @@
+"""Who may ask what: hosts, tokens, origins, and what every answer says.
+
+Model: an ASGI application around another one; nothing reaches that one unchecked.
+
+- The header Host must name this machine, as the server was told, or be an IP address: a name of
+  somebody else's that leads here (DNS rebinding) is refused. The port may be any, for tunnels.
+- With a token: `Authorization: Bearer TOKEN`, `?token=TOKEN`, or the cookie that a browser gets on
+  its first visit. That visit is redirected, so that the token leaves the address bar. Comparisons
+  take the same time whatever is right.
+- What changes something is POST, and comes from the server's own pages or from a program: a browser
+  says the origin, which must be the host that it asks.
+- No answer has a CORS header: other origins read nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, quote, urlencode
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LONGEST_QUERY = 4096
+LONGEST_PATH = 1024
+LONGEST_BODY = 4096
+METHODS = ("GET", "HEAD", "POST")
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+PLAIN_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+WHO_ARE_YOU = "the token is missing or wrong: open the address that mem_profiler serve printed"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may ask: ``hosts`` are names that Host may have beside IP addresses, ``token`` what all
+    must know, None: nobody needs one.
+    """
+
+    hosts: frozenset[str] = frozenset({"localhost"})
+    token: str | None = None
+    name: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def cookie_name(self) -> str:
+        """The name of the cookie: servers on other ports of a host have others."""
+        return f"mem_profiler_{self.name}"
+
+    @property
+    def cookie(self) -> str:
+        """The value of the cookie, which does not tell the token."""
+        key = (self.token or "").encode()
+        return hmac.new(key, self.name.encode(), hashlib.sha256).hexdigest()
+
+    def knows_host(self, host: str) -> bool:
+        """Whether Host, with or without a port, is this server's."""
+        name = _without_port(host)
+        if name.lower().rstrip(".") in self.hosts:
+            return True
+        try:
+            ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            return False
+        return True
+
+    def is_token(self, text: str) -> bool:
+        """Whether it is the token; takes as long whatever is wrong with it."""
+        return self.token is not None and _same(text, self.token)
+
+    def is_cookie(self, text: str) -> bool:
+        """Whether it is the value of the cookie."""
+        return self.token is not None and _same(text, self.cookie)
+
+
+def _same(given: str, known: str) -> bool:
+    digests = (
+        hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given, known)
+    )
+    return hmac.compare_digest(*digests)
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+class Guard:
+    """The application ``app`` for those who may use it."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app = app
+        self.access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        response = self._refusal(scope)
+        if response is not None:
+            await response(scope, receive, _with_headers(send))
+            return
+        await self.app(scope, _bounded(receive), _with_headers(send))
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to who may not ask this; None: they may."""
+        headers = Headers(scope=scope)
+        if len(scope["query_string"]) > LONGEST_QUERY or len(scope["raw_path"]) > LONGEST_PATH:
+            return refused(414, "the address is too long")
+        if scope["method"] not in METHODS:
+            return refused(405, "only GET, HEAD and POST are answered")
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self.access.knows_host(hosts[0]):
+            return refused(403, "this server has another name: --host NAME adds one")
+        try:
+            if int(headers.get("content-length") or 0) > LONGEST_BODY:
+                return refused(413, "the request is too large")
+        except ValueError:
+            return refused(400, "Content-Length is no number")
+        how = self._how_known(scope, headers)
+        if isinstance(how, Response):
+            return how
+        if scope["method"] == "POST" and not _is_from_here(
+            headers, hosts[0], by_cookie=how == "cookie"
+        ):
+            return refused(403, "this was not asked from a page of this server")
+        return None
+
+    def _how_known(self, scope: Scope, headers: Headers) -> str | Response:
+        """Return by what the token is known, or the answer to somebody without it."""
+        access = self.access
+        if access.token is None:
+            return "socket"
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return "token" if access.is_token(given.strip()) else _unknown()
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        in_query = [value for key, value in query if key == "token"]
+        if in_query:
+            if not access.is_token(in_query[-1]):
+                return _unknown()
+            if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+                return self._redirected(scope, query)
+            return "token"
+        if any(access.is_cookie(value) for value in _cookies(headers, access.cookie_name)):
+            return "cookie"
+        return _unknown()
+
+    def _redirected(self, scope: Scope, query: Iterable[tuple[str, str]]) -> Response:
+        rest = urlencode([(key, value) for key, value in query if key != "token"])
+        # Two slashes would lead to another host.
+        path = "/" + quote(scope["path"].lstrip("/"), safe="/")
+        response = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
+        response.set_cookie(
+            self.access.cookie_name, self.access.cookie, httponly=True, samesite="strict", path="/"
+        )
+        return response
+
+
+def _cookies(headers: Headers, name: str) -> Sequence[str]:
+    parts = (
+        part.strip().partition("=")
+        for text in headers.getlist("cookie")
+        for part in text.split(";")
+    )
+    return [value for key, _, value in parts if key == name]
+
+
+def _is_from_here(headers: Headers, host: str, *, by_cookie: bool) -> bool:
+    origin = headers.get("origin")
+    if origin is not None:
+        return origin.lower() in {f"http://{host.lower()}", f"https://{host.lower()}"}
+    site = headers.get("sec-fetch-site")
+    return site in {"same-origin", "none"} if site is not None else not by_cookie
+
+
+def refused(status: int, text: str, hint: str | None = None) -> JSONResponse:
+    """Return an answer that says why there is none."""
+    words = {"error": text} | ({"hint": hint} if hint else {})
+    return JSONResponse(words, status)
+
+
+def _unknown() -> Response:
+    response = PlainTextResponse(f"{WHO_ARE_YOU}\n", 401)
+    response.headers["www-authenticate"] = 'Bearer realm="mem_profiler"'
+    return response
+
+
+def _with_headers(send: Send) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message["headers"])
+            known = {name.lower() for name, _ in headers}
+            more = HEADERS | {"content-security-policy": PLAIN_POLICY}
+            headers += [
+                (name.encode(), value.encode())
+                for name, value in more.items()
+                if name.encode() not in known
+            ]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sent
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Return ``receive`` for bodies of at most `LONGEST_BODY` bytes; more is as if it was gone."""
+    got = 0
+
+    async def received() -> Message:
+        nonlocal got
+        message = await receive()
+        if message["type"] == "http.request":
+            got += len(message.get("body", b""))
+            if got > LONGEST_BODY:
+                return {"type": "http.disconnect"}
+        return message
+
+    return received

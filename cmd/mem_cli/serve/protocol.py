@@ -1,0 +1,74 @@
+"""Connections that end: one that asks nothing, asks slowly, or does not read what it asked for.
+
+uvicorn ends connections that rest between two requests. Here also end those whose request is not
+whole after `ASK_S`, and those that took nothing for `READ_S` while there is something for them.
+What waits for a client is never more than the transport's buffer, since answers go in pieces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+ASK_S = 10.0
+READ_S = 20.0
+LARGEST_HEAD = 16 << 10
+
+
+class LimitedProtocol(H11Protocol):
+    """A connection with limits of time."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin."""
+        super().connection_made(transport)
+        self._asks: asyncio.TimerHandle | None = None
+        self._reads: asyncio.TimerHandle | None = None
+        self._await_request()
+
+    def _await_request(self) -> None:
+        self._asks = self.loop.call_later(ASK_S, self._abort)
+
+    def _has_asked(self) -> None:
+        if self._asks is not None:
+            self._asks.cancel()
+            self._asks = None
+
+    def _abort(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a request is whole, and its answer is not."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        super().data_received(data)
+        if self._is_answering:
+            self._has_asked()
+        elif self._asks is None:
+            self._await_request()
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast."""
+        super().pause_writing()
+        self._reads = self.loop.call_later(READ_S, self._abort)
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        super().resume_writing()
+        self._has_read()
+
+    def _has_read(self) -> None:
+        if self._reads is not None:
+            self._reads.cancel()
+            self._reads = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._has_asked()
+        self._has_read()
+        super().connection_lost(exc)

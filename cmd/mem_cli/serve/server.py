@@ -1,0 +1,92 @@
+"""The server from start to end: it listens, answers, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from mem_cli.serve.app import Choices, Serving
+from mem_cli.serve.guard import Access, Guard
+from mem_cli.serve.place import BACKLOG, Listening
+from mem_cli.serve.protocol import LARGEST_HEAD, LimitedProtocol
+from mem_cli.serve.reading import Readers
+from mem_profiler import system
+
+MOST_CONNECTIONS = 1000
+REST_S = 30
+END_S = 3
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs it: uvicorn would end the process by the one that came."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=REST_S,
+        timeout_graceful_shutdown=END_S,
+        h11_max_incomplete_event_size=LARGEST_HEAD,
+    )
+
+
+def serve(
+    listening: Listening, access: Access, choices: Choices, on_ready: Callable[[], None]
+) -> None:
+    """Answer until SIGTERM, SIGINT or SIGHUP; captures of the server's own end with it."""
+    system.allow_descriptors()
+    # What a client does wrong is its own business, and not worth a line each.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    readers = Readers()
+    try:
+        asyncio.run(_serve(listening, access, choices, readers, on_ready))
+    finally:
+        readers.close()
+
+
+async def _serve(
+    listening: Listening,
+    access: Access,
+    choices: Choices,
+    readers: Readers,
+    on_ready: Callable[[], None],
+) -> None:
+    serving = Serving(readers, choices)
+    server = _Server(_config(Guard(serving.app(), access)))
+    closing: list[asyncio.Task[None]] = []
+
+    def end() -> None:
+        server.should_exit = serving.ending = True
+        if not closing:
+            # Whoever waits for a process gets an answer.
+            closing.append(asyncio.create_task(asyncio.to_thread(readers.close)))
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, end)
+    on_ready()
+    await server.serve(sockets=[listening.socket])
+    for task in closing:
+        await task

@@ -1,0 +1,78 @@
+// Data that the server has again and again: one question at a time, and none while nobody looks at the page.
+
+const LONGEST_PAUSE_MS = 10000;
+
+class Feed {
+  // address(): what to ask for. answer(data): may return milliseconds to wait. trouble(text, status): null as status where
+  // there was no answer.
+  constructor({ address, answer, trouble }) {
+    Object.assign(this, { address, answer, trouble, paused: false, failures: 0, wake: () => {} });
+    document.addEventListener("visibilitychange", () => this.wakeUp());
+    this.run();
+  }
+
+  set isPaused(paused) {
+    this.paused = paused;
+    this.wakeUp();
+  }
+
+  // Asks anew, for what the address says now.
+  again() {
+    this.asking?.abort();
+    this.wakeUp();
+  }
+
+  wakeUp() {
+    if (this.paused || document.hidden) this.asking?.abort();
+    this.wake();
+  }
+
+  rest(milliseconds) {
+    return new Promise((done) => {
+      this.wake = done;
+      if (milliseconds !== Infinity) setTimeout(done, milliseconds);
+    });
+  }
+
+  async run() {
+    for (;;) {
+      while (this.paused || document.hidden) await this.rest(Infinity);
+      const pause = await this.ask();
+      if (pause > 0) await this.rest(pause);
+    }
+  }
+
+  async ask() {
+    this.asking = new AbortController();
+    try {
+      const response = await fetch(this.address(), { cache: "no-store", signal: this.asking.signal });
+      if (response.status === 204) return 0;
+      const data = await response.json();
+      if (!response.ok) return this.failed(whyNot(data, response), response.status);
+      this.failures = 0;
+      return this.answer(data) ?? 0;
+    } catch (error) {
+      if (this.asking.signal.aborted) return 0;
+      if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
+      return this.failed("the server does not answer", null);
+    }
+  }
+
+  failed(text, status) {
+    this.failures += 1;
+    this.trouble(text, status);
+    return Math.min(1000 * 2 ** (this.failures - 1), LONGEST_PAUSE_MS);
+  }
+}
+
+function whyNot({ error, hint }, { status }) {
+  return [error ?? `the server answers ${status}`, hint].filter(Boolean).join(": ");
+}
+
+// Asks the server to do something; returns its answer. Raises Error with what it says.
+async function order(address, words = {}) {
+  const response = await fetch(address, { method: "POST", cache: "no-store", body: new URLSearchParams(words) });
+  const data = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(whyNot(data, response));
+  return data;
+}

@@ -1,0 +1,178 @@
+// The page of one process: the report, with new data every few moments, and a line of controls.
+// Block `live`: { pid, control: whether captures may be begun and ended, rates: bytes a sample to choose from }.
+
+const SINCE_WORDS = [["", "nothing"], ["10s", "10 s ago"], ["60s", "1 min ago"], ["600s", "10 min ago"]];
+
+class LivePage {
+  constructor() {
+    this.settings = readBlock("live");
+    this.root = `/p/${this.settings.pid}`;
+    this.report = null;
+    this.latest = null;
+    this.since = "";
+    this.seq = 0;
+    this.makeLine(document.getElementById("live-line"));
+    this.feed = new Feed({
+      address: () => `${this.root}/live?${new URLSearchParams({ after: this.seq, since: this.since })}`,
+      answer: (data) => this.take(data), trouble: (text, status) => this.showTrouble(text, status),
+    });
+  }
+
+  makeLine(host) {
+    this.stateText = element("span", "live-state", "asking");
+    this.stateText.dataset.state = "idle";
+    this.numbers = element("span", "live-line");
+    this.picture = element("span", "live-picture");
+    this.controls = element("span", "live-controls");
+    this.how = element("p", "live-how");
+    this.how.setAttribute("role", "status");
+    this.how.hidden = true;
+    host.append(element("div", "live-line", null, [this.stateText, this.numbers, this.picture, this.controls]), this.how);
+    this.pause = toggleControl("live-pause", "Pause", "Keep this picture; the process goes on", () => this.setPaused(!this.feed.paused));
+    this.pause.setAttribute("aria-pressed", "false");
+    this.markButton = toggleControl("live-mark", "Mark", "Remember this moment, and show what changes from now on", () => this.mark());
+    this.sinceHost = element("span");
+    this.controls.append(this.pause, this.markButton, this.sinceHost);
+    const save = element("a", "", "Save .heap");
+    Object.assign(save, { href: `${this.root}/profile.heap`, download: "", id: "live-save" });
+    this.controls.append(save);
+    if (this.settings.control) this.addControl();
+    this.showSince([]);
+    new Keys({ " ": () => this.setPaused(!this.feed.paused) }, () => true);
+  }
+
+  addControl() {
+    this.start = toggleControl("live-start", "Start a capture", "Sample what the process allocates from now on",
+      () => this.order("start", { rate: this.rate.querySelector("select").value }));
+    this.rate = choiceControl("1 sample /", this.settings.rates, this.settings.rates[0][0], () => {});
+    this.stop = toggleControl("live-stop", "Stop the capture", "What it has stays until the next one begins", () => this.order("stop"));
+    this.controls.append(this.rate, this.start, this.stop);
+  }
+
+  async order(name, words = {}) {
+    try {
+      const answer = await order(`${this.root}/${name}`, words);
+      this.seq = 0;
+      this.feed.again();
+      return answer;
+    } catch (error) {
+      this.say([error.message]);
+      return null;
+    }
+  }
+
+  async mark() {
+    const made = await this.order("mark");
+    if (made) this.choose(made.mark);
+  }
+
+  choose(since) {
+    this.since = since;
+    this.seq = 0;
+    if (this.feed.paused) this.setPaused(false);
+    this.feed.again();
+  }
+
+  setPaused(paused) {
+    this.feed.isPaused = paused;
+    this.pause.setAttribute("aria-pressed", String(paused));
+    if (this.latest) this.showState(this.latest);
+  }
+
+  // marks: [{ id, label }]. Left alone while it is as it was: it may be open.
+  showSince(marks) {
+    const choices = [...SINCE_WORDS, ...marks.map(({ id, label }) => [id, `mark of ${label}`])];
+    const key = JSON.stringify([choices, this.since]);
+    if (key === this.sinceKey) return;
+    this.sinceKey = key;
+    const control = choiceControl("Compare with", choices, this.since, (since) => this.choose(since));
+    control.querySelector("select").id = "live-since";
+    this.sinceHost.replaceChildren(control);
+  }
+
+  // What the reader marks with the mouse would be gone.
+  get isMarking() {
+    const selection = getSelection();
+    return selection && !selection.isCollapsed && document.getElementById("panels").contains(selection.anchorNode);
+  }
+
+  take(answer) {
+    if (this.report && answer.data && this.isMarking) return 300;
+    this.seq = answer.seq;
+    this.latest = answer;
+    if (answer.data) this.showData(answer.data);
+    this.since = answer.base ? answer.base.id : answer.waits_for ?? "";
+    this.showSince(answer.marks);
+    this.showState(answer);
+    document.documentElement.dataset.frame = String(answer.seq);
+    return 0;
+  }
+
+  showData(data) {
+    if (this.report) this.report.renew(data);
+    else {
+      document.getElementById("header").replaceChildren();
+      this.report = new ReportPage(data, { live: true });
+      this.report.refresh();
+      document.documentElement.dataset.ready = "1";
+    }
+    document.title = `${data.facts.title} \u2013 live`;
+  }
+
+  showState(answer) {
+    const words = { captured: "live", idle: "no capture runs", ended: "ended" };
+    const paused = this.feed.paused && answer.state === "captured";
+    this.stateText.textContent = paused ? "paused" : words[answer.state] ?? answer.state;
+    this.stateText.dataset.state = paused ? "idle" : answer.state;
+    const lines = [];
+    if (answer.why) lines.push(answer.why);
+    if (answer.waits_for) lines.push(`not watched for that long yet: the comparison with ${answer.waits_for_label} begins when it is`);
+    if (answer.base_gone) lines.push("that moment is of another capture, or was forgotten: mark anew");
+    this.say(lines, answer.how);
+    this.showControl(answer);
+    if (answer.data) this.showNumbers(answer);
+    if (!answer.data && !this.report && !document.querySelector("#header h1")) {
+      document.getElementById("header").append(element("h1", "", answer.name));
+      applyTheme("auto");
+    }
+  }
+
+  showControl({ state, own }) {
+    if (!this.settings.control) return;
+    this.start.hidden = this.rate.hidden = state !== "idle";
+    this.stop.hidden = state !== "captured" || !own;
+  }
+
+  showNumbers({ t_s: seconds, number, data, peak_bytes: peak }) {
+    const { series } = data;
+    const heap = this.report.wholeTables.totals["inuse.space"], resident = series.filter((row) => row[3] !== null);
+    const fact = (label, text) => element("span", "live-number", null, [element("span", "fact-label", `${label} `), text]);
+    const facts = [fact("capture", `${number}, ${secondsText(seconds)}`)];
+    facts.push(fact("heap", pairText(heap, "space")));
+    if (peak !== null) facts.push(fact("highest", bytesText(Math.max(peak, heap[0]))));
+    if (resident.length) facts.push(fact("RSS", bytesText(resident.at(-1)[3])));
+    this.numbers.replaceChildren(...facts);
+    const lines = [{ className: "heap", points: series.map((row) => [row[0], row[1]]) }];
+    if (resident.length > 1) lines.push({ className: "rss", points: resident.map((row) => [row[0], row[3]]) });
+    this.picture.replaceChildren(...series.length > 1 ? [sparkline(lines, "Live heap and resident memory over time")] : []);
+  }
+
+  // A process that has ended is gone: that is known, and what it had stays.
+  showTrouble(text, status) {
+    if (status === 404 && this.latest?.state === "ended") return;
+    this.stateText.textContent = status === null ? "no answer" : "not readable";
+    this.stateText.dataset.state = "trouble";
+    this.say([text]);
+  }
+
+  // how: a command to paste
+  say(lines, how = "") {
+    const parts = lines.filter(Boolean).flatMap((line, k) => [...k ? ["; "] : [], line]);
+    if (how) parts.push(...parts.length ? [": "] : [], element("code", "", how));
+    this.how.replaceChildren(...parts);
+    this.how.hidden = !parts.length;
+  }
+}
+
+applyTheme("auto");
+new LivePage();

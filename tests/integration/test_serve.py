@@ -1,0 +1,409 @@
+"""`mem_profiler serve` as clients see it: real sockets, real processes, real readers of formats."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller_tools import TIMEOUT_S, Stepper, build_stepper, run_command, wait_until
+from mem_parser.model import Count, Unit
+from mem_parser.readers import read_profile
+from serving import Answered, Server, read_all
+
+RATE = {"MEM_PROFILER_START": "1"}
+
+
+@pytest.fixture(scope="module")
+def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_stepper(tmp_path_factory.mktemp("stepper"))
+
+
+@pytest.fixture
+def target(stepper: Path, segment_dir: Path) -> Iterator[Stepper]:
+    """A program under capture, every block a sample, that holds 100 blocks of 1000 bytes."""
+    with Stepper(stepper, **RATE) as one:
+        one.tell("a 100 1000")
+        yield one
+
+
+@pytest.fixture
+def server(segment_dir: Path, tmp_path: Path) -> Iterator[Server]:
+    with Server("--control", folder=tmp_path) as one:
+        yield one
+
+
+def heap_of(server: Server, pid: int, tmp_path: Path) -> float:
+    """What the .heap file of a process says is in use in blocks of `allocate`."""
+    path = tmp_path / "served.heap"
+    path.write_bytes(server.ask(f"/p/{pid}/profile.heap").body)
+    return read_profile(path).total(Count.INUSE, Unit.SPACE).value
+
+
+def test_a_process_is_listed_and_its_page_and_data_are_served(
+    target: Stepper, server: Server, tmp_path: Path
+) -> None:
+    rows = {row["pid"]: row for row in server.ask("/processes").json()["rows"]}
+    assert rows[target.pid]["state"] == "capturing"
+    page = server.ask(f"/p/{target.pid}")
+    assert page.status == 200
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy
+    assert "script-src 'sha256-" in policy
+    assert b"stepper" in page.body
+
+    first = server.ask(f"/p/{target.pid}/live").json()
+    assert (first["state"], first["number"], first["own"]) == ("captured", 1, False)
+    assert "97.66 KiB" in first["data"]["facts"]["headlines"]["inuse.space"]
+    before = heap_of(server, target.pid, tmp_path)
+    target.tell("a 50 1000")
+    later = server.ask(f"/p/{target.pid}/live?after={first['seq']}").json()
+    assert later["seq"] > first["seq"]
+    assert heap_of(server, target.pid, tmp_path) == before + 50_000
+
+
+def test_a_mark_shows_what_grew_since(target: Stepper, server: Server) -> None:
+    mark = server.ask(f"/p/{target.pid}/mark", method="POST").json()["mark"]
+    target.tell("a 70 2000")
+    found = server.ask(f"/p/{target.pid}/live?since={mark}").json()
+    assert found["base"]["id"] == mark
+    assert set(found["data"]["diff"]) >= {"inuse.space", "inuse.objects"}
+    assert server.ask(f"/p/{target.pid}/live?since=m1").json()["base_gone"]
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="no Go toolchain")
+def test_gos_pprof_reads_it_over_http(target: Stepper, segment_dir: Path, tmp_path: Path) -> None:
+    variables = os.environ | {"PPROF_TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+
+    def top(address: str) -> str:
+        done = subprocess.run(
+            ["go", "tool", "pprof", "-top", "-unit=B", "-nodefraction=0", address],
+            capture_output=True, text=True, timeout=TIMEOUT_S * 3, env=variables, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with Server() as served:
+        root = f"{served.url}/p/{target.pid}/debug/pprof"
+        shown = top(f"{root}/heap?gc=1&token={served.token}")
+        assert "Type: inuse_space" in shown
+        assert any("100000B" in line and "allocate" in line for line in shown.splitlines())
+        target.tell("c 40 500")
+        assert "Type: alloc_space" in top(
+            f"{served.url}/debug/pprof/allocs?pid={target.pid}&token={served.token}"
+        )
+
+        with served.connect() as waiting:
+            path = f"/p/{target.pid}/debug/pprof/heap?seconds=2&token={served.token}"
+            waiting.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            # Whoever asks later is answered from what is read as late or later.
+            served.ask(f"/p/{target.pid}/profile.heap")
+            target.tell("a 30 3000")
+            data = Answered(read_all(waiting)).body
+    file = tmp_path / "part.pb.gz"
+    file.write_bytes(data)
+    shown = top(str(file))
+    assert any("90000B" in line and "allocate" in line for line in shown.splitlines()), shown
+    assert "Duration: " in shown
+
+
+def test_the_text_form_is_that_of_heap_files(target: Stepper, server: Server) -> None:
+    text = server.ask(f"/p/{target.pid}/debug/pprof/heap?debug=1")
+    assert text.body.startswith(b"heap profile: ")
+    assert text.headers["content-type"].startswith("text/plain")
+
+
+def test_prometheus_reads_the_metrics(target: Stepper, server: Server) -> None:
+    answer = server.ask("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    found = {
+        (sample.name, sample.labels.get("function", "")): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+        if sample.labels.get("pid") == str(target.pid)
+    }
+    assert found["mem_profiler_inuse_bytes", ""] >= 100_000
+    assert found["mem_profiler_function_inuse_bytes", "allocate"] == 100_000
+    assert found["mem_profiler_sampling_rate_bytes", ""] == 1
+    assert found["mem_profiler_resident_bytes", ""] > 100_000
+    assert found["mem_profiler_lost_total", ""] == 0
+
+
+def test_captures_are_begun_and_ended_by_post_alone(
+    stepper: Path, segment_dir: Path, server: Server, tmp_path: Path
+) -> None:
+    with Stepper(stepper) as one:
+        idle = server.ask(f"/p/{one.pid}/live").json()
+        assert (idle["state"], idle["data"]) == ("idle", None)
+        assert server.ask(f"/p/{one.pid}/start").status == 405
+        foreign = server.ask(f"/p/{one.pid}/start", "Origin: http://evil.example", method="POST")
+        assert foreign.status == 403
+        assert server.ask(f"/p/{one.pid}/start", method="POST", body="rate=0").status == 400
+        assert server.ask(f"/p/{one.pid}/start", method="POST", body="rate=1").status == 200
+        one.tell("a 10 1000")
+        found = server.ask(f"/p/{one.pid}/live").json()
+        assert (found["state"], found["own"]) == ("captured", True)
+        assert heap_of(server, one.pid, tmp_path) == 10_000
+        again = server.ask(f"/p/{one.pid}/start", method="POST", body="rate=1")
+        assert again.status == 409
+        assert server.ask(f"/p/{one.pid}/stop", method="POST").status == 200
+        assert server.ask(f"/p/{one.pid}/live").json()["state"] == "idle"
+        # Ended with the server, where nobody ended it.
+        assert server.ask(f"/p/{one.pid}/start", method="POST", body="rate=1").status == 200
+        code, errors = server.end()
+        assert (code, errors) == (0, "")
+        assert "idle" in run_command("ps").stdout
+
+
+def test_a_server_that_only_reads_begins_nothing(target: Stepper, tmp_path: Path) -> None:
+    with Server(folder=tmp_path) as reading:
+        for order in ("start", "stop"):
+            refused = reading.ask(f"/p/{target.pid}/{order}", method="POST")
+            assert refused.status == 403
+            assert "--control" in refused.json()["error"]
+
+
+def test_what_somebody_else_captures_is_left_alone(target: Stepper, server: Server) -> None:
+    refused = server.ask(f"/p/{target.pid}/stop", method="POST")
+    assert refused.status == 409
+    assert server.ask(f"/p/{target.pid}/live").json()["state"] == "captured"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/p/1/live", 403),
+        ("/p/999999999/live", 404),
+        ("/p/0/live", 404),
+        ("/p/99999999999999999999999/live", 404),
+        ("/p/-1/live", 404),
+        ("/p/x/live", 404),
+        ("/p/1/../../etc/passwd", 404),
+        ("/..%2f..%2fetc/passwd", 404),
+        ("/%00", 404),
+        ("/p/%ff/live", 404),
+        ("/debug/pprof/heap?pid=abc", 404),
+        ("/debug/pprof/heap?pid=1&seconds=nan", 400),
+        ("/debug/pprof/heap?pid=1&seconds=1e9", 400),
+        ("/debug/pprof/heap?pid=1&seconds=99999", 400),
+        ("/p/1/live?after=" + "9" * 40, 400),
+        ("/?" + "a" * 5000, 414),
+    ],
+)
+def test_wrong_addresses_get_one_line(segment_dir: Path, path: str, status: int) -> None:
+    if status == 403 and os.geteuid() == 0:
+        pytest.skip("root may read all processes")
+    answered = _shared_server(segment_dir).ask(path)
+    assert answered.status == status, answered.body
+    if answered.headers["content-type"] == "application/json":
+        assert set(answered.json()) <= {"error", "hint"}
+
+
+_shared: list[Server] = []
+
+
+def _shared_server(folder: Path) -> Server:
+    if not _shared:
+        _shared.append(Server())
+    return _shared[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _end_shared() -> Iterator[None]:
+    yield
+    while _shared:
+        _shared.pop().__exit__()
+
+
+def test_two_hundred_clients_at_once_share_one_reader(target: Stepper, server: Server) -> None:
+    server.ask(f"/p/{target.pid}/live")
+    with ThreadPoolExecutor(200) as workers:
+        answers = list(workers.map(lambda _: server.ask(f"/p/{target.pid}/live"), range(200)))
+    assert {answer.status for answer in answers} == {200}
+    readers = [
+        name
+        for task in Path(f"/proc/{server.pid}/task").iterdir()
+        if (name := (task / "comm").read_text().strip()).startswith("reader of")
+    ]
+    threads = len(list(Path(f"/proc/{server.pid}/task").iterdir()))
+    assert len(readers) <= 1
+    assert threads < 20
+
+
+def test_a_client_that_never_reads_holds_up_nobody_and_costs_little(
+    target: Stepper, server: Server
+) -> None:
+    ask = f"GET /p/{target.pid} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with server.connect() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(2000):
+                deaf.send(ask)
+        before = _resident(server.pid)
+        for _ in range(5):
+            assert server.ask("/processes").status == 200
+        assert _resident(server.pid) - before < 20 << 20
+
+
+def _resident(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_target_is_killed_while_it_is_watched(
+    stepper: Path, segment_dir: Path, server: Server
+) -> None:
+    with Stepper(stepper, **RATE) as one:
+        one.tell("a 10 1000")
+        first = server.ask(f"/p/{one.pid}/live").json()
+        one.child.kill()
+        one.child.wait(TIMEOUT_S)
+        seen, frame = first["seq"], first
+        while frame["state"] == "captured":
+            answer = server.ask(f"/p/{one.pid}/live?after={seen}")
+            assert answer.status == 200, answer.body
+            frame = answer.json()
+            seen = frame["seq"]
+        assert frame["state"] == "ended"
+        assert frame["data"] is not None
+        gone = server.ask(f"/p/{one.pid}/live?after={seen}")
+        assert gone.status == 404
+
+
+def test_another_program_in_the_process_is_followed(
+    target: Stepper, stepper: Path, server: Server, tmp_path: Path
+) -> None:
+    frame = server.ask(f"/p/{target.pid}/live").json()
+    target.tell(f"x {stepper}")
+    target.tell("a 33 1000")
+    while frame["state"] == "captured":
+        frame = server.ask(f"/p/{target.pid}/live?after={frame['seq']}").json()
+    assert (frame["state"], "exec" in frame["why"]) == ("ended", True)
+    assert "97.66 KiB" in frame["data"]["facts"]["headlines"]["inuse.space"]
+    later = server.ask(f"/p/{target.pid}/live?after={frame['seq']}").json()
+    assert later["state"] == "captured"
+    assert heap_of(server, target.pid, tmp_path) == 33_000
+
+
+def test_a_target_that_forks_is_watched_as_before(target: Stepper, server: Server) -> None:
+    first = server.ask(f"/p/{target.pid}/live").json()
+    target.send("k")
+    target.tell("a 5 1000")
+    assert server.ask(f"/p/{target.pid}/live?after={first['seq']}").json()["seq"] > first["seq"]
+
+
+def test_hostile_names_of_a_target_are_text(
+    stepper: Path, segment_dir: Path, server: Server, tmp_path: Path
+) -> None:
+    hostile = tmp_path / '<b>\x1b[m"}\n'
+    shutil.copy(stepper, hostile)
+    with Stepper(hostile, **RATE) as one:
+        one.tell("a 5 1000")
+        page = server.ask(f"/p/{one.pid}").body
+        assert b"<b>" not in page
+        assert b"\x1b" not in page
+        frame = server.ask(f"/p/{one.pid}/live")
+        assert b"\x1b" not in frame.body
+        assert frame.json()["state"] == "captured"
+        rows = server.ask("/processes").json()["rows"]
+        assert all(json.dumps(row).isprintable() for row in rows)
+        text = server.ask("/metrics").body.decode()
+        families = list(text_string_to_metric_families(text))
+        mine = [s for f in families for s in f.samples if s.labels.get("pid") == str(one.pid)]
+        assert mine
+        assert all(value.isprintable() for sample in mine for value in sample.labels.values())
+        name = server.ask(f"/p/{one.pid}/profile.heap").headers["content-disposition"]
+        assert name.isprintable()
+        assert "<" not in name
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_end_it_cleanly_whoever_waits(
+    target: Stepper, segment_dir: Path, tmp_path: Path, number: int
+) -> None:
+    with Server(folder=tmp_path) as one:
+        path = tmp_path / "serve.sock"
+        assert path.exists()
+        target_live = one.ask(f"/p/{target.pid}/live").json()
+        idle = threading.Thread(
+            target=one.ask, args=(f"/p/{target.pid}/debug/pprof/heap?seconds=60",), daemon=True
+        )
+        idle.start()
+        assert target_live["state"] == "captured"
+        assert one.end(number) == (0, "")
+        assert not path.exists()
+        idle.join(TIMEOUT_S)
+        assert not idle.is_alive()
+    # The capture of somebody else goes on.
+    assert "capturing" in run_command("ps").stdout
+
+
+def test_a_second_server_at_the_socket_is_refused_and_a_dead_ones_is_replaced(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    with Server(folder=tmp_path) as first:
+        again = run_command("serve", "--socket", tmp_path / "serve.sock")
+        assert again.returncode == 1
+        assert "another server answers" in again.stderr
+        first.child.kill()
+        first.child.wait(TIMEOUT_S)
+        with Server(folder=tmp_path) as second:
+            assert second.ask("/processes").status == 200
+
+
+def test_an_address_that_others_reach_needs_words_for_it(segment_dir: Path) -> None:
+    refused = run_command("serve", "--listen", "0.0.0.0:0")
+    assert refused.returncode == 2
+    assert "--public" in refused.stderr
+    with Server("--listen", "0.0.0.0:0", "--public", "--host", "build7") as one:
+        assert one.token
+        assert one.ask("/processes").status == 200
+        assert one.ask("/processes", known=False).status == 401
+        assert one.ask("/processes", "Host: build7:80").status == 200
+        assert one.ask("/processes", "Host: evil.example").status == 403
+        _, errors = one.end()
+        assert "not encrypted" in errors
+
+
+def test_a_token_file_is_read_if_it_is_the_users_alone(segment_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("a-token-of-the-scraper-1234\n")
+    file.chmod(0o644)
+    refused = run_command("serve", "--listen", "127.0.0.1:0", "--token-file", file)
+    assert refused.returncode == 2
+    assert "chmod 600" in refused.stderr
+    file.chmod(0o600)
+    with Server("--token-file", file) as one:
+        assert "token" not in one.first_line
+        given = "Authorization: Bearer a-token-of-the-scraper-1234"
+        assert one.ask("/processes", given, known=False).status == 200
+        assert one.ask("/processes", known=False).status == 401
+    file.write_text("short")
+    assert "16" in run_command("serve", "--listen", ":0", "--token-file", file).stderr
+
+
+def test_nobody_watching_means_no_reading(
+    target: Stepper, segment_dir: Path, tmp_path: Path
+) -> None:
+    with Server(folder=tmp_path) as one:
+        one.ask(f"/p/{target.pid}/live")
+
+        def has_segment() -> bool:
+            opened = (os.readlink(fd) for fd in Path(f"/proc/{one.pid}/fd").iterdir())
+            return any(str(segment_dir) in name for name in opened)
+
+        assert has_segment()
+        wait_until(lambda: not has_segment(), "the reader rests")

@@ -1,0 +1,240 @@
+"""The live page in headless Chromium, on a redis-server under load."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import NEEDS_BROWSER, assert_quiet, browser, element, text_of
+from controller_tools import TIMEOUT_S
+from mem_cli import demo
+from sampler_run import SAMPLER
+from serving import Server
+
+pytest.importorskip("selenium")
+pytestmark = [
+    *NEEDS_BROWSER,
+    pytest.mark.skipif(not all(map(shutil.which, demo.PROGRAMS)), reason="redis is not installed"),
+]
+# Keys of a fixed number: the heap comes to rest, and the counts go on.
+LOAD = "-q -n 100000000 -r 2000 -d 200 -c 2 -t set"
+
+
+class Shop:
+    """A redis-server under load, a server that shows it, and a browser."""
+
+    def __init__(self, driver: Any, server: Server, pid: int, port: int) -> None:
+        self.driver, self.server, self.pid, self.port = driver, server, pid, port
+
+    def until(self, condition: Any) -> Any:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, TIMEOUT_S * 2, poll_frequency=0.05).until(
+            lambda _: condition()
+        )
+
+    def open(self, fragment: str = "") -> None:
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.server.url}/p/{self.pid}{fragment}")
+        self.until(lambda: self.data("ready") == "1")
+
+    def data(self, name: str) -> str | None:
+        script = "return document.documentElement.dataset[arguments[0]] ?? null"
+        found: str | None = self.driver.execute_script(script, name)
+        return found
+
+    def next_frame(self) -> None:
+        frame = self.data("frame")
+        self.until(lambda: self.data("frame") != frame)
+
+    def click(self, selector: str) -> None:
+        self.driver.execute_script("document.querySelector(arguments[0]).click()", selector)
+
+    def samples(self) -> str:
+        """The headline, whose number of samples changes all the time under load."""
+        return text_of(self.driver, ".headline")
+
+    def plant(self) -> None:
+        """Let redis keep sorted sets, which the load does not make."""
+        words = ["zadd", "planted", "1", "member:__rand_int__"]
+        subprocess.run(
+            ["redis-benchmark", "-p", str(self.port), "-q", "-n", "20000", "-r", "1000000", *words],
+            stdout=subprocess.DEVNULL, check=True, timeout=TIMEOUT_S * 2,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    work = tmp_path_factory.mktemp("serve")
+    segments = Path("/dev/shm") / f"mem_profiler-test-{work.parent.name}-{work.name}"
+    segments.mkdir(mode=0o777)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEM_PROFILER_DIR", str(segments))
+        port, log = demo.free_port(), work / "redis.log"
+        arguments = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+        arguments += ["--dir", str(work), "--logfile", str(log)]
+        environment = {
+            "LD_PRELOAD": str(SAMPLER), "MEM_PROFILER_DIR": str(segments),
+            "MEM_PROFILER_START": "512",
+        }  # fmt: skip
+        with (
+            demo.child(arguments, environment) as redis,
+            Server("--control") as server,
+            browser(1280, 900) as driver,
+        ):
+            demo.wait_for_server(redis, port, log)
+            load = ["redis-benchmark", "-p", str(port), *LOAD.split()]
+            with demo.child(load, {}):
+                driver.get(f"{server.url}/?token={server.token}")
+                yield Shop(driver, server, redis.pid, port)
+    shutil.rmtree(segments, ignore_errors=True)
+
+
+def test_the_first_visit_takes_the_token_out_of_the_address(shop: Shop) -> None:
+    shop.driver.get(f"{shop.server.url}/?token={shop.server.token}")
+    assert shop.driver.current_url == f"{shop.server.url}/"
+    shop.until(lambda: shop.data("ready") == "1")
+    assert shop.driver.execute_script("return document.cookie") == ""
+    link = element(shop.driver, f"a.process[href='/p/{shop.pid}']")
+    assert link.text == "redis-server"
+    assert_quiet(shop.driver)
+
+
+def test_numbers_move_and_pause_holds_them(shop: Shop) -> None:
+    shop.open("#tab=table")
+    first = shop.samples()
+    shop.next_frame()
+    shop.until(lambda: shop.samples() != first)
+
+    shop.click("#live-pause")
+    assert text_of(
+        shop.driver, ".live-state"
+    ) == "●\N{NO-BREAK SPACE}paused" or "paused" in text_of(shop.driver, ".live-state")
+    held, frame = shop.samples(), shop.data("frame")
+    asked = shop.driver.execute_script("return performance.getEntriesByType('resource').length")
+    # The server has news meanwhile; the page does not ask for it.
+    for _ in range(2):
+        shop.server.ask(f"/p/{shop.pid}/profile.heap")
+    assert (shop.samples(), shop.data("frame")) == (held, frame)
+    again = shop.driver.execute_script("return performance.getEntriesByType('resource').length")
+    assert again == asked
+
+    shop.click("#live-pause")
+    shop.next_frame()
+    shop.until(lambda: shop.samples() != held)
+    assert_quiet(shop.driver)
+
+
+def test_a_mark_shows_a_planted_growth(shop: Shop) -> None:
+    shop.open()
+    assert not element(shop.driver, "#tab-diff").is_displayed()
+    shop.click("#live-mark")
+    shop.until(lambda: element(shop.driver, "#tab-diff").is_displayed())
+    shop.plant()
+    shop.click("#tab-diff")
+
+    def grown() -> list[str]:
+        rows: list[str] = shop.driver.execute_script(
+            """return [...document.querySelectorAll("#diff-rows tbody tr")]
+                 .map((row) => row.innerText)
+                 .filter((text) => /^(new|grown)/.test(text) && /z(sl|set|add)/i.test(text));"""
+        )
+        return rows
+
+    assert shop.until(grown)
+    chosen = shop.driver.execute_script(
+        "return document.querySelector('#live-since').selectedOptions[0].text"
+    )
+    assert chosen.startswith("mark of ")
+    assert_quiet(shop.driver)
+
+
+def test_what_the_reader_typed_opened_and_zoomed_stays_when_new_data_comes(shop: Shop) -> None:
+    shop.open("#tab=table")
+    box = element(shop.driver, "#functions-search")
+    box.send_keys("create")
+    shop.next_frame()
+    box = element(shop.driver, "#functions-search")
+    assert box.get_attribute("value") == "create"
+    assert shop.driver.execute_script("return document.activeElement.id") == "functions-search"
+    box.send_keys("string")
+    assert element(shop.driver, "#functions-search").get_attribute("value") == "createstring"
+
+    shop.click("#tab-tree")
+    shop.click("#tree-heaviest")
+    names = """return [...document.querySelectorAll(".tree-name")].map((e) => e.textContent)"""
+    opened = shop.driver.execute_script(names)
+    shop.next_frame()
+    after = shop.driver.execute_script(names)
+    assert len(opened) > 8
+    assert opened[:8] == after[:8]
+    assert len(after) >= len(opened)
+
+    shop.open("#tab=flame")
+    canvas = element(shop.driver, ".flame-canvas")
+    shop.driver.execute_script(
+        """const box = arguments[0].getBoundingClientRect();
+           arguments[0].dispatchEvent(new MouseEvent("click", {clientX: box.left + 60,
+             clientY: box.top + 19 * 6 + 8, bubbles: true}));""",
+        canvas,
+    )
+    title = text_of(shop.driver, ".details-title")
+    assert title != "everything"
+    shop.next_frame()
+    assert text_of(shop.driver, ".details-title") == title
+    assert element(shop.driver, "#move-reset").is_enabled()
+    assert "zoom" not in shop.driver.execute_script("return location.hash")
+    assert_quiet(shop.driver)
+
+
+def test_nothing_leaves_the_origin_and_nothing_else_may_run(shop: Shop) -> None:
+    shop.open()
+    shop.next_frame()
+    asked: list[str] = shop.driver.execute_script(
+        "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+    )
+    assert asked
+    assert [name for name in asked if not name.startswith(f"{shop.server.url}/p/")] == []
+    ran = shop.driver.execute_async_script(
+        """const done = arguments[0];
+           addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective));
+           const script = document.createElement("script");
+           script.textContent = "document.title = 'ran'";
+           document.body.append(script);"""
+    )
+    assert ran.startswith("script-src")
+    elsewhere = shop.driver.execute_async_script(
+        """const done = arguments[0];
+           fetch("http://127.0.0.1:9/").then(() => done("asked"), () => done("refused"));"""
+    )
+    assert elsewhere == "refused"
+    shop.driver.get_log("browser")
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(shop: Shop) -> None:
+    for width in (1280, 500):
+        shop.driver.set_window_size(width, 900)
+        for tab in ("summary", "table", "flame", "leaks"):
+            shop.open(f"#tab={tab}")
+            wide = shop.driver.execute_script(
+                "return document.documentElement.scrollWidth - innerWidth"
+            )
+            assert wide <= 0, (width, tab)
+    shop.driver.set_window_size(1280, 900)
+    assert_quiet(shop.driver)
+
+
+def test_the_end_of_the_process_is_said_and_its_last_picture_stays(shop: Shop) -> None:
+    shop.open()
+    held = shop.samples()
+    subprocess.run(["kill", "-9", str(shop.pid)], check=True, timeout=TIMEOUT_S)
+    shop.until(lambda: "ended" in text_of(shop.driver, ".live-state"))
+    assert "SIGKILL" in text_of(shop.driver, ".live-how") or "ended" in text_of(
+        shop.driver, ".live-how"
+    )
+    assert held[:6] == shop.samples()[:6] == "Total:"

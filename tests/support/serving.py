@@ -1,0 +1,127 @@
+"""A running `mem_profiler serve`, and clients of its socket that speak HTTP by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any, Self
+
+from controller_tools import TIMEOUT_S, command, command_environment
+
+
+class Answered:
+    """One answer of the server."""
+
+    def __init__(self, raw: bytes) -> None:
+        head, _, body = raw.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        self.status = int(first.split(" ")[1]) if first else 0
+        pairs = (line.partition(": ") for line in lines)
+        self.headers = {name.lower(): value for name, _, value in pairs}
+        self.body = _unchunked(body) if self.headers.get("transfer-encoding") else body
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def _unchunked(body: bytes) -> bytes:
+    parts = []
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        parts.append(rest[: int(size, 16)])
+        body = rest[int(size, 16) + 2 :]
+    return b"".join(parts)
+
+
+class Server:
+    """A server of the test's own. Use as a context manager: it never outlives the test."""
+
+    def __init__(self, *options: object, folder: Path | None = None) -> None:
+        self.path = None if folder is None else str(folder / "serve.sock")
+        where = ["--socket", self.path] if self.path is not None else ["--listen", "127.0.0.1:0"]
+        self.child = subprocess.Popen(
+            command("serve", *where, *options),
+            env=command_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.child.stdout is not None
+        self.first_line = self.child.stdout.readline()
+        if not self.first_line.startswith("serving "):
+            _, errors = self.child.communicate(timeout=TIMEOUT_S)
+            raise AssertionError(f"no server: {self.first_line}{errors}")
+        found = re.search(r"http://(\S+):(\d+)/(?:\?token=(\S+))?", self.first_line)
+        self.port = int(found[2]) if found else 0
+        self.token = found[3] if found else None
+
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.communicate(timeout=TIMEOUT_S)
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Ask it to end; returns its exit code and what it said on stderr."""
+        self.child.send_signal(number)
+        _, errors = self.child.communicate(timeout=TIMEOUT_S)
+        return self.child.returncode, errors
+
+    def connect(self) -> socket.socket:
+        """A connection to it."""
+        if self.path is None:
+            return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(TIMEOUT_S)
+        client.connect(self.path)
+        return client
+
+    def ask(
+        self, target: str, *headers: str, method: str = "GET", body: str = "", known: bool = True
+    ) -> Answered:
+        """Ask for one thing; ``known``: with the token."""
+        lines = [f"{method} {target} HTTP/1.1", "Connection: close"]
+        if not any(line.lower().startswith("host:") for line in headers):
+            lines.append(f"Host: localhost:{self.port}")
+        if known and self.token is not None:
+            lines.append(f"Authorization: Bearer {self.token}")
+        if method == "POST":
+            lines.append(f"Content-Length: {len(body)}")
+        lines += headers
+        with self.connect() as client:
+            client.sendall(("\r\n".join([*lines, "", ""]) + body).encode("latin-1"))
+            return Answered(read_all(client))
+
+
+def read_all(client: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    parts = []
+    while True:
+        try:
+            part = client.recv(65536)
+        except ConnectionResetError:
+            break
+        if not part:
+            break
+        parts.append(part)
+    return b"".join(parts)
+
+
+def threads_of(pid: int) -> int:
+    """How many threads a process has."""
+    return len(os.listdir(f"/proc/{pid}/task"))

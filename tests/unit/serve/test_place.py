@@ -1,0 +1,126 @@
+"""Where the server listens: addresses, sockets, and what is in the way."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from mem_cli.serve.place import (
+    Address,
+    default_socket,
+    listen_at,
+    listen_on,
+    parse_address,
+)  # fmt: skip
+from mem_parser.errors import MemError, UsageProblem
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1", 8080),
+        ("localhost:0", "127.0.0.1", 0),
+        (":9000", "127.0.0.1", 9000),
+        ("[::1]:80", "::1", 80),
+        ("0.0.0.0:65535", "0.0.0.0", 65535),
+    ],
+)
+def test_an_address_is_an_ip_address_and_a_port(text: str, host: str, port: int) -> None:
+    assert parse_address(text) == Address(host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "8080", "example.com:80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536",
+     "::1:80", "[::1]", "127.0.0.1:-1", "127.0.0.1:\N{ARABIC-INDIC DIGIT ONE}"],
+)  # fmt: skip
+def test_anything_else_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        parse_address(text)
+    assert "127.0.0.1:8080" in str(caught.value.hint)
+
+
+def test_only_loopback_addresses_are_this_machines_alone() -> None:
+    assert Address("127.0.0.5", 1).is_loopback
+    assert Address("::1", 1).is_loopback
+    assert not Address("0.0.0.0", 1).is_loopback
+    assert not Address("192.168.1.4", 1).is_loopback
+    assert Address("::", 1).is_any
+
+
+def test_a_free_port_is_told(tmp_path: Path) -> None:
+    listening = listen_at(Address("127.0.0.1", 0))
+    try:
+        address = listening.address
+        assert address is not None
+        assert address.port > 0
+        with pytest.raises(MemError, match="Address already in use"):
+            listen_at(address)
+    finally:
+        listening.close()
+
+
+def test_a_socket_is_the_users_alone_and_goes_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "serve.sock"
+    before = os.umask(0)
+    try:
+        listening = listen_on(str(path))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    listening.close()
+    assert not path.exists()
+
+
+def test_a_socket_that_nobody_answers_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "serve.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    listening = listen_on(str(path))
+    # What another server put there meanwhile is not ours to remove.
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        listening.close()
+        assert path.exists()
+
+
+def test_a_server_that_answers_and_a_plain_file_stay(tmp_path: Path) -> None:
+    first = listen_on(str(tmp_path / "serve.sock"))
+    try:
+        with pytest.raises(MemError, match="another server answers"):
+            listen_on(str(tmp_path / "serve.sock"))
+    finally:
+        first.close()
+    plain = tmp_path / "file"
+    plain.write_text("mine")
+    with pytest.raises(UsageProblem, match="is no socket"):
+        listen_on(str(plain))
+    assert plain.read_text() == "mine"
+
+
+def test_a_path_that_is_too_long_is_named() -> None:
+    with pytest.raises(UsageProblem, match="at most 107 bytes"):
+        listen_on("/tmp/" + "x" * 200)
+
+
+def test_the_own_socket_is_in_a_folder_that_others_cannot_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    path = default_socket()
+    assert path == f"{tmp_path}/mem_profiler/serve.sock"
+    assert stat.S_IMODE((tmp_path / "mem_profiler").stat().st_mode) == 0o700
+    assert default_socket() == path
+    (tmp_path / "mem_profiler").chmod(0o755)
+    with pytest.raises(MemError, match="others may enter it"):
+        default_socket()
+    (tmp_path / "mem_profiler").rmdir()
+    (tmp_path / "mem_profiler").symlink_to("/tmp")
+    with pytest.raises(MemError, match="others may enter it"):
+        default_socket()

@@ -149,13 +149,15 @@ def wide_profile(stacks: int, depth: int = 26, names: int = 4000) -> tuple[Profi
 
 
 def blocks_of(page: str) -> dict[str, Any]:
-    """Return the data blocks of a page, packed ones unpacked (the tree as (head, columns))."""
+    """Return the data blocks of a page, packed ones unpacked (tree, times: (head, columns))."""
     block_of = r'<script type="application/json" id="(\w+)">(.*?)</script>'
     found = re.findall(block_of, page, re.DOTALL)
     blocks = {name: json.loads(text) for name, text in found}
     for name, block in blocks.items():
-        if name == "tree":
+        if name in {"tree", "times"}:
             blocks[name] = _unpack_tree(block)
+        elif name in {"pools", "operators"}:
+            blocks[name] = [_unpack_tree(part) for part in block]
         elif isinstance(block, str):
             blocks[name] = json.loads(_inflate(block))
         elif name in {"diff", "graphs"}:
@@ -185,11 +187,11 @@ def _unpack_tree(block: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     head = json.loads(data[4:at])
     columns = {}
     for name, kind, width, count in head["columns"]:
-        planes = np.zeros((count, 4), dtype=np.uint8)
+        planes = np.zeros((count, 8 if kind == "l" else 4), dtype=np.uint8)
         for k in range(width):
             planes[:, k] = np.frombuffer(data, np.uint8, count, at)
             at += count
-        columns[name] = planes.reshape(-1).view("<f4" if kind == "f" else "<u4")
+        columns[name] = planes.reshape(-1).view({"f": "<f4", "i": "<u4", "l": "<u8"}[kind])
     assert at == len(data)
     return head, columns
 

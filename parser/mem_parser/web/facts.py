@@ -45,6 +45,8 @@ class Opening:
     """Names have their template arguments."""
     inverted: bool = False
     """Callers are below callees."""
+    labels: bool = False
+    """Stacks begin with their thread and task."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings under the names that the page has for them."""
@@ -55,6 +57,7 @@ class Opening:
             "apart": self.apart,
             "templates": self.templates,
             "invert": self.inverted,
+            "labels": self.labels,
         }
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 from mem_parser.escape import visible
 from mem_parser.model import Profile
+from mem_parser.python.labelframes import without_labels
 from mem_parser.reports.listing import Sources
 from mem_parser.symbols.table import Symbols
+from mem_parser.symbols.templates import with_templates
 from mem_parser.tree import Tree, build_tree
 from mem_parser.web.confidential import confidential_profile, confidential_symbols
 from mem_parser.web.facts import Opening, page_facts, without_paths
@@ -15,9 +17,12 @@ from mem_parser.web.pack import pack_text, pack_tree
 from mem_parser.web.page import SIZE_LIMIT, assemble
 from mem_parser.web.prune import Pruned, prune, shares
 from mem_parser.web.sourcetext import source_block
+from mem_parser.web.times import LogTimes, pack_times, with_times
 
 MOST_NODES = 250_000
 """Nodes that a page holds at most; browsers draw that many without a pause."""
+MOST_LABELLED_NODES = 50_000
+"""Nodes up to which a page has labels that it does not open with."""
 EXPLORER_SCRIPTS = (
     "format.js",
     "unpack.js",
@@ -39,6 +44,8 @@ EXPLORER_SCRIPTS = (
     "keys.js",
     "explorer.js",
 )
+TIME_SCRIPTS = ("times.js", "timeline.js")
+"""What a page of a log of events has besides."""
 _SENTENCE_BYTES = 1000
 """Room kept for the sentence that says what was pruned."""
 
@@ -52,6 +59,7 @@ def render(
     start: Opening | None = None,
     domains: Profile | None = None,
     sources: Sources | None = None,
+    log: LogTimes | None = None,
     confidential: bool = False,
     most_nodes: int = MOST_NODES,
     size_limit: int = SIZE_LIMIT,
@@ -62,7 +70,8 @@ def render(
     on the difference to it. ``confidential`` leaves out paths, source files, host and command
     line. ``domains`` is the same capture together with its other domains of memory, with stacks
     numbered alike: the reader may look at each. With ``sources`` the text of source lines is in the
-    page, unless it is confidential. The page is below ``size_limit`` bytes; what had to
+    page, unless it is confidential. With ``log``, of which the profile is, the reader may choose a
+    part of its time. The page is below ``size_limit`` bytes; what had to
     be left out for that is stated on it.
     """
     source = sources_block(profile, symbols, None if confidential else sources)
@@ -71,21 +80,77 @@ def render(
         domains = None if domains is None else confidential_profile(domains)
         name = without_paths(name)
         base = (base[0], confidential_symbols(base[1])) if base is not None else None
-    tree = build_tree(domains or profile, symbols, base, most_nodes=most_nodes)
+    tree, symbols = page_tree(domains or profile, symbols, base, start, most_nodes)
+    tree, times = tree_with_times(tree, log, confidential=confidential)
+    charts = () if log is None else ("charts.js", *TIME_SCRIPTS)
 
-    def page(packed: str, pruned: Pruned) -> str:
+    def page(trees: dict[str, str], pruned: Pruned) -> str:
         notes = symbol_notes(symbols, pruned)
         old = None if base is None else base[0]
         facts = page_facts(profile, name, notes, base=old, start=start, confidential=confidential)
         return assemble(
             f"{facts['title']} – flame graph",
             "flamegraph.html",
-            ("base.css", "flame.css", "narrow.css", "source.css"),
-            (*EXPLORER_SCRIPTS, "flame_page.js"),
-            {"facts": facts, "tree": packed, **source},
+            ("base.css", "flame.css", "narrow.css", "source.css", *time_styles(log)),
+            (*EXPLORER_SCRIPTS, *charts, "flame_page.js"),
+            {"facts": facts, **trees, **source},
         )
 
-    return page_within(tree, page, size_limit, most_nodes)
+    return page_within(tree, page, size_limit, most_nodes, times)
+
+
+def tree_with_times(
+    tree: Tree, log: LogTimes | None, *, confidential: bool
+) -> tuple[Tree, Callable[[Tree], dict[str, str]]]:
+    """Return the tree with the times of a log, and what makes a page's blocks of it."""
+    if log is None:
+        return tree, lambda pruned: {"tree": pack_tree(pruned)}
+    picture = log.picture()
+    whole = with_times(tree, picture)
+    head, rates = picture.as_json(confidential=confidential), log.rates_bytes
+
+    def blocks(pruned: Tree) -> dict[str, str]:
+        return {"tree": pack_tree(pruned), "times": pack_times(pruned, head, rates)}
+
+    return whole, blocks
+
+
+def time_scripts(log: LogTimes | None) -> Sequence[str]:
+    """Return the scripts that a page has besides for a log."""
+    return () if log is None else TIME_SCRIPTS
+
+
+def time_styles(log: LogTimes | None) -> Sequence[str]:
+    """Return the styles that a page has besides for a log."""
+    return () if log is None else ("timeline.css",)
+
+
+def shown_names(symbols: Symbols, start: Opening | None) -> Symbols:
+    """Return the names that a page opens with, from all that its tree has."""
+    start = start or Opening()
+    if not start.labels:
+        symbols = without_labels(symbols)
+    return with_templates(symbols) if start.templates else symbols
+
+
+def page_tree(
+    profile: Profile,
+    symbols: Symbols,
+    base: tuple[Profile, Symbols] | None,
+    start: Opening | None,
+    most_nodes: int,
+) -> tuple[Tree, Symbols]:
+    """Return the tree of a page, and its names: with labels of stacks, if the page opens with them
+    or has room for them.
+    """
+    tree = build_tree(profile, symbols, base, most_nodes=most_nodes)
+    plain = without_labels(symbols)
+    asked = start is not None and start.labels
+    if asked or plain is symbols or len(tree) <= min(MOST_LABELLED_NODES, most_nodes):
+        return tree, symbols
+    if base is not None:
+        base = base[0], without_labels(base[1])
+    return build_tree(profile, plain, base, most_nodes=most_nodes), plain
 
 
 def sources_block(profile: Profile, symbols: Symbols, sources: Sources | None) -> dict[str, str]:
@@ -96,21 +161,27 @@ def sources_block(profile: Profile, symbols: Symbols, sources: Sources | None) -
 
 
 def page_within(
-    tree: Tree, page: Callable[[str, Pruned], str], size_limit: int, most_nodes: int
+    tree: Tree,
+    page: Callable[[dict[str, str], Pruned], str],
+    size_limit: int,
+    most_nodes: int,
+    pack: Callable[[Tree], dict[str, str]],
 ) -> str:
-    """Return ``page(packed tree, what was pruned)``, pruned until it is below ``size_limit`` bytes.
+    """Return ``page(blocks, what was pruned)``, pruned until it is below ``size_limit`` bytes;
+    ``pack`` makes the blocks of a tree.
 
     A page that is larger without any tree is returned with a tree of one node.
     """
-    room = size_limit - len(page("", Pruned(tree)).encode()) - _SENTENCE_BYTES
+    room = size_limit - len(page({}, Pruned(tree)).encode()) - _SENTENCE_BYTES
     share = shares(tree)
     limit = min(most_nodes, len(tree))
     while True:
         pruned = prune(tree, limit, share)
-        packed = pack_tree(pruned.tree)
-        if len(packed) <= room or limit <= 1:
-            return page(packed, pruned)
-        limit = max(1, int(limit * min(0.9 * max(room, 0) / len(packed), 0.9)))
+        blocks = pack(pruned.tree)
+        size = sum(len(key) + len(block) for key, block in blocks.items())
+        if size <= room or limit <= 1:
+            return page(blocks, pruned)
+        limit = max(1, int(limit * min(0.9 * max(room, 0) / size, 0.9)))
 
 
 def symbol_notes(symbols: Symbols, pruned: Pruned | None = None) -> Sequence[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mem_parser.names import FrameRule, is_allocator
-from mem_parser.symbols.table import Function, Role
+from mem_parser.symbols.table import LABEL_MODULE, Function, Role
 
 ALLOCATOR = 1
 """Of an allocator: blocks are charged to the caller of the outermost such frame."""
@@ -17,6 +17,8 @@ IMPORT_SYSTEM = 2
 """Of Python's import machinery."""
 PSEUDO = 4
 """Not a function: a lost stack, a place where frames were left out."""
+LABEL = 32
+"""The name of a thread or a task."""
 
 _IMPORT_FILE = re.compile(r"importlib/(?:_bootstrap|__init__)|<frozen (?:importlib|zipimport)")
 _IMPORT_FUNCTION = re.compile(
@@ -27,6 +29,8 @@ _IMPORT_FUNCTION = re.compile(
 
 def kind_of(function: Function) -> int:
     """Return the kind as the sum of this module's flags; 0 is an ordinary function."""
+    if function.module == LABEL_MODULE:
+        return LABEL | LIBRARY | WRAPPER
     if function.name.startswith("["):
         return PSEUDO
     kind = ALLOCATOR if is_allocator(function, FrameRule.OWN) else 0

@@ -38,15 +38,15 @@ def pack_text(data: Any) -> str:
 
 def pack_tree(tree: Tree) -> str:
     """Return the tree, its names and its rows as the page reads them."""
-    order, number = _preorder(tree)
+    order, number = preorder(tree)
     used, name = np.unique(tree.name[order], return_inverse=True)
     table: dict[str, int] = {"": 0}
     head = _names(tree, used, table)
     used_files, file = np.unique(tree.file[order], return_inverse=True)
-    shown = [table.setdefault(_cut(tree.files[k]), len(table)) for k in used_files.tolist()]
+    shown = [table.setdefault(cut_name(tree.files[k]), len(table)) for k in used_files.tolist()]
     places = np.array(shown, dtype=np.int64)[file]
     own_file = np.array(head["file"], dtype=np.int64)[name]
-    columns = _Columns()
+    columns = Columns()
     columns.integers("depth", tree.depth[order])
     columns.integers("name", name)
     # Nearly every line is in its function's own file: zeros cost nothing.
@@ -57,12 +57,16 @@ def pack_tree(tree: Tree) -> str:
     _add_rows(columns, "thread", tree.thread_rows, number)
     head |= {
         "files": list(table),
-        "domains": [_cut(d) for d in tree.domains],
-        "threads": [_cut(t) for t in tree.threads],
+        "domains": [cut_name(d) for d in tree.domains],
+        "threads": [cut_name(t) for t in tree.threads],
         "kinds": list(tree.rows.counts),
-        "columns": columns.list,
     }
-    text = json_text(visible(head)).encode()
+    return pack_columns(head, columns)
+
+
+def pack_columns(head: dict[str, Any], columns: Columns) -> str:
+    """Return a head, to which the list of columns is added, and the columns."""
+    text = json_text(visible(head | {"columns": columns.list})).encode()
     return _squeeze(struct.pack("<I", len(text)) + text + b"".join(columns.planes))
 
 
@@ -72,7 +76,8 @@ def _squeeze(data: bytes) -> str:
     return f"{len(data)}:" + base64.b64encode(packed).decode("ascii")
 
 
-def _cut(text: str) -> str:
+def cut_name(text: str) -> str:
+    """Return a name as far as it reaches the page."""
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
 
@@ -95,17 +100,19 @@ def _names(tree: Tree, used: IntArray, files: dict[str, int]) -> dict[str, list[
         function = tree.names[k]
         entry = len(head["functions"])
         whole = whole_name(function)
-        head["functions"].append(_cut(function.name))
+        head["functions"].append(cut_name(function.name))
         head["group"].append(first.setdefault(tree.group[k], entry))
-        head["whole"].append("" if whole == function.name else _cut(whole))
-        head["full"].append("" if function.full_name == function.name else _cut(function.full_name))
-        head["file"].append(files.setdefault(_cut(function.file), len(files)))
-        head["module"].append(modules.setdefault(_cut(function.module), len(modules)))
+        head["whole"].append("" if whole == function.name else cut_name(whole))
+        head["full"].append(
+            "" if function.full_name == function.name else cut_name(function.full_name)
+        )
+        head["file"].append(files.setdefault(cut_name(function.file), len(files)))
+        head["module"].append(modules.setdefault(cut_name(function.module), len(modules)))
         head["kind"].append(kind_of(function))
     return head | {"modules": list(modules)}
 
 
-def _preorder(tree: Tree) -> tuple[IntArray, IntArray]:
+def preorder(tree: Tree) -> tuple[IntArray, IntArray]:
     """Return the nodes in preorder, and each node's place in it."""
     size = tree.sum_up(np.ones(len(tree))).astype(np.int64)
     number = np.zeros(len(tree), dtype=np.int64)
@@ -120,7 +127,7 @@ def _preorder(tree: Tree) -> tuple[IntArray, IntArray]:
     return order, number
 
 
-class _Columns:
+class Columns:
     """Columns collected so far: their planes and the list that describes them."""
 
     def __init__(self) -> None:
@@ -133,6 +140,16 @@ class _Columns:
         width = max(1, (int(data.max(initial=0)).bit_length() + 7) // 8)
         self._add(name, "i", data, width)
 
+    def long_integers(self, name: str, values: IntArray) -> None:
+        """Add a column of numbers from 0 to 2^53 - 1."""
+        data = np.clip(values, 0, (1 << 53) - 1).astype("<u8")
+        width = max(1, (int(data.max(initial=0)).bit_length() + 7) // 8)
+        self._add(name, "l", data, width)
+
+    def signed_integers(self, name: str, values: IntArray) -> None:
+        """Add a column of numbers from -2^52 to 2^52 - 1: 0, -1, 1, -2, ... are 0, 1, 2, 3, ..."""
+        self.long_integers(name, values << 1 ^ values >> 63)
+
     def numbers(self, name: str, values: FloatArray, bits: int) -> None:
         """Add a column of numbers with a fraction, ``bits`` bits of their mantissa."""
         raw = (
@@ -143,12 +160,12 @@ class _Columns:
         self._add(name, "f", rounded.astype("<u4"), 4)
 
     def _add(self, name: str, kind: str, data: np.ndarray, width: int) -> None:
-        table = data.view(np.uint8).reshape(-1, 4)
+        table = data.view(np.uint8).reshape(-1, data.itemsize)
         self.planes.extend(table[:, k].tobytes() for k in range(width))
         self.list.append([name, kind, width, len(data)])
 
 
-def _add_rows(columns: _Columns, prefix: str, rows: Rows, number: IntArray) -> None:
+def _add_rows(columns: Columns, prefix: str, rows: Rows, number: IntArray) -> None:
     order = np.argsort(number[rows.node], kind="stable")
     columns.integers(f"{prefix}.step", np.diff(number[rows.node][order], prepend=0))
     columns.integers(f"{prefix}.domain", rows.domain[order])

@@ -3,7 +3,8 @@ markup.
 
 Data stands in JSON blocks that no browser executes, with every ``<`` spelled an escape. The page's
 policy (Content-Security-Policy) admits the one script by its hash and no address at all, so that
-even a mistake in a script could not load or run anything.
+even a mistake in a script could not load or run anything. A page of `mem_profiler serve` may ask
+the server that it came from.
 """
 
 from __future__ import annotations
@@ -27,25 +28,40 @@ def asset(name: str) -> str:
     return (files("mem_parser.web") / "assets" / name).read_text(encoding="utf-8")
 
 
+def script_of(scripts: Sequence[str]) -> str:
+    """Return the one script of a page that has these assets."""
+    return '(() => {\n"use strict";\n' + "\n".join(asset(name) for name in scripts) + "\n})();\n"
+
+
+def policy_of(code: str, *, asks: bool = False) -> str:
+    """Return the policy of a page with the script ``code``; ``asks``: it gets its data from the
+    server that it came from, and from nowhere else.
+    """
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        + ("connect-src 'self'; " if asks else "")
+        + "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
 def assemble(
     title: str,
     body: str,
     styles: Sequence[str],
     scripts: Sequence[str],
     blocks: dict[str, Any],
+    *,
+    asks: bool = False,
 ) -> str:
     """Return the page.
 
     ``body``, ``styles`` and ``scripts`` are names of assets; ``blocks`` are the data blocks by the
-    id of their element.
+    id of their element. ``asks`` is as of `policy_of`.
     """
     style = "\n".join(asset(name) for name in styles)
-    code = '(() => {\n"use strict";\n' + "\n".join(asset(name) for name in scripts) + "\n})();\n"
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
+    code = script_of(scripts)
+    policy = policy_of(code, asks=asks)
     data = "\n".join(
         f'<script type="application/json" id="{html_text(name)}">{script_json(block)}</script>'
         for name, block in blocks.items()

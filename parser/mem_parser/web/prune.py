@@ -15,7 +15,7 @@ import numpy as np
 from mem_parser.estimate import FloatArray
 from mem_parser.model import BoolArray, IntArray
 from mem_parser.symbols.table import Function
-from mem_parser.tree import BYTES, LEFT_OUT, OBJECTS, Tree, regroup
+from mem_parser.tree import BYTES, LEFT_OUT, LIVE, OBJECTS, Rows, Tree, regroup
 
 
 @dataclass(slots=True)
@@ -47,7 +47,33 @@ def shares(tree: Tree) -> FloatArray:
         whole = total[0]
         part = np.divide(total, whole, out=np.zeros_like(total), where=whole > 0)
         np.maximum(result, part.max(axis=1), out=result)
+    if tree.time_rows is not None:
+        np.maximum(result, _shares_of_live(tree, tree.time_rows), out=result)
     return result
+
+
+def _shares_of_live(tree: Tree, rows: Rows) -> FloatArray:
+    """Return for each node at least the largest part that it has of what was live when most was:
+    the sum of the highest values of all rows below it.
+    """
+    order = np.lexsort((rows.thread, rows.domain, rows.node))
+    node, value = rows.node[order], rows.counts[LIVE][order][:, (BYTES, OBJECTS)]
+    pair = node * (int(rows.domain.max(initial=0)) + 1) + rows.domain[order]
+    first = np.flatnonzero(np.diff(pair, prepend=-1))
+    if not len(first):
+        return np.zeros(len(tree))
+    total = np.cumsum(value, axis=0)
+    before = (total - value)[first]
+    highest = np.maximum(np.maximum.reduceat(total, first, axis=0) - before, 0.0)
+    own = np.zeros((len(tree), 2))
+    np.add.at(own, node[first], highest)
+    moments = int(rows.thread.max()) + 1
+    at_moments = [
+        np.cumsum(np.bincount(rows.thread, rows.counts[LIVE][:, k], moments)).max()
+        for k in (BYTES, OBJECTS)
+    ]
+    whole = np.maximum(np.array(at_moments), 1e-300)
+    return np.asarray(np.minimum(tree.sum_up(own) / whole, 1.0).max(axis=1))
 
 
 def prune(tree: Tree, most_nodes: int, share: FloatArray | None = None) -> Pruned:
@@ -68,6 +94,15 @@ def prune(tree: Tree, most_nodes: int, share: FloatArray | None = None) -> Prune
     kept = rank < _how_many(rank, last, int(present.sum()), most_nodes)
     holder = np.flatnonzero(kept & (last >= int(kept.sum())))
     return _cut(tree, kept, holder, share)
+
+
+def _within(tree: Tree, target: IntArray) -> IntArray:
+    """Return ``target``, where a node that has none gets its parent's."""
+    result = target.copy()
+    for low, high in zip(tree.levels[1:-1], tree.levels[2:], strict=True):
+        missing = low + np.flatnonzero(result[low:high] < 0)
+        result[missing] = result[tree.parent[missing]]
+    return result
 
 
 def _last_child(tree: Tree, rank: IntArray) -> IntArray:
@@ -109,6 +144,7 @@ def _cut(tree: Tree, kept: BoolArray, holder: IntArray, share: FloatArray) -> Pr
         missing = low + np.flatnonzero(target[low:high] < 0)
         parent = tree.parent[missing]
         target[missing] = np.where(new_of_old[parent] >= 0, rest_of[parent], target[parent])
+    there = _within(tree, target)
     name, file = tree.name[old], tree.file[old]
     line, inlined = tree.line[old], tree.inlined[old]
     name[~is_old], file[~is_old] = len(tree.names), 0
@@ -138,5 +174,7 @@ def _cut(tree: Tree, kept: BoolArray, holder: IntArray, share: FloatArray) -> Pr
         counts,
         widest,
         tree.notes,
+        there[tree.leaf],
+        None if tree.time_rows is None else regroup(tree.time_rows, there),
     )
     return Pruned(pruned, int(counts.sum()), widest)

@@ -28,30 +28,34 @@ from mem_parser.estimate import Estimate
 from mem_parser.model import Profile, Unit
 from mem_parser.reports.listing import Sources
 from mem_parser.symbols.table import Symbols
-from mem_parser.symbols.templates import with_templates
-from mem_parser.tree import build_tree
+from mem_parser.tree import Tree
 from mem_parser.web.confidential import confidential_profile, confidential_symbols
 from mem_parser.web.drawings import drawings
 from mem_parser.web.facts import Opening, memory_account, page_facts, without_paths
 from mem_parser.web.flamegraph import (
     EXPLORER_SCRIPTS,
     MOST_NODES,
+    page_tree,
     page_within,
+    shown_names,
     sources_block,
     symbol_notes,
+    time_scripts,
+    time_styles,
+    tree_with_times,
 )
 from mem_parser.web.measures import measure_name
 from mem_parser.web.pack import pack_text
 from mem_parser.web.page import SIZE_LIMIT, assemble
 from mem_parser.web.prune import Pruned
-from mem_parser.web.tables import tables
+from mem_parser.web.tables import MOST_FUNCTIONS, tables
+from mem_parser.web.times import LogTimes
 from mem_parser.web.verdicts import MOST_ROWS, verdict_block
 
-_SCRIPTS = (
-    *EXPLORER_SCRIPTS,
+REPORT_SCRIPTS = (
     "narrowed_tables.js",
     "table.js",
-    "charts.js",
+    "tabs.js",
     "summary_tab.js",
     "tree_tab.js",
     "call_graph.js",
@@ -62,6 +66,7 @@ _SCRIPTS = (
     "budget_tab.js",
     "report_page.js",
 )
+REPORT_STYLES = ("base.css", "flame.css", "report.css", "narrow.css", "source.css")
 _FEWER_ROWS = 500
 """Rows of a difference that the page does not open with."""
 _MOST_READINGS = 600
@@ -79,6 +84,7 @@ def render(
     start: Opening | None = None,
     domains: Profile | None = None,
     sources: Sources | None = None,
+    log: LogTimes | None = None,
     confidential: bool = False,
     most_nodes: int = MOST_NODES,
     size_limit: int = SIZE_LIMIT,
@@ -86,9 +92,9 @@ def render(
     """Return the page.
 
     ``name`` is what to call the profile where it does not say itself; ``base`` adds the difference
-    to the flame graph and the call graphs. ``domains`` and ``sources`` are as of the flame graph;
-    all other tabs are of ``profile`` alone. The page is below ``size_limit`` bytes; what was left
-    out for that is stated on it.
+    to the flame graph and the call graphs. ``domains``, ``sources`` and ``log`` are as of the flame
+    graph; all other tabs are of ``profile`` alone. The page is below ``size_limit`` bytes; what was
+    left out for that is stated on it.
     """
     source = sources_block(profile, symbols, None if confidential else sources)
     if confidential:
@@ -99,21 +105,75 @@ def render(
     notes: list[str] = []
     start = start or Opening()
     # The tree has both names of a function, all else those that the page opens with.
-    shown, shown_base = symbols, base
-    if start.templates:
-        shown = with_templates(symbols)
-        shown_base = None if base is None else (base[0], with_templates(base[1]))
+    shown = shown_names(symbols, start)
+    shown_base = None if base is None else (base[0], shown_names(base[1], start))
     drawn = drawings(profile, shown, name, notes, base=shown_base, first=(start.count, start.unit))
-    tree = build_tree(domains or profile, symbols, base, most_nodes=most_nodes)
+    tree, symbols = page_tree(domains or profile, symbols, base, start, most_nodes)
+    tree, times = tree_with_times(tree, log, confidential=confidential)
     blocks: dict[str, Any] = {
-        "account": memory_account(profile),
-        "series": _series(profile),
-        "tables": pack_text(visible(tables(profile, shown, tree))),
+        **report_blocks(
+            profile,
+            shown,
+            tree,
+            base=base and base[0],
+            leaks=leaks,
+            diff=diff,
+            budget=budget,
+            start=start,
+            confidential=confidential,
+        ),
         **source,
     }
     if drawn:
         blocks["graphs"] = drawn
-    unseen = {unit: max(p.unseen(unit) for p in _both(profile, base)) for unit in Unit}
+
+    def page(trees: dict[str, str], pruned: Pruned) -> str:
+        every_note = [*symbol_notes(symbols, pruned), *notes]
+        old = None if base is None else base[0]
+        facts = page_facts(
+            profile, name, every_note, base=old, start=start, confidential=confidential
+        )
+        return assemble(
+            f"{facts['title']} – memory report",
+            "report.html",
+            (*REPORT_STYLES, *time_styles(log)),
+            (
+                *EXPLORER_SCRIPTS,
+                "charts.js",
+                *time_scripts(log),
+                *REPORT_SCRIPTS,
+                "report_start.js",
+            ),
+            {"facts": facts, **trees, **blocks},
+        )
+
+    return page_within(tree, page, size_limit, most_nodes, times)
+
+
+def report_blocks(
+    profile: Profile,
+    shown: Symbols,
+    tree: Tree,
+    *,
+    base: Profile | None = None,
+    leaks: Mapping[str, Any] | None = None,
+    diff: Mapping[str, Mapping[str, Any]] | None = None,
+    budget: Mapping[str, Any] | None = None,
+    start: Opening | None = None,
+    confidential: bool = False,
+    most_functions: int = MOST_FUNCTIONS,
+) -> dict[str, Any]:
+    """Return the data of the tabs but for the tree itself: the arguments are those of `render`;
+    ``shown`` are the names that the page opens with.
+    """
+    start = start or Opening()
+    blocks: dict[str, Any] = {
+        "account": memory_account(profile),
+        "series": _series(profile),
+        "tables": pack_text(visible(tables(profile, shown, tree, most_functions))),
+    }
+    both = [profile] if base is None else [profile, base]
+    unseen = {unit: max(p.unseen(unit) for p in both) for unit in Unit}
     for key, given in (("leaks", leaks), ("budget", budget)):
         if given is not None:
             block = verdict_block(given, unseen[Unit.SPACE], confidential=confidential)
@@ -131,26 +191,7 @@ def render(
             )
             for measure, given in diff.items()
         }
-
-    def page(packed: str, pruned: Pruned) -> str:
-        every_note = [*symbol_notes(symbols, pruned), *notes]
-        old = None if base is None else base[0]
-        facts = page_facts(
-            profile, name, every_note, base=old, start=start, confidential=confidential
-        )
-        return assemble(
-            f"{facts['title']} – memory report",
-            "report.html",
-            ("base.css", "flame.css", "report.css", "narrow.css", "source.css"),
-            _SCRIPTS,
-            {"facts": facts, "tree": packed, **blocks},
-        )
-
-    return page_within(tree, page, size_limit, most_nodes)
-
-
-def _both(profile: Profile, base: tuple[Profile, Symbols] | None) -> list[Profile]:
-    return [profile] if base is None else [profile, base[0]]
+    return blocks
 
 
 def _series(profile: Profile) -> list[list[float | None]]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.estimate import Estimate, FloatArray
+from mem_parser.estimate import Estimate, FloatArray, Unseen
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import sum_by_key, sum_stacks, without_allocators
@@ -39,13 +39,15 @@ _PARTS = {Count.ALLOC: (Count.INUSE, Count.FREED)}
 """Counts that a tree does not keep, and what they add up from."""
 
 
-def tables(profile: Profile, symbols: Symbols, tree: Tree) -> dict[str, Any]:
+def tables(
+    profile: Profile, symbols: Symbols, tree: Tree, most_functions: int = MOST_FUNCTIONS
+) -> dict[str, Any]:
     """Return the block `tables` of a report: functions and totals by measure (see
     `mem_parser.web.measures`), modules, domains and sizes by count, and threads.
     """
     counts = shown_counts(profile)
     return {
-        "functions": function_table(profile, symbols),
+        "functions": function_table(profile, symbols, most_functions),
         "modules": module_tables(profile, symbols, counts),
         "domains": domain_tables(tree, profile, counts),
         "threads": thread_table(tree, profile),
@@ -56,7 +58,9 @@ def tables(profile: Profile, symbols: Symbols, tree: Tree) -> dict[str, Any]:
     }
 
 
-def function_table(profile: Profile, symbols: Symbols) -> dict[str, Any]:
+def function_table(
+    profile: Profile, symbols: Symbols, most: int = MOST_FUNCTIONS
+) -> dict[str, Any]:
     """Return rows by function, the heaviest of any measure first, and how many were left out.
 
     A row is {name, file, module}; `amounts` has for each measure the numbers `own` and `total` of
@@ -88,17 +92,19 @@ def function_table(profile: Profile, symbols: Symbols) -> dict[str, Any]:
     order = np.argsort(-weight, kind="stable")
     order = order[weight[order] > 0]
     of_name = {f.name: f for f in reversed(symbols.functions)}
-    kept = order[:MOST_FUNCTIONS].tolist()
+    kept = order[:most].tolist()
+    unseen = {unit: profile.unseen(unit) for unit in Unit}
+    known = profile.errors_known
     return {
         "rows": [_named(of_name.get(sums.names[k]), sums.names[k]) for k in kept],
         "amounts": {
             name: [
-                _with_margins(_estimate([float(c[k]) for c in numbers], unit, profile))
+                _with_margins(_estimated([float(c[k]) for c in numbers], unseen[unit], known=known))
                 for k in kept
             ]
             for name, (unit, numbers) in columns.items()
         },
-        "left_out": max(len(order) - MOST_FUNCTIONS, 0),
+        "left_out": max(len(order) - most, 0),
     }
 
 
@@ -214,9 +220,13 @@ def _amount(numbers: list[float], unit: Unit, profile: Profile) -> list[float | 
 
 
 def _estimate(numbers: list[float], unit: Unit, profile: Profile) -> Estimate:
+    return _estimated(numbers, profile.unseen(unit), known=profile.errors_known)
+
+
+def _estimated(numbers: list[float], unseen: Unseen, *, known: bool) -> Estimate:
     value, variance, samples = numbers
-    error = math.sqrt(max(variance, 0.0)) if profile.errors_known else math.nan
-    return Estimate(value, error, round(samples), profile.unseen(unit))
+    error = math.sqrt(max(variance, 0.0)) if known else math.nan
+    return Estimate(value, error, round(samples), unseen)
 
 
 def _with_margins(estimate: Estimate) -> list[float | None]:

@@ -55,7 +55,7 @@ def test_a_text_is_json_of_what_was_packed(data: Any) -> None:
 
 @given(st.lists(st.integers(-5, 1 << 40), max_size=30))
 def test_whole_numbers_are_exact_within_32_bits(values: list[int]) -> None:
-    columns = pack._Columns()
+    columns = pack.Columns()
     columns.integers("x", np.array(values, np.int64))
     found = columns_of(b"".join(columns.planes), columns.list)["x"]
     assert found.tolist() == [min(max(v, 0), 0xFFFFFFFF) for v in values]
@@ -65,14 +65,14 @@ def test_whole_numbers_are_exact_within_32_bits(values: list[int]) -> None:
 
 @given(st.lists(st.floats(0, 1e30), max_size=20), st.sampled_from([7, 16]))
 def test_fractions_are_right_to_the_bits_that_are_kept(values: list[float], bits: int) -> None:
-    columns = pack._Columns()
+    columns = pack.Columns()
     columns.numbers("x", np.array(values), bits)
     found = columns_of(b"".join(columns.planes), columns.list)["x"]
     assert found.tolist() == pytest.approx(values, rel=2.0 ** -(bits + 1) + 2.0**-23, abs=1e-37)
 
 
 def test_what_is_no_number_is_none_the_page_would_stumble_over() -> None:
-    columns = pack._Columns()
+    columns = pack.Columns()
     columns.numbers("x", np.array([np.nan, np.inf]), 16)
     found = columns_of(b"".join(columns.planes), columns.list)["x"]
     assert found[0] == 0.0 and np.isfinite(found[1])

@@ -4,11 +4,8 @@ a bounded size.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from heapfiles import HeapFile, Record
+from html_pages import Page, assert_closed, assert_one_script
 from mem_cli.parser.group import cli
 from mem_parser.escape import one_line, script_json
 from mem_parser.model import Count, Unit
@@ -41,34 +39,6 @@ LEAKS = {
 RENDERERS = {"flamegraph": flamegraph.render, "report": report.render}
 
 
-class Page(HTMLParser):
-    """What a browser's parser sees in a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.inside = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.inside = tag
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self.inside == "script":
-            self.scripts[-1] += data
-
-    def attributes(self, *names: str) -> list[str]:
-        return [v or "" for _, attrs in self.tags for k, v in attrs.items() if k in names]
-
-
 @pytest.fixture(params=sorted(RENDERERS))
 def render(request: pytest.FixtureRequest) -> Any:
     return RENDERERS[request.param]
@@ -77,26 +47,11 @@ def render(request: pytest.FixtureRequest) -> Any:
 def test_a_page_has_no_address_outside_itself(render: Any) -> None:
     page = Page(render(*make_profile(SERVER), base=make_profile(BASE)))
 
-    assert page.attributes("src") == []
-    assert page.attributes("href") == ["data:,"]
-    policy = next(a["content"] for t, a in page.tags if t == "meta" and "content" in a
-                  and a.get("http-equiv") == "Content-Security-Policy")  # fmt: skip
-    assert policy is not None
-    assert policy.startswith("default-src 'none'; ")
-    assert "http" not in policy
-    assert "script-src 'unsafe" not in policy
+    assert_closed(page)
 
 
 def test_the_policy_admits_just_the_one_script(render: Any) -> None:
-    text = render(*make_profile(SERVER))
-    page = Page(text)
-
-    code = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
-    assert code
-    digest = base64.b64encode(hashlib.sha256(code[1].encode()).digest()).decode()
-    assert f"'sha256-{digest}'" in text
-    kinds = [a.get("type") for t, a in page.tags if t == "script"]
-    assert [k for k in kinds if k != "application/json"] == [None]
+    assert_one_script(render(*make_profile(SERVER)))
 
 
 def test_hostile_names_stay_text(render: Any) -> None:
@@ -317,6 +272,7 @@ def test_the_options_choose_what_opens_and_what_is_in_it(heap: Path, tmp_path: P
         "apart": False,
         "templates": False,
         "invert": False,
+        "labels": False,
     }
     assert blocks["tree"][1]["row.inuse.4"].sum() == 3
     assert any("only --focus 0x2fff" in w for w in blocks["facts"]["warnings"])

@@ -2,21 +2,27 @@
 
 const SVG_SPACE = "http://www.w3.org/2000/svg";
 
-function shape(tag, attributes = {}, text = null) {
+function shape(tag, attributes = {}, text = null, children = []) {
   const made = document.createElementNS(SVG_SPACE, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
   if (text !== null) made.textContent = text;
+  made.append(...children);
   return made;
 }
 
-// rows: { label, text, share 0..1, act? }. The rows are one grid, so that all bars have the same zero and full width.
+// A box of a page with a title.
+function panel(title, children, className = "") {
+  return element("section", `panel ${className}`, null, [element("h2", "", title), ...children]);
+}
+
+// rows: { label, text, share 0..1, act?, hint?, tone? (a class of the bar) }. The rows are one grid, so that all bars have the same zero and full width.
 function barRows(rows) {
   if (!rows.length) return element("div", "bars", null, [element("p", "faint", "nothing")]);
-  return element("div", "bars", null, rows.map(({ label, text, share, act, hint }) => {
+  return element("div", "bars", null, rows.map(({ label, text, share, act, hint, tone }) => {
     const name = element(act ? "button" : "span", act ? "bar-label link" : "bar-label", null, shortened(label));
     if (act) { name.type = "button"; name.addEventListener("click", act); }
     name.title = hint ?? label;
-    const fill = element("span", share > 0 ? "bar-fill" : "bar-fill none");
+    const fill = element("span", ["bar-fill", share > 0 ? "" : "none", tone ?? ""].filter(Boolean).join(" "));
     fill.style.width = `${Math.max(0, Math.min(100, 100 * share)).toFixed(2)}%`;
     return element("div", "bar-row", null, [name, element("span", "bar-space", null, [fill]), element("span", "bar-text", text)]);
   }));
@@ -29,6 +35,17 @@ function tickStep(most, parts, binary) {
   if (binary) return 2 ** Math.ceil(Math.log2(wanted));
   const ten = 10 ** Math.floor(Math.log10(wanted));
   return [1, 2, 5, 10].map((k) => k * ten).find((step) => step >= wanted);
+}
+
+// A chart without words, a line high. points: [[x, y], ...]; all begin at zero.
+function sparkline(lines, label) {
+  const width = 220, height = 34;
+  const all = lines.flatMap((line) => line.points);
+  const [first, last] = all.reduce(([a, b], [x]) => [Math.min(a, x), Math.max(b, x)], [Infinity, -Infinity]);
+  const most = all.reduce((a, [, y]) => Math.max(a, y), 1);
+  const place = ([x, y]) => `${((x - first) / (last - first || 1) * width).toFixed(1)},${(height - 1 - y / most * (height - 3)).toFixed(1)}`;
+  return shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "chart spark", "aria-label": label, preserveAspectRatio: "none" },
+    null, lines.map(({ points, className }) => shape("polyline", { class: `curve ${className}`, points: points.map(place).join(" ") })));
 }
 
 // lines: { name, className, points: [[x, y], ...], band?: [[x, low, high], ...] }; x in seconds, y in bytes.

@@ -7,8 +7,9 @@ function frameFacts(explorer, view, node) {
   const whole = view.width[0];
   const facts = [];
   if (view.hasBase) {
-    facts.push(["now", estimateText(view.value[node], view.variance[node], view.samples[node], unit, explorer)]);
-    facts.push(["base", estimateText(view.base[node], view.baseVariance[node], view.base[node] > 0 ? 1 : 0, unit, explorer)]);
+    const [now, before] = profile.window ? ["at the end", "at the beginning"] : ["now", "base"];
+    facts.push([now, estimateText(view.value[node], view.variance[node], view.samples[node], unit, explorer)]);
+    facts.push([before, estimateText(view.base[node], view.baseVariance[node], view.base[node] > 0 ? 1 : 0, unit, explorer)]);
     facts.push(["change", changeText(view, node, explorer)]);
   } else {
     const share = percentText(view.value[node], whole);

@@ -22,13 +22,19 @@ class FilterBar {
     this.clear = toggleControl("filters-clear", "Clear", "Show everything again", () => this.set({ focus: "", ignore: "", hide: "" }));
     this.clear.className = "move";
     this.boxes.append(this.clear);
-    if (profile.hasTemplates) this.addTemplates();
+    this.renew(profile, narrowing);
     this.note = element("p", "filter-note faint");
     this.note.id = "filter-note";
     this.problem = element("p", "filter-problem");
     this.problem.id = "filter-problem";
     this.problem.setAttribute("role", "alert");
     this.host = element("div", "filter-area", null, [this.bar, this.note, this.problem]);
+  }
+
+  // The boxes for other data of the same process.
+  renew(profile, narrowing) {
+    Object.assign(this, { profile, narrowing });
+    if (profile.hasTemplates && !this.templates) this.addTemplates();
   }
 
   box(name) {
@@ -100,10 +106,10 @@ class FilterBar {
     if (!this.narrowing.narrows) return "";
     const used = BOXES.filter((name) => values[name] && !this.narrowing.problem(values[name], values.templates));
     const sum = (column, chosen = null) => column.reduce((total, value, node) => total + (chosen && !chosen[node] ? 0 : value), 0);
-    const plain = { ...values, diff: false };
+    const plain = { ...values, diff: false, count: values.count === "change" ? "inuse" : values.count };
     const all = this.narrowing.whole.measure(plain).value;
     const [left, whole, unsure] = [sum(profile.measure(plain).value), sum(all), sum(all, this.narrowing.undecided)];
-    const words = measureWords(countOf(values), values.unit);
+    const words = measureWords(countOf(plain), values.unit);
     const amount = (value) => amountText(value, values.unit);
     const parts = [`only ${used.map((name) => `${name} ${values[name]}`).join(", ")}: ${amount(left)} of ${amount(whole)} (${percentText(left, whole)}) ${words}`];
     if (unsure > 0) parts.push(`of ${amount(unsure)} in \u201c${REST_FRAME}\u201d this page cannot tell`);

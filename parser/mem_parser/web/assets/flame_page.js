@@ -13,12 +13,13 @@ function showHeader(host, facts, state) {
 
 function startFlamePage() {
   const facts = readBlock("facts");
-  const profile = new Profile(readBlock("tree"));
-  let explorer = null;
+  const profile = new Profile(readBlock("tree"), readBlock("times"));
+  let explorer = null, line = null;
   const refresh = () => {
     showHeadline(facts, profile, state.values);
     bar.refresh(state.values);
     explorer.refresh();
+    line?.refresh();
   };
   const state = new State(explorerSettings(profile, facts.start), refresh);
   const narrowing = new Narrowing(profile);
@@ -26,6 +27,7 @@ function startFlamePage() {
   const header = document.getElementById("header");
   showHeader(header, facts, state);
   header.after(bar.host);
+  if (profile.times) line = addTimeline(profile, state, bar.host, (changes) => explorer.change(changes), () => {});
   explorer = new Explorer(document.getElementById("explorer"), profile, state, facts, narrowing);
   refresh();
   document.documentElement.dataset.ready = "1";

@@ -11,6 +11,12 @@ function titleLine(title, state) {
   return element("div", "title-line", null, [element("h1", "", title), button]);
 }
 
+// The lines below the title of other data.
+function renewHeader(host, facts) {
+  host.querySelector("h1").textContent = facts.title;
+  host.replaceChildren(host.querySelector(".title-line"), ...headerLines(facts));
+}
+
 // The answer, where it comes from, what was lost. The first line follows what is counted: see showHeadline.
 function headerLines(facts) {
   const lines = [element("p", "headline")];
@@ -23,6 +29,11 @@ function headerLines(facts) {
 
 // whole: the profile; values: what the part of the page that is shown takes of the state.
 function showHeadline(facts, whole, values) {
+  const part = whole.times?.of(whole, values);
+  if (part?.window) {
+    document.querySelector(".headline").textContent = whole.times.headline(part, values, facts);
+    return;
+  }
   const total = facts.headlines[`${countOf(values)}.${values.unit}`] ?? Object.values(facts.headlines)[0];
   document.querySelector(".headline").textContent = [...partText(facts, whole, values), total].join(" \u00b7 ");
 }

@@ -13,10 +13,12 @@ const KEY_HELP = [
   ["c", "collapse recursion"],
   ["a", "hide frames of allocators and libraries"],
   ["m", "hide Python's import system"],
+  ["w", "names of threads and tasks, where the file has them"],
   ["d", "difference to the base, where there is one"],
   ["v", "next value: in use, allocated, freed"],
   ["b", "bytes or objects"],
   ["t", "dark or light"],
+  ["e", "the whole time of a log; arrows move a handle of its line, with Shift ten times as far"],
 ];
 
 class Keys {

@@ -1,5 +1,6 @@
 // Focus, ignore and hide, as mem_parser/filters.py has them: a frame matches by its function's name or full name, by a
 // file or by the module. Focus and ignore keep or drop stacks whole; hide takes frames out of stacks, whose blocks stay.
+// Labels (names of threads and tasks) are frames that are taken out before all else unless they are shown.
 
 const BOXES = ["focus", "ignore", "hide"];
 const LONGEST_PATTERN = 300;
@@ -39,10 +40,23 @@ class Matcher {
 // The profile as the boxes narrow it.
 class Narrowing {
   constructor(profile) {
-    this.whole = profile;
+    this.labelled = this.whole = profile;
+    this.unlabelled = null;
     this.matcher = new Matcher(profile);
     this.key = "";
     this.profile = profile;
+  }
+
+  // The profile with or without its labels; of a log, in the part of the time that is chosen.
+  wholeOf(values) {
+    const { times, hasLabels } = this.labelled;
+    if (times) return times.of(this.labelled, values);
+    if (values.labels || !hasLabels) return this.labelled;
+    if (!this.unlabelled) {
+      this.whole = this.labelled;
+      this.unlabelled = this.narrowed(null, null, Uint8Array.from(this.labelled.kind, (kind) => kind & KIND_LABEL ? 1 : 0));
+    }
+    return this.unlabelled;
   }
 
   // Why the expression cannot be used; empty: it can.
@@ -50,9 +64,11 @@ class Narrowing {
     return pattern ? this.matcher.match(pattern, templates).problem ?? "" : "";
   }
 
-  // Only the boxes of `values` with an expression that can be used, and how functions are called.
+  // Only the boxes of `values` with an expression that can be used, how functions are called, whether labels are shown, and
+  // the part of the time.
   static keyOf(values) {
-    return JSON.stringify([...BOXES.map((name) => values[name]), values.templates]);
+    const time = [values.from, values.to, values.count === "change"];
+    return JSON.stringify([...BOXES.map((name) => values[name]), values.templates, values.labels, ...time]);
   }
 
   // The narrowed profile for the state's values; an expression that cannot be used counts as none.
@@ -60,6 +76,7 @@ class Narrowing {
     const key = Narrowing.keyOf(values);
     if (key === this.key) return this.profile;
     this.key = key;
+    this.whole = this.wholeOf(values);
     const match = (name) => {
       const found = values[name] ? this.matcher.match(values[name], values.templates) : null;
       return found?.entries ? this.matchedNodes(found) : null;

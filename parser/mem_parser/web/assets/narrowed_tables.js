@@ -8,31 +8,58 @@ class NarrowedTables {
   constructor(profile, whole, templates, facts) {
     Object.assign(this, { profile, whole, facts });
     this.name = profile.styles[styleKey({ lines: false, templates })];
-    this.charged = chargedNodes(profile, { hideAllocators: true, hideImports: false });
+    this.tree = NarrowedTables.treeOf(profile, this.name);
+    this.charged = this.tree.charged;
     this.domain = facts.start.apart ? 0 : -1;
   }
 
-  // Nothing but the file knows the sizes of blocks.
-  make() {
+  // What follows from the tree alone, and not from its numbers, is kept: windows of a log have one tree.
+  static treeOf(profile, name) {
+    const { last } = NarrowedTables;
+    if (last?.parent === profile.parent && last.name === name) return last;
+    const charged = chargedNodes(profile, { hideAllocators: true, hideImports: false });
+    return NarrowedTables.last = { parent: profile.parent, name, charged };
+  }
+
+  // Nothing but the file knows the sizes of blocks. `counts`: of which functions, modules and domains are wanted.
+  make(counts) {
     const { profile } = this;
     const measures = Object.keys(this.whole.totals).filter((measure) => profile.counts.includes(measure.split(".")[0]));
-    const byCount = (make) => Object.fromEntries(profile.counts.map((count) => [count, make(count)]));
+    if (profile.window) measures.push("change.space", "change.objects");
+    const byCount = (make) => Object.fromEntries(counts.map((count) => [count, make(count)]));
     return {
-      functions: this.functions(measures), modules: byCount((count) => this.modules(count)), sizes: {},
-      domains: byCount((count) => this.groups(profile.rows, COUNT_PARTS[count], (rows, k) => rows.domain[k], profile.domains)),
+      functions: this.functions(measures.filter((measure) => counts.includes(measure.split(".")[0]))), modules: byCount((count) => this.modules(count)), sizes: {},
+      domains: byCount((count) => this.groups(profile.rows, count === "change" ? [] : profile.partsOf(count), (rows, k) => rows.domain[k], profile.domains)),
       threads: this.groups(profile.threadRows, ["inuse"], (rows, k) => rows.thread[k] - 1, profile.threads),
       totals: this.totals(measures),
     };
   }
 
-  amount(value, variance, samples, unit) {
+  // Of a change, `independent` is the variance that it would have if its sides had nothing in common: it is no larger.
+  amount(value, variance, samples, unit, independent = null) {
     if (!this.facts.exact) return [value, null, null];
+    if (independent !== null && !samples) return [value, null, null];
+    if (independent !== null) {
+      const [lower, upper] = changeInterval95(value, Math.min(variance, independent), this.facts.unseen[unit]);
+      return Number.isFinite(lower) ? [value, lower, upper] : [value, null, null];
+    }
     const [lower, upper] = interval95(value, variance, samples, this.facts.unseen[unit]);
     return [value, lower, upper === Infinity ? null : upper];
   }
 
+  // The columns of a count, in the order that `amount` takes them.
+  partsOf(count) {
+    return count === "change" ? ["value", "variance", "samples", "independent"] : ["value", "variance", "samples"];
+  }
+
   measured(count, unit) {
-    return this.profile.measure({ count, unit, thread: -1, domain: this.domain, diff: false });
+    const own = this.profile.measure({ count, unit, thread: -1, domain: this.domain, diff: false });
+    if (count !== "change") return own;
+    return {
+      value: own.value.map((value, node) => value - own.base[node]), variance: own.between,
+      samples: own.width.map((width) => width > 0 ? 1 : 0),
+      independent: own.variance.map((variance, node) => variance + own.baseVariance[node]),
+    };
   }
 
   totals(measures) {
@@ -40,12 +67,17 @@ class NarrowedTables {
     return Object.fromEntries(measures.map((kind) => {
       const [count, unit] = kind.split(".");
       const own = this.measured(count, unit);
-      return [kind, this.amount(sum(own.value), sum(own.variance), sum(own.samples), unit)];
+      const [value, variance, samples, ...more] = this.partsOf(count).map((part) => sum(own[part]));
+      return [kind, this.amount(value, variance, samples, unit, ...more)];
     }));
   }
 
   // For each node its function's number, alike for functions that are called alike.
   functionNumbers() {
+    return this.tree.numbers ??= this.makeNumbers();
+  }
+
+  makeNumbers() {
     const numbers = new Map();
     const ids = [];
     const ofName = new Map();
@@ -62,6 +94,10 @@ class NarrowedTables {
 
   // Which nodes are the outermost frame of their function on their stack.
   outermostOfAll(of, count) {
+    return this.tree.outermost ??= this.findOutermost(of, count);
+  }
+
+  findOutermost(of, count) {
     const { size, parent } = this.profile;
     const on = new Int32Array(count), path = [];
     const outermostHere = new Uint8Array(size);
@@ -84,7 +120,7 @@ class NarrowedTables {
     for (const kind of measures) {
       const [count, unit] = kind.split(".");
       const measured = this.measured(count, unit);
-      const made = ["value", "variance", "samples"].map((part) => {
+      const made = this.partsOf(count).map((part) => {
         const own = new Float64Array(ids.length), total = new Float64Array(ids.length), below = new Float64Array(size);
         for (let node = 0; node < size; node += 1) below[this.charged[node]] += measured[part][node];
         for (let node = 1; node < size; node += 1) own[of[node]] += below[node];
@@ -95,14 +131,15 @@ class NarrowedTables {
         return { own, total, whole: below[0] };
       });
       for (const key of ["own", "total"]) columns.set(`${kind}.${key}`, [unit, ...made.map((part) => part[key])]);
-      for (let k = 0; k < ids.length; k += 1) weight[k] = Math.max(weight[k], made[0].total[k] / (made[0].whole || 1));
+      const most = count === "change" ? made[0].total.reduce((a, b) => Math.max(a, Math.abs(b)), 0) : made[0].whole;
+      for (let k = 0; k < ids.length; k += 1) weight[k] = Math.max(weight[k], Math.abs(made[0].total[k]) / (most || 1));
     }
     const order = [...ids.keys()].filter((k) => weight[k] > 0).sort((a, b) => weight[b] - weight[a]);
     const rows = order.slice(0, MOST_FUNCTIONS).map((k) => ({
       name: this.profile.names[ids[k]], file: this.profile.nameFile[ids[k]], module: this.profile.nameModule[ids[k]],
       ...Object.fromEntries(keys.map((key) => {
-        const [unit, ...parts] = columns.get(key);
-        return [key, this.amount(...parts.map((part) => part[k]), unit)];
+        const [unit, value, variance, samples, ...more] = columns.get(key).map((part) => typeof part === "string" ? part : part[k]);
+        return [key, this.amount(value, variance, samples, unit, ...more)];
       })),
     }));
     return { rows, left_out: Math.max(order.length - MOST_FUNCTIONS, 0) };
@@ -117,8 +154,9 @@ class NarrowedTables {
       for (let node = 0; node < profile.size; node += 1) {
         if (!(own.samples[node] > 0)) continue;
         const module = profile.nameModule[this.name[this.charged[node]]];
-        if (!found.has(module)) found.set(module, { space: [0, 0, 0], objects: [0, 0, 0] });
-        ["value", "variance", "samples"].forEach((part, k) => { found.get(module)[unit][k] += own[part][node]; });
+        const parts = this.partsOf(count);
+        if (!found.has(module)) found.set(module, { space: parts.map(() => 0), objects: parts.map(() => 0) });
+        parts.forEach((part, k) => { found.get(module)[unit][k] += own[part][node]; });
       }
     }
     return this.groupRows([...found].map(([name, sums], index) => ({ index, name, ...sums })));
@@ -143,9 +181,13 @@ class NarrowedTables {
     }
   }
 
+  amountOf([value, variance, samples, ...more], unit) {
+    return this.amount(value, variance, samples, unit, ...more);
+  }
+
   groupRows(groups) {
     return groups.filter((group) => group.space[2] > 0).map(({ index, name, space, objects }) => ({
-      index, name, bytes: this.amount(...space, "space"), objects: this.amount(...objects, "objects"), samples: space[2],
+      index, name, bytes: this.amountOf(space, "space"), objects: this.amountOf(objects, "objects"), samples: space[2],
     })).sort((a, b) => b.bytes[0] - a.bytes[0]);
   }
 }

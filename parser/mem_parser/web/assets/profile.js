@@ -1,7 +1,7 @@
 // The profile as the page holds it: the tree of all stacks in preorder, and rows of what was allocated where.
 // `measure` turns the rows into one set of numbers per node, for the count, thread and domain that the reader chose.
 
-const KIND_ALLOCATOR = 1, KIND_IMPORT = 2, KIND_PSEUDO = 4, KIND_LIBRARY = 8, KIND_WRAPPER = 16;
+const KIND_ALLOCATOR = 1, KIND_IMPORT = 2, KIND_PSEUDO = 4, KIND_LIBRARY = 8, KIND_WRAPPER = 16, KIND_LABEL = 32;
 const BYTES = 0, BYTES_VARIANCE = 1, OBJECTS = 2, OBJECTS_VARIANCE = 3, SAMPLES = 4;
 
 const REST_FRAME = "[narrower frames]";
@@ -9,7 +9,8 @@ const REST_FRAME = "[narrower frames]";
 const COUNT_PARTS = {
   inuse: ["inuse"], freed: ["freed"], alloc: ["inuse", "freed"], peak: ["peak"],
 };
-const COUNT_WORDS = { inuse: "in use", freed: "freed", alloc: "allocated", peak: "in use at the peak" };
+// Change: of a part of a log's time, what is in use at its end against what was at its beginning.
+const COUNT_WORDS = { inuse: "in use", freed: "freed", alloc: "allocated", peak: "in use at the peak", change: "change in use" };
 
 // What is counted: the file knows the threads of blocks in use alone.
 function countOf({ count, thread }) {
@@ -21,8 +22,15 @@ function measureWords(count, unit) {
   return `${unit === "objects" ? "objects " : ""}${COUNT_WORDS[count]}`;
 }
 
+// What the numbers of a tab are: "bytes in use", "change of bytes in use".
+function countedWords(count, unit) {
+  const what = unit === "space" ? "bytes" : "objects";
+  return count === "change" ? `change of ${what} in use` : `${what} ${COUNT_WORDS[count]}`;
+}
+
 class Profile {
-  constructor(packed) {
+  // times: the packed times of a log, or null
+  constructor(packed, times = null) {
     const { head, columns } = unpackTree(packed);
     this.domains = head.domains;
     this.threads = head.threads;
@@ -38,6 +46,7 @@ class Profile {
     this.threadRows = this.readRows(columns, "thread", ["inuse"]);
     this.hasDiff = head.kinds.some((kind) => kind.startsWith("base_"));
     this.readFunctions(head, columns.get("place"));
+    this.times = times && new Times(times);
   }
 
   // `entries`: the functions by their full names, of which `entry` has one a node; `lineFile`: the file of each node's line.
@@ -63,6 +72,7 @@ class Profile {
     this.plainName = table.plain;
     this.hasLines = table.hasLines;
     this.hasTemplates = table.hasTemplates;
+    this.hasLabels = this.kind.some((kind) => kind & KIND_LABEL);
     this.name = this.styles[""];
   }
 
@@ -99,7 +109,19 @@ class Profile {
 
   // Which of in use, allocated, freed and peak the file has.
   get counts() {
-    return Object.keys(COUNT_PARTS).filter((count) => COUNT_PARTS[count].every((part) => this.kinds.includes(part)));
+    const found = Object.keys(COUNT_PARTS).filter((count) => COUNT_PARTS[count].every((part) => this.kinds.includes(part)));
+    return this.times ? [...found, "change"] : found;
+  }
+
+  // Which of the rows' numbers a count adds up. A part of the time has each of its counts by itself.
+  partsOf(count) {
+    if (this.window) return [count === "change" ? "inuse" : count];
+    return COUNT_PARTS[count] ?? COUNT_PARTS.inuse;
+  }
+
+  // Whether the numbers have two sides.
+  compares({ count, thread, diff }) {
+    return thread < 0 && (this.window ? count === "change" : diff && this.hasDiff);
   }
 
   // Own numbers of every node. options: count, unit, thread (-1: all), domain (-1: all), diff.
@@ -111,11 +133,11 @@ class Profile {
     };
     const byThread = thread >= 0;
     const rows = byThread ? this.threadRows : this.rows;
-    const parts = COUNT_PARTS[countOf({ count, thread })] ?? COUNT_PARTS.inuse;
+    const parts = this.partsOf(countOf({ count, thread }));
     const only = (k) => (domain < 0 || rows.domain[k] === domain) && (!byThread || rows.thread[k] === thread + 1);
     this.addRows(rows, parts, unit, only, own.value, own.variance, own.samples);
     own.width = own.value;
-    if (diff && this.hasDiff && !byThread) this.addBase(own, parts, unit, only);
+    if (this.compares({ count, thread, diff })) this.addBase(own, parts, unit, only);
     return own;
   }
 

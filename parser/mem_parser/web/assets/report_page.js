@@ -1,8 +1,10 @@
 // The report: a header that always shows, and tabs that are filled when they are first looked at.
-// The tab of the URL, Summary without one, is complete before the load event.
+// The tab of the URL, Summary without one, is complete before the load event of a page that has its data in it.
 
 // Tabs that count the same whatever is chosen, and say so, with what they count; a budget counts for each limit.
 const OWN_COUNT = { threads: { count: "inuse" }, leaks: { count: "inuse", unit: "space" }, budget: {} };
+// Rows of a table that follows a handle; all others are there when it rests.
+const MOVING_ROWS = 40;
 const NARROWED_TABS = new Set(["summary", "table", "threads", "graph"]);
 // What the boxes do not change, by tab.
 const WHOLE_PROFILE_TABS = {
@@ -12,27 +14,97 @@ const WHOLE_PROFILE_TABS = {
   budget: "verdicts are of the whole profile",
 };
 
+// What a window of a log's time does not change, by tab.
+const WHOLE_TIME_TABS = { leaks: "verdicts are of the whole time", summary: "the resident memory is that of the end" };
+
+const TAB_LABELS = {
+  summary: "Summary", table: "Table", flame: "Flame graph", graph: "Call graph", tree: "Tree", threads: "Threads", leaks: "Leaks",
+  diff: "Diff", budget: "Budget",
+};
+
+// The blocks of a page that has its data in it.
+const REPORT_BLOCKS = ["facts", "account", "series", "tables", "tree", "times", "leaks", "diff", "budget", "graphs"];
+// What is a number of the data: other data has other numbers.
+const DATA_NUMBERS = ["thread", "domain", "sandwich", "zoom"];
+
 class ReportPage {
-  constructor() {
-    this.facts = readBlock("facts");
-    this.account = readBlock("account");
-    this.series = readBlock("series");
-    this.wholeTables = unpackJson(readBlock("tables"));
+  // data: a block by its name. live: other data of the same process will come (`renew`), with other tabs; `settings` are
+  // more settings of the state.
+  constructor(data, { live = false, settings = {} } = {}) {
+    this.live = live;
+    this.moreSettings = settings;
+    this.kept = {};
+    this.read(data);
+    this.listed = live ? Object.entries(TAB_LABELS) : this.presentTabs();
+    this.state = new State(this.settings(), () => this.refresh());
+    if (live) this.state.unshared = DATA_NUMBERS;
+    this.state.inWords = () => live ? this.inWords() : {};
+    this.state.fromWords = (words) => { if (live) this.fromWords(words); };
+    this.makeHeader(document.getElementById("header"));
+    this.tabs = new Tabs(document.getElementById("tabs"), document.getElementById("panels"), this.listed, this.state, "Parts of the report");
+    this.panels = this.tabs.panels;
+    this.makeChoice(document.getElementById("choice"));
+  }
+
+  read(data) {
+    this.facts = data.facts;
+    this.account = data.account;
+    this.series = data.series;
+    this.wholeTables = unpackJson(data.tables);
     rowsWithAmounts(this.wholeTables.functions);
-    this.blocks = { leaks: readBlock("leaks"), diff: readBlock("diff"), budget: readBlock("budget"), graphs: readBlock("graphs") };
-    this.profile = new Profile(readBlock("tree"));
+    this.blocks = { leaks: data.leaks ?? null, diff: data.diff ?? null, budget: data.budget ?? null, graphs: data.graphs ?? (this.live ? {} : null) };
+    this.profile = new Profile(data.tree, data.times ?? null);
     this.narrowing = new Narrowing(this.profile);
     this.filled = {};
-    this.kept = {};
-    this.panels = {};
-    this.buttons = {};
-    this.tabs = this.listTabs();
-    const settings = explorerSettings(this.profile, this.facts.start);
-    settings.tab = setting.choice("summary", this.tabs.map(([key]) => key));
-    this.state = new State(settings, () => this.refresh());
-    this.makeHeader(document.getElementById("header"));
-    this.makeTabs(document.getElementById("tabs"), document.getElementById("panels"));
-    this.makeChoice(document.getElementById("choice"));
+    this.tablesKey = null;
+  }
+
+  settings() {
+    return {
+      ...explorerSettings(this.profile, this.facts.start),
+      tab: setting.choice("summary", this.listed.map(([key]) => key)), ...this.moreSettings,
+    };
+  }
+
+  // Shows other data of the same process: what the reader chose, opened and typed stays, by name where it was a number.
+  renew(data) {
+    const words = this.inWords();
+    const { tab } = this.state.values;
+    const tree = tab === "tree" ? this.treeTab?.inWords : null;
+    const place = placeIn(this.panels[tab]);
+    this.read(data);
+    this.state.renew(this.settings());
+    renewHeader(document.getElementById("header"), this.facts);
+    this.bar.renew(this.profile, this.narrowing);
+    this.made?.renew(this.profile, this.facts, this.narrowing, null);
+    if (this.choiceKey !== String(this.profile.counts)) {
+      this.choiceHost.replaceChildren();
+      this.makeChoice(this.choiceHost);
+    }
+    this.fromWords(words);
+    if (tree) this.treeTab.view = null;
+    this.refresh();
+    if (tree) this.treeTab.showAgain(tree);
+    place();
+  }
+
+  // By name what the state has as numbers of the data.
+  inWords() {
+    const { thread, domain, sandwich } = this.state.values;
+    return {
+      thread: this.profile.threads[thread], domain: this.profile.domains[domain], sandwich: sandwich > 0 ? this.profile.names[sandwich] : "",
+      frames: this.made?.inWords ?? null,
+    };
+  }
+
+  fromWords({ thread, domain, sandwich, frames }) {
+    const { values, settings } = this.state;
+    values.thread = this.profile.threads.indexOf(thread);
+    const at = this.profile.domains.indexOf(domain);
+    values.domain = at < 0 ? settings.domain.initial : at;
+    values.sandwich = sandwich ? Math.max(this.profile.names.indexOf(sandwich), 0) : 0;
+    values.zoom = 0;
+    if (frames && this.made) this.made.applyWords(frames);
   }
 
   // What all tabs count, but those of OWN_COUNT; the flame graph's own toolbar has the same controls.
@@ -46,12 +118,13 @@ class ReportPage {
     add("unit", "In", [["space", "bytes"], ["objects", "objects"]]);
     this.choices = [...host.querySelectorAll("[data-choice]")];
     this.choiceHost = host;
+    this.choiceKey = String(this.profile.counts);
   }
 
   // { count, unit, words } as chosen: "bytes in use".
   get choice() {
     const count = this.state.get("count"), unit = this.state.get("unit");
-    return { count, unit, words: `${unit === "space" ? "bytes" : "objects"} ${COUNT_WORDS[count]}` };
+    return { count, unit, words: countedWords(count, unit) };
   }
 
   // The state as a tab takes it: only flame graph and tree show a thread or a domain alone.
@@ -66,54 +139,28 @@ class ReportPage {
     for (const control of this.choices) control.querySelector("select").value = this.state.get(control.dataset.choice);
   }
 
-  listTabs() {
-    const tabs = [["summary", "Summary"], ["table", "Table"], ["flame", "Flame graph"]];
-    if (this.blocks.graphs) tabs.push(["graph", "Call graph"]);
-    tabs.push(["tree", "Tree"]);
-    if (this.wholeTables.threads.length) tabs.push(["threads", "Threads"]);
-    if (this.blocks.leaks) tabs.push(["leaks", "Leaks"]);
-    if (this.blocks.diff || this.profile.hasDiff) tabs.push(["diff", "Diff"]);
-    if (this.blocks.budget) tabs.push(["budget", "Budget"]);
-    return tabs;
+  // The tabs that there is something for.
+  presentTabs() {
+    const there = {
+      graph: this.blocks.graphs, threads: this.wholeTables.threads.length, leaks: this.blocks.leaks,
+      diff: this.blocks.diff || this.profile.hasDiff, budget: this.blocks.budget,
+    };
+    return Object.entries(TAB_LABELS).filter(([key]) => !(key in there) || there[key]);
+  }
+
+  // Leaves a tab that the data has no more.
+  showTabs() {
+    if (!this.live) return;
+    const present = new Set(this.presentTabs().map(([key]) => key));
+    for (const [key, button] of Object.entries(this.tabs.buttons)) button.hidden = !present.has(key);
+    if (!present.has(this.state.get("tab"))) this.state.values.tab = "summary";
   }
 
   makeHeader(host) {
     host.append(titleLine(this.facts.title, this.state), ...headerLines(this.facts));
     this.bar = new FilterBar(this.profile, this.state, this.narrowing, (changes) => this.change(changes));
     host.after(this.bar.host);
-  }
-
-  makeTabs(bar, host) {
-    bar.setAttribute("role", "tablist");
-    bar.setAttribute("aria-label", "Parts of the report");
-    for (const [key, label] of this.tabs) {
-      const button = element("button", "tab", label);
-      Object.assign(button, { type: "button", id: `tab-${key}` });
-      button.setAttribute("role", "tab");
-      button.setAttribute("aria-controls", `panel-${key}`);
-      button.addEventListener("click", () => this.open(key));
-      const panel = element("section", `tab-panel panel-${key}`);
-      panel.id = `panel-${key}`;
-      panel.setAttribute("role", "tabpanel");
-      panel.setAttribute("aria-labelledby", button.id);
-      this.buttons[key] = button;
-      this.panels[key] = panel;
-      bar.append(button);
-      host.append(panel);
-    }
-    bar.addEventListener("keydown", (event) => {
-      const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (!by) return;
-      event.preventDefault();
-      const keys = this.tabs.map(([key]) => key);
-      const next = keys[(keys.indexOf(this.state.get("tab")) + by + keys.length) % keys.length];
-      this.open(next);
-      this.buttons[next].focus();
-    });
-  }
-
-  open(tab) {
-    if (tab !== this.state.get("tab")) this.state.set({ tab }, { step: true });
+    if (this.profile.times) this.line = addTimeline(this.profile, this.state, this.bar.host, (changes) => this.change(changes), () => this.refresh());
   }
 
   // The flame graph, made when it or the tree is first needed.
@@ -136,7 +183,8 @@ class ReportPage {
   // where the page has none.
   drawing() {
     const { count, unit } = this.choice;
-    if (this.tables === this.wholeTables) {
+    if (count === "change") return null;
+    if (this.tables === this.wholeTables && !this.live) {
       const packed = this.blocks.graphs[`${count}.${unit}`];
       return packed ? unpackJson(packed) : null;
     }
@@ -148,27 +196,33 @@ class ReportPage {
     return drawGraph(graph, unit, legend);
   }
 
+  // Whether a handle of the line is held.
+  get moving() {
+    return Boolean(this.line?.dragged);
+  }
+
   // The tables of what the boxes leave, by the names that are shown.
   get tables() {
     const profile = this.narrowing.of(this.state.values);
     const templates = this.state.get("templates");
-    if (!this.narrowing.narrows && templates === this.facts.start.templates) return this.wholeTables;
-    if (this.tablesKey !== this.narrowing.key) {
-      this.tablesKey = this.narrowing.key;
-      this.narrowedTables = new NarrowedTables(profile, this.wholeTables, templates, this.facts).make();
+    const asOpened = templates === this.facts.start.templates && this.state.get("labels") === this.state.settings.labels.initial;
+    if (!this.narrowing.narrows && !profile.window && asOpened) return this.wholeTables;
+    // A window changes many times a second: only what shows of it is made.
+    const chosen = this.state.get("count"), onSummary = this.state.get("tab") === "summary";
+    const counts = profile.window ? [...new Set([chosen, ...onSummary ? ["alloc"] : []])] : profile.counts;
+    const key = `${counts} ${this.narrowing.key}`;
+    if (this.tablesKey !== key) {
+      this.tablesKey = key;
+      this.narrowedTables = new NarrowedTables(profile, this.wholeTables, templates, this.facts).make(counts);
     }
     return this.narrowedTables;
   }
 
   refresh() {
+    this.showTabs();
     const tab = this.state.get("tab");
     applyTheme(this.state.get("theme"));
-    for (const [key, panel] of Object.entries(this.panels)) {
-      panel.hidden = key !== tab;
-      this.buttons[key].setAttribute("aria-selected", String(key === tab));
-      if (key === tab) this.buttons[key].scrollIntoView?.({ block: "nearest", inline: "center" });
-      this.buttons[key].tabIndex = key === tab ? 0 : -1;
-    }
+    this.tabs.show(tab);
     document.documentElement.dataset.tab = tab;
     const { count, unit } = this.choice;
     const values = this.valuesOf(tab);
@@ -176,11 +230,16 @@ class ReportPage {
     this.showChoice(tab);
     this.bar.refresh(values, WHOLE_PROFILE_TABS[tab] ?? "");
     const follows = !(tab in OWN_COUNT) && tab !== "flame" && tab !== "tree";
-    const filled = `${follows ? `${count}.${unit}` : "once"} ${NARROWED_TABS.has(tab) ? this.narrowing.key : ""}`;
-    if (this.filled[tab] !== filled) {
-      if (this.filled[tab]) this.panels[tab].replaceChildren();
+    const filled = `${follows ? `${count}.${unit}` : "once"} ${NARROWED_TABS.has(tab) ? this.narrowing.key : ""} ${tab === "table" && this.moving}`;
+    this.line?.refresh(WHOLE_TIME_TABS[tab]);
+    // A drawing of calls takes too long to follow a handle: it waits until the handle rests.
+    if (this.filled[tab] !== filled && !(tab === "graph" && this.moving)) {
+      // The flame graph's panel is filled once: it changes in place.
+      if (tab !== "flame" && !(tab === "tree" && this.treeTab)) {
+        this.panels[tab].replaceChildren();
+        this.fill(tab, this.panels[tab]);
+      } else if (!this.filled[tab]) this.fill(tab, this.panels[tab]);
       this.filled[tab] = filled;
-      this.fill(tab, this.panels[tab]);
     }
     if (tab === "flame") this.explorer.refresh();
     if (tab === "tree") { this.explorer.rebuild(); this.treeTab.show(); }
@@ -190,8 +249,8 @@ class ReportPage {
     const makers = {
       summary: () => summaryTab(host, this), table: () => this.functionTable(host), flame: () => this.explorer,
       graph: () => this.callGraph(host),
-      tree: () => { this.treeTab = new TreeTab(host, this.explorer); },
-      threads: () => this.threadTable(host), leaks: () => leaksTab(host, unpackJson(this.blocks.leaks)), diff: () => this.diffTab(host),
+      tree: () => { this.treeTab ??= new TreeTab(host, this.explorer); },
+      threads: () => this.threadTable(host), leaks: () => leaksTab(host, unpackJson(this.blocks.leaks), this.kept.leaks ??= {}), diff: () => this.diffTab(host),
       budget: () => budgetTab(host, unpackJson(this.blocks.budget)),
     };
     makers[tab]();
@@ -208,13 +267,15 @@ class ReportPage {
     const { rows, left_out: leftOut } = this.tables.functions;
     const { count, unit, words } = this.choice;
     const other = unit === "space" ? "objects" : "space";
+    const change = count === "change";
     const amount = (key, label, measured, part, title) => {
       const column = `${count}.${measured}.${part}`;
-      const whole = this.tables.totals[`${count}.${measured}`]?.[0] ?? 0;
+      const total = this.tables.totals[`${count}.${measured}`]?.[0] ?? 0;
+      const whole = change ? rows.reduce((most, row) => Math.max(most, Math.abs(row[column][0])), 0) : total;
       return {
-        key, label, title, kind: "number", value: (row) => row[column][0], text: (row) => pairText(row[column], measured),
-        bar: (row) => row[column][0] / (whole || 1), hint: (row) => percentText(row[column][0], whole),
-        noise: (row) => row[column][1] !== null && row[column][1] < 0.25 * row[column][0],
+        key, label, title, kind: "number", value: (row) => row[column][0], text: (row) => pairText(row[column], measured, change),
+        bar: (row) => Math.abs(row[column][0]) / (whole || 1), hint: (row) => change ? "" : percentText(row[column][0], whole),
+        noise: (row) => row[column][1] !== null && (change ? row[column][1] <= 0 && row[column][2] >= 0 : row[column][1] < 0.25 * row[column][0]),
       };
     };
     const columns = [
@@ -227,8 +288,8 @@ class ReportPage {
     columns.push({ key: "module", label: "Module", kind: "text", aside: true, text: (row) => row.module, cell: (row) => pathCell(row.module), hint: (row) => row.module });
     const note = leftOut ? `; ${countText(leftOut)} smaller functions are not in this table` : "";
     host.append(element("p", "faint", `${words}; \u00b1 and + - are the ends of the 95 % interval; \u2265 is a lower end alone${note}.`));
-    const present = rows.filter((row) => row[`${count}.${unit}.total`][0] > 0);
-    new DataTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {} });
+    const present = rows.filter((row) => change ? row[`${count}.${unit}.total`][0] !== 0 : row[`${count}.${unit}.total`][0] > 0);
+    new DataTable(host, columns, present, { search: (row) => `${row.name} ${row.file} ${row.module}`, sort: "own", name: "functions", kept: this.kept.functions ??= {}, shown: this.moving ? MOVING_ROWS : PAGE_ROWS });
   }
 
   // Files of the table open the source lines, where the page has sources.
@@ -264,7 +325,7 @@ class ReportPage {
       { key: "objects", label: "Objects", kind: "number", value: (row) => row.objects[0], text: (row) => pairText(row.objects, "objects") },
       { key: "samples", label: "Samples", kind: "number", value: (row) => row.samples, text: (row) => countText(row.samples) },
       { key: "name", label: "Thread", kind: "text", main: true, text: (row) => row.name, cell: (row) => this.threadLink(row) },
-    ], threads, { search: (row) => row.name, sort: "bytes", name: "threads" });
+    ], threads, { search: (row) => row.name, sort: "bytes", name: "threads", kept: this.kept.threads ??= {} });
   }
 
   threadLink(row) {
@@ -289,5 +350,16 @@ class ReportPage {
   }
 }
 
-new ReportPage().refresh();
-document.documentElement.dataset.ready = "1";
+// Returns what puts scroll positions, focus and what is marked in a box of a panel back after it was filled anew.
+function placeIn(panel) {
+  const scrolled = [".table-frame", ".call-graph"].map((selector) => [selector, panel.querySelector(selector)?.scrollTop ?? 0]);
+  const focused = panel.contains(document.activeElement) ? document.activeElement : null;
+  const { id, selectionStart, selectionEnd } = focused ?? {};
+  return () => {
+    for (const [selector, top] of scrolled) if (top) panel.querySelector(selector)?.scrollTo({ top });
+    const again = id ? document.getElementById(id) : null;
+    if (!again || again === document.activeElement) return;
+    again.focus({ preventScroll: true });
+    if (typeof selectionStart === "number") again.setSelectionRange(selectionStart, selectionEnd);
+  };
+}

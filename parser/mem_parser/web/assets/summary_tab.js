@@ -1,12 +1,8 @@
 // The first tab: the answer before anything else, then how the memory is made up.
 
-function panel(title, children, className = "") {
-  return element("section", `panel ${className}`, null, [element("h2", "", title), ...children]);
-}
-
 const MEASURE_LABELS = {
-  space: { inuse: "in use", alloc: "allocated", freed: "freed", peak: "in use at the peak" },
-  objects: { inuse: "objects in use", alloc: "allocations", freed: "objects freed", peak: "objects at the peak" },
+  space: { inuse: "in use", alloc: "allocated", freed: "freed", peak: "in use at the peak", change: "change in use" },
+  objects: { inuse: "objects in use", alloc: "allocations", freed: "objects freed", peak: "objects at the peak", change: "change of objects in use" },
 };
 
 function summaryTab(host, report) {
@@ -16,11 +12,11 @@ function summaryTab(host, report) {
   const whole = totals[`${count}.${unit}`][0];
   host.append(keyNumbers(totals, `${count}.${unit}`));
   const grid = element("div", "panels");
-  const title = count === "alloc" || count === "freed" ? "Who allocated it" : "Who holds the memory";
+  const title = count === "change" ? "Whose memory grew" : count === "alloc" || count === "freed" ? "Who allocated it" : "Who holds the memory";
   grid.append(topFunctions(report, title, count, unit, `${words}, charged to the function that called the allocator`));
-  if (series.length > 1) grid.append(panel("Over time", [seriesChart(series)]));
+  if (series.length > 1 && !report.profile.times) grid.append(panel("Over time", [seriesChart(series)]));
   grid.append(panel("What the resident memory is made of", accountRows(account)));
-  const bars = (groups, label) => [element("p", "faint", words), groupBars(groups, label, unit, whole)];
+  const bars = (groups, label) => [element("p", "faint", words), groupBars(groups, label, unit, whole, count)];
   grid.append(panel("By module", bars(tables.modules[count], (name) => baseName(name) || "unknown")));
   const domains = Math.max(...Object.values(tables.domains).map((rows) => rows.length));
   if (domains > 1 && tables.domains[count]) grid.append(panel("By domain", bars(tables.domains[count], (name) => name)));
@@ -42,7 +38,7 @@ function keyNumbers(totals, chosen) {
   return element("div", "key-numbers", null, order.map((name) => {
     const [count, unit] = name.split(".");
     const number = element("div", name === chosen ? "key-number chosen" : "key-number", null, [
-      element("span", "key-value", amountText(totals[name][0], unit)),
+      element("span", "key-value", (count === "change" ? signedText : amountText)(totals[name][0], unit)),
       element("span", "faint", withEnds("", ...totals[name], unit).trim()),
       element("span", "key-label", MEASURE_LABELS[unit][count])]);
     number.dataset.measure = name;
@@ -57,19 +53,24 @@ function topFunctions(report, title, count, unit, note) {
   const whole = report.tables.totals[`${count}.${unit}`][0];
   return panel(title, [element("p", "faint", note), barRows(rows.map((row) => ({
     label: row.name, hint: `${row.name}  ${row.file || row.module}`,
-    text: `${pairText(row[key], unit)} (${percentText(row[key][0], whole)})`,
+    text: `${pairText(row[key], unit, count === "change")}${shareText(count, row[key][0], whole)}`,
     share: row[key][0] / rows[0][key][0],
     act: () => report.searchFlame(row.name),
   })))]);
 }
 
-function groupBars(groups, label, unit, whole) {
+// Of a change there are no shares: its parts may be larger than all of it.
+function shareText(count, part, whole) {
+  return count === "change" ? "" : ` (${percentText(part, whole)})`;
+}
+
+function groupBars(groups, label, unit, whole, count) {
   const amount = (group) => unit === "objects" ? group.objects : group.bytes;
   const sorted = groups.filter((group) => amount(group)[0] > 0).sort((a, b) => amount(b)[0] - amount(a)[0]);
   const shown = sorted.slice(0, 12);
   const rows = shown.map((group) => ({
     label: label(group.name), hint: group.name, share: amount(group)[0] / amount(shown[0])[0],
-    text: `${pairText(amount(group), unit)} (${percentText(amount(group)[0], whole)})`,
+    text: `${pairText(amount(group), unit, count === "change")}${shareText(count, amount(group)[0], whole)}`,
   }));
   const bars = barRows(rows);
   if (sorted.length > shown.length) bars.append(element("p", "faint", `${sorted.length - shown.length} smaller ones are not listed`));

@@ -2,13 +2,15 @@
 
 const PAGE_ROWS = 150;
 
-// columns: { key, label, kind: "text" | "number", text(row), value(row), title?, bar?(row), hint?(row), noise?(row), cell?(row), main?, aside?, words? }
+// columns: { key, label, kind: "text" | "number", text(row), value(row), title?, bar?(row), hint?(row), noise?(row), cell?(row), main?, aside?, words?,
+// rank?(row): the place of a text among the others; none?: what a file has for a number that is not there }
 // The `main` column has the width that the others leave, `words` are sentences, `aside` ones show where there is room. On a narrow screen
 // every row is a card, headed by its `main` cell.
-// kept: what the reader chose in a table of the same name before: { query, sortKey, descending }.
+// shown: how many rows to begin with. kept: what the reader chose in a table of the same name before: { query, sortKey, descending }.
 class DataTable {
-  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {} } = {}) {
-    Object.assign(this, { columns, rows, search, shown: PAGE_ROWS, name, kept });
+  constructor(host, columns, rows, { search = null, sort = null, descending = true, name = "table", kept = {}, shown = PAGE_ROWS } = {}) {
+    Object.assign(this, { columns, rows, search, name, kept });
+    this.shown = Math.max(shown, kept.shown ?? 0);
     this.kept.query ??= "";
     this.kept.sortKey ??= sort;
     this.kept.descending ??= descending;
@@ -24,7 +26,7 @@ class DataTable {
     this.count = element("span", "faint");
     this.more = element("button", "move", "Show more");
     this.more.type = "button";
-    this.more.addEventListener("click", () => { this.shown += PAGE_ROWS * 4; this.fill(); });
+    this.more.addEventListener("click", () => { this.shown += PAGE_ROWS * 4; this.kept.shown = this.shown; this.fill(); });
     host.append(this.tools, this.frame, this.more);
     this.addTools();
     this.makeHead();
@@ -78,7 +80,7 @@ class DataTable {
     const column = this.columns.find((c) => c.key === this.kept.sortKey);
     if (!column) return rows;
     const sign = this.kept.descending ? -1 : 1;
-    const compare = column.kind === "number"
+    const compare = column.rank ? (a, b) => column.rank(a) - column.rank(b) : column.kind === "number"
       ? (a, b) => (column.value(a) ?? -Infinity) - (column.value(b) ?? -Infinity)
       : (a, b) => String(column.text(a)).localeCompare(String(column.text(b)));
     return rows.sort((a, b) => sign * compare(a, b));
@@ -86,13 +88,17 @@ class DataTable {
 
   fill() {
     const rows = this.chosen();
-    this.body.replaceChildren(...rows.slice(0, this.shown).map((row) => this.makeRow(row)));
+    this.showRows(rows);
     this.more.hidden = rows.length <= this.shown;
     this.count.textContent = rows.length === this.rows.length ? `${countText(rows.length)} rows` : `${countText(rows.length)} of ${countText(this.rows.length)} rows`;
     for (const cell of this.head.querySelectorAll("th")) {
       const sorted = cell.dataset.key === this.kept.sortKey;
       cell.setAttribute("aria-sort", sorted ? (this.kept.descending ? "descending" : "ascending") : "none");
     }
+  }
+
+  showRows(rows) {
+    this.body.replaceChildren(...rows.slice(0, this.shown).map((row) => this.makeRow(row)));
   }
 
   makeRow(row) {
@@ -128,7 +134,7 @@ class DataTable {
     };
     const lines = [this.columns.map((column) => quote(column.label)).join(",")];
     for (const row of this.chosen()) {
-      lines.push(this.columns.map((column) => quote(column.kind === "number" ? column.value(row) : column.text(row))).join(","));
+      lines.push(this.columns.map((column) => quote(column.kind === "number" ? column.value(row) ?? column.none : column.text(row))).join(","));
     }
     const link = element("a");
     link.href = URL.createObjectURL(new Blob([lines.join("\r\n")], { type: "text/csv" }));
@@ -175,7 +181,7 @@ function rowsWithAmounts({ rows, amounts }) {
 }
 
 // "12.3 MiB ± 0.20" of an amount [value, lower, upper]; see mem_parser/web/tables.py.
-function pairText(amount, unit) {
+function pairText(amount, unit, signed = false) {
   if (!amount) return "";
-  return withEnds(amountText(amount[0], unit), ...amount, unit);
+  return withEnds((signed ? signedText : amountText)(amount[0], unit), ...amount, unit);
 }

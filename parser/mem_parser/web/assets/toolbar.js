@@ -28,13 +28,19 @@ const TOGGLES = [
   ["collapse", "Collapse recursion", "Draw repeated calls of a function to itself as one (c)"],
   ["hideAllocators", "Hide libraries", "Charge what malloc, operator new and libraries allocate to the program's own functions (a)"],
   ["hideImports", "Hide imports", "Leave out the frames of Python's import system (m)"],
+  ["labels", "Threads and tasks", "Begin stacks with the names of their Python thread and asyncio task, as --labels (w)"],
   ["diff", "Difference", "Compare with the base profile (d)"],
 ];
+
+function hasImports(profile) {
+  return profile.nameKind.some((kind) => kind & KIND_IMPORT);
+}
 
 class Toolbar {
   // actions: set(changes), back(), forward(), reset(), step(direction), help()
   // together: bytes of all domains may be looked at in one
   constructor(host, profile, state, actions, together) {
+    this.key = Toolbar.keyOf(profile);
     this.state = state;
     this.together = together;
     this.buttons = {};
@@ -46,6 +52,12 @@ class Toolbar {
     this.addMoves(actions);
     this.addSearch(actions);
     host.append(this.bar);
+  }
+
+  // What of a profile the controls depend on.
+  static keyOf(profile) {
+    const { counts, threads, domains, hasDiff, hasLabels, hasLines } = profile;
+    return JSON.stringify([counts, threads, domains, hasDiff, hasLabels, hasLines, hasImports(profile), [...new Set(profile.threadRows.thread)].sort()]);
   }
 
   // On a narrow screen the options open and close; elsewhere they always show.
@@ -84,8 +96,9 @@ class Toolbar {
   addToggles(profile, actions) {
     for (const [name, label, title] of TOGGLES) {
       if (name === "diff" && !profile.hasDiff) continue;
+      if (name === "labels" && !profile.hasLabels) continue;
       if (name === "lines" && !profile.hasLines) continue;
-      if (name === "hideImports" && !profile.nameKind.some((kind) => kind & KIND_IMPORT)) continue;
+      if (name === "hideImports" && !hasImports(profile)) continue;
       const button = toggleControl(`toggle-${name}`, label, title, () => actions.set({ [name]: !this.state.get(name) }));
       this.buttons[name] = button;
       this.options.append(button);

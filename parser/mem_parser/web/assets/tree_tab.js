@@ -27,7 +27,8 @@ class TreeTab {
     this.view = view;
     const { state, profile } = this.explorer;
     const thread = state.get("thread"), domain = state.get("domain");
-    const words = [`${state.get("unit") === "space" ? "bytes" : "objects"} ${this.explorer.countWords}`];
+    const words = [countedWords(countOf(state.values), state.get("unit"))];
+    if (profile.window) words.push(profile.times.windowText(state.values));
     if (thread >= 0) words.push(`thread ${profile.threads[thread]}`);
     if (domain >= 0) words.push(profile.domains[domain]);
     if (state.get("invert")) words.push("inverted");
@@ -38,19 +39,50 @@ class TreeTab {
     root.firstChild.tabIndex = 0;
   }
 
+  // By name, which branches are open and which row has the focus.
+  get inWords() {
+    const { view } = this;
+    if (!view) return null;
+    const keyOf = (line) => this.keyOf(view, line.parentNode.node);
+    const open = this.list.querySelectorAll(".tree-line[aria-expanded='true']");
+    const focused = document.activeElement?.closest?.(".tree-line");
+    return { open: new Set([...open].map(keyOf)), focus: focused && this.list.contains(focused) ? keyOf(focused) : null };
+  }
+
+  keyOf(view, node) {
+    return view.path(node).map((k) => frameTitle(this.explorer, view, k)).join("\0");
+  }
+
+  // Shows other data with the same branches open.
+  showAgain({ open, focus }) {
+    this.view = null;
+    this.show();
+    const pending = [this.list.firstChild];
+    while (pending.length) {
+      const item = pending.pop();
+      if (item.node === undefined) continue;
+      const key = this.keyOf(this.view, item.node);
+      if (open.has(key)) this.open(item);
+      else this.close(item);
+      if (key === focus) this.focus(item);
+      pending.push(...item.querySelectorAll(":scope > ul > li"));
+    }
+  }
+
   makeRow(node, level) {
     const { view, explorer } = this;
     const leaf = view.childrenOf(node).length === 0;
     const name = view.name[node];
     const source = view.source[node];
     const place = name ? explorer.profile.place(name, source >= 0 ? explorer.profile.line[source] : 0) : "";
-    const share = view.value[node] / (view.value[0] || 1);
+    const change = Boolean(explorer.profile.window && view.hasBase);
+    const share = change ? view.width[node] / (view.width[0] || 1) : view.value[node] / (view.value[0] || 1);
     const bar = element("span", "tree-bar");
     bar.style.width = `${(100 * Math.min(share, 1)).toFixed(2)}%`;
     const line = element("div", "tree-line", null, [
       element("span", "tree-mark", leaf ? "\u00b7" : "\u25b8"),
-      element("span", "tree-value", estimateText(view.value[node], view.variance[node], view.samples[node], explorer.unit, explorer)),
-      element("span", "tree-share", null, [bar, element("span", "", percentText(view.value[node], view.value[0]))]),
+      element("span", "tree-value", change ? changeText(view, node, explorer) : estimateText(view.value[node], view.variance[node], view.samples[node], explorer.unit, explorer)),
+      element("span", "tree-share", null, [bar, element("span", "", change ? "" : percentText(view.value[node], view.value[0]))]),
       element("span", "tree-name", frameTitle(explorer, view, node)),
       element("span", "faint tree-place", null, [place ? placeLink(explorer, place, name) : name ? baseName(explorer.profile.nameModule[name]) : ""]),
     ]);

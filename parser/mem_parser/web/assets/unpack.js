@@ -149,8 +149,13 @@ function unpackTree(text) {
   const columns = new Map();
   let at = 4 + size;
   for (const [name, kind, width, count] of head.columns) {
-    const values = new Uint32Array(count);
+    const values = kind === "l" ? new Float64Array(count) : new Uint32Array(count);
     for (let plane = 0; plane < width; plane += 1, at += count) {
+      if (kind === "l") {
+        const weight = 256 ** plane;
+        for (let k = 0; k < count; k += 1) values[k] += bytes[at + k] * weight;
+        continue;
+      }
       const shift = 8 * plane;
       for (let k = 0; k < count; k += 1) values[k] |= bytes[at + k] << shift;
     }

@@ -34,7 +34,8 @@ function frameText(frame) {
   return place ? `${frame.function}  ${place}` : String(frame.function ?? "??");
 }
 
-function stackCell(row) {
+// opened: the stacks that are open, by what their line says
+function stackCell(row, opened = new Set()) {
   const stack = row.stack ?? [];
   if (!stack.length) return element("span", "", "??");
   // As in the terminal: the caller is the first function of another name, since compilers split functions.
@@ -42,10 +43,14 @@ function stackCell(row) {
   const top = [names.find((name) => name !== names[0]), names[0]].filter((name) => name !== undefined);
   const summary = element("summary", "", null, top.flatMap((name, k) => [...(k ? [" \u2192 "] : []), ...shortened(name)]));
   summary.title = top.join(" \u2192 ");
-  return element("details", "stack", null, [
+  const key = stack.map(frameText).join("\n");
+  const details = element("details", "stack", null, [
     summary,
     element("ol", "", null, stack.map((frame) => element("li", "", frameText(frame)))),
   ]);
+  details.open = opened.has(key);
+  details.addEventListener("toggle", () => { if (details.open) opened.add(key); else opened.delete(key); });
+  return details;
 }
 
 // As in mem_parser/estimate.py: a number whose 95 % interval reaches further than the number is large.
@@ -55,7 +60,8 @@ function isBelowItsError(value, lower, upper) {
   return Math.max(value - lower, upper - value) > Math.abs(value);
 }
 
-function leaksTab(host, block) {
+function leaksTab(host, block, kept = {}) {
+  kept.opened ??= new Set();
   const rows = block.rows ?? [];
   if (block.headline) host.append(element("p", "", String(block.headline)));
   host.append(verdictCounts(block), ...leftOutLines(block), element("p", "faint", "Verdicts are on bytes in use, whatever the other tabs count."), ...notesOf(block));
@@ -70,9 +76,9 @@ function leaksTab(host, block) {
     { key: "verdict", label: "Verdict", kind: "text", text: (row) => String(row.verdict), cell: (row) => verdictMark(row.verdict) },
     { key: "bytes", label: "Live", kind: "number", value: (row) => row.bytes, text: live },
     { key: "rate", label: "Per hour", kind: "number", value: (row) => row.bytes_per_hour ?? null, text: perHour },
-    { key: "stack", label: "Stack", kind: "text", main: true, text: (row) => (row.stack ?? []).map(frameText).join(" < "), cell: stackCell },
+    { key: "stack", label: "Stack", kind: "text", main: true, text: (row) => (row.stack ?? []).map(frameText).join(" < "), cell: (row) => stackCell(row, kept.opened) },
     { key: "evidence", label: "Evidence", kind: "text", words: true, text: (row) => String(row.evidence ?? "") },
-  ], rows, { search: (row) => `${row.verdict} ${(row.stack ?? []).map(frameText).join(" ")} ${row.evidence ?? ""}`, name: "leaks" });
+  ], rows, { search: (row) => `${row.verdict} ${(row.stack ?? []).map(frameText).join(" ")} ${row.evidence ?? ""}`, name: "leaks", kept });
   return table;
 }
 

@@ -64,14 +64,22 @@ def page(name: str, group: click.Group) -> str:
         *_options(context),
         ".SH COMMANDS",
     ]
-    for title, command in sorted(group.commands.items()):
-        child = click.Context(command, info_name=title, parent=context, **command.context_settings)
-        lines += [f'.SS "{name} {title}"', *_synopsis(child), ".PP"]
-        lines += [*_paragraphs(command.help or ""), *_options(child)]
+    for child in _below(context, group):
+        lines += [f'.SS "{child.command_path}"', *_synopsis(child), ".PP"]
+        lines += [*_paragraphs(child.command.help or ""), *_options(child)]
     lines += [".SH ENVIRONMENT", *_terms(ENVIRONMENT)]
     lines += [".SH EXIT STATUS", *_terms(EXIT_CODES)]
     lines += [".SH SEE ALSO", f".BR {SEE_ALSO[name]} (1)"]
     return "\n".join(lines) + "\n"
+
+
+def _below(context: click.Context, group: click.Group) -> Iterator[click.Context]:
+    """The subcommands of a command, each followed by its own."""
+    for title, command in sorted(group.commands.items()):
+        child = click.Context(command, info_name=title, parent=context, **command.context_settings)
+        yield child
+        if isinstance(command, click.Group):
+            yield from _below(child, command)
 
 
 def _first_line(command: click.Command) -> str:

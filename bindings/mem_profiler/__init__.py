@@ -1,9 +1,10 @@
 """The capture side: find the sampler's segment in a process, switch captures on and off, make
 profiles of them.
 
-Rooms, importing downwards only: `notebook`, `memray_api` -> `tracking` -> `inprocess` -> `capture`,
-`attach`, `doctor` -> `profile` -> `segment` -> `process`, `confined`. cffi builds `_core` and
-`_inject` from the C headers.
+Rooms, importing downwards only: `notebook`, `memray_api`, `driver_stats` -> `tracking` ->
+`inprocess` -> `capture`, `attach`, `doctor` -> `profile` -> `segment` -> `process`, `confined`.
+`memscope` stands alone: it analyses files of device memory.
+cffi builds `_core` and `_inject` from the C headers.
 
 For programs that capture themselves: `Tracker`.
 """

@@ -1,7 +1,7 @@
 """memray's options of reports, for those who have them in their fingers or in scripts.
 
-`--leaks` is `--inuse`. What needs the order of single allocations is refused with the reason: a
-`.heap` file has counts for each call stack.
+`--leaks` is `--inuse`. What needs the order of single allocations is shown of a `.memlog`, and
+refused of a `.heap` file with the reason: it has counts for each call stack.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import click
 
 from mem_cli.options import COUNTS, Options
 from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.memlog.part import is_log
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _NEEDS_ORDER = ("temporary_allocations", "temporary_allocation_threshold", "temporal")
@@ -36,8 +37,12 @@ def understood(file: str, options: Options) -> Options:
 
     Raises UsageProblem for choices that exclude each other, InputFileError for what no file has.
     """
-    for name in _NEEDS_ORDER:
-        if options.pop(name) not in (None, False):
+    given = {name: options.pop(name) for name in _NEEDS_ORDER}
+    asked = [name for name in _NEEDS_ORDER if given[name] is not None and given[name] is not False]
+    if asked and is_log(file):
+        options = _in_order(options, given)
+    else:
+        for name in asked:
             raise InputFileError(
                 f"{file}: --{name.replace('_', '-')} needs the order of single allocations, "
                 "and the file has counts for each call stack",
@@ -49,3 +54,19 @@ def understood(file: str, options: Options) -> Options:
     if chosen:
         raise UsageProblem(f"--leaks and --{chosen[0]} exclude each other")
     return options | {"inuse": True}
+
+
+def _in_order(options: Options, given: dict[str, Any]) -> Options:
+    """Return the options for a log of events: temporary blocks are counted as allocated ones, and
+    the part of the time is shown as it was at its highest moment. Raises UsageProblem.
+    """
+    threshold = given["temporary_allocation_threshold"]
+    chosen = [f"--{name}" for name in ("leaks", *COUNTS) if options.get(name)]
+    temporary = given["temporary_allocations"] or threshold is not None
+    if temporary and given["temporal"]:
+        raise UsageProblem("--temporary-allocations and --temporal exclude each other")
+    if not temporary:
+        return options if chosen else options | {"peak": True}
+    if chosen and chosen != ["--alloc"]:
+        raise UsageProblem(f"--temporary-allocations and {chosen[0]} exclude each other")
+    return options | {"temporary": 1 if threshold is None else threshold, "alloc": True}

@@ -1,16 +1,16 @@
 """Options that several commands of `mem_parser` share.
 
 `@filter_options` adds what `mem_parser.filters` needs, `@narrowing_options` the part of it that is
-not about what is counted; `filters_from` makes `Filters` of the values, and `libraries_from` the
-rules on libraries. `@symbol_options` says where names come from; `@file_options` adds the profile
-itself as well, and `@view_options` all that a report of one profile takes. `mem_cli.pipeline` opens
-a profile with their values.
+not about what is counted, `@time_options` the choice of a part of a log. `filters_from` makes
+`Filters` of the values, and `libraries_from` the rules on libraries. `@symbol_options` says where
+names come from; `@file_options` adds the profile itself as well, and `@view_options` all that a
+report of one profile takes. `mem_cli.pipeline` opens a profile with their values.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -41,13 +41,20 @@ templates_option = click.option(
 
 
 def python_options(command: Command) -> Command:
-    """Add the choice of frames where the interpreter of Python runs."""
+    """Add the choice of frames where the interpreter of Python runs, and of who ran it."""
     options = [
         click.option(
             "--native", is_flag=True, help="Show the Python interpreter's own frames too."
         ),
         click.option("--python", is_flag=True, help="Show Python frames only."),
-    ]
+        click.option(
+            "--nn-modules", is_flag=True, help="Show calls of torch's nn.Module by their classes."
+        ),
+        click.option(
+            "--labels/--no-labels", default=False,
+            help="Begin stacks with the names of their Python thread and asyncio task.",
+        ),
+    ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
     return command
@@ -182,6 +189,20 @@ source_options = (
 """For reports that show the text of source files: see `mem_parser.reports.listing`."""
 
 
+def time_options(command: Command) -> Command:
+    """Add the choice of a part of a log of events; `mem_cli.logs` reads it."""
+    options = [
+        click.option(
+            "--from", "from_text", metavar="TIME",
+            help="Of a .memlog: from 12.3s, 1m30s, 50% or a mark on.",
+        ),
+        click.option("--to", "--until", "to_text", metavar="TIME", help="Of a .memlog: to then."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 with_option = click.option(
     "--with", "with_files", type=PATH, multiple=True, metavar="FILE",
     help="Add another domain of the same capture.",
@@ -191,9 +212,36 @@ with_option = click.option(
 
 def file_options(command: Command) -> Command:
     """Add the profile, where its names come from, and `--partial`."""
-    return click.argument("file", type=PATH, metavar="FILE")(
-        symbol_options(partial_option(command))
-    )
+    return file_argument(time_options(symbol_options(partial_option(command))))
+
+
+def file_argument(command: Command) -> Command:
+    """Add the profile: one file, or the files of a log of events, of which the command gets the
+    first as ``file`` and all others as ``parts``.
+    """
+    return click.argument(
+        "file", type=PATH, metavar="FILE", nargs=-1, required=True, callback=_one_profile
+    )(command)
+
+
+def _one_profile(ctx: click.Context, _param: click.Parameter, files: tuple[str, ...]) -> str:
+    ctx.params["parts"] = one_profile(files)[1:]
+    return files[0] if files else ""
+
+
+def one_profile(files: Sequence[str]) -> Sequence[str]:
+    """Return the files of one profile. Raises `UsageProblem` for several, unless all are logs of
+    events.
+    """
+    if len(files) > 1:
+        from mem_parser.memlog.part import is_log
+
+        if not all(map(is_log, files)):
+            raise UsageProblem(
+                f"{len(files)} profiles given: a report is of one",
+                hint="mem_parser diff OLD NEW compares two; several files of one .memlog are one",
+            )
+    return files
 
 
 def view_options(command: Command) -> Command:

@@ -49,7 +49,8 @@ def write_bytes(data: bytes, path: str | None, *, quiet: bool = False, advice: s
     write_parts((data,), path, quiet=quiet, advice=advice)
 
 
-def _announce(path: str, size_bytes: int, advice: str) -> None:
+def announce(path: str, size_bytes: int, advice: str) -> None:
+    """Say on standard error that a file, or a folder, was written, and what to do with it."""
     with contextlib.suppress(OSError):
         say("; ".join(filter(None, [f"wrote {path}, {short_size(size_bytes)}", advice])), err=True)
 
@@ -78,9 +79,9 @@ def write_parts(
             else:
                 size = _write_renamed(place, parts)
                 if not quiet:
-                    _announce(path, size, advice)
+                    announce(path, size, advice)
     except (OSError, ValueError) as error:
-        raise MemError(f"cannot write {path}: {_reason(error)}") from error
+        raise MemError(f"cannot write {path}: {reason(error)}") from error
 
 
 def append_text(text: str, path: str) -> None:
@@ -95,7 +96,7 @@ def append_text(text: str, path: str) -> None:
             handle = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         _write_all(handle, (text.encode("utf-8", "replace"),))
     except (OSError, ValueError) as error:
-        raise MemError(f"cannot write {path}: {_reason(error)}") from error
+        raise MemError(f"cannot write {path}: {reason(error)}") from error
 
 
 def check_output(path: str | None) -> None:
@@ -113,10 +114,16 @@ def check_output(path: str | None) -> None:
     except IsADirectoryError as error:
         raise UsageProblem(f"cannot write {path}: is a folder") from error
     except (OSError, ValueError) as error:
-        raise UsageProblem(f"cannot write {path}: {_reason(error)}") from error
+        raise UsageProblem(f"cannot write {path}: {reason(error)}") from error
 
 
-def _reason(error: OSError | ValueError) -> str:
+def is_page(path: str | None) -> bool:
+    """Return whether the name of an output file is that of a page."""
+    return path is not None and path.lower().endswith((".html", ".htm"))
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Return why something could not be written, in a few words."""
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 

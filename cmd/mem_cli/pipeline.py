@@ -37,6 +37,7 @@ from mem_parser.errors import InputFileError, SymbolError, UsageProblem
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
     from mem_parser.libraries.rules import Libraries
+    from mem_parser.memlog.part import Part
     from mem_parser.model import Count, Profile
     from mem_parser.python.splice import Spliced
     from mem_parser.reports.grid import Block, Record
@@ -58,7 +59,8 @@ class Opened:
 
     ``names`` are those of the addresses, and ``shown`` is the same with Python's frames, as reports
     show it. ``libraries`` are the rules by which functions of libraries are marked; None: none are.
-    With ``like`` they are marked as in that other profile, which this one is compared with.
+    With ``like`` they are marked as in that other profile, which this one is compared with. With
+    ``labels`` stacks begin with who ran them.
     """
 
     sources: Sequence[Source]
@@ -68,29 +70,77 @@ class Opened:
     libraries: Libraries | None = None
     templates: bool = False
     like: Opened | None = None
+    labels: bool = False
 
     @cached_property
     def symbols(self) -> Symbols:
         """The names of all stacks of the profile."""
         from mem_parser.libraries.mark import mark_libraries
+        from mem_parser.python.labelframes import with_labels
         from mem_parser.symbols.templates import with_templates
 
         symbols = self.shown.spell()
         if self.libraries is not None:
             like = None if self.like is None else self.like.symbols
             symbols = mark_libraries(self.profile, symbols, self.libraries, like=like)
+        if self.labels:
+            symbols = with_labels(self.profile, symbols)
         return with_templates(symbols) if self.templates else symbols
 
 
-def read(files: Iterable[str]) -> list[Source]:
-    """Read profiles of any format. Raises `InputFileError`."""
+def read(
+    files: Iterable[str], options: Options | None = None, *, every_domain: bool = False
+) -> list[Source]:
+    """Read profiles of any format; all logs of events among them are one, the files of one run.
+
+    ``options`` may choose a part of it, ``every_domain`` makes a source of each of its memories.
+    Raises `InputFileError`, and `UsageProblem` for a part that there is not.
+    """
+    from mem_parser.memlog.part import is_log
     from mem_parser.readers import read_profile
 
+    files = [*files, *((options or {}).get("parts") or ())]
+    logs = [file for file in files if is_log(file)]
+    part = part_of(options or {}, every_domain=every_domain)
+    if not logs and not part.is_whole:
+        check_is_log(files[0])
     sources = []
     for file in files:
         with waiting(f"reading {file}"):
-            sources.append(Source(file, read_profile(file)))
+            if file not in logs:
+                sources.append(Source(file, read_profile(file)))
+            elif file == logs[0]:
+                from mem_parser.memlog.profiles import read_part
+
+                sources += [Source(file, profile) for profile in read_part(logs, part)]
     return sources
+
+
+def part_of(options: Options, *, every_domain: bool = False) -> Part:
+    """Return the part of a log that options choose."""
+    from mem_parser.memlog.part import Part
+
+    return Part(
+        options.get("from_text"),
+        options.get("to_text"),
+        tuple(options.get("domain") or ()),
+        every_domain,
+        options.get("temporary"),
+    )
+
+
+def check_is_log(file: str) -> None:
+    """Refuse what is no log of events. Raises `InputFileError`."""
+    from mem_parser.memlog.part import is_log
+
+    if not is_log(file):
+        from mem_parser.readers import read_profile
+
+        read_profile(file)  # says why, where it cannot be read
+        raise InputFileError(
+            f"{file}: not a log of events: it has counts for each call stack, and no times",
+            hint="mem_profiler run --events PROGRAM writes a .memlog",
+        )
 
 
 def check_has(sources: Iterable[Source], count: Count) -> None:
@@ -131,11 +181,14 @@ def named(
             debug_dirs=(*options["debug_dir"], *DEFAULT_DEBUG_DIRS),
             debuginfod=debug_servers(asked=options["debuginfod"]),
         )
-        shown = Spliced(names) if view is None else spliced(profile, names, view)
+        shown = Spliced(names)
+        if view is not None:
+            shown = spliced(profile, names, view, nn_modules=options["nn_modules"])
     if shown.notes:
         profile = dataclasses.replace(profile, warnings=[*profile.warnings, *shown.notes])
     templates = options.get("templates", False)
-    return Opened(sources, profile, names, shown, libraries, templates, like)
+    labels = options.get("labels", False)
+    return Opened(sources, profile, names, shown, libraries, templates, like, labels)
 
 
 def say_missing(opened: Iterable[Opened], *, strict: bool = False) -> None:
@@ -183,7 +236,11 @@ def open_views(
     if options.get("as_json") and options.get("as_csv"):
         raise UsageProblem("--json and --csv exclude each other")
     check_output(options["output"])
-    sources = read(files)
+    sources = [
+        source
+        for k, file in enumerate(files)
+        for source in read([file], options if not k else options | {"parts": ()})
+    ]
     filters = filters_from(settled(options, [source.profile for source in sources]))
     # What was freed between two files tells how sure their changes are.
     whole = whole or len(sources) > 1

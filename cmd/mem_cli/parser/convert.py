@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,9 +12,11 @@ import numpy as np
 
 from mem_cli.commands import PATH
 from mem_cli.forms import form_of
+from mem_cli.logs import opened_log, refuse_cut_log
 from mem_cli.options import (
     all_frames_option,
     count_options,
+    file_argument,
     filters_from,
     narrowing_options,
     partial_option,
@@ -24,6 +26,7 @@ from mem_cli.options import (
     templates_option,
 )
 from mem_cli.output import check_output, write_parts
+from mem_cli.parser.dumps import convert_to_dumps
 from mem_cli.pipeline import Opened, Source, check_has, end_written, named, read, say_missing
 from mem_cli.say import warn
 from mem_parser.errors import UsageProblem
@@ -34,19 +37,22 @@ if TYPE_CHECKING:
     from mem_parser.model import Profile
     from mem_parser.symbols.table import Symbols
 
-FORMATS = ("pprof", "heap", "speedscope", "collapsed", "csv", "json")
+FORMATS = (
+    "pprof", "heap", "speedscope", "collapsed", "csv", "json", "parquet", "perfetto", "memscope",
+)  # fmt: skip
 _COUNTED = ("inuse", "alloc", "freed", "peak", "space", "objects")
-_CHANGING = ("hide", "templates", "native", "python")
+_CHANGING = ("hide", "templates", "native", "python", "nn_modules", "labels")
 _BY_END = {
     ".pb.gz": "pprof", ".pb": "pprof", ".pprof": "pprof", ".heap": "heap",
     ".heap.gz": "heap",
     ".speedscope.json": "speedscope", ".speedscope": "speedscope", ".collapsed": "collapsed",
-    ".folded": "collapsed", ".csv": "csv", ".json": "json",
+    ".folded": "collapsed", ".csv": "csv", ".perfetto.json": "perfetto", ".perfetto": "perfetto",
+    ".json": "json", ".parquet": "parquet", ".db": "memscope",
 }  # fmt: skip
 
 
 @click.command(short_help="Write a profile in another format.")
-@click.argument("file", type=PATH, metavar="FILE")
+@file_argument
 @click.option(
     "-o", "--output", type=PATH, required=True, metavar="OUT", help="Write here; `-`: stdout."
 )
@@ -59,6 +65,11 @@ _BY_END = {
 @python_options
 @templates_option
 @symbol_options
+@click.option("--from", "from_text", metavar="TIME", help="Of a .memlog: from then on.")
+@click.option("--until", "to_text", metavar="TIME", help="Of a .memlog: up to then.")
+@click.option(
+    "--call-stack", metavar="c[:N],python[:N]", help="With memscope: stacks, with a depth (50)."
+)
 @partial_option
 def convert(file: str, output: str, to: str | None, **options: Any) -> None:
     r"""Write a profile in another format, chosen by the end of OUT's name or by --to.
@@ -70,6 +81,10 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
     .speedscope.json    speedscope
     .collapsed .folded  one line per stack, for flame graph programs
     .csv .json          one row per stack, with standard errors
+    .parquet            a folder with a table of events, blocks, sites, stacks ...: docs/queries.md
+    .perfetto.json      of a .memlog: live bytes, rates and marks over time, for ui.perfetto.dev
+    .db, or --to memscope   of a log of events: a dump of memory events, a row each; OUT is
+                        NAME.csv, NAME.db, or a folder, which gets a tree of dumps by device
 
     Frames of libraries stay in every format. What is counted (--alloc, --objects ...) is a
     choice for collapsed stacks alone; the other formats hold every count.
@@ -81,15 +96,59 @@ def convert(file: str, output: str, to: str | None, **options: Any) -> None:
             f"{' and '.join(f'--{name}' for name in chosen)} need the format collapsed: the others "
             "hold every count"
         )
-    changing = [f"--{name}" for name in _CHANGING if options[name]]
+    changing = [f"--{name.replace('_', '-')}" for name in _CHANGING if options[name]]
     if kind == "heap" and changing:
         raise UsageProblem(
             "a .heap file keeps all frames as they are", hint=f"leave {' and '.join(changing)} out"
         )
+    if kind == "memscope":
+        convert_to_dumps([file, *options["parts"]], output, options)
+        return
+    if options["call_stack"] is not None:
+        raise UsageProblem("--call-stack is for --to memscope alone: other formats have all stacks")
+    if kind in _OF_FILES:
+        _refuse_narrowing(kind, options)
+        _OF_FILES[kind](file, output, options)
+        return
     check_output(output)
-    sources = read([file])
+    sources = read([file], options)
     write_parts(_converted(sources[0], kind, output, options), output)
     end_written(sources, partial=options["partial"])
+
+
+_NARROWING = ("focus", "ignore", "hide", "thread", "domain", "min_samples", "all_frames", "labels")
+
+
+def _refuse_narrowing(kind: str, options: dict[str, Any]) -> None:
+    given = [f"--{name.replace('_', '-')}" for name in _NARROWING if options[name]]
+    if given:
+        raise UsageProblem(
+            f"{kind} holds all stacks and frames", hint=f"leave {' and '.join(given)} out"
+        )
+
+
+def _parquet(file: str, output: str, options: dict[str, Any]) -> None:
+    from mem_cli.tables import check_folder_output, opened_tables, write_tables
+
+    check_folder_output(output)
+    with opened_tables([file, *options["parts"]], options) as found:
+        write_tables(found.tables, output)
+        found.end(partial=options["partial"])
+
+
+def _perfetto(file: str, output: str, options: dict[str, Any]) -> None:
+    from mem_cli.traces import trace_parts
+
+    given = options | {"output": output}
+    with opened_log((file, *options["parts"]), given) as (run, part):
+        write_parts(trace_parts(run, part, file, options), output)
+        refuse_cut_log(run, partial=options["partial"])
+
+
+_OF_FILES: dict[str, Callable[[str, str, dict[str, Any]], None]] = {
+    "parquet": _parquet,
+    "perfetto": _perfetto,
+}
 
 
 def _format_of(output: str) -> str:
@@ -135,7 +194,7 @@ def _pprof(opened: Opened, filters: Filters) -> bytes:
         profile, names = without_locations(profile, names, np.any(masks, axis=0), HIDDEN)
     if opened.templates:
         names = addresses_with_templates(names)
-    return write_pprof(profile, names)
+    return write_pprof(profile, names, labels=opened.labels)
 
 
 def _of_names(opened: Opened, kind: str, filters: Filters) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,22 +11,42 @@ import click
 
 from mem_cli.commands import PATH
 from mem_cli.options import (
+    Options,
     filter_options,
     filters_from,
     finding_options,
     named_rule,
     settled,
     symbol_options,
+    time_options,
 )
 from mem_cli.output import check_output
-from mem_cli.pipeline import check_has, deliver, named, read, say_missing
+from mem_cli.pipeline import (
+    Source,
+    check_has,
+    check_is_log,
+    deliver,
+    named,
+    read,
+    say_missing,
+)
+from mem_parser.errors import UsageProblem
 
 _ROWS = 20
 
 
 @click.command("diff", short_help="Say what changed between two profiles, and what is noise.")
 @click.argument("base", type=PATH, metavar="BASE")
-@click.argument("new", type=PATH, metavar="NEW")
+@click.argument("new", type=PATH, metavar="NEW", required=False)
+@click.argument("parts", type=PATH, metavar="[MORE...]", nargs=-1)
+@click.option(
+    "--at",
+    "moments",
+    nargs=2,
+    metavar="A B",
+    help="Of a .memlog: what was live at A and at B (or LOG@A LOG@B).",
+)
+@time_options
 @symbol_options
 @click.option(
     "--by", type=click.Choice(["function", "line", "stack"]), default="function",
@@ -34,13 +55,15 @@ _ROWS = 20
 @filter_options
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows (20); 0: all.")
 @finding_options
-def diff(base: str, new: str, *, by: str, rows: int | None, **options: Any) -> None:
+def diff(base: str, new: str | None, *, by: str, rows: int | None, **options: Any) -> None:
     r"""Say what changed from one profile to another, and what of it is more than noise.
 
     \b
     mem_parser diff monday.heap tuesday.heap
     mem_parser diff --by line first.heap second.heap
     mem_parser diff --focus net --alloc first.heap second.heap
+    mem_parser diff app.1-0.memlog@12s app.1-0.memlog@1m30s
+    mem_parser diff --at 12s 1m30s app.1-*.memlog
     """
     from mem_cli.terminal import fitted, room
     from mem_parser.diff import Level, diff_profiles
@@ -51,7 +74,7 @@ def diff(base: str, new: str, *, by: str, rows: int | None, **options: Any) -> N
 
     filters_from(options)  # refuses before large files are read
     check_output(options["output"])
-    sources = read((base, new))
+    sources = _sources(base, new, options)
     filters = filters_from(settled(options, [source.profile for source in sources]))
     check_has(sources, filters.count)
     recent = named(sources[1:], options)
@@ -68,7 +91,7 @@ def diff(base: str, new: str, *, by: str, rows: int | None, **options: Any) -> N
         level=Level(by),
         count=filters.count,
         unit=filters.unit,
-        base_name=base,
+        base_name=sources[0].file,
         rule=named_rule(filters),
     )
     result.notes += dict.fromkeys((*recent.shown.notes, *old.shown.notes))
@@ -82,3 +105,35 @@ def diff(base: str, new: str, *, by: str, rows: int | None, **options: Any) -> N
 
     shown = fitted(lines, rows, options["output"])
     deliver(sources, options, shown, record=result.as_json, fold=False)
+
+
+def _sources(base: str, new: str | None, options: Options) -> list[Source]:
+    """Read the two profiles, which may be moments of one log. Raises `MemError`."""
+    more, moments = options.pop("parts"), options.pop("moments")
+    files = [*filter(None, (base, new)), *more]
+    if moments is not None:
+        if options["from_text"] or options["to_text"]:
+            raise UsageProblem("--at and --from or --to exclude each other")
+        check_is_log(base)
+        return [_at(files, moment, options) for moment in moments]
+    if len(files) != 2:
+        raise UsageProblem(
+            "a difference is of two profiles, or of two moments of one log",
+            hint="mem_parser diff OLD NEW; mem_parser diff --at 12s 1m30s LOG...",
+        )
+    return [_one(file, options) for file in files]
+
+
+def _one(file: str, options: Options) -> Source:
+    """Read a file, or a moment of one: `LOG@12s`. Raises `MemError`."""
+    log, at, moment = file.rpartition("@")
+    if at and log and moment and not os.path.exists(file):
+        check_is_log(log)
+        return _at([log], moment, options)
+    [source] = read([file], options)
+    return source
+
+
+def _at(files: list[str], moment: str, options: Options) -> Source:
+    [source] = read(files, options | {"from_text": None, "to_text": moment})
+    return source._replace(file=f"{source.file}@{moment}")

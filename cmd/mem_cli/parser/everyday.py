@@ -22,6 +22,7 @@ from mem_cli.pipeline import (
 )
 from mem_parser.domains import join
 from mem_parser.errors import InputFileError, UsageProblem
+from mem_parser.memlog.part import is_log
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.names import FrameRule
 from mem_parser.reports.aggregate import GroupBy, StackSums, sum_stacks
@@ -46,7 +47,7 @@ def run(options: Options) -> None:
     check_output(options["output"])
     if options["svg"]:
         check_picture(options["output"], options["binary"] or options["heap"][0], options="-s")
-    sources = read(options["heap"])
+    sources = read(options["heap"], options, every_domain=not options["svg"])
     join(sources)
     table = _table_options(settled(options, [source.profile for source in sources]))
     if options["binary"] is None:
@@ -84,9 +85,9 @@ def _check(options: Options) -> None:
     sorted_by_cum(options)
     if not heaps:
         raise UsageProblem("no profile given", hint="mem_parser -p BINARY -f FILE.heap -t")
-    if options["by"] and (svg or len(heaps) < 2):
+    if options["by"] and (svg or (len(heaps) < 2 and not all(map(is_log, heaps)))):
         raise UsageProblem("--by domain needs several files", hint="-f HOST.heap -f DEVICE.heap")
-    if svg and len(heaps) > 1:
+    if svg and len(heaps) > 1 and not all(map(is_log, heaps)):
         raise UsageProblem("-s draws one file only: bytes of different domains are not added up")
     if options["table"] == svg and not options["by"]:
         both = "-t and -s exclude each other" if svg else "neither -t nor -s given"

@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from mem_cli.commands import PATH
 from mem_cli.direct import DirectGroup
+from mem_cli.options import one_profile
 from mem_cli.parser.summary import summary
 from mem_parser.errors import UsageProblem
 from mem_parser.plainfile import NotPlainError, read_plain
@@ -81,13 +82,9 @@ def binary_and_profiles(paths: Sequence[str], binary: str | None) -> tuple[str |
 
 def _summary(paths: Sequence[str], **options: Any) -> None:
     binary, profiles = binary_and_profiles(paths, options["binary"])
-    if len(profiles) > 1:
-        raise UsageProblem(
-            f"{len(profiles)} profiles given: a summary is of one",
-            hint="mem_parser diff OLD NEW compares two; mem_parser --help",
-        )
+    one_profile(profiles)
     assert summary.callback is not None
-    summary.callback(profiles[0], **options | {"binary": binary})
+    summary.callback(profiles[0], **options | {"binary": binary, "parts": profiles[1:]})
 
 
 def _everyday(paths: Sequence[str], **options: Any) -> None:

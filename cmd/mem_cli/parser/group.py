@@ -14,7 +14,8 @@ import click
 
 from mem_cli.commands import PATH, add_commands, refuse_group_options
 from mem_cli.errors import run_command
-from mem_cli.options import frame_options, sort_options
+from mem_cli.options import frame_options, sort_options, time_options
+from mem_cli.parser.at import at
 from mem_cli.parser.budget import budget_command
 from mem_cli.parser.convert import convert
 from mem_cli.parser.diff import diff
@@ -22,15 +23,21 @@ from mem_cli.parser.files import FileGroup
 from mem_cli.parser.flamegraph import flamegraph
 from mem_cli.parser.graph import graph
 from mem_cli.parser.leaks import leaks
+from mem_cli.parser.lifetimes import lifetimes
 from mem_cli.parser.list import list_lines
+from mem_cli.parser.memscope import memscope
 from mem_cli.parser.merge import merge
+from mem_cli.parser.peaks import peaks
 from mem_cli.parser.peek import peek
+from mem_cli.parser.query import query
 from mem_cli.parser.report import report
 from mem_cli.parser.rss import rss
 from mem_cli.parser.stats import stats
 from mem_cli.parser.summary import summary
 from mem_cli.parser.symbolize import symbolize
 from mem_cli.parser.table import table
+from mem_cli.parser.temporary import temporary
+from mem_cli.parser.timeline import timeline
 from mem_cli.parser.top import top
 from mem_cli.parser.tree import tree
 
@@ -55,7 +62,7 @@ from mem_cli.parser.tree import tree
     type=PATH,
     metavar="FILE",
     multiple=True,
-    help="The .heap file; several: the domains of one capture.",
+    help="The .heap file; several: the domains of one capture, or the .memlog files of a run.",
 )
 @click.option("--by", type=click.Choice(["domain"]), help="One table, a column for each -f.")
 @click.option("-t", "--table", is_flag=True, help="Print a table.")
@@ -72,6 +79,7 @@ from mem_cli.parser.tree import tree
 @click.option("--lines", is_flag=True, help="One row per source line instead of per function.")
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="Rows of the table; 0: all.")
 @click.option("--bytes", "plain_bytes", is_flag=True, help="Print plain numbers of bytes.")
+@time_options
 @frame_options
 @click.option("--jeprof-frames", is_flag=True, help="Drop exactly the frames that jeprof drops.")
 @click.option(
@@ -97,21 +105,28 @@ def cli(ctx: click.Context, /, **options: object) -> None:
 add_commands(
     cli,
     [
+        at,
         budget_command,
         convert,
         diff,
         flamegraph,
         graph,
         leaks,
+        lifetimes,
         list_lines,
+        memscope,
         merge,
+        peaks,
         peek,
+        query,
         report,
         rss,
         stats,
         summary,
         symbolize,
         table,
+        temporary,
+        timeline,
         top,
         tree,
     ],

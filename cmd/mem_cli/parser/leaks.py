@@ -9,12 +9,14 @@ import click
 
 from mem_cli.commands import PATH
 from mem_cli.options import (
+    Options,
     filters_from,
     finding_options,
     frame_options,
     named_rule,
     narrowing_options,
     symbol_options,
+    time_options,
 )
 from mem_cli.output import check_output
 from mem_cli.pipeline import Source, deliver, named, read, say_missing
@@ -49,6 +51,7 @@ class _Window(click.ParamType[tuple[float, float]]):
 @click.command("leaks")
 @click.argument("files", type=PATH, metavar="FILE...", nargs=-1, required=True)
 @symbol_options
+@time_options
 @click.option(
     "--born", type=_Window(), help="Only blocks allocated from A to B (seconds, or 1m:5m)."
 )
@@ -88,7 +91,7 @@ def leaks(
     filters = filters_from(options)
     check_output(options["output"])
     given = read_suppressions(suppressions) if suppressions else []
-    sources = _in_order(files)
+    sources = _in_order(files, options)
     last = sources[-1:]
     opened = named(last, options)
     say_missing([opened])
@@ -122,11 +125,11 @@ def leaks(
         raise SystemExit(LEAK_FOUND)
 
 
-def _in_order(files: tuple[str, ...]) -> list[Source]:
+def _in_order(files: tuple[str, ...], options: Options) -> list[Source]:
     """Read snapshots, the oldest first. Raises `UsageProblem` if they are not of one capture."""
     from mem_parser.places import same_capture
 
-    sources = read(files)
+    sources = read(files, options)
     if len(sources) > 1 and not same_capture([s.profile for s in sources]):
         raise UsageProblem(
             "these files are not snapshots of one capture",

@@ -19,14 +19,15 @@ from mem_cli.options import (
     source_options,
 )
 from mem_cli.output import check_output, write_result
-from mem_cli.pipeline import Source, open_sources, read, refuse_cut
+from mem_cli.pipeline import Opened, Source, open_sources, part_of, read, refuse_cut
 
 if TYPE_CHECKING:
     from mem_parser.filters import Filters
-    from mem_parser.model import Profile
+    from mem_parser.model import BoolArray, Profile
     from mem_parser.reports.listing import Sources
     from mem_parser.symbols.table import Symbols
     from mem_parser.web.facts import Opening
+    from mem_parser.web.times import LogTimes
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -73,6 +74,8 @@ class Given:
     confidential: bool
     texts: Sources | None
     """Where the text of source lines is looked for; None: it stays out."""
+    log: LogTimes | None = None
+    """The log of which the page is; None: it is of no log, or is compared with a base."""
 
     @property
     def named(self) -> tuple[Profile, Symbols]:
@@ -85,9 +88,9 @@ class Given:
         return None if self.base is None else (self.base[0], self._named(self.base[1]))
 
     def _named(self, symbols: Symbols) -> Symbols:
-        from mem_parser.symbols.templates import with_templates
+        from mem_parser.web.flamegraph import shown_names
 
-        return with_templates(symbols) if self.start.templates else symbols
+        return shown_names(symbols, self.start)
 
     def drawn(self, render: Callable[..., str], **more: object) -> str:
         """Return the page that ``render`` makes of it, with ``more`` of its arguments."""
@@ -100,6 +103,7 @@ class Given:
             domains=self.domains,
             sources=self.texts,
             confidential=self.confidential,
+            log=self.log,
             **more,
         )
 
@@ -113,14 +117,18 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
     filters_from(options)  # refuses before a large file is read
     output = options["output"] or _page_name(file, kind)
     check_output(output)
-    sources = read((file, *options["with_files"]))
-    older = read([options["base"]] if options["base"] else ())
+    sources = read((file, *options["with_files"]), options)
+    older = read([options["base"]], options | {"parts": ()}) if options["base"] else []
     every = [source.profile for source in (*sources, *older)]
     filters = filters_from(settled(options, every))
     # The page hides allocator frames itself, so that its reader can have them back.
     keep_frames = dataclasses.replace(filters, rule=FrameRule.NONE)
     # The page has both names of a function, and so does its reader.
     templates, options = options["templates"], options | {"templates": False}
+    # So have its stacks, unless a pattern could match labels that nobody asked for.
+    labels = options["labels"]
+    patterns = filters.focus or filters.ignore or filters.hide
+    options = options | {"labels": labels or not patterns}
     opened = open_sources(sources, options, filters.count, whole=True)
     profile, symbols = keep_frames.apply(opened.profile, opened.symbols)
     domains = None
@@ -140,6 +148,7 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
         apart=domains is not None,
         templates=templates,
         inverted=options.get("invert", False),
+        labels=labels,
     )
     return Given(
         sources=opened.sources,
@@ -153,7 +162,49 @@ def open_page(file: str, kind: str, options: dict[str, Any]) -> Given:
         output=output,
         confidential=options["confidential"],
         texts=_texts(options, sources),
+        log=None if older else _log((file, *options["with_files"]), opened, keep_frames, options),
     )
+
+
+def _log(
+    files: Sequence[str], opened: Opened, filters: Filters, options: dict[str, Any]
+) -> LogTimes | None:
+    """Open the log that files are of, for as long as the command runs; None where they are of none,
+    or only temporary blocks are shown.
+    """
+    from mem_parser.memlog.part import is_log
+    from mem_parser.memlog.profiles import domains_of
+    from mem_parser.memlog.run import read_log
+    from mem_parser.web.times import LogTimes
+
+    part = part_of(options)
+    files = [*files, *(options.get("parts") or ())]
+    if part.temporary is not None or not all(is_log(file) for file in files):
+        return None
+    run = click.get_current_context().with_resource(read_log(files))
+    first, last = part.times_ns(run)
+    return LogTimes(run, first, last, domains_of(run, part), _kept_stacks(opened, filters))
+
+
+def _kept_stacks(opened: Opened, filters: Filters) -> BoolArray:
+    """Return which stacks the filters leave, also those without blocks."""
+    import numpy as np
+
+    from mem_parser.model import SiteTable
+
+    count = len(opened.profile.stacks)
+    none = np.zeros(count, dtype=np.int64)
+    parts = max(len(opened.profile.domains), 1)
+    domain = np.arange(count) // max(count // parts, 1)
+    sites = SiteTable(np.arange(count), domain.astype(np.int32), none, none, none, none)
+    every = dataclasses.replace(opened.profile, sites=sites)
+    left, _ = dataclasses.replace(filters, min_samples=0).apply(every, opened.symbols)
+    kept = np.zeros(count, dtype=np.bool_)
+    kept[left.sites.stack] = True
+    if filters.min_samples > 1:
+        shown, _ = filters.apply(opened.profile, opened.symbols)
+        kept &= np.isin(np.arange(count), shown.sites.stack)
+    return kept
 
 
 def _texts(options: dict[str, Any], sources: Sequence[Source]) -> Sources | None:

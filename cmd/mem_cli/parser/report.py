@@ -20,6 +20,7 @@ def report(file: str, **options: Any) -> None:
     \b
     mem_parser report custom_prof.4711.1.heap -o redis.html
     mem_parser report new.heap --base old.heap --confidential -o for-the-vendor.html
+    mem_parser report app.4711.1-*.memlog -o app.html   # with a line of its time
     """
     from mem_parser.web.report import render
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from mem_cli.commands import PATH
-from mem_cli.options import finding_options
+from mem_cli.options import file_argument, finding_options, time_options
 from mem_cli.output import check_output
 from mem_cli.pipeline import deliver, read
 
 
 @click.command("rss", short_help="Say what the resident memory is made of.")
-@click.argument("file", type=PATH, metavar="FILE")
+@file_argument
+@time_options
 @finding_options
 def rss(file: str, **options: Any) -> None:
     r"""Say where the resident memory is: heap, slack, stacks, files, the sampler's own.
@@ -25,6 +25,6 @@ def rss(file: str, **options: Any) -> None:
     from mem_parser.rss import account
 
     check_output(options["output"])
-    sources = read([file])
+    sources = read([file], options)
     result = account(sources[0].profile)
     deliver(sources, options, account_lines(result), record=result.as_json, fold=False)

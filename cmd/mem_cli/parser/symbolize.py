@@ -8,14 +8,14 @@ import click
 
 from mem_cli.commands import PATH
 from mem_cli.forms import form_of, form_option
-from mem_cli.options import partial_option, symbol_options
+from mem_cli.options import file_argument, partial_option, symbol_options
 from mem_cli.output import check_output, write_parts
 from mem_cli.pipeline import end_written, open_sources, read
 from mem_parser.heapfile.form import Form
 
 
 @click.command(short_help="Write a .heap file that holds the names of its addresses.")
-@click.argument("file", type=PATH, metavar="FILE")
+@file_argument
 @click.option(
     "-o", "--output", type=PATH, required=True, metavar="OUT", help="Write here; may be FILE."
 )
@@ -32,7 +32,7 @@ def symbolize(file: str, output: str, form: Form, **options: Any) -> None:
     from mem_parser.heapfile.writer import heap_parts
     from mem_parser.symbols.embed import embedded_names
 
-    opened = open_sources(read([file]), options)
+    opened = open_sources(read([file], options), options)
     opened.profile.embedded = embedded_names(opened.names)
     if form is Form.AUTO:
         form = form_of(output)

@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from mem_cli.options import csv_option, json_option, sort_options, sorted_by_cum, view_options
+from mem_cli.options import (
+    Options,
+    csv_option,
+    json_option,
+    sort_options,
+    sorted_by_cum,
+    view_options,
+)
 from mem_cli.pipeline import deliver, open_view
 
 
@@ -24,6 +31,11 @@ def top(file: str, **options: Any) -> None:
     mem_parser top custom_prof.4711.1.heap
     mem_parser top custom_prof.4711.1.heap --focus net --alloc --json
     """
+    show_top(file, options)
+
+
+def show_top(file: str, options: Options) -> None:
+    """Write the report. Raises `MemError`."""
     from mem_cli.terminal import fitted
     from mem_parser.reports import top as report
     from mem_parser.reports.aggregate import GroupBy

@@ -24,6 +24,7 @@ from mem_parser.units import counted
 from mem_profiler.capture.listing import Row, user_name
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import Session
+from mem_profiler.events.collector import Log
 from mem_profiler.segment.layout import DEPTH_LIMIT_MAX
 from mem_profiler.segment.room import VARIABLE, Room
 
@@ -65,6 +66,19 @@ def _file_line(result: Result) -> str:
     return f"  {one_line(result.path)}   {stored}   {', '.join(facts)}"
 
 
+def _log_lines(log: Log) -> Iterator[str]:
+    """The lines about the log of a capture's events."""
+    facts = [counted(log.told.get("events", 0), "event"), f"{log.told.get('lost', 0)} lost"]
+    if log.dropped_files:
+        facts.append(f"{counted(log.dropped_files, 'older file')} removed")
+    for path in log.paths[:-1]:
+        yield f"  {one_line(path)}"
+    for path in log.paths[-1:]:
+        yield f"  {one_line(path)}   {', '.join(facts)}"
+    if log.problem:
+        yield f"note: {one_line(log.problem)}"
+
+
 LEAKS_FROM_S = 10.0  # shorter captures say little of growth
 
 
@@ -78,6 +92,8 @@ def result_lines(result: Result, *, awaited: bool = False) -> Iterator[str]:
     yield SUCCESS
     for one in (result, *result.devices):
         yield _file_line(one)
+    if result.log is not None:
+        yield from _log_lines(result.log)
     if result.samples == 0:
         yield f"  0 samples: no allocation was sampled in these {result.duration_s:.1f} s"
     yield from next_lines(_next(result, awaited=awaited))

@@ -26,6 +26,10 @@ from mem_cli.profiler.capture import capture, choose
 from mem_cli.profiler.clean import clean
 from mem_cli.profiler.detach import detach
 from mem_cli.profiler.doctor import doctor
+from mem_cli.profiler.driver_stats import driver_stats
+from mem_cli.profiler.eventoptions import EventChoice, event_options
+from mem_cli.profiler.live import live
+from mem_cli.profiler.memscope import memscope
 from mem_cli.profiler.options import (
     Time,
     depth_option,
@@ -37,6 +41,7 @@ from mem_cli.profiler.options import (
 from mem_cli.profiler.ps import ps
 from mem_cli.profiler.recover import recover_command
 from mem_cli.profiler.run import run
+from mem_cli.profiler.serve import serve
 from mem_cli.profiler.snapshot import snapshot
 from mem_cli.profiler.start import start
 from mem_cli.profiler.stop import stop
@@ -89,6 +94,7 @@ class ProcessGroup(DirectGroup):
 @device_rate_option
 @depth_option
 @prefix_option
+@event_options
 @click.option("-p", "--pid", type=PROCESS, help="Process; default: the only one with a sampler.")
 @click.option("--all", "every", is_flag=True, help="Every process with a sampler, a file each.")
 @form_option
@@ -115,21 +121,24 @@ def _capture(
     every: bool,
     form: Form,
     symbolize: bool,
+    **events: Any,
 ) -> None:
     who = None if target is None and pid is None else given_target(target, pid)
     if who is not None and every:
         raise UsageProblem("-p and --all exclude each other")
     output.check_prefix(prefix)
     number = None if who is None else pid_of(who)
-    rates = Rates(rate, device_rate, depth_limit)
+    rates = Rates(rate, device_rate, depth_limit, EventChoice.take(events).logging(prefix))
     code = capture(choose(number, every), seconds, rates, prefix, form, symbolize=symbolize)
     click.get_current_context().exit(code)
 
 
-add_commands(
-    cli,
-    [attach, clean, detach, doctor, ps, recover_command, run, snapshot, start, stop],
-)
+_COMMANDS = (
+    attach, clean, detach, doctor, driver_stats, live, memscope, ps, recover_command, run, serve,
+    snapshot,
+    start, stop,
+)  # fmt: skip
+add_commands(cli, _COMMANDS)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,7 @@ from mem_cli.budget_report import output_options, refuse_outputs
 from mem_cli.commands import PATH
 from mem_cli.forms import form_option
 from mem_cli.profiler import capture_view
+from mem_cli.profiler.eventoptions import EventChoice, event_options
 from mem_cli.profiler.gate import Gate
 from mem_cli.profiler.options import (
     DEFAULT_RATE,
@@ -61,6 +63,7 @@ from mem_profiler.doctor import reason, reason_behind, refuse_checker
     "--children", "--follow-fork", is_flag=True, help="Capture child processes too, a file each."
 )
 @max_total_option
+@event_options
 @click.option(
     "--no-pymalloc",
     is_flag=True,
@@ -74,7 +77,8 @@ from mem_profiler.doctor import reason, reason_behind, refuse_checker
 )
 @click.option("--native", is_flag=True, help="Native frames are always kept; changes nothing.")
 @click.option("--aggregate", is_flag=True, help="Files are always aggregated; changes nothing.")
-@click.option("--live", "--live-remote", is_flag=True, hidden=True)
+@click.option("--live", is_flag=True, help="Watch it in the terminal; its output goes to a file.")
+@click.option("--live-remote", is_flag=True, hidden=True)
 @form_option
 @symbolize_option
 @click.option(
@@ -122,6 +126,7 @@ def run(  # noqa: PLR0917 - click passes options by name
     if no_pymalloc and keep_pymalloc:
         raise UsageProblem("--no-pymalloc and --keep-pymalloc exclude each other")
     place = output.where(given.output, replace=given.force)
+    events = EventChoice.take(outputs)
     if budget is not None and isinstance(place, output.ExactFile):
         raise UsageProblem(
             f"-o {given.output} names one file, and --budget may write several",
@@ -132,10 +137,16 @@ def run(  # noqa: PLR0917 - click passes options by name
     options = launch.Options(
         rate or DEFAULT_RATE, place, children, no_pymalloc, keep_pymalloc, device_rate,
         device=chosen, form=form, depth_limit=depth_limit, max_total_bytes=max_total,
+        logging=events.logging(place),
     )  # fmt: skip
+    if given.live and budget is not None:
+        raise UsageProblem("--live and --budget exclude each other")
     if budget is None:
         refuse_outputs({"tries": tries, **outputs})
-        outcome, _ = _run(arguments, options)
+        if given.live:
+            outcome = _run_live(arguments, options)
+        else:
+            outcome, _ = run_to_end(arguments, lambda: launch.Run(arguments, options))
         code = finish(
             outcome.results, outcome.errors, form,
             symbolize=symbolize, of_run=True, quiet=given.quiet,
@@ -143,7 +154,8 @@ def run(  # noqa: PLR0917 - click passes options by name
         ctx.exit(outcome.status or code)
     gate = Gate(budget, rate, tries, outputs)
     while True:
-        outcome, stopped = _run(arguments, dataclasses.replace(options, rate_bytes=gate.rate))
+        wanted = dataclasses.replace(options, rate_bytes=gate.rate)
+        outcome, stopped = run_to_end(arguments, lambda: launch.Run(arguments, wanted))  # noqa: B023 - called at once
         results, errors = outcome.results, outcome.errors
         code = finish(results, errors, form, symbolize=symbolize, of_run=True, quiet=True)
         # The program's own exit code comes first, then what went wrong with its capture.
@@ -165,20 +177,48 @@ class _Given:
     native: bool
     aggregate: bool
     live: bool
+    live_remote: bool
 
     def check(self, *, keep_pymalloc: bool) -> None:
-        """Raise UsageProblem for what cannot be done."""
-        if self.live:
+        """Raise MemError for what cannot be done."""
+        if self.live_remote:
             raise UsageProblem(
-                "--live: there is no live view yet",
-                hint="mem_profiler snapshot PID writes a file while the program runs",
+                "--live-remote: any program that runs can be watched, from another terminal too",
+                hint="mem_profiler run PROG ARGS, and beside it: mem_profiler live PID",
             )
+        if self.live:
+            from mem_cli.live import needs
+
+            needs.check()
         if self.trace_python_allocators and keep_pymalloc:
             raise UsageProblem("--trace-python-allocators and --keep-pymalloc exclude each other")
 
 
-def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Outcome, bool]:
-    """Run a program once, to its end. Returns how it went, and whether somebody asked to end."""
+def _run_live(arguments: tuple[str, ...], options: launch.Options) -> launch.Outcome:
+    """Run a program once, to its end, and show it."""
+    from mem_cli.live import starting
+
+    output = starting.output_file(options)
+    try:
+        wanted = dataclasses.replace(options, output_fd=output.fd)
+        outcome, _ = run_to_end(
+            arguments,
+            lambda: launch.Run(arguments, wanted),
+            lambda one: starting.view(one, wanted, output),
+        )
+        return outcome
+    finally:
+        output.close()
+
+
+def run_to_end(
+    arguments: tuple[str, ...],
+    begin: Callable[[], launch.Run],
+    view: Callable[[launch.Run], None] = lambda _one: None,
+) -> tuple[launch.Outcome, bool]:
+    """Run a program once, to its end; ``begin`` starts it, and ``view`` may show it meanwhile.
+    Returns how it went, and whether somebody asked to end.
+    """
     running: list[launch.Run] = []
     early = Stop(math.inf)  # the program may want every one of them for itself
 
@@ -192,10 +232,11 @@ def _run(arguments: tuple[str, ...], options: launch.Options) -> tuple[launch.Ou
     on_signals((signal.SIGTERM, signal.SIGHUP), forward)
     with waiting(f"examining {arguments[0]}"):
         refuse_checker(arguments[0])
-        one = launch.Run(arguments, options)
+        one = begin()
     running.append(one)
     if early.wanted:
         one.forward(signal.SIGTERM)
+    view(one)
     status = one.follow(lambda _gone: None)
     early.be_short()
     outcome = one.finish(status)

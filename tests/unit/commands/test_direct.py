@@ -148,15 +148,15 @@ def test_without_what_it_needs_a_command_shows_its_help(program: str, name: str)
 
 def test_only_commands_that_work_without_arguments_do_not() -> None:
     without = {name for _, name, command in COMMANDS if not needs_arguments(command)}
-    assert without == {"ps", "clean", "recover"}
+    assert without == {"ps", "clean", "live", "recover", "serve"}
 
 
 @pytest.mark.parametrize("program", [PARSER, PROFILER])
-def test_a_screen_of_24_lines_ends_with_the_commands_and_examples(
+def test_a_screen_of_30_lines_ends_with_the_commands_and_examples(
     program: tuple[str, ...],
 ) -> None:
     text = screen(*program, code=2)
-    last = text.splitlines()[-23:]
+    last = text.splitlines()[-29:]
     assert any(line == "Commands:" for line in last)
     assert sum(line.startswith("  mem_p") for line in last) == 3
     assert max(map(len, text.splitlines())) <= 80

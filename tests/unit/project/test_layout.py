@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import cmd as stdlib_cmd
 import importlib
+import itertools
 import re
 import subprocess
 import sys
@@ -21,17 +22,21 @@ PACKAGES = {
     "mem_profiler": ROOT / "bindings" / "mem_profiler",
     "mem_cli": ROOT / "cmd" / "mem_cli",
 }
-# What mem_profiler may take from mem_parser: the model and our file format, errors, escapes,
+# What mem_profiler may take from mem_parser: the model and our file formats, errors, escapes,
 # formulas, how files are opened and written, the version, the ELF reader, the cache on disk,
-# lists of made code, records for scripts.
+# lists of made code, records for scripts, numbers of equal stacks.
 SHARED = {
     "mem_parser", "mem_parser.errors", "mem_parser.escape", "mem_parser.estimate",
-    "mem_parser.devices", "mem_parser.heapfile", "mem_parser.maps", "mem_parser.model",
-    "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.python.stacks", "mem_parser.records",
+    "mem_parser.devices", "mem_parser.heapfile", "mem_parser.interning", "mem_parser.maps",
+    "mem_parser.memlog", "mem_parser.memscope",
+    "mem_parser.model", "mem_parser.outplace", "mem_parser.plainfile", "mem_parser.python.labels",
+    "mem_parser.python.stacks", "mem_parser.records", "mem_parser.sharedstacks",
     "mem_parser.sizes", "mem_parser.sudo", "mem_parser.symbols.cache",
     "mem_parser.symbols.elf", "mem_parser.symbols.embedded", "mem_parser.symbols.madecode",
     "mem_parser.symbols.unwindtable", "mem_parser.version",
 }  # fmt: skip
+# Folders that only run where an extra of pyproject.toml is installed: the command says so else.
+EXTRAS = {"cmd/mem_cli/live": "live", "cmd/mem_cli/serve": "serve"}
 SAMPLER = ROOT / "sampler"
 # Rooms of the sampler, and those that each may include.
 BELOW = {
@@ -107,10 +112,13 @@ CONTROLLER = {
     "attach": ("confined", "process", "segment", "entries", "doctor"),
     "capture": ("confined", "process", "segment", "profile", "entries"),
     "inprocess": ("confined", "process", "segment", "profile", "capture"),
+    "live": ("confined", "process", "segment", "profile", "capture"),
     "doctor": ("confined", "process", "segment", "entries"),
     "tracking": ("inprocess",),
     "memray_api": ("tracking",),
+    "memscope": ("confined", "process", "segment", "capture", "inprocess", "tracking"),
     "notebook": ("tracking",),
+    "driver_stats": ("process", "segment", "capture", "attach", "inprocess", "tracking"),
 }
 
 
@@ -179,7 +187,8 @@ def test_each_command_is_one_module(wing: str) -> None:
         name: getattr(command.callback, "__module__", "")
         for name, command in commands_of(wing).items()
     }
-    assert {name: f"mem_cli.{wing}.{name}" for name in module_of} == module_of
+    expected = {name: f"mem_cli.{wing}.{name.replace('-', '_')}" for name in module_of}
+    assert expected == module_of
 
 
 def imports_within(package: str) -> dict[str, set[str]]:
@@ -330,9 +339,10 @@ def test_no_file_is_too_long_to_hold_one_concept() -> None:
 
 def test_every_dependency_has_its_reason_in_the_docs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
     names = [
         re.split(r"[<>=!~ ]", entry)[0]
-        for entry in project["dependencies"] + project["optional-dependencies"]["dev"]
+        for entry in itertools.chain(project["dependencies"], *extras)
     ]
     text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
     assert [name for name in names if f"`{name}`" not in text] == []
@@ -341,11 +351,22 @@ def test_every_dependency_has_its_reason_in_the_docs() -> None:
 def test_every_library_that_is_imported_is_a_declared_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[<>=!~ ]", entry)[0] for entry in project["dependencies"]}
-    imported = {name.split(".")[0] for package in PACKAGES for _, name in imported_by(package)}
-    foreign = imported - set(sys.stdlib_module_names) - set(PACKAGES)
-    foreign -= {"pytest"}  # imported by its plugin alone, which only pytest loads
-    package_of = {"elftools": "pyelftools", "google": "protobuf"}
-    assert {package_of.get(name, name) for name in foreign} - declared == set()
+    own = set(sys.stdlib_module_names) | set(PACKAGES)
+    package_of = {
+        "elftools": "pyelftools", "google": "protobuf", "prometheus_client": "prometheus-client",
+    }  # fmt: skip
+    missing = set()
+    for path, name in (found for package in PACKAGES for found in imported_by(package)):
+        library = name.split(".")[0]
+        # pytest is imported by its plugin alone, which only pytest loads.
+        if library in own | {"pytest"}:
+            continue
+        extra = EXTRAS.get(str(path.parent), "")
+        more = project["optional-dependencies"].get(extra, [])
+        known = declared | {re.split(r"[<>=!~ ]", entry)[0] for entry in more}
+        if package_of.get(library, library) not in known:
+            missing.add((str(path), library))
+    assert missing == set()
 
 
 def test_every_target_of_the_makefile_is_in_its_help() -> None:

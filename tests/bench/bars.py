@@ -10,6 +10,9 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import events
+from programs import ratios_of
+from pyfiles import FRAMES, SECTION, STACKS, below_frames
 from rounds import Series, added, median, ratio, ratios
 
 Sections = dict[str, Series]
@@ -130,6 +133,15 @@ def _redis(sections: Sections) -> list[Bar]:
     return [*bars, Bar(what, asked, f"{mean:.3f} ({low:.3f}-{high:.3f})", low <= 1 <= high)]
 
 
+def _serve(sections: Sections) -> Bar:
+    pairs = ratios(sections.get("serve", {}), "not watched", "five viewers", "all cpu_ns")
+    what, asked = "redis with five viewers / without", "1 inside"
+    if len(pairs) < 3:
+        return Bar(what, asked, "not measured", None)
+    mean, low, high = paired_interval(pairs)
+    return Bar(what, asked, f"{mean:.3f} ({low:.3f}-{high:.3f})", low <= 1 <= high)
+
+
 def _memory(sections: Sections) -> Bar:
     value = added(sections.get("memory", {}), "512K", "not loaded", "rss_mib")
     return _at_most("added resident at 512K, 1 GiB", "<= 8 MiB", value, 8.0, "{:.1f} MiB")
@@ -145,6 +157,74 @@ def _parsing(sections: Sections) -> list[Bar]:
     ]
 
 
+def _programs(sections: Sections) -> list[Bar]:
+    def middle(case: str) -> float | None:
+        values = ratios_of(sections, case, "cpu_s")
+        return statistics.median(values) if values else None
+
+    limits = {"512K": 1.02, "64K": 1.05, "1024": 1.25}
+    bars = [
+        _at_most(f"Python programs at {rate} / none", f"<= {limit}", middle(rate), limit, "{:.3f}")
+        for rate, limit in limits.items()
+    ]
+    pairs = (
+        ("  malloc's blocks / memray's", "1, malloc only", "memray"),
+        ("  objects too / memray's, objects", "1", "memray objects"),
+        ("  objects too / memray's of malloc", "1", "memray"),
+    )
+    for what, ours, theirs in pairs:
+        share = ratio(middle(ours), middle(theirs))
+        bars.append(_at_most(what, "<= 1", share, 1.0, "{:.2f}"))
+    return bars
+
+
+def _python_files(sections: Sections) -> list[Bar]:
+    files, stacks = sections.get(SECTION, {}), sections.get(STACKS, {})
+    frames = median(files, "data frames for 3 s at 1024", "file_mib")
+    table = median(files, "table of 10,000 functions, warm", "all_wall_s")
+    known, new = below_frames(stacks, "known_ns"), below_frames(stacks, "new_ns")
+    what = f"{FRAMES} Python frames"
+    return [
+        _at_most("file of data frames, 3 s at 1024", "<= 10 MiB", frames, 10.0, "{:.1f} MiB"),
+        _at_most("table of 10,000 functions, warm", "<= 0.5 s", table, 0.5, "{:.2f} s"),
+        _at_most(f"{what}, known", "<= 40 ns", known, 40.0, "{:.0f} ns"),
+        _at_most(f"{what}, new", "<= 2,000 ns", new, 2000.0, "{:,.0f} ns"),
+    ]
+
+
+def _events(sections: Sections) -> list[Bar]:
+    series = sections.get(events.SECTION, {})
+    more = added(series, events.with_events("1024"), "1024", CPU)
+    share = ratio(more, added(series, "1024", "not loaded", CPU))
+    every = added(series, events.with_events("every block"), "not loaded", CPU)
+    heaptrack = added(series, "heaptrack", "not loaded", CPU)
+    memray = added(series, "python, memray --native", "python", CPU)
+    size = max(
+        (n["log_bytes"][0] / n["events"][0] for n in series.values() if n.get("events")),
+        default=None,
+    )
+    speed = median(sections.get(events.LOGS, {}), f"{events.SIMULATED:,} events", "written_per_s")
+    millions = None if speed is None else speed / 1e6
+    xmemray, xheaptrack = ratio(every, memray), ratio(every, heaptrack)
+    return [
+        _at_most("events at 1024: added / the capture's", "<= 1/4", share, 0.25, "{:.2f}"),
+        _slow_events(series),
+        _at_most("events of every block / heaptrack's", "<= 1", xheaptrack, 1.0, "{:.2f}"),
+        _at_most("  / memray --native's", "<= 1/3", xmemray, 1 / 3, "{:.2f}"),
+        _at_most("bytes per event in a log", "<= 16", size, 16.0, "{:.1f}"),
+        _at_least("events written, per s of a core", ">= 3 M", millions, 3.0, "{:.1f} M"),
+    ]
+
+
+def _slow_events(series: Series) -> Bar:
+    pairs = ratios(series, events.with_events("512K"), "512K", CPU)
+    what, asked = "events at 512K / without", "1 inside"
+    if len(pairs) < 3:
+        return Bar(what, asked, "not measured", None)
+    mean, low, high = paired_interval(pairs)
+    return Bar(what, asked, f"{mean:.3f} ({low:.3f}-{high:.3f})", low <= 1 <= high)
+
+
 def judge(sections: Sections) -> list[Bar]:
     """Every bar, in the order of the tables."""
     return [
@@ -153,6 +233,10 @@ def judge(sections: Sections) -> list[Bar]:
         *_unwinder(sections),
         _threads(sections),
         *_redis(sections),
+        _serve(sections),
+        *_programs(sections),
+        *_python_files(sections),
+        *_events(sections),
         _memory(sections),
         *_parsing(sections),
     ]

@@ -11,13 +11,15 @@ two minutes and leaves out depths, the long redis pairs and the largest snapshot
 makes tables and bars again from docs/performance.json.
 
 Reading order: rounds (how things are compared), tools (what is run), churn, unwinders, redis_load,
-interpreter, holding, parsing (what is measured), bars and report (what comes out).
+serving_viewers, interpreter, programs, pyfiles, events, holding, parsing (what is measured), bars,
+report and pyreport (what comes out).
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import json
 import os
 import platform
@@ -32,11 +34,15 @@ sys.path.insert(0, str(HERE))
 
 import bars  # noqa: E402
 import churn  # noqa: E402
+import events  # noqa: E402
 import holding  # noqa: E402
 import interpreter  # noqa: E402
 import parsing  # noqa: E402
+import programs  # noqa: E402
+import pyfiles  # noqa: E402
 import redis_load  # noqa: E402
 import report  # noqa: E402
+import serving_viewers  # noqa: E402
 import tools  # noqa: E402
 import unwinders  # noqa: E402
 
@@ -44,7 +50,11 @@ SECTIONS = {
     "churn": churn.measure,
     "unwind": unwinders.measure,
     "redis": redis_load.measure,
+    "serve": serving_viewers.measure,
     "python": interpreter.measure,
+    "programs": programs.measure,
+    "pyfiles": pyfiles.measure,
+    "events": events.measure,
     "memory": holding.memory,
     "snapshot": holding.snapshots,
     "parse": parsing.measure,
@@ -67,8 +77,8 @@ def _package(name: str) -> str | None:
     return f"{name} {found}" if found else None
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
+def machine(installed: list[str]) -> dict[str, Any]:
+    """What the numbers depend on; ``installed`` are packages that the bench has for itself."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     models = [
         line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")
@@ -82,7 +92,7 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "compiler": _version(["gcc", "--version"]),
         "python": platform.python_version(),
-        "packages": [name for name in (*packages, memray) if name],
+        "packages": [name for name in (*packages, memray, *installed) if name],
     }
 
 
@@ -92,18 +102,22 @@ def _describe_run(run: dict[str, Any]) -> str:
     return f"{what}{', quick' if run['quick'] else ''}; load {before:.1f} to {after:.1f}"
 
 
-def describe(result: dict[str, Any]) -> str:
-    """The lines above the tables."""
-    m = result["machine"]
-    lines = [
-        *(_describe_run(run) for run in result["runs"]),
+def _describe_machine(m: dict[str, Any]) -> list[str]:
+    return [
         f"{m['cpu']}, {m['cpus']} CPUs, {m['memory_gib']} GiB, Linux {m['kernel']}",
         f"{m['compiler']}, Python {m['python']}",
         *m["packages"],
     ]
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The lines above the tables: each machine below the runs that were made on it."""
+    lines: list[str] = []
+    for machine, runs in itertools.groupby(result["runs"], key=lambda run: run["machine"]):
+        lines += ["", *(_describe_run(run) for run in runs), *_describe_machine(machine)]
     if result["missing"]:
         lines += ["", "Left out:", *(f"  {reason}" for reason in result["missing"])]
-    return "\n".join(lines)
+    return "\n".join(lines[1:])
 
 
 def record(text: str, result: dict[str, Any]) -> None:
@@ -154,10 +168,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "quick": options.quick,
         "load": [load, os.getloadavg()[0]],
         "sections": options.only or list(SECTIONS),
+        "machine": machine(have.versions),
     }
     return {
         "runs": [run],
-        "machine": machine(),
         "missing": have.missing,
         "bars": [bar.as_json() for bar in bars.judge(sections)],
         "sections": sections,

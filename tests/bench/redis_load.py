@@ -8,8 +8,10 @@ its built-in profiler is one variable away, and ours works on top of the same al
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rounds import Case, Numbers, Series, interleave
@@ -18,6 +20,13 @@ from tools import Tools, run, server
 COMMANDS = {"SET": "set", "LPUSH": "lpush", "HSET": "hset"}
 LOAD = ("-P", "32", "-c", "50", "-r", "1000000", "-d", "300")
 READY_S = 10.0
+
+
+Beside = Callable[[int, int], contextlib.AbstractContextManager[None]]
+
+
+def _nothing(_pid: int, _cpu: int) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
 
 def _wait_for(socket: Path) -> None:
@@ -47,7 +56,12 @@ def _load(pid: int, socket: Path, test: str, requests: int, cpu: int) -> tuple[f
     return float(row[1].strip('"')), spent / requests
 
 
-def _measure(tools: Tools, extra: dict[str, str], requests: int) -> Numbers:
+def measure_once(
+    tools: Tools, extra: dict[str, str], requests: int, beside: Beside = _nothing
+) -> Numbers:
+    """Numbers of one server under load; ``beside`` runs for as long, given the server's pid and
+    the processor of the load.
+    """
     cpus = sorted(os.sched_getaffinity(0))
     socket = tools.scratch / "redis.sock"
     command = ["taskset", "-c", str(cpus[0]), "redis-server", "--port", "0", "--save", ""]
@@ -55,10 +69,11 @@ def _measure(tools: Tools, extra: dict[str, str], requests: int) -> Numbers:
     numbers: Numbers = {}
     with server(command, extra, tools.scratch) as child:
         _wait_for(socket)
-        for name, test in COMMANDS.items():
-            rate, cpu_ns = _load(child.pid, socket, test, requests, cpus[-1])
-            numbers[f"{name} per second"] = rate
-            numbers[f"{name} cpu_ns"] = cpu_ns
+        with beside(child.pid, cpus[-1]):
+            for name, test in COMMANDS.items():
+                rate, cpu_ns = _load(child.pid, socket, test, requests, cpus[-1])
+                numbers[f"{name} per second"] = rate
+                numbers[f"{name} cpu_ns"] = cpu_ns
     socket.unlink(missing_ok=True)
     seconds = sum(1 / numbers[f"{name} per second"] for name in COMMANDS)
     numbers["all per second"] = len(COMMANDS) / seconds
@@ -67,12 +82,12 @@ def _measure(tools: Tools, extra: dict[str, str], requests: int) -> Numbers:
 
 
 def _captured(tools: Tools, rate: str | None, requests: int) -> Numbers:
-    return _measure(tools, tools.sampled(rate), requests)
+    return measure_once(tools, tools.sampled(rate), requests)
 
 
 def _cases(tools: Tools, requests: int) -> list[Case]:
     cases = [
-        Case("unprofiled", lambda: _measure(tools, {}, requests)),
+        Case("unprofiled", lambda: measure_once(tools, {}, requests)),
         Case("idle", lambda: _captured(tools, None, requests)),
         Case("512K", lambda: _captured(tools, "512K", requests)),
         Case("1024", lambda: _captured(tools, "1024", requests)),
@@ -80,9 +95,9 @@ def _cases(tools: Tools, requests: int) -> list[Case]:
     ]
     if tools.jemalloc_profiles:
         profile = {"MALLOC_CONF": "prof:true,lg_prof_sample:10"}
-        cases.append(Case("jemalloc prof 1024", lambda: _measure(tools, profile, requests)))
+        cases.append(Case("jemalloc prof 1024", lambda: measure_once(tools, profile, requests)))
         profile19 = {"MALLOC_CONF": "prof:true,lg_prof_sample:19"}
-        cases.append(Case("jemalloc prof 512K", lambda: _measure(tools, profile19, requests)))
+        cases.append(Case("jemalloc prof 512K", lambda: measure_once(tools, profile19, requests)))
     return cases
 
 

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+import events
+import pyreport
 from bars import CPU, Bar, Sections
+from churn import RATES as CAPTURES
 from churn import WHOLE
 from rounds import Series, added, median, ratio
+from table import number, table
 
 RATES = ("forwarding", "idle", "512K", "1024", "every block")
-
-
-def table(title: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A title, column names and rows; the first column to the left, the rest to the right."""
-    lines = [list(head), *map(list, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [title, ""]
-    for line in lines:
-        cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        text.append("  ".join(cells).rstrip())
-    text.insert(3, "-" * (sum(widths) + 2 * (len(widths) - 1)))
-    return "\n".join(text)
-
-
-def _n(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def _churn(sections: Sections) -> str:
@@ -34,8 +19,8 @@ def _churn(sections: Sections) -> str:
     rows = []
     for shape in shapes:
         series = sections[shape]
-        cells = [_n(added(series, case, "not loaded", CPU)) for case in RATES]
-        rows.append([shape, _n(median(series, "not loaded", CPU)), *cells])
+        cells = [number(added(series, case, "not loaded", CPU)) for case in RATES]
+        rows.append([shape, number(median(series, "not loaded", CPU)), *cells])
     head = ["added ns per malloc+free pair", "pair", "forward", "idle", "512K", "1024", "every"]
     return table("CPU ns; `pair`: not loaded", head, rows)
 
@@ -62,7 +47,7 @@ def _peers(sections: Sections) -> str:
     for case, (base, name) in PEERS.items():
         found = [added(sections[shape], case, base, CPU) for shape in shapes]
         if any(value is not None for value in found):
-            rows.append([name, *(_n(value, 0) for value in found)])
+            rows.append([name, *(number(value, 0) for value in found)])
     head = ["added ns per pair, each over its own base", *(s.split(", ")[1] for s in shapes)]
     return table("One thread, ours and theirs in turns, CPU ns", head, rows)
 
@@ -71,7 +56,7 @@ def _whole(series: Series) -> str:
     """What a case adds to its thread, to all processes, and to the time that passes."""
     numbers = (CPU, "all_cpu_ns", "all_wall_ns")
     rows = [
-        [name, *(_n(added(series, case, base, number), 0) for number in numbers)]
+        [name, *(number(added(series, case, base, what), 0) for what in numbers)]
         for case, (base, name) in {
             **{r: ("not loaded", f"ours, {r}") for r in RATES[1:3]},
             **PEERS,
@@ -88,7 +73,7 @@ def _live(sections: Sections) -> str | None:
         return None
     series = sections[found[0]]
     rows = [
-        [name, _n(median(series, base, CPU)), _n(added(series, case, base, CPU))]
+        [name, number(median(series, base, CPU)), number(added(series, case, base, CPU))]
         for case, (base, name) in {
             **{r: ("not loaded", f"ours, {r}") for r in RATES[1:4]},
             **PEERS,
@@ -110,7 +95,7 @@ def _unwind(sections: Sections) -> str:
     }
     kinds = ("nofp.24", "nofp.90", "fp.24", "fp.90")
     rows = [
-        [name, *(_n(median(series, case, f"{key}.{kind}"), 2) for kind in kinds)]
+        [name, *(number(median(series, case, f"{key}.{kind}"), 2) for kind in kinds)]
         for key, name in names.items()
     ]
     rows = [row for row in rows if any(cell != "-" for cell in row[1:])]
@@ -125,11 +110,27 @@ def _redis(series: Series) -> str:
     for case in series:
         rates = [(median(series, case, f"{name} per second") or 0) / 1000 for name in names]
         cpu = [median(series, case, f"{name} cpu_ns") for name in names]
-        share = _n(ratio(base, cpu[-1]), 2)
-        rows.append([case, *(_n(c, 0) for c in cpu), share, *(_n(rate, 0) for rate in rates[-1:])])
+        share = number(ratio(base, cpu[-1]), 2)
+        rows.append(
+            [case, *(number(c, 0) for c in cpu), share, *(number(rate, 0) for rate in rates[-1:])]
+        )
     head = ["server CPU ns per request", *names, "throughput", "1000/s seen"]
     title = "redis-server pinned, pipelined by 32; throughput: 1 / CPU time, of unprofiled"
     return table(title, head, rows)
+
+
+def _serve(series: Series) -> str:
+    rows = [
+        [
+            case,
+            number(median(series, case, "all cpu_ns"), 0),
+            number((median(series, case, "all per second") or 0) / 1000, 0),
+            number(median(series, case, "frames"), 0),
+        ]
+        for case in series
+    ]
+    head = ["", "server CPU ns per request", "1000/s seen", "pages sent"]
+    return table("redis-server captured at 1024, shown by mem_profiler serve", head, rows)
 
 
 def _python(series: Series) -> str:
@@ -137,7 +138,7 @@ def _python(series: Series) -> str:
     rows = []
     for case in series:
         cpu, wall = median(series, case, "cpu_ms"), median(series, case, "wall_ms")
-        rows.append([case, _n(wall, 0), _n(cpu, 0), f"{(cpu or 0) / base:.2f}"])
+        rows.append([case, number(wall, 0), number(cpu, 0), f"{(cpu or 0) / base:.2f}"])
     head = ["", "wall ms", "CPU ms", "of not loaded"]
     return table("CPython, a program of objects, PYTHONMALLOC=malloc", head, rows)
 
@@ -148,7 +149,7 @@ def _memory(series: Series) -> str:
         rss = median(series, case, "rss_mib")
         more = added(series, case, "not loaded", "rss_mib")
         segment = median(series, case, "segment_mib")
-        rows.append([case, _n(rss), _n(more), _n(segment)])
+        rows.append([case, number(rss), number(more), number(segment)])
     head = ["MiB", "resident", "added", "segment's pages"]
     return table("Memory of a process that holds 1 GiB in blocks of 64 B to 128 KiB", head, rows)
 
@@ -157,13 +158,13 @@ def _snapshot(series: Series) -> str:
     rows = []
     for case in series:
         numbers = ("seconds", "cpu_s")
-        cells = [_n(median(series, case, number), 2) for number in numbers]
+        cells = [number(median(series, case, what), 2) for what in numbers]
         rows.append(
             [
                 case,
                 *cells,
-                _n(median(series, case, "records"), 0),
-                _n(median(series, case, "file_mib")),
+                number(median(series, case, "records"), 0),
+                number(median(series, case, "file_mib")),
             ]
         )
     head = ["mem_profiler snapshot", "wall s", "CPU s", "records", "file MiB"]
@@ -172,7 +173,7 @@ def _snapshot(series: Series) -> str:
 
 def _parse(name: str, series: Series) -> str:
     numbers = ("seconds", "cpu_s")
-    rows = [[case, *(_n(median(series, case, n), 2) for n in numbers)] for case in series]
+    rows = [[case, *(number(median(series, case, n), 2) for n in numbers)] for case in series]
     return table(f"From file to table ({name})", ["", "wall s", "CPU s"], rows)
 
 
@@ -180,12 +181,48 @@ def _wide(name: str, series: Series) -> str:
     rows = [
         [
             case,
-            *(_n(median(series, case, n), 2) for n in ("seconds", "cpu_s")),
-            _n(median(series, case, "peak_mib"), 0),
+            *(number(median(series, case, n), 2) for n in ("seconds", "cpu_s")),
+            number(median(series, case, "peak_mib"), 0),
         ]
         for case in series
     ]
     return table(f"Files of {name}", ["mem_parser", "wall s", "CPU s", "peak MiB"], rows)
+
+
+def _events(series: Series) -> str:
+    """What a capture adds to the thread without events, with rings, and with a log."""
+    rows = []
+    for rate in CAPTURES:
+        log = events.with_log(rate)
+        cases = (rate, events.with_events(rate), log)
+        cells = [number(added(series, case, "not loaded", CPU)) for case in cases[:2]]
+        cells.append(number(_added_outside(series, log)))
+        cells.append(number(median(series, log, "all_cpu_ns")))
+        count, lost = median(series, log, "events"), median(series, log, "lost")
+        size = ratio(median(series, log, "log_bytes"), count)
+        share = 100 * (lost or 0) / (count + (lost or 0)) if count else None
+        rows.append([f"ours, {rate}", *cells, number(size), number(share)])
+    for case, (base, name) in PEERS.items():
+        if case in series and base in series and "ours" not in name:
+            rows.append([name, "", number(added(series, case, base, CPU)), "", "", "", ""])
+    head = ["added ns per pair", "capture", "events", "log", "pair, all", "B/event", "% lost"]
+    return table("Events: one thread, 24 frames; log: written at the same time", head, rows)
+
+
+def _added_outside(series: Series, case: str) -> float | None:
+    """A difference of medians: the rounds of logs are others than those of the rest."""
+    value, base = median(series, case, CPU), median(series, "not loaded", CPU)
+    return None if value is None or base is None else value - base
+
+
+def _logs(series: Series) -> str:
+    rows = []
+    for case in series:
+        speeds = [median(series, case, name) for name in ("written_per_s", "read_per_s")]
+        cells = [number(None if v is None else v / 1e6) for v in speeds]
+        rows.append([case, *cells, number(median(series, case, "bytes"))])
+    head = ["a simulated program", "M/s written", "M/s read", "B/event"]
+    return table("Logs of events, per second of a core", head, rows)
 
 
 def bars_table(bars: list[Bar]) -> str:
@@ -209,7 +246,17 @@ def tables(sections: Sections, bars: list[Bar]) -> list[str]:
         texts.append(live)
     if sections.get("unwind"):
         texts.append(_unwind(sections))
-    singles = {"redis": _redis, "python": _python, "memory": _memory, "snapshot": _snapshot}
+    if sections.get(events.SECTION):
+        texts.append(_events(sections[events.SECTION]))
+    if sections.get(events.LOGS):
+        texts.append(_logs(sections[events.LOGS]))
+    singles = {
+        "redis": _redis,
+        "serve": _serve,
+        "python": _python,
+        "memory": _memory,
+        "snapshot": _snapshot,
+    }
     texts += [make(sections[name]) for name, make in singles.items() if sections.get(name)]
     parses = [name for name in sections if name.startswith("parse, ")]
     texts += [
@@ -220,4 +267,4 @@ def tables(sections: Sections, bars: list[Bar]) -> list[str]:
         for name, series in sections.items()
         if name.startswith("wide, ") and series
     ]
-    return [*texts, bars_table(bars)]
+    return [*texts, *pyreport.tables(sections), bars_table(bars)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,8 +11,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import bars
+import bench
 import churn
+import events
+import memlog_speed
 import parsing
+import programs
+import pyfiles
 import report
 import rounds
 import tools
@@ -78,6 +84,108 @@ def test_an_interval_of_equal_pairs_holds_one() -> None:
     assert low < 1 < high
 
 
+def programs_measured() -> dict[str, rounds.Series]:
+    """All programs and cases, each with numbers that take their room."""
+    names = ["wall_s", "cpu_s", "all_wall_s", "all_cpu_s", "rss_mib", "file_mib"]
+    cases = programs.commands(programs.Bench(Path("python"), Path(), Path()))
+    series = {case: {name: [12.0 * (k + 1)] for name in names} for k, case in enumerate(cases)}
+    return {programs.PREFIX + program: series for program in programs.PROGRAMS}
+
+
+def test_tables_of_python_programs_fit_eighty_columns() -> None:
+    sections = programs_measured()
+    stacks = {name: [1.0, 2.0] for name in ("one_ns", "known_ns", "new_ns")}
+    sections[pyfiles.STACKS] = {"not loaded": stacks, "every block": stacks}
+    sections[pyfiles.SECTION] = {"table of 10,000 functions, warm": {"all_wall_s": [0.4]}}
+    texts = report.tables(sections, [])
+    assert len(texts) == 5
+    assert max(len(line) for text in texts for line in text.splitlines()) <= 80
+
+
+def test_a_ratio_of_programs_is_of_the_same_round() -> None:
+    series = {programs.NONE: {"cpu_s": [1.0, 2.0, 4.0]}, "1024": {"cpu_s": [1.1, 2.4, 4.4]}}
+    sections = {programs.PREFIX + "mdp": series, programs.PREFIX + "pprint": {}}
+    assert programs.ratios_of(sections, "1024", "cpu_s") == [1.1]
+    judged = {bar.what: bar.measured for bar in bars.judge(sections)}
+    assert judged["Python programs at 1024 / none"] == "1.100"
+
+
+def test_python_frames_cost_what_they_add_under_the_sampler() -> None:
+    base = {"one_ns": [50.0], "known_ns": [60.0], "new_ns": [400.0]}
+    ours = {"one_ns": [200.0], "known_ns": [250.0], "new_ns": [1600.0]}
+    found = {"not loaded": base, "every block": ours}
+    assert pyfiles.below_frames(found, "known_ns") == 40.0
+    assert pyfiles.below_frames(found, "new_ns") == 1050.0
+
+
+def test_blocks_below_python_frames_are_timed(tmp_path: Path) -> None:
+    script = str(pyfiles.HERE / "python_stacks.py")
+    assert len(tools.run([sys.executable, script, "3"], cwd=tmp_path).split()) == 3
+
+
+@pytest.mark.parametrize("case", [programs.NONE, "1024", "memray"])
+def test_a_program_runs_under_a_case(tmp_path: Path, sampler: Path, case: str) -> None:
+    if case == "memray":
+        pytest.importorskip("memray")
+    folder = tmp_path / "programs"
+    (folder / "bm_fannkuch").mkdir(parents=True)
+    program = "def fannkuch(n):\n    return [bytes(4000) for _ in range(3000 * n)]\n"
+    (folder / "bm_fannkuch" / "run_benchmark.py").write_text(program)
+    shutil.copy(pyfiles.HERE / "one_program.py", folder)
+    bench = programs.Bench(Path(sys.executable), folder, tmp_path)
+    found = programs.measured(bench, case, "fannkuch", 1)
+    assert 0 < found["cpu_s"] <= found["all_cpu_s"]
+    assert 0 < found["wall_s"] <= found["all_wall_s"]
+    assert found["rss_mib"] > 100
+    assert ("file_mib" in found) == (case != programs.NONE)
+    assert not list(tmp_path.glob("out.*"))
+
+
+def test_a_program_that_fails_is_no_measurement(tmp_path: Path) -> None:
+    bench = programs.Bench(Path(sys.executable), tmp_path, tmp_path)
+    (tmp_path / "numbers.json").write_text("{}")
+    with pytest.raises(RuntimeError):
+        programs.measured(bench, programs.NONE, "fannkuch", 1)
+
+
+def test_a_machine_is_named_below_the_runs_that_were_made_on_it() -> None:
+    def run(when: str, cpu: str) -> dict[str, object]:
+        machine = {"cpu": cpu, "cpus": 2, "memory_gib": 1.0, "kernel": "6", "compiler": "gcc",
+                   "python": "3.11", "packages": []}  # fmt: skip
+        of_run = {"when": when, "minutes": 1.0, "quick": False, "load": [0.0, 1.0]}
+        return {**of_run, "sections": ["churn"], "machine": machine}
+
+    runs = [run("Monday", "old"), run("Tuesday", "new"), run("Friday", "new")]
+    text = bench.describe({"runs": runs, "missing": []})
+    firsts = [line.replace(":", ",").partition(",")[0] for line in text.splitlines()]
+    assert firsts == ["Monday", "old", "gcc", "", "Tuesday", "Friday", "new", "gcc"]
+
+
+def test_events_have_a_table_and_bars() -> None:
+    plain = {name: {"cpu_ns": [30.0] * 3} for name in ("not loaded", "python")}
+    adds = {"1024": 100.0, "1024, events": 120.0, "512K": 2.0, "512K, events": 2.0}
+    adds |= {"every block": 300.0, "every block, events": 400.0, "heaptrack": 800.0}
+    series = plain | {
+        name: {"cpu_ns": [30 + more] * 2 + [31 + more]} for name, more in adds.items()
+    }
+    log = {"events": [1000.0], "lost": [250.0], "log_bytes": [5000.0]}
+    series["1024, log"] = {"cpu_ns": [140.0], "all_cpu_ns": [250.0], **log}
+    sections = {events.SECTION: series}
+    text = report.tables(sections, bars.judge(sections))[0]
+    row = next(line for line in text.splitlines() if line.startswith("ours, 1024"))
+    assert row.split()[2:] == ["100.0", "120.0", "110.0", "250.0", "5.0", "20.0"]
+    judged = {bar.what: bar.measured for bar in bars.judge(sections)}
+    assert judged["events at 1024: added / the capture's"] == "0.20"
+    assert judged["events of every block / heaptrack's"] == "0.50"
+    assert judged["bytes per event in a log"] == "5.0"
+
+
+def test_the_log_of_the_churn_has_its_events(built: tools.Tools) -> None:
+    found = events.logged(churn.Shape(built, 1, 24, 0.002, churn.LIVE), "1")
+    assert found["events"] + found["lost"] > found["pairs"] > 0
+    assert found["log_bytes"] > 0
+
+
 def test_tables_fit_eighty_columns() -> None:
     texts = report.tables({}, bars.judge({}))
     assert max(len(line) for text in texts for line in text.splitlines()) <= 80
@@ -116,3 +224,15 @@ def test_the_cpu_of_a_childs_child_is_counted() -> None:
     command = ["sh", "-c", f"{sys.executable} -c '{loop}' | cat; echo"]
     found = churn._from_outside(lambda: {"n": float(len(tools.run(command)))})
     assert found["process_cpu_s"] >= 0.05
+
+
+def test_the_simulated_program_of_logs_uses_an_address_for_one_block_at_a_time() -> None:
+    events = memlog_speed.simulated(4000)
+    live: set[int] = set()
+    for kind, address in zip(events.kind.tolist(), events.address.tolist(), strict=True):
+        if kind == 1:
+            assert address not in live
+            live.add(address)
+        else:
+            live.remove(address)
+    assert not live

@@ -153,6 +153,9 @@ class Tools:
     libunwind: bool = False
     redis: bool = False
     jeprof: str | None = None
+    may_install: bool = False
+    versions: list[str] = field(default_factory=list)
+    """Of what the parts installed for themselves."""
     missing: list[str] = field(default_factory=list)
 
     def sampled(self, rate: str | None, *, preload: str = "") -> dict[str, str]:
@@ -222,6 +225,7 @@ def prepare(scratch: Path, *, sampler: Path | None, install: bool) -> Tools:
         churn_library=compile_c(
             "libchurn.so", [churn], *plain, "-DCHURN_LIBRARY", "-fPIC", "-shared"
         ),
+        may_install=install,
     )
     _find_peers(tools)
     absent = _absent(tools)

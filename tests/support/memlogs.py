@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from mem_parser.memlog.events import DTYPES, Events, Kind
+from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.filefacts import FileFacts
 from mem_parser.memlog.writer import MemlogWriter
 from mem_parser.model import Capture, Profile, SiteTable, StackTable, Thread
@@ -65,17 +65,17 @@ def writing(path: Path, number: int = 1, **changes: Any) -> Iterator[MemlogWrite
 
 def events_of(rows: list[dict[str, int]]) -> Events:
     usual = {"kind": 1, "address": 16, "size_bytes": 8, "thread": 0, "stack": 0, "domain": 0}
-    columns: dict[str, list[int]] = {name: [] for name in DTYPES}
+    columns: dict[str, list[int]] = {name: [] for name in Events.DTYPES}
     for row in rows:
         whole = usual | row
         whole.setdefault("birth_ns", whole["time_ns"])
-        for name in DTYPES:
+        for name in Events.DTYPES:
             columns[name].append(whole[name])
     return Events.of(**columns)
 
 
 def rows_of(events: Events) -> list[tuple[int, ...]]:
-    columns = [getattr(events, name).tolist() for name in DTYPES]
+    columns = [getattr(events, name).tolist() for name in Events.DTYPES]
     return list(zip(*columns, strict=True))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from mem_parser.devices import Mark
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.filefacts import FileFacts
-from mem_parser.memlog.launches import DTYPES, Launches
+from mem_parser.memlog.launches import Launches
 from mem_parser.memlog.writer import MemlogWriter
 from mem_parser.memscope.collecting import Collecting
 from mem_parser.memscope.dumps import Dumps
@@ -89,7 +89,7 @@ class Log:
     def launch(self, *rows: tuple[int, ...]) -> None:
         """Write launches, each as the columns of `Launches`."""
         columns = map(list, zip(*rows, strict=True))
-        self.writer.append_launches(Launches.of(**dict(zip(DTYPES, columns, strict=True))))
+        self.writer.append_launches(Launches.of(**dict(zip(Launches.DTYPES, columns, strict=True))))
         self.writer.flush()
 
     def end(self, *, last: bool = True) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mem_parser.memlog.blocks import BadBlockError, BlockKind, Head, pack_block
 from mem_parser.memlog.contents import MOST_EVENTS, MOST_TIME_NS, Columns, are_times
 from mem_parser.memlog.packing import Mode, pack_column
+from mem_parser.memlog.timedrows import TimedRows
 
 NO_DEVICE = 63
 TEXT_MAX_BYTES = 1024
@@ -46,15 +47,24 @@ class LaunchKind(enum.IntEnum):
 
 
 @dataclass(slots=True)
-class Launches:
+class Launches(TimedRows):
     """Launches: all arrays have one entry per launch.
 
-    ``time_ns`` counts from the start of the capture, ``thread`` is the row of the thread, as of
-    events. ``device`` is `NO_DEVICE` where it is unknown. ``name`` and ``detail`` are numbers of
-    texts, 0: none.
+    ``thread`` is the row of the thread, as of events. ``device`` is `NO_DEVICE` where it is
+    unknown. ``name`` and ``detail`` are numbers of texts, 0: none.
     """
 
-    time_ns: npt.NDArray[np.int64]
+    DTYPES: ClassVar[dict[str, type[np.generic]]] = {
+        "time_ns": np.int64,
+        "kind": np.uint8,
+        "address": np.uint64,
+        "size_bytes": np.uint64,
+        "thread": np.uint32,
+        "device": np.uint8,
+        "name": np.uint32,
+        "detail": np.uint32,
+    }
+
     kind: npt.NDArray[np.uint8]
     address: npt.NDArray[np.uint64]
     size_bytes: npt.NDArray[np.uint64]
@@ -62,51 +72,6 @@ class Launches:
     device: npt.NDArray[np.uint8]
     name: npt.NDArray[np.uint32]
     detail: npt.NDArray[np.uint32]
-
-    def __post_init__(self) -> None:
-        if any(len(getattr(self, f.name)) != len(self.time_ns) for f in fields(self)):
-            raise ValueError("columns of launches differ in length")
-
-    def __len__(self) -> int:
-        return len(self.time_ns)
-
-    @classmethod
-    def of(cls, **columns: npt.ArrayLike) -> Self:
-        """Return launches of columns of any integer types, each by its name."""
-        return cls(**{n: np.ascontiguousarray(columns[n], t) for n, t in DTYPES.items()})
-
-    @classmethod
-    def none(cls) -> Self:
-        """Return no launches."""
-        return cls.of(**dict.fromkeys(DTYPES, ()))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Launches]) -> Self:
-        """Return the launches of all parts, one part after the other."""
-        return cls(*(np.concatenate([getattr(p, n) for p in parts]) for n in DTYPES))
-
-    def take(self, index: npt.NDArray[Any] | slice) -> Launches:
-        """Return the launches that ``index`` (positions, a mask or a slice) selects."""
-        return Launches(*(getattr(self, name)[index] for name in DTYPES))
-
-    def in_order(self) -> Launches:
-        """Return the launches sorted by time; those of one time stay as they are."""
-        if (self.time_ns[1:] >= self.time_ns[:-1]).all():
-            return self
-        return self.take(np.argsort(self.time_ns, kind="stable"))
-
-
-DTYPES: dict[str, type[np.generic]] = {
-    "time_ns": np.int64,
-    "kind": np.uint8,
-    "address": np.uint64,
-    "size_bytes": np.uint64,
-    "thread": np.uint32,
-    "device": np.uint8,
-    "name": np.uint32,
-    "detail": np.uint32,
-}
-"""The columns of `Launches` by name, in their order, which is that of the block."""
 
 
 def launches_block(launches: Launches) -> bytes:
@@ -119,7 +84,7 @@ def launches_block(launches: Launches) -> bytes:
         raise ValueError("a block has at least one launch and at most 2^18")
     if not are_times(time):
         raise ValueError("launches are not in the order of their times")
-    columns = (pack_column(getattr(launches, n)) for n in list(DTYPES)[1:])
+    columns = (pack_column(getattr(launches, n)) for n in list(launches.DTYPES)[1:])
     payload = pack_column(time, Mode.DELTA) + b"".join(columns)
     return pack_block(
         BlockKind.LAUNCHES, payload, rows=len(launches), first=int(time[0]), last=int(time[-1])
@@ -137,7 +102,7 @@ def read_launches(head: Head, data: bytes) -> Launches:
     kind = columns.next(np.uint8, count, max(LaunchKind))
     if int(kind.min()) < min(LaunchKind):
         raise BadBlockError("it has a launch of no kind")
-    rest = (columns.next(dtype, count) for dtype in list(DTYPES.values())[2:])
+    rest = (columns.next(dtype, count) for dtype in list(Launches.DTYPES.values())[2:])
     return Launches(time, kind, *rest)
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from mem_parser.memlog.blocks import HEAD_BYTES, BadBlockError, BlockKind, Head, parse_head, unpack
 from mem_parser.memlog.contents import Keyframe
 from mem_parser.memlog.launches import (
-    DTYPES,
     NO_DEVICE,
     TEXT_MAX_BYTES,
     Launches,
@@ -77,11 +76,11 @@ class Program:
 
 def launches_of(rows: list[tuple[int, ...]]) -> Launches:
     columns = zip(*rows, strict=True)
-    return Launches.of(**dict(zip(DTYPES, map(list, columns), strict=True)))
+    return Launches.of(**dict(zip(Launches.DTYPES, map(list, columns), strict=True)))
 
 
 def rows_of(launches: Launches) -> list[tuple[int, ...]]:
-    columns = (getattr(launches, name).tolist() for name in DTYPES)
+    columns = (getattr(launches, name).tolist() for name in Launches.DTYPES)
     return list(zip(*columns, strict=True))
 
 

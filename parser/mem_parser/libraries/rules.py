@@ -64,6 +64,14 @@ class Libraries:
         return Role.LIBRARY if _any(self.library, function) else None
 
 
+_BEGINNING = re.compile("|".join(r.pattern for r in LIBRARIES if r.role is Role.START))
+
+
+def begins_stacks(name: str) -> bool:
+    """Tell whether a function of this name runs before `main`, or before that of a thread."""
+    return bool(_BEGINNING.fullmatch(name))
+
+
 def _any(patterns: Sequence[re.Pattern[str]], f: Function) -> bool:
     texts = (f.name, f.full_name, f.file, f.module)
     return any(p.search(text) for p in patterns for text in texts)

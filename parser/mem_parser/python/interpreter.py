@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mem_parser.interning import Growing
+from mem_parser.libraries.rules import begins_stacks
 from mem_parser.model import BoolArray, Module
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.symbols.symbolizer import AddressNames
@@ -40,23 +41,24 @@ _OWN_SOURCE = re.compile(
 )
 _LIBRARY = re.compile(r"libpython\d[\d.]*[a-z]{0,2}\.so[\d.]*")
 _PROGRAM = re.compile(r"python(?:\d[\d.]*)?[a-z]{0,2}(?:-(?:dbg|debug|bin|real|intel64))?")
-_BEFORE_MAIN = "_start"
+_IN_EVERY_PROGRAM = "_start"
 _MAPPED_MEMORY = "memfd:"
 _DELETED = " (deleted)"
-_KINDS = 6
+_KINDS = 7
 
 
 @dataclass(frozen=True, slots=True)
 class InterpreterCode:
     """For each distinct address what it is: the function of an evaluation ``loop``, a ``handler``
     that runs in one (CPython 3.14 built with tail calls), anything that is the interpreter's
-    ``own``, and an ``allocator``.
+    ``own``, an ``allocator``, and what is at the ``beginning`` of programs and threads.
     """
 
     loop: BoolArray
     handler: BoolArray
     own: BoolArray
     allocator: BoolArray
+    beginning: BoolArray
 
 
 class FunctionKinds:
@@ -91,7 +93,7 @@ def interpreter_code(
     outer = [names.builder.locations[e[-1]].function for e in names.expansion]
     # An address has the functions that are inlined there; the last is the one with the frame.
     outermost = functions[np.array(outer, dtype=np.int64)]
-    loop, handler, _, own, before_main, allocator = outermost.T
+    loop, handler, _, own, in_every_program, allocator, beginning = outermost.T
     module_of = names.module_of
     whole = np.array([is_interpreter(m) for m in modules] + [False], dtype=np.bool_)
     holds = np.zeros(len(modules) + 1, dtype=np.bool_)
@@ -99,8 +101,8 @@ def interpreter_code(
         holds[module_of[runs_python(outermost) & (module_of >= 0)]] = True
     else:
         holds[:-1] = holding
-    mine = (whole[module_of] & ~before_main) | (holds[module_of] & own)
-    return InterpreterCode(loop, handler, mine | loop | handler, allocator)
+    mine = (whole[module_of] & ~in_every_program) | (holds[module_of] & own)
+    return InterpreterCode(loop, handler, mine | loop | handler, allocator, beginning)
 
 
 def runs_python(kinds: BoolArray) -> BoolArray:
@@ -121,6 +123,7 @@ def _kinds(name: str, function: Function) -> tuple[bool, ...]:
         bool(_HANDLER.fullmatch(name)),
         bool(_ANCHOR.fullmatch(name)),
         bool(name and (_OWN_NAME.fullmatch(name) or _OWN_SOURCE.search(function.file))),
-        name == _BEFORE_MAIN,
+        name == _IN_EVERY_PROGRAM,
         is_allocator(function, FrameRule.OWN),
+        begins_stacks(name),
     )

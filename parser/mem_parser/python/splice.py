@@ -10,6 +10,10 @@ the stack are inside of its innermost loop; without any, inside of its innermost
 interpreter; without that, at its outer end. Such stacks are counted. A native stack that was cut at
 the depth limit has its inner loops; the Python frames of the others are at its outer end.
 
+Where the interpreter's own frames are hidden, so is what is outside of all of them: how the program
+or the thread began, and that outer native frames were cut, if no Python frame is missing. So what
+one Python function called is in one place.
+
 The result is stacks of locations as before, so all that works on names works on it. Frames are
 placed by counting, some hundred thousand at a time: a profile may have many millions.
 """
@@ -44,6 +48,8 @@ _LEAST_FRAMES, _TIMES = 1 << 22, 256
 its depth out of few bytes.
 """
 _FRAMES_AT_A_TIME = 1 << 20
+_FRAMES_MISSING = "python"
+"""The count of samples whose stacks have not all their Python frames."""
 _Rows = npt.NDArray[np.int32]
 
 
@@ -150,6 +156,7 @@ class _Splicer:
         most = _most_depth(depth, _TIMES * (len(depth) + len(python)))
         self.too_deep = depth > most
         self.length = np.minimum(depth, most)
+        self.is_whole = not profile.capture.lost.get(_FRAMES_MISSING)
 
     def run(self) -> Spliced:
         """Splice all stacks, some at a time."""
@@ -276,7 +283,21 @@ class _Splicer:
             return np.asarray(~(lost & has))
         hidden = self.code.own[batch.of_frame]
         hidden[self._allocating(batch)] = False
-        return np.asarray(~(has & (hidden | lost)))
+        return np.asarray(~(has & (hidden | lost | self._beginning(batch))))
+
+    def _beginning(self, batch: _Batch) -> BoolArray:
+        """Return the frames outside of all of the interpreter's that begin programs or threads,
+        where nothing else is outside of these.
+        """
+        own, beginning = (k[batch.of_frame] for k in (self.code.own, self.code.beginning))
+        places = np.arange(len(own))
+        # Of each stack the outermost frame of the interpreter, and the outermost that is neither.
+        last_own, last_other = (np.full(batch.high - batch.low, -1) for _ in range(2))
+        last_own[batch.stack[own]] = places[own]
+        other = ~(own | beginning)
+        last_other[batch.stack[other]] = places[other]
+        ends = np.where(last_own > last_other, last_own, len(own))
+        return np.asarray(beginning & (places > ends[batch.stack]))
 
     def _allocating(self, batch: _Batch) -> IntArray:
         """Return the innermost frames that are allocation functions."""
@@ -321,6 +342,8 @@ class _Splicer:
         flags[self.lost & self.has] = 0
         if self.view is PythonView.PYTHON:
             flags[~self.lost] = 0
+        elif self.view is PythonView.MIXED and self.is_whole:
+            flags[self.has] &= ~np.uint32(STACK_CUT)
         flags[self.too_deep] |= STACK_CUT
         # Only a lost stack of one frame is known by its address; nothing reads the others.
         frames = np.zeros(len(of_frame), dtype=np.uint64)

@@ -145,7 +145,8 @@ def _cut(capture: Capture) -> list[str]:
     cut, limit = capture.lost.get("truncated", 0), capture.depth_limit
     if not cut:
         return []
-    line = f"{cut} {_LOSS_TEXT['truncated']}, below {CUT_NAME}"
+    below = "" if capture.python else f", below {CUT_NAME}"  # Python's frames may be whole
+    line = f"{cut} {_LOSS_TEXT['truncated']}{below}"
     if not limit or limit >= MOST_DEPTH:
         return [line]
     return [f"{line}; mem_profiler --depth {min(4 * limit, MOST_DEPTH)} keeps more of them"]

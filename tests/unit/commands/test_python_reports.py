@@ -347,7 +347,7 @@ def exported(heap: Path, end: str, *options: str) -> bytes:
 
 def test_collapsed_stacks_have_python_frames(heap: Path, source: Path) -> None:
     text = exported(heap, ".folded").decode()
-    start = "_start;__libc_start_main;<module> (shop/app.py);main (shop/app.py);"
+    start = "<module> (shop/app.py);main (shop/app.py);"
     assert f"{start}Cart.add (shop/app.py) 30000\n" in text
     assert (
         f"{start}zeros (numpy/core/numeric.py);array_zeros 20000\n".replace("numpy/core", "core")
@@ -387,13 +387,12 @@ def pprof_stacks(data: bytes) -> dict[tuple[str, ...], int]:
 
 def test_pprof_has_python_frames_between_native_ones(heap: Path) -> None:
     found = pprof_stacks(gzip.decompress(exported(heap, ".pb.gz")))
-    outer = ("main (shop/app.py):22", "<module> (shop/app.py):30", "__libc_start_main:0",
-             "_start:0")  # fmt: skip
+    outer = ("main (shop/app.py):22", "<module> (shop/app.py):30")
     assert found["malloc:0", "fast_join:0", *outer] == 10
     hidden = pprof_stacks(gzip.decompress(exported(heap, ".pb.gz", "--hide", "fast_join")))
     assert hidden["malloc:0", *outer] == 10
     alone = pprof_stacks(gzip.decompress(exported(heap, ".pb.gz", "--python")))
-    assert alone[outer[:2]] == 10
+    assert alone[outer] == 10
     assert alone["[no Python frame]:0",] == 1
 
 

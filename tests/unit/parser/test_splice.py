@@ -23,7 +23,6 @@ from python_profiles import LOOP, Stack, named, profile_of, python_trees, spelle
 
 MIXED, NATIVE, PYTHON = PythonView
 START = "python!_PyEval_Vector python!Py_RunMain python!main libc!__libc_start_main python!_start"
-BEFORE = ["__libc_start_main", "_start"]
 END = f"python!{LOOP} {START}"
 HOOK = "sampler!malloc python!_PyMem_RawMalloc python!PyObject_Malloc python!list_resize"
 
@@ -42,7 +41,7 @@ PLAIN = Stack(f"{HOOK} python!{LOOP} {START}", "read:9 main:4 *<module>:1")
 
 
 def test_frames_of_the_interpreter_give_way_to_those_of_python() -> None:
-    assert shown(PLAIN) == [["malloc", "read:9", "main:4", "<module>:1", *BEFORE]]
+    assert shown(PLAIN) == [["malloc", "read:9", "main:4", "<module>:1"]]
     assert unplaced(PLAIN) == 0
 
 
@@ -78,14 +77,14 @@ BETWEEN = Stack(
 
 def test_an_extension_stays_between_the_loops_that_it_is_between() -> None:
     found = ["malloc", "callback:3", "wrap:7", "visit", "walk", "tree:5", "<module>:1"]
-    assert shown(BETWEEN) == [[*found, *BEFORE]]
+    assert shown(BETWEEN) == [found]
     assert unplaced(BETWEEN) == 0
 
 
 def test_every_frame_of_python_3_9_is_an_entry() -> None:
     call = f"python!_PyFunction_Vectorcall python!{LOOP}"
     stack = Stack(f"{HOOK} python!{LOOP} {call} ext!sort {call} {START}", "*key:2 *less:8 *main:4")
-    assert shown(stack) == [["malloc", "key:2", "less:8", "sort", "main:4", *BEFORE]]
+    assert shown(stack) == [["malloc", "key:2", "less:8", "sort", "main:4"]]
 
 
 def test_a_generator_is_a_loop_of_its_own() -> None:
@@ -112,13 +111,13 @@ def test_a_part_of_the_loop_that_the_compiler_moved_is_a_loop() -> None:
 
 def test_one_loop_too_few_puts_all_inside_of_the_innermost_and_is_counted() -> None:
     stack = Stack(f"{HOOK} python!{LOOP} ext!walk {START}", "a:1 *b:2 *c:3")
-    assert shown(stack) == [["malloc", "a:1", "b:2", "c:3", "walk", *BEFORE]]
+    assert shown(stack) == [["malloc", "a:1", "b:2", "c:3", "walk"]]
     assert (unplaced(stack), unplaced(stack, PLAIN)) == (1, 1)
 
 
 def test_one_loop_too_many_puts_all_inside_of_the_innermost_and_is_counted() -> None:
     stack = Stack(f"ext!pool python!{LOOP} ext!walk python!{LOOP} {START}", "a:1 *b:2")
-    assert shown(stack) == [["pool", "a:1", "b:2", "walk", *BEFORE]]
+    assert shown(stack) == [["pool", "a:1", "b:2", "walk"]]
     assert unplaced(stack) == 1
 
 
@@ -127,9 +126,31 @@ def test_a_cut_stack_has_its_inner_loops_and_the_rest_outside() -> None:
         f"{HOOK} python!{LOOP} ext!walk python!{LOOP} ext!deep", "a:1 *b:2 *c:3 *d:4 *e:5", cut=True
     )
     found = ["malloc", "a:1", "b:2", "walk", "c:3", "deep", "d:4", "e:5"]
-    assert shown(stack) == [[*found, "[cut]"]]
+    assert shown(stack) == [found]
     assert shown(stack, view=PYTHON) == [["a:1", "b:2", "c:3", "d:4", "e:5"]]
     assert unplaced(stack) == 0
+
+
+def test_a_cut_stack_says_so_where_python_frames_may_be_missing() -> None:
+    stack = Stack(f"{HOOK} python!{LOOP} ext!walk", "*a:1 *b:2", cut=True)
+    profile = profile_of([stack])
+    profile.capture.lost = {"python": 1}
+    assert spelled(spliced(profile, named(profile)).spell()) == [
+        ["malloc", "a:1", "walk", "b:2", "[cut]"]
+    ]
+
+
+def test_what_is_outside_of_the_interpreter_and_no_beginning_stays_with_all_outside_of_it() -> None:
+    begun = "libc!__libc_start_main blender!_start"
+    stack = Stack(f"{HOOK} python!{LOOP} python!Py_RunMain blender!main {begun}", "*a:1")
+    assert shown(stack) == [["malloc", "a:1", "main", "__libc_start_main", "_start"]]
+    thread = Stack(f"{HOOK} python!{LOOP} python!thread_run libc!start_thread libc!clone3", "*a:1")
+    assert shown(thread) == [["malloc", "a:1"]]
+
+
+def test_a_stack_before_any_python_frame_has_all_its_frames() -> None:
+    stack = Stack(f"sampler!malloc python!pymain_init {START}")
+    assert shown(stack)[0][-2:] == ["__libc_start_main", "_start"]
 
 
 def test_a_stripped_library_hides_as_a_whole_and_has_no_loops() -> None:
@@ -137,7 +158,7 @@ def test_a_stripped_library_hides_as_a_whole_and_has_no_loops() -> None:
         "sampler!malloc libpython!?1 libpython!?2 ext!walk libpython!?3 libc!__libc_start_main",
         "a:1 *b:2",
     )
-    assert shown(stack) == [["malloc", "a:1", "b:2", "walk", "__libc_start_main"]]
+    assert shown(stack) == [["malloc", "a:1", "b:2", "walk"]]
     assert unplaced(stack) == 1
     profile = profile_of([stack])
     assert spliced(profile, named(profile)).names.nameless == {}
@@ -158,7 +179,7 @@ def test_a_program_with_python_in_it_keeps_its_own_functions() -> None:
 
 def test_the_allocation_function_stays_where_it_is_the_interpreters_own() -> None:
     stack = Stack(f"python!PyObject_Malloc python!PyMem_Malloc python!{LOOP} {START}", "*a:1")
-    assert shown(stack) == [["PyObject_Malloc", "a:1", *BEFORE]]
+    assert shown(stack) == [["PyObject_Malloc", "a:1"]]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +205,7 @@ def test_a_module_is_the_interpreters_by_its_name(path: str, whole: bool) -> Non
 
 def test_an_extension_that_calls_itself_like_python_stays() -> None:
     stack = Stack(f"sampler!malloc ext!PyInit_fast ext!PyFast_Make {END}", "*a:1")
-    assert shown(stack) == [["malloc", "PyInit_fast", "PyFast_Make", "a:1", *BEFORE]]
+    assert shown(stack) == [["malloc", "PyInit_fast", "PyFast_Make", "a:1"]]
 
 
 def test_functions_of_one_name_in_different_files_are_different() -> None:
@@ -304,7 +325,8 @@ def slowly(profile: Profile, names: AddressNames, view: PythonView) -> list[list
             stack += inside.get(at, [])
             if at < len(native) and view is not PYTHON and (view is NATIVE or at not in hidden):
                 stack.append(native[at])
-        result.append(stack + (["[cut]"] if cut and view is not PYTHON else []))
+        below = cut and (view is NATIVE or (view is MIXED and profile.capture.lost))
+        result.append(stack + (["[cut]"] if below else []))
     return result
 
 
@@ -327,8 +349,16 @@ def judged(native: list[str], modules: list[str]) -> tuple[list[int], set[int], 
         at for at in range(len(native))
         if parts[at] and not (at and native[at - 1].startswith("_TAIL_CALL_"))
     ]  # fmt: skip
-    hidden = {at for at, module in enumerate(modules) if module == "python3.11" or parts[at]}
+    hidden = {
+        at for at, module in enumerate(modules)
+        if (module == "python3.11" and native[at] != "_start") or parts[at]
+    }  # fmt: skip
     own = sorted(hidden)
+    outside = len(native)
+    while outside and native[outside - 1] in ("_start", "__libc_start_main", "start_thread"):
+        outside -= 1
+    if outside and outside - 1 in own:
+        hidden.update(range(outside, len(native)))
     if native and native[0] in ("PyObject_Malloc", "malloc") and 0 in hidden:
         hidden.remove(0)
         own.remove(0)
@@ -339,6 +369,7 @@ WORDS = st.sampled_from(
     [
         f"python!{LOOP}", f"python!{LOOP}", "python!_TAIL_CALL_CALL", "python!PyObject_Malloc",
         "python!list_append", "python!?x", "ext!walk", "ext!visit", "libc!qsort", "sampler!malloc",
+        "libc!__libc_start_main", "python!_start", "libc!start_thread",
     ]
 )  # fmt: skip
 
@@ -353,6 +384,7 @@ def any_profile(draw: st.DrawFn) -> Profile:
     python = draw(python_trees())
     numbers = [draw(st.integers(0, len(python))) for _ in stacks]
     profile.python = python
+    profile.capture.lost = draw(st.sampled_from([{}, {"python": 1}]))
     profile.stacks.interpreter = np.array(numbers, np.uint32)
     # A stack without any frame is not cut.
     profile.stacks.flags[profile.stacks.depths == 0] = 0

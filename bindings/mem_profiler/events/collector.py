@@ -119,11 +119,13 @@ class LogFiles:
                     raise
 
     def end_file(self) -> None:
-        """Close the current file: the next block begins another one."""
+        """Close the current file: the next block begins another one. A file without a block goes."""
         if self._fd >= 0:
             os.fsync(self._fd)
             os.close(self._fd)
             self._fd = -1
+            if not self._size:
+                self._remove(*self._made.pop())
 
     def close(self) -> None:
         """Close everything; a second call does nothing."""
@@ -167,13 +169,16 @@ class LogFiles:
         """Remove the oldest file but the current one; False: there is none."""
         if len(self._made) < 2:
             return False
-        name, inode = self._made.popleft()
+        self._remove(*self._made.popleft())
+        self.dropped += 1
+        return True
+
+    def _remove(self, name: str, inode: int) -> None:
+        """Remove a file of this log, unless another one has its name."""
         with contextlib.suppress(OSError):
             found = os.stat(name, dir_fd=self._dir_fd, follow_symlinks=False)
             if found.st_ino == inode:
                 os.unlink(name, dir_fd=self._dir_fd)
-        self.dropped += 1
-        return True
 
 
 def _numbers(folder: int, begin: str) -> set[int]:

@@ -89,8 +89,8 @@ class MemlogWriter:
         self._waiting: list[Events] = []
         self._waiting_events = 0
         self._last_ns = 0
-        self._put(START.pack(MAGIC, VERSION))
-        self._put(object_block(BlockKind.FILE, facts.to_json()))
+        # In one piece: a file that ends before its facts is of no use to anybody.
+        self._put(START.pack(MAGIC, VERSION) + object_block(BlockKind.FILE, facts.to_json()))
 
     def append_facts(self, profile: Profile) -> None:
         """Write the capture's facts: a profile whose sites and stacks are left out. The latest

@@ -1,15 +1,18 @@
-"""Names of the files of a log of events."""
+"""Files of a log of events: their names, and when there is none."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from controller_tools import run_command
 from mem_parser.errors import UsageProblem
 from mem_profiler.capture.output import ExactFile
+from mem_profiler.events import collector
 from mem_profiler.events.collector import Limits, Log, LogFiles, check_names
 
 
@@ -33,6 +36,19 @@ def test_a_log_never_meets_the_files_of_an_older_one_whose_first_are_gone(tmp_pa
     (tmp_path / "a.7.4-x.memlog").touch()
     (tmp_path / "a.77.4-0.memlog").touch()
     assert written(prefix, 1) == ["a.7.4-0.memlog"]
+
+
+def test_a_file_without_a_block_does_not_stay(tmp_path: Path) -> None:
+    files = LogFiles(str(tmp_path / "a"), 7, Limits().files)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with (
+        mock.patch.object(collector, "_write_all", side_effect=full),
+        pytest.raises(OSError, match="No space left"),
+    ):
+        files.write(b"block")
+    files.close()
+    assert files.paths == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_whose_log_would_meet_other_files_is_refused(tmp_path: Path) -> None:

@@ -42,6 +42,16 @@ def python_part() -> PythonStacks:
     )
 
 
+def test_what_is_written_first_reads_by_itself(tmp_path: Path) -> None:
+    pieces: list[bytes] = []
+    MemlogWriter(pieces.append, facts())
+    [first] = pieces
+    (tmp_path / "a.memlog").write_bytes(first)
+    with Memlog(tmp_path / "a.memlog") as log:
+        assert log.file_facts == facts()
+        assert not log.is_cut
+
+
 def small_log(path: Path) -> list[Events]:
     """A file with every kind of block; returns its blocks of events."""
     blocks = []

@@ -119,7 +119,9 @@ class LogFiles:
                     raise
 
     def end_file(self) -> None:
-        """Close the current file: the next block begins another one. A file without a block goes."""
+        """Close the current file, of which nothing stays if it has no block. The next block begins
+        another one.
+        """
         if self._fd >= 0:
             os.fsync(self._fd)
             os.close(self._fd)

@@ -286,11 +286,16 @@ class Counted:
 def _stacks(rows: Tables, modules: list[Module]) -> Iterator[Stack]:
     stacks, sites = rows.stacks, rows.sites
     named: dict[int, list[str]] = {}
+
+    @functools.cache
+    def name(pc: int, generation: int) -> str:
+        return name_of(pc, generation, modules)
+
     for i, k in enumerate(sites.stack.tolist()):
         if k not in named:
             frames = stacks.frames[stacks.offsets[k] : stacks.offsets[k + 1]].tolist()
             generation = int(stacks.generation[k])
-            named[k] = [name_of(pc - (n > 0), generation, modules) for n, pc in enumerate(frames)]
+            named[k] = [name(pc - (n > 0), generation) for n, pc in enumerate(frames)]
         yield Stack(
             named[k],
             int(stacks.flags[k]),

@@ -288,8 +288,12 @@ def _stacks(rows: Tables, modules: list[Module]) -> Iterator[Stack]:
     named: dict[int, list[str]] = {}
 
     @functools.cache
+    def modules_at(pc: int) -> list[Module]:
+        return [m for m in modules if any(r.start <= pc < r.end for r in m.ranges)]
+
+    @functools.cache
     def name(pc: int, generation: int) -> str:
-        return name_of(pc, generation, modules)
+        return name_of(pc, generation, modules_at(pc))
 
     for i, k in enumerate(sites.stack.tolist()):
         if k not in named:
@@ -308,16 +312,16 @@ def _stacks(rows: Tables, modules: list[Module]) -> Iterator[Stack]:
         )
 
 
-def name_of(pc: int, generation: int, modules: list[Module]) -> str:
+def name_of(pc: int, generation: int, modules_there: list[Module]) -> str:
     """The function at `pc` in a stack of that loader generation; FILE+? or ? where unknown.
+    `modules_there` are those that had the address at any time.
 
     Fails where two modules claim the address at that time: such a stack could be named wrongly.
     """
     at = [
         m
-        for m in modules
-        if any(r.start <= pc < r.end for r in m.ranges)
-        and m.first_generation <= generation
+        for m in modules_there
+        if m.first_generation <= generation
         and (m.last_generation is None or generation <= m.last_generation)
     ]
     if not at:

@@ -212,7 +212,11 @@ with_option = click.option(
 
 def file_options(command: Command) -> Command:
     """Add the profile, where its names come from, and `--partial`."""
-    return file_argument(time_options(symbol_options(partial_option(command))))
+    return file_argument(_reading_options(command))
+
+
+def _reading_options(command: Command) -> Command:
+    return time_options(symbol_options(partial_option(command)))
 
 
 def file_argument(command: Command) -> Command:
@@ -244,9 +248,39 @@ def one_profile(files: Sequence[str]) -> Sequence[str]:
     return files
 
 
+def file_and_function(command: Command) -> Command:
+    """Add the profile as `file_argument` does, and a function that may be left out, as
+    ``function``.
+    """
+    return click.argument(
+        "file", type=PATH, metavar="FILE [FUNCTION]", nargs=-1, required=True,
+        callback=_profile_and_function,
+    )(command)  # fmt: skip
+
+
+def _profile_and_function(
+    ctx: click.Context, param: click.Parameter, words: tuple[str, ...]
+) -> str:
+    from mem_parser.memlog.part import is_log
+
+    function = None
+    if len(words) > 1 and not is_log(words[-1]):
+        *files, function = words
+        if len(files) == 1:
+            files[0], function = file_first(files[0], function)
+        words = tuple(files)
+    ctx.params["function"] = function
+    return _one_profile(ctx, param, words)
+
+
 def view_options(command: Command) -> Command:
     """Add the profile, the filters and `-o`."""
     return file_options(filter_options(output_option(command)))
+
+
+def function_view_options(command: Command) -> Command:
+    """Add the same, and a function that may be left out."""
+    return file_and_function(_reading_options(filter_options(output_option(command))))
 
 
 def finding_options(command: Command) -> Command:

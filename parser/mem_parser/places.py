@@ -7,6 +7,7 @@ name by function and file, the others by the build-id of their module and their 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -53,6 +54,11 @@ class Frame:
     def as_json(self) -> dict[str, Any]:
         """Return function, file and line."""
         return {"function": self.function, "file": self.file, "line": self.line}
+
+
+def relative(path: str) -> str:
+    """Return a source file relative to the working folder if it is in it, else unchanged."""
+    return path.removeprefix(os.getcwd() + os.sep)
 
 
 def _last(path: str) -> str:

@@ -11,12 +11,13 @@ from mem_parser.units import format_bytes, format_rate, format_total
 
 MOST_DEPTH = 4096
 """Frames of a stack that the sampler keeps at most."""
-_WHICH = {
+WHICH = {
     Count.INUSE: "in use",
     Count.ALLOC: "allocated",
     Count.FREED: "freed",
     Count.PEAK: "at the peak",
 }
+"""What blocks of each count are, behind a number of bytes."""
 _LOSS_TEXT = {
     "truncated": "stacks cut at the depth limit",
     "unwind_no_module": "stacks ended in unknown code",
@@ -76,7 +77,7 @@ def other_lines(profile: Profile) -> list[str]:
 
 
 def _first_line(profile: Profile, text: str, total: Estimate, count: Count) -> str:
-    parts = [f"Total: {text} {_WHICH[count]}", _samples(profile, total)]
+    parts = [f"Total: {text} {WHICH[count]}", _samples(profile, total)]
     if profile.capture.lost:
         parts.append(f"{profile.samples_missing} lost")
     rss = profile.capture.memory.rss_bytes

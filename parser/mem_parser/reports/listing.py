@@ -116,8 +116,8 @@ def _list(view: View, name: str, file: str, members: list[int], sources: Sources
     line_of = np.full(len(symbols.locations), -1, dtype=np.int64)
     line_of[members] = [symbols.locations[k].line if file else 0 for k in members]
     sums = view.sums()
-    lines = _lines(symbols, sums, line_of)
-    whole = _lines(symbols, sums, np.where(line_of >= 0, 0, -1))
+    lines = add_up_lines(symbols, sums, line_of)
+    whole = add_up_lines(symbols, sums, np.where(line_of >= 0, 0, -1))
     function = symbols.functions[symbols.locations[members[0]].function]
     text, problem = None, "the debug information of its module holds no lines"
     if function.python:
@@ -137,8 +137,10 @@ def _list(view: View, name: str, file: str, members: list[int], sources: Sources
     )
 
 
-def _lines(symbols: Symbols, sums: StackSums, line_of: IntArray) -> list[Line]:
-    """Add up stacks by the lines on them; ``line_of`` a location is -1 where it does not count."""
+def add_up_lines(symbols: Symbols, sums: StackSums, line_of: IntArray) -> list[Line]:
+    """Add up stacks by the lines on them; ``line_of`` a location is the number of its line, or -1
+    where it does not count.
+    """
     line = line_of[symbols.locations_of_stack]
     place = np.flatnonzero(line >= 0)
     if not len(place):

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mem_parser.budget.outputs.text import result_lines
-from mem_parser.budget.outputs.words import own_frame, relative
+from mem_parser.budget.outputs.words import own_frame
 from mem_parser.budget.verdict import Report, Result, Verdict
 from mem_parser.escape import github_command
+from mem_parser.places import relative
 
 _LEVEL = {Verdict.FAIL: "error", Verdict.INCONCLUSIVE: "warning"}
 

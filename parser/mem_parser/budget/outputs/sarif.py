@@ -4,21 +4,16 @@ largest culprit, with its stack. A limit over budget is an error; an inconclusiv
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
-from mem_parser.budget.outputs.words import gain, relative, sentence, source_frame
+from mem_parser import sarif
+from mem_parser.budget.outputs.words import gain, sentence, source_frame
 from mem_parser.budget.rules import Measure
 from mem_parser.budget.verdict import CaptureReport, Report, Result, Verdict
-from mem_parser.escape import json_text, sarif_text, visible
+from mem_parser.escape import sarif_text
 from mem_parser.places import Frame
-from mem_parser.version import __version__
 
-SCHEMA = (
-    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-)
 _RULES = {
     Measure.PEAK: "The highest live total is above its limit",
     Measure.INUSE: "Memory in use at the end is above its limit",
@@ -31,14 +26,8 @@ _RULES = {
 def render(report: Report) -> str:
     """Return the document."""
     results = [_result(c, r) for c, r in report.results if r.verdict is not Verdict.PASS]
-    rules = [
-        {"id": f"memory/{measure}", "shortDescription": {"text": text}}
-        for measure, text in _RULES.items()
-    ]
-    driver = {"name": "mem_parser budget", "version": __version__, "rules": rules}
-    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
-    document = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json_text(visible(document), indent=1) + "\n"
+    rules = {f"memory/{measure}": text for measure, text in _RULES.items()}
+    return sarif.document("mem_parser budget", rules, results)
 
 
 def _result(capture: CaptureReport, result: Result) -> dict[str, Any]:
@@ -54,25 +43,10 @@ def _result(capture: CaptureReport, result: Result) -> dict[str, Any]:
     if result.culprits:
         frame = source_frame(result.culprits[0].frames)
         if frame is not None:
-            row["locations"] = [_location(frame)]
+            row["locations"] = [sarif.location(frame)]
         row["stacks"] = [_stack(c.frames, gain(c)) for c in result.culprits if c.frames]
     return row
 
 
 def _stack(frames: Sequence[Frame], text: str) -> dict[str, Any]:
-    return {"message": {"text": text}, "frames": [{"location": _location(f)} for f in frames]}
-
-
-def _location(frame: Frame) -> dict[str, Any]:
-    found: dict[str, Any] = {"logicalLocations": [{"name": frame.function, "kind": "function"}]}
-    if frame.file:
-        place: dict[str, Any] = {"artifactLocation": {"uri": _uri(relative(frame.file))}}
-        if frame.line > 0:
-            place["region"] = {"startLine": frame.line}
-        found["physicalLocation"] = place
-    return found
-
-
-def _uri(path: str) -> str:
-    text = quote(path.encode("utf-8", "surrogateescape"))
-    return f"file://{text}" if os.path.isabs(path) else text
+    return {"message": {"text": text}, "frames": [{"location": sarif.location(f)} for f in frames]}

@@ -12,7 +12,7 @@ from mem_parser.budget.verdict import Result, Verdict
 from mem_parser.errors import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.model import Unit
-from mem_parser.places import Frame
+from mem_parser.places import Frame, relative
 from mem_parser.units import format_bytes, format_estimate, per
 
 _SYSTEM = ("/usr/", "/build/", "/rustc/")
@@ -92,11 +92,6 @@ def place(frame: Frame) -> str:
         path = os.path.basename(path) if os.path.isabs(path) else path
         return one_line(f"{path}:{frame.line}" if frame.line else path)
     return one_line(os.path.basename(frame.module))
-
-
-def relative(path: str) -> str:
-    """Return a source file relative to the working folder if it is in it, else unchanged."""
-    return path.removeprefix(os.getcwd() + os.sep)
 
 
 def source_frame(frames: Sequence[Frame]) -> Frame | None:

@@ -1,0 +1,45 @@
+"""SARIF 2.1.0 (OASIS): results on lines of source files, as editors and code hosts show them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from mem_parser.escape import json_text, visible
+from mem_parser.places import Frame, relative
+from mem_parser.version import __version__
+
+SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
+
+
+def document(tool: str, rules: dict[str, str], results: Sequence[dict[str, Any]]) -> str:
+    """Return the text of a file with the ``results`` of one tool; ``rules`` are their descriptions
+    by their ids, in the order of `ruleIndex`.
+    """
+    listed = [{"id": rule, "shortDescription": {"text": text}} for rule, text in rules.items()]
+    driver = {"name": tool, "version": __version__, "rules": listed}
+    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    whole = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json_text(visible(whole), indent=1) + "\n"
+
+
+def location(frame: Frame) -> dict[str, Any]:
+    """Return a function, and the line of its source where that is known: relative to the working
+    folder if it is in it.
+    """
+    found: dict[str, Any] = {"logicalLocations": [{"name": frame.function, "kind": "function"}]}
+    if frame.file:
+        place: dict[str, Any] = {"artifactLocation": {"uri": _uri(relative(frame.file))}}
+        if frame.line > 0:
+            place["region"] = {"startLine": frame.line}
+        found["physicalLocation"] = place
+    return found
+
+
+def _uri(path: str) -> str:
+    text = quote(path.encode("utf-8", "surrogateescape"))
+    return f"file://{text}" if os.path.isabs(path) else text

@@ -19,7 +19,7 @@
 #define FRAMES 700
 #define THREADS 3
 #define ALONE NULL /* seed of the thread that is not beside others */
-#define STEPS 6000
+#define STEPS (1500 * CHECK_TIMES)
 #define UNITS 40
 #define NATIVE 1 /* for the id of a native stack: no record has it */
 #define SHIM_CODE 0x10

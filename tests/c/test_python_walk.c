@@ -395,7 +395,7 @@ static void end_world(struct world *w) {
 }
 
 static void *walk_at_random(void *layout) {
-    for (uint64_t seed = 1; seed <= 4; seed++) {
+    for (uint64_t seed = 1; seed <= CHECK_TIMES; seed++) {
         struct world *w = make_world(layout, seed * 77 + ((struct mp_py_layout *)layout)->number);
         for (unsigned i = 0; i < 4000; i++) {
             step(w);

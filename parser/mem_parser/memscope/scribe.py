@@ -46,7 +46,6 @@ class Scribe:
         self.warnings: list[str] = []
         self._pid = pid
         self._blocks = Blocks(settings, dumps, pid, StackTexts(dumps.tail))
-        self._blocks.labels = self._labels_of
         self._oom = OomRows(self._blocks, self._add_row)
         self._late = LateLabels()
         self._facts = SideFacts() if "decompose" in settings.analyses else None
@@ -227,7 +226,7 @@ class Scribe:
             del labels[len(labels) - 1 - labels[::-1].index(row.name)]
         if not labels:
             del self._regions[row.tid]
-        self._blocks.has_labels = bool(self._regions)
+        self._blocks.labels = self._labels_of if self._regions else None
 
     def _labels_of(self, tid: int) -> str:
         labels = self._regions.get(tid)

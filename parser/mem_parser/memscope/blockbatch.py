@@ -48,6 +48,7 @@ class BlockBatch:
     before: list[int] = field(default_factory=list)
     """Which block was at the address of each event since ``low``."""
     owners: dict[int, str] = field(default_factory=dict)
+    """Of births, joined by `@`."""
     late: list[tuple[int, Callable[[int], None]]] = field(default_factory=list)
 
     def stops(self, low: int, high: int) -> list[int]:
@@ -60,6 +61,13 @@ class BlockBatch:
 
     def __post_init__(self) -> None:
         self._refused = frozenset(self.refused)
+
+    def own(self, at: int, framework: str, component: str, labels: str = "") -> None:
+        """Give a birth an owner, or one that has labels its component, too."""
+        had = self.owners.get(at, framework)[len(framework) + 1 :]
+        parts = [framework, component, had, labels]
+        if component or had or labels:
+            self.owners[at] = "@".join(filter(None, parts))
 
     def passed(self, at: int) -> None:
         """An event is done that is of no block."""

@@ -20,6 +20,13 @@ import numpy.typing as npt
 
 from mem_parser.memlog.events import Kind
 from mem_parser.memscope.blockbatch import ENDS, FIRST_SLOT, NOBODY, BlockBatch
+from mem_parser.memscope.blockfacts import (
+    NO_TRAITS,
+    BlockFacts,
+    Suffixes,
+    module_of,
+    traits_text,
+)
 from mem_parser.memscope.blockplaces import BlockPlaces
 from mem_parser.memscope.blocktable import BlockTable
 from mem_parser.memscope.domains import FIRST_DEVICE
@@ -50,13 +57,15 @@ _OTHERS_MAX = 1 << 15
 class Blocks:
     """All blocks of a process."""
 
-    def __init__(self, settings: Settings, dumps: Dumps, pid: int, texts: StackTexts) -> None:
+    def __init__(
+        self, settings: Settings, dumps: Dumps, pid: int, texts: StackTexts, facts: BlockFacts
+    ) -> None:
         self.settings = settings
         self.on_refused: Callable[[Refusal], None] | None = None
         self.labels: Callable[[int], str] | None = None
         """The labels of what a thread allocates at this moment, joined; None: nobody has any."""
         self.table = BlockTable()
-        self._texts = texts
+        self._texts, self.facts = texts, facts
         self._recording = True
         self._live = LiveAddresses(self._size)
         self._places = BlockPlaces(settings, dumps, pid, self._live)
@@ -163,9 +172,9 @@ class Blocks:
     def _label(self, work: BlockBatch, low: int, high: int, labels: Callable[[int], str]) -> None:
         """Note the owners of what is born."""
         for k in (low + np.flatnonzero(work.is_birth[low:high])).tolist():
-            found = labels(int(work.batch.tid[k]))
-            if found:
-                work.owners[k] = f"{self._places.places[work.place[k]].framework}@{found}"
+            work.own(
+                k, self._places.places[work.place[k]].framework, "", labels(int(work.batch.tid[k]))
+            )
 
     def _refuse(self, work: BlockBatch, at: int) -> None:
         """The program did not get a block."""
@@ -217,22 +226,28 @@ class Blocks:
         event = (changes >> 1) + work.low
         is_birth = (changes & 1).astype(np.bool_)
         number = np.where(is_birth, event, before[changes >> 1])
-        rows, numbers = self._rows_of(work, event, is_birth, number)
+        traits = self._traits(work)
+        rows, numbers = self._rows_of(work, event, is_birth, number, traits)
         row_of = np.zeros(count, dtype=np.int64)
         born = rows.kind == MALLOC
         row_of[rows.event[born] - work.low] = numbers[born]
-        self._keep(work, before, row_of)
+        self._keep(work, before, row_of, traits)
         for k, then in work.late:
             if row_of[k - work.low]:
                 then(int(row_of[k - work.low]))
         work.settled()
 
     def _rows_of(
-        self, work: BlockBatch, event: IntArray, is_birth: BoolArray, number: IntArray
+        self,
+        work: BlockBatch,
+        event: IntArray,
+        is_birth: BoolArray,
+        number: IntArray,
+        traits: IntArray,
     ) -> tuple[TrackRows, IntArray]:
         """Count what changes, and write its rows; returns them and their numbers in the files."""
         table, events = self.table, work.batch.events
-        inside = np.maximum(number, 0)
+        inside, low = np.maximum(number, 0), work.low
         slot = FIRST_SLOT - number
         is_old = number < 0
         size, track = events.size_bytes[inside], work.track[inside]
@@ -251,10 +266,12 @@ class Blocks:
         there = np.flatnonzero(whole | made)
         at = event[there]
         kind = np.where(is_birth, MALLOC, np.where(made, SHADOW_FREE, FREE))[there]
+        born = kind == MALLOC
+        suffixes = self._suffixes(events.time_ns[at], track[there], kind, born * traits[at - low])
         columns = BlockRows(
             at, kind, events.time_ns[at], work.batch.tid[at], events.address[at],
-            allocation[there], size[there], used[there], self._tails(work, at, kind == MALLOC),
-            self._owners(work, at, kind == MALLOC),
+            allocation[there], size[there], used[there], self._tails(work, at, born),
+            *suffixes, self._owners(work, at, born),
         )  # fmt: skip
         rows = TrackRows(at, track[there], kind, columns)
         return rows, self._rows.write(rows, self.tracks)
@@ -267,7 +284,42 @@ class Blocks:
             one = self.tracks[k]
             used[mine] = np.uint64(one.used_bytes) + np.cumsum(change[mine])
             one.used_bytes = int(used[mine[-1]])
+            one.highest_bytes = max(one.highest_bytes, int(used[mine].max()))
         return used
+
+    def _traits(self, work: BlockBatch) -> IntArray:
+        """Return what drivers told of the blocks that events begin, and give these owners."""
+        events, low, high = work.batch.events, work.low, work.high
+        traits = np.full(high - low, NO_TRAITS, dtype=np.int64)
+        if not self.facts.has_any:
+            return traits
+        births = np.flatnonzero(
+            work.is_birth[low:high] & self._places.are_of_driver()[work.place[low:high]]
+        )
+        at = births + low
+        traits[births] = self.facts.traits(
+            events.time_ns[at], events.thread[at].astype(np.int64), events.address[at]
+        )
+        if "decompose" in self.settings.analyses:
+            for k, told in zip(at.tolist(), traits[births].tolist(), strict=True):
+                if told != NO_TRAITS:
+                    work.own(k, self._places.places[work.place[k]].framework, module_of(told))
+        return traits
+
+    def _suffixes(
+        self, time_ns: IntArray, track: IntArray, kind: IntArray, traits: IntArray
+    ) -> Suffixes:
+        """Return the further keys of rows: those that a conversion makes have none but traits."""
+        if not self.facts.has_any:
+            return Suffixes(np.zeros(len(time_ns), dtype=np.int64), [""])
+        found = self.facts.suffixes(time_ns, track, self.tracks, traits)
+        shadows = np.flatnonzero(kind >= SHADOW_MALLOC) if len(found.texts) > 1 else ()
+        if len(shadows):
+            texts = {told: traits_text(told) for told in np.unique(traits[shadows]).tolist()}
+            places = {told: len(found.texts) + k for k, told in enumerate(texts)}
+            found.number[shadows] = [places[told] for told in traits[shadows].tolist()]
+            found.texts.extend(texts.values())
+        return found
 
     def _tails(self, work: BlockBatch, event: IntArray, born: BoolArray) -> IntArray:
         """Return the texts of stacks of rows, which births have."""
@@ -291,7 +343,7 @@ class Blocks:
             k: owned[at] for k, at in zip(places, event[born].tolist(), strict=True) if at in owned
         }
 
-    def _keep(self, work: BlockBatch, before: IntArray, row_of: IntArray) -> None:
+    def _keep(self, work: BlockBatch, before: IntArray, row_of: IntArray, traits: IntArray) -> None:
         """Give the blocks that live on a slot, and take back those of blocks that ended."""
         table, events = self.table, work.batch.events
         lives = work.is_birth[work.low : work.high].copy()
@@ -304,7 +356,7 @@ class Blocks:
         table.allocation[slots], table.row[slots] = work.allocation[born], row_of[here]
         table.time_ns[slots], table.tid[slots] = events.time_ns[born], work.batch.tid[born]
         table.stack[slots], table.file[slots] = events.stack[born], work.file[born]
-        table.track[slots] = work.track[born]
+        table.track[slots], table.traits[slots] = work.track[born], traits[here]
         self._live.put(work.place[born], events.address[born], FIRST_SLOT - slots)
 
     # -- windows -------------------------------------------------------------------------------
@@ -328,9 +380,11 @@ class Blocks:
     def _emit_slots(self, slots: IntArray, kind: int, time_ns: int, tid: IntArray) -> IntArray:
         table = self.table
         none = np.zeros(len(slots), dtype=np.int64)
+        traits = table.traits[slots] if kind == SHADOW_MALLOC else none
+        suffixes = self._suffixes(none + time_ns, table.track[slots], none + kind, traits)
         columns = BlockRows(
             none, none, none + time_ns, tid, table.address[slots], table.allocation[slots],
-            table.size[slots], none.astype(np.uint64), none,
+            table.size[slots], none.astype(np.uint64), none, *suffixes,
         )  # fmt: skip
         rows = TrackRows(none, table.track[slots], none + kind, columns)
         return self._rows.write(rows, self.tracks)
@@ -341,6 +395,11 @@ class Blocks:
         slots = self.table.living()
         here = np.array([track.device == device for track in self.tracks], dtype=np.bool_)
         return slots[here[self.table.track[slots]]]
+
+    def track_of(self, kind: str, device: str) -> Track | None:
+        """Return the memory of a type on a device; None: it has had no block."""
+        found = (one for one in self.tracks if (one.place.type, one.device) == (kind, device))
+        return next(found, None)
 
     def pools_of(self, slots: IntArray) -> IntArray:
         """Return the number of the pool of each slot, in the order of the log's domains."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from mem_parser.errors import UsageProblem
 from mem_parser.memscope.blockclasses import SideFacts
+from mem_parser.memscope.blockfacts import BlockFacts
 from mem_parser.memscope.blockrows import Blocks
 from mem_parser.memscope.decompose import owners_in
 from mem_parser.memscope.form import NOTHING
@@ -45,7 +46,9 @@ class Scribe:
         self.dumps = dumps
         self.warnings: list[str] = []
         self._pid = pid
-        self._blocks = Blocks(settings, dumps, pid, StackTexts(dumps.tail))
+        self.facts = BlockFacts()
+        """What rows of blocks say of pages, pools and devices."""
+        self._blocks = Blocks(settings, dumps, pid, StackTexts(dumps.tail), self.facts)
         self._oom = OomRows(self._blocks, self._add_row)
         self._late = LateLabels()
         self._facts = SideFacts() if "decompose" in settings.analyses else None

@@ -91,6 +91,7 @@ def _follow(task: Task, asked: Asked) -> dict[str, Any]:
     collecting = Collecting(
         task.settings, LogTail(task.stem), SideFile(path_in(folder, task.pid)), dumps, task.pid
     )
+    collecting.scribe.run_folder = task.places.run
     problem = ""
     try:
         while not asked():

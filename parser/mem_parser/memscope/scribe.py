@@ -27,6 +27,7 @@ from mem_parser.memscope.settings import Settings, of_dict
 from mem_parser.memscope.siderows import CONFIG, LOST, OWNER, PHASE, REGION, SideRow
 from mem_parser.memscope.stacktexts import StackTexts
 from mem_parser.memscope.steps import STEP_MESSAGE
+from mem_parser.memscope.tracetable import add_traces
 from mem_parser.memscope.tracks import Batch
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Scribe:
         self.settings = settings
         self.dumps = dumps
         self.warnings: list[str] = []
+        self.run_folder = ""
+        """That of the process, with the calls of Python functions that it wrote; empty: none."""
         self._pid = pid
         self.facts = BlockFacts()
         """What rows of blocks say of pages, pools and devices."""
@@ -85,12 +88,18 @@ class Scribe:
         self.dumps.close()
         self._find_owners()
         self._late.write(self.dumps.paths)
+        self._add_traces()
         if self._lost:
             self.warnings.append(f"the process could not write {self._lost} side rows")
         if self.dumps.missing:
             self.warnings.append(
                 f"{self.dumps.missing} rows of no device are missing in late files"
             )
+
+    def _add_traces(self) -> None:
+        databases = {path for path in self.dumps.paths.values() if path.endswith(".db")}
+        if self.run_folder and databases:
+            self.warnings += add_traces(sorted(databases), self.run_folder, self._pid)
 
     def _find_owners(self) -> None:
         """Let the late labels have what the program told of PyTorch's blocks."""

@@ -1,16 +1,15 @@
 """The collection of this very process: its settings, its side rows, whether a window is open.
 
-Model: a process that the command has started finds its settings in a file, and is followed already.
-Any other one is captured by a process beside it (`own`), from the first call that needs it. In both
-cases what the program tells goes into a file of side rows, whose rows come into the dumps at their
-time. A fork child begins anew.
+Model: a process that the command has started knows its settings (`commanded`), and is followed
+already. Any other one is captured by a process beside it (`own`), from the first call that needs
+it. In both cases what the program tells goes into a file of side rows, whose rows come into the
+dumps at their time. A fork child begins anew.
 """
 
 from __future__ import annotations
 
 import atexit
 import dataclasses
-import json
 import os
 import sys
 import threading
@@ -18,10 +17,10 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Optional
 
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import UsageProblem
 from mem_parser.memscope.form import Folders, stamp_of
-from mem_parser.memscope.settings import API_OPTIONS, Settings, changed, of_dict
-from mem_profiler.memscope import tree
+from mem_parser.memscope.settings import API_OPTIONS, Settings, changed
+from mem_profiler.memscope import commanded, tree
 from mem_profiler.memscope.siderows import SideRows, row_now
 from mem_profiler.memscope.uncollected import absent_in, left_out
 from mem_profiler.tracking.errors import TrackerError
@@ -54,16 +53,10 @@ class Collection:
 
     def _read_told(self) -> None:
         """Take the settings of the command that started this process, if one did."""
-        path = os.environ.get(tree.VARIABLE)
-        if not path:
+        told = commanded.told()
+        if told is None:
             return
-        try:
-            with open(path, encoding="utf-8") as file:
-                told = json.load(file)
-            self.settings = of_dict(told["settings"])
-            self.stamp = str(told["stamp"])
-        except (OSError, ValueError, KeyError, TypeError, MemError):
-            return  # of a command that has ended: nobody follows this process
+        self.settings, self.stamp = told
         self.by_command = True
         self.began = self.settings
         self.open = not self.settings.deferred

@@ -20,7 +20,7 @@ struct mp_tool_domain {
     int64_t reserved_bytes;       /* of all heaps */
     int64_t reserved_told_bytes;  /* as the segment has it */
     int64_t total_bytes[DEVICES]; /* where tells_totals */
-    uint32_t told_capture[DEVICES]; /* the capture that has this total; 0: none */
+    uint64_t told; /* a capture << 32 | the devices, below 32, of which it has the total */
 };
 
 struct heap {
@@ -99,14 +99,21 @@ static void tell_reserved(struct mp_tool_domain *domain) {
         mp_device_reserved(number, now - told);
 }
 
+/* Has the capture the total of a device? It has from now on. A second thread may tell it again. */
+static bool was_told(struct mp_tool_domain *domain, unsigned device, uint32_t capture) {
+    uint64_t word = mp_load_relaxed(&domain->told), own = device < 32 ? 1ULL << device : 0;
+    uint64_t devices = word >> 32 == capture ? word & UINT32_MAX : 0;
+    if ((devices & own) != 0)
+        return true;
+    mp_cas_u64(&domain->told, word, (uint64_t)capture << 32 | devices | own);
+    return false;
+}
+
 /* A fact of the capture, where the total is new in it. */
 static void tell_total(struct mp_tool_domain *domain, unsigned device, bool changed) {
     uint32_t capture = mp_launch_capture(MP_LAUNCH_FACTS);
     uint32_t number = capture != 0 ? segment_domain(domain) : MP_DOMAIN_NONE;
-    if (number == MP_DOMAIN_NONE)
-        return;
-    if (__atomic_exchange_n(&domain->told_capture[device], capture, __ATOMIC_RELAXED) == capture &&
-        !changed)
+    if (number == MP_DOMAIN_NONE || (was_told(domain, device, capture) && !changed))
         return;
     struct mp_launch fact = {.kind = MP_LAUNCH_RESERVED,
                              .device = (int)device,
@@ -195,7 +202,7 @@ void mp_pool_after_fork(void) {
     for (unsigned i = 0; i < DOMAINS; i++) {
         domains[i].reserved_bytes = domains[i].reserved_told_bytes = 0;
         memset(domains[i].total_bytes, 0, sizeof domains[i].total_bytes);
-        memset(domains[i].told_capture, 0, sizeof domains[i].told_capture);
+        domains[i].told = 0;
     }
     memset(heaps, 0, sizeof heaps);
 }

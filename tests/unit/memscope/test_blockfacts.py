@@ -71,6 +71,21 @@ def test_a_fact_is_of_its_own_thread_s_next_birth_alone(tmp_path: Path) -> None:
     assert [row.get("page_type") for row in rows] == ["giant", "giant", "huge"]
 
 
+def test_a_fact_waits_for_a_birth_that_comes_later(tmp_path: Path) -> None:
+    log = Log(tmp_path, DOMAINS)
+    second = 10**9
+    log.launch(block(second - 5, 1024, GIANT), block(second, 512, HUGE))
+    # What is 0.2 s older than the latest event is written: the fact, and not yet its birth.
+    log.add((second + 2, B, 512, 7, 1), (second + 200_000_001, B, 4096, 7, 1))
+    found = Collected(log)
+    found.step()
+    assert not list(tmp_path.glob("out/*/device_0"))
+    log.end()
+    assert found.finish() == []
+    rows = [parse(row["Attr"]).get("page_type") for row in found.dump().of("MALLOC")]
+    assert rows == ["huge", None]
+
+
 def test_rows_of_pools_say_the_pool_s_total_and_the_device_s_use(tmp_path: Path) -> None:
     log = Log(tmp_path, DOMAINS)
     log.launch(used(8, 100), reserved(9, 4096), used(21, 200), reserved(29, 8192))

@@ -243,7 +243,7 @@ class Blocks:
         event: IntArray,
         is_birth: BoolArray,
         number: IntArray,
-        traits: IntArray,
+        traits: IntArray | None,
     ) -> tuple[TrackRows, IntArray]:
         """Count what changes, and write its rows; returns them and their numbers in the files."""
         table, events = self.table, work.batch.events
@@ -267,7 +267,8 @@ class Blocks:
         at = event[there]
         kind = np.where(is_birth, MALLOC, np.where(made, SHADOW_FREE, FREE))[there]
         born = kind == MALLOC
-        suffixes = self._suffixes(events.time_ns[at], track[there], kind, born * traits[at - low])
+        told = born * traits[at - low] if traits is not None else None
+        suffixes = self._suffixes(events.time_ns[at], track[there], kind, told)
         columns = BlockRows(
             at, kind, events.time_ns[at], work.batch.tid[at], events.address[at],
             allocation[there], size[there], used[there], self._tails(work, at, born),
@@ -287,12 +288,14 @@ class Blocks:
             one.highest_bytes = max(one.highest_bytes, int(used[mine].max()))
         return used
 
-    def _traits(self, work: BlockBatch) -> IntArray:
-        """Return what drivers told of the blocks that events begin, and give these owners."""
+    def _traits(self, work: BlockBatch) -> IntArray | None:
+        """Return what drivers told of the blocks that events begin, and give these owners; None:
+        nothing was ever told.
+        """
+        if not self.facts.has_any:
+            return None
         events, low, high = work.batch.events, work.low, work.high
         traits = np.full(high - low, NO_TRAITS, dtype=np.int64)
-        if not self.facts.has_any:
-            return traits
         births = np.flatnonzero(
             work.is_birth[low:high] & self._places.are_of_driver()[work.place[low:high]]
         )
@@ -307,10 +310,10 @@ class Blocks:
         return traits
 
     def _suffixes(
-        self, time_ns: IntArray, track: IntArray, kind: IntArray, traits: IntArray
+        self, time_ns: IntArray, track: IntArray, kind: IntArray, traits: IntArray | None
     ) -> Suffixes:
         """Return the further keys of rows: those that a conversion makes have none but traits."""
-        if not self.facts.has_any:
+        if traits is None or not self.facts.has_any:
             return Suffixes(np.zeros(len(time_ns), dtype=np.int64), [""])
         found = self.facts.suffixes(time_ns, track, self.tracks, traits)
         shadows = np.flatnonzero(kind >= SHADOW_MALLOC) if len(found.texts) > 1 else ()
@@ -343,7 +346,9 @@ class Blocks:
             k: owned[at] for k, at in zip(places, event[born].tolist(), strict=True) if at in owned
         }
 
-    def _keep(self, work: BlockBatch, before: IntArray, row_of: IntArray, traits: IntArray) -> None:
+    def _keep(
+        self, work: BlockBatch, before: IntArray, row_of: IntArray, traits: IntArray | None
+    ) -> None:
         """Give the blocks that live on a slot, and take back those of blocks that ended."""
         table, events = self.table, work.batch.events
         lives = work.is_birth[work.low : work.high].copy()
@@ -356,7 +361,9 @@ class Blocks:
         table.allocation[slots], table.row[slots] = work.allocation[born], row_of[here]
         table.time_ns[slots], table.tid[slots] = events.time_ns[born], work.batch.tid[born]
         table.stack[slots], table.file[slots] = events.stack[born], work.file[born]
-        table.track[slots], table.traits[slots] = work.track[born], traits[here]
+        table.track[slots] = work.track[born]
+        if traits is not None:
+            table.traits[slots] = traits[here]
         self._live.put(work.place[born], events.address[born], FIRST_SLOT - slots)
 
     # -- windows -------------------------------------------------------------------------------

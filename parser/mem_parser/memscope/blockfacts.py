@@ -36,6 +36,9 @@ IntArray = npt.NDArray[np.int64]
 UIntArray = npt.NDArray[np.uint64]
 NO_TRAITS = 0
 _PAGES = ("normal", "huge", "giant")
+_TRAITS = 0xFFFF
+_MOST_THREADS, _MOST_DOMAINS = 1 << 20, 1 << 8
+"""A log that names more was forged."""
 _FEW = 1 << 20
 """So many texts are found by counting, not by sorting."""
 
@@ -123,10 +126,12 @@ class BlockFacts:
         for time_ns, kind, address, size, thread, number in zip(*columns, strict=True):
             device = str(number)
             if kind == LaunchKind.BLOCK:
-                self._of_thread.setdefault(thread, []).append((time_ns, address, size))
-            elif kind == LaunchKind.RESERVED:
+                if thread < _MOST_THREADS:
+                    told = self._of_thread.setdefault(thread, [])
+                    told.append((time_ns, address, size & _TRAITS))
+            elif kind == LaunchKind.RESERVED and size < _MOST_DOMAINS:
                 self._reserved.setdefault((size, device), _Steps()).add(time_ns, address)
-            else:
+            elif kind == LaunchKind.USED:
                 self._used.setdefault(device, _Steps()).add(time_ns, address)
                 self._has[device] = size
 

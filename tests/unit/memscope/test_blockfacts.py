@@ -151,6 +151,33 @@ def test_a_refusal_writes_a_snapshot_of_its_moment_whatever_is_analysed(tmp_path
     assert rows[1]["max_reserved"] == "9999"
 
 
+NUMBERS = st.sampled_from([0, 1, 2, 63, 512, 1 << 31, (1 << 32) - 1])
+LARGE = st.sampled_from([0, 1, 512, 1 << 62, (1 << 64) - 1])
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    told=st.lists(
+        st.tuples(
+            st.integers(0, 20), st.integers(9, 11), LARGE, LARGE, NUMBERS, st.integers(0, 255),
+            st.just(0), st.just(0),
+        ),
+        min_size=1,
+    )
+)  # fmt: skip
+def test_forged_facts_change_no_row_s_block(
+    tmp_path_factory: pytest.TempPathFactory, told: list[tuple[int, ...]]
+) -> None:
+    log = Log(tmp_path_factory.mktemp("log"), DOMAINS)
+    log.launch(*sorted(told))
+    log.add((10, B, 512, 7, 1), (11, B, 1024, 9, PTA), (12, R, 0, 999, 1), (13, D, 512, 7, 1))
+    rows = rows_of(log, analysis=frozenset({"decompose", "oom"}))
+    blocks = [(row["event"], row["type"], row["size"]) for row in rows if "size" in row]
+    assert blocks == [
+        ("MALLOC", "HAL", "7"), ("MALLOC", "PTA", "9"), ("FREE", "HAL", "7"), ("FREE", "PTA", "9"),
+    ]  # fmt: skip
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     story=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 9)), min_size=1),

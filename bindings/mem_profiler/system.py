@@ -14,7 +14,13 @@ import signal
 
 from mem_profiler._core import ffi, lib
 
-_NUMBERS = {"prctl": (157, 167), "seccomp": (317, 277), "fstatfs": (138, 44)}
+_NUMBERS = {
+    "prctl": (157, 167),
+    "seccomp": (317, 277),
+    "fstatfs": (138, 44),
+    "capget": (125, 90),
+    "capset": (126, 91),
+}
 _COLUMN = {"x86_64": 0, "aarch64": 1}
 
 # statfs(2): file systems that a process or another machine serves.

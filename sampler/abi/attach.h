@@ -11,6 +11,9 @@
  *   DETACH  remove the segment, and restore every slot that still points to a hook, if the same module is
  *           still at that address. Code and data stay mapped without use, and a later BEGIN works again.
  *
+ *   STEP    the program begins a step by a call. -EEXIST: it has begun one by a range of its marks, named
+ *           MP_STEP_MESSAGE. Nothing changes.
+ *
  * In a fork child of a process that has the sampler, all slots already point to the hooks; BEGIN makes a
  * segment for the child.
  *
@@ -32,6 +35,7 @@ enum mp_attach_command {
     MP_ATTACH_BEGIN = 1,
     MP_ATTACH_RESCAN = 2,
     MP_ATTACH_DETACH = 3,
+    MP_ATTACH_STEP = 4,
 };
 
 /* The controller writes it from outside: plain words and bytes, the same on every architecture. Its only
@@ -69,6 +73,7 @@ struct mp_attach_request {
  *   -EBUSY    another call has not ended
  *   -EPERM    the program was started with MEM_PROFILER_DISABLE=1
  *   -EALREADY BEGIN after BEGIN, DETACH after DETACH, and RESCAN while not attached
+ *   -EEXIST   STEP, see above
  *   -ENOTSUP  the sampler cannot see allocations here; it changed nothing
  *   others    no segment, or a page that it cannot make writable; it changed nothing
  * A failed BEGIN leaves the process as it was; a DETACH undoes what it can and reports the rest.

@@ -45,7 +45,19 @@ enum mp_launch_kind {
     MP_LAUNCH_READ = 6, /* address and size: of a tensor; detail: MP_STACK_TENSOR */
     MP_LAUNCH_WRITE = 7,
     MP_LAUNCH_ACCESS = 8, /* reads it, and may write it */
-    MP_LAUNCH_KINDS = 8,
+    /* No launches, but facts that rows of blocks have: */
+    MP_LAUNCH_BLOCK = 9, /* address: that of the thread's next BIRTH; size: enum mp_block_trait */
+    MP_LAUNCH_RESERVED = 10, /* address: bytes that a pool holds on the device; size: its domain */
+    MP_LAUNCH_USED = 11, /* address: bytes of the device that all use; size: bytes that it has */
+    MP_LAUNCH_KINDS = 11,
+};
+
+/* What a driver's block is: bits of the size of an MP_LAUNCH_BLOCK. */
+enum mp_block_trait {
+    MP_TRAIT_PAGE = 3, /* 0: normal, 1: huge, 2: giant pages */
+    MP_TRAIT_CREATED = 4, /* physical memory that is mapped by itself */
+    MP_TRAIT_KNOWN = 8, /* set where a driver told any of these */
+    MP_TRAIT_MODULE_SHIFT = 8, /* who asks for it: 8 bits, as the driver numbers its modules */
 };
 
 #define MP_LAUNCH_NO_DEVICE 63
@@ -57,6 +69,7 @@ enum mp_launch_want {
     MP_LAUNCH_OPERATORS = 1,
     MP_LAUNCH_KERNELS = 2,
     MP_LAUNCH_ACCESSES = 4, /* of operators */
+    MP_LAUNCH_FACTS = 8, /* of blocks, pools and devices */
 };
 
 /* The rings of the capture that writes events. The starter fills it before the gate opens. */

@@ -12,6 +12,7 @@
 #include "core/threads.h"
 #include "device_domains.h"
 #include "device_live.h"
+#include "launches.h"
 #include "unwind/stack_range.h"
 
 #include <errno.h>
@@ -128,6 +129,17 @@ static void write_event(struct mp_segment *seg, enum mp_event_kind kind,
     mp_event_write(seg, &event);
 }
 
+/* Under a guard, before the block's birth. */
+static void write_traits(const struct mp_capture_view *capture,
+                         const struct mp_device_block *block) {
+    struct mp_launch fact = {.kind = MP_LAUNCH_BLOCK,
+                             .device = -1,
+                             .address = block->address,
+                             .size_bytes = block->traits};
+    if (block->traits != 0)
+        mp_launch_write(capture->segment, capture->number, &fact);
+}
+
 /* An event of the paths without a guard. */
 static __attribute__((noinline)) void note(struct mp_segment *seg, enum mp_event_kind kind,
                                            const struct mp_device_live_row *row) {
@@ -207,8 +219,10 @@ static __attribute__((noinline)) void record_alloc(const struct mp_capture_view 
         lose(seg, MP_LOST_LIVE_FULL);
     else {
         struct mp_peak *peak = peak_of(domain, &row);
-        if (mp_events_on(seg, capture->number))
+        if (mp_events_on(seg, capture->number)) {
+            write_traits(capture, block);
             write_event(seg, MP_EVENT_BIRTH, &row);
+        }
         stamp(site, peak);
         count_alloc(site, &row, mp_capture_bucket(capture, row.birth_ns));
         mp_peak_add(peak, row.asked_bytes, mp_capture_device_rate(seg, capture->number),

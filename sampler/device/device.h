@@ -58,6 +58,7 @@ uint32_t mp_domain_intern(const char *family, int device, enum mp_memory_kind ki
 struct mp_device_block {
     uint32_t domain;
     uint32_t space; /* enum mp_address_space */
+    uint32_t traits; /* enum mp_block_trait; 0: nothing is known */
     uint64_t address;
     uint64_t container;   /* context, device or pool whose end frees the block; 0: none */
     uint64_t asked_bytes; /* what the caller asked for: decides the sampling */
@@ -103,6 +104,14 @@ void mp_device_reserved(uint32_t domain, int64_t delta);
 /* The state of a backend (enum mp_backend, below MP_BACKEND_ROWS), to explain a file without blocks of it. */
 void mp_device_backend_seen(unsigned backend, bool asked, bool loaded);
 void mp_device_backend_call(unsigned backend);
+
+#define MP_STEP_MESSAGE "step start" /* of a range: a step of the program */
+
+/* Has a range of this process begun a step? */
+bool mp_mark_steps(void);
+
+/* In a fork child: it has begun none. */
+void mp_mark_after_fork(void);
 
 /* A mark of the program: adds time and thread, cuts `text` at MP_MARK_TEXT_BYTES. */
 void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const char *text);

@@ -10,6 +10,7 @@
 #include "core/site_key.h"
 #include "device.h"
 #include "device_domains.h"
+#include "launches.h"
 
 #define ACTUAL_EVERY_NS 100000000u /* seldom: each answer is a call of the driver */
 
@@ -70,4 +71,9 @@ void mp_device_actual(uint32_t domain, uint64_t used_bytes, uint64_t total_bytes
     mp_store_relaxed(&row->actual_used_bytes, used_bytes);
     mp_store_relaxed(&row->actual_total_bytes, total_bytes);
     mp_store_release(&row->actual_ns, capture.now_ns);
+    struct mp_launch fact = {.kind = MP_LAUNCH_USED,
+                             .device = row->device,
+                             .address = used_bytes,
+                             .size_bytes = total_bytes};
+    mp_launch_add(&fact);
 }

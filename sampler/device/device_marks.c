@@ -11,7 +11,10 @@
 #include "device.h"
 
 #include <errno.h>
+#include <string.h>
 #include <time.h>
+
+static uint32_t steps; /* a range has begun one */
 
 static bool ring_ready(struct mp_segment *seg) {
     uint64_t bytes = mp_array_bytes(seg, MP_ARRAY_MARKS);
@@ -58,6 +61,14 @@ static void write_event(struct mp_segment *seg, uint64_t number) {
     }
 }
 
+bool mp_mark_steps(void) {
+    return mp_load_relaxed(&steps) != 0;
+}
+
+void mp_mark_after_fork(void) {
+    mp_store_relaxed(&steps, 0u);
+}
+
 void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const char *text) {
     struct mp_capture_view capture;
     struct timespec now;
@@ -65,6 +76,8 @@ void mp_mark_add(enum mp_mark_kind kind, uint64_t id, const char *domain, const 
         return;
     struct mp_segment *seg = capture.segment;
     int saved_errno = errno;
+    if (kind == MP_MARK_BEGIN && text != NULL && strcmp(text, MP_STEP_MESSAGE) == 0)
+        mp_store_relaxed(&steps, 1u);
     clock_gettime(CLOCK_MONOTONIC, &now); /* finer than the capture's: marks are close together */
     struct mp_mark head = {.time_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec,
                            .id = id,

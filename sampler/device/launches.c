@@ -22,9 +22,13 @@ static bool begin(struct mp_capture_view *capture, unsigned wants) {
            (mp_load_relaxed(&capture->segment->control->events.launches) & wants) != 0;
 }
 
-bool mp_launch_wanted(unsigned wants) {
+uint32_t mp_launch_capture(unsigned wants) {
     struct mp_capture_view capture;
-    return begin(&capture, wants);
+    return begin(&capture, wants) ? capture.number : 0;
+}
+
+bool mp_launch_wanted(unsigned wants) {
+    return mp_launch_capture(wants) != 0;
 }
 
 uint32_t mp_launch_epoch(void) {
@@ -102,13 +106,10 @@ uint32_t mp_launch_tensor(int type, int format, const int64_t *dimensions, uint6
     return id;
 }
 
-void mp_launch_add(const struct mp_launch *launch) {
-    struct mp_capture_view capture;
-    struct mp_guard guard;
-    if (!begin(&capture, ANY))
+void mp_launch_write(struct mp_segment *seg, uint32_t capture, const struct mp_launch *launch) {
+    unsigned wants = launch->kind >= MP_LAUNCH_BLOCK ? MP_LAUNCH_FACTS : ANY;
+    if ((mp_events_launches(seg->control, capture) & wants) == 0)
         return;
-    int saved_errno = errno;
-    struct mp_segment *seg = capture.segment;
     uint32_t device = launch->device >= 0 && launch->device < MP_LAUNCH_NO_DEVICE
                           ? (uint32_t)launch->device
                           : MP_LAUNCH_NO_DEVICE;
@@ -118,14 +119,23 @@ void mp_launch_add(const struct mp_launch *launch) {
         .thread = mp_thread_row(seg),
         .address = launch->address,
         .size_bytes = launch->size_bytes,
-        .site_key = mp_site_key(launch->name, 0, device, 0, capture.number),
+        .site_key = mp_site_key(launch->name, 0, device, 0, capture),
         .birth_ns = (uint64_t)birth << MP_LIVE_BIRTH_SHIFT,
     };
+    mp_event_write(seg, &event);
+}
+
+void mp_launch_add(const struct mp_launch *launch) {
+    struct mp_capture_view capture;
+    struct mp_guard guard;
+    if (!begin(&capture, ANY | MP_LAUNCH_FACTS))
+        return;
+    int saved_errno = errno;
     if (mp_guard_enter(&guard)) {
-        mp_event_write(seg, &event);
+        mp_launch_write(capture.segment, capture.number, launch);
         mp_guard_leave(&guard);
     } else {
-        mp_event_lose(seg);
+        mp_event_lose(capture.segment);
     }
     errno = saved_errno;
 }

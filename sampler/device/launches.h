@@ -16,6 +16,8 @@
 
 #include <stdbool.h>
 
+struct mp_segment;
+
 struct mp_launch {
     enum mp_launch_kind kind;
     int device;      /* < 0: unknown */
@@ -24,6 +26,9 @@ struct mp_launch {
     uint64_t address;
     uint64_t size_bytes;
 };
+
+/* Number of the capture that runs, if it wants any of these; 0: it does not, or none runs. */
+uint32_t mp_launch_capture(unsigned wants);
 
 /* Does the capture that runs want any of these (bits of enum mp_launch_want)? */
 bool mp_launch_wanted(unsigned wants);
@@ -42,5 +47,8 @@ void mp_launch_lose(void);
 
 /* Write the event, with the time of now; nothing where the capture wants none. */
 void mp_launch_add(const struct mp_launch *launch);
+
+/* The same for a caller that has the guard, and the capture's number. */
+void mp_launch_write(struct mp_segment *seg, uint32_t capture, const struct mp_launch *launch);
 
 #endif

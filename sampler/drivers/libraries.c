@@ -149,4 +149,5 @@ bool mp_device_redirected(void) {
 
 void mp_device_after_fork(void) {
     mp_pool_after_fork();
+    mp_mark_after_fork();
 }

@@ -3,6 +3,7 @@
  */
 #include "pools.h"
 #include "abi/atomics.h"
+#include "device/launches.h"
 
 #include <string.h>
 
@@ -19,6 +20,7 @@ struct mp_tool_domain {
     int64_t reserved_bytes;       /* of all heaps */
     int64_t reserved_told_bytes;  /* as the segment has it */
     int64_t total_bytes[DEVICES]; /* where tells_totals */
+    uint64_t told; /* a capture << 32 | the devices, below 32, of which it has the total */
 };
 
 struct heap {
@@ -97,6 +99,29 @@ static void tell_reserved(struct mp_tool_domain *domain) {
         mp_device_reserved(number, now - told);
 }
 
+/* Has the capture the total of a device? It has from now on. A second thread may tell it again. */
+static bool was_told(struct mp_tool_domain *domain, unsigned device, uint32_t capture) {
+    uint64_t word = mp_load_relaxed(&domain->told), own = device < 32 ? 1ULL << device : 0;
+    uint64_t devices = word >> 32 == capture ? word & UINT32_MAX : 0;
+    if ((devices & own) != 0)
+        return true;
+    mp_cas_u64(&domain->told, word, (uint64_t)capture << 32 | devices | own);
+    return false;
+}
+
+/* A fact of the capture, where the total is new in it. */
+static void tell_total(struct mp_tool_domain *domain, unsigned device, bool changed) {
+    uint32_t capture = mp_launch_capture(MP_LAUNCH_FACTS);
+    uint32_t number = capture != 0 ? segment_domain(domain) : MP_DOMAIN_NONE;
+    if (number == MP_DOMAIN_NONE || (was_told(domain, device, capture) && !changed))
+        return;
+    struct mp_launch fact = {.kind = MP_LAUNCH_RESERVED,
+                             .device = (int)device,
+                             .address = (uint64_t)mp_load_relaxed(&domain->total_bytes[device]),
+                             .size_bytes = number};
+    mp_launch_add(&fact);
+}
+
 static struct heap *heap_of(const void *handle) {
     uintptr_t offset = (uintptr_t)handle - (uintptr_t)heaps;
     if (offset >= sizeof heaps || offset % sizeof heaps[0] != 0)
@@ -118,8 +143,10 @@ void *mp_pool_heap_begin(struct mp_tool_domain *domain, const struct mp_pool_ran
     void *handle = domain; /* of a heap that is only a number */
     int64_t change = (int64_t)range->bytes;
     if (domain->tells_totals) {
-        int64_t *total = &domain->total_bytes[range->device % DEVICES];
-        change -= __atomic_exchange_n(total, (int64_t)range->bytes, __ATOMIC_ACQ_REL);
+        unsigned device = range->device % DEVICES;
+        change -= __atomic_exchange_n(&domain->total_bytes[device], (int64_t)range->bytes,
+                                      __ATOMIC_ACQ_REL);
+        tell_total(domain, device, change != 0);
     } else if ((handle = heap_add(range->bytes)) == NULL) {
         return domain;
     }
@@ -175,6 +202,7 @@ void mp_pool_after_fork(void) {
     for (unsigned i = 0; i < DOMAINS; i++) {
         domains[i].reserved_bytes = domains[i].reserved_told_bytes = 0;
         memset(domains[i].total_bytes, 0, sizeof domains[i].total_bytes);
+        domains[i].told = 0;
     }
     memset(heaps, 0, sizeof heaps);
 }

@@ -2,6 +2,7 @@
  * attach.c - see attach.h.
  */
 #include "abi/attach.h"
+#include "device/device.h"
 #include "drivers/libraries.h"
 #include "entry_patch.h"
 #include "pymem/pymem.h"
@@ -197,6 +198,8 @@ static int run(struct mp_attach_request *r) {
     case MP_ATTACH_DETACH:
         return attached ? detach(r)
                         : refuse(r, -EALREADY, "mem_profiler is not attached to the process");
+    case MP_ATTACH_STEP:
+        return mp_mark_steps() ? -EEXIST : 0;
     default:
         return refuse(r, -EINVAL, "unknown command");
     }

@@ -2,6 +2,7 @@
  * test_launches.c - launches in the rings: what is written and when, texts that are stored once, what makes no sense.
  */
 #include "core/events.h"
+#include "device/device.h"
 #include "device/launches.h"
 #include "device_segment.h"
 
@@ -100,6 +101,56 @@ static void test_event(void) {
     }
 }
 
+static void allocate(uint32_t traits) {
+    struct mp_device_block block = {.domain = mp_domain_intern("hal", 0, MP_MEMORY_DEVICE),
+                                    .space = MP_SPACE_HAL_POINTER,
+                                    .traits = traits,
+                                    .address = 0x1000,
+                                    .asked_bytes = 512};
+    mp_device_alloc(&block);
+}
+
+static void test_facts(void) {
+    uint32_t traits = MP_TRAIT_KNOWN | MP_TRAIT_CREATED | 33 << MP_TRAIT_MODULE_SHIFT;
+    CASE("what a block is comes before its birth, where the capture wants facts and there are any");
+    open_capture(MP_LAUNCH_FACTS);
+    allocate(traits);
+    CHECK_EQ(written(), 2);
+    struct mp_event event = first();
+    CHECK_EQ(event.time_kind & ((1 << MP_EVENT_KIND_BITS) - 1), MP_EVENT_LAUNCH);
+    CHECK_EQ(event.birth, (uint32_t)MP_LAUNCH_BLOCK << MP_LAUNCH_KIND_SHIFT);
+    CHECK_EQ(event.address, 0x1000);
+    CHECK_EQ(event.size_thread & ((1ULL << MP_LIVE_SIZE_BITS) - 1), traits);
+    allocate(0); /* the death of the first, and a birth */
+    CHECK_EQ(written(), 4);
+    CASE("facts are no launches, and launches are no facts");
+    mp_launch_add(&(struct mp_launch){.kind = MP_LAUNCH_KERNEL});
+    CHECK_EQ(written(), 4);
+    CHECK_EQ(mp_launch_capture(MP_LAUNCH_FACTS), 1);
+    CHECK_EQ(mp_launch_capture(ALL), 0);
+    close_segment();
+    open_capture(ALL);
+    allocate(traits);
+    mp_launch_add(&(struct mp_launch){.kind = MP_LAUNCH_USED, .address = 1, .size_bytes = 2});
+    CHECK_EQ(written(), 1);
+    close_segment();
+}
+
+static void test_steps(void) {
+    CASE("a range of the step's name, and no other mark, makes the process one that ranges divide");
+    open_capture(0);
+    CHECK(!mp_mark_steps());
+    mp_mark_add(MP_MARK_POINT, 0, "", MP_STEP_MESSAGE);
+    mp_mark_add(MP_MARK_BEGIN, 1, "", "step start 2");
+    mp_mark_add(MP_MARK_BEGIN, 2, "", NULL);
+    CHECK(!mp_mark_steps());
+    mp_mark_add(MP_MARK_BEGIN, 3, "", MP_STEP_MESSAGE);
+    CHECK(mp_mark_steps());
+    mp_mark_after_fork();
+    CHECK(!mp_mark_steps());
+    close_segment();
+}
+
 static void test_texts(void) {
     char text[MP_LAUNCH_TEXT_BYTES + 100];
     memset(text, 'x', sizeof text);
@@ -177,6 +228,8 @@ int main(void) {
     start_unwinder();
     test_not_wanted();
     test_event();
+    test_facts();
+    test_steps();
     test_texts();
     test_no_room();
     test_threads();

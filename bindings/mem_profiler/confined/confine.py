@@ -3,7 +3,8 @@
 Model: a child that parses calls `enter` first. As root it becomes a user that no other process runs
 as. As any user, it can then gain no new rights, start no program, reach no other process or
 network, and change no file but those it has open. The measures are independent: the child skips one
-that the kernel lacks (Landlock, seccomp), and the others hold.
+that the kernel lacks (Landlock, seccomp), and the others hold. A child that makes files of what it
+reads calls `enter_writer`.
 
 Landlock: Documentation/userspace-api/landlock.rst. seccomp: classic BPF over struct seccomp_data.
 """
@@ -16,7 +17,10 @@ import os
 import platform
 import random
 import resource
+import stat
 import struct
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from mem_profiler import system
 from mem_profiler._core import ffi, lib
@@ -27,12 +31,15 @@ _UNUSED_UIDS = range(0x70000000, 0x7FFFFFF0)
 _NOBODY = 65534  # where a user namespace has no others
 CPU_S = 600
 
-_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
+_LANDLOCK_CREATE, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT = 444, 445, 446
+_PATH_BENEATH = 1
 _LANDLOCK_ABI_QUERY = 1
 # By version of the interface: the rights on files that Landlock can take. Reading files and folders
 # (bits 2 and 3) stays with the user's rights.
 _FILE_RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
 _READING = 0xC
+_EXECUTING = 0x1
+_OF_FILES = 0x4002  # writing and truncating: what a rule for one file may have
 _NET_SINCE, _NET_RIGHTS = 4, 0x3
 _SCOPE_SINCE, _SCOPES = 6, 0x3  # abstract sockets, signals
 
@@ -57,6 +64,15 @@ _REFUSED = {
     "fork": (57, -1),
     "vfork": (58, -1), "prlimit64": (302, 261),
 }  # fmt: skip
+# What `enter_writer` leaves: its helpers are programs, whose ends it may hasten, with limits of
+# their own.
+_OF_HELPERS = (
+    "execve", "clone", "clone3", "fork", "vfork", "kill", "tkill", "tgkill", "prlimit64",
+)  # fmt: skip
+_CAPABILITIES_KEPT = (
+    1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 19
+)  # to own, read and change files (chown, dac, fowner), and to read below /proc (ptrace)
+_CAPABILITY_VERSION = 0x20080522
 _LOAD_WORD, _JUMP_EQUAL, _JUMP_GREATER, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT = 0, 4
 _KILL, _ALLOW, _REFUSE = 0x80000000, 0x7FFF0000, 0x00050000 | errno.EPERM
@@ -80,7 +96,39 @@ def enter(cpu_s: int = CPU_S) -> None:
     with contextlib.suppress(OSError):
         _landlock()
     with contextlib.suppress(OSError):
-        _seccomp()
+        _seccomp(_REFUSED)
+
+
+def enter_writer(folders: Sequence[str]) -> None:
+    """Give up every right but to read, to run helpers, and to change files below some folders.
+
+    For a child just after fork, with one thread, that makes files from untrusted data: it stays the
+    user that it is, since the files are that user's. As root it keeps the rights on files alone.
+    Folders that do not exist are left out. Raises OSError where it cannot give up a right.
+    """
+    os.setsid()
+    system.prctl(system.PR_SET_DUMPABLE, 0)
+    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    _limit(resource.RLIMIT_CORE, 0)
+    with contextlib.suppress(OSError):
+        _keep_rights_on_files()
+    with contextlib.suppress(OSError):
+        _landlock((*folders, os.devnull), keeps=_EXECUTING)
+    with contextlib.suppress(OSError):
+        refused = {name: pair for name, pair in _REFUSED.items() if name not in _OF_HELPERS}
+        _seccomp(refused)
+
+
+def _keep_rights_on_files() -> None:
+    """Drop the other capabilities, if there are any. Raises OSError."""
+    head = ffi.new("char[]", struct.pack("=Ii", _CAPABILITY_VERSION, 0))
+    data = ffi.new("char[]", 24)
+    addresses = system.address_of(head), system.address_of(data)
+    system.checked(lib.mp_syscall(system.number_of("capget"), *addresses, 0, 0, 0))
+    had = struct.unpack("=6I", bytes(ffi.buffer(data, 24)))
+    kept = (_CAPABILITIES_KEPT, _CAPABILITIES_KEPT, 0, 0, 0, 0)
+    ffi.buffer(data, 24)[:] = struct.pack("=6I", *(a & b for a, b in zip(had, kept, strict=True)))
+    system.checked(lib.mp_syscall(system.number_of("capset"), *addresses, 0, 0, 0))
 
 
 def _become_nobody() -> None:
@@ -104,10 +152,13 @@ def _limit(which: int, value: int) -> None:
     resource.setrlimit(which, (value, value))
 
 
-def _landlock() -> None:
-    """Restrict files by Landlock. Raises OSError where the kernel lacks it."""
+def _landlock(writable: Sequence[str] = (), *, keeps: int = 0) -> None:
+    """Restrict files by Landlock: all that it can take but ``keeps``, except below ``writable``.
+    Raises OSError where the kernel lacks it.
+    """
     version = system.checked(lib.mp_syscall(_LANDLOCK_CREATE, 0, 0, _LANDLOCK_ABI_QUERY, 0, 0))
-    files = max(rights for since, rights in _FILE_RIGHTS.items() if since <= version) & ~_READING
+    files = max(rights for since, rights in _FILE_RIGHTS.items() if since <= version)
+    files &= ~(_READING | keeps)
     network = _NET_RIGHTS if version >= _NET_SINCE else 0
     scopes = _SCOPES if version >= _SCOPE_SINCE else 0
     rules = struct.pack("=QQQ", files, network, scopes)
@@ -116,15 +167,33 @@ def _landlock() -> None:
     address = system.address_of(buffer)
     fd = system.checked(lib.mp_syscall(_LANDLOCK_CREATE, address, size, 0, 0, 0))
     try:
+        for path in writable:
+            with contextlib.suppress(FileNotFoundError):
+                _allow_below(fd, path, files)
         system.checked(lib.mp_syscall(_LANDLOCK_RESTRICT, fd, 0, 0, 0, 0))
     finally:
         os.close(fd)
 
 
-def filter_program(machine: str) -> bytes:
-    """The filter (struct sock_filter[]) against calls that no reader needs. Raises KeyError."""
+def _allow_below(ruleset: int, path: str, rights: int) -> None:
+    """Let these rights stay below a folder, or on a file. Raises OSError."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            rights &= _OF_FILES
+        rule = ffi.new("char[]", struct.pack("=Qi", rights, fd))
+        address = system.address_of(rule)
+        system.checked(lib.mp_syscall(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, address, 0, 0))
+    finally:
+        os.close(fd)
+
+
+def filter_program(
+    machine: str, refused: Mapping[str, tuple[int, int]] = MappingProxyType(_REFUSED)
+) -> bytes:
+    """The filter (struct sock_filter[]) against some calls. Raises KeyError."""
     column = {"x86_64": 0, "aarch64": 1}[machine]
-    numbers = sorted(pair[column] for pair in _REFUSED.values() if pair[column] >= 0)
+    numbers = sorted(pair[column] for pair in refused.values() if pair[column] >= 0)
     refuse_at = 5 + len(numbers)  # after the last comparison: _ALLOW, then _REFUSE, _KILL
     rows = [
         (_LOAD_WORD, 0, 0, _ARCHITECTURE_AT),
@@ -139,11 +208,14 @@ def filter_program(machine: str) -> bytes:
     return b"".join(struct.pack("=HBBI", *row) for row in rows)
 
 
-def _seccomp() -> None:
-    """Install the filter. Raises OSError where the kernel or the machine's calls lack support."""
+def _seccomp(refused: Mapping[str, tuple[int, int]]) -> None:
+    """Install the filter against some calls.
+
+    Raises OSError where the kernel or the machine's calls lack support.
+    """
     if platform.machine() not in _ARCHITECTURE:
         raise OSError(errno.ENOSYS, "mem_profiler has no seccomp filter for this machine")
-    program = filter_program(platform.machine())
+    program = filter_program(platform.machine(), refused)
     rows = ffi.new("char[]", program)
     head = struct.pack("=H6xQ", len(program) // 8, system.address_of(rows))
     buffer = ffi.new("char[]", head)

@@ -1,16 +1,15 @@
 """The collection of this very process: its settings, its side rows, whether a window is open.
 
-Model: a process that the command has started finds its settings in a file, and is followed already.
-Any other one is captured by a process beside it (`own`), from the first call that needs it. In both
-cases what the program tells goes into a file of side rows, whose rows come into the dumps at their
-time. A fork child begins anew.
+Model: a process that the command has started knows its settings (`commanded`), and is followed
+already. Any other one is captured by a process beside it (`own`), from the first call that needs
+it. In both cases what the program tells goes into a file of side rows, whose rows come into the
+dumps at their time. A fork child begins anew.
 """
 
 from __future__ import annotations
 
 import atexit
 import dataclasses
-import json
 import os
 import sys
 import threading
@@ -18,12 +17,14 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Optional
 
-from mem_parser.errors import MemError, UsageProblem
+from mem_parser.errors import UsageProblem
 from mem_parser.memscope.form import Folders, stamp_of
-from mem_parser.memscope.settings import API_OPTIONS, Settings, changed, of_dict
-from mem_profiler.memscope import tree
+from mem_parser.memscope.settings import API_OPTIONS, Settings, changed
+from mem_profiler.memscope import commanded, tree
 from mem_profiler.memscope.siderows import SideRows, row_now
+from mem_profiler.memscope.uncollected import absent_in, left_out
 from mem_profiler.tracking.errors import TrackerError
+from mem_profiler.tracking.inside import Hooks
 
 if TYPE_CHECKING:
     from mem_profiler.memscope.own import Own
@@ -44,22 +45,20 @@ class Collection:
         self.own: Optional[Own] = None  # noqa: UP045 - Python 3.9 evaluates it
         self.open = False
         self.steps = 0
+        self.began: Optional[Settings] = None  # noqa: UP045 - same
+        """The settings with which the capture began."""
+        self.configured = False
         self._rows: Optional[SideRows] = None  # noqa: UP045 - same
         self._read_told()
 
     def _read_told(self) -> None:
         """Take the settings of the command that started this process, if one did."""
-        path = os.environ.get(tree.VARIABLE)
-        if not path:
+        told = commanded.told()
+        if told is None:
             return
-        try:
-            with open(path, encoding="utf-8") as file:
-                told = json.load(file)
-            self.settings = of_dict(told["settings"])
-            self.stamp = str(told["stamp"])
-        except (OSError, ValueError, KeyError, TypeError, MemError):
-            return  # of a command that has ended: nobody follows this process
+        self.settings, self.stamp = told
         self.by_command = True
+        self.began = self.settings
         self.open = not self.settings.deferred
 
     @property
@@ -100,6 +99,7 @@ class Collection:
                 text = f"cannot write in {self.places.run}: {error.strerror}"
                 raise TrackerError(text) from None
             self.own = Own(self.settings, self.stamp)
+            self.began = self.settings
             for tell in on_begin:
                 tell(self)
 
@@ -123,6 +123,7 @@ on_start: list[Callable[[Collection], None]] = []
 on_stop: list[Callable[[Collection], None]] = []
 """What else ends with it, in reverse."""
 _current: Optional[Collection] = None  # noqa: UP045 - same
+_sampler = Hooks()
 
 
 def current() -> Collection:
@@ -137,7 +138,8 @@ def config(**options: str) -> None:
     """Choose what is collected: device, level, events, call_stack, analysis, watch, format,
     output_path (or as before data_format, output). All values are texts, as of the command.
 
-    format, output_path and watch take effect until the collection has begun. Raises UsageProblem.
+    format, output_path and watch take effect until the collection has begun. What nobody collects
+    is a note on standard error. Raises UsageProblem.
     """
     own = current()
     with own.lock:
@@ -153,6 +155,9 @@ def config(**options: str) -> None:
                 warnings.warn(text, RuntimeWarning, stacklevel=2)
             wanted = dataclasses.replace(wanted, **held)
         own.settings = wanted
+        own.configured = True
+        for line in (*absent_in(wanted, options), *left_out(wanted, own.began)):
+            note(line)
         if own.runs:
             own.tell("CONFIG", "CONFIG", attributes=wanted.as_dict())
         try:
@@ -186,15 +191,32 @@ def stop() -> None:
 
 
 def step() -> None:
-    """End a step and begin the next one: its number is in the row's name. Raises TrackerError."""
+    """End a step and begin the next one: its number is in the row's name.
+
+    Raises TrackerError, also where a range named `step start` has begun one: a program uses one of
+    the two.
+    """
     own = current()
     with own.lock:
         if not own.runs:
             raise TrackerError("no collection runs", "start() begins one")
+        if _ranges_make_steps():
+            raise TrackerError(
+                "ranges named `step start` begin the steps of this process: step() cannot, too",
+                "use one of the two",
+            )
         own.steps += 1
         if own.own is not None:
             own.own.rescan(after_s=1.0)
         own.tell("SYSTEM", "STEP", str(own.steps))
+
+
+def _ranges_make_steps() -> bool:
+    try:
+        return _sampler.has_ranged_steps()
+    except TrackerError:
+        # Another sampler than ours: the collection says it at its end.
+        return False
 
 
 def _device_memory() -> dict[str, Any]:
@@ -207,8 +229,15 @@ def _device_memory() -> dict[str, Any]:
     return {"free": int(free), "total": int(total)}
 
 
+def note(line: str) -> None:
+    """Say what a user may miss."""
+    sys.stderr.write(f"mem_profiler: note: {line}\n")
+
+
 def _at_exit() -> None:
     if _current is not None and _current.pid == os.getpid():
+        if _current.configured and not _current.runs:
+            note("config() chose what is collected, but nothing was: start() begins a collection")
         try:
             _current.end()
         except TrackerError as error:

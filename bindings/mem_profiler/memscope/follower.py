@@ -2,7 +2,7 @@
 
 Model: a child of the controller reads the log of events and the side rows as they grow
 (`mem_parser.memscope.collecting`), and writes rows a second after their events. It ends when the
-log has ended and all of it is written.
+log has ended and all of it is written. It may change files below the folder of that process alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from mem_parser.memscope.form import Folders
 from mem_parser.memscope.logtail import LogTail
 from mem_parser.memscope.settings import Settings
 from mem_parser.memscope.siderows import SideFile, path_in
+from mem_parser.symbols.cache import default_folder
+from mem_profiler.confined import confine
 from mem_profiler.confined.child import Asked, Child
 from mem_profiler.memscope.tree import EVENTS_FOLDER
 
@@ -60,7 +63,10 @@ class Follower:
         self._task = task
         self._closed = False
         self._child = Child(
-            lambda asked: _follow(task, asked), f"pid {task.pid}", memory_bytes=MEMORY_BYTES
+            lambda asked: _follow(task, asked),
+            f"pid {task.pid}",
+            enter=lambda: _enter(task),
+            memory_bytes=MEMORY_BYTES,
         )
 
     def finish(self) -> Collected:
@@ -84,6 +90,16 @@ class Follower:
             self._child.__exit__()
 
 
+def _enter(task: Task) -> None:
+    """Give up the rights that the dumps do not need: the log and the side rows are untrusted. What
+    reads symbols keeps its cache, and has its temporary files beside the log.
+    """
+    temporary = os.path.join(task.places.run, EVENTS_FOLDER)
+    os.environ["TMPDIR"] = tempfile.tempdir = temporary
+    cache = default_folder()
+    confine.enter_writer([task.places.run, *([os.fspath(cache)] if cache else ())])
+
+
 def _follow(task: Task, asked: Asked) -> dict[str, Any]:
     """Read and write until asked to end. Runs in the child."""
     folder = os.path.join(task.places.run, EVENTS_FOLDER)
@@ -91,6 +107,7 @@ def _follow(task: Task, asked: Asked) -> dict[str, Any]:
     collecting = Collecting(
         task.settings, LogTail(task.stem), SideFile(path_in(folder, task.pid)), dumps, task.pid
     )
+    collecting.scribe.run_folder = task.places.run
     problem = ""
     try:
         while not asked():

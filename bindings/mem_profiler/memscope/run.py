@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 
 from mem_parser.errors import MemError, UsageProblem
@@ -25,7 +23,7 @@ from mem_profiler.capture.launch import Image, Outcome
 from mem_profiler.capture.output import ExactFile, Where
 from mem_profiler.events.collector import Limits
 from mem_profiler.events.logs import Logging
-from mem_profiler.memscope import atstart, tree
+from mem_profiler.memscope import atstart, commanded, tree
 from mem_profiler.memscope.follower import Collected, Follower, Task
 from mem_profiler.process import procfs
 
@@ -77,34 +75,13 @@ class MemscopeRun(launch.Run):
             raise UsageProblem(
                 f"--output {settings.output}: cannot be made: {error.strerror}"
             ) from None
-        self._settings_file = self._write_settings()
         options = dataclasses.replace(
             options,
             variables=options.variables
             | atstart.variables()
-            | {tree.VARIABLE: self._settings_file},
+            | commanded.variables(settings, self.stamp),
         )
-        try:
-            super().__init__(arguments, options)
-        except BaseException:
-            self._remove_settings()
-            raise
-
-    def _write_settings(self) -> str:
-        """The file that the process reads its settings from."""
-        told = {
-            "settings": self.settings.as_dict() | {"output": os.path.abspath(self.settings.output)}
-        }
-        handle, path = tempfile.mkstemp(prefix="mem_profiler.memscope.", suffix=".json")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(told | {"stamp": self.stamp}, file)
-        # The program may run as another user; nothing in it is secret.
-        os.chmod(path, 0o644)
-        return path
-
-    def _remove_settings(self) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(self._settings_file)
+        super().__init__(arguments, options)
 
     def _places(self, image: Image) -> Folders:
         return tree.places_of(self.settings, image.pid, self.stamp)
@@ -164,7 +141,6 @@ class MemscopeRun(launch.Run):
         finally:
             for image in self.images.values():
                 self._end_follower(image)
-            self._remove_settings()
             self._remove_empty()
 
     def _remove_empty(self) -> None:

@@ -74,8 +74,9 @@ def _memory_of(device: int) -> dict[str, Any]:
         free, total = int(whole[0]), int(whole[1])
         attributes |= {"total": total, "free": free}
         attributes["device_rate"] = f"{100 * (total - free) / total:.2f}"
-        if "reserved" in attributes:
-            attributes["reserved_rate"] = f"{100 * attributes['reserved'] / total:.2f}"
+    if attributes.get("reserved") and "allocated" in attributes:
+        rate = 100 * attributes["allocated"] / attributes["reserved"]
+        attributes["reserved_rate"] = f"{rate:.2f}"
     return attributes
 
 

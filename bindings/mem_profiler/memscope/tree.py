@@ -1,6 +1,6 @@
-"""The folder of one process's collection, and the environment that tells it to the process.
+"""The folder of one process's collection.
 
-Both sides make the same names: whoever is first makes the folder.
+The process and who follows it make the same names: whoever is first makes the folder.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from mem_parser.memscope.form import Folders, folders
 from mem_parser.memscope.settings import SETTINGS_FILE, Settings
 from mem_parser.outplace import make_folder
 
-VARIABLE = "MEM_PROFILER_MEMSCOPE"
-"""Names the file with the settings of a collection, which the command has made."""
 EVENTS_FOLDER = "events"
 MODE = 0o640
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
+from importlib.machinery import PathFinder
+from typing import Optional
 
 from mem_parser.memscope.settings import Settings
+
+PYTORCH = "torch"
 
 
 def lines_of(settings: Settings, given: Collection[str]) -> list[str]:
@@ -12,14 +17,43 @@ def lines_of(settings: Settings, given: Collection[str]) -> list[str]:
     lines = []
     if "level" in given and settings.level == "kernel":
         lines.append(f"level kernel: {_KERNELS}")
-    asked = []
     if "events" in given and "access" in settings.events:
         lines.append(f"events access: {_ACCESSES}")
+    return [*lines, *(f"{what}: {_PYTORCH}" for what in _of_pytorch(settings, given))]
+
+
+def absent_in(settings: Settings, given: Collection[str]) -> list[str]:
+    """Return a line for each option among ``given`` that this very program has nothing for."""
+    # Not by `importlib.util`: it asks the finder that waits for PyTorch's import, which then goes.
+    if PYTORCH in sys.modules or PathFinder.find_spec(PYTORCH) is not None:
+        return []
+    return [f"{what}: {_PYTORCH}, and it is not installed" for what in _of_pytorch(settings, given)]
+
+
+def left_out(settings: Settings, began: Optional[Settings]) -> list[str]:  # noqa: UP045 - Python 3.9
+    """Return a line for each thing that a capture does not have, since it began without.
+
+    ``began`` are the settings with which it began; None: it has not begun.
+    """
+    if began is None:
+        return []
+    lines = []
+    if "launch" in settings.all_events - began.all_events:
+        lines.append(f"events launch: {_BEGAN} without")
+    elif settings.level != began.level and "launch" in settings.all_events:
+        lines.append(f"level {settings.level}: {_BEGAN} with level {began.level}")
+    if settings.host and not began.host:
+        lines.append(f"device cpu: {_BEGAN} without blocks of the host")
+    return lines
+
+
+def _of_pytorch(settings: Settings, given: Collection[str]) -> list[str]:
+    asked = []
     if "analysis" in given:
         asked += [f"analysis {n}" for n in ("decompose", "inefficient") if n in settings.analyses]
     if "watch" in given and settings.watch is not None:
         asked.append("watch")
-    return [*lines, *(f"{what}: {_PYTORCH}" for what in asked)]
+    return asked
 
 
 _KERNELS = (
@@ -28,3 +62,4 @@ _KERNELS = (
 )
 _ACCESSES = "of ATB's operators, and of Python programs with PyTorch 2.3.1 or later"
 _PYTORCH = "of Python programs with PyTorch 2.3.1 or later alone"
+_BEGAN = "not collected, since the capture began"

@@ -150,6 +150,7 @@ LAUNCH_WANTS = {
     "operators": lib.MP_LAUNCH_OPERATORS,
     "kernels": lib.MP_LAUNCH_KERNELS,
     "accesses": lib.MP_LAUNCH_ACCESSES,
+    "facts": lib.MP_LAUNCH_FACTS,
 }
 LAUNCH_KINDS: int = lib.MP_LAUNCH_KINDS
 LAUNCH_KIND_SHIFT: int = lib.MP_LAUNCH_KIND_SHIFT

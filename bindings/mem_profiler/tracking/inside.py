@@ -18,7 +18,7 @@ from typing import Any
 from mem_profiler import LIBRARY_NAME, library_path
 from mem_profiler.tracking.errors import TrackerError
 
-BEGIN, RESCAN, DETACH = 1, 2, 3
+BEGIN, RESCAN, DETACH, STEP = 1, 2, 3, 4
 _VERSION = 1
 _OPTIONS = ("MAX_MEMORY", "MAX_TOTAL", "UNWIND", "SEED")
 _SEGMENT = re.compile(rb"/mem_profiler\.\d+(?:\.[0-9a-f]{16})?/(\d+)-\d+-\d+$", re.MULTILINE)
@@ -100,6 +100,12 @@ class Hooks:
         if self.active and now_s - self._scanned_s >= after_s:
             self._scanned_s = now_s
             self._call(RESCAN)
+
+    def has_ranged_steps(self) -> bool:
+        """Whether a range of this process, named `step start`, has begun a step. Raises
+        TrackerError where the sampler of this process cannot be asked.
+        """
+        return bool(self._call(STEP).result == -errno.EEXIST)
 
     def end(self) -> None:
         """Take the hooks out. Raises TrackerError."""

@@ -25,6 +25,10 @@ TEXT_MAX_BYTES = 1024
 TEXTS_AT_ONCE = 1 << 10
 STREAM, TASK = 1, 2
 """Bits of a KERNEL's size: what its address has."""
+TRAIT_PAGE, TRAIT_CREATED, TRAIT_KNOWN, TRAIT_MODULE_SHIFT = 3, 4, 8, 8
+"""Bits of a BLOCK's size: normal (0), huge (1) or giant (2) pages; physical memory, mapped by
+itself; anything is known; and the module that asked for it, in 8 bits from there on.
+"""
 
 
 class LaunchKind(enum.IntEnum):
@@ -34,6 +38,11 @@ class LaunchKind(enum.IntEnum):
     KERNEL_END: of a kernel in a library of operators; detail is its path. OPERATOR_BEGIN,
     OPERATOR_END: address and size are those of its workspace, detail is its path. READ, WRITE,
     ACCESS (reads, and may write): address and size of a tensor; detail is `tensor_text`.
+
+    The last three are no launches, but what is told beside the events of blocks. BLOCK: address is
+    that of the thread's next birth, size is its traits. RESERVED: a pool has so many bytes
+    (address) on the device; size is the index of its domain. USED: all programs use so many bytes
+    (address) of the device, which has size.
     """
 
     KERNEL = 1
@@ -44,6 +53,9 @@ class LaunchKind(enum.IntEnum):
     READ = 6
     WRITE = 7
     ACCESS = 8
+    BLOCK = 9
+    RESERVED = 10
+    USED = 11
 
 
 @dataclass(slots=True)

@@ -6,26 +6,32 @@ which has the counters and the file.
 
 Events come in batches, as columns. The one thing that goes event by event is which block each one
 ends: a dictionary of what is live at each address. All else (`settle`) is done in columns: sums,
-numbers, rows. A live block is known by a number: that of its birth in the batch, or from the end of
-the batch on -2 minus its slot in the table of live blocks. Rows of other kinds wait with the number
-of events before them, so that they get their IDs in the same order.
+numbers, rows. Rows of other kinds wait with the number of events before them, so that they get
+their IDs in the same order.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mem_parser.memlog.events import Kind
+from mem_parser.memscope.blockbatch import ENDS, FIRST_SLOT, NOBODY, BlockBatch
+from mem_parser.memscope.blockfacts import (
+    NO_TRAITS,
+    BlockFacts,
+    Suffixes,
+    module_of,
+    traits_text,
+)
+from mem_parser.memscope.blockplaces import BlockPlaces
 from mem_parser.memscope.blocktable import BlockTable
-from mem_parser.memscope.domains import FIRST_DEVICE, Place, place_of
+from mem_parser.memscope.domains import FIRST_DEVICE
 from mem_parser.memscope.dumps import BlockRows
-from mem_parser.memscope.form import HAL
+from mem_parser.memscope.liveaddresses import LiveAddresses
 from mem_parser.memscope.rowwriter import (
     FREE,
     MALLOC,
@@ -45,67 +51,32 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-_NOBODY = -1
-"""No block was live at the address."""
-_FIRST_SLOT = -2
-_ENDS = -1
-"""What an event is that begins no block; else it is its own number."""
 _OTHERS_MAX = 1 << 15
-_RENEWED = 64
-"""So many events may change a list of begins one by one; after more it is made anew."""
-
-
-@dataclass
-class _Work:
-    """A batch, and what is known of its events."""
-
-    batch: Batch
-    kind: npt.NDArray[np.uint8]
-    is_birth: BoolArray
-    place: IntArray
-    allocation: IntArray
-    track: IntArray
-    """Of births."""
-    file: IntArray
-    code: list[int]
-    address: list[int]
-    lives: list[dict[int, int]]
-    refused: list[int]
-    splits: list[int]
-    """Before these events the lists of begins must be as they are then."""
-    low: int = 0
-    """The events before are done."""
-    high: int = 0
-    """The events from here on have not come yet."""
-    before: list[int] = field(default_factory=list)
-    """Which block was at the address of each event since ``low``."""
-    owners: dict[int, str] = field(default_factory=dict)
-    late: list[tuple[int, Callable[[int], None]]] = field(default_factory=list)
 
 
 class Blocks:
     """All blocks of a process."""
 
-    def __init__(self, settings: Settings, dumps: Dumps, pid: int, texts: StackTexts) -> None:
+    def __init__(
+        self, settings: Settings, dumps: Dumps, pid: int, texts: StackTexts, facts: BlockFacts
+    ) -> None:
         self.settings = settings
-        self.on_refused: Callable[[Refusal], None] = _nothing
-        self.labels: Callable[[int], str] = _no_label
-        """The labels of what a thread allocates now, joined."""
-        self.has_labels = False
+        self.on_refused: Callable[[Refusal], None] | None = None
+        self.labels: Callable[[int], str] | None = None
+        """The labels of what a thread allocates at this moment, joined; None: nobody has any."""
         self.table = BlockTable()
-        self.tracks: list[Track] = []
-        self._dumps, self._pid, self._texts = dumps, pid, texts
+        self._texts, self.facts = texts, facts
         self._recording = True
-        self._live: list[dict[int, int]] = []
-        self._starts: dict[int, list[int]] = {}
-        self._places: list[Place] = []
-        self._place_of: dict[tuple[str, str | None], int] = {}
-        self._track_of: dict[tuple[str, str], int] = {}
-        self._files: dict[int, LogFile] = {}
-        self._next_file = 0
+        self._live = LiveAddresses(self._size)
+        self._places = BlockPlaces(settings, dumps, pid, self._live)
         self._allocations = 0
         self._rows = RowWriter(dumps, texts.tails)
-        self._work: _Work | None = None
+        self._work: BlockBatch | None = None
+
+    @property
+    def tracks(self) -> list[Track]:
+        """The memory of each type on each device."""
+        return self._places.tracks
 
     @property
     def recording(self) -> bool:
@@ -122,8 +93,7 @@ class Blocks:
         """Go on with other settings."""
         self.settle()
         self.settings = settings
-        for track in self.tracks:
-            track.is_wanted = settings.blocks and settings.wants(track.device)
+        self._places.new_settings(settings)
 
     # -- events --------------------------------------------------------------------------------
 
@@ -134,131 +104,84 @@ class Blocks:
         events = batch.events
         kind = events.kind
         is_birth = (kind == Kind.BIRTH) | (kind == Kind.BACK)
-        place, file = self._places_of(batch)
+        places = self._places
+        place, file = places.of_batch(batch, self._used_files())
         numbers = np.arange(len(events))
-        places = np.flatnonzero(np.bincount(place[is_birth], minlength=len(self._places)))
-        tracks = np.zeros(len(self._places), dtype=np.int64)
-        unsure = np.zeros(len(self._places), dtype=np.bool_)
-        devices = [one.device for one in self._places if one.type == HAL]
-        only = devices[0] if len(devices) == 1 else None
-        for k in places.tolist():
-            one = self._places[k]
-            if one.device is None and len(devices) > 1:
-                unsure[k] = True
-            else:
-                tracks[k] = self._track(one, one.device or only or FIRST_DEVICE)
-        code = np.where(is_birth, numbers, _ENDS)
+        present = np.flatnonzero(np.bincount(place[is_birth], minlength=len(places.places)))
+        tracks, unsure = places.tracks_of(present)
+        code = np.where(is_birth, numbers, ENDS)
         splits: list[int] = []
         asks = is_birth & unsure[place]
         if asks.any():
-            code[asks] = -2 - numbers[asks]
-            is_hal = np.array([one.type == HAL for one in self._places])[place]
+            code[asks] = FIRST_SLOT - numbers[asks]
+            is_hal = places.are_of_driver()[place]
             splits = (np.flatnonzero(is_hal[1:] != is_hal[:-1]) + 1).tolist()
-        lives = self._live
-        self._work = _Work(
+        lives = self._live.of_place
+        self._work = BlockBatch(
             batch, kind, is_birth, place, self._allocations + np.cumsum(is_birth), tracks[place],
             file, code.tolist(), events.address.tolist(), [lives[k] for k in place.tolist()],
             np.flatnonzero(kind == Kind.REFUSED).tolist(), splits,
         )  # fmt: skip
         self._allocations += int(np.count_nonzero(is_birth))
 
-    def _places_of(self, batch: Batch) -> tuple[IntArray, IntArray]:
-        """Return the place of each event, and the number of its file."""
-        place = np.zeros(len(batch.events), dtype=np.int64)
-        number = np.zeros(len(batch.events), dtype=np.int64)
-        self._forget_files()
-        for k, file in enumerate(batch.files):
-            assert file.facts is not None
-            of_domain = np.array([self._place(name) for name in file.facts.domains])
-            mine = batch.file == k
-            place[mine] = of_domain[batch.events.domain[mine]]
-            number[mine] = self._file(file)
-        return place, number
-
-    def _place(self, domain: str) -> int:
-        one = place_of(domain)
-        found = self._place_of.get((one.type, one.device))
-        if found is None:
-            found = self._place_of[one.type, one.device] = len(self._places)
-            self._places.append(one)
-            self._live.append({})
-        return found
-
-    def _track(self, place: Place, device: str) -> int:
-        found = self._track_of.get((place.type, device))
-        if found is None:
-            found = self._track_of[place.type, device] = len(self.tracks)
-            track = Track(place, device, self._pid, self._dumps)
-            track.is_wanted = self.settings.blocks and self.settings.wants(device)
-            self.tracks.append(track)
-        return found
-
-    def _file(self, file: LogFile) -> int:
-        """Return the number of a file."""
-        for number, known in self._files.items():
-            if known is file:
-                return number
-        self._files[self._next_file] = file
-        self._next_file += 1
-        return self._next_file - 1
-
-    def _forget_files(self) -> None:
-        """Forget the files before the last one that no live block is of."""
-        if len(self._files) > 1:
-            used = set(np.unique(self.table.file[self.table.is_live]).tolist())
-            last = self._next_file - 1
-            self._files = {k: one for k, one in self._files.items() if k in used or k == last}
+    def _used_files(self) -> set[int]:
+        """Return the numbers of the files that live blocks are of."""
+        if not self._places.many_files:
+            return set()
+        return set(np.unique(self.table.file[self.table.is_live]).tolist())
 
     def file(self, number: int) -> LogFile:
         """Return a file of the log, by the number that the table has."""
-        return self._files[number]
+        return self._places.file(number)
 
     def add(self, low: int, high: int) -> None:
         """Let the events [low, high) of the batch happen."""
         work = self._work
         assert work is not None
-        stops = [k for k in (*work.refused, *work.splits) if low <= k < high]
-        for stop in sorted(set(stops)):
+        for stop in work.stops(low, high):
             self._match(work, low, stop)
             low = stop
-            if work.kind[stop] == Kind.REFUSED:
-                work.before.append(_NOBODY)
-                low = work.high = stop + 1
+            if work.is_refused(stop):
+                work.passed(stop)
+                low = stop + 1
                 self._refuse(work, stop)
         self._match(work, low, high)
 
-    def _match(self, work: _Work, low: int, high: int) -> None:
+    def _match(self, work: BlockBatch, low: int, high: int) -> None:
         """Find out which block each event ends."""
         if low >= high:
             return
-        if self.has_labels:
-            self._label(work, low, high)
+        if self.labels is not None:
+            self._label(work, low, high, self.labels)
         append = work.before.append
         addresses = work.address[low:high]
         rows = zip(work.code[low:high], addresses, work.lives[low:high], strict=True)
         for code, address, live in rows:
-            append(live.pop(address, _NOBODY))
+            append(live.pop(address, NOBODY))
             if code >= 0:
                 live[address] = code
-            elif code != _ENDS:
-                live[address] = -2 - code
-                device = self._device_of(address)
-                work.track[-2 - code] = self._track(self._places[work.place[-2 - code]], device)
+            elif code != ENDS:
+                born = FIRST_SLOT - code
+                live[address] = born
+                place = self._places.places[work.place[born]]
+                work.track[born] = self._places.track(place, self._places.device_of(address))
         work.high = high
-        if self._starts:
-            self._renew_starts(work, low, high)
+        if self._live.has_lists:
+            self._live.renew(work.place[low:high], addresses)
 
-    def _label(self, work: _Work, low: int, high: int) -> None:
+    def _label(self, work: BlockBatch, low: int, high: int, labels: Callable[[int], str]) -> None:
         """Note the owners of what is born."""
         for k in (low + np.flatnonzero(work.is_birth[low:high])).tolist():
-            labels = self.labels(int(work.batch.tid[k]))
-            if labels:
-                work.owners[k] = f"{self._places[work.place[k]].framework}@{labels}"
+            work.own(
+                k, self._places.places[work.place[k]].framework, "", labels(int(work.batch.tid[k]))
+            )
 
-    def _refuse(self, work: _Work, at: int) -> None:
+    def _refuse(self, work: BlockBatch, at: int) -> None:
         """The program did not get a block."""
-        events, place = work.batch.events, self._places[work.place[at]]
-        track = self.tracks[self._track(place, place.device or FIRST_DEVICE)]
+        if self.on_refused is None:
+            return
+        events, place = work.batch.events, self._places.places[work.place[at]]
+        track = self.tracks[self._places.track(place, place.device or FIRST_DEVICE)]
         self.on_refused(
             Refusal(
                 int(events.time_ns[at]), int(work.batch.tid[at]), track,
@@ -281,7 +204,7 @@ class Blocks:
             assert self._work is not None
             self._work.late.append((number, then))
         else:
-            row = int(self.table.row[_FIRST_SLOT - number])
+            row = int(self.table.row[FIRST_SLOT - number])
             if row:
                 then(row)
 
@@ -297,37 +220,39 @@ class Blocks:
         count = work.high - work.low
         span = slice(work.low, work.high)
         before = np.fromiter(work.before, dtype=np.int64, count=count)
-        ends, births = before != _NOBODY, work.is_birth[span]
+        ends, births = before != NOBODY, work.is_birth[span]
         # At most two changes for an event: the block that was there ends, another one begins.
         changes = np.flatnonzero(np.stack((ends, births), axis=1).ravel())
         event = (changes >> 1) + work.low
         is_birth = (changes & 1).astype(np.bool_)
         number = np.where(is_birth, event, before[changes >> 1])
-        rows, numbers = self._rows_of(work, event, is_birth, number)
+        traits = self._traits(work)
+        rows, numbers = self._rows_of(work, event, is_birth, number, traits)
         row_of = np.zeros(count, dtype=np.int64)
         born = rows.kind == MALLOC
         row_of[rows.event[born] - work.low] = numbers[born]
-        self._keep(work, before, row_of)
+        self._keep(work, before, row_of, traits)
         for k, then in work.late:
             if row_of[k - work.low]:
                 then(int(row_of[k - work.low]))
-        work.late.clear()
-        work.before.clear()
-        work.owners.clear()
-        work.low = work.high
+        work.settled()
 
     def _rows_of(
-        self, work: _Work, event: IntArray, is_birth: BoolArray, number: IntArray
+        self,
+        work: BlockBatch,
+        event: IntArray,
+        is_birth: BoolArray,
+        number: IntArray,
+        traits: IntArray | None,
     ) -> tuple[TrackRows, IntArray]:
         """Count what changes, and write its rows; returns them and their numbers in the files."""
         table, events = self.table, work.batch.events
-        inside = np.maximum(number, 0)
-        slot = _FIRST_SLOT - number
+        inside, low = np.maximum(number, 0), work.low
+        slot = FIRST_SLOT - number
         is_old = number < 0
         size, track = events.size_bytes[inside], work.track[inside]
         allocation = work.allocation[inside]
-        wanted = np.array([one.is_wanted for one in self.tracks], dtype=np.bool_)
-        wanted &= self._recording
+        wanted = self._places.are_wanted() & self._recording
         is_written = wanted[track]
         if is_old.any():
             old = slot[is_old]
@@ -341,10 +266,13 @@ class Blocks:
         there = np.flatnonzero(whole | made)
         at = event[there]
         kind = np.where(is_birth, MALLOC, np.where(made, SHADOW_FREE, FREE))[there]
+        born = kind == MALLOC
+        told = born * traits[at - low] if traits is not None else None
+        suffixes = self._suffixes(events.time_ns[at], track[there], kind, told)
         columns = BlockRows(
             at, kind, events.time_ns[at], work.batch.tid[at], events.address[at],
-            allocation[there], size[there], used[there], self._tails(work, at, kind == MALLOC),
-            self._owners(work, at, kind == MALLOC),
+            allocation[there], size[there], used[there], self._tails(work, at, born),
+            *suffixes, self._owners(work, at, born),
         )  # fmt: skip
         rows = TrackRows(at, track[there], kind, columns)
         return rows, self._rows.write(rows, self.tracks)
@@ -357,9 +285,46 @@ class Blocks:
             one = self.tracks[k]
             used[mine] = np.uint64(one.used_bytes) + np.cumsum(change[mine])
             one.used_bytes = int(used[mine[-1]])
+            one.highest_bytes = max(one.highest_bytes, int(used[mine].max()))
         return used
 
-    def _tails(self, work: _Work, event: IntArray, born: BoolArray) -> IntArray:
+    def _traits(self, work: BlockBatch) -> IntArray | None:
+        """Return what drivers told of the blocks that events begin, and give these owners; None:
+        nothing was ever told.
+        """
+        if not self.facts.has_any:
+            return None
+        events, low, high = work.batch.events, work.low, work.high
+        traits = np.full(high - low, NO_TRAITS, dtype=np.int64)
+        births = np.flatnonzero(
+            work.is_birth[low:high] & self._places.are_of_driver()[work.place[low:high]]
+        )
+        at = births + low
+        traits[births] = self.facts.traits(
+            events.time_ns[at], events.thread[at].astype(np.int64), events.address[at]
+        )
+        if "decompose" in self.settings.analyses:
+            for k, told in zip(at.tolist(), traits[births].tolist(), strict=True):
+                if told != NO_TRAITS:
+                    work.own(k, self._places.places[work.place[k]].framework, module_of(told))
+        return traits
+
+    def _suffixes(
+        self, time_ns: IntArray, track: IntArray, kind: IntArray, traits: IntArray | None
+    ) -> Suffixes:
+        """Return the further keys of rows: those that a conversion makes have none but traits."""
+        if traits is None or not self.facts.has_any:
+            return Suffixes(np.zeros(len(time_ns), dtype=np.int64), [""])
+        found = self.facts.suffixes(time_ns, track, self.tracks, traits)
+        shadows = np.flatnonzero(kind >= SHADOW_MALLOC) if len(found.texts) > 1 else ()
+        if len(shadows):
+            texts = {told: traits_text(told) for told in np.unique(traits[shadows]).tolist()}
+            places = {told: len(found.texts) + k for k, told in enumerate(texts)}
+            found.number[shadows] = [places[told] for told in traits[shadows].tolist()]
+            found.texts.extend(texts.values())
+        return found
+
+    def _tails(self, work: BlockBatch, event: IntArray, born: BoolArray) -> IntArray:
         """Return the texts of stacks of rows, which births have."""
         tails = np.zeros(len(event), dtype=np.int64)
         if self.settings.python_depth or self.settings.c_depth:
@@ -372,7 +337,7 @@ class Blocks:
         return tails
 
     @staticmethod
-    def _owners(work: _Work, event: IntArray, born: BoolArray) -> dict[int, str]:
+    def _owners(work: BlockBatch, event: IntArray, born: BoolArray) -> dict[int, str]:
         if not work.owners:
             return {}
         owned = work.owners
@@ -381,12 +346,14 @@ class Blocks:
             k: owned[at] for k, at in zip(places, event[born].tolist(), strict=True) if at in owned
         }
 
-    def _keep(self, work: _Work, before: IntArray, row_of: IntArray) -> None:
+    def _keep(
+        self, work: BlockBatch, before: IntArray, row_of: IntArray, traits: IntArray | None
+    ) -> None:
         """Give the blocks that live on a slot, and take back those of blocks that ended."""
         table, events = self.table, work.batch.events
         lives = work.is_birth[work.low : work.high].copy()
         lives[before[before >= 0] - work.low] = False
-        table.give(_FIRST_SLOT - before[before <= _FIRST_SLOT])
+        table.give(FIRST_SLOT - before[before <= FIRST_SLOT])
         here = np.flatnonzero(lives)
         born = here + work.low
         slots = table.take(len(born))
@@ -395,11 +362,9 @@ class Blocks:
         table.time_ns[slots], table.tid[slots] = events.time_ns[born], work.batch.tid[born]
         table.stack[slots], table.file[slots] = events.stack[born], work.file[born]
         table.track[slots] = work.track[born]
-        place = work.place[born]
-        for k in np.flatnonzero(np.bincount(place, minlength=len(self._live))).tolist():
-            mine = place == k
-            numbers = (_FIRST_SLOT - slots[mine]).tolist()
-            self._live[k].update(zip(events.address[born[mine]].tolist(), numbers, strict=True))
+        if traits is not None:
+            table.traits[slots] = traits[here]
+        self._live.put(work.place[born], events.address[born], FIRST_SLOT - slots)
 
     # -- windows -------------------------------------------------------------------------------
 
@@ -407,7 +372,7 @@ class Blocks:
         """Write what is live and has no row yet: rows of this time, without counters."""
         self.settle()
         slots = self.table.living()
-        wanted = np.array([one.is_wanted for one in self.tracks], dtype=np.bool_)
+        wanted = self._places.are_wanted()
         slots = slots[(self.table.row[slots] == 0) & wanted[self.table.track[slots]]]
         tids = np.full(len(slots), tid, dtype=np.int64)
         self.table.row[slots] = self._emit_slots(slots, SHADOW_MALLOC, time_ns, tids)
@@ -422,9 +387,11 @@ class Blocks:
     def _emit_slots(self, slots: IntArray, kind: int, time_ns: int, tid: IntArray) -> IntArray:
         table = self.table
         none = np.zeros(len(slots), dtype=np.int64)
+        traits = table.traits[slots] if kind == SHADOW_MALLOC else none
+        suffixes = self._suffixes(none + time_ns, table.track[slots], none + kind, traits)
         columns = BlockRows(
             none, none, none + time_ns, tid, table.address[slots], table.allocation[slots],
-            table.size[slots], none.astype(np.uint64), none,
+            table.size[slots], none.astype(np.uint64), none, *suffixes,
         )  # fmt: skip
         rows = TrackRows(none, table.track[slots], none + kind, columns)
         return self._rows.write(rows, self.tracks)
@@ -436,11 +403,14 @@ class Blocks:
         here = np.array([track.device == device for track in self.tracks], dtype=np.bool_)
         return slots[here[self.table.track[slots]]]
 
+    def track_of(self, kind: str, device: str) -> Track | None:
+        """Return the memory of a type on a device; None: it has had no block."""
+        found = (one for one in self.tracks if (one.place.type, one.device) == (kind, device))
+        return next(found, None)
+
     def pools_of(self, slots: IntArray) -> IntArray:
         """Return the number of the pool of each slot, in the order of the log's domains."""
-        places = {id(place): k for k, place in enumerate(self._places)}
-        numbers = np.array([places[id(track.place)] for track in self.tracks], dtype=np.int64)
-        return numbers[self.table.track[slots]]
+        return self._places.of_tracks()[self.table.track[slots]]
 
     # -- which block has an address ------------------------------------------------------------
 
@@ -449,10 +419,10 @@ class Blocks:
         any.
         """
         best: Found | None = None
-        for place, live in enumerate(self._live):
-            if device is not None and self._places[place].device not in {None, device}:
+        for place, live in enumerate(self._live.of_place):
+            if device is not None and self._places.places[place].device not in {None, device}:
                 continue
-            start = self._start_of(place, address)
+            start = self._live.start_of(place, address)
             if start is None:
                 continue
             found = self._found(start, live[start])
@@ -469,67 +439,14 @@ class Blocks:
             size, allocation = work.batch.events.size_bytes[number], work.allocation[number]
             track = work.track[number]
         else:
-            slot = _FIRST_SLOT - number
+            slot = FIRST_SLOT - number
             size, allocation = self.table.size[slot], self.table.allocation[slot]
             track = self.table.track[slot]
         return Found(start, int(size), int(allocation), self.tracks[int(track)], number)
 
     def _size(self, number: int) -> int:
+        """Return the bytes of a live block."""
         if number >= 0:
             assert self._work is not None
             return int(self._work.batch.events.size_bytes[number])
-        return int(self.table.size[_FIRST_SLOT - number])
-
-    def _start_of(self, place: int, address: int) -> int | None:
-        live = self._live[place]
-        if address in live:
-            return address
-        starts = self._starts.get(place)
-        if starts is None:
-            starts = self._starts[place] = sorted(live)
-        at = bisect_right(starts, address) - 1
-        if at < 0:
-            return None
-        start = starts[at]
-        return start if address < start + max(self._size(live[start]), 1) else None
-
-    def _renew_starts(self, work: _Work, low: int, high: int) -> None:
-        """Let the lists of begins have what the events [low, high) changed."""
-        for place in np.unique(work.place[low:high]).tolist():
-            starts = self._starts.get(place)
-            if starts is None:
-                continue
-            if high - low > _RENEWED:
-                del self._starts[place]
-                continue
-            live = self._live[place]
-            mine = np.flatnonzero(work.place[low:high] == place) + low
-            for k in mine.tolist():
-                _renew(starts, live, work.address[k])
-
-    def _device_of(self, address: int) -> str:
-        """Return the device of a pool's block: that of the device's block around it."""
-        for place, one in enumerate(self._places):
-            is_hal = one.device is not None and one.type == HAL
-            if is_hal and self._start_of(place, address) is not None:
-                return one.device or FIRST_DEVICE
-        return FIRST_DEVICE
-
-
-def _renew(starts: list[int], live: dict[int, int], address: int) -> None:
-    """Have an address in a sorted list if, and only if, a live block begins there."""
-    at = bisect_left(starts, address)
-    is_there = at < len(starts) and starts[at] == address
-    if address in live:
-        if not is_there:
-            insort(starts, address)
-    elif is_there:
-        del starts[at]
-
-
-def _nothing(refusal: Any) -> None:
-    """Nobody wants to know of refusals."""
-
-
-def _no_label(tid: int) -> str:  # noqa: ARG001 - the default
-    return ""
+        return int(self.table.size[FIRST_SLOT - number])

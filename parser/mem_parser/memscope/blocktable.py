@@ -24,6 +24,8 @@ class BlockTable:
         self.file = np.zeros(0, dtype=np.int64)
         """Number of the file of the log that has its stack."""
         self.track = np.zeros(0, dtype=np.int64)
+        self.traits = np.zeros(0, dtype=np.int64)
+        """What its driver told of it (`blockfacts`)."""
         self.is_live = np.zeros(0, dtype=np.bool_)
         self._free = np.zeros(0, dtype=np.int64)
 

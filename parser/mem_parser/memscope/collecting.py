@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from mem_parser.devices import HOST, Mark
 from mem_parser.memlog.events import Events, Kind
-from mem_parser.memlog.launches import Launches
+from mem_parser.memlog.launches import Launches, LaunchKind
 from mem_parser.memscope.dumps import Dumps
 from mem_parser.memscope.hosttensors import TensorStacks
 from mem_parser.memscope.launchrows import rows_of
@@ -56,6 +56,7 @@ class Collecting:
         self._pid = pid
         self._waiting: list[tuple[LogFile, Events]] = []
         self._launches: list[tuple[LogFile, Launches]] = []
+        self._facts: list[tuple[LogFile, Launches]] = []
         self._rows: list[SideRow] = []
         self._finders: dict[str, TensorStacks] = {}
         self._without_stack = 0
@@ -85,7 +86,7 @@ class Collecting:
             came = True
             self._take(file, piece)
             waiting = sum(len(events) for _, events in self._waiting)
-            waiting += sum(len(launches) for _, launches in self._launches)
+            waiting += sum(len(some) for _, some in (*self._launches, *self._facts))
             if waiting > READ_EVENTS:
                 self._take_rows()
                 self._write(self._sure_ns(0))
@@ -169,6 +170,12 @@ class Collecting:
         assert file.facts is not None
         self._first_ns = self._first_ns or file.facts.start_ns
         launches.time_ns += file.facts.start_ns
+        is_fact = launches.kind >= LaunchKind.BLOCK
+        if is_fact.any():
+            self._facts.append((file, launches.take(is_fact)))
+            launches = launches.take(~is_fact)
+        if not len(launches):
+            return
         self._launches.append((file, launches))
         self._note_times(launches.time_ns, launches.thread >= len(self._tids))
 
@@ -217,12 +224,24 @@ class Collecting:
             self._rows = [row for row in self._rows if row.time_ns > until_ns]
         ready_rows += self._rows_of_launches(until_ns)
         ready_rows.sort(key=_time_of)
+        self._tell_facts(until_ns)
         at = 0
         for batch in self._ready(until_ns):
             at = self._write_events(batch, ready_rows, at)
         for row in ready_rows[at:]:
             self.scribe.tell(row)
         self.scribe.settle()
+        self.scribe.facts.forget(until_ns)
+
+    def _tell_facts(self, until_ns: int) -> None:
+        """Let the rows of blocks know the facts up to a time."""
+        waiting, self._facts = self._facts, []
+        for file, facts in waiting:
+            assert file.facts is not None
+            cut = int(np.searchsorted(facts.time_ns, until_ns, side="right"))
+            self.scribe.facts.add(facts.take(slice(0, cut)), file.facts.domains)
+            if cut < len(facts):
+                self._facts.append((file, facts.take(slice(cut, None))))
 
     def _rows_of_launches(self, until_ns: int) -> list[SideRow]:
         """Take out the launches up to a time."""

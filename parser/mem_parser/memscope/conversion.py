@@ -35,7 +35,7 @@ class Converted(NamedTuple):
 
 def settings_beside(path: str) -> Settings:
     """Return the settings of the collection whose log a file is. Raises UsageProblem."""
-    name = os.path.join(os.path.dirname(path), SETTINGS_FILE)
+    name = _settings_path(path)
     try:
         told = json.loads(read_plain(name, _SETTINGS_MAX_BYTES))
     except FileNotFoundError:
@@ -73,11 +73,19 @@ def convert(
     places = folders(folder, pid, stamp_of()) if folder else None
     dumps = Dumps(form or settings.form, places, path=file)
     collecting = Collecting(settings, LogTail(paths=in_order), side, dumps, pid)
+    if os.path.isfile(_settings_path(in_order[0])):
+        collecting.scribe.run_folder = os.path.dirname(
+            os.path.dirname(os.path.abspath(in_order[0]))
+        )
     try:
         collecting.finish()
     finally:
         collecting.close()
     return Converted(dumps.paths, collecting.warnings)
+
+
+def _settings_path(path: str) -> str:
+    return os.path.join(os.path.dirname(path), SETTINGS_FILE)
 
 
 def _with_depths(settings: Settings, python: int, c: int) -> Settings:

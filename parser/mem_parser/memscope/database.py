@@ -57,6 +57,7 @@ def _tried(uri: str) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA temp_store=MEMORY")
         connection.text_factory = _TEXT
         yield connection
     finally:

@@ -23,7 +23,8 @@ TOTAL_KEYS = "total:%d"
 PINNED_KEYS = "pinned:true,used:%d"
 SHADOW_KEYS = "shadow:true"
 PINNED_SHADOW_KEYS = "pinned:true,shadow:true"
-FRAMEWORKS = {HAL: "CANN"}
+CANN = "CANN"
+FRAMEWORKS = {HAL: CANN}
 
 
 class Place(NamedTuple):

@@ -7,7 +7,7 @@ from before a device's first row come at the begin of its file.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain, repeat
 from typing import Any, NamedTuple, Protocol
@@ -60,6 +60,10 @@ class BlockRows:
     size: npt.NDArray[np.uint64]
     used: npt.NDArray[np.uint64]
     tail: IntArray
+    suffix: IntArray
+    """Place in ``suffixes``."""
+    suffixes: Sequence[str] = ("",)
+    """Further keys and values of Attr, as CSV has them."""
     owners: dict[int, str] = field(default_factory=dict)
     """By place in the columns."""
 
@@ -72,15 +76,20 @@ class BlockRows:
         if self.owners:
             places = {place: k for k, place in enumerate(index.tolist())}
             owners = {places[k]: name for k, name in self.owners.items() if k in places}
-        columns = {f.name: getattr(self, f.name)[index] for f in fields(self)[:-1]}
-        return BlockRows(**columns, owners=owners)
+        columns = {f.name: getattr(self, f.name)[index] for f in fields(self)[:-2]}
+        return BlockRows(**columns, suffixes=self.suffixes, owners=owners)
+
+    @property
+    def has_suffixes(self) -> bool:
+        """Whether any row has further keys."""
+        return len(self.suffixes) > 1
 
 
 def no_blocks() -> BlockRows:
     """Return no rows."""
     none = np.zeros(0, dtype=np.int64)
     unsigned = none.astype(np.uint64)
-    return BlockRows(none, none, none, none, unsigned, none, unsigned, unsigned, none)
+    return BlockRows(none, none, none, none, unsigned, none, unsigned, unsigned, none, none)
 
 
 class Sink(Protocol):
@@ -225,6 +234,7 @@ class CsvSink(CsvWriter, _Waiting):
             Decimal(blocks.size),
             Choice([f",{before}" for before, _ in halves], form),
             Decimal(blocks.used, numbered[form]),
+            *_suffix_pieces(blocks, lambda keys: keys),
         ]
 
     def flush(self) -> None:
@@ -311,7 +321,9 @@ class DatabaseSink(DatabaseWriter, _Waiting):
             Decimal(blocks.size),
             Choice([f'",{before}' for before, _ in halves], form),
             Decimal(blocks.used, numbered[form]),
-            Choice([f"{behind}}}\n" for _, behind in halves], form),
+            Choice([behind for _, behind in halves], form),
+            *_suffix_pieces(blocks, _json_pairs),
+            Constant("}\n"),
         ]
 
     def flush(self) -> None:
@@ -333,6 +345,14 @@ def _chosen(values: Sequence[Any], numbers: IntArray) -> Column:
     if short and present.count(first) == len(present):
         return first
     return [values[k] for k in numbers.tolist()]
+
+
+def _suffix_pieces(blocks: BlockRows, spell: Callable[[str], str]) -> list[Piece]:
+    """Return the piece of the further keys, in the form of a file, where there are any."""
+    if not blocks.has_suffixes:
+        return []
+    texts = [f",{spell(keys)}" if keys else "" for keys in blocks.suffixes]
+    return [Choice(texts, blocks.suffix)]
 
 
 def _json_pairs(keys: str) -> str:

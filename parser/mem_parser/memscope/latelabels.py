@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 
 from mem_parser.memscope import csvfile, database
 from mem_parser.memscope.attributes import as_csv, as_json, parse
+from mem_parser.memscope.domains import CANN
 from mem_parser.memscope.form import COLUMNS
+from mem_parser.memscope.modules import NAMES, UNKNOWN
 from mem_parser.outplace import find_place, new_file
 
 LEVELS = ("COMPONENT", "PROCESS", "DETAIL_1", "DETAIL_2")
 USER = "USER"
 USERS_MAX = 3
+MODULES = NAMES | {UNKNOWN}
 _ATTR = COLUMNS.index("Attr")
 
 
@@ -56,9 +59,12 @@ def _changer(levels: Mapping[str, list[str]]) -> Callable[[str], str]:
     def changed(text: str) -> str:
         values = parse(text)
         had = values.get("owner", "").split("@")[1:]
+        component = had[:1] if levels["FRAMEWORK"] == [CANN] and set(had[:1]) <= MODULES else []
+        del had[: len(component)]
         users = [*had, *(u for u in levels.get(USER, []) if u not in had)][:USERS_MAX]
         parts = [
             *levels["FRAMEWORK"],
+            *component,
             *(p for name in LEVELS for p in levels.get(name, [])),
             *users,
         ]

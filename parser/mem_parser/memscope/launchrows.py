@@ -44,6 +44,10 @@ _FORMATS = {
 """aclFormat of ACL."""
 
 
+FACTS = "facts"
+"""What rows of blocks say of pages, pools and devices (`blockfacts`)."""
+
+
 class LaunchRow(SideRow):
     """A row of a launch: from the log, not from the program."""
 
@@ -54,9 +58,9 @@ def launches_wanted(settings: Settings) -> tuple[str, ...]:
     """Return which launches a capture is asked for, in the words of the sampler."""
     events = settings.all_events
     if settings.level == "kernel":
-        return ("kernels",) if "launch" in events else ()
+        return ("kernels", FACTS) if "launch" in events else (FACTS,)
     names = {"operators": "launch", "accesses": "access"}
-    return tuple(name for name, event in names.items() if event in events)
+    return (*(name for name, event in names.items() if event in events), FACTS)
 
 
 def is_wanted(row: SideRow, settings: Settings) -> bool:

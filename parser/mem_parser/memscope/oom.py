@@ -1,8 +1,9 @@
 """Rows of a refusal: what was asked for, and what held the memory then.
 
-OOM_TRIGGER, then the K latest and the K largest live blocks of that device, with their stacks,
-whatever stacks the other rows have. Refusals close to each other are one: a pool tries again after
-it has given back what it does not use.
+A snapshot of the device, whatever is analysed. With the analysis `oom`: OOM_TRIGGER, then the K
+latest and the K largest live blocks of that device, with their stacks, whatever stacks the other
+rows have. Refusals close to each other are one: a pool tries again after it has given back what it
+does not use.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mem_parser.memscope.form import HAL, PTA
 from mem_parser.memscope.settings import DEPTH
 from mem_parser.memscope.siderows import SideRow
 from mem_parser.memscope.stacktexts import c_texts, python_text
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
 
 QUIET_NS = 1_000_000_000
 """A refusal so soon after another one of its device has a trigger alone."""
-_EVENT = "OOM_DETAIL"
+SNAPSHOT_NAME = "OOM_Snapshot"
+_EVENT, _SNAPSHOT = "OOM_DETAIL", "SNAPSHOT"
 AddRow = Callable[..., None]
 
 
 class OomRows:
-    """Writes the rows of refusals, where that analysis is on."""
+    """Writes the rows of refusals."""
 
     def __init__(self, blocks: Blocks, add: AddRow) -> None:
         self._blocks, self._add = blocks, add
@@ -38,19 +41,56 @@ class OomRows:
     def _refused(self, refusal: Refusal) -> None:
         device = refusal.track.device
         settings = self._blocks.settings
-        if "oom" not in settings.analyses or not settings.wants(device):
+        if not settings.wants(device) or not self._blocks.recording:
             return
-        if not self._blocks.recording:
-            return
+        last_ns = self._last_ns.get(device)
+        self._last_ns[device] = refusal.time_ns
+        is_again = last_ns is not None and refusal.time_ns - last_ns < QUIET_NS
         stacks = _stacks(refusal.file, refusal.stack)
+        if refusal.track.place.type == HAL and not is_again:
+            self._row(refusal, _SNAPSHOT, SNAPSHOT_NAME, self._snapshot(refusal), stacks)
+        if "oom" in settings.analyses:
+            self._tell(refusal, stacks, is_again=is_again)
+
+    def _snapshot(self, refusal: Refusal) -> dict[str, Any]:
+        """Return what PyTorch's pool has on the device, what the device has, and, as `used` and
+        `max_used`, what this process has of it.
+        """
+        blocks, device = self._blocks, refusal.track.device
+        blocks.settle()
+        pool = blocks.track_of(PTA, device)
+        if pool is not None and not pool.highest_bytes:
+            pool = None
+        held = blocks.facts.reserved(PTA, device) if pool is not None else None
+        reserved = held.until(refusal.time_ns) if held is not None else None
+        told: dict[str, Any] = {}
+        if held is not None and reserved is not None:
+            told |= {"reserved": reserved, "max_reserved": held.highest_until(refusal.time_ns)}
+        elif pool is None:
+            told |= {"reserved": 0, "max_reserved": 0}
+        allocated = pool.used_bytes if pool is not None else 0
+        told |= {
+            "allocated": allocated,
+            "max_allocated": pool.highest_bytes if pool is not None else 0,
+        }
+        memory = blocks.facts.memory_of(device, refusal.time_ns)
+        if memory is not None and memory[1]:
+            used, total = memory
+            told |= {"total": total, "free": max(total - used, 0)}
+            told["device_rate"] = f"{100 * used / total:.2f}"
+        if reserved:
+            told["reserved_rate"] = f"{100 * allocated / reserved:.2f}"
+        return told | {"used": refusal.track.used_bytes, "max_used": refusal.track.highest_bytes}
+
+    def _tell(self, refusal: Refusal, stacks: tuple[str, str], *, is_again: bool) -> None:
+        """Write the rows of the analysis."""
+        settings, device = self._blocks.settings, refusal.track.device
         attributes: dict[str, Any] = {"req_size": refusal.size}
         function = _function(stacks[1])
         if function:
             attributes = {"func": function, **attributes}
         self._row(refusal, "OOM_TRIGGER", "OOM_Trigger", attributes, stacks)
-        last_ns = self._last_ns.get(device)
-        self._last_ns[device] = refusal.time_ns
-        if last_ns is not None and refusal.time_ns - last_ns < QUIET_NS:
+        if is_again:
             return
         here = self._blocks.living_on(device)
         table = self._blocks.table
@@ -85,8 +125,9 @@ class OomRows:
         attributes: dict[str, Any],
         stacks: tuple[str, str],
     ) -> None:
+        event = _SNAPSHOT if kind == _SNAPSHOT else _EVENT
         row = SideRow(
-            refusal.time_ns, refusal.tid, None, _EVENT, kind, name, None, attributes, stacks[0]
+            refusal.time_ns, refusal.tid, None, event, kind, name, None, attributes, stacks[0]
         )
         self._add(row, refusal.track.device, None, attributes, stacks[1])
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from mem_parser.errors import UsageProblem
 from mem_parser.memscope.blockclasses import SideFacts
+from mem_parser.memscope.blockfacts import BlockFacts
 from mem_parser.memscope.blockrows import Blocks
 from mem_parser.memscope.decompose import owners_in
 from mem_parser.memscope.form import NOTHING
@@ -26,6 +27,7 @@ from mem_parser.memscope.settings import Settings, of_dict
 from mem_parser.memscope.siderows import CONFIG, LOST, OWNER, PHASE, REGION, SideRow
 from mem_parser.memscope.stacktexts import StackTexts
 from mem_parser.memscope.steps import STEP_MESSAGE
+from mem_parser.memscope.tracetable import add_traces
 from mem_parser.memscope.tracks import Batch
 
 if TYPE_CHECKING:
@@ -44,9 +46,12 @@ class Scribe:
         self.settings = settings
         self.dumps = dumps
         self.warnings: list[str] = []
+        self.run_folder = ""
+        """That of the process, with the calls of Python functions that it wrote; empty: none."""
         self._pid = pid
-        self._blocks = Blocks(settings, dumps, pid, StackTexts(dumps.tail))
-        self._blocks.labels = self._labels_of
+        self.facts = BlockFacts()
+        """What rows of blocks say of pages, pools and devices."""
+        self._blocks = Blocks(settings, dumps, pid, StackTexts(dumps.tail), self.facts)
         self._oom = OomRows(self._blocks, self._add_row)
         self._late = LateLabels()
         self._facts = SideFacts() if "decompose" in settings.analyses else None
@@ -83,12 +88,18 @@ class Scribe:
         self.dumps.close()
         self._find_owners()
         self._late.write(self.dumps.paths)
+        self._add_traces()
         if self._lost:
             self.warnings.append(f"the process could not write {self._lost} side rows")
         if self.dumps.missing:
             self.warnings.append(
                 f"{self.dumps.missing} rows of no device are missing in late files"
             )
+
+    def _add_traces(self) -> None:
+        databases = {path for path in self.dumps.paths.values() if path.endswith(".db")}
+        if self.run_folder and databases:
+            self.warnings += add_traces(sorted(databases), self.run_folder, self._pid)
 
     def _find_owners(self) -> None:
         """Let the late labels have what the program told of PyTorch's blocks."""
@@ -227,7 +238,7 @@ class Scribe:
             del labels[len(labels) - 1 - labels[::-1].index(row.name)]
         if not labels:
             del self._regions[row.tid]
-        self._blocks.has_labels = bool(self._regions)
+        self._blocks.labels = self._labels_of if self._regions else None
 
     def _labels_of(self, tid: int) -> str:
         labels = self._regions.get(tid)

@@ -26,6 +26,8 @@ class Track:
         self.place, self.device = place, device
         self.used_bytes = 0
         """Bytes in use, as far as they were seen."""
+        self.highest_bytes = 0
+        """The most of them at any moment."""
         self.is_wanted = True
         """Whether its rows are written."""
         self._pid, self._dumps = pid, dumps

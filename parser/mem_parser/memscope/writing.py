@@ -180,6 +180,7 @@ class DatabaseWriter:
         run = self._connection.execute
         run("PRAGMA journal_mode=WAL")
         run("PRAGMA synchronous=OFF")
+        run("PRAGMA temp_store=MEMORY")
         pairs = ", ".join(f'"{c}" {t}' for c, t in _pairs())
         run(f'CREATE TABLE "{TABLE}" ({pairs})')
         self._insert = f'INSERT INTO "{TABLE}" VALUES ({",".join("?" * len(COLUMNS))})'  # noqa: S608

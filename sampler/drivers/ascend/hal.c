@@ -30,7 +30,7 @@ static uint64_t container_of(struct mp_hal_memory memory) {
 
 #define MP_HAL_BLOCK(memory, bytes)                                                                \
     .domain = domain_of(memory), .container = container_of(memory), .asked_bytes = (bytes),        \
-    .taken_bytes = mp_hal_taken_bytes((bytes), (memory).page)
+    .taken_bytes = mp_hal_taken_bytes((bytes), (memory).page), .traits = (memory).traits
 
 /* Host memory that a device may read becomes page-locked; device memory that the host may read is
  * no more memory. */

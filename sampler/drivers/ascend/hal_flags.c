@@ -3,12 +3,17 @@
  */
 #include "hal_flags.h"
 
+static uint32_t traits_of(enum hal_page page, uint32_t module) {
+    return MP_TRAIT_KNOWN | (uint32_t)page | (module & 0xff) << MP_TRAIT_MODULE_SHIFT;
+}
+
 struct mp_hal_memory mp_hal_memory_of_flag(uint64_t flag) {
     struct mp_hal_memory memory = {.device = (int)(flag & 0x3ff),
                                    .kind = MP_MEMORY_DEVICE,
                                    .page = (flag >> 31 & 1) != 0   ? MP_HAL_PAGE_GIANT
                                            : (flag >> 17 & 1) != 0 ? MP_HAL_PAGE_HUGE
                                                                    : MP_HAL_PAGE_NORMAL};
+    memory.traits = traits_of(memory.page, (uint32_t)(flag >> 56));
     switch (flag >> 10 & 15) {
     case MP_HAL_SVM:
     case MP_HAL_UVM:
@@ -35,6 +40,7 @@ struct mp_hal_memory mp_hal_memory_of_prop(const struct drv_mem_prop *prop) {
         return memory;
     memory.page =
         prop->pg_type <= MP_HAL_PAGE_GIANT ? (enum hal_page)prop->pg_type : MP_HAL_PAGE_NORMAL;
+    memory.traits = traits_of(memory.page, prop->module_id) | MP_TRAIT_CREATED;
     if (prop->side == MP_HAL_SIDE_DEVICE)
         memory.device = (int)prop->devid;
     else

@@ -12,6 +12,7 @@ struct mp_hal_memory {
     enum mp_memory_kind kind;
     enum hal_page page;
     bool none;                /* only addresses are reserved: no memory */
+    uint32_t traits;          /* enum mp_block_trait */
 };
 
 /* HOOK. Of halMemAlloc: bits 0..9 device, 10..13 virtual type, 17 huge and 31 giant pages. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import resource
 import shutil
 import signal
@@ -15,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from landlock import NEEDS_LANDLOCK, NEEDS_SCOPES
+from mem_profiler._core import lib
 from mem_profiler.confined import child, confine
+from mem_profiler.system import checked
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root")
 
@@ -158,3 +162,89 @@ def test_the_filter_jumps_to_where_it_means(machine: str) -> None:
         assert verdict(number, own) == wanted, number
     assert verdict(59 | 0x40000000, own) == confine._REFUSE
     assert verdict(0, 0x40000003) == confine._KILL
+
+
+def refused_of_writer(work: Callable[[], object], *folders: Path) -> int | None:
+    """What `work` is refused with in a child that writes below folders alone."""
+
+    def attempt(_asked: object) -> int | None:
+        try:
+            work()
+        except OSError as error:
+            return error.errno
+        return None
+
+    answer = child.call(
+        attempt, "work", 30, enter=lambda: confine.enter_writer([str(path) for path in folders])
+    )
+    return None if answer is None else int(answer)
+
+
+@NEEDS_LANDLOCK
+def test_a_writer_changes_files_below_its_folders_alone(tmp_path: Path) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    for folder in (own, other):
+        folder.mkdir()
+        (folder / "file").write_bytes(b"text")
+    (own / "link").symlink_to(other)
+
+    def change(folder: Path) -> None:
+        (folder / "new").mkdir()
+        (folder / "new" / "a").write_bytes(b"1")
+        os.rename(folder / "new" / "a", folder / "new" / "b")
+        os.truncate(folder / "file", 2)
+        (folder / "new" / "b").unlink()
+
+    assert refused_of_writer(functools.partial(change, own), own, tmp_path / "missing") is None
+    assert (own / "file").read_bytes() == b"te"
+    for work in (
+        (other / "new").mkdir,
+        (other / "file").unlink,
+        lambda: os.truncate(other / "file", 2),
+        functools.partial((other / "file").write_bytes, b"new"),
+        functools.partial((own / "link" / "file").write_bytes, b"new"),
+        lambda: os.rename(own / "file", other / "moved"),
+        lambda: os.link(other / "file", own / "linked"),
+    ):
+        assert refused_of_writer(work, own) is not None
+    assert [path.name for path in other.iterdir()] == ["file"]
+    assert (other / "file").read_bytes() == b"text"
+    assert refused_of_writer((other / "file").read_bytes, own) is None
+
+
+def test_a_writer_runs_helpers_and_nothing_else(tmp_path: Path) -> None:
+    assert refused_of_writer(start_program, tmp_path) is None
+    assert refused_of_writer(lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 40, -1))) is None
+    refused_works = (
+        lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+        lambda: os.memfd_create("room"),
+        lambda: os.setresuid(1, 1, 1),
+        lambda: checked(lib.mp_syscall(ptrace_number(), 0, 0, 0, 0, 0)),
+    )
+    for work in refused_works:
+        assert refused_of_writer(work, tmp_path) is not None
+
+
+def ptrace_number() -> int:
+    return confine._REFUSED["ptrace"][0 if platform.machine() == "x86_64" else 1]
+
+
+@NEEDS_SCOPES
+def test_a_writer_signals_its_helpers_alone(tmp_path: Path) -> None:
+    def helper() -> None:
+        with subprocess.Popen(["/bin/sleep", "60"]) as run:
+            run.send_signal(signal.SIGKILL)
+            assert run.wait(10) == -signal.SIGKILL
+
+    assert refused_of_writer(helper, tmp_path) is None
+    assert refused_of_writer(lambda: os.kill(os.getppid(), 0), tmp_path) is not None
+
+
+@NEEDS_ROOT
+def test_a_writer_of_root_keeps_its_rights_on_files_alone(tmp_path: Path) -> None:
+    def rights(_asked: object) -> list[str]:
+        with open("/proc/self/status", encoding="ascii") as file:
+            return [line.split()[1] for line in file if line.startswith(("CapEff", "CapPrm"))]
+
+    found = child.call(rights, "work", 30, enter=lambda: confine.enter_writer([str(tmp_path)]))
+    assert all(int(text, 16) & ~confine._CAPABILITIES_KEPT == 0 for text in found)

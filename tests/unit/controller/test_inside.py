@@ -20,8 +20,9 @@ def test_the_request_is_the_structure_of_the_sampler() -> None:
     for name, _ in inside.Request._fields_:
         field = getattr(inside.Request, name)
         assert field.offset == ffi.offsetof(theirs, name), name
-    commands = (lib.MP_ATTACH_BEGIN, lib.MP_ATTACH_RESCAN, lib.MP_ATTACH_DETACH)
-    assert commands == (inside.BEGIN, inside.RESCAN, inside.DETACH)
+    names = ("BEGIN", "RESCAN", "DETACH", "STEP")
+    for name in names:
+        assert getattr(lib, f"MP_ATTACH_{name}") == getattr(inside, name)
 
 
 @pytest.mark.parametrize(

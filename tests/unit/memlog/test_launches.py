@@ -120,7 +120,7 @@ def test_launches_out_of_order_or_of_no_kind_are_refused() -> None:
         launches_block(launches_of([row, (4, *row[1:])]))
     with pytest.raises(ValueError, match="at least one"):
         launches_block(Launches.none())
-    for kind in (0, 9):
+    for kind in (0, 12):
         head, data = taken_apart(launches_block(launches_of([(5, kind, *row[2:])])))
         with pytest.raises(BadBlockError):
             read_launches(head, data)

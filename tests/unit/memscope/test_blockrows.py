@@ -20,6 +20,8 @@ DOMAINS = ("host", "hal-0", "hal-1", "pool-ptaCaching", "hal-0-pinned")
 TYPES = (("HOST", "cpu"), ("HAL", "0"), ("HAL", "1"), ("PTA", None), ("HOST_PINNED", "cpu"))
 KEYS = {"HOST": "total:{}", "HOST_PINNED": "pinned:true,used:{}"}
 TID = 7
+NO_MODULE = "(0x1000)"
+"""The frame of a stack that is in no module."""
 Line = list[str]
 
 
@@ -41,6 +43,8 @@ class Model:
         self.held: list[Line] = []
         self.live: list[dict[int, Live]] = [{} for _ in DOMAINS]
         self.used: dict[tuple[str, str], int] = {}
+        self.highest: dict[tuple[str, str], int] = {}
+        self.refused: dict[str, int] = {}
         self.ids = self.allocations = 0
         self.window = True
 
@@ -80,9 +84,30 @@ class Model:
         elif block.written:
             self.row("FREE", domain, time_ns, address, block, made=True)
 
+    def refuse(self, time_ns: int, domain: int) -> None:
+        kind, device = TYPES[domain][0], TYPES[domain][1] or "0"
+        if not self.window:
+            return
+        last = self.refused.get(device)
+        self.refused[device] = time_ns
+        if kind != "HAL" or (last is not None and time_ns - last < 10**9):
+            return
+        pool, own = ("PTA", device), ("HAL", device)
+        # What a pool has reserved is in no event: without blocks of it that is nothing.
+        head = "" if self.highest.get(pool) else "reserved:0,max_reserved:0,"
+        told = f"{head}allocated:{self.used.get(pool, 0)},max_allocated:{self.highest.get(pool, 0)}"
+        told += f",used:{self.used.get(own, 0)},max_used:{self.highest.get(own, 0)}"
+        self.ids += 1
+        self.lines.setdefault(device, list(self.held)).append([
+            str(self.ids), "SNAPSHOT", "SNAPSHOT", "OOM_Snapshot", str(START_NS + time_ns),
+            str(PID), str(PID), device, "N/A", f"{{{told}}}", "NA", NO_MODULE,
+        ])  # fmt: skip
+
     def event(self, time_ns: int, kind: Kind, address: int, size: int, domain: int) -> None:
         if kind in {D, M}:
             self.end(domain, time_ns, address, unseen=False)
+        elif kind == R:
+            self.refuse(time_ns, domain)
         elif kind == B:
             self.end(domain, time_ns, address, unseen=True)
             self.allocations += 1
@@ -90,6 +115,7 @@ class Model:
             block = Live(self.allocations, size, device, self.window)
             key = TYPES[domain][0], device
             self.used[key] = self.used.get(key, 0) + size
+            self.highest[key] = max(self.highest.get(key, 0), self.used[key])
             if self.window:
                 self.row("MALLOC", domain, time_ns, address, block)
             self.live[domain][address] = block

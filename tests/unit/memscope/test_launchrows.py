@@ -27,13 +27,13 @@ def kernel(time_ns: int, name: int = 1, thread: int = 0, device: int = 0) -> tup
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ({}, ("operators",)),
-        ({"events": "alloc"}, ()),
-        ({"events": "access"}, ("accesses",)),
-        ({"events": "launch,access"}, ("operators", "accesses")),
-        ({"level": "kernel"}, ("kernels",)),
-        ({"level": "1", "events": "access"}, ()),
-        ({"events": "none", "analysis": "inefficient"}, ("operators", "accesses")),
+        ({}, ("operators", "facts")),
+        ({"events": "alloc"}, ("facts",)),
+        ({"events": "access"}, ("accesses", "facts")),
+        ({"events": "launch,access"}, ("operators", "accesses", "facts")),
+        ({"level": "kernel"}, ("kernels", "facts")),
+        ({"level": "1", "events": "access"}, ("facts",)),
+        ({"events": "none", "analysis": "inefficient"}, ("operators", "accesses", "facts")),
     ],
 )
 def test_a_capture_is_asked_for_what_the_settings_need(

@@ -27,10 +27,9 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from mem_cli.errors import say_error
-from mem_cli.serve import metrics, profiles
-from mem_cli.serve.frames import frame
+from mem_cli.serve import metrics
+from mem_cli.serve.answers import Question
 from mem_cli.serve.guard import refused
-from mem_cli.serve.past import Snapshot
 from mem_cli.serve.reading import MOST_READERS, Readers
 from mem_parser.errors import (
     MemError,
@@ -172,10 +171,8 @@ class Serving:
         """What is new of a process; 204: nothing within `WAIT_S`."""
         since = request.query_params.get("since", "")[:40]
         after = _number(request, "after", 0)
-        control = self.choices.control
-        future = self.readers.of(_pid_of(request)).ask(
-            ("live", since), lambda one: frame(one, since, control=control), int(after)
-        )
+        question = ("live", since, self.choices.control)
+        future = self.readers.of(_pid_of(request)).ask(question, int(after))
         try:
             found = await self._result(request, future, WAIT_S)
         except TimeoutError:
@@ -184,8 +181,8 @@ class Serving:
 
     async def mark(self, request: Request) -> Response:
         """Keep this moment, to compare later ones with."""
-        future = self.readers.of(_pid_of(request)).mark()
-        return JSONResponse({"mark": await self._result(request, future, READ_S)})
+        name = await self._made(request, _pid_of(request), ("mark",))
+        return JSONResponse({"mark": name[:40].decode("ascii", "replace")})
 
     async def start(self, request: Request) -> Response:
         """Begin a capture."""
@@ -213,10 +210,8 @@ class Serving:
 
     async def heap(self, request: Request) -> Response:
         """A .heap file of what the capture has so far."""
-        pid, domain = _pid_of(request), request.query_params.get("domain")
-        body = await self._made(
-            request, pid, ("heap", domain), lambda s: profiles.heap_file(s, domain)
-        )
+        pid, domain = _pid_of(request), request.query_params.get("domain", "")[:100]
+        body = await self._made(request, pid, ("heap", domain))
         name = await asyncio.to_thread(procfs.comm, pid)
         return _download(body, f"{file_part(name or 'profile')}.{pid}.heap")
 
@@ -240,15 +235,14 @@ class Serving:
         if not 0 <= seconds <= MOST_SECONDS:
             raise HTTPException(400, f"seconds: not from 0 to {MOST_SECONDS:.0f}")
         if request.query_params.get("debug", "0") not in {"", "0"}:
-            text = await self._made(request, pid, ("text",), profiles.heap_text)
+            text = await self._made(request, pid, ("text",))
             return Pieces(text, media_type="text/plain; charset=utf-8")
-        before: Snapshot | None = None
+        before = ""
         if seconds:
-            before = await self._made(request, pid, ("snapshot",), lambda snapshot: snapshot)
-            profiles.whole(before)
+            name = await self._made(request, pid, ("keep", seconds))
+            before = name[:40].decode("ascii", "replace")
             await self._sleep(request, pid, seconds)
-        key = ("pprof", default, before.seq if before else 0)
-        body = await self._made(request, pid, key, lambda s: profiles.pprof(s, default, before))
+        body = await self._made(request, pid, ("pprof", str(default), before))
         return _download(body, "profile")
 
     async def _meant(self, request: Request) -> int:
@@ -278,15 +272,15 @@ class Serving:
         top = self.choices.top
 
         async def read(row: listing.Row) -> metrics.Numbers | None:
-            future = self.readers.of(row.pid).ask(("metrics",), lambda s: metrics.numbers(s, top))
-            return await self._result(request, future, SCRAPE_S)  # type: ignore[no-any-return]
+            future = self.readers.of(row.pid).ask(("metrics", top))
+            return metrics.unpacked(row.pid, await self._result(request, future, SCRAPE_S))
 
         shown = rows[:MOST_READERS]
         got = await asyncio.gather(*map(read, shown), return_exceptions=True)
         answered = list(zip(shown, got, strict=True))
         for _, result in answered:
             if isinstance(result, BaseException) and not isinstance(
-                result, MemError | TimeoutError
+                result, MemError | TimeoutError | ValueError
             ):
                 raise result
         scrape.read = [result for _, result in answered if isinstance(result, metrics.Numbers)]
@@ -297,11 +291,10 @@ class Serving:
 
     # Waiting.
 
-    async def _made(
-        self, request: Request, pid: int, key: tuple[Any, ...], make: Callable[[Snapshot], Any]
-    ) -> Any:
+    async def _made(self, request: Request, pid: int, question: Question) -> bytes:
+        future = self.readers.of(pid).ask(question)
         try:
-            return await self._result(request, self.readers.of(pid).ask(key, make), READ_S)
+            return await self._result(request, future, READ_S)  # type: ignore[no-any-return]
         except TimeoutError:
             raise TargetBusy(f"pid {pid} could not be read within {READ_S:.0f} s") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ from mem_cli.serve.guard import Access, Guard
 from mem_cli.serve.place import BACKLOG, Listening
 from mem_cli.serve.protocol import LARGEST_HEAD, LimitedProtocol
 from mem_cli.serve.reading import Readers
+from mem_cli.serve.worker import Worker
 from mem_profiler import system
+from mem_profiler.confined.nursery import Nursery
 
 MOST_CONNECTIONS = 1000
 REST_S = 30
@@ -53,13 +56,19 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 
 
 def serve(
-    listening: Listening, access: Access, choices: Choices, on_ready: Callable[[], None]
+    listening: Listening,
+    access: Access,
+    choices: Choices,
+    nursery: Nursery,
+    on_ready: Callable[[], None],
 ) -> None:
-    """Answer until SIGTERM, SIGINT or SIGHUP; captures of the server's own end with it."""
+    """Answer until SIGTERM, SIGINT or SIGHUP; captures of the server's own end with it.
+    ``nursery`` starts the processes that read.
+    """
     system.allow_descriptors()
     # What a client does wrong is its own business, and not worth a line each.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    readers = Readers()
+    readers = Readers(functools.partial(Worker, nursery))
     try:
         asyncio.run(_serve(listening, access, choices, readers, on_ready))
     finally:

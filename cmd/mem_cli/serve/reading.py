@@ -185,21 +185,25 @@ class Reader:
     def _run(self) -> None:
         """Watch the process until nobody asks any more, or it cannot be read."""
         error: BaseException | None = None
+        goes_on = False
         while True:
             try:
-                self._watch()
+                goes_on = not self._watch() and self._is_wanted()
             except BaseException as caught:
                 error = caught
-            left = self._end_thread(error)
+            left = self._end_thread(error, goes_on=goes_on)
             if left is not None:
                 break
         for future in left:
             _fail(future, error or TargetBusy("the server is ending"))
 
-    def _end_thread(self, error: BaseException | None) -> list[Future[Any]] | None:
-        """Return who waits and gets no answer; None: the thread goes on, for somebody new."""
+    def _end_thread(
+        self, error: BaseException | None, *, goes_on: bool
+    ) -> list[Future[Any]] | None:
+        """Return who waits and gets no answer; None: the thread goes on."""
         with self._lock:
-            if error is None and not self._closing and (self._asks or self._works):
+            goes_on = goes_on or bool(self._asks or self._works)
+            if error is None and not self._closing and goes_on:
                 return None
             self._own = False
             self._thread = None
@@ -214,8 +218,8 @@ class Reader:
             self._worker.close()
         self._worker, self._latest, self._made = None, None, {}
 
-    def _watch(self) -> None:
-        """Read the process for as long as somebody asks."""
+    def _watch(self) -> bool:
+        """Read the process for as long as somebody asks; returns whether it has ended."""
         watched = self._open(self.pid)
         self._next_s = 0.0
         try:
@@ -231,6 +235,7 @@ class Reader:
             if not self._heard:
                 self._say_last_words(self._worker)
             self._forget()
+        return has_ended
 
     def _look(self, watched: Watched, worker: Worker) -> bool:
         """Return whether the process has ended."""

@@ -218,7 +218,7 @@ class _Kept:
             known.distinct(rows.of_frame),
             known.module_of,
             known.expansion,
-            known.builder,
+            known.builder.copy(),
             known.problems,
             known.nameless(),
         )

@@ -103,6 +103,8 @@ class Server:
             lines.append(f"Authorization: Bearer {self.token}")
         if method == "POST":
             lines.append(f"Content-Length: {len(body)}")
+            if not any(line.lower().startswith("content-type:") for line in headers):
+                lines.append("Content-Type: application/json")
         lines += headers
         with self.connect() as client:
             client.sendall(("\r\n".join([*lines, "", ""]) + body).encode("latin-1"))

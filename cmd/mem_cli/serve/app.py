@@ -3,7 +3,8 @@
 /                          the processes          /p/PID                 the page of one
 /processes                 the same as JSON       /p/PID/live            its data
 /p/PID/profile.heap        our own format         /p/PID/mark            POST: keep this moment
-/p/PID/debug/pprof/heap    pprof, symbolized      /p/PID/start, stop     POST, with --control
+/p/PID/debug/pprof/heap    pprof, symbolized      /p/PID/start, stop, attach, detach
+                                                  POST, with --control
 /p/PID/debug/pprof/allocs  the same, of all that was allocated
 /debug/pprof/heap?pid=PID  the same               /metrics               for Prometheus
 """
@@ -11,13 +12,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,6 +31,7 @@ from starlette.types import Receive, Scope, Send
 from mem_cli.errors import say_error
 from mem_cli.serve import metrics
 from mem_cli.serve.answers import Question
+from mem_cli.serve.attachments import MOST_OTHERS, Attachments, others
 from mem_cli.serve.guard import refused
 from mem_cli.serve.reading import MOST_READERS, Readers
 from mem_parser.errors import (
@@ -92,8 +95,11 @@ class Choices:
 class Serving:
     """The answers of one server."""
 
-    def __init__(self, readers: Readers, choices: Choices) -> None:
+    def __init__(
+        self, readers: Readers, choices: Choices, attachments: Attachments | None = None
+    ) -> None:
         self.readers = readers
+        self.attachments = attachments or Attachments()
         self.choices = choices
         self.ending = False
         self._listed: tuple[float, Listing] | None = None
@@ -113,6 +119,8 @@ class Serving:
             Route("/mark", self.mark, methods=["POST"]),
             Route("/start", self.start, methods=["POST"]),
             Route("/stop", self.stop, methods=["POST"]),
+            Route("/attach", self.attach, methods=["POST"]),
+            Route("/detach", self.detach, methods=["POST"]),
             Route("/profile.heap", self.heap),
             Mount("/debug/pprof", routes=profile_routes),
         ]
@@ -135,10 +143,12 @@ class Serving:
 
     async def index(self, _request: Request) -> Response:
         """The page of all processes."""
-        page = self._page(
-            "", lambda: processes_page({"place": "Those that this server may watch."})
-        )
-        return _html(page)
+        settings = {
+            "place": "Those that this server may watch.",
+            "control": self.choices.control,
+            "most": MOST_OTHERS,
+        }
+        return _html(self._page("", lambda: processes_page(settings)))
 
     async def page(self, request: Request) -> Response:
         """The page of a process; it says itself where the process cannot be read."""
@@ -153,10 +163,13 @@ class Serving:
         return self._pages[key]
 
     async def processes(self, _request: Request) -> Response:
-        """The rows of `mem_profiler ps`."""
+        """The rows of `mem_profiler ps`, and the largest processes without a sampler."""
         found = await self._list()
-        rows = [dataclasses.asdict(row) for row in found.rows]
-        return JSONResponse(visible({"rows": rows, "more": found.more}))
+        attached = self.attachments.pids
+        rows = [dataclasses.asdict(row) | {"attached": row.pid in attached} for row in found.rows]
+        known = {row.pid for row in found.rows if not row.dead}
+        more = [dataclasses.asdict(one) for one in await asyncio.to_thread(others, known)]
+        return JSONResponse(visible({"rows": rows, "more": found.more, "others": more}))
 
     async def _list(self) -> Listing:
         async with self._listing:
@@ -187,8 +200,7 @@ class Serving:
     async def start(self, request: Request) -> Response:
         """Begin a capture."""
         self._check_control()
-        words = parse_qs((await request.body()).decode("latin-1"))
-        text = words.get("rate", [str(RATES[0][0])])[-1]
+        text = str((await _words(request)).get("rate", RATES[0][0]))
         good = text.isascii() and text.isdigit() and len(text) <= 12
         if not good or not 1 <= int(text) <= layout.RATE_MAX_BYTES:
             raise HTTPException(400, "rate: not a number of bytes from 1 to 1G")
@@ -203,6 +215,25 @@ class Serving:
         await self._result(request, self.readers.of(_pid_of(request)).end(), READ_S)
         self._listed = None
         return JSONResponse({"stopped": True})
+
+    async def attach(self, request: Request) -> Response:
+        """Put the sampler into a process."""
+        self._check_control()
+        pid = _pid_of(request)
+        await asyncio.to_thread(self.attachments.attach, pid)
+        self._listed = None
+        return JSONResponse({"attached": True})
+
+    async def detach(self, request: Request) -> Response:
+        """Take out the sampler that this server put in, and end a capture of its own."""
+        self._check_control()
+        pid = _pid_of(request)
+        if pid in self.attachments.pids:
+            with contextlib.suppress(MemError):
+                await self._result(request, self.readers.of(pid).end(), READ_S)
+        await asyncio.to_thread(self.attachments.detach, pid)
+        self._listed = None
+        return JSONResponse({"detached": True})
 
     def _check_control(self) -> None:
         if not self.choices.control:
@@ -337,6 +368,18 @@ def _pid_of(request: Request) -> int:
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:12]) <= PID_MAX:
         raise HTTPException(404, "no such process number")
     return int(text[:12])
+
+
+async def _words(request: Request) -> dict[str, Any]:
+    """Return the JSON of an order; an empty one says nothing. Raises HTTPException."""
+    data = await request.body()
+    try:
+        words = json.loads(data) if data else {}
+    except (ValueError, RecursionError):
+        words = None
+    if not isinstance(words, dict):
+        raise HTTPException(400, "an order is a JSON object")
+    return words
 
 
 def _number(request: Request, name: str, default: float) -> float:

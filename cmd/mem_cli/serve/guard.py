@@ -8,7 +8,8 @@ Model: an ASGI application around another one; nothing reaches that one unchecke
   its first visit. That visit is redirected, so that the token leaves the address bar. Comparisons
   take the same time whatever is right.
 - What changes something is POST, and comes from the server's own pages or from a program: a browser
-  says the origin, which must be the host that it asks.
+  says the origin, which must be the host that it asks. It says that it sends JSON, for which
+  browsers ask first whether another origin may; nobody answers that.
 - No answer has a CORS header: other origins read nothing.
 """
 
@@ -136,6 +137,9 @@ class Guard:
             headers, hosts[0], by_cookie=how == "cookie"
         ):
             return refused(403, "this was not asked from a page of this server")
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if scope["method"] == "POST" and kind != "application/json":
+            return refused(415, "orders are JSON: Content-Type: application/json")
         return None
 
     def _how_known(self, scope: Scope, headers: Headers) -> str | Response:

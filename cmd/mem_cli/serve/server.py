@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mem_cli.serve.app import Choices, Serving
+from mem_cli.serve.attachments import Attachments
 from mem_cli.serve.guard import Access, Guard
 from mem_cli.serve.place import BACKLOG, Listening
 from mem_cli.serve.protocol import LARGEST_HEAD, LimitedProtocol
@@ -62,27 +63,28 @@ def serve(
     nursery: Nursery,
     on_ready: Callable[[], None],
 ) -> None:
-    """Answer until SIGTERM, SIGINT or SIGHUP; captures of the server's own end with it.
-    ``nursery`` starts the processes that read.
+    """Answer until SIGTERM, SIGINT or SIGHUP; captures of the server's own end with it, and it
+    detaches from what it attached to. ``nursery`` starts the processes that read.
     """
     system.allow_descriptors()
     # What a client does wrong is its own business, and not worth a line each.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     readers = Readers(functools.partial(Worker, nursery))
+    attachments = Attachments()
+    serving = Serving(readers, choices, attachments)
     try:
-        asyncio.run(_serve(listening, access, choices, readers, on_ready))
+        asyncio.run(_serve(listening, access, serving, on_ready))
     finally:
         readers.close()
+        attachments.close()
 
 
 async def _serve(
     listening: Listening,
     access: Access,
-    choices: Choices,
-    readers: Readers,
+    serving: Serving,
     on_ready: Callable[[], None],
 ) -> None:
-    serving = Serving(readers, choices)
     server = _Server(_config(Guard(serving.app(), access)))
     closing: list[asyncio.Task[None]] = []
 
@@ -90,7 +92,7 @@ async def _serve(
         server.should_exit = serving.ending = True
         if not closing:
             # Whoever waits for a process gets an answer.
-            closing.append(asyncio.create_task(asyncio.to_thread(readers.close)))
+            closing.append(asyncio.create_task(asyncio.to_thread(serving.readers.close)))
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -17,6 +17,9 @@ TOKEN = "a-token-of-some-length-0123456789"
 HOST = ("host", "127.0.0.1:8080")
 
 
+JSON = [("content-type", "application/json")]
+
+
 class Answer:
     """What came of one request; ``reached``: the application saw it."""
 
@@ -53,7 +56,7 @@ def ask(
     scope = {
         "type": "http", "method": method, "path": path, "raw_path": path.encode(),
         "query_string": query.encode(),
-        "headers": [(k.encode(), v.encode("latin-1", "replace")) for k, v in headers],
+        "headers": [(k.encode(), v.encode("latin-1", "replace")) for k, v in (*headers, *JSON)],
     }  # fmt: skip
     asyncio.run(Guard(app, access)(scope, receive, send))  # type: ignore[arg-type]
     return answer
@@ -150,6 +153,11 @@ def test_what_changes_something_comes_from_the_servers_own_pages() -> None:
     assert post(("authorization", f"Bearer {TOKEN}"), ("origin", "http://evil.example")) == 403
     bare = Access()
     assert ask(bare, "/p/7/start", HOST, method="POST").status == 200
+    # What a form or a script of another origin may send without being asked for leave.
+    for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+                 "text/plain;application/json", ""):  # fmt: skip
+        kinds = ("content-type", kind)
+        assert ask(bare, "/p/7/start", HOST, kinds, method="POST").status == 415, kind
     assert ask(bare, "/", HOST, ("origin", "http://evil.example"), method="POST").status == 403
 
 

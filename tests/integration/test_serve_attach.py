@@ -22,9 +22,9 @@ def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bare(stepper: Path, segment_dir: Path) -> Iterator[Stepper]:
-    """A program that runs without the sampler, and holds a megabyte that all are to see."""
+    """A program that runs without the sampler, and is one of the larger ones."""
     with Stepper(stepper, LD_PRELOAD="") as one:
-        one.tell("a 1 30000000")
+        one.tell("a 20000 4096")
         yield one
 
 

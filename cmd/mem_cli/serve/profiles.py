@@ -46,7 +46,7 @@ def pprof(
     names = spliced(profile, name_addresses(profile)).names
     named = dataclasses.replace(profile, stacks=names.stacks)
     earlier = None if since is None else Earlier(since, StackIndex(profile).match(since))
-    return write_pprof(named, names, default=default, earlier=earlier)
+    return write_pprof(named, names, default=default, earlier=earlier, scraped=True)
 
 
 def heap_file(snapshot: Snapshot, domain: str | None = None) -> bytes:

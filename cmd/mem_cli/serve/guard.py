@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LONGEST_QUERY = 4096
 LONGEST_PATH = 1024
 LONGEST_BODY = 4096
+LONGEST_HEAD = 16 << 10
 METHODS = ("GET", "HEAD", "POST")
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -122,6 +123,11 @@ class Guard:
             return refused(414, "the address is too long")
         if scope["method"] not in METHODS:
             return refused(405, "only GET, HEAD and POST are answered")
+        if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > LONGEST_HEAD:
+            return refused(431, "the head of the request is too long")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy before this server may mean the other one.
+            return refused(400, "Transfer-Encoding and Content-Length exclude each other", end=True)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self.access.knows_host(hosts[0]):
             return refused(403, "this server has another name: --host NAME adds one")
@@ -190,10 +196,10 @@ def _is_from_here(headers: Headers, host: str, *, by_cookie: bool) -> bool:
     return site in {"same-origin", "none"} if site is not None else not by_cookie
 
 
-def refused(status: int, text: str, hint: str | None = None) -> JSONResponse:
-    """Return an answer that says why there is none."""
+def refused(status: int, text: str, hint: str | None = None, *, end: bool = False) -> JSONResponse:
+    """Return an answer that says why there is none; ``end``: it is the connection's last one."""
     words = {"error": text} | ({"hint": hint} if hint else {})
-    return JSONResponse(words, status)
+    return JSONResponse(words, status, headers={"connection": "close"} if end else None)
 
 
 def _unknown() -> Response:

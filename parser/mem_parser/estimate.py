@@ -282,4 +282,5 @@ def least_in_class(size_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """
     exponent = np.frexp(np.maximum(size_bytes, 1).astype(np.float64))[1] - 1
     shift = np.maximum(exponent - 6, 0).astype(np.int64)
-    return (size_bytes >> shift) << shift
+    least: npt.NDArray[np.int64] = (size_bytes >> shift) << shift
+    return least

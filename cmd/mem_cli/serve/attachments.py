@@ -94,6 +94,8 @@ class Attachments:
                 one = attaching.attach(pid, self._closing.is_set)
             except Stopped:
                 raise TargetBusy("the server is ending") from None
+            except OSError as error:
+                raise TargetError(f"pid {pid}: cannot be attached to: {error.strerror}") from None
             with self._lock:
                 self._held[pid] = one
                 if self._thread is None:

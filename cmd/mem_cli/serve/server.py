@@ -67,8 +67,8 @@ def serve(
     detaches from what it attached to. ``nursery`` starts the processes that read.
     """
     system.allow_descriptors()
-    # What a client does wrong is its own business, and not worth a line each.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    # What a client does wrong is its own business; an unexpected error has its line from `app`.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     readers = Readers(functools.partial(Worker, nursery))
     attachments = Attachments()
     serving = Serving(readers, choices, attachments)

@@ -132,20 +132,31 @@ def _obey(
     orders: socket.socket, order: bytes, fds: Sequence[int], works: Mapping[str, Work]
 ) -> None:
     mine = os.getpid()
+    go, say_go = os.pipe2(os.O_CLOEXEC)
     try:
         pid = os.fork()
+        if pid == 0:
+            _work(mine, (go, say_go), order, fds, works)
+        end = os.pidfd_open(pid)
+        os.write(say_go, b"+")
+        socket.send_fds(orders, [b"+"], [end])
+        os.close(end)
     except OSError as error:
         orders.send(str(error.strerror).encode())
-        return
-    if pid == 0:
-        _work(mine, order, fds, works)
-    end = os.pidfd_open(pid)
-    socket.send_fds(orders, [b"+"], [end])
-    os.close(end)
+    finally:
+        os.close(go)
+        os.close(say_go)
 
 
-def _work(parent: int, order: bytes, fds: Sequence[int], works: Mapping[str, Work]) -> NoReturn:
+def _work(
+    parent: int, gate: tuple[int, int], order: bytes, fds: Sequence[int], works: Mapping[str, Work]
+) -> NoReturn:
     try:
+        go, say_go = gate
+        os.close(say_go)
+        # Nobody waits for it: before it has a descriptor, its number could become another's.
+        if not os.read(go, 1):
+            os._exit(0)
         system.die_with_parent(parent)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         let_go_of_all_but(fds)

@@ -224,6 +224,17 @@ def test_children_end_with_the_nursery_and_orders_then_fail() -> None:
             nursery.start("wait", None, ())
 
 
+def test_children_that_end_at_once_do_no_harm() -> None:
+    def fail(_given: Any, _fds: Sequence[int]) -> None:
+        raise OSError
+
+    with Nursery({"fail": fail, "wait": wait_for_the_end}) as nursery:
+        for _ in range(50):
+            nursery.start("fail", None, ()).close()
+            nursery.start("no such work", None, ()).close()
+        nursery.start("wait", None, ()).close()
+
+
 def ids_of(owner: Owner) -> list[list[int]]:
     """Which user a child is after `become`."""
 

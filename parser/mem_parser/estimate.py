@@ -274,3 +274,13 @@ def unsample(
     objects = np.where(present, n / p, 0.0)
     variance = np.where(present, n * (1.0 - p) / (p * p), 0.0)
     return Unsampled(objects, objects * mean, variance, variance * mean * mean)
+
+
+def least_in_class(size_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the smallest size of the size class of each size, as the sampler makes classes
+    (``sampler/core/site_key.h``): exact below 128 bytes, then 64 of each power of two.
+    """
+    exponent = np.frexp(np.maximum(size_bytes, 1).astype(np.float64))[1] - 1
+    shift = np.maximum(exponent - 6, 0).astype(np.int64)
+    least: npt.NDArray[np.int64] = (size_bytes >> shift) << shift
+    return least

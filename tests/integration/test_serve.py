@@ -150,18 +150,18 @@ def test_captures_are_begun_and_ended_by_post_alone(
         assert server.ask(f"/p/{one.pid}/start").status == 405
         foreign = server.ask(f"/p/{one.pid}/start", "Origin: http://evil.example", method="POST")
         assert foreign.status == 403
-        assert server.ask(f"/p/{one.pid}/start", method="POST", body="rate=0").status == 400
-        assert server.ask(f"/p/{one.pid}/start", method="POST", body="rate=1").status == 200
+        assert server.ask(f"/p/{one.pid}/start", method="POST", body='{"rate": 0}').status == 400
+        assert server.ask(f"/p/{one.pid}/start", method="POST", body='{"rate": 1}').status == 200
         one.tell("a 10 1000")
         found = server.ask(f"/p/{one.pid}/live").json()
         assert (found["state"], found["own"]) == ("captured", True)
         assert heap_of(server, one.pid, tmp_path) == 10_000
-        again = server.ask(f"/p/{one.pid}/start", method="POST", body="rate=1")
+        again = server.ask(f"/p/{one.pid}/start", method="POST", body='{"rate": 1}')
         assert again.status == 409
         assert server.ask(f"/p/{one.pid}/stop", method="POST").status == 200
         assert server.ask(f"/p/{one.pid}/live").json()["state"] == "idle"
         # Ended with the server, where nobody ended it.
-        assert server.ask(f"/p/{one.pid}/start", method="POST", body="rate=1").status == 200
+        assert server.ask(f"/p/{one.pid}/start", method="POST", body='{"rate": 1}').status == 200
         code, errors = server.end()
         assert (code, errors) == (0, "")
         assert "idle" in run_command("ps").stdout

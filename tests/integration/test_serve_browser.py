@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from browser import NEEDS_BROWSER, assert_quiet, browser, element, text_of
-from controller_tools import TIMEOUT_S
+from controller_tools import TIMEOUT_S, Stepper, build_stepper
 from mem_cli import demo
+from mem_profiler import attach as attaching
 from sampler_run import SAMPLER
 from serving import Server
 
@@ -226,6 +227,34 @@ def test_a_phone_shows_it_without_scrolling_sideways(shop: Shop) -> None:
             )
             assert wide <= 0, (width, tab)
     shop.driver.set_window_size(1280, 900)
+    assert_quiet(shop.driver)
+
+
+def test_a_process_is_attached_to_from_the_list_after_a_question(
+    shop: Shop, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    program = build_stepper(tmp_path_factory.mktemp("stepper"))
+    with Stepper(program, LD_PRELOAD="") as one:
+        one.tell("a 20000 4096")  # one of the largest
+        shop.driver.get(f"{shop.server.url}/")
+        button = f"#attach-{one.pid}"
+        find = "return document.querySelector(arguments[0])"
+        shop.until(lambda: shop.driver.execute_script(find, button))
+        shop.click(button)
+        question = text_of(shop.driver, "dialog.question")
+        assert f"stepper (pid {one.pid}" in question
+        assert shop.driver.execute_script("return document.activeElement.id") == "attach-no"
+        shop.click("#attach-no")
+        assert shop.driver.execute_script(find, "dialog.question") is None
+        assert not attaching.is_attached(one.pid)
+
+        shop.click(button)
+        shop.click("#attach-yes")
+        shop.until(lambda: shop.driver.execute_script(find, f"a.process[href='/p/{one.pid}']"))
+        assert attaching.is_attached(one.pid)
+        shop.click(f"#detach-{one.pid}")
+        shop.until(lambda: not attaching.is_attached(one.pid))
+        one.tell("a 10 1000")
     assert_quiet(shop.driver)
 
 

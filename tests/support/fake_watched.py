@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from types import SimpleNamespace
 from typing import Any
 
+from mem_cli.serve.answers import About, Answers, Question
+from mem_parser.errors import TargetBusy
 from mem_parser.model import Profile
 from mem_profiler.capture.session import Rates
-from mem_profiler.live.watched import Moment, State
+from mem_profiler.live.watched import Facts, Moment, State
+from mem_profiler.profile.build import Ending
+from mem_profiler.profile.readings import Readings
+from mem_profiler.profile.target import Target
 from web_profiles import SERVER, make_profile
 
 
@@ -49,6 +55,14 @@ class FakeWatched:
             return None
         return Moment(self.number, float(self.moments), self.state, [self.profile()])
 
+    def facts(self) -> Facts | None:
+        self.moments += 1
+        if not self.number:
+            return None
+        return Facts(
+            self.number, self.state, Target(None), Ending("snapshot", "running"), Readings()
+        )
+
     def profile(self) -> Profile:
         profile, _ = make_profile(SERVER)
         capture = dataclasses.replace(
@@ -69,3 +83,37 @@ class FakeWatched:
 
     def close(self) -> None:
         self.closed.set()
+
+
+class FakeWorker:
+    """As `Worker`, without any process: answers tell the moment, and `fails` makes it end."""
+
+    def __init__(self, watched: FakeWatched) -> None:
+        self.cost_s = 0.0
+        self.has_failed = False
+        self.closed = False
+        self.fails = False
+        self.taken: list[tuple[About, Facts | None]] = []
+        self.asked: list[Question] = []
+        self._answers = Answers(lambda _: [watched.profile()])
+
+    def reads(self, _segment: Any) -> bool:
+        return not self.has_failed
+
+    def take(self, about: About, facts: Facts | None, _meanwhile: Any = None) -> None:
+        self._answers.take(about, facts)
+        self.taken.append((about, facts))
+
+    def make(self, question: Question, _meanwhile: Any = None) -> bytes:
+        self.asked.append(question)
+        if self.fails:
+            self.has_failed = True
+            raise TargetBusy("the process that reads it failed")
+        if question[0] == "moment":
+            about, facts = self.taken[-1]
+            words = {"seq": about.seq, "state": str(about.state), "own": about.own}
+            return json.dumps(words | {"why": about.why, "had": facts is not None}).encode()
+        return self._answers.make(question)
+
+    def close(self) -> None:
+        self.closed = True

@@ -20,6 +20,7 @@ import resource
 import stat
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from mem_profiler import system
@@ -129,6 +130,44 @@ def _keep_rights_on_files() -> None:
     kept = (_CAPABILITIES_KEPT, _CAPABILITIES_KEPT, 0, 0, 0, 0)
     ffi.buffer(data, 24)[:] = struct.pack("=6I", *(a & b for a, b in zip(had, kept, strict=True)))
     system.checked(lib.mp_syscall(system.number_of("capset"), *addresses, 0, 0, 0))
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The user of a process. ``is_equal``: that process may do all that this one may."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    is_equal: bool = False
+
+
+def become(owner: Owner) -> None:
+    """Go on with no more rights than a user has: for a child that opens files which this user may
+    read, and starts programs to read them.
+
+    Root becomes that user; for a process of root's that may do less than root, a user of its own.
+    Who is not root stays who they are. Raises OSError.
+    """
+    os.setsid()  # no controlling terminal
+    if os.geteuid() == 0 and owner.uid != 0:
+        try:
+            _become_user(owner)
+        except OSError:
+            _become_nobody()  # a user namespace may lack that user
+    elif os.geteuid() == 0 and not owner.is_equal:
+        _become_nobody()
+    system.prctl(system.PR_SET_DUMPABLE, 0)
+    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    _limit(resource.RLIMIT_CORE, 0)
+
+
+def _become_user(owner: Owner) -> None:
+    os.setgroups([group for group in owner.groups if group])
+    os.setresgid(owner.gid, owner.gid, owner.gid)
+    os.setresuid(owner.uid, owner.uid, owner.uid)
+    if {*os.getresuid()} != {owner.uid} or {*os.getresgid()} != {owner.gid}:
+        raise OSError(errno.EPERM, "the child process could not give up the rights of root")
 
 
 def _become_nobody() -> None:

@@ -24,6 +24,7 @@ from mem_profiler.process.death import Watch
 from mem_profiler.profile.build import Ending, build
 from mem_profiler.profile.keptstacks import KeptStacks
 from mem_profiler.profile.readings import Readings
+from mem_profiler.profile.target import Target
 from mem_profiler.segment import discovery, layout
 from mem_profiler.segment.file import Segment
 
@@ -53,6 +54,17 @@ class Moment:
     t_s: float
     state: State
     profiles: list[Profile]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a profile of now needs beside the segment: of which process, why it ends, readings."""
+
+    number: int
+    state: State
+    target: Target
+    ending: Ending
+    readings: Readings
 
 
 class Watched:
@@ -189,8 +201,10 @@ class Watched:
             self._looking = Recording(segment, self.pid, self._pace, changes_segment=False)
         self._number = number
 
-    def moment(self) -> Moment | None:
-        """What the latest capture has now; None: the process has had none. Raises MemError."""
+    def facts(self) -> Facts | None:
+        """What a profile of the latest capture needs beside the segment; None: the process has had
+        no capture.
+        """
         control = self.segment.control()
         number = control.number("capture_number")
         if number == 0:
@@ -202,11 +216,17 @@ class Watched:
             state, gate.how_it_ended(control)
         )
         ending = Ending("snapshot", end, recording.now_ns())
-        readings = recording.recorder.readings
+        return Facts(number, state, recording.target, ending, recording.recorder.readings)
+
+    def moment(self) -> Moment | None:
+        """What the latest capture has now; None: the process has had none. Raises MemError."""
+        facts = self.facts()
+        if facts is None:
+            return None
         if self._stacks is None:
             self._stacks = KeptStacks(self.segment)
-        profiles = build(self.segment, recording.target, ending, readings, self._stacks)
-        return Moment(number, profiles[0].capture.duration_s or 0.0, state, profiles)
+        profiles = build(self.segment, facts.target, facts.ending, facts.readings, self._stacks)
+        return Moment(facts.number, profiles[0].capture.duration_s or 0.0, facts.state, profiles)
 
     def write(self, prefix: str, form: Form = Form.AUTO) -> Result:
         """Write a file of what the capture has so far; it goes on. Raises MemError."""

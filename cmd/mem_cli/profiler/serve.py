@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,7 @@ from mem_parser.plainfile import open_plain
 if TYPE_CHECKING:
     from mem_cli.serve.guard import Access
     from mem_cli.serve.place import Address, Listening
+    from mem_profiler.confined.nursery import Nursery
 
 LIBRARIES = ("prometheus_client", "starlette", "uvicorn")
 PIP = "pip install 'mem-profiler[serve]'"
@@ -67,25 +69,49 @@ def serve(
         raise UsageProblem("--public and --token-file are for --listen")
     if listen is not None and path is not None:
         raise UsageProblem("--listen and --socket exclude each other")
+    from mem_cli.serve.rehearsal import rehearse
+    from mem_cli.serve.worker import WORKS
+    from mem_profiler.confined.nursery import Nursery
+
+    rehearse()
+    # Before this process has a token, a socket or a thread: its children have none of them.
+    with Nursery(WORKS) as nursery:
+        _run(nursery, listen, path, Words(control, public, hosts, token_file, top))
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the command line says beside where to listen."""
+
+    control: bool
+    public: bool
+    hosts: tuple[str, ...]
+    token_file: str | None
+    top: int
+
+
+def _run(nursery: Nursery, listen: str | None, path: str | None, words: Words) -> None:
     from mem_cli.serve.app import Choices
     from mem_cli.serve.place import default_socket, listen_at, listen_on, parse_address
     from mem_cli.serve.server import serve as run
 
     if listen is not None:
         address = parse_address(listen)
-        _check_reach(address, public=public)
-        token = secrets.token_urlsafe(24) if token_file is None else _read_token(token_file)
-        access = _access(hosts, address, token)
+        _check_reach(address, public=words.public)
+        file = words.token_file
+        token = secrets.token_urlsafe(24) if file is None else _read_token(file)
+        access = _access(words.hosts, address, token)
         listening = listen_at(address)
     else:
-        access = _access(hosts, None, None)
+        access = _access(words.hosts, None, None)
         listening = listen_on(default_socket() if path is None else path)
     try:
         run(
             listening,
             access,
-            Choices(control, top),
-            lambda: _say_where(listening, access, token_file),
+            Choices(words.control, words.top),
+            nursery,
+            lambda: _say_where(listening, access, words.token_file),
         )
     finally:
         listening.close()

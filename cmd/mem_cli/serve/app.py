@@ -3,7 +3,8 @@
 /                          the processes          /p/PID                 the page of one
 /processes                 the same as JSON       /p/PID/live            its data
 /p/PID/profile.heap        our own format         /p/PID/mark            POST: keep this moment
-/p/PID/debug/pprof/heap    pprof, symbolized      /p/PID/start, stop     POST, with --control
+/p/PID/debug/pprof/heap    pprof, symbolized      /p/PID/start, stop, attach, detach
+                                                  POST, with --control
 /p/PID/debug/pprof/allocs  the same, of all that was allocated
 /debug/pprof/heap?pid=PID  the same               /metrics               for Prometheus
 """
@@ -11,13 +12,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,10 +29,10 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from mem_cli.errors import say_error
-from mem_cli.serve import metrics, profiles
-from mem_cli.serve.frames import frame
+from mem_cli.serve import metrics
+from mem_cli.serve.answers import Question
+from mem_cli.serve.attachments import MOST_OTHERS, Attachments, others
 from mem_cli.serve.guard import refused
-from mem_cli.serve.past import Snapshot
 from mem_cli.serve.reading import MOST_READERS, Readers
 from mem_parser.errors import (
     MemError,
@@ -93,8 +95,11 @@ class Choices:
 class Serving:
     """The answers of one server."""
 
-    def __init__(self, readers: Readers, choices: Choices) -> None:
+    def __init__(
+        self, readers: Readers, choices: Choices, attachments: Attachments | None = None
+    ) -> None:
         self.readers = readers
+        self.attachments = attachments or Attachments()
         self.choices = choices
         self.ending = False
         self._listed: tuple[float, Listing] | None = None
@@ -114,6 +119,8 @@ class Serving:
             Route("/mark", self.mark, methods=["POST"]),
             Route("/start", self.start, methods=["POST"]),
             Route("/stop", self.stop, methods=["POST"]),
+            Route("/attach", self.attach, methods=["POST"]),
+            Route("/detach", self.detach, methods=["POST"]),
             Route("/profile.heap", self.heap),
             Mount("/debug/pprof", routes=profile_routes),
         ]
@@ -136,10 +143,12 @@ class Serving:
 
     async def index(self, _request: Request) -> Response:
         """The page of all processes."""
-        page = self._page(
-            "", lambda: processes_page({"place": "Those that this server may watch."})
-        )
-        return _html(page)
+        settings = {
+            "place": "Those that this server may watch.",
+            "control": self.choices.control,
+            "most": MOST_OTHERS,
+        }
+        return _html(self._page("", lambda: processes_page(settings)))
 
     async def page(self, request: Request) -> Response:
         """The page of a process; it says itself where the process cannot be read."""
@@ -154,10 +163,13 @@ class Serving:
         return self._pages[key]
 
     async def processes(self, _request: Request) -> Response:
-        """The rows of `mem_profiler ps`."""
+        """The rows of `mem_profiler ps`, and the largest processes without a sampler."""
         found = await self._list()
-        rows = [dataclasses.asdict(row) for row in found.rows]
-        return JSONResponse(visible({"rows": rows, "more": found.more}))
+        attached = self.attachments.pids
+        rows = [dataclasses.asdict(row) | {"attached": row.pid in attached} for row in found.rows]
+        known = {row.pid for row in found.rows if not row.dead}
+        more = [dataclasses.asdict(one) for one in await asyncio.to_thread(others, known)]
+        return JSONResponse(visible({"rows": rows, "more": found.more, "others": more}))
 
     async def _list(self) -> Listing:
         async with self._listing:
@@ -172,10 +184,8 @@ class Serving:
         """What is new of a process; 204: nothing within `WAIT_S`."""
         since = request.query_params.get("since", "")[:40]
         after = _number(request, "after", 0)
-        control = self.choices.control
-        future = self.readers.of(_pid_of(request)).ask(
-            ("live", since), lambda one: frame(one, since, control=control), int(after)
-        )
+        question = ("live", since, self.choices.control)
+        future = self.readers.of(_pid_of(request)).ask(question, int(after))
         try:
             found = await self._result(request, future, WAIT_S)
         except TimeoutError:
@@ -184,14 +194,13 @@ class Serving:
 
     async def mark(self, request: Request) -> Response:
         """Keep this moment, to compare later ones with."""
-        future = self.readers.of(_pid_of(request)).mark()
-        return JSONResponse({"mark": await self._result(request, future, READ_S)})
+        name = await self._made(request, _pid_of(request), ("mark",))
+        return JSONResponse({"mark": name[:40].decode("ascii", "replace")})
 
     async def start(self, request: Request) -> Response:
         """Begin a capture."""
         self._check_control()
-        words = parse_qs((await request.body()).decode("latin-1"))
-        text = words.get("rate", [str(RATES[0][0])])[-1]
+        text = str((await _words(request)).get("rate", RATES[0][0]))
         good = text.isascii() and text.isdigit() and len(text) <= 12
         if not good or not 1 <= int(text) <= layout.RATE_MAX_BYTES:
             raise HTTPException(400, "rate: not a number of bytes from 1 to 1G")
@@ -207,16 +216,33 @@ class Serving:
         self._listed = None
         return JSONResponse({"stopped": True})
 
+    async def attach(self, request: Request) -> Response:
+        """Put the sampler into a process."""
+        self._check_control()
+        pid = _pid_of(request)
+        await asyncio.to_thread(self.attachments.attach, pid)
+        self._listed = None
+        return JSONResponse({"attached": True})
+
+    async def detach(self, request: Request) -> Response:
+        """Take out the sampler that this server put in, and end a capture of its own."""
+        self._check_control()
+        pid = _pid_of(request)
+        if pid in self.attachments.pids:
+            with contextlib.suppress(MemError):
+                await self._result(request, self.readers.of(pid).end(), READ_S)
+        await asyncio.to_thread(self.attachments.detach, pid)
+        self._listed = None
+        return JSONResponse({"detached": True})
+
     def _check_control(self) -> None:
         if not self.choices.control:
             raise HTTPException(403, "this server only reads: --control lets it begin captures")
 
     async def heap(self, request: Request) -> Response:
         """A .heap file of what the capture has so far."""
-        pid, domain = _pid_of(request), request.query_params.get("domain")
-        body = await self._made(
-            request, pid, ("heap", domain), lambda s: profiles.heap_file(s, domain)
-        )
+        pid, domain = _pid_of(request), request.query_params.get("domain", "")[:100]
+        body = await self._made(request, pid, ("heap", domain))
         name = await asyncio.to_thread(procfs.comm, pid)
         return _download(body, f"{file_part(name or 'profile')}.{pid}.heap")
 
@@ -240,15 +266,14 @@ class Serving:
         if not 0 <= seconds <= MOST_SECONDS:
             raise HTTPException(400, f"seconds: not from 0 to {MOST_SECONDS:.0f}")
         if request.query_params.get("debug", "0") not in {"", "0"}:
-            text = await self._made(request, pid, ("text",), profiles.heap_text)
+            text = await self._made(request, pid, ("text",))
             return Pieces(text, media_type="text/plain; charset=utf-8")
-        before: Snapshot | None = None
+        before = ""
         if seconds:
-            before = await self._made(request, pid, ("snapshot",), lambda snapshot: snapshot)
-            profiles.whole(before)
+            name = await self._made(request, pid, ("keep", seconds))
+            before = name[:40].decode("ascii", "replace")
             await self._sleep(request, pid, seconds)
-        key = ("pprof", default, before.seq if before else 0)
-        body = await self._made(request, pid, key, lambda s: profiles.pprof(s, default, before))
+        body = await self._made(request, pid, ("pprof", str(default), before))
         return _download(body, "profile")
 
     async def _meant(self, request: Request) -> int:
@@ -278,15 +303,15 @@ class Serving:
         top = self.choices.top
 
         async def read(row: listing.Row) -> metrics.Numbers | None:
-            future = self.readers.of(row.pid).ask(("metrics",), lambda s: metrics.numbers(s, top))
-            return await self._result(request, future, SCRAPE_S)  # type: ignore[no-any-return]
+            future = self.readers.of(row.pid).ask(("metrics", top))
+            return metrics.unpacked(row.pid, await self._result(request, future, SCRAPE_S))
 
         shown = rows[:MOST_READERS]
         got = await asyncio.gather(*map(read, shown), return_exceptions=True)
         answered = list(zip(shown, got, strict=True))
         for _, result in answered:
             if isinstance(result, BaseException) and not isinstance(
-                result, MemError | TimeoutError
+                result, MemError | TimeoutError | ValueError
             ):
                 raise result
         scrape.read = [result for _, result in answered if isinstance(result, metrics.Numbers)]
@@ -297,11 +322,10 @@ class Serving:
 
     # Waiting.
 
-    async def _made(
-        self, request: Request, pid: int, key: tuple[Any, ...], make: Callable[[Snapshot], Any]
-    ) -> Any:
+    async def _made(self, request: Request, pid: int, question: Question) -> bytes:
+        future = self.readers.of(pid).ask(question)
         try:
-            return await self._result(request, self.readers.of(pid).ask(key, make), READ_S)
+            return await self._result(request, future, READ_S)  # type: ignore[no-any-return]
         except TimeoutError:
             raise TargetBusy(f"pid {pid} could not be read within {READ_S:.0f} s") from None
 
@@ -344,6 +368,18 @@ def _pid_of(request: Request) -> int:
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:12]) <= PID_MAX:
         raise HTTPException(404, "no such process number")
     return int(text[:12])
+
+
+async def _words(request: Request) -> dict[str, Any]:
+    """Return the JSON of an order; an empty one says nothing. Raises HTTPException."""
+    data = await request.body()
+    try:
+        words = json.loads(data) if data else {}
+    except (ValueError, RecursionError):
+        words = None
+    if not isinstance(words, dict):
+        raise HTTPException(400, "an order is a JSON object")
+    return words
 
 
 def _number(request: Request, name: str, default: float) -> float:

@@ -8,7 +8,8 @@ Model: an ASGI application around another one; nothing reaches that one unchecke
   its first visit. That visit is redirected, so that the token leaves the address bar. Comparisons
   take the same time whatever is right.
 - What changes something is POST, and comes from the server's own pages or from a program: a browser
-  says the origin, which must be the host that it asks.
+  says the origin, which must be the host that it asks. It says that it sends JSON, for which
+  browsers ask first whether another origin may; nobody answers that.
 - No answer has a CORS header: other origins read nothing.
 """
 
@@ -29,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LONGEST_QUERY = 4096
 LONGEST_PATH = 1024
 LONGEST_BODY = 4096
+LONGEST_HEAD = 16 << 10
 METHODS = ("GET", "HEAD", "POST")
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -121,6 +123,11 @@ class Guard:
             return refused(414, "the address is too long")
         if scope["method"] not in METHODS:
             return refused(405, "only GET, HEAD and POST are answered")
+        if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > LONGEST_HEAD:
+            return refused(431, "the head of the request is too long")
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy before this server may mean the other one.
+            return refused(400, "Transfer-Encoding and Content-Length exclude each other", end=True)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self.access.knows_host(hosts[0]):
             return refused(403, "this server has another name: --host NAME adds one")
@@ -136,6 +143,9 @@ class Guard:
             headers, hosts[0], by_cookie=how == "cookie"
         ):
             return refused(403, "this was not asked from a page of this server")
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if scope["method"] == "POST" and kind != "application/json":
+            return refused(415, "orders are JSON: Content-Type: application/json")
         return None
 
     def _how_known(self, scope: Scope, headers: Headers) -> str | Response:
@@ -186,10 +196,10 @@ def _is_from_here(headers: Headers, host: str, *, by_cookie: bool) -> bool:
     return site in {"same-origin", "none"} if site is not None else not by_cookie
 
 
-def refused(status: int, text: str, hint: str | None = None) -> JSONResponse:
-    """Return an answer that says why there is none."""
+def refused(status: int, text: str, hint: str | None = None, *, end: bool = False) -> JSONResponse:
+    """Return an answer that says why there is none; ``end``: it is the connection's last one."""
     words = {"error": text} | ({"hint": hint} if hint else {})
-    return JSONResponse(words, status)
+    return JSONResponse(words, status, headers={"connection": "close"} if end else None)
 
 
 def _unknown() -> Response:

@@ -7,6 +7,8 @@ process. A function's bytes are its own (*flat*), as in `mem_parser top`.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +27,9 @@ from mem_profiler.live.watched import State
 
 MOST_FUNCTIONS = 50
 LONGEST_LABEL = 200
+MOST_DOMAINS = 1 + 64
+MOST_CAUSES = 64
+MOST = float(1 << 70)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -109,6 +114,61 @@ def _functions(had: Had, most: int) -> list[tuple[str, float]]:
 def _label(text: str) -> str:
     shown = one_line(text)
     return shown if len(shown) <= LONGEST_LABEL else f"{shown[: LONGEST_LABEL - 1]}…"
+
+
+def packed(found: Numbers | None) -> bytes:
+    """Return numbers as JSON, for `unpacked`."""
+    return json.dumps(None if found is None else dataclasses.asdict(found)).encode()
+
+
+def unpacked(pid: int, data: bytes) -> Numbers | None:
+    """Return the numbers of a process from JSON that may hold anything. Raises ValueError."""
+    try:
+        told = json.loads(data)
+        return None if told is None else _checked(pid, told)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        raise ValueError("the numbers of a process make no sense") from None
+
+
+def _checked(pid: int, told: dict[str, Any]) -> Numbers:
+    domains = list(told["domains"].items())[:MOST_DOMAINS]
+    functions = list(told["functions"])[:MOST_FUNCTIONS]
+    lost = list(told["lost"].items())[:MOST_CAUSES]
+    return Numbers(
+        pid=pid,
+        comm=_label(str(told["comm"])),
+        capturing=bool(told["capturing"]),
+        rate_bytes=_number(told["rate_bytes"]),
+        t_s=_number(told["t_s"]),
+        samples=int(_number(told["samples"])),
+        lost={_label(str(cause)): int(_number(count)) for cause, count in lost},
+        rss_bytes=None if told["rss_bytes"] is None else int(_number(told["rss_bytes"])),
+        peak_bytes=_optional(told["peak_bytes"]),
+        domains={
+            _label(str(name)): InDomain(
+                _number(one["inuse_bytes"]),
+                _optional(one["inuse_error_bytes"], nan=True),
+                _number(one["inuse_objects"]),
+                _optional(one["allocated_bytes"]),
+                _optional(one["allocated_objects"]),
+            )
+            for name, one in domains
+        },
+        functions=[(_label(str(name)), _number(size)) for name, size in functions],
+    )
+
+
+def _number(told: Any) -> float:
+    if isinstance(told, bool) or not isinstance(told, int | float) or not abs(told) < MOST:
+        raise ValueError
+    return float(told)
+
+
+def _optional(told: Any, *, nan: bool = False) -> Any:
+    """Return a number or None, with ``nan`` also one that is unknown."""
+    if told is None or (nan and told != told):  # noqa: PLR0124 - NaN
+        return told
+    return _number(told)
 
 
 @dataclass

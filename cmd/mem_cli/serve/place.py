@@ -8,10 +8,13 @@ ours is, if it is still ours.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import os
 import socket
 import stat
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from mem_parser.escape import one_line
 SOCKET_NAME = "serve.sock"
 BACKLOG = 256
 _LONGEST_PATH = 107
+_ALONE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,12 @@ def _is_own(folder: str) -> bool:
 class Listening:
     """An open socket that listens. Close it in the end: that removes its file."""
 
-    def __init__(self, opened: socket.socket, path: str | None) -> None:
+    def __init__(self, opened: socket.socket, path: str | None, folder: int = -1) -> None:
+        """``folder`` is a descriptor of the one that the file is in, to take over."""
         self.socket = opened
         self.path = path
-        self._inode = os.stat(path).st_ino if path is not None else 0
+        self._folder = folder
+        self._file = _file_of(path, folder) if path is not None else (0, 0)
 
     @property
     def address(self) -> Address | None:
@@ -117,10 +123,18 @@ class Listening:
     def close(self) -> None:
         """Stop listening, and remove the file if it is still this socket's."""
         self.socket.close()
-        if self.path is not None:
-            with contextlib.suppress(OSError):
-                if os.lstat(self.path).st_ino == self._inode:
-                    os.unlink(self.path)
+        if self.path is None or self._folder < 0:
+            return
+        with contextlib.suppress(OSError), _alone_in(self._folder):
+            if _file_of(self.path, self._folder) == self._file:
+                os.unlink(os.path.basename(self.path), dir_fd=self._folder)
+        os.close(self._folder)
+        self._folder = -1
+
+
+def _file_of(path: str, folder: int) -> tuple[int, int]:
+    found = os.stat(os.path.basename(path), dir_fd=folder, follow_symlinks=False)
+    return found.st_dev, found.st_ino
 
 
 def listen_at(address: Address) -> Listening:
@@ -140,25 +154,79 @@ def listen_at(address: Address) -> Listening:
 
 
 def listen_on(path: str) -> Listening:
-    """Listen on a Unix socket, mode 0600. Raises MemError."""
+    """Listen on a Unix socket, mode 0600, in a folder where nobody else can replace it. Raises
+    MemError.
+    """
     shown = one_line(path)
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise UsageProblem(f"{shown}: the path of a socket has at most {_LONGEST_PATH} bytes")
-    _remove_unanswered(path)
+    folder = _folder_of(path)
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
-        opened.bind(path)
-        opened.listen(BACKLOG)
+        # By the open folder: its path may lead elsewhere in a moment.
+        inside = f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+        with _alone_in(folder):
+            _remove_unanswered(shown, inside)
+            opened.bind(inside)
+            opened.listen(BACKLOG)
+        return Listening(opened, path, folder)
     except OSError as error:
         opened.close()
+        os.close(folder)
         raise MemError(f"cannot listen on {shown}: {error.strerror}") from None
+    except BaseException:
+        opened.close()
+        os.close(folder)
+        raise
     finally:
         os.umask(before)
-    return Listening(opened, path)
 
 
-def _remove_unanswered(path: str) -> None:
+def _folder_of(path: str) -> int:
+    """Open the folder of a socket. Raises MemError where others could put their own one there."""
+    folder = os.path.dirname(path) or "."
+    shown = one_line(folder)
+    if not os.path.basename(path):
+        raise UsageProblem(f"{one_line(path)} names no file")
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise MemError(f"{shown}: {error.strerror}") from None
+    facts = os.fstat(fd)
+    open_to_all = facts.st_mode & 0o022 and not facts.st_mode & stat.S_ISVTX
+    if facts.st_uid not in {0, os.geteuid()} or open_to_all:
+        os.close(fd)
+        whose = "belongs to another user" if not open_to_all else "can be written by others"
+        raise UsageProblem(
+            f"{shown} {whose}, who could put a socket of theirs in place of this one",
+            hint="--socket PATH names another place",
+        )
+    return fd
+
+
+@contextlib.contextmanager
+def _alone_in(folder: int) -> Iterator[None]:
+    """Let no other server that starts or ends work in a folder meanwhile; one that stays there for
+    `_ALONE_S` is not waited for.
+    """
+    give_up = time.monotonic() + _ALONE_S
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() > give_up:
+                break
+            time.sleep(0.01)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_UN)
+
+
+def _remove_unanswered(shown: str, path: str) -> None:
     """Remove a socket that a server left behind. Raises MemError where one answers, or it is no
     socket.
     """
@@ -167,9 +235,9 @@ def _remove_unanswered(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise MemError(f"{one_line(path)}: {error.strerror}") from None
+        raise MemError(f"{shown}: {error.strerror}") from None
     if not stat.S_ISSOCK(facts.st_mode):
-        raise UsageProblem(f"{one_line(path)} exists and is no socket")
+        raise UsageProblem(f"{shown} exists and is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(2.0)
         try:
@@ -179,7 +247,5 @@ def _remove_unanswered(path: str) -> None:
                 Path(path).unlink()
             return
         except OSError as error:
-            raise MemError(f"{one_line(path)}: {error.strerror}") from None
-    raise MemError(
-        f"another server answers on {one_line(path)}", hint="--socket PATH names another place"
-    )
+            raise MemError(f"{shown}: {error.strerror}") from None
+    raise MemError(f"another server answers on {shown}", hint="--socket PATH names another place")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from mem_cli.serve.past import Had, Snapshot
 from mem_parser.errors import TargetError
@@ -12,7 +13,7 @@ from mem_parser.heapfile.writer import heap_parts
 from mem_parser.model import Count, Profile
 from mem_parser.places import same_capture
 from mem_parser.python.splice import spliced
-from mem_parser.symbols.symbolizer import name_addresses
+from mem_parser.symbols.symbolizer import AddressNames
 from mem_parser.writers.pprof import Earlier, write_pprof
 
 
@@ -29,9 +30,14 @@ def _whole(had: Had) -> Profile:
     return had.domains or had.profile
 
 
-def pprof(snapshot: Snapshot, default: Count, before: Snapshot | None = None) -> bytes:
+def pprof(
+    snapshot: Snapshot,
+    name_addresses: Callable[[Profile], AddressNames],
+    default: Count,
+    before: Snapshot | None = None,
+) -> bytes:
     """Return `profile.proto`, gzipped; ``default`` is what viewers show first, with ``before`` it
-    is the difference. Raises TargetError.
+    is the difference. ``name_addresses`` names a profile. Raises TargetError.
     """
     profile = whole(snapshot)
     since = None if before is None else whole(before)
@@ -40,7 +46,7 @@ def pprof(snapshot: Snapshot, default: Count, before: Snapshot | None = None) ->
     names = spliced(profile, name_addresses(profile)).names
     named = dataclasses.replace(profile, stacks=names.stacks)
     earlier = None if since is None else Earlier(since, StackIndex(profile).match(since))
-    return write_pprof(named, names, default=default, earlier=earlier)
+    return write_pprof(named, names, default=default, earlier=earlier, scraped=True)
 
 
 def heap_file(snapshot: Snapshot, domain: str | None = None) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 from collections.abc import Callable, Iterator
@@ -12,11 +13,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mem_cli.serve.app import Choices, Serving
+from mem_cli.serve.attachments import Attachments
 from mem_cli.serve.guard import Access, Guard
 from mem_cli.serve.place import BACKLOG, Listening
 from mem_cli.serve.protocol import LARGEST_HEAD, LimitedProtocol
 from mem_cli.serve.reading import Readers
+from mem_cli.serve.worker import Worker
 from mem_profiler import system
+from mem_profiler.confined.nursery import Nursery
 
 MOST_CONNECTIONS = 1000
 REST_S = 30
@@ -53,27 +57,34 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 
 
 def serve(
-    listening: Listening, access: Access, choices: Choices, on_ready: Callable[[], None]
+    listening: Listening,
+    access: Access,
+    choices: Choices,
+    nursery: Nursery,
+    on_ready: Callable[[], None],
 ) -> None:
-    """Answer until SIGTERM, SIGINT or SIGHUP; captures of the server's own end with it."""
+    """Answer until SIGTERM, SIGINT or SIGHUP; captures of the server's own end with it, and it
+    detaches from what it attached to. ``nursery`` starts the processes that read.
+    """
     system.allow_descriptors()
-    # What a client does wrong is its own business, and not worth a line each.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    readers = Readers()
+    # What a client does wrong is its own business; an unexpected error has its line from `app`.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    readers = Readers(functools.partial(Worker, nursery))
+    attachments = Attachments()
+    serving = Serving(readers, choices, attachments)
     try:
-        asyncio.run(_serve(listening, access, choices, readers, on_ready))
+        asyncio.run(_serve(listening, access, serving, on_ready))
     finally:
         readers.close()
+        attachments.close()
 
 
 async def _serve(
     listening: Listening,
     access: Access,
-    choices: Choices,
-    readers: Readers,
+    serving: Serving,
     on_ready: Callable[[], None],
 ) -> None:
-    serving = Serving(readers, choices)
     server = _Server(_config(Guard(serving.app(), access)))
     closing: list[asyncio.Task[None]] = []
 
@@ -81,7 +92,7 @@ async def _serve(
         server.should_exit = serving.ending = True
         if not closing:
             # Whoever waits for a process gets an answer.
-            closing.append(asyncio.create_task(asyncio.to_thread(readers.close)))
+            closing.append(asyncio.create_task(asyncio.to_thread(serving.readers.close)))
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -16,6 +16,7 @@ from mem_parser.errors import UsageProblem
 from mem_parser.model import Module, Profile
 from mem_parser.places import Frame
 from mem_parser.plainfile import read_plain
+from mem_parser.symbols import elsewhere
 from mem_parser.symbols.constant import ConstantText, returned_text
 from mem_parser.symbols.files import ModuleFinder
 from mem_parser.symbols.isolation import Crash, Job, Json, in_child
@@ -78,8 +79,11 @@ def own_list(profile: Profile, binary: str | None = None) -> OwnList:
     finder = ModuleFinder(profile, binary)
     if finder.main is None:
         return OwnList()
-    job = Job(lambda main: _returned(finder, main), _understood, finder.stored_bytes)
-    (found,) = in_child([finder.main], job)
+    if elsewhere.is_asked():
+        found = elsewhere.text_of(finder.main, OWN_LIST)
+    else:
+        job = Job(lambda main: _returned(finder, main), _understood, finder.stored_bytes)
+        (found,) = in_child([finder.main], job)
     if found is None:
         return OwnList()
     if isinstance(found, Crash) or found.text is None:

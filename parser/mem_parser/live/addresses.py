@@ -136,6 +136,13 @@ class KeptAddresses:
         none = np.zeros(len(address), dtype=np.bool_)
         return Distinct(address, self._generation.values[low:], none, np.zeros(0, dtype=np.int32))
 
+    def distinct(self, of_frame: IntArray) -> Distinct:
+        """Return all rows, as those of frames whose rows are given."""
+        found = self._distinct(0)
+        return Distinct(
+            found.address, found.generation, found.foreign_leaf, of_frame.astype(np.int32)
+        )
+
     def nameless(self, shown: BoolArray | None = None) -> dict[str, int]:
         """Return how many rows of each module have no name: of all, or of those ``shown``."""
         which = self._nameless.values if shown is None else self._nameless.values & shown

@@ -59,6 +59,16 @@ class Naming:
             symbols = mark_libraries(profile, symbols, choice.libraries, marked=marked)
         return with_labels(profile, symbols) if choice.labels else symbols
 
+    def addresses(self, profile: Profile) -> AddressNames:
+        """Return what `name_addresses` would, of a profile that was named here last. Raises as it
+        does.
+        """
+        choice = self.choice
+        kept = self._kept
+        if kept is None or not kept.goes_on(profile):
+            return name_addresses(profile, choice.binary, debug_dirs=choice.debug_dirs)
+        return kept.addresses(profile)
+
     def _plain(self, profile: Profile) -> tuple[Symbols, Marked | None]:
         """Return the names without roles and labels, and what is known of roles."""
         if profile.stacks.series is None or not is_whole(profile):
@@ -198,6 +208,20 @@ class _Kept:
         count = len(named.offsets) - 1
         called = np.full(count, -1, np.int32) if named.called is None else named.called
         self._called.extend(called)
+
+    def addresses(self, profile: Profile) -> AddressNames:
+        """Return the names of the addresses of ``profile``."""
+        known = self._addresses
+        rows = known.take(profile, 0, len(profile.stacks))
+        return AddressNames(
+            profile.stacks,
+            known.distinct(rows.of_frame),
+            known.module_of,
+            known.expansion,
+            known.builder.copy(),
+            known.problems,
+            known.nameless(),
+        )
 
     def symbols(self, profile: Profile) -> Symbols:
         """Return all of them."""

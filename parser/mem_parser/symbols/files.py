@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mem_parser.errors import InputFileError
-from mem_parser.model import Module, Profile
+from mem_parser.model import Capture, Module, Profile
 from mem_parser.plainfile import stored_bytes
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS, build_id_paths, search_debug_file
@@ -64,6 +64,13 @@ class Binary:
         return self._image
 
 
+class Modules(Protocol):
+    """As much of a profile as finding files needs."""
+
+    modules: list[Module]
+    capture: Capture
+
+
 class ModuleFinder:
     """Finds files for the modules of one profile. ``binary`` is the program's own file, as the user
     names it.
@@ -71,7 +78,7 @@ class ModuleFinder:
 
     def __init__(
         self,
-        profile: Profile,
+        profile: Modules,
         binary: str | None = None,
         debug_dirs: Sequence[str] = DEFAULT_DEBUG_DIRS,
         debuginfod: Debuginfod | None = None,

@@ -25,7 +25,7 @@ from mem_parser.model import (
     Profile,
     StackTable,
 )
-from mem_parser.symbols import answerform
+from mem_parser.symbols import answerform, elsewhere
 from mem_parser.symbols.answerform import Answer
 from mem_parser.symbols.cache import SymbolCache, default_folder
 from mem_parser.symbols.debugfiles import DEFAULT_DEBUG_DIRS
@@ -246,6 +246,9 @@ class _Symbolizer:
         self, asked: list[_Question], distinct: Distinct
     ) -> Iterator[tuple[_Question, Answer]]:
         """Yield each question with its answer, in order: from the cache, else from a child."""
+        if elsewhere.is_asked():
+            yield from self._answers_from_elsewhere(asked, distinct)
+            return
         known = [self._remembered(question, distinct) for question in asked]
         open_ones = [q for q, answer in zip(asked, known, strict=True) if answer is None]
         job: Job[_Question, Answer] = Job(
@@ -255,15 +258,35 @@ class _Symbolizer:
         )
         found = in_child(open_ones, job)
         for question, answer in zip(asked, known, strict=True):
-            given = next(found) if answer is None else answer
-            if isinstance(given, Crash):
-                given = self._crashed(question, distinct, given)
-            elif not len(given.virtual) == len(given.frames) == len(question.which):
-                given = self._crashed(
-                    question, distinct, Crash("made its reader answer for too few addresses")
-                )
-            yield question, given
+            yield question, self._checked(question, distinct, answer or next(found))
         next(found, None)  # ends the child
+
+    def _answers_from_elsewhere(
+        self, asked: list[_Question], distinct: Distinct
+    ) -> Iterator[tuple[_Question, Answer]]:
+        """As `_answers`, for a process that opens no files."""
+        modules = self.profile.modules
+        found = elsewhere.names(
+            [
+                elsewhere.Asked(
+                    modules[q.index], distinct.address[q.which], distinct.foreign_leaf[q.which]
+                )
+                for q in asked
+            ],
+            self.finder.debug_dirs,
+        )
+        for question, given in zip(asked, found, strict=True):
+            yield question, self._checked(question, distinct, given)
+
+    def _checked(self, question: _Question, distinct: Distinct, given: Answer | Crash) -> Answer:
+        """Return an answer that has an entry for each address."""
+        if isinstance(given, Crash):
+            return self._crashed(question, distinct, given)
+        if not len(given.virtual) == len(given.frames) == len(question.which):
+            return self._crashed(
+                question, distinct, Crash("made its reader answer for too few addresses")
+            )
+        return given
 
     @staticmethod
     def _fill(

@@ -143,6 +143,14 @@ class SymbolTableBuilder:
         self._function_index: dict[tuple[str, str, str, str, bool, bool, bool], int] = {}
         self._location_index: dict[tuple[int, str, int, bool, int], int] = {}
 
+    def copy(self) -> SymbolTableBuilder:
+        """Return one that knows the same, and whose additions this one does not get."""
+        other = SymbolTableBuilder()
+        other.functions, other.locations = list(self.functions), list(self.locations)
+        other._function_index = dict(self._function_index)
+        other._location_index = dict(self._location_index)
+        return other
+
     def location(
         self,
         function: Function,

@@ -30,7 +30,7 @@ MOST_FUNCTIONS = 500
 _LIVE_SCRIPTS = (*EXPLORER_SCRIPTS, "charts.js", *REPORT_SCRIPTS, "live_feed.js", "live_page.js")
 _LIST_SCRIPTS = (
     "format.js", "unpack.js", "theme.js", "state.js", "keys.js", "header.js", "table.js",
-    "live_feed.js", "processes_page.js",
+    "toolbar.js", "live_feed.js", "processes_page.js",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.escape import one_line
+from mem_parser.estimate import least_in_class
 from mem_parser.model import Count, IntArray, Profile, Unit
 from mem_parser.names import FrameRule, is_allocator
 from mem_parser.profileproto import message_class
@@ -50,14 +51,17 @@ def write_pprof(
     labels: bool = False,
     default: Count | None = None,
     earlier: Earlier | None = None,
+    scraped: bool = False,
 ) -> bytes:
     """Return the file, without counts that the profile does not have.
 
     ``labels``: threads and tasks are also the outermost frames of stacks. ``default`` is what
     viewers show first (None: as reports do). With ``earlier`` the values are what changed since, in
-    one sample for each stack and domain; they may be negative.
+    one sample for each stack and domain; they may be negative. ``scraped``: for tools that take a
+    profile again and again as they take Go's: its four values and no peak, and a label `bytes` that
+    does not change from one to the next.
     """
-    writer = _Writer(profile, names, labels, default, earlier)
+    writer = _Writer(profile, names, labels, default, earlier, scraped=scraped)
     return gzip.compress(writer.build(), compresslevel=6, mtime=0)
 
 
@@ -71,8 +75,11 @@ class _Writer:
         labels: bool,
         default: Count | None = None,
         earlier: Earlier | None = None,
+        *,
+        scraped: bool = False,
     ) -> None:
         self.profile = profile
+        self.scraped = scraped
         self.default = default or profile.default_count
         self.earlier = earlier
         self.labels_are_frames = labels
@@ -90,7 +97,7 @@ class _Writer:
         """Fill the message and return it as bytes."""
         counts = [Count.ALLOC] if self.profile.has_alloc else []
         counts.append(Count.INUSE)
-        if self.profile.has(Count.PEAK):
+        if self.profile.has(Count.PEAK) and not self.scraped:
             counts.append(Count.PEAK)
         for count in counts:
             self._sample_type(f"{count}_objects", "count")
@@ -288,13 +295,16 @@ class _Writer:
         return change, rows // width, (rows % width).astype(np.int32)
 
     def _sizes(self) -> Iterator[int]:
-        """Yield the mean size of each site's blocks, rounded."""
+        """Yield the mean size of each site's blocks, rounded; for scrapers the smallest size of
+        their size class, in which the mean moves.
+        """
         sites = self.profile.sites
         use_alloc = (sites.alloc_blocks > 0) & self.profile.has_alloc
         blocks = np.where(use_alloc, sites.alloc_blocks, sites.inuse_blocks)
         size = np.where(use_alloc, sites.alloc_bytes, sites.inuse_bytes)
         mean = np.divide(size, blocks, out=np.zeros(len(size)), where=blocks > 0)
-        yield from np.rint(mean).astype(np.int64).tolist()
+        whole = np.rint(mean).astype(np.int64)
+        yield from (least_in_class(whole) if self.scraped else whole).tolist()
 
 
 def _values(profile: Profile, counts: list[Count]) -> IntArray:

@@ -20,6 +20,7 @@ from mem_parser.estimate import (
     Unsampled,
     Unseen,
     interval95,
+    least_in_class,
     sampling_probability,
     unsample,
     unseen_bytes,
@@ -333,3 +334,17 @@ def test_the_interval_of_a_difference_has_unseen_blocks_on_both_sides() -> None:
     assert upper > Z95 * math.hypot(1e5, 1e5)
     none = Estimate(0.0, 0.0, 0, unseen) - Estimate(0.0, 0.0, 0, unseen)
     assert none.interval95[1] == pytest.approx(-math.log(0.05) * 1024)
+
+
+def test_the_least_size_of_a_class_is_that_of_all_sizes_in_it() -> None:
+    def class_of(size: int) -> int:  # as sampler/core/site_key.h
+        if size < 128:
+            return size
+        shift = size.bit_length() - 1 - 6
+        return 64 * shift + (size >> shift)
+
+    sizes = np.array([*range(1, 5000), *(2**k + d for k in range(12, 40) for d in (-1, 0, 1, 999))])
+    least = least_in_class(sizes)
+    assert (least <= sizes).all()
+    assert [class_of(k) for k in least.tolist()] == [class_of(k) for k in sizes.tolist()]
+    assert all(class_of(k - 1) != class_of(k) for k in least.tolist() if k > 1)

@@ -30,9 +30,11 @@ from mem_parser.model import (
 )
 from mem_parser.names import FrameRule
 from mem_parser.python.labels import Labels
+from mem_parser.python.splice import spliced
 from mem_parser.python.stacks import PythonCode, PythonStacks
 from mem_parser.python.view import PythonView
 from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame, EmbeddedNames
+from mem_parser.symbols.symbolizer import name_addresses
 from mem_parser.symbols.table import Symbols
 
 # Nobody looks for files of modules in /dev.
@@ -137,9 +139,13 @@ def facts(symbols: Symbols) -> list[Any]:
 
 def same(naming: Naming, growing: Growing) -> Symbols:
     """The names of a profile; they must be those that it has by itself."""
-    mine = naming.names(growing.profile(growing.series))
+    profile = growing.profile(growing.series)
+    mine = naming.names(profile)
     alone = Naming(naming.choice).names(growing.profile(None))
     assert facts(mine) == facts(alone)
+    # As a writer of another format asks for them; later names must not notice.
+    of_addresses = spliced(profile, naming.addresses(profile)).spell()
+    assert spelled(of_addresses) == spelled(spliced(profile, name_addresses(profile)).spell())
     known = mine.known
     if known is not None and known.locations_of_stack is mine.locations_of_stack:
         names = [mine.functions[k].name for k in mine.function_of_location.tolist()]

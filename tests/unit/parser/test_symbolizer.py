@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,8 +17,10 @@ from hypothesis import strategies as st
 from elf_files import elf, segment
 from heapfiles import HeapFile, Record
 from mem_parser.errors import InputFileError
-from mem_parser.model import ExecRange, Module
+from mem_parser.leaks import suppressions
+from mem_parser.model import ExecRange, Module, Profile
 from mem_parser.readers import read_bytes
+from mem_parser.symbols import elsewhere, isolation, symbolizer
 from mem_parser.symbols.cache import SymbolCache
 from mem_parser.symbols.debugfiles import search_debug_file
 from mem_parser.symbols.elf import BadElf, ElfImage
@@ -258,3 +263,93 @@ def test_a_mapping_is_of_the_segment_whose_pages_it_fills(tmp_path: Path) -> Non
     assert image.bias_of(BIAS + 0x201000, 0x1000, 0x1000) == BIAS
     assert image.bias_of(BIAS + 0x402000, 0x1000, 0x2000) == BIAS
     assert image.bias_of(BIAS, 0x1000, 0x200000) is None
+
+
+@pytest.fixture
+def asked_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let another process read files, as a test says; this one may start no reader."""
+    monkeypatch.setattr(elsewhere, "_asker", None)  # put back in the end
+    refused = mock.Mock(side_effect=AssertionError("it reads files"))
+    monkeypatch.setattr(symbolizer, "in_child", refused)
+    monkeypatch.setattr(suppressions, "in_child", refused)
+    return elsewhere.ask_by
+
+
+def of_four_modules(programs: Path) -> Profile:
+    start = symbol_address(programs / "pie", "beta")
+    modules = [
+        module_of(programs / "pie", BIAS),
+        module_of(programs / "split", BIAS + 0x10000),
+        module_of(programs / "fixed", BIAS + 0x20000, build_id="00" * 20),
+        module_of(programs / "pie", BIAS + 0x30000, path="/gone/program"),
+    ]
+    frames = [BIAS + k * 0x10000 + start + n for k in range(4) for n in (1, 9)]
+    return read_bytes(HeapFile([Record((0x1000, *frames), 1, 1)], modules=modules).data, "x")
+
+
+def test_a_process_that_opens_no_files_has_the_same_names_from_another_one(
+    programs: Path, asked_elsewhere: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = of_four_modules(programs)
+    with monkeypatch.context() as own:
+        own.setattr(symbolizer, "in_child", isolation.in_child)
+        here = symbolize(profile, cache=SymbolCache(None))
+    asked = []
+
+    def ask(question: Any) -> Any:
+        asked.append(question)
+        return json.loads(json.dumps(elsewhere.answer(json.loads(json.dumps(question)))))
+
+    asked_elsewhere(ask)
+    there = symbolize(profile, cache=SymbolCache(None))
+
+    assert [f.name for f in there.functions] == [f.name for f in here.functions]
+    assert "beta" in {f.name for f in there.functions}
+    assert there.problems == here.problems
+    assert len(asked) == 1
+    text = suppressions.own_list(profile)
+    assert (text.patterns, len(asked)) == ([], 2)
+    suppressions.own_list(profile)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        7,
+        [],
+        {},
+        [{"answer": None}] * 4,
+        [{"answer": {"virtual": "x"}}] * 4,
+        [{"crash": 7}] * 4,
+    ],
+)
+def test_answers_from_elsewhere_that_make_no_sense_cost_names_alone(
+    programs: Path, asked_elsewhere: Any, told: Any
+) -> None:
+    asked_elsewhere(lambda _: told)
+    symbols = symbolize(of_four_modules(programs), cache=SymbolCache(None))
+    assert not any(f.name == "beta" for f in symbols.functions)
+    assert len(symbols.problems) >= 3
+    assert all("it is shown without names" in problem.text for problem in symbols.problems)
+
+
+QUESTIONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["kind", "module", "modules", "asked", "addresses", "foreign", "path",
+                         "ranges", "build_id", "bias", "deleted", "debug_dirs", "function"]),
+        inner, max_size=6,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(QUESTIONS)
+def test_any_question_of_files_is_answered_or_refused(question: Any) -> None:
+    try:
+        elsewhere.answer(question)
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
+        pass

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 
@@ -15,6 +15,9 @@ from mem_cli.serve.guard import LONGEST_QUERY, Access, Guard
 
 TOKEN = "a-token-of-some-length-0123456789"
 HOST = ("host", "127.0.0.1:8080")
+
+
+JSON = [("content-type", "application/json")]
 
 
 class Answer:
@@ -53,7 +56,7 @@ def ask(
     scope = {
         "type": "http", "method": method, "path": path, "raw_path": path.encode(),
         "query_string": query.encode(),
-        "headers": [(k.encode(), v.encode("latin-1", "replace")) for k, v in headers],
+        "headers": [(k.encode(), v.encode("latin-1", "replace")) for k, v in (*headers, *JSON)],
     }  # fmt: skip
     asyncio.run(Guard(app, access)(scope, receive, send))  # type: ignore[arg-type]
     return answer
@@ -150,6 +153,11 @@ def test_what_changes_something_comes_from_the_servers_own_pages() -> None:
     assert post(("authorization", f"Bearer {TOKEN}"), ("origin", "http://evil.example")) == 403
     bare = Access()
     assert ask(bare, "/p/7/start", HOST, method="POST").status == 200
+    # What a form or a script of another origin may send without being asked for leave.
+    for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+                 "text/plain;application/json", ""):  # fmt: skip
+        kinds = ("content-type", kind)
+        assert ask(bare, "/p/7/start", HOST, kinds, method="POST").status == 415, kind
     assert ask(bare, "/", HOST, ("origin", "http://evil.example"), method="POST").status == 403
 
 
@@ -172,6 +180,7 @@ def test_every_answer_forbids_frames_guesses_caches_and_other_origins() -> None:
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=60), st.text(max_size=60), st.text(max_size=60),
     st.sampled_from(["GET", "POST", "HEAD"]),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from mem_cli.serve import place
 from mem_cli.serve.place import (
     Address,
     default_socket,
@@ -124,3 +127,80 @@ def test_the_own_socket_is_in_a_folder_that_others_cannot_enter(
     (tmp_path / "mem_profiler").symlink_to("/tmp")
     with pytest.raises(MemError, match="others may enter it"):
         default_socket()
+
+
+def test_a_folder_where_others_could_replace_the_socket_is_refused(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(UsageProblem, match="can be written by others"):
+        listen_on(str(shared / "s"))
+    shared.chmod(0o1777)  # as /tmp
+    listen_on(str(shared / "s")).close()
+    assert list(shared.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a folder of another user")
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o755)
+    os.chown(theirs, 12_345, 12_345)
+    with pytest.raises(UsageProblem, match="belongs to another user"):
+        listen_on(str(theirs / "s"))
+
+
+def test_links_at_the_path_are_neither_followed_nor_removed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    for aim in (precious, tmp_path / "nothing"):
+        link = tmp_path / "link"
+        link.symlink_to(aim)
+        with pytest.raises(UsageProblem, match="is no socket"):
+            listen_on(str(link))
+        assert link.is_symlink()
+        link.unlink()
+    assert precious.read_text() == "x"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_path_that_leads_elsewhere_meanwhile_gets_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is exchanged between its check and the socket."""
+    checked, other = tmp_path / "checked", tmp_path / "other"
+    for folder in (checked, other):
+        folder.mkdir()
+    (other / "s").write_text("precious")
+    real = place._folder_of
+
+    def exchanged(path: str) -> int:
+        fd = real(path)
+        checked.rename(tmp_path / "moved")
+        checked.symlink_to(other)
+        return fd
+
+    monkeypatch.setattr(place, "_folder_of", exchanged)
+    with contextlib.closing(listen_on(str(checked / "s"))):
+        assert (tmp_path / "moved" / "s").is_socket()
+    assert not (tmp_path / "moved" / "s").exists()
+    assert (other / "s").read_text() == "precious"
+
+
+def test_of_many_that_begin_at_a_dead_socket_one_gets_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+
+    def begin(_number: int) -> place.Listening | None:
+        try:
+            return listen_on(path)
+        except MemError:
+            return None
+
+    with ThreadPoolExecutor(8) as workers:
+        found = [one for one in workers.map(begin, range(8)) if one is not None]
+    assert len(found) == 1
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+    found[0].close()
+    assert not Path(path).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -9,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from fake_watched import FakeWatched
+from fake_watched import FakeWatched, FakeWorker
 from mem_cli.serve import reading
-from mem_cli.serve.past import Snapshot
 from mem_cli.serve.reading import Reader, Readers
 from mem_parser.errors import ProcessGone, TargetBusy, TargetError
 from mem_profiler.capture.session import Rates
@@ -25,6 +25,7 @@ class Opened:
 
     def __init__(self, number: int = 1) -> None:
         self.every: list[FakeWatched] = []
+        self.workers: list[FakeWorker] = []
         self.number = number
         self.gone = False
 
@@ -33,6 +34,13 @@ class Opened:
             raise ProcessGone(f"there is no process {pid}")
         self.every.append(FakeWatched(pid, self.number))
         return self.every[-1]
+
+    def worker(self, _pid: int, _segment: Any) -> Any:
+        self.workers.append(FakeWorker(self.every[-1]))
+        return self.workers[-1]
+
+    def reader(self, pid: int = 7) -> Reader:
+        return Reader(pid, self.worker, self)
 
 
 @pytest.fixture(autouse=True)
@@ -48,34 +56,41 @@ def opened() -> Opened:
 
 @pytest.fixture
 def reader(opened: Opened) -> Iterator[Reader]:
-    one = Reader(7, opened)
+    one = opened.reader()
     yield one
     one.close()
 
 
-def seq(snapshot: Snapshot) -> int:
-    return snapshot.seq
+MOMENT = ("moment",)
+
+
+def told(reader: Reader, after: int | None = None) -> dict[str, Any]:
+    """What the moment is that an answer is about."""
+    found: dict[str, Any] = json.loads(reader.ask(MOMENT, after).result(WAIT_S))
+    return found
+
+
+def marks(reader: Reader) -> list[str]:
+    """The names of the marks that a page gets."""
+    found = json.loads(reader.ask(("live", "", False)).result(WAIT_S))
+    return [mark["id"] for mark in found["marks"]]
 
 
 def test_all_who_ask_share_one_thread_and_one_answer(reader: Reader, opened: Opened) -> None:
-    made: list[int] = []
-
-    def make(snapshot: Snapshot) -> bytes:
-        made.append(snapshot.seq)
-        return b"x" * 1000
-
-    futures = [reader.ask(("page",), make, 0) for _ in range(200)]
+    futures = [reader.ask(("live", "", False), 0) for _ in range(200)]
     answers = [future.result(WAIT_S) for future in futures]
-    assert len({id(answer) for answer in answers}) == len(set(made)) == len(made)
-    assert len(made) <= 3
+    (worker,) = opened.workers
+    made = len(worker.asked)
+    assert len({id(answer) for answer in answers}) == made == len(worker.taken)
+    assert made <= 3
     assert len(opened.every) == 1
     assert len(opened.every[0].threads) == 1
     assert threading.get_ident() not in opened.every[0].threads
 
 
 def test_whoever_has_seen_a_snapshot_waits_for_a_later_one(reader: Reader) -> None:
-    first = reader.ask(("a",), seq, 0).result(WAIT_S)
-    second = reader.ask(("a",), seq, first).result(WAIT_S)
+    first = told(reader, 0)["seq"]
+    second = told(reader, first)["seq"]
     assert second > first
 
 
@@ -83,16 +98,16 @@ def test_nobody_reads_when_nobody_asks(
     reader: Reader, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "GRACE_S", 0.2)
-    reader.ask(("a",), seq, 0).result(WAIT_S)
+    told(reader, 0)
     assert opened.every[0].closed.wait(WAIT_S)
     assert opened.every[0].moments == 1
     # And again, for the next one who asks.
-    reader.ask(("a",), seq, 0).result(WAIT_S)
+    told(reader, 0)
     assert len(opened.every) == 2
 
 
 def test_moments_are_taken_only_for_somebody_who_waits(reader: Reader, opened: Opened) -> None:
-    reader.ask(("a",), seq, 0).result(WAIT_S)
+    told(reader, 0)
     watched = opened.every[0]
     ticks = watched.ticks
     while watched.ticks < ticks + 5:
@@ -101,73 +116,70 @@ def test_moments_are_taken_only_for_somebody_who_waits(reader: Reader, opened: O
 
 
 def test_a_capture_that_has_ended_is_read_once(reader: Reader, opened: Opened) -> None:
-    first = reader.ask(("a",), seq, 0).result(WAIT_S)
+    first = told(reader, 0)["seq"]
     opened.every[0].state = State.IDLE
-    second = reader.ask(("a",), lambda s: s, first).result(WAIT_S)
-    assert (second.state, second.seq > first) == (State.IDLE, True)
-    waits: Future[Any] = reader.ask(("a",), seq, second.seq)
+    second = told(reader, first)
+    assert (second["state"], second["seq"] > first) == ("idle", True)
+    waits: Future[bytes] = reader.ask(MOMENT, second["seq"])
     moments = opened.every[0].moments
     ticks = opened.every[0].ticks
     while opened.every[0].ticks < ticks + 5:
         assert not opened.every[0].closed.wait(0.01)
     assert opened.every[0].moments == moments
     assert not waits.done()
-    assert reader.ask(("b",), seq).result(WAIT_S) >= second.seq
+    assert told(reader)["seq"] >= second["seq"]
 
 
 def test_the_last_of_a_process_that_ended_is_still_told(reader: Reader, opened: Opened) -> None:
-    first = reader.ask(("a",), seq, 0).result(WAIT_S)
+    first = told(reader, 0)["seq"]
     opened.every[0].state, opened.every[0].why = State.ENDED, "signal 9 SIGKILL"
     opened.gone = True
-    last = reader.ask(("a",), lambda s: s, first).result(WAIT_S)
-    assert (last.state, last.why) == (State.ENDED, "signal 9 SIGKILL")
-    assert last.had is not None
+    last = told(reader, first)
+    assert (last["state"], last["why"], last["had"]) == ("ended", "signal 9 SIGKILL", True)
     assert opened.every[0].closed.wait(WAIT_S)
     with pytest.raises(ProcessGone):
-        reader.ask(("a",), seq, last.seq).result(WAIT_S)
+        told(reader, last["seq"])
+    assert opened.workers[0].closed
 
 
 def test_an_end_that_nobody_waited_for_is_told_to_the_next_one(
     reader: Reader, opened: Opened
 ) -> None:
-    first = reader.ask(("a",), seq, 0).result(WAIT_S)
+    first = told(reader, 0)["seq"]
     opened.gone = True
     opened.every[0].state = State.ENDED
     assert opened.every[0].closed.wait(WAIT_S)
-    last = reader.ask(("a",), lambda s: s, first).result(WAIT_S)
-    assert last.state is State.ENDED
+    last = told(reader, first)
+    assert last["state"] == "ended"
     with pytest.raises(ProcessGone):
-        reader.ask(("a",), seq, last.seq).result(WAIT_S)
+        told(reader, last["seq"])
 
 
 def test_marks_of_another_process_with_the_number_are_forgotten(
     reader: Reader, opened: Opened
 ) -> None:
-    name = reader.mark().result(WAIT_S)
-    assert [m.id for m in reader.ask(("a",), lambda s: s).result(WAIT_S).marks] == [name]
+    name = reader.ask(("mark",)).result(WAIT_S).decode()
+    assert marks(reader) == [name]
     opened.every[0].state = State.ENDED
     assert opened.every[0].closed.wait(WAIT_S)
-    fresh = reader.ask(("a",), lambda s: s).result(WAIT_S)
-    assert len(opened.every) == 2
-    assert list(fresh.marks) == []
+    assert marks(reader) == []
+    assert len(opened.every) == len(opened.workers) == 2
+    assert opened.workers[0].closed
 
 
 def test_an_error_of_an_answer_is_that_answers_alone(reader: Reader) -> None:
-    def broken(_snapshot: Snapshot) -> None:
-        raise ValueError("broken")
-
-    bad, good = reader.ask(("bad",), broken, 0), reader.ask(("good",), seq, 0)
-    with pytest.raises(ValueError, match="broken"):
+    bad, good = reader.ask(("heap", "no-such-domain"), 0), reader.ask(MOMENT, 0)
+    with pytest.raises(TargetError, match="no domain"):
         bad.result(WAIT_S)
-    assert good.result(WAIT_S) > 0
+    assert json.loads(good.result(WAIT_S))["seq"] > 0
 
 
 def test_a_process_that_cannot_be_read_says_so_to_all(opened: Opened) -> None:
     opened.gone = True
-    reader = Reader(7, opened)
+    reader = opened.reader()
     for _ in range(2):
         with pytest.raises(ProcessGone):
-            reader.ask(("a",), seq, 0).result(WAIT_S)
+            told(reader, 0)
     reader.close()
 
 
@@ -176,17 +188,17 @@ def test_a_capture_of_its_own_goes_on_unwatched_until_it_is_ended(
 ) -> None:
     monkeypatch.setattr(reading, "GRACE_S", 0.05)
     opened = Opened(number=0)
-    reader = Reader(7, opened)
-    idle = reader.ask(("a",), lambda s: s, 0).result(WAIT_S)
-    assert (idle.state, idle.had) == (State.IDLE, None)
+    reader = opened.reader()
+    idle = told(reader, 0)
+    assert (idle["state"], idle["had"]) == ("idle", False)
     with pytest.raises(TargetError, match="nothing to mark"):
-        reader.mark().result(WAIT_S)
+        reader.ask(("mark",)).result(WAIT_S)
     reader.begin(Rates(1024)).result(WAIT_S)
     watched = opened.every[-1]
     ticks = watched.ticks
     while watched.ticks < ticks + 10:
         assert not watched.closed.wait(0.02)
-    assert reader.ask(("a",), lambda s: s.own).result(WAIT_S) is True
+    assert told(reader)["own"] is True
     with pytest.raises(TargetBusy, match="captured already"):
         reader.begin(Rates(1024)).result(WAIT_S)
     reader.end().result(WAIT_S)
@@ -203,17 +215,17 @@ def test_a_capture_of_somebody_else_is_not_ended(reader: Reader, opened: Opened)
 
 
 def test_closing_answers_everybody_and_closes_the_process(opened: Opened) -> None:
-    reader = Reader(7, opened)
-    last = reader.ask(("a",), seq, 0).result(WAIT_S)
+    reader = opened.reader()
+    last = told(reader, 0)["seq"]
     opened.every[0].state = State.IDLE
-    last = reader.ask(("a",), seq, last).result(WAIT_S)
-    waits = reader.ask(("a",), seq, last)
+    last = told(reader, last)["seq"]
+    waits = reader.ask(MOMENT, last)
     reader.close()
     with pytest.raises(TargetBusy, match="ending"):
         waits.result(WAIT_S)
     assert opened.every[0].closed.is_set()
     with pytest.raises(TargetBusy):
-        reader.ask(("a",), seq)
+        reader.ask(MOMENT)
 
 
 def test_questions_and_processes_are_bounded(
@@ -222,15 +234,68 @@ def test_questions_and_processes_are_bounded(
     monkeypatch.setattr(reading, "MOST_WAITING", 3)
     monkeypatch.setattr(reading, "MOST_READERS", 2)
     opened.number = 0
-    readers = Readers(opened)
+    readers = Readers(opened.worker, opened)
     one = readers.of(1)
-    seen = one.ask(("a",), seq, 0).result(WAIT_S)
+    seen = told(one, 0)["seq"]
     for _ in range(3):
-        one.ask(("a",), seq, seen)
+        one.ask(MOMENT, seen)
     with pytest.raises(TargetBusy, match="too many"):
-        one.ask(("a",), seq, seen)
-    readers.of(2).ask(("a",), seq, 0).result(WAIT_S)
+        one.ask(MOMENT, seen)
+    told(readers.of(2), 0)
     with pytest.raises(TargetBusy, match="2 processes are being read"):
         readers.of(3)
     assert readers.of(1) is one
     readers.close()
+
+
+def test_a_worker_that_fails_is_said_to_all_and_replaced(reader: Reader, opened: Opened) -> None:
+    name = reader.ask(("mark",)).result(WAIT_S).decode()
+    opened.workers[0].fails = True
+    seen = opened.workers[0].taken[-1][0].seq
+    waits = [reader.ask(MOMENT, seen), reader.ask(("live", "", False), seen)]
+    for one in waits:
+        with pytest.raises(TargetBusy, match=r"failed|has ended"):
+            one.result(WAIT_S)
+    assert name not in marks(reader)
+    assert len(opened.workers) == 2
+    assert opened.workers[0].closed
+
+
+def test_what_scrapers_ask_for_is_kept_for_longer_than_what_pages_do(
+    reader: Reader, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "GRACE_S", 0.2)
+    monkeypatch.setattr(reading, "_RESTING_EVERY_S", 0.05)
+    reader.ask(("metrics", 1)).result(WAIT_S)
+    ticks = opened.every[0].ticks
+    while opened.every[0].ticks < ticks + 10:
+        assert not opened.every[0].closed.wait(0.05)
+    reader.ask(("metrics", 1)).result(WAIT_S)
+    assert len(opened.workers) == 1
+    assert opened.every[0].moments == 2
+    monkeypatch.setattr(reading, "SCRAPE_GRACE_S", 0.1)
+    assert opened.every[0].closed.wait(WAIT_S)
+
+
+def test_one_that_rests_makes_room_for_another_process(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST_READERS", 1)
+    monkeypatch.setattr(reading, "GRACE_S", 0.0)
+    monkeypatch.setattr(reading, "_RESTING_EVERY_S", 0.05)
+    readers = Readers(opened.worker, opened)
+    readers.of(1).ask(("metrics", 1)).result(WAIT_S)
+    told(readers.of(2), 0)
+    assert opened.every[0].closed.wait(WAIT_S)
+    readers.close()
+
+
+def test_marks_stay_when_the_servers_own_capture_ends(reader: Reader, opened: Opened) -> None:
+    told(reader, 0)
+    opened.every[0].state = State.IDLE
+    reader.begin(Rates(1024)).result(WAIT_S)
+    opened.number = opened.every[0].number
+    name = reader.ask(("mark",)).result(WAIT_S).decode()
+    reader.end().result(WAIT_S)
+    assert marks(reader) == [name]
+    assert len(opened.workers) == 1

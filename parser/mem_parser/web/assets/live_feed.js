@@ -71,7 +71,8 @@ function whyNot({ error, hint }, { status }) {
 
 // Asks the server to do something; returns its answer. Raises Error with what it says.
 async function order(address, words = {}) {
-  const response = await fetch(address, { method: "POST", cache: "no-store", body: new URLSearchParams(words) });
+  const headers = { "content-type": "application/json" };
+  const response = await fetch(address, { method: "POST", cache: "no-store", headers, body: JSON.stringify(words) });
   const data = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(whyNot(data, response));
   return data;

@@ -1,0 +1,280 @@
+"""The processes that read and name what a target wrote, and the server's end of them.
+
+Model: for each process that is watched there are two children of the nursery.
+
+- The *reader* has no rights at all (`confine.enter`): as root it is a user of its own, it opens no
+  file but those that everybody may read, starts no program, reaches no network. It has the segment
+  to read only, and makes the answers (`answers`).
+- The *namer* opens the programs that the target has mapped, for the reader, with which it talks
+  directly. As root it is the user of the target; for a target of root's that may do less than root,
+  as in a container, a user of its own.
+
+The server sends questions and gets bytes, of which it reads the length. Both children end with the
+watch, or when one of them does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mem_cli.serve.answers import About, Answers, Question, text_of
+from mem_parser import errors
+from mem_parser.errors import MemError, TargetBusy
+from mem_parser.model import Profile
+from mem_parser.symbols import elsewhere
+from mem_parser.symbols.cache import CACHE_VARIABLE
+from mem_profiler import system
+from mem_profiler.confined import confine
+from mem_profiler.confined.child import limit_memory
+from mem_profiler.confined.confine import Owner
+from mem_profiler.confined.messages import Broken, Idle, do_nothing, receive, send
+from mem_profiler.confined.nursery import Born, Nursery, Work
+from mem_profiler.live.watched import Facts, State
+from mem_profiler.process import procfs
+from mem_profiler.profile.build import build
+from mem_profiler.profile.keptstacks import KeptStacks
+from mem_profiler.segment.file import Segment
+
+MEMORY_BYTES = 2 << 30
+CPU_S = 1 << 30
+"""It has no end of its own: a question has one."""
+ANSWER_MAX_BYTES = 256 << 20
+QUESTION_MAX_BYTES = 256 << 20
+FILES_MAX_BYTES = 64 << 20
+"""Of a question of files, and of its answer."""
+TAKE_LIMIT_S = 600.0
+"""For a moment: the first one reads the debug information of all programs."""
+MAKE_LIMIT_S = 60.0
+
+
+# In the reader.
+
+
+def read_process(given: tuple[str, int], fds: Sequence[int]) -> None:
+    """Answer questions about a process until the server closes its end. ``fds``: the segment, the
+    server, the namer.
+    """
+    path, reserve_max_bytes = given
+    segment_fd, server, namer = fds
+    parent = os.getppid()
+    limit_memory(MEMORY_BYTES)
+    confine.enter(CPU_S)
+    system.die_with_parent(parent)
+    elsewhere.ask_by(lambda question: _ask_namer(namer, question))
+    segment = Segment(segment_fd, path, writable=False)
+    segment.reserve_max_bytes = reserve_max_bytes
+    stacks = KeptStacks(segment)
+
+    def read(facts: Facts) -> list[Profile]:
+        return build(segment, facts.target, facts.ending, facts.readings, stacks)
+
+    _answer_all(server, Answers(read))
+
+
+def _answer_all(server: int, answers: Answers) -> None:
+    while (message := receive(server, QUESTION_MAX_BYTES)) is not None:
+        began_s, body = time.process_time(), b""
+        told: dict[str, Any] = {}
+        try:
+            body = _answered(answers, message.head, message.body)
+        except MemError as error:
+            told = {"error": type(error).__name__, "text": str(error), "hint": error.hint}
+        except MemoryError:
+            told = {"error": "TargetUnsupported", "text": "reading it needs too much memory"}
+        except (OSError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+            told = {"error": "TargetError", "text": f"unexpected {type(error).__name__}: {error}"}
+        send(server, told | {"cpu_s": time.process_time() - began_s}, body)
+
+
+def _answered(answers: Answers, question: Question, body: bytes) -> bytes:
+    if question[0] == "take":
+        about, facts = pickle.loads(body)  # noqa: S301 - from the server, which has more rights
+        answers.take(about, facts)
+        return b""
+    return answers.make(tuple(question))
+
+
+def _ask_namer(namer: int, question: Any) -> Any:
+    try:
+        send(namer, None, json.dumps(question).encode())
+        message = receive(namer, FILES_MAX_BYTES, TAKE_LIMIT_S)
+        if message is None:
+            raise Broken("it has ended")
+        return json.loads(message.body)
+    except (Broken, TimeoutError, ValueError, RecursionError) as error:
+        raise MemError(f"the process that reads programs does not answer: {error}") from None
+
+
+# In the namer.
+
+
+def owner_of(pid: int) -> Owner:
+    """Return the effective user of a process; this process's own where it is gone."""
+    words = procfs.status_words(pid)
+    try:
+        uid, gid = (int(words[name].split()[1]) for name in ("Uid", "Gid"))
+        groups = tuple(int(word) for word in words["Groups"].split())
+        return Owner(uid, gid, groups, _is_equal(pid, int(words["CapEff"], 16)))
+    except (KeyError, IndexError, ValueError):
+        return Owner(os.geteuid(), os.getegid())
+
+
+def _is_equal(pid: int, capabilities: int) -> bool:
+    """Tell whether a process of root's is in no container, and has all rights of this one."""
+    mine = int(procfs.status_words("self").get("CapEff", "0"), 16)
+    try:
+        same = all(
+            os.stat(f"/proc/{pid}/ns/{kind}").st_ino == os.stat(f"/proc/self/ns/{kind}").st_ino
+            for kind in ("mnt", "user")
+        )
+        same = same and os.path.samefile(f"/proc/{pid}/root", "/proc/self/root")
+    except OSError:
+        return False
+    return same and not mine & ~capabilities
+
+
+def name_files(owner: Owner, fds: Sequence[int]) -> None:
+    """Answer questions of files until the reader closes its end. ``fds``: the reader."""
+    (reader,) = fds
+    parent = os.getppid()
+    before = os.geteuid()
+    confine.become(owner)
+    system.die_with_parent(parent)
+    if os.geteuid() != before:
+        os.environ[CACHE_VARIABLE] = ""  # that of the environment is another user's
+    while (message := receive(reader, FILES_MAX_BYTES)) is not None:
+        told = elsewhere.answer(json.loads(message.body))
+        send(reader, None, json.dumps(told).encode())
+
+
+WORKS: Mapping[str, Work] = {"read": read_process, "name": name_files}
+
+
+# In the server.
+
+
+class Worker:
+    """The reader and the namer of one process. Close it in the end."""
+
+    def __init__(self, nursery: Nursery, pid: int, segment: Segment) -> None:
+        """Start them; they get the segment to read only. Raises MemError."""
+        self._pid = pid
+        self._born: list[Born] = []
+        self.cost_s = 0.0
+        ours, theirs = socket.socketpair()
+        reader, namer = socket.socketpair()
+        fd = -1
+        try:
+            fd = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDONLY | os.O_CLOEXEC)
+            self._born.append(nursery.start("name", owner_of(pid), (namer.fileno(),)))
+            given = (segment.path, segment.reserve_max_bytes)
+            fds = (fd, theirs.fileno(), reader.fileno())
+            self._born.append(nursery.start("read", given, fds))
+        except (OSError, MemError) as error:
+            ours.close()
+            self._end()
+            raise MemError(f"pid {pid} cannot be read: {error}") from None
+        finally:
+            if fd >= 0:
+                os.close(fd)
+            for one in (theirs, reader, namer):
+                one.close()
+        self._socket: socket.socket | None = ours
+        self._file = _file_of(segment)
+
+    def reads(self, segment: Segment) -> bool:
+        """Tell whether it reads this segment, and still runs."""
+        return self._socket is not None and _file_of(segment) == self._file
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended."""
+        return self._socket is None
+
+    def take(self, about: About, facts: Facts | None, idle: Idle = do_nothing) -> None:
+        """Let it read what the process has now. ``idle`` is called while it does, and may raise.
+        Raises MemError.
+        """
+        if facts is not None and about.state is not State.ENDED:
+            # Moments are for what a process had before it freed all, and may be large.
+            readings = dataclasses.replace(facts.readings, moments=type(facts.readings.moments)())
+            facts = dataclasses.replace(facts, readings=readings)
+        self._ask(("take",), pickle.dumps((about, facts)), TAKE_LIMIT_S, idle)
+
+    def make(self, question: Question, idle: Idle = do_nothing) -> bytes:
+        """Return its answer, of which nothing is known. Raises MemError."""
+        return self._ask(question, b"", MAKE_LIMIT_S, idle)
+
+    def _ask(self, question: Question, body: bytes, limit_s: float, idle: Idle) -> bytes:
+        if self._socket is None:
+            raise TargetBusy(f"the process that reads pid {self._pid} has ended")
+        began_s = time.monotonic()
+        try:
+            send(self._socket.fileno(), question, body)
+            message = receive(self._socket.fileno(), ANSWER_MAX_BYTES, limit_s, idle)
+            if message is None:
+                raise Broken("it has ended")
+            found = _understood(message.head)
+        except Broken as error:
+            self.close()
+            raise TargetBusy(f"the process that reads pid {self._pid} failed: {error}") from None
+        except TimeoutError:
+            self.close()
+            raise TargetBusy(
+                f"pid {self._pid}: {text_of(question)} took longer than {limit_s:.0f} s"
+            ) from None
+        except BaseException:
+            self.close()  # an answer would be taken for that of the next question
+            raise
+        self.cost_s += min(max(found.cost_s, 0.0), time.monotonic() - began_s)
+        if found.error is not None:
+            raise found.error
+        return message.body
+
+    def close(self) -> None:
+        """End both. A second call does nothing."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._end()
+
+    def _end(self) -> None:
+        for one in self._born:
+            one.close()
+        self._born.clear()
+
+
+def _file_of(segment: Segment) -> tuple[int, int]:
+    status = os.fstat(segment.fd)
+    return status.st_dev, status.st_ino
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    cost_s: float
+    error: MemError | None
+
+
+def _understood(head: Any) -> _Told:
+    """Return what the head of an answer says. Raises Broken."""
+    try:
+        cost_s, name = head["cpu_s"], head.get("error")
+        if not isinstance(cost_s, int | float) or not 0 <= cost_s < CPU_S:
+            raise ValueError
+        if name is None:
+            return _Told(float(cost_s), None)
+        kind = getattr(errors, str(name))
+        if not (isinstance(kind, type) and issubclass(kind, MemError)):
+            raise TypeError
+        hint = head.get("hint")
+        text = errors.one_line(str(head["text"]))[:1000]
+        return _Told(float(cost_s), kind(text, hint=None if hint is None else str(hint)[:1000]))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise Broken("its answer makes no sense") from None

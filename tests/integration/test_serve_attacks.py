@@ -1,0 +1,119 @@
+"""What an attacker sends: bytes that are no request, two requests in one, heads without end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving import Server, read_all
+
+HOST = b"Host: localhost\r\n"
+JSON = b"Content-Type: application/json\r\n"
+END = b"Connection: close\r\n\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(folder=tmp_path_factory.mktemp("serve")) as one:
+        yield one
+        assert one.end() == (0, "")
+
+
+def sent(server: Server, data: bytes) -> bytes:
+    """All that comes back; the connection is closed from this side after the request."""
+    with server.connect() as client:
+        client.sendall(data)
+        return read_all(client)
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n" + END, 400),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"Host: evil.example\r\n" + END, 400),
+        (b"GET / HTTP/1.1\r\nHost : localhost\r\n" + END, 400),
+        (b"GET http://localhost/processes HTTP/1.1\r\nHost: evil.example\r\n" + END, 403),
+        (b"GET http://evil.example/processes HTTP/1.1\r\n" + HOST + END, 404),
+        (b"GET /\x00 HTTP/1.1\r\n" + HOST + END, 400),
+        (b"GET /p/%D9%A1/live HTTP/1.1\r\n" + HOST + END, 404),
+        (b"GET /p/1/../../metrics HTTP/1.1\r\n" + HOST + END, 404),
+        (b"GET //evil.example/ HTTP/1.1\r\n" + HOST + END, 404),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 60_000 + b"\r\n" + END, 431),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 4000 + END, 431),
+        (b"GET /?" + b"a" * 60_000 + b" HTTP/1.1\r\n" + HOST + END, 414),
+        (b"POST /p/1/mark HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: -1\r\n" + END, 400),
+        (b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n" + END, 400),
+        (b"\x16\x03\x01\x02\x00\x01" * 100 + b"\r\n\r\n", 400),
+        (b"CONNECT evil.example:80 HTTP/1.1\r\n" + HOST + END, 405),
+        (b"TRACE / HTTP/1.1\r\n" + HOST + END, 405),
+        (b"OPTIONS / HTTP/1.1\r\n" + HOST + b"Origin: http://evil.example\r\n" + END, 405),
+    ],
+)
+def test_what_is_no_request_of_ours_gets_one_answer(
+    server: Server, data: bytes, status: int
+) -> None:
+    answer = sent(server, data)
+    # A head that comes in pieces is refused before it is whole.
+    assert statuses(answer) in ([status], [400] if status in {414, 431} else [status]), answer[:200]
+    assert b"access-control-" not in answer.lower()
+
+
+def test_two_lengths_are_refused_and_nothing_behind_is_a_request(server: Server) -> None:
+    """A proxy may believe one length, a server the other one."""
+    hidden = b"GET /processes HTTP/1.1\r\n" + HOST + END
+    for first in (b"Content-Length: 4\r\n" + CHUNKED, CHUNKED + b"Content-Length: 4\r\n"):
+        head = b"POST /p/1/mark HTTP/1.1\r\n" + HOST + JSON + first + b"\r\n"
+        answer = sent(server, head + b"0\r\n\r\n" + hidden)
+        assert statuses(answer) == [400], answer
+
+
+def test_a_body_without_end_is_cut_off(server: Server) -> None:
+    head = b"POST /p/999999999/mark HTTP/1.1\r\n" + HOST + JSON + CHUNKED + END
+    before = resident_bytes(server.pid)
+    answer = sent(server, head + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
+    assert len(statuses(answer)) <= 1
+    assert resident_bytes(server.pid) - before < 32 << 20
+
+
+def resident_bytes(pid: int) -> int:
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_token_is_in_no_answer_page_or_line_but_the_first(segment_dir: Path) -> None:
+    with Server() as one:
+        assert one.token is not None
+        token = one.token.encode()
+        for address in ("/", "/p/1", "/processes", "/p/999999999/live", "/nothing"):
+            for known in (f"Authorization: Bearer {one.token}", f"Cookie: x={one.token}"):
+                answered = one.ask(address, known, known=False)
+                assert token not in answered.body
+                assert token not in json.dumps(answered.headers).encode()
+        first = one.ask(f"/p/1?token={one.token}", "Accept: text/html", known=False)
+        assert first.status == 303
+        assert token not in json.dumps(first.headers).encode()
+        assert one.ask(f"/x?token={one.token}\x07", known=False).status in {400, 401}
+        assert one.ask(f"/p/1/live?token={one.token}x", known=False).status == 401
+        code, errors = one.end()
+        assert (code, errors) == (0, "")
+        assert one.child.stdout is not None
+
+
+def test_hundreds_of_silent_connections_hold_up_nobody(server: Server) -> None:
+    held = [server.connect() for _ in range(400)]
+    try:
+        for one in held:
+            one.sendall(b"GET / HTTP/1.1\r\nHost: local")
+        assert server.ask("/processes").status == 200
+    finally:
+        for one in held:
+            one.close()

@@ -1,0 +1,247 @@
+"""Scrapers as they ask: Prometheus itself, and the requests of those that are not packaged.
+
+Grafana Alloy, Parca and Pyroscope are Go programs that ask with Go's HTTP client and read the
+answer with pprof's library. What they send is taken from their sources: a GET of the configured
+path with User-Agent, Authorization and Accept-Encoding, on a connection that stays open.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import socket
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller_tools import TIMEOUT_S, Stepper, build_stepper, wait_until
+from mem_parser.profileproto import message_class
+from serving import Answered, Server
+
+RATE = {"MEM_PROFILER_START": "1"}
+ALLOY = "Alloy/v1.11.0 (linux; deb; binary)"
+PARCA = "conprof/"
+GO_VALUES = ["alloc_objects", "alloc_space", "inuse_objects", "inuse_space"]
+
+
+@pytest.fixture(scope="module")
+def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_stepper(tmp_path_factory.mktemp("stepper"))
+
+
+@pytest.fixture
+def target(stepper: Path, segment_dir: Path) -> Iterator[Stepper]:
+    with Stepper(stepper, **RATE) as one:
+        one.tell("a 100 1000")
+        yield one
+
+
+class GoClient:
+    """A connection of Go's HTTP client, kept open between requests."""
+
+    def __init__(self, server: Server, agent: str) -> None:
+        self.server, self.agent = server, agent
+        self.connection = socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S)
+        self.file = self.connection.makefile("rb")
+
+    def get(self, path: str) -> Answered:
+        lines = [
+            f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{self.server.port}",
+            f"User-Agent: {self.agent}", f"Authorization: Bearer {self.server.token}",
+            "Accept-Encoding: gzip",
+        ]  # fmt: skip
+        self.connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.file.readline()
+            assert line, head
+            head += line
+        answered = Answered(head)
+        if "content-length" in answered.headers:
+            answered.body = self.file.read(int(answered.headers["content-length"]))
+        else:
+            answered.body = b"".join(iter(self._chunk, b""))
+        return answered
+
+    def _chunk(self) -> bytes:
+        size = int(self.file.readline(), 16)
+        data = self.file.read(size)
+        assert self.file.readline() == b"\r\n"
+        return data
+
+    def close(self) -> None:
+        self.file.close()
+        self.connection.close()
+
+
+def parsed(answered: Answered) -> Any:
+    """A profile as pprof's library takes it."""
+    assert answered.status == 200, answered.body
+    assert answered.headers["content-type"] == "application/octet-stream"
+    # Go's client would unpack it, and the scrapers expect what Go's own server sends.
+    assert "content-encoding" not in answered.headers
+    message = message_class("Profile")()
+    message.ParseFromString(gzip.decompress(answered.body))
+    return message
+
+
+def names_of(message: Any) -> list[str]:
+    return [message.string_table[kind.type] for kind in message.sample_type]
+
+
+@pytest.mark.parametrize("agent", [ALLOY, PARCA])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/debug/pprof/allocs?pid={pid}",
+        "/p/{pid}/debug/pprof/allocs",
+        "/debug/pprof/heap?pid={pid}",
+        "/p/{pid}/debug/pprof/heap?gc=1",
+        "/p/{pid}/debug/pprof/heap?gc=0&debug=0",
+        "/p/{pid}/debug/pprof/allocs?seconds=1",
+    ],
+)
+def test_scrapers_get_what_a_go_program_gives(
+    target: Stepper, segment_dir: Path, agent: str, path: str
+) -> None:
+    with Server() as server:
+        client = GoClient(server, agent)
+        for _ in range(2):  # on one connection
+            message = parsed(client.get(path.format(pid=target.pid)))
+            # Alloy has room for four values of a sample, and no check.
+            assert names_of(message) == GO_VALUES
+            assert message.mapping
+            assert all(place.mapping_id for place in message.location)
+            ids = {place.id for place in message.location}
+            assert all(set(sample.location_id) <= ids for sample in message.sample)
+            assert "seconds" in path or sum(s.value[3] for s in message.sample) >= 100_000
+            default = message.string_table[message.default_sample_type]
+            assert default == ("alloc_space" if "allocs" in path else "inuse_space")
+        client.close()
+
+
+def test_what_is_not_there_is_said_in_a_line(target: Stepper, segment_dir: Path) -> None:
+    with Server() as server:
+        client = GoClient(server, ALLOY)
+        # What Alloy asks for where somebody switches on what Go's runtime has.
+        for name in ("goroutine", "mutex", "block", "profile?seconds=14", "delta_heap", "fgprof"):
+            answered = client.get(f"/debug/pprof/{name}")
+            assert answered.status == 404, name
+            assert len(answered.body.splitlines()) == 1
+        client.close()
+
+
+def key_of(message: Any, sample: Any) -> tuple[Any, ...]:
+    """What Alloy knows a sample by from one profile to the next: addresses and labels."""
+    addresses = {place.id: place.address for place in message.location}
+    text = message.string_table
+    labels = sorted(
+        (text[one.key], one.num, text[one.str], text[one.num_unit]) for one in sample.label
+    )
+    return tuple(addresses[k] for k in sample.location_id), tuple(labels)
+
+
+def test_a_scraper_that_subtracts_profiles_gets_what_was_allocated_in_between(
+    target: Stepper, segment_dir: Path
+) -> None:
+    """Blocks of one class whose sizes differ: their mean moves, and the samples must not."""
+    with Server() as server:
+        client = GoClient(server, ALLOY)
+        known: dict[tuple[Any, ...], int] = {}
+        got = []
+        for size in (2000, 2001, 2010, 2014):
+            target.tell(f"c 50 {size}")
+            message = parsed(client.get(f"/p/{target.pid}/debug/pprof/allocs"))
+            delta = 0
+            for sample in message.sample:
+                key = key_of(message, sample)
+                delta += sample.value[1] - known.get(key, 0)
+                known[key] = sample.value[1]
+            got.append(delta)
+        assert got[1:] == [50 * 2001, 50 * 2010, 50 * 2014]
+        client.close()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+CONFIGURATION = """
+global: {{scrape_interval: 5s, scrape_timeout: 5s}}
+scrape_configs:
+  - job_name: mem_profiler
+    authorization: {{credentials_file: {token}}}
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+def test_prometheus_scrapes_it_and_answers_queries(
+    target: Stepper, segment_dir: Path, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-of-prometheus-123456\n")
+    token.chmod(0o600)
+    with Server("--token-file", token) as server:
+        settings = tmp_path / "prometheus.yml"
+        settings.write_text(CONFIGURATION.format(token=token, port=server.port))
+        port = free_port()
+        command = [
+            "prometheus", f"--config.file={settings}", f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
+        ]  # fmt: skip
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
+            env=os.environ | {"GOMAXPROCS": "1"},
+        ) as prometheus:  # fmt: skip
+            try:
+                _queries(port, target)
+            finally:
+                prometheus.terminate()
+                prometheus.wait(TIMEOUT_S)
+
+
+def _queries(port: int, target: Stepper) -> None:
+    def query(text: str) -> list[Any]:
+        words = urllib.parse.urlencode({"query": text})
+        address = f"http://127.0.0.1:{port}/api/v1/query?{words}"
+        try:
+            with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:
+                told = json.load(answer)
+        except OSError:
+            return []
+        found: list[Any] = told["data"]["result"]
+        return found
+
+    mine = f'{{pid="{target.pid}", domain="host"}}'
+    try:
+        wait_until(lambda: query(f"mem_profiler_inuse_bytes{mine}"), "Prometheus has scraped it")
+    except AssertionError:
+        address = f"http://127.0.0.1:{port}/api/v1/targets?state=active"
+        with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:
+            raise AssertionError(json.load(answer)["data"]["activeTargets"]) from None
+    (row,) = query(f"mem_profiler_inuse_bytes{mine}")
+    assert float(row["value"][1]) >= 100_000
+    assert row["metric"]["comm"] == "stepper"
+    assert [float(one["value"][1]) for one in query('up{job="mem_profiler"}')] == [1.0]
+    address = f"http://127.0.0.1:{port}/api/v1/metadata?metric=mem_profiler_inuse_bytes"
+    with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:
+        types = json.load(answer)["data"]
+    assert types["mem_profiler_inuse_bytes"][0]["type"] == "gauge"
+    target.tell("c 1000 500")
+
+    def has_grown() -> bool:
+        rates = query(f"increase(mem_profiler_allocated_bytes_total{mine}[1m])")
+        return bool(rates) and float(rates[0]["value"][1]) > 0
+
+    wait_until(has_grown, "the counter grows in Prometheus too")

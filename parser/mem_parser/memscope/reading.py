@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
-from mem_parser.memscope import csvfile, database
+import numpy as np
+
+from mem_parser.memscope import csvfile, database, databaseblocks
 from mem_parser.memscope.csvblocks import Block, blocks
 from mem_parser.memscope.rowbytes import RowBytes
 from mem_parser.memscope.rowcolumns import RowColumns
 from mem_parser.memscope.rows import Rows
-
-FETCH_ROWS = 4096
 
 
 def read_rows(path: str | os.PathLike[str]) -> Rows:
@@ -22,15 +22,18 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
     name = os.fspath(path)
     if database.is_database(name):
         reader = RowBytes(name, by_row=True)
-        for chunk in database.chunks(name, stacks=False, chunk_rows=FETCH_ROWS):
-            reader.add_values(chunk)
+        for rows in databaseblocks.blocks(name):
+            if isinstance(rows, databaseblocks.Joined):
+                reader.add_block(rows.block, rows.places)
+            else:
+                reader.add_values(rows)
         return reader.rows()
     reader = RowBytes(name, by_row=False)
     with csvfile.plain(name) as file:
         done = 0
         for part in blocks(file):
             if isinstance(part, Block):
-                reader.add_block(part, done + 1)
+                reader.add_block(part, np.arange(done + 1, done + 1 + len(part)))
                 done += len(part)
                 continue
             for chunk in csvfile.chunks(name, part=csvfile.Part(*part, done)):

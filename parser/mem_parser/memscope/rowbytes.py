@@ -17,7 +17,7 @@ from mem_parser.memscope.csvblocks import Block
 from mem_parser.memscope.csvfile import Chunk
 from mem_parser.memscope.fieldbytes import FieldBytes, IntArray, WordTable
 from mem_parser.memscope.form import COLUMNS, NOTHING
-from mem_parser.memscope.rowcolumns import Part, RowColumns
+from mem_parser.memscope.rowcolumns import Part, RowColumns, RowPlaces
 from mem_parser.memscope.rows import UNKNOWN
 
 _PLACE = {column: k for k, column in enumerate(COLUMNS)}
@@ -38,11 +38,8 @@ class RowBytes(RowColumns):
             "Device Id": WordTable(self._device_of.__getitem__),
         }
 
-    def add_block(self, block: Block, first_place: int) -> None:
-        """Take the rows of a block; ``first_place`` is the number of the first one. Raises
-        `DumpError`.
-        """
-        places = range(first_place, first_place + len(block))
+    def add_block(self, block: Block, places: IntArray) -> None:
+        """Take the rows of a block, which have these places. Raises `DumpError`."""
 
         def word(column: str) -> npt.NDArray[Any]:
             k = _PLACE[column]
@@ -63,7 +60,7 @@ class RowBytes(RowColumns):
             "tid": number("Thread Id"),
             "device": word("Device Id").astype(np.int32),
             "address": self._addresses_of(block.fields, begin, end, places),
-            "place": np.arange(places.start, places.stop, dtype=np.int64),
+            "place": places,
         }
         k = _PLACE["Attr"]
         attributes = Places(
@@ -82,7 +79,7 @@ class RowBytes(RowColumns):
             **self._joined_attributes(raw["Attr"], places),
         })  # fmt: skip
 
-    def _decimals(self, block: Block, column: str, places: range) -> IntArray:
+    def _decimals(self, block: Block, column: str, places: IntArray) -> IntArray:
         k = _PLACE[column]
         begin, end = block.begin[:, k], block.end[:, k]
         values, are = block.fields.decimals(begin, end)
@@ -92,7 +89,7 @@ class RowBytes(RowColumns):
         return values
 
     def _addresses_of(
-        self, fields: FieldBytes, begin: IntArray, end: IntArray, places: Sequence[int]
+        self, fields: FieldBytes, begin: IntArray, end: IntArray, places: RowPlaces
     ) -> npt.NDArray[np.uint64]:
         values, are = fields.hexadecimals(begin, end)
         none = fields.have(begin, NOTHING.encode()) & (end - begin == len(NOTHING))
@@ -100,7 +97,7 @@ class RowBytes(RowColumns):
             values[row] = self._address(fields.text(int(begin[row]), int(end[row])), places, row)
         return values
 
-    def _attributes_of(self, where: Places, places: Sequence[int]) -> Part:
+    def _attributes_of(self, where: Places, places: RowPlaces) -> Part:
         found = self._attribute_bytes.read(where)
         owner, words = found.owner, list(found.owners)
         others = found.others.tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from mem_parser.memscope.rows import UNKNOWN, Rows, Words, no_rows
 
 Part = dict[str, npt.NDArray[Any]]
 """Columns of some rows, by their names in `Rows`."""
+RowPlaces = Union[Sequence[int], npt.NDArray[np.int64]]  # noqa: UP007 - Python 3.9 evaluates it
 _MOST = (1 << 63) - 1
 _ADDRESS_MAX = (1 << 64) - 1
 
@@ -73,7 +74,7 @@ class RowColumns:
             **self._attributes(raw["Attr"], chunk.places),
         })  # fmt: skip
 
-    def _plain_columns(self, raw: Mapping[str, Sequence[Any]], places: Sequence[int]) -> Part:
+    def _plain_columns(self, raw: Mapping[str, Sequence[Any]], places: RowPlaces) -> Part:
         """Return all columns but Ptr and Attr."""
         devices = raw["Device Id"]
         if set(map(type, devices)) - {str}:
@@ -102,13 +103,13 @@ class RowColumns:
             columns[field.name] = np.concatenate([part.pop(field.name) for part in self._parts])
         return Rows(words, **columns)
 
-    def _at(self, places: Sequence[int], k: int) -> str:
+    def _at(self, places: RowPlaces, k: int) -> str:
         if self._by_row:
             return f"{self._path}: row {places[k]}"
-        return f"{self._path}: line {csvfile.line_of(self._path, places[k])}"
+        return f"{self._path}: line {csvfile.line_of(self._path, int(places[k]))}"
 
     def _numbers(
-        self, texts: Sequence[Any], column: str, places: Sequence[int], *, or_nothing: bool = False
+        self, texts: Sequence[Any], column: str, places: RowPlaces, *, or_nothing: bool = False
     ) -> npt.NDArray[np.int64]:
         try:
             return np.fromiter(map(int, texts), dtype=np.int64, count=len(texts))
@@ -122,7 +123,7 @@ class RowColumns:
             )
 
     def _number(
-        self, text: Any, column: str, places: Sequence[int], k: int, *, or_nothing: bool
+        self, text: Any, column: str, places: RowPlaces, k: int, *, or_nothing: bool
     ) -> int:
         if or_nothing and (text is None or str(text).strip() in {"", NOTHING}):
             return UNKNOWN
@@ -146,7 +147,7 @@ class RowColumns:
         texts: Sequence[Any],
         known: dict[str, int],
         column: str,
-        places: Sequence[int],
+        places: RowPlaces,
         dtype: type[np.generic] = np.int32,
     ) -> npt.NDArray[Any]:
         try:
@@ -157,7 +158,7 @@ class RowColumns:
                 f"{self._at(places, k)}: {column} is {_cut(texts[k])}, not a text"
             ) from error
 
-    def _addresses(self, texts: Sequence[Any], places: Sequence[int]) -> npt.NDArray[np.uint64]:
+    def _addresses(self, texts: Sequence[Any], places: RowPlaces) -> npt.NDArray[np.uint64]:
         found = np.zeros(len(texts), dtype=np.uint64)
         some = [(k, text) for k, text in enumerate(texts) if text != NOTHING]
         if not some:
@@ -172,7 +173,7 @@ class RowColumns:
             found[index] = [self._address(text, places, k) for k, text in some]
         return found
 
-    def _address(self, text: Any, places: Sequence[int], k: int) -> int:
+    def _address(self, text: Any, places: RowPlaces, k: int) -> int:
         """Return an address in any spelling; early releases wrote decimal numbers."""
         shown = str(text).strip()
         if text is None or not shown:
@@ -185,7 +186,7 @@ class RowColumns:
             raise DumpError(f"{self._at(places, k)}: Ptr is {_cut(text)}, not an address")
         return number
 
-    def _attributes(self, texts: Sequence[Any], places: Sequence[int]) -> Part:
+    def _attributes(self, texts: Sequence[Any], places: RowPlaces) -> Part:
         if set(map(type, texts)) - {str}:
             texts = [self._text_or_nothing(text, places, k) for k, text in enumerate(texts)]
         told = attributes_of(texts)
@@ -203,16 +204,14 @@ class RowColumns:
             "shadow": told.shadow,
         }
 
-    def _text_or_nothing(self, text: Any, places: Sequence[int], k: int) -> str:
+    def _text_or_nothing(self, text: Any, places: RowPlaces, k: int) -> str:
         if text is None:
             return ""
         if not isinstance(text, str):
             raise DumpError(f"{self._at(places, k)}: Attr is {_cut(text)}, not a text")
         return text
 
-    def _sizes(
-        self, texts: Sequence[str], column: str, places: Sequence[int]
-    ) -> npt.NDArray[np.int64]:
+    def _sizes(self, texts: Sequence[str], column: str, places: RowPlaces) -> npt.NDArray[np.int64]:
         """Return sizes in bytes, or numbers of blocks; `UNKNOWN` for an empty text."""
         try:
             found = np.array([int(text) if text else UNKNOWN for text in texts], dtype=np.int64)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mem_parser.memscope import csvblocks, csvfile
+from mem_parser.memscope import csvblocks, csvfile, databaseblocks
 from mem_parser.memscope.csvblocks import Block, blocks
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COLUMNS
@@ -213,6 +213,30 @@ def test_a_usual_dump_is_read_by_blocks_alone(tmp_path: Path, block_bytes: int) 
     rows = are_the_same(path)
     assert rows is not None
     assert len(rows) == 600
+
+
+def test_a_usual_database_is_read_by_blocks_alone(tmp_path: Path) -> None:
+    story = Story()
+    for number in range(5000):
+        story.malloc(0x1000 * number, 512, "PTA", number, owner="PTA@ops", python_stack='a\n"b"')
+        story.access(0x1000 * number, 512, number)
+    path = story.db(tmp_path)
+    parts = list(databaseblocks.blocks(path))
+    assert all(isinstance(part, databaseblocks.Joined) for part in parts)
+    assert len(parts) > 1
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE memscope_dump SET Name = 'a' || char(31) || 'b' WHERE ID = 9000")
+    connection.execute("UPDATE memscope_dump SET rowid = -7 WHERE ID = 77")
+    connection.execute("UPDATE memscope_dump SET rowid = 9223372036854775807 WHERE ID = 78")
+    connection.commit()
+    connection.close()
+    parts = list(databaseblocks.blocks(path))
+    assert {type(part) for part in parts} == {csvfile.Chunk, databaseblocks.Joined}
+    rows = are_the_same(path)
+    assert rows is not None
+    assert len(rows) == 10_000
+    assert rows.id.tolist()[0] == 77
+    assert rows.id.tolist()[-1] == 78
 
 
 def test_a_long_row_and_a_row_of_another_layout_are_no_obstacle(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_steps_and_marks_of_mstx_from_c_find_the_leak_of_a_step(tmp_path: Path) 
     [leak] = [line for line in run.stderr.splitlines() if line.startswith("Direct ")]
     assert leak.startswith("Direct Pytorch Caching memory pool leak of 0.000977 Mb(s) at 0x")
     assert leak.endswith("at step 2.")
-    assert "======= Pytorch Caching memory Gap Analysis of Device 0 =======" in run.stderr
+    assert "======= Pytorch Caching memory pool Gap Analysis of Device 0 =======" in run.stderr
 
 
 @SEGMENT

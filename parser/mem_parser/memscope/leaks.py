@@ -1,8 +1,8 @@
 """Leaks of a range that marks of the program delimit.
 
 Three marks A, B, C of one message: a block that was allocated from A to B (IDs, both included) must
-be freed before C. Blocks are told apart by their address: a free ends every block of the range at
-its address that came before it.
+be freed before C. Blocks are told apart by their process, their pool and their address: a free ends
+every block of the range there that came before it.
 """
 
 from __future__ import annotations
@@ -77,12 +77,25 @@ def not_freed(rows: Rows, wanted: BoolArray, span: Range) -> IntArray:
     births = np.flatnonzero(inside & rows.is_event(MALLOC) & (rows.id <= span.end))
     deaths = np.flatnonzero(inside & rows.is_event(FREE))
     births = births[np.argsort(rows.id[births], kind="stable")]
-    last = last_of_each(rows.address[deaths], rows.id[deaths], deaths)
-    ended = last_at(last, rows.address[births])
+    keys = _block_keys(rows, np.concatenate((births, deaths)))
+    last = last_of_each(keys[len(births) :], rows.id[deaths], deaths)
+    ended = last_at(last, keys[: len(births)])
     # A free with the same ID as the allocation counts where it stands behind it.
     freed = (ended[0] > rows.id[births]) | ((ended[0] == rows.id[births]) & (ended[1] > births))
     leaked: IntArray = births[~freed]
     return leaked
+
+
+def _block_keys(rows: Rows, index: IntArray) -> IntArray:
+    """Return a number for each of these rows that is the same for the same process, type and
+    address.
+    """
+    key = np.zeros(len(index), dtype=np.int64)
+    for column in (rows.pid, rows.type, rows.address):
+        _, number = np.unique(column[index], return_inverse=True)
+        key = key * (len(index) + 1) + number.reshape(-1)
+        key = np.unique(key, return_inverse=True)[1].reshape(-1)
+    return key
 
 
 def last_of_each(

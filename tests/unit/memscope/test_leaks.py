@@ -145,16 +145,20 @@ class Told(NamedTuple):
     device: str
 
 
-told_events = st.lists(
+some_events = st.lists(
     st.builds(
         Told,
-        what=st.sampled_from(["malloc", "malloc", "free", "mark", "shadow", "other"]),
-        address=st.integers(1, 3),
-        kind=st.sampled_from(["HAL", "HAL", "PTA", "PTA_WORKSPACE", "ATB", "HOST"]),
-        pid=st.sampled_from([100, 100, 101]),
-        device=st.sampled_from(["0", "0", "1"]),
+        what=st.sampled_from(["malloc", "malloc", "free", "free", "shadow", "other"]),
+        address=st.integers(1, 2),
+        kind=st.sampled_from(["HAL", "HAL", "HAL", "PTA", "PTA_WORKSPACE", "ATB", "HOST"]),
+        pid=st.sampled_from([100, 101]),
+        device=st.sampled_from(["0", "0", "0", "1"]),
     ),
-    max_size=40,
+    max_size=12,
+)
+MARK = Told("mark", 1, "HAL", 100, "0")
+told_events = st.lists(some_events, min_size=1, max_size=6).map(
+    lambda parts: [one for part in parts for one in (*part, MARK)]
 )
 POOLS = {"PTA", "PTA_WORKSPACE", "ATB", "MINDSPORE"}
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mem_parser.memscope.form import FREE, HAL, MALLOC, MSTX, POOLS
+from mem_parser.memscope.form import FREE, HAL, MALLOC, MSTX, NOTHING, POOLS
 from mem_parser.memscope.rows import BoolArray, IntArray, Rows
 
 MARKS = 3
@@ -40,7 +40,7 @@ class DeviceLeaks(NamedTuple):
 def find_leaks(
     rows: Rows, message: str, start_index: int, *, pools: bool = False
 ) -> list[DeviceLeaks]:
-    """Return the leaks of each device, in the order of the file.
+    """Return the leaks of each device, in the order of the file. Marks of no device are of each.
 
     ``pools`` True: blocks of pools, too, not only those of HAL. Blocks from before the collection
     (`shadow`) do not count.
@@ -49,10 +49,12 @@ def find_leaks(
     marks = rows.is_event(MSTX) & rows.is_type("MARK")
     names = np.array([name == message for name in rows.words.names], dtype=bool)
     marks &= names[rows.name] if len(rows) else marks
+    nobody = np.array([*(word == NOTHING for word in rows.words.devices), False], dtype=bool)
     found = []
     for number in rows.devices():
         here = rows.device == number
-        ids = np.sort(rows.id[marks & here], kind="stable")
+        # A mark of no device is one of each. In a file of several, it is there once for each.
+        ids = np.unique(rows.id[marks & (here | nobody[rows.device])])
         span = range_of(ids, start_index)
         leaked = np.empty(0, dtype=np.int64)
         if span is not None:

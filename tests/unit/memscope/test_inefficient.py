@@ -119,6 +119,18 @@ def test_a_workspace_is_pytorchs_and_atb_counts_for_itself(tmp_path: Path) -> No
     assert labels(story, tmp_path) == {2: [EARLY]}
 
 
+def test_a_block_from_before_the_collection_has_no_label(tmp_path: Path) -> None:
+    story = Story()
+    story.malloc(A, 64, "PTA", A, shadow="true")
+    story.malloc(C, 64, "PTA", C)
+    for address in (A, C):
+        story.access(address, 64, address)
+    story.malloc(B, 64, "PTA", B)
+    for address in (A, C):
+        story.free(address, 64, "PTA", address)
+    assert labels(story, tmp_path) == {2: [LATE]}
+
+
 def test_two_processes_count_apart(tmp_path: Path) -> None:
     story = Story()
     story.malloc(A, 64, "PTA", 1)

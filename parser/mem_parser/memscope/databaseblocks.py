@@ -43,7 +43,16 @@ def blocks(path: str) -> Iterator[Part]:
             f"typeof({name}) = '{kind}'"
             for name, kind in zip(names, _TYPES)  # noqa: B905
         )
-        text = f"||char({_FIELD})||".join([*names, "rowid"])
+        # What `printf` writes of a text ends at a NUL.
+        usual += "".join(
+            f" AND instr({name}, char(0)) = 0"
+            for name, kind in zip(names, _TYPES)  # noqa: B905 - Python 3.9
+            if kind == "text"
+        )
+        form = chr(_FIELD).join(
+            "%d" if kind == "integer" else "%s" for kind in [*_TYPES, "integer"]
+        )
+        text = f"printf('{form}', {', '.join(names)}, rowid)"
         joined = (
             f"SELECT group_concat(shown, char({_ROW})), min(place), max(place), count(*) FROM ("  # noqa: S608
             f'SELECT CASE WHEN {usual} THEN {text} END AS shown, rowid AS place FROM "{table}"'

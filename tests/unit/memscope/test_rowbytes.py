@@ -226,15 +226,23 @@ def test_a_usual_database_is_read_by_blocks_alone(tmp_path: Path) -> None:
     assert len(parts) > 1
     connection = sqlite3.connect(path)
     connection.execute("UPDATE memscope_dump SET Name = 'a' || char(31) || 'b' WHERE ID = 9000")
+    connection.execute("UPDATE memscope_dump SET Name = 'a' || char(0) || 'b' WHERE ID = 9500")
+    connection.execute("UPDATE memscope_dump SET Attr = x'7b7d' WHERE ID = 9600")
     connection.execute("UPDATE memscope_dump SET rowid = -7 WHERE ID = 77")
     connection.execute("UPDATE memscope_dump SET rowid = 9223372036854775807 WHERE ID = 78")
     connection.commit()
     connection.close()
     parts = list(databaseblocks.blocks(path))
     assert {type(part) for part in parts} == {csvfile.Chunk, databaseblocks.Joined}
+    assert are_the_same(path) is None  # an Attr of bytes is none
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE memscope_dump SET Attr = '{}' WHERE ID = 9600")
+    connection.commit()
+    connection.close()
     rows = are_the_same(path)
     assert rows is not None
     assert len(rows) == 10_000
+    assert "a\0b" in rows.words.names
     assert rows.id.tolist()[0] == 77
     assert rows.id.tolist()[-1] == 78
 

@@ -128,7 +128,9 @@ def find_step_leaks(
     rows: Rows, *, skip: int = SKIP_STEPS, duration: int = DURATION_STEPS
 ) -> list[StepLeaks]:
     """Return the candidates of each device, by ID."""
-    pools = rows.is_type(PTA, ATB, MINDSPORE) & ~rows.shadow
+    # What the end of a collection frees was never freed. A block from before a window ends the one
+    # at its address.
+    pools = rows.is_type(PTA, ATB, MINDSPORE) & ~(rows.shadow & rows.is_event(FREE))
     found = []
     for number in rows.devices():
         here = (rows.device == number) & pools
@@ -147,7 +149,7 @@ def _candidates(
     # The last end before the free is what saw the block last.
     last = np.where(free_id < 0, np.iinfo(np.int64).max, free_id)
     seen = _numbered([(end, one.number) for one, end in ended(steps)], last)
-    is_one = (step > skip) & (seen - step >= duration)
+    is_one = (step > skip) & (seen - step >= duration) & ~rows.shadow[births]
     return [
         Candidate(int(births[k]), int(step[k]), int(seen[k] - step[k]), bool(free_id[k] >= 0))
         for k in np.flatnonzero(is_one).tolist()

@@ -98,6 +98,25 @@ def test_all_analyses_have_the_same_steps(tmp_path: Path) -> None:
     assert births == {2: 1, 3: 1}
 
 
+def test_a_block_from_before_a_window_ends_the_one_at_its_address(tmp_path: Path) -> None:
+    story = Story()
+    story.add("SYSTEM", "STEP", "1")
+    story.malloc(0x1000, MIB, "PTA", 1)
+    story.malloc(0x2000, MIB, "PTA", 2)
+    story.add("SYSTEM", "STEP", "2")
+    story.add("SYSTEM", "STEP", "3")
+    story.malloc(0x1000, MIB, "PTA", 3, shadow="true")
+    for number, address in ((3, 0x1000), (2, 0x2000)):
+        values = (number, hex(address), MIB, "true")
+        keys = ("allocation_id", "addr", "size", "shadow")
+        story.add("FREE", "PTA", address=address, attributes=(keys, values))
+    rows = story.read(tmp_path)
+    (found,) = find_step_leaks(rows)
+    assert [(int(rows.allocation[one.row]), one.freed) for one in found.candidates] == [
+        (1, True), (2, False),
+    ]  # fmt: skip
+
+
 class Told(NamedTuple):
     """An event of the definition: what, and where."""
 

@@ -1,8 +1,9 @@
-"""Speed and memory of dumps of device memory: `memscope_speed.py [--rows N]` prints a table as
-Markdown. Seconds are those of the processor.
+"""Speed and memory of dumps of device memory: `memscope_speed.py [--rows N]` prints tables as
+Markdown, and what the bars ask for. Seconds are those of the processor.
 
 The rows are those of a simulated program: operators that allocate a block, access it three times,
-and free it some thousand operators later; stacks on every allocation.
+and free it some thousand operators later; stacks on every allocation. What a collection writes is
+measured on the log of another simulated program, that of `memlog_speed.py`.
 """
 
 from __future__ import annotations
@@ -20,18 +21,26 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "parser")]
+sys.path[:0] = [str(ROOT / "parser"), str(ROOT / "tests" / "bench")]
+
+from memlog_speed import simulated as simulated_events  # noqa: E402
+from memlog_speed import write_log  # noqa: E402
 
 from mem_parser.memscope.align import align  # noqa: E402
 from mem_parser.memscope.analyzers import check_inefficient, check_leaks  # noqa: E402
 from mem_parser.memscope.compare import compare_runs  # noqa: E402
+from mem_parser.memscope.conversion import convert  # noqa: E402
 from mem_parser.memscope.reading import read_rows  # noqa: E402
 from mem_parser.memscope.writing import CsvWriter, DatabaseWriter, Row  # noqa: E402
 
 AT_ONCE = 1 << 14
+ANALYSIS_MAX_S = 5.0
+"""An analysis may take so long for a million rows."""
+MEMORY_MAX_MIB = 1024
+STACK_DEPTH = 20
 HELD = 4000
 OPERATORS = 97
 _POOL = ("allocation_id", "addr", "size", "used", "total")
@@ -100,8 +109,22 @@ def quiet(call: Callable[..., None], *arguments: Any, **options: Any) -> None:
         call(*arguments, **options)
 
 
-def table(count: int, folder: Path) -> Iterator[str]:
-    """Yield the lines of the table."""
+class Bar(NamedTuple):
+    """What is asked of a measurement: at most so much."""
+
+    what: str
+    most: float
+    found: float
+
+    @property
+    def line(self) -> str:
+        """The bar as a row of a table."""
+        met = "yes" if self.found <= self.most else "no"
+        return f"{self.what} | {self.most:g} | {self.found:.2f} | {met}"
+
+
+def table(count: int, folder: Path, bars: list[Bar]) -> Iterator[str]:
+    """Yield the lines of the table; ``bars`` gets what is asked of them."""
     paths = {ending: str(folder / f"memscope_dump_1{ending}") for ending in WRITERS}
     number, rates = rates_of_writing(count, paths)
     yield f"{number} rows | CSV | SQLite"
@@ -110,17 +133,42 @@ def table(count: int, folder: Path) -> Iterator[str]:
     yield "size, MiB | " + " | ".join(str(os.path.getsize(p) >> 20) for p in paths.values())
 
     def line(title: str, what: Callable[[str], Any]) -> str:
-        found = [f"{measured(partial(what, path)):.2f}" for path in paths.values()]
-        return f"{title}, s | " + " | ".join(found)
+        found = [measured(partial(what, path)) for path in paths.values()]
+        if title.startswith("check_"):
+            bars.extend(
+                Bar(f"{title}, {ending}: s for a million rows", ANALYSIS_MAX_S, s * 1e6 / number)
+                for ending, s in zip(paths, found, strict=True)
+            )
+        return f"{title}, s | " + " | ".join(f"{seconds:.2f}" for seconds in found)
 
     yield line("read", read_rows)
     yield line("check_leaks", lambda p: quiet(check_leaks, p, "test", 0))
     yield line("check_inefficient, no labels", lambda p: quiet(check_inefficient, p, write=False))
     copies = {p: shutil.copy(p, "_copy".join(os.path.splitext(p))) for p in paths.values()}
     yield line("check_inefficient, labels", lambda p: quiet(check_inefficient, copies[p]))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    bars.append(Bar("most memory up to here, MiB", MEMORY_MAX_MIB, peak))
     yield line("compare with itself", lambda p: compare_runs(p, p))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     yield f"most memory of all this, MiB | {peak} | "
+
+
+def followed(count: int, folder: Path) -> Iterator[str]:
+    """Yield the lines of a table: what a collection writes of a log of about so many events."""
+    log = folder / "log1-0.memlog"
+    events, _ = write_log(log, simulated_events(count), count)
+    yield f"{events} events | CSV | SQLite"
+    yield "---|---|---"
+    for title, depth in (("without stacks", 0), (f"C stacks of {STACK_DEPTH}", STACK_DEPTH)):
+        rates = []
+        for ending in WRITERS:
+            path = folder / f"followed_{depth}{ending}"
+            seconds = measured(
+                partial(convert, [str(log)], file=str(path), form=ending[1:], c=depth)
+            )
+            rates.append(f"{events / seconds / 1e6:.2f}")
+            path.unlink()
+        yield f"{title}, million rows/s | " + " | ".join(rates)
 
 
 def sequences(length: int) -> Iterator[tuple[str, list[int], list[int]]]:
@@ -138,9 +186,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--operators", type=int, default=100_000)
     chosen = parser.parse_args()
+    bars: list[Bar] = []
     with tempfile.TemporaryDirectory() as folder:
-        for line in table(chosen.rows, Path(folder)):
+        for line in table(chosen.rows, Path(folder), bars):
             print(line, flush=True)
+        print()
+        for line in followed(chosen.rows, Path(folder)):
+            print(line, flush=True)
+    print("\nbar | at most | found | met\n---|---|---|---")
+    for bar in bars:
+        print(bar.line)
     print(f"\nalign {chosen.operators} with as many | pairs | s\n---|---|---")
     for title, left, right in sequences(chosen.operators):
         begin = time.process_time()

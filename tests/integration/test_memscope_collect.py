@@ -11,6 +11,8 @@ import pytest
 from c_build import compile_program
 from controller_tools import command_environment, run_command
 from mem_parser.errors import UsageProblem
+from mem_parser.memscope.analyzers import check_leaks
+from memscope_dumps import printed
 from memscope_run import Collecting, Dump, attribute, dumps, ledger_story, mstx_library, until
 from stub_driver import FLAGS, STUBS, Ascend
 
@@ -185,7 +187,7 @@ def test_steps_and_marks_of_mstx_from_c_find_the_leak_of_a_step(tmp_path: Path) 
     [leak] = [line for line in run.stderr.splitlines() if line.startswith("Direct ")]
     assert leak.startswith("Direct Pytorch Caching memory pool leak of 0.000977 Mb(s) at 0x")
     assert leak.endswith("at step 2.")
-    assert "======= Pytorch Caching memory Gap Analysis of Device 0 =======" in run.stderr
+    assert "======= Pytorch Caching memory pool Gap Analysis of Device 0 =======" in run.stderr
 
 
 @SEGMENT
@@ -316,3 +318,52 @@ def test_what_nobody_collects_is_said(tmp_path: Path) -> None:
     notes = [line for line in run.stderr.splitlines() if line.startswith("note: ")]
     for word in ("level kernel", "events access", "decompose", "inefficient", "watch"):
         assert any(word in note for note in notes), word
+
+
+MARKED = """
+import ctypes, sys
+acl, mstx = ctypes.CDLL(sys.argv[1]), ctypes.CDLL(sys.argv[2])
+
+def malloc(size):
+    block = ctypes.c_void_p()
+    assert acl.aclrtMalloc(ctypes.byref(block), ctypes.c_size_t(size), 0) == 0
+    return block
+
+acl.aclrtSetDevice(0)
+malloc(1 << 20)
+mstx.stub_mark(b"test")
+malloc(2 << 20)
+freed, late = malloc(1 << 20), malloc(3 << 20)
+mstx.stub_mark(b"test")
+acl.aclrtFree(freed)
+mstx.stub_mark(b"test")
+acl.aclrtFree(late)
+"""
+
+
+@SEGMENT
+@pytest.mark.parametrize("form", ["csv", "db"])
+def test_check_leaks_finds_the_leaks_between_marks_of_a_dump_of_ours(
+    tmp_path: Path, form: str
+) -> None:
+    script = tmp_path / "marked.py"
+    script.write_text(MARKED)
+    program = (script, Ascend.build().acl, mstx_library())
+    with Collecting(tmp_path, "--format", form, program=program) as run:
+        assert run.end() == 0, run.stderr
+
+    dump = only(dumps(run.output, form=form))
+    said = printed(check_leaks, input_path=str(dump.path), mstx_info="test", start_index=0)
+    leaked = [row for row in dump.of("MALLOC") if int(attribute(row, "size")) > 2 << 20]
+    assert said == [
+        "INFO: Starting to analyze data for device 0...",
+        "",
+        "Leak Analysis Results for the Custom Range:",
+        "====== ERROR: Detected memory leaks on device 0 ======",
+        *(
+            f"Direct Hal memory leak of {int(attribute(row, 'size')) / (1 << 20)} Mb(s)"
+            f" at {row['Ptr']} in Index {row['ID']}."
+            for row in leaked
+        ),
+    ]
+    assert len(leaked) == 2

@@ -65,6 +65,20 @@ for number in range(3):
 dist.destroy_process_group()
 """
 DATA_PARALLEL = "model = nn.parallel.DistributedDataParallel(model)"
+# FullyShardedDataParallel, the older one, refuses to run without an accelerator.
+FULLY_SHARDED = """
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+def held(tensors):
+    shards = [getattr(t, "_local_tensor", t) for t in tensors]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in shards}
+    return sum(size for address, size in storages.items() if address)
+
+mesh = init_device_mesh("cpu", (2,))
+for part in (model[0], model[2], model):
+    fully_shard(part, mesh=mesh)
+"""
 
 
 def share_unknown(training: Training) -> float:
@@ -72,6 +86,17 @@ def share_unknown(training: Training) -> float:
     unknown = sums.names.index("unknown")
     moments = [sums.peak, *(s.end for s in sums.steps), *(s.peak for s in sums.steps)]
     return max(int(m.bytes[unknown]) / m.total for m in moments)
+
+
+def is_whole(training: Training) -> None:
+    """The classes of each moment add up to the pool, to the byte."""
+    blocks, sums = training.blocks, training.sums()
+    steps = [row.time_ns for row in training.rows if row.type == "STEP"]
+    for step, end_ns in zip(sums.steps, steps, strict=True):
+        for moment in (step.end, step.peak):
+            at_ns = end_ns if moment is step.end else moment.at
+            live = (blocks.born_ns <= at_ns) & (blocks.died_ns > at_ns)
+            assert int(moment.bytes.sum()) == moment.total == int(blocks.size[live].sum())
 
 
 def by_class(training: Training) -> list[dict[str, int]]:
@@ -126,12 +151,13 @@ def test_dumps_have_the_owners_and_reports_add_them_up(tmp_path: Path) -> None:
     assert pool["peak"]["bytes"] == {name: peak[name] for name in pool["peak"]["bytes"]}
 
 
-@pytest.mark.parametrize("wrap", [DATA_PARALLEL])
+@pytest.mark.parametrize("wrap", [DATA_PARALLEL, FULLY_SHARDED], ids=["ddp", "fsdp"])
 def test_ranks_have_classes_each(wrap: str, tmp_path: Path) -> None:
     for training in trained(RANKS.replace("WRAP", wrap), tmp_path, ranks=2):
         found = by_class(training)
         assert len(found) == 3
         for step, said in zip(found, training.said, strict=True):
             for name in ("weight", "gradient", "optimizer_state"):
-                assert step[name] == said[name]
+                assert step[name] == said[name] > 0
+        is_whole(training)
         assert share_unknown(training) < MOST_UNKNOWN

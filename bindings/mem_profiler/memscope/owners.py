@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from mem_profiler.memscope.siderows import SideRow, SideRows, row_now
-from mem_profiler.memscope.tensorfacts import storage_of
+from mem_profiler.memscope.tensorfacts import held_by, storage_of
 
 WEIGHT, GRADIENT, OPTIMIZER_STATE, INPUT = "weight", "gradient", "optimizer_state", "input"
 _MOST_NESTED = 8
@@ -74,7 +74,7 @@ class Owners:
     def _tell(self, tensors: Iterable[tuple[str, Any]]) -> None:
         """Write rows of the tensors whose block is not told yet."""
         rows: list[SideRow] = []
-        for label, tensor in tensors:
+        for label, tensor in ((label, held) for label, one in tensors for held in held_by(one)):
             storage = storage_of(tensor)
             if storage is None:
                 continue

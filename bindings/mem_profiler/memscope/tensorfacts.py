@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 HOST = "cpu"
+_MOST_NESTED = 4
 
 
 class Storage(NamedTuple):
@@ -28,6 +30,23 @@ def storage_of(tensor: Any) -> Storage | None:
     if not address:
         return None
     return Storage(address, size_bytes, device_of(tensor.device))
+
+
+def held_by(tensor: Any, nested: int = 0) -> Iterator[Any]:
+    """Yield the tensors whose data a tensor has: itself, or those inside a wrapper, as the shard of
+    a `DTensor` is.
+    """
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None or nested > _MOST_NESTED:
+        yield tensor
+        return
+    try:
+        names = flatten()[0]
+        inside = [getattr(tensor, name) for name in names]
+    except (RuntimeError, NotImplementedError, AttributeError, TypeError, ValueError):
+        return
+    for part in inside:
+        yield from held_by(part, nested + 1)
 
 
 def device_of(device: Any) -> str:

@@ -53,6 +53,7 @@ class _Inputs(click.ParamType[tuple[str, str]]):
     help="With --compare: the dumps of both, each a file or the folder of a run.",
 )  # fmt: skip
 @click.option("-n", "--rows", type=click.IntRange(min=0), help="With --compare: rows (20); 0: all.")
+@click.option("--json", "as_json", is_flag=True, help="With --compare: print one JSON object.")
 @click.argument(
     "arguments", nargs=-1, type=click.UNPROCESSED,
     metavar="(PROG | SCRIPT.py | -m MODULE) [ARGS]...",
@@ -65,6 +66,7 @@ def memscope(
     compare: bool,
     inputs: tuple[str, str] | None,
     rows: int | None,
+    as_json: bool,
     arguments: tuple[str, ...],
     **options: Any,
 ) -> None:
@@ -73,7 +75,7 @@ def memscope(
 
     --compare aligns the operators of two runs, or with --steps N,M of a step of each, and shows
     what changed by operator, by module and at the peak. A file has each operator; -o x.html is a
-    page instead.
+    page instead. --json prints all of it as one JSON object, with -o x.json into that file alone.
 
     \b
     mem_profiler memscope --call-stack python -- python train.py
@@ -92,9 +94,11 @@ def memscope(
             )
         if inputs is None:
             raise UsageProblem("--compare needs two dumps: --input BASE,COMPARE")
-        _compare(inputs, choice.settings, 20 if rows is None else rows)
+        if as_json and rows is not None:
+            raise UsageProblem("--json has all rows, and --rows is for the table alone")
+        _compare(inputs, choice.settings, 20 if rows is None else rows, as_json=as_json)
         return
-    for name, value in (("--input", inputs), ("--rows", rows)):
+    for name, value in (("--input", inputs), ("--rows", rows), ("--json", as_json or None)):
         if value is not None:
             raise UsageProblem(f"{name} is for --compare alone", hint="add --compare")
     if not arguments:
@@ -105,9 +109,9 @@ def memscope(
     ctx.exit(collect(tuple(command_line(arguments)), choice))
 
 
-def _compare(inputs: tuple[str, str], settings: Settings, rows: int) -> None:
+def _compare(inputs: tuple[str, str], settings: Settings, rows: int, *, as_json: bool) -> None:
     from mem_cli.output import check_output, is_page, write_result
-    from mem_cli.terminal import show
+    from mem_cli.terminal import write_json
     from mem_parser.memscope import comparetext
     from mem_parser.memscope.compare import compare_runs
 
@@ -116,17 +120,33 @@ def _compare(inputs: tuple[str, str], settings: Settings, rows: int) -> None:
         raise UsageProblem(f"--input: {_TWO_PATHS}", hint="or two steps of one: --steps 3,9")
     inputs = inputs[0], inputs[1] or inputs[0]
     page = is_page(settings.output) and not os.path.isdir(settings.output)
-    if page:
+    if page and as_json:
+        raise UsageProblem(f"{settings.output} is a page, and --json is none")
+    record = as_json and settings.output.endswith(".json") and not os.path.isdir(settings.output)
+    if page or record:
         check_output(settings.output)
     with waiting("comparing"):
         found = compare_runs(*inputs, "op" if settings.level == "op" else "kernel", steps)
     if page:
         from mem_parser.web.scopecompare import render
 
-        show(list(comparetext.lines(found, rows)), None)
+        _show(found, rows)
         write_result(render(found), settings.output, advice="open it in a browser")
+    elif record:
+        write_json(comparetext.record(found), settings.output)
     else:
-        _write_table(found, settings.output, rows)
+        _write_table(found, settings.output, None if as_json else rows)
+
+
+def _show(found: Comparison, rows: int | None) -> None:
+    """Print a comparison as a table, or all of it as JSON (None)."""
+    from mem_cli.terminal import show, write_json
+    from mem_parser.memscope import comparetext
+
+    if rows is None:
+        write_json(comparetext.record(found))
+    else:
+        show(list(comparetext.lines(found, rows)), None)
 
 
 def _steps(steps: tuple[int, ...]) -> tuple[str, str] | None:
@@ -136,10 +156,8 @@ def _steps(steps: tuple[int, ...]) -> tuple[str, str] | None:
     return (str(steps[0]), str(steps[-1])) if steps else None
 
 
-def _write_table(found: Comparison, output: str, rows: int) -> None:
+def _write_table(found: Comparison, output: str, rows: int | None) -> None:
     from mem_cli.output import check_output, write_parts
-    from mem_cli.terminal import show
-    from mem_parser.memscope import comparetext
     from mem_parser.memscope.form import compare_file, stamp_of
     from mem_parser.memscope.writing import compare_lines
     from mem_parser.outplace import make_folder
@@ -151,6 +169,6 @@ def _write_table(found: Comparison, output: str, rows: int) -> None:
         reason = (error.strerror or str(error)).lower()
         raise UsageProblem(f"cannot make {os.path.dirname(path)}: {reason}") from error
     check_output(path)
-    show(list(comparetext.lines(found, rows)), None)
+    _show(found, rows)
     text = (line.encode("utf-8", "surrogateescape") for line in compare_lines(found.rows()))
     write_parts(text, path)

@@ -83,7 +83,7 @@ def _leak_lines(rows: Rows, found: leaks_of.DeviceLeaks, config: LeaksConfig) ->
         title = "Hal memory" if kind == HAL else POOL_TITLES[kind]
         lines.append(
             f"Direct {title} leak of {rows.size[row] / _MIB} Mb(s)"
-            f" at 0x{int(rows.address[row]):x} in Index {rows.id[row]}."
+            f" at 0x{int(rows.address[row]):016x} in Index {rows.id[row]}."
         )
         lines += stacks.get(row, [])
     if config.pools:

@@ -18,6 +18,11 @@ LABELS_KEYS = (LABELS_KEY, "inefficient")
 _NEXT = re.compile(r",(?=\s*[A-Za-z_][\w ]*:)")
 _KEPT_TEXTS = 1 << 14
 _BRACKETS = {"[": 1, "(": 1, "]": -1, ")": -1}
+_PLAIN = re.compile(
+    r'\{\w+:[^{}"]*\}|\{"\w+":"[^"\\\x00-\x1f]*"(?:,"\w+":"[^"\\\x00-\x1f]*")*\}', re.ASCII
+)
+"""Texts in either form as this program writes them, which more keys can be put behind."""
+_LABELS_WORD = "inefficient"
 _UNSAFE = re.compile(r",(?=\s*[A-Za-z_][\w ]*:)|[\r\n\0]")
 TEXT_KEYS = frozenset(
     ("owner", "path", "dtype", "shape", "format", "func", "name", "kernel", "client", "pool")
@@ -159,6 +164,11 @@ def labels_of(values: Mapping[str, str]) -> list[str]:
 
 def with_labels(text: str, labels: Sequence[str]) -> str:
     """Return an Attr with more labels: what it has stays, in its form; each label is there once."""
+    joined = ",".join(dict.fromkeys(labels))
+    if labels and _LABELS_WORD not in text and _PLAIN.fullmatch(text):
+        is_json = text[1] == '"'
+        last = f'"{LABELS_KEY}":"{joined}"' if is_json else f"{LABELS_KEY}:{joined}"
+        return f"{text[:-1]},{last}}}"
     values = parse(text)
     had = labels_of(values)
     joined = ",".join(dict.fromkeys([*had, *labels]))

@@ -32,7 +32,7 @@ from mem_parser.memscope.form import (
 )
 from mem_parser.memscope.reading import read_rows
 from mem_parser.memscope.rows import BoolArray, IntArray, Rows, device_order
-from mem_parser.memscope.steps import lives, step_spans
+from mem_parser.memscope.steps import ended, lives, steps_of
 
 Level = Literal["op", "kernel"]
 _ENDINGS = (".csv", ".db")
@@ -250,11 +250,11 @@ def _span(path: str, rows: Rows, device: int, step: str | None) -> tuple[int, in
     """Return the IDs behind which and up to which rows are compared. Raises `DumpError`."""
     if step is None:
         return np.iinfo(np.int64).min, np.iinfo(np.int64).max
-    found = step_spans(rows.take((rows.device == device) | ~rows.is_event(MALLOC, FREE)))
-    for name, begin, end in found:
-        if name == step:
-            return begin, end
-    known = ", ".join(name for name, _, _ in found[:_NAMED_STEPS])
+    found = ended(steps_of(rows, device))
+    for one, end in found:
+        if one.name == step:
+            return one.begin, end
+    known = ", ".join(one.name for one, _ in found[:_NAMED_STEPS])
     more = f" and {len(found) - _NAMED_STEPS} more" if len(found) > _NAMED_STEPS else ""
     raise DumpError(
         f"{path}: no step {step}", hint=f"steps: {known}{more}" if found else "it has no steps"

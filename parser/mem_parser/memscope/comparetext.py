@@ -1,8 +1,9 @@
-"""A comparison of two runs as lines of text."""
+"""A comparison of two runs as lines of text, and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from mem_parser.errors import one_line
 from mem_parser.memscope.compare import Comparison, DeviceComparison, Pair
@@ -22,6 +23,51 @@ def lines(found: Comparison, rows: int) -> Iterator[str]:
     for device in found.devices:
         yield ""
         yield from _device(device, rows, found.level)
+
+
+def record(found: Comparison) -> dict[str, Any]:
+    """Return all of it with plain numbers of bytes. A side without such a thing is None, and counts
+    as 0 in the difference.
+    """
+    return {
+        "base": found.base,
+        "compare": found.compare,
+        "level": found.level,
+        "steps": None if found.steps is None else list(found.steps),
+        "devices": [_device_record(device) for device in found.devices],
+    }
+
+
+def _device_record(device: DeviceComparison) -> dict[str, Any]:
+    return {
+        "device": device.device,
+        "peaks": [{"type": one.kind, **_pair("bytes", one.bytes)} for one in device.peaks],
+        "modules": [
+            {
+                "type": one.kind,
+                "owner": one.owner,
+                "at_peak": _pair("bytes", one.at_peak_bytes),
+                "allocated": _pair("bytes", one.allocated_bytes),
+            }
+            for one in device.modules
+        ],
+        "names": [
+            {"name": one.name, **_pair("calls", one.counts), **_pair("bytes", one.bytes)}
+            for one in device.by_name()
+        ],
+        "operators": [
+            {"event": one.event, "name": one.name, **_pair("bytes", one.bytes)}
+            for one in device.operators
+        ],
+    }
+
+
+def _pair(what: str, pair: Pair) -> dict[str, int | None]:
+    return {
+        f"base_{what}": pair.base,
+        f"compare_{what}": pair.compare,
+        f"diff_{what}": pair.change,
+    }
 
 
 def _device(device: DeviceComparison, rows: int, level: str) -> Iterator[str]:

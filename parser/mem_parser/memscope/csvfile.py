@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from io import StringIO
 from itertools import islice
 from typing import Any, NamedTuple, TextIO
 
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COLUMNS, header_places, is_header
-from mem_parser.plainfile import NotPlainError, open_plain
+from mem_parser.plainfile import NotPlainError, PlainFile, open_plain
 
 CHUNK_ROWS = 1024
 """So few that their texts stay in the processor's caches: three times as fast as with 65536."""
@@ -38,38 +39,81 @@ class Chunk(NamedTuple):
     places: Sequence[int]
 
 
+class Part(NamedTuple):
+    """Whole rows of a file: their bytes (``size`` None: up to its end), and the rows before."""
+
+    offset: int
+    size: int | None
+    done: int
+
+
+_WHOLE = Part(0, None, 0)
+
+
+@contextmanager
+def plain(path: str) -> Iterator[PlainFile]:
+    """Open a file as bytes. Raises `DumpError`."""
+    with _refused(path):
+        file = PlainFile(path)
+    with file:
+        yield file
+
+
 @contextmanager
 def opened(path: str) -> Iterator[TextIO]:
     """Open a CSV file as text whose line breaks stay as they are. Raises `DumpError`."""
-    try:
+    with _refused(path):
         handle = open_plain(path)
+    with os.fdopen(handle, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        yield file
+
+
+@contextmanager
+def _refused(path: str) -> Iterator[None]:
+    """Make a `DumpError` of the failure to open a file."""
+    try:
+        yield
     except NotPlainError as error:
         raise DumpError(f"{path}: {error.strerror}, not a file of rows") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DumpError(f"{path}: {reason.lower()}") from error
-    with os.fdopen(handle, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        yield file
 
 
-def chunks(path: str, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
-    """Yield the rows of a file, in its order.
+@contextmanager
+def _opened(path: str, part: Part) -> Iterator[TextIO]:
+    """Open a part of a file."""
+    if part.size is not None:
+        with plain(path) as file:
+            data = file.read(part.offset, part.size)
+        yield StringIO(data.decode("utf-8", "surrogateescape"), newline="")
+        return
+    with _refused(path):
+        handle = open_plain(path)
+        os.lseek(handle, part.offset, os.SEEK_SET)
+    with os.fdopen(handle, encoding="utf-8", errors="surrogateescape", newline="") as text:
+        yield text
+
+
+def chunks(path: str, chunk_rows: int = CHUNK_ROWS, part: Part = _WHOLE) -> Iterator[Chunk]:
+    """Yield the rows of a file, or of a part of it, in its order.
 
     Raises `DumpError` that names the file and the line for a header or a row that is none.
     """
-    with opened(path) as file:
+    with _opened(path, part) as file:
         reader = _reader(file)
-        places = _header(_checked(reader, path), path)
+        straight: list[int | None] = list(range(len(COLUMNS)))
+        places = straight if part.offset else _header(_checked(reader, path), path)
         width = max(place for place in places if place is not None) + 1
-        straight = places == list(range(len(COLUMNS)))
-        done = 0
+        is_straight = places == straight
+        done = part.done
         while rows := _some(reader, path, chunk_rows):
             if len(min(rows, key=len)) < width:
                 rows = [row for row in rows if row]
             sizes = set(map(len, rows))
-            if sizes != {width} and (straight or any(size < width for size in sizes)):
-                _refuse_width(path, width, exactly=straight)
-            cut = rows if straight else (row[:width] for row in rows)
+            if sizes - {width} and (is_straight or any(size < width for size in sizes)):
+                _refuse_width(path, width, exactly=is_straight)
+            cut = rows if is_straight else (row[:width] for row in rows)
             held = list(zip(*cut))  # noqa: B905 - Python 3.9
             empty = ("",) * len(rows)
             numbers = range(done + 1, done + len(rows) + 1)
@@ -151,14 +195,14 @@ def _refuse_width(path: str, width: int, *, exactly: bool) -> None:
 
 
 def rewritten(
-    path: str, changes: Mapping[int, Callable[[str], str]], column: str = "Attr"
+    path: str, changes: Mapping[int, Callable[[str], str]], part: Part = _WHOLE
 ) -> Iterator[str]:
-    """Yield the text of a file, in pieces, with another text in one column of some rows.
+    """Yield the text of a file, in pieces, with another Attr in some rows.
 
     ``changes`` goes from the number of a row to what makes the new text of the old one. All other
     lines stay as they are, and rows whose text stays the same do. Raises `DumpError`.
     """
-    with opened(path) as file:
+    with _opened(path, part) as file:
         held: list[str] = []
         keep = held.append
         readline = file.readline
@@ -169,8 +213,9 @@ def rewritten(
                 yield line
 
         reader = csv.reader(fed())
-        place = _header(_checked(reader, path), path)[COLUMNS.index(column)] or 0
-        number, done = 0, len(held)
+        attr = COLUMNS.index("Attr")
+        place = attr if part.offset else _header(_checked(reader, path), path)[attr] or 0
+        number, done = part.done, len(held)
         for wanted in sorted(changes):
             with _long_fields():
                 for row in reader:

@@ -13,12 +13,12 @@ import numpy as np
 
 from mem_parser.memscope.blockclasses import ATEN, UNKNOWN, SideFacts, class_of_owner
 from mem_parser.memscope.classsums import BlockTable, ClassSums, sums_of
-from mem_parser.memscope.form import HOST_TYPE, MALLOC, POOLS
+from mem_parser.memscope.form import HOST_TYPE, POOLS
 from mem_parser.memscope.liveblocks import NEVER, IntArray, LiveBlocks
 from mem_parser.memscope.reading import read_rows
 from mem_parser.memscope.rows import UNKNOWN as NO_OWNER
 from mem_parser.memscope.rows import Rows
-from mem_parser.memscope.steps import lives, step_spans
+from mem_parser.memscope.steps import ended, lives, steps_of
 
 FRAMEWORK_TYPES = (*POOLS, HOST_TYPE)
 """Types of events whose blocks a framework hands out."""
@@ -89,9 +89,9 @@ class PoolBlocks(NamedTuple):
 def pool_blocks(rows: Rows) -> Iterator[PoolBlocks]:
     """Yield the blocks of each pool that has an event."""
     for number in rows.devices():
-        steps = step_spans(rows.take((rows.device == number) | (rows.event != MALLOC)))
-        ends = np.array([end for _, _, end in steps], dtype=np.int64)
-        names = [name for name, _, _ in steps]
+        steps = sorted(ended(steps_of(rows, number)), key=lambda one: one[1])
+        ends = np.array([end for _, end in steps], dtype=np.int64)
+        names = [step.name for step, _ in steps]
         for kind in sorted(set(rows.words.types)):
             births, died = lives(rows, (rows.device == number) & rows.is_type(kind))
             if len(births):

@@ -8,10 +8,11 @@ import numpy as np
 
 from mem_parser.memscope.form import FREE, MALLOC, POOL_TITLES
 from mem_parser.memscope.rows import Rows
-from mem_parser.memscope.steps import step_bounds, step_of
+from mem_parser.memscope.steps import ended, steps_of
 
 FIRST_STEP = 2
 _MIB = 1 << 20
+_CELL_CHARS = 25
 
 
 class Gap(NamedTuple):
@@ -50,27 +51,31 @@ def find_gaps(rows: Rows) -> list[PoolGaps]:
     found = []
     for number in rows.devices():
         mine = (rows.device == number) & rows.is_event(MALLOC, FREE) & (rows.used >= 0)
-        begins, _ = step_bounds(rows.take((rows.device == number) | ~rows.is_event(MALLOC, FREE)))
+        steps = [one for one in ended(steps_of(rows, number)) if one[0].number >= FIRST_STEP]
         for pool in POOL_TITLES:
             index = np.flatnonzero(mine & rows.is_type(pool))
-            step = step_of(begins, rows.id[index])
-            used = rows.used[index]
-            steps = []
-            for value in np.unique(step[step >= FIRST_STEP]).tolist():
-                values = used[step == value]
-                steps.append(Gap(value, int(values.min()), int(values.max())))
-            if steps:
-                found.append(PoolGaps(rows.words.devices[number], pool, steps))
+            index = index[np.argsort(rows.id[index], kind="stable")]
+            ids, used = rows.id[index], rows.used[index]
+            gaps = []
+            for step, end in steps:
+                values = used[slice(*np.searchsorted(ids, [step.begin, end], side="right"))]
+                if len(values):
+                    gaps.append(Gap(step.number, int(values.min()), int(values.max())))
+            if gaps:
+                found.append(PoolGaps(rows.words.devices[number], pool, gaps))
     return found
 
 
 def table(gaps: PoolGaps) -> list[str]:
     """Return the table as the online analysis prints it."""
-    title = POOL_TITLES[gaps.pool].removesuffix(" pool")
+    title = POOL_TITLES[gaps.pool]
     shown = [f"======= {title} Gap Analysis of Device {gaps.device} ======="]
-    shown.append(f"{'':8}{'MinAlloc/MaxAlloc(%)':>22}{'MinAllocMem(MB)':>18}{'StepId':>8}")
+    shown.append(_line("", "MinAlloc/MaxAlloc(%)", "MinAllocMem(MB)", "StepId"))
     for name, gap in (("MinGap", gaps.lowest), ("MaxGap", gaps.highest)):
-        shown.append(
-            f"{name:8}{100 * gap.ratio:>22.4f}{gap.least_bytes / _MIB:>18.4f}{gap.step:>8}"
-        )
+        ratio, least = f"{100 * gap.ratio:.4f}", f"{gap.least_bytes / _MIB:.4f}"
+        shown.append(_line(name, ratio, least, str(gap.step)))
     return shown
+
+
+def _line(name: str, *cells: str) -> str:
+    return f"{name:8}{''.join(cell.ljust(_CELL_CHARS) for cell in cells)}".rstrip()

@@ -6,12 +6,13 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TextIO
+from typing import BinaryIO
 
-from mem_parser.memscope import csvfile, database
+from mem_parser.memscope import database
 from mem_parser.memscope.attributes import with_labels
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.form import COLUMNS
+from mem_parser.memscope.rewriting import rewritten
 from mem_parser.outplace import find_place, new_file
 
 _ATTR = COLUMNS.index("Attr")
@@ -40,7 +41,7 @@ def add_labels(path: str, labels: Mapping[int, Sequence[str]]) -> int:
         return changed
 
     with _replacement(path) as file:
-        file.writelines(csvfile.rewritten(path, {place: change(place) for place in labels}))
+        file.writelines(rewritten(path, {place: change(place) for place in labels}))
         if not counts:
             raise _UnchangedError
     return len(counts)
@@ -48,14 +49,14 @@ def add_labels(path: str, labels: Mapping[int, Sequence[str]]) -> int:
 
 def _update(path: str, labels: Mapping[int, Sequence[str]]) -> int:
     changes = {}
-    left = dict(labels)
-    for chunk in database.chunks(path, stacks=False):
-        texts = chunk.columns[_ATTR]
-        for k, place in enumerate(chunk.places):
-            if place in left:
-                new = with_labels(str(texts[k]), left.pop(place))
-                if new != texts[k]:
-                    changes[place] = new
+    left = set(labels)
+    for rowid, held in _attributes(path):
+        if rowid in left:
+            left.remove(rowid)
+            old = _text(held)
+            new = with_labels(old, labels[rowid])
+            if new != old:
+                changes[rowid] = new
     if left:
         raise DumpError(f"{path}: changed while it was read; nothing was written")
     if changes:
@@ -63,12 +64,24 @@ def _update(path: str, labels: Mapping[int, Sequence[str]]) -> int:
     return len(changes)
 
 
+def _attributes(path: str) -> Iterator[tuple[int, object]]:
+    """Yield the rowid of each row, and its Attr as bytes."""
+    with database.connected(path) as connection:
+        table = database.table_of(connection, path)
+        column = (database.columns_of(connection, table, path)[_ATTR] or "").replace('"', '""')
+        yield from connection.execute(f'SELECT rowid, CAST("{column}" AS BLOB) FROM "{table}"')  # noqa: S608
+
+
+def _text(held: object) -> str:
+    return held.decode("utf-8", "surrogateescape") if isinstance(held, bytes) else str(held)
+
+
 class _UnchangedError(Exception):
     """Ends the making of a file that would be the same."""
 
 
 @contextlib.contextmanager
-def _replacement(path: str) -> Iterator[TextIO]:
+def _replacement(path: str) -> Iterator[BinaryIO]:
     """Give a file to write, which takes the place of the one there at the end of the context.
 
     An error leaves that one as it is; `_UnchangedError` does so silently.
@@ -78,9 +91,7 @@ def _replacement(path: str) -> Iterator[TextIO]:
             raise DumpError(f"{path}: is no file any more; nothing was written")
         handle, temporary = new_file(place.folder, place.name)
         try:
-            with os.fdopen(
-                handle, "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as file:
+            with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
                 with contextlib.suppress(OSError):

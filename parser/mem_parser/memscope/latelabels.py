@@ -6,11 +6,12 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 
-from mem_parser.memscope import csvfile, database
+from mem_parser.memscope import database
 from mem_parser.memscope.attributes import as_csv, as_json, parse
 from mem_parser.memscope.domains import CANN
 from mem_parser.memscope.form import COLUMNS
 from mem_parser.memscope.modules import NAMES, UNKNOWN
+from mem_parser.memscope.rewriting import rewritten
 from mem_parser.outplace import find_place, new_file
 
 LEVELS = ("COMPONENT", "PROCESS", "DETAIL_1", "DETAIL_2")
@@ -88,10 +89,8 @@ def _rewrite(path: str, changes: Mapping[int, Callable[[str], str]]) -> None:
     with find_place(path) as place:
         handle, temporary = new_file(place.folder, place.name)
         try:
-            with os.fdopen(
-                handle, "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as file:
-                file.writelines(csvfile.rewritten(path, changes))
+            with os.fdopen(handle, "wb") as file:
+                file.writelines(rewritten(path, changes))
                 file.flush()
                 if place.status is not None:
                     os.fchmod(handle, place.status.st_mode & 0o777)

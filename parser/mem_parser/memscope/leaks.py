@@ -1,8 +1,8 @@
 """Leaks of a range that marks of the program delimit.
 
 Three marks A, B, C of one message: a block that was allocated from A to B (IDs, both included) must
-be freed before C. Blocks are told apart by their address: a free ends every block of the range at
-its address that came before it.
+be freed before C. Blocks are told apart by their process, their pool and their address: a free ends
+every block of the range there that came before it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mem_parser.memscope.form import FREE, HAL, MALLOC, MSTX, POOLS
+from mem_parser.memscope.form import FREE, HAL, MALLOC, MSTX, NOTHING, POOLS
 from mem_parser.memscope.rows import BoolArray, IntArray, Rows
 
 MARKS = 3
@@ -40,7 +40,7 @@ class DeviceLeaks(NamedTuple):
 def find_leaks(
     rows: Rows, message: str, start_index: int, *, pools: bool = False
 ) -> list[DeviceLeaks]:
-    """Return the leaks of each device, in the order of the file.
+    """Return the leaks of each device, in the order of the file. Marks of no device are of each.
 
     ``pools`` True: blocks of pools, too, not only those of HAL. Blocks from before the collection
     (`shadow`) do not count.
@@ -49,10 +49,12 @@ def find_leaks(
     marks = rows.is_event(MSTX) & rows.is_type("MARK")
     names = np.array([name == message for name in rows.words.names], dtype=bool)
     marks &= names[rows.name] if len(rows) else marks
+    nobody = np.array([*(word == NOTHING for word in rows.words.devices), False], dtype=bool)
     found = []
     for number in rows.devices():
         here = rows.device == number
-        ids = np.sort(rows.id[marks & here], kind="stable")
+        # A mark of no device is one of each. In a file of several, it is there once for each.
+        ids = np.unique(rows.id[marks & (here | nobody[rows.device])])
         span = range_of(ids, start_index)
         leaked = np.empty(0, dtype=np.int64)
         if span is not None:
@@ -77,12 +79,25 @@ def not_freed(rows: Rows, wanted: BoolArray, span: Range) -> IntArray:
     births = np.flatnonzero(inside & rows.is_event(MALLOC) & (rows.id <= span.end))
     deaths = np.flatnonzero(inside & rows.is_event(FREE))
     births = births[np.argsort(rows.id[births], kind="stable")]
-    last = last_of_each(rows.address[deaths], rows.id[deaths], deaths)
-    ended = last_at(last, rows.address[births])
+    keys = _block_keys(rows, np.concatenate((births, deaths)))
+    last = last_of_each(keys[len(births) :], rows.id[deaths], deaths)
+    ended = last_at(last, keys[: len(births)])
     # A free with the same ID as the allocation counts where it stands behind it.
     freed = (ended[0] > rows.id[births]) | ((ended[0] == rows.id[births]) & (ended[1] > births))
     leaked: IntArray = births[~freed]
     return leaked
+
+
+def _block_keys(rows: Rows, index: IntArray) -> IntArray:
+    """Return a number for each of these rows that is the same for the same process, type and
+    address.
+    """
+    key = np.zeros(len(index), dtype=np.int64)
+    for column in (rows.pid, rows.type, rows.address):
+        _, number = np.unique(column[index], return_inverse=True)
+        key = key * (len(index) + 1) + number.reshape(-1)
+        key = np.unique(key, return_inverse=True)[1].reshape(-1)
+    return key
 
 
 def last_of_each(

@@ -1,14 +1,18 @@
-"""Leaks by steps of a training: blocks that outlive the step after the one that made them.
+"""Steps of a training, and blocks that outlive the step after the one that made them.
 
-A step begins with a range of the program named `step start` and ends with that range, or begins
-with a call of `step()`, which ends the one before. Steps are numbered from 1; what comes before the
-first has step 0. At the end of step s every live block of a pool is a candidate if its step a is
-behind the warm-up (a > ``skip``) and s - a >= ``duration``. A candidate that is freed later is none
-any more.
+Steps are numbered from 1. A call of `step()` ends step n, which its row names, and begins step
+n + 1; the first of them begins with the dump. Or a step is a range of the program named
+`step start`. A dump that has both has the steps of the calls.
+
+At the end of step s every live block of a pool is a candidate if its step a is behind the warm-up
+(a > ``skip``) and s - a >= ``duration``. A block from before the first row of a step has step 0;
+one from behind a range, and before the next, has that range's step. A candidate that is freed later
+is none any more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +24,7 @@ from mem_parser.memscope.form import (
     MALLOC,
     MINDSPORE,
     MSTX,
+    NOTHING,
     POOL_TITLES,
     PTA,
     SYSTEM,
@@ -30,6 +35,7 @@ STEP_MESSAGE = "step start"
 SKIP_STEPS = 1
 DURATION_STEPS = 1
 _MIB = 1 << 20
+_NUMBER_CHARS = 18
 
 
 class Candidate(NamedTuple):
@@ -47,6 +53,7 @@ class StepLeaks(NamedTuple):
 
     device: str
     steps: int
+    """Steps that ended."""
     candidates: list[Candidate]
 
     @property
@@ -55,96 +62,120 @@ class StepLeaks(NamedTuple):
         return [one for one in self.candidates if not one.freed]
 
 
-def step_bounds(rows: Rows) -> tuple[IntArray, IntArray]:
-    """Return the IDs at which steps 1, 2, ... begin and end; the last one may have no end."""
-    order = np.argsort(rows.id, kind="stable")
-    is_step = rows.is_event(SYSTEM) & rows.is_type("STEP")
-    named = np.array([name == STEP_MESSAGE for name in rows.words.names], dtype=bool)
-    is_named = named[rows.name] if len(rows) else np.zeros(0, dtype=bool)
-    is_begin = rows.is_event(MSTX) & rows.is_type("RANGE_START") & is_named
-    if is_step.any():
-        at = np.unique(rows.id[order[is_step[order]]])
-        return at, at[1:]
-    begins = np.unique(rows.id[is_begin])
-    ends = np.unique(rows.id[rows.is_event(MSTX) & rows.is_type("RANGE_END") & is_named])
-    if not len(ends):
-        return begins, begins[1:]
-    # The end of a step is the first end behind its begin.
-    where = np.searchsorted(ends, begins, side="right")
-    whole = where < len(ends)
-    return begins, ends[where[whole]]
+class Step(NamedTuple):
+    """A step, by IDs of rows."""
+
+    name: str
+    number: int
+    begin: int
+    """The row behind which it begins; -1: it began with the dump."""
+    end: int | None
+    """The row with which it ends; None: the dump ends in it."""
 
 
-def step_spans(rows: Rows) -> list[tuple[str, int, int]]:
-    """Return the steps that end, in order: name, and the IDs behind which and with which they do.
+def steps_of(rows: Rows, device: int | None = None) -> list[Step]:
+    """Return the steps, in order: those that the rows of a device tell, given by its number in
+    `words.devices`, or else, and where it has none, those that all rows tell.
 
-    A call of `step()` ends the step that its row names; the first begins with the dump. Ranges are
-    numbered from 1 on.
+    Rows that belong to no device are of every one.
     """
-    order = np.argsort(rows.id, kind="stable")
-    is_step = rows.is_event(SYSTEM) & rows.is_type("STEP")
-    at = order[is_step[order]]
-    if len(at):
-        ids, first = np.unique(rows.id[at], return_index=True)
-        names = [rows.words.names[k] for k in rows.name[at[first]].tolist()]
-        ends = ids.tolist()
-        return list(zip(names, [-1, *ends[:-1]], ends))  # noqa: B905 - Python 3.9
-    begins, range_ends = step_bounds(rows)
-    pairs = zip(begins.tolist(), np.sort(range_ends).tolist())  # noqa: B905 - Python 3.9
-    return [(str(k + 1), begin, end) for k, (begin, end) in enumerate(pairs)]
+    is_call = rows.is_event(SYSTEM) & rows.is_type("STEP")
+    named = np.array([*(name == STEP_MESSAGE for name in rows.words.names), False], dtype=bool)
+    is_range = rows.is_event(MSTX) & named[rows.name]
+    is_start, is_end = (is_range & rows.is_type(f"RANGE_{word}") for word in ("START", "END"))
+    if device is not None:
+        nobody = [k for k, word in enumerate(rows.words.devices) if word == NOTHING]
+        mine = np.isin(rows.device, [device, *nobody])
+        if (mine & (is_call | is_start)).any():
+            is_call, is_start, is_end = is_call & mine, is_start & mine, is_end & mine
+    if is_call.any():
+        ids, first = np.unique(rows.id[is_call], return_index=True)
+        at = np.flatnonzero(is_call)[first]
+        names = [rows.words.names[k] for k in rows.name[at].tolist()]
+        return _of_calls(ids.tolist(), names)
+    return _of_ranges(np.unique(rows.id[is_start]), np.unique(rows.id[is_end]))
 
 
-def step_of(begins: IntArray, ids: IntArray) -> IntArray:
-    """Return the step in which each ID is; 0 before the first."""
-    found: IntArray = np.searchsorted(begins, ids, side="right")
-    return found
+def _of_calls(ids: Sequence[int], names: Sequence[str]) -> list[Step]:
+    found: list[Step] = []
+    begin, number = -1, 0
+    for end, name in zip(ids, names):  # noqa: B905 - Python 3.9
+        is_number = name.isascii() and name.isdigit() and len(name) < _NUMBER_CHARS
+        number = int(name) if is_number else number + 1
+        found.append(Step(name, number, begin, end))
+        begin = end
+    return [*found, Step(str(number + 1), number + 1, begin, None)]
+
+
+def _of_ranges(begins: IntArray, ends: IntArray) -> list[Step]:
+    """Return ranges as steps: one ends with the first end behind its begin, or where there are no
+    ends with the next one's begin.
+    """
+    stops = ends if len(ends) else begins
+    where = np.searchsorted(stops, begins, side="right")
+    return [
+        Step(str(k + 1), k + 1, begin, int(stops[place]) if place < len(stops) else None)
+        for k, (begin, place) in enumerate(zip(begins.tolist(), where.tolist()))  # noqa: B905
+    ]
+
+
+def ended(steps: Sequence[Step]) -> list[tuple[Step, int]]:
+    """Return the steps that end, with their ends."""
+    return [(step, step.end) for step in steps if step.end is not None]
 
 
 def find_step_leaks(
     rows: Rows, *, skip: int = SKIP_STEPS, duration: int = DURATION_STEPS
 ) -> list[StepLeaks]:
     """Return the candidates of each device, by ID."""
-    pools = rows.is_type(PTA, ATB, MINDSPORE) & ~rows.shadow
+    # What the end of a collection frees was never freed. A block from before a window ends the one
+    # at its address.
+    pools = rows.is_type(PTA, ATB, MINDSPORE) & ~(rows.shadow & rows.is_event(FREE))
     found = []
     for number in rows.devices():
-        # Marks belong to no device: they are in the file of every one.
         here = (rows.device == number) & pools
-        marks = rows.take((rows.device == number) | ~rows.is_event(MALLOC, FREE))
-        begins, ends = step_bounds(marks)
-        candidates = _candidates(rows, here, (begins, ends), skip, duration)
-        found.append(StepLeaks(rows.words.devices[number], len(begins), candidates))
+        steps = steps_of(rows, number)
+        candidates = _candidates(rows, here, steps, skip, duration)
+        found.append(StepLeaks(rows.words.devices[number], len(ended(steps)), candidates))
     return found
 
 
 def _candidates(
-    rows: Rows, here: BoolArray, bounds: tuple[IntArray, IntArray], skip: int, duration: int
+    rows: Rows, here: BoolArray, steps: Sequence[Step], skip: int, duration: int
 ) -> list[Candidate]:
-    begins, ends = bounds
     births, free_id = lives(rows, here)
-    step = step_of(begins, rows.id[births])
-    # The end of step s has index s - 1; the last end before the free is what saw the block last.
-    seen = np.where(free_id < 0, len(ends), np.searchsorted(ends, np.maximum(free_id, 0)))
-    is_one = (step > skip) & (seen - step >= duration)
+    begun = [step for step in steps if step.begin >= 0]
+    step = _numbered([(one.begin, one.number) for one in begun], rows.id[births])
+    # The last end before the free is what saw the block last.
+    last = np.where(free_id < 0, np.iinfo(np.int64).max, free_id)
+    seen = _numbered([(end, one.number) for one, end in ended(steps)], last)
+    is_one = (step > skip) & (seen - step >= duration) & ~rows.shadow[births]
     return [
         Candidate(int(births[k]), int(step[k]), int(seen[k] - step[k]), bool(free_id[k] >= 0))
         for k in np.flatnonzero(is_one).tolist()
     ]
 
 
+def _numbered(bounds: Sequence[tuple[int, int]], ids: IntArray) -> IntArray:
+    """Return the number of the last bound before each ID; 0 before the first."""
+    at = np.array([place for place, _ in bounds], dtype=np.int64)
+    numbers = np.array([0, *(number for _, number in bounds)], dtype=np.int64)
+    found: IntArray = numbers[np.searchsorted(at, ids)]
+    return found
+
+
 def lives(rows: Rows, here: BoolArray) -> tuple[IntArray, IntArray]:
     """Return the rows of allocations, by ID, and the ID of the free of each; -1: it lives.
 
-    A block ends with the next event at its address: where that is an allocation, its free is
-    missing in the dump.
+    A block ends with the next event of its process, device and pool at its address: where that is
+    an allocation, its free is missing in the dump.
     """
     index = np.flatnonzero(here & rows.is_event(MALLOC, FREE))
     index = index[np.argsort(rows.id[index], kind="stable")]
-    kind, address = rows.type[index], rows.address[index]
-    order = np.lexsort((np.arange(len(index)), address, kind))
+    keys = [column[index] for column in (rows.address, rows.type, rows.device, rows.pid)]
+    order = np.lexsort((np.arange(len(index)), *keys))
     follows = np.zeros(len(index), dtype=bool)
-    follows[:-1] = (address[order][1:] == address[order][:-1]) & (
-        kind[order][1:] == kind[order][:-1]
-    )
+    follows[:-1] = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
     ended = np.full(len(index), -1, dtype=np.int64)
     after = np.roll(rows.id[index][order], -1)
     ended[order] = np.where(follows, after, -1)
@@ -178,5 +209,5 @@ def lines(rows: Rows, found: list[StepLeaks]) -> list[str]:
                 f" at 0x{int(rows.address[leak.row]):x} in kernel_{kernels[k]} at step {leak.step}."
             )
         total = sum(int(rows.size[leak.row]) for leak in leaks) / _MIB
-        shown.append(f"====== SUMMARY: {total:f} Mb(s) leaked in {len(leaks)} allocation(s) ======")
+        shown.append(f"====== SUMMARY: {total:g} Mb(s) leaked in {len(leaks)} allocation(s) ======")
     return shown

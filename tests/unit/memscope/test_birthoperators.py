@@ -18,7 +18,7 @@ moves = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(moves)
 def test_it_is_the_innermost_open_operator_of_the_thread(
     tmp_path: Path, told: list[tuple[str, int, int]]

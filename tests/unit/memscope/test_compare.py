@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -215,7 +216,9 @@ moves = st.lists(
 ).map(lambda found: [*found, ("step", 0), ("step", 0)])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None
+)
 @given(moves, st.data())
 def test_of_a_step_is_what_happened_in_it(
     tmp_path: Path, told: list[tuple[str, int]], data: st.DataObject
@@ -311,9 +314,54 @@ def test_the_command_prints_and_writes_the_file(
     assert compare_file("out", "1") == "out/compare/memory_compare_1.csv"
 
 
+@pytest.mark.parametrize("to_file", [False, True])
+def test_json_has_all_of_the_comparison_and_the_file_of_operators_is_there_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, to_file: bool
+) -> None:
+    many = [(f"op{k}", 8) for k in range(30)]
+    base, other = two(tmp_path, run_of(("a", 8), *many), run_of(("a", 16), ("b", 4), *many))
+    output = tmp_path / ("x.json" if to_file else "out")
+    code, out, err = called(
+        "--compare", "--input", f"{base},{other}", "-o", str(output), "--json", capsys=capsys
+    )
+    assert code == 0, err
+    found = json.loads(output.read_text() if to_file else out)
+    assert (out == "") == to_file
+    assert (found["base"], found["compare"], found["level"]) == (base, other, "op")
+    assert found["steps"] is None
+    [device] = found["devices"]
+    assert device["device"] == "0"
+    assert len(device["operators"]) == 32
+    told = {one["name"]: one for one in device["operators"]}
+    assert told["a"] == {
+        "event": "OP_LAUNCH", "name": "a", "base_bytes": 8, "compare_bytes": 16, "diff_bytes": 8,
+    }  # fmt: skip
+    assert (told["b"]["base_bytes"], told["b"]["diff_bytes"]) == (None, 4)
+    assert device["names"][0] == {
+        "name": "a", "base_calls": 1, "compare_calls": 1, "diff_calls": 0,
+        "base_bytes": 8, "compare_bytes": 16, "diff_bytes": 8,
+    }  # fmt: skip
+    [peak] = device["peaks"]
+    assert peak["type"] == "PTA"
+    assert peak["diff_bytes"] == peak["compare_bytes"] - peak["base_bytes"]
+    owners = [one["at_peak"]["compare_bytes"] or 0 for one in device["modules"]]
+    assert sum(owners) == peak["compare_bytes"]
+    if to_file:
+        assert not (tmp_path / "compare").exists()
+    else:
+        (path,) = (output / "compare").iterdir()
+        lines = path.read_text().splitlines()[2:]
+        assert [line.split(",")[1] for line in lines] == [o["name"] for o in device["operators"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (["--json", "--", "true"], 2, "--json is for --compare alone"),
+        (["--compare", "--input", "a,b", "--json", "-o", "x.html"], 2, "x.html is a page"),
+        (["--compare", "--input", "a,b", "--json", "-n", "3"], 2, "--json has all rows"),
+        (["--compare", "--input", "a,b", "--json", "-o", "none/x.json"], 2, "no such folder"),
+        (["--compare", "--input", "/none/a.csv,/none/b.csv", "--json"], 3, "no such file"),
         (["--level", "op"], 2, "the program to collect from is missing"),
         (["--compare"], 2, "--compare needs two dumps"),
         (["--compare", "--input", "a"], 2, "two paths with a comma"),

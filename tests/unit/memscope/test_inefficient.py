@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from mem_parser.memscope.inefficient import (
     find_inefficient,
     labels_by_row,
 )
+from mem_parser.memscope.reading import read_rows
 from mem_parser.memscope.rows import Rows
 from memscope_dumps import Story
 
@@ -117,6 +119,18 @@ def test_a_workspace_is_pytorchs_and_atb_counts_for_itself(tmp_path: Path) -> No
     assert labels(story, tmp_path) == {2: [EARLY]}
 
 
+def test_a_block_from_before_the_collection_has_no_label(tmp_path: Path) -> None:
+    story = Story()
+    story.malloc(A, 64, "PTA", A, shadow="true")
+    story.malloc(C, 64, "PTA", C)
+    for address in (A, C):
+        story.access(address, 64, address)
+    story.malloc(B, 64, "PTA", B)
+    for address in (A, C):
+        story.free(address, 64, "PTA", address)
+    assert labels(story, tmp_path) == {2: [LATE]}
+
+
 def test_two_processes_count_apart(tmp_path: Path) -> None:
     story = Story()
     story.malloc(A, 64, "PTA", 1)
@@ -214,6 +228,92 @@ def test_labels_are_those_of_the_algorithm_event_by_event(
 ) -> None:
     found = labels(told(events), tmp_path_factory.mktemp("x"), idle_threshold=2)
     assert {k: set(v) for k, v in found.items()} == by_definition(events, 2)
+
+
+class Mixed(NamedTuple):
+    """An event in a file of several devices, processes and families."""
+
+    what: str
+    block: int
+    pool: str
+    pid: int
+    device: str
+
+
+mixed_events = st.lists(
+    st.builds(
+        Mixed,
+        what=st.sampled_from(["start", "end", "malloc", "shadow", "free", "access", "access"]),
+        block=st.integers(1, 3),
+        pool=st.sampled_from(["PTA", "PTA", "ATB", "PTA_WORKSPACE", "HAL"]),
+        pid=st.sampled_from([100, 100, 101]),
+        device=st.sampled_from(["0", "1"]),
+    ),
+    max_size=40,
+)
+
+
+def mixed_rows(events: list[Mixed], *, early_form: bool) -> Story:
+    """The events as rows; in the form of early releases blocks have no number."""
+    story = Story()
+    for one in events:
+        family = "ATB" if one.pool == "ATB" else "ATEN"
+        # Each process and family has its own blocks, and each device.
+        number = one.block + 10 * (one.device == "1") + 20 * (family == "ATB")
+        number += 50 * (one.pool == "PTA_WORKSPACE") + 100 * (one.pool == "HAL")
+        keys, values = ("addr", "size"), (hex(number), 64)
+        if not early_form:
+            keys, values = ("allocation_id", *keys), (number, *values)
+        where = {"pid": one.pid, "device": one.device}
+        if one.what in {"start", "end"}:
+            story.add("OP_LAUNCH", f"{family}_{one.what.upper()}", "op", **where)
+        elif one.what == "access":
+            pool = "ATB" if family == "ATB" else "PTA"
+            story.add("ACCESS", "READ", "op", number, ((*keys, "type"), (*values, pool)), **where)
+        else:
+            if one.what == "shadow":
+                keys, values = (*keys, "shadow"), (*values, "true")
+            event = "FREE" if one.what == "free" else "MALLOC"
+            story.add(event, one.pool, address=number, attributes=(keys, values), **where)
+    return story
+
+
+@settings(max_examples=200, deadline=None)
+@given(mixed_events, st.booleans(), st.sampled_from(["csv", "db"]), st.randoms())
+def test_processes_families_and_devices_in_one_file_have_their_own_labels(
+    tmp_path_factory: pytest.TempPathFactory,
+    events: list[Mixed],
+    early_form: bool,
+    form: str,
+    random: Any,
+) -> None:
+    story = mixed_rows(events, early_form=early_form)
+    expected: dict[int, set[str]] = {}
+    for pid in (100, 101):
+        for family in ("PTA", "ATB"):
+            mine = [
+                (place, one)
+                for place, one in enumerate(events, 1)
+                if one.pid == pid and (one.pool == "ATB") == (family == "ATB")
+                and not (one.pool == "HAL" and one.what in {"malloc", "shadow", "free"})
+            ]  # fmt: skip
+            shadows = {place for place, one in mine if one.what == "shadow"}
+            plain = [
+                (
+                    one.what if one.what != "shadow" else "malloc",
+                    int(story.rows[place - 1].address or 0),
+                    "",
+                )
+                for place, one in mine
+            ]
+            for k, kinds in by_definition(plain, 2).items():
+                if mine[k - 1][0] not in shadows:
+                    expected[mine[k - 1][0]] = kinds
+    random.shuffle(story.rows)
+    rows = read_rows(getattr(story, form)(tmp_path_factory.mktemp("x")))
+    found = find_inefficient(rows, idle_threshold=2)
+    by_id = {int(rows.id[row]): set(held) for row, held in labels_by_row(found).items()}
+    assert by_id == expected
 
 
 # --- what it costs -----------------------------------------------------------------------------

@@ -101,10 +101,10 @@ def test_a_failure_in_the_middle_leaves_the_file_as_it_was(
     path = Path(late().csv(tmp_path))
     before = path.read_bytes()
 
-    def full(fields: object, always: int = -1) -> str:
+    def full(field: str) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(csvfile, "row_text", full)
+    monkeypatch.setattr(csvfile, "quoted", full)
     with pytest.raises(OSError, match="No space left"):
         printed(check_inefficient, str(path))
     assert path.read_bytes() == before

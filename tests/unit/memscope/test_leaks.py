@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from mem_parser.memscope.analyzers import LeaksAnalyzer, analyze, check_leaks
 from mem_parser.memscope.configs import LeaksConfig
 from mem_parser.memscope.errors import DumpError
 from mem_parser.memscope.leaks import find_leaks
+from mem_parser.memscope.reading import read_rows
 from memscope_dumps import Story, line, printed, text_file
 
 MIB = 1 << 20
@@ -41,8 +43,8 @@ def test_the_text_is_that_of_the_tool(tmp_path: Path) -> None:
         "",
         "Leak Analysis Results for the Custom Range:",
         "====== ERROR: Detected memory leaks on device 0 ======",
-        "Direct Hal memory leak of 2.0 Mb(s) at 0x3000 in Index 4.",
-        "Direct Hal memory leak of 0.5 Mb(s) at 0x4000 in Index 5.",
+        "Direct Hal memory leak of 2.0 Mb(s) at 0x0000000000003000 in Index 4.",
+        "Direct Hal memory leak of 0.5 Mb(s) at 0x0000000000004000 in Index 5.",
     ]
     assert printed(check_leaks, input_path=path, mstx_info="test", start_index=0) == expected
     assert printed(analyze, "leaks", input_path=path, mstx_info="test", start_index=0) == expected
@@ -93,7 +95,7 @@ def test_an_index_behind_the_marks_says_how_many_there_are(tmp_path: Path) -> No
     )
 
 
-def test_each_device_has_its_own_result_and_rows_of_none_have_no_part(tmp_path: Path) -> None:
+def test_each_device_has_its_own_result_and_no_device_has_none(tmp_path: Path) -> None:
     rows = [
         line(id=str(k), event="MSTX", type="Mark", name='"t"', device=device, ptr="N/A", attr="{}")
         for k, device in enumerate(["1", "0", "1", "0", "1", "0", "N/A"])
@@ -112,12 +114,12 @@ def test_each_device_has_its_own_result_and_rows_of_none_have_no_part(tmp_path: 
 def test_pools_stacks_and_a_sum_where_they_are_asked_for(tmp_path: Path) -> None:
     said = printed(check_leaks, leaking().csv(tmp_path), "test", 0, pools=True, stacks=True)
     assert said[4:] == [
-        "Direct Hal memory leak of 2.0 Mb(s) at 0x3000 in Index 4.",
-        "Direct Hal memory leak of 0.5 Mb(s) at 0x4000 in Index 5.",
+        "Direct Hal memory leak of 2.0 Mb(s) at 0x0000000000003000 in Index 4.",
+        "Direct Hal memory leak of 0.5 Mb(s) at 0x0000000000004000 in Index 5.",
         "    a.py(1): f",
         "    b.py(2): g",
         "    lib.so(+0x1)",
-        "Direct Pytorch Caching memory pool leak of 3.0 Mb(s) at 0x5000 in Index 6.",
+        "Direct Pytorch Caching memory pool leak of 3.0 Mb(s) at 0x0000000000005000 in Index 6.",
         "====== SUMMARY: 5.5 Mb(s) leaked in 3 allocation(s) ======",
     ]
 
@@ -133,42 +135,110 @@ def test_a_hostile_name_does_nothing_to_the_terminal(tmp_path: Path) -> None:
     assert not any("\x1b" in said for said in printed(check_leaks, path, "test", 0))
 
 
-event = st.tuples(st.sampled_from(["malloc", "free", "mark"]), st.integers(1, 3))
+class Told(NamedTuple):
+    """An event of the definition."""
+
+    what: str
+    address: int
+    kind: str
+    pid: int
+    device: str
 
 
-@settings(deadline=None)
-@given(st.lists(event, max_size=40), st.integers(0, 2), st.randoms())
+some_events = st.lists(
+    st.builds(
+        Told,
+        what=st.sampled_from(["malloc", "malloc", "free", "free", "shadow", "other"]),
+        address=st.integers(1, 2),
+        kind=st.sampled_from(["HAL", "HAL", "HAL", "PTA", "PTA_WORKSPACE", "ATB", "HOST"]),
+        pid=st.sampled_from([100, 101]),
+        device=st.sampled_from(["0", "0", "0", "1"]),
+    ),
+    max_size=12,
+)
+MARK = Told("mark", 1, "HAL", 100, "0")
+told_events = st.lists(some_events, min_size=1, max_size=6).map(
+    lambda parts: [one for part in parts for one in (*part, MARK)]
+)
+POOLS = {"PTA", "PTA_WORKSPACE", "ATB", "MINDSPORE"}
+
+
+def as_rows(told: list[Told]) -> Story:
+    """The events as rows; a mark is one of each device, with the same ID, or of none."""
+    story = Story()
+    for number, one in enumerate(told, 1):
+        marked = ("0", "1") if number % 2 else ("N/A",)
+        extra: dict[str, object] = {"shadow": "true"} if one.what == "shadow" else {}
+        where = {"device": one.device, "pid": one.pid, "id": number}
+        if one.what in {"mark", "other"}:
+            for device in marked:
+                story.add("MSTX", "Mark", "test" if one.what == "mark" else "testing",
+                          **{**where, "device": device})  # fmt: skip
+        elif one.what == "free":
+            story.free(one.address, 8, one.kind)
+        else:
+            story.malloc(one.address, 8, one.kind, **extra)
+        story.rows[-1] = story.rows[-1]._replace(**(
+            where if one.what not in {"mark", "other"} else {"id": number}
+        ))  # fmt: skip
+    return story
+
+
+def by_definition(told: list[Told], device: str, start: int, *, pools: bool) -> list[int] | None:
+    """IDs of the leaks of a device; None: there is no such range."""
+    marks = [k for k, one in enumerate(told, 1) if one.what == "mark"]
+    if len(marks) < 3 or start + 3 > len(marks):
+        return None
+    begin, end, last = marks[start : start + 3]
+    kinds = {"HAL"} | (POOLS if pools else set())
+    return [
+        k
+        for k, one in enumerate(told, 1)
+        if one.what == "malloc" and one.kind in kinds and one.device == device and begin <= k <= end
+        and not any(
+            other.what == "free" and k < j <= last and other[1:] == one[1:]
+            for j, other in enumerate(told, 1)
+        )
+    ]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    told_events,
+    st.tuples(st.integers(0, 2), st.booleans()),
+    st.sampled_from(["csv", "db"]),
+    st.randoms(),
+)
 def test_leaks_are_those_of_the_definition(
     tmp_path_factory: pytest.TempPathFactory,
-    events: list[tuple[str, int]],
-    start_index: int,
-    random: object,
+    told: list[Told],
+    asked: tuple[int, bool],
+    form: str,
+    random: Any,
 ) -> None:
+    """Pools, addresses that come again, blocks from before, devices and processes in one file."""
+    start_index, pools = asked
+    story = as_rows(told)
+    random.shuffle(story.rows)
+    rows = read_rows(getattr(story, form)(tmp_path_factory.mktemp("x")))
+    found = {
+        one.device: None if one.range is None else rows.id[one.blocks].tolist()
+        for one in find_leaks(rows, "test", start_index, pools=pools)
+    }
+    assert found == {
+        device: by_definition(told, device, start_index, pools=pools) for device in found
+    }
+    assert set(found) == {row.device for row in story.rows} - {"N/A"}
+
+
+def test_a_free_of_a_pool_frees_no_block_of_the_driver_at_its_address(tmp_path: Path) -> None:
     story = Story()
-    marks: list[int] = []
-    for what, address in events:
-        if what == "mark":
-            marks.append(story.mark())
-        elif what == "malloc":
-            story.malloc(address, 8)
-        else:
-            story.free(address, 8)
-    expected: list[int] = []
-    known = len(marks) >= 3 and start_index + 3 <= len(marks)
-    if known:
-        begin, end, last = marks[start_index : start_index + 3]
-        expected = [
-            row.id
-            for row in story.rows
-            if row.event == "MALLOC"
-            and begin <= row.id <= end
-            and not any(
-                other.event == "FREE" and other.address == row.address and row.id < other.id <= last
-                for other in story.rows
-            )
-        ]
-    random.shuffle(story.rows)  # type: ignore[attr-defined]
-    rows = story.read(tmp_path_factory.mktemp("x"))
-    found = find_leaks(rows, "test", start_index)
-    assert [rows.id[one.blocks].tolist() for one in found] == ([expected] if events else [])
-    assert all((one.range is not None) is known for one in found)
+    story.mark()
+    story.malloc(0x1000, 4 * MIB)
+    story.malloc(0x1000, MIB, "PTA", 2)
+    story.mark()
+    story.free(0x1000, MIB, "PTA", 2)
+    story.mark()
+    said = printed(check_leaks, story.csv(tmp_path), "test", 0, pools=True)
+    assert "Direct Hal memory leak of 4.0 Mb(s) at 0x0000000000001000 in Index 2." in said
+    assert said[-1] == "====== SUMMARY: 4.0 Mb(s) leaked in 1 allocation(s) ======"

@@ -8,13 +8,12 @@ import dataclasses
 import re
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from mem_cli.live import texts
@@ -104,11 +103,11 @@ class LiveApp(App[int | None]):
         self._loop_here: asyncio.AbstractEventLoop | None = None
         self._chosen = ""
         self._said_end = False
-
-    @property
-    def _table(self) -> Screen[Any]:
-        """The screen of the table, which others may cover."""
-        return self.screen_stack[0]
+        # Other screens may cover these, and at the end they go one by one: nobody looks for them.
+        self._facts, self._graphs, self._heads = Facts(), Graphs(), Heads()
+        self._rows = Lines(id="rows")
+        self._news = Static(id="news")
+        self._asked = Input(id="filter", placeholder="regular expression")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Tell whether a key acts: those of the table do not while another screen covers it."""
@@ -117,12 +116,12 @@ class LiveApp(App[int | None]):
 
     def compose(self) -> ComposeResult:
         """Make the widgets."""
-        yield Facts()
-        yield Graphs()
-        yield Static(id="news")
-        yield Heads()
-        yield Lines(id="rows")
-        yield Input(id="filter", placeholder="regular expression")
+        yield self._facts
+        yield self._graphs
+        yield self._news
+        yield self._heads
+        yield self._rows
+        yield self._asked
         yield Static(Text(HINTS), id="hints")
 
     def on_mount(self) -> None:
@@ -131,7 +130,7 @@ class LiveApp(App[int | None]):
         self._loop_here = asyncio.get_running_loop()
         if self._heard:
             self.exit(None)
-        self._table.query_one("#rows").focus()
+        self._rows.focus()
         self._fit()
         self.follower.begin(self._deliver)
 
@@ -162,13 +161,11 @@ class LiveApp(App[int | None]):
 
     def _fit(self) -> None:
         lines = self.size.height
-        if not self._table.query(Graphs):
-            return
-        self._table.query_one(Graphs).styles.height = 3 if lines < 20 else 4 if lines < 40 else 8
+        self._graphs.styles.height = 3 if lines < 20 else 4 if lines < 40 else 8
 
     def on_arrived(self, message: Arrived) -> None:
         """Show what the follower found."""
-        if not self._table.query("#rows"):
+        if not self._rows.is_attached:
             return  # the view is being taken down
         answer = message.answer
         if isinstance(answer, Picture):
@@ -188,18 +185,23 @@ class LiveApp(App[int | None]):
         elif isinstance(answer, Stacks):
             self._open_stacks(answer)
         elif isinstance(answer, Restarted):
-            self.successor = answer.pid
-            if answer.pid == self.follower.source.pid:  # it only runs another program
-                self.exit(answer.pid)
-            self.say(f"it runs again as pid {answer.pid}: r follows it")
+            self._offer(answer)
         else:
             self.exit(None)
 
+    def _offer(self, restarted: Restarted) -> None:
+        self.successor = restarted.pid
+        if restarted.at_once:
+            self.exit(restarted.pid)
+        elif restarted.pid == self.follower.source.pid:
+            self.say("the process runs another program: r follows it")
+        else:
+            self.say(f"it runs again as pid {restarted.pid}: r follows it")
+
     def say(self, text: str) -> None:
         """Show a line of news."""
-        news = self._table.query_one("#news", Static)
-        news.update(Text(one_line(text)))
-        news.add_class("-shown")
+        self._news.update(Text(one_line(text)))
+        self._news.add_class("-shown")
 
     def _say_state(self, picture: Picture) -> None:
         situation = picture.situation
@@ -209,13 +211,12 @@ class LiveApp(App[int | None]):
 
     def _show(self) -> None:
         picture = self.picture
-        if picture is None or not self._table.query("#rows"):
+        if picture is None or not self._rows.is_attached:
             return
-        self._table.query_one(Facts).show(picture)
-        self._table.query_one(Graphs).show(picture)
-        heads = self._table.query_one(Heads)
-        heads.show(picture, paused=self.paused)
-        rows, lines = picture.rows, self._table.query_one("#rows", Lines)
+        self._facts.show(picture)
+        self._graphs.show(picture)
+        self._heads.show(picture, paused=self.paused)
+        rows, lines = picture.rows, self._rows
         cursor = None
         if lines.moved and self._chosen in rows.names:
             cursor = rows.names.index(self._chosen)
@@ -238,7 +239,7 @@ class LiveApp(App[int | None]):
         ]
 
     def _row_name(self) -> str | None:
-        number = self._table.query_one("#rows", Lines).cursor
+        number = self._rows.cursor
         if self.picture is None or number >= len(self.picture.rows):
             return None
         return self.picture.rows.names[number]
@@ -286,13 +287,13 @@ class LiveApp(App[int | None]):
         if self.wish.module:
             self._want(module="")
             return
-        number = self._table.query_one("#rows", Lines).cursor
+        number = self._rows.cursor
         if self.picture is not None and number < len(self.picture.rows):
             self._want(module=self.picture.rows[number].module)
 
     def action_filter(self) -> None:
         """Ask for a regular expression."""
-        asked = self._table.query_one("#filter", Input)
+        asked = self._asked
         asked.value = self.wish.pattern
         asked.cursor_position = len(asked.value)
         asked.add_class("-shown")
@@ -309,13 +310,13 @@ class LiveApp(App[int | None]):
         self._want(pattern=message.value)
 
     def _close_filter(self) -> None:
-        self._table.query_one("#filter").remove_class("-shown")
-        self._table.query_one("#rows").focus()
+        self._asked.remove_class("-shown")
+        self._rows.focus()
 
     def action_close(self) -> None:
         """Close the line of the filter, and the news."""
         self._close_filter()
-        self._table.query_one("#news").remove_class("-shown")
+        self._news.remove_class("-shown")
 
     def action_mark(self) -> None:
         """Compare with now."""

@@ -19,10 +19,8 @@ _MOST_GRAPHS = 4
 _COLOURS = ("green", "cyan", "magenta", "yellow")
 
 
-class Facts(Widget):
-    """What is watched, and its totals: two lines."""
-
-    DEFAULT_CSS = "Facts { height: 2; }"
+class _OfMoment(Widget):
+    """What shows one moment, and nothing before the first one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,6 +30,12 @@ class Facts(Widget):
         """Show another moment."""
         self._picture = picture
         self.refresh()
+
+
+class Facts(_OfMoment):
+    """What is watched, and its totals: two lines."""
+
+    DEFAULT_CSS = "Facts { height: 2; }"
 
     def render(self) -> Text:
         """Draw the lines."""
@@ -44,19 +48,10 @@ class Facts(Widget):
         ))  # fmt: skip
 
 
-class Graphs(Widget):
+class Graphs(_OfMoment):
     """Heap, RSS and memory of devices over the last minutes, side by side."""
 
     DEFAULT_CSS = "Graphs { height: 4; }"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._picture: Picture | None = None
-
-    def show(self, picture: Picture) -> None:
-        """Show another moment."""
-        self._picture = picture
-        self.refresh()
 
     def render(self) -> Text:
         """Draw them, each below its title."""
@@ -78,7 +73,7 @@ class Graphs(Widget):
         return Text("\n").join(rows)
 
 
-class Heads(Widget):
+class Heads(_OfMoment):
     """The line of choices, and the heads of the table's columns, which sort by a click."""
 
     DEFAULT_CSS = "Heads { height: 2; }"
@@ -92,7 +87,6 @@ class Heads(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._picture: Picture | None = None
         self._paused = False
 
     @property
@@ -103,10 +97,10 @@ class Heads(Widget):
         marked = self._picture.marked_s is not None
         return texts.columns(self.size.width - 1, self._picture.wish.order, marked=marked)
 
-    def show(self, picture: Picture, *, paused: bool) -> None:
-        """Show another moment."""
-        self._picture, self._paused = picture, paused
-        self.refresh()
+    def show(self, picture: Picture, *, paused: bool = False) -> None:
+        """Show another moment; ``paused``: it stays."""
+        self._paused = paused
+        super().show(picture)
 
     def render(self) -> Text:
         """Draw both lines."""

@@ -117,9 +117,12 @@ class Stacks:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The program runs again, as another process."""
+    """The program runs again, as another process, or the process runs another program. ``at_once``:
+    the view goes to it without being asked.
+    """
 
     pid: int
+    at_once: bool = False
 
 
 @dataclass(frozen=True)

@@ -337,7 +337,7 @@ def test_the_end_of_the_process_is_said_and_its_last_state_stays() -> None:
 
 def test_another_program_of_the_same_process_is_followed_without_being_asked() -> None:
     source = Scripted(profile())
-    app = live_app(source, plan={"successor": lambda: 4711})
+    app = live_app(source, plan={"successor": lambda: 4711, "at_once": True})
 
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
@@ -345,6 +345,21 @@ def test_another_program_of_the_same_process_is_followed_without_being_asked() -
         await wait(pilot, lambda: app.return_value == 4711, "the view ends for the next one")
 
     run(app, body)
+
+
+def test_another_program_of_a_process_that_was_running_waits_for_r() -> None:
+    source = Scripted(profile())
+    app = live_app(source, plan={"successor": lambda: 4711})
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        source.why, source.state = "it started another program (exec)", State.ENDED
+        await shows(pilot, "the process runs another program: r follows it")
+        assert "net_read" in screen_text(app)
+        await pilot.press("r")
+
+    run(app, body)
+    assert app.return_value == 4711
 
 
 def test_where_a_capture_has_ended_c_begins_one() -> None:

@@ -8,6 +8,7 @@ number may watch a process. Where none runs it may begin one of its own, which e
 from __future__ import annotations
 
 import enum
+import os
 import time
 from dataclasses import dataclass
 
@@ -16,9 +17,10 @@ from mem_parser.heapfile.form import Form
 from mem_parser.model import Profile
 from mem_profiler.capture import gate, toggle
 from mem_profiler.capture.recorder import Pace
-from mem_profiler.capture.recording import Recording
+from mem_profiler.capture.recording import NAMELESS_NOTE, Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import ALIVE_CHECK_S, Rates, Session
+from mem_profiler.live.madenames import MadeNames
 from mem_profiler.process.death import Watch
 from mem_profiler.profile.build import Ending, build
 from mem_profiler.profile.keptstacks import KeptStacks
@@ -75,6 +77,7 @@ class Watched:
         self._next_check = 0.0
         self._number = 0
         self._stacks: KeptStacks | None = None
+        self._made: MadeNames | None = None
         try:
             if rates is None or not self.begin(rates):
                 self._look_on()
@@ -211,7 +214,19 @@ class Watched:
         if self._stacks is None:
             self._stacks = KeptStacks(self.segment)
         profiles = build(self.segment, recording.target, ending, readings, self._stacks)
+        self._name_made_code(profiles)
         return Moment(number, profiles[0].capture.duration_s or 0.0, state, profiles)
+
+    def _name_made_code(self, profiles: list[Profile]) -> None:
+        """Give names to code that the program made as it ran."""
+        recording = self._recording
+        if self._made is None and recording.code_files is not None:
+            uid = os.fstat(self.segment.fd).st_uid
+            self._made = MadeNames(recording.code_files, uid, self.pid)
+        if self._made is not None:
+            self._made.put(profiles, recording.target.mappings)
+            if self._made.problem:
+                profiles[0].capture.notes.append(NAMELESS_NOTE.format(self._made.problem))
 
     def write(self, prefix: str, form: Form = Form.AUTO) -> Result:
         """Write a file of what the capture has so far; it goes on. After the end of the process all

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mem_cli.live import facts
-from mem_cli.live.picture import Picture, Place, Situation
-from mem_cli.live.wish import HOST, Wish, chosen
+from mem_cli.live.picture import Part, Picture, Place, Situation
+from mem_cli.live.wish import HOST, Wish, matching
 from mem_parser.filters import Filters
 from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.live.totals import Rows, Totals, rows, totals
@@ -82,6 +82,7 @@ class Looking:
         wish = _within(wish, held.moment)
         now = self._sums(held, wish.domain, wish.thread)
         found = self._rows(held, now, wish)
+        kept = matching(now, wish) if wish.narrows else None
         profile = held.moment.profiles[wish.domain]
         return Picture(
             wish=wish,
@@ -89,8 +90,8 @@ class Looking:
             number=held.moment.number,
             head=facts.head(held.moment, wish.domain),
             graphs=facts.graphs(held.moment),
-            rows=chosen(found, now, wish),
-            all_rows=len(found),
+            rows=found if kept is None else found.where(kept),
+            part=None if kept is None else Part(len(found), *now.together(kept), now.sum),
             threads=facts.threads(profile),
             domains=[
                 Place(k, facts.domain_name(one)) for k, one in enumerate(held.moment.profiles)

@@ -23,6 +23,7 @@ KEYS = (
     ("up down", "choose a function (also j k, Page Up, Page Down, Home, End)"),
     ("enter", "its stacks as a tree: source lines and callers; c: what it calls"),
     ("/", "only functions whose name, file or module matches; an empty one: all"),
+    ("", "own and total above the table: what they have together, each stack once"),
     ("i", "only functions of the chosen one's module; again: all"),
     ("d", "another memory: the host's, each device's"),
     ("b", "a mark: from now on show what changes; B: no mark"),

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mem_cli.live.picture import Graph, Head, Picture
+from mem_cli.live.picture import Graph, Head, Part, Picture
 from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.live.totals import Order, Row
@@ -22,6 +22,7 @@ from mem_parser.units import (
     format_margin,
     format_rate,
     format_value,
+    percent,
 )
 from mem_profiler.live.watched import State
 
@@ -179,19 +180,31 @@ def choice_line(picture: Picture, *, paused: bool, width: int) -> str:
     if len(picture.domains) > 1:
         names = {place.key: place.name for place in picture.domains}
         facts.insert(0, f"memory of {one_line(names[wish.domain])}")
-    rows = counted(len(picture.rows), "function")
-    if wish.narrows:
-        rows = f"{len(picture.rows)} of {counted(picture.all_rows, 'function')}"
-        if wish.pattern:
-            rows += f" /{one_line(wish.pattern)}/"
-        if wish.module:
-            rows += f" in {one_line(wish.module.rsplit('/', 1)[-1])}"
-    facts.append(rows)
+    if picture.part is None:
+        facts.append(counted(len(picture.rows), "function"))
+    else:
+        facts.append(_part(picture, picture.part, wide=width >= WIDE))
     if picture.marked_s is not None:
         facts.append(f"mark {clock(picture.marked_s)} ago")
     state = _STATES[picture.situation.state]
     right = "  ".join(filter(None, (state, "PAUSED" if paused else "")))
     return _spread("  ".join(facts), right, width)
+
+
+def _part(picture: Picture, part: Part, *, wide: bool) -> str:
+    """Return which functions are shown, and how much of the whole they have together."""
+    wish = picture.wish
+    text = f"{len(picture.rows)} of {counted(part.all_rows, 'function')}"
+    if wish.pattern:
+        text += f" /{one_line(wish.pattern)}/"
+    if wish.module:
+        text += f" in {one_line(wish.module.rsplit('/', 1)[-1])}"
+    shares = []
+    for name, what in (("own", part.own), ("total", part.total)):
+        share = percent(what.value, part.whole.value)
+        both = f"{format_estimate(what, Unit.SPACE)} ({share})"
+        shares.append(f"{name} {both if wide else share}")
+    return f"{text}: {', '.join(shares)}"
 
 
 def _threads(picture: Picture) -> str:

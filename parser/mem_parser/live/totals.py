@@ -92,6 +92,21 @@ class Totals:
         value, variance, samples = (float(column[shown].sum()) for column in columns)
         return self.estimate(value, variance, samples)
 
+    def together(self, functions: BoolArray) -> tuple[Estimate, Estimate]:
+        """Return what some functions have together, a mask of them: own, and total, in which a
+        stack with several of them counts once.
+        """
+        shown, sums = self.shown, self.by_stack
+        own = np.append(functions, False)[shown.own]  # of a stack that is left out the last
+        total = np.zeros(len(own), dtype=np.bool_)
+        total[shown.stack[functions[shown.function]]] = True
+        found = (
+            [float(column[which].sum()) for column in (sums.value, sums.variance, sums.samples)]
+            for which in (own, total)
+        )
+        first, second = (self.estimate(*columns) for columns in found)
+        return first, second
+
     def estimate(self, value: float, variance: float, samples: float) -> Estimate:
         """Return the sum of estimates from the sums of their values, variances and samples."""
         error = math.sqrt(max(variance, 0.0)) if self.profile.errors_known else math.nan
@@ -216,6 +231,11 @@ class Rows(Sequence[Row]):
     def names(self) -> list[str]:
         """The names of all rows."""
         return [self._now.names[k] for k in self._order.tolist()]
+
+    def where(self, functions: BoolArray) -> Rows:
+        """Return the rows of these functions, a mask over the names of the moment."""
+        order = self._order[functions[self._order]]
+        return Rows(self._now, order, self._rate, self._growth, self._seconds)
 
     def _row(self, k: int) -> Row:
         now, growth = self._now, self._growth

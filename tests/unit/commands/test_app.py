@@ -170,7 +170,7 @@ def test_slash_filters_by_function_file_or_module() -> None:
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
         await pilot.press("slash", *"^(net|db)_", "enter")
-        await shows(pilot, "2 of 5 functions /^(net|db)_/")
+        await shows(pilot, "2 of 5 functions /^(net|db)_/: own 90.9%, total 90.9%")
         assert names(app) == ["net_read", "db_get"]
         await pilot.press("slash", *"parse.c", "enter")
         await shows(pilot, "1 of 5 functions /parse.c/")
@@ -189,7 +189,7 @@ def test_i_shows_the_module_of_the_chosen_function_alone() -> None:
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
         await pilot.press("down", "i")
-        await shows(pilot, "1 of 5 functions in serve.so")
+        await shows(pilot, "1 of 5 functions in serve.so: own 0.0%, total 90.9%")
         await pilot.press("i")
         await wait(pilot, lambda: len(names(app)) == 5, "all rows are back")
 

@@ -205,7 +205,7 @@ class Watched:
             return None
         recording, state = self._recording, self.state
         if not self._ended:
-            recording.target.refresh()
+            recording.target.refresh_mappings()
         end = {State.CAPTURED: "running", State.ENDED: self._how}.get(
             state, gate.how_it_ended(control)
         )

@@ -16,6 +16,7 @@ from mem_cli.live import facts
 from mem_cli.live.picture import Part, Picture, Place, Situation
 from mem_cli.live.wish import HOST, Wish, matching
 from mem_parser.filters import Filters
+from mem_parser.live.keptshown import KeptShown
 from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.live.totals import Rows, Totals, rows, totals
 from mem_parser.model import Count, Profile, Unit
@@ -58,6 +59,7 @@ class Looking:
         self.held: Held | None = None
         self.mark: Mark | None = None
         self._naming: dict[int, Naming] = {}
+        self._shown: dict[int, KeptShown] = {}
         self._recent: deque[Totals] = deque()
         self._recent_of: tuple[int, int] | None = None
 
@@ -132,7 +134,8 @@ class Looking:
         key = domain, thread
         if key not in held.sums:
             profile, symbols = self._named(held, domain)
-            held.sums[key] = totals(profile, symbols, self.filters, thread=thread)
+            kept = self._shown.setdefault(domain, KeptShown())
+            held.sums[key] = totals(profile, symbols, self.filters, thread=thread, kept=kept)
         return held.sums[key]
 
     def _rows(self, held: Held, now: Totals, wish: Wish) -> Rows:

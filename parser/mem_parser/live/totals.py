@@ -26,6 +26,7 @@ from mem_parser.diff import RATE
 from mem_parser.estimate import Estimate, FloatArray, Unseen
 from mem_parser.filters import Filters, of_threads
 from mem_parser.growth import StackIndex
+from mem_parser.live.keptshown import KeptShown
 from mem_parser.live.stacksums import (
     Names,
     ShownStacks,
@@ -123,18 +124,23 @@ class Totals:
 
 
 def totals(
-    profile: Profile, symbols: Symbols, filters: Filters, *, thread: int | None = None
+    profile: Profile,
+    symbols: Symbols,
+    filters: Filters,
+    *,
+    thread: int | None = None,
+    kept: KeptShown | None = None,
 ) -> Totals:
     """Add up ``profile`` by function. ``thread`` is the row of one of `Profile.threads`: only its
-    blocks in use count; None: those of all.
+    blocks in use count; None: those of all. ``kept``: how stacks of the moments before are shown.
 
     ``filters`` choose stacks, frames, domains; rows always have bytes in use, whatever their
     ``count`` and ``unit``. Raises as `Filters.apply`.
     """
     filters = dataclasses.replace(filters, count=Count.INUSE, unit=Unit.SPACE)
     part = _part(profile, filters, thread)
-    names = Names.of(symbols)
-    shown = shown_stacks(symbols, filters, filters.stacks(part, symbols), names)
+    known = None if kept is None else kept.of(symbols, filters)
+    names, shown = known or _shown(part, symbols, filters)
     sums = stack_columns(part)
     objects, _, _ = part.weigh(Count.INUSE, Unit.OBJECTS)
     stacks = len(part.stacks)
@@ -159,6 +165,11 @@ def totals(
         shown=shown,
         by_stack=sums,
     )
+
+
+def _shown(part: Profile, symbols: Symbols, filters: Filters) -> tuple[Names, ShownStacks]:
+    names = Names.of(symbols)
+    return names, shown_stacks(symbols, filters, filters.stacks(part, symbols), names)
 
 
 def _part(profile: Profile, filters: Filters, thread: int | None) -> Profile:

@@ -22,13 +22,14 @@ from mem_cli.live.head import Facts, Graphs, Heads
 from mem_cli.live.lines import Lines, Part
 from mem_cli.live.pages import Reading, StacksScreen, key_lines
 from mem_cli.live.picture import Page, Picture, Restarted, Said, Stacks
+from mem_cli.live.terminal import TerminalDriver
 from mem_cli.live.theme import THEME
 from mem_cli.live.wish import Wish
 from mem_parser.escape import one_line
 from mem_parser.live.totals import Order
 from mem_profiler.live.watched import State
 
-HINTS = "? keys  t total  o own  a blocks  g growth  / filter  b mark  enter stacks  q leave"
+HINTS = "? keys  q leave  enter stacks  t total  o own  g growth  / filter  b mark"
 _ALWAYS = {"interrupt", "leave", "pause", "write"}
 
 
@@ -89,7 +90,8 @@ class LiveApp(App[int | None]):
         output: Callable[[], Sequence[str]] | None = None,
         forward: Callable[[int], object] | None = None,
     ) -> None:
-        super().__init__(ansi_color=True)  # known before the theme: NO_COLOR depends on it
+        # The colours are known before the theme: NO_COLOR depends on it.
+        super().__init__(driver_class=TerminalDriver, ansi_color=True)
         self.follower = follower
         self.picture: Picture | None = None
         self.wish = Wish()
@@ -181,7 +183,7 @@ class LiveApp(App[int | None]):
             if answer.written:
                 self.written.append(answer.text)
         elif isinstance(answer, Page):
-            self.push_screen(Reading(answer.title, answer.lines))
+            self._open_page(answer)
         elif isinstance(answer, Stacks):
             self._open_stacks(answer)
         elif isinstance(answer, Restarted):
@@ -382,6 +384,13 @@ class LiveApp(App[int | None]):
             name = self._row_name()
             if name is not None:
                 self.follower.stacks(name, callers=True)
+
+    def _open_page(self, page: Page) -> None:
+        top = self.screen
+        if isinstance(top, Reading) and top.heading == page.title:
+            top.take(page.lines)
+        else:
+            self.push_screen(Reading(page.title, page.lines))
 
     def _open_stacks(self, stacks: Stacks) -> None:
         if isinstance(self.screen, StacksScreen):

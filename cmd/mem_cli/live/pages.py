@@ -22,8 +22,8 @@ KEYS = (
     ("left right", "the next thread; m: all threads together"),
     ("up down", "choose a function (also j k, Page Up, Page Down, Home, End)"),
     ("enter", "its stacks as a tree: source lines and callers; c: what it calls"),
-    ("/", "only functions whose name, file or module matches; an empty one: all"),
-    ("", "own and total above the table: what they have together, each stack once"),
+    ("/", "only functions whose name, file or module matches"),
+    ("", "(regular expression; an empty one: all)"),
     ("i", "only functions of the chosen one's module; again: all"),
     ("d", "another memory: the host's, each device's"),
     ("b", "a mark: from now on show what changes; B: no mark"),
@@ -82,13 +82,17 @@ class Reading(Screen[None]):
             return
         lines = self.query_one(Lines)
         at_end = lines.cursor >= lines.count - 1
-        self.shown = list(self._again())
-        self._show()
+        self.take(self._again())
         if at_end:
             lines.action_go(-1)
 
+    def take(self, lines: Sequence[str]) -> None:
+        """Show another text."""
+        self.shown = list(lines)
+        self._show()
+
     def _show(self) -> None:
-        width = max(self.size.width - 2, 20)
+        width = max(self.size.width - 1, 20)  # beside the bar of scrolling
         lines = [part for line in self.shown for part in _folded(one_line(line), width)]
         self.query_one(Lines).show(len(lines), lambda number, _width: [(lines[number], "")])
 
@@ -98,15 +102,17 @@ class Reading(Screen[None]):
 
 
 def _folded(line: str, width: int) -> list[str]:
-    """Return a line in parts that fit; those behind the first are indented like it."""
-    if len(line) <= width:
-        return [line]
+    """Return a line in parts that fit; those behind the first are indented like it. It breaks at a
+    blank, if there is one in the second half.
+    """
     indent = min(len(line) - len(line.lstrip()), width // 2)
-    parts, rest = [line[:width]], line[width:]
-    while rest:
-        parts.append(" " * indent + rest[: width - indent])
-        rest = rest[width - indent :]
-    return parts
+    parts = []
+    while len(line) > width:
+        blank = line.rfind(" ", width // 2, width + 1)
+        end = blank if blank > 0 else width
+        parts.append(line[:end])
+        line = " " * indent + (line[end:].lstrip() if blank > 0 else line[end:])
+    return [*parts, line]
 
 
 def key_lines() -> list[str]:

@@ -212,7 +212,10 @@ def _threads(picture: Picture) -> str:
     for k, place in enumerate(picture.threads, 1):
         if place.key == chosen:
             return f"thread {k} of {len(picture.threads)}: {one_line(place.name)}"
-    return f"all {counted(len(picture.threads), 'thread')}" if picture.threads else "all threads"
+    count = len(picture.threads)
+    if count < 2:
+        return "1 thread" if count else "all threads"
+    return f"all {count} threads"
 
 
 def graph_title(graph: Graph, width: int) -> str:

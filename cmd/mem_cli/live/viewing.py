@@ -162,4 +162,4 @@ def _say_what_was(watched: Watched, follower: Follower, app: LiveApp) -> None:
         if watched.state is State.CAPTURED and not watched.is_own:
             say("its capture goes on: another controller began it")
         elif watched.is_own and not app.written:
-            say("its capture has ended, and is in no file: w writes one")
+            say("its capture has ended and is in no file: w writes one while the view runs")

@@ -11,12 +11,23 @@ import pytest
 from textual.geometry import Offset
 from textual.pilot import Pilot
 
-from live_views import FAILED, Scripted, live_app, profile, run, screen_lines, screen_text, shows
+from live_views import (
+    FAILED,
+    STACKS,
+    Scripted,
+    live_app,
+    profile,
+    run,
+    screen_lines,
+    screen_text,
+    shows,
+)
 from live_views import until as wait
 from mem_cli.live.lines import Lines
 from mem_cli.live.pages import StacksScreen
 from mem_parser.live.totals import Order
 from mem_profiler.live.watched import State
+from web_profiles import blocks_of
 
 SMALL = (80, 24)
 
@@ -26,6 +37,11 @@ def names(app: Any) -> list[str]:
     lines = screen_lines(app)
     first = next(k for k, line in enumerate(lines) if line.endswith(" function")) + 1
     return [line.split()[-1] for line in lines[first:-1] if line]
+
+
+def has_base(columns: Any) -> bool:
+    """Whether the tree of a page compares with an earlier moment."""
+    return any("base" in str(name) for name in columns)
 
 
 def chosen(app: Any) -> str:
@@ -91,6 +107,36 @@ def test_a_mark_shows_what_changes_and_g_sorts_by_it() -> None:
     run(app, body)
 
 
+def test_growth_is_of_the_number_that_rows_are_sorted_by() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    def cell(name: str) -> tuple[str, str]:
+        """What a row says of its growth, and how."""
+        assert app.picture is not None
+        row = app._drawn(app.picture.rows.names.index(name), 80)
+        return next((text.strip(), style) for text, style in row if len(text) == 21)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("b")
+        await shows(pilot, "since mark")
+        source.profiles = [profile({**STACKS, "net_read serve main": 70}, 3.0)]
+        await shows(pilot, "mark 0:00:02 ago")
+        assert cell("serve")[0].startswith("+3.815 MiB")
+        assert cell("serve")[1] == "bold"
+        assert cell("parse")[0].startswith("0 ±")
+        assert cell("parse")[1] == ""
+        await pilot.press("o")
+        await wait(pilot, lambda: app.picture is not None
+                   and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
+        assert "MiB" not in cell("serve")[0]
+        assert cell("serve")[1] == ""
+        assert cell("net_read")[1] == "bold"
+
+    run(app, body)
+
+
 def test_a_new_capture_ends_the_mark() -> None:
     source = Scripted(profile())
     app = live_app(source)
@@ -123,6 +169,26 @@ def test_arrows_go_from_thread_to_thread_and_m_merges_them() -> None:
         await pilot.press("m")
         await shows(pilot, "all 3 threads")
         assert len(names(app)) == 5
+
+    run(app, body)
+
+
+def test_stacks_are_those_of_the_thread_that_is_shown() -> None:
+    app = live_app(Scripted(profile(threads=3)))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "all 3 threads")
+        await pilot.press("right")
+        await shows(pilot, "thread 1 of 3")
+        await pilot.press("home", "down")
+        await wait(pilot, lambda: chosen(app) == "main", "main is chosen")
+        await pilot.press("enter")
+        await shows(pilot, "main: who called it")
+        await pilot.press("c")
+        await shows(pilot, "main: what it calls")
+        assert "net_read" in screen_text(app)
+        assert "parse" not in screen_text(app)
+        assert "db_get" not in screen_text(app)
 
     run(app, body)
 
@@ -212,6 +278,20 @@ def test_d_shows_the_memory_of_a_device_and_its_graph_stands_beside() -> None:
     run(app, body)
 
 
+def test_another_memory_begins_with_all_threads() -> None:
+    device = profile({"upload main": 40, "move main": 7}, domain="cuda-0", threads=2)
+    app = live_app(Scripted(profile(threads=3), device))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "all 3 threads")
+        await pilot.press("right")
+        await shows(pilot, "thread 1 of 3")
+        await pilot.press("d")
+        await shows(pilot, "memory of cuda-0  all 2 threads")
+
+    run(app, body)
+
+
 def test_space_keeps_what_is_shown_and_the_readings_go_on() -> None:
     source = Scripted(profile())
     app = live_app(source)
@@ -220,14 +300,14 @@ def test_space_keeps_what_is_shown_and_the_readings_go_on() -> None:
         await shows(pilot, "net_read")
         await pilot.press("space")
         await shows(pilot, "PAUSED")
-        await pilot.pause(0.1)
-        before, ticks = source.moments, len(source.threads)
         source.profiles = [profile({"late main": 3}, 9.0)]
+        before, ticks = source.moments, source.ticks
+        # Far more than between two refreshes.
+        await wait(pilot, lambda: source.ticks >= ticks + 50, "readings go on")
         await pilot.press("o")
         await wait(pilot, lambda: app.picture is not None
                    and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
         assert source.moments == before
-        assert ticks == 1
         assert "late" not in screen_text(app)
         await pilot.press("space")
         await shows(pilot, "late")
@@ -266,6 +346,35 @@ def test_w_writes_a_file_and_f_a_page_each_under_a_new_name(tmp_path: Path) -> N
     pages = sorted(path.name for path in tmp_path.iterdir())
     assert pages == ["x.4711.1.flamegraph.html", "x.4711.2.flamegraph.html"]
     assert all((tmp_path / name).read_text().startswith("<!DOCTYPE html>") for name in pages)
+
+
+def test_a_page_is_of_the_memory_that_is_shown_and_of_what_changed(tmp_path: Path) -> None:
+    device = profile({"upload main": 40}, domain="cuda-0")
+    source = Scripted(profile(), device)
+    app = live_app(source, str(tmp_path / "x"))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("f")
+        await wait(pilot, lambda: len(app.written) == 1, "the page is written")
+        await pilot.press("d")
+        await shows(pilot, "memory of cuda-0")
+        await pilot.press("f")
+        await wait(pilot, lambda: len(app.written) == 2, "the page is written")
+        await pilot.press("l")
+        await shows(pilot, "leaks so far")
+        assert "main → upload" in screen_text(app)
+        await pilot.press("l", "escape", "b")
+        await shows(pilot, "since mark")
+        await pilot.press("f")
+        await wait(pilot, lambda: len(app.written) == 3, "the page is written")
+
+    run(app, body)
+    trees = [
+        blocks_of((tmp_path / f"x.4711.{k}.flamegraph.html").read_text())["tree"] for k in (1, 2, 3)
+    ]
+    assert ["upload" in head["functions"] for head, _ in trees] == [False, True, True]
+    assert [has_base(columns) for _, columns in trees] == [False, False, True]
 
 
 def test_help_names_every_key_that_is_bound() -> None:

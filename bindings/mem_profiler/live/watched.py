@@ -46,13 +46,15 @@ class State(enum.StrEnum):
 @dataclass(frozen=True)
 class Moment:
     """What a process had at one time: the profile of the host's memory, then one for each domain of
-    device memory, all of capture `number`. `t_s`: seconds of the capture.
+    device memory, all of capture `number`. `t_s`: seconds of the capture; `pid`: of the process as
+    seen from here, 0: as it sees itself.
     """
 
     number: int
     t_s: float
     state: State
     profiles: list[Profile]
+    pid: int = 0
 
 
 class Watched:
@@ -215,7 +217,8 @@ class Watched:
             self._stacks = KeptStacks(self.segment)
         profiles = build(self.segment, recording.target, ending, readings, self._stacks)
         self._name_made_code(profiles)
-        return Moment(number, profiles[0].capture.duration_s or 0.0, state, profiles)
+        duration_s = profiles[0].capture.duration_s or 0.0
+        return Moment(number, duration_s, state, profiles, self.pid)
 
     def _name_made_code(self, profiles: list[Profile]) -> None:
         """Give names to code that the program made as it ran."""

@@ -29,7 +29,10 @@ from mem_parser.escape import one_line
 from mem_parser.live.totals import Order
 from mem_profiler.live.watched import State
 
-HINTS = "? keys  q leave  enter stacks  t total  o own  g growth  / filter  b mark"
+HINTS = (
+    "? keys", "q leave", "enter stacks", "t total", "o own", "g growth", "/ filter", "b mark",
+    "space pause", "l leaks", "w write", "f flame graph", "left right threads", "a blocks",
+)  # fmt: skip
 _ALWAYS = {"interrupt", "leave", "pause", "write"}
 
 
@@ -110,6 +113,7 @@ class LiveApp(App[int | None]):
         self._rows = Lines(id="rows")
         self._news = Static(id="news")
         self._asked = Input(id="filter", placeholder="regular expression")
+        self._hints = Static(id="hints")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Tell whether a key acts: those of the table do not while another screen covers it."""
@@ -124,7 +128,7 @@ class LiveApp(App[int | None]):
         yield self._heads
         yield self._rows
         yield self._asked
-        yield Static(Text(HINTS), id="hints")
+        yield self._hints
 
     def on_mount(self) -> None:
         """Begin to follow."""
@@ -163,6 +167,7 @@ class LiveApp(App[int | None]):
 
     def _fit(self) -> None:
         lines = self.size.height
+        self._hints.update(Text(texts.as_many(HINTS, self.size.width)))
         self._graphs.styles.height = 3 if lines < 20 else 4 if lines < 40 else 8
 
     def on_arrived(self, message: Arrived) -> None:

@@ -35,6 +35,13 @@ KEYS = (
     ("r", "follow the program that was started again"),
     ("p", "the program's output (of run --live)"),
     ("q", "leave; a capture of this view ends, those of others go on"),
+    ("", ""),
+    ("live", "bytes in use that were allocated since the capture began; RSS is all"),
+    ("own", "of them those that the function allocated, or a library for it"),
+    ("total", "and those that were allocated by what it called"),
+    ("±", "the 95 % interval of the number before it"),
+    ("allocated/s", "by it and what it called, over the last five seconds"),
+    ("since mark", "how total has changed if rows are sorted by it, else own"),
 )
 
 
@@ -118,7 +125,7 @@ def _folded(line: str, width: int) -> list[str]:
 def key_lines() -> list[str]:
     """Return what each key does."""
     wide = max(len(key) for key, _ in KEYS)
-    return [f"{key:<{wide}}  {text}" for key, text in KEYS]
+    return [f"{key:<{wide}}  {text}".rstrip() for key, text in KEYS]
 
 
 class StacksScreen(Screen[None]):

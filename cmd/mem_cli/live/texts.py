@@ -100,7 +100,7 @@ def row_cells(row: Row, shown: Sequence[Column], order: Order) -> list[str]:
         elif column.head == "total":
             last, text = row.total, format_bytes(row.total.value)
         elif column.head == "±":
-            text = format_margin(last, Unit.SPACE)
+            text = _margin(last, column.width)
         elif column.head == "blocks":
             text = format_value(row.blocks, Unit.OBJECTS)
         elif column.head == "since mark":
@@ -113,6 +113,15 @@ def row_cells(row: Row, shown: Sequence[Column], order: Order) -> list[str]:
             text = one_line(row.module.rsplit("/", 1)[-1])
         cells.append(_cell(column, text))
     return cells
+
+
+def _margin(estimate: Estimate, width: int) -> str:
+    """Return the interval of a number; where both ends have no room, the further one for both."""
+    text = format_margin(estimate, Unit.SPACE)
+    ends = text.split()
+    if len(text) <= width or [end[0] for end in ends] != ["+", "-"]:
+        return text
+    return f"± {max((end[1:] for end in ends), key=float)}"
 
 
 def _growth(growth: Estimate | None) -> str:
@@ -221,6 +230,17 @@ def _threads(picture: Picture) -> str:
 def graph_title(graph: Graph, width: int) -> str:
     """Return the line above a graph."""
     return _spread(one_line(graph.title), graph.now, width)[:width]
+
+
+def as_many(words: Sequence[str], width: int) -> str:
+    """Return as many of the words as fit into a line, two blanks apart."""
+    line = ""
+    for word in words:
+        longer = f"{line}  {word}" if line else word
+        if len(longer) > width:
+            break
+        line = longer
+    return line
 
 
 def _spread(left: str, right: str, width: int) -> str:

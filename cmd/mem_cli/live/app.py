@@ -203,7 +203,8 @@ class LiveApp(App[int | None]):
         elif restarted.pid == self.follower.source.pid:
             self.say("the process runs another program: r follows it")
         else:
-            self.say(f"it runs again as pid {restarted.pid}: r follows it")
+            why = self.follower.source.why or "it has ended"
+            self.say(f"{why}; it runs again as pid {restarted.pid}: r follows it")
 
     def say(self, text: str) -> None:
         """Show a line of news."""

@@ -143,15 +143,17 @@ def show(
         follower.end()
         for number, handler in before.items():
             signal.signal(number, handler)
-        _say_what_was(watched, follower, app)
+        _say_what_was(watched, follower, app, is_run=output is not None)
     error = app.broken or follower.failure
     if error is not None:
         raise error
     return following
 
 
-def _say_what_was(watched: Watched, follower: Follower, app: LiveApp) -> None:
-    """Say what was seen, written and left behind; a terminal that has gone hears nothing."""
+def _say_what_was(watched: Watched, follower: Follower, app: LiveApp, *, is_run: bool) -> None:
+    """Say what was seen, written and left behind; a terminal that has gone hears nothing. What
+    becomes of a run its command says.
+    """
     with contextlib.suppress(OSError):
         if follower.last is not None:
             say(texts.summary(follower.last))
@@ -159,6 +161,8 @@ def _say_what_was(watched: Watched, follower: Follower, app: LiveApp) -> None:
             say(f"pid {watched.pid}: {watched.why or 'the process has ended'}")
         for line in app.written:
             say(line)
+        if is_run:
+            return
         if watched.state is State.CAPTURED and not watched.is_own:
             say("its capture goes on: another controller began it")
         elif watched.is_own and not app.written:

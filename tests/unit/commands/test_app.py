@@ -222,6 +222,8 @@ def test_enter_opens_the_stacks_of_a_row_with_lines_and_callers() -> None:
         await pilot.press("enter")
         await wait(pilot, lambda: "net_read" not in screen_text(app), "the branches are folded")
         assert "+ serve" in screen_text(app)
+        await pilot.press("w")
+        await wait(pilot, lambda: len(app.written) == 1, "a file is written from here too")
         await pilot.press("enter", "t", "slash", "escape")
         await shows(pilot, "all threads")
         assert app.wish.order is Order.TOTAL
@@ -436,7 +438,7 @@ def test_the_end_of_the_process_is_said_and_its_last_state_stays() -> None:
         source.profiles = [profile({"last main": 8}, 4.0)]
         source.state = State.ENDED
         await shows(pilot, "last")
-        await shows(pilot, "it runs again as pid 99: r follows it")
+        await shows(pilot, "signal 9 SIGKILL; it runs again as pid 99: r follows it")
         assert "ended" in screen_text(app)
         await pilot.press("r")
 

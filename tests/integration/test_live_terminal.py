@@ -218,6 +218,39 @@ def test_a_program_that_becomes_another_one_is_followed(tmp_path: Path, script: 
         assert seen.code == 7
 
 
+def test_another_program_of_an_attached_process_is_attached_to_when_asked(
+    tmp_path: Path, script: Path
+) -> None:
+    first = tmp_path / "first.py"
+    first.write_text(
+        "import os, sys, time\nprint('ready', flush=True)\nkept = []\n"
+        "def before():\n    kept.append(bytearray(50_000))\n"
+        "while not os.path.exists('now'):\n    before()\n    time.sleep(0.02)\n"
+        f"os.execv(sys.executable, [sys.executable, {str(script)!r}, '1000000'])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(first)], stdout=subprocess.PIPE, cwd=tmp_path
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        try:
+            with terminal(tmp_path, "live", child.pid, "--interval", "0.2") as seen:
+                seen.shows("before")
+                (tmp_path / "now").touch()
+                text = seen.shows("the process runs another program: r follows it")
+                assert "before" in text
+                seen.press("r")
+                seen.shows("grow_here")
+                seen.press("q")
+                assert seen.code == 0
+                last = seen.shows("detached from")
+                assert "it started another program (exec)" in last
+                assert "error" not in last
+                assert last.count("attached to") == 2
+        finally:
+            child.kill()
+
+
 def test_the_list_has_programs_with_a_sampler_first_and_enter_chooses_one(
     tmp_path: Path, target: subprocess.Popen[bytes]
 ) -> None:

@@ -77,6 +77,7 @@ class LiveApp(App[int | None]):
         Binding("B", "unmark", show=False),
         Binding("space", "pause", "pause"),
         Binding("l", "leaks", "leaks"),
+        Binding("n", "notes", "notes"),
         Binding("w", "write", "write"),
         Binding("f", "page", "flame graph"),
         Binding("c", "capture", show=False),
@@ -343,6 +344,11 @@ class LiveApp(App[int | None]):
     def action_leaks(self) -> None:
         """Show verdicts on leaks."""
         self.follower.leaks(max(self.size.width - 2, 60))
+
+    def action_notes(self) -> None:
+        """Show what the profile lacks."""
+        notes = [] if self.picture is None else list(self.picture.notes)
+        self._open_page(Page("notes", notes or ["nothing is missing"]))
 
     def action_write(self) -> None:
         """Write a file."""

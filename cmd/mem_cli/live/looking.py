@@ -100,7 +100,7 @@ class Looking:
             ],
             marked_s=None if self.mark is None else held.moment.t_s - self.mark.at_s,
             allocated_per_s=self._allocated_per_s(),
-            notes=[p.text for p in held.symbols[wish.domain].problems],
+            notes=_notes(profile, held.symbols[wish.domain]),
             cost_s=time.perf_counter() - began,
         )
 
@@ -169,6 +169,12 @@ class Looking:
             return None
         before, after = (one.profile.total(Count.ALLOC, Unit.SPACE).value for one in (first, last))
         return max(after - before, 0.0) / span_s
+
+
+def _notes(profile: Profile, symbols: Symbols) -> list[str]:
+    """Return what the profile lacks, and why names are missing."""
+    problems = ["; ".join(filter(None, (p.text, p.hint))) for p in symbols.problems]
+    return [*profile.capture.notes, *problems]
 
 
 def _within(wish: Wish, moment: Moment) -> Wish:

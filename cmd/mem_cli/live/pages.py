@@ -29,6 +29,7 @@ KEYS = (
     ("b", "a mark: from now on show what changes; B: no mark"),
     ("space", "pause the view; the program and the capture go on"),
     ("l", "verdicts on leaks so far"),
+    ("n", "notes: what the profile lacks, and why names are missing"),
     ("w", "write a .heap file"),
     ("f", "write a flame graph page (with a mark: of what changed)"),
     ("c", "begin a capture, where none runs any more"),
@@ -49,7 +50,7 @@ class Reading(Screen[None]):
     """A text to read: esc or q closes it. With ``again`` it is asked for once a second."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,l,p,question_mark,h", "close", "back"),
+        Binding("escape,q,l,n,p,question_mark,h", "close", "back"),
     ]
     DEFAULT_CSS = """
     Reading > .bar { height: 1; text-style: bold; }

@@ -156,8 +156,10 @@ def title(head: Head, width: int) -> str:
     if head.allocator:
         left.append(one_line(head.allocator))
     left.append(f"1 sample / {format_rate(head.rate_bytes)}")
-    right = clock(head.t_s)
-    return _spread("  ".join(left), right, width)
+    text, right = "  ".join(left), f"captured {clock(head.t_s)}"
+    if len(text) + 1 + len(right) > width:
+        right = clock(head.t_s)
+    return _spread(text, right, width)
 
 
 def clock(seconds: float) -> str:
@@ -196,7 +198,8 @@ def choice_line(picture: Picture, *, paused: bool, width: int) -> str:
     if picture.marked_s is not None:
         facts.append(f"mark {clock(picture.marked_s)} ago")
     state = _STATES[picture.situation.state]
-    right = "  ".join(filter(None, (state, "PAUSED" if paused else "")))
+    notes = f"{counted(len(picture.notes), 'note')}: n" if picture.notes else ""
+    right = "  ".join(filter(None, (state, "PAUSED" if paused else "", notes)))
     return _spread("  ".join(facts), right, width)
 
 

@@ -330,6 +330,25 @@ def test_l_shows_verdicts_on_leaks() -> None:
     run(app, body)
 
 
+def test_what_the_profile_lacks_is_said_and_n_shows_it() -> None:
+    made = profile()
+    source = Scripted(made)
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        assert "note" not in screen_lines(app)[6]
+        await pilot.press("n")
+        await shows(pilot, "nothing is missing")
+        await pilot.press("n")
+        made.capture.notes.append("small [b]objects\x1b are missing")
+        await shows(pilot, "1 note: n")
+        await pilot.press("n")
+        await shows(pilot, "small [b]objects\\x1b are missing")
+
+    run(app, body)
+
+
 def test_w_writes_a_file_and_f_a_page_each_under_a_new_name(tmp_path: Path) -> None:
     source = Scripted(profile())
     app = live_app(source, str(tmp_path / "x"))

@@ -54,6 +54,13 @@ def test_a_process_has_the_number_that_it_has_here() -> None:
     assert "(pid 4711)" in texts.title(picture().head, 80)
 
 
+def test_the_first_line_keeps_its_clock_at_each_width() -> None:
+    head = picture().head
+    assert texts.title(head, 80).endswith("  captured 0:00:01")
+    assert len(texts.title(head, 80)) == 80
+    assert texts.title(head, 40).endswith("… 0:00:01")
+
+
 def test_one_thread_is_not_called_all() -> None:
     def line(of: Picture) -> str:
         return texts.choice_line(of, paused=False, width=80)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 
 from rich.text import Text
 from textual import events
@@ -65,12 +66,17 @@ class Graphs(_OfMoment):
         titles, drawn = [], []
         for graph, colour in zip(shown, _COLOURS, strict=False):
             titles.append(Text(f"{texts.graph_title(graph, width):<{width}}"))
-            lines = braille.graph(graph.series, width, height, span_s)
+            lines = _graph_here()(graph.series, width, height, span_s)
             drawn.append([Text(line, style=colour) for line in lines])
         between = Text("  ")
         rows = [between.join(titles)]
         rows += [between.join(parts) for parts in zip(*drawn, strict=True)]
         return Text("\n").join(rows)
+
+
+def _graph_here() -> Callable[[braille.Series, int, int, float], list[str]]:
+    """Return what draws a graph: fonts of the console of Linux have blocks and no braille."""
+    return braille.block_graph if os.environ.get("TERM") == "linux" else braille.graph
 
 
 class Heads(_OfMoment):

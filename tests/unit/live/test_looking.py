@@ -105,3 +105,8 @@ def test_a_graph_shows_the_highest_of_each_part_and_stands_on_its_foot() -> None
     assert ord(top[0]) == 0x2800
     assert ord(foot[-1]) > 0x2800
     assert braille.graph(Series([], []), 3, 1, 30.0) == ["\u2800" * 3]
+
+
+def test_a_graph_of_blocks_has_the_same_form() -> None:
+    series = Series([0.0, 1.0, 2.0], [1.0, 4.0, 2.0])
+    assert braille.block_graph(series, 3, 2, 3.0) == ["  █", " ▄█"]

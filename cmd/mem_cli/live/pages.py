@@ -46,6 +46,9 @@ KEYS = (
 )
 
 
+_LEAST_NAME = 8
+
+
 class Reading(Screen[None]):
     """A text to read: esc or q closes it. With ``again`` it is asked for once a second."""
 
@@ -110,10 +113,10 @@ class Reading(Screen[None]):
 
 
 def _folded(line: str, width: int) -> list[str]:
-    """Return a line in parts that fit; those behind the first are indented like it. It breaks at a
-    blank, if there is one in the second half.
+    """Return a line in parts that fit; those behind the first are below its last column, which
+    begins behind two blanks. It breaks at a blank, if there is one in the second half.
     """
-    indent = min(len(line) - len(line.lstrip()), width // 2)
+    indent = line.rfind("  ", 0, width // 2) + 2 if "  " in line[: width // 2] else 0
     parts = []
     while len(line) > width:
         blank = line.rfind(" ", width // 2, width + 1)
@@ -184,7 +187,8 @@ class StacksScreen(Screen[None]):
         branch = self.stacks.branches[number]
         numbers = branch_numbers(branch)
         mark = "+" if number in self._folded else " "
-        return [(f"{numbers}{mark} {branch.text}"[:width], "")]
+        text = fitted(branch.text, width - len(numbers) - 2)
+        return [(f"{numbers}{mark} {text}", "")]
 
     def on_lines_chosen(self, message: Lines.Chosen) -> None:
         """Fold or unfold what is below a line."""
@@ -200,6 +204,23 @@ class StacksScreen(Screen[None]):
     def action_close(self) -> None:
         """Go back."""
         self.dismiss(None)
+
+
+def fitted(text: str, width: int) -> str:
+    """Return a function with its place, `name /folder/file:line`, in at most ``width`` characters.
+    The folder goes first, then the end of the name: the line stays.
+    """
+    if len(text) <= width:
+        return text
+    name, _, place = text.rpartition(" ")
+    file = place.rpartition("/")[2]
+    if not name or ":" not in file or len(file) + _LEAST_NAME > width:
+        return text[:width]
+    room = width - len(name) - 2
+    if room >= len(file):
+        rest = place[-room:]
+        return f"{name} …{rest[max(rest.find('/'), 0) :]}"
+    return f"{name[: width - len(file) - 2]}… {file}"
 
 
 def branch_numbers(branch: Branch) -> str:

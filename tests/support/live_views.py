@@ -105,6 +105,7 @@ class Scripted:
         self.profiles = list(profiles)
         self.moments = 0
         self.ticks = 0
+        self.begun = 0
         self.written: list[str] = []
         self.threads: set[int] = set()
         self.problem: BaseException | None = None
@@ -134,6 +135,7 @@ class Scripted:
 
     def begin(self, rates: Rates) -> bool:
         """Begin a capture."""
+        self.begun += 1
         self.state = State.CAPTURED
         return True
 

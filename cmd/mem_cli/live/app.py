@@ -33,7 +33,10 @@ HINTS = (
     "? keys", "q leave", "enter stacks", "t total", "o own", "g growth", "/ filter", "b mark",
     "space pause", "l leaks", "w write", "f flame graph", "left right threads", "a blocks",
 )  # fmt: skip
-_ALWAYS = {"interrupt", "leave", "pause", "write"}
+_OF_TABLE = {
+    "order", "thread", "merge", "filter", "module", "domain", "mark", "unmark", "leaks", "page",
+    "capture", "notes", "output", "help", "close",
+}  # fmt: skip
 
 
 class Arrived(Message):
@@ -118,8 +121,9 @@ class LiveApp(App[int | None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Tell whether a key acts: those of the table do not while another screen covers it."""
-        covered = len(self.screen_stack) > 1
-        return not covered or action in _ALWAYS or super().check_action(action, parameters)
+        if action in _OF_TABLE and len(self.screen_stack) > 1:
+            return False
+        return super().check_action(action, parameters)
 
     def compose(self) -> ComposeResult:
         """Make the widgets."""

@@ -58,8 +58,9 @@ class TerminalDriver(LinuxDriver):
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._app.exit)
 
-    def _run_input_thread(self) -> None:
+    def run_input_thread(self) -> None:
+        """Read keys until the app ends, or the terminal is gone."""
         try:
-            self.run_input_thread()
+            super().run_input_thread()
         except OSError:
             self._leave()

@@ -95,6 +95,8 @@ def test_a_mark_shows_what_changes_and_g_sorts_by_it() -> None:
         await shows(pilot, "net_read")
         await pilot.press("g")
         await shows(pilot, "growth is since a mark: b sets one")
+        await pilot.press("escape")
+        await wait(pilot, lambda: "b sets one" not in screen_text(app), "the line is gone")
         await pilot.press("b")
         await shows(pilot, "since mark")
         source.profiles = [profile({"parse main": 45, "net_read serve main": 30}, 3.0)]
@@ -133,6 +135,43 @@ def test_growth_is_of_the_number_that_rows_are_sorted_by() -> None:
         assert "MiB" not in cell("serve")[0]
         assert cell("serve")[1] == ""
         assert cell("net_read")[1] == "bold"
+
+    run(app, body)
+
+
+def test_growth_of_a_thread_is_since_its_own_blocks_at_the_mark() -> None:
+    app = live_app(Scripted(profile(threads=3)))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "all 3 threads")
+        await pilot.press("b")
+        await shows(pilot, "since mark")
+        await pilot.press("right")
+        await shows(pilot, "thread 1 of 3")
+        assert app.picture is not None
+        row = next(row for row in app.picture.rows if row.name == "main")
+        assert row.total_growth is not None
+        assert row.total_growth.value == 0
+
+    run(app, body)
+
+
+def test_keys_of_the_table_do_nothing_while_another_screen_covers_it() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("down", "enter")
+        await wait(pilot, lambda: isinstance(app.screen, StacksScreen), "stacks are open")
+        await pilot.press("o", "b", "slash", "i", "question_mark", "w")
+        await wait(pilot, lambda: len(app.written) == 1, "a file is written from here too")
+        assert isinstance(app.screen, StacksScreen)
+        assert app.wish.order is Order.TOTAL
+        assert not app.wish.narrows
+        assert app.follower.looking.mark is None
+        await pilot.press("escape", "space")
+        await shows(pilot, "PAUSED")
 
     run(app, body)
 
@@ -500,6 +539,9 @@ def test_where_a_capture_has_ended_c_begins_one() -> None:
         await shows(pilot, "no capture runs")
         await pilot.press("c")
         await shows(pilot, "a capture has begun; it ends with this view")
+        await pilot.press("c", "w")
+        await wait(pilot, lambda: len(app.written) == 1, "the file is written")
+        assert source.begun == 1
 
     run(app, body)
     assert source.state is State.CAPTURED
@@ -594,6 +636,9 @@ def test_every_size_has_its_rows_and_no_line_is_too_long(size: tuple[int, int]) 
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "main")
         assert max(map(len, screen_lines(app))) <= size[0]
+        lines = app.screen_stack[0].query_one("#rows", Lines)
+        await pilot.press("home", "pagedown")
+        assert 0 < lines.cursor <= lines.size.height
         await pilot.press("o", "end")
         await shows(pilot, "function_000" if size[0] > 60 else "function")
         if size[0] >= 110:

@@ -101,9 +101,10 @@ def test_each_graph_is_of_its_own_number() -> None:
 def test_a_graph_shows_the_highest_of_each_part_and_stands_on_its_foot() -> None:
     series = Series([0.0, 1.0, 1.1, 1.2, 2.0], [1.0, 1.0, 8.0, 1.0, 1.0])
     assert braille.columns(series, 2, 2.0) == [1.0, 8.0]
-    top, foot = braille.graph(Series([0.0, 1.0, 2.0], [0.0, 1.0, 8.0]), 2, 2, 2.0)
+    top, foot = braille.graph(Series([0.0, 1.0, 2.0], [1.0, 1.0, 8.0]), 2, 2, 2.0)
     assert ord(top[0]) == 0x2800
-    assert ord(foot[-1]) > 0x2800
+    assert ord(foot[0]) > 0x2800
+    assert ord(top[-1]) > 0x2800
     assert braille.graph(Series([], []), 3, 1, 30.0) == ["\u2800" * 3]
 
 

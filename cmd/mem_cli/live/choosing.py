@@ -91,6 +91,8 @@ class ChooserApp(App[int | None]):
                 self._tell(Found(one))
         except (MemError, OSError) as error:
             problem = str(error)
+        except Exception as error:  # else the list would wait for more for ever
+            problem = f"the search ended early: {type(error).__name__}: {error}"
         self._tell(Found(None, problem))
 
     def _tell(self, message: Found) -> None:

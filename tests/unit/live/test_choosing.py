@@ -50,15 +50,25 @@ def test_keys_choose_the_line_that_they_are_on(keys: list[str], pid: int | None)
     assert app.return_value == pid
 
 
-def test_names_are_shown_and_never_obeyed_and_a_problem_is_a_line() -> None:
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (MemError("/proc is not what it should be"), "/proc is not what it should be"),
+        (IndexError("of nothing"), "the search ended early: IndexError: of nothing"),
+    ],
+)
+def test_names_are_shown_and_never_obeyed_and_a_problem_is_a_line(
+    problem: Exception, said: str
+) -> None:
     def some(asked: Callable[[], bool]) -> Iterator[Candidate]:
         yield from three(asked)
-        raise MemError("/proc is not what it should be")
+        raise problem
 
     app = ChooserApp(some)
 
     async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "/proc is not what it should be")
+        await shows(pilot, said)
+        assert "looking for more" not in screen_text(app)
         assert "app.py \\x1b[2J" in screen_text(app)
 
     try:

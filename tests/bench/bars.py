@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import events
+import live_refresh
 from programs import ratios_of
 from pyfiles import FRAMES, SECTION, STACKS, below_frames
 from rounds import Series, added, median, ratio, ratios
@@ -142,6 +143,22 @@ def _serve(sections: Sections) -> Bar:
     return Bar(what, asked, f"{mean:.3f} ({low:.3f}-{high:.3f})", low <= 1 <= high)
 
 
+def _live(sections: Sections) -> list[Bar]:
+    series = sections.get(live_refresh.SECTION, {})
+    limits_ms = {10_000: 50.0, 100_000: 500.0}
+    return [
+        _at_most(
+            f"refresh of a live view, {case}",
+            f"<= {limit_ms:.0f} ms",
+            median(series, case, "cpu_ms"),
+            limit_ms,
+            "{:.0f} ms",
+        )
+        for sites, limit_ms in limits_ms.items()
+        for case in (live_refresh.case_name("C", sites), live_refresh.case_name("Python", sites))
+    ]
+
+
 def _memory(sections: Sections) -> Bar:
     value = added(sections.get("memory", {}), "512K", "not loaded", "rss_mib")
     return _at_most("added resident at 512K, 1 GiB", "<= 8 MiB", value, 8.0, "{:.1f} MiB")
@@ -234,6 +251,7 @@ def judge(sections: Sections) -> list[Bar]:
         _threads(sections),
         *_redis(sections),
         _serve(sections),
+        *_live(sections),
         *_programs(sections),
         *_python_files(sections),
         *_events(sections),

@@ -11,8 +11,8 @@ two minutes and leaves out depths, the long redis pairs and the largest snapshot
 makes tables and bars again from docs/performance.json.
 
 Reading order: rounds (how things are compared), tools (what is run), churn, unwinders, redis_load,
-serving_viewers, interpreter, programs, pyfiles, events, holding, parsing (what is measured), bars,
-report and pyreport (what comes out).
+serving_viewers, live_refresh, interpreter, programs, pyfiles, events, holding, parsing (what is
+measured), bars, report and pyreport (what comes out).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import churn  # noqa: E402
 import events  # noqa: E402
 import holding  # noqa: E402
 import interpreter  # noqa: E402
+import live_refresh  # noqa: E402
 import parsing  # noqa: E402
 import programs  # noqa: E402
 import pyfiles  # noqa: E402
@@ -51,6 +52,7 @@ SECTIONS = {
     "unwind": unwinders.measure,
     "redis": redis_load.measure,
     "serve": serving_viewers.measure,
+    "live": live_refresh.measure,
     "python": interpreter.measure,
     "programs": programs.measure,
     "pyfiles": pyfiles.measure,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import events
+import live_refresh
 import pyreport
 from bars import CPU, Bar, Sections
 from churn import RATES as CAPTURES
@@ -232,6 +233,15 @@ def bars_table(bars: list[Bar]) -> str:
     return table("Bars", ["", "asked", "measured", ""], rows)
 
 
+def _live_views(series: Series) -> str:
+    """A refresh, by program."""
+    rows = [
+        [case, *(number(median(series, case, what), 0) for what in ("cpu_ms", "wall_ms"))]
+        for case in series
+    ]
+    return table("A refresh of mem_profiler live", ["program", "CPU ms", "wall ms"], rows)
+
+
 def tables(sections: Sections, bars: list[Bar]) -> list[str]:
     """Every table that has something to show, in the order of the document."""
     texts: list[str] = []
@@ -253,6 +263,7 @@ def tables(sections: Sections, bars: list[Bar]) -> list[str]:
     singles = {
         "redis": _redis,
         "serve": _serve,
+        live_refresh.SECTION: _live_views,
         "python": _python,
         "memory": _memory,
         "snapshot": _snapshot,

@@ -14,6 +14,7 @@ import bars
 import bench
 import churn
 import events
+import live_refresh
 import memlog_speed
 import parsing
 import programs
@@ -100,6 +101,19 @@ def test_tables_of_python_programs_fit_eighty_columns() -> None:
     texts = report.tables(sections, [])
     assert len(texts) == 5
     assert max(len(line) for text in texts for line in text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("language", ["C", "Python"])
+def test_a_refresh_has_a_site_for_each_path(
+    built: tools.Tools, tmp_path: Path, language: str
+) -> None:
+    extra = {**built.sampled("1"), **live_refresh.MORE}
+    numbers = live_refresh.refreshes(live_refresh.command(language, 2, tmp_path), extra, 100)
+    assert 100 <= numbers["sites"] < 10_000
+    series = {live_refresh.case_name(language, 10_000): {k: [v] for k, v in numbers.items()}}
+    judged = {bar.what: bar.met for bar in bars.judge({live_refresh.SECTION: series})}
+    assert judged[f"refresh of a live view, {language}, 10,000 sites"] is not None
+    assert "A refresh of" in report.tables({live_refresh.SECTION: series}, [])[0]
 
 
 def test_a_ratio_of_programs_is_of_the_same_round() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 import pytest
 
 from controller_tools import command, command_environment, run_command
+from mem_profiler.process import procfs
+from mem_profiler.segment import discovery
 from tmux import Terminal
 
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d)[;m]")
@@ -104,6 +108,35 @@ def test_a_signal_ends_the_view_and_detaches(
     assert not is_in_ps(tmp_path, target.pid, "capturing")
 
 
+def test_a_terminal_that_goes_away_ends_the_view_and_what_it_began(
+    tmp_path: Path, target: subprocess.Popen[bytes]
+) -> None:
+    with terminal(tmp_path, "live", target.pid, "--interval", "0.2") as seen:
+        seen.shows("grow_here")
+        viewer = seen.pid
+        seen.close()
+        give_up = time.monotonic() + 60
+        while not procfs.is_gone(viewer):
+            assert time.monotonic() < give_up, "the view goes on without a terminal"
+            time.sleep(0.05)
+    assert not discovery.segment_mappings(procfs.maps(target.pid))
+    assert target.poll() is None
+
+
+def test_errors_may_go_to_a_file(tmp_path: Path, target: subprocess.Popen[bytes]) -> None:
+    words = shlex.join(map(str, command("live", target.pid)))
+    environment = {
+        "PYTHONPATH": command_environment()["PYTHONPATH"], "MEM_PROFILER_DIR": str(tmp_path),
+    }  # fmt: skip
+    with Terminal(
+        ["sh", "-c", f"exec {words} 2> errors.txt"], environment, folder=str(tmp_path)
+    ) as seen:
+        seen.shows("grow_here")
+        seen.press("q")
+        assert seen.code == 0
+    assert "\x1b" not in (tmp_path / "errors.txt").read_text()
+
+
 def test_the_killed_target_stays_on_the_screen(
     tmp_path: Path, target: subprocess.Popen[bytes]
 ) -> None:
@@ -183,6 +216,39 @@ def test_a_program_that_becomes_another_one_is_followed(tmp_path: Path, script: 
         seen.shows("grow_here")
         seen.press("q")
         assert seen.code == 7
+
+
+def test_another_program_of_an_attached_process_is_attached_to_when_asked(
+    tmp_path: Path, script: Path
+) -> None:
+    first = tmp_path / "first.py"
+    first.write_text(
+        "import os, sys, time\nprint('ready', flush=True)\nkept = []\n"
+        "def before():\n    kept.append(bytearray(50_000))\n"
+        "while not os.path.exists('now'):\n    before()\n    time.sleep(0.02)\n"
+        f"os.execv(sys.executable, [sys.executable, {str(script)!r}, '1000000'])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(first)], stdout=subprocess.PIPE, cwd=tmp_path
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        try:
+            with terminal(tmp_path, "live", child.pid, "--interval", "0.2") as seen:
+                seen.shows("before")
+                (tmp_path / "now").touch()
+                text = seen.shows("the process runs another program: r follows it")
+                assert "before" in text
+                seen.press("r")
+                seen.shows("grow_here")
+                seen.press("q")
+                assert seen.code == 0
+                last = seen.shows("detached from")
+                assert "it started another program (exec)" in last
+                assert "error" not in last
+                assert last.count("attached to") == 2
+        finally:
+            child.kill()
 
 
 def test_the_list_has_programs_with_a_sampler_first_and_enter_chooses_one(

@@ -4,58 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mem_profiler.capture import toggle
-from mem_profiler.capture.recorder import Pace
 from mem_profiler.capture.session import Rates
 from mem_profiler.live.watched import State, Watched
-from sampler_run import WAIT_S, Target, environment, segments
-
-OFTEN = Pace(tick_s=0.01, cost_share=1.0)
-PROGRAM = """
-import os, sys
-kept = []
-print("ready", flush=True)
-for line in sys.stdin:
-    if line.strip() == "exec":
-        os.execv("/bin/cat", ["cat"])
-    kept.append(bytearray(int(line)))
-    print("ok", flush=True)
-"""
+from sampler_run import Target
+from watching import OFTEN, content, held, keeper
 
 
 @pytest.fixture
 def target(segment_dir: Path) -> Iterator[Target]:
     """A program that keeps a block of each size that it is told."""
-    env = environment(segment_dir)
-    with Target([sys.executable, "-c", PROGRAM], env) as running:
+    with keeper(segment_dir) as running:
         assert running.line() == "ready"
         yield running
-
-
-def held(watched: Watched) -> int:
-    moment = watched.moment()
-    assert moment is not None
-    return int(moment.profiles[0].sites.inuse_bytes.sum())
-
-
-def until(watched: Watched, state: State) -> None:
-    give_up = time.monotonic() + WAIT_S
-    while watched.tick() is not state:
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-
-
-def content(target: Target) -> bytes:
-    [path] = segments(target.folder)
-    with path.open("rb") as file:
-        return file.read()
 
 
 def test_an_own_capture_shows_what_the_program_allocates_and_ends_with_the_watching(
@@ -123,34 +89,6 @@ def test_one_that_looked_on_may_begin_when_the_other_capture_is_over(
     assert watched.begin(Rates(1))
     target.ask("2000000")
     assert held(watched) >= 2_000_000
-    watched.close()
-
-
-@pytest.mark.parametrize("rates", [None, Rates(1)])
-def test_the_last_state_of_a_killed_program_is_still_there(
-    target: Target, rates: Rates | None
-) -> None:
-    if rates is None:
-        toggle.start(target.pid, 1)
-    watched = Watched(target.pid, rates, OFTEN)
-    target.ask("5000000")
-    target.kill()
-    until(watched, State.ENDED)
-    assert "SIGKILL" in watched.why or watched.why == "target ended"
-    assert held(watched) >= 5_000_000
-    watched.close()
-
-
-@pytest.mark.parametrize("rates", [None, Rates(1)])
-def test_a_program_that_becomes_another_one_has_ended(target: Target, rates: Rates | None) -> None:
-    if rates is None:
-        toggle.start(target.pid, 1)
-    watched = Watched(target.pid, rates, OFTEN)
-    target.ask("5000000")
-    target.tell("exec")
-    until(watched, State.ENDED)
-    assert "exec" in watched.why
-    assert held(watched) >= 5_000_000
     watched.close()
 
 

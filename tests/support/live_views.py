@@ -104,6 +104,8 @@ class Scripted:
         self.state = state
         self.profiles = list(profiles)
         self.moments = 0
+        self.ticks = 0
+        self.begun = 0
         self.written: list[str] = []
         self.threads: set[int] = set()
         self.problem: BaseException | None = None
@@ -114,6 +116,7 @@ class Scripted:
 
     def tick(self) -> State:
         """The state."""
+        self.ticks += 1
         self.threads.add(threading.get_ident())
         if self.problem is not None:
             problem, self.problem = self.problem, None
@@ -132,6 +135,7 @@ class Scripted:
 
     def begin(self, rates: Rates) -> bool:
         """Begin a capture."""
+        self.begun += 1
         self.state = State.CAPTURED
         return True
 

@@ -29,6 +29,7 @@ class Terminal:
         if shutil.which("tmux") is None:
             pytest.skip("tmux is missing: tests/system-packages.txt has it")
         self._folder = tempfile.mkdtemp(prefix="mp-tmux-")
+        self._closed = False
         self._socket = os.path.join(self._folder, "s")
         words = [f"{k}={v}" for k, v in environment.items()]
         self._tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines),
@@ -48,9 +49,16 @@ class Terminal:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
+        if self._closed:
+            return
         if self.pid and not self.ended:
             self.press("q")
             self._until(lambda: self.ended, "the program ends")
+        self.close()
+
+    def close(self) -> None:
+        """Take the terminal away, from a program that runs too."""
+        self._closed = True
         self._tmux("kill-server")
         shutil.rmtree(self._folder, ignore_errors=True)
 

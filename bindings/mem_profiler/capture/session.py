@@ -22,9 +22,8 @@ from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.events.collector import Log
 from mem_profiler.events.logs import Logging
-from mem_profiler.process import procfs
 from mem_profiler.process.death import Watch
-from mem_profiler.segment import discovery, layout, leftovers
+from mem_profiler.segment import discovery, layout, leftovers, presence
 from mem_profiler.segment.file import Segment
 
 ALIVE_CHECK_S = 1.0
@@ -47,7 +46,9 @@ class Rates:
 
 
 class Session:
-    """One process under capture. `ended` says how the capture ended, once it has."""
+    """One process under capture. `ended` says how the capture ended, once it has; `left`: why the
+    process has the segment no longer, where it lives.
+    """
 
     def __init__(self, pid: int, pace: Pace = Pace()) -> None:  # noqa: B008 - frozen
         """Open and lock the segment of a process; changes nothing in it yet. Raises MemError."""
@@ -65,6 +66,7 @@ class Session:
             raise
         self.number = 0
         self.ended: str | None = None
+        self.left: presence.Left | None = None
         self.notes: list[str] = []
         self._unwanted = False
         self._next_check = 0.0
@@ -130,18 +132,12 @@ class Session:
             self.ended = "stopped"
             self.notes.append(f"the capture ended early: {control.text('state_text')}")
             return
-        if self._runs_another_program():
+        self.left = presence.left(self.pid, control)
+        if self.left is not None:
             self._close_capture()
             self.ended = "target ended"
             self.notes.append(EXEC_NOTE)
             self.recording.target.gone()
-
-    def _runs_another_program(self) -> bool:
-        try:
-            raw = procfs.raw_maps(self.pid)
-        except PermissionError:
-            return True
-        return bool(raw) and self.control.identity.encode() not in raw
 
     def _close_capture(self) -> None:
         try:

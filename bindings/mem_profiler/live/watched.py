@@ -8,6 +8,7 @@ number may watch a process. Where none runs it may begin one of its own, which e
 from __future__ import annotations
 
 import enum
+import os
 import time
 from dataclasses import dataclass
 
@@ -16,20 +17,19 @@ from mem_parser.heapfile.form import Form
 from mem_parser.model import Profile
 from mem_profiler.capture import gate, toggle
 from mem_profiler.capture.recorder import Pace
-from mem_profiler.capture.recording import Recording
+from mem_profiler.capture.recording import NAMELESS_NOTE, Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import ALIVE_CHECK_S, Rates, Session
-from mem_profiler.process import procfs
+from mem_profiler.live.madenames import MadeNames
 from mem_profiler.process.death import Watch
 from mem_profiler.profile.build import Ending, build
 from mem_profiler.profile.keptstacks import KeptStacks
 from mem_profiler.profile.readings import Readings
 from mem_profiler.profile.target import Target
-from mem_profiler.segment import discovery, layout
+from mem_profiler.segment import discovery, layout, presence
 from mem_profiler.segment.file import Segment
 
 PACE = Pace(tick_s=0.5, cost_share=0.05)
-GONE = "it started another program (exec), or its sampler was taken out"
 
 
 class State(enum.StrEnum):
@@ -47,13 +47,15 @@ class State(enum.StrEnum):
 @dataclass(frozen=True)
 class Moment:
     """What a process had at one time: the profile of the host's memory, then one for each domain of
-    device memory, all of capture `number`. `t_s`: seconds of the capture.
+    device memory, all of capture `number`. `t_s`: seconds of the capture; `pid`: of the process as
+    seen from here, 0: as it sees itself.
     """
 
     number: int
     t_s: float
     state: State
     profiles: list[Profile]
+    pid: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ class Facts:
 
 
 class Watched:
-    """One process that is watched. Close it in the end: that ends a capture of its own."""
+    """One process that is watched. Close it in the end: that ends a capture of its own.
+
+    `why` says why it has ended; `left` too, where the process lives and has the sampler no longer.
+    """
 
     def __init__(self, pid: int, rates: Rates | None = None, pace: Pace = PACE) -> None:
         """Open the segment of a process. Where no capture runs there, begin one with `rates`; None:
@@ -76,14 +81,17 @@ class Watched:
         """
         self.pid = pid
         self.why = ""
+        self.left: presence.Left | None = None
         self._pace = pace
         self._session: Session | None = None
         self._looking: Recording | None = None
         self._watch = Watch(pid)
         self._ended = False
+        self._how = ""
         self._next_check = 0.0
         self._number = 0
         self._stacks: KeptStacks | None = None
+        self._made: MadeNames | None = None
         try:
             if rates is None or not self.begin(rates):
                 self._look_on()
@@ -157,8 +165,7 @@ class Watched:
         if self._session is not None:
             self._session.tick()
             if self._session.ended is not None:
-                self._ended = True
-                self.why = next(reversed(self._session.notes), self._session.ended)
+                self._end_with(self._session)
         else:
             self._look()
         return self.state
@@ -166,31 +173,34 @@ class Watched:
     def _look(self) -> None:
         """Check whether the process has ended, and take a reading of another's capture."""
         if self._watch.ended():
-            self._end(self._watch.how())
-            return
-        if time.monotonic() >= self._next_check:
+            how = self._watch.how()
+            self._end(how, how)
+        elif time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + ALIVE_CHECK_S
-            why = self._without_sampler()
-            if why:
-                self._end(why)
-                return
-        self._follow()
-        self._recording.tick()
+            self._check_sampler()
+        if not self._ended:
+            self._follow()
+            self._recording.tick()
 
-    def _end(self, why: str) -> None:
-        self._ended, self.why = True, why
-        self._recording.target.gone()
-
-    def _without_sampler(self) -> str:
-        """Why the process has this segment's sampler no longer; empty if it has."""
+    def _check_sampler(self) -> None:
+        """End where the process lives and has this segment's sampler no longer."""
         control = self.segment.control()
         if control.number("state") == layout.STATE_REFUSED:
-            return control.text("state_text")
-        try:
-            raw = procfs.raw_maps(self.pid)
-        except PermissionError:
-            return GONE
-        return GONE if raw and control.identity.encode() not in raw else ""
+            self._end(control.text("state_text"), "stopped")
+            return
+        self.left = left = presence.left(self.pid, control)
+        if left is not None:
+            self._end(left, "target ended" if left is presence.Left.EXEC else "stopped")
+
+    def _end(self, why: str, how: str) -> None:
+        """Note the end: ``why`` for viewers, ``how`` as the `end` of a header."""
+        self._ended, self.why, self._how = True, why, how
+        self._recording.target.gone()
+
+    def _end_with(self, session: Session) -> None:
+        how = session.ended or "unknown"
+        self.left = session.left
+        self._end(session.left or next(reversed(session.notes), how), how)
 
     def _follow(self) -> None:
         """Begin the series anew where another capture has begun."""
@@ -211,8 +221,8 @@ class Watched:
             return None
         recording, state = self._recording, self.state
         if not self._ended:
-            recording.target.refresh()
-        end = {State.CAPTURED: "running", State.ENDED: self.why or "target ended"}.get(
+            recording.target.refresh_mappings()
+        end = {State.CAPTURED: "running", State.ENDED: self._how}.get(
             state, gate.how_it_ended(control)
         )
         ending = Ending("snapshot", end, recording.now_ns())
@@ -226,11 +236,31 @@ class Watched:
         if self._stacks is None:
             self._stacks = KeptStacks(self.segment)
         profiles = build(self.segment, facts.target, facts.ending, facts.readings, self._stacks)
-        return Moment(facts.number, profiles[0].capture.duration_s or 0.0, facts.state, profiles)
+        self._name_made_code(profiles)
+        duration_s = profiles[0].capture.duration_s or 0.0
+        return Moment(facts.number, duration_s, facts.state, profiles, self.pid)
+
+    def _name_made_code(self, profiles: list[Profile]) -> None:
+        """Give names to code that the program made as it ran."""
+        recording = self._recording
+        if self._made is None and recording.code_files is not None:
+            uid = os.fstat(self.segment.fd).st_uid
+            self._made = MadeNames(recording.code_files, uid, self.pid)
+        if self._made is not None:
+            self._made.put(profiles, recording.target.mappings)
+            if self._made.problem:
+                profiles[0].capture.notes.append(NAMELESS_NOTE.format(self._made.problem))
 
     def write(self, prefix: str, form: Form = Form.AUTO) -> Result:
-        """Write a file of what the capture has so far; it goes on. Raises MemError."""
-        return toggle.snapshot(self.pid, prefix, form)
+        """Write a file of what the capture has so far; it goes on. After the end of the process all
+        that there was. Raises MemError.
+        """
+        if not self._ended:
+            return toggle.snapshot(self.pid, prefix, form)
+        kind = "capture" if self.is_own else "snapshot"
+        return self._recording.finish(
+            prefix, self.pid, kind, self._how, form=form, with_events=False
+        )
 
     def close(self) -> None:
         """Stop watching, and end a capture of one's own. Raises nothing that the target causes."""

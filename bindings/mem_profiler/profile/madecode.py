@@ -1,19 +1,22 @@
 """Give addresses outside of all modules the names that the target's runtime lists for them.
 
-Runs where files of the target are read, in a child without rights (`capture.saving`).
+Runs where files of the target are read, in a child without rights (`capture.saving`,
+`live.madenames`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from mem_parser.model import Profile
-from mem_parser.symbols.embedded import NO_MODULE, EmbeddedNames
+from mem_parser.model import Module, Profile
+from mem_parser.symbols.embedded import NO_MODULE, EmbeddedFrame, EmbeddedNames
 from mem_parser.symbols.madecode import MadeCode
 
+Addresses = npt.NDArray[np.uint64]
 UNREADABLE_NOTE = "a list of code that the program made as it ran cannot be read: {}"
 
 
@@ -26,26 +29,43 @@ def with_names(make: Callable[[], list[Profile]], files: Sequence[int]) -> list[
 
 
 def _name(profile: Profile, files: Sequence[int]) -> None:
-    made = MadeCode(_outside(profile))
+    stacks = profile.stacks
+    addresses = outside(stacks.frames[~stacks.is_leaf], profile.modules)
+    found, problems = names_of(addresses, files)
+    profile.capture.notes += [UNREADABLE_NOTE.format(problem) for problem in problems]
+    if found:
+        profile.embedded = embedded(found)
+
+
+def embedded(found: Mapping[int, EmbeddedFrame]) -> EmbeddedNames:
+    """The names of addresses of no module, as a profile has them."""
+    return EmbeddedNames({(NO_MODULE, address): (frame,) for address, frame in found.items()})
+
+
+def names_of(
+    addresses: Addresses, files: Sequence[int]
+) -> tuple[dict[int, EmbeddedFrame], list[str]]:
+    """The frames of those of `addresses`, in rising order, that the files name; and why files could
+    not be read.
+    """
+    made = MadeCode(addresses)
+    problems = []
     for fd in files:
         try:
             with os.fdopen(os.dup(fd), "rb") as file:
                 file.seek(0)
                 made.read(file)
         except OSError as error:
-            profile.capture.notes.append(UNREADABLE_NOTE.format(error.strerror))
-    frames = made.frames()
-    if frames:
-        named = {(NO_MODULE, address): (frame,) for address, frame in frames.items()}
-        profile.embedded = EmbeddedNames(dict(named))
+            problems.append(str(error.strerror))
+    return made.frames(), problems
 
 
-def _outside(profile: Profile) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+def outside(frames: Addresses, modules: Sequence[Module]) -> Addresses:
     """The distinct look-up addresses of return addresses in no module, in rising order."""
-    frames = np.unique(profile.stacks.frames[~profile.stacks.is_leaf])
+    frames = np.unique(frames)
     address = frames[frames > 0] - np.uint64(1)
     inside = np.zeros(len(address), dtype=np.bool_)
-    for module in profile.modules:
+    for module in modules:
         for part in module.ranges:
             inside |= (address >= part.start) & (address < part.end)
     return address[~inside]

@@ -8,13 +8,12 @@ import dataclasses
 import re
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from mem_cli.live import texts
@@ -23,14 +22,21 @@ from mem_cli.live.head import Facts, Graphs, Heads
 from mem_cli.live.lines import Lines, Part
 from mem_cli.live.pages import Reading, StacksScreen, key_lines
 from mem_cli.live.picture import Page, Picture, Restarted, Said, Stacks
+from mem_cli.live.terminal import TerminalDriver
 from mem_cli.live.theme import THEME
 from mem_cli.live.wish import Wish
 from mem_parser.escape import one_line
 from mem_parser.live.totals import Order
 from mem_profiler.live.watched import State
 
-HINTS = "? keys  t total  o own  a blocks  g growth  / filter  b mark  enter stacks  q leave"
-_ALWAYS = {"interrupt", "leave", "pause", "write"}
+HINTS = (
+    "? keys", "q leave", "enter stacks", "t total", "o own", "g growth", "/ filter", "b mark",
+    "space pause", "l leaks", "w write", "f flame graph", "left right threads", "a blocks",
+)  # fmt: skip
+_OF_TABLE = {
+    "order", "thread", "merge", "filter", "module", "domain", "mark", "unmark", "leaks", "page",
+    "capture", "notes", "output", "help", "close",
+}  # fmt: skip
 
 
 class Arrived(Message):
@@ -74,6 +80,7 @@ class LiveApp(App[int | None]):
         Binding("B", "unmark", show=False),
         Binding("space", "pause", "pause"),
         Binding("l", "leaks", "leaks"),
+        Binding("n", "notes", "notes"),
         Binding("w", "write", "write"),
         Binding("f", "page", "flame graph"),
         Binding("c", "capture", show=False),
@@ -90,7 +97,8 @@ class LiveApp(App[int | None]):
         output: Callable[[], Sequence[str]] | None = None,
         forward: Callable[[int], object] | None = None,
     ) -> None:
-        super().__init__(ansi_color=True)  # known before the theme: NO_COLOR depends on it
+        # The colours are known before the theme: NO_COLOR depends on it.
+        super().__init__(driver_class=TerminalDriver, ansi_color=True)
         self.follower = follower
         self.picture: Picture | None = None
         self.wish = Wish()
@@ -104,26 +112,28 @@ class LiveApp(App[int | None]):
         self._loop_here: asyncio.AbstractEventLoop | None = None
         self._chosen = ""
         self._said_end = False
-
-    @property
-    def _table(self) -> Screen[Any]:
-        """The screen of the table, which others may cover."""
-        return self.screen_stack[0]
+        # Other screens may cover these, and at the end they go one by one: nobody looks for them.
+        self._facts, self._graphs, self._heads = Facts(), Graphs(), Heads()
+        self._rows = Lines(id="rows")
+        self._news = Static(id="news")
+        self._asked = Input(id="filter", placeholder="regular expression")
+        self._hints = Static(id="hints")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Tell whether a key acts: those of the table do not while another screen covers it."""
-        covered = len(self.screen_stack) > 1
-        return not covered or action in _ALWAYS or super().check_action(action, parameters)
+        if action in _OF_TABLE and len(self.screen_stack) > 1:
+            return False
+        return super().check_action(action, parameters)
 
     def compose(self) -> ComposeResult:
         """Make the widgets."""
-        yield Facts()
-        yield Graphs()
-        yield Static(id="news")
-        yield Heads()
-        yield Lines(id="rows")
-        yield Input(id="filter", placeholder="regular expression")
-        yield Static(Text(HINTS), id="hints")
+        yield self._facts
+        yield self._graphs
+        yield self._news
+        yield self._heads
+        yield self._rows
+        yield self._asked
+        yield self._hints
 
     def on_mount(self) -> None:
         """Begin to follow."""
@@ -131,7 +141,7 @@ class LiveApp(App[int | None]):
         self._loop_here = asyncio.get_running_loop()
         if self._heard:
             self.exit(None)
-        self._table.query_one("#rows").focus()
+        self._rows.focus()
         self._fit()
         self.follower.begin(self._deliver)
 
@@ -162,13 +172,12 @@ class LiveApp(App[int | None]):
 
     def _fit(self) -> None:
         lines = self.size.height
-        if not self._table.query(Graphs):
-            return
-        self._table.query_one(Graphs).styles.height = 3 if lines < 20 else 4 if lines < 40 else 8
+        self._hints.update(Text(texts.as_many(HINTS, self.size.width)))
+        self._graphs.styles.height = 3 if lines < 20 else 4 if lines < 40 else 8
 
     def on_arrived(self, message: Arrived) -> None:
         """Show what the follower found."""
-        if not self._table.query("#rows"):
+        if not self._rows.is_attached:
             return  # the view is being taken down
         answer = message.answer
         if isinstance(answer, Picture):
@@ -184,22 +193,28 @@ class LiveApp(App[int | None]):
             if answer.written:
                 self.written.append(answer.text)
         elif isinstance(answer, Page):
-            self.push_screen(Reading(answer.title, answer.lines))
+            self._open_page(answer)
         elif isinstance(answer, Stacks):
             self._open_stacks(answer)
         elif isinstance(answer, Restarted):
-            self.successor = answer.pid
-            if answer.pid == self.follower.source.pid:  # it only runs another program
-                self.exit(answer.pid)
-            self.say(f"it runs again as pid {answer.pid}: r follows it")
+            self._offer(answer)
         else:
             self.exit(None)
 
+    def _offer(self, restarted: Restarted) -> None:
+        self.successor = restarted.pid
+        if restarted.at_once:
+            self.exit(restarted.pid)
+        elif restarted.pid == self.follower.source.pid:
+            self.say("the process runs another program: r follows it")
+        else:
+            why = self.follower.source.why or "it has ended"
+            self.say(f"{why}; it runs again as pid {restarted.pid}: r follows it")
+
     def say(self, text: str) -> None:
         """Show a line of news."""
-        news = self._table.query_one("#news", Static)
-        news.update(Text(one_line(text)))
-        news.add_class("-shown")
+        self._news.update(Text(one_line(text)))
+        self._news.add_class("-shown")
 
     def _say_state(self, picture: Picture) -> None:
         situation = picture.situation
@@ -209,13 +224,12 @@ class LiveApp(App[int | None]):
 
     def _show(self) -> None:
         picture = self.picture
-        if picture is None or not self._table.query("#rows"):
+        if picture is None or not self._rows.is_attached:
             return
-        self._table.query_one(Facts).show(picture)
-        self._table.query_one(Graphs).show(picture)
-        heads = self._table.query_one(Heads)
-        heads.show(picture, paused=self.paused)
-        rows, lines = picture.rows, self._table.query_one("#rows", Lines)
+        self._facts.show(picture)
+        self._graphs.show(picture)
+        self._heads.show(picture, paused=self.paused)
+        rows, lines = picture.rows, self._rows
         cursor = None
         if lines.moved and self._chosen in rows.names:
             cursor = rows.names.index(self._chosen)
@@ -238,7 +252,7 @@ class LiveApp(App[int | None]):
         ]
 
     def _row_name(self) -> str | None:
-        number = self._table.query_one("#rows", Lines).cursor
+        number = self._rows.cursor
         if self.picture is None or number >= len(self.picture.rows):
             return None
         return self.picture.rows.names[number]
@@ -286,13 +300,13 @@ class LiveApp(App[int | None]):
         if self.wish.module:
             self._want(module="")
             return
-        number = self._table.query_one("#rows", Lines).cursor
+        number = self._rows.cursor
         if self.picture is not None and number < len(self.picture.rows):
             self._want(module=self.picture.rows[number].module)
 
     def action_filter(self) -> None:
         """Ask for a regular expression."""
-        asked = self._table.query_one("#filter", Input)
+        asked = self._asked
         asked.value = self.wish.pattern
         asked.cursor_position = len(asked.value)
         asked.add_class("-shown")
@@ -309,13 +323,13 @@ class LiveApp(App[int | None]):
         self._want(pattern=message.value)
 
     def _close_filter(self) -> None:
-        self._table.query_one("#filter").remove_class("-shown")
-        self._table.query_one("#rows").focus()
+        self._asked.remove_class("-shown")
+        self._rows.focus()
 
     def action_close(self) -> None:
         """Close the line of the filter, and the news."""
         self._close_filter()
-        self._table.query_one("#news").remove_class("-shown")
+        self._news.remove_class("-shown")
 
     def action_mark(self) -> None:
         """Compare with now."""
@@ -334,6 +348,11 @@ class LiveApp(App[int | None]):
     def action_leaks(self) -> None:
         """Show verdicts on leaks."""
         self.follower.leaks(max(self.size.width - 2, 60))
+
+    def action_notes(self) -> None:
+        """Show what the profile lacks."""
+        notes = [] if self.picture is None else list(self.picture.notes)
+        self._open_page(Page("notes", notes or ["nothing is missing"]))
 
     def action_write(self) -> None:
         """Write a file."""
@@ -381,6 +400,13 @@ class LiveApp(App[int | None]):
             name = self._row_name()
             if name is not None:
                 self.follower.stacks(name, callers=True)
+
+    def _open_page(self, page: Page) -> None:
+        top = self.screen
+        if isinstance(top, Reading) and top.heading == page.title:
+            top.take(page.lines)
+        else:
+            self.push_screen(Reading(page.title, page.lines))
 
     def _open_stacks(self, stacks: Stacks) -> None:
         if isinstance(self.screen, StacksScreen):

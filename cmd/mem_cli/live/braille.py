@@ -1,4 +1,5 @@
-"""Graphs of braille characters: each has two columns and four rows of dots.
+"""Graphs of braille characters: each has two columns and four rows of dots. Where a font has none,
+graphs of blocks: one column and two rows.
 
 Model: time is cut into as many parts as there are columns of dots; a part shows the highest value
 in it, so that no short peak is lost, and one without any value shows the one before.
@@ -14,6 +15,9 @@ _DOTS = 4
 _LEFT = (0x40, 0x44, 0x46, 0x47)
 _RIGHT = (0x80, 0xA0, 0xB0, 0xB8)
 """Bits of a column of dots that is filled from below, by the number of its dots less one."""
+
+
+_BLOCKS = " ▄█"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,17 @@ def graph(series: Series, width: int, height: int, span_s: float) -> list[str]:
     dots = [_dots(value, top, height * _DOTS) for value in values]
     return [
         "".join(_character(dots[2 * k], dots[2 * k + 1], line) for k in range(width))
+        for line in range(height - 1, -1, -1)
+    ]
+
+
+def block_graph(series: Series, width: int, height: int, span_s: float) -> list[str]:
+    """Return the same of blocks."""
+    values = columns(series, width, span_s)
+    top = max((value for value in values if value is not None), default=0.0)
+    dots = [_dots(value, top, height * 2) for value in values]
+    return [
+        "".join(_BLOCKS[min(max(found - line * 2, 0), 2)] for found in dots)
         for line in range(height - 1, -1, -1)
     ]
 

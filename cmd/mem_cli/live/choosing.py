@@ -15,6 +15,7 @@ from textual.widgets import Input, Static
 
 from mem_cli.live.candidates import Candidate, candidates
 from mem_cli.live.lines import Lines, Part
+from mem_cli.live.terminal import TerminalDriver
 from mem_cli.live.theme import THEME
 from mem_parser.errors import MemError
 from mem_parser.escape import one_line
@@ -50,7 +51,8 @@ class ChooserApp(App[int | None]):
     ]
 
     def __init__(self, find: Find = candidates) -> None:
-        super().__init__(ansi_color=True)  # known before the theme: NO_COLOR depends on it
+        # The colours are known before the theme: NO_COLOR depends on it.
+        super().__init__(driver_class=TerminalDriver, ansi_color=True)
         self.found: list[Candidate] = []
         self.shown: list[Candidate] = []
         self.complete = False
@@ -89,6 +91,8 @@ class ChooserApp(App[int | None]):
                 self._tell(Found(one))
         except (MemError, OSError) as error:
             problem = str(error)
+        except Exception as error:  # else the list would wait for more for ever
+            problem = f"the search ended early: {type(error).__name__}: {error}"
         self._tell(Found(None, problem))
 
     def _tell(self, message: Found) -> None:

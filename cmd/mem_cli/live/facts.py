@@ -30,7 +30,7 @@ def head(moment: Moment, domain: int) -> Head:
     live = profile.total(Count.INUSE, Unit.SPACE)
     return Head(
         comm=host.capture.comm,
-        pid=host.capture.pid or 0,
+        pid=moment.pid or host.capture.pid or 0,
         allocator=os.path.basename(host.capture.allocator),
         rate_bytes=profile.rate_bytes,
         t_s=moment.t_s,

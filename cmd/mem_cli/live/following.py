@@ -67,7 +67,8 @@ class Source(Protocol):
 class Plan:
     """How to follow: ``interval_s`` between two refreshes, ``prefix`` and ``form`` of files,
     ``rates`` of a capture that the viewer may begin, ``beside``: what is called between readings,
-    ``successor``: what finds the process that took the place of one that ended.
+    ``successor``: what finds the process that took the place of one that ended, to which the view
+    goes ``at_once`` or when it is asked to.
     """
 
     prefix: str
@@ -76,6 +77,7 @@ class Plan:
     form: Form = Form.AUTO
     beside: Sequence[Callable[[], object]] = ()
     successor: Callable[[], int | None] = lambda: None
+    at_once: bool = False
 
 
 class Follower:
@@ -201,7 +203,7 @@ class Follower:
         self._next_look = time.monotonic() + SUCCESSOR_S
         found = self.plan.successor()
         if found is not None:
-            self._deliver(Restarted(found))
+            self._deliver(Restarted(found, self.plan.at_once))
 
     def _show(self) -> None:
         source = self.source

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 
 from rich.text import Text
 from textual import events
@@ -19,10 +20,8 @@ _MOST_GRAPHS = 4
 _COLOURS = ("green", "cyan", "magenta", "yellow")
 
 
-class Facts(Widget):
-    """What is watched, and its totals: two lines."""
-
-    DEFAULT_CSS = "Facts { height: 2; }"
+class _OfMoment(Widget):
+    """What shows one moment, and nothing before the first one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,6 +31,12 @@ class Facts(Widget):
         """Show another moment."""
         self._picture = picture
         self.refresh()
+
+
+class Facts(_OfMoment):
+    """What is watched, and its totals: two lines."""
+
+    DEFAULT_CSS = "Facts { height: 2; }"
 
     def render(self) -> Text:
         """Draw the lines."""
@@ -44,19 +49,10 @@ class Facts(Widget):
         ))  # fmt: skip
 
 
-class Graphs(Widget):
+class Graphs(_OfMoment):
     """Heap, RSS and memory of devices over the last minutes, side by side."""
 
     DEFAULT_CSS = "Graphs { height: 4; }"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._picture: Picture | None = None
-
-    def show(self, picture: Picture) -> None:
-        """Show another moment."""
-        self._picture = picture
-        self.refresh()
 
     def render(self) -> Text:
         """Draw them, each below its title."""
@@ -70,7 +66,7 @@ class Graphs(Widget):
         titles, drawn = [], []
         for graph, colour in zip(shown, _COLOURS, strict=False):
             titles.append(Text(f"{texts.graph_title(graph, width):<{width}}"))
-            lines = braille.graph(graph.series, width, height, span_s)
+            lines = _graph_here()(graph.series, width, height, span_s)
             drawn.append([Text(line, style=colour) for line in lines])
         between = Text("  ")
         rows = [between.join(titles)]
@@ -78,7 +74,12 @@ class Graphs(Widget):
         return Text("\n").join(rows)
 
 
-class Heads(Widget):
+def _graph_here() -> Callable[[braille.Series, int, int, float], list[str]]:
+    """Return what draws a graph: fonts of the console of Linux have blocks and no braille."""
+    return braille.block_graph if os.environ.get("TERM") == "linux" else braille.graph
+
+
+class Heads(_OfMoment):
     """The line of choices, and the heads of the table's columns, which sort by a click."""
 
     DEFAULT_CSS = "Heads { height: 2; }"
@@ -92,7 +93,6 @@ class Heads(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._picture: Picture | None = None
         self._paused = False
 
     @property
@@ -103,10 +103,10 @@ class Heads(Widget):
         marked = self._picture.marked_s is not None
         return texts.columns(self.size.width - 1, self._picture.wish.order, marked=marked)
 
-    def show(self, picture: Picture, *, paused: bool) -> None:
-        """Show another moment."""
-        self._picture, self._paused = picture, paused
-        self.refresh()
+    def show(self, picture: Picture, *, paused: bool = False) -> None:
+        """Show another moment; ``paused``: it stays."""
+        self._paused = paused
+        super().show(picture)
 
     def render(self) -> Text:
         """Draw both lines."""

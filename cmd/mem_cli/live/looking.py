@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mem_cli.live import facts
-from mem_cli.live.picture import Picture, Place, Situation
-from mem_cli.live.wish import HOST, Wish, chosen
+from mem_cli.live.picture import Part, Picture, Place, Situation
+from mem_cli.live.wish import HOST, Wish, matching
 from mem_parser.filters import Filters
+from mem_parser.live.keptshown import KeptShown
 from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.live.totals import Rows, Totals, rows, totals
 from mem_parser.model import Count, Profile, Unit
@@ -58,6 +59,7 @@ class Looking:
         self.held: Held | None = None
         self.mark: Mark | None = None
         self._naming: dict[int, Naming] = {}
+        self._shown: dict[int, KeptShown] = {}
         self._recent: deque[Totals] = deque()
         self._recent_of: tuple[int, int] | None = None
 
@@ -82,6 +84,7 @@ class Looking:
         wish = _within(wish, held.moment)
         now = self._sums(held, wish.domain, wish.thread)
         found = self._rows(held, now, wish)
+        kept = matching(now, wish) if wish.narrows else None
         profile = held.moment.profiles[wish.domain]
         return Picture(
             wish=wish,
@@ -89,15 +92,15 @@ class Looking:
             number=held.moment.number,
             head=facts.head(held.moment, wish.domain),
             graphs=facts.graphs(held.moment),
-            rows=chosen(found, now, wish),
-            all_rows=len(found),
+            rows=found if kept is None else found.where(kept),
+            part=None if kept is None else Part(len(found), *now.together(kept), now.sum),
             threads=facts.threads(profile),
             domains=[
                 Place(k, facts.domain_name(one)) for k, one in enumerate(held.moment.profiles)
             ],
             marked_s=None if self.mark is None else held.moment.t_s - self.mark.at_s,
             allocated_per_s=self._allocated_per_s(),
-            notes=[p.text for p in held.symbols[wish.domain].problems],
+            notes=_notes(profile, held.symbols[wish.domain]),
             cost_s=time.perf_counter() - began,
         )
 
@@ -131,7 +134,8 @@ class Looking:
         key = domain, thread
         if key not in held.sums:
             profile, symbols = self._named(held, domain)
-            held.sums[key] = totals(profile, symbols, self.filters, thread=thread)
+            kept = self._shown.setdefault(domain, KeptShown())
+            held.sums[key] = totals(profile, symbols, self.filters, thread=thread, kept=kept)
         return held.sums[key]
 
     def _rows(self, held: Held, now: Totals, wish: Wish) -> Rows:
@@ -165,6 +169,12 @@ class Looking:
             return None
         before, after = (one.profile.total(Count.ALLOC, Unit.SPACE).value for one in (first, last))
         return max(after - before, 0.0) / span_s
+
+
+def _notes(profile: Profile, symbols: Symbols) -> list[str]:
+    """Return what the profile lacks, and why names are missing."""
+    problems = ["; ".join(filter(None, (p.text, p.hint))) for p in symbols.problems]
+    return [*profile.capture.notes, *problems]
 
 
 def _within(wish: Wish, moment: Moment) -> Wish:

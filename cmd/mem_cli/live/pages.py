@@ -22,26 +22,38 @@ KEYS = (
     ("left right", "the next thread; m: all threads together"),
     ("up down", "choose a function (also j k, Page Up, Page Down, Home, End)"),
     ("enter", "its stacks as a tree: source lines and callers; c: what it calls"),
-    ("/", "only functions whose name, file or module matches; an empty one: all"),
+    ("/", "only functions whose name, file or module matches"),
+    ("", "(regular expression; an empty one: all)"),
     ("i", "only functions of the chosen one's module; again: all"),
     ("d", "another memory: the host's, each device's"),
     ("b", "a mark: from now on show what changes; B: no mark"),
     ("space", "pause the view; the program and the capture go on"),
     ("l", "verdicts on leaks so far"),
+    ("n", "notes: what the profile lacks, and why names are missing"),
     ("w", "write a .heap file"),
     ("f", "write a flame graph page (with a mark: of what changed)"),
     ("c", "begin a capture, where none runs any more"),
     ("r", "follow the program that was started again"),
     ("p", "the program's output (of run --live)"),
     ("q", "leave; a capture of this view ends, those of others go on"),
+    ("", ""),
+    ("live", "bytes in use that were allocated since the capture began; RSS is all"),
+    ("own", "of them those that the function allocated, or a library for it"),
+    ("total", "and those that were allocated by what it called"),
+    ("±", "the 95 % interval of the number before it"),
+    ("allocated/s", "by it and what it called, over the last five seconds"),
+    ("since mark", "how total has changed if rows are sorted by it, else own"),
 )
+
+
+_LEAST_NAME = 8
 
 
 class Reading(Screen[None]):
     """A text to read: esc or q closes it. With ``again`` it is asked for once a second."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,l,p,question_mark,h", "close", "back"),
+        Binding("escape,q,l,n,p,question_mark,h", "close", "back"),
     ]
     DEFAULT_CSS = """
     Reading > .bar { height: 1; text-style: bold; }
@@ -81,13 +93,17 @@ class Reading(Screen[None]):
             return
         lines = self.query_one(Lines)
         at_end = lines.cursor >= lines.count - 1
-        self.shown = list(self._again())
-        self._show()
+        self.take(self._again())
         if at_end:
             lines.action_go(-1)
 
+    def take(self, lines: Sequence[str]) -> None:
+        """Show another text."""
+        self.shown = list(lines)
+        self._show()
+
     def _show(self) -> None:
-        width = max(self.size.width - 2, 20)
+        width = max(self.size.width - 1, 20)  # beside the bar of scrolling
         lines = [part for line in self.shown for part in _folded(one_line(line), width)]
         self.query_one(Lines).show(len(lines), lambda number, _width: [(lines[number], "")])
 
@@ -97,21 +113,23 @@ class Reading(Screen[None]):
 
 
 def _folded(line: str, width: int) -> list[str]:
-    """Return a line in parts that fit; those behind the first are indented like it."""
-    if len(line) <= width:
-        return [line]
-    indent = min(len(line) - len(line.lstrip()), width // 2)
-    parts, rest = [line[:width]], line[width:]
-    while rest:
-        parts.append(" " * indent + rest[: width - indent])
-        rest = rest[width - indent :]
-    return parts
+    """Return a line in parts that fit; those behind the first are below its last column, which
+    begins behind two blanks. It breaks at a blank, if there is one in the second half.
+    """
+    indent = line.rfind("  ", 0, width // 2) + 2 if "  " in line[: width // 2] else 0
+    parts = []
+    while len(line) > width:
+        blank = line.rfind(" ", width // 2, width + 1)
+        end = blank if blank > 0 else width
+        parts.append(line[:end])
+        line = " " * indent + (line[end:].lstrip() if blank > 0 else line[end:])
+    return [*parts, line]
 
 
 def key_lines() -> list[str]:
     """Return what each key does."""
     wide = max(len(key) for key, _ in KEYS)
-    return [f"{key:<{wide}}  {text}" for key, text in KEYS]
+    return [f"{key:<{wide}}  {text}".rstrip() for key, text in KEYS]
 
 
 class StacksScreen(Screen[None]):
@@ -169,7 +187,8 @@ class StacksScreen(Screen[None]):
         branch = self.stacks.branches[number]
         numbers = branch_numbers(branch)
         mark = "+" if number in self._folded else " "
-        return [(f"{numbers}{mark} {branch.text}"[:width], "")]
+        text = fitted(branch.text, width - len(numbers) - 2)
+        return [(f"{numbers}{mark} {text}", "")]
 
     def on_lines_chosen(self, message: Lines.Chosen) -> None:
         """Fold or unfold what is below a line."""
@@ -185,6 +204,23 @@ class StacksScreen(Screen[None]):
     def action_close(self) -> None:
         """Go back."""
         self.dismiss(None)
+
+
+def fitted(text: str, width: int) -> str:
+    """Return a function with its place, `name /folder/file:line`, in at most ``width`` characters.
+    The folder goes first, then the end of the name: the line stays.
+    """
+    if len(text) <= width:
+        return text
+    name, _, place = text.rpartition(" ")
+    file = place.rpartition("/")[2]
+    if not name or ":" not in file or len(file) + _LEAST_NAME > width:
+        return text[:width]
+    room = width - len(name) - 2
+    if room >= len(file):
+        rest = place[-room:]
+        return f"{name} …{rest[max(rest.find('/'), 0) :]}"
+    return f"{name[: width - len(file) - 2]}… {file}"
 
 
 def branch_numbers(branch: Branch) -> str:

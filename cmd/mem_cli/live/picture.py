@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mem_cli.live.braille import Series
-from mem_cli.live.wish import Chosen, Wish
+from mem_cli.live.wish import Wish
 from mem_parser.estimate import Estimate
+from mem_parser.live.totals import Rows
 from mem_profiler.live.watched import State
 
 
@@ -54,10 +55,22 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What the functions that a wish leaves have together: ``own``, and ``total`` with what was
+    allocated below them, each stack once. ``all_rows`` and ``whole`` are of all functions.
+    """
+
+    all_rows: int
+    own: Estimate
+    total: Estimate
+    whole: Estimate
+
+
+@dataclass(frozen=True)
 class Picture:
     """One moment, as a wish has it. ``marked_s``: seconds since the mark; None: there is none.
 
-    ``number`` is that of the capture; ``all_rows`` counts those too that the wish leaves out.
+    ``number`` is that of the capture; ``part`` is there where the wish leaves functions out.
     """
 
     wish: Wish
@@ -65,10 +78,10 @@ class Picture:
     number: int
     head: Head
     graphs: Sequence[Graph]
-    rows: Chosen
-    all_rows: int
+    rows: Rows
     threads: Sequence[Place]
     domains: Sequence[Place]
+    part: Part | None = None
     marked_s: float | None = None
     allocated_per_s: float | None = None
     notes: Sequence[str] = ()
@@ -117,9 +130,12 @@ class Stacks:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The program runs again, as another process."""
+    """The program runs again, as another process, or the process runs another program. ``at_once``:
+    the view goes to it without being asked.
+    """
 
     pid: int
+    at_once: bool = False
 
 
 @dataclass(frozen=True)

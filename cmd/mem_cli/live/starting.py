@@ -62,33 +62,6 @@ class Output:
             os.unlink(self.path)
 
 
-class _Image(Watched):
-    """The program of a run, until it becomes another one (exec)."""
-
-    def __init__(self, one: launch.Run) -> None:
-        self._one = one
-        super().__init__(one.pid)
-
-    @property
-    def state(self) -> State:
-        """What the program does now."""
-        return State.ENDED if self._is_replaced() else super().state
-
-    def tick(self) -> State:
-        """Take the readings of the run, and one for the screen if it is due."""
-        self._one.tick()
-        state = super().tick()
-        if state is not State.ENDED and self._is_replaced():
-            self.why = "the process runs another program"
-            return State.ENDED
-        return state
-
-    def _is_replaced(self) -> bool:
-        images = self._one.current()[:1]
-        mine = self.segment.control().identity
-        return bool(images) and images[0].segment.control().identity != mine
-
-
 def output_file(options: launch.Options) -> Output:
     """Make the file for the output of a program, beside the one of its capture. Raises MemError."""
     prefix = options.prefix
@@ -133,8 +106,10 @@ def view(one: launch.Run, options: launch.Options, output: Output) -> None:
                 watched,
                 choice,
                 output=output.tail,
+                beside=(one.tick,),
                 forward=one.forward,
                 again=lambda: None if one.over else one.pid,
+                at_once=True,
             )
         finally:
             watched.close()
@@ -143,12 +118,12 @@ def view(one: launch.Run, options: launch.Options, output: Output) -> None:
         say(f"{name} (pid {one.pid}) goes on; its file is written when it ends", err=True)
 
 
-def _opened(one: launch.Run) -> _Image | None:
+def _opened(one: launch.Run) -> Watched | None:
     """Wait for the sampler of the program; None: the program ended before it could be seen."""
     while not one.over:
         one.tick()
         try:
-            watched = _Image(one)
+            watched = Watched(one.pid)
         except NoSampler:
             one.watch.ended(_POLL_S)
             continue

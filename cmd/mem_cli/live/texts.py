@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mem_cli.live.picture import Graph, Head, Picture
+from mem_cli.live.picture import Graph, Head, Part, Picture
 from mem_parser.escape import one_line
 from mem_parser.estimate import Estimate
 from mem_parser.live.totals import Order, Row
@@ -22,6 +22,7 @@ from mem_parser.units import (
     format_margin,
     format_rate,
     format_value,
+    percent,
 )
 from mem_profiler.live.watched import State
 
@@ -99,7 +100,7 @@ def row_cells(row: Row, shown: Sequence[Column], order: Order) -> list[str]:
         elif column.head == "total":
             last, text = row.total, format_bytes(row.total.value)
         elif column.head == "±":
-            text = format_margin(last, Unit.SPACE)
+            text = _margin(last, column.width)
         elif column.head == "blocks":
             text = format_value(row.blocks, Unit.OBJECTS)
         elif column.head == "since mark":
@@ -112,6 +113,15 @@ def row_cells(row: Row, shown: Sequence[Column], order: Order) -> list[str]:
             text = one_line(row.module.rsplit("/", 1)[-1])
         cells.append(_cell(column, text))
     return cells
+
+
+def _margin(estimate: Estimate, width: int) -> str:
+    """Return the interval of a number; where both ends have no room, the further one for both."""
+    text = format_margin(estimate, Unit.SPACE)
+    ends = text.split()
+    if len(text) <= width or [end[0] for end in ends] != ["+", "-"]:
+        return text
+    return f"± {max((end[1:] for end in ends), key=float)}"
 
 
 def _growth(growth: Estimate | None) -> str:
@@ -146,8 +156,10 @@ def title(head: Head, width: int) -> str:
     if head.allocator:
         left.append(one_line(head.allocator))
     left.append(f"1 sample / {format_rate(head.rate_bytes)}")
-    right = clock(head.t_s)
-    return _spread("  ".join(left), right, width)
+    text, right = "  ".join(left), f"captured {clock(head.t_s)}"
+    if len(text) + 1 + len(right) > width:
+        right = clock(head.t_s)
+    return _spread(text, right, width)
 
 
 def clock(seconds: float) -> str:
@@ -179,19 +191,32 @@ def choice_line(picture: Picture, *, paused: bool, width: int) -> str:
     if len(picture.domains) > 1:
         names = {place.key: place.name for place in picture.domains}
         facts.insert(0, f"memory of {one_line(names[wish.domain])}")
-    rows = counted(len(picture.rows), "function")
-    if wish.narrows:
-        rows = f"{len(picture.rows)} of {counted(picture.all_rows, 'function')}"
-        if wish.pattern:
-            rows += f" /{one_line(wish.pattern)}/"
-        if wish.module:
-            rows += f" in {one_line(wish.module.rsplit('/', 1)[-1])}"
-    facts.append(rows)
+    if picture.part is None:
+        facts.append(counted(len(picture.rows), "function"))
+    else:
+        facts.append(_part(picture, picture.part, wide=width >= WIDE))
     if picture.marked_s is not None:
         facts.append(f"mark {clock(picture.marked_s)} ago")
     state = _STATES[picture.situation.state]
-    right = "  ".join(filter(None, (state, "PAUSED" if paused else "")))
+    notes = f"{counted(len(picture.notes), 'note')}: n" if picture.notes else ""
+    right = "  ".join(filter(None, (state, "PAUSED" if paused else "", notes)))
     return _spread("  ".join(facts), right, width)
+
+
+def _part(picture: Picture, part: Part, *, wide: bool) -> str:
+    """Return which functions are shown, and how much of the whole they have together."""
+    wish = picture.wish
+    text = f"{len(picture.rows)} of {counted(part.all_rows, 'function')}"
+    if wish.pattern:
+        text += f" /{one_line(wish.pattern)}/"
+    if wish.module:
+        text += f" in {one_line(wish.module.rsplit('/', 1)[-1])}"
+    shares = []
+    for name, what in (("own", part.own), ("total", part.total)):
+        share = percent(what.value, part.whole.value)
+        both = f"{format_estimate(what, Unit.SPACE)} ({share})"
+        shares.append(f"{name} {both if wide else share}")
+    return f"{text}: {', '.join(shares)}"
 
 
 def _threads(picture: Picture) -> str:
@@ -199,12 +224,26 @@ def _threads(picture: Picture) -> str:
     for k, place in enumerate(picture.threads, 1):
         if place.key == chosen:
             return f"thread {k} of {len(picture.threads)}: {one_line(place.name)}"
-    return f"all {counted(len(picture.threads), 'thread')}" if picture.threads else "all threads"
+    count = len(picture.threads)
+    if count < 2:
+        return "1 thread" if count else "all threads"
+    return f"all {count} threads"
 
 
 def graph_title(graph: Graph, width: int) -> str:
     """Return the line above a graph."""
     return _spread(one_line(graph.title), graph.now, width)[:width]
+
+
+def as_many(words: Sequence[str], width: int) -> str:
+    """Return as many of the words as fit into a line, two blanks apart."""
+    line = ""
+    for word in words:
+        longer = f"{line}  {word}" if line else word
+        if len(longer) > width:
+            break
+        line = longer
+    return line
 
 
 def _spread(left: str, right: str, width: int) -> str:

@@ -26,6 +26,8 @@ from mem_parser.live.naming import NamingChoice
 from mem_profiler.capture.session import Rates
 from mem_profiler.live.successor import Identity, find
 from mem_profiler.live.watched import State, Watched
+from mem_profiler.process import procfs
+from mem_profiler.segment.presence import Left
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -61,20 +63,31 @@ def _watch_one(pid: int, choice: Choice) -> int | None:
     on_signals(_SIGNALS, stop)
     attached = Attached()
     attached.where_needed([pid], stop.asked)
+    left = None
     try:
         if stop.wanted:
             return None
         identity = Identity.of(pid)
         with _watched(pid, choice) as watched:
-            return show(
+            following = show(
                 watched,
                 choice,
                 beside=(attached.tick,),
-                again=lambda: None if identity is None else find(identity),
+                again=lambda: _in_its_place(watched, identity),
             )
+            left = watched.left
+            return following
     finally:
         on_signals(_SIGNALS, Stop())
-        attached.detach()
+        if left is None:  # else there is nothing to take out
+            attached.detach()
+
+
+def _in_its_place(watched: Watched, identity: Identity | None) -> int | None:
+    """Return the process to show after one that has ended; None: there is none yet."""
+    if watched.left is Left.EXEC and not procfs.is_gone(watched.pid):
+        return watched.pid
+    return None if identity is None else find(identity)
 
 
 @contextlib.contextmanager
@@ -101,10 +114,12 @@ def show(
     output: Callable[[], list[str]] | None = None,
     forward: Callable[[int], object] | None = None,
     again: Callable[[], int | None] = lambda: None,
+    at_once: bool = False,
 ) -> int | None:
     """Show a process on the screen. Returns the one to show next; None: the viewer left.
 
-    ``again`` finds the process that took the place of one that ended; ``output`` and ``forward``
+    ``again`` finds the process that took the place of one that ended, and ``at_once`` is as of
+    `Plan`; ``output`` and ``forward``
     are as of `LiveApp`.
 
     Raises what ended the view, if that was an error.
@@ -116,6 +131,7 @@ def show(
         form=choice.form,
         beside=beside,
         successor=again,
+        at_once=at_once,
     )
     follower = Follower(watched, Looking(choice.naming, choice.filters), plan)
     app = LiveApp(follower, output=output, forward=forward)
@@ -127,15 +143,17 @@ def show(
         follower.end()
         for number, handler in before.items():
             signal.signal(number, handler)
-        _say_what_was(watched, follower, app)
+        _say_what_was(watched, follower, app, is_run=output is not None)
     error = app.broken or follower.failure
     if error is not None:
         raise error
     return following
 
 
-def _say_what_was(watched: Watched, follower: Follower, app: LiveApp) -> None:
-    """Say what was seen, written and left behind; a terminal that has gone hears nothing."""
+def _say_what_was(watched: Watched, follower: Follower, app: LiveApp, *, is_run: bool) -> None:
+    """Say what was seen, written and left behind; a terminal that has gone hears nothing. What
+    becomes of a run its command says.
+    """
     with contextlib.suppress(OSError):
         if follower.last is not None:
             say(texts.summary(follower.last))
@@ -143,7 +161,9 @@ def _say_what_was(watched: Watched, follower: Follower, app: LiveApp) -> None:
             say(f"pid {watched.pid}: {watched.why or 'the process has ended'}")
         for line in app.written:
             say(line)
+        if is_run:
+            return
         if watched.state is State.CAPTURED and not watched.is_own:
             say("its capture goes on: another controller began it")
         elif watched.is_own and not app.written:
-            say("its capture has ended, and is in no file: w writes one")
+            say("its capture has ended and is in no file: w writes one while the view runs")

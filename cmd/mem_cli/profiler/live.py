@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mem_cli.commands import PATH
 from mem_cli.forms import form_option
@@ -84,7 +85,9 @@ def live(  # noqa: PLR0917 - click passes options by name
         from mem_cli.live.ssh import become
 
         become(host, sys.argv[1:])
-    output.check_prefix(prefix)
+    source = click.get_current_context().get_parameter_source("prefix")
+    if source is ParameterSource.COMMANDLINE:  # else nobody may want a file
+        output.check_prefix(prefix)
     needs.check()
     from mem_cli.live.viewing import Choice, watch
 

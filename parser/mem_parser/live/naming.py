@@ -248,6 +248,7 @@ class _Kept:
                 else None
             ),
             known=KnownColumns(
-                locations, self._function_of.values, spelled, self._is_last.values[: len(spelled)]
+                locations, self._function_of.values, spelled, self._is_last.values[: len(spelled)],
+                series=self,
             ),
         )  # fmt: skip

@@ -26,6 +26,7 @@ from mem_parser.diff import RATE
 from mem_parser.estimate import Estimate, FloatArray, Unseen
 from mem_parser.filters import Filters, of_threads
 from mem_parser.growth import StackIndex
+from mem_parser.live.keptshown import KeptShown
 from mem_parser.live.stacksums import (
     Names,
     ShownStacks,
@@ -92,6 +93,21 @@ class Totals:
         value, variance, samples = (float(column[shown].sum()) for column in columns)
         return self.estimate(value, variance, samples)
 
+    def together(self, functions: BoolArray) -> tuple[Estimate, Estimate]:
+        """Return what some functions have together, a mask of them: own, and total, in which a
+        stack with several of them counts once.
+        """
+        shown, sums = self.shown, self.by_stack
+        own = np.append(functions, False)[shown.own]  # of a stack that is left out the last
+        total = np.zeros(len(own), dtype=np.bool_)
+        total[shown.stack[functions[shown.function]]] = True
+        found = (
+            [float(column[which].sum()) for column in (sums.value, sums.variance, sums.samples)]
+            for which in (own, total)
+        )
+        first, second = (self.estimate(*columns) for columns in found)
+        return first, second
+
     def estimate(self, value: float, variance: float, samples: float) -> Estimate:
         """Return the sum of estimates from the sums of their values, variances and samples."""
         error = math.sqrt(max(variance, 0.0)) if self.profile.errors_known else math.nan
@@ -108,18 +124,23 @@ class Totals:
 
 
 def totals(
-    profile: Profile, symbols: Symbols, filters: Filters, *, thread: int | None = None
+    profile: Profile,
+    symbols: Symbols,
+    filters: Filters,
+    *,
+    thread: int | None = None,
+    kept: KeptShown | None = None,
 ) -> Totals:
     """Add up ``profile`` by function. ``thread`` is the row of one of `Profile.threads`: only its
-    blocks in use count; None: those of all.
+    blocks in use count; None: those of all. ``kept``: how stacks of the moments before are shown.
 
     ``filters`` choose stacks, frames, domains; rows always have bytes in use, whatever their
     ``count`` and ``unit``. Raises as `Filters.apply`.
     """
     filters = dataclasses.replace(filters, count=Count.INUSE, unit=Unit.SPACE)
     part = _part(profile, filters, thread)
-    names = Names.of(symbols)
-    shown = shown_stacks(symbols, filters, filters.stacks(part, symbols), names)
+    known = None if kept is None else kept.of(symbols, filters)
+    names, shown = known or _shown(part, symbols, filters)
     sums = stack_columns(part)
     objects, _, _ = part.weigh(Count.INUSE, Unit.OBJECTS)
     stacks = len(part.stacks)
@@ -144,6 +165,11 @@ def totals(
         shown=shown,
         by_stack=sums,
     )
+
+
+def _shown(part: Profile, symbols: Symbols, filters: Filters) -> tuple[Names, ShownStacks]:
+    names = Names.of(symbols)
+    return names, shown_stacks(symbols, filters, filters.stacks(part, symbols), names)
 
 
 def _part(profile: Profile, filters: Filters, thread: int | None) -> Profile:
@@ -216,6 +242,11 @@ class Rows(Sequence[Row]):
     def names(self) -> list[str]:
         """The names of all rows."""
         return [self._now.names[k] for k in self._order.tolist()]
+
+    def where(self, functions: BoolArray) -> Rows:
+        """Return the rows of these functions, a mask over the names of the moment."""
+        order = self._order[functions[self._order]]
+        return Rows(self._now, order, self._rate, self._growth, self._seconds)
 
     def _row(self, k: int) -> Row:
         now, growth = self._now, self._growth

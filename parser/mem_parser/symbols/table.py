@@ -98,6 +98,8 @@ class KnownColumns:
     function_of_location: npt.NDArray[np.int32]
     locations_of_stack: npt.NDArray[np.int32]
     is_last: npt.NDArray[np.bool_]
+    series: object = None
+    """Symbols with the same one begin with the functions and stacks of those before."""
 
 
 @dataclass(slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +9,21 @@ import pytest
 from textual.geometry import Offset
 from textual.pilot import Pilot
 
-from live_views import FAILED, Scripted, live_app, profile, run, screen_lines, screen_text, shows
+from live_views import (
+    STACKS,
+    Scripted,
+    live_app,
+    profile,
+    run,
+    screen_lines,
+    screen_text,
+    shows,
+)
 from live_views import until as wait
 from mem_cli.live.lines import Lines
 from mem_cli.live.pages import StacksScreen
 from mem_parser.live.totals import Order
-from mem_profiler.live.watched import State
+from web_profiles import blocks_of
 
 SMALL = (80, 24)
 
@@ -26,6 +33,11 @@ def names(app: Any) -> list[str]:
     lines = screen_lines(app)
     first = next(k for k, line in enumerate(lines) if line.endswith(" function")) + 1
     return [line.split()[-1] for line in lines[first:-1] if line]
+
+
+def has_base(columns: Any) -> bool:
+    """Whether the tree of a page compares with an earlier moment."""
+    return any("base" in str(name) for name in columns)
 
 
 def chosen(app: Any) -> str:
@@ -79,6 +91,8 @@ def test_a_mark_shows_what_changes_and_g_sorts_by_it() -> None:
         await shows(pilot, "net_read")
         await pilot.press("g")
         await shows(pilot, "growth is since a mark: b sets one")
+        await pilot.press("escape")
+        await wait(pilot, lambda: "b sets one" not in screen_text(app), "the line is gone")
         await pilot.press("b")
         await shows(pilot, "since mark")
         source.profiles = [profile({"parse main": 45, "net_read serve main": 30}, 3.0)]
@@ -87,6 +101,73 @@ def test_a_mark_shows_what_changes_and_g_sorts_by_it() -> None:
         assert "+3.815 MiB" in next(x for x in screen_lines(app) if x.endswith(" parse"))
         await pilot.press("B")
         await wait(pilot, lambda: "since mark" not in screen_text(app), "the mark is gone")
+
+    run(app, body)
+
+
+def test_growth_is_of_the_number_that_rows_are_sorted_by() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    def cell(name: str) -> tuple[str, str]:
+        """What a row says of its growth, and how."""
+        assert app.picture is not None
+        row = app._drawn(app.picture.rows.names.index(name), 80)
+        return next((text.strip(), style) for text, style in row if len(text) == 21)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("b")
+        await shows(pilot, "since mark")
+        source.profiles = [profile({**STACKS, "net_read serve main": 70}, 3.0)]
+        await shows(pilot, "mark 0:00:02 ago")
+        assert cell("serve")[0].startswith("+3.815 MiB")
+        assert cell("serve")[1] == "bold"
+        assert cell("parse")[0].startswith("0 ±")
+        assert cell("parse")[1] == ""
+        await pilot.press("o")
+        await wait(pilot, lambda: app.picture is not None
+                   and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
+        assert "MiB" not in cell("serve")[0]
+        assert cell("serve")[1] == ""
+        assert cell("net_read")[1] == "bold"
+
+    run(app, body)
+
+
+def test_growth_of_a_thread_is_since_its_own_blocks_at_the_mark() -> None:
+    app = live_app(Scripted(profile(threads=3)))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "all 3 threads")
+        await pilot.press("b")
+        await shows(pilot, "since mark")
+        await pilot.press("right")
+        await shows(pilot, "thread 1 of 3")
+        assert app.picture is not None
+        row = next(row for row in app.picture.rows if row.name == "main")
+        assert row.total_growth is not None
+        assert row.total_growth.value == 0
+
+    run(app, body)
+
+
+def test_keys_of_the_table_do_nothing_while_another_screen_covers_it() -> None:
+    source = Scripted(profile())
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("down", "enter")
+        await wait(pilot, lambda: isinstance(app.screen, StacksScreen), "stacks are open")
+        await pilot.press("o", "b", "slash", "i", "question_mark", "w")
+        await wait(pilot, lambda: len(app.written) == 1, "a file is written from here too")
+        assert isinstance(app.screen, StacksScreen)
+        assert app.wish.order is Order.TOTAL
+        assert not app.wish.narrows
+        assert app.follower.looking.mark is None
+        await pilot.press("escape", "space")
+        await shows(pilot, "PAUSED")
 
     run(app, body)
 
@@ -127,6 +208,26 @@ def test_arrows_go_from_thread_to_thread_and_m_merges_them() -> None:
     run(app, body)
 
 
+def test_stacks_are_those_of_the_thread_that_is_shown() -> None:
+    app = live_app(Scripted(profile(threads=3)))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "all 3 threads")
+        await pilot.press("right")
+        await shows(pilot, "thread 1 of 3")
+        await pilot.press("home", "down")
+        await wait(pilot, lambda: chosen(app) == "main", "main is chosen")
+        await pilot.press("enter")
+        await shows(pilot, "main: who called it")
+        await pilot.press("c")
+        await shows(pilot, "main: what it calls")
+        assert "net_read" in screen_text(app)
+        assert "parse" not in screen_text(app)
+        assert "db_get" not in screen_text(app)
+
+    run(app, body)
+
+
 def test_without_threads_arrows_say_so() -> None:
     app = live_app(Scripted(profile()))
 
@@ -156,6 +257,8 @@ def test_enter_opens_the_stacks_of_a_row_with_lines_and_callers() -> None:
         await pilot.press("enter")
         await wait(pilot, lambda: "net_read" not in screen_text(app), "the branches are folded")
         assert "+ serve" in screen_text(app)
+        await pilot.press("w")
+        await wait(pilot, lambda: len(app.written) == 1, "a file is written from here too")
         await pilot.press("enter", "t", "slash", "escape")
         await shows(pilot, "all threads")
         assert app.wish.order is Order.TOTAL
@@ -170,7 +273,7 @@ def test_slash_filters_by_function_file_or_module() -> None:
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
         await pilot.press("slash", *"^(net|db)_", "enter")
-        await shows(pilot, "2 of 5 functions /^(net|db)_/")
+        await shows(pilot, "2 of 5 functions /^(net|db)_/: own 90.9%, total 90.9%")
         assert names(app) == ["net_read", "db_get"]
         await pilot.press("slash", *"parse.c", "enter")
         await shows(pilot, "1 of 5 functions /parse.c/")
@@ -189,7 +292,7 @@ def test_i_shows_the_module_of_the_chosen_function_alone() -> None:
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "net_read")
         await pilot.press("down", "i")
-        await shows(pilot, "1 of 5 functions in serve.so")
+        await shows(pilot, "1 of 5 functions in serve.so: own 0.0%, total 90.9%")
         await pilot.press("i")
         await wait(pilot, lambda: len(names(app)) == 5, "all rows are back")
 
@@ -212,6 +315,20 @@ def test_d_shows_the_memory_of_a_device_and_its_graph_stands_beside() -> None:
     run(app, body)
 
 
+def test_another_memory_begins_with_all_threads() -> None:
+    device = profile({"upload main": 40, "move main": 7}, domain="cuda-0", threads=2)
+    app = live_app(Scripted(profile(threads=3), device))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "all 3 threads")
+        await pilot.press("right")
+        await shows(pilot, "thread 1 of 3")
+        await pilot.press("d")
+        await shows(pilot, "memory of cuda-0  all 2 threads")
+
+    run(app, body)
+
+
 def test_space_keeps_what_is_shown_and_the_readings_go_on() -> None:
     source = Scripted(profile())
     app = live_app(source)
@@ -220,14 +337,14 @@ def test_space_keeps_what_is_shown_and_the_readings_go_on() -> None:
         await shows(pilot, "net_read")
         await pilot.press("space")
         await shows(pilot, "PAUSED")
-        await pilot.pause(0.1)
-        before, ticks = source.moments, len(source.threads)
         source.profiles = [profile({"late main": 3}, 9.0)]
+        before, ticks = source.moments, source.ticks
+        # Far more than between two refreshes.
+        await wait(pilot, lambda: source.ticks >= ticks + 50, "readings go on")
         await pilot.press("o")
         await wait(pilot, lambda: app.picture is not None
                    and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
         assert source.moments == before
-        assert ticks == 1
         assert "late" not in screen_text(app)
         await pilot.press("space")
         await shows(pilot, "late")
@@ -244,6 +361,25 @@ def test_l_shows_verdicts_on_leaks() -> None:
         await shows(pilot, "leaks so far")
         await pilot.press("q")
         await shows(pilot, "5 functions")
+
+    run(app, body)
+
+
+def test_what_the_profile_lacks_is_said_and_n_shows_it() -> None:
+    made = profile()
+    source = Scripted(made)
+    app = live_app(source)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        assert "note" not in screen_lines(app)[6]
+        await pilot.press("n")
+        await shows(pilot, "nothing is missing")
+        await pilot.press("n")
+        made.capture.notes.append("small [b]objects\x1b are missing")
+        await shows(pilot, "1 note: n")
+        await pilot.press("n")
+        await shows(pilot, "small [b]objects\\x1b are missing")
 
     run(app, body)
 
@@ -268,6 +404,35 @@ def test_w_writes_a_file_and_f_a_page_each_under_a_new_name(tmp_path: Path) -> N
     assert all((tmp_path / name).read_text().startswith("<!DOCTYPE html>") for name in pages)
 
 
+def test_a_page_is_of_the_memory_that_is_shown_and_of_what_changed(tmp_path: Path) -> None:
+    device = profile({"upload main": 40}, domain="cuda-0")
+    source = Scripted(profile(), device)
+    app = live_app(source, str(tmp_path / "x"))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        await pilot.press("f")
+        await wait(pilot, lambda: len(app.written) == 1, "the page is written")
+        await pilot.press("d")
+        await shows(pilot, "memory of cuda-0")
+        await pilot.press("f")
+        await wait(pilot, lambda: len(app.written) == 2, "the page is written")
+        await pilot.press("l")
+        await shows(pilot, "leaks so far")
+        assert "main → upload" in screen_text(app)
+        await pilot.press("l", "escape", "b")
+        await shows(pilot, "since mark")
+        await pilot.press("f")
+        await wait(pilot, lambda: len(app.written) == 3, "the page is written")
+
+    run(app, body)
+    trees = [
+        blocks_of((tmp_path / f"x.4711.{k}.flamegraph.html").read_text())["tree"] for k in (1, 2, 3)
+    ]
+    assert ["upload" in head["functions"] for head, _ in trees] == [False, True, True]
+    assert [has_base(columns) for _, columns in trees] == [False, False, True]
+
+
 def test_help_names_every_key_that_is_bound() -> None:
     app = live_app(Scripted(profile()))
 
@@ -282,111 +447,6 @@ def test_help_names_every_key_that_is_bound() -> None:
         await shows(pilot, "5 functions")
 
     run(app, body)
-
-
-@pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])
-def test_keys_leave_also_from_another_screen(key: str) -> None:
-    app = live_app(Scripted(profile()))
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
-        if key != "q":
-            await pilot.press("enter")
-            await wait(pilot, lambda: isinstance(app.screen, StacksScreen), "stacks are open")
-        await pilot.press(key)
-        await pilot.pause()
-        assert not app.is_running or app._exit
-
-    run(app, body)
-    assert app.return_value is None
-
-
-def test_a_program_of_this_command_gets_the_ctrl_c_and_shows_its_output() -> None:
-    heard: list[int] = []
-    lines: Sequence[str] = ["first line", "\x1b[31mred [bold]not bold"]
-    app = live_app(Scripted(profile()), forward=heard.append, output=lambda: lines)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
-        await pilot.press("p")
-        await shows(pilot, "first line")
-        assert "\\x1b[31mred [bold]not bold" in screen_text(app)
-        await pilot.press("escape", "ctrl+c")
-
-    run(app, body)
-    assert heard == [signal.SIGINT]
-
-
-def test_the_end_of_the_process_is_said_and_its_last_state_stays() -> None:
-    source = Scripted(profile())
-    app = live_app(source, plan={"successor": lambda: 99})
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
-        source.why = "signal 9 SIGKILL"
-        source.profiles = [profile({"last main": 8}, 4.0)]
-        source.state = State.ENDED
-        await shows(pilot, "last")
-        await shows(pilot, "it runs again as pid 99: r follows it")
-        assert "ended" in screen_text(app)
-        await pilot.press("r")
-
-    run(app, body)
-    assert app.return_value == 99
-
-
-def test_another_program_of_the_same_process_is_followed_without_being_asked() -> None:
-    source = Scripted(profile())
-    app = live_app(source, plan={"successor": lambda: 4711})
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
-        source.state = State.ENDED
-        await wait(pilot, lambda: app.return_value == 4711, "the view ends for the next one")
-
-    run(app, body)
-
-
-def test_where_a_capture_has_ended_c_begins_one() -> None:
-    source = Scripted(profile(), state=State.IDLE)
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "no capture runs")
-        await pilot.press("c")
-        await shows(pilot, "a capture has begun; it ends with this view")
-
-    run(app, body)
-    assert source.state is State.CAPTURED
-
-
-def test_an_error_of_the_process_is_a_line_and_the_view_goes_on() -> None:
-    source = Scripted(profile())
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
-        source.problem = FAILED
-        await shows(pilot, "it broke")
-        await pilot.press("o")
-        await wait(pilot, lambda: app.picture is not None
-                   and app.picture.wish.order is Order.OWN, "it is sorted")  # fmt: skip
-
-    run(app, body)
-    assert app.follower.failure is None
-
-
-def test_an_error_that_nobody_foresaw_ends_the_view_and_is_kept() -> None:
-    source = Scripted(profile())
-    app = live_app(source)
-
-    async def body(pilot: Pilot[Any]) -> None:
-        await shows(pilot, "net_read")
-        source.problem = ZeroDivisionError("division by zero")
-        await wait(pilot, lambda: app._exit, "the view ends")
-
-    run(app, body)
-    assert isinstance(app.follower.failure, ZeroDivisionError)
 
 
 def test_names_of_the_target_are_shown_and_never_obeyed() -> None:
@@ -449,6 +509,9 @@ def test_every_size_has_its_rows_and_no_line_is_too_long(size: tuple[int, int]) 
     async def body(pilot: Pilot[Any]) -> None:
         await shows(pilot, "main")
         assert max(map(len, screen_lines(app))) <= size[0]
+        lines = app.screen_stack[0].query_one("#rows", Lines)
+        await pilot.press("home", "pagedown")
+        assert 0 < lines.cursor <= lines.size.height
         await pilot.press("o", "end")
         await shows(pilot, "function_000" if size[0] > 60 else "function")
         if size[0] >= 110:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mem_parser.filters import Filters
 from mem_parser.libraries.rules import Libraries
 from mem_parser.live import addresses
+from mem_parser.live.keptshown import KeptShown
 from mem_parser.live.naming import Naming, NamingChoice
 from mem_parser.live.recurring import last_of_name
 from mem_parser.live.totals import Order, rows, totals
@@ -320,14 +321,18 @@ def test_rows_of_kept_names_are_those_of_profiles_that_stand_alone(
 ) -> None:
     choice = NamingChoice(libraries=Libraries())
     naming, growing, filters = Naming(choice), Growing(), Filters(rule=rule)
+    shown = KeptShown()
     before: list[Any] = [None, None]
     for what, how in [("stacks", 2), *steps]:
         step(growing, what, how, data)
         sides = growing.profile(growing.series), growing.profile(None)
         now = [
-            totals(side, names, filters)
-            for side, names in zip(
-                sides, (naming.names(sides[0]), Naming(choice).names(sides[1])), strict=True
+            totals(side, names, filters, kept=kept)
+            for side, names, kept in zip(
+                sides,
+                (naming.names(sides[0]), Naming(choice).names(sides[1])),
+                (shown, None),
+                strict=True,
             )
         ]
         kept, alone = (

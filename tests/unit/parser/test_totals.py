@@ -342,3 +342,23 @@ def test_an_empty_profile_has_no_rows() -> None:
     empty = profile.where(np.zeros(1, dtype=np.bool_))
     then = totals(empty, symbols, PLAIN)
     assert len(rows(then, then, then, Order.GROWTH)) == 0
+
+
+@given(stacks_strategy, st.sets(st.sampled_from([f.name for f in FUNCTIONS])))
+def test_functions_together_have_each_stack_once(counts: list[Counts], chosen: set[str]) -> None:
+    profile, symbols = made(counts, rate=1)
+    now = totals(profile, symbols, PLAIN)
+    own, total = now.together(np.array([name in chosen for name in now.names], dtype=np.bool_))
+    spelled = [[FUNCTIONS[LOCATIONS[x].function].name for x in stack] for stack, *_ in counts]
+    held = [size * live for _, size, live, _ in counts]
+    firsts = sum(b for names, b in zip(spelled, held, strict=True) if names[0] in chosen)
+    on = sum(b for names, b in zip(spelled, held, strict=True) if chosen & set(names))
+    assert (own.value, total.value) == (firsts, on)
+
+
+def test_functions_together_leave_out_what_the_filters_leave_out() -> None:
+    profile, symbols = made([([0], 100, 3, 0), ([2, 0], 100, 5, 0)], rate=1)
+    now = totals(profile, symbols, dataclasses.replace(PLAIN, ignore=("load.c",)))
+    every = np.ones(len(now.names), dtype=np.bool_)
+    own, total = now.together(every)
+    assert own.value == total.value == now.sum.value == 300

@@ -1,0 +1,72 @@
+"""How the live view spells numbers and lines, at each width."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from live_views import looking, profile
+from mem_cli.live import texts
+from mem_cli.live.app import HINTS
+from mem_cli.live.picture import Picture, Situation
+from mem_cli.live.wish import Wish
+from mem_parser.estimate import Estimate, Unseen
+from mem_parser.live.totals import Order, Row
+from mem_parser.model import Unit
+from mem_parser.units import format_margin
+from mem_profiler.live.watched import Moment, State
+
+FEW = Estimate(80_000.0, 400.0, 3, Unseen(1024.0))
+
+
+def picture(pid: int = 0, threads: int = 0) -> Picture:
+    made = profile(threads=threads)
+    view = looking()
+    view.take(Moment(1, 1.0, State.CAPTURED, [made], pid))
+    found = view.picture(Wish(), Situation(State.CAPTURED))
+    assert found is not None
+    return found
+
+
+def test_an_interval_of_two_ends_that_has_no_room_is_the_further_one_on_both_sides() -> None:
+    whole = format_margin(FEW, Unit.SPACE)
+    assert whole.startswith("+")
+    assert len(whole.split()) == 2
+    row = Row("f", "m", "f.c", FEW, FEW, 3.0)
+    narrow = [texts.Column("total", 10), texts.Column("±", 9)]
+    wide = [texts.Column("total", 10), texts.Column("±", 20)]
+    further = max(whole.split(), key=lambda end: float(end[1:]))[1:]
+    assert texts.row_cells(row, narrow, Order.TOTAL)[1].strip() == f"± {further}"
+    assert texts.row_cells(row, wide, Order.TOTAL)[1].strip() == whole
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 400])
+def test_hints_are_whole_and_the_way_out_is_among_them(width: int) -> None:
+    line = texts.as_many(HINTS, width)
+    assert len(line) <= width
+    assert line.startswith("? keys  q leave")
+    assert set(line.split("  ")) <= set(HINTS)
+
+
+def test_a_process_has_the_number_that_it_has_here() -> None:
+    assert "(pid 777)" in texts.title(picture(777).head, 80)
+    assert "(pid 4711)" in texts.title(picture().head, 80)
+
+
+def test_the_first_line_keeps_its_clock_at_each_width() -> None:
+    head = picture().head
+    assert texts.title(head, 80).endswith("  captured 0:00:01")
+    assert len(texts.title(head, 80)) == 80
+    assert texts.title(head, 40).endswith("… 0:00:01")
+
+
+def test_one_thread_is_not_called_all() -> None:
+    def line(of: Picture) -> str:
+        return texts.choice_line(of, paused=False, width=80)
+
+    assert line(picture(threads=1)).startswith("1 thread  5 functions")
+    assert line(picture(threads=2)).startswith("all 2 threads")
+    assert line(picture()).startswith("all threads")
+    ended = dataclasses.replace(picture(), situation=Situation(State.ENDED))
+    assert line(ended).endswith("ended")

@@ -120,9 +120,10 @@ static struct mp_device_site_row *counters_of(struct mp_segment *seg,
 /* Under a guard. */
 static void write_event(struct mp_segment *seg, enum mp_event_kind kind,
                         const struct mp_device_live_row *row) {
+    uint64_t bits = row->space == MP_SPACE_POOL ? (1ULL << MP_POOL_SHIFT) - 1 : UINT64_MAX;
     struct mp_event_of event = {.kind = kind,
                                 .thread = mp_thread_row(seg),
-                                .address = row->address,
+                                .address = row->address & bits,
                                 .size_bytes = row->asked_bytes,
                                 .site_key = row->site_key,
                                 .birth_ns = row->birth_ns};

@@ -35,7 +35,7 @@ enum mp_address_space {
     MP_SPACE_VULKAN_MEMORY,
     MP_SPACE_ZE_POINTER,
     MP_SPACE_ZE_HANDLE,
-    MP_SPACE_POOL,
+    MP_SPACE_POOL, /* which pool: the bits of its addresses from MP_POOL_SHIFT on */
     MP_SPACE_HAL_REGISTERED, /* host ranges: blocks beside the ranges' own */
     MP_SPACE_CUDA_REGISTERED,
     MP_SPACE_HIP_REGISTERED,
@@ -43,6 +43,8 @@ enum mp_address_space {
     MP_SPACE_ZE_IMAGE,
     MP_SPACES,
 };
+
+#define MP_POOL_SHIFT 57 /* no address of a program has so high a bit */
 
 #define MP_DOMAIN_NONE 0u /* the host's number: no device block is ever there */
 /* a block or refusal that needs no record, and is no loss */

@@ -173,7 +173,7 @@ void mp_pool_heap_end(struct mp_tool_domain *domain, void *handle) {
 
 /* A pool may give out again what it got from another one: the same address is a block of each. */
 static uint64_t region_key(const struct mp_tool_domain *domain, uint64_t address) {
-    return address ^ (uint64_t)mp_tool_domain_index(domain) << 57;
+    return address ^ (uint64_t)mp_tool_domain_index(domain) << MP_POOL_SHIFT;
 }
 
 void mp_pool_region_begin(struct mp_tool_domain *domain, const void *heap,

@@ -242,6 +242,30 @@ def test_ranges_of_mstx_from_python_are_steps(tmp_path: Path) -> None:
     assert row["Call Stack(Python)"] == f"{script}(8): <module>"
 
 
+BY_CALLS = """
+import ctypes, sys
+import mem_profiler.memscope as msmemscope
+acl = ctypes.CDLL(sys.argv[1])
+block = ctypes.c_void_p()
+acl.aclrtSetDevice(0)
+for number in range(3):
+    assert acl.aclrtMalloc(ctypes.byref(block), ctypes.c_size_t(1000 * (number + 1)), 0) == 0
+    msmemscope.step()
+"""
+
+
+@SEGMENT
+@pytest.mark.parametrize(("wanted", "sizes"), [("1", [1056]), ("2", [2048]), ("1,3", [1056, 3040])])
+def test_a_call_of_step_ends_a_step(tmp_path: Path, wanted: str, sizes: list[int]) -> None:
+    script = tmp_path / "calls.py"
+    script.write_text(BY_CALLS)
+    with Collecting(tmp_path, "--steps", wanted, program=(script, Ascend.build().acl)) as run:
+        assert run.end() == 0, run.stderr
+
+    rows = only(dumps(run.output)).of("MALLOC")
+    assert [int(attribute(row, "size")) for row in rows] == sizes
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

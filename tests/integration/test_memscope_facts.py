@@ -50,6 +50,19 @@ def test_rows_of_a_pool_say_what_the_pool_has_reserved(tmp_path: Path) -> None:
     assert {attribute(row, "total") for row in shown} == {str(1 << 21)}
 
 
+def test_a_block_of_two_pools_has_its_address_in_the_rows_of_both(tmp_path: Path) -> None:
+    program = compile_program(STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"))
+    with Collecting(tmp_path, program=(program, "pool")) as run:
+        assert run.end() == 0, run.stderr
+    addresses: dict[str, set[int]] = {"PTA": set(), "ATB": set()}
+    for dump in dumps(run.output):
+        for row in dump.of("MALLOC"):
+            addresses[row["Event Type"]].add(int(row["Ptr"], 16))
+    first = min(addresses["PTA"])
+    assert addresses == {"PTA": {first + 512 * k for k in range(5)}, "ATB": {first}}
+    assert first < 1 << 48
+
+
 def test_a_refusal_writes_a_snapshot_with_the_stack_of_the_call(tmp_path: Path) -> None:
     with Collecting(tmp_path, "--analysis", "none") as run:
         run.do(*WORK)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 LABELS_MAX = 3
 """So many labels of the user an owner has; more are left out."""
+_NUMBER_CHARS = 18
 _ALWAYS = frozenset(("SYSTEM", "SNAPSHOT"))
 _TWO_STEPS = "steps come from step() and from ranges named `step start`: the ranges make no steps"
 
@@ -56,8 +57,9 @@ class Scribe:
         self._late = LateLabels()
         self._facts = SideFacts() if "decompose" in settings.analyses else None
         self._window = not settings.deferred
-        self._step = 0
-        self._in_step = False
+        # The first step of a program that calls `step()` begins with the collection.
+        self._step = 1
+        self._in_step = True
         self._steps_from = ""
         self._step_ranges: set[object] = set()
         self._regions: dict[int, list[str]] = defaultdict(list)
@@ -129,11 +131,11 @@ class Scribe:
 
     def _write_told(self, row: SideRow) -> None:
         if row.event == "SYSTEM" and row.type == "STEP":
-            self._begin_step("step()", row.name)
+            self._begin_step("step()", _after(row.name, self._step))
         is_range = row.event == "MSTX" and row.name == STEP_MESSAGE
         if is_range and row.type == "Range_start":
             self._step_ranges.add(row.attributes.get("range_id"))
-            self._begin_step("a range", "")
+            self._begin_step("a range", self._step + 1 if self._steps_from else 1)
         if row.type == "START_TRACE":
             self._open_window(row)
         elif self._is_recording or row.event in _ALWAYS:
@@ -202,15 +204,14 @@ class Scribe:
         if opens and self._is_recording:
             self._blocks.promote(row.time_ns, row.tid)
 
-    def _begin_step(self, source: str, name: str) -> None:
+    def _begin_step(self, source: str, number: int) -> None:
         if self._steps_from and self._steps_from != source:
             if _TWO_STEPS not in self.warnings:
                 self.warnings.append(_TWO_STEPS)
             if source == "a range":
                 return
-            self._step = 0
         self._steps_from = source
-        self._step = int(name) if name.isdecimal() and len(name) < 18 else self._step + 1
+        self._step = number
         self._in_step = True
         self._choose()
 
@@ -257,6 +258,11 @@ class Scribe:
             self._late.add(track.device, number, track.place.framework, level, label)
 
         self._blocks.when_written(found.number, write)
+
+
+def _after(name: str, step: int) -> int:
+    """Return the number of the step that begins where the step ``name`` ends."""
+    return (int(name) if name.isdecimal() and len(name) < _NUMBER_CHARS else step) + 1
 
 
 def label_of(text: str) -> str:

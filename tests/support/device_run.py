@@ -19,7 +19,7 @@ from mem_profiler.profile.tables import Tables
 from mem_profiler.segment import collect, devices, layout
 from mem_profiler.segment.devices import Domain
 from mem_profiler.segment.file import Control, Segment
-from sampler_run import Target, name_of, segments
+from sampler_run import Target, namer, segments
 
 
 @dataclass
@@ -127,6 +127,7 @@ def _stacks(domain: str, read: Tables, modules: list[Module]) -> Iterator[Device
     assert sites.alloc_taken_bytes is not None
     assert sites.failed_blocks is not None
     assert sites.failed_bytes is not None
+    name = namer(modules)
     for i, k in enumerate(sites.stack.tolist()):
         frames = stacks.frames[stacks.offsets[k] : stacks.offsets[k + 1]].tolist()
         generation = int(stacks.generation[k])
@@ -139,7 +140,7 @@ def _stacks(domain: str, read: Tables, modules: list[Module]) -> Iterator[Device
             int(sites.failed_blocks[i]),
             int(sites.failed_bytes[i]),
         )
-        names = [name_of(pc - (n > 0), generation, modules) for n, pc in enumerate(frames)]
+        names = [name(pc - (n > 0), generation) for n, pc in enumerate(frames)]
         yield DeviceStack(domain, names, int(stacks.flags[k]), tally)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
+from textual import events
 from textual.app import App
 from textual.pilot import Pilot
 
@@ -203,3 +204,10 @@ async def shows(pilot: Pilot[Any], text: str) -> None:
 
 
 FAILED = MemError("it broke")
+
+
+def type_at_once(app: Any, keys: str) -> None:
+    """Send characters as a terminal does that has them all at once; a line feed is Enter."""
+    for key in keys:
+        name = {"\n": "enter", "/": "slash"}.get(key, key)
+        app.post_message(events.Key(name, None if key == "\n" else key))

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -287,14 +287,7 @@ def _stacks(rows: Tables, modules: list[Module]) -> Iterator[Stack]:
     stacks, sites = rows.stacks, rows.sites
     named: dict[int, list[str]] = {}
 
-    @functools.cache
-    def modules_at(pc: int) -> list[Module]:
-        return [m for m in modules if any(r.start <= pc < r.end for r in m.ranges)]
-
-    @functools.cache
-    def name(pc: int, generation: int) -> str:
-        return name_of(pc, generation, modules_at(pc))
-
+    name = namer(modules)
     for i, k in enumerate(sites.stack.tolist()):
         if k not in named:
             frames = stacks.frames[stacks.offsets[k] : stacks.offsets[k + 1]].tolist()
@@ -312,12 +305,25 @@ def _stacks(rows: Tables, modules: list[Module]) -> Iterator[Stack]:
         )
 
 
-def name_of(pc: int, generation: int, modules_there: list[Module]) -> str:
-    """The function at `pc` in a stack of that loader generation; FILE+? or ? where unknown.
-    `modules_there` are those that had the address at any time.
+def namer(modules: list[Module]) -> Callable[[int, int], str]:
+    """Return what gives the function at an address in a stack of a loader generation; FILE+? or ?
+    where unknown.
 
-    Fails where two modules claim the address at that time: such a stack could be named wrongly.
+    It fails where two modules claim the address at that time: such a stack could be named wrongly.
     """
+
+    @functools.cache
+    def modules_at(pc: int) -> list[Module]:
+        return [m for m in modules if any(r.start <= pc < r.end for r in m.ranges)]
+
+    @functools.cache
+    def name(pc: int, generation: int) -> str:
+        return _name_of(pc, generation, modules_at(pc))
+
+    return name
+
+
+def _name_of(pc: int, generation: int, modules_there: list[Module]) -> str:
     at = [
         m
         for m in modules_there

@@ -17,6 +17,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from mem_cli.live import texts
+from mem_cli.live.asking import Asking
 from mem_cli.live.following import Answer, Follower
 from mem_cli.live.head import Facts, Graphs, Heads
 from mem_cli.live.lines import Lines, Part
@@ -58,8 +59,6 @@ class LiveApp(App[int | None]):
     CSS = """
     #news { height: 1; display: none; text-style: reverse; }
     #news.-shown { display: block; }
-    #filter { height: 1; border: none; padding: 0; display: none; }
-    #filter.-shown { display: block; }
     #hints { height: 1; text-style: dim; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -73,7 +72,7 @@ class LiveApp(App[int | None]):
         Binding("left,less_than_sign", "thread(-1)", show=False),
         Binding("right,greater_than_sign", "thread(1)", show=False),
         Binding("m", "merge", "all threads"),
-        Binding("slash", "filter", "filter"),
+        Binding("slash", "filter", "filter", priority=True),
         Binding("i", "module", "module"),
         Binding("d", "domain", "domain"),
         Binding("b", "mark", "mark"),
@@ -116,12 +115,14 @@ class LiveApp(App[int | None]):
         self._facts, self._graphs, self._heads = Facts(), Graphs(), Heads()
         self._rows = Lines(id="rows")
         self._news = Static(id="news")
-        self._asked = Input(id="filter", placeholder="regular expression")
+        self._asked = Asking("regular expression")
         self._hints = Static(id="hints")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Tell whether a key acts: those of the table do not while another screen covers it."""
         if action in _OF_TABLE and len(self.screen_stack) > 1:
+            return False
+        if action == "filter" and self.focused is self._asked:
             return False
         return super().check_action(action, parameters)
 
@@ -306,11 +307,7 @@ class LiveApp(App[int | None]):
 
     def action_filter(self) -> None:
         """Ask for a regular expression."""
-        asked = self._asked
-        asked.value = self.wish.pattern
-        asked.cursor_position = len(asked.value)
-        asked.add_class("-shown")
-        asked.focus()
+        self._asked.ask(self.wish.pattern)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Show what matches."""
@@ -323,8 +320,8 @@ class LiveApp(App[int | None]):
         self._want(pattern=message.value)
 
     def _close_filter(self) -> None:
-        self._asked.remove_class("-shown")
-        self._rows.focus()
+        self._asked.end()
+        self.screen.set_focus(self._rows)
 
     def action_close(self) -> None:
         """Close the line of the filter, and the news."""

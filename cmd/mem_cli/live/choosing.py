@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from mem_cli.live.asking import Asking
 from mem_cli.live.candidates import Candidate, candidates
 from mem_cli.live.lines import Lines, Part
 from mem_cli.live.terminal import TerminalDriver
@@ -39,15 +40,13 @@ class ChooserApp(App[int | None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     Static { height: 1; }
-    #filter { height: 1; border: none; padding: 0; display: none; }
-    #filter.-shown { display: block; }
     #hints { text-style: dim; }
     #heads { text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,escape", "leave", "leave"),
         Binding("ctrl+c,ctrl+q", "leave", priority=True, show=False),
-        Binding("slash", "filter", "filter"),
+        Binding("slash", "filter", "filter", priority=True),
     ]
 
     def __init__(self, find: Find = candidates) -> None:
@@ -66,7 +65,7 @@ class ChooserApp(App[int | None]):
         yield Static(id="title")
         yield Static(Text(_HEAD), id="heads")
         yield Lines()
-        yield Input(id="filter", placeholder="part of a command")
+        yield Asking("part of a command")
         yield Static(Text("enter watch   / filter   q leave"), id="hints")
 
     def on_mount(self) -> None:
@@ -129,11 +128,15 @@ class ChooserApp(App[int | None]):
         """Take the chosen process."""
         self.exit(self.shown[message.number].pid)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Tell whether a key acts: what opens the filter is a part of a text in it."""
+        if action == "filter" and isinstance(self.focused, Asking):
+            return False
+        return super().check_action(action, parameters)
+
     def action_filter(self) -> None:
         """Ask for a part of a command."""
-        asked = self.query_one("#filter", Input)
-        asked.add_class("-shown")
-        asked.focus()
+        self.query_one(Asking).ask(self._pattern)
 
     def on_input_changed(self, message: Input.Changed) -> None:
         """Show only what has that in its command."""
@@ -148,12 +151,12 @@ class ChooserApp(App[int | None]):
         self._to_list()
 
     def _to_list(self) -> None:
-        self.query_one("#filter").remove_class("-shown")
-        self.query_one(Lines).focus()
+        self.query_one(Asking).end()
+        self.screen.set_focus(self.query_one(Lines))
 
     def action_leave(self) -> None:
         """Leave, or go back to the list."""
-        if self.query_one("#filter").has_focus:
+        if isinstance(self.focused, Asking):
             self._to_list()
         else:
             self.exit(None)

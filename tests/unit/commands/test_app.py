@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from textual.geometry import Offset
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from live_views import (
     STACKS,
@@ -18,6 +19,7 @@ from live_views import (
     screen_lines,
     screen_text,
     shows,
+    type_at_once,
 )
 from live_views import until as wait
 from mem_cli.live.lines import Lines
@@ -265,6 +267,22 @@ def test_enter_opens_the_stacks_of_a_row_with_lines_and_callers() -> None:
         assert app.picture is not None
 
     run(app, body)
+
+
+def test_keys_that_come_at_once_go_to_the_filter() -> None:
+    app = live_app(Scripted(profile()))
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "net_read")
+        type_at_once(app, "/lo/q")
+        await wait(pilot, lambda: app.query_one("#filter", Input).value == "lo/q", "the text")
+        await pilot.press("escape")
+        type_at_once(app, "/parse\n")
+        await wait(pilot, lambda: app.wish.pattern == "parse", "the pattern")
+        assert app.wish.order is Order.TOTAL
+        assert len(app.screen_stack) == 1
+
+    run(app, body, SMALL)
 
 
 def test_slash_filters_by_function_file_or_module() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from live_views import run, screen_text, shows
+from live_views import run, screen_text, shows, type_at_once
 from live_views import until as wait
 from mem_cli.live.candidates import ATTACHABLE, Candidate
 from mem_cli.live.choosing import ChooserApp
@@ -48,6 +48,23 @@ def test_keys_choose_the_line_that_they_are_on(keys: list[str], pid: int | None)
     finally:
         app.end()
     assert app.return_value == pid
+
+
+def test_keys_that_come_at_once_go_to_the_filter() -> None:
+    app = ChooserApp(three)
+
+    async def body(pilot: Pilot[Any]) -> None:
+        await shows(pilot, "3 may be watched")
+        await wait(pilot, lambda: app.complete, "all are found")
+        type_at_once(app, "/post")
+        await wait(pilot, lambda: len(app.shown) == 1, "the filter")
+        await pilot.press("enter")
+
+    try:
+        run(app, body)
+    finally:
+        app.end()
+    assert app.return_value == 102
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from textual.widgets import Input
 
 
 class Asking(Input):
-    """It is there while it asks. The keys behind the one that opens it are its own, however fast they
-    come: that one is a binding with priority, and the focus moves at once.
+    """It is there while it asks. The keys behind the one that opens it are its own, however fast
+    they come: that one is a binding with priority, and the focus moves at once.
     """
 
     DEFAULT_CSS = "Asking { height: 1; border: none; padding: 0; }"

@@ -19,7 +19,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from mem_cli.serve.past import Had, Snapshot
-from mem_parser.escape import one_line
+from mem_parser.escape import json_ascii, one_line
 from mem_parser.model import Count, Profile, Unit
 from mem_parser.python.labelframes import without_labels
 from mem_parser.reports.aggregate import rows_of, sum_stacks
@@ -118,7 +118,7 @@ def _label(text: str) -> str:
 
 def packed(found: Numbers | None) -> bytes:
     """Return numbers as JSON, for `unpacked`."""
-    return json.dumps(None if found is None else dataclasses.asdict(found)).encode()
+    return json_ascii(None if found is None else dataclasses.asdict(found)).encode()
 
 
 def unpacked(pid: int, data: bytes) -> Numbers | None:

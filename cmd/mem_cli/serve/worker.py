@@ -27,6 +27,7 @@ from typing import Any
 from mem_cli.serve.answers import About, Answers, Question, text_of
 from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
+from mem_parser.escape import json_ascii
 from mem_parser.model import Profile
 from mem_parser.symbols import elsewhere
 from mem_parser.symbols.cache import CACHE_VARIABLE
@@ -103,7 +104,7 @@ def _answered(answers: Answers, question: Question, body: bytes) -> bytes:
 
 def _ask_namer(namer: int, question: Any) -> Any:
     try:
-        send(namer, None, json.dumps(question).encode())
+        send(namer, None, json_ascii(question).encode())
         message = receive(namer, FILES_MAX_BYTES, TAKE_LIMIT_S)
         if message is None:
             raise Broken("it has ended")
@@ -151,7 +152,7 @@ def name_files(owner: Owner, fds: Sequence[int]) -> None:
         os.environ[CACHE_VARIABLE] = ""  # that of the environment is another user's
     while (message := receive(reader, FILES_MAX_BYTES)) is not None:
         told = elsewhere.answer(json.loads(message.body))
-        send(reader, None, json.dumps(told).encode())
+        send(reader, None, json_ascii(told).encode())
 
 
 WORKS: Mapping[str, Work] = {"read": read_process, "name": name_files}

@@ -162,8 +162,8 @@ def listen_on(path: str) -> Listening:
         raise UsageProblem(f"{shown}: the path of a socket has at most {_LONGEST_PATH} bytes")
     folder = _folder_of(path)
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
     try:
+        os.fchmod(opened.fileno(), 0o600)  # what `bind` makes has this mode
         # By the open folder: its path may lead elsewhere in a moment.
         inside = f"/proc/self/fd/{folder}/{os.path.basename(path)}"
         with _alone_in(folder):
@@ -179,8 +179,6 @@ def listen_on(path: str) -> Listening:
         opened.close()
         os.close(folder)
         raise
-    finally:
-        os.umask(before)
 
 
 def _folder_of(path: str) -> int:

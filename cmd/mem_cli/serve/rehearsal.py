@@ -6,8 +6,7 @@ in a folder that others cannot enter. So everything is done once, with a profile
 
 from __future__ import annotations
 
-import encodings.latin_1
-import encodings.unicode_escape  # noqa: F401 - what a codec is found by is not known in advance
+import encodings.latin_1  # noqa: F401 - codecs are files, too
 
 from mem_cli.serve.answers import About, Answers
 from mem_parser.model import Capture, Count

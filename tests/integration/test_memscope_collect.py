@@ -274,7 +274,7 @@ def test_a_call_of_step_ends_a_step(tmp_path: Path, wanted: str, sizes: list[int
         (("--device", "gpu"), "--device: 'gpu'"),
         (("--steps", "1,2,3,4,5,6"), "--steps: '1,2,3,4,5,6': at most 5 steps"),
         (("--steps", "0"), "--steps: '0': a list of numbers of steps, from 1 on"),
-        (("--level", "2"), "--level: '2': op or kernel"),
+        (("--level", "2"), "--level: '2': op, kernel or both"),
         (("--events", "alloc,malloc"), "--events: 'alloc,malloc'"),
         (("--call-stack", "c:1001"), "--call-stack: 'c:1001'"),
         (("--call-stack", "java"), "--call-stack: 'java'"),

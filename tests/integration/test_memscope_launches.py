@@ -147,6 +147,7 @@ def test_kernels_in_operators_begin_and_end_and_the_library_saves_nothing(
         ("access", "op", {"ACCESS"}),
         ("launch", "op", {"OP_LAUNCH"}),
         ("launch,access", "kernel", {"KERNEL_LAUNCH"}),
+        ("launch,access", "0,1", {"KERNEL_LAUNCH", "OP_LAUNCH", "ACCESS"}),
     ],
 )
 def test_only_what_is_asked_for_is_written(

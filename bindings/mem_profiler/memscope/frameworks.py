@@ -33,7 +33,7 @@ class Window:
             watcher.use(self._watching)
             listeners.append(self._watching)
         wanted = Wanted(
-            launch="launch" in events and settings.level == "op",
+            launch="launch" in events and "op" in settings.levels,
             access="access" in events,
             owners="decompose" in settings.analyses,
             stack_depth=settings.python_depth,

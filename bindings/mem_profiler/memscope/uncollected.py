@@ -15,8 +15,9 @@ PYTORCH = "torch"
 def lines_of(settings: Settings, given: Collection[str]) -> list[str]:
     """Return a line for each option among ``given`` whose rows nobody writes, or PyTorch alone."""
     lines = []
-    if "level" in given and settings.level == "kernel":
-        lines.append(f"level kernel: {_KERNELS}")
+    if "level" in given and "kernel" in settings.levels:
+        neither = "" if "op" in settings.levels else _NO_OPERATORS
+        lines.append(f"level kernel: {_KERNELS}{neither}")
     if "events" in given and "access" in settings.events:
         lines.append(f"events access: {_ACCESSES}")
     return [*lines, *(f"{what}: {_PYTORCH}" for what in _of_pytorch(settings, given))]
@@ -40,8 +41,9 @@ def left_out(settings: Settings, began: Optional[Settings]) -> list[str]:  # noq
     lines = []
     if "launch" in settings.all_events - began.all_events:
         lines.append(f"events launch: {_BEGAN} without")
-    elif settings.level != began.level and "launch" in settings.all_events:
-        lines.append(f"level {settings.level}: {_BEGAN} with level {began.level}")
+    elif "launch" in settings.all_events:
+        more = [name for name in settings.levels if name not in began.levels]
+        lines += [f"level {name}: {_BEGAN} with level {began.levels[0]}" for name in more]
     if settings.host and not began.host:
         lines.append(f"device cpu: {_BEGAN} without blocks of the host")
     return lines
@@ -56,10 +58,8 @@ def _of_pytorch(settings: Settings, given: Collection[str]) -> list[str]:
     return asked
 
 
-_KERNELS = (
-    "launches by the program; when the device began and ended a kernel is not collected, and"
-    " neither are operators"
-)
+_KERNELS = "launches by the program; when the device began and ended a kernel is not collected"
+_NO_OPERATORS = ", and neither are operators"
 _ACCESSES = "of ATB's operators, and of Python programs with PyTorch 2.3.1 or later"
 _PYTORCH = "of Python programs with PyTorch 2.3.1 or later alone"
 _BEGAN = "not collected, since the capture began"

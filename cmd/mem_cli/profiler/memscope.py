@@ -16,7 +16,7 @@ from mem_parser.memscope.settings import PATH_MAX_CHARS, Settings
 from mem_profiler import __version__
 
 if TYPE_CHECKING:
-    from mem_parser.memscope.compare import Comparison
+    from mem_parser.memscope.compare import Comparison, Level
 
 _TWO_PATHS = "two paths with a comma in between: --input BASE,COMPARE"
 _COMMA = re.compile("[,\N{FULLWIDTH COMMA}]")
@@ -126,7 +126,7 @@ def _compare(inputs: tuple[str, str], settings: Settings, rows: int, *, as_json:
     if page or record:
         check_output(settings.output)
     with waiting("comparing"):
-        found = compare_runs(*inputs, "op" if settings.level == "op" else "kernel", steps)
+        found = compare_runs(*inputs, _compared_level(settings), steps)
     if page:
         from mem_parser.web.scopecompare import render
 
@@ -136,6 +136,13 @@ def _compare(inputs: tuple[str, str], settings: Settings, rows: int, *, as_json:
         write_json(comparetext.record(found), settings.output)
     else:
         _write_table(found, settings.output, None if as_json else rows)
+
+
+def _compared_level(settings: Settings) -> Level:
+    """Return what is compared. Raises UsageProblem."""
+    if len(settings.levels) > 1:
+        raise UsageProblem("--compare takes operators or kernels: --level op, or --level kernel")
+    return "op" if settings.levels == ("op",) else "kernel"
 
 
 def _show(found: Comparison, rows: int | None) -> None:

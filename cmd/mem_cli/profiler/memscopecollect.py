@@ -23,7 +23,9 @@ _OPTIONS = (
     click.option(
         "--device", metavar="LIST", help="npu (all), npu:0 to npu:31, cpu; by default npu."
     ),
-    click.option("--level", metavar="op|kernel", help="Operators (op) or kernels; by default op."),
+    click.option(
+        "--level", metavar="LIST", help="op (operators), kernel, or both; by default op."
+    ),
     click.option(
         "--events",
         metavar="LIST",

@@ -44,6 +44,12 @@ _FORMATS = {
 """aclFormat of ACL."""
 
 
+_KINDS = (
+    ("kernels", "kernel", "launch"),
+    ("operators", "op", "launch"),
+    ("accesses", "op", "access"),
+)
+"""Launches in the words of the sampler, and the level and the event that ask for them."""
 FACTS = "facts"
 """What rows of blocks say of pages, pools and devices (`blockfacts`)."""
 
@@ -56,11 +62,12 @@ class LaunchRow(SideRow):
 
 def launches_wanted(settings: Settings) -> tuple[str, ...]:
     """Return which launches a capture is asked for, in the words of the sampler."""
-    events = settings.all_events
-    if settings.level == "kernel":
-        return ("kernels", FACTS) if "launch" in events else (FACTS,)
-    names = {"operators": "launch", "accesses": "access"}
-    return (*(name for name, event in names.items() if event in events), FACTS)
+    wanted = (
+        name
+        for name, level, event in _KINDS
+        if level in settings.levels and event in settings.all_events
+    )
+    return (*wanted, FACTS)
 
 
 def is_wanted(row: SideRow, settings: Settings) -> bool:

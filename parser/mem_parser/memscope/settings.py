@@ -25,6 +25,7 @@ DEPTH, DEPTH_MAX = 50, 1000
 OOM_BLOCKS, OOM_BLOCKS_MAX = 10, 1000
 ALL_DEVICES = "npu"
 HOST_DEVICE = "cpu"
+LEVELS = ("op", "kernel")
 EVENTS = ("alloc", "free", "launch", "access", "traceback")
 ANALYSES = ("leaks", "decompose", "inefficient", "oom")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -61,7 +62,8 @@ class Settings:
 
     devices: tuple[str, ...] = (ALL_DEVICES,)
     """`npu`, numbers as texts, `cpu`."""
-    level: str = "op"
+    levels: tuple[str, ...] = ("op",)
+    """`op`, `kernel` or both, in this order."""
     events: frozenset[str] = frozenset(("alloc", "free", "launch"))
     steps: tuple[int, ...] = ()
     c_depth: int = 0
@@ -123,6 +125,7 @@ def of_dict(told: Mapping[str, Any]) -> Settings:
         return Settings(**{
             **values,
             "devices": tuple(map(str, values.get("devices", (ALL_DEVICES,)))),
+            "levels": tuple(name for name in LEVELS if name in values.get("levels", LEVELS[:1])),
             "events": frozenset(map(str, values.get("events", ()))),
             "analysis": frozenset(set(map(str, values.get("analysis", ()))) & set(ANALYSES)),
             "steps": tuple(map(int, values.get("steps", ()))),
@@ -179,11 +182,13 @@ def _devices(value: str) -> dict[str, Any]:
     return {"devices": tuple(dict.fromkeys(found))}
 
 
-def _level(value: str) -> dict[str, Any]:
-    levels = {"op": "op", "kernel": "kernel", "0": "op", "1": "kernel"}
-    if value.strip() not in levels:
-        raise ValueError("op or kernel (in early releases 0 and 1)")
-    return {"level": levels[value.strip()]}
+def _levels(value: str) -> dict[str, Any]:
+    words = {"op": "op", "kernel": "kernel", "0": "op", "1": "kernel"}
+    parts = parts_of(value)
+    if any(part not in words for part in parts):
+        raise ValueError("op, kernel or both (in early releases 0 and 1)")
+    found = {words[part] for part in parts}
+    return {"levels": tuple(name for name in LEVELS if name in found)}
 
 
 def _words(value: str, known: tuple[str, ...]) -> list[str]:
@@ -277,7 +282,7 @@ def _output(value: str) -> dict[str, Any]:
 
 _READ: dict[str, Callable[[str], dict[str, Any]]] = {
     "device": _devices,
-    "level": _level,
+    "level": _levels,
     "events": _events,
     "steps": _steps,
     "call_stack": _call_stack,

@@ -16,7 +16,7 @@ from memscope_logs import PID, START_NS, Collected, Log, facts, side, with_setti
 from memscope_run import attribute
 
 SECOND = 10**9
-KERNELS = with_settings(level="kernel")
+KERNELS = with_settings(levels=("kernel",))
 K, ACCESS = int(LaunchKind.KERNEL), int(LaunchKind.ACCESS)
 
 
@@ -32,6 +32,8 @@ def kernel(time_ns: int, name: int = 1, thread: int = 0, device: int = 0) -> tup
         ({"events": "access"}, ("accesses", "facts")),
         ({"events": "launch,access"}, ("operators", "accesses", "facts")),
         ({"level": "kernel"}, ("kernels", "facts")),
+        ({"level": "0,1", "events": "launch,access"},
+         ("kernels", "operators", "accesses", "facts")),
         ({"level": "1", "events": "access"}, ("facts",)),
         ({"events": "none", "analysis": "inefficient"}, ("operators", "accesses", "facts")),
     ],
@@ -119,7 +121,7 @@ def test_other_settings_from_within_the_program_hold_from_then_on(tmp_path: Path
     log.writer.append_texts([b"k"])
     log.add((10, Kind.BIRTH, 4096, 100, 1))
     log.launch(kernel(20), kernel(40))
-    op = dataclasses.replace(KERNELS, level="op")
+    op = dataclasses.replace(KERNELS, levels=("op",))
     config = json.loads(op.as_json())
     told = ("KERNEL_LAUNCH", "KERNEL_LAUNCH", "told by the program", None, {}, None)
     side(tmp_path, (30, PID, None, "CONFIG", "", "", None, config, None), (50, PID, "0", *told))

@@ -17,8 +17,10 @@ PLAIN = Settings()
     [
         ("device", "npu:2，npu:07,npu:2", "devices", ("2", "7")),
         ("device", "cpu , npu", "devices", ("cpu", "npu")),
-        ("level", "1", "level", "kernel"),
-        ("level", "op", "level", "op"),
+        ("level", "1", "levels", ("kernel",)),
+        ("level", "op", "levels", ("op",)),
+        ("level", "1,0", "levels", ("op", "kernel")),
+        ("level", "op，kernel,op", "levels", ("op", "kernel")),
         ("events", "", "events", frozenset()),
         ("events", "none", "events", frozenset()),
         ("events", "access，traceback", "events", frozenset(("access", "traceback"))),

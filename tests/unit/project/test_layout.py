@@ -55,6 +55,11 @@ BELOW = {
 # What C cannot say, in assembly.
 ONE_MODULE = {"redirect/redirect_tail": "redirect/redirect_later"}
 MACHINE_PATH = re.compile(r"/(?:work|root|home/[a-z]\w+|Users)/")
+TOP = {
+    ".ci", ".clang-format", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE",
+    "MANIFEST.in", "Makefile", "README.md", "README.zh-CN.md", "bindings", "cmd", "docs",
+    "examples", "mkdocs.yml", "parser", "pyproject.toml", "release", "sampler", "setup.py", "tests",
+}  # fmt: skip
 NOT_TEXT = {".png", ".svg", ".gz", ".heap", ".bin"}
 
 
@@ -91,6 +96,10 @@ def imported_by(package: str) -> Iterator[tuple[Path, str]]:
 @pytest.mark.parametrize("folder", ["cmd", "parser", "bindings", "tests"])
 def test_no_top_level_folder_is_a_package(folder: str) -> None:
     assert not (ROOT / folder / "__init__.py").exists()
+
+
+def test_nothing_new_lies_at_the_top() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in tracked_files()} <= TOP
 
 
 def test_the_standard_library_keeps_its_cmd() -> None:

@@ -32,8 +32,10 @@ def kernel(time_ns: int, name: int = 1, thread: int = 0, device: int = 0) -> tup
         ({"events": "access"}, ("accesses", "facts")),
         ({"events": "launch,access"}, ("operators", "accesses", "facts")),
         ({"level": "kernel"}, ("kernels", "facts")),
-        ({"level": "0,1", "events": "launch,access"},
-         ("kernels", "operators", "accesses", "facts")),
+        (
+            {"level": "0,1", "events": "launch,access"},
+            ("kernels", "operators", "accesses", "facts"),
+        ),
         ({"level": "1", "events": "access"}, ("facts",)),
         ({"events": "none", "analysis": "inefficient"}, ("operators", "accesses", "facts")),
     ],

@@ -129,8 +129,6 @@ class MemscopeRun(launch.Run):
             return
         done = follower.finish()
         warnings = [*done.warnings, *notes]
-        if log is not None and log.told.get("lost"):
-            warnings.append(f"{log.told['lost']} events are missing: the rings were full")
         problem = done.problem or (log.problem if log is not None else "")
         self.collected.append(dataclasses.replace(done, warnings=warnings, problem=problem))
 

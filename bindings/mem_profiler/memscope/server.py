@@ -72,12 +72,9 @@ class CollectingServer(Server):
     def _end(self) -> Collected:
         session, self.session = self._running(), None
         follower, self._follower = self._follower, None
-        log = session.discard()
+        session.discard()
         assert follower is not None
-        done = follower.finish()
-        if log is not None and log.told.get("lost"):
-            done.warnings.append(f"{log.told['lost']} events are missing: the rings were full")
-        return done
+        return follower.finish()
 
     def _leave(self, session: Session) -> None:  # noqa: ARG002 - the one that runs
         """The process has ended without a word."""

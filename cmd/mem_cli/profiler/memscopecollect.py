@@ -23,9 +23,7 @@ _OPTIONS = (
     click.option(
         "--device", metavar="LIST", help="npu (all), npu:0 to npu:31, cpu; by default npu."
     ),
-    click.option(
-        "--level", metavar="LIST", help="op (operators), kernel, or both; by default op."
-    ),
+    click.option("--level", metavar="LIST", help="op (operators), kernel, or both; by default op."),
     click.option(
         "--events",
         metavar="LIST",
@@ -139,7 +137,11 @@ def collect(arguments: tuple[str, ...], choice: Choice) -> int:
     for done in run.collected:
         code = _say(done, choice) or code
     if not any(done.paths for done in run.collected) and choice.says("warning"):
-        say("note: the program took no memory of these devices: there is no dump", err=True)
+        say(
+            "note: the program took no memory of these devices: there is no dump"
+            + ("" if settings.host else " (--device cpu: that of the host)"),
+            err=True,
+        )
     _write_log(run.collected, choice, run.stamp)
     return outcome.status or code
 

@@ -24,7 +24,7 @@ from mem_parser.memlog.launches import Launches, LaunchKind
 from mem_parser.memscope.dumps import Dumps
 from mem_parser.memscope.hosttensors import TensorStacks
 from mem_parser.memscope.launchrows import rows_of
-from mem_parser.memscope.logtail import LogFile, LogTail, Piece
+from mem_parser.memscope.logtail import LogFile, LogTail, Missing, Piece
 from mem_parser.memscope.scribe import Scribe
 from mem_parser.memscope.settings import Settings
 from mem_parser.memscope.siderows import SideFile, SideRow
@@ -61,6 +61,7 @@ class Collecting:
         self._finders: dict[str, TensorStacks] = {}
         self._without_stack = 0
         self._lost_launches = 0
+        self._missing: dict[str, Missing] = {}
         self._tids = np.zeros(0, np.int64)
         self._unsure_ns = _END_NS
         self._marks: set[Mark] = set()
@@ -107,6 +108,9 @@ class Collecting:
         """Write what is left, and the ends of what is live. Raises as `step`."""
         self.step(self._came_ns, final=True)
         self.scribe.finish()
+        for found in self._missing.values():
+            count = f"{found.events}" if found.events is not None else "unknown how many"
+            self._warn(f"{count} events are missing: {found.why}")
         if self._tail.lost_files:
             self._warn(
                 f"{self._tail.lost_files} files of the log were removed before they were read"
@@ -149,12 +153,24 @@ class Collecting:
     def _take(self, file: LogFile, piece: Piece) -> None:
         if isinstance(piece, str):
             self._warn(piece)
+        elif isinstance(piece, Missing):
+            self._take_missing(piece)
         elif isinstance(piece, Events):
             self._take_events(file, piece)
         elif isinstance(piece, Launches):
             self._take_launches(file, piece)
         else:
             self._take_facts(file, piece)
+
+    def _take_missing(self, hole: Missing) -> None:
+        before = self._missing.get(hole.why)
+        if before is None and len(self._missing) >= _WARNINGS_MAX:
+            return
+        if before is not None and hole.events is not None and before.events is not None:
+            hole = Missing(before.events + hole.events, hole.why)
+        elif before is not None:
+            hole = Missing(None, hole.why)
+        self._missing[hole.why] = hole
 
     def _take_events(self, file: LogFile, events: Events) -> None:
         assert file.facts is not None

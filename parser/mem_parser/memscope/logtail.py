@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mem_parser.allowance import MemoryAllowance
 from mem_parser.errors import InputFileError, NotAProfile
@@ -40,7 +41,16 @@ from mem_parser.python.stacks import PythonStacks
 
 AHEAD = 4
 """So many files are open before they are read."""
-Piece = Events | Launches | Profile | str
+
+
+class Missing(NamedTuple):
+    """Events that the log does not have: so many (None: unknown), and why."""
+
+    events: int | None
+    why: str
+
+
+Piece = Events | Launches | Profile | Missing | str
 _LOOK_BYTES = 1 << 20
 _SUFFIX = re.compile(r"-([0-9]{1,9})\.memlog")
 
@@ -85,8 +95,8 @@ class LogFile:
         return self._python
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield what the whole blocks behind the last ones have: events, launches, facts, lines of
-        holes.
+        """Yield what the whole blocks behind the last ones have: events, launches, facts, holes,
+        and lines on what cannot be read.
 
         Raises InputFileError.
         """
@@ -174,9 +184,8 @@ class LogFile:
         elif kind == BlockKind.HOLE:
             fields = Fields(read_object(data))
             lost = fields.optional_int("lost")
-            return (
-                f"events are missing in the log: {lost if lost is not None else 'unknown how many'}"
-            )
+            known = lost if lost is not None and lost >= 0 else None
+            return Missing(known, fields.text("why")[:200])
         elif kind == BlockKind.END:
             self.ended = True
             self.last = Fields(read_object(data)).optional_bool("last") is True

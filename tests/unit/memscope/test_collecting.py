@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mem_parser.devices import Mark
 from mem_parser.memlog.events import Kind
+from mem_parser.memlog.filefacts import Hole
 from mem_parser.memscope.settings import Settings
 from memscope_logs import PID, START_NS, Collected, Log, facts, side, with_settings
 from memscope_run import attribute
@@ -88,6 +89,22 @@ def test_a_birth_at_the_place_of_a_live_block_ends_that_and_an_unknown_free_is_n
     rows = found.dump().of("MALLOC", "FREE")
     assert [attribute(r, "used") for r in rows if r["Event"] == "MALLOC"] == ["100", "300"]
     assert found.dump().shadows() == [("FREE", 100), ("FREE", 300)]
+
+
+@pytest.mark.parametrize(
+    ("lost", "line"), [((3, 4), "7 events are missing"), ((3, None), "unknown how many events are")]
+)
+def test_events_that_are_missing_are_one_line(
+    tmp_path: Path, lost: tuple[int | None, ...], line: str
+) -> None:
+    log = Log(tmp_path)
+    for k, count in enumerate(lost):
+        log.add((10 * k + 10, B, 4096 * (k + 1), 100, 1))
+        log.writer.append_hole(Hole(10 * k + 10, 10 * k + 19, count, 0))
+    log.end()
+    [found] = Collected(log).finish()
+    assert found.startswith(line)
+    assert found.endswith(": the rings were full")
 
 
 def test_a_block_of_a_pool_is_on_the_device_of_the_block_around_it(tmp_path: Path) -> None:

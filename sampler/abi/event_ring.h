@@ -70,6 +70,8 @@ enum mp_launch_want {
     MP_LAUNCH_KERNELS = 2,
     MP_LAUNCH_ACCESSES = 4, /* of operators */
     MP_LAUNCH_FACTS = 8, /* of blocks, pools and devices */
+    /* No launch: of the blocks of the host, those of tensors alone (core/tensors.h). */
+    MP_LAUNCH_TENSORS = 16,
 };
 
 /* The rings of the capture that writes events. The starter fills it before the gate opens. */

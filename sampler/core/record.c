@@ -10,6 +10,7 @@
 #include "pystacks.h"
 #include "scratch.h"
 #include "sites.h"
+#include "tensors.h"
 #include "threads.h"
 #include "unwind/stack_range.h"
 
@@ -113,6 +114,13 @@ static void leave_to_outer(struct mp_countdown *c) {
         c->value = gate + mp_draw_bytes(&c->rng, c->rate_bytes);
 }
 
+/* Does the capture leave out what is no tensor? */
+static inline bool is_unwanted(const struct mp_capture_view *view, const struct mp_frame *caller) {
+    return mp_events_on(view->segment, view->number) &&
+           (mp_load_relaxed(&view->segment->control->events.launches) & MP_LAUNCH_TENSORS) != 0 &&
+           !mp_tensors_at(caller->pc);
+}
+
 static inline __attribute__((always_inline)) void
 record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_frame *caller) {
     struct mp_capture_view view;
@@ -136,6 +144,10 @@ record_alloc(const void *block, size_t size, enum mp_hook hook, const struct mp_
     int saved_errno = errno;
     if (mp_filter_hit(block))
         mp_record_free(block); /* we did not see the free of its earlier owner */
+    if (is_unwanted(&view, caller)) {
+        errno = saved_errno;
+        return;
+    }
     struct mp_guard guard;
     if (mp_stack_is_short((uintptr_t)&guard, mp_unwind_stack_bytes(), &self->mapped_page)) {
         lose(seg, MP_LOST_STACK_ROOM);

@@ -2,6 +2,7 @@
  * libraries.c - see libraries.h.
  */
 #include "libraries.h"
+#include "core/tensors.h"
 #include "pools.h"
 #include "redirect/elf_lookup.h"
 #include "redirect/redirect_later.h"
@@ -64,7 +65,17 @@ static void note_loaded(enum mp_backend backend) {
     mp_device_backend_seen(backend, state.asked, true);
 }
 
+/* The function that allocates PyTorch's tensors on the host. */
+static void find_tensors(const struct mp_elf *elf) {
+    static const char *const sonames[] = {"libc10.so", NULL};
+    static const char symbol[] = "_ZN3c109alloc_cpuEm";
+    uintptr_t begin = is_named(elf, sonames) ? mp_elf_lookup(elf, symbol) : 0;
+    if (begin != 0 && begin != mp_load_relaxed(&mp_tensors.begin))
+        mp_tensors_found(begin, mp_elf_lookup_bytes(elf, symbol));
+}
+
 static bool find_in(const struct mp_elf *elf, void *arg) {
+    find_tensors(elf);
     for (unsigned i = 0; i < LIBRARIES && !mp_elf_is_self(elf); i++)
         if (mp_backend_on(libraries[i]->backend) && is_named(elf, libraries[i]->sonames) &&
             find_rows(elf, libraries[i], arg))

@@ -225,16 +225,17 @@ static int read_devices(struct mp_options *o, char *error, size_t n) {
 }
 
 static int read_launches(struct mp_options *o, char *error, size_t n) {
-    static const char *const names[] = {"operators", "kernels", "accesses", "facts"};
+    static const char *const names[] = {"operators", "kernels", "accesses", "facts", "tensors"};
+    enum { NAMES = sizeof names / sizeof names[0] };
     const char *value = value_of("MEM_PROFILER_LAUNCHES");
     for (const char *word = value; word != NULL && *word != '\0';) {
         size_t length = strcspn(word, ",");
         unsigned i = 0;
-        while (i < 4 && (strlen(names[i]) != length || strncmp(names[i], word, length) != 0))
+        while (i < NAMES && (strlen(names[i]) != length || strncmp(names[i], word, length) != 0))
             i++;
-        if (i == 4)
+        if (i == NAMES)
             return refuse(error, n, "MEM_PROFILER_LAUNCHES", value,
-                          "a list of operators, kernels, accesses, facts");
+                          "a list of operators, kernels, accesses, facts, tensors");
         o->launches |= 1u << i;
         word += length + (word[length] == ',');
     }

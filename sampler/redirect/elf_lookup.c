@@ -290,22 +290,26 @@ bool mp_elf_is_self(const struct mp_elf *elf) {
     return elf->dynamic == _DYNAMIC;
 }
 
-/* The address symbol `index` defines under `name`; 0 if it does not, or not as the default version. */
-static uintptr_t definition(const struct mp_elf *elf, size_t index, const char *name) {
+/* Symbol `index` if it defines `name`; NULL if it does not, or not as the default version. */
+static const ElfW(Sym) * definition(const struct mp_elf *elf, size_t index, const char *name) {
     if (index >= elf->symbols_max)
-        return 0;
+        return NULL;
     const ElfW(Sym) *s = &elf->symbols[index];
     unsigned type = ELF64_ST_TYPE(s->st_info), binding = ELF64_ST_BIND(s->st_info);
     if (s->st_shndx == SHN_UNDEF || s->st_value == 0 || s->st_name >= elf->strings_bytes ||
         binding == STB_LOCAL || type == STT_TLS || type == STT_SECTION || type == STT_FILE)
-        return 0;
+        return NULL;
     if (!same(elf->strings + s->st_name, name))
-        return 0;
+        return NULL;
     if (index < elf->versions_max &&
         ((elf->versions[index] & VERSION_HIDDEN) != 0 || elf->versions[index] == VER_NDX_LOCAL))
-        return 0;
+        return NULL;
+    return s;
+}
+
+static uintptr_t address_of(const struct mp_elf *elf, const ElfW(Sym) * s) {
     uintptr_t address = s->st_shndx == SHN_ABS ? s->st_value : elf->base + s->st_value;
-    if (type != STT_GNU_IFUNC)
+    if (ELF64_ST_TYPE(s->st_info) != STT_GNU_IFUNC)
         return address;
 #if defined(__aarch64__)
     return ((uintptr_t (*)(uint64_t))address)(
@@ -317,13 +321,13 @@ static uintptr_t definition(const struct mp_elf *elf, size_t index, const char *
 
 /* Header: buckets, index of the first hashed symbol, Bloom words, Bloom shift; then Bloom filter, buckets,
  * one chain word per hashed symbol whose lowest bit ends its chain. */
-static uintptr_t lookup_gnu(const struct mp_elf *elf, const char *name) {
+static const ElfW(Sym) * lookup_gnu(const struct mp_elf *elf, const char *name) {
     if (elf->gnu_hash_words < 4)
-        return 0;
+        return NULL;
     uint64_t buckets = elf->gnu_hash[0], first = elf->gnu_hash[1], bloom_words = elf->gnu_hash[2];
     uint64_t buckets_at = 4 + bloom_words * (WORD_BITS / 32), chains_at = buckets_at + buckets;
     if (buckets == 0 || bloom_words == 0 || chains_at > elf->gnu_hash_words)
-        return 0;
+        return NULL;
     uint32_t hash = 5381;
     for (const char *c = name; *c != '\0'; c++)
         hash = hash * 33 + (unsigned char)*c;
@@ -331,26 +335,26 @@ static uintptr_t lookup_gnu(const struct mp_elf *elf, const char *name) {
     ElfW(Addr) word = bloom[(hash / WORD_BITS) % bloom_words];
     unsigned shift = elf->gnu_hash[3] & 31;
     if (((word >> (hash % WORD_BITS)) & (word >> ((hash >> shift) % WORD_BITS)) & 1) == 0)
-        return 0;
+        return NULL;
     uint64_t index = elf->gnu_hash[buckets_at + hash % buckets];
     if (index < first)
-        return 0;
+        return NULL;
     for (; chains_at + (index - first) < elf->gnu_hash_words; index++) {
         uint32_t chain = elf->gnu_hash[chains_at + (index - first)];
-        uintptr_t address = ((chain ^ hash) >> 1) == 0 ? definition(elf, index, name) : 0;
-        if (address != 0 || (chain & 1) != 0)
-            return address;
+        const ElfW(Sym) *s = ((chain ^ hash) >> 1) == 0 ? definition(elf, index, name) : NULL;
+        if (s != NULL || (chain & 1) != 0)
+            return s;
     }
-    return 0;
+    return NULL;
 }
 
 /* Header: buckets, chains; then the buckets, one chain word per symbol. Index 0 ends a chain. */
-static uintptr_t lookup_sysv(const struct mp_elf *elf, const char *name) {
+static const ElfW(Sym) * lookup_sysv(const struct mp_elf *elf, const char *name) {
     if (elf->sysv_hash_words < 2)
-        return 0;
+        return NULL;
     uint64_t buckets = elf->sysv_hash[0], chains = elf->sysv_hash[1];
     if (buckets == 0 || 2 + buckets + chains > elf->sysv_hash_words)
-        return 0;
+        return NULL;
     uint32_t hash = 0;
     for (const char *c = name; *c != '\0'; c++) {
         hash = (hash << 4) + (unsigned char)*c;
@@ -358,16 +362,26 @@ static uintptr_t lookup_sysv(const struct mp_elf *elf, const char *name) {
     }
     uint64_t index = elf->sysv_hash[2 + hash % buckets];
     for (uint64_t steps = 0; index != 0 && index < chains && steps < chains; steps++) {
-        uintptr_t address = definition(elf, index, name);
-        if (address != 0)
-            return address;
+        const ElfW(Sym) *s = definition(elf, index, name);
+        if (s != NULL)
+            return s;
         index = elf->sysv_hash[2 + buckets + index];
     }
-    return 0;
+    return NULL;
+}
+
+static const ElfW(Sym) * lookup(const struct mp_elf *elf, const char *name) {
+    return elf->gnu_hash != NULL ? lookup_gnu(elf, name) : lookup_sysv(elf, name);
 }
 
 uintptr_t mp_elf_lookup(const struct mp_elf *elf, const char *name) {
-    return elf->gnu_hash != NULL ? lookup_gnu(elf, name) : lookup_sysv(elf, name);
+    const ElfW(Sym) *s = lookup(elf, name);
+    return s != NULL ? address_of(elf, s) : 0;
+}
+
+size_t mp_elf_lookup_bytes(const struct mp_elf *elf, const char *name) {
+    const ElfW(Sym) *s = lookup(elf, name);
+    return s != NULL ? s->st_size : 0;
 }
 
 struct search {

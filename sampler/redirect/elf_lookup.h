@@ -102,6 +102,9 @@ uint64_t mp_elf_identity(const struct mp_elf *elf);
 /* HOOK, but for an IFUNC. The default-version definition of `name` in this module; 0: none. */
 uintptr_t mp_elf_lookup(const struct mp_elf *elf, const char *name);
 
+/* HOOK. The size of that definition, as its symbol says; 0: none, or unknown. */
+size_t mp_elf_lookup_bytes(const struct mp_elf *elf, const char *name);
+
 /* INIT. Bytes from `address` to the end of the loadable segment that holds it and has all `flags` (PF_*);
  * 0: no such segment. */
 size_t mp_elf_segment_rest(const struct mp_elf *elf, uintptr_t address, uint32_t flags);

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from mem_cli.parser.group import cli
-from mem_parser.memscope.conversion import SETTINGS_FILE, convert
-from mem_parser.memscope.settings import Settings
 from torch_training import TRANSFORMER, Training, trained
 
 pytestmark = [
@@ -122,33 +117,6 @@ def test_classes_are_to_the_byte_what_pytorch_holds_at_each_step(
     activation = sums.names.index("activation")
     # Live when backward begins, and gone when the step ends.
     assert all(s.peak.bytes[activation] >= s.end.bytes[activation] for s in sums.steps)
-
-
-def test_dumps_have_the_owners_and_reports_add_them_up(tmp_path: Path) -> None:
-    [training] = trained(TRANSFORMER, tmp_path)
-    settings = Settings(
-        devices=("cpu",), analysis=frozenset(("decompose",)),
-        events=frozenset(("alloc", "free", "launch", "access")),
-    )  # fmt: skip
-    (training.folder / SETTINGS_FILE).write_text(settings.as_json())
-    logs = [str(path) for path in sorted(training.folder.glob("*.memlog"))]
-    records = []
-    for form in ("csv", "db"):
-        done = convert(logs, folder=str(tmp_path / form), form=form)
-        assert done.warnings == []
-        shown = CliRunner().invoke(cli, ["memscope", "--json", done.paths["cpu"]])
-        assert shown.exit_code == 0, shown.output
-        [file] = json.loads(shown.stdout)["files"]
-        records.append(file["pools"])
-    assert records[0] == records[1]
-    [pool] = records[0]
-    assert (pool["device"], pool["pool"]) == ("cpu", "HOST")
-    for step, said in zip(pool["steps"], training.said, strict=True):
-        found = step["end"]["bytes"] | {"all": step["end"]["total_bytes"]}
-        assert {name: found[name] for name in said} == said
-    assert pool["peak"]["bytes"].get("unknown", 0) < MOST_UNKNOWN * pool["peak"]["total_bytes"]
-    peak = dict(zip(training.sums().names, training.sums().peak.bytes.tolist(), strict=True))
-    assert pool["peak"]["bytes"] == {name: peak[name] for name in pool["peak"]["bytes"]}
 
 
 @pytest.mark.parametrize("wrap", [DATA_PARALLEL, FULLY_SHARDED], ids=["ddp", "fsdp"])

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from controller_tools import command_environment
+from host_tensors import TensorStacks
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.run import Run, read_log
 from mem_parser.memscope.blockclasses import SideFacts
 from mem_parser.memscope.classsums import BlockTable, ClassSums, sums_of
-from mem_parser.memscope.hosttensors import TensorStacks
 from mem_parser.memscope.liveblocks import NEVER, LiveBlocks
 from mem_parser.memscope.siderows import SideFile, SideRow
 

@@ -151,6 +151,7 @@ LAUNCH_WANTS = {
     "kernels": lib.MP_LAUNCH_KERNELS,
     "accesses": lib.MP_LAUNCH_ACCESSES,
     "facts": lib.MP_LAUNCH_FACTS,
+    "tensors": lib.MP_LAUNCH_TENSORS,
 }
 LAUNCH_KINDS: int = lib.MP_LAUNCH_KINDS
 LAUNCH_KIND_SHIFT: int = lib.MP_LAUNCH_KIND_SHIFT

@@ -18,6 +18,7 @@ from mem_parser.memscope.settings import LOG_LEVELS, Settings, changed
 if TYPE_CHECKING:
     from mem_profiler.memscope.follower import Collected
 
+_HOST = " (of the host: PyTorch's tensors and pinned memory; run --events -c 1 has all)"
 _OPTIONS = (
     click.option("--steps", metavar="N,...", help="Only these steps, at most 5; no analyses."),
     click.option(
@@ -139,7 +140,7 @@ def collect(arguments: tuple[str, ...], choice: Choice) -> int:
     if not any(done.paths for done in run.collected) and choice.says("warning"):
         say(
             "note: the program took no memory of these devices: there is no dump"
-            + ("" if settings.host else " (--device cpu: that of the host)"),
+            + (_HOST if settings.host else " (--device cpu: tensors of the host)"),
             err=True,
         )
     _write_log(run.collected, choice, run.stamp)

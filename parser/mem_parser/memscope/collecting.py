@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mem_parser.devices import HOST, Mark
+from mem_parser.devices import Mark
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.launches import Launches, LaunchKind
 from mem_parser.memscope.dumps import Dumps
-from mem_parser.memscope.hosttensors import TensorStacks
 from mem_parser.memscope.launchrows import rows_of
 from mem_parser.memscope.logtail import LogFile, LogTail, Missing, Piece
 from mem_parser.memscope.scribe import Scribe
@@ -58,8 +57,6 @@ class Collecting:
         self._launches: list[tuple[LogFile, Launches]] = []
         self._facts: list[tuple[LogFile, Launches]] = []
         self._rows: list[SideRow] = []
-        self._finders: dict[str, TensorStacks] = {}
-        self._without_stack = 0
         self._lost_launches = 0
         self._missing: dict[str, Missing] = {}
         self._tids = np.zeros(0, np.int64)
@@ -121,12 +118,6 @@ class Collecting:
             self._warn(
                 f"{self._lost_launches} kernels, operators or accesses have no name, or a form that"
                 " is not known"
-            )
-        if self._without_stack:
-            self._warn(
-                f"{self._without_stack} blocks of the host have no stack, since the sampler's"
-                " tables were full: tensors among them are missing; start() behind the imports"
-                " avoids that"
             )
         self.warnings += self.scribe.warnings
 
@@ -300,12 +291,7 @@ class Collecting:
                 yield self._batch(here.take(some), of[some], files)
 
     def _batch(self, events: Events, of: IntArray, files: list[LogFile]) -> Batch:
-        """Return a batch of the events that are of blocks."""
-        keep = np.ones(len(events), dtype=np.bool_)
-        for number in np.unique(of).tolist():
-            keep &= self._are_wanted(files[number], events) | (of != number)
-        if not keep.all():
-            events, of = events.take(keep), of[keep]
+        """Return a batch of events, all of blocks."""
         row = np.minimum(events.thread, max(len(self._tids) - 1, 0))
         tids = self._tids[row] if len(self._tids) else np.full(len(events), self._pid)
         used = np.unique(of)
@@ -331,24 +317,6 @@ class Collecting:
             self.scribe.add(low, len(times))
         self.scribe.settle()
         return at
-
-    def _are_wanted(self, file: LogFile, events: Events) -> BoolArray:
-        """Leave out the host's blocks that are no tensors, where owners are asked for."""
-        every = np.ones(len(events), dtype=np.bool_)
-        if "decompose" not in self.scribe.settings.analyses or file.facts is None:
-            return every
-        is_host = np.array([name == HOST for name in file.facts.domains], dtype=np.bool_)
-        if not is_host.any():
-            return every
-        finder = self._finders.setdefault(file.name, TensorStacks())
-        tensor = finder.of(file.stacks(), file.capture)
-        if not len(tensor):
-            return every
-        there = np.minimum(events.stack, len(tensor) - 1)
-        host = is_host[np.minimum(events.domain, len(is_host) - 1)]
-        births = host & ((events.kind == Kind.BIRTH) | (events.kind == Kind.BACK))
-        self._without_stack += int(np.count_nonzero(finder.lost[there[births]]))
-        return tensor[there] | ~host
 
 
 @contextlib.contextmanager

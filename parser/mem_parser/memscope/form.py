@@ -96,6 +96,8 @@ POOL_TITLES = {
     ATB: "ATB memory pool",
     MINDSPORE: "Mindspore memory pool",
 }
+STEP_TITLES = {**POOL_TITLES, HOST_TYPE: "Host memory"}
+"""What the analyses of steps look at: without a device, tensors are in the host's memory."""
 OP_STARTS = ("ATEN_START", "ATB_START")
 OP_ENDS = ("ATEN_END", "ATB_END")
 _TYPES = {"PTA_CACHING": PTA, "PYTORCH": PTA, "MARKA": "MARK"}

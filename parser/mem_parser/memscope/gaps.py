@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mem_parser.memscope.form import FREE, MALLOC, POOL_TITLES
+from mem_parser.memscope.form import FREE, MALLOC, STEP_TITLES
 from mem_parser.memscope.rows import Rows
 from mem_parser.memscope.steps import ended, steps_of
 
@@ -52,7 +52,7 @@ def find_gaps(rows: Rows) -> list[PoolGaps]:
     for number in rows.devices():
         mine = (rows.device == number) & rows.is_event(MALLOC, FREE) & (rows.used >= 0)
         steps = [one for one in ended(steps_of(rows, number)) if one[0].number >= FIRST_STEP]
-        for pool in POOL_TITLES:
+        for pool in STEP_TITLES:
             index = np.flatnonzero(mine & rows.is_type(pool))
             index = index[np.argsort(rows.id[index], kind="stable")]
             ids, used = rows.id[index], rows.used[index]
@@ -68,7 +68,7 @@ def find_gaps(rows: Rows) -> list[PoolGaps]:
 
 def table(gaps: PoolGaps) -> list[str]:
     """Return the table as the online analysis prints it."""
-    title = POOL_TITLES[gaps.pool]
+    title = STEP_TITLES[gaps.pool]
     shown = [f"======= {title} Gap Analysis of Device {gaps.device} ======="]
     shown.append(_line("", "MinAlloc/MaxAlloc(%)", "MinAllocMem(MB)", "StepId"))
     for name, gap in (("MinGap", gaps.lowest), ("MaxGap", gaps.highest)):

@@ -52,6 +52,8 @@ _KINDS = (
 """Launches in the words of the sampler, and the level and the event that ask for them."""
 FACTS = "facts"
 """What rows of blocks say of pages, pools and devices (`blockfacts`)."""
+TENSORS = "tensors"
+"""Of the blocks of the host, those of PyTorch's tensors alone."""
 
 
 class LaunchRow(SideRow):
@@ -67,7 +69,7 @@ def launches_wanted(settings: Settings) -> tuple[str, ...]:
         for name, level, event in _KINDS
         if level in settings.levels and event in settings.all_events
     )
-    return (*wanted, FACTS)
+    return (*wanted, FACTS, TENSORS) if settings.host else (*wanted, FACTS)
 
 
 def is_wanted(row: SideRow, settings: Settings) -> bool:

@@ -4,10 +4,11 @@ Steps are numbered from 1. A call of `step()` ends step n, which its row names, 
 n + 1; the first of them begins with the dump. Or a step is a range of the program named
 `step start`. A dump that has both has the steps of the calls.
 
-At the end of step s every live block of a pool is a candidate if its step a is behind the warm-up
-(a > ``skip``) and s - a >= ``duration``. A block from before the first row of a step has step 0;
-one from behind a range, and before the next, has that range's step. A candidate that is freed later
-is none any more.
+At the end of step s every live block of a pool, or of the host, is a candidate if its step a is
+behind the warm-up (a > ``skip``) and s - a >= ``duration``. A block from before the first row of a
+step has step 0; one from behind a range, and before the next, has that range's step. A candidate
+that is freed later is none any more, but for frees behind the last step: at its end a program frees
+what it kept all the time.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import numpy as np
 from mem_parser.memscope.form import (
     ATB,
     FREE,
+    HOST_TYPE,
     KERNEL_LAUNCH,
     MALLOC,
     MINDSPORE,
     MSTX,
     NOTHING,
-    POOL_TITLES,
     PTA,
+    STEP_TITLES,
     SYSTEM,
 )
 from mem_parser.memscope.rows import BoolArray, IntArray, Rows
@@ -46,6 +48,7 @@ class Candidate(NamedTuple):
     seen_steps: int
     """For how many steps it had lasted at the last end of a step that saw it."""
     freed: bool
+    """Before the last step ended."""
 
 
 class StepLeaks(NamedTuple):
@@ -130,7 +133,7 @@ def find_step_leaks(
     """Return the candidates of each device, by ID."""
     # What the end of a collection frees was never freed. A block from before a window ends the one
     # at its address.
-    pools = rows.is_type(PTA, ATB, MINDSPORE) & ~(rows.shadow & rows.is_event(FREE))
+    pools = rows.is_type(PTA, ATB, MINDSPORE, HOST_TYPE) & ~(rows.shadow & rows.is_event(FREE))
     found = []
     for number in rows.devices():
         here = (rows.device == number) & pools
@@ -149,9 +152,11 @@ def _candidates(
     # The last end before the free is what saw the block last.
     last = np.where(free_id < 0, np.iinfo(np.int64).max, free_id)
     seen = _numbered([(end, one.number) for one, end in ended(steps)], last)
+    last_end = max((end for _, end in ended(steps)), default=-1)
+    is_freed = (free_id >= 0) & (free_id < last_end)
     is_one = (step > skip) & (seen - step >= duration) & ~rows.shadow[births]
     return [
-        Candidate(int(births[k]), int(step[k]), int(seen[k] - step[k]), bool(free_id[k] >= 0))
+        Candidate(int(births[k]), int(step[k]), int(seen[k] - step[k]), bool(is_freed[k]))
         for k in np.flatnonzero(is_one).tolist()
     ]
 
@@ -203,7 +208,7 @@ def lines(rows: Rows, found: list[StepLeaks]) -> list[str]:
         shown.append(f"====== ERROR: Detected memory leaks on device {device.device} ======")
         kernels = kernels_before(rows, [leak.row for leak in leaks])
         for k, leak in enumerate(leaks):
-            title = POOL_TITLES[rows.words.types[rows.type[leak.row]]]
+            title = STEP_TITLES[rows.words.types[rows.type[leak.row]]]
             shown.append(
                 f"Direct {title} leak of {rows.size[leak.row] / _MIB:f} Mb(s)"
                 f" at 0x{int(rows.address[leak.row]):x} in kernel_{kernels[k]} at step {leak.step}."

@@ -383,7 +383,7 @@ def test_the_table_sorts_and_searches(desktop: Any, pages: dict[str, str]) -> No
 
 
 def test_the_call_graph_zooms(desktop: Any, pages: dict[str, str]) -> None:
-    scale = "return Number(document.querySelector('.call-graph-svg').dataset.scale)"
+    scale = "return Number(document.querySelector('.call-graph-svg').dataset.scale || 0)"
     open_page(desktop, pages["report"], "#tab=graph")
     until(desktop, lambda d: d.execute_script(scale) > 0)
     assert "new_node" in text_of(desktop, ".call-graph-svg")

@@ -29,6 +29,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from mem_cli.errors import say_error
+from mem_cli.profiler.watchdog import Watchdog
 from mem_cli.serve import metrics
 from mem_cli.serve.answers import Question
 from mem_cli.serve.attachments import MOST_OTHERS, Attachments, others
@@ -96,9 +97,14 @@ class Serving:
     """The answers of one server."""
 
     def __init__(
-        self, readers: Readers, choices: Choices, attachments: Attachments | None = None
+        self,
+        readers: Readers,
+        choices: Choices,
+        attachments: Attachments | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.readers = readers
+        self.watchdog = watchdog
         self.attachments = attachments or Attachments()
         self.choices = choices
         self.ending = False
@@ -204,7 +210,10 @@ class Serving:
         good = text.isascii() and text.isdigit() and len(text) <= 12
         if not good or not 1 <= int(text) <= layout.RATE_MAX_BYTES:
             raise HTTPException(400, "rate: not a number of bytes from 1 to 1G")
-        future = self.readers.of(_pid_of(request)).begin(Rates(int(text)))
+        pid = _pid_of(request)
+        if self.watchdog is not None:
+            self.watchdog.watched(pid)
+        future = self.readers.of(pid).begin(Rates(int(text)))
         await self._result(request, future, READ_S)
         self._listed = None
         return JSONResponse({"started": True})

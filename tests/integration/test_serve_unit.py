@@ -171,12 +171,17 @@ def served(unit_user: str, segment_dir: Path) -> Iterator[subprocess.Popen[str]]
             child.kill()
 
 
+def seen_by(served: subprocess.Popen[str]) -> Path:
+    """The file system as a process has it."""
+    return Path("/proc", str(served.pid), "root")
+
+
 def ask(served: subprocess.Popen[str], path: str) -> Answered:
     """Ask on the socket, which is in the server's own view of the file system."""
     [runtime] = settings()["RuntimeDirectory"]
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(TIMEOUT_S)
-        client.connect(f"/proc/{served.pid}/root/run/{runtime}/serve.sock")
+        client.connect(str(seen_by(served) / "run" / runtime / "serve.sock"))
         client.sendall(
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
         )
@@ -207,7 +212,7 @@ def test_what_the_unit_starts_shows_the_services_of_its_user(
         words = below(served.pid)[reader]
         assert (words["NoNewPrivs"], words["CapBnd"].strip("0")) == ("1", "")
         [cache] = settings()["CacheDirectory"]
-        kept = list(Path(f"/proc/{served.pid}/root/var/cache/{cache}").rglob("*"))
+        kept = list((seen_by(served) / "var" / "cache" / cache).rglob("*"))
         assert kept, "names are kept for the next time"
         assert not [path for path in kept if path.is_file() and path.stat().st_mode & 0o077]
     served.terminate()

@@ -26,8 +26,12 @@ from controller_tools import (
     command,
     command_environment,
 )
-from other_users import home_of, need_users
-from serving import Answered, below, read_all, readers_below
+from made_program import Made
+from mem_parser.readers import read_bytes
+from mem_parser.symbols.symbolizer import symbolize
+from other_users import UID, become, home_of, need_users
+from sampler_run import build
+from serving import Answered, Server, below, read_all, readers_below
 
 UNIT = ROOT / "examples" / "systemd" / "mem_profiler-serve.service"
 HIGHEST_EXPOSURE = 33
@@ -218,3 +222,32 @@ def test_what_the_unit_starts_shows_the_services_of_its_user(
     served.terminate()
     out, errors = served.communicate(timeout=TIMEOUT_S)
     assert (served.returncode, errors) == (0, ""), out
+
+
+def test_root_needs_no_more_than_the_comment_says_to_show_the_services_of_others(
+    segment_dir: Path, tmp_path: Path
+) -> None:
+    need_users()
+    [rights] = re.findall(
+        r"^#\s+CapabilityBoundingSet=(.*)$", UNIT.read_text("utf-8"), re.MULTILINE
+    )
+    kept = ",".join(f"+{word.removeprefix('CAP_').lower()}" for word in rights.split())
+    limited = ["setpriv", f"--bounding-set=-all,{kept}", "--inh-caps=-all", "--no-new-privs"]
+    segment_dir.chmod(0o1777)
+    with (
+        home_of(UID, [build("made_code.c")]) as home,
+        Made(segment_dir, *become(UID), program=home / build("made_code.c").name) as one,
+        Server(folder=tmp_path, prefix=limited) as server,
+    ):
+        one.allocate(0, 10, 5000)
+        one.list_as("handle_request", uid=UID)
+        one.map.chmod(0o600)
+        live = server.ask(f"/p/{one.pid}/live")
+        assert live.status == 200, live.body
+        metrics = server.ask("/metrics").body.decode()
+        mine = [line for line in metrics.splitlines() if f'pid="{one.pid}"' in line]
+        assert any('function="handle_request"' in line for line in mine), mine
+        text = server.ask(f"/p/{one.pid}/debug/pprof/heap?debug=1").body
+        names = {each.name for each in symbolize(read_bytes(text, "served")).functions}
+        assert {"handle_request", "main"} <= names
+        assert server.end() == (0, "")

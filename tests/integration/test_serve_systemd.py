@@ -139,7 +139,8 @@ def first_of(outer: subprocess.Popen[bytes]) -> int:
     return found[0]
 
 
-def test_the_unit_runs_and_ends_under_systemd(inside: Inside, user: str, tmp_path: Path) -> None:
+def test_the_unit_runs_and_ends_under_systemd(inside: Inside, user: str, segment_dir: Path) -> None:
+    segment_dir.chmod(0o1777)
     wait_until(lambda: '"rows"' in inside.get("/processes"), "the server answers")
     assert inside.shows("ActiveState") == "active"
     program = Path(f"/tmp/mem_profiler-test-{os.getpid()}-made")
@@ -149,7 +150,7 @@ def test_the_unit_runs_and_ends_under_systemd(inside: Inside, user: str, tmp_pat
     preload = {
         "LD_PRELOAD": str(SAMPLER),
         "MEM_PROFILER_START": "1",
-        "MEM_PROFILER_DIR": "/dev/shm",
+        "MEM_PROFILER_DIR": str(segment_dir),
     }
     lists: list[Path] = []
     with inside.start(*become, str(program), **preload) as target:

@@ -10,26 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from javascript import JAVASCRIPT, OPTIONS
 from mem_parser.live.naming import Naming
 from mem_profiler.capture.session import Rates
 from mem_profiler.live import madenames
 from mem_profiler.live.watched import Watched
 from sampler_run import WAIT_S, Target, environment
 from watching import OFTEN
-
-JAVASCRIPT = """
-let kept = [];
-function makeBuffer(i) { kept.push(new Uint8Array(70000 + i % 7)); }
-function handleRequest(i) { makeBuffer(i); }
-function laterOne(i) { makeBuffer(i); }
-console.log("ready");
-require("readline").createInterface({input: process.stdin}).on("line", (line) => {
-    const f = line === "later" ? laterOne : handleRequest;
-    for (let i = 0; i < 300; i++) f(i);
-    kept = [];
-    console.log("ok");
-});
-"""
 
 
 @pytest.fixture
@@ -40,8 +27,8 @@ def node(segment_dir: Path, tmp_path: Path) -> Iterator[Target]:
         pytest.skip("node is not installed")
     script = tmp_path / "serving.js"
     script.write_text(JAVASCRIPT)
-    options = ("--perf-basic-prof", "--interpreted-frames-native-stack")
-    with Target([found, *options, str(script)], environment(segment_dir)) as running:
+    words = [found, *OPTIONS, str(script)]
+    with Target(words, environment(segment_dir), cwd=tmp_path) as running:
         assert running.line() == "ready"
         yield running
     Path(f"/tmp/perf-{running.pid}.map").unlink(missing_ok=True)

@@ -15,7 +15,14 @@ from typing import Any
 
 import pytest
 
-from controller_tools import command, command_environment, run_command
+from controller_tools import (
+    HeapFile,
+    Stepper,
+    build_stepper,
+    command,
+    command_environment,
+    run_command,
+)
 from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
 from tmux import Terminal
@@ -41,6 +48,11 @@ def script(tmp_path: Path) -> Path:
     path = tmp_path / "grow.py"
     path.write_text(PROGRAM)
     return path
+
+
+@pytest.fixture(scope="module")
+def stepper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_stepper(tmp_path_factory.mktemp("stepper"))
 
 
 @pytest.fixture
@@ -121,6 +133,70 @@ def test_a_terminal_that_goes_away_ends_the_view_and_what_it_began(
             time.sleep(0.05)
     assert not discovery.segment_mappings(procfs.maps(target.pid))
     assert target.poll() is None
+
+
+def kill_viewer(seen: Terminal) -> None:
+    """SIGKILL the program in a terminal; its children end when they have cleaned up behind it."""
+    children = [pid for pid in procfs.pids() if procfs.stat_fields(pid)[1:2] == [str(seen.pid)]]
+    assert children
+    os.kill(seen.pid, signal.SIGKILL)
+    give_up = time.monotonic() + 60
+    while not all(map(procfs.is_gone, children)):
+        assert time.monotonic() < give_up, "what cleans up behind the viewer does not end"
+        time.sleep(0.05)
+
+
+def test_a_killed_viewer_leaves_no_capture_and_no_sampler_behind(
+    tmp_path: Path, target: subprocess.Popen[bytes]
+) -> None:
+    with terminal(tmp_path, "live", target.pid, "--interval", "0.2") as seen:
+        seen.shows("grow_here")
+        kill_viewer(seen)
+        assert not discovery.segment_mappings(procfs.maps(target.pid))
+    assert not is_in_ps(tmp_path, target.pid, "")
+    assert target.poll() is None
+    with terminal(tmp_path, "live", target.pid, "--interval", "0.2") as again:
+        again.shows("grow_here")
+
+
+def test_what_a_killed_viewer_captured_in_a_prepared_program_can_be_written(
+    tmp_path: Path, stepper: Path
+) -> None:
+    folder = {"MEM_PROFILER_DIR": str(tmp_path / "shm")}
+    (tmp_path / "shm").mkdir(mode=0o700)
+    with Stepper(stepper, **folder) as one:
+        with terminal(tmp_path, "live", one.pid, "-c", "1", "--interval", "0.2") as seen:
+            seen.shows(f"pid {one.pid}")
+            one.tell("a 100 1000")
+            seen.shows("allocate")
+            kill_viewer(seen)
+        assert is_in_ps(tmp_path, one.pid, "stopped, not written")
+        prefix = tmp_path / "late"
+        done = run_command("stop", one.pid, "-o", prefix, variables=folder)
+        assert done.returncode == 0, done.stderr
+        [path] = tmp_path.glob("late.*.heap")
+        assert HeapFile(path).header["end"] == "stopped"
+        one.tell("a 1 1000")
+
+
+def test_a_killed_viewer_that_looked_on_leaves_the_capture_of_another_alone(
+    tmp_path: Path, stepper: Path
+) -> None:
+    folder = {"MEM_PROFILER_DIR": str(tmp_path / "shm")}
+    (tmp_path / "shm").mkdir(mode=0o700)
+    with Stepper(stepper, **folder) as one:
+        assert run_command("start", one.pid, "-c", "1", variables=folder).returncode == 0
+        one.tell("a 100 1000")
+        with (
+            terminal(tmp_path, "live", one.pid, "--interval", "0.2") as seen,
+            terminal(tmp_path, "live", one.pid, "--interval", "0.2") as other,
+        ):
+            seen.shows("allocate")
+            other.shows("allocate")
+            kill_viewer(seen)
+            one.tell("a 100 1000")
+            other.shows("195.3 KiB")
+        assert is_in_ps(tmp_path, one.pid, "capturing")
 
 
 def test_errors_may_go_to_a_file(tmp_path: Path, target: subprocess.Popen[bytes]) -> None:

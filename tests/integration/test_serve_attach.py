@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from controller_tools import Stepper, build_stepper, run_command
+from controller_tools import TIMEOUT_S, Stepper, build_stepper, run_command, wait_until
 from mem_profiler import attach as attaching
+from mem_profiler.process import procfs
 from serving import Server, below
 
 
@@ -98,6 +99,43 @@ def test_a_capture_of_somebody_else_keeps_the_sampler(bare: Stepper, server: Ser
     assert attaching.is_attached(bare.pid)
     assert "capturing" in run_command("ps").stdout
     assert run_command("stop", bare.pid).returncode == 0
+
+
+def kill(server: Server) -> None:
+    """SIGKILL; returns when its children have ended, and with them who cleans up behind it."""
+    left = list(below(server.pid))
+    server.child.kill()
+    server.child.wait(TIMEOUT_S)
+    wait_until(lambda: all(map(procfs.is_gone, left)), "all processes of the server end")
+
+
+def test_a_killed_server_leaves_nothing_behind(bare: Stepper, server: Server) -> None:
+    assert post(server, bare.pid, "attach").status == 200
+    assert post(server, bare.pid, "start", rate=1).status == 200
+    kill(server)
+    assert not attaching.is_attached(bare.pid)
+    assert str(bare.pid) not in run_command("ps").stdout
+    bare.tell("a 10 1000")
+
+
+def test_a_killed_server_leaves_the_capture_of_somebody_else(bare: Stepper, server: Server) -> None:
+    assert post(server, bare.pid, "attach").status == 200
+    assert run_command("start", bare.pid).returncode == 0
+    kill(server)
+    assert attaching.is_attached(bare.pid)
+    assert run_command("stop", bare.pid).returncode == 0
+
+
+def test_the_capture_of_a_killed_server_can_be_written(
+    stepper: Path, server: Server, tmp_path: Path
+) -> None:
+    with Stepper(stepper) as prepared:
+        assert post(server, prepared.pid, "start", rate=1).status == 200
+        prepared.tell("a 10 1000")
+        kill(server)
+        done = run_command("stop", prepared.pid, "-o", tmp_path / "late")
+        assert done.returncode == 0, done.stderr
+        assert list(tmp_path.glob("late.*.heap"))
 
 
 def test_a_process_that_ends_is_forgotten(bare: Stepper, server: Server) -> None:

@@ -30,6 +30,7 @@ class FakeWatched:
         self.state = State.CAPTURED if number else State.IDLE
         self.why = ""
         self.is_own = False
+        self.code_files = None
         self.moments = 0
         self.ticks = 0
         self.closed = threading.Event()

@@ -9,7 +9,9 @@ import re
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from controller_tools import TIMEOUT_S, command, command_environment
@@ -42,12 +44,19 @@ def _unchunked(body: bytes) -> bytes:
 class Server:
     """A server of the test's own. Use as a context manager: it never outlives the test."""
 
-    def __init__(self, *options: object, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        *options: object,
+        folder: Path | None = None,
+        prefix: Sequence[str] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """``prefix``: of the command line; ``folder`` is that of a socket, None: it has a port."""
         self.path = None if folder is None else str(folder / "serve.sock")
         where = ["--socket", self.path] if self.path is not None else ["--listen", "127.0.0.1:0"]
         self.child = subprocess.Popen(
-            command("serve", *where, *options),
-            env=command_environment(),
+            [*prefix, *command("serve", *where, *options)],
+            env=command_environment() | dict(variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

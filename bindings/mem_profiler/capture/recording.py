@@ -154,6 +154,7 @@ class Recording:
             return [], []
         uid = os.fstat(self.segment.fd).st_uid
         try:
-            return self.code_files.copy(uid, self.target.mappings), []
+            paths = (one.path for one in self.target.mappings)
+            return self.code_files.copy(uid, paths), []
         except MemError as error:
             return [], [NAMELESS_NOTE.format(error)]

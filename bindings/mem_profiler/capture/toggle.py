@@ -57,7 +57,7 @@ def stop(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
         running = control.running(gate.target_now_ns(pid))
         alone = logkeeper.state(segment, control, gate.target_now_ns(pid)) == logkeeper.LOG_ENDED
         log = logkeeper.end(segment, pid)
-        _lock(segment, pid)
+        lock(segment, pid)
         control = segment.control()
         number = control.number("capture_number")
         if number == 0:
@@ -79,7 +79,7 @@ def stop(pid: int, prefix: str, form: Form = Form.AUTO) -> Result:
         return result
 
 
-def _lock(segment: Segment, pid: int) -> None:
+def lock(segment: Segment, pid: int) -> None:
     """Become the controller; children of one that was killed have the lock for a moment. Raises
     TargetBusy.
     """

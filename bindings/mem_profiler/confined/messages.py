@@ -1,4 +1,5 @@
-"""Messages between two processes that do not trust each other: JSON, and bytes behind it.
+"""Messages between two processes that do not trust each other: JSON, and bytes behind it, or
+descriptors.
 
 Each has the lengths of both parts in front. Whoever receives says how long a message may be and how
 long to wait, and believes nothing: the other side may send anything, any part of it, or nothing.
@@ -6,12 +7,14 @@ long to wait, and believes nothing: the other side may send anything, any part o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
+import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,3 +101,40 @@ def _exactly(fd: int, size: int, give_up: float | None, idle: Idle) -> bytes:
             break
         got += part
     return bytes(got)
+
+
+def send_files(fd: int, files: Sequence[int]) -> None:
+    """Send descriptors through a socket. Raises Broken."""
+    with _as_socket(fd) as end:
+        try:
+            socket.send_fds(end, [b"+"], files)
+        except OSError as error:
+            raise Broken(f"it cannot be told anything: {error.strerror}") from None
+
+
+def receive_files(fd: int, most: int, limit_s: float) -> list[int]:
+    """Return descriptors, at most ``most``, which the caller closes. They may be of anything.
+    Raises Broken, TimeoutError.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    if not poll.poll(limit_s * 1000):
+        raise TimeoutError
+    with _as_socket(fd) as end:
+        try:
+            _, files, _, _ = socket.recv_fds(end, 1, most)
+        except OSError as error:
+            raise Broken(str(error.strerror)) from None
+    if not files:
+        raise Broken("it has sent no files")
+    return files
+
+
+@contextlib.contextmanager
+def _as_socket(fd: int) -> Iterator[socket.socket]:
+    """Return an object for a descriptor, which stays open."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
+    try:
+        yield end
+    finally:
+        end.detach()

@@ -1,16 +1,18 @@
 """Names of code that a watched program makes as it runs.
 
 Model: addresses of no module are gathered from stacks as these come. While some have no name, the
-files in which the runtime lists its code are read again now and then: one child copies them, and
-another one without rights reads the copies; what it says is checked. A view waits for both, so they
-may cost a small part of its time.
+files in which the runtime lists its code are read again now and then. Two processes do that, for
+what these files are is the target's choice, and so is what they say: one copies them, and another
+one without rights reads the copies; what it says is checked (`ByChildren`). Where the one that
+watches has no rights itself, it reads the copies, and gets them from a process that may open files
+(`names_in`). A view waits for both, so they may cost a small part of its time.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from mem_parser.errors import MemError
 from mem_parser.model import Profile
 from mem_parser.symbols.embedded import EmbeddedFrame, EmbeddedNames
 from mem_parser.symbols.madecode import frame_of
+from mem_profiler.capture.recording import NAMELESS_NOTE
 from mem_profiler.confined import child, confine
 from mem_profiler.process.codefiles import LIMIT_S, CodeFiles
 from mem_profiler.process.procfs import Mapping
@@ -30,13 +33,19 @@ RARELY_S = 60.0
 COST_SHARE = 0.05
 ADDRESSES_MAX = 1 << 15
 
+Names = dict[int, EmbeddedFrame]
+Find = Callable[[Addresses, Sequence[Mapping]], tuple[Names, str]]
+"""From addresses in rising order, and the process's mappings, to the names that files tell, and why
+some of them are missing. Raises MemError.
+"""
+
 
 class MadeNames:
-    """The names of one process, for one thread. ``problem``: why there are none."""
+    """The names of one process, for one thread. ``problem``: why some are missing."""
 
-    def __init__(self, code_files: CodeFiles, uid: int, pid: int) -> None:
+    def __init__(self, find: Find) -> None:
         self.problem = ""
-        self._code_files, self._uid, self._pid = code_files, uid, pid
+        self._find = find
         self._next = 0.0
         self._pause_s = EVERY_S
         self._begin(None)
@@ -56,6 +65,8 @@ class MadeNames:
             self._ask(mappings)
         for profile in profiles:
             profile.embedded = self._names
+        if self.problem:
+            profiles[0].capture.notes.append(NAMELESS_NOTE.format(self.problem))
 
     def _gather(self, profile: Profile) -> None:
         """Note the addresses of stacks that were not there before."""
@@ -74,12 +85,10 @@ class MadeNames:
 
     def _ask(self, mappings: Sequence[Mapping]) -> None:
         began = time.monotonic()
-        self.problem = ""
         try:
-            files = self._code_files.copy(self._uid, mappings)
-            found = self._read(files) if files else {}
+            found, self.problem = self._find(self._addresses, mappings)
         except MemError as error:
-            self.problem, found = str(error), {}
+            found, self.problem = {}, str(error)
         if found and found != self._found:
             self._found = found
             self._names = embedded(found)
@@ -87,20 +96,47 @@ class MadeNames:
         cost_s = time.monotonic() - began
         self._next = began + max(self._pause_s, cost_s / COST_SHARE)
 
-    def _read(self, files: Sequence[int]) -> dict[int, EmbeddedFrame]:
-        """Read the copies, and close them."""
+
+class ByChildren:
+    """Finds names by two children: one copies the files, one without rights reads the copies."""
+
+    def __init__(self, code_files: CodeFiles, uid: int, pid: int) -> None:
+        self._code_files, self._uid, self._pid = code_files, uid, pid
+
+    def __call__(self, addresses: Addresses, mappings: Sequence[Mapping]) -> tuple[Names, str]:
+        """Return names as `Find` says."""
+        files = self._code_files.copy(self._uid, (one.path for one in mappings))
+        if not files:
+            return {}, ""
         try:
             told = child.call(
-                lambda _: _told(self._addresses, files),
+                lambda _: _told(addresses, files),
                 f"pid {self._pid}",
                 LIMIT_S,
                 keep=files,
                 enter=confine.enter,
             )
         finally:
-            for fd in files:
-                os.close(fd)
-        return _checked(told, self._addresses)
+            _close(files)
+        return _checked(told, addresses), ""
+
+
+def names_in(files: Sequence[int], addresses: Addresses) -> tuple[Names, str]:
+    """Read copies in this process, which has no rights, and close them. It takes `LIMIT_S` at most:
+    names that come later are missing.
+    """
+    try:
+        found, problems = names_of(addresses, files, LIMIT_S)
+        return found, "; ".join(problems)
+    except MemoryError:
+        return {}, "they need too much memory"
+    finally:
+        _close(files)
+
+
+def _close(files: Sequence[int]) -> None:
+    for fd in files:
+        os.close(fd)
 
 
 def _told(addresses: Addresses, files: Sequence[int]) -> list[list[Any]]:
@@ -110,7 +146,7 @@ def _told(addresses: Addresses, files: Sequence[int]) -> list[list[Any]]:
     return [[at[address], frame.full_name] for address, frame in found.items()]
 
 
-def _checked(told: Any, addresses: Addresses) -> dict[int, EmbeddedFrame]:
+def _checked(told: Any, addresses: Addresses) -> Names:
     """What a child said, which may be anything that JSON has."""
     frames: dict[str, EmbeddedFrame] = {}
     found = {}

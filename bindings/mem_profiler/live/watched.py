@@ -17,10 +17,11 @@ from mem_parser.heapfile.form import Form
 from mem_parser.model import Profile
 from mem_profiler.capture import gate, toggle
 from mem_profiler.capture.recorder import Pace
-from mem_profiler.capture.recording import NAMELESS_NOTE, Recording
+from mem_profiler.capture.recording import Recording
 from mem_profiler.capture.saving import Result
 from mem_profiler.capture.session import ALIVE_CHECK_S, Rates, Session
-from mem_profiler.live.madenames import MadeNames
+from mem_profiler.live.madenames import ByChildren, MadeNames
+from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.process.death import Watch
 from mem_profiler.profile.build import Ending, build
 from mem_profiler.profile.keptstacks import KeptStacks
@@ -113,6 +114,11 @@ class Watched:
     def segment(self) -> Segment:
         """The process's segment."""
         return self._recording.segment
+
+    @property
+    def code_files(self) -> CodeFiles | None:
+        """Where the process lists the code that it makes."""
+        return self._recording.code_files
 
     @property
     def state(self) -> State:
@@ -245,11 +251,9 @@ class Watched:
         recording = self._recording
         if self._made is None and recording.code_files is not None:
             uid = os.fstat(self.segment.fd).st_uid
-            self._made = MadeNames(recording.code_files, uid, self.pid)
+            self._made = MadeNames(ByChildren(recording.code_files, uid, self.pid))
         if self._made is not None:
             self._made.put(profiles, recording.target.mappings)
-            if self._made.problem:
-                profiles[0].capture.notes.append(NAMELESS_NOTE.format(self._made.problem))
 
     def write(self, prefix: str, form: Form = Form.AUTO) -> Result:
         """Write a file of what the capture has so far; it goes on. After the end of the process all

@@ -6,28 +6,31 @@ process may have ended when its file is wanted, and with it /proc/PID/root, so w
 its folder open. A name leads to such a file only without links, and if it is a plain file of the
 target's user that was written since the start: others can write to /tmp too, and numbers of
 processes come again. The target chooses the file system, which may never answer: a child with a
-deadline opens the files and copies them, and interprets nothing.
+deadline opens the files and copies them, and interprets nothing. Nobody changes a copy any more: it
+is sealed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 import weakref
-from collections.abc import Iterable
-from typing import BinaryIO
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Self
 
 from mem_parser.plainfile import open_plain
 from mem_parser.symbols.madecode import MOST_BYTES
 from mem_profiler.confined import child
 from mem_profiler.process import procfs
-from mem_profiler.process.procfs import Mapping
 
 FILES_MAX = 8
 LIMIT_S = 10.0
 CLOCK_SLACK_S = 2.0  # between the clock of files and that of starts
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 def _started_at(pid: int) -> float:
@@ -37,6 +40,25 @@ def _started_at(pid: int) -> float:
         return float("inf")
     since_boot_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.time() - since_boot_s
+
+
+def is_copy(fd: int) -> bool:
+    """Whether a descriptor is one of a copy: memory that nobody can change."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a process that takes over a `CodeFiles` needs to know beside its descriptors."""
+
+    pid: int
+    inner_pid: int
+    oldest: float
+    has_root: bool
+    has_folder: bool
 
 
 class CodeFiles:
@@ -50,6 +72,27 @@ class CodeFiles:
         self._root = self._hold(f"/proc/{pid}/root")
         self._folder = self._hold(f"/proc/{pid}/cwd")
 
+    @classmethod
+    def taken_over(cls, kept: Kept, fds: Sequence[int]) -> Self:
+        """Return the one that another process had; ``fds`` stay open as long as this process."""
+        self = cls.__new__(cls)
+        held = iter(fds)
+        self._pid, self._inner_pid, self._oldest = kept.pid, kept.inner_pid, kept.oldest
+        self._root = next(held) if kept.has_root else None
+        self._folder = next(held) if kept.has_folder else None
+        return self
+
+    @property
+    def kept(self) -> Kept:
+        """What `taken_over` needs, beside `places`."""
+        held = self._root is not None, self._folder is not None
+        return Kept(self._pid, self._inner_pid, self._oldest, *held)
+
+    @property
+    def places(self) -> list[int]:
+        """The descriptors that it holds."""
+        return [fd for fd in (self._root, self._folder) if fd is not None]
+
     def _hold(self, path: str) -> int | None:
         try:
             fd = os.open(path, _FOLDER)
@@ -58,17 +101,18 @@ class CodeFiles:
         weakref.finalize(self, os.close, fd)
         return fd
 
-    def copy(self, uid: int, mappings: Iterable[Mapping]) -> list[int]:
+    def copy(self, uid: int, paths: Iterable[str]) -> list[int]:
         """Descriptors of copies of the files that we may read, which the caller closes.
 
-        `uid` is the target's user; `mappings` may show where the target keeps a jitdump. Raises
-        MemError where the child cannot do it, or not in time.
+        `uid` is the target's user; `paths` are of files that it has mapped: a jitdump may be among
+        them. Raises MemError where the child cannot do it, or not in time.
         """
-        places = [fd for fd in (self._root, self._folder) if fd is not None]
+        places = self.places
         if not places:
             return []
-        names = self._names(mappings)
-        copies = [os.memfd_create("mem_profiler", os.MFD_CLOEXEC) for _ in range(FILES_MAX)]
+        names = self._names(paths)
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        copies = [os.memfd_create("mem_profiler", flags) for _ in range(FILES_MAX)]
         filled = 0
         try:
             told = child.call(
@@ -78,17 +122,19 @@ class CodeFiles:
                 keep=(*places, *copies),
             )
             filled = told if isinstance(told, int) and 0 <= told <= FILES_MAX else 0
+            for fd in copies[:filled]:
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         finally:
             for fd in copies[filled:]:
                 os.close(fd)
         return copies[:filled]
 
-    def _names(self, mappings: Iterable[Mapping]) -> list[tuple[int | None, str]]:
+    def _names(self, paths: Iterable[str]) -> list[tuple[int | None, str]]:
         """Where the files may be: below which folder, under which name."""
         dump = f"jit-{self._inner_pid}.dump"
         names = [(self._root, f"tmp/perf-{self._inner_pid}.map"), (self._root, f"tmp/{dump}")]
         names.append((self._folder, dump))
-        return names + [(self._root, m.path) for m in mappings if m.path.endswith(f"/{dump}")]
+        return names + [(self._root, path) for path in paths if path.endswith(f"/{dump}")]
 
     def _fill(self, copies: list[int], uid: int, names: list[tuple[int | None, str]]) -> int:
         """Copy the files, how many of which the result says. In the child."""

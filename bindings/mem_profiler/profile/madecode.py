@@ -6,7 +6,9 @@ Runs where files of the target are read, in a child without rights (`capture.sav
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -43,12 +45,12 @@ def embedded(found: Mapping[int, EmbeddedFrame]) -> EmbeddedNames:
 
 
 def names_of(
-    addresses: Addresses, files: Sequence[int]
+    addresses: Addresses, files: Sequence[int], limit_s: float = math.inf
 ) -> tuple[dict[int, EmbeddedFrame], list[str]]:
     """The frames of those of `addresses`, in rising order, that the files name; and why files could
-    not be read.
+    not be read, to their ends within ``limit_s``.
     """
-    made = MadeCode(addresses)
+    made = MadeCode(addresses, time.monotonic() + limit_s)
     problems = []
     for fd in files:
         try:

@@ -26,6 +26,7 @@ Named = tuple[Profile, Symbols]
 _LEAST_SHARE = 0.001
 _MOST_BRANCHES = 2000
 _NAMES_TRIED = 100_000
+LEAKS = "leaks so far"
 
 
 def stack_lines(named: Named, filters: Filters, function: str, *, callers: bool) -> Stacks:
@@ -75,7 +76,7 @@ def leak_page(named: Named, looking: Looking, width: int) -> Page:
     rule = FrameRule.OWN if filters.rule is FrameRule.NONE else filters.rule
     report = judged(profile, symbols, binary=looking.choice.binary, rule=rule)
     lines = list(leak_lines(report, profile, file="FILE", width=width, exit_code=0))
-    return Page("leaks so far", [one_line(line) for line in lines])
+    return Page(LEAKS, [one_line(line) for line in lines])
 
 
 def write_page(named: Named, base: Named | None, filters: Filters, prefix: str, pid: int) -> str:

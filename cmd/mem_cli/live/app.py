@@ -11,17 +11,20 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
 from textual.widgets import Input, Static
 
 from mem_cli.live import texts
+from mem_cli.live.answers import LEAKS
 from mem_cli.live.asking import Asking
 from mem_cli.live.following import Answer, Follower
 from mem_cli.live.head import Facts, Graphs, Heads
 from mem_cli.live.lines import Lines, Part
-from mem_cli.live.pages import Reading, StacksScreen, key_lines
+from mem_cli.live.pages import Reading, StacksScreen, key_lines, room_for_text
 from mem_cli.live.picture import Page, Picture, Restarted, Said, Stacks
 from mem_cli.live.terminal import TerminalDriver
 from mem_cli.live.theme import THEME
@@ -60,6 +63,9 @@ class LiveApp(App[int | None]):
     #news { height: 1; display: none; text-style: reverse; }
     #news.-shown { display: block; }
     #hints { height: 1; text-style: dim; }
+    #small { display: none; }
+    .-small > * { display: none; }
+    .-small > #small { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", "leave"),
@@ -117,6 +123,7 @@ class LiveApp(App[int | None]):
         self._news = Static(id="news")
         self._asked = Asking("regular expression")
         self._hints = Static(id="hints")
+        self._small = Static(id="small")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Tell whether a key acts: those of the table do not while another screen covers it."""
@@ -135,6 +142,7 @@ class LiveApp(App[int | None]):
         yield self._rows
         yield self._asked
         yield self._hints
+        yield self._small
 
     def on_mount(self) -> None:
         """Begin to follow."""
@@ -143,7 +151,7 @@ class LiveApp(App[int | None]):
         if self._heard:
             self.exit(None)
         self._rows.focus()
-        self._fit()
+        self._fit(self.size)
         self.follower.begin(self._deliver)
 
     def _deliver(self, answer: Answer) -> None:
@@ -166,14 +174,17 @@ class LiveApp(App[int | None]):
 
     # -- what is shown --------------------------------------------------------------------------
 
-    def on_resize(self) -> None:
-        """Give the graphs what a larger screen has."""
-        self._fit()
+    def on_resize(self, event: events.Resize) -> None:
+        """Give the graphs what a larger screen has, and say where there is no room."""
+        self._fit(event.size)  # which this app has not yet
         self._show()
 
-    def _fit(self) -> None:
-        lines = self.size.height
-        self._hints.update(Text(texts.as_many(HINTS, self.size.width)))
+    def _fit(self, size: Size) -> None:
+        columns, lines = size
+        is_small = columns < texts.LEAST_COLUMNS or lines < texts.LEAST_LINES
+        self._small.update(Text(texts.too_small(columns, lines)))
+        self.screen_stack[0].set_class(is_small, "-small")
+        self._hints.update(Text(texts.as_many(HINTS, columns)))
         self._graphs.styles.height = 3 if lines < 20 else 4 if lines < 40 else 8
 
     def on_arrived(self, message: Arrived) -> None:
@@ -242,7 +253,8 @@ class LiveApp(App[int | None]):
             return []
         marked = picture.marked_s is not None
         order = picture.wish.order
-        shown = texts.columns(width, order, marked=marked)
+        # The heads do not know whether there is a bar of scrolling.
+        shown = texts.columns(min(width, self.size.width - 1), order, marked=marked)
         by_total = order is Order.TOTAL
         row = picture.rows[number]
         stands = row.total_growth_stands if by_total else row.growth_stands
@@ -344,7 +356,7 @@ class LiveApp(App[int | None]):
 
     def action_leaks(self) -> None:
         """Show verdicts on leaks."""
-        self.follower.leaks(max(self.size.width - 2, 60))
+        self.follower.leaks(room_for_text(self.size.width))
 
     def action_notes(self) -> None:
         """Show what the profile lacks."""
@@ -403,7 +415,8 @@ class LiveApp(App[int | None]):
         if isinstance(top, Reading) and top.heading == page.title:
             top.take(page.lines)
         else:
-            self.push_screen(Reading(page.title, page.lines))
+            fit = self.follower.leaks if page.title == LEAKS else None
+            self.push_screen(Reading(page.title, page.lines, fit=fit))
 
     def _open_stacks(self, stacks: Stacks) -> None:
         if isinstance(self.screen, StacksScreen):

@@ -10,7 +10,8 @@ class Asking(Input):
     they come: that one is a binding with priority, and the focus moves at once.
     """
 
-    DEFAULT_CSS = "Asking { height: 1; border: none; padding: 0; }"
+    # With the focus, too: a frame would leave no line for the text.
+    DEFAULT_CSS = "Asking, Asking:focus { height: 1; border: none; padding: 0; }"
 
     def __init__(self, placeholder: str) -> None:
         super().__init__(placeholder=placeholder, id="filter")

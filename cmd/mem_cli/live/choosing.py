@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -22,7 +23,7 @@ from mem_parser.errors import MemError
 from mem_parser.escape import one_line
 
 Find = Callable[[Callable[[], bool]], Iterable[Candidate]]
-_HEAD = f"{'PID':>10}  {'USER':<8}  {'STATE':<18}  {'LIVE':>8}  {'RSS':>8}  COMMAND"
+_LEAST_COMMAND = 16
 
 
 class Found(Message):
@@ -63,7 +64,7 @@ class ChooserApp(App[int | None]):
     def compose(self) -> ComposeResult:
         """Make the widgets."""
         yield Static(id="title")
-        yield Static(Text(_HEAD), id="heads")
+        yield Static(id="heads")
         yield Lines()
         yield Asking("part of a command")
         yield Static(Text("enter watch   / filter   q leave"), id="hints")
@@ -74,6 +75,10 @@ class ChooserApp(App[int | None]):
         self.query_one(Lines).focus()
         self._show()
         self._thread.start()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Say which columns there are."""
+        self.query_one("#heads", Static).update(Text(_line(_HEADS, event.size.width - 1)))
 
     def end(self) -> None:
         """End the search, and wait for it."""
@@ -106,11 +111,18 @@ class ChooserApp(App[int | None]):
                 self.query_one("#hints", Static).update(Text(one_line(message.problem)))
         else:
             self.found.append(message.candidate)
-        self._show()
+            if self._fits(message.candidate):
+                self.shown.append(message.candidate)
+        self._say_what_is_shown()
+
+    def _fits(self, one: Candidate) -> bool:
+        return self._pattern.lower() in one.command.lower()
 
     def _show(self) -> None:
-        pattern = self._pattern.lower()
-        self.shown = [one for one in self.found if pattern in one.command.lower()]
+        self.shown = [one for one in self.found if self._fits(one)]
+        self._say_what_is_shown()
+
+    def _say_what_is_shown(self) -> None:
         more = "" if self.complete else ", looking for more ..."
         title = f"which process?  {len(self.shown)} may be watched{more}"
         self.query_one("#title", Static).update(Text(title))
@@ -118,11 +130,8 @@ class ChooserApp(App[int | None]):
 
     def _drawn(self, number: int, width: int) -> list[Part]:
         one = self.shown[number]
-        text = (
-            f"{one.pid:>10}  {one_line(one.user)[:8]:<8}  {one_line(one.state)[:18]:<18}  "
-            f"{one.live:>8}  {one.rss:>8}  {one_line(one.command)}"
-        )
-        return [(text[:width], "")]
+        cells = (str(one.pid), one.user, one.state, one.live, one.rss, one.command)
+        return [(_line(cells, width), "")]
 
     def on_lines_chosen(self, message: Lines.Chosen) -> None:
         """Take the chosen process."""
@@ -160,6 +169,26 @@ class ChooserApp(App[int | None]):
             self._to_list()
         else:
             self.exit(None)
+
+
+_HEADS = ("PID", "USER", "STATE", "LIVE", "RSS", "COMMAND")
+_WIDTHS = (10, -8, -18, 8, 8)
+_GO_FIRST = (1, 4, 3, 2)
+"""Of the columns: user, RSS, live bytes, state."""
+
+
+def _line(cells: Sequence[str], width: int) -> str:
+    """Return a line of the list in ``width`` columns; where there are few, some are left out."""
+    kept = list(range(len(_WIDTHS)))
+    for column in _GO_FIRST:
+        if sum(abs(_WIDTHS[k]) + 2 for k in kept) + _LEAST_COMMAND <= width:
+            break
+        kept.remove(column)
+    parts = []
+    for k in kept:
+        text, room = one_line(cells[k]), abs(_WIDTHS[k])
+        parts.append(f"{text:>{room}}" if _WIDTHS[k] > 0 else f"{text[:room]:<{room}}")
+    return "  ".join([*parts, one_line(cells[-1])])[:width]
 
 
 def choose() -> int | None:

@@ -7,11 +7,10 @@ import os
 import sys
 
 from mem_cli.colour import is_coloured
+from mem_cli.live.texts import LEAST_COLUMNS, LEAST_LINES
 from mem_parser.errors import MemError, UsageProblem
 
 PIP = "pip install 'mem-profiler[live]'"
-_LEAST_COLUMNS = 40
-_LEAST_LINES = 10
 _CURE = "mem_profiler snapshot PID writes a file; mem_profiler serve shows a page"
 
 
@@ -27,9 +26,9 @@ def check() -> None:
         what = f"TERM={kind}" if kind else "no TERM"
         raise UsageProblem(f"the live view cannot draw on this terminal ({what})", hint=_CURE)
     size = os.get_terminal_size(sys.stdout.fileno())
-    if 0 < size.columns < _LEAST_COLUMNS or 0 < size.lines < _LEAST_LINES:
+    if 0 < size.columns < LEAST_COLUMNS or 0 < size.lines < LEAST_LINES:
         raise UsageProblem(
-            f"the live view needs {_LEAST_COLUMNS} columns and {_LEAST_LINES} lines, and this"
+            f"the live view needs {LEAST_COLUMNS} columns and {LEAST_LINES} lines, and this"
             f" terminal has {size.columns} and {size.lines}",
             hint=_CURE,
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -50,7 +51,9 @@ _LEAST_NAME = 8
 
 
 class Reading(Screen[None]):
-    """A text to read: esc or q closes it. With ``again`` it is asked for once a second."""
+    """A text to read: esc or q closes it. With ``again`` it is asked for once a second, with
+    ``fit`` for one that is laid out for a width, when that has changed.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,l,n,p,question_mark,h", "close", "back"),
@@ -65,8 +68,11 @@ class Reading(Screen[None]):
         title: str,
         lines: Sequence[str],
         again: Callable[[], Sequence[str]] | None = None,
+        fit: Callable[[int], object] | None = None,
     ) -> None:
         super().__init__()
+        self._fit = fit
+        self._laid_out_for = 0
         self.heading = title
         self.shown = list(lines)
         self._again = again
@@ -84,9 +90,13 @@ class Reading(Screen[None]):
             self.query_one(Lines).action_go(-1)
             self.set_interval(1.0, self._read_again)
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         """Break the lines anew."""
         self._show()
+        width = room_for_text(event.size.width)
+        if self._fit is not None and self._laid_out_for not in {0, width}:
+            self._fit(width)
+        self._laid_out_for = width
 
     def _read_again(self) -> None:
         if self._again is None:
@@ -103,13 +113,18 @@ class Reading(Screen[None]):
         self._show()
 
     def _show(self) -> None:
-        width = max(self.size.width - 1, 20)  # beside the bar of scrolling
+        width = room_for_text(self.size.width)
         lines = [part for line in self.shown for part in _folded(one_line(line), width)]
         self.query_one(Lines).show(len(lines), lambda number, _width: [(lines[number], "")])
 
     def action_close(self) -> None:
         """Go back."""
         self.dismiss(None)
+
+
+def room_for_text(columns: int) -> int:
+    """Return how wide a line may be, beside the bar of scrolling."""
+    return max(columns - 1, 20)
 
 
 def _folded(line: str, width: int) -> list[str]:

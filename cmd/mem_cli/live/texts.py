@@ -28,6 +28,8 @@ from mem_profiler.live.watched import State
 
 WIDE = 110
 """From so many columns on rows have their module, and both numbers their errors."""
+LEAST_COLUMNS, LEAST_LINES = 40, 10
+"""Of a terminal on which there is room for the view."""
 _LEAST_NAME = 18
 _STATES = {State.CAPTURED: "", State.IDLE: "no capture runs", State.ENDED: "ended"}
 
@@ -178,10 +180,17 @@ def totals_line(picture: Picture, width: int) -> str:
     if picture.allocated_per_s is not None:
         facts.append(f"{format_bytes(picture.allocated_per_s)}/s allocated")
     right = f"{counted(head.samples, 'sample')}, {head.lost} lost"
+    # A number that is cut says something else: the least important ones go as a whole.
+    while len(facts) > 1 and len("  ".join(facts)) + 1 + len(right) > width:
+        facts.pop()
     text = "  ".join(facts)
-    if len(text) + 2 + len(right) > width:
-        text = "  ".join(facts[:2])
-    return _spread(text, right, width)
+    return _spread(text, right if len(text) + 1 + len(right) <= width else "", width)
+
+
+def too_small(columns: int, lines: int) -> str:
+    """Return what is shown where nothing else has room."""
+    need = f"{LEAST_COLUMNS} columns, {LEAST_LINES} lines"
+    return f"too small: {columns} x {lines}\nneeded: {need}\nq leaves"
 
 
 def choice_line(picture: Picture, *, paused: bool, width: int) -> str:

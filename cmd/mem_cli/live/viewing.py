@@ -1,7 +1,8 @@
 """One process from its attaching to the last line after its view: what `mem_profiler live` does.
 
 Model: a viewer leaves a process as it was found. Where it began a capture, that ends with it; where
-it attached, it detaches, also after an error of its own. All that is printed is printed before the
+it attached, it detaches, also after an error of its own. A process beside does it where the viewer
+is killed (`watchdog`). All that is printed is printed before the
 screen begins or after it has gone.
 """
 
@@ -18,6 +19,7 @@ from mem_cli.live.following import Follower, Plan
 from mem_cli.live.looking import Looking
 from mem_cli.profiler.attaching import Attached
 from mem_cli.profiler.signals import Stop, on_signals
+from mem_cli.profiler.watchdog import Watchdog
 from mem_cli.say import say
 from mem_parser.errors import UsageProblem
 from mem_parser.filters import Filters
@@ -53,16 +55,20 @@ def watch(pid: int, choice: Choice) -> None:
     """
     needs.agree_on_colour()
     following: int | None = pid
-    while following is not None:
-        following = _watch_one(following, choice)
+    with Watchdog() as watchdog:
+        while following is not None:
+            following = _watch_one(following, choice, watchdog)
 
 
-def _watch_one(pid: int, choice: Choice) -> int | None:
+def _watch_one(pid: int, choice: Choice, watchdog: Watchdog) -> int | None:
     """Return the process to show next."""
     stop = Stop()
     on_signals(_SIGNALS, stop)
     attached = Attached()
+    watchdog.watched(pid)
     attached.where_needed([pid], stop.asked)
+    if attached.attachments:
+        watchdog.attached(pid)
     left = None
     try:
         if stop.wanted:
@@ -81,6 +87,7 @@ def _watch_one(pid: int, choice: Choice) -> int | None:
         on_signals(_SIGNALS, Stop())
         if left is None:  # else there is nothing to take out
             attached.detach()
+        watchdog.left(pid)
 
 
 def _in_its_place(watched: Watched, identity: Identity | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -21,7 +22,7 @@ from mem_parser.plainfile import open_plain
 if TYPE_CHECKING:
     from mem_cli.serve.guard import Access
     from mem_cli.serve.place import Address, Listening
-    from mem_profiler.confined.nursery import Nursery
+    from mem_cli.serve.server import Beside
 
 LIBRARIES = ("prometheus_client", "starlette", "uvicorn")
 PIP = "pip install 'mem-profiler[serve]'"
@@ -69,14 +70,18 @@ def serve(
         raise UsageProblem("--public and --token-file are for --listen")
     if listen is not None and path is not None:
         raise UsageProblem("--listen and --socket exclude each other")
+    from mem_cli.profiler.watchdog import Watchdog
     from mem_cli.serve.rehearsal import rehearse
+    from mem_cli.serve.server import Beside
     from mem_cli.serve.worker import WORKS
     from mem_profiler.confined.nursery import Nursery
 
     rehearse()
     # Before this process has a token, a socket or a thread: its children have none of them.
-    with Nursery(WORKS) as nursery:
-        _run(nursery, listen, path, Words(control, public, hosts, token_file, top))
+    with contextlib.ExitStack() as held:
+        watchdog = held.enter_context(Watchdog()) if control else None
+        beside = Beside(held.enter_context(Nursery(WORKS)), watchdog)
+        _run(beside, listen, path, Words(control, public, hosts, token_file, top))
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Words:
     top: int
 
 
-def _run(nursery: Nursery, listen: str | None, path: str | None, words: Words) -> None:
+def _run(beside: Beside, listen: str | None, path: str | None, words: Words) -> None:
     from mem_cli.serve.app import Choices
     from mem_cli.serve.place import default_socket, listen_at, listen_on, parse_address
     from mem_cli.serve.server import serve as run
@@ -110,7 +115,7 @@ def _run(nursery: Nursery, listen: str | None, path: str | None, words: Words) -
             listening,
             access,
             Choices(words.control, words.top),
-            nursery,
+            beside,
             lambda: _say_where(listening, access, words.token_file),
         )
     finally:

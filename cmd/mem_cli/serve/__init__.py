@@ -5,4 +5,5 @@ guard     who may ask what                   past      moments that are kept to 
 protocol  time limits of connections         frames    what a page gets
 server    from start to end                  profiles  pprof and .heap
 app       which address does what            metrics   Prometheus
+worker    the processes that read a target   madecode  names of code that it makes
 """

@@ -29,11 +29,12 @@ from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from mem_cli.errors import say_error
+from mem_cli.profiler.watchdog import Watchdog
 from mem_cli.serve import metrics
 from mem_cli.serve.answers import Question
-from mem_cli.serve.attachments import MOST_OTHERS, Attachments, others
+from mem_cli.serve.attachments import MOST_OTHERS, Attachments, Other, others
 from mem_cli.serve.guard import refused
-from mem_cli.serve.reading import MOST_READERS, Readers
+from mem_cli.serve.reading import COST_SHARE, MOST_READERS, Readers
 from mem_parser.errors import (
     MemError,
     NoSampler,
@@ -92,17 +93,39 @@ class Choices:
     top: int = 10
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """The processes with a sampler, the largest without one, and until when that is believed."""
+
+    found: Listing
+    others: list[Other]
+    until_s: float
+
+
+def _all_processes() -> _Listed:
+    began_s, cost_s = time.monotonic(), -time.thread_time()
+    found = listing.listing()
+    without = others({row.pid for row in found.rows if not row.dead})
+    cost_s += time.thread_time()
+    return _Listed(found, without, began_s + max(LISTED_S, cost_s / COST_SHARE))
+
+
 class Serving:
     """The answers of one server."""
 
     def __init__(
-        self, readers: Readers, choices: Choices, attachments: Attachments | None = None
+        self,
+        readers: Readers,
+        choices: Choices,
+        attachments: Attachments | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.readers = readers
+        self.watchdog = watchdog
         self.attachments = attachments or Attachments()
         self.choices = choices
         self.ending = False
-        self._listed: tuple[float, Listing] | None = None
+        self._listed: _Listed | None = None
         self._listing = asyncio.Lock()
         self._pages: dict[str, ServedPage] = {}
 
@@ -164,19 +187,18 @@ class Serving:
 
     async def processes(self, _request: Request) -> Response:
         """The rows of `mem_profiler ps`, and the largest processes without a sampler."""
-        found = await self._list()
-        attached = self.attachments.pids
+        listed = await self._list()
+        found, attached = listed.found, self.attachments.pids
         rows = [dataclasses.asdict(row) | {"attached": row.pid in attached} for row in found.rows]
-        known = {row.pid for row in found.rows if not row.dead}
-        more = [dataclasses.asdict(one) for one in await asyncio.to_thread(others, known)]
+        more = [dataclasses.asdict(one) for one in listed.others]
         return JSONResponse(visible({"rows": rows, "more": found.more, "others": more}))
 
-    async def _list(self) -> Listing:
+    async def _list(self) -> _Listed:
+        """List all processes; with very many of them a list is used for longer."""
         async with self._listing:
-            now_s = time.monotonic()
-            if self._listed is None or now_s - self._listed[0] > LISTED_S:
-                self._listed = (now_s, await asyncio.to_thread(listing.listing))
-            return self._listed[1]
+            if self._listed is None or time.monotonic() >= self._listed.until_s:
+                self._listed = await asyncio.to_thread(_all_processes)
+            return self._listed
 
     # Of one process.
 
@@ -204,7 +226,10 @@ class Serving:
         good = text.isascii() and text.isdigit() and len(text) <= 12
         if not good or not 1 <= int(text) <= layout.RATE_MAX_BYTES:
             raise HTTPException(400, "rate: not a number of bytes from 1 to 1G")
-        future = self.readers.of(_pid_of(request)).begin(Rates(int(text)))
+        pid = _pid_of(request)
+        if self.watchdog is not None:
+            self.watchdog.watched(pid)
+        future = self.readers.of(pid).begin(Rates(int(text)))
         await self._result(request, future, READ_S)
         self._listed = None
         return JSONResponse({"started": True})
@@ -280,7 +305,9 @@ class Serving:
         """Return the process of the path, of `?pid=`, or the only one that is captured."""
         if "pid" in request.path_params or "pid" in request.query_params:
             return _pid_of(request)
-        found = [row.pid for row in (await self._list()).rows if row.state.startswith("capturing")]
+        found = [
+            row.pid for row in (await self._list()).found.rows if row.state.startswith("capturing")
+        ]
         if len(found) == 1:
             return found[0]
         which = ", ".join(map(str, found[:20])) or "none"
@@ -297,7 +324,7 @@ class Serving:
 
     async def metrics(self, request: Request) -> Response:
         """Numbers of all processes that are captured."""
-        found = await self._list()
+        found = (await self._list()).found
         rows = [row for row in found.rows if row.state.startswith("capturing")]
         scrape = metrics.Scrape(left_out=max(len(rows) - MOST_READERS, 0))
         top = self.choices.top

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from mem_cli.errors import hint_of, say_error
 from mem_cli.profiler.attaching import detached_line
+from mem_cli.profiler.watchdog import Watchdog
 from mem_cli.say import say
 from mem_parser.errors import MemError, TargetBusy, TargetError, TargetUnsupported
 from mem_profiler import attach as attaching
@@ -66,9 +67,10 @@ def others(known: set[int]) -> list[Other]:
 
 
 class Attachments:
-    """What this server attached to. Close it in the end."""
+    """What this server attached to. Close it in the end. ``watchdog`` hears of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, watchdog: Watchdog | None = None) -> None:
+        self._watchdog = watchdog
         self._lock = threading.Lock()
         self._busy = threading.Lock()
         self._held: dict[int, Attachment] = {}
@@ -96,6 +98,8 @@ class Attachments:
                 raise TargetBusy("the server is ending") from None
             except OSError as error:
                 raise TargetError(f"pid {pid}: cannot be attached to: {error.strerror}") from None
+            if self._watchdog is not None:
+                self._watchdog.attached(pid)
             with self._lock:
                 self._held[pid] = one
                 if self._thread is None:
@@ -114,6 +118,8 @@ class Attachments:
             if not procfs.is_gone(pid):
                 _check_idle(pid)
             one.detach()
+            if self._watchdog is not None:
+                self._watchdog.left(pid)
             with self._lock:
                 self._held.pop(pid, None)
 
@@ -149,6 +155,8 @@ class Attachments:
         with self._busy:
             while self._held:
                 _, one = self._held.popitem()
+                if self._watchdog is not None:
+                    self._watchdog.left(one.pid)
                 try:
                     if not procfs.is_gone(one.pid):
                         _check_idle(one.pid)

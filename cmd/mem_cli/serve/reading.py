@@ -26,6 +26,7 @@ from mem_profiler.capture.session import Rates
 from mem_profiler.confined.messages import Idle
 from mem_profiler.live.watched import State, Watched
 from mem_profiler.process import procfs
+from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.segment.file import Segment
 
 FRESH_S = 1.0
@@ -46,7 +47,7 @@ _OF_SCRAPERS = ("metrics", "pprof", "keep", "heap", "text")
 
 Work = Callable[["Reader", Watched], Any]
 OpenWatched = Callable[[int], Watched]
-OpenWorker = Callable[[int, Segment], Worker]
+OpenWorker = Callable[[int, Segment, CodeFiles | None], Worker]
 
 
 @dataclass
@@ -226,7 +227,7 @@ class Reader:
             if self._worker is not None and not self._worker.reads(watched.segment):
                 self._forget()
             if self._worker is None:
-                self._worker = self._open_worker(self.pid, watched.segment)
+                self._worker = self._open_worker(self.pid, watched.segment, watched.code_files)
             has_ended = self._look(watched, self._worker)
         finally:
             watched.close()

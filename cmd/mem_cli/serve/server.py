@@ -8,10 +8,12 @@ import functools
 import logging
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from mem_cli.profiler.watchdog import Watchdog
 from mem_cli.serve.app import Choices, Serving
 from mem_cli.serve.attachments import Attachments
 from mem_cli.serve.guard import Access, Guard
@@ -25,6 +27,16 @@ from mem_profiler.confined.nursery import Nursery
 MOST_CONNECTIONS = 1000
 REST_S = 30
 END_S = 3
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Processes beside the server that are older than its threads: ``nursery`` starts those that
+    read, ``watchdog`` cleans up where the server is killed; None: it changes nothing.
+    """
+
+    nursery: Nursery
+    watchdog: Watchdog | None = None
 
 
 class _Server(uvicorn.Server):
@@ -60,18 +72,18 @@ def serve(
     listening: Listening,
     access: Access,
     choices: Choices,
-    nursery: Nursery,
+    beside: Beside,
     on_ready: Callable[[], None],
 ) -> None:
     """Answer until SIGTERM, SIGINT or SIGHUP; captures of the server's own end with it, and it
-    detaches from what it attached to. ``nursery`` starts the processes that read.
+    detaches from what it attached to.
     """
     system.allow_descriptors()
     # What a client does wrong is its own business; an unexpected error has its line from `app`.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    readers = Readers(functools.partial(Worker, nursery))
-    attachments = Attachments()
-    serving = Serving(readers, choices, attachments)
+    readers = Readers(functools.partial(Worker, beside.nursery))
+    attachments = Attachments(beside.watchdog)
+    serving = Serving(readers, choices, attachments, beside.watchdog)
     try:
         asyncio.run(_serve(listening, access, serving, on_ready))
     finally:

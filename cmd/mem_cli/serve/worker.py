@@ -5,9 +5,10 @@ Model: for each process that is watched there are two children of the nursery.
 - The *reader* has no rights at all (`confine.enter`): as root it is a user of its own, it opens no
   file but those that everybody may read, starts no program, reaches no network. It has the segment
   to read only, and makes the answers (`answers`).
-- The *namer* opens the programs that the target has mapped, for the reader, with which it talks
-  directly. As root it is the user of the target; for a target of root's that may do less than root,
-  as in a container, a user of its own.
+- The *namer* opens the programs that the target has mapped, and the files in which it lists the
+  code that it makes (`madecode`), for the reader, with which it talks directly. As root it is the
+  user of the target; for a target of root's that may do less than root, as in a container, a user
+  of its own.
 
 The server sends questions and gets bytes, of which it reads the length. Both children end with the
 watch, or when one of them does.
@@ -16,6 +17,7 @@ watch, or when one of them does.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pickle
@@ -24,7 +26,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mem_cli.serve import madecode
 from mem_cli.serve.answers import About, Answers, Question, text_of
+from mem_cli.serve.madecode import Copying, Place
 from mem_parser import errors
 from mem_parser.errors import MemError, TargetBusy
 from mem_parser.escape import json_ascii
@@ -37,8 +41,10 @@ from mem_profiler.confined.child import limit_memory
 from mem_profiler.confined.confine import Owner
 from mem_profiler.confined.messages import Broken, Idle, do_nothing, receive, send
 from mem_profiler.confined.nursery import Born, Nursery, Work
+from mem_profiler.live.madenames import MadeNames
 from mem_profiler.live.watched import Facts, State
 from mem_profiler.process import procfs
+from mem_profiler.process.codefiles import CodeFiles
 from mem_profiler.profile.build import build
 from mem_profiler.profile.keptstacks import KeptStacks
 from mem_profiler.segment.file import Segment
@@ -73,8 +79,12 @@ def read_process(given: tuple[str, int], fds: Sequence[int]) -> None:
     segment.reserve_max_bytes = reserve_max_bytes
     stacks = KeptStacks(segment)
 
+    made = MadeNames(functools.partial(madecode.find, namer))
+
     def read(facts: Facts) -> list[Profile]:
-        return build(segment, facts.target, facts.ending, facts.readings, stacks)
+        profiles = build(segment, facts.target, facts.ending, facts.readings, stacks)
+        made.put(profiles, facts.target.mappings)
+        return profiles
 
     _answer_all(server, Answers(read))
 
@@ -141,9 +151,13 @@ def _is_equal(pid: int, capabilities: int) -> bool:
     return same and not mine & ~capabilities
 
 
-def name_files(owner: Owner, fds: Sequence[int]) -> None:
-    """Answer questions of files until the reader closes its end. ``fds``: the reader."""
-    (reader,) = fds
+def name_files(given: tuple[Owner, Place | None], fds: Sequence[int]) -> None:
+    """Answer questions of files until the reader closes its end. ``fds``: the reader, and folders
+    of the target.
+    """
+    owner, place = given
+    reader, *places = fds
+    copying = Copying(place, places)
     parent = os.getppid()
     before = os.geteuid()
     confine.become(owner)
@@ -151,6 +165,9 @@ def name_files(owner: Owner, fds: Sequence[int]) -> None:
     if os.geteuid() != before:
         os.environ[CACHE_VARIABLE] = ""  # that of the environment is another user's
     while (message := receive(reader, FILES_MAX_BYTES)) is not None:
+        if message.head is not None:
+            copying.answer(reader, message.head)
+            continue
         told = elsewhere.answer(json.loads(message.body))
         send(reader, None, json_ascii(told).encode())
 
@@ -164,7 +181,9 @@ WORKS: Mapping[str, Work] = {"read": read_process, "name": name_files}
 class Worker:
     """The reader and the namer of one process. Close it in the end."""
 
-    def __init__(self, nursery: Nursery, pid: int, segment: Segment) -> None:
+    def __init__(
+        self, nursery: Nursery, pid: int, segment: Segment, code_files: CodeFiles | None = None
+    ) -> None:
         """Start them; they get the segment to read only. Raises MemError."""
         self._pid = pid
         self._born: list[Born] = []
@@ -174,7 +193,10 @@ class Worker:
         fd = -1
         try:
             fd = os.open(f"/proc/self/fd/{segment.fd}", os.O_RDONLY | os.O_CLOEXEC)
-            self._born.append(nursery.start("name", owner_of(pid), (namer.fileno(),)))
+            place = None if code_files is None else Place.of(code_files, segment)
+            places = () if code_files is None else code_files.places
+            named = (owner_of(pid), place)
+            self._born.append(nursery.start("name", named, (namer.fileno(), *places)))
             given = (segment.path, segment.reserve_max_bytes)
             fds = (fd, theirs.fileno(), reader.fileno())
             self._born.append(nursery.start("read", given, fds))

@@ -23,19 +23,20 @@ _TONES = {
     str(Verdict.YOUNG): Tone.HARMLESS,
 }
 _INDENT = 14
+_LEAST_NAME = 20
 _LARGEST = "largest: "
 
 
 def leak_lines(
     report: LeakReport, profile: Profile, *, file: str, width: int, exit_code: int | None = None
 ) -> Iterator[str]:
-    """Yield the report, which opens with all leaks in one sentence; names are cut to lines of
-    ``width`` columns.
+    """Yield the report, which opens with all leaks in one sentence. It is laid out for 80 columns,
+    or ``width`` where these are fewer; names are cut to lines of ``width`` columns.
 
     ``exit_code`` is the one that a leak leads to. Without one the last lines are the command that
     shows the stack of the largest leak in ``file``.
     """
-    first, *more = _wrapped(report.headline)
+    first, *more = _wrapped(report.headline, min(width, _WIDTH))
     tone = Tone.BAD if report.leaks else Tone.GOOD
     sentence = [Judged(first, tone, len(first.partition(",")[0])), *more]
     yield from sentence
@@ -54,18 +55,19 @@ def leak_lines(
     if exit_code and report.leaks:
         *lines, last = sentence
         failing = f"exit code {exit_code} (--fail-on leak)"
-        if len(last) + len(failing) >= _WIDTH:
+        within = min(width, _WIDTH)
+        if len(last) + len(failing) >= within:
             lines, last = sentence, ""
         yield from lines
-        yield f"{last:<{_WIDTH - len(failing)}}{failing}"
+        yield f"{last:<{max(within - len(failing), 0)}}{failing}"
     if exit_code is None:
         yield from _next(report, file)
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrapped(text: str, width: int) -> list[str]:
     """Return the sentence in lines; a number stays with its unit and its margin."""
     bound = re.sub(r"(?<=\d) (?=[KMGTPE]?i?B)|(?<=/h) (?=±)|(?<=±) |(?<=\bin) ", "\xa0", text)
-    lines = textwrap.wrap(bound, _WIDTH, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(bound, width, break_long_words=False, break_on_hyphens=False)
     return [line.replace("\xa0", " ") for line in lines]
 
 
@@ -87,9 +89,9 @@ def _leak(finding: Finding, width: int) -> Iterator[str]:
     spot = finding.frames[0].spot if finding.frames else ""
     if finding.stacks > 1 and finding.frames:
         name = f"{finding.stacks} stacks below {one_line(finding.frames[0].function)}"
-        yield _labelled("LEAK", _fitted(name, spot, width))
     else:
-        yield _labelled("LEAK", _named(finding.frames, spot, width))
+        name = _name(finding.frames)
+    yield from _placed("LEAK", name, spot, width)
     parts = [_growth(finding.per_hour), f"{_bytes(finding.live)} live"]
     yield _labelled("", "   ".join(filter(None, parts)))
     yield _labelled("", finding.evidence)
@@ -106,8 +108,8 @@ def _growth(per_hour: Estimate | None) -> str:
 def _harmless(findings: list[Finding], width: int) -> Iterator[str]:
     """Yield the largest of one harmless verdict, and how many more there are."""
     for finding in findings[:MOST_HARMLESS]:
-        text = _named(finding.frames, _bytes(finding.live), width)
-        yield _labelled(str(finding.verdict), text)
+        name, tail = _name(finding.frames), _bytes(finding.live)
+        yield from _placed(str(finding.verdict), name, tail, width)
         yield _labelled("", finding.evidence)
     rest = findings[MOST_HARMLESS:]
     if rest:
@@ -121,9 +123,7 @@ def _inconclusive(findings: list[Finding], width: int) -> Iterator[str]:
     largest = findings[0]
     if largest.stacks > 1 and not largest.frames:
         return
-    used = _INDENT + len(_LARGEST)
-    text = _named(largest.frames, _bytes(largest.live), width, used=used)
-    yield _labelled("", f"{_LARGEST}{text}")
+    yield from _placed("", _name(largest.frames), _bytes(largest.live), width, before=_LARGEST)
     yield _labelled("", largest.evidence)
 
 
@@ -132,22 +132,34 @@ def _stacks(findings: list[Finding]) -> str:
     return f"{counted(sum(f.stacks for f in findings), 'stack')}, {size}"
 
 
-def _named(frames: tuple[Frame, ...], tail: str, width: int, *, used: int = _INDENT) -> str:
-    """Return `caller → function  tail`, cut where the line would be longer than ``width``. The
-    caller is the first function of another name: compilers split functions.
+def _name(frames: tuple[Frame, ...]) -> str:
+    """Return `caller → function`. The caller is the first function of another name: compilers split
+    functions.
     """
     names = [one_line(f.function) for f in frames]
     caller = next((name for name in names if name != names[0]), None)
     shown = [name for name in (caller, *names[:1]) if name is not None]
-    return _fitted(" → ".join(shown) or "[no stack]", tail, width, used=used)
+    return " → ".join(shown) or "[no stack]"
 
 
-def _fitted(name: str, tail: str, width: int, *, used: int = _INDENT) -> str:
-    room = max(width - used - 2 - len(tail), 20)
-    if len(name) > room:
-        name = "…" + name[-(room - 1) :]
-    column = max(_WIDTH - used - 2 - len(tail), 20)
-    return f"{name:<{column}}  {one_line(tail)}"
+def _placed(label: str, name: str, tail: str, width: int, *, before: str = "") -> Iterator[str]:
+    """Yield `name  tail` behind a label, the name cut where the line would be longer than
+    ``width``; the tail is on a line of its own where the name would have no room.
+    """
+    tail = one_line(tail)
+    used = _INDENT + len(before)
+    room = width - used - 2 - len(tail)
+    if room < _LEAST_NAME:
+        yield _labelled(label, f"{before}{_cut(name, max(width - used, _LEAST_NAME))}")
+        if tail:
+            yield _labelled("", tail)
+        return
+    column = max(min(_WIDTH, width) - used - 2 - len(tail), _LEAST_NAME)
+    yield _labelled(label, f"{before}{_cut(name, room):<{column}}  {tail}")
+
+
+def _cut(name: str, room: int) -> str:
+    return name if len(name) <= room else f"…{name[-(room - 1) :]}"
 
 
 def _bytes(value: Estimate) -> str:

@@ -93,11 +93,19 @@ def read_lines(
         raise LinesFailed("made its reader give an invalid answer") from error
 
 
+def _file_without_name() -> BinaryIO:
+    """Return an empty file. It is memory where the system has that: a service may have no folder in
+    which it may write.
+    """
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("mem_parser"), "w+b")
+    return tempfile.TemporaryFile(prefix="mem_parser-")
+
+
 def _asked(file: PlainFile, question: bytes) -> bytes:
     """Return the answer of a child process. Raises `LinesFailed`."""
     memory = bound_bytes(file.stored_bytes, MEMORY_FLOOR_BYTES)
-    with tempfile.TemporaryFile(prefix="mem_parser-") as asked, \
-            tempfile.TemporaryFile(prefix="mem_parser-") as out:  # fmt: skip
+    with _file_without_name() as asked, _file_without_name() as out:
         asked.write(question)
         asked.seek(0)
         numbers = (

@@ -13,8 +13,11 @@ records that make no sense are left out.
 from __future__ import annotations
 
 import bisect
+import errno
+import math
 import re
 import struct
+import time
 from typing import BinaryIO
 
 import numpy as np
@@ -46,16 +49,21 @@ _JAVA = re.compile(r"[\w.$\[\]]+ ([\w.$/+<>-]+\.[\w$<>-]+)\(.*\)")
 
 
 class MadeCode:
-    """Gives names to `addresses` (look-up addresses, in rising order)."""
+    """Gives names to `addresses` (look-up addresses, in rising order), until `give_up`, a moment of
+    the monotonic clock.
+    """
 
-    def __init__(self, addresses: npt.NDArray[np.uint64]) -> None:
+    def __init__(self, addresses: npt.NDArray[np.uint64], give_up: float = math.inf) -> None:
+        self._give_up = give_up
         self._addresses: list[int] = addresses.tolist()
         self._name_of = np.full(len(addresses), _NONE, dtype=np.int64)
         self._names: dict[str, int] = {}
         self._left = _MOST_ASSIGNED
 
     def read(self, file: BinaryIO) -> None:
-        """Take the entries of a file of either form, up to `MOST_BYTES` of it. Raises OSError."""
+        """Take the entries of a file of either form, up to `MOST_BYTES` of it. Raises OSError, also
+        where it takes too long: the entries before that are taken.
+        """
         head = file.read(_HEADER.size)
         if len(head) == _HEADER.size and _HEADER.unpack(head)[0] == _MAGIC:
             self._read_jitdump(file, _HEADER.unpack(head)[2])
@@ -72,6 +80,7 @@ class MadeCode:
     def _read_perf_map(self, file: BinaryIO) -> None:
         left_bytes, whole = MOST_BYTES, True
         while left_bytes > 0 and (line := file.readline(min(_LONGEST_LINE, left_bytes))):
+            self._check_time()
             left_bytes -= len(line)
             begins, whole = whole, line.endswith(b"\n")
             words = line.rstrip(b"\n").split(b" ", 2)
@@ -87,6 +96,7 @@ class MadeCode:
         at = header_bytes
         names: dict[int, bytes] = {}
         while at + _RECORD.size <= MOST_BYTES:
+            self._check_time()
             file.seek(at)
             head = file.read(_RECORD.size)
             if len(head) < _RECORD.size:
@@ -105,6 +115,10 @@ class MadeCode:
                 *_, start, code_bytes, index = _MOVE.unpack_from(body)
                 self._assign(start, code_bytes, names.get(index, b""))
             at += size
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._give_up:
+            raise OSError(errno.ETIME, "it takes too long")
 
     def _assign(self, start: int, size: int, name: bytes) -> None:
         if start < 0 or not 0 < size <= _LARGEST_CODE or not name.strip():

@@ -18,7 +18,6 @@ from mem_parser.errors import MemError
 from mem_profiler.capture.recording import Recording
 from mem_profiler.process import codefiles
 from mem_profiler.process.codefiles import CodeFiles
-from mem_profiler.process.procfs import Mapping
 from mem_profiler.segment.file import Segment
 
 
@@ -34,18 +33,14 @@ def child(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def opened(files: CodeFiles, *mappings: Mapping, uid: int | None = None) -> list[bytes]:
+def opened(files: CodeFiles, *paths: str, uid: int | None = None) -> list[bytes]:
     """The contents of all files."""
     found = []
-    for fd in files.copy(os.getuid() if uid is None else uid, mappings):
+    for fd in files.copy(os.getuid() if uid is None else uid, paths):
         with os.fdopen(fd, "rb") as file:
             file.seek(0)
             found.append(file.read())
     return found
-
-
-def mapping(path: str) -> Mapping:
-    return Mapping(0x1000, 0x2000, "r-xp", 0, (8, 1), 5, path, b"")
 
 
 @pytest.fixture
@@ -65,7 +60,7 @@ def test_a_perf_map_and_jitdumps_are_found_where_the_process_sees_them(
     (tmp_path / "cache").mkdir()
     other = tmp_path / "cache" / f"jit-{child.pid}.dump"
     other.write_bytes(b"mapped")
-    assert opened(files, mapping(str(other)), mapping("/lib/x.so")) == [b"map", b"dump", b"mapped"]
+    assert opened(files, str(other), "/lib/x.so") == [b"map", b"dump", b"mapped"]
 
 
 def test_they_are_found_when_the_process_has_ended(
@@ -82,7 +77,7 @@ def test_a_file_that_two_names_lead_to_is_read_once(
 ) -> None:
     path = tmp_path / f"jit-{child.pid}.dump"
     path.write_bytes(b"dump")
-    assert opened(CodeFiles(child.pid), mapping(str(path))) == [b"dump"]
+    assert opened(CodeFiles(child.pid), str(path)) == [b"dump"]
 
 
 def test_links_pipes_and_folders_are_no_such_files(
@@ -97,11 +92,11 @@ def test_links_pipes_and_folders_are_no_such_files(
     (tmp_path / "real2" / f"jit-{child.pid}.dump").write_bytes(b"through a link")
     (tmp_path / "hard").mkdir()
     os.link(real, tmp_path / "hard" / f"jit-{child.pid}.dump")
-    by_link = mapping(f"{tmp_path}/link/real2/jit-{child.pid}.dump")
-    by_hard_link = mapping(f"{tmp_path}/hard/jit-{child.pid}.dump")
+    by_link = f"{tmp_path}/link/real2/jit-{child.pid}.dump"
+    by_hard_link = f"{tmp_path}/hard/jit-{child.pid}.dump"
     files = CodeFiles(child.pid)
     assert opened(files, by_link, by_hard_link) == []
-    assert opened(files, mapping(f"{tmp_path}/real2/jit-{child.pid}.dump")) == [b"through a link"]
+    assert opened(files, f"{tmp_path}/real2/jit-{child.pid}.dump") == [b"through a link"]
 
 
 def test_files_of_another_user_and_of_an_earlier_process_are_not_read(
@@ -139,15 +134,15 @@ def test_a_file_system_that_does_not_answer_is_an_error_in_time(
 def test_no_more_files_are_open_than_the_bound(
     child: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    mappings = []
+    paths = []
     for k in range(2 * codefiles.FILES_MAX):
         folder = tmp_path / str(k)
         folder.mkdir()
         (folder / f"jit-{child.pid}.dump").write_bytes(b"x")
-        mappings.append(mapping(f"{folder}/jit-{child.pid}.dump"))
+        paths.append(f"{folder}/jit-{child.pid}.dump")
     before = len(os.listdir("/proc/self/fd"))
     files = CodeFiles(child.pid)
-    assert len(opened(files, *mappings)) == codefiles.FILES_MAX
+    assert len(opened(files, *paths)) == codefiles.FILES_MAX
     del files
     assert len(os.listdir("/proc/self/fd")) == before
 

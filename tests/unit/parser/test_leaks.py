@@ -419,6 +419,23 @@ def test_the_caller_of_a_row_is_a_function_of_another_name() -> None:
     assert lines[1].startswith("LEAK          serve → grow  ")
 
 
+@pytest.mark.parametrize("width", [56, 60, 79, 80, 200])
+def test_verdicts_fit_into_the_width_and_names_lose_their_beginning(width: int) -> None:
+    random = np.random.default_rng(3)
+    long = "handle_request_of_a_customer_with_a_name"
+    sources = [
+        dataclasses.replace(leak(random, 100, "grow"), names=(long, "serve")),
+        dataclasses.replace(lru(random, 300, 2, "queue"), names=(f"queue_{long}", "serve")),
+    ]
+    profile, symbols = Program(sources).capture(random)
+    report = find_leaks(profile, symbols)
+    lines = [str(line) for line in leak_lines(report, profile, file="x", width=width, exit_code=6)]
+    assert max(map(len, lines)) <= width, lines
+    [leaks] = [line for line in lines if line.startswith("LEAK")]
+    assert long[-15:] in leaks
+    assert any(line.endswith("target.c:1") for line in lines)
+
+
 def test_a_growth_below_its_error_is_no_rate() -> None:
     random = np.random.default_rng(1)
     profile, _ = Program([burst(random, 1.0, 40, "grow")]).capture(random)

@@ -35,7 +35,7 @@ class Opened:
         self.every.append(FakeWatched(pid, self.number))
         return self.every[-1]
 
-    def worker(self, _pid: int, _segment: Any) -> Any:
+    def worker(self, *_given: Any) -> Any:
         self.workers.append(FakeWorker(self.every[-1]))
         return self.workers[-1]
 

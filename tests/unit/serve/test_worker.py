@@ -24,6 +24,7 @@ from mem_profiler.confined.nursery import Nursery, Work
 from mem_profiler.live.watched import State
 
 WAIT_S = 30.0
+LATE_S = 0.3
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root")
 ABOUT = About(1, 4711, 0.0, "12:00:00", State.IDLE)
 
@@ -224,12 +225,22 @@ def test_children_end_with_the_nursery_and_orders_then_fail() -> None:
             nursery.start("wait", None, ())
 
 
-def test_children_that_end_at_once_do_no_harm() -> None:
+def test_children_that_end_at_once_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for them: one that ended before it has a descriptor would have no number."""
+    really_open = os.pidfd_open
+
+    def open_late(pid: int, flags: int = 0) -> int:
+        give_up = time.monotonic() + LATE_S
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < give_up:
+            time.sleep(0.001)
+        return really_open(pid, flags)
+
     def fail(_given: Any, _fds: Sequence[int]) -> None:
         raise OSError
 
+    monkeypatch.setattr(os, "pidfd_open", open_late)
     with Nursery({"fail": fail, "wait": wait_for_the_end}) as nursery:
-        for _ in range(50):
+        for _ in range(5):
             nursery.start("fail", None, ()).close()
             nursery.start("no such work", None, ()).close()
         nursery.start("wait", None, ()).close()

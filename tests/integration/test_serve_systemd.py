@@ -38,6 +38,8 @@ export container=other
 exec "$2" --system --log-target=null --show-status=no --unit="$3.service"
 """
 pytestmark = [
+    # The first process of a machine sets a few of its limits, also where it is in namespaces.
+    pytest.mark.soak,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a systemd of its own"),
     pytest.mark.skipif(SYSTEMD is None, reason="systemd is not installed"),
 ]

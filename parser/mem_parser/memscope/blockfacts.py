@@ -116,11 +116,15 @@ class BlockFacts:
         """Whether anything was told."""
         return bool(self._of_thread or self._reserved or self._used)
 
+    def learn(self, domains: Sequence[str]) -> None:
+        """Take in the names of domains. A pool may tell what it has before its name is known."""
+        self._names = max(self._names, domains, key=len)
+
     def add(self, facts: Launches, domains: Sequence[str]) -> None:
         """Take in facts with the times of the clock, in order; ``domains`` are those of their
         file.
         """
-        self._names = max(self._names, domains, key=len)
+        self.learn(domains)
         names = ("time_ns", "kind", "address", "size_bytes", "thread", "device")
         columns = (getattr(facts, name).tolist() for name in names)
         for time_ns, kind, address, size, thread, number in zip(*columns, strict=True):

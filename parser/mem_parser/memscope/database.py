@@ -107,7 +107,7 @@ def columns_of(connection: sqlite3.Connection, table: str, path: str) -> list[st
     names = []
     for _, name, kind, _, _, key in connection.execute(f'PRAGMA table_info("{table}")'):
         if name.lower() == "rowid" and not (key and kind.upper() == "INTEGER"):
-            raise DumpError(f"{path}: table {table} has a column {name}, which hides its row numbers")
+            raise DumpError(f"{path}: {table} has a column {name}, which hides its row numbers")
         names.append(name)
     places, missing = header_places(names)
     if missing:
@@ -156,9 +156,7 @@ def row_of(path: str, rowid: int) -> list[object]:
         return list(found.fetchone() or [""] * len(COLUMNS))
 
 
-def update_attributes(
-    path: str, rowids: Iterable[int], changed: Callable[[int, str], str]
-) -> int:
+def update_attributes(path: str, rowids: Iterable[int], changed: Callable[[int, str], str]) -> int:
     """Give some rows another Attr: all of them, or none where something fails.
 
     Args:

@@ -109,6 +109,16 @@ def test_totals_are_those_of_the_block_s_device(tmp_path: Path) -> None:
         assert parse(row["Attr"])["total"] == total
 
 
+def test_a_pool_may_tell_its_total_before_its_name_is_known(tmp_path: Path) -> None:
+    log = Log(tmp_path, DOMAINS[:PTA])
+    log.launch(reserved(1, 4096))
+    log.end(last=False)
+    log.domains = DOMAINS
+    log.begin()
+    log.add((20, B, 512, 7, PTA), (30, D, 512, 7, PTA))
+    assert [row.get("total") for row in rows_of(log)] == ["4096", "4096"]
+
+
 def test_with_decompose_owners_of_the_driver_s_blocks_name_their_module(tmp_path: Path) -> None:
     log = Log(tmp_path, DOMAINS)
     log.launch(block(9, 512, 33 << 8), block(19, 1024, 3 << 8), block(29, 2048, 200 << 8))

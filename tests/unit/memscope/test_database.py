@@ -108,7 +108,7 @@ def test_a_database_of_another_encoding_is_read_and_changed(tmp_path: Path, enco
         f"PRAGMA encoding = '{encoding}'",
         f"CREATE TABLE memscope_dump ({names})",
         "INSERT INTO memscope_dump VALUES (1,'MALLOC','PTA','gr\u00fcn',5,6,7,'0','0x1000',"
-        "'{\"allocation_id\":\"1\",\"addr\":\"0x1000\",\"size\":\"64\",\"owner\":\"\u00e9\"}','','')",
+        '\'{"allocation_id":"1","addr":"0x1000","size":"64","owner":"\u00e9"}\',\'\',\'\')',
     )
     rows = read_rows(path)
     assert (rows.words.names, rows.words.owners, rows.size.tolist()) == (

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inefficient_blocks import by_definition
 from mem_parser.memscope import waste
 from mem_parser.memscope.inefficient import (
     EARLY,
@@ -20,7 +21,6 @@ from mem_parser.memscope.inefficient import (
 )
 from mem_parser.memscope.reading import read_rows
 from mem_parser.memscope.rows import Rows
-from inefficient_blocks import by_definition
 from memscope_dumps import Story
 
 A, B, C = 0x1000, 0x2000, 0x3000

@@ -34,7 +34,9 @@ def beside(path: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "read", [read_rows, read_texts, lambda path: stacks_of(path, [1])], ids=str
+    "read",
+    [read_rows, read_texts, lambda path: stacks_of(path, [1])],
+    ids=["rows", "texts", "stacks"],
 )
 def test_a_reader_leaves_the_file_and_nothing_else(
     tmp_path: Path, read: Callable[[str], object]

@@ -49,16 +49,16 @@ def blocks(path: str) -> Iterator[Part]:
         first = -(1 << 63)
         while True:
             connection.text_factory = bytes
-            shown, low, high, count = connection.execute(texts, (first,)).fetchone()
+            shown, low, high, count, usual = connection.execute(texts, (first,)).fetchone()
             if not count:
                 return
             if high - low == count - 1:
                 part = _joined(shown, count, low + np.arange(count))
             else:
                 found = connection.execute(texts_and_rowids, (first,)).fetchone()
-                shown, low, high, count = found
+                shown, low, high, count, usual = found
                 part = _joined(shown, count)
-            if part is None:
+            if part is None or usual < count:
                 connection.text_factory = decoded
                 rows = connection.execute(values, (low, high)).fetchall()
                 places, *columns = zip(*rows)  # noqa: B905 - Python 3.9
@@ -82,9 +82,9 @@ def _joining(table: str, names: Sequence[str]) -> str:
     forms = ["%d" if kind == "integer" else "%s" for kind in [*_TYPES, "integer"]]
     text = f"printf('{chr(_FIELD).join(forms[: len(names)])}', {', '.join(names)})"
     return (
-        f"SELECT group_concat(shown, char({_ROW})), min(place), max(place), count(*) FROM ("  # noqa: S608
-        f"SELECT CASE WHEN {' AND '.join(usual)} THEN {text} END AS shown, rowid AS place"
-        f' FROM "{table}" WHERE rowid >= ? ORDER BY rowid LIMIT {BLOCK_ROWS})'
+        f"SELECT group_concat(shown, char({_ROW})), min(place), max(place), count(*), "  # noqa: S608
+        f"count(shown) FROM (SELECT CASE WHEN {' AND '.join(usual)} THEN {text} END AS shown, "
+        f'rowid AS place FROM "{table}" WHERE rowid >= ? ORDER BY rowid LIMIT {BLOCK_ROWS})'
     )
 
 

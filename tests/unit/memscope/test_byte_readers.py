@@ -124,6 +124,8 @@ def test_owners_are_right_after_tails_were_forgotten(
         '{"allocation_id":"1","addr":"0x10,"size":"3","used":"4"}',
         '{"allocation_id":"1","addr":"0x10","size":"3","used":"x"}',
         '{"allocation_id":"1","addr":"0x10","size":"3","used":"4,"total":"5"}',
+        '{"allocation_id":"12,"addr":"0x10","size":"34","used":"5"}',
+        '{"allocation_id":"12","addr":"0x10","size":"34,"used":"5"}',
         '{"streamId":"1","taskId":"2","owner":"PTA@weight"}',
         '{"streamId":"1","size":"7"}',
         '{"allocation_id":"1","addr":"0x10","size":"3","owner":"' + "o" * 5000 + '"}',
@@ -150,6 +152,28 @@ def test_attributes_that_are_nearly_usual_are_read_as_texts(tmp_path: Path, attr
         except DumpError as error:
             found.append(str(error))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_text_that_looks_like_a_row_does_not_stand_for_one_that_is_none(
+    tmp_path: Path, gap: bool
+) -> None:
+    story = Story()
+    for number in range(1, 5):
+        story.malloc(4096 * number, 64, "PTA", number)
+    path = story.db(tmp_path)
+    fake = ["x\x1f5\x1f100\x1f7\x1f0\x1fN/A\x1f{}" + "\x1f9" * gap]
+    fake.append("7\x1fFREE\x1fPTA\x1fy")
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE memscope_dump SET ID = NULL WHERE rowid = 2")
+    connection.execute("UPDATE memscope_dump SET Name = ? WHERE rowid = 3", ("\x1e".join(fake),))
+    if gap:
+        connection.execute("UPDATE memscope_dump SET rowid = 40 WHERE rowid = 4")
+    connection.commit()
+    connection.close()
+    for read in (read_rows, read_texts):
+        with pytest.raises(DumpError, match="row 2: ID is 'None'"):
+            read(path)
 
 
 # -- labels --------------------------------------------------------------------------------------

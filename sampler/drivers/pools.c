@@ -19,12 +19,13 @@ struct mp_tool_domain {
     char label[NAME_BYTES]; /* the name as a domain of the segment may be called */
     int64_t reserved_bytes;       /* of all heaps */
     int64_t reserved_told_bytes;  /* as the segment has it */
-    int64_t total_bytes[DEVICES]; /* where tells_totals */
-    uint64_t told; /* a capture << 32 | the devices, below 32, of which it has the total */
+    int64_t total_bytes[DEVICES]; /* of the heaps of each device; the last: of no known device */
+    uint64_t told; /* a capture << 32 | a bit for each device of which it has the total */
 };
 
 struct heap {
     uint32_t state; /* as above */
+    uint32_t device;
     uint64_t bytes;
 };
 
@@ -99,11 +100,16 @@ static void tell_reserved(struct mp_tool_domain *domain) {
         mp_device_reserved(number, now - told);
 }
 
+/* A device's bit in `told`; 0: it has none, and only its changes are told. */
+static uint64_t bit_of(unsigned device) {
+    return device < 31 ? 1ULL << device : device == MP_LAUNCH_NO_DEVICE ? 1ULL << 31 : 0;
+}
+
 /* Has the capture the total of a device? It has from now on. A second thread may tell it again. */
 static bool was_told(struct mp_tool_domain *domain, unsigned device, uint32_t capture) {
-    uint64_t word = mp_load_relaxed(&domain->told), own = device < 32 ? 1ULL << device : 0;
+    uint64_t word = mp_load_relaxed(&domain->told), own = bit_of(device);
     uint64_t devices = word >> 32 == capture ? word & UINT32_MAX : 0;
-    if ((devices & own) != 0)
+    if (own == 0 || (devices & own) != 0)
         return true;
     mp_cas_u64(&domain->told, word, (uint64_t)capture << 32 | devices | own);
     return false;
@@ -129,10 +135,11 @@ static struct heap *heap_of(const void *handle) {
     return &heaps[offset / sizeof heaps[0]];
 }
 
-static void *heap_add(uint64_t bytes) {
+static void *heap_add(uint64_t bytes, unsigned device) {
     for (unsigned i = 0; i < HEAPS; i++)
         if (mp_load_relaxed(&heaps[i].state) == 0 && mp_cas_u32(&heaps[i].state, 0, 1)) {
             heaps[i].bytes = bytes;
+            heaps[i].device = device;
             mp_store_release(&heaps[i].state, 2u);
             return &heaps[i];
         }
@@ -142,14 +149,16 @@ static void *heap_add(uint64_t bytes) {
 void *mp_pool_heap_begin(struct mp_tool_domain *domain, const struct mp_pool_range *range) {
     void *handle = domain; /* of a heap that is only a number */
     int64_t change = (int64_t)range->bytes;
+    unsigned device = range->device % DEVICES;
     if (domain->tells_totals) {
-        unsigned device = range->device % DEVICES;
         change -= __atomic_exchange_n(&domain->total_bytes[device], (int64_t)range->bytes,
                                       __ATOMIC_ACQ_REL);
-        tell_total(domain, device, change != 0);
-    } else if ((handle = heap_add(range->bytes)) == NULL) {
+    } else if ((handle = heap_add(range->bytes, device)) == NULL) {
         return domain;
+    } else {
+        __atomic_fetch_add(&domain->total_bytes[device], change, __ATOMIC_RELAXED);
     }
+    tell_total(domain, device, change != 0);
     __atomic_fetch_add(&domain->reserved_bytes, change, __ATOMIC_RELAXED);
     tell_reserved(domain);
     return handle;
@@ -166,8 +175,12 @@ void mp_pool_heap_end(struct mp_tool_domain *domain, void *handle) {
     if (heap == NULL || mp_load_acquire(&heap->state) != 2)
         return;
     mp_pool_heap_reset(domain, handle);
-    __atomic_fetch_sub(&domain->reserved_bytes, (int64_t)heap->bytes, __ATOMIC_RELAXED);
+    int64_t bytes = (int64_t)heap->bytes;
+    unsigned device = heap->device;
+    __atomic_fetch_sub(&domain->reserved_bytes, bytes, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&domain->total_bytes[device], bytes, __ATOMIC_RELAXED);
     mp_store_release(&heap->state, 0u);
+    tell_total(domain, device, bytes != 0);
     tell_reserved(domain);
 }
 
@@ -190,6 +203,10 @@ void mp_pool_region_begin(struct mp_tool_domain *domain, const void *heap,
     if (block.domain == MP_DOMAIN_NONE)
         return;
     tell_reserved(domain);
+    /* Perhaps its heaps are from before the capture. */
+    unsigned device = range->device % DEVICES;
+    if (mp_load_relaxed(&domain->total_bytes[device]) != 0)
+        tell_total(domain, device, false);
     mp_device_alloc(&block);
 }
 

@@ -12,7 +12,8 @@
  * Threads: HOOK. Tables are append-only; without room a row belongs to the domain without a name, or gets
  * no record. A row's state goes from 0 to 1 by compare-and-swap and, once the row is filled, to 2 by a
  * release store, which pairs with the acquire load of a look-up. The exchange of a total with the one
- * before uses acquire and release, so that each difference counts once.
+ * before uses acquire and release, so that each difference counts once. A log of events has the total of
+ * each device when it begins and when it changes; that of two threads at once may be the one before.
  */
 #ifndef MP_POOLS_H
 #define MP_POOLS_H
@@ -42,7 +43,7 @@ unsigned mp_tool_domain_index(const struct mp_tool_domain *domain);
 struct mp_pool_range {
     uint64_t address;
     uint64_t bytes;
-    uint32_t device;
+    uint32_t device; /* MP_LAUNCH_NO_DEVICE: unknown */
 };
 
 /* A heap begins. Returns its handle, never NULL. */

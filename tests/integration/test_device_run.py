@@ -103,6 +103,7 @@ def test_each_choice_sets_what_it_needs() -> None:
     assert hal == {
         "MEM_PROFILER_DEVICE": "hal",
         "LD_PRELOAD": f"{LIBRARY}:/other.so:/third.so:{gate}",
+        "NVTX_INJECTION64_PATH": str(LIBRARY),
     }
     assert os.path.realpath(gate).endswith("libascend_kernel_hook.so")
     cuda = device_choice.environment(device_choice.parse("cuda"), LIBRARY, preload)

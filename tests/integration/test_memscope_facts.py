@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nvidia.nvtx
 import pytest
 
 from c_build import compile_program
@@ -48,6 +49,35 @@ def test_rows_of_a_pool_say_what_the_pool_has_reserved(tmp_path: Path) -> None:
     shown = [row for row in dump.of("MALLOC", "FREE") if attribute(row, "shadow") != "true"]
     assert shown
     assert {attribute(row, "total") for row in shown} == {str(1 << 21)}
+
+
+def nvtx_program() -> Path:
+    headers = Path(next(iter(nvidia.nvtx.__path__))) / "include"
+    flags = (*FLAGS, "-isystem", str(headers))
+    return compile_program(STUBS / "marks" / "nvtx_app.c", flags, libs=("-ldl", "-lpthread"))
+
+
+@pytest.mark.parametrize("form", ["csv", "db"])
+def test_rows_of_a_pool_of_nvtx_say_what_its_heaps_have(tmp_path: Path, form: str) -> None:
+    program = (nvtx_program(), "memory")
+    with Collecting(tmp_path, "--format", form, program=program) as run:
+        assert run.end() == 0, run.stderr
+    [dump] = dumps(run.output, form=form)
+    shown = [row for row in dump.of("MALLOC", "FREE") if attribute(row, "shadow") != "true"]
+    assert [(row["Event Type"], attribute(row, "size")) for row in shown] == [
+        ("RMM", "100"), ("RMM", "200"), ("RMM", "100"), ("RMM", "150"), ("RMM", "200"),
+    ]  # fmt: skip
+    assert {attribute(row, "total") for row in shown} == {str(1 << 16)}
+
+
+def test_rows_of_a_pool_with_heaps_say_what_they_have_together(tmp_path: Path) -> None:
+    program = compile_program(STUBS / "marks" / "mstx_app.c", FLAGS, libs=("-ldl", "-lpthread"))
+    with Collecting(tmp_path, program=(program, "heap")) as run:
+        assert run.end() == 0, run.stderr
+    [dump] = dumps(run.output)
+    shown = [row for row in dump.of("MALLOC") if row["Event Type"] == "ARENA"]
+    assert shown
+    assert {attribute(row, "total") for row in shown} == {str(1 << 16)}
 
 
 def test_a_block_of_two_pools_has_its_address_in_the_rows_of_both(tmp_path: Path) -> None:

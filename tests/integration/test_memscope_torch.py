@@ -125,6 +125,18 @@ def test_backward_and_mixed_precision_and_inference_are_seen(recorded: Recorded)
     assert model.weight.grad is not None
 
 
+def test_begin_and_end_of_an_operator_are_of_one_device(recorded: Recorded) -> None:
+    a = torch.ones(2)
+    with recorded:
+        torch.ones(3)
+        a.add(1)
+    rows = [(r.type, r.device) for r in recorded.rows() if r.event == "OP_LAUNCH"]
+    # A dump of another device has a row of no device, and would never see the end.
+    assert rows == [
+        ("ATEN_START", None), ("ATEN_END", None), ("ATEN_START", "cpu"), ("ATEN_END", "cpu"),
+    ]  # fmt: skip
+
+
 def test_an_operator_that_raises_has_an_end_and_the_programs_error(recorded: Recorded) -> None:
     with recorded, pytest.raises(RuntimeError, match="must match"):
         torch.ones(3) + torch.ones(4)

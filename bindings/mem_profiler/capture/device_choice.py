@@ -75,7 +75,7 @@ def environment(choice: Choice, library: Path, present: Mapping[str, str]) -> di
     """
     found = {"MEM_PROFILER_DEVICE": choice.value}
     found |= device_layers.environment(choice.backends, library, present)
-    if "cuda" in choice.backends and not present.get("NVTX_INJECTION64_PATH"):
+    if choice.backends and not present.get("NVTX_INJECTION64_PATH"):
         found["NVTX_INJECTION64_PATH"] = str(library)
     gate = library.with_name(GATE_NAME)
     if _wants_gate(choice, present) and gate.is_file():

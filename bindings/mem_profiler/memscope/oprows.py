@@ -61,7 +61,7 @@ class OperatorRows(Listener):
             name = _quoted(call.name)
             lines = [f"{head}{a.format(name=name)}{stack}]\n" for a in accesses]
         if self._launch:
-            device = device or _device(call.results)
+            # That of the begin: a dump of one device has both rows, or none.
             lines.append(self._line("ATEN_END", call, device, stack))
         if lines:
             self._rows.write_lines(lines)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.memlog.launches import (
+    NO_DEVICE,
     TRAIT_CREATED,
     TRAIT_KNOWN,
     TRAIT_MODULE_SHIFT,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 IntArray = npt.NDArray[np.int64]
 UIntArray = npt.NDArray[np.uint64]
 NO_TRAITS = 0
+_NOWHERE = str(NO_DEVICE)
 _PAGES = ("normal", "huge", "giant")
 _TRAITS = 0xFFFF
 _MOST_THREADS, _MOST_DOMAINS = 1 << 20, 1 << 8
@@ -116,11 +118,15 @@ class BlockFacts:
         """Whether anything was told."""
         return bool(self._of_thread or self._reserved or self._used)
 
+    def learn(self, domains: Sequence[str]) -> None:
+        """Take in the names of domains. A pool may tell what it has before its name is known."""
+        self._names = max(self._names, domains, key=len)
+
     def add(self, facts: Launches, domains: Sequence[str]) -> None:
         """Take in facts with the times of the clock, in order; ``domains`` are those of their
         file.
         """
-        self._names = max(self._names, domains, key=len)
+        self.learn(domains)
         names = ("time_ns", "kind", "address", "size_bytes", "thread", "device")
         columns = (getattr(facts, name).tolist() for name in names)
         for time_ns, kind, address, size, thread, number in zip(*columns, strict=True):
@@ -161,12 +167,16 @@ class BlockFacts:
 
     # -- pools and devices -------------------------------------------------------------------------
 
-    def reserved(self, kind: str, device: str) -> _Steps | None:
-        """Return the bytes that the pool of a type has reserved on a device."""
-        for (number, where), steps in self._reserved.items():
-            is_known = where == device and number < len(self._names)
-            if is_known and place_of(self._names[number]).type == kind:
-                return steps
+    def reserved(self, kind: str, device: str, *, is_alone: bool = True) -> _Steps | None:
+        """Return the bytes that the pool of a type has reserved on a device.
+
+        ``is_alone``: it has blocks of no other device, so what it told of no device is of this one.
+        """
+        for wanted in (device, _NOWHERE) if is_alone else (device,):
+            for (number, where), steps in self._reserved.items():
+                is_known = where == wanted and number < len(self._names)
+                if is_known and place_of(self._names[number]).type == kind:
+                    return steps
         return None
 
     def memory_of(self, device: str, time_ns: int) -> tuple[int, int] | None:
@@ -183,7 +193,10 @@ class BlockFacts:
         number = np.zeros(len(time_ns), dtype=np.int64)
         for k in np.flatnonzero(np.bincount(track, minlength=len(tracks))).tolist():
             kind, device = tracks[k].place.type, tracks[k].device
-            reserved = self.reserved(kind, device) if kind in POOLS else None
+            reserved = None
+            if tracks[k].place.device is None:
+                is_alone = sum(one.place.type == kind for one in tracks) == 1
+                reserved = self.reserved(kind, device, is_alone=is_alone)
             used = self._used.get(device) if kind in (HAL, *POOLS) else None
             mine = np.flatnonzero(track == k)
             times, of_block = time_ns[mine], traits[mine]

@@ -6,7 +6,7 @@ comes as values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Union
 
 import numpy as np
@@ -17,7 +17,7 @@ from mem_parser.memscope.database import columns_of, connected, table_of
 from mem_parser.memscope.fieldbytes import WORD_MAX_BYTES, FieldBytes, IntArray
 from mem_parser.memscope.form import SQL_TYPES
 
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 8192
 _FIELD, _ROW = 31, 30
 _COMMA = ord(",")
 _TYPES = [kind.lower() for kind in SQL_TYPES[:STACKS]]
@@ -39,25 +39,8 @@ def blocks(path: str) -> Iterator[Part]:
         table = table_of(connection, path)
         names = [f'"{(name or "").replace(chr(34), chr(34) * 2)}"' for name in
                  columns_of(connection, table, path)[:STACKS]]  # fmt: skip
-        usual = " AND ".join(
-            f"typeof({name}) = '{kind}'"
-            for name, kind in zip(names, _TYPES)  # noqa: B905
-        )
-        # What `printf` writes of a text ends at a NUL.
-        usual += "".join(
-            f" AND instr({name}, char(0)) = 0"
-            for name, kind in zip(names, _TYPES)  # noqa: B905 - Python 3.9
-            if kind == "text"
-        )
-        form = chr(_FIELD).join(
-            "%d" if kind == "integer" else "%s" for kind in [*_TYPES, "integer"]
-        )
-        text = f"printf('{form}', {', '.join(names)}, rowid)"
-        joined = (
-            f"SELECT group_concat(shown, char({_ROW})), min(place), max(place), count(*) FROM ("  # noqa: S608
-            f'SELECT CASE WHEN {usual} THEN {text} END AS shown, rowid AS place FROM "{table}"'
-            f" WHERE rowid >= ? ORDER BY rowid LIMIT {BLOCK_ROWS})"
-        )
+        texts = _joining(table, names)
+        texts_and_rowids = _joining(table, [*names, "rowid"])
         values = (
             f"SELECT rowid,{','.join(names)},'','' FROM \"{table}\""  # noqa: S608
             " WHERE rowid BETWEEN ? AND ? ORDER BY rowid"
@@ -66,11 +49,16 @@ def blocks(path: str) -> Iterator[Part]:
         first = -(1 << 63)
         while True:
             connection.text_factory = bytes
-            shown, low, high, count = connection.execute(joined, (first,)).fetchone()
+            shown, low, high, count, usual = connection.execute(texts, (first,)).fetchone()
             if not count:
                 return
-            part = _joined(shown, count)
-            if part is None:
+            if high - low == count - 1:
+                part = _joined(shown, count, low + np.arange(count))
+            else:
+                found = connection.execute(texts_and_rowids, (first,)).fetchone()
+                shown, low, high, count, usual = found
+                part = _joined(shown, count)
+            if part is None or usual < count:
                 connection.text_factory = decoded
                 rows = connection.execute(values, (low, high)).fetchall()
                 places, *columns = zip(*rows)  # noqa: B905 - Python 3.9
@@ -82,8 +70,29 @@ def blocks(path: str) -> Iterator[Part]:
             first = high + 1
 
 
-def _joined(shown: bytes | None, count: int) -> Joined | None:
-    """Return so many rows; None where a text has the marks between fields, or is very long."""
+def _joining(table: str, names: Sequence[str]) -> str:
+    """Return the statement that joins these columns of the next rows; a rowid may be the last.
+
+    Where no rowid is missing between the first and the last, they need not be joined.
+    """
+    typed = list(zip(names, _TYPES))  # noqa: B905 - Python 3.9
+    usual = [f"typeof({name}) = '{kind}'" for name, kind in typed]
+    # What `printf` writes of a text ends at a NUL.
+    usual += [f"instr({name}, char(0)) = 0" for name, kind in typed if kind == "text"]
+    forms = ["%d" if kind == "integer" else "%s" for kind in [*_TYPES, "integer"]]
+    text = f"printf('{chr(_FIELD).join(forms[: len(names)])}', {', '.join(names)})"
+    return (
+        f"SELECT group_concat(shown, char({_ROW})), min(place), max(place), count(*), "  # noqa: S608
+        f"count(shown) FROM (SELECT CASE WHEN {' AND '.join(usual)} THEN {text} END AS shown, "
+        f'rowid AS place FROM "{table}" WHERE rowid >= ? ORDER BY rowid LIMIT {BLOCK_ROWS})'
+    )
+
+
+def _joined(shown: bytes | None, count: int, places: IntArray | None = None) -> Joined | None:
+    """Return so many rows; None where a text has the marks between fields, or is very long.
+
+    Without ``places``, the rowid is the last field of each row.
+    """
     if shown is None:
         return None
     data = shown + bytes((_ROW,))
@@ -92,7 +101,7 @@ def _joined(shown: bytes | None, count: int) -> Joined | None:
     marks = np.flatnonzero((raw == _COMMA) | (raw == _FIELD) | (raw == _ROW))
     kind = raw[marks]
     ends = np.flatnonzero(kind != _COMMA)
-    width = STACKS + 1
+    width = STACKS + (places is None)
     if len(ends) != count * width:
         return None
     table = ends.reshape(-1, width)
@@ -104,8 +113,9 @@ def _joined(shown: bytes | None, count: int) -> Joined | None:
     begin.reshape(-1)[1:] = end.reshape(-1)[:-1] + 1
     if int((end - begin).max()) > WORD_MAX_BYTES:
         return None
-    places, are = fields.decimals(begin[:, -1], end[:, -1])
-    if not are.all() or (np.diff(places) <= 0).any():
-        return None
+    if places is None:
+        places, are = fields.decimals(begin[:, -1], end[:, -1])
+        if not are.all() or (np.diff(places) <= 0).any():
+            return None
     block = Block(0, len(data), fields, begin, end, marks, table[:, ATTR - 1] + 1, table[:, ATTR])
     return Joined(block, places)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mem_parser.memscope.attributes import as_csv, as_json, safe
 from mem_parser.memscope.csvfile import plain_or_quoted, quoted
-from mem_parser.memscope.form import NOTHING, Folders
+from mem_parser.memscope.form import COLUMNS, NOTHING, Folders
 from mem_parser.memscope.linetext import Choice, Constant, Decimal, Hexadecimal, Piece, joined
 from mem_parser.memscope.writing import Column, CsvWriter, DatabaseWriter, encoded
 from mem_parser.outplace import make_folder
@@ -360,6 +360,10 @@ def _json_pairs(keys: str) -> str:
     return ",".join(f'"{key}":"{value}"' for key, _, value in pairs)
 
 
+MARKS = "MSTX"
+_DEVICE = COLUMNS.index("Device Id")
+
+
 class Dumps:
     """The files of one process: in the tree of ``places``, or one file for all devices."""
 
@@ -401,9 +405,19 @@ class Dumps:
             make_folder(os.path.dirname(path))
             sink = self._make(path)
         self.missing += self._unheld
-        for held in self._held:
-            sink.add(*held)
+        for number, row, attributes in self._held:
+            sink.add(number, self._of_file(row, device), attributes)
         return sink
+
+    def _of_file(self, row: Values, device: str) -> Values:
+        """Return a row of no device as the file of one has it.
+
+        msMemScope's marks have the device that their thread uses, and its search for leaks takes
+        them by their device: so marks of a device's own file are of that device.
+        """
+        if row[1] != MARKS or self._path or not device.isdecimal():
+            return row
+        return (*row[:_DEVICE], device, *row[_DEVICE + 1 :])
 
     def everywhere(self, number: int, row: Values, attributes: Mapping[str, object]) -> None:
         """Add a row that belongs to no device."""
@@ -411,8 +425,8 @@ class Dumps:
             self._held.append((number, row, attributes))
         else:
             self._unheld += 1
-        for sink in {id(sink): sink for sink in self._sinks.values()}.values():
-            sink.add(number, row, attributes)
+        for device, sink in {id(s): (d, s) for d, s in self._sinks.items()}.values():
+            sink.add(number, self._of_file(row, device), attributes)
 
     def flush(self) -> None:
         """Write the rows that wait."""

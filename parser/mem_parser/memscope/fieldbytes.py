@@ -35,9 +35,18 @@ _FIRST = np.array([(1 << 8 * k) - 1 for k in range(9)], dtype=np.uint64)
 _ZEROS, _NOT_A_DIGIT, _HIGH = (_u64(0x0101010101010101 * byte) for byte in (0x30, 0x76, 0x80))
 _EVEN = _u64(0x000000FF000000FF)
 _HUNDREDS, _UNITS = _u64(100 + (1000000 << 32)), _u64(1 + (10000 << 32))
-_NIBBLE = np.full(256, 255, dtype=np.uint8)
-for _place, _digit in enumerate("0123456789abcdef"):
-    _NIBBLE[ord(_digit)] = _NIBBLE[ord(_digit.upper())] = _place
+# A hexadecimal letter in lower case is 0x60 and 1 to 6; its value is its low four bits and 9.
+_LOWER, _BEFORE_A, _NOT_A_TO_F, _NOT_ZERO, _FOUR_BITS, _ONES = (
+    _u64(0x0101010101010101 * byte) for byte in (0x20, 0x60, 0x79, 0x7F, 0x0F, 0x01)
+)
+_U6, _NINE, _U32 = np.uint64(6), np.uint64(9), np.uint64(32)
+# Digits become bytes, bytes 16 bits, and these 32 bits; the first is the highest.
+_JOINED = tuple(
+    (np.uint64(left), np.uint64(right), _u64(lanes))
+    for left, right, lanes in (
+        (4, 8, 0x00FF00FF00FF00FF), (8, 16, 0x0000FFFF0000FFFF), (16, 32, 0x00000000FFFFFFFF),
+    )
+)  # fmt: skip
 
 
 class FieldBytes:
@@ -99,13 +108,23 @@ class FieldBytes:
         """Return numbers, and which fields are `0x` and 1 to 16 hexadecimal digits."""
         length = end - begin - 2
         good = self.have(begin, b"0x") & (length >= 1) & (length <= _HEX_DIGITS)
-        back = np.arange(-_HEX_DIGITS, 0)
-        nibble = _NIBBLE[self._held[(end + _AROUND)[:, None] + back]]
-        nibble[-back > length[:, None]] = 0
-        good &= (nibble <= 15).all(axis=1)
-        pairs = np.ascontiguousarray((nibble[:, ::2] << 4) | (nibble[:, 1::2] & 15))
-        value: KeyArray = pairs.view(">u8").reshape(-1).astype(np.uint64)
-        return np.where(good, value, np.uint64(0)), good
+        length = np.where(good, length, 0)
+        low, are_low = self._hex_digits(end, np.minimum(length, _EIGHT))
+        high, are_high = self._hex_digits(end - _EIGHT, np.maximum(length - _EIGHT, 0))
+        good &= are_low & are_high
+        return np.where(good, (high << _U32) | low, np.uint64(0)), good
+
+    def _hex_digits(self, end: IntArray, count: IntArray) -> tuple[KeyArray, BoolArray]:
+        """Return the numbers of the ``count`` bytes before each end, and which are hexadecimal."""
+        keep = _LAST[count]
+        byte = (self.eight(end - _EIGHT) & keep) | (_ZEROS & ~keep)
+        no_digit = (byte ^ _ZEROS) + _NOT_A_DIGIT
+        letter = (byte | _LOWER) ^ _BEFORE_A
+        are = ~no_digit | (~(letter + _NOT_A_TO_F) & (letter + _NOT_ZERO))
+        value = (byte & _FOUR_BITS) + ((byte >> _U6) & _ONES) * _NINE
+        for left, right, lanes in _JOINED:
+            value = ((value << left) | (value >> right)) & lanes
+        return value, (are & ~byte & _HIGH) == _HIGH
 
     def keys(self, begin: IntArray, end: IntArray) -> KeyArray:
         """Return a number for each field that is the same for the same bytes alone.

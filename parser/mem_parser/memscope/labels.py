@@ -11,11 +11,8 @@ from typing import BinaryIO
 from mem_parser.memscope import database
 from mem_parser.memscope.attributes import with_labels
 from mem_parser.memscope.errors import DumpError
-from mem_parser.memscope.form import COLUMNS
 from mem_parser.memscope.rewriting import rewritten
 from mem_parser.outplace import find_place, new_file
-
-_ATTR = COLUMNS.index("Attr")
 
 
 def add_labels(path: str, labels: Mapping[int, Sequence[str]]) -> int:
@@ -28,7 +25,9 @@ def add_labels(path: str, labels: Mapping[int, Sequence[str]]) -> int:
     if not labels:
         return 0
     if database.is_database(path):
-        return _update(path, labels)
+        return database.update_attributes(
+            path, labels, lambda rowid, old: with_labels(old, labels[rowid])
+        )
     counts: list[int] = []
 
     def change(place: int) -> Callable[[str], str]:
@@ -45,35 +44,6 @@ def add_labels(path: str, labels: Mapping[int, Sequence[str]]) -> int:
         if not counts:
             raise _UnchangedError
     return len(counts)
-
-
-def _update(path: str, labels: Mapping[int, Sequence[str]]) -> int:
-    changes = {}
-    left = set(labels)
-    for rowid, held in _attributes(path):
-        if rowid in left:
-            left.remove(rowid)
-            old = _text(held)
-            new = with_labels(old, labels[rowid])
-            if new != old:
-                changes[rowid] = new
-    if left:
-        raise DumpError(f"{path}: changed while it was read; nothing was written")
-    if changes:
-        database.update_attributes(path, changes)
-    return len(changes)
-
-
-def _attributes(path: str) -> Iterator[tuple[int, object]]:
-    """Yield the rowid of each row, and its Attr as bytes."""
-    with database.connected(path) as connection:
-        table = database.table_of(connection, path)
-        column = (database.columns_of(connection, table, path)[_ATTR] or "").replace('"', '""')
-        yield from connection.execute(f'SELECT rowid, CAST("{column}" AS BLOB) FROM "{table}"')  # noqa: S608
-
-
-def _text(held: object) -> str:
-    return held.decode("utf-8", "surrogateescape") if isinstance(held, bytes) else str(held)
 
 
 class _UnchangedError(Exception):

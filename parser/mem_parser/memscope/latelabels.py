@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from mem_parser.memscope import database
 from mem_parser.memscope.attributes import as_csv, as_json, parse
 from mem_parser.memscope.domains import CANN
-from mem_parser.memscope.form import COLUMNS
 from mem_parser.memscope.modules import NAMES, UNKNOWN
 from mem_parser.memscope.rewriting import rewritten
 from mem_parser.outplace import find_place, new_file
@@ -18,7 +18,6 @@ LEVELS = ("COMPONENT", "PROCESS", "DETAIL_1", "DETAIL_2")
 USER = "USER"
 USERS_MAX = 3
 MODULES = NAMES | {UNKNOWN}
-_ATTR = COLUMNS.index("Attr")
 
 
 class LateLabels:
@@ -51,7 +50,7 @@ class LateLabels:
                 of_file.update({row: _changer(levels) for row, levels in rows.items()})
         for path, of_file in changes.items():
             if database.is_database(path):
-                _update(path, of_file)
+                database.update_attributes(path, of_file, partial(_changed, of_file))
             else:
                 _rewrite(path, of_file)
 
@@ -75,13 +74,8 @@ def _changer(levels: Mapping[str, list[str]]) -> Callable[[str], str]:
     return changed
 
 
-def _update(path: str, changes: Mapping[int, Callable[[str], str]]) -> None:
-    texts = {}
-    for chunk in database.chunks(path, stacks=False):
-        for place, text in zip(chunk.places, chunk.columns[_ATTR], strict=True):
-            if place in changes:
-                texts[place] = changes[place](str(text))
-    database.update_attributes(path, texts)
+def _changed(changes: Mapping[int, Callable[[str], str]], rowid: int, text: str) -> str:
+    return changes[rowid](text)
 
 
 def _rewrite(path: str, changes: Mapping[int, Callable[[str], str]]) -> None:

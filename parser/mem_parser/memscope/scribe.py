@@ -73,6 +73,9 @@ class Scribe:
     def begin(self, batch: Batch) -> None:
         """Take a batch of events, which then come by `add`."""
         self._times = batch.events.time_ns
+        for file in batch.files:
+            if file.facts is not None:
+                self.facts.learn(file.facts.domains)
         self._blocks.begin(batch)
 
     def add(self, low: int, high: int) -> None:

@@ -64,7 +64,8 @@ struct region_refs {
 };
 
 static struct mp_pool_range range_of(const struct range_desc *desc) {
-    return (struct mp_pool_range){.address = (uintptr_t)desc->pointer, .bytes = desc->bytes};
+    return (struct mp_pool_range){
+        .address = (uintptr_t)desc->pointer, .bytes = desc->bytes, .device = MP_LAUNCH_NO_DEVICE};
 }
 
 CALLED void *nvtxMemHeapRegister(void *domain, const struct heap_desc *desc) {

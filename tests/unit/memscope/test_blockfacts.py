@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mem_parser.memlog.events import Kind
-from mem_parser.memlog.launches import LaunchKind
+from mem_parser.memlog.launches import NO_DEVICE, LaunchKind
 from mem_parser.memscope import collecting
 from mem_parser.memscope.attributes import parse
 from memscope_logs import Collected, Log, facts, side, with_settings
@@ -107,6 +107,29 @@ def test_totals_are_those_of_the_block_s_device(tmp_path: Path) -> None:
     for device, total in (("0", "10"), ("1", "20")):
         [row] = [r for r in found.dump(device).of("MALLOC") if r["Event Type"] == "PTA"]
         assert parse(row["Attr"])["total"] == total
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_total_of_no_device_is_of_the_only_one(tmp_path: Path, devices: int) -> None:
+    log = Log(tmp_path, DOMAINS)
+    log.launch(reserved(1, 50, device=NO_DEVICE))
+    log.add((2, B, 1 << 20, 1 << 20, 1), (2, B, 1 << 30, 1 << 20, 3))
+    log.add(*[(3, B, at + 512, 7, PTA) for at in (1 << 20, 1 << 30)[:devices]])
+    log.end()
+    found = Collected(log)
+    found.finish()
+    [row] = [r for r in found.dump().of("MALLOC") if r["Event Type"] == "PTA"]
+    assert parse(row["Attr"]).get("total") == ("50" if devices == 1 else None)
+
+
+def test_a_pool_may_tell_its_total_before_its_name_is_known(tmp_path: Path) -> None:
+    log = Log(tmp_path, DOMAINS[:PTA])
+    log.launch(reserved(1, 4096))
+    log.end(last=False)
+    log.domains = DOMAINS
+    log.begin()
+    log.add((20, B, 512, 7, PTA), (30, D, 512, 7, PTA))
+    assert [row.get("total") for row in rows_of(log)] == ["4096", "4096"]
 
 
 def test_with_decompose_owners_of_the_driver_s_blocks_name_their_module(tmp_path: Path) -> None:

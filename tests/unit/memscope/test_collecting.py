@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from mem_parser.devices import Mark
 from mem_parser.memlog.events import Kind
 from mem_parser.memlog.filefacts import Hole
+from mem_parser.memscope.leaks import find_leaks
+from mem_parser.memscope.reading import read_rows
 from mem_parser.memscope.settings import Settings
 from memscope_logs import PID, START_NS, Collected, Log, facts, side, with_settings
 from memscope_run import attribute
@@ -21,6 +23,26 @@ SECOND = 10**9
 
 def hexes(address: int) -> str:
     return f"0x{address:016x}"
+
+
+@pytest.mark.parametrize("form", ["csv", "db"])
+def test_marks_in_the_file_of_a_device_are_of_that_device(tmp_path: Path, form: str) -> None:
+    log = Log(tmp_path, ("host", "hal-0", "hal-1"))
+    for time_ns, name in ((5, "a"), (15, "b"), (50, "c")):
+        side(tmp_path, (time_ns, 4711, None, "MSTX", "Mark", name, None, {}, None))
+    side(tmp_path, (51, 4711, None, "SYSTEM", "STEP", "1", None, {}, None))
+    log.add((10, Kind.BIRTH, 512, 7, 1), (20, Kind.BIRTH, 4096, 7, 2), (30, Kind.BIRTH, 64, 7, 0))
+    log.end()
+    found = Collected(log, with_settings(form=form))
+    found.finish()
+    for device, shown in (("0", "0"), ("1", "1"), ("cpu", "N/A")):
+        dump = found.dump(device, form)
+        marks = [(row["Name"], row["Device Id"]) for row in dump.of("MSTX")]
+        assert marks == [("a", shown), ("b", shown), ("c", shown)]
+        assert {row["Device Id"] for row in dump.of("SYSTEM")} == {"N/A"}
+        # As msMemScope searches: by device, without those of no device.
+        if shown != "N/A":
+            assert find_leaks(read_rows(dump.path), "a", 0)[0].marks == 1
 
 
 def test_rows_come_as_the_log_grows_and_in_the_order_of_time(tmp_path: Path) -> None:

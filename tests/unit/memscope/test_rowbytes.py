@@ -215,7 +215,10 @@ def test_a_usual_dump_is_read_by_blocks_alone(tmp_path: Path, block_bytes: int) 
     assert len(rows) == 600
 
 
-def test_a_usual_database_is_read_by_blocks_alone(tmp_path: Path) -> None:
+def test_a_usual_database_is_read_by_blocks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databaseblocks, "BLOCK_ROWS", 4096)
     story = Story()
     for number in range(5000):
         story.malloc(0x1000 * number, 512, "PTA", number, owner="PTA@ops", python_stack='a\n"b"')

@@ -7,6 +7,7 @@ confined (see `confinement`). Its answer is untrusted, too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -94,12 +95,16 @@ def read_lines(
 
 
 def _file_without_name() -> BinaryIO:
-    """Return an empty file. It is memory where the system has that: a service may have no folder in
-    which it may write.
+    """Return an empty file: memory, or where a process may not have that, one in the folder for
+    temporary files, where a service may not write. Raises `LinesFailed`.
     """
     if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("mem_parser"), "w+b")
-    return tempfile.TemporaryFile(prefix="mem_parser-")
+        with contextlib.suppress(OSError):
+            return open(os.memfd_create("mem_parser"), "w+b")
+    try:
+        return tempfile.TemporaryFile(prefix="mem_parser-")
+    except OSError as error:
+        raise LinesFailed(f"was not read: no room for an answer ({error.strerror})") from error
 
 
 def _asked(file: PlainFile, question: bytes) -> bytes:

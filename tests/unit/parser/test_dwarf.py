@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -50,3 +52,26 @@ def test_the_reader_of_lines_reads_the_file_that_was_opened(
     path.unlink()
     os.mkfifo(path)
     assert dwarf._asked(image.file, b"{}") == b"\x7fELF"  # type: ignore[arg-type]
+
+
+def test_without_memory_files_and_without_a_folder_it_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a process that is confined, and in a service that may write nowhere."""
+
+    def refused(*_: object) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    path = tmp_path / "x.so"
+    path.write_bytes(elf(Part(".debug_info", bytes(64))))
+    file = ElfImage.open(str(path)).file
+    reader = tmp_path / "reader.py"
+    reader.write_text("import os, sys; os.write(int(sys.argv[3]), b'answer')")
+    monkeypatch.setattr(dwarf, "_READER", str(reader))
+    assert dwarf._asked(file, b"{}") == b"answer"  # type: ignore[arg-type]
+    monkeypatch.setattr(os, "memfd_create", refused)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert dwarf._asked(file, b"{}") == b"answer"  # type: ignore[arg-type]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(LinesFailed, match=r"no room for an answer \(No such file"):
+        dwarf._asked(file, b"{}")  # type: ignore[arg-type]

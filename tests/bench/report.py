@@ -9,6 +9,7 @@ from bars import CPU, Bar, Sections
 from churn import RATES as CAPTURES
 from churn import WHOLE
 from rounds import Series, added, median, ratio
+from serving_viewers import VIEWED
 from table import number, table
 
 RATES = ("forwarding", "idle", "512K", "1024", "every block")
@@ -126,11 +127,12 @@ def _serve(series: Series) -> str:
             case,
             number(median(series, case, "all cpu_ns"), 0),
             number((median(series, case, "all per second") or 0) / 1000, 0),
-            number(median(series, case, "frames"), 0),
+            number(100 * (median(series, case, "share") or 0), 0),
+            number(median(series, case, "frames") if case == VIEWED else 0, 0),
         ]
         for case in series
     ]
-    head = ["", "server CPU ns per request", "1000/s seen", "pages sent"]
+    head = ["", "server CPU ns per request", "1000/s seen", "% of a CPU beside", "pages sent"]
     return table("redis-server captured at 1024, shown by mem_profiler serve", head, rows)
 
 

@@ -14,7 +14,7 @@
 #ifdef __SANITIZE_THREAD__
 enum { CHECK_TIMES = 1 };
 #else
-enum { CHECK_TIMES = 4 };
+enum { CHECK_TIMES = 2 };
 #endif
 
 static const char *check_case = "";

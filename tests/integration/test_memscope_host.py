@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from c_build import compile_program
-from controller_tools import command_environment
 from mem_cli.parser.group import cli
 from mem_parser.memlog.events import Events
 from mem_parser.memscope.logtail import LogTail
 from memscope_run import Collecting, dumps
+from torch_training import collected
 
 pytestmark = [pytest.mark.usefixtures("segment_dir"), pytest.mark.timeout(240)]
 LIBRARY = """
@@ -111,40 +109,6 @@ def test_a_program_without_pytorch_has_no_rows_of_the_host(tmp_path: Path) -> No
     assert [event for event, _, _ in driver.story()] == ["MALLOC", "FREE"]
 
 
-TRAINING = """
-import argparse, asyncio, ctypes, decimal, email, gc, json, logging, sqlite3, xml.dom.minidom
-import torch
-from torch import nn
-import mem_profiler.memscope as msmemscope
-
-torch.manual_seed(1)
-model = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
-optimizer = torch.optim.AdamW(model.parameters())
-kept = []
-
-def held(tensors):
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(size for address, size in storages.items() if address)
-
-for number in range(4):
-    optimizer.zero_grad()
-    loss = model(torch.randn(8, 12, 32)).square().mean()
-    loss.backward()
-    optimizer.step()
-    kept.append(torch.zeros(1000 + number))
-    gc.collect()
-    weights = list(model.parameters())
-    states = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
-    print(json.dumps({
-        "weight": held([*weights, *model.buffers()]),
-        "gradient": held([p.grad for p in weights if p.grad is not None]),
-        "optimizer_state": held(states),
-        "all": held([t for t in gc.get_objects() if issubclass(type(t), torch.Tensor)]),
-    }))
-    msmemscope.step()
-"""
-
-
 @pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed: pip install .[torch]"
 )
@@ -154,30 +118,19 @@ for number in range(4):
 def test_a_training_is_collected_from_its_first_import(
     tmp_path: Path, form: str, options: tuple[str, ...]
 ) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(TRAINING)
-    done = subprocess.run(
-        [sys.executable, "-m", "mem_cli.profiler.group", "memscope", "--device", "cpu",
-         "--analysis", "leaks,decompose", "--format", form, *options, "-o", tmp_path / "out",
-         sys.executable, script],
-        env=command_environment(), capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr, done.stderr
-    said = [json.loads(line) for line in done.stdout.splitlines()]
+    run = collected(tmp_path, "--format", form, *options)
+    assert "warning" not in run.stderr, run.stderr
     [dump] = dumps(tmp_path / "out", "cpu", form)
     shown = CliRunner().invoke(cli, ["memscope", "--json", str(dump.path)])
     assert shown.exit_code == 0, shown.output
     [file] = json.loads(shown.stdout)["files"]
     [pool] = file["pools"]
     assert (pool["device"], pool["pool"]) == ("cpu", "HOST")
-    for step, tensors in zip(pool["steps"], said, strict=True):
+    for step, tensors in zip(pool["steps"], run.said, strict=True):
         found = step["end"]["bytes"] | {"all": step["end"]["total_bytes"]}
         assert {name: found.get(name, 0) for name in tensors} == tensors
     assert pool["peak"]["bytes"].get("unknown", 0) < 0.02 * pool["peak"]["total_bytes"]
     # What the program keeps from step to step, and frees when it ends.
-    leaks = [
-        line for line in done.stderr.splitlines() if line.startswith("Direct Host memory leak")
-    ]
+    leaks = [line for line in run.stderr.splitlines() if line.startswith("Direct Host memory leak")]
     assert [line.rpartition(" at ")[2] for line in leaks] == ["step 2.", "step 3."]
     assert any("train.py" in row["Call Stack(Python)"] for row in dump.rows) == bool(options)

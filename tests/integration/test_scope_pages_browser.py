@@ -17,12 +17,10 @@ from mem_cli.errors import run_command
 from mem_cli.parser.group import cli
 from mem_cli.profiler.memscope import memscope
 from mem_parser.memscope.compare import Aligned, Comparison, DeviceComparison, Pair, compare_runs
-from mem_parser.memscope.conversion import SETTINGS_FILE, convert
-from mem_parser.memscope.settings import Settings
 from mem_parser.web import scopecompare
 from memscope_dumps import Story
 from scope_pages import MIB, scale, training
-from torch_training import TRANSFORMER, trained
+from torch_training import collected
 
 ActionChains = pytest.importorskip("selenium.webdriver.common.action_chains").ActionChains
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
@@ -563,16 +561,10 @@ def test_pages_of_a_real_training_loop_show_what_pytorch_holds(
     compared: Callable[..., Path],
     tmp_path: Path,
 ) -> None:
-    [training] = trained(TRANSFORMER, tmp_path)
-    settings = Settings(
-        devices=("cpu",), analysis=frozenset(("decompose",)),
-        events=frozenset(("alloc", "free", "launch", "access")),
-    )  # fmt: skip
-    (training.folder / SETTINGS_FILE).write_text(settings.as_json())
-    logs = [str(path) for path in sorted(training.folder.glob("*.memlog"))]
-    dump = convert(logs, folder=str(tmp_path / "csv"), form="csv").paths["cpu"]
+    run = collected(tmp_path)
+    [dump] = map(str, (tmp_path / "out").glob("*/device_cpu/dump/memscope_dump_*.csv"))
     page = page_of(dump)
-    for step, said in enumerate(training.said):
+    for step, said in enumerate(run.said):
         shown = Shown(driver, page.as_uri(), f"#when=end&step={step}")
         found = classes_shown(shown)
         expected = {name: said[name] for name in ("weight", "gradient", "optimizer_state")}

@@ -75,6 +75,39 @@ for number in range(4):
     step(number + 1, model, optimizer)
 """
 WAIT_S = 280
+PLAIN = """
+import argparse, asyncio, ctypes, decimal, email, gc, json, logging, sqlite3, xml.dom.minidom
+import torch
+from torch import nn
+import mem_profiler.memscope as msmemscope
+
+torch.manual_seed(1)
+model = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+optimizer = torch.optim.AdamW(model.parameters())
+kept = []
+
+def held(tensors):
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    return sum(size for address, size in storages.items() if address)
+
+for number in range(4):
+    optimizer.zero_grad()
+    loss = model(torch.randn(8, 12, 32)).square().mean()
+    loss.backward()
+    optimizer.step()
+    kept.append(torch.zeros(1000 + number))
+    gc.collect()
+    weights = list(model.parameters())
+    states = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
+    print(json.dumps({
+        "weight": held([*weights, *model.buffers()]),
+        "gradient": held([p.grad for p in weights if p.grad is not None]),
+        "optimizer_state": held(states),
+        "all": held([t for t in gc.get_objects() if issubclass(type(t), torch.Tensor)]),
+    }))
+    msmemscope.step()
+"""
+"""A program that knows nothing of collections but `step()`."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +159,27 @@ def trained(text: str, folder: Path, *, access: bool = True, ranks: int = 1) -> 
         )
         for rank, (out, _) in enumerate(said)
     ]
+
+
+@dataclass(frozen=True)
+class CollectedTraining:
+    """What `PLAIN` said of each step, and the command of it."""
+
+    said: list[dict[str, int]]
+    stderr: str
+
+
+def collected(folder: Path, *options: str) -> CollectedTraining:
+    """Collect `PLAIN` from its start into FOLDER/out by the command."""
+    script = folder / "train.py"
+    script.write_text(PLAIN)
+    done = subprocess.run(
+        [sys.executable, "-m", "mem_cli.profiler.group", "memscope", "--device", "cpu",
+         "--analysis", "leaks,decompose", *options, "-o", folder / "out", sys.executable, script],
+        env=command_environment(), capture_output=True, text=True, timeout=WAIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return CollectedTraining([json.loads(line) for line in done.stdout.splitlines()], done.stderr)
 
 
 def side_rows(folder: Path) -> list[SideRow]:

@@ -6,8 +6,9 @@ batch on `FIRST_SLOT` minus its slot in the table of live blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +36,14 @@ class BlockBatch:
     track: IntArray
     """Of births."""
     file: IntArray
-    code: list[int]
-    address: list[int]
-    lives: list[dict[int, int]]
+    codes: IntArray
+    """The number of the block that each event begins; `ENDS`: none; below `FIRST_SLOT`: one whose
+    device is to be asked for.
+    """
+    of_place: Sequence[dict[int, int]]
+    """The live blocks of a place, by address."""
+    asks: bool
+    """Whether there is a block whose device is to be asked for."""
     refused: list[int]
     splits: list[int]
     """Before these events the lists of begins must be as they are then."""
@@ -50,6 +56,25 @@ class BlockBatch:
     owners: dict[int, str] = field(default_factory=dict)
     """Of births, joined by `@`."""
     late: list[tuple[int, Callable[[int], None]]] = field(default_factory=list)
+
+    # As lists, for events that happen one by one; sorted ones need none.
+
+    @cached_property
+    def code(self) -> list[int]:
+        """`codes`."""
+        found: list[int] = self.codes.tolist()
+        return found
+
+    @cached_property
+    def address(self) -> list[int]:
+        """The address of each event."""
+        found: list[int] = self.batch.events.address.tolist()
+        return found
+
+    @cached_property
+    def lives(self) -> list[dict[int, int]]:
+        """The live blocks of each event's place."""
+        return [self.of_place[k] for k in self.place.tolist()]
 
     def stops(self, low: int, high: int) -> list[int]:
         """Return which of the events [low, high) cannot be done together with those before."""

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+SORTED_EVENTS = 1 << 10
+"""So many events in a row are matched by sorting them; of fewer, each by itself."""
 _OTHERS_MAX = 1 << 15
 
 
@@ -116,10 +118,9 @@ class Blocks:
             code[asks] = FIRST_SLOT - numbers[asks]
             is_hal = places.are_of_driver()[place]
             splits = (np.flatnonzero(is_hal[1:] != is_hal[:-1]) + 1).tolist()
-        lives = self._live.of_place
         self._work = BlockBatch(
             batch, kind, is_birth, place, self._allocations + np.cumsum(is_birth), tracks[place],
-            file, code.tolist(), events.address.tolist(), [lives[k] for k in place.tolist()],
+            file, code, self._live.of_place, bool(asks.any()),
             np.flatnonzero(kind == Kind.REFUSED).tolist(), splits,
         )  # fmt: skip
         self._allocations += int(np.count_nonzero(is_birth))
@@ -153,6 +154,17 @@ class Blocks:
             return
         if self.labels is not None:
             self._label(work, low, high, self.labels)
+        if high - low >= SORTED_EVENTS and not work.asks:
+            span = slice(low, high)
+            address = work.batch.events.address[span]
+            work.before += self._live.happen(work.place[span], address, work.codes[span]).tolist()
+        else:
+            self._match_one_by_one(work, low, high)
+        work.high = high
+        if self._live.has_lists:
+            self._live.renew(work.place[low:high], work.address[low:high])
+
+    def _match_one_by_one(self, work: BlockBatch, low: int, high: int) -> None:
         append = work.before.append
         addresses = work.address[low:high]
         rows = zip(work.code[low:high], addresses, work.lives[low:high], strict=True)
@@ -165,9 +177,6 @@ class Blocks:
                 live[address] = born
                 place = self._places.places[work.place[born]]
                 work.track[born] = self._places.track(place, self._places.device_of(address))
-        work.high = high
-        if self._live.has_lists:
-            self._live.renew(work.place[low:high], addresses)
 
     def _label(self, work: BlockBatch, low: int, high: int, labels: Callable[[int], str]) -> None:
         """Note the owners of what is born."""

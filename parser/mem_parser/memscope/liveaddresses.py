@@ -44,6 +44,34 @@ class LiveAddresses:
         start = starts[at]
         return start if address < start + max(self._size_of(live[start]), 1) else None
 
+    def happen(
+        self, places: IntArray, addresses: npt.NDArray[np.uint64], numbers: IntArray
+    ) -> IntArray:
+        """Let events happen in their order, and return the number of the block that each ends; -1:
+        none. An event ends what lives at its address, and begins the block of its number, if that
+        is not negative.
+        """
+        is_one_place = bool((places == places[0]).all())
+        order = (
+            np.argsort(addresses, kind="stable")
+            if is_one_place
+            else np.lexsort((addresses, places))
+        )
+        place, address, number = places[order], addresses[order], numbers[order]
+        is_same = (address[1:] == address[:-1]) & (place[1:] == place[:-1])
+        ended = np.empty(len(order), dtype=np.int64)
+        ended[1:] = np.where(is_same, number[:-1], -1)
+        first = np.flatnonzero(np.append(True, ~is_same))
+        before = zip(place[first].tolist(), address[first].tolist(), strict=True)
+        ended[first] = [self.of_place[k].pop(at, -1) for k, at in before]
+        last = np.flatnonzero(np.append(~is_same, True) & (number >= 0))
+        after = (column[last].tolist() for column in (place, address, number))
+        for k, at, born in zip(*after, strict=True):
+            self.of_place[k][at] = born
+        found = np.empty_like(ended)
+        found[order] = ended
+        return found
+
     def renew(self, places: IntArray, addresses: Sequence[int]) -> None:
         """Let the lists of begins have what changed at these addresses."""
         for place in np.unique(places).tolist():

@@ -83,7 +83,7 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
         if wanted != self.cursor:
             self.set_reactive(Lines.cursor, wanted)
             if 0 <= on_screen < self.size.height:
-                self.scroll_to(y=wanted - on_screen, animate=False, immediate=True)
+                self._scroll(wanted - on_screen)
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -103,10 +103,14 @@ class Lines(ScrollView, can_focus=True, inherit_bindings=False):
         """Keep the chosen line on the screen."""
         top, height = round(self.scroll_y), max(self.size.height, 1)
         if self.cursor < top:
-            self.scroll_to(y=self.cursor, animate=False, immediate=True)
+            self._scroll(self.cursor)
         elif self.cursor >= top + height:
-            self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True)
+            self._scroll(self.cursor - height + 1)
         self.refresh()
+
+    def _scroll(self, top: int) -> None:
+        # By force: new lines may be there before the bar of scrolling is.
+        self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
     def _to(self, number: int) -> None:
         self.moved = True

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
 from live_views import Scripted, live_app, profile, run, screen_lines, screen_text, shows
@@ -113,3 +114,21 @@ def test_the_list_shows_commands_at_any_width_and_scrolls_through_many(columns: 
     finally:
         app.end()
     assert app.return_value == 1251
+
+
+def test_a_key_that_comes_with_the_lines_is_followed() -> None:
+    """Before the bar of scrolling is there."""
+
+    class Many(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Lines()
+
+    app = Many()
+
+    async def body(pilot: Pilot[Any]) -> None:
+        lines = app.query_one(Lines)
+        lines.show(MANY, lambda number, _width: [(f"line {number}", "")])
+        lines.action_go(-1)
+        await shows(pilot, f"line {MANY - 1}")
+
+    run(app, body, (80, 24))

@@ -18,7 +18,7 @@ from mem_parser.memscope.settings import LOG_LEVELS, Settings, changed
 if TYPE_CHECKING:
     from mem_profiler.memscope.follower import Collected
 
-_HOST = " (of the host: PyTorch's tensors and pinned memory; run --events -c 1 has all)"
+_HOST = " (the host has PyTorch's tensors and pinned memory; all blocks: run --events -c 1)"
 _OPTIONS = (
     click.option("--steps", metavar="N,...", help="Only these steps, at most 5; no analyses."),
     click.option(

@@ -17,13 +17,14 @@ import gc
 import os
 import select
 import signal
-from typing import NoReturn, Self
+from typing import NamedTuple, NoReturn, Self
 
 from mem_parser.errors import MemError
 from mem_profiler import attach as attaching
 from mem_profiler.attach import Stopped
 from mem_profiler.capture import gate, toggle
 from mem_profiler.confined.child import let_go_of_all_but
+from mem_profiler.process import procfs
 from mem_profiler.segment import discovery
 
 END_S = 10.0
@@ -90,25 +91,40 @@ def _wait(owner: int, told: int) -> NoReturn:
             signal.signal(number, signal.SIG_IGN)  # the viewer gets them, and closes its end
         gc.freeze()
         let_go_of_all_but((told,))
-        known: dict[int, bool] = {}
+        known: dict[int, _Known] = {}
         with open(told, "rb") as words:
             for line in words:
                 _note(known, line)
-        for pid, attached in known.items():
+        for pid, one in known.items():
+            if one.started != procfs.start_ticks(pid):
+                continue  # it has ended, and another process may have its number
             with contextlib.suppress(MemError, Stopped, OSError):
-                _leave(pid, owner, attached=attached)
+                _leave(pid, owner, attached=one.attached)
     finally:
         os._exit(0)
 
 
-def _note(known: dict[int, bool], line: bytes) -> None:
-    """Note what the viewer says: ``known`` are processes, and whether it attached to them."""
+class _Known(NamedTuple):
+    """A process that the viewer has told of: when it started, in ticks, and whether the viewer
+    attached to it.
+    """
+
+    started: int | None
+    attached: bool
+
+
+def _note(known: dict[int, _Known], line: bytes) -> None:
+    """Note what the viewer says in ``known``, by pid."""
     word, _, number = line.strip().partition(b" ")
     pid = int(number)
     if word == _LEFT:
         known.pop(pid, None)
     else:
-        known[pid] = known.get(pid, False) or word == _ATTACHED
+        started = procfs.start_ticks(pid)
+        before = known.get(pid)
+        is_same = before is not None and before.started == started
+        had = before is not None and is_same and before.attached
+        known[pid] = _Known(started, had or word == _ATTACHED)
 
 
 def _leave(pid: int, owner: int, *, attached: bool) -> None:

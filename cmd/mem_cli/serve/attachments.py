@@ -118,10 +118,7 @@ class Attachments:
             if not procfs.is_gone(pid):
                 _check_idle(pid)
             one.detach()
-            if self._watchdog is not None:
-                self._watchdog.left(pid)
-            with self._lock:
-                self._held.pop(pid, None)
+            self._forget(pid)
 
     @contextlib.contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
@@ -142,10 +139,16 @@ class Attachments:
                     if one.pid not in self.pids:
                         continue
                     if procfs.is_gone(one.pid):
-                        with self._lock:
-                            self._held.pop(one.pid, None)
+                        self._forget(one.pid)
                     else:
                         one.tick()
+
+    def _forget(self, pid: int) -> None:
+        """A process has ended, or is left as it was found."""
+        if self._watchdog is not None:
+            self._watchdog.left(pid)
+        with self._lock:
+            self._held.pop(pid, None)
 
     def close(self) -> None:
         """Detach from all; a failure is printed, and the others are detached from nevertheless."""
@@ -154,9 +157,7 @@ class Attachments:
             self._thread.join()
         with self._busy:
             while self._held:
-                _, one = self._held.popitem()
-                if self._watchdog is not None:
-                    self._watchdog.left(one.pid)
+                one = next(iter(self._held.values()))
                 try:
                     if not procfs.is_gone(one.pid):
                         _check_idle(one.pid)
@@ -164,6 +165,8 @@ class Attachments:
                 except MemError as error:
                     say_error(str(error), hint_of(error))
                     continue
+                finally:
+                    self._forget(one.pid)
                 if answer is not None:
                     say(detached_line(one.pid, answer), err=True)
 

@@ -61,7 +61,7 @@ class BlockBatch:
 
     @cached_property
     def code(self) -> list[int]:
-        """`codes`."""
+        """The number of the block that each event begins, as `codes` has it."""
         found: list[int] = self.codes.tolist()
         return found
 

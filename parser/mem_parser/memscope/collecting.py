@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mem_parser.devices import Mark
+from mem_parser.escape import one_line
 from mem_parser.memlog.events import Events, Kind
 from mem_parser.memlog.launches import Launches, LaunchKind
 from mem_parser.memscope.dumps import Dumps
@@ -107,7 +108,7 @@ class Collecting:
         self.scribe.finish()
         for found in self._missing.values():
             count = f"{found.events}" if found.events is not None else "unknown how many"
-            self._warn(f"{count} events are missing: {found.why}")
+            self._warn(f"{count} events are missing: {one_line(found.why)}")
         if self._tail.lost_files:
             self._warn(
                 f"{self._tail.lost_files} files of the log were removed before they were read"
